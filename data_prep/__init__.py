@@ -1,1 +1,1 @@
-"""From each benchmark's own files to one dataset folder: `python -m data_prep NAME --source DIR --out DIR`."""
+"""Each benchmark's files in, one dataset folder out: `python -m data_prep NAME --source DIR --out DIR`."""

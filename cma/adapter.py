@@ -1,0 +1,112 @@
+"""The cross-modal adapter: everything that is trained, and the idea of the paper, in one screen.
+
+After the attention and after the MLP of every layer of both encoders, a bottleneck is added to the
+sublayer's output, before the residual:
+
+    z = sublayer(LN(x));   x <- x + z + up(act(down(z)))
+
+`down` goes from width D to r. `up` goes back by two projections side by side: one owned by the encoder,
+r -> D - d_s, and one **shared by both encoders**, r -> d_s. The shared one is a single parameter that
+receives the gradients of text and vision: it is the only place where the two meet. Nothing mixes the two
+streams at run time, so texts and visuals are still embedded apart and can be indexed.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """CLIP's own activation, x * sigmoid(1.702 x)."""
+    return x * torch.sigmoid(1.702 * x)
+
+
+ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": F.gelu, "relu": F.relu}
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """Size and initialisation of an adapter; the defaults are the paper's (519,168 parameters on ViT-B/32).
+
+    bottleneck_dim: r of the paper; shared_dim: d_s, 0 = nothing shared; dropout: after the activation;
+    init_std: of the normal the weights are drawn from (biases start at 0). Raises ValueError.
+    """
+
+    bottleneck_dim: int = 8
+    shared_dim: int = 16
+    activation: str = "quick_gelu"
+    dropout: float = 0.0
+    init_std: float = 0.01
+
+    def __post_init__(self) -> None:
+        for name, least in (("bottleneck_dim", 1), ("shared_dim", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ValueError(f"{name} must be an integer of at least {least}, not {value!r}")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {sorted(ACTIVATIONS)}, not {self.activation!r}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), not {self.dropout!r}")
+        if not self.init_std >= 0:
+            raise ValueError(f"init_std must not be negative, not {self.init_std!r}")
+
+
+def shared_slices(layers: int, deepest: int) -> list[int]:
+    """Which of the `deepest` shared slices each of a tower's `layers` layers uses.
+
+    Equal depth is the paper's case: layer i uses slice i. A shallower tower spreads over the deeper one, so
+    that both end on the last slice; the slices it skips serve the deeper tower alone.
+    """
+    return [(i + 1) * deepest // layers - 1 for i in range(layers)]
+
+
+class TowerAdapters(nn.Module):
+    """What one encoder owns, stacked over its S = 2 x layers sites: `down`, and its own part of `up`."""
+
+    def __init__(self, config: AdapterConfig, width: int, layers: int) -> None:
+        super().__init__()
+        sites, rank, own = 2 * layers, config.bottleneck_dim, width - config.shared_dim
+        self.down_weight = nn.Parameter(torch.empty(sites, rank, width))
+        self.down_bias = nn.Parameter(torch.zeros(sites, rank))
+        self.up_weight = nn.Parameter(torch.empty(sites, own, rank))
+        self.up_bias = nn.Parameter(torch.zeros(sites, own))
+
+
+class CrossModalAdapters(nn.Module):
+    """The adapters of both encoders (paper, section 3; its figure draws one site).
+
+    `widths` and `layers` give D and the depth of each tower: {"vision": 768, "text": 512}. Parameters are
+    float32 whatever the backbone's precision, because small updates would vanish in half precision;
+    `forward` computes in the precision of what it is given. Raises ValueError if shared_dim exceeds a width.
+    """
+
+    def __init__(self, config: AdapterConfig, widths: dict[str, int], layers: dict[str, int]) -> None:
+        super().__init__()
+        for tower, width in widths.items():
+            if config.shared_dim > width:
+                raise ValueError(f"shared_dim {config.shared_dim} exceeds the {tower} width {width}")
+        self.config, self.widths, self.layers = config, dict(widths), dict(layers)
+        deepest = max(layers.values())
+        self.vision = TowerAdapters(config, widths["vision"], layers["vision"])
+        self.text = TowerAdapters(config, widths["text"], layers["text"])
+        self.shared_weight = nn.Parameter(torch.empty(2 * deepest, config.shared_dim, config.bottleneck_dim))
+        self.shared_bias = nn.Parameter(torch.zeros(2 * deepest, config.shared_dim))
+        self.slices = {tower: shared_slices(depth, deepest) for tower, depth in layers.items()}
+        for name, parameter in self.named_parameters():
+            if name.endswith("weight"):
+                nn.init.trunc_normal_(parameter, std=config.init_std, a=-2.0, b=2.0)
+
+    def forward(self, tower: str, site: int, z: Tensor) -> Tensor:
+        """What `tower` ("vision" | "text") adds to the sublayer output z [..., D] of `site`; same dtype as z.
+
+        Site 2i is the attention of layer i, site 2i + 1 its MLP.
+        """
+        own: TowerAdapters = getattr(self, tower)
+        shared = 2 * self.slices[tower][site // 2] + site % 2
+        up_weight = torch.cat([own.up_weight[site], self.shared_weight[shared]])  # [D, r], rows [own, shared]
+        up_bias = torch.cat([own.up_bias[site], self.shared_bias[shared]])
+        h = F.linear(z, own.down_weight[site].to(z.dtype), own.down_bias[site].to(z.dtype))  # [..., r]
+        h = F.dropout(ACTIVATIONS[self.config.activation](h), self.config.dropout, self.training)
+        return F.linear(h, up_weight.to(z.dtype), up_bias.to(z.dtype))

@@ -1,0 +1,119 @@
+"""Load the CLIP that is to be frozen: the bundled `mini`, a model of the Hugging Face hub, or a folder."""
+
+import hashlib
+from pathlib import Path
+
+import torch
+import transformers
+from torch import nn
+from transformers import AutoConfig, AutoTokenizer, CLIPModel, CLIPProcessor, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+MINI = Path(__file__).parent / "mini_clip"
+
+
+def load_backbone(
+    name: str | Path, dtype: torch.dtype = torch.float32, device: str | torch.device | None = None
+) -> tuple[CLIPModel, CLIPProcessor]:
+    """A pre-trained CLIP and its processor, from "mini", a hub id ("openai/clip-vit-base-patch32") or a folder.
+
+    Images are prepared with Pillow whether torchvision is installed or not, so that recall does not depend on
+    it. Raises FileNotFoundError for a folder that is missing or holds no model, OSError for a hub id that
+    cannot be loaded, ValueError for a model that is no CLIP, lacks weights, or would pool the wrong token.
+    """
+    source = _source(name)
+    config = AutoConfig.from_pretrained(source)
+    if config.model_type != "clip":
+        raise ValueError(f"{name}: a model of type {config.model_type!r}; expected a CLIP (`CLIPModel`)")
+    clip, info = _quietly(source, dtype)
+    if info["missing_keys"] or info["mismatched_keys"]:
+        wrong = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
+        raise ValueError(
+            f"{name}: {len(wrong)} weights are missing or of another shape: {', '.join(wrong[:5])}"
+        )
+    processor = CLIPProcessor(_image_processor(source), AutoTokenizer.from_pretrained(source))
+    check_tokenizer(clip, processor.tokenizer)
+    clip.config.name_or_path = str(name)
+    if isinstance(source, Path):
+        clip.config._commit_hash = _digest(source)
+    return clip.to(device).eval(), processor
+
+
+def identity(clip: CLIPModel) -> dict[str, str | None]:
+    """Which backbone this is: its name, and its revision (the hub's commit, or a digest of a folder's weights)."""
+    return {"name": clip.config.name_or_path or None, "revision": getattr(clip.config, "_commit_hash", None)}
+
+
+def check_tokenizer(clip: CLIPModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ValueError unless the text tower takes its embedding at the token that ends a caption.
+
+    transformers pools at the first `text_config.eos_token_id`; the id 2 is a legacy value that means "at the
+    highest id". With a tokenizer that ends its captions otherwise, words would silently be ignored.
+    """
+    end, pooled = tokenizer.eos_token_id, clip.config.text_config.eos_token_id
+    highest = max(tokenizer.get_vocab().values())
+    size = clip.config.text_config.vocab_size
+    if highest >= size:
+        raise ValueError(
+            f"the tokenizer knows id {highest}, the text tower only {size} ids: they do not belong together"
+        )
+    if tokenizer("a")["input_ids"][-1] != end:
+        raise ValueError(
+            f"the tokenizer does not end a caption with its EOS (id {end}): no place to pool the text"
+        )
+    if pooled == 2 and end != highest:
+        raise ValueError(
+            f"text_config.eos_token_id 2 means 'pool at the highest id', but this tokenizer ends captions with "
+            f"id {end} and goes up to {highest}: words after a higher id would never be seen. "
+            f"Give EOS another id than 2 and set text_config.eos_token_id to it"
+        )
+    if pooled not in (2, end):
+        raise ValueError(
+            f"text_config.eos_token_id is {pooled}, the tokenizer ends captions with id {end}: "
+            f"every text would be pooled at its first token. Set text_config.eos_token_id to {end}"
+        )
+
+
+def _source(name: str | Path) -> str | Path:
+    """The folder that `name` stands for, or `name` itself where it is a hub id."""
+    folder = MINI if name == "mini" else Path(name).expanduser()
+    if (folder / "config.json").is_file():
+        return folder
+    if name == "mini":
+        raise FileNotFoundError(f"{folder}: the bundled CLIP is missing; reinstall cross-modal-adapter")
+    if folder.is_dir():
+        raise FileNotFoundError(
+            f"{folder}: no config.json in it; expected what `CLIPModel.save_pretrained` writes"
+        )
+    if isinstance(name, Path) or name.count("/") > 1 or name.startswith((".", "/", "~")):
+        raise FileNotFoundError(
+            f"{folder}: no such folder; expected 'mini', a hub id or a folder with a CLIP"
+        )
+    return name
+
+
+def _quietly(source: str | Path, dtype: torch.dtype) -> tuple[CLIPModel, dict]:
+    """Load weights; the progress bar is for downloads, so a folder shows none."""
+    bar = logging.is_progress_bar_enabled()
+    if isinstance(source, Path):
+        logging.disable_progress_bar()
+    try:
+        return CLIPModel.from_pretrained(source, dtype=dtype, output_loading_info=True)
+    finally:
+        if bar:
+            logging.enable_progress_bar()
+
+
+def _image_processor(source: str | Path) -> nn.Module:
+    """The Pillow image processor, whose class newer releases of transformers call `…Pil`."""
+    kind = getattr(transformers, "CLIPImageProcessorPil", None) or transformers.CLIPImageProcessor
+    return kind.from_pretrained(source)
+
+
+def _digest(folder: Path) -> str:
+    """A short digest of the weight files of a folder, whatever their names."""
+    digest = hashlib.sha256()
+    for file in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]):
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,127 @@
+"""How well the right items rank: recall at k, median and mean rank, and their bootstrap intervals.
+
+Letters: T texts, V items. A rank starts at 1. Ties are counted against the model: rank = 1 + wrong candidates
+that score better + wrong candidates that score the same, so a constant model earns nothing; "optimistic" leaves
+the ties out. Recall is in %, MdR is the median rank (mean of the middle two for an even number), MnR the mean.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+BLOCK = 2**24  # elements of the similarity compared at once
+
+
+def retrieval_metrics(similarity: Tensor, text_to_item: Tensor, visual_to_text: str = "captions") -> dict:
+    """R@1, R@5, R@10, MdR and MnR in both directions, and mR, the mean of the six recalls.
+
+    similarity [T, V]; text_to_item [T] is the item each text belongs to, any number of texts an item.
+    visual_to_text: "captions" ranks an item's best caption among all captions (images), "items" ranks items by
+    their best caption (MSVD, VATEX). Raises ValueError for a NaN (its position is named), an index out of range,
+    and an item without captions, which has no right answer from visual to text (see `ranks` for the other way).
+    """
+    result = {
+        "text_to_visual": summary(ranks(similarity, text_to_item)),
+        "visual_to_text": summary(visual_ranks(similarity, text_to_item, visual_to_text)),
+    }
+    recalls = [value for side in result.values() for name, value in side.items() if name.startswith("R@")]
+    return result | {"mR": sum(recalls) / len(recalls)}
+
+
+def summary(ranks: Tensor | np.ndarray) -> dict[str, float]:
+    """R@1, R@5 and R@10 in %, MdR and MnR of a set of ranks."""
+    return {name: _metric(np.asarray(ranks), name) for name in ("R@1", "R@5", "R@10", "MdR", "MnR")}
+
+
+def ranks(similarity: Tensor, text_to_item: Tensor, ties: str = "pessimistic") -> Tensor:
+    """Rank [T] of each text's item among all V items; an item without texts is one more wrong candidate."""
+    similarity, owner = _checked(similarity, text_to_item, ties)
+    right = similarity.gather(1, owner[:, None])  # [T, 1]
+    size = max(1, BLOCK // similarity.shape[1])
+    pairs = zip(similarity.split(size), right.split(size), strict=True)
+    if ties == "optimistic":
+        return torch.cat([1 + (block > own).sum(1) for block, own in pairs])
+    return torch.cat([(block >= own).sum(1) for block, own in pairs])  # the right item itself is the 1
+
+
+def visual_ranks(
+    similarity: Tensor, text_to_item: Tensor, mode: str = "captions", ties: str = "pessimistic"
+) -> Tensor:
+    """Rank [V] of each item's own captions, in the reading `mode` ("captions" | "items") of `retrieval_metrics`."""
+    similarity, owner = _checked(similarity, text_to_item, ties)
+    if mode not in ("captions", "items"):
+        raise ValueError(f"visual_to_text must be 'captions' or 'items', not {mode!r}")
+    count = torch.bincount(owner, minlength=similarity.shape[1])
+    if len(bare := (count == 0).nonzero().flatten().tolist()):
+        raise ValueError(f"items {bare[:5]} ({len(bare)} of {len(count)}) have no captions to be found by")
+    size = max(1, BLOCK // len(similarity))
+    columns = torch.arange(len(count), device=owner.device).split(size)
+    rank = _rank_among_captions if mode == "captions" else _rank_among_items
+    return torch.cat([rank(similarity[:, block], owner, block, ties) for block in columns])
+
+
+def _rank_among_captions(similarity: Tensor, owner: Tensor, items: Tensor, ties: str) -> Tensor:
+    own = owner[:, None] == items  # [T, block]
+    best = similarity.masked_fill(~own, -torch.inf).amax(0)
+    ahead = similarity > best if ties == "optimistic" else similarity >= best
+    return 1 + (ahead & ~own).sum(0)
+
+
+def _rank_among_items(similarity: Tensor, owner: Tensor, items: Tensor, ties: str) -> Tensor:
+    best = similarity.new_full((int(owner.max()) + 1, len(items)), -torch.inf)  # [V, block]
+    best.scatter_reduce_(0, owner[:, None].expand_as(similarity), similarity, "amax")
+    right = best.gather(0, items[None])
+    return 1 + (best > right).sum(0) if ties == "optimistic" else (best >= right).sum(0)
+
+
+def bootstrap_interval(
+    ranks: Tensor,
+    query_to_item: Tensor,
+    metric: str = "R@1",
+    samples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """Percentile interval of a metric ("R@k", "MdR", "MnR") when items are drawn anew, each with all its queries.
+
+    Queries of one item are not independent, so drawing queries would give too narrow an interval.
+    """
+    ranks, owner = np.asarray(ranks), np.asarray(query_to_item)
+    if ranks.shape != owner.shape or ranks.ndim != 1 or not len(ranks):
+        raise ValueError(f"expected as many ranks as item indices, not {ranks.shape} and {owner.shape}")
+    _, owner = np.unique(owner, return_inverse=True)
+    items, rng = owner.max() + 1, np.random.default_rng(seed)
+    values = []
+    for _ in range(samples):
+        drawn = np.bincount(rng.integers(items, size=items), minlength=items)
+        values.append(_metric(np.repeat(ranks, drawn[owner]), metric))
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _metric(ranks: np.ndarray, name: str) -> float:
+    if name == "MdR":
+        return float(np.median(ranks))
+    if name == "MnR":
+        return float(np.mean(ranks))
+    if name.startswith("R@") and name[2:].isdigit():
+        return float(100 * np.mean(ranks <= int(name[2:])))
+    raise ValueError(f"unknown metric {name!r}; expected 'R@k', 'MdR' or 'MnR'")
+
+
+def _checked(similarity: Tensor, text_to_item: Tensor, ties: str) -> tuple[Tensor, Tensor]:
+    similarity = torch.as_tensor(similarity).detach()
+    owner = torch.as_tensor(text_to_item, device=similarity.device)
+    if ties not in ("pessimistic", "optimistic"):
+        raise ValueError(f"ties must be 'pessimistic' or 'optimistic', not {ties!r}")
+    if similarity.ndim != 2 or not similarity.numel() or owner.shape != similarity.shape[:1]:
+        raise ValueError(
+            f"expected similarity [T, V] and text_to_item [T], not {list(similarity.shape)}, {list(owner.shape)}"
+        )
+    if owner.is_floating_point() or owner.min() < 0 or owner.max() >= similarity.shape[1]:
+        raise ValueError(f"text_to_item must hold item indices from 0 to {similarity.shape[1] - 1}")
+    for start, block in enumerate(similarity.split(size := max(1, BLOCK // similarity.shape[1]))):
+        if (bad := block.isnan()).any():
+            row, column = bad.nonzero()[0].tolist()
+            raise ValueError(f"similarity[{start * size + row}, {column}] is NaN; no rank is defined")
+    return similarity, owner.long()

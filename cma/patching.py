@@ -1,0 +1,62 @@
+"""Freeze a CLIP, and hang adapters on it by forward hooks: no forward pass is copied, no weight is touched."""
+
+from collections.abc import Iterator
+
+from torch import Tensor, nn
+
+from .adapter import CrossModalAdapters
+
+
+def encoder_layers(clip: nn.Module, tower: str) -> nn.ModuleList:
+    """The transformer layers of one tower ("vision" | "text") of a `CLIPModel`."""
+    model = getattr(clip, f"{tower}_model")
+    return getattr(model, f"{tower}_model", model).encoder.layers  # some releases nest the tower once more
+
+
+def freeze(clip: nn.Module) -> None:
+    """No parameter of `clip` is trained, and its dropout is off."""
+    clip.requires_grad_(False).eval()
+
+
+class AdapterHook:
+    """A forward hook that adds one site's adapter to the output of one sublayer."""
+
+    def __init__(self, adapters: CrossModalAdapters, tower: str, site: int) -> None:
+        self.adapters, self.tower, self.site = adapters, tower, site
+
+    def __call__(self, sublayer: nn.Module, inputs: tuple, z: Tensor) -> Tensor:
+        return z + self.adapters(self.tower, self.site, z)
+
+
+def attach(clip: nn.Module, adapters: CrossModalAdapters) -> None:
+    """Let `adapters` act on every site of `clip`, in place of any that did."""
+    detach(clip)
+    for tower in ("vision", "text"):
+        for site, sublayer in enumerate(_sites(clip, tower)):
+            hook = AdapterHook(adapters, tower, site)
+            hook.handle = sublayer.register_forward_hook(hook)
+
+
+def detach(clip: nn.Module) -> None:
+    """Remove every adapter hook: `clip` computes bitwise what it did before."""
+    for tower in ("vision", "text"):
+        for sublayer in _sites(clip, tower):
+            for hook in _hooks(sublayer):
+                hook.handle.remove()
+
+
+def attached(clip: nn.Module) -> CrossModalAdapters | None:
+    """The adapters that act on `clip` now."""
+    hooks = _hooks(next(_sites(clip, "vision")))
+    return hooks[0].adapters if hooks else None
+
+
+def _sites(clip: nn.Module, tower: str) -> Iterator[nn.Module]:
+    """The sublayers whose output is adapted, in site order: attention and MLP of each layer."""
+    for layer in encoder_layers(clip, tower):
+        yield layer.self_attn.out_proj
+        yield layer.mlp.fc2
+
+
+def _hooks(sublayer: nn.Module) -> list[AdapterHook]:
+    return [hook for hook in sublayer._forward_hooks.values() if isinstance(hook, AdapterHook)]

@@ -1,0 +1,69 @@
+"""Text against visuals: cosine to the mean frame, or to frames weighted by the text (paper, section 3.4).
+
+Letters: T texts, V items, F frames, D width. Embeddings come un-normalised; all arithmetic is float32.
+An image is an item of one frame, for which both similarities are the plain cosine.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+BLOCK = 2**24  # elements of a [T, V, F] block held at once, 64 MiB
+
+
+def mean_pooled(text: Tensor, frames: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Cosine [T, V] of text [T, D] with the mean of an item's frames [V, F, D], mask [V, F] 0 = padding.
+
+    Raises ValueError for shapes that do not match, and for a fully masked item (its index is named).
+    """
+    with torch.autocast(text.device.type, enabled=False):
+        text, frames, mask = _prepare(text, frames, mask)
+        pooled = frames.sum(1) / mask.sum(1, keepdim=True)
+        return F.normalize(text, dim=-1) @ F.normalize(pooled, dim=-1).T
+
+
+def text_conditioned(
+    text: Tensor, frames: Tensor, mask: Tensor | None = None, temperature: float = 5.0
+) -> Tensor:
+    """Cosine [T, V] of text t [T, D] with frames v [V, F, D] pooled by softmax over f of (t . v_f / temperature).
+
+    The pooled frames [T, V, D] are never built: with S = t . v_f, weights w and the Gram matrix G = v v^T of an
+    item, the cosine is sum_f(w S) / (|t| sqrt(w G w)). Raises ValueError as `mean_pooled`.
+    """
+    with torch.autocast(text.device.type, enabled=False):
+        text, frames, mask = _prepare(text, frames, mask)
+        size = max(1, BLOCK // (len(text) * frames.shape[1]))
+        blocks = zip(frames.split(size), mask.split(size), strict=True)
+        return torch.cat([_conditioned(text, *block, temperature) for block in blocks], dim=1)
+
+
+def _conditioned(text: Tensor, frames: Tensor, mask: Tensor, temperature: float) -> Tensor:
+    scale = (
+        frames.norm(dim=-1).amax(1)[:, None, None].clamp_min(1e-30)
+    )  # G of unit size: no over- or underflow
+    unit = frames / scale
+    gram = unit @ unit.mT  # [V, F, F]
+    scores = torch.einsum("td,vfd->vtf", text, frames)
+    weights = (scores / temperature).masked_fill(~mask[:, None], -torch.inf).softmax(-1)
+    norm = ((weights @ gram) * weights).sum(-1).clamp_min(1e-12).sqrt()  # |pooled| / scale, [V, T]
+    dots = torch.einsum("td,vfd->vtf", F.normalize(text, dim=-1), unit)
+    return ((weights * dots).sum(-1) / norm).T
+
+
+def _prepare(text: Tensor, frames: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Float32 text and frames, padding zeroed, and a boolean mask; everything checked."""
+    if text.ndim != 2 or frames.ndim != 3 or text.shape[1] != frames.shape[2]:
+        raise ValueError(
+            f"expected text [T, D] and frames [V, F, D], not {list(text.shape)}, {list(frames.shape)}"
+        )
+    if mask is None:
+        mask = torch.ones(frames.shape[:2], device=frames.device)
+    if mask.shape != frames.shape[:2]:
+        raise ValueError(f"mask must be {list(frames.shape[:2])} like the frames, not {list(mask.shape)}")
+    mask = mask.to(frames.device).bool()
+    if not (seen := mask.any(1)).all():
+        empty = (~seen).nonzero().flatten().tolist()
+        raise ValueError(
+            f"items {empty[:5]} ({len(empty)} of {len(mask)}) have no frame: every frame is masked"
+        )
+    return text.float(), frames.float().masked_fill(~mask[..., None], 0.0), mask

@@ -1,0 +1,76 @@
+"""What the tests share: a random CLIP built in code, and a real processor for it. No network, no files."""
+
+import json
+
+import pytest
+import torch
+import transformers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import CLIPConfig, CLIPModel, CLIPProcessor, PreTrainedTokenizerFast
+
+VOCABULARY, CONTEXT, PAD, SOS, EOS = 500, 16, 0, 498, 499
+WORDS = """a an the and of on in at with two three red green blue yellow white black small large round square
+circle cat dog bird horse car boat tree house flower star sun moon face hand man woman child person runs sits
+jumps eats sings plays walking flying smiling holding street water beach sky night grass table video picture"""
+
+
+def build_clip(vision_layers: int = 3, text_layers: int = 3, eos_token_id: int = EOS) -> CLIPModel:
+    """A random CLIP: widths 48 and 32, projection 32, 32 px in patches of 8; biases and norms random as well."""
+    text = dict(hidden_size=32, intermediate_size=64, num_attention_heads=2, num_hidden_layers=text_layers)
+    text |= dict(vocab_size=VOCABULARY, max_position_embeddings=CONTEXT)
+    text |= dict(bos_token_id=SOS, eos_token_id=eos_token_id, pad_token_id=PAD)
+    vision = dict(
+        hidden_size=48, intermediate_size=96, num_attention_heads=2, num_hidden_layers=vision_layers
+    )
+    vision |= dict(image_size=32, patch_size=8)
+    generator = torch.Generator().manual_seed(0)
+    clip = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=32)).eval()
+    with torch.no_grad():
+        for name, parameter in clip.named_parameters():
+            if parameter.ndim:
+                centre = 1.0 if "norm" in name and name.endswith("weight") else 0.0
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.15 + centre)
+    return clip
+
+
+def build_processor() -> CLIPProcessor:
+    """A byte-level BPE that knows WORDS (any other word costs a token a byte) and a 32-px image processor."""
+    learnt = Tokenizer(models.BPE())
+    learnt.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=SOS, special_tokens=["<pad>"], initial_alphabet=alphabet, show_progress=False
+    )
+    learnt.train_from_iterator([WORDS], trainer)
+    bpe = json.loads(learnt.to_str())["model"]
+    vocabulary = bpe["vocab"] | {f"<unused{i}>": i for i in range(len(bpe["vocab"]), SOS)}
+    vocabulary |= {"<sos>": SOS, "<eos>": EOS}
+    tokens = Tokenizer(models.BPE(vocab=vocabulary, merges=[tuple(merge) for merge in bpe["merges"]]))
+    tokens.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    tokens.pre_tokenizer = learnt.pre_tokenizer
+    tokens.decoder = decoders.ByteLevel()
+    tokens.post_processor = processors.TemplateProcessing(
+        single="<sos> $A <eos>", special_tokens=[("<sos>", SOS), ("<eos>", EOS)]
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=tokens,
+        bos_token="<sos>",
+        eos_token="<eos>",
+        pad_token="<pad>",
+        model_max_length=CONTEXT,
+    )
+    image_processor = getattr(transformers, "CLIPImageProcessorPil", None) or transformers.CLIPImageProcessor
+    size = dict(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    return CLIPProcessor(image_processor(**size), tokenizer)
+
+
+@pytest.fixture
+def toy_clip() -> CLIPModel:
+    """A fresh random CLIP of 3 + 3 layers."""
+    return build_clip()
+
+
+@pytest.fixture(scope="session")
+def toy_processor() -> CLIPProcessor:
+    """The processor of `toy_clip`."""
+    return build_processor()

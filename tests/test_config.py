@@ -1,0 +1,61 @@
+"""A run's settings are checked when they are made."""
+
+import pickle
+
+import pytest
+
+from cma.config import TrainConfig
+
+
+def test_unknown_key_is_an_error_that_names_it_and_the_nearest():
+    with pytest.raises(ValueError, match=r"'epoch'.*epochs"):
+        TrainConfig().merge({"epoch": 3})
+    with pytest.raises(ValueError, match=r"'zzz'.*fields are name, epochs"):
+        TrainConfig().merge({"zzz": 3})
+
+
+def test_merge_changes_what_it_is_told_and_nothing_else():
+    config = TrainConfig(name="a", lr=0.5)
+    merged = config.merge({"epochs": 3, "fps": None, "lr": 1})
+    assert merged == TrainConfig(name="a", lr=1, epochs=3, fps=None)
+    assert config == TrainConfig(name="a", lr=0.5)
+    assert config.merge({}) == config
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("epochs", 0),
+        ("epochs", 2.5),
+        ("epochs", True),
+        ("lr", "1e-3"),
+        ("lr", -1e-3),
+        ("lr", float("nan")),
+        ("batch_size", None),
+        ("optimizer", "adam"),
+        ("similarity", "max"),
+        ("select_on", "train"),
+        ("epoch_unit", "videos"),
+        ("precision", "fp16"),
+        ("warmup", 1.5),
+        ("cache", 1),
+        ("fps", 0.0),
+        ("name", "a/b"),
+        ("name", ""),
+        ("name", ".."),
+        ("eval_items", 0),
+    ],
+)
+def test_a_wrong_value_is_an_error_that_names_field_and_value(field, value):
+    with pytest.raises(ValueError, match=rf"^{field}="):
+        TrainConfig(**{field: value})
+
+
+def test_a_cache_needs_one_process():
+    with pytest.raises(ValueError, match="workers=2 with cache=True"):
+        TrainConfig(cache=True, workers=2)
+
+
+def test_it_survives_a_worker():
+    config = TrainConfig(name="x")
+    assert pickle.loads(pickle.dumps(config)) == config

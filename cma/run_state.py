@@ -1,0 +1,133 @@
+"""What a run needs to go on from its last epoch, and whether a folder holds the same run."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from .records import RunRecord
+
+CHECKPOINT = "checkpoint.pt"
+OURS = (
+    "run.json",
+    "curve.png",
+    CHECKPOINT,
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "best",
+    "last",
+)
+NO_EFFECT = ("name", "if_exists", "runs_dir", "workers", "cache")  # settings that change no number
+
+
+@dataclass
+class RunState:
+    """The record so far, the trained parameters after the last and after the best epoch, the optimiser."""
+
+    record: RunRecord
+    last: list[Tensor]
+    best: list[Tensor]
+    best_epoch: int  # from 1
+    optimizer: dict
+
+    @property
+    def kept(self) -> list[Tensor]:
+        """The parameters that `select_on` chooses."""
+        return self.last if self.record.select_on == "last" else self.best
+
+    def save(self, folder: Path) -> None:
+        """Write the checkpoint into `folder`, whole or not at all."""
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / (CHECKPOINT + ".tmp")
+        content = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        torch.save(content | {"record": self.record.to_json()}, temporary)
+        temporary.replace(folder / CHECKPOINT)
+
+    @classmethod
+    def load(cls, folder: Path) -> RunState:
+        """Read the checkpoint of `folder`. Raises ValueError that names the file if it cannot be read."""
+        path = folder / CHECKPOINT
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            record = RunRecord.from_json(content.pop("record"))
+            record.folder = folder
+            return cls(record=record, **content)
+        except (
+            pickle.UnpicklingError,
+            RuntimeError,
+            OSError,
+            EOFError,
+            KeyError,
+            TypeError,
+            ValueError,
+        ) as error:
+            raise ValueError(
+                f"{path}: no checkpoint of cma.train, or cut short; {_ways_out(folder)}"
+            ) from error
+
+
+def find(folder: Path, record: RunRecord, if_exists: str) -> RunState | None:
+    """The state of the same run in `folder`, None if there is none; "replace" removes what is there first.
+
+    Raises ValueError if another run is there, naming what differs and what to do.
+    """
+    if if_exists == "replace":
+        remove(folder)
+    written = [folder / name for name in ("run.json", CHECKPOINT) if (folder / name).exists()]
+    if not written:
+        return None
+    if folder / CHECKPOINT not in written:
+        raise ValueError(
+            f"{folder}: run.json without {CHECKPOINT}, so nothing to go on from; {_ways_out(folder)}"
+        )
+    state = RunState.load(folder)
+    there, here = settings(state.record), settings(record)
+    differing = [
+        f"{key} {there.get(key)!r} there, {here.get(key)!r} here"
+        for key in here
+        if there.get(key) != here[key]
+    ]
+    if differing:
+        raise ValueError(f"{folder} holds another run ({'; '.join(differing)}); {_ways_out(folder)}")
+    if (folder / "run.json").exists():
+        state.record = RunRecord.load(folder)
+    return state
+
+
+def settings(record: RunRecord) -> dict:
+    """All that two runs must agree on to be one: config, adapter, backbone, data."""
+    config = {key: value for key, value in record.config.items() if key not in NO_EFFECT}
+    names = ("dataset", "train_items", "held_out_items", "data_digest", "method", "backbone", "adapter")
+    return config | {name: getattr(record, name) for name in names}
+
+
+def remove(folder: Path) -> None:
+    """Delete a run's own files from `folder`, nothing else."""
+    for name in OURS:
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def take(model: nn.Module) -> list[Tensor]:
+    """A copy of the trained parameters, on the CPU."""
+    return [parameter.detach().cpu().clone() for parameter in model.trainable_parameters()]
+
+
+@torch.no_grad()
+def put(model: nn.Module, values: list[Tensor]) -> None:
+    """Set the trained parameters."""
+    for parameter, value in zip(model.trainable_parameters(), values, strict=True):
+        parameter.copy_(value)
+
+
+def _ways_out(folder: Path) -> str:
+    return f'choose another name, delete {folder}, or set if_exists="replace"'

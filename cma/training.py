@@ -1,0 +1,220 @@
+"""The training loop: one process, seeded, and resumed from its last epoch as if it had never stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+from tqdm import tqdm
+
+from . import optim, plots, run_state, sampling
+from .batches import Batch, make_pixels, read_batches
+from .config import TrainConfig
+from .data import Pixels, RetrievalDataset
+from .evaluation import autocast, compare, evaluate
+from .losses import symmetric_cross_entropy
+from .model import RetrievalModel
+from .records import RunRecord
+from .run_state import RunState
+
+CURVE_POINTS = 50  # an epoch, at most
+
+
+def train(
+    model: RetrievalModel,
+    dataset: RetrievalDataset,
+    config: TrainConfig,
+    on_epoch: Callable[[RunRecord], None] | None = None,
+) -> RunRecord:
+    """Train the active adapter of `model` on a train split, keep the epoch `select_on` names, and test it.
+
+    Writes into `runs_dir/name`: the kept adapter, `best/` and `last/`, `run.json`, `curve.png` and
+    `checkpoint.pt`, from which a run of the same settings is resumed (or returned, if it is finished).
+    The same seed, initial adapter and number of threads give the same result, bitwise on a CPU in float32.
+    The seed decides held-out items, batches and dropout; the adapter's initial weights are the caller's.
+    `on_epoch` gets the record after every epoch. The global random state is left as it was.
+    Raises ValueError for no active adapter, another run in the folder, or a loss that is not finite.
+    """
+    _check(model, dataset)
+    folder = Path(config.runs_dir) / config.name
+    training_set, watched = sampling.splits_of_a_run(dataset, config)
+    record = _describe(model, dataset, training_set, config)
+    state = run_state.find(folder, record, config.if_exists)
+    print(f"{dataset.name}: {len(training_set):,} items to train on, {record.held_out_items:,} held out")
+    print(record.epoch_counts)
+    if state and state.record.finished:
+        print(f"{folder}: finished {state.record.finished} with the same settings; its adapter is loaded")
+        run_state.put(model, state.kept)
+        return state.record
+
+    pixels = make_pixels(model, config)
+    state = _run_epochs(model, training_set, watched, config, pixels, record, state, on_epoch)
+    record = state.record
+    run_state.put(model, state.kept)
+    model.save_adapter(model.active, folder)
+    record.metrics = evaluate(model, sampling.reported(dataset, watched, config), config, pixels)
+    record.seconds = round(sum(entry["seconds"] for entry in record.history), 2)
+    record.stamp(model.device).save(folder)
+    return record
+
+
+def _run_epochs(
+    model: RetrievalModel,
+    training_set: RetrievalDataset,
+    watched: RetrievalDataset | None,
+    config: TrainConfig,
+    pixels: Pixels,
+    record: RunRecord,
+    state: RunState | None,
+    on_epoch: Callable[[RunRecord], None] | None,
+) -> RunState:
+    """Epochs from the state (or the first) to the last, the state saved after each."""
+    groups = optim.parameter_groups(model, model.trainable_parameters(), config.weight_decay)
+    optimizer = optim.build_optimizer(config.optimizer, groups, config.lr)
+    if state is None:
+        state = RunState(record, last=[], best=[], best_epoch=0, optimizer={})
+    else:
+        print(f"{record.folder}: resumed after epoch {len(state.record.history)} of {config.epochs}")
+        run_state.put(model, state.last)
+        optimizer.load_state_dict(state.optimizer)
+    record = state.record
+    ids, _ = model.tokenize(training_set.captions, config.max_words)
+    with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
+        for epoch in range(len(record.history), config.epochs):
+            torch.manual_seed(config.seed * 1_000_003 + epoch)  # the dropout of this epoch
+            entry = _train_epoch(model, optimizer, training_set, ids, pixels, config, epoch)
+            if watched:
+                entry["validation"] = evaluate(model, watched, config, pixels, samples=0)
+                tqdm.write(_say(entry, record))
+            record.history.append(entry)
+            state.last, state.optimizer = run_state.take(model), optimizer.state_dict()
+            if _is_best(record.history):
+                state.best, state.best_epoch = state.last, epoch + 1
+                model.save_adapter(model.active, record.folder / "best")
+            record.selected_epoch = epoch + 1 if config.select_on == "last" else state.best_epoch
+            model.save_adapter(model.active, record.folder / "last")
+            state.save(record.folder)
+            plots.save(plots.training_curve(record), record.folder / "curve.png")
+            if on_epoch:
+                on_epoch(record)
+    return state
+
+
+def _train_epoch(
+    model: RetrievalModel,
+    optimizer: torch.optim.Optimizer,
+    dataset: RetrievalDataset,
+    ids: Tensor,
+    pixels: Pixels,
+    config: TrainConfig,
+    epoch: int,
+) -> dict:
+    """One pass over the epoch's batches; what history keeps of it."""
+    batches = sampling.epoch_batches(dataset, config, epoch)
+    total, every = config.epochs * len(batches), max(1, len(batches) // CURVE_POINTS)
+    start, losses, curve = time.perf_counter(), [], []
+    model.train()
+    with tqdm(total=len(batches), desc=f"epoch {epoch + 1}/{config.epochs}", mininterval=1) as bar:
+        for i, batch in enumerate(read_batches(dataset, ids, pixels, batches, config.workers)):
+            step = epoch * len(batches) + i
+            rate = config.lr * optim.rate_factor(config.optimizer, step, total, config.warmup)
+            loss, _ = train_step(model, optimizer, batch.to(model.device), rate, config)
+            losses.append(loss)
+            if (i + 1) % every == 0:
+                curve.append([step + 1, round(sum(losses[-every:]) / every, 5), rate])
+            bar.set_postfix(loss=f"{loss:.3f}", rate=f"{rate:.1e}", refresh=False)
+            bar.update()
+    model.eval()
+    return {
+        "epoch": epoch + 1,
+        "steps": len(batches),
+        "loss": sum(losses) / len(losses),
+        "seconds": round(time.perf_counter() - start, 3),
+        "curve": curve,  # [step, mean loss since the last point, rate]
+    }
+
+
+def train_step(
+    model: RetrievalModel, optimizer: torch.optim.Optimizer, batch: Batch, rate: float, config: TrainConfig
+) -> tuple[float, float]:
+    """One update at `rate`: (loss before it, gradient norm before clipping). ValueError if not finite."""
+    optim.set_rate(optimizer, rate)
+    optimizer.zero_grad(set_to_none=True)
+    loss = batch_loss(model, batch, config)
+    loss.backward()
+    norm = clip_grad_norm_(model.trainable_parameters(), config.max_grad_norm)
+    if not (loss.isfinite() and norm.isfinite()):
+        raise ValueError(
+            f"loss {loss.item()} with gradient norm {norm.item()} at rate {rate:.2e}: no step taken; "
+            "lower lr, or look for broken media among the items of this batch"
+        )
+    optimizer.step()
+    return loss.item(), norm.item()
+
+
+def batch_loss(model: RetrievalModel, batch: Batch, config: TrainConfig) -> Tensor:
+    """The symmetric cross-entropy of exp(logit_scale) · similarity over a batch (paper section 3.4)."""
+    with autocast(model, config.precision):
+        text = model.encode_text(batch.input_ids)
+        frames = model.encode_videos(batch.frames, batch.mask)
+    similarity = compare(text, frames, batch.mask, config)
+    return symmetric_cross_entropy(model.logit_scale * similarity, batch.item_ids)
+
+
+def _check(model: RetrievalModel, dataset: RetrievalDataset) -> None:
+    if model.active is None:
+        raise ValueError(
+            "no adapter is active, so nothing would be trained: call model.add_adapter(name, config) first"
+        )
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RuntimeError(
+            f"WORLD_SIZE={os.environ['WORLD_SIZE']}: cma.train runs in one process; start it without torchrun"
+        )
+    if dataset.split != "train":
+        raise ValueError(
+            f'{dataset.name}: expected its train split, found {dataset.split}: cma.data.load(folder, "train")'
+        )
+
+
+def _describe(
+    model: RetrievalModel, dataset: RetrievalDataset, training_set: RetrievalDataset, config: TrainConfig
+) -> RunRecord:
+    """The record as it is before the first step."""
+    return dataclasses.replace(
+        RunRecord.describe(model, dataset, config),
+        select_on=config.select_on,
+        train_items=len(training_set),
+        held_out_items=len(dataset) - len(training_set),
+        data_digest=sampling.digest(training_set),
+        epoch_counts=sampling.describe_epoch(training_set, config),
+        steps_per_epoch=sampling.steps_per_epoch(training_set, config),
+        total_steps=config.epochs * sampling.steps_per_epoch(training_set, config),
+        folder=Path(config.runs_dir) / config.name,
+    )
+
+
+def _recall(entry: dict) -> float:
+    return entry["validation"]["text_to_visual"]["R@1"] if "validation" in entry else 0.0
+
+
+def _is_best(history: list[dict]) -> bool:
+    """Whether the last epoch beats all before it in text-to-visual R@1; without validation it always does."""
+    if "validation" not in history[-1]:
+        return True
+    return all(_recall(history[-1]) > _recall(entry) for entry in history[:-1])
+
+
+def _say(entry: dict, record: RunRecord) -> str:
+    found = entry["validation"]
+    label = f" {record.label}" if record.select_on == "test" else ""
+    return (
+        f"epoch {entry['epoch']}: loss {entry['loss']:.3f}, {found['split']}{label} R@1 text→visual "
+        f"{found['text_to_visual']['R@1']:.1f}, visual→text {found['visual_to_text']['R@1']:.1f} "
+        f"({found['texts']:,} texts, {found['items']:,} items)"
+    )

@@ -1,0 +1,115 @@
+"""Every figure draws what it is given; pictures are not compared."""
+
+import matplotlib
+import pytest
+from PIL import Image
+
+matplotlib.use("Agg")
+
+from cma import AdapterConfig, RetrievalModel, plots  # noqa: E402
+from cma.records import RunRecord  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plots.plt.close("all")
+
+
+def record(watched: bool = True, select_on: str = "val") -> RunRecord:
+    history = []
+    for epoch in (1, 2):
+        entry = {
+            "epoch": epoch,
+            "curve": [[2 * epoch - 1, 3.0 - epoch, 1e-3], [2 * epoch, 2.5 - epoch, 5e-4]],
+        }
+        if watched:
+            recall = {"R@1": 10.0 * epoch}
+            entry["validation"] = {"split": "val", "text_to_visual": recall, "visual_to_text": recall}
+        history.append(entry)
+    return RunRecord(
+        "r",
+        "toy",
+        "image",
+        "cross-modal adapter",
+        {},
+        {},
+        None,
+        0,
+        select_on,
+        1,
+        2,
+        history=history,
+        selected_epoch=2,
+    )
+
+
+def labels(figure) -> str:
+    """All the words of a figure."""
+    figure.canvas.draw()
+    return " | ".join(text.get_text() for text in figure.findobj(matplotlib.text.Text) if text.get_text())
+
+
+def test_grid_shows_every_picture_once_and_marks_the_right_one():
+    pictures = [Image.new("RGB", (4, 4), (i, 0, 0)) for i in range(7)]
+    figure = plots.image_grid(
+        pictures, [f"number {i}" for i in range(7)], columns=5, marked=[i == 3 for i in range(7)]
+    )
+    shown = [axis for axis in figure.axes if axis.images]
+    assert [axis.images[0].get_array()[0, 0, 0] for axis in shown] == list(range(7))
+    assert [axis.get_xlabel() for axis in shown] == [f"number {i}" for i in range(7)]
+    assert [axis.spines["left"].get_visible() for axis in shown] == [i == 3 for i in range(7)]
+    with pytest.raises(ValueError, match="7 images and 1 captions"):
+        plots.image_grid(pictures, ["one"])
+
+
+def test_curve_draws_loss_rate_and_recall():
+    figure = plots.training_curve(record())
+    loss, recall, rate = figure.axes
+    assert loss.lines[0].get_xydata().tolist() == [[1, 2], [2, 1.5], [3, 1], [4, 0.5]]
+    assert rate.lines[0].get_ydata()[0] == 1e-3
+    assert recall.lines[0].get_xydata().tolist() == [[1, 10], [2, 20]]
+
+
+def test_curve_labels_a_choice_on_test():
+    assert "(chosen on test, the authors' habit)" in labels(plots.training_curve(record(select_on="test")))
+    assert "no validation split" in labels(plots.training_curve(record(watched=False, select_on="last")))
+
+
+def test_bars_have_the_heights_and_intervals_they_are_given():
+    def found(value):
+        recalls = {key: value for key in ("R@1", "R@5", "R@10")}
+        between = {key: (value - 3, value + 4) for key in recalls}
+        return {"text_to_visual": recalls, "intervals": {"text_to_visual": between}}
+
+    figure = plots.recall_bars({"zero-shot": found(20.0), "adapter": found(30.0)})
+    axis = figure.axes[0]
+    assert [bar.get_height() for bar in axis.patches] == [20.0] * 3 + [30.0] * 3
+    ends = {tuple(segment[:, 1]) for lines in axis.collections for segment in lines.get_segments()}
+    assert ends == {(17.0, 24.0), (27.0, 34.0)}
+
+
+def test_parameter_share_names_the_count(toy_clip):
+    model = RetrievalModel(toy_clip)
+    model.add_adapter("a", AdapterConfig(bottleneck_dim=4, shared_dim=8))
+    model.set_adapter("a")
+    trained = sum(p.numel() for p in model.trainable_parameters())
+    figure = plots.parameter_share(model)
+    assert f"trained: {trained:,}" in labels(figure)
+    assert sum(bar.get_width() for bar in figure.axes[1].patches) == trained
+
+
+def test_frame_weights_with_and_without_frames():
+    frames = [Image.new("RGB", (4, 4))] * 3
+    assert [bar.get_height() for bar in plots.frame_weights([0.2, 0.5, 0.3]).axes[0].patches] == [
+        0.2,
+        0.5,
+        0.3,
+    ]
+    assert len(plots.frame_weights([0.2, 0.5, 0.3], frames, "a query").axes) == 4
+
+
+def test_save_leaves_a_whole_picture_alone(tmp_path):
+    plots.save(plots.training_curve(record()), tmp_path / "curve.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["curve.png"]
+    assert Image.open(tmp_path / "curve.png").size[0] > 300

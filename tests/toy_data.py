@@ -1,0 +1,35 @@
+"""A dataset folder of small coloured pictures, in the format every benchmark is prepared into."""
+
+import json
+from pathlib import Path
+
+from PIL import Image
+
+COLOURS = ("red", "green", "blue", "yellow", "white", "black")
+THINGS = ("cat", "dog", "bird", "horse", "car", "boat", "tree", "house", "flower", "star")
+
+
+def write_images(folder: Path, counts: dict[str, int], captions: int = 2, reading: str = "captions") -> Path:
+    """`counts` pictures a split, each with `captions` captions; the folder."""
+    (folder / "media").mkdir(parents=True)
+    lines = []
+    for split, count in counts.items():
+        for i in range(count):
+            colour, thing = COLOURS[i % 6], THINGS[(i // 6) % 10]
+            name = f"media/{split}{i:03}.png"
+            picture = Image.new("RGB", (32, 32), colour)
+            picture.putpixel((i % 32, i // 32), (128, 128, 128))
+            picture.save(folder / name)
+            texts = [f"a {colour} {thing}", f"{thing} in the {colour} water", f"the {thing}"][:captions]
+            line = {"file_name": name, "id": f"{split}{i:03}", "captions": texts, "split": split}
+            lines.append(json.dumps(line))
+    (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n")
+    about = {
+        "name": "toy",
+        "kind": "image",
+        "protocol": {"visual_to_text": reading, "query": "caption"},
+        "counts": {split: {"found": count, "expected": count} for split, count in counts.items()},
+        "recipe": "flickr30k",
+    }
+    (folder / "dataset.json").write_text(json.dumps(about))
+    return folder

@@ -4,12 +4,9 @@
 """
 
 import importlib
+import importlib.util
+import pkgutil
 from importlib import metadata
-
-MODULES = frozenset(
-    "adapter attention backbone checkpoints data evaluation explorer losses methods metrics model patching plots"
-    " pretraining recipes report search similarity storage training video".split()
-)
 
 
 def _refuse_namesake() -> None:
@@ -19,9 +16,9 @@ def _refuse_namesake() -> None:
     except metadata.PackageNotFoundError:
         return
     raise ImportError(
-        f"the CMA-ES optimiser (PyPI's `cma` {version}) is installed beside cross-modal-adapter, and both import "
-        "as `cma`. Run `pip uninstall cma`, then `pip install --force-reinstall --no-deps cross-modal-adapter` "
-        "(in a clone: `pip install --no-deps -e .`), or give each an environment of its own"
+        f"the CMA-ES optimiser (PyPI's `cma` {version}) is installed beside cross-modal-adapter, and both "
+        "import as `cma`. Run `pip uninstall cma`, then `pip install --force-reinstall --no-deps "
+        "cross-modal-adapter` (in a clone: `pip install --no-deps -e .`), or give each its own environment"
     )
 
 
@@ -39,12 +36,12 @@ __all__ = ["AdapterConfig", "CrossModalAdapters", "RetrievalModel", "TrainConfig
 
 
 def __getattr__(name: str):
-    if name in MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
     if name in ("train", "TrainConfig"):
-        return getattr(importlib.import_module(f"{__name__}.training"), name)
+        return getattr(importlib.import_module(".training", __name__), name)
+    if importlib.util.find_spec(f"{__name__}.{name}"):
+        return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module 'cma' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted(MODULES | set(globals()) | set(__all__))
+    return sorted({module.name for module in pkgutil.iter_modules(__path__)} | set(globals()) | set(__all__))

@@ -15,7 +15,7 @@ MINI = Path(__file__).parent / "mini_clip"
 def load_backbone(
     name: str | Path, dtype: torch.dtype = torch.float32, device: str | torch.device | None = None
 ) -> tuple[CLIPModel, CLIPProcessor]:
-    """A pre-trained CLIP and its processor, from "mini", a hub id ("openai/clip-vit-base-patch32") or a folder.
+    """A pre-trained CLIP and its processor: "mini", a hub id ("openai/clip-vit-base-patch32") or a folder.
 
     Images are prepared with Pillow whether torchvision is installed or not, so that recall does not depend on
     it. Raises FileNotFoundError for a folder that is missing or holds no model, OSError for a hub id that
@@ -40,7 +40,7 @@ def load_backbone(
 
 
 def identity(clip: CLIPModel) -> dict[str, str | None]:
-    """Which backbone this is: its name, and its revision (the hub's commit, or a digest of a folder's weights)."""
+    """Name and revision of a backbone: the hub's commit, or a digest of a folder's weight files."""
     return {"name": clip.config.name_or_path or None, "revision": getattr(clip.config, "_commit_hash", None)}
 
 
@@ -63,8 +63,8 @@ def check_tokenizer(clip: CLIPModel, tokenizer: PreTrainedTokenizerBase) -> None
         )
     if pooled == 2 and end != highest:
         raise ValueError(
-            f"text_config.eos_token_id 2 means 'pool at the highest id', but this tokenizer ends captions with "
-            f"id {end} and goes up to {highest}: words after a higher id would never be seen. "
+            f"text_config.eos_token_id 2 means 'pool at the highest id', but this tokenizer ends captions "
+            f"with id {end} and goes up to {highest}: words after a higher id would never be seen. "
             f"Give EOS another id than 2 and set text_config.eos_token_id to it"
         )
     if pooled not in (2, end):

@@ -1,8 +1,8 @@
 """How well the right items rank: recall at k, median and mean rank, and their bootstrap intervals.
 
-Letters: T texts, V items. A rank starts at 1. Ties are counted against the model: rank = 1 + wrong candidates
-that score better + wrong candidates that score the same, so a constant model earns nothing; "optimistic" leaves
-the ties out. Recall is in %, MdR is the median rank (mean of the middle two for an even number), MnR the mean.
+Letters: T texts, V items. Ties count against the model: rank = 1 + wrong candidates that score better + wrong
+candidates that score the same, so a constant model earns nothing; "optimistic" leaves the ties out. Recall is
+in %; MdR is the median rank (mean of the middle two for an even number), MnR the mean.
 """
 
 import numpy as np
@@ -16,9 +16,9 @@ def retrieval_metrics(similarity: Tensor, text_to_item: Tensor, visual_to_text: 
     """R@1, R@5, R@10, MdR and MnR in both directions, and mR, the mean of the six recalls.
 
     similarity [T, V]; text_to_item [T] is the item each text belongs to, any number of texts an item.
-    visual_to_text: "captions" ranks an item's best caption among all captions (images), "items" ranks items by
-    their best caption (MSVD, VATEX). Raises ValueError for a NaN (its position is named), an index out of range,
-    and an item without captions, which has no right answer from visual to text (see `ranks` for the other way).
+    visual_to_text: "captions" ranks an item's best caption among all captions (images), "items" ranks items
+    by their best caption (MSVD, VATEX). Raises ValueError for a NaN (its position is named), an index out of
+    range, and an item without captions: nothing is right for it (`ranks` alone takes it, as a distractor).
     """
     result = {
         "text_to_visual": summary(ranks(similarity, text_to_item)),
@@ -47,7 +47,7 @@ def ranks(similarity: Tensor, text_to_item: Tensor, ties: str = "pessimistic") -
 def visual_ranks(
     similarity: Tensor, text_to_item: Tensor, mode: str = "captions", ties: str = "pessimistic"
 ) -> Tensor:
-    """Rank [V] of each item's own captions, in the reading `mode` ("captions" | "items") of `retrieval_metrics`."""
+    """Rank [V] of each item's own captions, in the reading `mode` of `retrieval_metrics`."""
     similarity, owner = _checked(similarity, text_to_item, ties)
     if mode not in ("captions", "items"):
         raise ValueError(f"visual_to_text must be 'captions' or 'items', not {mode!r}")
@@ -82,7 +82,7 @@ def bootstrap_interval(
     seed: int = 0,
     level: float = 0.95,
 ) -> tuple[float, float]:
-    """Percentile interval of a metric ("R@k", "MdR", "MnR") when items are drawn anew, each with all its queries.
+    """Percentile interval of "R@k", "MdR" or "MnR" when items are drawn anew, each with all its queries.
 
     Queries of one item are not independent, so drawing queries would give too narrow an interval.
     """
@@ -116,7 +116,8 @@ def _checked(similarity: Tensor, text_to_item: Tensor, ties: str) -> tuple[Tenso
         raise ValueError(f"ties must be 'pessimistic' or 'optimistic', not {ties!r}")
     if similarity.ndim != 2 or not similarity.numel() or owner.shape != similarity.shape[:1]:
         raise ValueError(
-            f"expected similarity [T, V] and text_to_item [T], not {list(similarity.shape)}, {list(owner.shape)}"
+            f"expected similarity [T, V] and text_to_item [T], not {list(similarity.shape)} and "
+            f"{list(owner.shape)}"
         )
     if owner.is_floating_point() or owner.min() < 0 or owner.max() >= similarity.shape[1]:
         raise ValueError(f"text_to_item must hold item indices from 0 to {similarity.shape[1] - 1}")

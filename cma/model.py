@@ -23,9 +23,9 @@ __all__ = ["RetrievalModel", "load_backbone"]
 class RetrievalModel(nn.Module):
     """A frozen CLIP and any number of named adapters, of which at most one acts.
 
-    Starts without adapter and in eval mode; `train()` switches the adapters' dropout, never CLIP. The same CLIP
+    Starts without adapter and in eval mode; `train()` switches the adapters' dropout, never CLIP's. One CLIP
     may serve several models: each makes sure, before it encodes, that its own adapter is the one that acts.
-    `processor` may be None where only tensors are encoded. `cut` counts the captions the last call shortened.
+    `processor` may be None where only tensors are encoded; `cut` counts the captions the last call cut.
     """
 
     def __init__(self, clip: CLIPModel, processor: CLIPProcessor | None = None) -> None:
@@ -47,8 +47,8 @@ class RetrievalModel(nn.Module):
     ) -> CrossModalAdapters:
         """Build an adapter, from random or from given weights; it acts once `set_adapter(name)` is called.
 
-        Raises ValueError for a name in use or not usable, a config that does not fit the backbone, and weights
-        with a missing, extra or misshaped key (named).
+        Raises ValueError for a name in use or not usable, a config that does not fit the backbone, and
+        weights with a missing, extra or misshaped key (named).
         """
         if name in self.adapters:
             raise ValueError(f"adapter {name!r} exists already; choose another name")
@@ -69,23 +69,27 @@ class RetrievalModel(nn.Module):
         return adapters
 
     def set_adapter(self, name: str | None) -> None:
-        """Let the adapter `name` act, or none: then CLIP is bitwise what it was. Raises ValueError if unknown."""
-        if name is not None and name not in self.adapters:
-            raise ValueError(f"no adapter {name!r}; there are: {', '.join(self.adapters) or 'none'}")
+        """Let the adapter `name` act, or none: then CLIP is bitwise what it was. Raises ValueError."""
+        if name is not None:
+            self.get_adapter(name)
         self.active = name
         self._hook()
 
-    def save_adapter(self, name: str, folder: str | Path) -> None:
-        """Write `adapter_config.json` and `adapter_model.safetensors` into `folder`."""
+    def get_adapter(self, name: str) -> CrossModalAdapters:
+        """The adapter `name`. Raises ValueError if there is none."""
         if name not in self.adapters:
             raise ValueError(f"no adapter {name!r}; there are: {', '.join(self.adapters) or 'none'}")
-        write_adapter(Path(folder), self.adapters[name], identity(self.clip))
+        return self.adapters[name]
+
+    def save_adapter(self, name: str, folder: str | Path) -> None:
+        """Write `adapter_config.json` and `adapter_model.safetensors` into `folder`."""
+        write_adapter(Path(folder), self.get_adapter(name), identity(self.clip))
 
     def load_adapter(self, folder: str | Path, name: str) -> CrossModalAdapters:
         """Read an adapter from `folder` and add it as `name`; warns if it was trained on another backbone.
 
-        Raises FileNotFoundError, or ValueError naming file and key if anything is missing, extra or of another
-        width or depth than this backbone.
+        Raises FileNotFoundError, or ValueError naming file and key if anything is missing, extra or of
+        another width or depth than this backbone.
         """
         config, state, backbone = read_adapter(Path(folder), self.widths, self.layers)
         if backbone != identity(self.clip):
@@ -136,8 +140,8 @@ class RetrievalModel(nn.Module):
     def tokenize(self, texts: Sequence[str], max_words: int | None = None) -> tuple[Tensor, int]:
         """Token ids [T, L] of captions, and how many captions were cut (warned about once).
 
-        A caption keeps at most min(context, max_words) tokens, start and end tokens included. Raises ValueError
-        naming the index of a blank caption, TypeError for a single string.
+        A caption keeps at most min(context, max_words) tokens, start and end tokens included. Raises
+        ValueError naming the index of a blank caption, TypeError for a single string.
         """
         if isinstance(texts, str):
             raise TypeError("expected a list of captions, not a single string")

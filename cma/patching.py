@@ -1,4 +1,4 @@
-"""Freeze a CLIP, and hang adapters on it by forward hooks: no forward pass is copied, no weight is touched."""
+"""Freeze a CLIP and hang adapters on it by forward hooks: no forward is copied, no weight is touched."""
 
 from collections.abc import Iterator
 

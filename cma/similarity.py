@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-BLOCK = 2**24  # elements of a [T, V, F] block held at once, 64 MiB
+BLOCK = 2**20  # elements of a [T, V, F] block held at once; larger ones are slower, being out of cache
+TINY = torch.finfo(torch.float32).tiny
 
 
 def mean_pooled(text: Tensor, frames: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -25,29 +26,28 @@ def mean_pooled(text: Tensor, frames: Tensor, mask: Tensor | None = None) -> Ten
 def text_conditioned(
     text: Tensor, frames: Tensor, mask: Tensor | None = None, temperature: float = 5.0
 ) -> Tensor:
-    """Cosine [T, V] of text t [T, D] with frames v [V, F, D] pooled by softmax over f of (t . v_f / temperature).
+    """Cosine [T, V] of text t [T, D] with frames v [V, F, D] pooled by w = softmax_f(t . v_f / temperature).
 
-    The pooled frames [T, V, D] are never built: with S = t . v_f, weights w and the Gram matrix G = v v^T of an
-    item, the cosine is sum_f(w S) / (|t| sqrt(w G w)). Raises ValueError as `mean_pooled`.
+    The pooled frames [T, V, D] are never built: with S = t . v_f and the Gram matrix G = v v^T of an item,
+    the cosine is sum_f(w S) / (|t| sqrt(w G w)). Raises ValueError as `mean_pooled`.
     """
     with torch.autocast(text.device.type, enabled=False):
         text, frames, mask = _prepare(text, frames, mask)
-        size = max(1, BLOCK // (len(text) * frames.shape[1]))
+        size = max(1, BLOCK // max(1, len(text) * frames.shape[1]))
         blocks = zip(frames.split(size), mask.split(size), strict=True)
         return torch.cat([_conditioned(text, *block, temperature) for block in blocks], dim=1)
 
 
 def _conditioned(text: Tensor, frames: Tensor, mask: Tensor, temperature: float) -> Tensor:
-    scale = (
-        frames.norm(dim=-1).amax(1)[:, None, None].clamp_min(1e-30)
-    )  # G of unit size: no over- or underflow
-    unit = frames / scale
-    gram = unit @ unit.mT  # [V, F, F]
     scores = torch.einsum("td,vfd->vtf", text, frames)
     weights = (scores / temperature).masked_fill(~mask[:, None], -torch.inf).softmax(-1)
-    norm = ((weights @ gram) * weights).sum(-1).clamp_min(1e-12).sqrt()  # |pooled| / scale, [V, T]
-    dots = torch.einsum("td,vfd->vtf", F.normalize(text, dim=-1), unit)
-    return ((weights * dots).sum(-1) / norm).T
+    dots = (weights * scores).sum(-1)  # t . pooled, [V, T]
+    # Frames that nearly cancel would cost float32 its digits here; Apple's GPUs have nothing finer.
+    exact = torch.float32 if frames.device.type == "mps" else torch.float64
+    gram = frames.to(exact) @ frames.to(exact).mT  # [V, F, F]
+    squared = ((weights.to(exact) @ gram) * weights).sum(-1)  # |pooled|^2, [V, T]
+    lengths = squared.clamp_min(TINY).sqrt() * text.to(exact).norm(dim=-1)
+    return (dots / lengths.clamp_min(TINY)).float().T
 
 
 def _prepare(text: Tensor, frames: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:

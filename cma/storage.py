@@ -1,4 +1,4 @@
-"""An adapter on disk: `adapter_config.json` + `adapter_model.safetensors`, written whole and read strictly."""
+"""An adapter on disk: `adapter_config.json` + `adapter_model.safetensors`, written whole, read strictly."""
 
 import json
 import os
@@ -16,7 +16,7 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 def write_adapter(folder: Path, adapters: CrossModalAdapters, backbone: dict[str, str | None]) -> None:
-    """Save weights, config, tower sizes and the backbone's name and revision into `folder`, made if needed."""
+    """Save weights, config, tower sizes and the backbone's identity into `folder`, made if needed."""
     folder.mkdir(parents=True, exist_ok=True)
     sizes = {"widths": adapters.widths, "layers": adapters.layers}
     text = json.dumps({"adapter": asdict(adapters.config), **sizes, "backbone": backbone}, indent=2) + "\n"
@@ -24,9 +24,9 @@ def write_adapter(folder: Path, adapters: CrossModalAdapters, backbone: dict[str
     if config.is_file() and config.read_text() != text:
         config.unlink()  # killed before the end, new weights must not stand beside an old config
     save_file({key: value.contiguous() for key, value in adapters.state_dict().items()}, _temporary(weights))
-    os.replace(_temporary(weights), weights)
+    _temporary(weights).replace(weights)
     _temporary(config).write_text(text)
-    os.replace(_temporary(config), config)
+    _temporary(config).replace(config)
 
 
 def read_adapter(

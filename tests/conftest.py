@@ -6,25 +6,45 @@ import pytest
 import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import CLIPConfig, CLIPModel, CLIPProcessor, PreTrainedTokenizerFast
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPProcessor,
+    CLIPTextConfig,
+    CLIPVisionConfig,
+    PreTrainedTokenizerFast,
+)
 
 VOCABULARY, CONTEXT, PAD, SOS, EOS = 500, 16, 0, 498, 499
 WORDS = """a an the and of on in at with two three red green blue yellow white black small large round square
-circle cat dog bird horse car boat tree house flower star sun moon face hand man woman child person runs sits
-jumps eats sings plays walking flying smiling holding street water beach sky night grass table video picture"""
+circle cat dog bird horse car boat tree house flower star sun moon face hand man woman child person runs
+sits jumps eats sings plays walking flying smiling holding street water beach sky night grass table"""
 
 
 def build_clip(vision_layers: int = 3, text_layers: int = 3, eos_token_id: int = EOS) -> CLIPModel:
-    """A random CLIP: widths 48 and 32, projection 32, 32 px in patches of 8; biases and norms random as well."""
-    text = dict(hidden_size=32, intermediate_size=64, num_attention_heads=2, num_hidden_layers=text_layers)
-    text |= dict(vocab_size=VOCABULARY, max_position_embeddings=CONTEXT)
-    text |= dict(bos_token_id=SOS, eos_token_id=eos_token_id, pad_token_id=PAD)
-    vision = dict(
-        hidden_size=48, intermediate_size=96, num_attention_heads=2, num_hidden_layers=vision_layers
+    """A random CLIP: widths 48 and 32, projection 32, 32 px in patches of 8; no bias is 0, no norm is 1."""
+    text = CLIPTextConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        num_attention_heads=2,
+        num_hidden_layers=text_layers,
+        vocab_size=VOCABULARY,
+        max_position_embeddings=CONTEXT,
+        bos_token_id=SOS,
+        eos_token_id=eos_token_id,
+        pad_token_id=PAD,
     )
-    vision |= dict(image_size=32, patch_size=8)
+    vision = CLIPVisionConfig(
+        hidden_size=48,
+        intermediate_size=96,
+        num_attention_heads=2,
+        num_hidden_layers=vision_layers,
+        image_size=32,
+        patch_size=8,
+    )
+    config = CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=32)
+    clip = CLIPModel(config).eval()
     generator = torch.Generator().manual_seed(0)
-    clip = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=32)).eval()
     with torch.no_grad():
         for name, parameter in clip.named_parameters():
             if parameter.ndim:
@@ -60,8 +80,8 @@ def build_processor() -> CLIPProcessor:
         model_max_length=CONTEXT,
     )
     image_processor = getattr(transformers, "CLIPImageProcessorPil", None) or transformers.CLIPImageProcessor
-    size = dict(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
-    return CLIPProcessor(image_processor(**size), tokenizer)
+    images = image_processor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    return CLIPProcessor(images, tokenizer)
 
 
 @pytest.fixture

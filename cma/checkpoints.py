@@ -1,0 +1,89 @@
+"""Adapters in the format of the paper's authors, both ways.
+
+Their `checkpoint.pth` is {"model": …} with "clip." before every key. Sites are stacked as here (2i is layer
+i's attention, 2i + 1 its MLP), so only names differ. They leave out a part that has no rows: the shared one
+without sharing, the text tower's own one where all its width is shared.
+"""
+
+import argparse
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from .adapter import AdapterConfig, CrossModalAdapters
+from .model import RetrievalModel
+
+OFFICIAL = {  # ours: theirs
+    f"{ours}_{kind}": f"{theirs}_{kind}"
+    for ours, theirs in {
+        "vision.down": "visual_adapter_down",
+        "vision.up": "visual_adapter_up_unique",
+        "text.down": "text_adapter_down",
+        "text.up": "text_adapter_up_unique",
+        "shared": "vt_adapter_up_share",
+    }.items()
+    for kind in ("weight", "bias")
+}
+
+
+def from_official(checkpoint: dict[str, Tensor] | str | Path) -> tuple[AdapterConfig, dict[str, Tensor]]:
+    """Config and state dict, for `add_adapter`, of a state dict or a file (.pth, .safetensors) of theirs.
+
+    Keys may start with "clip.", and may stand under "model"; keys that are no adapter's are ignored. Dropout
+    and activation are not stored: the config has the released runs' (0, quick_gelu). Raises ValueError naming
+    the key for an adapter tensor that is missing or of a shape that does not fit the others.
+    """
+    where = "the state dict" if isinstance(checkpoint, dict) else str(checkpoint)
+    state = checkpoint if isinstance(checkpoint, dict) else _read(Path(checkpoint))
+    state = state.get("model", state)
+    found = {key.removeprefix("clip."): value for key, value in state.items()}
+    for key in ("visual_adapter_down_weight", "visual_adapter_up_unique_weight", "text_adapter_down_weight"):
+        if key not in found or found[key].ndim != 3:  # they give every size
+            problem = (
+                "is missing" if key not in found else f"is {list(found[key].shape)}, expected [2L, …, …]"
+            )
+            raise ValueError(f"{where}: {key} {problem}; expected an adapter of the authors' code")
+    sites, rank, vision = found["visual_adapter_down_weight"].shape
+    config = AdapterConfig(rank, vision - found["visual_adapter_up_unique_weight"].shape[1])
+    widths = {"vision": vision, "text": found["text_adapter_down_weight"].shape[2]}
+    with torch.device("meta"):  # only shapes are wanted
+        expected = CrossModalAdapters(config, widths, dict.fromkeys(widths, sites // 2)).state_dict()
+    return config, {key: _take(found, OFFICIAL[key], value.shape, where) for key, value in expected.items()}
+
+
+def to_official(model: RetrievalModel, name: str) -> dict[str, Tensor]:
+    """The tensors of an adapter under the authors' keys, with "clip."; a part without rows is left out.
+
+    Raises ValueError for an unknown adapter, and for towers of unequal depth, which theirs lacks.
+    """
+    adapters = model.get_adapter(name)
+    if len(set(adapters.layers.values())) > 1:
+        raise ValueError(
+            f"adapter {name!r} is for towers of unequal depth {adapters.layers}; the authors' format has one "
+            "depth. Keep the adapter with save_adapter"
+        )
+    state = {key: value.detach().clone() for key, value in adapters.state_dict().items()}
+    return {
+        f"clip.{OFFICIAL[key]}": value for key, value in state.items() if value.numel() or "vision" in key
+    }
+
+
+def _take(found: dict[str, Tensor], key: str, shape: torch.Size, where: str) -> Tensor:
+    if key not in found and not shape.numel():
+        return torch.zeros(shape)
+    if key not in found:
+        raise ValueError(f"{where}: {key} is missing; expected {list(shape)}")
+    if found[key].shape != shape:
+        raise ValueError(
+            f"{where}: {key} is {list(found[key].shape)}, expected {list(shape)} like its siblings"
+        )
+    return found[key]
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    if file.suffix == ".safetensors":
+        return safetensors.torch.load_file(file)
+    torch.serialization.add_safe_globals([argparse.Namespace])  # theirs holds the run's arguments: plain data
+    return torch.load(file, map_location="cpu", weights_only=True)

@@ -122,7 +122,7 @@ def _download(spec: str, size: int, partial: Path) -> Path:
     if npm.returncode or not tarballs:
         errors = [line for line in npm.stderr.splitlines() if line.startswith("npm error")]
         raise BadInput(
-            f"{spec} could not be fetched ({errors[0] if errors else 'npm gave no reason'}). It is needed once: "
+            f"{spec} could not be fetched ({errors[0] if errors else 'no reason given'}). It is needed once: "
             "connect and run again, or set CMA_CACHE to a folder filled on another machine"
         )
     return tarballs[0]

@@ -1,0 +1,58 @@
+"""The command line: `python -m data_prep NAME --source DIR --out DIR`, or `python -m data_prep mini`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from data_prep import flickr30k, mini, msrvtt
+from data_prep.errors import BadInput
+from data_prep.prepare import prepare
+
+BENCHMARKS = {"flickr30k": flickr30k, "msrvtt": msrvtt}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """One subcommand a benchmark, and `mini`."""
+    parser = argparse.ArgumentParser(prog="python -m data_prep", description=sys.modules["data_prep"].__doc__)
+    commands = parser.add_subparsers(required=True, metavar="NAME")
+    mini.add_command(commands)
+    for name, benchmark in BENCHMARKS.items():
+        summary = benchmark.__doc__.splitlines()[0]
+        command = commands.add_parser(name, help=summary, description=benchmark.__doc__)
+        command.add_argument("--source", type=Path, required=True, help="folder with the downloaded files")
+        command.add_argument("--out", type=Path, required=True, help="dataset folder to write")
+        command.add_argument(
+            "--allow-missing", action="store_true", help="go on without items that cannot be used"
+        )
+        command.add_argument(
+            "--no-check", action="store_true", help="do not decode the media, only look for it"
+        )
+        command.add_argument(
+            "--workers", type=int, default=2, help="processes that decode (default: %(default)s)"
+        )
+        benchmark.add_options(command)
+        command.set_defaults(run=_prepare)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; a mistake of the user's is one line on stderr and exit status 1."""
+    options = build_parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except BadInput as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    annotations = options.read(options)
+    prepare(
+        annotations, options.source, options.out, options.allow_missing, not options.no_check, options.workers
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

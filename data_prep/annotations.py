@@ -1,0 +1,73 @@
+"""What every benchmark's reader returns, whatever its files look like."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from data_prep.errors import BadInput
+
+SPLITS = ("train", "val", "test")
+
+
+class Counts(NamedTuple):
+    """How many items and captions a split should have, as published."""
+
+    items: int
+    captions: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One item as annotated; `file` names its media: a relative path, or a video's id without extension.
+
+    An entry may be without captions: such an item is reported as missing, like one without media.
+    """
+
+    id: str
+    file: str
+    captions: tuple[str, ...]
+    split: str
+    start: float | None = None  # seconds
+    end: float | None = None
+
+
+@dataclass
+class Annotations:
+    """A benchmark as read: its entries, how it is evaluated, and what was published about its size."""
+
+    name: str
+    kind: Literal["image", "video"]
+    protocol: dict[str, str]
+    expected: dict[str, Counts]
+    entries: list[Entry]
+    recipe: str
+    files: list[str]  # the annotation files that were used
+    notes: list[str] = field(default_factory=list)  # what was cleaned or left out, counted
+
+
+class CaptionCleaner:
+    """Cleans captions (inner newlines and repeated blanks become one space) and counts what it did."""
+
+    def __init__(self) -> None:
+        self.cleaned = 0
+        self.blank = 0
+
+    def __call__(self, captions: Iterable[object], where: str) -> tuple[str, ...]:
+        """The captions of one item without the blank ones; `BadInput` naming `where` if one is no text."""
+        kept = []
+        for caption in captions:
+            if not isinstance(caption, str):
+                raise BadInput(f"{where}: expected a caption (text), found {caption!r}")
+            text = re.sub(r"\s+", " ", caption).strip()
+            self.cleaned += text != caption
+            self.blank += not text
+            if text:
+                kept.append(text)
+        return tuple(kept)
+
+    def notes(self) -> list[str]:
+        """One line for each kind of change, for `Annotations.notes`."""
+        counted = {"captions cleaned of newlines and stray blanks": self.cleaned - self.blank}
+        counted["blank captions dropped"] = self.blank
+        return [f"{count:,} {what}" for what, count in counted.items() if count]

@@ -1,0 +1,62 @@
+"""The artists' webp files as the benchmarks have their media: stills as JPEG, animations as H.264 in mp4."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from PIL import Image
+
+STILL_SIZE = 256  # pixels, the size of the originals
+CLIP_SIZE = 128
+MILLISECOND = Fraction(1, 1000)
+
+
+def is_animated(path: Path) -> bool:
+    """Whether the file holds more than one frame."""
+    with Image.open(path) as image:
+        return getattr(image, "n_frames", 1) > 1
+
+
+def save_still(job: tuple[Path, Path]) -> None:
+    """Save the picture `job[0]` on white as the JPEG `job[1]`."""
+    source, target = job
+    with Image.open(source) as image:
+        on_white(image, STILL_SIZE).save(target, quality=90)
+
+
+def save_clip(job: tuple[Path, Path]) -> float:
+    """Save the animation `job[0]` on white as the mp4 `job[1]`, with its own timing; returns its seconds."""
+    source, target = job
+    with av.open(str(target), "w") as container:
+        stream = container.add_stream("libx264", options={"crf": "23"})
+        stream.width = stream.height = CLIP_SIZE
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = MILLISECOND
+        stream.codec_context.thread_count = 1
+        shown = 0
+        for picture, milliseconds in timed_frames(source):
+            frame = av.VideoFrame.from_image(picture)
+            frame.pts, frame.time_base = shown, MILLISECOND
+            container.mux(stream.encode(frame))
+            shown += milliseconds
+        container.mux(stream.encode())
+    return shown / 1000
+
+
+def timed_frames(path: Path) -> Iterator[tuple[Image.Image, int]]:
+    """The frames of an animation on white, each with the milliseconds that it is shown."""
+    with Image.open(path) as image:
+        for number in range(image.n_frames):
+            image.seek(number)
+            picture = on_white(image, CLIP_SIZE)  # decodes the frame, and only then is its duration known
+            yield picture, image.info["duration"]
+
+
+def on_white(image: Image.Image, size: int) -> Image.Image:
+    """The picture as RGB on a white square, its longer side `size` pixels."""
+    drawing = image.convert("RGBA")
+    side = max(drawing.size)
+    square = Image.new("RGBA", (side, side), "white")
+    square.alpha_composite(drawing, ((side - drawing.width) // 2, (side - drawing.height) // 2))
+    return square.convert("RGB").resize((size, size), Image.Resampling.LANCZOS)

@@ -1,0 +1,133 @@
+"""The one dataset folder: `metadata.jsonl`, `media` (a link to the user's files), `dataset.json`.
+
+`dataset.json` is the seal, removed first and written last: a folder without it is never taken for whole.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_prep.errors import BadInput
+
+FORMAT_VERSION = 1
+SEAL, METADATA, MEDIA, MISSING = "dataset.json", "metadata.jsonl", "media", "missing.txt"
+TEMPORARY = ".partial"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of `metadata.jsonl`; `file` is relative to the folder that `media` stands for."""
+
+    id: str
+    file: str
+    captions: tuple[str, ...]
+    split: str
+    start: float | None = None
+    end: float | None = None
+
+    def to_json(self) -> str:
+        """The line, with `start` and `end` (seconds) only where they are set."""
+        fields = {"file_name": f"{MEDIA}/{self.file}", "id": self.id}
+        fields |= {"captions": self.captions, "split": self.split}
+        fields |= {name: value for name in ("start", "end") if (value := getattr(self, name)) is not None}
+        return json.dumps(fields, ensure_ascii=False)
+
+
+def open_folder(out: Path, name: str) -> None:
+    """Make `out` ready to be written; refuse one that holds anything but this dataset in this version."""
+    if out.exists() and not out.is_dir():
+        raise BadInput(f"{out}: is a file; expected a folder, new or holding {name}")
+    if (out / SEAL).exists():
+        there = read_object(out / SEAL)
+        found = (there.get("name"), there.get("format_version"))
+        if found != (name, FORMAT_VERSION):
+            raise BadInput(
+                f"{out}: expected {name} in format version {FORMAT_VERSION} or nothing, found {found[0]} in "
+                f"version {found[1]}; choose another --out or remove the folder"
+            )
+    elif out.is_dir():
+        ours = {SEAL, METADATA, MEDIA, MISSING}
+        others = [path.name for path in out.iterdir() if path.name.removesuffix(TEMPORARY) not in ours]
+        if others:
+            raise BadInput(f"{out}: not empty ({min(others)}, …) and no dataset folder; choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    unseal(out)
+
+
+def unseal(out: Path) -> None:
+    """Mark the dataset folder as unfinished, if it is there."""
+    (out / SEAL).unlink(missing_ok=True)
+
+
+def is_whole(out: Path, name: str) -> bool:
+    """Whether `out` holds the finished dataset `name` in this format version."""
+    there = read_object(out / SEAL)
+    return (there.get("name"), there.get("format_version")) == (name, FORMAT_VERSION)
+
+
+def read_object(path: Path) -> dict:
+    """The JSON object in `path`, or an empty one when there is none that can be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def count_table(out: Path) -> list[str]:
+    """Lines of a table that gives found / expected for each split, from the counts in `dataset.json`."""
+    return format_counts(read_object(out / SEAL)["counts"])
+
+
+def format_counts(counts: dict[str, dict[str, dict[str, int | None]]]) -> list[str]:
+    """Lines of a table that gives found / expected for each split."""
+    rows = [("split", *next(iter(counts.values())))]
+    for split, kinds in counts.items():
+        rows.append((split, *(_found_of_expected(**count) for count in kinds.values())))
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+
+
+def _found_of_expected(found: int, expected: int | None) -> str:
+    return f"{found:,} / {'?' if expected is None else format(expected, ',')}"
+
+
+def write_missing(out: Path, missing: Iterable[tuple[str, str, str]]) -> None:
+    """List what cannot be used in `missing.txt`: id, file and reason, separated by tabs; no file for none."""
+    rows = ["\t".join(row) + "\n" for row in missing]
+    if rows:
+        write_text(out / MISSING, "".join(rows))
+    else:
+        (out / MISSING).unlink(missing_ok=True)
+
+
+def write_dataset(out: Path, source: Path, lines: Iterable[Line], seal: dict) -> None:
+    """Write the folder that `open_folder` made ready; the seal gains the format version and `media_root`."""
+    linked = _link(out / MEDIA, source)
+    write_text(out / METADATA, "".join(line.to_json() + "\n" for line in lines))
+    seal = {"format_version": FORMAT_VERSION, **seal}
+    if not linked:
+        seal["media_root"] = str(source.resolve())
+    write_text(out / SEAL, json.dumps(seal, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file or nothing: under a temporary name, then renamed."""
+    temporary = path.with_name(path.name + TEMPORARY)
+    temporary.write_text(text, encoding="utf-8", newline="\n")
+    temporary.replace(path)
+
+
+def _link(link: Path, source: Path) -> bool:
+    """Point `link` at `source`, relative where it lies beside; False where the system has no links."""
+    target, beside = source.resolve(), link.parent.resolve().parent
+    if target.is_relative_to(beside):
+        target = Path(os.path.relpath(target, link.parent.resolve()))
+    link.unlink(missing_ok=True)
+    try:
+        link.symlink_to(target, target_is_directory=True)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,88 @@
+"""Annotation files, found by name and read with errors that say where: line, column, the columns found."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from data_prep.errors import BadInput
+
+
+def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """`os.walk` in sorted order through links too, each real folder once (a link may lead back up)."""
+    seen = set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        yield Path(parent), folders, sorted(files)
+
+
+def find_file(source: Path, names: tuple[str, ...]) -> Path | None:
+    """The file under `source` with the first of `names` that is there, the one nearest to the top."""
+    if not source.is_dir():
+        raise BadInput(f"{source}: no such folder; expected the folder with the downloaded files")
+    found = {}
+    for parent, _, files in walk(source):
+        for name in set(names).intersection(files):
+            found.setdefault(name, []).append(parent / name)
+    for name in names:
+        if name in found:
+            return min(found[name], key=lambda path: (len(path.parts), path))
+    return None
+
+
+def require_file(source: Path, names: tuple[str, ...]) -> Path:
+    """`find_file`, or `BadInput` that lists the names looked for."""
+    path = find_file(source, names)
+    if path is None:
+        raise BadInput(f"{source}: none of {', '.join(names)} is in this folder or below it")
+    return path
+
+
+def read_text(path: Path) -> str:
+    """The file as UTF-8 text, with or without a byte-order mark."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise BadInput(f"{path}:{line}: not UTF-8 text; expected a file saved as UTF-8") from None
+
+
+def read_json(path: Path) -> object:
+    """The file's JSON value; `BadInput` with line and column where it is broken."""
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise BadInput(
+            f"{path}:{error.lineno}:{error.colno}: broken JSON ({error.msg}); download it again"
+        ) from None
+
+
+def read_csv(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line number and row of a CSV file with a header, separated by commas or semicolons.
+
+    Blank lines are skipped. Raises `BadInput` when one of `columns` is missing, or when a row has not as many
+    fields as the header.
+    """
+    text = read_text(path)
+    header = text.partition("\n")[0]
+    delimiter = ";" if header.count(";") > header.count(",") else ","
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restkey="", restval=None)
+    names = [name.strip() for name in reader.fieldnames or []]
+    reader.fieldnames = names
+    if not set(columns) <= set(names):
+        raise BadInput(
+            f"{path}:1: expected the columns {', '.join(columns)}; found {', '.join(names) or 'none'}"
+        )
+    for row in reader:
+        if "" in row or None in row.values():
+            raise BadInput(
+                f"{path}:{reader.line_num}: expected {len(names)} fields separated by '{delimiter}'"
+            )
+        yield reader.line_num, row

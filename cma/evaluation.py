@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from .batches import load_media, make_pixels
 from .config import TrainConfig
 from .data import Pixels, RetrievalDataset
 from .model import RetrievalModel
+from .records import RunRecord
 from .similarity import mean_pooled, text_conditioned
 
 LEVEL = 0.95  # of every interval printed
@@ -94,6 +96,20 @@ def evaluate(
         "cut_captions": embeddings.cut,
         **result,
     }
+
+
+def record(model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig) -> RunRecord:
+    """Evaluate `model` as it stands, zero-shot for one, and leave `runs_dir/name/run.json` for the table.
+
+    Raises ValueError if the folder is that of a training run.
+    """
+    folder = Path(config.runs_dir) / config.name
+    if (folder / "checkpoint.pt").exists():
+        raise ValueError(f"{folder} holds a training run; choose another name")
+    found = RunRecord.describe(model, dataset, config)
+    found.metrics = evaluate(model, dataset, config)
+    found.stamp(model.device).save(folder)
+    return found
 
 
 def score(similarity: Tensor, text_to_item: Tensor, visual_to_text: str, samples: int = 1000) -> dict:

@@ -94,7 +94,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe("mini-flickr30k", 8, 16, 32, 1, 10, "mean_pooled", _MINI, paper=False, lr=5e-3,
                epoch_unit="items", cache=True, workers=0),
         Recipe("mini-msrvtt", 8, 16, 32, 12, 10, "text_conditioned", _MINI, paper=False, lr=5e-3, fps=None,
-               epoch_unit="items", cache=True, workers=0),
+               epoch_unit="captions", cache=True, workers=0),
     )
 }  # fmt: skip
 

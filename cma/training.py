@@ -53,8 +53,13 @@ def train(
         run_state.put(model, state.kept)
         return state.record
 
+    if model.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(model.device)
     pixels = make_pixels(model, config)
-    state = _run_epochs(model, training_set, watched, config, pixels, record, state, on_epoch)
+    try:
+        state = _run_epochs(model, training_set, watched, config, pixels, record, state, on_epoch)
+    finally:
+        model.eval()
     record = state.record
     run_state.put(model, state.kept)
     model.save_adapter(model.active, folder)
@@ -89,7 +94,7 @@ def _run_epochs(
         for epoch in range(len(record.history), config.epochs):
             torch.manual_seed(config.seed * 1_000_003 + epoch)  # the dropout of this epoch
             entry = _train_epoch(model, optimizer, training_set, ids, pixels, config, epoch)
-            if watched:
+            if watched is not None:
                 entry["validation"] = evaluate(model, watched, config, pixels, samples=0)
                 tqdm.write(_say(entry, record))
             record.history.append(entry)
@@ -130,7 +135,6 @@ def _train_epoch(
                 curve.append([step + 1, round(sum(losses[-every:]) / every, 5), rate])
             bar.set_postfix(loss=f"{loss:.3f}", rate=f"{rate:.1e}", refresh=False)
             bar.update()
-    model.eval()
     return {
         "epoch": epoch + 1,
         "steps": len(batches),

@@ -6,8 +6,8 @@ from PIL import Image
 
 matplotlib.use("Agg")
 
-from cma import AdapterConfig, RetrievalModel, plots  # noqa: E402
-from cma.records import RunRecord  # noqa: E402
+from cma import AdapterConfig, RetrievalModel, plots
+from cma.records import RunRecord
 
 
 @pytest.fixture(autouse=True)
@@ -78,8 +78,8 @@ def test_curve_labels_a_choice_on_test():
 
 def test_bars_have_the_heights_and_intervals_they_are_given():
     def found(value):
-        recalls = {key: value for key in ("R@1", "R@5", "R@10")}
-        between = {key: (value - 3, value + 4) for key in recalls}
+        recalls = dict.fromkeys(("R@1", "R@5", "R@10"), value)
+        between = dict.fromkeys(recalls, (value - 3, value + 4))
         return {"text_to_visual": recalls, "intervals": {"text_to_visual": between}}
 
     figure = plots.recall_bars({"zero-shot": found(20.0), "adapter": found(30.0)})

@@ -21,11 +21,23 @@ def record(name="r", method="cross-modal adapter", select_on="val", **changes) -
         "intervals": {"text_to_visual": between, "visual_to_text": between},
     }
     values = {
-        "name": name, "dataset": "mini-flickr30k", "kind": "image", "method": method, "backbone": {"name": "mini"},
-        "config": {"epochs": 10}, "adapter": None, "seed": 42, "select_on": select_on, "trained_parameters": 1000,
-        "total_parameters": 100_000, "selected_epoch": 7, "metrics": metrics, "seconds": 98.4,
-        "hardware": {"threads": 2}, "commit": "abc1234",
-    }  # fmt: skip
+        "name": name,
+        "dataset": "mini-flickr30k",
+        "kind": "image",
+        "method": method,
+        "backbone": {"name": "mini"},
+        "config": {"epochs": 10},
+        "adapter": None,
+        "seed": 42,
+        "select_on": select_on,
+        "trained_parameters": 1000,
+        "total_parameters": 100_000,
+        "selected_epoch": 7,
+        "metrics": metrics,
+        "seconds": 98.4,
+        "hardware": {"threads": 2},
+        "commit": "abc1234",
+    }
     return RunRecord(**values | changes)
 
 

@@ -256,7 +256,7 @@ def test_workers_change_nothing(folder, config, make_model):
 
 
 def test_captions_of_one_item_are_no_negatives(folder, make_model, config):
-    """A batch that holds every caption of three items: the loss is that of a loop which skips the item's others."""
+    """Every caption of three items in one batch: the loss of a loop that skips an item's other captions."""
     model, dataset = make_model(), load(folder, "train").subset(3)
     ids, _ = model.tokenize(dataset.captions, 32)
     (batch,) = read_batches(dataset, ids, make_pixels(model, config), [torch.arange(6)], workers=0)

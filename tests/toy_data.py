@@ -25,11 +25,19 @@ def write_images(folder: Path, counts: dict[str, int], captions: int = 2, readin
             lines.append(json.dumps(line))
     (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n")
     about = {
+        "format_version": 1,
         "name": "toy",
         "kind": "image",
-        "protocol": {"visual_to_text": reading, "query": "caption"},
-        "counts": {split: {"found": count, "expected": count} for split, count in counts.items()},
+        "protocol": {"query": "caption", "visual_to_text": reading},
         "recipe": "flickr30k",
+        "counts": {
+            split: {
+                "items": {"found": count, "expected": count},
+                "captions": {"found": count * captions, "expected": count * captions},
+                "media": {"found": count, "expected": count},
+            }
+            for split, count in counts.items()
+        },
     }
     (folder / "dataset.json").write_text(json.dumps(about))
     return folder

@@ -1,0 +1,82 @@
+"""The recipes hold the paper's settings, and the sweep looks at validation alone."""
+
+import json
+
+import pytest
+import torch
+from conftest import build_clip
+from toy_data import write_images
+
+from cma import AdapterConfig, RetrievalModel, TrainConfig
+from cma.data import load
+from cma.recipes import RECIPES, recipe, sweep
+
+PAPER = {  # r, d_s, tokens, frames, epochs, pooling
+    "msrvtt": (8, 16, 32, 12, 5, "text_conditioned"),
+    "msvd": (16, 16, 32, 12, 5, "text_conditioned"),
+    "vatex": (16, 64, 32, 12, 5, "text_conditioned"),
+    "didemo": (8, 16, 64, 64, 5, "text_conditioned"),
+    "activitynet": (16, 512, 64, 64, 20, "text_conditioned"),
+    "flickr30k": (8, 16, 32, 1, 5, "mean_pooled"),
+    "coco": (8, 16, 32, 1, 5, "mean_pooled"),
+}
+
+
+def test_there_is_one_for_each_benchmark():
+    assert set(RECIPES) == {*PAPER, "rsicd", "rsitmd", "mini-flickr30k", "mini-msrvtt"}
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_papers_settings(name):
+    chosen = recipe(name)
+    config, adapter = chosen.train_config("paper"), chosen.adapter_config()
+    found = (adapter.bottleneck_dim, adapter.shared_dim, config.max_words, config.max_frames, config.epochs)
+    assert (*found, config.similarity) == PAPER[name]
+    assert (config.lr, config.batch_size, config.seed, config.temperature) == (1e-5, 128, 42, 5.0)
+    assert (config.weight_decay, config.warmup, config.max_grad_norm) == (0.2, 0.1, 1.0)
+    assert (config.optimizer, config.epoch_unit, config.select_on) == ("bert_adam", "captions", "test")
+    assert (adapter.activation, adapter.dropout, adapter.init_std) == ("quick_gelu", 0.0, 0.01)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_ours_is_chosen_on_validation_in_float32(name):
+    config = recipe(name).train_config("float32")
+    assert (config.precision, config.optimizer, config.select_on) == ("float32", "adamw", "val")
+    assert config.lr > 1e-5
+    assert config == recipe(name).train_config()
+
+
+@pytest.mark.parametrize("name", ["rsicd", "rsitmd", "mini-flickr30k", "mini-msrvtt"])
+def test_no_recipe_of_the_paper_is_invented(name):
+    with pytest.raises(ValueError, match=f"{name}: no recipe of the paper"):
+        recipe(name).train_config("paper")
+
+
+def test_unknown_names_are_errors():
+    with pytest.raises(ValueError, match="no recipe 'msr'.*msrvtt"):
+        recipe("msr")
+    with pytest.raises(ValueError, match="variant 'fp16'.*paper, float32"):
+        recipe("coco").train_config("fp16")
+
+
+def test_a_sweep_records_validation_and_never_reads_test(tmp_path, toy_processor):
+    folder = write_images(tmp_path / "data", {"train": 12, "val": 5, "test": 5})
+    for path in (folder / "media").glob("test*"):
+        path.unlink()
+
+    def make_model() -> RetrievalModel:
+        torch.manual_seed(0)
+        model = RetrievalModel(build_clip(), toy_processor)
+        model.add_adapter("a", AdapterConfig(4, 8))
+        model.set_adapter("a")
+        return model
+
+    config = TrainConfig(name="s", epochs=1, batch_size=8, max_frames=1, runs_dir=tmp_path, select_on="test")
+    results = sweep(make_model, load(folder, "train"), config, [1e-4, 1e-2], tmp_path / "sweep.json")
+    written = json.loads((tmp_path / "sweep.json").read_text())
+    assert written["rates"] == results
+    assert [one["lr"] for one in results] == [1e-4, 1e-2]
+    assert {one["split"] for one in results} == {"val"}
+    assert written["config"]["select_on"] == "val"
+    assert "lr" not in written["config"]
+    assert (tmp_path / "s-lr0.01" / "run.json").exists()

@@ -47,7 +47,7 @@ class Annotations:
 
 
 class CaptionCleaner:
-    """Cleans captions (inner newlines and repeated blanks become one space) and counts what it did."""
+    """Cleans captions and counts what it did: newlines and repeated blanks become one space."""
 
     def __init__(self) -> None:
         self.cleaned = 0
@@ -59,7 +59,7 @@ class CaptionCleaner:
         for caption in captions:
             if not isinstance(caption, str):
                 raise BadInput(f"{where}: expected a caption (text), found {caption!r}")
-            text = re.sub(r"\s+", " ", caption).strip()
+            text = re.sub(r"\s+", " ", caption.encode(errors="replace").decode()).strip()
             self.cleaned += text != caption
             self.blank += not text
             if text:

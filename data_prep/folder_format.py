@@ -76,22 +76,18 @@ def read_object(path: Path) -> dict:
     return content if isinstance(content, dict) else {}
 
 
-def count_table(out: Path) -> list[str]:
-    """Lines of a table that gives found / expected for each split, from the counts in `dataset.json`."""
-    return format_counts(read_object(out / SEAL)["counts"])
-
-
-def format_counts(counts: dict[str, dict[str, dict[str, int | None]]]) -> list[str]:
-    """Lines of a table that gives found / expected for each split."""
-    rows = [("split", *next(iter(counts.values())))]
-    for split, kinds in counts.items():
-        rows.append((split, *(_found_of_expected(**count) for count in kinds.values())))
+def count_table(counts: dict[str, dict]) -> list[str]:
+    """Lines of a table of found / expected items, captions and media, from the counts of `dataset.json`."""
+    rows = [("split", "items", "captions", "media")]
+    for split, items in counts.items():
+        rows.append((split, *map(_of_expected, (items, items["captions"], items["media"]))))
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
 
 
-def _found_of_expected(found: int, expected: int | None) -> str:
-    return f"{found:,} / {'?' if expected is None else format(expected, ',')}"
+def _of_expected(count: dict) -> str:
+    expected = count["expected"]
+    return f"{count['found']:,} / {'?' if expected is None else format(expected, ',')}"
 
 
 def write_missing(out: Path, missing: Iterable[tuple[str, str, str]]) -> None:

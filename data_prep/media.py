@@ -47,10 +47,10 @@ def problem(path: Path, kind: str) -> str | None:
         if path.is_file() and path.stat().st_size == 0:
             return "empty file"
         if path.is_dir():
-            frames = sorted(frame for frame in path.iterdir() if frame.suffix.lower() in IMAGE_SUFFIXES)
+            frames = sorted(frame for frame in path.iterdir() if not frame.name.startswith("."))
             problems = ((frame.name, problem(frame, "image")) for frame in frames)
             return next((f"{name}: {why}" for name, why in problems if why), None)
-        _decode_image(path) if kind == "image" else _decode_ends(path)
+        _decode_image(path) if kind == "image" else _read_ends(path)
     except (OSError, ValueError, SyntaxError, av.FFmpegError, Image.DecompressionBombError) as error:
         return f"cannot be decoded ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
     return None
@@ -68,13 +68,14 @@ def _decode_image(path: Path) -> None:
         image.load()
 
 
-def _decode_ends(path: Path) -> None:
-    """Decode the first frame and the last key frame: a truncated file fails at one of them."""
+def _read_ends(path: Path) -> None:
+    """Decode the first frame and read on from the last key frame: a truncated file fails at one of them."""
     with av.open(str(path)) as container:
         if not container.streams.video:
             raise ValueError("no video stream")
         if next(container.decode(video=0), None) is None:
             raise ValueError("no frame")
         container.seek(container.duration or 0)
-        if next(container.decode(video=0), None) is None:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        if not packets or any(packet.is_corrupt for packet in packets):
             raise ValueError("its end is missing")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from data_prep import flickr30k, msrvtt
 from data_prep.annotations import Annotations, Counts
-from data_prep.folder_format import count_table, is_whole, read_object, unseal, write_text
+from data_prep.folder_format import SEAL, count_table, is_whole, read_object, unseal, write_text
 from data_prep.mini_sources import (
     CLIPS,
     STILLS,
@@ -79,7 +79,11 @@ def build_one(mini: Mini, out: Path, workers: int) -> None:
         unseal(dataset)
         there = _write_source(mini, source, workers)
     if is_whole(dataset, mini.name):
-        print(f"{mini.name}: already in {dataset}", *count_table(dataset), sep="\n  ")
+        print(
+            f"{mini.name}: already in {dataset}",
+            *count_table(read_object(dataset / SEAL)["counts"]),
+            sep="\n  ",
+        )
         return
     expected = {split: Counts(*counts) for split, counts in there["expected"].items()}
     annotations = replace(mini.read(source), name=mini.name, recipe=mini.name, expected=expected)

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from data_prep import media
 from data_prep.annotations import SPLITS, Annotations, Entry
 from data_prep.errors import BadInput
-from data_prep.folder_format import MISSING, Line, format_counts, open_folder, write_dataset, write_missing
+from data_prep.folder_format import MISSING, Line, count_table, open_folder, write_dataset, write_missing
 
 
 def prepare(
@@ -35,7 +35,7 @@ def prepare(
     problems |= {entry.id: "no caption" for entry in annotations.entries if not entry.captions}
     used = [entry for entry in annotations.entries if entry.id not in problems]
     counts = _count(annotations, used)
-    for line in format_counts(counts):
+    for line in count_table(counts):
         print(f"  {line}")
 
     missing = [
@@ -64,7 +64,8 @@ def _count(annotations: Annotations, used: list[Entry]) -> dict[str, dict[str, d
         if published or annotated:
             items, captions = published or (None, None)
             counts[split] = {
-                "items": {"found": len(kept), "expected": items},
+                "found": len(kept),
+                "expected": items,
                 "captions": {"found": sum(len(entry.captions) for entry in kept), "expected": captions},
                 "media": {"found": len(kept), "expected": annotated},
             }

@@ -22,7 +22,12 @@ def load_backbone(
     cannot be loaded, ValueError for a model that is no CLIP, lacks weights, or would pool the wrong token.
     """
     source = _source(name)
-    config = AutoConfig.from_pretrained(source)
+    try:
+        config = AutoConfig.from_pretrained(source)
+    except OSError as error:
+        raise OSError(
+            f"{str(name)!r} is neither 'mini', nor a folder here, nor a hub model that can be had: {error}"
+        ) from error
     if config.model_type != "clip":
         raise ValueError(f"{name}: a model of type {config.model_type!r}; expected a CLIP (`CLIPModel`)")
     clip, info = _quietly(source, dtype)

@@ -141,13 +141,15 @@ class RetrievalModel(nn.Module):
         """Token ids [T, L] of captions, and how many captions were cut (warned about once).
 
         A caption keeps at most min(context, max_words) tokens, start and end tokens included. Raises
-        ValueError naming the index of a blank caption, TypeError for a single string.
+        ValueError naming the index of a blank caption or a max_words below 3, TypeError for a single string.
         """
         if isinstance(texts, str):
             raise TypeError("expected a list of captions, not a single string")
         for index, text in enumerate(texts):
             if not text.strip():
                 raise ValueError(f"caption {index} is blank; drop it or give it words")
+        if max_words is not None and max_words < 3:
+            raise ValueError(f"max_words must leave room for start, one word and end, not {max_words}")
         tokenizer = self._processor().tokenizer
         most = self.clip.config.text_config.max_position_embeddings
         most = most if max_words is None else min(most, max_words)

@@ -21,11 +21,11 @@ def write_adapter(folder: Path, adapters: CrossModalAdapters, backbone: dict[str
     sizes = {"widths": adapters.widths, "layers": adapters.layers}
     text = json.dumps({"adapter": asdict(adapters.config), **sizes, "backbone": backbone}, indent=2) + "\n"
     config, weights = folder / CONFIG, folder / WEIGHTS
-    if config.is_file() and config.read_text() != text:
-        config.unlink()  # killed before the end, new weights must not stand beside an old config
     save_file({key: value.contiguous() for key, value in adapters.state_dict().items()}, _temporary(weights))
-    _temporary(weights).replace(weights)
     _temporary(config).write_text(text)
+    if config.is_file() and config.read_text() != text:
+        config.unlink()  # if killed right here, new weights must not stand beside an old config
+    _temporary(weights).replace(weights)
     _temporary(config).replace(config)
 
 

@@ -1,0 +1,175 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import CLIPConfig, CLIPModel
+
+from cma.adapter import AdapterConfig, CrossModalAdapters, quick_gelu, shared_slices
+from cma.model import RetrievalModel
+
+
+def build(config: AdapterConfig, widths=(12, 10), layers=(2, 2), seed=0) -> CrossModalAdapters:
+    """Adapters of random weights and biases, so that nothing cancels."""
+    names = ("vision", "text")
+    adapters = CrossModalAdapters(
+        config, dict(zip(names, widths, strict=True)), dict(zip(names, layers, strict=True))
+    )
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in adapters.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    return adapters
+
+
+@pytest.mark.parametrize("patch_size", [32, 16])
+@pytest.mark.parametrize(
+    ("bottleneck_dim", "shared_dim", "count"),
+    [
+        (8, 16, 519_168),
+        (8, 0, 522_624),
+        (8, 32, 515_712),
+        (8, 512, 412_032),
+        (16, 16, 1_008_000),
+        (16, 64, 988_416),
+        (16, 512, 805_632),
+    ],
+)
+def test_parameter_counts_of_the_paper(patch_size, bottleneck_dim, shared_dim, count):
+    with torch.device("meta"):
+        model = RetrievalModel(CLIPModel(CLIPConfig(vision_config={"patch_size": patch_size})))
+    assert (model.widths, model.layers) == ({"vision": 768, "text": 512}, {"vision": 12, "text": 12})
+    model.add_adapter("paper", AdapterConfig(bottleneck_dim, shared_dim))
+    model.set_adapter("paper")
+    assert sum(p.numel() for p in model.trainable_parameters()) == count
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == count
+    if count == 519_168:
+        share = 100 * count / sum(p.numel() for p in model.parameters())
+        assert round(share, 3) == {32: 0.342, 16: 0.346}[patch_size]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    bottleneck_dim=st.integers(1, 5),
+    shared_dim=st.integers(0, 10),
+    layers=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    activation=st.sampled_from(["quick_gelu", "gelu", "relu"]),
+    data=st.data(),
+)
+def test_forward_is_two_projections_side_by_side(bottleneck_dim, shared_dim, layers, activation, data):
+    adapters = build(AdapterConfig(bottleneck_dim, shared_dim, activation), layers=layers)
+    tower = data.draw(st.sampled_from(["vision", "text"]))
+    site = data.draw(st.integers(0, 2 * adapters.layers[tower] - 1))
+    z = torch.randn(3, 5, adapters.widths[tower])
+    act = {"quick_gelu": quick_gelu, "gelu": torch.nn.functional.gelu, "relu": torch.relu}[activation]
+    layer, deepest = site // 2, max(layers)
+    shared = 2 * ((layer + 1) * deepest // adapters.layers[tower] - 1) + site % 2  # design: pairing by depth
+    own = getattr(adapters, tower)
+    h = act(z @ own.down_weight[site].T + own.down_bias[site])
+    u_own = h @ own.up_weight[site].T + own.up_bias[site]
+    u_shared = h @ adapters.shared_weight[shared].T + adapters.shared_bias[shared]
+    torch.testing.assert_close(adapters(tower, site, z), torch.cat([u_own, u_shared], dim=-1))
+
+
+def test_quick_gelu_is_clips():
+    from transformers.activations import ACT2FN
+
+    x = torch.linspace(-6, 6, 101)
+    torch.testing.assert_close(quick_gelu(x), ACT2FN["quick_gelu"](x))
+
+
+@given(st.integers(1, 40), st.integers(1, 40))
+def test_shared_slices_spread_over_the_deeper_tower(a, b):
+    layers, deepest = sorted((a, b))
+    slices = shared_slices(layers, deepest)
+    assert slices == [((i + 1) * deepest) // layers - 1 for i in range(layers)]
+    assert slices[-1] == deepest - 1 and slices[0] >= 0
+    assert all(later > earlier for earlier, later in zip(slices, slices[1:], strict=False))
+    assert shared_slices(deepest, deepest) == list(range(deepest))
+
+
+def test_shared_slices_of_vit_l():
+    assert shared_slices(12, 24) == list(range(1, 24, 2))
+
+
+def test_unequal_depth_leaves_the_other_slices_to_one_tower():
+    adapters = build(AdapterConfig(2, 4), layers=(6, 3))
+    for site in range(6):
+        adapters("text", site, torch.randn(2, 10)).square().sum().backward()
+    used = adapters.shared_weight.grad.flatten(1).abs().sum(1) > 0
+    assert used.nonzero().flatten().tolist() == [2, 3, 6, 7, 10, 11]  # slices 1, 3 and 5, attention and MLP
+
+
+def test_initial_weights_are_small_and_biases_zero():
+    torch.manual_seed(0)
+    adapters = CrossModalAdapters(
+        AdapterConfig(), {"vision": 768, "text": 512}, {"vision": 12, "text": 12}
+    ).state_dict()
+    for name, value in adapters.items():
+        if name.endswith("bias"):
+            assert not value.any(), name
+        else:
+            assert value.std().item() == pytest.approx(0.01, rel=0.03), name
+            assert value.mean().abs() < 0.001, name
+
+
+def test_parameters_are_stacked_float32_and_share_no_memory():
+    adapters = build(AdapterConfig(2, 4), layers=(3, 3))
+    assert {name: list(p.shape) for name, p in adapters.named_parameters()} == {
+        "vision.down_weight": [6, 2, 12],
+        "vision.down_bias": [6, 2],
+        "vision.up_weight": [6, 8, 2],
+        "vision.up_bias": [6, 8],
+        "text.down_weight": [6, 2, 10],
+        "text.down_bias": [6, 2],
+        "text.up_weight": [6, 6, 2],
+        "text.up_bias": [6, 6],
+        "shared_weight": [6, 4, 2],
+        "shared_bias": [6, 4],
+    }
+    assert {p.dtype for p in adapters.parameters()} == {torch.float32}
+    assert len({p.untyped_storage().data_ptr() for p in adapters.parameters()}) == 10
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_output_has_the_dtype_of_the_sublayer(dtype):
+    adapters = build(AdapterConfig(2, 4))
+    out = adapters("vision", 1, torch.randn(3, 12, dtype=dtype))
+    assert out.dtype == dtype
+    out.float().sum().backward()
+    assert adapters.vision.down_weight.grad.dtype == torch.float32
+
+
+def test_dropout_acts_in_training_only():
+    adapters = build(AdapterConfig(5, 4, dropout=0.5))
+    z = torch.randn(4, 12)
+    adapters.eval()
+    assert torch.equal(adapters("vision", 0, z), adapters("vision", 0, z))
+    adapters.train()
+    assert not torch.equal(adapters("vision", 0, z), adapters("vision", 0, z))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("bottleneck_dim", 0),
+        ("bottleneck_dim", 2.0),
+        ("bottleneck_dim", True),
+        ("shared_dim", -1),
+        ("activation", "swish"),
+        ("dropout", 1.0),
+        ("dropout", -0.1),
+        ("init_std", -1.0),
+        ("init_std", float("nan")),
+    ],
+)
+def test_config_names_the_wrong_field(field, value):
+    with pytest.raises(ValueError, match=field):
+        AdapterConfig(**{field: value})
+
+
+def test_shared_dim_may_not_exceed_a_width():
+    with pytest.raises(ValueError, match="shared_dim 11 exceeds the text width 10"):
+        build(AdapterConfig(2, 11))
+    whole = build(AdapterConfig(2, 10))  # all of the text width is shared: nothing of its own
+    assert whole.text.up_weight.numel() == 0
+    assert whole("text", 0, torch.randn(3, 10)).shape == (3, 10)

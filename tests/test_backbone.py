@@ -1,0 +1,150 @@
+import json
+import logging
+
+import pytest
+import torch
+from conftest import EOS, build_clip
+from PIL import Image
+from transformers import CLIPModel, CLIPTextConfig, CLIPTextModel
+
+from cma import backbone
+from cma.backbone import check_tokenizer, identity, load_backbone
+from cma.model import RetrievalModel
+
+
+@pytest.fixture
+def folder(toy_clip, toy_processor, tmp_path):
+    toy_clip.save_pretrained(tmp_path / "clip")
+    toy_processor.save_pretrained(tmp_path / "clip")
+    return tmp_path / "clip"
+
+
+def edit(file, change):
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+def test_a_folder_loads_whole_and_quietly(folder, toy_clip, toy_processor, capfd, recwarn, caplog):
+    with caplog.at_level(logging.WARNING):
+        clip, processor = load_backbone(folder)
+    assert capfd.readouterr() == ("", "")
+    assert not recwarn.list and not caplog.records
+    assert not clip.training and {p.dtype for p in clip.parameters()} == {torch.float32}
+    state = toy_clip.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in clip.state_dict().items())
+    texts = ["a red cat", "Zebra!"]
+    assert processor.tokenizer(texts)["input_ids"] == toy_processor.tokenizer(texts)["input_ids"]
+    picture = Image.linear_gradient("L").convert("RGB").resize((80, 50))
+    pixels = [
+        p.image_processor(images=[picture], return_tensors="pt")["pixel_values"]
+        for p in (processor, toy_processor)
+    ]
+    assert pixels[0].shape == (1, 3, 32, 32) and torch.equal(*pixels)
+    RetrievalModel(clip, processor).encode_text(texts)
+
+
+def test_precision_is_chosen_at_loading(folder):
+    clip, processor = load_backbone(str(folder), dtype=torch.bfloat16, device="cpu")
+    model = RetrievalModel(clip, processor)
+    assert model.dtype == torch.bfloat16
+    assert model.encode_text(["a cat"]).dtype == torch.bfloat16
+
+
+def test_half_precision_weights_load_as_float32(folder, toy_clip):
+    toy_clip.half().save_pretrained(folder)
+    clip, _ = load_backbone(folder)
+    assert {p.dtype for p in clip.parameters()} == {torch.float32}
+
+
+def test_identity_tells_other_weights_apart(folder, toy_clip):
+    first = identity(load_backbone(folder)[0])
+    assert first["name"] == str(folder) and len(first["revision"]) == 12
+    assert identity(load_backbone(folder)[0]) == first
+    with torch.no_grad():
+        toy_clip.logit_scale.add_(1)
+    toy_clip.save_pretrained(folder)
+    assert identity(load_backbone(folder)[0])["revision"] != first["revision"]
+
+
+def test_mini_is_the_bundled_folder(folder, monkeypatch):
+    monkeypatch.setattr(backbone, "MINI", folder)
+    assert identity(load_backbone("mini")[0])["name"] == "mini"
+    monkeypatch.setattr(backbone, "MINI", folder / "nothing")
+    with pytest.raises(FileNotFoundError, match="bundled CLIP is missing"):
+        load_backbone("mini")
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/no/such/folder", "a/b/c"])
+def test_a_folder_that_is_not_there_is_no_hub_id(name):
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        load_backbone(name)
+
+
+def test_folders_without_a_whole_clip(folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"empty.*no config\.json"):
+        load_backbone(tmp_path / "empty")
+    CLIPTextModel(CLIPTextConfig(hidden_size=8, num_attention_heads=1, num_hidden_layers=1)).save_pretrained(
+        tmp_path / "text"
+    )
+    with pytest.raises(ValueError, match="'clip_text_model'; expected a CLIP"):
+        load_backbone(tmp_path / "text")
+    state = build_clip().state_dict()
+    del state["visual_projection.weight"]
+    build_clip().save_pretrained(folder, state_dict=state)
+    with pytest.raises(ValueError, match=r"1 weights.*visual_projection\.weight"):
+        load_backbone(folder)
+
+
+def test_an_unreachable_hub_id_says_what_was_tried(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(OSError, match="'nobody/no-clip' is neither 'mini', nor a folder"):
+        load_backbone("nobody/no-clip")
+
+
+def pooled_position(clip: CLIPModel, ids: torch.Tensor) -> int:
+    """Where the text tower takes its embedding, seen from outside."""
+    out = clip.text_model(input_ids=ids)
+    return int((out.last_hidden_state[0] - out.pooler_output[0]).abs().sum(-1).argmin())
+
+
+def test_pooling_where_the_caption_ends(toy_processor):
+    ids = torch.tensor(toy_processor.tokenizer(["a red cat"])["input_ids"])
+    for eos in (EOS, 2):  # the legacy value 2 means the highest id, which here is EOS
+        clip = build_clip(eos_token_id=eos)
+        check_tokenizer(clip, toy_processor.tokenizer)
+        assert pooled_position(clip, ids) == ids.shape[1] - 1
+
+
+def test_a_tokenizer_of_ours_with_eos_2_is_refused(toy_processor, folder):
+    """The words after the one of highest id would never be seen: shown, then refused."""
+    tokenizer = toy_processor.tokenizer
+    clip = build_clip(eos_token_id=2)
+    low = torch.tensor([[1, *tokenizer("a red cat")["input_ids"][1:-1], 2]])  # SOS 1, EOS 2: words are higher
+    assert pooled_position(clip, low) < low.shape[1] - 1
+
+    def swap(content):  # give EOS the id 2 and an ordinary token the id 499
+        vocabulary = content["model"]["vocab"]
+        other = next(token for token, index in vocabulary.items() if index == 2)
+        vocabulary["<eos>"], vocabulary[other] = 2, EOS
+        for token in content["added_tokens"]:
+            token["id"] = vocabulary[token["content"]]
+        content["post_processor"]["special_tokens"]["<eos>"]["ids"] = [2]
+
+    edit(folder / "tokenizer.json", swap)
+    edit(folder / "config.json", lambda content: content["text_config"].update(eos_token_id=2))
+    with pytest.raises(ValueError, match="never be seen. Give EOS another id than 2"):
+        load_backbone(folder)
+    edit(folder / "config.json", lambda content: content["text_config"].update(eos_token_id=77))
+    with pytest.raises(ValueError, match="eos_token_id is 77.* id 2"):
+        load_backbone(folder)
+
+
+def test_tokenizers_of_another_model_are_refused(toy_clip, toy_processor, folder):
+    toy_clip.config.text_config.vocab_size = 300
+    with pytest.raises(ValueError, match="only 300 ids"):
+        RetrievalModel(toy_clip, toy_processor)
+    edit(folder / "tokenizer.json", lambda content: content.update(post_processor=None))
+    with pytest.raises(ValueError, match="does not end a caption"):
+        load_backbone(folder)

@@ -1,0 +1,113 @@
+import copy
+
+import pytest
+import torch
+
+from cma.adapter import AdapterConfig, CrossModalAdapters
+from cma.patching import attach, attached, detach, encoder_layers, freeze
+
+
+@pytest.fixture
+def inputs():
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(1, 498, (3, 9), generator=generator)
+    ids[:, 0], ids[:, -1] = 498, 499
+    return {"input_ids": ids, "pixel_values": torch.randn(2, 3, 32, 32, generator=generator)}
+
+
+def adapters_of(clip, seed=0, **config) -> CrossModalAdapters:
+    torch.manual_seed(seed)
+    layers = {tower: len(encoder_layers(clip, tower)) for tower in ("vision", "text")}
+    return CrossModalAdapters(AdapterConfig(4, 6, init_std=0.3, **config), {"vision": 48, "text": 32}, layers)
+
+
+def hook_count(clip) -> int:
+    return sum(len(module._forward_hooks) for module in clip.modules())
+
+
+def test_attached_adapters_change_logits_and_detaching_restores_them_bitwise(toy_clip, inputs):
+    before = toy_clip(**inputs).logits_per_image
+    attach(toy_clip, adapters_of(toy_clip))
+    assert (toy_clip(**inputs).logits_per_image - before).abs().max() > 0.01
+    detach(toy_clip)
+    assert torch.equal(toy_clip(**inputs).logits_per_image, before)
+    assert hook_count(toy_clip) == 0
+
+
+def test_one_hook_a_site_of_both_towers(toy_clip):
+    attach(toy_clip, adapters_of(toy_clip))
+    for tower in ("vision", "text"):
+        for layer in encoder_layers(toy_clip, tower):
+            assert len(layer.self_attn.out_proj._forward_hooks) == len(layer.mlp.fc2._forward_hooks) == 1
+    assert hook_count(toy_clip) == 12
+
+
+def test_zeroed_up_projections_leave_clip_as_it_is(toy_clip, inputs):
+    before = toy_clip(**inputs).logits_per_image
+    adapters = adapters_of(toy_clip)
+    with torch.no_grad():
+        for name, parameter in adapters.named_parameters():
+            if "up_" in name or "shared" in name:
+                parameter.zero_()
+    attach(toy_clip, adapters)
+    assert torch.equal(toy_clip(**inputs).logits_per_image, before)
+
+
+def test_adapter_stands_after_the_sublayer_before_the_residual(toy_clip):
+    """One layer, computed from its parts as the paper writes it."""
+    adapters = adapters_of(toy_clip)
+    layer = encoder_layers(toy_clip, "vision")[1]
+    x = torch.randn(2, 17, 48)
+    z = layer.self_attn(layer.layer_norm1(x), None)[0]
+    y = x + z + adapters("vision", 2, z)
+    z = layer.mlp(layer.layer_norm2(y))
+    expected = y + z + adapters("vision", 3, z)
+    attach(toy_clip, adapters)
+    got = layer(x, None)
+    torch.testing.assert_close(got[0] if isinstance(got, tuple) else got, expected)
+
+
+def test_attaching_again_replaces(toy_clip, inputs):
+    first, second = adapters_of(toy_clip, 1), adapters_of(toy_clip, 2)
+    attach(toy_clip, second)
+    alone = toy_clip(**inputs).logits_per_image
+    attach(toy_clip, first)
+    assert attached(toy_clip) is first
+    attach(toy_clip, second)
+    assert attached(toy_clip) is second
+    assert torch.equal(toy_clip(**inputs).logits_per_image, alone)
+
+
+def test_hooks_of_others_survive(toy_clip, inputs):
+    seen = []
+    layer = encoder_layers(toy_clip, "text")[0]
+    layer.mlp.fc2.register_forward_hook(lambda *_: seen.append(1))
+    attach(toy_clip, adapters_of(toy_clip))
+    detach(toy_clip)
+    assert attached(toy_clip) is None
+    toy_clip(**inputs)
+    assert seen == [1]
+
+
+def test_patching_adds_nothing_to_clip(toy_clip):
+    keys = list(toy_clip.state_dict())
+    modules = len(list(toy_clip.modules()))
+    attach(toy_clip, adapters_of(toy_clip))
+    assert list(toy_clip.state_dict()) == keys
+    assert len(list(toy_clip.modules())) == modules
+
+
+def test_freeze(toy_clip):
+    toy_clip.train()
+    freeze(toy_clip)
+    assert not any(p.requires_grad for p in toy_clip.parameters())
+    assert not any(module.training for module in toy_clip.modules())
+
+
+def test_a_copy_carries_its_own_hooks(toy_clip, inputs):
+    attach(toy_clip, adapters_of(toy_clip))
+    adapted = toy_clip(**inputs).logits_per_image
+    twin = copy.deepcopy(toy_clip)
+    detach(twin)
+    assert hook_count(twin) == 0
+    assert torch.equal(toy_clip(**inputs).logits_per_image, adapted)

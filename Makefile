@@ -1,0 +1,51 @@
+# Two commands: `make run` builds everything and runs every notebook, `make test` proves it.
+# README gives the plain commands behind both, for those without make.
+
+ifdef CONDA_PREFIX
+PYTHON := $(CONDA_PREFIX)/bin/python
+READY := $(CONDA_PREFIX)/.cma-ready
+else
+PYTHON := .venv/bin/python
+READY := .venv/.cma-ready
+endif
+
+.PHONY: run test fast minis notebooks explore clean
+
+run: minis ## environment, offline benchmarks, every notebook by papermill into runs/notebooks, results table
+	$(PYTHON) notebooks/run.py
+	$(PYTHON) -m cma.report
+
+test: $(READY) ## lint, fast suite, offline benchmarks, notebooks at tiny size, papermill reruns
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+	$(PYTHON) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/test.yml
+	$(PYTHON) -m pytest -q -m "not minis"
+	$(PYTHON) -m data_prep mini
+	$(PYTHON) -m pytest -q -m minis
+	$(PYTHON) notebooks/run.py --tiny --prepare-only --out runs/ci
+	$(PYTHON) -m pytest -q --nbval-lax --nbval-cell-timeout 600 -p no:cacheprovider runs/ci notebooks/02_adapter_anatomy.ipynb
+	$(PYTHON) notebooks/run.py --tiny --out runs/rerun 03 04 -p seed 7 -p overrides '{"epochs": 1, "lr": 0.002}'
+
+fast: $(READY) ## the fast suite alone: neither network nor offline benchmarks
+	$(PYTHON) -m pytest -q -m "not minis"
+
+minis: $(READY) ## the offline benchmarks, built only when missing
+	$(PYTHON) -m data_prep mini
+
+notebooks: minis ## run every notebook and put the executed copies, cleaned for review, into notebooks/
+	$(PYTHON) notebooks/run.py --commit
+
+ifndef CONDA_PREFIX
+.venv/bin/python:
+	python3 -m venv .venv
+$(READY): .venv/bin/python
+endif
+
+$(READY): pyproject.toml
+	$(PYTHON) -m pip install --upgrade --quiet pip
+	$(PYTHON) -m pip install --quiet --editable ".[test]"
+	$(PYTHON) -c "import cma"
+	touch $@
+
+clean: ## what can be built again
+	rm -rf .venv data runs

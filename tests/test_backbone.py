@@ -148,3 +148,33 @@ def test_tokenizers_of_another_model_are_refused(toy_clip, toy_processor, folder
     edit(folder / "tokenizer.json", lambda content: content.update(post_processor=None))
     with pytest.raises(ValueError, match="does not end a caption"):
         load_backbone(folder)
+
+
+def test_the_layout_of_openais_repositories(tmp_path):
+    """Old files: vocab.json, merges.txt, preprocessor_config.json with bare sizes; and the legacy EOS 2."""
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    vocabulary = [*letters, *(f"{letter}</w>" for letter in letters), "ca", "cat</w>"]
+    vocabulary += ["<|startoftext|>", "<|endoftext|>"]  # the two highest ids
+    (tmp_path / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(vocabulary)}))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\nc a\nca t</w>\n")
+    names = {
+        "bos_token": "<|startoftext|>",
+        **dict.fromkeys(("eos_token", "unk_token", "pad_token"), "<|endoftext|>"),
+    }
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**names, "tokenizer_class": "CLIPTokenizer"}))
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps(names))
+    pixels = {"crop_size": 32, "size": 32, "resample": 3, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    pixels |= {"do_resize": True, "do_center_crop": True, "do_normalize": True}
+    pixels |= {"feature_extractor_type": "CLIPFeatureExtractor"}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(pixels))
+    clip = build_clip(eos_token_id=2)
+    clip.config.text_config.vocab_size = len(vocabulary)
+    clip.text_model.embeddings.token_embedding = torch.nn.Embedding(len(vocabulary), 32)
+    clip.save_pretrained(tmp_path)
+
+    model = RetrievalModel(*load_backbone(tmp_path))
+    sos, eos = len(vocabulary) - 2, len(vocabulary) - 1
+    ids, _ = model.tokenize(["Cat", "a cat"])
+    assert ids.tolist() == [[sos, 53, eos, eos], [sos, 26, 53, eos]]
+    assert [pooled_position(model.clip, row[None]) for row in ids] == [2, 3]
+    assert model.encode_images([Image.new("RGB", (40, 90))]).shape == (1, 32)

@@ -1,0 +1,194 @@
+import statistics
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cma import metrics
+from cma.metrics import bootstrap_interval, ranks, retrieval_metrics, summary, visual_ranks
+
+
+def rank_of(right: float, wrong: list[float], ties: str) -> int:
+    """1 + wrong candidates that are better + (pessimistic) wrong ones that are as good."""
+    return 1 + sum(w > right for w in wrong) + (ties == "pessimistic") * sum(w == right for w in wrong)
+
+
+def naive_ranks(s, owner, ties):
+    return [
+        rank_of(row[i], [x for j, x in enumerate(row) if j != i], ties)
+        for row, i in zip(s, owner, strict=True)
+    ]
+
+
+def naive_visual_ranks(s, owner, mode, ties):
+    result = []
+    for v in range(len(s[0])):
+        of = {u: [s[t][v] for t, item in enumerate(owner) if item == u] for u in range(len(s[0]))}
+        if mode == "captions":
+            wrong = [x for u, values in of.items() if u != v for x in values]
+        else:
+            wrong = [max(values) for u, values in of.items() if u != v]
+        result.append(rank_of(max(of[v]), wrong, ties))
+    return result
+
+
+@st.composite
+def cases(draw):
+    """A similarity with many ties or none, each item with at least one text, in any order."""
+    items, extra = draw(st.integers(1, 6)), draw(st.integers(0, 8))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    owner = torch.cat([torch.arange(items), torch.randint(items, (extra,), generator=generator)])
+    owner = owner[torch.randperm(items + extra, generator=generator)]
+    similarity = torch.randn(items + extra, items, generator=generator)
+    return similarity.round() if draw(st.booleans()) else similarity, owner
+
+
+@settings(max_examples=80, deadline=None)
+@given(cases(), st.sampled_from(["pessimistic", "optimistic"]), st.sampled_from([1, 5, 2**24]))
+def test_ranks_equal_naive_ones(case, ties, block):
+    similarity, owner = case
+    s, o = similarity.tolist(), owner.tolist()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics, "BLOCK", block)
+        assert ranks(similarity, owner, ties).tolist() == naive_ranks(s, o, ties)
+        for mode in ("captions", "items"):
+            assert visual_ranks(similarity, owner, mode, ties).tolist() == naive_visual_ranks(
+                s, o, mode, ties
+            )
+
+
+@settings(max_examples=40, deadline=None)
+@given(cases(), st.sampled_from(["captions", "items"]))
+def test_metrics_equal_naive_ones(case, mode):
+    similarity, owner = case
+    got = retrieval_metrics(similarity, owner, mode)
+    recalls = []
+    for side, of in (
+        ("text_to_visual", naive_ranks(similarity.tolist(), owner.tolist(), "pessimistic")),
+        ("visual_to_text", naive_visual_ranks(similarity.tolist(), owner.tolist(), mode, "pessimistic")),
+    ):
+        expected = {f"R@{k}": 100 * sum(r <= k for r in of) / len(of) for k in (1, 5, 10)}
+        recalls += expected.values()
+        expected |= {"MdR": statistics.median(of), "MnR": statistics.fmean(of)}
+        assert got[side] == pytest.approx(expected)
+        assert list(got[side]) == ["R@1", "R@5", "R@10", "MdR", "MnR"]
+    assert got["mR"] == pytest.approx(sum(recalls) / 6)
+    assert list(got) == ["text_to_visual", "visual_to_text", "mR"]
+
+
+@settings(max_examples=30, deadline=None)
+@given(cases(), st.integers(0, 2**31))
+def test_order_of_items_and_texts_does_not_matter(case, seed):
+    similarity, owner = case
+    generator = torch.Generator().manual_seed(seed)
+    texts, items = (torch.randperm(size, generator=generator) for size in similarity.shape)
+    shuffled, new_owner = similarity[texts][:, items], items.argsort()[owner[texts]]
+    assert torch.equal(ranks(shuffled, new_owner), ranks(similarity, owner)[texts])
+    for mode in ("captions", "items"):
+        expected = visual_ranks(similarity, owner, mode)[items]
+        assert torch.equal(visual_ranks(shuffled, new_owner, mode), expected)
+
+
+def test_a_constant_model_earns_nothing():
+    constant, owner = torch.zeros(5, 5), torch.arange(5)
+    got = retrieval_metrics(constant, owner)
+    assert got["text_to_visual"] == {"R@1": 0.0, "R@5": 100.0, "R@10": 100.0, "MdR": 5.0, "MnR": 5.0}
+    assert ranks(constant, owner, "optimistic").tolist() == [1] * 5
+    one_tie = torch.eye(3)
+    one_tie[0, 1] = 1.0
+    assert ranks(one_tie, torch.arange(3)).tolist() == [2, 1, 1]
+
+
+def test_the_two_readings_differ():
+    """Item 0's best caption is third of all captions, but both better ones are item 1's."""
+    similarity = torch.tensor([[0.5, 0.0], [0.9, 1.0], [0.8, 1.0]])
+    owner = torch.tensor([0, 1, 1])
+    assert visual_ranks(similarity, owner, "captions").tolist() == [3, 1]
+    assert visual_ranks(similarity, owner, "items").tolist() == [2, 1]
+
+
+def test_median_is_the_mean_of_the_middle_two():
+    assert summary(torch.tensor([1, 2, 9, 4]))["MdR"] == 3.0
+    assert summary(torch.tensor([7, 2, 4]))["MdR"] == 4.0
+
+
+def test_types_of_input():
+    similarity = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+    owner = [0, 0, 1, 1, 2, 2]
+    expected = retrieval_metrics(similarity, torch.tensor(owner))
+    assert retrieval_metrics(similarity.numpy(), np.array(owner)) == expected
+    assert retrieval_metrics(similarity.clone().requires_grad_(), owner) == expected
+    assert all(type(value) is float for value in expected["text_to_visual"].values())
+
+
+def test_bad_input_is_named():
+    similarity, owner = torch.zeros(4, 3), torch.tensor([0, 1, 2, 2])
+    broken = similarity.clone()
+    broken[2, 1] = torch.nan
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics, "BLOCK", 6)
+        with pytest.raises(ValueError, match=r"similarity\[2, 1\] is NaN"):
+            retrieval_metrics(broken, owner)
+    with pytest.raises(ValueError, match=r"items \[1\] \(1 of 3\) have no captions"):
+        retrieval_metrics(similarity, torch.tensor([0, 0, 2, 2]))
+    assert ranks(torch.eye(3), torch.tensor([0, 2, 2])).tolist() == [1, 3, 1]  # there, item 1 is a distractor
+    for wrong in ([0, 1, 2, 3], [0, 1, 2, -1], [0.0, 1.0, 2.0, 2.0]):
+        with pytest.raises(ValueError, match="from 0 to 2"):
+            retrieval_metrics(similarity, torch.tensor(wrong))
+    for shape in (similarity[0], similarity[:3]):
+        with pytest.raises(ValueError, match=r"similarity \[T, V\] and text_to_item \[T\]"):
+            retrieval_metrics(shape, owner)
+    with pytest.raises(ValueError, match="'captions' or 'items'"):
+        retrieval_metrics(similarity, owner, "both")
+    with pytest.raises(ValueError, match="'pessimistic' or 'optimistic'"):
+        ranks(similarity, owner, "lucky")
+
+
+# ---- bootstrap
+
+
+def naive_bootstrap(of, owner, k, samples, seed, level):
+    """Draw items; a drawn item brings all its queries, twice if drawn twice."""
+    rng, items, values = np.random.default_rng(seed), sorted(set(owner)), []
+    for _ in range(samples):
+        hits = [
+            r <= k
+            for i in rng.integers(len(items), size=len(items))
+            for r, o in zip(of, owner, strict=True)
+            if o == items[i]
+        ]
+        values.append(100 * sum(hits) / len(hits))
+    return np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+
+
+@settings(max_examples=20, deadline=None)
+@given(cases(), st.sampled_from([1, 2]), st.integers(0, 99), st.sampled_from([0.5, 0.95]))
+def test_bootstrap_equals_naive_one(case, k, seed, level):
+    similarity, owner = case
+    of = ranks(similarity, owner)
+    got = bootstrap_interval(of, owner, f"R@{k}", samples=30, seed=seed, level=level)
+    assert got == pytest.approx(naive_bootstrap(of.tolist(), owner.tolist(), k, 30, seed, level))
+
+
+def test_bootstrap_over_items_is_wider_than_over_queries():
+    """All queries of an item agree, so there are 50 facts, not 500: sqrt(10) times the width."""
+    per_item = torch.randint(0, 2, (50,), generator=torch.Generator().manual_seed(0)) * 10 + 1
+    of, items = per_item.repeat_interleave(10), torch.arange(50).repeat_interleave(10)
+    low, high = bootstrap_interval(of, items)
+    alone = bootstrap_interval(of, torch.arange(500))
+    assert low <= summary(of)["R@1"] <= high
+    assert (high - low) / (alone[1] - alone[0]) == pytest.approx(10**0.5, rel=0.15)
+
+
+def test_bootstrap_of_other_metrics_and_bad_input():
+    of, items = torch.tensor([1, 3, 5, 7]), torch.tensor([4, 4, 9, 2])  # any ids
+    for metric in ("MdR", "MnR", "R@3"):
+        low, high = bootstrap_interval(of, items, metric)
+        assert low <= summary(of).get(metric, 50.0) <= high
+    assert bootstrap_interval(of, items, seed=1) == bootstrap_interval(of, items, seed=1)
+    with pytest.raises(ValueError, match="unknown metric 'R@'"):
+        bootstrap_interval(of, items, "R@")
+    with pytest.raises(ValueError, match="as many ranks as item indices"):
+        bootstrap_interval(of, items[:2])

@@ -40,6 +40,7 @@ class Recipe:
     similarity: str
     source: str
     paper: bool = True
+    batch_size: int = 128
     lr: float = 5e-4
     fps: float | None = 1.0
     epoch_unit: str = "captions"
@@ -60,7 +61,7 @@ class Recipe:
         ours = TrainConfig(
             name=f"{self.dataset}-{variant}",
             epochs=self.epochs,
-            batch_size=128,
+            batch_size=self.batch_size,
             lr=self.lr,
             similarity=self.similarity,
             max_words=self.max_words,
@@ -94,7 +95,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe("mini-flickr30k", 8, 16, 32, 1, 10, "mean_pooled", _MINI, paper=False, lr=5e-3,
                epoch_unit="items", cache=True, workers=0),
         Recipe("mini-msrvtt", 8, 16, 32, 12, 10, "text_conditioned", _MINI, paper=False, lr=5e-3, fps=None,
-               epoch_unit="captions", cache=True, workers=0),
+               batch_size=32, epoch_unit="items", cache=True, workers=0),
     )
 }  # fmt: skip
 

@@ -65,6 +65,7 @@ def train(
     model.save_adapter(model.active, folder)
     record.metrics = evaluate(model, sampling.reported(dataset, watched, config), config, pixels)
     record.seconds = round(sum(entry["seconds"] for entry in record.history), 2)
+    plots.save(plots.training_curve(record), folder / "curve.png")
     record.stamp(model.device).save(folder)
     return record
 
@@ -105,7 +106,6 @@ def _run_epochs(
             record.selected_epoch = epoch + 1 if config.select_on == "last" else state.best_epoch
             model.save_adapter(model.active, record.folder / "last")
             state.save(record.folder)
-            plots.save(plots.training_curve(record), record.folder / "curve.png")
             if on_epoch:
                 on_epoch(record)
     return state

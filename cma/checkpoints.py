@@ -7,9 +7,11 @@ without sharing, the text tower's own one where all its width is shared.
 
 import argparse
 from pathlib import Path
+from pickle import UnpicklingError
 
-import safetensors.torch
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from .adapter import AdapterConfig, CrossModalAdapters
@@ -33,21 +35,19 @@ def from_official(checkpoint: dict[str, Tensor] | str | Path) -> tuple[AdapterCo
 
     Keys may start with "clip.", and may stand under "model"; keys that are no adapter's are ignored. Dropout
     and activation are not stored: the config has the released runs' (0, quick_gelu). Raises ValueError naming
-    the key for an adapter tensor that is missing or of a shape that does not fit the others.
+    the key for an adapter tensor that is missing or of a shape that does not fit the others, and for a file
+    that holds more than tensors and plain data (nothing in it is run).
     """
     where = "the state dict" if isinstance(checkpoint, dict) else str(checkpoint)
     state = checkpoint if isinstance(checkpoint, dict) else _read(Path(checkpoint))
     state = state.get("model", state)
     found = {key.removeprefix("clip."): value for key, value in state.items()}
-    for key in ("visual_adapter_down_weight", "visual_adapter_up_unique_weight", "text_adapter_down_weight"):
-        if key not in found or found[key].ndim != 3:  # they give every size
-            problem = (
-                "is missing" if key not in found else f"is {list(found[key].shape)}, expected [2L, …, …]"
-            )
-            raise ValueError(f"{where}: {key} {problem}; expected an adapter of the authors' code")
-    sites, rank, vision = found["visual_adapter_down_weight"].shape
-    config = AdapterConfig(rank, vision - found["visual_adapter_up_unique_weight"].shape[1])
-    widths = {"vision": vision, "text": found["text_adapter_down_weight"].shape[2]}
+    sites, rank, vision = _shape(found, "visual_adapter_down_weight", where)
+    _, own, _ = _shape(found, "visual_adapter_up_unique_weight", where)
+    _, _, text = _shape(found, "text_adapter_down_weight", where)
+    if own > vision:
+        raise ValueError(f"{where}: visual_adapter_up_unique_weight has {own} rows for a width of {vision}")
+    config, widths = AdapterConfig(rank, vision - own), {"vision": vision, "text": text}
     with torch.device("meta"):  # only shapes are wanted
         expected = CrossModalAdapters(config, widths, dict.fromkeys(widths, sites // 2)).state_dict()
     return config, {key: _take(found, OFFICIAL[key], value.shape, where) for key, value in expected.items()}
@@ -70,20 +70,37 @@ def to_official(model: RetrievalModel, name: str) -> dict[str, Tensor]:
     }
 
 
+def _shape(found: dict[str, Tensor], key: str, where: str) -> torch.Size:
+    """The shape of one of the three tensors that give every size."""
+    if key not in found:
+        raise ValueError(f"{where}: {key} is missing; expected an adapter of the authors' code")
+    if found[key].ndim != 3:
+        raise ValueError(
+            f"{where}: {key} is {list(found[key].shape)}, expected one matrix for each of 2L sites"
+        )
+    return found[key].shape
+
+
 def _take(found: dict[str, Tensor], key: str, shape: torch.Size, where: str) -> Tensor:
     if key not in found and not shape.numel():
         return torch.zeros(shape)
     if key not in found:
         raise ValueError(f"{where}: {key} is missing; expected {list(shape)}")
     if found[key].shape != shape:
+        shapes = ", ".join(f"{name} {list(found[name].shape)}" for name in OFFICIAL.values() if name in found)
         raise ValueError(
-            f"{where}: {key} is {list(found[key].shape)}, expected {list(shape)} like its siblings"
+            f"{where}: {key} is {list(found[key].shape)}, expected {list(shape)}; these do not fit: {shapes}"
         )
     return found[key]
 
 
 def _read(file: Path) -> dict[str, Tensor]:
-    if file.suffix == ".safetensors":
-        return safetensors.torch.load_file(file)
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such checkpoint")
     torch.serialization.add_safe_globals([argparse.Namespace])  # theirs holds the run's arguments: plain data
-    return torch.load(file, map_location="cpu", weights_only=True)
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except (SafetensorError, UnpicklingError, EOFError, RuntimeError) as error:
+        raise ValueError(f"{file} cannot be read as a checkpoint of tensors: {error}") from error

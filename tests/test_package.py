@@ -1,0 +1,72 @@
+"""`import cma`: what it brings, what it leaves alone, and the other distribution of that name."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def python(code: str, *path: Path) -> subprocess.CompletedProcess:
+    """Run code in a fresh interpreter with these folders first on its path."""
+    program = f"import sys; sys.path[:0] = {[str(folder) for folder in path]}; {code}"
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, cwd="/"
+    )
+
+
+@pytest.fixture
+def namesake(tmp_path):
+    """What pip leaves of the CMA-ES optimiser: its metadata, and a package called cma."""
+    (tmp_path / "cma-4.0.0.dist-info").mkdir()
+    (tmp_path / "cma-4.0.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: cma\nVersion: 4.0.0\n"
+    )
+    (tmp_path / "cma").mkdir()
+    (tmp_path / "cma" / "__init__.py").write_text("def fmin(): ...\n")
+    return tmp_path
+
+
+def test_import_leaves_heavy_things_alone():
+    heavy = ["matplotlib", "IPython", "ipywidgets", "jupyter", "decord", "av", "data_prep", "papermill"]
+    run = python(f"import cma; print([m for m in {heavy} if m in sys.modules])", ROOT)
+    assert run.stdout.strip() == "[]", run.stderr
+
+
+def test_import_exposes_the_submodules():
+    import cma
+
+    for name in ("similarity", "losses", "metrics", "checkpoints", "adapter", "patching", "model"):
+        assert getattr(cma, name).__name__ == f"cma.{name}"
+        assert name in dir(cma)
+    assert callable(cma.load_backbone) and callable(cma.train)
+    assert cma.RetrievalModel is cma.model.RetrievalModel
+    assert cma.train.__module__ == "cma.training"
+    assert cma.__version__
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        cma.nothing  # noqa: B018
+
+
+def test_core_imports_nothing_below_it_and_is_short():
+    core = ["adapter", "patching", "backbone", "storage", "model", "similarity", "losses", "metrics"]
+    lines = [line for name in core for line in (ROOT / "cma" / f"{name}.py").read_text().splitlines()]
+    assert len(lines) <= 1000
+    ours = [line for line in lines if line.strip().startswith(("from .", "from cma", "import cma"))]
+    assert ours and all(line.split()[1].lstrip(".") in core for line in ours), ours
+    assert "from ." not in (ROOT / "cma" / "adapter.py").read_text()
+
+
+def test_the_namesake_beside_ours_is_refused_with_the_remedy(namesake):
+    run = python("import cma", ROOT, namesake)  # ours is found first
+    assert run.returncode and "ImportError" in run.stderr
+    assert "cma` 4.0.0" in run.stderr and "pip uninstall cma" in run.stderr
+
+
+def test_the_namesake_before_ours_is_noticed(namesake):
+    code = "from data_prep.namesake import check_cma; check_cma()"
+    run = python(code, namesake, ROOT)  # theirs is found first
+    assert run.returncode and "ImportError" in run.stderr and "pip uninstall cma" in run.stderr
+    assert str(namesake) in run.stderr
+    assert python(code, ROOT).returncode == 0

@@ -30,7 +30,7 @@ def retrieval_metrics(similarity: Tensor, text_to_item: Tensor, visual_to_text: 
 
 def summary(ranks: Tensor | np.ndarray) -> dict[str, float]:
     """R@1, R@5 and R@10 in %, MdR and MnR of a set of ranks."""
-    return {name: _metric(np.asarray(ranks), name) for name in ("R@1", "R@5", "R@10", "MdR", "MnR")}
+    return {name: _metric(_array(ranks), name) for name in ("R@1", "R@5", "R@10", "MdR", "MnR")}
 
 
 def ranks(similarity: Tensor, text_to_item: Tensor, ties: str = "pessimistic") -> Tensor:
@@ -86,7 +86,7 @@ def bootstrap_interval(
 
     Queries of one item are not independent, so drawing queries would give too narrow an interval.
     """
-    ranks, owner = np.asarray(ranks), np.asarray(query_to_item)
+    ranks, owner = _array(ranks), _array(query_to_item)
     if ranks.shape != owner.shape or ranks.ndim != 1 or not len(ranks):
         raise ValueError(f"expected as many ranks as item indices, not {ranks.shape} and {owner.shape}")
     _, owner = np.unique(owner, return_inverse=True)
@@ -97,6 +97,10 @@ def bootstrap_interval(
         values.append(_metric(np.repeat(ranks, drawn[owner]), metric))
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def _array(values: Tensor | np.ndarray) -> np.ndarray:
+    return torch.as_tensor(values).cpu().numpy()
 
 
 def _metric(ranks: np.ndarray, name: str) -> float:

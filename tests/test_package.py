@@ -13,7 +13,7 @@ def python(code: str, *path: Path) -> subprocess.CompletedProcess:
     """Run code in a fresh interpreter with these folders first on its path."""
     program = f"import sys; sys.path[:0] = {[str(folder) for folder in path]}; {code}"
     return subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, cwd="/"
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=300, cwd="/"
     )
 
 

@@ -68,7 +68,7 @@ def training_curve(record: RunRecord) -> Figure:
     split = watched[0]["validation"]["split"] if watched else "no validation split"
     right.set(xlabel="epoch (line: kept)", ylabel="R@1 in %", title=f"{split} {record.label}".strip())
     right.title.set_fontsize(8)
-    figure.tight_layout()
+    figure.subplots_adjust(left=0.08, right=0.98, bottom=0.18, top=0.9, wspace=0.35)
     return figure
 
 

@@ -24,8 +24,17 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def config(tmp_path) -> TrainConfig:
+def whole_config(tmp_path) -> TrainConfig:
     return TrainConfig(name="r", epochs=3, batch_size=8, lr=1e-2, max_frames=1, runs_dir=tmp_path, cache=True)
+
+
+@pytest.fixture
+def config(whole_config, monkeypatch) -> TrainConfig:
+    """As `whole_config`, for runs whose curve and intervals nobody looks at: they take most of a toy run."""
+    monkeypatch.setattr(cma.training.plots, "save", lambda figure, path: None)
+    monkeypatch.setattr(cma.training.plots, "training_curve", lambda record: None)
+    monkeypatch.setattr(cma.evaluation.metrics, "bootstrap_interval", lambda *_, **__: (0.0, 100.0))
+    return whole_config
 
 
 @pytest.fixture
@@ -58,8 +67,8 @@ def stop_after(epoch: int):
     return stop
 
 
-def test_a_run_learns_and_leaves_its_record(folder, config, make_model, capsys):
-    model = make_model()
+def test_a_run_learns_and_leaves_its_record(folder, whole_config, make_model, capsys):
+    config, model = whole_config, make_model()
     frozen = {key: value.clone() for key, value in model.clip.state_dict().items()}
     record = cma.train(model, load(folder, "train"), config)
     assert record.history[-1]["loss"] < record.history[0]["loss"]

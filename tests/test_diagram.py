@@ -1,0 +1,101 @@
+import itertools
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.patches import Patch
+from matplotlib.text import Text
+from PIL import Image, ImageColor
+from transformers import CLIPConfig
+
+from cma import diagram
+from cma.adapter import AdapterConfig, CrossModalAdapters
+
+COMMITTED = Path(__file__).parents[1] / "notebooks" / "figures" / "architecture.png"
+
+
+@pytest.fixture(scope="module")
+def figure():
+    figure = diagram.architecture()
+    figure.canvas.draw()
+    return figure
+
+
+def texts(figure) -> list[Text]:
+    return [text for text in figure.findobj(Text) if text.get_text()]
+
+
+def test_no_words_overlap_or_leave_the_picture(figure):
+    boxes = {text.get_text() + str(text.get_position()): text.get_window_extent() for text in texts(figure)}
+    assert len(boxes) > 40
+    for (one, a), (other, b) in itertools.combinations(boxes.items(), 2):
+        assert not a.overlaps(b), (one, other)
+    page = figure.bbox
+    for words, box in boxes.items():
+        assert page.x0 < box.x0 and box.x1 < page.x1 and page.y0 < box.y0 and box.y1 < page.y1, words
+
+
+def test_words_are_readable_at_800_pixels(figure):
+    shown = 800 / figure.bbox.width  # pixels on the page for one of the figure's
+    assert min(text.get_fontsize() * figure.dpi / 72 * shown for text in texts(figure)) >= 11
+
+
+def test_frozen_own_and_shared_differ_in_grey():
+    def grey(style):
+        return np.dot(ImageColor.getrgb(style["facecolor"]), (0.299, 0.587, 0.114))
+
+    assert grey(diagram.FROZEN) - grey(diagram.OWN) > 20
+    assert "hatch" in diagram.SHARED and "hatch" not in diagram.OWN | diagram.FROZEN
+
+
+def test_the_shared_projection_is_drawn_once_and_the_others_per_encoder(figure):
+    words = [text.get_text().split("\n")[0] for text in texts(figure)]
+    assert words.count("shared up") == words.count("cosine") == 1
+    assert words.count("own up") == words.count("down") == 2
+    assert words.count("adapter") == words.count("attention") + words.count("MLP") == 4
+    hatched = [patch for patch in figure.findobj(Patch) if patch.get_hatch()]
+    assert len(hatched) == 4  # the projection, its part of either output, the legend
+
+
+def test_numbers_are_those_of_the_default_adapter_on_vit_b_32(figure):
+    config, clip = AdapterConfig(), CLIPConfig()
+    towers = {"vision": clip.vision_config, "text": clip.text_config}
+    widths = {tower: sizes.hidden_size for tower, sizes in towers.items()}
+    layers = {tower: sizes.num_hidden_layers for tower, sizes in towers.items()}
+    count = sum(p.numel() for p in CrossModalAdapters(config, widths, layers).parameters())
+    words = " | ".join(text.get_text() for text in texts(figure))
+    assert f"{count:,} trained parameters" in words
+    assert f"one of {2 * layers['text']} sites" in words and f"× {layers['vision']}" in words
+    assert "512 numbers a caption" in words and clip.projection_dim == 512
+    assert config.activation in words
+    rank, shared = config.bottleneck_dim, config.shared_dim
+    expected = {f"{rank} → {shared}"}
+    for width in widths.values():
+        expected |= {f"{width} → {rank}", f"{rank} → {width - shared}"}
+    assert set(re.findall(r"\d+ → \d+", words)) == expected
+
+
+def test_command_writes_a_whole_small_picture_that_looks_like_the_committed_one(tmp_path, monkeypatch):
+    path = tmp_path / "new" / "figure.png"
+    monkeypatch.setattr(sys, "argv", ["diagram", str(path)])
+    diagram.main()
+    assert [file.name for file in path.parent.iterdir()] == ["figure.png"]
+    assert path.stat().st_size < 150_000 and COMMITTED.stat().st_size < 150_000
+    fresh, committed = (
+        np.asarray(Image.open(file).convert("L").resize((50, 33), Image.Resampling.BOX), dtype=float)
+        for file in (path, COMMITTED)
+    )  # coarse: releases of matplotlib set letters differently
+    assert np.abs(fresh - committed).mean() < 1, (
+        "run python -m cma.diagram notebooks/figures/architecture.png"
+    )
+    assert fresh.std() > 10
+
+
+def test_other_formats_are_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["diagram", str(tmp_path / "figure.svg")])
+    with pytest.raises(SystemExit):
+        diagram.main()
+    assert "figure.svg: only PNG is written" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())

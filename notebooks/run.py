@@ -1,11 +1,11 @@
 """Run the notebooks with papermill, the one way `make run`, `make test` and CI do it.
 
     python notebooks/run.py                        # all, in order, into runs/notebooks
-    python notebooks/run.py 03 -p dataset flickr30k -p data_root /data -p backbone openai/clip-vit-base-patch32
+    python notebooks/run.py 03 -p dataset flickr30k -p data_root DIR -p backbone openai/clip-vit-base-patch32
     python notebooks/run.py --tiny                 # a few items and steps each
     python notebooks/run.py --commit               # and put the executed copies, cleaned, into notebooks/
 
-Papermill only warns of a parameter that a notebook does not have, and sets no time limit: here both are errors.
+Papermill only warns of an unknown parameter and sets no time limit: here both are errors.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import yaml
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 TINY = {
-    "a1_pretrain_mini_clip": {"steps": 2, "drawings": 300, "train": True},
+    "a1_pretrain_mini_clip": {},
     "01_data_prep": {"items": 24},
     "02_adapter_anatomy": {},
     "03_train_flickr30k": {"items": 24, "overrides": {"epochs": 2, "batch_size": 8}},

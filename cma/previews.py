@@ -1,0 +1,59 @@
+"""Small pictures and clips that any browser shows, made from the decoded media and never the source file."""
+
+from __future__ import annotations
+
+import base64
+import io
+from functools import lru_cache
+from pathlib import Path
+
+import av
+from PIL import Image
+
+from .media import MediaFile
+from .video import read_frames, read_image
+
+SIDE = 160  # pixels, at most
+FPS, MOST = 12, 60  # frames a second, frames in all: up to 5 s play in their own time, longer clips faster
+
+
+def data_uri(path: Path, file: MediaFile) -> str:
+    """The preview as a `data:` address: a JPEG of a picture, an H.264 mp4 of a clip. Raises MediaError."""
+    kind = "video/mp4" if file.kind == "video" else "image/jpeg"
+    return f"data:{kind};base64,{base64.b64encode(_preview(path, file)).decode()}"
+
+
+def still(path: Path, file: MediaFile) -> Image.Image:
+    """One small picture: the picture itself, or the middle frame of a clip. Raises MediaError."""
+    if file.kind == "image":
+        return _small(read_image(path))
+    frames = read_frames(path, 3, None, file.start, file.end)
+    return _small(frames[len(frames) // 2])
+
+
+@lru_cache(maxsize=512)
+def _preview(path: Path, file: MediaFile) -> bytes:
+    """The bytes of the preview; kept, since `file` holds the digest of what was read."""
+    if file.kind == "video":
+        return _mp4([_small(frame) for frame in read_frames(path, MOST, FPS, file.start, file.end)])
+    buffer = io.BytesIO()
+    _small(read_image(path)).save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
+
+
+def _small(picture: Image.Image) -> Image.Image:
+    picture.thumbnail((SIDE, SIDE))
+    return picture
+
+
+def _mp4(frames: list[Image.Image]) -> bytes:
+    width, height = (max(2, side // 2 * 2) for side in frames[0].size)  # H.264 counts in pairs of pixels
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=FPS, options={"crf": "26", "preset": "veryfast"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for picture in frames:
+            frame = av.VideoFrame.from_image(picture.resize((width, height)))
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return buffer.getvalue()

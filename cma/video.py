@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 
@@ -13,7 +14,7 @@ class MediaError(ValueError):
 
 
 def frame_indices(n: int, max_frames: int) -> list[int]:
-    """Which of `n` frames to take: all, or `max_frames` evenly spread, first and last included.
+    """Which of `n` frames to take: all, or `max_frames` evenly spread from the first to the last.
 
     That is linspace(0, n - 1, max_frames), floored, as in the paper's code. Raises ValueError below 1.
     """
@@ -21,9 +22,7 @@ def frame_indices(n: int, max_frames: int) -> list[int]:
         raise ValueError(f"expected at least 1 frame, found n={n} and max_frames={max_frames}")
     if n <= max_frames:
         return list(range(n))
-    if max_frames == 1:
-        return [0]
-    return [i * (n - 1) // (max_frames - 1) for i in range(max_frames)]
+    return np.linspace(0, n - 1, max_frames, dtype=int).tolist()
 
 
 def read_image(path: str | Path) -> Image.Image:
@@ -50,7 +49,8 @@ def read_frames(
     """
     path = Path(path)
     if path.is_dir():
-        frames = sorted(frame for frame in path.iterdir() if not frame.name.startswith("."))
+        visible = (frame for frame in path.iterdir() if not frame.name.startswith("."))
+        frames = sorted(visible, key=lambda frame: frame.name)
         if not frames:
             raise MediaError(f"{path}: empty folder; expected the frames of a clip")
         return [read_image(frames[i]) for i in frame_indices(len(frames), max_frames)]
@@ -63,8 +63,11 @@ def read_frames(
         considered = sampled(len(reader), reader.get_avg_fps(), fps, start, end)
         chosen = [considered[i] for i in frame_indices(len(considered), max_frames)]
         pixels = reader.get_batch(chosen).asnumpy()  # [F, H, W, 3], uint8
-    except (decord.DECORDError, RuntimeError, IndexError, ValueError) as error:
-        raise MediaError(f"{path}: cannot be decoded, corrupt or cut short ({_reason(error)})") from error
+    except ValueError as error:  # of `sampled`
+        raise MediaError(f"{path}: {error}") from error
+    except (decord.DECORDError, RuntimeError, IndexError) as error:
+        reason = str(error).strip().rpartition(": ")[2]  # decord's messages start with its own source lines
+        raise MediaError(f"{path}: cannot be decoded, corrupt or cut short ({reason})") from error
     return [Image.fromarray(frame) for frame in pixels]
 
 
@@ -73,17 +76,11 @@ def sampled(
 ) -> list[int]:
     """The frames between `start` and `end` (seconds), one every 1 / `fps` seconds, at least one.
 
-    Raises ValueError when the part lies outside a clip of `n` frames at `native_fps`.
+    Raises ValueError when a clip of `n` frames at `native_fps` is over before `start`.
     """
     first = 0 if start is None else int(start * native_fps)
-    last = n if end is None else min(n, round(end * native_fps))
-    if not 0 <= first < max(last, first + 1) <= n:
-        raise ValueError(f"seconds {start} to {end} lie outside its {n / native_fps:.2f} s")
+    if first >= n:
+        raise ValueError(f"expected a part from {start} s on, found {n} frames at {native_fps:.2f} fps")
+    last = n if end is None else min(n, max(first + 1, round(end * native_fps)))
     step = 1.0 if fps is None else max(1.0, native_fps / fps)
-    count = max(1, -(-(last - first) // step))
-    return [first + int(i * step) for i in range(int(count))]
-
-
-def _reason(error: Exception) -> str:
-    """The end of decord's message, which starts with its own source lines."""
-    return str(error).strip().rpartition(": ")[2]
+    return np.arange(first, last, step).astype(int).tolist()

@@ -35,25 +35,27 @@ class Line:
         return json.dumps(fields, ensure_ascii=False)
 
 
-def open_folder(out: Path, name: str) -> None:
-    """Make `out` ready to be written; refuse one that holds anything but this dataset in this version."""
+def refuse_other_content(out: Path, name: str) -> None:
+    """`BadInput` if `out` holds anything but the dataset `name` in this format version, finished or not."""
     if out.exists() and not out.is_dir():
         raise BadInput(f"{out}: is a file; expected a folder, new or holding {name}")
-    if (out / SEAL).exists():
-        there = read_object(out / SEAL)
-        found = (there.get("name"), there.get("format_version"))
-        if found != (name, FORMAT_VERSION):
-            raise BadInput(
-                f"{out}: expected {name} in format version {FORMAT_VERSION} or nothing, found {found[0]} in "
-                f"version {found[1]}; choose another --out or remove the folder"
-            )
-    elif out.is_dir():
-        ours = {SEAL, METADATA, MEDIA, MISSING}
-        others = [path.name for path in out.iterdir() if path.name.removesuffix(TEMPORARY) not in ours]
-        if others:
-            raise BadInput(f"{out}: not empty ({min(others)}, …) and no dataset folder; choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    unseal(out)
+    there = read_object(out / SEAL)
+    if there and (there.get("name"), there.get("format_version")) != (name, FORMAT_VERSION):
+        raise BadInput(
+            f"{out}: expected {name} in format version {FORMAT_VERSION} or nothing, found "
+            f"{there.get('name')} in version {there.get('format_version')}; choose another --out or remove it"
+        )
+    others = [path.name for path in sorted(out.iterdir()) if not _is_ours(path)] if out.is_dir() else []
+    if others:
+        raise BadInput(
+            f"{out}: holds {others[0]}, which is no part of a dataset folder; choose another --out"
+        )
+
+
+def _is_ours(path: Path) -> bool:
+    if path.name == MEDIA:
+        return path.is_symlink()
+    return path.name.removesuffix(TEMPORARY) in (SEAL, METADATA, MISSING)
 
 
 def unseal(out: Path) -> None:
@@ -64,7 +66,8 @@ def unseal(out: Path) -> None:
 def is_whole(out: Path, name: str) -> bool:
     """Whether `out` holds the finished dataset `name` in this format version."""
     there = read_object(out / SEAL)
-    return (there.get("name"), there.get("format_version")) == (name, FORMAT_VERSION)
+    same = (there.get("name"), there.get("format_version")) == (name, FORMAT_VERSION)
+    return same and (out / METADATA).is_file()
 
 
 def read_object(path: Path) -> dict:
@@ -94,17 +97,19 @@ def write_missing(out: Path, missing: Iterable[tuple[str, str, str]]) -> None:
     """List what cannot be used in `missing.txt`: id, file and reason, separated by tabs; no file for none."""
     rows = ["\t".join(row) + "\n" for row in missing]
     if rows:
+        out.mkdir(parents=True, exist_ok=True)
         write_text(out / MISSING, "".join(rows))
     else:
         (out / MISSING).unlink(missing_ok=True)
 
 
 def write_dataset(out: Path, source: Path, lines: Iterable[Line], seal: dict) -> None:
-    """Write the folder that `open_folder` made ready; the seal gains the format version and `media_root`."""
-    linked = _link(out / MEDIA, source)
+    """Write the folder, the seal last; it gains the format version and, where links fail, `media_root`."""
+    out.mkdir(parents=True, exist_ok=True)
+    unseal(out)
     write_text(out / METADATA, "".join(line.to_json() + "\n" for line in lines))
     seal = {"format_version": FORMAT_VERSION, **seal}
-    if not linked:
+    if not _link(out / MEDIA, source):
         seal["media_root"] = str(source.resolve())
     write_text(out / SEAL, json.dumps(seal, indent=2, ensure_ascii=False) + "\n")
 

@@ -5,43 +5,58 @@ from pathlib import Path
 
 from data_prep.annotations import Annotations, CaptionCleaner, Counts, Entry
 from data_prep.errors import BadInput
-from data_prep.readers import read_csv, read_json, require_file
+from data_prep.readers import find_file, read_csv, read_json, require_file
 
 PROTOCOL = {"query": "caption", "visual_to_text": "items"}
 TRAIN_LISTS = {"9k": ("MSRVTT_train.9k.csv", 9_000), "7k": ("MSRVTT_train.7k.csv", 7_010)}
+DATA, TEST_LIST = "MSRVTT_data.json", "MSRVTT_JSFUSION_test.csv"
 PUBLISHED_TEST = Counts(1_000, 1_000)
 VALIDATE = 497  # clips that MSR-VTT's own division calls "validate"; both training lists hold them
 
 
 def read(source: Path, train_list: str = "9k", hold_out: bool = False) -> Annotations:
-    """Read `MSRVTT_data.json`, a training list and the 1k-A test from `source`.
+    """Read `MSRVTT_data.json`, a training list and the 1k-A test list; a list that is absent is left out.
 
-    1k-A has no validation split. `hold_out` makes one of the training clips that the JSON marks "validate".
+    1k-A has no validation split: `hold_out` makes one of the training clips that the JSON marks "validate".
     """
-    list_name, published = TRAIN_LISTS[train_list]
-    data = require_file(source, ("MSRVTT_data.json",))
-    train = require_file(source, (list_name,))
-    test = require_file(source, ("MSRVTT_JSFUSION_test.csv",))
-    clean = CaptionCleaner()
-    sentences, divisions = _read_data(data)
+    train_name, published = TRAIN_LISTS[train_list]
+    train, test = find_file(source, (train_name,)), find_file(source, (TEST_LIST,))
+    if not train and not test:
+        raise BadInput(f"{source}: neither {train_name} nor {TEST_LIST} is in this folder or below it")
+    clean, entries, files, notes = CaptionCleaner(), [], [], []
+    if train:
+        data = require_file(source, (DATA,))
+        entries += _read_train(train, data, clean, hold_out)
+        files += [data.name, train.name]
+    if test:
+        entries += _read_test(test, clean)
+        files.append(test.name)
+    notes = [f"no {name}: that split is left out" for name in (train_name, TEST_LIST) if name not in files]
+    held = VALIDATE if hold_out else 0
+    expected = {"train": Counts(published - held, 20 * (published - held)), "test": PUBLISHED_TEST}
+    if hold_out:
+        expected["val"] = Counts(held, 20 * held)
+    return Annotations("msrvtt", "video", PROTOCOL, expected, entries, "msrvtt", files, notes + clean.notes())
 
+
+def _read_train(path: Path, data: Path, clean: CaptionCleaner, hold_out: bool) -> list[Entry]:
+    sentences, divisions = _read_data(data)
     entries = []
-    for line, row in read_csv(train, ("video_id",)):
+    for line, row in read_csv(path, ("video_id",)):
         id = row["video_id"].strip()
         split = "val" if hold_out and divisions.get(id) == "validate" else "train"
-        entries.append(Entry(id, id, clean(sentences.get(id, ()), f"{train}:{line}"), split))
-    for line, row in read_csv(test, ("video_id", "sentence")):
-        id = row["video_id"].strip()
-        entries.append(Entry(id, id, clean([row["sentence"]], f"{test}:{line}"), "test"))
+        entries.append(Entry(id, id, clean(sentences.get(id, ()), f"{path}:{line}"), split))
+    if hold_out and all(entry.split == "train" for entry in entries):
+        raise BadInput(f'{data}: no training clip is marked "split": "validate", so none can be held out')
+    return entries
 
-    expected = {"train": Counts(published, 20 * published), "test": PUBLISHED_TEST}
-    if hold_out:
-        expected["val"] = Counts(VALIDATE, 20 * VALIDATE)
-        expected["train"] = Counts(published - VALIDATE, 20 * (published - VALIDATE))
-        if not any(entry.split == "val" for entry in entries):
-            raise BadInput(f'{data}: no training clip is marked "split": "validate", so none can be held out')
-    files = [data.name, train.name, test.name]
-    return Annotations("msrvtt", "video", PROTOCOL, expected, entries, "msrvtt", files, clean.notes())
+
+def _read_test(path: Path, clean: CaptionCleaner) -> list[Entry]:
+    rows = (
+        (line, row["video_id"].strip(), row["sentence"])
+        for line, row in read_csv(path, ("video_id", "sentence"))
+    )
+    return [Entry(id, id, clean([sentence], f"{path}:{line}"), "test") for line, id, sentence in rows]
 
 
 def add_options(parser: ArgumentParser) -> None:

@@ -6,7 +6,14 @@ from pathlib import Path, PurePosixPath
 from data_prep import media
 from data_prep.annotations import SPLITS, Annotations, Entry
 from data_prep.errors import BadInput
-from data_prep.folder_format import MISSING, Line, count_table, open_folder, write_dataset, write_missing
+from data_prep.folder_format import (
+    MISSING,
+    Line,
+    count_table,
+    refuse_other_content,
+    write_dataset,
+    write_missing,
+)
 
 
 def prepare(
@@ -23,7 +30,7 @@ def prepare(
     `BadInput` unless `allow_missing`.
     """
     _refuse_bad_entries(annotations)
-    open_folder(out, annotations.name)
+    refuse_other_content(out, annotations.name)
     print(f"{annotations.name}: {', '.join(annotations.files)} under {source}")
     for note in annotations.notes:
         print(f"  {note}")
@@ -44,6 +51,8 @@ def prepare(
         if entry.id in problems
     ]
     write_missing(out, missing)
+    if not annotations.entries:
+        raise BadInput(f"{source}: no item in {', '.join(annotations.files)}")
     if missing and not (allow_missing and used):
         id, file, why = missing[0]
         raise BadInput(

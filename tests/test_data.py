@@ -1,0 +1,241 @@
+import dataclasses
+import json
+import pickle
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from media import write_clip, write_picture
+from torch.utils.data import DataLoader
+
+from cma import data
+from cma.folder import read_item
+from cma.video import MediaError, read_frames, read_image
+
+ITEM = {"file_name": "media/a.jpg", "id": "a", "captions": ["a cat"], "split": "train"}
+
+
+def write_folder(folder, lines, kind="image", **about):
+    folder.mkdir(exist_ok=True)
+    text = "".join(
+        (line if isinstance(line, str) else json.dumps(line, ensure_ascii=False)) + "\n" for line in lines
+    )
+    (folder / "metadata.jsonl").write_text(text, encoding="utf-8")
+    (folder / "dataset.json").write_text(json.dumps({"name": "toy", "kind": kind} | about), encoding="utf-8")
+    return folder
+
+
+def numbered(splits, captions=1):
+    return [
+        ITEM
+        | {
+            "id": f"i{n}",
+            "file_name": f"media/{n}.jpg",
+            "split": split,
+            "captions": [f"{n}.{c}" for c in range(captions)],
+        }
+        for n, split in enumerate(splits)
+    ]
+
+
+names = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="/"), min_size=1, max_size=8
+).filter(lambda name: name not in ("..", "."))
+captions = st.lists(
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip), min_size=1, max_size=3
+)
+spans = st.tuples(st.none() | st.floats(0, 10), st.none() | st.floats(11, 20))
+items = st.builds(
+    lambda id, captions, split, span: data.Item(id, f"media/{id}", tuple(captions), split, *span),
+    names,
+    captions,
+    st.sampled_from(["train", "val", "test"]),
+    spans,
+)
+
+
+@settings(max_examples=40)
+@given(st.lists(items, min_size=1, max_size=8, unique_by=lambda item: item.id))
+def test_what_is_written_is_read_back(tmp_path_factory, items):
+    folder = write_folder(tmp_path_factory.mktemp("folder"), [dataclasses.asdict(item) for item in items])
+    present = [split for split in ("train", "val", "test") if any(item.split == split for item in items)]
+    assert data.splits(folder) == present
+    for split in present:
+        dataset = data.load(folder, split)
+        assert list(dataset.items) == [item for item in items if item.split == split]
+        pairs = [(caption, item.id) for item in dataset.items for caption in item.captions]
+        owners = [dataset.items[i].id for i in dataset.text_to_item.tolist()]
+        assert list(zip(dataset.captions, owners, strict=True)) == pairs
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "broken JSON at column 2"),
+        ("", "broken JSON at column 1"),
+        ("[]", "expected a JSON object, found list"),
+        (ITEM | {"id": 7}, 'expected "id" to be text, found 7'),
+        (ITEM | {"file_name": ""}, 'expected "file_name" to be text'),
+        (ITEM | {"file_name": "/etc/passwd"}, "leads out of the folder"),
+        (ITEM | {"file_name": "media/../../b.jpg"}, "leads out of the folder"),
+        (ITEM | {"captions": []}, '"captions" to be a list with at least one'),
+        (ITEM | {"captions": "a cat"}, '"captions" to be a list'),
+        (ITEM | {"captions": ["a cat", " \n"]}, "text and not blank"),
+        (ITEM | {"captions": [None]}, "text and not blank, found None"),
+        (ITEM | {"split": "dev"}, "train, val, test, found 'dev'"),
+        (ITEM | {"start": "0"}, '"start" in seconds'),
+        (ITEM | {"end": float("nan")}, '"end" in seconds'),
+        (ITEM | {"start": 3, "end": 3}, "start before end"),
+        (ITEM, "the id 'a' is there twice"),
+    ],
+)
+def test_a_bad_line_is_named_by_its_number(tmp_path, line, message):
+    folder = write_folder(tmp_path / "toy", [ITEM, line])
+    with pytest.raises(ValueError, match="metadata.jsonl:2: ") as error:
+        data.load(folder, "train")
+    assert message in str(error.value)
+
+
+@given(
+    st.none()
+    | st.booleans()
+    | st.floats()
+    | st.text()
+    | st.lists(st.integers())
+    | st.dictionaries(st.text(), st.text())
+)
+def test_any_json_is_an_item_or_a_value_error(value):
+    with pytest.raises(ValueError, match="^here: "):
+        read_item(json.dumps(value), "here")
+    with pytest.raises(ValueError, match="^here: "):
+        read_item(json.dumps(ITEM | {"captions": value, "start": value, "split": value}), "here")
+
+
+def test_dataset_json_is_the_seal(tmp_path):
+    folder = write_folder(tmp_path / "toy", [ITEM])
+    (folder / "dataset.json").unlink()
+    with pytest.raises(
+        FileNotFoundError, match="dataset.json: no such file, so its folder is no finished dataset"
+    ):
+        data.load(folder, "train")
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ({"kind": "audio"}, '"kind" image or video'),
+        ({"format_version": 2}, "expected format version 1, found 2"),
+        ({"protocol": {"visual_to_text": "best"}}, "captions or items, found 'best'"),
+    ],
+)
+def test_a_dataset_json_that_is_not_understood(tmp_path, about, message):
+    folder = write_folder(tmp_path / "toy", [ITEM], **about)
+    with pytest.raises(ValueError, match=f"dataset.json: .*{message}"):
+        data.load(folder, "train")
+
+
+def test_a_split_that_is_not_there_names_those_that_are(tmp_path):
+    folder = write_folder(tmp_path / "toy", numbered(["train", "test"]))
+    with pytest.raises(ValueError, match=r"no split 'val'; it has train, test"):
+        data.load(folder, "val")
+
+
+def test_what_dataset_json_tells(tmp_path):
+    counts = {"test": {"found": 1, "expected": 1000}}
+    folder = write_folder(
+        tmp_path / "a", numbered(["test", "train"]), "video", counts=counts, recipe="msrvtt"
+    )
+    dataset = data.load(str(folder), "test")
+    assert (dataset.name, dataset.recipe, dataset.expected, len(dataset)) == ("toy", "msrvtt", 1000, 1)
+    assert dataset.protocol == {"query": "caption", "visual_to_text": "items"}
+    assert data.load(folder, "train").expected is None
+    protocol = {"query": "paragraph", "visual_to_text": "captions"}
+    assert (
+        data.load(write_folder(tmp_path / "b", [ITEM], "video", protocol=protocol), "train").protocol
+        == protocol
+    )
+
+
+@settings(max_examples=30)
+@given(n=st.integers(1, 12), seed=st.integers(0, 3))
+def test_subsets_are_seeded_nested_and_keep_captions_with_their_items(tmp_path_factory, n, seed):
+    whole = data.load(
+        write_folder(tmp_path_factory.mktemp("folder"), numbered(["test"] * 10, captions=3)), "test"
+    )
+    some = whole.subset(n, seed)
+    assert some.items == whole.subset(12, seed).items[:n] and len(some) == min(n, 10) == len(set(some.items))
+    assert some.captions == [c for item in some.items for c in item.captions]
+    assert some.text_to_item.tolist() == [i for i in range(len(some)) for _ in range(3)]
+    assert whole.subset(None) is whole
+
+
+def image_folder(tmp_path, **about):
+    for n, size in enumerate([(48, 40), (30, 90), (200, 33)]):
+        write_picture(tmp_path / "media" / f"{n}.jpg", 60 + 50 * n, size)
+    return data.load(write_folder(tmp_path, numbered(["test"] * 3), **about), "test")
+
+
+def test_pixels_are_those_of_the_processor(tmp_path, toy_processor):
+    dataset = image_folder(tmp_path)
+    frames, mask = data.Pixels(toy_processor)(dataset, [2, 0])
+    pictures = [read_image(dataset.path(dataset.items[i])) for i in (2, 0)]
+    expected = toy_processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(frames, expected[:, None], atol=2e-6, rtol=0)
+    assert frames.dtype == torch.float32 and mask.tolist() == [[1], [1]] and mask.dtype == torch.int64
+
+
+def test_frames_that_a_clip_has_less_are_zeros_and_masked(tmp_path, toy_processor):
+    write_clip(tmp_path / "media" / "0.jpg", [50])  # decord looks into the file, not at its name
+    write_clip(tmp_path / "media" / "1.jpg", [50, 100, 150, 200, 250])
+    dataset = data.load(write_folder(tmp_path, numbered(["val"] * 2), "video"), "val")
+    frames, mask = data.Pixels(toy_processor, max_frames=3, fps=None)(dataset, [0, 1])
+    assert mask.tolist() == [[1, 0, 0], [1, 1, 1]]
+    assert not frames[0, 1:].any()
+    pictures = read_frames(dataset.path(dataset.items[1]), 3, fps=None)
+    expected = toy_processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(frames[1], expected, atol=2e-6, rtol=0)
+
+
+def test_start_and_end_cut_the_clip(tmp_path, toy_processor):
+    write_clip(tmp_path / "media" / "0.jpg", [20] * 10 + [220] * 10)
+    lines = [ITEM | {"file_name": "media/0.jpg", "start": 1.0, "end": 2.0}]
+    dataset = data.load(write_folder(tmp_path, lines, "video"), "train")
+    frames, _ = data.Pixels(toy_processor, max_frames=2, fps=None)(dataset, [0])
+    assert frames.min() > 1  # light in every frame: nothing of the dark first second
+
+
+def test_the_cache_holds_what_was_read(tmp_path, toy_processor):
+    dataset = image_folder(tmp_path)
+    pixels = data.Pixels(toy_processor, cache=True)
+    first = pixels(dataset, [0, 1])
+    dataset.path(dataset.items[1]).unlink()
+    again = pixels(dataset, [1, 0])
+    assert torch.equal(first[0], again[0].flip(0))
+    with pytest.raises(MediaError, match=r"1\.jpg"):
+        data.Pixels(toy_processor)(dataset, [1])
+
+
+def test_pixels_work_in_the_workers_of_a_data_loader(tmp_path, toy_processor):
+    write_clip(tmp_path / "media" / "0.jpg", [50, 100])
+    write_clip(tmp_path / "media" / "1.jpg", [150, 200])
+    dataset = data.load(write_folder(tmp_path, numbered(["test"] * 2), "video"), "test")
+    pixels = pickle.loads(pickle.dumps(data.Pixels(toy_processor, max_frames=2, fps=None)))
+    loader = DataLoader([0, 1], batch_size=1, num_workers=1, collate_fn=Collate(dataset, pixels))
+    found = torch.cat([frames for frames, _ in loader])
+    torch.testing.assert_close(found, pixels(dataset, [0, 1])[0])
+
+
+class Collate:
+    def __init__(self, dataset, pixels):
+        self.dataset, self.pixels = dataset, pixels
+
+    def __call__(self, indices):
+        return self.pixels(self.dataset, indices)
+
+
+def test_media_may_lie_elsewhere(tmp_path, toy_processor):
+    write_picture(tmp_path / "elsewhere" / "0.jpg")
+    root = str(tmp_path / "elsewhere")
+    dataset = data.load(write_folder(tmp_path / "toy", numbered(["val"]), media_root=root), "val")
+    assert data.Pixels(toy_processor)(dataset, [0])[0].shape == (1, 1, 3, 32, 32)

@@ -1,0 +1,113 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from media import FPS, level_of, write_clip, write_picture
+
+from cma.video import MediaError, frame_indices, read_frames, read_image, sampled
+
+LEVELS = list(range(20, 240, 8))  # 28 frames, 2.8 s
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    return write_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", LEVELS)
+
+
+def levels_near(pictures, expected):
+    found = [level_of(picture) for picture in pictures]
+    assert len(found) == len(expected)
+    np.testing.assert_allclose(found, expected, atol=3)  # the levels of neighbouring frames are 8 apart
+
+
+@given(n=st.integers(1, 5000), max_frames=st.integers(1, 80))
+def test_frame_indices_are_the_floored_linspace_of_the_paper(n, max_frames):
+    indices = frame_indices(n, max_frames)
+    assert len(indices) == min(n, max_frames) and indices[0] == 0
+    assert all(a < b for a, b in zip(indices, indices[1:], strict=False))
+    if len(indices) > 1:
+        assert indices[-1] == n - 1
+    if n > max_frames:
+        assert indices == [int(x) for x in np.linspace(0, n - 1, max_frames)]
+
+
+@pytest.mark.parametrize(("n", "max_frames"), [(0, 3), (3, 0)])
+def test_no_frames_are_an_error(n, max_frames):
+    with pytest.raises(ValueError, match="at least 1 frame"):
+        frame_indices(n, max_frames)
+
+
+@given(
+    n=st.integers(1, 600),
+    native=st.sampled_from([10.0, 23.976, 25.0, 30.0]),
+    fps=st.none() | st.floats(0.25, 60),
+    start=st.floats(0, 5),
+    length=st.floats(0, 20),
+)
+def test_sampled_keeps_to_the_part_and_to_the_rate(n, native, fps, start, length):
+    if int(start * native) >= n:
+        with pytest.raises(ValueError, match="expected a part from"):
+            sampled(n, native, fps, start, start + length)
+        return
+    frames = sampled(n, native, fps, start, start + length)
+    assert frames[0] == int(start * native)
+    assert frames[-1] < n and (len(frames) == 1 or frames[-1] <= (start + length) * native)
+    gaps = np.diff(frames)
+    assert (gaps >= 1).all() and (fps is None or (gaps >= int(native / fps)).all())
+    if fps is None or fps >= native:
+        assert (gaps == 1).all()
+
+
+def test_the_frames_of_a_file_are_those_asked_for(clip):
+    levels_near(read_frames(clip, 100, fps=None), LEVELS)
+    levels_near(read_frames(clip, 4, fps=None), [LEVELS[0], LEVELS[9], LEVELS[18], LEVELS[27]])
+    levels_near(read_frames(clip, 100), [LEVELS[0], LEVELS[10], LEVELS[20]])  # 1 fps is the default
+    levels_near(read_frames(clip, 100, fps=5), LEVELS[::2])
+
+
+def test_start_and_end_are_seconds(clip):
+    levels_near(read_frames(clip, 100, fps=None, start=0.5, end=1.2), LEVELS[5:12])
+    levels_near(read_frames(clip, 100, fps=None, start=2.5), LEVELS[25:])
+    levels_near(read_frames(clip, 100, fps=None, end=99), LEVELS)
+    with pytest.raises(MediaError, match=r"clip\.mp4: expected a part from 2\.8 s on, found 28 frames"):
+        read_frames(clip, 4, start=len(LEVELS) / FPS)
+
+
+def test_a_clip_of_one_frame(tmp_path):
+    levels_near(read_frames(write_clip(tmp_path / "one.mp4", [90]), 12), [90])
+
+
+def test_a_folder_of_frames_is_sorted_as_text(tmp_path):
+    for name, level in {"1": 40, "10": 80, "2": 120, "3": 160}.items():
+        write_picture(tmp_path / "video7.mp4" / f"{name}.jpg", level)
+    levels_near(read_frames(tmp_path / "video7.mp4", 12), [40, 80, 120, 160])
+    levels_near(read_frames(tmp_path / "video7.mp4", 2), [40, 160])
+
+
+@pytest.mark.parametrize("faststart", [True, False])
+@pytest.mark.parametrize("kept", [0.0, 0.02, 0.5, 0.97])
+def test_a_truncated_video_is_an_error_that_names_it(tmp_path, faststart, kept):
+    path = write_clip(tmp_path / "cut.mp4", list(np.random.default_rng(0).integers(0, 255, 60)), faststart)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * kept)])
+    with pytest.raises(MediaError, match=r"cut\.mp4: (empty file|cannot be decoded)"):
+        read_frames(path, 12, fps=None)
+
+
+@pytest.mark.parametrize("name", ["gone.mp4", "empty", "text.mp4"])
+def test_what_is_no_video_is_an_error_that_names_it(tmp_path, name):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.mp4").write_text("this is no video" * 100)
+    with pytest.raises(MediaError, match=name):
+        read_frames(tmp_path / name, 12)
+
+
+def test_pictures_become_rgb_and_a_truncated_one_is_an_error(tmp_path):
+    path = write_picture(tmp_path / "grey.png")
+    read_image(path).convert("L").save(path)
+    assert read_image(path).mode == "RGB"
+    jpg = write_picture(tmp_path / "cut.jpg", size=(200, 200))
+    jpg.write_bytes(jpg.read_bytes()[:2000])
+    for bad in (jpg, tmp_path / "gone.jpg"):
+        with pytest.raises(MediaError, match=bad.name):
+            read_image(bad)

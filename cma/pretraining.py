@@ -223,6 +223,7 @@ def pretrain(
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
+        _check_recipe(checkpoint, json.loads(state["config"]), config)
         model.load_state_dict(state["model"])
         averaged.load_state_dict(state["averaged"])
         for optimizer, saved_state in zip(optimizers, state["optimizers"], strict=True):
@@ -283,6 +284,13 @@ def pretrain(
             checkpoint.with_suffix(".part").replace(checkpoint)
     hook.remove()
     return averaged.module.eval(), tokenizer, log
+
+
+def _check_recipe(checkpoint: Path, saved: dict, config: PretrainConfig) -> None:
+    """Raise ValueError unless `checkpoint` is of this recipe; only the number of steps may be another."""
+    wanted = json.loads(json.dumps(asdict(config)))
+    if changed := [key for key in wanted if key != "steps" and wanted[key] != saved.get(key)]:
+        raise ValueError(f"{checkpoint} is of another recipe ({', '.join(changed)}); remove it or go back")
 
 
 def processor_for(model: CLIPModel, tokenizer: CLIPTokenizer) -> CLIPProcessor:

@@ -138,14 +138,7 @@ def _emoji_index(wording: dict[str, Emoji]) -> dict[str, str]:
 
 def _emoji_of(name: str, index: dict[str, str]) -> str | None:
     joined = icon_phrase(name).replace(" ", "")
-    without_and = plain(name).replace(" and ", "")
-    for variant in (
-        plain(name).replace(" ", ""),
-        joined,
-        joined.removeprefix("flagfor"),
-        joined + "face",
-        without_and.replace(" ", ""),
-    ):
+    for variant in (plain(name).replace(" ", ""), joined, joined.removeprefix("flagfor"), joined + "face"):
         if variant in index:
             return index[variant]
     if joined.startswith("flagfor"):

@@ -60,14 +60,17 @@ class CaptionCleaner:
             if not isinstance(caption, str):
                 raise BadInput(f"{where}: expected a caption (text), found {caption!r}")
             text = re.sub(r"\s+", " ", caption.encode(errors="replace").decode()).strip()
-            self.cleaned += text != caption
-            self.blank += not text
             if text:
+                self.cleaned += text != caption
                 kept.append(text)
+            else:
+                self.blank += 1
         return tuple(kept)
 
     def notes(self) -> list[str]:
         """One line for each kind of change, for `Annotations.notes`."""
-        counted = {"captions cleaned of newlines and stray blanks": self.cleaned - self.blank}
-        counted["blank captions dropped"] = self.blank
+        counted = {
+            "captions cleaned of newlines and stray blanks": self.cleaned,
+            "blank captions dropped": self.blank,
+        }
         return [f"{count:,} {what}" for what, count in counted.items() if count]

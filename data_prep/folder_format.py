@@ -6,9 +6,9 @@
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
+from data_prep.annotations import Entry
 from data_prep.errors import BadInput
 
 FORMAT_VERSION = 1
@@ -16,23 +16,12 @@ SEAL, METADATA, MEDIA, MISSING = "dataset.json", "metadata.jsonl", "media", "mis
 TEMPORARY = ".partial"
 
 
-@dataclass(frozen=True)
-class Line:
-    """One line of `metadata.jsonl`; `file` is relative to the folder that `media` stands for."""
-
-    id: str
-    file: str
-    captions: tuple[str, ...]
-    split: str
-    start: float | None = None
-    end: float | None = None
-
-    def to_json(self) -> str:
-        """The line, with `start` and `end` (seconds) only where they are set."""
-        fields = {"file_name": f"{MEDIA}/{self.file}", "id": self.id}
-        fields |= {"captions": self.captions, "split": self.split}
-        fields |= {name: value for name in ("start", "end") if (value := getattr(self, name)) is not None}
-        return json.dumps(fields, ensure_ascii=False)
+def to_line(entry: Entry) -> str:
+    """One line of `metadata.jsonl`; `start` and `end` only where they are set."""
+    fields = {"file_name": f"{MEDIA}/{entry.file}", "id": entry.id}
+    fields |= {"captions": entry.captions, "split": entry.split}
+    fields |= {name: value for name in ("start", "end") if (value := getattr(entry, name)) is not None}
+    return json.dumps(fields, ensure_ascii=False) + "\n"
 
 
 def refuse_other_content(out: Path, name: str) -> None:
@@ -103,11 +92,14 @@ def write_missing(out: Path, missing: Iterable[tuple[str, str, str]]) -> None:
         (out / MISSING).unlink(missing_ok=True)
 
 
-def write_dataset(out: Path, source: Path, lines: Iterable[Line], seal: dict) -> None:
-    """Write the folder, the seal last; it gains the format version and, where links fail, `media_root`."""
+def write_dataset(out: Path, source: Path, entries: Iterable[Entry], seal: dict) -> None:
+    """Write the folder, the seal last; it gains the format version and, where links fail, `media_root`.
+
+    `file` of each entry is relative to `source`.
+    """
     out.mkdir(parents=True, exist_ok=True)
     unseal(out)
-    write_text(out / METADATA, "".join(line.to_json() + "\n" for line in lines))
+    write_text(out / METADATA, "".join(map(to_line, entries)))
     seal = {"format_version": FORMAT_VERSION, **seal}
     if not _link(out / MEDIA, source):
         seal["media_root"] = str(source.resolve())

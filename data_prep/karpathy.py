@@ -24,5 +24,7 @@ def read_karpathy(path: Path) -> tuple[list[Entry], list[str]]:
         where = f"{where} ({file})"
         if split not in SPLITS:
             raise BadInput(f"{where}: expected the split {', '.join(SPLITS)}; found {split!r}")
+        if not file.stem:
+            raise BadInput(f"{where}: expected a file name")
         entries.append(Entry(file.stem, str(file), clean(raw, where), split))
     return entries, clean.notes()

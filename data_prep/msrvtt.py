@@ -79,7 +79,7 @@ def _read_data(path: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
     try:
         for sentence in content["sentences"]:
             sentences.setdefault(sentence["video_id"], []).append(sentence["caption"])
-        divisions = {video["video_id"]: video.get("split") for video in content["videos"]}
+        divisions = {video["video_id"]: video.get("split") for video in content.get("videos", ())}
     except (KeyError, TypeError, AttributeError) as error:
         raise BadInput(
             f"{path}: expected lists videos (video_id) and sentences (video_id, caption); {error!r}"

@@ -1,14 +1,14 @@
 """From annotations to a dataset folder: find the media, check it, count found against expected, write."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from data_prep import media
-from data_prep.annotations import SPLITS, Annotations, Entry
+from data_prep.annotations import SPLITS, Annotations
 from data_prep.errors import BadInput
 from data_prep.folder_format import (
     MISSING,
-    Line,
     count_table,
     refuse_other_content,
     write_dataset,
@@ -29,7 +29,7 @@ def prepare(
     Items that cannot be used (no media, unreadable media, no caption) are listed in `missing.txt`; they are a
     `BadInput` unless `allow_missing`.
     """
-    _refuse_bad_entries(annotations)
+    _refuse_bad_entries(annotations, source)
     refuse_other_content(out, annotations.name)
     print(f"{annotations.name}: {', '.join(annotations.files)} under {source}")
     for note in annotations.notes:
@@ -39,51 +39,55 @@ def prepare(
     paths = {entry.id: path for entry in annotations.entries if (path := index.locate(entry.file))}
     problems = media.check(paths, annotations.kind, workers) if check else {}
     problems |= {entry.id: "not found" for entry in annotations.entries if entry.id not in paths}
-    problems |= {entry.id: "no caption" for entry in annotations.entries if not entry.captions}
-    used = [entry for entry in annotations.entries if entry.id not in problems]
-    counts = _count(annotations, used)
+    counts = _count(annotations, problems)
     for line in count_table(counts):
         print(f"  {line}")
 
+    problems |= {entry.id: "no caption" for entry in annotations.entries if not entry.captions}
     missing = [
         (entry.id, str(paths.get(entry.id, entry.file)), problems[entry.id])
         for entry in annotations.entries
         if entry.id in problems
     ]
     write_missing(out, missing)
-    if not annotations.entries:
-        raise BadInput(f"{source}: no item in {', '.join(annotations.files)}")
+    used = [
+        replace(entry, file=paths[entry.id].relative_to(source).as_posix())
+        for entry in annotations.entries
+        if entry.id not in problems
+    ]
     if missing and not (allow_missing and used):
         id, file, why = missing[0]
         raise BadInput(
             f"{len(missing):,} of {len(annotations.entries):,} items cannot be used, the first is {id} "
             f"({file}: {why}); all are listed in {out / MISSING}. Mend them, or go on by --allow-missing"
         )
-    lines = [_line(entry, paths[entry.id].relative_to(source)) for entry in used]
-    write_dataset(out, source, lines, _seal(annotations, counts))
+    about = {name: getattr(annotations, name) for name in ("name", "kind", "protocol", "recipe")}
+    write_dataset(out, source, used, about | {"annotations": annotations.files, "counts": counts})
 
 
-def _count(annotations: Annotations, used: list[Entry]) -> dict[str, dict[str, dict[str, int | None]]]:
-    """Items and captions written against those published, media that can be read against those annotated."""
+def _count(annotations: Annotations, problems: dict[str, str]) -> dict[str, dict]:
+    """Usable items and their captions against those published, readable media against those annotated."""
     counts = {}
     for split in SPLITS:
         published = annotations.expected.get(split)
-        annotated = sum(entry.split == split for entry in annotations.entries)
-        kept = [entry for entry in used if entry.split == split]
+        annotated = [entry for entry in annotations.entries if entry.split == split]
+        readable = [entry for entry in annotated if entry.id not in problems]
         if published or annotated:
             items, captions = published or (None, None)
             counts[split] = {
-                "found": len(kept),
+                "found": sum(bool(entry.captions) for entry in readable),
                 "expected": items,
-                "captions": {"found": sum(len(entry.captions) for entry in kept), "expected": captions},
-                "media": {"found": len(kept), "expected": annotated},
+                "captions": {"found": sum(len(entry.captions) for entry in readable), "expected": captions},
+                "media": {"found": len(readable), "expected": len(annotated)},
             }
     return counts
 
 
-def _refuse_bad_entries(annotations: Annotations) -> None:
-    """`BadInput` for a repeated id and for a file name that leads out of the media folder."""
-    where = " and ".join(annotations.files)
+def _refuse_bad_entries(annotations: Annotations, source: Path) -> None:
+    """`BadInput` for no entry, a repeated id, and a file name that leads out of the media folder."""
+    where = f"{source} ({', '.join(annotations.files)})"
+    if not annotations.entries:
+        raise BadInput(f"{where}: no item in these files")
     repeated = [id for id, times in Counter(entry.id for entry in annotations.entries).items() if times > 1]
     if repeated:
         raise BadInput(f"{where}: {len(repeated):,} ids are there more than once, the first is {repeated[0]}")
@@ -93,15 +97,3 @@ def _refuse_bad_entries(annotations: Annotations) -> None:
             raise BadInput(
                 f"{where}: the file name {entry.file!r} of {entry.id} leads out of the media folder"
             )
-
-
-def _line(entry: Entry, file: Path) -> Line:
-    return Line(entry.id, file.as_posix(), entry.captions, entry.split, entry.start, entry.end)
-
-
-def _seal(annotations: Annotations, counts: dict) -> dict:
-    names = ("name", "kind", "protocol", "recipe")
-    return {name: getattr(annotations, name) for name in names} | {
-        "annotations": annotations.files,
-        "counts": counts,
-    }

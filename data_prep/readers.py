@@ -62,6 +62,8 @@ def read_json(path: Path) -> object:
         raise BadInput(
             f"{path}:{error.lineno}:{error.colno}: broken JSON ({error.msg}); download it again"
         ) from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets a thousand deep
+        raise BadInput(f"{path}: JSON that cannot be read ({error})") from None
 
 
 def read_csv(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -73,7 +75,16 @@ def read_csv(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[s
     text = read_text(path)
     header = text.partition("\n")[0]
     delimiter = ";" if header.count(";") > header.count(",") else ","
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restkey="", restval=None)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        yield from _rows(path, reader, columns)
+    except csv.Error as error:
+        raise BadInput(f"{path}:{reader.line_num}: broken CSV ({error})") from None
+
+
+def _rows(
+    path: Path, reader: csv.DictReader, columns: tuple[str, ...]
+) -> Iterator[tuple[int, dict[str, str]]]:
     names = [name.strip() for name in reader.fieldnames or []]
     reader.fieldnames = names
     if not set(columns) <= set(names):
@@ -81,8 +92,6 @@ def read_csv(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[s
             f"{path}:1: expected the columns {', '.join(columns)}; found {', '.join(names) or 'none'}"
         )
     for row in reader:
-        if "" in row or None in row.values():
-            raise BadInput(
-                f"{path}:{reader.line_num}: expected {len(names)} fields separated by '{delimiter}'"
-            )
+        if None in row or None in row.values():
+            raise BadInput(f"{path}:{reader.line_num}: expected {len(names)} fields ({', '.join(names)})")
         yield reader.line_num, row

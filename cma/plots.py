@@ -14,6 +14,7 @@ from .model import RetrievalModel
 from .records import RunRecord
 
 BLUE, ORANGE, GREY = "#3b6ea5", "#d9822b", "#9aa0a6"
+COLOURS = (GREY, BLUE, ORANGE, "#5b8c5a", "#8a5a9e", "#b04a4a")
 
 
 def image_grid(
@@ -66,9 +67,11 @@ def training_curve(record: RunRecord) -> Figure:
         if record.selected_epoch:
             right.axvline(record.selected_epoch, color=GREY, linewidth=1)
     split = watched[0]["validation"]["split"] if watched else "no validation split"
-    right.set(xlabel="epoch (line: kept)", ylabel="R@1 in %", title=f"{split} {record.label}".strip())
-    right.title.set_fontsize(8)
-    figure.subplots_adjust(left=0.08, right=0.98, bottom=0.18, top=0.9, wspace=0.35)
+    label = f" {record.label}" if record.select_on == "test" else ""
+    right.set(xlabel="epoch (line: kept)", ylabel="R@1 in %")
+    right.set_title(split + label, fontsize=8)
+    right.xaxis.get_major_locator().set_params(integer=True)
+    figure.subplots_adjust(left=0.08, right=0.98, bottom=0.18, top=0.9, wspace=0.55)
     return figure
 
 
@@ -76,11 +79,11 @@ def recall_bars(results: Mapping[str, dict], direction: str = "text_to_visual") 
     """R@1, R@5 and R@10 in % of several models, from `evaluate`'s dicts by label, with 95 % intervals."""
     keys = ("R@1", "R@5", "R@10")
     width = 0.8 / len(results)
-    figure, axis = plt.subplots(figsize=(6, 3))
+    figure, axis = plt.subplots(figsize=(6, 3), layout="constrained")
     for i, (label, found) in enumerate(results.items()):
         heights = [found[direction][key] for key in keys]
         places = [x + (i - (len(results) - 1) / 2) * width for x in range(len(keys))]
-        bars = axis.bar(places, heights, width, label=label)
+        bars = axis.bar(places, heights, width, label=label, color=COLOURS[i % len(COLOURS)])
         intervals = found.get("intervals", {}).get(direction)
         if intervals:
             low = [height - intervals[key][0] for key, height in zip(keys, heights, strict=True)]
@@ -90,8 +93,7 @@ def recall_bars(results: Mapping[str, dict], direction: str = "text_to_visual") 
     axis.set(
         xticks=range(len(keys)), xticklabels=keys, ylabel="recall in %", title=direction.replace("_", " ")
     )
-    axis.legend(fontsize=8)
-    figure.tight_layout()
+    axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 

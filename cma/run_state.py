@@ -5,25 +5,19 @@ from __future__ import annotations
 import dataclasses
 import pickle
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from .records import RunRecord
+from .storage import CONFIG, WEIGHTS
 
 CHECKPOINT = "checkpoint.pt"
-OURS = (
-    "run.json",
-    "curve.png",
-    CHECKPOINT,
-    "adapter_config.json",
-    "adapter_model.safetensors",
-    "best",
-    "last",
-)
+OURS = (CHECKPOINT, "run.json", "curve.png", CONFIG, WEIGHTS, "best", "last")
 NO_EFFECT = ("name", "if_exists", "runs_dir", "workers", "cache")  # settings that change no number
+UNREADABLE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError, TypeError, ValueError)
 
 
 @dataclass
@@ -31,18 +25,19 @@ class RunState:
     """The record so far, the trained parameters after the last and after the best epoch, the optimiser."""
 
     record: RunRecord
-    last: list[Tensor]
-    best: list[Tensor]
-    best_epoch: int  # from 1
-    optimizer: dict
+    last: list[Tensor] = field(default_factory=list)
+    best: list[Tensor] = field(default_factory=list)
+    best_epoch: int = 0  # from 1; 0: no epoch yet
+    optimizer: dict = field(default_factory=dict)
 
     @property
     def kept(self) -> list[Tensor]:
         """The parameters that `select_on` chooses."""
         return self.last if self.record.select_on == "last" else self.best
 
-    def save(self, folder: Path) -> None:
-        """Write the checkpoint into `folder`, whole or not at all."""
+    def save(self) -> None:
+        """Write the checkpoint into the record's folder, whole or not at all."""
+        folder = self.record.folder
         folder.mkdir(parents=True, exist_ok=True)
         temporary = folder / (CHECKPOINT + ".tmp")
         content = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
@@ -58,25 +53,17 @@ class RunState:
             record = RunRecord.from_json(content.pop("record"))
             record.folder = folder
             return cls(record=record, **content)
-        except (
-            pickle.UnpicklingError,
-            RuntimeError,
-            OSError,
-            EOFError,
-            KeyError,
-            TypeError,
-            ValueError,
-        ) as error:
-            raise ValueError(
-                f"{path}: no checkpoint of cma.train, or cut short; {_ways_out(folder)}"
-            ) from error
+        except UNREADABLE as error:
+            hint = _ways_out(folder)
+            raise ValueError(f"{path}: no checkpoint of cma.train, or cut short; {hint}") from error
 
 
-def find(folder: Path, record: RunRecord, if_exists: str) -> RunState | None:
-    """The state of the same run in `folder`, None if there is none; "replace" removes what is there first.
+def find(record: RunRecord, if_exists: str) -> RunState | None:
+    """The state of the same run in the record's folder, or None; "replace" removes what is there first.
 
     Raises ValueError if another run is there, naming what differs and what to do.
     """
+    folder = record.folder
     if if_exists == "replace":
         remove(folder)
     written = [folder / name for name in ("run.json", CHECKPOINT) if (folder / name).exists()]
@@ -88,11 +75,7 @@ def find(folder: Path, record: RunRecord, if_exists: str) -> RunState | None:
         )
     state = RunState.load(folder)
     there, here = settings(state.record), settings(record)
-    differing = [
-        f"{key} {there.get(key)!r} there, {here.get(key)!r} here"
-        for key in here
-        if there.get(key) != here[key]
-    ]
+    differing = [f"{k} {there.get(k)!r} there, {here[k]!r} here" for k in here if there.get(k) != here[k]]
     if differing:
         raise ValueError(f"{folder} holds another run ({'; '.join(differing)}); {_ways_out(folder)}")
     if (folder / "run.json").exists():

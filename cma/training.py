@@ -16,7 +16,7 @@ from tqdm import tqdm
 from . import optim, plots, run_state, sampling
 from .batches import Batch, make_pixels, read_batches
 from .config import TrainConfig
-from .data import Pixels, RetrievalDataset
+from .data import RetrievalDataset
 from .evaluation import autocast, compare, evaluate
 from .losses import symmetric_cross_entropy
 from .model import RetrievalModel
@@ -34,114 +34,111 @@ def train(
 ) -> RunRecord:
     """Train the active adapter of `model` on a train split, keep the epoch `select_on` names, and test it.
 
-    Writes into `runs_dir/name`: the kept adapter, `best/` and `last/`, `run.json`, `curve.png` and
-    `checkpoint.pt`, from which a run of the same settings is resumed (or returned, if it is finished).
+    "val" and "test" keep the epoch of the highest text-to-visual R@1. Writes into `runs_dir/name`: the kept
+    adapter, `best/` and `last/`, `run.json`, `curve.png` and `checkpoint.pt`, from which a run of the same
+    settings is resumed (or returned, if it is finished). `on_epoch` gets the record after every epoch.
     The same seed, initial adapter and number of threads give the same result, bitwise on a CPU in float32.
     The seed decides held-out items, batches and dropout; the adapter's initial weights are the caller's.
-    `on_epoch` gets the record after every epoch. The global random state is left as it was.
-    Raises ValueError for no active adapter, another run in the folder, or a loss that is not finite.
+    The global random state is left as it was. Raises ValueError for no active adapter, another run in the
+    folder, or a loss that is not finite.
     """
     _check(model, dataset)
-    folder = Path(config.runs_dir) / config.name
     training_set, watched = sampling.splits_of_a_run(dataset, config)
     record = _describe(model, dataset, training_set, config)
-    state = run_state.find(folder, record, config.if_exists)
-    print(f"{dataset.name}: {len(training_set):,} items to train on, {record.held_out_items:,} held out")
+    state = run_state.find(record, config.if_exists)
+    expected = "" if dataset.expected is None else f" / {dataset.expected:,} expected"
+    print(f"{dataset.name} train: {len(dataset):,} items found{expected}, {record.held_out_items:,} held out")
     print(record.epoch_counts)
     if state and state.record.finished:
-        print(f"{folder}: finished {state.record.finished} with the same settings; its adapter is loaded")
+        print(
+            f"{record.folder}: finished {state.record.finished} with the same settings; its adapter is loaded"
+        )
         run_state.put(model, state.kept)
         return state.record
 
     if model.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(model.device)
-    pixels = make_pixels(model, config)
+    run = _Run(model, training_set, watched, config, state or RunState(record))
     try:
-        state = _run_epochs(model, training_set, watched, config, pixels, record, state, on_epoch)
+        run.epochs(on_epoch)
     finally:
         model.eval()
-    record = state.record
-    run_state.put(model, state.kept)
-    model.save_adapter(model.active, folder)
-    record.metrics = evaluate(model, sampling.reported(dataset, watched, config), config, pixels)
+    record = run.state.record
+    run_state.put(model, run.state.kept)
+    model.save_adapter(model.active, record.folder)
+    record.metrics = evaluate(model, sampling.reported(dataset, watched, config), config, run.pixels)
     record.seconds = round(sum(entry["seconds"] for entry in record.history), 2)
-    plots.save(plots.training_curve(record), folder / "curve.png")
-    record.stamp(model.device).save(folder)
+    plots.save(plots.training_curve(record), record.folder / "curve.png")
+    record.stamp(model.device).save(record.folder)
     return record
 
 
-def _run_epochs(
-    model: RetrievalModel,
-    training_set: RetrievalDataset,
-    watched: RetrievalDataset | None,
-    config: TrainConfig,
-    pixels: Pixels,
-    record: RunRecord,
-    state: RunState | None,
-    on_epoch: Callable[[RunRecord], None] | None,
-) -> RunState:
-    """Epochs from the state (or the first) to the last, the state saved after each."""
-    groups = optim.parameter_groups(model, model.trainable_parameters(), config.weight_decay)
-    optimizer = optim.build_optimizer(config.optimizer, groups, config.lr)
-    if state is None:
-        state = RunState(record, last=[], best=[], best_epoch=0, optimizer={})
-    else:
-        print(f"{record.folder}: resumed after epoch {len(state.record.history)} of {config.epochs}")
-        run_state.put(model, state.last)
-        optimizer.load_state_dict(state.optimizer)
-    record = state.record
-    ids, _ = model.tokenize(training_set.captions, config.max_words)
-    with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
-        for epoch in range(len(record.history), config.epochs):
-            torch.manual_seed(config.seed * 1_000_003 + epoch)  # the dropout of this epoch
-            entry = _train_epoch(model, optimizer, training_set, ids, pixels, config, epoch)
-            if watched is not None:
-                entry["validation"] = evaluate(model, watched, config, pixels, samples=0)
-                tqdm.write(_say(entry, record))
-            record.history.append(entry)
-            state.last, state.optimizer = run_state.take(model), optimizer.state_dict()
-            if _is_best(record.history):
-                state.best, state.best_epoch = state.last, epoch + 1
-                model.save_adapter(model.active, record.folder / "best")
-            record.selected_epoch = epoch + 1 if config.select_on == "last" else state.best_epoch
-            model.save_adapter(model.active, record.folder / "last")
-            state.save(record.folder)
-            if on_epoch:
-                on_epoch(record)
-    return state
+class _Run:
+    """What the epochs of one run share; `state` is what goes from one to the next, and to disk."""
 
+    def __init__(
+        self,
+        model: RetrievalModel,
+        training_set: RetrievalDataset,
+        watched: RetrievalDataset | None,
+        config: TrainConfig,
+        state: RunState,
+    ) -> None:
+        self.model, self.training_set, self.watched = model, training_set, watched
+        self.config, self.state = config, state
+        self.pixels = make_pixels(model, config)
+        self.ids, _ = model.tokenize(training_set.captions, config.max_words)
+        groups = optim.parameter_groups(model, model.trainable_parameters(), config.weight_decay)
+        self.optimizer = optim.build_optimizer(config.optimizer, groups, config.lr)
+        if done := len(state.record.history):
+            print(f"{state.record.folder}: resumed after epoch {done} of {config.epochs}")
+            run_state.put(model, state.last)
+            self.optimizer.load_state_dict(state.optimizer)
 
-def _train_epoch(
-    model: RetrievalModel,
-    optimizer: torch.optim.Optimizer,
-    dataset: RetrievalDataset,
-    ids: Tensor,
-    pixels: Pixels,
-    config: TrainConfig,
-    epoch: int,
-) -> dict:
-    """One pass over the epoch's batches; what history keeps of it."""
-    batches = sampling.epoch_batches(dataset, config, epoch)
-    total, every = config.epochs * len(batches), max(1, len(batches) // CURVE_POINTS)
-    start, losses, curve = time.perf_counter(), [], []
-    model.train()
-    with tqdm(total=len(batches), desc=f"epoch {epoch + 1}/{config.epochs}", mininterval=1) as bar:
-        for i, batch in enumerate(read_batches(dataset, ids, pixels, batches, config.workers)):
-            step = epoch * len(batches) + i
-            rate = config.lr * optim.rate_factor(config.optimizer, step, total, config.warmup)
-            loss, _ = train_step(model, optimizer, batch.to(model.device), rate, config)
-            losses.append(loss)
-            if (i + 1) % every == 0:
-                curve.append([step + 1, round(sum(losses[-every:]) / every, 5), rate])
-            bar.set_postfix(loss=f"{loss:.3f}", rate=f"{rate:.1e}", refresh=False)
-            bar.update()
-    return {
-        "epoch": epoch + 1,
-        "steps": len(batches),
-        "loss": sum(losses) / len(losses),
-        "seconds": round(time.perf_counter() - start, 3),
-        "curve": curve,  # [step, mean loss since the last point, rate]
-    }
+    def epochs(self, on_epoch: Callable[[RunRecord], None] | None) -> None:
+        """From the state (or the first epoch) to the last; best, last and checkpoint are saved after each."""
+        model, state, record = self.model, self.state, self.state.record
+        with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
+            for epoch in range(len(record.history), self.config.epochs):
+                torch.manual_seed(self.config.seed * 1_000_003 + epoch)  # the dropout of this epoch
+                entry = self.epoch(epoch)
+                if self.watched is not None:
+                    entry["validation"] = evaluate(model, self.watched, self.config, self.pixels, samples=0)
+                    tqdm.write(_say(entry, record))
+                record.history.append(entry)
+                state.last, state.optimizer = run_state.take(model), self.optimizer.state_dict()
+                if _is_best(record.history):
+                    state.best, state.best_epoch = state.last, epoch + 1
+                    model.save_adapter(model.active, record.folder / "best")
+                record.selected_epoch = epoch + 1 if record.select_on == "last" else state.best_epoch
+                model.save_adapter(model.active, record.folder / "last")
+                state.save()
+                if on_epoch:
+                    on_epoch(record)
+
+    def epoch(self, epoch: int) -> dict:
+        """One pass over an epoch's batches (from 0); what history keeps of it."""
+        config, start, losses, curve = self.config, time.perf_counter(), [], []
+        batches = sampling.epoch_batches(self.training_set, config, epoch)
+        total, every = config.epochs * len(batches), max(1, len(batches) // CURVE_POINTS)
+        self.model.train()
+        with tqdm(total=len(batches), desc=f"epoch {epoch + 1}/{config.epochs}", mininterval=1) as bar:
+            for batch in read_batches(self.training_set, self.ids, self.pixels, batches, config.workers):
+                step = epoch * len(batches) + len(losses)
+                rate = config.lr * optim.rate_factor(config.optimizer, step, total, config.warmup)
+                loss, _ = train_step(self.model, self.optimizer, batch.to(self.model.device), rate, config)
+                losses.append(loss)
+                if len(losses) % every == 0:
+                    curve.append([step + 1, round(sum(losses[-every:]) / every, 5), rate])
+                bar.set_postfix(loss=f"{loss:.3f}", rate=f"{rate:.1e}", refresh=False)
+                bar.update()
+        return {
+            "epoch": epoch + 1,
+            "steps": len(batches),
+            "loss": sum(losses) / len(losses),
+            "seconds": round(time.perf_counter() - start, 3),
+            "curve": curve,  # [step, mean loss since the last point, rate]
+        }
 
 
 def train_step(

@@ -21,6 +21,7 @@ from .config import TrainConfig
 from .data import RetrievalDataset
 from .model import RetrievalModel
 
+WHERE = ("runs_dir", "if_exists")  # of a config: about this machine, not about the run
 ON_TEST = "(chosen on test, the authors' habit)"
 
 
@@ -81,7 +82,7 @@ class RunRecord:
             kind=dataset.kind,
             method=method_name(adapters),
             backbone=identity(model.clip),
-            config=json.loads(json.dumps(dataclasses.asdict(config), default=str)),
+            config={k: v for k, v in dataclasses.asdict(config).items() if k not in WHERE},
             adapter=dataclasses.asdict(adapters.config) if adapters else None,
             seed=config.seed,
             select_on="none",

@@ -77,7 +77,7 @@ def _row(record: RunRecord) -> list[str]:
         if record.selected_epoch
         else "–",
         str(record.seed),
-        f"{record.seconds:,.0f}",
+        f"{record.seconds:,.0f}" if record.seconds else "–",
         hardware,
         record.commit or "–",
     ]

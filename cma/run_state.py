@@ -16,7 +16,7 @@ from .storage import CONFIG, WEIGHTS
 
 CHECKPOINT = "checkpoint.pt"
 OURS = (CHECKPOINT, "run.json", "curve.png", CONFIG, WEIGHTS, "best", "last")
-NO_EFFECT = ("name", "if_exists", "runs_dir", "workers", "cache")  # settings that change no number
+NO_EFFECT = ("name", "workers", "cache")  # settings that change no number
 UNREADABLE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError, TypeError, ValueError)
 
 

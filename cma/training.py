@@ -87,7 +87,9 @@ class _Run:
         self.model, self.training_set, self.watched = model, training_set, watched
         self.config, self.state = config, state
         self.pixels = make_pixels(model, config)
-        self.ids, _ = model.tokenize(training_set.captions, config.max_words)
+        self.ids, cut = model.tokenize(training_set.captions, config.max_words)
+        if cut:
+            print(f"{cut:,} of {len(self.ids):,} captions were cut to {self.ids.shape[1]} tokens")
         groups = optim.parameter_groups(model, model.trainable_parameters(), config.weight_decay)
         self.optimizer = optim.build_optimizer(config.optimizer, groups, config.lr)
         if done := len(state.record.history):

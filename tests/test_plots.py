@@ -109,6 +109,21 @@ def test_frame_weights_with_and_without_frames():
     assert len(plots.frame_weights([0.2, 0.5, 0.3], frames, "a query").axes) == 4
 
 
+def test_live_curve_updates_one_display(monkeypatch):
+    shown = []
+
+    class Handle:
+        def update(self, figure):
+            shown.append(figure)
+
+    monkeypatch.setattr("IPython.display.display", lambda *, display_id: Handle())
+    show = plots.live_curve()
+    show(record())
+    show(record())
+    assert len(shown) == 2
+    assert not plots.plt.get_fignums()
+
+
 def test_save_leaves_a_whole_picture_alone(tmp_path):
     plots.save(plots.training_curve(record()), tmp_path / "curve.png")
     assert [path.name for path in tmp_path.iterdir()] == ["curve.png"]

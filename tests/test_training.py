@@ -83,6 +83,7 @@ def test_a_run_learns_and_leaves_its_record(folder, whole_config, make_model, ca
     written = json.loads((record.folder / "run.json").read_text())
     assert written["seed"] == 42
     assert written["config"]["lr"] == 1e-2
+    assert str(config.runs_dir) not in json.dumps(written)
     assert written["total_steps"] == 18
     assert written["steps_per_epoch"] == 6
     assert written["trained_parameters"] == sum(p.numel() for p in model.trainable_parameters())
@@ -222,6 +223,17 @@ def test_report_on_val_never_reads_the_test_split(config, make_model, tmp_path):
         path.unlink()
     record = cma.train(make_model(), load(folder, "train"), config.merge({"epochs": 1, "report_on": "val"}))
     assert record.metrics["split"] == "val"
+
+
+def test_captions_that_are_cut_are_counted(folder, config, make_model, capsys):
+    model = make_model()
+    with pytest.warns(UserWarning, match="cut"):
+        record = cma.train(model, load(folder, "train"), config.merge({"epochs": 1, "max_words": 5}))
+    rows = model.processor.tokenizer(load(folder, "train").captions)["input_ids"]
+    long = sum(len(row) > 5 for row in rows)
+    assert 0 < long < 48
+    assert f"{long} of 48 captions were cut to 5 tokens" in capsys.readouterr().out
+    assert record.metrics["cut_captions"] > 0
 
 
 def test_tiny_runs_evaluate_on_few_items(folder, config, make_model):

@@ -19,7 +19,7 @@ HEADER = (
 def read_records(folder: Path | str) -> list[RunRecord]:
     """The finished records of a folder: its `*.json`, the `run.json` of its subfolders; sorted for the table.
 
-    A JSON file that is no record (a sweep) is passed over only if it has no `metrics`.
+    Left out: a JSON file without `metrics` (a sweep), and runs that were told to report on validation.
     Raises FileNotFoundError if the folder is missing, ValueError naming a file that is broken.
     """
     folder = Path(folder)
@@ -33,7 +33,7 @@ def read_records(folder: Path | str) -> list[RunRecord]:
     records = [RunRecord.load(file) for file in files]
     order = ("zero-shot", "adapter without sharing", "cross-modal adapter")
     return sorted(
-        (record for record in records if record.metrics),
+        (record for record in records if record.metrics and record.config.get("report_on") != "val"),
         key=lambda r: (r.dataset, order.index(r.method) if r.method in order else len(order), r.name),
     )
 

@@ -81,9 +81,10 @@ def test_another_split_and_a_short_count_are_said(tmp_path):
     assert "340 of 350 items" in text
 
 
-def test_results_are_files_and_a_sweep_is_no_record(tmp_path):
+def test_results_are_files_and_sweeps_are_left_out(tmp_path):
     (tmp_path / "a.json").write_text(record().to_json())
     (tmp_path / "sweep.json").write_text('{"rates": []}')
+    record("on-val", config={"epochs": 1, "report_on": "val"}).save(tmp_path / "on-val")
     assert [one.name for one in report.read_records(tmp_path)] == ["r"]
 
 

@@ -173,7 +173,8 @@ def batch_loss(model: RetrievalModel, batch: Batch, config: TrainConfig) -> Tens
 def _check(model: RetrievalModel, dataset: RetrievalDataset) -> None:
     if model.active is None:
         raise ValueError(
-            "no adapter is active, so nothing would be trained: call model.add_adapter(name, config) first"
+            "no adapter is active, so nothing would be trained: model.add_adapter(name, config), then "
+            "model.set_adapter(name)"
         )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise RuntimeError(

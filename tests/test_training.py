@@ -244,7 +244,7 @@ def test_tiny_runs_evaluate_on_few_items(folder, config, make_model):
 def test_bad_starts_are_refused(folder, config, make_model, monkeypatch):
     model = make_model()
     model.set_adapter(None)
-    with pytest.raises(ValueError, match="no adapter is active.*add_adapter"):
+    with pytest.raises(ValueError, match="no adapter is active.*set_adapter"):
         cma.train(model, load(folder, "train"), config)
     with pytest.raises(ValueError, match="expected its train split, found test"):
         cma.train(make_model(), load(folder, "test"), config)

@@ -1,4 +1,4 @@
-"""The cross-modal adapter: everything that is trained, and the idea of the paper, in one screen.
+"""The cross-modal adapter (the paper's Fig. 2): all that is trained, and the whole idea, in one screen.
 
 After the attention and after the MLP of every layer of both encoders, a bottleneck is added to the
 sublayer's output, before the residual:
@@ -75,7 +75,7 @@ class TowerAdapters(nn.Module):
 
 
 class CrossModalAdapters(nn.Module):
-    """The adapters of both encoders (paper, section 3; its figure draws one site).
+    """The adapters of both encoders (Fig. 2, middle; its right draws one site).
 
     `widths` and `layers` give D and the depth of each tower: {"vision": 768, "text": 512}. Parameters are
     float32 whatever the backbone's precision, because small updates would vanish in half precision;

@@ -101,6 +101,9 @@ def _read(file: Path) -> dict[str, Tensor]:
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except (SafetensorError, UnpicklingError, EOFError, RuntimeError) as error:
-        raise ValueError(f"{file} cannot be read as a checkpoint of tensors: {error}") from error
+        return dict(torch.load(file, map_location="cpu", weights_only=True))
+    except (SafetensorError, UnpicklingError, EOFError, RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"{file} cannot be read: it is no checkpoint, or holds more than tensors and plain data (nothing "
+            "in it was run). Expected the authors' checkpoint.pth or a state dict of theirs"
+        ) from error

@@ -1,4 +1,4 @@
-"""Text against visuals: cosine to the mean frame, or to frames weighted by the text (paper, section 3.4).
+"""Text against visuals: cosine to the mean frame, or to frames weighted by the text.
 
 Letters: T texts, V items, F frames, D width. Embeddings come un-normalised; all arithmetic is float32.
 An image is an item of one frame, for which both similarities are the plain cosine.

@@ -1,5 +1,6 @@
 import json
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -370,3 +371,19 @@ def test_a_write_that_fails_leaves_the_adapter_that_was_there(model, ids, tmp_pa
         model.save_adapter("b", tmp_path)
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
     assert load_file(tmp_path / "adapter_model.safetensors")
+
+
+def test_killed_between_its_two_files_an_adapter_is_not_taken_for_whole(model, tmp_path, monkeypatch):
+    model.save_adapter("a", tmp_path)
+    model.add_adapter("gelu", AdapterConfig(4, 6, activation="gelu"))
+    replace = Path.replace
+
+    def killed_after_the_weights(file, target):
+        replace(file, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", killed_after_the_weights)
+    with pytest.raises(KeyboardInterrupt):
+        model.save_adapter("gelu", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"adapter_config\.json is missing"):
+        model.load_adapter(tmp_path, "c")  # the new weights would fit the old config, but not its activation

@@ -168,6 +168,10 @@ class Explorer(widgets.VBox):
         super().__init__([first, widgets.HBox([self.text, self.button]), self.results])
         self._switch()
 
+    def __repr__(self) -> str:
+        """What is read where no widget can be shown."""
+        return f"a query box over {', '.join(self.datasets)}: run the notebook in JupyterLab to use it"
+
     def _switch(self, _: object = None) -> None:
         """Another dataset: other examples, the same query."""
         zero_shot = next(iter(self.datasets[self.dataset.value].values()))

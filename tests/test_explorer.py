@@ -194,6 +194,11 @@ def test_the_widget_answers_at_once_and_again(indexes):
     assert stripped(widget.results.value) == stripped(explorer.respond(indexes["pictures"], "a dog", 3))
 
 
+def test_a_page_without_widgets_says_what_is_missing(indexes):
+    shown = Explorer(indexes, query="a dog")._repr_mimebundle_()
+    assert shown["text/plain"].startswith("a query box over pictures, clips: run the notebook")
+
+
 def test_the_widget_changes_dataset_and_takes_examples(indexes):
     widget = Explorer(indexes)
     assert widget.results.value == ""

@@ -22,7 +22,7 @@ Indexes = Mapping[str, MediaIndex]  # of one set of media, by the label of the m
 
 STYLE = """<style>
 .cma-sides {display: flex; flex-wrap: wrap; gap: 16px}
-.cma-sides section {flex: 1 1 320px; min-width: 0}
+.cma-sides section {flex: 1 1 240px; min-width: 0}
 .cma-hits {display: grid; grid-template-columns: repeat(auto-fill, minmax(108px, 1fr)); gap: 8px; padding: 0}
 .cma-hits figure {margin: 0; padding: 5px; border: 1px solid #9aa0a6; font-size: 12px; line-height: 1.3}
 .cma-hits figure.cma-right {border: 3px solid #d9822b; padding: 3px}
@@ -176,12 +176,14 @@ class Explorer(widgets.VBox):
         """Another dataset: other examples, the same query."""
         zero_shot = next(iter(self.datasets[self.dataset.value].values()))
         self.example.options = [("choose one", ""), *((text, text) for text in examples(zero_shot))]
+        self.example.index = 0
         if self.text.value:
             self._search()
 
     def _take(self, _: object) -> None:
         if self.example.value:
             self.text.value = self.example.value
+            self.example.index = 0  # so that it can be chosen again
 
     def _search(self, _: object = None) -> None:
         self.results.value = "<p>searching …</p>"

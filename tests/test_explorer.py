@@ -204,10 +204,11 @@ def test_the_widget_changes_dataset_and_takes_examples(indexes):
     assert widget.results.value == ""
     widget.dataset.value = "clips"
     assert widget.results.value == "", "nothing has been asked yet"
+    assert widget.example.label == "choose one"
     label, example = widget.example.options[1]
     assert label == example and example in indexes["clips"]["zero-shot"].captions
     widget.example.value = example
-    assert widget.text.value == example
+    assert widget.text.value == example and widget.example.label == "choose one"
     assert len(Page(widget.results.value).all("video")) == 10
     widget.dataset.value = "pictures"
     assert len(Page(widget.results.value).all("img")) == 10

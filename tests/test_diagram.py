@@ -3,6 +3,7 @@ import re
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.patches import Patch
@@ -20,7 +21,8 @@ COMMITTED = Path(__file__).parents[1] / "notebooks" / "figures" / "architecture.
 def figure():
     figure = diagram.architecture()
     figure.canvas.draw()
-    return figure
+    yield figure
+    plt.close(figure)
 
 
 def texts(figure) -> list[Text]:

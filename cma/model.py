@@ -93,7 +93,11 @@ class RetrievalModel(nn.Module):
         """
         config, state, backbone = read_adapter(Path(folder), self.widths, self.layers)
         if backbone != identity(self.clip):
-            warnings.warn(f"{folder}: trained on {backbone}, loaded on {identity(self.clip)}", stacklevel=2)
+            warnings.warn(
+                f"{folder}: trained on {backbone}, loaded on {identity(self.clip)}; "
+                "unless the weights are the same, it will retrieve badly",
+                stacklevel=2,
+            )
         return self.add_adapter(name, config, state)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
@@ -141,13 +145,16 @@ class RetrievalModel(nn.Module):
         """Token ids [T, L] of captions, and how many captions were cut (warned about once).
 
         A caption keeps at most min(context, max_words) tokens, start and end tokens included. Raises
-        ValueError naming the index of a blank caption or a max_words below 3, TypeError for a single string.
+        ValueError naming the index of a blank caption or a max_words below 3, TypeError for what is no list
+        of strings.
         """
-        if isinstance(texts, str):
-            raise TypeError("expected a list of captions, not a single string")
+        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+            raise TypeError("expected a list of captions, each a string")
         for index, text in enumerate(texts):
             if not text.strip():
                 raise ValueError(f"caption {index} is blank; drop it or give it words")
+        if not len(texts):
+            raise ValueError("no captions were given")
         if max_words is not None and max_words < 3:
             raise ValueError(f"max_words must leave room for start, one word and end, not {max_words}")
         tokenizer = self._processor().tokenizer
@@ -184,7 +191,7 @@ class RetrievalModel(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Precision of the backbone; adapters are kept in float32."""
+        """Precision of the backbone, chosen in `load_backbone`; adapters are built in float32."""
         return self.clip.visual_projection.weight.dtype
 
     @property

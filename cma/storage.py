@@ -62,7 +62,10 @@ def _read_config(file: Path, sizes: dict[str, dict[str, int]]) -> tuple[AdapterC
     known = {field.name for field in fields(AdapterConfig)}
     if wrong := known ^ set(saved["adapter"]):
         raise ValueError(f"{file}: unknown or missing adapter keys {sorted(wrong)}; expected {sorted(known)}")
-    return AdapterConfig(**saved["adapter"]), saved["backbone"]
+    try:
+        return AdapterConfig(**saved["adapter"]), saved["backbone"]
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
 
 
 def _read_weights(file: Path, adapters: CrossModalAdapters) -> dict[str, Tensor]:

@@ -15,6 +15,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from data_prep.namesake import check_cma
+
+check_cma()  # another package of that name would fail in stranger ways
+
 VOCABULARY, CONTEXT, PAD, SOS, EOS = 500, 16, 0, 498, 499
 WORDS = """a an the and of on in at with two three red green blue yellow white black small large round square
 circle cat dog bird horse car boat tree house flower star sun moon face hand man woman child person runs

@@ -158,7 +158,9 @@ def test_dropout_acts_in_training_only():
         ("activation", "swish"),
         ("dropout", 1.0),
         ("dropout", -0.1),
+        ("dropout", "none"),
         ("init_std", -1.0),
+        ("init_std", None),
         ("init_std", float("nan")),
     ],
 )

@@ -103,8 +103,11 @@ def test_blank_caption_is_named(model, texts):
 
 
 def test_bad_inputs_are_named(model, pixels, ids):
-    with pytest.raises(TypeError, match="list of captions"):
-        model.encode_text("a cat")
+    for texts in ("a cat", ["a cat", None]):
+        with pytest.raises(TypeError, match="list of captions"):
+            model.encode_text(texts)
+    with pytest.raises(ValueError, match="no captions"):
+        model.encode_text([])
     with pytest.raises(ValueError, match="max_words"):
         model.tokenize(["a cat"], max_words=2)
     with pytest.raises(ValueError, match="input_ids must be"):
@@ -314,6 +317,7 @@ def change(folder, **changes):
         ({"layers": {"vision": 12, "text": 12}}, r"layers .*12.* do not fit .*3"),
         ({"adapter": {"bottleneck_dim": 4, "rank": 4}}, "'rank'"),
         ({"adapter": {"bottleneck_dim": 4}}, "shared_dim"),
+        ({"adapter": {**vars(CONFIG), "activation": "swish"}}, "'swish'"),
     ],
 )
 def test_config_that_does_not_fit_names_file_and_key(model, tmp_path, changes, message):

@@ -49,8 +49,8 @@ class AdapterConfig:
             raise ValueError(f"activation must be one of {sorted(ACTIVATIONS)}, not {self.activation!r}")
         if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), not {self.dropout!r}")
-        if not isinstance(self.init_std, int | float) or not self.init_std >= 0:
-            raise ValueError(f"init_std must be a number of at least 0, not {self.init_std!r}")
+        if not isinstance(self.init_std, int | float) or not self.init_std > 0:
+            raise ValueError(f"init_std must be a number above 0, not {self.init_std!r}")
 
 
 def shared_slices(layers: int, deepest: int) -> list[int]:

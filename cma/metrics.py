@@ -5,6 +5,8 @@ candidates that score the same, so a constant model earns nothing; "optimistic" 
 in %; MdR is the median rank (mean of the middle two for an even number), MnR the mean.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -86,15 +88,46 @@ def bootstrap_interval(
 
     Queries of one item are not independent, so drawing queries would give too narrow an interval.
     """
-    ranks, owner = _array(ranks), _array(query_to_item)
-    if ranks.shape != owner.shape or ranks.ndim != 1 or not len(ranks):
-        raise ValueError(f"expected as many ranks as item indices, not {ranks.shape} and {owner.shape}")
+    draws = _draws(ranks, query_to_item, samples, seed)
+    return _interval([_metric(np.repeat(_array(ranks), drawn), metric) for drawn in draws], level)
+
+
+def bootstrap_difference(
+    first: Tensor,
+    second: Tensor,
+    query_to_item: Tensor,
+    metric: str = "R@1",
+    samples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> tuple[float, float, float]:
+    """(first − second, low, high) of a metric, from two models' ranks of the same queries.
+
+    Items are drawn for both models at once. What both find hard cancels out, so this is narrower and fairer
+    than to compare two intervals of `bootstrap_interval`.
+    """
+    first, second = _array(first), _array(second)
+    if first.shape != second.shape:
+        raise ValueError(f"expected ranks of the same queries, not {first.shape} and {second.shape}")
+    values = [
+        _metric(np.repeat(first, drawn), metric) - _metric(np.repeat(second, drawn), metric)
+        for drawn in _draws(first, query_to_item, samples, seed)
+    ]
+    return _metric(first, metric) - _metric(second, metric), *_interval(values, level)
+
+
+def _draws(ranks: Tensor, query_to_item: Tensor, samples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each query counts [T] when items are drawn anew, `samples` times."""
+    shape, owner = _array(ranks).shape, _array(query_to_item)
+    if shape != owner.shape or len(shape) != 1 or not len(owner):
+        raise ValueError(f"expected as many ranks as item indices, not {shape} and {owner.shape}")
     _, owner = np.unique(owner, return_inverse=True)
     items, rng = owner.max() + 1, np.random.default_rng(seed)
-    values = []
     for _ in range(samples):
-        drawn = np.bincount(rng.integers(items, size=items), minlength=items)
-        values.append(_metric(np.repeat(ranks, drawn[owner]), metric))
+        yield np.bincount(rng.integers(items, size=items), minlength=items)[owner]
+
+
+def _interval(values: list[float], level: float) -> tuple[float, float]:
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from .adapter import AdapterConfig, CrossModalAdapters
@@ -21,7 +21,8 @@ def write_adapter(folder: Path, adapters: CrossModalAdapters, backbone: dict[str
     sizes = {"widths": adapters.widths, "layers": adapters.layers}
     text = json.dumps({"adapter": asdict(adapters.config), **sizes, "backbone": backbone}, indent=2) + "\n"
     config, weights = folder / CONFIG, folder / WEIGHTS
-    save_file({key: value.contiguous() for key, value in adapters.state_dict().items()}, _temporary(weights))
+    tensors = {key: value.contiguous() for key, value in adapters.state_dict().items()}
+    _temporary(weights).write_bytes(save(tensors))  # `save_file` would make it readable by its owner alone
     _temporary(config).write_text(text)
     if config.is_file() and config.read_text() != text:
         config.unlink()  # if killed right here, new weights must not stand beside an old config

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from data_prep import flickr30k, mini, msrvtt
 from data_prep.errors import BadInput
+from data_prep.namesake import check_cma
 from data_prep.prepare import prepare
 
 BENCHMARKS = {"flickr30k": flickr30k, "msrvtt": msrvtt}
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; a mistake of the user's is one line on stderr and exit status 1."""
     options = build_parser().parse_args(arguments)
     try:
+        check_cma()
         options.run(options)
     except (BadInput, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

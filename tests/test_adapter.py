@@ -160,6 +160,7 @@ def test_dropout_acts_in_training_only():
         ("dropout", -0.1),
         ("dropout", "none"),
         ("init_std", -1.0),
+        ("init_std", 0),
         ("init_std", None),
         ("init_std", float("nan")),
     ],

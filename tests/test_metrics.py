@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cma import metrics
-from cma.metrics import bootstrap_interval, ranks, retrieval_metrics, summary, visual_ranks
+from cma.metrics import (
+    bootstrap_difference,
+    bootstrap_interval,
+    ranks,
+    retrieval_metrics,
+    summary,
+    visual_ranks,
+)
 
 
 def rank_of(right: float, wrong: list[float], ties: str) -> int:
@@ -180,6 +187,23 @@ def test_bootstrap_over_items_is_wider_than_over_queries():
     alone = bootstrap_interval(of, torch.arange(500))
     assert low <= summary(of)["R@1"] <= high
     assert (high - low) / (alone[1] - alone[0]) == pytest.approx(10**0.5, rel=0.15)
+
+
+def test_paired_difference_is_narrower_than_two_intervals():
+    """The second model differs from the first on few items: hard items are hard for both."""
+    generator = torch.Generator().manual_seed(0)
+    first = torch.randint(1, 4, (200,), generator=generator)
+    second = torch.where(torch.rand(200, generator=generator) < 0.1, 9, first)
+    owner = torch.arange(100).repeat_interleave(2)
+    difference, low, high = bootstrap_difference(first, second, owner)
+    assert difference == pytest.approx(summary(first)["R@1"] - summary(second)["R@1"])
+    assert low < difference < high
+    alone = bootstrap_interval(first, owner)
+    assert high - low < (alone[1] - alone[0]) / 2
+    assert bootstrap_difference(first, first, owner) == (0, 0, 0)
+    assert bootstrap_difference(second, first, owner, seed=3)[0] == pytest.approx(-difference)
+    with pytest.raises(ValueError, match="same queries"):
+        bootstrap_difference(first, second[:5], owner)
 
 
 def test_bootstrap_of_other_metrics_and_bad_input():

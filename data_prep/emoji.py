@@ -48,6 +48,18 @@ class Emoji:
     group: int | None
 
 
+@dataclass(frozen=True)
+class Words:
+    """What the two packages call one emoji, as they spell it; `tags` are those of its base."""
+
+    code: str
+    label: str
+    shortcodes: tuple[str, ...]
+    tags: tuple[str, ...]
+    keywords: tuple[str, ...]
+    group: int | None
+
+
 def emoji_code(hexcode: str) -> str:
     """One spelling for the many in file names: `23-FE0F-20E3` and `0023-20e3` are both `0023-20e3`."""
     points = re.split("[-_]", hexcode.lower())
@@ -59,21 +71,33 @@ def has_skin_tone(code: str) -> bool:
     return not SKIN_TONES.isdisjoint(code.split("-"))
 
 
-def load_emoji() -> dict[str, Emoji]:
-    """Every emoji that `emojibase-data` labels, by its code; the two packages are fetched the first time."""
+def read_words(vendors: Iterable[str] = SHORTCODES) -> Iterator[Words]:
+    """What every emoji that `emojibase-data` labels is called; both packages are fetched the first time."""
     english = fetch("emojibase-data") / "en"
-    vendors = [_read(english / "shortcodes" / f"{vendor}.json") for vendor in SHORTCODES]
+    shortcodes = [_read(english / "shortcodes" / f"{vendor}.json") for vendor in vendors]
     keywords = {
         emoji_code("-".join(f"{ord(character):x}" for character in emoji)): words
         for emoji, words in _read(fetch("emojilib") / "dist" / "emoji-en-US.json").items()
     }
-    found = {}
     for base in _read(english / "data.json"):
         for entry in (base, *base.get("skins", ())):
-            code, label = emoji_code(entry["hexcode"]), entry["label"]
-            shortcodes = [name for vendor in vendors for name in _listed(vendor.get(entry["hexcode"]))]
-            captions = make_captions(label, shortcodes, base.get("tags", ()), keywords.get(code, ()))
-            found[code] = Emoji(code, label, captions, base.get("group"))
+            code = emoji_code(entry["hexcode"])
+            yield Words(
+                code,
+                entry["label"],
+                tuple(name for vendor in shortcodes for name in _listed(vendor.get(entry["hexcode"]))),
+                tuple(base.get("tags", ())),
+                tuple(keywords.get(code, ())),
+                base.get("group"),
+            )
+
+
+def load_emoji() -> dict[str, Emoji]:
+    """Every emoji with its captions, by its code."""
+    found = {}
+    for words in read_words():
+        captions = make_captions(words.label, words.shortcodes, words.tags, words.keywords)
+        found[words.code] = Emoji(words.code, words.label, captions, words.group)
     return found
 
 

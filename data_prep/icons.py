@@ -21,7 +21,8 @@ import resvg_py
 from PIL import Image
 from tqdm import tqdm
 
-from data_prep.packages import cache_folder, fetch
+from data_prep.emoji import has_skin_tone, read_words
+from data_prep.packages import PINS, cache_folder, fetch
 
 SIZE = 80  # pixels, rendered once; the 72-px views of training are cut from it
 SETS = {
@@ -37,6 +38,7 @@ SETS = {
         "healthicons", "mingcute", "covid", "roentgen",
     ],
 }  # fmt: skip
+VENDORS = ("cldr", "emojibase", "github", "iamcal", "joypixels")  # whose shortcodes are captions
 ALLOWED_LICENCES = {"Apache-2.0", "MIT", "ISC", "CC0-1.0", "CC-BY-4.0", "CC-BY-3.0"}
 STYLE_WORDS = {
     "outline", "outlined", "filled", "fill", "solid", "bold", "thin", "light", "regular", "duotone", "duo",
@@ -72,23 +74,15 @@ def plain(text: str) -> str:
 
 
 def emoji_wording() -> dict[str, Emoji]:
-    """hexcode → `Emoji`, from `emojibase-data` (labels, tags, shortcodes) and `emojilib` (keywords)."""
-    folder = fetch("emojibase-data") / "en"
-    keywords = json.loads((fetch("emojilib") / "dist" / "emoji-en-US.json").read_text("utf-8"))
-    keywords = {emoji.replace("\ufe0f", ""): words for emoji, words in keywords.items()}
-    codes: dict[str, list[str]] = {}
-    for vendor in ("cldr", "emojibase", "github", "iamcal", "joypixels"):
-        for hexcode, names in json.loads(
-            (folder / "shortcodes" / f"{vendor}.json").read_text("utf-8")
-        ).items():
-            codes.setdefault(hexcode, []).extend([names] if isinstance(names, str) else names)
+    """The wording of every emoji without skin tone, by its code."""
     wording = {}
-    for row in json.loads((folder / "data.json").read_text("utf-8")):
-        extra = [plain(word) for word in keywords.get(row["emoji"].replace("\ufe0f", ""), [])]
-        label = row["label"].lower()
-        shortcodes = dict.fromkeys(plain(code) for code in codes.get(row["hexcode"], []))
-        tags = dict.fromkeys([tag.lower() for tag in row.get("tags", [])] + extra)
-        wording[row["hexcode"]] = Emoji(
+    for words in read_words(VENDORS):
+        if has_skin_tone(words.code):
+            continue
+        label = words.label.lower()
+        shortcodes = dict.fromkeys(plain(code) for code in words.shortcodes)
+        tags = dict.fromkeys([tag.lower() for tag in words.tags] + [plain(word) for word in words.keywords])
+        wording[words.code] = Emoji(
             label,
             tuple(code for code in shortcodes if code != plain(label)),
             tuple(tag for tag in tags if tag not in ("", label)),
@@ -187,7 +181,7 @@ def build(workers: int = 2) -> tuple[np.ndarray, list[Drawing]]:
 
     Monochrome icons are drawn in black here: training recolours them.
     """
-    folder = cache_folder() / "icons"
+    folder = cache_folder() / f"icons-{PINS['@iconify/json'].version}"
     folder.mkdir(parents=True, exist_ok=True)
     pixels_file, rows_file = folder / "pixels.npy", folder / "drawings.jsonl"
     if not rows_file.exists():

@@ -7,10 +7,8 @@ the weight matrices, and averaged weights.
 Notebook a1 runs it; nothing else needs it.
 """
 
-import copy
 import json
 import math
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -19,16 +17,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-import transformers
-from tokenizers import pre_tokenizers, trainers
 from torch import nn
 from tqdm import tqdm
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
+from transformers import CLIPModel, CLIPTokenizer
 
 from .augmentation import augment, recolour
-
-MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI CLIP's pixel statistics
-STD = (0.26862954, 0.26130258, 0.27577711)
+from .small_clip import MEAN, STD, ClipShape, build_model, build_tokenizer
 
 
 @dataclass(frozen=True)
@@ -46,60 +40,8 @@ class PretrainConfig:
     drop: float = 0.4  # share of the patches left out …
     full_view: float = 0.07  # … except in this last share of the steps
     mix: tuple[tuple[str, float], ...] = (("emoji", 0.6), ("colour", 0.28), ("mono", 0.12))
-    image_size: int = 72
-    patch_size: int = 12
-    vision_width: int = 256
-    text_width: int = 192
-    layers: int = 6
-    projection: int = 256
-    vocabulary: int = 4096
-    context: int = 32
+    shape: ClipShape = ClipShape()
     seed: int = 42
-
-
-def build_tokenizer(texts: Sequence[str], vocabulary: int, context: int) -> CLIPTokenizer:
-    """A byte-level BPE trained on `texts`, in CLIP's own format; `<|endoftext|>` is the last id, never 2."""
-    backend = CLIPTokenizer().backend_tokenizer
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary - 514, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
-    )
-    backend.train_from_iterator(texts, trainer)
-    merges = [tuple(pair) for pair in json.loads(backend.to_str())["model"]["merges"]]
-    words = alphabet + [letter + "</w>" for letter in alphabet] + ["".join(pair) for pair in merges]
-    words = list(dict.fromkeys(words)) + ["<|startoftext|>", "<|endoftext|>"]
-    vocab = {word: index for index, word in enumerate(words)}
-    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=context)
-
-
-def build_model(config: PretrainConfig, tokenizer: CLIPTokenizer) -> CLIPModel:
-    """A randomly initialised `CLIPModel` for `tokenizer`."""
-    tower = {
-        "num_hidden_layers": config.layers,
-        "hidden_act": "quick_gelu",
-        "projection_dim": config.projection,
-    }
-    vision = {
-        "hidden_size": config.vision_width,
-        "intermediate_size": 4 * config.vision_width,
-        "num_attention_heads": config.vision_width // 64,
-        "image_size": config.image_size,
-        "patch_size": config.patch_size,
-    }
-    text = {
-        "hidden_size": config.text_width,
-        "intermediate_size": 4 * config.text_width,
-        "num_attention_heads": config.text_width // 64,
-        "vocab_size": len(tokenizer),
-        "max_position_embeddings": config.context,
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-    torch.manual_seed(config.seed)
-    return CLIPModel(
-        CLIPConfig(vision_config=vision | tower, text_config=text | tower, projection_dim=config.projection)
-    )
 
 
 def caption_of(drawing, random: np.random.Generator) -> str:
@@ -208,8 +150,9 @@ def pretrain(
     """
     folder.mkdir(parents=True, exist_ok=True)
     texts = [text for drawing in drawings for text in (*drawing.captions, *drawing.tags)]
-    tokenizer = build_tokenizer(texts, config.vocabulary, config.context)
-    model = build_model(config, tokenizer)
+    tokenizer = build_tokenizer(texts, config.shape)
+    torch.manual_seed(config.seed)
+    model = build_model(config.shape, tokenizer)
     model.set_attn_implementation("eager")  # faster than SDPA on CPU for these short sequences
     averaged = torch.optim.swa_utils.AveragedModel(model, avg_fn=moving_average(config.average))
     optimizers = build_optimizers(model, config)
@@ -246,7 +189,7 @@ def pretrain(
         captions = [caption_of(drawings[row], random) for row in rows]
         rgba = torch.from_numpy(pixels[rows]).permute(0, 3, 1, 2).float() / 255
         rgba[mono[rows]] = recolour(rgba[mono[rows]], generator)
-        views = (augment(rgba, config.image_size, generator) - mean) / std
+        views = (augment(rgba, config.shape.image_size, generator) - mean) / std
         ids = tokenizer(captions, padding=True, truncation=True, return_tensors="pt").input_ids
         dropper.drop = config.drop if step < (1 - config.full_view) * config.steps else 0.0
         rate = learning_rate(step, config)
@@ -291,27 +234,3 @@ def _check_recipe(checkpoint: Path, saved: dict, config: PretrainConfig) -> None
     wanted = json.loads(json.dumps(asdict(config)))
     if changed := [key for key in wanted if key != "steps" and wanted[key] != saved.get(key)]:
         raise ValueError(f"{checkpoint} is of another recipe ({', '.join(changed)}); remove it or go back")
-
-
-def processor_for(model: CLIPModel, tokenizer: CLIPTokenizer) -> CLIPProcessor:
-    """Tokenizer and picture preparation (resize, centre crop, CLIP's mean and deviation) of `model`."""
-    size = model.config.vision_config.image_size
-    kind = getattr(transformers, "CLIPImageProcessorPil", CLIPImageProcessor)  # needs no torchvision
-    images = kind(size={"shortest_edge": size}, crop_size=size, image_mean=MEAN, image_std=STD)
-    return CLIPProcessor(images, tokenizer)
-
-
-def export(model: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
-    """Save model (half precision), tokenizer and preprocessor in Hugging Face's folder format.
-
-    An existing folder keeps its other files, such as the card; each file is replaced whole.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        half = copy.deepcopy(model).half()
-        half.set_attn_implementation("sdpa")
-        for part in (half, tokenizer, processor_for(model, tokenizer).image_processor):
-            part.save_pretrained(temporary)
-        folder.mkdir(exist_ok=True)
-        for file in Path(temporary).iterdir():
-            file.replace(folder / file.name)

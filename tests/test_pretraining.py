@@ -10,13 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cma
-from cma import pretraining
+from cma import pretraining, small_clip
 from cma.augmentation import augment, recolour
-from cma.pretraining import PretrainConfig, build_model, build_tokenizer
+from cma.pretraining import PretrainConfig
+from cma.small_clip import ClipShape, build_model, build_tokenizer
 
 CONFIG = PretrainConfig(
-    steps=4, batch_size=8, warmup=1, mix=(("emoji", 0.5), ("mono", 0.5)), image_size=24, patch_size=8,
-    vision_width=128, text_width=64, layers=1, projection=32, vocabulary=600, context=16,
+    steps=4, batch_size=8, warmup=1, mix=(("emoji", 0.5), ("mono", 0.5)),
+    shape=ClipShape(image_size=24, patch_size=8, vision_width=128, text_width=64, layers=1, projection=32,
+                    vocabulary=600, context=16),
 )  # fmt: skip
 
 
@@ -37,14 +39,14 @@ def corpus():
 
 
 def tokenizer():
-    return build_tokenizer([text for row in corpus()[1] for text in row.captions], 600, 16)
+    return build_tokenizer([text for row in corpus()[1] for text in row.captions], CONFIG.shape)
 
 
 def test_end_token_is_last_and_pooling_sees_the_last_word():
     tokens = tokenizer()
-    clip = build_model(CONFIG, tokens).eval()
+    clip = build_model(CONFIG.shape, tokens).eval()
     assert tokens.eos_token_id == len(tokens) - 1 == clip.config.text_config.eos_token_id != 2
-    model = cma.RetrievalModel(clip, pretraining.processor_for(clip, tokens))
+    model = cma.RetrievalModel(clip, small_clip.processor_for(clip, tokens))
     first, second = model.encode_text(["an old house", "an old boat"])
     assert not torch.allclose(first, second, atol=1e-4)
 
@@ -165,17 +167,19 @@ def test_a_killed_run_goes_on_as_if_unbroken(tmp_path, monkeypatch):
 def test_another_recipe_does_not_resume_a_checkpoint(tmp_path):
     pixels, rows = corpus()
     pretraining.pretrain(pixels, rows, CONFIG, tmp_path)
-    with pytest.raises(ValueError, match="another recipe.*projection"):
-        pretraining.pretrain(pixels, rows, replace(CONFIG, projection=64), tmp_path)
+    with pytest.raises(ValueError, match="another recipe.*shape"):
+        pretraining.pretrain(
+            pixels, rows, replace(CONFIG, shape=replace(CONFIG.shape, projection=64)), tmp_path
+        )
     pretraining.pretrain(pixels, rows, replace(CONFIG, steps=5), tmp_path)  # a longer run goes on
 
 
 def test_export_is_loaded_like_any_other_clip(tmp_path):
     tokens = tokenizer()
-    clip = build_model(CONFIG, tokens).eval()
+    clip = build_model(CONFIG.shape, tokens).eval()
     (tmp_path / "clip").mkdir()
     (tmp_path / "clip" / "README.md").write_text("card")
-    pretraining.export(clip, tokens, tmp_path / "clip")
+    small_clip.export(clip, tokens, tmp_path / "clip")
     loaded, processor = cma.load_backbone(tmp_path / "clip")
     assert (tmp_path / "clip" / "README.md").read_text() == "card"
     assert processor.tokenizer("old boat")["input_ids"] == tokens("old boat")["input_ids"]

@@ -80,6 +80,11 @@ class TrainConfig:
 
     def merge(self, overrides: dict) -> TrainConfig:
         """A copy with `overrides` put in. Raises ValueError for a key that is no field, with the nearest."""
+        if not isinstance(overrides, dict):
+            raise ValueError(
+                f"overrides must be a dictionary, not {overrides!r}; "
+                "papermill takes one by -y 'overrides: {epochs: 2}'"
+            )
         fields = [field.name for field in dataclasses.fields(self)]
         for key in overrides:
             if key not in fields:

@@ -94,7 +94,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe("rsitmd", 8, 16, 32, 1, 5, "mean_pooled", _NONE, paper=False),
         Recipe("mini-flickr30k", 8, 16, 32, 1, 10, "mean_pooled", _MINI, paper=False, lr=5e-3,
                epoch_unit="items", cache=True, workers=0),
-        Recipe("mini-msrvtt", 8, 16, 32, 12, 10, "text_conditioned", _MINI, paper=False, lr=5e-3, fps=None,
+        Recipe("mini-msrvtt", 8, 16, 32, 6, 10, "text_conditioned", _MINI, paper=False, lr=5e-3, fps=None,
                batch_size=32, epoch_unit="items", cache=True, workers=0),
     )
 }  # fmt: skip

@@ -51,10 +51,7 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     for cell in notebook.cells:
         cell.metadata = {"tags": tags} if (tags := cell.metadata.get("tags")) else {}
         if cell.cell_type == "code":
-            cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
-            for out in cell.outputs:
-                out.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
-            cell.outputs = [out for out in cell.outputs if out.output_type == "stream" or out.get("data")]
+            cell.outputs = _without_clutter(cell.outputs)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for count, cell in enumerate(code, start=1):
         cell.execution_count = count
@@ -62,6 +59,20 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
             if "execution_count" in out:
                 out.execution_count = count
     return notebook
+
+
+def _without_clutter(outputs: list) -> list:
+    """Outputs without progress bars and widgets; text that was printed in pieces is one again."""
+    kept = []
+    for out in outputs:
+        out.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+        if out.get("name") == "stderr" or (out.output_type != "stream" and not out.get("data")):
+            continue
+        if out.output_type == "stream" and kept and kept[-1].output_type == "stream":
+            kept[-1].text += out.text
+        else:
+            kept.append(out)
+    return kept
 
 
 def run(notebook: Path, target: Path, parameters: dict, limit: int, prepare_only: bool) -> None:

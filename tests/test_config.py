@@ -59,3 +59,8 @@ def test_a_cache_needs_one_process():
 def test_it_survives_a_worker():
     config = TrainConfig(name="x")
     assert pickle.loads(pickle.dumps(config)) == config
+
+
+def test_overrides_that_are_no_dictionary_are_refused():
+    with pytest.raises(ValueError, match="must be a dictionary, not '{}'.*papermill"):
+        TrainConfig().merge("{}")

@@ -1,0 +1,112 @@
+"""The committed notebooks as a reader meets them, and the command that runs them."""
+
+import importlib.util
+import re
+import statistics
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+
+HERE = Path(__file__).resolve().parent.parent / "notebooks"
+NOTEBOOKS = sorted(HERE.glob("*.ipynb"))
+spec = importlib.util.spec_from_file_location("run_notebooks", HERE / "run.py")
+run = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(run)
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request):
+    return nbformat.read(request.param, as_version=4)
+
+
+def code_of(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_all_are_here():
+    found = [path.stem for path in NOTEBOOKS]
+    assert found[:5] == [
+        "01_data_prep",
+        "02_adapter_anatomy",
+        "03_train_flickr30k",
+        "04_train_msrvtt",
+        "05_retrieval_explorer",
+    ]
+    assert "a1_pretrain_mini_clip" in found and set(run.TINY) == set(found)
+
+
+def test_executed_in_order_from_a_fresh_kernel_without_errors(notebook):
+    assert [cell.execution_count for cell in code_of(notebook)] == list(range(1, len(code_of(notebook)) + 1))
+    outputs = [output for cell in code_of(notebook) for output in cell.outputs]
+    assert outputs and not [output for output in outputs if output.output_type == "error"]
+    assert not [output for output in outputs if output.get("name") == "stderr"]
+    assert "widgets" not in notebook.metadata and "papermill" not in notebook.metadata
+
+
+def test_small_enough_to_review(notebook, request):
+    path = HERE / f"{request.node.callspec.id}.ipynb"
+    assert path.stat().st_size < 1_000_000
+    assert len(notebook.cells) <= 40
+    lines = [len([line for line in cell.source.splitlines() if line.strip()]) for cell in code_of(notebook)]
+    assert max(lines) <= 25 and statistics.median(lines) <= 8
+
+
+def test_head_and_tail(notebook):
+    assert notebook.cells[0].source.startswith("# ") and "?" in notebook.cells[0].source
+    tail = "\n".join(cell.source for cell in notebook.cells[-5:])
+    assert "## What we saw" in tail and "## Try it" in tail
+
+
+def test_parameters_are_literals_and_few(notebook):
+    cells = [cell for cell in code_of(notebook) if "parameters" in cell.metadata.get("tags", [])]
+    assert len(cells) == 1
+    names = re.findall(r"^(\w+) = ", cells[0].source, flags=re.MULTILINE)
+    assert len([name for name in names if name != "overrides"]) <= 8
+
+
+def test_nothing_of_the_machine_that_ran_it(notebook):
+    text = nbformat.writes(notebook)
+    assert not re.search(r"/(home|root|Users|tmp|work)/", text)
+    assert "pip install" not in "\n".join(cell.source for cell in code_of(notebook))
+
+
+def test_tiny_parameters_exist():
+    for path in NOTEBOOKS:
+        assert set(run.TINY[path.stem]) <= set(papermill.inspect_notebook(str(path)))
+
+
+def test_an_unknown_parameter_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="02_adapter_anatomy.ipynb: no parameter 'sed'; it has: .*seed"):
+        run.run(HERE / "02_adapter_anatomy.ipynb", tmp_path / "out.ipynb", {"sed": 1}, 60, True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_notebook_is_an_error():
+    with pytest.raises(ValueError, match="no notebook '99'; there are: 01_data_prep"):
+        run.chosen(["99"])
+    assert [path.stem for path in run.chosen(["03", "01"])] == ["01_data_prep", "03_train_flickr30k"]
+
+
+def test_cleaning_drops_what_a_reader_does_not_need():
+    v4 = nbformat.v4
+    outputs = [
+        v4.new_output("stream", name="stderr", text="50%|#####"),
+        v4.new_output("stream", name="stdout", text="one\n"),
+        v4.new_output("stream", name="stdout", text="two\n"),
+        v4.new_output("display_data", data={"application/vnd.jupyter.widget-view+json": {"model_id": "x"}}),
+        v4.new_output("execute_result", data={"text/plain": "3"}, execution_count=9),
+    ]
+    cells = [
+        v4.new_code_cell("a = 1", metadata={"tags": ["parameters"], "papermill": {}}, execution_count=4),
+        v4.new_code_cell("a = 2", metadata={"tags": ["injected-parameters"]}, execution_count=5),
+        v4.new_code_cell("a", outputs=outputs, execution_count=9),
+    ]
+    metadata = {"kernelspec": {"name": "python3"}, "language_info": {"name": "python"}, "widgets": {}}
+    cleaned = run.clean(v4.new_notebook(cells=cells, metadata=metadata))
+    assert [cell.execution_count for cell in cleaned.cells] == [1, 2]
+    assert cleaned.cells[0].metadata == {"tags": ["parameters"]}
+    assert [output.get("text") for output in cleaned.cells[1].outputs] == ["one\ntwo\n", None]
+    assert cleaned.cells[1].outputs[1].execution_count == 2
+    assert set(cleaned.metadata) == {"kernelspec", "language_info"}

@@ -14,7 +14,7 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".g
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mkv", ".webm", ".mov", ".3gp", ".wmv", ".mpg", ".m4v"}
 
 
-class MediaIndex:
+class MediaFiles:
     """Pictures or clips under `source` by path, by name and by name without extension, the top ones first.
 
     For videos, a folder that holds pictures counts as one clip, its frames in the order of their names.

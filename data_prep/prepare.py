@@ -35,7 +35,7 @@ def prepare(
     for note in annotations.notes:
         print(f"  {note}")
 
-    index = media.MediaIndex(source, annotations.kind)
+    index = media.MediaFiles(source, annotations.kind)
     paths = {entry.id: path for entry in annotations.entries if (path := index.locate(entry.file))}
     problems = media.check(paths, annotations.kind, workers) if check else {}
     problems |= {entry.id: "not found" for entry in annotations.entries if entry.id not in paths}

@@ -19,13 +19,18 @@ import yaml
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
+CI = "runs/ci"  # tiny runs leave their adapters and records here, apart from real ones
 TINY = {
     "a1_pretrain_mini_clip": {},
-    "01_data_prep": {"items": 24},
+    "01_data_prep": {"items": 24, "runs_dir": CI},
     "02_adapter_anatomy": {},
-    "03_train_flickr30k": {"items": 24, "overrides": {"epochs": 2, "batch_size": 8}},
-    "04_train_msrvtt": {"items": 12, "overrides": {"epochs": 2, "batch_size": 8, "max_frames": 4}},
-    "05_retrieval_explorer": {"items": 24},
+    "03_train_flickr30k": {"items": 24, "runs_dir": CI, "overrides": {"epochs": 2, "batch_size": 8}},
+    "04_train_msrvtt": {
+        "items": 12,
+        "runs_dir": CI,
+        "overrides": {"epochs": 2, "batch_size": 8, "max_frames": 4},
+    },
+    "05_retrieval_explorer": {"items": 24, "runs_dir": CI},
 }
 
 

@@ -11,7 +11,7 @@ from data_prep.__main__ import main
 from data_prep.annotations import CaptionCleaner
 from data_prep.errors import BadInput
 from data_prep.karpathy import read_karpathy
-from data_prep.media import MediaIndex, problem
+from data_prep.media import MediaFiles, problem
 from data_prep.readers import read_csv, read_json, walk
 
 JSON = st.recursive(
@@ -355,7 +355,7 @@ def test_media_are_found_by_path_then_name_then_stem(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "jpg.jpg").rename(tmp_path / name)
     (tmp_path / "loop").symlink_to(tmp_path)
-    index = MediaIndex(tmp_path, "image")
+    index = MediaFiles(tmp_path, "image")
     assert index.locate("b/1.jpg") == tmp_path / "b/1.jpg"
     assert index.locate("val2014/1.jpg") == tmp_path / "a/1.jpg"
     assert index.locate("2.jpg") == tmp_path / "b/deep/2.png"

@@ -9,7 +9,7 @@ PYTHON := .venv/bin/python
 READY := .venv/.cma-ready
 endif
 
-.PHONY: run test fast minis notebooks explore clean
+.PHONY: run test fast minis notebooks clean
 
 run: minis ## environment, offline benchmarks, every notebook by papermill into runs/notebooks, results table
 	$(PYTHON) notebooks/run.py
@@ -32,8 +32,9 @@ fast: $(READY) ## the fast suite alone: neither network nor offline benchmarks
 minis: $(READY) ## the offline benchmarks, built only when missing
 	$(PYTHON) -m data_prep mini
 
-notebooks: minis ## run every notebook and put the executed copies, cleaned for review, into notebooks/
+notebooks: minis ## run every notebook; executed copies into notebooks/, records into results/, table into README
 	$(PYTHON) notebooks/run.py --commit
+	$(PYTHON) -m cma.report --keep results --readme README.md
 
 ifndef CONDA_PREFIX
 .venv/bin/python:

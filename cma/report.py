@@ -1,4 +1,4 @@
-"""The results table, from the records of runs: `python -m cma.report [--records DIR] [--readme FILE]`."""
+"""The results table, from the records of runs: `python -m cma.report [--records DIR] [--readme FILE] [--keep DIR]`."""
 
 from __future__ import annotations
 
@@ -99,10 +99,11 @@ def _has_metrics(file: Path) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table; with `--readme`, put it between the markers of that file too."""
+    """Print the table; `--readme` puts it between the markers of that file, `--keep` copies its records."""
     parser = argparse.ArgumentParser(prog="python -m cma.report", description=main.__doc__)
     parser.add_argument("--records", default="runs", help="folder of run records: runs (default) or results")
     parser.add_argument("--readme", help="file whose table between the markers is replaced")
+    parser.add_argument("--keep", type=Path, help="folder that gets each record as NAME.json")
     options = parser.parse_args(arguments)
     try:
         records = read_records(options.records)
@@ -111,6 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = table(records)
         if options.readme:
             update(options.readme, text)
+        for record in records if options.keep else ():
+            write_whole(options.keep / f"{record.name}.json", record.to_json())
     except (FileNotFoundError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -118,3 +118,13 @@ def test_the_command(tmp_path, capsys):
     assert "0 finished runs found" in capsys.readouterr().err
     assert report.main(["--records", str(tmp_path / "none")]) == 1
     assert "no such folder" in capsys.readouterr().err
+
+
+def test_kept_records_give_the_same_table(tmp_path, capsys):
+    record("a").save(tmp_path / "runs" / "a")
+    arguments = ["--records", str(tmp_path / "runs"), "--keep", str(tmp_path / "results")]
+    assert report.main(arguments) == 0
+    first = capsys.readouterr().out
+    assert [file.name for file in (tmp_path / "results").iterdir()] == ["a.json"]
+    assert report.main(["--records", str(tmp_path / "results")]) == 0
+    assert capsys.readouterr().out == first

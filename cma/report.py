@@ -1,4 +1,4 @@
-"""The results table, from the records of runs: `python -m cma.report [--records DIR] [--readme FILE] [--keep DIR]`."""
+"""The results table, from the records of runs: `python -m cma.report --help` has the options."""
 
 from __future__ import annotations
 

@@ -103,7 +103,11 @@ def test_cleaning_drops_what_a_reader_does_not_need():
         v4.new_code_cell("a = 2", metadata={"tags": ["injected-parameters"]}, execution_count=5),
         v4.new_code_cell("a", outputs=outputs, execution_count=9),
     ]
-    metadata = {"kernelspec": {"name": "python3"}, "language_info": {"name": "python"}, "widgets": {}}
+    metadata = {
+        "kernelspec": {"name": "python3", "display_name": "Python 3"},
+        "language_info": {"name": "python"},
+        "widgets": {},
+    }
     cleaned = run.clean(v4.new_notebook(cells=cells, metadata=metadata))
     assert [cell.execution_count for cell in cleaned.cells] == [1, 2]
     assert cleaned.cells[0].metadata == {"tags": ["parameters"]}

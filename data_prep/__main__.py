@@ -5,12 +5,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep import flickr30k, mini, msrvtt
+from data_prep import coco, flickr30k, mini, msrvtt
 from data_prep.errors import BadInput
 from data_prep.namesake import check_cma
 from data_prep.prepare import prepare
 
-BENCHMARKS = {"flickr30k": flickr30k, "msrvtt": msrvtt}
+BENCHMARKS = {"flickr30k": flickr30k, "coco": coco, "msrvtt": msrvtt}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -28,6 +28,9 @@ def build_parser() -> argparse.ArgumentParser:
         )
         command.add_argument(
             "--no-check", action="store_true", help="do not decode the media, only look for it"
+        )
+        command.add_argument(
+            "--annotations-only", action="store_true", help="write every item without looking for media"
         )
         command.add_argument(
             "--workers", type=int, default=2, help="processes that decode (default: %(default)s)"
@@ -52,7 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _prepare(options: argparse.Namespace) -> None:
     annotations = options.read(options)
     prepare(
-        annotations, options.source, options.out, options.allow_missing, not options.no_check, options.workers
+        annotations,
+        options.source,
+        options.out,
+        options.allow_missing,
+        not options.no_check,
+        options.workers,
+        options.annotations_only,
     )
 
 

@@ -79,7 +79,8 @@ def count_table(counts: dict[str, dict]) -> list[str]:
 
 def _of_expected(count: dict) -> str:
     expected = count["expected"]
-    return f"{count['found']:,} / {'?' if expected is None else format(expected, ',')}"
+    found = "not looked for" if count["found"] is None else format(count["found"], ",")
+    return f"{found} / {'?' if expected is None else format(expected, ',')}"
 
 
 def write_missing(out: Path, missing: Iterable[tuple[str, str, str]]) -> None:

@@ -23,18 +23,17 @@ def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
         yield Path(parent), folders, sorted(files)
 
 
-def find_file(source: Path, names: tuple[str, ...]) -> Path | None:
-    """The file under `source` with the first of `names` that is there, the one nearest to the top."""
+def find_files(source: Path, names: tuple[str, ...]) -> list[Path]:
+    """The files under `source` with one of `names`: in the order of the names, the nearest first."""
     if not source.is_dir():
         raise BadInput(f"{source}: no such folder; expected the folder with the downloaded files")
-    found = {}
-    for parent, _, files in walk(source):
-        for name in set(names).intersection(files):
-            found.setdefault(name, []).append(parent / name)
-    for name in names:
-        if name in found:
-            return min(found[name], key=lambda path: (len(path.parts), path))
-    return None
+    found = [parent / name for parent, _, files in walk(source) for name in set(names).intersection(files)]
+    return sorted(found, key=lambda path: (names.index(path.name), len(path.parts), path))
+
+
+def find_file(source: Path, names: tuple[str, ...]) -> Path | None:
+    """The first of `find_files`, or None."""
+    return next(iter(find_files(source, names)), None)
 
 
 def require_file(source: Path, names: tuple[str, ...]) -> Path:

@@ -42,10 +42,8 @@ def prepare(
     placed = {entry.id: entry for entry in annotations.entries}
     if not annotations_only:
         placed = _place(annotations.entries, media.MediaFiles(source, annotations.kind))
-    problems = {}
-    if check and not annotations_only:
-        paths = {id: source / entry.file for id, entry in placed.items()}
-        problems = media.check(paths, annotations.kind, workers)
+    paths = {} if annotations_only else {id: source / entry.file for id, entry in placed.items()}
+    problems = media.check(paths, annotations.kind, workers) if check else {}
     problems |= {entry.id: "not found" for entry in annotations.entries if entry.id not in placed}
     counts = _count(annotations, problems, annotations_only)
     for line in count_table(counts):
@@ -53,9 +51,9 @@ def prepare(
 
     problems |= {entry.id: "no caption" for entry in annotations.entries if not entry.captions}
     missing = [
-        (id, str(source / placed[id].file if id in placed else entry.file), problems[id])
+        (entry.id, str(paths.get(entry.id, entry.file)), problems[entry.id])
         for entry in annotations.entries
-        if (id := entry.id) in problems
+        if entry.id in problems
     ]
     write_missing(out, missing)
     used = [placed[entry.id] for entry in annotations.entries if entry.id not in problems]

@@ -4,7 +4,9 @@ import csv
 import io
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from data_prep.errors import BadInput
@@ -53,16 +55,30 @@ def read_text(path: Path) -> str:
         raise BadInput(f"{path}:{line}: not UTF-8 text; expected a file saved as UTF-8") from None
 
 
-def read_json(path: Path) -> object:
-    """The file's JSON value; `BadInput` with line and column where it is broken."""
+def read_json(path: Path, unique_keys: bool = False) -> object:
+    """The file's JSON value; `BadInput` with line and column where it is broken.
+
+    With `unique_keys`, a key that an object has twice is a `BadInput` too (Python would keep the last).
+    """
+    hook = partial(_unique, path) if unique_keys else None
     try:
-        return json.loads(read_text(path))
+        return json.loads(read_text(path), object_pairs_hook=hook)
+    except BadInput:
+        raise
     except json.JSONDecodeError as error:
         raise BadInput(
             f"{path}:{error.lineno}:{error.colno}: broken JSON ({error.msg}); download it again"
         ) from None
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets a thousand deep
         raise BadInput(f"{path}: JSON that cannot be read ({error})") from None
+
+
+def _unique(path: Path, pairs: list[tuple[str, object]]) -> dict[str, object]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        (key, _), *_ = Counter(key for key, _ in pairs).most_common(1)
+        raise BadInput(f"{path}: {key!r} is there more than once; keep one of them")
+    return content
 
 
 def read_csv(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:

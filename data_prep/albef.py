@@ -31,9 +31,9 @@ def read_albef(source: Path, name: str, keep: Callable[[str, str], bool] | None 
 
 
 def looks_like_albef(path: Path) -> bool:
-    """Whether a JSON file begins like a list of objects with an image and a caption."""
+    """Whether a JSON file begins like a list of objects with an image and a caption, or is empty (broken)."""
     start = read_start(path).lstrip()
-    return start.startswith("[") and '"image"' in start and '"caption"' in start
+    return not start or start.startswith("[") and '"image"' in start and '"caption"' in start
 
 
 def _read_split(path: Path, clean: CaptionCleaner) -> dict[str, list[str]]:

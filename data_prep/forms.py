@@ -14,7 +14,14 @@ from data_prep.readers import walk
 PROTOCOL = {"query": "caption", "visual_to_text": "captions"}
 SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
 SPLIT_WORDS |= {"dev": "val", "test": "test"}
-IMAGE_BENCHMARKS = ("flickr30k", "coco", "rsicd", "rsitmd")
+IMAGE_SETS = (
+    "flickr30k",
+    "coco",
+    "rsicd",
+    "rsitmd",
+    "sydney",
+    "ucm",
+)  # the last two lie beside RSICD's lists
 
 
 class Reading(NamedTuple):
@@ -29,12 +36,14 @@ class Reading(NamedTuple):
 class Form:
     """One form of a benchmark's annotations; `read` returns None when its files are absent.
 
-    `looks_for` names the files in messages, `expected` holds the published counts of the split they make.
+    `looks_for` names the files in messages, `expected` holds the published counts of the split they make;
+    `without_val` those of files without a val split, where its images are in train then.
     """
 
     looks_for: str
     expected: dict[str, Counts]
     read: Callable[[Path], Reading | None]
+    without_val: dict[str, Counts] | None = None
 
 
 def read_first(name: str, source: Path, forms: Mapping[str, Form], chosen: str | None = None) -> Annotations:
@@ -48,13 +57,7 @@ def read_first(name: str, source: Path, forms: Mapping[str, Form], chosen: str |
     for form in tried.values():
         reading = form.read(source)
         if reading is not None:
-            there = {entry.split for entry in reading.entries}
-            absent = [split for split in SPLITS if split not in there]
-            notes = [f"no {split} split in these files: it is left out" for split in absent if there]
-            return Annotations(
-                name, "image", PROTOCOL, form.expected, reading.entries, name, reading.files,
-                notes + reading.notes,
-            )  # fmt: skip
+            return _annotations(name, form, reading)
     wanted = ", ".join(form.looks_for for form in tried.values())
     raise BadInput(f"{source}: none of {wanted} is in this folder or below it")
 
@@ -72,7 +75,7 @@ def find_splits(
 ) -> dict[str, Path]:
     """The file of each split, known by the one word of a split in its name and by what it holds (`fits`).
 
-    A path that names another image benchmark is passed over. Of several, those naming this one are taken,
+    A path that names another set of images is passed over. Of several, those naming this one are taken,
     then those nearest to the top; `BadInput` when two are left.
     """
     found: dict[str, list[Path]] = {}
@@ -80,7 +83,7 @@ def find_splits(
         split = split_word(path.stem)
         if split and not names_another(path.relative_to(source), name) and fits(path):
             found.setdefault(split, []).append(path)
-    return {split: _only(split, paths, name) for split, paths in found.items()}
+    return {split: _only(source, split, paths, name) for split, paths in found.items()}
 
 
 def split_word(stem: str) -> str | None:
@@ -91,9 +94,9 @@ def split_word(stem: str) -> str | None:
 
 
 def names_another(path: Path, name: str) -> bool:
-    """Whether a path speaks of another image benchmark, and not of `name`."""
+    """Whether a path speaks of another set of images, and not of `name`."""
     text = path.as_posix().lower()
-    return name not in text and any(other in text for other in IMAGE_BENCHMARKS)
+    return name not in text and any(other in text for other in IMAGE_SETS)
 
 
 def read_start(path: Path, size: int = 4096) -> str:
@@ -110,13 +113,26 @@ def image_file(value: object, where: str) -> PurePosixPath:
     return PurePosixPath(text)
 
 
+def _annotations(name: str, form: Form, reading: Reading) -> Annotations:
+    there = {entry.split for entry in reading.entries}
+    expected, notes = form.expected, []
+    for split in SPLITS if there else ():
+        if split not in there and split == "val" and form.without_val:
+            expected = form.without_val
+            notes.append("no val split in these files: its images are in train")
+        elif split not in there:
+            notes.append(f"no {split} split in these files: it is left out")
+    notes += reading.notes
+    return Annotations(name, "image", PROTOCOL, expected, reading.entries, name, reading.files, notes)
+
+
 def _files(source: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
     for parent, _, files in walk(source):
         yield from (parent / name for name in files if Path(name).suffix.lower() in suffixes)
 
 
-def _only(split: str, paths: list[Path], name: str) -> Path:
-    own = [path for path in paths if name in path.name.lower()] or paths
+def _only(source: Path, split: str, paths: list[Path], name: str) -> Path:
+    own = [path for path in paths if name in path.relative_to(source).as_posix().lower()] or paths
     top = min(len(path.parts) for path in own)
     left = [path for path in own if len(path.parts) == top]
     if len(left) > 1:

@@ -5,12 +5,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep import coco, flickr30k, mini, msrvtt, msvd, rsicd, rsitmd
+from data_prep import coco, flickr30k, mini, msrvtt, msvd, rsicd, rsitmd, vatex
 from data_prep.errors import BadInput
 from data_prep.namesake import check_cma
 from data_prep.prepare import prepare
 
-BENCHMARKS = {"flickr30k": flickr30k, "coco": coco, "rsicd": rsicd, "rsitmd": rsitmd}
+BENCHMARKS = {"flickr30k": flickr30k, "coco": coco, "rsicd": rsicd, "rsitmd": rsitmd, "vatex": vatex}
 BENCHMARKS |= {"msrvtt": msrvtt, "msvd": msvd}
 
 

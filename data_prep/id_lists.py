@@ -41,13 +41,9 @@ def read_id_list(path: Path) -> IdList:
 def find_id_list(source: Path, names: tuple[str, ...], known: Collection[str]) -> IdList | None:
     """The first list under `source` with one of `names` that shares an id with those `known`, or None.
 
-    Lists of other benchmarks have the same names; `known` are the ids that have captions. A list that is
-    alone is taken as it is.
+    Lists of other benchmarks have the same names; `known` are the ids that have captions.
     """
-    paths = find_files(source, names)
-    if len(paths) == 1:
-        return read_id_list(paths[0])
-    lists = (read_id_list(path) for path in paths)
+    lists = map(read_id_list, find_files(source, names))
     return next((found for found in lists if any(bare(id) in known for id in found.ids)), None)
 
 

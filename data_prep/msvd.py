@@ -31,7 +31,7 @@ def read(source: Path) -> Annotations:
     for split in SPLITS:
         found = find_id_list(source, (f"{split}_list.txt",), captions.keys() | names.keys() | ids.keys())
         if found is None:
-            notes.append(f"no {split}_list.txt: that split is left out")
+            notes.append(f"no {split}_list.txt with these ids: that split is left out")
             continue
         files.append(found.path.name)
         notes += found.notes()

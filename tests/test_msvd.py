@@ -78,7 +78,7 @@ def test_ids_without_captions_and_captions_without_a_list_are_counted(tmp_path, 
     assert "1 listed clips have no captions: e_5_6" in said.out
     assert "2 clips with captions are in no list: c-_1_2, f_7_8" in said.out
     assert "train_list.txt: 1 repeated ids dropped" in said.out
-    assert "no val_list.txt: that split is left out" in said.out
+    assert "no val_list.txt with these ids: that split is left out" in said.out
     assert "the first is e_5_6 (e_5_6: no caption)" in said.err
     assert run(*arguments, "--allow-missing") == 0
     assert [item.id for item in cma.data.load(tmp_path / "out", "test").items] == ["d_3_4"]
@@ -158,7 +158,7 @@ def test_broken_pickles_are_read_or_refused_in_one_line(tmp_path_factory, noise,
         ("youtube_mapping.txt", "d_3_4 vid1\ne_5_6 vid1\n", "mapping.txt:2: 'e_5_6 vid1' repeats"),
         ("test_list.txt", "\n", "test_list.txt: no id in this list"),
         ("test_list.txt", "d_3_4\n-a_b_0_5\n", "1 ids are there more than once, the first is -a_b_0_5"),
-        ("test_list.txt", "../d_3_4\n", "leads out of the media folder"),
+        ("test_list.txt", "d_3_4\n../d_3_4\n", "leads out of the media folder"),
     ],
 )
 def test_msvd_files_that_are_not_as_expected(tmp_path, capsys, name, content, message):

@@ -5,12 +5,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep import coco, flickr30k, mini, msrvtt, msvd, rsicd, rsitmd, vatex
+from data_prep import coco, didemo, flickr30k, mini, msrvtt, msvd, rsicd, rsitmd, vatex
 from data_prep.errors import BadInput
 from data_prep.namesake import check_cma
 from data_prep.prepare import prepare
 
-BENCHMARKS = {"flickr30k": flickr30k, "coco": coco, "rsicd": rsicd, "rsitmd": rsitmd, "vatex": vatex}
+BENCHMARKS = {
+    "flickr30k": flickr30k,
+    "coco": coco,
+    "rsicd": rsicd,
+    "rsitmd": rsitmd,
+    "vatex": vatex,
+    "didemo": didemo,
+}
 BENCHMARKS |= {"msrvtt": msrvtt, "msvd": msvd}
 
 

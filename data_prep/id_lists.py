@@ -44,7 +44,7 @@ def find_id_list(source: Path, names: tuple[str, ...], known: Collection[str]) -
     Lists of other benchmarks have the same names; `known` are the ids that have captions.
     """
     lists = map(read_id_list, find_files(source, names))
-    return next((found for found in lists if any(bare(id) in known for id in found.ids)), None)
+    return next((found for found in lists if any(id in known or bare(id) in known for id in found.ids)), None)
 
 
 def bare(id: str) -> str:

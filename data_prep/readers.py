@@ -55,14 +55,16 @@ def read_text(path: Path) -> str:
         raise BadInput(f"{path}:{line}: not UTF-8 text; expected a file saved as UTF-8") from None
 
 
-def read_json(path: Path, unique_keys: bool = False) -> object:
+def read_json(path: Path, unique_keys: bool = False, without: tuple[str, ...] = ()) -> object:
     """The file's JSON value; `BadInput` with line and column where it is broken.
 
-    With `unique_keys`, a key that an object has twice is a `BadInput` too (Python would keep the last).
+    With `unique_keys`, a key that an object has twice is a `BadInput` too (Python would keep the last). Keys
+    `without` are dropped while reading, so that a large file takes less memory (one or the other).
     """
-    hook = partial(_unique, path) if unique_keys else None
+    pairs_hook = partial(_unique, path) if unique_keys else None
+    hook = partial(_drop, without) if without else None
     try:
-        return json.loads(read_text(path), object_pairs_hook=hook)
+        return json.loads(read_text(path), object_pairs_hook=pairs_hook, object_hook=hook)
     except BadInput:
         raise
     except json.JSONDecodeError as error:
@@ -71,6 +73,12 @@ def read_json(path: Path, unique_keys: bool = False) -> object:
         ) from None
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets a thousand deep
         raise BadInput(f"{path}: JSON that cannot be read ({error})") from None
+
+
+def _drop(keys: tuple[str, ...], content: dict) -> dict:
+    for key in keys:
+        content.pop(key, None)
+    return content
 
 
 def _unique(path: Path, pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -11,6 +11,7 @@ from data_prep import coco
 from data_prep.__main__ import main
 from data_prep.errors import BadInput
 from data_prep.forms import find_splits, split_word
+from data_prep.readers import read_json
 
 FIVE = [f"caption {n}" for n in range(5)]
 SIX = [*FIVE, "one more"]
@@ -64,6 +65,18 @@ def test_coco_becomes_a_dataset_folder_with_or_without_the_split_folder(tmp_path
     assert "coco_karpathy_test.json" in said and "test 1 / 5,000 6 / 25,010 1 / 1" in " ".join(said.split())
     assert "no train split" in said and "no val split" in said
     assert cma.data.splits(out) == ["test"]
+
+
+@given(JSON)
+def test_keys_without_use_are_dropped_at_every_depth(tmp_path_factory, value):
+    def without(value):
+        if isinstance(value, dict):
+            return {key: without(inner) for key, inner in value.items() if key != "tokens"}
+        return [without(inner) for inner in value] if isinstance(value, list) else value
+
+    content = {"a": [{"tokens": 1, "raw": value}, value], "tokens": {"raw": 2}}
+    path = write(tmp_path_factory.mktemp("json") / "a.json", content)
+    assert read_json(path, without=("tokens",)) == without(json.loads(path.read_text()))
 
 
 def test_karpathys_file_goes_first_unless_a_form_is_chosen(tmp_path):

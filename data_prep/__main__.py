@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep import coco, didemo, flickr30k, mini, msrvtt, msvd, rsicd, rsitmd, vatex
+from data_prep import activitynet, coco, didemo, flickr30k, mini, msrvtt, msvd, rsicd, rsitmd, vatex
 from data_prep.errors import BadInput
 from data_prep.namesake import check_cma
 from data_prep.prepare import prepare
@@ -17,6 +17,7 @@ BENCHMARKS = {
     "rsitmd": rsitmd,
     "vatex": vatex,
     "didemo": didemo,
+    "activitynet": activitynet,
 }
 BENCHMARKS |= {"msrvtt": msrvtt, "msvd": msvd}
 

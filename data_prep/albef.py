@@ -47,6 +47,9 @@ def _read_split(path: Path, clean: CaptionCleaner) -> dict[str, list[str]]:
         if not isinstance(row, dict) or not {"image", "caption"} <= row.keys():
             raise BadInput(f"{where}: expected an object with image and caption")
         file = str(image_file(row["image"], where))
-        given = row["caption"] if isinstance(row["caption"], list) else [row["caption"]]
+        whole = isinstance(row["caption"], list)  # all captions of the image: there is one such row
+        if whole and file in captions:
+            raise BadInput(f"{where}: {file} has a row already; expected one row for each image")
+        given = row["caption"] if whole else [row["caption"]]
         captions.setdefault(file, []).extend(clean(given, f"{where} ({file})"))
     return captions

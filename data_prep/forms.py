@@ -88,7 +88,7 @@ def find_splits(
 
 def split_word(stem: str) -> str | None:
     """The split that a file name tells: `coco_karpathy_val` is val; None without such a word, or with two."""
-    words = re.split(r"[^a-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", stem).lower())
+    words = re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", stem).lower())
     splits = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
     return splits.pop() if len(splits) == 1 else None
 

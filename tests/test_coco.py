@@ -111,7 +111,8 @@ def test_two_files_that_could_be_one_split_are_an_error_but_its_own_name_and_the
 @pytest.mark.parametrize(
     ("stem", "split"),
     [("coco_karpathy_train", "train"), ("cocoVal", "val"), ("x-validation", "val"),
-     ("Flickr.testImages", "test"), ("train_val", None), ("constrain", None), ("", None)],
+     ("Flickr.testImages", "test"), ("flickr30k_test1k", "test"),
+     ("train_val", None), ("constrain", None), ("", None)],
 )  # fmt: skip
 def test_the_split_is_a_word_of_the_name(stem, split):
     assert split_word(stem) == split
@@ -135,6 +136,7 @@ def test_captions_of_coco_are_cleaned_and_counted(tmp_path):
         ("coco_val.json", '[{"image": "1.jpg", "caption": []}, 7]', "[1]: expected an object with image"),
         ("coco_val.json", '[{"image": " ", "caption": "a"}]', "[0]: expected a file name, found ' '"),
         ("coco_val.json", '[{"image": "\\ud800.jpg", "caption": "a"}]', "[0]: expected a file name"),
+        ("coco_val.json", albef({"1.jpg": ["a"]}) * 2, "[1]: 1.jpg has a row already"),
         ("coco_val.json", '[{"image": "../1.jpg", "caption": "a"}]', "leads out of the media folder"),
         ("dataset_coco.json", {"images": [{"filename": None}]}, "[0]: expected a file name, found None"),
         ("other.json", [], "none of dataset_coco.json, coco_karpathy_{train,val,test}.json"),

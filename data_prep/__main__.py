@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep import activitynet, coco, didemo, flickr30k, mini, msrvtt, msvd, rsicd, rsitmd, vatex
-from data_prep.errors import BadInput
+from data_prep.errors import BadInput, one_line
 from data_prep.namesake import check_cma
 from data_prep.prepare import prepare
 
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_cma()
         options.run(options)
     except (BadInput, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 1
     return 0
 

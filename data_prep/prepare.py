@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from data_prep import media
 from data_prep.annotations import SPLITS, Annotations, Entry
-from data_prep.errors import BadInput
+from data_prep.errors import BadInput, one_line
 from data_prep.folder_format import (
     MISSING,
     count_table,
@@ -37,7 +37,7 @@ def prepare(
     refuse_other_content(out, annotations.name)
     print(f"{annotations.name}: {', '.join(annotations.files)} under {source}")
     for note in annotations.notes:
-        print(f"  {note}")
+        print(f"  {one_line(note)}")
 
     placed = {entry.id: entry for entry in annotations.entries}
     if not annotations_only:
@@ -98,7 +98,7 @@ def _count(annotations: Annotations, problems: dict[str, str], annotations_only:
 
 
 def _refuse_bad_entries(annotations: Annotations, source: Path) -> None:
-    """`BadInput` for no entry, a repeated id, and a file name that leads out of the media folder."""
+    """`BadInput` for no entry, a repeated id, and a file name with control characters or that leads out."""
     where = f"{source} ({', '.join(annotations.files)})"
     if not annotations.entries:
         raise BadInput(f"{where}: no item in these files")
@@ -106,6 +106,8 @@ def _refuse_bad_entries(annotations: Annotations, source: Path) -> None:
     if repeated:
         raise BadInput(f"{where}: {len(repeated):,} ids are there more than once, the first is {repeated[0]}")
     for entry in annotations.entries:
+        if entry.id != one_line(entry.id) or entry.file != one_line(entry.file):
+            raise BadInput(f"{where}: the id {entry.id!r} ({entry.file!r}) holds what no file name should")
         for file in (PurePosixPath(place.file) for place in entry.places):
             if file.is_absolute() or ".." in file.parts:
                 raise BadInput(

@@ -1,11 +1,14 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from media import write_clip, write_picture
 
 import cma.data
+from data_prep.__main__ import main
 from data_prep.annotations import Annotations, Counts, Entry, Place
-from data_prep.errors import BadInput
+from data_prep.errors import BadInput, one_line
 from data_prep.media import MediaFiles
 from data_prep.prepare import prepare
 
@@ -95,3 +98,19 @@ def test_a_file_name_that_leads_out_is_refused_also_where_it_is_used_instead(tmp
     for bad in (entry("a", file=file), entry("a", Place(file))):
         with pytest.raises(BadInput, match="leads out of the media folder"):
             prepare(annotations(bad), tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("id", ["a\nb", "a\tb", "a\0", "\ud800"])
+def test_ids_that_cannot_be_written_in_one_line_are_refused_in_one(tmp_path, capsys, id):
+    (tmp_path / "val_1.json").write_text(json.dumps({id: {"sentences": ["a cat"]}}))
+    assert main(["activitynet", "--source", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "holds what no file name should" in error
+    assert not (tmp_path / "out").exists()
+
+
+@given(st.text(st.characters()))
+def test_any_text_becomes_one_line_and_a_plain_one_stays(text):
+    line = one_line(text)
+    assert line.encode().count(b"\n") == 0 and one_line(line) == line
+    assert line == text or any(ord(character) < 32 for character in text) or "\\ud" in line

@@ -6,6 +6,6 @@ class BadInput(ValueError):
 
 
 def one_line(text: str) -> str:
-    """The text as one line that can be printed: line breaks, control characters and surrogates spelled out."""
+    """The text as one line that can be printed: line breaks, control characters, surrogates spelled out."""
     plain = text.encode(errors="backslashreplace").decode()
     return "".join(character if character >= " " else repr(character)[1:-1] for character in plain)

@@ -7,8 +7,10 @@ from pathlib import Path, PurePosixPath
 
 from data_prep import media
 from data_prep.annotations import SPLITS, Annotations, Entry
+from data_prep.checked import check_changed
 from data_prep.errors import BadInput, one_line
 from data_prep.folder_format import (
+    CHECKED,
     MISSING,
     count_table,
     refuse_other_content,
@@ -43,7 +45,7 @@ def prepare(
     if not annotations_only:
         placed = _place(annotations.entries, media.MediaFiles(source, annotations.kind))
     paths = {} if annotations_only else {id: source / entry.file for id, entry in placed.items()}
-    problems = media.check(paths, annotations.kind, workers) if check else {}
+    problems = check_changed(paths, annotations.kind, workers, out / CHECKED) if check else {}
     problems |= {entry.id: "not found" for entry in annotations.entries if entry.id not in placed}
     counts = _count(annotations, problems, annotations_only)
     for line in count_table(counts):

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from data_prep.annotations import SPLITS, Annotations, CaptionCleaner, Counts, Entry, Place
 from data_prep.errors import BadInput
+from data_prep.forms import read_start, split_word
 from data_prep.id_lists import IdList, bare, count_of, find_id_list
-from data_prep.readers import find_file
+from data_prep.readers import find_file, walk
 from data_prep.vatex_json import ID, Clip, find_clips
 
 PROTOCOL = {"query": "caption", "visual_to_text": "items"}
@@ -33,7 +34,7 @@ def read(source: Path) -> Annotations:
     clips, notes = _merge(by_file)
     lists = {}
     for split in SPLITS:
-        if found := find_id_list(source, (f"{split}_list.txt", f"vatex_{split}_list.txt"), clips.keys()):
+        if found := find_id_list(source, _list_names(source, split), clips.keys()):
             lists[split] = found
             notes += found.notes()
     if find_file(source, (OTHER_TEST,)):
@@ -53,6 +54,19 @@ def read(source: Path) -> Annotations:
 def add_options(parser: ArgumentParser) -> None:
     """VATEX has no options of its own."""
     parser.set_defaults(read=lambda options: read(options.source))
+
+
+def _list_names(source: Path, split: str) -> tuple[str, ...]:
+    """The usual name of a split's list, then text files that begin with an id and tell the split by name."""
+    usual = f"{split}_list.txt"
+    others = {
+        name
+        for parent, _, names in walk(source)
+        for name in names
+        if name.endswith(".txt") and name not in (usual, OTHER_TEST) and split_word(Path(name).stem) == split
+        if ID.match(read_start(parent / name))
+    }
+    return (usual, *sorted(others))
 
 
 def _merge(by_file: dict[Path, dict[str, Clip]]) -> tuple[dict[str, Clip], list[str]]:

@@ -91,6 +91,16 @@ def test_official_files_are_split_by_name_and_the_halves_of_validation_by_lists(
     assert "1 clips with captions are in no list: f_000000_000010" in said
 
 
+def test_lists_under_other_names_are_known_by_their_ids(tmp_path, capsys):
+    source = source_of(tmp_path / "source", lists={"train": LISTS["train"]})
+    for name, ids in (("vatex_test_1500", LISTS["test"]), ("validation", LISTS["val"])):
+        (source / f"{name}.txt").write_text("".join(f"{id}.mp4\n" for id in ids))
+    (source / "test notes.txt").write_bytes("Prüfung\n".encode("latin-1"))
+    assert run("--source", source, "--out", tmp_path / "out", "--annotations-only") == 0
+    assert read_back(tmp_path / "out") == EXPECTED
+    assert "train_list.txt, validation.txt, vatex_test_1500.txt under" in capsys.readouterr().out
+
+
 def test_trimmed_clips_come_first_and_source_videos_are_cut(tmp_path):
     source = source_of(tmp_path / "source")
     write_clip(source / "clips" / "-a_b_000001_000011.mp4", [40, 90])

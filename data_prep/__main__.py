@@ -15,11 +15,12 @@ BENCHMARKS = {
     "coco": coco,
     "rsicd": rsicd,
     "rsitmd": rsitmd,
+    "msrvtt": msrvtt,
+    "msvd": msvd,
     "vatex": vatex,
     "didemo": didemo,
     "activitynet": activitynet,
 }
-BENCHMARKS |= {"msrvtt": msrvtt, "msvd": msvd}
 
 
 def build_parser() -> argparse.ArgumentParser:

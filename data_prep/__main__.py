@@ -5,12 +5,22 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep import flickr30k, mini, msrvtt
-from data_prep.errors import BadInput
+from data_prep import activitynet, coco, didemo, flickr30k, mini, msrvtt, msvd, rsicd, rsitmd, vatex
+from data_prep.errors import BadInput, one_line
 from data_prep.namesake import check_cma
 from data_prep.prepare import prepare
 
-BENCHMARKS = {"flickr30k": flickr30k, "msrvtt": msrvtt}
+BENCHMARKS = {
+    "flickr30k": flickr30k,
+    "coco": coco,
+    "rsicd": rsicd,
+    "rsitmd": rsitmd,
+    "msrvtt": msrvtt,
+    "msvd": msvd,
+    "vatex": vatex,
+    "didemo": didemo,
+    "activitynet": activitynet,
+}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -30,6 +40,9 @@ def build_parser() -> argparse.ArgumentParser:
             "--no-check", action="store_true", help="do not decode the media, only look for it"
         )
         command.add_argument(
+            "--annotations-only", action="store_true", help="write every item without looking for media"
+        )
+        command.add_argument(
             "--workers", type=int, default=2, help="processes that decode (default: %(default)s)"
         )
         benchmark.add_options(command)
@@ -44,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_cma()
         options.run(options)
     except (BadInput, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 1
     return 0
 
@@ -52,7 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _prepare(options: argparse.Namespace) -> None:
     annotations = options.read(options)
     prepare(
-        annotations, options.source, options.out, options.allow_missing, not options.no_check, options.workers
+        annotations,
+        options.source,
+        options.out,
+        options.allow_missing,
+        not options.no_check,
+        options.workers,
+        options.annotations_only,
     )
 
 

@@ -17,9 +17,19 @@ class Counts(NamedTuple):
     captions: int
 
 
+class Place(NamedTuple):
+    """Where media may lie: `file` is a path or a name, with or without extension; times in seconds."""
+
+    file: str
+    start: float | None = None
+    end: float | None = None
+
+
 @dataclass(frozen=True)
 class Entry:
     """One item as annotated; `file` names its media: a relative path, or a video's id without extension.
+
+    Where no `file` is found, `instead` says what may be used in its place, with its own start and end.
 
     An entry may be without captions: such an item is reported as missing, like one without media.
     """
@@ -30,6 +40,13 @@ class Entry:
     split: str
     start: float | None = None  # seconds
     end: float | None = None
+    instead: Place | None = None
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Where its media may lie, the best first."""
+        here = Place(self.file, self.start, self.end)
+        return (here,) if self.instead is None else (here, self.instead)
 
 
 @dataclass

@@ -1,23 +1,32 @@
 """Flickr30K: 31,014 photographs with five captions each, in Karpathy's split."""
 
 from argparse import ArgumentParser
+from functools import partial
 from pathlib import Path
 
+from data_prep.albef import read_albef
 from data_prep.annotations import Annotations, Counts
-from data_prep.karpathy import read_karpathy
-from data_prep.readers import require_file
+from data_prep.flickr30k_files import HUB, TOKEN, read_hub_csv, read_split_csvs, read_token
+from data_prep.forms import Form, add_form_option, read_first
+from data_prep.karpathy import read_named
 
-PROTOCOL = {"query": "caption", "visual_to_text": "captions"}
 PUBLISHED = {"train": Counts(29_000, 145_000), "val": Counts(1_014, 5_070), "test": Counts(1_000, 5_000)}
+KARPATHY = "dataset_flickr30k.json"
+FORMS = {
+    "karpathy": Form(KARPATHY, PUBLISHED, partial(read_named, names=(KARPATHY,))),
+    "albef": Form("flickr30k_{train,val,test}.json", PUBLISHED, partial(read_albef, name="flickr30k")),
+    "hub": Form(HUB, PUBLISHED, read_hub_csv),
+    "token": Form(f"{TOKEN} with ids in {{train,val,test}}.txt", PUBLISHED, read_token),
+    "csv": Form("flickr30k_{train,val,test}_karpathy.txt", PUBLISHED, read_split_csvs),
+}
 
 
-def read(source: Path) -> Annotations:
-    """Read `dataset_flickr30k.json` from `source`."""
-    path = require_file(source, ("dataset_flickr30k.json",))
-    entries, notes = read_karpathy(path)
-    return Annotations("flickr30k", "image", PROTOCOL, PUBLISHED, entries, "flickr30k", [path.name], notes)
+def read(source: Path, form: str | None = None) -> Annotations:
+    """Read the annotations of Flickr30K from `source`."""
+    return read_first("flickr30k", source, FORMS, form)
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """Flickr30K has no options of its own."""
-    parser.set_defaults(read=lambda options: read(options.source))
+    """The options of `read`."""
+    add_form_option(parser, FORMS)
+    parser.set_defaults(read=lambda options: read(options.source, options.form))

@@ -13,6 +13,7 @@ from data_prep.errors import BadInput
 
 FORMAT_VERSION = 1
 SEAL, METADATA, MEDIA, MISSING = "dataset.json", "metadata.jsonl", "media", "missing.txt"
+CHECKED = "checked.json"  # what the media check found, for the next one
 TEMPORARY = ".partial"
 
 
@@ -44,7 +45,7 @@ def refuse_other_content(out: Path, name: str) -> None:
 def _is_ours(path: Path) -> bool:
     if path.name == MEDIA:
         return path.is_symlink()
-    return path.name.removesuffix(TEMPORARY) in (SEAL, METADATA, MISSING)
+    return path.name.removesuffix(TEMPORARY) in (SEAL, METADATA, MISSING, CHECKED)
 
 
 def unseal(out: Path) -> None:
@@ -79,7 +80,8 @@ def count_table(counts: dict[str, dict]) -> list[str]:
 
 def _of_expected(count: dict) -> str:
     expected = count["expected"]
-    return f"{count['found']:,} / {'?' if expected is None else format(expected, ',')}"
+    found = "not looked for" if count["found"] is None else format(count["found"], ",")
+    return f"{found} / {'?' if expected is None else format(expected, ',')}"
 
 
 def write_missing(out: Path, missing: Iterable[tuple[str, str, str]]) -> None:

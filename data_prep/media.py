@@ -12,6 +12,7 @@ from data_prep.readers import walk
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif"}
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mkv", ".webm", ".mov", ".3gp", ".wmv", ".mpg", ".m4v"}
+VIDEO_SUFFIXES |= {".3g2", ".asf", ".flv", ".m2ts", ".mpeg", ".mts", ".ogv"}
 
 
 class MediaFiles:
@@ -25,20 +26,35 @@ class MediaFiles:
         suffixes = IMAGE_SUFFIXES if kind == "image" else VIDEO_SUFFIXES
         found = []
         for parent, _, files in walk(source):
-            found += [parent / name for name in files if Path(name).suffix.lower() in suffixes]
+            found += [parent / name for name in files if _is_media(name, suffixes)]
             if kind == "video" and any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in files):
                 found.append(parent)
         self._by_name: dict[str, Path] = {}
-        for path in sorted(found, key=lambda path: (len(path.parts), path)):
-            for name in (path.relative_to(source).as_posix(), path.name, path.stem):
+        found.sort(key=lambda path: (len(path.parts), path))
+        for path in found:
+            for name in (path.relative_to(source).as_posix(), path.name):
                 self._by_name.setdefault(name, path)
+        for path in found:
+            self._by_name.setdefault(stem(path.name), path)
 
     def locate(self, file: str) -> Path | None:
-        """The media of an entry's `file`: by its path, else its name, else its name without extension."""
-        name = Path(file).name
-        return next(
-            (found for key in (file, name, Path(name).stem) if (found := self._by_name.get(key))), None
-        )
+        """The media of an entry's `file`: by its path, else its name, else its name without extension.
+
+        `a.mov` is thus found as `a.mov`, transcoded as `a.mov.mp4` or as `a.mp4`.
+        """
+        name = file.rpartition("/")[2]
+        return next((found for key in (file, name, stem(name)) if (found := self._by_name.get(key))), None)
+
+
+def stem(name: str) -> str:
+    """A file's name up to its last dot, also where nothing follows the dot (`a.`: DiDeMo has such)."""
+    return name.rpartition(".")[0] or name
+
+
+def _is_media(name: str, suffixes: set[str]) -> bool:
+    """Whether the extension says so; a clip's name may also end in a bare dot."""
+    end = name[len(stem(name)) :].lower()
+    return end in suffixes or (end == "." and suffixes is VIDEO_SUFFIXES)
 
 
 def problem(path: Path, kind: str) -> str | None:

@@ -1,13 +1,16 @@
 """From annotations to a dataset folder: find the media, check it, count found against expected, write."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from data_prep import media
-from data_prep.annotations import SPLITS, Annotations
-from data_prep.errors import BadInput
+from data_prep.annotations import SPLITS, Annotations, Entry
+from data_prep.checked import check_changed
+from data_prep.errors import BadInput, one_line
 from data_prep.folder_format import (
+    CHECKED,
     MISSING,
     count_table,
     refuse_other_content,
@@ -23,8 +26,11 @@ def prepare(
     allow_missing: bool = False,
     check: bool = True,
     workers: int = 2,
+    annotations_only: bool = False,
 ) -> None:
     """Write the dataset folder `out` for the media under `source`, and print found / expected of each split.
+
+    With `annotations_only` no media is looked for: every item with a caption is written, its media unknown.
 
     Items that cannot be used (no media, unreadable media, no caption) are listed in `missing.txt`; they are a
     `BadInput` unless `allow_missing`.
@@ -33,13 +39,15 @@ def prepare(
     refuse_other_content(out, annotations.name)
     print(f"{annotations.name}: {', '.join(annotations.files)} under {source}")
     for note in annotations.notes:
-        print(f"  {note}")
+        print(f"  {one_line(note)}")
 
-    index = media.MediaFiles(source, annotations.kind)
-    paths = {entry.id: path for entry in annotations.entries if (path := index.locate(entry.file))}
-    problems = media.check(paths, annotations.kind, workers) if check else {}
-    problems |= {entry.id: "not found" for entry in annotations.entries if entry.id not in paths}
-    counts = _count(annotations, problems)
+    placed = {entry.id: entry for entry in annotations.entries}
+    if not annotations_only:
+        placed = _place(annotations.entries, media.MediaFiles(source, annotations.kind))
+    paths = {} if annotations_only else {id: source / entry.file for id, entry in placed.items()}
+    problems = check_changed(paths, annotations.kind, workers, out / CHECKED) if check else {}
+    problems |= {entry.id: "not found" for entry in annotations.entries if entry.id not in placed}
+    counts = _count(annotations, problems, annotations_only)
     for line in count_table(counts):
         print(f"  {line}")
 
@@ -50,11 +58,7 @@ def prepare(
         if entry.id in problems
     ]
     write_missing(out, missing)
-    used = [
-        replace(entry, file=paths[entry.id].relative_to(source).as_posix())
-        for entry in annotations.entries
-        if entry.id not in problems
-    ]
+    used = [placed[entry.id] for entry in annotations.entries if entry.id not in problems]
     if missing and not (allow_missing and used):
         id, file, why = missing[0]
         raise BadInput(
@@ -65,7 +69,19 @@ def prepare(
     write_dataset(out, source, used, about | {"annotations": annotations.files, "counts": counts})
 
 
-def _count(annotations: Annotations, problems: dict[str, str]) -> dict[str, dict]:
+def _place(entries: Iterable[Entry], index: media.MediaFiles) -> dict[str, Entry]:
+    """The entries whose media is there, by id: its file relative to the source, its start and end there."""
+    placed = {}
+    for entry in entries:
+        for place in entry.places:
+            if path := index.locate(place.file):
+                file = path.relative_to(index.source).as_posix()
+                placed[entry.id] = replace(entry, file=file, start=place.start, end=place.end)
+                break
+    return placed
+
+
+def _count(annotations: Annotations, problems: dict[str, str], annotations_only: bool) -> dict[str, dict]:
     """Usable items and their captions against those published, readable media against those annotated."""
     counts = {}
     for split in SPLITS:
@@ -78,13 +94,13 @@ def _count(annotations: Annotations, problems: dict[str, str]) -> dict[str, dict
                 "found": sum(bool(entry.captions) for entry in readable),
                 "expected": items,
                 "captions": {"found": sum(len(entry.captions) for entry in readable), "expected": captions},
-                "media": {"found": len(readable), "expected": len(annotated)},
+                "media": {"found": None if annotations_only else len(readable), "expected": len(annotated)},
             }
     return counts
 
 
 def _refuse_bad_entries(annotations: Annotations, source: Path) -> None:
-    """`BadInput` for no entry, a repeated id, and a file name that leads out of the media folder."""
+    """`BadInput` for no entry, a repeated id, and a file name with control characters or that leads out."""
     where = f"{source} ({', '.join(annotations.files)})"
     if not annotations.entries:
         raise BadInput(f"{where}: no item in these files")
@@ -92,8 +108,10 @@ def _refuse_bad_entries(annotations: Annotations, source: Path) -> None:
     if repeated:
         raise BadInput(f"{where}: {len(repeated):,} ids are there more than once, the first is {repeated[0]}")
     for entry in annotations.entries:
-        file = PurePosixPath(entry.file)
-        if file.is_absolute() or ".." in file.parts:
-            raise BadInput(
-                f"{where}: the file name {entry.file!r} of {entry.id} leads out of the media folder"
-            )
+        if entry.id != one_line(entry.id) or entry.file != one_line(entry.file):
+            raise BadInput(f"{where}: the id {entry.id!r} ({entry.file!r}) holds what no file name should")
+        for file in (PurePosixPath(place.file) for place in entry.places):
+            if file.is_absolute() or ".." in file.parts:
+                raise BadInput(
+                    f"{where}: the file name {str(file)!r} of {entry.id} leads out of the media folder"
+                )

@@ -4,7 +4,9 @@ import csv
 import io
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from data_prep.errors import BadInput
@@ -23,18 +25,17 @@ def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
         yield Path(parent), folders, sorted(files)
 
 
-def find_file(source: Path, names: tuple[str, ...]) -> Path | None:
-    """The file under `source` with the first of `names` that is there, the one nearest to the top."""
+def find_files(source: Path, names: tuple[str, ...]) -> list[Path]:
+    """The files under `source` with one of `names`: in the order of the names, the nearest first."""
     if not source.is_dir():
         raise BadInput(f"{source}: no such folder; expected the folder with the downloaded files")
-    found = {}
-    for parent, _, files in walk(source):
-        for name in set(names).intersection(files):
-            found.setdefault(name, []).append(parent / name)
-    for name in names:
-        if name in found:
-            return min(found[name], key=lambda path: (len(path.parts), path))
-    return None
+    found = [parent / name for parent, _, files in walk(source) for name in set(names).intersection(files)]
+    return sorted(found, key=lambda path: (names.index(path.name), len(path.parts), path))
+
+
+def find_file(source: Path, names: tuple[str, ...]) -> Path | None:
+    """The first of `find_files`, or None."""
+    return next(iter(find_files(source, names)), None)
 
 
 def require_file(source: Path, names: tuple[str, ...]) -> Path:
@@ -54,16 +55,38 @@ def read_text(path: Path) -> str:
         raise BadInput(f"{path}:{line}: not UTF-8 text; expected a file saved as UTF-8") from None
 
 
-def read_json(path: Path) -> object:
-    """The file's JSON value; `BadInput` with line and column where it is broken."""
+def read_json(path: Path, unique_keys: bool = False, without: tuple[str, ...] = ()) -> object:
+    """The file's JSON value; `BadInput` with line and column where it is broken.
+
+    With `unique_keys`, a key that an object has twice is a `BadInput` too (Python would keep the last). Keys
+    `without` are dropped while reading, so that a large file takes less memory (one or the other).
+    """
+    pairs_hook = partial(_unique, path) if unique_keys else None
+    hook = partial(_drop, without) if without else None
     try:
-        return json.loads(read_text(path))
+        return json.loads(read_text(path), object_pairs_hook=pairs_hook, object_hook=hook)
+    except BadInput:
+        raise
     except json.JSONDecodeError as error:
         raise BadInput(
             f"{path}:{error.lineno}:{error.colno}: broken JSON ({error.msg}); download it again"
         ) from None
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets a thousand deep
         raise BadInput(f"{path}: JSON that cannot be read ({error})") from None
+
+
+def _drop(keys: tuple[str, ...], content: dict) -> dict:
+    for key in keys:
+        content.pop(key, None)
+    return content
+
+
+def _unique(path: Path, pairs: list[tuple[str, object]]) -> dict[str, object]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        (key, _), *_ = Counter(key for key, _ in pairs).most_common(1)
+        raise BadInput(f"{path}: {key!r} is there more than once; keep one of them")
+    return content
 
 
 def read_csv(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:

@@ -1,0 +1,115 @@
+"""VATEX: ten-second clips of ten English captions; 25,991 to train, the official validation halved."""
+
+from argparse import ArgumentParser
+from pathlib import Path
+
+from data_prep.annotations import SPLITS, Annotations, CaptionCleaner, Counts, Entry, Place
+from data_prep.errors import BadInput
+from data_prep.forms import read_start, split_word
+from data_prep.id_lists import IdList, bare, count_of, find_id_list
+from data_prep.readers import find_file, walk
+from data_prep.vatex_json import ID, Clip, find_clips
+
+PROTOCOL = {"query": "caption", "visual_to_text": "items"}
+PUBLISHED = {
+    split: Counts(items, 10 * items) for split, items in zip(SPLITS, (25_991, 1_500, 1_500), strict=True)
+}
+OTHER_TEST = "test1k5_sec_list.txt"  # a test split of other works; half of its ids are in test_list.txt too
+
+
+def read(source: Path) -> Annotations:
+    """Read every JSON with VATEX's captions, whatever its name, and the lists of ids.
+
+    `{train,val,test}_list.txt` decide on a clip's split. A split without a list takes the clips that a JSON
+    says are in it, by a field, by a key, or by its name. Media are clips, or source videos that hold them.
+    """
+    if not source.is_dir():
+        raise BadInput(f"{source}: no such folder; expected the folder with the downloaded files")
+    by_file = find_clips(source)
+    if not by_file:
+        raise BadInput(
+            f"{source}: no JSON with VATEX's captions; expected entries such as "
+            f'{{"videoID": "abc_000001_000011", "enCap": [...]}}'
+        )
+    clips, notes = _merge(by_file)
+    lists = {}
+    for split in SPLITS:
+        if found := find_id_list(source, _list_names(source, split), clips.keys()):
+            lists[split] = found
+            notes += found.notes()
+    if find_file(source, (OTHER_TEST,)):
+        notes.append(f"{OTHER_TEST} is another split than the paper's: not used")
+    splits, more = _splits(clips, lists)
+    clean = CaptionCleaner()
+    entries = [_entry(id, split, clips.get(id), clean) for id, split in splits]
+    if not entries:
+        names = ", ".join(path.name for path in by_file)
+        raise BadInput(f"{source}: no list such as test_list.txt, and {names} does not say which split it is")
+    files = [path.name for path in by_file] + [found.path.name for found in lists.values()]
+    return Annotations(
+        "vatex", "video", PROTOCOL, PUBLISHED, entries, "vatex", files, notes + more + clean.notes()
+    )
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """VATEX has no options of its own."""
+    parser.set_defaults(read=lambda options: read(options.source))
+
+
+def _list_names(source: Path, split: str) -> tuple[str, ...]:
+    """The usual name of a split's list, then text files that begin with an id and tell the split by name."""
+    usual = f"{split}_list.txt"
+    others = {
+        name
+        for parent, _, names in walk(source)
+        for name in names
+        if name.endswith(".txt") and name not in (usual, OTHER_TEST) and split_word(Path(name).stem) == split
+        if ID.match(read_start(parent / name))
+    }
+    return (usual, *sorted(others))
+
+
+def _merge(by_file: dict[Path, dict[str, Clip]]) -> tuple[dict[str, Clip], list[str]]:
+    """The clips of all files by id; one that several files hold is that of the first, with a note."""
+    merged: dict[str, Clip] = {}
+    notes = []
+    for path, clips in by_file.items():
+        twice = []
+        for id, clip in clips.items():
+            there = merged.setdefault(bare(id), clip)
+            if there.captions != clip.captions:
+                twice.append(id)
+            if there.split is None:
+                merged[bare(id)] = Clip(there.captions, clip.split)
+        notes += count_of(
+            twice, f"clips have other captions in {path.name} than in an earlier file, not used"
+        )
+    return merged, notes
+
+
+def _splits(clips: dict[str, Clip], lists: dict[str, IdList]) -> tuple[list[tuple[str, str]], list[str]]:
+    """Id and split of each clip that is used, and notes on what is left out."""
+    chosen, notes = [], []
+    for split in SPLITS:
+        if split in lists:
+            ids = [bare(id) for id in lists[split].ids]
+            without = [id for id in ids if id not in clips]
+            notes += count_of(without, f"ids of {lists[split].path.name} have no captions")
+        else:
+            listed = {bare(id) for found in lists.values() for id in found.ids}
+            ids = [id for id, clip in clips.items() if clip.split == split and id not in listed]
+            what = f"{len(ids):,} clips by the files' own words" if ids else "that split is left out"
+            notes.append(f"no {split}_list.txt with these ids: {what}")
+        chosen += [(id, split) for id in ids]
+    used = {id for id, _ in chosen}
+    return chosen, notes + count_of(
+        (id for id in clips if id not in used), "clips with captions are in no list"
+    )
+
+
+def _entry(id: str, split: str, clip: Clip | None, clean: CaptionCleaner) -> Entry:
+    times = ID.fullmatch(id)
+    instead = None
+    if times and int(times[2]) < int(times[3]):
+        instead = Place(times[1], float(times[2]), float(times[3]))
+    return Entry(id, id, clean(clip.captions if clip else (), id), split, instead=instead)

@@ -1,0 +1,145 @@
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from media import write_clip, write_picture
+
+import cma.data
+from data_prep import didemo
+from data_prep.__main__ import main
+from data_prep.annotations import CaptionCleaner
+from data_prep.errors import BadInput
+from data_prep.paragraphs import paragraph
+
+MOV, DOT, MPG = "1@N01_2_ab.mov", "3@N02_4_cd.", "5@N03_6_ef.mpg"
+ROWS = [
+    {"video": DOT, "description": "first of\nthe dot ", "annotation_id": 9, "times": [[1, 1]]},
+    {"video": MOV, "description": "second?", "annotation_id": 8},
+    {"video": "unlisted.avi", "description": "not in the list", "annotation_id": 7},
+    {"video": DOT, "description": "then this", "annotation_id": 1},
+    {"video": MPG, "description": "one", "annotation_id": 2},
+]
+
+
+def source_of(folder, rows=ROWS, ids=(MOV, DOT, MPG), split="test"):
+    folder.mkdir(exist_ok=True)
+    (folder / f"{split}_data.json").write_text(json.dumps(rows))
+    (folder / f"{split}_list.txt").write_text("\n".join(ids))
+    return folder
+
+
+def run(*arguments):
+    return main(["didemo", *map(str, arguments), "--workers", "1"])
+
+
+def test_descriptions_become_one_paragraph_and_the_list_decides(tmp_path, capsys):
+    source, out = source_of(tmp_path / "source"), tmp_path / "out"
+    assert run("--source", source, "--out", out, "--annotations-only") == 0
+    test = cma.data.load(out, "test")
+    assert [(item.id, item.captions) for item in test.items] == [
+        (MOV, ("second?",)),
+        (DOT, ("first of the dot then this",)),
+        (MPG, ("one",)),
+    ]
+    assert test.protocol == {"query": "paragraph", "visual_to_text": "items"}
+    assert (test.kind, test.recipe, test.expected) == ("video", "didemo", 1_004)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "didemo: test_data.json, test_list.txt under" in said
+    assert "no train_data.json: that split is left out" in said
+    assert "1 clips of test_data.json are not in test_list.txt, left out: unlisted.avi" in said
+    assert "1 captions cleaned" in said and "test 3 / 1,004 3 / 1,004" in said
+
+
+@pytest.mark.parametrize("names", [
+    (MOV, DOT, MPG),
+    (f"{MOV}.mp4", f"{DOT}mp4", f"{MPG}.mp4"),
+    ("1@N01_2_ab.mp4", f"{DOT}.mp4", "5@N03_6_ef.mp4"),
+])  # fmt: skip
+def test_clips_are_found_as_they_were_or_transcoded(tmp_path, names):
+    source = source_of(tmp_path / "source")
+    for name in names:
+        write_clip(tmp_path / "clip.mp4", [40, 90]).rename(source / name)
+    assert run("--source", source, "--out", tmp_path / "out") == 0
+    test = cma.data.load(tmp_path / "out", "test")
+    assert [item.file_name for item in test.items] == [f"media/{name}" for name in names]
+    assert all(test.path(item).is_file() for item in test.items)
+
+
+def test_a_folder_of_frames_may_have_the_clips_name(tmp_path):
+    source = source_of(tmp_path / "source", ids=(MOV,))
+    write_picture(source / "frames" / MOV / "0001.jpg")
+    assert run("--source", source, "--out", tmp_path / "out") == 0
+    assert cma.data.load(tmp_path / "out", "test").items[0].file_name == f"media/frames/{MOV}"
+
+
+def test_listed_clips_without_description_are_named_and_fail(tmp_path, capsys):
+    rows = [*ROWS, {"video": "blank.avi", "description": " \n"}]
+    source = source_of(tmp_path / "source", rows, ids=(MOV, "gone.avi", MOV, "blank.avi"))
+    arguments = ("--source", source, "--out", tmp_path / "out", "--annotations-only")
+    assert run(*arguments) == 1
+    said = capsys.readouterr()
+    assert "1 ids of test_list.txt have no description: gone.avi" in said.out
+    assert "test_list.txt: 1 repeated ids dropped" in said.out and "1 blank captions dropped" in said.out
+    assert "the first is gone.avi (gone.avi: no caption)" in said.err
+    assert run(*arguments, "--allow-missing") == 0
+    assert [item.id for item in cma.data.load(tmp_path / "out", "test").items] == [MOV]
+    lines = (tmp_path / "out" / "missing.txt").read_text().splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["gone.avi", "blank.avi"]
+
+
+def test_a_split_lacking_a_file_is_left_out_and_none_is_an_error(tmp_path, capsys):
+    source = source_of(source_of(tmp_path / "source"), split="val")
+    (source / "val_list.txt").unlink()
+    assert run("--source", source, "--out", tmp_path / "out", "--annotations-only") == 0
+    assert cma.data.splits(tmp_path / "out") == ["test"]
+    assert "no val_list.txt with the ids of val_data.json: that split is left out" in capsys.readouterr().out
+    (source / "test_data.json").unlink()
+    with pytest.raises(BadInput, match=r"expected a split's two files .*no test_data.json"):
+        didemo.read(source)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('[{"video": "a.mov",\n}]', "test_data.json:2:1: broken JSON"),
+        ("{}", "test_data.json: expected a list of objects with video and description"),
+        ('[{"video": "a.mov"}]', "entry 0: expected video and description; KeyError('description')"),
+        ('["a.mov"]', "entry 0: expected video and description"),
+        ('[{"video": "a.mov", "description": 7}]', "entry 0: expected texts, found 'a.mov' and 7"),
+        ('[{"video": "", "description": "a"}]', "entry 0: expected texts, found '' and 'a'"),
+    ],
+)
+def test_didemo_files_that_are_not_as_expected(tmp_path, capsys, content, message):
+    source = source_of(tmp_path / "source")
+    (source / "test_data.json").write_text(content)
+    assert run("--source", source, "--out", tmp_path / "out", "--annotations-only") == 1
+    assert message in capsys.readouterr().err
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["video", "description", "a"]), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=60)
+@given(JSON)
+def test_any_json_is_read_or_refused_in_one_line(tmp_path_factory, content):
+    source = source_of(tmp_path_factory.mktemp("json"), content)
+    try:
+        didemo.read(source)
+    except BadInput as error:
+        assert str(source) in str(error) and "\n" not in str(error)
+
+
+@given(st.lists(st.text(), max_size=4))
+def test_a_paragraph_is_all_the_words_in_order_with_single_blanks(texts):
+    words = " ".join(texts).split()
+    surrogates = any("\ud800" <= character <= "\udfff" for text in texts for character in text)
+    if not surrogates:
+        assert paragraph(texts, CaptionCleaner(), "here") == ((" ".join(words),) if words else ())

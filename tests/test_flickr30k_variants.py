@@ -1,0 +1,204 @@
+import csv
+import io
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from image_sources import JSON, albef, karpathy, told, write
+from media import write_picture
+
+import cma.data
+from data_prep import flickr30k
+from data_prep.__main__ import main
+from data_prep.errors import BadInput
+
+IMAGES = {
+    "1000092795.jpg": ("train", ["Two men , in a yard .", 'A "quoted" word .']),
+    "36979.jpg": ("val", ["A river .", "Água ; a bridge , too ."]),
+    "65567.jpg": ("test", ['"Stop" , says a sign .', "A sign ."]),
+    "7.jpg": ("test", ["A dog .", "A dog ."]),
+}
+OF_SPLIT = {
+    split: {file: captions for file, (own, captions) in IMAGES.items() if own == split}
+    for split in ("train", "val", "test")
+}
+
+
+def csv_text(header, rows):
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    return text.getvalue()
+
+
+def as_karpathy(folder):
+    write(folder / "dataset_flickr30k.json", karpathy(IMAGES))
+
+
+def as_albef(folder):
+    for split, images in OF_SPLIT.items():
+        write(folder / f"flickr30k_{split}.json", albef(images, train=split == "train"))
+
+
+def as_hub(folder):
+    rows = [
+        [json.dumps(captions), "[0, 1]", split, file, n]
+        for n, (file, (split, captions)) in enumerate(IMAGES.items())
+    ]
+    write(
+        folder / "flickr_annotations_30k.csv",
+        csv_text(["raw", "sentids", "split", "filename", "img_id"], rows),
+    )
+
+
+def as_token(folder, lists="{}.txt", ending=""):
+    write(folder / "results_20130124.token", token(IMAGES))
+    for split, images in OF_SPLIT.items():
+        ids = [file.removesuffix(".jpg") + ending for file in images]
+        write(folder / lists.format(split), "\n".join(ids))
+
+
+def as_csv(folder):
+    for split, images in OF_SPLIT.items():
+        rows = [(file, text) for file, captions in images.items() for text in captions]
+        write(folder / f"flickr30k_{split}_karpathy.txt", csv_text(["image", "caption"], rows))
+
+
+def token(images):
+    return "".join(
+        f"{file}#{n}\t{text}\n" for file, (_, captions) in images.items() for n, text in enumerate(captions)
+    )
+
+
+FORMS = {"karpathy": as_karpathy, "albef": as_albef, "hub": as_hub, "token": as_token, "csv": as_csv}
+EXPECTED = {
+    file.removesuffix(".jpg"): (split, file, tuple(captions)) for file, (split, captions) in IMAGES.items()
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_holds_the_same_images(tmp_path, form):
+    FORMS[form](tmp_path)
+    assert FORMS.keys() == flickr30k.FORMS.keys()
+    for read in (flickr30k.read(tmp_path), flickr30k.read(tmp_path, form)):
+        assert told(read) == EXPECTED and not read.notes
+        assert read.expected == flickr30k.PUBLISHED
+        assert all((tmp_path / name).is_file() for name in read.files)
+
+
+def test_of_several_forms_the_first_is_read_or_the_one_that_is_chosen(tmp_path):
+    for make in FORMS.values():
+        make(tmp_path)
+    assert flickr30k.read(tmp_path).files == ["dataset_flickr30k.json"]
+    assert flickr30k.read(tmp_path, "hub").files == ["flickr_annotations_30k.csv"]
+    (tmp_path / "flickr_annotations_30k.csv").unlink()
+    with pytest.raises(BadInput, match=r"none of flickr_annotations_30k\.csv is in"):
+        flickr30k.read(tmp_path, "hub")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_becomes_a_dataset_folder(tmp_path, form, capsys):
+    source, out = tmp_path / "source", tmp_path / "out"
+    FORMS[form](source)
+    for file in IMAGES:
+        write_picture(source / "flickr30k-images" / file)
+    assert main(["flickr30k", "--source", str(source), "--out", str(out), "--form", form]) == 0
+    test = cma.data.load(out, "test")
+    assert test.captions == [text for captions in OF_SPLIT["test"].values() for text in captions]
+    assert test.protocol == {"query": "caption", "visual_to_text": "captions"}
+    assert "test 2 / 1,000 4 / 5,000 2 / 2" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("lists", ["splits/{}.txt", "flickr30k_{}.txt", "flickr30k-{}-ids.json"])
+@pytest.mark.parametrize("ending", ["", ".jpg"])
+def test_lists_of_ids_have_other_names_and_endings(tmp_path, lists, ending):
+    as_token(tmp_path, lists, ending)
+    if lists.endswith("json"):
+        for path in tmp_path.glob("*.json"):
+            write(path, json.dumps(path.read_text().split()))
+    write(tmp_path / "train_log.txt", "epoch 1\n")  # no list of ids
+    assert told(flickr30k.read(tmp_path)) == EXPECTED
+
+
+def test_ids_without_captions_and_captions_without_a_list_are_counted(tmp_path):
+    write(tmp_path / "results_20130124.token", token(IMAGES))
+    write(tmp_path / "test.txt", "65567\n\n404\n65567\n")
+    read = flickr30k.read(tmp_path)
+    assert told(read) == {"65567": EXPECTED["65567"], "404": ("test", "404.jpg", ())}
+    assert read.notes == [
+        "no train split in these files: it is left out",
+        "no val split in these files: it is left out",
+        "test.txt: 1 repeated ids dropped",
+        "1 ids without captions: 404",
+        "3 images in none of the lists, left out: 1000092795, 36979, 7",
+    ]
+
+
+def test_captions_without_lists_are_no_form(tmp_path):
+    write(tmp_path / "results_20130124.token", token(IMAGES))
+    with pytest.raises(BadInput, match=r"results_20130124\.token with ids in \{train,val,test\}\.txt"):
+        flickr30k.read(tmp_path)
+    write(tmp_path / "flickr30k_test_karpathy.txt", "image,caption\n7.jpg,A dog .\n")
+    assert told(flickr30k.read(tmp_path)) == {"7": ("test", "7.jpg", ("A dog .",))}
+
+
+HUB, TOKEN, CSV = "flickr_annotations_30k.csv", "results_20130124.token", "flickr30k_test_karpathy.txt"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (HUB, "raw,split\n[],test\n", "30k.csv:1: expected the columns raw, split, filename; found raw"),
+        (HUB, "raw,split,filename\n[a,test,1.jpg\n", "30k.csv:2: raw: expected a JSON list, found '[a'"),
+        (HUB, "raw,split,filename\n[7],test,1.jpg\n", "30k.csv:2: expected a caption (text), found 7"),
+        (HUB, "raw,split,filename\n[],dev,1.jpg\n", "expected the split train, val, test; found 'dev'"),
+        (HUB, "raw,split,filename\n[],test, \n", "30k.csv:2: expected a file name"),
+        (TOKEN, "1.jpg#0\ta\n1.jpg#1 b\n", "124.token:2: expected image.jpg#0, a tab and a caption"),
+        (TOKEN, "#0\ta\n", "124.token:1: expected a file name"),
+        (CSV, "image,caption\n1.jpg,a, b\n", "karpathy.txt:2: expected 2 fields"),
+        (CSV, 'image,caption\n1.jpg,"a\n', "broken CSV"),
+        (CSV, "image,text\n1.jpg,a\n", "none of dataset_flickr30k.json"),
+        (CSV, "image,caption\n", "no item in these files"),
+    ],
+)  # fmt: skip
+def test_files_that_are_not_as_expected(tmp_path, capsys, name, content, message):
+    write(tmp_path / name, content)
+    assert main(["flickr30k", "--source", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and message in error
+
+
+@settings(max_examples=40)
+@given(st.text(max_size=40), JSON, st.text(max_size=10))
+def test_anything_is_read_or_refused_in_one_line(tmp_path_factory, text, value, id):
+    folder = tmp_path_factory.mktemp("any")
+    hub = csv_text(["raw", "split", "filename"], [[json.dumps(value), "test", "1.jpg"], ["[]", "val", id]])
+    for name, contents in {
+        HUB: (text, "raw,split,filename\n" + text, hub),
+        TOKEN: (text, f"{id}\t{text}", f"{id}#0\t{text}\n{text}"),
+        CSV: ("image,caption\n" + text,),
+    }.items():
+        for content in contents:
+            check_read(folder, name, content, id)
+
+
+def check_read(folder, name, content, id):
+    write(folder / name, content)
+    write(folder / "test.txt", id)
+    try:
+        flickr30k.read(folder)
+    except BadInput as error:
+        assert str(folder) in str(error) and "\n" not in str(error)
+    (folder / name).unlink()
+
+
+CAPTIONS = st.lists(st.text("ab,;\"'. ").filter(str.strip), min_size=1, max_size=3)
+
+
+@given(st.dictionaries(st.integers(0, 99), CAPTIONS, min_size=1, max_size=4))
+def test_quotes_commas_and_semicolons_in_captions_survive(tmp_path_factory, captions):
+    folder = tmp_path_factory.mktemp("csv")
+    rows = [(f"{n}.jpg", text) for n, texts in captions.items() for text in texts]
+    write(folder / CSV, csv_text(["image", "caption"], rows))
+    read = {entry.id: entry.captions for entry in flickr30k.read(folder).entries}
+    assert read == {str(n): tuple(" ".join(text.split()) for text in texts) for n, texts in captions.items()}

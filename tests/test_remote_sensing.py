@@ -1,0 +1,143 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from image_sources import albef, karpathy, told, write
+from media import write_picture
+
+import cma.data
+from data_prep import rsicd, rsitmd
+from data_prep.__main__ import main
+from data_prep.errors import BadInput
+
+READERS = {"rsicd": rsicd, "rsitmd": rsitmd}
+FIVE = [f"river {n} ." for n in range(5)]
+PLANES = [f"{n} planes ." for n in range(5)]
+
+
+def lists(folder, split, images, once=False):
+    """A pair of AMFMN's lists; each image `once`, or once for each of its captions."""
+    names = [file for file, captions in images.items() for _ in (captions[:1] if once else captions)]
+    write(folder / f"{split}_filename.txt", "".join(f"{name}\n" for name in names))
+    captions = [text for captions in images.values() for text in captions]
+    write(folder / f"{split}_caps.txt", "".join(f"{text}\n" for text in captions))
+
+
+def as_karpathy(folder, name, suffix):
+    images = {f"river_1{suffix}": ("train", FIVE), f"plane_2{suffix}": ("test", PLANES)}
+    write(folder / {"rsicd": "dataset_rsicd.json", "rsitmd": "dataset_RSITMD.json"}[name], karpathy(images))
+
+
+def as_albef(folder, name, suffix):
+    write(folder / f"{name}_train.json", albef({f"river_1{suffix}": FIVE}, train=True))
+    write(folder / f"{name}_test.json", albef({f"plane_2{suffix}": PLANES}))
+
+
+def as_lists(folder, name, suffix):
+    lists(folder / f"{name}_precomp", "train", {f"river_1{suffix}": FIVE}, once=True)
+    lists(folder / f"{name}_precomp", "test", {f"plane_2{suffix}": PLANES})
+
+
+@pytest.mark.parametrize("make", [as_karpathy, as_albef, as_lists])
+@pytest.mark.parametrize(("name", "suffix"), [("rsicd", ".jpg"), ("rsitmd", ".tif")])
+def test_every_form_becomes_the_same_dataset_folder(tmp_path, make, name, suffix, capsys):
+    source, out = tmp_path / "source", tmp_path / "out"
+    make(source, name, suffix)
+    for file in ("river_1", "plane_2"):
+        write_picture(source / "images" / f"{file}{suffix}")
+    assert main([name, "--source", str(source), "--out", str(out)]) == 0
+    train, test = cma.data.load(out, "train"), cma.data.load(out, "test")
+    assert (train.captions, test.captions) == (FIVE, PLANES)
+    assert test.path(test.items[0]).read_bytes() == (source / "images" / f"plane_2{suffix}").read_bytes()
+    assert test.protocol == {"query": "caption", "visual_to_text": "captions"}
+    assert (test.recipe, test.expected) == (name, {"rsicd": 1_093, "rsitmd": 452}[name])
+    assert "no val split in these files" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "captions"), [("rsicd", 54_605), ("rsitmd", 23_715)])
+def test_published_counts_of_each_division_add_up_to_the_whole_benchmark(tmp_path, name, captions):
+    module = READERS[name]
+    for expected in (module.OFFICIAL, module.RESPLIT, module.FORMS["lists"].without_val):
+        assert sum(counts.captions for counts in expected.values()) == captions
+        assert all(counts.captions == 5 * counts.items for counts in expected.values())
+    assert module.OFFICIAL["test"] == module.RESPLIT["test"]
+
+
+def test_each_form_is_held_against_its_own_division(tmp_path):
+    as_karpathy(tmp_path, "rsitmd", ".tif")
+    as_albef(tmp_path, "rsitmd", ".tif")
+    as_lists(tmp_path, "rsitmd", ".tif")
+    trained = {form: rsitmd.read(tmp_path, form).expected["train"].items for form in rsitmd.FORMS}
+    assert trained == {"karpathy": 4_291, "albef": 3_435, "lists": 4_291}
+    assert rsitmd.read(tmp_path).files == ["dataset_RSITMD.json"]
+    lists(tmp_path / "rsitmd_precomp", "val", {"beach_3.tif": FIVE})
+    assert rsitmd.read(tmp_path, "lists").expected["train"].items == 3_435
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_lists_of_the_neighbours_are_passed_over(tmp_path, name):
+    for other in ("rsicd", "rsitmd", "sydney", "ucm"):
+        lists(tmp_path / "data" / f"{other}_precomp", "test", {f"{other}.tif": FIVE})
+    assert told(READERS[name].read(tmp_path)) == {name: ("test", f"{name}.tif", tuple(FIVE))}
+    assert READERS[name].read(tmp_path).files == [
+        f"data/{name}_precomp/test_{what}.txt" for what in ("caps", "filename")
+    ]
+
+
+CAPTIONS = st.lists(st.text("ab \u2028", min_size=1).filter(str.strip), min_size=1, max_size=4)
+
+
+@given(st.lists(CAPTIONS, min_size=1, max_size=5), st.booleans(), st.sampled_from(["\n", "\r\n"]))
+def test_lists_hold_the_captions_of_each_image(tmp_path_factory, captions, last_newline, newline):
+    folder = tmp_path_factory.mktemp("lists")
+    images = {f"{n}.jpg": texts for n, texts in enumerate(captions)}
+    lists(folder, "test", images)
+    for path in folder.iterdir():
+        text = path.read_text(encoding="utf-8").replace("\n", newline)
+        path.write_bytes((text if last_newline else text.removesuffix(newline)).encode())
+    read = {e.file: e.captions for e in rsicd.read(folder).entries}
+    assert read == {file: tuple(" ".join(t.split()) for t in texts) for file, texts in images.items()}
+
+
+def test_blank_captions_are_counted_and_an_image_left_without_any_is_reported(tmp_path, capsys):
+    source = tmp_path / "source"
+    lists(source, "train", {"a.tif": [" "] * 5, "b.tif": [*FIVE[:4], ""]}, once=True)
+    for file in ("a", "b"):
+        write_picture(source / f"{file}.tif")
+    run = ["rsitmd", "--source", str(source), "--out", str(tmp_path / "out")]
+    assert main(run) == 1
+    said = capsys.readouterr()
+    assert "6 blank captions dropped" in said.out and "a (" in said.err and "no caption" in said.err
+    assert main([*run, "--allow-missing"]) == 0
+    assert cma.data.load(tmp_path / "out", "train").captions == FIVE[:4]
+
+
+@pytest.mark.parametrize(
+    ("captions", "names", "message"),
+    [
+        ("a\nb\nc\n", "1.tif\n2.tif\n", "train_caps.txt: 3 captions for the 2 lines of train_filename.txt"),
+        ("a\n", "1.tif\n2.tif\n", "1 captions for the 2 lines"),
+        ("a\n", "", "1 captions for the 0 lines"),
+        ("", "1.tif\n", "0 captions for the 1 lines"),
+        ("a\nb\n", "1.tif\n\n", "train_filename.txt:2: expected a file name, found ''"),
+        ("a\n", None, "train_filename.txt: not there; expected the images of the captions in train_caps.txt"),
+        ("a\n", "../1.tif\n", "leads out of the media folder"),
+        ("", "", "no item in these files"),
+    ],
+)  # fmt: skip
+def test_lists_that_do_not_fit_each_other(tmp_path, capsys, captions, names, message):
+    write(tmp_path / "train_caps.txt", captions)
+    if names is not None:
+        write(tmp_path / "train_filename.txt", names)
+    assert main(["rsitmd", "--source", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and message in error
+
+
+def test_lists_in_another_encoding_and_empty_json_are_refused_by_name(tmp_path):
+    (tmp_path / "test_caps.txt").write_bytes("河\n".encode("gb18030"))
+    write(tmp_path / "test_filename.txt", "1.tif\n")
+    with pytest.raises(BadInput, match=r"test_caps\.txt:1: not UTF-8"):
+        rsitmd.read(tmp_path)
+    write(tmp_path / "rsitmd_test.json", "")
+    with pytest.raises(BadInput, match=r"rsitmd_test\.json:1:1: broken JSON"):
+        rsitmd.read(tmp_path)

@@ -54,21 +54,25 @@ def test_pictures_without_captions_can_be_searched_and_nothing_else(
             need()
 
 
-def test_training_names_an_item_without_captions(tmp_path, toy_clip, toy_processor):
+@pytest.mark.parametrize(
+    ("bare", "message"), [(1, r"\(train\): 1 of 6 items .*1\.png"), (7, r"\(val\): 1 of 2 items .*7\.png")]
+)
+def test_training_names_an_item_without_captions(tmp_path, toy_clip, toy_processor, capsys, bare, message):
     rows = [f"{n}.png,a cat,{split}" for n, split in enumerate(["train"] * 6 + ["val"] * 2)]
     source = pictures(tmp_path / "source", *(f"{n}.png" for n in range(8)))
     captions = csv(tmp_path / "c.csv", *rows, header="file_name,caption,split")
     assert run("--source", source, "--out", tmp_path / "out", "--captions", captions) == 0
     metadata = tmp_path / "out" / "metadata.jsonl"
     lines = [json.loads(line) for line in metadata.read_text().splitlines()]
-    lines[7]["captions"] = []
+    lines[bare]["captions"] = []
     metadata.write_text("".join(json.dumps(line) + "\n" for line in lines))
     model = RetrievalModel(toy_clip, toy_processor)
     model.add_adapter("toy", AdapterConfig(bottleneck_dim=4, shared_dim=8))
     model.set_adapter("toy")
     config = TrainConfig(name="toy", runs_dir=tmp_path / "runs", epochs=1)
-    with pytest.raises(ValueError, match=r"\(val\): 1 of 2 items have no captions, the first is 7\.png"):
+    with pytest.raises(ValueError, match=message):
         train(model, cma.data.load(tmp_path / "out", "train"), config)
+    assert "items found" not in capsys.readouterr().out  # said before anything was trained
 
 
 def test_captions_from_csv_and_jsonl_are_the_same(tmp_path, capsys):

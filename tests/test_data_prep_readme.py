@@ -91,7 +91,7 @@ def test_each_option_of_the_help_is_on_the_page_and_the_reverse(name, capsys):
     shared = {"--source", "--out", "--allow-missing", "--no-check", "--annotations-only", "--workers"}
     assert shared <= options
     assert all(option in PAGE for option in options)
-    assert options - shared - {"--form"} == set(re.findall(r"--(?:split|val)\b", SECTIONS[name]))
+    assert options - shared - {"--form"} == set(re.findall(r"--(?:split|val|from-hub)\b", SECTIONS[name]))
 
 
 def test_each_kind_of_media_is_named():

@@ -50,6 +50,15 @@ class RetrievalDataset:
         counts = torch.tensor([len(item.captions) for item in self.items], dtype=torch.long)
         return torch.arange(len(self)).repeat_interleave(counts)
 
+    def require_captions(self) -> None:
+        """Raise ValueError that names an item without captions, which can be searched and nothing more."""
+        without = [item.id for item in self.items if not item.captions]
+        if without:
+            raise ValueError(
+                f"{self.folder} ({self.split}): {len(without):,} of {len(self):,} items have no captions, "
+                f"the first is {without[0]}; training and evaluation need them, cma.search does not"
+            )
+
     def path(self, item: Item) -> Path:
         """Where the item's picture, clip or folder of frames lies."""
         if self.media_root is None:

@@ -44,7 +44,11 @@ def autocast(model: RetrievalModel, precision: str) -> torch.autocast:
 def encode(
     model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig, pixels: Pixels | None = None
 ) -> Embeddings:
-    """Embed every caption and every frame of `dataset`, un-normalised and in float32."""
+    """Embed every caption and every frame of `dataset`, un-normalised and in float32.
+
+    Raises ValueError naming an item without captions.
+    """
+    dataset.require_captions()
     pixels = pixels or make_pixels(model, config)
     was_training = model.training
     model.eval()
@@ -139,6 +143,7 @@ def chance_recall(dataset: RetrievalDataset, k: int = 1) -> float:
 
 def recall_ceiling(dataset: RetrievalDataset) -> float:
     """The highest text-to-visual R@1 in %: of items that share a caption word for word, one comes first."""
+    dataset.require_captions()
     owners: dict[str, Counter] = defaultdict(Counter)
     for caption, item in zip(dataset.captions, dataset.text_to_item.tolist(), strict=True):
         owners[" ".join(caption.lower().split())][item] += 1

@@ -14,7 +14,10 @@ READINGS = {"image": "captions", "video": "items"}  # of `visual_to_text`, where
 
 @dataclass(frozen=True)
 class Item:
-    """One picture or clip with its captions; `start` and `end` (seconds) cut a clip out of a longer file."""
+    """One picture or clip with its captions; `start` and `end` (seconds) cut a clip out of a longer file.
+
+    An item without captions can be searched, but neither trained on nor evaluated.
+    """
 
     id: str
     file_name: str
@@ -85,8 +88,8 @@ def read_item(line: str, where: str) -> Item:
     if file.is_absolute() or ".." in file.parts:
         raise ValueError(f"{where}: the file name {str(file)!r} leads out of the folder")
     captions = fields.get("captions")
-    if not isinstance(captions, list) or not captions:
-        raise ValueError(f'{where}: expected "captions" to be a list with at least one, found {captions!r}')
+    if not isinstance(captions, list):
+        raise ValueError(f'{where}: expected "captions" to be a list, found {captions!r}')
     for caption in captions:
         if not isinstance(caption, str) or not caption.strip():
             raise ValueError(f"{where}: expected a caption that is text and not blank, found {caption!r}")

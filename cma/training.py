@@ -44,6 +44,8 @@ def train(
     """
     _check(model, dataset)
     training_set, watched = sampling.splits_of_a_run(dataset, config)
+    for some in filter(None, (training_set, watched)):
+        some.require_captions()
     record = _describe(model, dataset, training_set, config)
     state = run_state.find(record, config.if_exists)
     expected = "" if dataset.expected is None else f" / {dataset.expected:,} expected"

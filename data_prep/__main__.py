@@ -5,7 +5,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep import activitynet, coco, didemo, flickr30k, mini, msrvtt, msvd, rsicd, rsitmd, vatex
+from data_prep import (
+    activitynet,
+    coco,
+    didemo,
+    flickr30k,
+    folder,
+    frames,
+    mini,
+    msrvtt,
+    msvd,
+    rsicd,
+    rsitmd,
+    vatex,
+)
 from data_prep.errors import BadInput, one_line
 from data_prep.namesake import check_cma
 from data_prep.prepare import prepare
@@ -24,11 +37,12 @@ BENCHMARKS = {
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """One subcommand a benchmark, and `mini`."""
+    """One subcommand a benchmark, `folder` for a user's own media, `frames` and `mini`."""
     parser = argparse.ArgumentParser(prog="python -m data_prep", description=sys.modules["data_prep"].__doc__)
     commands = parser.add_subparsers(required=True, metavar="NAME")
     mini.add_command(commands)
-    for name, benchmark in BENCHMARKS.items():
+    frames.add_command(commands)
+    for name, benchmark in (BENCHMARKS | {"folder": folder}).items():
         summary = benchmark.__doc__.splitlines()[0]
         command = commands.add_parser(name, help=summary, description=benchmark.__doc__)
         command.add_argument("--source", type=Path, required=True, help="folder with the downloaded files")

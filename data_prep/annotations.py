@@ -61,6 +61,8 @@ class Annotations:
     recipe: str
     files: list[str]  # the annotation files that were used
     notes: list[str] = field(default_factory=list)  # what was cleaned or left out, counted
+    exact: bool = False  # `file` of an entry is its very path: one of the same name elsewhere is another
+    captioned: bool = True  # False: only to be searched, so that no item needs a caption
 
 
 class CaptionCleaner:

@@ -1,17 +1,20 @@
 """MSCOCO: 123,287 photographs with five captions or more each, in Karpathy's split with 5,000 test images."""
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from functools import partial
 from pathlib import Path
 
 from data_prep.albef import read_albef
 from data_prep.annotations import Annotations, Counts
 from data_prep.forms import Form, add_form_option, read_first
+from data_prep.hub import HubFile, add_hub_option, read_from_hub
 from data_prep.karpathy import SAME, read_named
 
 HELD = {"val": Counts(5_000, 25_010), "test": Counts(5_000, 25_010)}
 TRAIN = {"restval": Counts(113_287, 566_747), "no-restval": Counts(82_783, 414_113)}
 DEFAULT_SPLIT = "restval"
+ON_HUB = HubFile("openflamingo/eval_benchmark", "mscoco_karpathy/karpathy_coco.json", "karpathy")
+NAMES = ("dataset_coco.json", "karpathy_coco.json")
 
 
 def forms(split: str = DEFAULT_SPLIT) -> dict[str, Form]:
@@ -19,7 +22,7 @@ def forms(split: str = DEFAULT_SPLIT) -> dict[str, Form]:
     expected = {"train": TRAIN[split]} | HELD
     restval = "train" if split == "restval" else None
     keep = None if restval else _is_no_restval
-    named = partial(read_named, names=("dataset_coco.json",), splits=SAME | {"restval": restval})
+    named = partial(read_named, names=NAMES, splits=SAME | {"restval": restval})
     return {
         "karpathy": Form("dataset_coco.json", expected, named),
         "albef": Form(
@@ -43,7 +46,14 @@ def add_options(parser: ArgumentParser) -> None:
         "(default: %(default)s)",
     )
     add_form_option(parser, forms())
-    parser.set_defaults(read=lambda options: read(options.source, options.split, options.form))
+    add_hub_option(parser, ON_HUB)
+    parser.set_defaults(read=_read)
+
+
+def _read(options: Namespace) -> Annotations:
+    if options.from_hub:
+        return read_from_hub(ON_HUB, partial(read, split=options.split, form=ON_HUB.form))
+    return read(options.source, options.split, options.form)
 
 
 def _is_no_restval(file: str, split: str) -> bool:

@@ -1,6 +1,6 @@
 """Flickr30K: 31,014 photographs with five captions each, in Karpathy's split."""
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from functools import partial
 from pathlib import Path
 
@@ -8,10 +8,12 @@ from data_prep.albef import read_albef
 from data_prep.annotations import Annotations, Counts
 from data_prep.flickr30k_files import HUB, TOKEN, read_hub_csv, read_split_csvs, read_token
 from data_prep.forms import Form, add_form_option, read_first
+from data_prep.hub import HubFile, add_hub_option, read_from_hub
 from data_prep.karpathy import read_named
 
 PUBLISHED = {"train": Counts(29_000, 145_000), "val": Counts(1_014, 5_070), "test": Counts(1_000, 5_000)}
 KARPATHY = "dataset_flickr30k.json"
+ON_HUB = HubFile("nlphuji/flickr30k", HUB, "hub")
 FORMS = {
     "karpathy": Form(KARPATHY, PUBLISHED, partial(read_named, names=(KARPATHY,))),
     "albef": Form("flickr30k_{train,val,test}.json", PUBLISHED, partial(read_albef, name="flickr30k")),
@@ -29,4 +31,11 @@ def read(source: Path, form: str | None = None) -> Annotations:
 def add_options(parser: ArgumentParser) -> None:
     """The options of `read`."""
     add_form_option(parser, FORMS)
-    parser.set_defaults(read=lambda options: read(options.source, options.form))
+    add_hub_option(parser, ON_HUB)
+    parser.set_defaults(read=_read)
+
+
+def _read(options: Namespace) -> Annotations:
+    if options.from_hub:
+        return read_from_hub(ON_HUB, partial(read, form=ON_HUB.form))
+    return read(options.source, options.form)

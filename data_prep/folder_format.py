@@ -14,6 +14,7 @@ from data_prep.errors import BadInput
 FORMAT_VERSION = 1
 SEAL, METADATA, MEDIA, MISSING = "dataset.json", "metadata.jsonl", "media", "missing.txt"
 CHECKED = "checked.json"  # what the media check found, for the next one
+FRAMES = "frames"  # decoded frames, where `media` leads in a folder written by `data_prep.frames`
 TEMPORARY = ".partial"
 
 
@@ -45,6 +46,8 @@ def refuse_other_content(out: Path, name: str) -> None:
 def _is_ours(path: Path) -> bool:
     if path.name == MEDIA:
         return path.is_symlink()
+    if path.name == FRAMES:
+        return path.is_dir()
     return path.name.removesuffix(TEMPORARY) in (SEAL, METADATA, MISSING, CHECKED)
 
 

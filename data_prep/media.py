@@ -29,6 +29,7 @@ class MediaFiles:
             found += [parent / name for name in files if _is_media(name, suffixes)]
             if kind == "video" and any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in files):
                 found.append(parent)
+        self._found = set(found)
         self._by_name: dict[str, Path] = {}
         found.sort(key=lambda path: (len(path.parts), path))
         for path in found:
@@ -36,6 +37,10 @@ class MediaFiles:
                 self._by_name.setdefault(name, path)
         for path in found:
             self._by_name.setdefault(stem(path.name), path)
+
+    def at(self, file: str) -> Path | None:
+        """The media of that very path below the source, if it is there."""
+        return path if (path := self.source / file) in self._found else None
 
     def locate(self, file: str) -> Path | None:
         """The media of an entry's `file`: by its path, else its name, else its name without extension.

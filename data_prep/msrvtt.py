@@ -5,6 +5,7 @@ from pathlib import Path
 
 from data_prep.annotations import Annotations, CaptionCleaner, Counts, Entry
 from data_prep.errors import BadInput
+from data_prep.id_lists import count_of
 from data_prep.readers import find_file, read_csv, read_json, require_file
 
 PROTOCOL = {"query": "caption", "visual_to_text": "items"}
@@ -23,15 +24,20 @@ def read(source: Path, train_list: str = "9k", hold_out: bool = False) -> Annota
     train, test = find_file(source, (train_name,)), find_file(source, (TEST_LIST,))
     if not train and not test:
         raise BadInput(f"{source}: neither {train_name} nor {TEST_LIST} is in this folder or below it")
-    clean, entries, files, notes = CaptionCleaner(), [], [], []
+    clean, entries, files, sentences = CaptionCleaner(), [], [], {}
     if train:
         data = require_file(source, (DATA,))
-        entries += _read_train(train, data, clean, hold_out)
+        sentences, divisions = _read_data(data)
+        entries += _read_train(train, sentences, divisions, clean, hold_out)
+        if hold_out and all(entry.split == "train" for entry in entries):
+            raise BadInput(f'{data}: no training clip is marked "split": "validate"; none can be held out')
         files += [data.name, train.name]
     if test:
         entries += _read_test(test, clean)
         files.append(test.name)
     notes = [f"no {name}: that split is left out" for name in (train_name, TEST_LIST) if name not in files]
+    listed = {entry.id for entry in entries}
+    notes += count_of((str(id) for id in sentences if id not in listed), "clips with captions are in no list")
     held = VALIDATE if hold_out else 0
     expected = {"train": Counts(published - held, 20 * (published - held)), "test": PUBLISHED_TEST}
     if hold_out:
@@ -39,15 +45,18 @@ def read(source: Path, train_list: str = "9k", hold_out: bool = False) -> Annota
     return Annotations("msrvtt", "video", PROTOCOL, expected, entries, "msrvtt", files, notes + clean.notes())
 
 
-def _read_train(path: Path, data: Path, clean: CaptionCleaner, hold_out: bool) -> list[Entry]:
-    sentences, divisions = _read_data(data)
+def _read_train(
+    path: Path,
+    sentences: dict[str, list[str]],
+    divisions: dict[str, str],
+    clean: CaptionCleaner,
+    hold_out: bool,
+) -> list[Entry]:
     entries = []
     for line, row in read_csv(path, ("video_id",)):
         id = row["video_id"].strip()
         split = "val" if hold_out and divisions.get(id) == "validate" else "train"
         entries.append(Entry(id, id, clean(sentences.get(id, ()), f"{path}:{line}"), split))
-    if hold_out and all(entry.split == "train" for entry in entries):
-        raise BadInput(f'{data}: no training clip is marked "split": "validate", so none can be held out')
     return entries
 
 

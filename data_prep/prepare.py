@@ -1,7 +1,6 @@
 """From annotations to a dataset folder: find the media, check it, count found against expected, write."""
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -43,7 +42,7 @@ def prepare(
 
     placed = {entry.id: entry for entry in annotations.entries}
     if not annotations_only:
-        placed = _place(annotations.entries, media.MediaFiles(source, annotations.kind))
+        placed = _place(annotations, media.MediaFiles(source, annotations.kind))
     paths = {} if annotations_only else {id: source / entry.file for id, entry in placed.items()}
     problems = check_changed(paths, annotations.kind, workers, out / CHECKED) if check else {}
     problems |= {entry.id: "not found" for entry in annotations.entries if entry.id not in placed}
@@ -51,7 +50,8 @@ def prepare(
     for line in count_table(counts):
         print(f"  {line}")
 
-    problems |= {entry.id: "no caption" for entry in annotations.entries if not entry.captions}
+    if annotations.captioned:
+        problems |= {entry.id: "no caption" for entry in annotations.entries if not entry.captions}
     missing = [
         (entry.id, str(paths.get(entry.id, entry.file)), problems[entry.id])
         for entry in annotations.entries
@@ -69,12 +69,13 @@ def prepare(
     write_dataset(out, source, used, about | {"annotations": annotations.files, "counts": counts})
 
 
-def _place(entries: Iterable[Entry], index: media.MediaFiles) -> dict[str, Entry]:
+def _place(annotations: Annotations, index: media.MediaFiles) -> dict[str, Entry]:
     """The entries whose media is there, by id: its file relative to the source, its start and end there."""
+    locate = index.at if annotations.exact else index.locate
     placed = {}
-    for entry in entries:
+    for entry in annotations.entries:
         for place in entry.places:
-            if path := index.locate(place.file):
+            if path := locate(place.file):
                 file = path.relative_to(index.source).as_posix()
                 placed[entry.id] = replace(entry, file=file, start=place.start, end=place.end)
                 break
@@ -91,7 +92,7 @@ def _count(annotations: Annotations, problems: dict[str, str], annotations_only:
         if published or annotated:
             items, captions = published or (None, None)
             counts[split] = {
-                "found": sum(bool(entry.captions) for entry in readable),
+                "found": sum(bool(entry.captions) or not annotations.captioned for entry in readable),
                 "expected": items,
                 "captions": {"found": sum(len(entry.captions) for entry in readable), "expected": captions},
                 "media": {"found": None if annotations_only else len(readable), "expected": len(annotated)},

@@ -1,0 +1,159 @@
+"""Whatever the files hold: never a traceback, and every annotated item is written, listed or counted."""
+
+import contextlib
+import io
+import json
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+from fuzz_sources import SOURCES, Item
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from image_sources import JSON
+
+from data_prep import __main__ as command_line
+
+TEXTS = st.text("ab \n\t\u2028,;\"'#é猫", max_size=6)
+ITEMS = st.builds(
+    Item, st.sampled_from(["train", "val", "test", None]), st.lists(TEXTS, max_size=3).map(tuple)
+).filter(lambda item: item.split or item.captions)
+FIXED = {
+    "a_000001_000011": Item("train", ("a boat", " two\nboats ")),
+    "-b_000002_000012": Item("test", ("a fox",)),
+    "d_000003_000013": Item("val", ("a fish",)),
+}
+ALL = st.lists(ITEMS, max_size=5).map(
+    lambda items: FIXED | {f"c{n}_00000{n}_00001{n}": item for n, item in enumerate(items)}
+)
+JUNK = st.binary(max_size=4) | st.sampled_from(
+    [b"\x00", b"\xff", b"\xef\xbb\xbf", b'"', b",", b";", b"\t", b"\r", b"\n", b"\n\n", b"[", b"}", b"null"]
+    + [b'"\\ud800"', b"../", b"/", b"1e999", b"-" * 40, "é".encode("latin-1"), b"\x80\x04c", b"[" * 5000]
+)
+CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # all but the newline
+quick = settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_parser():
+    """The command line's parser is built once: that takes longer than what is tested."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command_line, "build_parser", cache(command_line.build_parser))
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder for one run after the other, which `run` empties."""
+    return tmp_path_factory.mktemp("fuzz")
+
+
+def run(source, files, folder):
+    """Exit status, stdout and stderr of the command for these files; what it writes is in folder / "out"."""
+    for inner in (folder / "source", folder / "out"):
+        inner.mkdir(exist_ok=True)
+        for path in inner.iterdir():
+            path.unlink()
+    for name, content in files.items():
+        (folder / "source" / name).write_bytes(content)
+    out, errors = io.StringIO(), io.StringIO()
+    words = [source.benchmark, "--source", str(folder / "source"), "--out", str(folder / "out")]
+    words += [*source.options, "--annotations-only", "--allow-missing"]
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+        status = command_line.main(words)
+    return status, out.getvalue(), errors.getvalue()
+
+
+def check_one_line(source, files, folder):
+    """Run, and hold what is said to its promise: success, or one line that begins with "error: "."""
+    status, out, errors = run(source, files, folder)
+    if status == 0:
+        assert errors == "" and (folder / "out" / "dataset.json").is_file()
+        rows, _ = read_back(folder / "out")
+        assert rows and all(row["captions"] for row in rows.values())
+        assert not any(".." in Path(row["file_name"]).parts for row in rows.values())
+    else:
+        assert status == 1 and errors.startswith("error: ")
+        assert errors.count("\n") == 1 and not CONTROL.search(errors)
+        assert not (folder / "out" / "dataset.json").exists()
+    assert not CONTROL.search(out)
+
+
+def test_every_benchmark_is_fuzzed():
+    assert {source.benchmark for source in SOURCES.values()} == set(command_line.BENCHMARKS)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+@quick
+@given(st.data())
+def test_damaged_bytes_are_read_or_refused_in_one_line(folder, name, data):
+    source = SOURCES[name]
+    files = source.write(source.fit(FIXED))
+    broken = data.draw(st.sampled_from(sorted(files)))
+    content = files[broken]
+    start = data.draw(st.integers(0, len(content)))
+    end = data.draw(st.sampled_from([start, start + 1, start + 8, len(content)]))
+    files[broken] = content[:start] + data.draw(JUNK) + content[end:]
+    check_one_line(source, files, folder)
+
+
+@pytest.mark.parametrize("name", [name for name in SOURCES if name not in ("flickr30k csv", "rsicd lists")])
+@quick
+@given(st.data())
+def test_any_value_at_any_place_of_the_json_is_read_or_refused_in_one_line(folder, name, data):
+    source = SOURCES[name]
+    files = source.write(source.fit(FIXED))
+    texts = {name: content for name, content in files.items() if name.endswith(".json")}
+    if not texts:
+        return
+    broken = data.draw(st.sampled_from(sorted(texts)))
+    content = replaced(json.loads(texts[broken]), data)
+    check_one_line(source, files | {broken: json.dumps(content).encode()}, folder)
+
+
+def replaced(content, data):
+    """The JSON with the value at some place, or the whole, replaced by another."""
+    if isinstance(content, dict | list) and content and data.draw(st.integers(0, 5)):
+        keys = sorted(content) if isinstance(content, dict) else range(len(content))
+        key = data.draw(st.sampled_from(keys))
+        content[key] = replaced(content[key], data)
+        return content
+    return data.draw(JSON)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+@quick
+@given(ALL)
+def test_every_item_is_written_or_listed_or_counted(folder, name, items):
+    source = SOURCES[name]
+    items = source.fit(items)
+    status, out, errors = run(source, source.write(items), folder)
+    assert (status, errors) == (0, "")
+    rows, missing = read_back(folder / "out")
+    listed = {id: item for id, item in items.items() if item.split}
+    texts = {
+        id: [text for c in item.captions if (text := " ".join(c.split()))] for id, item in listed.items()
+    }
+    assert {id for id in listed if texts[id]} == rows.keys()
+    assert {id for id in listed if not texts[id]} == missing
+    for id, row in rows.items():
+        assert row["split"] == listed[id].split
+        assert row["captions"] == ([" ".join(texts[id])] if source.paragraph else texts[id])
+    read = items if name == "flickr30k token" else listed  # its captions are counted before they are chosen
+    blank = sum(not caption.strip() for item in read.values() for caption in item.captions)
+    counted = re.findall(r"^  ([\d,]+) blank captions dropped$", out, re.MULTILINE)
+    assert counted == ([str(blank)] if blank else [])
+    unlisted = items.keys() - listed.keys()
+    notes = [line for line in out.splitlines() if all(id in line for id in unlisted)]
+    assert not unlisted or any(line.startswith(f"  {len(unlisted)} ") for line in notes)
+
+
+def read_back(out):
+    """The rows of metadata.jsonl by id (without `v_`), and the ids in missing.txt."""
+    lines = (out / "metadata.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
+    rows = {row["id"].removeprefix("v_"): row for row in map(json.loads, lines)}
+    assert len(rows) == len(lines)
+    missing = out / "missing.txt"
+    text = missing.read_text(encoding="utf-8") if missing.is_file() else ""
+    return rows, {line.split("\t")[0].removeprefix("v_") for line in text.split("\n")[:-1]}

@@ -25,8 +25,8 @@ def read(source: Path, train_list: str = "9k", hold_out: bool = False) -> Annota
     if not train and not test:
         raise BadInput(f"{source}: neither {train_name} nor {TEST_LIST} is in this folder or below it")
     clean, entries, files, sentences = CaptionCleaner(), [], [], {}
-    if train:
-        data = require_file(source, (DATA,))
+    data = find_file(source, (DATA,)) if test and not hold_out else require_file(source, (DATA,))
+    if train and data:
         sentences, divisions = _read_data(data)
         entries += _read_train(train, sentences, divisions, clean, hold_out)
         if hold_out and all(entry.split == "train" for entry in entries):
@@ -36,6 +36,8 @@ def read(source: Path, train_list: str = "9k", hold_out: bool = False) -> Annota
         entries += _read_test(test, clean)
         files.append(test.name)
     notes = [f"no {name}: that split is left out" for name in (train_name, TEST_LIST) if name not in files]
+    if train and not data:
+        notes = [f"no {DATA}, which has the captions of {train_name}: the train split is left out"]
     listed = {entry.id for entry in entries}
     notes += count_of((str(id) for id in sentences if id not in listed), "clips with captions are in no list")
     held = VALIDATE if hold_out else 0

@@ -296,6 +296,16 @@ def test_a_list_that_is_absent_leaves_its_split_out(tmp_path, capsys):
     assert "neither MSRVTT_train.9k.csv nor MSRVTT_JSFUSION_test.csv" in error_of(capsys)
 
 
+def test_training_lists_without_the_captions_leave_the_train_split_out(tmp_path, capsys):
+    source = msrvtt_source(tmp_path / "source")
+    (source / "MSRVTT_data.json").unlink()
+    assert run("msrvtt", "--source", source, "--out", tmp_path / "out") == 0
+    assert cma.data.splits(tmp_path / "out") == ["test"]
+    assert "no MSRVTT_data.json, which has the captions of MSRVTT_train.9k.csv" in capsys.readouterr().out
+    assert run("msrvtt", "--source", source, "--out", tmp_path / "held", "--val") == 1
+    assert "none of MSRVTT_data.json" in error_of(capsys)
+
+
 def test_a_folder_of_frames_is_a_clip(tmp_path):
     source = msrvtt_source(tmp_path / "source")
     (source / "videos" / "all" / "video7.mp4").unlink()

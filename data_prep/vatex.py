@@ -103,7 +103,7 @@ def _splits(clips: dict[str, Clip], lists: dict[str, IdList]) -> tuple[list[tupl
         chosen += [(id, split) for id in ids]
     used = {id for id, _ in chosen}
     return chosen, notes + count_of(
-        (id for id in clips if id not in used), "clips with captions are in no list"
+        (id for id in clips if id not in used), "clips of the captions' files are in no list"
     )
 
 

@@ -41,11 +41,12 @@ def read_clips(path: Path) -> dict[str, Clip]:
     if isinstance(content, dict) and content and all(split_word(key) for key in content):
         groups = content
     clips: dict[str, Clip] = {}
+    bare: dict[str, Clip] = {}  # clips that are named, but have no captions
     for key, group in groups.items():
         split = split_word(key) if key else split_word(path.stem)
         for number, (id, value) in enumerate(_rows(group)):
-            _add(clips, id, value, split, f"{path}: {key + ': ' if key else ''}entry {number}")
-    return clips
+            _add(clips, bare, id, value, split, f"{path}: {key + ': ' if key else ''}entry {number}")
+    return {**bare, **clips} if clips else {}
 
 
 def _may_be_vatex(path: Path) -> bool:
@@ -62,14 +63,21 @@ def _rows(group: object) -> list[tuple[object, object]]:
     return []
 
 
-def _add(clips: dict[str, Clip], id: object, value: object, split: str | None, where: str) -> None:
-    """Add the captions in `value` (a list, one caption, or an object with either) to the clip `id`."""
+def _add(
+    clips: dict[str, Clip], bare: dict[str, Clip], id: object, value: object, split: str | None, where: str
+) -> None:
+    """Add the captions in `value` (a list, one caption, or an object with either) to the clip `id`.
+
+    A clip without any goes to `bare`, so that it is reported where other clips of the file have captions.
+    """
     if isinstance(value, dict):
         said = value.get("split", value.get("subset"))
         split = (split_word(said) if isinstance(said, str) else None) or split
         value = _first(value, CAPTION_FIELDS)
     if value is None or isinstance(value, int | float):
-        return  # an entry about something else
+        if isinstance(id, str) and ID.fullmatch(id):
+            bare[id] = Clip([], split)
+        return  # or an entry about something else
     if not isinstance(id, str) or not id:
         raise BadInput(f"{where}: expected an id (one of {', '.join(ID_FIELDS)}), found {id!r}")
     if isinstance(value, str):  # one caption a row

@@ -88,7 +88,7 @@ def test_official_files_are_split_by_name_and_the_halves_of_validation_by_lists(
     assert read_back(tmp_path / "out") == EXPECTED
     said = capsys.readouterr().out
     assert "no train_list.txt with these ids: 2 clips by the files' own words" in said
-    assert "1 clips with captions are in no list: f_000000_000010" in said
+    assert "1 clips of the captions' files are in no list: f_000000_000010" in said
 
 
 def test_lists_under_other_names_are_known_by_their_ids(tmp_path, capsys):
@@ -208,3 +208,15 @@ def test_any_json_is_read_or_refused_in_one_line(tmp_path_factory, content):
         assert str(path.parent) in str(error) and "\n" not in str(error)
     else:
         assert read_clips(path)
+
+
+def test_a_clip_without_captions_is_listed_not_dropped(tmp_path, capsys):
+    content = [*SHAPES["official"], {"videoID": "g_000000_000010"}, {"videoID": "h_000000_000010"}]
+    lists = LISTS | {"test": [*LISTS["test"], "g_000000_000010"]}
+    source, out = source_of(tmp_path / "source", content, lists), tmp_path / "out"
+    options = ("--source", source, "--out", out, "--annotations-only")
+    assert run(*options) == 1
+    assert "1 clips of the captions' files are in no list: h_000000_000010" in capsys.readouterr().out
+    assert "g_000000_000010\t" in (out / "missing.txt").read_text()
+    assert run(*options, "--allow-missing") == 0
+    assert len(cma.data.load(out, "test")) == 2

@@ -2,12 +2,12 @@
 
 import pytest
 
-from data_prep.icons import Emoji, _emoji_index, _emoji_of, drawings, icon_phrase, render
+from data_prep.icons import Wording, _emoji_index, _emoji_of, drawings, icon_phrase, render
 
 WORDING = {
-    "1F98A": Emoji("fox", ("fox face",), ("animal",)),
-    "1F50C": Emoji("electric plug", (), ("power",)),
-    "1F1F9-1F1F9": Emoji("flag: italy", (), ("it",)),
+    "1F98A": Wording("fox", ("fox face",), ("animal",)),
+    "1F50C": Wording("electric plug", (), ("power",)),
+    "1F1F9-1F1F9": Wording("flag: italy", (), ("it",)),
 }
 
 

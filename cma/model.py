@@ -3,6 +3,7 @@
 Letters: T texts, V items, F frames, L tokens, D width of the joint space.
 """
 
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,6 +38,7 @@ class RetrievalModel(nn.Module):
         self.clip, self.processor = clip, processor
         self.adapters = nn.ModuleDict()
         self.active: str | None = None
+        self.scale = 1.0
         self.cut, self._warned = 0, False
         self.eval()
 
@@ -68,11 +70,16 @@ class RetrievalModel(nn.Module):
             ) from error
         return adapters
 
-    def set_adapter(self, name: str | None) -> None:
-        """Let the adapter `name` act, or none: then CLIP is bitwise what it was. Raises ValueError."""
+    def set_adapter(self, name: str | None, scale: float = 1.0) -> None:
+        """Let the adapter `name` act, or none: then CLIP is bitwise what it was. Raises ValueError.
+
+        `scale` multiplies all that the adapter adds: 1 as trained, 0 nothing, and what lies between.
+        """
         if name is not None:
             self.get_adapter(name)
-        self.active = name
+        if not math.isfinite(scale):
+            raise ValueError(f"scale must be a number, not {scale!r}")
+        self.active, self.scale = name, float(scale)
         self._hook()
 
     def get_adapter(self, name: str) -> CrossModalAdapters:
@@ -201,9 +208,9 @@ class RetrievalModel(nn.Module):
 
     def _hook(self) -> None:
         """Make the active adapter, or none, the one that acts on CLIP."""
-        wanted = None if self.active is None else self.adapters[self.active]
-        if attached(self.clip) is not wanted:
-            detach(self.clip) if wanted is None else attach(self.clip, wanted)
+        wanted = None if self.active is None else (self.adapters[self.active], self.scale)
+        if attached(self.clip) != wanted:
+            detach(self.clip) if wanted is None else attach(self.clip, *wanted)
 
     def _processor(self) -> CLIPProcessor:
         if self.processor is None:

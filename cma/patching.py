@@ -19,21 +19,21 @@ def freeze(clip: nn.Module) -> None:
 
 
 class AdapterHook:
-    """A forward hook that adds one site's adapter to the output of one sublayer."""
+    """A forward hook that adds one site's adapter, times `scale`, to the output of one sublayer."""
 
-    def __init__(self, adapters: CrossModalAdapters, tower: str, site: int) -> None:
-        self.adapters, self.tower, self.site = adapters, tower, site
+    def __init__(self, adapters: CrossModalAdapters, tower: str, site: int, scale: float) -> None:
+        self.adapters, self.tower, self.site, self.scale = adapters, tower, site, scale
 
     def __call__(self, sublayer: nn.Module, inputs: tuple, z: Tensor) -> Tensor:
-        return z + self.adapters(self.tower, self.site, z)
+        return z + self.scale * self.adapters(self.tower, self.site, z)
 
 
-def attach(clip: nn.Module, adapters: CrossModalAdapters) -> None:
-    """Let `adapters` act on every site of `clip`, in place of any that did."""
+def attach(clip: nn.Module, adapters: CrossModalAdapters, scale: float = 1.0) -> None:
+    """Let `adapters` act on every site of `clip`, in place of any that did: 1 is the paper, 0 is CLIP."""
     detach(clip)
     for tower in ("vision", "text"):
         for site, sublayer in enumerate(_sites(clip, tower)):
-            hook = AdapterHook(adapters, tower, site)
+            hook = AdapterHook(adapters, tower, site, scale)
             hook.handle = sublayer.register_forward_hook(hook)
 
 
@@ -45,10 +45,10 @@ def detach(clip: nn.Module) -> None:
                 hook.handle.remove()
 
 
-def attached(clip: nn.Module) -> CrossModalAdapters | None:
-    """The adapters that act on `clip` now."""
+def attached(clip: nn.Module) -> tuple[CrossModalAdapters, float] | None:
+    """The adapters that act on `clip` now, and their scale."""
     hooks = _hooks(next(_sites(clip, "vision")))
-    return hooks[0].adapters if hooks else None
+    return (hooks[0].adapters, hooks[0].scale) if hooks else None
 
 
 def _sites(clip: nn.Module, tower: str) -> Iterator[nn.Module]:

@@ -148,6 +148,26 @@ def test_switching_adapters_needs_no_loading(model, ids):
     assert model.active is None and model.trainable_parameters() == []
 
 
+def test_an_adapter_acts_at_any_strength(model, ids):
+    plain = model.encode_text(ids)
+    model.set_adapter("a")
+    adapted = model.encode_text(ids)
+    model.set_adapter("a", 0.5)
+    half = model.encode_text(ids)
+    assert not torch.allclose(half, adapted, atol=1e-3) and not torch.allclose(half, plain, atol=1e-3)
+    assert (half - plain).norm() < (adapted - plain).norm()
+    other = RetrievalModel(model.clip)  # its zero-shot embeddings come between
+    assert torch.equal(other.encode_text(ids), plain)
+    assert torch.equal(model.encode_text(ids), half)
+    model.set_adapter("a", 0)
+    assert torch.equal(model.encode_text(ids), plain)
+    model.set_adapter("a")
+    assert model.scale == 1.0 and torch.equal(model.encode_text(ids), adapted)
+    for wrong in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="scale must be a number"):
+            model.set_adapter("a", wrong)
+
+
 def test_one_clip_under_two_models(model, ids):
     plain = model.encode_text(ids)
     model.set_adapter("a")

@@ -72,10 +72,24 @@ def test_attaching_again_replaces(toy_clip, inputs):
     attach(toy_clip, second)
     alone = toy_clip(**inputs).logits_per_image
     attach(toy_clip, first)
-    assert attached(toy_clip) is first
+    assert attached(toy_clip) == (first, 1.0)
     attach(toy_clip, second)
-    assert attached(toy_clip) is second
+    assert attached(toy_clip) == (second, 1.0)
     assert torch.equal(toy_clip(**inputs).logits_per_image, alone)
+
+
+def test_scale_multiplies_what_is_added(toy_clip, inputs):
+    layer = encoder_layers(toy_clip, "text")[1]
+    z = torch.randn(3, 64)
+    plain = layer.mlp.fc2(z)
+    adapters = adapters_of(toy_clip)
+    for scale in (0.0, 0.25, 1.0, -2.0):
+        attach(toy_clip, adapters, scale)
+        torch.testing.assert_close(layer.mlp.fc2(z), plain + scale * adapters("text", 3, plain))
+    detach(toy_clip)
+    logits = toy_clip(**inputs).logits_per_image
+    attach(toy_clip, adapters, 0.0)
+    assert torch.equal(toy_clip(**inputs).logits_per_image, logits)
 
 
 def test_hooks_of_others_survive(toy_clip, inputs):

@@ -130,7 +130,7 @@ def test_a_query_that_was_cut_is_said_to_be(indexes):
 def test_what_goes_wrong_is_shown(indexes, hostile):
     page = Page(explorer.respond(indexes["pictures"], "  "))
     assert page.tags[0] == ("p", {"role": "alert"}) and "the query is blank" in page.text
-    broken = replace(hostile, frames=hostile.frames[:, :, :5])
+    broken = replace(hostile, vectors=hostile.vectors[:, :5])
     assert Page(explorer.respond({"broken": broken}, "a dog")).tags[0] == ("p", {"role": "alert"})
     file = hostile.files[0]
     hostile.path(file).unlink()

@@ -20,7 +20,7 @@ def minis(tmp_path):
 
 def test_a_folder_of_everything(minis, tmp_path):
     table = write_example(tmp_path / "mine", minis)
-    _, files = cma.media.find(tmp_path / "mine")
+    _, files, _ = cma.media.find(tmp_path / "mine")
     names = [file.file_name for file in files]
     assert sum(name.startswith("pictures/") for name in names) == 20
     assert sum(name.endswith(".mp4") for name in names) == 6 and "pictures/a red cat.png" in names

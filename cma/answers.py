@@ -15,8 +15,8 @@ from torch import Tensor
 from . import attention, metrics
 from .embedding import acting
 from .media import MediaFile
-from .search import MediaIndex
 from .pictures import read_image
+from .search import MediaIndex
 from .video import read_frames
 
 Indexes = Mapping[str, MediaIndex]  # of one set of media, by the label of the model: zero-shot, adapted, …

@@ -1,5 +1,5 @@
 # Two commands: `make run` builds everything and runs every notebook, `make test` proves it.
-# README gives the plain commands behind both, for those without make.
+# README gives the plain commands behind all of it, for those without make.
 
 ifdef CONDA_PREFIX
 PYTHON := $(CONDA_PREFIX)/bin/python
@@ -9,21 +9,22 @@ PYTHON := .venv/bin/python
 READY := .venv/.cma-ready
 endif
 
-.PHONY: run test fast minis notebooks clean
+.PHONY: run test fast minis notebooks explore browser pictures clean
 
 run: minis ## environment, offline benchmarks, every notebook by papermill into runs/notebooks, results table
 	$(PYTHON) notebooks/run.py
 	$(PYTHON) -m cma.report
 
-test: $(READY) ## lint, fast suite, offline benchmarks, notebooks at tiny size, papermill reruns
+test: $(READY) ## lint, fast suite, offline benchmarks, notebooks at tiny size, a browser, papermill reruns
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/test.yml
 	$(PYTHON) -m pytest -q -m "not minis"
 	$(PYTHON) -m data_prep mini
-	$(PYTHON) -m pytest -q -m minis
+	$(PYTHON) -m pytest -q -m "minis and not browser"
 	$(PYTHON) notebooks/run.py --tiny --prepare-only --out runs/ci
 	$(PYTHON) -m pytest -q --nbval-lax --nbval-cell-timeout 600 -p no:cacheprovider runs/ci notebooks/02_adapter_anatomy.ipynb
+	$(PYTHON) -m pytest -q -m browser
 	$(PYTHON) notebooks/run.py --tiny --out runs/rerun 03 04 -p seed 7 -p overrides '{"epochs": 1, "lr": 0.002}'
 
 fast: $(READY) ## the fast suite alone: neither network nor offline benchmarks
@@ -35,6 +36,15 @@ minis: $(READY) ## the offline benchmarks, built only when missing
 notebooks: minis ## run every notebook; executed copies into notebooks/, records into results/, table into README
 	$(PYTHON) notebooks/run.py --commit
 	$(PYTHON) -m cma.report --keep results --readme README.md
+
+explore: $(if $(MEDIA),$(READY),minis) ## the explorer as a page of its own; MEDIA=~/pictures searches your own
+	$(PYTHON) -m cma.app $(if $(MEDIA),--media $(MEDIA))
+
+browser: $(READY) ## a Chromium for the browser tests, if there is none
+	$(PYTHON) tests/browser/chromium.py
+
+pictures: minis ## README's pictures of the explorer, after `make run`
+	$(PYTHON) -m pytest -q tests/browser/readme_pictures.py
 
 ifndef CONDA_PREFIX
 .venv/bin/python:

@@ -168,15 +168,16 @@ class MediaIndex:
             vector = embed_file(self.model, wanted, path, self.config).mean(0)
         return self._nearest(F.normalize(vector, dim=0))
 
-    def frame_weights(self, text: str, item: int) -> Tensor:
-        """The share [F] of each of an item's frames in its match with a sentence: softmax_f(t . v_f / τ).
+    def frame_weights(self, text: str, items: Sequence[int]) -> list[Tensor]:
+        """The share [F] of each frame in the match of some items with a sentence: softmax_f(t . v_f / τ).
 
         1 / F for `mean_pooled`.
         """
-        frames = self.frames(item)
+        parts = [self.frames(item) for item in items]
         if self.config.similarity == "mean_pooled":
-            return torch.full((len(frames),), 1 / len(frames))
-        return (frames @ self._encode([text])[0] / self.config.temperature).softmax(0)
+            return [torch.full((len(frames),), 1 / len(frames)) for frames in parts]
+        vector = self._encode([text])[0]
+        return [(frames @ vector / self.config.temperature).softmax(0) for frames in parts]
 
     def scores(self, texts: Sequence[str]) -> Tensor:
         """Cosine [T, V] of every text with every item over all frames, whatever the size of the index."""
@@ -184,8 +185,16 @@ class MediaIndex:
 
     def right(self, text: str) -> list[int]:
         """The items that have `text` as a caption, but for case and spaces."""
-        wanted = _plain(text)
-        return [i for i, file in enumerate(self.files) if wanted in map(_plain, file.captions)]
+        return self._owners.get(_plain(text), [])
+
+    @cached_property
+    def _owners(self) -> dict[str, list[int]]:
+        """The items of each caption, but for case and spaces."""
+        owners: dict[str, dict[int, None]] = {}
+        for item, file in enumerate(self.files):
+            for caption in file.captions:
+                owners.setdefault(_plain(caption), {})[item] = None
+        return {caption: list(items) for caption, items in owners.items()}
 
     @cached_property
     def _starts(self) -> Tensor:

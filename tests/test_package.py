@@ -31,7 +31,13 @@ def namesake(tmp_path):
 
 def test_import_leaves_heavy_things_alone():
     heavy = ["matplotlib", "IPython", "ipywidgets", "jupyter", "decord", "av", "data_prep", "papermill"]
+    heavy += ["anywidget", "faiss", "nbformat", "playwright", "voila"]
     run = python(f"import cma; print([m for m in {heavy} if m in sys.modules])", ROOT)
+    assert run.stdout.strip() == "[]", run.stderr
+
+
+def test_a_server_is_imported_only_to_serve():
+    run = python("import cma.app; print([m for m in ('voila', 'jupyter_server') if m in sys.modules])", ROOT)
     assert run.stdout.strip() == "[]", run.stderr
 
 

@@ -26,11 +26,46 @@ def test_dependencies_are_ranges_and_torch_is_no_pin():
     assert any(one.startswith("torch>=") for one in every)
 
 
-def test_ci_is_make_test():
+def test_ci_is_what_readme_says_and_there_a_skipped_browser_is_a_failure():
     script = ROOT / ".ci" / "run"
     lines = [line for line in script.read_text("utf-8").splitlines() if line and line[0] != "#"]
-    assert lines[-1] == "make test"
+    assert lines[-3:] == ["export CMA_BROWSER=required", "make browser", "make test"]
     assert os.name == "nt" or os.access(script, os.X_OK)
+    fixtures = (ROOT / "tests" / "browser" / "conftest.py").read_text("utf-8")
+    assert 'os.environ.get("CMA_BROWSER") == "required"' in fixtures
+
+
+def test_make_targets_that_readme_names_are_there_and_the_others_are_too():
+    readme, makefile = (ROOT / "README.md").read_text("utf-8"), (ROOT / "Makefile").read_text("utf-8")
+    targets = set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE))
+    phony = set(re.search(r"^\.PHONY: (.*)$", makefile, flags=re.MULTILINE)[1].split())
+    assert targets == phony
+    named = set(re.findall(r"(?:^|`)make ([a-z]+)", readme, flags=re.MULTILINE))
+    assert {"run", "test", "explore", "browser", "pictures"} <= named <= targets
+
+
+def test_what_is_tested_by_make_is_all_of_the_tests_once():
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    recipe = re.search(r"^test: .*\n((?:\t.*\n)+)", makefile, flags=re.MULTILINE)[1]
+    chosen = re.findall(r"-m pytest -q -m (\"[^\"]+\"|\S+)", recipe)
+    assert chosen == ['"not minis"', '"minis and not browser"', "browser"]
+    for path in (ROOT / "tests" / "browser").glob("test_*.py"):  # or the fast suite would need a browser
+        assert "pytestmark = [pytest.mark.browser, pytest.mark.minis]" in path.read_text("utf-8"), path
+
+
+def test_pictures_of_the_browser_are_kept_by_ci():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text("utf-8"))
+    steps = workflow["jobs"]["full"]["steps"]
+    (kept,) = (step["with"]["path"] for step in steps if "upload-artifact@" in step.get("uses", ""))
+    assert "runs/browser/*.png" in kept.split()
+
+
+def test_readme_shows_pictures_that_are_here_and_small():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    shown = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", readme)
+    assert "notebooks/figures/architecture.png" in shown
+    assert all((ROOT / name).stat().st_size <= 150_000 for name in shown)
+    assert len(shown) == len(list((ROOT / "notebooks" / "figures").iterdir()))
 
 
 def test_workflow_runs_the_oldest_and_the_newest_python():
@@ -61,10 +96,15 @@ def test_the_oldest_releases_are_tested_too():
 def test_readme_names_the_commands_behind_both_targets():
     readme, makefile = (ROOT / "README.md").read_text("utf-8"), (ROOT / "Makefile").read_text("utf-8")
     for command in re.findall(
-        r"\$\(PYTHON\) (notebooks/run\.py .*|-m (?:data_prep|cma\.report)[^\n]*)", makefile
+        r"\$\(PYTHON\) ((?:notebooks/run|tests/browser/chromium)\.py.*|-m (?:data_prep|cma\.)[^\n]*)",
+        makefile,
     ):
+        command = re.sub(r" \$\(if .*", "", command)  # what MEDIA adds
         if "--commit" not in command and "--keep" not in command:
             assert f"python {command}" in readme, command
+    for command in re.findall(r"\$\(PYTHON\) -m pytest -q ([^\n]*)", makefile):
+        command = command.replace("-p no:cacheprovider ", "")
+        assert f"pytest {command}" in readme, command
 
 
 def test_nothing_fetched_or_generated_is_tracked():

@@ -1,0 +1,194 @@
+"""The explorer as a page of its own, served by Voilà on this computer alone.
+
+    python -m cma.app                              # the two offline benchmarks and their adapters
+    python -m cma.app --media ~/pictures ~/clips --adapter runs/mini-flickr30k-cross-modal
+
+The media are embedded before the page opens, and kept for the next time. No file of theirs is served: the
+page holds small previews. Its address carries a token, so that nobody else on this computer sees them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import socket
+import sys
+import warnings
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import nbformat
+from traitlets.config import Config
+
+from . import data, recipes
+from .embedding import IndexConfig
+from .explorer import Explorer
+from .gallery import Gallery
+from .model import RetrievalModel, load_backbone
+
+HOST, PORT = "127.0.0.1", 8866
+BENCHMARKS = {"mini-flickr30k": "03", "mini-msrvtt": "04"}  # and the notebook that trains the adapter of each
+KEPT = Path("runs") / "explorer"  # the embeddings
+POLICY = (  # what a page may load: nothing that lies elsewhere, such as the icon fonts of Voilà's template
+    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'none'; "
+    "connect-src 'self' data: blob:"
+)
+TITLE = "Ask your pictures and clips"
+
+
+def build(
+    media: Sequence[str | Path] = (),
+    adapters: Sequence[str | Path] = (),
+    backbone: str = "mini",
+    index: str | Path = KEPT,
+    k: int = 5,
+) -> Explorer:
+    """The widget over folders of `media`, or without them over the offline benchmarks' test splits.
+
+    `adapters` are folders written by `save_adapter`, `index` is where embeddings are kept. Prints how far it
+    is. Raises FileNotFoundError, ValueError or OSError that name what is missing and what to do.
+    """
+    if k < 1:
+        raise ValueError(f"k={k}: expected at least one result")
+    model = RetrievalModel(*load_backbone(backbone))
+    own, kept = [Path(folder).expanduser().absolute() for folder in adapters], Path(index).expanduser()
+    for name, folder in _named(own).items():
+        _add_adapter(model, folder, name.removesuffix("-cross-modal").replace(".", "-"))
+    first = next(iter(model.adapters), None)
+    if media:
+        folders = [Path(folder).expanduser().absolute() for folder in media]
+        galleries = {name: _gallery(model, folder, kept, first) for name, folder in _named(folders).items()}
+    else:
+        galleries = {name: _benchmark(model, name, kept, first) for name in BENCHMARKS}
+    for gallery in galleries.values():
+        gallery.indexes([None, *filter(None, [gallery.adapter])])
+    return Explorer(galleries, k=k)
+
+
+def page(where: str, settings: dict) -> Explorer:
+    """What the page runs: `build` with `settings` in the folder `where`, without a word."""
+    os.chdir(where)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        return build(**settings)
+
+
+def write_notebook(path: Path, where: Path, settings: dict) -> None:
+    """The notebook that Voilà shows: a heading and the widget that `page` gives."""
+    v4 = nbformat.v4
+    code = f"from cma import app\n\napp.page({str(where)!r}, {settings!r})"
+    metadata = {"title": TITLE, "kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    cells = [v4.new_markdown_cell(f"# {TITLE}"), v4.new_code_cell(code)]
+    nbformat.write(v4.new_notebook(cells=cells, metadata=metadata), path)
+
+
+def serve(notebook: Path, port: int, browser: bool) -> None:
+    """Show `notebook` as a page on this computer until Ctrl-C; no file beside it is served."""
+    from voila.app import Voila
+
+    server = {"ip": HOST, "port": port, "port_retries": 0, "open_browser": browser, "auto_token": True}
+    server["tornado_settings"] = {"headers": {"Content-Security-Policy": f"{POLICY} ws://{HOST}:{port}"}}
+    shown = {"file_allowlist": [], "show_tracebacks": True}
+    here = str(Path(__file__).resolve().parents[1])
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
+    Voila.launch_instance([str(notebook)], config=Config({"Voila": server, "VoilaConfiguration": shown}))
+
+
+def free_port(port: int) -> int:
+    """`port`, or any free one for 0. Raises OSError if it is taken."""
+    with socket.socket() as probe:
+        if os.name == "posix":  # as servers do: a port that was closed just now is free
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise OSError(
+                f"port {port}: {error.strerror}; choose another, or any free one by --port 0"
+            ) from error
+        return probe.getsockname()[1]
+
+
+# ---- what is searched, and with what
+
+
+def _named(folders: Sequence[Path]) -> dict[str, Path]:
+    """The folders by their names, by their whole paths where two have the same name."""
+    names = [folder.name for folder in folders]
+    return {folder.name if names.count(folder.name) == 1 else str(folder): folder for folder in folders}
+
+
+def _add_adapter(model: RetrievalModel, folder: Path, name: str) -> None:
+    """Load an adapter of this very backbone. Raises FileNotFoundError or ValueError."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # trained on another backbone
+        try:
+            model.load_adapter(folder, name)
+        except UserWarning as warning:
+            raise ValueError(f"{warning}; name the backbone it was trained on by --backbone") from None
+
+
+def _benchmark(model: RetrievalModel, name: str, kept: Path, adapter: str | None) -> Gallery:
+    """The test split of an offline benchmark, with `adapter` or the one that its notebook has left."""
+    folder, trained = Path("data") / name, Path("runs") / f"{name}-cross-modal"
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{folder}: no such folder here; `python -m data_prep mini` builds it, or give --media"
+        )
+    if adapter is None:
+        try:
+            _add_adapter(model, trained, name)
+            adapter = name
+        except (FileNotFoundError, ValueError) as error:
+            trains = f"python notebooks/run.py {BENCHMARKS[name]}"
+            print(f"{name}: CLIP alone; `{trains}` trains an adapter ({error})")
+    test = data.load(folder, "test")
+    settings = recipes.recipe(test.recipe)
+    config = IndexConfig(settings.similarity, max_frames=settings.max_frames, fps=settings.fps)
+    return Gallery(model, test, config, kept / name, adapter)
+
+
+def _gallery(model: RetrievalModel, folder: Path, kept: Path, adapter: str | None) -> Gallery:
+    """Any folder; its embeddings are kept under its name and a number for where it lies."""
+    where = f"{folder.name}-{zlib.crc32(os.fsencode(folder)):08x}"
+    return Gallery(model, folder, None, kept / where, adapter)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the command line, embed, serve; 1 on a user's error."""
+    parser = argparse.ArgumentParser(
+        prog="python -m cma.app", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--media", nargs="+", default=[], metavar="FOLDER", help="of pictures and clips")
+    parser.add_argument("--adapter", nargs="+", default=[], metavar="FOLDER", help="of trained adapters")
+    parser.add_argument("--backbone", default="mini", help="mini (the default), a hub id or a folder")
+    parser.add_argument(
+        "--index", default=KEPT, metavar="FOLDER", help="for embeddings (default: %(default)s)"
+    )
+    parser.add_argument("--port", type=int, default=PORT, help="0 for any (default: %(default)s)")
+    parser.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
+    parser.add_argument("-k", type=int, default=5, help="results a column (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    settings = {
+        "media": options.media,
+        "adapters": options.adapter,
+        "backbone": options.backbone,
+        "index": str(options.index),
+        "k": options.k,
+    }
+    try:
+        port = free_port(options.port)
+        build(**settings)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    with TemporaryDirectory(prefix="cma-") as folder:
+        write_notebook(Path(folder) / "explorer.ipynb", Path.cwd(), settings)
+        serve(Path(folder) / "explorer.ipynb", port, not options.no_browser)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -18,6 +18,7 @@ vectors take 31 s to build, for a recall of 0.97 in 19 ms.
 from __future__ import annotations
 
 import importlib
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -30,9 +31,9 @@ class Nearest:
 
     def __init__(self, vectors: Tensor, depth: int) -> None:
         self._vectors, self._depth, self._index = vectors, min(depth, len(vectors)), None
-        if len(vectors) < FAISS_FROM:
+        if len(vectors) < FAISS_FROM or find_spec("faiss") is None:  # it is no dependency on macOS
             return
-        faiss = importlib.import_module("faiss")  # late: on macOS its OpenMP and torch's do not always agree
+        faiss = importlib.import_module("faiss")
         kind = faiss.ScalarQuantizer.QT_fp16
         self._index = faiss.IndexScalarQuantizer(vectors.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
         self._index.add(vectors.numpy())

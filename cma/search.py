@@ -132,8 +132,7 @@ class MediaIndex:
         return self._best(*self.ranking(text), k)
 
     def query_media(self, path: str | Path, k: int = 5) -> list[tuple[str, float]]:
-        """The `k` best (file name, cosine) for a picture, a clip or a folder of frames; raises as
-        `ranking_media`, and ValueError for k below 1."""
+        """The `k` best (file name, cosine) for a picture, a clip or a folder of frames, by mean frames."""
         return self._best(*self.ranking_media(path), k)
 
     def ranking(self, text: str) -> tuple[Tensor, Tensor]:
@@ -141,7 +140,7 @@ class MediaIndex:
 
         All items [V], exactly, up to `DEPTH`, and where an item's frames need no second look (pictures,
         mean_pooled). Beyond `DEPTH`, the first search orders the rest; and from `cma.nearest.FAISS_FROM`
-        items on, only the best `DEPTH` are returned, so that a worse rank is not known.
+        items on, where faiss is installed, only the best `DEPTH` come back: a worse rank is not known.
         """
         if not text.strip():
             raise ValueError("the query is blank; type a few words")

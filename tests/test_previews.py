@@ -5,11 +5,12 @@ import io
 
 import pytest
 from PIL import Image
-from toy_media import write_clip, write_picture
+from toy_media import write_animation, write_clip, write_picture
 
 from cma import previews
+from cma.embedding import IndexConfig
 from cma.media import MediaFile
-from cma.video import MediaError, read_frames
+from cma.video import MediaError, read_frames, seconds
 
 
 def decoded(uri: str) -> tuple[str, bytes]:
@@ -67,3 +68,40 @@ def test_a_new_content_has_a_new_preview(tmp_path):
     path.unlink()
     with pytest.raises(MediaError, match="p.png"):
         previews.data_uri(path, MediaFile("p.png", "p.png", "image", digest="3"))
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp"])
+def test_an_animation_becomes_an_mp4_of_its_own_speed(tmp_path, suffix):
+    path = write_animation(tmp_path / f"a{suffix}", [0, 9, 18], [500, 500, 1000])
+    kind, _ = decoded(previews.data_uri(path, MediaFile(path.name, path.name, "video")))
+    assert kind == "data:video/mp4"
+    preview = write(tmp_path, previews.data_uri(path, MediaFile(path.name, path.name, "video")))
+    assert seconds(preview) == pytest.approx(2, abs=0.1)
+
+
+def test_a_slow_clip_and_a_long_one(tmp_path):
+    slow = write_clip(tmp_path / "slow.mp4", 1, frames=6, rate=2)
+    file = MediaFile("c", "c", "video", digest="slow")
+    assert seconds(write(tmp_path, previews.data_uri(slow, file))) == pytest.approx(3, abs=0.1)
+    long = write_clip(tmp_path / "long.mp4", 1, frames=90, rate=10)
+    file = MediaFile("c", "c", "video", digest="long")
+    assert seconds(write(tmp_path, previews.data_uri(long, file))) == previews.MOST / previews.FPS
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 2000), (2000, 1), (161, 7)])
+def test_sizes_at_the_edge(tmp_path, size):
+    picture = write_picture(tmp_path / "p.png", 1, size)
+    _, content = decoded(previews.data_uri(picture, MediaFile("p.png", "p.png", "image", digest=str(size))))
+    assert max(Image.open(io.BytesIO(content)).size) <= previews.SIDE
+    write_picture(tmp_path / "frames" / "0.png", 1, size)
+    uri = previews.data_uri(tmp_path / "frames", MediaFile("f", "f", "video", digest=str(size)))
+    assert len(read_frames(write(tmp_path, uri), 9, None)) == 1
+
+
+def test_the_strip_holds_the_frames_that_were_embedded(tmp_path):
+    path = write_clip(tmp_path / "c.mp4", 1, frames=24, rate=12)
+    file, config = MediaFile("c.mp4", "c.mp4", "video", start=0.5, end=1.5), IndexConfig(max_frames=4, fps=6)
+    found = previews.strip(path, file, config)
+    assert found == read_frames(path, 4, 6, 0.5, 1.5) and len(found) == 4
+    picture = write_picture(tmp_path / "p.png", 1, (400, 100))
+    assert [one.size for one in previews.strip(picture, MediaFile("p", "p", "image"), config)] == [(160, 40)]

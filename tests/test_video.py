@@ -1,10 +1,17 @@
+import subprocess
+import sys
+
+import av
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from media import FPS, level_of, write_clip, write_picture
+from PIL import Image
+from toy_media import write_clip as write_coloured
 
-from cma.video import MediaError, frame_indices, read_frames, read_image, sampled
+from cma.video import MediaError, frame_indices, read_frames, read_image, sampled, seconds
+from cma.video_file import VideoFile
 
 LEVELS = list(range(20, 240, 8))  # 28 frames, 2.8 s
 
@@ -111,3 +118,77 @@ def test_pictures_become_rgb_and_a_truncated_one_is_an_error(tmp_path):
     for bad in (jpg, tmp_path / "gone.jpg"):
         with pytest.raises(MediaError, match=bad.name):
             read_image(bad)
+
+
+@pytest.mark.parametrize("width", [16, 48, 96])
+def test_widths_that_decord_cannot_copy(tmp_path, width):
+    path = write_coloured(tmp_path / "narrow.mp4", 1, width=width)
+    with av.open(str(path)) as container:
+        expected = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    found = read_frames(path, 3, None)
+    for frame, wanted in zip(found, (expected[0], expected[2], expected[5]), strict=True):
+        np.testing.assert_array_equal(np.asarray(frame), wanted)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_both_decoders_give_the_same_pixels(tmp_path, turned):
+    path = write_coloured(tmp_path / "c.mp4", 1, width=80)
+    if turned:  # as a phone held upright: a rotation in the header
+        plain, turn = ((1, 0, 0, 1), (0, 1, -1, 0))
+        bytes_of = [
+            b"".join((0x10000 * value).to_bytes(4, "big", signed=True) for value in (a, b, 0, c, d, 0))
+            for a, b, c, d in (plain, turn)
+        ]
+        head, _, tail = path.read_bytes().partition(b"tkhd")
+        path.write_bytes(head + b"tkhd" + tail.replace(*bytes_of, 1))
+    file = VideoFile(path)
+    by_decord, by_pyav = file.read([0, 3, 5]), file._read_by_pyav([0, 3, 5])
+    assert by_decord[0].size == ((48, 80) if turned else (80, 48))
+    for one, other in zip(by_decord, by_pyav, strict=True):
+        np.testing.assert_array_equal(np.asarray(one), other)
+
+
+def test_seconds_of_a_clip(clip, tmp_path):
+    assert seconds(clip) == pytest.approx(2.8)
+    write_picture(tmp_path / "frames" / "0.jpg")
+    assert seconds(tmp_path / "frames") is None
+
+
+def test_a_path_that_is_not_utf8(clip, tmp_path):
+    path = tmp_path / "caf\udce9.mp4"
+    try:
+        path.write_bytes(clip.read_bytes())
+    except (OSError, UnicodeError):
+        pytest.skip("this file system takes UTF-8 names only")
+    assert len(read_frames(path, 5)) == 3
+
+
+def test_bad_files_are_messages_and_nothing_else_is_printed(clip, tmp_path):
+    (tmp_path / "text.mp4").write_text("this is no video" * 100)
+    (tmp_path / "cut.mp4").write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+    (tmp_path / "empty.mp4").touch()
+    with av.open(str(tmp_path / "audio.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 4410), np.float32), format="fltp", layout="mono")
+        sound.rate = 44100
+        container.mux([*stream.encode(sound), *stream.encode()])
+    Image.new("1", (10_000, 10_000)).save(tmp_path / "large.png")
+    script = f"""
+from pathlib import Path
+from cma.video import MediaError, read_frames, read_image
+print(read_image({str(tmp_path / "large.png")!r}).size)
+for path in sorted(Path({str(tmp_path)!r}).glob("*.mp4")):
+    try:
+        read_frames(path, 3)
+    except MediaError as error:
+        print(str(error).removeprefix(f"{{path.parent}}/"))
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stderr == ""
+    assert run.stdout.splitlines() == [
+        "(10000, 10000)",
+        "audio.mp4: no video in it, only audio; expected a clip",
+        "cut.mp4: cannot be decoded, corrupt or cut short (Invalid data found when processing input)",
+        "empty.mp4: empty file; cannot be read as a clip",
+        "text.mp4: cannot be decoded, corrupt or cut short (Invalid data found when processing input)",
+    ]

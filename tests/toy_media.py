@@ -18,17 +18,29 @@ def write_picture(path: Path, number: int, size: tuple[int, int] = (40, 32)) -> 
     return path
 
 
-def write_clip(path: Path, number: int, frames: int = 6, rate: int = 12) -> Path:
+def write_clip(path: Path, number: int, frames: int = 6, rate: int = 12, width: int = 64) -> Path:
     """A clip of plain frames whose colours change from frame to frame."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=rate)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = width, 48, "yuv420p"
         for i in range(frames):
-            picture = Image.new("RGB", (64, 48), COLOURS[(number + i) % 8])
-            picture.paste(COLOURS[(number * 3 + i * i) % 8], (0, 0, 32, 24))
+            picture = Image.new("RGB", (width, 48), COLOURS[(number + i) % 8])
+            picture.paste(COLOURS[(number * 3 + i * i) % 8], (0, 0, width // 2, 24))
             container.mux(stream.encode(av.VideoFrame.from_image(picture)))
         container.mux(stream.encode())
+    return path
+
+
+def write_animation(path: Path, numbers: list[int], milliseconds: int | list[int] = 100) -> Path:
+    """A gif, webp or png whose frames are `write_picture`'s, each shown for so long."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frames = []
+    for number in numbers:
+        frames.append(Image.new("RGB", (40, 32), COLOURS[number % 8]))
+        frames[-1].paste(COLOURS[number // 8 % 8], (20, 0, 40, 32))
+    options = {"lossless": True} if path.suffix == ".webp" else {}
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=milliseconds, loop=0, **options)
     return path
 
 

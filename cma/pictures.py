@@ -103,6 +103,7 @@ def central(picture: Image.Image) -> Image.Image:
 def is_animation(path: Path) -> bool:
     """Whether a gif, webp or png holds several frames, by its header; False where that cannot be read."""
     try:
+        with_content(path, "a picture")  # to open a pipe would wait for ever
         head = _head(path)
         if _is_webp(head):  # Pillow would read the whole file
             return head[12:16] == b"VP8X" and bool(head[20] & 2)

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import CLIPProcessor
 
 from .folder import SPLITS, Item, read_about, read_items
-from .pictures import central
+from .pictures import CHANNELS_LAST, central
 from .video import read_frames, read_image
 
 __all__ = ["Item", "Pixels", "RetrievalDataset", "load", "splits"]
@@ -138,7 +138,13 @@ class Pixels:
         clip = kind == "video"
         pictures = read_frames(path, self.max_frames, self.fps, start, end) if clip else [read_image(path)]
         pictures = [central(picture) for picture in pictures]
-        frames = self.image_processor(pictures, do_rescale=False, do_normalize=False, return_tensors="pt")
+        frames = self.image_processor(
+            pictures,
+            do_rescale=False,
+            do_normalize=False,
+            input_data_format=CHANNELS_LAST,
+            return_tensors="pt",
+        )
         return frames["pixel_values"].to(torch.uint8)
 
     def _normalised(self, frames: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from transformers import CLIPProcessor
 
 from . import data
 from .data import RetrievalDataset
-from .pictures import MediaError, central, is_animation, shown_name, with_content
+from .pictures import CHANNELS_LAST, MediaError, central, is_animation, shown_name, with_content
 from .video import frames_of_folder, read_frames, read_image
 
 ANIMATABLE = (".gif", ".webp", ".png", ".apng")
@@ -123,7 +123,8 @@ def read_pixels(
         pictures = read_frames(path, max_frames, fps, file.start, file.end)
     try:
         pictures = [central(picture) for picture in pictures]
-        return processor.image_processor(images=pictures, return_tensors="pt")["pixel_values"]
+        prepared = processor.image_processor(pictures, input_data_format=CHANNELS_LAST, return_tensors="pt")
+        return prepared["pixel_values"]
     except (ValueError, MemoryError) as error:
         size = " x ".join(map(str, pictures[0].size))
         raise MediaError(f"{path}: its {size} pixels cannot be prepared for CLIP ({error})") from error

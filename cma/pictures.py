@@ -17,6 +17,7 @@ warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # details of damage, without a name
 
 LONGEST = 16  # of a picture longer than so many times its width, only the middle is given to CLIP
+CHANNELS_LAST = "channels_last"  # told to CLIP's image processor, which takes 1 or 3 rows for channels
 SLOWED = 0.1  # seconds that browsers show a frame which asks for 10 ms or less
 
 

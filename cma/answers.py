@@ -43,11 +43,14 @@ class Hit:
 class Answer:
     """The best hits among `items`; `right_rank` of the first right one, None where none is known.
 
+    `ranked` is how many the search has put in order: in a very large index not all, and a right answer that
+    is known but not among them has `right_rank` None.
     `cut`: the query was longer than the text tower takes.
     """
 
     hits: tuple[Hit, ...]
     items: int
+    ranked: int
     right_rank: int | None
     seconds: float
     cut: bool
@@ -98,7 +101,7 @@ def ask(index: MediaIndex, query: str | Path, k: int = 5) -> Answer:
     )
     first = next((rank for rank, item in enumerate(order, start=1) if item in right), None)
     seconds = time.perf_counter() - start
-    return Answer(hits, len(index), first, seconds, by_text and bool(index.model.cut))
+    return Answer(hits, len(index), len(order), first, seconds, by_text and bool(index.model.cut))
 
 
 def search_both(indexes: Indexes, query: str | Path, k: int = 5) -> dict[str, Answer]:

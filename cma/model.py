@@ -16,6 +16,7 @@ from transformers import CLIPModel, CLIPProcessor
 from .adapter import AdapterConfig, CrossModalAdapters
 from .backbone import check_tokenizer, identity, load_backbone
 from .patching import attach, attached, detach, encoder_layers, freeze
+from .pictures import CHANNELS_LAST, central, on_white
 from .storage import read_adapter, write_adapter
 
 __all__ = ["RetrievalModel", "load_backbone"]
@@ -218,5 +219,6 @@ class RetrievalModel(nn.Module):
         return self.processor
 
     def _pixels(self, images: Sequence[Image.Image]) -> Tensor:
-        pictures = [image.convert("RGB") for image in images]
-        return self._processor().image_processor(images=pictures, return_tensors="pt")["pixel_values"]
+        pictures = [central(on_white(image)) for image in images]
+        prepare = self._processor().image_processor
+        return prepare(images=pictures, input_data_format=CHANNELS_LAST, return_tensors="pt")["pixel_values"]

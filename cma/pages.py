@@ -115,6 +115,8 @@ def _side_html(label: str, index: MediaIndex, answer: Answer) -> str:
     about = [f"<b>{escape(label)}</b>", f"{answer.items:,} items", f"{answer.seconds:.3f} s"]
     if answer.right_rank:
         about.append(f"right answer at rank {answer.right_rank:,}")
+    elif answer.ranked < answer.items:
+        about.append(f"the best {answer.ranked:,} ranked")
     if answer.cut:
         about.append("query cut to the text tower's length")
     hits = "".join(_hit_html(index, hit) for hit in answer.hits)

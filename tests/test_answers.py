@@ -8,6 +8,7 @@ from toy_galleries import build_galleries
 
 from cma import answers, attention, metrics, video
 from cma.embedding import acting
+from cma.search import MediaIndex
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +34,21 @@ def test_answers_are_the_index_s_own(indexes):
         everything = [name for name, _ in index.query("a red cat", k=99)]
         right = [index.files[item].file_name for item in index.right("a red cat")]
         assert answer.right_rank == 1 + min(everything.index(name) for name in right)
-        assert answer.items == 14 and answer.seconds > 0
+        assert answer.items == answer.ranked == 14 and answer.seconds > 0
     assert answers.ask(indexes["pictures"]["adapted"], "no caption of any").right_rank is None
     with pytest.raises(ValueError, match="k=0: expected at least 1"):
         answers.ask(indexes["pictures"]["adapted"], "a cat", k=0)
+
+
+def test_a_right_answer_beyond_what_is_ranked_is_not_known(indexes, monkeypatch):
+    index = indexes["pictures"]["zero-shot"]
+    items, scores = index.ranking("a red cat")
+    right = [place for place, item in enumerate(items.tolist()) if item in index.right("a red cat")]
+    for ranked in (right[0], right[0] + 1):
+        monkeypatch.setattr(MediaIndex, "ranking", lambda self, text, n=ranked: (items[:n], scores[:n]))
+        answer = answers.ask(index, "a red cat", k=14)
+        assert answer.ranked == len(answer.hits) == ranked < answer.items
+        assert answer.right_rank == (None if ranked == right[0] else right[0] + 1)
 
 
 def test_a_picture_or_a_clip_asks(indexes):

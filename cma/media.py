@@ -18,7 +18,8 @@ from .video import frames_of_folder, read_frames, read_image
 
 ANIMATABLE = (".gif", ".webp", ".png", ".apng")
 PICTURES = (".jpg", ".jpeg", ".bmp", ".tif", ".tiff", *ANIMATABLE)
-CLIPS = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".wmv", ".3gp")
+CLIPS = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".wmv", ".3gp", ".3g2", ".asf",
+         ".flv", ".m2ts", ".mts", ".ogv")  # fmt: skip
 SUFFIXES = PICTURES + CLIPS
 
 Problem = tuple[str, str]  # a file or folder that cannot be read, and why

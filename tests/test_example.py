@@ -9,6 +9,7 @@ from toy_media import write_videos
 import cma
 from data_prep.__main__ import main
 from data_prep.example import write_example
+from data_prep.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 
 @pytest.fixture
@@ -49,3 +50,8 @@ def test_written_again_only_over_itself(minis, tmp_path):
     with pytest.raises(FileExistsError, match="holiday: there already, and no example"):
         write_example(tmp_path / "holiday", minis)
     assert (tmp_path / "holiday" / "a.jpg").read_bytes() == b"precious"
+
+
+def test_a_folder_is_searched_for_the_media_that_it_is_prepared_from():
+    assert set(cma.media.PICTURES) - {".apng"} == IMAGE_SUFFIXES  # which moves, and is searched as a clip
+    assert set(cma.media.CLIPS) == VIDEO_SUFFIXES

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import CLIPProcessor
 
 from .folder import SPLITS, Item, read_about, read_items
-from .pictures import CHANNELS_LAST, central
+from .pixels import CHANNELS_LAST, central
 from .video import read_frames, read_image
 
 __all__ = ["Item", "Pixels", "RetrievalDataset", "load", "splits"]

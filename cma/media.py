@@ -13,7 +13,8 @@ from transformers import CLIPProcessor
 
 from . import data
 from .data import RetrievalDataset
-from .pictures import CHANNELS_LAST, MediaError, central, is_animation, shown_name, with_content
+from .pictures import MediaError, is_animation, shown_name, with_content
+from .pixels import CHANNELS_LAST, central
 from .video import frames_of_folder, read_frames, read_image
 
 ANIMATABLE = (".gif", ".webp", ".png", ".apng")

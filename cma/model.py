@@ -16,7 +16,7 @@ from transformers import CLIPModel, CLIPProcessor
 from .adapter import AdapterConfig, CrossModalAdapters
 from .backbone import check_tokenizer, identity, load_backbone
 from .patching import attach, attached, detach, encoder_layers, freeze
-from .pictures import CHANNELS_LAST, central, on_white
+from .pixels import CHANNELS_LAST, central, on_white
 from .storage import read_adapter, write_adapter
 
 __all__ = ["RetrievalModel", "load_backbone"]

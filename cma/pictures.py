@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from .pixels import on_white
+
 # Twice Pillow's limit and above, a picture is refused with a message; below, it is read and nothing printed.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # details of damage, without a name
 
-LONGEST = 16  # of a picture longer than so many times its width, only the middle is given to CLIP
-CHANNELS_LAST = "channels_last"  # told to CLIP's image processor, which takes 1 or 3 rows for channels
 SLOWED = 0.1  # seconds that browsers show a frame which asks for 10 ms or less
 
 
@@ -66,36 +66,6 @@ def with_content(path: Path, kind: str) -> None:
     if not stat.S_ISREG(found.st_mode) or found.st_size == 0:
         problem = "empty file" if stat.S_ISREG(found.st_mode) else "no regular file"
         raise MediaError(f"{path}: {problem}; cannot be read as {kind}")
-
-
-def on_white(image: Image.Image) -> Image.Image:
-    """A picture of any mode in RGB, on white where it is transparent; 16 bits become 8."""
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) // 256).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):  # of unknown range: from its darkest to its lightest pixel
-        values = np.nan_to_num(np.asarray(image, np.float64), posinf=0.0, neginf=0.0)
-        span = max(np.ptp(values), np.finfo(np.float64).tiny)
-        return Image.fromarray(((values - values.min()) / span * 255).astype(np.uint8)).convert("RGB")
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    white = Image.new("RGBA", image.size, "white")
-    white.alpha_composite(image.convert("RGBA"))
-    return white.convert("RGB")
-
-
-def central(picture: Image.Image) -> Image.Image:
-    """The picture, cut to its middle where it is longer than `LONGEST` times its width.
-
-    CLIP resizes the short side to its input and takes the square in the middle, which stays the same. Whole,
-    a picture of 1 x 20,000 pixels would become one of 224 x 4,480,000 on the way there.
-    """
-    width, height = picture.size
-    short, long = min(width, height), max(width, height)
-    cut = max(0, long // short - LONGEST) // 2 * short  # whole squares, so that pixels fall where they did
-    if cut == 0:
-        return picture
-    x, y = (cut, 0) if width > height else (0, cut)
-    return picture.crop((x, y, width - x, height - y))
 
 
 # ---- animations

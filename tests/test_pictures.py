@@ -14,9 +14,7 @@ from toy_media import write_animation, write_clip, write_picture
 from cma import data, media
 from cma.media import MediaFile
 from cma.pictures import (
-    LONGEST,
     MediaError,
-    central,
     frame_starts,
     is_animation,
     printable,
@@ -24,6 +22,7 @@ from cma.pictures import (
     shown_frames,
     shown_name,
 )
+from cma.pixels import LONGEST, central
 from cma.video import read_frames, sampled
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)

@@ -59,7 +59,7 @@ def lab(model, kept, new_page, tmp_path_factory):
         page.goto(address.replace("/lab?", f"/lab/tree/{NOTEBOOK}?reset&"))
         page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for()
         page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_text("Run All Cells", exact=True).click()
+        page.locator(".lm-Menu").get_by_text("Run All Cells", exact=True).click()
         shown.root.wait_for()
         page.wait_for_function(NOTHING_WAITS, timeout=PATIENCE)
         yield shown

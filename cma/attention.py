@@ -94,7 +94,7 @@ def explain(
     if weights.shape != (len(frames),):
         raise ValueError(f"weights must be [{len(frames)}] like the frames, not {list(weights.shape)}")
     ids, cut = model.tokenize([text])
-    with acting(model, model.active), torch.enable_grad():
+    with acting(model, model.active, model.scale), torch.enable_grad():
         with watched(model.clip, "text") as text_layers:
             sentence = model.encode_text(ids).float()
         with watched(model.clip, "vision") as vision_layers:

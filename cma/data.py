@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import CLIPProcessor
 
 from .folder import SPLITS, Item, read_about, read_items
+from .pictures import central
 from .video import read_frames, read_image
 
 __all__ = ["Item", "Pixels", "RetrievalDataset", "load", "splits"]
@@ -136,6 +137,7 @@ class Pixels:
     def _read(self, kind: str, path: Path, start: float | None, end: float | None) -> Tensor:
         clip = kind == "video"
         pictures = read_frames(path, self.max_frames, self.fps, start, end) if clip else [read_image(path)]
+        pictures = [central(picture) for picture in pictures]
         frames = self.image_processor(pictures, do_rescale=False, do_normalize=False, return_tensors="pt")
         return frames["pixel_values"].to(torch.uint8)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -16,11 +16,12 @@ from torch import Tensor
 from . import media
 from .media import MediaFile
 from .model import RetrievalModel
-from .video import MediaError
+from .pictures import MediaError
 
-FILES, FRAMES = 32, 128  # read at once, embedded at once
+AHEAD, FRAMES = 16, 128  # files read ahead of the one that is wanted; frames embedded at once
 
-Known = dict[tuple, tuple[MediaFile, Tensor]]  # what an earlier index holds: key → file, embeddings [F, D]
+Known = dict[tuple, tuple[MediaFile, Tensor]]  # what is embedded already: key → file, embeddings [F, D]
+Result = Tensor | MediaError
 
 
 @dataclass(frozen=True)
@@ -42,50 +43,74 @@ class IndexConfig:
 
 
 @contextmanager
-def acting(model: RetrievalModel, adapter: str | None) -> Iterator[None]:
+def acting(model: RetrievalModel, adapter: str | None, scale: float = 1.0) -> Iterator[None]:
     """Let `adapter` act for a while, in evaluation and without gradients, then put things back."""
-    before, training = model.active, model.training
-    model.set_adapter(adapter)
+    before, training = (model.active, model.scale), model.training
+    model.set_adapter(adapter, scale)
     model.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        model.set_adapter(before)
+        model.set_adapter(*before)
         model.train(training)
 
 
 def embed_files(
     model: RetrievalModel, root: Path, files: Sequence[MediaFile], config: IndexConfig, known: Known
-) -> Iterator[tuple[MediaFile, Tensor | MediaError]]:
+) -> Iterator[tuple[MediaFile, Result, bool]]:
     """Every file with the embeddings of its frames [F, D], un-normalised, or the reason there are none.
 
-    A file that is in `known` and has not changed, by size and time or by content, is not read again.
+    A file that is in `known` and has not changed, by size and time or by content, is not read again; the
+    last value says whether it was read. While frames are embedded, threads read the files that follow.
     """
 
-    def read(file: MediaFile) -> tuple[MediaFile, Tensor | MediaError | None]:
+    def read(file: MediaFile) -> tuple[MediaFile, Result | None]:
         path, (old, _) = root / file.media, known.get(file.key, (None, None))
         try:
             stamped = media.stamp(file, path, old)
             same = old is not None and stamped.digest == old.digest
             return stamped, None if same else _read(model, file, path, config)
-        except (MediaError, OSError) as error:
-            return file, error if isinstance(error, MediaError) else MediaError(str(error))
+        except MediaError as error:
+            return file, error
+        except OSError as error:
+            return file, MediaError(f"{path}: {error.strerror or error}")
 
-    rest = iter(files)
+    batch: list[tuple[MediaFile, Result | None]] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        while batch := list(pool.map(read, islice(rest, FILES))):
-            embedded = iter(_embed(model, [pixels for _, pixels in batch if isinstance(pixels, Tensor)]))
-            for file, pixels in batch:
-                if pixels is None:
-                    yield file, known[file.key][1]
-                else:
-                    yield file, next(embedded) if isinstance(pixels, Tensor) else pixels
+        for file, pixels in _ahead(pool, read, files):
+            batch.append((file, pixels))
+            if sum(len(one) for _, one in batch if isinstance(one, Tensor)) >= FRAMES or len(batch) >= FRAMES:
+                yield from _embedded(model, batch, known)
+                batch = []
+        yield from _embedded(model, batch, known)
 
 
 def embed_file(model: RetrievalModel, file: MediaFile, path: Path, config: IndexConfig) -> Tensor:
     """The embeddings of one file's frames [F, D], un-normalised. Raises MediaError naming the path."""
     return _embed(model, [_read(model, file, path, config)])[0]
+
+
+def _ahead(pool: ThreadPoolExecutor, function: Callable, items: Iterable) -> Iterator:
+    """function(item) of every item, in order; at most `AHEAD` are computed before they are asked for."""
+    waiting: deque = deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) > AHEAD:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _embedded(
+    model: RetrievalModel, batch: Sequence[tuple[MediaFile, Result | None]], known: Known
+) -> Iterator[tuple[MediaFile, Result, bool]]:
+    vectors = iter(_embed(model, [pixels for _, pixels in batch if isinstance(pixels, Tensor)]))
+    for file, pixels in batch:
+        if pixels is None:
+            yield file, known[file.key][1], False
+        else:
+            yield file, next(vectors) if isinstance(pixels, Tensor) else pixels, True
 
 
 def _read(model: RetrievalModel, file: MediaFile, path: Path, config: IndexConfig) -> Tensor:

@@ -1,232 +1,253 @@
-"""Ask pictures and clips in a notebook, models side by side: plain functions, and a widget over them."""
+"""Ask pictures and clips in a notebook: a widget over `cma.answers`, which holds all that is computed."""
 
 from __future__ import annotations
 
-import math
-import random
+import contextlib
+import io
+import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from functools import wraps
 from html import escape
+from pathlib import Path
 
 import ipywidgets as widgets
-from matplotlib.figure import Figure
-from PIL import Image
 
-from . import metrics, plots, previews
-from .media import MediaFile
-from .search import MediaIndex
-from .video import MediaError
+from . import answers, media, pages
+from .answers import Answer, Indexes
+from .dropzone import DropZone
+from .gallery import Gallery, label
 
-Indexes = Mapping[str, MediaIndex]  # of one set of media, by the label of the model: zero-shot, adapted, …
-
-STYLE = """<style>
-.cma-sides {display: flex; flex-wrap: wrap; gap: 16px}
-.cma-sides section {flex: 1 1 240px; min-width: 0}
-.cma-hits {display: grid; grid-template-columns: repeat(auto-fill, minmax(108px, 1fr)); gap: 8px; padding: 0}
-.cma-hits figure {margin: 0; padding: 5px; border: 1px solid #9aa0a6; font-size: 12px; line-height: 1.3}
-.cma-hits figure.cma-right {border: 3px solid #d9822b; padding: 3px}
-.cma-hits img, .cma-hits video {width: 100%; aspect-ratio: 1; object-fit: contain}
-.cma-hits figcaption {overflow-wrap: anywhere}
-.cma-hits small {display: -webkit-box; -webkit-line-clamp: 3; -webkit-box-orient: vertical; overflow: hidden}
-</style>"""
+STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of an adapter: 0 is CLIP, 1 the adapter as trained
+NONE = "—"
+WRAP = widgets.Layout(flex_flow="row wrap")  # at any width
+MOST = 30  # missed captions to choose from
 
 
-@dataclass(frozen=True)
-class Hit:
-    """A result: its rank from 1, its cosine, and whether the query is one of its captions."""
-
-    rank: int
-    score: float
-    file: MediaFile
-    right: bool
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The best hits among `items`; `right_rank` of the first right one, None where none is known.
-
-    `cut`: the query was longer than the text tower takes.
-    """
-
-    hits: tuple[Hit, ...]
-    items: int
-    right_rank: int | None
-    seconds: float
-    cut: bool
-
-
-@dataclass(frozen=True)
-class RankChange:
-    """A caption and the ranks that two models give its item."""
-
-    caption: str
-    file: MediaFile
-    before: int
-    after: int
-
-
-def ask(index: MediaIndex, text: str, k: int = 5) -> Answer:
-    """The `k` best of an index for a sentence. Raises ValueError as `MediaIndex.query`."""
-    start = time.perf_counter()
-    items, scores = index.ranking(text)
-    seconds = time.perf_counter() - start
-    right = set(index.right(text))
-    order = items.tolist()
-    hits = tuple(
-        Hit(rank, score, index.files[item], item in right)
-        for rank, (item, score) in enumerate(zip(order[:k], scores[:k].tolist(), strict=True), start=1)
-    )
-    first = next((rank for rank, item in enumerate(order, start=1) if item in right), None)
-    return Answer(hits, len(index), first, seconds, bool(index.model.cut))
-
-
-def search_both(indexes: Indexes, text: str, k: int = 5) -> dict[str, Answer]:
-    """The answer of every model to one sentence, by its label."""
-    return {label: ask(index, text, k) for label, index in indexes.items()}
-
-
-def rank_changes(before: MediaIndex, after: MediaIndex) -> list[RankChange]:
-    """Every caption of the media with its ranks by two models, by the factor won, largest first.
-
-    So the list starts with what `before` misses and `after` finds, and ends with what was lost. Ties count
-    against a model, as in `cma.metrics`. Raises ValueError for indexes of different files.
-    """
-    if [file.key for file in before.files] != [file.key for file in after.files]:
-        raise ValueError(
-            f"the indexes hold different files ({len(before)} and {len(after)}); build both alike"
-        )
-    captions, owners = before.captions, before.text_to_item
-    ranks = [metrics.ranks(index.scores(captions), owners).tolist() for index in (before, after)]
-    changes = [
-        RankChange(caption, before.files[item], *pair)
-        for caption, item, *pair in zip(captions, owners.tolist(), *ranks, strict=True)
-    ]
-    return sorted(changes, key=lambda change: math.log(change.after / change.before))
-
-
-def examples(index: MediaIndex, n: int = 8, seed: int = 0) -> list[str]:
-    """Some captions of an index to start from, chosen by `seed`; fewer where there are fewer."""
-    firsts = list(dict.fromkeys(file.captions[0] for file in index.files if file.captions))
-    return random.Random(seed).sample(firsts, min(n, len(firsts)))
-
-
-# ---- what is shown
-
-
-def results_html(indexes: Indexes, answers: Mapping[str, Answer]) -> str:
-    """The answers side by side: previews with rank, cosine and captions, the right one marked."""
-    sides = "".join(_side_html(label, indexes[label], answer) for label, answer in answers.items())
-    return f'{STYLE}<div class="cma-sides">{sides}</div>'
-
-
-def respond(indexes: Indexes, text: str, k: int = 5) -> str:
+def respond(indexes: Indexes, query: str | Path, k: int = 5) -> str:
     """What the widget shows for a query: results, or what went wrong. Never raises."""
     try:
-        return results_html(indexes, search_both(indexes, text, k))
+        return pages.results_html(indexes, answers.search_both(indexes, query, k))
     except Exception as error:  # a widget's callback has nowhere else to show it
-        return f'<p role="alert"><b>Not found:</b> {escape(str(error) or type(error).__name__)}</p>'
+        return pages.alert_html(error)
 
 
-def results_grid(indexes: Indexes, answers: Mapping[str, Answer]) -> Figure:
-    """The answers as a still figure, a row a model, for readers who see the notebook on a page."""
-    pictures, captions, marked = [], [], []
-    for label, answer in answers.items():
-        for hit in answer.hits:
-            pictures.append(_still(indexes[label], hit.file))
-            captions.append(f"{hit.rank}. {hit.score:.3f}{' ✓' if hit.right else ''} {_title(hit.file)}")
-            marked.append(hit.right)
-    columns = max(len(answer.hits) for answer in answers.values())
-    figure = plots.image_grid(
-        pictures, [text.replace("$", r"\$") for text in captions], columns, marked=marked
-    )
-    for row, label in enumerate(answers):
-        figure.axes[row * columns].set_ylabel(label, fontsize=8)
-    return figure
+def _shown(callback: Callable) -> Callable:
+    """Show in the widget what goes wrong. A callback has no cell to print into, the first build has."""
+
+    @wraps(callback)
+    def guarded(self: Explorer, *args: object) -> None:
+        try:
+            out, err = (io.StringIO(), io.StringIO()) if self._made else (sys.stdout, sys.stderr)
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                callback(self, *args)
+        except Exception as error:
+            self.status.value = pages.alert_html(error)
+
+    return guarded
 
 
 class Explorer(widgets.VBox):
-    """A query box over several sets of media, each with its models side by side.
+    """A query box over galleries by their names: zero-shot beside one or two adapters, at any strength.
 
-    `datasets` gives indexes by dataset and label: {"mini-flickr30k": {"zero-shot": …, "adapted": …}}.
+    Sentences are typed, pictures and clips dropped; `k` results a column. `why` explains one of them.
     """
 
-    def __init__(self, datasets: Mapping[str, Indexes], query: str = "", k: int = 5) -> None:
-        self.datasets, self.k = datasets, k
-        wide = widgets.Layout(width="420px")
-        self.dataset = widgets.Dropdown(options=list(datasets), description="dataset")
-        self.text = widgets.Text(query, description="query", continuous_update=False, layout=wide)
-        self.text.placeholder = "type a few words, then Enter"
-        self.button = widgets.Button(description="search", button_style="primary")
-        self.example = widgets.Dropdown(description="examples")
-        self.results = widgets.HTML()
-        self.dataset.observe(self._switch, "value")
-        self.text.observe(self._search, "value")
-        self.button.on_click(self._search)
-        self.example.observe(self._take, "value")
-        first = widgets.HBox([self.dataset, self.example])
-        super().__init__([first, widgets.HBox([self.text, self.button]), self.results])
-        self._switch()
+    def __init__(self, galleries: Mapping[str, Gallery], query: str = "", k: int = 5) -> None:
+        if not galleries:
+            raise ValueError("no galleries were given; expected at least one, by its name")
+        self.galleries, self.k = dict(galleries), k
+        self._asked: str | Path = query
+        self._indexes: Indexes = {}  # of the columns that are shown, by their labels
+        self._quiet = False  # while the widget changes its own controls
+        self._made = False
+        self._build(query)
+        self._watch()
+        super().__init__(
+            [
+                widgets.HBox([self.dataset, *self.adapters, self.strength], layout=WRAP),
+                widgets.HBox([self.text, self.button, self.example, self.drop], layout=WRAP),
+                self.status,
+                self.results,
+                widgets.HBox([self.why, self.find, self.missed], layout=WRAP),
+                self.reason,
+            ]
+        )
+        self.add_class("cma-explorer")
+        self._enter_gallery()
+        self._made = True
 
     def __repr__(self) -> str:
         """What is read where no widget can be shown."""
-        return f"a query box over {', '.join(self.datasets)}: run the notebook in JupyterLab to use it"
+        return f"a query box over {', '.join(self.galleries)}: run the notebook in JupyterLab to use it"
 
-    def _switch(self, _: object = None) -> None:
-        """Another dataset: other examples, the same query."""
-        zero_shot = next(iter(self.datasets[self.dataset.value].values()))
-        self.example.options = [("choose one", ""), *((text, text) for text in examples(zero_shot))]
-        self.example.index = 0
-        if self.text.value:
+    @property
+    def gallery(self) -> Gallery:
+        """The one that is asked now."""
+        return self.galleries[self.dataset.value]
+
+    def _columns(self) -> list[str | None]:
+        """The adapters side by side: none, and those that are chosen, each once."""
+        chosen = [control.value for control in self.adapters if control.value is not None]
+        return [None, *dict.fromkeys(chosen)]
+
+    # ---- the controls
+
+    def _build(self, query: str) -> None:
+        wide, short = widgets.Layout(width="380px"), widgets.Layout(width="230px")
+        self.dataset = widgets.Dropdown(options=list(self.galleries), description="media", layout=short)
+        self.adapters = [
+            widgets.Dropdown(options=[(NONE, None)], description=f"adapter {i}", layout=short) for i in (1, 2)
+        ]
+        steps = [(f"{step:g}", step) for step in STRENGTHS]
+        self.strength = widgets.SelectionSlider(options=steps, value=1.0, description="strength")
+        self.text = widgets.Text(query, description="query", continuous_update=False, layout=wide)
+        self.text.placeholder = "type a few words, then Enter"
+        self.button = widgets.Button(description="search", button_style="primary")
+        self.example = widgets.Dropdown(description="examples", layout=short)
+        self.drop = DropZone(self._take_file)
+        self.status, self.results, self.reason = (widgets.HTML() for _ in range(3))
+        self.why = widgets.Dropdown(options=[(NONE, None)], description="why?", layout=wide)
+        self.find = widgets.Button(description="find what CLIP misses", layout=widgets.Layout(width="180px"))
+        self.missed = widgets.Dropdown(options=[(NONE, None)], description="missed", layout=wide)
+        named = {
+            "dataset": self.dataset, "adapter-1": self.adapters[0], "adapter-2": self.adapters[1],
+            "strength": self.strength, "query": self.text, "search": self.button, "examples": self.example,
+            "drop": self.drop, "status": self.status, "results": self.results, "why": self.why,
+            "find": self.find, "missed": self.missed, "reason": self.reason,
+        }  # fmt: skip
+        for name, control in named.items():
+            control.add_class(f"cma-{name}")
+
+    def _watch(self) -> None:
+        self.dataset.observe(self._enter_gallery, "value")
+        for control in (*self.adapters, self.strength):
+            control.observe(self._change_model, "value")
+        self.text.observe(self._ask_text, "value")
+        self.button.on_click(self._ask_text)
+        self.example.observe(self._take_example, "value")
+        self.why.observe(self._explain, "value")
+        self.find.on_click(self._find_missed)
+        self.missed.observe(self._take_missed, "value")
+
+    def _say(self, message: str) -> None:
+        self.status.value = f'<p role="status">{message}</p>'
+
+    @contextlib.contextmanager
+    def _setting(self):
+        """The controls are changed by the widget itself: nothing is searched meanwhile."""
+        self._quiet = True
+        try:
+            yield
+        finally:
+            self._quiet = False
+
+    # ---- what happens
+
+    @_shown
+    def _enter_gallery(self, _: object = None) -> None:
+        """Other media: their adapter, their examples, and the same query."""
+        with self._setting():
+            names = [(NONE, None), *((name, name) for name in self.gallery.model.adapters)]
+            for control, value in zip(self.adapters, (self.gallery.adapter, None), strict=True):
+                control.options, control.value = names, value
+            self.missed.options, self.missed.index = [(NONE, None)], 0
+            shown = answers.examples(self.gallery.index())
+            self.example.options = [("choose one", ""), *((text, text) for text in shown)]
+            self.example.index = 0
+        self._search()
+
+    @_shown
+    def _change_model(self, _: object) -> None:
+        if self._quiet:
+            return
+        with self._setting():
+            self.missed.options, self.missed.index = [(NONE, None)], 0
+        self._search()
+
+    @_shown
+    def _ask_text(self, _: object) -> None:
+        if not self._quiet:
+            self._asked = self.text.value
+            if not self.text.value.strip():
+                raise ValueError("the query is blank; type a few words")
             self._search()
 
-    def _take(self, _: object) -> None:
-        if self.example.value:
+    @_shown
+    def _take_example(self, _: object) -> None:
+        if self.example.value and not self._quiet:
             self.text.value = self.example.value
-            self.example.index = 0  # so that it can be chosen again
+            self.example.value = ""  # so that it can be chosen again
 
-    def _search(self, _: object = None) -> None:
-        self.results.value = "<p>searching …</p>"
-        self.results.value = respond(self.datasets[self.dataset.value], self.text.value, self.k)
+    @_shown
+    def _take_file(self, path: Path, name: str) -> None:
+        self._asked = path
+        with self._setting():
+            self.text.value = ""
+        self._search()
+        self.status.value += pages.asked_html(name, path, media.kind_of(path))
 
+    @_shown
+    def _find_missed(self, _: object) -> None:
+        self._say("ranking every caption …")
+        zero_shot, *adapted = self.gallery.indexes(self._columns(), self.strength.value).items()
+        if not adapted:
+            raise ValueError("choose an adapter first: what CLIP misses is what an adapter finds")
+        name, index = adapted[0]
+        changes = [c for c in answers.rank_changes(zero_shot[1], index) if c.after < c.before]
+        with self._setting():
+            named = [(f"{c.before:,} → {c.after:,} {c.caption}", c.caption) for c in changes[:MOST]]
+            self.missed.options, self.missed.index = [(NONE, None), *named], 0
+        self.status.value = (
+            f"<p role='status'>{len(changes):,} captions rank better with {escape(name)}; choose one</p>"
+        )
 
-def _side_html(label: str, index: MediaIndex, answer: Answer) -> str:
-    about = [f"<b>{escape(label)}</b>", f"{answer.items:,} items", f"{answer.seconds:.3f} s"]
-    if answer.right_rank:
-        about.append(f"right answer at rank {answer.right_rank:,}")
-    if answer.cut:
-        about.append("query cut to the text tower's length")
-    hits = "".join(_hit_html(index, hit) for hit in answer.hits)
-    content = f'{" · ".join(about)}<div class="cma-hits">{hits}</div>'
-    return f'<section aria-label="{escape(label)}">{content}</section>'
+    @_shown
+    def _take_missed(self, _: object) -> None:
+        if self.missed.value and not self._quiet:
+            self.text.value = self.missed.value
 
+    @_shown
+    def _explain(self, _: object = None) -> None:
+        if self._quiet:
+            return
+        self.reason.value = ""
+        if self.why.value is not None:
+            label, item = self.why.value
+            found = answers.why(self._indexes[label], str(self._asked), item)
+            self.reason.value = pages.why_html(label, found)
 
-def _hit_html(index: MediaIndex, hit: Hit) -> str:
-    title, others = escape(_title(hit.file)), escape(" · ".join(hit.file.captions[1:]))
-    try:
-        source = previews.data_uri(index.path(hit.file), hit.file)
-    except MediaError as error:  # it was there when the index was built
-        shown = f"<p>{escape(str(error))}</p>"
-    else:
-        shown = f'<img src="{source}" alt="{title}">'
-        if hit.file.kind == "video":
-            shown = f'<video src="{source}" aria-label="{title}" autoplay loop muted playsinline></video>'
-    mark = "<br><b>✓ right answer</b>" if hit.right else ""
-    words = f"<b>{hit.rank}</b> · {hit.score:.3f}{mark}<br>{title}<small>{others}</small>"
-    return (
-        f'<figure class="{"cma-right" if hit.right else ""}" title="{escape(hit.file.file_name)}">{shown}'
-        f"<figcaption>{words}</figcaption></figure>"
-    )
+    def _search(self) -> None:
+        """Show the answers of all columns; embed the media first where an adapter meets them for once."""
+        if not self._asked:
+            return
+        adapters, scale = self._columns(), self.strength.value
+        new = [label(name, scale) for name in adapters if not self.gallery.has(name, scale)]
+        if new:
+            self._say(f"embedding the media with {escape(', '.join(new))} …")
+        started = time.perf_counter()
+        self._indexes = self.gallery.indexes(adapters, scale)
+        about = f"embedded in {time.perf_counter() - started:.1f} s, now kept · " if new else ""
+        found = answers.search_both(self._indexes, self._asked, self.k)
+        self.results.value = pages.results_html(self._indexes, found)
+        self._offer_reasons(found)
+        switched = self.gallery.switching_seconds(adapters) * 1000
+        self.status.value = (
+            f"<p role='status'>{about}switching adapters on the one backbone: {switched:.1f} ms</p>"
+        )
 
-
-def _still(index: MediaIndex, file: MediaFile) -> Image.Image:
-    """The picture of a result, grey if its file can no longer be read."""
-    try:
-        return previews.still(index.path(file), file)
-    except MediaError:
-        return Image.new("RGB", (previews.SIDE, previews.SIDE), plots.GREY)
-
-
-def _title(file: MediaFile) -> str:
-    """What a result is called: its first caption, or its file name."""
-    return file.captions[0] if file.captions else file.file_name
+    def _offer_reasons(self, found: Mapping[str, Answer]) -> None:
+        """What can be explained: every result of a sentence."""
+        if not isinstance(self._asked, str):
+            found = {}  # no words, no reasons
+        named = [
+            (f"{column}, {hit.rank}: {pages.title_of(hit.file)}", (column, hit.item))
+            for column, answer in found.items()
+            for hit in answer.hits
+        ]
+        before = self.why.value
+        with self._setting():
+            self.why.options = [(NONE, None), *named]
+            values = [value for _, value in self.why.options]
+            self.why.index = values.index(before) if before in values else 0
+        self._explain()

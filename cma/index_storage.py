@@ -15,12 +15,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .backbone import identity
+from .embedding import IndexConfig
 from .media import MediaFile
 from .model import RetrievalModel
 from .records import write_whole
 
 TENSORS = "index.safetensors"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1: pictures were read without their EXIF rotation, and transparent ones on black
 SAMPLES = 64  # elements of each of the backbone's tensors that identify it
 
 
@@ -28,7 +29,7 @@ def identify(model: RetrievalModel) -> dict:
     """What embeddings depend on: digests of the backbone's weights and of the active adapter (or None).
 
     Of the backbone, sampled elements are read in bfloat16: another precision of the same weights is the same
-    backbone. Of the adapter, everything is.
+    backbone. Of the adapter, everything is, and its scale where that is not 1.
     """
     backbone = [
         weight.detach().flatten()[:: max(1, weight.numel() // SAMPLES)].to(torch.bfloat16)
@@ -37,22 +38,39 @@ def identify(model: RetrievalModel) -> dict:
     adapter = model.get_adapter(model.active) if model.active else None
     weights = [weight for _, weight in sorted(adapter.state_dict().items())] if adapter else []
     settings = repr((adapter.config.activation, adapter.config.shared_dim)) if adapter else ""
-    return {"backbone": _digest(backbone), "adapter": _digest(weights, settings) if adapter else None}
+    found = {"backbone": _digest(backbone), "adapter": _digest(weights, settings) if adapter else None}
+    return found | ({"scale": model.scale} if adapter and model.scale != 1.0 else {})
 
 
-def write(folder: Path, about: dict, files: Sequence[MediaFile], frames: Tensor, mask: Tensor) -> None:
-    """Save into `folder`, made if needed. A kill at any moment leaves the old index or the new one."""
+def describe(model: RetrievalModel, config: IndexConfig, media_root: Path, skipped: Sequence = ()) -> dict:
+    """What is written beside the embeddings that `model` makes, with the adapter that is active."""
+    return {
+        "backbone": identity(model.clip),
+        "adapter": model.active,
+        "built_with": identify(model),
+        "config": asdict(config),
+        "media_root": str(media_root),
+        "skipped": skipped,
+    }
+
+
+def write(folder: Path, about: dict, files: Sequence[MediaFile], vectors: Tensor, lengths: Tensor) -> None:
+    """Save into `folder`, made if needed. A kill at any moment leaves the old index or the new one.
+
+    `vectors` [N, D] are the frames of all `files`, one after the other; `lengths` [V] says how many of each.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     lines = "".join(json.dumps(asdict(file)) + "\n" for file in files)
     name = f"files-{hashlib.sha256(lines.encode()).hexdigest()[:12]}.jsonl"
     about = about | {"format_version": FORMAT_VERSION, "files": name}
     write_whole(folder / name, lines)
-    tensors = {"frames": frames[mask.bool()], "mask": mask}  # padding is not stored
     temporary = folder / f".{TENSORS}.{os.getpid()}.tmp"
+    tensors = {"vectors": vectors.contiguous(), "lengths": lengths}
     save_file(tensors, temporary, metadata={"index": json.dumps(about)})
     temporary.replace(folder / TENSORS)  # from here on the new index counts
-    for old in set(folder.glob("files-*.jsonl")) - {folder / name}:
-        old.unlink()
+    leftovers = {*folder.glob("files-*.jsonl*"), *folder.glob(f".{TENSORS}.*.tmp")}
+    for old in leftovers - {folder / name}:
+        old.unlink(missing_ok=True)
 
 
 def read(folder: Path, model: RetrievalModel) -> dict:
@@ -67,7 +85,8 @@ def read(folder: Path, model: RetrievalModel) -> dict:
     try:
         with safe_open(path, "pt") as stored:
             about = json.loads((stored.metadata() or {})["index"])
-            packed, mask = stored.get_tensor("frames"), stored.get_tensor("mask")
+            if about["format_version"] == FORMAT_VERSION:
+                vectors, lengths = stored.get_tensor("vectors"), stored.get_tensor("lengths")
     except (SafetensorError, KeyError, ValueError) as error:
         raise ValueError(f"{path}: no index or cut short ({error}); build it again") from error
     if about["format_version"] != FORMAT_VERSION:
@@ -75,15 +94,13 @@ def read(folder: Path, model: RetrievalModel) -> dict:
             f"{path}: format {about['format_version']}, expected {FORMAT_VERSION}; build it again"
         )
     _check_model(path, about, model)
-    frames = packed.new_zeros(*mask.shape, packed.shape[1])
-    frames[mask.bool()] = packed
     return {
         "built_with": about["built_with"],
-        "config": about["config"],
+        "config": IndexConfig(**about["config"]),
         "media_root": Path(about["media_root"]),
-        "files": _read_files(folder / about["files"], len(mask)),
-        "frames": frames,
-        "mask": mask,
+        "files": _read_files(folder / about["files"]),
+        "vectors": vectors,
+        "lengths": lengths,
         "skipped": tuple(map(tuple, about["skipped"])),
     }
 
@@ -95,9 +112,10 @@ def _check_model(path: Path, about: dict, model: RetrievalModel) -> None:
             f"{path}: built with the backbone {about['backbone']}, but this one is {identity(model.clip)} "
             "or has other weights; load that backbone, or build the index again"
         )
-    if there["adapter"] != here["adapter"]:
+    if there != here:
         used, active = (
-            f"the adapter {name!r}" if name else "no adapter" for name in (about["adapter"], model.active)
+            f"the adapter {name!r}{_at(digests)}" if name else "no adapter"
+            for name, digests in ((about["adapter"], there), (model.active, here))
         )
         raise ValueError(
             f"{path}: built with {used}, but now {active} is active or its weights differ; "
@@ -105,7 +123,11 @@ def _check_model(path: Path, about: dict, model: RetrievalModel) -> None:
         )
 
 
-def _read_files(path: Path, expected: int) -> tuple[MediaFile, ...]:
+def _at(digests: dict) -> str:
+    return f" at scale {digests['scale']:g}" if "scale" in digests else ""
+
+
+def _read_files(path: Path) -> tuple[MediaFile, ...]:
     if not path.is_file():
         raise ValueError(f"{path}: not there, but its index is; build the index again")
     text = path.read_text(encoding="utf-8")

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from torch import Tensor
 from transformers import CLIPProcessor
 
 from . import data
 from .data import RetrievalDataset
-from .video import MediaError, read_frames, read_image
+from .pictures import MediaError, central, is_animation, shown_name, with_content
+from .video import frames_of_folder, read_frames, read_image
 
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+ANIMATABLE = (".gif", ".webp", ".png", ".apng")
+PICTURES = (".jpg", ".jpeg", ".bmp", ".tif", ".tiff", *ANIMATABLE)
 CLIPS = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".wmv", ".3gp")
 SUFFIXES = PICTURES + CLIPS
+
+Problem = tuple[str, str]  # a file or folder that cannot be read, and why
 
 
 @dataclass(frozen=True)
 class MediaFile:
     """One picture or clip: `file_name` is what it is called, `media` where it lies below the media root.
 
-    `start` and `end` (seconds) cut a part out of a clip. `size` (bytes), `modified` (ns) and `digest` are
-    those of the file when it was read.
+    They differ where a name is no UTF-8 text: `file_name` can always be shown. `start` and `end` (seconds)
+    cut a part out of a clip. `size` (bytes), `modified` (ns) and `digest` are those of the file when it was
+    read.
     """
 
     file_name: str
@@ -40,20 +46,22 @@ class MediaFile:
     digest: str = ""
 
     @property
-    def key(self) -> tuple[str, float | None, float | None]:
+    def key(self) -> tuple[str, str, float | None, float | None]:
         """What tells it from the others: two parts of one clip have one file."""
-        return self.media, self.start, self.end
+        return self.media, self.kind, self.start, self.end
 
 
-def find(source: RetrievalDataset | str | Path) -> tuple[Path, list[MediaFile]]:
-    """(media root, its files): a split, all splits of a dataset folder, or the media of any other folder.
+def find(source: RetrievalDataset | str | Path) -> tuple[Path, list[MediaFile], list[Problem]]:
+    """(media root, its files, folders that cannot be read): a split, all splits of a dataset folder, or the
+    media of any other folder.
 
-    A folder is searched with the folders in it, in the order of its names; hidden files and files that are
-    neither pictures nor clips are left out. Raises FileNotFoundError for no such folder, ValueError where
-    there is nothing to show.
+    A folder is searched with the folders in it and those it links to, each once, in the order of its names;
+    hidden files and files that are neither pictures nor clips are left out. An animated gif, webp or png is a
+    clip; in a dataset of pictures it is a picture. Raises FileNotFoundError for no such folder, ValueError
+    where there is nothing to show.
     """
     if isinstance(source, RetrievalDataset):
-        return _of_datasets([source])
+        return *_of_datasets([source]), []
     folder = Path(source).expanduser().absolute()
     if not folder.is_dir():
         problem = "a file" if folder.is_file() else "no such folder"
@@ -61,29 +69,38 @@ def find(source: RetrievalDataset | str | Path) -> tuple[Path, list[MediaFile]]:
             f"{folder}: {problem}; expected a dataset folder, or one with pictures or clips"
         )
     if (folder / "metadata.jsonl").is_file():
-        return _of_datasets([data.load(folder, split) for split in data.splits(folder)])
+        return *_of_datasets([data.load(folder, split) for split in data.splits(folder)]), []
+    names, problems = _walk(folder)
     files = []
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder)
-        kind = kind_of(path)
-        if kind and path.is_file() and not any(part.startswith(".") for part in name.parts):
-            files.append(MediaFile(name.as_posix(), name.as_posix(), kind))
+    for name in names:
+        file_name = shown_name(name.as_posix())
+        files.append(MediaFile(file_name, name.as_posix(), _kind_of_file(folder / name)))
     if not files:
-        raise ValueError(f"{folder}: no pictures or clips in it; expected {', '.join(SUFFIXES)}")
-    return folder, files
+        why = f"; {len(problems)} folders cannot be read ({problems[0][1]})" if problems else ""
+        raise ValueError(f"{folder}: no pictures or clips in it{why}; expected {', '.join(SUFFIXES)}")
+    return folder, files, problems
 
 
 def kind_of(path: Path) -> str | None:
-    """image or video by the suffix, None for neither; a folder counts as the frames of a clip."""
-    if path.is_dir() or path.suffix.lower() in CLIPS:
-        return "video"
-    return "image" if path.suffix.lower() in PICTURES else None
+    """image or video, None for neither; a folder counts as the frames of a clip.
+
+    The suffix decides, and of pictures that may be animated, the header.
+    """
+    return "video" if path.is_dir() else _kind_of_file(path)
 
 
 def stamp(file: MediaFile, path: Path, old: MediaFile | None = None) -> MediaFile:
-    """`file` with its size, time and content hash (`old`'s, if size and time are). Raises OSError."""
-    parts = _parts(path)
-    size, modified = sum(p.stat().st_size for p in parts), max(p.stat().st_mtime_ns for p in parts)
+    """`file` with its size, time and content hash (`old`'s, if size and time are).
+
+    Raises MediaError for what is missing or empty, OSError for what may not be read.
+    """
+    if path.is_dir():
+        parts = frames_of_folder(path)
+    else:
+        with_content(path, "a picture" if file.kind == "image" else "a clip")
+        parts = [path]
+    found = [part.stat() for part in parts]
+    size, modified = sum(one.st_size for one in found), max(one.st_mtime_ns for one in found)
     if old and (old.size, old.modified) == (size, modified):
         return replace(file, size=size, modified=modified, digest=old.digest)
     digest = hashlib.sha256()
@@ -105,10 +122,44 @@ def read_pixels(
     else:
         pictures = read_frames(path, max_frames, fps, file.start, file.end)
     try:
+        pictures = [central(picture) for picture in pictures]
         return processor.image_processor(images=pictures, return_tensors="pt")["pixel_values"]
     except (ValueError, MemoryError) as error:
         size = " x ".join(map(str, pictures[0].size))
         raise MediaError(f"{path}: its {size} pixels cannot be prepared for CLIP ({error})") from error
+
+
+def _kind_of_file(path: Path) -> str | None:
+    suffix = path.suffix.lower()
+    if suffix in CLIPS or (suffix in ANIMATABLE and is_animation(path)):
+        return "video"
+    return "image" if suffix in PICTURES else None
+
+
+def _walk(folder: Path) -> tuple[list[PurePath], list[Problem]]:
+    """The names of the media below `folder`, in order, and the folders that cannot be read."""
+    names, problems, seen = [], [], set()
+
+    def failed(error: OSError) -> None:
+        name = os.path.relpath(error.filename, folder)
+        problems.append((shown_name(name), f"folder cannot be read ({error.strerror})"))
+
+    for here, folders, files in os.walk(folder, onerror=failed, followlinks=True):
+        try:
+            found = Path(here).stat()
+        except OSError as error:  # it has gone since
+            failed(error)
+            continue
+        if (found.st_dev, found.st_ino) in seen:  # a link back to it, or a second one
+            folders.clear()
+            continue
+        seen.add((found.st_dev, found.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        below = Path(here).relative_to(folder)
+        for name in files:
+            if not name.startswith(".") and PurePath(name).suffix.lower() in SUFFIXES:
+                names.append(below / name)
+    return sorted(names), problems
 
 
 def _of_datasets(splits: Sequence[RetrievalDataset]) -> tuple[Path, list[MediaFile]]:
@@ -116,7 +167,7 @@ def _of_datasets(splits: Sequence[RetrievalDataset]) -> tuple[Path, list[MediaFi
     root = splits[0].media_root or splits[0].folder
     files = [
         MediaFile(
-            file_name=item.file_name,
+            file_name=shown_name(item.file_name),
             media=split.path(item).relative_to(root).as_posix(),
             kind=split.kind,
             id=item.id,
@@ -129,11 +180,3 @@ def _of_datasets(splits: Sequence[RetrievalDataset]) -> tuple[Path, list[MediaFi
         for item in split.items
     ]
     return root.absolute(), files
-
-
-def _parts(path: Path) -> list[Path]:
-    """The files of a media file: itself, or the frames in a folder."""
-    found = sorted(path.iterdir()) if path.is_dir() else [path]
-    if not found:
-        raise MediaError(f"{path}: empty folder; expected the frames of a clip")
-    return found

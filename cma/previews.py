@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
+from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 
 import av
 from PIL import Image
 
+from .embedding import IndexConfig
 from .media import MediaFile
-from .video import read_frames, read_image
+from .video import read_frames, read_image, seconds
 
 SIDE = 160  # pixels, at most
 FPS, MOST = 12, 60  # frames a second, frames in all: up to 5 s play in their own time, longer clips faster
@@ -31,11 +33,19 @@ def still(path: Path, file: MediaFile) -> Image.Image:
     return _small(frames[len(frames) // 2])
 
 
+def strip(path: Path, file: MediaFile, config: IndexConfig) -> list[Image.Image]:
+    """The very frames [F] that an index of this config has embedded, small. Raises MediaError."""
+    if file.kind == "image":
+        return [_small(read_image(path))]
+    return [_small(frame) for frame in read_frames(path, config.max_frames, config.fps, file.start, file.end)]
+
+
 @lru_cache(maxsize=512)
 def _preview(path: Path, file: MediaFile) -> bytes:
     """The bytes of the preview; kept, since `file` holds the digest of what was read."""
     if file.kind == "video":
-        return _mp4([_small(frame) for frame in read_frames(path, MOST, FPS, file.start, file.end)])
+        frames = [_small(frame) for frame in read_frames(path, MOST, FPS, file.start, file.end)]
+        return _mp4(frames, _rate(path, file, len(frames)))
     buffer = io.BytesIO()
     _small(read_image(path)).save(buffer, "JPEG", quality=85)
     return buffer.getvalue()
@@ -46,11 +56,20 @@ def _small(picture: Image.Image) -> Image.Image:
     return picture
 
 
-def _mp4(frames: list[Image.Image]) -> bytes:
+def _rate(path: Path, file: MediaFile, count: int) -> Fraction:
+    """Frames a second at which `count` of a clip are shown: `FPS`, or fewer where it has fewer."""
+    whole = seconds(path)
+    if whole is None or count == MOST:
+        return Fraction(FPS)
+    length = (whole if file.end is None else min(file.end, whole)) - (file.start or 0.0)
+    return min(Fraction(FPS), Fraction(count / max(length, 0.01)).limit_denominator(1000))
+
+
+def _mp4(frames: list[Image.Image], rate: Fraction) -> bytes:
     width, height = (max(2, side // 2 * 2) for side in frames[0].size)  # H.264 counts in pairs of pixels
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"crf": "26", "preset": "veryfast"})
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "26", "preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for picture in frames:
             frame = av.VideoFrame.from_image(picture.resize((width, height)))

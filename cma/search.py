@@ -1,41 +1,45 @@
 """An index of pictures and clips, asked by sentence, by picture or by clip.
 
-Letters: T texts, V items, F frames, D width. Up to `DEPTH` items, a sentence is compared with all frames of
-all of them. Beyond, a first search compares it with the mean of an item's frames, and the best `DEPTH` are
-compared again over their frames, where pooling depends on the text (paper, section 3.4).
+Letters: T texts, V items, F frames, N frames of all items, D width. A first search compares a query with the
+mean of an item's frames. Pooling depends on the text (paper, section 3.4), so a sentence is compared again
+with all frames of the best `DEPTH` items: up to so many items, the answer is exact.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
-from tqdm import tqdm
+from torch.nn import functional as F
 
-from . import index_storage, media
-from .backbone import identity
+from . import building, index_storage, media
 from .data import RetrievalDataset
-from .embedding import IndexConfig, Known, acting, embed_file, embed_files
+from .embedding import IndexConfig, acting, embed_file
 from .media import MediaFile
 from .model import RetrievalModel
-from .similarity import mean_pooled, text_conditioned
-from .video import MediaError
+from .nearest import Nearest, best_first
+from .pictures import MediaError
+from .similarity import text_conditioned
 
-DEPTH = 1000  # items whose frames are compared with the text: the search is exact up to so many
+__all__ = ["DEPTH", "IndexConfig", "MediaIndex"]
+
+DEPTH = 1000  # items whose frames are compared with the text
+BLOCK = 4096  # items whose frames are gathered at once
 
 
 @dataclass(frozen=True)
 class MediaIndex:
-    """Un-normalised frame embeddings [V, F, D] and mask [V, F] of `files`, made with the model's `adapter`.
+    """Un-normalised embeddings of the frames of `files`, one after the other [N, D], `lengths` [V] of each.
 
-    A query is embedded with that same adapter (None: CLIP as it is), whichever is active meanwhile, so that
-    several indexes of one model answer side by side. `skipped` lists (file name, reason) of what could not
-    be read; `built_with` identifies the weights of backbone and adapter.
+    They were made with the model's `adapter` (None: CLIP as it is) at `scale`. A query is embedded with that
+    same one, whichever is active meanwhile, so that several indexes of one model answer side by side.
+    `skipped` lists (name, reason) of what could not be read; `built_with` identifies the weights of backbone
+    and adapter.
     """
 
     model: RetrievalModel
@@ -44,9 +48,10 @@ class MediaIndex:
     config: IndexConfig
     media_root: Path
     files: tuple[MediaFile, ...]
-    frames: Tensor
-    mask: Tensor
+    vectors: Tensor
+    lengths: Tensor
     skipped: tuple[tuple[str, str], ...] = ()
+    scale: float = 1.0
 
     @classmethod
     def build(
@@ -55,55 +60,44 @@ class MediaIndex:
         source: RetrievalDataset | str | Path,
         config: IndexConfig | None = None,
         previous: MediaIndex | None = None,
+        folder: str | Path | None = None,
     ) -> MediaIndex:
         """Embed a split, a dataset folder (all its splits) or any folder of pictures and clips.
 
         Files that cannot be read are skipped, listed and counted. From `previous`, an index of the same model
         and config, the embeddings of unchanged files (by size and time, or content) are taken over.
-        Raises FileNotFoundError for no such folder, ValueError where nothing in it can be read.
+
+        In `folder` the index is saved, and while it is built, its parts: after a kill the next call goes on
+        from there. An index that lies there is brought up to date; one of another model, adapter, scale or
+        config is replaced, so give each adapter a folder of its own.
+        Raises FileNotFoundError for no such source, ValueError where nothing in it can be read.
         """
         config, built_with = config or IndexConfig(), index_storage.identify(model)
         if previous and (previous.built_with, previous.config) != (built_with, config):
             raise ValueError("`previous` is of another model, adapter or config; build the index without it")
-        root, listed = media.find(source)
-        files, embedded, skipped = [], [], []
-        with acting(model, model.active):
-            read = embed_files(model, root, listed, config, previous._known() if previous else {})
-            for file, result in tqdm(read, "index", len(listed), unit="file", mininterval=1):
-                if isinstance(result, MediaError):
-                    skipped.append((file.file_name, str(result).removeprefix(f"{root / file.media}: ")))
-                else:
-                    files.append(file)
-                    embedded.append(result)
-        print(f"indexed {len(files):,} / {len(listed):,} files")
-        for name, reason in skipped[:5]:
-            print(f"  skipped {name}: {reason}")
-        if not files:
-            raise ValueError(f"{root}: none of its {len(listed)} files can be read ({skipped[0][1]}, …)")
-        mask = pad_sequence([torch.ones(len(vectors), dtype=torch.int64) for vectors in embedded], True)
-        frames = pad_sequence(embedded, batch_first=True)
-        return cls(model, model.active, built_with, config, root, tuple(files), frames, mask, tuple(skipped))
+        known = building.as_known(previous.files, previous.vectors, previous.lengths) if previous else {}
+        folder = None if folder is None else Path(folder).expanduser()
+        built, parts = building.build(model, source, config, known, folder)
+        index = cls(model, model.active, built_with, config, *built, scale=model.scale)
+        if parts:
+            index.save(folder)
+            parts.remove()
+        return index
 
     def save(self, folder: str | Path) -> None:
         """Write `index.safetensors` and `files-….jsonl` into `folder`, whole or not at all."""
-        about = {
-            "backbone": identity(self.model.clip),
-            "adapter": self.adapter,
-            "built_with": self.built_with,
-            "config": asdict(self.config),
-            "media_root": str(self.media_root),
-            "skipped": self.skipped,
-        }
-        index_storage.write(Path(folder).expanduser(), about, self.files, self.frames, self.mask)
+        with self._own_adapter():
+            about = index_storage.describe(self.model, self.config, self.media_root, self.skipped)
+        index_storage.write(Path(folder).expanduser(), about, self.files, self.vectors, self.lengths)
 
     @classmethod
     def load(cls, folder: str | Path, model: RetrievalModel) -> MediaIndex:
-        """Read an index for `model`, whose active adapter must be the one it was built with.
+        """Read an index for `model`, whose active adapter and scale must be those it was built with.
 
         Raises FileNotFoundError, or ValueError for a damaged index or another backbone or adapter.
         """
         fields = index_storage.read(Path(folder).expanduser(), model)
-        return cls(model, model.active, **fields | {"config": IndexConfig(**fields["config"])})
+        return cls(model, model.active, **fields, scale=model.scale)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -124,6 +118,10 @@ class MediaIndex:
             [i for i, file in enumerate(self.files) for _ in file.captions], dtype=torch.int64
         )
 
+    def frames(self, item: int) -> Tensor:
+        """The embeddings [F, D] of one item's frames, un-normalised."""
+        return self.vectors[self._starts[item] :][: self.lengths[item]]
+
     # ---- asking
 
     def query(self, text: str, k: int = 5) -> list[tuple[str, float]]:
@@ -134,9 +132,32 @@ class MediaIndex:
         return self._best(*self.ranking(text), k)
 
     def query_media(self, path: str | Path, k: int = 5) -> list[tuple[str, float]]:
-        """The `k` best (file name, cosine) for a picture, a clip or a folder of frames, by mean frames.
+        """The `k` best (file name, cosine) for a picture, a clip or a folder of frames; raises as
+        `ranking_media`, and ValueError for k below 1."""
+        return self._best(*self.ranking_media(path), k)
 
-        Raises MediaError, a ValueError, naming a file that cannot be read; the others as `query`.
+    def ranking(self, text: str) -> tuple[Tensor, Tensor]:
+        """(items, their cosines), best first; raises ValueError as `query`.
+
+        All items [V], exactly, up to `DEPTH`, and where an item's frames need no second look (pictures,
+        mean_pooled). Beyond `DEPTH`, the first search orders the rest; and from `cma.nearest.FAISS_FROM`
+        items on, only the best `DEPTH` are returned, so that a worse rank is not known.
+        """
+        if not text.strip():
+            raise ValueError("the query is blank; type a few words")
+        vector = self._encode([text])
+        if len(self) <= DEPTH:
+            return best_first(self._compare(vector, torch.arange(len(self)))[0])
+        items, first = self._nearest(F.normalize(vector[0], dim=0))
+        near = items[:DEPTH].sort().values
+        order, again = best_first(self._compare(vector, near)[0])
+        return torch.cat([near[order], items[DEPTH:]]), torch.cat([again, first[DEPTH:]])
+
+    def ranking_media(self, path: str | Path) -> tuple[Tensor, Tensor]:
+        """(items, their cosines) by mean frames, best first, for a picture, a clip or a folder of frames.
+
+        As many as `ranking` returns. Raises MediaError, a ValueError, naming a file that cannot be read, and
+        ValueError for an adapter that changed since `build`.
         """
         path = Path(path).expanduser()
         kind = media.kind_of(path)
@@ -144,39 +165,71 @@ class MediaIndex:
             raise MediaError(f"{path}: neither picture nor clip; expected {', '.join(media.SUFFIXES)}")
         wanted = MediaFile(path.name, path.name, kind)
         with self._own_adapter():
-            vector = embed_file(self.model, wanted, path, self.config).mean(0, keepdim=True)
-        return self._best(*_best_first(mean_pooled(vector, self.frames, self.mask)), k)
+            vector = embed_file(self.model, wanted, path, self.config).mean(0)
+        return self._nearest(F.normalize(vector, dim=0))
 
-    def ranking(self, text: str) -> tuple[Tensor, Tensor]:
-        """(items [V], their cosines [V]), best first; the first search orders those beyond `DEPTH`."""
-        if not text.strip():
-            raise ValueError("the query is blank; type a few words")
-        vector = self._encode([text])
-        if len(self) <= DEPTH or self.config.similarity == "mean_pooled":
-            return _best_first(self._compare(vector, self.frames, self.mask))
-        items, first = _best_first(mean_pooled(vector, self.frames, self.mask))
-        near = items[:DEPTH]
-        order, again = _best_first(self._compare(vector, self.frames[near], self.mask[near]))
-        return torch.cat([near[order], items[DEPTH:]]), torch.cat([again, first[DEPTH:]])
+    def frame_weights(self, text: str, items: Sequence[int]) -> list[Tensor]:
+        """The share [F] of each frame in the match of some items with a sentence: softmax_f(t . v_f / τ).
+
+        1 / F for `mean_pooled`.
+        """
+        parts = [self.frames(item) for item in items]
+        if self.config.similarity == "mean_pooled":
+            return [torch.full((len(frames),), 1 / len(frames)) for frames in parts]
+        vector = self._encode([text])[0]
+        return [(frames @ vector / self.config.temperature).softmax(0) for frames in parts]
 
     def scores(self, texts: Sequence[str]) -> Tensor:
         """Cosine [T, V] of every text with every item over all frames, whatever the size of the index."""
-        return self._compare(self._encode(texts), self.frames, self.mask)
+        return self._compare(self._encode(texts), torch.arange(len(self)))
 
     def right(self, text: str) -> list[int]:
         """The items that have `text` as a caption, but for case and spaces."""
-        wanted = _plain(text)
-        return [i for i, file in enumerate(self.files) if wanted in map(_plain, file.captions)]
+        return self._owners.get(_plain(text), [])
+
+    @cached_property
+    def _owners(self) -> dict[str, list[int]]:
+        """The items of each caption, but for case and spaces."""
+        owners: dict[str, dict[int, None]] = {}
+        for item, file in enumerate(self.files):
+            for caption in file.captions:
+                owners.setdefault(_plain(caption), {})[item] = None
+        return {caption: list(items) for caption, items in owners.items()}
+
+    @cached_property
+    def _starts(self) -> Tensor:
+        """Where each item's frames begin in `vectors` [V]."""
+        return self.lengths.cumsum(0) - self.lengths
+
+    @cached_property
+    def _pooled(self) -> Tensor:
+        """The mean of each item's frames, normalised [V, D]."""
+        owners = torch.arange(len(self)).repeat_interleave(self.lengths)
+        sums = torch.zeros(len(self), self.vectors.shape[1]).index_add_(0, owners, self.vectors)
+        return F.normalize(sums, dim=1)
+
+    @cached_property
+    def _nearest(self) -> Nearest:
+        return Nearest(self._pooled, DEPTH)
 
     def _encode(self, texts: Sequence[str]) -> Tensor:
         parts = [texts[i : i + 256] for i in range(0, len(texts), 256)]
         with self._own_adapter():
             return torch.cat([self.model.encode_text(part).float().cpu() for part in parts])
 
-    def _compare(self, text: Tensor, frames: Tensor, mask: Tensor) -> Tensor:
+    def _compare(self, text: Tensor, items: Tensor) -> Tensor:
+        """Cosine [T, V] of every text [T, D] with some items [V], over all their frames."""
         if self.config.similarity == "mean_pooled":
-            return mean_pooled(text, frames, mask)
-        return text_conditioned(text, frames, mask, self.config.temperature)
+            return F.normalize(text, dim=1) @ self._pooled[items].T
+        scores = torch.empty(len(text), len(items))
+        lengths = self.lengths[items]
+        for length in lengths.unique().tolist():  # items of as many frames need no padding
+            for columns in (lengths == length).nonzero().flatten().split(BLOCK):
+                rows = self._starts[items[columns], None] + torch.arange(length)
+                scores[:, columns] = text_conditioned(
+                    text, self.vectors[rows], temperature=self.config.temperature
+                )
+        return scores
 
     def _best(self, items: Tensor, scores: Tensor, k: int) -> list[tuple[str, float]]:
         if k < 1:
@@ -184,24 +237,14 @@ class MediaIndex:
         pairs = zip(items[:k].tolist(), scores[:k].tolist(), strict=True)
         return [(self.files[item].file_name, score) for item, score in pairs]
 
-    def _known(self) -> Known:
-        rows = zip(self.files, self.frames, self.mask.bool(), strict=True)
-        return {file.key: (file, frames[mask]) for file, frames, mask in rows}
-
     @contextmanager
     def _own_adapter(self) -> Iterator[None]:
-        with acting(self.model, self.adapter):
+        with acting(self.model, self.adapter, self.scale):
             if index_storage.identify(self.model) != self.built_with:
                 raise ValueError(
                     f"the weights of adapter {self.adapter!r} changed since; build the index again"
                 )
             yield
-
-
-def _best_first(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """(items [V], scores [V]) of one text's scores [1, V]; of equal scores the first item comes first."""
-    ordered = scores[0].sort(descending=True, stable=True)
-    return ordered.indices, ordered.values
 
 
 def _plain(text: str) -> str:

@@ -1,16 +1,24 @@
-"""Frames of a clip: which ones to take, and reading them from a video file or a folder of frames."""
+"""Frames of a clip: which ones to take, and reading them from a video file, an animation or a folder."""
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from .pictures import (
+    MediaError,
+    frame_starts,
+    looks_animatable,
+    read_animation,
+    read_image,
+    shown_frames,
+    with_content,
+)
+from .video_file import VideoFile
 
-class MediaError(ValueError):
-    """A picture or clip is missing, empty or cannot be decoded; the message names its path."""
+__all__ = ["MediaError", "frame_indices", "read_frames", "read_image", "sampled", "seconds"]
 
 
 def frame_indices(n: int, max_frames: int) -> list[int]:
@@ -25,15 +33,6 @@ def frame_indices(n: int, max_frames: int) -> list[int]:
     return np.linspace(0, n - 1, max_frames, dtype=int).tolist()
 
 
-def read_image(path: str | Path) -> Image.Image:
-    """The picture in RGB; MediaError if it is missing or cannot be decoded."""
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise MediaError(f"{path}: cannot be read as a picture ({error})") from error
-
-
 def read_frames(
     path: str | Path,
     max_frames: int,
@@ -43,32 +42,48 @@ def read_frames(
 ) -> list[Image.Image]:
     """At most `max_frames` RGB frames of a clip, taken from one frame every 1 / `fps` seconds.
 
-    `path` is a video file, or a folder of frames, which are taken in the order of their names and not thinned
-    again. `fps` None considers every frame; `start` and `end` (seconds) cut a part out of a video file.
-    Raises MediaError naming the path when nothing can be decoded.
+    `path` is a video file, an animated gif, webp or png (whatever its name), or a folder of frames, which are
+    taken in the order of their names and not thinned again. `fps` None considers every frame; `start` and
+    `end` (seconds) cut a part out of a file. Raises MediaError naming the path when nothing can be decoded.
     """
     path = Path(path)
     if path.is_dir():
-        visible = (frame for frame in path.iterdir() if not frame.name.startswith("."))
-        frames = sorted(visible, key=lambda frame: frame.name)
-        if not frames:
-            raise MediaError(f"{path}: empty folder; expected the frames of a clip")
+        frames = frames_of_folder(path)
         return [read_image(frames[i]) for i in frame_indices(len(frames), max_frames)]
-    if not path.is_file() or path.stat().st_size == 0:
-        raise MediaError(f"{path}: {'empty file' if path.is_file() else 'no such file'}; expected a video")
-    decord = importlib.import_module("decord")  # here, so that `import cma` does without it
-    decord.logging.set_level(decord.logging.QUIET)
+    with_content(path, "a clip")
     try:
-        reader = decord.VideoReader(str(path), num_threads=1)
-        considered = sampled(len(reader), reader.get_avg_fps(), fps, start, end)
-        chosen = [considered[i] for i in frame_indices(len(considered), max_frames)]
-        pixels = reader.get_batch(chosen).asnumpy()  # [F, H, W, 3], uint8
-    except ValueError as error:  # of `sampled`
+        if looks_animatable(path):
+            considered = shown_frames(frame_starts(path), fps, start, end)
+            return read_animation(path, [considered[i] for i in frame_indices(len(considered), max_frames)])
+        file = VideoFile(path)
+        considered = sampled(file.count, file.fps, fps, start, end)
+        return file.read([considered[i] for i in frame_indices(len(considered), max_frames)])
+    except MediaError:
+        raise
+    except ValueError as error:  # of `sampled` and `shown_frames`
         raise MediaError(f"{path}: {error}") from error
-    except (decord.DECORDError, RuntimeError, IndexError) as error:
-        reason = str(error).strip().rpartition(": ")[2]  # decord's messages start with its own source lines
-        raise MediaError(f"{path}: cannot be decoded, corrupt or cut short ({reason})") from error
-    return [Image.fromarray(frame) for frame in pixels]
+
+
+def frames_of_folder(path: Path) -> list[Path]:
+    """The frames in a folder in the order of their names; MediaError if there are none."""
+    try:
+        frames = [frame for frame in path.iterdir() if not frame.name.startswith(".")]
+    except OSError as error:
+        raise MediaError(f"{path}: cannot be opened ({error.strerror})") from error
+    if not frames:
+        raise MediaError(f"{path}: empty folder; expected the frames of a clip")
+    return sorted(frames, key=lambda frame: frame.name)
+
+
+def seconds(path: Path) -> float | None:
+    """How long a clip lasts, None for a folder of frames. Raises MediaError."""
+    if path.is_dir():
+        return None
+    with_content(path, "a clip")
+    if looks_animatable(path):
+        return float(frame_starts(path)[-1])
+    file = VideoFile(path)
+    return file.count / file.fps
 
 
 def sampled(

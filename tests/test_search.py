@@ -59,7 +59,7 @@ def test_scores_of_a_split_are_those_of_the_evaluation(model, tmp_path, similari
     index = MediaIndex.build(model, dataset, IndexConfig(similarity, 0.5, max_frames=4))
     encoded = evaluation.encode(model, dataset, config)
     expected = evaluation.compare(encoded.text, encoded.frames, encoded.mask, config)
-    assert torch.equal(index.mask, encoded.mask)
+    assert torch.equal(index.lengths, encoded.mask.sum(1))
     torch.testing.assert_close(index.scores(dataset.captions), expected, atol=1e-5, rtol=0)
     assert index.captions == dataset.captions
     assert torch.equal(index.text_to_item, dataset.text_to_item)
@@ -70,8 +70,8 @@ def test_query_is_the_sorted_cosine_of_files(model, media):
     assert len(index) == 10 and not index.skipped
     text = model.encode_text(["a red cat"])
     cosine = {
-        file.file_name: text_conditioned(text, frames[None], mask[None]).item()
-        for file, frames, mask in zip(index.files, index.frames, index.mask, strict=True)
+        file.file_name: text_conditioned(text, index.frames(i)[None]).item()
+        for i, file in enumerate(index.files)
     }
     best = index.query("a red cat", k=4)
     assert names(best) == sorted(cosine, key=cosine.get, reverse=True)[:4]
@@ -86,7 +86,7 @@ def test_the_second_search_reorders_the_best_of_the_first(toy_index, depth, seed
     frames = torch.randn(12, 3, 32, generator=generator)
     mask = (torch.rand(12, 3, generator=generator) < 0.7).long()
     mask[:, 0] = 1
-    index = replace(toy_index, files=toy_index.files * 12, frames=frames, mask=mask)
+    index = replace(toy_index, files=toy_index.files * 12, vectors=frames[mask.bool()], lengths=mask.sum(1))
     text = index._encode(["a dog"])
     first, exact = mean_pooled(text, frames, mask)[0], index.scores(["a dog"])[0]
     near = first.argsort(descending=True)[: depth if depth < 12 else None].tolist()
@@ -138,9 +138,9 @@ def test_two_parts_of_one_clip_are_two_items(model, tmp_path):
     (folder / "metadata.jsonl").write_text("".join(json.dumps(part) + "\n" for part in parts))
     index = MediaIndex.build(model, folder, IndexConfig(max_frames=3))
     assert names(index.query("a dog")) == ["media/test0.mp4"] * 2
-    assert not torch.allclose(index.frames[0], index.frames[1])
+    assert not torch.allclose(index.frames(0), index.frames(1))
     again = MediaIndex.build(model, folder, IndexConfig(max_frames=3), previous=index)
-    assert torch.equal(again.frames, index.frames)
+    assert torch.equal(again.vectors, index.vectors)
 
 
 # ---- adapters
@@ -185,7 +185,7 @@ def test_saved_and_loaded_it_is_the_same(model, media, tmp_path):
     index = MediaIndex.build(model, media, IndexConfig("mean_pooled", 2.0, 5, 6.0))
     index.save(tmp_path / "index")
     loaded = MediaIndex.load(tmp_path / "index", model)
-    assert torch.equal(loaded.frames, index.frames) and torch.equal(loaded.mask, index.mask)
+    assert torch.equal(loaded.vectors, index.vectors) and torch.equal(loaded.lengths, index.lengths)
     for field in ("files", "config", "built_with", "media_root", "adapter", "skipped"):
         assert getattr(loaded, field) == getattr(index, field)
     assert loaded.query("a dog") == index.query("a dog")
@@ -221,7 +221,8 @@ def test_another_adapter_is_refused(model, media, tmp_path, built, active):
 def test_a_kill_while_saving_leaves_the_old_index(model, media, tmp_path, monkeypatch):
     index = MediaIndex.build(model, media)
     index.save(tmp_path)
-    smaller = replace(index, files=index.files[:4], frames=index.frames[:4], mask=index.mask[:4])
+    lengths = index.lengths[:4]
+    smaller = replace(index, files=index.files[:4], vectors=index.vectors[: lengths.sum()], lengths=lengths)
 
     def killed(*_, **__):
         raise KeyboardInterrupt
@@ -276,8 +277,8 @@ def test_only_new_and_changed_files_are_embedded_again(model, media, tmp_path, m
     updated = MediaIndex.build(model, folder, previous=index)
     assert embedded == [2]
     fresh = MediaIndex.build(model, folder)
-    assert updated.files == fresh.files and torch.equal(updated.mask, fresh.mask)
-    torch.testing.assert_close(updated.frames, fresh.frames)
+    assert updated.files == fresh.files and torch.equal(updated.lengths, fresh.lengths)
+    torch.testing.assert_close(updated.vectors, fresh.vectors)
     model.set_adapter("a")
     with pytest.raises(ValueError, match="another model, adapter or config"):
         MediaIndex.build(model, folder, previous=index)
@@ -335,8 +336,8 @@ def test_more_files_than_are_read_at_once(model, tmp_path, monkeypatch):
     for i in range(7):
         write_picture(tmp_path / f"{i}.png", i * 9)
     whole = MediaIndex.build(model, tmp_path)
-    monkeypatch.setattr(embedding, "FILES", 3)
+    monkeypatch.setattr(embedding, "AHEAD", 3)
     monkeypatch.setattr(embedding, "FRAMES", 2)
     parts = MediaIndex.build(model, tmp_path)
     assert parts.files == whole.files
-    torch.testing.assert_close(parts.frames, whole.frames)
+    torch.testing.assert_close(parts.vectors, whole.vectors)

@@ -1,0 +1,184 @@
+"""Pictures as CLIP should see them: upright, in RGB, on white where transparent; animations as frames."""
+
+from __future__ import annotations
+
+import re
+import stat
+import unicodedata
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+# Above Pillow's limit a picture is refused with a message of ours; below, it is read and nothing is printed.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+LONGEST = 16  # of a picture longer than so many times its width, only the middle is given to CLIP
+SLOWED = 0.1  # seconds that browsers show a frame which asks for 10 ms or less
+
+
+class MediaError(ValueError):
+    """A picture or clip is missing, empty or cannot be decoded; the message names its path, in one line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    """`text` in one line of UTF-8: line breaks, control characters and undecodable bytes are spelled out."""
+    unsafe = ("Cc", "Cs", "Zl", "Zp")
+    return "".join(repr(c)[1:-1] if unicodedata.category(c) in unsafe else c for c in text)
+
+
+def shown_name(name: str) -> str:
+    """A file name as text: bytes that are not UTF-8, which Linux allows, become the replacement character."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """The picture, or the first frame of an animation, upright in RGB.
+
+    Transparent parts become white: so the bundled CLIP's benchmarks are drawn, half of the drawings it was
+    trained on, and the pages that most such pictures are made for. Raises MediaError for a file that is
+    missing, empty, damaged, no picture, or of more pixels than `PIL.Image.MAX_IMAGE_PIXELS` twice.
+    """
+    path = Path(path)
+    with_content(path, "a picture")
+    try:
+        with Image.open(path) as image:
+            ImageOps.exif_transpose(image, in_place=True)
+            return on_white(image)
+    except Exception as error:  # a damaged file can make a decoder raise anything
+        raise MediaError(f"{path}: cannot be read as a picture ({_reason(path, error)})") from error
+
+
+def with_content(path: Path, kind: str) -> None:
+    """Raise MediaError unless `path` is a file with something in it."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        problem = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be opened ({error})"
+        raise MediaError(f"{path}: {problem}; cannot be read as {kind}") from error
+    if not stat.S_ISREG(found.st_mode) or found.st_size == 0:
+        problem = "empty file" if stat.S_ISREG(found.st_mode) else "no regular file"
+        raise MediaError(f"{path}: {problem}; cannot be read as {kind}")
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """A picture of any mode in RGB, on white where it is transparent; 16 bits become 8."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) // 256).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):  # of unknown range: from its darkest to its lightest pixel
+        values = np.nan_to_num(np.asarray(image, np.float64), posinf=0.0, neginf=0.0)
+        span = max(np.ptp(values), np.finfo(np.float64).tiny)
+        return Image.fromarray(((values - values.min()) / span * 255).astype(np.uint8)).convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    white = Image.new("RGBA", image.size, "white")
+    white.alpha_composite(image.convert("RGBA"))
+    return white.convert("RGB")
+
+
+def central(picture: Image.Image) -> Image.Image:
+    """The picture, cut to its middle where it is longer than `LONGEST` times its width.
+
+    CLIP resizes the short side to its input and takes the square in the middle, which stays the same. Whole,
+    a picture of 1 x 20,000 pixels would become one of 224 x 4,480,000 on the way there.
+    """
+    width, height = picture.size
+    short, long = min(width, height), max(width, height)
+    cut = max(0, long // short - LONGEST) // 2 * short  # whole squares, so that pixels fall where they did
+    if cut == 0:
+        return picture
+    x, y = (cut, 0) if width > height else (0, cut)
+    return picture.crop((x, y, width - x, height - y))
+
+
+# ---- animations
+
+
+def is_animation(path: Path) -> bool:
+    """Whether a gif, webp or png holds several frames, by its header; False where that cannot be read."""
+    try:
+        with Image.open(path) as image:
+            return getattr(image, "is_animated", False)
+    except Exception:  # whoever reads it says what is wrong
+        return False
+
+
+def looks_animatable(path: Path) -> bool:
+    """Whether a file starts like a gif, webp or png, whatever its name."""
+    with path.open("rb") as stream:
+        head = stream.read(12)
+    return head.startswith((b"GIF8", b"\x89PNG")) or (head[:4], head[8:]) == (b"RIFF", b"WEBP")
+
+
+def frame_starts(path: Path) -> np.ndarray:
+    """When each frame of an animation is first shown, in seconds from 0, and when the last one ends [F + 1].
+
+    Reads the whole file, since only decoding tells; raises MediaError if it is damaged.
+    """
+
+    def durations(image: Image.Image) -> list[float]:
+        shown = []
+        for number in range(getattr(image, "n_frames", 1)):
+            image.seek(number)
+            image.load()
+            seconds = float(image.info.get("duration", 0)) / 1000
+            shown.append(seconds if seconds > 0.01 else SLOWED)
+        return shown
+
+    return np.cumsum([0.0, *_decoded(path, durations)])
+
+
+def read_animation(path: Path, chosen: list[int]) -> list[Image.Image]:
+    """The frames at the ascending indices `chosen`, in RGB on white. Raises MediaError."""
+
+    def frames(image: Image.Image) -> list[Image.Image]:
+        found = []
+        for number in chosen:
+            image.seek(number)
+            found.append(on_white(image))
+        return found
+
+    return _decoded(path, frames)
+
+
+def shown_frames(starts: np.ndarray, fps: float | None, start: float | None, end: float | None) -> list[int]:
+    """The frames between `start` and `end` (seconds), of those shown every 1 / `fps` seconds; at least one.
+
+    `starts` [F + 1] as of `frame_starts`; for frames of equal length it is `cma.video.sampled`. Raises
+    ValueError for an animation that is over before `start`.
+    """
+    count = len(starts) - 1
+    first = int(np.searchsorted(starts, start or 0.0, side="right")) - 1
+    if first >= count:
+        raise ValueError(f"expected a part from {start} s on, found {starts[-1]:.2f} s of {count} frames")
+    last = count
+    if end is not None:
+        last = min(count, max(first + 1, int(np.searchsorted(starts, end, side="left"))))
+    if fps is None:
+        return list(range(first, last))
+    ticks = np.ceil((starts[first : last + 1] - starts[first]) * fps - 1e-6)  # those before a frame begins
+    return (first + np.flatnonzero(np.diff(ticks))).tolist()
+
+
+def _decoded(path: Path, read: Callable[[Image.Image], list]) -> list:
+    try:
+        with Image.open(path) as image:
+            return read(image)
+    except Exception as error:  # a damaged file can make a decoder raise anything
+        raise MediaError(f"{path}: cannot be decoded as an animation ({_reason(path, error)})") from error
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """What is wrong with a picture, and what to do where something can be done."""
+    if isinstance(error, Image.DecompressionBombError):
+        found, limit = (int(n) / 1e6 for n in re.findall(r"(\d+) pixels", str(error))[:2])
+        return f"{found:.0f} megapixels, more than the limit of {limit:.0f}; save a smaller copy of it"
+    if isinstance(error, UnidentifiedImageError):
+        with path.open("rb") as stream:
+            return f"no picture that Pillow knows: it starts with {stream.read(16)!r}"
+    return str(error) or type(error).__name__

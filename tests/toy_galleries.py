@@ -1,0 +1,56 @@
+"""Galleries of pictures and of clips for the explorer's tests, and a page taken apart."""
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import torch
+from conftest import build_clip, build_processor
+from toy_data import write_images
+from toy_media import write_picture, write_videos
+
+from cma import AdapterConfig, RetrievalModel
+from cma.gallery import Gallery
+
+HOSTILE = '<img src=x onerror="alert(1)"> $x_ & "cat\''
+
+
+def build_galleries(folder: Path) -> dict[str, Gallery]:
+    """14 pictures and 5 clips under one model with the adapters a and b, of which a belongs to them."""
+    sources = {
+        "pictures": write_images(folder / "pictures", {"test": 14}),
+        "clips": write_videos(folder / "clips", {"test": 5}),
+    }
+    torch.manual_seed(0)
+    model = RetrievalModel(build_clip(), build_processor())
+    for name in ("a", "b"):
+        model.add_adapter(name, AdapterConfig(bottleneck_dim=4, shared_dim=8, init_std=0.3))
+    return {name: Gallery(model, source, adapter="a") for name, source in sources.items()}
+
+
+def write_hostile(folder: Path) -> Path:
+    """A dataset folder whose captions and file name try to be markup."""
+    name = "a'b\"c<i>&d.png"
+    write_picture(folder / "media" / name, 3)
+    line = {"file_name": f"media/{name}", "id": "1", "captions": [HOSTILE, HOSTILE * 2], "split": "test"}
+    (folder / "metadata.jsonl").write_text(json.dumps(line) + "\n")
+    (folder / "dataset.json").write_text('{"kind": "image"}')
+    return folder
+
+
+class Page(HTMLParser):
+    """Every tag with its attributes, and the text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags, self.text = [], ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.text += data
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]

@@ -17,12 +17,12 @@ DATASET, QUERY = "mini-msrvtt", "honeybee"  # of the captions that rank better a
 
 
 @pytest.fixture
-def shown(new_page, tmp_path):
+def shown(open_page, tmp_path):
     if not (ROOT / "runs" / f"{DATASET}-cross-modal").is_dir():
         pytest.fail(f"no adapter in runs/{DATASET}-cross-modal; notebook 04 leaves one (`make run`)")
-    with servers.app(["-k", "4"], ROOT, tmp_path / "state") as address:
-        shown = ExplorerPage(new_page())
-        shown.page.goto(address)
+    with servers.app(["-k", "4"], ROOT, tmp_path / "state") as address, open_page("readme") as page:
+        shown = ExplorerPage(page)
+        page.goto(address)
         shown.root.wait_for()
         shown.page.set_viewport_size({"width": 1000, "height": 800})
         shown.control("dataset").select_option(DATASET)

@@ -25,10 +25,12 @@ import nbformat
 from traitlets.config import Config
 
 from . import data, recipes
+from .backbone import PHOTOGRAPHS, load_first
 from .embedding import IndexConfig
 from .explorer import Explorer
 from .gallery import Gallery
-from .model import RetrievalModel, load_backbone
+from .model import RetrievalModel
+from .storage import trained_on
 
 HOST, PORT = "127.0.0.1", 8866
 BENCHMARKS = {"mini-flickr30k": "03", "mini-msrvtt": "04"}  # and the notebook that trains the adapter of each
@@ -43,19 +45,23 @@ TITLE = "Ask your pictures and clips"
 def build(
     media: Sequence[str | Path] = (),
     adapters: Sequence[str | Path] = (),
-    backbone: str = "mini",
+    backbone: str | None = None,
     index: str | Path = KEPT,
     k: int = 5,
 ) -> Explorer:
     """The widget over folders of `media`, or without them over the offline benchmarks' test splits.
 
-    `adapters` are folders written by `save_adapter`, `index` is where embeddings are kept. Prints how far it
-    is. Raises FileNotFoundError, ValueError or OSError that name what is missing and what to do.
+    `adapters` are folders written by `save_adapter`, `index` is where embeddings are kept. Without a
+    `backbone` it is the adapters'; without them, for `media`, the hub's CLIP for photographs, or "mini" where
+    that cannot be had. Prints how far it is. Raises FileNotFoundError, ValueError or OSError that name what
+    is missing and what to do.
     """
     if k < 1:
         raise ValueError(f"k={k}: expected at least one result")
-    model = RetrievalModel(*load_backbone(backbone))
     own, kept = [Path(folder).expanduser().absolute() for folder in adapters], Path(index).expanduser()
+    model = RetrievalModel(*load_first(_backbones(backbone, own, bool(media))))
+    chosen = model.clip.config.name_or_path
+    print(f"backbone: {chosen}{', which knows drawings, not photographs' if chosen == 'mini' else ''}")
     for name, folder in _named(own).items():
         _add_adapter(model, folder, name.removesuffix("-cross-modal").replace(".", "-"))
     first = next(iter(model.adapters), None)
@@ -120,6 +126,15 @@ def _named(folders: Sequence[Path]) -> dict[str, Path]:
     return {folder.name if names.count(folder.name) == 1 else str(folder): folder for folder in folders}
 
 
+def _backbones(given: str | None, adapters: Sequence[Path], own_media: bool) -> list[str]:
+    """The names of the backbones to try, in order."""
+    if given is not None:
+        return [given]
+    if adapters:
+        return [trained_on(adapters[0])]
+    return [PHOTOGRAPHS, "mini"] if own_media else ["mini"]
+
+
 def _add_adapter(model: RetrievalModel, folder: Path, name: str) -> None:
     """Load an adapter of this very backbone. Raises FileNotFoundError or ValueError."""
     with warnings.catch_warnings():
@@ -163,7 +178,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--media", nargs="+", default=[], metavar="FOLDER", help="of pictures and clips")
     parser.add_argument("--adapter", nargs="+", default=[], metavar="FOLDER", help="of trained adapters")
-    parser.add_argument("--backbone", default="mini", help="mini (the default), a hub id or a folder")
+    parser.add_argument(
+        "--backbone",
+        help=f"mini, a hub id or a folder (default: the adapters'; for --media {PHOTOGRAPHS}, or else mini)",
+    )
     parser.add_argument(
         "--index", default=KEPT, metavar="FOLDER", help="for embeddings (default: %(default)s)"
     )
@@ -180,7 +198,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     try:
         port = free_port(options.port)
-        build(**settings)
+        explorer = build(**settings)
+        settings["backbone"] = explorer.gallery.model.clip.config.name_or_path  # the page takes the same
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

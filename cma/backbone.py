@@ -1,8 +1,10 @@
 """Load the CLIP that is to be frozen: the bundled `mini`, a model of the Hugging Face hub, or a folder."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
+import huggingface_hub
 import torch
 import transformers
 from torch import nn
@@ -10,6 +12,10 @@ from transformers import AutoConfig, AutoTokenizer, CLIPModel, CLIPProcessor, Pr
 from transformers.utils import logging
 
 MINI = Path(__file__).parent / "mini_clip"
+PHOTOGRAPHS = "openai/clip-vit-base-patch32"  # of the hub; the paper's, and the one to take for photographs
+NEEDED = (("config.json",), ("preprocessor_config.json", "processor_config.json"),
+          ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"),
+          ("tokenizer.json", "vocab.json"))  # fmt: skip
 
 
 def load_backbone(
@@ -17,14 +23,19 @@ def load_backbone(
 ) -> tuple[CLIPModel, CLIPProcessor]:
     """A pre-trained CLIP and its processor: "mini", a hub id ("openai/clip-vit-base-patch32") or a folder.
 
+    A hub model that lies whole in the cache is taken from there, without asking the hub for a newer revision.
     Images are prepared with Pillow whether torchvision is installed or not, so that recall does not depend on
     it. Raises FileNotFoundError for a folder that is missing or holds no model, OSError for a hub id that
     cannot be loaded, ValueError for a model that is no CLIP, lacks weights, or would pool the wrong token.
     """
     source = _source(name)
+    cached = _cached(source) if isinstance(source, str) else None
+    source = cached or source
     try:
+        if isinstance(source, str):
+            huggingface_hub.model_info(source, timeout=10)  # transformers would try for half a minute
         config = AutoConfig.from_pretrained(source)
-    except OSError as error:
+    except Exception as error:  # the client's errors differ from release to release
         raise OSError(
             f"{str(name)!r} is neither 'mini', nor a folder here, nor a hub model that can be had: {error}"
         ) from error
@@ -40,8 +51,20 @@ def load_backbone(
     check_tokenizer(clip, processor.tokenizer)
     clip.config.name_or_path = str(name)
     if isinstance(source, Path):
-        clip.config._commit_hash = _digest(source)
+        clip.config._commit_hash = cached.name if cached else _digest(source)
     return clip.to(device).eval(), processor
+
+
+def load_first(
+    names: Sequence[str], dtype: torch.dtype = torch.float32, device: str | torch.device | None = None
+) -> tuple[CLIPModel, CLIPProcessor]:
+    """The first of several backbones that can be had; prints which could not. Raises as `load_backbone`."""
+    for name in names[:-1]:
+        try:
+            return load_backbone(name, dtype, device)
+        except OSError:
+            print(f"{name}: neither in the cache nor reachable")
+    return load_backbone(names[-1], dtype, device)
 
 
 def identity(clip: CLIPModel) -> dict[str, str | None]:
@@ -95,6 +118,15 @@ def _source(name: str | Path) -> str | Path:
             f"{folder}: no such folder; expected 'mini', a hub id or a folder with a CLIP"
         )
     return name
+
+
+def _cached(name: str) -> Path | None:
+    """The folder of a hub model in the cache, if all its files are there; it is called by its revision."""
+    try:
+        folder = Path(huggingface_hub.snapshot_download(name, local_files_only=True))
+    except (OSError, ValueError):
+        return None
+    return folder if all(any((folder / file).is_file() for file in files) for files in NEEDED) else None
 
 
 def _quietly(source: str | Path, dtype: torch.dtype) -> tuple[CLIPModel, dict]:

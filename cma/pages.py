@@ -89,7 +89,9 @@ def why_figure(found: Mapping[str, Why]) -> Figure:
     """Explanations as a still figure, a row a model, of single pictures a column: with all weights."""
     columns = max(len(one.frames) for one in found.values())
     shape = (len(found), columns) if columns > 1 else (1, len(found))  # pictures stand side by side
-    figure, axes = plt.subplots(*shape, figsize=(1.5 * max(columns, 4), 2.1 * shape[0]), squeeze=False)
+    figure, axes = plt.subplots(
+        *shape, figsize=(max(6, min(1.5 * columns, 11)), 2.1 * shape[0]), squeeze=False
+    )
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[], frame_on=False)
     rows = axes if columns > 1 else axes.T

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-# Above Pillow's limit a picture is refused with a message of ours; below, it is read and nothing is printed.
+# Twice Pillow's limit and above, a picture is refused with a message; below, it is read and nothing printed.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # details of damage, without a name
 
 LONGEST = 16  # of a picture longer than so many times its width, only the middle is given to CLIP
 SLOWED = 0.1  # seconds that browsers show a frame which asks for 10 ms or less
@@ -42,7 +43,7 @@ def read_image(path: str | Path) -> Image.Image:
 
     Transparent parts become white: so the bundled CLIP's benchmarks are drawn, half of the drawings it was
     trained on, and the pages that most such pictures are made for. Raises MediaError for a file that is
-    missing, empty, damaged, no picture, or of more pixels than `PIL.Image.MAX_IMAGE_PIXELS` twice.
+    missing, empty, damaged, no picture, or of more than twice `PIL.Image.MAX_IMAGE_PIXELS`.
     """
     path = Path(path)
     with_content(path, "a picture")
@@ -102,17 +103,19 @@ def central(picture: Image.Image) -> Image.Image:
 def is_animation(path: Path) -> bool:
     """Whether a gif, webp or png holds several frames, by its header; False where that cannot be read."""
     try:
+        head = _head(path)
+        if _is_webp(head):  # Pillow would read the whole file
+            return head[12:16] == b"VP8X" and bool(head[20] & 2)
         with Image.open(path) as image:
             return getattr(image, "is_animated", False)
     except Exception:  # whoever reads it says what is wrong
         return False
 
 
-def looks_animatable(path: Path) -> bool:
+def may_be_animation(path: Path) -> bool:
     """Whether a file starts like a gif, webp or png, whatever its name."""
-    with path.open("rb") as stream:
-        head = stream.read(12)
-    return head.startswith((b"GIF8", b"\x89PNG")) or (head[:4], head[8:]) == (b"RIFF", b"WEBP")
+    head = _head(path)
+    return head.startswith((b"GIF8", b"\x89PNG")) or _is_webp(head)
 
 
 def frame_starts(path: Path) -> np.ndarray:
@@ -165,6 +168,15 @@ def shown_frames(starts: np.ndarray, fps: float | None, start: float | None, end
     return (first + np.flatnonzero(np.diff(ticks))).tolist()
 
 
+def _head(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(24)
+
+
+def _is_webp(head: bytes) -> bool:
+    return (head[:4], head[8:12]) == (b"RIFF", b"WEBP")
+
+
 def _decoded(path: Path, read: Callable[[Image.Image], list]) -> list:
     try:
         with Image.open(path) as image:
@@ -179,6 +191,5 @@ def _reason(path: Path, error: Exception) -> str:
         found, limit = (int(n) / 1e6 for n in re.findall(r"(\d+) pixels", str(error))[:2])
         return f"{found:.0f} megapixels, more than the limit of {limit:.0f}; save a smaller copy of it"
     if isinstance(error, UnidentifiedImageError):
-        with path.open("rb") as stream:
-            return f"no picture that Pillow knows: it starts with {stream.read(16)!r}"
+        return f"no picture that Pillow knows: it starts with {_head(path)!r}"
     return str(error) or type(error).__name__

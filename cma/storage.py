@@ -46,14 +46,15 @@ def read_adapter(
     return config, _read_weights(folder / WEIGHTS, expected), backbone
 
 
+def trained_on(folder: Path) -> str:
+    """The name of the backbone that the adapter in `folder` was trained on; raises as `read_adapter`."""
+    if not (folder / CONFIG).is_file():
+        raise FileNotFoundError(f"{folder / CONFIG} is missing; expected a folder written by `save_adapter`")
+    return _read_json(folder / CONFIG, ["backbone"])["backbone"]["name"]
+
+
 def _read_config(file: Path, sizes: dict[str, dict[str, int]]) -> tuple[AdapterConfig, dict]:
-    try:
-        saved = json.loads(file.read_text())
-    except ValueError as error:
-        raise ValueError(f"{file} is no JSON ({error}); save the adapter again") from error
-    for key in ("adapter", "backbone", *sizes):
-        if not isinstance(saved, dict) or key not in saved:
-            raise ValueError(f"{file}: key {key!r} is missing; expected a file written by `save_adapter`")
+    saved = _read_json(file, ["adapter", "backbone", *sizes])
     for key, expected in sizes.items():
         if saved[key] != expected:
             raise ValueError(
@@ -67,6 +68,18 @@ def _read_config(file: Path, sizes: dict[str, dict[str, int]]) -> tuple[AdapterC
         return AdapterConfig(**saved["adapter"]), saved["backbone"]
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
+
+
+def _read_json(file: Path, keys: list[str]) -> dict:
+    """A JSON object with these keys at least. Raises ValueError naming the file."""
+    try:
+        saved = json.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(f"{file} is no JSON ({error}); save the adapter again") from error
+    for key in keys:
+        if not isinstance(saved, dict) or key not in saved:
+            raise ValueError(f"{file}: key {key!r} is missing; expected a file written by `save_adapter`")
+    return saved
 
 
 def _read_weights(file: Path, adapters: CrossModalAdapters) -> dict[str, Tensor]:

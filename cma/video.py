@@ -10,7 +10,7 @@ from PIL import Image
 from .pictures import (
     MediaError,
     frame_starts,
-    looks_animatable,
+    may_be_animation,
     read_animation,
     read_image,
     shown_frames,
@@ -52,7 +52,7 @@ def read_frames(
         return [read_image(frames[i]) for i in frame_indices(len(frames), max_frames)]
     with_content(path, "a clip")
     try:
-        if looks_animatable(path):
+        if may_be_animation(path):
             considered = shown_frames(frame_starts(path), fps, start, end)
             return read_animation(path, [considered[i] for i in frame_indices(len(considered), max_frames)])
         file = VideoFile(path)
@@ -80,7 +80,7 @@ def seconds(path: Path) -> float | None:
     if path.is_dir():
         return None
     with_content(path, "a clip")
-    if looks_animatable(path):
+    if may_be_animation(path):
         return float(frame_starts(path)[-1])
     file = VideoFile(path)
     return file.count / file.fps

@@ -31,6 +31,7 @@ TINY = {
         "overrides": {"epochs": 2, "batch_size": 8, "max_frames": 4},
     },
     "05_retrieval_explorer": {"items": 24, "runs_dir": CI},
+    "07_your_own_media": {"items": 24, "runs_dir": CI, "overrides": {"epochs": 2}},
 }
 
 

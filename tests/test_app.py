@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from toy_data import write_images
 from toy_media import write_clip, write_picture
 
-from cma import AdapterConfig, RetrievalModel, app
+from cma import AdapterConfig, RetrievalModel, app, load_backbone
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def media(tmp_path, monkeypatch):
 def save_adapter(folder, backbone, seed=0):
     """An adapter of that backbone that changes what is found."""
     torch.manual_seed(seed)
-    model = RetrievalModel(*app.load_backbone(backbone))
+    model = RetrievalModel(*load_backbone(backbone))
     model.add_adapter("one", AdapterConfig(bottleneck_dim=4, shared_dim=4, init_std=0.5))
     model.save_adapter("one", folder)
     return folder
@@ -50,6 +50,21 @@ def test_folders_are_searched_with_the_adapters_given(media, backbone, tmp_path)
     assert list(explorer.galleries) == ["pictures"] and gallery.adapter == "mine-v2"
     assert len(gallery.index()) == len(gallery.index("mine-v2")) == 4
     assert explorer.k == 3 and "mine-v2" in str(explorer.adapters[1].options)
+
+
+def test_the_backbone_is_the_adapters_own_or_one_for_the_media(
+    media, backbone, tmp_path, capsys, monkeypatch
+):
+    trained = save_adapter(tmp_path / "mine", backbone)
+    capsys.readouterr()
+    app.build([media], [trained])
+    assert f"backbone: {backbone}\n" in capsys.readouterr().out
+    monkeypatch.setattr("huggingface_hub.model_info", None)  # no hub
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    app.build([media])
+    said = capsys.readouterr().out
+    assert f"{app.PHOTOGRAPHS}: neither in the cache nor reachable" in said
+    assert "backbone: mini, which knows drawings, not photographs" in said
 
 
 def test_folders_of_one_name_are_told_apart(media, backbone, tmp_path):

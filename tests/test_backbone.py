@@ -1,5 +1,6 @@
 import json
 import logging
+import shutil
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from PIL import Image
 from transformers import CLIPModel, CLIPTextConfig, CLIPTextModel
 
 from cma import backbone
-from cma.backbone import check_tokenizer, identity, load_backbone
+from cma.backbone import check_tokenizer, identity, load_backbone, load_first
 from cma.model import RetrievalModel
 
 
@@ -101,6 +102,36 @@ def test_an_unreachable_hub_id_says_what_was_tried(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(OSError, match="'nobody/no-clip' is neither 'mini', nor a folder"):
         load_backbone("nobody/no-clip")
+
+
+def test_a_hub_model_in_the_cache_needs_no_hub(folder, tmp_path, monkeypatch):
+    """The hub's own cache: a commit's folder, and a reference to it. Half a model in it is not taken."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.model_info", lambda *a, **k: pytest.fail("the hub was asked"))
+    cached = tmp_path / "hub" / "models--some--clip"
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text(commit)
+    shutil.copytree(folder, cached / "snapshots" / commit)
+    clip, _ = load_backbone("some/clip")
+    assert identity(clip) == {"name": "some/clip", "revision": commit}
+    (cached / "snapshots" / commit / "model.safetensors").unlink()
+    monkeypatch.setattr("huggingface_hub.model_info", unreachable)
+    with pytest.raises(OSError, match="nor a hub model that can be had: no route"):
+        load_backbone("some/clip")
+
+
+def unreachable(*_, **__):
+    raise ConnectionError("no route")
+
+
+def test_the_first_backbone_that_can_be_had(folder, monkeypatch, capsys):
+    monkeypatch.setattr("huggingface_hub.model_info", unreachable)
+    clip, _ = load_first(["nobody/no-clip", str(folder), "mini"])
+    assert identity(clip)["name"] == str(folder)
+    assert capsys.readouterr().out == "nobody/no-clip: neither in the cache nor reachable\n"
+    with pytest.raises(OSError, match="'nobody/b' is neither 'mini'"):
+        load_first(["nobody/a", "nobody/b"])
 
 
 def pooled_position(clip: CLIPModel, ids: torch.Tensor) -> int:

@@ -336,7 +336,7 @@ def test_more_files_than_are_read_at_once(model, tmp_path, monkeypatch):
     for i in range(7):
         write_picture(tmp_path / f"{i}.png", i * 9)
     whole = MediaIndex.build(model, tmp_path)
-    monkeypatch.setattr(embedding, "AHEAD", 3)
+    monkeypatch.setattr(embedding, "FILES", 3)
     monkeypatch.setattr(embedding, "FRAMES", 2)
     parts = MediaIndex.build(model, tmp_path)
     assert parts.files == whole.files

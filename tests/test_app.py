@@ -73,6 +73,7 @@ def test_folders_of_one_name_are_told_apart(media, backbone, tmp_path):
     assert list(explorer.galleries) == [str(media), str(other)]
     folders = [gallery.folder for gallery in explorer.galleries.values()]
     assert len(set(folders)) == 2 and all(folder.name.startswith("pictures-") for folder in folders)
+    assert all((folder / "zero-shot" / "index.safetensors").is_file() for folder in folders)  # are kept
 
 
 def test_the_offline_benchmarks_are_the_default(backbone, tmp_path, monkeypatch, capsys):

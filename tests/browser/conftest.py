@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from browser import chromium
 from browser.servers import ROOT
 from cma import RetrievalModel, load_backbone, recipes
 
+OpenPage = Callable[[str], AbstractContextManager[Page]]
 KEPT = ROOT / "runs" / "browser"
 MISSING = "no Chromium found: browser test skipped (make browser installs one)"
 
@@ -76,10 +78,16 @@ def model(kept: Path) -> RetrievalModel:
 
 
 @pytest.fixture(scope="module")
-def new_page(browser: Browser, kept: Path, request: pytest.FixtureRequest) -> Iterator[Callable[[], Page]]:
-    """Opens pages of 1,300 × 1,000 pixels; one of each is kept as a picture as it was in the end."""
-    context = browser.new_context(viewport={"width": 1300, "height": 1000})
-    yield context.new_page
-    for number, page in enumerate(context.pages):
-        page.screenshot(path=kept / f"{request.module.__name__.split('.')[-1]}-{number}-end.png")
-    context.close()
+def open_page(browser: Browser, kept: Path) -> OpenPage:
+    """A page of 1,300 × 1,000 pixels, kept as a picture as it is in the end."""
+
+    @contextmanager
+    def opened(name: str) -> Iterator[Page]:
+        page = browser.new_page(viewport={"width": 1300, "height": 1000})
+        try:
+            yield page
+        finally:
+            page.screenshot(path=kept / f"{name}-end.png")
+            page.close()
+
+    return opened

@@ -12,14 +12,20 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 STARTS, STOPS = 180, 20  # seconds that a server may take
-NO_NEWS = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
+SETTINGS = {  # no news, and every cell is on the page, also those that are scrolled away
+    "config/labconfig/page_config.json": {
+        "disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}
+    },
+    "settings/@jupyterlab/notebook-extension/tracker.jupyterlab-settings": {"windowingMode": "none"},
+}
 
 
 @contextmanager
 def lab(folder: Path, state: Path) -> Iterator[str]:
     """JupyterLab over `folder`; yields its address, token included. Settings and log lie in `state`."""
-    (state / "config" / "labconfig").mkdir(parents=True)
-    (state / "config" / "labconfig" / "page_config.json").write_text(json.dumps(NO_NEWS))
+    for name, settings in SETTINGS.items():
+        (state / name).parent.mkdir(parents=True)
+        (state / name).write_text(json.dumps(settings))
     options = ["--no-browser", "--ip=127.0.0.1", "--port=0", "--allow-root"]
     options += [f"--ServerApp.root_dir={folder}", "--LabApp.extension_manager=readonly"]
     with _server(["jupyterlab", *options], ROOT, state) as address:

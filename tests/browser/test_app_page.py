@@ -5,11 +5,11 @@ import urllib.error
 import urllib.request
 
 import pytest
-from cma.gallery import Gallery
 from toy_media import write_clip
 
 from browser import servers
 from browser.explorer_page import ExplorerPage
+from cma.gallery import Gallery
 
 pytestmark = [pytest.mark.browser, pytest.mark.minis]
 
@@ -43,11 +43,12 @@ def address(model, kept, media, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def shown(address, new_page):
-    shown = ExplorerPage(new_page())
-    shown.page.goto(address)
-    shown.root.wait_for()
-    return shown
+def shown(address, open_page):
+    with open_page("page") as page:
+        shown = ExplorerPage(page)
+        page.goto(address)
+        shown.root.wait_for()
+        yield shown
 
 
 def test_a_query_is_answered_as_the_index_does(shown, model, media, kept):

@@ -77,4 +77,6 @@ def install() -> None:
 if __name__ == "__main__":
     if not find():
         install()
-    print(f"the browser tests drive {find()}")
+    if not (found := find()):
+        sys.exit("no Chromium found, though one was installed; is it on the PATH?")
+    print(f"the browser tests drive {found}")

@@ -17,19 +17,12 @@ from . import answers, media, pages
 from .answers import Answer, Indexes
 from .dropzone import DropZone
 from .gallery import Gallery, label
+from .pictures import MediaError
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of an adapter: 0 is CLIP, 1 the adapter as trained
 NONE = "—"
 WRAP = widgets.Layout(flex_flow="row wrap")  # at any width
 MOST = 30  # missed captions to choose from
-
-
-def respond(indexes: Indexes, query: str | Path, k: int = 5) -> str:
-    """What the widget shows for a query: results, or what went wrong. Never raises."""
-    try:
-        return pages.results_html(indexes, answers.search_both(indexes, query, k))
-    except Exception as error:  # a widget's callback has nowhere else to show it
-        return pages.alert_html(error)
 
 
 def _shown(callback: Callable) -> Callable:
@@ -59,20 +52,13 @@ class Explorer(widgets.VBox):
         self.galleries, self.k = dict(galleries), k
         self._asked: str | Path = query
         self._indexes: Indexes = {}  # of the columns that are shown, by their labels
-        self._quiet = False  # while the widget changes its own controls
-        self._made = False
+        self._quiet, self._made = False, False  # while the widget changes its own controls; once it stands
         self._build(query)
         self._watch()
-        super().__init__(
-            [
-                widgets.HBox([self.dataset, *self.adapters, self.strength], layout=WRAP),
-                widgets.HBox([self.text, self.button, self.example, self.drop], layout=WRAP),
-                self.status,
-                self.results,
-                widgets.HBox([self.why, self.find, self.missed], layout=WRAP),
-                self.reason,
-            ]
-        )
+        model = widgets.HBox([self.dataset, *self.adapters, self.strength], layout=WRAP)
+        query = widgets.HBox([self.text, self.button, self.example, self.drop], layout=WRAP)
+        closer = widgets.HBox([self.why, self.find, self.missed, self.play], layout=WRAP)
+        super().__init__([model, query, self.status, self.results, closer, self.reason])
         self.add_class("cma-explorer")
         self._enter_gallery()
         self._made = True
@@ -88,8 +74,7 @@ class Explorer(widgets.VBox):
 
     def _columns(self) -> list[str | None]:
         """The adapters side by side: none, and those that are chosen, each once."""
-        chosen = [control.value for control in self.adapters if control.value is not None]
-        return [None, *dict.fromkeys(chosen)]
+        return list(dict.fromkeys([None, *(control.value for control in self.adapters)]))
 
     # ---- the controls
 
@@ -110,19 +95,21 @@ class Explorer(widgets.VBox):
         self.why = widgets.Dropdown(options=[(NONE, None)], description="why?", layout=wide)
         self.find = widgets.Button(description="find what CLIP misses", layout=widgets.Layout(width="180px"))
         self.missed = widgets.Dropdown(options=[(NONE, None)], description="missed", layout=wide)
+        narrow = widgets.Layout(width="110px")
+        self.play = widgets.Checkbox(True, description="play clips", indent=False, layout=narrow)
         named = {
             "dataset": self.dataset, "adapter-1": self.adapters[0], "adapter-2": self.adapters[1],
             "strength": self.strength, "query": self.text, "search": self.button, "examples": self.example,
             "drop": self.drop, "status": self.status, "results": self.results, "why": self.why,
-            "find": self.find, "missed": self.missed, "reason": self.reason,
+            "find": self.find, "missed": self.missed, "play": self.play, "reason": self.reason,
         }  # fmt: skip
         for name, control in named.items():
             control.add_class(f"cma-{name}")
 
     def _watch(self) -> None:
         self.dataset.observe(self._enter_gallery, "value")
-        for control in (*self.adapters, self.strength):
-            control.observe(self._change_model, "value")
+        for control in (*self.adapters, self.strength, self.play):
+            control.observe(self._change, "value")
         self.text.observe(self._ask_text, "value")
         self.button.on_click(self._ask_text)
         self.example.observe(self._take_example, "value")
@@ -150,7 +137,8 @@ class Explorer(widgets.VBox):
         with self._setting():
             names = [(NONE, None), *((name, name) for name in self.gallery.model.adapters)]
             for control, value in zip(self.adapters, (self.gallery.adapter, None), strict=True):
-                control.options, control.value = names, value
+                control.options, control.index = names, 0  # or the page shows none
+                control.value = value
             self.missed.options, self.missed.index = [(NONE, None)], 0
             shown = answers.examples(self.gallery.index())
             self.example.options = [("choose one", ""), *((text, text) for text in shown)]
@@ -158,7 +146,7 @@ class Explorer(widgets.VBox):
         self._search()
 
     @_shown
-    def _change_model(self, _: object) -> None:
+    def _change(self, _: object) -> None:
         if self._quiet:
             return
         with self._setting():
@@ -181,11 +169,15 @@ class Explorer(widgets.VBox):
 
     @_shown
     def _take_file(self, path: Path, name: str) -> None:
+        try:
+            shown = pages.asked_html(name, path, media.kind_of(path), self.play.value)
+        except MediaError as error:
+            raise MediaError(str(error).replace(str(path), name)) from error
         self._asked = path
         with self._setting():
             self.text.value = ""
         self._search()
-        self.status.value += pages.asked_html(name, path, media.kind_of(path))
+        self.status.value += shown
 
     @_shown
     def _find_missed(self, _: object) -> None:
@@ -229,7 +221,7 @@ class Explorer(widgets.VBox):
         self._indexes = self.gallery.indexes(adapters, scale)
         about = f"embedded in {time.perf_counter() - started:.1f} s, now kept · " if new else ""
         found = answers.search_both(self._indexes, self._asked, self.k)
-        self.results.value = pages.results_html(self._indexes, found)
+        self.results.value = pages.results_html(self._indexes, found, self.play.value)
         self._offer_reasons(found)
         switched = self.gallery.switching_seconds(adapters) * 1000
         self.status.value = (

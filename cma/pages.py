@@ -40,9 +40,12 @@ STYLE = """<style>
 </style>"""
 
 
-def results_html(indexes: Indexes, answers: Mapping[str, Answer]) -> str:
-    """The answers side by side: previews with rank, cosine and captions, the right one marked."""
-    sides = "".join(_side_html(label, indexes[label], answer) for label, answer in answers.items())
+def results_html(indexes: Indexes, answers: Mapping[str, Answer], play: bool = True) -> str:
+    """The answers side by side: previews with rank, cosine and captions, the right one marked.
+
+    Clips play by themselves, or when their controls are used.
+    """
+    sides = "".join(_side_html(label, indexes[label], answer, play) for label, answer in answers.items())
     return f'{STYLE}<div class="cma-sides">{sides}</div>'
 
 
@@ -111,7 +114,7 @@ def title_of(file: MediaFile) -> str:
     return file.captions[0] if file.captions else shown_name(file.file_name)
 
 
-def _side_html(label: str, index: MediaIndex, answer: Answer) -> str:
+def _side_html(label: str, index: MediaIndex, answer: Answer, play: bool) -> str:
     about = [f"<b>{escape(label)}</b>", f"{answer.items:,} items", f"{answer.seconds:.3f} s"]
     if answer.right_rank:
         about.append(f"right answer at rank {answer.right_rank:,}")
@@ -119,16 +122,16 @@ def _side_html(label: str, index: MediaIndex, answer: Answer) -> str:
         about.append(f"the best {answer.ranked:,} ranked")
     if answer.cut:
         about.append("query cut to the text tower's length")
-    hits = "".join(_hit_html(index, hit) for hit in answer.hits)
+    hits = "".join(_hit_html(index, hit, play) for hit in answer.hits)
     content = f'{" · ".join(about)}<div class="cma-hits">{hits}</div>'
     return f'<section aria-label="{escape(label)}">{content}</section>'
 
 
-def _hit_html(index: MediaIndex, hit: Hit) -> str:
+def _hit_html(index: MediaIndex, hit: Hit, play: bool) -> str:
     title, others = escape(title_of(hit.file)), escape(" · ".join(hit.file.captions[1:]))
     name = escape(shown_name(hit.file.file_name))
     try:
-        shown = _media_html(index.path(hit.file), hit.file, title)
+        shown = _media_html(index.path(hit.file), hit.file, title, play)
     except MediaError as error:  # it was there when the index was built
         shown = f"<p>{escape(str(error))}</p>"
     if hit.weights is not None:
@@ -165,15 +168,16 @@ def _still(index: MediaIndex, file: MediaFile) -> Image.Image:
         return Image.new("RGB", (previews.SIDE, previews.SIDE), plots.GREY)
 
 
-def asked_html(name: str, path: Path, kind: str) -> str:
+def asked_html(name: str, path: Path, kind: str, play: bool = True) -> str:
     """What was dropped, small, and its name. Raises MediaError."""
-    shown = _media_html(path, MediaFile(name, path.name, kind), escape(name))
+    shown = _media_html(path, MediaFile(name, path.name, kind), escape(name), play)
     return f'<div class="cma-asked">{shown} asked by {escape(name)}</div>'
 
 
-def _media_html(path: Path, file: MediaFile, alt: str) -> str:
-    """The preview of a picture, or of a clip that plays by itself; `alt` is escaped already."""
+def _media_html(path: Path, file: MediaFile, alt: str, play: bool) -> str:
+    """The preview of a picture, or of a clip, which plays by itself or has controls; `alt` is escaped."""
     source = previews.data_uri(path, file)
     if file.kind == "image":
         return f'<img src="{source}" alt="{alt}">'
-    return f'<video src="{source}" aria-label="{alt}" autoplay loop muted playsinline controls></video>'
+    how = "autoplay" if play else "controls"
+    return f'<video src="{source}" aria-label="{alt}" {how} loop muted playsinline></video>'

@@ -1,7 +1,5 @@
 """The widget shows what the plain functions return, follows its controls, and survives what goes wrong."""
 
-import re
-
 import pytest
 from toy_galleries import HOSTILE, Page, build_galleries
 from toy_media import write_clip, write_picture
@@ -31,22 +29,6 @@ def shown(widget) -> dict[str, list[str]]:
 def expected(gallery, query, adapters, scale=1.0, k=5):
     found = answers.search_both(gallery.indexes(adapters, scale), query, k)
     return {label: [hit.file.file_name for hit in answer.hits] for label, answer in found.items()}
-
-
-def stripped(html: str) -> str:
-    """The page without its timings."""
-    return re.sub(r" · \d+\.\d+ s", "", html)
-
-
-def test_what_goes_wrong_is_a_message(galleries):
-    indexes = galleries["pictures"].indexes([None])
-    page = Page(explorer.respond(indexes, "  "))
-    assert page.tags[0] == ("p", {"role": "alert"}) and "the query is blank" in page.text
-    page = Page(explorer.respond(indexes, "a dog", k=0))
-    assert page.tags[0] == ("p", {"role": "alert"}) and "k=0" in page.text
-    assert stripped(explorer.respond(indexes, "a dog")) == stripped(
-        pages.results_html(indexes, answers.search_both(indexes, "a dog"))
-    )
 
 
 def test_the_widget_answers_at_once_and_again(galleries):
@@ -129,9 +111,21 @@ def test_a_dropped_file_asks(galleries, tmp_path):
 def test_a_dropped_file_that_cannot_be_read_is_a_message(galleries):
     widget = Explorer(galleries, query="a cat")
     widget.drop._part(widget.drop, {"name": "x.png", "part": 0, "parts": 1}, [b"no picture"])
-    assert 'role="alert"' in widget.status.value and "cannot be read as a picture" in widget.status.value
+    assert (
+        'role="alert"' in widget.status.value and "<b>Not found:</b> x.png: cannot be" in widget.status.value
+    )
+    assert shown(widget) == expected(galleries["pictures"], "a cat", [None, "a"]), "what was asked stays"
     widget.text.value = "a dog"
     assert 'role="alert"' not in widget.status.value and shown(widget)["a"]
+
+
+def test_clips_stand_still_where_that_is_chosen(galleries):
+    widget = Explorer({"clips": galleries["clips"]}, query="a cat")
+    assert all("autoplay" in clip for clip in Page(widget.results.value).all("video"))
+    widget.play.value = False
+    assert all("controls" in clip for clip in Page(widget.results.value).all("video"))
+    widget.text.value = "a dog"
+    assert not any("autoplay" in clip for clip in Page(widget.results.value).all("video"))
 
 
 def test_why_explains_a_result_and_follows_it(galleries):
@@ -197,4 +191,4 @@ def test_every_control_can_be_found_by_its_class(galleries):
     names = "dataset adapter-1 adapter-2 strength query search examples drop status results why find missed"
     found = [name for row in widget.children for one in (row, *getattr(row, "children", ()))
              for name in one._dom_classes]  # fmt: skip
-    assert sorted(found) == sorted(f"cma-{name}" for name in (*names.split(), "reason"))
+    assert sorted(found) == sorted(f"cma-{name}" for name in (*names.split(), "play", "reason"))

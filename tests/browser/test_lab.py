@@ -24,7 +24,7 @@ RAN_THROUGH = """(traceback) => {
     || texts(".jp-CodeCell .jp-InputArea-prompt").every((prompt) => /[0-9]/.test(prompt)); }"""
 CONTROLS = (
     *("dataset", "adapter-1", "adapter-2", "strength"),
-    *("query", "search", "examples", "drop", "why", "find", "missed"),
+    *("query", "search", "examples", "drop", "why", "find", "missed", "play"),
 )
 
 

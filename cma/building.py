@@ -86,7 +86,7 @@ def build(
     """Embed what `source` holds and is not `known`, or in `folder`; raises as `MediaIndex.build`."""
     root, listed, problems = media.find(source)
     parts = Parts(folder, model, config, root) if folder else None
-    embedded, skipped = [], list(problems)
+    embedded, skipped, new = [], list(problems), 0
     with acting(model, model.active, model.scale):
         read = embed_files(model, root, listed, config, known | (parts.known if parts else {}))
         try:
@@ -96,13 +96,14 @@ def build(
                     skipped.append((file.file_name, reason))
                     continue
                 embedded.append((file, result))
+                new += fresh
                 if parts and fresh:
                     parts.add(file, result)
         except KeyboardInterrupt:
             if parts:
                 parts.write()
             raise
-    print(f"indexed {len(embedded):,} / {len(listed):,} files")
+    print(f"indexed {len(embedded):,} / {len(listed):,} files, {new:,} of them embedded now")
     for name, reason in skipped[:5]:
         print(f"  skipped {printable(name)}: {reason}")
     if len(skipped) > 5:

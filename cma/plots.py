@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from PIL import Image
 
 from .model import RetrievalModel
 from .records import RunRecord
+
+warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a file name may be in any script
 
 BLUE, ORANGE, GREY = "#3b6ea5", "#d9822b", "#9aa0a6"
 COLOURS = (GREY, BLUE, ORANGE, "#5b8c5a", "#8a5a9e", "#b04a4a")

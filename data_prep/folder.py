@@ -77,6 +77,8 @@ def find_media(source: Path, kind: str | None = None) -> tuple[str, list[str], l
     if not source.is_dir():
         raise BadInput(f"{source}: no such folder; expected the folder with your pictures or clips")
     pictures, clips = (_with_suffix(source, suffixes) for suffixes in (IMAGE_SUFFIXES, VIDEO_SUFFIXES))
+    nameless = [name for name in (*pictures, *clips) if not _is_text(name)]
+    pictures, clips = ([name for name in names if _is_text(name)] for names in (pictures, clips))
     if not pictures and not clips:
         known = ", ".join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))
         raise BadInput(f"{source}: no pictures or clips in it or below it; expected files in {known}")
@@ -92,7 +94,11 @@ def find_media(source: Path, kind: str | None = None) -> tuple[str, list[str], l
         what = "pictures" if kind == "image" else "clips or folders of frames"
         raise BadInput(f"{source}: no {what} in it or below it; leave out --kind {kind}")
     left, what = (clips, "clips") if kind == "image" else (pictures if clips else [], "pictures")
-    return kind, found, [f"{len(left):,} {what} left out, as --kind {kind} says"] if left else []
+    notes = [f"{len(left):,} {what} left out, as --kind {kind} says"] if left else []
+    if nameless:
+        named = _name([name.encode(errors="surrogateescape").decode(errors="replace") for name in nameless])
+        notes.append(f"{len(nameless):,} files left out, whose names are not UTF-8: {named}")
+    return kind, found, notes
 
 
 def _with_suffix(source: Path, suffixes: set[str]) -> list[str]:
@@ -104,6 +110,15 @@ def _with_suffix(source: Path, suffixes: set[str]) -> list[str]:
         chosen = [parent / name for name in visible if Path(name).suffix.lower() in suffixes]
         found += [path.relative_to(source).as_posix() for path in chosen]
     return sorted(found)
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file name can be written down; Linux allows names that cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class _Paths:

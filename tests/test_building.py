@@ -134,6 +134,9 @@ def test_a_folder_holds_the_index_of_one_adapter(model, pictures, tmp_path, read
         index = MediaIndex.build(model, pictures, config, folder=tmp_path / "index")
         printed = capsys.readouterr().out
         assert len(read) == 6 and ("not taken over" in printed) == bool(why) and why in printed
+        assert "indexed 6 / 6 files, 6 of them embedded now" in printed
+        MediaIndex.build(model, pictures, config, folder=tmp_path / "index")
+        assert "indexed 6 / 6 files, 0 of them embedded now" in capsys.readouterr().out
         assert (index.adapter, index.scale) == (adapter, scale)
         same(MediaIndex.load(tmp_path / "index", model), index)
     model.set_adapter("a", 1.0)

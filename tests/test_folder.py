@@ -1,4 +1,6 @@
 import json
+import os
+import sys
 from collections import Counter
 
 import pytest
@@ -130,6 +132,15 @@ def test_files_without_captions_and_captions_without_a_file_are_counted_and_list
         "d.jpg": "not found",
         "other/b.jpg": "not found",
     }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such names")
+def test_a_name_that_cannot_be_written_down_is_left_out_and_said(tmp_path, capsys):
+    source = pictures(tmp_path / "source", "a.png", "b.png")
+    (source / "b.png").rename(source / os.fsdecode(b"b\xff.png"))
+    assert run("--source", source, "--out", tmp_path / "out") == 0
+    assert list(items(tmp_path / "out")) == ["a.png"]
+    assert "1 files left out, whose names are not UTF-8: b\ufffd.png" in capsys.readouterr().out
 
 
 def test_pictures_beside_clips_need_a_choice(tmp_path, capsys):

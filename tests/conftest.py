@@ -19,6 +19,8 @@ from data_prep.namesake import check_cma
 
 check_cma()  # another package of that name would fail in stranger ways
 
+from cma import AdapterConfig, RetrievalModel  # noqa: E402 (after the check)
+
 VOCABULARY, CONTEXT, PAD, SOS, EOS = 500, 16, 0, 498, 499
 WORDS = """a an the and of on in at with two three red green blue yellow white black small large round square
 circle cat dog bird horse car boat tree house flower star sun moon face hand man woman child person runs
@@ -88,6 +90,15 @@ def build_processor() -> CLIPProcessor:
     return CLIPProcessor(images, tokenizer)
 
 
+def with_adapters(clip: CLIPModel, processor: CLIPProcessor) -> RetrievalModel:
+    """A model with the adapters a and b, neither active; their weights are large enough to matter."""
+    model = RetrievalModel(clip, processor)
+    torch.manual_seed(0)
+    for name in ("a", "b"):
+        model.add_adapter(name, AdapterConfig(bottleneck_dim=4, shared_dim=8, init_std=0.3))
+    return model
+
+
 @pytest.fixture
 def toy_clip() -> CLIPModel:
     """A fresh random CLIP of 3 + 3 layers."""
@@ -98,3 +109,9 @@ def toy_clip() -> CLIPModel:
 def toy_processor() -> CLIPProcessor:
     """The processor of `toy_clip`."""
     return build_processor()
+
+
+@pytest.fixture
+def model(toy_clip: CLIPModel, toy_processor: CLIPProcessor) -> RetrievalModel:
+    """A toy CLIP `with_adapters`."""
+    return with_adapters(toy_clip, toy_processor)

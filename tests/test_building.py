@@ -13,7 +13,7 @@ import torch
 from toy_data import write_images
 from toy_media import write_animation, write_clip, write_picture
 
-from cma import AdapterConfig, RetrievalModel, building, media, search
+from cma import building, media, search
 from cma.media import find
 from cma.search import IndexConfig, MediaIndex
 
@@ -30,15 +30,6 @@ media.read_pixels = lambda *given: (time.sleep(0.1), quick(*given))[1]
 model = RetrievalModel(conftest.build_clip(), conftest.build_processor())
 MediaIndex.build(model, sys.argv[1], folder=sys.argv[2])
 """
-
-
-@pytest.fixture
-def model(toy_clip, toy_processor):
-    model = RetrievalModel(toy_clip, toy_processor)
-    torch.manual_seed(0)
-    for name in ("a", "b"):
-        model.add_adapter(name, AdapterConfig(bottleneck_dim=4, shared_dim=8, init_std=0.3))
-    return model
 
 
 @pytest.fixture

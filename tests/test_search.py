@@ -12,21 +12,11 @@ from hypothesis import strategies as st
 from toy_data import write_images
 from toy_media import write_clip, write_picture, write_videos
 
-from cma import AdapterConfig, RetrievalModel, data, embedding, evaluation, index_storage, search
+from cma import RetrievalModel, data, embedding, evaluation, index_storage, search
 from cma.config import TrainConfig
 from cma.search import IndexConfig, MediaIndex
 from cma.similarity import mean_pooled, text_conditioned
 from cma.video import MediaError
-
-
-@pytest.fixture
-def model(toy_clip, toy_processor):
-    """A toy CLIP with two adapters of which none is active; their weights are large enough to matter."""
-    model = RetrievalModel(toy_clip, toy_processor)
-    torch.manual_seed(0)
-    for name in ("a", "b"):
-        model.add_adapter(name, AdapterConfig(bottleneck_dim=4, shared_dim=8, init_std=0.3))
-    return model
 
 
 @pytest.fixture(scope="module")

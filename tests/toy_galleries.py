@@ -4,12 +4,10 @@ import json
 from html.parser import HTMLParser
 from pathlib import Path
 
-import torch
-from conftest import build_clip, build_processor
+from conftest import build_clip, build_processor, with_adapters
 from toy_data import write_images
 from toy_media import write_picture, write_videos
 
-from cma import AdapterConfig, RetrievalModel
 from cma.gallery import Gallery
 
 HOSTILE = '<img src=x onerror="alert(1)"> $x_ & "cat\''
@@ -21,10 +19,7 @@ def build_galleries(folder: Path) -> dict[str, Gallery]:
         "pictures": write_images(folder / "pictures", {"test": 14}),
         "clips": write_videos(folder / "clips", {"test": 5}),
     }
-    torch.manual_seed(0)
-    model = RetrievalModel(build_clip(), build_processor())
-    for name in ("a", "b"):
-        model.add_adapter(name, AdapterConfig(bottleneck_dim=4, shared_dim=8, init_std=0.3))
+    model = with_adapters(build_clip(), build_processor())
     return {name: Gallery(model, source, adapter="a") for name, source in sources.items()}
 
 

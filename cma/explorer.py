@@ -117,8 +117,8 @@ class Explorer(widgets.VBox):
         self.find.on_click(self._find_missed)
         self.missed.observe(self._take_missed, "value")
 
-    def _say(self, message: str) -> None:
-        self.status.value = f'<p role="status">{message}</p>'
+    def _say(self, message: str, below: str = "") -> None:
+        self.status.value = f'<p role="status">{message}</p>{below}'
 
     @contextlib.contextmanager
     def _setting(self):
@@ -186,13 +186,13 @@ class Explorer(widgets.VBox):
         if not adapted:
             raise ValueError("choose an adapter first: what CLIP misses is what an adapter finds")
         name, index = adapted[0]
+        if not index.captions:
+            raise ValueError("no captions of these media are known, so nobody can tell what is missed")
         changes = [c for c in answers.rank_changes(zero_shot[1], index) if c.after < c.before]
         with self._setting():
             named = [(f"{c.before:,} → {c.after:,} {c.caption}", c.caption) for c in changes[:MOST]]
             self.missed.options, self.missed.index = [(NONE, None), *named], 0
-        self.status.value = (
-            f"<p role='status'>{len(changes):,} captions rank better with {escape(name)}; choose one</p>"
-        )
+        self._say(f"{len(changes):,} captions rank better with {escape(name)}; choose one")
 
     @_shown
     def _take_missed(self, _: object) -> None:
@@ -223,10 +223,10 @@ class Explorer(widgets.VBox):
         found = answers.search_both(self._indexes, self._asked, self.k)
         self.results.value = pages.results_html(self._indexes, found, self.play.value)
         self._offer_reasons(found)
-        switched = self.gallery.switching_seconds(adapters) * 1000
-        self.status.value = (
-            f"<p role='status'>{about}switching adapters on the one backbone: {switched:.1f} ms</p>"
-        )
+        if len(adapters) > 1:
+            switched = self.gallery.switching_seconds(adapters) * 1000
+            about += f"switching adapters on the one backbone: {switched:.1f} ms"
+        self._say(about, pages.skipped_html(self.gallery.index()))
 
     def _offer_reasons(self, found: Mapping[str, Answer]) -> None:
         """What can be explained: every result of a sentence."""

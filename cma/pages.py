@@ -66,6 +66,16 @@ def why_html(label: str, found: Why) -> str:
     )
 
 
+def skipped_html(index: MediaIndex) -> str:
+    """The files that could not be read, folded up; nothing where all could."""
+    if not index.skipped:
+        return ""
+    rows = "".join(f"<li>{escape(shown_name(name))}: {escape(why)}</li>" for name, why in index.skipped)
+    return (
+        f"<details><summary>{len(index.skipped):,} files could not be read</summary><ul>{rows}</ul></details>"
+    )
+
+
 def alert_html(error: Exception) -> str:
     """What went wrong, for people."""
     return f'<p role="alert"><b>Not found:</b> {escape(str(error) or type(error).__name__)}</p>'
@@ -148,7 +158,7 @@ def _frame_html(frame: Image.Image, weight: float, cosine: float, number: int, o
     buffer = io.BytesIO()
     frame.save(buffer, "JPEG", quality=85)
     source = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-    about = f"frame {number} of {of}, weight {weight:.2f}, cosine {cosine:.3f}"
+    about = f"frame {number} of {of}, weight {weight:.2f}, cosine {cosine:.3f}" if of > 1 else "the picture"
     bar = f'<div class="cma-bars"><i style="height: {weight:.1%}"></i></div>' if of > 1 else ""
     return f'<figure><img src="{source}" alt="{about}, with the heat of its patches">{bar}{about}</figure>'
 

@@ -77,7 +77,7 @@ def test_columns_follow_the_adapters(galleries):
     widget.adapters[0].value = "b"
     assert list(shown(widget)) == ["zero-shot", "b"], "the same adapter twice is one column"
     widget.adapters[0].value = widget.adapters[1].value = None
-    assert list(shown(widget)) == ["zero-shot"]
+    assert list(shown(widget)) == ["zero-shot"] and "switching" not in widget.status.value
 
 
 def test_ranks_follow_the_strength(galleries):
@@ -176,6 +176,16 @@ def test_media_that_cannot_be_embedded_are_a_message(toy_clip, toy_processor, tm
     gone = Gallery(RetrievalModel(toy_clip, toy_processor), tmp_path / "gone")
     widget = Explorer({"gone": gone}, query=HOSTILE)
     assert 'role="alert"' in widget.status.value and "no such folder" in widget.status.value
+
+
+def test_a_folder_without_captions_says_what_could_not_be_read(galleries, tmp_path):
+    write_picture(tmp_path / "a.png", 1)
+    (tmp_path / "b.png").touch()
+    widget = Explorer({"mine": Gallery(galleries["pictures"].model, tmp_path, adapter="a")}, query="a cat")
+    assert shown(widget) == {"zero-shot": ["a.png"], "a": ["a.png"]}
+    assert "1 files could not be read" in widget.status.value and "b.png: empty file" in widget.status.value
+    widget.find.click()
+    assert "no captions of these media are known" in widget.status.value
 
 
 def test_nothing_is_printed_into_the_notebook(galleries, capsys):

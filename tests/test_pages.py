@@ -110,6 +110,15 @@ def test_an_explanation_shows_words_frames_and_weights(indexes):
     assert len(one.all("img")) == 1 and not one.all("i")
 
 
+def test_what_could_not_be_read_is_listed(indexes):
+    index = indexes["pictures"]["adapted"]
+    assert pages.skipped_html(index) == ""
+    page = Page(pages.skipped_html(replace(index, skipped=(("<b>.jpg", "empty file"), ("c.mp4", "<i>")))))
+    assert page.text.startswith("2 files could not be read")
+    assert "<b>.jpg: empty file" in page.text and "c.mp4: <i>" in page.text
+    assert {tag for tag, _ in page.tags} == {"details", "summary", "ul", "li"}
+
+
 def test_what_was_dropped_is_shown_small(indexes):
     index = indexes["clips"]["zero-shot"]
     page = Page(pages.asked_html("mine.mp4", index.path(index.files[0]), "video"))

@@ -69,7 +69,8 @@ _STYLE = """
 
 
 class DropZone(anywidget.AnyWidget):
-    """Calls `taken(path, name)` with a file's copy in a temporary folder, which the next file replaces.
+    """Calls `taken(path, name)` with a file's copy in `folder`, which lives until the next file comes, or as
+    long as it is held on to.
 
     A file comes in parts, in order; one of another kind than `cma.media` reads, or too large, is refused in
     the message.
@@ -84,7 +85,7 @@ class DropZone(anywidget.AnyWidget):
     def __init__(self, taken: Callable[[Path, str], None]) -> None:
         super().__init__()
         self.taken = taken
-        self._folder: TemporaryDirectory | None = None  # deletes itself
+        self.folder: TemporaryDirectory | None = None  # of the last file; deleted with its last reference
         self._next: tuple[str, int] | None = None  # the part that is expected
         self.on_msg(self._part)
 
@@ -95,16 +96,16 @@ class DropZone(anywidget.AnyWidget):
             self._say(f"{name}: neither picture nor clip")
             return
         if part == 0:
-            self._folder = TemporaryDirectory(prefix="cma-")
+            self.folder = TemporaryDirectory(prefix="cma-")
         elif self._next != (name, part):
             self._say(f"{name}: a part of it is missing; drop it again")
             return
         self._next = (name, part + 1)
-        path = Path(self._folder.name) / f"asked{suffix}"
+        path = Path(self.folder.name) / f"asked{suffix}"
         with path.open("ab") as stream:
             stream.write(buffers[0])
         if path.stat().st_size > self.most * 1_000_000:
-            self._folder = self._next = None
+            self.folder = self._next = None
             self._say(f"{name}: more than {self.most} MB")
         elif part + 1 == parts:
             self._say(f"asked by {name}")

@@ -51,6 +51,7 @@ class Explorer(widgets.VBox):
             raise ValueError("no galleries were given; expected at least one, by its name")
         self.galleries, self.k = dict(galleries), k
         self._asked: str | Path = query
+        self._kept: object = None
         self._indexes: Indexes = {}  # of the columns that are shown, by their labels
         self._quiet, self._made = False, False  # while the widget changes its own controls; once it stands
         self._build(query)
@@ -173,7 +174,7 @@ class Explorer(widgets.VBox):
             shown = pages.asked_html(name, path, media.kind_of(path), self.play.value)
         except MediaError as error:
             raise MediaError(str(error).replace(str(path), name)) from error
-        self._asked = path
+        self._asked, self._kept = path, self.drop.folder  # the file stays as long as it asks
         with self._setting():
             self.text.value = ""
         self._search()

@@ -108,13 +108,18 @@ def test_a_dropped_file_asks(galleries, tmp_path):
     assert shown(widget) == expected(gallery, "a dog", [None, "a", "b"])
 
 
-def test_a_dropped_file_that_cannot_be_read_is_a_message(galleries):
+def test_a_dropped_file_that_cannot_be_read_is_a_message(galleries, tmp_path):
     widget = Explorer(galleries, query="a cat")
     widget.drop._part(widget.drop, {"name": "x.png", "part": 0, "parts": 1}, [b"no picture"])
     assert (
         'role="alert"' in widget.status.value and "<b>Not found:</b> x.png: cannot be" in widget.status.value
     )
     assert shown(widget) == expected(galleries["pictures"], "a cat", [None, "a"]), "what was asked stays"
+    good = write_picture(tmp_path / "good.png", 5)
+    for content in (good.read_bytes(), b"no picture"):
+        widget.drop._part(widget.drop, {"name": "y.png", "part": 0, "parts": 1}, [content])
+    widget.adapters[1].value = "b"
+    assert shown(widget) == expected(galleries["pictures"], good, [None, "a", "b"]), "a good file still asks"
     widget.text.value = "a dog"
     assert 'role="alert"' not in widget.status.value and shown(widget)["a"]
 

@@ -102,7 +102,7 @@ def test_a_split_lacking_a_file_is_left_out_and_none_is_an_error(tmp_path, capsy
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('[{"video": "a.mov",\n}]', "test_data.json:2:1: broken JSON"),
+        ('[{"video":\n}]', "test_data.json:2:1: broken JSON"),
         ("{}", "test_data.json: expected a list of objects with video and description"),
         ('[{"video": "a.mov"}]', "entry 0: expected video and description; KeyError('description')"),
         ('["a.mov"]', "entry 0: expected video and description"),

@@ -156,7 +156,7 @@ ENTRY = SHAPES["official"][-1]
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('[{"videoID": "d_000000_000010",\n}', "vatex.json:2:1: broken JSON"),
+        ('[{"videoID":\n}', "vatex.json:2:1: broken JSON"),
         (json.dumps(["d_000000_000010"]), "no JSON with VATEX's captions"),
         (json.dumps([ENTRY, ENTRY]), "entry 1: the id e_000005_000015 is there more than once"),
         ('{"d_000000_000010": ["a"], "d_000000_000010": ["b"]}', "'d_000000_000010' is there more than once"),

@@ -16,7 +16,7 @@ import ipywidgets as widgets
 from . import answers, media, pages
 from .answers import Answer, Indexes
 from .dropzone import DropZone
-from .gallery import Gallery, label
+from .gallery import ZERO_SHOT, Gallery, label
 from .pictures import MediaError
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of an adapter: 0 is CLIP, 1 the adapter as trained
@@ -227,7 +227,7 @@ class Explorer(widgets.VBox):
         if len(adapters) > 1:
             switched = self.gallery.switching_seconds(adapters) * 1000
             about += f"switching adapters on the one backbone: {switched:.1f} ms"
-        self._say(about, pages.skipped_html(self.gallery.index()))
+        self._say(about, pages.skipped_html(self._indexes[ZERO_SHOT]))
 
     def _offer_reasons(self, found: Mapping[str, Answer]) -> None:
         """What can be explained: every result of a sentence."""

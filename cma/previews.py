@@ -11,7 +11,6 @@ from pathlib import Path
 import av
 from PIL import Image
 
-from .embedding import IndexConfig
 from .media import MediaFile
 from .video import read_frames, read_image, seconds
 
@@ -31,13 +30,6 @@ def still(path: Path, file: MediaFile) -> Image.Image:
         return _small(read_image(path))
     frames = read_frames(path, 3, None, file.start, file.end)
     return _small(frames[len(frames) // 2])
-
-
-def strip(path: Path, file: MediaFile, config: IndexConfig) -> list[Image.Image]:
-    """The very frames [F] that an index of this config has embedded, small. Raises MediaError."""
-    if file.kind == "image":
-        return [_small(read_image(path))]
-    return [_small(frame) for frame in read_frames(path, config.max_frames, config.fps, file.start, file.end)]
 
 
 @lru_cache(maxsize=512)

@@ -8,7 +8,6 @@ from PIL import Image
 from toy_media import write_animation, write_clip, write_picture
 
 from cma import previews
-from cma.embedding import IndexConfig
 from cma.media import MediaFile
 from cma.video import MediaError, read_frames, seconds
 
@@ -96,12 +95,3 @@ def test_sizes_at_the_edge(tmp_path, size):
     write_picture(tmp_path / "frames" / "0.png", 1, size)
     uri = previews.data_uri(tmp_path / "frames", MediaFile("f", "f", "video", digest=str(size)))
     assert len(read_frames(write(tmp_path, uri), 9, None)) == 1
-
-
-def test_the_strip_holds_the_frames_that_were_embedded(tmp_path):
-    path = write_clip(tmp_path / "c.mp4", 1, frames=24, rate=12)
-    file, config = MediaFile("c.mp4", "c.mp4", "video", start=0.5, end=1.5), IndexConfig(max_frames=4, fps=6)
-    found = previews.strip(path, file, config)
-    assert found == read_frames(path, 4, 6, 0.5, 1.5) and len(found) == 4
-    picture = write_picture(tmp_path / "p.png", 1, (400, 100))
-    assert [one.size for one in previews.strip(picture, MediaFile("p", "p", "image"), config)] == [(160, 40)]

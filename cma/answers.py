@@ -12,12 +12,10 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from . import attention, metrics
+from . import attention, media, metrics
 from .embedding import acting
 from .media import MediaFile
-from .pictures import read_image
 from .search import MediaIndex
-from .video import read_frames
 
 Indexes = Mapping[str, MediaIndex]  # of one set of media, by the label of the model: zero-shot, adapted, …
 SEEN = 264  # pixels of a frame that is explained, at most
@@ -116,7 +114,7 @@ def why(index: MediaIndex, text: str, item: int) -> Why:
     """
     file = index.files[item]
     weights = index.frame_weights(text, [item])[0]
-    frames = _frames(index, file)
+    frames = media.read_pictures(file, index.path(file), index.config.max_frames, index.config.fps)
     if len(frames) != len(weights):
         raise ValueError(
             f"{index.path(file)}: found {len(frames)} frames, its index holds {len(weights)}; build it again"
@@ -128,7 +126,7 @@ def why(index: MediaIndex, text: str, item: int) -> Why:
             frame.thumbnail((SEEN, SEEN))
         pairs = zip(small, found.patches, strict=True)
         seen = [attention.overlay(*pair, index.model.processor) for pair in pairs]
-    score = index.scores([text])[0, item].item()
+    score = index.scores([text], [item]).item()
     words = tuple(zip(found.words, found.word_weights.tolist(), strict=True))
     return Why(file, score, tuple(seen), tuple(weights.tolist()), tuple(found.cosines.tolist()), words)
 
@@ -162,11 +160,3 @@ def examples(index: MediaIndex, n: int = 8, seed: int = 0) -> list[str]:
     """Some captions of an index to start from, chosen by `seed`; fewer where there are fewer."""
     firsts = list(dict.fromkeys(file.captions[0] for file in index.files if file.captions))
     return random.Random(seed).sample(firsts, min(n, len(firsts)))
-
-
-def _frames(index: MediaIndex, file: MediaFile) -> list[Image.Image]:
-    """The frames that the index embedded, in full size."""
-    path, config = index.path(file), index.config
-    if file.kind == "image":
-        return [read_image(path)]
-    return read_frames(path, config.max_frames, config.fps, file.start, file.end)

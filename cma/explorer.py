@@ -157,9 +157,9 @@ class Explorer(widgets.VBox):
     @_shown
     def _ask_text(self, _: object) -> None:
         if not self._quiet:
-            self._asked = self.text.value
             if not self.text.value.strip():
                 raise ValueError("the query is blank; type a few words")
+            self._asked = self.text.value
             self._search()
 
     @_shown
@@ -206,9 +206,9 @@ class Explorer(widgets.VBox):
             return
         self.reason.value = ""
         if self.why.value is not None:
-            label, item = self.why.value
-            found = answers.why(self._indexes[label], str(self._asked), item)
-            self.reason.value = pages.why_html(label, found)
+            column, item = self.why.value
+            found = answers.why(self._indexes[column], str(self._asked), item)
+            self.reason.value = pages.why_html(column, found)
 
     def _search(self) -> None:
         """Show the answers of all columns; embed the media first where an adapter meets them for once."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
+from PIL import Image
 from torch import Tensor
 from transformers import CLIPProcessor
 
@@ -112,17 +113,18 @@ def stamp(file: MediaFile, path: Path, old: MediaFile | None = None) -> MediaFil
     return replace(file, size=size, modified=modified, digest=digest.hexdigest())
 
 
+def read_pictures(file: MediaFile, path: Path, max_frames: int, fps: float | None) -> list[Image.Image]:
+    """The picture, or frames [F] as `cma.video.read_frames` takes them. Raises MediaError naming the path."""
+    if file.kind == "image":
+        return [read_image(path)]
+    return read_frames(path, max_frames, fps, file.start, file.end)
+
+
 def read_pixels(
     file: MediaFile, path: Path, processor: CLIPProcessor, max_frames: int, fps: float | None
 ) -> Tensor:
-    """CLIP's input [F, 3, H, W]: a picture, or frames as `cma.video.read_frames` takes them.
-
-    Raises MediaError naming what cannot be read.
-    """
-    if file.kind == "image":
-        pictures = [read_image(path)]
-    else:
-        pictures = read_frames(path, max_frames, fps, file.start, file.end)
+    """CLIP's input [F, 3, H, W] of `read_pictures`. Raises MediaError naming what cannot be read."""
+    pictures = read_pictures(file, path, max_frames, fps)
     try:
         pictures = [central(picture) for picture in pictures]
         prepared = processor.image_processor(pictures, input_data_format=CHANNELS_LAST, return_tensors="pt")

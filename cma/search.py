@@ -178,9 +178,10 @@ class MediaIndex:
         vector = self._encode([text])[0]
         return [(frames @ vector / self.config.temperature).softmax(0) for frames in parts]
 
-    def scores(self, texts: Sequence[str]) -> Tensor:
-        """Cosine [T, V] of every text with every item over all frames, whatever the size of the index."""
-        return self._compare(self._encode(texts), torch.arange(len(self)))
+    def scores(self, texts: Sequence[str], items: list[int] | None = None) -> Tensor:
+        """Cosine [T, V] of every text with every item, or with `items`, over all of their frames."""
+        chosen = range(len(self)) if items is None else items
+        return self._compare(self._encode(texts), torch.tensor(chosen))
 
     def right(self, text: str) -> list[int]:
         """The items that have `text` as a caption, but for case and spaces."""

@@ -3,13 +3,9 @@
 import json
 from pathlib import Path
 
-from hypothesis import strategies as st
+from any_json import any_json
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=8,
-)
+JSON = any_json()
 
 
 def write(path: Path, content: object) -> Path:

@@ -1,8 +1,8 @@
 import json
 
 import pytest
+from any_json import any_json
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from media import write_clip
 
 import cma.data
@@ -118,14 +118,7 @@ def test_activitynet_files_that_are_not_as_expected(tmp_path, capsys, content, m
     assert message in capsys.readouterr().err
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["v_a", "a", "sentences", "timestamps"]), inner, max_size=3)
-    ),
-    max_leaves=8,
-)
+JSON = any_json("v_a", "a", "sentences", "timestamps")
 
 
 @settings(max_examples=60)

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from any_json import any_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from media import write_clip, write_picture
@@ -14,11 +15,7 @@ from data_prep.karpathy import read_karpathy
 from data_prep.media import MediaFiles, problem
 from data_prep.readers import read_csv, read_json, walk
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=8,
-)
+JSON = any_json()
 
 
 def karpathy(filename="1.jpg", split="train", captions=("a cat", "the cat"), **more):

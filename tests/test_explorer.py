@@ -172,6 +172,9 @@ def test_the_widget_shows_an_error_and_goes_on(galleries):
     widget = Explorer(galleries, query="a dog")
     widget.text.value = " "
     assert 'role="alert"' in widget.status.value and "blank" in widget.status.value
+    widget.adapters[1].value = "b"
+    assert shown(widget) == expected(galleries["pictures"], "a dog", [None, "a", "b"]), "the last one asks"
+    widget.adapters[1].value = None
     widget.text.value = "a cat"
     assert 'role="alert"' not in widget.status.value
     assert shown(widget) == expected(galleries["pictures"], "a cat", [None, "a"])

@@ -16,6 +16,7 @@ from . import attention, media, metrics
 from .embedding import acting
 from .media import MediaFile
 from .search import MediaIndex
+from .similarity import TINY
 
 Indexes = Mapping[str, MediaIndex]  # of one set of media, by the label of the model: zero-shot, adapted, …
 SEEN = 264  # pixels of a frame that is explained, at most
@@ -124,7 +125,9 @@ def why(index: MediaIndex, text: str, item: int) -> Why:
         small = [frame.copy() for frame in frames]
         for frame in small:
             frame.thumbnail((SEEN, SEEN))
-        pairs = zip(small, found.patches, strict=True)
+        heat = found.patches * weights[:, None, None]  # a frame that hardly counts is no reason
+        heat = heat / heat.max().clamp_min(TINY)
+        pairs = zip(small, heat, strict=True)
         seen = [attention.overlay(*pair, index.model.processor) for pair in pairs]
     score = index.scores([text], [item]).item()
     words = tuple(zip(found.words, found.word_weights.tolist(), strict=True))

@@ -89,6 +89,16 @@ def test_why_is_the_explanation_of_the_frames_that_were_compared(indexes, name, 
         assert label in ("zero-shot", "adapted") and index.model.active is None
 
 
+def test_heat_lies_on_the_frames_that_count(indexes):
+    index = indexes["clips"]["zero-shot"]
+    sharp = replace(index, config=replace(index.config, temperature=1e-4))  # one frame has all the weight
+    found = answers.why(sharp, "a red cat", 4)
+    assert max(found.weights) > 0.99
+    bare = [frame.convert("L").convert("RGB") for frame in found.frames]
+    coloured = [frame.tobytes() != grey.tobytes() for frame, grey in zip(found.frames, bare, strict=True)]
+    assert coloured == [weight > 0.01 for weight in found.weights]
+
+
 def test_why_of_a_clip_that_changed_says_so(indexes):
     index = indexes["clips"]["zero-shot"]
     other = replace(index, config=replace(index.config, max_frames=2))

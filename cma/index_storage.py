@@ -16,9 +16,9 @@ from torch import Tensor
 
 from .backbone import identity
 from .embedding import IndexConfig
+from .files import write_whole
 from .media import MediaFile
 from .model import RetrievalModel
-from .records import write_whole
 
 TENSORS = "index.safetensors"
 FORMAT_VERSION = 2  # 1: pictures were read without their EXIF rotation, and transparent ones on black

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import stat
-import unicodedata
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from .files import printable
 from .pixels import on_white
 
 # Twice Pillow's limit and above, a picture is refused with a message; below, it is read and nothing printed.
@@ -26,12 +26,6 @@ class MediaError(ValueError):
 
     def __init__(self, message: str) -> None:
         super().__init__(printable(message))
-
-
-def printable(text: str) -> str:
-    """`text` in one line of UTF-8: line breaks, control characters and undecodable bytes are spelled out."""
-    unsafe = ("Cc", "Cs", "Zl", "Zp")
-    return "".join(repr(c)[1:-1] if unicodedata.category(c) in unsafe else c for c in text)
 
 
 def shown_name(name: str) -> str:

@@ -17,8 +17,8 @@ from pathlib import Path
 from .adapter import AdapterConfig
 from .config import TrainConfig
 from .data import RetrievalDataset
+from .files import write_whole
 from .model import RetrievalModel
-from .records import write_whole
 from .training import train
 
 VARIANTS = ("paper", "float32")

@@ -19,6 +19,7 @@ from .adapter import CrossModalAdapters
 from .backbone import identity
 from .config import TrainConfig
 from .data import RetrievalDataset
+from .files import write_whole
 from .model import RetrievalModel
 
 WHERE = ("runs_dir", "if_exists")  # of a config: about this machine, not about the run
@@ -137,14 +138,6 @@ def method_name(adapters: CrossModalAdapters | None) -> str:
     if adapters is None:
         return "zero-shot"
     return "cross-modal adapter" if adapters.config.shared_dim else "adapter without sharing"
-
-
-def write_whole(path: Path, content: str) -> None:
-    """Write text under a temporary name, then move it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(content, encoding="utf-8")
-    temporary.replace(path)
 
 
 def hardware(device: torch.device) -> dict:

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .records import RunRecord, write_whole
+from .files import write_whole
+from .records import RunRecord
 
 START, END = "<!-- results: python -m cma.report -->", "<!-- end of results -->"
 HEADER = (

@@ -1,0 +1,112 @@
+"""Files: written whole or not at all, walked in order, and JSON read into checked types."""
+
+from __future__ import annotations
+
+import os
+import reprlib
+import unicodedata
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+T = TypeVar("T")
+
+
+@contextmanager
+def replacing(path: Path | str) -> Iterator[Path]:
+    """A temporary path beside `path` that only this process uses, `.NAME.PID.tmp`; folders are made.
+
+    When the block ends, the file there is moved to `path`; after an error it is deleted and `path` stays.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: Path | str, content: str | bytes) -> None:
+    """Write text (as UTF-8) or bytes, so that a reader finds the old file or the new one, never a part."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def read_json(path: Path | str, kind: type[T]) -> T:
+    """The JSON file as `kind`, a pydantic model, a dataclass or any type; nothing is converted silently.
+
+    Raises FileNotFoundError, or ValueError in one line: the file, the key, what was expected and found.
+    """
+    return parse_json(_text(Path(path)), kind, str(path))
+
+
+def read_jsonl(path: Path | str, kind: type[T]) -> Iterator[tuple[str, T]]:
+    """("file:line", value) of every line of a `.jsonl` file; raises like `read_json`, naming the line."""
+    for number, line in enumerate(_text(Path(path)).removesuffix("\n").split("\n"), start=1):
+        yield f"{path}:{number}", parse_json(line, kind, f"{path}:{number}")
+
+
+def parse_json(text: str, kind: type[T], where: str) -> T:
+    """One JSON value as `kind`. Raises ValueError in one line that starts with `where`."""
+    try:
+        return _adapter(kind).validate_json(text.encode(errors="surrogatepass"), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+    expected = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    if first["type"] == "json_invalid":
+        raise ValueError(printable(f"{where}: {expected.replace('Invalid', 'broken', 1)}"))
+    if first["type"] == "missing":
+        expected = "expected, but missing"
+    key = f"{'.'.join(map(str, first['loc']))!r}: " if first["loc"] else ""
+    raise ValueError(printable(f"{where}: {key}{expected}, found {reprlib.repr(first['input'])}"))
+
+
+def walk(
+    folder: Path | str, failed: Callable[[OSError], None] | None = None
+) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """`os.walk` in sorted order through links too, each real folder once (a link may lead back up).
+
+    (folder, names of its folders, names of its files); a name deleted from the second is not entered.
+    `failed` is told of every folder that cannot be read.
+    """
+    seen = set()
+    for parent, folders, files in os.walk(folder, onerror=failed, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        yield Path(parent), folders, sorted(files)
+
+
+def leads_out(name: str) -> bool:
+    """Whether a relative file name is absolute, names a drive or has a `..`, on POSIX or on Windows."""
+    kinds = PurePosixPath(name), PureWindowsPath(name)
+    return any(path.anchor or ".." in path.parts for path in kinds)
+
+
+def printable(text: str) -> str:
+    """`text` in one line of UTF-8: line breaks, control characters and undecodable bytes are spelled out."""
+    unsafe = ("Cc", "Cs", "Zl", "Zp")
+    return "".join(repr(c)[1:-1] if unicodedata.category(c) in unsafe else c for c in text)
+
+
+@lru_cache
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    return TypeAdapter(kind)
+
+
+def _text(path: Path) -> str:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None

@@ -8,7 +8,7 @@ from data_prep.annotations import Annotations, CaptionCleaner, Counts, Entry, Pl
 from data_prep.errors import BadInput
 from data_prep.id_lists import bare, count_of, find_id_list
 from data_prep.paragraphs import PROTOCOL, paragraph
-from data_prep.readers import find_file, find_files, read_json
+from data_prep.readers import find_files, read_json
 
 PUBLISHED = {"train": Counts(10_009, 10_009), "test": Counts(4_917, 4_917)}
 FILES = {"train": "train.json", "test": "val_1.json"}
@@ -41,7 +41,7 @@ def read(source: Path) -> Annotations:
         notes += _compare(source, split, others)
     if not entries:
         raise BadInput(f"{source}: neither train.json nor val_1.json with ActivityNet's captions is there")
-    if find_file(source, (OTHERS,)):
+    if find_files(source, (OTHERS,)):
         notes.append(f"{OTHERS} describes the videos of val_1.json again: not used")
     return Annotations(
         "activitynet", "video", PROTOCOL, PUBLISHED, entries, "activitynet", files, notes + clean.notes()

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from data_prep.errors import BadInput
 from data_prep.media import VIDEO_SUFFIXES, stem
-from data_prep.readers import find_files, read_json, read_text
+from data_prep.readers import differ, find_files, read_json, read_text
 
 SHOWN = 10  # ids that a note names
 
@@ -39,12 +39,22 @@ def read_id_list(path: Path) -> IdList:
 
 
 def find_id_list(source: Path, names: tuple[str, ...], known: Collection[str]) -> IdList | None:
-    """The first list under `source` with one of `names` that shares an id with those `known`, or None.
+    """The list under `source` with the first of `names` that shares an id with those `known`, or None.
 
-    Lists of other benchmarks have the same names; `known` are the ids that have captions.
+    Lists of other benchmarks have the same names; `known` are the ids that have captions. `BadInput` where
+    two lists of one name share such ids, and differ.
     """
-    lists = map(read_id_list, find_files(source, names))
-    return next((found for found in lists if any(id in known or bare(id) in known for id in found.ids)), None)
+    first = None
+    for path in find_files(source, names):
+        if first and path.name != first.path.name:
+            break
+        found = read_id_list(path)
+        if not any(id in known or bare(id) in known for id in found.ids):
+            continue
+        if first and found.ids != first.ids:
+            raise differ(first.path, path)
+        first = first or found
+    return first
 
 
 def bare(id: str) -> str:

@@ -72,7 +72,7 @@ def _read_captions(path: Path, ids: dict[str, str]) -> dict[str, list[str]]:
     """The captions of each id, kept as sentences or as lists of words; `ids` are those of `vid1`, …"""
     content = read_pickle(path) if path.suffix == ".pkl" else read_json(path, unique_keys=True)
     if not isinstance(content, dict):
-        raise BadInput(f"{path}: expected captions by id, found a {type(content).__name__}")
+        raise BadInput(f"{path}: expected captions by id, found a value of type {type(content).__name__}")
     captions = {}
     for key, values in content.items():
         id = ids.get(bare(key), bare(key))

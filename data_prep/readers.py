@@ -1,11 +1,12 @@
 """Annotation files, found by name and read with errors that say where: line, column, the columns found."""
 
 import csv
+import filecmp
 import io
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -34,15 +35,30 @@ def find_files(source: Path, names: tuple[str, ...]) -> list[Path]:
 
 
 def find_file(source: Path, names: tuple[str, ...]) -> Path | None:
-    """The first of `find_files`, or None."""
-    return next(iter(find_files(source, names)), None)
+    """The `first_copy` of the first of `names` that is there, or None."""
+    found = find_files(source, names)
+    return first_copy([path for path in found if path.name == found[0].name])
+
+
+def first_copy(paths: Sequence[Path]) -> Path | None:
+    """The first of the copies of one file, None of no file; `BadInput` where two of them differ."""
+    for path in paths[1:]:
+        if not filecmp.cmp(paths[0], path, shallow=False):
+            raise differ(paths[0], path)
+    return paths[0] if paths else None
+
+
+def differ(one: Path, other: Path) -> BadInput:
+    """The error for two files of which only one can be meant."""
+    return BadInput(f"{one} and {other} differ; leave the one that you mean there")
 
 
 def require_file(source: Path, names: tuple[str, ...]) -> Path:
     """`find_file`, or `BadInput` that lists the names looked for."""
     path = find_file(source, names)
     if path is None:
-        raise BadInput(f"{source}: none of {', '.join(names)} is in this folder or below it")
+        what = f"{names[0]} is not" if len(names) == 1 else f"none of {', '.join(names)} is"
+        raise BadInput(f"{source}: {what} in this folder or below it")
     return path
 
 

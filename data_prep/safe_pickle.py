@@ -50,7 +50,7 @@ def _refuse_others(content: object, path: Path) -> None:
         elif type(value) is list:
             left += value
         else:
-            _refuse(path, f"a {type(value).__name__}")
+            _refuse(path, f"a value of type {type(value).__name__}")
 
 
 def _refuse(path: Path, what: str) -> NoReturn:

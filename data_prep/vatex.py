@@ -7,7 +7,7 @@ from data_prep.annotations import SPLITS, Annotations, CaptionCleaner, Counts, E
 from data_prep.errors import BadInput
 from data_prep.forms import read_start, split_word
 from data_prep.id_lists import IdList, bare, count_of, find_id_list
-from data_prep.readers import find_file, walk
+from data_prep.readers import find_files, walk
 from data_prep.vatex_json import ID, Clip, find_clips
 
 PROTOCOL = {"query": "caption", "visual_to_text": "items"}
@@ -37,7 +37,7 @@ def read(source: Path) -> Annotations:
         if found := find_id_list(source, _list_names(source, split), clips.keys()):
             lists[split] = found
             notes += found.notes()
-    if find_file(source, (OTHER_TEST,)):
+    if find_files(source, (OTHER_TEST,)):
         notes.append(f"{OTHER_TEST} is another split than the paper's: not used")
     splits, more = _splits(clips, lists)
     clean = CaptionCleaner()

@@ -300,7 +300,7 @@ def test_training_lists_without_the_captions_leave_the_train_split_out(tmp_path,
     assert cma.data.splits(tmp_path / "out") == ["test"]
     assert "no MSRVTT_data.json, which has the captions of MSRVTT_train.9k.csv" in capsys.readouterr().out
     assert run("msrvtt", "--source", source, "--out", tmp_path / "held", "--val") == 1
-    assert "none of MSRVTT_data.json" in error_of(capsys)
+    assert "MSRVTT_data.json is not in this folder or below it" in error_of(capsys)
 
 
 def test_a_folder_of_frames_is_a_clip(tmp_path):
@@ -311,6 +311,17 @@ def test_a_folder_of_frames_is_a_clip(tmp_path):
     assert run("msrvtt", "--source", source, "--out", tmp_path / "out") == 0
     test = cma.data.load(tmp_path / "out", "test")
     assert test.path(test.items[0]).is_dir()
+
+
+@pytest.mark.parametrize("name", [TEST, "MSRVTT_train.9k.csv", "MSRVTT_data.json"])
+def test_two_different_files_of_one_name_are_refused_and_copies_are_not(tmp_path, capsys, name):
+    source = msrvtt_source(tmp_path / "source")
+    copy = source / "videos" / name
+    copy.write_bytes((source / name).read_bytes())
+    assert run("msrvtt", "--source", source, "--out", tmp_path / "out", "--annotations-only") == 0
+    copy.write_bytes((source / name).read_bytes() + b"\n")
+    assert run("msrvtt", "--source", source, "--out", tmp_path / "again", "--annotations-only") == 1
+    assert f"{source / name} and {copy} differ" in error_of(capsys)
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,16 @@ def test_lists_of_other_benchmarks_beside_are_passed_over(tmp_path):
     assert find_id_list(tmp_path, ("test_list.txt",), {"elsewhere"}) is None
 
 
+def test_two_lists_of_one_name_that_differ_are_refused_and_copies_are_not(tmp_path):
+    source_of(tmp_path)
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "test_list.txt").write_text("\n".join([*LISTS["test"], ""]))
+    assert [e.id for e in msvd.read(tmp_path).entries if e.split == "test"] == LISTS["test"]
+    (tmp_path / "copy" / "test_list.txt").write_text(LISTS["test"][0])
+    with pytest.raises(BadInput, match=r"test_list\.txt and .*copy.test_list\.txt differ"):
+        msvd.read(tmp_path)
+
+
 class Harmful:
     def __reduce__(self):
         return exec, ("raise SystemExit('run')",)
@@ -103,12 +113,12 @@ class Harmful:
     [
         (Harmful(), "holds builtins.exec; expected only lists, dicts and strings"),
         ({"a_1_2": [Harmful()]}, "holds builtins.exec"),
-        ({"a_1_2": [("a", "cat")]}, "holds a tuple"),
-        ({"a_1_2": [["a", 7]]}, "holds a int"),
-        ({1: [["a"]]}, "holds a int"),
-        ({"a_1_2": {"a cat"}}, "holds a set"),
-        ({"a_1_2": b"a cat"}, "holds a bytes"),
-        (["a cat"], "expected captions by id, found a list"),
+        ({"a_1_2": [("a", "cat")]}, "holds a value of type tuple"),
+        ({"a_1_2": [["a", 7]]}, "holds a value of type int"),
+        ({1: [["a"]]}, "holds a value of type int"),
+        ({"a_1_2": {"a cat"}}, "holds a value of type set"),
+        ({"a_1_2": b"a cat"}, "holds a value of type bytes"),
+        (["a cat"], "expected captions by id, found a value of type list"),
         ({"a_1_2": "a cat"}, "a_1_2: expected a list of captions, found 'a cat'"),
         ({"a_1_2": [{"a": "cat"}]}, "a_1_2: expected a caption (text or a list of words)"),
     ],

@@ -1,12 +1,13 @@
 """Cross-Modal Adapter: frozen CLIP, 0.3 % trained, for images and videos.
 
-`import cma` brings the teaching core; the other submodules (data, search, plots, …) load when first used.
+`import cma` takes a moment: each name and submodule below loads when it is first used, and torch with it.
 """
 
-import importlib
 import importlib.util
 import pkgutil
 from importlib import metadata
+
+import lazy_loader
 
 
 def _refuse_namesake() -> None:
@@ -22,26 +23,29 @@ def _refuse_namesake() -> None:
     )
 
 
-_refuse_namesake()
+def require(extra: str, *modules: str) -> None:
+    """Raise ImportError, in one line with the pip command, unless the modules of an extra are installed."""
+    if missing := [module for module in modules if importlib.util.find_spec(module) is None]:
+        raise ImportError(
+            f"{', '.join(missing)}: not installed; run `pip install 'cross-modal-adapter[{extra}]'`"
+        )
 
-from .adapter import AdapterConfig, CrossModalAdapters  # noqa: E402 (after the check, which needs no torch)
-from .model import RetrievalModel, load_backbone  # noqa: E402
+
+_refuse_namesake()
 
 try:
     __version__ = metadata.version("cross-modal-adapter")
 except metadata.PackageNotFoundError:  # run from a source tree that is not installed
     __version__ = "0+unknown"
 
-__all__ = ["AdapterConfig", "CrossModalAdapters", "RetrievalModel", "TrainConfig", "load_backbone", "train"]
-
-
-def __getattr__(name: str):
-    if name in ("train", "TrainConfig"):
-        return getattr(importlib.import_module(".training", __name__), name)
-    if importlib.util.find_spec(f"{__name__}.{name}"):
-        return importlib.import_module(f".{name}", __name__)
-    raise AttributeError(f"module 'cma' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({module.name for module in pkgutil.iter_modules(__path__)} | set(globals()) | set(__all__))
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=[module.name for module in pkgutil.iter_modules(__path__)],
+    submod_attrs={
+        "adapter": ["AdapterConfig", "CrossModalAdapters"],
+        "backbone": ["load_backbone"],
+        "config": ["TrainConfig"],
+        "model": ["RetrievalModel"],
+        "training": ["train"],
+    },
+)

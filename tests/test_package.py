@@ -31,7 +31,7 @@ def namesake(tmp_path):
 
 def test_import_leaves_heavy_things_alone():
     heavy = ["matplotlib", "IPython", "ipywidgets", "jupyter", "decord", "av", "data_prep", "papermill"]
-    heavy += ["anywidget", "faiss", "nbformat", "playwright", "voila"]
+    heavy += ["anywidget", "faiss", "nbformat", "playwright", "voila", "torch", "transformers", "numpy", "PIL"]
     run = python(f"import cma; print([m for m in {heavy} if m in sys.modules])", ROOT)
     assert run.stdout.strip() == "[]", run.stderr
 
@@ -51,8 +51,18 @@ def test_import_exposes_the_submodules():
     assert cma.RetrievalModel is cma.model.RetrievalModel
     assert cma.train.__module__ == "cma.training"
     assert cma.__version__
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match="nothing"):
         cma.nothing  # noqa: B018
+
+
+def test_a_missing_extra_is_named_with_the_command_that_installs_it():
+    import cma
+
+    cma.require("video", "json", "csv")
+    with pytest.raises(ImportError) as caught:
+        cma.require("video", "json", "no_such_module", "nor_this")
+    message = "no_such_module, nor_this: not installed; run `pip install 'cross-modal-adapter[video]'`"
+    assert str(caught.value) == message
 
 
 def test_core_imports_nothing_below_it_and_is_short():

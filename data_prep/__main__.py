@@ -48,7 +48,9 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("--source", type=Path, required=True, help="folder with the downloaded files")
         command.add_argument("--out", type=Path, required=True, help="dataset folder to write")
         command.add_argument(
-            "--allow-missing", action="store_true", help="go on without items that cannot be used"
+            "--allow-missing",
+            action="store_true",
+            help="go on without items that cannot be used, and with counts unlike the published ones",
         )
         command.add_argument(
             "--no-check", action="store_true", help="do not decode the media, only look for it"

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from data_prep import media
-from data_prep.annotations import SPLITS, Annotations, Entry
+from data_prep.annotations import SPLITS, Annotations, Counts, Entry
 from data_prep.checked import check_changed
 from data_prep.errors import BadInput, one_line
 from data_prep.folder_format import (
@@ -31,14 +31,18 @@ def prepare(
 
     With `annotations_only` no media is looked for: every item with a caption is written, its media unknown.
 
-    Items that cannot be used (no media, unreadable media, no caption) are listed in `missing.txt`; they are a
-    `BadInput` unless `allow_missing`.
+    Items that cannot be used (no media, unreadable media, no caption) are listed in `missing.txt`. They are a
+    `BadInput` unless `allow_missing`, and so are splits that have not as many items and captions as
+    published. A split without any item is not compared.
     """
     _refuse_bad_entries(annotations, source)
     refuse_other_content(out, annotations.name)
     print(f"{annotations.name}: {', '.join(annotations.files)} under {source}")
     for note in annotations.notes:
         print(f"  {one_line(note)}")
+    unlike = _unlike_published(annotations)
+    for line in unlike:
+        print(f"  WARNING: not the published counts: {line}")
 
     placed = {entry.id: entry for entry in annotations.entries}
     if not annotations_only:
@@ -59,12 +63,15 @@ def prepare(
     ]
     write_missing(out, missing)
     used = [placed[entry.id] for entry in annotations.entries if entry.id not in problems]
-    if missing and not (allow_missing and used):
+    faults = [f"not the published counts: {'; '.join(unlike)} (found / expected)"] if unlike else []
+    if missing:
         id, file, why = missing[0]
-        raise BadInput(
+        faults.append(
             f"{len(missing):,} of {len(annotations.entries):,} items cannot be used, the first is {id} "
-            f"({file}: {why}); all are listed in {out / MISSING}. Mend them, or go on by --allow-missing"
+            f"({file}: {why}); all are listed in {out / MISSING}"
         )
+    if faults and not (allow_missing and used):
+        raise BadInput(f"{'. '.join(faults)}. Use the files of this benchmark, or go on by --allow-missing")
     about = {name: getattr(annotations, name) for name in ("name", "kind", "protocol", "recipe")}
     write_dataset(out, source, used, about | {"annotations": annotations.files, "counts": counts})
 
@@ -98,6 +105,20 @@ def _count(annotations: Annotations, problems: dict[str, str], annotations_only:
                 "media": {"found": None if annotations_only else len(readable), "expected": len(annotated)},
             }
     return counts
+
+
+def _unlike_published(annotations: Annotations) -> list[str]:
+    """The splits whose items or captions are not as many as published, each with found / expected."""
+    unlike = []
+    for split, published in annotations.expected.items():
+        captions = [entry.captions for entry in annotations.entries if entry.split == split]
+        found = Counts(sum(map(bool, captions)), sum(map(len, captions)))
+        if captions and found != published:
+            of_each = (
+                f"{n:,} / {m:,} {what}" for what, n, m in zip(Counts._fields, found, published, strict=True)
+            )
+            unlike.append(f"{split} {', '.join(of_each)}")
+    return unlike
 
 
 def _refuse_bad_entries(annotations: Annotations, source: Path) -> None:

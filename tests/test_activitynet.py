@@ -34,7 +34,7 @@ def run(*arguments):
 def test_sentences_become_one_paragraph_and_val_1_is_the_test(tmp_path, capsys):
     source, out = source_of(tmp_path / "source"), tmp_path / "out"
     (source / "val_2.json").write_text(json.dumps({"v_c-": video("Again.")}))
-    assert run("--source", source, "--out", out, "--annotations-only") == 0
+    assert run("--source", source, "--out", out, "--annotations-only", "--allow-missing") == 0
     train, test = cma.data.load(out, "train"), cma.data.load(out, "test")
     assert {item.id: item.captions for item in train.items} == {"v_-a": ("A man. Then he",), "v__b": ("B",)}
     assert {item.id: item.captions for item in test.items} == {"v_c-": ("One. Two.",), "v_v_d": ("Three.",)}
@@ -57,7 +57,7 @@ def test_videos_are_found_with_and_without_v(tmp_path, prefix, captions_with):
     names = [prefix + id.removeprefix("v_") for id in TEST]
     for name, suffix in zip(names, (".mkv", ".mp4"), strict=True):
         write_clip(tmp_path / "clip.mp4", [40, 90]).rename(source / (name + suffix))
-    assert run("--source", source, "--out", tmp_path / "out") == 0
+    assert run("--source", source, "--out", tmp_path / "out", "--allow-missing") == 0
     items = cma.data.load(tmp_path / "out", "test").items
     assert [item.id for item in items] == list(test)
     assert [item.file_name for item in items] == [f"media/{names[0]}.mkv", f"media/{names[1]}.mp4"]
@@ -69,7 +69,7 @@ def test_a_list_of_ids_is_compared_and_its_ids_without_captions_left_out(tmp_pat
     source = source_of(tmp_path / "source")
     ids = [f"{prefix}{id}" for id in ("c-", "no captions")]
     (source / name).write_text(json.dumps(ids) if name.endswith("json") else "\n".join(ids))
-    assert run("--source", source, "--out", tmp_path / "out", "--annotations-only") == 0
+    assert run("--source", source, "--out", tmp_path / "out", "--annotations-only", "--allow-missing") == 0
     assert [item.id for item in cma.data.load(tmp_path / "out", "test").items] == ["v_c-", "v_v_d"]
     said = capsys.readouterr().out
     assert f"1 ids of {name} have no captions, left out: {prefix}no captions" in said
@@ -79,7 +79,7 @@ def test_a_list_of_ids_is_compared_and_its_ids_without_captions_left_out(tmp_pat
 def test_a_file_that_is_absent_leaves_its_split_out(tmp_path, capsys):
     source = source_of(tmp_path / "source")
     (source / "val_1.json").unlink()
-    assert run("--source", source, "--out", tmp_path / "out", "--annotations-only") == 0
+    assert run("--source", source, "--out", tmp_path / "out", "--annotations-only", "--allow-missing") == 0
     assert cma.data.splits(tmp_path / "out") == ["train"]
     assert "no val_1.json: the test split is left out" in capsys.readouterr().out
     (source / "train.json").unlink()

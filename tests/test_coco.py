@@ -56,7 +56,7 @@ def test_coco_becomes_a_dataset_folder_with_or_without_the_split_folder(tmp_path
     write(source / "coco_karpathy_test.json", albef({TEST: SIX}))
     name = TEST.rpartition("/")[2]
     write_picture(source / folder / name)
-    assert main(["coco", "--source", str(source), "--out", str(out)]) == 0
+    assert main(["coco", "--source", str(source), "--out", str(out), "--allow-missing"]) == 0
     test = cma.data.load(out, "test")
     assert test.captions == SIX and test.items[0].file_name == f"media/{folder}{name}"
     assert (test.recipe, test.expected) == ("coco", 5_000)

@@ -66,7 +66,7 @@ def error_of(capsys):
 
 def test_flickr30k_becomes_a_dataset_folder(tmp_path, capsys):
     source, out = flickr_source(tmp_path / "source"), tmp_path / "out"
-    assert run("flickr30k", "--source", source, "--out", out) == 0
+    assert run("flickr30k", "--source", source, "--out", out, "--allow-missing") == 0
     train = cma.data.load(out, "train")
     assert [(item.id, item.captions) for item in train.items] == [
         (n, ("a cat", "the cat")) for n in ("0", "1")
@@ -86,9 +86,9 @@ def test_flickr30k_becomes_a_dataset_folder(tmp_path, capsys):
 
 def test_preparing_twice_changes_nothing_and_another_dataset_is_refused(tmp_path, capsys):
     source, out = flickr_source(tmp_path / "source"), tmp_path / "out"
-    assert run("flickr30k", "--source", source, "--out", out) == 0
+    assert run("flickr30k", "--source", source, "--out", out, "--allow-missing") == 0
     before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
-    assert run("flickr30k", "--source", source, "--out", out) == 0
+    assert run("flickr30k", "--source", source, "--out", out, "--allow-missing") == 0
     assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
     assert run("msrvtt", "--source", msrvtt_source(tmp_path / "other"), "--out", out) == 1
     assert "expected msrvtt in format version 1 or nothing, found flickr30k" in error_of(capsys)
@@ -115,7 +115,7 @@ def test_a_killed_preparation_is_never_taken_for_whole(tmp_path, monkeypatch):
     source, out = flickr_source(tmp_path / "source"), tmp_path / "out"
     write = folder_format.write_text
     for fatal in ("metadata.jsonl", "dataset.json"):
-        assert run("flickr30k", "--source", source, "--out", out) == 0
+        assert run("flickr30k", "--source", source, "--out", out, "--allow-missing") == 0
 
         def die(path, text, fatal=fatal):
             if path.name == fatal:
@@ -125,11 +125,11 @@ def test_a_killed_preparation_is_never_taken_for_whole(tmp_path, monkeypatch):
 
         monkeypatch.setattr(folder_format, "write_text", die)
         with pytest.raises(KeyboardInterrupt):
-            run("flickr30k", "--source", source, "--out", out)
+            run("flickr30k", "--source", source, "--out", out, "--allow-missing")
         with pytest.raises(FileNotFoundError, match="no finished dataset"):
             cma.data.load(out, "train")
         monkeypatch.setattr(folder_format, "write_text", write)
-    assert run("flickr30k", "--source", source, "--out", out) == 0
+    assert run("flickr30k", "--source", source, "--out", out, "--allow-missing") == 0
     assert len(cma.data.load(out, "train")) == 2
 
 
@@ -180,7 +180,9 @@ def test_media_that_cannot_be_used_are_named_and_can_be_left_out(tmp_path, capsy
 def test_without_a_check_the_media_are_only_looked_for(tmp_path):
     source = flickr_source(tmp_path / "source")
     damage(source / "flickr30k-images" / "1.jpg", "empty")
-    assert run("flickr30k", "--source", source, "--out", tmp_path / "out", "--no-check") == 0
+    assert (
+        run("flickr30k", "--source", source, "--out", tmp_path / "out", "--no-check", "--allow-missing") == 0
+    )
 
 
 def test_nothing_usable_is_an_error_even_when_missing_media_are_allowed(tmp_path, capsys):
@@ -266,7 +268,7 @@ TEST = "MSRVTT_JSFUSION_test.csv"
 @pytest.mark.parametrize(("separator", "newline"), [(",", "\n"), (";", "\r\n")])
 def test_msrvtt_becomes_a_dataset_folder(tmp_path, separator, newline, capsys):
     source, out = msrvtt_source(tmp_path / "source", separator=separator, newline=newline), tmp_path / "out"
-    assert run("msrvtt", "--source", source, "--out", out) == 0
+    assert run("msrvtt", "--source", source, "--out", out, "--allow-missing") == 0
     train, test = cma.data.load(out, "train"), cma.data.load(out, "test")
     assert [item.id for item in train.items] == ["video1", "video2", "video3"]
     assert train.items[0].captions == ("video1 is here", "video1 is there")
@@ -275,7 +277,7 @@ def test_msrvtt_becomes_a_dataset_folder(tmp_path, separator, newline, capsys):
     assert (train.expected, test.expected, test.kind) == (9_000, 1_000, "video")
     assert test.protocol == {"query": "caption", "visual_to_text": "items"}
     assert cma.data.splits(out) == ["train", "test"]  # 1k-A has no validation split …
-    assert run("msrvtt", "--source", source, "--out", out, "--val") == 0
+    assert run("msrvtt", "--source", source, "--out", out, "--val", "--allow-missing") == 0
     (held,) = cma.data.load(out, "val").items  # … but the clips that MSR-VTT calls "validate" can be one
     assert held.id == "video3" and len(cma.data.load(out, "train")) == 2
     assert cma.data.load(out, "val").expected == 497 and cma.data.load(out, "train").expected == 8_503
@@ -285,7 +287,7 @@ def test_a_list_that_is_absent_leaves_its_split_out(tmp_path, capsys):
     source = msrvtt_source(tmp_path / "source")
     (source / "MSRVTT_train.9k.csv").unlink()
     (source / "MSRVTT_data.json").unlink()  # only the training captions are in it
-    assert run("msrvtt", "--source", source, "--out", tmp_path / "out") == 0
+    assert run("msrvtt", "--source", source, "--out", tmp_path / "out", "--allow-missing") == 0
     assert cma.data.splits(tmp_path / "out") == ["test"]
     assert "no MSRVTT_train.9k.csv: that split is left out" in capsys.readouterr().out
     (source / "MSRVTT_JSFUSION_test.csv").unlink()
@@ -296,7 +298,7 @@ def test_a_list_that_is_absent_leaves_its_split_out(tmp_path, capsys):
 def test_training_lists_without_the_captions_leave_the_train_split_out(tmp_path, capsys):
     source = msrvtt_source(tmp_path / "source")
     (source / "MSRVTT_data.json").unlink()
-    assert run("msrvtt", "--source", source, "--out", tmp_path / "out") == 0
+    assert run("msrvtt", "--source", source, "--out", tmp_path / "out", "--allow-missing") == 0
     assert cma.data.splits(tmp_path / "out") == ["test"]
     assert "no MSRVTT_data.json, which has the captions of MSRVTT_train.9k.csv" in capsys.readouterr().out
     assert run("msrvtt", "--source", source, "--out", tmp_path / "held", "--val") == 1
@@ -308,7 +310,7 @@ def test_a_folder_of_frames_is_a_clip(tmp_path):
     (source / "videos" / "all" / "video7.mp4").unlink()
     for name in ("00.jpg", "01.jpg"):
         write_picture(source / "videos" / "all" / "video7.mp4" / name)
-    assert run("msrvtt", "--source", source, "--out", tmp_path / "out") == 0
+    assert run("msrvtt", "--source", source, "--out", tmp_path / "out", "--allow-missing") == 0
     test = cma.data.load(tmp_path / "out", "test")
     assert test.path(test.items[0]).is_dir()
 
@@ -318,7 +320,10 @@ def test_two_different_files_of_one_name_are_refused_and_copies_are_not(tmp_path
     source = msrvtt_source(tmp_path / "source")
     copy = source / "videos" / name
     copy.write_bytes((source / name).read_bytes())
-    assert run("msrvtt", "--source", source, "--out", tmp_path / "out", "--annotations-only") == 0
+    assert (
+        run("msrvtt", "--source", source, "--out", tmp_path / "out", "--annotations-only", "--allow-missing")
+        == 0
+    )
     copy.write_bytes((source / name).read_bytes() + b"\n")
     assert run("msrvtt", "--source", source, "--out", tmp_path / "again", "--annotations-only") == 1
     assert f"{source / name} and {copy} differ" in error_of(capsys)
@@ -397,7 +402,7 @@ def test_where_links_cannot_be_made_the_folder_says_where_the_media_are(tmp_path
 
     monkeypatch.setattr("pathlib.Path.symlink_to", refuse)
     source, out = flickr_source(tmp_path / "source"), tmp_path / "out"
-    assert run("flickr30k", "--source", source, "--out", out) == 0
+    assert run("flickr30k", "--source", source, "--out", out, "--allow-missing") == 0
     train = cma.data.load(out, "train")
     assert train.path(train.items[0]) == source.resolve() / "flickr30k-images" / "0.jpg"
     assert not (out / "media").exists()

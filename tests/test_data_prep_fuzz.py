@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import re
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("fuzz")
 
 
-def run(source, files, folder):
+def run(source, files, folder, *options):
     """Exit status, stdout and stderr of the command for these files; what it writes is in folder / "out"."""
     for inner in (folder / "source", folder / "out"):
         inner.mkdir(exist_ok=True)
@@ -59,7 +60,7 @@ def run(source, files, folder):
         (folder / "source" / name).write_bytes(content)
     out, errors = io.StringIO(), io.StringIO()
     words = [source.benchmark, "--source", str(folder / "source"), "--out", str(folder / "out")]
-    words += [*source.options, "--annotations-only", "--allow-missing"]
+    words += [*source.options, "--annotations-only", *options]
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
         status = command_line.main(words)
     return status, out.getvalue(), errors.getvalue()
@@ -67,7 +68,7 @@ def run(source, files, folder):
 
 def check_one_line(source, files, folder):
     """Run, and hold what is said to its promise: success, or one line that begins with "error: "."""
-    status, out, errors = run(source, files, folder)
+    status, out, errors = run(source, files, folder, "--allow-missing")
     if status == 0:
         assert errors == "" and (folder / "out" / "dataset.json").is_file()
         rows, _ = read_back(folder / "out")
@@ -82,6 +83,17 @@ def check_one_line(source, files, folder):
 
 def test_every_benchmark_is_fuzzed():
     assert {source.benchmark for source in SOURCES.values()} == set(command_line.BENCHMARKS)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_counts_unlike_the_published_are_an_error_that_names_the_splits(folder, name):
+    source = SOURCES[name]
+    items = source.fit(FIXED)
+    status, out, errors = run(source, source.write(items), folder)
+    splits = Counter(item.split for item in items.values())
+    assert status == 1 and not (folder / "out" / "dataset.json").exists()
+    assert all(re.search(rf"{split} {count} / \d", errors) for split, count in splits.items())
+    assert out.count("WARNING: not the published counts") == len(splits)
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -128,7 +140,7 @@ def replaced(content, data):
 def test_every_item_is_written_or_listed_or_counted(folder, name, items):
     source = SOURCES[name]
     items = source.fit(items)
-    status, out, errors = run(source, source.write(items), folder)
+    status, out, errors = run(source, source.write(items), folder, "--allow-missing")
     assert (status, errors) == (0, "")
     rows, missing = read_back(folder / "out")
     listed = {id: item for id, item in items.items() if item.split}

@@ -36,7 +36,7 @@ def run(*arguments):
 
 def test_descriptions_become_one_paragraph_and_the_list_decides(tmp_path, capsys):
     source, out = source_of(tmp_path / "source"), tmp_path / "out"
-    assert run("--source", source, "--out", out, "--annotations-only") == 0
+    assert run("--source", source, "--out", out, "--annotations-only", "--allow-missing") == 0
     test = cma.data.load(out, "test")
     assert [(item.id, item.captions) for item in test.items] == [
         (MOV, ("second?",)),
@@ -61,7 +61,7 @@ def test_clips_are_found_as_they_were_or_transcoded(tmp_path, names):
     source = source_of(tmp_path / "source")
     for name in names:
         write_clip(tmp_path / "clip.mp4", [40, 90]).rename(source / name)
-    assert run("--source", source, "--out", tmp_path / "out") == 0
+    assert run("--source", source, "--out", tmp_path / "out", "--allow-missing") == 0
     test = cma.data.load(tmp_path / "out", "test")
     assert [item.file_name for item in test.items] == [f"media/{name}" for name in names]
     assert all(test.path(item).is_file() for item in test.items)
@@ -70,7 +70,7 @@ def test_clips_are_found_as_they_were_or_transcoded(tmp_path, names):
 def test_a_folder_of_frames_may_have_the_clips_name(tmp_path):
     source = source_of(tmp_path / "source", ids=(MOV,))
     write_picture(source / "frames" / MOV / "0001.jpg")
-    assert run("--source", source, "--out", tmp_path / "out") == 0
+    assert run("--source", source, "--out", tmp_path / "out", "--allow-missing") == 0
     assert cma.data.load(tmp_path / "out", "test").items[0].file_name == f"media/frames/{MOV}"
 
 
@@ -92,7 +92,7 @@ def test_listed_clips_without_description_are_named_and_fail(tmp_path, capsys):
 def test_a_split_lacking_a_file_is_left_out_and_none_is_an_error(tmp_path, capsys):
     source = source_of(source_of(tmp_path / "source"), split="val")
     (source / "val_list.txt").unlink()
-    assert run("--source", source, "--out", tmp_path / "out", "--annotations-only") == 0
+    assert run("--source", source, "--out", tmp_path / "out", "--annotations-only", "--allow-missing") == 0
     assert cma.data.splits(tmp_path / "out") == ["test"]
     assert "no val_list.txt with the ids of val_data.json: that split is left out" in capsys.readouterr().out
     (source / "test_data.json").unlink()

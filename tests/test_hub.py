@@ -51,7 +51,7 @@ def put(online, name, tmp_path):
 def run(name, tmp_path):
     (tmp_path / "source").mkdir(exist_ok=True)
     places = ["--source", str(tmp_path / "source"), "--out", str(tmp_path / "out")]
-    return main([name, *places, "--from-hub", "--annotations-only"])
+    return main([name, *places, "--from-hub", "--annotations-only", "--allow-missing"])
 
 
 @pytest.mark.parametrize("name", REPOS)
@@ -84,7 +84,7 @@ def test_the_choice_of_split_holds_for_the_hub(cache, tmp_path):
     put(online, "coco", tmp_path)
     (tmp_path / "source").mkdir()
     words = ["coco", "--source", str(tmp_path / "source"), "--out", str(tmp_path / "out"), "--from-hub"]
-    assert main([*words, "--annotations-only", "--split", "no-restval"]) == 0
+    assert main([*words, "--annotations-only", "--split", "no-restval", "--allow-missing"]) == 0
     lines = (tmp_path / "out" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["id"] for line in lines] == ["b"]
 

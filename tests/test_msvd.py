@@ -39,7 +39,7 @@ def test_msvd_becomes_a_dataset_folder(tmp_path, pickled, capsys):
     for ids in LISTS.values():
         for id in ids:
             write_clip(source / "YouTubeClips" / f"{id}.avi", [40, 90, 140])
-    assert run("--source", source, "--out", out) == 0
+    assert run("--source", source, "--out", out, "--allow-missing") == 0
     train, test = cma.data.load(out, "train"), cma.data.load(out, "test")
     assert [(item.id, item.captions) for item in train.items] == [
         (id, (f"{id} is here", "a cat")) for id in LISTS["train"]

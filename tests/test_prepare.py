@@ -1,4 +1,6 @@
 import json
+from contextlib import nullcontext, redirect_stdout
+from io import StringIO
 from unicodedata import category
 
 import pytest
@@ -84,7 +86,8 @@ def test_what_is_used_instead_brings_its_own_start_and_end(tmp_path):
 
 def test_annotations_only_writes_every_item_and_looks_for_no_media(tmp_path, capsys):
     out = tmp_path / "out"
-    prepare(annotations(entry("a"), entry("b")), tmp_path, out, annotations_only=True)
+    both = annotations(entry("a"), entry("b"))
+    prepare(both, tmp_path, out, allow_missing=True, annotations_only=True)
     assert [item.id for item in cma.data.load(out, "test").items] == ["a", "b"]
     counts = json.loads((out / "dataset.json").read_text())["counts"]["test"]
     assert counts["found"] == 2 and counts["expected"] == 9
@@ -92,6 +95,32 @@ def test_annotations_only_writes_every_item_and_looks_for_no_media(tmp_path, cap
     assert "test 2 / 9 2 / 18 not looked for / 2" in " ".join(capsys.readouterr().out.split())
     with pytest.raises(BadInput, match="b: no caption"):
         prepare(annotations(entry("a"), entry("b", captions=())), tmp_path, out, annotations_only=True)
+
+
+@given(st.lists(st.sampled_from(["train", "val", "test"]), min_size=1, max_size=6), st.data())
+def test_counts_unlike_the_published_are_said_and_need_allow_missing(tmp_path_factory, splits, data):
+    source = tmp_path_factory.mktemp("source")
+    found = {split: Counts(splits.count(split), 2 * splits.count(split)) for split in splits}
+    near = {
+        split: st.builds(Counts, st.integers(n, n + 1), st.integers(m, m + 1))
+        for split, (n, m) in found.items()
+    }
+    published = data.draw(st.fixed_dictionaries(near)) | {"other": Counts(3, 3)}  # a split without a list
+    entries = [Entry(f"{n}", f"{n}", ("a", "b"), split) for n, split in enumerate(splits)]
+    read = Annotations("toy", "image", PROTOCOL, published, entries, "coco", ["toy.json"])
+    unlike = [split for split in found if found[split] != published[split]]
+    said = StringIO()
+    with redirect_stdout(said), pytest.raises(BadInput) if unlike else nullcontext() as stopped:
+        prepare(read, source, source / "out", annotations_only=True)
+    assert (source / "out" / "dataset.json").exists() == (not unlike)
+    for text in (said.getvalue(), *([str(stopped.value)] if unlike else [])):
+        for split, (items, captions) in found.items():
+            of_items = f"{split} {items} / {published[split].items} items, "
+            line = of_items + f"{captions} / {published[split].captions} captions"
+            assert (line in text) == (split in unlike)
+    with redirect_stdout(said):
+        prepare(read, source, source / "out", allow_missing=True, annotations_only=True)
+    assert (source / "out" / "dataset.json").exists() and said.getvalue().count("WARNING") == 2 * len(unlike)
 
 
 @pytest.mark.parametrize("file", ["../a", "/a", "b/../../a"])

@@ -60,7 +60,7 @@ def test_a_file_is_known_by_its_content_and_the_lists_split_it(tmp_path, shape, 
     source = source_of(tmp_path / "source", SHAPES[shape])
     (source / "test1k5_sec_list.txt").write_text("f_000000_000010\n")
     (source / "durations.json").write_text(json.dumps(dict.fromkeys(CAPTIONS, 10.0)))
-    assert run("--source", source, "--out", tmp_path / "out", "--annotations-only") == 0
+    assert run("--source", source, "--out", tmp_path / "out", "--annotations-only", "--allow-missing") == 0
     assert read_back(tmp_path / "out") == EXPECTED
     said = " ".join(capsys.readouterr().out.split())
     assert "vatex: anything at all.json, train_list.txt" in said and "durations" not in said
@@ -74,7 +74,7 @@ def test_a_file_is_known_by_its_content_and_the_lists_split_it(tmp_path, shape, 
 @pytest.mark.parametrize("shape", OWN_WORDS)
 def test_without_lists_the_files_own_words_split_it(tmp_path, shape):
     source = source_of(tmp_path / "source", OWN_WORDS[shape], lists={})
-    assert run("--source", source, "--out", tmp_path / "out", "--annotations-only") == 0
+    assert run("--source", source, "--out", tmp_path / "out", "--annotations-only", "--allow-missing") == 0
     assert read_back(tmp_path / "out") == EXPECTED
 
 
@@ -84,7 +84,7 @@ def test_official_files_are_split_by_name_and_the_halves_of_validation_by_lists(
     rest = [entry for entry in SHAPES["official"] if entry not in official]
     rest.append({"videoID": "f_000000_000010", "enCap": ["in neither half"]})
     source_of(source, rest, {"val": LISTS["val"], "test": LISTS["test"]}, "vatex_validation_v1.0.json")
-    assert run("--source", source, "--out", tmp_path / "out", "--annotations-only") == 0
+    assert run("--source", source, "--out", tmp_path / "out", "--annotations-only", "--allow-missing") == 0
     assert read_back(tmp_path / "out") == EXPECTED
     said = capsys.readouterr().out
     assert "no train_list.txt with these ids: 2 clips by the files' own words" in said
@@ -96,7 +96,7 @@ def test_lists_under_other_names_are_known_by_their_ids(tmp_path, capsys):
     for name, ids in (("vatex_test_1500", LISTS["test"]), ("validation", LISTS["val"])):
         (source / f"{name}.txt").write_text("".join(f"{id}.mp4\n" for id in ids))
     (source / "test notes.txt").write_bytes("Prüfung\n".encode("latin-1"))
-    assert run("--source", source, "--out", tmp_path / "out", "--annotations-only") == 0
+    assert run("--source", source, "--out", tmp_path / "out", "--annotations-only", "--allow-missing") == 0
     assert read_back(tmp_path / "out") == EXPECTED
     assert "train_list.txt, validation.txt, vatex_test_1500.txt under" in capsys.readouterr().out
 
@@ -135,7 +135,7 @@ def test_a_clip_in_two_files_has_the_captions_of_the_first(tmp_path, capsys):
     source = source_of(tmp_path / "source")
     (source / "deeper").mkdir()
     (source / "deeper" / "again.json").write_text(json.dumps(CAPTIONS | {"d_000000_000010": ["others"]}))
-    assert run("--source", source, "--out", tmp_path / "out", "--annotations-only") == 0
+    assert run("--source", source, "--out", tmp_path / "out", "--annotations-only", "--allow-missing") == 0
     assert read_back(tmp_path / "out") == EXPECTED
     assert "1 clips have other captions in again.json than in an earlier file, not used: d_00" in (
         capsys.readouterr().out
@@ -145,7 +145,7 @@ def test_a_clip_in_two_files_has_the_captions_of_the_first(tmp_path, capsys):
 def test_a_list_without_any_caption_leaves_its_split_out(tmp_path, capsys):
     captions = {id: texts for id, texts in CAPTIONS.items() if SPLIT_OF[id] != "train"}
     source = source_of(tmp_path / "source", captions)
-    assert run("--source", source, "--out", tmp_path / "out", "--annotations-only") == 0
+    assert run("--source", source, "--out", tmp_path / "out", "--annotations-only", "--allow-missing") == 0
     assert cma.data.splits(tmp_path / "out") == ["val", "test"]
     assert "no train_list.txt with these ids: that split is left out" in capsys.readouterr().out
 

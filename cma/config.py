@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import hashlib
+import re
 import types
 import typing
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ AT_LEAST = {
     "max_words": 3, "max_frames": 1, "fps": 1e-6, "max_grad_norm": 1e-12, "seed": 0, "val_items": 1,
     "workers": 0, "eval_items": 1,
 }  # fmt: skip
+LONGEST = 120  # characters of what differs in a run's name
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,9 @@ class TrainConfig:
 
     `lr` is per step, `fps` frames a second (None: every frame), `max_words` tokens with start and end,
     `warmup` a share of all steps, `val_items` the training items held out where a dataset has no val split.
+    `if_exists` is about a run that lies in `runs_dir/name` already. "resume" goes on after its last epoch, or
+    returns it if it is finished; a run of other settings or data is an error and stays as it is. "replace"
+    deletes the run's own files, once all that training needs has been found, and starts afresh.
     Raises ValueError that names the field, its value and what is allowed.
     """
 
@@ -56,7 +62,7 @@ class TrainConfig:
     workers: int = 0  # processes that decode
     cache: bool = False  # keep preprocessed pixels in memory (small sets)
     eval_items: int | None = None  # evaluate on that many items only (tiny runs)
-    if_exists: str = "resume"  # a folder of the same run: go on with it, or "replace" it
+    if_exists: str = "resume"  # "resume" | "replace": of a run that lies in the folder, see above
     runs_dir: str | Path = "runs"
 
     def __post_init__(self) -> None:
@@ -92,6 +98,22 @@ class TrainConfig:
                 hint = f"did you mean {' or '.join(near)}?" if near else f"fields are {', '.join(fields)}"
                 raise ValueError(f"TrainConfig has no field {key!r}: {hint}")
         return dataclasses.replace(self, **overrides)
+
+
+def run_name(base: str, given: dict, usual: dict) -> str:
+    """`base`, and after it what differs of `given` from `usual`: `base,epochs=20,seed=7`; a folder name.
+
+    Equal settings give the equal name, other settings another one, in whatever order they stand. A value that
+    no folder can be named by, such as a path, is written with "-" and followed by a digest of all of them.
+    """
+    differing = [(key, str(given[key])) for key in sorted(given) if given[key] != usual.get(key)]
+    if not differing:
+        return base
+    words = [f"{key}={re.sub(r'[^A-Za-z0-9_.+-]', '-', value)}" for key, value in differing]
+    name = ",".join(words)[:LONGEST].rstrip(".")
+    if name != ",".join(f"{key}={value}" for key, value in differing):
+        name += f",{hashlib.sha256(repr(differing).encode()).hexdigest()[:8]}"
+    return f"{base},{name}"
 
 
 def _is_a(value: object, kind: object) -> bool:

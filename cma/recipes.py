@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from .adapter import AdapterConfig
-from .config import TrainConfig
+from .config import TrainConfig, run_name
 from .data import RetrievalDataset
 from .files import write_whole
 from .model import RetrievalModel
+from .records import WHERE
+from .run_state import NO_EFFECT
 from .training import train
 
 VARIANTS = ("paper", "float32")
@@ -47,6 +49,7 @@ class Recipe:
     val_items: int = 1000
     cache: bool = False
     workers: int = 4
+    backbone: str = "openai/clip-vit-base-patch32"  # the paper's
 
     def adapter_config(self) -> AdapterConfig:
         """The adapter of this benchmark."""
@@ -74,6 +77,18 @@ class Recipe:
         )
         return replace(ours, lr=1e-5, optimizer="bert_adam", select_on="test") if variant == "paper" else ours
 
+    def run_name(self, base: str, config: TrainConfig, backbone: str) -> str:
+        """A name for a run on this benchmark: `base` alone for its own float32 settings and backbone.
+
+        Any other setting that changes a number gives another name, such as `base,seed=7` (`config.run_name`).
+        """
+
+        def numbers(settings: TrainConfig, clip: str) -> dict:
+            kept = {k: v for k, v in asdict(settings).items() if k not in (*NO_EFFECT, *WHERE)}
+            return kept | {"backbone": clip}
+
+        return run_name(base, numbers(config, backbone), numbers(self.train_config(), self.backbone))
+
 
 _PAPER = "paper section 4.1 and its table of trained parameters"
 _IMAGES = "paper section 4.1; r and d_s of the image rows inferred from their 0.5 M trained parameters"
@@ -93,9 +108,9 @@ RECIPES: dict[str, Recipe] = {
         Recipe("rsicd", 8, 16, 32, 1, 5, "mean_pooled", _NONE, paper=False),
         Recipe("rsitmd", 8, 16, 32, 1, 5, "mean_pooled", _NONE, paper=False),
         Recipe("mini-flickr30k", 8, 16, 32, 1, 10, "mean_pooled", _MINI, paper=False, lr=5e-3,
-               epoch_unit="items", cache=True, workers=0),
+               epoch_unit="items", cache=True, workers=0, backbone="mini"),
         Recipe("mini-msrvtt", 8, 16, 32, 6, 10, "text_conditioned", _MINI, paper=False, lr=5e-3, fps=None,
-               batch_size=32, epoch_unit="items", cache=True, workers=0),
+               batch_size=32, epoch_unit="items", cache=True, workers=0, backbone="mini"),
     )
 }  # fmt: skip
 

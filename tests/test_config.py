@@ -3,8 +3,10 @@
 import pickle
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from cma.config import TrainConfig
+from cma.config import TrainConfig, run_name
 
 
 def test_unknown_key_is_an_error_that_names_it_and_the_nearest():
@@ -64,3 +66,22 @@ def test_it_survives_a_worker():
 def test_overrides_that_are_no_dictionary_are_refused():
     with pytest.raises(ValueError, match="must be a dictionary, not '{}'.*papermill"):
         TrainConfig().merge("{}")
+
+
+SETTINGS = st.dictionaries(st.sampled_from("abc"), st.text() | st.integers() | st.none(), min_size=3)
+
+
+@given(SETTINGS, SETTINGS, SETTINGS)
+def test_runs_have_one_name_exactly_where_their_settings_are_equal(one, other, usual):
+    first, second = run_name("base", one, usual), run_name("base", other, usual)
+    assert (first == second) == ({k: str(v) for k, v in one.items()} == {k: str(v) for k, v in other.items()})
+    assert first == run_name("base", dict(reversed(one.items())), usual)
+    assert (first == "base") == (one == usual)
+    assert TrainConfig(name=first).name == first and len(first) < 150 and not first.endswith(".")
+
+
+def test_a_run_name_can_be_read():
+    usual = {"seed": 42, "lr": 0.005, "backbone": "mini"}
+    assert run_name("a-run", usual | {"seed": 7, "lr": 0.002}, usual) == "a-run,lr=0.002,seed=7"
+    path = run_name("a-run", usual | {"backbone": "../clips/small"}, usual)
+    assert path.startswith("a-run,backbone=..-clips-small,")

@@ -1,5 +1,6 @@
 """The committed notebooks as a reader meets them, and the command that runs them."""
 
+import ast
 import importlib.util
 import re
 import statistics
@@ -8,6 +9,7 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
+from toy_data import write_images
 
 HERE = Path(__file__).resolve().parent.parent / "notebooks"
 NOTEBOOKS = sorted(HERE.glob("*.ipynb"))
@@ -89,6 +91,72 @@ def test_an_unknown_notebook_is_an_error():
     with pytest.raises(ValueError, match="no notebook '99'; there are: 01_data_prep"):
         run.chosen(["99"])
     assert [path.stem for path in run.chosen(["03", "01"])] == ["01_data_prep", "03_train_flickr30k"]
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory):
+    """Toy dataset folders named as the offline benchmarks, with their recipes, and one of another name."""
+    root = tmp_path_factory.mktemp("data")
+    for name in ("mini-flickr30k", "mini-msrvtt", "mine"):
+        folder = write_images(root / name, {"train": 8, "val": 4, "test": 4})
+        about = (folder / "dataset.json").read_text("utf-8")
+        recipe = "flickr30k" if name == "mine" else name
+        (folder / "dataset.json").write_text(about.replace('"flickr30k"', f'"{recipe}"'), "utf-8")
+    return root
+
+
+def runs_of(name: str, data_root: Path, parameters: dict) -> tuple[set[str], str]:
+    """The names of the runs that a training notebook makes with `parameters`, and its `if_exists`."""
+    cells = [cell.source for cell in code_of(nbformat.read(HERE / f"{name}.ipynb", as_version=4))]
+    settings = next(source for source in cells if "train_config(" in source)
+    found = {}
+    exec(cells[0] + "\n" + cells[1], found)  # imports, parameters
+    found |= {"ROOT": HERE.parent, "data_root": str(data_root)} | parameters
+    exec(settings, found)
+    calls = [node for source in cells for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    names = [word.value for call in calls for word in call.keywords if word.arg == "name"]
+    return {eval(compile(ast.Expression(node), "", "eval"), found) for node in names}, found[
+        "config"
+    ].if_exists
+
+
+@pytest.mark.parametrize(
+    "name, data", [("03_train_flickr30k", "mini-flickr30k"), ("04_train_msrvtt", "mini-msrvtt")]
+)
+def test_other_parameters_make_other_runs_and_leave_the_adapters_that_05_and_07_load(name, data, data_root):
+    usual, if_exists = runs_of(name, data_root, {})
+    assert f"{data}-cross-modal" in usual and f"{data}-zero-shot" in usual
+    assert if_exists == "resume"
+    seen = set(usual)
+    for changed in (
+        {"dataset": "mine"},
+        {"backbone": "openai/clip-vit-base-patch32"},
+        {"seed": 7},
+        {"items": 3},
+        {"overrides": {"epochs": 20}},
+        {"overrides": {"epochs": 20}, "seed": 7},
+    ):
+        names, _ = runs_of(name, data_root, changed)
+        assert len(names) == len(usual) and not names & seen, changed
+        seen |= names
+    assert runs_of(name, data_root, {"overrides": {"if_exists": "replace"}}) == (usual, "replace")
+
+
+def test_another_pre_training_has_a_folder_of_its_own():
+    notebook = nbformat.read(HERE / "a1_pretrain_mini_clip.ipynb", as_version=4)
+    cells = [cell.source for cell in code_of(notebook)]
+    (made,) = (source for source in cells if "\nfolder = " in source)
+    made = made.partition("\nif train")[0].rpartition("\n\n")[2]  # without the training itself
+
+    def folder(**parameters) -> Path:
+        found = {}
+        exec(cells[0] + "\n" + cells[1], found)  # imports, parameters
+        found |= {"ROOT": HERE.parent} | parameters
+        exec(made, found)
+        return found["folder"]
+
+    assert folder() == HERE.parent / "runs" / "mini_clip"
+    assert len({folder(), folder(steps=50), folder(seed=7), folder(drawings=64)}) == 4
 
 
 def test_cleaning_drops_what_a_reader_does_not_need():

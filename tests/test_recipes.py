@@ -80,3 +80,13 @@ def test_a_sweep_records_validation_and_never_reads_test(tmp_path, toy_processor
     assert written["config"]["select_on"] == "val"
     assert "lr" not in written["config"]
     assert (tmp_path / "s-lr0.01" / "run.json").exists()
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_only_a_run_of_the_recipes_own_settings_has_the_plain_name(name):
+    settings = recipe(name)
+    config = settings.train_config().merge({"name": "x", "workers": 0, "cache": False, "runs_dir": "y"})
+    assert settings.run_name("base", config.merge({"if_exists": "replace"}), settings.backbone) == "base"
+    others = [({"seed": 7}, None), ({"epochs": 3}, None), ({"eval_items": 24}, None), ({}, "some/clip")]
+    names = {settings.run_name("base", config.merge(o), clip or settings.backbone) for o, clip in others}
+    assert len(names) == 4 and "base" not in names

@@ -1,7 +1,7 @@
 """What every benchmark's reader returns, whatever its files look like."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -63,6 +63,13 @@ class Annotations:
     notes: list[str] = field(default_factory=list)  # what was cleaned or left out, counted
     exact: bool = False  # `file` of an entry is its very path: one of the same name elsewhere is another
     captioned: bool = True  # False: only to be searched, so that no item needs a caption
+
+
+def left_out(absent: Mapping[str, str], detail: str = "") -> list[str]:
+    """One note on the splits that are left out; `absent` says what each of them lacks."""
+    lacks = " and no ".join(absent.values())
+    are = "splits are" if len(absent) > 1 else "split is"
+    return [f"no {lacks}{detail}: the {' and '.join(absent)} {are} left out"] if absent else []
 
 
 class CaptionCleaner:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from data_prep.errors import BadInput
 from data_prep.media import VIDEO_SUFFIXES, stem
-from data_prep.readers import differ, find_files, read_json, read_text
+from data_prep.readers import find_known, read_json, read_text
 
 SHOWN = 10  # ids that a note names
 
@@ -44,17 +44,13 @@ def find_id_list(source: Path, names: tuple[str, ...], known: Collection[str]) -
     Lists of other benchmarks have the same names; `known` are the ids that have captions. `BadInput` where
     two lists of one name share such ids, and differ.
     """
-    first = None
-    for path in find_files(source, names):
-        if first and path.name != first.path.name:
-            break
-        found = read_id_list(path)
-        if not any(id in known or bare(id) in known for id in found.ids):
-            continue
-        if first and found.ids != first.ids:
-            raise differ(first.path, path)
-        first = first or found
-    return first
+
+    def ids_of(path: Path) -> tuple[str, ...] | None:
+        ids = read_id_list(path).ids
+        return ids if any(id in known or bare(id) in known for id in ids) else None
+
+    found = find_known(source, names, ids_of)
+    return read_id_list(found[0]) if found else None
 
 
 def bare(id: str) -> str:

@@ -1,73 +1,118 @@
 """MSR-VTT: 9,000 (or 7,010) training clips of twenty captions, 1,000 test clips of one caption (1k-A)."""
 
+import re
 from argparse import ArgumentParser
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from data_prep.annotations import Annotations, CaptionCleaner, Counts, Entry
+from data_prep.annotations import Annotations, CaptionCleaner, Counts, Entry, left_out
+from data_prep.clip_json import find_clips
 from data_prep.errors import BadInput
-from data_prep.id_lists import count_of
-from data_prep.readers import find_file, read_csv, read_json, require_file
+from data_prep.id_lists import bare, count_of
+from data_prep.readers import find_file, find_files, read_csv, read_json, require_file
 
 PROTOCOL = {"query": "caption", "visual_to_text": "items"}
 TRAIN_LISTS = {"9k": ("MSRVTT_train.9k.csv", 9_000), "7k": ("MSRVTT_train.7k.csv", 7_010)}
 DATA, TEST_LIST = "MSRVTT_data.json", "MSRVTT_JSFUSION_test.csv"
+TRAIN_CAPTIONS = {"9k": ("descs_ret_train.json", "msrvtt_ret_train9k.json")}
+TRAIN_CAPTIONS["7k"] = ("msrvtt_ret_train7k.json",)
+TEST_CAPTIONS = ("descs_ret_test.json", "msrvtt_ret_test1k.json")
+ID = re.compile(r"video\d+")
 PUBLISHED_TEST = Counts(1_000, 1_000)
 VALIDATE = 497  # clips that MSR-VTT's own division calls "validate"; both training lists hold them
 
 
-def read(source: Path, train_list: str = "9k", hold_out: bool = False) -> Annotations:
-    """Read `MSRVTT_data.json`, a training list and the 1k-A test list; a list that is absent is left out.
+class Row(NamedTuple):
+    """A clip, the place of its captions for messages, and the captions."""
 
-    1k-A has no validation split: `hold_out` makes one of the training clips that the JSON marks "validate".
+    id: str
+    where: str
+    captions: Sequence[object]
+
+
+class Found(NamedTuple):
+    """The clips of one split, and the files that hold them."""
+
+    files: list[Path]
+    rows: Iterable[Row]
+
+
+def read(source: Path, train_list: str = "9k", hold_out: bool = False) -> Annotations:
+    """Read `MSRVTT_data.json`, a training list and the 1k-A test list, or a JSON of captions for either.
+
+    A split without files is left out. 1k-A has no validation split: `hold_out` makes one of the training
+    clips that `MSRVTT_data.json` marks "validate".
     """
-    train_name, published = TRAIN_LISTS[train_list]
-    train, test = find_file(source, (train_name,)), find_file(source, (TEST_LIST,))
-    if not train and not test:
-        raise BadInput(f"{source}: neither {train_name} nor {TEST_LIST} is in this folder or below it")
-    clean, entries, files, sentences = CaptionCleaner(), [], [], {}
-    data = find_file(source, (DATA,)) if test and not hold_out else require_file(source, (DATA,))
-    if train and data:
-        sentences, divisions = _read_data(data)
-        entries += _read_train(train, sentences, divisions, clean, hold_out)
-        if hold_out and all(entry.split == "train" for entry in entries):
-            raise BadInput(f'{data}: no training clip is marked "split": "validate"; none can be held out')
-        files += [data.name, train.name]
-    if test:
-        entries += _read_test(test, clean)
-        files.append(test.name)
-    notes = [f"no {name}: that split is left out" for name in (train_name, TEST_LIST) if name not in files]
-    if train and not data:
-        notes = [f"no {DATA}, which has the captions of {train_name}: the train split is left out"]
-    listed = {entry.id for entry in entries}
-    notes += count_of((str(id) for id in sentences if id not in listed), "clips with captions are in no list")
+    name, published = TRAIN_LISTS[train_list]
+    listed, test = find_file(source, (name,)), _read_test(source)
+    data = require_file(source, (DATA,)) if hold_out else listed and find_file(source, (DATA,))
+    sentences, divisions = _read_data(data) if data else ({}, {})
+    if listed and data:
+        train = Found([data, listed], _read_list(listed, sentences))
+    else:
+        train = _read_captions(source, TRAIN_CAPTIONS[train_list])
+    absent, hint = {}, []
+    if train is None:
+        absent["train"] = f"{DATA}, which has the captions of {name}" if listed else name
+        hint = [] if listed else _hint(source, train_list)
+    if test is None:
+        absent["test"] = TEST_LIST
+    if len(absent) == 2:
+        lacks = f"no {' and no '.join(absent.values())} in this folder or below it"
+        raise BadInput("; ".join([f"{source}: {lacks}", *hint]))
+    notes = left_out(absent) + hint
+
+    clean, entries = CaptionCleaner(), []
+    for split, found in (("train", train), ("test", test)):
+        for id, where, captions in found.rows if found else ():
+            held = hold_out and split == "train" and divisions.get(id) == "validate"
+            entries.append(Entry(id, id, clean(captions, where), "val" if held else split))
+    if hold_out and train and all(entry.split != "val" for entry in entries):
+        raise BadInput(f'{data}: no training clip is marked "split": "validate"; none can be held out')
+    used = {entry.id for entry in entries}
+    notes += count_of((str(id) for id in sentences if id not in used), "clips with captions are in no list")
     held = VALIDATE if hold_out else 0
     expected = {"train": Counts(published - held, 20 * (published - held)), "test": PUBLISHED_TEST}
     if hold_out:
         expected["val"] = Counts(held, 20 * held)
+    files = [*(train.files if train else ()), *(test.files if test else ())]
+    files = [path.name for path in dict.fromkeys([data, *files] if hold_out else files)]
     return Annotations("msrvtt", "video", PROTOCOL, expected, entries, "msrvtt", files, notes + clean.notes())
 
 
-def _read_train(
-    path: Path,
-    sentences: dict[str, list[str]],
-    divisions: dict[str, str],
-    clean: CaptionCleaner,
-    hold_out: bool,
-) -> list[Entry]:
-    entries = []
+def _read_list(path: Path, sentences: dict[str, list[str]]) -> Iterator[Row]:
     for line, row in read_csv(path, ("video_id",)):
         id = row["video_id"].strip()
-        split = "val" if hold_out and divisions.get(id) == "validate" else "train"
-        entries.append(Entry(id, id, clean(sentences.get(id, ()), f"{path}:{line}"), split))
-    return entries
+        yield Row(id, f"{path}:{line}", sentences.get(id, ()))
 
 
-def _read_test(path: Path, clean: CaptionCleaner) -> list[Entry]:
-    rows = (
-        (line, row["video_id"].strip(), row["sentence"])
-        for line, row in read_csv(path, ("video_id", "sentence"))
+def _read_test(source: Path) -> Found | None:
+    path = find_file(source, (TEST_LIST,))
+    if path is None:
+        return _read_captions(source, TEST_CAPTIONS)
+    rows = read_csv(path, ("video_id", "sentence"))
+    return Found(
+        [path], (Row(row["video_id"].strip(), f"{path}:{line}", [row["sentence"]]) for line, row in rows)
     )
-    return [Entry(id, id, clean([sentence], f"{path}:{line}"), "test") for line, id, sentence in rows]
+
+
+def _read_captions(source: Path, names: tuple[str, ...]) -> Found | None:
+    found = find_clips(source, names, ID)
+    if found is None:
+        return None
+    path, clips = found
+    return Found([path], [Row(bare(id), f"{path}: {id}", captions) for id, captions in clips.items()])
+
+
+def _hint(source: Path, train_list: str) -> list[str]:
+    """What another choice of `--split` would read."""
+    return [
+        f"{path.name} is there: --split {other} reads it"
+        for other, (name, _) in TRAIN_LISTS.items()
+        if other != train_list
+        for path in find_files(source, (name, *TRAIN_CAPTIONS[other]))[:1]
+    ]
 
 
 def add_options(parser: ArgumentParser) -> None:

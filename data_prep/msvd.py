@@ -1,9 +1,10 @@
 """MSVD: 1,970 clips of 18 to 81 captions, 1,200 to train, 100 to validate and 670 to test."""
 
+import reprlib
 from argparse import ArgumentParser
 from pathlib import Path
 
-from data_prep.annotations import SPLITS, Annotations, CaptionCleaner, Counts, Entry, Place
+from data_prep.annotations import SPLITS, Annotations, CaptionCleaner, Counts, Entry, Place, left_out
 from data_prep.errors import BadInput
 from data_prep.id_lists import IdList, bare, count_of, find_id_list
 from data_prep.readers import find_file, read_json, read_text, require_file
@@ -25,13 +26,13 @@ def read(source: Path) -> Annotations:
     ids = _read_mapping(mapping) if mapping else {}
     names = {id: name for name, id in ids.items()}
     captions = _read_captions(path, ids)
-    clean, entries, files, notes = CaptionCleaner(), [], [path.name], []
+    clean, entries, files, notes, absent = CaptionCleaner(), [], [path.name], [], {}
     if mapping:
         files.append(mapping.name)
     for split in SPLITS:
         found = find_id_list(source, (f"{split}_list.txt",), captions.keys() | names.keys() | ids.keys())
         if found is None:
-            notes.append(f"no {split}_list.txt with these ids: that split is left out")
+            absent[split] = f"{split}_list.txt"
             continue
         files.append(found.path.name)
         notes += found.notes()
@@ -40,6 +41,7 @@ def read(source: Path) -> Annotations:
         raise BadInput(
             f"{source}: none of train_list.txt, val_list.txt, test_list.txt is there with MSVD's ids"
         )
+    notes = left_out(absent, " with these ids") + notes
     listed = {entry.id for entry in entries}
     notes += count_of((entry.id for entry in entries if not entry.captions), "listed clips have no captions")
     notes += count_of((id for id in captions if id not in listed), "clips with captions are in no list")
@@ -79,7 +81,7 @@ def _read_captions(path: Path, ids: dict[str, str]) -> dict[str, list[str]]:
         if id in captions:
             raise BadInput(f"{path}: the clip {id} is there more than once, the second time as {key!r}")
         if not isinstance(values, list):
-            raise BadInput(f"{path}: {id}: expected a list of captions, found {values!r}")
+            raise BadInput(f"{path}: {id}: expected a list of captions, found {reprlib.repr(values)}")
         captions[id] = [_sentence(value, f"{path}: {id}") for value in values]
     return captions
 
@@ -89,7 +91,7 @@ def _sentence(value: object, where: str) -> str:
         return " ".join(value)
     if isinstance(value, str):
         return value
-    raise BadInput(f"{where}: expected a caption (text or a list of words), found {value!r}")
+    raise BadInput(f"{where}: expected a caption (text or a list of words), found {reprlib.repr(value)}")
 
 
 def _read_mapping(path: Path) -> dict[str, str]:

@@ -6,11 +6,14 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from data_prep.errors import BadInput
+
+T = TypeVar("T")
 
 
 def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
@@ -46,6 +49,27 @@ def first_copy(paths: Sequence[Path]) -> Path | None:
         if not filecmp.cmp(paths[0], path, shallow=False):
             raise differ(paths[0], path)
     return paths[0] if paths else None
+
+
+def find_known(
+    source: Path, names: tuple[str, ...], read: Callable[[Path], T | None]
+) -> tuple[Path, T] | None:
+    """The first of `names` under `source` of which `read` knows the content, and that content, or None.
+
+    Files of other benchmarks may have the same name: `read` returns None for those. `BadInput` where another
+    file of that name holds something else.
+    """
+    found = None
+    for path in find_files(source, names):
+        if found and path.name != found[0].name:
+            break
+        content = read(path)
+        if content is None:
+            continue
+        if found and content != found[1]:
+            raise differ(found[0], path)
+        found = found or (path, content)
+    return found
 
 
 def differ(one: Path, other: Path) -> BadInput:

@@ -1,19 +1,22 @@
 """VATEX: ten-second clips of ten English captions; 25,991 to train, the official validation halved."""
 
+import re
 from argparse import ArgumentParser
 from pathlib import Path
 
-from data_prep.annotations import SPLITS, Annotations, CaptionCleaner, Counts, Entry, Place
+from data_prep.annotations import SPLITS, Annotations, CaptionCleaner, Counts, Entry, Place, left_out
+from data_prep.clip_json import Clip, read_clips
 from data_prep.errors import BadInput
 from data_prep.forms import read_start, split_word
 from data_prep.id_lists import IdList, bare, count_of, find_id_list
 from data_prep.readers import find_files, walk
-from data_prep.vatex_json import ID, Clip, find_clips
 
 PROTOCOL = {"query": "caption", "visual_to_text": "items"}
 PUBLISHED = {
     split: Counts(items, 10 * items) for split, items in zip(SPLITS, (25_991, 1_500, 1_500), strict=True)
 }
+ID = re.compile(r"(.+)_(\d{6})_(\d{6})")  # the source video, and the seconds of it that are the clip
+START = 1 << 16  # bytes in which the first id is looked for
 OTHER_TEST = "test1k5_sec_list.txt"  # a test split of other works; half of its ids are in test_list.txt too
 
 
@@ -25,7 +28,7 @@ def read(source: Path) -> Annotations:
     """
     if not source.is_dir():
         raise BadInput(f"{source}: no such folder; expected the folder with the downloaded files")
-    by_file = find_clips(source)
+    by_file = _find_files(source)
     if not by_file:
         raise BadInput(
             f"{source}: no JSON with VATEX's captions; expected entries such as "
@@ -54,6 +57,19 @@ def read(source: Path) -> Annotations:
 def add_options(parser: ArgumentParser) -> None:
     """VATEX has no options of its own."""
     parser.set_defaults(read=lambda options: read(options.source))
+
+
+def _find_files(source: Path) -> dict[Path, dict[str, Clip]]:
+    """The clips, by id, of each JSON under `source` with VATEX's captions, those that tell a split first."""
+    files = [parent / name for parent, _, names in walk(source) for name in names if name.endswith(".json")]
+    clips = {path: read_clips(path, ID) for path in files if _may_be_vatex(path)}
+    tell = {path: any(clip.split for clip in found.values()) for path, found in clips.items() if found}
+    return {path: clips[path] for path in sorted(tell, key=tell.get, reverse=True)}
+
+
+def _may_be_vatex(path: Path) -> bool:
+    start = read_start(path, START)
+    return bool(re.search(r'_\d{6}_\d{6}"', start)) or "vatex" in path.name.lower()
 
 
 def _list_names(source: Path, split: str) -> tuple[str, ...]:
@@ -89,7 +105,7 @@ def _merge(by_file: dict[Path, dict[str, Clip]]) -> tuple[dict[str, Clip], list[
 
 def _splits(clips: dict[str, Clip], lists: dict[str, IdList]) -> tuple[list[tuple[str, str]], list[str]]:
     """Id and split of each clip that is used, and notes on what is left out."""
-    chosen, notes = [], []
+    chosen, notes, own, absent = [], [], {}, {}
     for split in SPLITS:
         if split in lists:
             ids = [bare(id) for id in lists[split].ids]
@@ -98,12 +114,18 @@ def _splits(clips: dict[str, Clip], lists: dict[str, IdList]) -> tuple[list[tupl
         else:
             listed = {bare(id) for found in lists.values() for id in found.ids}
             ids = [id for id, clip in clips.items() if clip.split == split and id not in listed]
-            what = f"{len(ids):,} clips by the files' own words" if ids else "that split is left out"
-            notes.append(f"no {split}_list.txt with these ids: {what}")
+            if ids:
+                own[f"{split}_list.txt"] = f"{len(ids):,} clips of {split}"
+            else:
+                absent[split] = f"{split}_list.txt"
         chosen += [(id, split) for id in ids]
+    if own:
+        told = f"the files themselves tell {' and '.join(own.values())}"
+        notes.append(f"no {' and no '.join(own)} with these ids: {told}")
+    notes += left_out(absent, " with these ids")
     used = {id for id, _ in chosen}
     return chosen, notes + count_of(
-        (id for id in clips if id not in used), "clips of the captions' files are in no list"
+        (id for id in clips if id not in used), "clips of the captions' files are in no split"
     )
 
 

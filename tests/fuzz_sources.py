@@ -34,11 +34,13 @@ class Source:
     lists: bool = False  # lists decide: there may be items in none, and listed ids without captions
     one_test_caption: bool = False
     paragraph: bool = False
+    ids: str = "{id}"  # how its ids look, where that tells its files from those of other benchmarks
 
     def fit(self, items: Items) -> Items:
         """The items as this form can hold them."""
         fitted = {}
-        for id, (split, captions) in items.items():
+        for number, (id, (split, captions)) in enumerate(items.items()):
+            id = self.ids.format(id=id, number=number)
             split = "train" if split and split not in self.splits else split
             one = self.one_test_caption and split == "test"
             if (split and captions) or (self.lists and not one):
@@ -161,6 +163,26 @@ def didemo(items: Items) -> Files:
     return files
 
 
+def clip_captions(name: str, rows: Callable[[str, tuple[str, ...]], list[dict]]) -> Callable[[Items], Files]:
+    """One JSON a split, with the rows that `rows` makes of each clip."""
+
+    def write(items: Items) -> Files:
+        return {
+            name.format(split): as_json(
+                [row for id, captions in of_split(items, split).items() for row in rows(id, captions)]
+            )
+            for split in splits_of(items)
+        }
+
+    return write
+
+
+def didemo_labels(items: Items) -> Files:
+    columns = ("success", "video_path", "text")
+    rows = {s: [("True", f"/home/me/{id}", text) for id, text in rows_of(items, s)] for s in splits_of(items)}
+    return {f"didemo_{split}_label.csv": as_csv(columns, rows[split]) for split in rows}
+
+
 def activitynet(items: Items) -> Files:
     names = {"train": "train.json", "test": "val_1.json"}
     videos = {
@@ -185,9 +207,28 @@ SOURCES = {
     "rsicd lists": Source("rsicd", caption_lists),
     "rsitmd albef": Source("rsitmd", albef_json("rsitmd")),
     "msrvtt": Source("msrvtt", msrvtt, splits=("train", "test"), lists=True, one_test_caption=True),
+    "msrvtt captions": Source(
+        "msrvtt",
+        clip_captions("descs_ret_{}.json", lambda id, texts: [{"video_id": id, "desc": t} for t in texts]),
+        splits=("train", "test"),
+        ids="video{number}",
+    ),
     "msvd json": Source("msvd", msvd_json, lists=True),
     "msvd pickle": Source("msvd", msvd_pickle, lists=True),
     "vatex": Source("vatex", vatex, lists=True),
     "didemo": Source("didemo", didemo, lists=True, paragraph=True),
+    "didemo captions": Source(
+        "didemo",
+        clip_captions("didemo_ret_{}.json", lambda id, texts: [{"video": id, "caption": texts}]),
+        paragraph=True,
+        ids="{number}@N0_{id}.mp4",
+    ),
+    "didemo labels": Source("didemo", didemo_labels, paragraph=True),
+    "activitynet captions": Source(
+        "activitynet",
+        clip_captions("descs_ret_{}.json", lambda id, texts: [{"video_id": f"v_{id}", "desc": texts}]),
+        splits=("train", "test"),
+        paragraph=True,
+    ),
     "activitynet": Source("activitynet", activitynet, splits=("train", "test"), paragraph=True),
 }

@@ -289,10 +289,10 @@ def test_a_list_that_is_absent_leaves_its_split_out(tmp_path, capsys):
     (source / "MSRVTT_data.json").unlink()  # only the training captions are in it
     assert run("msrvtt", "--source", source, "--out", tmp_path / "out", "--allow-missing") == 0
     assert cma.data.splits(tmp_path / "out") == ["test"]
-    assert "no MSRVTT_train.9k.csv: that split is left out" in capsys.readouterr().out
+    assert "no MSRVTT_train.9k.csv: the train split is left out" in capsys.readouterr().out
     (source / "MSRVTT_JSFUSION_test.csv").unlink()
     assert run("msrvtt", "--source", source, "--out", tmp_path / "out") == 1
-    assert "neither MSRVTT_train.9k.csv nor MSRVTT_JSFUSION_test.csv" in error_of(capsys)
+    assert "no MSRVTT_train.9k.csv and no MSRVTT_JSFUSION_test.csv in this folder" in error_of(capsys)
 
 
 def test_training_lists_without_the_captions_leave_the_train_split_out(tmp_path, capsys):
@@ -303,6 +303,18 @@ def test_training_lists_without_the_captions_leave_the_train_split_out(tmp_path,
     assert "no MSRVTT_data.json, which has the captions of MSRVTT_train.9k.csv" in capsys.readouterr().out
     assert run("msrvtt", "--source", source, "--out", tmp_path / "held", "--val") == 1
     assert "MSRVTT_data.json is not in this folder or below it" in error_of(capsys)
+
+
+def test_where_only_the_other_training_list_is_there_its_option_is_told(tmp_path, capsys):
+    source = msrvtt_source(tmp_path / "source")
+    (source / "MSRVTT_train.9k.csv").rename(source / "MSRVTT_train.7k.csv")
+    command = ("msrvtt", "--source", source, "--out", tmp_path / "out", "--annotations-only")
+    assert run(*command, "--allow-missing") == 0
+    assert "MSRVTT_train.7k.csv is there: --split 7k reads it" in capsys.readouterr().out
+    (source / TEST).unlink()
+    assert run(*command) == 1
+    assert "MSRVTT_train.7k.csv is there: --split 7k reads it" in error_of(capsys)
+    assert run(*command, "--split", "7k", "--allow-missing") == 0
 
 
 def test_a_folder_of_frames_is_a_clip(tmp_path):

@@ -23,12 +23,18 @@ PUBLISHED = {
 OTHERS = ("mini", "folder", "frames")
 SHARED = {"--source", "--out", "--allow-missing", "--no-check", "--annotations-only", "--workers"}
 FORMS = {"flickr30k": flickr30k.FORMS, "coco": coco.forms(), "rsicd": rsicd.FORMS, "rsitmd": rsitmd.FORMS}
+LISTS = ["train_list.txt", "val_list.txt", "test_list.txt"]
 FILES = {
-    "msrvtt": [msrvtt.DATA, msrvtt.TEST_LIST, *(name for name, _ in msrvtt.TRAIN_LISTS.values())],
-    "msvd": [*msvd.CAPTIONS, msvd.MAPPING, "train_list.txt", "val_list.txt", "test_list.txt"],
-    "vatex": [vatex.OTHER_TEST, "train_list.txt", "val_list.txt", "test_list.txt"],
-    "didemo": ["{train,val,test}_data.json", "{train,val,test}_list.txt"],
-    "activitynet": [*activitynet.FILES.values(), *sum(activitynet.LISTS.values(), ()), activitynet.OTHERS],
+    "msrvtt": [msrvtt.DATA, msrvtt.TEST_LIST, *msrvtt.TEST_CAPTIONS, *sum(msrvtt.TRAIN_CAPTIONS.values(), ())]
+    + [name for name, _ in msrvtt.TRAIN_LISTS.values()],
+    "msvd": [*msvd.CAPTIONS, msvd.MAPPING, *LISTS],
+    "vatex": [vatex.OTHER_TEST, *LISTS],
+    "didemo": [
+        name.format("{train,val,test}")
+        for name in (didemo.DATA, didemo.LIST, didemo.PARAGRAPHS[1], didemo.LABELS)
+    ],
+    "activitynet": [*activitynet.FILES.values(), activitynet.OTHERS]
+    + [name for names in (activitynet.LISTS, activitynet.PARAGRAPHS) for name in sum(names.values(), ())],
 }
 
 

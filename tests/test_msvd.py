@@ -78,7 +78,7 @@ def test_ids_without_captions_and_captions_without_a_list_are_counted(tmp_path, 
     assert "1 listed clips have no captions: e_5_6" in said.out
     assert "2 clips with captions are in no list: c-_1_2, f_7_8" in said.out
     assert "train_list.txt: 1 repeated ids dropped" in said.out
-    assert "no val_list.txt with these ids: that split is left out" in said.out
+    assert "no val_list.txt with these ids: the val split is left out" in said.out
     assert "the first is e_5_6 (e_5_6: no caption)" in said.err
     assert run(*arguments, "--allow-missing") == 0
     assert [item.id for item in cma.data.load(tmp_path / "out", "test").items] == ["d_3_4"]

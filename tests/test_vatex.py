@@ -8,8 +8,8 @@ from media import write_clip
 import cma.data
 from data_prep import vatex
 from data_prep.__main__ import main
+from data_prep.clip_json import read_clips
 from data_prep.errors import BadInput
-from data_prep.vatex_json import read_clips
 
 LISTS = {
     "train": ["-a_b_000001_000011", "-a_b_000012_000022"],
@@ -87,8 +87,8 @@ def test_official_files_are_split_by_name_and_the_halves_of_validation_by_lists(
     assert run("--source", source, "--out", tmp_path / "out", "--annotations-only", "--allow-missing") == 0
     assert read_back(tmp_path / "out") == EXPECTED
     said = capsys.readouterr().out
-    assert "no train_list.txt with these ids: 2 clips by the files' own words" in said
-    assert "1 clips of the captions' files are in no list: f_000000_000010" in said
+    assert "no train_list.txt with these ids: the files themselves tell 2 clips of train" in said
+    assert "1 clips of the captions' files are in no split: f_000000_000010" in said
 
 
 def test_lists_under_other_names_are_known_by_their_ids(tmp_path, capsys):
@@ -147,7 +147,7 @@ def test_a_list_without_any_caption_leaves_its_split_out(tmp_path, capsys):
     source = source_of(tmp_path / "source", captions)
     assert run("--source", source, "--out", tmp_path / "out", "--annotations-only", "--allow-missing") == 0
     assert cma.data.splits(tmp_path / "out") == ["val", "test"]
-    assert "no train_list.txt with these ids: that split is left out" in capsys.readouterr().out
+    assert "no train_list.txt with these ids: the train split is left out" in capsys.readouterr().out
 
 
 ENTRY = SHAPES["official"][-1]
@@ -198,7 +198,7 @@ def test_any_json_is_read_or_refused_in_one_line(tmp_path_factory, content):
     except BadInput as error:
         assert str(path.parent) in str(error) and "\n" not in str(error)
     else:
-        assert read_clips(path)
+        assert read_clips(path, vatex.ID)
 
 
 def test_a_clip_without_captions_is_listed_not_dropped(tmp_path, capsys):
@@ -207,7 +207,7 @@ def test_a_clip_without_captions_is_listed_not_dropped(tmp_path, capsys):
     source, out = source_of(tmp_path / "source", content, lists), tmp_path / "out"
     options = ("--source", source, "--out", out, "--annotations-only")
     assert run(*options) == 1
-    assert "1 clips of the captions' files are in no list: h_000000_000010" in capsys.readouterr().out
+    assert "1 clips of the captions' files are in no split: h_000000_000010" in capsys.readouterr().out
     assert "g_000000_000010\t" in (out / "missing.txt").read_text()
     assert run(*options, "--allow-missing") == 0
     assert len(cma.data.load(out, "test")) == 2

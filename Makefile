@@ -12,7 +12,7 @@ endif
 .PHONY: run test fast minis notebooks explore browser pictures clean
 
 run: minis ## environment, offline benchmarks, every notebook by papermill into runs/notebooks, results table
-	$(PYTHON) notebooks/run.py
+	$(PYTHON) notebooks/run.py --replace
 	$(PYTHON) -m cma.report
 
 test: $(READY) ## lint, fast suite, offline benchmarks, notebooks at tiny size, a browser, papermill reruns
@@ -22,10 +22,10 @@ test: $(READY) ## lint, fast suite, offline benchmarks, notebooks at tiny size, 
 	$(PYTHON) -m pytest -q -m "not minis"
 	$(PYTHON) -m data_prep mini
 	$(PYTHON) -m pytest -q -m "minis and not browser"
-	$(PYTHON) notebooks/run.py --tiny --prepare-only --out runs/ci
+	$(PYTHON) notebooks/run.py --tiny --replace --prepare-only --out runs/ci
 	$(PYTHON) -m pytest -q --nbval-lax --nbval-cell-timeout 600 -p no:cacheprovider runs/ci notebooks/02_adapter_anatomy.ipynb
 	$(PYTHON) -m pytest -q -m browser
-	$(PYTHON) notebooks/run.py --tiny --out runs/rerun 03 04 -p seed 7 -p overrides '{"epochs": 1, "lr": 0.002}'
+	$(PYTHON) notebooks/run.py --tiny --replace --out runs/rerun 03 04 -p seed 7 -y 'overrides: {epochs: 1, lr: 0.002}'
 
 fast: $(READY) ## the fast suite alone: neither network nor offline benchmarks
 	$(PYTHON) -m pytest -q -m "not minis"
@@ -34,7 +34,7 @@ minis: $(READY) ## the offline benchmarks, built only when missing
 	$(PYTHON) -m data_prep mini
 
 notebooks: minis ## run every notebook; executed copies into notebooks/, records into results/, table into README
-	$(PYTHON) notebooks/run.py --commit
+	$(PYTHON) notebooks/run.py --replace --commit
 	$(PYTHON) -m cma.report --keep results --readme README.md
 
 explore: $(if $(MEDIA),$(READY),minis) ## the explorer as a page of its own; MEDIA=~/pictures searches your own

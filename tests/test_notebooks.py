@@ -3,12 +3,18 @@
 import ast
 import importlib.util
 import re
+import shlex
 import statistics
+import sys
+import tempfile
 from pathlib import Path
 
 import nbformat
 import papermill
+import papermill.cli
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from toy_data import write_images
 
 HERE = Path(__file__).resolve().parent.parent / "notebooks"
@@ -81,10 +87,100 @@ def test_tiny_parameters_exist():
         assert set(run.TINY[path.stem]) <= set(papermill.inspect_notebook(str(path)))
 
 
-def test_an_unknown_parameter_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="02_adapter_anatomy.ipynb: no parameter 'sed'; it has: .*seed"):
-        run.run(HERE / "02_adapter_anatomy.ipynb", tmp_path / "out.ipynb", {"sed": 1}, 60, True)
-    assert not list(tmp_path.iterdir())
+def command(*words: str) -> tuple[object, dict[str, dict]]:
+    """What `python notebooks/run.py WORDS` ends with, and what it asks of papermill, by notebook."""
+    asked = {}
+    with pytest.MonkeyPatch.context() as patch:
+        keep = lambda path, _, **how: asked.update({Path(path).stem: how})  # noqa: E731
+        patch.setattr(run.papermill, "execute_notebook", keep)
+        patch.setattr(sys, "argv", ["run.py", *words, "--out", tempfile.gettempdir()])
+        try:
+            return run.main(), asked
+        except SystemExit as end:
+            return end.code, asked
+        except Exception as error:
+            return error, asked
+
+
+def lines_to_type() -> list[str]:
+    """What follows every `python notebooks/run.py` in README, data_prep/README and the notebooks' text."""
+    texts = [(HERE.parent / name).read_text("utf-8") for name in ("README.md", "data_prep/README.md")]
+    cells = [cell for path in NOTEBOOKS for cell in nbformat.read(path, as_version=4).cells]
+    texts += [cell.source for cell in cells if cell.cell_type == "markdown"]
+    found = [re.findall(r"python notebooks/run\.py( [^`\n#&]*)", text) for text in texts]
+    return sorted({line.strip() for lines in found for line in lines})
+
+
+@pytest.mark.parametrize("line", lines_to_type())
+def test_what_a_reader_is_told_to_type_can_run_to_its_end(line):
+    words = shlex.split(line)
+    code, asked = command(*words)
+    assert code == 0 and asked
+    for how in asked.values():
+        assert how["execution_timeout"] is None or not {"-p", "-r", "-y"} & set(words)
+        assert "--replace" in words or "if_exists" not in how["parameters"].get("overrides", {})
+
+
+def test_make_run_trains_anew_and_limits_what_does_not_train():
+    makefile = (HERE.parent / "Makefile").read_text("utf-8")
+    for goal in ("run", "notebooks"):
+        recipe = rf"^{goal}: .*\n\t\$\(PYTHON\) notebooks/run\.py(.*)$"
+        words = re.search(recipe, makefile, flags=re.MULTILINE)[1]
+        code, asked = command(*words.replace("--commit", "").split())
+        assert code == 0 and set(asked) == set(run.TINY)
+        for name, how in asked.items():
+            trains = name.startswith(("03", "04", "a1"))
+            assert how["execution_timeout"] == (None if trains else 1800), name
+            if name[:2] in ("03", "04", "07"):
+                assert how["parameters"] == {"overrides": {"if_exists": "replace"}}, name
+    assert command("04", "--limit", "60")[1]["04_train_msrvtt"]["execution_timeout"] == 60
+
+
+VALUES = st.text() | st.sampled_from(["cat: black", "yes", "@home", "[1", "1e3", "None", "-1", "--tiny"])
+
+
+@given(st.sampled_from("pr"), VALUES)
+@settings(max_examples=40, deadline=None)
+def test_a_value_is_read_as_papermill_reads_it(option, value):
+    theirs = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(papermill.cli, "execute_notebook", lambda **how: theirs.update(how["parameters"]))
+        papermill.cli.papermill(["a.ipynb", "b.ipynb", f"-{option}", "items", value], standalone_mode=False)
+    code, asked = command("03", f"-{option}", "items", value, "--prepare-only")
+    assert code == 0
+    assert asked["03_train_flickr30k"]["parameters"] == theirs
+
+
+@pytest.mark.parametrize("number", ["42", "1e3"])
+def test_yaml_takes_a_dictionary_and_a_raw_value_stays_text(number):
+    words = ("07", "-y", "overrides: {epochs: 1, lr: 0.002}", "-r", "query", number)
+    code, asked = command(*words)
+    assert code == 0
+    assert asked["07_your_own_media"]["parameters"] == {
+        "overrides": {"epochs": 1, "lr": 0.002},
+        "query": number,
+    }
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ("02 -p sed 1", "02_adapter_anatomy.ipynb: no parameter 'sed'; it has: .*seed"),
+        ("01 03 -p recipe paper", "01_data_prep.ipynb: no parameter 'recipe'"),
+        ("99", "no notebook '99'"),
+        ("03 -y 'items: ['", "-y 'items: \\['.*no YAML"),
+        ("03 -y 5", "-y '5': expected names and values"),
+        ("03 -y 'overrides: 5'", "overrides=5: expected dict.*-y"),
+        ("""03 -p overrides '{"epochs": 1}'""", "overrides=.*expected dict.*-y"),
+        ("03 -p sweep false", "sweep='false': expected bool"),
+        ("03 -p seed 4x", "seed='4x': expected int, such as 42"),
+        ("07 -p query 42", "query=42: expected str.*-r"),
+    ],
+)
+def test_a_broken_value_is_one_line(words, said, capsys):
+    assert command(*shlex.split(words)) == (1, {})
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.match(f"error: .*{said}", line)
 
 
 def test_an_unknown_notebook_is_an_error():
@@ -108,11 +204,11 @@ def data_root(tmp_path_factory):
 def runs_of(name: str, data_root: Path, parameters: dict) -> tuple[set[str], str]:
     """The names of the runs that a training notebook makes with `parameters`, and its `if_exists`."""
     cells = [cell.source for cell in code_of(nbformat.read(HERE / f"{name}.ipynb", as_version=4))]
-    settings = next(source for source in cells if "train_config(" in source)
+    made = next(source for source in cells if "train_config(" in source)
     found = {}
     exec(cells[0] + "\n" + cells[1], found)  # imports, parameters
     found |= {"ROOT": HERE.parent, "data_root": str(data_root)} | parameters
-    exec(settings, found)
+    exec(made, found)
     calls = [node for source in cells for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
     names = [word.value for call in calls for word in call.keywords if word.arg == "name"]
     return {eval(compile(ast.Expression(node), "", "eval"), found) for node in names}, found[

@@ -66,10 +66,11 @@ def _row(record: RunRecord) -> list[str]:
     items = f"{found['items']:,}" + (f" of {expected:,}" if expected not in (None, found["items"]) else "")
     hardware = record.hardware.get("gpu") or f"{record.hardware.get('threads', '?')} CPU threads"
     split = "" if found["split"] == "test" else f" on {found['split']}"
-    method = f"{record.method}{split}" + (f" {record.label}" if record.select_on == "test" else "")
+    others = record.name.partition(",")[2]  # settings that are not the recipe's
+    how = (f" ({others})" if others else "") + (f" {record.label}" if record.select_on == "test" else "")
     return [
         record.dataset,
-        method,
+        f"{record.method}{split}{how}",
         trained,
         _recalls(found, "text_to_visual"),
         _recalls(found, "visual_to_text"),
@@ -100,7 +101,10 @@ def _has_metrics(file: Path) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table; `--readme` puts it between the markers of that file, `--keep` copies its records."""
+    """Print the table; `--readme` puts it between the markers of that file, `--keep` copies its records.
+
+    Both leave out runs of other settings than their recipe's, which have them in their name.
+    """
     parser = argparse.ArgumentParser(prog="python -m cma.report", description=main.__doc__)
     parser.add_argument("--records", default="runs", help="folder of run records: runs (default) or results")
     parser.add_argument("--readme", help="file whose table between the markers is replaced")
@@ -110,10 +114,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         records = read_records(options.records)
         if not records:
             raise ValueError(f"{options.records}: 0 finished runs found; train one first")
-        text = table(records)
+        text, usual = table(records), [record for record in records if "," not in record.name]
         if options.readme:
-            update(options.readme, text)
-        for record in records if options.keep else ():
+            update(options.readme, table(usual))
+        for record in usual if options.keep else ():
             write_whole(options.keep / f"{record.name}.json", record.to_json())
     except (FileNotFoundError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -128,3 +128,15 @@ def test_kept_records_give_the_same_table(tmp_path, capsys):
     assert [file.name for file in (tmp_path / "results").iterdir()] == ["a.json"]
     assert report.main(["--records", str(tmp_path / "results")]) == 0
     assert capsys.readouterr().out == first
+
+
+def test_a_run_of_other_settings_says_so_and_stays_out_of_readme(tmp_path, capsys):
+    for name in ("a-run", "a-run,epochs=20,seed=7"):
+        record(name).save(tmp_path / "runs" / name)
+    readme = tmp_path / "README.md"
+    readme.write_text(f"{report.START}\n{report.END}\n")
+    kept = ["--readme", str(readme), "--keep", str(tmp_path / "results")]
+    assert report.main(["--records", str(tmp_path / "runs"), *kept]) == 0
+    assert "| cross-modal adapter (epochs=20,seed=7) |" in capsys.readouterr().out
+    assert readme.read_text().count("cross-modal adapter") == 1 and "seed=7" not in readme.read_text()
+    assert [file.name for file in (tmp_path / "results").iterdir()] == ["a-run.json"]

@@ -37,6 +37,9 @@ class MediaFiles:
                 self._by_name.setdefault(name, path)
         for path in found:
             self._by_name.setdefault(stem(path.name), path)
+        for path in found:  # transcoded beside its old extension: `a.mov.mp4` is `a` too
+            if _is_media(stem(path.name), suffixes):
+                self._by_name.setdefault(stem(stem(path.name)), path)
 
     def at(self, file: str) -> Path | None:
         """The media of that very path below the source, if it is there."""

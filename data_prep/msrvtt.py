@@ -10,7 +10,7 @@ from data_prep.annotations import Annotations, CaptionCleaner, Counts, Entry, le
 from data_prep.clip_json import find_clips
 from data_prep.errors import BadInput
 from data_prep.id_lists import bare, count_of
-from data_prep.readers import find_file, find_files, read_csv, read_json, require_file
+from data_prep.readers import find_file, find_files, read_csv, read_json
 
 PROTOCOL = {"query": "caption", "visual_to_text": "items"}
 TRAIN_LISTS = {"9k": ("MSRVTT_train.9k.csv", 9_000), "7k": ("MSRVTT_train.7k.csv", 7_010)}
@@ -46,7 +46,9 @@ def read(source: Path, train_list: str = "9k", hold_out: bool = False) -> Annota
     """
     name, published = TRAIN_LISTS[train_list]
     listed, test = find_file(source, (name,)), _read_test(source)
-    data = require_file(source, (DATA,)) if hold_out else listed and find_file(source, (DATA,))
+    data = find_file(source, (DATA,)) if listed or hold_out else None
+    if hold_out and not data:
+        raise BadInput(f"{source}: no {DATA} in this folder or below it; --val needs what it marks")
     sentences, divisions = _read_data(data) if data else ({}, {})
     if listed and data:
         train = Found([data, listed], _read_list(listed, sentences))

@@ -115,12 +115,12 @@ def _splits(clips: dict[str, Clip], lists: dict[str, IdList]) -> tuple[list[tupl
             listed = {bare(id) for found in lists.values() for id in found.ids}
             ids = [id for id, clip in clips.items() if clip.split == split and id not in listed]
             if ids:
-                own[f"{split}_list.txt"] = f"{len(ids):,} clips of {split}"
+                own[f"{split}_list.txt"] = f"{len(ids):,} clips are {split}"
             else:
                 absent[split] = f"{split}_list.txt"
         chosen += [(id, split) for id in ids]
     if own:
-        told = f"the files themselves tell {' and '.join(own.values())}"
+        told = f"the files of captions say that {' and '.join(own.values())}"
         notes.append(f"no {' and no '.join(own)} with these ids: {told}")
     notes += left_out(absent, " with these ids")
     used = {id for id, _ in chosen}

@@ -1,8 +1,6 @@
 import json
 
 import pytest
-from any_json import any_json
-from hypothesis import given, settings
 from media import write_clip
 
 import cma.data
@@ -116,17 +114,3 @@ def test_activitynet_files_that_are_not_as_expected(tmp_path, capsys, content, m
     (source / "val_1.json").write_text(content)
     assert run("--source", source, "--out", tmp_path / "out", "--annotations-only") == 1
     assert message in capsys.readouterr().err
-
-
-JSON = any_json("v_a", "a", "sentences", "timestamps")
-
-
-@settings(max_examples=60)
-@given(JSON, JSON)
-def test_any_json_is_read_or_refused_in_one_line(tmp_path_factory, whole, times):
-    for content in (whole, {"v_a": {"sentences": ["a"], "timestamps": times}}):
-        source = source_of(tmp_path_factory.mktemp("json"), test=content)
-        try:
-            activitynet.read(source)
-        except BadInput as error:
-            assert str(source) in str(error) and "\n" not in str(error)

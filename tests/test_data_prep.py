@@ -302,7 +302,7 @@ def test_training_lists_without_the_captions_leave_the_train_split_out(tmp_path,
     assert cma.data.splits(tmp_path / "out") == ["test"]
     assert "no MSRVTT_data.json, which has the captions of MSRVTT_train.9k.csv" in capsys.readouterr().out
     assert run("msrvtt", "--source", source, "--out", tmp_path / "held", "--val") == 1
-    assert "MSRVTT_data.json is not in this folder or below it" in error_of(capsys)
+    assert "no MSRVTT_data.json in this folder or below it; --val needs" in error_of(capsys)
 
 
 def test_where_only_the_other_training_list_is_there_its_option_is_told(tmp_path, capsys):
@@ -396,6 +396,14 @@ def test_media_are_found_by_path_then_name_then_stem(tmp_path):
     assert index.locate("2.jpg") == tmp_path / "b/deep/2.png"
     assert index.locate("3.jpg") is None and index.locate("3.txt") is None
     assert len(list(walk(tmp_path))) == 4  # the loop is entered once at most
+
+
+def test_a_transcoded_clip_is_found_by_an_id_without_any_extension(tmp_path):
+    for name in ("a.b.mov.mp4", "c.mov.mp4", "c.mp4"):
+        (tmp_path / name).touch()
+    index = MediaFiles(tmp_path, "video")
+    assert index.locate("a.b") == tmp_path / "a.b.mov.mp4" and index.locate("a") is None
+    assert index.locate("c") == tmp_path / "c.mp4"
 
 
 @pytest.mark.parametrize("faststart", [True, False])

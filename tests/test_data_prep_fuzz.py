@@ -9,10 +9,10 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from any_json import any_json
 from fuzz_sources import SOURCES, Item
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from image_sources import JSON
 
 from data_prep import __main__ as command_line
 
@@ -33,6 +33,11 @@ JUNK = st.binary(max_size=4) | st.sampled_from(
     + [b'"\\ud800"', b"../", b"/", b"1e999", b"-" * 40, "é".encode("latin-1"), b"\x80\x04c", b"[" * 5000]
 )
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # all but the newline
+WITH_JSON = [
+    name
+    for name, source in SOURCES.items()
+    if any(file.endswith(".json") for file in source.write(source.fit(FIXED)))
+]
 quick = settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 
 
@@ -76,7 +81,7 @@ def check_one_line(source, files, folder):
         assert not any(".." in Path(row["file_name"]).parts for row in rows.values())
     else:
         assert status == 1 and errors.startswith("error: ")
-        assert errors.count("\n") == 1 and not CONTROL.search(errors)
+        assert errors.count("\n") == 1 and not CONTROL.search(errors) and str(folder) in errors
         assert not (folder / "out" / "dataset.json").exists()
     assert not CONTROL.search(out)
 
@@ -110,28 +115,48 @@ def test_damaged_bytes_are_read_or_refused_in_one_line(folder, name, data):
     check_one_line(source, files, folder)
 
 
-@pytest.mark.parametrize("name", [name for name in SOURCES if name not in ("flickr30k csv", "rsicd lists")])
+@pytest.mark.parametrize("name", WITH_JSON)
 @quick
 @given(st.data())
 def test_any_value_at_any_place_of_the_json_is_read_or_refused_in_one_line(folder, name, data):
     source = SOURCES[name]
     files = source.write(source.fit(FIXED))
     texts = {name: content for name, content in files.items() if name.endswith(".json")}
-    if not texts:
-        return
     broken = data.draw(st.sampled_from(sorted(texts)))
-    content = replaced(json.loads(texts[broken]), data)
+    content = json.loads(texts[broken])
+    content = replaced(content, data, any_json(*keys_of(content)))
     check_one_line(source, files | {broken: json.dumps(content).encode()}, folder)
 
 
-def replaced(content, data):
-    """The JSON with the value at some place, or the whole, replaced by another."""
+def keys_of(content):
+    """Every key in the JSON, in order."""
+    keys = set(content) if isinstance(content, dict) else set()
+    inner = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
+    return sorted(keys.union(*map(keys_of, inner)))
+
+
+def replaced(content, data, values):
+    """The JSON with the value at some place, or the whole, replaced by another, of the same keys."""
     if isinstance(content, dict | list) and content and data.draw(st.integers(0, 5)):
         keys = sorted(content) if isinstance(content, dict) else range(len(content))
         key = data.draw(st.sampled_from(keys))
-        content[key] = replaced(content[key], data)
+        content[key] = replaced(content[key], data, values)
         return content
-    return data.draw(JSON)
+    return data.draw(values)
+
+
+@pytest.mark.parametrize("name", ["msvd json", "msvd pickle", "vatex", "didemo"])
+def test_what_lists_and_captions_do_not_share_is_named(folder, name):
+    source = SOURCES[name]
+    items = source.fit(FIXED | {"g_000004_000014": Item("train", ()), "u_000005_000015": Item(None, ("a",))})
+    files = source.write(items)
+    lists = {name: content * 2 for name, content in files.items() if name.endswith("_list.txt")}
+    status, out, errors = run(source, files | lists, folder)
+    assert status == 1 and "the first is g_000004_000014 (g_000004_000014: no caption)" in errors
+    notes = [line for line in out.splitlines() if re.match(r"  1 .*: [gu]_0", line)]
+    assert [note.rpartition(": ")[2] for note in notes] == ["g_000004_000014", "u_000005_000015"]
+    repeated = {line.split(":")[0].strip() for line in out.splitlines() if "repeated ids dropped" in line}
+    assert repeated == lists.keys()
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -156,6 +181,7 @@ def test_every_item_is_written_or_listed_or_counted(folder, name, items):
     blank = sum(not caption.strip() for item in read.values() for caption in item.captions)
     counted = re.findall(r"^  ([\d,]+) blank captions dropped$", out, re.MULTILINE)
     assert counted == ([str(blank)] if blank else [])
+    assert sum(line.startswith("  no ") and "left out" in line for line in out.splitlines()) <= 1
     unlisted = items.keys() - listed.keys()
     notes = [line for line in out.splitlines() if all(id in line for id in unlisted)]
     assert not unlisted or any(line.startswith(f"  {len(unlisted)} ") for line in notes)

@@ -1,8 +1,7 @@
 import json
 
 import pytest
-from any_json import any_json
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from media import write_clip, write_picture
 
@@ -74,21 +73,6 @@ def test_a_folder_of_frames_may_have_the_clips_name(tmp_path):
     assert cma.data.load(tmp_path / "out", "test").items[0].file_name == f"media/frames/{MOV}"
 
 
-def test_listed_clips_without_description_are_named_and_fail(tmp_path, capsys):
-    rows = [*ROWS, {"video": "blank.avi", "description": " \n"}]
-    source = source_of(tmp_path / "source", rows, ids=(MOV, "gone.avi", MOV, "blank.avi"))
-    arguments = ("--source", source, "--out", tmp_path / "out", "--annotations-only")
-    assert run(*arguments) == 1
-    said = capsys.readouterr()
-    assert "1 ids of test_list.txt have no description: gone.avi" in said.out
-    assert "test_list.txt: 1 repeated ids dropped" in said.out and "1 blank captions dropped" in said.out
-    assert "the first is gone.avi (gone.avi: no caption)" in said.err
-    assert run(*arguments, "--allow-missing") == 0
-    assert [item.id for item in cma.data.load(tmp_path / "out", "test").items] == [MOV]
-    lines = (tmp_path / "out" / "missing.txt").read_text().splitlines()
-    assert [line.split("\t")[0] for line in lines] == ["gone.avi", "blank.avi"]
-
-
 def test_a_split_lacking_a_file_is_left_out_and_none_is_an_error(tmp_path, capsys):
     source = source_of(source_of(tmp_path / "source"), split="val")
     (source / "val_list.txt").unlink()
@@ -116,19 +100,6 @@ def test_didemo_files_that_are_not_as_expected(tmp_path, capsys, content, messag
     (source / "test_data.json").write_text(content)
     assert run("--source", source, "--out", tmp_path / "out", "--annotations-only") == 1
     assert message in capsys.readouterr().err
-
-
-JSON = any_json("video", "description", "a")
-
-
-@settings(max_examples=60)
-@given(JSON)
-def test_any_json_is_read_or_refused_in_one_line(tmp_path_factory, content):
-    source = source_of(tmp_path_factory.mktemp("json"), content)
-    try:
-        didemo.read(source)
-    except BadInput as error:
-        assert str(source) in str(error) and "\n" not in str(error)
 
 
 @given(st.lists(st.text(), max_size=4))

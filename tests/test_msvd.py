@@ -68,23 +68,6 @@ def test_clips_captions_and_lists_may_be_called_vid1_and_so_on(tmp_path):
     assert set(entries) == set(CAPTIONS) and entries["e_5_6"].instead.file == "vid5"
 
 
-def test_ids_without_captions_and_captions_without_a_list_are_counted(tmp_path, capsys):
-    captions = {id: texts for id, texts in CAPTIONS.items() if id != "e_5_6"} | {"f_7_8": ["more"]}
-    lists = {"train": [*LISTS["train"], LISTS["train"][0]], "test": LISTS["test"]}
-    source = source_of(tmp_path / "source", captions, lists)
-    arguments = ("--source", source, "--out", tmp_path / "out", "--annotations-only")
-    assert run(*arguments) == 1
-    said = capsys.readouterr()
-    assert "1 listed clips have no captions: e_5_6" in said.out
-    assert "2 clips with captions are in no list: c-_1_2, f_7_8" in said.out
-    assert "train_list.txt: 1 repeated ids dropped" in said.out
-    assert "no val_list.txt with these ids: the val split is left out" in said.out
-    assert "the first is e_5_6 (e_5_6: no caption)" in said.err
-    assert run(*arguments, "--allow-missing") == 0
-    assert [item.id for item in cma.data.load(tmp_path / "out", "test").items] == ["d_3_4"]
-    assert (tmp_path / "out" / "missing.txt").read_text() == "e_5_6\te_5_6\tno caption\n"
-
-
 def test_lists_of_other_benchmarks_beside_are_passed_over(tmp_path):
     source_of(tmp_path / "z-msvd")
     (tmp_path / "a-other").mkdir()
@@ -142,20 +125,6 @@ def test_plain_pickles_are_read_whatever_their_protocol(tmp_path_factory, conten
     path = tmp_path_factory.mktemp("pickle") / "raw-captions.pkl"
     path.write_bytes(pickle.dumps(content, protocol))
     assert read_pickle(path) == content
-
-
-@given(
-    st.binary(max_size=40),
-    st.integers(0, 60),
-    st.integers(0, pickle.HIGHEST_PROTOCOL),
-)
-def test_broken_pickles_are_read_or_refused_in_one_line(tmp_path_factory, noise, kept, protocol):
-    path = tmp_path_factory.mktemp("pickle") / "raw-captions.pkl"
-    path.write_bytes(pickle.dumps({"a_1_2": [["a", "cat"]]}, protocol)[:kept] + noise)
-    try:
-        msvd._read_captions(path, {})
-    except BadInput as error:
-        assert str(path) in str(error) and "\n" not in str(error)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from transformers.utils import logging
 
 MINI = Path(__file__).parent / "mini_clip"
 PHOTOGRAPHS = "openai/clip-vit-base-patch32"  # of the hub; the paper's, and the one to take for photographs
+DIGEST_LENGTH = 12  # of a folder's revision; the hub's commits have 40 digits
 NEEDED = (("config.json",), ("preprocessor_config.json", "processor_config.json"),
           ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"),
           ("tokenizer.json", "vocab.json"))  # fmt: skip
@@ -29,6 +30,7 @@ def load_backbone(
     cannot be loaded, ValueError for a model that is no CLIP, lacks weights, or would pool the wrong token.
     """
     source = _source(name)
+    called = str(source.absolute() if isinstance(source, Path) and name != "mini" else name)
     cached = _cached(source) if isinstance(source, str) else None
     source = cached or source
     try:
@@ -49,7 +51,7 @@ def load_backbone(
         )
     processor = CLIPProcessor(_image_processor(source), AutoTokenizer.from_pretrained(source))
     check_tokenizer(clip, processor.tokenizer)
-    clip.config.name_or_path = str(name)
+    clip.config.name_or_path = called
     if isinstance(source, Path):
         clip.config._commit_hash = cached.name if cached else _digest(source)
     return clip.to(device).eval(), processor
@@ -68,8 +70,29 @@ def load_first(
 
 
 def identity(clip: CLIPModel) -> dict[str, str | None]:
-    """Name and revision of a backbone: the hub's commit, or a digest of a folder's weight files."""
+    """Name and revision of a backbone: the hub's commit, or a digest of a folder's weight files.
+
+    The name of a folder is its absolute path.
+    """
     return {"name": clip.config.name_or_path or None, "revision": getattr(clip.config, "_commit_hash", None)}
+
+
+def known_by(identity: dict[str, str | None]) -> str | None:
+    """What tells the weights of a backbone from others: its revision, or its name if it has none.
+
+    The name of a folder does not count: the same weights may lie in two folders.
+    """
+    return identity["revision"] or identity["name"]
+
+
+def loadable(identity: dict[str, str | None]) -> str:
+    """The name by which `load_backbone` finds a backbone: a folder's as an absolute path.
+
+    A relative path looks like a hub id; its revision tells that it is a folder, so that no hub is asked.
+    """
+    name, revision = identity["name"], identity["revision"]
+    of_folder = name != "mini" and revision is not None and len(revision) == DIGEST_LENGTH
+    return str(Path(name).expanduser().absolute()) if of_folder else name
 
 
 def check_tokenizer(clip: CLIPModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -153,4 +176,4 @@ def _digest(folder: Path) -> str:
     for file in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]):
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()[:12]
+    return digest.hexdigest()[:DIGEST_LENGTH]

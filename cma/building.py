@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from . import index_storage, media
-from .data import RetrievalDataset
+from . import index_storage
 from .embedding import IndexConfig, Known, acting, embed_files
-from .media import MediaFile
+from .media import MediaFile, Problem
 from .model import RetrievalModel
 from .pictures import MediaError, printable
 
@@ -35,23 +34,24 @@ class Built(NamedTuple):
 class Parts:
     """What `folder` holds of an index: a finished one, and the parts of a build that was stopped.
 
-    A part is an index of its own, in `folder/parts`. `known` are the files that need not be read again; what
-    was made with another model, adapter, scale or config is left aside, and a line printed that says so.
+    A part is an index of its own, `part-000001.safetensors`. `known` are the files that need not be read
+    again; what was made with another model, adapter, scale or config is left aside, and a line printed that
+    says so. To be used inside `index_storage.writing`.
     """
 
     def __init__(self, folder: Path, model: RetrievalModel, config: IndexConfig, media_root: Path) -> None:
-        self.folder = folder / "parts"
+        self.folder = folder
         self._about = index_storage.describe(model, config, media_root)
         self._pending, self._written = [], time.monotonic()
         self.known: Known = {}
         refused = []
-        for kept in [folder, *sorted(self.folder.glob("*/"))]:
+        for kept in [folder / index_storage.INDEX, *index_storage.parts(folder)]:
             try:
                 found = index_storage.read(kept, model)
                 if found["config"] != config:
                     raise ValueError(f"{kept}: built with {found['config']}, now {config} is wanted")
                 self.known |= as_known(found["files"], found["vectors"], found["lengths"])
-            except FileNotFoundError:  # none was written here, or not to its end
+            except FileNotFoundError:  # none was finished here
                 continue
             except ValueError as error:
                 refused.append(str(error))
@@ -65,26 +65,23 @@ class Parts:
             self.write()
 
     def write(self) -> None:
-        """Write what was added since the last part."""
+        """Write what was added since the last part, under the next name that nothing has."""
         if self._pending:
-            number = 1 + max((int(part.name) for part in self.folder.glob("[0-9]*/")), default=0)
-            index_storage.write(self.folder / f"{number:06}", self._about, *packed(self._pending))
+            names = (self.folder / index_storage.PART.replace("*", f"{i:06}") for i in count(1))
+            path = next(name for name in names if not name.exists())
+            index_storage.write(path, self._about, *packed(self._pending))
         self._pending, self._written = [], time.monotonic()
-
-    def remove(self) -> None:
-        """Remove the parts, once the whole index is saved."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def build(
     model: RetrievalModel,
-    source: RetrievalDataset | str | Path,
+    found: tuple[Path, list[MediaFile], list[Problem]],
     config: IndexConfig,
     known: Known,
     folder: Path | None,
-) -> tuple[Built, Parts | None]:
-    """Embed what `source` holds and is not `known`, or in `folder`; raises as `MediaIndex.build`."""
-    root, listed, problems = media.find(source)
+) -> Built:
+    """Embed what `media.find` has found and is not `known`, or in `folder`; raises as `MediaIndex.build`."""
+    root, listed, problems = found
     parts = Parts(folder, model, config, root) if folder else None
     embedded, skipped, new = [], list(problems), 0
     with acting(model, model.active, model.scale):
@@ -110,7 +107,7 @@ def build(
         print(f"  … and {len(skipped) - 5:,} more, listed in `skipped`")
     if not embedded:
         raise ValueError(f"{root}: none of its {len(listed)} files can be read ({skipped[0][1]}, …)")
-    return Built(root, *packed(embedded), tuple(skipped)), parts
+    return Built(root, *packed(embedded), tuple(skipped))
 
 
 def packed(embedded: Sequence[tuple[MediaFile, Tensor]]) -> tuple[tuple[MediaFile, ...], Tensor, Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import CLIPModel, CLIPProcessor
 
 from .adapter import AdapterConfig, CrossModalAdapters
-from .backbone import check_tokenizer, identity, load_backbone
+from .backbone import check_tokenizer, identity, known_by, load_backbone
 from .patching import attach, attached, detach, encoder_layers, freeze
 from .pixels import CHANNELS_LAST, central, on_white
 from .storage import read_adapter, write_adapter
@@ -96,11 +96,13 @@ class RetrievalModel(nn.Module):
     def load_adapter(self, folder: str | Path, name: str) -> CrossModalAdapters:
         """Read an adapter from `folder` and add it as `name`; warns if it was trained on another backbone.
 
+        Backbones are compared by the revision that `load_backbone` has found (the hub's commit, or a digest
+        of a folder's weight files), wherever they lie.
         Raises FileNotFoundError, or ValueError naming file and key if anything is missing, extra or of
         another width or depth than this backbone.
         """
         config, state, backbone = read_adapter(Path(folder), self.widths, self.layers)
-        if backbone != identity(self.clip):
+        if known_by(backbone) != known_by(identity(self.clip)):
             warnings.warn(
                 f"{folder}: trained on {backbone}, loaded on {identity(self.clip)}; "
                 "unless the weights are the same, it will retrieve badly",

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from .backbone import known_by
 from .records import RunRecord
 from .storage import CONFIG, WEIGHTS
 
@@ -86,8 +87,9 @@ def find(record: RunRecord, if_exists: str) -> RunState | None:
 def settings(record: RunRecord) -> dict:
     """All that two runs must agree on to be one: config, adapter, backbone, data."""
     config = {key: value for key, value in record.config.items() if key not in NO_EFFECT}
-    names = ("dataset", "train_items", "held_out_items", "data_digest", "method", "backbone", "adapter")
-    return config | {name: getattr(record, name) for name in names}
+    names = ("dataset", "train_items", "held_out_items", "data_digest", "method", "adapter")
+    here = {name: getattr(record, name) for name in names}
+    return config | here | {"backbone": known_by(record.backbone)}
 
 
 def remove(folder: Path) -> None:

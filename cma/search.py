@@ -32,14 +32,14 @@ DEPTH = 1000  # items whose frames are compared with the text
 BLOCK = 4096  # items whose frames are gathered at once
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MediaIndex:
     """Un-normalised embeddings of the frames of `files`, one after the other [N, D], `lengths` [V] of each.
 
     They were made with the model's `adapter` (None: CLIP as it is) at `scale`. A query is embedded with that
     same one, whichever is active meanwhile, so that several indexes of one model answer side by side.
     `skipped` lists (name, reason) of what could not be read; `built_with` identifies the weights of backbone
-    and adapter.
+    and adapter. Two indexes are equal if they are one object.
     """
 
     model: RetrievalModel
@@ -69,26 +69,47 @@ class MediaIndex:
 
         In `folder` the index is saved, and while it is built, its parts: after a kill the next call goes on
         from there. An index that lies there is brought up to date; one of another model, adapter, scale or
-        config is replaced, so give each adapter a folder of its own.
-        Raises FileNotFoundError for no such source, ValueError where nothing in it can be read.
+        config is replaced, so give each adapter a folder of its own. No other file there is touched, and a
+        folder that holds other things but no index is refused before anything is embedded. While another
+        process writes there, this one waits.
+        Raises FileNotFoundError for no such source, ValueError where nothing in it can be read, and for a
+        folder that is refused.
         """
         config, built_with = config or IndexConfig(), index_storage.identify(model)
         if previous and (previous.built_with, previous.config) != (built_with, config):
             raise ValueError("`previous` is of another model, adapter or config; build the index without it")
         known = building.as_known(previous.files, previous.vectors, previous.lengths) if previous else {}
-        folder = None if folder is None else Path(folder).expanduser()
-        built, parts = building.build(model, source, config, known, folder)
-        index = cls(model, model.active, built_with, config, *built, scale=model.scale)
-        if parts:
-            index.save(folder)
-            parts.remove()
-        return index
+
+        def index(found: tuple, kept: Path | None) -> MediaIndex:
+            built = building.build(model, found, config, known, kept)
+            return cls(model, model.active, built_with, config, *built, scale=model.scale)
+
+        if folder is None:
+            return index(media.find(source), None)
+        folder = Path(folder).expanduser()
+        index_storage.check_folder(folder)
+        found = media.find(source)
+        with index_storage.writing(folder) as waited:
+            result = index(media.find(source) if waited else found, folder)
+            result._write(folder)
+            index_storage.remove_leftovers(folder)
+        return result
 
     def save(self, folder: str | Path) -> None:
-        """Write `index.safetensors` and `files-….jsonl` into `folder`, whole or not at all."""
+        """Write `index.safetensors` into `folder`, whole or not at all; waits while another process does.
+
+        Raises ValueError for a folder that holds other things but no index, and for an adapter that changed
+        since `build`.
+        """
+        folder = Path(folder).expanduser()
+        with index_storage.writing(folder):
+            self._write(folder)
+
+    def _write(self, folder: Path) -> None:
         with self._own_adapter():
             about = index_storage.describe(self.model, self.config, self.media_root, self.skipped)
-        index_storage.write(Path(folder).expanduser(), about, self.files, self.vectors, self.lengths)
+        path = folder / index_storage.INDEX
+        index_storage.write(path, about, self.files, self.vectors, self.lengths)
 
     @classmethod
     def load(cls, folder: str | Path, model: RetrievalModel) -> MediaIndex:
@@ -96,7 +117,7 @@ class MediaIndex:
 
         Raises FileNotFoundError, or ValueError for a damaged index or another backbone or adapter.
         """
-        fields = index_storage.read(Path(folder).expanduser(), model)
+        fields = index_storage.read(Path(folder).expanduser() / index_storage.INDEX, model)
         return cls(model, model.active, **fields, scale=model.scale)
 
     def __len__(self) -> int:
@@ -240,10 +261,11 @@ class MediaIndex:
     @contextmanager
     def _own_adapter(self) -> Iterator[None]:
         with acting(self.model, self.adapter, self.scale):
-            if index_storage.identify(self.model) != self.built_with:
-                raise ValueError(
-                    f"the weights of adapter {self.adapter!r} changed since; build the index again"
-                )
+            now = index_storage.identify(self.model)
+            if now != self.built_with:
+                other_clip = now["backbone"] != self.built_with["backbone"]
+                changed = "the backbone" if other_clip else f"adapter {self.adapter!r}"
+                raise ValueError(f"the weights of {changed} changed since; build the index again")
             yield
 
 

@@ -1,33 +1,58 @@
 """An adapter on disk: `adapter_config.json` + `adapter_model.safetensors`, written whole, read strictly."""
 
 import json
-import os
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from pydantic import BaseModel, BeforeValidator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from .adapter import AdapterConfig, CrossModalAdapters
+from .backbone import loadable
+from .files import read_json, replacing
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
+def _all_known(saved: object) -> object:
+    """Refuse keys that are unknown or missing, which a dataclass alone would pass over."""
+    known = {field.name for field in fields(AdapterConfig)}
+    if isinstance(saved, dict) and (wrong := known ^ set(saved)):
+        raise ValueError(f"unknown or missing keys {sorted(wrong)}, expected {sorted(known)}")
+    return saved
+
+
+class Backbone(BaseModel):
+    """Name and revision of a backbone, as `cma.backbone.identity` gives them."""
+
+    name: str | None
+    revision: str | None
+
+
+class AdapterFile(BaseModel):
+    """What `adapter_config.json` holds."""
+
+    adapter: Annotated[AdapterConfig, BeforeValidator(_all_known)]
+    widths: dict[str, int]
+    layers: dict[str, int]
+    backbone: Backbone
+
+
 def write_adapter(folder: Path, adapters: CrossModalAdapters, backbone: dict[str, str | None]) -> None:
     """Save weights, config, tower sizes and the backbone's identity into `folder`, made if needed."""
-    folder.mkdir(parents=True, exist_ok=True)
     sizes = {"widths": adapters.widths, "layers": adapters.layers}
     text = json.dumps({"adapter": asdict(adapters.config), **sizes, "backbone": backbone}, indent=2) + "\n"
-    config, weights = folder / CONFIG, folder / WEIGHTS
     tensors = {key: value.contiguous() for key, value in adapters.state_dict().items()}
-    _temporary(weights).write_bytes(save(tensors))  # `save_file` would make it readable by its owner alone
-    _temporary(config).write_text(text)
-    if config.is_file() and config.read_text() != text:
-        config.unlink()  # if killed right here, new weights must not stand beside an old config
-    _temporary(weights).replace(weights)
-    _temporary(config).replace(config)
+    config, content = folder / CONFIG, text.encode()
+    with replacing(config) as new_config, replacing(folder / WEIGHTS) as new_weights:
+        new_config.write_bytes(content)
+        new_weights.write_bytes(save(tensors))  # `save_file` would make it readable by its owner alone
+        if config.is_file() and config.read_bytes() != content:
+            config.unlink()  # if killed right here, new weights must not stand beside an old config
 
 
 def read_adapter(
@@ -37,49 +62,44 @@ def read_adapter(
 
     Raises FileNotFoundError, or ValueError naming the file, the key, what was expected and what to do.
     """
-    for file in (folder / CONFIG, folder / WEIGHTS):
-        if not file.is_file():
-            raise FileNotFoundError(f"{file} is missing; expected a folder written by `save_adapter`")
-    config, backbone = _read_config(folder / CONFIG, {"widths": widths, "layers": layers})
-    with torch.device("meta"):  # only names and shapes are wanted
-        expected = CrossModalAdapters(config, widths, layers)
-    return config, _read_weights(folder / WEIGHTS, expected), backbone
+    saved = _read_config(folder)
+    weights = _existing(folder / WEIGHTS)
+    for key, expected in (("widths", widths), ("layers", layers)):
+        if (found := getattr(saved, key)) != expected:
+            raise ValueError(
+                f"{folder / CONFIG}: {key} {found} do not fit this backbone's {expected}; "
+                f"load the backbone it was trained on, {saved.backbone.model_dump()}"
+            )
+    try:
+        with torch.device("meta"):  # only names and shapes are wanted
+            expected = CrossModalAdapters(saved.adapter, widths, layers)
+    except (ValueError, TypeError, RuntimeError) as error:  # torch's, for numbers beyond any tensor
+        raise ValueError(f"{folder / CONFIG}: {error}") from error
+    return saved.adapter, _read_weights(weights, expected), saved.backbone.model_dump()
 
 
 def trained_on(folder: Path) -> str:
-    """The name of the backbone that the adapter in `folder` was trained on; raises as `read_adapter`."""
-    if not (folder / CONFIG).is_file():
-        raise FileNotFoundError(f"{folder / CONFIG} is missing; expected a folder written by `save_adapter`")
-    return _read_json(folder / CONFIG, ["backbone"])["backbone"]["name"]
+    """The backbone that the adapter in `folder` was trained on, as `load_backbone` takes it.
+
+    Raises as `read_adapter`, and ValueError if it was a CLIP without a name, built in code.
+    """
+    backbone = _read_config(folder).backbone
+    if backbone.name is None:
+        raise ValueError(f"{folder / CONFIG}: its backbone has no name; name the one it was trained on")
+    return loadable(backbone.model_dump())
 
 
-def _read_config(file: Path, sizes: dict[str, dict[str, int]]) -> tuple[AdapterConfig, dict]:
-    saved = _read_json(file, ["adapter", "backbone", *sizes])
-    for key, expected in sizes.items():
-        if saved[key] != expected:
-            raise ValueError(
-                f"{file}: {key} {saved[key]} do not fit this backbone's {expected}; "
-                f"load the backbone it was trained on, {saved['backbone']}"
-            )
-    known = {field.name for field in fields(AdapterConfig)}
-    if wrong := known ^ set(saved["adapter"]):
-        raise ValueError(f"{file}: unknown or missing adapter keys {sorted(wrong)}; expected {sorted(known)}")
+def _read_config(folder: Path) -> AdapterFile:
     try:
-        return AdapterConfig(**saved["adapter"]), saved["backbone"]
+        return read_json(_existing(folder / CONFIG), AdapterFile)
     except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
+        raise ValueError(f"{error}; expected a file written by `save_adapter`: save it again") from None
 
 
-def _read_json(file: Path, keys: list[str]) -> dict:
-    """A JSON object with these keys at least. Raises ValueError naming the file."""
-    try:
-        saved = json.loads(file.read_text())
-    except ValueError as error:
-        raise ValueError(f"{file} is no JSON ({error}); save the adapter again") from error
-    for key in keys:
-        if not isinstance(saved, dict) or key not in saved:
-            raise ValueError(f"{file}: key {key!r} is missing; expected a file written by `save_adapter`")
-    return saved
+def _existing(file: Path) -> Path:
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is missing; expected a folder written by `save_adapter`")
+    return file
 
 
 def _read_weights(file: Path, adapters: CrossModalAdapters) -> dict[str, Tensor]:
@@ -94,7 +114,3 @@ def _read_weights(file: Path, adapters: CrossModalAdapters) -> dict[str, Tensor]
             f"{file} does not fit the config beside it; save the adapter again. {error}"
         ) from error
     return found
-
-
-def _temporary(file: Path) -> Path:
-    return file.with_name(f".{file.name}.{os.getpid()}.tmp")

@@ -2,18 +2,20 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import build_clip
 from toy_data import write_images
 from toy_media import write_animation, write_clip, write_picture
 
-from cma import building, media, search
+from cma import RetrievalModel, building, media, search
 from cma.media import find
 from cma.search import IndexConfig, MediaIndex
 
@@ -63,15 +65,16 @@ def test_a_killed_build_goes_on_where_it_was(model, tmp_path, read):
     write_clip(tmp_path / "media" / "a clip.mp4", 1)
     command = [sys.executable, "-c", SLOW_BUILD, str(tmp_path / "media"), str(tmp_path / "index")]
     build = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
-    last = tmp_path / "index" / "parts" / "000005" / "index.safetensors"
+    last = tmp_path / "index" / "part-000005.safetensors"
     deadline = time.monotonic() + 60
     while not last.exists() and time.monotonic() < deadline and build.poll() is None:
         time.sleep(0.01)
-    build.send_signal(signal.SIGKILL)
-    assert build.wait() == -signal.SIGKILL  # in its middle, and by our hand
+    assert build.poll() is None  # in its middle
+    build.kill()
+    build.wait()
     resumed = MediaIndex.build(model, tmp_path / "media", folder=tmp_path / "index")
     assert 20 < len(read) <= 41 - 5 and "a clip.mp4" not in read
-    assert {path.suffix for path in (tmp_path / "index").iterdir()} == {".jsonl", ".safetensors"}
+    assert {path.name for path in (tmp_path / "index").iterdir()} == {"index.safetensors", ".index.lock"}
     same(resumed, MediaIndex.build(model, tmp_path / "media"))
     same(resumed, MediaIndex.load(tmp_path / "index", model))
     read.clear()
@@ -98,14 +101,15 @@ def test_a_build_stopped_twice_keeps_both_parts(model, pictures, tmp_path, read,
 
 
 def test_a_damaged_part_is_read_again(model, pictures, tmp_path, read, capsys):
+    (tmp_path / "index").mkdir()
     parts = building.Parts(tmp_path / "index", model, IndexConfig(), pictures)
     whole = MediaIndex.build(model, pictures)
     for i in range(3):
         parts.add(whole.files[i], whole.frames(i))
         parts.write()
-    tensors = tmp_path / "index" / "parts" / "000002" / "index.safetensors"
+    tensors = tmp_path / "index" / "part-000002.safetensors"
     tensors.write_bytes(tensors.read_bytes()[:-10])
-    (tmp_path / "index" / "parts" / "000003" / "index.safetensors").unlink()
+    (tmp_path / "index" / "part-000003.safetensors").unlink()
     read.clear()
     same(MediaIndex.build(model, pictures, folder=tmp_path / "index"), whole)
     assert sorted(read) == [f"p{i}.png" for i in range(1, 6)]
@@ -117,7 +121,7 @@ def test_a_folder_holds_the_index_of_one_adapter(model, pictures, tmp_path, read
         (None, 1.0, IndexConfig(), ""),
         ("a", 1.0, IndexConfig(), "built with no adapter, but now the adapter 'a' is active"),
         ("a", 0.5, IndexConfig(), "with the adapter 'a', but now the adapter 'a' at scale 0.5 is active"),
-        ("a", 0.5, IndexConfig(max_frames=3), "index: built with IndexConfig("),
+        ("a", 0.5, IndexConfig(max_frames=3), "index.safetensors: built with IndexConfig("),
     ]
     for adapter, scale, config, why in builds:
         model.set_adapter(adapter, scale)
@@ -145,6 +149,100 @@ def test_answers_are_those_of_the_scale(model, pictures):
         cosines[adapter, scale] = MediaIndex.build(model, pictures).scores(text)
     torch.testing.assert_close(cosines["a", 0.0], cosines[None, 1.0])
     assert not torch.allclose(cosines["a", 0.5], cosines["a", 1.0], atol=1e-3)
+
+
+# ---- the folder of the index
+
+
+THEIRS = (
+    "files-2023.jsonl",
+    "parts/thesis.docx",
+    "parts/000001/index.safetensors",
+    "part-000001.safetensors",
+)
+
+
+def write_theirs(folder):
+    for name in THEIRS:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("years of work")
+
+
+def test_files_beside_an_index_are_kept(model, pictures, tmp_path, monkeypatch):
+    """Also while a build is stopped, goes on, and replaces an index of another config."""
+    monkeypatch.setattr(building, "PART_SECONDS", 0)
+    MediaIndex.build(model, pictures, folder=tmp_path / "index")
+    write_theirs(tmp_path / "index")
+    index = MediaIndex.build(model, pictures, IndexConfig(max_frames=3), folder=tmp_path / "index")
+    index.save(tmp_path / "index")
+    kept = {name for name in THEIRS if (tmp_path / "index" / name).is_file()}
+    assert kept == set(THEIRS)
+    assert {(tmp_path / "index" / name).read_text() for name in THEIRS} == {"years of work"}
+    same(MediaIndex.load(tmp_path / "index", model), index)
+
+
+@pytest.mark.parametrize(
+    "name", ["thesis.docx", "index.safetensors", "files-2023.jsonl", "parts/1/notes.txt"]
+)
+def test_a_folder_of_other_things_is_refused_untouched(model, pictures, tmp_path, read, name):
+    index, folder = MediaIndex.build(model, pictures), tmp_path / "theirs"
+    (folder / name).parent.mkdir(parents=True)
+    (folder / name).write_text("years of work")
+    before = sorted(folder.rglob("*"))
+    read.clear()
+    for write in (lambda: MediaIndex.build(model, pictures, folder=folder), lambda: index.save(folder)):
+        with pytest.raises(ValueError, match=f"theirs.*{name.split('/')[0]}.*a folder of its own"):
+            write()
+    assert read == [] and sorted(folder.rglob("*")) == before
+    assert (folder / name).read_text() == "years of work"
+
+
+def test_a_file_for_a_folder_is_refused(model, pictures):
+    with pytest.raises(ValueError, match="p0.png: a file, expected a folder; give the index a folder of its"):
+        MediaIndex.build(model, pictures, folder=pictures / "p0.png")
+
+
+def test_hidden_files_are_nothing_else(model, pictures, tmp_path):
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index" / ".DS_Store").touch()
+    assert len(MediaIndex.build(model, pictures, folder=tmp_path / "index")) == 6
+
+
+def test_two_writers_take_turns(model, toy_processor, pictures, tmp_path, read, monkeypatch, capsys):
+    """The second build waits for the first, then finds every file embedded."""
+    really, started, released = media.read_pixels, threading.Event(), threading.Event()
+
+    def slow(file, *rest):
+        started.set()
+        released.wait(20)
+        return really(file, *rest)
+
+    monkeypatch.setattr(media, "read_pixels", slow)
+    twin = RetrievalModel(build_clip(), toy_processor)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(MediaIndex.build, model, pictures, folder=tmp_path / "index")
+        assert started.wait(20)
+        second = pool.submit(MediaIndex.build, twin, pictures, folder=tmp_path / "index")
+        time.sleep(0.3)
+        released.set()
+        same(second.result(), first.result())
+    assert sorted(read) == [f"p{i}.png" for i in range(6)]
+    assert "index: another process is writing this index; waiting until it ends" in capsys.readouterr().out
+
+
+def test_many_writers_of_one_folder(model, pictures, tmp_path):
+    index, failed = MediaIndex.build(model, pictures), []
+
+    def write(_):
+        try:
+            index.save(tmp_path / "index")
+        except OSError as error:
+            failed.append(error)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(40)))
+    assert failed == []
+    same(MediaIndex.load(tmp_path / "index", model), index)
 
 
 # ---- a folder that changes

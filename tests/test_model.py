@@ -4,11 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from any_json import any_json
 from conftest import EOS, SOS, build_clip
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from cma import storage
 from cma.adapter import AdapterConfig
+from cma.backbone import load_backbone
 from cma.model import RetrievalModel
 from cma.patching import attached
 from cma.similarity import mean_pooled, text_conditioned
@@ -374,12 +379,84 @@ def test_files_missing_or_no_safetensors(model, tmp_path):
     with pytest.raises(ValueError, match="adapter_model.safetensors is no safetensors file"):
         model.load_adapter(tmp_path, "c")
     (tmp_path / "adapter_config.json").write_text("{")
-    with pytest.raises(ValueError, match="adapter_config.json is no JSON"):
+    with pytest.raises(ValueError, match="adapter_config.json: broken JSON.*save it again"):
         model.load_adapter(tmp_path, "c")
-    for text in ("[]", '{"peft_type": "LORA"}'):
-        (tmp_path / "adapter_config.json").write_text(text)
-        with pytest.raises(ValueError, match="'adapter' is missing"):
-            model.load_adapter(tmp_path, "c")
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    with pytest.raises(ValueError, match="'adapter': expected, but missing"):
+        model.load_adapter(tmp_path, "c")
+
+
+KEYS = ("adapter", "widths", "layers", "backbone", "name", "revision", *vars(CONFIG))
+WIDTHS, LAYERS = {"vision": 48, "text": 32}, {"vision": 3, "text": 3}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    model = RetrievalModel(build_clip())
+    model.add_adapter("a", CONFIG)
+    model.save_adapter("a", folder := tmp_path_factory.mktemp("saved"))
+    return folder, (folder / "adapter_config.json").read_text()
+
+
+def failure(call, *arguments):
+    try:
+        call(*arguments)
+    except Exception as error:
+        return error
+
+
+@settings(max_examples=60, deadline=None)
+@given(key=st.sampled_from((None, *KEYS)), value=any_json(*KEYS))
+@example(key=None, value=[])
+@example(key="backbone", value="mini")
+@example(key="name", value=1)
+@example(key="adapter", value=None)
+@example(key="activation", value=[])
+@example(key="bottleneck_dim", value=2**62)
+@example(key="shared_dim", value=40)
+def test_a_damaged_config_is_an_error_that_names_it(saved, key, value):
+    """Any JSON in the place of one value, or of all: a config that can be read, or a ValueError."""
+    folder, text = saved
+    content = json.loads(text)
+    for part in (content, content["adapter"], content["backbone"]):
+        part |= {key: value} if key in part else {}
+    (folder / "adapter_config.json").write_text(json.dumps(value if key is None else content))
+    for error in (failure(storage.trained_on, folder), failure(storage.read_adapter, folder, WIDTHS, LAYERS)):
+        assert error is None or (type(error) is ValueError and str(folder) in str(error))
+
+
+def test_the_same_weights_in_two_folders_are_one_backbone(toy_clip, toy_processor, tmp_path, monkeypatch):
+    for name in ("one", "other"):
+        toy_clip.save_pretrained(tmp_path / name)
+        toy_processor.save_pretrained(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    trained = RetrievalModel(*load_backbone("one"))
+    trained.add_adapter("a", CONFIG)
+    trained.save_adapter("a", tmp_path / "adapter")
+    monkeypatch.chdir("/")
+    for backbone in (tmp_path / "one", tmp_path / "other", storage.trained_on(tmp_path / "adapter")):
+        assert Path(backbone).is_dir()
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            RetrievalModel(*load_backbone(backbone)).load_adapter(tmp_path / "adapter", "a")
+        assert [str(one.message) for one in warned] == []
+    change(tmp_path / "adapter", backbone={"name": "one", "revision": "0123456789ab"})
+    with pytest.warns(UserWarning, match="trained on .*0123456789ab"):
+        trained.load_adapter(tmp_path / "adapter", "b")
+
+
+def test_a_folder_as_a_backbone_is_not_asked_of_the_hub(saved, monkeypatch):
+    """A relative path that an earlier version wrote, read in another folder, looks like a hub id."""
+    folder, text = saved
+    (folder / "adapter_config.json").write_text(text)
+    change(folder, backbone={"name": "clips/mine", "revision": "0123456789ab"})
+    asked = []
+    monkeypatch.setattr("huggingface_hub.model_info", lambda name, **_: asked.append(name))
+    error = failure(lambda: load_backbone(storage.trained_on(folder)))
+    assert asked == [] and isinstance(error, FileNotFoundError)
+    assert "clips/mine: no such folder" in str(error)
+    change(folder, backbone={"name": "some/clip", "revision": "0" * 40})
+    assert storage.trained_on(folder) == "some/clip"
 
 
 def test_a_write_that_fails_leaves_the_adapter_that_was_there(model, ids, tmp_path, monkeypatch):

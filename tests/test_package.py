@@ -31,7 +31,17 @@ def namesake(tmp_path):
 
 def test_import_leaves_heavy_things_alone():
     heavy = ["matplotlib", "IPython", "ipywidgets", "jupyter", "decord", "av", "data_prep", "papermill"]
-    heavy += ["anywidget", "faiss", "nbformat", "playwright", "voila", "torch", "transformers", "numpy", "PIL"]
+    heavy += [
+        "anywidget",
+        "faiss",
+        "nbformat",
+        "playwright",
+        "voila",
+        "torch",
+        "transformers",
+        "numpy",
+        "PIL",
+    ]
     run = python(f"import cma; print([m for m in {heavy} if m in sys.modules])", ROOT)
     assert run.stdout.strip() == "[]", run.stderr
 

@@ -80,6 +80,7 @@ def test_core_imports_nothing_below_it_and_is_short():
         "adapter",
         "patching",
         "backbone",
+        "files",
         "storage",
         "pixels",
         "model",
@@ -88,7 +89,7 @@ def test_core_imports_nothing_below_it_and_is_short():
         "metrics",
     ]
     lines = [line for name in core for line in (ROOT / "cma" / f"{name}.py").read_text().splitlines()]
-    assert len(lines) <= 1000
+    assert len(lines) <= 1120
     ours = [line for line in lines if line.strip().startswith(("from .", "from cma", "import cma"))]
     assert ours and all(line.split()[1].lstrip(".") in core for line in ours), ours
     assert "from ." not in (ROOT / "cma" / "adapter.py").read_text()

@@ -16,7 +16,6 @@ import os
 import socket
 import sys
 import warnings
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,8 +27,9 @@ from . import data, recipes
 from .backbone import PHOTOGRAPHS, load_first
 from .embedding import IndexConfig
 from .explorer import Explorer
-from .gallery import Gallery
+from .gallery import Gallery, folder_name
 from .model import RetrievalModel
+from .pages import backbone_text
 from .storage import trained_on
 
 HOST, PORT = "127.0.0.1", 8866
@@ -60,19 +60,28 @@ def build(
         raise ValueError(f"k={k}: expected at least one result")
     own, kept = [Path(folder).expanduser().absolute() for folder in adapters], Path(index).expanduser()
     model = RetrievalModel(*load_first(_backbones(backbone, own, bool(media))))
-    chosen = model.clip.config.name_or_path
-    print(f"backbone: {chosen}{', which knows drawings, not photographs' if chosen == 'mini' else ''}")
-    for name, folder in _named(own).items():
-        _add_adapter(model, folder, name.removesuffix("-cross-modal").replace(".", "-"))
+    print("backbone", backbone_text(model.clip.config.name_or_path))
+    for name, folder in named(own, "-cross-modal").items():
+        _add_adapter(model, folder, name.replace(".", "·"))  # torch takes no dots
     first = next(iter(model.adapters), None)
     if media:
         folders = [Path(folder).expanduser().absolute() for folder in media]
-        galleries = {name: _gallery(model, folder, kept, first) for name, folder in _named(folders).items()}
+        galleries = {name: _gallery(model, folder, kept, first) for name, folder in named(folders).items()}
     else:
         galleries = {name: _benchmark(model, name, kept, first) for name in BENCHMARKS}
     for gallery in galleries.values():
         gallery.indexes([None, *filter(None, [gallery.adapter])])
     return Explorer(galleries, k=k)
+
+
+def named(folders: Sequence[Path], suffix: str = "") -> dict[str, Path]:
+    """Each folder by its name without `suffix`, or by the last parts of its path that tell all apart."""
+    folders = list(dict.fromkeys(folders))
+    names, parts = [folder.name.removesuffix(suffix) or str(folder) for folder in folders], 0
+    while len(set(names)) < len(folders):
+        parts += 1
+        names = ["/".join(folder.parts[-parts:]) for folder in folders]
+    return dict(zip(names, folders, strict=True))
 
 
 def page(where: str, settings: dict) -> Explorer:
@@ -120,12 +129,6 @@ def free_port(port: int) -> int:
 # ---- what is searched, and with what
 
 
-def _named(folders: Sequence[Path]) -> dict[str, Path]:
-    """The folders by their names, by their whole paths where two have the same name."""
-    names = [folder.name for folder in folders]
-    return {folder.name if names.count(folder.name) == 1 else str(folder): folder for folder in folders}
-
-
 def _backbones(given: str | None, adapters: Sequence[Path], own_media: bool) -> list[str]:
     """The names of the backbones to try, in order."""
     if given is not None:
@@ -166,9 +169,8 @@ def _benchmark(model: RetrievalModel, name: str, kept: Path, adapter: str | None
 
 
 def _gallery(model: RetrievalModel, folder: Path, kept: Path, adapter: str | None) -> Gallery:
-    """Any folder; its embeddings are kept under its name and a number for where it lies."""
-    where = f"{folder.name}-{zlib.crc32(os.fsencode(folder)):08x}"
-    return Gallery(model, folder, None, kept / where, adapter)
+    """Any folder; its embeddings are kept under its name and a digest of where it lies."""
+    return Gallery(model, folder, None, kept / folder_name(folder.name, str(folder)), adapter)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -187,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--port", type=int, default=PORT, help="0 for any (default: %(default)s)")
     parser.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
-    parser.add_argument("-k", type=int, default=5, help="results a column (default: %(default)s)")
+    parser.add_argument("-k", type=int, default=5, help="results a model (default: %(default)s)")
     options = parser.parse_args(arguments)
     settings = {
         "media": options.media,

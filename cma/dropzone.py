@@ -12,60 +12,7 @@ import traitlets
 from . import media
 
 MOST = 200  # megabytes that a file may have
-
-_VIEW = """
-const PART = 1 << 20;  // a message must stay below what the notebook server takes
-
-function render({ model, el }) {
-  const area = document.createElement("label");
-  const text = document.createElement("span");
-  const input = document.createElement("input");
-  area.className = "cma-drop-area";
-  text.setAttribute("role", "status");
-  input.type = "file";
-  input.accept = model.get("suffixes").join(",");
-  input.setAttribute("aria-label", "search by a picture or clip");
-  const say = () => { text.textContent = model.get("message"); };
-  model.on("change:message", say);
-  say();
-
-  async function send(file) {
-    if (!file) return;
-    if (file.size > model.get("most") * 1e6) {
-      text.textContent = `${file.name}: ${Math.round(file.size / 1e6)} MB, at most ${model.get("most")}`;
-      return;
-    }
-    text.textContent = `reading ${file.name} …`;
-    const parts = Math.max(1, Math.ceil(file.size / PART));
-    for (let part = 0; part < parts; part++) {
-      const bytes = await file.slice(part * PART, (part + 1) * PART).arrayBuffer();
-      model.send({ name: file.name, part, parts }, undefined, [bytes]);
-    }
-  }
-  input.addEventListener("change", () => { send(input.files[0]); input.value = ""; });
-  for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
-    area.addEventListener(kind, (event) => {
-      event.preventDefault();
-      event.stopPropagation();
-      area.classList.toggle("cma-over", kind === "dragenter" || kind === "dragover");
-      if (kind === "drop") send(event.dataTransfer.files[0]);
-    });
-  }
-  area.append(text, input);
-  el.append(area);
-}
-export default { render };
-"""
-
-_STYLE = """
-.cma-drop-area {
-  display: inline-block; padding: 4px 10px; border: 1px dashed #5f6368; border-radius: 4px;
-  cursor: pointer; position: relative; font-size: 13px; overflow-wrap: anywhere;
-}
-.cma-drop-area.cma-over { background: rgba(217, 130, 43, 0.2); }
-.cma-drop-area:focus-within { outline: 2px solid #3b6ea5; }
-.cma-drop-area input { position: absolute; inset: 0; opacity: 0; cursor: pointer; width: 100%; }
-"""
+STATIC = Path(__file__).parent / "static"
 
 
 class DropZone(anywidget.AnyWidget):
@@ -76,8 +23,8 @@ class DropZone(anywidget.AnyWidget):
     the message.
     """
 
-    _esm = _VIEW
-    _css = _STYLE
+    _esm = (STATIC / "dropzone.js").read_text("utf-8")
+    _css = (STATIC / "dropzone.css").read_text("utf-8")
     message = traitlets.Unicode("or drop a picture or clip here").tag(sync=True)
     suffixes = traitlets.List(list(media.SUFFIXES)).tag(sync=True)
     most = traitlets.Int(MOST).tag(sync=True)
@@ -87,9 +34,10 @@ class DropZone(anywidget.AnyWidget):
         self.taken = taken
         self.folder: TemporaryDirectory | None = None  # of the last file; deleted with its last reference
         self._next: tuple[str, int] | None = None  # the part that is expected
-        self.on_msg(self._part)
+        self.on_msg(self.receive)
 
-    def _part(self, _: object, content: dict, buffers: list) -> None:
+    def receive(self, _: object, content: dict, buffers: list) -> None:
+        """Take one part: `content` has the file's name, the part's number from 0 and how many there are."""
         name, part, parts = str(content["name"]), int(content["part"]), int(content["parts"])
         suffix = Path(name).suffix.lower()
         if suffix not in media.SUFFIXES:

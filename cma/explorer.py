@@ -6,9 +6,8 @@ import contextlib
 import io
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
-from html import escape
 from pathlib import Path
 
 import ipywidgets as widgets
@@ -40,10 +39,21 @@ def _shown(callback: Callable) -> Callable:
     return guarded
 
 
-class Explorer(widgets.VBox):
-    """A query box over galleries by their names: zero-shot beside one or two adapters, at any strength.
+def _dropdown(description: str, options: Sequence, width: str) -> widgets.Dropdown:
+    """A dropdown with a layout of its own, so that it can be hidden alone."""
+    return widgets.Dropdown(options=options, description=description, layout=widgets.Layout(width=width))
 
-    Sentences are typed, pictures and clips dropped; `k` results a column. `why` explains one of them.
+
+def _show(control: widgets.Widget, shown: bool) -> None:
+    """Show a control, or hide it."""
+    control.layout.display = None if shown else "none"
+
+
+class Explorer(widgets.VBox):
+    """A query box over galleries by their names: zero-shot, one or two adapters, at any strength.
+
+    Sentences are typed, pictures and clips dropped; `k` results a model. `why` explains one of them.
+    Controls without use are hidden: those for adapters where there are none, and so on.
     """
 
     def __init__(self, galleries: Mapping[str, Gallery], query: str = "", k: int = 5) -> None:
@@ -56,11 +66,12 @@ class Explorer(widgets.VBox):
         self._quiet, self._made = False, False  # while the widget changes its own controls; once it stands
         self._build(query)
         self._watch()
-        model = widgets.HBox([self.dataset, *self.adapters, self.strength], layout=WRAP)
+        model = widgets.HBox([self.dataset, *self.adapters, self.strength, self.backbone], layout=WRAP)
         query = widgets.HBox([self.text, self.button, self.example, self.drop], layout=WRAP)
         closer = widgets.HBox([self.why, self.find, self.missed, self.play], layout=WRAP)
         super().__init__([model, query, self.status, self.results, closer, self.reason])
         self.add_class("cma-explorer")
+        _show(self.why, False)  # until there is a result
         self._enter_gallery()
         self._made = True
 
@@ -80,29 +91,27 @@ class Explorer(widgets.VBox):
     # ---- the controls
 
     def _build(self, query: str) -> None:
-        wide, short = widgets.Layout(width="380px"), widgets.Layout(width="230px")
-        self.dataset = widgets.Dropdown(options=list(self.galleries), description="media", layout=short)
-        self.adapters = [
-            widgets.Dropdown(options=[(NONE, None)], description=f"adapter {i}", layout=short) for i in (1, 2)
-        ]
+        none, wide, short = [(NONE, None)], "380px", "230px"
+        self.dataset = _dropdown("media", list(self.galleries), short)
+        self.adapters = [_dropdown(f"adapter {number}", none, short) for number in (1, 2)]
         steps = [(f"{step:g}", step) for step in STRENGTHS]
         self.strength = widgets.SelectionSlider(options=steps, value=1.0, description="strength")
-        self.text = widgets.Text(query, description="query", continuous_update=False, layout=wide)
-        self.text.placeholder = "type a few words, then Enter"
+        self.text = widgets.Text(query, description="query", continuous_update=False)
+        self.text.layout.width, self.text.placeholder = wide, "type a few words, then Enter"
         self.button = widgets.Button(description="search", button_style="primary")
-        self.example = widgets.Dropdown(description="examples", layout=short)
+        self.example = _dropdown("examples", (), short)
         self.drop = DropZone(self._take_file)
-        self.status, self.results, self.reason = (widgets.HTML() for _ in range(3))
-        self.why = widgets.Dropdown(options=[(NONE, None)], description="why?", layout=wide)
+        self.backbone, self.status, self.results, self.reason = (widgets.HTML() for _ in range(4))
+        self.why, self.missed = _dropdown("why?", none, wide), _dropdown("missed", none, wide)
         self.find = widgets.Button(description="find what CLIP misses", layout=widgets.Layout(width="180px"))
-        self.missed = widgets.Dropdown(options=[(NONE, None)], description="missed", layout=wide)
-        narrow = widgets.Layout(width="110px")
-        self.play = widgets.Checkbox(True, description="play clips", indent=False, layout=narrow)
+        self.play = widgets.Checkbox(True, description="play clips", indent=False)
+        self.play.layout.width = "110px"
         named = {
             "dataset": self.dataset, "adapter-1": self.adapters[0], "adapter-2": self.adapters[1],
             "strength": self.strength, "query": self.text, "search": self.button, "examples": self.example,
             "drop": self.drop, "status": self.status, "results": self.results, "why": self.why,
             "find": self.find, "missed": self.missed, "play": self.play, "reason": self.reason,
+            "about": self.backbone,
         }  # fmt: skip
         for name, control in named.items():
             control.add_class(f"cma-{name}")
@@ -119,7 +128,7 @@ class Explorer(widgets.VBox):
         self.missed.observe(self._take_missed, "value")
 
     def _say(self, message: str, below: str = "") -> None:
-        self.status.value = f'<p role="status">{message}</p>{below}'
+        self.status.value = pages.status_html(message) + below
 
     @contextlib.contextmanager
     def _setting(self):
@@ -134,16 +143,26 @@ class Explorer(widgets.VBox):
 
     @_shown
     def _enter_gallery(self, _: object = None) -> None:
-        """Other media: their adapter, their examples, and the same query."""
+        """Other media: their backbone, adapter and examples, the controls they need, and the same query."""
+        self.backbone.value = pages.about_html(self.gallery.model.clip.config.name_or_path)
         with self._setting():
             names = [(NONE, None), *((name, name) for name in self.gallery.model.adapters)]
             for control, value in zip(self.adapters, (self.gallery.adapter, None), strict=True):
                 control.options, control.index = names, 0  # or the page shows none
                 control.value = value
             self.missed.options, self.missed.index = [(NONE, None)], 0
-            shown = answers.examples(self.gallery.index())
+            index = self.gallery.index()
+            shown = answers.examples(index)
             self.example.options = [("choose one", ""), *((text, text) for text in shown)]
             self.example.index = 0
+        adapters, captions = len(self.gallery.model.adapters), bool(index.captions)
+        for number, control in enumerate(self.adapters):
+            _show(control, adapters > number)
+        _show(self.strength, adapters > 0)
+        _show(self.example, captions)
+        _show(self.find, captions and adapters > 0)
+        _show(self.missed, captions and adapters > 0)
+        _show(self.play, any(file.kind == "video" for file in index.files))
         self._search()
 
     @_shown
@@ -187,13 +206,11 @@ class Explorer(widgets.VBox):
         if not adapted:
             raise ValueError("choose an adapter first: what CLIP misses is what an adapter finds")
         name, index = adapted[0]
-        if not index.captions:
-            raise ValueError("no captions of these media are known, so nobody can tell what is missed")
         changes = [c for c in answers.rank_changes(zero_shot[1], index) if c.after < c.before]
         with self._setting():
             named = [(f"{c.before:,} → {c.after:,} {c.caption}", c.caption) for c in changes[:MOST]]
             self.missed.options, self.missed.index = [(NONE, None), *named], 0
-        self._say(f"{len(changes):,} captions rank better with {escape(name)}; choose one")
+        self._say(f"{len(changes):,} captions rank better with {name}; choose one")
 
     @_shown
     def _take_missed(self, _: object) -> None:
@@ -217,7 +234,7 @@ class Explorer(widgets.VBox):
         adapters, scale = self._columns(), self.strength.value
         new = [label(name, scale) for name in adapters if not self.gallery.has(name, scale)]
         if new:
-            self._say(f"embedding the media with {escape(', '.join(new))} …")
+            self._say(f"embedding the media with {', '.join(new)} …")
         started = time.perf_counter()
         self._indexes = self.gallery.indexes(adapters, scale)
         about = f"embedded in {time.perf_counter() - started:.1f} s, now kept · " if new else ""
@@ -243,4 +260,5 @@ class Explorer(widgets.VBox):
             self.why.options = [(NONE, None), *named]
             values = [value for _, value in self.why.options]
             self.why.index = values.index(before) if before in values else 0
+        _show(self.why, bool(named))
         self._explain()

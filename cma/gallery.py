@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,7 +47,7 @@ class Gallery:
         with acting(self.model, *key):
             known = self._indexes.get(key)
             if known is None or known.built_with != index_storage.identify(self.model):
-                kept = self.folder and self.folder / label(*key)
+                kept = self.folder and self.folder / _folder(*key)
                 self._indexes[key] = MediaIndex.build(self.model, self.source, self.config, folder=kept)
         return self._indexes[key]
 
@@ -70,6 +72,18 @@ class Gallery:
 
 def _key(adapter: str | None, scale: float) -> tuple[str | None, float]:
     return (adapter, float(scale)) if adapter is not None and scale else (None, 1.0)
+
+
+def _folder(adapter: str | None, scale: float) -> str:
+    """The name of the folder that keeps the index of a key."""
+    return ZERO_SHOT if adapter is None else folder_name(label(adapter, scale), f"{adapter} {scale!r}")
+
+
+def folder_name(name: str, identity: str) -> str:
+    """A plain folder name for what is called `name`, with a digest of its `identity`; never a path."""
+    plain = re.sub(r"[^\w-]+", "-", name)[:40].strip("-")
+    digest = hashlib.blake2s(identity.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
+    return f"{plain}-{digest}".lstrip("-")
 
 
 def label(adapter: str | None, scale: float = 1.0) -> str:

@@ -6,79 +6,75 @@ import base64
 import io
 import textwrap
 from collections.abc import Mapping
-from html import escape
+from functools import cache
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2.environment import TemplateModule
 from matplotlib.figure import Figure
 from PIL import Image
 
 from . import plots, previews
-from .answers import Answer, Hit, Indexes, Why
+from .answers import Answer, Indexes, Why
 from .media import MediaFile
 from .pictures import MediaError, shown_name
 from .search import MediaIndex
 
-STYLE = """<style>
-.cma-sides {display: flex; flex-wrap: wrap; gap: 16px}
-.cma-sides section {flex: 1 1 240px; min-width: 0}
-.cma-hits {display: grid; grid-template-columns: repeat(auto-fill, minmax(108px, 1fr)); gap: 8px; padding: 0}
-.cma-hits figure {margin: 0; padding: 5px; border: 1px solid #9aa0a6; font-size: 12px; line-height: 1.3}
-.cma-hits figure.cma-right {border: 3px solid #d9822b; padding: 3px}
-.cma-hits img, .cma-hits video {width: 100%; aspect-ratio: 1; object-fit: contain}
-.cma-hits figcaption {overflow-wrap: anywhere}
-.cma-hits small {display: -webkit-box; -webkit-line-clamp: 3; -webkit-box-orient: vertical; overflow: hidden}
-.cma-bars {display: flex; align-items: flex-end; gap: 1px; height: 18px; border-bottom: 1px solid #9aa0a6}
-.cma-bars i {flex: 1; background: #3b6ea5}
-.cma-frames {display: flex; flex-wrap: wrap; gap: 6px}
-.cma-frames figure {margin: 0; width: 132px; font-size: 12px; line-height: 1.3}
-.cma-frames img {width: 100%; display: block}
-.cma-frames .cma-bars {height: 40px; margin-top: 2px}
-.cma-words {font-size: 16px; line-height: 2}
-.cma-asked img, .cma-asked video {height: 64px; vertical-align: middle}
-.cma-words mark {padding: 2px 4px; border-radius: 3px; color: inherit}
-</style>"""
+STATIC = Path(__file__).parent / "static"
+KNOWN = {"mini": "drawings, not photographs", "openai/clip-vit-": "photographs"}  # by how a name begins
 
 
 def results_html(indexes: Indexes, answers: Mapping[str, Answer], play: bool = True) -> str:
-    """The answers side by side: previews with rank, cosine and captions, the right one marked.
+    """The answers of each model in a row: previews with rank, cosine and captions, the right one marked.
 
-    Clips play by themselves, or when their controls are used.
+    Clips play by themselves, or when their controls are used. Like `why_html`, it is laid out by the style
+    sheet that `about_html` brings.
     """
-    sides = "".join(_side_html(label, indexes[label], answer, play) for label, answer in answers.items())
-    return f'{STYLE}<div class="cma-sides">{sides}</div>'
+    sides = [
+        (label, answer, [(hit, *_preview(indexes[label], hit.file)) for hit in answer.hits])
+        for label, answer in answers.items()
+    ]
+    return str(_page().results(sides, play))
 
 
 def why_html(label: str, found: Why) -> str:
     """An explanation: the words and the patches that a match rests on, a clip's frames with their weights."""
-    words = " ".join(
-        f'<mark style="background: rgba(217, 130, 43, {heat:.2f})" title="{heat:.2f}">{escape(word)}</mark>'
-        for word, heat in found.words
-    )
-    title = escape(title_of(found.file))
-    rows = list(zip(found.frames, found.weights, found.cosines, strict=True))
-    frames = "".join(_frame_html(*row, number, len(rows)) for number, row in enumerate(rows, start=1))
-    counted = "frame weights below" if len(rows) > 1 else "one picture"
-    return (
-        f"{STYLE}<p><b>{escape(label)}</b> · cosine {found.score:.3f} · {title} · {counted}. The brighter a "
-        f'patch and the darker a word, the more the match rests on it.</p><p class="cma-words" '
-        f'aria-label="weights of the words">{words}</p><div class="cma-frames">{frames}</div>'
-    )
+    return str(_page().why(label, found))
 
 
-def skipped_html(index: MediaIndex) -> str:
-    """The files that could not be read, folded up; nothing where all could."""
-    if not index.skipped:
-        return ""
-    rows = "".join(f"<li>{escape(shown_name(name))}: {escape(why)}</li>" for name, why in index.skipped)
-    return (
-        f"<details><summary>{len(index.skipped):,} files could not be read</summary><ul>{rows}</ul></details>"
-    )
+def about_html(name: str) -> str:
+    """The style sheet of the page, and the `backbone_text` of the backbone called `name`."""
+    return str(_page().about(backbone_text(name)))
+
+
+def status_html(message: str) -> str:
+    """What the page does or has done."""
+    return str(_page().status(message))
 
 
 def alert_html(error: Exception) -> str:
     """What went wrong, for people."""
-    return f'<p role="alert"><b>Not found:</b> {escape(str(error) or type(error).__name__)}</p>'
+    return str(_page().alert(str(error) or type(error).__name__))
+
+
+def skipped_html(index: MediaIndex) -> str:
+    """The files that could not be read, folded up; nothing where all could."""
+    return str(_page().skipped(index.skipped)) if index.skipped else ""
+
+
+def asked_html(name: str, path: Path, kind: str, play: bool = True) -> str:
+    """What was dropped, small, and its name. Raises MediaError."""
+    source = previews.data_uri(path, MediaFile(name, path.name, kind))
+    return str(_page().asked(source, kind, name, play))
+
+
+def backbone_text(name: str) -> str:
+    """The name of a backbone, of a folder only its last part, and what it knows where that is known."""
+    if name not in ("", "mini") and Path(name).expanduser().is_dir():
+        return Path(name).name
+    known = [f": knows {knows}" for start, knows in KNOWN.items() if name.startswith(start)]
+    return "".join([name or "CLIP", *known])
 
 
 def results_grid(indexes: Indexes, answers: Mapping[str, Answer]) -> Figure:
@@ -124,50 +120,12 @@ def title_of(file: MediaFile) -> str:
     return file.captions[0] if file.captions else shown_name(file.file_name)
 
 
-def _side_html(label: str, index: MediaIndex, answer: Answer, play: bool) -> str:
-    about = [f"<b>{escape(label)}</b>", f"{answer.items:,} items", f"{answer.seconds:.3f} s"]
-    if answer.right_rank:
-        about.append(f"right answer at rank {answer.right_rank:,}")
-    elif answer.ranked < answer.items:
-        about.append(f"the best {answer.ranked:,} ranked")
-    if answer.cut:
-        about.append("query cut to the text tower's length")
-    hits = "".join(_hit_html(index, hit, play) for hit in answer.hits)
-    content = f'{" · ".join(about)}<div class="cma-hits">{hits}</div>'
-    return f'<section aria-label="{escape(label)}">{content}</section>'
-
-
-def _hit_html(index: MediaIndex, hit: Hit, play: bool) -> str:
-    title, others = escape(title_of(hit.file)), escape(" · ".join(hit.file.captions[1:]))
-    name = escape(shown_name(hit.file.file_name))
+def _preview(index: MediaIndex, file: MediaFile) -> tuple[str, str]:
+    """The address of a result's preview, or "" and what is wrong with the file."""
     try:
-        shown = _media_html(index.path(hit.file), hit.file, title, play)
+        return previews.data_uri(index.path(file), file), ""
     except MediaError as error:  # it was there when the index was built
-        shown = f"<p>{escape(str(error))}</p>"
-    if hit.weights is not None:
-        shown += _bars_html(hit.weights.tolist(), "weights of its frames: ")
-    mark = "<br><b>✓ right answer</b>" if hit.right else ""
-    words = f"<b>{hit.rank}</b> · {hit.score:.3f}{mark}<br>{title}<small>{others}</small>"
-    return (
-        f'<figure class="{"cma-right" if hit.right else ""}" data-file="{name}" title="{name}">{shown}'
-        f"<figcaption>{words}</figcaption></figure>"
-    )
-
-
-def _frame_html(frame: Image.Image, weight: float, cosine: float, number: int, of: int) -> str:
-    buffer = io.BytesIO()
-    frame.save(buffer, "JPEG", quality=85)
-    source = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-    about = f"frame {number} of {of}, weight {weight:.2f}, cosine {cosine:.3f}" if of > 1 else "the picture"
-    bar = f'<div class="cma-bars"><i style="height: {weight:.1%}"></i></div>' if of > 1 else ""
-    return f'<figure><img src="{source}" alt="{about}, with the heat of its patches">{bar}{about}</figure>'
-
-
-def _bars_html(weights: list[float], about: str) -> str:
-    """A bar a frame, as high as its weight; the words for those who cannot see it."""
-    words = about + ", ".join(f"{weight:.2f}" for weight in weights)
-    bars = "".join(f'<i style="height: {weight / max(weights):.1%}"></i>' for weight in weights)
-    return f'<div class="cma-bars" role="img" aria-label="{words}" title="{words}">{bars}</div>'
+        return "", str(error)
 
 
 def _still(index: MediaIndex, file: MediaFile) -> Image.Image:
@@ -178,16 +136,22 @@ def _still(index: MediaIndex, file: MediaFile) -> Image.Image:
         return Image.new("RGB", (previews.SIDE, previews.SIDE), plots.GREY)
 
 
-def asked_html(name: str, path: Path, kind: str, play: bool = True) -> str:
-    """What was dropped, small, and its name. Raises MediaError."""
-    shown = _media_html(path, MediaFile(name, path.name, kind), escape(name), play)
-    return f'<div class="cma-asked">{shown} asked by {escape(name)}</div>'
+def _jpeg(frame: Image.Image) -> str:
+    """A picture as a `data:` address."""
+    buffer = io.BytesIO()
+    frame.save(buffer, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _media_html(path: Path, file: MediaFile, alt: str, play: bool) -> str:
-    """The preview of a picture, or of a clip, which plays by itself or has controls; `alt` is escaped."""
-    source = previews.data_uri(path, file)
-    if file.kind == "image":
-        return f'<img src="{source}" alt="{alt}">'
-    how = "autoplay" if play else "controls"
-    return f'<video src="{source}" aria-label="{alt}" {how} loop muted playsinline></video>'
+@cache
+def _page() -> TemplateModule:
+    """The macros of the page; they escape all that they are given."""
+    environment = Environment(
+        loader=FileSystemLoader(STATIC),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"title_of": title_of, "shown_name": shown_name, "jpeg": _jpeg, "number": format}
+    return environment.get_template("explorer.html").module

@@ -14,7 +14,7 @@ from PIL import Image
 from .media import MediaFile
 from .video import read_frames, read_image, seconds
 
-SIDE = 160  # pixels, at most
+SIDE = 256  # pixels, at most
 FPS, MOST = 12, 60  # frames a second, frames in all: up to 5 s play in their own time, longer clips faster
 
 

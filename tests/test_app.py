@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import socket
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -48,9 +49,9 @@ def test_folders_are_searched_with_the_adapters_given(media, backbone, tmp_path)
     trained = save_adapter(tmp_path / "runs" / "mine.v2-cross-modal", backbone)
     explorer = app.build([media], [trained], backbone, k=3)
     (gallery,) = explorer.galleries.values()
-    assert list(explorer.galleries) == ["pictures"] and gallery.adapter == "mine-v2"
-    assert len(gallery.index()) == len(gallery.index("mine-v2")) == 4
-    assert explorer.k == 3 and "mine-v2" in str(explorer.adapters[1].options)
+    assert list(explorer.galleries) == ["pictures"] and gallery.adapter == "mine·v2"
+    assert len(gallery.index()) == len(gallery.index("mine·v2")) == 4
+    assert explorer.k == 3 and "mine·v2" in str(explorer.adapters[1].options)
 
 
 def test_the_backbone_is_the_adapters_own_or_one_for_the_media(
@@ -59,22 +60,44 @@ def test_the_backbone_is_the_adapters_own_or_one_for_the_media(
     trained = save_adapter(tmp_path / "mine", backbone)
     capsys.readouterr()
     app.build([media], [trained])
-    assert f"backbone: {backbone}\n" in capsys.readouterr().out
+    assert f"backbone {Path(backbone).name}\n" in capsys.readouterr().out
     monkeypatch.setattr("huggingface_hub.model_info", None)  # no hub
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     app.build([media])
     said = capsys.readouterr().out
     assert f"{app.PHOTOGRAPHS}: neither in the cache nor reachable" in said
-    assert "backbone: mini, which knows drawings, not photographs" in said
+    assert "backbone mini: knows drawings, not photographs" in said
 
 
 def test_folders_of_one_name_are_told_apart(media, backbone, tmp_path):
     other = shutil.copytree(media, tmp_path / "other" / "pictures")
-    explorer = app.build([media, other], backbone=backbone)
-    assert list(explorer.galleries) == [str(media), str(other)]
-    folders = [gallery.folder for gallery in explorer.galleries.values()]
-    assert len(set(folders)) == 2 and all(folder.name.startswith("pictures-") for folder in folders)
-    assert all((folder / "zero-shot" / "index.safetensors").is_file() for folder in folders)  # are kept
+    for number, run in enumerate(("one", "two")):
+        save_adapter(tmp_path / run / "mine-cross-modal", backbone, number)
+    explorer = app.build(
+        [media, other],
+        [tmp_path / "one" / "mine-cross-modal", tmp_path / "two" / "mine-cross-modal"],
+        backbone,
+        tmp_path / "kept",
+    )
+    assert list(explorer.galleries) == [f"{tmp_path.name}/pictures", "other/pictures"]
+    assert list(explorer.gallery.model.adapters) == ["one/mine-cross-modal", "two/mine-cross-modal"]
+    before = {path for path in tmp_path.rglob("*") if tmp_path / "kept" not in path.parents}
+    explorer.adapters[1].value = "two/mine-cross-modal"
+    explorer.text.value = "a cat"
+    assert {path for path in tmp_path.rglob("*") if tmp_path / "kept" not in path.parents} == before
+    kept = [path.relative_to(tmp_path / "kept").parts for path in (tmp_path / "kept").rglob("*.safetensors")]
+    assert len(kept) == 5 and all(len(parts) == 3 for parts in kept), "three models, two folders, one asked"
+
+
+PATHS = st.lists(st.sampled_from(["a", "b", "a-run", ".."]), min_size=1).map(lambda parts: Path("/", *parts))
+
+
+@given(paths=st.lists(PATHS, min_size=1))
+def test_names_are_short_and_each_folder_has_its_own(paths):
+    named = app.named(paths, "-run")
+    assert set(named.values()) == set(paths) and all(named)
+    short = {path.name.removesuffix("-run") for path in paths}
+    assert (set(named) == short) == (len(short) == len(set(paths)))
 
 
 def test_the_offline_benchmarks_are_the_default(backbone, tmp_path, monkeypatch, capsys):

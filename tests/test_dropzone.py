@@ -16,7 +16,7 @@ def zone():
 
 def send(zone, name, parts):
     for part, content in enumerate(parts):
-        zone._part(zone, {"name": name, "part": part, "parts": len(parts)}, [memoryview(content)])
+        zone.receive(zone, {"name": name, "part": part, "parts": len(parts)}, [memoryview(content)])
 
 
 def test_parts_become_one_file(zone):
@@ -51,16 +51,16 @@ def test_what_cannot_be_searched_by_is_said(zone):
 
 
 def test_a_part_out_of_order_is_refused(zone):
-    zone._part(zone, {"name": "a.png", "part": 1, "parts": 2}, [b"1"])
+    zone.receive(zone, {"name": "a.png", "part": 1, "parts": 2}, [b"1"])
     assert zone.message == "a.png: a part of it is missing; drop it again"
-    zone._part(zone, {"name": "a.png", "part": 0, "parts": 3}, [b"1"])
-    zone._part(zone, {"name": "a.png", "part": 2, "parts": 3}, [b"1"])
+    zone.receive(zone, {"name": "a.png", "part": 0, "parts": 3}, [b"1"])
+    zone.receive(zone, {"name": "a.png", "part": 2, "parts": 3}, [b"1"])
     assert not zone.had and zone.message == "a.png: a part of it is missing; drop it again"
 
 
 def test_two_files_at_once_are_not_mixed(zone):
-    zone._part(zone, {"name": "a.png", "part": 0, "parts": 2}, [b"1"])
-    zone._part(zone, {"name": "b.png", "part": 0, "parts": 2}, [b"2"])
-    zone._part(zone, {"name": "a.png", "part": 1, "parts": 2}, [b"3"])
-    zone._part(zone, {"name": "b.png", "part": 1, "parts": 2}, [b"4"])
+    zone.receive(zone, {"name": "a.png", "part": 0, "parts": 2}, [b"1"])
+    zone.receive(zone, {"name": "b.png", "part": 0, "parts": 2}, [b"2"])
+    zone.receive(zone, {"name": "a.png", "part": 1, "parts": 2}, [b"3"])
+    zone.receive(zone, {"name": "b.png", "part": 1, "parts": 2}, [b"4"])
     assert zone.had == [(b"24", ".png", "b.png")]

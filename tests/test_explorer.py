@@ -1,6 +1,8 @@
 """The widget shows what the plain functions return, follows its controls, and survives what goes wrong."""
 
+import ipywidgets as widgets
 import pytest
+from conftest import build_clip, build_processor
 from toy_galleries import HOSTILE, Page, build_galleries
 from toy_media import write_clip, write_picture
 
@@ -97,7 +99,7 @@ def test_a_dropped_file_asks(galleries, tmp_path):
     widget.why.value = widget.why.options[6][1]
     for path in (write_picture(tmp_path / "x.png", 3), write_clip(tmp_path / "x.mp4", 2)):
         content = {"name": "<i>my " + path.name, "part": 0, "parts": 1}
-        widget.drop._part(widget.drop, content, [path.read_bytes()])
+        widget.drop.receive(widget.drop, content, [path.read_bytes()])
         assert shown(widget) == expected(gallery, path, [None, "a"])
         assert widget.text.value == "" and widget.why.options == (("—", None),)
         assert widget.reason.value == "", "no words, no reasons"
@@ -110,14 +112,14 @@ def test_a_dropped_file_asks(galleries, tmp_path):
 
 def test_a_dropped_file_that_cannot_be_read_is_a_message(galleries, tmp_path):
     widget = Explorer(galleries, query="a cat")
-    widget.drop._part(widget.drop, {"name": "x.png", "part": 0, "parts": 1}, [b"no picture"])
+    widget.drop.receive(widget.drop, {"name": "x.png", "part": 0, "parts": 1}, [b"no picture"])
     assert (
         'role="alert"' in widget.status.value and "<b>Not found:</b> x.png: cannot be" in widget.status.value
     )
     assert shown(widget) == expected(galleries["pictures"], "a cat", [None, "a"]), "what was asked stays"
     good = write_picture(tmp_path / "good.png", 5)
     for content in (good.read_bytes(), b"no picture"):
-        widget.drop._part(widget.drop, {"name": "y.png", "part": 0, "parts": 1}, [content])
+        widget.drop.receive(widget.drop, {"name": "y.png", "part": 0, "parts": 1}, [content])
     widget.adapters[1].value = "b"
     assert shown(widget) == expected(galleries["pictures"], good, [None, "a", "b"]), "a good file still asks"
     widget.text.value = "a dog"
@@ -186,14 +188,49 @@ def test_media_that_cannot_be_embedded_are_a_message(toy_clip, toy_processor, tm
     assert 'role="alert"' in widget.status.value and "no such folder" in widget.status.value
 
 
-def test_a_folder_without_captions_says_what_could_not_be_read(galleries, tmp_path):
+def visible(widget) -> set[str]:
+    """The names of the controls that are not hidden."""
+    rows = [one for row in widget.children for one in (row, *getattr(row, "children", ()))]
+    return {name for one in rows if one.layout.display != "none" for name in one._dom_classes}
+
+
+def test_only_controls_of_use_are_shown(galleries, tmp_path):
+    own = {"dataset", "query", "search", "drop", "about", "status", "results", "reason"}
+    captions, adapters = {"examples"}, {"adapter-1", "adapter-2", "strength"}
+    every = own | captions | adapters | {"find", "missed"}
+    widget = Explorer(galleries)
+    assert {name.removeprefix("cma-") for name in visible(widget)} == every
+    widget.dataset.value = "clips"
+    widget.text.value = "a cat"
+    assert {name.removeprefix("cma-") for name in visible(widget)} == every | {"play", "why"}
     write_picture(tmp_path / "a.png", 1)
     (tmp_path / "b.png").touch()
-    widget = Explorer({"mine": Gallery(galleries["pictures"].model, tmp_path, adapter="a")}, query="a cat")
-    assert shown(widget) == {"zero-shot": ["a.png"], "a": ["a.png"]}
+    bare = RetrievalModel(build_clip(), build_processor())
+    widget = Explorer({"mine": Gallery(bare, tmp_path)}, query="a cat")
+    assert {name.removeprefix("cma-") for name in visible(widget)} == own | {"why"}
+    assert shown(widget) == {"zero-shot": ["a.png"]}
     assert "1 files could not be read" in widget.status.value and "b.png: empty file" in widget.status.value
-    widget.find.click()
-    assert "no captions of these media are known" in widget.status.value
+    widget.drop.taken(tmp_path / "a.png", "a.png")
+    assert "cma-why" not in visible(widget), "no words, no reasons"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("mini", "backbone mini: knows drawings, not photographs"),
+        ("openai/clip-vit-base-patch32", "backbone openai/clip-vit-base-patch32: knows photographs"),
+        ("someone/clip", "backbone someone/clip"),
+        ("{folder}", "backbone my <b>clip"),
+        ("", "backbone CLIP"),
+    ],
+)
+def test_the_backbone_is_always_named(galleries, name, said, tmp_path, monkeypatch):
+    (tmp_path / "my <b>clip").mkdir()
+    config = galleries["pictures"].model.clip.config
+    monkeypatch.setattr(config, "name_or_path", name.format(folder=tmp_path / "my <b>clip"))
+    htmls = [one for row in Explorer(galleries).children for one in (row, *getattr(row, "children", ()))]
+    text = [Page(one.value).text.strip() for one in htmls if isinstance(one, widgets.HTML)]
+    assert any(one.endswith(said) for one in text), text
 
 
 def test_nothing_is_printed_into_the_notebook(galleries, capsys):
@@ -202,11 +239,3 @@ def test_nothing_is_printed_into_the_notebook(galleries, capsys):
     widget.adapters[0].value = "b"
     widget.strength.value = 0.75
     assert capsys.readouterr() == ("", "")
-
-
-def test_every_control_can_be_found_by_its_class(galleries):
-    widget = Explorer(galleries)
-    names = "dataset adapter-1 adapter-2 strength query search examples drop status results why find missed"
-    found = [name for row in widget.children for one in (row, *getattr(row, "children", ()))
-             for name in one._dom_classes]  # fmt: skip
-    assert sorted(found) == sorted(f"cma-{name}" for name in (*names.split(), "play", "reason"))

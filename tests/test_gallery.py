@@ -1,5 +1,7 @@
 """A gallery builds an index when it is first asked for, and again only when the adapter changed."""
 
+import re
+
 import pytest
 import torch
 from toy_galleries import build_galleries
@@ -60,6 +62,17 @@ def test_indexes_are_kept_in_a_folder(gallery, tmp_path, monkeypatch):
     again = Gallery(gallery.model, gallery.source, folder=tmp_path / "kept")
     monkeypatch.setattr(type(gallery.model), "encode_images", None)  # nothing is embedded again
     assert {scale: again.index("a", scale).query("a cat") for scale in (0.0, 0.5, 1.0)} == expected
+
+
+@pytest.mark.parametrize("name", ["/elsewhere", "one/mine", "a\\b", "zero-shot", "ünï ·", "x" * 300, "?*:"])
+def test_an_index_is_kept_in_a_plain_folder_of_its_own(gallery, built, tmp_path, name):
+    gallery.model.add_adapter(name, gallery.model.get_adapter("a").config)
+    kept = Gallery(gallery.model, gallery.source, folder=tmp_path / "kept")
+    kept.indexes([None, name, "a"])
+    kept.indexes([name], 0.5)
+    folders = [call["folder"] for call in built]
+    assert len(set(folders)) == 4 and {folder.parent for folder in folders} == {tmp_path / "kept"}
+    assert all(re.fullmatch(r"[\w-]{1,50}", folder.name) for folder in folders)
 
 
 def test_switching_leaves_the_model_as_it_was(gallery):

@@ -86,11 +86,10 @@ class ExplorerPage:
               [...side.querySelectorAll("figure")].map((figure) => figure.dataset.file)]))"""
         )
 
-    def alert(self) -> str:
-        """The error that is shown; waits for it."""
-        shown = self.root.get_by_role("alert").first
-        shown.wait_for()
-        return shown.inner_text()
+    def preview_widths(self) -> list[float]:
+        """The widths of all results in pixels."""
+        figures = self.part("results").locator("figure")
+        return figures.evaluate_all("(all) => all.map((one) => one.getBoundingClientRect().width)")
 
     def playing(self) -> dict:
         """The first clip's width and time, once it plays."""

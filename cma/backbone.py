@@ -136,7 +136,7 @@ def _source(name: str | Path) -> str | Path:
         raise FileNotFoundError(
             f"{folder}: no config.json in it; expected what `CLIPModel.save_pretrained` writes"
         )
-    if isinstance(name, Path) or name.count("/") > 1 or name.startswith((".", "/", "~")):
+    if isinstance(name, Path) or name.count("/") > 1 or name.startswith(".") or folder.is_absolute():
         raise FileNotFoundError(
             f"{folder}: no such folder; expected 'mini', a hub id or a folder with a CLIP"
         )

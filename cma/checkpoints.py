@@ -97,11 +97,11 @@ def _take(found: dict[str, Tensor], key: str, shape: torch.Size, where: str) -> 
 def _read(file: Path) -> dict[str, Tensor]:
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such checkpoint")
-    torch.serialization.add_safe_globals([argparse.Namespace])  # theirs holds the run's arguments: plain data
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
-        return dict(torch.load(file, map_location="cpu", weights_only=True))
+        with torch.serialization.safe_globals([argparse.Namespace]):  # the run's arguments: plain data
+            return dict(torch.load(file, map_location="cpu", weights_only=True))
     except (SafetensorError, UnpicklingError, EOFError, RuntimeError, TypeError) as error:
         raise ValueError(
             f"{file} cannot be read: it is no checkpoint, or holds more than tensors and plain data (nothing "

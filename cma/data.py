@@ -14,7 +14,7 @@ from transformers import CLIPProcessor
 
 from .folder import SPLITS, Item, read_about, read_items
 from .pixels import CHANNELS_LAST, central
-from .video import read_frames, read_image
+from .video import MediaError, read_frames, read_image
 
 __all__ = ["Item", "Pixels", "RetrievalDataset", "load", "splits"]
 
@@ -58,6 +58,15 @@ class RetrievalDataset:
             raise ValueError(
                 f"{self.folder} ({self.split}): {len(without):,} of {len(self):,} items have no captions, "
                 f"the first is {without[0]}; training and evaluation need them, cma.search does not"
+            )
+
+    def require_media(self) -> None:
+        """Raise `cma.video.MediaError` that names an item whose picture, clip or folder is not there."""
+        missing = [self.path(item) for item in self.items if not self.path(item).exists()]
+        if missing:
+            raise MediaError(
+                f"{self.folder} ({self.split}): the media of {len(missing):,} of {len(self):,} items are "
+                f"missing, the first is {missing[0]}"
             )
 
     def path(self, item: Item) -> Path:

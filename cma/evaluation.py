@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from . import metrics
+from . import metrics, run_state
 from .batches import load_media, make_pixels
 from .config import TrainConfig
 from .data import Pixels, RetrievalDataset
@@ -105,11 +105,12 @@ def evaluate(
 def record(model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig) -> RunRecord:
     """Evaluate `model` as it stands, zero-shot for one, and leave `runs_dir/name/run.json` for the table.
 
-    Raises ValueError if the folder is that of a training run.
+    Raises ValueError if the folder is that of a training run, OSError if it cannot be written to.
     """
     folder = Path(config.runs_dir) / config.name
-    if (folder / "checkpoint.pt").exists():
+    if (folder / run_state.CHECKPOINT).exists():
         raise ValueError(f"{folder} holds a training run; choose another name")
+    run_state.require_writable(folder)
     found = RunRecord.describe(model, dataset, config)
     found.metrics = evaluate(model, dataset, config)
     found.stamp(model.device).save(folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
-import shutil
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from .backbone import known_by
+from .files import replacing
 from .records import RunRecord
 from .storage import CONFIG, WEIGHTS
 
 CHECKPOINT = "checkpoint.pt"
-OURS = (CHECKPOINT, "run.json", "curve.png", CONFIG, WEIGHTS, "best", "last")
+ADAPTERS = ("", "best", "last")  # the folders of a run that hold an adapter
 NO_EFFECT = ("name", "workers", "cache")  # settings that change no number
 UNREADABLE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError, TypeError, ValueError)
 
@@ -38,12 +39,9 @@ class RunState:
 
     def save(self) -> None:
         """Write the checkpoint into the record's folder, whole or not at all."""
-        folder = self.record.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / (CHECKPOINT + ".tmp")
         content = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
-        torch.save(content | {"record": self.record.to_json()}, temporary)
-        temporary.replace(folder / CHECKPOINT)
+        with replacing(self.record.folder / CHECKPOINT) as temporary:
+            torch.save(content | {"record": self.record.to_json()}, temporary)
 
     @classmethod
     def load(cls, folder: Path) -> RunState:
@@ -59,14 +57,12 @@ class RunState:
             raise ValueError(f"{path}: no checkpoint of cma.train, or cut short; {hint}") from error
 
 
-def find(record: RunRecord, if_exists: str) -> RunState | None:
-    """The state of the same run in the record's folder, or None; "replace" removes what is there first.
+def find(record: RunRecord) -> RunState | None:
+    """The state of the same run in the record's folder, or None if no run lies there.
 
     Raises ValueError if another run is there, naming what differs and what to do.
     """
     folder = record.folder
-    if if_exists == "replace":
-        remove(folder)
     written = [folder / name for name in ("run.json", CHECKPOINT) if (folder / name).exists()]
     if not written:
         return None
@@ -93,13 +89,24 @@ def settings(record: RunRecord) -> dict:
 
 
 def remove(folder: Path) -> None:
-    """Delete a run's own files from `folder`, nothing else."""
-    for name in OURS:
-        path = folder / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+    """Delete a run's own files from `folder`, nothing else; a folder in it goes if nothing is left there."""
+    for name in (CHECKPOINT, "run.json", "curve.png"):
+        (folder / name).unlink(missing_ok=True)
+    for part in ADAPTERS:
+        for name in (CONFIG, WEIGHTS):
+            (folder / part / name).unlink(missing_ok=True)
+        if part and (folder / part).is_dir() and not any((folder / part).iterdir()):
+            (folder / part).rmdir()
+
+
+def require_writable(folder: Path) -> None:
+    """Make the folder of a run and write into it. Raises OSError that names it where that fails."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f"{folder}: cannot be written to ({error}); choose another runs_dir or name") from error
 
 
 def take(model: nn.Module) -> list[Tensor]:

@@ -39,15 +39,19 @@ def train(
     settings is resumed (or returned, if it is finished). `on_epoch` gets the record after every epoch.
     The same seed, initial adapter and number of threads give the same result, bitwise on a CPU in float32.
     The seed decides held-out items, batches and dropout; the adapter's initial weights are the caller's.
-    The global random state is left as it was. Raises ValueError for no active adapter, another run in the
-    folder, or a loss that is not finite.
+    The global random state is left as it was. What is needed at the end, the split that is reported on with
+    its captions and media and a folder to write to, is looked for before the first step. Raises ValueError
+    for no active adapter, data without it, another run in the folder, or a loss that is not finite, OSError
+    for a folder that cannot be written to.
     """
     _check(model, dataset)
     training_set, watched = sampling.splits_of_a_run(dataset, config)
-    for some in filter(None, (training_set, watched)):
-        some.require_captions()
+    final = sampling.reported(dataset, watched, config)
+    needed = list(filter(None, (training_set, watched, final)))
+    for split in needed:
+        split.require_captions()
     record = _describe(model, dataset, training_set, config)
-    state = run_state.find(record, config.if_exists)
+    state = run_state.find(record) if config.if_exists == "resume" else None
     expected = "" if dataset.expected is None else f" / {dataset.expected:,} expected"
     print(f"{dataset.name} train: {len(dataset):,} items found{expected}, {record.held_out_items:,} held out")
     print(record.epoch_counts)
@@ -58,6 +62,11 @@ def train(
         run_state.put(model, state.kept)
         return state.record
 
+    for split in needed:
+        split.require_media()
+    run_state.require_writable(record.folder)
+    if config.if_exists == "replace":
+        run_state.remove(record.folder)
     if model.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(model.device)
     run = _Run(model, training_set, watched, config, state or RunState(record))
@@ -68,7 +77,7 @@ def train(
     record = run.state.record
     run_state.put(model, run.state.kept)
     model.save_adapter(model.active, record.folder)
-    record.metrics = evaluate(model, sampling.reported(dataset, watched, config), config, run.pixels)
+    record.metrics = evaluate(model, final, config, run.pixels)
     record.seconds = round(sum(entry["seconds"] for entry in record.history), 2)
     plots.save(plots.training_curve(record), record.folder / "curve.png")
     record.stamp(model.device).save(record.folder)

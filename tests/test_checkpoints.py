@@ -82,6 +82,13 @@ def test_a_checkpoint_with_code_is_not_run(tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_reading_one_lets_torch_load_nothing_more_elsewhere(official, tmp_path):
+    content = {"model": dict(official), "args": argparse.Namespace(lr=1e-5)}
+    torch.save(content, tmp_path / "checkpoint.pth")
+    assert from_official(tmp_path / "checkpoint.pth")[0] == AdapterConfig()
+    assert argparse.Namespace not in torch.serialization.get_safe_globals()
+
+
 def test_round_trip_of_theirs_is_exact(official):
     clip = build_clip()  # widths 48 and 32: resize theirs to it by slicing
     sliced = {key: official[key] for key in KEYS}

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from toy_data import write_images
 
+import cma
 from cma import AdapterConfig, RetrievalModel, TrainConfig
 from cma.data import load
 from cma.evaluation import chance_recall, encode, evaluate, recall_ceiling, record, score
@@ -70,6 +71,15 @@ def test_a_zero_shot_record_has_no_trained_parameters(model, dataset, tmp_path):
     (tmp_path / "zero-shot" / "checkpoint.pt").touch()
     with pytest.raises(ValueError, match="holds a training run"):
         record(model, dataset, config)
+
+
+def test_a_record_that_cannot_be_written_is_not_computed(model, dataset, tmp_path, monkeypatch):
+    encoded, true_encode = [], cma.evaluation.encode
+    monkeypatch.setattr(cma.evaluation, "encode", lambda *given: encoded.append(1) or true_encode(*given))
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(OSError, match="runs.zero-shot: cannot be written to"):
+        record(model, dataset, TrainConfig(name="zero-shot", max_frames=1, runs_dir=tmp_path / "runs"))
+    assert not encoded
 
 
 def test_encoding_has_no_dropout_no_gradient_and_leaves_the_mode(model, dataset):

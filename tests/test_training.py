@@ -185,6 +185,75 @@ def test_a_finished_run_is_returned_and_another_is_refused(folder, config, make_
     assert (record.folder / "mine.txt").read_text() == "kept"
 
 
+@pytest.fixture
+def steps(monkeypatch) -> list:
+    """Gets an entry at every step of training."""
+    taken, true_step = [], cma.training.train_step
+
+    def step(*arguments):
+        taken.append(1)
+        return true_step(*arguments)
+
+    monkeypatch.setattr(cma.training, "train_step", step)
+    return taken
+
+
+BOTH = {"val": 4, "test": 4}
+
+
+@pytest.mark.parametrize(
+    "counts, settings, broken, said",
+    [
+        (
+            {"val": 4, "test": 4},
+            {},
+            "captions",
+            r"\(test\): 1 of 4 items have no captions.*test002",
+        ),
+        (
+            {"val": 4, "test": 4},
+            {},
+            "media",
+            r"\(test\): the media of 1 of 4 items are missing.*test002\.png",
+        ),
+        (BOTH, {"report_on": "val"}, "media val", r"\(val\): the media of 1 of 4 items"),
+        ({}, {"select_on": "last"}, "", "no split to report on"),
+        (BOTH, {}, "folder", "runs.r: cannot be written to.*choose another runs_dir"),
+    ],
+)
+def test_what_the_end_needs_is_looked_for_before_the_first_step(
+    counts, settings, broken, said, config, make_model, tmp_path, steps
+):
+    folder = write_images(tmp_path / "data", {"train": 12, **counts})
+    config = config.merge({"epochs": 1, "runs_dir": tmp_path / "runs", **settings})
+    if broken == "captions":
+        lines = [json.loads(line) for line in (folder / "metadata.jsonl").read_text("utf-8").splitlines()]
+        lines = [line | ({"captions": []} if line["id"] == "test002" else {}) for line in lines]
+        (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n", "utf-8")
+    if broken.startswith("media"):
+        (folder / "media" / f"{'val' if 'val' in broken else 'test'}002.png").unlink()
+    if broken == "folder":
+        (tmp_path / "runs").write_text("a file")
+    with pytest.raises((ValueError, OSError), match=said):
+        cma.train(make_model(), load(folder, "train"), config)
+    assert not steps
+
+
+def test_replacing_deletes_nothing_of_anothers_and_nothing_before_all_is_found(config, make_model, tmp_path):
+    folder = write_images(tmp_path / "data", {"train": 12, "val": 4, "test": 4})
+    config = config.merge({"epochs": 1, "if_exists": "replace"})
+    record = cma.train(make_model(), load(folder, "train"), config)
+    (record.folder / "best" / "mine.txt").write_text("kept")
+    before = {path: path.read_bytes() for path in record.folder.rglob("*") if path.is_file()}
+    (folder / "media" / "test003.png").rename(tmp_path / "test003.png")
+    with pytest.raises(ValueError, match=r"test003\.png"):
+        cma.train(make_model(), load(folder, "train"), config)
+    assert {path: path.read_bytes() for path in record.folder.rglob("*") if path.is_file()} == before
+    (tmp_path / "test003.png").rename(folder / "media" / "test003.png")
+    cma.train(make_model(), load(folder, "train"), config)
+    assert (record.folder / "best" / "mine.txt").is_file()
+
+
 def test_a_broken_checkpoint_is_named(folder, config, make_model):
     config = config.merge({"epochs": 1})
     record = cma.train(make_model(), load(folder, "train"), config)

@@ -1,13 +1,12 @@
 """A user's own file of captions: CSV with the columns file_name,caption, or JSONL with the same names."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from data_prep.annotations import SPLITS
 from data_prep.errors import BadInput
-from data_prep.readers import read_csv, read_text
+from data_prep.readers import read_csv, read_json_lines
 
 
 class CaptionRow(NamedTuple):
@@ -44,23 +43,10 @@ def _read_csv(path: Path) -> Iterator[CaptionRow]:
 
 
 def _read_jsonl(path: Path) -> Iterator[CaptionRow]:
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if line.strip():
-            yield _row(line, f"{path}:{number}")
-
-
-def _row(line: str, where: str) -> CaptionRow:
-    try:
-        fields = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise BadInput(f"{where}:{error.colno}: broken JSON ({error.msg})") from None
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{where}: JSON that cannot be read ({error})") from None
-    if not isinstance(fields, dict):
-        raise BadInput(f"{where}: expected a JSON object, found {type(fields).__name__}")
-    captions = fields.get("captions", [fields.get("caption")])
-    if "file_name" not in fields or not fields.keys() & {"caption", "captions"}:
-        raise BadInput(f"{where}: expected file_name and caption or captions, found {', '.join(fields)}")
-    if not isinstance(captions, list):
-        raise BadInput(f"{where}: expected captions to be a list, found {captions!r}")
-    return CaptionRow(where, fields["file_name"], captions, fields.get("split"))
+    for where, fields in read_json_lines(path):
+        captions = fields.get("captions", [fields.get("caption")])
+        if "file_name" not in fields or not fields.keys() & {"caption", "captions"}:
+            raise BadInput(f"{where}: expected file_name and caption or captions, found {', '.join(fields)}")
+        if not isinstance(captions, list):
+            raise BadInput(f"{where}: expected captions to be a list, found {captions!r}")
+        yield CaptionRow(where, fields["file_name"], captions, fields.get("split"))

@@ -5,6 +5,7 @@ import filecmp
 import io
 import json
 import os
+import reprlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -113,6 +114,23 @@ def read_json(path: Path, unique_keys: bool = False, without: tuple[str, ...] = 
         ) from None
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets a thousand deep
         raise BadInput(f"{path}: JSON that cannot be read ({error})") from None
+
+
+def read_json_lines(path: Path) -> Iterator[tuple[str, dict]]:
+    """("file:line", object) of each line that is not blank; `BadInput` where one is no JSON object."""
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        where = f"{path}:{number}"
+        if not line.strip():
+            continue
+        try:
+            content = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise BadInput(f"{where}:{error.colno}: broken JSON ({error.msg})") from None
+        except (ValueError, RecursionError) as error:
+            raise BadInput(f"{where}: JSON that cannot be read ({error})") from None
+        if not isinstance(content, dict):
+            raise BadInput(f"{where}: expected a JSON object, found {reprlib.repr(content)}")
+        yield where, content
 
 
 def _drop(keys: tuple[str, ...], content: dict) -> dict:

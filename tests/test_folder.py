@@ -175,7 +175,7 @@ def test_folders_of_frames_are_clips_where_there_are_no_others(tmp_path):
         ("c.csv", "file_name,caption,split\na.jpg,x,val\na.jpg,x,test", "c.csv:3: a.jpg is in the split val"),
         ("c.jsonl", '{"file_name": "a.jpg"}', "c.jsonl:1: expected file_name and caption or captions, found"),
         ("c.jsonl", '\n{"file_name": "a.jpg"', "c.jsonl:2:22: broken JSON"),
-        ("c.jsonl", "[]", "c.jsonl:1: expected a JSON object, found list"),
+        ("c.jsonl", "[]", "c.jsonl:1: expected a JSON object, found []"),
         ("c.jsonl", '{"file_name": "a.jpg", "captions": "x"}', "c.jsonl:1: expected captions to be a list"),
         ("c.jsonl", '{"file_name": "a.jpg", "caption": 7}', "c.jsonl:1: expected a caption (text), found 7"),
         ("c.jsonl", '{"file_name": 7, "caption": "x"}', "c.jsonl:1: expected file_name to be text, found 7"),

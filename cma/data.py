@@ -94,8 +94,17 @@ def load(folder: str | Path, split: str) -> RetrievalDataset:
     chosen = tuple(item for item in items if item.split == split)
     if not chosen:
         raise ValueError(f"{folder}: no split {split!r}; it has {', '.join(_splits(items))}")
-    fields = dataclasses.asdict(about) | {"expected": about.expected.get(split)}
-    return RetrievalDataset(folder=folder, split=split, items=chosen, **fields)
+    return RetrievalDataset(
+        folder=folder,
+        name=about.name,
+        kind=about.kind,
+        protocol=dataclasses.asdict(about.protocol),
+        recipe=about.recipe,
+        split=split,
+        items=chosen,
+        expected=about.counts[split].expected if split in about.counts else None,
+        media_root=about.media_root,
+    )
 
 
 def splits(folder: str | Path) -> list[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import reprlib
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -58,7 +59,7 @@ def parse_json(text: str, kind: type[T], where: str) -> T:
         return _adapter(kind).validate_json(text.encode(errors="surrogatepass"), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-    expected = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+    expected = re.sub(r"^\w+ should (be|have) ", "expected ", first["msg"]).removeprefix("Value error, ")
     if first["type"] == "json_invalid":
         raise ValueError(printable(f"{where}: {expected.replace('Invalid', 'broken', 1)}"))
     if first["type"] == "missing":
@@ -87,9 +88,9 @@ def walk(
 
 
 def leads_out(name: str) -> bool:
-    """Whether a relative file name is absolute, names a drive or has a `..`, on POSIX or on Windows."""
+    """Whether a file name is absolute or has a `..`, as POSIX or Windows reads it (`C:a` on Windows only)."""
     kinds = PurePosixPath(name), PureWindowsPath(name)
-    return any(path.anchor or ".." in path.parts for path in kinds)
+    return any(path.root or ".." in path.parts for path in kinds) or bool(PurePath(name).drive)
 
 
 def printable(text: str) -> str:

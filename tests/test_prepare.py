@@ -123,7 +123,7 @@ def test_counts_unlike_the_published_are_said_and_need_allow_missing(tmp_path_fa
     assert (source / "out" / "dataset.json").exists() and said.getvalue().count("WARNING") == 2 * len(unlike)
 
 
-@pytest.mark.parametrize("file", ["../a", "/a", "b/../../a"])
+@pytest.mark.parametrize("file", ["../a", "/a", "b/../../a", "C:/a", r"b\..\..\a"])
 def test_a_file_name_that_leads_out_is_refused_also_where_it_is_used_instead(tmp_path, file):
     for bad in (entry("a", file=file), entry("a", Place(file))):
         with pytest.raises(BadInput, match="leads out of the media folder"):

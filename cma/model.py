@@ -16,7 +16,7 @@ from transformers import CLIPModel, CLIPProcessor
 from .adapter import AdapterConfig, CrossModalAdapters
 from .backbone import check_tokenizer, identity, known_by, load_backbone
 from .patching import attach, attached, detach, encoder_layers, freeze
-from .pixels import CHANNELS_LAST, central, on_white
+from .pixels import CHANNELS_LAST, as_shown, central
 from .storage import read_adapter, write_adapter
 
 __all__ = ["RetrievalModel", "load_backbone"]
@@ -221,6 +221,6 @@ class RetrievalModel(nn.Module):
         return self.processor
 
     def _pixels(self, images: Sequence[Image.Image]) -> Tensor:
-        pictures = [central(on_white(image)) for image in images]
+        pictures = [central(as_shown(image)) for image in images]
         prepare = self._processor().image_processor
         return prepare(images=pictures, input_data_format=CHANNELS_LAST, return_tensors="pt")["pixel_values"]

@@ -5,19 +5,18 @@ from __future__ import annotations
 import re
 import stat
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from .files import printable
-from .pixels import on_white
+from .pixels import as_shown
 
-# Twice Pillow's limit and above, a picture is refused with a message; below, it is read and nothing printed.
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # details of damage, without a name
-
+T = TypeVar("T")
 SLOWED = 0.1  # seconds that browsers show a frame which asks for 10 ms or less
 
 
@@ -33,6 +32,16 @@ def shown_name(name: str) -> str:
     return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings of Pillow: of large pictures, which it reads up to twice its limit, or of small damage."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+        yield
+
+
+@_quiet()
 def read_image(path: str | Path) -> Image.Image:
     """The picture, or the first frame of an animation, upright in RGB.
 
@@ -44,8 +53,7 @@ def read_image(path: str | Path) -> Image.Image:
     with_content(path, "a picture")
     try:
         with Image.open(path) as image:
-            ImageOps.exif_transpose(image, in_place=True)
-            return on_white(image)
+            return as_shown(image)
     except Exception as error:  # a damaged file can make a decoder raise anything
         raise MediaError(f"{path}: cannot be read as a picture ({_reason(path, error)})") from error
 
@@ -65,6 +73,7 @@ def with_content(path: Path, kind: str) -> None:
 # ---- animations
 
 
+@_quiet()
 def is_animation(path: Path) -> bool:
     """Whether a gif, webp or png holds several frames, by its header; False where that cannot be read."""
     try:
@@ -90,29 +99,17 @@ def frame_starts(path: Path) -> np.ndarray:
     Reads the whole file, since only decoding tells; raises MediaError if it is damaged.
     """
 
-    def durations(image: Image.Image) -> list[float]:
-        shown = []
-        for number in range(getattr(image, "n_frames", 1)):
-            image.seek(number)
-            image.load()
-            seconds = float(image.info.get("duration", 0)) / 1000
-            shown.append(seconds if seconds > 0.01 else SLOWED)
-        return shown
+    def duration(image: Image.Image) -> float:
+        image.load()
+        seconds = float(image.info.get("duration", 0)) / 1000
+        return seconds if seconds > 0.01 else SLOWED
 
-    return np.cumsum([0.0, *_decoded(path, durations)])
+    return np.cumsum([0.0, *_each_frame(path, duration)])
 
 
-def read_animation(path: Path, chosen: list[int]) -> list[Image.Image]:
-    """The frames at the ascending indices `chosen`, in RGB on white. Raises MediaError."""
-
-    def frames(image: Image.Image) -> list[Image.Image]:
-        found = []
-        for number in chosen:
-            image.seek(number)
-            found.append(on_white(image))
-        return found
-
-    return _decoded(path, frames)
+def read_animation(path: Path, chosen: Sequence[int]) -> Iterator[Image.Image]:
+    """The frames at the ascending indices `chosen`, as they are shown, one at a time. Raises MediaError."""
+    return _each_frame(path, as_shown, chosen)
 
 
 def shown_frames(starts: np.ndarray, fps: float | None, start: float | None, end: float | None) -> list[int]:
@@ -143,10 +140,22 @@ def _is_webp(head: bytes) -> bool:
     return (head[:4], head[8:12]) == (b"RIFF", b"WEBP")
 
 
-def _decoded(path: Path, read: Callable[[Image.Image], list]) -> list:
+def _each_frame(
+    path: Path, take: Callable[[Image.Image], T], chosen: Sequence[int] | None = None
+) -> Iterator[T]:
+    """What `take` makes of each frame of an animation, or of those at the ascending indices `chosen`."""
     try:
-        with Image.open(path) as image:
-            return read(image)
+        with _quiet():
+            image = Image.open(path)
+        with image:
+            if chosen is None:
+                with _quiet():
+                    chosen = range(getattr(image, "n_frames", 1))
+            for number in chosen:
+                with _quiet():
+                    image.seek(number)
+                    taken = take(image)
+                yield taken
     except Exception as error:  # a damaged file can make a decoder raise anything
         raise MediaError(f"{path}: cannot be decoded as an animation ({_reason(path, error)})") from error
 

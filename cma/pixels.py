@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 LONGEST = 16  # of a picture longer than so many times its width, only the middle is given to CLIP
 CHANNELS_LAST = "channels_last"  # told to CLIP's image processor, which takes 1 or 3 rows for channels
 
 
-def on_white(image: Image.Image) -> Image.Image:
-    """A picture of any mode in RGB, on white where it is transparent; 16 bits become 8."""
+def as_shown(image: Image.Image) -> Image.Image:
+    """A picture of any mode as viewers show it: upright (EXIF), in RGB, on white where it is transparent.
+
+    16 bits become 8. `image` itself is loaded and stays as it is.
+    """
+    image.load()  # the mark may stand behind the pixels
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        image = ImageOps.exif_transpose(image)
+    return _on_white(image)
+
+
+def _on_white(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) // 256).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):  # of unknown range: from its darkest to its lightest pixel

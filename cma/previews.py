@@ -12,7 +12,7 @@ import av
 from PIL import Image
 
 from .media import MediaFile
-from .video import read_frames, read_image, seconds
+from .video import read_image, seconds, stream_frames
 
 SIDE = 256  # pixels, at most
 FPS, MOST = 12, 60  # frames a second, frames in all: up to 5 s play in their own time, longer clips faster
@@ -28,15 +28,15 @@ def still(path: Path, file: MediaFile) -> Image.Image:
     """One small picture: the picture itself, or the middle frame of a clip. Raises MediaError."""
     if file.kind == "image":
         return _small(read_image(path))
-    frames = read_frames(path, 3, None, file.start, file.end)
-    return _small(frames[len(frames) // 2])
+    frames = [_small(frame) for frame in stream_frames(path, 3, None, file.start, file.end)]
+    return frames[len(frames) // 2]
 
 
 @lru_cache(maxsize=512)
 def _preview(path: Path, file: MediaFile) -> bytes:
     """The bytes of the preview; kept, since `file` holds the digest of what was read."""
     if file.kind == "video":
-        frames = [_small(frame) for frame in read_frames(path, MOST, FPS, file.start, file.end)]
+        frames = [_small(frame) for frame in stream_frames(path, MOST, FPS, file.start, file.end)]
         return _mp4(frames, _rate(path, file, len(frames)))
     buffer = io.BytesIO()
     _small(read_image(path)).save(buffer, "JPEG", quality=85)

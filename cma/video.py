@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from .pictures import (
 )
 from .video_file import VideoFile
 
-__all__ = ["MediaError", "frame_indices", "read_frames", "read_image", "sampled", "seconds"]
+__all__ = ["MediaError", "frame_indices", "read_frames", "read_image", "sampled", "seconds", "stream_frames"]
 
 
 def frame_indices(n: int, max_frames: int) -> list[int]:
@@ -46,22 +48,40 @@ def read_frames(
     taken in the order of their names and not thinned again. `fps` None considers every frame; `start` and
     `end` (seconds) cut a part out of a file. Raises MediaError naming the path when nothing can be decoded.
     """
+    return list(stream_frames(path, max_frames, fps, start, end))
+
+
+def stream_frames(
+    path: str | Path,
+    max_frames: int,
+    fps: float | None = 1.0,
+    start: float | None = None,
+    end: float | None = None,
+) -> Iterator[Image.Image]:
+    """The frames of `read_frames` one after the other, for clips that are too long to be held in memory.
+
+    Raises MediaError where the next frame cannot be decoded, after those before it.
+    """
     path = Path(path)
     if path.is_dir():
-        frames = frames_of_folder(path)
-        return [read_image(frames[i]) for i in frame_indices(len(frames), max_frames)]
+        files = frames_of_folder(path)
+        yield from (read_image(files[i]) for i in frame_indices(len(files), max_frames))
+        return
     with_content(path, "a clip")
     try:
         if may_be_animation(path):
             considered = shown_frames(frame_starts(path), fps, start, end)
-            return read_animation(path, [considered[i] for i in frame_indices(len(considered), max_frames)])
-        file = VideoFile(path)
-        considered = sampled(file.count, file.fps, fps, start, end)
-        return file.read([considered[i] for i in frame_indices(len(considered), max_frames)])
+            frames = partial(read_animation, path)
+        else:
+            file = VideoFile(path)
+            considered = sampled(file.count, file.fps, fps, start, end)
+            frames = file.frames
+        chosen = [considered[i] for i in frame_indices(len(considered), max_frames)]
     except MediaError:
         raise
-    except ValueError as error:  # of `sampled` and `shown_frames`
+    except ValueError as error:  # of the frames that were asked for
         raise MediaError(f"{path}: {error}") from error
+    yield from frames(chosen)
 
 
 def frames_of_folder(path: Path) -> list[Path]:

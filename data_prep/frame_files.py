@@ -43,19 +43,19 @@ class Clip(NamedTuple):
 
 def decode(clip: Clip, extraction: Extraction) -> str | None:
     """Write the frames of one clip, all or none; why it cannot be decoded, or None."""
-    from cma.video import MediaError, read_frames  # here: it brings torch, which `--help` does without
+    from cma.video import MediaError, stream_frames  # here: it brings numpy and Pillow
 
     partial_folder = clip.target.with_name(clip.target.name + TEMPORARY)
     shutil.rmtree(partial_folder, ignore_errors=True)
-    try:
-        most = extraction.max_frames or sys.maxsize
-        frames = read_frames(clip.path, most, extraction.fps, clip.start, clip.end)
-    except MediaError as error:
-        return one_line(str(error).removeprefix(f"{clip.path}: "))
     partial_folder.mkdir(parents=True)
-    for number, frame in enumerate(frames):
-        small = _shrink(frame, extraction.short_side)
-        small.save(partial_folder / f"{number:06}.jpg", quality=extraction.quality)
+    most = extraction.max_frames or sys.maxsize
+    try:
+        for number, frame in enumerate(stream_frames(clip.path, most, extraction.fps, clip.start, clip.end)):
+            small = _shrink(frame, extraction.short_side)
+            small.save(partial_folder / f"{number:06}.jpg", quality=extraction.quality)
+    except MediaError as error:
+        shutil.rmtree(partial_folder)
+        return one_line(str(error).removeprefix(f"{clip.path}: "))
     shutil.rmtree(clip.target, ignore_errors=True)
     partial_folder.replace(clip.target)
     return None

@@ -1,5 +1,9 @@
 """Pictures and clips made in code for the tests of data and video."""
 
+import tracemalloc
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -17,19 +21,44 @@ def write_picture(path: Path, level: int = 128, size: tuple[int, int] = (48, 40)
     return path
 
 
-def write_clip(path: Path, levels: list[int], faststart: bool = False) -> Path:
-    """A clip of 64 x 64 px at 10 fps, each frame of one grey level."""
+def write_clip(
+    path: Path, levels: list[int], faststart: bool = False, size: tuple[int, int] = (64, 64)
+) -> Path:
+    """A clip at 10 fps, each frame of one grey level; `size` is (width, height)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     options = {"movflags": "faststart"} if faststart else {}
     with av.open(str(path), "w", "mp4", options=options) as container:
         stream = container.add_stream("libx264", rate=FPS, options={"crf": "1"})
-        stream.width = stream.height = 64
+        stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
         for level in levels:
-            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), level, np.uint8), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(np.full((*size[::-1], 3), level, np.uint8), format="rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
+
+
+@contextmanager
+def full_size_frames(short_side: int) -> Iterator[list[int]]:
+    """[pictures of at least this short side, bytes of Python and NumPy] that were in memory at once."""
+    made, most, build = [], [0, 0], Image.Image.__init__
+
+    def watched(picture: Image.Image) -> None:
+        made[:] = [reference for reference in made if reference() is not None]
+        sizes = [other.size for reference in made if (other := reference()) is not None]
+        most[0] = max(most[0], sum(min(size) >= short_side for size in sizes))
+        build(picture)
+        made.append(weakref.ref(picture))
+
+    tracemalloc.start()
+    try:
+        Image.Image.__init__ = watched
+        yield most
+        watched(Image.Image())
+    finally:
+        Image.Image.__init__ = build
+        most[1] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
 
 
 def level_of(picture: Image.Image) -> float:

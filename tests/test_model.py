@@ -8,7 +8,7 @@ from any_json import any_json
 from conftest import EOS, SOS, build_clip
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 from safetensors.torch import load_file, save_file
 
 from cma import storage
@@ -84,6 +84,18 @@ def test_pictures_of_any_mode(model):
         Image.new(mode, size, 90) for mode, size in (("L", (50, 40)), ("RGB", (9, 64)), ("P", (64, 9)))
     ]
     assert model.encode_images(pictures).shape == (3, 32)
+
+
+def test_a_picture_with_a_rotation_mark_is_seen_upright(model, tmp_path):
+    picture = Image.new("RGB", (40, 60), "white")
+    picture.paste("red", (0, 0, 40, 20))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # a quarter turn
+    picture.rotate(90, expand=True).save(tmp_path / "p.png", exif=exif)
+    picture.save(tmp_path / "upright.png")
+    with Image.open(tmp_path / "p.png") as marked, Image.open(tmp_path / "upright.png") as upright:
+        torch.testing.assert_close(model.encode_images([marked]), model.encode_images([upright]))
+        assert marked.size == (60, 40)  # what the caller holds stays as it is
 
 
 def test_text_is_tokens_and_cut_captions_are_counted_and_told_once(model):

@@ -1,5 +1,6 @@
 """Pictures are read as they look, and whatever is wrong with a file is one message that names it."""
 
+import importlib.util
 import random
 import warnings
 
@@ -134,9 +135,22 @@ def test_too_many_pixels_are_a_message_and_many_are_read(tmp_path, monkeypatch):
         assert not is_animation(tmp_path / "p.png")
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
         write_picture(tmp_path / "q.png", 1, (6, 5))  # above Pillow's limit, and below twice
-        warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # as `cma.pictures` did
         assert read_image(tmp_path / "q.png").size == (6, 5)
     assert not caught
+
+
+def test_the_warnings_of_pillow_stay_those_of_the_caller(tmp_path, monkeypatch):
+    """Neither importing the module nor reading changes what a process hears from Pillow."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+    path = write_picture(tmp_path / "p.png", 1, (6, 5))
+    spec = importlib.util.find_spec("cma.pictures")
+    with warnings.catch_warnings():
+        before = list(warnings.filters)
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))  # as the first import does
+        read_image(path)
+        assert warnings.filters == before
+        with pytest.warns(Image.DecompressionBombWarning):
+            Image.open(path)
 
 
 # ---- files that are none
@@ -175,9 +189,7 @@ def real(tmp_path_factory):
     return folder, {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-@pytest.mark.filterwarnings(
-    "ignore::UserWarning:PIL"
-)  # as `cma.pictures` does where pytest does not reset it
+@pytest.mark.filterwarnings("error::UserWarning:PIL")  # so that one would be an error: none is seen
 @settings(max_examples=150, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_damage_is_a_media_error_or_nothing(real, seed):

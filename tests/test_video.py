@@ -2,16 +2,19 @@ import subprocess
 import sys
 
 import av
+import decord
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from media import FPS, level_of, write_clip, write_picture
+from media import FPS, full_size_frames, level_of, write_clip, write_picture
 from PIL import Image
 from toy_media import write_clip as write_coloured
 
-from cma.video import MediaError, frame_indices, read_frames, read_image, sampled, seconds
-from cma.video_file import VideoFile
+from cma import previews, video_file
+from cma.media import MediaFile
+from cma.video import MediaError, frame_indices, read_frames, read_image, sampled, seconds, stream_frames
+from data_prep.frame_files import Clip, Extraction, decode
 
 LEVELS = list(range(20, 240, 8))  # 28 frames, 2.8 s
 
@@ -130,8 +133,9 @@ def test_widths_that_decord_cannot_copy(tmp_path, width):
         np.testing.assert_array_equal(np.asarray(frame), wanted)
 
 
+@pytest.mark.parametrize("after", [0, 2])  # of 3 frames, PyAV reads all or the last two
 @pytest.mark.parametrize("turned", [False, True])
-def test_both_decoders_give_the_same_pixels(tmp_path, turned):
+def test_both_decoders_give_the_same_pixels(tmp_path, turned, after, monkeypatch):
     path = write_coloured(tmp_path / "c.mp4", 1, width=80)
     if turned:  # as a phone held upright: a rotation in the header
         plain, turn = ((1, 0, 0, 1), (0, 1, -1, 0))
@@ -141,11 +145,59 @@ def test_both_decoders_give_the_same_pixels(tmp_path, turned):
         ]
         head, _, tail = path.read_bytes().partition(b"tkhd")
         path.write_bytes(head + b"tkhd" + tail.replace(*bytes_of, 1))
-    file = VideoFile(path)
-    by_decord, by_pyav = file.read([0, 3, 5]), file._read_by_pyav([0, 3, 5])
-    assert by_decord[0].size == ((48, 80) if turned else (80, 48))
+    by_decord = read_frames(path, 3, None)
+    monkeypatch.setattr(video_file, "BATCH", 1)
+    get_batch = decord.VideoReader.get_batch
+
+    def damaged(reader, indices):
+        if max(indices) >= after:
+            raise RuntimeError("a damaged frame")
+        return get_batch(reader, indices)
+
+    monkeypatch.setattr(decord.VideoReader, "get_batch", damaged)
+    by_pyav = read_frames(path, 3, None)
     for one, other in zip(by_decord, by_pyav, strict=True):
         np.testing.assert_array_equal(np.asarray(one), other)
+    assert by_decord[0].size == ((48, 80) if turned else (80, 48))
+
+
+@pytest.fixture(scope="module")
+def long_clips(tmp_path_factory):
+    """40 frames as a video file, an animation and a folder of frames, each with its short side."""
+    folder = tmp_path_factory.mktemp("long")
+    levels = list(range(0, 240, 6))
+    write_clip(folder / "clip.mp4", levels, size=(1280, 720))
+    frames = [Image.new("RGB", (320, 240), (level, 0, 0)) for level in levels]
+    frames[0].save(folder / "clip.gif", save_all=True, append_images=frames[1:], duration=100)
+    for number, frame in enumerate(frames):
+        (folder / "frames").mkdir(exist_ok=True)
+        frame.save(folder / "frames" / f"{number:02}.png")
+    return {folder / "clip.mp4": 720, folder / "clip.gif": 240, folder / "frames": 240}
+
+
+@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("use", ["frames", "preview"])
+def test_few_frames_are_held_at_full_size(long_clips, tmp_path, number, use):
+    path, short_side = list(long_clips.items())[number]
+    with full_size_frames(short_side) as most:
+        if use == "preview":
+            previews.data_uri(path, MediaFile(path.name, path.name, "video", digest=str(tmp_path)))
+        else:
+            decode(Clip(path, None, None, tmp_path / "out"), Extraction(None, 64))
+            assert len(list((tmp_path / "out").iterdir())) == 40
+    assert 0 < most[0] <= 4  # the one that is read, and copies of it in other modes
+    assert most[1] < 40 * 1280 * 720 * 3 / 2
+
+
+@pytest.mark.parametrize("fps", [None, 7.0])
+def test_frames_do_not_depend_on_how_many_are_decoded_at_a_time(tmp_path, monkeypatch, fps):
+    path = write_coloured(tmp_path / "c.mp4", 1, frames=90, rate=25, width=80)
+    expected = read_frames(path, 99, fps)
+    for frames_at_a_time in (1, 7):
+        monkeypatch.setattr(video_file, "BATCH", frames_at_a_time * 80 * 48 * 3)
+        found = list(stream_frames(path, 99, fps))
+        assert len(found) == len(expected) == (90 if fps is None else 26)
+        assert all(one.tobytes() == other.tobytes() for one, other in zip(found, expected, strict=True))
 
 
 def test_seconds_of_a_clip(clip, tmp_path):

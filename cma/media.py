@@ -14,6 +14,7 @@ from transformers import CLIPProcessor
 
 from . import data
 from .data import RetrievalDataset
+from .files import walk
 from .pictures import MediaError, is_animation, shown_name, with_content
 from .pixels import CHANNELS_LAST, central
 from .video import frames_of_folder, read_frames, read_image
@@ -58,10 +59,11 @@ def find(source: RetrievalDataset | str | Path) -> tuple[Path, list[MediaFile], 
     """(media root, its files, folders that cannot be read): a split, all splits of a dataset folder, or the
     media of any other folder.
 
-    A folder is searched with the folders in it and those it links to, each once, in the order of its names;
-    hidden files and files that are neither pictures nor clips are left out. An animated gif, webp or png is a
-    clip; in a dataset of pictures it is a picture. Raises FileNotFoundError for no such folder, ValueError
-    where there is nothing to show.
+    A dataset folder holds `dataset.json` and `metadata.jsonl` (Hugging Face's image folders: the second
+    alone). Any other folder is searched with the folders in it and those it links to, each once, in the order
+    of its names; hidden files and files that are neither pictures nor clips are left out. An animated gif,
+    webp or png is a clip; in a dataset of pictures it is a picture. Raises FileNotFoundError for no such
+    folder, ValueError where there is nothing to show.
     """
     if isinstance(source, RetrievalDataset):
         return *_of_datasets([source]), []
@@ -71,7 +73,7 @@ def find(source: RetrievalDataset | str | Path) -> tuple[Path, list[MediaFile], 
         raise FileNotFoundError(
             f"{folder}: {problem}; expected a dataset folder, or one with pictures or clips"
         )
-    if (folder / "metadata.jsonl").is_file():
+    if (folder / "dataset.json").is_file() and (folder / "metadata.jsonl").is_file():
         return *_of_datasets([data.load(folder, split) for split in data.splits(folder)]), []
     names, problems = _walk(folder)
     files = []
@@ -143,24 +145,15 @@ def _kind_of_file(path: Path) -> str | None:
 
 def _walk(folder: Path) -> tuple[list[PurePath], list[Problem]]:
     """The names of the media below `folder`, in order, and the folders that cannot be read."""
-    names, problems, seen = [], [], set()
+    names, problems = [], []
 
     def failed(error: OSError) -> None:
         name = os.path.relpath(error.filename, folder)
         problems.append((shown_name(name), f"folder cannot be read ({error.strerror})"))
 
-    for here, folders, files in os.walk(folder, onerror=failed, followlinks=True):
-        try:
-            found = Path(here).stat()
-        except OSError as error:  # it has gone since
-            failed(error)
-            continue
-        if (found.st_dev, found.st_ino) in seen:  # a link back to it, or a second one
-            folders.clear()
-            continue
-        seen.add((found.st_dev, found.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        below = Path(here).relative_to(folder)
+    for here, folders, files in walk(folder, failed):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        below = here.relative_to(folder)
         for name in files:
             if not name.startswith(".") and PurePath(name).suffix.lower() in SUFFIXES:
                 names.append(below / name)

@@ -1,23 +1,28 @@
 """ALBEF's and BLIP's JSON, a file a split: `[{"image": "val2014/1.jpg", "caption": "…" or ["…", …]}]`."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from data_prep.annotations import SPLITS, CaptionCleaner, Entry
 from data_prep.errors import BadInput
-from data_prep.forms import Reading, find_splits, image_file, read_start
-from data_prep.readers import read_json
+from data_prep.forms import Reading, find_splits, image_file
+from data_prep.readers import read_json, read_start
 
 
-def read_albef(source: Path, name: str, keep: Callable[[str, str], bool] | None = None) -> Reading | None:
-    """The entries of benchmark `name` in ALBEF's files under `source`, or None when there are none.
+def find_albef(
+    source: Path, name: str, keep: Callable[[str, str], bool] | None = None
+) -> Callable[[], Reading] | None:
+    """What reads benchmark `name` in ALBEF's files under `source`, or None when there are none.
 
     Files are known by the split in their names and by what they hold; ids are file names without extension.
     Images for which `keep(file, split)` is false are left out.
     """
     paths = find_splits(source, name, (".json",), looks_like_albef)
-    if not paths:
-        return None
+    return partial(_read, paths, keep) if paths else None
+
+
+def _read(paths: dict[str, Path], keep: Callable[[str, str], bool] | None) -> Reading:
     clean, entries, left_out = CaptionCleaner(), [], 0
     for split in SPLITS:
         for file, captions in (_read_split(paths[split], clean) if split in paths else {}).items():

@@ -4,11 +4,11 @@ from argparse import ArgumentParser, Namespace
 from functools import partial
 from pathlib import Path
 
-from data_prep.albef import read_albef
+from data_prep.albef import find_albef
 from data_prep.annotations import Annotations, Counts
 from data_prep.forms import Form, add_form_option, read_first
 from data_prep.hub import HubFile, add_hub_option, read_from_hub
-from data_prep.karpathy import SAME, read_named
+from data_prep.karpathy import SAME, find_karpathy
 
 HELD = {"val": Counts(5_000, 25_010), "test": Counts(5_000, 25_010)}
 TRAIN = {"restval": Counts(113_287, 566_747), "no-restval": Counts(82_783, 414_113)}
@@ -19,14 +19,14 @@ NAMES = ("dataset_coco.json", "karpathy_coco.json")
 
 def forms(split: str = DEFAULT_SPLIT) -> dict[str, Form]:
     """The forms of MSCOCO, with the training images that `split`, a key of TRAIN, says."""
-    expected = {"train": TRAIN[split]} | HELD
+    divisions = ({"train": TRAIN[split]} | HELD,)
     restval = "train" if split == "restval" else None
     keep = None if restval else _is_no_restval
-    named = partial(read_named, names=NAMES, splits=SAME | {"restval": restval})
+    named = partial(find_karpathy, names=NAMES, splits=SAME | {"restval": restval})
     return {
-        "karpathy": Form("dataset_coco.json", expected, named),
+        "karpathy": Form("dataset_coco.json", divisions, named),
         "albef": Form(
-            "coco_karpathy_{train,val,test}.json", expected, partial(read_albef, name="coco", keep=keep)
+            "coco_karpathy_{train,val,test}.json", divisions, partial(find_albef, name="coco", keep=keep)
         ),
     }
 

@@ -4,22 +4,22 @@ from argparse import ArgumentParser, Namespace
 from functools import partial
 from pathlib import Path
 
-from data_prep.albef import read_albef
+from data_prep.albef import find_albef
 from data_prep.annotations import Annotations, Counts
-from data_prep.flickr30k_files import HUB, TOKEN, read_hub_csv, read_split_csvs, read_token
+from data_prep.flickr30k_files import HUB, TOKEN, find_hub_csv, find_split_csvs, find_token
 from data_prep.forms import Form, add_form_option, read_first
 from data_prep.hub import HubFile, add_hub_option, read_from_hub
-from data_prep.karpathy import read_named
+from data_prep.karpathy import find_karpathy
 
 PUBLISHED = {"train": Counts(29_000, 145_000), "val": Counts(1_014, 5_070), "test": Counts(1_000, 5_000)}
 KARPATHY = "dataset_flickr30k.json"
 ON_HUB = HubFile("nlphuji/flickr30k", HUB, "hub")
 FORMS = {
-    "karpathy": Form(KARPATHY, PUBLISHED, partial(read_named, names=(KARPATHY,))),
-    "albef": Form("flickr30k_{train,val,test}.json", PUBLISHED, partial(read_albef, name="flickr30k")),
-    "hub": Form(HUB, PUBLISHED, read_hub_csv),
-    "token": Form(f"{TOKEN} with ids in {{train,val,test}}.txt", PUBLISHED, read_token),
-    "csv": Form("flickr30k_{train,val,test}_karpathy.txt", PUBLISHED, read_split_csvs),
+    "karpathy": Form(KARPATHY, (PUBLISHED,), partial(find_karpathy, names=(KARPATHY,))),
+    "albef": Form("flickr30k_{train,val,test}.json", (PUBLISHED,), partial(find_albef, name="flickr30k")),
+    "hub": Form(HUB, (PUBLISHED,), find_hub_csv),
+    "token": Form(f"{TOKEN} with ids in {{train,val,test}}.txt", (PUBLISHED,), find_token),
+    "csv": Form("flickr30k_{train,val,test}_karpathy.txt", (PUBLISHED,), find_split_csvs),
 }
 
 

@@ -2,24 +2,30 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from data_prep.annotations import SPLITS, CaptionCleaner, Entry
 from data_prep.errors import BadInput
-from data_prep.forms import Reading, find_splits, image_file, read_start
+from data_prep.forms import Reading, find_splits, image_file
 from data_prep.id_lists import count_of, read_id_list
-from data_prep.readers import find_file, read_csv, read_text
+from data_prep.readers import find_file, read_csv, read_start, read_text
 
 HUB, TOKEN = "flickr_annotations_30k.csv", "results_20130124.token"
 COLUMNS = ("image", "caption")
 
 
-def read_hub_csv(source: Path) -> Reading | None:
-    """The hub's CSV: `filename`, `split` and, as a JSON list, the captions in `raw`."""
+Read = Callable[[], Reading]
+
+
+def find_hub_csv(source: Path) -> Read | None:
+    """What reads the hub's CSV: `filename`, `split` and, as a JSON list, the captions in `raw`."""
     path = find_file(source, (HUB,))
-    if path is None:
-        return None
+    return partial(_read_hub_csv, path) if path else None
+
+
+def _read_hub_csv(path: Path) -> Reading:
     clean, entries = CaptionCleaner(), []
     for line, row in read_csv(path, ("raw", "split", "filename")):
         where = f"{path}:{line}"
@@ -31,8 +37,8 @@ def read_hub_csv(source: Path) -> Reading | None:
     return Reading(entries, [path.name], clean.notes())
 
 
-def read_token(source: Path) -> Reading | None:
-    """`results_20130124.token`, divided by a list of ids for each split; None without the one or the other.
+def find_token(source: Path) -> Read | None:
+    """What reads `results_20130124.token`, divided by a list of ids for each split; None without either.
 
     An id that has no captions becomes an entry without any; images in no list are left out. Both are counted.
     """
@@ -42,8 +48,15 @@ def read_token(source: Path) -> Reading | None:
     clean = CaptionCleaner()
     images = {PurePosixPath(file).stem: (file, captions) for file, captions in _read_token(path, clean)}
     paths = find_splits(source, "flickr30k", (".txt", ".json"), lambda path: _lists_any(path, images))
-    if not paths:
-        return None
+    return partial(_divide, path, images, paths, clean) if paths else None
+
+
+def _divide(
+    path: Path,
+    images: dict[str, tuple[str, tuple[str, ...]]],
+    paths: dict[str, Path],
+    clean: CaptionCleaner,
+) -> Reading:
     lists = {split: read_id_list(paths[split]) for split in SPLITS if split in paths}
     entries = []
     for split, ids in lists.items():
@@ -58,11 +71,13 @@ def read_token(source: Path) -> Reading | None:
     return Reading(entries, files, notes + clean.notes())
 
 
-def read_split_csvs(source: Path) -> Reading | None:
-    """`flickr30k_test_karpathy.txt` and its like: a CSV for each split with a row for each caption."""
+def find_split_csvs(source: Path) -> Read | None:
+    """What reads `flickr30k_test_karpathy.txt` and its like: a CSV for each split, a row for each caption."""
     paths = find_splits(source, "flickr30k", (".txt", ".csv"), _has_columns)
-    if not paths:
-        return None
+    return partial(_read_split_csvs, paths) if paths else None
+
+
+def _read_split_csvs(paths: dict[str, Path]) -> Reading:
     clean, entries = CaptionCleaner(), []
     for split in (split for split in SPLITS if split in paths):
         rows = (

@@ -1,7 +1,8 @@
 """Karpathy's JSON, common to the image benchmarks: `{"images": [{"filename", "split", "sentences"}]}`."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from data_prep.annotations import SPLITS, CaptionCleaner, Entry
@@ -42,12 +43,14 @@ def read_karpathy(path: Path, splits: Mapping[str, str | None] = SAME) -> tuple[
     return entries, notes + clean.notes()
 
 
-def read_named(
+def find_karpathy(
     source: Path, names: tuple[str, ...], splits: Mapping[str, str | None] = SAME
-) -> Reading | None:
-    """`read_karpathy` of the first of `names` that is under `source`, or None when none is."""
+) -> Callable[[], Reading] | None:
+    """What reads the first of `names` that is under `source` by `read_karpathy`, or None when none is."""
     path = find_file(source, names)
-    if path is None:
-        return None
+    return partial(_read, path, splits) if path else None
+
+
+def _read(path: Path, splits: Mapping[str, str | None]) -> Reading:
     entries, notes = read_karpathy(path, splits)
     return Reading(entries, [path.name], notes)

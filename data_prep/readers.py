@@ -5,6 +5,7 @@ import filecmp
 import io
 import json
 import os
+import re
 import reprlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,14 @@ from typing import TypeVar
 from data_prep.errors import BadInput
 
 T = TypeVar("T")
+STAND_INS = {  # how a file begins that lies in place of another, and what it is
+    r"version https://(git-lfs|hawser)\.github\.com/spec": "a Git LFS pointer; get the file itself by "
+    "`git lfs pull` in its repository, or by the download button of its page",
+    r"/annex/objects/": "a git-annex pointer; get the file itself by `git annex get` in its repository",
+    r"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<(!doctype\s+html|html|head|body)\b": "a web page (HTML); open the "
+    "address in a browser, which may ask to log in or to confirm, and download the file itself",
+    r"404: Not Found\s*$": "a web server's answer that nothing is there; look for the address of the file",
+}
 
 
 def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
@@ -31,11 +40,15 @@ def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
 
 
 def find_files(source: Path, names: tuple[str, ...]) -> list[Path]:
-    """The files under `source` with one of `names`: in the order of the names, the nearest first."""
+    """The files under `source` with one of `names`: in the order of the names, the nearest first.
+
+    What lies in place of a file (`stand_in`) comes after all that are files.
+    """
     if not source.is_dir():
         raise BadInput(f"{source}: no such folder; expected the folder with the downloaded files")
     found = [parent / name for parent, _, files in walk(source) for name in set(names).intersection(files)]
-    return sorted(found, key=lambda path: (names.index(path.name), len(path.parts), path))
+    found.sort(key=lambda path: (names.index(path.name), len(path.parts), path))
+    return sorted(found, key=lambda path: stand_in(path) is not None)
 
 
 def find_file(source: Path, names: tuple[str, ...]) -> Path | None:
@@ -45,7 +58,11 @@ def find_file(source: Path, names: tuple[str, ...]) -> Path | None:
 
 
 def first_copy(paths: Sequence[Path]) -> Path | None:
-    """The first of the copies of one file, None of no file; `BadInput` where two of them differ."""
+    """The first of the copies of one file, None of no file; `BadInput` where two of them differ.
+
+    What lies in place of a file (`stand_in`) is taken only where there is nothing else.
+    """
+    paths = [path for path in paths if not stand_in(path)] or paths
     for path in paths[1:]:
         if not filecmp.cmp(paths[0], path, shallow=False):
             raise differ(paths[0], path)
@@ -62,7 +79,7 @@ def find_known(
     """
     found = None
     for path in find_files(source, names):
-        if found and path.name != found[0].name:
+        if found and (path.name != found[0].name or stand_in(path)):
             break
         content = read(path)
         if content is None:
@@ -87,8 +104,28 @@ def require_file(source: Path, names: tuple[str, ...]) -> Path:
     return path
 
 
+def read_start(path: Path, size: int = 4096) -> str:
+    """The first bytes of a file as text, whatever its encoding."""
+    with path.open("rb") as file:
+        return file.read(size).decode("utf-8-sig", errors="replace")
+
+
+def stand_in(path: Path) -> str | None:
+    """What lies there in place of the file (a pointer of Git LFS, a web page), and what to do; or None."""
+    start = read_start(path).lstrip()
+    found = (what for begin, what in STAND_INS.items() if re.match(begin, start, re.IGNORECASE | re.DOTALL))
+    return next(found, None)
+
+
+def refuse_stand_in(path: Path) -> None:
+    """`BadInput` that says what lies there, if that is not the file itself."""
+    if what := stand_in(path):
+        raise BadInput(f"{path}: is not the file, but {what}")
+
+
 def read_text(path: Path) -> str:
-    """The file as UTF-8 text, with or without a byte-order mark."""
+    """The file as UTF-8 text, with or without a byte-order mark; `BadInput` for a `stand_in`."""
+    refuse_stand_in(path)
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import NoReturn
 
 from data_prep.errors import BadInput
+from data_prep.readers import refuse_stand_in
 
 BROKEN = (pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError, AttributeError, MemoryError)
 
 
 def read_pickle(path: Path) -> object:
     """The lists, dicts and strings in a pickle; `BadInput` if it holds anything else, which is not run."""
+    refuse_stand_in(path)
     with path.open("rb") as file:
         try:
             content = _PlainUnpickler(file, path).load()

@@ -7,9 +7,9 @@ from pathlib import Path
 from data_prep.annotations import SPLITS, Annotations, CaptionCleaner, Counts, Entry, Place, left_out
 from data_prep.clip_json import Clip, read_clips
 from data_prep.errors import BadInput
-from data_prep.forms import read_start, split_word
+from data_prep.forms import split_word
 from data_prep.id_lists import IdList, bare, count_of, find_id_list
-from data_prep.readers import find_files, walk
+from data_prep.readers import find_files, read_start, walk
 
 PROTOCOL = {"query": "caption", "visual_to_text": "items"}
 PUBLISHED = {

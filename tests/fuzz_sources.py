@@ -97,13 +97,20 @@ def albef_json(name: str) -> Callable[[Items], Files]:
     return write
 
 
-def caption_lists(items: Items) -> Files:
+def caption_lists(items: Items, ending: str = "") -> Files:
     files = {}
     for split in splits_of(items):
         rows = rows_of(items, split)
-        files[f"{split}_caps.txt"] = as_lines(text for _, text in rows)
-        files[f"{split}_filename.txt"] = as_lines(f"{id}.jpg" for id, _ in rows)
+        files[f"{split}_caps{ending}.txt"] = as_lines(text for _, text in rows)
+        files[f"{split}_filename{ending}.txt"] = as_lines(f"{id}.jpg" for id, _ in rows)
     return files
+
+
+def divided_lists(items: Items) -> Files:
+    """Lists as where train and val have been divided anew."""
+    divided = {id: item for id, item in items.items() if item.split != "test"}
+    tests = {id: item for id, item in items.items() if item.split == "test"}
+    return caption_lists(tests) | caption_lists(divided, "_verify")
 
 
 def hub_csv(items: Items) -> Files:
@@ -204,8 +211,12 @@ SOURCES = {
     "coco karpathy": Source("coco", karpathy_json("dataset_coco.json")),
     "coco albef": Source("coco", albef_json("coco_karpathy"), ("--split", "no-restval")),
     "rsicd karpathy": Source("rsicd", karpathy_json("dataset_rsicd.json")),
+    "rsicd albef": Source("rsicd", albef_json("rsicd")),
     "rsicd lists": Source("rsicd", caption_lists),
+    "rsicd divided lists": Source("rsicd", divided_lists),
+    "rsitmd karpathy": Source("rsitmd", karpathy_json("dataset_RSITMD.json")),
     "rsitmd albef": Source("rsitmd", albef_json("rsitmd")),
+    "rsitmd lists": Source("rsitmd", caption_lists),
     "msrvtt": Source("msrvtt", msrvtt, splits=("train", "test"), lists=True, one_test_caption=True),
     "msrvtt captions": Source(
         "msrvtt",

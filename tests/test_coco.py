@@ -87,7 +87,11 @@ def test_karpathys_file_goes_first_unless_a_form_is_chosen(tmp_path):
     assert coco.read(tmp_path, form="albef").files == names
 
 
-@pytest.mark.parametrize("name", ["coco_{}.json", "coco_{}_karpathy.json", "annotations/{}.json"])
+@pytest.mark.parametrize(
+    "name",
+    ["coco_{}.json", "coco_{}_karpathy.json", "annotations/{}.json", "MSCOCO2014-{}-v2.json",
+     "coco/captions_{}_5k.json", "my coco, {}.json"],
+)  # fmt: skip
 def test_the_files_of_a_split_have_other_names_too(tmp_path, name):
     as_albef(tmp_path, name)
     write(tmp_path / "flickr30k_val.json", albef({"1.jpg": FIVE}))  # another benchmark's
@@ -95,16 +99,25 @@ def test_the_files_of_a_split_have_other_names_too(tmp_path, name):
     assert told(coco.read(tmp_path)) == expected()
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["refcoco+_val_for_adv.json", "RefCOCO_val.json", "coco/refcocog_val.json", "nocaps_val.json",
+     "flickr_val.json", "refcoco/val_refcoco.json", "flickr30k/val.json"],
+)  # fmt: skip
+def test_the_files_of_other_sets_are_no_split_of_this(tmp_path, name):
+    write(tmp_path / "coco_test.json", albef({TEST: SIX}))
+    write(tmp_path / name, albef({"7.jpg": FIVE}))
+    assert coco.read(tmp_path).files == ["coco_test.json"]
+
+
 def test_two_files_that_could_be_one_split_are_an_error_but_its_own_name_and_the_top_win(tmp_path):
-    write(tmp_path / "nocaps_val.json", albef({"7.jpg": FIVE}))
+    write(tmp_path / "val.json", albef({"7.jpg": FIVE}))
     write(tmp_path / "old" / "coco_val.json", albef({"8.jpg": FIVE}))
     assert coco.read(tmp_path).files == ["coco_val.json"]
     write(tmp_path / "coco_val.json", albef({VAL: FIVE}))
     assert [entry.file for entry in coco.read(tmp_path).entries] == [VAL]
-    write(tmp_path / "coco_karpathy_val.json", albef({VAL: FIVE}))
-    with pytest.raises(
-        BadInput, match=r"coco_karpathy_val\.json and .*coco_val\.json: both could be the val"
-    ):
+    write(tmp_path / "coco_karpathy_val.json", albef({VAL: SIX}))
+    with pytest.raises(BadInput, match=r"coco_karpathy_val\.json and .*coco_val\.json differ; leave the one"):
         coco.read(tmp_path)
 
 

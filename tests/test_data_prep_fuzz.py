@@ -28,10 +28,21 @@ FIXED = {
 ALL = st.lists(ITEMS, max_size=5).map(
     lambda items: FIXED | {f"c{n}_00000{n}_00001{n}": item for n, item in enumerate(items)}
 )
+WITH_JSON = [
+    name
+    for name, source in SOURCES.items()
+    if any(file.endswith(".json") for file in source.write(source.fit(FIXED)))
+]
 JUNK = st.binary(max_size=4) | st.sampled_from(
     [b"\x00", b"\xff", b"\xef\xbb\xbf", b'"', b",", b";", b"\t", b"\r", b"\n", b"\n\n", b"[", b"}", b"null"]
     + [b'"\\ud800"', b"../", b"/", b"1e999", b"-" * 40, "é".encode("latin-1"), b"\x80\x04c", b"[" * 5000]
 )
+STAND_INS = {
+    "a Git LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
+    "a git-annex pointer": b"/annex/objects/MD5E-s12--4d7a.json\n",
+    "a web page (HTML)": b"\xef\xbb\xbf\r\n<!-- saved -->\n<!DOCTYPE html>\n<html><head><title>Sign in",
+    "a web server's answer": b"404: Not Found",
+}
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # all but the newline
 WITH_JSON = [
     name
@@ -59,9 +70,10 @@ def run(source, files, folder, *options):
     """Exit status, stdout and stderr of the command for these files; what it writes is in folder / "out"."""
     for inner in (folder / "source", folder / "out"):
         inner.mkdir(exist_ok=True)
-        for path in inner.iterdir():
-            path.unlink()
+        for path in inner.rglob("*"):
+            path.unlink() if not path.is_dir() or path.is_symlink() else None
     for name, content in files.items():
+        (folder / "source" / name).parent.mkdir(exist_ok=True)
         (folder / "source" / name).write_bytes(content)
     out, errors = io.StringIO(), io.StringIO()
     words = [source.benchmark, "--source", str(folder / "source"), "--out", str(folder / "out")]
@@ -72,7 +84,7 @@ def run(source, files, folder, *options):
 
 
 def check_one_line(source, files, folder):
-    """Run, and hold what is said to its promise: success, or one line that begins with "error: "."""
+    """Run, and hold what is said to its promise: success, or one line (returned) of an error."""
     status, out, errors = run(source, files, folder, "--allow-missing")
     if status == 0:
         assert errors == "" and (folder / "out" / "dataset.json").is_file()
@@ -84,6 +96,7 @@ def check_one_line(source, files, folder):
         assert errors.count("\n") == 1 and not CONTROL.search(errors) and str(folder) in errors
         assert not (folder / "out" / "dataset.json").exists()
     assert not CONTROL.search(out)
+    return errors
 
 
 def test_every_benchmark_is_fuzzed():
@@ -99,6 +112,30 @@ def test_counts_unlike_the_published_are_an_error_that_names_the_splits(folder, 
     assert status == 1 and not (folder / "out" / "dataset.json").exists()
     assert all(re.search(rf"{split} {count} / \d", errors) for split, count in splits.items())
     assert out.count("WARNING: not the published counts") == len(splits)
+
+
+@pytest.mark.parametrize("what", STAND_INS)
+@pytest.mark.parametrize("name", SOURCES)
+def test_what_lies_in_place_of_a_file_is_named_unless_the_file_is_there_too(folder, name, what):
+    source = SOURCES[name]
+    files = source.write(source.fit(FIXED))
+    for broken in files:
+        errors = check_one_line(source, files | {broken: STAND_INS[what]}, folder)
+        assert f"{folder / 'source' / broken}: is not the file, but {what}" in errors
+        if source.benchmark != "vatex":  # of VATEX every JSON is read
+            whole = {f"deeper/{file}": content for file, content in files.items()}
+            assert check_one_line(source, whole | {broken: STAND_INS[what]}, folder) == ""
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_copies_of_the_files_are_read_as_one(folder, name):
+    source = SOURCES[name]
+    files = source.write(source.fit(FIXED))
+    assert run(source, files, folder, "--allow-missing")[0] == 0
+    once = read_back(folder / "out")
+    copies = {f"{copy}/{file}": content for copy in "ab" for file, content in files.items()}
+    assert run(source, copies, folder, "--allow-missing")[0] == 0
+    assert read_back(folder / "out") == once
 
 
 @pytest.mark.parametrize("name", SOURCES)

@@ -51,12 +51,10 @@ def counts_in_code(name):
             left = items - msrvtt.VALIDATE
             rows[f"train ({choice}, --val)"] = Counts(left, 20 * left)
         return rows
-    module = BENCHMARKS[name]
-    divisions = {"official": module.OFFICIAL, "re-split": module.RESPLIT}
-    divisions["without val"] = module.FORMS["lists"].without_val
+    divisions = BENCHMARKS[name].DIVISIONS
     rows = {f"{split} ({which})": n for which, counts in divisions.items() for split, n in counts.items()}
     return {split: counts for split, counts in rows.items() if not split.startswith("test")} | {
-        "test": module.OFFICIAL["test"]
+        "test": divisions["official"]["test"]
     }
 
 

@@ -89,7 +89,10 @@ def test_every_form_holds_the_same_images(tmp_path, form):
 def test_of_several_forms_the_first_is_read_or_the_one_that_is_chosen(tmp_path):
     for make in FORMS.values():
         make(tmp_path)
-    assert flickr30k.read(tmp_path).files == ["dataset_flickr30k.json"]
+    read = flickr30k.read(tmp_path)
+    assert read.files == ["dataset_flickr30k.json"]
+    (note,) = [note for note in read.notes if note.startswith("there too, not read: ")]
+    assert all(f"{flickr30k.FORMS[form].looks_for} (--form {form})" in note for form in [*FORMS][1:])
     assert flickr30k.read(tmp_path, "hub").files == ["flickr_annotations_30k.csv"]
     (tmp_path / "flickr_annotations_30k.csv").unlink()
     with pytest.raises(BadInput, match=r"none of flickr_annotations_30k\.csv is in"):
@@ -129,8 +132,7 @@ def test_ids_without_captions_and_captions_without_a_list_are_counted(tmp_path):
     read = flickr30k.read(tmp_path)
     assert told(read) == {"65567": EXPECTED["65567"], "404": ("test", "404.jpg", ())}
     assert read.notes == [
-        "no train split in these files: it is left out",
-        "no val split in these files: it is left out",
+        "no train split and no val split in these files: the train and val splits are left out",
         "test.txt: 1 repeated ids dropped",
         "1 ids without captions: 404",
         "3 images in none of the lists, left out: 1000092795, 36979, 7",

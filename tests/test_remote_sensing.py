@@ -1,4 +1,5 @@
 import pytest
+from fuzz_sources import Item, albef_json, caption_lists, karpathy_json
 from hypothesis import given
 from hypothesis import strategies as st
 from image_sources import albef, karpathy, told, write
@@ -14,12 +15,12 @@ FIVE = [f"river {n} ." for n in range(5)]
 PLANES = [f"{n} planes ." for n in range(5)]
 
 
-def lists(folder, split, images, once=False):
+def lists(folder, split, images, once=False, ending=""):
     """A pair of AMFMN's lists; each image `once`, or once for each of its captions."""
     names = [file for file, captions in images.items() for _ in (captions[:1] if once else captions)]
-    write(folder / f"{split}_filename.txt", "".join(f"{name}\n" for name in names))
+    write(folder / f"{split}_filename{ending}.txt", "".join(f"{name}\n" for name in names))
     captions = [text for captions in images.values() for text in captions]
-    write(folder / f"{split}_caps.txt", "".join(f"{text}\n" for text in captions))
+    write(folder / f"{split}_caps{ending}.txt", "".join(f"{text}\n" for text in captions))
 
 
 def as_karpathy(folder, name, suffix):
@@ -54,23 +55,56 @@ def test_every_form_becomes_the_same_dataset_folder(tmp_path, make, name, suffix
 
 
 @pytest.mark.parametrize(("name", "captions"), [("rsicd", 54_605), ("rsitmd", 23_715)])
-def test_published_counts_of_each_division_add_up_to_the_whole_benchmark(tmp_path, name, captions):
-    module = READERS[name]
-    for expected in (module.OFFICIAL, module.RESPLIT, module.FORMS["lists"].without_val):
-        assert sum(counts.captions for counts in expected.values()) == captions
-        assert all(counts.captions == 5 * counts.items for counts in expected.values())
-    assert module.OFFICIAL["test"] == module.RESPLIT["test"]
+def test_published_counts_of_each_division_add_up_to_the_whole_benchmark(name, captions):
+    for division in READERS[name].DIVISIONS.values():
+        assert sum(counts.captions for counts in division.values()) == captions
+        assert all(counts.captions == 5 * counts.items for counts in division.values())
+        assert division["test"] == READERS[name].DIVISIONS["official"]["test"]
 
 
-def test_each_form_is_held_against_its_own_division(tmp_path):
-    as_karpathy(tmp_path, "rsitmd", ".tif")
-    as_albef(tmp_path, "rsitmd", ".tif")
-    as_lists(tmp_path, "rsitmd", ".tif")
-    trained = {form: rsitmd.read(tmp_path, form).expected["train"].items for form in rsitmd.FORMS}
-    assert trained == {"karpathy": 4_291, "albef": 3_435, "lists": 4_291}
-    assert rsitmd.read(tmp_path).files == ["dataset_RSITMD.json"]
-    lists(tmp_path / "rsitmd_precomp", "val", {"beach_3.tif": FIVE})
-    assert rsitmd.read(tmp_path, "lists").expected["train"].items == 3_435
+@pytest.mark.parametrize(
+    "write_form", [karpathy_json("dataset_RSITMD.json"), albef_json("rsitmd"), caption_lists]
+)
+@pytest.mark.parametrize("which", rsitmd.DIVISIONS)
+def test_every_published_division_is_known_in_every_form(tmp_path, capsys, write_form, which):
+    division = rsitmd.DIVISIONS[which]
+    items = {
+        f"{split}_{n}": Item(split, tuple(FIVE)) for split in division for n in range(division[split].items)
+    }
+    for file, content in write_form(items).items():
+        (tmp_path / file).write_bytes(content)
+    run = ["rsitmd", "--source", str(tmp_path), "--out", str(tmp_path / "out"), "--annotations-only"]
+    assert main(run) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert (
+        "WARNING" not in said and f"train {division['train'].items:,} / {division['train'].items:,}" in said
+    )
+    assert ("its images are in train" in said) == ("val" not in division)
+
+
+def test_lists_that_divide_train_go_before_the_whole_one(tmp_path):
+    whole, split = {f"{n}.tif": [f"a {n}"] * 5 for n in range(3)}, {"train": [0, 2], "val": [1]}
+    lists(tmp_path, "train", whole, once=True)
+    lists(tmp_path, "test", {"9.tif": FIVE})
+    expected = {f"{n}": (name, f"{n}.tif", (f"a {n}",) * 5) for name in split for n in split[name]}
+    expected["9"] = ("test", "9.tif", tuple(FIVE))
+    for name in ("val", "train"):
+        lists(tmp_path, name, {f"{n}.tif": whole[f"{n}.tif"] for n in split[name]}, ending="_verify")
+        read = rsitmd.read(tmp_path)
+        assert told(read) == expected
+        left_out = ["1 images of val_caps_verify.txt left out of train, which holds them too"]
+        assert read.notes == (left_out if name == "val" else [])
+
+
+def test_a_form_that_hides_another_says_so_and_a_split_is_never_said_to_be_in_an_absent_one(tmp_path):
+    as_lists(tmp_path, "rsicd", ".jpg")
+    write(tmp_path / "rsicd_test.json", albef({"plane_2.jpg": PLANES}))
+    notes = rsicd.read(tmp_path).notes
+    assert notes == [
+        "there too, not read: {train,val,test}_caps.txt (--form lists)",
+        "no train split and no val split in these files: the train and val splits are left out",
+    ]
+    assert {split for split, _, _ in told(rsicd.read(tmp_path, "lists")).values()} == {"train", "test"}
 
 
 @pytest.mark.parametrize("name", READERS)

@@ -33,7 +33,7 @@ def read(source: Path) -> Annotations:
     """
     clean, entries, files, notes, absent = CaptionCleaner(), [], [], [], {}
     for split, name in FILES.items():
-        found = find_known(source, (name,), _read_videos) or find_clips(source, PARAGRAPHS[split], ID)
+        found = find_known(source, (name,), _read_videos) or _find_paragraphs(source, split)
         if found is None:
             for path in find_files(source, (name,)):
                 raise BadInput(f"{path}: expected {EXPECTED}")
@@ -64,6 +64,12 @@ def read(source: Path) -> Annotations:
 def add_options(parser: ArgumentParser) -> None:
     """ActivityNet has no options of its own."""
     parser.set_defaults(read=lambda options: read(options.source))
+
+
+def _find_paragraphs(source: Path, split: str) -> tuple[Path, dict[str, list[str]]] | None:
+    """The file of a split's paragraphs, and these by id; a file may name videos with their extension."""
+    found = find_clips(source, PARAGRAPHS[split], ID)
+    return (found[0], {bare(id): texts for id, texts in found[1].items()}) if found else None
 
 
 def _read_videos(path: Path) -> dict[str, dict] | None:

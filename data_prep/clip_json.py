@@ -60,7 +60,7 @@ def read_clips(path: Path, known: re.Pattern) -> dict[str, Clip]:
 
 
 def _captions(path: Path, known: re.Pattern) -> dict[str, list[str]] | None:
-    """The captions by id without a video's extension; None where no id is `known`."""
+    """The captions by id; None where no id is `known`, a video's extension apart."""
     clips = read_clips(path, known)
     if not any(known.fullmatch(bare(id)) for id in clips):
         return None

@@ -1,10 +1,12 @@
 """RSICD: 10,921 remote sensing pictures with five captions each, 1,093 of them for the test."""
 
 from argparse import ArgumentParser
+from functools import partial
 from pathlib import Path
 
 from data_prep.annotations import Annotations, Counts
-from data_prep.forms import add_form_option, read_first
+from data_prep.forms import Form, add_form_option, read_first
+from data_prep.json_lines import find_json_lines
 from data_prep.remote_sensing import remote_sensing_forms
 
 TEST = {"test": Counts(1_093, 5_465)}
@@ -14,6 +16,9 @@ DIVISIONS = {
     "without val": {"train": Counts(9_828, 49_140)} | TEST,  # its images are in train
 }
 FORMS = remote_sensing_forms("rsicd", "dataset_rsicd.json", DIVISIONS)
+FORMS["jsonl"] = Form(
+    "{train,valid,test}_rsicd.jsonl", tuple(DIVISIONS.values()), partial(find_json_lines, name="rsicd")
+)
 
 
 def read(source: Path, form: str | None = None) -> Annotations:

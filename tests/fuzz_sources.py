@@ -113,6 +113,15 @@ def divided_lists(items: Items) -> Files:
     return caption_lists(tests) | caption_lists(divided, "_verify")
 
 
+def json_lines(items: Items) -> Files:
+    files = {}
+    for split in splits_of(items):
+        rows = of_split(items, split).items()
+        lines = [json.dumps({"filename": f"images/{id}.jpg", "captions": captions}) for id, captions in rows]
+        files[f"{split}_rsicd.jsonl"] = as_lines(lines)
+    return files
+
+
 def hub_csv(items: Items) -> Files:
     rows = [(json.dumps(item.captions), item.split, f"{id}.jpg") for id, item in items.items()]
     return {"flickr_annotations_30k.csv": as_csv(("raw", "split", "filename"), rows)}
@@ -139,11 +148,12 @@ def msrvtt(items: Items) -> Files:
     sentences = [{"video_id": id, "caption": text} for id, texts in captions.items() for text in texts]
     videos = [{"video_id": id, "split": "train"} for id in captions]
     tests = [(id, *texts) for id, texts in of_split(items, "test").items() if texts]
-    return {
-        "MSRVTT_data.json": as_json({"videos": videos, "sentences": sentences}),
+    lists = {
         "MSRVTT_train.9k.csv": as_csv(("video_id",), ((id,) for id in of_split(items, "train"))),
         "MSRVTT_JSFUSION_test.csv": as_csv(("video_id", "sentence"), tests, delimiter=";"),
     }
+    files = {name: lists[name] for name in lists if any(split in name for split in splits_of(items))}
+    return {"MSRVTT_data.json": as_json({"videos": videos, "sentences": sentences})} | files
 
 
 def msvd_json(items: Items) -> Files:
@@ -164,7 +174,7 @@ def didemo(items: Items) -> Files:
     files = id_lists(items)
     for split in splits_of(items):
         rows = rows_of(items, split)
-        if split == "train":
+        if split == splits_of(items)[0]:
             rows += [(id, text) for id, texts in of_split(items, None).items() for text in texts]
         files[f"{split}_data.json"] = as_json([{"video": id, "description": text} for id, text in rows])
     return files
@@ -197,9 +207,9 @@ def activitynet(items: Items) -> Files:
             f"v_{id}": {"duration": 9.5, "timestamps": [[0, 1]] * len(texts), "sentences": texts}
             for id, texts in of_split(items, split).items()
         }
-        for split in names
+        for split in splits_of(items)
     }
-    return {names[split]: as_json(videos[split]) for split in names}
+    return {names[split]: as_json(videos[split]) for split in videos}
 
 
 SOURCES = {
@@ -214,6 +224,7 @@ SOURCES = {
     "rsicd albef": Source("rsicd", albef_json("rsicd")),
     "rsicd lists": Source("rsicd", caption_lists),
     "rsicd divided lists": Source("rsicd", divided_lists),
+    "rsicd jsonl": Source("rsicd", json_lines),
     "rsitmd karpathy": Source("rsitmd", karpathy_json("dataset_RSITMD.json")),
     "rsitmd albef": Source("rsitmd", albef_json("rsitmd")),
     "rsitmd lists": Source("rsitmd", caption_lists),

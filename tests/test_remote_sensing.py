@@ -1,3 +1,6 @@
+import json
+import re
+
 import pytest
 from fuzz_sources import Item, albef_json, caption_lists, karpathy_json
 from hypothesis import given
@@ -175,3 +178,31 @@ def test_lists_in_another_encoding_and_empty_json_are_refused_by_name(tmp_path):
     write(tmp_path / "rsitmd_test.json", "")
     with pytest.raises(BadInput, match=r"rsitmd_test\.json:1:1: broken JSON"):
         rsitmd.read(tmp_path)
+
+
+@pytest.mark.parametrize("prefix", ["", "textaug_"])
+def test_json_lines_of_rephrased_captions_are_read_and_said_to_be_so(tmp_path, prefix, capsys):
+    row = json.dumps({"filename": "rsicd_images/river_1.jpg", "captions": FIVE})
+    for split in ("train", "valid", "test"):
+        write(tmp_path / f"{prefix}{split}_rsicd.jsonl", f"{row.replace('river_1', split)}\n\n")
+    out = tmp_path / "out"
+    options = ("--source", str(tmp_path), "--out", str(out), "--annotations-only", "--allow-missing")
+    assert main(["rsicd", *options]) == 0
+    assert [item.id for item in cma.data.load(out, "val").items] == ["valid"]
+    assert cma.data.load(out, "test").captions == FIVE
+    said = "textaug_train_rsicd.jsonl, textaug_valid_rsicd.jsonl, textaug_test_rsicd.jsonl: repeated captions"
+    assert (said in capsys.readouterr().out) == bool(prefix)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"filename": "1.jpg", "captions": [}', "train_rsicd.jsonl:1:36: broken JSON"),
+        ('{"filename": "1.jpg", "captions": "a"}', "jsonl:1 (1.jpg): expected captions, a list of texts"),
+        ('{"filename": 1, "captions": ["a"]}', "jsonl:1: expected a file name, found 1"),
+    ],
+)
+def test_json_lines_that_are_not_as_expected(tmp_path, line, message):
+    write(tmp_path / "train_rsicd.jsonl", line)
+    with pytest.raises(BadInput, match=re.escape(message)):
+        rsicd.read(tmp_path)

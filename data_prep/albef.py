@@ -6,7 +6,7 @@ from pathlib import Path
 
 from data_prep.annotations import SPLITS, CaptionCleaner, Entry
 from data_prep.errors import BadInput
-from data_prep.forms import Reading, find_splits, image_file
+from data_prep.forms import Reading, find_splits, image_file, some
 from data_prep.readers import read_json, read_start
 
 
@@ -36,9 +36,9 @@ def _read(paths: dict[str, Path], keep: Callable[[str, str], bool] | None) -> Re
 
 
 def looks_like_albef(path: Path) -> bool:
-    """Whether a JSON file begins like a list of objects with an image and a caption, or is empty (broken)."""
-    start = read_start(path).lstrip()
-    return not start or start.startswith("[") and '"image"' in start and '"caption"' in start
+    """Whether a JSON file begins like a list of objects with an image and a caption, or holds nothing."""
+    start = read_start(path).strip()
+    return start in ("", "[]") or start.startswith("[") and '"image"' in start and '"caption"' in start
 
 
 def _read_split(path: Path, clean: CaptionCleaner) -> dict[str, list[str]]:
@@ -57,4 +57,4 @@ def _read_split(path: Path, clean: CaptionCleaner) -> dict[str, list[str]]:
             raise BadInput(f"{where}: {file} has a row already; expected one row for each image")
         given = row["caption"] if whole else [row["caption"]]
         captions.setdefault(file, []).extend(clean(given, f"{where} ({file})"))
-    return captions
+    return some(captions, path)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from data_prep.annotations import SPLITS, CaptionCleaner, Entry
 from data_prep.errors import BadInput
-from data_prep.forms import Reading, find_splits, image_file
+from data_prep.forms import Reading, find_splits, image_file, some
 from data_prep.readers import read_text
 
 CAPTIONS, DIVIDED = "_caps.txt", "_caps_verify.txt"
@@ -64,7 +64,7 @@ def _read_pair(captions: Path, images: Path, clean: CaptionCleaner) -> dict[str,
         file = str(image_file(name, f"{images}:{number + 1}"))
         first = number * each
         found.setdefault(file, []).extend(clean(texts[first : first + each], f"{captions}:{first + 1}"))
-    return found
+    return some(found, captions)
 
 
 def _lines(path: Path) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from data_prep.annotations import SPLITS, CaptionCleaner, Entry
 from data_prep.errors import BadInput
-from data_prep.forms import Reading, find_splits, image_file
+from data_prep.forms import Reading, find_splits, image_file, some
 from data_prep.id_lists import count_of, read_id_list
 from data_prep.readers import find_file, read_csv, read_start, read_text
 
@@ -85,7 +85,8 @@ def _read_split_csvs(paths: dict[str, Path]) -> Reading:
             for line, row in read_csv(paths[split], COLUMNS)
         )
         entries += [
-            Entry(Path(file).stem, file, captions, split) for file, captions in _by_image(rows, clean)
+            Entry(Path(file).stem, file, captions, split)
+            for file, captions in some(_by_image(rows, clean), paths[split])
         ]
     return Reading(entries, [paths[split].name for split in SPLITS if split in paths], clean.notes())
 

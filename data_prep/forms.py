@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from data_prep.annotations import SPLITS, Annotations, Counts, Entry, left_out
 from data_prep.errors import BadInput
@@ -26,6 +26,9 @@ IMAGE_SETS = {  # how paths name them; the last two lie beside RSICD's lists
     "sydney": "sydney",
     "ucm": "ucm(erced)?",
 }
+
+
+Items = TypeVar("Items", dict, list)
 
 
 class Reading(NamedTuple):
@@ -117,6 +120,15 @@ def of_set(path: Path, name: str) -> bool:
         return False
     folder = path.parent.as_posix()
     return _names(folder, name) or not _names(folder, *IMAGE_SETS)
+
+
+def some(items: Items, path: Path) -> Items:
+    """The items that were read in `path`, the file of one split; `BadInput` where there are none."""
+    if not items:
+        raise BadInput(
+            f"{path}: no item in this file; download it again, or remove it to leave the split out"
+        )
+    return items
 
 
 def image_file(value: object, where: str) -> PurePosixPath:

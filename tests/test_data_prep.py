@@ -1,8 +1,7 @@
 import json
 
 import pytest
-from any_json import any_json
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from media import write_clip, write_picture
 
@@ -11,11 +10,8 @@ from data_prep import folder_format, msrvtt
 from data_prep.__main__ import main
 from data_prep.annotations import CaptionCleaner
 from data_prep.errors import BadInput
-from data_prep.karpathy import read_karpathy
 from data_prep.media import MediaFiles, problem
 from data_prep.readers import read_csv, read_json, walk
-
-JSON = any_json()
 
 
 def karpathy(filename="1.jpg", split="train", captions=("a cat", "the cat"), **more):
@@ -232,25 +228,6 @@ def test_a_json_that_is_not_as_expected(tmp_path, capsys, content, message):
     assert run("flickr30k", "--source", tmp_path, "--out", tmp_path / "out") == 1
     assert message in error_of(capsys)
     assert not (tmp_path / "out").exists()
-
-
-@settings(max_examples=40)
-@given(JSON, JSON, JSON, JSON)
-def test_any_json_is_read_or_refused_in_one_line(tmp_path_factory, whole, image, split, raw):
-    path = tmp_path_factory.mktemp("json") / "dataset.json"
-    for content in (
-        whole,
-        {"images": [image]},
-        {"images": [karpathy(split=split, captions=[raw])]},
-        {"images": [karpathy(raw)]},
-    ):
-        path.write_text(json.dumps(content))
-        try:
-            entries, _ = read_karpathy(path)
-        except BadInput as error:
-            assert str(path) in str(error) and "\n" not in str(error)
-        else:
-            assert len(entries) == len(content["images"])
 
 
 def test_a_source_that_is_not_there(tmp_path, capsys):

@@ -43,6 +43,8 @@ STAND_INS = {
     "a web page (HTML)": b"\xef\xbb\xbf\r\n<!-- saved -->\n<!DOCTYPE html>\n<html><head><title>Sign in",
     "a web server's answer": b"404: Not Found",
 }
+JUNK |= st.text(max_size=30).map(lambda text: text.encode(errors="surrogatepass"))
+JUNK |= any_json().map(lambda value: json.dumps(value).encode())
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # all but the newline
 WITH_JSON = [
     name

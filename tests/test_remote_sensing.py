@@ -158,7 +158,7 @@ def test_blank_captions_are_counted_and_an_image_left_without_any_is_reported(tm
         ("a\nb\n", "1.tif\n\n", "train_filename.txt:2: expected a file name, found ''"),
         ("a\n", None, "train_filename.txt: not there; expected the images of the captions in train_caps.txt"),
         ("a\n", "../1.tif\n", "leads out of the media folder"),
-        ("", "", "no item in these files"),
+        ("", "", "no item in this file"),
     ],
 )  # fmt: skip
 def test_lists_that_do_not_fit_each_other(tmp_path, capsys, captions, names, message):

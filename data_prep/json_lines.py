@@ -6,7 +6,7 @@ from pathlib import Path
 
 from data_prep.annotations import SPLITS, CaptionCleaner, Entry
 from data_prep.errors import BadInput
-from data_prep.forms import Reading, find_splits, image_file
+from data_prep.forms import Reading, find_splits, image_file, some
 from data_prep.readers import read_json_lines, read_start
 
 REPHRASED = "textaug"  # in the names of files whose repeated captions were replaced by a machine's
@@ -28,7 +28,7 @@ def _read(paths: dict[str, Path]) -> Reading:
     clean, entries = CaptionCleaner(), []
     used = {split: paths[split] for split in SPLITS if split in paths}
     for split, path in used.items():
-        for where, row in read_json_lines(path):
+        for where, row in some([*read_json_lines(path)], path):
             file = image_file(row.get("filename"), where)
             captions = row.get("captions")
             if not isinstance(captions, list):

@@ -34,6 +34,7 @@ class Source:
     lists: bool = False  # lists decide: there may be items in none, and listed ids without captions
     one_test_caption: bool = False
     paragraph: bool = False
+    suffix: str = ".jpg"  # of its pictures
     ids: str = "{id}"  # how its ids look, where that tells its files from those of other benchmarks
 
     def fit(self, items: Items) -> Items:
@@ -83,9 +84,9 @@ def id_lists(items: Items, name: str = "{}_list.txt") -> Files:
     return {name.format(split): as_lines(of_split(items, split)) for split in splits_of(items)}
 
 
-def karpathy_json(name: str) -> Callable[[Items], Files]:
+def karpathy_json(name: str, suffix: str = ".jpg") -> Callable[[Items], Files]:
     return lambda items: {
-        name: as_json(karpathy({f"{id}.jpg": (item.split, item.captions) for id, item in items.items()}))
+        name: as_json(karpathy({f"{id}{suffix}": (item.split, item.captions) for id, item in items.items()}))
     }
 
 
@@ -225,7 +226,7 @@ SOURCES = {
     "rsicd lists": Source("rsicd", caption_lists),
     "rsicd divided lists": Source("rsicd", divided_lists),
     "rsicd jsonl": Source("rsicd", json_lines),
-    "rsitmd karpathy": Source("rsitmd", karpathy_json("dataset_RSITMD.json")),
+    "rsitmd karpathy": Source("rsitmd", karpathy_json("dataset_RSITMD.json", ".tif"), suffix=".tif"),
     "rsitmd albef": Source("rsitmd", albef_json("rsitmd")),
     "rsitmd lists": Source("rsitmd", caption_lists),
     "msrvtt": Source("msrvtt", msrvtt, splits=("train", "test"), lists=True, one_test_caption=True),

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 from any_json import any_json
-from fuzz_sources import SOURCES, Item
+from fuzz_sources import SOURCES, Item, of_split
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from media import write_clip, write_picture
 
+import cma.data
 from data_prep import __main__ as command_line
+from data_prep.forms import IMAGE_SETS
 
 TEXTS = st.text("ab \n\t\u2028,;\"'#é猫", max_size=6)
 ITEMS = st.builds(
@@ -66,6 +69,12 @@ def one_parser():
 def folder(tmp_path_factory):
     """A folder for one run after the other, which `run` empties."""
     return tmp_path_factory.mktemp("fuzz")
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """The bytes of a clip."""
+    return write_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", [40, 90]).read_bytes()
 
 
 def run(source, files, folder, *options):
@@ -138,6 +147,30 @@ def test_copies_of_the_files_are_read_as_one(folder, name):
     copies = {f"{copy}/{file}": content for copy in "ab" for file, content in files.items()}
     assert run(source, copies, folder, "--allow-missing")[0] == 0
     assert read_back(folder / "out") == once
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_form_becomes_a_dataset_folder_with_its_media(tmp_path, name, clip):
+    source, out = SOURCES[name], tmp_path / "out"
+    items = source.fit(FIXED)
+    kind = "image" if source.benchmark in IMAGE_SETS else "video"
+    for file, content in source.write(items).items():
+        (tmp_path / file).write_bytes(content)
+    for level, id in enumerate(items):
+        if kind == "image":
+            write_picture(tmp_path / "deep" / "er" / f"{id}{source.suffix}", 40 * level)
+        else:
+            (tmp_path / f"{id.removesuffix('.mp4')}.mp4").write_bytes(clip)
+    words = [source.benchmark, "--source", str(tmp_path), "--out", str(out), "--allow-missing"]
+    assert command_line.main([*words, *source.options, "--workers", "1"]) == 0
+    assert not (out / "missing.txt").exists()
+    for split in {item.split for item in items.values()}:
+        dataset = cma.data.load(out, split)
+        ids = [item.id.removeprefix("v_") for item in dataset.items]
+        assert ids == list(of_split(items, split))
+        assert [dataset.path(item).stem for item in dataset.items] == [id.removesuffix(".mp4") for id in ids]
+        assert (dataset.name, dataset.kind, dataset.recipe) == (source.benchmark, kind, source.benchmark)
+        assert dataset.protocol["visual_to_text"] == {"image": "captions", "video": "items"}[kind]
 
 
 @pytest.mark.parametrize("name", SOURCES)

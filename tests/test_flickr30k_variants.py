@@ -1,85 +1,33 @@
 import csv
 import io
-import json
 
 import pytest
+from fuzz_sources import SOURCES, Item
 from hypothesis import given
 from hypothesis import strategies as st
-from image_sources import albef, karpathy, told, write
-from media import write_picture
+from image_sources import told, write
 
-import cma.data
 from data_prep import flickr30k
 from data_prep.__main__ import main
 from data_prep.errors import BadInput
 
-IMAGES = {
-    "1000092795.jpg": ("train", ["Two men , in a yard .", 'A "quoted" word .']),
-    "36979.jpg": ("val", ["A river .", "Água ; a bridge , too ."]),
-    "65567.jpg": ("test", ['"Stop" , says a sign .', "A sign ."]),
-    "7.jpg": ("test", ["A dog .", "A dog ."]),
+ITEMS = {
+    "1000092795": Item("train", ("Two men , in a yard .", 'A "quoted" word .')),
+    "36979": Item("val", ("A river .", "Água ; a bridge , too .")),
+    "65567": Item("test", ('"Stop" , says a sign .', "A sign .")),
+    "7": Item("test", ("A dog .", "A dog .")),
 }
-OF_SPLIT = {
-    split: {file: captions for file, (own, captions) in IMAGES.items() if own == split}
-    for split in ("train", "val", "test")
-}
+EXPECTED = {id: (split, f"{id}.jpg", captions) for id, (split, captions) in ITEMS.items()}
 
 
-def csv_text(header, rows):
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    return text.getvalue()
+def put(folder, form):
+    for file, content in SOURCES[f"flickr30k {form}"].write(ITEMS).items():
+        (folder / file).write_bytes(content)
 
 
-def as_karpathy(folder):
-    write(folder / "dataset_flickr30k.json", karpathy(IMAGES))
-
-
-def as_albef(folder):
-    for split, images in OF_SPLIT.items():
-        write(folder / f"flickr30k_{split}.json", albef(images, train=split == "train"))
-
-
-def as_hub(folder):
-    rows = [
-        [json.dumps(captions), "[0, 1]", split, file, n]
-        for n, (file, (split, captions)) in enumerate(IMAGES.items())
-    ]
-    write(
-        folder / "flickr_annotations_30k.csv",
-        csv_text(["raw", "sentids", "split", "filename", "img_id"], rows),
-    )
-
-
-def as_token(folder, lists="{}.txt", ending=""):
-    write(folder / "results_20130124.token", token(IMAGES))
-    for split, images in OF_SPLIT.items():
-        ids = [file.removesuffix(".jpg") + ending for file in images]
-        write(folder / lists.format(split), "\n".join(ids))
-
-
-def as_csv(folder):
-    for split, images in OF_SPLIT.items():
-        rows = [(file, text) for file, captions in images.items() for text in captions]
-        write(folder / f"flickr30k_{split}_karpathy.txt", csv_text(["image", "caption"], rows))
-
-
-def token(images):
-    return "".join(
-        f"{file}#{n}\t{text}\n" for file, (_, captions) in images.items() for n, text in enumerate(captions)
-    )
-
-
-FORMS = {"karpathy": as_karpathy, "albef": as_albef, "hub": as_hub, "token": as_token, "csv": as_csv}
-EXPECTED = {
-    file.removesuffix(".jpg"): (split, file, tuple(captions)) for file, (split, captions) in IMAGES.items()
-}
-
-
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", flickr30k.FORMS)
 def test_every_form_holds_the_same_images(tmp_path, form):
-    FORMS[form](tmp_path)
-    assert FORMS.keys() == flickr30k.FORMS.keys()
+    put(tmp_path, form)
     for read in (flickr30k.read(tmp_path), flickr30k.read(tmp_path, form)):
         assert told(read) == EXPECTED and not read.notes
         assert read.expected == flickr30k.PUBLISHED
@@ -87,47 +35,36 @@ def test_every_form_holds_the_same_images(tmp_path, form):
 
 
 def test_of_several_forms_the_first_is_read_or_the_one_that_is_chosen(tmp_path):
-    for make in FORMS.values():
-        make(tmp_path)
+    for form in flickr30k.FORMS:
+        put(tmp_path, form)
     read = flickr30k.read(tmp_path)
     assert read.files == ["dataset_flickr30k.json"]
     (note,) = [note for note in read.notes if note.startswith("there too, not read: ")]
-    assert all(f"{flickr30k.FORMS[form].looks_for} (--form {form})" in note for form in [*FORMS][1:])
+    assert all(
+        f"{flickr30k.FORMS[form].looks_for} (--form {form})" in note for form in [*flickr30k.FORMS][1:]
+    )
     assert flickr30k.read(tmp_path, "hub").files == ["flickr_annotations_30k.csv"]
     (tmp_path / "flickr_annotations_30k.csv").unlink()
     with pytest.raises(BadInput, match=r"none of flickr_annotations_30k\.csv is in"):
         flickr30k.read(tmp_path, "hub")
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_every_form_becomes_a_dataset_folder(tmp_path, form, capsys):
-    source, out = tmp_path / "source", tmp_path / "out"
-    FORMS[form](source)
-    for file in IMAGES:
-        write_picture(source / "flickr30k-images" / file)
-    assert (
-        main(["flickr30k", "--source", str(source), "--out", str(out), "--form", form, "--allow-missing"])
-        == 0
-    )
-    test = cma.data.load(out, "test")
-    assert test.captions == [text for captions in OF_SPLIT["test"].values() for text in captions]
-    assert test.protocol == {"query": "caption", "visual_to_text": "captions"}
-    assert "test 2 / 1,000 4 / 5,000 2 / 2" in " ".join(capsys.readouterr().out.split())
-
-
 @pytest.mark.parametrize("lists", ["splits/{}.txt", "flickr30k_{}.txt", "flickr30k-{}-ids.json"])
 @pytest.mark.parametrize("ending", ["", ".jpg"])
 def test_lists_of_ids_have_other_names_and_endings(tmp_path, lists, ending):
-    as_token(tmp_path, lists, ending)
-    if lists.endswith("json"):
-        for path in tmp_path.glob("*.json"):
-            write(path, json.dumps(path.read_text().split()))
+    put(tmp_path, "token")
+    for split in ("train", "val", "test"):
+        ids = [id + ending for id in (tmp_path / f"{split}.txt").read_text().split()]
+        (tmp_path / f"{split}.txt").unlink()
+        write(tmp_path / lists.format(split), ids if lists.endswith("json") else "\n".join(ids))
     write(tmp_path / "train_log.txt", "epoch 1\n")  # no list of ids
     assert told(flickr30k.read(tmp_path)) == EXPECTED
 
 
 def test_ids_without_captions_and_captions_without_a_list_are_counted(tmp_path):
-    write(tmp_path / "results_20130124.token", token(IMAGES))
+    put(tmp_path, "token")
+    for split in ("train", "val"):
+        (tmp_path / f"{split}.txt").unlink()
     write(tmp_path / "test.txt", "65567\n\n404\n65567\n")
     read = flickr30k.read(tmp_path)
     assert told(read) == {"65567": EXPECTED["65567"], "404": ("test", "404.jpg", ())}
@@ -140,7 +77,7 @@ def test_ids_without_captions_and_captions_without_a_list_are_counted(tmp_path):
 
 
 def test_captions_without_lists_are_no_form(tmp_path):
-    write(tmp_path / "results_20130124.token", token(IMAGES))
+    write(tmp_path / TOKEN, "7.jpg#0\tA dog .\n")
     with pytest.raises(BadInput, match=r"results_20130124\.token with ids in \{train,val,test\}\.txt"):
         flickr30k.read(tmp_path)
     write(tmp_path / "flickr30k_test_karpathy.txt", "image,caption\n7.jpg,A dog .\n")
@@ -180,6 +117,8 @@ CAPTIONS = st.lists(st.text("ab,;\"'. ").filter(str.strip), min_size=1, max_size
 def test_quotes_commas_and_semicolons_in_captions_survive(tmp_path_factory, captions):
     folder = tmp_path_factory.mktemp("csv")
     rows = [(f"{n}.jpg", text) for n, texts in captions.items() for text in texts]
-    write(folder / CSV, csv_text(["image", "caption"], rows))
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([("image", "caption"), *rows])
+    write(folder / CSV, text.getvalue())
     read = {entry.id: entry.captions for entry in flickr30k.read(folder).entries}
     assert read == {str(n): tuple(" ".join(text.split()) for text in texts) for n, texts in captions.items()}

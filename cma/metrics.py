@@ -116,6 +116,18 @@ def bootstrap_difference(
     return _metric(first, metric) - _metric(second, metric), *_interval(values, level)
 
 
+def verdict(difference: tuple[float, float, float], metric: str = "R@1") -> str:
+    """What a paired difference says, as in `+3.5 points of R@1 [+1.0, +6.0]: better`.
+
+    `difference` is (first − second, low, high) of `bootstrap_difference`, for a metric in % where more is
+    better. The words are "better" or "worse" where the interval, as printed, lies on one side of 0, and "no
+    clear difference" otherwise.
+    """
+    gain, low, high = (round(value, 1) + 0.0 for value in difference)  # −0.0 becomes 0.0
+    word = "better" if low > 0 else "worse" if high < 0 else "no clear difference"
+    return f"{gain:+.1f} points of {metric} [{low:+.1f}, {high:+.1f}]: {word}"
+
+
 def _draws(ranks: Tensor, query_to_item: Tensor, samples: int, seed: int) -> Iterator[np.ndarray]:
     """How often each query counts [T] when items are drawn anew, `samples` times."""
     shape, owner = _array(ranks).shape, _array(query_to_item)

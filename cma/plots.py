@@ -134,7 +134,8 @@ def frame_weights(weights: Sequence[float], frames: Sequence[Image.Image] = (), 
     axis = figure.add_subplot(grid[0, :])
     axis.bar(range(len(weights)), weights, color=BLUE)
     axis.axhline(1 / len(weights), color=GREY, linewidth=1, linestyle=":")
-    axis.set(xlim=(-0.5, len(weights) - 0.5), xticks=range(len(weights)), ylabel="weight")
+    axis.set(xlim=(-0.5, len(weights) - 0.5), ylabel="weight")
+    axis.set_xticks(range(len(weights)), range(1, len(weights) + 1))  # the first frame is frame 1
     axis.set_title(textwrap.shorten(title, 80), fontsize=9)
     for i, frame in enumerate(frames):
         below = figure.add_subplot(grid[1, i])

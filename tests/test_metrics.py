@@ -13,6 +13,7 @@ from cma.metrics import (
     ranks,
     retrieval_metrics,
     summary,
+    verdict,
     visual_ranks,
 )
 
@@ -204,6 +205,16 @@ def test_paired_difference_is_narrower_than_two_intervals():
     assert bootstrap_difference(second, first, owner, seed=3)[0] == pytest.approx(-difference)
     with pytest.raises(ValueError, match="same queries"):
         bootstrap_difference(first, second[:5], owner)
+
+
+@given(st.lists(st.floats(-100, 100), min_size=3, max_size=3).map(sorted))
+def test_a_verdict_needs_an_interval_on_one_side_of_zero(values):
+    low, gain, high = values
+    said = verdict((gain, low, high), "R@5")
+    numbers, word = said.split(": ")
+    assert numbers == f"{gain:+z.1f} points of R@5 [{low:+z.1f}, {high:+z.1f}]"
+    printed = [float(number) for number in numbers.split("[")[1].strip("]").split(", ")]
+    assert word == ("better" if printed[0] > 0 else "worse" if printed[1] < 0 else "no clear difference")
 
 
 def test_bootstrap_of_other_metrics_and_bad_input():

@@ -106,7 +106,9 @@ def test_frame_weights_with_and_without_frames():
         0.5,
         0.3,
     ]
-    assert len(plots.frame_weights([0.2, 0.5, 0.3], frames, "a query").axes) == 4
+    figure = plots.frame_weights([0.2, 0.5, 0.3], frames, "a query")
+    assert len(figure.axes) == 4
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["1", "2", "3"]
 
 
 def test_live_curve_updates_one_display(monkeypatch):

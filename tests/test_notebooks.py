@@ -9,19 +9,29 @@ import sys
 import tempfile
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
 import papermill
 import papermill.cli
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from toy_data import write_images
+
+import cma
+from cma.augmentation import augment
 
 HERE = Path(__file__).resolve().parent.parent / "notebooks"
 NOTEBOOKS = sorted(HERE.glob("*.ipynb"))
 spec = importlib.util.spec_from_file_location("run_notebooks", HERE / "run.py")
 run = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(run)
+README = (HERE.parent / "README.md").read_text("utf-8")
+SIDE = "(?:text|visual|image|video|picture)s?"
+DIRECTIONS = re.compile(rf"(?i)\b{SIDE} ?(?:→|->) ?{SIDE}\b|\b{SIDE} to {SIDE}\b")
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
@@ -31,6 +41,23 @@ def notebook(request):
 
 def code_of(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def execute(stem: str, holds: str, **names) -> dict:
+    """Run the one code cell of a notebook that holds a text, among `names`; they and what it defines."""
+    notebook = nbformat.read(HERE / f"{stem}.ipynb", as_version=4)
+    (cell,) = [cell for cell in code_of(notebook) if holds in cell.source]
+    namespace = {
+        "cma": cma,
+        "plots": cma.plots,
+        "plt": plt,
+        "torch": torch,
+        "np": np,
+        "Image": Image,
+        **names,
+    }
+    exec(compile(cell.source, stem, "exec"), namespace)
+    return namespace
 
 
 def test_all_are_here():
@@ -64,9 +91,53 @@ def test_small_enough_to_review(notebook, request):
 
 
 def test_head_and_tail(notebook):
-    assert notebook.cells[0].source.startswith("# ") and "?" in notebook.cells[0].source
-    tail = "\n".join(cell.source for cell in notebook.cells[-5:])
-    assert "## What we saw" in tail and "## Try it" in tail
+    head, tail = notebook.cells[0].source, notebook.cells[-5:]
+    assert head.startswith("# ") and "**Question:**" in head and "?" in head and "**Time:**" in head
+    (saw,) = [i for i, cell in enumerate(tail) if cell.source.startswith("## What we saw")]
+    assert not re.search(r"\d", tail[saw].source), "a conclusion is computed by the cell below its heading"
+    assert tail[saw + 1].cell_type == "code" and "Markdown(" in tail[saw + 1].source
+    assert "## Try it" in "\n".join(cell.source for cell in tail[saw + 2 :])
+
+
+def test_a_sentence_before_each_code_cell(notebook):
+    """From the cell on that prints the versions; imports and parameters speak for themselves."""
+    cells = notebook.cells
+    setup = next(i for i, cell in enumerate(cells) if "version" in cell.source and "print(" in cell.source)
+    kinds = [cell.cell_type for cell in cells[setup:]]
+    assert ("code", "code") not in zip(kinds, kinds[1:], strict=False)
+
+
+def test_one_name_for_each_direction(notebook):
+    text = "\n".join(cell.source for cell in notebook.cells)
+    assert not DIRECTIONS.findall(text), "say text-to-image, image-to-text, text-to-video or video-to-text"
+
+
+def test_prose_states_no_number_that_no_cell_prints(notebook):
+    """A share or a decimal in a sentence stands in the code or an output above it."""
+    above = "95 % 100 %"  # every interval's level, and all of them
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            prose = re.sub(r"\$[^$]*\$|`[^`]*`|\[[^]]*\]\([^)]*\)|section \d\.\d", "", cell.source)
+            for number in re.findall(r"\d+(?:\.\d+)? ?%|\d+\.\d+", prose):
+                assert number in above, f"{number} in: {prose}"
+        above += cell.source if cell.cell_type == "code" else ""
+        above += "".join(str(output.get("text", output.get("data"))) for output in cell.get("outputs", []))
+
+
+def test_readme_names_every_notebook_with_its_times(notebook, request):
+    stem = request.node.callspec.id
+    row = next(
+        line for line in README.splitlines() if line.startswith("| [") and f"notebooks/{stem}.ipynb" in line
+    )
+    _, _, question, cpu, gpu, _ = row.split("|")
+    head = notebook.cells[0].source
+    assert f"**Time:** {cpu.strip()} on two CPU cores" in head
+    assert (f", {gpu.strip()} on a GPU" in head) == bool(gpu.strip())
+
+
+def test_readme_has_one_name_for_each_direction():
+    prose = README.replace(README[README.index("<!-- results") : README.index("<!-- end of")], "")
+    assert not DIRECTIONS.findall(prose)
 
 
 def test_parameters_are_literals_and_few(notebook):
@@ -280,3 +351,28 @@ def test_cleaning_drops_what_a_reader_does_not_need():
     assert [output.get("text") for output in cleaned.cells[1].outputs] == ["one\ntwo\n", None]
     assert cleaned.cells[1].outputs[1].execution_count == 2
     assert set(cleaned.metadata) == {"kernelspec", "language_info"}
+
+
+def test_01_does_not_hold_all_pictures_of_a_split_open(tmp_path, monkeypatch):
+    opened, at_once, really_open = [], [], Image.open
+
+    def watched(*arguments):
+        opened.append(really_open(*arguments))
+        at_once.append(sum(picture.fp is not None for picture in opened))
+        return opened[-1]
+
+    monkeypatch.setattr(Image, "open", watched)
+    images = cma.data.load(write_images(tmp_path / "toy", {"test": 60}), "test")
+    names = {"evaluation": cma.evaluation, "recipe": lambda _: cma.recipes.recipe("mini-flickr30k")}
+    found = execute(
+        "01_data_prep", "topk(", images=images, backbone="mini", device="cpu", query="red", **names
+    )
+    assert len(found["found"]) == 5 and len(opened) >= 60
+    assert max(at_once) <= 10, f"{max(at_once)} of 60 pictures were open at once"
+
+
+@pytest.mark.parametrize("seed", [0, 199, 2**31])
+def test_a1_takes_any_seed(tmp_path, seed):
+    write_images(tmp_path / "mini-flickr30k", {"val": 5})
+    names = {"ROOT": tmp_path, "data_root": ".", "seed": seed, "augment": augment}
+    assert len(execute("a1_pretrain_mini_clip", "augment(", **names)["pictures"]) == 10

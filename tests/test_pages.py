@@ -29,7 +29,7 @@ def page_of(indexes, query, k=5):
     return Page(pages.results_html(indexes, answers.search_both(indexes, query, k)))
 
 
-def test_models_stand_side_by_side_and_the_right_answer_is_marked(indexes):
+def test_each_model_has_its_answers_and_the_right_answer_is_marked(indexes):
     found = answers.search_both(indexes["pictures"], "a red cat", k=14)
     page = Page(pages.results_html(indexes["pictures"], found))
     assert [section["aria-label"] for section in page.all("section")] == ["zero-shot", "adapted"]

@@ -28,6 +28,7 @@ def lab(folder: Path, state: Path) -> Iterator[str]:
         (state / name).write_text(json.dumps(settings))
     options = ["--no-browser", "--ip=127.0.0.1", "--port=0", "--allow-root"]
     options += [f"--ServerApp.root_dir={folder}", "--LabApp.extension_manager=readonly"]
+    options += ["--LabApp.expose_app_in_browser=True"]  # its commands, for the tests
     with _server(["jupyterlab", *options], ROOT, state) as address:
         yield address
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from data_prep.annotations import SPLITS, Annotations, CaptionCleaner, Counts, Entry, left_out
 from data_prep.clip_json import find_clips
 from data_prep.errors import BadInput
+from data_prep.forms import some
 from data_prep.id_lists import count_of, find_id_list
 from data_prep.paragraphs import PROTOCOL, paragraph
 from data_prep.readers import find_file, find_files, find_known, read_csv, read_json
@@ -50,6 +51,9 @@ def read(source: Path) -> Annotations:
             Entry(id, id, paragraph(texts, clean, where + id), split)
             for id, texts in found.descriptions.items()
         ]
+    joined = [name for name in files if "_ret_" in name]
+    if joined:
+        notes.append(f"{', '.join(joined)}: joined there, maybe in another order than that of DiDeMo's JSON")
     if not entries:
         expected = f"a split's two files such as {DATA.format('test')}, {LIST.format('test')}"
         raise BadInput(f"{source}: expected {expected}; there is no {' and no '.join(absent.values())}")
@@ -91,7 +95,9 @@ def _pair(source: Path, split: str) -> Found | None:
 
 def _paragraphs(source: Path, split: str) -> Found | None:
     found = find_clips(source, tuple(name.format(split) for name in PARAGRAPHS), ID)
-    return Found((found[0],), found[1], []) if found else None
+    if found is None:
+        return None
+    return Found((found[0],), found[1], [])
 
 
 def _labels(source: Path, split: str) -> Found | None:
@@ -105,7 +111,7 @@ def _labels(source: Path, split: str) -> Found | None:
         if not id:
             raise BadInput(f"{path}:{line}: expected the path of a video, found {row['video_path']!r}")
         texts.setdefault(id, []).append(row["text"])
-    return Found((path,), texts, [])
+    return Found((path,), some(texts, path), [])
 
 
 def _read_descriptions(path: Path) -> dict[str, list[str]]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from data_prep.annotations import Annotations, CaptionCleaner, Counts, Entry, left_out
 from data_prep.clip_json import find_clips
 from data_prep.errors import BadInput
+from data_prep.forms import some
 from data_prep.id_lists import bare, count_of
 from data_prep.readers import find_file, find_files, read_csv, read_json
 
@@ -67,7 +68,7 @@ def read(source: Path, train_list: str = "9k", hold_out: bool = False) -> Annota
 
     clean, entries = CaptionCleaner(), []
     for split, found in (("train", train), ("test", test)):
-        for id, where, captions in found.rows if found else ():
+        for id, where, captions in some(list(found.rows), found.files[-1]) if found else ():
             held = hold_out and split == "train" and divisions.get(id) == "validate"
             entries.append(Entry(id, id, clean(captions, where), "val" if held else split))
     if hold_out and train and all(entry.split != "val" for entry in entries):

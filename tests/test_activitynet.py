@@ -74,15 +74,9 @@ def test_a_list_of_ids_is_compared_and_its_ids_without_captions_left_out(tmp_pat
     assert f"1 videos with captions are not in {name}, kept: v_v_d" in said
 
 
-def test_a_file_that_is_absent_leaves_its_split_out(tmp_path, capsys):
-    source = source_of(tmp_path / "source")
-    (source / "val_1.json").unlink()
-    assert run("--source", source, "--out", tmp_path / "out", "--annotations-only", "--allow-missing") == 0
-    assert cma.data.splits(tmp_path / "out") == ["train"]
-    assert "no val_1.json: the test split is left out" in capsys.readouterr().out
-    (source / "train.json").unlink()
+def test_no_file_of_captions(tmp_path):
     with pytest.raises(BadInput, match="neither train.json nor val_1.json"):
-        activitynet.read(source)
+        activitynet.read(tmp_path)
 
 
 def test_another_benchmarks_file_of_the_same_name_is_passed_over(tmp_path):

@@ -323,6 +323,8 @@ def test_two_different_files_of_one_name_are_refused_and_copies_are_not(tmp_path
     [
         (TEST, "key,video\nret0,video7\n", "csv:1: expected the columns video_id, sentence; found key"),
         (TEST, "", "found none"),
+        (TEST, "video_id,sentence\n", "test.csv: no item in this file"),
+        ("MSRVTT_train.9k.csv", "video_id\n", "9k.csv: no item in this file"),
         (TEST, "video_id,sentence\nvideo7,see it\nvideo9\n", "test.csv:3: expected 2 fields"),
         (TEST, "video_id,sentence\nvideo7,see,it\n", "test.csv:2: expected 2 fields"),
         (TEST, 'video_id,sentence\nvideo7,"see it\n', "broken CSV"),

@@ -174,6 +174,21 @@ def test_every_form_becomes_a_dataset_folder_with_its_media(tmp_path, name, clip
 
 
 @pytest.mark.parametrize("name", SOURCES)
+def test_files_of_every_other_benchmark_beside_are_passed_over(folder, name):
+    files = {}
+    for source in SOURCES.values():
+        ending = "" if source.benchmark == "vatex" else "x"  # so that they look like ids of VATEX's alone
+        items = source.fit({f"{source.benchmark}{id}{ending}": item for id, item in FIXED.items()})
+        if source is SOURCES[name] or source.benchmark != SOURCES[name].benchmark:
+            files |= {f"{source.benchmark}/{file}": text for file, text in source.write(items).items()}
+    own = {file: text for file, text in files.items() if file.startswith(f"{SOURCES[name].benchmark}/")}
+    assert run(SOURCES[name], own, folder, "--allow-missing")[0] == 0
+    alone = read_back(folder / "out")
+    status, _, errors = run(SOURCES[name], files, folder, "--allow-missing")
+    assert (status, errors) == (0, "") and read_back(folder / "out") == alone
+
+
+@pytest.mark.parametrize("name", SOURCES)
 @quick
 @given(st.data())
 def test_damaged_bytes_are_read_or_refused_in_one_line(folder, name, data):
@@ -261,6 +276,8 @@ def test_every_item_is_written_or_listed_or_counted(folder, name, items, absent)
     assert sum("left out" in line for line in said) <= 1
     assert all(sum(bool(re.search(rf"\b{split}\b", line)) for line in said) == 1 for split in absent)
     unlisted = items.keys() - listed.keys()
+    if name == "msrvtt" and "train" in absent:  # its file of captions is read for the training list alone
+        unlisted = set()
     notes = [line for line in out.splitlines() if all(id in line for id in unlisted)]
     assert not unlisted or any(line.startswith(f"  {len(unlisted)} ") for line in notes)
 

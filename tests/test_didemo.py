@@ -3,7 +3,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from media import write_clip, write_picture
+from media import write_clip
 
 import cma.data
 from data_prep import didemo
@@ -64,13 +64,6 @@ def test_clips_are_found_as_they_were_or_transcoded(tmp_path, names):
     test = cma.data.load(tmp_path / "out", "test")
     assert [item.file_name for item in test.items] == [f"media/{name}" for name in names]
     assert all(test.path(item).is_file() for item in test.items)
-
-
-def test_a_folder_of_frames_may_have_the_clips_name(tmp_path):
-    source = source_of(tmp_path / "source", ids=(MOV,))
-    write_picture(source / "frames" / MOV / "0001.jpg")
-    assert run("--source", source, "--out", tmp_path / "out", "--allow-missing") == 0
-    assert cma.data.load(tmp_path / "out", "test").items[0].file_name == f"media/frames/{MOV}"
 
 
 def test_a_split_lacking_a_file_is_left_out_and_none_is_an_error(tmp_path, capsys):

@@ -10,7 +10,7 @@ import cma.data
 from data_prep import msvd
 from data_prep.__main__ import main
 from data_prep.errors import BadInput
-from data_prep.id_lists import find_id_list, read_id_list
+from data_prep.id_lists import read_id_list
 from data_prep.safe_pickle import read_pickle
 
 LISTS = {"train": ["-a_b_0_5", "-a_b_5_9"], "val": ["c-_1_2"], "test": ["d_3_4", "e_5_6"]}
@@ -66,14 +66,6 @@ def test_clips_captions_and_lists_may_be_called_vid1_and_so_on(tmp_path):
     assert (item.id, item.file_name, item.captions[0]) == ("-a_b_0_5", "media/vid1.avi", "-a_b_0_5 is here")
     entries = {entry.id: entry for entry in msvd.read(source).entries}
     assert set(entries) == set(CAPTIONS) and entries["e_5_6"].instead.file == "vid5"
-
-
-def test_lists_of_other_benchmarks_beside_are_passed_over(tmp_path):
-    source_of(tmp_path / "z-msvd")
-    (tmp_path / "a-other").mkdir()
-    (tmp_path / "a-other" / "test_list.txt").write_text("1@N01_2.mov\n")
-    assert [e.id for e in msvd.read(tmp_path).entries if e.split == "test"] == LISTS["test"]
-    assert find_id_list(tmp_path, ("test_list.txt",), {"elsewhere"}) is None
 
 
 def test_two_lists_of_one_name_that_differ_are_refused_and_copies_are_not(tmp_path):

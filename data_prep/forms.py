@@ -18,13 +18,19 @@ SPLIT_WORDS |= {"dev": "val", "test": "test"}
 PLAIN_WORDS = {"karpathy", "captions", "caption", "caps", "filename", "verify", "annotations", "annotation"}
 PLAIN_WORDS |= {"data", "dataset", "list", "lists", "ids", "id", "images", "image", "split", "splits"}
 PLAIN_WORDS |= {"retrieval", "k", ""}  # a file of these words alone may be any benchmark's; 1k, 5k
-IMAGE_SETS = {  # how paths name them; the last two lie beside RSICD's lists
+SETS = {  # how paths name them; Sydney's and UCM's files lie beside RSICD's lists
     "flickr30k": r"flickr(?![_ -]?8k)([_ -]?30k)?|f30k",
     "coco": r"(ms[_ -]?)?coco",
     "rsicd": "rsicd",
     "rsitmd": "rsitmd",
+    "flickr8k": r"flickr[_ -]?8k",
     "sydney": "sydney",
     "ucm": "ucm(erced)?",
+    "msrvtt": "msr[_ -]?vtt",
+    "msvd": "msvd",
+    "vatex": "vatex",
+    "didemo": "didemo",
+    "activitynet": "activitynet",
 }
 
 
@@ -45,8 +51,7 @@ class Form:
 
     `looks_for` names the files in messages. `divisions` hold the published counts of the splits they may
     make. The files are held against the one with most splits of the size found, else the first with all of
-    the splits found.
-    `find` returns what reads the files under a folder, or None when they are absent.
+    the splits found. `find` returns what reads the files under a folder, or None when they are absent.
     """
 
     looks_for: str
@@ -109,17 +114,17 @@ def split_word(stem: str) -> str | None:
 
 
 def of_set(path: Path, name: str) -> bool:
-    """Whether a file may belong to the set of images `name`.
+    """Whether a file may belong to the benchmark `name`.
 
     It does when its own name says so. Else its name must be of usual words alone (`captions_val.json`) and no
-    folder may name another set.
+    folder may name another.
     """
     if _names(path.name, name):
         return True
-    if set(_words(path.stem)) - PLAIN_WORDS - SPLIT_WORDS.keys() or _names(path.name, *IMAGE_SETS):
+    if set(_words(path.stem)) - PLAIN_WORDS - SPLIT_WORDS.keys():
         return False
     folder = path.parent.as_posix()
-    return _names(folder, name) or not _names(folder, *IMAGE_SETS)
+    return _names(folder, name) or not _names(folder, *SETS)
 
 
 def some(items: Items, path: Path) -> Items:
@@ -167,7 +172,7 @@ def _words(stem: str) -> list[str]:
 
 def _names(text: str, *names: str) -> bool:
     """Whether a text has one of the sets' names as a word (coco is none of `refcoco`)."""
-    words = "|".join(IMAGE_SETS[name] for name in names)
+    words = "|".join(SETS[name] for name in names)
     return re.search(rf"(?<![A-Za-z])(?i:{words})(?![a-z])", text) is not None
 
 

@@ -102,7 +102,8 @@ def test_the_files_of_a_split_have_other_names_too(tmp_path, name):
 @pytest.mark.parametrize(
     "name",
     ["refcoco+_val_for_adv.json", "RefCOCO_val.json", "coco/refcocog_val.json", "nocaps_val.json",
-     "flickr_val.json", "refcoco/val_refcoco.json", "flickr30k/val.json"],
+     "flickr_val.json", "refcoco/val_refcoco.json", "flickr30k/val.json", "MSR-VTT/val.json",
+     "flickr8k/val.json"],
 )  # fmt: skip
 def test_the_files_of_other_sets_are_no_split_of_this(tmp_path, name):
     write(tmp_path / "coco_test.json", albef({TEST: SIX}))

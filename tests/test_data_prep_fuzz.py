@@ -17,7 +17,6 @@ from media import write_clip, write_picture
 
 import cma.data
 from data_prep import __main__ as command_line
-from data_prep.forms import IMAGE_SETS
 
 TEXTS = st.text("ab \n\t\u2028,;\"'#é猫", max_size=6)
 ITEMS = st.builds(
@@ -48,6 +47,7 @@ STAND_INS = {
 }
 JUNK |= st.text(max_size=30).map(lambda text: text.encode(errors="surrogatepass"))
 JUNK |= any_json().map(lambda value: json.dumps(value).encode())
+IMAGES = ("flickr30k", "coco", "rsicd", "rsitmd")
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # all but the newline
 WITH_JSON = [
     name
@@ -153,7 +153,7 @@ def test_copies_of_the_files_are_read_as_one(folder, name):
 def test_every_form_becomes_a_dataset_folder_with_its_media(tmp_path, name, clip):
     source, out = SOURCES[name], tmp_path / "out"
     items = source.fit(FIXED)
-    kind = "image" if source.benchmark in IMAGE_SETS else "video"
+    kind = "image" if source.benchmark in IMAGES else "video"
     for file, content in source.write(items).items():
         (tmp_path / file).write_bytes(content)
     for level, id in enumerate(items):
@@ -255,6 +255,8 @@ def test_every_item_is_written_or_listed_or_counted(folder, name, items, absent)
     absent &= {item.split for item in items.values()}
     if absent == {item.split for item in items.values() if item.split}:
         absent = set()
+    if name == "msrvtt" and "train" in absent:
+        absent = absent | {None}  # the captions of clips in no list lie in a file that train alone needs
     items = {id: item for id, item in items.items() if item.split not in absent}
     status, out, errors = run(source, source.write(items), folder, "--allow-missing")
     assert (status, errors) == (0, "")
@@ -274,7 +276,7 @@ def test_every_item_is_written_or_listed_or_counted(folder, name, items, absent)
     assert counted == ([str(blank)] if blank else [])
     said = [line for line in out.splitlines() if line.startswith("  no ")]
     assert sum("left out" in line for line in said) <= 1
-    assert all(sum(bool(re.search(rf"\b{split}\b", line)) for line in said) == 1 for split in absent)
+    assert all(sum(bool(re.search(rf"\b{split}\b", line)) for line in said) == 1 for split in absent - {None})
     unlisted = items.keys() - listed.keys()
     if name == "msrvtt" and "train" in absent:  # its file of captions is read for the training list alone
         unlisted = set()

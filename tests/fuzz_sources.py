@@ -54,8 +54,8 @@ def as_json(content: object) -> bytes:
 
 
 def as_lines(rows: Iterable[str]) -> bytes:
-    """Rows one a line; whatever would end a line in them is a blank."""
-    return "".join(" ".join(row.splitlines()) + "\n" for row in rows).encode()
+    """Rows one a line; a newline in them becomes a blank, other line separators stay."""
+    return "".join(row.replace("\n", " ") + "\n" for row in rows).encode()
 
 
 def as_csv(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]], delimiter: str = ",") -> bytes:

@@ -132,16 +132,6 @@ def test_the_split_is_a_word_of_the_name(stem, split):
     assert split_word(stem) == split
 
 
-def test_captions_of_coco_are_cleaned_and_counted(tmp_path):
-    write(tmp_path / "coco_test.json", albef({TEST: [" a\ncat ", "a dog", " ", *FIVE]}))
-    read = coco.read(tmp_path)
-    assert read.entries[0].captions == ("a cat", "a dog", *FIVE)
-    assert read.notes[-2:] == [
-        "1 captions cleaned of newlines and stray blanks",
-        "1 blank captions dropped",
-    ]
-
-
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

@@ -139,14 +139,21 @@ def test_what_lies_in_place_of_a_file_is_named_unless_the_file_is_there_too(fold
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_copies_of_the_files_are_read_as_one(folder, name):
+def test_copies_of_the_files_are_read_as_one_and_line_ends_and_a_byte_order_mark_change_nothing(folder, name):
     source = SOURCES[name]
     files = source.write(source.fit(FIXED))
     assert run(source, files, folder, "--allow-missing")[0] == 0
     once = read_back(folder / "out")
     copies = {f"{copy}/{file}": content for copy in "ab" for file, content in files.items()}
-    assert run(source, copies, folder, "--allow-missing")[0] == 0
-    assert read_back(folder / "out") == once
+    texts = {file: content.replace(b"\r\n", b"\n") for file, content in files.items() if ".pkl" not in file}
+    for same in (
+        copies,
+        files | texts,
+        files | {file: b"\xef\xbb\xbf" + text.rstrip(b"\n") for file, text in texts.items()},
+        files | {file: text.replace(b"\n", b"\r\n") for file, text in texts.items()},
+    ):
+        assert check_one_line(source, same, folder) == ""
+        assert read_back(folder / "out") == once
 
 
 @pytest.mark.parametrize("name", SOURCES)

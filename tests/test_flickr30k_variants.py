@@ -1,10 +1,5 @@
-import csv
-import io
-
 import pytest
 from fuzz_sources import SOURCES, Item
-from hypothesis import given
-from hypothesis import strategies as st
 from image_sources import told, write
 
 from data_prep import flickr30k
@@ -108,17 +103,3 @@ def test_files_that_are_not_as_expected(tmp_path, capsys, name, content, message
     assert main(["flickr30k", "--source", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and message in error
-
-
-CAPTIONS = st.lists(st.text("ab,;\"'. ").filter(str.strip), min_size=1, max_size=3)
-
-
-@given(st.dictionaries(st.integers(0, 99), CAPTIONS, min_size=1, max_size=4))
-def test_quotes_commas_and_semicolons_in_captions_survive(tmp_path_factory, captions):
-    folder = tmp_path_factory.mktemp("csv")
-    rows = [(f"{n}.jpg", text) for n, texts in captions.items() for text in texts]
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([("image", "caption"), *rows])
-    write(folder / CSV, text.getvalue())
-    read = {entry.id: entry.captions for entry in flickr30k.read(folder).entries}
-    assert read == {str(n): tuple(" ".join(text.split()) for text in texts) for n, texts in captions.items()}

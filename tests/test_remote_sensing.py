@@ -3,8 +3,6 @@ import re
 
 import pytest
 from fuzz_sources import Item, albef_json, caption_lists, karpathy_json
-from hypothesis import given
-from hypothesis import strategies as st
 from image_sources import albef, told, write
 from media import write_picture
 
@@ -88,21 +86,6 @@ def test_lists_of_the_neighbours_are_passed_over(tmp_path, name):
     assert READERS[name].read(tmp_path).files == [
         f"data/{name}_precomp/test_{what}.txt" for what in ("caps", "filename")
     ]
-
-
-CAPTIONS = st.lists(st.text("ab \u2028", min_size=1).filter(str.strip), min_size=1, max_size=4)
-
-
-@given(st.lists(CAPTIONS, min_size=1, max_size=5), st.booleans(), st.sampled_from(["\n", "\r\n"]))
-def test_lists_hold_the_captions_of_each_image(tmp_path_factory, captions, last_newline, newline):
-    folder = tmp_path_factory.mktemp("lists")
-    images = {f"{n}.jpg": texts for n, texts in enumerate(captions)}
-    lists(folder, "test", images)
-    for path in folder.iterdir():
-        text = path.read_text(encoding="utf-8").replace("\n", newline)
-        path.write_bytes((text if last_newline else text.removesuffix(newline)).encode())
-    read = {e.file: e.captions for e in rsicd.read(folder).entries}
-    assert read == {file: tuple(" ".join(t.split()) for t in texts) for file, texts in images.items()}
 
 
 def test_blank_captions_are_counted_and_an_image_left_without_any_is_reported(tmp_path, capsys):

@@ -53,7 +53,9 @@ def read(source: Path) -> Annotations:
         ]
     joined = [name for name in files if "_ret_" in name]
     if joined:
-        notes.append(f"{', '.join(joined)}: joined there, maybe in another order than that of DiDeMo's JSON")
+        notes.append(
+            f"{', '.join(joined)}: descriptions joined already, maybe in another order than DiDeMo's"
+        )
     if not entries:
         expected = f"a split's two files such as {DATA.format('test')}, {LIST.format('test')}"
         raise BadInput(f"{source}: expected {expected}; there is no {' and no '.join(absent.values())}")

@@ -17,13 +17,9 @@ LISTS = {"train": ["-a_b_0_5", "-a_b_5_9"], "val": ["c-_1_2"], "test": ["d_3_4",
 CAPTIONS = {id: [f"{id} is here", "a cat"] for ids in LISTS.values() for id in ids}
 
 
-def source_of(folder, captions=CAPTIONS, lists=LISTS, pickled=False):
+def source_of(folder, captions=CAPTIONS, lists=LISTS):
     folder.mkdir(exist_ok=True)
-    if pickled:
-        words = {id: [text.split() for text in texts] for id, texts in captions.items()}
-        (folder / "raw-captions.pkl").write_bytes(pickle.dumps(words))
-    else:
-        (folder / "captions_msvd.json").write_text(json.dumps(captions))
+    (folder / "captions_msvd.json").write_text(json.dumps(captions))
     for split, ids in lists.items():
         (folder / f"{split}_list.txt").write_text("\n".join(ids))  # without a final newline
     return folder
@@ -31,25 +27,6 @@ def source_of(folder, captions=CAPTIONS, lists=LISTS, pickled=False):
 
 def run(*arguments):
     return main(["msvd", *map(str, arguments), "--workers", "1"])
-
-
-@pytest.mark.parametrize("pickled", [True, False])
-def test_msvd_becomes_a_dataset_folder(tmp_path, pickled, capsys):
-    source, out = source_of(tmp_path / "source", pickled=pickled), tmp_path / "out"
-    for ids in LISTS.values():
-        for id in ids:
-            write_clip(source / "YouTubeClips" / f"{id}.avi", [40, 90, 140])
-    assert run("--source", source, "--out", out, "--allow-missing") == 0
-    train, test = cma.data.load(out, "train"), cma.data.load(out, "test")
-    assert [(item.id, item.captions) for item in train.items] == [
-        (id, (f"{id} is here", "a cat")) for id in LISTS["train"]
-    ]
-    assert test.path(test.items[0]) == out / "media" / "YouTubeClips" / "d_3_4.avi"
-    assert test.protocol == {"query": "caption", "visual_to_text": "items"}
-    assert (test.kind, test.recipe, test.expected) == ("video", "msvd", 670)
-    said = " ".join(capsys.readouterr().out.split())
-    assert "train 2 / 1,200 4 / 48,774 2 / 2" in said and "val 1 / 100 2 / 4,290 1 / 1" in said
-    assert ("raw-captions.pkl" if pickled else "captions_msvd.json") in said
 
 
 def test_clips_captions_and_lists_may_be_called_vid1_and_so_on(tmp_path):

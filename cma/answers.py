@@ -1,4 +1,4 @@
-"""What an index answers and why: the explorer's logic, without anything that is shown."""
+"""The answers of an index, and their explanation: the explorer's logic without its display."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def named(folders: Sequence[Path], suffix: str = "") -> dict[str, Path]:
 
 
 def page(where: str, settings: dict) -> Explorer:
-    """What the page runs: `build` with `settings` in the folder `where`, without a word."""
+    """What the page runs: `build` with `settings` in the folder `where`. Prints nothing."""
     os.chdir(where)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         return build(**settings)

@@ -139,7 +139,7 @@ def watched(clip: nn.Module, tower: str) -> Iterator[list[Attention]]:
 
 
 def relevance(layers: Sequence[Attention], y: Tensor) -> Tensor:
-    """R [N, L, L]: how much token i of the last layer rests on token j of the first, where `y` is at stake.
+    """R [N, L, L]: how much token i of the last layer rests on token j of the first, for the score `y`.
 
     R starts as 1 and becomes R + A_bar R at each layer, with A_bar = mean over heads of (dy/dA * A)+.
     """

@@ -16,11 +16,11 @@ STATIC = Path(__file__).parent / "static"
 
 
 class DropZone(anywidget.AnyWidget):
-    """Calls `taken(path, name)` with a file's copy in `folder`, which lives until the next file comes, or as
-    long as it is held on to.
+    """Calls `taken(path, name)` with the copy of a dropped file and the name that the file had.
 
-    A file comes in parts, in order; one of another kind than `cma.media` reads, or too large, is refused in
-    the message.
+    The copy lies in `folder`, and is deleted when another file comes and nothing refers to that folder.
+    A file comes in parts, in order. A file that `cma.media` cannot read, or that is too large, is refused,
+    and the message says so.
     """
 
     _esm = (STATIC / "dropzone.js").read_text("utf-8")

@@ -22,7 +22,6 @@ from .pictures import MediaError, shown_name
 from .search import MediaIndex
 
 STATIC = Path(__file__).parent / "static"
-KNOWN = {"mini": "drawings, not photographs", "openai/clip-vit-": "photographs"}  # by how a name begins
 
 
 def results_html(indexes: Indexes, answers: Mapping[str, Answer], play: bool = True) -> str:
@@ -71,10 +70,11 @@ def asked_html(name: str, path: Path, kind: str, play: bool = True) -> str:
 
 def backbone_text(name: str) -> str:
     """The name of a backbone, of a folder only its last part, and what it knows where that is known."""
-    if name not in ("", "mini") and Path(name).expanduser().is_dir():
+    if name == "mini":
+        return "mini: knows drawings, not photographs"
+    if name and Path(name).expanduser().is_dir():
         return Path(name).name
-    known = [f": knows {knows}" for start, knows in KNOWN.items() if name.startswith(start)]
-    return "".join([name or "CLIP", *known])
+    return f"{name}: knows photographs" if name.startswith("openai/clip-vit-") else name or "CLIP"
 
 
 def results_grid(indexes: Indexes, answers: Mapping[str, Answer]) -> Figure:

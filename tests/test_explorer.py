@@ -219,7 +219,7 @@ def test_only_controls_of_use_are_shown(galleries, tmp_path):
     [
         ("mini", "backbone mini: knows drawings, not photographs"),
         ("openai/clip-vit-base-patch32", "backbone openai/clip-vit-base-patch32: knows photographs"),
-        ("someone/clip", "backbone someone/clip"),
+        ("mini-clips/one", "backbone mini-clips/one"),
         ("{folder}", "backbone my <b>clip"),
         ("", "backbone CLIP"),
     ],

@@ -28,7 +28,7 @@ def still(path: Path, file: MediaFile) -> Image.Image:
     """One small picture: the picture itself, or the middle frame of a clip. Raises MediaError."""
     if file.kind == "image":
         return _small(read_image(path))
-    frames = [_small(frame) for frame in stream_frames(path, 3, None, file.start, file.end)]
+    frames = [_small(frame) for frame in stream_frames(path, 3, None, file.start, file.end, 2 * SIDE)]
     return frames[len(frames) // 2]
 
 
@@ -36,7 +36,7 @@ def still(path: Path, file: MediaFile) -> Image.Image:
 def _preview(path: Path, file: MediaFile) -> bytes:
     """The bytes of the preview; kept, since `file` holds the digest of what was read."""
     if file.kind == "video":
-        frames = [_small(frame) for frame in stream_frames(path, MOST, FPS, file.start, file.end)]
+        frames = [_small(frame) for frame in stream_frames(path, MOST, FPS, file.start, file.end, 2 * SIDE)]
         return _mp4(frames, _rate(path, file, len(frames)))
     buffer = io.BytesIO()
     _small(read_image(path)).save(buffer, "JPEG", quality=85)

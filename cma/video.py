@@ -48,7 +48,7 @@ def read_frames(
     taken in the order of their names and not thinned again. `fps` None considers every frame; `start` and
     `end` (seconds) cut a part out of a file. Raises MediaError naming the path when nothing can be decoded.
     """
-    return list(stream_frames(path, max_frames, fps, start, end))
+    return list(_frames(path, max_frames, fps, start, end))
 
 
 def stream_frames(
@@ -57,11 +57,26 @@ def stream_frames(
     fps: float | None = 1.0,
     start: float | None = None,
     end: float | None = None,
+    side: int | None = None,
 ) -> Iterator[Image.Image]:
     """The frames of `read_frames` one after the other, for clips that are too long to be held in memory.
 
-    Raises MediaError where the next frame cannot be decoded, after those before it.
+    With `side`, frames of a video file may come smaller, about `side` pixels long: enough for a preview, but
+    not the pixels that CLIP sees. Raises MediaError where the next frame cannot be decoded, after those
+    before it.
     """
+    return _frames(path, max_frames, fps, start, end, side, streamed=True)
+
+
+def _frames(
+    path: str | Path,
+    max_frames: int,
+    fps: float | None,
+    start: float | None,
+    end: float | None,
+    side: int | None = None,
+    streamed: bool = False,
+) -> Iterator[Image.Image]:
     path = Path(path)
     if path.is_dir():
         files = frames_of_folder(path)
@@ -73,9 +88,9 @@ def stream_frames(
             considered = shown_frames(frame_starts(path), fps, start, end)
             frames = partial(read_animation, path)
         else:
-            file = VideoFile(path)
+            file = VideoFile(path, side)
             considered = sampled(file.count, file.fps, fps, start, end)
-            frames = file.frames
+            frames = file.stream if streamed else file.read
         chosen = [considered[i] for i in frame_indices(len(considered), max_frames)]
     except MediaError:
         raise

@@ -13,68 +13,98 @@ from PIL import Image
 
 from .pictures import MediaError, shown_name
 
-BATCH = 2**25  # bytes of frames that are decoded at a time
+AT_ONCE = 2**26  # bytes of frames that are decoded at once, when they need not be
 
 
 class VideoFile:
     """`count` frames at `fps` frames a second. Raises MediaError, naming the path, for what is no video.
 
+    With `side`, frames whose longer side has more pixels are scaled down to about that while decoding.
     PyAV looks first: it says what is wrong with a file, which decord prints to stderr.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, side: int | None = None) -> None:
         self.path = path
+        scaled = {}
         try:
             with path.open("rb") as stream, av.open(stream) as container:
                 kinds = [one.type for one in container.streams]
-                areas = [
-                    getattr(one, "width", 0) * getattr(one, "height", 0) for one in container.streams.video
-                ]
+                sizes = [(getattr(s, "width", 1), getattr(s, "height", 1)) for s in container.streams.video]
+                if side:
+                    with suppress(Exception):  # then they come as they are
+                        scaled = _scaled(next(container.decode(video=0)), side)
         except Exception as error:  # a damaged file can make a decoder raise anything
             raise self._error(getattr(error, "strerror", None) or str(error)) from error
         if not kinds:
             raise self._error("nothing in it")
         if "video" not in kinds:
             raise MediaError(f"{path}: no video in it, only {', '.join(kinds)}; expected a clip")
-        self._batch = max(1, BATCH // max(1, 3 * areas[0]))  # frames
+        self._bytes = 3 * scaled.get("width", sizes[0][0]) * scaled.get("height", sizes[0][1])  # a frame
         decord = importlib.import_module("decord")  # here, so that `import cma` does without it
         decord.logging.set_level(decord.logging.QUIET)
         try:
             with path.open("rb") as stream:  # for a name that is not UTF-8, which decord does not take
                 source = str(path) if shown_name(str(path)) == str(path) else stream
-                self._reader = decord.VideoReader(source, num_threads=1)
+                self._reader = decord.VideoReader(source, num_threads=1, **scaled)
             self.count, self.fps = len(self._reader), self._reader.get_avg_fps()
         except Exception as error:
             raise self._error(str(error)) from error
         if self.count < 1 or not 0 < self.fps < float("inf"):
             raise self._error(f"{self.count} frames at {self.fps} frames a second")
 
-    def frames(self, chosen: list[int]) -> Iterator[Image.Image]:
-        """The frames at the ascending indices `chosen`, in RGB and upright; few of them are held at a time.
+    def read(self, chosen: list[int]) -> list[Image.Image]:
+        """The frames at the ascending indices `chosen`, in RGB and upright. Raises MediaError."""
+        try:
+            pixels = self._reader.get_batch(chosen).asnumpy()  # [F, H, W, 3], uint8
+        except Exception as error:  # also of frames less than 50 pixels wide, in some widths
+            frames = list(self._by_pyav(chosen))
+            if len(frames) < len(chosen):
+                raise self._error(str(error)) from error
+            return frames
+        return [Image.fromarray(frame) for frame in pixels]
 
-        Raises MediaError where the next one cannot be decoded.
-        """
-        for done in range(0, len(chosen), self._batch):
-            try:
-                pixels = self._reader.get_batch(chosen[done : done + self._batch]).asnumpy()  # [F, H, W, 3]
-            except Exception as error:  # also of frames less than 50 pixels wide, in some widths
-                yield from self._by_pyav(chosen[done:], error)
-                return
-            yield from map(Image.fromarray, pixels)
-            del pixels  # before the next ones are decoded
+    def stream(self, chosen: list[int]) -> Iterator[Image.Image]:
+        """The same frames one at a time: by PyAV where they are many, since decord decodes far ahead."""
+        done = 0
+        if len(chosen) * self._bytes > AT_ONCE:
+            for frame in self._by_pyav(chosen):
+                yield frame
+                done += 1
+        if done < len(chosen):
+            yield from self.read(chosen[done:])
 
-    def _by_pyav(self, chosen: list[int], failed: Exception) -> Iterator[Image.Image]:
-        """The same frames; MediaError with the reason `failed` where the file ends before, or is damaged."""
+    def _by_pyav(self, chosen: list[int]) -> Iterator[Image.Image]:
+        """The same frames; fewer where the file ends before, or is damaged."""
         left = set(chosen)
         with suppress(Exception), self.path.open("rb") as stream, av.open(stream) as container:
             for number, frame in enumerate(container.decode(video=0)):
                 if number in left:
                     left.remove(number)
-                    yield Image.fromarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
+                    yield Image.fromarray(np.rot90(_rgb(frame), frame.rotation // 90))
                 if not left:
                     return
-        raise self._error(str(failed)) from failed
 
     def _error(self, reason: str) -> MediaError:
         short = reason.strip().rpartition(": ")[2]  # decord's messages start with its own source lines
         return MediaError(f"{self.path}: cannot be decoded, corrupt or cut short ({short})")
+
+
+def _scaled(frame: av.VideoFrame, side: int) -> dict[str, int]:
+    """The size that decord is to give frames like this one; nothing where they are small enough."""
+    width, height = (frame.height, frame.width) if frame.rotation % 180 else (frame.width, frame.height)
+    scale = side / max(width, height)
+    if scale >= 1:
+        return {}
+    odd = round(width * scale) | 1  # decord fails in some even widths, such as 144
+    return {"width": odd, "height": max(1, round(height * scale))}
+
+
+def _rgb(frame: av.VideoFrame) -> np.ndarray:
+    """[H, W, 3] as decord converts it: by ffmpeg's filter, which differs from `to_ndarray` above 8 bits."""
+    graph = av.filter.Graph()
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+    )
+    graph.link_nodes(source, graph.add("format", "rgb24"), graph.add("buffersink")).configure()
+    graph.push(frame)
+    return graph.pull().to_ndarray()

@@ -22,7 +22,10 @@ def write_picture(path: Path, level: int = 128, size: tuple[int, int] = (48, 40)
 
 
 def write_clip(
-    path: Path, levels: list[int], faststart: bool = False, size: tuple[int, int] = (64, 64)
+    path: Path,
+    levels: list[int],
+    faststart: bool = False,
+    size: tuple[int, int] = (64, 64),
 ) -> Path:
     """A clip at 10 fps, each frame of one grey level; `size` is (width, height)."""
     path.parent.mkdir(parents=True, exist_ok=True)

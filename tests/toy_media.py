@@ -18,12 +18,14 @@ def write_picture(path: Path, number: int, size: tuple[int, int] = (40, 32)) -> 
     return path
 
 
-def write_clip(path: Path, number: int, frames: int = 6, rate: int = 12, width: int = 64) -> Path:
+def write_clip(
+    path: Path, number: int, frames: int = 6, rate: int = 12, width: int = 64, kind: str = "yuv420p"
+) -> Path:
     """A clip of plain frames whose colours change from frame to frame."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=rate)
-        stream.width, stream.height, stream.pix_fmt = width, 48, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = width, 48, kind
         for i in range(frames):
             picture = Image.new("RGB", (width, 48), COLOURS[(number + i) % 8])
             picture.paste(COLOURS[(number * 3 + i * i) % 8], (0, 0, width // 2, 24))

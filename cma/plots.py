@@ -130,7 +130,7 @@ def frame_weights(weights: Sequence[float], frames: Sequence[Image.Image] = (), 
     rows = 2 if len(frames) else 1
     width = max(4.0, 0.7 * len(weights))
     figure = plt.figure(figsize=(width, 1.6 + 0.9 * (rows - 1)))
-    grid = figure.add_gridspec(rows, len(weights), height_ratios=[2, 1][:rows])
+    grid = figure.add_gridspec(rows, len(weights), height_ratios=[2, 1][:rows], hspace=0.4)
     axis = figure.add_subplot(grid[0, :])
     axis.bar(range(len(weights)), weights, color=BLUE)
     axis.axhline(1 / len(weights), color=GREY, linewidth=1, linestyle=":")

@@ -15,14 +15,13 @@ from typing import TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 T = TypeVar("T")
+Folders = Iterator[tuple[Path, list[str], list[str]]]  # (a folder, names of its folders, names of its files)
+_adapter = lru_cache(TypeAdapter)
 
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """A temporary path beside `path` that only this process uses, `.NAME.PID.tmp`; folders are made.
-
-    When the block ends, the file there is moved to `path`; after an error it is deleted and `path` stays.
-    """
+    """A path beside `path` for this process alone, `.NAME.PID.tmp`, that replaces it unless an error comes."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -68,18 +67,14 @@ def parse_json(text: str, kind: type[T], where: str) -> T:
     raise ValueError(printable(f"{where}: {key}{expected}, found {reprlib.repr(first['input'])}"))
 
 
-def walk(
-    folder: Path | str, failed: Callable[[OSError], None] | None = None
-) -> Iterator[tuple[Path, list[str], list[str]]]:
+def walk(folder: Path | str, failed: Callable[[OSError], None] | None = None) -> Folders:
     """`os.walk` in sorted order through links too, each real folder once (a link may lead back up).
 
-    (folder, names of its folders, names of its files); a name deleted from the second is not entered.
-    `failed` is told of every folder that cannot be read.
+    A folder whose name is removed is not entered; `failed` is told of those that cannot be read.
     """
     seen = set()
     for parent, folders, files in os.walk(folder, onerror=failed, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:
+        if (real := os.path.realpath(parent)) in seen:
             folders.clear()
             continue
         seen.add(real)
@@ -97,11 +92,6 @@ def printable(text: str) -> str:
     """`text` in one line of UTF-8: line breaks, control characters and undecodable bytes are spelled out."""
     unsafe = ("Cc", "Cs", "Zl", "Zp")
     return "".join(repr(c)[1:-1] if unicodedata.category(c) in unsafe else c for c in text)
-
-
-@lru_cache
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
-    return TypeAdapter(kind)
 
 
 def _text(path: Path) -> str:

@@ -10,10 +10,7 @@ CHANNELS_LAST = "channels_last"  # told to CLIP's image processor, which takes 1
 
 
 def as_shown(image: Image.Image) -> Image.Image:
-    """A picture of any mode as viewers show it: upright (EXIF), in RGB, on white where it is transparent.
-
-    16 bits become 8. `image` itself is loaded and stays as it is.
-    """
+    """A copy of a picture of any mode as viewers show it: upright (EXIF), RGB of 8 bits, on white."""
     image.load()  # the mark may stand behind the pixels
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
         image = ImageOps.exif_transpose(image)

@@ -1,6 +1,7 @@
 """Evaluation is embedding, comparing and ranking, nothing more."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -36,6 +37,20 @@ def model(toy_processor):
     model.add_adapter("a", AdapterConfig(dropout=0.5))
     model.set_adapter("a")
     return model
+
+
+def test_encoding_holds_no_files_open(model, tmp_path):
+    """A test split has thousands of pictures, a process of macOS 256 descriptors."""
+    resource = pytest.importorskip("resource")
+    pictures = load(write_images(tmp_path / "data", {"test": 40}), "test")
+    expected = encode(model, pictures.subset(1), CONFIG)  # whatever loads at first use is loaded now
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/dev/fd").iterdir())) + 8, hard))
+    try:
+        found = encode(model, pictures, CONFIG)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(found.frames) == 40 and expected.frames.shape[1:] == found.frames.shape[1:]
 
 
 def test_it_counts_texts_and_items_and_brackets_every_recall(model, dataset):

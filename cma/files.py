@@ -21,7 +21,7 @@ _adapter = lru_cache(TypeAdapter)
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """A path beside `path` for this process alone, `.NAME.PID.tmp`, that replaces it unless an error comes."""
+    """A path beside `path` for this process alone, `.NAME.PID.tmp`, that replaces it if no error comes."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

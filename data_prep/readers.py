@@ -4,7 +4,6 @@ import csv
 import filecmp
 import io
 import json
-import os
 import re
 import reprlib
 from collections import Counter
@@ -27,16 +26,10 @@ STAND_INS = {  # how a file begins that lies in place of another, and what it is
 
 
 def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """`os.walk` in sorted order through links too, each real folder once (a link may lead back up)."""
-    seen = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders.sort()
-        yield Path(parent), folders, sorted(files)
+    """`cma.files.walk`: sorted, through links too, each real folder once."""
+    from cma import files  # here: not before `check_cma`
+
+    return files.walk(folder)
 
 
 def find_files(source: Path, names: tuple[str, ...]) -> list[Path]:

@@ -13,7 +13,7 @@ endif
 
 run: minis ## environment, offline benchmarks, every notebook by papermill into runs/notebooks, results table
 	$(PYTHON) notebooks/run.py --replace
-	$(PYTHON) -m cma.report
+	$(PYTHON) -m cma.training.report
 
 test: $(READY) ## lint, fast suite, offline benchmarks, notebooks at tiny size, a browser, papermill reruns
 	$(PYTHON) -m ruff check
@@ -35,16 +35,16 @@ minis: $(READY) ## the offline benchmarks, built only when missing
 
 notebooks: minis ## run every notebook; executed copies into notebooks/, records into results/, table into README
 	$(PYTHON) notebooks/run.py --replace --commit
-	$(PYTHON) -m cma.report --keep results --readme README.md
+	$(PYTHON) -m cma.training.report --keep results --readme README.md
 
 explore: $(if $(MEDIA),$(READY),minis) ## the explorer as a page of its own; MEDIA=~/pictures searches your own
-	$(PYTHON) -m cma.app $(if $(MEDIA),--media $(MEDIA))
+	$(PYTHON) -m cma.explore.app $(if $(MEDIA),--media $(MEDIA))
 
 browser: $(READY) ## a Chromium for the browser tests, if there is none
-	$(PYTHON) tests/browser/chromium.py
+	$(PYTHON) tests/explore/browser/chromium.py
 
 pictures: minis ## README's pictures of the explorer, after `make run`
-	$(PYTHON) -m pytest -q tests/browser/readme_pictures.py
+	$(PYTHON) -m pytest -q tests/explore/browser/readme_pictures.py
 
 ifndef CONDA_PREFIX
 .venv/bin/python:

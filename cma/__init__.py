@@ -4,7 +4,6 @@
 """
 
 import importlib.util
-import pkgutil
 from importlib import metadata
 
 import lazy_loader
@@ -40,7 +39,24 @@ except metadata.PackageNotFoundError:  # run from a source tree that is not inst
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=[module.name for module in pkgutil.iter_modules(__path__)],
+    submodules=[
+        *(
+            "adapter",
+            "backbone",
+            "checkpoints",
+            "config",
+            "data",
+            "diagram",
+            "files",
+            "folder",
+            "storage",
+            "losses",
+            "metrics",
+            "model",
+        ),
+        *("patching", "plots", "recipes", "similarity"),
+        *("explore", "media", "pretraining", "search", "training"),
+    ],
     submod_attrs={
         "adapter": ["AdapterConfig", "CrossModalAdapters"],
         "backbone": ["load_backbone"],

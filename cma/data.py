@@ -13,8 +13,7 @@ from torch import Tensor
 from transformers import CLIPProcessor
 
 from .folder import SPLITS, Item, read_about, read_items
-from .pixels import CHANNELS_LAST, central
-from .video import MediaError, read_frames, read_image
+from .media import CHANNELS_LAST, MediaError, central, read_frames, read_image
 
 __all__ = ["Item", "Pixels", "RetrievalDataset", "load", "splits"]
 
@@ -61,7 +60,7 @@ class RetrievalDataset:
             )
 
     def require_media(self) -> None:
-        """Raise `cma.video.MediaError` that names an item whose picture, clip or folder is not there."""
+        """Raise `cma.media.MediaError` that names an item whose picture, clip or folder is not there."""
         missing = [self.path(item) for item in self.items if not self.path(item).exists()]
         if missing:
             raise MediaError(
@@ -117,7 +116,7 @@ class Pixels:
 
     Picklable and made for a DataLoader's workers: every file is opened inside the call. `cache` keeps the
     resized frames (uint8) in the memory of the process that read them, so that epochs do not decode again.
-    `fps` is that of `cma.video.read_frames`: None considers every frame, right for clips of a few seconds.
+    `fps` is that of `cma.media.read_frames`: None considers every frame, right for clips of a few seconds.
     """
 
     def __init__(
@@ -132,7 +131,7 @@ class Pixels:
         """(frames [V, F, 3, H, W] float32, mask [V, F] int64) of the items at `indices`.
 
         F is 1 for pictures and `max_frames` for clips; the frames that a clip has less are zeros (after
-        normalisation) and masked by 0. Raises `cma.video.MediaError` naming a file that cannot be read.
+        normalisation) and masked by 0. Raises `cma.media.MediaError` naming a file that cannot be read.
         """
         clips = [self._frames(dataset, dataset.items[index]) for index in indices]
         most = 1 if dataset.kind == "image" else self.max_frames

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from .model import RetrievalModel
-from .records import RunRecord
+from .training import RunRecord
 
 warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a file name may be in any script
 

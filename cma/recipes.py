@@ -19,9 +19,7 @@ from .config import TrainConfig, run_name
 from .data import RetrievalDataset
 from .files import write_whole
 from .model import RetrievalModel
-from .records import WHERE
-from .run_state import NO_EFFECT
-from .training import train
+from .training import NO_EFFECT, WHERE, train
 
 VARIANTS = ("paper", "float32")
 

@@ -5,21 +5,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep import (
-    activitynet,
-    coco,
-    didemo,
-    flickr30k,
-    folder,
-    frames,
-    mini,
-    msrvtt,
-    msvd,
-    rsicd,
-    rsitmd,
-    vatex,
-)
+from data_prep import frames, own
+from data_prep.benchmarks import activitynet, coco, didemo, flickr30k, msrvtt, msvd, rsicd, rsitmd, vatex
 from data_prep.errors import BadInput, one_line
+from data_prep.mini import build
 from data_prep.namesake import check_cma
 from data_prep.prepare import prepare
 
@@ -40,9 +29,9 @@ def build_parser() -> argparse.ArgumentParser:
     """One subcommand a benchmark, `folder` for a user's own media, `frames` and `mini`."""
     parser = argparse.ArgumentParser(prog="python -m data_prep", description=sys.modules["data_prep"].__doc__)
     commands = parser.add_subparsers(required=True, metavar="NAME")
-    mini.add_command(commands)
+    build.add_command(commands)
     frames.add_command(commands)
-    for name, benchmark in (BENCHMARKS | {"folder": folder}).items():
+    for name, benchmark in (BENCHMARKS | {"folder": own}).items():
         summary = benchmark.__doc__.splitlines()[0]
         command = commands.add_parser(name, help=summary, description=benchmark.__doc__)
         command.add_argument("--source", type=Path, required=True, help="folder with the downloaded files")

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from data_prep import media
-from data_prep.folder_format import read_object, write_text
+from data_prep.dataset import read_object, write_text
 
 
 def check_changed(paths: Mapping[str, Path], kind: str, workers: int, kept: Path) -> dict[str, str]:

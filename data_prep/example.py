@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 import cma
-from cma.video import read_frames
+from cma.media.video import read_frames
 
 MARK = ".example"
 PARTS = (("train", 0.5), ("val", 0.1), ("test", 0.4))  # of the pictures in the captions file

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from data_prep.dataset import TEMPORARY
 from data_prep.errors import one_line
-from data_prep.folder_format import TEMPORARY
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Clip(NamedTuple):
 
 def decode(clip: Clip, extraction: Extraction) -> str | None:
     """Write the frames of one clip, all or none; why it cannot be decoded, or None."""
-    from cma.video import MediaError, stream_frames  # here: it brings numpy and Pillow
+    from cma.media.video import MediaError, stream_frames  # here: it brings numpy and Pillow
 
     partial_folder = clip.target.with_name(clip.target.name + TEMPORARY)
     shutil.rmtree(partial_folder, ignore_errors=True)

@@ -11,8 +11,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from data_prep.annotations import Entry
-from data_prep.errors import BadInput
-from data_prep.folder_format import (
+from data_prep.dataset import (
     FRAMES,
     MISSING,
     SEAL,
@@ -23,6 +22,7 @@ from data_prep.folder_format import (
     write_dataset,
     write_missing,
 )
+from data_prep.errors import BadInput
 from data_prep.frame_files import Clip, Extraction, decode, is_done
 from data_prep.parallel import parallel
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from data_prep import media
 from data_prep.annotations import SPLITS, Annotations, Counts, Entry
 from data_prep.checked import check_changed
-from data_prep.errors import BadInput, one_line
-from data_prep.folder_format import (
+from data_prep.dataset import (
     CHECKED,
     MISSING,
     count_table,
@@ -16,6 +15,7 @@ from data_prep.folder_format import (
     write_dataset,
     write_missing,
 )
+from data_prep.errors import BadInput, one_line
 
 
 def prepare(

@@ -4,13 +4,13 @@ import shutil
 
 import pytest
 import torch
-from conftest import EOS, build_clip
 from PIL import Image
 from transformers import CLIPModel, CLIPTextConfig, CLIPTextModel
 
 from cma import backbone
 from cma.backbone import check_tokenizer, identity, load_backbone, load_first
 from cma.model import RetrievalModel
+from tests.conftest import EOS, build_clip
 
 
 @pytest.fixture

@@ -2,15 +2,15 @@ import argparse
 
 import pytest
 import torch
-from conftest import build_clip
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parity_model import numbers
 from safetensors.torch import save_file
 
 from cma.adapter import AdapterConfig
 from cma.checkpoints import from_official, to_official
 from cma.model import RetrievalModel
+from tests.conftest import build_clip
+from tests.parity_model import numbers
 
 KEYS = [
     f"{part}_{kind}"

@@ -4,14 +4,14 @@ import pickle
 
 import pytest
 import torch
-from any_json import any_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from media import write_clip, write_picture
 from torch.utils.data import DataLoader
 
 from cma import data
-from cma.video import MediaError, read_frames, read_image
+from cma.media.video import MediaError, read_frames, read_image
+from tests.any_json import any_json
+from tests.grey_media import write_clip, write_picture
 
 ITEM = {"file_name": "media/a.jpg", "id": "a", "captions": ["a cat"], "split": "train"}
 

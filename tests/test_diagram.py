@@ -1,7 +1,6 @@
 import itertools
 import re
 import sys
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,8 +12,9 @@ from transformers import CLIPConfig
 
 from cma import diagram
 from cma.adapter import AdapterConfig, CrossModalAdapters
+from tests import ROOT
 
-COMMITTED = Path(__file__).parents[1] / "notebooks" / "figures" / "architecture.png"
+COMMITTED = ROOT / "notebooks" / "figures" / "architecture.png"
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
-from any_json import any_json
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
 from cma import files
+from tests.any_json import any_json
 
 
 @dataclass(frozen=True)

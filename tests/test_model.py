@@ -4,8 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from any_json import any_json
-from conftest import EOS, SOS, build_clip
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
@@ -17,6 +15,8 @@ from cma.backbone import load_backbone
 from cma.model import RetrievalModel
 from cma.patching import attached
 from cma.similarity import mean_pooled, text_conditioned
+from tests.any_json import any_json
+from tests.conftest import EOS, SOS, build_clip
 
 CONFIG = AdapterConfig(4, 6, init_std=0.3)
 DEVICES = [

@@ -19,12 +19,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from toy_data import write_images
 
 import cma
-from cma.augmentation import augment
+from cma.pretraining.augmentation import augment
+from tests import ROOT
+from tests.toy_data import write_images
 
-HERE = Path(__file__).resolve().parent.parent / "notebooks"
+HERE = ROOT / "notebooks"
 NOTEBOOKS = sorted(HERE.glob("*.ipynb"))
 spec = importlib.util.spec_from_file_location("run_notebooks", HERE / "run.py")
 run = importlib.util.module_from_spec(spec)
@@ -363,7 +364,7 @@ def test_01_does_not_hold_all_pictures_of_a_split_open(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Image, "open", watched)
     images = cma.data.load(write_images(tmp_path / "toy", {"test": 60}), "test")
-    names = {"evaluation": cma.evaluation, "recipe": lambda _: cma.recipes.recipe("mini-flickr30k")}
+    names = {"training": cma.training, "recipe": lambda _: cma.recipes.recipe("mini-flickr30k")}
     found = execute(
         "01_data_prep", "topk(", images=images, backbone="mini", device="cpu", query="red", **names
     )

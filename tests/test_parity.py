@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from parity_model import largest_difference, numbers, parity_model
 
 from cma.checkpoints import OFFICIAL
 from cma.losses import symmetric_cross_entropy
 from cma.similarity import mean_pooled, text_conditioned
+from tests.parity_model import largest_difference, numbers, parity_model
 
 SIMILARITIES = {"qscore": text_conditioned, "meanp": mean_pooled}
 

@@ -7,7 +7,7 @@ from PIL import Image
 matplotlib.use("Agg")
 
 from cma import AdapterConfig, RetrievalModel, plots
-from cma.records import RunRecord
+from cma.training.record import RunRecord
 
 
 @pytest.fixture(autouse=True)

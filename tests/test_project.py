@@ -4,12 +4,12 @@ import os
 import re
 import subprocess
 import tomllib
-from pathlib import Path
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests import ROOT
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 
@@ -31,7 +31,7 @@ def test_ci_is_what_readme_says_and_there_a_skipped_browser_is_a_failure():
     lines = [line for line in script.read_text("utf-8").splitlines() if line and line[0] != "#"]
     assert lines[-3:] == ["export CMA_BROWSER=required", "make browser", "make test"]
     assert os.name == "nt" or os.access(script, os.X_OK)
-    fixtures = (ROOT / "tests" / "browser" / "conftest.py").read_text("utf-8")
+    fixtures = (ROOT / "tests" / "explore" / "browser" / "conftest.py").read_text("utf-8")
     assert 'os.environ.get("CMA_BROWSER") == "required"' in fixtures
 
 
@@ -49,7 +49,9 @@ def test_what_is_tested_by_make_is_all_of_the_tests_once():
     recipe = re.search(r"^test: .*\n((?:\t.*\n)+)", makefile, flags=re.MULTILINE)[1]
     chosen = re.findall(r"-m pytest -q -m (\"[^\"]+\"|\S+)", recipe)
     assert chosen == ['"not minis"', '"minis and not browser"', "browser"]
-    for path in (ROOT / "tests" / "browser").glob("test_*.py"):  # or the fast suite would need a browser
+    for path in (ROOT / "tests" / "explore" / "browser").glob(
+        "test_*.py"
+    ):  # or the fast suite would need a browser
         assert "pytestmark = [pytest.mark.browser, pytest.mark.minis]" in path.read_text("utf-8"), path
 
 
@@ -80,7 +82,7 @@ def test_workflow_runs_the_oldest_and_the_newest_python():
     }
     assert any(step.get("run") == ".ci/run" for step in full["steps"])
     caches = [step["with"]["key"] for step in full["steps"] if "actions/cache@" in step.get("uses", "")]
-    assert caches == ["packages-${{ hashFiles('data_prep/packages.py') }}"]
+    assert caches == ["packages-${{ hashFiles('data_prep/mini/packages.py') }}"]
 
 
 def test_the_oldest_releases_are_tested_too():
@@ -96,7 +98,7 @@ def test_the_oldest_releases_are_tested_too():
 def test_readme_names_the_commands_behind_both_targets():
     readme, makefile = (ROOT / "README.md").read_text("utf-8"), (ROOT / "Makefile").read_text("utf-8")
     for command in re.findall(
-        r"\$\(PYTHON\) ((?:notebooks/run|tests/browser/chromium)\.py.*|-m (?:data_prep|cma\.)[^\n]*)",
+        r"\$\(PYTHON\) ((?:notebooks/run|tests/explore/browser/chromium)\.py.*|-m (?:data_prep|cma\.)[^\n]*)",
         makefile,
     ):
         command = re.sub(r" \$\(if .*", "", command)  # what MEDIA adds

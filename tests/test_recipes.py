@@ -4,12 +4,12 @@ import json
 
 import pytest
 import torch
-from conftest import build_clip
-from toy_data import write_images
 
 from cma import AdapterConfig, RetrievalModel, TrainConfig
 from cma.data import load
 from cma.recipes import RECIPES, recipe, sweep
+from tests.conftest import build_clip
+from tests.toy_data import write_images
 
 PAPER = {  # r, d_s, tokens, frames, epochs, pooling
     "msrvtt": (8, 16, 32, 12, 5, "text_conditioned"),

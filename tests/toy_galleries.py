@@ -4,11 +4,10 @@ import json
 from html.parser import HTMLParser
 from pathlib import Path
 
-from conftest import build_clip, build_processor, with_adapters
-from toy_data import write_images
-from toy_media import write_picture, write_videos
-
-from cma.gallery import Gallery
+from cma.explore.gallery import Gallery
+from tests.conftest import build_clip, build_processor, with_adapters
+from tests.toy_data import write_images
+from tests.toy_media import write_picture, write_videos
 
 HOSTILE = '<img src=x onerror="alert(1)"> $x_ & "cat\''
 

@@ -1,0 +1,164 @@
+"""The answers of an index, and their explanation: the explorer's logic without its display."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor
+
+from .. import metrics
+from ..search import MediaFile, MediaIndex, acting, read_pictures
+from ..similarity import TINY
+from . import attention
+
+Indexes = Mapping[str, MediaIndex]  # of one set of media, by the label of the model: zero-shot, adapted, …
+SEEN = 264  # pixels of a frame that is explained, at most
+MOST_CAPTIONS = 5000  # that `rank_changes` looks at
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A result: its rank from 1, its item and cosine, and whether the query is one of its captions.
+
+    `weights` of a clip's frames [F], which sum to 1; None for a picture, and where a picture or clip asked.
+    """
+
+    rank: int
+    item: int
+    score: float
+    file: MediaFile
+    right: bool
+    weights: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The best hits among `items`; `right_rank` of the first right one, None where none is known.
+
+    `ranked` is how many the search has put in order: in a very large index not all, and a right answer that
+    is known but not among them has `right_rank` None.
+    `cut`: the query was longer than the text tower takes.
+    """
+
+    hits: tuple[Hit, ...]
+    items: int
+    ranked: int
+    right_rank: int | None
+    seconds: float
+    cut: bool
+
+
+@dataclass(frozen=True)
+class RankChange:
+    """A caption and the ranks that two models give its item."""
+
+    caption: str
+    file: MediaFile
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class Why:
+    """What a match rests on: the frames [F] that were compared, how much each counts, and where and why.
+
+    `frames` show what CLIP saw with the heat of its patches over it; `words` are (word, weight from 0 to 1).
+    """
+
+    file: MediaFile
+    score: float
+    frames: tuple[Image.Image, ...]
+    weights: tuple[float, ...]
+    cosines: tuple[float, ...]
+    words: tuple[tuple[str, float], ...]
+
+
+def ask(index: MediaIndex, query: str | Path, k: int = 5) -> Answer:
+    """The `k` best of an index for a sentence, or for the picture or clip at a path.
+
+    Raises ValueError as `MediaIndex.query` and `query_media`.
+    """
+    if k < 1:
+        raise ValueError(f"k={k}: expected at least 1")
+    start = time.perf_counter()
+    by_text = isinstance(query, str)
+    items, scores = index.ranking(query) if by_text else index.ranking_media(query)
+    order = items.tolist()
+    right = set(index.right(query)) if by_text else set()
+    clips = [item for item in order[:k] if by_text and index.files[item].kind == "video"]
+    weights = dict(zip(clips, index.frame_weights(query, clips), strict=True)) if clips else {}
+    hits = tuple(
+        Hit(rank, item, score, index.files[item], item in right, weights.get(item))
+        for rank, (item, score) in enumerate(zip(order[:k], scores[:k].tolist(), strict=True), start=1)
+    )
+    first = next((rank for rank, item in enumerate(order, start=1) if item in right), None)
+    seconds = time.perf_counter() - start
+    return Answer(hits, len(index), len(order), first, seconds, by_text and bool(index.model.cut))
+
+
+def search_both(indexes: Indexes, query: str | Path, k: int = 5) -> dict[str, Answer]:
+    """The answer of every model to one query, by its label."""
+    return {label: ask(index, query, k) for label, index in indexes.items()}
+
+
+def why(index: MediaIndex, text: str, item: int) -> Why:
+    """What the match of a sentence with an item rests on (the paper's Fig. 6; `cma.explore.explain`).
+
+    Raises ValueError for a blank sentence, MediaError where the file can no longer be read.
+    """
+    file = index.files[item]
+    weights = index.frame_weights(text, [item])[0]
+    frames = read_pictures(file, index.path(file), index.config.max_frames, index.config.fps)
+    if len(frames) != len(weights):
+        raise ValueError(
+            f"{index.path(file)}: found {len(frames)} frames, its index holds {len(weights)}; build it again"
+        )
+    with acting(index.model, index.adapter, index.scale):
+        found = attention.explain(index.model, text, frames, weights)
+        small = [frame.copy() for frame in frames]
+        for frame in small:
+            frame.thumbnail((SEEN, SEEN))
+        heat = found.patches * weights[:, None, None]  # a frame that hardly counts is no reason
+        heat = heat / heat.max().clamp_min(TINY)
+        pairs = zip(small, heat, strict=True)
+        seen = [attention.overlay(*pair, index.model.processor) for pair in pairs]
+    score = index.scores([text], [item]).item()
+    words = tuple(zip(found.words, found.word_weights.tolist(), strict=True))
+    return Why(file, score, tuple(seen), tuple(weights.tolist()), tuple(found.cosines.tolist()), words)
+
+
+def rank_changes(before: MediaIndex, after: MediaIndex, seed: int = 0) -> list[RankChange]:
+    """The captions of the media with their ranks by two models, by the factor won, largest first.
+
+    So the list starts with what `before` misses and `after` finds, and ends with what was lost. Ties count
+    against a model, as in `cma.metrics`. Of more than `MOST_CAPTIONS` so many are drawn by `seed`. Raises
+    ValueError for indexes of different files.
+    """
+    if [file.key for file in before.files] != [file.key for file in after.files]:
+        raise ValueError(
+            f"the indexes hold different files ({len(before)} and {len(after)}); build both alike"
+        )
+    captions, owners = before.captions, before.text_to_item
+    if len(captions) > MOST_CAPTIONS:
+        drawn = sorted(random.Random(seed).sample(range(len(captions)), MOST_CAPTIONS))
+        captions, owners = [captions[i] for i in drawn], owners[drawn]
+    if not captions:
+        return []
+    ranks = [metrics.ranks(index.scores(captions), owners).tolist() for index in (before, after)]
+    changes = [
+        RankChange(caption, before.files[item], *pair)
+        for caption, item, *pair in zip(captions, owners.tolist(), *ranks, strict=True)
+    ]
+    return sorted(changes, key=lambda change: math.log(change.after / change.before))
+
+
+def examples(index: MediaIndex, n: int = 8, seed: int = 0) -> list[str]:
+    """Some captions of an index to start from, chosen by `seed`; fewer where there are fewer."""
+    firsts = list(dict.fromkeys(file.captions[0] for file in index.files if file.captions))
+    return random.Random(seed).sample(firsts, min(n, len(firsts)))

@@ -1,0 +1,12 @@
+"""How the bundled CLIP was pre-trained; only notebook a1 needs it."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "augmentation": ["augment", "recolour"],
+        "loop": ["PretrainConfig", "learning_rate", "pretrain"],
+        "small_clip": ["ClipShape", "export", "processor_for"],
+    },
+)

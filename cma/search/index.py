@@ -1,0 +1,273 @@
+"""An index of pictures and clips, asked by sentence, by picture or by clip.
+
+Letters: T texts, V items, F frames, N frames of all items, D width. A first search compares a query with the
+mean of an item's frames. Pooling depends on the text (paper, section 3.4), so a sentence is compared again
+with all frames of the best `DEPTH` items: up to so many items, the answer is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..data import RetrievalDataset
+from ..media import MediaError
+from ..model import RetrievalModel
+from ..similarity import text_conditioned
+from . import build, listing, store
+from .embedding import IndexConfig, acting, embed_file
+from .listing import MediaFile
+from .nearest import Nearest, best_first
+
+__all__ = ["DEPTH", "IndexConfig", "MediaIndex"]
+
+DEPTH = 1000  # items whose frames are compared with the text
+BLOCK = 4096  # items whose frames are gathered at once
+
+
+@dataclass(frozen=True, eq=False)
+class MediaIndex:
+    """Un-normalised embeddings of the frames of `files`, one after the other [N, D], `lengths` [V] of each.
+
+    They were made with the model's `adapter` (None: CLIP as it is) at `scale`. A query is embedded with that
+    same one, whichever is active meanwhile, so that several indexes of one model answer side by side.
+    `skipped` lists (name, reason) of what could not be read; `built_with` identifies the weights of backbone
+    and adapter. Two indexes are equal if they are one object.
+    """
+
+    model: RetrievalModel
+    adapter: str | None
+    built_with: dict
+    config: IndexConfig
+    media_root: Path
+    files: tuple[MediaFile, ...]
+    vectors: Tensor
+    lengths: Tensor
+    skipped: tuple[tuple[str, str], ...] = ()
+    scale: float = 1.0
+
+    @classmethod
+    def build(
+        cls,
+        model: RetrievalModel,
+        source: RetrievalDataset | str | Path,
+        config: IndexConfig | None = None,
+        previous: MediaIndex | None = None,
+        folder: str | Path | None = None,
+    ) -> MediaIndex:
+        """Embed a split, a dataset folder (all its splits) or any folder of pictures and clips.
+
+        Files that cannot be read are skipped, listed and counted. From `previous`, an index of the same model
+        and config, the embeddings of unchanged files (by size and time, or content) are taken over.
+
+        In `folder` the index is saved, and while it is built, its parts: after a kill the next call goes on
+        from there. An index that lies there is brought up to date; one of another model, adapter, scale or
+        config is replaced, so give each adapter a folder of its own. No other file there is touched, and a
+        folder that holds other things but no index is refused before anything is embedded. While another
+        process writes there, this one waits.
+        Raises FileNotFoundError for no such source, ValueError where nothing in it can be read, and for a
+        folder that is refused.
+        """
+        config, built_with = config or IndexConfig(), store.identify(model)
+        if previous and (previous.built_with, previous.config) != (built_with, config):
+            raise ValueError("`previous` is of another model, adapter or config; build the index without it")
+        known = build.as_known(previous.files, previous.vectors, previous.lengths) if previous else {}
+
+        def index(found: tuple, kept: Path | None) -> MediaIndex:
+            built = build.build(model, found, config, known, kept)
+            return cls(model, model.active, built_with, config, *built, scale=model.scale)
+
+        if folder is None:
+            return index(listing.find(source), None)
+        folder = Path(folder).expanduser()
+        store.check_folder(folder)
+        found = listing.find(source)
+        with store.writing(folder) as waited:
+            result = index(listing.find(source) if waited else found, folder)
+            result._write(folder)
+            store.remove_leftovers(folder)
+        return result
+
+    def save(self, folder: str | Path) -> None:
+        """Write `index.safetensors` into `folder`, whole or not at all; waits while another process does.
+
+        Raises ValueError for a folder that holds other things but no index, and for an adapter that changed
+        since `build`.
+        """
+        folder = Path(folder).expanduser()
+        with store.writing(folder):
+            self._write(folder)
+
+    def _write(self, folder: Path) -> None:
+        with self._own_adapter():
+            about = store.describe(self.model, self.config, self.media_root, self.skipped)
+        path = folder / store.INDEX
+        store.write(path, about, self.files, self.vectors, self.lengths)
+
+    @classmethod
+    def load(cls, folder: str | Path, model: RetrievalModel) -> MediaIndex:
+        """Read an index for `model`, whose active adapter and scale must be those it was built with.
+
+        Raises FileNotFoundError, or ValueError for a damaged index or another backbone or adapter.
+        """
+        fields = store.read(Path(folder).expanduser() / store.INDEX, model)
+        return cls(model, model.active, **fields, scale=model.scale)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def path(self, file: MediaFile) -> Path:
+        """Where the picture, clip or folder of frames lies."""
+        return self.media_root / file.media
+
+    @property
+    def captions(self) -> list[str]:
+        """Every caption known, item by item [T]."""
+        return [caption for file in self.files for caption in file.captions]
+
+    @property
+    def text_to_item(self) -> Tensor:
+        """The index of each caption's item [T]."""
+        return torch.tensor(
+            [i for i, file in enumerate(self.files) for _ in file.captions], dtype=torch.int64
+        )
+
+    def frames(self, item: int) -> Tensor:
+        """The embeddings [F, D] of one item's frames, un-normalised."""
+        return self.vectors[self._starts[item] :][: self.lengths[item]]
+
+    # ---- asking
+
+    def query(self, text: str, k: int = 5) -> list[tuple[str, float]]:
+        """The `k` best (file name, cosine) for a sentence, best first; all items if there are fewer.
+
+        Raises ValueError for a blank sentence, k below 1, and an adapter that changed since `build`.
+        """
+        return self._best(*self.ranking(text), k)
+
+    def query_media(self, path: str | Path, k: int = 5) -> list[tuple[str, float]]:
+        """The `k` best (file name, cosine) for a picture, a clip or a folder of frames, by mean frames."""
+        return self._best(*self.ranking_media(path), k)
+
+    def ranking(self, text: str) -> tuple[Tensor, Tensor]:
+        """(items, their cosines), best first; raises ValueError as `query`.
+
+        All items [V], exactly, up to `DEPTH`, and where an item's frames need no second look (pictures,
+        mean_pooled). Beyond `DEPTH`, the first search orders the rest; and from `nearest.FAISS_FROM`
+        items on, where faiss is installed, only the best `DEPTH` come back: a worse rank is not known.
+        """
+        if not text.strip():
+            raise ValueError("the query is blank; type a few words")
+        vector = self._encode([text])
+        if len(self) <= DEPTH:
+            return best_first(self._compare(vector, torch.arange(len(self)))[0])
+        items, first = self._nearest(F.normalize(vector[0], dim=0))
+        near = items[:DEPTH].sort().values
+        order, again = best_first(self._compare(vector, near)[0])
+        return torch.cat([near[order], items[DEPTH:]]), torch.cat([again, first[DEPTH:]])
+
+    def ranking_media(self, path: str | Path) -> tuple[Tensor, Tensor]:
+        """(items, their cosines) by mean frames, best first, for a picture, a clip or a folder of frames.
+
+        As many as `ranking` returns. Raises MediaError, a ValueError, naming a file that cannot be read, and
+        ValueError for an adapter that changed since `build`.
+        """
+        path = Path(path).expanduser()
+        kind = listing.kind_of(path)
+        if kind is None:
+            raise MediaError(f"{path}: neither picture nor clip; expected {', '.join(listing.SUFFIXES)}")
+        wanted = MediaFile(path.name, path.name, kind)
+        with self._own_adapter():
+            vector = embed_file(self.model, wanted, path, self.config).mean(0)
+        return self._nearest(F.normalize(vector, dim=0))
+
+    def frame_weights(self, text: str, items: Sequence[int]) -> list[Tensor]:
+        """The share [F] of each frame in the match of some items with a sentence: softmax_f(t . v_f / τ).
+
+        1 / F for `mean_pooled`.
+        """
+        parts = [self.frames(item) for item in items]
+        if self.config.similarity == "mean_pooled":
+            return [torch.full((len(frames),), 1 / len(frames)) for frames in parts]
+        vector = self._encode([text])[0]
+        return [(frames @ vector / self.config.temperature).softmax(0) for frames in parts]
+
+    def scores(self, texts: Sequence[str], items: list[int] | None = None) -> Tensor:
+        """Cosine [T, V] of every text with every item, or with `items`, over all of their frames."""
+        chosen = range(len(self)) if items is None else items
+        return self._compare(self._encode(texts), torch.tensor(chosen))
+
+    def right(self, text: str) -> list[int]:
+        """The items that have `text` as a caption, but for case and spaces."""
+        return self._owners.get(_plain(text), [])
+
+    @cached_property
+    def _owners(self) -> dict[str, list[int]]:
+        """The items of each caption, but for case and spaces."""
+        owners: dict[str, dict[int, None]] = {}
+        for item, file in enumerate(self.files):
+            for caption in file.captions:
+                owners.setdefault(_plain(caption), {})[item] = None
+        return {caption: list(items) for caption, items in owners.items()}
+
+    @cached_property
+    def _starts(self) -> Tensor:
+        """Where each item's frames begin in `vectors` [V]."""
+        return self.lengths.cumsum(0) - self.lengths
+
+    @cached_property
+    def _pooled(self) -> Tensor:
+        """The mean of each item's frames, normalised [V, D]."""
+        owners = torch.arange(len(self)).repeat_interleave(self.lengths)
+        sums = torch.zeros(len(self), self.vectors.shape[1]).index_add_(0, owners, self.vectors)
+        return F.normalize(sums, dim=1)
+
+    @cached_property
+    def _nearest(self) -> Nearest:
+        return Nearest(self._pooled, DEPTH)
+
+    def _encode(self, texts: Sequence[str]) -> Tensor:
+        parts = [texts[i : i + 256] for i in range(0, len(texts), 256)]
+        with self._own_adapter():
+            return torch.cat([self.model.encode_text(part).float().cpu() for part in parts])
+
+    def _compare(self, text: Tensor, items: Tensor) -> Tensor:
+        """Cosine [T, V] of every text [T, D] with some items [V], over all their frames."""
+        if self.config.similarity == "mean_pooled":
+            return F.normalize(text, dim=1) @ self._pooled[items].T
+        scores = torch.empty(len(text), len(items))
+        lengths = self.lengths[items]
+        for length in lengths.unique().tolist():  # items of as many frames need no padding
+            for columns in (lengths == length).nonzero().flatten().split(BLOCK):
+                rows = self._starts[items[columns], None] + torch.arange(length)
+                scores[:, columns] = text_conditioned(
+                    text, self.vectors[rows], temperature=self.config.temperature
+                )
+        return scores
+
+    def _best(self, items: Tensor, scores: Tensor, k: int) -> list[tuple[str, float]]:
+        if k < 1:
+            raise ValueError(f"k={k}: expected at least 1")
+        pairs = zip(items[:k].tolist(), scores[:k].tolist(), strict=True)
+        return [(self.files[item].file_name, score) for item, score in pairs]
+
+    @contextmanager
+    def _own_adapter(self) -> Iterator[None]:
+        with acting(self.model, self.adapter, self.scale):
+            now = store.identify(self.model)
+            if now != self.built_with:
+                other_clip = now["backbone"] != self.built_with["backbone"]
+                changed = "the backbone" if other_clip else f"adapter {self.adapter!r}"
+                raise ValueError(f"the weights of {changed} changed since; build the index again")
+            yield
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())

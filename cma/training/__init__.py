@@ -1,0 +1,25 @@
+"""Training and evaluating an adapter, and the record that a run leaves."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "batches": ["Batch", "make_pixels", "read_batches"],
+        "evaluation": [
+            "chance_recall",
+            "compare",
+            "encode",
+            "evaluate",
+            "evaluate_and_record",
+            "recall_ceiling",
+            "score",
+        ],
+        "loop": ["batch_loss", "train", "train_step"],
+        "optim": ["BertAdam", "build_optimizer", "parameter_groups", "rate_factor", "set_rate"],
+        "record": ["RunRecord", "WHERE", "hardware", "versions"],
+        "report": ["read_records"],
+        "resume": ["NO_EFFECT"],
+        "sampling": ["describe_epoch", "epoch_batches"],
+    },
+)

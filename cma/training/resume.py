@@ -1,0 +1,125 @@
+"""What a run needs to go on from its last epoch, and whether a folder holds the same run."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..backbone import known_by
+from ..files import replacing
+from ..storage import CONFIG, WEIGHTS
+from .record import RunRecord
+
+CHECKPOINT = "checkpoint.pt"
+ADAPTERS = ("", "best", "last")  # the folders of a run that hold an adapter
+NO_EFFECT = ("name", "workers", "cache")  # settings that change no number
+UNREADABLE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError, TypeError, ValueError)
+
+
+@dataclass
+class RunState:
+    """The record so far, the trained parameters after the last and after the best epoch, the optimiser."""
+
+    record: RunRecord
+    last: list[Tensor] = field(default_factory=list)
+    best: list[Tensor] = field(default_factory=list)
+    best_epoch: int = 0  # from 1; 0: no epoch yet
+    optimizer: dict = field(default_factory=dict)
+
+    @property
+    def kept(self) -> list[Tensor]:
+        """The parameters that `select_on` chooses."""
+        return self.last if self.record.select_on == "last" else self.best
+
+    def save(self) -> None:
+        """Write the checkpoint into the record's folder, whole or not at all."""
+        content = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        with replacing(self.record.folder / CHECKPOINT) as temporary:
+            torch.save(content | {"record": self.record.to_json()}, temporary)
+
+    @classmethod
+    def load(cls, folder: Path) -> RunState:
+        """Read the checkpoint of `folder`. Raises ValueError that names the file if it cannot be read."""
+        path = folder / CHECKPOINT
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            record = RunRecord.from_json(content.pop("record"))
+            record.folder = folder
+            return cls(record=record, **content)
+        except UNREADABLE as error:
+            hint = _ways_out(folder)
+            raise ValueError(f"{path}: no checkpoint of cma.train, or cut short; {hint}") from error
+
+
+def find(record: RunRecord) -> RunState | None:
+    """The state of the same run in the record's folder, or None if no run lies there.
+
+    Raises ValueError if another run is there, naming what differs and what to do.
+    """
+    folder = record.folder
+    written = [folder / name for name in ("run.json", CHECKPOINT) if (folder / name).exists()]
+    if not written:
+        return None
+    if folder / CHECKPOINT not in written:
+        raise ValueError(
+            f"{folder}: run.json without {CHECKPOINT}, so nothing to go on from; {_ways_out(folder)}"
+        )
+    state = RunState.load(folder)
+    there, here = settings(state.record), settings(record)
+    differing = [f"{k} {there.get(k)!r} there, {here[k]!r} here" for k in here if there.get(k) != here[k]]
+    if differing:
+        raise ValueError(f"{folder} holds another run ({'; '.join(differing)}); {_ways_out(folder)}")
+    if (folder / "run.json").exists():
+        state.record = RunRecord.load(folder)
+    return state
+
+
+def settings(record: RunRecord) -> dict:
+    """All that two runs must agree on to be one: config, adapter, backbone, data."""
+    config = {key: value for key, value in record.config.items() if key not in NO_EFFECT}
+    names = ("dataset", "train_items", "held_out_items", "data_digest", "method", "adapter")
+    here = {name: getattr(record, name) for name in names}
+    return config | here | {"backbone": known_by(record.backbone)}
+
+
+def remove(folder: Path) -> None:
+    """Delete a run's own files from `folder`, nothing else; a folder in it goes if nothing is left there."""
+    for name in (CHECKPOINT, "run.json", "curve.png"):
+        (folder / name).unlink(missing_ok=True)
+    for part in ADAPTERS:
+        for name in (CONFIG, WEIGHTS):
+            (folder / part / name).unlink(missing_ok=True)
+        if part and (folder / part).is_dir() and not any((folder / part).iterdir()):
+            (folder / part).rmdir()
+
+
+def require_writable(folder: Path) -> None:
+    """Make the folder of a run and write into it. Raises OSError that names it where that fails."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f"{folder}: cannot be written to ({error}); choose another runs_dir or name") from error
+
+
+def take(model: nn.Module) -> list[Tensor]:
+    """A copy of the trained parameters, on the CPU."""
+    return [parameter.detach().cpu().clone() for parameter in model.trainable_parameters()]
+
+
+@torch.no_grad()
+def put(model: nn.Module, values: list[Tensor]) -> None:
+    """Set the trained parameters."""
+    for parameter, value in zip(model.trainable_parameters(), values, strict=True):
+        parameter.copy_(value)
+
+
+def _ways_out(folder: Path) -> str:
+    return f'choose another name, delete {folder}, or set if_exists="replace"'

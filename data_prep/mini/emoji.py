@@ -1,0 +1,169 @@
+"""What people call an emoji (its captions), which emoji are twins of one another, and the split of each.
+
+All wording comes from `emojibase-data` (CLDR labels, tags, shortcodes of five vendors) and `emojilib`.
+"""
+
+import hashlib
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_prep.mini.packages import fetch
+
+SHORTCODES = ("cldr", "emojibase", "joypixels", "github", "iamcal", "emojibase-legacy")
+SKIN_TONES = {"1f3fb", "1f3fc", "1f3fd", "1f3fe", "1f3ff"}
+MAX_CAPTIONS = 5
+LIST_WORDS = 6  # the most words of a caption that lists tags
+
+# Nearly all animated emoji are in these emojibase groups (smileys, people, animals, travel), so more of them
+# are tested: both offline benchmarks then have enough test items although they share one split.
+MOVING_GROUPS = {0, 1, 3, 5}
+TEST_SHARE_MOVING, TEST_SHARE_OTHER, VAL_SHARE = 0.29, 0.12, 0.12
+
+TWINS = (  # pattern and replacement, in this order, on a label in lower case
+    (r"\b(medium-light|medium-dark|light|medium|dark) skin tone\b", ""),
+    (r"\bfacing (left|right)\b", ""),
+    (r"^(family|kiss|couple with heart):.*", r"\1"),
+    (r"\b(wo)?m[ae]n and (wo)?m[ae]n\b", ""),
+    (r"\b(boy|girl)\b", "child"),
+    (r"\bmer(man|maid)\b", "merperson"),
+    (r"\bprince(ss)?\b", "with crown"),
+    (r"\b(santa|mrs\.|mx) claus", "claus"),
+    (r"\bolder\b", "old"),
+    (r"\b(person|people|adult|(wo)?m[ae]n)\b", ""),
+    (r"\b(left|right|up|down|leftwards|rightwards|upwards|downwards|forward|reverse)\b", ""),
+)
+
+
+@dataclass(frozen=True)
+class Emoji:
+    """One emoji: its code (`emoji_code`), CLDR label, captions (the label first) and emojibase group."""
+
+    code: str
+    label: str
+    captions: tuple[str, ...]
+    group: int | None
+
+
+@dataclass(frozen=True)
+class Words:
+    """What the two packages call one emoji, as they spell it; `tags` are those of its base."""
+
+    code: str
+    label: str
+    shortcodes: tuple[str, ...]
+    tags: tuple[str, ...]
+    keywords: tuple[str, ...]
+    group: int | None
+
+
+def emoji_code(hexcode: str) -> str:
+    """One spelling for the many in file names: `23-FE0F-20E3` and `0023-20e3` are both `0023-20e3`."""
+    points = re.split("[-_]", hexcode.lower())
+    return "-".join(point.zfill(4) for point in points if point not in ("fe0f", "e007f"))
+
+
+def has_skin_tone(code: str) -> bool:
+    """Whether the code points of `code` hold a skin-tone modifier."""
+    return not SKIN_TONES.isdisjoint(code.split("-"))
+
+
+def read_words(vendors: Iterable[str] = SHORTCODES) -> Iterator[Words]:
+    """What every emoji that `emojibase-data` labels is called; both packages are fetched the first time."""
+    english = fetch("emojibase-data") / "en"
+    shortcodes = [_read(english / "shortcodes" / f"{vendor}.json") for vendor in vendors]
+    keywords = {
+        emoji_code("-".join(f"{ord(character):x}" for character in emoji)): words
+        for emoji, words in _read(fetch("emojilib") / "dist" / "emoji-en-US.json").items()
+    }
+    for base in _read(english / "data.json"):
+        for entry in (base, *base.get("skins", ())):
+            code = emoji_code(entry["hexcode"])
+            yield Words(
+                code,
+                entry["label"],
+                tuple(name for vendor in shortcodes for name in _listed(vendor.get(entry["hexcode"]))),
+                tuple(base.get("tags", ())),
+                tuple(keywords.get(code, ())),
+                base.get("group"),
+            )
+
+
+def load_emoji() -> dict[str, Emoji]:
+    """Every emoji with its captions, by its code."""
+    found = {}
+    for words in read_words():
+        captions = make_captions(words.label, words.shortcodes, words.tags, words.keywords)
+        found[words.code] = Emoji(words.code, words.label, captions, words.group)
+    return found
+
+
+def make_captions(
+    label: str, shortcodes: Iterable[str], tags: Iterable[str], keywords: Iterable[str]
+) -> tuple[str, ...]:
+    """Up to five captions: the label, two shortcodes, a list of tags, one of keywords, then what is left.
+
+    Tags come in alphabetical order; those that are among the keywords too are put first.
+    """
+    tags, keywords = _worded(tags), _worded(keywords)[1:]  # emojilib's first keyword is the label again
+    tags = sorted(tags, key=lambda tag: tag not in keywords)
+    names = _different([label, *_worded(shortcodes)])[1:]
+    tag_lists, keyword_lists = list(_lists(tags)), list(_lists(keywords))
+    best = [label, *names[:2], *tag_lists[:1], *keyword_lists[:1]]
+    return tuple(_different([*best, *names[2:], *tag_lists[1:], *keyword_lists[1:]])[:MAX_CAPTIONS])
+
+
+def twin_key(label: str) -> str:
+    """What is left of a label without skin tone, gender and direction: equal for twins, which look alike."""
+    text = label.lower().replace("’", "'")
+    for pattern, replacement in TWINS:
+        text = re.sub(pattern, replacement, text)
+    return " ".join(re.findall(r"[^\s:,-]+", text))
+
+
+def assign_splits(emoji: Mapping[str, Emoji]) -> dict[str, str]:
+    """The split (train, val or test) of each code, drawn by a hash of its twin key: twins stay together."""
+    twins = defaultdict(list)
+    for one in emoji.values():
+        twins[twin_key(one.label)].append(one)
+    splits = {}
+    for key, members in twins.items():
+        moving = any(one.group in MOVING_GROUPS for one in members)
+        test_share = TEST_SHARE_MOVING if moving else TEST_SHARE_OTHER
+        draw = int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) / 16**8
+        split = "test" if draw < test_share else "val" if draw < test_share + VAL_SHARE else "train"
+        splits |= {one.code: split for one in members}
+    return splits
+
+
+def _read(path: Path) -> dict | list:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _listed(value: str | list[str] | None) -> list[str]:
+    return [value] if isinstance(value, str) else value or []
+
+
+def _worded(texts: Iterable[str]) -> list[str]:
+    """Texts with single spaces between words, less those without three letters in a row (`+1`, `zw`)."""
+    plain = (" ".join(text.replace("_", " ").split()) for text in texts)
+    return [text for text in plain if re.search(r"[^\W\d_]{3}", text)]
+
+
+def _lists(words: list[str]) -> Iterator[str]:
+    """Captions that list two to six words each."""
+    for start in range(0, len(words), LIST_WORDS):
+        chunk = words[start : start + LIST_WORDS]
+        if len(chunk) > 1:
+            yield ", ".join(chunk)
+
+
+def _different(texts: Iterable[str]) -> list[str]:
+    """The texts in order, each spelling once (`flag: Åland` and `flag_åland`, `umbrella` and `umbrella2`)."""
+    by_letters = {}
+    for text in texts:
+        by_letters.setdefault(re.sub(r"[\W_]|\d+$", "", text.casefold()) or text, text)
+    return list(by_letters.values())

@@ -1,0 +1,170 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import cma.data
+from data_prep.__main__ import main
+from data_prep.benchmarks import coco
+from data_prep.benchmarks.forms import find_splits, split_word
+from data_prep.errors import BadInput
+from data_prep.readers import read_json
+from tests.data_prep.image_sources import JSON, albef, karpathy, told, write
+from tests.grey_media import write_picture
+
+FIVE = [f"caption {n}" for n in range(5)]
+SIX = [*FIVE, "one more"]
+TRAIN, REST = "train2014/COCO_train2014_000000000001.jpg", "val2014/COCO_val2014_000000000002.jpg"
+VAL, TEST = "val2014/COCO_val2014_000000000003.jpg", "val2014/COCO_val2014_000000000004.jpg"
+SPLITS = {TRAIN: ("train", FIVE), REST: ("restval", FIVE), VAL: ("val", FIVE), TEST: ("test", SIX)}
+
+
+def as_karpathy(folder):
+    write(folder / "caption_datasets" / "dataset_coco.json", karpathy(SPLITS))
+
+
+def as_albef(folder, name="coco_karpathy_{}.json"):
+    write(folder / name.format("train"), albef({TRAIN: FIVE, REST: FIVE}, train=True))
+    write(folder / name.format("val"), albef({VAL: FIVE}))
+    write(folder / name.format("test"), albef({TEST: SIX}))
+
+
+def expected(restval="train"):
+    splits = {TRAIN: "train", REST: restval, VAL: "val", TEST: "test"}
+    return {
+        file.rpartition("/")[2].removesuffix(".jpg"): (split, file, tuple(SPLITS[file][1]))
+        for file, split in splits.items()
+        if split
+    }
+
+
+@pytest.mark.parametrize("make", [as_karpathy, as_albef])
+def test_both_forms_hold_the_same_images_with_restval_or_without(tmp_path, make):
+    make(tmp_path)
+    whole, less = coco.read(tmp_path), coco.read(tmp_path, "no-restval")
+    assert told(whole) == expected() and told(less) == expected(restval=None)
+    assert whole.expected["train"] == (113_287, 566_747) and less.expected["train"] == (82_783, 414_113)
+    assert whole.expected["test"] == (5_000, 25_010)
+    assert any(note.startswith("1 images") and "left out" in note for note in less.notes)
+    assert not whole.notes
+
+
+@pytest.mark.parametrize("folder", ["", "val2014/", "images/val2014/"])
+def test_coco_becomes_a_dataset_folder_with_or_without_the_split_folder(tmp_path, folder, capsys):
+    source, out = tmp_path / "source", tmp_path / "out"
+    write(source / "coco_karpathy_test.json", albef({TEST: SIX}))
+    name = TEST.rpartition("/")[2]
+    write_picture(source / folder / name)
+    assert main(["coco", "--source", str(source), "--out", str(out), "--allow-missing"]) == 0
+    test = cma.data.load(out, "test")
+    assert test.captions == SIX and test.items[0].file_name == f"media/{folder}{name}"
+    assert (test.recipe, test.expected) == ("coco", 5_000)
+    assert test.protocol == {"query": "caption", "visual_to_text": "captions"}
+    said = capsys.readouterr().out
+    assert "coco_karpathy_test.json" in said and "test 1 / 5,000 6 / 25,010 1 / 1" in " ".join(said.split())
+    assert "no train split" in said and "no val split" in said
+    assert cma.data.splits(out) == ["test"]
+
+
+@given(JSON)
+def test_keys_without_use_are_dropped_at_every_depth(tmp_path_factory, value):
+    def without(value):
+        if isinstance(value, dict):
+            return {key: without(inner) for key, inner in value.items() if key != "tokens"}
+        return [without(inner) for inner in value] if isinstance(value, list) else value
+
+    content = {"a": [{"tokens": 1, "raw": value}, value], "tokens": {"raw": 2}}
+    path = write(tmp_path_factory.mktemp("json") / "a.json", content)
+    assert read_json(path, without=("tokens",)) == without(json.loads(path.read_text()))
+
+
+def test_karpathys_file_goes_first_unless_a_form_is_chosen(tmp_path):
+    as_karpathy(tmp_path)
+    as_albef(tmp_path)
+    assert coco.read(tmp_path).files == ["dataset_coco.json"]
+    names = [f"coco_karpathy_{split}.json" for split in ("train", "val", "test")]
+    assert coco.read(tmp_path, form="albef").files == names
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["coco_{}.json", "coco_{}_karpathy.json", "annotations/{}.json", "MSCOCO2014-{}-v2.json",
+     "coco/captions_{}_5k.json", "my coco, {}.json"],
+)  # fmt: skip
+def test_the_files_of_a_split_have_other_names_too(tmp_path, name):
+    as_albef(tmp_path, name)
+    write(tmp_path / "flickr30k_val.json", albef({"1.jpg": FIVE}))  # another benchmark's
+    write(tmp_path / "val.json", {"images": []})  # of another shape
+    assert told(coco.read(tmp_path)) == expected()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["refcoco+_val_for_adv.json", "RefCOCO_val.json", "coco/refcocog_val.json", "nocaps_val.json",
+     "flickr_val.json", "refcoco/val_refcoco.json", "flickr30k/val.json", "MSR-VTT/val.json",
+     "flickr8k/val.json"],
+)  # fmt: skip
+def test_the_files_of_other_sets_are_no_split_of_this(tmp_path, name):
+    write(tmp_path / "coco_test.json", albef({TEST: SIX}))
+    write(tmp_path / name, albef({"7.jpg": FIVE}))
+    assert coco.read(tmp_path).files == ["coco_test.json"]
+
+
+def test_two_files_that_could_be_one_split_are_an_error_but_its_own_name_and_the_top_win(tmp_path):
+    write(tmp_path / "val.json", albef({"7.jpg": FIVE}))
+    write(tmp_path / "old" / "coco_val.json", albef({"8.jpg": FIVE}))
+    assert coco.read(tmp_path).files == ["coco_val.json"]
+    write(tmp_path / "coco_val.json", albef({VAL: FIVE}))
+    assert [entry.file for entry in coco.read(tmp_path).entries] == [VAL]
+    write(tmp_path / "coco_karpathy_val.json", albef({VAL: SIX}))
+    with pytest.raises(BadInput, match=r"coco_karpathy_val\.json and .*coco_val\.json differ; leave the one"):
+        coco.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("stem", "split"),
+    [("coco_karpathy_train", "train"), ("cocoVal", "val"), ("x-validation", "val"),
+     ("Flickr.testImages", "test"), ("flickr30k_test1k", "test"),
+     ("train_val", None), ("constrain", None), ("", None)],
+)  # fmt: skip
+def test_the_split_is_a_word_of_the_name(stem, split):
+    assert split_word(stem) == split
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("coco_val.json", '[{"image": "1.jpg", "caption": [}]', "coco_val.json:1:33: broken JSON"),
+        ("coco_val.json", '[{"image": "1.jpg", "caption": [7]}]', "[0] (1.jpg): expected a caption (text)"),
+        ("coco_val.json", '[{"image": "1.jpg", "caption": []}, 7]', "[1]: expected an object with image"),
+        ("coco_val.json", '[{"image": " ", "caption": "a"}]', "[0]: expected a file name, found ' '"),
+        ("coco_val.json", '[{"image": "\\ud800.jpg", "caption": "a"}]', "[0]: expected a file name"),
+        ("coco_val.json", albef({"1.jpg": ["a"]}) * 2, "[1]: 1.jpg has a row already"),
+        ("coco_val.json", '[{"image": "../1.jpg", "caption": "a"}]', "leads out of the media folder"),
+        ("dataset_coco.json", {"images": [{"filename": None}]}, "[0]: expected a file name, found None"),
+        ("coco_val.json", "[]", "coco_val.json: no item in this file"),
+        ("other.json", [], "none of dataset_coco.json, coco_karpathy_{train,val,test}.json"),
+    ],
+)  # fmt: skip
+def test_files_that_are_not_as_expected(tmp_path, capsys, name, content, message):
+    write(tmp_path / name, content)
+    assert main(["coco", "--source", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and message in error
+
+
+@given(st.lists(st.lists(st.sampled_from(["a", "b c", "d"]), min_size=1, max_size=3), min_size=1, max_size=5))
+def test_rows_of_a_training_image_are_joined_wherever_they_stand(tmp_path_factory, captions):
+    folder = tmp_path_factory.mktemp("train")
+    images = {f"train2014/{n}.jpg": texts for n, texts in enumerate(captions)}
+    rows = albef(images, train=True)
+    write(folder / "coco_train.json", rows[::2] + rows[1::2])
+    assert {e.file: sorted(e.captions) for e in coco.read(folder).entries} == {
+        file: sorted(texts) for file, texts in images.items()
+    }
+
+
+def test_a_file_that_does_not_fit_is_no_split(tmp_path):
+    write(tmp_path / "a_val.json", "")
+    assert find_splits(tmp_path, "coco", (".json",), lambda path: path.stat().st_size > 0) == {}

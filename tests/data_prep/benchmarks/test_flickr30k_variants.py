@@ -1,0 +1,105 @@
+import pytest
+
+from data_prep.__main__ import main
+from data_prep.benchmarks import flickr30k
+from data_prep.errors import BadInput
+from tests.data_prep.fuzz_sources import SOURCES, Item
+from tests.data_prep.image_sources import told, write
+
+ITEMS = {
+    "1000092795": Item("train", ("Two men , in a yard .", 'A "quoted" word .')),
+    "36979": Item("val", ("A river .", "Água ; a bridge , too .")),
+    "65567": Item("test", ('"Stop" , says a sign .', "A sign .")),
+    "7": Item("test", ("A dog .", "A dog .")),
+}
+EXPECTED = {id: (split, f"{id}.jpg", captions) for id, (split, captions) in ITEMS.items()}
+
+
+def put(folder, form):
+    for file, content in SOURCES[f"flickr30k {form}"].write(ITEMS).items():
+        (folder / file).write_bytes(content)
+
+
+@pytest.mark.parametrize("form", flickr30k.FORMS)
+def test_every_form_holds_the_same_images(tmp_path, form):
+    put(tmp_path, form)
+    for read in (flickr30k.read(tmp_path), flickr30k.read(tmp_path, form)):
+        assert told(read) == EXPECTED and not read.notes
+        assert read.expected == flickr30k.PUBLISHED
+        assert all((tmp_path / name).is_file() for name in read.files)
+
+
+def test_of_several_forms_the_first_is_read_or_the_one_that_is_chosen(tmp_path):
+    for form in flickr30k.FORMS:
+        put(tmp_path, form)
+    read = flickr30k.read(tmp_path)
+    assert read.files == ["dataset_flickr30k.json"]
+    (note,) = [note for note in read.notes if note.startswith("there too, not read: ")]
+    assert all(
+        f"{flickr30k.FORMS[form].looks_for} (--form {form})" in note for form in [*flickr30k.FORMS][1:]
+    )
+    assert flickr30k.read(tmp_path, "hub").files == ["flickr_annotations_30k.csv"]
+    (tmp_path / "flickr_annotations_30k.csv").unlink()
+    with pytest.raises(BadInput, match=r"none of flickr_annotations_30k\.csv is in"):
+        flickr30k.read(tmp_path, "hub")
+
+
+@pytest.mark.parametrize("lists", ["splits/{}.txt", "flickr30k_{}.txt", "flickr30k-{}-ids.json"])
+@pytest.mark.parametrize("ending", ["", ".jpg"])
+def test_lists_of_ids_have_other_names_and_endings(tmp_path, lists, ending):
+    put(tmp_path, "token")
+    for split in ("train", "val", "test"):
+        ids = [id + ending for id in (tmp_path / f"{split}.txt").read_text().split()]
+        (tmp_path / f"{split}.txt").unlink()
+        write(tmp_path / lists.format(split), ids if lists.endswith("json") else "\n".join(ids))
+    write(tmp_path / "train_log.txt", "epoch 1\n")  # no list of ids
+    assert told(flickr30k.read(tmp_path)) == EXPECTED
+
+
+def test_ids_without_captions_and_captions_without_a_list_are_counted(tmp_path):
+    put(tmp_path, "token")
+    for split in ("train", "val"):
+        (tmp_path / f"{split}.txt").unlink()
+    write(tmp_path / "test.txt", "65567\n\n404\n65567\n")
+    read = flickr30k.read(tmp_path)
+    assert told(read) == {"65567": EXPECTED["65567"], "404": ("test", "404.jpg", ())}
+    assert read.notes == [
+        "no train split and no val split in these files: the train and val splits are left out",
+        "test.txt: 1 repeated ids dropped",
+        "1 ids without captions: 404",
+        "3 images in none of the lists, left out: 1000092795, 36979, 7",
+    ]
+
+
+def test_captions_without_lists_are_no_form(tmp_path):
+    write(tmp_path / TOKEN, "7.jpg#0\tA dog .\n")
+    with pytest.raises(BadInput, match=r"results_20130124\.token with ids in \{train,val,test\}\.txt"):
+        flickr30k.read(tmp_path)
+    write(tmp_path / "flickr30k_test_karpathy.txt", "image,caption\n7.jpg,A dog .\n")
+    assert told(flickr30k.read(tmp_path)) == {"7": ("test", "7.jpg", ("A dog .",))}
+
+
+HUB, TOKEN, CSV = "flickr_annotations_30k.csv", "results_20130124.token", "flickr30k_test_karpathy.txt"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (HUB, "raw,split\n[],test\n", "30k.csv:1: expected the columns raw, split, filename; found raw"),
+        (HUB, "raw,split,filename\n[a,test,1.jpg\n", "30k.csv:2: raw: expected a JSON list, found '[a'"),
+        (HUB, "raw,split,filename\n[7],test,1.jpg\n", "30k.csv:2: expected a caption (text), found 7"),
+        (HUB, "raw,split,filename\n[],dev,1.jpg\n", "expected the split train, val, test; found 'dev'"),
+        (HUB, "raw,split,filename\n[],test, \n", "30k.csv:2: expected a file name"),
+        (TOKEN, "1.jpg#0\ta\n1.jpg#1 b\n", "124.token:2: expected image.jpg#0, a tab and a caption"),
+        (TOKEN, "#0\ta\n", "124.token:1: expected a file name"),
+        (CSV, "image,caption\n1.jpg,a, b\n", "karpathy.txt:2: expected 2 fields"),
+        (CSV, 'image,caption\n1.jpg,"a\n', "broken CSV"),
+        (CSV, "image,text\n1.jpg,a\n", "none of dataset_flickr30k.json"),
+        (CSV, "image,caption\n", "no item in this file"),
+    ],
+)  # fmt: skip
+def test_files_that_are_not_as_expected(tmp_path, capsys, name, content, message):
+    write(tmp_path / name, content)
+    assert main(["flickr30k", "--source", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and message in error

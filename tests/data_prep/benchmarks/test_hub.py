@@ -1,0 +1,95 @@
+import csv
+import json
+
+import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
+
+from data_prep.__main__ import main
+from data_prep.benchmarks import coco, flickr30k, hub
+from tests.data_prep.image_sources import karpathy, told, write
+
+FIVE = [f"boat {n}" for n in range(5)]
+REPOS = {"flickr30k": flickr30k.ON_HUB, "coco": coco.ON_HUB}
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """The hub's cache as its library lays it out, and a downloader that puts files there from `online`."""
+    online, asked = {}, []
+
+    def download(repo, name, repo_type, local_files_only=False):
+        path = tmp_path / "cache" / f"datasets--{repo.replace('/', '--')}" / "snapshots" / "0a1b" / name
+        asked.append((repo, name, repo_type, local_files_only))
+        if path.is_file():
+            return str(path)
+        if local_files_only or (repo, name) not in online:
+            raise LocalEntryNotFoundError("it cannot be located\nin any cache")
+        return str(write(path, online[repo, name]))
+
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    return online, asked
+
+
+def put(online, name, tmp_path):
+    """Two pictures in the layout of each data set on the hub; returns what they are read as."""
+    if name == "coco":
+        images = {"val2014/a.jpg": ("restval", FIVE), "val2014/b.jpg": ("test", FIVE)}
+        content = karpathy(images)
+    else:
+        path = tmp_path / "rows.csv"
+        with path.open("w", encoding="utf-8", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(["raw", "sentids", "split", "filename", "img_id"])
+            rows.writerows(
+                [json.dumps(FIVE), "[]", s, f"{i}.jpg", 0] for i, s in (("a", "train"), ("b", "test"))
+            )
+        content = path.read_text(encoding="utf-8")
+    online[REPOS[name].repo, REPOS[name].name] = content
+    return {"a": ("train", tuple(FIVE)), "b": ("test", tuple(FIVE))}
+
+
+def run(name, tmp_path):
+    (tmp_path / "source").mkdir(exist_ok=True)
+    places = ["--source", str(tmp_path / "source"), "--out", str(tmp_path / "out")]
+    return main([name, *places, "--from-hub", "--annotations-only", "--allow-missing"])
+
+
+@pytest.mark.parametrize("name", REPOS)
+def test_annotations_come_from_the_hub_once(name, cache, tmp_path, capsys):
+    online, asked = cache
+    items = put(online, name, tmp_path)
+    assert run(name, tmp_path) == 0
+    lines = (tmp_path / "out" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert {row["id"]: (row["split"], tuple(row["captions"])) for row in rows} == items
+    seal = json.loads((tmp_path / "out" / "dataset.json").read_text(encoding="utf-8"))
+    assert seal["annotations"] == [f"{REPOS[name].repo}: {REPOS[name].name}"]
+    online.clear()
+    assert run(name, tmp_path) == 0  # offline by now
+    place = (REPOS[name].repo, REPOS[name].name, "dataset")
+    assert asked == [(*place, True), (*place, False), (*place, True)]
+
+
+@pytest.mark.parametrize("name", REPOS)
+def test_offline_it_says_in_one_line_what_to_do(name, cache, tmp_path, capsys):
+    assert run(name, tmp_path) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {REPOS[name].name} of the hub's data set {REPOS[name].repo} cannot be")
+    assert "it cannot be located" in error and "put the annotation file into --source" in error
+    assert error.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_the_choice_of_split_holds_for_the_hub(cache, tmp_path):
+    online, _ = cache
+    put(online, "coco", tmp_path)
+    (tmp_path / "source").mkdir()
+    words = ["coco", "--source", str(tmp_path / "source"), "--out", str(tmp_path / "out"), "--from-hub"]
+    assert main([*words, "--annotations-only", "--split", "no-restval", "--allow-missing"]) == 0
+    lines = (tmp_path / "out" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["id"] for line in lines] == ["b"]
+
+
+def test_a_fetched_file_serves_as_source_too(cache, tmp_path):
+    online, _ = cache
+    put(online, "coco", tmp_path)
+    assert set(told(coco.read(hub.fetch(coco.ON_HUB).parent))) == {"a", "b"}

@@ -1,0 +1,133 @@
+import json
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import cma.data
+from data_prep.__main__ import main
+from data_prep.benchmarks import msvd
+from data_prep.benchmarks.safe_pickle import read_pickle
+from data_prep.errors import BadInput
+from data_prep.id_lists import read_id_list
+from tests.grey_media import write_clip
+
+LISTS = {"train": ["-a_b_0_5", "-a_b_5_9"], "val": ["c-_1_2"], "test": ["d_3_4", "e_5_6"]}
+CAPTIONS = {id: [f"{id} is here", "a cat"] for ids in LISTS.values() for id in ids}
+
+
+def source_of(folder, captions=CAPTIONS, lists=LISTS):
+    folder.mkdir(exist_ok=True)
+    (folder / "captions_msvd.json").write_text(json.dumps(captions))
+    for split, ids in lists.items():
+        (folder / f"{split}_list.txt").write_text("\n".join(ids))  # without a final newline
+    return folder
+
+
+def run(*arguments):
+    return main(["msvd", *map(str, arguments), "--workers", "1"])
+
+
+def test_clips_captions_and_lists_may_be_called_vid1_and_so_on(tmp_path):
+    names = {id: f"vid{number}" for number, id in enumerate(CAPTIONS, start=1)}
+    source = source_of(
+        tmp_path / "source",
+        captions={names[id]: texts for id, texts in CAPTIONS.items()},
+        lists=LISTS | {"test": [f"{names[id]}.avi" for id in LISTS["test"]]},
+    )
+    (source / "youtube_mapping.txt").write_text("".join(f"{id} {name}\n" for id, name in names.items()))
+    write_clip(source / "vid1.avi", [40, 90])
+    assert run("--source", source, "--out", tmp_path / "out", "--allow-missing") == 0
+    (item,) = cma.data.load(tmp_path / "out", "train").items
+    assert (item.id, item.file_name, item.captions[0]) == ("-a_b_0_5", "media/vid1.avi", "-a_b_0_5 is here")
+    entries = {entry.id: entry for entry in msvd.read(source).entries}
+    assert set(entries) == set(CAPTIONS) and entries["e_5_6"].instead.file == "vid5"
+
+
+def test_two_lists_of_one_name_that_differ_are_refused_and_copies_are_not(tmp_path):
+    source_of(tmp_path)
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "test_list.txt").write_text("\n".join([*LISTS["test"], ""]))
+    assert [e.id for e in msvd.read(tmp_path).entries if e.split == "test"] == LISTS["test"]
+    (tmp_path / "copy" / "test_list.txt").write_text(LISTS["test"][0])
+    with pytest.raises(BadInput, match=r"test_list\.txt and .*copy.test_list\.txt differ"):
+        msvd.read(tmp_path)
+
+
+class Harmful:
+    def __reduce__(self):
+        return exec, ("raise SystemExit('run')",)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (Harmful(), "holds builtins.exec; expected only lists, dicts and strings"),
+        ({"a_1_2": [Harmful()]}, "holds builtins.exec"),
+        ({"a_1_2": [("a", "cat")]}, "holds a value of type tuple"),
+        ({"a_1_2": [["a", 7]]}, "holds a value of type int"),
+        ({1: [["a"]]}, "holds a value of type int"),
+        ({"a_1_2": {"a cat"}}, "holds a value of type set"),
+        ({"a_1_2": b"a cat"}, "holds a value of type bytes"),
+        (["a cat"], "expected captions by id, found a value of type list"),
+        ({"a_1_2": "a cat"}, "a_1_2: expected a list of captions, found 'a cat'"),
+        ({"a_1_2": [{"a": "cat"}]}, "a_1_2: expected a caption (text or a list of words)"),
+    ],
+)
+def test_a_pickle_of_anything_else_is_refused_and_not_run(tmp_path, capsys, content, message):
+    (tmp_path / "raw-captions.pkl").write_bytes(pickle.dumps(content))
+    assert run("--source", tmp_path, "--out", tmp_path / "out") == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "raw-captions.pkl: " in error and message in error
+
+
+TEXTS = st.recursive(
+    st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(content=TEXTS, protocol=st.integers(0, pickle.HIGHEST_PROTOCOL))
+def test_plain_pickles_are_read_whatever_their_protocol(tmp_path_factory, content, protocol):
+    path = tmp_path_factory.mktemp("pickle") / "raw-captions.pkl"
+    path.write_bytes(pickle.dumps(content, protocol))
+    assert read_pickle(path) == content
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("captions_msvd.json", '{"a_1_2": ["a"], "a_1_2": ["b"]}', "'a_1_2' is there more than once"),
+        ("captions_msvd.json", '{"a_1_2": ["a"], "a_1_2.avi": ["b"]}', "the clip a_1_2 is there more than"),
+        ("captions_msvd.json", '{"a_1_2":\n}', "captions_msvd.json:2:1: broken JSON"),
+        ("youtube_mapping.txt", "d_3_4 vid1\nd_3_4\n", "mapping.txt:2: expected an id and vid<number>"),
+        ("youtube_mapping.txt", "d_3_4 vid1\ne_5_6 vid1\n", "mapping.txt:2: 'e_5_6 vid1' repeats"),
+        ("test_list.txt", "\n", "test_list.txt: no id in this list"),
+        ("test_list.txt", "d_3_4\n-a_b_0_5\n", "1 ids are there more than once, the first is -a_b_0_5"),
+        ("test_list.txt", "d_3_4\n../d_3_4\n", "leads out of the media folder"),
+    ],
+)
+def test_msvd_files_that_are_not_as_expected(tmp_path, capsys, name, content, message):
+    source = source_of(tmp_path / "source")
+    (source / name).write_text(content)
+    assert run("--source", source, "--out", tmp_path / "out", "--annotations-only") == 1
+    assert message in capsys.readouterr().err
+
+
+def test_no_captions_or_no_list(tmp_path):
+    with pytest.raises(BadInput, match="none of captions_msvd.json, raw-captions.pkl"):
+        msvd.read(tmp_path)
+    with pytest.raises(BadInput, match="none of train_list.txt, val_list.txt, test_list.txt is there"):
+        msvd.read(source_of(tmp_path, lists={}))
+
+
+@given(st.lists(st.text("ab-_.", min_size=1, max_size=4)), st.sampled_from(["\n", "\r\n"]), st.booleans())
+def test_a_list_keeps_each_id_once_in_order(tmp_path_factory, ids, newline, final):
+    path = tmp_path_factory.mktemp("list") / "list.txt"
+    path.write_bytes((newline.join(ids) + newline * final).encode("utf-8-sig"))
+    if ids:
+        found = read_id_list(path)
+        assert list(found.ids) == sorted(set(ids), key=ids.index)
+        assert found.repeated == len(ids) - len(set(ids))

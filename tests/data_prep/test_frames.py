@@ -1,0 +1,186 @@
+import json
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import cma.data
+from cma.media.video import read_frames
+from data_prep import frame_files, frames
+from data_prep.__main__ import main
+from data_prep.frame_files import Clip, Extraction
+from tests.grey_media import level_of, write_clip, write_picture
+
+LEVELS = {"a": [20] * 10 + [120] * 10 + [220] * 10, "b.": [60] * 5}  # three seconds, half a second
+PARTS = [
+    ("a", None, None, "train"),
+    ("b.", None, None, "val"),
+    ("a", 1.0, 2.0, "test"),
+    ("a", 2.0, None, "test"),
+]
+
+
+def dataset_of(folder, kind="video", parts=PARTS):
+    for name, levels in LEVELS.items():
+        write_clip(folder / "media" / "deep" / f"{name}mp4", levels)
+    lines = [
+        {"file_name": f"media/deep/{name}mp4", "id": f"i{n}", "captions": [f"cat {n}"], "split": split}
+        | {key: value for key, value in (("start", start), ("end", end)) if value is not None}
+        for n, (name, start, end, split) in enumerate(parts)
+    ]
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    protocol = {"query": "paragraph", "visual_to_text": "captions"}
+    about = {"format_version": 1, "name": "toy", "kind": kind, "protocol": protocol, "recipe": "didemo"}
+    about["counts"] = {"test": {"found": 2, "expected": 9, "captions": {"found": 2, "expected": 9}}}
+    (folder / "dataset.json").write_text(json.dumps(about))
+    return folder
+
+
+def run(*arguments):
+    return main(["frames", *map(str, arguments), "--workers", "1"])
+
+
+def read(folder):
+    return [item for split in ("train", "val", "test") for item in cma.data.load(folder, split).items]
+
+
+def test_the_new_folder_is_the_same_dataset_in_frames(tmp_path, toy_processor, capsys):
+    dataset = dataset_of(tmp_path / "toy")
+    assert run("--dataset", dataset, "--fps", 5, "--short-side", 64, "--quality", 100) == 0
+    out = tmp_path / "toy-frames"
+    plain = [(item.id, item.captions, item.split) for item in read(dataset)]
+    assert [(item.id, item.captions, item.split) for item in read(out)] == plain
+    assert all((item.start, item.end) == (None, None) for item in read(out))
+    pixels = cma.data.Pixels(toy_processor, max_frames=4, fps=5.0)
+    for split in ("train", "val", "test"):
+        before, after = cma.data.load(dataset, split), cma.data.load(out, split)
+        assert (after.name, after.kind, after.recipe) == ("toy", "video", "didemo")
+        assert (after.protocol, after.expected) == (before.protocol, before.expected)
+        for one, other in zip(
+            pixels(before, range(len(before))), pixels(after, range(len(after))), strict=True
+        ):
+            np.testing.assert_allclose(one, other, atol=0.1)  # JPEG
+    assert "test 2 / 9 2 / 9 2 / 2" in " ".join(capsys.readouterr().out.split())
+
+
+def test_nothing_is_decoded_twice_and_a_stopped_run_goes_on(tmp_path, monkeypatch, capsys):
+    dataset, out, decoded = dataset_of(tmp_path / "toy"), tmp_path / "out", []
+    decode = frame_files.decode
+
+    def stop_at_third(clip, extraction):
+        if len(decoded) == 2:
+            raise KeyboardInterrupt
+        decoded.append(clip)
+        return decode(clip, extraction)
+
+    monkeypatch.setattr(frames, "decode", stop_at_third)
+    with pytest.raises(KeyboardInterrupt):
+        frames.extract(dataset, out, Extraction())
+    assert not (out / "dataset.json").exists()
+    monkeypatch.setattr(frames, "decode", decode)
+    capsys.readouterr()
+    frames.extract(dataset, out, Extraction())
+    assert "4 clips, 2 to decode" in capsys.readouterr().out
+    metadata = (out / "metadata.jsonl").read_bytes()
+    frames.extract(dataset, out, Extraction())
+    assert "4 clips, 0 to decode" in capsys.readouterr().out
+    assert (out / "metadata.jsonl").read_bytes() == metadata
+    os.utime(dataset / "media" / "deep" / "b.mp4", (2**32, 2**32))  # replaced since
+    frames.extract(dataset, out, Extraction())
+    assert "4 clips, 1 to decode" in capsys.readouterr().out
+    frames.extract(dataset, out, Extraction(fps=2.0))
+    assert "4 clips, 4 to decode" in capsys.readouterr().out
+
+
+def test_frames_are_written_all_or_none(tmp_path, monkeypatch):
+    path = write_clip(tmp_path / "a.mp4", LEVELS["a"])
+    clip, save = Clip(path, None, None, tmp_path / "frames" / "a.mp4"), Image.Image.save
+    (tmp_path / "frames" / "a.mp4.partial").mkdir(parents=True)
+    (tmp_path / "frames" / "a.mp4.partial" / "000009.jpg").write_bytes(b"left by a killed run")
+
+    def full_disk(picture, target, **options):
+        if target.name == "000002.jpg":
+            raise OSError("disk full")
+        save(picture, target, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Image.Image, "save", full_disk)
+        with pytest.raises(OSError, match="disk full"):
+            frame_files.decode(clip, Extraction())
+    assert not clip.target.exists() and not frame_files.is_done(clip)
+    assert frame_files.decode(clip, Extraction()) is None and frame_files.is_done(clip)
+    assert [frame.name for frame in sorted(clip.target.iterdir())] == [f"{n:06}.jpg" for n in range(3)]
+    assert [path.name for path in (tmp_path / "frames").iterdir()] == ["a.mp4"]
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    fps=st.none() | st.floats(0.5, 12),
+    kept=st.none() | st.integers(1, 40),
+    most=st.integers(1, 12),
+    start=st.none() | st.floats(0, 2.5),
+)
+def test_the_frames_are_those_that_the_clip_itself_would_give(tmp_path_factory, fps, kept, most, start):
+    folder = tmp_path_factory.mktemp("clip")
+    path = write_clip(folder / "a.mp4", [8 * n for n in range(30)])
+    clip = Clip(path, start, None, folder / "frames")
+    assert frame_files.decode(clip, Extraction(fps, 32, kept, 100)) is None
+    here = read_frames(path, kept or 1000, fps, start)
+    assert len(list(clip.target.iterdir())) == len(here)
+    if kept is None or kept == most:
+        here = read_frames(path, most, fps, start)
+        found = read_frames(clip.target, most)
+        np.testing.assert_allclose([level_of(f) for f in found], [level_of(f) for f in here], atol=2)
+        assert {frame.size for frame in found} == {(32, 32)}
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [((640, 360), (398, 224)), ((360, 640), (224, 398)), ((100, 80), (100, 80))]
+)
+def test_the_short_side_shrinks_and_proportions_stay(size, expected):
+    assert frame_files._shrink(Image.new("RGB", size), 224).size == expected
+
+
+def test_clips_that_cannot_be_decoded_are_listed(tmp_path, capsys):
+    dataset, out = dataset_of(tmp_path / "toy"), tmp_path / "out"
+    (dataset / "media" / "deep" / "b.mp4").write_bytes(b"no clip")
+    assert run("--dataset", dataset, "--out", out) == 1
+    error = capsys.readouterr().err
+    assert "1 of 4 clips cannot be decoded, the first is i1 (cannot be decoded" in error
+    assert not (out / "dataset.json").exists()
+    assert run("--dataset", dataset, "--out", out, "--allow-missing") == 0
+    assert cma.data.splits(out) == ["train", "test"]
+    assert (out / "missing.txt").read_text().startswith("i1\t")
+    write_clip(dataset / "media" / "deep" / "b.mp4", LEVELS["b."])
+    assert run("--dataset", dataset, "--out", out) == 0
+    assert cma.data.splits(out) == ["train", "val", "test"] and not (out / "missing.txt").exists()
+
+
+def test_what_cannot_be_made_into_frames_is_one_line(tmp_path, capsys):
+    dataset = dataset_of(tmp_path / "toy")
+    stills = dataset_of(tmp_path / "stills", kind="image")
+    other = write_picture(tmp_path / "other" / "a.jpg").parent
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "metadata.jsonl").write_text("{")
+    for arguments, message in [
+        ((dataset, "--out", dataset), "is the dataset itself"),
+        ((dataset, "--out", other), "holds a.jpg, which is no part of a dataset folder"),
+        ((stills,), "holds pictures, which need no decoding"),
+        ((other,), "metadata.jsonl: no such file"),
+        ((tmp_path / "broken",), "metadata.jsonl:1: broken JSON: EOF"),
+    ]:
+        assert run("--dataset", *arguments) == 1
+        error = capsys.readouterr().err.splitlines()
+        assert len(error) == 1 and message in error[0]
+
+
+@pytest.mark.parametrize(
+    "option", [("--fps", "0"), ("--fps", "nan"), ("--short-side", "0"), ("--fps", "few")]
+)
+def test_settings_that_mean_nothing_are_refused(tmp_path, option, capsys):
+    with pytest.raises(SystemExit):
+        run("--dataset", tmp_path, *option)
+    assert f"argument {option[0]}: expected" in capsys.readouterr().err

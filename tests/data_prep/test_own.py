@@ -1,0 +1,223 @@
+import json
+import os
+import sys
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import cma.data
+from cma.adapter import AdapterConfig
+from cma.config import TrainConfig
+from cma.model import RetrievalModel
+from cma.search.index import MediaIndex
+from cma.training.evaluation import encode, recall_ceiling
+from cma.training.loop import train
+from data_prep import own
+from data_prep.__main__ import main
+from data_prep.errors import BadInput
+from tests.grey_media import write_clip, write_picture
+
+
+def run(*arguments):
+    return main(["folder", *map(str, arguments), "--workers", "1"])
+
+
+def pictures(source, *names):
+    for number, name in enumerate(names):
+        write_picture(source / name, 40 + 20 * number)
+    return source
+
+
+def csv(path, *rows, header="file_name,caption"):
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+def items(out):
+    found = [item for split in cma.data.splits(out) for item in cma.data.load(out, split).items]
+    return {item.id: (item.split, item.captions) for item in found}
+
+
+def test_pictures_without_captions_can_be_searched_and_nothing_else(
+    tmp_path, toy_clip, toy_processor, capsys
+):
+    source = pictures(tmp_path / "source", "a.jpg", "deep/a.png", ".hidden/b.jpg", "._a.jpg")
+    (source / "notes.txt").write_text("no picture")
+    assert run("--source", source, "--out", tmp_path / "out") == 0
+    assert items(tmp_path / "out") == {"a.jpg": ("test", ()), "deep/a.png": ("test", ())}
+    said = " ".join(capsys.readouterr().out.split())
+    assert "only to be searched" in said and "test 2 / ? 0 / ? 2 / 2" in said
+    dataset, model = cma.data.load(tmp_path / "out", "test"), RetrievalModel(toy_clip, toy_processor)
+    assert len(MediaIndex.build(model, tmp_path / "out").query("a cat", 2)) == 2
+    for need in (lambda: encode(model, dataset, TrainConfig(name="toy")), lambda: recall_ceiling(dataset)):
+        with pytest.raises(ValueError, match=r"2 of 2 items have no captions, the first is a\.jpg; training"):
+            need()
+
+
+@pytest.mark.parametrize(
+    ("bare", "message"), [(1, r"\(train\): 1 of 6 items .*1\.png"), (7, r"\(val\): 1 of 2 items .*7\.png")]
+)
+def test_training_names_an_item_without_captions(tmp_path, toy_clip, toy_processor, capsys, bare, message):
+    rows = [f"{n}.png,a cat,{split}" for n, split in enumerate(["train"] * 6 + ["val"] * 2)]
+    source = pictures(tmp_path / "source", *(f"{n}.png" for n in range(8)))
+    captions = csv(tmp_path / "c.csv", *rows, header="file_name,caption,split")
+    assert run("--source", source, "--out", tmp_path / "out", "--captions", captions) == 0
+    metadata = tmp_path / "out" / "metadata.jsonl"
+    lines = [json.loads(line) for line in metadata.read_text().splitlines()]
+    lines[bare]["captions"] = []
+    metadata.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    model = RetrievalModel(toy_clip, toy_processor)
+    model.add_adapter("toy", AdapterConfig(bottleneck_dim=4, shared_dim=8))
+    model.set_adapter("toy")
+    config = TrainConfig(name="toy", runs_dir=tmp_path / "runs", epochs=1)
+    with pytest.raises(ValueError, match=message):
+        train(model, cma.data.load(tmp_path / "out", "train"), config)
+    assert "items found" not in capsys.readouterr().out  # said before anything was trained
+
+
+def test_captions_from_csv_and_jsonl_are_the_same(tmp_path, capsys):
+    source = pictures(tmp_path / "source", *(f"deep/{n}.jpg" for n in range(20)))
+    rows = [(f"deep/{n}.jpg" if n % 2 else f"{n}.jpg", [f"cat {n}", "a, b"]) for n in range(20)]
+    of_csv = csv(tmp_path / "c.csv", *(f'{name},"{text}"' for name, texts in rows for text in [*texts, " "]))
+    lines = [{"file_name": name, "captions": texts} for name, texts in rows[1:]]
+    lines += [{"file_name": rows[0][0], "caption": text} for text in rows[0][1]]
+    of_jsonl = tmp_path / "c.jsonl"
+    of_jsonl.write_text("\n".join(map(json.dumps, lines)))
+    for captions, out in ((of_csv, tmp_path / "one"), (of_jsonl, tmp_path / "other")):
+        assert run("--source", source, "--out", out, "--captions", captions) == 0
+    found = items(tmp_path / "one")
+    assert found == items(tmp_path / "other")
+    assert {id: texts for id, (_, texts) in found.items()} == {
+        f"deep/{n}.jpg": (f"cat {n}", "a, b") for n in range(20)
+    }
+    assert Counter(split for split, _ in found.values()) == {"train": 16, "val": 2, "test": 2}
+    assert "20 blank captions dropped" in capsys.readouterr().out
+
+
+def test_a_column_of_splits_decides(tmp_path):
+    source = pictures(tmp_path / "source", "a.jpg", "b.jpg")
+    captions = csv(tmp_path / "c.csv", "a.jpg;x;val", "b.jpg;y;train", header="file_name;caption;split")
+    assert run("--source", source, "--out", tmp_path / "out", "--captions", captions) == 0
+    assert items(tmp_path / "out") == {"a.jpg": ("val", ("x",)), "b.jpg": ("train", ("y",))}
+
+
+@given(st.sets(st.text(min_size=1, max_size=3), max_size=60), st.integers(0, 3))
+def test_drawn_splits_depend_on_the_names_and_the_seed_alone(names, seed):
+    drawn = own.draw_splits(list(names), seed)
+    assert drawn == own.draw_splits(sorted(names, reverse=True), seed) and set(drawn) == names
+    counts, held = Counter(drawn.values()), max(1, len(names) // 10)
+    if len(names) >= 3:
+        assert counts == {"train": len(names) - 2 * held, "val": held, "test": held}
+    else:
+        assert counts["test"] == len(names)
+
+
+def test_files_without_captions_and_captions_without_a_file_are_counted_and_listed(tmp_path, capsys):
+    source = pictures(tmp_path / "source", "a.jpg", "deep/b.jpg", "c.jpg")
+    captions = csv(tmp_path / "c.csv", "a.jpg,x", "other/b.jpg,y", "d.jpg,z")
+    arguments = ("--source", source, "--out", tmp_path / "out", "--captions", captions)
+    assert run(*arguments) == 1
+    said = capsys.readouterr()
+    assert "2 files have no captions in c.csv: c.jpg, deep/b.jpg" in said.out
+    assert "2 files named in c.csv are not there: d.jpg, other/b.jpg" in said.out
+    assert "4 of 5 items cannot be used" in said.err
+    assert run(*arguments, "--allow-missing") == 0
+    assert items(tmp_path / "out").keys() == {"a.jpg"}  # deep/b.jpg is not other/b.jpg
+    missing = [line.split("\t") for line in (tmp_path / "out" / "missing.txt").read_text().splitlines()]
+    assert {id: why for id, _, why in missing} == {
+        "c.jpg": "no caption",
+        "deep/b.jpg": "no caption",
+        "d.jpg": "not found",
+        "other/b.jpg": "not found",
+    }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such names")
+def test_a_name_that_cannot_be_written_down_is_left_out_and_said(tmp_path, capsys):
+    source = pictures(tmp_path / "source", "a.png", "b.png")
+    (source / "b.png").rename(source / os.fsdecode(b"b\xff.png"))
+    assert run("--source", source, "--out", tmp_path / "out") == 0
+    assert list(items(tmp_path / "out")) == ["a.png"]
+    assert "1 files left out, whose names are not UTF-8: b\ufffd.png" in capsys.readouterr().out
+
+
+def test_pictures_beside_clips_need_a_choice(tmp_path, capsys):
+    source = pictures(tmp_path / "source", "a.jpg", "stills/b.jpg")
+    write_clip(source / "c.mp4", [40, 90])
+    assert run("--source", source, "--out", tmp_path / "out") == 1
+    assert "2 pictures and 1 clips, and a dataset is of one kind" in capsys.readouterr().err
+    for kind, found, left in (("image", {"a.jpg", "stills/b.jpg"}, "1 clips"), ("video", {"c.mp4"}, "2 pic")):
+        assert run("--source", source, "--out", tmp_path / kind, "--kind", kind) == 0
+        assert items(tmp_path / kind).keys() == found
+        assert cma.data.load(tmp_path / kind, "test").kind == kind
+        assert f"{left}" in capsys.readouterr().out
+
+
+def test_folders_of_frames_are_clips_where_there_are_no_others(tmp_path):
+    source = pictures(tmp_path / "source", "one/1.jpg", "one/2.jpg", "deep/two/1.jpg")
+    assert run("--source", source, "--out", tmp_path / "out", "--kind", "video") == 0
+    assert items(tmp_path / "out").keys() == {"one", "deep/two"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("c.csv", "file;text\na.jpg;x", "c.csv:1: expected the columns file_name, caption; found file, text"),
+        ("c.csv", "file_name,caption\na.jpg,x,y", "c.csv:2: expected 2 fields"),
+        ("c.csv", "file_name,caption\n", "no captions in this file"),
+        ("c.csv", "file_name,caption\n ,x", "c.csv:2: expected file_name to be text"),
+        ("c.csv", "file_name,caption\n../a.jpg,x", "leads out of the media folder"),
+        ("c.csv", "file_name,caption\n/a.jpg,x", "leads out of the media folder"),
+        ("c.csv", "file_name,caption\nc.jpg,x", "c.csv:2: c.jpg may be deep/c.jpg or deeper/c.jpg"),
+        ("c.csv", "file_name,caption,split\na.jpg,x,dev", "c.csv:2: expected split train, val, test, found"),
+        ("c.csv", "file_name,caption,split\na.jpg,x,val\na.jpg,x,test", "c.csv:3: a.jpg is in the split val"),
+        ("c.jsonl", '{"file_name": "a.jpg"}', "c.jsonl:1: expected file_name and caption or captions, found"),
+        ("c.jsonl", '\n{"file_name": "a.jpg"', "c.jsonl:2:22: broken JSON"),
+        ("c.jsonl", "[]", "c.jsonl:1: expected a JSON object, found []"),
+        ("c.jsonl", '{"file_name": "a.jpg", "captions": "x"}', "c.jsonl:1: expected captions to be a list"),
+        ("c.jsonl", '{"file_name": "a.jpg", "caption": 7}', "c.jsonl:1: expected a caption (text), found 7"),
+        ("c.jsonl", '{"file_name": 7, "caption": "x"}', "c.jsonl:1: expected file_name to be text, found 7"),
+        ("c.txt", "a.jpg x", "ends in .csv or .jsonl"),
+    ],
+)
+def test_captions_that_are_not_as_expected(tmp_path, capsys, name, content, message):
+    source = pictures(tmp_path / "source", "a.jpg", "b.jpg", "deep/c.jpg", "deeper/c.jpg")
+    (tmp_path / name).write_text(content)
+    assert run("--source", source, "--out", tmp_path / "out", "--captions", tmp_path / name) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and message in error
+
+
+def test_some_files_with_a_split_and_some_without(tmp_path):
+    source = pictures(tmp_path / "source", "a.jpg", "b.jpg")
+    captions = tmp_path / "c.jsonl"
+    rows = [{"file_name": "a.jpg", "caption": "x", "split": "val"}, {"file_name": "b.jpg", "caption": "y"}]
+    captions.write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(BadInput, match=r"1 files have no split, the first is b\.jpg"):
+        own.read(source, captions)
+
+
+def test_no_folder_no_media_no_captions(tmp_path):
+    with pytest.raises(BadInput, match="no such folder"):
+        own.read(tmp_path / "source")
+    with pytest.raises(BadInput, match="no pictures or clips in it"):
+        own.read(tmp_path)
+    pictures(tmp_path, "a.jpg")
+    with pytest.raises(BadInput, match="leave out --kind video"):
+        own.read(tmp_path, kind="video")
+    with pytest.raises(BadInput, match="no such file; expected a .csv or .jsonl"):
+        own.read(tmp_path, tmp_path / "c.csv")
+
+
+@given(st.binary(max_size=60), st.sampled_from(["c.csv", "c.jsonl"]), st.booleans())
+def test_any_file_of_captions_is_read_or_refused_in_one_line(tmp_path_factory, content, name, begun):
+    source = tmp_path_factory.mktemp("source")
+    (source / "a.jpg").write_bytes(b"picture")
+    start = {"c.csv": b"file_name,caption\na.jpg,", "c.jsonl": b'{"file_name": "a.jpg", "caption": "'}[name]
+    (source / name).write_bytes(start * begun + content)
+    try:
+        assert own.read(source, source / name).entries[0].id == "a.jpg"
+    except BadInput as error:
+        assert str(source) in str(error)

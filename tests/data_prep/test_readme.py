@@ -1,0 +1,109 @@
+"""The page on the nine benchmarks says what the code does: commands, options, files and counts."""
+
+import re
+import shlex
+
+import pytest
+
+from data_prep.__main__ import BENCHMARKS, build_parser
+from data_prep.annotations import Counts
+from data_prep.benchmarks import activitynet, coco, didemo, flickr30k, msrvtt, msvd, rsicd, rsitmd, vatex
+from data_prep.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from tests import ROOT
+
+PAGE = (ROOT / "data_prep" / "README.md").read_text(encoding="utf-8")
+SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
+PUBLISHED = {
+    "flickr30k": flickr30k,
+    "msvd": msvd,
+    "vatex": vatex,
+    "didemo": didemo,
+    "activitynet": activitynet,
+}
+OTHERS = ("mini", "folder", "frames")
+SHARED = {"--source", "--out", "--allow-missing", "--no-check", "--annotations-only", "--workers"}
+FORMS = {"flickr30k": flickr30k.FORMS, "coco": coco.forms(), "rsicd": rsicd.FORMS, "rsitmd": rsitmd.FORMS}
+LISTS = ["train_list.txt", "val_list.txt", "test_list.txt"]
+FILES = {
+    "msrvtt": [msrvtt.DATA, msrvtt.TEST_LIST, *msrvtt.TEST_CAPTIONS, *sum(msrvtt.TRAIN_CAPTIONS.values(), ())]
+    + [name for name, _ in msrvtt.TRAIN_LISTS.values()],
+    "msvd": [*msvd.CAPTIONS, msvd.MAPPING, *LISTS],
+    "vatex": [vatex.OTHER_TEST, *LISTS],
+    "didemo": [
+        name.format("{train,val,test}")
+        for name in (didemo.DATA, didemo.LIST, didemo.PARAGRAPHS[1], didemo.LABELS)
+    ],
+    "activitynet": [*activitynet.FILES.values(), activitynet.OTHERS]
+    + [name for names in (activitynet.LISTS, activitynet.PARAGRAPHS) for name in sum(names.values(), ())],
+}
+
+
+def counts_in_code(name):
+    """The rows that the section of a benchmark should have, from the constants of its module."""
+    if name in PUBLISHED:
+        return dict(PUBLISHED[name].PUBLISHED)
+    if name == "coco":
+        return {f"train ({choice})": counts for choice, counts in coco.TRAIN.items()} | coco.HELD
+    if name == "msrvtt":
+        rows = {"test": msrvtt.PUBLISHED_TEST, "val (--val)": Counts(msrvtt.VALIDATE, 20 * msrvtt.VALIDATE)}
+        for choice, (_, items) in msrvtt.TRAIN_LISTS.items():
+            rows[f"train ({choice})"] = Counts(items, 20 * items)
+            left = items - msrvtt.VALIDATE
+            rows[f"train ({choice}, --val)"] = Counts(left, 20 * left)
+        return rows
+    divisions = BENCHMARKS[name].DIVISIONS
+    rows = {f"{split} ({which})": n for which, counts in divisions.items() for split, n in counts.items()}
+    return {split: counts for split, counts in rows.items() if not split.startswith("test")} | {
+        "test": divisions["official"]["test"]
+    }
+
+
+def counts_on_page(name):
+    rows = re.findall(
+        r"^\| ((?:train|val|test)[^|]*) \| ([\d,]+) \| ([\d,]+) \|$", SECTIONS[name], re.MULTILINE
+    )
+    assert len(rows) == len({split for split, _, _ in rows})
+    return {split: Counts(*(int(n.replace(",", "")) for n in numbers)) for split, *numbers in rows}
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_each_count_is_the_codes(name):
+    assert counts_on_page(name) == counts_in_code(name)
+
+
+@pytest.mark.parametrize("name", [*BENCHMARKS, *OTHERS])
+def test_each_command_is_one_that_the_parser_takes(name):
+    commands = re.findall(r"^python -m data_prep (.+)$", SECTIONS[name], re.MULTILINE)
+    assert [shlex.split(command)[0] for command in commands] == [name]
+    build_parser().parse_args(shlex.split(commands[0]))
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_each_file_form_and_choice_is_named(name):
+    section = SECTIONS[name]
+    for form, found in FORMS.get(name, {}).items():
+        assert f"| `{form}` |" in section
+        assert all(f"`{file}`" in section for file in found.looks_for.split(" with ids in ")), form
+    assert all(f"`{file}`" in section for file in FILES.get(name, ()))
+    for choice in {"coco": coco.TRAIN, "msrvtt": msrvtt.TRAIN_LISTS}.get(name, ()):
+        assert f"`--split {choice}`" in section
+
+
+@pytest.mark.parametrize("name", [*BENCHMARKS, *OTHERS])
+def test_each_option_of_the_help_is_on_the_page_and_the_reverse(name, capsys):
+    with pytest.raises(SystemExit):
+        build_parser().parse_args([name, "--help"])
+    options = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out)) - {"--help"}
+    explained_above = SHARED | {"--form"}
+    assert options - explained_above == set(re.findall(r"--[a-z][a-z-]+", SECTIONS[name])) - explained_above
+    assert all(f"`{option}" in PAGE for option in options & explained_above)
+    assert options >= SHARED or name in ("mini", "frames")
+
+
+def test_each_kind_of_media_is_named():
+    assert all(re.search(rf"[` ]{re.escape(suffix)}[` ]", PAGE) for suffix in IMAGE_SUFFIXES | VIDEO_SUFFIXES)
+
+
+def test_sections_are_the_benchmarks_and_links_lead_to_them():
+    assert set(SECTIONS) == {"What it says and what it writes", *OTHERS, *BENCHMARKS}
+    assert set(re.findall(r"\]\(#([a-z0-9]+)\)", PAGE)) == {"mini", "folder", *BENCHMARKS}

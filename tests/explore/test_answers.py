@@ -1,0 +1,149 @@
+"""What the explorer answers: the index's own ranking, with the right answers, weights and reasons."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from cma import metrics
+from cma.explore import answers, attention
+from cma.media import video
+from cma.search.embedding import acting
+from cma.search.index import MediaIndex
+from tests.toy_galleries import build_galleries
+
+
+@pytest.fixture(scope="module")
+def galleries(tmp_path_factory):
+    return build_galleries(tmp_path_factory.mktemp("answers"))
+
+
+@pytest.fixture(scope="module")
+def indexes(galleries):
+    """Zero-shot and adapted indexes, by gallery."""
+    return {name: {"zero-shot": one.index(), "adapted": one.index("a")} for name, one in galleries.items()}
+
+
+def test_answers_are_the_index_s_own(indexes):
+    found = answers.search_both(indexes["pictures"], "a red cat", k=4)
+    assert list(found) == ["zero-shot", "adapted"]
+    for label, answer in found.items():
+        index = indexes["pictures"][label]
+        assert [(hit.file.file_name, hit.score) for hit in answer.hits] == index.query("a red cat", k=4)
+        assert [hit.rank for hit in answer.hits] == [1, 2, 3, 4]
+        assert all(index.files[hit.item] == hit.file and hit.weights is None for hit in answer.hits)
+        assert [hit.right for hit in answer.hits] == ["a red cat" in hit.file.captions for hit in answer.hits]
+        everything = [name for name, _ in index.query("a red cat", k=99)]
+        right = [index.files[item].file_name for item in index.right("a red cat")]
+        assert answer.right_rank == 1 + min(everything.index(name) for name in right)
+        assert answer.items == answer.ranked == 14 and answer.seconds > 0
+    assert answers.ask(indexes["pictures"]["adapted"], "no caption of any").right_rank is None
+    with pytest.raises(ValueError, match="k=0: expected at least 1"):
+        answers.ask(indexes["pictures"]["adapted"], "a cat", k=0)
+
+
+def test_a_right_answer_beyond_what_is_ranked_is_not_known(indexes, monkeypatch):
+    index = indexes["pictures"]["zero-shot"]
+    items, scores = index.ranking("a red cat")
+    right = [place for place, item in enumerate(items.tolist()) if item in index.right("a red cat")]
+    for ranked in (right[0], right[0] + 1):
+        monkeypatch.setattr(MediaIndex, "ranking", lambda self, text, n=ranked: (items[:n], scores[:n]))
+        answer = answers.ask(index, "a red cat", k=14)
+        assert answer.ranked == len(answer.hits) == ranked < answer.items
+        assert answer.right_rank == (None if ranked == right[0] else right[0] + 1)
+
+
+def test_a_picture_or_a_clip_asks(indexes):
+    index = indexes["clips"]["adapted"]
+    clip = index.path(index.files[3])
+    answer = answers.ask(index, clip, k=3)
+    assert [(hit.file.file_name, hit.score) for hit in answer.hits] == index.query_media(clip, k=3)
+    assert answer.hits[0].file == index.files[3] and answer.hits[0].score == pytest.approx(1, abs=1e-5)
+    assert answer.right_rank is None and not answer.cut
+    assert all(hit.weights is None and not hit.right for hit in answer.hits)
+
+
+def test_clips_come_with_the_weights_of_their_frames(indexes):
+    index = indexes["clips"]["zero-shot"]
+    vector = index.model.encode_text(["a red boat"])[0]
+    for hit in answers.ask(index, "a red boat", k=5).hits:
+        frames = index.frames(hit.item)
+        expected = torch.tensor([torch.dot(vector, frame) / index.config.temperature for frame in frames])
+        torch.testing.assert_close(hit.weights, expected.softmax(0))
+
+
+@pytest.mark.parametrize(("name", "item"), [("pictures", 2), ("clips", 4)])
+def test_why_is_the_explanation_of_the_frames_that_were_compared(indexes, name, item):
+    for label, index in indexes[name].items():
+        found = answers.why(index, "a red cat", item)
+        path, file = index.path(index.files[item]), index.files[item]
+        frames = [video.read_image(path)] if name == "pictures" else video.read_frames(path, 12, None)
+        with acting(index.model, index.adapter):
+            expected = attention.explain(
+                index.model, "a red cat", frames, index.frame_weights("a red cat", [item])[0]
+            )
+        assert found.file == file and len(found.frames) == len(frames) == len(index.frames(item))
+        assert [word for word, _ in found.words] == ["a", "red", "cat"]
+        assert [weight for _, weight in found.words] == pytest.approx(expected.word_weights.tolist())
+        assert sum(found.weights) == pytest.approx(1)
+        assert found.cosines == pytest.approx(expected.cosines.tolist())
+        assert found.score == pytest.approx(index.scores(["a red cat"])[0, item].item())
+        assert label in ("zero-shot", "adapted") and index.model.active is None
+
+
+def test_heat_lies_on_the_frames_that_count(indexes):
+    index = indexes["clips"]["zero-shot"]
+    sharp = replace(index, config=replace(index.config, temperature=1e-4))  # one frame has all the weight
+    found = answers.why(sharp, "a red cat", 4)
+    assert max(found.weights) > 0.99
+    bare = [frame.convert("L").convert("RGB") for frame in found.frames]
+    coloured = [frame.tobytes() != grey.tobytes() for frame, grey in zip(found.frames, bare, strict=True)]
+    assert coloured == [weight > 0.01 for weight in found.weights]
+
+
+def test_why_of_a_clip_that_changed_says_so(indexes):
+    index = indexes["clips"]["zero-shot"]
+    other = replace(index, config=replace(index.config, max_frames=2))
+    with pytest.raises(ValueError, match=r"test5?4\.mp4: found 2 frames, its index holds 5; build it again"):
+        answers.why(other, "a cat", 4)
+
+
+def test_rank_changes_against_the_sorted_scores(indexes):
+    before, after = indexes["clips"]["zero-shot"], indexes["clips"]["adapted"]
+    changes = answers.rank_changes(before, after)
+    assert sorted(change.caption for change in changes) == sorted(before.captions)
+    for change in changes:
+        for index, rank in ((before, change.before), (after, change.after)):
+            scores = index.scores([change.caption])[0].tolist()
+            assert rank == 1 + sum(score > scores[index.files.index(change.file)] for score in scores)
+    factors = [change.before / change.after for change in changes]
+    assert factors == sorted(factors, reverse=True) and factors[0] > 1 > factors[-1]
+    ranks = metrics.ranks(after.scores(after.captions), after.text_to_item)
+    assert sorted(change.after for change in changes) == sorted(ranks.tolist())
+    with pytest.raises(ValueError, match=r"different files \(5 and 14\)"):
+        answers.rank_changes(before, indexes["pictures"]["adapted"])
+
+
+def test_of_many_captions_some_are_drawn(indexes, monkeypatch):
+    pair = indexes["clips"].values()
+    everything = answers.rank_changes(*pair)
+    monkeypatch.setattr(answers, "MOST_CAPTIONS", 4)
+    some = answers.rank_changes(*pair)
+    assert len(some) == 4 and set(some) < set(everything)
+    assert some == answers.rank_changes(*pair) and some != answers.rank_changes(*pair, seed=1)
+
+
+def test_media_without_captions_have_neither_changes_nor_examples(indexes):
+    bare = [
+        replace(index, files=tuple(replace(file, captions=()) for file in index.files))
+        for index in indexes["pictures"].values()
+    ]
+    assert answers.rank_changes(*bare) == [] and answers.examples(bare[0]) == []
+
+
+def test_examples_are_captions_and_the_same_each_time(indexes):
+    index = indexes["clips"]["zero-shot"]
+    found = answers.examples(index, n=3)
+    assert len(set(found)) == 3 and set(found) <= set(index.captions)
+    assert found == answers.examples(index, n=3)
+    assert len(answers.examples(index, n=99)) == 5

@@ -1,0 +1,66 @@
+"""A dropped file arrives in parts and becomes one file again, or a message."""
+
+import pytest
+
+from cma.explore.dropzone import DropZone
+
+
+@pytest.fixture
+def zone():
+    """A drop zone, and the (bytes, suffix, name) it has taken."""
+    taken = []
+    zone = DropZone(lambda path, name: taken.append((path.read_bytes(), path.suffix, name)))
+    zone.had = taken
+    return zone
+
+
+def send(zone, name, parts):
+    for part, content in enumerate(parts):
+        zone.receive(zone, {"name": name, "part": part, "parts": len(parts)}, [memoryview(content)])
+
+
+def test_parts_become_one_file(zone):
+    send(zone, "café <b>.JPG", [b"one", b"two", b""])
+    assert zone.had == [(b"onetwo", ".jpg", "café <b>.JPG")] and zone.message == "asked by café <b>.JPG"
+    send(zone, "b.mp4", [b"three"])
+    assert zone.had[1] == (b"three", ".mp4", "b.mp4")
+
+
+def test_a_name_is_never_a_path(zone):
+    send(zone, "../../../etc/x.png", [b"1"])
+    assert zone.had == [(b"1", ".png", "../../../etc/x.png")]
+
+
+def test_the_last_copy_is_there_until_the_next(zone):
+    paths = []
+    zone.taken = lambda path, name: paths.append(path)
+    send(zone, "a.png", [b"1"])
+    assert paths[0].is_file()
+    send(zone, "b.png", [b"2"])
+    assert not paths[0].exists() and paths[1].read_bytes() == b"2"
+
+
+def test_what_cannot_be_searched_by_is_said(zone):
+    send(zone, "notes.txt", [b"1"])
+    assert not zone.had and zone.message == "notes.txt: neither picture nor clip"
+    zone.most = 1
+    send(zone, "large.png", [bytes(700_000)] * 2)
+    assert not zone.had and zone.message == "large.png: more than 1 MB"
+    send(zone, "small.png", [b"1"])
+    assert len(zone.had) == 1
+
+
+def test_a_part_out_of_order_is_refused(zone):
+    zone.receive(zone, {"name": "a.png", "part": 1, "parts": 2}, [b"1"])
+    assert zone.message == "a.png: a part of it is missing; drop it again"
+    zone.receive(zone, {"name": "a.png", "part": 0, "parts": 3}, [b"1"])
+    zone.receive(zone, {"name": "a.png", "part": 2, "parts": 3}, [b"1"])
+    assert not zone.had and zone.message == "a.png: a part of it is missing; drop it again"
+
+
+def test_two_files_at_once_are_not_mixed(zone):
+    zone.receive(zone, {"name": "a.png", "part": 0, "parts": 2}, [b"1"])
+    zone.receive(zone, {"name": "b.png", "part": 0, "parts": 2}, [b"2"])
+    zone.receive(zone, {"name": "a.png", "part": 1, "parts": 2}, [b"3"])
+    zone.receive(zone, {"name": "b.png", "part": 1, "parts": 2}, [b"4"])
+    assert zone.had == [(b"24", ".png", "b.png")]

@@ -1,0 +1,286 @@
+"""Pictures are read as they look, and whatever is wrong with a file is one message that names it."""
+
+import importlib.util
+import random
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from cma import data
+from cma.media.pictures import (
+    MediaError,
+    frame_starts,
+    is_animation,
+    printable,
+    read_image,
+    shown_frames,
+    shown_name,
+)
+from cma.media.pixels import CHANNELS_LAST, LONGEST, central
+from cma.media.video import read_frames, sampled
+from cma.search import listing
+from cma.search.listing import MediaFile
+from tests.toy_media import write_animation, write_clip, write_picture
+
+RED, WHITE = (255, 0, 0), (255, 255, 255)
+
+
+def halves(mode, left, right):
+    picture = Image.new(mode, (8, 4), left)
+    picture.paste(right, (4, 0, 8, 4))
+    return picture
+
+
+# ---- as they look
+
+
+@pytest.mark.parametrize("orientation, corner", [(1, (0, 0)), (3, (7, 3)), (6, (3, 0)), (8, (0, 7))])
+def test_a_rotated_picture_is_upright(tmp_path, orientation, corner):
+    picture = Image.new("RGB", (8, 4))
+    picture.putpixel((0, 0), WHITE)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture.save(tmp_path / "p.png", exif=exif)
+    found = read_image(tmp_path / "p.png")
+    assert found.size == ((8, 4) if orientation in (1, 3) else (4, 8))
+    assert found.getpixel(corner) == WHITE and np.asarray(found).sum() == 3 * 255
+
+
+@pytest.mark.parametrize(
+    "mode, clear, full", [("RGBA", (0, 0, 0, 0), (255, 0, 0, 255)), ("LA", (0, 0), None)]
+)
+def test_what_is_transparent_is_white(tmp_path, mode, clear, full):
+    halves(mode, clear, full or (200, 255)).save(tmp_path / "p.png")
+    found = read_image(tmp_path / "p.png")
+    assert found.mode == "RGB" and found.getpixel((0, 0)) == WHITE
+    assert found.getpixel((7, 0)) == (RED if full else (200,) * 3)
+
+
+def test_a_palette_with_a_transparent_colour(tmp_path):
+    picture = halves("P", 0, 1)
+    picture.putpalette([0, 255, 0, 255, 0, 0])
+    for name in ("p.gif", "p.png"):
+        picture.save(tmp_path / name, transparency=0)
+        found = read_image(tmp_path / name)
+        assert (found.getpixel((0, 0)), found.getpixel((7, 0))) == (WHITE, RED)
+    picture.save(tmp_path / "opaque.png")
+    assert read_image(tmp_path / "opaque.png").getpixel((0, 0)) == (0, 255, 0)
+
+
+def test_cmyk_and_more_than_eight_bits(tmp_path):
+    halves("CMYK", (0, 255, 255, 0), (0, 0, 0, 0)).save(tmp_path / "p.tif")
+    found = read_image(tmp_path / "p.tif")
+    assert (found.getpixel((0, 0)), found.getpixel((7, 0))) == (RED, WHITE)
+    levels = np.array([[0, 255, 256, 25600, 65535]])
+    for name in ("p.png", "q.tif"):
+        Image.fromarray(levels.astype(np.uint16)).save(tmp_path / name)
+        assert np.asarray(read_image(tmp_path / name))[0, :, 0].tolist() == [0, 0, 1, 100, 255]
+    for kind in (np.int32, np.float32):
+        Image.fromarray((levels * 3).astype(kind)).save(tmp_path / "r.tif")
+        assert np.asarray(read_image(tmp_path / "r.tif"))[0, :, 1].tolist() == [0, 0, 0, 99, 255]
+    Image.fromarray(np.full((2, 2), np.nan, np.float32)).save(tmp_path / "nan.tif")
+    assert read_image(tmp_path / "nan.tif").getpixel((0, 0)) == (0, 0, 0)
+
+
+# ---- sizes
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    short=st.integers(1, 12), ratio=st.integers(LONGEST + 1, 60), rest=st.integers(0, 11), wide=st.booleans()
+)
+def test_clip_sees_the_same_middle_of_a_very_long_picture(toy_processor, short, ratio, rest, wide):
+    long = short * ratio + min(rest, short - 1)
+    pixels = np.random.default_rng(long).integers(0, 255, (short, long, 3), np.uint8)
+    picture = Image.fromarray(pixels if wide else pixels.transpose(1, 0, 2))
+    cut = central(picture)
+    assert max(cut.size) < (LONGEST + 3) * short and min(cut.size) == short
+    settings = {"do_normalize": False, "input_data_format": CHANNELS_LAST, "return_tensors": "np"}
+    whole, middle = (toy_processor.image_processor(each, **settings).pixel_values for each in (picture, cut))
+    np.testing.assert_allclose(whole, middle, atol=0.005 if long % short == 0 else 0.1)  # a level is 0.004
+
+
+def test_other_pictures_are_left_whole():
+    for size in ((1, 1), (16, 1), (17, 1), (30, 480)):
+        picture = Image.new("RGB", size)
+        assert central(picture) is picture
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 1), (40, 3), (3, 40)])
+def test_sizes_at_the_edge_become_clips_input(tmp_path, toy_processor, size):
+    Image.new("RGB", size, "red").save(tmp_path / "p.png")
+    file = MediaFile("p.png", "p.png", "image")
+    pixels = listing.read_pixels(file, tmp_path / "p.png", toy_processor, 12, None)
+    assert pixels.shape == (1, 3, 32, 32)
+    assert pixels[0].std((1, 2)).max() < 1e-5 and pixels[0, 0, 0, 0] > pixels[0, 1, 0, 0]  # red, all over
+    (tmp_path / "metadata.jsonl").write_text(
+        '{"id": "1", "file_name": "p.png", "captions": [], "split": "test"}'
+    )
+    (tmp_path / "dataset.json").write_text('{"kind": "image"}')
+    dataset = data.load(tmp_path, "test")
+    torch.testing.assert_close(data.Pixels(toy_processor)(dataset, [0])[0][0], pixels)
+
+
+def test_too_many_pixels_are_a_message_and_many_are_read(tmp_path, monkeypatch):
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "p.png")
+    with warnings.catch_warnings(record=True) as caught:
+        with pytest.raises(
+            MediaError, match=r"p\.png: .*\(400 megapixels, more than the limit of 179; save a sm"
+        ):
+            read_image(tmp_path / "p.png")
+        assert not is_animation(tmp_path / "p.png")
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+        write_picture(tmp_path / "q.png", 1, (6, 5))  # above Pillow's limit, and below twice
+        assert read_image(tmp_path / "q.png").size == (6, 5)
+    assert not caught
+
+
+def test_the_warnings_of_pillow_stay_those_of_the_caller(tmp_path, monkeypatch):
+    """Neither importing the module nor reading changes what a process hears from Pillow."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+    path = write_picture(tmp_path / "p.png", 1, (6, 5))
+    spec = importlib.util.find_spec("cma.media.pictures")
+    with warnings.catch_warnings():
+        before = list(warnings.filters)
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))  # as the first import does
+        read_image(path)
+        assert warnings.filters == before
+        with pytest.warns(Image.DecompressionBombWarning):
+            Image.open(path)
+
+
+# ---- files that are none
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"", "empty file; cannot be read as a picture"),
+        (b"<!DOCTYPE html><p>", "no picture that Pillow knows: it starts with b'<!DOCTYPE html><p"),
+        (None, "no such file; cannot be read as a picture"),
+    ],
+)
+def test_what_is_no_picture_says_why(tmp_path, content, message):
+    path = tmp_path / "p.jpg"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(MediaError) as error:
+        read_image(path)
+    assert str(error.value).startswith(f"{path}: ") and message in str(error.value)
+    with pytest.raises(MediaError, match="no regular file"):
+        read_image(tmp_path)
+    with pytest.raises(MediaError, match=r"nul\\x00\.jpg: cannot be opened"):
+        read_image(tmp_path / "nul\0.jpg")
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """A small file of every kind, by its name."""
+    folder = tmp_path_factory.mktemp("real")
+    for name in ("p.jpg", "p.png", "p.gif", "p.webp", "p.tif"):
+        write_picture(folder / name, 11)
+    for name in ("a.gif", "a.webp", "a.png"):
+        write_animation(folder / name, [1, 10, 19])
+    write_clip(folder / "c.mp4", 1)
+    return folder, {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.mark.filterwarnings("error::UserWarning:PIL")  # so that one would be an error: none is seen
+@settings(max_examples=150, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_damage_is_a_media_error_or_nothing(real, seed):
+    folder, contents = real
+    chance = random.Random(seed)
+    name = chance.choice(list(contents))
+    content = bytearray(contents[name])
+    if chance.random() < 0.3:
+        del content[chance.randrange(len(content)) :]
+    elif chance.random() < 0.1:
+        content = bytearray(chance.randbytes(chance.randrange(300)))
+    else:
+        reach = chance.choice((64, 400, len(content)))  # heads are where decoders stumble
+        for _ in range(chance.randrange(1, 12)):
+            content[chance.randrange(min(reach, len(content)))] = chance.randrange(256)
+    path = folder / f"damaged-{name}"
+    path.write_bytes(content)
+    for read in (read_image, lambda path: read_frames(path, 3, None), lambda path: read_frames(path, 3, 2.0)):
+        try:
+            read(path)
+        except MediaError as error:
+            assert path.name in str(error)
+    listing.kind_of(path)
+
+
+# ---- animations
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
+def test_an_animation_is_a_clip_by_its_content(tmp_path, suffix):
+    moving = write_animation(tmp_path / f"a{suffix}", [0, 9, 18, 27, 36])
+    still = write_picture(tmp_path / f"p{suffix}", 9)
+    assert is_animation(moving) and not is_animation(still)
+    assert [listing.kind_of(path) for path in (moving, still)] == ["video", "image"]
+    np.testing.assert_allclose(frame_starts(moving), np.arange(6) / 10)
+    assert len(read_frames(moving, 12, None)) == 5 and len(read_frames(still, 12)) == 1
+    colours = [frame.getpixel((0, 0)) for frame in read_frames(moving, 3, None)]
+    assert colours == [read_frames(moving, 12, None)[i].getpixel((0, 0)) for i in (0, 2, 4)]
+    assert colours[0] == read_image(moving).getpixel((0, 0)) == RED
+    assert len(set(colours)) == 3
+    part = read_frames(moving, 12, None, start=0.2, end=0.4)
+    assert [frame.getpixel((0, 0)) for frame in part] == [
+        frame.getpixel((0, 0)) for frame in read_frames(moving, 12, None)[2:4]
+    ]
+    with pytest.raises(
+        MediaError, match=rf"a\{suffix}: expected a part from 0.5 s on, found 0.50 s of 5 frames"
+    ):
+        read_frames(moving, 12, None, start=0.5)
+
+
+def test_an_animation_cut_short_is_an_error(tmp_path):
+    path = write_animation(tmp_path / "a.gif", [0, 9, 18, 27, 36])
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(MediaError, match=r"a\.gif: cannot be decoded as an animation"):
+        read_frames(path, 12, None)
+
+
+@given(
+    n=st.integers(1, 300),
+    native=st.sampled_from([4.0, 10.0, 12.0, 25.0]),
+    fps=st.none() | st.sampled_from([0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0]),  # exact steps
+    start=st.none() | st.integers(0, 40),
+    length=st.none() | st.integers(1, 40),
+)
+def test_frames_of_equal_length_are_taken_as_a_clips(n, native, fps, start, length):
+    starts = np.arange(n + 1) / native
+    first = None if start is None else (start + 0.5) / native  # within a frame
+    end = None if length is None else ((start or 0) + length) / native
+    if (start or 0) >= n:
+        with pytest.raises(ValueError, match="expected a part"):
+            shown_frames(starts, fps, first, end)
+        return
+    assert shown_frames(starts, fps, first, end) == sampled(n, native, fps, first, end)
+
+
+@given(
+    st.lists(st.sampled_from([0.02, 0.1, 0.7, 3.0]), min_size=1, max_size=20),
+    st.sampled_from([0.5, 1.0, 4.0]),
+)
+def test_a_frame_is_taken_where_it_is_shown_at_a_tick(durations, fps):
+    starts = np.cumsum([0.0, *durations])
+    ticks = np.arange(0, starts[-1] - 1e-6, 1 / fps)
+    shown = [max(i for i in range(len(durations)) if starts[i] <= tick + 1e-6) for tick in ticks]
+    assert shown_frames(starts, fps, None, None) == sorted(set(shown))
+
+
+# ---- names
+
+
+def test_names_can_be_shown():
+    assert shown_name("caf\udce9 é日本.jpg") == "caf� é日本.jpg"
+    assert printable("a\nb\x1b[31m\udcff é日本🦊") == r"a\nb\x1b[31m\udcff é日本🦊"
+    assert str(MediaError("x\n\udcff: no")).encode() == rb"x\n\udcff: no"

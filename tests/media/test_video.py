@@ -1,0 +1,266 @@
+import subprocess
+import sys
+from itertools import islice
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from cma.explore import previews
+from cma.media import video_file
+from cma.media.video import (
+    MediaError,
+    frame_indices,
+    read_frames,
+    read_image,
+    sampled,
+    seconds,
+    stream_frames,
+)
+from cma.media.video_file import VideoFile
+from cma.search.listing import MediaFile
+from data_prep.frame_files import Clip, Extraction, decode
+from tests.grey_media import FPS, full_size_frames, level_of, write_clip, write_picture
+from tests.toy_media import write_clip as write_coloured
+
+LEVELS = list(range(20, 240, 8))  # 28 frames, 2.8 s
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    return write_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", LEVELS)
+
+
+def levels_near(pictures, expected):
+    found = [level_of(picture) for picture in pictures]
+    assert len(found) == len(expected)
+    np.testing.assert_allclose(found, expected, atol=3)  # the levels of neighbouring frames are 8 apart
+
+
+@given(n=st.integers(1, 5000), max_frames=st.integers(1, 80))
+def test_frame_indices_are_the_floored_linspace_of_the_paper(n, max_frames):
+    indices = frame_indices(n, max_frames)
+    assert len(indices) == min(n, max_frames) and indices[0] == 0
+    assert all(a < b for a, b in zip(indices, indices[1:], strict=False))
+    if len(indices) > 1:
+        assert indices[-1] == n - 1
+    if n > max_frames:
+        assert indices == [int(x) for x in np.linspace(0, n - 1, max_frames)]
+
+
+@pytest.mark.parametrize(("n", "max_frames"), [(0, 3), (3, 0)])
+def test_no_frames_are_an_error(n, max_frames):
+    with pytest.raises(ValueError, match="at least 1 frame"):
+        frame_indices(n, max_frames)
+
+
+@given(
+    n=st.integers(1, 600),
+    native=st.sampled_from([10.0, 23.976, 25.0, 30.0]),
+    fps=st.none() | st.floats(0.25, 60),
+    start=st.floats(0, 5),
+    length=st.floats(0, 20),
+)
+def test_sampled_keeps_to_the_part_and_to_the_rate(n, native, fps, start, length):
+    if int(start * native) >= n:
+        with pytest.raises(ValueError, match="expected a part from"):
+            sampled(n, native, fps, start, start + length)
+        return
+    frames = sampled(n, native, fps, start, start + length)
+    assert frames[0] == int(start * native)
+    assert frames[-1] < n and (len(frames) == 1 or frames[-1] <= (start + length) * native)
+    gaps = np.diff(frames)
+    assert (gaps >= 1).all() and (fps is None or (gaps >= int(native / fps)).all())
+    if fps is None or fps >= native:
+        assert (gaps == 1).all()
+
+
+def test_the_frames_of_a_file_are_those_asked_for(clip):
+    levels_near(read_frames(clip, 100, fps=None), LEVELS)
+    levels_near(read_frames(clip, 4, fps=None), [LEVELS[0], LEVELS[9], LEVELS[18], LEVELS[27]])
+    levels_near(read_frames(clip, 100), [LEVELS[0], LEVELS[10], LEVELS[20]])  # 1 fps is the default
+    levels_near(read_frames(clip, 100, fps=5), LEVELS[::2])
+
+
+def test_start_and_end_are_seconds(clip):
+    levels_near(read_frames(clip, 100, fps=None, start=0.5, end=1.2), LEVELS[5:12])
+    levels_near(read_frames(clip, 100, fps=None, start=2.5), LEVELS[25:])
+    levels_near(read_frames(clip, 100, fps=None, end=99), LEVELS)
+    with pytest.raises(MediaError, match=r"clip\.mp4: expected a part from 2\.8 s on, found 28 frames"):
+        read_frames(clip, 4, start=len(LEVELS) / FPS)
+
+
+def test_a_clip_of_one_frame(tmp_path):
+    levels_near(read_frames(write_clip(tmp_path / "one.mp4", [90]), 12), [90])
+
+
+def test_a_folder_of_frames_is_sorted_as_text(tmp_path):
+    for name, level in {"1": 40, "10": 80, "2": 120, "3": 160}.items():
+        write_picture(tmp_path / "video7.mp4" / f"{name}.jpg", level)
+    levels_near(read_frames(tmp_path / "video7.mp4", 12), [40, 80, 120, 160])
+    levels_near(read_frames(tmp_path / "video7.mp4", 2), [40, 160])
+
+
+@pytest.mark.parametrize("faststart", [True, False])
+@pytest.mark.parametrize("kept", [0.0, 0.02, 0.5, 0.97])
+def test_a_truncated_video_is_an_error_that_names_it(tmp_path, faststart, kept):
+    path = write_clip(tmp_path / "cut.mp4", list(np.random.default_rng(0).integers(0, 255, 60)), faststart)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * kept)])
+    with pytest.raises(MediaError, match=r"cut\.mp4: (empty file|cannot be decoded)"):
+        read_frames(path, 12, fps=None)
+
+
+@pytest.mark.parametrize("name", ["gone.mp4", "empty", "text.mp4"])
+def test_what_is_no_video_is_an_error_that_names_it(tmp_path, name):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.mp4").write_text("this is no video" * 100)
+    with pytest.raises(MediaError, match=name):
+        read_frames(tmp_path / name, 12)
+
+
+def test_pictures_become_rgb_and_a_truncated_one_is_an_error(tmp_path):
+    path = write_picture(tmp_path / "grey.png")
+    read_image(path).convert("L").save(path)
+    assert read_image(path).mode == "RGB"
+    jpg = write_picture(tmp_path / "cut.jpg", size=(200, 200))
+    jpg.write_bytes(jpg.read_bytes()[:2000])
+    for bad in (jpg, tmp_path / "gone.jpg"):
+        with pytest.raises(MediaError, match=bad.name):
+            read_image(bad)
+
+
+@pytest.mark.parametrize("width", [16, 48, 96])
+def test_widths_that_decord_cannot_copy(tmp_path, width):
+    path = write_coloured(tmp_path / "narrow.mp4", 1, width=width)
+    with av.open(str(path)) as container:
+        expected = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    found = read_frames(path, 3, None)
+    for frame, wanted in zip(found, (expected[0], expected[2], expected[5]), strict=True):
+        np.testing.assert_array_equal(np.asarray(frame), wanted)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_both_decoders_give_the_same_pixels(tmp_path, turned, monkeypatch):
+    path = write_coloured(tmp_path / "c.mp4", 1, width=80)
+    if turned:  # as a phone held upright: a rotation in the header
+        plain, turn = ((1, 0, 0, 1), (0, 1, -1, 0))
+        bytes_of = [
+            b"".join((0x10000 * value).to_bytes(4, "big", signed=True) for value in (a, b, 0, c, d, 0))
+            for a, b, c, d in (plain, turn)
+        ]
+        head, _, tail = path.read_bytes().partition(b"tkhd")
+        path.write_bytes(head + b"tkhd" + tail.replace(*bytes_of, 1))
+    by_decord = read_frames(path, 3, None)
+    monkeypatch.setattr(video_file, "AT_ONCE", 0)
+    by_pyav = list(stream_frames(path, 3, None))
+    for one, other in zip(by_decord, by_pyav, strict=True):
+        np.testing.assert_array_equal(np.asarray(one), other)
+    assert by_decord[0].size == ((48, 80) if turned else (80, 48))
+
+
+@pytest.fixture(scope="module")
+def long_clips(tmp_path_factory):
+    """40 frames as a video file, an animation and a folder of frames, each with its short side."""
+    folder = tmp_path_factory.mktemp("long")
+    levels = list(range(0, 240, 6))
+    write_clip(folder / "clip.mp4", levels, size=(1280, 720))
+    frames = [Image.new("RGB", (320, 240), (level, 0, 0)) for level in levels]
+    frames[0].save(folder / "clip.gif", save_all=True, append_images=frames[1:], duration=100)
+    for number, frame in enumerate(frames):
+        (folder / "frames").mkdir(exist_ok=True)
+        frame.save(folder / "frames" / f"{number:02}.png")
+    return {folder / "clip.mp4": 720, folder / "clip.gif": 240, folder / "frames": 240}
+
+
+@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("use", ["frames", "preview"])
+def test_few_frames_are_held_at_full_size(long_clips, tmp_path, number, use):
+    path, short_side = list(long_clips.items())[number]
+    with full_size_frames(short_side) as most:
+        if use == "preview":
+            previews.data_uri(path, MediaFile(path.name, path.name, "video", digest=str(tmp_path)))
+        else:
+            decode(Clip(path, None, None, tmp_path / "out"), Extraction(None, 64))
+            assert len(list((tmp_path / "out").iterdir())) == 40
+    assert most[0] <= 4  # the one that is read, and copies of it in other modes
+    assert most[1] < 10 * 1280 * 720 * 3
+
+
+@pytest.mark.parametrize("size", [(64, 48), (640, 480), (288, 512), (1280, 8)])
+def test_frames_for_a_preview_are_decoded_small(tmp_path, size):
+    path = write_clip(tmp_path / "c.mp4", LEVELS, size=size)
+    small = list(stream_frames(path, 9, None, side=256))
+    wanted = [max(1, round(length * min(1, 256 / max(size)))) for length in size]
+    assert np.abs(np.subtract(small[0].size, wanted)).max() <= 1
+    levels_near(small, [level_of(frame) for frame in read_frames(path, 9, None)])
+
+
+@pytest.mark.parametrize("kind", ["yuv420p", "yuv444p", "yuv420p10le"])
+@pytest.mark.parametrize("fps", [None, 7.0])
+def test_frames_that_are_streamed_are_those_that_are_read(tmp_path, monkeypatch, fps, kind):
+    path = write_coloured(tmp_path / "c.mp4", 1, frames=84, rate=10, width=80, kind=kind)
+    expected = read_frames(path, 99, fps)
+    monkeypatch.setattr(video_file, "AT_ONCE", 0)
+    found = list(stream_frames(path, 99, fps))
+    assert len(found) == len(expected) == (84 if fps is None else 59)
+    assert all(one.tobytes() == other.tobytes() for one, other in zip(found, expected, strict=True))
+
+
+def test_a_damaged_clip_streams_what_can_be_read(tmp_path, monkeypatch):
+    """PyAV stops at the damage: what decord makes of the rest is what `read_frames` makes of it."""
+    path = write_clip(tmp_path / "c.mp4", LEVELS)
+    monkeypatch.setattr(video_file, "AT_ONCE", 0)
+    really = VideoFile._by_pyav
+    monkeypatch.setattr(VideoFile, "_by_pyav", lambda file, chosen: islice(really(file, chosen), 5))
+    levels_near(list(stream_frames(path, 99, None)), LEVELS)
+
+
+def test_seconds_of_a_clip(clip, tmp_path):
+    assert seconds(clip) == pytest.approx(2.8)
+    write_picture(tmp_path / "frames" / "0.jpg")
+    assert seconds(tmp_path / "frames") is None
+
+
+def test_a_path_that_is_not_utf8(clip, tmp_path):
+    path = tmp_path / "caf\udce9.mp4"
+    try:
+        path.write_bytes(clip.read_bytes())
+    except (OSError, UnicodeError):
+        pytest.skip("this file system takes UTF-8 names only")
+    assert len(read_frames(path, 5)) == 3
+
+
+def test_bad_files_are_messages_and_nothing_else_is_printed(clip, tmp_path):
+    (tmp_path / "text.mp4").write_text("this is no video" * 100)
+    (tmp_path / "cut.mp4").write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+    (tmp_path / "empty.mp4").touch()
+    with av.open(str(tmp_path / "audio.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 4410), np.float32), format="fltp", layout="mono")
+        sound.rate = 44100
+        container.mux([*stream.encode(sound), *stream.encode()])
+    Image.new("1", (10_000, 10_000)).save(tmp_path / "large.png")
+    script = f"""
+from pathlib import Path
+from cma.media.video_file import VideoFile
+from cma.media.video import MediaError, read_frames, read_image
+print(read_image({str(tmp_path / "large.png")!r}).size)
+for path in sorted(Path({str(tmp_path)!r}).glob("*.mp4")):
+    try:
+        read_frames(path, 3)
+    except MediaError as error:
+        print(str(error).removeprefix(f"{{path.parent}}/"))
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stderr == ""
+    assert run.stdout.splitlines() == [
+        "(10000, 10000)",
+        "audio.mp4: no video in it, only audio; expected a clip",
+        "cut.mp4: cannot be decoded, corrupt or cut short (Invalid data found when processing input)",
+        "empty.mp4: empty file; cannot be read as a clip",
+        "text.mp4: cannot be decoded, corrupt or cut short (Invalid data found when processing input)",
+    ]

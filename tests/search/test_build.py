@@ -1,0 +1,400 @@
+"""A build goes on after a kill, follows a folder that changes, and says what it leaves aside."""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+from cma import RetrievalModel
+from cma.search import build, listing
+from cma.search.index import IndexConfig, MediaIndex
+from cma.search.listing import find
+from tests.conftest import build_clip
+from tests.toy_data import write_images
+from tests.toy_media import write_animation, write_clip, write_picture
+
+SLOW_BUILD = """
+import sys, time
+from pathlib import Path
+from tests import conftest
+from cma import RetrievalModel
+from cma.search import build, embedding, listing
+from cma.search.index import MediaIndex
+
+build.PART_SECONDS, embedding.FILES = 0, 2
+quick = listing.read_pixels
+listing.read_pixels = lambda *given: (time.sleep(0.1), quick(*given))[1]
+model = RetrievalModel(conftest.build_clip(), conftest.build_processor())
+MediaIndex.build(model, sys.argv[1], folder=sys.argv[2])
+"""
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """The names of the files whose pixels are read."""
+    names, really = [], listing.read_pixels
+    monkeypatch.setattr(
+        listing, "read_pixels", lambda file, *rest: names.append(file.media) or really(file, *rest)
+    )
+    return names
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    for i in range(6):
+        write_picture(tmp_path / "media" / f"p{i}.png", i * 7 + 1)
+    return tmp_path / "media"
+
+
+def same(one, other):
+    assert one.files == other.files and torch.equal(one.lengths, other.lengths)
+    torch.testing.assert_close(one.vectors, other.vectors)
+
+
+# ---- a build that is stopped
+
+
+def test_a_killed_build_goes_on_where_it_was(model, tmp_path, read):
+    for i in range(40):
+        write_picture(tmp_path / "media" / f"p{i:02}.png", i)
+    write_clip(tmp_path / "media" / "a clip.mp4", 1)
+    command = [sys.executable, "-c", SLOW_BUILD, str(tmp_path / "media"), str(tmp_path / "index")]
+    build = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+    last = tmp_path / "index" / "part-000005.safetensors"
+    deadline = time.monotonic() + 60
+    while not last.exists() and time.monotonic() < deadline and build.poll() is None:
+        time.sleep(0.01)
+    assert build.poll() is None  # in its middle
+    build.kill()
+    build.wait()
+    resumed = MediaIndex.build(model, tmp_path / "media", folder=tmp_path / "index")
+    assert 20 < len(read) <= 41 - 5 and "a clip.mp4" not in read
+    assert {path.name for path in (tmp_path / "index").iterdir()} == {"index.safetensors", ".index.lock"}
+    same(resumed, MediaIndex.build(model, tmp_path / "media"))
+    same(resumed, MediaIndex.load(tmp_path / "index", model))
+    read.clear()
+    same(resumed, MediaIndex.build(model, tmp_path / "media", folder=tmp_path / "index"))
+    assert read == []
+
+
+def test_a_build_stopped_twice_keeps_both_parts(model, pictures, tmp_path, read, monkeypatch):
+    really = listing.read_pixels
+    for limit in (2, 4):
+        monkeypatch.setattr("cma.search.embedding.FILES", 1)
+
+        def stopped(file, *rest, limit=limit):
+            if len(read) == limit:
+                raise KeyboardInterrupt
+            return really(file, *rest)
+
+        monkeypatch.setattr(listing, "read_pixels", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            MediaIndex.build(model, pictures, folder=tmp_path / "index")
+    monkeypatch.setattr(listing, "read_pixels", really)
+    MediaIndex.build(model, pictures, folder=tmp_path / "index")
+    assert read == [f"p{i}.png" for i in range(6)]
+
+
+def test_a_damaged_part_is_read_again(model, pictures, tmp_path, read, capsys):
+    (tmp_path / "index").mkdir()
+    parts = build.Parts(tmp_path / "index", model, IndexConfig(), pictures)
+    whole = MediaIndex.build(model, pictures)
+    for i in range(3):
+        parts.add(whole.files[i], whole.frames(i))
+        parts.write()
+    tensors = tmp_path / "index" / "part-000002.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-10])
+    (tmp_path / "index" / "part-000003.safetensors").unlink()
+    read.clear()
+    same(MediaIndex.build(model, pictures, folder=tmp_path / "index"), whole)
+    assert sorted(read) == [f"p{i}.png" for i in range(1, 6)]
+    assert "not taken over: " in capsys.readouterr().out
+
+
+def test_a_folder_holds_the_index_of_one_adapter(model, pictures, tmp_path, read, capsys):
+    builds = [
+        (None, 1.0, IndexConfig(), ""),
+        ("a", 1.0, IndexConfig(), "built with no adapter, but now the adapter 'a' is active"),
+        ("a", 0.5, IndexConfig(), "with the adapter 'a', but now the adapter 'a' at scale 0.5 is active"),
+        ("a", 0.5, IndexConfig(max_frames=3), "index.safetensors: built with IndexConfig("),
+    ]
+    for adapter, scale, config, why in builds:
+        model.set_adapter(adapter, scale)
+        read.clear()
+        index = MediaIndex.build(model, pictures, config, folder=tmp_path / "index")
+        printed = capsys.readouterr().out
+        assert len(read) == 6 and ("not taken over" in printed) == bool(why) and why in printed
+        assert "indexed 6 / 6 files, 6 of them embedded now" in printed
+        MediaIndex.build(model, pictures, config, folder=tmp_path / "index")
+        assert "indexed 6 / 6 files, 0 of them embedded now" in capsys.readouterr().out
+        assert (index.adapter, index.scale) == (adapter, scale)
+        same(MediaIndex.load(tmp_path / "index", model), index)
+    model.set_adapter("a", 1.0)
+    assert index.query("a dog") and model.scale == 1.0  # it asks at its own scale
+    with pytest.raises(
+        ValueError, match="with the adapter 'a' at scale 0.5, but now the adapter 'a' is active"
+    ):
+        MediaIndex.load(tmp_path / "index", model)
+
+
+def test_answers_are_those_of_the_scale(model, pictures):
+    text, cosines = ["two red dogs"], {}
+    for adapter, scale in ((None, 1.0), ("a", 0.0), ("a", 0.5), ("a", 1.0)):
+        model.set_adapter(adapter, scale)
+        cosines[adapter, scale] = MediaIndex.build(model, pictures).scores(text)
+    torch.testing.assert_close(cosines["a", 0.0], cosines[None, 1.0])
+    assert not torch.allclose(cosines["a", 0.5], cosines["a", 1.0], atol=1e-3)
+
+
+# ---- the folder of the index
+
+
+THEIRS = (
+    "files-2023.jsonl",
+    "parts/thesis.docx",
+    "parts/000001/index.safetensors",
+    "part-000001.safetensors",
+)
+
+
+def write_theirs(folder):
+    for name in THEIRS:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("years of work")
+
+
+def test_files_beside_an_index_are_kept(model, pictures, tmp_path, monkeypatch):
+    """Also while a build is stopped, goes on, and replaces an index of another config."""
+    monkeypatch.setattr(build, "PART_SECONDS", 0)
+    MediaIndex.build(model, pictures, folder=tmp_path / "index")
+    write_theirs(tmp_path / "index")
+    index = MediaIndex.build(model, pictures, IndexConfig(max_frames=3), folder=tmp_path / "index")
+    index.save(tmp_path / "index")
+    kept = {name for name in THEIRS if (tmp_path / "index" / name).is_file()}
+    assert kept == set(THEIRS)
+    assert {(tmp_path / "index" / name).read_text() for name in THEIRS} == {"years of work"}
+    same(MediaIndex.load(tmp_path / "index", model), index)
+
+
+@pytest.mark.parametrize(
+    "name", ["thesis.docx", "index.safetensors", "files-2023.jsonl", "parts/1/notes.txt"]
+)
+def test_a_folder_of_other_things_is_refused_untouched(model, pictures, tmp_path, read, name):
+    index, folder = MediaIndex.build(model, pictures), tmp_path / "theirs"
+    (folder / name).parent.mkdir(parents=True)
+    (folder / name).write_text("years of work")
+    before = sorted(folder.rglob("*"))
+    read.clear()
+    for write in (lambda: MediaIndex.build(model, pictures, folder=folder), lambda: index.save(folder)):
+        with pytest.raises(ValueError, match=f"theirs.*{name.split('/')[0]}.*a folder of its own"):
+            write()
+    assert read == [] and sorted(folder.rglob("*")) == before
+    assert (folder / name).read_text() == "years of work"
+
+
+def test_a_file_for_a_folder_is_refused(model, pictures):
+    with pytest.raises(ValueError, match="p0.png: a file, expected a folder; give the index a folder of its"):
+        MediaIndex.build(model, pictures, folder=pictures / "p0.png")
+
+
+def test_hidden_files_are_nothing_else(model, pictures, tmp_path):
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index" / ".DS_Store").touch()
+    assert len(MediaIndex.build(model, pictures, folder=tmp_path / "index")) == 6
+
+
+def test_two_writers_take_turns(model, toy_processor, pictures, tmp_path, read, monkeypatch, capsys):
+    """The second build waits for the first, then finds every file embedded."""
+    really, started, released = listing.read_pixels, threading.Event(), threading.Event()
+
+    def slow(file, *rest):
+        started.set()
+        released.wait(20)
+        return really(file, *rest)
+
+    monkeypatch.setattr(listing, "read_pixels", slow)
+    twin = RetrievalModel(build_clip(), toy_processor)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(MediaIndex.build, model, pictures, folder=tmp_path / "index")
+        assert started.wait(20)
+        second = pool.submit(MediaIndex.build, twin, pictures, folder=tmp_path / "index")
+        time.sleep(0.3)
+        released.set()
+        same(second.result(), first.result())
+    assert sorted(read) == [f"p{i}.png" for i in range(6)]
+    assert "index: another process is writing this index; waiting until it ends" in capsys.readouterr().out
+
+
+def test_many_writers_of_one_folder(model, pictures, tmp_path):
+    index, failed = MediaIndex.build(model, pictures), []
+
+    def write(_):
+        try:
+            index.save(tmp_path / "index")
+        except OSError as error:
+            failed.append(error)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(40)))
+    assert failed == []
+    same(MediaIndex.load(tmp_path / "index", model), index)
+
+
+# ---- a folder that changes
+
+
+def test_files_that_go_change_or_grow_while_they_are_read(model, pictures, monkeypatch):
+    really = listing.read_pixels
+
+    def disturbed(file, path, *rest):
+        if file.media == "p1.png":
+            (pictures / "p2.png").unlink(missing_ok=True)
+            path.unlink()
+        if file.media == "p3.png":
+            write_picture(path, 60)
+        if file.media == "p4.png":
+            path.write_bytes(path.read_bytes() + b"more")
+        return really(file, path, *rest)
+
+    monkeypatch.setattr(listing, "read_pixels", disturbed)
+    monkeypatch.setattr("cma.search.embedding.FILES", 1)
+    index = MediaIndex.build(model, pictures)
+    assert dict(index.skipped) == dict.fromkeys(
+        ("p1.png", "p2.png"), "no such file; cannot be read as a picture"
+    )
+    monkeypatch.setattr(listing, "read_pixels", really)
+    same(MediaIndex.build(model, pictures, previous=index), MediaIndex.build(model, pictures))
+
+
+def test_folders_that_cannot_be_read_are_listed(model, pictures, monkeypatch):
+    for name in ("forbidden", "gone"):
+        write_picture(pictures / name / "p.png", 1)
+    really = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("forbidden"):
+            raise PermissionError(13, "Permission denied", str(path))
+        if str(path).endswith("gone"):
+            Path(path).rename(pictures.parent / "away")
+        return really(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    index = MediaIndex.build(model, pictures)
+    assert len(index) == 6
+    assert dict(index.skipped) == {
+        "forbidden": "folder cannot be read (Permission denied)",
+        "gone": "folder cannot be read (No such file or directory)",
+    }
+    monkeypatch.setattr(os, "scandir", lambda path: scandir(Path(path) / "forbidden"))
+    with pytest.raises(
+        ValueError, match=r"no pictures .* 1 folders cannot be read \(folder cannot be read \(Perm"
+    ):
+        MediaIndex.build(model, pictures)
+
+
+def test_links(model, pictures, tmp_path):
+    write_picture(tmp_path / "elsewhere" / "q.png", 9)
+    (pictures / "linked").symlink_to(tmp_path / "elsewhere")
+    (pictures / "twice").symlink_to(tmp_path / "elsewhere")
+    (pictures / "loop").symlink_to(pictures)
+    (pictures / "self.png").symlink_to(pictures / "self.png")
+    (pictures / "dangling.png").symlink_to(tmp_path / "nowhere.png")
+    os.mkfifo(pictures / "pipe.png")
+    index = MediaIndex.build(model, pictures)
+    assert [file.media for file in index.files] == ["linked/q.png", *(f"p{i}.png" for i in range(6))]
+    reasons = dict(index.skipped)
+    assert reasons["dangling.png"].startswith("no such file") and reasons["pipe.png"].startswith("no regular")
+    assert "self.png" in reasons and len(reasons) == 3
+
+
+# ---- what a folder may hold
+
+
+def test_animations_are_clips_in_a_folder_and_pictures_in_a_dataset(model, tmp_path):
+    for suffix in (".gif", ".webp", ".png"):
+        write_animation(tmp_path / "media" / f"a{suffix}", [0, 9, 18, 27])
+        write_picture(tmp_path / "media" / f"p{suffix}", 9)
+    index = MediaIndex.build(model, tmp_path / "media", IndexConfig(max_frames=3))
+    assert {file.media: file.kind for file in index.files} == {
+        f"{name}{suffix}": kind
+        for name, kind in (("a", "video"), ("p", "image"))
+        for suffix in (".gif", ".webp", ".png")
+    }
+    assert index.lengths.tolist() == [3, 3, 3, 1, 1, 1]
+    assert index.query_media(tmp_path / "media" / "a.png", 1)[0][1] == pytest.approx(1, abs=1e-5)
+    dataset = write_images(tmp_path / "dataset", {"test": 1})
+    write_animation(dataset / "media" / "test000.png", [0, 9])
+    assert MediaIndex.build(model, dataset).lengths.tolist() == [1]
+
+
+def test_names_of_every_kind(model, tmp_path, capsys):
+    folder = tmp_path / "media"
+    names = [
+        "é日本🦊.png",
+        "x" * 251 + ".png",
+        "a\nb'\"\x1b[31m.png",
+        "z\xa0.mp4",
+        "caf\udce9.png",
+        "\udcff.mp4",
+    ]
+    clip, picture = write_clip(tmp_path / "c.mp4", 3), write_picture(tmp_path / "p.png", 3)
+    folder.mkdir()
+    try:
+        for name in names:
+            shutil.copy(clip if name.endswith("mp4") else picture, folder / name)
+        (folder / "bad\n\udcff.jpg").write_text("no picture")
+    except (OSError, UnicodeError):
+        pytest.skip("this file system refuses some of the names")
+    index = MediaIndex.build(model, folder, folder=tmp_path / "index")
+    assert {file.media for file in index.files} == set(names)
+    shown = [name for name, _ in index.query("a dog", 10)]
+    assert sorted(shown) == sorted(name.replace("\udce9", "�").replace("\udcff", "�") for name in names)
+    assert r"skipped bad\n�.jpg: cannot be read as a picture" in capsys.readouterr().out
+    loaded = MediaIndex.load(tmp_path / "index", model)
+    assert loaded.files == index.files and loaded.skipped == index.skipped
+    for file in index.files:
+        assert loaded.query_media(loaded.path(file), 1)[0][1] == pytest.approx(1, abs=1e-5)
+
+
+def test_one_clip_among_many_pictures_costs_its_own_frames(model, pictures):
+    write_clip(pictures / "c.mp4", 1, frames=12)
+    index = MediaIndex.build(model, pictures)
+    assert index.vectors.shape == (12 + 6, 32)
+    assert torch.equal(index.frames(0), index.vectors[:12]) and torch.equal(
+        index.frames(3), index.vectors[14:15]
+    )
+
+
+def test_with_faiss_the_best_are_those_of_the_exact_search(model, pictures, monkeypatch):
+    pytest.importorskip("faiss")
+    write_clip(pictures / "c.mp4", 1)
+    index, text = MediaIndex.build(model, pictures), "a dog"
+    exact = index.scores([text])[0]
+    monkeypatch.setattr("cma.search.index.DEPTH", 4)
+    monkeypatch.setattr("cma.search.nearest.FAISS_FROM", 5)
+    items, scores = index.ranking(text)
+    assert len(items) == 4
+    torch.testing.assert_close(scores, exact[items])
+    assert scores.tolist() == sorted(scores.tolist(), reverse=True)
+    items, scores = index.ranking_media(pictures / "p3.png")
+    assert (index.files[items[0]].media, len(items)) == ("p3.png", 4) and scores[0] == pytest.approx(1)
+
+
+def test_ten_thousand_files(model, tmp_path):
+    picture = write_picture(tmp_path / "p.png", 3)
+    for i in range(10_000):
+        target = tmp_path / "media" / f"{i // 1000}" / f"{i}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.link(picture, target)
+    start = time.monotonic()
+    assert len(find(tmp_path / "media")[1]) == 10_000
+    assert time.monotonic() - start < 5
+    index = MediaIndex.build(model, tmp_path / "media" / "7")  # the rest would take as long nine times more
+    assert len(index) == 1000 and len(index.query("a dog", 20)) == 20

@@ -1,0 +1,374 @@
+"""An index answers as the naive comparison does, survives the disk, and says what it could not read."""
+
+import json
+import os
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cma import RetrievalModel, data
+from cma.config import TrainConfig
+from cma.media.video import MediaError
+from cma.search import embedding, store
+from cma.search.index import IndexConfig, MediaIndex
+from cma.similarity import mean_pooled, text_conditioned
+from cma.training import evaluation
+from tests.toy_data import write_images
+from tests.toy_media import write_clip, write_picture, write_videos
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory):
+    """A folder of seven pictures, three clips, and things that are neither."""
+    folder = tmp_path_factory.mktemp("media")
+    for i in range(7):
+        write_picture(folder / "pictures" / f"p{i}.png", i * 5 + 1)
+    for i in range(3):
+        write_clip(folder / f"clip {i}.mp4", i, frames=2 + 3 * i)
+    (folder / "notes.txt").write_text("a list")
+    write_picture(folder / ".hidden.png", 1)
+    write_picture(folder / ".thumbnails" / "p0.png", 1)
+    return folder
+
+
+def names(pairs):
+    return [name for name, _ in pairs]
+
+
+# ---- the answers
+
+
+@pytest.mark.parametrize("similarity", ["mean_pooled", "text_conditioned"])
+@pytest.mark.parametrize("adapter", [None, "a"])
+def test_scores_of_a_split_are_those_of_the_evaluation(model, tmp_path, similarity, adapter):
+    dataset = data.load(write_videos(tmp_path, {"train": 2, "test": 7}), "test")
+    model.set_adapter(adapter)
+    config = TrainConfig(similarity=similarity, max_frames=4, fps=None, temperature=0.5)
+    index = MediaIndex.build(model, dataset, IndexConfig(similarity, 0.5, max_frames=4))
+    encoded = evaluation.encode(model, dataset, config)
+    expected = evaluation.compare(encoded.text, encoded.frames, encoded.mask, config)
+    assert torch.equal(index.lengths, encoded.mask.sum(1))
+    torch.testing.assert_close(index.scores(dataset.captions), expected, atol=1e-5, rtol=0)
+    assert index.captions == dataset.captions
+    assert torch.equal(index.text_to_item, dataset.text_to_item)
+
+
+def test_query_is_the_sorted_cosine_of_files(model, media):
+    index = MediaIndex.build(model, media)
+    assert len(index) == 10 and not index.skipped
+    text = model.encode_text(["a red cat"])
+    cosine = {
+        file.file_name: text_conditioned(text, index.frames(i)[None]).item()
+        for i, file in enumerate(index.files)
+    }
+    best = index.query("a red cat", k=4)
+    assert names(best) == sorted(cosine, key=cosine.get, reverse=True)[:4]
+    assert [score for _, score in best] == pytest.approx([cosine[name] for name in names(best)], abs=1e-5)
+    assert set(names(index.query("a red cat", k=100))) == set(cosine)
+
+
+@settings(max_examples=12, deadline=None)
+@given(depth=st.integers(1, 14), seed=st.integers(0, 99))
+def test_the_second_search_reorders_the_best_of_the_first(toy_index, depth, seed):
+    generator = torch.Generator().manual_seed(seed)
+    frames = torch.randn(12, 3, 32, generator=generator)
+    mask = (torch.rand(12, 3, generator=generator) < 0.7).long()
+    mask[:, 0] = 1
+    index = replace(toy_index, files=toy_index.files * 12, vectors=frames[mask.bool()], lengths=mask.sum(1))
+    text = index._encode(["a dog"])
+    first, exact = mean_pooled(text, frames, mask)[0], index.scores(["a dog"])[0]
+    near = first.argsort(descending=True)[: depth if depth < 12 else None].tolist()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cma.search.index.DEPTH", depth)
+        items, scores = index.ranking("a dog")
+    top = len(near)
+    assert items[:top].tolist() == sorted(near, key=lambda i: -exact[i])
+    assert items[top:].tolist() == first.argsort(descending=True)[top:].tolist()
+    torch.testing.assert_close(scores, torch.cat([exact[items[:top]], first[items[top:]]]))
+
+
+@pytest.fixture(scope="module")
+def toy_index(tmp_path_factory, toy_processor):
+    from tests.conftest import build_clip
+
+    folder = write_picture(tmp_path_factory.mktemp("one") / "p.png", 3).parent
+    return MediaIndex.build(RetrievalModel(build_clip(), toy_processor), folder, IndexConfig(temperature=0.5))
+
+
+def test_a_file_finds_itself_first(model, media):
+    model.set_adapter("a")
+    index = MediaIndex.build(model, media)
+    model.set_adapter(None)
+    for file in index.files:
+        (name, score), *_ = index.query_media(index.path(file), k=1)
+        assert (name, score) == (file.file_name, pytest.approx(1, abs=1e-5))
+
+
+def test_a_folder_of_frames_is_a_clip(model, media, tmp_path):
+    index = MediaIndex.build(model, media)
+    write_picture(tmp_path / "frames" / "0.png", 16)
+    assert names(index.query_media(tmp_path / "frames", k=1)) == ["pictures/p3.png"]
+
+
+def test_captions_know_their_items(model, tmp_path):
+    index = MediaIndex.build(model, write_images(tmp_path / "d", {"train": 8, "val": 2, "test": 3}))
+    assert len(index) == 13 and [file.split for file in index.files[8:11]] == ["val", "val", "test"]
+    wanted = [i for i, file in enumerate(index.files) if "a red cat" in file.captions]
+    assert index.right("  A  red CAT ") == wanted and len(wanted) == 3
+    assert index.right("a red") == []
+
+
+def test_two_parts_of_one_clip_are_two_items(model, tmp_path):
+    folder = write_videos(tmp_path, {"test": 1})
+    write_clip(folder / "media/test0.mp4", 0, frames=24, rate=12)
+    line = json.loads((folder / "metadata.jsonl").read_text())
+    parts = [line | {"id": f"part{i}", "start": float(i), "end": i + 1.0} for i in range(2)]
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(part) + "\n" for part in parts))
+    index = MediaIndex.build(model, folder, IndexConfig(max_frames=3))
+    assert names(index.query("a dog")) == ["media/test0.mp4"] * 2
+    assert not torch.allclose(index.frames(0), index.frames(1))
+    again = MediaIndex.build(model, folder, IndexConfig(max_frames=3), previous=index)
+    assert torch.equal(again.vectors, index.vectors)
+
+
+# ---- adapters
+
+
+def test_every_index_asks_with_its_own_adapter(model, media):
+    indexes = {}
+    for name in (None, "a", "b"):
+        model.set_adapter(name)
+        indexes[name] = MediaIndex.build(model, media)
+        indexes[name, "answer"] = indexes[name].query("two dogs", k=10)
+    model.train()
+    for name in (None, "a", "b"):
+        assert indexes[name].query("two dogs", k=10) == indexes[name, "answer"]
+        assert model.active == "b" and model.training
+    scores = [dict(indexes[name, "answer"]) for name in (None, "a", "b")]
+    assert scores[0] != scores[1] != scores[2]
+
+
+def test_the_adapter_is_put_back_when_a_query_fails(model, media):
+    index = MediaIndex.build(model, media)
+    model.set_adapter("b")
+    with pytest.raises(TypeError):
+        index.scores("one string")
+    assert model.active == "b"
+
+
+def test_an_adapter_trained_on_is_refused(model, media):
+    model.set_adapter("a")
+    index = MediaIndex.build(model, media)
+    with torch.no_grad():
+        model.trainable_parameters()[0].mul_(1.01)
+    with pytest.raises(ValueError, match="adapter 'a' changed since; build the index again"):
+        index.query("a dog")
+
+
+# ---- the disk
+
+
+def test_saved_and_loaded_it_is_the_same(model, media, tmp_path):
+    model.set_adapter("a")
+    index = MediaIndex.build(model, media, IndexConfig("mean_pooled", 2.0, 5, 6.0))
+    index.save(tmp_path / "index")
+    loaded = MediaIndex.load(tmp_path / "index", model)
+    assert torch.equal(loaded.vectors, index.vectors) and torch.equal(loaded.lengths, index.lengths)
+    for field in ("files", "config", "built_with", "media_root", "adapter", "skipped"):
+        assert getattr(loaded, field) == getattr(index, field)
+    assert loaded.query("a dog") == index.query("a dog")
+    assert [path.name for path in (tmp_path / "index").glob("[!.]*")] == ["index.safetensors"]
+
+
+def test_another_backbone_is_refused_another_precision_is_not(model, media, tmp_path, toy_processor):
+    from tests.conftest import build_clip
+
+    MediaIndex.build(model, media).save(tmp_path)
+    half = RetrievalModel(build_clip().to(torch.bfloat16), toy_processor)
+    assert len(MediaIndex.load(tmp_path, half)) == 10
+    other = build_clip()
+    with torch.no_grad():
+        other.text_model.final_layer_norm.bias.add_(0.1)
+    with pytest.raises(ValueError, match="built with the backbone .* build the index again"):
+        MediaIndex.load(tmp_path, RetrievalModel(other, toy_processor))
+    with pytest.raises(ValueError, match="built with the backbone"):
+        MediaIndex.load(tmp_path, RetrievalModel(build_clip(text_layers=2), toy_processor))
+
+
+@settings(max_examples=15, deadline=None)
+@given(choice=st.integers(0, 2**40))
+def test_every_weight_of_the_backbone_counts(toy_index, tmp_path_factory, choice):
+    from tests.conftest import build_clip
+
+    folder = tmp_path_factory.mktemp("kept")
+    toy_index.save(folder)
+    clip = build_clip()
+    weights = [weight for _, weight in sorted(clip.named_parameters())]
+    weight = weights[choice % len(weights)].flatten()  # a view
+    weight.data[choice % len(weight)] += 0.1
+    with pytest.raises(ValueError, match="built with the backbone .* build the index again"):
+        MediaIndex.load(folder, RetrievalModel(clip, toy_index.model.processor))
+
+
+@pytest.mark.parametrize("adapter", [None, "a"])
+def test_a_query_reads_no_weight_of_the_backbone_but_sees_a_change(model, media, adapter, monkeypatch):
+    model.set_adapter(adapter)
+    index, read = MediaIndex.build(model, media), []
+    numpy = torch.Tensor.numpy
+    monkeypatch.setattr(torch.Tensor, "numpy", lambda one, *a: read.append(one.numel()) or numpy(one, *a))
+    index.query("a dog")
+    own = sum(weight.numel() for weight in model.get_adapter("a").parameters()) if adapter else 0
+    assert sum(read) <= 4 * own  # bytes: the adapter may be trained meanwhile
+    with torch.no_grad():
+        model.clip.text_model.embeddings.token_embedding.weight[5] += 0.1
+    with pytest.raises(ValueError, match="the weights of the backbone changed since; build the index again"):
+        index.query("a dog")
+
+
+@pytest.mark.parametrize("built, active", [("a", None), (None, "a"), ("a", "b")])
+def test_another_adapter_is_refused(model, media, tmp_path, built, active):
+    model.set_adapter(built)
+    MediaIndex.build(model, media).save(tmp_path)
+    model.set_adapter(active)
+    with pytest.raises(ValueError, match="set_adapter"):
+        MediaIndex.load(tmp_path, model)
+    model.set_adapter(built)
+    assert MediaIndex.load(tmp_path, model).adapter == built
+
+
+def test_a_kill_while_saving_leaves_the_old_index(model, media, tmp_path, monkeypatch):
+    index = MediaIndex.build(model, media)
+    index.save(tmp_path)
+    lengths = index.lengths[:4]
+    smaller = replace(index, files=index.files[:4], vectors=index.vectors[: lengths.sum()], lengths=lengths)
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "save_file", killed)
+        with pytest.raises(KeyboardInterrupt):
+            smaller.save(tmp_path)
+    assert MediaIndex.load(tmp_path, model).files == index.files
+    smaller.save(tmp_path)
+    assert MediaIndex.load(tmp_path, model).files == index.files[:4]
+    assert len(list(tmp_path.glob("[!.]*"))) == 1
+
+
+def test_a_damaged_index_is_an_error_that_names_it(model, media, tmp_path):
+    with pytest.raises(FileNotFoundError, match="index.safetensors: not there"):
+        MediaIndex.load(tmp_path, model)
+    index = MediaIndex.build(model, media)
+    index.save(tmp_path)
+    tensors = tmp_path / "index.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="index.safetensors: no index or cut short"):
+        MediaIndex.load(tmp_path, model)
+    model.save_adapter("a", tmp_path / "adapter")
+    shutil.copy(tmp_path / "adapter" / "adapter_model.safetensors", tensors)
+    with pytest.raises(ValueError, match="no index"):
+        MediaIndex.load(tmp_path, model)
+    with pytest.raises(ValueError, match="index.safetensors: no index, or a damaged one; delete it, or give"):
+        index.save(tmp_path)
+
+
+def test_a_loaded_index_has_left_its_file(model, media, tmp_path):
+    """It does not lie in the file's memory: some systems refuse to replace a file that is in use."""
+    index = MediaIndex.build(model, media, folder=tmp_path)
+    loaded = MediaIndex.load(tmp_path, model)
+    file = tmp_path / "index.safetensors"
+    with file.open("r+b") as stream:
+        stream.write(b"\xff" * file.stat().st_size)
+    assert torch.equal(loaded.vectors, index.vectors) and torch.equal(loaded.lengths, index.lengths)
+
+
+def test_indexes_are_equal_if_they_are_one_object(toy_index):
+    twin = replace(toy_index)
+    assert toy_index == toy_index and toy_index != twin and len({toy_index, twin, toy_index}) == 2
+
+
+# ---- files that come, go, change, or cannot be read
+
+
+def test_only_new_and_changed_files_are_embedded_again(model, media, tmp_path, monkeypatch):
+    folder = shutil.copytree(media, tmp_path / "media")
+    index = MediaIndex.build(model, folder)
+    same, changed = folder / "pictures/p0.png", folder / "pictures/p1.png"
+    os.utime(same, ns=(1, 1))  # another time, the same content
+    write_picture(changed, 50)
+    (folder / "clip 1.mp4").unlink()
+    write_picture(folder / "pictures/a new one.png", 60)
+    embedded = []
+    encode = model.encode_images
+    monkeypatch.setattr(model, "encode_images", lambda pixels: embedded.append(len(pixels)) or encode(pixels))
+    updated = MediaIndex.build(model, folder, previous=index)
+    assert embedded == [2]
+    fresh = MediaIndex.build(model, folder)
+    assert updated.files == fresh.files and torch.equal(updated.lengths, fresh.lengths)
+    torch.testing.assert_close(updated.vectors, fresh.vectors)
+    model.set_adapter("a")
+    with pytest.raises(ValueError, match="another model, adapter or config"):
+        MediaIndex.build(model, folder, previous=index)
+
+
+def test_unreadable_files_are_skipped_listed_and_counted(model, media, tmp_path, capsys):
+    folder = shutil.copytree(media, tmp_path / "media")
+    (folder / "empty.jpg").touch()
+    (folder / "empty.mp4").touch()
+    (folder / "words.png").write_text("no picture")
+    for path in (folder / "pictures/p1.png", folder / "clip 0.mp4"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    index = MediaIndex.build(model, folder)
+    skipped = {"empty.jpg", "empty.mp4", "words.png", "pictures/p1.png", "clip 0.mp4"}
+    assert set(names(index.skipped)) == skipped
+    assert dict(index.skipped)["empty.mp4"].startswith("empty file")
+    printed = capsys.readouterr().out
+    assert "indexed 8 / 13 files, 8 of them embedded now" in printed and "skipped words.png: " in printed
+    assert skipped.isdisjoint(names(index.query("a dog", k=100)))
+    index.save(tmp_path / "index")
+    assert MediaIndex.load(tmp_path / "index", model).skipped == index.skipped
+
+
+def test_a_source_without_media_is_an_error(model, tmp_path):
+    with pytest.raises(ValueError, match="no pictures or clips in it; expected .jpg"):
+        MediaIndex.build(model, tmp_path)
+    (tmp_path / "notes.txt").write_text("a list")
+    with pytest.raises(ValueError, match="no pictures or clips"):
+        MediaIndex.build(model, tmp_path)
+    (tmp_path / "empty.jpg").touch()
+    with pytest.raises(ValueError, match="none of its 1 files can be read"):
+        MediaIndex.build(model, tmp_path)
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        MediaIndex.build(model, tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match="notes.txt: a file"):
+        MediaIndex.build(model, tmp_path / "notes.txt")
+
+
+def test_questions_that_cannot_be_answered_say_why(model, media, tmp_path):
+    index = MediaIndex.build(model, media)
+    with pytest.raises(ValueError, match="the query is blank"):
+        index.query("  ")
+    for ask in (lambda: index.query("a dog", k=0), lambda: index.query_media(media / "clip 0.mp4", k=0)):
+        with pytest.raises(ValueError, match="k=0: expected at least 1"):
+            ask()
+    with pytest.raises(MediaError, match="notes.txt: neither picture nor clip"):
+        index.query_media(media / "notes.txt")
+    with pytest.raises(MediaError, match="gone.mp4: no such file"):
+        index.query_media(media / "gone.mp4")
+    with pytest.raises(ValueError, match="similarity='mean': expected mean_pooled or text_conditioned"):
+        IndexConfig("mean")
+
+
+def test_more_files_than_are_read_at_once(model, tmp_path, monkeypatch):
+    for i in range(7):
+        write_picture(tmp_path / f"{i}.png", i * 9)
+    whole = MediaIndex.build(model, tmp_path)
+    monkeypatch.setattr(embedding, "FILES", 3)
+    monkeypatch.setattr(embedding, "FRAMES", 2)
+    parts = MediaIndex.build(model, tmp_path)
+    assert parts.files == whole.files
+    torch.testing.assert_close(parts.vectors, whole.vectors)

@@ -1,0 +1,174 @@
+"""Evaluation is embedding, comparing and ranking, nothing more."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import cma
+from cma import AdapterConfig, RetrievalModel, TrainConfig
+from cma.data import load
+from cma.training.evaluation import (
+    chance_recall,
+    encode,
+    evaluate,
+    evaluate_and_record,
+    recall_ceiling,
+    score,
+)
+from cma.training.report import read_records
+from tests.conftest import build_clip
+from tests.toy_data import write_images
+
+CONFIG = TrainConfig(max_frames=1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_images(tmp_path_factory.mktemp("toy") / "data", {"train": 5, "test": 9}, captions=3)
+
+
+@pytest.fixture(scope="module")
+def dataset(folder):
+    return load(folder, "test")
+
+
+@pytest.fixture
+def model(toy_processor):
+    torch.manual_seed(0)
+    model = RetrievalModel(build_clip(), toy_processor)
+    model.add_adapter("a", AdapterConfig(dropout=0.5))
+    model.set_adapter("a")
+    return model
+
+
+def test_encoding_holds_no_files_open(model, tmp_path):
+    """A test split has thousands of pictures, a process of macOS 256 descriptors."""
+    resource = pytest.importorskip("resource")
+    pictures = load(write_images(tmp_path / "data", {"test": 40}), "test")
+    expected = encode(model, pictures.subset(1), CONFIG)  # whatever loads at first use is loaded now
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/dev/fd").iterdir())) + 8, hard))
+    try:
+        found = encode(model, pictures, CONFIG)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(found.frames) == 40 and expected.frames.shape[1:] == found.frames.shape[1:]
+
+
+def test_it_counts_texts_and_items_and_brackets_every_recall(model, dataset):
+    found = evaluate(model, dataset, CONFIG)
+    assert (found["split"], found["texts"], found["items"], found["cut_captions"]) == ("test", 27, 9, 0)
+    for direction in ("text_to_visual", "visual_to_text"):
+        for key in ("R@1", "R@5", "R@10"):
+            low, high = found["intervals"][direction][key]
+            assert low <= found[direction][key] <= high
+    assert evaluate(model, dataset, CONFIG, samples=0)["intervals"] == {}
+
+
+def test_the_ranks_are_a_naive_count(model, dataset):
+    text = torch.nn.functional.normalize(model.encode_text(dataset.captions), dim=-1)
+    pictures = [Image.open(dataset.path(item)) for item in dataset.items]
+    image = torch.nn.functional.normalize(model.encode_images(pictures), dim=-1)
+    cosine = (text @ image.T).tolist()
+    hits = 0
+    for row, item in zip(cosine, dataset.text_to_item.tolist(), strict=True):
+        hits += sum(other > row[item] for j, other in enumerate(row) if j != item) < 5
+    assert evaluate(model, dataset, CONFIG, samples=0)["text_to_visual"]["R@5"] == pytest.approx(
+        100 * hits / 27
+    )
+
+
+def test_a_zero_shot_record_has_no_trained_parameters(model, dataset, tmp_path):
+    config = TrainConfig(name="zero-shot", max_frames=1, runs_dir=tmp_path)
+    model.set_adapter(None)
+    written = evaluate_and_record(model, dataset, config)
+    (read,) = read_records(tmp_path)
+    assert (read.method, read.trained_parameters, read.select_on) == ("zero-shot", 0, "none")
+    assert read.metrics["text_to_visual"] == written.metrics["text_to_visual"]
+    (tmp_path / "zero-shot" / "checkpoint.pt").touch()
+    with pytest.raises(ValueError, match="holds a training run"):
+        evaluate_and_record(model, dataset, config)
+
+
+def test_a_record_that_cannot_be_written_is_not_computed(model, dataset, tmp_path, monkeypatch):
+    encoded, true_encode = [], cma.training.evaluation.encode
+    monkeypatch.setattr(
+        cma.training.evaluation, "encode", lambda *given: encoded.append(1) or true_encode(*given)
+    )
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(OSError, match="runs.zero-shot: cannot be written to"):
+        evaluate_and_record(
+            model, dataset, TrainConfig(name="zero-shot", max_frames=1, runs_dir=tmp_path / "runs")
+        )
+    assert not encoded
+
+
+def test_encoding_has_no_dropout_no_gradient_and_leaves_the_mode(model, dataset):
+    model.train()
+    first, second = (encode(model, dataset, CONFIG) for _ in range(2))
+    assert model.training
+    assert torch.equal(first.text, second.text)
+    assert torch.equal(first.frames, second.frames)
+    assert not first.frames.requires_grad
+    assert first.frames.shape == (9, 1, 32)
+    (
+        first.text * torch.ones(1, requires_grad=True)
+    ).sum().backward()  # the embeddings can be used in training
+
+
+def test_bf16_is_near_float32_and_returns_float32(model, dataset):
+    exact, rough = (
+        encode(model, dataset, TrainConfig(max_frames=1, precision=p)) for p in ("float32", "bf16")
+    )
+    assert rough.text.dtype == torch.float32
+    assert 0 < (exact.text - rough.text).abs().max() < 0.1 * exact.text.abs().max()
+
+
+def test_cut_captions_are_counted(model, dataset):
+    long = dataclasses.replace(dataset.items[0], captions=("a cat and a dog and " * 10, "a cat"))
+    with pytest.warns(UserWarning, match="cut"):
+        found = evaluate(
+            model, dataclasses.replace(dataset, items=(long, *dataset.items[1:])), CONFIG, samples=0
+        )
+    assert found["cut_captions"] == 1
+
+
+def test_both_readings_of_visual_to_text(model, dataset):
+    """Before item 1's caption come both captions of item 0: two captions, one item."""
+    similarity = torch.tensor([[0.9, 0.8], [0.9, 0.7], [0.1, 0.5]])
+    owner = torch.tensor([0, 0, 1])
+    ranks = {
+        reading: score(similarity, owner, reading, 0)["visual_to_text"]["MnR"]
+        for reading in ("captions", "items")
+    }
+    assert ranks == {"captions": 2.0, "items": 1.5}
+
+
+def test_chance(dataset):
+    assert chance_recall(dataset) == pytest.approx(100 / 9)
+    assert chance_recall(dataset, 10) == 100
+
+
+@given(st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=3), min_size=1, max_size=4))
+@settings(max_examples=40, deadline=None)
+def test_the_ceiling_is_what_the_best_answer_to_every_sentence_reaches(dataset, captions):
+    items = tuple(
+        dataclasses.replace(dataset.items[i], captions=tuple(words)) for i, words in enumerate(captions)
+    )
+    small = dataclasses.replace(dataset, items=items)
+    hits = sum(
+        max(words.count(sentence) for words in captions) for sentence in {w for ws in captions for w in ws}
+    )
+    assert recall_ceiling(small) == pytest.approx(100 * hits / sum(map(len, captions)))
+
+
+def test_the_ceiling_reads_case_and_blanks_as_the_tokenizer_does(dataset):
+    items = tuple(
+        dataclasses.replace(dataset.items[i], captions=(c,)) for i, c in enumerate(["A cat", "a  cat "])
+    )
+    assert recall_ceiling(dataclasses.replace(dataset, items=items)) == 50

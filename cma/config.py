@@ -25,6 +25,8 @@ AT_LEAST = {
     "max_words": 3, "max_frames": 1, "fps": 1e-6, "max_grad_norm": 1e-12, "seed": 0, "val_items": 1,
     "workers": 0, "eval_items": 1,
 }  # fmt: skip
+WHERE = ("runs_dir", "if_exists")  # settings of this machine, not of the run
+NO_EFFECT = ("name", "workers", "cache")  # settings that change no number
 LONGEST = 120  # characters of what differs in a run's name
 
 

@@ -5,7 +5,8 @@ Letters: T texts, V items, F frames, L tokens, D width of the joint space.
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -82,6 +83,19 @@ class RetrievalModel(nn.Module):
             raise ValueError(f"scale must be a number, not {scale!r}")
         self.active, self.scale = name, float(scale)
         self._hook()
+
+    @contextmanager
+    def acting(self, name: str | None, scale: float = 1.0) -> Iterator[None]:
+        """Within `with`, the adapter `name` acts (or none), in evaluation and without gradients."""
+        before, training = (self.active, self.scale), self.training
+        self.set_adapter(name, scale)
+        self.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.set_adapter(*before)
+            self.train(training)
 
     def get_adapter(self, name: str) -> CrossModalAdapters:
         """The adapter `name`. Raises ValueError if there is none."""

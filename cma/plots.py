@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from .model import RetrievalModel
-from .training import RunRecord
 
 warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a file name may be in any script
 
@@ -45,8 +44,11 @@ def image_grid(
     return figure
 
 
-def training_curve(record: RunRecord) -> Figure:
-    """Loss and learning rate at each step, and R@1 (%) on the split that was looked at after each epoch."""
+def training_curve(record: object) -> Figure:
+    """Loss and learning rate at each step, and R@1 (%) on the watched split after each epoch.
+
+    record: what `cma.train` returns; its `history`, `selected_epoch`, `select_on` and `label` are used.
+    """
     points = [point for entry in record.history for point in entry["curve"]]
     watched = [entry for entry in record.history if "validation" in entry]
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8))
@@ -144,13 +146,13 @@ def frame_weights(weights: Sequence[float], frames: Sequence[Image.Image] = (), 
     return figure
 
 
-def live_curve() -> Callable[[RunRecord], None]:
+def live_curve() -> Callable[[object], None]:
     """An `on_epoch` for `cma.train` that keeps one training curve up to date below the notebook's cell."""
     from IPython.display import display  # only notebooks have it
 
     handle = display(display_id=True)
 
-    def show(record: RunRecord) -> None:
+    def show(record: object) -> None:
         figure = training_curve(record)
         handle.update(figure)
         plt.close(figure)

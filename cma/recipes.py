@@ -15,11 +15,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from .adapter import AdapterConfig
-from .config import TrainConfig, run_name
+from .config import NO_EFFECT, WHERE, TrainConfig, run_name
 from .data import RetrievalDataset
 from .files import write_whole
 from .model import RetrievalModel
-from .training import NO_EFFECT, WHERE, train
+from .training import train
 
 VARIANTS = ("paper", "float32")
 

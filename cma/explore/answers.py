@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from .. import metrics
-from ..search import MediaFile, MediaIndex, acting, read_pictures
+from ..search import MediaFile, MediaIndex, read_pictures
 from ..similarity import TINY
 from . import attention
 
@@ -119,7 +119,7 @@ def why(index: MediaIndex, text: str, item: int) -> Why:
         raise ValueError(
             f"{index.path(file)}: found {len(frames)} frames, its index holds {len(weights)}; build it again"
         )
-    with acting(index.model, index.adapter, index.scale):
+    with index.model.acting(index.adapter, index.scale):
         found = attention.explain(index.model, text, frames, weights)
         small = [frame.copy() for frame in frames]
         for frame in small:

@@ -22,7 +22,6 @@ from transformers import CLIPProcessor
 
 from ..model import RetrievalModel
 from ..patching import encoder_layers
-from ..search import acting
 
 HEAT, DIM = 0.75, 0.65  # how far the hottest patch, and what CLIP never saw, are covered
 
@@ -94,7 +93,7 @@ def explain(
     if weights.shape != (len(frames),):
         raise ValueError(f"weights must be [{len(frames)}] like the frames, not {list(weights.shape)}")
     ids, cut = model.tokenize([text])
-    with acting(model, model.active, model.scale), torch.enable_grad():
+    with model.acting(model.active, model.scale), torch.enable_grad():
         with watched(model.clip, "text") as text_layers:
             sentence = model.encode_text(ids).float()
         with watched(model.clip, "vision") as vision_layers:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..data import RetrievalDataset
 from ..model import RetrievalModel
-from ..search import IndexConfig, MediaIndex, acting, identify
+from ..search import IndexConfig, MediaIndex, identify
 
 ZERO_SHOT = "zero-shot"
 
@@ -42,7 +42,7 @@ class Gallery:
         Built again if the adapter was trained since. Raises as `MediaIndex.build` and `set_adapter`.
         """
         key = _key(adapter, scale)
-        with acting(self.model, *key):
+        with self.model.acting(*key):
             known = self._indexes.get(key)
             if known is None or known.built_with != identify(self.model):
                 kept = self.folder and self.folder / _folder(*key)

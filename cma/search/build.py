@@ -15,7 +15,7 @@ from tqdm import tqdm
 from ..media import MediaError, printable
 from ..model import RetrievalModel
 from . import store
-from .embedding import IndexConfig, Known, acting, embed_files
+from .embedding import IndexConfig, Known, embed_files
 from .listing import MediaFile, Problem
 
 PART_SECONDS = 30  # so much is lost at most when a build is killed
@@ -84,7 +84,7 @@ def build(
     root, listed, problems = found
     parts = Parts(folder, model, config, root) if folder else None
     embedded, skipped, new = [], list(problems), 0
-    with acting(model, model.active, model.scale):
+    with model.acting(model.active, model.scale):
         read = embed_files(model, root, listed, config, known | (parts.known if parts else {}))
         try:
             for file, result, fresh in tqdm(read, "index", len(listed), unit="file", mininterval=1):

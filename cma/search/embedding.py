@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -42,20 +41,6 @@ class IndexConfig:
     def __post_init__(self) -> None:
         if self.similarity not in ("mean_pooled", "text_conditioned"):
             raise ValueError(f"similarity={self.similarity!r}: expected mean_pooled or text_conditioned")
-
-
-@contextmanager
-def acting(model: RetrievalModel, adapter: str | None, scale: float = 1.0) -> Iterator[None]:
-    """Let `adapter` act for a while, in evaluation and without gradients, then put things back."""
-    before, training = (model.active, model.scale), model.training
-    model.set_adapter(adapter, scale)
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.set_adapter(*before)
-        model.train(training)
 
 
 def embed_files(

@@ -22,7 +22,7 @@ from ..media import MediaError
 from ..model import RetrievalModel
 from ..similarity import text_conditioned
 from . import build, listing, store
-from .embedding import IndexConfig, acting, embed_file
+from .embedding import IndexConfig, embed_file
 from .listing import MediaFile
 from .nearest import Nearest, best_first
 
@@ -260,7 +260,7 @@ class MediaIndex:
 
     @contextmanager
     def _own_adapter(self) -> Iterator[None]:
-        with acting(self.model, self.adapter, self.scale):
+        with self.model.acting(self.adapter, self.scale):
             now = store.identify(self.model)
             if now != self.built_with:
                 other_clip = now["backbone"] != self.built_with["backbone"]

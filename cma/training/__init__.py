@@ -17,9 +17,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "loop": ["batch_loss", "train", "train_step"],
         "optim": ["BertAdam", "build_optimizer", "parameter_groups", "rate_factor", "set_rate"],
-        "record": ["RunRecord", "WHERE", "hardware", "versions"],
+        "record": ["RunRecord", "hardware", "versions"],
         "report": ["read_records"],
-        "resume": ["NO_EFFECT"],
         "sampling": ["describe_epoch", "epoch_batches"],
     },
 )

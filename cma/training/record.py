@@ -17,12 +17,11 @@ import torch
 
 from ..adapter import CrossModalAdapters
 from ..backbone import identity
-from ..config import TrainConfig
+from ..config import WHERE, TrainConfig
 from ..data import RetrievalDataset
 from ..files import write_whole
 from ..model import RetrievalModel
 
-WHERE = ("runs_dir", "if_exists")  # of a config: about this machine, not about the run
 ON_TEST = "(chosen on test, the authors' habit)"
 
 

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from ..backbone import known_by
+from ..config import NO_EFFECT
 from ..files import replacing
 from ..storage import CONFIG, WEIGHTS
 from .record import RunRecord
 
 CHECKPOINT = "checkpoint.pt"
 ADAPTERS = ("", "best", "last")  # the folders of a run that hold an adapter
-NO_EFFECT = ("name", "workers", "cache")  # settings that change no number
 UNREADABLE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError, TypeError, ValueError)
 
 

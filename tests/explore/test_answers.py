@@ -8,7 +8,6 @@ import torch
 from cma import metrics
 from cma.explore import answers, attention
 from cma.media import video
-from cma.search.embedding import acting
 from cma.search.index import MediaIndex
 from tests.toy_galleries import build_galleries
 
@@ -78,7 +77,7 @@ def test_why_is_the_explanation_of_the_frames_that_were_compared(indexes, name, 
         found = answers.why(index, "a red cat", item)
         path, file = index.path(index.files[item]), index.files[item]
         frames = [video.read_image(path)] if name == "pictures" else video.read_frames(path, 12, None)
-        with acting(index.model, index.adapter):
+        with index.model.acting(index.adapter):
             expected = attention.explain(
                 index.model, "a red cat", frames, index.frame_weights("a red cat", [item])[0]
             )

@@ -9,17 +9,10 @@ float32 is a far smaller step than theirs** and this recipe is not expected to r
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 from .adapter import AdapterConfig
 from .config import NO_EFFECT, WHERE, TrainConfig, run_name
-from .data import RetrievalDataset
-from .files import write_whole
-from .model import RetrievalModel
-from .training import train
 
 VARIANTS = ("paper", "float32")
 
@@ -118,45 +111,3 @@ def recipe(name: str) -> Recipe:
     if name not in RECIPES:
         raise ValueError(f"no recipe {name!r}: expected one of {', '.join(RECIPES)}")
     return RECIPES[name]
-
-
-def sweep(
-    make_model: Callable[[], RetrievalModel],
-    dataset: RetrievalDataset,
-    config: TrainConfig,
-    rates: Sequence[float],
-    path: Path | str,
-) -> list[dict]:
-    """Train once per learning rate and record validation recall in the JSON file `path`; test is never read.
-
-    `make_model` returns a model with a fresh adapter active, the same each time. Returns what is written: the
-    rates in the order given, each with its validation recalls (%) and its epoch.
-    """
-    results = []
-    for rate in rates:
-        one = replace(config, lr=rate, name=f"{config.name}-lr{rate:g}", select_on="val", report_on="val")
-        record = train(make_model(), dataset, one)
-        best = record.metrics
-        results.append(
-            {
-                "lr": rate,
-                "split": best["split"],
-                "texts": best["texts"],
-                "items": best["items"],
-                "epoch": record.selected_epoch,
-                "text_to_visual": best["text_to_visual"],
-                "visual_to_text": best["visual_to_text"],
-                "seconds": record.seconds,
-            }
-        )
-        config_here = {
-            k: v for k, v in record.config.items() if k not in ("lr", "name", "runs_dir", "if_exists")
-        }
-        content = {
-            "dataset": dataset.name,
-            "config": config_here,
-            "adapter": record.adapter,
-            "rates": results,
-        }
-        write_whole(Path(path), json.dumps(content, indent=1) + "\n")
-    return results

@@ -20,5 +20,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "record": ["RunRecord", "hardware", "versions"],
         "report": ["read_records"],
         "sampling": ["describe_epoch", "epoch_batches"],
+        "sweep": ["sweep"],
     },
 )

@@ -46,7 +46,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "checkpoints",
             "config",
             "data",
-            "diagram",
             "files",
             "folder",
             "storage",

@@ -1,11 +1,10 @@
-"""The one figure of README and of notebook 02: where the adapter sits in CLIP, and what is shared.
+"""The figure of README and of notebook 02: where the adapter sits in CLIP, and what is shared.
 
-    python -m cma.diagram notebooks/figures/architecture.png
+    python notebooks/figures/architecture.py    # writes architecture.png beside this file
 
 Places and sizes are pixels of a picture shown 800 wide; it is drawn with twice as many.
 """
 
-import argparse
 import io
 from pathlib import Path
 
@@ -15,7 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, Polygon, Rectangle
 from PIL import Image
 
-from .plots import BLUE
+from cma import files
+from cma.plots import BLUE
 
 WIDTH, HEIGHT = 800, 528
 INCH = 50  # pixels
@@ -161,25 +161,13 @@ def _arrow(axis: Axes, *points: tuple[float, float], color: str = DARK) -> None:
 
 
 def write(figure: Figure, path: Path) -> None:
-    """Write a PNG of 64 colours, a third of the bytes, whole or not at all, and close the figure."""
+    """Write a PNG of 64 colours, which takes a third of the bytes, and close the figure."""
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=100)
     plt.close(figure)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    Image.open(drawn).convert("RGB").quantize(64).save(temporary, format="png", optimize=True)
-    temporary.replace(path)
-
-
-def main() -> None:
-    """Draw the architecture figure."""
-    parser = argparse.ArgumentParser(prog="python -m cma.diagram", description=main.__doc__)
-    parser.add_argument("path", type=Path, help="PNG to write")
-    path = parser.parse_args().path
-    if path.suffix.lower() != ".png":
-        parser.error(f"{path}: only PNG is written; give a name that ends in .png")
-    write(architecture(), path)
+    with files.replacing(path) as temporary:
+        Image.open(drawn).convert("RGB").quantize(64).save(temporary, format="png", optimize=True)
 
 
 if __name__ == "__main__":
-    main()
+    write(architecture(), Path(__file__).with_suffix(".png"))

@@ -15,11 +15,12 @@ run: minis ## environment, offline benchmarks, every notebook by papermill into 
 	$(PYTHON) notebooks/run.py --replace
 	$(PYTHON) -m cma.training.report
 
-test: $(READY) ## lint, fast suite, offline benchmarks, notebooks at tiny size, a browser, papermill reruns
+test: $(READY) ## lint, fast suite, wheel, offline benchmarks, notebooks at tiny size, a browser, papermill reruns
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/test.yml
-	$(PYTHON) -m pytest -q -m "not minis"
+	$(PYTHON) -m pytest -q -m "not minis and not wheel"
+	$(PYTHON) -m pytest -q -m wheel
 	$(PYTHON) -m data_prep mini
 	$(PYTHON) -m pytest -q -m "minis and not browser"
 	$(PYTHON) notebooks/run.py --tiny --replace --prepare-only --out runs/ci
@@ -28,7 +29,7 @@ test: $(READY) ## lint, fast suite, offline benchmarks, notebooks at tiny size, 
 	$(PYTHON) notebooks/run.py --tiny --replace --out runs/rerun 03 04 -p seed 7 -y 'overrides: {epochs: 1, lr: 0.002}'
 
 fast: $(READY) ## the fast suite alone: neither network nor offline benchmarks
-	$(PYTHON) -m pytest -q -m "not minis"
+	$(PYTHON) -m pytest -q -m "not minis and not wheel"
 
 minis: $(READY) ## the offline benchmarks, built only when missing
 	$(PYTHON) -m data_prep mini

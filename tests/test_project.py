@@ -21,9 +21,17 @@ def test_conda_users_get_the_same_list():
 
 
 def test_dependencies_are_ranges_and_torch_is_no_pin():
-    every = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]
+    extras = [one for extra in PROJECT["optional-dependencies"].values() for one in extra]
+    every = PROJECT["dependencies"] + [one for one in extras if not one.startswith(f"{PROJECT['name']}[")]
     assert all(">=" in one and "==" not in one for one in every)
     assert any(one.startswith("torch>=") for one in every)
+
+
+def test_all_and_test_bring_every_extra():
+    extras = PROJECT["optional-dependencies"]
+    (every,) = extras["all"]
+    assert set(re.search(r"\[(.*)\]", every)[1].split(",")) == set(extras) - {"all", "test"}
+    assert f"{PROJECT['name']}[all]" in extras["test"]
 
 
 def test_ci_is_what_readme_says_and_there_a_skipped_browser_is_a_failure():
@@ -48,10 +56,9 @@ def test_what_is_tested_by_make_is_all_of_the_tests_once():
     makefile = (ROOT / "Makefile").read_text("utf-8")
     recipe = re.search(r"^test: .*\n((?:\t.*\n)+)", makefile, flags=re.MULTILINE)[1]
     chosen = re.findall(r"-m pytest -q -m (\"[^\"]+\"|\S+)", recipe)
-    assert chosen == ['"not minis"', '"minis and not browser"', "browser"]
-    for path in (ROOT / "tests" / "explore" / "browser").glob(
-        "test_*.py"
-    ):  # or the fast suite would need a browser
+    assert chosen == ['"not minis and not wheel"', "wheel", '"minis and not browser"', "browser"]
+    browser = ROOT / "tests" / "explore" / "browser"  # or the fast suite would need one
+    for path in browser.glob("test_*.py"):
         assert "pytestmark = [pytest.mark.browser, pytest.mark.minis]" in path.read_text("utf-8"), path
 
 
@@ -67,7 +74,8 @@ def test_readme_shows_pictures_that_are_here_and_small():
     shown = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", readme)
     assert "notebooks/figures/architecture.png" in shown
     assert all((ROOT / name).stat().st_size <= 150_000 for name in shown)
-    assert len(shown) == len(list((ROOT / "notebooks" / "figures").iterdir()))
+    pictures = (ROOT / "notebooks" / "figures").glob("*.[jp][pn]g")
+    assert len(shown) == len(list(pictures))
 
 
 def test_workflow_runs_the_oldest_and_the_newest_python():

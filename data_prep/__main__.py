@@ -5,12 +5,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cma.files import printable
 from data_prep import frames, own
 from data_prep.benchmarks import activitynet, coco, didemo, flickr30k, msrvtt, msvd, rsicd, rsitmd, vatex
-from data_prep.errors import BadInput, one_line
 from data_prep.mini import build
-from data_prep.namesake import check_cma
 from data_prep.prepare import prepare
+from data_prep.readers import BadInput
 
 BENCHMARKS = {
     "flickr30k": flickr30k,
@@ -59,10 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; a mistake of the user's is one line on stderr and exit status 1."""
     options = build_parser().parse_args(arguments)
     try:
-        check_cma()
         options.run(options)
     except (BadInput, OSError) as error:
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 1
     return 0
 

@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from data_prep.annotations import SPLITS
-from data_prep.errors import BadInput
-from data_prep.readers import read_csv, read_json_lines
+from data_prep.dataset import SPLITS
+from data_prep.readers import BadInput, read_csv, read_json_lines
 
 
 class CaptionRow(NamedTuple):

@@ -5,17 +5,120 @@
 
 import json
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, NamedTuple
 
-from data_prep.annotations import Entry
-from data_prep.errors import BadInput
+from cma import files
+from data_prep.readers import BadInput
 
+SPLITS = ("train", "val", "test")
+SHOWN = 10  # ids that a note names
 FORMAT_VERSION = 1
 SEAL, METADATA, MEDIA, MISSING = "dataset.json", "metadata.jsonl", "media", "missing.txt"
 CHECKED = "checked.json"  # what the media check found, for the next one
 FRAMES = "frames"  # decoded frames, where `media` leads in a folder written by `data_prep.frames`
-TEMPORARY = ".partial"
+
+
+class Counts(NamedTuple):
+    """How many items and captions a split should have, as published."""
+
+    items: int
+    captions: int
+
+
+class Place(NamedTuple):
+    """Where media may lie: `file` is a path or a name, with or without extension; times in seconds."""
+
+    file: str
+    start: float | None = None
+    end: float | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One item as annotated; `file` names its media: a relative path, or a video's id without extension.
+
+    Where no `file` is found, `instead` says what may be used in its place, with its own start and end.
+
+    An entry may be without captions: such an item is reported as missing, like one without media.
+    """
+
+    id: str
+    file: str
+    captions: tuple[str, ...]
+    split: str
+    start: float | None = None  # seconds
+    end: float | None = None
+    instead: Place | None = None
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Where its media may lie, the best first."""
+        here = Place(self.file, self.start, self.end)
+        return (here,) if self.instead is None else (here, self.instead)
+
+
+@dataclass
+class Annotations:
+    """A benchmark as read: its entries, how it is evaluated, and what was published about its size."""
+
+    name: str
+    kind: Literal["image", "video"]
+    protocol: dict[str, str]
+    expected: dict[str, Counts]
+    entries: list[Entry]
+    recipe: str
+    files: list[str]  # the annotation files that were used
+    notes: list[str] = field(default_factory=list)  # what was cleaned or left out, counted
+    exact: bool = False  # `file` of an entry is its very path: one of the same name elsewhere is another
+    captioned: bool = True  # False: only to be searched, so that no item needs a caption
+
+
+def left_out(absent: Mapping[str, str], detail: str = "") -> list[str]:
+    """One note on the splits that are left out; `absent` says what each of them lacks."""
+    lacks = " and no ".join(absent.values())
+    are = "splits are" if len(absent) > 1 else "split is"
+    return [f"no {lacks}{detail}: the {' and '.join(absent)} {are} left out"] if absent else []
+
+
+class CaptionCleaner:
+    """Cleans captions and counts what it did: newlines and repeated blanks become one space."""
+
+    def __init__(self) -> None:
+        self.cleaned = 0
+        self.blank = 0
+
+    def __call__(self, captions: Iterable[object], where: str) -> tuple[str, ...]:
+        """The captions of one item without the blank ones; `BadInput` naming `where` if one is no text."""
+        kept = []
+        for caption in captions:
+            if not isinstance(caption, str):
+                raise BadInput(f"{where}: expected a caption (text), found {caption!r}")
+            text = re.sub(r"\s+", " ", caption.encode(errors="replace").decode()).strip()
+            if text:
+                self.cleaned += text != caption
+                kept.append(text)
+            else:
+                self.blank += 1
+        return tuple(kept)
+
+    def notes(self) -> list[str]:
+        """One line for each kind of change, for `Annotations.notes`."""
+        counted = {
+            "captions cleaned of newlines and stray blanks": self.cleaned,
+            "blank captions dropped": self.blank,
+        }
+        return [f"{count:,} {what}" for what, count in counted.items() if count]
+
+
+def count_of(ids: Iterable[str], what: str) -> list[str]:
+    """A note that counts ids and names the first of them; none for no id."""
+    ids = list(ids)
+    more = ", …" if len(ids) > SHOWN else ""
+    return [f"{len(ids):,} {what}: {', '.join(ids[:SHOWN])}{more}"] if ids else []
 
 
 def to_line(entry: Entry) -> str:
@@ -48,7 +151,8 @@ def _is_ours(path: Path) -> bool:
         return path.is_symlink()
     if path.name == FRAMES:
         return path.is_dir()
-    return path.name.removesuffix(TEMPORARY) in (SEAL, METADATA, MISSING, CHECKED)
+    left = re.fullmatch(r"\.(.+)\.\d+\.tmp", path.name)  # by `files.replacing`, in a run that was killed
+    return (left[1] if left else path.name) in (SEAL, METADATA, MISSING, CHECKED)
 
 
 def unseal(out: Path) -> None:
@@ -66,10 +170,9 @@ def is_whole(out: Path, name: str) -> bool:
 def read_object(path: Path) -> dict:
     """The JSON object in `path`, or an empty one when there is none that can be read."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return files.read_json(path, dict)
     except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def count_table(counts: dict[str, dict]) -> list[str]:
@@ -92,7 +195,7 @@ def write_missing(out: Path, missing: Iterable[tuple[str, str, str]]) -> None:
     rows = ["\t".join(row) + "\n" for row in missing]
     if rows:
         out.mkdir(parents=True, exist_ok=True)
-        write_text(out / MISSING, "".join(rows))
+        files.write_whole(out / MISSING, "".join(rows))
     else:
         (out / MISSING).unlink(missing_ok=True)
 
@@ -104,18 +207,11 @@ def write_dataset(out: Path, source: Path, entries: Iterable[Entry], seal: dict)
     """
     out.mkdir(parents=True, exist_ok=True)
     unseal(out)
-    write_text(out / METADATA, "".join(map(to_line, entries)))
+    files.write_whole(out / METADATA, "".join(map(to_line, entries)))
     seal = {"format_version": FORMAT_VERSION, **seal}
     if not _link(out / MEDIA, source):
         seal["media_root"] = str(source.resolve())
-    write_text(out / SEAL, json.dumps(seal, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a whole file or nothing: under a temporary name, then renamed."""
-    temporary = path.with_name(path.name + TEMPORARY)
-    temporary.write_text(text, encoding="utf-8", newline="\n")
-    temporary.replace(path)
+    files.write_whole(out / SEAL, json.dumps(seal, indent=2, ensure_ascii=False) + "\n")
 
 
 def _link(link: Path, source: Path) -> bool:

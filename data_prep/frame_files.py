@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from data_prep.dataset import TEMPORARY
-from data_prep.errors import one_line
+from cma.files import printable
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ def decode(clip: Clip, extraction: Extraction) -> str | None:
     """Write the frames of one clip, all or none; why it cannot be decoded, or None."""
     from cma.media.video import MediaError, stream_frames  # here: it brings numpy and Pillow
 
-    partial_folder = clip.target.with_name(clip.target.name + TEMPORARY)
+    partial_folder = clip.target.with_name(clip.target.name + ".partial")
     shutil.rmtree(partial_folder, ignore_errors=True)
     partial_folder.mkdir(parents=True)
     most = extraction.max_frames or sys.maxsize
@@ -55,7 +54,7 @@ def decode(clip: Clip, extraction: Extraction) -> str | None:
             small.save(partial_folder / f"{number:06}.jpg", quality=extraction.quality)
     except MediaError as error:
         shutil.rmtree(partial_folder)
-        return one_line(str(error).removeprefix(f"{clip.path}: "))
+        return printable(str(error).removeprefix(f"{clip.path}: "))
     shutil.rmtree(clip.target, ignore_errors=True)
     partial_folder.replace(clip.target)
     return None

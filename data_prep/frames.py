@@ -10,11 +10,11 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from data_prep.annotations import Entry
 from data_prep.dataset import (
     FRAMES,
     MISSING,
     SEAL,
+    Entry,
     count_table,
     read_object,
     refuse_other_content,
@@ -22,9 +22,9 @@ from data_prep.dataset import (
     write_dataset,
     write_missing,
 )
-from data_prep.errors import BadInput
 from data_prep.frame_files import Clip, Extraction, decode, is_done
-from data_prep.parallel import parallel
+from data_prep.media import parallel
+from data_prep.readers import BadInput
 
 
 def add_command(commands: argparse._SubParsersAction) -> None:

@@ -1,18 +1,25 @@
 """Where each item's picture or clip lies under the user's folder, and whether it can be read."""
 
-from collections.abc import Mapping
+import json
+import multiprocessing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import av
 from PIL import Image
+from tqdm import tqdm
 
-from data_prep.parallel import parallel
-from data_prep.readers import walk
+from cma import files
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif"}
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mkv", ".webm", ".mov", ".3gp", ".wmv", ".mpg", ".m4v"}
 VIDEO_SUFFIXES |= {".3g2", ".asf", ".flv", ".m2ts", ".mpeg", ".mts", ".ogv"}
+WORTH_A_PROCESS = 32  # with fewer jobs, starting processes takes longer than they save
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 
 class MediaFiles:
@@ -25,9 +32,9 @@ class MediaFiles:
         self.source = source
         suffixes = IMAGE_SUFFIXES if kind == "image" else VIDEO_SUFFIXES
         found = []
-        for parent, _, files in walk(source):
-            found += [parent / name for name in files if _is_media(name, suffixes)]
-            if kind == "video" and any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in files):
+        for parent, _, names in files.walk(source):
+            found += [parent / name for name in names if _is_media(name, suffixes)]
+            if kind == "video" and any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in names):
                 found.append(parent)
         self._found = set(found)
         self._by_name: dict[str, Path] = {}
@@ -59,6 +66,12 @@ def stem(name: str) -> str:
     return name.rpartition(".")[0] or name
 
 
+def bare(id: str) -> str:
+    """A clip's id without a video's extension, where it has one."""
+    name = stem(id)
+    return name if id[len(name) :].lower() in VIDEO_SUFFIXES else id
+
+
 def _is_media(name: str, suffixes: set[str]) -> bool:
     """Whether the extension says so; a clip's name may also end in a bare dot."""
     end = name[len(stem(name)) :].lower()
@@ -80,11 +93,37 @@ def problem(path: Path, kind: str) -> str | None:
     return None
 
 
-def check(paths: Mapping[str, Path], kind: str, workers: int) -> dict[str, str]:
-    """The problem of each id whose media cannot be read, decoded in `workers` processes under a bar."""
-    jobs = list(paths.values())
-    found = parallel(partial(problem, kind=kind), jobs, workers, f"check {kind}s")
-    return {id: why for id, why in zip(paths, found, strict=True) if why}
+def parallel(
+    function: Callable[[Job], Result], jobs: Sequence[Job], workers: int, title: str
+) -> list[Result]:
+    """`[function(job) for job in jobs]` by `workers` processes; few jobs, or `workers` < 2, by this one."""
+    if workers < 2 or len(jobs) < WORTH_A_PROCESS:
+        return [function(job) for job in tqdm(jobs, desc=title, disable=not jobs)]
+    chunk = max(1, min(64, len(jobs) // (8 * workers)))
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return list(tqdm(pool.map(function, jobs, chunksize=chunk), total=len(jobs), desc=title))
+
+
+def check(paths: Mapping[str, Path], kind: str, workers: int, kept: Path) -> dict[str, str]:
+    """The `problem` of each id whose media cannot be used, found by `workers` processes.
+
+    `kept` is a JSON file of what was found before: only files that are new or changed since are decoded, each
+    once, even where several ids share it.
+    """
+    try:
+        before = files.read_json(kept, dict[str, tuple[str | None, str | None]])
+    except (OSError, ValueError):
+        before = {}
+    marks = {str(path): _mark(path) for path in paths.values()}
+    results = {
+        file: before[file] for file, mark in marks.items() if mark and mark in before.get(file, ())[:1]
+    }
+    left = [file for file in marks if file not in results]
+    found = parallel(partial(problem, kind=kind), [Path(file) for file in left], workers, f"check {kind}s")
+    results |= {file: (marks[file], why) for file, why in zip(left, found, strict=True)}
+    if left:
+        files.write_whole(kept, json.dumps(dict(sorted(results.items())), indent=0) + "\n")
+    return {id: why for id, path in paths.items() if (why := results[str(path)][1])}
 
 
 def _decode_image(path: Path) -> None:
@@ -103,3 +142,14 @@ def _read_ends(path: Path) -> None:
         packets = [packet for packet in container.demux(video=0) if packet.size]
         if not packets or any(packet.is_corrupt for packet in packets):
             raise ValueError("its end is missing")
+
+
+def _mark(path: Path) -> str | None:
+    """What changes when a file, or a frame in a folder, does: sizes and times; None if there is none."""
+    try:
+        parts: Iterable[Path] = sorted(path.iterdir()) if path.is_dir() else [path]
+        stats = [file.stat() for file in parts]
+    except OSError:
+        return None
+    sizes, latest = sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)
+    return f"{len(stats)} files, {sizes} bytes, {latest} ns"

@@ -9,11 +9,11 @@ from argparse import ArgumentParser
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from data_prep.annotations import SPLITS, Annotations, CaptionCleaner, Entry
+from cma.files import walk
 from data_prep.caption_rows import CaptionRow, read_rows
-from data_prep.errors import BadInput
+from data_prep.dataset import SPLITS, Annotations, CaptionCleaner, Entry
 from data_prep.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from data_prep.readers import walk
+from data_prep.readers import BadInput
 
 READINGS = {"image": "captions", "video": "items"}  # of `visual_to_text`
 RECIPES = {"image": "flickr30k", "video": "msrvtt"}  # the settings of the paper's benchmark of that kind

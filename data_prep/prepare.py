@@ -4,18 +4,21 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+from cma.files import printable
 from data_prep import media
-from data_prep.annotations import SPLITS, Annotations, Counts, Entry
-from data_prep.checked import check_changed
 from data_prep.dataset import (
     CHECKED,
     MISSING,
+    SPLITS,
+    Annotations,
+    Counts,
+    Entry,
     count_table,
     refuse_other_content,
     write_dataset,
     write_missing,
 )
-from data_prep.errors import BadInput, one_line
+from data_prep.readers import BadInput
 
 
 def prepare(
@@ -39,7 +42,7 @@ def prepare(
     refuse_other_content(out, annotations.name)
     print(f"{annotations.name}: {', '.join(annotations.files)} under {source}")
     for note in annotations.notes:
-        print(f"  {one_line(note)}")
+        print(f"  {printable(note)}")
     unlike = _unlike_published(annotations)
     for line in unlike:
         print(f"  WARNING: not the published counts: {line}")
@@ -48,7 +51,7 @@ def prepare(
     if not annotations_only:
         placed = _place(annotations, media.MediaFiles(source, annotations.kind))
     paths = {} if annotations_only else {id: source / entry.file for id, entry in placed.items()}
-    problems = check_changed(paths, annotations.kind, workers, out / CHECKED) if check else {}
+    problems = media.check(paths, annotations.kind, workers, out / CHECKED) if check else {}
     problems |= {entry.id: "not found" for entry in annotations.entries if entry.id not in placed}
     counts = _count(annotations, problems, annotations_only)
     for line in count_table(counts):
@@ -132,7 +135,7 @@ def _refuse_bad_entries(annotations: Annotations, source: Path) -> None:
     if repeated:
         raise BadInput(f"{where}: {len(repeated):,} ids are there more than once, the first is {repeated[0]}")
     for entry in annotations.entries:
-        if entry.id != one_line(entry.id) or entry.file != one_line(entry.file):
+        if entry.id != printable(entry.id) or entry.file != printable(entry.file):
             raise BadInput(f"{where}: the id {entry.id!r} ({entry.file!r}) holds what no file name should")
         for place in entry.places:
             if leads_out(place.file):

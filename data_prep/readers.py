@@ -7,12 +7,13 @@ import json
 import re
 import reprlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from data_prep.errors import BadInput
+from cma import files
+from data_prep.media import bare
 
 T = TypeVar("T")
 STAND_INS = {  # how a file begins that lies in place of another, and what it is
@@ -25,11 +26,8 @@ STAND_INS = {  # how a file begins that lies in place of another, and what it is
 }
 
 
-def walk(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """`cma.files.walk`: sorted, through links too, each real folder once."""
-    from cma import files  # here: not before `check_cma`
-
-    return files.walk(folder)
+class BadInput(ValueError):
+    """A file, folder or option is not what was expected; the message names it and says what to do."""
 
 
 def find_files(source: Path, names: tuple[str, ...]) -> list[Path]:
@@ -39,7 +37,9 @@ def find_files(source: Path, names: tuple[str, ...]) -> list[Path]:
     """
     if not source.is_dir():
         raise BadInput(f"{source}: no such folder; expected the folder with the downloaded files")
-    found = [parent / name for parent, _, files in walk(source) for name in set(names).intersection(files)]
+    found = [
+        parent / name for parent, _, there in files.walk(source) for name in set(names).intersection(there)
+    ]
     found.sort(key=lambda path: (names.index(path.name), len(path.parts), path))
     return sorted(found, key=lambda path: stand_in(path) is not None)
 
@@ -206,3 +206,45 @@ def _rows(
         if None in row or None in row.values():
             raise BadInput(f"{path}:{reader.line_num}: expected {len(names)} fields ({', '.join(names)})")
         yield reader.line_num, row
+
+
+class IdList(NamedTuple):
+    """The ids of one file, each once and in its order; `repeated` lines were dropped."""
+
+    path: Path
+    ids: tuple[str, ...]
+    repeated: int
+
+    def notes(self) -> list[str]:
+        """What was dropped, for `Annotations.notes`."""
+        return [f"{self.path.name}: {self.repeated:,} repeated ids dropped"] if self.repeated else []
+
+
+def read_id_list(path: Path) -> IdList:
+    """The ids of a text file (one a line, the last with or without newline) or of a JSON list."""
+    if path.suffix.lower() == ".json":
+        ids = read_json(path)
+        if not isinstance(ids, list) or not all(isinstance(id, str) and id.strip() for id in ids):
+            raise BadInput(f"{path}: expected a JSON list of ids")
+    else:
+        ids = read_text(path).splitlines()
+    ids = [text for id in ids if (text := id.strip())]
+    if not ids:
+        raise BadInput(f"{path}: no id in this list; expected one a line")
+    unique = tuple(dict.fromkeys(ids))
+    return IdList(path, unique, len(ids) - len(unique))
+
+
+def find_id_list(source: Path, names: tuple[str, ...], known: Collection[str]) -> IdList | None:
+    """The list under `source` with the first of `names` that shares an id with those `known`, or None.
+
+    Lists of other benchmarks have the same names; `known` are the ids that have captions. `BadInput` where
+    two lists of one name share such ids, and differ.
+    """
+
+    def ids_of(path: Path) -> tuple[str, ...] | None:
+        ids = read_id_list(path).ids
+        return ids if any(id in known or bare(id) in known for id in ids) else None
+
+    found = find_known(source, names, ids_of)
+    return read_id_list(found[0]) if found else None

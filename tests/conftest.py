@@ -15,11 +15,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from data_prep.namesake import check_cma
-
-check_cma()  # another package of that name would fail in stranger ways
-
-from cma import AdapterConfig, RetrievalModel  # noqa: E402 (after the check)
+import data_prep  # noqa: F401 (first: it says so if another package called `cma` is found)
+from cma import AdapterConfig, RetrievalModel
 
 VOCABULARY, CONTEXT, PAD, SOS, EOS = 500, 16, 0, 498, 499
 WORDS = """a an the and of on in at with two three red green blue yellow white black small large round square

@@ -6,12 +6,11 @@ from argparse import ArgumentParser
 from collections.abc import Collection
 from pathlib import Path
 
-from data_prep.annotations import Annotations, CaptionCleaner, Counts, Entry, Place, left_out
 from data_prep.benchmarks.clip_json import find_clips
 from data_prep.benchmarks.paragraphs import PROTOCOL, paragraph
-from data_prep.errors import BadInput
-from data_prep.id_lists import bare, count_of, find_id_list
-from data_prep.readers import find_files, find_known, read_json
+from data_prep.dataset import Annotations, CaptionCleaner, Counts, Entry, Place, count_of, left_out
+from data_prep.media import bare
+from data_prep.readers import BadInput, find_files, find_id_list, find_known, read_json
 
 PUBLISHED = {"train": Counts(10_009, 10_009), "test": Counts(4_917, 4_917)}
 FILES = {"train": "train.json", "test": "val_1.json"}

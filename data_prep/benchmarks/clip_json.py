@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_prep.benchmarks.forms import split_word
-from data_prep.errors import BadInput
-from data_prep.id_lists import bare
-from data_prep.readers import find_known, read_json
+from data_prep.media import bare
+from data_prep.readers import BadInput, find_known, read_json
 
 ID_FIELDS = ("videoID", "video_id", "videoId", "video", "vid", "id", "image_id")
 CAPTION_FIELDS = ("enCap", "desc", "captions", "caption", "sentences", "en")

@@ -4,11 +4,11 @@ from argparse import ArgumentParser, Namespace
 from functools import partial
 from pathlib import Path
 
-from data_prep.annotations import Annotations, Counts
 from data_prep.benchmarks.albef import find_albef
 from data_prep.benchmarks.forms import Form, add_form_option, read_first
 from data_prep.benchmarks.hub import HubFile, add_hub_option, read_from_hub
 from data_prep.benchmarks.karpathy import SAME, find_karpathy
+from data_prep.dataset import Annotations, Counts
 
 HELD = {"val": Counts(5_000, 25_010), "test": Counts(5_000, 25_010)}
 TRAIN = {"restval": Counts(113_287, 566_747), "no-restval": Counts(82_783, 414_113)}

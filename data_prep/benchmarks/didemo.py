@@ -5,13 +5,11 @@ from argparse import ArgumentParser
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from data_prep.annotations import SPLITS, Annotations, CaptionCleaner, Counts, Entry, left_out
 from data_prep.benchmarks.clip_json import find_clips
 from data_prep.benchmarks.forms import some
 from data_prep.benchmarks.paragraphs import PROTOCOL, paragraph
-from data_prep.errors import BadInput
-from data_prep.id_lists import count_of, find_id_list
-from data_prep.readers import find_file, find_files, find_known, read_csv, read_json
+from data_prep.dataset import SPLITS, Annotations, CaptionCleaner, Counts, Entry, count_of, left_out
+from data_prep.readers import BadInput, find_file, find_files, find_id_list, find_known, read_csv, read_json
 
 PUBLISHED = {"train": Counts(8_392, 8_392), "val": Counts(1_065, 1_065), "test": Counts(1_004, 1_004)}
 DATA, LIST = "{}_data.json", "{}_list.txt"

@@ -4,12 +4,12 @@ from argparse import ArgumentParser, Namespace
 from functools import partial
 from pathlib import Path
 
-from data_prep.annotations import Annotations, Counts
 from data_prep.benchmarks.albef import find_albef
 from data_prep.benchmarks.flickr30k_files import HUB, TOKEN, find_hub_csv, find_split_csvs, find_token
 from data_prep.benchmarks.forms import Form, add_form_option, read_first
 from data_prep.benchmarks.hub import HubFile, add_hub_option, read_from_hub
 from data_prep.benchmarks.karpathy import find_karpathy
+from data_prep.dataset import Annotations, Counts
 
 PUBLISHED = {"train": Counts(29_000, 145_000), "val": Counts(1_014, 5_070), "test": Counts(1_000, 5_000)}
 KARPATHY = "dataset_flickr30k.json"

@@ -6,11 +6,9 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from data_prep.annotations import SPLITS, CaptionCleaner, Entry
 from data_prep.benchmarks.forms import Reading, find_splits, image_file, some
-from data_prep.errors import BadInput
-from data_prep.id_lists import count_of, read_id_list
-from data_prep.readers import find_file, read_csv, read_start, read_text
+from data_prep.dataset import SPLITS, CaptionCleaner, Entry, count_of
+from data_prep.readers import BadInput, find_file, read_csv, read_id_list, read_start, read_text
 
 HUB, TOKEN = "flickr_annotations_30k.csv", "results_20130124.token"
 COLUMNS = ("image", "caption")

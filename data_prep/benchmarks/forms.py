@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, TypeVar
 
-from data_prep.annotations import SPLITS, Annotations, Counts, Entry, left_out
-from data_prep.errors import BadInput
-from data_prep.readers import first_copy, stand_in, walk
+from cma.files import walk
+from data_prep.dataset import SPLITS, Annotations, Counts, Entry, left_out
+from data_prep.readers import BadInput, first_copy, stand_in
 
 PROTOCOL = {"query": "caption", "visual_to_text": "captions"}
 SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}

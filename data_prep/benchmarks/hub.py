@@ -9,8 +9,8 @@ from typing import NamedTuple
 from huggingface_hub import hf_hub_download
 from huggingface_hub.utils import logging
 
-from data_prep.annotations import Annotations
-from data_prep.errors import BadInput
+from data_prep.dataset import Annotations
+from data_prep.readers import BadInput
 
 
 class HubFile(NamedTuple):

@@ -4,10 +4,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from data_prep.annotations import SPLITS, CaptionCleaner, Entry
 from data_prep.benchmarks.forms import Reading, find_splits, image_file, some
-from data_prep.errors import BadInput
-from data_prep.readers import read_json_lines, read_start
+from data_prep.dataset import SPLITS, CaptionCleaner, Entry
+from data_prep.readers import BadInput, read_json_lines, read_start
 
 REPHRASED = "textaug"  # in the names of files whose repeated captions were replaced by a machine's
 

@@ -5,10 +5,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from data_prep.annotations import SPLITS, CaptionCleaner, Entry
 from data_prep.benchmarks.forms import Reading, image_file
-from data_prep.errors import BadInput
-from data_prep.readers import find_file, read_json
+from data_prep.dataset import SPLITS, CaptionCleaner, Entry
+from data_prep.readers import BadInput, find_file, read_json
 
 UNUSED = ("tokens", "imgid", "sentid", "sentids", "cocoid")  # more than half of the file in memory
 SAME = {split: split for split in SPLITS}

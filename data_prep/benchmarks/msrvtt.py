@@ -6,12 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from data_prep.annotations import Annotations, CaptionCleaner, Counts, Entry, left_out
 from data_prep.benchmarks.clip_json import find_clips
 from data_prep.benchmarks.forms import some
-from data_prep.errors import BadInput
-from data_prep.id_lists import bare, count_of
-from data_prep.readers import find_file, find_files, read_csv, read_json
+from data_prep.dataset import Annotations, CaptionCleaner, Counts, Entry, count_of, left_out
+from data_prep.media import bare
+from data_prep.readers import BadInput, find_file, find_files, read_csv, read_json
 
 PROTOCOL = {"query": "caption", "visual_to_text": "items"}
 TRAIN_LISTS = {"9k": ("MSRVTT_train.9k.csv", 9_000), "7k": ("MSRVTT_train.7k.csv", 7_010)}

@@ -4,11 +4,10 @@ import reprlib
 from argparse import ArgumentParser
 from pathlib import Path
 
-from data_prep.annotations import SPLITS, Annotations, CaptionCleaner, Counts, Entry, Place, left_out
 from data_prep.benchmarks.safe_pickle import read_pickle
-from data_prep.errors import BadInput
-from data_prep.id_lists import IdList, bare, count_of, find_id_list
-from data_prep.readers import find_file, read_json, read_text, require_file
+from data_prep.dataset import SPLITS, Annotations, CaptionCleaner, Counts, Entry, Place, count_of, left_out
+from data_prep.media import bare
+from data_prep.readers import BadInput, IdList, find_file, find_id_list, read_json, read_text, require_file
 
 PROTOCOL = {"query": "caption", "visual_to_text": "items"}
 PUBLISHED = {"train": Counts(1_200, 48_774), "val": Counts(100, 4_290), "test": Counts(670, 27_763)}

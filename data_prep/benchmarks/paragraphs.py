@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from data_prep.annotations import CaptionCleaner
+from data_prep.dataset import CaptionCleaner
 
 PROTOCOL = {"query": "paragraph", "visual_to_text": "items"}
 

@@ -2,11 +2,11 @@
 
 from functools import partial
 
-from data_prep.annotations import Counts
 from data_prep.benchmarks.albef import find_albef
 from data_prep.benchmarks.caption_lists import find_caption_lists
 from data_prep.benchmarks.forms import Form
 from data_prep.benchmarks.karpathy import find_karpathy
+from data_prep.dataset import Counts
 
 Division = dict[str, Counts]
 

@@ -4,10 +4,10 @@ from argparse import ArgumentParser
 from functools import partial
 from pathlib import Path
 
-from data_prep.annotations import Annotations, Counts
 from data_prep.benchmarks.forms import Form, add_form_option, read_first
 from data_prep.benchmarks.json_lines import find_json_lines
 from data_prep.benchmarks.remote_sensing import remote_sensing_forms
+from data_prep.dataset import Annotations, Counts
 
 TEST = {"test": Counts(1_093, 5_465)}
 DIVISIONS = {

@@ -3,9 +3,9 @@
 from argparse import ArgumentParser
 from pathlib import Path
 
-from data_prep.annotations import Annotations, Counts
 from data_prep.benchmarks.forms import add_form_option, read_first
 from data_prep.benchmarks.remote_sensing import remote_sensing_forms
+from data_prep.dataset import Annotations, Counts
 
 TEST = {"test": Counts(452, 2_260)}
 DIVISIONS = {

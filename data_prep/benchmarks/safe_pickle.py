@@ -4,8 +4,7 @@ import pickle
 from pathlib import Path
 from typing import NoReturn
 
-from data_prep.errors import BadInput
-from data_prep.readers import refuse_stand_in
+from data_prep.readers import BadInput, refuse_stand_in
 
 BROKEN = (pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError, AttributeError, MemoryError)
 

@@ -4,12 +4,12 @@ import re
 from argparse import ArgumentParser
 from pathlib import Path
 
-from data_prep.annotations import SPLITS, Annotations, CaptionCleaner, Counts, Entry, Place, left_out
+from cma.files import walk
 from data_prep.benchmarks.clip_json import Clip, read_clips
 from data_prep.benchmarks.forms import split_word
-from data_prep.errors import BadInput
-from data_prep.id_lists import IdList, bare, count_of, find_id_list
-from data_prep.readers import find_files, read_start, walk
+from data_prep.dataset import SPLITS, Annotations, CaptionCleaner, Counts, Entry, Place, count_of, left_out
+from data_prep.media import bare
+from data_prep.readers import BadInput, IdList, find_files, find_id_list, read_start
 
 PROTOCOL = {"query": "caption", "visual_to_text": "items"}
 PUBLISHED = {

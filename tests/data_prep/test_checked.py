@@ -4,7 +4,6 @@ import os
 import pytest
 
 from data_prep import media
-from data_prep.checked import check_changed
 from tests.grey_media import write_clip, write_picture
 
 
@@ -30,7 +29,7 @@ def clips(folder):
 
 
 def check(paths, folder):
-    return check_changed(paths, "video", 1, folder / "out" / "checked.json")
+    return media.check(paths, "video", 1, folder / "out" / "checked.json")
 
 
 def test_the_second_check_decodes_nothing_and_says_the_same(tmp_path, decoded):

@@ -16,7 +16,7 @@ from cma.training.evaluation import encode, recall_ceiling
 from cma.training.loop import train
 from data_prep import own
 from data_prep.__main__ import main
-from data_prep.errors import BadInput
+from data_prep.readers import BadInput
 from tests.grey_media import write_clip, write_picture
 
 

@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cma.data
+from cma.files import printable
 from data_prep.__main__ import main
-from data_prep.annotations import Annotations, Counts, Entry, Place
-from data_prep.errors import BadInput, one_line
+from data_prep.dataset import Annotations, Counts, Entry, Place
 from data_prep.media import MediaFiles
 from data_prep.prepare import prepare
+from data_prep.readers import BadInput
 from tests.grey_media import write_clip, write_picture
 
 PROTOCOL = {"query": "caption", "visual_to_text": "items"}
@@ -141,8 +142,8 @@ def test_ids_that_cannot_be_written_in_one_line_are_refused_in_one(tmp_path, cap
 
 @given(st.text(st.characters()))
 def test_any_text_becomes_one_line_and_a_plain_one_stays(text):
-    line = one_line(text)
-    assert line.encode().count(b"\n") == 0 and one_line(line) == line
+    line = printable(text)
+    assert line.encode().count(b"\n") == 0 and printable(line) == line
     assert (
         line == text or any(category(character) in ("Cc", "Zl", "Zp") for character in text) or "\\ud" in line
     )

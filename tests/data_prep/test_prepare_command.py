@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cma.data
-from data_prep import dataset
+from cma import files
+from cma.files import walk
 from data_prep.__main__ import main
-from data_prep.annotations import CaptionCleaner
 from data_prep.benchmarks import msrvtt
-from data_prep.errors import BadInput
+from data_prep.dataset import CaptionCleaner
 from data_prep.media import MediaFiles, problem
-from data_prep.readers import read_csv, read_json, walk
+from data_prep.readers import BadInput, read_csv, read_json
 from tests.grey_media import write_clip, write_picture
 
 
@@ -110,22 +110,22 @@ def test_an_output_folder_with_other_content_is_refused_and_kept(tmp_path, capsy
 
 def test_a_killed_preparation_is_never_taken_for_whole(tmp_path, monkeypatch):
     source, out = flickr_source(tmp_path / "source"), tmp_path / "out"
-    write = dataset.write_text
+    write = files.write_whole
     for fatal in ("metadata.jsonl", "dataset.json"):
         assert run("flickr30k", "--source", source, "--out", out, "--allow-missing") == 0
 
         def die(path, text, fatal=fatal):
             if path.name == fatal:
-                path.with_name(path.name + ".partial").write_text(text[: len(text) // 2])
+                path.with_name(f".{path.name}.1.tmp").write_text(text[: len(text) // 2])
                 raise KeyboardInterrupt
             write(path, text)
 
-        monkeypatch.setattr(dataset, "write_text", die)
+        monkeypatch.setattr(files, "write_whole", die)
         with pytest.raises(KeyboardInterrupt):
             run("flickr30k", "--source", source, "--out", out, "--allow-missing")
         with pytest.raises(FileNotFoundError, match="no finished dataset"):
             cma.data.load(out, "train")
-        monkeypatch.setattr(dataset, "write_text", write)
+        monkeypatch.setattr(files, "write_whole", write)
     assert run("flickr30k", "--source", source, "--out", out, "--allow-missing") == 0
     assert len(cma.data.load(out, "train")) == 2
 

@@ -6,8 +6,8 @@ import shlex
 import pytest
 
 from data_prep.__main__ import BENCHMARKS, build_parser
-from data_prep.annotations import Counts
 from data_prep.benchmarks import activitynet, coco, didemo, flickr30k, msrvtt, msvd, rsicd, rsitmd, vatex
+from data_prep.dataset import Counts
 from data_prep.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from tests import ROOT
 

@@ -8,8 +8,7 @@ import cma.data
 from data_prep.__main__ import main
 from data_prep.benchmarks import coco
 from data_prep.benchmarks.forms import find_splits, split_word
-from data_prep.errors import BadInput
-from data_prep.readers import read_json
+from data_prep.readers import BadInput, read_json
 from tests.data_prep.image_sources import JSON, albef, karpathy, told, write
 from tests.grey_media import write_picture
 

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 import cma.data
 from data_prep.__main__ import main
-from data_prep.annotations import CaptionCleaner
 from data_prep.benchmarks import didemo
 from data_prep.benchmarks.paragraphs import paragraph
-from data_prep.errors import BadInput
+from data_prep.dataset import CaptionCleaner
+from data_prep.readers import BadInput
 from tests.grey_media import write_clip
 
 MOV, DOT, MPG = "1@N01_2_ab.mov", "3@N02_4_cd.", "5@N03_6_ef.mpg"

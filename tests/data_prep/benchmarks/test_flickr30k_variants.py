@@ -2,7 +2,7 @@ import pytest
 
 from data_prep.__main__ import main
 from data_prep.benchmarks import flickr30k
-from data_prep.errors import BadInput
+from data_prep.readers import BadInput
 from tests.data_prep.fuzz_sources import SOURCES, Item
 from tests.data_prep.image_sources import told, write
 

@@ -9,8 +9,7 @@ import cma.data
 from data_prep.__main__ import main
 from data_prep.benchmarks import msvd
 from data_prep.benchmarks.safe_pickle import read_pickle
-from data_prep.errors import BadInput
-from data_prep.id_lists import read_id_list
+from data_prep.readers import BadInput, read_id_list
 from tests.grey_media import write_clip
 
 LISTS = {"train": ["-a_b_0_5", "-a_b_5_9"], "val": ["c-_1_2"], "test": ["d_3_4", "e_5_6"]}

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from cma.training.evaluation import score
-from data_prep.annotations import CaptionCleaner
 from data_prep.benchmarks import forms, msrvtt, msvd, paragraphs, vatex
+from data_prep.dataset import CaptionCleaner
 
 # Four captions (rows), three items: item 0 owns captions 0 and 1, item 1 caption 2, item 2 caption 3.
 SIMILARITY = torch.tensor(

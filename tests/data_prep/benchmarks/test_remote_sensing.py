@@ -6,7 +6,7 @@ import pytest
 import cma.data
 from data_prep.__main__ import main
 from data_prep.benchmarks import rsicd, rsitmd
-from data_prep.errors import BadInput
+from data_prep.readers import BadInput
 from tests.data_prep.fuzz_sources import Item, albef_json, caption_lists, karpathy_json
 from tests.data_prep.image_sources import albef, told, write
 from tests.grey_media import write_picture

@@ -5,7 +5,7 @@ import pytest
 import cma.data
 from data_prep.__main__ import main
 from data_prep.benchmarks import vatex
-from data_prep.errors import BadInput
+from data_prep.readers import BadInput
 from tests.grey_media import write_clip
 
 LISTS = {

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.errors import BadInput
 from data_prep.mini import packages
 from data_prep.mini.packages import Pin
+from data_prep.readers import BadInput
 
 NAME = "@someone/drawings"
 

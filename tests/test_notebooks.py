@@ -7,23 +7,23 @@ import shlex
 import statistics
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
-import matplotlib.pyplot as plt
 import nbformat
-import numpy as np
 import papermill
 import papermill.cli
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 import cma
-from cma.pretraining.augmentation import augment
+from data_prep.__main__ import main as data_prep
 from tests import ROOT
 from tests.toy_data import write_images
+from tests.toy_media import write_videos
 
 HERE = ROOT / "notebooks"
 NOTEBOOKS = sorted(HERE.glob("*.ipynb"))
@@ -44,21 +44,20 @@ def code_of(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def execute(stem: str, holds: str, **names) -> dict:
-    """Run the one code cell of a notebook that holds a text, among `names`; they and what it defines."""
-    notebook = nbformat.read(HERE / f"{stem}.ipynb", as_version=4)
-    (cell,) = [cell for cell in code_of(notebook) if holds in cell.source]
-    namespace = {
-        "cma": cma,
-        "plots": cma.plots,
-        "plt": plt,
-        "torch": torch,
-        "np": np,
-        "Image": Image,
-        **names,
-    }
-    exec(compile(cell.source, stem, "exec"), namespace)
-    return namespace
+def execute(stem: str, *holds: str, **names) -> dict:
+    """Run a notebook's imports, its parameters and, in this order, the cells that hold these texts.
+
+    `names` replace parameters and stand for what other cells define. Returns all that is defined then.
+    """
+    sources = [cell.source for cell in code_of(nbformat.read(HERE / f"{stem}.ipynb", as_version=4))]
+    cells = [source for text in holds for source in sources if text in source]
+    assert len(cells) == len(holds)
+    found = {}
+    exec(f"{sources[0]}\n{sources[1]}", found)
+    found |= {"ROOT": ROOT, "device": "cpu"} | names
+    for source in cells:
+        exec(compile(source, stem, "exec"), found)
+    return found
 
 
 def test_all_are_here():
@@ -152,6 +151,22 @@ def test_nothing_of_the_machine_that_ran_it(notebook):
     text = nbformat.writes(notebook)
     assert not re.search(r"/(home|root|Users|tmp|work)/", text)
     assert "pip install" not in "\n".join(cell.source for cell in code_of(notebook))
+
+
+def test_every_name_that_the_code_takes_from_a_module_is_there(notebook):
+    """Also where a default run does not come by, such as the training of a1."""
+    nodes = list(ast.walk(ast.parse("\n".join(cell.source for cell in code_of(notebook)))))
+    found = {}
+    for node in nodes:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            exec(ast.unparse(node), found)
+
+    def resolve(node):
+        if isinstance(node, ast.Attribute) and isinstance(below := resolve(node.value), ModuleType):
+            return getattr(below, node.attr)
+        return found.get(node.id) if isinstance(node, ast.Name) else None
+
+    assert sum(isinstance(resolve(node), ModuleType) for node in nodes) > 5
 
 
 def test_tiny_parameters_exist():
@@ -275,17 +290,11 @@ def data_root(tmp_path_factory):
 
 def runs_of(name: str, data_root: Path, parameters: dict) -> tuple[set[str], str]:
     """The names of the runs that a training notebook makes with `parameters`, and its `if_exists`."""
-    cells = [cell.source for cell in code_of(nbformat.read(HERE / f"{name}.ipynb", as_version=4))]
-    made = next(source for source in cells if "train_config(" in source)
-    found = {}
-    exec(cells[0] + "\n" + cells[1], found)  # imports, parameters
-    found |= {"ROOT": HERE.parent, "data_root": str(data_root)} | parameters
-    exec(made, found)
-    calls = [node for source in cells for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
-    names = [word.value for call in calls for word in call.keywords if word.arg == "name"]
-    return {eval(compile(ast.Expression(node), "", "eval"), found) for node in names}, found[
-        "config"
-    ].if_exists
+    found = execute(name, "train_config(", **{"data_root": str(data_root), **parameters})
+    source = "\n".join(cell.source for cell in code_of(nbformat.read(HERE / f"{name}.ipynb", as_version=4)))
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    names = [ast.unparse(word.value) for call in calls for word in call.keywords if word.arg == "name"]
+    return {eval(name, found) for name in names}, found["config"].if_exists
 
 
 @pytest.mark.parametrize(
@@ -311,19 +320,11 @@ def test_other_parameters_make_other_runs_and_leave_the_adapters_that_05_and_07_
 
 
 def test_another_pre_training_has_a_folder_of_its_own():
-    notebook = nbformat.read(HERE / "a1_pretrain_mini_clip.ipynb", as_version=4)
-    cells = [cell.source for cell in code_of(notebook)]
-    (made,) = (source for source in cells if "\nfolder = " in source)
-    made = made.partition("\nif train")[0].rpartition("\n\n")[2]  # without the training itself
-
     def folder(**parameters) -> Path:
-        found = {}
-        exec(cells[0] + "\n" + cells[1], found)  # imports, parameters
-        found |= {"ROOT": HERE.parent} | parameters
-        exec(made, found)
-        return found["folder"]
+        validation = SimpleNamespace(recipe="mini-flickr30k")
+        return execute("a1_pretrain_mini_clip", "\nfolder = ", validation=validation, **parameters)["folder"]
 
-    assert folder() == HERE.parent / "runs" / "mini_clip"
+    assert folder() == ROOT / "runs" / "mini_clip"
     assert len({folder(), folder(steps=50), folder(seed=7), folder(drawings=64)}) == 4
 
 
@@ -364,16 +365,38 @@ def test_01_does_not_hold_all_pictures_of_a_split_open(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Image, "open", watched)
     images = cma.data.load(write_images(tmp_path / "toy", {"test": 60}), "test")
-    names = {"training": cma.training, "recipe": lambda _: cma.recipes.recipe("mini-flickr30k")}
-    found = execute(
-        "01_data_prep", "topk(", images=images, backbone="mini", device="cpu", query="red", **names
-    )
+    recipe = lambda _: cma.recipes.recipe("mini-flickr30k")  # noqa: E731  # reads in this process
+    found = execute("01_data_prep", "topk(", images=images, recipe=recipe, query="red")
     assert len(found["found"]) == 5 and len(opened) >= 60
     assert max(at_once) <= 10, f"{max(at_once)} of 60 pictures were open at once"
 
 
 @pytest.mark.parametrize("seed", [0, 199, 2**31])
 def test_a1_takes_any_seed(tmp_path, seed):
-    write_images(tmp_path / "mini-flickr30k", {"val": 5})
-    names = {"ROOT": tmp_path, "data_root": ".", "seed": seed, "augment": augment}
-    assert len(execute("a1_pretrain_mini_clip", "augment(", **names)["pictures"]) == 10
+    write_images(tmp_path / "data" / "mini-flickr30k", {"val": 5})
+    assert len(execute("a1_pretrain_mini_clip", "augment(", ROOT=tmp_path, seed=seed)["pictures"]) == 10
+
+
+def test_07_makes_its_example_anew_with_a_dataset_in_it_but_replaces_no_folder_of_others(tmp_path):
+    write_images(tmp_path / "data" / "mini-flickr30k", {"test": 20})
+    write_videos(tmp_path / "data" / "mini-msrvtt", {"test": 7})
+
+    def make(folder, items):
+        cells = "def copy_named", "def make_example"
+        return execute("07_your_own_media", *cells, ROOT=tmp_path, items=items)["make_example"](folder)
+
+    make(tmp_path / "mine", 5)
+    folder, table = make(tmp_path / "mine", None)
+    kinds = {file.file_name: file.kind for file in cma.search.find(folder)[1]}
+    assert {"pictures/a red cat.png", "clips/moving.gif", "empty.jpg", "not a picture.png"} < set(kinds)
+    assert Counter(kinds.values()) == {"image": 20 + 2, "video": 6 + 1}
+    words = ["folder", "--source", folder, "--captions", table, "--kind", "image", "--out", tmp_path / "out"]
+    assert data_prep([*map(str, words), "--allow-missing"]) == 0
+    found = {split: cma.data.load(tmp_path / "out", split).captions for split in ("train", "val", "test")}
+    assert {split: len(captions) for split, captions in found.items()} == {"train": 20, "val": 4, "test": 16}
+
+    (tmp_path / "holiday").mkdir()
+    (tmp_path / "holiday" / "a.jpg").write_bytes(b"precious")
+    with pytest.raises(FileExistsError, match="holiday: not written by this notebook"):
+        make(tmp_path / "holiday", None)
+    assert (tmp_path / "holiday" / "a.jpg").read_bytes() == b"precious"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import cma.data
+import cma
 from cma.adapter import AdapterConfig
 from cma.config import TrainConfig
 from cma.model import RetrievalModel
@@ -16,6 +16,7 @@ from cma.training.evaluation import encode, recall_ceiling
 from cma.training.loop import train
 from data_prep import own
 from data_prep.__main__ import main
+from data_prep.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from data_prep.readers import BadInput
 from tests.grey_media import write_clip, write_picture
 
@@ -221,3 +222,7 @@ def test_any_file_of_captions_is_read_or_refused_in_one_line(tmp_path_factory, c
         assert own.read(source, source / name).entries[0].id == "a.jpg"
     except BadInput as error:
         assert str(source) in str(error)
+
+
+def test_what_can_be_prepared_can_be_searched():
+    assert set(cma.search.SUFFIXES) >= IMAGE_SUFFIXES | VIDEO_SUFFIXES

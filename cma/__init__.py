@@ -40,21 +40,9 @@ except metadata.PackageNotFoundError:  # run from a source tree that is not inst
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
-        *(
-            "adapter",
-            "backbone",
-            "checkpoints",
-            "config",
-            "data",
-            "files",
-            "folder",
-            "storage",
-            "losses",
-            "metrics",
-            "model",
-        ),
-        *("patching", "plots", "recipes", "similarity"),
-        *("explore", "media", "pretraining", "search", "training"),
+        *("adapter", "patching", "backbone", "model", "checkpoints", "similarity", "losses", "metrics"),
+        *("data", "config", "recipes", "plots", "files"),
+        *("media", "training", "search", "explore", "pretraining"),
     ],
     submod_attrs={
         "adapter": ["AdapterConfig", "CrossModalAdapters"],

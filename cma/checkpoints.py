@@ -1,22 +1,28 @@
-"""Adapters in the format of the paper's authors, both ways.
+"""Adapters on disk: in a folder of our own format, and in the format of the paper's authors.
 
-Their `checkpoint.pth` is {"model": …} with "clip." before every key. Sites are stacked as here (2i is layer
-i's attention, 2i + 1 its MLP), so only names differ. They leave out a part that has no rows: the shared one
-without sharing, the text tower's own one where all its width is shared.
+Ours is `adapter_config.json` beside `adapter_model.safetensors`. Theirs is a `checkpoint.pth` that holds
+{"model": …} with "clip." before every key. Both stack the sites alike (2i is layer i's attention, 2i + 1 its
+MLP), so only names differ. The authors leave out a part that has no rows: the shared one without sharing, the
+text tower's own one where all its width is shared.
 """
 
 import argparse
+import json
+from dataclasses import asdict, fields
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Annotated
 
 import torch
+from pydantic import BaseModel, BeforeValidator
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
 
 from .adapter import AdapterConfig, CrossModalAdapters
-from .model import RetrievalModel
+from .files import read_json, replacing
 
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 OFFICIAL = {  # ours: theirs
     f"{ours}_{kind}": f"{theirs}_{kind}"
     for ours, theirs in {
@@ -30,33 +36,129 @@ OFFICIAL = {  # ours: theirs
 }
 
 
-def from_official(checkpoint: dict[str, Tensor] | str | Path) -> tuple[AdapterConfig, dict[str, Tensor]]:
-    """Config and state dict, for `add_adapter`, of a state dict or a file (.pth, .safetensors) of theirs.
+def _all_known(saved: object) -> object:
+    """Refuse unknown and missing keys, which have defaults in a dataclass."""
+    known = {field.name for field in fields(AdapterConfig)}
+    if isinstance(saved, dict) and (wrong := known ^ set(saved)):
+        raise ValueError(f"unknown or missing keys {sorted(wrong)}, expected {sorted(known)}")
+    return saved
 
-    Keys may start with "clip.", and may stand under "model"; keys that are no adapter's are ignored. Dropout
+
+class Backbone(BaseModel):
+    """Name and revision of a backbone, as `cma.backbone.identity` gives them."""
+
+    name: str | None
+    revision: str | None
+
+
+class AdapterFile(BaseModel):
+    """What `adapter_config.json` holds."""
+
+    adapter: Annotated[AdapterConfig, BeforeValidator(_all_known)]
+    widths: dict[str, int]
+    layers: dict[str, int]
+    backbone: Backbone
+
+
+def write_adapter(folder: Path, adapters: CrossModalAdapters, backbone: dict[str, str | None]) -> None:
+    """Write the two files of an adapter into `folder`, which is made if needed.
+
+    backbone: its name and revision, as `cma.backbone.identity` gives them.
+    """
+    sizes = {"widths": adapters.widths, "layers": adapters.layers}
+    text = json.dumps({"adapter": asdict(adapters.config), **sizes, "backbone": backbone}, indent=2) + "\n"
+    tensors = {key: value.contiguous() for key, value in adapters.state_dict().items()}
+    config, content = folder / CONFIG, text.encode()
+    with replacing(config) as new_config, replacing(folder / WEIGHTS) as new_weights:
+        new_config.write_bytes(content)
+        new_weights.write_bytes(save(tensors))  # `save_file` would make it readable by its owner alone
+        if config.is_file() and config.read_bytes() != content:
+            config.unlink()  # if killed right here, new weights must not stand beside an old config
+
+
+def read_adapter(
+    folder: Path, widths: dict[str, int], layers: dict[str, int]
+) -> tuple[AdapterConfig, dict[str, Tensor], dict[str, str | None]]:
+    """Config, state dict and backbone of the adapter in `folder`, for towers of these widths and depths.
+
+    Raises FileNotFoundError, or ValueError naming the file, the key, what was expected and what to do.
+    """
+    saved, weights = read_config(folder), _existing(folder / WEIGHTS)
+    for key, expected in (("widths", widths), ("layers", layers)):
+        if (found := getattr(saved, key)) != expected:
+            raise ValueError(
+                f"{folder / CONFIG}: {key} {found} do not fit this backbone's {expected}; "
+                f"load the backbone it was trained on, {saved.backbone.model_dump()}"
+            )
+    try:
+        expected = _shapes(saved.adapter, widths, layers)
+    except (ValueError, TypeError, RuntimeError) as error:  # torch's, for numbers beyond any tensor
+        raise ValueError(f"{folder / CONFIG}: {error}") from error
+    try:
+        state = load_file(weights)
+        expected.load_state_dict(state, assign=True)
+    except SafetensorError as error:
+        raise ValueError(f"{weights} is no safetensors file ({error}); save the adapter again") from error
+    except RuntimeError as error:
+        raise ValueError(f"{weights} does not fit {CONFIG}; save the adapter again. {error}") from error
+    return saved.adapter, state, saved.backbone.model_dump()
+
+
+def read_config(folder: Path) -> AdapterFile:
+    """The `adapter_config.json` in `folder`. Raises FileNotFoundError, or ValueError that names the key."""
+    try:
+        return read_json(_existing(folder / CONFIG), AdapterFile)
+    except ValueError as error:
+        raise ValueError(f"{error}; expected a file written by `save_adapter`: save it again") from None
+
+
+def trained_on(folder: Path) -> str:
+    """The name by which `load_backbone` finds the backbone that the adapter in `folder` was trained on.
+
+    Raises as `read_config`, and ValueError if that backbone has no name, being built in code.
+    """
+    backbone = read_config(folder).backbone
+    name, revision = backbone.name, backbone.revision
+    if name is None:
+        raise ValueError(f"{folder / CONFIG}: its backbone has no name; name the one it was trained on")
+    if name == "mini" or revision is None or len(revision) == 40:  # digits of a commit on the hub
+        return name
+    return str(Path(name).expanduser().absolute())  # a relative path would be taken for a hub id
+
+
+def from_official(checkpoint: dict[str, Tensor] | str | Path) -> tuple[AdapterConfig, dict[str, Tensor]]:
+    """Config and state dict, for `add_adapter`, from the authors' state dict or file (.pth, .safetensors).
+
+    Keys may start with "clip." and may be below "model"; keys that belong to no adapter are ignored. Dropout
     and activation are not stored: the config has the released runs' (0, quick_gelu). Raises ValueError naming
     the key for an adapter tensor that is missing or of a shape that does not fit the others, and for a file
     that holds more than tensors and plain data (nothing in it is run).
     """
     where = "the state dict" if isinstance(checkpoint, dict) else str(checkpoint)
-    state = checkpoint if isinstance(checkpoint, dict) else _read(Path(checkpoint))
-    state = state.get("model", state)
-    found = {key.removeprefix("clip."): value for key, value in state.items()}
-    sites, rank, vision = _shape(found, "visual_adapter_down_weight", where)
-    _, own, _ = _shape(found, "visual_adapter_up_unique_weight", where)
-    _, _, text = _shape(found, "text_adapter_down_weight", where)
+    state = checkpoint if isinstance(checkpoint, dict) else _read_official(Path(checkpoint))
+    found = {key.removeprefix("clip."): value for key, value in state.get("model", state).items()}
+    sizes = []
+    for part in ("visual_adapter_down", "visual_adapter_up_unique", "text_adapter_down"):
+        key = f"{part}_weight"
+        if key not in found:
+            raise ValueError(f"{where}: {key} is missing; expected an adapter of the authors' code")
+        if found[key].ndim != 3:
+            shape = list(found[key].shape)
+            raise ValueError(f"{where}: {key} is {shape}, expected one matrix for each of 2L sites")
+        sizes.append(found[key].shape)
+    (sites, rank, vision), (_, own, _), (_, _, text) = sizes
     if own > vision:
         raise ValueError(f"{where}: visual_adapter_up_unique_weight has {own} rows for a width of {vision}")
     config, widths = AdapterConfig(rank, vision - own), {"vision": vision, "text": text}
-    with torch.device("meta"):  # only shapes are wanted
-        expected = CrossModalAdapters(config, widths, dict.fromkeys(widths, sites // 2)).state_dict()
+    expected = _shapes(config, widths, dict.fromkeys(widths, sites // 2)).state_dict()
     return config, {key: _take(found, OFFICIAL[key], value.shape, where) for key, value in expected.items()}
 
 
-def to_official(model: RetrievalModel, name: str) -> dict[str, Tensor]:
-    """The tensors of an adapter under the authors' keys, with "clip."; a part without rows is left out.
+def to_official(model: nn.Module, name: str) -> dict[str, Tensor]:
+    """The adapter `name` of a `RetrievalModel` under the authors' keys, each with "clip." before it.
 
-    Raises ValueError for an unknown adapter, and for towers of unequal depth, which theirs lacks.
+    A part without rows is left out. Raises ValueError for an unknown adapter, and for towers of unequal
+    depth, which the authors' format does not have.
     """
     adapters = model.get_adapter(name)
     if len(set(adapters.layers.values())) > 1:
@@ -70,18 +172,20 @@ def to_official(model: RetrievalModel, name: str) -> dict[str, Tensor]:
     }
 
 
-def _shape(found: dict[str, Tensor], key: str, where: str) -> torch.Size:
-    """The shape of one of the three tensors that give every size."""
-    if key not in found:
-        raise ValueError(f"{where}: {key} is missing; expected an adapter of the authors' code")
-    if found[key].ndim != 3:
-        raise ValueError(
-            f"{where}: {key} is {list(found[key].shape)}, expected one matrix for each of 2L sites"
-        )
-    return found[key].shape
+def _shapes(config: AdapterConfig, widths: dict[str, int], layers: dict[str, int]) -> CrossModalAdapters:
+    """Adapters without values, for their names and shapes."""
+    with torch.device("meta"):
+        return CrossModalAdapters(config, widths, layers)
+
+
+def _existing(file: Path) -> Path:
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is missing; expected a folder written by `save_adapter`")
+    return file
 
 
 def _take(found: dict[str, Tensor], key: str, shape: torch.Size, where: str) -> Tensor:
+    """The tensor of a key, if its shape is as expected."""
     if key not in found and not shape.numel():
         return torch.zeros(shape)
     if key not in found:
@@ -94,7 +198,7 @@ def _take(found: dict[str, Tensor], key: str, shape: torch.Size, where: str) -> 
     return found[key]
 
 
-def _read(file: Path) -> dict[str, Tensor]:
+def _read_official(file: Path) -> dict[str, Tensor]:
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such checkpoint")
     try:

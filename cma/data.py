@@ -1,21 +1,91 @@
-"""A split of a dataset folder: its items and captions, and its media as the tensors that CLIP takes."""
+"""A split of a dataset folder: its items and captions, and its media as the tensors that CLIP takes.
+
+`dataset.json` and `metadata.jsonl` are read strictly: an error names the file, the line, the key and what was
+expected. Letters: V items, T captions, F frames.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal
 
 import torch
+from pydantic import AfterValidator, Field
 from torch import Tensor
 from transformers import CLIPProcessor
 
-from .folder import SPLITS, Item, read_about, read_items
+from .files import leads_out, read_json, read_jsonl
 from .media import CHANNELS_LAST, MediaError, central, read_frames, read_image
 
-__all__ = ["Item", "Pixels", "RetrievalDataset", "load", "splits"]
+SPLITS = ("train", "val", "test")
+READINGS = {"image": "captions", "video": "items"}  # of `visual_to_text`, where a protocol does not say
+
+
+def _inside(name: str) -> str:
+    if leads_out(name):
+        raise ValueError("expected a path inside the folder")
+    return name
+
+
+def _not_blank(caption: str) -> str:
+    if not caption.strip():
+        raise ValueError("expected text that is not blank")
+    return caption
+
+
+Text = Annotated[str, Field(min_length=1)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture or clip with its captions; `start` and `end` (seconds) cut a clip out of a longer file.
+
+    An item without captions can be searched, but neither trained on nor evaluated. Raises ValueError for a
+    part that ends before it starts.
+    """
+
+    id: Text
+    file_name: Annotated[Text, AfterValidator(_inside)]
+    captions: tuple[Annotated[str, AfterValidator(_not_blank)], ...]
+    split: Literal[SPLITS]
+    start: Seconds | None = None
+    end: Seconds | None = None
+
+    def __post_init__(self) -> None:
+        if self.start is not None and self.end is not None and self.start >= self.end:
+            raise ValueError(f"expected start ({self.start} s) before end ({self.end} s)")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a dataset is evaluated: what a query is, and how visual-to-text is read (see `cma.metrics`)."""
+
+    query: str = "caption"
+    visual_to_text: Literal["captions", "items"] | None = None
+
+
+@dataclass(frozen=True)
+class Count:
+    """The published number of items of a split; None where nobody published it."""
+
+    expected: int | None = None
+
+
+@dataclass(frozen=True)
+class About:
+    """What `dataset.json` says about the whole folder."""
+
+    kind: Literal["image", "video"]
+    format_version: Literal[1] = 1
+    name: str = ""
+    protocol: Protocol = Protocol()
+    recipe: str = ""
+    counts: dict[str, Count] = field(default_factory=dict)
+    media_root: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +149,7 @@ class RetrievalDataset:
         if n is None:
             return self
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))[:n].tolist()
-        return dataclasses.replace(self, items=tuple(self.items[i] for i in order))
+        return replace(self, items=tuple(self.items[i] for i in order))
 
 
 def load(folder: str | Path, split: str) -> RetrievalDataset:
@@ -89,34 +159,64 @@ def load(folder: str | Path, split: str) -> RetrievalDataset:
     line) when their content is not as expected, or when the folder has no such split.
     """
     folder = Path(folder).expanduser()
-    about, items = read_about(folder), read_items(folder)
+    about, items = _read_about(folder), _read_items(folder)
     chosen = tuple(item for item in items if item.split == split)
     if not chosen:
         raise ValueError(f"{folder}: no split {split!r}; it has {', '.join(_splits(items))}")
+    reading = about.protocol.visual_to_text or READINGS[about.kind]
     return RetrievalDataset(
         folder=folder,
-        name=about.name,
+        name=about.name or folder.name,
         kind=about.kind,
-        protocol=dataclasses.asdict(about.protocol),
-        recipe=about.recipe,
+        protocol=asdict(about.protocol) | {"visual_to_text": reading},
+        recipe=about.recipe or folder.name,
         split=split,
         items=chosen,
-        expected=about.counts[split].expected if split in about.counts else None,
+        expected=about.counts.get(split, Count()).expected,
         media_root=about.media_root,
     )
 
 
 def splits(folder: str | Path) -> list[str]:
-    """Which of train, val and test have items in a dataset folder; raises like `load`."""
-    return _splits(read_items(Path(folder).expanduser()))
+    """Which of train, val and test have items in a dataset folder; raises as `load`."""
+    return _splits(_read_items(Path(folder).expanduser()))
+
+
+def _read_about(folder: Path) -> About:
+    try:
+        return read_json(_finished(folder / "dataset.json"), About)
+    except ValueError as error:
+        raise ValueError(f"{error}; prepare the dataset again") from None
+
+
+def _read_items(folder: Path) -> list[Item]:
+    items: dict[str, Item] = {}
+    for where, item in read_jsonl(_finished(folder / "metadata.jsonl"), Item):
+        if item.id in items:
+            raise ValueError(f"{where}: the id {item.id!r} is there twice")
+        items[item.id] = item
+    return list(items.values())
+
+
+def _finished(path: Path) -> Path:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: no such file, so its folder is no finished dataset; write it by `python -m data_prep`"
+        )
+    return path
+
+
+def _splits(items: list[Item]) -> list[str]:
+    present = {item.split for item in items}
+    return [split for split in SPLITS if split in present]
 
 
 class Pixels:
     """Reads media as CLIP's input, with the resizing, crop, mean and deviation of `processor`.
 
-    Picklable and made for a DataLoader's workers: every file is opened inside the call. `cache` keeps the
+    It can be pickled for a DataLoader's workers: every file is opened inside the call. `cache` keeps the
     resized frames (uint8) in the memory of the process that read them, so that epochs do not decode again.
-    `fps` is that of `cma.media.read_frames`: None considers every frame, right for clips of a few seconds.
+    `fps` is that of `cma.media.read_frames`; None, which takes from all frames, suits clips of a few seconds.
     """
 
     def __init__(
@@ -130,46 +230,32 @@ class Pixels:
     def __call__(self, dataset: RetrievalDataset, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """(frames [V, F, 3, H, W] float32, mask [V, F] int64) of the items at `indices`.
 
-        F is 1 for pictures and `max_frames` for clips; the frames that a clip has less are zeros (after
-        normalisation) and masked by 0. Raises `cma.media.MediaError` naming a file that cannot be read.
+        F is 1 for pictures and `max_frames` for clips; a shorter clip is filled up with frames of zeros
+        that have mask 0. Raises `cma.media.MediaError` naming a file that cannot be read.
         """
         clips = [self._frames(dataset, dataset.items[index]) for index in indices]
         most = 1 if dataset.kind == "image" else self.max_frames
+        mean = torch.tensor(self.image_processor.image_mean).view(3, 1, 1)
+        std = torch.tensor(self.image_processor.image_std).view(3, 1, 1)
         frames = torch.zeros(len(clips), most, *clips[0].shape[1:])
         mask = torch.zeros(len(clips), most, dtype=torch.long)
         for row, clip in enumerate(clips):
-            frames[row, : len(clip)] = self._normalised(clip)
+            frames[row, : len(clip)] = (clip * self.image_processor.rescale_factor - mean) / std
             mask[row, : len(clip)] = 1
         return frames, mask
 
     def _frames(self, dataset: RetrievalDataset, item: Item) -> Tensor:
         """The item's frames [F, 3, H, W], resized and cropped, uint8."""
-        key = (dataset.path(item), item.start, item.end)
-        if self.cache is None:
-            return self._read(dataset.kind, *key)
-        if key not in self.cache:
-            self.cache[key] = self._read(dataset.kind, *key)
-        return self.cache[key]
-
-    def _read(self, kind: str, path: Path, start: float | None, end: float | None) -> Tensor:
-        clip = kind == "video"
-        pictures = read_frames(path, self.max_frames, self.fps, start, end) if clip else [read_image(path)]
+        key = path, start, end = dataset.path(item), item.start, item.end
+        if self.cache is not None and key in self.cache:
+            return self.cache[key]
+        if dataset.kind == "video":
+            pictures = read_frames(path, self.max_frames, self.fps, start, end)
+        else:
+            pictures = [read_image(path)]
+        options = {"do_rescale": False, "do_normalize": False, "input_data_format": CHANNELS_LAST}
         pictures = [central(picture) for picture in pictures]
-        frames = self.image_processor(
-            pictures,
-            do_rescale=False,
-            do_normalize=False,
-            input_data_format=CHANNELS_LAST,
-            return_tensors="pt",
-        )
-        return frames["pixel_values"].to(torch.uint8)
-
-    def _normalised(self, frames: Tensor) -> Tensor:
-        mean = torch.tensor(self.image_processor.image_mean).view(3, 1, 1)
-        std = torch.tensor(self.image_processor.image_std).view(3, 1, 1)
-        return (frames * self.image_processor.rescale_factor - mean) / std
-
-
-def _splits(items: list[Item]) -> list[str]:
-    present = {item.split for item in items}
-    return [split for split in SPLITS if split in present]
+        frames = self.image_processor(pictures, **options, return_tensors="pt")["pixel_values"]
+        if self.cache is not None:
+            self.cache[key] = frames.to(torch.uint8)
+        return frames.to(torch.uint8)

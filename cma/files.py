@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 import os
 import re
 import reprlib
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, wraps
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import TypeVar
 
+import pydantic.dataclasses
 from pydantic import TypeAdapter, ValidationError
 
 T = TypeVar("T")
@@ -57,14 +60,49 @@ def parse_json(text: str, kind: type[T], where: str) -> T:
     try:
         return _adapter(kind).validate_json(text.encode(errors="surrogatepass"), strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-    expected = re.sub(r"^\w+ should (be|have) ", "expected ", first["msg"]).removeprefix("Value error, ")
+        first, expected = _first(error)
     if first["type"] == "json_invalid":
         raise ValueError(printable(f"{where}: {expected.replace('Invalid', 'broken', 1)}"))
-    if first["type"] == "missing":
-        expected = "expected, but missing"
     key = f"{'.'.join(map(str, first['loc']))!r}: " if first["loc"] else ""
     raise ValueError(printable(f"{where}: {key}{expected}, found {reprlib.repr(first['input'])}"))
+
+
+def settings(cls: type[T]) -> type[T]:
+    """Class decorator: a frozen dataclass whose fields pydantic checks; nothing is converted silently.
+
+    Building one raises ValueError in one line, such as `epochs=0: expected greater than or equal to 1`, or
+    names the field that is nearest to an unknown one.
+    """
+    checked = pydantic.dataclasses.dataclass(frozen=True, config={"strict": True, "extra": "forbid"})(cls)
+    names, build = [field.name for field in dataclasses.fields(checked)], checked.__init__
+
+    @wraps(build)
+    def init(self: T, *values: object, **named: object) -> None:
+        try:
+            build(self, *values, **named)
+        except ValidationError as error:
+            first, expected = _first(error)
+        else:
+            return
+        if first["type"] == "unexpected_keyword_argument":
+            key = first["loc"][0]
+            near = " or ".join(difflib.get_close_matches(key, names))
+            hint = f"did you mean {near}?" if near else f"fields are {', '.join(names)}"
+            raise ValueError(printable(f"{cls.__name__} has no field {key!r}: {hint}"))
+        field = next(iter(first["loc"]), "")  # a number for a value without its name
+        field = names[field] if isinstance(field, int) and field < len(names) else field
+        value = "" if first["type"] == "missing" else f"={first['input']!r}"
+        raise ValueError(printable(f"{field}{value}: {expected}" if first["loc"] else expected))
+
+    checked.__init__ = init
+    return checked
+
+
+def _first(error: ValidationError) -> tuple[dict, str]:
+    """The first of pydantic's errors, and what it expects in our words."""
+    first = error.errors(include_url=False)[0]
+    said = re.sub(r"^\w+ should (be|have) ", "expected ", first["msg"]).removeprefix("Value error, ")
+    return first, "expected, but missing" if first["type"] == "missing" else said
 
 
 def walk(folder: Path | str, failed: Callable[[OSError], None] | None = None) -> Folders:

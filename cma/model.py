@@ -16,9 +16,9 @@ from transformers import CLIPModel, CLIPProcessor
 
 from .adapter import AdapterConfig, CrossModalAdapters
 from .backbone import check_tokenizer, identity, known_by, load_backbone
+from .checkpoints import read_adapter, write_adapter
 from .media import CHANNELS_LAST, as_shown, central
 from .patching import attach, attached, detach, encoder_layers, freeze
-from .storage import read_adapter, write_adapter
 
 __all__ = ["RetrievalModel", "load_backbone"]
 

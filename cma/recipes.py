@@ -9,19 +9,21 @@ float32 is a far smaller step than theirs** and this recipe is not expected to r
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, fields, replace
 
 from .adapter import AdapterConfig
 from .config import NO_EFFECT, WHERE, TrainConfig, run_name
+from .files import settings
 
 VARIANTS = ("paper", "float32")
 
 
-@dataclass(frozen=True)
+@settings
 class Recipe:
-    """Settings of one benchmark; `rank` is the paper's r, `shared` its d_s, `source` says whence.
+    """Settings of one benchmark: `rank` is the paper's r, `shared` its d_s, `source` where they are from.
 
-    `lr` is the rate of the float32 variant. A recipe without a paper (`paper` False) has that variant alone.
+    Fields of `TrainConfig`'s names are its settings; `lr` is the rate of the float32 variant. A recipe with
+    `paper` False has that variant alone, because the paper gives no settings.
     """
 
     dataset: str
@@ -52,20 +54,8 @@ class Recipe:
             raise ValueError(f"variant {variant!r}: expected one of {', '.join(VARIANTS)}")
         if variant == "paper" and not self.paper:
             raise ValueError(f'{self.dataset}: no recipe of the paper exists ({self.source}); use "float32"')
-        ours = TrainConfig(
-            name=f"{self.dataset}-{variant}",
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            lr=self.lr,
-            similarity=self.similarity,
-            max_words=self.max_words,
-            max_frames=self.max_frames,
-            fps=self.fps,
-            epoch_unit=self.epoch_unit,
-            val_items=self.val_items,
-            cache=self.cache,
-            workers=self.workers,
-        )
+        shared = [field.name for field in fields(TrainConfig) if hasattr(self, field.name)]
+        ours = TrainConfig(name=f"{self.dataset}-{variant}", **{name: getattr(self, name) for name in shared})
         return replace(ours, lr=1e-5, optimizer="bert_adam", select_on="test") if variant == "paper" else ours
 
     def run_name(self, base: str, config: TrainConfig, backbone: str) -> str:
@@ -74,8 +64,8 @@ class Recipe:
         Any other setting that changes a number gives another name, such as `base,seed=7` (`config.run_name`).
         """
 
-        def numbers(settings: TrainConfig, clip: str) -> dict:
-            kept = {k: v for k, v in asdict(settings).items() if k not in (*NO_EFFECT, *WHERE)}
+        def numbers(config: TrainConfig, clip: str) -> dict:
+            kept = {key: value for key, value in asdict(config).items() if key not in (*NO_EFFECT, *WHERE)}
             return kept | {"backbone": clip}
 
         return run_name(base, numbers(config, backbone), numbers(self.train_config(), self.backbone))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 from safetensors.torch import load_file, save_file
 
-from cma import storage
+from cma import checkpoints
 from cma.adapter import AdapterConfig
 from cma.backbone import load_backbone
 from cma.model import RetrievalModel
@@ -433,7 +433,10 @@ def test_a_damaged_config_is_an_error_that_names_it(saved, key, value):
     for part in (content, content["adapter"], content["backbone"]):
         part |= {key: value} if key in part else {}
     (folder / "adapter_config.json").write_text(json.dumps(value if key is None else content))
-    for error in (failure(storage.trained_on, folder), failure(storage.read_adapter, folder, WIDTHS, LAYERS)):
+    for error in (
+        failure(checkpoints.trained_on, folder),
+        failure(checkpoints.read_adapter, folder, WIDTHS, LAYERS),
+    ):
         assert error is None or (type(error) is ValueError and str(folder) in str(error))
 
 
@@ -446,7 +449,7 @@ def test_the_same_weights_in_two_folders_are_one_backbone(toy_clip, toy_processo
     trained.add_adapter("a", CONFIG)
     trained.save_adapter("a", tmp_path / "adapter")
     monkeypatch.chdir("/")
-    for backbone in (tmp_path / "one", tmp_path / "other", storage.trained_on(tmp_path / "adapter")):
+    for backbone in (tmp_path / "one", tmp_path / "other", checkpoints.trained_on(tmp_path / "adapter")):
         assert Path(backbone).is_dir()
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
@@ -464,11 +467,11 @@ def test_a_folder_as_a_backbone_is_not_asked_of_the_hub(saved, monkeypatch):
     change(folder, backbone={"name": "clips/mine", "revision": "0123456789ab"})
     asked = []
     monkeypatch.setattr("huggingface_hub.model_info", lambda name, **_: asked.append(name))
-    error = failure(lambda: load_backbone(storage.trained_on(folder)))
+    error = failure(lambda: load_backbone(checkpoints.trained_on(folder)))
     assert asked == [] and isinstance(error, FileNotFoundError)
     assert "clips/mine: no such folder" in str(error)
     change(folder, backbone={"name": "some/clip", "revision": "0" * 40})
-    assert storage.trained_on(folder) == "some/clip"
+    assert checkpoints.trained_on(folder) == "some/clip"
 
 
 def test_a_write_that_fails_leaves_the_adapter_that_was_there(model, ids, tmp_path, monkeypatch):

@@ -25,9 +25,9 @@ from traitlets.config import Config
 
 from .. import data, recipes
 from ..backbone import PHOTOGRAPHS, load_first
+from ..checkpoints import trained_on
 from ..model import RetrievalModel
 from ..search import IndexConfig
-from ..storage import trained_on
 from .gallery import Gallery, folder_name
 from .page import backbone_text
 from .widget import Explorer

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ..backbone import known_by
+from ..checkpoints import CONFIG, WEIGHTS
 from ..config import NO_EFFECT
 from ..files import replacing
-from ..storage import CONFIG, WEIGHTS
 from .record import RunRecord
 
 CHECKPOINT = "checkpoint.pt"

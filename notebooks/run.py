@@ -1,14 +1,14 @@
-"""Run the notebooks with papermill, the one way `make run`, `make test` and CI do it.
+"""Run notebooks by papermill; `make run`, `make test` and CI use this command.
 
     python notebooks/run.py                        # all, in order, into runs/notebooks
     python notebooks/run.py 03 -p dataset flickr30k -p data_root DIR -p backbone openai/clip-vit-base-patch32
     python notebooks/run.py --tiny                 # a few items and steps each
-    python notebooks/run.py --commit               # and put the executed copies, cleaned, into notebooks/
+    python notebooks/run.py --commit               # then copy the executed notebooks, cleaned, to notebooks/
 
-`-p`, `-r` and `-y` are papermill's own. Papermill only warns of an unknown parameter: here it is an error.
-Papermill sets no time limit: here a cell may take half an hour, but in a notebook that trains, or once a
-parameter is given (your data may be large), as long as it needs. Training goes on where an earlier run of the
-same settings stopped, unless `--replace` is given.
+`-p`, `-r` and `-y` are papermill's options; a parameter that the notebook does not have is an error here.
+A cell may take half an hour. There is no limit in a notebook that trains, nor once you give a parameter,
+because your data may be large. Training continues where an earlier run with the same settings stopped;
+`--replace` starts it again.
 """
 
 import ast
@@ -16,52 +16,59 @@ import sys
 import time
 from pathlib import Path
 
+import cma
+
+try:
+    cma.require("notebooks", "nbformat", "papermill")
+except ImportError as error:
+    sys.exit(f"error: {error}")
+
 import click
 import nbformat
 import papermill
 import yaml
 from papermill.cli import _resolve_type
 from papermill.iorw import NoDatesSafeLoader
+from pydantic import TypeAdapter, ValidationError
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-CI = "runs/ci"  # tiny runs leave their adapters and records here, apart from real ones
-LIMIT = 1800  # seconds a cell may take …
-TRAINING = ("03_train_flickr30k", "04_train_msrvtt", "a1_pretrain_mini_clip")  # … but not in these
+LIMIT = 1800  # seconds that a cell may take, but not in these notebooks:
+TRAINING = ("03_train_flickr30k", "04_train_msrvtt", "a1_pretrain_mini_clip")
+CI = {"runs_dir": "runs/ci"}  # tiny adapters and records, apart from real ones
 TINY = {
     "a1_pretrain_mini_clip": {},
-    "01_data_prep": {"items": 24, "runs_dir": CI},
+    "01_data_prep": {**CI, "items": 24},
     "02_adapter_anatomy": {},
-    "03_train_flickr30k": {"items": 24, "runs_dir": CI, "overrides": {"epochs": 2, "batch_size": 8}},
-    "04_train_msrvtt": {
-        "items": 12,
-        "runs_dir": CI,
-        "overrides": {"epochs": 2, "batch_size": 8, "max_frames": 4},
-    },
-    "05_retrieval_explorer": {"items": 24, "runs_dir": CI},
-    "07_your_own_media": {"items": 24, "runs_dir": CI, "overrides": {"epochs": 2}},
+    "03_train_flickr30k": {**CI, "items": 24, "overrides": {"epochs": 2, "batch_size": 8}},
+    "04_train_msrvtt": {**CI, "items": 12, "overrides": {"epochs": 2, "batch_size": 8, "max_frames": 4}},
+    "05_retrieval_explorer": {**CI, "items": 24},
+    "07_your_own_media": {**CI, "items": 24, "overrides": {"epochs": 2}},
 }
 
 
 def chosen(names: list[str]) -> list[Path]:
-    """The notebooks whose names begin with one of `names`, in order; all without names."""
+    """The notebooks whose names begin with one of `names`, in order; all of them if there are no names.
+
+    Raises ValueError for a name that no notebook begins with.
+    """
     every = sorted(HERE.glob("*.ipynb"))
     if missing := [name for name in names if not any(path.stem.startswith(name) for path in every)]:
         raise ValueError(f"no notebook {missing[0]!r}; there are: {', '.join(path.stem for path in every)}")
-    return [path for path in every if not names or any(path.stem.startswith(name) for name in names)]
+    return [path for path in every if not names or path.stem.startswith(tuple(names))]
 
 
 def given_parameters(typed: tuple, raw: tuple, yamls: tuple) -> dict:
-    """The parameters of -p, -r and -y, read by papermill's functions; as there, the later option wins.
+    """The parameters of -p, -r and -y, read as papermill reads them: -r wins over -p, and -p over -y.
 
-    Raises ValueError for text that is no YAML, or YAML that names no parameters.
+    Raises ValueError for text that is not YAML, or YAML that is not a dictionary.
     """
     found = {}
     for text in yamls:
         try:
             content = yaml.load(text, Loader=NoDatesSafeLoader)
         except yaml.YAMLError as error:
-            raise ValueError(f"-y {text!r}: no YAML: {' '.join(str(error).split())}") from None
+            raise ValueError(f"-y {text!r}: not YAML: {' '.join(str(error).split())}") from None
         if not isinstance(content, dict):
             raise ValueError(f"-y {text!r}: expected names and values, such as 'overrides: {{epochs: 1}}'")
         found |= content
@@ -69,36 +76,28 @@ def given_parameters(typed: tuple, raw: tuple, yamls: tuple) -> dict:
 
 
 def parameters_of(notebook: Path, given: dict, tiny: bool = False, replace: bool = False) -> dict:
-    """All that is put into `notebook`: what was given and, of the overrides, also those of the flags.
+    """The parameters to inject into `notebook`: those given, and what `--tiny` and `--replace` add.
 
     Raises ValueError for a parameter that the notebook does not have, or a value of another type.
     """
-    known = {
-        name: ast.literal_eval(one["default"])
-        for name, one in papermill.inspect_notebook(str(notebook)).items()
-    }
+    found = papermill.inspect_notebook(str(notebook))
+    usual = {name: ast.literal_eval(parameter["default"]) for name, parameter in found.items()}
+    checked = {}
     for name, value in given.items():
-        if name not in known:
-            raise ValueError(f"{notebook.name}: no parameter {name!r}; it has: {', '.join(known)}")
-        if not _fits(value, known[name]):
+        if name not in usual:
+            raise ValueError(f"{notebook.name}: no parameter {name!r}; it has: {', '.join(usual)}")
+        kind = type(usual[name])
+        try:
+            checked[name] = value if usual[name] is None else TypeAdapter(kind).validate_python(value)
+        except ValidationError:
             raise ValueError(
-                f"{notebook.name}: {name}={value!r}: expected {type(known[name]).__name__}, such as "
-                f"{known[name]!r}; -p reads True, False, None and numbers, -r text alone, -y YAML"
-            )
+                f"{notebook.name}: {name}={value!r}: expected {kind.__name__}, such as {usual[name]!r}; "
+                "-p reads True, False, None, numbers and text, -r only text, -y YAML"
+            ) from None
     small = TINY[notebook.stem] if tiny else {}
-    anew = {"if_exists": "replace"} if replace and "overrides" in known else {}
-    overrides = {**small.get("overrides", {}), **anew, **given.get("overrides", {})}
-    return {**small, **given, **({"overrides": overrides} if overrides else {})}
-
-
-def _fits(value: object, usual: object) -> bool:
-    """Whether a value is of the type of the committed one, where that is not None.
-
-    The text "true" passes for a truth value; "false" does not: -p knows False, any text would count as true.
-    """
-    if isinstance(usual, bool) and isinstance(value, str):
-        return value.lower() == "true"
-    return usual is None or type(value) is type(usual) or (type(value), type(usual)) == (int, float)
+    anew = {"if_exists": "replace"} if replace and "overrides" in usual else {}
+    overrides = small.get("overrides", {}) | anew | checked.get("overrides", {})
+    return small | checked | ({"overrides": overrides} if overrides else {})
 
 
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -107,65 +106,57 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     notebook.cells = [c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])]
     for cell in notebook.cells:
         cell.metadata = {"tags": tags} if (tags := cell.metadata.get("tags")) else {}
-        if cell.cell_type == "code":
-            cell.outputs = _without_clutter(cell.outputs)
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    for count, cell in enumerate(code, start=1):
-        cell.execution_count = count
-        for out in cell.outputs:
-            if "execution_count" in out:
-                out.execution_count = count
+    for count, cell in enumerate((c for c in notebook.cells if c.cell_type == "code"), start=1):
+        cell.execution_count, cell.outputs = count, _clean_outputs(cell.outputs)
+        for output in cell.outputs:
+            if output.output_type == "execute_result":
+                output.execution_count = count
     return notebook
 
 
-def _without_clutter(outputs: list) -> list:
-    """Outputs without progress bars and widgets; text that was printed in pieces is one again."""
+def _clean_outputs(outputs: list) -> list:
+    """The outputs without progress bars and widgets; text that was printed in pieces becomes one output."""
     kept = []
-    for out in outputs:
-        out.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
-        if out.get("name") == "stderr" or (out.output_type != "stream" and not out.get("data")):
-            continue
-        if out.output_type == "stream" and kept and kept[-1].output_type == "stream":
-            kept[-1].text += out.text
-        else:
-            kept.append(out)
+    for output in outputs:
+        output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+        text = output.text if output.get("name") == "stdout" else ""
+        if text and kept and kept[-1].output_type == "stream":
+            kept[-1].text += text
+        elif text or output.get("data"):
+            kept.append(output)
     return kept
 
 
 def run(notebook: Path, target: Path, parameters: dict, limit: int | None, prepare_only: bool) -> None:
-    """Execute a copy of `notebook` at `target`; a cell that runs longer than `limit` seconds fails it."""
+    """Execute a copy of `notebook` at `target`; it fails if a cell takes longer than `limit` seconds."""
     target.parent.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     papermill.execute_notebook(
         str(notebook), str(target), parameters=parameters, kernel_name="python3", cwd=str(ROOT),
         execution_timeout=limit, prepare_only=prepare_only, progress_bar=False,
     )  # fmt: skip
-    print(
-        f"{notebook.name}: {'prepared' if prepare_only else f'{time.monotonic() - start:.0f} s'} → {target}"
-    )
+    done = "prepared" if prepare_only else f"{time.monotonic() - start:.0f} s"
+    print(f"{notebook.name}: {done} → {target}")
 
 
 @click.command(help="\b\n" + __doc__.replace("\n\n", "\n\n\b\n"))
 @click.argument("names", nargs=-1)
-@click.option(
-    "-p", "typed", nargs=2, multiple=True, metavar="NAME VALUE", help="a number, True, None or text"
-)
-@click.option("-r", "raw", nargs=2, multiple=True, metavar="NAME TEXT", help="text, whatever it looks like")
+@click.option("-p", "typed", nargs=2, multiple=True, metavar="NAME VALUE", help="number, True, None or text")
+@click.option("-r", "raw", nargs=2, multiple=True, metavar="NAME TEXT", help="text, also if it is a number")
 @click.option("-y", "yamls", multiple=True, metavar="YAML", help="such as 'overrides: {epochs: 1}'")
 @click.option("--out", type=click.Path(path_type=Path), default=ROOT / "runs" / "notebooks")
-@click.option("--tiny", is_flag=True, help="parameters of a run of seconds")
-@click.option("--replace", is_flag=True, help="train anew instead of going on with earlier runs")
+@click.option("--tiny", is_flag=True, help="parameters for a run of seconds")
+@click.option("--replace", is_flag=True, help="train again instead of continuing earlier runs")
 @click.option("--prepare-only", is_flag=True, help="inject the parameters, run nothing")
 @click.option("--commit", is_flag=True, help="replace the notebooks by their executed copies")
-@click.option("--limit", type=click.IntRange(1), help="seconds a cell may take, in any notebook")
+@click.option("--limit", type=click.IntRange(1), help="seconds that a cell may take, in any notebook")
 def main(names, typed, raw, yamls, out, tiny, replace, prepare_only, commit, limit) -> None:
-    """Parse the command line; exit code 1 and one line on a user's error, a failing notebook raises."""
+    """Parse the command line. A user's error is one line and exit code 1; a notebook that fails raises."""
     try:
         given = given_parameters(typed, raw, yamls)
         plan = {notebook: parameters_of(notebook, given, tiny, replace) for notebook in chosen(names)}
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(f"error: {error}")
     for notebook, parameters in plan.items():
         usual = None if given or notebook.stem in TRAINING else LIMIT
         run(notebook, out / notebook.name, parameters, limit or usual, prepare_only)

@@ -1,8 +1,8 @@
 """How well the right items rank: recall at k, median and mean rank, and their bootstrap intervals.
 
 Letters: T texts, V items. Ties count against the model: rank = 1 + wrong candidates that score better + wrong
-candidates that score the same, so a constant model earns nothing; "optimistic" leaves the ties out. Recall is
-in %; MdR is the median rank (mean of the middle two for an even number), MnR the mean.
+candidates that score the same, so that a model which gives one score to everything finds nothing. Recall is in
+%; MdR is the median rank (mean of the middle two for an even number), MnR the mean.
 """
 
 from collections.abc import Iterator
@@ -12,15 +12,16 @@ import torch
 from torch import Tensor
 
 BLOCK = 2**24  # elements of the similarity compared at once
+LEVEL = 0.95  # of the bootstrap intervals
 
 
 def retrieval_metrics(similarity: Tensor, text_to_item: Tensor, visual_to_text: str = "captions") -> dict:
     """R@1, R@5, R@10, MdR and MnR in both directions, and mR, the mean of the six recalls.
 
-    similarity [T, V]; text_to_item [T] is the item each text belongs to, any number of texts an item.
-    visual_to_text: "captions" ranks an item's best caption among all captions (images), "items" ranks items
-    by their best caption (MSVD, VATEX). Raises ValueError for a NaN (its position is named), an index out of
-    range, and an item without captions: nothing is right for it (`ranks` alone takes it, as a distractor).
+    similarity [T, V]; text_to_item [T]: the item each text belongs to, any number of texts to an item.
+    visual_to_text: "captions" ranks an item's best caption among all captions (images), "items" ranks the
+    items by their best caption (MSVD, VATEX). Raises ValueError for a NaN (its position is named), an index out of
+    range, and an item without captions, for which no text is right (`ranks` accepts it as a distractor).
     """
     result = {
         "text_to_visual": summary(ranks(similarity, text_to_item)),
@@ -35,61 +36,46 @@ def summary(ranks: Tensor | np.ndarray) -> dict[str, float]:
     return {name: _metric(_array(ranks), name) for name in ("R@1", "R@5", "R@10", "MdR", "MnR")}
 
 
-def ranks(similarity: Tensor, text_to_item: Tensor, ties: str = "pessimistic") -> Tensor:
+def ranks(similarity: Tensor, text_to_item: Tensor) -> Tensor:
     """Rank [T] of each text's item among all V items; an item without texts is one more wrong candidate."""
-    similarity, owner = _checked(similarity, text_to_item, ties)
+    similarity, owner = _checked(similarity, text_to_item)
     right = similarity.gather(1, owner[:, None])  # [T, 1]
     size = max(1, BLOCK // similarity.shape[1])
     pairs = zip(similarity.split(size), right.split(size), strict=True)
-    if ties == "optimistic":
-        return torch.cat([1 + (block > own).sum(1) for block, own in pairs])
     return torch.cat([(block >= own).sum(1) for block, own in pairs])  # the right item itself is the 1
 
 
-def visual_ranks(
-    similarity: Tensor, text_to_item: Tensor, mode: str = "captions", ties: str = "pessimistic"
-) -> Tensor:
-    """Rank [V] of each item's own captions, in the reading `mode` of `retrieval_metrics`."""
-    similarity, owner = _checked(similarity, text_to_item, ties)
+def visual_ranks(similarity: Tensor, text_to_item: Tensor, mode: str = "captions") -> Tensor:
+    """Rank [V] of each item's own captions; `mode` is the `visual_to_text` of `retrieval_metrics`."""
+    similarity, owner = _checked(similarity, text_to_item)
     if mode not in ("captions", "items"):
         raise ValueError(f"visual_to_text must be 'captions' or 'items', not {mode!r}")
     count = torch.bincount(owner, minlength=similarity.shape[1])
     if len(bare := (count == 0).nonzero().flatten().tolist()):
         raise ValueError(f"items {bare[:5]} ({len(bare)} of {len(count)}) have no captions to be found by")
-    size = max(1, BLOCK // len(similarity))
-    columns = torch.arange(len(count), device=owner.device).split(size)
-    rank = _rank_among_captions if mode == "captions" else _rank_among_items
-    return torch.cat([rank(similarity[:, block], owner, block, ties) for block in columns])
-
-
-def _rank_among_captions(similarity: Tensor, owner: Tensor, items: Tensor, ties: str) -> Tensor:
-    own = owner[:, None] == items  # [T, block]
-    best = similarity.masked_fill(~own, -torch.inf).amax(0)
-    ahead = similarity > best if ties == "optimistic" else similarity >= best
-    return 1 + (ahead & ~own).sum(0)
-
-
-def _rank_among_items(similarity: Tensor, owner: Tensor, items: Tensor, ties: str) -> Tensor:
-    best = similarity.new_full((int(owner.max()) + 1, len(items)), -torch.inf)  # [V, block]
-    best.scatter_reduce_(0, owner[:, None].expand_as(similarity), similarity, "amax")
-    right = best.gather(0, items[None])
-    return 1 + (best > right).sum(0) if ties == "optimistic" else (best >= right).sum(0)
+    found, owner = [], owner[:, None]
+    for items in torch.arange(len(count), device=owner.device).split(max(1, BLOCK // len(similarity))):
+        scores = similarity[:, items]  # [T, block]
+        if mode == "captions":
+            best = scores.masked_fill(owner != items, -torch.inf).amax(0)
+            found.append(1 + ((scores >= best) & (owner != items)).sum(0))
+        else:
+            best = scores.new_full((len(count), len(items)), -torch.inf)  # [V, block]
+            best.scatter_reduce_(0, owner.expand_as(scores), scores, "amax")
+            found.append((best >= best.gather(0, items[None])).sum(0))
+    return torch.cat(found)
 
 
 def bootstrap_interval(
-    ranks: Tensor,
-    query_to_item: Tensor,
-    metric: str = "R@1",
-    samples: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
+    ranks: Tensor, query_to_item: Tensor, metric: str = "R@1", samples: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile interval of "R@k", "MdR" or "MnR" when items are drawn anew, each with all its queries.
+    """95 % percentile interval of "R@k", "MdR" or "MnR" when items are drawn anew, each with all its queries.
 
-    Queries of one item are not independent, so drawing queries would give too narrow an interval.
+    ranks [T]; query_to_item [T] is the item of each query. Queries of one item are not independent, so
+    drawing single queries would give too narrow an interval. Raises ValueError for an unknown metric.
     """
     draws = _draws(ranks, query_to_item, samples, seed)
-    return _interval([_metric(np.repeat(_array(ranks), drawn), metric) for drawn in draws], level)
+    return _interval([_metric(np.repeat(_array(ranks), drawn), metric) for drawn in draws])
 
 
 def bootstrap_difference(
@@ -99,12 +85,11 @@ def bootstrap_difference(
     metric: str = "R@1",
     samples: int = 1000,
     seed: int = 0,
-    level: float = 0.95,
 ) -> tuple[float, float, float]:
-    """(first − second, low, high) of a metric, from two models' ranks of the same queries.
+    """(first − second, low, high) of a metric, from two models' ranks [T] of the same queries.
 
-    Items are drawn for both models at once. What both find hard cancels out, so this is narrower and fairer
-    than to compare two intervals of `bootstrap_interval`.
+    Items are drawn for both models at once, so what is hard for both cancels out: this is narrower and fairer
+    than comparing two intervals of `bootstrap_interval`. Raises ValueError for ranks of different length.
     """
     first, second = _array(first), _array(second)
     if first.shape != second.shape:
@@ -113,15 +98,14 @@ def bootstrap_difference(
         _metric(np.repeat(first, drawn), metric) - _metric(np.repeat(second, drawn), metric)
         for drawn in _draws(first, query_to_item, samples, seed)
     ]
-    return _metric(first, metric) - _metric(second, metric), *_interval(values, level)
+    return _metric(first, metric) - _metric(second, metric), *_interval(values)
 
 
 def verdict(difference: tuple[float, float, float], metric: str = "R@1") -> str:
-    """What a paired difference says, as in `+3.5 points of R@1 [+1.0, +6.0]: better`.
+    """A paired difference in words, such as `+3.5 points of R@1 [+1.0, +6.0]: better`.
 
-    `difference` is (first − second, low, high) of `bootstrap_difference`, for a metric in % where more is
-    better. The words are "better" or "worse" where the interval, as printed, lies on one side of 0, and "no
-    clear difference" otherwise.
+    difference: (first − second, low, high) of `bootstrap_difference`, for a metric in % where more is better.
+    It is "better" or "worse" if the interval, as printed, is on one side of 0, or "no clear difference".
     """
     gain, low, high = (round(value, 1) + 0.0 for value in difference)  # −0.0 becomes 0.0
     word = "better" if low > 0 else "worse" if high < 0 else "no clear difference"
@@ -139,8 +123,8 @@ def _draws(ranks: Tensor, query_to_item: Tensor, samples: int, seed: int) -> Ite
         yield np.bincount(rng.integers(items, size=items), minlength=items)[owner]
 
 
-def _interval(values: list[float], level: float) -> tuple[float, float]:
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+def _interval(values: list[float]) -> tuple[float, float]:
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 
@@ -158,11 +142,9 @@ def _metric(ranks: np.ndarray, name: str) -> float:
     raise ValueError(f"unknown metric {name!r}; expected 'R@k', 'MdR' or 'MnR'")
 
 
-def _checked(similarity: Tensor, text_to_item: Tensor, ties: str) -> tuple[Tensor, Tensor]:
+def _checked(similarity: Tensor, text_to_item: Tensor) -> tuple[Tensor, Tensor]:
     similarity = torch.as_tensor(similarity).detach()
     owner = torch.as_tensor(text_to_item, device=similarity.device)
-    if ties not in ("pessimistic", "optimistic"):
-        raise ValueError(f"ties must be 'pessimistic' or 'optimistic', not {ties!r}")
     if similarity.ndim != 2 or not similarity.numel() or owner.shape != similarity.shape[:1]:
         raise ValueError(
             f"expected similarity [T, V] and text_to_item [T], not {list(similarity.shape)} and "

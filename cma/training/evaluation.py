@@ -19,8 +19,6 @@ from . import resume
 from .batches import load_media, make_pixels
 from .record import RunRecord
 
-LEVEL = 0.95  # of every interval printed
-
 
 @dataclass(frozen=True)
 class Embeddings:
@@ -131,7 +129,7 @@ def score(similarity: Tensor, text_to_item: Tensor, visual_to_text: str, samples
     intervals = {}
     for name, (ranks, query_to_item) in directions.items() if samples else ():
         intervals[name] = {
-            key: metrics.bootstrap_interval(ranks, query_to_item, key, samples=samples, level=LEVEL)
+            key: metrics.bootstrap_interval(ranks, query_to_item, key, samples=samples)
             for key in result[name]
             if key.startswith("R@")
         }

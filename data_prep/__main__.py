@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cma.files import printable
-from data_prep import frames, own
+from data_prep import frames, mini, own
 from data_prep.benchmarks import activitynet, coco, didemo, flickr30k, msrvtt, msvd, rsicd, rsitmd, vatex
-from data_prep.mini import build
 from data_prep.prepare import prepare
 from data_prep.readers import BadInput
 
@@ -26,10 +25,10 @@ BENCHMARKS = {
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """One subcommand a benchmark, `folder` for a user's own media, `frames` and `mini`."""
+    """A subcommand for each benchmark, `folder` for a user's own media, `frames` and `mini`."""
     parser = argparse.ArgumentParser(prog="python -m data_prep", description=sys.modules["data_prep"].__doc__)
     commands = parser.add_subparsers(required=True, metavar="NAME")
-    build.add_command(commands)
+    mini.add_command(commands)
     frames.add_command(commands)
     for name, benchmark in (BENCHMARKS | {"folder": own}).items():
         summary = benchmark.__doc__.splitlines()[0]
@@ -56,11 +55,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; a mistake of the user's is one line on stderr and exit status 1."""
+    """Run one command and return its exit status; what the user can correct is one line on stderr, and 1."""
     options = build_parser().parse_args(arguments)
     try:
         options.run(options)
-    except (BadInput, OSError) as error:
+    except (BadInput, ImportError, OSError) as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return 1
     return 0

@@ -1,12 +1,13 @@
-"""The one dataset folder: `metadata.jsonl`, `media` (a link to the user's files), `dataset.json`.
+"""What a benchmark's reader returns, and the dataset folder that is written from it.
 
-`dataset.json` is the seal, removed first and written last: a folder without it is never taken for whole.
+The folder holds `metadata.jsonl` (one line for each item), `media` (a link to the user's files) and
+`dataset.json`. The last is removed first and written last, so a folder without it is known to be unfinished.
 """
 
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -15,11 +16,11 @@ from cma import files
 from data_prep.readers import BadInput
 
 SPLITS = ("train", "val", "test")
-SHOWN = 10  # ids that a note names
+SHOWN = 10  # how many ids a note names
 FORMAT_VERSION = 1
 SEAL, METADATA, MEDIA, MISSING = "dataset.json", "metadata.jsonl", "media", "missing.txt"
-CHECKED = "checked.json"  # what the media check found, for the next one
-FRAMES = "frames"  # decoded frames, where `media` leads in a folder written by `data_prep.frames`
+CHECKED = "checked.json"  # what `media.check` found
+FRAMES = "frames"  # the decoded frames in a folder written by `data_prep.frames`
 
 
 class Counts(NamedTuple):
@@ -30,7 +31,7 @@ class Counts(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where media may lie: `file` is a path or a name, with or without extension; times in seconds."""
+    """Where media may be: `file` is a path or a name, with or without extension; times in seconds."""
 
     file: str
     start: float | None = None
@@ -41,9 +42,9 @@ class Place(NamedTuple):
 class Entry:
     """One item as annotated; `file` names its media: a relative path, or a video's id without extension.
 
-    Where no `file` is found, `instead` says what may be used in its place, with its own start and end.
+    If no such file is found, `instead` says what to use in its place, with a start and end of its own.
 
-    An entry may be without captions: such an item is reported as missing, like one without media.
+    An entry may have no captions: such an item is reported as missing, like one without media.
     """
 
     id: str
@@ -56,14 +57,14 @@ class Entry:
 
     @property
     def places(self) -> tuple[Place, ...]:
-        """Where its media may lie, the best first."""
+        """Where its media may be, the best place first."""
         here = Place(self.file, self.start, self.end)
         return (here,) if self.instead is None else (here, self.instead)
 
 
 @dataclass
 class Annotations:
-    """A benchmark as read: its entries, how it is evaluated, and what was published about its size."""
+    """A benchmark as read: its entries, how it is evaluated, and the size that was published for it."""
 
     name: str
     kind: Literal["image", "video"]
@@ -72,27 +73,20 @@ class Annotations:
     entries: list[Entry]
     recipe: str
     files: list[str]  # the annotation files that were used
-    notes: list[str] = field(default_factory=list)  # what was cleaned or left out, counted
-    exact: bool = False  # `file` of an entry is its very path: one of the same name elsewhere is another
-    captioned: bool = True  # False: only to be searched, so that no item needs a caption
-
-
-def left_out(absent: Mapping[str, str], detail: str = "") -> list[str]:
-    """One note on the splits that are left out; `absent` says what each of them lacks."""
-    lacks = " and no ".join(absent.values())
-    are = "splits are" if len(absent) > 1 else "split is"
-    return [f"no {lacks}{detail}: the {' and '.join(absent)} {are} left out"] if absent else []
+    notes: list[str] = field(default_factory=list)  # what was cleaned or left out, with counts
+    exact: bool = False  # True: `file` of an entry is a path; a file of that name in another folder is not it
+    captioned: bool = True  # False: the dataset is only searched, so no item needs a caption
 
 
 class CaptionCleaner:
-    """Cleans captions and counts what it did: newlines and repeated blanks become one space."""
+    """Cleans captions, and counts what it did: line breaks and repeated blanks become one space."""
 
     def __init__(self) -> None:
         self.cleaned = 0
         self.blank = 0
 
     def __call__(self, captions: Iterable[object], where: str) -> tuple[str, ...]:
-        """The captions of one item without the blank ones; `BadInput` naming `where` if one is no text."""
+        """The captions of one item without the blank ones; a `BadInput` names `where` if one is not text."""
         kept = []
         for caption in captions:
             if not isinstance(caption, str):
@@ -114,27 +108,61 @@ class CaptionCleaner:
         return [f"{count:,} {what}" for what, count in counted.items() if count]
 
 
+def left_out(absent: Mapping[str, str], detail: str = "") -> list[str]:
+    """One note on the splits that are left out, none if no split is; `absent` says what each split lacks."""
+    lacks = " and no ".join(absent.values())
+    are = "splits are" if len(absent) > 1 else "split is"
+    return [f"no {lacks}{detail}: the {' and '.join(absent)} {are} left out"] if absent else []
+
+
 def count_of(ids: Iterable[str], what: str) -> list[str]:
-    """A note that counts ids and names the first of them; none for no id."""
+    """One note that counts ids and names the first of them; none if there are no ids."""
     ids = list(ids)
     more = ", …" if len(ids) > SHOWN else ""
     return [f"{len(ids):,} {what}: {', '.join(ids[:SHOWN])}{more}"] if ids else []
 
 
-def to_line(entry: Entry) -> str:
-    """One line of `metadata.jsonl`; `start` and `end` only where they are set."""
-    fields = {"file_name": f"{MEDIA}/{entry.file}", "id": entry.id}
-    fields |= {"captions": entry.captions, "split": entry.split}
-    fields |= {name: value for name in ("start", "end") if (value := getattr(entry, name)) is not None}
-    return json.dumps(fields, ensure_ascii=False) + "\n"
+def counts_of_split(
+    used: Sequence[Entry],
+    published: tuple[int | None, int | None] | None,
+    media_found: int | None,
+    media_expected: int,
+) -> dict:
+    """Found / expected items, captions and media of one split, as they stand in `dataset.json`.
+
+    `published` is (items, captions), None where nothing was published; `media_found` is None where media was
+    not looked for.
+    """
+    items, captions = published or (None, None)
+    return {
+        "found": len(used),
+        "expected": items,
+        "captions": {"found": sum(len(entry.captions) for entry in used), "expected": captions},
+        "media": {"found": media_found, "expected": media_expected},
+    }
+
+
+def count_table(counts: dict[str, dict]) -> list[str]:
+    """Lines of a table of found / expected items, captions and media, from the counts of `dataset.json`."""
+    rows = [("split", "items", "captions", "media")]
+    for split, items in counts.items():
+        rows.append((split, *map(_of_expected, (items, items["captions"], items["media"]))))
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+
+
+def _of_expected(count: dict) -> str:
+    expected = count["expected"]
+    found = "not looked for" if count["found"] is None else format(count["found"], ",")
+    return f"{found} / {'?' if expected is None else format(expected, ',')}"
 
 
 def refuse_other_content(out: Path, name: str) -> None:
     """`BadInput` if `out` holds anything but the dataset `name` in this format version, finished or not."""
     if out.exists() and not out.is_dir():
-        raise BadInput(f"{out}: is a file; expected a folder, new or holding {name}")
+        raise BadInput(f"{out}: is a file; expected a new folder, or one that holds {name}")
     there = read_object(out / SEAL)
-    if there and (there.get("name"), there.get("format_version")) != (name, FORMAT_VERSION):
+    if there and not _is_dataset(there, name):
         raise BadInput(
             f"{out}: expected {name} in format version {FORMAT_VERSION} or nothing, found "
             f"{there.get('name')} in version {there.get('format_version')}; choose another --out or remove it"
@@ -155,6 +183,10 @@ def _is_ours(path: Path) -> bool:
     return (left[1] if left else path.name) in (SEAL, METADATA, MISSING, CHECKED)
 
 
+def _is_dataset(seal: dict, name: str) -> bool:
+    return (seal.get("name"), seal.get("format_version")) == (name, FORMAT_VERSION)
+
+
 def unseal(out: Path) -> None:
     """Mark the dataset folder as unfinished, if it is there."""
     (out / SEAL).unlink(missing_ok=True)
@@ -162,60 +194,50 @@ def unseal(out: Path) -> None:
 
 def is_whole(out: Path, name: str) -> bool:
     """Whether `out` holds the finished dataset `name` in this format version."""
-    there = read_object(out / SEAL)
-    same = (there.get("name"), there.get("format_version")) == (name, FORMAT_VERSION)
-    return same and (out / METADATA).is_file()
+    return _is_dataset(read_object(out / SEAL), name) and (out / METADATA).is_file()
 
 
 def read_object(path: Path) -> dict:
-    """The JSON object in `path`, or an empty one when there is none that can be read."""
+    """The JSON object in `path`; an empty one where there is no such file or it cannot be read."""
     try:
         return files.read_json(path, dict)
     except (OSError, ValueError):
         return {}
 
 
-def count_table(counts: dict[str, dict]) -> list[str]:
-    """Lines of a table of found / expected items, captions and media, from the counts of `dataset.json`."""
-    rows = [("split", "items", "captions", "media")]
-    for split, items in counts.items():
-        rows.append((split, *map(_of_expected, (items, items["captions"], items["media"]))))
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-
-
-def _of_expected(count: dict) -> str:
-    expected = count["expected"]
-    found = "not looked for" if count["found"] is None else format(count["found"], ",")
-    return f"{found} / {'?' if expected is None else format(expected, ',')}"
-
-
 def write_missing(out: Path, missing: Iterable[tuple[str, str, str]]) -> None:
-    """List what cannot be used in `missing.txt`: id, file and reason, separated by tabs; no file for none."""
+    """List in `missing.txt` what cannot be used: id, file and reason, separated by tabs; no file for none."""
     rows = ["\t".join(row) + "\n" for row in missing]
     if rows:
-        out.mkdir(parents=True, exist_ok=True)
         files.write_whole(out / MISSING, "".join(rows))
     else:
         (out / MISSING).unlink(missing_ok=True)
 
 
 def write_dataset(out: Path, source: Path, entries: Iterable[Entry], seal: dict) -> None:
-    """Write the folder, the seal last; it gains the format version and, where links fail, `media_root`.
+    """Write the folder, `dataset.json` last: `seal`, the format version and, where links fail, `media_root`.
 
     `file` of each entry is relative to `source`.
     """
     out.mkdir(parents=True, exist_ok=True)
     unseal(out)
-    files.write_whole(out / METADATA, "".join(map(to_line, entries)))
+    files.write_whole(out / METADATA, "".join(map(_to_line, entries)))
     seal = {"format_version": FORMAT_VERSION, **seal}
     if not _link(out / MEDIA, source):
         seal["media_root"] = str(source.resolve())
     files.write_whole(out / SEAL, json.dumps(seal, indent=2, ensure_ascii=False) + "\n")
 
 
+def _to_line(entry: Entry) -> str:
+    """One line of `metadata.jsonl`; `start` and `end` only where they are set."""
+    fields = {"file_name": f"{MEDIA}/{entry.file}", "id": entry.id}
+    fields |= {"captions": entry.captions, "split": entry.split}
+    fields |= {name: value for name in ("start", "end") if (value := getattr(entry, name)) is not None}
+    return json.dumps(fields, ensure_ascii=False) + "\n"
+
+
 def _link(link: Path, source: Path) -> bool:
-    """Point `link` at `source`, relative where it lies beside; False where the system has no links."""
+    """Point `link` at `source`, by a relative path if they are near; False where the system has no links."""
     target, beside = source.resolve(), link.parent.resolve().parent
     if target.is_relative_to(beside):
         target = Path(os.path.relpath(target, link.parent.resolve()))

@@ -1,34 +1,68 @@
 """Decode the clips of a dataset folder once, into JPEG frames, so that epochs do not decode them again.
 
-A new dataset folder is written, with the same items, captions and splits, whose clips are folders of frames:
-train and evaluate on it instead. The same frames serve both. A run that was stopped goes on where it was.
+The result is a new dataset folder with the same items, captions and splits, whose clips are folders of
+frames: train and evaluate on it instead. A run that was stopped continues where it was.
 """
 
 import argparse
-from collections.abc import Iterable
-from dataclasses import asdict
+import shutil
+import sys
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
+from PIL import Image
+
+from cma.files import printable
 from data_prep.dataset import (
     FRAMES,
     MISSING,
     SEAL,
     Entry,
     count_table,
+    counts_of_split,
     read_object,
     refuse_other_content,
     unseal,
     write_dataset,
     write_missing,
 )
-from data_prep.frame_files import Clip, Extraction, decode, is_done
 from data_prep.media import parallel
 from data_prep.readers import BadInput
 
 
+@dataclass(frozen=True)
+class Extraction:
+    """Which frames are kept and how: one every 1 / `fps` seconds (None: every one), at most `max_frames`.
+
+    `short_side` is in pixels; smaller frames keep their size. `quality` is that of the JPEG files.
+    """
+
+    fps: float | None = 1.0
+    short_side: int = 224
+    max_frames: int | None = None
+    quality: int = 95
+
+    @property
+    def folder(self) -> str:
+        """The name of the folder for frames of these settings, so that different settings never mix."""
+        rate = "all" if self.fps is None else f"{self.fps:g}fps"
+        most = "" if self.max_frames is None else f"-{self.max_frames}frames"
+        return f"{rate}{most}-{self.short_side}px-q{self.quality}"
+
+
+class ClipPart(NamedTuple):
+    """One part of a video file (times in seconds), and the folder for its frames."""
+
+    path: Path
+    start: float | None
+    end: float | None
+    target: Path
+
+
 def add_command(commands: argparse._SubParsersAction) -> None:
-    """`python -m data_prep frames`."""
+    """Add `python -m data_prep frames`."""
     summary = "decode a dataset's clips once, into JPEG frames"
     command = commands.add_parser("frames", help=summary, description=__doc__)
     command.add_argument("--dataset", type=Path, required=True, help="dataset folder of clips")
@@ -60,44 +94,46 @@ def _run(options: argparse.Namespace) -> None:
 def extract(
     dataset: Path, out: Path, extraction: Extraction, workers: int = 2, allow_missing: bool = False
 ) -> None:
-    """Write the dataset folder `out`: `dataset`, its clips as folders of frames, their start and end applied.
+    """Write the dataset folder `out`: `dataset` with folders of frames as clips, cut to their start and end.
 
-    Clips whose frames are there, from the same file and settings, are not decoded again. `BadInput` where
-    `dataset` is no finished folder of clips, and where clips cannot be decoded (listed in `missing.txt`),
-    unless `allow_missing`.
+    Clips whose frames are there, from the same file and settings, are not decoded again. Raises `BadInput`
+    if `dataset` is no finished folder of clips, and, unless `allow_missing`, if clips cannot be decoded
+    (they are listed in `missing.txt`).
     """
     if out.resolve() == dataset.resolve():
         raise BadInput(f"{out}: is the dataset itself; choose another --out")
-    about, clips, entries = _plan(dataset, out / FRAMES, extraction)
+    about, items = _plan(dataset, out / FRAMES, extraction)
     refuse_other_content(out, about["name"])
-    left = [clip for clip in dict.fromkeys(clips) if not is_done(clip)]
-    print(f"{about['name']}: {len(set(clips)):,} clips, {len(left):,} to decode into {out / FRAMES}")
+    clips = set(items.values())
+    left = [clip for clip in dict.fromkeys(items.values()) if not is_done(clip)]
+    print(f"{about['name']}: {len(clips):,} clips, {len(left):,} to decode into {out / FRAMES}")
     if left:
         unseal(out)
     failed = parallel(partial(decode, extraction=extraction), left, workers, "decode clips")
     reasons = {clip: why for clip, why in zip(left, failed, strict=True) if why}
-    missing = [
-        (entry.id, str(clip.path), reasons[clip])
-        for entry, clip in zip(entries, clips, strict=True)
-        if clip in reasons
-    ]
-    out.mkdir(parents=True, exist_ok=True)
+    missing = [(entry.id, str(clip.path), reasons[clip]) for entry, clip in items.items() if clip in reasons]
     write_missing(out, missing)
-    used = [entry for entry, clip in zip(entries, clips, strict=True) if clip not in reasons]
+    used = [entry for entry, clip in items.items() if clip not in reasons]
     if missing and not (allow_missing and used):
         raise BadInput(
-            f"{len(missing):,} of {len(entries):,} clips cannot be decoded, the first is {missing[0][0]} "
-            f"({missing[0][2]}); all are listed in {out / MISSING}. Mend them, or go on by --allow-missing"
+            f"{len(missing):,} of {len(items):,} clips cannot be decoded, the first is {missing[0][0]} "
+            f"({missing[0][2]}); all are listed in {out / MISSING}. Replace them, or add --allow-missing"
         )
-    about["counts"] = _count(about.get("counts", {}), entries, used)
+    before, about["counts"] = about.get("counts", {}), {}
+    for split in dict.fromkeys(entry.split for entry in items):
+        known = before.get(split, {})
+        published = known.get("expected"), known.get("captions", {}).get("expected")
+        there = [entry for entry in used if entry.split == split]
+        annotated = sum(entry.split == split for entry in items)
+        about["counts"][split] = counts_of_split(there, published, len(there), annotated)
     for line in count_table(about["counts"]):
         print(f"  {line}")
     write_dataset(out, out / FRAMES, used, about | {"frames": asdict(extraction)})
 
 
-def _plan(dataset: Path, frames: Path, extraction: Extraction) -> tuple[dict, list[Clip], list[Entry]]:
-    """What `dataset.json` says, and of every item, its clip and its entry in the new folder."""
-    from cma import data  # here: it brings torch
+def _plan(dataset: Path, frames: Path, extraction: Extraction) -> tuple[dict, dict[Entry, ClipPart]]:
+    """The content of `dataset.json`, and for each item its entry in the new folder and its clip."""
+    from cma import data  # here, because it loads torch
 
     try:
         splits = [data.load(dataset, split) for split in data.splits(dataset)]
@@ -105,7 +141,7 @@ def _plan(dataset: Path, frames: Path, extraction: Extraction) -> tuple[dict, li
         raise BadInput(str(error)) from None
     if splits[0].kind != "video":
         raise BadInput(f"{dataset}: holds pictures, which need no decoding into frames; expected clips")
-    clips, entries = [], []
+    items = {}
     for split in splits:
         for item in split.items:
             file = PurePosixPath(item.file_name)
@@ -113,28 +149,47 @@ def _plan(dataset: Path, frames: Path, extraction: Extraction) -> tuple[dict, li
             if (item.start, item.end) != (None, None):
                 name += f"@{item.start or 0.0}-{'end' if item.end is None else item.end}"
             target = f"{extraction.folder}/{name}"
-            clips.append(Clip(split.path(item), item.start, item.end, frames / target))
-            entries.append(Entry(item.id, target, item.captions, item.split))
+            clip = ClipPart(split.path(item), item.start, item.end, frames / target)
+            items[Entry(item.id, target, item.captions, item.split)] = clip
     about = read_object(dataset / SEAL) | {"name": splits[0].name, "kind": splits[0].kind}
     about.pop("media_root", None)
-    return about, clips, entries
+    return about, items
 
 
-def _count(before: dict, entries: Iterable[Entry], used: Iterable[Entry]) -> dict[str, dict]:
-    """Found / expected of each split; the expected numbers of items and captions are those of `before`."""
-    counts = {}
-    for split in dict.fromkeys(entry.split for entry in entries):
-        known, there = before.get(split, {}), [entry for entry in used if entry.split == split]
-        counts[split] = {
-            "found": len(there),
-            "expected": known.get("expected"),
-            "captions": {
-                "found": sum(len(entry.captions) for entry in there),
-                "expected": known.get("captions", {}).get("expected"),
-            },
-            "media": {"found": len(there), "expected": sum(entry.split == split for entry in entries)},
-        }
-    return counts
+def decode(clip: ClipPart, extraction: Extraction) -> str | None:
+    """Write the frames of one clip, all or none; returns why it cannot be decoded, or None."""
+    from cma.media import MediaError, stream_frames  # here, because it loads numpy
+
+    unfinished = clip.target.with_name(f"{clip.target.name}.partial")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    most = extraction.max_frames or sys.maxsize
+    try:
+        for number, frame in enumerate(stream_frames(clip.path, most, extraction.fps, clip.start, clip.end)):
+            small = _shrink(frame, extraction.short_side)
+            small.save(unfinished / f"{number:06}.jpg", quality=extraction.quality)
+    except MediaError as error:
+        shutil.rmtree(unfinished)
+        return printable(str(error).removeprefix(f"{clip.path}: "))
+    shutil.rmtree(clip.target, ignore_errors=True)
+    unfinished.replace(clip.target)
+    return None
+
+
+def is_done(clip: ClipPart) -> bool:
+    """Whether the frames of a clip are there, and the video has not been replaced since."""
+    if not clip.target.is_dir():
+        return False
+    return not clip.path.exists() or clip.path.stat().st_mtime_ns <= clip.target.stat().st_mtime_ns
+
+
+def _shrink(frame: Image.Image, short_side: int) -> Image.Image:
+    """The frame with this short side and its proportions; unchanged if it is smaller."""
+    scale = short_side / min(frame.size)
+    if scale >= 1:
+        return frame
+    size = tuple(max(short_side, round(side * scale)) for side in frame.size)
+    return frame.resize(size, Image.Resampling.BICUBIC)
 
 
 def _positive(text: str) -> int:

@@ -1,18 +1,17 @@
-"""Where each item's picture or clip lies under the user's folder, and whether it can be read."""
+"""Where each item's picture or clip is under the user's folder, and whether it can be read."""
 
 import json
 import multiprocessing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import av
 from PIL import Image
 from tqdm import tqdm
 
-from cma import files
+from cma import files, require
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif"}
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mkv", ".webm", ".mov", ".3gp", ".wmv", ".mpg", ".m4v"}
@@ -23,9 +22,9 @@ Result = TypeVar("Result")
 
 
 class MediaFiles:
-    """Pictures or clips under `source` by path, by name and by name without extension, the top ones first.
+    """Pictures or clips under `source` by path, by name and by name without extension; top folders first.
 
-    For videos, a folder that holds pictures counts as one clip, its frames in the order of their names.
+    For videos, a folder that holds pictures counts as one clip, with its frames in the order of their names.
     """
 
     def __init__(self, source: Path, kind: str) -> None:
@@ -44,38 +43,72 @@ class MediaFiles:
                 self._by_name.setdefault(name, path)
         for path in found:
             self._by_name.setdefault(stem(path.name), path)
-        for path in found:  # transcoded beside its old extension: `a.mov.mp4` is `a` too
+        for path in found:  # transcoded, and the old extension kept: `a.mov.mp4` is `a` too
             if _is_media(stem(path.name), suffixes):
                 self._by_name.setdefault(stem(stem(path.name)), path)
 
     def at(self, file: str) -> Path | None:
-        """The media of that very path below the source, if it is there."""
+        """The media with exactly this path below the source, if it is there."""
         return path if (path := self.source / file) in self._found else None
 
     def locate(self, file: str) -> Path | None:
         """The media of an entry's `file`: by its path, else its name, else its name without extension.
 
-        `a.mov` is thus found as `a.mov`, transcoded as `a.mov.mp4` or as `a.mp4`.
+        So `a.mov` is found as `a.mov`, or transcoded as `a.mov.mp4` or `a.mp4`.
         """
         name = file.rpartition("/")[2]
         return next((found for key in (file, name, stem(name)) if (found := self._by_name.get(key))), None)
 
 
 def stem(name: str) -> str:
-    """A file's name up to its last dot, also where nothing follows the dot (`a.`: DiDeMo has such)."""
+    """A file's name up to its last dot, even if nothing follows the dot (`a.`: DiDeMo has such names)."""
     return name.rpartition(".")[0] or name
 
 
 def bare(id: str) -> str:
-    """A clip's id without a video's extension, where it has one."""
+    """A clip's id without the extension of a video, if it has one."""
     name = stem(id)
     return name if id[len(name) :].lower() in VIDEO_SUFFIXES else id
 
 
 def _is_media(name: str, suffixes: set[str]) -> bool:
-    """Whether the extension says so; a clip's name may also end in a bare dot."""
+    """Whether the extension says so; a clip's name may also end in a dot without an extension."""
     end = name[len(stem(name)) :].lower()
     return end in suffixes or (end == "." and suffixes is VIDEO_SUFFIXES)
+
+
+def check(paths: Mapping[str, Path], kind: str, workers: int, kept: Path) -> dict[str, str]:
+    """The `problem` of each id whose media cannot be used, found by `workers` processes.
+
+    `kept` is a JSON file with the results of earlier checks: only files that are new or have changed are
+    decoded, and a file that several ids share is decoded once. ImportError for clips without PyAV.
+    """
+    if kind == "video":
+        require("video", "av")
+    try:
+        before = files.read_json(kept, dict[str, tuple[str | None, str | None]])
+    except (OSError, ValueError):
+        before = {}
+    marks = {str(path): _mark(path) for path in paths.values()}
+    known = {file for file, mark in marks.items() if mark and file in before and before[file][0] == mark}
+    left = [file for file in marks if file not in known]
+    found = parallel(partial(problem, kind=kind), [Path(file) for file in left], workers, f"check {kind}s")
+    results = {file: before[file] for file in known}
+    results |= {file: (marks[file], why) for file, why in zip(left, found, strict=True)}
+    if left:
+        files.write_whole(kept, json.dumps(dict(sorted(results.items())), indent=0) + "\n")
+    return {id: why for id, path in paths.items() if (why := results[str(path)][1])}
+
+
+def _mark(path: Path) -> str | None:
+    """What changes if a file, or a frame in a folder, changes: sizes and times; None if it is not there."""
+    try:
+        parts = sorted(path.iterdir()) if path.is_dir() else [path]
+        stats = [part.stat() for part in parts]
+    except OSError:
+        return None
+    sizes, latest = sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)
+    return f"{len(stats)} files, {sizes} bytes, {latest} ns"
 
 
 def problem(path: Path, kind: str) -> str | None:
@@ -88,42 +121,9 @@ def problem(path: Path, kind: str) -> str | None:
             problems = ((frame.name, problem(frame, "image")) for frame in frames)
             return next((f"{name}: {why}" for name, why in problems if why), None)
         _decode_image(path) if kind == "image" else _read_ends(path)
-    except (OSError, ValueError, SyntaxError, av.FFmpegError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return f"cannot be decoded ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
     return None
-
-
-def parallel(
-    function: Callable[[Job], Result], jobs: Sequence[Job], workers: int, title: str
-) -> list[Result]:
-    """`[function(job) for job in jobs]` by `workers` processes; few jobs, or `workers` < 2, by this one."""
-    if workers < 2 or len(jobs) < WORTH_A_PROCESS:
-        return [function(job) for job in tqdm(jobs, desc=title, disable=not jobs)]
-    chunk = max(1, min(64, len(jobs) // (8 * workers)))
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return list(tqdm(pool.map(function, jobs, chunksize=chunk), total=len(jobs), desc=title))
-
-
-def check(paths: Mapping[str, Path], kind: str, workers: int, kept: Path) -> dict[str, str]:
-    """The `problem` of each id whose media cannot be used, found by `workers` processes.
-
-    `kept` is a JSON file of what was found before: only files that are new or changed since are decoded, each
-    once, even where several ids share it.
-    """
-    try:
-        before = files.read_json(kept, dict[str, tuple[str | None, str | None]])
-    except (OSError, ValueError):
-        before = {}
-    marks = {str(path): _mark(path) for path in paths.values()}
-    results = {
-        file: before[file] for file, mark in marks.items() if mark and mark in before.get(file, ())[:1]
-    }
-    left = [file for file in marks if file not in results]
-    found = parallel(partial(problem, kind=kind), [Path(file) for file in left], workers, f"check {kind}s")
-    results |= {file: (marks[file], why) for file, why in zip(left, found, strict=True)}
-    if left:
-        files.write_whole(kept, json.dumps(dict(sorted(results.items())), indent=0) + "\n")
-    return {id: why for id, path in paths.items() if (why := results[str(path)][1])}
 
 
 def _decode_image(path: Path) -> None:
@@ -133,23 +133,31 @@ def _decode_image(path: Path) -> None:
 
 def _read_ends(path: Path) -> None:
     """Decode the first frame and read on from the last key frame: a truncated file fails at one of them."""
-    with av.open(str(path)) as container:
-        if not container.streams.video:
-            raise ValueError("no video stream")
-        if next(container.decode(video=0), None) is None:
-            raise ValueError("no frame")
-        container.seek(container.duration or 0)
-        packets = [packet for packet in container.demux(video=0) if packet.size]
-        if not packets or any(packet.is_corrupt for packet in packets):
-            raise ValueError("its end is missing")
+    import av
 
-
-def _mark(path: Path) -> str | None:
-    """What changes when a file, or a frame in a folder, does: sizes and times; None if there is none."""
     try:
-        parts: Iterable[Path] = sorted(path.iterdir()) if path.is_dir() else [path]
-        stats = [file.stat() for file in parts]
-    except OSError:
-        return None
-    sizes, latest = sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)
-    return f"{len(stats)} files, {sizes} bytes, {latest} ns"
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise ValueError("no video stream")
+            if next(container.decode(video=0), None) is None:
+                raise ValueError("no frame")
+            container.seek(container.duration or 0)
+            packets = [packet for packet in container.demux(video=0) if packet.size]
+            if not packets or any(packet.is_corrupt for packet in packets):
+                raise ValueError("its end is missing")
+    except av.FFmpegError as error:
+        raise ValueError(str(error)) from None
+
+
+def parallel(
+    function: Callable[[Job], Result], jobs: Sequence[Job], workers: int, title: str
+) -> list[Result]:
+    """`[function(job) for job in jobs]` with a progress bar called `title`, by `workers` processes.
+
+    A few jobs, or `workers` < 2, are done by this process.
+    """
+    if workers < 2 or len(jobs) < WORTH_A_PROCESS:
+        return [function(job) for job in tqdm(jobs, desc=title, disable=not jobs)]
+    chunk = max(1, min(64, len(jobs) // (8 * workers)))
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return list(tqdm(pool.map(function, jobs, chunksize=chunk), total=len(jobs), desc=title))

@@ -1,51 +1,68 @@
-"""A folder of your own pictures or clips, with captions from a CSV or JSONL file, or without any.
+"""A folder of your own pictures or clips, with captions from a CSV or JSONL file, or without captions.
 
 Without captions the dataset can only be searched, and every item is in its test split. With captions, a
-column `split` (train, val or test) decides; where there is none, 80 % train, 10 % val, 10 % test are drawn.
+column `split` (train, val or test) decides; without that column, items are drawn: 80 % train, 10 % val,
+10 % test.
 """
 
 import random
+import re
 from argparse import ArgumentParser
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from cma.files import walk
-from data_prep.caption_rows import CaptionRow, read_rows
-from data_prep.dataset import SPLITS, Annotations, CaptionCleaner, Entry
+from data_prep.dataset import SPLITS, Annotations, CaptionCleaner, Entry, count_of
 from data_prep.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from data_prep.readers import BadInput
+from data_prep.readers import BadInput, read_csv, read_json_lines
 
 READINGS = {"image": "captions", "video": "items"}  # of `visual_to_text`
 RECIPES = {"image": "flickr30k", "video": "msrvtt"}  # the settings of the paper's benchmark of that kind
-NAMED = 5  # files that a note names
+
+
+class CaptionRow(NamedTuple):
+    """Captions of one file; `where` is the file of captions and the line, for messages."""
+
+    where: str
+    file_name: str
+    captions: list
+    split: str | None
 
 
 def read(source: Path, captions: Path | None = None, kind: str | None = None, seed: int = 0) -> Annotations:
     """The pictures or clips under `source`, each with its captions; an item's id is its path below `source`.
 
-    `kind` "image" or "video" chooses where both are there. `BadInput` for none, for both without a `kind`,
-    and for a file of captions that is not as expected.
+    `kind` ("image" or "video") chooses if both are there. Raises `BadInput` if there are no media, if both
+    kinds are there without a `kind`, and if the file of captions is not as expected.
     """
-    kind, files, notes = find_media(source, kind)
+    kind, names, notes = find_media(source, kind)
     texts, splits, cleaner = {}, {}, CaptionCleaner()
     if captions is not None:
-        paths = _Paths(files)
+        path_of = _path_finder(names)
         for row in read_rows(captions):
-            file = paths.find(row)
+            file = path_of(row)
             texts[file] = texts.get(file, ()) + cleaner(row.captions, row.where)
             if splits.setdefault(file, row.split) != row.split:
                 raise BadInput(
                     f"{row.where}: {file} is in the split {splits[file]} above and {row.split} here"
                 )
-        notes += cleaner.notes() + _compare(files, texts, captions)
-    names = [*files, *sorted(set(texts) - set(files))]
-    split = _splits(captions, names, texts, splits, seed)
+        bare = [name for name in names if not texts.get(name)]
+        absent = sorted(set(texts) - set(names))
+        notes += cleaner.notes() + count_of(bare, f"files have no captions in {captions.name}")
+        notes += count_of(absent, f"files named in {captions.name} are not there")
+        names += absent
+        without = [file for file, split in splits.items() if split is None]
+        if 0 < len(without) < len(splits):
+            raise BadInput(f"{captions}: {len(without):,} files have no split, the first is {without[0]}")
+        if without:
+            splits = draw_splits([name for name in names if texts.get(name)], seed)
     return Annotations(
         name=source.resolve().name,
         kind=kind,
         protocol={"query": "caption", "visual_to_text": READINGS[kind]},
         expected={},
-        entries=[Entry(name, name, texts.get(name, ()), split[name]) for name in names],
+        entries=[Entry(name, name, texts.get(name, ()), splits.get(name, "test")) for name in names],
         recipe=RECIPES[kind],
         files=[captions.name] if captions else ["no captions, so only to be searched"],
         notes=notes,
@@ -55,14 +72,14 @@ def read(source: Path, captions: Path | None = None, kind: str | None = None, se
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """The options of `read`."""
+    """Add the options of `read`."""
     parser.add_argument(
         "--captions",
         type=Path,
-        help="CSV with the columns file_name,caption (several rows a file) or JSONL with file_name and "
+        help="CSV with the columns file_name,caption (one row for each caption) or JSONL with file_name and "
         "caption or captions; split is optional (default: none, the items can only be searched)",
     )
-    parser.add_argument("--kind", choices=READINGS, help="which to use where pictures and clips are there")
+    parser.add_argument("--kind", choices=READINGS, help="which to use if pictures and clips are there")
     parser.add_argument("--seed", type=int, default=0, help="of the drawn splits (default: %(default)s)")
     parser.set_defaults(
         read=lambda options: read(options.source, options.captions, options.kind, options.seed)
@@ -70,16 +87,22 @@ def add_options(parser: ArgumentParser) -> None:
 
 
 def find_media(source: Path, kind: str | None = None) -> tuple[str, list[str], list[str]]:
-    """(kind, the paths below `source` in order, notes); hidden files are passed over.
+    """(kind, the paths below `source` in order, notes); hidden files are ignored.
 
-    Where there are no clips, `kind` "video" takes each folder of pictures as the frames of one clip.
+    If there are no clips, `kind` "video" takes each folder of pictures as the frames of one clip.
     """
     if not source.is_dir():
         raise BadInput(f"{source}: no such folder; expected the folder with your pictures or clips")
-    pictures, clips = (_with_suffix(source, suffixes) for suffixes in (IMAGE_SUFFIXES, VIDEO_SUFFIXES))
-    nameless = [name for name in (*pictures, *clips) if not _is_text(name)]
-    pictures, clips = ([name for name in names if _is_text(name)] for names in (pictures, clips))
-    if not pictures and not clips:
+    names, nameless = [], []
+    for parent, folders, here in walk(source):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in here:
+            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
+                path = (parent / name).relative_to(source).as_posix()
+                (names if path == _readable(path) else nameless).append(path)
+    pictures = sorted(name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES)
+    clips = sorted(set(names) - set(pictures))
+    if not names:
         known = ", ".join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))
         raise BadInput(f"{source}: no pictures or clips in it or below it; expected files in {known}")
     if pictures and clips and kind is None:
@@ -95,84 +118,73 @@ def find_media(source: Path, kind: str | None = None) -> tuple[str, list[str], l
         raise BadInput(f"{source}: no {what} in it or below it; leave out --kind {kind}")
     left, what = (clips, "clips") if kind == "image" else (pictures if clips else [], "pictures")
     notes = [f"{len(left):,} {what} left out, as --kind {kind} says"] if left else []
-    if nameless:
-        named = _name([name.encode(errors="surrogateescape").decode(errors="replace") for name in nameless])
-        notes.append(f"{len(nameless):,} files left out, whose names are not UTF-8: {named}")
+    notes += count_of(map(_readable, nameless), "files left out, whose names are not UTF-8")
     return kind, found, notes
 
 
-def _with_suffix(source: Path, suffixes: set[str]) -> list[str]:
-    """The files below `source` with one of `suffixes`, in order, but for what is hidden."""
-    found = []
-    for parent, folders, names in walk(source):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        visible = (name for name in names if not name.startswith("."))
-        chosen = [parent / name for name in visible if Path(name).suffix.lower() in suffixes]
-        found += [path.relative_to(source).as_posix() for path in chosen]
-    return sorted(found)
+def _readable(name: str) -> str:
+    """A file name as UTF-8 text; Linux allows names that are not."""
+    return re.sub(r"[\ud800-\udfff]", "\ufffd", name)
 
 
-def _is_text(name: str) -> bool:
-    """Whether a file name can be written down; Linux allows names that cannot."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _path_finder(names: Sequence[str]) -> Callable[[CaptionRow], str]:
+    """Which file a row means: the one with that path below the source, or the only one with that name."""
+    known, by_name = set(names), {}
+    for path in names:
+        by_name.setdefault(path.rpartition("/")[2], []).append(path)
 
-
-class _Paths:
-    """Which file a row means: the one of that path below the source, or the only one of that name."""
-
-    def __init__(self, files: Iterable[str]) -> None:
-        self.files: set[str] = set(files)
-        self.by_name: dict[str, list[str]] = {}
-        for file in files:
-            self.by_name.setdefault(file.rpartition("/")[2], []).append(file)
-
-    def find(self, row: CaptionRow) -> str:
-        """The path below the source, or what the row says where no such file is there."""
+    def find(row: CaptionRow) -> str:
         name = PurePosixPath(row.file_name).as_posix()
-        same = self.by_name.get(name, [])
-        if name in self.files or not same:
+        same = by_name.get(name, [])
+        if name in known or not same:
             return name
         if len(same) > 1:
             raise BadInput(f"{row.where}: {name} may be {same[0]} or {same[1]}; write the whole path")
         return same[0]
 
-
-def _compare(files: list[str], texts: dict[str, tuple[str, ...]], captions: Path) -> list[str]:
-    """Notes that count what has no captions and what is not there."""
-    without = [file for file in files if not texts.get(file)]
-    absent = sorted(set(texts) - set(files))
-    counted = {f"files have no captions in {captions.name}": without}
-    counted[f"files named in {captions.name} are not there"] = absent
-    return [f"{len(some):,} {what}: {_name(some)}" for what, some in counted.items() if some]
+    return find
 
 
-def _name(files: list[str]) -> str:
-    return ", ".join(files[:NAMED]) + (", …" if len(files) > NAMED else "")
+def read_rows(path: Path) -> Iterator[CaptionRow]:
+    """Every row of a `.csv` or `.jsonl` file of captions; a `BadInput` names the line that is wrong.
+
+    A CSV has the columns file_name, caption and optionally split; JSONL has keys of the same names, or
+    `captions`, a list.
+    """
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file; expected a .csv or .jsonl file of captions")
+    readers = {".csv": _read_csv, ".jsonl": _read_jsonl}
+    if path.suffix.lower() not in readers:
+        raise BadInput(f"{path}: expected a file of captions that ends in .csv or .jsonl")
+    empty = True
+    for row in readers[path.suffix.lower()](path):
+        empty = False
+        if not isinstance(row.file_name, str) or not row.file_name.strip():
+            raise BadInput(f"{row.where}: expected file_name to be text, found {row.file_name!r}")
+        if row.split not in (None, *SPLITS):
+            raise BadInput(f"{row.where}: expected split {', '.join(SPLITS)}, found {row.split!r}")
+        yield row
+    if empty:
+        raise BadInput(f"{path}: no captions in this file")
 
 
-def _splits(
-    captions: Path | None,
-    names: list[str],
-    texts: dict[str, tuple[str, ...]],
-    splits: dict[str, str | None],
-    seed: int,
-) -> dict[str, str]:
-    """The split of each file: test without captions, what the rows say, or drawn."""
-    given = [file for file, split in splits.items() if split is not None]
-    if given and len(given) < len(splits):
-        file = next(file for file, split in splits.items() if split is None)
-        raise BadInput(f"{captions}: {len(splits) - len(given):,} files have no split, the first is {file}")
-    if captions is None or given:
-        return {name: splits.get(name) or "test" for name in names}
-    return dict.fromkeys(names, "test") | draw_splits([name for name in names if texts.get(name)], seed)
+def _read_csv(path: Path) -> Iterator[CaptionRow]:
+    for line, row in read_csv(path, ("file_name", "caption")):
+        yield CaptionRow(f"{path}:{line}", row["file_name"], [row["caption"]], row.get("split"))
 
 
-def draw_splits(names: list[str], seed: int) -> dict[str, str]:
-    """A split for each name: a tenth val, a tenth test, of three or more at least one; of fewer all test."""
+def _read_jsonl(path: Path) -> Iterator[CaptionRow]:
+    for where, fields in read_json_lines(path):
+        captions = fields.get("captions", [fields.get("caption")])
+        if "file_name" not in fields or not fields.keys() & {"caption", "captions"}:
+            raise BadInput(f"{where}: expected file_name and caption or captions, found {', '.join(fields)}")
+        if not isinstance(captions, list):
+            raise BadInput(f"{where}: expected captions to be a list, found {captions!r}")
+        yield CaptionRow(where, fields["file_name"], captions, fields.get("split"))
+
+
+def draw_splits(names: Sequence[str], seed: int) -> dict[str, str]:
+    """A split for each name: a tenth val, a tenth test, at least one each; fewer than three are all test."""
     order = sorted(names)
     random.Random(seed).shuffle(order)
     held = max(1, len(order) // 10) if len(order) >= len(SPLITS) else 0

@@ -1,10 +1,10 @@
-"""From annotations to a dataset folder: find the media, check it, count found against expected, write."""
+"""Make a dataset folder of annotations: find the media, check it, count found / expected, write."""
 
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from cma.files import printable
+from cma.files import leads_out, printable
 from data_prep import media
 from data_prep.dataset import (
     CHECKED,
@@ -14,6 +14,7 @@ from data_prep.dataset import (
     Counts,
     Entry,
     count_table,
+    counts_of_split,
     refuse_other_content,
     write_dataset,
     write_missing,
@@ -32,11 +33,12 @@ def prepare(
 ) -> None:
     """Write the dataset folder `out` for the media under `source`, and print found / expected of each split.
 
-    With `annotations_only` no media is looked for: every item with a caption is written, its media unknown.
+    With `annotations_only` media is not looked for, and every item with a caption is written. Without
+    `check` media is looked for but not decoded.
 
-    Items that cannot be used (no media, unreadable media, no caption) are listed in `missing.txt`. They are a
-    `BadInput` unless `allow_missing`, and so are splits that have not as many items and captions as
-    published. A split without any item is not compared.
+    Items that cannot be used (no media, unreadable media, no caption) are listed in `missing.txt`. Unless
+    `allow_missing`, they raise `BadInput`, and so do splits whose numbers of items and captions are not the
+    published ones. A split without items is not compared.
     """
     _refuse_bad_entries(annotations, source)
     refuse_other_content(out, annotations.name)
@@ -74,13 +76,13 @@ def prepare(
             f"({file}: {why}); all are listed in {out / MISSING}"
         )
     if faults and not (allow_missing and used):
-        raise BadInput(f"{'. '.join(faults)}. Use the files of this benchmark, or go on by --allow-missing")
+        raise BadInput(f"{'. '.join(faults)}. Use the files of this benchmark, or add --allow-missing")
     about = {name: getattr(annotations, name) for name in ("name", "kind", "protocol", "recipe")}
     write_dataset(out, source, used, about | {"annotations": annotations.files, "counts": counts})
 
 
 def _place(annotations: Annotations, index: media.MediaFiles) -> dict[str, Entry]:
-    """The entries whose media is there, by id: its file relative to the source, its start and end there."""
+    """The entries whose media is there, by id, each with the file, start and end that were found."""
     locate = index.at if annotations.exact else index.locate
     placed = {}
     for entry in annotations.entries:
@@ -100,18 +102,14 @@ def _count(annotations: Annotations, problems: dict[str, str], annotations_only:
         annotated = [entry for entry in annotations.entries if entry.split == split]
         readable = [entry for entry in annotated if entry.id not in problems]
         if published or annotated:
-            items, captions = published or (None, None)
-            counts[split] = {
-                "found": sum(bool(entry.captions) or not annotations.captioned for entry in readable),
-                "expected": items,
-                "captions": {"found": sum(len(entry.captions) for entry in readable), "expected": captions},
-                "media": {"found": None if annotations_only else len(readable), "expected": len(annotated)},
-            }
+            used = [entry for entry in readable if entry.captions or not annotations.captioned]
+            found = None if annotations_only else len(readable)
+            counts[split] = counts_of_split(used, published, found, len(annotated))
     return counts
 
 
 def _unlike_published(annotations: Annotations) -> list[str]:
-    """The splits whose items or captions are not as many as published, each with found / expected."""
+    """The splits whose numbers of items or captions are not the published ones, with found / expected."""
     unlike = []
     for split, published in annotations.expected.items():
         captions = [entry.captions for entry in annotations.entries if entry.split == split]
@@ -125,9 +123,7 @@ def _unlike_published(annotations: Annotations) -> list[str]:
 
 
 def _refuse_bad_entries(annotations: Annotations, source: Path) -> None:
-    """`BadInput` for no entry, a repeated id, and a file name with control characters or that leads out."""
-    from cma.files import leads_out  # here: not before `check_cma`
-
+    """`BadInput` for no entries, repeated ids, and file names with control characters or that lead out."""
     where = f"{source} ({', '.join(annotations.files)})"
     if not annotations.entries:
         raise BadInput(f"{where}: no item in these files")

@@ -1,4 +1,4 @@
-"""Annotation files, found by name and read with errors that say where: line, column, the columns found."""
+"""Annotation files: found by name, and read with errors that say where (file, line, column)."""
 
 import csv
 import filecmp
@@ -16,7 +16,7 @@ from cma import files
 from data_prep.media import bare
 
 T = TypeVar("T")
-STAND_INS = {  # how a file begins that lies in place of another, and what it is
+STAND_INS = {  # how a file begins that was left in place of the real one, and what it is
     r"version https://(git-lfs|hawser)\.github\.com/spec": "a Git LFS pointer; get the file itself by "
     "`git lfs pull` in its repository, or by the download button of its page",
     r"/annex/objects/": "a git-annex pointer; get the file itself by `git annex get` in its repository",
@@ -27,13 +27,16 @@ STAND_INS = {  # how a file begins that lies in place of another, and what it is
 
 
 class BadInput(ValueError):
-    """A file, folder or option is not what was expected; the message names it and says what to do."""
+    """A file, folder or option is not what was expected; the message names it and says what to do.
+
+    A user can correct it, so the command line prints it as one line, without a traceback.
+    """
 
 
 def find_files(source: Path, names: tuple[str, ...]) -> list[Path]:
-    """The files under `source` with one of `names`: in the order of the names, the nearest first.
+    """The files under `source` with one of `names`, in the order of `names`, then the least deep first.
 
-    What lies in place of a file (`stand_in`) comes after all that are files.
+    Files that only stand for another (`stand_in`) come last.
     """
     if not source.is_dir():
         raise BadInput(f"{source}: no such folder; expected the folder with the downloaded files")
@@ -51,9 +54,9 @@ def find_file(source: Path, names: tuple[str, ...]) -> Path | None:
 
 
 def first_copy(paths: Sequence[Path]) -> Path | None:
-    """The first of the copies of one file, None of no file; `BadInput` where two of them differ.
+    """The first of several copies of one file, None if there are none; `BadInput` if two of them differ.
 
-    What lies in place of a file (`stand_in`) is taken only where there is nothing else.
+    A file that only stands for another (`stand_in`) is taken only if there is nothing else.
     """
     paths = [path for path in paths if not stand_in(path)] or paths
     for path in paths[1:]:
@@ -65,10 +68,10 @@ def first_copy(paths: Sequence[Path]) -> Path | None:
 def find_known(
     source: Path, names: tuple[str, ...], read: Callable[[Path], T | None]
 ) -> tuple[Path, T] | None:
-    """The first of `names` under `source` of which `read` knows the content, and that content, or None.
+    """The first of `names` under `source` whose content `read` knows, and that content, or None.
 
-    Files of other benchmarks may have the same name: `read` returns None for those. `BadInput` where another
-    file of that name holds something else.
+    Files of other benchmarks may have the same name: `read` returns None for those. `BadInput` if another
+    file of that name has known but different content.
     """
     found = None
     for path in find_files(source, names):
@@ -84,8 +87,8 @@ def find_known(
 
 
 def differ(one: Path, other: Path) -> BadInput:
-    """The error for two files of which only one can be meant."""
-    return BadInput(f"{one} and {other} differ; leave the one that you mean there")
+    """The error for two different files of which only one can be meant."""
+    return BadInput(f"{one} and {other} differ; keep only the one that you mean")
 
 
 def require_file(source: Path, names: tuple[str, ...]) -> Path:
@@ -104,14 +107,14 @@ def read_start(path: Path, size: int = 4096) -> str:
 
 
 def stand_in(path: Path) -> str | None:
-    """What lies there in place of the file (a pointer of Git LFS, a web page), and what to do; or None."""
+    """What is there in place of the file (a Git LFS pointer, a web page), and what to do; or None."""
     start = read_start(path).lstrip()
     found = (what for begin, what in STAND_INS.items() if re.match(begin, start, re.IGNORECASE | re.DOTALL))
     return next(found, None)
 
 
 def refuse_stand_in(path: Path) -> None:
-    """`BadInput` that says what lies there, if that is not the file itself."""
+    """Raise `BadInput` if the file is a `stand_in`."""
     if what := stand_in(path):
         raise BadInput(f"{path}: is not the file, but {what}")
 
@@ -127,40 +130,40 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path, unique_keys: bool = False, without: tuple[str, ...] = ()) -> object:
-    """The file's JSON value; `BadInput` with line and column where it is broken.
+    """The file's JSON value; a `BadInput` names the line and column where it is broken.
 
-    With `unique_keys`, a key that an object has twice is a `BadInput` too (Python would keep the last). Keys
-    `without` are dropped while reading, so that a large file takes less memory (one or the other).
+    With `unique_keys`, a key that an object has twice is a `BadInput` too (Python would keep the last one).
+    The keys `without` are dropped while reading, so that a large file takes less memory. Give only one of
+    the two.
     """
-    pairs_hook = partial(_unique, path) if unique_keys else None
-    hook = partial(_drop, without) if without else None
-    try:
-        return json.loads(read_text(path), object_pairs_hook=pairs_hook, object_hook=hook)
-    except BadInput:
-        raise
-    except json.JSONDecodeError as error:
-        raise BadInput(
-            f"{path}:{error.lineno}:{error.colno}: broken JSON ({error.msg}); download it again"
-        ) from None
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets a thousand deep
-        raise BadInput(f"{path}: JSON that cannot be read ({error})") from None
+    return _parse(
+        read_text(path),
+        path,
+        object_pairs_hook=partial(_unique, path) if unique_keys else None,
+        object_hook=partial(_drop, without) if without else None,
+    )
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[str, dict]]:
-    """("file:line", object) of each line that is not blank; `BadInput` where one is no JSON object."""
+    """("file:line", object) of each line that is not blank; `BadInput` if a line is not a JSON object."""
     for number, line in enumerate(read_text(path).split("\n"), start=1):
-        where = f"{path}:{number}"
-        if not line.strip():
-            continue
-        try:
-            content = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise BadInput(f"{where}:{error.colno}: broken JSON ({error.msg})") from None
-        except (ValueError, RecursionError) as error:
-            raise BadInput(f"{where}: JSON that cannot be read ({error})") from None
-        if not isinstance(content, dict):
-            raise BadInput(f"{where}: expected a JSON object, found {reprlib.repr(content)}")
-        yield where, content
+        if line.strip():
+            content = _parse(line, path, number)
+            if not isinstance(content, dict):
+                raise BadInput(f"{path}:{number}: expected a JSON object, found {reprlib.repr(content)}")
+            yield f"{path}:{number}", content
+
+
+def _parse(text: str, path: Path, first_line: int = 1, **hooks: Callable | None) -> object:
+    try:
+        return json.loads(text, **hooks)
+    except BadInput:
+        raise
+    except json.JSONDecodeError as error:
+        where = f"{path}:{first_line + error.lineno - 1}:{error.colno}"
+        raise BadInput(f"{where}: broken JSON ({error.msg}); download it again") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets a thousand deep
+        raise BadInput(f"{path}:{first_line}: JSON that cannot be read ({error})") from None
 
 
 def _drop(keys: tuple[str, ...], content: dict) -> dict:
@@ -180,36 +183,28 @@ def _unique(path: Path, pairs: list[tuple[str, object]]) -> dict[str, object]:
 def read_csv(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
     """Line number and row of a CSV file with a header, separated by commas or semicolons.
 
-    Blank lines are skipped. Raises `BadInput` when one of `columns` is missing, or when a row has not as many
-    fields as the header.
+    Blank lines are skipped. Raises `BadInput` if one of `columns` is missing, or if a row has more or fewer
+    fields than the header.
     """
     text = read_text(path)
     header = text.partition("\n")[0]
     delimiter = ";" if header.count(";") > header.count(",") else ","
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        yield from _rows(path, reader, columns)
+        reader.fieldnames = names = [name.strip() for name in reader.fieldnames or []]
+        if not set(columns) <= set(names):
+            found = ", ".join(names) or "none"
+            raise BadInput(f"{path}:1: expected the columns {', '.join(columns)}; found {found}")
+        for row in reader:
+            if None in row or None in row.values():
+                raise BadInput(f"{path}:{reader.line_num}: expected {len(names)} fields ({', '.join(names)})")
+            yield reader.line_num, row
     except csv.Error as error:
         raise BadInput(f"{path}:{reader.line_num}: broken CSV ({error})") from None
 
 
-def _rows(
-    path: Path, reader: csv.DictReader, columns: tuple[str, ...]
-) -> Iterator[tuple[int, dict[str, str]]]:
-    names = [name.strip() for name in reader.fieldnames or []]
-    reader.fieldnames = names
-    if not set(columns) <= set(names):
-        raise BadInput(
-            f"{path}:1: expected the columns {', '.join(columns)}; found {', '.join(names) or 'none'}"
-        )
-    for row in reader:
-        if None in row or None in row.values():
-            raise BadInput(f"{path}:{reader.line_num}: expected {len(names)} fields ({', '.join(names)})")
-        yield reader.line_num, row
-
-
 class IdList(NamedTuple):
-    """The ids of one file, each once and in its order; `repeated` lines were dropped."""
+    """The ids of one file, each once and in their order; `repeated` is how many more lines were dropped."""
 
     path: Path
     ids: tuple[str, ...]
@@ -236,10 +231,10 @@ def read_id_list(path: Path) -> IdList:
 
 
 def find_id_list(source: Path, names: tuple[str, ...], known: Collection[str]) -> IdList | None:
-    """The list under `source` with the first of `names` that shares an id with those `known`, or None.
+    """The list under `source` with the first of `names` that has at least one id of `known`, or None.
 
-    Lists of other benchmarks have the same names; `known` are the ids that have captions. `BadInput` where
-    two lists of one name share such ids, and differ.
+    Lists of other benchmarks have the same names; `known` are the ids that have captions. `BadInput` if two
+    lists of one name have such ids and differ.
     """
 
     def ids_of(path: Path) -> tuple[str, ...] | None:

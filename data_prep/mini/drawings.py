@@ -1,10 +1,9 @@
-"""The artists' webp files as the benchmarks have their media: stills as JPEG, animations as H.264 in mp4."""
+"""The artists' webp files in the formats of the benchmarks: stills as JPEG, animations as H.264 in mp4."""
 
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
-import av
 from PIL import Image
 
 STILL_SIZE = 256  # pixels, the size of the originals
@@ -27,6 +26,8 @@ def save_still(job: tuple[Path, Path]) -> None:
 
 def save_clip(job: tuple[Path, Path]) -> float:
     """Save the animation `job[0]` on white as the mp4 `job[1]`, with its own timing; returns its seconds."""
+    import av
+
     source, target = job
     with av.open(str(target), "w") as container:
         stream = container.add_stream("libx264", options={"crf": "23"})
@@ -45,7 +46,7 @@ def save_clip(job: tuple[Path, Path]) -> float:
 
 
 def timed_frames(path: Path) -> Iterator[tuple[Image.Image, int]]:
-    """The frames of an animation on white, each with the milliseconds that it is shown."""
+    """The frames of an animation on white, each with the number of milliseconds for which it is shown."""
     with Image.open(path) as image:
         for number in range(image.n_frames):
             image.seek(number)

@@ -1,4 +1,4 @@
-"""What people call an emoji (its captions), which emoji are twins of one another, and the split of each.
+"""The captions of an emoji (what people call it), its twins (emoji that look alike), and its split.
 
 All wording comes from `emojibase-data` (CLDR labels, tags, shortcodes of five vendors) and `emojilib`.
 """
@@ -18,8 +18,8 @@ SKIN_TONES = {"1f3fb", "1f3fc", "1f3fd", "1f3fe", "1f3ff"}
 MAX_CAPTIONS = 5
 LIST_WORDS = 6  # the most words of a caption that lists tags
 
-# Nearly all animated emoji are in these emojibase groups (smileys, people, animals, travel), so more of them
-# are tested: both offline benchmarks then have enough test items although they share one split.
+# Nearly all animated emoji are in these emojibase groups (smileys, people, animals, travel). A larger share
+# of them is in the test split, so that both benchmarks have enough test items although they share the splits.
 MOVING_GROUPS = {0, 1, 3, 5}
 TEST_SHARE_MOVING, TEST_SHARE_OTHER, VAL_SHARE = 0.29, 0.12, 0.12
 
@@ -50,7 +50,7 @@ class Emoji:
 
 @dataclass(frozen=True)
 class Words:
-    """What the two packages call one emoji, as they spell it; `tags` are those of its base."""
+    """What the two packages call one emoji, in their spelling; `tags` are those of the emoji without tone."""
 
     code: str
     label: str
@@ -61,7 +61,7 @@ class Words:
 
 
 def emoji_code(hexcode: str) -> str:
-    """One spelling for the many in file names: `23-FE0F-20E3` and `0023-20e3` are both `0023-20e3`."""
+    """One spelling for all that file names use: `23-FE0F-20E3` and `0023-20e3` are both `0023-20e3`."""
     points = re.split("[-_]", hexcode.lower())
     return "-".join(point.zfill(4) for point in points if point not in ("fe0f", "e007f"))
 
@@ -72,7 +72,7 @@ def has_skin_tone(code: str) -> bool:
 
 
 def read_words(vendors: Iterable[str] = SHORTCODES) -> Iterator[Words]:
-    """What every emoji that `emojibase-data` labels is called; both packages are fetched the first time."""
+    """The words for every emoji in `emojibase-data`; both packages are fetched the first time."""
     english = fetch("emojibase-data") / "en"
     shortcodes = [_read(english / "shortcodes" / f"{vendor}.json") for vendor in vendors]
     keywords = {
@@ -104,9 +104,9 @@ def load_emoji() -> dict[str, Emoji]:
 def make_captions(
     label: str, shortcodes: Iterable[str], tags: Iterable[str], keywords: Iterable[str]
 ) -> tuple[str, ...]:
-    """Up to five captions: the label, two shortcodes, a list of tags, one of keywords, then what is left.
+    """Up to five captions: the label, two shortcodes, a list of tags, a list of keywords, then the rest.
 
-    Tags come in alphabetical order; those that are among the keywords too are put first.
+    Tags are in alphabetical order, with those that are keywords too before the others.
     """
     tags, keywords = _worded(tags), _worded(keywords)[1:]  # emojilib's first keyword is the label again
     tags = sorted(tags, key=lambda tag: tag not in keywords)
@@ -117,7 +117,7 @@ def make_captions(
 
 
 def twin_key(label: str) -> str:
-    """What is left of a label without skin tone, gender and direction: equal for twins, which look alike."""
+    """A label without skin tone, gender and direction: the same for twins, which look alike."""
     text = label.lower().replace("’", "'")
     for pattern, replacement in TWINS:
         text = re.sub(pattern, replacement, text)
@@ -125,7 +125,7 @@ def twin_key(label: str) -> str:
 
 
 def assign_splits(emoji: Mapping[str, Emoji]) -> dict[str, str]:
-    """The split (train, val or test) of each code, drawn by a hash of its twin key: twins stay together."""
+    """The split (train, val or test) of each code, chosen by a hash of its twin key: twins stay together."""
     twins = defaultdict(list)
     for one in emoji.values():
         twins[twin_key(one.label)].append(one)
@@ -148,7 +148,7 @@ def _listed(value: str | list[str] | None) -> list[str]:
 
 
 def _worded(texts: Iterable[str]) -> list[str]:
-    """Texts with single spaces between words, less those without three letters in a row (`+1`, `zw`)."""
+    """Texts with single spaces between words, without those that have no three letters in a row (`+1`)."""
     plain = (" ".join(text.replace("_", " ").split()) for text in texts)
     return [text for text in plain if re.search(r"[^\W\d_]{3}", text)]
 
@@ -162,7 +162,7 @@ def _lists(words: list[str]) -> Iterator[str]:
 
 
 def _different(texts: Iterable[str]) -> list[str]:
-    """The texts in order, each spelling once (`flag: Åland` and `flag_åland`, `umbrella` and `umbrella2`)."""
+    """The texts in order, one of each spelling (`flag: Åland` is `flag_åland`, `umbrella2` is `umbrella`)."""
     by_letters = {}
     for text in texts:
         by_letters.setdefault(re.sub(r"[\W_]|\d+$", "", text.casefold()) or text, text)

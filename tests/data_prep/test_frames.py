@@ -9,9 +9,9 @@ from PIL import Image
 
 import cma.data
 from cma.media.video import read_frames
-from data_prep import frame_files, frames
+from data_prep import frames
 from data_prep.__main__ import main
-from data_prep.frame_files import Clip, Extraction
+from data_prep.frames import ClipPart, Extraction
 from tests.grey_media import level_of, write_clip, write_picture
 
 LEVELS = {"a": [20] * 10 + [120] * 10 + [220] * 10, "b.": [60] * 5}  # three seconds, half a second
@@ -68,7 +68,7 @@ def test_the_new_folder_is_the_same_dataset_in_frames(tmp_path, toy_processor, c
 
 def test_nothing_is_decoded_twice_and_a_stopped_run_goes_on(tmp_path, monkeypatch, capsys):
     dataset, out, decoded = dataset_of(tmp_path / "toy"), tmp_path / "out", []
-    decode = frame_files.decode
+    decode = frames.decode
 
     def stop_at_third(clip, extraction):
         if len(decoded) == 2:
@@ -97,7 +97,7 @@ def test_nothing_is_decoded_twice_and_a_stopped_run_goes_on(tmp_path, monkeypatc
 
 def test_frames_are_written_all_or_none(tmp_path, monkeypatch):
     path = write_clip(tmp_path / "a.mp4", LEVELS["a"])
-    clip, save = Clip(path, None, None, tmp_path / "frames" / "a.mp4"), Image.Image.save
+    clip, save = ClipPart(path, None, None, tmp_path / "frames" / "a.mp4"), Image.Image.save
     (tmp_path / "frames" / "a.mp4.partial").mkdir(parents=True)
     (tmp_path / "frames" / "a.mp4.partial" / "000009.jpg").write_bytes(b"left by a killed run")
 
@@ -109,9 +109,9 @@ def test_frames_are_written_all_or_none(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(Image.Image, "save", full_disk)
         with pytest.raises(OSError, match="disk full"):
-            frame_files.decode(clip, Extraction())
-    assert not clip.target.exists() and not frame_files.is_done(clip)
-    assert frame_files.decode(clip, Extraction()) is None and frame_files.is_done(clip)
+            frames.decode(clip, Extraction())
+    assert not clip.target.exists() and not frames.is_done(clip)
+    assert frames.decode(clip, Extraction()) is None and frames.is_done(clip)
     assert [frame.name for frame in sorted(clip.target.iterdir())] == [f"{n:06}.jpg" for n in range(3)]
     assert [path.name for path in (tmp_path / "frames").iterdir()] == ["a.mp4"]
 
@@ -126,8 +126,8 @@ def test_frames_are_written_all_or_none(tmp_path, monkeypatch):
 def test_the_frames_are_those_that_the_clip_itself_would_give(tmp_path_factory, fps, kept, most, start):
     folder = tmp_path_factory.mktemp("clip")
     path = write_clip(folder / "a.mp4", [8 * n for n in range(30)])
-    clip = Clip(path, start, None, folder / "frames")
-    assert frame_files.decode(clip, Extraction(fps, 32, kept, 100)) is None
+    clip = ClipPart(path, start, None, folder / "frames")
+    assert frames.decode(clip, Extraction(fps, 32, kept, 100)) is None
     here = read_frames(path, kept or 1000, fps, start)
     assert len(list(clip.target.iterdir())) == len(here)
     if kept is None or kept == most:
@@ -141,7 +141,7 @@ def test_the_frames_are_those_that_the_clip_itself_would_give(tmp_path_factory, 
     ("size", "expected"), [((640, 360), (398, 224)), ((360, 640), (224, 398)), ((100, 80), (100, 80))]
 )
 def test_the_short_side_shrinks_and_proportions_stay(size, expected):
-    assert frame_files._shrink(Image.new("RGB", size), 224).size == expected
+    assert frames._shrink(Image.new("RGB", size), 224).size == expected
 
 
 def test_clips_that_cannot_be_decoded_are_listed(tmp_path, capsys):

@@ -22,7 +22,7 @@ from cma.media.video import (
 )
 from cma.media.video_file import VideoFile
 from cma.search.listing import MediaFile
-from data_prep.frame_files import Clip, Extraction, decode
+from data_prep.frames import ClipPart, Extraction, decode
 from tests.grey_media import FPS, full_size_frames, level_of, write_clip, write_picture
 from tests.toy_media import write_clip as write_coloured
 
@@ -184,7 +184,7 @@ def test_few_frames_are_held_at_full_size(long_clips, tmp_path, number, use):
         if use == "preview":
             previews.data_uri(path, MediaFile(path.name, path.name, "video", digest=str(tmp_path)))
         else:
-            decode(Clip(path, None, None, tmp_path / "out"), Extraction(None, 64))
+            decode(ClipPart(path, None, None, tmp_path / "out"), Extraction(None, 64))
             assert len(list((tmp_path / "out").iterdir())) == 40
     assert most[0] <= 4  # the one that is read, and copies of it in other modes
     assert most[1] < 10 * 1280 * 720 * 3

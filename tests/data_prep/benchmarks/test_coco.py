@@ -117,7 +117,7 @@ def test_two_files_that_could_be_one_split_are_an_error_but_its_own_name_and_the
     write(tmp_path / "coco_val.json", albef({VAL: FIVE}))
     assert [entry.file for entry in coco.read(tmp_path).entries] == [VAL]
     write(tmp_path / "coco_karpathy_val.json", albef({VAL: SIX}))
-    with pytest.raises(BadInput, match=r"coco_karpathy_val\.json and .*coco_val\.json differ; leave the one"):
+    with pytest.raises(BadInput, match=r"coco_karpathy_val\.json and .*coco_val\.json differ; keep only"):
         coco.read(tmp_path)
 
 

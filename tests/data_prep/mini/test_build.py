@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 import cma.data
 from cma.media.video import read_frames
-from data_prep.mini import build, emoji, sources
+from data_prep.mini import build, emoji
 from data_prep.mini.emoji import Emoji, assign_splits, emoji_code, has_skin_tone, make_captions, twin_key
 from tests import ROOT
 
@@ -145,9 +145,9 @@ def drawn(tmp_path_factory):
     (root / "emojilib" / "dist").mkdir(parents=True)
     words = {chr(int(code, 16)): ["the_label", "job", "human"] for code in CODES}
     (root / "emojilib" / "dist" / "emoji-en-US.json").write_text(json.dumps(words))
-    for package, frames in ((sources.STILLS, 1), (sources.CLIPS[0], 3), (sources.CLIPS[1], 3)):
+    for package, frames in ((build.STILLS, 1), (build.CLIPS[0], 3), (build.CLIPS[1], 3)):
         (root / package / "assets").mkdir(parents=True)
-        codes = CODES if frames == 1 else CODES[20:] if package == sources.CLIPS[0] else CODES[:20]
+        codes = CODES if frames == 1 else CODES[20:] if package == build.CLIPS[0] else CODES[:20]
         for i, code in enumerate(codes):
             draw(root / package / "assets" / f"{code}-fe0f.webp", i, frames if i % 5 else 1)
         draw(root / package / "assets" / f"{CODES[1]}-1f3ff.webp", 1, frames)
@@ -157,7 +157,7 @@ def drawn(tmp_path_factory):
 
 @pytest.fixture
 def packages(drawn, monkeypatch):
-    for module in (emoji, sources):
+    for module in (emoji, build):
         monkeypatch.setattr(module, "fetch", lambda name: drawn / name)
     return drawn
 
@@ -167,9 +167,9 @@ def built(drawn, tmp_path_factory):
     """The two benchmarks, built once from `drawn`."""
     out = tmp_path_factory.mktemp("data")
     with pytest.MonkeyPatch.context() as patch:
-        for module in (emoji, sources):
+        for module in (emoji, build):
             patch.setattr(module, "fetch", lambda name: drawn / name)
-        build.build(out, workers=1)
+        build.build_minis(out, workers=1)
     return out
 
 
@@ -222,13 +222,13 @@ def test_one_emoji_and_its_twins_are_in_one_split_of_both(built):
 
 
 def test_building_again_gives_the_same_bytes_and_what_is_there_is_kept(built, packages, tmp_path, capsys):
-    build.build(tmp_path, workers=1)
+    build.build_minis(tmp_path, workers=1)
     for name in ("mini-flickr30k", "mini-msrvtt"):
         written = (tmp_path / name / "metadata.jsonl").read_bytes()
         assert written == (built / name / "metadata.jsonl").read_bytes() and written
     capsys.readouterr()
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    build.build(tmp_path, workers=1)
+    build.build_minis(tmp_path, workers=1)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == times
     said = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert sum("already in" in line for line in said) == 2
@@ -238,20 +238,20 @@ def test_a_killed_build_is_begun_again(packages, built, tmp_path, monkeypatch):
     def die(*_, **__):
         raise KeyboardInterrupt
 
-    for module, name in ((sources, "save_clip"), (build, "prepare")):
+    for name in ("save_clip", "prepare"):
         with monkeypatch.context() as patch:
-            patch.setattr(module, name, die)
+            patch.setattr(build, name, die)
             with pytest.raises(KeyboardInterrupt):
-                build.build(tmp_path, workers=1)
+                build.build_minis(tmp_path, workers=1)
         with pytest.raises(FileNotFoundError):
             cma.data.load(tmp_path / "mini-msrvtt", "train")
-    build.build(tmp_path, workers=1)
+    build.build_minis(tmp_path, workers=1)
     assert every_item(tmp_path / "mini-msrvtt") == every_item(built / "mini-msrvtt")
 
 
 def test_other_packs_replace_the_clips(packages, built, tmp_path):
     shutil.copytree(built, tmp_path / "data", symlinks=True)
-    build.build(tmp_path / "data", packs=1, workers=1)
+    build.build_minis(tmp_path / "data", packs=1, workers=1)
     assert len(every_item(tmp_path / "data" / "mini-msrvtt")) == 16
     assert len(list((tmp_path / "data/sources/mini-msrvtt/videos").iterdir())) == 16
 

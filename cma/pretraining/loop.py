@@ -146,7 +146,7 @@ def pretrain(
 ) -> tuple[CLIPModel, CLIPTokenizer, list[dict]]:
     """Train and return the averaged model, its tokenizer and the log; resumes from `folder` after a kill.
 
-    pixels [N, H, W, 4] uint8 RGBA; a drawing has `concept`, `captions`, `tags`, `group` (`data_prep.mini.icons`).
+    pixels [N, H, W, 4] uint8 RGBA; drawings have `concept`, `captions`, `tags`, `group` (`data_prep.mini`).
     """
     folder.mkdir(parents=True, exist_ok=True)
     texts = [text for drawing in drawings for text in (*drawing.captions, *drawing.tags)]

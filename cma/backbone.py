@@ -1,4 +1,4 @@
-"""Load the CLIP that is to be frozen: the bundled `mini`, a model of the Hugging Face hub, or a folder."""
+"""Load the CLIP that will be frozen: the bundled `mini`, a model of the Hugging Face hub, or a folder."""
 
 import hashlib
 from collections.abc import Sequence
@@ -7,7 +7,6 @@ from pathlib import Path
 import huggingface_hub
 import torch
 import transformers
-from torch import nn
 from transformers import AutoConfig, AutoTokenizer, CLIPModel, CLIPProcessor, PreTrainedTokenizerBase
 from transformers.utils import logging
 
@@ -24,10 +23,10 @@ def load_backbone(
 ) -> tuple[CLIPModel, CLIPProcessor]:
     """A pre-trained CLIP and its processor: "mini", a hub id ("openai/clip-vit-base-patch32") or a folder.
 
-    A hub model that lies whole in the cache is taken from there, without asking the hub for a newer revision.
-    Images are prepared with Pillow whether torchvision is installed or not, so that recall does not depend on
-    it. Raises FileNotFoundError for a folder that is missing or holds no model, OSError for a hub id that
-    cannot be loaded, ValueError for a model that is no CLIP, lacks weights, or would pool the wrong token.
+    A hub model that is complete in the cache is taken from there; the hub is not asked for a newer revision.
+    Images are prepared with Pillow even if torchvision is installed, so that recall does not depend on it.
+    Raises FileNotFoundError for a folder that is missing or holds no model, OSError for a hub id that cannot
+    be loaded, ValueError for a model that is no CLIP, lacks weights, or would pool the wrong token.
     """
     source = _source(name)
     called = str(source.absolute() if isinstance(source, Path) and name != "mini" else name)
@@ -49,7 +48,8 @@ def load_backbone(
         raise ValueError(
             f"{name}: {len(wrong)} weights are missing or of another shape: {', '.join(wrong[:5])}"
         )
-    processor = CLIPProcessor(_image_processor(source), AutoTokenizer.from_pretrained(source))
+    image_processor = getattr(transformers, "CLIPImageProcessorPil", None) or transformers.CLIPImageProcessor
+    processor = CLIPProcessor(image_processor.from_pretrained(source), AutoTokenizer.from_pretrained(source))
     check_tokenizer(clip, processor.tokenizer)
     clip.config.name_or_path = called
     if isinstance(source, Path):
@@ -60,7 +60,7 @@ def load_backbone(
 def load_first(
     names: Sequence[str], dtype: torch.dtype = torch.float32, device: str | torch.device | None = None
 ) -> tuple[CLIPModel, CLIPProcessor]:
-    """The first of several backbones that can be had; prints which could not. Raises as `load_backbone`."""
+    """The first of several backbones that can be loaded; prints which cannot. Raises as `load_backbone`."""
     for name in names[:-1]:
         try:
             return load_backbone(name, dtype, device)
@@ -70,29 +70,13 @@ def load_first(
 
 
 def identity(clip: CLIPModel) -> dict[str, str | None]:
-    """Name and revision of a backbone: the hub's commit, or a digest of a folder's weight files.
-
-    The name of a folder is its absolute path.
-    """
+    """Name (a folder's absolute path) and revision (the hub's commit, or a digest of the weight files)."""
     return {"name": clip.config.name_or_path or None, "revision": getattr(clip.config, "_commit_hash", None)}
 
 
 def known_by(identity: dict[str, str | None]) -> str | None:
-    """What tells the weights of a backbone from others: its revision, or its name if it has none.
-
-    The name of a folder does not count: the same weights may lie in two folders.
-    """
+    """What tells two backbones apart: the revision, or the name if there is none (a folder may be copied)."""
     return identity["revision"] or identity["name"]
-
-
-def loadable(identity: dict[str, str | None]) -> str:
-    """The name by which `load_backbone` finds a backbone: a folder's as an absolute path.
-
-    A relative path looks like a hub id; its revision tells that it is a folder, so that no hub is asked.
-    """
-    name, revision = identity["name"], identity["revision"]
-    of_folder = name != "mini" and revision is not None and len(revision) == DIGEST_LENGTH
-    return str(Path(name).expanduser().absolute()) if of_folder else name
 
 
 def check_tokenizer(clip: CLIPModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -101,32 +85,29 @@ def check_tokenizer(clip: CLIPModel, tokenizer: PreTrainedTokenizerBase) -> None
     transformers pools at the first `text_config.eos_token_id`; the id 2 is a legacy value that means "at the
     highest id". With a tokenizer that ends its captions otherwise, words would silently be ignored.
     """
-    end, pooled = tokenizer.eos_token_id, clip.config.text_config.eos_token_id
-    highest = max(tokenizer.get_vocab().values())
-    size = clip.config.text_config.vocab_size
+    size, pooled = clip.config.text_config.vocab_size, clip.config.text_config.eos_token_id
+    end, highest, problem = tokenizer.eos_token_id, max(tokenizer.get_vocab().values()), None
     if highest >= size:
-        raise ValueError(
-            f"the tokenizer knows id {highest}, the text tower only {size} ids: they do not belong together"
-        )
-    if tokenizer("a")["input_ids"][-1] != end:
-        raise ValueError(
-            f"the tokenizer does not end a caption with its EOS (id {end}): no place to pool the text"
-        )
-    if pooled == 2 and end != highest:
-        raise ValueError(
+        problem = f"the tokenizer has ids up to {highest}, but the text tower only {size} ids"
+    elif tokenizer("a")["input_ids"][-1] != end:
+        problem = f"the tokenizer does not end a caption with its EOS (id {end}): no place to pool the text"
+    elif pooled == 2 and end != highest:
+        problem = (
             f"text_config.eos_token_id 2 means 'pool at the highest id', but this tokenizer ends captions "
             f"with id {end} and goes up to {highest}: words after a higher id would never be seen. "
             f"Give EOS another id than 2 and set text_config.eos_token_id to it"
         )
-    if pooled not in (2, end):
-        raise ValueError(
+    elif pooled not in (2, end):
+        problem = (
             f"text_config.eos_token_id is {pooled}, the tokenizer ends captions with id {end}: "
             f"every text would be pooled at its first token. Set text_config.eos_token_id to {end}"
         )
+    if problem:
+        raise ValueError(problem)
 
 
 def _source(name: str | Path) -> str | Path:
-    """The folder that `name` stands for, or `name` itself where it is a hub id."""
+    """The folder that `name` means, or `name` itself if it is a hub id."""
     folder = MINI if name == "mini" else Path(name).expanduser()
     if (folder / "config.json").is_file():
         return folder
@@ -144,7 +125,7 @@ def _source(name: str | Path) -> str | Path:
 
 
 def _cached(name: str) -> Path | None:
-    """The folder of a hub model in the cache, if all its files are there; it is called by its revision."""
+    """The folder of a hub model in the cache, if it is complete; the folder's name is the revision."""
     try:
         folder = Path(huggingface_hub.snapshot_download(name, local_files_only=True))
     except (OSError, ValueError):
@@ -162,12 +143,6 @@ def _quietly(source: str | Path, dtype: torch.dtype) -> tuple[CLIPModel, dict]:
     finally:
         if bar:
             logging.enable_progress_bar()
-
-
-def _image_processor(source: str | Path) -> nn.Module:
-    """The Pillow image processor, whose class newer releases of transformers call `…Pil`."""
-    kind = getattr(transformers, "CLIPImageProcessorPil", None) or transformers.CLIPImageProcessor
-    return kind.from_pretrained(source)
 
 
 def _digest(folder: Path) -> str:

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 def symmetric_cross_entropy(logits: Tensor, item_ids: Sequence | Tensor | None = None) -> Tensor:
     """Mean of the cross-entropies of logits [N, N] (text i belongs to item i) along both axes, as in CLIP.
 
-    With `item_ids` [N], pairs off the diagonal that show one item are no negatives: they are set to -inf.
-    Raises ValueError if `logits` is not square or the ids are not as many.
+    With `item_ids` [N], pairs off the diagonal that show the same item are no negatives: their logits become
+    -inf. Returns a float32 scalar. Raises ValueError if `logits` is not square or has another number of ids.
     """
     if logits.ndim != 2 or logits.shape[0] != logits.shape[1]:
         raise ValueError(f"logits must be [N, N], not {list(logits.shape)}")

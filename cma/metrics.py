@@ -1,8 +1,8 @@
 """How well the right items rank: recall at k, median and mean rank, and their bootstrap intervals.
 
 Letters: T texts, V items. Ties count against the model: rank = 1 + wrong candidates that score better + wrong
-candidates that score the same, so that a model which gives one score to everything finds nothing. Recall is in
-%; MdR is the median rank (mean of the middle two for an even number), MnR the mean.
+candidates that score the same, so a constant score finds nothing. Recall is in %; MdR is the median rank, the
+mean of the middle two for an even number; MnR is the mean.
 """
 
 from collections.abc import Iterator
@@ -20,8 +20,8 @@ def retrieval_metrics(similarity: Tensor, text_to_item: Tensor, visual_to_text: 
 
     similarity [T, V]; text_to_item [T]: the item each text belongs to, any number of texts to an item.
     visual_to_text: "captions" ranks an item's best caption among all captions (images), "items" ranks the
-    items by their best caption (MSVD, VATEX). Raises ValueError for a NaN (its position is named), an index out of
-    range, and an item without captions, for which no text is right (`ranks` accepts it as a distractor).
+    items by their best caption (MSVD, VATEX). Raises ValueError for a NaN (its position is named),
+    an index out of range, and an item without captions (`ranks` accepts it as a distractor).
     """
     result = {
         "text_to_visual": summary(ranks(similarity, text_to_item)),

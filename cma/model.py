@@ -1,4 +1,4 @@
-"""A frozen CLIP with named adapters: texts, images and videos in, embeddings out.
+"""A frozen CLIP with named adapters: it embeds texts, images and videos.
 
 Letters: T texts, V items, F frames, L tokens, D width of the joint space.
 """
@@ -15,20 +15,18 @@ from torch import Tensor, nn
 from transformers import CLIPModel, CLIPProcessor
 
 from .adapter import AdapterConfig, CrossModalAdapters
-from .backbone import check_tokenizer, identity, known_by, load_backbone
+from .backbone import check_tokenizer, identity, known_by
 from .checkpoints import read_adapter, write_adapter
 from .media import CHANNELS_LAST, as_shown, central
 from .patching import attach, attached, detach, encoder_layers, freeze
-
-__all__ = ["RetrievalModel", "load_backbone"]
 
 
 class RetrievalModel(nn.Module):
     """A frozen CLIP and any number of named adapters, of which at most one acts.
 
-    Starts without adapter and in eval mode; `train()` switches the adapters' dropout, never CLIP's. One CLIP
-    may serve several models: each makes sure, before it encodes, that its own adapter is the one that acts.
-    `processor` may be None where only tensors are encoded; `cut` counts the captions the last call cut.
+    It starts without adapter and in eval mode; `train()` switches the adapters' dropout, never CLIP's. A CLIP
+    may serve several models: before it encodes, each makes its own adapter the one that acts. `processor` may
+    be None if only tensors are encoded. `cut` is the number of captions that the last call cut.
     """
 
     def __init__(self, clip: CLIPModel, processor: CLIPProcessor | None = None) -> None:
@@ -49,33 +47,29 @@ class RetrievalModel(nn.Module):
     def add_adapter(
         self, name: str, config: AdapterConfig, state_dict: dict[str, Tensor] | None = None
     ) -> CrossModalAdapters:
-        """Build an adapter, from random or from given weights; it acts once `set_adapter(name)` is called.
+        """Build an adapter, from random or from given weights; it acts after `set_adapter(name)`.
 
-        Raises ValueError for a name in use or not usable, a config that does not fit the backbone, and
-        weights with a missing, extra or misshaped key (named).
+        Raises ValueError for a name that is in use or cannot be used, a config that does not fit the
+        backbone, and weights with a missing or extra key or a wrong shape (named).
         """
         if name in self.adapters:
             raise ValueError(f"adapter {name!r} exists already; choose another name")
         adapters = CrossModalAdapters(config, self.widths, self.layers)
-        if state_dict is not None:
-            try:
-                adapters.load_state_dict(state_dict)
-            except RuntimeError as error:
-                raise ValueError(
-                    f"adapter {name!r} does not fit its config and this backbone: {error}"
-                ) from error
         try:
+            if state_dict is not None:
+                adapters.load_state_dict(state_dict)
             self.adapters[name] = adapters.to(self.device).train(self.training)
+        except RuntimeError as error:
+            raise ValueError(f"adapter {name!r} does not fit its config and backbone: {error}") from error
         except KeyError as error:
-            raise ValueError(
-                f"adapter name {name!r} cannot be used: {error.args[0]}; choose another"
-            ) from error
+            raise ValueError(f"adapter name {name!r} cannot be used: {error.args[0]}") from error
         return adapters
 
     def set_adapter(self, name: str | None, scale: float = 1.0) -> None:
-        """Let the adapter `name` act, or none: then CLIP is bitwise what it was. Raises ValueError.
+        """Let the adapter `name` act, or none: then CLIP is bitwise as it was loaded.
 
-        `scale` multiplies all that the adapter adds: 1 as trained, 0 nothing, and what lies between.
+        `scale` multiplies what the adapter adds: 1 is as trained, 0 adds nothing. Raises ValueError for an
+        unknown name and a scale that is not finite.
         """
         if name is not None:
             self.get_adapter(name)
@@ -110,18 +104,14 @@ class RetrievalModel(nn.Module):
     def load_adapter(self, folder: str | Path, name: str) -> CrossModalAdapters:
         """Read an adapter from `folder` and add it as `name`; warns if it was trained on another backbone.
 
-        Backbones are compared by the revision that `load_backbone` has found (the hub's commit, or a digest
-        of a folder's weight files), wherever they lie.
-        Raises FileNotFoundError, or ValueError naming file and key if anything is missing, extra or of
-        another width or depth than this backbone.
+        Backbones are compared by revision (the hub's commit, or a digest of a folder's weight files). Raises
+        FileNotFoundError, or ValueError naming file and key if anything is missing, extra or of another width
+        or depth than this backbone.
         """
         config, state, backbone = read_adapter(Path(folder), self.widths, self.layers)
         if known_by(backbone) != known_by(identity(self.clip)):
-            warnings.warn(
-                f"{folder}: trained on {backbone}, loaded on {identity(self.clip)}; "
-                "unless the weights are the same, it will retrieve badly",
-                stacklevel=2,
-            )
+            loaded = f"trained on {backbone}, loaded on {identity(self.clip)}"
+            warnings.warn(f"{folder}: {loaded}; with other weights it will retrieve badly", stacklevel=2)
         return self.add_adapter(name, config, state)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
@@ -166,11 +156,11 @@ class RetrievalModel(nn.Module):
         return self.encode_images(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2])
 
     def tokenize(self, texts: Sequence[str], max_words: int | None = None) -> tuple[Tensor, int]:
-        """Token ids [T, L] of captions, and how many captions were cut (warned about once).
+        """Token ids [T, L] of captions, and how many captions were cut (a warning is given once).
 
         A caption keeps at most min(context, max_words) tokens, start and end tokens included. Raises
-        ValueError naming the index of a blank caption or a max_words below 3, TypeError for what is no list
-        of strings.
+        ValueError for no caption, a blank one (its index is named) or a max_words below 3, TypeError if
+        `texts` is no list of strings.
         """
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
             raise TypeError("expected a list of captions, each a string")
@@ -187,9 +177,8 @@ class RetrievalModel(nn.Module):
         rows = tokenizer(list(texts), verbose=False)["input_ids"]
         self.cut = sum(len(row) > most for row in rows)
         if self.cut and not self._warned:
-            warnings.warn(
-                f"{self.cut} of {len(rows)} captions exceed {most} tokens and were cut", stacklevel=3
-            )
+            said = f"{self.cut} of {len(rows)} captions exceed {most} tokens and were cut"
+            warnings.warn(said, stacklevel=3)
             self._warned = True
         rows = [torch.tensor(row if len(row) <= most else row[: most - 1] + row[-1:]) for row in rows]
         padding = tokenizer.pad_token_id or 0
@@ -210,12 +199,12 @@ class RetrievalModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the backbone is."""
+        """The device of the backbone."""
         return self.clip.logit_scale.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Precision of the backbone, chosen in `load_backbone`; adapters are built in float32."""
+        """Precision of the backbone, chosen in `load_backbone`; adapters are float32."""
         return self.clip.visual_projection.weight.dtype
 
     @property

@@ -1,4 +1,4 @@
-"""Freeze a CLIP and hang adapters on it by forward hooks: no forward is copied, no weight is touched."""
+"""Freeze a CLIP and attach adapters to it by forward hooks: no forward is copied, no weight is changed."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ def encoder_layers(clip: nn.Module, tower: str) -> nn.ModuleList:
 
 
 def freeze(clip: nn.Module) -> None:
-    """No parameter of `clip` is trained, and its dropout is off."""
+    """Let no parameter of `clip` be trained, and switch its dropout off."""
     clip.requires_grad_(False).eval()
 
 
@@ -29,7 +29,7 @@ class AdapterHook:
 
 
 def attach(clip: nn.Module, adapters: CrossModalAdapters, scale: float = 1.0) -> None:
-    """Let `adapters` act on every site of `clip`, in place of any that did: 1 is the paper, 0 is CLIP."""
+    """Let `adapters` act on every site of `clip` instead of others; `scale` 1 is the paper, 0 is CLIP."""
     detach(clip)
     for tower in ("vision", "text"):
         for site, sublayer in enumerate(_sites(clip, tower)):
@@ -38,7 +38,7 @@ def attach(clip: nn.Module, adapters: CrossModalAdapters, scale: float = 1.0) ->
 
 
 def detach(clip: nn.Module) -> None:
-    """Remove every adapter hook: `clip` computes bitwise what it did before."""
+    """Remove every adapter hook: `clip` computes bitwise the same as before."""
     for tower in ("vision", "text"):
         for sublayer in _sites(clip, tower):
             for hook in _hooks(sublayer):
@@ -46,7 +46,7 @@ def detach(clip: nn.Module) -> None:
 
 
 def attached(clip: nn.Module) -> tuple[CrossModalAdapters, float] | None:
-    """The adapters that act on `clip` now, and their scale."""
+    """The adapters that act on `clip` now and their scale, or None."""
     hooks = _hooks(next(_sites(clip, "vision")))
     return (hooks[0].adapters, hooks[0].scale) if hooks else None
 

@@ -1,6 +1,6 @@
-"""Text against visuals: cosine to the mean frame, or to frames weighted by the text.
+"""Similarity of texts and visuals: cosine to the mean frame, or to frames weighted by the text.
 
-Letters: T texts, V items, F frames, D width. Embeddings come un-normalised; all arithmetic is float32.
+Letters: T texts, V items, F frames, D width. Embeddings are given un-normalised; all arithmetic is float32.
 An image is an item of one frame, for which both similarities are the plain cosine.
 """
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-BLOCK = 2**20  # elements of a [T, V, F] block held at once; larger ones are slower, being out of cache
+BLOCK = 2**20  # elements of a [T, V, F] block held at once; larger blocks do not fit the cache and are slower
 TINY = torch.finfo(torch.float32).tiny
 
 
@@ -51,7 +51,7 @@ def _conditioned(text: Tensor, frames: Tensor, mask: Tensor, temperature: float)
 
 
 def _prepare(text: Tensor, frames: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Float32 text and frames, padding zeroed, and a boolean mask; everything checked."""
+    """Float32 text and frames with zeros for padding, and a boolean mask, after all checks."""
     if text.ndim != 2 or frames.ndim != 3 or text.shape[1] != frames.shape[2]:
         raise ValueError(
             f"expected text [T, D] and frames [V, F, D], not {list(text.shape)}, {list(frames.shape)}"

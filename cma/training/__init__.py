@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "batches": ["Batch", "make_pixels", "read_batches"],
+        "batches": ["Batch", "describe_epoch", "epoch_batches", "make_pixels", "read_batches"],
         "evaluation": [
             "chance_recall",
             "compare",
@@ -13,13 +13,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "evaluate",
             "evaluate_and_record",
             "recall_ceiling",
-            "score",
         ],
-        "loop": ["batch_loss", "train", "train_step"],
-        "optim": ["BertAdam", "build_optimizer", "parameter_groups", "rate_factor", "set_rate"],
+        "loop": ["TrainConfig", "train", "train_step"],
+        "optim": ["BertAdam", "parameter_groups", "rate_factor", "set_rate"],
         "record": ["RunRecord", "hardware", "versions"],
-        "report": ["read_records"],
-        "sampling": ["describe_epoch", "epoch_batches"],
-        "sweep": ["sweep"],
+        "sweep": ["sweep_rates"],
     },
 )

@@ -1,17 +1,28 @@
-"""Batches of tensors from a dataset: media decoded by workers, captions by their token ids."""
+"""Which items a run trains on, in which order, and the batches of tensors with their media."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from .. import data
 from ..config import TrainConfig
 from ..data import Pixels, RetrievalDataset
 from ..model import RetrievalModel
+
+
+class Splits(NamedTuple):
+    """The items of a run: trained on, evaluated after each epoch (or None), and evaluated at the end."""
+
+    training: RetrievalDataset
+    watched: RetrievalDataset | None
+    final: RetrievalDataset
 
 
 class Batch(NamedTuple):
@@ -20,18 +31,115 @@ class Batch(NamedTuple):
     input_ids: Tensor
     frames: Tensor
     mask: Tensor
-    item_ids: Tensor
+    item_ids: Tensor | list
 
     def to(self, device: torch.device) -> Batch:
         """The batch on `device`."""
-        return Batch(*(tensor.to(device) for tensor in self))
+        return Batch(*(part.to(device) if isinstance(part, Tensor) else part for part in self))
 
 
+def choose_splits(dataset: RetrievalDataset, config: TrainConfig) -> Splits:
+    """The items of a run on the train split `dataset`.
+
+    Watched is the test split with `select_on` "test"; otherwise the val split where the folder has one; where
+    it has none, "val" holds out `val_items` of the training items, and "last" watches nothing. Final is the
+    test split; the watched items if `report_on` is "val" or the folder has no test split. `eval_items` cuts
+    what is evaluated. Raises ValueError if there is nothing to evaluate at the end.
+    """
+    present = data.splits(dataset.folder)
+
+    def evaluated(split: str) -> RetrievalDataset:
+        return data.load(dataset.folder, split).subset(config.eval_items, seed=config.seed)
+
+    training, watched = dataset, None
+    if config.select_on == "test":
+        watched = evaluated("test")
+    elif "val" in present:
+        watched = evaluated("val")
+    elif config.select_on == "val":
+        held_out, training = hold_out(dataset, config.val_items, config.seed)
+        watched = held_out.subset(config.eval_items, seed=config.seed)
+    final = evaluated("test") if config.report_on == "test" and "test" in present else watched
+    if final is None:
+        raise ValueError(
+            f'{dataset.name}: no split to report on; add a val or test split, or set select_on="val"'
+        )
+    return Splits(training, watched, final)
+
+
+def hold_out(dataset: RetrievalDataset, n: int, seed: int) -> tuple[RetrievalDataset, RetrievalDataset]:
+    """(n items for validation, the rest), by a seeded permutation of ids; n is at most a fifth of the items.
+
+    Raises ValueError for fewer than five items.
+    """
+    ids = sorted(item.id for item in dataset.items)
+    n = min(n, len(ids) // 5)
+    if n == 0:
+        raise ValueError(
+            f"{dataset.name}: no validation split and only {len(ids)} training items, expected at least 5 "
+            'to hold some out; use select_on="last" or more items'
+        )
+    order = torch.randperm(len(ids), generator=torch.Generator().manual_seed(seed)).tolist()
+    chosen = {ids[i] for i in order[:n]}
+    held_out = tuple(item for item in dataset.items if item.id in chosen)
+    rest = tuple(item for item in dataset.items if item.id not in chosen)
+    return replace(dataset, items=held_out, split="train (held out)"), replace(dataset, items=rest)
+
+
+def epoch_size(dataset: RetrievalDataset, config: TrainConfig) -> tuple[int, int]:
+    """(examples, steps) of an epoch; an example is an (item, caption) pair or an item, as `epoch_unit` says.
+
+    A last, smaller batch is dropped, as in the authors' code; a set smaller than one batch is one step.
+    """
+    examples = len(dataset.captions) if config.epoch_unit == "captions" else len(dataset)
+    return examples, max(1, examples // config.batch_size)
+
+
+def describe_epoch(dataset: RetrievalDataset, config: TrainConfig) -> str:
+    """One line: what an epoch counts, how many steps it has and how many steps there are in all."""
+    count, steps = epoch_size(dataset, config)
+    pairs = config.epoch_unit == "captions"
+    unit = "(item, caption) pairs, each once" if pairs else "items, one caption each"
+    size = min(config.batch_size, count)
+    return (
+        f"an epoch counts {count:,} {unit}: {steps:,} steps of {size} ({count - steps * size} left over); "
+        f"epochs × steps: {config.epochs} × {steps:,} = {config.epochs * steps:,} steps"
+    )
+
+
+def epoch_batches(dataset: RetrievalDataset, config: TrainConfig, epoch: int) -> list[Tensor]:
+    """The batches of one epoch (from 0): indices [B] into `dataset.captions`, from seed and epoch alone."""
+    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
+    if config.epoch_unit == "captions":
+        texts = torch.randperm(len(dataset.captions), generator=generator)
+    else:
+        counts = torch.tensor([len(item.captions) for item in dataset.items])
+        first = counts.cumsum(0) - counts
+        pick = (torch.rand(len(counts), generator=generator, dtype=torch.float64) * counts).long()
+        texts = (first + pick)[torch.randperm(len(counts), generator=generator)]
+    size = min(config.batch_size, len(texts))
+    return list(texts[: len(texts) // size * size].split(size))
+
+
+def digest(dataset: RetrievalDataset) -> str:
+    """A short hash of ids and captions, in order: equal for equal training data."""
+    found = hashlib.sha256()
+    for item in dataset.items:
+        found.update(repr((item.id, tuple(item.captions))).encode())
+    return found.hexdigest()[:16]
+
+
+def make_pixels(model: RetrievalModel, config: TrainConfig) -> Pixels:
+    """The media reader with the settings of `config`, for the input of `model`."""
+    return Pixels(model.processor, max_frames=config.max_frames, cache=config.cache, fps=config.fps)
+
+
+@dataclass
 class _Media(Dataset):
-    """Batches of items by their indices, so that a worker decodes a whole batch."""
+    """Media by lists of item indices, so that a worker decodes a whole batch."""
 
-    def __init__(self, dataset: RetrievalDataset, pixels: Pixels) -> None:
-        self.dataset, self.pixels = dataset, pixels
+    dataset: RetrievalDataset
+    pixels: Pixels
 
     def __getitem__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
         return self.pixels(self.dataset, indices)
@@ -40,24 +148,20 @@ class _Media(Dataset):
 def load_media(
     dataset: RetrievalDataset, pixels: Pixels, batches: Sequence[list[int]], workers: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """(frames [B, F, 3, H, W], mask [B, F]) of every batch of item indices, read by `workers` processes."""
-    own = torch.Generator()  # so that the global random state is not drawn from
+    """(frames [B, F, 3, H, W], mask [B, F]) of each batch of item indices, decoded by `workers` processes."""
+    own = torch.Generator()  # the loader would draw from the global random state
     media = _Media(dataset, pixels)
     return iter(DataLoader(media, batch_size=None, sampler=batches, num_workers=workers, generator=own))
-
-
-def make_pixels(model: RetrievalModel, config: TrainConfig) -> Pixels:
-    """The reader of media that `config` asks for."""
-    return Pixels(model.processor, max_frames=config.max_frames, cache=config.cache, fps=config.fps)
 
 
 def read_batches(
     dataset: RetrievalDataset, ids: Tensor, pixels: Pixels, batches: list[Tensor], workers: int
 ) -> Iterator[Batch]:
-    """The batches with their media; an item that stands in a batch twice is decoded once."""
-    numbers = {name: i for i, name in enumerate(dict.fromkeys(item.id for item in dataset.items))}
-    item_ids = torch.tensor([numbers[item.id] for item in dataset.items])
+    """A `Batch` for each of `batches`, indices [B] into `dataset.captions`, whose token ids are `ids` [T, L].
+
+    An item that is in a batch twice is decoded once. `item_ids` are indices into `dataset.items`.
+    """
     items = [dataset.text_to_item[batch].unique(return_inverse=True) for batch in batches]
     media = load_media(dataset, pixels, [distinct.tolist() for distinct, _ in items], workers)
     for batch, (distinct, where), (frames, mask) in zip(batches, items, media, strict=True):
-        yield Batch(ids[batch], frames[where], mask[where], item_ids[distinct][where])
+        yield Batch(ids[batch], frames[where], mask[where], distinct[where])

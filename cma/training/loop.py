@@ -1,25 +1,24 @@
-"""The training loop: one process, seeded, and resumed from its last epoch as if it had never stopped."""
+"""The training loop: one process, seeded; a resumed run gives the same numbers as one that never stopped."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
-from .. import plots
+from .. import require
 from ..config import TrainConfig
 from ..data import RetrievalDataset
 from ..losses import symmetric_cross_entropy
 from ..model import RetrievalModel
-from . import optim, resume, sampling
-from .batches import Batch, make_pixels, read_batches
+from . import batches, optim, resume
+from .batches import Batch, Splits
 from .evaluation import autocast, compare, evaluate
 from .record import RunRecord
 from .resume import RunState
@@ -33,34 +32,31 @@ def train(
     config: TrainConfig,
     on_epoch: Callable[[RunRecord], None] | None = None,
 ) -> RunRecord:
-    """Train the active adapter of `model` on a train split, keep the epoch `select_on` names, and test it.
+    """Train the active adapter of `model` on a train split, keep one epoch's adapter, and evaluate it.
 
-    "val" and "test" keep the epoch of the highest text-to-visual R@1. Writes into `runs_dir/name`: the kept
-    adapter, `best/` and `last/`, `run.json`, `curve.png` and `checkpoint.pt`, from which a run of the same
-    settings is resumed (or returned, if it is finished). `on_epoch` gets the record after every epoch.
+    `config.select_on` says which epoch is kept: "val" and "test" keep the one of the highest text-to-image
+    (or text-to-video) R@1 on that split. `on_epoch` is called with the record after every epoch. Returns the
+    record and writes into `runs_dir/name`: the kept adapter, `best/` and `last/`, `run.json`, `curve.png`
+    and `checkpoint.pt`. A run of the same settings is resumed from there, or returned if it is finished.
     The same seed, initial adapter and number of threads give the same result, bitwise on a CPU in float32.
-    The seed decides held-out items, batches and dropout; the adapter's initial weights are the caller's.
-    The global random state is left as it was. What is needed at the end, the split that is reported on with
-    its captions and media and a folder to write to, is looked for before the first step. Raises ValueError
-    for no active adapter, data without it, another run in the folder, or a loss that is not finite, OSError
-    for a folder that cannot be written to.
+    The seed decides held-out items, batches and dropout, not the adapter's initial weights; the global random
+    state is not changed. Raises ValueError for no active adapter, data that is missing, another run in the
+    folder, or a loss that is not finite; OSError if the folder cannot be written to. All but the loss is
+    checked before the first step.
     """
     _check(model, dataset)
-    training_set, watched = sampling.splits_of_a_run(dataset, config)
-    final = sampling.reported(dataset, watched, config)
-    needed = list(filter(None, (training_set, watched, final)))
+    splits = batches.choose_splits(dataset, config)
+    needed = [split for split in splits if split is not None]
     for split in needed:
         split.require_captions()
-    record = _describe(model, dataset, training_set, config)
+    record = RunRecord.describe(model, dataset, config, splits.training)
     state = resume.find(record) if config.if_exists == "resume" else None
     expected = "" if dataset.expected is None else f" / {dataset.expected:,} expected"
     print(f"{dataset.name} train: {len(dataset):,} items found{expected}, {record.held_out_items:,} held out")
     print(record.epoch_counts)
     if state and state.record.finished:
-        print(
-            f"{record.folder}: finished {state.record.finished} with the same settings; its adapter is loaded"
-        )
-        resume.put(model, state.kept)
+        print(f"{record.folder}: this run was finished on {state.record.finished}; its adapter is loaded")
+        resume.set_parameters(model, state.kept)
         return state.record
 
     for split in needed:
@@ -70,57 +66,54 @@ def train(
         resume.remove(record.folder)
     if model.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(model.device)
-    run = _Run(model, training_set, watched, config, state or RunState(record))
+    run = _Run(model, splits, config, state or RunState(record))
     try:
         run.epochs(on_epoch)
     finally:
         model.eval()
     record = run.state.record
-    resume.put(model, run.state.kept)
+    resume.set_parameters(model, run.state.kept)
     model.save_adapter(model.active, record.folder)
-    record.metrics = evaluate(model, final, config, run.pixels)
+    record.metrics = evaluate(model, splits.final, config, run.pixels)
     record.seconds = round(sum(entry["seconds"] for entry in record.history), 2)
-    plots.save(plots.training_curve(record), record.folder / "curve.png")
+    _draw_curve(record)
     record.stamp(model.device).save(record.folder)
     return record
 
 
+@dataclass
 class _Run:
-    """What the epochs of one run share; `state` is what goes from one to the next, and to disk."""
+    """What the epochs of one run share; `state` goes from one epoch to the next, and to disk."""
 
-    def __init__(
-        self,
-        model: RetrievalModel,
-        training_set: RetrievalDataset,
-        watched: RetrievalDataset | None,
-        config: TrainConfig,
-        state: RunState,
-    ) -> None:
-        self.model, self.training_set, self.watched = model, training_set, watched
-        self.config, self.state = config, state
-        self.pixels = make_pixels(model, config)
-        self.ids, cut = model.tokenize(training_set.captions, config.max_words)
+    model: RetrievalModel
+    splits: Splits
+    config: TrainConfig
+    state: RunState
+
+    def __post_init__(self) -> None:
+        model, config, training = self.model, self.config, self.splits.training
+        self.pixels = batches.make_pixels(model, config)
+        self.ids, cut = model.tokenize(training.captions, config.max_words)
         if cut:
             print(f"{cut:,} of {len(self.ids):,} captions were cut to {self.ids.shape[1]} tokens")
-        groups = optim.parameter_groups(model, model.trainable_parameters(), config.weight_decay)
-        self.optimizer = optim.build_optimizer(config.optimizer, groups, config.lr)
-        if done := len(state.record.history):
-            print(f"{state.record.folder}: resumed after epoch {done} of {config.epochs}")
-            resume.put(model, state.last)
-            self.optimizer.load_state_dict(state.optimizer)
+        self.optimizer = optim.build_optimizer(model, config)
+        if done := len(self.state.record.history):
+            print(f"{self.state.record.folder}: resumed after epoch {done} of {config.epochs}")
+            resume.set_parameters(model, self.state.last)
+            self.optimizer.load_state_dict(self.state.optimizer)
 
     def epochs(self, on_epoch: Callable[[RunRecord], None] | None) -> None:
-        """From the state (or the first epoch) to the last; best, last and checkpoint are saved after each."""
+        """Run the epochs that are left; best, last and checkpoint are saved after each."""
         model, state, record = self.model, self.state, self.state.record
         with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
             for epoch in range(len(record.history), self.config.epochs):
                 torch.manual_seed(self.config.seed * 1_000_003 + epoch)  # the dropout of this epoch
                 entry = self.epoch(epoch)
-                if self.watched is not None:
-                    entry["validation"] = evaluate(model, self.watched, self.config, self.pixels, samples=0)
-                    tqdm.write(_say(entry, record))
+                if (watched := self.splits.watched) is not None:
+                    entry["validation"] = evaluate(model, watched, self.config, self.pixels, samples=0)
+                    tqdm.write(_sentence(entry, record))
                 record.history.append(entry)
-                state.last, state.optimizer = resume.take(model), self.optimizer.state_dict()
+                state.last, state.optimizer = resume.copy_parameters(model), self.optimizer.state_dict()
                 if _is_best(record.history):
                     state.best, state.best_epoch = state.last, epoch + 1
                     model.save_adapter(model.active, record.folder / "best")
@@ -131,24 +124,24 @@ class _Run:
                     on_epoch(record)
 
     def epoch(self, epoch: int) -> dict:
-        """One pass over an epoch's batches (from 0); what history keeps of it."""
-        config, start, losses, curve = self.config, time.perf_counter(), [], []
-        batches = sampling.epoch_batches(self.training_set, config, epoch)
-        total, every = config.epochs * len(batches), max(1, len(batches) // CURVE_POINTS)
+        """Train on the batches of one epoch (from 0); returns its entry of the record's history."""
+        config, training, start = self.config, self.splits.training, time.perf_counter()
+        order = batches.epoch_batches(training, config, epoch)
+        total, every = config.epochs * len(order), max(1, len(order) // CURVE_POINTS)
+        read = batches.read_batches(training, self.ids, self.pixels, order, config.workers)
+        losses, curve = [], []
         self.model.train()
-        with tqdm(total=len(batches), desc=f"epoch {epoch + 1}/{config.epochs}", mininterval=1) as bar:
-            for batch in read_batches(self.training_set, self.ids, self.pixels, batches, config.workers):
-                step = epoch * len(batches) + len(losses)
-                rate = config.lr * optim.rate_factor(config.optimizer, step, total, config.warmup)
-                loss, _ = train_step(self.model, self.optimizer, batch.to(self.model.device), rate, config)
-                losses.append(loss)
-                if len(losses) % every == 0:
-                    curve.append([step + 1, round(sum(losses[-every:]) / every, 5), rate])
-                bar.set_postfix(loss=f"{loss:.3f}", rate=f"{rate:.1e}", refresh=False)
-                bar.update()
+        bar = tqdm(read, f"epoch {epoch + 1}/{config.epochs}", len(order), mininterval=1)
+        for step, batch in enumerate(bar, start=epoch * len(order)):
+            rate = config.lr * optim.rate_factor(config.optimizer, step, total, config.warmup)
+            loss, _ = train_step(self.model, self.optimizer, batch.to(self.model.device), rate, config)
+            losses.append(loss)
+            if len(losses) % every == 0:
+                curve.append([step + 1, round(sum(losses[-every:]) / every, 5), rate])
+            bar.set_postfix(loss=f"{loss:.3f}", rate=f"{rate:.1e}", refresh=False)
         return {
             "epoch": epoch + 1,
-            "steps": len(batches),
+            "steps": len(order),
             "loss": sum(losses) / len(losses),
             "seconds": round(time.perf_counter() - start, 3),
             "curve": curve,  # [step, mean loss since the last point, rate]
@@ -158,7 +151,11 @@ class _Run:
 def train_step(
     model: RetrievalModel, optimizer: torch.optim.Optimizer, batch: Batch, rate: float, config: TrainConfig
 ) -> tuple[float, float]:
-    """One update at `rate`: (loss before it, gradient norm before clipping). ValueError if not finite."""
+    """One update of the active adapter at the learning rate `rate`.
+
+    Returns (loss before the update, gradient norm before clipping). Raises ValueError, without an update, if
+    one of them is not finite.
+    """
     optim.set_rate(optimizer, rate)
     optimizer.zero_grad(set_to_none=True)
     loss = batch_loss(model, batch, config)
@@ -198,39 +195,32 @@ def _check(model: RetrievalModel, dataset: RetrievalDataset) -> None:
         )
 
 
-def _describe(
-    model: RetrievalModel, dataset: RetrievalDataset, training_set: RetrievalDataset, config: TrainConfig
-) -> RunRecord:
-    """The record as it is before the first step."""
-    return dataclasses.replace(
-        RunRecord.describe(model, dataset, config),
-        select_on=config.select_on,
-        train_items=len(training_set),
-        held_out_items=len(dataset) - len(training_set),
-        data_digest=sampling.digest(training_set),
-        epoch_counts=sampling.describe_epoch(training_set, config),
-        steps_per_epoch=sampling.steps_per_epoch(training_set, config),
-        total_steps=config.epochs * sampling.steps_per_epoch(training_set, config),
-        folder=Path(config.runs_dir) / config.name,
-    )
-
-
-def _recall(entry: dict) -> float:
-    return entry["validation"]["text_to_visual"]["R@1"] if "validation" in entry else 0.0
-
-
 def _is_best(history: list[dict]) -> bool:
-    """Whether the last epoch beats all before it in text-to-visual R@1; without validation it always does."""
+    """Whether the last epoch has a higher R@1 than all before it; always without validation."""
     if "validation" not in history[-1]:
         return True
-    return all(_recall(history[-1]) > _recall(entry) for entry in history[:-1])
+    *earlier, last = (entry["validation"]["text_to_visual"]["R@1"] for entry in history)
+    return last > max(earlier, default=-1)
 
 
-def _say(entry: dict, record: RunRecord) -> str:
-    found = entry["validation"]
+def _sentence(entry: dict, record: RunRecord) -> str:
+    """One line about an epoch: its loss and the recall of the watched split."""
+    found, kind = entry["validation"], record.kind
     label = f" {record.label}" if record.select_on == "test" else ""
+    recalls = [found[direction]["R@1"] for direction in ("text_to_visual", "visual_to_text")]
     return (
-        f"epoch {entry['epoch']}: loss {entry['loss']:.3f}, {found['split']}{label} R@1 text→visual "
-        f"{found['text_to_visual']['R@1']:.1f}, visual→text {found['visual_to_text']['R@1']:.1f} "
+        f"epoch {entry['epoch']}: loss {entry['loss']:.3f}, {found['split']}{label} R@1 in %: "
+        f"text-to-{kind} {recalls[0]:.1f}, {kind}-to-text {recalls[1]:.1f} "
         f"({found['texts']:,} texts, {found['items']:,} items)"
     )
+
+
+def _draw_curve(record: RunRecord) -> None:
+    """Write `curve.png` into the record's folder; without matplotlib print one line instead."""
+    try:
+        require("notebooks", "matplotlib")
+    except ImportError as error:
+        return print(f"{record.folder}: no curve.png is drawn ({error})")
+    from .. import plots
+
+    plots.save(plots.training_curve(record), record.folder / "curve.png")

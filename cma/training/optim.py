@@ -1,4 +1,4 @@
-"""The authors' optimiser and schedule, and the usual ones: two recipes with one interface."""
+"""The authors' optimiser and learning rate schedule, and the usual ones, by one interface."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from ..config import TrainConfig
+from ..model import RetrievalModel
+
 
 class BertAdam(torch.optim.Optimizer):
     """Adam without bias correction and with decoupled decay, as in the authors' code (paper section 4.1).
 
-    p ← p − lr (m / (√v + ε) + decay · p), with m, v the running means of g and g². The caller sets `lr`
-    in every parameter group before each step.
+    p ← p − lr (m / (√v + ε) + decay · p), where m and v are the running means of g and g². The caller sets
+    `lr` in every parameter group before each step (`set_rate`).
     """
 
     def __init__(
@@ -27,12 +30,8 @@ class BertAdam(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure=None):
-        """One update of every parameter that has a gradient."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def step(self) -> None:
+        """Update every parameter that has a gradient."""
         for group in self.param_groups:
             beta1, beta2 = group["betas"]
             for p in group["params"]:
@@ -47,30 +46,35 @@ class BertAdam(torch.optim.Optimizer):
                 v.mul_(beta2).addcmul_(p.grad, p.grad, value=1 - beta2)
                 update = m / (v.sqrt() + group["eps"])
                 p.add_(update.add_(p, alpha=group["weight_decay"]), alpha=-group["lr"])
-        return loss
 
 
 def parameter_groups(model: nn.Module, parameters: list[nn.Parameter], weight_decay: float) -> list[dict]:
-    """Weights with decay, biases (by their name in `model`) without; an empty group is left out."""
-    names = {id(p): name.rsplit(".", 1)[-1] for name, p in model.named_parameters()}
-    weights = [p for p in parameters if "bias" not in names[id(p)]]
-    biases = [p for p in parameters if "bias" in names[id(p)]]
-    groups = [{"params": weights, "weight_decay": weight_decay}, {"params": biases, "weight_decay": 0.0}]
+    """The optimiser's groups: weights with `weight_decay`, biases (by their name in `model`) without.
+
+    An empty group is left out.
+    """
+    biases = {id(p) for name, p in model.named_parameters() if "bias" in name.rsplit(".", 1)[-1]}
+    groups = [
+        {"params": [p for p in parameters if id(p) not in biases], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if id(p) in biases], "weight_decay": 0.0},
+    ]
     return [group for group in groups if group["params"]]
 
 
-def build_optimizer(name: str, groups: list[dict], lr: float) -> torch.optim.Optimizer:
-    """`adamw` (β 0.9/0.98, ε 1e-6, bias correction) or `bert_adam` (the authors': the same without it)."""
-    kinds = {"adamw": torch.optim.AdamW, "bert_adam": BertAdam}
-    return kinds[name](groups, lr=lr, betas=(0.9, 0.98), eps=1e-6)
+def build_optimizer(model: RetrievalModel, config: TrainConfig) -> torch.optim.Optimizer:
+    """`config.optimizer` for the active adapter: "adamw" or "bert_adam", with β 0.9 and 0.98 and ε 1e-6."""
+    kind = {"adamw": torch.optim.AdamW, "bert_adam": BertAdam}[config.optimizer]
+    groups = parameter_groups(model, model.trainable_parameters(), config.weight_decay)
+    return kind(groups, lr=config.lr, betas=(0.9, 0.98), eps=1e-6)
 
 
 def rate_factor(name: str, step: int, total: int, warmup: float) -> float:
-    """What the learning rate is multiplied by at `step` (from 0) of `total`; `warmup` is a share of `total`.
+    """The factor of the learning rate at `step` (from 0) of `total`; `warmup` is a share of `total`.
 
-    `bert_adam`: x/w, then ½(1 + cos πx) with x = step/total, **not** rescaled after the warm-up, so it
-    jumps (1 to 0.976 at w = 0.1) and the first update has rate 0. `adamw`: the usual warm-up that begins
-    above 0, then a cosine from 1 towards 0.
+    `bert_adam` is the authors' schedule: x/w during the warm-up w, then ½(1 + cos πx), with x = step/total.
+    The cosine is **not** rescaled after the warm-up, so the factor jumps (1 to 0.976 at w = 0.1), and the
+    first update has rate 0. `adamw` is the usual one: a linear warm-up that starts above 0, then a cosine
+    from 1 to 0.
     """
     if name == "bert_adam":
         x = step / total

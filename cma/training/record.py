@@ -10,19 +10,26 @@ import platform
 import subprocess
 import sys
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Literal
 
 import torch
+import transformers
 
-from ..adapter import CrossModalAdapters
+from .. import __version__
 from ..backbone import identity
 from ..config import WHERE, TrainConfig
 from ..data import RetrievalDataset
-from ..files import write_whole
+from ..files import read_json, write_whole
 from ..model import RetrievalModel
+from .batches import describe_epoch, digest, epoch_size
 
-ON_TEST = "(chosen on test, the authors' habit)"
+LABELS = {  # by `select_on`: how the epoch was chosen, in words
+    "val": "chosen on validation",
+    "last": "last epoch",
+    "test": "(chosen on test, the authors' habit)",
+    "none": "",
+}
 
 
 @dataclass
@@ -31,13 +38,13 @@ class RunRecord:
 
     name: str
     dataset: str
-    kind: str  # image | video
+    kind: Literal["image", "video"]
     method: str
     backbone: dict  # name and revision
-    config: dict
+    config: dict  # TrainConfig without the settings of the machine
     adapter: dict | None  # AdapterConfig, None for the frozen backbone
     seed: int
-    select_on: str  # val | last | test | none
+    select_on: Literal[tuple(LABELS)]  # "none": nothing was trained
     trained_parameters: int
     total_parameters: int  # backbone and adapter
     train_items: int = 0
@@ -48,10 +55,10 @@ class RunRecord:
     total_steps: int = 0
     selected_epoch: int | None = None  # from 1
     history: list[dict] = field(default_factory=list)  # one dict an epoch
-    metrics: dict = field(default_factory=dict)
+    metrics: dict = field(default_factory=dict)  # of `evaluate`; empty until the run is finished
     seconds: float = 0.0
     peak_memory_gib: float | None = None
-    peak_memory_of: str = "process"  # process | gpu
+    peak_memory_of: Literal["process", "gpu"] = "process"
     finished: str = ""  # UTC
     hardware: dict = field(default_factory=dict)
     versions: dict = field(default_factory=dict)
@@ -66,21 +73,27 @@ class RunRecord:
     @property
     def label(self) -> str:
         """How the epoch was chosen, in the words that go beside every number."""
-        if self.select_on == "test":
-            return ON_TEST
-        words = {"val": "chosen on validation", "last": "last epoch", "none": ""}
-        return words[self.select_on]
+        return LABELS[self.select_on]
 
     @classmethod
-    def describe(cls, model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig) -> RunRecord:
-        """A record of what `model` is, on which data, with which settings; nothing has been run yet."""
+    def describe(
+        cls,
+        model: RetrievalModel,
+        dataset: RetrievalDataset,
+        config: TrainConfig,
+        training: RetrievalDataset | None = None,
+    ) -> RunRecord:
+        """A record of `model`, data and settings before anything is run; `training`: the items trained on."""
         adapters = model.adapters[model.active] if model.active else None
-        trained = sum(p.numel() for p in model.trainable_parameters()) if model.active else 0
-        return cls(
+        trained = sum(p.numel() for p in model.trainable_parameters()) if adapters else 0
+        method = "zero-shot"
+        if adapters:
+            method = "cross-modal adapter" if adapters.config.shared_dim else "adapter without sharing"
+        record = cls(
             name=config.name,
             dataset=dataset.name,
             kind=dataset.kind,
-            method=method_name(adapters),
+            method=method,
             backbone=identity(model.clip),
             config={k: v for k, v in dataclasses.asdict(config).items() if k not in WHERE},
             adapter=dataclasses.asdict(adapters.config) if adapters else None,
@@ -88,7 +101,15 @@ class RunRecord:
             select_on="none",
             trained_parameters=trained,
             total_parameters=sum(p.numel() for p in model.clip.parameters()) + trained,
+            folder=Path(config.runs_dir) / config.name,
         )
+        if training is not None:
+            record.select_on, record.data_digest = config.select_on, digest(training)
+            record.train_items, record.held_out_items = len(training), len(dataset) - len(training)
+            record.epoch_counts = describe_epoch(training, config)
+            record.steps_per_epoch = epoch_size(training, config)[1]
+            record.total_steps = config.epochs * record.steps_per_epoch
+        return record
 
     def stamp(self, device: torch.device) -> RunRecord:
         """Fill in time, hardware, versions, commit and peak memory as they are now."""
@@ -99,89 +120,64 @@ class RunRecord:
 
     def to_json(self) -> str:
         """The text of `run.json`."""
-        content = {
-            one.name: getattr(self, one.name) for one in dataclasses.fields(self) if one.name != "folder"
-        }
+        content = dataclasses.asdict(self)
+        del content["folder"]
         content |= {"trained_percent": round(self.trained_percent, 4), "label": self.label}
         return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
-    @classmethod
-    def from_json(cls, text: str) -> RunRecord:
-        """The record of a `run.json`'s text. Raises TypeError for a missing field, ValueError for no JSON."""
-        content = json.loads(text)
-        names = {one.name for one in dataclasses.fields(cls)}
-        return cls(**{key: value for key, value in content.items() if key in names})
-
-    def save(self, folder: Path | str) -> Path:
+    def save(self, folder: Path | str) -> None:
         """Write `run.json` into `folder`, whole or not at all."""
         self.folder = Path(folder)
-        path = self.folder / "run.json"
-        write_whole(path, self.to_json())
-        return path
+        write_whole(self.folder / "run.json", self.to_json())
 
     @classmethod
     def load(cls, path: Path | str) -> RunRecord:
-        """Read a record: a `.json` file or a run's folder. Raises ValueError naming a file that is none."""
+        """Read a record: a `.json` file, or the `run.json` of a run's folder.
+
+        Raises FileNotFoundError, or ValueError that names the file and the key that is not as expected.
+        """
         path = Path(path)
         path = path / "run.json" if path.is_dir() else path
         try:
-            record = cls.from_json(path.read_text(encoding="utf-8"))
-        except (ValueError, AttributeError, TypeError) as error:
-            raise ValueError(f"{path}: no run record ({error}); expected a run.json of cma.train") from error
+            record = read_json(path, cls)
+        except ValueError as error:
+            raise ValueError(f"{error}; expected a run record as cma.train writes it") from None
         record.folder = path.parent
         return record
 
 
-def method_name(adapters: CrossModalAdapters | None) -> str:
-    """What the results table calls it: zero-shot, the adapter, or the adapter without sharing."""
-    if adapters is None:
-        return "zero-shot"
-    return "cross-modal adapter" if adapters.config.shared_dim else "adapter without sharing"
-
-
 def hardware(device: torch.device) -> dict:
-    """Names and counts of what the run used."""
+    """Names and counts of what a run on `device` uses."""
     found = {
         "device": str(device),
         "machine": f"{platform.system()} {platform.machine()}",
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
     }
-    if device.type == "cuda":
-        found["gpu"] = torch.cuda.get_device_name(device)
-    return found
+    return found | ({"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {})
 
 
 def versions() -> dict:
-    """Versions of Python and of the packages that decide a result."""
-    found = {"python": platform.python_version()}
-    for package in ("torch", "transformers", "cross-modal-adapter"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    return found
+    """Versions of Python and of the packages that can change a result."""
+    packages = {"torch": torch.__version__, "transformers": transformers.__version__}
+    return {"python": platform.python_version(), **packages, "cross-modal-adapter": __version__}
 
 
 def commit() -> str | None:
-    """The commit of this source tree, with "+" if files differ from it; None outside a git checkout."""
-    here = Path(__file__).resolve().parent.parent
-    if not (here / ".git").exists():
+    """The commit of this source tree, "+" after it if files of `cma` differ; None outside a git checkout."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():  # an installed package may lie inside another repository
         return None
+
+    def git(*arguments: str) -> str:
+        run = ["git", "-C", str(root), *arguments]
+        return subprocess.run(run, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
     try:
-        head = _git(here, "rev-parse", "--short=10", "HEAD")
-        return head + (
-            "+" if _git(here, "status", "--porcelain", "--untracked-files=no", "--", "cma") else ""
-        )
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", "cma")
+        return git("rev-parse", "--short=10", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    run = subprocess.run(
-        ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=10
-    )
-    return run.stdout.strip()
 
 
 def peak_memory(device: torch.device) -> tuple[float | None, str]:

@@ -1,4 +1,4 @@
-"""The results table, from the records of runs: `python -m cma.training.report --help` has the options."""
+"""The results table, from the records of runs: see `python -m cma.training.report --help`."""
 
 from __future__ import annotations
 
@@ -11,37 +11,44 @@ from ..files import write_whole
 from .record import RunRecord
 
 START, END = "<!-- results: python -m cma.training.report -->", "<!-- end of results -->"
+RECALLS = ("R@1", "R@5", "R@10")
 HEADER = (
-    "dataset", "method", "trained", "T2V R@1 · R@5 · R@10", "V2T R@1 · R@5 · R@10", "N", "epoch kept", "seed",
-    "seconds", "hardware", "commit",
+    "dataset", "method", "trained", f"T2I / T2V {' · '.join(RECALLS)}", f"I2T / V2T {' · '.join(RECALLS)}",
+    "N", "epoch kept", "seed", "seconds", "hardware", "commit",
 )  # fmt: skip
+METHODS = ("zero-shot", "adapter without sharing", "cross-modal adapter")  # in the order of the table
 
 
 def read_records(folder: Path | str) -> list[RunRecord]:
-    """The finished records of a folder: its `*.json`, the `run.json` of its subfolders; sorted for the table.
+    """The records of finished runs in a folder, sorted for the table: its `*.json` and its `*/run.json`.
 
-    Left out: a JSON file without `metrics` (a sweep), and runs that were told to report on validation.
-    Raises FileNotFoundError if the folder is missing, ValueError naming a file that is broken.
+    Left out: a JSON file without `metrics` (a sweep), and runs that report on validation. Raises
+    FileNotFoundError if the folder is missing, ValueError that names a file that is not as expected.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(
             f"{folder}: no such folder; expected one that holds run records, such as runs or results"
         )
-    files = sorted(folder.glob("*/run.json")) + sorted(
-        file for file in folder.glob("*.json") if _has_metrics(file)
-    )
+    files = [*sorted(folder.glob("*/run.json")), *filter(_has_metrics, sorted(folder.glob("*.json")))]
     records = [RunRecord.load(file) for file in files]
-    order = ("zero-shot", "adapter without sharing", "cross-modal adapter")
     return sorted(
         (record for record in records if record.metrics and record.config.get("report_on") != "val"),
-        key=lambda r: (r.dataset, order.index(r.method) if r.method in order else len(order), r.name),
+        key=lambda r: (r.dataset, METHODS.index(r.method) if r.method in METHODS else len(METHODS), r.name),
     )
 
 
 def table(records: Sequence[RunRecord]) -> str:
-    """A markdown table, one line a record: recalls in % with their 95 % interval, and how each was made."""
-    lines = [HEADER, ["---"] * len(HEADER), *(_row(record) for record in records)]
+    """A markdown table, one line a record: recalls in % with their 95 % interval, and how each was made.
+
+    Raises ValueError that names a record whose metrics or config are not those of a run.
+    """
+    lines = [HEADER, ["---"] * len(HEADER)]
+    for record in records:
+        try:
+            lines.append(_row(record))
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise ValueError(f"{record.folder}: {record.name}: no metrics of a run ({error!r})") from error
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -56,42 +63,34 @@ def update(path: Path | str, text: str) -> None:
 
 
 def _row(record: RunRecord) -> list[str]:
-    found = record.metrics
-    trained = (
-        f"{record.trained_parameters:,} ({record.trained_percent:.2f} %)"
-        if record.trained_parameters
-        else "0"
-    )
+    found, share = record.metrics, f" ({record.trained_percent:.2f} %)"
     expected = found.get("expected_items")
     items = f"{found['items']:,}" + (f" of {expected:,}" if expected not in (None, found["items"]) else "")
-    hardware = record.hardware.get("gpu") or f"{record.hardware.get('threads', '?')} CPU threads"
     split = "" if found["split"] == "test" else f" on {found['split']}"
     others = record.name.partition(",")[2]  # settings that are not the recipe's
     how = (f" ({others})" if others else "") + (f" {record.label}" if record.select_on == "test" else "")
+    kept = f"{record.selected_epoch} of {record.config['epochs']}, {record.label}"
     return [
         record.dataset,
         f"{record.method}{split}{how}",
-        trained,
+        f"{record.trained_parameters:,}{share if record.trained_parameters else ''}",
         _recalls(found, "text_to_visual"),
         _recalls(found, "visual_to_text"),
         f"{found['texts']:,} texts, {items} items",
-        f"{record.selected_epoch} of {record.config['epochs']}, {record.label}"
-        if record.selected_epoch
-        else "–",
+        kept if record.selected_epoch else "–",
         str(record.seed),
         f"{record.seconds:,.0f}" if record.seconds else "–",
-        hardware,
+        record.hardware.get("gpu") or f"{record.hardware.get('threads', '?')} CPU threads",
         record.commit or "–",
     ]
 
 
 def _recalls(found: dict, direction: str) -> str:
     """`23.7 [20.1, 27.3] · 45.0 [..] · 66.6 [..]`."""
-    intervals = found.get("intervals", {}).get(direction, {})
+    intervals = found.get("intervals", {}).get(direction)
     parts = []
-    for key in ("R@1", "R@5", "R@10"):
-        low, high = intervals.get(key, (None, None))
-        between = "" if low is None else f" [{low:.1f}, {high:.1f}]"
+    for key in RECALLS:
+        between = " [{:.1f}, {:.1f}]".format(*intervals[key]) if intervals else ""
         parts.append(f"{found[direction][key]:.1f}{between}")
     return " · ".join(parts)
 
@@ -101,9 +100,10 @@ def _has_metrics(file: Path) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table; `--readme` puts it between the markers of that file, `--keep` copies its records.
+    """Print the table of results; returns 0, or 1 after an error.
 
-    Both leave out runs of other settings than their recipe's, which have them in their name.
+    `--readme` puts the table between the markers of a file, and `--keep` copies its records. Both leave out
+    runs whose settings are not their recipe's; these settings are in the name of the run.
     """
     parser = argparse.ArgumentParser(prog="python -m cma.training.report", description=main.__doc__)
     parser.add_argument("--records", default="runs", help="folder of run records: runs (default) or results")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pickle
 import tempfile
 from dataclasses import dataclass, field
@@ -14,11 +13,11 @@ from torch import Tensor, nn
 from ..backbone import known_by
 from ..checkpoints import CONFIG, WEIGHTS
 from ..config import NO_EFFECT
-from ..files import replacing
+from ..files import parse_json, replacing
 from .record import RunRecord
 
 CHECKPOINT = "checkpoint.pt"
-ADAPTERS = ("", "best", "last")  # the folders of a run that hold an adapter
+ADAPTERS = (".", "best", "last")  # the folders of a run that hold an adapter
 UNREADABLE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError, TypeError, ValueError)
 
 
@@ -39,49 +38,46 @@ class RunState:
 
     def save(self) -> None:
         """Write the checkpoint into the record's folder, whole or not at all."""
-        content = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
         with replacing(self.record.folder / CHECKPOINT) as temporary:
-            torch.save(content | {"record": self.record.to_json()}, temporary)
+            torch.save(vars(self) | {"record": self.record.to_json()}, temporary)
 
     @classmethod
     def load(cls, folder: Path) -> RunState:
         """Read the checkpoint of `folder`. Raises ValueError that names the file if it cannot be read."""
         path = folder / CHECKPOINT
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-            record = RunRecord.from_json(content.pop("record"))
-            record.folder = folder
-            return cls(record=record, **content)
+            state = cls(**torch.load(path, map_location="cpu", weights_only=True))
+            state.record = parse_json(state.record, RunRecord, "its record")
         except UNREADABLE as error:
             hint = _ways_out(folder)
             raise ValueError(f"{path}: no checkpoint of cma.train, or cut short; {hint}") from error
+        state.record.folder = folder
+        return state
 
 
 def find(record: RunRecord) -> RunState | None:
-    """The state of the same run in the record's folder, or None if no run lies there.
+    """The state of the same run in the record's folder, or None if no run is there.
 
     Raises ValueError if another run is there, naming what differs and what to do.
     """
     folder = record.folder
-    written = [folder / name for name in ("run.json", CHECKPOINT) if (folder / name).exists()]
-    if not written:
+    finished, checkpoint = (folder / "run.json").exists(), (folder / CHECKPOINT).exists()
+    if not finished and not checkpoint:
         return None
-    if folder / CHECKPOINT not in written:
-        raise ValueError(
-            f"{folder}: run.json without {CHECKPOINT}, so nothing to go on from; {_ways_out(folder)}"
-        )
+    if not checkpoint:
+        raise ValueError(f"{folder}: run.json without {CHECKPOINT}, nothing to resume; {_ways_out(folder)}")
     state = RunState.load(folder)
     there, here = settings(state.record), settings(record)
     differing = [f"{k} {there.get(k)!r} there, {here[k]!r} here" for k in here if there.get(k) != here[k]]
     if differing:
         raise ValueError(f"{folder} holds another run ({'; '.join(differing)}); {_ways_out(folder)}")
-    if (folder / "run.json").exists():
+    if finished:
         state.record = RunRecord.load(folder)
     return state
 
 
 def settings(record: RunRecord) -> dict:
-    """All that two runs must agree on to be one: config, adapter, backbone, data."""
+    """What must be equal for two runs to be the same one: config, adapter, backbone and data."""
     config = {key: value for key, value in record.config.items() if key not in NO_EFFECT}
     names = ("dataset", "train_items", "held_out_items", "data_digest", "method", "adapter")
     here = {name: getattr(record, name) for name in names}
@@ -89,13 +85,12 @@ def settings(record: RunRecord) -> dict:
 
 
 def remove(folder: Path) -> None:
-    """Delete a run's own files from `folder`, nothing else; a folder in it goes if nothing is left there."""
-    for name in (CHECKPOINT, "run.json", "curve.png"):
+    """Delete a run's own files from `folder`; `best/` and `last/` go if nothing else is in them."""
+    adapters = [Path(part, name) for part in ADAPTERS for name in (CONFIG, WEIGHTS)]
+    for name in (CHECKPOINT, "run.json", "curve.png", *adapters):
         (folder / name).unlink(missing_ok=True)
-    for part in ADAPTERS:
-        for name in (CONFIG, WEIGHTS):
-            (folder / part / name).unlink(missing_ok=True)
-        if part and (folder / part).is_dir() and not any((folder / part).iterdir()):
+    for part in ADAPTERS[1:]:
+        if (folder / part).is_dir() and not any((folder / part).iterdir()):
             (folder / part).rmdir()
 
 
@@ -109,14 +104,14 @@ def require_writable(folder: Path) -> None:
         raise OSError(f"{folder}: cannot be written to ({error}); choose another runs_dir or name") from error
 
 
-def take(model: nn.Module) -> list[Tensor]:
+def copy_parameters(model: nn.Module) -> list[Tensor]:
     """A copy of the trained parameters, on the CPU."""
     return [parameter.detach().cpu().clone() for parameter in model.trainable_parameters()]
 
 
 @torch.no_grad()
-def put(model: nn.Module, values: list[Tensor]) -> None:
-    """Set the trained parameters."""
+def set_parameters(model: nn.Module, values: list[Tensor]) -> None:
+    """Set the trained parameters to `values`, in the order of `copy_parameters`."""
     for parameter, value in zip(model.trainable_parameters(), values, strict=True):
         parameter.copy_(value)
 

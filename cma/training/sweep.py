@@ -14,7 +14,7 @@ from ..model import RetrievalModel
 from .loop import train
 
 
-def sweep(
+def sweep_rates(
     make_model: Callable[[], RetrievalModel],
     dataset: RetrievalDataset,
     config: TrainConfig,

@@ -6,7 +6,7 @@ import torch
 
 from cma import AdapterConfig, RetrievalModel, TrainConfig
 from cma.data import load
-from cma.training import sweep
+from cma.training import sweep_rates
 from tests.conftest import build_clip
 from tests.toy_data import write_images
 
@@ -24,7 +24,7 @@ def test_a_sweep_records_validation_and_never_reads_test(tmp_path, toy_processor
         return model
 
     config = TrainConfig(name="s", epochs=1, batch_size=8, max_frames=1, runs_dir=tmp_path, select_on="test")
-    results = sweep(make_model, load(folder, "train"), config, [1e-4, 1e-2], tmp_path / "sweep.json")
+    results = sweep_rates(make_model, load(folder, "train"), config, [1e-4, 1e-2], tmp_path / "sweep.json")
     written = json.loads((tmp_path / "sweep.json").read_text())
     assert written["rates"] == results
     assert [one["lr"] for one in results] == [1e-4, 1e-2]

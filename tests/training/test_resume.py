@@ -1,0 +1,99 @@
+"""A broken run goes on bitwise; another run, a damaged checkpoint and foreign files stay as they are."""
+
+import pytest
+
+import cma
+from cma.data import load
+from cma.training import loop
+from tests.toy_data import write_images
+from tests.training.conftest import equal, stop_after, weights
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "bert_adam"])
+def test_a_resumed_run_is_bitwise_the_unbroken_one(folder, config, make_model, optimizer):
+    config = config.merge({"optimizer": optimizer, "epoch_unit": "items", "select_on": "last"})
+    whole = make_model(dropout=0.2)
+    unbroken = cma.train(whole, load(folder, "train"), config.merge({"name": "whole"}))
+
+    with pytest.raises(KeyboardInterrupt):
+        cma.train(make_model(dropout=0.2), load(folder, "train"), config, on_epoch=stop_after(1))
+    assert not (config.runs_dir / "r" / "run.json").exists()
+    resumed = make_model(dropout=0.2, seed=9)  # another process starts from any adapter
+    record = cma.train(resumed, load(folder, "train"), config)
+    assert equal(weights(resumed), weights(whole))
+    assert record.metrics == unbroken.metrics
+    timeless = [[{**e, "seconds": 0} for e in r.history] for r in (record, unbroken)]
+    assert timeless[0] == timeless[1]
+
+
+def test_the_best_epoch_survives_a_break(folder, config, make_model, monkeypatch):
+    """Recall falls after the first epoch: its adapter is the one kept, though the run stops in between."""
+    recalls, true_evaluate, seen = iter([30.0, 20.0, 10.0]), loop.evaluate, []
+
+    def evaluate(model, dataset, *rest, **options):
+        found = true_evaluate(model, dataset, *rest, **options)
+        if dataset.split == "val":
+            seen.append(weights(model))
+            found["text_to_visual"]["R@1"] = next(recalls)
+        return found
+
+    monkeypatch.setattr(loop, "evaluate", evaluate)
+    with pytest.raises(KeyboardInterrupt):
+        cma.train(make_model(), load(folder, "train"), config, on_epoch=stop_after(2))
+    model = make_model(seed=3)
+    record = cma.train(model, load(folder, "train"), config)
+    assert record.selected_epoch == 1
+    assert equal(weights(model), seen[0])
+    assert not equal(weights(model), seen[2])
+    for place, expected in (("best", seen[0]), ("last", seen[2])):
+        model.load_adapter(record.folder / place, place)
+        model.set_adapter(place)
+        assert equal(weights(model), expected)
+
+
+def test_a_finished_run_is_returned_and_another_is_refused(folder, config, make_model, capsys):
+    config, train_set, model = config.merge({"epochs": 1}), load(folder, "train"), make_model()
+    record = cma.train(model, train_set, config)
+    again = make_model(seed=4)
+    capsys.readouterr()
+    same = cma.train(again, train_set, config.merge({"workers": 1, "cache": False}))
+    assert "this run was finished" in capsys.readouterr().out
+    assert same.to_json() == record.to_json() and equal(weights(again), weights(model))
+
+    with pytest.raises(ValueError, match=r"another run \(lr 0.01 there, 0.5 here\).*another name.*replace"):
+        cma.train(make_model(), train_set, config.merge({"lr": 0.5}))
+    with pytest.raises(ValueError, match="train_items 24 there, 12 here"):
+        cma.train(make_model(), train_set.subset(12), config)
+
+
+def test_replacing_deletes_nothing_of_anothers_and_nothing_before_all_is_found(config, make_model, tmp_path):
+    folder = write_images(tmp_path / "data", {"train": 12, "val": 4, "test": 4})
+    config = config.merge({"epochs": 1, "if_exists": "replace"})
+    record = cma.train(make_model(), load(folder, "train"), config)
+    for mine in (record.folder / "mine.txt", record.folder / "best" / "mine.txt"):
+        mine.write_text("kept")
+    before = {path: path.read_bytes() for path in record.folder.rglob("*") if path.is_file()}
+    (folder / "media" / "test003.png").rename(tmp_path / "test003.png")
+    with pytest.raises(ValueError, match=r"test003\.png"):
+        cma.train(make_model(), load(folder, "train"), config)
+    assert {path: path.read_bytes() for path in record.folder.rglob("*") if path.is_file()} == before
+    (tmp_path / "test003.png").rename(folder / "media" / "test003.png")
+    other = cma.train(make_model(), load(folder, "train"), config.merge({"lr": 0.5}))
+    assert other.config["lr"] == 0.5
+    assert sorted(path.parent.name for path in record.folder.rglob("mine.txt")) == ["best", "r"]
+
+
+def test_a_broken_checkpoint_is_named(folder, config, make_model):
+    config = config.merge({"epochs": 1})
+    record = cma.train(make_model(), load(folder, "train"), config)
+    checkpoint = record.folder / "checkpoint.pt"
+    whole = checkpoint.read_bytes()
+    other = whole.replace(b'"train_items": 24', b'"train_items": ""')
+    assert other != whole
+    for content in (b"", b"not a checkpoint", whole[: len(whole) // 2], other):
+        checkpoint.write_bytes(content)
+        with pytest.raises(ValueError, match=r"checkpoint\.pt: no checkpoint.*delete"):
+            cma.train(make_model(), load(folder, "train"), config)
+    checkpoint.unlink()
+    with pytest.raises(ValueError, match=r"run\.json without checkpoint\.pt"):
+        cma.train(make_model(), load(folder, "train"), config)

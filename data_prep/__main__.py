@@ -7,21 +7,9 @@ from pathlib import Path
 
 from cma.files import printable
 from data_prep import frames, mini, own
-from data_prep.benchmarks import activitynet, coco, didemo, flickr30k, msrvtt, msvd, rsicd, rsitmd, vatex
+from data_prep.benchmarks import BENCHMARKS
 from data_prep.prepare import prepare
 from data_prep.readers import BadInput
-
-BENCHMARKS = {
-    "flickr30k": flickr30k,
-    "coco": coco,
-    "rsicd": rsicd,
-    "rsitmd": rsitmd,
-    "msrvtt": msrvtt,
-    "msvd": msvd,
-    "vatex": vatex,
-    "didemo": didemo,
-    "activitynet": activitynet,
-}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -30,9 +18,10 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="NAME")
     mini.add_command(commands)
     frames.add_command(commands)
-    for name, benchmark in (BENCHMARKS | {"folder": own}).items():
-        summary = benchmark.__doc__.splitlines()[0]
-        command = commands.add_parser(name, help=summary, description=benchmark.__doc__)
+    readers = {name: (benchmark.help, benchmark.add_options) for name, benchmark in BENCHMARKS.items()}
+    readers["folder"] = (own.__doc__, own.add_options)
+    for name, (description, add_options) in readers.items():
+        command = commands.add_parser(name, help=description.splitlines()[0], description=description)
         command.add_argument("--source", type=Path, required=True, help="folder with the downloaded files")
         command.add_argument("--out", type=Path, required=True, help="dataset folder to write")
         command.add_argument(
@@ -49,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--workers", type=int, default=2, help="processes that decode (default: %(default)s)"
         )
-        benchmark.add_options(command)
+        add_options(command)
         command.set_defaults(run=_prepare)
     return parser
 

@@ -102,10 +102,10 @@ class CaptionCleaner:
     def notes(self) -> list[str]:
         """One line for each kind of change, for `Annotations.notes`."""
         counted = {
-            "captions cleaned of newlines and stray blanks": self.cleaned,
+            "captions cleaned of line breaks and extra spaces": self.cleaned,
             "blank captions dropped": self.blank,
         }
-        return [f"{count:,} {what}" for what, count in counted.items() if count]
+        return [f"{what}: {count:,}" for what, count in counted.items() if count]
 
 
 def left_out(absent: Mapping[str, str], detail: str = "") -> list[str]:
@@ -119,7 +119,7 @@ def count_of(ids: Iterable[str], what: str) -> list[str]:
     """One note that counts ids and names the first of them; none if there are no ids."""
     ids = list(ids)
     more = ", …" if len(ids) > SHOWN else ""
-    return [f"{len(ids):,} {what}: {', '.join(ids[:SHOWN])}{more}"] if ids else []
+    return [f"{what}: {len(ids):,} ({', '.join(ids[:SHOWN])}{more})"] if ids else []
 
 
 def counts_of_split(

@@ -49,8 +49,8 @@ def read(source: Path, captions: Path | None = None, kind: str | None = None, se
                 )
         bare = [name for name in names if not texts.get(name)]
         absent = sorted(set(texts) - set(names))
-        notes += cleaner.notes() + count_of(bare, f"files have no captions in {captions.name}")
-        notes += count_of(absent, f"files named in {captions.name} are not there")
+        notes += cleaner.notes() + count_of(bare, f"files without captions in {captions.name}")
+        notes += count_of(absent, f"files named in {captions.name} that are not there")
         names += absent
         without = [file for file, split in splits.items() if split is None]
         if 0 < len(without) < len(splits):
@@ -117,7 +117,7 @@ def find_media(source: Path, kind: str | None = None) -> tuple[str, list[str], l
         what = "pictures" if kind == "image" else "clips or folders of frames"
         raise BadInput(f"{source}: no {what} in it or below it; leave out --kind {kind}")
     left, what = (clips, "clips") if kind == "image" else (pictures if clips else [], "pictures")
-    notes = [f"{len(left):,} {what} left out, as --kind {kind} says"] if left else []
+    notes = [f"{what} left out, as --kind {kind} says: {len(left):,}"] if left else []
     notes += count_of(map(_readable, nameless), "files left out, whose names are not UTF-8")
     return kind, found, notes
 

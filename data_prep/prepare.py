@@ -129,7 +129,9 @@ def _refuse_bad_entries(annotations: Annotations, source: Path) -> None:
         raise BadInput(f"{where}: no item in these files")
     repeated = [id for id, times in Counter(entry.id for entry in annotations.entries).items() if times > 1]
     if repeated:
-        raise BadInput(f"{where}: {len(repeated):,} ids are there more than once, the first is {repeated[0]}")
+        raise BadInput(
+            f"{where}: ids that are there more than once: {len(repeated):,}, the first is {repeated[0]}"
+        )
     for entry in annotations.entries:
         if entry.id != printable(entry.id) or entry.file != printable(entry.file):
             raise BadInput(f"{where}: the id {entry.id!r} ({entry.file!r}) holds what no file name should")

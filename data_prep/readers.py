@@ -1,21 +1,16 @@
-"""Annotation files: found by name, and read with errors that say where (file, line, column)."""
+"""Read annotation files, with errors that say where (file, line, column)."""
 
 import csv
-import filecmp
 import io
 import json
 import re
 import reprlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
-from cma import files
-from data_prep.media import bare
-
-T = TypeVar("T")
 STAND_INS = {  # how a file begins that was left in place of the real one, and what it is
     r"version https://(git-lfs|hawser)\.github\.com/spec": "a Git LFS pointer; get the file itself by "
     "`git lfs pull` in its repository, or by the download button of its page",
@@ -31,73 +26,6 @@ class BadInput(ValueError):
 
     A user can correct it, so the command line prints it as one line, without a traceback.
     """
-
-
-def find_files(source: Path, names: tuple[str, ...]) -> list[Path]:
-    """The files under `source` with one of `names`, in the order of `names`, then the least deep first.
-
-    Files that only stand for another (`stand_in`) come last.
-    """
-    if not source.is_dir():
-        raise BadInput(f"{source}: no such folder; expected the folder with the downloaded files")
-    found = [
-        parent / name for parent, _, there in files.walk(source) for name in set(names).intersection(there)
-    ]
-    found.sort(key=lambda path: (names.index(path.name), len(path.parts), path))
-    return sorted(found, key=lambda path: stand_in(path) is not None)
-
-
-def find_file(source: Path, names: tuple[str, ...]) -> Path | None:
-    """The `first_copy` of the first of `names` that is there, or None."""
-    found = find_files(source, names)
-    return first_copy([path for path in found if path.name == found[0].name])
-
-
-def first_copy(paths: Sequence[Path]) -> Path | None:
-    """The first of several copies of one file, None if there are none; `BadInput` if two of them differ.
-
-    A file that only stands for another (`stand_in`) is taken only if there is nothing else.
-    """
-    paths = [path for path in paths if not stand_in(path)] or paths
-    for path in paths[1:]:
-        if not filecmp.cmp(paths[0], path, shallow=False):
-            raise differ(paths[0], path)
-    return paths[0] if paths else None
-
-
-def find_known(
-    source: Path, names: tuple[str, ...], read: Callable[[Path], T | None]
-) -> tuple[Path, T] | None:
-    """The first of `names` under `source` whose content `read` knows, and that content, or None.
-
-    Files of other benchmarks may have the same name: `read` returns None for those. `BadInput` if another
-    file of that name has known but different content.
-    """
-    found = None
-    for path in find_files(source, names):
-        if found and (path.name != found[0].name or stand_in(path)):
-            break
-        content = read(path)
-        if content is None:
-            continue
-        if found and content != found[1]:
-            raise differ(found[0], path)
-        found = found or (path, content)
-    return found
-
-
-def differ(one: Path, other: Path) -> BadInput:
-    """The error for two different files of which only one can be meant."""
-    return BadInput(f"{one} and {other} differ; keep only the one that you mean")
-
-
-def require_file(source: Path, names: tuple[str, ...]) -> Path:
-    """`find_file`, or `BadInput` that lists the names looked for."""
-    path = find_file(source, names)
-    if path is None:
-        what = f"{names[0]} is not" if len(names) == 1 else f"none of {', '.join(names)} is"
-        raise BadInput(f"{source}: {what} in this folder or below it")
-    return path
 
 
 def read_start(path: Path, size: int = 4096) -> str:
@@ -212,7 +140,7 @@ class IdList(NamedTuple):
 
     def notes(self) -> list[str]:
         """What was dropped, for `Annotations.notes`."""
-        return [f"{self.path.name}: {self.repeated:,} repeated ids dropped"] if self.repeated else []
+        return [f"repeated ids of {self.path.name}, dropped: {self.repeated:,}"] if self.repeated else []
 
 
 def read_id_list(path: Path) -> IdList:
@@ -228,18 +156,3 @@ def read_id_list(path: Path) -> IdList:
         raise BadInput(f"{path}: no id in this list; expected one a line")
     unique = tuple(dict.fromkeys(ids))
     return IdList(path, unique, len(ids) - len(unique))
-
-
-def find_id_list(source: Path, names: tuple[str, ...], known: Collection[str]) -> IdList | None:
-    """The list under `source` with the first of `names` that has at least one id of `known`, or None.
-
-    Lists of other benchmarks have the same names; `known` are the ids that have captions. `BadInput` if two
-    lists of one name have such ids and differ.
-    """
-
-    def ids_of(path: Path) -> tuple[str, ...] | None:
-        ids = read_id_list(path).ids
-        return ids if any(id in known or bare(id) in known for id in ids) else None
-
-    found = find_known(source, names, ids_of)
-    return read_id_list(found[0]) if found else None

@@ -1,43 +1,62 @@
-"""Captions by clip in every shape of JSON that circulates, known by what a file holds."""
+"""Captions of clips in each shape of JSON that is in circulation; the content of a file tells its shape."""
 
 import re
 import reprlib
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from data_prep.benchmarks.forms import split_word
+from data_prep.benchmarks.downloads import Downloads, split_word
 from data_prep.media import bare
-from data_prep.readers import BadInput, find_known, read_json
+from data_prep.readers import BadInput, read_json
 
 ID_FIELDS = ("videoID", "video_id", "videoId", "video", "vid", "id", "image_id")
 CAPTION_FIELDS = ("enCap", "desc", "captions", "caption", "sentences", "en")
 OTHER_TASKS = re.compile(r"(?<![a-z])(cap|qa|mc)(?![a-z])")  # captioning and questions divide clips otherwise
 
 
-class Clip(NamedTuple):
-    """The captions of one clip, and the split that the file itself says it is in, if it does."""
+class CaptionedClip(NamedTuple):
+    """The captions of one clip, and the split that its file names for it, if any."""
 
     captions: list[str]
     split: str | None
 
 
-def find_clips(
-    source: Path, names: tuple[str, ...], known: re.Pattern
-) -> tuple[Path, dict[str, list[str]]] | None:
-    """The first of `names` under `source` with ids of which one is `known`, and its captions by id, or None.
+class ClipRow(NamedTuple):
+    """A clip of a split, the place of its captions for messages, and its captions."""
 
-    Files of other benchmarks have the same names; their ids look different.
+    id: str
+    where: str
+    captions: Sequence[object]
+
+
+class SplitRows(NamedTuple):
+    """The clips of one split, the files that hold them (that of the captions first), and notes on them."""
+
+    files: Sequence[Path]
+    rows: list[ClipRow]
+    notes: Sequence[str] = ()
+
+
+def find_clips(downloads: Downloads, names: Sequence[str], known: re.Pattern) -> SplitRows | None:
+    """The clips in the first of `names` that holds an id which `known` matches, or None.
+
+    Other benchmarks may have files of the same name; their ids look different.
     """
-    return find_known(source, names, partial(_captions, known=known))
+    found = downloads.known(names, partial(_captions, known=known))
+    if found is None:
+        return None
+    path, clips = found
+    return SplitRows([path], [ClipRow(id, f"{path}: {id}", captions) for id, captions in clips.items()])
 
 
-def read_clips(path: Path, known: re.Pattern) -> dict[str, Clip]:
-    """The clips of one JSON, none where it holds no captions (a list of ids, durations).
+def read_clips(path: Path, known: re.Pattern) -> dict[str, CaptionedClip]:
+    """The clips of one JSON file by id, none if it holds no captions (a list of ids, durations).
 
-    Known are lists of objects with an id and captions (`videoID` and `enCap`, `video_id` and `desc`, …),
-    captions by id, and any of these by split or below "annotations". A clip without captions counts as one
-    where its id is `known`.
+    It may be a list of objects with an id and captions (`videoID` and `enCap`, `video_id` and `desc`, …),
+    captions by id, or any of these by split or below "annotations". A clip without captions is returned if
+    `known` matches its id. Raises `BadInput` if ids or captions are not as expected.
     """
     content = read_json(path, unique_keys=True)
     groups = {None: content}
@@ -46,20 +65,20 @@ def read_clips(path: Path, known: re.Pattern) -> dict[str, Clip]:
     elif isinstance(content, dict) and isinstance(content.get("annotations"), list):
         groups = {None: content["annotations"]}
     by_name = None if OTHER_TASKS.search(path.stem.lower()) else split_word(path.stem)
-    clips: dict[str, Clip] = {}
-    empty: dict[str, Clip] = {}  # clips that are named, but have no captions
+    clips: dict[str, CaptionedClip] = {}
+    empty: dict[str, CaptionedClip] = {}  # clips that are named, but have no captions
     for key, group in groups.items():
         split = split_word(key) if key else by_name
         for number, (id, value) in enumerate(_rows(group)):
             where = f"{path}: {key + ': ' if key else ''}entry {number}"
             has_captions = _add(clips, id, value, split, where)
             if not has_captions and isinstance(id, str) and known.fullmatch(bare(id)):
-                empty[id] = Clip([], split)
+                empty[id] = CaptionedClip([], split)
     return {**empty, **clips} if clips else {}
 
 
 def _captions(path: Path, known: re.Pattern) -> dict[str, list[str]] | None:
-    """The captions by id; None where no id is `known`, a video's extension apart."""
+    """The captions by id; None if `known` matches no id (without the extension of a video)."""
     clips = read_clips(path, known)
     if not any(known.fullmatch(bare(id)) for id in clips):
         return None
@@ -67,7 +86,7 @@ def _captions(path: Path, known: re.Pattern) -> dict[str, list[str]] | None:
 
 
 def _rows(group: object) -> list[tuple[object, object]]:
-    """Id and value of each entry, whether they are listed or kept by id."""
+    """The id and the value of each entry of a list or of an object."""
     if isinstance(group, dict):
         return list(group.items())
     if isinstance(group, list):
@@ -75,8 +94,8 @@ def _rows(group: object) -> list[tuple[object, object]]:
     return []
 
 
-def _add(clips: dict[str, Clip], id: object, value: object, split: str | None, where: str) -> bool:
-    """Whether `value` (a list, one caption, or an object with either) has captions; `id` gets them."""
+def _add(clips: dict[str, CaptionedClip], id: object, value: object, split: str | None, where: str) -> bool:
+    """Add the captions in `value` (a list, one caption, or an object with either); False if it has none."""
     if isinstance(value, dict):
         said = value.get("split", value.get("subset"))
         split = (split_word(said) if isinstance(said, str) else None) or split
@@ -86,13 +105,13 @@ def _add(clips: dict[str, Clip], id: object, value: object, split: str | None, w
     if not isinstance(id, str) or not id.strip():
         raise BadInput(f"{where}: expected an id (one of {', '.join(ID_FIELDS)}), found {reprlib.repr(id)}")
     if isinstance(value, str):  # one caption a row
-        clips.setdefault(id, Clip([], split)).captions.append(value)
+        clips.setdefault(id, CaptionedClip([], split)).captions.append(value)
     elif not isinstance(value, list) or not all(isinstance(caption, str) for caption in value):
         raise BadInput(f"{where} ({id}): expected a list of captions, found {reprlib.repr(value)}")
     elif id in clips:
         raise BadInput(f"{where}: the id {id} is there more than once; keep one of them")
     else:
-        clips[id] = Clip(value, split)
+        clips[id] = CaptionedClip(value, split)
     return True
 
 

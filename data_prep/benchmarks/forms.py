@@ -1,134 +1,158 @@
-"""The forms in which one image benchmark circulates: the first whose files are there is read."""
+"""What the readers of the benchmarks share: options, protocols, and the forms of image annotations."""
 
-import re
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, TypeVar
 
-from cma.files import walk
-from data_prep.dataset import SPLITS, Annotations, Counts, Entry, left_out
-from data_prep.readers import BadInput, first_copy, stand_in
+from data_prep.benchmarks.downloads import Downloads
+from data_prep.benchmarks.hub import HubFile, fetch
+from data_prep.dataset import SPLITS, Annotations, CaptionCleaner, Counts, Entry, left_out
+from data_prep.readers import BadInput
 
-PROTOCOL = {"query": "caption", "visual_to_text": "captions"}
-SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
-SPLIT_WORDS |= {"dev": "val", "test": "test"}
-PLAIN_WORDS = {"karpathy", "captions", "caption", "caps", "filename", "verify", "annotations", "annotation"}
-PLAIN_WORDS |= {"data", "dataset", "list", "lists", "ids", "id", "images", "image", "split", "splits"}
-PLAIN_WORDS |= {"retrieval", "k", ""}  # a file of these words alone may be any benchmark's; 1k, 5k
-SETS = {  # how paths name them; Sydney's and UCM's files lie beside RSICD's lists
-    "flickr30k": r"flickr(?![_ -]?8k)([_ -]?30k)?|f30k",
-    "coco": r"(ms[_ -]?)?coco",
-    "rsicd": "rsicd",
-    "rsitmd": "rsitmd",
-    "flickr8k": r"flickr[_ -]?8k",
-    "sydney": "sydney",
-    "ucm": "ucm(erced)?",
-    "msrvtt": "msr[_ -]?vtt",
-    "msvd": "msvd",
-    "vatex": "vatex",
-    "didemo": "didemo",
-    "activitynet": "activitynet",
-}
-
-
+IMAGES = {"query": "caption", "visual_to_text": "captions"}  # the protocols of cma.training
+VIDEOS = {"query": "caption", "visual_to_text": "items"}
+PARAGRAPHS = {"query": "paragraph", "visual_to_text": "items"}
+SAME = {split: split for split in SPLITS}
+ALL = "all"  # stands for the split of a file that holds every split
 Items = TypeVar("Items", dict, list)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One benchmark of the command line.
+
+    `read` takes the folder of the downloaded files (a path) and the `options` by name, and returns
+    `Annotations`. `options` maps a flag such as `--split` to the arguments of `add_argument`.
+    """
+
+    help: str
+    read: Callable[..., Annotations]
+    options: Mapping[str, dict] = field(default_factory=dict)
+
+    def add_options(self, parser: ArgumentParser) -> None:
+        """Add the benchmark's own options, and set `read` to what reads the parsed options' annotations."""
+        names = [parser.add_argument(flag, **settings).dest for flag, settings in self.options.items()]
+
+        def read(options: Namespace) -> Annotations:
+            return self.read(options.source, **{name: getattr(options, name) for name in names})
+
+        parser.set_defaults(read=read)
+
+
+class Row(NamedTuple):
+    """One row of a file: its place for messages, its split, an image, and one caption or a list of all."""
+
+    where: str
+    split: object
+    image: object
+    captions: object
 
 
 class Reading(NamedTuple):
     """What the files of one form hold."""
 
     entries: list[Entry]
-    files: list[str]
+    files: list[Path]
     notes: list[str]
 
 
 @dataclass(frozen=True)
 class Form:
-    """One form of a benchmark's annotations.
+    """One form in which the annotations of an image benchmark are in circulation.
 
-    `looks_for` names the files in messages. `divisions` hold the published counts of the splits they may
-    make. The files are held against the one with most splits of the size found, else the first with all of
-    the splits found. `find` returns what reads the files under a folder, or None when they are absent.
+    `looks_for` names the files in messages. `divisions` are the published counts, one dictionary for each
+    known way to divide the images: the files are compared with the one that has most splits of the size that
+    was found, or else with the first that has all splits that were found. `find` returns the files by split
+    (empty if they are not there), and `read` reads them.
     """
 
     looks_for: str
     divisions: tuple[dict[str, Counts], ...]
-    find: Callable[[Path], Callable[[], Reading] | None]
+    find: Callable[[Downloads], dict[str, Path]]
+    read: Callable[[dict[str, Path]], Reading]
 
 
-def read_first(name: str, source: Path, forms: Mapping[str, Form], chosen: str | None = None) -> Annotations:
-    """The annotations of image benchmark `name` in the first of `forms` that is there, or the `chosen` one.
+def read_form(
+    name: str, source: Path, forms: Mapping[str, Form], chosen: str | None = None, hub: HubFile | None = None
+) -> Annotations:
+    """The annotations of the image benchmark `name` in the form `chosen`, or in the first that is there.
 
-    A note names the forms that are there as well. Raises `BadInput` that lists what was looked for when there
-    is none.
+    A note names further forms that are there. With `hub`, this file is downloaded and read in place of
+    `source`. Raises `BadInput` with the names of the files that were looked for if no form is there.
     """
-    if not source.is_dir():
-        raise BadInput(f"{source}: no such folder; expected the folder with the downloaded files")
+    downloads = Downloads(fetch(hub).parent if hub else source)
+    chosen = hub.form if hub else chosen
     left = {chosen: forms[chosen]} if chosen else dict(forms)
     wanted = ", ".join(form.looks_for for form in left.values())
     while left:
         form = left.pop(next(iter(left)))
-        if read := form.find(source):
-            others = [f"{it.looks_for} (--form {key})" for key, it in left.items() if _is_there(it, source)]
-            notes = [f"there too, not read: {', '.join(others)}"] if others else []
-            return _annotations(name, form, read(), notes)
-    raise BadInput(f"{source}: none of {wanted} is in this folder or below it")
+        if paths := form.find(downloads):
+            others = {key: it.looks_for for key, it in left.items() if _is_there(it, downloads)}
+            listed = ", ".join(f"{files} (--form {key})" for key, files in others.items())
+            notes = [f"there too, not read: {listed}"] if others else []
+            annotations = _annotations(name, downloads, form, form.read(paths), notes)
+            return replace(annotations, files=[f"{hub.repo}: {hub.name}"]) if hub else annotations
+    raise BadInput(f"{downloads.folder}: found none of {wanted} in this folder or below it")
 
 
-def add_form_option(parser: ArgumentParser, forms: Mapping[str, Form]) -> None:
-    """`--form`: which form to read where several lie in one folder."""
+def form_option(forms: Mapping[str, Form]) -> dict:
+    """The settings of the option `--form`: which form to read if several are in one folder."""
     listed = "; ".join(f"{name}: {form.looks_for}" for name, form in forms.items())
-    parser.add_argument(
-        "--form", choices=forms, help=f"which annotations to read (default: the first there of {listed})"
-    )
+    return {"choices": forms, "help": f"which annotations to read (default: the first found of {listed})"}
 
 
-def find_splits(
-    source: Path,
-    name: str,
-    endings: tuple[str, ...],
-    fits: Callable[[Path], bool] = lambda path: True,
-    parts: Callable[[Path], tuple[Path, ...]] = lambda path: (path,),
-) -> dict[str, Path]:
-    """The file of each split with one of `endings`, known by the word of a split in its name and by `fits`.
+def find_named(downloads: Downloads, names: tuple[str, ...]) -> dict[str, Path]:
+    """The first of `names` that is there, as the file of all splits."""
+    path = downloads.find(*names)
+    return {ALL: path} if path else {}
 
-    A path that is not `of_set` is passed over; what lies in place of a file (`stand_in`) is found where there
-    is nothing else. Of several, those whose path names the set are taken, then those nearest to the top, and
-    of copies the first; `BadInput` when two differ in one of their `parts`.
+
+def read_rows(
+    rows: Callable[[Path, str], Iterable[Row]],
+    paths: dict[str, Path],
+    splits: Mapping[str, str | None] = SAME,
+) -> Reading:
+    """Read the files of a form, where `rows(path, split)` yields the rows of one file.
+
+    `splits` says as which split an item of each split is read; items of a split that maps to None are left
+    out and counted. Raises `BadInput` if a file has no row, or a row is not as expected.
     """
-    found: dict[str, list[Path]] = {}
-    for path in _files(source, endings):
-        split = split_word(path.stem)
-        if split and of_set(path.relative_to(source), name) and (fits(path) or stand_in(path)):
-            found.setdefault(split, []).append(path)
-    return {split: _only(source, paths, name, parts) for split, paths in found.items()}
+    clean, entries, dropped = CaptionCleaner(), [], Counter()
+    for split, path in paths.items():
+        for entry in some(list(to_entries(rows(path, split), clean, splits)), path):
+            if splits[entry.split] is None:
+                dropped[entry.split] += 1
+            else:
+                entries.append(replace(entry, split=splits[entry.split]))
+    notes = [f"images of the split {split}, left out: {count:,}" for split, count in dropped.items()]
+    return Reading(entries, list(paths.values()), notes + clean.notes())
 
 
-def split_word(stem: str) -> str | None:
-    """The split that a file name tells: `coco_karpathy_val` is val; None without such a word, or with two."""
-    splits = {SPLIT_WORDS[word] for word in _words(stem) if word in SPLIT_WORDS}
-    return splits.pop() if len(splits) == 1 else None
+def to_entries(rows: Iterable[Row], clean: CaptionCleaner, splits: Iterable[str] = SPLITS) -> Iterator[Entry]:
+    """One entry for each image of the rows, with all its captions; its id is the file name without extension.
 
-
-def of_set(path: Path, name: str) -> bool:
-    """Whether a file may belong to the benchmark `name`.
-
-    It does when its own name says so. Else its name must be of usual words alone (`captions_val.json`) and no
-    folder may name another.
+    Raises `BadInput` for an image or a split that is not as expected, and for a second row of an image whose
+    row holds a list of all captions.
     """
-    if _names(path.name, name):
-        return True
-    if set(_words(path.stem)) - PLAIN_WORDS - SPLIT_WORDS.keys():
-        return False
-    folder = path.parent.as_posix()
-    return _names(folder, name) or not _names(folder, *SETS)
+    found: dict[tuple[str, str], list[str]] = {}
+    for where, split, image, captions in rows:
+        file = str(image_file(image, where))
+        where = f"{where} ({file})"
+        if not isinstance(split, str) or split not in splits:
+            raise BadInput(f"{where}: expected the split {', '.join(splits)}; found {split!r}")
+        if isinstance(captions, list) and (split, file) in found:
+            raise BadInput(f"{where}: this image has a row already; expected one row for each image")
+        captions = captions if isinstance(captions, list) else [captions]
+        found.setdefault((split, file), []).extend(clean(captions, where))
+    for (split, file), texts in found.items():
+        yield Entry(PurePosixPath(file).stem, file, tuple(texts), split)
 
 
 def some(items: Items, path: Path) -> Items:
-    """The items that were read in `path`, the file of one split; `BadInput` where there are none."""
+    """The items that were read in `path`. Raises `BadInput` if there are none."""
     if not items:
         raise BadInput(
             f"{path}: no item in this file; download it again, or remove it to leave the split out"
@@ -137,21 +161,23 @@ def some(items: Items, path: Path) -> Items:
 
 
 def image_file(value: object, where: str) -> PurePosixPath:
-    """An image's file name; `BadInput` naming `where` if it is no text, blank, or cannot be saved."""
+    """An image's file name. Raises `BadInput` with `where` if it is no text, blank, or cannot be saved."""
     text = value.strip() if isinstance(value, str) else ""
     if not PurePosixPath(text).stem or text != text.encode(errors="replace").decode():
         raise BadInput(f"{where}: expected a file name, found {value!r}")
     return PurePosixPath(text)
 
 
-def _is_there(form: Form, source: Path) -> bool:
+def _is_there(form: Form, downloads: Downloads) -> bool:
     try:
-        return form.find(source) is not None
+        return bool(form.find(downloads))
     except BadInput:  # there, but broken
         return True
 
 
-def _annotations(name: str, form: Form, reading: Reading, notes: list[str]) -> Annotations:
+def _annotations(
+    name: str, downloads: Downloads, form: Form, reading: Reading, notes: list[str]
+) -> Annotations:
     there = Counter(entry.split for entry in reading.entries)
     division = max(
         form.divisions,
@@ -161,31 +187,6 @@ def _annotations(name: str, form: Form, reading: Reading, notes: list[str]) -> A
     if "val" in absent and "val" not in division and there["train"]:
         notes.append("no val split in these files: its images are in train")
         absent.pop("val")
-    notes += left_out(absent, " in these files")
-    notes += reading.notes
-    return Annotations(name, "image", PROTOCOL, division, reading.entries, name, reading.files, notes)
-
-
-def _words(stem: str) -> list[str]:
-    return re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", stem).lower())
-
-
-def _names(text: str, *names: str) -> bool:
-    """Whether a text has one of the sets' names as a word (coco is none of `refcoco`)."""
-    words = "|".join(SETS[name] for name in names)
-    return re.search(rf"(?<![A-Za-z])(?i:{words})(?![a-z])", text) is not None
-
-
-def _files(source: Path, endings: tuple[str, ...]) -> Iterator[Path]:
-    for parent, _, files in walk(source):
-        yield from (parent / name for name in files if name.lower().endswith(endings))
-
-
-def _only(source: Path, paths: list[Path], name: str, parts: Callable[[Path], tuple[Path, ...]]) -> Path:
-    paths = [path for path in paths if not stand_in(path)] or paths
-    own = [path for path in paths if _names(path.relative_to(source).as_posix(), name)] or paths
-    top = min(len(path.parts) for path in own)
-    left = [path for path in own if len(path.parts) == top]
-    for copies in zip(*map(parts, left), strict=True) if len(left) > 1 else ():
-        first_copy(copies)
-    return left[0]
+    notes += left_out(absent, " in these files") + reading.notes
+    files = downloads.names_of(reading.files)
+    return Annotations(name, "image", IMAGES, division, reading.entries, name, files, notes)

@@ -1,76 +1,59 @@
 """MSVD: 1,970 clips of 18 to 81 captions, 1,200 to train, 100 to validate and 670 to test."""
 
+import pickle
 import reprlib
-from argparse import ArgumentParser
 from pathlib import Path
+from typing import NoReturn
 
-from data_prep.benchmarks.safe_pickle import read_pickle
+from data_prep.benchmarks.downloads import Downloads
+from data_prep.benchmarks.forms import VIDEOS, Benchmark
 from data_prep.dataset import SPLITS, Annotations, CaptionCleaner, Counts, Entry, Place, count_of, left_out
 from data_prep.media import bare
-from data_prep.readers import BadInput, IdList, find_file, find_id_list, read_json, read_text, require_file
+from data_prep.readers import BadInput, read_json, read_text, refuse_stand_in
 
-PROTOCOL = {"query": "caption", "visual_to_text": "items"}
 PUBLISHED = {"train": Counts(1_200, 48_774), "val": Counts(100, 4_290), "test": Counts(670, 27_763)}
 CAPTIONS = ("captions_msvd.json", "raw-captions.pkl")
-MAPPING = "youtube_mapping.txt"  # lines of a clip's id and vid1, vid2, …
+LISTS = {split: f"{split}_list.txt" for split in SPLITS}
+MAPPING = "youtube_mapping.txt"  # lines with a clip's id and vid1, vid2, …
+BROKEN = (pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError, AttributeError, MemoryError)
 
 
 def read(source: Path) -> Annotations:
     """Read the captions and `{train,val,test}_list.txt`; a list that is absent leaves its split out.
 
-    Where `youtube_mapping.txt` is there, clips, captions and lists may name clips `vid1`, … as well.
+    If `youtube_mapping.txt` is there, media, captions and lists may call the clips `vid1`, … as well.
     """
-    path = require_file(source, CAPTIONS)
-    mapping = find_file(source, (MAPPING,))
+    downloads = Downloads(source)
+    path, mapping = downloads.require(*CAPTIONS), downloads.find(MAPPING)
     ids = _read_mapping(mapping) if mapping else {}
     names = {id: name for name, id in ids.items()}
     captions = _read_captions(path, ids)
-    clean, entries, files, notes, absent = CaptionCleaner(), [], [path.name], [], {}
-    if mapping:
-        files.append(mapping.name)
-    for split in SPLITS:
-        found = find_id_list(source, (f"{split}_list.txt",), captions.keys() | names.keys() | ids.keys())
+    files = [path, mapping] if mapping else [path]
+    clean, entries, notes, absent = CaptionCleaner(), [], [], {}
+    for split, name in LISTS.items():
+        found = downloads.id_list((name,), captions.keys() | names.keys() | ids.keys())
         if found is None:
-            absent[split] = f"{split}_list.txt"
+            absent[split] = name
             continue
-        files.append(found.path.name)
+        files.append(found.path)
         notes += found.notes()
-        entries += _entries(found, split, ids, names, captions, clean, path)
+        for listed in map(bare, found.ids):
+            id = ids.get(listed, listed)
+            instead = Place(names[id]) if id in names else None
+            texts = clean(captions.get(id, ()), f"{path}: {id}")
+            entries.append(Entry(id, id, texts, split, instead=instead))
     if not entries:
-        raise BadInput(
-            f"{source}: none of train_list.txt, val_list.txt, test_list.txt is there with MSVD's ids"
-        )
-    notes = left_out(absent, " with these ids") + notes
+        raise BadInput(f"{source}: found none of {', '.join(LISTS.values())} with the ids of MSVD")
     listed = {entry.id for entry in entries}
-    notes += count_of((entry.id for entry in entries if not entry.captions), "listed clips have no captions")
-    notes += count_of((id for id in captions if id not in listed), "clips with captions are in no list")
-    return Annotations("msvd", "video", PROTOCOL, PUBLISHED, entries, "msvd", files, notes + clean.notes())
-
-
-def add_options(parser: ArgumentParser) -> None:
-    """MSVD has no options of its own."""
-    parser.set_defaults(read=lambda options: read(options.source))
-
-
-def _entries(
-    found: IdList,
-    split: str,
-    ids: dict[str, str],
-    names: dict[str, str],
-    captions: dict[str, list[str]],
-    clean: CaptionCleaner,
-    path: Path,
-) -> list[Entry]:
-    entries = []
-    for listed in map(bare, found.ids):
-        id = ids.get(listed, listed)
-        instead = Place(names[id]) if id in names else None
-        entries.append(Entry(id, id, clean(captions.get(id, ()), f"{path}: {id}"), split, instead=instead))
-    return entries
+    notes = left_out(absent, " with these ids") + notes
+    notes += count_of((entry.id for entry in entries if not entry.captions), "listed clips without captions")
+    notes += count_of((id for id in captions if id not in listed), "clips with captions that are in no list")
+    names = downloads.names_of(files)
+    return Annotations("msvd", "video", VIDEOS, PUBLISHED, entries, "msvd", names, notes + clean.notes())
 
 
 def _read_captions(path: Path, ids: dict[str, str]) -> dict[str, list[str]]:
-    """The captions of each id, kept as sentences or as lists of words; `ids` are those of `vid1`, …"""
+    """The captions of each id, in the file as sentences or as lists of words; `ids` are those of `vid1`, …"""
     content = read_pickle(path) if path.suffix == ".pkl" else read_json(path, unique_keys=True)
     if not isinstance(content, dict):
         raise BadInput(f"{path}: expected captions by id, found a value of type {type(content).__name__}")
@@ -106,3 +89,53 @@ def _read_mapping(path: Path) -> dict[str, str]:
             raise BadInput(f"{path}:{number}: {line!r} repeats an id or a name of an earlier line")
         ids[fields[1]] = fields[0]
     return ids
+
+
+def read_pickle(path: Path) -> object:
+    """The lists, dicts and strings in a pickle, which is read without running any code.
+
+    Raises `BadInput` if the pickle is broken or holds anything else.
+    """
+    refuse_stand_in(path)
+    with path.open("rb") as file:
+        try:
+            content = _PlainUnpickler(file, path).load()
+        except BadInput:
+            raise
+        except (*BROKEN, OverflowError, RecursionError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise BadInput(f"{path}: broken pickle ({reason}); download it again") from None
+    seen, left = set(), [content]
+    while left:  # look at each value once: a pickle may hold a list that holds itself
+        value = left.pop()
+        if type(value) is str or id(value) in seen:
+            continue
+        seen.add(id(value))
+        if type(value) is dict:
+            left += [*value.keys(), *value.values()]
+        elif type(value) is list:
+            left += value
+        else:
+            _refuse(path, f"a value of type {type(value).__name__}")
+    return content
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Refuses every class and every function, so that only plain values can be built."""
+
+    def __init__(self, file: object, path: Path) -> None:
+        super().__init__(file)
+        self._path = path
+
+    def find_class(self, module: str, name: str) -> NoReturn:
+        _refuse(self._path, f"{module}.{name}")
+
+    def persistent_load(self, pid: object) -> NoReturn:
+        _refuse(self._path, "a reference to something outside it")
+
+
+def _refuse(path: Path, what: str) -> NoReturn:
+    raise BadInput(f"{path}: holds {what}; expected only lists, dicts and strings, so it is not loaded")
+
+
+BENCHMARK = Benchmark(__doc__, read)

@@ -1,28 +1,94 @@
-"""What RSICD and RSITMD share: their forms, and the ways in which their images are divided."""
+"""RSICD and RSITMD: remote sensing images with five captions each, divided in several ways."""
 
 from functools import partial
+from pathlib import Path
 
-from data_prep.benchmarks.albef import find_albef
-from data_prep.benchmarks.caption_lists import find_caption_lists
-from data_prep.benchmarks.forms import Form
-from data_prep.benchmarks.karpathy import find_karpathy
-from data_prep.dataset import Counts
+from data_prep.benchmarks.forms import Benchmark, Form, Reading, find_named, form_option, read_form, read_rows
+from data_prep.benchmarks.image_files import (
+    REPHRASED,
+    albef_rows,
+    find_albef,
+    find_caption_lists,
+    find_json_lines,
+    json_line_rows,
+    karpathy_rows,
+    read_caption_lists,
+)
+from data_prep.dataset import Annotations, Counts
 
-Division = dict[str, Counts]
+RSICD_TEST, RSITMD_TEST = {"test": Counts(1_093, 5_465)}, {"test": Counts(452, 2_260)}
+RSICD_DIVISIONS = {
+    "official": {"train": Counts(8_734, 43_670), "val": Counts(1_094, 5_470)} | RSICD_TEST,
+    "re-split": {"train": Counts(7_862, 39_310), "val": Counts(1_966, 9_830)} | RSICD_TEST,
+    "without val": {"train": Counts(9_828, 49_140)} | RSICD_TEST,  # its images are in train
+}
+RSITMD_DIVISIONS = {
+    "official": {"train": Counts(4_291, 21_455)} | RSITMD_TEST,  # it has no val split
+    "re-split": {"train": Counts(3_435, 17_175), "val": Counts(856, 4_280)} | RSITMD_TEST,
+    "re-split at 80 %": {"train": Counts(3_432, 17_160), "val": Counts(859, 4_295)} | RSITMD_TEST,  # by AMFMN
+}
 
 
-def remote_sensing_forms(name: str, karpathy: str, divisions: dict[str, Division]) -> dict[str, Form]:
-    """The forms of a remote sensing benchmark; `karpathy` names its JSON, which holds the "official" split.
+def read_rsicd(source: Path, form: str | None = None) -> Annotations:
+    """Read the annotations of RSICD in `source`; `form` is a key of RSICD_FORMS."""
+    return read_form("rsicd", source, RSICD_FORMS, form)
 
-    ALBEF's files and lists hold the "re-split" one: train and val divided anew, test kept. Any of them may
-    hold another of the `divisions` as well.
+
+def read_rsitmd(source: Path, form: str | None = None) -> Annotations:
+    """Read the annotations of RSITMD in `source`; `form` is a key of RSITMD_FORMS."""
+    return read_form("rsitmd", source, RSITMD_FORMS, form)
+
+
+def _forms(name: str, karpathy: str, divisions: dict[str, dict[str, Counts]]) -> dict[str, Form]:
+    """The forms of both benchmarks; `karpathy` names the JSON that holds the "official" split.
+
+    ALBEF's files and lists usually hold the "re-split" one: train and val divided anew, the same test. Any of
+    them may hold another of the `divisions`.
     """
-    anew = {which: divisions[which] for which in sorted(divisions, key=lambda which: which != "re-split")}
-    divided, official = tuple(anew.values()), tuple(divisions.values())
-    named = partial(find_karpathy, names=(karpathy, karpathy.lower()))
-    lists = partial(find_caption_lists, name=name)
+    official = tuple(divisions.values())
+    divided = (divisions["re-split"], *(it for which, it in divisions.items() if which != "re-split"))
     return {
-        "karpathy": Form(karpathy, official, named),
-        "albef": Form(f"{name}_{{train,val,test}}.json", divided, partial(find_albef, name=name)),
-        "lists": Form("{train,val,test}_caps.txt", divided, lists),
+        "karpathy": Form(
+            karpathy,
+            official,
+            partial(find_named, names=(karpathy, karpathy.lower())),
+            partial(read_rows, karpathy_rows),
+        ),
+        "albef": Form(
+            f"{name}_{{train,val,test}}.json",
+            divided,
+            partial(find_albef, name=name),
+            partial(read_rows, albef_rows),
+        ),
+        "lists": Form(
+            "{train,val,test}_caps.txt", divided, partial(find_caption_lists, name=name), read_caption_lists
+        ),
     }
+
+
+def _read_json_lines(paths: dict[str, Path]) -> Reading:
+    reading = read_rows(json_line_rows, paths)
+    rephrased = ", ".join(path.name for path in paths.values() if REPHRASED in path.name)
+    if rephrased:
+        reading.notes.insert(0, f"{rephrased}: repeated captions are rephrased, unlike the benchmark's own")
+    return reading
+
+
+RSICD_FORMS = _forms("rsicd", "dataset_rsicd.json", RSICD_DIVISIONS)
+RSICD_FORMS["jsonl"] = Form(
+    "{train,valid,test}_rsicd.jsonl",
+    tuple(RSICD_DIVISIONS.values()),
+    partial(find_json_lines, name="rsicd"),
+    _read_json_lines,
+)
+RSITMD_FORMS = _forms("rsitmd", "dataset_RSITMD.json", RSITMD_DIVISIONS)
+RSICD = Benchmark(
+    "RSICD: 10,921 remote sensing images with five captions each, 1,093 of them for the test.",
+    read_rsicd,
+    {"--form": form_option(RSICD_FORMS)},
+)
+RSITMD = Benchmark(
+    "RSITMD: 4,743 remote sensing images with five captions each, 452 of them for the test.",
+    read_rsitmd,
+    {"--form": form_option(RSITMD_FORMS)},
+)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from cma import require
 from cma.files import write_whole
-from data_prep.benchmarks import flickr30k, msrvtt
+from data_prep.benchmarks import BENCHMARKS
 from data_prep.dataset import (
     SEAL,
     SPLITS,
@@ -86,9 +86,9 @@ def build_minis(out: Path, packs: int = 2, workers: int = 2) -> None:
 
     ImportError, in one line, if they are not there and the packages of the extra `prep` are missing.
     """
-    read_clips = partial(msrvtt.read, hold_out=True)
+    read_clips = partial(BENCHMARKS["msrvtt"].read, val=True)
     for mini in (
-        Mini("mini-flickr30k", (STILLS,), False, write_flickr30k, flickr30k.read, None),
+        Mini("mini-flickr30k", (STILLS,), False, write_flickr30k, BENCHMARKS["flickr30k"].read, None),
         Mini("mini-msrvtt", CLIPS[:packs], True, write_msrvtt, read_clips, 1),
     ):
         _build(mini, out, workers)

@@ -94,7 +94,7 @@ def test_captions_from_csv_and_jsonl_are_the_same(tmp_path, capsys):
         f"deep/{n}.jpg": (f"cat {n}", "a, b") for n in range(20)
     }
     assert Counter(split for split, _ in found.values()) == {"train": 16, "val": 2, "test": 2}
-    assert "20 blank captions dropped" in capsys.readouterr().out
+    assert "blank captions dropped: 20" in capsys.readouterr().out
 
 
 def test_a_column_of_splits_decides(tmp_path):
@@ -121,8 +121,8 @@ def test_files_without_captions_and_captions_without_a_file_are_counted_and_list
     arguments = ("--source", source, "--out", tmp_path / "out", "--captions", captions)
     assert run(*arguments) == 1
     said = capsys.readouterr()
-    assert "2 files have no captions in c.csv: c.jpg, deep/b.jpg" in said.out
-    assert "2 files named in c.csv are not there: d.jpg, other/b.jpg" in said.out
+    assert "files without captions in c.csv: 2 (c.jpg, deep/b.jpg)" in said.out
+    assert "files named in c.csv that are not there: 2 (d.jpg, other/b.jpg)" in said.out
     assert "4 of 5 items cannot be used" in said.err
     assert run(*arguments, "--allow-missing") == 0
     assert items(tmp_path / "out").keys() == {"a.jpg"}  # deep/b.jpg is not other/b.jpg
@@ -141,7 +141,7 @@ def test_a_name_that_cannot_be_written_down_is_left_out_and_said(tmp_path, capsy
     (source / "b.png").rename(source / os.fsdecode(b"b\xff.png"))
     assert run("--source", source, "--out", tmp_path / "out") == 0
     assert list(items(tmp_path / "out")) == ["a.png"]
-    assert "1 files left out, whose names are not UTF-8: b\ufffd.png" in capsys.readouterr().out
+    assert "files left out, whose names are not UTF-8: 1 (b\ufffd.png)" in capsys.readouterr().out
 
 
 def test_pictures_beside_clips_need_a_choice(tmp_path, capsys):

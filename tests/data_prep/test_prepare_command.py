@@ -196,7 +196,10 @@ def test_captions_are_cleaned_dropped_and_counted(tmp_path, capsys):
     )
     assert run("flickr30k", "--source", source, "--out", tmp_path / "out") == 1
     said = capsys.readouterr()
-    assert "1 captions cleaned" in said.out and "3 blank captions dropped" in said.out
+    assert (
+        "captions cleaned of line breaks and extra spaces: 1" in said.out
+        and "blank captions dropped: 3" in said.out
+    )
     assert "2 (" in said.err and "no caption" in said.err
     assert run("flickr30k", "--source", source, "--out", tmp_path / "out", "--allow-missing") == 0
     (item,) = cma.data.load(tmp_path / "out", "train").items
@@ -215,10 +218,10 @@ def test_cleaned_captions_are_words_with_single_blanks(captions):
         ('{"images": [\n  {"filename": }', "dataset_flickr30k.json:2:16: broken JSON"),
         ("[" * 100_000, "JSON that cannot be read"),
         ("[]", 'an object with a list "images"'),
-        (json.dumps({"images": []}), "no item in these files"),
+        (json.dumps({"images": []}), "no item in this file"),
         (json.dumps({"images": [karpathy(), {"filename": "2.jpg"}]}), "images[1]: expected filename, split"),
         (json.dumps({"images": [karpathy(split="dev")]}), "expected the split train, val, test; found 'dev'"),
-        (json.dumps({"images": [karpathy(), karpathy()]}), "1 ids are there more than once, the first is 1"),
+        (json.dumps({"images": [karpathy(), karpathy()]}), "(1.jpg): this image has a row already"),
         (json.dumps({"images": [karpathy("../1.jpg")]}), "'../1.jpg' of 1 leads out of the media folder"),
         (json.dumps({"images": [karpathy("/etc/1.jpg")]}), "leads out of the media folder"),
         (json.dumps({"images": [karpathy(captions=[7])]}), "images[0] (1.jpg): expected a caption"),
@@ -347,7 +350,7 @@ def test_msrvtt_files_that_are_not_as_expected(tmp_path, capsys, name, content, 
 
 def test_nothing_to_hold_out(tmp_path):
     with pytest.raises(BadInput, match="validate"):
-        msrvtt.read(msrvtt_source(tmp_path, train=("video1",)), hold_out=True)
+        msrvtt.read(msrvtt_source(tmp_path, train=("video1",)), val=True)
 
 
 # what they share

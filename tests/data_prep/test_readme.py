@@ -5,8 +5,18 @@ import shlex
 
 import pytest
 
-from data_prep.__main__ import BENCHMARKS, build_parser
-from data_prep.benchmarks import activitynet, coco, didemo, flickr30k, msrvtt, msvd, rsicd, rsitmd, vatex
+from data_prep.__main__ import build_parser
+from data_prep.benchmarks import (
+    BENCHMARKS,
+    activitynet,
+    coco,
+    didemo,
+    flickr30k,
+    msrvtt,
+    msvd,
+    remote_sensing,
+    vatex,
+)
 from data_prep.dataset import Counts
 from data_prep.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from tests import ROOT
@@ -22,19 +32,24 @@ PUBLISHED = {
 }
 OTHERS = ("mini", "folder", "frames")
 SHARED = {"--source", "--out", "--allow-missing", "--no-check", "--annotations-only", "--workers"}
-FORMS = {"flickr30k": flickr30k.FORMS, "coco": coco.forms(), "rsicd": rsicd.FORMS, "rsitmd": rsitmd.FORMS}
+FORMS = {
+    "flickr30k": flickr30k.FORMS,
+    "coco": coco.forms(),
+    "rsicd": remote_sensing.RSICD_FORMS,
+    "rsitmd": remote_sensing.RSITMD_FORMS,
+}
 LISTS = ["train_list.txt", "val_list.txt", "test_list.txt"]
 FILES = {
     "msrvtt": [msrvtt.DATA, msrvtt.TEST_LIST, *msrvtt.TEST_CAPTIONS, *sum(msrvtt.TRAIN_CAPTIONS.values(), ())]
     + [name for name, _ in msrvtt.TRAIN_LISTS.values()],
-    "msvd": [*msvd.CAPTIONS, msvd.MAPPING, *LISTS],
+    "msvd": [*msvd.CAPTIONS, msvd.MAPPING, *msvd.LISTS.values()],
     "vatex": [vatex.OTHER_TEST, *LISTS],
     "didemo": [
         name.format("{train,val,test}")
-        for name in (didemo.DATA, didemo.LIST, didemo.PARAGRAPHS[1], didemo.LABELS)
+        for name in (didemo.DATA, didemo.LIST, didemo.JOINED[1], didemo.LABELS)
     ],
     "activitynet": [*activitynet.FILES.values(), activitynet.OTHERS]
-    + [name for names in (activitynet.LISTS, activitynet.PARAGRAPHS) for name in sum(names.values(), ())],
+    + [name for names in (activitynet.LISTS, activitynet.JOINED) for name in sum(names.values(), ())],
 }
 
 
@@ -51,7 +66,7 @@ def counts_in_code(name):
             left = items - msrvtt.VALIDATE
             rows[f"train ({choice}, --val)"] = Counts(left, 20 * left)
         return rows
-    divisions = BENCHMARKS[name].DIVISIONS
+    divisions = {"rsicd": remote_sensing.RSICD_DIVISIONS, "rsitmd": remote_sensing.RSITMD_DIVISIONS}[name]
     rows = {f"{split} ({which})": n for which, counts in divisions.items() for split, n in counts.items()}
     return {split: counts for split, counts in rows.items() if not split.startswith("test")} | {
         "test": divisions["official"]["test"]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 import cma.data
 from data_prep.__main__ import main
 from data_prep.benchmarks import coco
-from data_prep.benchmarks.forms import find_splits, split_word
+from data_prep.benchmarks.downloads import Downloads, split_word
 from data_prep.readers import BadInput, read_json
 from tests.data_prep.image_sources import JSON, albef, karpathy, told, write
 from tests.grey_media import write_picture
@@ -45,7 +45,7 @@ def test_both_forms_hold_the_same_images_with_restval_or_without(tmp_path, make)
     assert told(whole) == expected() and told(less) == expected(restval=None)
     assert whole.expected["train"] == (113_287, 566_747) and less.expected["train"] == (82_783, 414_113)
     assert whole.expected["test"] == (5_000, 25_010)
-    assert any(note.startswith("1 images") and "left out" in note for note in less.notes)
+    assert less.notes == ["images of the split restval, left out: 1"]
     assert not whole.notes
 
 
@@ -81,7 +81,7 @@ def test_keys_without_use_are_dropped_at_every_depth(tmp_path_factory, value):
 def test_karpathys_file_goes_first_unless_a_form_is_chosen(tmp_path):
     as_karpathy(tmp_path)
     as_albef(tmp_path)
-    assert coco.read(tmp_path).files == ["dataset_coco.json"]
+    assert coco.read(tmp_path).files == ["caption_datasets/dataset_coco.json"]
     names = [f"coco_karpathy_{split}.json" for split in ("train", "val", "test")]
     assert coco.read(tmp_path, form="albef").files == names
 
@@ -113,7 +113,7 @@ def test_the_files_of_other_sets_are_no_split_of_this(tmp_path, name):
 def test_two_files_that_could_be_one_split_are_an_error_but_its_own_name_and_the_top_win(tmp_path):
     write(tmp_path / "val.json", albef({"7.jpg": FIVE}))
     write(tmp_path / "old" / "coco_val.json", albef({"8.jpg": FIVE}))
-    assert coco.read(tmp_path).files == ["coco_val.json"]
+    assert coco.read(tmp_path).files == ["old/coco_val.json"]
     write(tmp_path / "coco_val.json", albef({VAL: FIVE}))
     assert [entry.file for entry in coco.read(tmp_path).entries] == [VAL]
     write(tmp_path / "coco_karpathy_val.json", albef({VAL: SIX}))
@@ -139,7 +139,7 @@ def test_the_split_is_a_word_of_the_name(stem, split):
         ("coco_val.json", '[{"image": "1.jpg", "caption": []}, 7]', "[1]: expected an object with image"),
         ("coco_val.json", '[{"image": " ", "caption": "a"}]', "[0]: expected a file name, found ' '"),
         ("coco_val.json", '[{"image": "\\ud800.jpg", "caption": "a"}]', "[0]: expected a file name"),
-        ("coco_val.json", albef({"1.jpg": ["a"]}) * 2, "[1]: 1.jpg has a row already"),
+        ("coco_val.json", albef({"1.jpg": ["a"]}) * 2, "[1] (1.jpg): this image has a row already"),
         ("coco_val.json", '[{"image": "../1.jpg", "caption": "a"}]', "leads out of the media folder"),
         ("dataset_coco.json", {"images": [{"filename": None}]}, "[0]: expected a file name, found None"),
         ("coco_val.json", "[]", "coco_val.json: no item in this file"),
@@ -166,4 +166,4 @@ def test_rows_of_a_training_image_are_joined_wherever_they_stand(tmp_path_factor
 
 def test_a_file_that_does_not_fit_is_no_split(tmp_path):
     write(tmp_path / "a_val.json", "")
-    assert find_splits(tmp_path, "coco", (".json",), lambda path: path.stat().st_size > 0) == {}
+    assert Downloads(tmp_path).splits("coco", (".json",), lambda path: path.stat().st_size > 0) == {}

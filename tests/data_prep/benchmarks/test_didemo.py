@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 import cma.data
 from data_prep.__main__ import main
 from data_prep.benchmarks import didemo
-from data_prep.benchmarks.paragraphs import paragraph
 from data_prep.dataset import CaptionCleaner
 from data_prep.readers import BadInput
 from tests.grey_media import write_clip
@@ -47,8 +46,10 @@ def test_descriptions_become_one_paragraph_and_the_list_decides(tmp_path, capsys
     said = " ".join(capsys.readouterr().out.split())
     assert "didemo: test_data.json, test_list.txt under" in said
     assert "no train_data.json and no val_data.json: the train and val splits are left out" in said
-    assert "1 clips of test_data.json are not in test_list.txt, left out: unlisted.avi" in said
-    assert "1 captions cleaned" in said and "test 3 / 1,004 3 / 1,004" in said
+    assert "clips of test_data.json that are not in test_list.txt, left out: 1 (unlisted.avi)" in said
+    assert (
+        "captions cleaned of line breaks and extra spaces: 1" in said and "test 3 / 1,004 3 / 1,004" in said
+    )
 
 
 @pytest.mark.parametrize("names", [
@@ -73,7 +74,7 @@ def test_a_split_lacking_a_file_is_left_out_and_none_is_an_error(tmp_path, capsy
     assert cma.data.splits(tmp_path / "out") == ["test"]
     assert "no val_list.txt with the ids of val_data.json: the" in capsys.readouterr().out
     (source / "test_data.json").unlink()
-    with pytest.raises(BadInput, match=r"expected a split's two files .*no test_data.json"):
+    with pytest.raises(BadInput, match=r"expected two files for a split .*no test_data.json"):
         didemo.read(source)
 
 
@@ -100,4 +101,4 @@ def test_a_paragraph_is_all_the_words_in_order_with_single_blanks(texts):
     words = " ".join(texts).split()
     surrogates = any("\ud800" <= character <= "\udfff" for text in texts for character in text)
     if not surrogates:
-        assert paragraph(texts, CaptionCleaner(), "here") == ((" ".join(words),) if words else ())
+        assert didemo.paragraph(texts, CaptionCleaner(), "here") == ((" ".join(words),) if words else ())

@@ -40,7 +40,7 @@ def test_of_several_forms_the_first_is_read_or_the_one_that_is_chosen(tmp_path):
     )
     assert flickr30k.read(tmp_path, "hub").files == ["flickr_annotations_30k.csv"]
     (tmp_path / "flickr_annotations_30k.csv").unlink()
-    with pytest.raises(BadInput, match=r"none of flickr_annotations_30k\.csv is in"):
+    with pytest.raises(BadInput, match=r"found none of flickr_annotations_30k\.csv in"):
         flickr30k.read(tmp_path, "hub")
 
 
@@ -65,9 +65,9 @@ def test_ids_without_captions_and_captions_without_a_list_are_counted(tmp_path):
     assert told(read) == {"65567": EXPECTED["65567"], "404": ("test", "404.jpg", ())}
     assert read.notes == [
         "no train split and no val split in these files: the train and val splits are left out",
-        "test.txt: 1 repeated ids dropped",
-        "1 ids without captions: 404",
-        "3 images in none of the lists, left out: 1000092795, 36979, 7",
+        "repeated ids of test.txt, dropped: 1",
+        "ids without captions: 1 (404)",
+        "images in no list, left out: 3 (1000092795, 36979, 7)",
     ]
 
 
@@ -87,11 +87,11 @@ HUB, TOKEN, CSV = "flickr_annotations_30k.csv", "results_20130124.token", "flick
     [
         (HUB, "raw,split\n[],test\n", "30k.csv:1: expected the columns raw, split, filename; found raw"),
         (HUB, "raw,split,filename\n[a,test,1.jpg\n", "30k.csv:2: raw: expected a JSON list, found '[a'"),
-        (HUB, "raw,split,filename\n[7],test,1.jpg\n", "30k.csv:2: expected a caption (text), found 7"),
+        (HUB, "raw,split,filename\n[7],test,1.jpg\n", "csv:2 (1.jpg): expected a caption (text), found 7"),
         (HUB, "raw,split,filename\n[],dev,1.jpg\n", "expected the split train, val, test; found 'dev'"),
         (HUB, "raw,split,filename\n[],test, \n", "30k.csv:2: expected a file name"),
         (TOKEN, "1.jpg#0\ta\n1.jpg#1 b\n", "124.token:2: expected image.jpg#0, a tab and a caption"),
-        (TOKEN, "#0\ta\n", "124.token:1: expected a file name"),
+        (TOKEN, "#0\ta\n1.jpg#0\ta\n", "124.token:1: expected a file name"),
         (CSV, "image,caption\n1.jpg,a, b\n", "karpathy.txt:2: expected 2 fields"),
         (CSV, 'image,caption\n1.jpg,"a\n', "broken CSV"),
         (CSV, "image,text\n1.jpg,a\n", "none of dataset_flickr30k.json"),
@@ -99,6 +99,7 @@ HUB, TOKEN, CSV = "flickr_annotations_30k.csv", "results_20130124.token", "flick
     ],
 )  # fmt: skip
 def test_files_that_are_not_as_expected(tmp_path, capsys, name, content, message):
+    write(tmp_path / "test.txt", "1\n")  # a list of ids, for the captions of the token file
     write(tmp_path / name, content)
     assert main(["flickr30k", "--source", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err

@@ -74,7 +74,9 @@ def test_annotations_come_from_the_hub_once(name, cache, tmp_path, capsys):
 def test_offline_it_says_in_one_line_what_to_do(name, cache, tmp_path, capsys):
     assert run(name, tmp_path) == 1
     error = capsys.readouterr().err
-    assert error.startswith(f"error: {REPOS[name].name} of the hub's data set {REPOS[name].repo} cannot be")
+    assert error.startswith(
+        f"error: {REPOS[name].name} of the dataset {REPOS[name].repo} on the hub cannot be"
+    )
     assert "it cannot be located" in error and "put the annotation file into --source" in error
     assert error.count("\n") == 1 and not (tmp_path / "out").exists()
 

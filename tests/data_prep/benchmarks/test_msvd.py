@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 import cma.data
 from data_prep.__main__ import main
 from data_prep.benchmarks import msvd
-from data_prep.benchmarks.safe_pickle import read_pickle
 from data_prep.readers import BadInput, read_id_list
 from tests.grey_media import write_clip
 
@@ -92,7 +91,7 @@ TEXTS = st.recursive(
 def test_plain_pickles_are_read_whatever_their_protocol(tmp_path_factory, content, protocol):
     path = tmp_path_factory.mktemp("pickle") / "raw-captions.pkl"
     path.write_bytes(pickle.dumps(content, protocol))
-    assert read_pickle(path) == content
+    assert msvd.read_pickle(path) == content
 
 
 @pytest.mark.parametrize(
@@ -104,7 +103,7 @@ def test_plain_pickles_are_read_whatever_their_protocol(tmp_path_factory, conten
         ("youtube_mapping.txt", "d_3_4 vid1\nd_3_4\n", "mapping.txt:2: expected an id and vid<number>"),
         ("youtube_mapping.txt", "d_3_4 vid1\ne_5_6 vid1\n", "mapping.txt:2: 'e_5_6 vid1' repeats"),
         ("test_list.txt", "\n", "test_list.txt: no id in this list"),
-        ("test_list.txt", "d_3_4\n-a_b_0_5\n", "1 ids are there more than once, the first is -a_b_0_5"),
+        ("test_list.txt", "d_3_4\n-a_b_0_5\n", "more than once: 1, the first is -a_b_0_5"),
         ("test_list.txt", "d_3_4\n../d_3_4\n", "leads out of the media folder"),
     ],
 )
@@ -116,9 +115,9 @@ def test_msvd_files_that_are_not_as_expected(tmp_path, capsys, name, content, me
 
 
 def test_no_captions_or_no_list(tmp_path):
-    with pytest.raises(BadInput, match="none of captions_msvd.json, raw-captions.pkl"):
+    with pytest.raises(BadInput, match="no captions_msvd.json and no raw-captions.pkl"):
         msvd.read(tmp_path)
-    with pytest.raises(BadInput, match="none of train_list.txt, val_list.txt, test_list.txt is there"):
+    with pytest.raises(BadInput, match="none of train_list.txt, val_list.txt, test_list.txt with"):
         msvd.read(source_of(tmp_path, lists={}))
 
 

@@ -5,13 +5,13 @@ import pytest
 
 import cma.data
 from data_prep.__main__ import main
-from data_prep.benchmarks import rsicd, rsitmd
+from data_prep.benchmarks import BENCHMARKS, remote_sensing
 from data_prep.readers import BadInput
 from tests.data_prep.fuzz_sources import Item, albef_json, caption_lists, karpathy_json
 from tests.data_prep.image_sources import albef, told, write
 from tests.grey_media import write_picture
 
-READERS = {"rsicd": rsicd, "rsitmd": rsitmd}
+DIVISIONS = {"rsicd": remote_sensing.RSICD_DIVISIONS, "rsitmd": remote_sensing.RSITMD_DIVISIONS}
 FIVE = [f"river {n} ." for n in range(5)]
 PLANES = [f"{n} planes ." for n in range(5)]
 
@@ -26,18 +26,18 @@ def lists(folder, split, images, once=False, ending=""):
 
 @pytest.mark.parametrize(("name", "captions"), [("rsicd", 54_605), ("rsitmd", 23_715)])
 def test_published_counts_of_each_division_add_up_to_the_whole_benchmark(name, captions):
-    for division in READERS[name].DIVISIONS.values():
+    for division in DIVISIONS[name].values():
         assert sum(counts.captions for counts in division.values()) == captions
         assert all(counts.captions == 5 * counts.items for counts in division.values())
-        assert division["test"] == READERS[name].DIVISIONS["official"]["test"]
+        assert division["test"] == DIVISIONS[name]["official"]["test"]
 
 
 @pytest.mark.parametrize(
     "write_form", [karpathy_json("dataset_RSITMD.json"), albef_json("rsitmd"), caption_lists]
 )
-@pytest.mark.parametrize("which", rsitmd.DIVISIONS)
+@pytest.mark.parametrize("which", DIVISIONS["rsitmd"])
 def test_every_published_division_is_known_in_every_form(tmp_path, capsys, write_form, which):
-    division = rsitmd.DIVISIONS[which]
+    division = DIVISIONS["rsitmd"][which]
     items = {
         f"{split}_{n}": Item(split, tuple(FIVE)) for split in division for n in range(division[split].items)
     }
@@ -60,9 +60,9 @@ def test_lists_that_divide_train_go_before_the_whole_one(tmp_path):
     expected["9"] = ("test", "9.tif", tuple(FIVE))
     for name in ("val", "train"):
         lists(tmp_path, name, {f"{n}.tif": whole[f"{n}.tif"] for n in split[name]}, ending="_verify")
-        read = rsitmd.read(tmp_path)
+        read = remote_sensing.read_rsitmd(tmp_path)
         assert told(read) == expected
-        left_out = ["1 images of val_caps_verify.txt left out of train, which holds them too"]
+        left_out = ["images of val_caps_verify.txt left out of train, which holds them too: 1"]
         assert read.notes == (left_out if name == "val" else [])
 
 
@@ -70,20 +70,23 @@ def test_a_form_that_hides_another_says_so_and_a_split_is_never_said_to_be_in_an
     lists(tmp_path / "rsicd_precomp", "train", {"river_1.jpg": FIVE}, once=True)
     lists(tmp_path / "rsicd_precomp", "test", {"plane_2.jpg": PLANES})
     write(tmp_path / "rsicd_test.json", albef({"plane_2.jpg": PLANES}))
-    notes = rsicd.read(tmp_path).notes
+    notes = remote_sensing.read_rsicd(tmp_path).notes
     assert notes == [
         "there too, not read: {train,val,test}_caps.txt (--form lists)",
         "no train split and no val split in these files: the train and val splits are left out",
     ]
-    assert {split for split, _, _ in told(rsicd.read(tmp_path, "lists")).values()} == {"train", "test"}
+    assert {split for split, _, _ in told(remote_sensing.read_rsicd(tmp_path, "lists")).values()} == {
+        "train",
+        "test",
+    }
 
 
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("name", DIVISIONS)
 def test_lists_of_the_neighbours_are_passed_over(tmp_path, name):
     for other in ("rsicd", "rsitmd", "sydney", "ucm"):
         lists(tmp_path / "data" / f"{other}_precomp", "test", {f"{other}.tif": FIVE})
-    assert told(READERS[name].read(tmp_path)) == {name: ("test", f"{name}.tif", tuple(FIVE))}
-    assert READERS[name].read(tmp_path).files == [
+    assert told(BENCHMARKS[name].read(tmp_path)) == {name: ("test", f"{name}.tif", tuple(FIVE))}
+    assert BENCHMARKS[name].read(tmp_path).files == [
         f"data/{name}_precomp/test_{what}.txt" for what in ("caps", "filename")
     ]
 
@@ -96,7 +99,7 @@ def test_blank_captions_are_counted_and_an_image_left_without_any_is_reported(tm
     run = ["rsitmd", "--source", str(source), "--out", str(tmp_path / "out")]
     assert main(run) == 1
     said = capsys.readouterr()
-    assert "6 blank captions dropped" in said.out and "a (" in said.err and "no caption" in said.err
+    assert "blank captions dropped: 6" in said.out and "a (" in said.err and "no caption" in said.err
     assert main([*run, "--allow-missing"]) == 0
     assert cma.data.load(tmp_path / "out", "train").captions == FIVE[:4]
 
@@ -104,12 +107,12 @@ def test_blank_captions_are_counted_and_an_image_left_without_any_is_reported(tm
 @pytest.mark.parametrize(
     ("captions", "names", "message"),
     [
-        ("a\nb\nc\n", "1.tif\n2.tif\n", "train_caps.txt: 3 captions for the 2 lines of train_filename.txt"),
-        ("a\n", "1.tif\n2.tif\n", "1 captions for the 2 lines"),
-        ("a\n", "", "1 captions for the 0 lines"),
-        ("", "1.tif\n", "0 captions for the 1 lines"),
+        ("a\nb\nc\n", "1.tif\n2.tif\n", "train_caps.txt: captions: 3, lines in train_filename.txt: 2"),
+        ("a\n", "1.tif\n2.tif\n", "captions: 1, lines in train_filename.txt: 2"),
+        ("a\n", "", "captions: 1, lines in train_filename.txt: 0"),
+        ("", "1.tif\n", "captions: 0, lines in train_filename.txt: 1"),
         ("a\nb\n", "1.tif\n\n", "train_filename.txt:2: expected a file name, found ''"),
-        ("a\n", None, "train_filename.txt: not there; expected the images of the captions in train_caps.txt"),
+        ("a\n", None, "train_filename.txt: no such file; expected the images of the captions in"),
         ("a\n", "../1.tif\n", "leads out of the media folder"),
         ("", "", "no item in this file"),
     ],
@@ -127,10 +130,10 @@ def test_lists_in_another_encoding_and_empty_json_are_refused_by_name(tmp_path):
     (tmp_path / "test_caps.txt").write_bytes("河\n".encode("gb18030"))
     write(tmp_path / "test_filename.txt", "1.tif\n")
     with pytest.raises(BadInput, match=r"test_caps\.txt:1: not UTF-8"):
-        rsitmd.read(tmp_path)
+        remote_sensing.read_rsitmd(tmp_path)
     write(tmp_path / "rsitmd_test.json", "")
     with pytest.raises(BadInput, match=r"rsitmd_test\.json:1:1: broken JSON"):
-        rsitmd.read(tmp_path)
+        remote_sensing.read_rsitmd(tmp_path)
 
 
 @pytest.mark.parametrize("prefix", ["", "textaug_"])
@@ -151,11 +154,11 @@ def test_json_lines_of_rephrased_captions_are_read_and_said_to_be_so(tmp_path, p
     ("line", "message"),
     [
         ('{"filename": "1.jpg", "captions": [}', "train_rsicd.jsonl:1:36: broken JSON"),
-        ('{"filename": "1.jpg", "captions": "a"}', "jsonl:1 (1.jpg): expected captions, a list of texts"),
+        ('{"filename": "1.jpg", "captions": "a"}', "jsonl:1: expected captions, a list of texts"),
         ('{"filename": 1, "captions": ["a"]}', "jsonl:1: expected a file name, found 1"),
     ],
 )
 def test_json_lines_that_are_not_as_expected(tmp_path, line, message):
     write(tmp_path / "train_rsicd.jsonl", line)
     with pytest.raises(BadInput, match=re.escape(message)):
-        rsicd.read(tmp_path)
+        remote_sensing.read_rsicd(tmp_path)

@@ -84,8 +84,8 @@ def test_official_files_are_split_by_name_and_the_halves_of_validation_by_lists(
     assert run("--source", source, "--out", tmp_path / "out", "--annotations-only", "--allow-missing") == 0
     assert read_back(tmp_path / "out") == EXPECTED
     said = capsys.readouterr().out
-    assert "no train_list.txt with these ids: the files of captions say that 2 clips are train" in said
-    assert "1 clips of the captions' files are in no split: f_000000_000010" in said
+    assert "no train_list.txt with these ids: the files of captions say the split (clips in train: 2)" in said
+    assert "clips with captions that are in no split: 1 (f_000000_000010)" in said
 
 
 def test_lists_under_other_names_are_known_by_their_ids(tmp_path, capsys):
@@ -123,7 +123,7 @@ def test_a_clip_in_two_files_has_the_captions_of_the_first(tmp_path, capsys):
     (source / "deeper" / "again.json").write_text(json.dumps(CAPTIONS | {"d_000000_000010": ["others"]}))
     assert run("--source", source, "--out", tmp_path / "out", "--annotations-only", "--allow-missing") == 0
     assert read_back(tmp_path / "out") == EXPECTED
-    assert "1 clips have other captions in again.json than in an earlier file, not used: d_00" in (
+    assert "clips with other captions in again.json than in an earlier file, not used: 1 (d_00" in (
         capsys.readouterr().out
     )
 
@@ -143,7 +143,7 @@ ENTRY = SHAPES["official"][-1]
     ("content", "message"),
     [
         ('[{"videoID":\n}', "vatex.json:2:1: broken JSON"),
-        (json.dumps(["d_000000_000010"]), "no JSON with VATEX's captions"),
+        (json.dumps(["d_000000_000010"]), "found no JSON with captions of VATEX"),
         (json.dumps([ENTRY, ENTRY]), "entry 1: the id e_000005_000015 is there more than once"),
         ('{"d_000000_000010": ["a"], "d_000000_000010": ["b"]}', "'d_000000_000010' is there more than once"),
         (json.dumps([{"enCap": ["a"]}]), "entry 0: expected an id"),
@@ -165,7 +165,7 @@ def test_vatex_files_that_are_not_as_expected(tmp_path, capsys, content, message
 
 
 def test_captions_whose_split_nothing_tells(tmp_path):
-    with pytest.raises(BadInput, match="captions.json does not say which split it is"):
+    with pytest.raises(BadInput, match="nothing in captions.json names a split"):
         vatex.read(source_of(tmp_path, lists={}, name="captions.json"))
     with pytest.raises(BadInput, match="no such folder"):
         vatex.read(tmp_path / "gone")
@@ -177,7 +177,7 @@ def test_a_clip_without_captions_is_listed_not_dropped(tmp_path, capsys):
     source, out = source_of(tmp_path / "source", content, lists), tmp_path / "out"
     options = ("--source", source, "--out", out, "--annotations-only")
     assert run(*options) == 1
-    assert "1 clips of the captions' files are in no split: h_000000_000010" in capsys.readouterr().out
+    assert "clips with captions that are in no split: 1 (h_000000_000010)" in capsys.readouterr().out
     assert "g_000000_000010\t" in (out / "missing.txt").read_text()
     assert run(*options, "--allow-missing") == 0
     assert len(cma.data.load(out, "test")) == 2

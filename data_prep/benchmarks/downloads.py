@@ -1,0 +1,188 @@
+"""The folder with the files that a user downloaded: listed once, then searched by name."""
+
+import filecmp
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from cma.files import walk
+from data_prep.dataset import SPLITS
+from data_prep.media import bare
+from data_prep.readers import BadInput, IdList, read_id_list, stand_in
+
+T = TypeVar("T")
+SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
+SPLIT_WORDS |= {"dev": "val", "test": "test"}
+PLAIN_WORDS = {"karpathy", "captions", "caption", "caps", "filename", "verify", "annotations", "annotation"}
+PLAIN_WORDS |= {"data", "dataset", "list", "lists", "ids", "id", "images", "image", "split", "splits"}
+PLAIN_WORDS |= {"retrieval", "k", ""}  # a file with these words alone may be of any benchmark; k: 1k, 5k
+SETS = {  # how paths name the datasets; files of Sydney and UCM lie beside the lists of RSICD
+    "flickr30k": r"flickr(?![_ -]?8k)([_ -]?30k)?|f30k",
+    "coco": r"(ms[_ -]?)?coco",
+    "rsicd": "rsicd",
+    "rsitmd": "rsitmd",
+    "flickr8k": r"flickr[_ -]?8k",
+    "sydney": "sydney",
+    "ucm": "ucm(erced)?",
+    "msrvtt": "msr[_ -]?vtt",
+    "msvd": "msvd",
+    "vatex": "vatex",
+    "didemo": "didemo",
+    "activitynet": "activitynet",
+}
+
+
+class Downloads:
+    """The files in `folder` and below it, listed when this is made. Raises `BadInput` if it is no folder.
+
+    Where a file and a stand-in for it (`readers.stand_in`) are there, the file is used.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise BadInput(f"{folder}: no such folder; expected the folder with the downloaded files")
+        self.folder = folder
+        self._listed = [(parent, names) for parent, _, names in walk(folder)]
+
+    def ending(self, *endings: str) -> list[Path]:
+        """The files whose names end in one of `endings` (lower case; the names may have capitals)."""
+        return [
+            parent / name
+            for parent, names in self._listed
+            for name in names
+            if name.lower().endswith(endings)
+        ]
+
+    def names_of(self, paths: Iterable[Path]) -> list[str]:
+        """Where files lie in the folder, for `Annotations.files`."""
+        return [path.relative_to(self.folder).as_posix() for path in paths]
+
+    def named(self, *names: str) -> list[Path]:
+        """The files with one of `names`, in the order of `names`; those nearest to the top come first.
+
+        All stand-ins come after all files.
+        """
+        wanted = set(names)
+        found = [parent / name for parent, there in self._listed for name in wanted.intersection(there)]
+        found.sort(key=lambda path: (names.index(path.name), len(path.parts), path))
+        return sorted(found, key=lambda path: stand_in(path) is not None)
+
+    def find(self, *names: str) -> Path | None:
+        """The first of `names` that is there, or None. Raises `BadInput` if two files of that name differ."""
+        found = self.named(*names)
+        return first_copy([path for path in found if path.name == found[0].name])
+
+    def require(self, *names: str) -> Path:
+        """Like `find`, but raises `BadInput` with the names that were looked for if none is there."""
+        path = self.find(*names)
+        if path is None:
+            raise BadInput(f"{self.folder}: found no {' and no '.join(names)} in this folder or below it")
+        return path
+
+    def known(self, names: Collection[str], read: Callable[[Path], T | None]) -> tuple[Path, T] | None:
+        """The first of `names` with content that `read` knows, and this content; None if there is none.
+
+        Other benchmarks may have files of the same name: `read` returns None for these. Raises `BadInput` if
+        another file of that name is known too, with other content.
+        """
+        found = None
+        for path in self.named(*names):
+            if found and (path.name != found[0].name or stand_in(path)):
+                break
+            content = read(path)
+            if content is None:
+                continue
+            if found and content != found[1]:
+                raise _differ(found[0], path)
+            found = found or (path, content)
+        return found
+
+    def splits(
+        self,
+        name: str,
+        endings: tuple[str, ...],
+        fits: Callable[[Path], bool] = lambda path: True,
+        parts: Callable[[Path], tuple[Path, ...]] = lambda path: (path,),
+    ) -> dict[str, Path]:
+        """The file of each split of the dataset `name`.
+
+        Its name has one of `endings` and the word of the split, it is `of_set`, and it `fits`. A stand-in is
+        found where there is nothing else. Of several files, those whose path names the dataset are taken, of
+        these those nearest to the top, and of copies the first. Raises `BadInput` if two of these differ in
+        one of their `parts`.
+        """
+        found: dict[str, list[Path]] = {}
+        for path in self.ending(*endings):
+            split = split_word(path.stem)
+            if split and of_set(path.relative_to(self.folder), name) and (fits(path) or stand_in(path)):
+                found.setdefault(split, []).append(path)
+        chosen = {split: _nearest(self.folder, paths, name, parts) for split, paths in found.items()}
+        return {split: chosen[split] for split in SPLITS if split in chosen}
+
+    def id_list(self, names: Collection[str], known: Collection[str]) -> IdList | None:
+        """The first list of ids with one of `names` that shares an id with `known`, or None.
+
+        Other benchmarks may have lists of the same name; `known` are this benchmark's ids. Raises `BadInput`
+        if two lists of one name share such ids, and differ.
+        """
+
+        def ids_of(path: Path) -> tuple[str, ...] | None:
+            ids = read_id_list(path).ids
+            return ids if any(id in known or bare(id) in known for id in ids) else None
+
+        found = self.known(names, ids_of)
+        return read_id_list(found[0]) if found else None
+
+
+def split_word(stem: str) -> str | None:
+    """The split in a file name without extension: val in `coco_karpathy_val`; None for no split, or two."""
+    splits = {SPLIT_WORDS[word] for word in _words(stem) if word in SPLIT_WORDS}
+    return splits.pop() if len(splits) == 1 else None
+
+
+def of_set(path: Path, name: str) -> bool:
+    """Whether a file may belong to the dataset `name`: its own name says so, or nothing says otherwise.
+
+    In the second case, its name has usual words alone (`captions_val.json`), and no folder names another
+    dataset.
+    """
+    if _names(path.name, name):
+        return True
+    if set(_words(path.stem)) - PLAIN_WORDS - SPLIT_WORDS.keys():
+        return False
+    folder = path.parent.as_posix()
+    return _names(folder, name) or not _names(folder, *SETS)
+
+
+def first_copy(paths: Sequence[Path]) -> Path | None:
+    """The first of several copies of one file, or None for no path. Raises `BadInput` if two differ."""
+    paths = [path for path in paths if not stand_in(path)] or paths
+    for path in paths[1:]:
+        if not filecmp.cmp(paths[0], path, shallow=False):
+            raise _differ(paths[0], path)
+    return paths[0] if paths else None
+
+
+def _differ(one: Path, other: Path) -> BadInput:
+    return BadInput(f"{one} and {other} differ; keep only the one that should be used")
+
+
+def _words(stem: str) -> list[str]:
+    return re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", stem).lower())
+
+
+def _names(text: str, *names: str) -> bool:
+    """Whether a text has the name of one of these datasets as a word (`refcoco` is not coco)."""
+    words = "|".join(SETS[name] for name in names)
+    return re.search(rf"(?<![A-Za-z])(?i:{words})(?![a-z])", text) is not None
+
+
+def _nearest(source: Path, paths: list[Path], name: str, parts: Callable[[Path], tuple[Path, ...]]) -> Path:
+    paths = [path for path in paths if not stand_in(path)] or paths
+    own = [path for path in paths if _names(path.relative_to(source).as_posix(), name)] or paths
+    top = min(len(path.parts) for path in own)
+    left = [path for path in own if len(path.parts) == top]
+    for copies in zip(*map(parts, left), strict=True) if len(left) > 1 else ():
+        first_copy(copies)
+    return left[0]

@@ -1,0 +1,135 @@
+"""The forms that image benchmarks share: Karpathy's JSON, ALBEF's JSON, lists of captions, JSON lines."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from data_prep.benchmarks.downloads import Downloads
+from data_prep.benchmarks.forms import Reading, Row, image_file, some, to_entries
+from data_prep.dataset import SPLITS, CaptionCleaner
+from data_prep.readers import BadInput, read_json, read_json_lines, read_start, read_text
+
+UNUSED = ("tokens", "imgid", "sentid", "sentids", "cocoid")  # keys that take most of the memory
+CAPTIONS, DIVIDED = "_caps.txt", "_caps_verify.txt"
+REPHRASED = "textaug"  # in the names of files where a machine has rephrased repeated captions
+
+
+def karpathy_rows(path: Path, split: str) -> Iterator[Row]:
+    """The rows of Karpathy's JSON: `{"images": [{"filename", "split", "sentences": [{"raw"}]}]}`."""
+    content = read_json(path, without=UNUSED)
+    if not isinstance(content, dict) or not isinstance(content.get("images"), list):
+        raise BadInput(f'{path}: expected Karpathy\'s JSON, an object with a list "images"')
+    for number, image in enumerate(content["images"]):
+        where = f"{path}: images[{number}]"
+        try:
+            file = image_file(image["filename"], where)
+            file = image_file(image["filepath"], where) / file if image.get("filepath") else file
+            captions = [sentence["raw"] for sentence in image["sentences"]]
+            yield Row(where, image["split"], str(file), captions)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise BadInput(f"{where}: expected filename, split and sentences with raw; {error!r}") from None
+
+
+def find_albef(downloads: Downloads, name: str) -> dict[str, Path]:
+    """ALBEF's file of each split, known by the split in its name and by how it begins."""
+    return downloads.splits(name, (".json",), looks_like_albef)
+
+
+def looks_like_albef(path: Path) -> bool:
+    """Whether a JSON file begins like a list of objects with an image and a caption, or holds nothing."""
+    start = read_start(path).strip()
+    return start in ("", "[]") or start.startswith("[") and '"image"' in start and '"caption"' in start
+
+
+def albef_rows(path: Path, split: str) -> Iterator[Row]:
+    """The rows of ALBEF's JSON: `[{"image": "val2014/1.jpg", "caption": "…" or ["…", …]}]`.
+
+    A training file has a row for each caption, other files have a row for each image.
+    """
+    content = read_json(path)
+    if not isinstance(content, list):
+        raise BadInput(f"{path}: expected a list of objects with image and caption")
+    for number, row in enumerate(content):
+        where = f"{path}: [{number}]"
+        if not isinstance(row, dict) or not {"image", "caption"} <= row.keys():
+            raise BadInput(f"{where}: expected an object with image and caption")
+        yield Row(where, split, row["image"], row["caption"])
+
+
+def find_json_lines(downloads: Downloads, name: str) -> dict[str, Path]:
+    """CLIP-RSICD's file of each split, known by the split in its name and by how it begins."""
+
+    def fits(path: Path) -> bool:
+        start = read_start(path).lstrip()
+        return not start or start.startswith("{") and '"filename"' in start and '"captions"' in start
+
+    return downloads.splits(name, (".jsonl",), fits)
+
+
+def json_line_rows(path: Path, split: str) -> Iterator[Row]:
+    """The rows of CLIP-RSICD's file, one image a line: `{"filename": "images/1.jpg", "captions": […]}`."""
+    for where, row in read_json_lines(path):
+        captions = row.get("captions")
+        if not isinstance(captions, list):
+            raise BadInput(f"{where}: expected captions, a list of texts; found {captions!r}")
+        yield Row(where, split, row.get("filename"), captions)
+
+
+def find_caption_lists(downloads: Downloads, name: str) -> dict[str, Path]:
+    """AMFMN's `train_caps.txt` and the like, each with a list of its images, `train_filename.txt`, beside it.
+
+    Where `train_caps.txt` holds the validation images too, `train_caps_verify.txt` and `val_caps_verify.txt`
+    divide it (as in the repositories of SWAN and GaLR): these are preferred.
+    """
+    found = downloads.splits(name, (CAPTIONS,), parts=_pair)
+    found |= downloads.splits(name, (DIVIDED,), parts=_pair)
+    return {split: found[split] for split in SPLITS if split in found}
+
+
+def read_caption_lists(paths: dict[str, Path]) -> Reading:
+    """Read pairs of lists; train is left without the images of a `val_caps_verify.txt`."""
+    clean, notes, found = CaptionCleaner(), [], {}
+    for split, path in paths.items():
+        entries = some(list(to_entries(caption_list_rows(path, split), clean)), path)
+        found[split] = {entry.file: entry for entry in entries}
+    if "val" in found and paths["val"].name.endswith(DIVIDED):
+        shared = [found["train"].pop(file) for file in found["val"] if file in found.get("train", ())]
+        if shared:
+            notes.append(
+                f"images of {paths['val'].name} left out of train, which holds them too: {len(shared):,}"
+            )
+    entries = [entry for images in found.values() for entry in images.values()]
+    files = [part for path in paths.values() for part in _pair(path)]
+    return Reading(entries, files, notes + clean.notes())
+
+
+def caption_list_rows(captions: Path, split: str) -> Iterator[Row]:
+    """The rows of a pair of lists: a caption a line, and the file of its image a line.
+
+    The images are there once for each caption (test), or once for all captions of the image (train).
+    """
+    _, images = _pair(captions)
+    if not images.is_file():
+        raise BadInput(f"{images}: no such file; expected the images of the captions in {captions.name}")
+    texts, names = _lines(captions), _lines(images)
+    each, rest = divmod(len(texts), len(names)) if names else (0, len(texts))
+    if rest or (names and not each):
+        raise BadInput(
+            f"{captions}: captions: {len(texts):,}, lines in {images.name}: {len(names):,}; expected one "
+            "caption for each line, or the same number for each; take both files from one copy"
+        )
+    for number, name in enumerate(names):
+        file = str(image_file(name, f"{images}:{number + 1}"))
+        for line in range(number * each, (number + 1) * each):
+            yield Row(f"{captions}:{line + 1}", split, file, texts[line])
+
+
+def _pair(captions: Path) -> tuple[Path, Path]:
+    """The file of captions and that of their images."""
+    start, _, ending = captions.name.rpartition("_caps")
+    return captions, captions.with_name(f"{start}_filename{ending}")
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a file, blank ones too; the last may end without a newline."""
+    lines = read_text(path).split("\n")
+    return lines[:-1] if not lines[-1] else lines

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import CLIPProcessor
 
 from .files import leads_out, read_json, read_jsonl
-from .media import CHANNELS_LAST, MediaError, central, read_frames, read_image
+from .media import MediaError, read_media, to_pixels
 
 SPLITS = ("train", "val", "test")
 READINGS = {"image": "captions", "video": "items"}  # of `visual_to_text`, where a protocol does not say
@@ -249,13 +249,9 @@ class Pixels:
         key = path, start, end = dataset.path(item), item.start, item.end
         if self.cache is not None and key in self.cache:
             return self.cache[key]
-        if dataset.kind == "video":
-            pictures = read_frames(path, self.max_frames, self.fps, start, end)
-        else:
-            pictures = [read_image(path)]
-        options = {"do_rescale": False, "do_normalize": False, "input_data_format": CHANNELS_LAST}
-        pictures = [central(picture) for picture in pictures]
-        frames = self.image_processor(pictures, **options, return_tensors="pt")["pixel_values"]
+        pictures = read_media(path, dataset.kind, self.max_frames, self.fps, start, end)
+        raw = to_pixels(pictures, self.image_processor, do_rescale=False, do_normalize=False)
+        frames = raw.to(torch.uint8)
         if self.cache is not None:
-            self.cache[key] = frames.to(torch.uint8)
-        return frames.to(torch.uint8)
+            self.cache[key] = frames
+        return frames

@@ -17,7 +17,7 @@ from transformers import CLIPModel, CLIPProcessor
 from .adapter import AdapterConfig, CrossModalAdapters
 from .backbone import check_tokenizer, identity, known_by
 from .checkpoints import read_adapter, write_adapter
-from .media import CHANNELS_LAST, as_shown, central
+from .media import to_pixels
 from .patching import attach, attached, detach, encoder_layers, freeze
 
 
@@ -137,7 +137,9 @@ class RetrievalModel(nn.Module):
 
     def encode_images(self, images: Sequence[Image.Image] | Tensor) -> Tensor:
         """Un-normalised embeddings [V, D] of pictures, or of prepared pixels [V, 3, H, W]."""
-        pixels = images if isinstance(images, Tensor) else self._pixels(images)
+        pixels = images
+        if not isinstance(images, Tensor):
+            pixels = to_pixels(images, self._processor().image_processor)
         if pixels.ndim != 4:
             raise ValueError(f"pixels must be [V, 3, H, W], not {list(pixels.shape)}")
         self._hook()
@@ -222,8 +224,3 @@ class RetrievalModel(nn.Module):
         if self.processor is None:
             raise ValueError("this model has no processor: give tensors, or RetrievalModel(clip, processor)")
         return self.processor
-
-    def _pixels(self, images: Sequence[Image.Image]) -> Tensor:
-        pictures = [central(as_shown(image)) for image in images]
-        prepare = self._processor().image_processor
-        return prepare(images=pictures, input_data_format=CHANNELS_LAST, return_tensors="pt")["pixel_values"]

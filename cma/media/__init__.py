@@ -1,19 +1,14 @@
-"""Pictures and frames of clips as a CLIP should see them."""
+"""Pictures and frames of clips, read as viewers show them, and their pixels as CLIP takes them.
+
+Video files need the extra `video`; pictures, animations and folders of frames do not.
+"""
 
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "pictures": ["MediaError", "is_animation", "printable", "shown_name", "with_content"],
-        "pixels": ["CHANNELS_LAST", "as_shown", "central"],
-        "video": [
-            "frame_indices",
-            "frames_of_folder",
-            "read_frames",
-            "read_image",
-            "seconds",
-            "stream_frames",
-        ],
+        "images": ["MediaError", "is_animation", "read_image", "shown_name", "to_pixels", "with_content"],
+        "video": ["FrameFolder", "frame_indices", "read_frames", "read_media", "seconds", "stream_frames"],
     },
 )

@@ -1,26 +1,30 @@
-"""One video file, opened by decord, and by PyAV where decord cannot: both give the same pixels."""
+"""One video file, decoded by decord, and by PyAV where decord cannot: both give the same pixels."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import av
 import numpy as np
 from PIL import Image
 
-from .pictures import MediaError, shown_name
+from .. import require
+from .images import MediaError, shown_name
 
-AT_ONCE = 2**26  # bytes of frames that are decoded at once, when they need not be
+require("video", "av", "decord")
+import av  # noqa: E402 (after the check)
+import decord  # noqa: E402
+
+decord.logging.set_level(decord.logging.QUIET)
+AT_ONCE = 2**26  # bytes of frames that `stream` lets decord decode at once
 
 
 class VideoFile:
     """`count` frames at `fps` frames a second. Raises MediaError, naming the path, for what is no video.
 
     With `side`, frames whose longer side has more pixels are scaled down to about that while decoding.
-    PyAV looks first: it says what is wrong with a file, which decord prints to stderr.
+    PyAV opens the file first, because it says what is wrong with it; decord prints that to stderr.
     """
 
     def __init__(self, path: Path, side: int | None = None) -> None:
@@ -31,7 +35,7 @@ class VideoFile:
                 kinds = [one.type for one in container.streams]
                 sizes = [(getattr(s, "width", 1), getattr(s, "height", 1)) for s in container.streams.video]
                 if side:
-                    with suppress(Exception):  # then they come as they are
+                    with suppress(Exception):  # then the frames keep their size
                         scaled = _scaled(next(container.decode(video=0)), side)
         except Exception as error:  # a damaged file can make a decoder raise anything
             raise self._error(getattr(error, "strerror", None) or str(error)) from error
@@ -39,11 +43,10 @@ class VideoFile:
             raise self._error("nothing in it")
         if "video" not in kinds:
             raise MediaError(f"{path}: no video in it, only {', '.join(kinds)}; expected a clip")
-        self._bytes = 3 * scaled.get("width", sizes[0][0]) * scaled.get("height", sizes[0][1])  # a frame
-        decord = importlib.import_module("decord")  # here, so that `import cma` does without it
-        decord.logging.set_level(decord.logging.QUIET)
+        width, height = scaled.values() or sizes[0]
+        self._bytes = 3 * width * height  # of a frame
         try:
-            with path.open("rb") as stream:  # for a name that is not UTF-8, which decord does not take
+            with path.open("rb") as stream:  # decord takes no name that is not UTF-8
                 source = str(path) if shown_name(str(path)) == str(path) else stream
                 self._reader = decord.VideoReader(source, num_threads=1, **scaled)
             self.count, self.fps = len(self._reader), self._reader.get_avg_fps()
@@ -51,12 +54,27 @@ class VideoFile:
             raise self._error(str(error)) from error
         if self.count < 1 or not 0 < self.fps < float("inf"):
             raise self._error(f"{self.count} frames at {self.fps} frames a second")
+        self.seconds = self.count / self.fps
+
+    def sampled(self, fps: float | None, start: float | None, end: float | None) -> list[int]:
+        """The frames between `start` and `end` (seconds), one every 1 / `fps` seconds, at least one.
+
+        Raises ValueError when the clip ends before `start`.
+        """
+        first = 0 if start is None else int(start * self.fps)
+        if first >= self.count:
+            raise ValueError(
+                f"expected a part from {start} s on, found {self.count} frames at {self.fps:.2f} fps"
+            )
+        last = self.count if end is None else min(self.count, max(first + 1, round(end * self.fps)))
+        step = 1.0 if fps is None else max(1.0, self.fps / fps)
+        return np.arange(first, last, step).astype(int).tolist()
 
     def read(self, chosen: list[int]) -> list[Image.Image]:
         """The frames at the ascending indices `chosen`, in RGB and upright. Raises MediaError."""
         try:
             pixels = self._reader.get_batch(chosen).asnumpy()  # [F, H, W, 3], uint8
-        except Exception as error:  # also of frames less than 50 pixels wide, in some widths
+        except Exception as error:  # also for frames less than 50 pixels wide, in some widths
             frames = list(self._by_pyav(chosen))
             if len(frames) < len(chosen):
                 raise self._error(str(error)) from error
@@ -64,7 +82,7 @@ class VideoFile:
         return [Image.fromarray(frame) for frame in pixels]
 
     def stream(self, chosen: list[int]) -> Iterator[Image.Image]:
-        """The same frames one at a time: by PyAV where they are many, since decord decodes far ahead."""
+        """The same frames one at a time: by PyAV if there are many, because decord decodes far ahead."""
         done = 0
         if len(chosen) * self._bytes > AT_ONCE:
             for frame in self._by_pyav(chosen):
@@ -74,7 +92,7 @@ class VideoFile:
             yield from self.read(chosen[done:])
 
     def _by_pyav(self, chosen: list[int]) -> Iterator[Image.Image]:
-        """The same frames; fewer where the file ends before, or is damaged."""
+        """The same frames, fewer where the file ends earlier or is damaged."""
         left = set(chosen)
         with suppress(Exception), self.path.open("rb") as stream, av.open(stream) as container:
             for number, frame in enumerate(container.decode(video=0)):
@@ -95,7 +113,7 @@ def _scaled(frame: av.VideoFrame, side: int) -> dict[str, int]:
     scale = side / max(width, height)
     if scale >= 1:
         return {}
-    odd = round(width * scale) | 1  # decord fails in some even widths, such as 144
+    odd = round(width * scale) | 1  # decord fails for some even widths, such as 144
     return {"width": odd, "height": max(1, round(height * scale))}
 
 

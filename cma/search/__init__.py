@@ -1,4 +1,4 @@
-"""An index of pictures and clips: listed, embedded, kept on disk and asked."""
+"""An index of pictures and clips: files are listed, embedded and stored, then asked by sentence or media."""
 
 import lazy_loader
 
@@ -6,8 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "listing": ["MediaFile", "SUFFIXES", "find", "kind_of", "read_pictures"],
-        "embedding": ["IndexConfig"],
+        "store": ["IndexConfig", "identify"],
         "index": ["MediaIndex"],
-        "store": ["identify"],
     },
 )

@@ -1,8 +1,8 @@
-"""An index of pictures and clips, asked by sentence, by picture or by clip.
+"""An index of pictures and clips that is asked by sentence, by picture or by clip.
 
 Letters: T texts, V items, F frames, N frames of all items, D width. A first search compares a query with the
-mean of an item's frames. Pooling depends on the text (paper, section 3.4), so a sentence is compared again
-with all frames of the best `DEPTH` items: up to so many items, the answer is exact.
+mean of each item's frames. Pooling depends on the text (paper, section 3.4), so a sentence is compared again
+with all frames of the best `DEPTH` items; an index of at most `DEPTH` items is answered exactly.
 """
 
 from __future__ import annotations
@@ -21,36 +21,26 @@ from ..data import RetrievalDataset
 from ..media import MediaError
 from ..model import RetrievalModel
 from ..similarity import text_conditioned
-from . import build, listing, store
-from .embedding import IndexConfig, embed_file
+from . import listing, store
+from .build import build, embed_file
 from .listing import MediaFile
 from .nearest import Nearest, best_first
-
-__all__ = ["DEPTH", "IndexConfig", "MediaIndex"]
+from .store import Embedded, IndexConfig
 
 DEPTH = 1000  # items whose frames are compared with the text
 BLOCK = 4096  # items whose frames are gathered at once
 
 
-@dataclass(frozen=True, eq=False)
-class MediaIndex:
-    """Un-normalised embeddings of the frames of `files`, one after the other [N, D], `lengths` [V] of each.
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class MediaIndex(Embedded):
+    """The embeddings of pictures and clips, made with the model's `adapter` (None: plain CLIP) at `scale`.
 
-    They were made with the model's `adapter` (None: CLIP as it is) at `scale`. A query is embedded with that
-    same one, whichever is active meanwhile, so that several indexes of one model answer side by side.
-    `skipped` lists (name, reason) of what could not be read; `built_with` identifies the weights of backbone
-    and adapter. Two indexes are equal if they are one object.
+    A query is embedded with that adapter too, whichever is active meanwhile, so that several indexes of one
+    model answer side by side. Two indexes are equal only if they are the same object.
     """
 
     model: RetrievalModel
     adapter: str | None
-    built_with: dict
-    config: IndexConfig
-    media_root: Path
-    files: tuple[MediaFile, ...]
-    vectors: Tensor
-    lengths: Tensor
-    skipped: tuple[tuple[str, str], ...] = ()
     scale: float = 1.0
 
     @classmethod
@@ -64,52 +54,29 @@ class MediaIndex:
     ) -> MediaIndex:
         """Embed a split, a dataset folder (all its splits) or any folder of pictures and clips.
 
-        Files that cannot be read are skipped, listed and counted. From `previous`, an index of the same model
-        and config, the embeddings of unchanged files (by size and time, or content) are taken over.
+        Files that cannot be read are skipped, listed and counted. Files that have not changed (by size and
+        time, or by content) have their embeddings from `previous`, an index of the same model and config.
 
-        In `folder` the index is saved, and while it is built, its parts: after a kill the next call goes on
+        The index is saved in `folder`, and its parts while it is built: after a kill the next call goes on
         from there. An index that lies there is brought up to date; one of another model, adapter, scale or
-        config is replaced, so give each adapter a folder of its own. No other file there is touched, and a
-        folder that holds other things but no index is refused before anything is embedded. While another
+        config is replaced, so give each adapter a folder of its own. Other files there are not touched, and a
+        folder that holds other things and no index is refused before anything is embedded. While another
         process writes there, this one waits.
-        Raises FileNotFoundError for no such source, ValueError where nothing in it can be read, and for a
-        folder that is refused.
+        Raises FileNotFoundError if there is no such source, ValueError if nothing in it can be read and for a
+        folder that is refused, ImportError for a video file without the extra `video`.
         """
-        config, built_with = config or IndexConfig(), store.identify(model)
-        if previous and (previous.built_with, previous.config) != (built_with, config):
-            raise ValueError("`previous` is of another model, adapter or config; build the index without it")
-        known = build.as_known(previous.files, previous.vectors, previous.lengths) if previous else {}
-
-        def index(found: tuple, kept: Path | None) -> MediaIndex:
-            built = build.build(model, found, config, known, kept)
-            return cls(model, model.active, built_with, config, *built, scale=model.scale)
-
-        if folder is None:
-            return index(listing.find(source), None)
-        folder = Path(folder).expanduser()
-        store.check_folder(folder)
-        found = listing.find(source)
-        with store.writing(folder) as waited:
-            result = index(listing.find(source) if waited else found, folder)
-            result._write(folder)
-            store.remove_leftovers(folder)
-        return result
+        folder = None if folder is None else Path(folder).expanduser()
+        return cls._of(model, build(model, source, config or IndexConfig(), previous, folder))
 
     def save(self, folder: str | Path) -> None:
         """Write `index.safetensors` into `folder`, whole or not at all; waits while another process does.
 
-        Raises ValueError for a folder that holds other things but no index, and for an adapter that changed
+        Raises ValueError for a folder that holds other things and no index, and for an adapter that changed
         since `build`.
         """
         folder = Path(folder).expanduser()
-        with store.writing(folder):
-            self._write(folder)
-
-    def _write(self, folder: Path) -> None:
-        with self._own_adapter():
-            about = store.describe(self.model, self.config, self.media_root, self.skipped)
-        path = folder / store.INDEX
-        store.write(path, about, self.files, self.vectors, self.lengths)
+        with store.writing(folder), self._own_adapter():
+            store.write(folder / store.INDEX, self.model, self)
 
     @classmethod
     def load(cls, folder: str | Path, model: RetrievalModel) -> MediaIndex:
@@ -117,8 +84,18 @@ class MediaIndex:
 
         Raises FileNotFoundError, or ValueError for a damaged index or another backbone or adapter.
         """
-        fields = store.read(Path(folder).expanduser() / store.INDEX, model)
-        return cls(model, model.active, **fields, scale=model.scale)
+        return cls._of(model, store.read(Path(folder).expanduser() / store.INDEX, model))
+
+    @classmethod
+    def _of(cls, model: RetrievalModel, embedded: Embedded) -> MediaIndex:
+        return cls(model=model, adapter=model.active, scale=model.scale, **vars(embedded))
+
+    def __repr__(self) -> str:
+        clips = sum(file.kind == "video" for file in self.files)
+        adapter = "no adapter" if self.adapter is None else f"adapter {self.adapter!r}"
+        scale = "" if self.scale == 1 else f" at scale {self.scale:g}"
+        counts = f"{len(self) - clips:,} pictures, {clips:,} clips"
+        return f"<MediaIndex of {self.media_root}: {counts}, {adapter}{scale}>"
 
     def __len__(self) -> int:
         return len(self.files)
@@ -135,9 +112,8 @@ class MediaIndex:
     @property
     def text_to_item(self) -> Tensor:
         """The index of each caption's item [T]."""
-        return torch.tensor(
-            [i for i, file in enumerate(self.files) for _ in file.captions], dtype=torch.int64
-        )
+        owners = [item for item, file in enumerate(self.files) for _ in file.captions]
+        return torch.tensor(owners, dtype=torch.int64)
 
     def frames(self, item: int) -> Tensor:
         """The embeddings [F, D] of one item's frames, un-normalised."""
@@ -153,15 +129,15 @@ class MediaIndex:
         return self._best(*self.ranking(text), k)
 
     def query_media(self, path: str | Path, k: int = 5) -> list[tuple[str, float]]:
-        """The `k` best (file name, cosine) for a picture, a clip or a folder of frames, by mean frames."""
+        """As `query`, for a picture, a clip or a folder of frames, by mean frames; raises as `ranking_media`."""
         return self._best(*self.ranking_media(path), k)
 
     def ranking(self, text: str) -> tuple[Tensor, Tensor]:
         """(items, their cosines), best first; raises ValueError as `query`.
 
-        All items [V], exactly, up to `DEPTH`, and where an item's frames need no second look (pictures,
-        mean_pooled). Beyond `DEPTH`, the first search orders the rest; and from `nearest.FAISS_FROM`
-        items on, where faiss is installed, only the best `DEPTH` come back: a worse rank is not known.
+        All items [V]. The first `DEPTH` are compared by all their frames; the rest are in the order of the
+        first search, which is the same for pictures and for mean_pooled. From `nearest.FAISS_FROM` items on,
+        if faiss is installed, only the best `DEPTH` come back: the ranks of the others are not known.
         """
         if not text.strip():
             raise ValueError("the query is blank; type a few words")
@@ -176,8 +152,8 @@ class MediaIndex:
     def ranking_media(self, path: str | Path) -> tuple[Tensor, Tensor]:
         """(items, their cosines) by mean frames, best first, for a picture, a clip or a folder of frames.
 
-        As many as `ranking` returns. Raises MediaError, a ValueError, naming a file that cannot be read, and
-        ValueError for an adapter that changed since `build`.
+        As many as `ranking` returns. Raises MediaError (a ValueError) that names a file that cannot be read,
+        and ValueError for an adapter that changed since `build`.
         """
         path = Path(path).expanduser()
         kind = listing.kind_of(path)
@@ -205,12 +181,12 @@ class MediaIndex:
         return self._compare(self._encode(texts), torch.tensor(chosen))
 
     def right(self, text: str) -> list[int]:
-        """The items that have `text` as a caption, but for case and spaces."""
+        """The items that have `text` as a caption; case and spaces do not count."""
         return self._owners.get(_plain(text), [])
 
     @cached_property
     def _owners(self) -> dict[str, list[int]]:
-        """The items of each caption, but for case and spaces."""
+        """The items of each caption, by the caption without case and extra spaces."""
         owners: dict[str, dict[int, None]] = {}
         for item, file in enumerate(self.files):
             for caption in file.captions:
@@ -247,9 +223,7 @@ class MediaIndex:
         for length in lengths.unique().tolist():  # items of as many frames need no padding
             for columns in (lengths == length).nonzero().flatten().split(BLOCK):
                 rows = self._starts[items[columns], None] + torch.arange(length)
-                scores[:, columns] = text_conditioned(
-                    text, self.vectors[rows], temperature=self.config.temperature
-                )
+                scores[:, columns] = text_conditioned(text, self.vectors[rows], None, self.config.temperature)
         return scores
 
     def _best(self, items: Tensor, scores: Tensor, k: int) -> list[tuple[str, float]]:

@@ -1,4 +1,4 @@
-"""The pictures and clips a source holds, whether they changed since they were read, and their pixels."""
+"""The pictures and clips of a source: which they are, whether they changed, and how they are read."""
 
 from __future__ import annotations
 
@@ -6,26 +6,18 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePath
+from typing import Annotated, Literal
+from urllib.parse import quote, unquote
 
 from PIL import Image
-from torch import Tensor
-from transformers import CLIPProcessor
+from pydantic import AfterValidator, PlainSerializer
 
 from .. import data
 from ..data import RetrievalDataset
 from ..files import walk
-from ..media import (
-    CHANNELS_LAST,
-    MediaError,
-    central,
-    frames_of_folder,
-    is_animation,
-    read_frames,
-    read_image,
-    shown_name,
-    with_content,
-)
+from ..media import FrameFolder, is_animation, read_media, shown_name, with_content
 
 ANIMATABLE = (".gif", ".webp", ".png", ".apng")
 PICTURES = (".jpg", ".jpeg", ".bmp", ".tif", ".tiff", *ANIMATABLE)
@@ -33,21 +25,27 @@ CLIPS = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".wmv
          ".flv", ".m2ts", ".mts", ".ogv")  # fmt: skip
 SUFFIXES = PICTURES + CLIPS
 
-Problem = tuple[str, str]  # a file or folder that cannot be read, and why
+Problem = tuple[str, str]  # the name of a file or folder that cannot be read, and why
+# Linux allows names that are no UTF-8 text and JSON does not, so JSON has them as they are in a URL.
+Name = Annotated[
+    str,
+    AfterValidator(partial(unquote, errors="surrogateescape")),
+    PlainSerializer(partial(quote, errors="surrogateescape")),
+]
 
 
 @dataclass(frozen=True)
 class MediaFile:
-    """One picture or clip: `file_name` is what it is called, `media` where it lies below the media root.
+    """One picture or clip: `file_name` is shown, `media` is the path below the media root.
 
     They differ where a name is no UTF-8 text: `file_name` can always be shown. `start` and `end` (seconds)
-    cut a part out of a clip. `size` (bytes), `modified` (ns) and `digest` are those of the file when it was
-    read.
+    cut a part out of a clip. `size` (bytes), `modified` (ns) and `digest` (SHA-256) are those of the file
+    when it was read.
     """
 
     file_name: str
-    media: str
-    kind: str  # "image" | "video"
+    media: Name
+    kind: Literal["image", "video"]
     id: str = ""
     captions: tuple[str, ...] = ()
     split: str = ""
@@ -59,22 +57,21 @@ class MediaFile:
 
     @property
     def key(self) -> tuple[str, str, float | None, float | None]:
-        """What tells it from the others: two parts of one clip have one file."""
+        """What tells it from the others: two parts of one clip have the same path."""
         return self.media, self.kind, self.start, self.end
 
 
 def find(source: RetrievalDataset | str | Path) -> tuple[Path, list[MediaFile], list[Problem]]:
-    """(media root, its files, folders that cannot be read): a split, all splits of a dataset folder, or the
-    media of any other folder.
+    """(media root, its files, folders that cannot be read) of a split, a dataset folder or any other folder.
 
-    A dataset folder holds `dataset.json` and `metadata.jsonl` (Hugging Face's image folders: the second
-    alone). Any other folder is searched with the folders in it and those it links to, each once, in the order
-    of its names; hidden files and files that are neither pictures nor clips are left out. An animated gif,
-    webp or png is a clip; in a dataset of pictures it is a picture. Raises FileNotFoundError for no such
-    folder, ValueError where there is nothing to show.
+    Of a dataset folder, which has `dataset.json` and `metadata.jsonl` in this project's format, all splits
+    are taken. Any other folder is searched with all folders in it, also through links, each once, in the
+    order of their names; hidden files and files that are neither pictures nor clips are left out. An animated
+    gif, webp or png is a clip; in a dataset of pictures it is a picture. Raises FileNotFoundError if there is
+    no such folder, ValueError if there are no pictures or clips in it.
     """
     if isinstance(source, RetrievalDataset):
-        return *_of_datasets([source]), []
+        return *_of_splits([source]), []
     folder = Path(source).expanduser().absolute()
     if not folder.is_dir():
         problem = "a file" if folder.is_file() else "no such folder"
@@ -82,12 +79,8 @@ def find(source: RetrievalDataset | str | Path) -> tuple[Path, list[MediaFile], 
             f"{folder}: {problem}; expected a dataset folder, or one with pictures or clips"
         )
     if (folder / "dataset.json").is_file() and (folder / "metadata.jsonl").is_file():
-        return *_of_datasets([data.load(folder, split) for split in data.splits(folder)]), []
-    names, problems = _walk(folder)
-    files = []
-    for name in names:
-        file_name = shown_name(name.as_posix())
-        files.append(MediaFile(file_name, name.as_posix(), _kind_of_file(folder / name)))
+        return *_of_splits([data.load(folder, split) for split in data.splits(folder)]), []
+    files, problems = _below(folder)
     if not files:
         why = f"; {len(problems)} folders cannot be read ({problems[0][1]})" if problems else ""
         raise ValueError(f"{folder}: no pictures or clips in it{why}; expected {', '.join(SUFFIXES)}")
@@ -95,20 +88,23 @@ def find(source: RetrievalDataset | str | Path) -> tuple[Path, list[MediaFile], 
 
 
 def kind_of(path: Path) -> str | None:
-    """image or video, None for neither; a folder counts as the frames of a clip.
+    """ "image" or "video", None for neither; a folder counts as the frames of a clip.
 
-    The suffix decides, and of pictures that may be animated, the header.
+    The suffix decides, and for pictures that may be animated the header of the file.
     """
-    return "video" if path.is_dir() else _kind_of_file(path)
+    suffix = path.suffix.lower()
+    if path.is_dir() or suffix in CLIPS or (suffix in ANIMATABLE and is_animation(path)):
+        return "video"
+    return "image" if suffix in PICTURES else None
 
 
 def stamp(file: MediaFile, path: Path, old: MediaFile | None = None) -> MediaFile:
-    """`file` with its size, time and content hash (`old`'s, if size and time are).
+    """`file` with its size, time and content hash (that of `old` if size and time are the same).
 
-    Raises MediaError for what is missing or empty, OSError for what may not be read.
+    Raises MediaError for a file that is missing or empty, OSError for one that may not be read.
     """
     if path.is_dir():
-        parts = frames_of_folder(path)
+        parts = FrameFolder(path).files
     else:
         with_content(path, "a picture" if file.kind == "image" else "a clip")
         parts = [path]
@@ -124,35 +120,12 @@ def stamp(file: MediaFile, path: Path, old: MediaFile | None = None) -> MediaFil
 
 
 def read_pictures(file: MediaFile, path: Path, max_frames: int, fps: float | None) -> list[Image.Image]:
-    """The picture, or frames [F] as `cma.media.read_frames` takes them. Raises MediaError naming the path."""
-    if file.kind == "image":
-        return [read_image(path)]
-    return read_frames(path, max_frames, fps, file.start, file.end)
+    """The picture, or the frames [F] of `cma.media.read_frames`. Raises MediaError that names the path."""
+    return read_media(path, file.kind, max_frames, fps, file.start, file.end)
 
 
-def read_pixels(
-    file: MediaFile, path: Path, processor: CLIPProcessor, max_frames: int, fps: float | None
-) -> Tensor:
-    """CLIP's input [F, 3, H, W] of `read_pictures`. Raises MediaError naming what cannot be read."""
-    pictures = read_pictures(file, path, max_frames, fps)
-    try:
-        pictures = [central(picture) for picture in pictures]
-        prepared = processor.image_processor(pictures, input_data_format=CHANNELS_LAST, return_tensors="pt")
-        return prepared["pixel_values"]
-    except (ValueError, MemoryError) as error:
-        size = " x ".join(map(str, pictures[0].size))
-        raise MediaError(f"{path}: its {size} pixels cannot be prepared for CLIP ({error})") from error
-
-
-def _kind_of_file(path: Path) -> str | None:
-    suffix = path.suffix.lower()
-    if suffix in CLIPS or (suffix in ANIMATABLE and is_animation(path)):
-        return "video"
-    return "image" if suffix in PICTURES else None
-
-
-def _walk(folder: Path) -> tuple[list[PurePath], list[Problem]]:
-    """The names of the media below `folder`, in order, and the folders that cannot be read."""
+def _below(folder: Path) -> tuple[list[MediaFile], list[Problem]]:
+    """The media below a folder in the order of their paths, and the folders that cannot be read."""
     names, problems = [], []
 
     def failed(error: OSError) -> None:
@@ -161,15 +134,15 @@ def _walk(folder: Path) -> tuple[list[PurePath], list[Problem]]:
 
     for here, folders, files in walk(folder, failed):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        below = here.relative_to(folder)
         for name in files:
             if not name.startswith(".") and PurePath(name).suffix.lower() in SUFFIXES:
-                names.append(below / name)
-    return sorted(names), problems
+                names.append(here.relative_to(folder) / name)
+    found = [(name.as_posix(), kind_of(folder / name)) for name in sorted(names)]
+    return [MediaFile(shown_name(name), name, kind) for name, kind in found], problems
 
 
-def _of_datasets(splits: Sequence[RetrievalDataset]) -> tuple[Path, list[MediaFile]]:
-    """The media root of one or more splits of a folder, and their files."""
+def _of_splits(splits: Sequence[RetrievalDataset]) -> tuple[Path, list[MediaFile]]:
+    """The media root of one or more splits of a dataset folder, and their files."""
     root = splits[0].media_root or splits[0].folder
     files = [
         MediaFile(

@@ -1,19 +1,4 @@
-"""The first search: the items nearest to one vector, by a plain matrix product or, above a size, by faiss.
-
-Measured on two cores with random unit vectors of 512 dimensions, the best 1,000 for one query:
-
-| items     | product, all sorted | faiss, half precision | recall of the best 1,000, mean · least |
-|-----------|---------------------|-----------------------|----------------------------------------|
-| 10,000    | 1.5 ms              | 0.5 ms                | 1.000 · 0.999                          |
-| 100,000   | 20 – 50 ms          | 4 – 5 ms              | 1.000 · 0.999                          |
-| 300,000   | 67 ms               | 11 ms                 | 1.000 · 0.999                          |
-| 1,000,000 | 215 – 250 ms        | 32 – 46 ms            | 1.000 · 0.998                          |
-
-So faiss too looks at every item, and is built in a second. Its inverted lists (IVF) are faster, but what they
-find depends on the data: after a look into a quarter of the lists, 0.44 of the best 1,000 among a million
-random vectors (27 s to build, 18 ms), 0.998 among as many clustered ones. Graphs (HNSW) over 100,000 random
-vectors take 31 s to build, for a recall of 0.97 in 19 ms.
-"""
+"""The first search: the items nearest to one vector, by a matrix product or, if they are many, by faiss."""
 
 from __future__ import annotations
 
@@ -23,25 +8,26 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-FAISS_FROM = 200_000  # items; below, the product takes less than 50 ms and ranks every item
+# Up to so many items the product takes less than 50 ms on two cores. For a million it takes 230 ms, and faiss
+# in half precision 40 ms, with 0.998 of the same best 1,000; its IVF and HNSW indexes find fewer of them.
+FAISS_FROM = 200_000
 
 
 class Nearest:
-    """Pooled, normalised vectors [V, D], to be searched."""
+    """Pooled, normalised vectors [V, D] that are searched; by faiss if it is installed and V is large."""
 
     def __init__(self, vectors: Tensor, depth: int) -> None:
         self._vectors, self._depth, self._index = vectors, min(depth, len(vectors)), None
-        if len(vectors) < FAISS_FROM or find_spec("faiss") is None:  # it is no dependency on macOS
-            return
-        faiss = importlib.import_module("faiss")
-        kind = faiss.ScalarQuantizer.QT_fp16
-        self._index = faiss.IndexScalarQuantizer(vectors.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
-        self._index.add(vectors.numpy())
+        if len(vectors) >= FAISS_FROM and find_spec("faiss"):
+            faiss = importlib.import_module("faiss")
+            kind = faiss.ScalarQuantizer.QT_fp16
+            self._index = faiss.IndexScalarQuantizer(vectors.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
+            self._index.add(vectors.numpy())
 
     def __call__(self, vector: Tensor) -> tuple[Tensor, Tensor]:
         """(items, their cosines with a normalised `vector` [D]), best first; of equal ones the first item.
 
-        All items; by faiss the best `depth`, but for those that its half precision takes for another.
+        All items, or by faiss the best `depth`, of which its half precision may miss a few.
         """
         if self._index is None:
             return best_first(self._vectors @ vector)

@@ -4,37 +4,85 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from weakref import WeakKeyDictionary
 
 import torch
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPModel
 
 from ..backbone import identity
-from ..files import replacing
+from ..files import parse_json, replacing
 from ..model import RetrievalModel
-from .embedding import IndexConfig
-from .listing import MediaFile
+from .listing import MediaFile, Name, Problem
 
 INDEX, PART, LOCK = "index.safetensors", "part-*.safetensors", ".index.lock"
 TENSORS = ("vectors", "lengths", "files")
-FORMAT_VERSION = 3  # 2: the files lay in a list of their own, and the backbone was compared by samples
 _digests: WeakKeyDictionary[nn.Module, tuple[list, str]] = WeakKeyDictionary()
 
 
-def identify(model: RetrievalModel) -> dict:
+@dataclass(frozen=True)
+class IndexConfig:
+    """How an index reads and compares clips; the fields mean what they mean in `TrainConfig`.
+
+    The default similarity serves pictures too: for an item of one frame it is the plain cosine. With `fps`
+    None, `max_frames` are spread over the whole clip. Raises ValueError for another similarity.
+    """
+
+    similarity: Literal["mean_pooled", "text_conditioned"] = "text_conditioned"
+    temperature: float = 5.0
+    max_frames: int = 12
+    fps: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.similarity not in ("mean_pooled", "text_conditioned"):
+            raise ValueError(f"similarity={self.similarity!r}: expected mean_pooled or text_conditioned")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Embedded:
+    """What an index holds: un-normalised embeddings [N, D] of the frames of all `files`, one after the other.
+
+    `lengths` [V] says how many frames each file has, `skipped` lists (name, reason) of what could not be
+    read, `built_with` identifies the weights of backbone and adapter (see `identify`).
+    """
+
+    built_with: dict[str, str | float | None]
+    config: IndexConfig
+    media_root: Path
+    files: tuple[MediaFile, ...]
+    vectors: Tensor
+    lengths: Tensor
+    skipped: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is stored beside the embeddings; `backbone` and `adapter` are names for messages."""
+
+    backbone: dict[str, str | None]
+    adapter: str | None
+    built_with: dict[str, str | float | None]
+    config: IndexConfig
+    media_root: Name
+    skipped: tuple[Problem, ...]
+    format_version: Literal[4] = 4  # 3: names that are no UTF-8 text stood in the JSON as they are
+
+
+def identify(model: RetrievalModel) -> dict[str, str | float | None]:
     """What embeddings depend on: digests of the backbone's weights and of the active adapter (or None).
 
     All weights count. The backbone's are rounded to bfloat16 first, so that the same weights in float32 and
     in bfloat16 are one backbone; float32 weights that were rounded to float16 are another one. The adapter's
-    count exactly, and its scale where that is not 1.
+    weights count exactly, and its scale if that is not 1.
     """
     adapter = model.get_adapter(model.active) if model.active else None
     found = {"backbone": _backbone_digest(model.clip), "adapter": None}
@@ -46,24 +94,82 @@ def identify(model: RetrievalModel) -> dict:
     return found
 
 
-def describe(model: RetrievalModel, config: IndexConfig, media_root: Path, skipped: Sequence = ()) -> dict:
-    """What is stored beside the embeddings that `model` makes, with the adapter that is active."""
-    return {
-        "format_version": FORMAT_VERSION,
-        "backbone": identity(model.clip),
-        "adapter": model.active,
-        "built_with": identify(model),
-        "config": asdict(config),
-        "media_root": str(media_root),
-        "skipped": skipped,
-    }
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Be the only one that writes an index into `folder`, which is made if needed.
 
-
-def check_folder(folder: Path) -> None:
-    """Refuse a folder that holds other things and no index. Raises ValueError; nothing is changed.
-
-    A folder with an index, or with parts of one, may hold anything beside it. Hidden files do not count.
+    Waits, and prints that it does, while another process or thread writes there. Raises ValueError for a
+    folder that holds other things and no index, or parts of one; hidden files do not count.
     """
+    _check_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"{folder}: another process is writing this index; waiting until it ends")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def write(path: Path, model: RetrievalModel, index: Embedded) -> None:
+    """Write an index to the file `path`. A kill at any moment leaves the old index or the new one.
+
+    The active adapter of `model` is the one that made it. To be called inside `writing`.
+    """
+    about = index.built_with, index.config, str(index.media_root), index.skipped
+    header = Header(identity(model.clip), model.active, *about)
+    listed = bytearray(TypeAdapter(tuple[MediaFile, ...]).dump_json(index.files))
+    tensors = index.vectors.contiguous(), index.lengths, torch.frombuffer(listed, dtype=torch.uint8)
+    metadata = {"index": TypeAdapter(Header).dump_json(header).decode()}
+    with replacing(path) as temporary:
+        save_file(dict(zip(TENSORS, tensors, strict=True)), temporary, metadata=metadata)
+
+
+def read(path: Path, model: RetrievalModel) -> Embedded:
+    """The index in the file `path`, which is not kept open.
+
+    Raises FileNotFoundError, or ValueError that names the file if it is damaged, of another format, or built
+    with another backbone or adapter than `model` and its active one.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: not there; expected a folder written by `MediaIndex.save`")
+    try:
+        with safe_open(path, "pt") as stored:
+            header = parse_json(stored.metadata()["index"], Header, "header")
+            # cloned, because the tensors would otherwise lie in the file
+            vectors, lengths, listed = (stored.get_tensor(name).clone() for name in TENSORS)
+        files = parse_json(listed.numpy().tobytes().decode(), tuple[MediaFile, ...], "files")
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: no index or cut short ({error}); build it again") from error
+    _check_model(path, header, model)
+    return Embedded(
+        built_with=header.built_with,
+        config=header.config,
+        media_root=Path(header.media_root),
+        files=files,
+        vectors=vectors,
+        lengths=lengths,
+        skipped=header.skipped,
+    )
+
+
+def parts(folder: Path) -> list[Path]:
+    """The parts that stopped builds have left in `folder`, in order; not files of that name by others."""
+    return [path for path in sorted(folder.glob(PART)) if _is_ours(path)]
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the parts, and what a killed process was writing. To be called inside `writing`."""
+    temporary = filter(_is_ours, folder.glob(".*.safetensors.*.tmp"))
+    for path in [*parts(folder), *temporary]:
+        path.unlink()
+
+
+def _check_folder(folder: Path) -> None:
     advice = "give the index a folder of its own"
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder}: a file, expected a folder; {advice}")
@@ -77,84 +183,6 @@ def check_folder(folder: Path) -> None:
             raise ValueError(f"{folder}: holds no index but other things ({others[0]!r}, …); {advice}")
 
 
-@contextmanager
-def writing(folder: Path) -> Iterator[bool]:
-    """Be the only one that writes an index into `folder`, which is made if needed.
-
-    Waits, and says so, while another process or thread writes there; the value is whether that was so.
-    Raises ValueError as `check_folder`.
-    """
-    check_folder(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    lock, waited = FileLock(folder / LOCK), False
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print(f"{folder}: another process is writing this index; waiting until it ends")
-        lock.acquire()
-        waited = True
-    try:
-        yield waited
-    finally:
-        lock.release()
-
-
-def write(path: Path, about: dict, files: Sequence[MediaFile], vectors: Tensor, lengths: Tensor) -> None:
-    """Write an index to the file `path`. A kill at any moment leaves the old index or the new one.
-
-    `vectors` [N, D] are the frames of all `files`, one after the other; `lengths` [V] says how many of each.
-    To be called inside `writing`.
-    """
-    listed = json.dumps([asdict(file) for file in files]).encode()
-    tensors = vectors.contiguous(), lengths, torch.frombuffer(bytearray(listed), dtype=torch.uint8)
-    with replacing(path) as temporary:
-        save_file(dict(zip(TENSORS, tensors, strict=True)), temporary, metadata={"index": json.dumps(about)})
-
-
-def read(path: Path, model: RetrievalModel) -> dict:
-    """The fields of the index in the file `path` but for the model's; the file is not kept open.
-
-    Raises FileNotFoundError, or ValueError naming the file if it is damaged, of another format, or built with
-    another backbone or adapter than `model` and its active one.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: not there; expected a folder written by `MediaIndex.save`")
-    try:
-        with safe_open(path, "pt") as stored:
-            about = json.loads(stored.metadata()["index"])
-            if about["format_version"] == FORMAT_VERSION:  # cloned: else the tensors would lie in the file
-                vectors, lengths, listed = (stored.get_tensor(name).clone() for name in TENSORS)
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: no index or cut short ({error}); build it again") from error
-    if about["format_version"] != FORMAT_VERSION:
-        raise ValueError(
-            f"{path}: format {about['format_version']}, expected {FORMAT_VERSION}; build it again"
-        )
-    _check_model(path, about, model)
-    files = json.loads(listed.numpy().tobytes())
-    return {
-        "built_with": about["built_with"],
-        "config": IndexConfig(**about["config"]),
-        "media_root": Path(about["media_root"]),
-        "files": tuple(MediaFile(**file | {"captions": tuple(file["captions"])}) for file in files),
-        "vectors": vectors,
-        "lengths": lengths,
-        "skipped": tuple(map(tuple, about["skipped"])),
-    }
-
-
-def parts(folder: Path) -> list[Path]:
-    """The parts that stopped builds have left in `folder`, in order; a file of that name may be another's."""
-    return [path for path in sorted(folder.glob(PART)) if _is_ours(path)]
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove parts, and what a killed process was writing. To be called inside `writing`."""
-    temporary = filter(_is_ours, folder.glob(".*.safetensors.*.tmp"))
-    for path in [*parts(folder), *temporary]:
-        path.unlink()
-
-
 def _is_ours(path: Path) -> bool:
     """Whether an index was written to this file, by what its header says; the rest may be cut off."""
     try:
@@ -166,17 +194,17 @@ def _is_ours(path: Path) -> bool:
         return False
 
 
-def _check_model(path: Path, about: dict, model: RetrievalModel) -> None:
-    there, here = about["built_with"], identify(model)
+def _check_model(path: Path, header: Header, model: RetrievalModel) -> None:
+    there, here = header.built_with, identify(model)
     if there["backbone"] != here["backbone"]:
         raise ValueError(
-            f"{path}: built with the backbone {about['backbone']}, but this one is {identity(model.clip)} "
+            f"{path}: built with the backbone {header.backbone}, but this one is {identity(model.clip)} "
             "or has other weights; load that backbone, or build the index again"
         )
     if there != here:
         used, active = (
             f"the adapter {name!r}{_at(digests)}" if name else "no adapter"
-            for name, digests in ((about["adapter"], there), (model.active, here))
+            for name, digests in ((header.adapter, there), (model.active, here))
         )
         raise ValueError(
             f"{path}: built with {used}, but now {active} is active or its weights differ; "
@@ -189,7 +217,7 @@ def _at(digests: dict) -> str:
 
 
 def _backbone_digest(clip: CLIPModel) -> str:
-    """Taken once, and again only where torch has counted a change of a weight since."""
+    """Computed once, and again only after torch has counted a change of a weight."""
     weights = [weight.detach() for _, weight in sorted(clip.named_parameters())]
     state = [
         (weight.data_ptr(), weight.dtype, None if weight.is_inference() else weight._version)

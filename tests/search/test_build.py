@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from cma import RetrievalModel
-from cma.search import build, listing
+from cma.search import build
 from cma.search.index import IndexConfig, MediaIndex
 from cma.search.listing import find
 from tests.conftest import build_clip
@@ -25,12 +25,12 @@ import sys, time
 from pathlib import Path
 from tests import conftest
 from cma import RetrievalModel
-from cma.search import build, embedding, listing
+from cma.search import build
 from cma.search.index import MediaIndex
 
-build.PART_SECONDS, embedding.FILES = 0, 2
-quick = listing.read_pixels
-listing.read_pixels = lambda *given: (time.sleep(0.1), quick(*given))[1]
+build.PART_SECONDS, build.FILES = 0, 2
+quick = build.read_pixels
+build.read_pixels = lambda *given: (time.sleep(0.1), quick(*given))[1]
 model = RetrievalModel(conftest.build_clip(), conftest.build_processor())
 MediaIndex.build(model, sys.argv[1], folder=sys.argv[2])
 """
@@ -39,9 +39,9 @@ MediaIndex.build(model, sys.argv[1], folder=sys.argv[2])
 @pytest.fixture
 def read(monkeypatch):
     """The names of the files whose pixels are read."""
-    names, really = [], listing.read_pixels
+    names, really = [], build.read_pixels
     monkeypatch.setattr(
-        listing, "read_pixels", lambda file, *rest: names.append(file.media) or really(file, *rest)
+        build, "read_pixels", lambda file, *rest: names.append(file.media) or really(file, *rest)
     )
     return names
 
@@ -85,37 +85,51 @@ def test_a_killed_build_goes_on_where_it_was(model, tmp_path, read):
 
 
 def test_a_build_stopped_twice_keeps_both_parts(model, pictures, tmp_path, read, monkeypatch):
-    really = listing.read_pixels
+    really = build.read_pixels
     for limit in (2, 4):
-        monkeypatch.setattr("cma.search.embedding.FILES", 1)
+        monkeypatch.setattr("cma.search.build.FILES", 1)
 
         def stopped(file, *rest, limit=limit):
             if len(read) == limit:
                 raise KeyboardInterrupt
             return really(file, *rest)
 
-        monkeypatch.setattr(listing, "read_pixels", stopped)
+        monkeypatch.setattr(build, "read_pixels", stopped)
         with pytest.raises(KeyboardInterrupt):
             MediaIndex.build(model, pictures, folder=tmp_path / "index")
-    monkeypatch.setattr(listing, "read_pixels", really)
+    monkeypatch.setattr(build, "read_pixels", really)
     MediaIndex.build(model, pictures, folder=tmp_path / "index")
     assert read == [f"p{i}.png" for i in range(6)]
 
 
-def test_a_damaged_part_is_read_again(model, pictures, tmp_path, read, capsys):
-    (tmp_path / "index").mkdir()
-    parts = build.Parts(tmp_path / "index", model, IndexConfig(), pictures)
-    whole = MediaIndex.build(model, pictures)
-    for i in range(3):
-        parts.add(whole.files[i], whole.frames(i))
-        parts.write()
-    tensors = tmp_path / "index" / "part-000002.safetensors"
-    tensors.write_bytes(tensors.read_bytes()[:-10])
+def test_a_damaged_part_is_read_again(model, pictures, tmp_path, read, monkeypatch, capsys):
+    really = build.read_pixels
+    monkeypatch.setattr(build, "PART_SECONDS", 0)
+    monkeypatch.setattr(build, "FILES", 1)
+    monkeypatch.setattr(build, "read_pixels", lambda *given: really(*given) if len(read) < 3 else 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        MediaIndex.build(model, pictures, folder=tmp_path / "index")
+    monkeypatch.setattr(build, "read_pixels", really)
+    part = tmp_path / "index" / "part-000002.safetensors"
+    part.write_bytes(part.read_bytes()[:-10])
     (tmp_path / "index" / "part-000003.safetensors").unlink()
     read.clear()
-    same(MediaIndex.build(model, pictures, folder=tmp_path / "index"), whole)
+    index = MediaIndex.build(model, pictures, folder=tmp_path / "index")
     assert sorted(read) == [f"p{i}.png" for i in range(1, 6)]
     assert "not taken over: " in capsys.readouterr().out
+    same(index, MediaIndex.build(model, pictures))
+
+
+def test_without_the_extra_video_a_clip_stops_the_build(model, pictures, tmp_path, monkeypatch):
+    for name in ("av", "decord"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "cma.media.video_file", raising=False)
+    write_animation(pictures / "moving.gif", [1, 10])
+    index = MediaIndex.build(model, pictures, folder=tmp_path / "index")
+    assert len(index) == 7 and index.query_media(pictures / "p1.png", 1)[0][0] == "p1.png"
+    (pictures / "z.mp4").write_bytes(b"a clip")
+    with pytest.raises(ImportError, match=r"^av, decord: not installed; run `pip .*\[video\]'`$"):
+        MediaIndex.build(model, pictures, folder=tmp_path / "index")
 
 
 def test_a_folder_holds_the_index_of_one_adapter(model, pictures, tmp_path, read, capsys):
@@ -212,14 +226,14 @@ def test_hidden_files_are_nothing_else(model, pictures, tmp_path):
 
 def test_two_writers_take_turns(model, toy_processor, pictures, tmp_path, read, monkeypatch, capsys):
     """The second build waits for the first, then finds every file embedded."""
-    really, started, released = listing.read_pixels, threading.Event(), threading.Event()
+    really, started, released = build.read_pixels, threading.Event(), threading.Event()
 
     def slow(file, *rest):
         started.set()
         released.wait(20)
         return really(file, *rest)
 
-    monkeypatch.setattr(listing, "read_pixels", slow)
+    monkeypatch.setattr(build, "read_pixels", slow)
     twin = RetrievalModel(build_clip(), toy_processor)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(MediaIndex.build, model, pictures, folder=tmp_path / "index")
@@ -251,7 +265,7 @@ def test_many_writers_of_one_folder(model, pictures, tmp_path):
 
 
 def test_files_that_go_change_or_grow_while_they_are_read(model, pictures, monkeypatch):
-    really = listing.read_pixels
+    really = build.read_pixels
 
     def disturbed(file, path, *rest):
         if file.media == "p1.png":
@@ -263,13 +277,13 @@ def test_files_that_go_change_or_grow_while_they_are_read(model, pictures, monke
             path.write_bytes(path.read_bytes() + b"more")
         return really(file, path, *rest)
 
-    monkeypatch.setattr(listing, "read_pixels", disturbed)
-    monkeypatch.setattr("cma.search.embedding.FILES", 1)
+    monkeypatch.setattr(build, "read_pixels", disturbed)
+    monkeypatch.setattr("cma.search.build.FILES", 1)
     index = MediaIndex.build(model, pictures)
     assert dict(index.skipped) == dict.fromkeys(
         ("p1.png", "p2.png"), "no such file; cannot be read as a picture"
     )
-    monkeypatch.setattr(listing, "read_pixels", really)
+    monkeypatch.setattr(build, "read_pixels", really)
     same(MediaIndex.build(model, pictures, previous=index), MediaIndex.build(model, pictures))
 
 

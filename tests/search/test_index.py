@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 
@@ -12,8 +13,8 @@ from hypothesis import strategies as st
 
 from cma import RetrievalModel, data
 from cma.config import TrainConfig
-from cma.media.video import MediaError
-from cma.search import embedding, store
+from cma.media import MediaError
+from cma.search import build, store
 from cma.search.index import IndexConfig, MediaIndex
 from cma.similarity import mean_pooled, text_conditioned
 from cma.training import evaluation
@@ -286,6 +287,32 @@ def test_a_loaded_index_has_left_its_file(model, media, tmp_path):
     assert torch.equal(loaded.vectors, index.vectors) and torch.equal(loaded.lengths, index.lengths)
 
 
+@pytest.mark.parametrize(
+    "old, new, why",
+    [
+        (rb"format_version\":4", rb"format_version\":3", "'format_version': expected 4, found 3"),
+        (rb"max_frames\":12", rb"max_frames\":[]", "'config.max_frames': expected a valid integer"),
+        (b'"image"', b'"sound"', "'0.kind': expected 'image' or 'video', found 'sound'"),
+        (b'"files"', b'"filed"', "files"),
+    ],
+)
+def test_an_index_that_says_something_else_is_refused(toy_index, tmp_path, old, new, why):
+    toy_index.save(tmp_path)
+    file = tmp_path / "index.safetensors"
+    content = file.read_bytes()
+    assert content.count(old) == 1 and len(old) == len(new)
+    file.write_bytes(content.replace(old, new))
+    with pytest.raises(ValueError, match=re.escape("index.safetensors: no index or cut short (")) as error:
+        MediaIndex.load(tmp_path, toy_index.model)
+    assert why in str(error.value) and str(error.value).endswith("; build it again")
+
+
+def test_an_index_is_shown_in_one_line(model, media):
+    model.set_adapter("a", 0.5)
+    shown = repr(MediaIndex.build(model, media))
+    assert shown == f"<MediaIndex of {media}: 7 pictures, 3 clips, adapter 'a' at scale 0.5>"
+
+
 def test_indexes_are_equal_if_they_are_one_object(toy_index):
     twin = replace(toy_index)
     assert toy_index == toy_index and toy_index != twin and len({toy_index, twin, toy_index}) == 2
@@ -367,8 +394,8 @@ def test_more_files_than_are_read_at_once(model, tmp_path, monkeypatch):
     for i in range(7):
         write_picture(tmp_path / f"{i}.png", i * 9)
     whole = MediaIndex.build(model, tmp_path)
-    monkeypatch.setattr(embedding, "FILES", 3)
-    monkeypatch.setattr(embedding, "FRAMES", 2)
+    monkeypatch.setattr(build, "FILES", 3)
+    monkeypatch.setattr(build, "FRAMES", 2)
     parts = MediaIndex.build(model, tmp_path)
     assert parts.files == whole.files
     torch.testing.assert_close(parts.vectors, whole.vectors)

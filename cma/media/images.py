@@ -1,0 +1,232 @@
+"""Pictures and animations, read as viewers show them, and their pixels as CLIP takes them."""
+
+from __future__ import annotations
+
+import re
+import stat
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from ..files import printable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import BaseImageProcessor
+
+T = TypeVar("T")
+LONGEST = 16  # a picture that is longer than so many times its width is cut to its middle
+SLOWED = 0.1  # seconds for which browsers show a frame that asks for 10 ms or less
+
+
+class MediaError(ValueError):
+    """A picture or clip is missing, empty or cannot be decoded; the message names its path, in one line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
+
+def shown_name(name: str) -> str:
+    """A file name as text: bytes that are not UTF-8, which Linux allows, become the replacement character."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def with_content(path: Path, kind: str) -> None:
+    """Raise MediaError unless `path` is a file that is not empty; `kind` ("a clip") is for the message."""
+    try:
+        found = path.stat()
+        problem = None if found.st_size else "empty file"
+        if not stat.S_ISREG(found.st_mode):
+            problem = "no regular file"
+    except FileNotFoundError:
+        problem = "no such file"
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        problem = f"cannot be opened ({error})"
+    if problem:
+        raise MediaError(f"{path}: {problem}; cannot be read as {kind}")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide Pillow's warnings: about small damage, and about large pictures, read up to twice its limit."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+        yield
+
+
+# ---- pictures
+
+
+@_quiet()
+def read_image(path: str | Path) -> Image.Image:
+    """The picture, or the first frame of an animation, upright, in RGB, and white where it is transparent.
+
+    White, because most transparent pictures are made for white pages, and the bundled CLIP was trained so.
+    Raises MediaError for a file that is missing, empty, damaged, no picture, or of more than twice
+    `PIL.Image.MAX_IMAGE_PIXELS`.
+    """
+    path = Path(path)
+    with_content(path, "a picture")
+    try:
+        with Image.open(path) as image:
+            return _as_shown(image)
+    except Exception as error:  # a damaged file can make a decoder raise anything
+        raise MediaError(f"{path}: cannot be read as a picture ({_reason(path, error)})") from error
+
+
+def to_pixels(
+    pictures: Sequence[Image.Image], image_processor: BaseImageProcessor, **settings: bool
+) -> Tensor:
+    """CLIP's input [F, 3, H, W] of F pictures of any mode and size: the one way from a picture to a backbone.
+
+    `settings` go to the image processor, such as `do_normalize=False`.
+    """
+    return image_processor(
+        images=[_central(_as_shown(picture)) for picture in pictures],
+        input_data_format="channels_last",  # else it takes 1 or 3 rows of pixels for channels
+        return_tensors="pt",
+        **settings,
+    )["pixel_values"]
+
+
+def _as_shown(image: Image.Image) -> Image.Image:
+    """A copy of a picture of any mode as viewers show it: upright (EXIF), RGB of 8 bits, on white."""
+    image.load()  # the EXIF data may come after the pixels
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) // 256).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):  # the range is unknown: black is the darkest pixel, white the lightest
+        values = np.nan_to_num(np.asarray(image, np.float64), posinf=0.0, neginf=0.0)
+        span = max(np.ptp(values), np.finfo(np.float64).tiny)
+        return Image.fromarray(((values - values.min()) / span * 255).astype(np.uint8)).convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    white = Image.new("RGBA", image.size, "white")
+    white.alpha_composite(image.convert("RGBA"))
+    return white.convert("RGB")
+
+
+def _central(picture: Image.Image) -> Image.Image:
+    """The picture, cut to its middle where it is longer than `LONGEST` times its width.
+
+    CLIP's processor resizes the short side and then crops the square in the middle, which stays the same.
+    Uncut, a picture of 1 x 20,000 pixels would be resized to 224 x 4,480,000 on the way.
+    """
+    width, height = picture.size
+    short, long = min(width, height), max(width, height)
+    cut = max(0, long // short - LONGEST) // 2 * short  # whole squares, so that resizing samples alike
+    if cut == 0:
+        return picture
+    x, y = (cut, 0) if width > height else (0, cut)
+    return picture.crop((x, y, width - x, height - y))
+
+
+# ---- animations
+
+
+@_quiet()
+def is_animation(path: Path) -> bool:
+    """Whether a gif, webp or png has several frames, by its header; False where that cannot be read."""
+    try:
+        with_content(path, "a picture")  # opening a pipe would wait for ever
+        head = _head(path)
+        if _is_webp(head):  # Pillow would read the whole file
+            return head[12:16] == b"VP8X" and bool(head[20] & 2)
+        with Image.open(path) as image:
+            return getattr(image, "is_animated", False)
+    except Exception:  # whoever reads the file later says what is wrong with it
+        return False
+
+
+def may_be_animation(path: Path) -> bool:
+    """Whether a file starts like a gif, webp or png, whatever its name."""
+    head = _head(path)
+    return head.startswith((b"GIF8", b"\x89PNG")) or _is_webp(head)
+
+
+class Animation:
+    """The frames of a gif, webp or png of `seconds`, timed by the file. Raises MediaError for a damaged one.
+
+    `starts` [F + 1]: when each frame is first shown, in seconds from 0, and when the last one ends. To know
+    that, the whole file is decoded once.
+    """
+
+    def __init__(self, path: Path) -> None:
+        def duration(image: Image.Image) -> float:
+            image.load()
+            seconds = float(image.info.get("duration", 0)) / 1000
+            return seconds if seconds > 0.01 else SLOWED
+
+        self.path = path
+        self.starts = np.cumsum([0.0, *self._each_frame(duration)])
+        self.seconds = float(self.starts[-1])
+
+    def sampled(self, fps: float | None, start: float | None, end: float | None) -> list[int]:
+        """The frames between `start` and `end` (seconds), those shown every 1 / `fps` seconds, at least one.
+
+        For frames of equal length the result is that of `VideoFile.sampled`. Raises ValueError for an
+        animation that ends before `start`.
+        """
+        count = len(self.starts) - 1
+        first = int(np.searchsorted(self.starts, start or 0.0, side="right")) - 1
+        if first >= count:
+            found = f"{self.starts[-1]:.2f} s of {count} frames"
+            raise ValueError(f"expected a part from {start} s on, found {found}")
+        last = count
+        if end is not None:
+            last = min(count, max(first + 1, int(np.searchsorted(self.starts, end, side="left"))))
+        if fps is None:
+            return list(range(first, last))
+        shown = self.starts[first : last + 1] - self.starts[first]
+        ticks = np.ceil(shown * fps - 1e-6)  # how many ticks come before each frame begins
+        return (first + np.flatnonzero(np.diff(ticks))).tolist()
+
+    def read(self, chosen: Sequence[int]) -> Iterator[Image.Image]:
+        """The frames at the ascending indices `chosen`, one at a time. Raises MediaError."""
+        return self._each_frame(_as_shown, chosen)
+
+    stream = read
+
+    def _each_frame(
+        self, take: Callable[[Image.Image], T], chosen: Sequence[int] | None = None
+    ) -> Iterator[T]:
+        """What `take` makes of the frames at the indices `chosen`, or of each; no warning while it waits."""
+        try:
+            with _quiet():
+                image = Image.open(self.path)
+                numbers = range(getattr(image, "n_frames", 1)) if chosen is None else chosen
+            with image:
+                for number in numbers:
+                    with _quiet():
+                        image.seek(number)
+                        taken = take(image)
+                    yield taken
+        except Exception as error:  # a damaged file can make a decoder raise anything
+            reason = _reason(self.path, error)
+            raise MediaError(f"{self.path}: cannot be decoded as an animation ({reason})") from error
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(24)
+
+
+def _is_webp(head: bytes) -> bool:
+    return (head[:4], head[8:12]) == (b"RIFF", b"WEBP")
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """What is wrong with a picture, and what to do where something can be done."""
+    if isinstance(error, Image.DecompressionBombError):
+        found, limit = (int(n) / 1e6 for n in re.findall(r"(\d+) pixels", str(error))[:2])
+        return f"{found:.0f} megapixels, more than the limit of {limit:.0f}; save a smaller copy of it"
+    if isinstance(error, UnidentifiedImageError):
+        return f"no picture that Pillow knows: it starts with {_head(path)!r}"
+    return str(error) or type(error).__name__

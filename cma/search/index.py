@@ -129,7 +129,7 @@ class MediaIndex(Embedded):
         return self._best(*self.ranking(text), k)
 
     def query_media(self, path: str | Path, k: int = 5) -> list[tuple[str, float]]:
-        """As `query`, for a picture, a clip or a folder of frames, by mean frames; raises as `ranking_media`."""
+        """As `query`, for a picture, a clip or a folder of frames; see `ranking_media`."""
         return self._best(*self.ranking_media(path), k)
 
     def ranking(self, text: str) -> tuple[Tensor, Tensor]:

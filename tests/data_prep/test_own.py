@@ -149,11 +149,14 @@ def test_pictures_beside_clips_need_a_choice(tmp_path, capsys):
     write_clip(source / "c.mp4", [40, 90])
     assert run("--source", source, "--out", tmp_path / "out") == 1
     assert "2 pictures and 1 clips, and a dataset is of one kind" in capsys.readouterr().err
-    for kind, found, left in (("image", {"a.jpg", "stills/b.jpg"}, "1 clips"), ("video", {"c.mp4"}, "2 pic")):
+    for kind, found, left in (
+        ("image", {"a.jpg", "stills/b.jpg"}, "clips left out, as --kind image says: 1"),
+        ("video", {"c.mp4"}, "pictures left out, as --kind video says: 2"),
+    ):
         assert run("--source", source, "--out", tmp_path / kind, "--kind", kind) == 0
         assert items(tmp_path / kind).keys() == found
         assert cma.data.load(tmp_path / kind, "test").kind == kind
-        assert f"{left}" in capsys.readouterr().out
+        assert left in capsys.readouterr().out
 
 
 def test_folders_of_frames_are_clips_where_there_are_no_others(tmp_path):

@@ -1,7 +1,8 @@
 """Load the CLIP that will be frozen: the bundled `mini`, a model of the Hugging Face hub, or a folder."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import huggingface_hub
@@ -29,7 +30,7 @@ def load_backbone(
     be loaded, ValueError for a model that is no CLIP, lacks weights, or would pool the wrong token.
     """
     source = _source(name)
-    called = str(source.absolute() if isinstance(source, Path) and name != "mini" else name)
+    called = name if name == "mini" or isinstance(source, str) else str(source.absolute())
     cached = _cached(source) if isinstance(source, str) else None
     source = cached or source
     try:
@@ -37,19 +38,16 @@ def load_backbone(
             huggingface_hub.model_info(source, timeout=10)  # transformers would try for half a minute
         config = AutoConfig.from_pretrained(source)
     except Exception as error:  # the client's errors differ from release to release
-        raise OSError(
-            f"{str(name)!r} is neither 'mini', nor a folder here, nor a hub model that can be had: {error}"
-        ) from error
+        known = f"{str(name)!r} is neither 'mini', nor a folder here, nor a hub model that can be loaded"
+        raise OSError(f"{known}: {error}") from error
     if config.model_type != "clip":
         raise ValueError(f"{name}: a model of type {config.model_type!r}; expected a CLIP (`CLIPModel`)")
-    clip, info = _quietly(source, dtype)
-    if info["missing_keys"] or info["mismatched_keys"]:
-        wrong = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
-        raise ValueError(
-            f"{name}: {len(wrong)} weights are missing or of another shape: {', '.join(wrong[:5])}"
-        )
-    image_processor = getattr(transformers, "CLIPImageProcessorPil", None) or transformers.CLIPImageProcessor
-    processor = CLIPProcessor(image_processor.from_pretrained(source), AutoTokenizer.from_pretrained(source))
+    with _quiet(isinstance(source, Path)):
+        clip, info = CLIPModel.from_pretrained(source, dtype=dtype, output_loading_info=True)
+    if wrong := sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]])):
+        raise ValueError(f"{name}: {len(wrong)} weights are missing or misshaped: {', '.join(wrong[:5])}")
+    kind = getattr(transformers, "CLIPImageProcessorPil", None) or transformers.CLIPImageProcessor
+    processor = CLIPProcessor(kind.from_pretrained(source), AutoTokenizer.from_pretrained(source))
     check_tokenizer(clip, processor.tokenizer)
     clip.config.name_or_path = called
     if isinstance(source, Path):
@@ -114,13 +112,9 @@ def _source(name: str | Path) -> str | Path:
     if name == "mini":
         raise FileNotFoundError(f"{folder}: the bundled CLIP is missing; reinstall cross-modal-adapter")
     if folder.is_dir():
-        raise FileNotFoundError(
-            f"{folder}: no config.json in it; expected what `CLIPModel.save_pretrained` writes"
-        )
+        raise FileNotFoundError(f"{folder}: no config.json; expected a folder of `CLIPModel.save_pretrained`")
     if isinstance(name, Path) or name.count("/") > 1 or name.startswith(".") or folder.is_absolute():
-        raise FileNotFoundError(
-            f"{folder}: no such folder; expected 'mini', a hub id or a folder with a CLIP"
-        )
+        raise FileNotFoundError(f"{folder}: no such folder; expected 'mini', a hub id or a folder of a CLIP")
     return name
 
 
@@ -133,15 +127,16 @@ def _cached(name: str) -> Path | None:
     return folder if all(any((folder / file).is_file() for file in files) for files in NEEDED) else None
 
 
-def _quietly(source: str | Path, dtype: torch.dtype) -> tuple[CLIPModel, dict]:
-    """Load weights; the progress bar is for downloads, so a folder shows none."""
-    bar = logging.is_progress_bar_enabled()
-    if isinstance(source, Path):
+@contextmanager
+def _quiet(quiet: bool) -> Iterator[None]:
+    """No progress bar of transformers while a folder is loaded; it is for downloads."""
+    shown = logging.is_progress_bar_enabled()
+    if quiet:
         logging.disable_progress_bar()
     try:
-        return CLIPModel.from_pretrained(source, dtype=dtype, output_loading_info=True)
+        yield
     finally:
-        if bar:
+        if shown:
             logging.enable_progress_bar()
 
 

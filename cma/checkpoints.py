@@ -137,21 +137,26 @@ def from_official(checkpoint: dict[str, Tensor] | str | Path) -> tuple[AdapterCo
     where = "the state dict" if isinstance(checkpoint, dict) else str(checkpoint)
     state = checkpoint if isinstance(checkpoint, dict) else _read_official(Path(checkpoint))
     found = {key.removeprefix("clip."): value for key, value in state.get("model", state).items()}
-    sizes = []
-    for part in ("visual_adapter_down", "visual_adapter_up_unique", "text_adapter_down"):
-        key = f"{part}_weight"
+
+    def take(key: str, shape: torch.Size | None = None) -> Tensor:
+        """The tensor of a key, if it has this shape, or three dimensions."""
+        if key not in found and shape is not None and not shape.numel():
+            return torch.zeros(shape)
         if key not in found:
             raise ValueError(f"{where}: {key} is missing; expected an adapter of the authors' code")
-        if found[key].ndim != 3:
-            shape = list(found[key].shape)
-            raise ValueError(f"{where}: {key} is {shape}, expected one matrix for each of 2L sites")
-        sizes.append(found[key].shape)
-    (sites, rank, vision), (_, own, _), (_, _, text) = sizes
+        if found[key].ndim != 3 if shape is None else found[key].shape != shape:
+            expected = "one matrix for each of 2L sites" if shape is None else list(shape)
+            all_found = ", ".join(f"{k} {list(found[k].shape)}" for k in OFFICIAL.values() if k in found)
+            raise ValueError(f"{where}: {key} is not {expected}; these do not fit together: {all_found}")
+        return found[key]
+
+    sites, rank, vision = take("visual_adapter_down_weight").shape
+    own, text = take("visual_adapter_up_unique_weight").shape[1], take("text_adapter_down_weight").shape[2]
     if own > vision:
         raise ValueError(f"{where}: visual_adapter_up_unique_weight has {own} rows for a width of {vision}")
     config, widths = AdapterConfig(rank, vision - own), {"vision": vision, "text": text}
     expected = _shapes(config, widths, dict.fromkeys(widths, sites // 2)).state_dict()
-    return config, {key: _take(found, OFFICIAL[key], value.shape, where) for key, value in expected.items()}
+    return config, {key: take(OFFICIAL[key], value.shape) for key, value in expected.items()}
 
 
 def to_official(model: nn.Module, name: str) -> dict[str, Tensor]:
@@ -162,14 +167,10 @@ def to_official(model: nn.Module, name: str) -> dict[str, Tensor]:
     """
     adapters = model.get_adapter(name)
     if len(set(adapters.layers.values())) > 1:
-        raise ValueError(
-            f"adapter {name!r} is for towers of unequal depth {adapters.layers}; the authors' format has one "
-            "depth. Keep the adapter with save_adapter"
-        )
-    state = {key: value.detach().clone() for key, value in adapters.state_dict().items()}
-    return {
-        f"clip.{OFFICIAL[key]}": value for key, value in state.items() if value.numel() or "vision" in key
-    }
+        depths = f"towers of unequal depth {adapters.layers}, which the authors' format does not have"
+        raise ValueError(f"adapter {name!r} is for {depths}; keep it with save_adapter")
+    state = adapters.state_dict().items()
+    return {f"clip.{OFFICIAL[k]}": v.detach().clone() for k, v in state if v.numel() or "vision" in k}
 
 
 def _shapes(config: AdapterConfig, widths: dict[str, int], layers: dict[str, int]) -> CrossModalAdapters:
@@ -182,20 +183,6 @@ def _existing(file: Path) -> Path:
     if not file.is_file():
         raise FileNotFoundError(f"{file} is missing; expected a folder written by `save_adapter`")
     return file
-
-
-def _take(found: dict[str, Tensor], key: str, shape: torch.Size, where: str) -> Tensor:
-    """The tensor of a key, if its shape is as expected."""
-    if key not in found and not shape.numel():
-        return torch.zeros(shape)
-    if key not in found:
-        raise ValueError(f"{where}: {key} is missing; expected {list(shape)}")
-    if found[key].shape != shape:
-        shapes = ", ".join(f"{name} {list(found[name].shape)}" for name in OFFICIAL.values() if name in found)
-        raise ValueError(
-            f"{where}: {key} is {list(found[key].shape)}, expected {list(shape)}; these do not fit: {shapes}"
-        )
-    return found[key]
 
 
 def _read_official(file: Path) -> dict[str, Tensor]:

@@ -83,14 +83,10 @@ def run_name(base: str, given: dict, usual: dict) -> str:
     """A folder name: `base`, then the settings that are not as usual, as in `base,epochs=20,seed=7`.
 
     Equal settings give equal names and other settings other names, in any order of `given`. In a value that
-    cannot be part of a folder name, such as a path, characters become "-", and a digest of all values is
-    added.
+    cannot be part of a folder name, such as a path, characters become "-", and a digest of all is added.
     """
     differing = [(key, str(given[key])) for key in sorted(given) if given[key] != usual.get(key)]
-    if not differing:
-        return base
+    exact = ",".join([base, *(f"{key}={value}" for key, value in differing)])
     words = [f"{key}={re.sub(r'[^A-Za-z0-9_.+-]', '-', value)}" for key, value in differing]
-    name = ",".join(words)[:LONGEST].rstrip(".")
-    if name != ",".join(f"{key}={value}" for key, value in differing):
-        name += f",{hashlib.sha256(repr(differing).encode()).hexdigest()[:8]}"
-    return f"{base},{name}"
+    name = ",".join([base, ",".join(words)[:LONGEST].rstrip(".")]) if words else base
+    return name if name == exact else f"{name},{hashlib.sha256(repr(differing).encode()).hexdigest()[:8]}"

@@ -117,7 +117,7 @@ def test_a_hub_model_in_the_cache_needs_no_hub(folder, tmp_path, monkeypatch):
     assert identity(clip) == {"name": "some/clip", "revision": commit}
     (cached / "snapshots" / commit / "model.safetensors").unlink()
     monkeypatch.setattr("huggingface_hub.model_info", unreachable)
-    with pytest.raises(OSError, match="nor a hub model that can be had: no route"):
+    with pytest.raises(OSError, match="nor a hub model that can be loaded: no route"):
         load_backbone("some/clip")
 
 

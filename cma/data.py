@@ -1,12 +1,11 @@
-"""A split of a dataset folder: its items and captions, and its media as the tensors that CLIP takes.
+"""A split of a dataset folder: its items and their captions, and where the media are.
 
 `dataset.json` and `metadata.jsonl` are read strictly: an error names the file, the line, the key and what was
-expected. Letters: V items, T captions, F frames.
+expected. Letters: V items, T captions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -15,10 +14,9 @@ from typing import Annotated, Literal
 import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor
-from transformers import CLIPProcessor
 
 from .files import leads_out, read_json, read_jsonl
-from .media import MediaError, read_media, to_pixels
+from .media import MediaError
 
 SPLITS = ("train", "val", "test")
 READINGS = {"image": "captions", "video": "items"}  # of `visual_to_text`, where a protocol does not say
@@ -209,49 +207,3 @@ def _finished(path: Path) -> Path:
 def _splits(items: list[Item]) -> list[str]:
     present = {item.split for item in items}
     return [split for split in SPLITS if split in present]
-
-
-class Pixels:
-    """Reads media as CLIP's input, with the resizing, crop, mean and deviation of `processor`.
-
-    It can be pickled for a DataLoader's workers: every file is opened inside the call. `cache` keeps the
-    resized frames (uint8) in the memory of the process that read them, so that epochs do not decode again.
-    `fps` is that of `cma.media.read_frames`; None, which takes from all frames, suits clips of a few seconds.
-    """
-
-    def __init__(
-        self, processor: CLIPProcessor, max_frames: int = 12, cache: bool = False, fps: float | None = 1.0
-    ) -> None:
-        self.image_processor = processor.image_processor
-        self.max_frames = max_frames
-        self.fps = fps
-        self.cache: dict[tuple, Tensor] | None = {} if cache else None
-
-    def __call__(self, dataset: RetrievalDataset, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """(frames [V, F, 3, H, W] float32, mask [V, F] int64) of the items at `indices`.
-
-        F is 1 for pictures and `max_frames` for clips; a shorter clip is filled up with frames of zeros
-        that have mask 0. Raises `cma.media.MediaError` naming a file that cannot be read.
-        """
-        clips = [self._frames(dataset, dataset.items[index]) for index in indices]
-        most = 1 if dataset.kind == "image" else self.max_frames
-        mean = torch.tensor(self.image_processor.image_mean).view(3, 1, 1)
-        std = torch.tensor(self.image_processor.image_std).view(3, 1, 1)
-        frames = torch.zeros(len(clips), most, *clips[0].shape[1:])
-        mask = torch.zeros(len(clips), most, dtype=torch.long)
-        for row, clip in enumerate(clips):
-            frames[row, : len(clip)] = (clip * self.image_processor.rescale_factor - mean) / std
-            mask[row, : len(clip)] = 1
-        return frames, mask
-
-    def _frames(self, dataset: RetrievalDataset, item: Item) -> Tensor:
-        """The item's frames [F, 3, H, W], resized and cropped, uint8."""
-        key = path, start, end = dataset.path(item), item.start, item.end
-        if self.cache is not None and key in self.cache:
-            return self.cache[key]
-        pictures = read_media(path, dataset.kind, self.max_frames, self.fps, start, end)
-        raw = to_pixels(pictures, self.image_processor, do_rescale=False, do_normalize=False)
-        frames = raw.to(torch.uint8)
-        if self.cache is not None:
-            self.cache[key] = frames
-        return frames

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from cma import data
 from cma.media.video import MediaError, read_frames, read_image
+from cma.training.batches import Pixels
 from tests.any_json import any_json
 from tests.grey_media import write_clip, write_picture
 
@@ -189,7 +190,7 @@ def image_folder(tmp_path, **about):
 
 def test_pixels_are_those_of_the_processor(tmp_path, toy_processor):
     dataset = image_folder(tmp_path)
-    frames, mask = data.Pixels(toy_processor)(dataset, [2, 0])
+    frames, mask = Pixels(toy_processor)(dataset, [2, 0])
     pictures = [read_image(dataset.path(dataset.items[i])) for i in (2, 0)]
     expected = toy_processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
     torch.testing.assert_close(frames, expected[:, None], atol=2e-6, rtol=0)
@@ -200,7 +201,7 @@ def test_frames_that_a_clip_has_less_are_zeros_and_masked(tmp_path, toy_processo
     write_clip(tmp_path / "media" / "0.jpg", [50])  # decord looks into the file, not at its name
     write_clip(tmp_path / "media" / "1.jpg", [50, 100, 150, 200, 250])
     dataset = data.load(write_folder(tmp_path, numbered(["val"] * 2), "video"), "val")
-    frames, mask = data.Pixels(toy_processor, max_frames=3, fps=None)(dataset, [0, 1])
+    frames, mask = Pixels(toy_processor, max_frames=3, fps=None)(dataset, [0, 1])
     assert mask.tolist() == [[1, 0, 0], [1, 1, 1]]
     assert not frames[0, 1:].any()
     pictures = read_frames(dataset.path(dataset.items[1]), 3, fps=None)
@@ -212,26 +213,26 @@ def test_start_and_end_cut_the_clip(tmp_path, toy_processor):
     write_clip(tmp_path / "media" / "0.jpg", [20] * 10 + [220] * 10)
     lines = [ITEM | {"file_name": "media/0.jpg", "start": 1.0, "end": 2.0}]
     dataset = data.load(write_folder(tmp_path, lines, "video"), "train")
-    frames, _ = data.Pixels(toy_processor, max_frames=2, fps=None)(dataset, [0])
+    frames, _ = Pixels(toy_processor, max_frames=2, fps=None)(dataset, [0])
     assert frames.min() > 1  # light in every frame: nothing of the dark first second
 
 
 def test_the_cache_holds_what_was_read(tmp_path, toy_processor):
     dataset = image_folder(tmp_path)
-    pixels = data.Pixels(toy_processor, cache=True)
+    pixels = Pixels(toy_processor, cache=True)
     first = pixels(dataset, [0, 1])
     dataset.path(dataset.items[1]).unlink()
     again = pixels(dataset, [1, 0])
     assert torch.equal(first[0], again[0].flip(0))
     with pytest.raises(MediaError, match=r"1\.jpg"):
-        data.Pixels(toy_processor)(dataset, [1])
+        Pixels(toy_processor)(dataset, [1])
 
 
 def test_pixels_work_in_the_workers_of_a_data_loader(tmp_path, toy_processor):
     write_clip(tmp_path / "media" / "0.jpg", [50, 100])
     write_clip(tmp_path / "media" / "1.jpg", [150, 200])
     dataset = data.load(write_folder(tmp_path, numbered(["test"] * 2), "video"), "test")
-    pixels = pickle.loads(pickle.dumps(data.Pixels(toy_processor, max_frames=2, fps=None)))
+    pixels = pickle.loads(pickle.dumps(Pixels(toy_processor, max_frames=2, fps=None)))
     loader = DataLoader([0, 1], batch_size=1, num_workers=1, collate_fn=Collate(dataset, pixels))
     found = torch.cat([frames for frames, _ in loader])
     torch.testing.assert_close(found, pixels(dataset, [0, 1])[0])
@@ -249,4 +250,4 @@ def test_media_may_lie_elsewhere(tmp_path, toy_processor):
     write_picture(tmp_path / "elsewhere" / "0.jpg")
     root = str(tmp_path / "elsewhere")
     dataset = data.load(write_folder(tmp_path / "toy", numbered(["val"]), media_root=root), "val")
-    assert data.Pixels(toy_processor)(dataset, [0])[0].shape == (1, 1, 3, 32, 32)
+    assert Pixels(toy_processor)(dataset, [0])[0].shape == (1, 1, 3, 32, 32)

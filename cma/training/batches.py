@@ -10,10 +10,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from transformers import CLIPProcessor
 
 from .. import data
 from ..config import TrainConfig
-from ..data import Pixels, RetrievalDataset
+from ..data import Item, RetrievalDataset
+from ..media import read_media, to_pixels
 from ..model import RetrievalModel
 
 
@@ -127,6 +129,52 @@ def digest(dataset: RetrievalDataset) -> str:
     for item in dataset.items:
         found.update(repr((item.id, tuple(item.captions))).encode())
     return found.hexdigest()[:16]
+
+
+class Pixels:
+    """Reads media as CLIP's input, with the resizing, crop, mean and deviation of `processor`.
+
+    It can be pickled for a DataLoader's workers: every file is opened inside the call. `cache` keeps the
+    resized frames (uint8) in the memory of the process that read them, so that epochs do not decode again.
+    `fps` is that of `cma.media.read_frames`; None, which takes from all frames, suits clips of a few seconds.
+    """
+
+    def __init__(
+        self, processor: CLIPProcessor, max_frames: int = 12, cache: bool = False, fps: float | None = 1.0
+    ) -> None:
+        self.image_processor = processor.image_processor
+        self.max_frames = max_frames
+        self.fps = fps
+        self.cache: dict[tuple, Tensor] | None = {} if cache else None
+
+    def __call__(self, dataset: RetrievalDataset, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """(frames [V, F, 3, H, W] float32, mask [V, F] int64) of the items at `indices`.
+
+        F is 1 for pictures and `max_frames` for clips; a shorter clip is filled up with frames of zeros
+        that have mask 0. Raises `cma.media.MediaError` naming a file that cannot be read.
+        """
+        clips = [self._frames(dataset, dataset.items[index]) for index in indices]
+        most = 1 if dataset.kind == "image" else self.max_frames
+        mean = torch.tensor(self.image_processor.image_mean).view(3, 1, 1)
+        std = torch.tensor(self.image_processor.image_std).view(3, 1, 1)
+        frames = torch.zeros(len(clips), most, *clips[0].shape[1:])
+        mask = torch.zeros(len(clips), most, dtype=torch.long)
+        for row, clip in enumerate(clips):
+            frames[row, : len(clip)] = (clip * self.image_processor.rescale_factor - mean) / std
+            mask[row, : len(clip)] = 1
+        return frames, mask
+
+    def _frames(self, dataset: RetrievalDataset, item: Item) -> Tensor:
+        """The item's frames [F, 3, H, W], resized and cropped, uint8."""
+        key = path, start, end = dataset.path(item), item.start, item.end
+        if self.cache is not None and key in self.cache:
+            return self.cache[key]
+        pictures = read_media(path, dataset.kind, self.max_frames, self.fps, start, end)
+        raw = to_pixels(pictures, self.image_processor, do_rescale=False, do_normalize=False)
+        frames = raw.to(torch.uint8)
+        if self.cache is not None:
+            self.cache[key] = frames
+        return frames
 
 
 def make_pixels(model: RetrievalModel, config: TrainConfig) -> Pixels:

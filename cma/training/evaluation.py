@@ -11,11 +11,11 @@ from tqdm import tqdm
 
 from .. import metrics
 from ..config import TrainConfig
-from ..data import Pixels, RetrievalDataset
+from ..data import RetrievalDataset
 from ..model import RetrievalModel
 from ..similarity import mean_pooled, text_conditioned
 from . import resume
-from .batches import load_media, make_pixels
+from .batches import Pixels, load_media, make_pixels
 from .record import RunRecord
 
 

@@ -54,7 +54,7 @@ def test_the_new_folder_is_the_same_dataset_in_frames(tmp_path, toy_processor, c
     plain = [(item.id, item.captions, item.split) for item in read(dataset)]
     assert [(item.id, item.captions, item.split) for item in read(out)] == plain
     assert all((item.start, item.end) == (None, None) for item in read(out))
-    pixels = cma.training.batches.Pixels(toy_processor, max_frames=4, fps=5.0)
+    pixels = cma.training.Pixels(toy_processor, max_frames=4, fps=5.0)
     for split in ("train", "val", "test"):
         before, after = cma.data.load(dataset, split), cma.data.load(out, split)
         assert (after.name, after.kind, after.recipe) == ("toy", "video", "didemo")

@@ -148,7 +148,7 @@ def test_parameters_are_literals_and_few(notebook):
 
 
 def test_nothing_of_the_machine_that_ran_it(notebook):
-    text = nbformat.writes(notebook)
+    text = re.sub(r'"image/\w+": "[^"]*"', "", nbformat.writes(notebook))  # base64 may spell anything
     assert not re.search(r"/(home|root|Users|tmp|work)/", text)
     assert "pip install" not in "\n".join(cell.source for cell in code_of(notebook))
 

@@ -158,3 +158,10 @@ def test_names_that_lead_out_on_any_system(name):
 @pytest.mark.parametrize("name", ["a", "media/a.jpg", "a..b/..c", "media/C:/a", "a\\b", "12:30.jpg"])
 def test_names_that_stay(name):
     assert not files.leads_out(name)
+
+
+@given(st.text(st.characters()))
+def test_any_text_becomes_one_line_and_a_plain_one_stays(text):
+    line = files.printable(text)
+    assert line.encode().count(b"\n") == 0 and files.printable(line) == line
+    assert line == text or not text.isprintable()

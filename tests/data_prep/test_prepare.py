@@ -1,20 +1,17 @@
 import json
 from contextlib import nullcontext, redirect_stdout
 from io import StringIO
-from unicodedata import category
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import cma.data
-from cma.files import printable
 from data_prep.__main__ import main
 from data_prep.dataset import Annotations, Counts, Entry, Place
-from data_prep.media import MediaFiles
 from data_prep.prepare import prepare
 from data_prep.readers import BadInput
-from tests.grey_media import write_clip, write_picture
+from tests.grey_media import write_clip
 
 PROTOCOL = {"query": "caption", "visual_to_text": "items"}
 
@@ -25,47 +22,6 @@ def annotations(*entries):
 
 def entry(id, instead=None, captions=("a cat",), file=None):
     return Entry(id, file or id, captions, "test", instead=instead)
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["a.avi", "deep/er/a.MP4", "a.mkv", "a.webm", "a.mov", "a.3gp", "a.wmv", "a.mpg", "a.m4v", "a", "a.mp4"],
-)
-def test_a_clip_is_found_in_any_folder_with_any_extension(tmp_path, name):
-    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-    if name == "a":
-        write_picture(tmp_path / "a" / "0001.jpg")
-    else:
-        (tmp_path / name).write_bytes(b"clip")
-    assert MediaFiles(tmp_path, "video").locate("a") == tmp_path / name
-
-
-@pytest.mark.parametrize(
-    ("id", "name"),
-    [
-        ("1@N01_2_b.mov", "1@N01_2_b.mov"),
-        ("1@N01_2_b.mov", "1@N01_2_b.mov.mp4"),
-        ("1@N01_2_b.mov", "1@N01_2_b.mp4"),
-        ("1@N01_2_b.", "1@N01_2_b."),
-        ("1@N01_2_b.", "1@N01_2_b.mp4"),
-        ("1@N01_2_b.", "1@N01_2_b..mp4"),
-        ("-b_1_2", "-b_1_2.avi"),
-    ],
-)
-def test_ids_with_extensions_bare_dots_and_dashes_find_their_clip(tmp_path, id, name):
-    (tmp_path / "videos").mkdir()
-    (tmp_path / "videos" / name).write_bytes(b"clip")
-    assert MediaFiles(tmp_path, "video").locate(id) == tmp_path / "videos" / name
-
-
-def test_the_very_file_comes_before_one_of_the_same_name_without_extension(tmp_path):
-    for name in ("a.mp4", "a.mov.mp4", "deep/a.mov"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"clip")
-    index = MediaFiles(tmp_path, "video")
-    assert index.locate("a.mov") == tmp_path / "deep/a.mov"
-    (tmp_path / "deep/a.mov").unlink()
-    assert MediaFiles(tmp_path, "video").locate("a.mov") == tmp_path / "a.mov.mp4"
 
 
 def test_what_is_used_instead_brings_its_own_start_and_end(tmp_path):
@@ -138,12 +94,3 @@ def test_ids_that_cannot_be_written_in_one_line_are_refused_in_one(tmp_path, cap
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "holds what no file name should" in error
     assert not (tmp_path / "out").exists()
-
-
-@given(st.text(st.characters()))
-def test_any_text_becomes_one_line_and_a_plain_one_stays(text):
-    line = printable(text)
-    assert line.encode().count(b"\n") == 0 and printable(line) == line
-    assert (
-        line == text or any(category(character) in ("Cc", "Zl", "Zp") for character in text) or "\\ud" in line
-    )

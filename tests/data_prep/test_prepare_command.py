@@ -6,11 +6,9 @@ from hypothesis import strategies as st
 
 import cma.data
 from cma import files
-from cma.files import walk
 from data_prep.__main__ import main
 from data_prep.benchmarks import msrvtt
 from data_prep.dataset import CaptionCleaner
-from data_prep.media import MediaFiles, problem
 from data_prep.readers import BadInput, read_csv, read_json
 from tests.grey_media import write_clip, write_picture
 
@@ -365,38 +363,6 @@ def test_csv_and_json_with_a_byte_order_mark_or_in_another_encoding(tmp_path):
         list(read_csv(path, ("id",)))
     (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
     assert read_json(tmp_path / "a.json") == {"a": 1}
-
-
-def test_media_are_found_by_path_then_name_then_stem(tmp_path):
-    for name in ("a/1.jpg", "b/1.jpg", "b/deep/2.png", "3.txt"):
-        write_picture(tmp_path / "jpg.jpg")
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "jpg.jpg").rename(tmp_path / name)
-    (tmp_path / "loop").symlink_to(tmp_path)
-    index = MediaFiles(tmp_path, "image")
-    assert index.locate("b/1.jpg") == tmp_path / "b/1.jpg"
-    assert index.locate("val2014/1.jpg") == tmp_path / "a/1.jpg"
-    assert index.locate("2.jpg") == tmp_path / "b/deep/2.png"
-    assert index.locate("3.jpg") is None and index.locate("3.txt") is None
-    assert len(list(walk(tmp_path))) == 4  # the loop is entered once at most
-
-
-def test_a_transcoded_clip_is_found_by_an_id_without_any_extension(tmp_path):
-    for name in ("a.b.mov.mp4", "c.mov.mp4", "c.mp4"):
-        (tmp_path / name).touch()
-    index = MediaFiles(tmp_path, "video")
-    assert index.locate("a.b") == tmp_path / "a.b.mov.mp4" and index.locate("a") is None
-    assert index.locate("c") == tmp_path / "c.mp4"
-
-
-@pytest.mark.parametrize("faststart", [True, False])
-def test_a_clip_is_checked_at_both_ends(tmp_path, faststart):
-    path = write_clip(tmp_path / "clip.mp4", [0, 250, 10, 240] * 20, faststart)
-    assert problem(path, "video") is None
-    content = path.read_bytes()
-    for kept in (0.1, 0.6, 0.8, 0.95):
-        path.write_bytes(content[: int(kept * len(content))])
-        assert "cannot be decoded" in problem(path, "video")
 
 
 def test_where_links_cannot_be_made_the_folder_says_where_the_media_are(tmp_path, monkeypatch):

@@ -1,0 +1,117 @@
+import json
+import os
+import sys
+
+import pytest
+
+from data_prep import media
+from data_prep.__main__ import main
+from data_prep.media import VIDEO_SUFFIXES, MediaFiles, bare, check, problem
+from tests.grey_media import write_clip, write_picture
+
+
+@pytest.mark.parametrize(
+    ("kind", "there", "expected"),
+    [
+        ("image", ["a/1.jpg", "b/1.jpg", "b/deep/2.png"], {"b/1.jpg": "b/1.jpg", "val2014/1.jpg": "a/1.jpg"}),
+        ("image", ["deep/2.png", "3.txt"], {"2.jpg": "deep/2.png", "3.jpg": None, "3.txt": None}),
+        ("video", ["a.mp4", "a.mov.mp4", "deep/a.mov"], {"a.mov": "deep/a.mov"}),
+        ("video", ["a.mp4", "a.mov.mp4"], {"a.mov": "a.mov.mp4", "a": "a.mp4"}),  # transcoded
+        ("video", ["a.b.mov.mp4"], {"a.b": "a.b.mov.mp4", "a": None}),
+        ("video", ["1@N01_2_b."], {"1@N01_2_b.": "1@N01_2_b."}),  # DiDeMo has names that end in a dot
+        ("video", ["1@N01_2_b.mp4"], {"1@N01_2_b.": "1@N01_2_b.mp4"}),
+        ("video", ["1@N01_2_b..mp4"], {"1@N01_2_b.": "1@N01_2_b..mp4"}),
+        ("video", ["deep/-b_1_2/0001.jpg"], {"-b_1_2": "deep/-b_1_2"}),  # a folder of frames
+        *(("video", [f"deep/a{end.upper()}"], {"a": f"deep/a{end.upper()}"}) for end in VIDEO_SUFFIXES),
+    ],
+)  # fmt: skip
+def test_media_are_found_by_path_then_name_then_name_without_extension(tmp_path, kind, there, expected):
+    for file in there:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    (tmp_path / "loop").symlink_to(tmp_path)
+    index = MediaFiles(tmp_path, kind)
+    for file, found in expected.items():
+        assert index.locate(file) == (found and tmp_path / found)
+        assert index.at(file) == (tmp_path / file if file == found else None)
+
+
+def test_an_id_loses_the_extension_of_a_video_alone():
+    assert [bare(id) for id in ("a.mov", "a.b.MP4", "a.b", "a.")] == ["a", "a.b", "a.b", "a."]
+
+
+@pytest.mark.parametrize("faststart", [True, False])
+def test_a_clip_is_checked_at_both_ends(tmp_path, faststart):
+    path = write_clip(tmp_path / "clip.mp4", [0, 250, 10, 240] * 20, faststart)
+    assert problem(path, "video") is None
+    content = path.read_bytes()
+    for kept in (0.1, 0.6, 0.8, 0.95):
+        path.write_bytes(content[: int(kept * len(content))])
+        assert "cannot be decoded" in problem(path, "video")
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The clips that were decoded, in order."""
+    names, problem = [], media.problem
+
+    def watch(path, kind):
+        if kind == "video":
+            names.append(path.name)
+        return problem(path, kind)
+
+    monkeypatch.setattr(media, "problem", watch)
+    return names
+
+
+@pytest.fixture
+def paths(tmp_path):
+    """Two clips, one of them for two ids, a broken one and a folder of frames."""
+    found = {name: write_clip(tmp_path / f"{name}.mp4", [40, 90]) for name in ("a", "b")}
+    (tmp_path / "broken.mp4").write_bytes(b"no clip" * 50)
+    frames = write_picture(tmp_path / "frames" / "1.jpg").parent
+    return found | {"again": tmp_path / "a.mp4", "broken": tmp_path / "broken.mp4", "frames": frames}
+
+
+def test_only_what_has_changed_is_decoded_again(tmp_path, paths, decoded):
+    kept = tmp_path / "out" / "checked.json"
+    first = check(paths, "video", 1, kept)
+    assert list(first) == ["broken"] and "cannot be decoded" in first["broken"]
+    assert sorted(decoded) == ["a.mp4", "b.mp4", "broken.mp4", "frames"]  # a.mp4 once for its two ids
+    decoded.clear()
+    assert check(paths, "video", 1, kept) == first and decoded == []
+    os.utime(paths["a"], ns=(1, 1))
+    write_clip(paths["broken"], [40, 90])
+    paths["b"].write_bytes(b"")
+    (paths["frames"] / "2.jpg").write_bytes(b"no picture")
+    problems = check(paths, "video", 1, kept)
+    assert sorted(decoded) == ["a.mp4", "b.mp4", "broken.mp4", "frames"]
+    assert problems["b"] == "empty file" and problems["frames"].startswith("2.jpg: cannot be decoded")
+    assert set(problems) == {"b", "frames"}
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{", '{"FILE": 7}', '{"FILE": ["x", "fine"]}', '{"FILE": [1, 2, 3]}']
+)
+def test_results_that_cannot_be_read_are_made_anew(tmp_path, paths, decoded, content):
+    kept = tmp_path / "checked.json"
+    first = check(paths, "video", 1, kept)
+    right = kept.read_text()
+    kept.write_text(content.replace("FILE", str(paths["a"])))
+    decoded.clear()
+    assert check(paths, "video", 1, kept) == first and len(decoded) == 4
+    assert json.loads(kept.read_text()) == json.loads(right)
+
+
+@pytest.mark.parametrize("command", ["folder", "frames"])
+def test_clips_without_the_packages_for_them_are_one_line(tmp_path, monkeypatch, capsys, command):
+    write_clip(tmp_path / "source" / "a.mp4", [40, 90])
+    words = ["folder", "--source", str(tmp_path / "source"), "--out", str(tmp_path / "out")]
+    if command == "frames":
+        assert main(words) == 0
+        words = ["frames", "--dataset", str(tmp_path / "out")]
+    capsys.readouterr()
+    monkeypatch.setitem(sys.modules, "av", None)  # not installed
+    assert main(words) == 1
+    error = capsys.readouterr().err
+    assert error == "error: av: not installed; run `pip install 'cross-modal-adapter[video]'`\n"

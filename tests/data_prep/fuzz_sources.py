@@ -1,13 +1,16 @@
-"""Invented sources of every benchmark and form from one description of their items, for the fuzz tests."""
+"""Invented sources of every benchmark and form from one description of their items, and a run over them."""
 
+import contextlib
 import csv
 import io
 import json
 import pickle
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
+from data_prep import __main__ as command_line
 from tests.data_prep.image_sources import albef, karpathy
 
 Files = dict[str, bytes]
@@ -213,6 +216,11 @@ def activitynet(items: Items) -> Files:
     return {names[split]: as_json(videos[split]) for split in videos}
 
 
+FIXED = {
+    "a_000001_000011": Item("train", ("a boat", " two\nboats ")),
+    "-b_000002_000012": Item("test", ("a fox",)),
+    "d_000003_000013": Item("val", ("a fish",)),
+}
 SOURCES = {
     "flickr30k karpathy": Source("flickr30k", karpathy_json("dataset_flickr30k.json")),
     "flickr30k albef": Source("flickr30k", albef_json("flickr30k")),
@@ -255,3 +263,30 @@ SOURCES = {
     ),
     "activitynet": Source("activitynet", activitynet, splits=("train", "test"), paragraph=True),
 }
+
+
+def run(benchmark: str, files: Files, folder: Path, *options: str) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of the command for these files; what it writes is in folder / "out"."""
+    for inner in (folder / "source", folder / "out"):
+        inner.mkdir(exist_ok=True)
+        for path in inner.rglob("*"):
+            path.unlink() if not path.is_dir() or path.is_symlink() else None
+    for name, content in files.items():
+        (folder / "source" / name).parent.mkdir(exist_ok=True)
+        (folder / "source" / name).write_bytes(content)
+    out, errors = io.StringIO(), io.StringIO()
+    words = [benchmark, "--source", str(folder / "source"), "--out", str(folder / "out")]
+    words += ["--annotations-only", *options]
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+        status = command_line.main(words)
+    return status, out.getvalue(), errors.getvalue()
+
+
+def read_back(out: Path) -> tuple[dict[str, dict], set[str]]:
+    """The rows of metadata.jsonl by id (without `v_`), and the ids in missing.txt."""
+    lines = (out / "metadata.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
+    rows = {row["id"].removeprefix("v_"): row for row in map(json.loads, lines)}
+    assert len(rows) == len(lines)
+    missing = out / "missing.txt"
+    text = missing.read_text(encoding="utf-8") if missing.is_file() else ""
+    return rows, {line.split("\t")[0].removeprefix("v_") for line in text.split("\n")[:-1]}

@@ -3,10 +3,6 @@
 import json
 from pathlib import Path
 
-from tests.any_json import any_json
-
-JSON = any_json()
-
 
 def write(path: Path, content: object) -> Path:
     """A file of text, or of JSON for anything that is no text."""

@@ -1,11 +1,8 @@
 """Whatever the files hold: never a traceback, and every annotated item is written, listed or counted."""
 
-import contextlib
-import io
 import json
 import re
 from collections import Counter
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,26 +13,16 @@ import cma.data
 from data_prep import __main__ as command_line
 from data_prep.benchmarks import BENCHMARKS
 from tests.any_json import any_json
-from tests.data_prep.fuzz_sources import SOURCES, Item, of_split
+from tests.data_prep.fuzz_sources import FIXED, SOURCES, Item, of_split, read_back, run
 from tests.grey_media import write_clip, write_picture
 
 TEXTS = st.text("ab \n\t\u2028,;\"'#é猫", max_size=6)
 ITEMS = st.builds(
     Item, st.sampled_from(["train", "val", "test", None]), st.lists(TEXTS, max_size=3).map(tuple)
 ).filter(lambda item: item.split or item.captions)
-FIXED = {
-    "a_000001_000011": Item("train", ("a boat", " two\nboats ")),
-    "-b_000002_000012": Item("test", ("a fox",)),
-    "d_000003_000013": Item("val", ("a fish",)),
-}
 ALL = st.lists(ITEMS, max_size=5).map(
     lambda items: FIXED | {f"c{n}_00000{n}_00001{n}": item for n, item in enumerate(items)}
 )
-WITH_JSON = [
-    name
-    for name, source in SOURCES.items()
-    if any(file.endswith(".json") for file in source.write(source.fit(FIXED)))
-]
 JUNK = st.binary(max_size=4) | st.sampled_from(
     [b"\x00", b"\xff", b"\xef\xbb\xbf", b'"', b",", b";", b"\t", b"\r", b"\n", b"\n\n", b"[", b"}", b"null"]
     + [b'"\\ud800"', b"../", b"/", b"1e999", b"-" * 40, "é".encode("latin-1"), b"\x80\x04c", b"[" * 5000]
@@ -55,21 +42,7 @@ WITH_JSON = [
     for name, source in SOURCES.items()
     if any(file.endswith(".json") for file in source.write(source.fit(FIXED)))
 ]
-quick = settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow], deadline=None)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_parser():
-    """The command line's parser is built once: that takes longer than what is tested."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command_line, "build_parser", cache(command_line.build_parser))
-        yield
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A folder for one run after the other, which `run` empties."""
-    return tmp_path_factory.mktemp("fuzz")
+quick = settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 
 
 @pytest.fixture(scope="module")
@@ -78,26 +51,9 @@ def clip(tmp_path_factory):
     return write_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", [40, 90]).read_bytes()
 
 
-def run(source, files, folder, *options):
-    """Exit status, stdout and stderr of the command for these files; what it writes is in folder / "out"."""
-    for inner in (folder / "source", folder / "out"):
-        inner.mkdir(exist_ok=True)
-        for path in inner.rglob("*"):
-            path.unlink() if not path.is_dir() or path.is_symlink() else None
-    for name, content in files.items():
-        (folder / "source" / name).parent.mkdir(exist_ok=True)
-        (folder / "source" / name).write_bytes(content)
-    out, errors = io.StringIO(), io.StringIO()
-    words = [source.benchmark, "--source", str(folder / "source"), "--out", str(folder / "out")]
-    words += [*source.options, "--annotations-only", *options]
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
-        status = command_line.main(words)
-    return status, out.getvalue(), errors.getvalue()
-
-
 def check_one_line(source, files, folder):
     """Run, and hold what is said to its promise: success, or one line (returned) of an error."""
-    status, out, errors = run(source, files, folder, "--allow-missing")
+    status, out, errors = run(source.benchmark, files, folder, *source.options, "--allow-missing")
     if status == 0:
         assert errors == "" and (folder / "out" / "dataset.json").is_file()
         rows, _ = read_back(folder / "out")
@@ -119,7 +75,7 @@ def test_every_benchmark_is_fuzzed():
 def test_counts_unlike_the_published_are_an_error_that_names_the_splits(folder, name):
     source = SOURCES[name]
     items = source.fit(FIXED)
-    status, out, errors = run(source, source.write(items), folder)
+    status, out, errors = run(source.benchmark, source.write(items), folder, *source.options)
     splits = Counter(item.split for item in items.values())
     assert status == 1 and not (folder / "out" / "dataset.json").exists()
     assert all(re.search(rf"{split} {count} / \d", errors) for split, count in splits.items())
@@ -143,7 +99,7 @@ def test_what_lies_in_place_of_a_file_is_named_unless_the_file_is_there_too(fold
 def test_copies_of_the_files_are_read_as_one_and_line_ends_and_a_byte_order_mark_change_nothing(folder, name):
     source = SOURCES[name]
     files = source.write(source.fit(FIXED))
-    assert run(source, files, folder, "--allow-missing")[0] == 0
+    assert run(source.benchmark, files, folder, *source.options, "--allow-missing")[0] == 0
     once = read_back(folder / "out")
     copies = {f"{copy}/{file}": content for copy in "ab" for file, content in files.items()}
     texts = {file: content.replace(b"\r\n", b"\n") for file, content in files.items() if ".pkl" not in file}
@@ -190,9 +146,9 @@ def test_files_of_every_other_benchmark_beside_are_passed_over(folder, name):
         if source is SOURCES[name] or source.benchmark != SOURCES[name].benchmark:
             files |= {f"{source.benchmark}/{file}": text for file, text in source.write(items).items()}
     own = {file: text for file, text in files.items() if file.startswith(f"{SOURCES[name].benchmark}/")}
-    assert run(SOURCES[name], own, folder, "--allow-missing")[0] == 0
+    assert run(SOURCES[name].benchmark, own, folder, *SOURCES[name].options, "--allow-missing")[0] == 0
     alone = read_back(folder / "out")
-    status, _, errors = run(SOURCES[name], files, folder, "--allow-missing")
+    status, _, errors = run(SOURCES[name].benchmark, files, folder, *SOURCES[name].options, "--allow-missing")
     assert (status, errors) == (0, "") and read_back(folder / "out") == alone
 
 
@@ -246,7 +202,7 @@ def test_what_lists_and_captions_do_not_share_is_named(folder, name):
     items = source.fit(FIXED | {"g_000004_000014": Item("train", ()), "u_000005_000015": Item(None, ("a",))})
     files = source.write(items)
     lists = {name: content * 2 for name, content in files.items() if name.endswith("_list.txt")}
-    status, out, errors = run(source, files | lists, folder)
+    status, out, errors = run(source.benchmark, files | lists, folder, *source.options)
     assert status == 1 and "the first is g_000004_000014 (g_000004_000014: no caption)" in errors
     assert re.findall(r": 1 \(([gu]_0.*)\)$", out, re.MULTILINE) == ["g_000004_000014", "u_000005_000015"]
     repeated = set(re.findall(r"^  repeated ids of (.*), dropped: \d$", out, re.MULTILINE))
@@ -265,7 +221,9 @@ def test_every_item_is_written_or_listed_or_counted(folder, name, items, absent)
     if name == "msrvtt" and "train" in absent:
         absent = absent | {None}  # the captions of clips in no list lie in a file that train alone needs
     items = {id: item for id, item in items.items() if item.split not in absent}
-    status, out, errors = run(source, source.write(items), folder, "--allow-missing")
+    status, out, errors = run(
+        source.benchmark, source.write(items), folder, *source.options, "--allow-missing"
+    )
     assert (status, errors) == (0, "")
     rows, missing = read_back(folder / "out")
     listed = {id: item for id, item in items.items() if item.split}
@@ -289,13 +247,3 @@ def test_every_item_is_written_or_listed_or_counted(folder, name, items, absent)
         unlisted = set()
     notes = [line for line in out.splitlines() if all(id in line for id in unlisted)]
     assert not unlisted or any(f": {len(unlisted)} (" in line for line in notes)
-
-
-def read_back(out):
-    """The rows of metadata.jsonl by id (without `v_`), and the ids in missing.txt."""
-    lines = (out / "metadata.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
-    rows = {row["id"].removeprefix("v_"): row for row in map(json.loads, lines)}
-    assert len(rows) == len(lines)
-    missing = out / "missing.txt"
-    text = missing.read_text(encoding="utf-8") if missing.is_file() else ""
-    return rows, {line.split("\t")[0].removeprefix("v_") for line in text.split("\n")[:-1]}

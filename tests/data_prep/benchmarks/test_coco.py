@@ -1,4 +1,3 @@
-import json
 
 import pytest
 from hypothesis import given
@@ -7,9 +6,8 @@ from hypothesis import strategies as st
 import cma.data
 from data_prep.__main__ import main
 from data_prep.benchmarks import coco
-from data_prep.benchmarks.downloads import Downloads, split_word
-from data_prep.readers import BadInput, read_json
-from tests.data_prep.image_sources import JSON, albef, karpathy, told, write
+from data_prep.readers import BadInput
+from tests.data_prep.image_sources import albef, karpathy, told, write
 from tests.grey_media import write_picture
 
 FIVE = [f"caption {n}" for n in range(5)]
@@ -66,18 +64,6 @@ def test_coco_becomes_a_dataset_folder_with_or_without_the_split_folder(tmp_path
     assert cma.data.splits(out) == ["test"]
 
 
-@given(JSON)
-def test_keys_without_use_are_dropped_at_every_depth(tmp_path_factory, value):
-    def without(value):
-        if isinstance(value, dict):
-            return {key: without(inner) for key, inner in value.items() if key != "tokens"}
-        return [without(inner) for inner in value] if isinstance(value, list) else value
-
-    content = {"a": [{"tokens": 1, "raw": value}, value], "tokens": {"raw": 2}}
-    path = write(tmp_path_factory.mktemp("json") / "a.json", content)
-    assert read_json(path, without=("tokens",)) == without(json.loads(path.read_text()))
-
-
 def test_karpathys_file_goes_first_unless_a_form_is_chosen(tmp_path):
     as_karpathy(tmp_path)
     as_albef(tmp_path)
@@ -121,38 +107,6 @@ def test_two_files_that_could_be_one_split_are_an_error_but_its_own_name_and_the
         coco.read(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("stem", "split"),
-    [("coco_karpathy_train", "train"), ("cocoVal", "val"), ("x-validation", "val"),
-     ("Flickr.testImages", "test"), ("flickr30k_test1k", "test"),
-     ("train_val", None), ("constrain", None), ("", None)],
-)  # fmt: skip
-def test_the_split_is_a_word_of_the_name(stem, split):
-    assert split_word(stem) == split
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("coco_val.json", '[{"image": "1.jpg", "caption": [}]', "coco_val.json:1:33: broken JSON"),
-        ("coco_val.json", '[{"image": "1.jpg", "caption": [7]}]', "[0] (1.jpg): expected a caption (text)"),
-        ("coco_val.json", '[{"image": "1.jpg", "caption": []}, 7]', "[1]: expected an object with image"),
-        ("coco_val.json", '[{"image": " ", "caption": "a"}]', "[0]: expected a file name, found ' '"),
-        ("coco_val.json", '[{"image": "\\ud800.jpg", "caption": "a"}]', "[0]: expected a file name"),
-        ("coco_val.json", albef({"1.jpg": ["a"]}) * 2, "[1] (1.jpg): this image has a row already"),
-        ("coco_val.json", '[{"image": "../1.jpg", "caption": "a"}]', "leads out of the media folder"),
-        ("dataset_coco.json", {"images": [{"filename": None}]}, "[0]: expected a file name, found None"),
-        ("coco_val.json", "[]", "coco_val.json: no item in this file"),
-        ("other.json", [], "none of dataset_coco.json, coco_karpathy_{train,val,test}.json"),
-    ],
-)  # fmt: skip
-def test_files_that_are_not_as_expected(tmp_path, capsys, name, content, message):
-    write(tmp_path / name, content)
-    assert main(["coco", "--source", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1 and message in error
-
-
 @given(st.lists(st.lists(st.sampled_from(["a", "b c", "d"]), min_size=1, max_size=3), min_size=1, max_size=5))
 def test_rows_of_a_training_image_are_joined_wherever_they_stand(tmp_path_factory, captions):
     folder = tmp_path_factory.mktemp("train")
@@ -162,8 +116,3 @@ def test_rows_of_a_training_image_are_joined_wherever_they_stand(tmp_path_factor
     assert {e.file: sorted(e.captions) for e in coco.read(folder).entries} == {
         file: sorted(texts) for file, texts in images.items()
     }
-
-
-def test_a_file_that_does_not_fit_is_no_split(tmp_path):
-    write(tmp_path / "a_val.json", "")
-    assert Downloads(tmp_path).splits("coco", (".json",), lambda path: path.stat().st_size > 0) == {}

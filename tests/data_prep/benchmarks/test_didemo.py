@@ -78,24 +78,6 @@ def test_a_split_lacking_a_file_is_left_out_and_none_is_an_error(tmp_path, capsy
         didemo.read(source)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ('[{"video":\n}]', "test_data.json:2:1: broken JSON"),
-        ("{}", "test_data.json: expected a list of objects with video and description"),
-        ('[{"video": "a.mov"}]', "entry 0: expected video and description; KeyError('description')"),
-        ('["a.mov"]', "entry 0: expected video and description"),
-        ('[{"video": "a.mov", "description": 7}]', "entry 0: expected texts, found 'a.mov' and 7"),
-        ('[{"video": "", "description": "a"}]', "entry 0: expected texts, found '' and 'a'"),
-    ],
-)
-def test_didemo_files_that_are_not_as_expected(tmp_path, capsys, content, message):
-    source = source_of(tmp_path / "source")
-    (source / "test_data.json").write_text(content)
-    assert run("--source", source, "--out", tmp_path / "out", "--annotations-only") == 1
-    assert message in capsys.readouterr().err
-
-
 @given(st.lists(st.text(), max_size=4))
 def test_a_paragraph_is_all_the_words_in_order_with_single_blanks(texts):
     words = " ".join(texts).split()

@@ -53,33 +53,6 @@ def test_two_lists_of_one_name_that_differ_are_refused_and_copies_are_not(tmp_pa
         msvd.read(tmp_path)
 
 
-class Harmful:
-    def __reduce__(self):
-        return exec, ("raise SystemExit('run')",)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (Harmful(), "holds builtins.exec; expected only lists, dicts and strings"),
-        ({"a_1_2": [Harmful()]}, "holds builtins.exec"),
-        ({"a_1_2": [("a", "cat")]}, "holds a value of type tuple"),
-        ({"a_1_2": [["a", 7]]}, "holds a value of type int"),
-        ({1: [["a"]]}, "holds a value of type int"),
-        ({"a_1_2": {"a cat"}}, "holds a value of type set"),
-        ({"a_1_2": b"a cat"}, "holds a value of type bytes"),
-        (["a cat"], "expected captions by id, found a value of type list"),
-        ({"a_1_2": "a cat"}, "a_1_2: expected a list of captions, found 'a cat'"),
-        ({"a_1_2": [{"a": "cat"}]}, "a_1_2: expected a caption (text or a list of words)"),
-    ],
-)
-def test_a_pickle_of_anything_else_is_refused_and_not_run(tmp_path, capsys, content, message):
-    (tmp_path / "raw-captions.pkl").write_bytes(pickle.dumps(content))
-    assert run("--source", tmp_path, "--out", tmp_path / "out") == 1
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "raw-captions.pkl: " in error and message in error
-
-
 TEXTS = st.recursive(
     st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -92,33 +65,6 @@ def test_plain_pickles_are_read_whatever_their_protocol(tmp_path_factory, conten
     path = tmp_path_factory.mktemp("pickle") / "raw-captions.pkl"
     path.write_bytes(pickle.dumps(content, protocol))
     assert msvd.read_pickle(path) == content
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("captions_msvd.json", '{"a_1_2": ["a"], "a_1_2": ["b"]}', "'a_1_2' is there more than once"),
-        ("captions_msvd.json", '{"a_1_2": ["a"], "a_1_2.avi": ["b"]}', "the clip a_1_2 is there more than"),
-        ("captions_msvd.json", '{"a_1_2":\n}', "captions_msvd.json:2:1: broken JSON"),
-        ("youtube_mapping.txt", "d_3_4 vid1\nd_3_4\n", "mapping.txt:2: expected an id and vid<number>"),
-        ("youtube_mapping.txt", "d_3_4 vid1\ne_5_6 vid1\n", "mapping.txt:2: 'e_5_6 vid1' repeats"),
-        ("test_list.txt", "\n", "test_list.txt: no id in this list"),
-        ("test_list.txt", "d_3_4\n-a_b_0_5\n", "more than once: 1, the first is -a_b_0_5"),
-        ("test_list.txt", "d_3_4\n../d_3_4\n", "leads out of the media folder"),
-    ],
-)
-def test_msvd_files_that_are_not_as_expected(tmp_path, capsys, name, content, message):
-    source = source_of(tmp_path / "source")
-    (source / name).write_text(content)
-    assert run("--source", source, "--out", tmp_path / "out", "--annotations-only") == 1
-    assert message in capsys.readouterr().err
-
-
-def test_no_captions_or_no_list(tmp_path):
-    with pytest.raises(BadInput, match="no captions_msvd.json and no raw-captions.pkl"):
-        msvd.read(tmp_path)
-    with pytest.raises(BadInput, match="none of train_list.txt, val_list.txt, test_list.txt with"):
-        msvd.read(source_of(tmp_path, lists={}))
 
 
 @given(st.lists(st.text("ab-_.", min_size=1, max_size=4)), st.sampled_from(["\n", "\r\n"]), st.booleans())

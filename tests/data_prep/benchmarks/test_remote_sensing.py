@@ -1,12 +1,10 @@
 import json
-import re
 
 import pytest
 
 import cma.data
 from data_prep.__main__ import main
 from data_prep.benchmarks import BENCHMARKS, remote_sensing
-from data_prep.readers import BadInput
 from tests.data_prep.fuzz_sources import Item, albef_json, caption_lists, karpathy_json
 from tests.data_prep.image_sources import albef, told, write
 from tests.grey_media import write_picture
@@ -104,38 +102,6 @@ def test_blank_captions_are_counted_and_an_image_left_without_any_is_reported(tm
     assert cma.data.load(tmp_path / "out", "train").captions == FIVE[:4]
 
 
-@pytest.mark.parametrize(
-    ("captions", "names", "message"),
-    [
-        ("a\nb\nc\n", "1.tif\n2.tif\n", "train_caps.txt: captions: 3, lines in train_filename.txt: 2"),
-        ("a\n", "1.tif\n2.tif\n", "captions: 1, lines in train_filename.txt: 2"),
-        ("a\n", "", "captions: 1, lines in train_filename.txt: 0"),
-        ("", "1.tif\n", "captions: 0, lines in train_filename.txt: 1"),
-        ("a\nb\n", "1.tif\n\n", "train_filename.txt:2: expected a file name, found ''"),
-        ("a\n", None, "train_filename.txt: no such file; expected the images of the captions in"),
-        ("a\n", "../1.tif\n", "leads out of the media folder"),
-        ("", "", "no item in this file"),
-    ],
-)  # fmt: skip
-def test_lists_that_do_not_fit_each_other(tmp_path, capsys, captions, names, message):
-    write(tmp_path / "train_caps.txt", captions)
-    if names is not None:
-        write(tmp_path / "train_filename.txt", names)
-    assert main(["rsitmd", "--source", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1 and message in error
-
-
-def test_lists_in_another_encoding_and_empty_json_are_refused_by_name(tmp_path):
-    (tmp_path / "test_caps.txt").write_bytes("河\n".encode("gb18030"))
-    write(tmp_path / "test_filename.txt", "1.tif\n")
-    with pytest.raises(BadInput, match=r"test_caps\.txt:1: not UTF-8"):
-        remote_sensing.read_rsitmd(tmp_path)
-    write(tmp_path / "rsitmd_test.json", "")
-    with pytest.raises(BadInput, match=r"rsitmd_test\.json:1:1: broken JSON"):
-        remote_sensing.read_rsitmd(tmp_path)
-
-
 @pytest.mark.parametrize("prefix", ["", "textaug_"])
 def test_json_lines_of_rephrased_captions_are_read_and_said_to_be_so(tmp_path, prefix, capsys):
     row = json.dumps({"filename": "rsicd_images/river_1.jpg", "captions": FIVE})
@@ -148,17 +114,3 @@ def test_json_lines_of_rephrased_captions_are_read_and_said_to_be_so(tmp_path, p
     assert cma.data.load(out, "test").captions == FIVE
     said = "textaug_train_rsicd.jsonl, textaug_valid_rsicd.jsonl, textaug_test_rsicd.jsonl: repeated captions"
     assert (said in capsys.readouterr().out) == bool(prefix)
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ('{"filename": "1.jpg", "captions": [}', "train_rsicd.jsonl:1:36: broken JSON"),
-        ('{"filename": "1.jpg", "captions": "a"}', "jsonl:1: expected captions, a list of texts"),
-        ('{"filename": 1, "captions": ["a"]}', "jsonl:1: expected a file name, found 1"),
-    ],
-)
-def test_json_lines_that_are_not_as_expected(tmp_path, line, message):
-    write(tmp_path / "train_rsicd.jsonl", line)
-    with pytest.raises(BadInput, match=re.escape(message)):
-        remote_sensing.read_rsicd(tmp_path)

@@ -4,8 +4,6 @@ import pytest
 
 import cma.data
 from data_prep.__main__ import main
-from data_prep.benchmarks import vatex
-from data_prep.readers import BadInput
 from tests.grey_media import write_clip
 
 LISTS = {
@@ -134,41 +132,6 @@ def test_a_list_without_any_caption_leaves_its_split_out(tmp_path, capsys):
     assert run("--source", source, "--out", tmp_path / "out", "--annotations-only", "--allow-missing") == 0
     assert cma.data.splits(tmp_path / "out") == ["val", "test"]
     assert "no train_list.txt with these ids: the train split is left out" in capsys.readouterr().out
-
-
-ENTRY = SHAPES["official"][-1]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ('[{"videoID":\n}', "vatex.json:2:1: broken JSON"),
-        (json.dumps(["d_000000_000010"]), "found no JSON with captions of VATEX"),
-        (json.dumps([ENTRY, ENTRY]), "entry 1: the id e_000005_000015 is there more than once"),
-        ('{"d_000000_000010": ["a"], "d_000000_000010": ["b"]}', "'d_000000_000010' is there more than once"),
-        (json.dumps([{"enCap": ["a"]}]), "entry 0: expected an id"),
-        (json.dumps([{"videoID": 7, "enCap": ["a"]}]), "entry 0: expected an id (one of videoID, video_id"),
-        (
-            json.dumps([{"videoID": "d_000000_000010", "enCap": [7]}]),
-            "(d_000000_000010): expected a list of captions, found [7]",
-        ),
-        (json.dumps({"d_000000_000010": {"enCap": {"a": "b"}}}), "expected a list of captions, found {'a'"),
-    ],
-)
-def test_vatex_files_that_are_not_as_expected(tmp_path, capsys, content, message):
-    source = source_of(tmp_path / "source")
-    (source / "anything at all.json").unlink()
-    (source / "vatex.json").write_text(content)
-    assert run("--source", source, "--out", tmp_path / "out", "--annotations-only") == 1
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1 and message in error
-
-
-def test_captions_whose_split_nothing_tells(tmp_path):
-    with pytest.raises(BadInput, match="nothing in captions.json names a split"):
-        vatex.read(source_of(tmp_path, lists={}, name="captions.json"))
-    with pytest.raises(BadInput, match="no such folder"):
-        vatex.read(tmp_path / "gone")
 
 
 def test_a_clip_without_captions_is_listed_not_dropped(tmp_path, capsys):

@@ -50,7 +50,8 @@ def build(
         parts = Parts(folder, model, about)
         index = _embed_all(model, files, problems, known | parts.known, about, parts)
         store.write(folder / store.INDEX, model, index)
-        store.remove_leftovers(folder)
+        for part in store.parts(folder):
+            part.unlink()
     return index
 
 
@@ -128,7 +129,7 @@ def _embed_all(
         print(f"  … and {len(skipped) - 5:,} more, listed in `skipped`")
     if not embedded:
         raise ValueError(f"{root}: none of its {len(files)} files can be read ({skipped[0][1]}, …)")
-    return _joined(embedded, about, skipped)
+    return _joined(embedded, about | {"skipped": tuple(skipped)})
 
 
 def _embed_files(
@@ -154,17 +155,12 @@ def _embed_files(
     rest = iter(files)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         while batch := list(pool.map(read, islice(rest, FILES))):
-            embedded = iter(_embed(model, [pixels for _, pixels in batch if isinstance(pixels, Tensor)]))
+            embedded = iter(embed(model, [pixels for _, pixels in batch if isinstance(pixels, Tensor)]))
             for file, pixels in batch:
                 if pixels is None:
                     yield file, known[file.key][1], False
                 else:
                     yield file, next(embedded) if isinstance(pixels, Tensor) else pixels, True
-
-
-def embed_file(model: RetrievalModel, file: MediaFile, path: Path, config: IndexConfig) -> Tensor:
-    """The embeddings of one file's frames [F, D], un-normalised. Raises MediaError that names the path."""
-    return _embed(model, [read_pixels(file, path, model, config)])[0]
 
 
 def read_pixels(file: MediaFile, path: Path, model: RetrievalModel, config: IndexConfig) -> Tensor:
@@ -173,8 +169,8 @@ def read_pixels(file: MediaFile, path: Path, model: RetrievalModel, config: Inde
     return to_pixels(pictures, model.processor.image_processor)
 
 
-def _embed(model: RetrievalModel, pixels: Sequence[Tensor]) -> list[Tensor]:
-    """The embeddings [F, D] of every item's pixels [F, 3, H, W]."""
+def embed(model: RetrievalModel, pixels: Sequence[Tensor]) -> list[Tensor]:
+    """The un-normalised embeddings [F, D] of every item's pixels [F, 3, H, W]."""
     if not pixels:
         return []
     parts = torch.cat(list(pixels)).split(FRAMES)
@@ -182,12 +178,10 @@ def _embed(model: RetrievalModel, pixels: Sequence[Tensor]) -> list[Tensor]:
     return list(vectors.split([len(one) for one in pixels]))
 
 
-def _joined(
-    embedded: Sequence[tuple[MediaFile, Tensor]], about: dict, skipped: Sequence[Problem] = ()
-) -> Embedded:
+def _joined(embedded: Sequence[tuple[MediaFile, Tensor]], about: dict) -> Embedded:
     files, vectors = zip(*embedded, strict=True)
     lengths = torch.tensor([len(frames) for frames in vectors])
-    return Embedded(files=files, vectors=torch.cat(vectors), lengths=lengths, skipped=tuple(skipped), **about)
+    return Embedded(files=files, vectors=torch.cat(vectors), lengths=lengths, **about)
 
 
 def _known(index: Embedded) -> Known:

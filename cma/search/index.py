@@ -22,7 +22,7 @@ from ..media import MediaError
 from ..model import RetrievalModel
 from ..similarity import text_conditioned
 from . import listing, store
-from .build import build, embed_file
+from .build import build, embed, read_pixels
 from .listing import MediaFile
 from .nearest import Nearest, best_first
 from .store import Embedded, IndexConfig
@@ -161,7 +161,7 @@ class MediaIndex(Embedded):
             raise MediaError(f"{path}: neither picture nor clip; expected {', '.join(listing.SUFFIXES)}")
         wanted = MediaFile(path.name, path.name, kind)
         with self._own_adapter():
-            vector = embed_file(self.model, wanted, path, self.config).mean(0)
+            vector = embed(self.model, [read_pixels(wanted, path, self.model, self.config)])[0].mean(0)
         return self._nearest(F.normalize(vector, dim=0))
 
     def frame_weights(self, text: str, items: Sequence[int]) -> list[Tensor]:

@@ -74,10 +74,8 @@ def find(source: RetrievalDataset | str | Path) -> tuple[Path, list[MediaFile], 
         return *_of_splits([source]), []
     folder = Path(source).expanduser().absolute()
     if not folder.is_dir():
-        problem = "a file" if folder.is_file() else "no such folder"
-        raise FileNotFoundError(
-            f"{folder}: {problem}; expected a dataset folder, or one with pictures or clips"
-        )
+        found = "a file" if folder.is_file() else "no such folder"
+        raise FileNotFoundError(f"{folder}: {found}; expected a dataset, or a folder of pictures or clips")
     if (folder / "dataset.json").is_file() and (folder / "metadata.jsonl").is_file():
         return *_of_splits([data.load(folder, split) for split in data.splits(folder)]), []
     files, problems = _below(folder)
@@ -143,19 +141,10 @@ def _below(folder: Path) -> tuple[list[MediaFile], list[Problem]]:
 
 def _of_splits(splits: Sequence[RetrievalDataset]) -> tuple[Path, list[MediaFile]]:
     """The media root of one or more splits of a dataset folder, and their files."""
-    root = splits[0].media_root or splits[0].folder
-    files = [
-        MediaFile(
-            file_name=shown_name(item.file_name),
-            media=split.path(item).relative_to(root).as_posix(),
-            kind=split.kind,
-            id=item.id,
-            captions=item.captions,
-            split=item.split,
-            start=item.start,
-            end=item.end,
-        )
-        for split in splits
-        for item in split.items
-    ]
+    root, files = splits[0].media_root or splits[0].folder, []
+    for split in splits:
+        for item in split.items:
+            names = shown_name(item.file_name), split.path(item).relative_to(root).as_posix()
+            about = item.id, item.captions, item.split, item.start, item.end
+            files.append(MediaFile(*names, split.kind, *about))
     return root.absolute(), files

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,11 +21,12 @@ from torch import Tensor, nn
 from transformers import CLIPModel
 
 from ..backbone import identity
-from ..files import parse_json, replacing
+from ..files import parse_json
 from ..model import RetrievalModel
 from .listing import MediaFile, Name, Problem
 
 INDEX, PART, LOCK = "index.safetensors", "part-*.safetensors", ".index.lock"
+PARTIAL = ".index.safetensors.partial"  # a folder, since safetensors writes to temporary files of its own
 TENSORS = ("vectors", "lengths", "files")
 _digests: WeakKeyDictionary[nn.Module, tuple[list, str]] = WeakKeyDictionary()
 
@@ -125,8 +127,13 @@ def write(path: Path, model: RetrievalModel, index: Embedded) -> None:
     listed = bytearray(TypeAdapter(tuple[MediaFile, ...]).dump_json(index.files))
     tensors = index.vectors.contiguous(), index.lengths, torch.frombuffer(listed, dtype=torch.uint8)
     metadata = {"index": TypeAdapter(Header).dump_json(header).decode()}
-    with replacing(path) as temporary:
-        save_file(dict(zip(TENSORS, tensors, strict=True)), temporary, metadata=metadata)
+    partial = path.parent / PARTIAL
+    partial.mkdir(exist_ok=True)
+    try:
+        save_file(dict(zip(TENSORS, tensors, strict=True)), partial / path.name, metadata=metadata)
+        (partial / path.name).replace(path)
+    finally:
+        shutil.rmtree(partial)
 
 
 def read(path: Path, model: RetrievalModel) -> Embedded:
@@ -160,13 +167,6 @@ def read(path: Path, model: RetrievalModel) -> Embedded:
 def parts(folder: Path) -> list[Path]:
     """The parts that stopped builds have left in `folder`, in order; not files of that name by others."""
     return [path for path in sorted(folder.glob(PART)) if _is_ours(path)]
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove the parts, and what a killed process was writing. To be called inside `writing`."""
-    temporary = filter(_is_ours, folder.glob(".*.safetensors.*.tmp"))
-    for path in [*parts(folder), *temporary]:
-        path.unlink()
 
 
 def _check_folder(folder: Path) -> None:

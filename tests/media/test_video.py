@@ -42,12 +42,9 @@ def test_frame_indices_are_the_floored_linspace_of_the_paper(n, max_frames):
         assert indices[-1] == n - 1
     if n > max_frames:
         assert indices == [int(x) for x in np.linspace(0, n - 1, max_frames)]
-
-
-@pytest.mark.parametrize(("n", "max_frames"), [(0, 3), (3, 0)])
-def test_no_frames_are_an_error(n, max_frames):
-    with pytest.raises(ValueError, match="at least 1 frame"):
-        frame_indices(n, max_frames)
+    for none in ((0, max_frames), (n, 0)):
+        with pytest.raises(ValueError, match="at least 1 frame"):
+            frame_indices(*none)
 
 
 @given(
@@ -72,11 +69,12 @@ def test_sampled_keeps_to_the_part_and_to_the_rate(n, native, fps, start, length
         assert (gaps == 1).all()
 
 
-def test_the_frames_of_a_file_are_those_asked_for(clip):
+def test_the_frames_of_a_file_are_those_asked_for(clip, tmp_path):
     levels_near(read_frames(clip, 100, fps=None), LEVELS)
     levels_near(read_frames(clip, 4, fps=None), [LEVELS[0], LEVELS[9], LEVELS[18], LEVELS[27]])
     levels_near(read_frames(clip, 100), [LEVELS[0], LEVELS[10], LEVELS[20]])  # 1 fps is the default
     levels_near(read_frames(clip, 100, fps=5), LEVELS[::2])
+    levels_near(read_frames(write_clip(tmp_path / "one.mp4", [90]), 12), [90])
 
 
 def test_start_and_end_are_seconds(clip):
@@ -85,10 +83,6 @@ def test_start_and_end_are_seconds(clip):
     levels_near(read_frames(clip, 100, fps=None, end=99), LEVELS)
     with pytest.raises(MediaError, match=r"clip\.mp4: expected a part from 2\.8 s on, found 28 frames"):
         read_frames(clip, 4, start=len(LEVELS) / FPS)
-
-
-def test_a_clip_of_one_frame(tmp_path):
-    levels_near(read_frames(write_clip(tmp_path / "one.mp4", [90]), 12), [90])
 
 
 def test_a_folder_of_frames_is_sorted_as_text(tmp_path):
@@ -108,10 +102,9 @@ def test_a_truncated_video_is_an_error_that_names_it(tmp_path, faststart, kept):
         read_frames(path, 12, fps=None)
 
 
-@pytest.mark.parametrize("name", ["gone.mp4", "empty", "text.mp4"])
+@pytest.mark.parametrize("name", ["gone.mp4", "empty"])
 def test_what_is_no_video_is_an_error_that_names_it(tmp_path, name):
     (tmp_path / "empty").mkdir()
-    (tmp_path / "text.mp4").write_text("this is no video" * 100)
     with pytest.raises(MediaError, match=name):
         read_frames(tmp_path / name, 12)
 

@@ -1,4 +1,4 @@
-"""How the bundled CLIP was pre-trained; only notebook a1 needs it."""
+"""How the bundled CLIP was pre-trained, as notebook a1 shows it."""
 
 import lazy_loader
 
@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "augmentation": ["augment", "recolour"],
-        "loop": ["PretrainConfig", "learning_rate", "pretrain"],
+        "contrastive": ["PretrainConfig", "learning_rate", "pretrain"],
         "small_clip": ["ClipShape", "export", "processor_for"],
     },
 )

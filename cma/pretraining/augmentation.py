@@ -1,8 +1,8 @@
 """Random views of drawings for pre-training: one RGBA drawing becomes many opaque pictures.
 
-The bundled CLIP is trained on flat vector drawings and then asked about shaded 3-D renderings by an artist it
-has never seen. Each view therefore moves, turns, shades, recolours and blurs the drawing and lays it over a
-random background. Nothing is mirrored: "left arrow" must stay one.
+The bundled CLIP is trained on flat vector drawings and then used on shaded 3-D renderings by another artist.
+Each view therefore moves, turns, shades, recolours and blurs the drawing and puts it on a random background.
+Nothing is mirrored, because a "left arrow" must stay one.
 """
 
 import math
@@ -23,17 +23,15 @@ def _ramp(count: int, size: int, generator: torch.Generator) -> torch.Tensor:
 
 
 def recolour(rgba: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Monochrome drawings [B, 4, H, W] in a random colour each; alpha is kept."""
+    """RGBA drawings [B, 4, H, W] (0…1), each in one random colour; alpha stays as it is."""
     colours = torch.rand((len(rgba), 3, 1, 1), generator=generator)
     return torch.cat([colours.expand(-1, -1, *rgba.shape[2:]), rgba[:, 3:]], dim=1)
 
 
 def augment(rgba: torch.Tensor, size: int, generator: torch.Generator) -> torch.Tensor:
-    """RGBA drawings [B, 4, H, W] in 0…1 → opaque RGB views [B, 3, size, size] in 0…1."""
+    """Opaque random RGB views [B, 3, size, size] (0…1) of RGBA drawings [B, 4, H, W] (0…1)."""
     count = len(rgba)
-    rgba = torch.cat(
-        [rgba[:, :3] * rgba[:, 3:], rgba[:, 3:]], dim=1
-    )  # premultiplied, so that edges stay clean
+    premultiplied = torch.cat([rgba[:, :3] * rgba[:, 3:], rgba[:, 3:]], dim=1)  # for clean edges
     scale = _uniform((count,), 0.95, 1.5, generator)  # above 1 the drawing is smaller
     turn = torch.randn(count, generator=generator) * 0.15
     shift = (torch.rand((count, 2), generator=generator) - 0.5) * 0.25
@@ -41,9 +39,8 @@ def augment(rgba: torch.Tensor, size: int, generator: torch.Generator) -> torch.
     cos, sin = turn.cos() * scale, turn.sin() * scale
     matrix = torch.stack([cos * stretch, -sin, shift[:, 0], sin, cos / stretch, shift[:, 1]], dim=1)
     grid = F.affine_grid(matrix.view(count, 2, 3), (count, 4, size, size), align_corners=False)
-    view = F.grid_sample(rgba, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    view = F.grid_sample(premultiplied, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     colour, alpha = view[:, :3], view[:, 3:]
-
     tint = _uniform((count, 3, 1, 1), 0.8, 1.2, generator)
     shade = 1 + _ramp(count, size, generator) * _uniform((count, 1, 1, 1), 0, 0.35, generator)
     colour = (colour * tint * shade).clamp(0, 1)

@@ -1,36 +1,40 @@
-"""A small CLIP from nothing: tokenizer, random weights, preprocessor, and the folder it is saved in."""
+"""A small CLIP with random weights: tokenizer, model, processor, and the folder it is saved in."""
 
 import copy
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import transformers
 from tokenizers import pre_tokenizers, trainers
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
 
+from ..files import settings
+
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI CLIP's pixel statistics
 STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-@dataclass(frozen=True)
+@settings
 class ClipShape:
-    """Sizes of the model: pixels, widths, depth of both towers, tokens."""
+    """The sizes of a CLIP."""
 
-    image_size: int = 72
+    image_size: int = 72  # pixels
     patch_size: int = 12
     vision_width: int = 256
     text_width: int = 192
-    layers: int = 6
-    projection: int = 256
-    vocabulary: int = 4096
-    context: int = 32
+    layers: int = 6  # of each tower
+    projection: int = 256  # width of the embeddings
+    vocabulary: int = 4096  # tokens
+    context: int = 32  # tokens of a caption
 
 
 def build_tokenizer(texts: Sequence[str], shape: ClipShape) -> CLIPTokenizer:
-    """A byte-level BPE trained on `texts`, in CLIP's own format; `<|endoftext|>` is the last id, never 2."""
+    """A byte-level BPE tokenizer trained on `texts`, in CLIP's own format.
+
+    `<|endoftext|>` has the highest id, since transformers gives the id 2 another meaning.
+    """
     backend = CLIPTokenizer().backend_tokenizer
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
@@ -49,35 +53,20 @@ def build_tokenizer(texts: Sequence[str], shape: ClipShape) -> CLIPTokenizer:
 
 def build_model(shape: ClipShape, tokenizer: CLIPTokenizer) -> CLIPModel:
     """A randomly initialised `CLIPModel` for `tokenizer`."""
-    tower = {
-        "num_hidden_layers": shape.layers,
-        "hidden_act": "quick_gelu",
-        "projection_dim": shape.projection,
-    }
-    vision = {
-        "hidden_size": shape.vision_width,
-        "intermediate_size": 4 * shape.vision_width,
-        "num_attention_heads": shape.vision_width // 64,
-        "image_size": shape.image_size,
-        "patch_size": shape.patch_size,
-    }
-    text = {
-        "hidden_size": shape.text_width,
-        "intermediate_size": 4 * shape.text_width,
-        "num_attention_heads": shape.text_width // 64,
-        "vocab_size": len(tokenizer),
-        "max_position_embeddings": shape.context,
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-    return CLIPModel(
-        CLIPConfig(vision_config=vision | tower, text_config=text | tower, projection_dim=shape.projection)
-    )
+
+    def tower(width: int) -> dict:
+        sizes = {"hidden_size": width, "intermediate_size": 4 * width, "num_attention_heads": width // 64}
+        sizes |= {"num_hidden_layers": shape.layers, "projection_dim": shape.projection}
+        return sizes | {"hidden_act": "quick_gelu"}
+
+    vision = tower(shape.vision_width) | {"image_size": shape.image_size, "patch_size": shape.patch_size}
+    text = tower(shape.text_width) | {"vocab_size": len(tokenizer), "max_position_embeddings": shape.context}
+    text |= {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    return CLIPModel(CLIPConfig(vision_config=vision, text_config=text, projection_dim=shape.projection))
 
 
 def processor_for(model: CLIPModel, tokenizer: CLIPTokenizer) -> CLIPProcessor:
-    """Tokenizer and picture preparation (resize, centre crop, CLIP's mean and deviation) of `model`."""
+    """The processor of `model`: resize, centre crop, CLIP's mean and deviation, and the tokenizer."""
     size = model.config.vision_config.image_size
     kind = getattr(transformers, "CLIPImageProcessorPil", CLIPImageProcessor)  # needs no torchvision
     images = kind(size={"shortest_edge": size}, crop_size=size, image_mean=MEAN, image_std=STD)
@@ -85,9 +74,9 @@ def processor_for(model: CLIPModel, tokenizer: CLIPTokenizer) -> CLIPProcessor:
 
 
 def export(model: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
-    """Save model (half precision), tokenizer and preprocessor in Hugging Face's folder format.
+    """Save model (in half precision), tokenizer and preprocessor in the format of Hugging Face.
 
-    An existing folder keeps its other files, such as the card; each file is replaced whole.
+    Other files of an existing folder, such as the model card, stay; each file is replaced whole.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:

@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
-from .. import require
 from ..config import TrainConfig
 from ..data import RetrievalDataset
 from ..losses import symmetric_cross_entropy
@@ -218,9 +217,8 @@ def _sentence(entry: dict, record: RunRecord) -> str:
 def _draw_curve(record: RunRecord) -> None:
     """Write `curve.png` into the record's folder; without matplotlib print one line instead."""
     try:
-        require("notebooks", "matplotlib")
+        from ..plots import save, training_curve
     except ImportError as error:
-        return print(f"{record.folder}: no curve.png is drawn ({error})")
-    from .. import plots
-
-    plots.save(plots.training_curve(record), record.folder / "curve.png")
+        print(f"{record.folder}: no curve.png is drawn ({error})")
+    else:
+        save(training_curve(record), record.folder / "curve.png")

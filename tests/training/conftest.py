@@ -25,6 +25,7 @@ def whole_config(tmp_path) -> TrainConfig:
 def config(whole_config, monkeypatch) -> TrainConfig:
     """As `whole_config`, without the curve and the intervals, which take most of the time of a toy run."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "cma.plots", raising=False)
     monkeypatch.setattr("cma.metrics.bootstrap_interval", lambda *_, **__: (0.0, 100.0))
     return whole_config
 

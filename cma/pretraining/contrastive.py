@@ -1,43 +1,43 @@
-"""How the bundled small CLIP was made: contrastive pre-training from scratch on captioned drawings.
+"""How the bundled CLIP was made: contrastive pre-training from scratch on drawings with captions.
 
-Two towers of different width and equal depth, so that the adapter meets the real case (ViT-B/32: 768/512).
-After Radford et al., *Learning Transferable Visual Models From Natural Language Supervision* (2021), on a
-small scale, with the patch dropping of FLIP (Li et al., 2023), the optimiser Muon (Jordan et al., 2024) for
-the weight matrices, and averaged weights.
-Notebook a1 runs it; nothing else needs it.
+The two towers have different widths and equal depth, as in ViT-B/32 (768 and 512). After Radford et al.,
+*Learning Transferable Visual Models From Natural Language Supervision* (2021), on a small scale, with the
+patch dropping of FLIP (Li et al., 2023), the optimiser Muon (Jordan et al., 2024) for the weight matrices,
+and averaged weights. Notebook a1 runs it.
 """
 
 import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import CLIPModel, CLIPTokenizer
 
+from ..files import parse_json, replacing, settings
 from .augmentation import augment, recolour
 from .small_clip import MEAN, STD, ClipShape, build_model, build_tokenizer
 
 
-@dataclass(frozen=True)
+@settings
 class PretrainConfig:
-    """The recipe. Constant rate, then a linear decay over the last `decay` of the steps."""
+    """The settings of a pre-training run. Raises ValueError that names a field that is not as expected."""
 
     steps: int = 6000
     batch_size: int = 256
     learning_rate: float = 1e-3
     muon_factor: float = 2.0  # Muon's rate as a multiple of AdamW's
     weight_decay: float = 0.1
-    warmup: int = 200
-    decay: float = 0.35
-    average: float = 0.998  # decay of the averaged weights, which are the ones saved
-    drop: float = 0.4  # share of the patches left out …
+    warmup: int = 200  # steps
+    decay: float = 0.35  # share of the steps, the last ones, in which the rate falls linearly
+    average: float = 0.998  # decay of the averaged weights, which are the ones that are kept
+    drop: float = 0.4  # share of the patches that are left out …
     full_view: float = 0.07  # … except in this last share of the steps
     mix: tuple[tuple[str, float], ...] = (("emoji", 0.6), ("colour", 0.28), ("mono", 0.12))
     shape: ClipShape = ClipShape()
@@ -45,7 +45,7 @@ class PretrainConfig:
 
 
 def caption_of(drawing, random: np.random.Generator) -> str:
-    """One caption: the label, a shortcode, or two to five shuffled tags (emoji); the name (icons)."""
+    """A random caption of a drawing: its label, another caption, or two to five of its tags, shuffled."""
     kind = random.random()
     if drawing.tags and kind < 0.35:
         tags = random.permutation(drawing.tags)[: random.integers(2, 6)]
@@ -58,7 +58,10 @@ def caption_of(drawing, random: np.random.Generator) -> str:
 def sample_rows(
     groups: dict[str, list[list[int]]], config: PretrainConfig, random: np.random.Generator
 ) -> list[int]:
-    """The rows of one batch: each group's share, concepts drawn evenly, then one drawing of each."""
+    """The rows of one batch: of each group its share of concepts, drawn evenly, and one drawing of each.
+
+    groups: for each name in `config.mix`, the rows of every concept.
+    """
     rows: list[int] = []
     for name, share in config.mix:
         concepts = groups[name]
@@ -67,50 +70,42 @@ def sample_rows(
     return rows
 
 
-def contrastive_loss(logits: torch.Tensor, concepts: Sequence[str], texts: Sequence[str]) -> torch.Tensor:
-    """Symmetric cross-entropy; drawings of one concept, or with one caption, share the target [N, N]."""
-    concept_ids = torch.from_numpy(np.unique(np.asarray(concepts), return_inverse=True)[1])
-    text_ids = torch.from_numpy(np.unique(np.asarray(texts), return_inverse=True)[1])
-    same = (concept_ids[:, None] == concept_ids) | (text_ids[:, None] == text_ids)
+def contrastive_loss(logits: Tensor, concepts: Sequence[str], texts: Sequence[str]) -> Tensor:
+    """Symmetric cross-entropy of logits [N, N]; drawings of one concept or caption share their target."""
+    ids = [torch.from_numpy(np.unique(names, return_inverse=True)[1]) for names in (concepts, texts)]
+    same = (ids[0][:, None] == ids[0]) | (ids[1][:, None] == ids[1])
     target = same.float() / same.sum(dim=1, keepdim=True)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
 def moving_average(decay: float) -> Callable:
-    """Exponentially averaged weights, over a window that grows so that the first ones are soon forgotten."""
+    """An exponential average of weights with a growing window, so that the first ones soon count little."""
     return lambda old, new, count: (
         old + (new - old) * (1 - min(decay, (1 + count.item()) / (10 + count.item())))
     )
 
 
 def build_optimizers(model: CLIPModel, config: PretrainConfig) -> list[torch.optim.Optimizer]:
-    """Muon for the weight matrices of the layers, AdamW for everything else (Jordan et al., 2024)."""
-    inner = {name for name, p in model.named_parameters() if ".layers." in name and p.ndim == 2}
-    named = dict(model.named_parameters())
-    matrices = [named[name] for name in named if name in inner]
-    decayed = [p for name, p in named.items() if name not in inner and p.ndim > 1]
-    plain = [p for name, p in named.items() if name not in inner and p.ndim <= 1]
-    groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
+    """AdamW, and Muon for the weight matrices of the layers (Jordan et al., 2024)."""
+    matrices, decayed, plain = [], [], []
+    for name, parameter in model.named_parameters():
+        outside = decayed if parameter.ndim > 1 else plain
+        (matrices if ".layers." in name and parameter.ndim == 2 else outside).append(parameter)
+    rate, decay = config.learning_rate, config.weight_decay
+    groups = [{"params": decayed, "weight_decay": decay}, {"params": plain, "weight_decay": 0.0}]
+    muon = {"lr": rate * config.muon_factor, "weight_decay": decay, "adjust_lr_fn": "match_rms_adamw"}
+    return [
+        torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True),
+        torch.optim.Muon(matrices, **muon),
     ]
-    adam = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
-    muon = torch.optim.Muon(
-        matrices,
-        lr=config.learning_rate * config.muon_factor,
-        weight_decay=config.weight_decay,
-        adjust_lr_fn="match_rms_adamw",
-    )
-    return [adam, muon]
 
 
 class PatchDropper:
     """A forward hook on the vision embeddings: keeps the class token and a random share of the patches."""
 
-    def __init__(self) -> None:
-        self.drop = 0.0
+    drop = 0.0  # share of the patches that are left out
 
-    def __call__(self, module: nn.Module, inputs: tuple, tokens: torch.Tensor) -> torch.Tensor:
+    def __call__(self, module: nn.Module, inputs: tuple, tokens: Tensor) -> Tensor:
         if not self.drop:
             return tokens
         count = tokens.shape[1] - 1
@@ -126,15 +121,6 @@ def learning_rate(step: int, config: PretrainConfig) -> float:
     return config.learning_rate * min(1.0, (step + 1) / config.warmup, max(left, 0.02))
 
 
-def encode_pair(
-    model: CLIPModel, pixels: torch.Tensor, ids: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Unit vectors of pictures [B, 3, H, W] and captions [B, L]."""
-    image = model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output)
-    text = model.text_projection(model.text_model(input_ids=ids).pooler_output)
-    return F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
-
-
 def pretrain(
     pixels: np.ndarray,
     drawings: Sequence,
@@ -144,29 +130,30 @@ def pretrain(
     checkpoint_seconds: float = 180,
     evaluate_every: int = 500,
 ) -> tuple[CLIPModel, CLIPTokenizer, list[dict]]:
-    """Train and return the averaged model, its tokenizer and the log; resumes from `folder` after a kill.
+    """Train a CLIP; returns the averaged model, its tokenizer and the log.
 
-    pixels [N, H, W, 4] uint8 RGBA; drawings have `concept`, `captions`, `tags`, `group` (`data_prep.mini`).
+    pixels [N, H, W, 4] uint8 RGBA. Each of the N drawings has `concept`, `captions`, `tags` and `group` (a
+    name in `config.mix`). Every `checkpoint_seconds`, `folder/checkpoint.pt` is written, from which a run of
+    the same settings goes on. Every `evaluate_every` steps, what `evaluate` returns is added to the log.
+    Raises ValueError if the checkpoint is of other settings.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     texts = [text for drawing in drawings for text in (*drawing.captions, *drawing.tags)]
     tokenizer = build_tokenizer(texts, config.shape)
     torch.manual_seed(config.seed)
     model = build_model(config.shape, tokenizer)
-    model.set_attn_implementation("eager")  # faster than SDPA on CPU for these short sequences
+    model.set_attn_implementation("eager")  # on a CPU faster than SDPA for sequences this short
     averaged = torch.optim.swa_utils.AveragedModel(model, avg_fn=moving_average(config.average))
     optimizers = build_optimizers(model, config)
     groups: dict[str, dict[str, list[int]]] = {name: {} for name, _ in config.mix}
     for row, drawing in enumerate(drawings):
         groups[drawing.group].setdefault(drawing.concept, []).append(row)
     concepts = {name: list(rows.values()) for name, rows in groups.items()}
-    mono = np.array([drawing.group == "mono" for drawing in drawings])
 
     start, log, seconds = 0, [], 0.0
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
-        _check_recipe(checkpoint, json.loads(state["config"]), config)
+        _check_settings(checkpoint, state["config"], config)
         model.load_state_dict(state["model"])
         averaged.load_state_dict(state["averaged"])
         for optimizer, saved_state in zip(optimizers, state["optimizers"], strict=True):
@@ -177,18 +164,17 @@ def pretrain(
     mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
     model.train()
     clock = saved = time.monotonic()
-    for step in (
-        bar := tqdm(range(start, config.steps), initial=start, total=config.steps, desc="pre-training")
-    ):
-        random = np.random.default_rng(
-            (config.seed, step)
-        )  # each step has its own seed: resuming changes nothing
+    bar = tqdm(range(start, config.steps), "pre-training", initial=start, total=config.steps)
+    for step in bar:
+        random = np.random.default_rng((config.seed, step))  # so that a resumed run draws the same numbers
         generator = torch.Generator().manual_seed(int(random.integers(2**62)))
         torch.manual_seed(int(random.integers(2**62)))
         rows = sample_rows(concepts, config, random)
-        captions = [caption_of(drawings[row], random) for row in rows]
+        batch = [drawings[row] for row in rows]
+        captions = [caption_of(drawing, random) for drawing in batch]
         rgba = torch.from_numpy(pixels[rows]).permute(0, 3, 1, 2).float() / 255
-        rgba[mono[rows]] = recolour(rgba[mono[rows]], generator)
+        mono = torch.tensor([drawing.group == "mono" for drawing in batch])
+        rgba[mono] = recolour(rgba[mono], generator)
         views = (augment(rgba, config.shape.image_size, generator) - mean) / std
         ids = tokenizer(captions, padding=True, truncation=True, return_tensors="pt").input_ids
         dropper.drop = config.drop if step < (1 - config.full_view) * config.steps else 0.0
@@ -197,9 +183,11 @@ def pretrain(
             for group in optimizer.param_groups:
                 group["lr"] = rate * factor
         with torch.autocast("cpu", torch.bfloat16):
-            image, text = encode_pair(model, views, ids)
+            image = model.visual_projection(model.vision_model(pixel_values=views).pooler_output)
+            text = model.text_projection(model.text_model(input_ids=ids).pooler_output)
+        image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
         logits = model.logit_scale.exp() * text @ image.T
-        loss = contrastive_loss(logits, [drawings[row].concept for row in rows], captions)
+        loss = contrastive_loss(logits, [drawing.concept for drawing in batch], captions)
         model.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -217,20 +205,18 @@ def pretrain(
             tqdm.write(json.dumps(log[-1]))
         if last or time.monotonic() - saved > checkpoint_seconds:
             saved = time.monotonic()
-            state = {"model": model.state_dict(), "averaged": averaged.state_dict()}
-            state |= {"optimizers": [optimizer.state_dict() for optimizer in optimizers]}
-            state |= {"step": step + 1, "log": log}
-            torch.save(
-                state | {"seconds": seconds + saved - clock, "config": json.dumps(asdict(config))},
-                checkpoint.with_suffix(".part"),
-            )
-            checkpoint.with_suffix(".part").replace(checkpoint)
+            state = {"model": model.state_dict(), "averaged": averaged.state_dict(), "step": step + 1}
+            state |= {"optimizers": [optimizer.state_dict() for optimizer in optimizers], "log": log}
+            state |= {"seconds": seconds + saved - clock, "config": json.dumps(asdict(config))}
+            with replacing(checkpoint) as temporary:
+                torch.save(state, temporary)
     hook.remove()
     return averaged.module.eval(), tokenizer, log
 
 
-def _check_recipe(checkpoint: Path, saved: dict, config: PretrainConfig) -> None:
-    """Raise ValueError unless `checkpoint` is of this recipe; only the number of steps may be another."""
-    wanted = json.loads(json.dumps(asdict(config)))
-    if changed := [key for key in wanted if key != "steps" and wanted[key] != saved.get(key)]:
-        raise ValueError(f"{checkpoint} is of another recipe ({', '.join(changed)}); remove it or go back")
+def _check_settings(checkpoint: Path, text: str, config: PretrainConfig) -> None:
+    """Raise ValueError unless `checkpoint`, with settings `text`, is of `config`; `steps` may differ."""
+    saved = replace(parse_json(text, PretrainConfig, str(checkpoint)), steps=config.steps)
+    there, here = asdict(saved), asdict(config)
+    if changed := [key for key in here if here[key] != there[key]]:
+        raise ValueError(f"{checkpoint} is of other settings ({', '.join(changed)}); delete it or use those")

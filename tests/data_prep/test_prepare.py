@@ -11,17 +11,76 @@ from data_prep.__main__ import main
 from data_prep.dataset import Annotations, Counts, Entry, Place
 from data_prep.prepare import prepare
 from data_prep.readers import BadInput
-from tests.grey_media import write_clip
+from tests.grey_media import write_clip, write_picture
 
 PROTOCOL = {"query": "caption", "visual_to_text": "items"}
 
 
-def annotations(*entries):
-    return Annotations("toy", "video", PROTOCOL, {"test": Counts(9, 18)}, list(entries), "msvd", ["toy.json"])
+def annotations(*entries, kind="video", published=(9, 18)):
+    expected = {"test": Counts(*published)}
+    return Annotations("toy", kind, PROTOCOL, expected, list(entries), "msvd", ["toy.json"])
 
 
 def entry(id, instead=None, captions=("a cat",), file=None):
     return Entry(id, file or id, captions, "test", instead=instead)
+
+
+def media_of(source, kind, *names):
+    """The paths of pictures or clips with these names, written two folders down."""
+    if kind == "image":
+        return [write_picture(source / "deep" / "er" / f"{name}.jpg") for name in names]
+    return [write_clip(source / "deep" / "er" / f"{name}.mp4", [40, 90, 140]) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "why"),
+    [
+        (0.0, 0.0, "empty file"),
+        (0.0, 0.5, "cannot be decoded"),
+        (0.5, 1.0, "cannot be decoded"),
+        (None, None, "not found"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["image", "video"])
+def test_media_that_cannot_be_used_are_named_and_can_be_left_out(tmp_path, capsys, kind, start, end, why):
+    source, out = tmp_path / "source", tmp_path / "out"
+    _, damaged = media_of(source, kind, "a", "b")
+    content = damaged.read_bytes()
+    if start is None:
+        damaged.unlink()
+    else:
+        damaged.write_bytes(content[int(start * len(content)) : int(end * len(content))])
+    read = annotations(entry("a"), entry("b"), kind=kind, published=(2, 2))
+    with pytest.raises(BadInput, match=rf"1 of 2 items .* the first is b \(.*{why}.*add --allow-missing"):
+        prepare(read, source, out)
+    (line,) = (out / "missing.txt").read_text().splitlines()
+    assert line.split("\t")[0] == "b" and why in line
+    with pytest.raises(FileNotFoundError):
+        cma.data.load(out, "test")
+    prepare(read, source, out, allow_missing=True)
+    assert [item.id for item in cma.data.load(out, "test").items] == ["a"]
+    assert "test 1 / 2 1 / 2 1 / 2" in " ".join(capsys.readouterr().out.split())
+    if start is not None:
+        prepare(read, source, out, check=False)  # media is only looked for
+        assert len(cma.data.load(out, "test")) == 2 and not (out / "missing.txt").exists()
+
+
+def test_nothing_usable_is_an_error_even_if_missing_media_are_allowed(tmp_path):
+    with pytest.raises(BadInput, match="1 of 1 items"):
+        prepare(annotations(entry("a")), tmp_path, tmp_path / "out", allow_missing=True)
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ((), "no item in these files"),
+        ((entry("a"), entry("b"), entry("a")), "more than once: 1, the first is a"),
+    ],
+)
+def test_no_items_and_repeated_ids_are_refused(tmp_path, ids, message):
+    with pytest.raises(BadInput, match=message):
+        prepare(annotations(*map(entry, ids)), tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_is_used_instead_brings_its_own_start_and_end(tmp_path):
@@ -94,3 +153,17 @@ def test_ids_that_cannot_be_written_in_one_line_are_refused_in_one(tmp_path, cap
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "holds what no file name should" in error
     assert not (tmp_path / "out").exists()
+
+
+def test_a_source_that_is_not_there_is_one_line(tmp_path, capsys):
+    assert main(["flickr30k", "--source", str(tmp_path / "gone"), "--out", str(tmp_path / "out")]) == 1
+    assert f"error: {tmp_path / 'gone'}: no such folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["flickr30k"], ["msrvtt", "--split", "8k"], ["mini", "--packs", "5"]]
+)
+def test_wrong_arguments_end_with_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2 and "usage: " in capsys.readouterr().err

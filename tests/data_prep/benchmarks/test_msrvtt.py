@@ -1,0 +1,96 @@
+import json
+
+import pytest
+
+import cma.data
+from data_prep.__main__ import main
+from data_prep.benchmarks import msrvtt
+from data_prep.readers import BadInput
+
+DATA, TRAIN, TEST = "MSRVTT_data.json", "MSRVTT_train.9k.csv", "MSRVTT_JSFUSION_test.csv"
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Three training clips, the last of them for validation, and two for the test."""
+    folder, train = tmp_path / "source", ("video1", "video2", "video3")
+    folder.mkdir()
+    videos = [{"video_id": id, "split": "validate" if id == "video3" else "train"} for id in train]
+    sentences = [{"video_id": id, "caption": f"{id} is {what}"} for id in train for what in ("here", "there")]
+    (folder / DATA).write_text(json.dumps({"videos": videos, "sentences": sentences}))
+    (folder / TRAIN).write_text("\n".join(["video_id", *train]))
+    tests = [f"ret0;msr0;{id};see {id}" for id in ("video7", "video9")]
+    (folder / TEST).write_bytes("\r\n".join(["key;vid_key;video_id;sentence", *tests]).encode())
+    return folder
+
+
+@pytest.fixture
+def run(source, tmp_path, capsys):
+    """Runs the command; returns (what is said on stdout or, if it fails, on stderr, {split: ids})."""
+
+    def run(*options, fails=False):
+        out = tmp_path / "out"
+        words = ["msrvtt", "--source", source, "--out", out, "--annotations-only", *options]
+        assert main([str(word) for word in words]) == int(fails)
+        said = capsys.readouterr()
+        if fails:
+            return said.err, {}
+        splits = {split: cma.data.load(out, split) for split in cma.data.splits(out)}
+        return said.out, {split: [item.id for item in dataset.items] for split, dataset in splits.items()}
+
+    return run
+
+
+def test_lists_decide_and_validation_is_held_out_on_request(tmp_path, run):
+    _, splits = run("--allow-missing")
+    assert splits == {"train": ["video1", "video2", "video3"], "test": ["video7", "video9"]}
+    train, test = (cma.data.load(tmp_path / "out", split) for split in splits)
+    assert train.items[0].captions == ("video1 is here", "video1 is there")
+    assert test.captions == ["see video7", "see video9"]
+    assert (train.expected, test.expected, test.kind) == (9_000, 1_000, "video")
+    assert test.protocol == {"query": "caption", "visual_to_text": "items"}
+    _, splits = run("--val", "--allow-missing")  # the clips that MSR-VTT calls "validate"
+    assert splits == {"train": ["video1", "video2"], "val": ["video3"], "test": ["video7", "video9"]}
+    assert cma.data.load(tmp_path / "out", "val").expected == 497
+    assert cma.data.load(tmp_path / "out", "train").expected == 8_503
+
+
+def test_a_list_that_is_absent_leaves_its_split_out(source, run):
+    (source / TRAIN).unlink()
+    (source / DATA).unlink()  # only the training captions are in it
+    said, splits = run("--allow-missing")
+    assert list(splits) == ["test"] and f"no {TRAIN}: the train split is left out" in said
+    (source / TEST).unlink()
+    assert f"no {TRAIN} and no {TEST} in this folder" in run(fails=True)[0]
+
+
+def test_training_lists_without_the_captions_leave_the_train_split_out(source, run):
+    (source / DATA).unlink()
+    said, splits = run("--allow-missing")
+    assert list(splits) == ["test"] and f"no {DATA}, which has the captions of {TRAIN}" in said
+    assert f"no {DATA} in this folder or below it; --val needs" in run("--val", fails=True)[0]
+
+
+def test_if_only_the_other_training_list_is_there_its_option_is_named(source, run):
+    (source / TRAIN).rename(source / "MSRVTT_train.7k.csv")
+    hint = "MSRVTT_train.7k.csv is there: --split 7k reads it"
+    assert hint in run("--allow-missing")[0]
+    (source / TEST).unlink()
+    assert hint in run(fails=True)[0]
+    assert list(run("--split", "7k", "--allow-missing")[1]) == ["train"]
+
+
+@pytest.mark.parametrize("name", [TEST, TRAIN, DATA])
+def test_two_different_files_of_one_name_are_refused_and_copies_are_not(source, run, name):
+    copy = source / "videos" / name
+    copy.parent.mkdir()
+    copy.write_bytes((source / name).read_bytes())
+    run("--allow-missing")
+    copy.write_bytes((source / name).read_bytes() + b"\n")
+    assert f"{source / name} and {copy} differ" in run(fails=True)[0]
+
+
+def test_nothing_to_hold_out(source):
+    (source / TRAIN).write_text("video_id\nvideo1\n")
+    with pytest.raises(BadInput, match="validate"):
+        msrvtt.read(source, val=True)

@@ -1,0 +1,48 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_prep.readers import BadInput, read_csv, read_id_list, read_json, read_json_lines
+
+
+def test_text_with_a_byte_order_mark_or_in_another_encoding(tmp_path):
+    path = tmp_path / "list.csv"
+    path.write_bytes("\ufeffid,text\n1,naïve\n\n2,b\n".encode())
+    assert [(line, row["text"]) for line, row in read_csv(path, ("id",))] == [(2, "naïve"), (4, "b")]
+    path.write_bytes("id,text\n1,naïve\n".encode("latin-1"))
+    with pytest.raises(BadInput, match=r"list\.csv:2: not UTF-8"):
+        list(read_csv(path, ("id",)))
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert read_json(path) == {"a": 1} and list(read_json_lines(path)) == [(f"{path}:1", {"a": 1})]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"a": 1,\n "b": }', "list:2:7: broken JSON"),
+        ('{"a": 1, "a": 2}', "'a' is there more than once"),
+        ("[" * 100_000, "JSON that cannot be read"),
+        ("1" * 5_000, "JSON that cannot be read"),
+        ("version https://git-lfs.github.com/spec/v1\n", "is not the file, but a Git LFS pointer"),
+    ],
+)
+def test_json_that_cannot_be_read_says_where(tmp_path, content, message):
+    path = tmp_path / "list"
+    path.write_text(content)
+    with pytest.raises(BadInput, match=message):
+        read_json(path, unique_keys=True)
+
+
+def test_keys_are_dropped_at_any_depth(tmp_path):
+    (tmp_path / "a.json").write_text('{"a": 1, "tokens": 2, "b": [{"tokens": [3], "c": 4}]}')
+    assert read_json(tmp_path / "a.json", without=("tokens",)) == {"a": 1, "b": [{"c": 4}]}
+
+
+@given(st.lists(st.text("abc-_1", min_size=1), min_size=1), st.sampled_from(["\n", "\r\n", "json"]))
+def test_a_list_of_ids_is_read_once_each_and_in_order(tmp_path_factory, ids, form):
+    path = tmp_path_factory.mktemp("lists") / ("ids.json" if form == "json" else "ids.txt")
+    text = str(ids).replace("'", '"') if form == "json" else form.join(ids)
+    path.write_bytes(text.encode())
+    found = read_id_list(path)
+    assert found.ids == tuple(dict.fromkeys(ids)) and found.repeated == len(ids) - len(found.ids)
+    assert len(found.notes()) == (found.repeated > 0)

@@ -15,6 +15,7 @@ import nbformat
 import papermill
 import papermill.cli
 import pytest
+from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -174,19 +175,13 @@ def test_tiny_parameters_exist():
         assert set(small) <= set(papermill.inspect_notebook(str(HERE / f"{stem}.ipynb")))
 
 
-def command(*words: str) -> tuple[object, dict[str, dict]]:
-    """What `python notebooks/run.py WORDS` ends with, and what it asks of papermill, by notebook."""
+def command(*words: str) -> tuple[Result, dict[str, dict]]:
+    """How `python notebooks/run.py WORDS` ends, and what it asks of papermill, by notebook."""
     asked = {}
     with pytest.MonkeyPatch.context() as patch:
         keep = lambda path, _, **how: asked.update({Path(path).stem: how})  # noqa: E731
         patch.setattr(run.papermill, "execute_notebook", keep)
-        patch.setattr(sys, "argv", ["run.py", *words, "--out", tempfile.gettempdir()])
-        try:
-            return run.main(), asked
-        except SystemExit as end:
-            return end.code, asked
-        except Exception as error:
-            return error, asked
+        return CliRunner().invoke(run.main, [*words, "--out", tempfile.gettempdir()]), asked
 
 
 LINES = ("README.md", "CONTRIBUTING.md", "data_prep/README.md", "cma/mini_clip/README.md")
@@ -204,8 +199,8 @@ def lines_to_type() -> list[str]:
 @pytest.mark.parametrize("line", lines_to_type())
 def test_what_a_reader_is_told_to_type_can_run_to_its_end(line):
     words = shlex.split(line)
-    code, asked = command(*words)
-    assert code == 0 and asked
+    ended, asked = command(*words)
+    assert ended.exit_code == 0 and asked
     for how in asked.values():
         assert how["execution_timeout"] is None or not {"-p", "-r", "-y"} & set(words)
         assert "--replace" in words or "if_exists" not in how["parameters"].get("overrides", {})
@@ -216,8 +211,8 @@ def test_make_run_trains_anew_and_limits_what_does_not_train():
     for goal in ("run", "notebooks"):
         recipe = rf"^{goal}: .*\n\t\$\(PYTHON\) notebooks/run\.py(.*)$"
         words = re.search(recipe, makefile, flags=re.MULTILINE)[1]
-        code, asked = command(*words.replace("--commit", "").split())
-        assert code == 0 and set(asked) == set(run.TINY)
+        ended, asked = command(*words.replace("--commit", "").split())
+        assert ended.exit_code == 0 and set(asked) == set(run.TINY)
         for name, how in asked.items():
             trains = name.startswith(("03", "04", "a1"))
             assert how["execution_timeout"] == (None if trains else 1800), name
@@ -236,8 +231,8 @@ def test_a_value_is_read_as_papermill_reads_it(option, value):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(papermill.cli, "execute_notebook", lambda **how: theirs.update(how["parameters"]))
         papermill.cli.papermill(["a.ipynb", "b.ipynb", f"-{option}", "items", value], standalone_mode=False)
-    code, asked = command("03", f"-{option}", "items", value, "--prepare-only")
-    assert code == 0
+    ended, asked = command("03", f"-{option}", "items", value, "--prepare-only")
+    assert ended.exit_code == 0
     assert asked["03_train_flickr30k"]["parameters"] == theirs
 
 
@@ -252,8 +247,8 @@ def test_a_value_is_read_as_papermill_reads_it(option, value):
     ],
 )
 def test_a_value_gets_the_type_of_its_parameter(words, expected):
-    code, asked = command(*shlex.split(words))
-    assert code == 0 and [how["parameters"] for how in asked.values()] == [expected]
+    ended, asked = command(*shlex.split(words))
+    assert ended.exit_code == 0 and [how["parameters"] for how in asked.values()] == [expected]
 
 
 def test_without_the_packages_of_notebooks_one_line_says_what_to_install(monkeypatch):
@@ -278,8 +273,8 @@ def test_without_the_packages_of_notebooks_one_line_says_what_to_install(monkeyp
     ],
 )
 def test_a_broken_value_is_one_line(words, said):
-    error, asked = command(*shlex.split(words))
-    assert not asked and "\n" not in error and re.match(f"error: .*{said}", error)
+    ended, asked = command(*shlex.split(words))
+    assert not asked and ended.exit_code == 1 and re.fullmatch(f"error: .*{said}.*\n", ended.output)
 
 
 def test_notebooks_are_chosen_by_the_beginning_of_their_names():

@@ -71,11 +71,8 @@ def test_nothing_usable_is_an_error_even_if_missing_media_are_allowed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("entries", "message"),
-    [
-        ((), "no item in these files"),
-        ((entry("a"), entry("b"), entry("a")), "more than once: 1, the first is a"),
-    ],
+    ("ids", "message"),
+    [("", "no item in these files"), ("aba", "more than once: 1, the first is a")],
 )
 def test_no_items_and_repeated_ids_are_refused(tmp_path, ids, message):
     with pytest.raises(BadInput, match=message):

@@ -1,12 +1,11 @@
-import json
+import re
+from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
 
 from data_prep.benchmarks import downloads
 from data_prep.benchmarks.downloads import Downloads, split_word
-from data_prep.readers import read_json
-from tests.any_json import any_json
+from data_prep.readers import BadInput
 from tests.data_prep.fuzz_sources import FIXED, SOURCES, run
 from tests.data_prep.image_sources import write
 
@@ -37,14 +36,28 @@ def test_a_file_that_does_not_fit_is_no_split(tmp_path):
     assert Downloads(tmp_path).splits("coco", (".json",), lambda path: path.stat().st_size > 0) == {}
 
 
-@settings(max_examples=25)
-@given(any_json())
-def test_keys_without_use_are_dropped_at_every_depth(tmp_path_factory, value):
-    def without(value):
-        if isinstance(value, dict):
-            return {key: without(inner) for key, inner in value.items() if key != "tokens"}
-        return [without(inner) for inner in value] if isinstance(value, list) else value
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda downloads: downloads.find("val.txt"),
+        lambda downloads: downloads.require("b.txt", "val.txt"),
+        lambda downloads: downloads.known(("val.txt",), Path.read_text)[0],
+        lambda downloads: downloads.id_list(("val.txt",), {"1"}).path,
+        lambda downloads: downloads.splits("coco", (".txt",))["val"],
+    ],
+)
+def test_copies_are_one_file_and_two_files_that_differ_are_refused(tmp_path, look):
+    first, second = write(tmp_path / "c" / "val.txt", "1"), write(tmp_path / "d" / "val.txt", "1")
+    assert look(Downloads(tmp_path)) == first
+    write(second, "1\n2")
+    with pytest.raises(BadInput, match=re.escape(f"{first} and {second} differ; keep only the one")):
+        look(Downloads(tmp_path))
+    write(second, "version https://git-lfs.github.com/spec/v1")  # in place of the file
+    assert look(Downloads(tmp_path)) == first
 
-    content = {"a": [{"tokens": 1, "raw": value}, value], "tokens": {"raw": 2}}
-    path = write(tmp_path_factory.mktemp("json") / "a.json", content)
-    assert read_json(path, without=("tokens",)) == without(json.loads(path.read_text()))
+
+def test_what_is_not_there_is_said(tmp_path):
+    with pytest.raises(BadInput, match=r"gone: no such folder"):
+        Downloads(tmp_path / "gone")
+    with pytest.raises(BadInput, match=r"found no a\.txt and no b\.txt in this folder"):
+        Downloads(tmp_path).require("a.txt", "b.txt")

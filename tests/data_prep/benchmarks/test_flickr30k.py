@@ -19,15 +19,6 @@ def put(folder, form):
         (folder / file).write_bytes(content)
 
 
-@pytest.mark.parametrize("form", flickr30k.FORMS)
-def test_every_form_holds_the_same_images(tmp_path, form):
-    put(tmp_path, form)
-    for read in (flickr30k.read(tmp_path), flickr30k.read(tmp_path, form)):
-        assert told(read) == EXPECTED and not read.notes
-        assert read.expected == flickr30k.PUBLISHED
-        assert all((tmp_path / name).is_file() for name in read.files)
-
-
 def test_of_several_forms_the_first_is_read_or_the_one_that_is_chosen(tmp_path):
     for form in flickr30k.FORMS:
         put(tmp_path, form)

@@ -80,16 +80,6 @@ def test_if_only_the_other_training_list_is_there_its_option_is_named(source, ru
     assert list(run("--split", "7k", "--allow-missing")[1]) == ["train"]
 
 
-@pytest.mark.parametrize("name", [TEST, TRAIN, DATA])
-def test_two_different_files_of_one_name_are_refused_and_copies_are_not(source, run, name):
-    copy = source / "videos" / name
-    copy.parent.mkdir()
-    copy.write_bytes((source / name).read_bytes())
-    run("--allow-missing")
-    copy.write_bytes((source / name).read_bytes() + b"\n")
-    assert f"{source / name} and {copy} differ" in run(fails=True)[0]
-
-
 def test_nothing_to_hold_out(source):
     (source / TRAIN).write_text("video_id\nvideo1\n")
     with pytest.raises(BadInput, match="validate"):

@@ -1,14 +1,12 @@
 import json
 import pickle
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import cma.data
 from data_prep.__main__ import main
 from data_prep.benchmarks import msvd
-from data_prep.readers import BadInput, read_id_list
 from tests.grey_media import write_clip
 
 LISTS = {"train": ["-a_b_0_5", "-a_b_5_9"], "val": ["c-_1_2"], "test": ["d_3_4", "e_5_6"]}
@@ -43,16 +41,6 @@ def test_clips_captions_and_lists_may_be_called_vid1_and_so_on(tmp_path):
     assert set(entries) == set(CAPTIONS) and entries["e_5_6"].instead.file == "vid5"
 
 
-def test_two_lists_of_one_name_that_differ_are_refused_and_copies_are_not(tmp_path):
-    source_of(tmp_path)
-    (tmp_path / "copy").mkdir()
-    (tmp_path / "copy" / "test_list.txt").write_text("\n".join([*LISTS["test"], ""]))
-    assert [e.id for e in msvd.read(tmp_path).entries if e.split == "test"] == LISTS["test"]
-    (tmp_path / "copy" / "test_list.txt").write_text(LISTS["test"][0])
-    with pytest.raises(BadInput, match=r"test_list\.txt and .*copy.test_list\.txt differ"):
-        msvd.read(tmp_path)
-
-
 TEXTS = st.recursive(
     st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -65,13 +53,3 @@ def test_plain_pickles_are_read_whatever_their_protocol(tmp_path_factory, conten
     path = tmp_path_factory.mktemp("pickle") / "raw-captions.pkl"
     path.write_bytes(pickle.dumps(content, protocol))
     assert msvd.read_pickle(path) == content
-
-
-@given(st.lists(st.text("ab-_.", min_size=1, max_size=4)), st.sampled_from(["\n", "\r\n"]), st.booleans())
-def test_a_list_keeps_each_id_once_in_order(tmp_path_factory, ids, newline, final):
-    path = tmp_path_factory.mktemp("list") / "list.txt"
-    path.write_bytes((newline.join(ids) + newline * final).encode("utf-8-sig"))
-    if ids:
-        found = read_id_list(path)
-        assert list(found.ids) == sorted(set(ids), key=ids.index)
-        assert found.repeated == len(ids) - len(set(ids))

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from cma.training.evaluation import score
-from data_prep.benchmarks import didemo, forms
-from data_prep.dataset import CaptionCleaner
+from data_prep.benchmarks import forms
 
 # Four captions (rows), three items: item 0 owns captions 0 and 1, item 1 caption 2, item 2 caption 3.
 SIMILARITY = torch.tensor(
@@ -66,9 +65,3 @@ def test_one_caption_or_one_paragraph_a_clip(protocol):
     assert result["text_to_visual"]["MnR"] == pytest.approx(5 / 3)
     assert result["visual_to_text"]["R@1"] == pytest.approx(100 / 3)
     assert result["visual_to_text"]["MnR"] == 2
-
-
-def test_a_paragraph_is_joined_in_the_order_of_its_sentences():
-    assert forms.PARAGRAPHS["query"] == "paragraph"
-    joined = didemo.paragraph([" A man runs. ", "Then he\nstops."], CaptionCleaner(), "here")
-    assert joined == ("A man runs. Then he stops.",)

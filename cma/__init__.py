@@ -1,6 +1,6 @@
 """Cross-Modal Adapter: frozen CLIP, 0.3 % trained, for images and videos.
 
-`import cma` takes a moment: each name and submodule below loads when it is first used, and torch with it.
+`import cma` is fast: each name and submodule below is loaded when it is first used, and torch with it.
 """
 
 import importlib.util
@@ -9,17 +9,12 @@ from importlib import metadata
 import lazy_loader
 
 
-def _refuse_namesake() -> None:
-    """PyPI's `cma`, the CMA-ES optimiser, fills the same folder: with both installed, either is broken."""
+def _installed(name: str) -> str | None:
+    """The version of a distribution, or None if it is not installed."""
     try:
-        version = metadata.version("cma")
+        return metadata.version(name)
     except metadata.PackageNotFoundError:
-        return
-    raise ImportError(
-        f"the CMA-ES optimiser (PyPI's `cma` {version}) is installed beside cross-modal-adapter, and both "
-        "import as `cma`. Run `pip uninstall cma`, then `pip install --force-reinstall --no-deps "
-        "cross-modal-adapter` (in a clone: `pip install --no-deps -e .`), or give each its own environment"
-    )
+        return None
 
 
 def require(extra: str, *modules: str) -> None:
@@ -30,12 +25,14 @@ def require(extra: str, *modules: str) -> None:
         )
 
 
-_refuse_namesake()
+if other := _installed("cma"):
+    raise ImportError(
+        f"the CMA-ES optimiser (PyPI's `cma` {other}) is installed beside cross-modal-adapter, and both "
+        "import as `cma`. Run `pip uninstall cma`, then `pip install --force-reinstall --no-deps "
+        "cross-modal-adapter` (in a clone: `pip install --no-deps -e .`), or give each its own environment"
+    )
 
-try:
-    __version__ = metadata.version("cross-modal-adapter")
-except metadata.PackageNotFoundError:  # run from a source tree that is not installed
-    __version__ = "0+unknown"
+__version__ = _installed("cross-modal-adapter") or "0+unknown"  # of a source tree that is not installed
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,

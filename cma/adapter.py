@@ -1,4 +1,4 @@
-"""The cross-modal adapter (the paper's Fig. 2): all that is trained, and the whole idea, in one screen.
+"""The cross-modal adapter (the paper's Fig. 2): everything that is trained.
 
 After the attention and after the MLP of every layer of both encoders, a bottleneck is added to the
 sublayer's output, before the residual:
@@ -7,8 +7,8 @@ sublayer's output, before the residual:
 
 `down` goes from width D to r. `up` goes back by two projections side by side: one owned by the encoder,
 r -> D - d_s, and one **shared by both encoders**, r -> d_s. The shared one is a single parameter that
-receives the gradients of text and vision: it is the only place where the two meet. Nothing mixes the two
-streams at run time, so texts and visuals are still embedded apart and can be indexed.
+receives the gradients of text and vision: it is the only place where the two meet. The two streams are never
+mixed, so texts and visuals are still embedded separately and can be indexed.
 """
 
 from dataclasses import dataclass
@@ -30,8 +30,9 @@ ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": F.gelu, "relu": F.relu}
 class AdapterConfig:
     """Size and initialisation of an adapter; the defaults are the paper's (519,168 parameters on ViT-B/32).
 
-    bottleneck_dim: r of the paper; shared_dim: d_s, 0 = nothing shared; dropout: after the activation;
-    init_std: of the normal the weights are drawn from (biases start at 0). Raises ValueError.
+    bottleneck_dim: the paper's r; shared_dim: its d_s, 0 shares nothing; dropout: after the activation;
+    init_std: of the normal distribution of the initial weights (biases start at 0). Raises ValueError that
+    names the field, its value and what is allowed.
     """
 
     bottleneck_dim: int = 8
@@ -41,29 +42,29 @@ class AdapterConfig:
     init_std: float = 0.01
 
     def __post_init__(self) -> None:
-        for name, least in (("bottleneck_dim", 1), ("shared_dim", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(f"{name} must be an integer of at least {least}, not {value!r}")
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"activation must be one of {sorted(ACTIVATIONS)}, not {self.activation!r}")
-        if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), not {self.dropout!r}")
-        if not isinstance(self.init_std, int | float) or not self.init_std > 0:
-            raise ValueError(f"init_std must be a number above 0, not {self.init_std!r}")
+        for field, kind, fits, allowed in (
+            ("bottleneck_dim", int, lambda value: value >= 1, "an integer of at least 1"),
+            ("shared_dim", int, lambda value: value >= 0, "an integer of at least 0"),
+            ("activation", str, lambda value: value in ACTIVATIONS, f"one of {', '.join(ACTIVATIONS)}"),
+            ("dropout", int | float, lambda value: 0 <= value < 1, "a number from 0 to less than 1"),
+            ("init_std", int | float, lambda value: value > 0, "a number above 0"),
+        ):
+            value = getattr(self, field)
+            if isinstance(value, bool) or not isinstance(value, kind) or not fits(value):
+                raise ValueError(f"{field}={value!r}: expected {allowed}")
 
 
 def shared_slices(layers: int, deepest: int) -> list[int]:
     """Which of the `deepest` shared slices each of a tower's `layers` layers uses.
 
-    Equal depth is the paper's case: layer i uses slice i. A shallower tower spreads over the deeper one, so
-    that both end on the last slice; the slices it skips serve the deeper tower alone.
+    With equal depth, as in the paper, layer i uses slice i. A shallower tower spreads over the deeper one, so
+    that both end with the last slice; the slices that it skips are used by the deeper tower alone.
     """
     return [(i + 1) * deepest // layers - 1 for i in range(layers)]
 
 
 class TowerAdapters(nn.Module):
-    """What one encoder owns, stacked over its S = 2 x layers sites: `down`, and its own part of `up`."""
+    """The parameters of one encoder, stacked over its 2 x layers sites: `down`, and its own part of `up`."""
 
     def __init__(self, config: AdapterConfig, width: int, layers: int) -> None:
         super().__init__()
@@ -75,7 +76,7 @@ class TowerAdapters(nn.Module):
 
 
 class CrossModalAdapters(nn.Module):
-    """The adapters of both encoders (Fig. 2, middle; its right draws one site).
+    """The adapters of both encoders (middle of Fig. 2; one site is on its right).
 
     `widths` and `layers` give D and the depth of each tower: {"vision": 768, "text": 512}. Parameters are
     float32 whatever the backbone's precision, because small updates would vanish in half precision;
@@ -99,7 +100,7 @@ class CrossModalAdapters(nn.Module):
                 nn.init.trunc_normal_(parameter, std=config.init_std, a=-2.0, b=2.0)
 
     def forward(self, tower: str, site: int, z: Tensor) -> Tensor:
-        """What `tower` ("vision" | "text") adds to the sublayer output z [..., D] of `site`; same dtype as z.
+        """What `tower` ("vision" | "text") adds to the sublayer output z [..., D] of `site`, as z's dtype.
 
         Site 2i is the attention of layer i, site 2i + 1 its MLP.
         """

@@ -119,25 +119,23 @@ class RetrievalDataset:
         return torch.arange(len(self)).repeat_interleave(counts)
 
     def require_captions(self) -> None:
-        """Raise ValueError that names an item without captions, which can be searched and nothing more."""
-        without = [item.id for item in self.items if not item.captions]
-        if without:
+        """Raise ValueError that names the first item without captions, which can be searched and no more."""
+        if without := [item.id for item in self.items if not item.captions]:
             raise ValueError(
                 f"{self.folder} ({self.split}): {len(without):,} of {len(self):,} items have no captions, "
                 f"the first is {without[0]}; training and evaluation need them, cma.search does not"
             )
 
     def require_media(self) -> None:
-        """Raise `cma.media.MediaError` that names an item whose picture, clip or folder is not there."""
-        missing = [self.path(item) for item in self.items if not self.path(item).exists()]
-        if missing:
+        """Raise `cma.media.MediaError` that names the first picture, clip or folder that is not there."""
+        if missing := [path for path in map(self.path, self.items) if not path.exists()]:
             raise MediaError(
                 f"{self.folder} ({self.split}): the media of {len(missing):,} of {len(self):,} items are "
                 f"missing, the first is {missing[0]}"
             )
 
     def path(self, item: Item) -> Path:
-        """Where the item's picture, clip or folder of frames lies."""
+        """The item's picture, clip or folder of frames."""
         if self.media_root is None:
             return self.folder / item.file_name
         return self.media_root / PurePosixPath(item.file_name).relative_to("media")
@@ -157,10 +155,13 @@ def load(folder: str | Path, split: str) -> RetrievalDataset:
     line) when their content is not as expected, or when the folder has no such split.
     """
     folder = Path(folder).expanduser()
-    about, items = _read_about(folder), _read_items(folder)
-    chosen = tuple(item for item in items if item.split == split)
-    if not chosen:
-        raise ValueError(f"{folder}: no split {split!r}; it has {', '.join(_splits(items))}")
+    try:
+        about = read_json(_finished(folder / "dataset.json"), About)
+    except ValueError as error:
+        raise ValueError(f"{error}; prepare the dataset again") from None
+    items = tuple(item for item in _read_items(folder) if item.split == split)
+    if not items:
+        raise ValueError(f"{folder}: no split {split!r}; it has {', '.join(splits(folder))}")
     reading = about.protocol.visual_to_text or READINGS[about.kind]
     return RetrievalDataset(
         folder=folder,
@@ -169,7 +170,7 @@ def load(folder: str | Path, split: str) -> RetrievalDataset:
         protocol=asdict(about.protocol) | {"visual_to_text": reading},
         recipe=about.recipe or folder.name,
         split=split,
-        items=chosen,
+        items=items,
         expected=about.counts.get(split, Count()).expected,
         media_root=about.media_root,
     )
@@ -177,14 +178,8 @@ def load(folder: str | Path, split: str) -> RetrievalDataset:
 
 def splits(folder: str | Path) -> list[str]:
     """Which of train, val and test have items in a dataset folder; raises as `load`."""
-    return _splits(_read_items(Path(folder).expanduser()))
-
-
-def _read_about(folder: Path) -> About:
-    try:
-        return read_json(_finished(folder / "dataset.json"), About)
-    except ValueError as error:
-        raise ValueError(f"{error}; prepare the dataset again") from None
+    present = {item.split for item in _read_items(Path(folder).expanduser())}
+    return [split for split in SPLITS if split in present]
 
 
 def _read_items(folder: Path) -> list[Item]:
@@ -202,8 +197,3 @@ def _finished(path: Path) -> Path:
             f"{path}: no such file, so its folder is no finished dataset; write it by `python -m data_prep`"
         )
     return path
-
-
-def _splits(items: list[Item]) -> list[str]:
-    present = {item.split for item in items}
-    return [split for split in SPLITS if split in present]

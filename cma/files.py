@@ -61,10 +61,9 @@ def parse_json(text: str, kind: type[T], where: str) -> T:
         return _adapter(kind).validate_json(text.encode(errors="surrogatepass"), strict=True)
     except ValidationError as error:
         first, expected = _first(error)
-    if first["type"] == "json_invalid":
-        raise ValueError(printable(f"{where}: {expected.replace('Invalid', 'broken', 1)}"))
-    key = f"{'.'.join(map(str, first['loc']))!r}: " if first["loc"] else ""
-    raise ValueError(printable(f"{where}: {key}{expected}, found {reprlib.repr(first['input'])}"))
+        key = f"{'.'.join(map(str, first['loc']))!r}: " if first["loc"] else ""
+        message = f"{where}: {key}{expected}, found {reprlib.repr(first['input'])}"
+        raise ValueError(printable(message)) from None
 
 
 def settings(cls: type[T]) -> type[T]:
@@ -81,18 +80,18 @@ def settings(cls: type[T]) -> type[T]:
         try:
             build(self, *values, **named)
         except ValidationError as error:
-            first, expected = _first(error)
-        else:
-            return
-        if first["type"] == "unexpected_keyword_argument":
-            key = first["loc"][0]
-            near = " or ".join(difflib.get_close_matches(key, names))
-            hint = f"did you mean {near}?" if near else f"fields are {', '.join(names)}"
-            raise ValueError(printable(f"{cls.__name__} has no field {key!r}: {hint}"))
-        field = next(iter(first["loc"]), "")  # a number for a value without its name
-        field = names[field] if isinstance(field, int) and field < len(names) else field
-        value = "" if first["type"] == "missing" else f"={first['input']!r}"
-        raise ValueError(printable(f"{field}{value}: {expected}" if first["loc"] else expected))
+            first, message = _first(error)
+            key = first["loc"][0] if first["loc"] else None
+            key = dict(enumerate(names)).get(key, key)  # a number, if the value came without a name
+            if first["type"] == "unexpected_keyword_argument":
+                near = " or ".join(difflib.get_close_matches(key, names))
+                hint = f"did you mean {near}?" if near else f"fields are {', '.join(names)}"
+                message = f"{cls.__name__} has no field {key!r}: {hint}"
+            elif first["type"] == "missing":
+                message = f"{key}: {message}"
+            elif key is not None:
+                message = f"{key}={first['input']!r}: {message}"
+            raise ValueError(printable(message)) from None
 
     checked.__init__ = init
     return checked
@@ -102,6 +101,7 @@ def _first(error: ValidationError) -> tuple[dict, str]:
     """The first of pydantic's errors, and what it expects in our words."""
     first = error.errors(include_url=False)[0]
     said = re.sub(r"^\w+ should (be|have) ", "expected ", first["msg"]).removeprefix("Value error, ")
+    said = said.replace("Invalid JSON", "broken JSON", 1)
     return first, "expected, but missing" if first["type"] == "missing" else said
 
 

@@ -5,8 +5,6 @@ candidates that score the same, so a constant score finds nothing. Recall is in 
 mean of the middle two for an even number; MnR is the mean.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -74,8 +72,7 @@ def bootstrap_interval(
     ranks [T]; query_to_item [T] is the item of each query. Queries of one item are not independent, so
     drawing single queries would give too narrow an interval. Raises ValueError for an unknown metric.
     """
-    draws = _draws(ranks, query_to_item, samples, seed)
-    return _interval([_metric(np.repeat(_array(ranks), drawn), metric) for drawn in draws])
+    return _bootstrap([ranks], query_to_item, metric, samples, seed)[1:]
 
 
 def bootstrap_difference(
@@ -91,14 +88,7 @@ def bootstrap_difference(
     Items are drawn for both models at once, so what is hard for both cancels out: this is narrower and fairer
     than comparing two intervals of `bootstrap_interval`. Raises ValueError for ranks of different length.
     """
-    first, second = _array(first), _array(second)
-    if first.shape != second.shape:
-        raise ValueError(f"expected ranks of the same queries, not {first.shape} and {second.shape}")
-    values = [
-        _metric(np.repeat(first, drawn), metric) - _metric(np.repeat(second, drawn), metric)
-        for drawn in _draws(first, query_to_item, samples, seed)
-    ]
-    return _metric(first, metric) - _metric(second, metric), *_interval(values)
+    return _bootstrap([first, second], query_to_item, metric, samples, seed)
 
 
 def verdict(difference: tuple[float, float, float], metric: str = "R@1") -> str:
@@ -112,20 +102,24 @@ def verdict(difference: tuple[float, float, float], metric: str = "R@1") -> str:
     return f"{gain:+.1f} points of {metric} [{low:+.1f}, {high:+.1f}]: {word}"
 
 
-def _draws(ranks: Tensor, query_to_item: Tensor, samples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each query counts [T] when items are drawn anew, `samples` times."""
-    shape, owner = _array(ranks).shape, _array(query_to_item)
-    if shape != owner.shape or len(shape) != 1 or not len(owner):
-        raise ValueError(f"expected as many ranks as item indices, not {shape} and {owner.shape}")
+def _bootstrap(
+    ranks: list[Tensor], query_to_item: Tensor, metric: str, samples: int, seed: int
+) -> tuple[float, float, float]:
+    """(value, low, high) of the metric of the first ranks, less that of the second if there are any."""
+    ranks, owner = [_array(one) for one in ranks], _array(query_to_item)
+    if {one.shape for one in ranks} != {owner.shape} or owner.ndim != 1 or not len(owner):
+        shapes = [list(one.shape) for one in (*ranks, owner)]
+        raise ValueError(f"expected ranks of the same queries and as many item indices, not {shapes}")
     _, owner = np.unique(owner, return_inverse=True)
     items, rng = owner.max() + 1, np.random.default_rng(seed)
-    for _ in range(samples):
-        yield np.bincount(rng.integers(items, size=items), minlength=items)[owner]
 
+    def value(counts: np.ndarray | int = 1) -> float:
+        first, *second = (_metric(np.repeat(one, counts), metric) for one in ranks)
+        return first - sum(second)
 
-def _interval(values: list[float]) -> tuple[float, float]:
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
+    draws = (np.bincount(rng.integers(items, size=items), minlength=items)[owner] for _ in range(samples))
+    low, high = np.quantile([value(drawn) for drawn in draws], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return value(), float(low), float(high)
 
 
 def _array(values: Tensor | np.ndarray) -> np.ndarray:

@@ -219,5 +219,5 @@ def test_bootstrap_of_other_metrics_and_bad_input():
     assert bootstrap_interval(of, items, seed=1) == bootstrap_interval(of, items, seed=1)
     with pytest.raises(ValueError, match="unknown metric 'R@'"):
         bootstrap_interval(of, items, "R@")
-    with pytest.raises(ValueError, match="as many ranks as item indices"):
+    with pytest.raises(ValueError, match="as many item indices"):
         bootstrap_interval(of, items[:2])

@@ -9,7 +9,7 @@ float32 is a far smaller step than theirs** and this recipe is not expected to r
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 
 from .adapter import AdapterConfig
 from .config import NO_EFFECT, WHERE, TrainConfig, run_name
@@ -22,26 +22,15 @@ VARIANTS = ("paper", "float32")
 class Recipe:
     """Settings of one benchmark: `rank` is the paper's r, `shared` its d_s, `source` where they are from.
 
-    Fields of `TrainConfig`'s names are its settings; `lr` is the rate of the float32 variant. A recipe with
-    `paper` False has that variant alone, because the paper gives no settings.
+    `config` is the float32 variant. A recipe without `paper` has no other, because the paper gives none.
     """
 
     dataset: str
     rank: int
     shared: int
-    max_words: int
-    max_frames: int
-    epochs: int
-    similarity: str
     source: str
+    config: TrainConfig
     paper: bool = True
-    batch_size: int = 128
-    lr: float = 5e-4
-    fps: float | None = 1.0
-    epoch_unit: str = "captions"
-    val_items: int = 1000
-    cache: bool = False
-    workers: int = 4
     backbone: str = "openai/clip-vit-base-patch32"  # the paper's
 
     def adapter_config(self) -> AdapterConfig:
@@ -54,8 +43,7 @@ class Recipe:
             raise ValueError(f"variant {variant!r}: expected one of {', '.join(VARIANTS)}")
         if variant == "paper" and not self.paper:
             raise ValueError(f'{self.dataset}: no recipe of the paper exists ({self.source}); use "float32"')
-        shared = [field.name for field in fields(TrainConfig) if hasattr(self, field.name)]
-        ours = TrainConfig(name=f"{self.dataset}-{variant}", **{name: getattr(self, name) for name in shared})
+        ours = replace(self.config, name=f"{self.dataset}-{variant}")
         return replace(ours, lr=1e-5, optimizer="bert_adam", select_on="test") if variant == "paper" else ours
 
     def run_name(self, base: str, config: TrainConfig, backbone: str) -> str:
@@ -76,24 +64,28 @@ _IMAGES = "paper section 4.1; r and d_s of the image rows inferred from their 0.
 _NONE = "the paper gives none for remote sensing; these are Flickr30K's"
 _MINI = "ours; the rate from a sweep on validation"
 
+_IMAGE = TrainConfig(max_frames=1, lr=5e-4, workers=4)
+_VIDEO = TrainConfig(similarity="text_conditioned", lr=5e-4, workers=4)
+_PARAGRAPH = replace(_VIDEO, max_words=64, max_frames=64)
+_SMALL = {"epochs": 10, "lr": 5e-3, "epoch_unit": "items", "cache": True, "workers": 0}
+_CLIPS = {"max_frames": 6, "fps": None, "batch_size": 32}
+
 RECIPES: dict[str, Recipe] = {
     recipe.dataset: recipe
     for recipe in (
-        Recipe("msrvtt", 8, 16, 32, 12, 5, "text_conditioned", _PAPER),
-        Recipe("msvd", 16, 16, 32, 12, 5, "text_conditioned", _PAPER),
-        Recipe("vatex", 16, 64, 32, 12, 5, "text_conditioned", _PAPER),
-        Recipe("didemo", 8, 16, 64, 64, 5, "text_conditioned", _PAPER),
-        Recipe("activitynet", 16, 512, 64, 64, 20, "text_conditioned", _PAPER),
-        Recipe("flickr30k", 8, 16, 32, 1, 5, "mean_pooled", _IMAGES),
-        Recipe("coco", 8, 16, 32, 1, 5, "mean_pooled", _IMAGES),
-        Recipe("rsicd", 8, 16, 32, 1, 5, "mean_pooled", _NONE, paper=False),
-        Recipe("rsitmd", 8, 16, 32, 1, 5, "mean_pooled", _NONE, paper=False),
-        Recipe("mini-flickr30k", 8, 16, 32, 1, 10, "mean_pooled", _MINI, paper=False, lr=5e-3,
-               epoch_unit="items", cache=True, workers=0, backbone="mini"),
-        Recipe("mini-msrvtt", 8, 16, 32, 6, 10, "text_conditioned", _MINI, paper=False, lr=5e-3, fps=None,
-               batch_size=32, epoch_unit="items", cache=True, workers=0, backbone="mini"),
+        Recipe("msrvtt", 8, 16, _PAPER, _VIDEO),
+        Recipe("msvd", 16, 16, _PAPER, _VIDEO),
+        Recipe("vatex", 16, 64, _PAPER, _VIDEO),
+        Recipe("didemo", 8, 16, _PAPER, _PARAGRAPH),
+        Recipe("activitynet", 16, 512, _PAPER, replace(_PARAGRAPH, epochs=20)),
+        Recipe("flickr30k", 8, 16, _IMAGES, _IMAGE),
+        Recipe("coco", 8, 16, _IMAGES, _IMAGE),
+        Recipe("rsicd", 8, 16, _NONE, _IMAGE, paper=False),
+        Recipe("rsitmd", 8, 16, _NONE, _IMAGE, paper=False),
+        Recipe("mini-flickr30k", 8, 16, _MINI, _IMAGE.merge(_SMALL), paper=False, backbone="mini"),
+        Recipe("mini-msrvtt", 8, 16, _MINI, _VIDEO.merge(_SMALL | _CLIPS), paper=False, backbone="mini"),
     )
-}  # fmt: skip
+}
 
 
 def recipe(name: str) -> Recipe:

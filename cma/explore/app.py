@@ -163,7 +163,7 @@ def _benchmark(model: RetrievalModel, name: str, kept: Path, adapter: str | None
             trains = f"python notebooks/run.py {BENCHMARKS[name]}"
             print(f"{name}: CLIP alone; `{trains}` trains an adapter ({error})")
     test = data.load(folder, "test")
-    settings = recipes.recipe(test.recipe)
+    settings = recipes.recipe(test.recipe).config
     config = IndexConfig(settings.similarity, max_frames=settings.max_frames, fps=settings.fps)
     return Gallery(model, test, config, kept / name, adapter)
 

@@ -55,7 +55,10 @@ def expected(model):
     """The best files of `MediaIndex.query`, by the model's label, as this process finds them."""
     galleries = {}
     for name in (PICTURES, CLIPS):
-        test, settings = data.load(ROOT / "data" / name, "test").subset(ITEMS, SEED), recipes.recipe(name)
+        test, settings = (
+            data.load(ROOT / "data" / name, "test").subset(ITEMS, SEED),
+            recipes.recipe(name).config,
+        )
         config = IndexConfig(settings.similarity, max_frames=settings.max_frames, fps=settings.fps)
         galleries[name] = Gallery(model, test, config)
 

@@ -96,7 +96,7 @@ def to_pixels(
 
 
 def _as_shown(image: Image.Image) -> Image.Image:
-    """A copy of a picture of any mode as viewers show it: upright (EXIF), RGB of 8 bits, on white."""
+    """A picture as viewers show it: upright (EXIF), RGB of 8 bits, on white; itself if it is like that."""
     image.load()  # the EXIF data may come after the pixels
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
         image = ImageOps.exif_transpose(image)
@@ -107,7 +107,7 @@ def _as_shown(image: Image.Image) -> Image.Image:
         span = max(np.ptp(values), np.finfo(np.float64).tiny)
         return Image.fromarray(((values - values.min()) / span * 255).astype(np.uint8)).convert("RGB")
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     white = Image.new("RGBA", image.size, "white")
     white.alpha_composite(image.convert("RGBA"))
     return white.convert("RGB")
@@ -190,7 +190,7 @@ class Animation:
 
     def read(self, chosen: Sequence[int]) -> Iterator[Image.Image]:
         """The frames at the ascending indices `chosen`, one at a time. Raises MediaError."""
-        return self._each_frame(_as_shown, chosen)
+        return self._each_frame(lambda image: _as_shown(image).copy(), chosen)
 
     stream = read
 

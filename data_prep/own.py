@@ -54,7 +54,7 @@ def read(source: Path, captions: Path | None = None, kind: str | None = None, se
         names += absent
         without = [file for file, split in splits.items() if split is None]
         if 0 < len(without) < len(splits):
-            raise BadInput(f"{captions}: {len(without):,} files have no split, the first is {without[0]}")
+            raise BadInput(f"{captions}: files without a split: {len(without):,}, the first is {without[0]}")
         if without:
             splits = draw_splits([name for name in names if texts.get(name)], seed)
     return Annotations(

@@ -8,12 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cma
-from cma.adapter import AdapterConfig
-from cma.config import TrainConfig
-from cma.model import RetrievalModel
-from cma.search.index import MediaIndex
-from cma.training.evaluation import encode, recall_ceiling
-from cma.training.loop import train
+from cma import AdapterConfig, RetrievalModel, TrainConfig
+from cma.search import MediaIndex
+from cma.training import encode, recall_ceiling, train
 from data_prep import own
 from data_prep.__main__ import main
 from data_prep.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
@@ -183,6 +180,11 @@ def test_folders_of_frames_are_clips_where_there_are_no_others(tmp_path):
         ("c.jsonl", '{"file_name": "a.jpg", "captions": "x"}', "c.jsonl:1: expected captions to be a list"),
         ("c.jsonl", '{"file_name": "a.jpg", "caption": 7}', "c.jsonl:1: expected a caption (text), found 7"),
         ("c.jsonl", '{"file_name": 7, "caption": "x"}', "c.jsonl:1: expected file_name to be text, found 7"),
+        (
+            "c.jsonl",
+            '{"file_name": "a.jpg", "caption": "x", "split": "val"}\n{"file_name": "b.jpg", "caption": "y"}',
+            "c.jsonl: files without a split: 1, the first is b.jpg",
+        ),
         ("c.txt", "a.jpg x", "ends in .csv or .jsonl"),
     ],
 )
@@ -194,25 +196,20 @@ def test_captions_that_are_not_as_expected(tmp_path, capsys, name, content, mess
     assert error.count("\n") == 1 and message in error
 
 
-def test_some_files_with_a_split_and_some_without(tmp_path):
-    source = pictures(tmp_path / "source", "a.jpg", "b.jpg")
-    captions = tmp_path / "c.jsonl"
-    rows = [{"file_name": "a.jpg", "caption": "x", "split": "val"}, {"file_name": "b.jpg", "caption": "y"}]
-    captions.write_text("\n".join(map(json.dumps, rows)))
-    with pytest.raises(BadInput, match=r"1 files have no split, the first is b\.jpg"):
-        own.read(source, captions)
-
-
-def test_no_folder_no_media_no_captions(tmp_path):
-    with pytest.raises(BadInput, match="no such folder"):
-        own.read(tmp_path / "source")
-    with pytest.raises(BadInput, match="no pictures or clips in it"):
-        own.read(tmp_path)
-    pictures(tmp_path, "a.jpg")
-    with pytest.raises(BadInput, match="leave out --kind video"):
-        own.read(tmp_path, kind="video")
-    with pytest.raises(BadInput, match="no such file; expected a .csv or .jsonl"):
-        own.read(tmp_path, tmp_path / "c.csv")
+@pytest.mark.parametrize(
+    ("there", "more", "message"),
+    [
+        ([], {"source": "gone"}, "gone: no such folder"),
+        ([], {}, "no pictures or clips in it"),
+        (["a.jpg"], {"kind": "video"}, "leave out --kind video"),
+        (["a.jpg"], {"captions": "c.csv"}, "no such file; expected a .csv or .jsonl"),
+    ],
+)
+def test_no_folder_no_media_no_captions(tmp_path, there, more, message):
+    paths = {"source": tmp_path} | {key: tmp_path / name for key, name in more.items() if key != "kind"}
+    pictures(tmp_path, *there)
+    with pytest.raises(BadInput, match=message):
+        own.read(**more | paths)
 
 
 @given(st.binary(max_size=60), st.sampled_from(["c.csv", "c.jsonl"]), st.booleans())

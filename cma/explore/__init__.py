@@ -1,15 +1,25 @@
-"""Asking pictures and clips by sentence, picture or clip: answers, reasons, the widget and its page."""
+"""Ask pictures and clips by sentence, picture or clip: answers, reasons, the widget and its page."""
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
+from .. import require
+
+PACKAGES = ("ipywidgets", "anywidget", "jinja2", "matplotlib", "nbformat", "voila", "av", "decord")
+
+_load, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "answers": ["ask", "examples", "rank_changes", "search_both", "why"],
         "attention": ["explain"],
-        "gallery": ["Gallery"],
-        "page": ["results_grid", "title_of", "why_figure"],
-        "previews": ["still"],
+        "gallery": ["Gallery", "open_galleries"],
+        "page": ["results_grid", "still", "title_of", "why_figure"],
         "widget": ["Explorer", "STRENGTHS"],
     },
 )
+
+
+def __getattr__(name: str) -> object:
+    """Load one of the names above at its first use. Raises ImportError if a package is missing."""
+    if name in __all__:
+        require("explore", *PACKAGES)
+    return _load(name)

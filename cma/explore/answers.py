@@ -1,4 +1,4 @@
-"""The answers of an index, and their explanation: the explorer's logic without its display."""
+"""What an index answers to a query, and what weighs most in a match: the explorer without its display."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from ..search import MediaFile, MediaIndex, read_pictures
 from ..similarity import TINY
 from . import attention
 
-Indexes = Mapping[str, MediaIndex]  # of one set of media, by the label of the model: zero-shot, adapted, …
-SEEN = 264  # pixels of a frame that is explained, at most
-MOST_CAPTIONS = 5000  # that `rank_changes` looks at
+Indexes = Mapping[str, MediaIndex]  # of one set of media, by the label of the model, such as "zero-shot"
+SEEN = 264  # pixels of the longer side of a frame in an explanation, at most
+MOST_CAPTIONS = 5000  # that `rank_changes` compares
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A result: its rank from 1, its item and cosine, and whether the query is one of its captions.
+    """A result: its rank from 1, its item, its cosine, and whether the query is one of its captions.
 
-    `weights` of a clip's frames [F], which sum to 1; None for a picture, and where a picture or clip asked.
+    `weights` [F] of a clip's frames sum to 1; None for a picture, and if the query is a picture or clip.
     """
 
     rank: int
@@ -39,10 +39,9 @@ class Hit:
 
 @dataclass(frozen=True)
 class Answer:
-    """The best hits among `items`; `right_rank` of the first right one, None where none is known.
+    """The best hits of `items`; `right_rank` is the rank of the first right one, None if that is not known.
 
-    `ranked` is how many the search has put in order: in a very large index not all, and a right answer that
-    is known but not among them has `right_rank` None.
+    `ranked` is how many items the search has put in order; in a very large index these are not all.
     `cut`: the query was longer than the text tower takes.
     """
 
@@ -66,9 +65,9 @@ class RankChange:
 
 @dataclass(frozen=True)
 class Why:
-    """What a match rests on: the frames [F] that were compared, how much each counts, and where and why.
+    """What weighs most in a match of a sentence: the frames [F] that were compared, with weights and cosines.
 
-    `frames` show what CLIP saw with the heat of its patches over it; `words` are (word, weight from 0 to 1).
+    `frames` show what CLIP saw under the heat of its patches; `words` are (word, weight from 0 to 1).
     """
 
     file: MediaFile
@@ -103,14 +102,14 @@ def ask(index: MediaIndex, query: str | Path, k: int = 5) -> Answer:
 
 
 def search_both(indexes: Indexes, query: str | Path, k: int = 5) -> dict[str, Answer]:
-    """The answer of every model to one query, by its label."""
+    """The answer of every model to one query, by the model's label."""
     return {label: ask(index, query, k) for label, index in indexes.items()}
 
 
 def why(index: MediaIndex, text: str, item: int) -> Why:
-    """What the match of a sentence with an item rests on (the paper's Fig. 6; `cma.explore.explain`).
+    """What weighs most in the match of a sentence with an item, by `cma.explore.explain`.
 
-    Raises ValueError for a blank sentence, MediaError where the file can no longer be read.
+    Raises ValueError for a blank sentence or a clip that has changed, MediaError for an unreadable file.
     """
     file = index.files[item]
     weights = index.frame_weights(text, [item])[0]
@@ -121,24 +120,22 @@ def why(index: MediaIndex, text: str, item: int) -> Why:
         )
     with index.model.acting(index.adapter, index.scale):
         found = attention.explain(index.model, text, frames, weights)
-        small = [frame.copy() for frame in frames]
-        for frame in small:
-            frame.thumbnail((SEEN, SEEN))
-        heat = found.patches * weights[:, None, None]  # a frame that hardly counts is no reason
-        heat = heat / heat.max().clamp_min(TINY)
-        pairs = zip(small, heat, strict=True)
-        seen = [attention.overlay(*pair, index.model.processor) for pair in pairs]
+    heat = found.patches * weights[:, None, None]  # a frame that hardly counts shows hardly any heat
+    heat = heat / heat.max().clamp_min(TINY)
+    for frame in frames:
+        frame.thumbnail((SEEN, SEEN))
+    seen = [attention.overlay(*pair, index.model.processor) for pair in zip(frames, heat, strict=True)]
     score = index.scores([text], [item]).item()
     words = tuple(zip(found.words, found.word_weights.tolist(), strict=True))
     return Why(file, score, tuple(seen), tuple(weights.tolist()), tuple(found.cosines.tolist()), words)
 
 
 def rank_changes(before: MediaIndex, after: MediaIndex, seed: int = 0) -> list[RankChange]:
-    """The captions of the media with their ranks by two models, by the factor won, largest first.
+    """The captions of the media with the ranks that two models give their items, largest gain first.
 
-    So the list starts with what `before` misses and `after` finds, and ends with what was lost. Ties count
-    against a model, as in `cma.metrics`. Of more than `MOST_CAPTIONS` so many are drawn by `seed`. Raises
-    ValueError for indexes of different files.
+    The gain is `before / after`: the list starts with what only `after` finds and ends with what it loses.
+    Ties count against a model, as in `cma.metrics`. Of many captions, `MOST_CAPTIONS` are drawn by `seed`.
+    Raises ValueError for indexes of different files.
     """
     if [file.key for file in before.files] != [file.key for file in after.files]:
         raise ValueError(
@@ -159,6 +156,6 @@ def rank_changes(before: MediaIndex, after: MediaIndex, seed: int = 0) -> list[R
 
 
 def examples(index: MediaIndex, n: int = 8, seed: int = 0) -> list[str]:
-    """Some captions of an index to start from, chosen by `seed`; fewer where there are fewer."""
+    """At most `n` captions of an index to start from, drawn by `seed`."""
     firsts = list(dict.fromkeys(file.captions[0] for file in index.files if file.captions))
     return random.Random(seed).sample(firsts, min(n, len(firsts)))

@@ -1,31 +1,36 @@
-"""One set of pictures and clips, searched with any adapter of one frozen CLIP, at any strength."""
+"""What the explorer searches: pictures and clips, with any adapter of one frozen CLIP, at any strength."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..data import RetrievalDataset
+from .. import data, recipes
+from ..backbone import PHOTOGRAPHS, load_first
+from ..checkpoints import trained_on
 from ..model import RetrievalModel
 from ..search import IndexConfig, MediaIndex, identify
 
-ZERO_SHOT = "zero-shot"
+ZERO_SHOT = "zero-shot"  # what CLIP without an adapter is called
+BENCHMARKS = {"mini-flickr30k": "03", "mini-msrvtt": "04"}  # and the notebook that trains the adapter of each
 
 
 class Gallery:
-    """The indexes of `source`, one an adapter and strength, each built when it is first asked for.
+    """The indexes of one set of media: one for each adapter and strength, built when it is first asked for.
 
-    `source` and `config` are those of `MediaIndex.build`; `folder` keeps the indexes for the next time.
-    `adapter` is the one that belongs to these media, None where none does.
+    `source` and `config` are those of `MediaIndex.build`; the indexes are kept in `folder`, if given.
+    `adapter` is the one that was trained for these media, None if there is none. Raises ValueError for an
+    adapter that `model` does not have.
     """
 
     def __init__(
         self,
         model: RetrievalModel,
-        source: RetrievalDataset | str | Path,
+        source: data.RetrievalDataset | str | Path,
         config: IndexConfig | None = None,
         folder: str | Path | None = None,
         adapter: str | None = None,
@@ -37,44 +42,93 @@ class Gallery:
         self._indexes: dict[tuple[str | None, float], MediaIndex] = {}
 
     def index(self, adapter: str | None = None, scale: float = 1.0) -> MediaIndex:
-        """The index of an adapter whose output is multiplied by `scale`; None, or a scale of 0, is CLIP.
+        """The index for an adapter whose output is multiplied by `scale`; None, or a scale of 0, is CLIP.
 
-        Built again if the adapter was trained since. Raises as `MediaIndex.build` and `set_adapter`.
+        It is built again if the adapter was trained since. Raises as `MediaIndex.build` and `set_adapter`,
+        and ValueError for an adapter called "zero-shot".
         """
         key = _key(adapter, scale)
         with self.model.acting(*key):
             known = self._indexes.get(key)
             if known is None or known.built_with != identify(self.model):
-                kept = self.folder and self.folder / _folder(*key)
+                kept = self.folder and self.folder / folder_name(label(*key), f"{key[0]} {key[1]!r}")
                 self._indexes[key] = MediaIndex.build(self.model, self.source, self.config, folder=kept)
         return self._indexes[key]
 
     def has(self, adapter: str | None, scale: float = 1.0) -> bool:
-        """Whether that index is there already, so that asking it takes no time."""
+        """Whether that index was built or read already, so that `index` takes no time."""
         return _key(adapter, scale) in self._indexes
 
     def indexes(self, adapters: Sequence[str | None], scale: float = 1.0) -> dict[str, MediaIndex]:
-        """The indexes of several adapters by their labels, in the order given, each once."""
+        """The indexes for several adapters by their labels, in the order given, each once."""
         return {label(name, scale): self.index(name, scale) for name in adapters}
 
     def switching_seconds(self, adapters: Sequence[str | None]) -> float:
-        """How long it takes to hang one adapter on the backbone in place of another, on average."""
-        before, scale = self.model.active, self.model.scale
-        started = time.perf_counter()
-        for name in adapters:
-            self.model.set_adapter(name)
-        seconds = (time.perf_counter() - started) / len(adapters)
-        self.model.set_adapter(before, scale)
-        return seconds
+        """How long it takes on average to switch the backbone to the next of several adapters, in seconds."""
+        with self.model.acting(self.model.active, self.model.scale):
+            started = time.perf_counter()
+            for name in adapters:
+                self.model.set_adapter(name)
+            return (time.perf_counter() - started) / len(adapters)
 
 
-def _key(adapter: str | None, scale: float) -> tuple[str | None, float]:
-    return (adapter, float(scale)) if adapter is not None and scale else (None, 1.0)
+def label(adapter: str | None, scale: float = 1.0) -> str:
+    """What a column is called: "zero-shot", or the adapter's name, with its strength where that is not 1."""
+    if adapter is None or not scale:
+        return ZERO_SHOT
+    return adapter if scale == 1 else f"{adapter} × {scale:g}"
 
 
-def _folder(adapter: str | None, scale: float) -> str:
-    """The name of the folder that keeps the index of a key."""
-    return ZERO_SHOT if adapter is None else folder_name(label(adapter, scale), f"{adapter} {scale!r}")
+def open_galleries(
+    media: Sequence[str | Path] = (),
+    adapters: Sequence[str | Path] = (),
+    backbone: str | None = None,
+    index: str | Path = Path("runs") / "explorer",
+) -> dict[str, Gallery]:
+    """Galleries by name for the folders `media`, or without them for the offline benchmarks' test splits.
+
+    `adapters` are folders that `save_adapter` has written; embeddings are kept in `index`. Without `backbone`
+    it is that of the adapters; without these, "mini" for the benchmarks, and for `media` a CLIP for
+    photographs from the hub, or "mini" if the hub cannot be reached. Prints the progress. Raises
+    FileNotFoundError, ValueError or OSError that say what is missing and what to do.
+    """
+    adapters = [Path(folder).expanduser().absolute() for folder in adapters]
+    backbones = [PHOTOGRAPHS, "mini"] if media else ["mini"]
+    if backbone is not None or adapters:
+        backbones = [trained_on(adapters[0]) if backbone is None else backbone]
+    model = RetrievalModel(*load_first(backbones))
+    print("backbone", backbone_text(model.clip.config.name_or_path))
+    for name, folder in named(adapters, "-cross-modal").items():
+        _add_adapter(model, folder, name.replace(".", "·"))  # torch takes no dots
+    first, kept = next(iter(model.adapters), None), Path(index).expanduser()
+    if media:
+        folders = named([Path(folder).expanduser().absolute() for folder in media])
+        places = {name: kept / folder_name(folder.name, str(folder)) for name, folder in folders.items()}
+        galleries = {n: Gallery(model, folders[n], None, places[n], first) for n in folders}
+    else:
+        galleries = {name: _benchmark(model, name, kept / name, first) for name in BENCHMARKS}
+    for gallery in galleries.values():
+        gallery.indexes([None, *filter(None, [gallery.adapter])])
+    return galleries
+
+
+def backbone_text(name: str) -> str:
+    """The name of a backbone, for a folder only the last part, and what it knows if that is known."""
+    if name == "mini":
+        return "mini: knows drawings, not photographs"
+    if name and Path(name).expanduser().is_dir():
+        return Path(name).name
+    return f"{name}: knows photographs" if name.startswith("openai/clip-vit-") else name or "CLIP"
+
+
+def named(folders: Sequence[Path], suffix: str = "") -> dict[str, Path]:
+    """Each folder by its name without `suffix`, or by as many last parts of its path as tell all apart."""
+    folders = list(dict.fromkeys(folders))
+    names, parts = [folder.name.removesuffix(suffix) or str(folder) for folder in folders], 0
+    while len(set(names)) < len(folders):
+        parts += 1
+        names = ["/".join(folder.parts[-parts:]) for folder in folders]
+    return dict(zip(names, folders, strict=True))
 
 
 def folder_name(name: str, identity: str) -> str:
@@ -84,8 +138,40 @@ def folder_name(name: str, identity: str) -> str:
     return f"{plain}-{digest}".lstrip("-")
 
 
-def label(adapter: str | None, scale: float = 1.0) -> str:
-    """What a column is called: zero-shot, the adapter's name, and its strength where that is not 1."""
-    if adapter is None or not scale:
-        return ZERO_SHOT
-    return adapter if scale == 1 else f"{adapter} × {scale:g}"
+def _key(adapter: str | None, scale: float) -> tuple[str | None, float]:
+    """The adapter and its scale; all of scale 0 are CLIP."""
+    if adapter == ZERO_SHOT:
+        raise ValueError(
+            f"adapter {ZERO_SHOT!r}: CLIP without an adapter has this name; rename the adapter or its folder"
+        )
+    return (adapter, float(scale)) if adapter is not None and scale else (None, 1.0)
+
+
+def _add_adapter(model: RetrievalModel, folder: Path, name: str) -> None:
+    """Load an adapter. Raises FileNotFoundError, or ValueError if it was trained on another backbone."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # trained on another backbone
+        try:
+            model.load_adapter(folder, name)
+        except UserWarning as warning:
+            raise ValueError(f"{warning}; name the backbone it was trained on by --backbone") from None
+
+
+def _benchmark(model: RetrievalModel, name: str, kept: Path, adapter: str | None) -> Gallery:
+    """The test split of an offline benchmark, with `adapter`, or else with that of its notebook."""
+    folder = Path("data") / name
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{folder}: no such folder here; `python -m data_prep mini` builds it, or give --media"
+        )
+    if adapter is None:
+        try:
+            _add_adapter(model, Path("runs") / f"{name}-cross-modal", name)
+            adapter = name
+        except (FileNotFoundError, ValueError) as error:
+            trains = f"python notebooks/run.py {BENCHMARKS[name]}"
+            print(f"{name}: CLIP alone; `{trains}` trains an adapter ({error})")
+    test = data.load(folder, "test")
+    settings = recipes.recipe(test.recipe).config
+    config = IndexConfig(settings.similarity, max_frames=settings.max_frames, fps=settings.fps)
+    return Gallery(model, test, config, kept, adapter)

@@ -1,4 +1,7 @@
-"""What the explorer shows: answers and explanations as HTML, and as still figures for a printed page."""
+"""What the explorer shows: parts of `static/explorer.html`, and figures for readers of a printed notebook.
+
+Pictures and clips appear as small previews, made from the decoded media and never the source file.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,11 @@ import base64
 import io
 import textwrap
 from collections.abc import Mapping
-from functools import cache
+from fractions import Fraction
+from functools import cache, lru_cache
 from pathlib import Path
 
+import av
 import matplotlib.pyplot as plt
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.environment import TemplateModule
@@ -16,103 +21,35 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from .. import plots
-from ..media import MediaError, shown_name
+from ..media import MediaError, read_image, seconds, shown_name, stream_frames
 from ..search import MediaFile, MediaIndex
-from . import previews
 from .answers import Answer, Indexes, Why
 
 STATIC = Path(__file__).parent / "static"
+SIDE = 256  # pixels of a preview's longer side, at most
+FPS, MOST = 12, 60  # of a clip's preview: frames a second, and frames at most; longer clips play faster
+
+
+def render(part: str, *values: object) -> str:
+    """A part of `static/explorer.html` as HTML, by the name of its macro. All `values` are escaped."""
+    return str(getattr(_page(), part)(*values))
 
 
 def results_html(indexes: Indexes, answers: Mapping[str, Answer], play: bool = True) -> str:
     """The answers of each model in a row: previews with rank, cosine and captions, the right one marked.
 
-    Clips play by themselves, or when their controls are used. Like `why_html`, it is laid out by the style
-    sheet that `about_html` brings.
+    Clips start by themselves, or with `play` False by their controls.
     """
     sides = [
         (label, answer, [(hit, *_preview(indexes[label], hit.file)) for hit in answer.hits])
         for label, answer in answers.items()
     ]
-    return str(_page().results(sides, play))
-
-
-def why_html(label: str, found: Why) -> str:
-    """An explanation: the words and the patches that a match rests on, a clip's frames with their weights."""
-    return str(_page().why(label, found))
-
-
-def about_html(name: str) -> str:
-    """The style sheet of the page, and the `backbone_text` of the backbone called `name`."""
-    return str(_page().about(backbone_text(name)))
-
-
-def status_html(message: str) -> str:
-    """What the page does or has done."""
-    return str(_page().status(message))
-
-
-def alert_html(error: Exception) -> str:
-    """What went wrong, for people."""
-    return str(_page().alert(str(error) or type(error).__name__))
-
-
-def skipped_html(index: MediaIndex) -> str:
-    """The files that could not be read, folded up; nothing where all could."""
-    return str(_page().skipped(index.skipped)) if index.skipped else ""
+    return render("results", sides, play)
 
 
 def asked_html(name: str, path: Path, kind: str, play: bool = True) -> str:
-    """What was dropped, small, and its name. Raises MediaError."""
-    source = previews.data_uri(path, MediaFile(name, path.name, kind))
-    return str(_page().asked(source, kind, name, play))
-
-
-def backbone_text(name: str) -> str:
-    """The name of a backbone, of a folder only its last part, and what it knows where that is known."""
-    if name == "mini":
-        return "mini: knows drawings, not photographs"
-    if name and Path(name).expanduser().is_dir():
-        return Path(name).name
-    return f"{name}: knows photographs" if name.startswith("openai/clip-vit-") else name or "CLIP"
-
-
-def results_grid(indexes: Indexes, answers: Mapping[str, Answer]) -> Figure:
-    """The answers as a still figure, a row a model, for readers who see the notebook on a page."""
-    pictures, captions, marked = [], [], []
-    columns = max(len(answer.hits) for answer in answers.values())
-    for label, answer in answers.items():
-        for hit in answer.hits:
-            pictures.append(_still(indexes[label], hit.file))
-            captions.append(f"{hit.rank}. {hit.score:.3f}{' ✓' if hit.right else ''} {title_of(hit.file)}")
-            marked.append(hit.right)
-    figure = plots.image_grid(
-        pictures, [text.replace("$", r"\$") for text in captions], columns, marked=marked
-    )
-    for row, label in enumerate(answers):
-        figure.axes[row * columns].set_ylabel(label, fontsize=8)
-    return figure
-
-
-def why_figure(found: Mapping[str, Why]) -> Figure:
-    """Explanations as a still figure, a row a model, of single pictures a column: with all weights."""
-    columns = max(len(one.frames) for one in found.values())
-    shape = (len(found), columns) if columns > 1 else (1, len(found))  # pictures stand side by side
-    figure, axes = plt.subplots(
-        *shape, figsize=(max(6, min(1.5 * columns, 11)), 2.1 * shape[0]), squeeze=False
-    )
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[], frame_on=False)
-    rows = axes if columns > 1 else axes.T
-    for row, (label, one) in zip(rows, found.items(), strict=True):
-        for axis, frame, weight in zip(row, one.frames, one.weights, strict=False):
-            axis.imshow(frame)
-            axis.set_xlabel(f"{weight:.0%}" if len(one.frames) > 1 else "", fontsize=7)
-        words = "  ".join(f"{word} {weight:.2f}" for word, weight in one.words).replace("$", r"\$")
-        title = f"{label}, cosine {one.score:.3f}: {words}"
-        row[0].set_title("\n".join(textwrap.wrap(title, 28 * columns)), fontsize=8, loc="left")
-    figure.tight_layout()
-    return figure
+    """A dropped file, small, and its name. Raises MediaError."""
+    return render("asked", data_uri(path, MediaFile(name, path.name, kind)), kind, name, play)
 
 
 def title_of(file: MediaFile) -> str:
@@ -120,27 +57,116 @@ def title_of(file: MediaFile) -> str:
     return file.captions[0] if file.captions else shown_name(file.file_name)
 
 
+# ---- figures
+
+
+def results_grid(indexes: Indexes, answers: Mapping[str, Answer]) -> Figure:
+    """The answers as a figure, one row for each model; right answers have a frame."""
+    pictures, captions, marked = [], [], []
+    columns = max(len(answer.hits) for answer in answers.values())
+    for label, answer in answers.items():
+        for hit in answer.hits:
+            pictures.append(_still(indexes[label], hit.file))
+            captions.append(f"{hit.rank}. {hit.score:.3f}{' ✓' if hit.right else ''} {title_of(hit.file)}")
+            marked.append(hit.right)
+    captions = [caption.replace("$", r"\$") for caption in captions]
+    figure = plots.image_grid(pictures, captions, columns, marked=marked)
+    for row, label in enumerate(answers):
+        figure.axes[row * columns].set_ylabel(label, fontsize=8)
+    return figure
+
+
+def why_figure(found: Mapping[str, Why]) -> Figure:
+    """Explanations as a figure with all weights: one row for each model, for a single picture one column."""
+    columns = max(len(one.frames) for one in found.values())
+    rows = len(found) if columns > 1 else 1
+    size = max(6, min(1.5 * columns, 11)), 2.1 * rows
+    figure, axes = plt.subplots(rows, columns * len(found) // rows, figsize=size, squeeze=False)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[], frame_on=False)
+    for row, (label, one) in zip(axes.reshape(len(found), columns), found.items(), strict=True):
+        for axis, frame, weight in zip(row, one.frames, one.weights, strict=False):
+            axis.imshow(frame)
+            axis.set_xlabel(f"{weight:.0%}" if len(one.frames) > 1 else "", fontsize=7)
+        words = "  ".join(f"{word} {weight:.2f}" for word, weight in one.words).replace("$", r"\$")
+        title = textwrap.fill(f"{label}, cosine {one.score:.3f}: {words}", 28 * columns)
+        row[0].set_title(title, fontsize=8, loc="left")
+    figure.tight_layout()
+    return figure
+
+
+# ---- previews
+
+
+@lru_cache(maxsize=512)  # `file` holds the digest of what was read: another content has another preview
+def data_uri(path: Path, file: MediaFile) -> str:
+    """The preview as a `data:` address: a JPEG of a picture, an H.264 mp4 of a clip. Raises MediaError."""
+    if file.kind == "image":
+        return _jpeg(_small(read_image(path)))
+    frames = [_small(frame) for frame in stream_frames(path, MOST, FPS, file.start, file.end, 2 * SIDE)]
+    return _uri("video/mp4", _mp4(frames, _rate(path, file, len(frames))))
+
+
+def still(path: Path, file: MediaFile) -> Image.Image:
+    """One small picture: the picture itself, or the middle frame of a clip. Raises MediaError."""
+    if file.kind == "image":
+        return _small(read_image(path))
+    frames = [_small(frame) for frame in stream_frames(path, 3, None, file.start, file.end, 2 * SIDE)]
+    return frames[len(frames) // 2]
+
+
 def _preview(index: MediaIndex, file: MediaFile) -> tuple[str, str]:
     """The address of a result's preview, or "" and what is wrong with the file."""
     try:
-        return previews.data_uri(index.path(file), file), ""
-    except MediaError as error:  # it was there when the index was built
+        return data_uri(index.path(file), file), ""
+    except MediaError as error:  # the file changed since the index was built
         return "", str(error)
 
 
 def _still(index: MediaIndex, file: MediaFile) -> Image.Image:
     """The picture of a result, grey if its file can no longer be read."""
     try:
-        return previews.still(index.path(file), file)
+        return still(index.path(file), file)
     except MediaError:
-        return Image.new("RGB", (previews.SIDE, previews.SIDE), plots.GREY)
+        return Image.new("RGB", (SIDE, SIDE), plots.GREY)
 
 
-def _jpeg(frame: Image.Image) -> str:
+def _small(picture: Image.Image) -> Image.Image:
+    picture.thumbnail((SIDE, SIDE))
+    return picture
+
+
+def _rate(path: Path, file: MediaFile, count: int) -> Fraction:
+    """Frames a second at which `count` of a clip are shown: `FPS`, or fewer where it has fewer."""
+    whole = seconds(path)
+    if whole is None or count == MOST:
+        return Fraction(FPS)
+    length = (whole if file.end is None else min(file.end, whole)) - (file.start or 0.0)
+    return min(Fraction(FPS), Fraction(count / max(length, 0.01)).limit_denominator(1000))
+
+
+def _mp4(frames: list[Image.Image], rate: Fraction) -> bytes:
+    width, height = (max(2, side // 2 * 2) for side in frames[0].size)  # H.264 needs even sides
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "26", "preset": "veryfast"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for picture in frames:
+            frame = av.VideoFrame.from_image(picture.resize((width, height)))
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return buffer.getvalue()
+
+
+def _jpeg(picture: Image.Image) -> str:
     """A picture as a `data:` address."""
     buffer = io.BytesIO()
-    frame.save(buffer, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    picture.save(buffer, "JPEG", quality=85)
+    return _uri("image/jpeg", buffer.getvalue())
+
+
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 @cache

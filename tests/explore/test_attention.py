@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 
 from cma.adapter import AdapterConfig
 from cma.backbone import MINI, load_backbone
-from cma.explore.attention import _merge, crop_box, explain, overlay, watched
+from cma.explore.attention import by_word, crop_box, explain, overlay
 from cma.model import RetrievalModel
 from cma.patching import attached, encoder_layers
 from tests import ROOT
@@ -88,44 +88,7 @@ def naive(model, monkeypatch):
     return install
 
 
-# ---- attention and its gradient
-
-
-@KERNELS
-@pytest.mark.parametrize("adapter", [None, "a"])
-@pytest.mark.parametrize("tower", TOWERS)
-def test_attention_is_what_the_model_computes(model, frames, kernel, adapter, tower):
-    model.set_adapter(adapter)
-    model.clip.set_attn_implementation(kernel)
-    with watched(model.clip, tower) as layers, torch.no_grad():
-        forward(model, frames)
-    taken = []
-    model.clip.set_attn_implementation("eager")  # the one that returns its weights
-    for layer in encoder_layers(model.clip, tower):
-        layer.self_attn.register_forward_hook(lambda module, inputs, output: taken.append(output[1].detach()))
-    forward(model, frames)
-    assert len(taken) == len(layers) == 3
-    for mine, theirs in zip(layers, taken, strict=True):
-        torch.testing.assert_close(mine.weights(), theirs)
-
-
-@KERNELS
-@pytest.mark.parametrize("adapter", [None, "a"])
-def test_the_gradient_of_attention_is_autograds(model, frames, naive, kernel, adapter):
-    model.set_adapter(adapter)
-    model.clip.set_attn_implementation(kernel)
-    with watched(model.clip, "text") as texts, watched(model.clip, "vision") as visions:
-        y = forward(model, frames).sum()
-    outputs = [layer.output for layer in texts + visions]
-    mine = [
-        layer.gradient(gradient)
-        for layer, gradient in zip(texts + visions, torch.autograd.grad(y, outputs), strict=True)
-    ]
-    explicit = naive()
-    forward(model, frames).sum().backward()
-    for ours, other in zip(mine, explicit["text"] + explicit["vision"], strict=True):
-        assert other.a.grad.abs().max() > 1e-5
-        torch.testing.assert_close(ours, other.a.grad, rtol=1e-3, atol=1e-6)
+# ---- relevance
 
 
 @KERNELS
@@ -161,15 +124,10 @@ def test_relevance_is_the_papers(model, frames, naive, kernel, adapter):
     torch.testing.assert_close(ours.cosines, forward(model, frames).detach())
 
 
-def test_an_adapter_changes_the_answer_and_eager_does_not(model, frames):
-    model.clip.set_attn_implementation("sdpa")
+def test_an_adapter_changes_the_answer(model, frames):
     plain = explain(model, TEXT, frames)
-    model.clip.set_attn_implementation("eager")
-    eager = explain(model, TEXT, frames)
     model.set_adapter("a")
     adapted = explain(model, TEXT, frames)
-    torch.testing.assert_close(plain.patches, eager.patches, rtol=1e-3, atol=1e-5)
-    torch.testing.assert_close(plain.word_weights, eager.word_weights, rtol=1e-3, atol=1e-5)
     assert (plain.patches - adapted.patches).abs().max() > 0.05
     assert (plain.word_weights - adapted.word_weights).abs().max() > 0.05
 
@@ -192,7 +150,6 @@ def test_weights_lie_between_0_and_1(model, frames):
     assert found.patches.shape == (3, 4, 4) and found.word_weights.shape == (7,)
     assert found.patches.min() >= 0 and found.patches.max() == 1
     assert found.word_weights.min() >= 0 and found.word_weights.max() == 1
-    assert not found.cut
 
 
 # ---- nothing is left behind
@@ -206,7 +163,8 @@ def state(model):
     ]
     parameters = [(p.requires_grad, p.grad is None) for p in model.parameters()]
     modes = [module.training for module in model.modules()]
-    return hooks, parameters, modes, model.active, attached(model.clip)
+    kernels = [getattr(model.clip.config, f"{tower}_config")._attn_implementation for tower in TOWERS]
+    return hooks, parameters, modes, model.active, attached(model.clip), kernels
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -214,17 +172,13 @@ def state(model):
 def test_nothing_is_left_behind(model, frames, monkeypatch, adapter, fails):
     model.set_adapter(adapter)
     model.train()
+    model.clip.set_attn_implementation({"text_config": "eager", "vision_config": "sdpa"})
     with torch.no_grad():
         before = state(model), model.encode_images(frames), model.encode_text([TEXT])
         if fails:
-            last = encoder_layers(model.clip, "vision")[-1]
-
-            def broken(*_, **__):
-                raise RuntimeError("out of memory")
-
             with monkeypatch.context() as patch:
-                patch.setattr(last.mlp, "forward", broken)
-                with pytest.raises(RuntimeError, match="out of memory"):
+                patch.setattr(encoder_layers(model.clip, "vision")[-1].mlp, "forward", None)
+                with pytest.raises(TypeError):
                     explain(model, TEXT, frames)
         else:
             explain(model, TEXT, frames)
@@ -256,7 +210,7 @@ def count_tokens(tokenizer, text):
     encoded = tokenizer(text, return_offsets_mapping=True, verbose=False)
     tokens = tokenizer.convert_ids_to_tokens(encoded["input_ids"])[1:-1]
     ones = torch.tensor([float(token != "Ġ") for token in tokens])
-    words, counts = _merge(text, encoded["offset_mapping"][1:-1], ones)
+    words, counts = by_word(text, encoded["offset_mapping"][1:-1], ones)
     return words, counts.int().tolist()
 
 
@@ -296,7 +250,7 @@ def test_words_that_were_cut_weigh_nothing(model, frames):
         warnings.simplefilter("ignore")
         found = explain(model, long, frames)
         ids = model.tokenize([long])[0][0]
-    assert found.cut and found.words == tuple(long.split())
+    assert found.words == tuple(long.split())
     assert ids[0] == SOS and ids[-1] == EOS and len(ids) == 16
     seen = len(model.processor.tokenizer.decode(ids[1:-1]).split())
     assert 5 < seen < len(found.words)

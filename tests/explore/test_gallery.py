@@ -1,12 +1,20 @@
-"""A gallery builds an index when it is first asked for, and again only when the adapter changed."""
+"""A gallery builds each index once, and again when the adapter changed; folders become galleries."""
 
+import json
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from cma.explore.gallery import Gallery, label
-from cma.search.index import MediaIndex
+from cma import AdapterConfig, RetrievalModel, load_backbone
+from cma.explore import Explorer, Gallery, open_galleries
+from cma.explore.gallery import BENCHMARKS, PHOTOGRAPHS, label, named
+from cma.search import MediaIndex
+from tests.toy_data import write_images
 from tests.toy_galleries import build_galleries
 
 
@@ -64,7 +72,7 @@ def test_indexes_are_kept_in_a_folder(gallery, tmp_path, monkeypatch):
     assert {scale: again.index("a", scale).query("a cat") for scale in (0.0, 0.5, 1.0)} == expected
 
 
-@pytest.mark.parametrize("name", ["/elsewhere", "one/mine", "a\\b", "zero-shot", "ünï ·", "x" * 300, "?*:"])
+@pytest.mark.parametrize("name", ["/elsewhere", "one/mine", "a\\b", "zero", "ünï ·", "x" * 300, "?*:"])
 def test_an_index_is_kept_in_a_plain_folder_of_its_own(gallery, built, tmp_path, name):
     gallery.model.add_adapter(name, gallery.model.get_adapter("a").config)
     kept = Gallery(gallery.model, gallery.source, folder=tmp_path / "kept")
@@ -95,3 +103,96 @@ def test_an_adapter_that_is_not_there_is_an_error(gallery):
         Gallery(gallery.model, gallery.source, adapter="c")
     with pytest.raises(ValueError, match="no adapter 'c'"):
         gallery.index("c")
+    gallery.model.add_adapter("zero-shot", gallery.model.get_adapter("a").config)
+    with pytest.raises(ValueError, match="'zero-shot': CLIP without an adapter has this name; rename"):
+        gallery.indexes([None, "zero-shot"])
+
+
+# ---- galleries of folders
+
+
+def save_adapter(folder, backbone, seed=0):
+    """An adapter of that backbone that changes what is found."""
+    torch.manual_seed(seed)
+    model = RetrievalModel(*load_backbone(backbone))
+    model.add_adapter("one", AdapterConfig(bottleneck_dim=4, shared_dim=4, init_std=0.5))
+    model.save_adapter("one", folder)
+    return folder
+
+
+def test_folders_are_searched_with_the_adapters_given(media, backbone, tmp_path):
+    trained = save_adapter(tmp_path / "runs" / "mine.v2-cross-modal", backbone)
+    ((name, gallery),) = open_galleries([media], [trained], backbone).items()
+    assert name == "pictures" and gallery.adapter == "mine·v2"
+    assert len(gallery.index()) == len(gallery.index("mine·v2")) == 4
+
+
+def test_the_backbone_is_the_adapters_own_or_one_for_the_media(
+    media, backbone, tmp_path, capsys, monkeypatch
+):
+    trained = save_adapter(tmp_path / "mine", backbone)
+    capsys.readouterr()
+    open_galleries([media], [trained])
+    assert f"backbone {Path(backbone).name}\n" in capsys.readouterr().out
+    monkeypatch.setattr("huggingface_hub.model_info", None)  # no hub
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    open_galleries([media])
+    said = capsys.readouterr().out
+    assert f"{PHOTOGRAPHS}: neither in the cache nor reachable" in said
+    assert "backbone mini: knows drawings, not photographs" in said
+
+
+def test_folders_of_one_name_are_told_apart(media, backbone, tmp_path):
+    other = shutil.copytree(media, tmp_path / "other" / "pictures")
+    for number, run in enumerate(("one", "two")):
+        save_adapter(tmp_path / run / "mine-cross-modal", backbone, number)
+    adapters = [tmp_path / run / "mine-cross-modal" for run in ("one", "two")]
+    explorer = Explorer(open_galleries([media, other], adapters, backbone, tmp_path / "kept"))
+    assert list(explorer.galleries) == [f"{tmp_path.name}/pictures", "other/pictures"]
+    assert list(explorer.gallery.model.adapters) == ["one/mine-cross-modal", "two/mine-cross-modal"]
+    before = {path for path in tmp_path.rglob("*") if tmp_path / "kept" not in path.parents}
+    explorer.adapters[1].value = "two/mine-cross-modal"
+    explorer.text.value = "a cat"
+    assert {path for path in tmp_path.rglob("*") if tmp_path / "kept" not in path.parents} == before
+    kept = [path.relative_to(tmp_path / "kept").parts for path in (tmp_path / "kept").rglob("*.safetensors")]
+    assert len(kept) == 5 and all(len(parts) == 3 for parts in kept), "three models, two folders, one asked"
+
+
+PATHS = st.lists(st.sampled_from(["a", "b", "a-run", ".."]), min_size=1).map(lambda parts: Path("/", *parts))
+
+
+@given(paths=st.lists(PATHS, min_size=1))
+def test_names_are_short_and_each_folder_has_its_own(paths):
+    found = named(paths, "-run")
+    assert set(found.values()) == set(paths) and all(found)
+    short = {path.name.removesuffix("-run") for path in paths}
+    assert (set(found) == short) == (len(short) == len(set(paths)))
+
+
+def test_the_offline_benchmarks_are_the_default(backbone, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in BENCHMARKS:
+        write_images(tmp_path / "data" / name, {"train": 1, "test": 5})
+    save_adapter(tmp_path / "runs" / "mini-msrvtt-cross-modal", backbone)
+    galleries = open_galleries(backbone=backbone)
+    adapters = {name: gallery.adapter for name, gallery in galleries.items()}
+    assert adapters == {"mini-flickr30k": None, "mini-msrvtt": "mini-msrvtt"}
+    assert {len(gallery.index()) for gallery in galleries.values()} == {5}
+    said = capsys.readouterr().out
+    assert "mini-flickr30k: CLIP alone; `python notebooks/run.py 03` trains an adapter" in said
+    assert "mini-msrvtt: CLIP alone" not in said
+
+
+def test_without_benchmarks_the_command_that_builds_them_is_named(backbone, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"mini-flickr30k: no such folder.*data_prep mini.*--media"):
+        open_galleries(backbone=backbone)
+
+
+def test_an_adapter_of_another_backbone_is_refused(media, backbone, tmp_path):
+    trained = save_adapter(tmp_path / "one", backbone)
+    config = trained / "adapter_config.json"
+    content = json.loads(config.read_text())
+    config.write_text(json.dumps(content | {"backbone": {"name": "some/clip", "revision": "0" * 40}}))
+    with pytest.raises(ValueError, match=r"one: trained on .*some/clip.*--backbone"):
+        open_galleries([media], [trained], backbone)

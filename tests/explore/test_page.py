@@ -1,5 +1,7 @@
-"""What the explorer shows is what was answered, and nothing in it is markup but its own."""
+"""The page shows what was answered, no text of the media is markup, and previews can be decoded."""
 
+import base64
+import io
 from dataclasses import replace
 
 import matplotlib
@@ -9,8 +11,10 @@ from PIL import Image
 from cma import RetrievalModel, plots
 from cma.explore import answers
 from cma.explore import page as pages
-from cma.search.index import MediaIndex
+from cma.media import MediaError, read_frames, seconds
+from cma.search import MediaFile, MediaIndex
 from tests.toy_galleries import HOSTILE, Page, build_galleries, write_hostile
+from tests.toy_media import write_animation, write_clip, write_picture
 
 matplotlib.use("Agg")
 
@@ -74,13 +78,13 @@ def test_captions_and_file_names_are_text(hostile):
     assert HOSTILE in page.text and page.all("img")[0]["alt"] == HOSTILE
     assert page.all("figure")[0]["title"].endswith("a'b\"c<i>&d.png")
     assert "✓ right answer" in page.text
-    reason = Page(pages.why_html("<script>", answers.why(hostile, HOSTILE, 0)))
+    reason = Page(pages.render("why", "<script>", answers.why(hostile, HOSTILE, 0)))
     asked = Page(pages.asked_html("<i>.png", hostile.path(hostile.files[0]), "image"))
     assert "script" not in {tag for tag, _ in reason.tags} and HOSTILE.split()[0] in reason.text
     assert "i" not in {tag for tag, _ in asked.tags} and "asked by <i>.png" in asked.text
     for one in (page, reason, asked):
         assert not [name for _, attributes in one.tags for name in attributes if name.startswith("on")]
-    alert = Page(pages.alert_html(ValueError("<b>no</b>")))
+    alert = Page(pages.render("alert", "<b>no</b>"))
     assert alert.tags == [("p", {"role": "alert"}), ("b", {})] and "<b>no</b>" in alert.text
 
 
@@ -100,7 +104,7 @@ def test_a_file_that_is_gone_leaves_a_message_in_its_place(hostile):
 def test_an_explanation_shows_words_frames_and_weights(indexes):
     index = indexes["clips"]["adapted"]
     found = answers.why(index, "a red boat", 3)
-    page = Page(pages.why_html("adapted", found))
+    page = Page(pages.render("why", "adapted", found))
     assert [mark["title"] for mark in page.all("mark")] == [f"{weight:.2f}" for _, weight in found.words]
     assert "a red boat" in page.text and f"cosine {found.score:.3f}" in page.text
     assert len(page.all("img")) == len(found.frames) == 4
@@ -108,15 +112,14 @@ def test_an_explanation_shows_words_frames_and_weights(indexes):
         assert image["alt"].startswith(f"frame {number} of 4, weight {found.weights[number - 1]:.2f}")
     heights = [float(i["style"].removeprefix("height: ").removesuffix("%")) for i in page.all("i")]
     assert heights == pytest.approx([100 * weight for weight in found.weights], abs=0.1)
-    one = Page(pages.why_html("adapted", answers.why(indexes["pictures"]["adapted"], "a cat", 0)))
+    one = Page(pages.render("why", "adapted", answers.why(indexes["pictures"]["adapted"], "a cat", 0)))
     assert len(one.all("img")) == 1 and not one.all("i")
 
 
-def test_what_could_not_be_read_is_listed(indexes):
-    index = indexes["pictures"]["adapted"]
-    assert pages.skipped_html(index) == ""
-    page = Page(pages.skipped_html(replace(index, skipped=(("<b>.jpg", "empty file"), ("c.mp4", "<i>")))))
-    assert page.text.startswith("2 files could not be read")
+def test_what_could_not_be_read_is_listed():
+    assert not pages.render("skipped", ()).strip()
+    page = Page(pages.render("skipped", (("<b>.jpg", "empty file"), ("c.mp4", "<i>"))))
+    assert page.text.strip().startswith("2 files could not be read")
     assert "<b>.jpg: empty file" in page.text and "c.mp4: <i>" in page.text
     assert {tag for tag, _ in page.tags} == {"details", "summary", "ul", "li"}
 
@@ -156,3 +159,82 @@ def test_explanations_as_a_figure(indexes):
     assert figure.axes[0].get_title(loc="left").startswith("zero-shot, cosine")
     assert all(isinstance(frame, Image.Image) for one in found.values() for frame in one.frames)
     plots.plt.close("all")
+
+
+# ---- previews
+
+
+def picture_of(path, **known) -> Image.Image:
+    """The preview of a picture, decoded."""
+    head, _, content = pages.data_uri(path, MediaFile(path.name, path.name, "image", **known)).partition(",")
+    picture = Image.open(io.BytesIO(base64.b64decode(content)))
+    assert head == "data:image/jpeg;base64" and picture.format == "JPEG"
+    return picture
+
+
+def clip_of(path, **known):
+    """The preview of a clip or a folder of frames, as a file."""
+    head, _, content = pages.data_uri(path, MediaFile(path.name, path.name, "video", **known)).partition(",")
+    assert head == "data:video/mp4;base64"
+    preview = path.with_name("preview.mp4")
+    preview.write_bytes(base64.b64decode(content))
+    return preview
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"), [("p.png", "RGB"), ("p.tif", "CMYK"), ("p.gif", "P"), ("p.png", "RGBA")]
+)
+def test_a_picture_becomes_a_small_jpeg(tmp_path, name, mode):
+    Image.new("RGB", (400, 200), "red").convert(mode).save(tmp_path / name)
+    picture = picture_of(tmp_path / name)
+    red, green, blue = picture.getpixel((128, 64))
+    assert picture.size == (256, 128) and red > 200 and green < 60 and blue < 60
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "rate", "lasts", "shows"),
+    [
+        *[(name, 24, 24, 1, pages.FPS) for name in ("c.mp4", "c.mkv", "c.avi")],
+        ("slow.mp4", 6, 2, 3, 6),
+        ("long.mp4", 90, 10, pages.MOST / pages.FPS, pages.MOST),
+    ],
+)
+def test_a_clip_becomes_an_mp4_of_its_own_speed(tmp_path, name, frames, rate, lasts, shows):
+    preview = clip_of(write_clip(tmp_path / name, 1, frames, rate))
+    assert seconds(preview) == pytest.approx(lasts, abs=0.1)
+    shown = read_frames(preview, 100, None)
+    assert len(shown) == pytest.approx(shows, abs=1) and shown[0].size == (64, 48)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp"])
+def test_an_animation_becomes_an_mp4_of_its_own_speed(tmp_path, suffix):
+    path = write_animation(tmp_path / f"a{suffix}", [0, 9, 18], [500, 500, 1000])
+    assert seconds(clip_of(path)) == pytest.approx(2, abs=0.1)
+
+
+def test_a_part_of_a_clip_and_a_folder_of_frames(tmp_path):
+    clip = write_clip(tmp_path / "c.mp4", 1, frames=36, rate=12)
+    assert len(read_frames(clip_of(clip, start=1.0, end=1.5), 100, None)) == 6
+    for i in range(3):
+        write_picture(tmp_path / "frames" / f"{i}.png", i, size=(301, 99))  # odd sides: H.264 has none
+    frames = read_frames(clip_of(tmp_path / "frames"), 100, None)
+    assert len(frames) == 3 and frames[0].size == (256, 84)
+    folder = MediaFile("frames", "frames", "video")
+    assert pages.still(tmp_path / "frames", folder).getpixel((10, 10)) == (0, 128, 0)  # the middle one
+
+
+def test_a_new_content_has_a_new_preview(tmp_path):
+    path = write_picture(tmp_path / "p.png", 0)
+    before = picture_of(path, digest="1")
+    write_picture(path, 9)
+    assert picture_of(path, digest="2").tobytes() != before.tobytes()
+    path.unlink()
+    with pytest.raises(MediaError, match="p.png"):
+        picture_of(path, digest="3")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 2000), (2000, 1), (257, 7)])
+def test_sizes_at_the_edge(tmp_path, size):
+    assert max(picture_of(write_picture(tmp_path / "p.png", 1, size)).size) <= pages.SIDE
+    write_picture(tmp_path / "frames" / "0.png", 1, size)
+    assert len(read_frames(clip_of(tmp_path / "frames"), 9, None)) == 1

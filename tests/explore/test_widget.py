@@ -60,11 +60,11 @@ def test_the_widget_changes_media_and_takes_examples(galleries):
     assert widget.results.value == ""
     widget.dataset.value = "clips"
     assert widget.results.value == "", "nothing has been asked yet"
-    assert widget.example.label == "choose one"
+    assert widget.example.value is None
     label, example = widget.example.options[1]
     assert label == example and example in galleries["clips"].index().captions
     widget.example.value = example
-    assert widget.text.value == example and widget.example.label == "choose one"
+    assert widget.text.value == example and widget.example.value is None
     assert len(Page(widget.results.value).all("video")) == 10
     widget.dataset.value = "pictures"
     assert shown(widget) == expected(galleries["pictures"], example, [None, "a"])
@@ -114,9 +114,7 @@ def test_a_dropped_file_asks(galleries, tmp_path):
 def test_a_dropped_file_that_cannot_be_read_is_a_message(galleries, tmp_path):
     widget = Explorer(galleries, query="a cat")
     widget.drop.receive(widget.drop, {"name": "x.png", "part": 0, "parts": 1}, [b"no picture"])
-    assert (
-        'role="alert"' in widget.status.value and "<b>Not found:</b> x.png: cannot be" in widget.status.value
-    )
+    assert 'role="alert"' in widget.status.value and "<b>Error:</b> x.png: cannot be" in widget.status.value
     assert shown(widget) == expected(galleries["pictures"], "a cat", [None, "a"]), "what was asked stays"
     good = write_picture(tmp_path / "good.png", 5)
     for content in (good.read_bytes(), b"no picture"):
@@ -143,7 +141,7 @@ def test_why_explains_a_result_and_follows_it(galleries):
     item = answers.ask(gallery.index("a"), "a red cat").hits[0].item
     assert value == ("a", item) and label.startswith("a, 1: ")
     widget.why.value = value
-    assert widget.reason.value == page.why_html("a", answers.why(gallery.index("a"), "a red cat", item))
+    assert widget.reason.value == page.render("why", "a", answers.why(gallery.index("a"), "a red cat", item))
     widget.text.value = "a blue boat"
     kept = ("a", item) in [value for _, value in widget.why.options]
     assert bool(widget.reason.value) == kept and (widget.why.value == ("a", item)) == kept
@@ -210,7 +208,7 @@ def test_only_controls_of_use_are_shown(galleries, tmp_path):
     widget = Explorer({"mine": Gallery(bare, tmp_path)}, query="a cat")
     assert {name.removeprefix("cma-") for name in visible(widget)} == own | {"why"}
     assert shown(widget) == {"zero-shot": ["a.png"]}
-    assert "1 files could not be read" in widget.status.value and "b.png: empty file" in widget.status.value
+    assert "1 file could not be read" in widget.status.value and "b.png: empty file" in widget.status.value
     widget.drop.taken(tmp_path / "a.png", "a.png")
     assert "cma-why" not in visible(widget), "no words, no reasons"
 

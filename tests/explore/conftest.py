@@ -1,0 +1,24 @@
+"""What the tests of the gallery and of the page share: a backbone and media in folders."""
+
+import pytest
+
+from tests.toy_media import write_clip, write_picture
+
+
+@pytest.fixture
+def backbone(toy_clip, toy_processor, tmp_path):
+    """A folder with the toy CLIP."""
+    folder = tmp_path / "clip"
+    toy_clip.save_pretrained(folder)
+    toy_processor.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def media(tmp_path, monkeypatch):
+    """A folder of a clip and pictures, and the working folder beside it."""
+    monkeypatch.chdir(tmp_path)
+    for number in range(3):
+        write_picture(tmp_path / "pictures" / f"{number}.png", number)
+    write_clip(tmp_path / "pictures" / "clip.mp4", 1)
+    return tmp_path / "pictures"

@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "batches": ["Batch", "Pixels", "describe_epoch", "epoch_batches", "make_pixels", "read_batches"],
+        "batches": ["Batch", "Pixels", "describe_epoch", "epoch_batches", "read_batches"],
         "evaluation": [
             "chance_recall",
             "compare",

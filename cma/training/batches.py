@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from transformers import CLIPProcessor
 
 from .. import data
 from ..config import TrainConfig
 from ..data import Item, RetrievalDataset
 from ..media import read_media, to_pixels
-from ..model import RetrievalModel
 
 
 class Splits(NamedTuple):
@@ -63,9 +63,8 @@ def choose_splits(dataset: RetrievalDataset, config: TrainConfig) -> Splits:
         watched = held_out.subset(config.eval_items, seed=config.seed)
     final = evaluated("test") if config.report_on == "test" and "test" in present else watched
     if final is None:
-        raise ValueError(
-            f'{dataset.name}: no split to report on; add a val or test split, or set select_on="val"'
-        )
+        hint = 'add a val or test split, or set select_on="val"'
+        raise ValueError(f"{dataset.name}: no split to report on; {hint}")
     return Splits(training, watched, final)
 
 
@@ -77,10 +76,8 @@ def hold_out(dataset: RetrievalDataset, n: int, seed: int) -> tuple[RetrievalDat
     ids = sorted(item.id for item in dataset.items)
     n = min(n, len(ids) // 5)
     if n == 0:
-        raise ValueError(
-            f"{dataset.name}: no validation split and only {len(ids)} training items, expected at least 5 "
-            'to hold some out; use select_on="last" or more items'
-        )
+        found = f"no validation split and {len(ids)} training items, expected at least 5 to hold some out"
+        raise ValueError(f'{dataset.name}: {found}; use select_on="last" or more items')
     order = torch.randperm(len(ids), generator=torch.Generator().manual_seed(seed)).tolist()
     chosen = {ids[i] for i in order[:n]}
     held_out = tuple(item for item in dataset.items if item.id in chosen)
@@ -125,27 +122,21 @@ def epoch_batches(dataset: RetrievalDataset, config: TrainConfig, epoch: int) ->
 
 def digest(dataset: RetrievalDataset) -> str:
     """A short hash of ids and captions, in order: equal for equal training data."""
-    found = hashlib.sha256()
-    for item in dataset.items:
-        found.update(repr((item.id, tuple(item.captions))).encode())
-    return found.hexdigest()[:16]
+    text = "".join(repr((item.id, item.captions)) for item in dataset.items)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Pixels:
     """Reads media as CLIP's input, with the resizing, crop, mean and deviation of `processor`.
 
-    It can be pickled for a DataLoader's workers: every file is opened inside the call. `cache` keeps the
-    resized frames (uint8) in the memory of the process that read them, so that epochs do not decode again.
-    `fps` is that of `cma.media.read_frames`; None, which takes from all frames, suits clips of a few seconds.
+    Of `config` it uses `max_frames`, `fps` (see `cma.media.read_frames`) and `cache`, which keeps the resized
+    frames (uint8) in the memory of the process that read them, so that an epoch does not decode them again.
     """
 
-    def __init__(
-        self, processor: CLIPProcessor, max_frames: int = 12, cache: bool = False, fps: float | None = 1.0
-    ) -> None:
+    def __init__(self, processor: CLIPProcessor, config: TrainConfig) -> None:
         self.image_processor = processor.image_processor
-        self.max_frames = max_frames
-        self.fps = fps
-        self.cache: dict[tuple, Tensor] | None = {} if cache else None
+        self.config = config
+        self.cache: dict[tuple, Tensor] = {}
 
     def __call__(self, dataset: RetrievalDataset, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """(frames [V, F, 3, H, W] float32, mask [V, F] int64) of the items at `indices`.
@@ -154,7 +145,7 @@ class Pixels:
         that have mask 0. Raises `cma.media.MediaError` naming a file that cannot be read.
         """
         clips = [self._frames(dataset, dataset.items[index]) for index in indices]
-        most = 1 if dataset.kind == "image" else self.max_frames
+        most = 1 if dataset.kind == "image" else self.config.max_frames
         mean = torch.tensor(self.image_processor.image_mean).view(3, 1, 1)
         std = torch.tensor(self.image_processor.image_std).view(3, 1, 1)
         frames = torch.zeros(len(clips), most, *clips[0].shape[1:])
@@ -167,39 +158,25 @@ class Pixels:
     def _frames(self, dataset: RetrievalDataset, item: Item) -> Tensor:
         """The item's frames [F, 3, H, W], resized and cropped, uint8."""
         key = path, start, end = dataset.path(item), item.start, item.end
-        if self.cache is not None and key in self.cache:
+        if key in self.cache:
             return self.cache[key]
-        pictures = read_media(path, dataset.kind, self.max_frames, self.fps, start, end)
+        pictures = read_media(path, dataset.kind, self.config.max_frames, self.config.fps, start, end)
         raw = to_pixels(pictures, self.image_processor, do_rescale=False, do_normalize=False)
         frames = raw.to(torch.uint8)
-        if self.cache is not None:
+        if self.config.cache:
             self.cache[key] = frames
         return frames
-
-
-def make_pixels(model: RetrievalModel, config: TrainConfig) -> Pixels:
-    """The media reader with the settings of `config`, for the input of `model`."""
-    return Pixels(model.processor, max_frames=config.max_frames, cache=config.cache, fps=config.fps)
-
-
-@dataclass
-class _Media(Dataset):
-    """Media by lists of item indices, so that a worker decodes a whole batch."""
-
-    dataset: RetrievalDataset
-    pixels: Pixels
-
-    def __getitem__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        return self.pixels(self.dataset, indices)
 
 
 def load_media(
     dataset: RetrievalDataset, pixels: Pixels, batches: Sequence[list[int]], workers: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """(frames [B, F, 3, H, W], mask [B, F]) of each batch of item indices, decoded by `workers` processes."""
-    own = torch.Generator()  # the loader would draw from the global random state
-    media = _Media(dataset, pixels)
-    return iter(DataLoader(media, batch_size=None, sampler=batches, num_workers=workers, generator=own))
+    own = torch.Generator()  # without it the loader draws from the global random state
+    read = partial(pixels, dataset)  # a worker reads a whole batch
+    items = range(len(dataset))
+    loader = DataLoader(items, batch_sampler=batches, num_workers=workers, collate_fn=read, generator=own)
+    return iter(loader)
 
 
 def read_batches(

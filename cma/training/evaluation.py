@@ -15,7 +15,7 @@ from ..data import RetrievalDataset
 from ..model import RetrievalModel
 from ..similarity import mean_pooled, text_conditioned
 from . import resume
-from .batches import Pixels, load_media, make_pixels
+from .batches import Pixels, load_media
 from .record import RunRecord
 
 
@@ -43,7 +43,7 @@ def encode(
     Raises ValueError that names an item without captions.
     """
     dataset.require_captions()
-    pixels = pixels or make_pixels(model, config)
+    pixels = pixels or Pixels(model.processor, config)
     ids, cut = model.tokenize(dataset.captions, config.max_words)
     size = 128 if dataset.kind == "image" else max(1, 128 // config.max_frames)  # about 128 frames
     batches = [part.tolist() for part in torch.arange(len(dataset)).split(size)]

@@ -91,7 +91,7 @@ class _Run:
 
     def __post_init__(self) -> None:
         model, config, training = self.model, self.config, self.splits.training
-        self.pixels = batches.make_pixels(model, config)
+        self.pixels = batches.Pixels(model.processor, config)
         self.ids, cut = model.tokenize(training.captions, config.max_words)
         if cut:
             print(f"{cut:,} of {len(self.ids):,} captions were cut to {self.ids.shape[1]} tokens")
@@ -181,17 +181,15 @@ def batch_loss(model: RetrievalModel, batch: Batch, config: TrainConfig) -> Tens
 def _check(model: RetrievalModel, dataset: RetrievalDataset) -> None:
     if model.active is None:
         raise ValueError(
-            "no adapter is active, so nothing would be trained: model.add_adapter(name, config), then "
-            "model.set_adapter(name)"
+            "no adapter is active: model.add_adapter(name, config), then model.set_adapter(name)"
         )
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if (processes := os.environ.get("WORLD_SIZE", "1")) != "1":
         raise RuntimeError(
-            f"WORLD_SIZE={os.environ['WORLD_SIZE']}: cma.train runs in one process; start it without torchrun"
+            f"WORLD_SIZE={processes}: cma.train runs in one process; start it without torchrun"
         )
     if dataset.split != "train":
-        raise ValueError(
-            f'{dataset.name}: expected its train split, found {dataset.split}: cma.data.load(folder, "train")'
-        )
+        hint = 'cma.data.load(folder, "train")'
+        raise ValueError(f"{dataset.name}: expected its train split, found {dataset.split}: {hint}")
 
 
 def _is_best(history: list[dict]) -> bool:

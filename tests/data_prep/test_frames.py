@@ -53,7 +53,7 @@ def test_the_new_folder_is_the_same_dataset_in_frames(tmp_path, toy_processor, c
     assert run("--dataset", dataset, "--fps", 5, "--short-side", 64, "--quality", 100) == 0
     out = tmp_path / "toy-frames"
     assert told(out) == told(dataset)
-    pixels = cma.training.Pixels(toy_processor, max_frames=4, fps=5.0)
+    pixels = cma.training.Pixels(toy_processor, cma.TrainConfig(max_frames=4, fps=5.0))
     for split in ("train", "val", "test"):
         before, after = cma.data.load(dataset, split), cma.data.load(out, split)
         assert (after.name, after.kind, after.recipe) == ("toy", "video", "didemo")

@@ -1,15 +1,20 @@
 """Batches and held-out items follow from the seed alone; media come with their captions."""
 
 import dataclasses
+import json
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from cma import TrainConfig
 from cma.data import load
+from cma.media import MediaError, read_frames
 from cma.training import batches
+from cma.training.batches import Pixels
+from tests.grey_media import write_clip
 from tests.toy_data import write_images
 
 
@@ -58,7 +63,7 @@ def test_held_out_and_rest_are_the_whole_and_share_nothing(dataset, n, seed):
 
 def test_too_few_items_to_hold_any_out(dataset):
     few = dataclasses.replace(dataset, items=dataset.items[:4])
-    with pytest.raises(ValueError, match='only 4 training items.*select_on="last"'):
+    with pytest.raises(ValueError, match='and 4 training items.*select_on="last"'):
         batches.hold_out(few, 10, seed=0)
 
 
@@ -83,13 +88,48 @@ def test_which_items_are_trained_on_watched_and_reported(tmp_path, others, setti
 def test_a_batch_has_each_caption_with_the_pixels_of_its_item(dataset, make_model, config):
     model = make_model()
     ids, _ = model.tokenize(dataset.captions, 32)
-    pixels = batches.make_pixels(model, config)
+    pixels = Pixels(model.processor, config)
     order = [torch.tensor([3, 40, 2]), torch.tensor([7])]  # captions 2 and 3 are of item 1
     for batch, texts in zip(batches.read_batches(dataset, ids, pixels, order, 0), order, strict=True):
         items = dataset.text_to_item[texts].tolist()
         frames, mask = pixels(dataset, items)
         assert torch.equal(batch.frames, frames) and torch.equal(batch.mask, mask)
         assert torch.equal(batch.input_ids, ids[texts]) and list(batch.item_ids) == items
+
+
+def expected_pixels(processor, pictures):
+    return processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
+
+
+def test_pixels_are_those_of_the_processor_and_the_cache_holds_them(tmp_path, toy_processor):
+    dataset = load(write_images(tmp_path / "data", {"test": 3}), "test")
+    cached = Pixels(toy_processor, TrainConfig(cache=True))
+    frames, mask = cached(dataset, [2, 0])
+    pictures = [Image.open(dataset.path(dataset.items[i])) for i in (2, 0)]
+    torch.testing.assert_close(frames, expected_pixels(toy_processor, pictures)[:, None], atol=2e-6, rtol=0)
+    assert frames.dtype == torch.float32 and mask.tolist() == [[1], [1]] and mask.dtype == torch.int64
+    dataset.path(dataset.items[2]).unlink()
+    assert torch.equal(cached(dataset, [0, 2])[0], frames.flip(0))
+    with pytest.raises(MediaError, match=r"test002\.png"):
+        Pixels(toy_processor, TrainConfig())(dataset, [2])
+
+
+def test_a_short_clip_is_filled_up_with_masked_zeros_and_a_part_is_cut_out(tmp_path, toy_processor):
+    greys = {"short": [50], "long": [50, 100, 150, 200, 250], "part": [20] * 10 + [220] * 10}
+    lines = []
+    for name, values in greys.items():
+        write_clip(tmp_path / "media" / f"{name}.mp4", values)
+        lines.append({"file_name": f"media/{name}.mp4", "id": name, "captions": ["grey"], "split": "val"})
+    lines[2] |= {"start": 1.0, "end": 2.0}
+    (tmp_path / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "dataset.json").write_text(json.dumps({"name": "toy", "kind": "video"}))
+    dataset = load(tmp_path, "val")
+    frames, mask = Pixels(toy_processor, TrainConfig(max_frames=3, fps=None))(dataset, [0, 1, 2])
+    assert mask.tolist() == [[1, 0, 0], [1, 1, 1], [1, 1, 1]]
+    assert not frames[0, 1:].any()
+    pictures = read_frames(dataset.path(dataset.items[1]), 3, fps=None)
+    torch.testing.assert_close(frames[1], expected_pixels(toy_processor, pictures), atol=2e-6, rtol=0)
+    assert frames[2].min() > 1  # light in every frame: nothing of the dark first second
 
 
 def test_msrvtt_counts_180000_pairs_and_1406_steps():

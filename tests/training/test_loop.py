@@ -11,7 +11,7 @@ from cma import TrainConfig
 from cma.checkpoints import to_official
 from cma.data import load
 from cma.training import Batch, RunRecord, loop, optim
-from cma.training.batches import make_pixels, read_batches
+from cma.training.batches import Pixels, read_batches
 from tests.parity_model import largest_difference, numbers, parity_model
 from tests.toy_data import write_images
 from tests.training.conftest import equal, weights
@@ -154,7 +154,7 @@ def test_captions_of_one_item_are_no_negatives(folder, make_model, config):
     """Every caption of three items in one batch: the loss of a loop that skips an item's other captions."""
     model, dataset = make_model(), load(folder, "train").subset(3)
     ids, _ = model.tokenize(dataset.captions, 32)
-    (batch,) = read_batches(dataset, ids, make_pixels(model, config), [torch.arange(6)], workers=0)
+    (batch,) = read_batches(dataset, ids, Pixels(model.processor, config), [torch.arange(6)], workers=0)
     text = torch.nn.functional.normalize(model.encode_text(ids), dim=-1)
     image = torch.nn.functional.normalize(model.encode_images(batch.frames[:, 0]), dim=-1)
     logits = model.logit_scale * text @ image.T

@@ -1,7 +1,11 @@
 """What an icon's name says, which emoji it draws, and the drawing itself."""
 
+import json
+
+import numpy as np
 import pytest
 
+from data_prep.mini import icons
 from data_prep.mini.icons import Wording, drawings, icon_phrase, render
 
 WORDING = {
@@ -53,3 +57,35 @@ def test_rendering_keeps_colour_and_alpha():
 def test_a_broken_drawing_is_an_error():
     with pytest.raises(ValueError):
         render("<svg")
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package with one icon set, fetched instead of the real one."""
+    folder = tmp_path / "package"
+    (folder / "json").mkdir(parents=True)
+    (folder / "collections.json").write_text(json.dumps({"some": {"license": {"spdx": "MIT"}}}))
+    bodies = {"fox": '<path d="M0 0h16v16z" fill="red"/>', "plug": "<circle r='9'/>", "empty": "", "no": "<g"}
+    content = {"icons": {name: {"body": body} for name, body in bodies.items()}}
+    (folder / "json" / "some.json").write_text(json.dumps(content))
+    for name, value in (("SETS", {"colour": ["some"]}), ("emoji_wording", lambda: WORDING)):
+        monkeypatch.setattr(icons, name, value)
+    monkeypatch.setattr(icons, "fetch", lambda name: folder)
+    monkeypatch.setenv("CMA_CACHE", str(tmp_path / "cache"))
+    return folder
+
+
+def test_the_corpus_is_what_can_be_drawn_and_is_rendered_once(package, monkeypatch, capsys):
+    pixels, found = icons.build(workers=1)
+    assert pixels.shape == (2, 80, 80, 4) and [row.name for row in found] == ["fox", "plug"]
+    assert [row.concept for row in found] == ["1F98A", "plug"]
+    assert "2 drawn / 4 chosen" in capsys.readouterr().out
+    monkeypatch.setattr(icons, "fetch", None)
+    again, rows = icons.build(workers=1)
+    assert rows == found and np.array_equal(again, pixels)
+
+
+def test_a_set_whose_licence_does_not_permit_it_is_refused(package):
+    (package / "collections.json").write_text(json.dumps({"some": {"license": {"spdx": "GPL-3.0"}}}))
+    with pytest.raises(ValueError, match=r"some: licence GPL-3\.0, expected one of"):
+        icons.choose()

@@ -4,10 +4,12 @@ import ast
 import importlib.util
 import re
 import shlex
+import shutil
 import statistics
 import sys
 import tempfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -292,6 +294,22 @@ def data_root(tmp_path_factory):
         recipe = "flickr30k" if name == "mine" else name
         (folder / "dataset.json").write_text(about.replace('"flickr30k"', f'"{recipe}"'), "utf-8")
     return root
+
+
+def test_the_example_in_readme_runs(data_root, tmp_path, monkeypatch):
+    (tmp_path / "data").symlink_to(data_root)
+    shutil.copytree(data_root / "mini-flickr30k" / "media", tmp_path / "pictures")
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "fox.jpg")
+    load, train = cma.load_backbone, cma.train
+    monkeypatch.setattr(cma, "load_backbone", lambda _: load("mini"))
+    monkeypatch.setattr(
+        cma, "train", lambda model, data, config: train(model, data, replace(config, epochs=1))
+    )
+    monkeypatch.chdir(tmp_path)
+    found = {}
+    exec(re.search(r"```python\n(.*?)```", README, flags=re.DOTALL)[1], found)
+    assert found["record"].metrics["items"] == 4
+    assert len(found["index"].query_media("fox.jpg", k=5)) == 5
 
 
 def runs_of(name: str, data_root: Path, parameters: dict) -> tuple[set[str], str]:

@@ -52,7 +52,7 @@ def stream_frames(
     not the pixels that CLIP sees. Raises MediaError where the next frame cannot be decoded, after those
     before it.
     """
-    clip, chosen = _chosen(Path(path), max_frames, fps, start, end, side)
+    clip, chosen = _chosen(Path(path), max_frames, fps, start, end, side=side)
     yield from clip.stream(chosen)
 
 
@@ -110,12 +110,12 @@ def _opened(path: Path, side: int | None = None) -> FrameFolder | Animation | Vi
 
 
 def _chosen(
-    path: Path, max_frames: int, fps: float | None, start: Seconds, end: Seconds, side: int | None = None
+    path: Path, max_frames: int, *part: float | None, side: int | None = None
 ) -> tuple[FrameFolder | Animation | VideoFile, list[int]]:
-    """The opened clip, and the ascending indices of the frames to read."""
+    """The opened clip, and the ascending indices of the frames to read; `part` is fps, start and end."""
     clip = _opened(path, side)
     try:
-        considered = clip.sampled(fps, start, end)
+        considered = clip.sampled(*part)
         return clip, [considered[i] for i in frame_indices(len(considered), max_frames)]
     except ValueError as error:
         raise MediaError(f"{path}: {error}") from error

@@ -81,7 +81,7 @@ def test_the_second_search_reorders_the_best_of_the_first(toy_index, depth, seed
     mask = (torch.rand(12, 3, generator=generator) < 0.7).long()
     mask[:, 0] = 1
     index = replace(toy_index, files=toy_index.files * 12, vectors=frames[mask.bool()], lengths=mask.sum(1))
-    text = index._encode(["a dog"])
+    text = index.model.encode_text(["a dog"]).detach()
     first, exact = mean_pooled(text, frames, mask)[0], index.scores(["a dog"])[0]
     near = first.argsort(descending=True)[: depth if depth < 12 else None].tolist()
     with pytest.MonkeyPatch.context() as patch:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from cma.files import walk
 from data_prep.readers import BadInput
 
 
@@ -132,10 +133,10 @@ def _download(spec: str, size: int, partial: Path) -> Path:
 def _bytes_in(folder: Path) -> int:
     """Bytes of the files under `folder`; files that disappear meanwhile are not counted."""
     total = 0
-    for parent, _, names in os.walk(folder):
+    for parent, _, names in walk(folder):
         for name in names:
             try:
-                total += (Path(parent) / name).stat().st_size
+                total += (parent / name).stat().st_size
             except OSError:
                 continue
     return total

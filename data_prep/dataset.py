@@ -76,6 +76,7 @@ class Annotations:
     notes: list[str] = field(default_factory=list)  # what was cleaned or left out, with counts
     exact: bool = False  # True: `file` of an entry is a path; a file of that name in another folder is not it
     captioned: bool = True  # False: the dataset is only searched, so no item needs a caption
+    listed: Sequence[tuple[Path, list[str]]] | None = None  # folders of the source and their files, if known
 
 
 class CaptionCleaner:

@@ -2,7 +2,7 @@
 
 import json
 import multiprocessing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -25,13 +25,16 @@ class MediaFiles:
     """Pictures or clips under `source` by path, by name and by name without extension; top folders first.
 
     For videos, a folder that holds pictures counts as one clip, with its frames in the order of their names.
+    `listed` holds the folders below `source` and the names of their files, if they have been listed already.
     """
 
-    def __init__(self, source: Path, kind: str) -> None:
+    def __init__(
+        self, source: Path, kind: str, listed: Iterable[tuple[Path, list[str]]] | None = None
+    ) -> None:
         self.source = source
         suffixes = IMAGE_SUFFIXES if kind == "image" else VIDEO_SUFFIXES
         found = []
-        for parent, _, names in files.walk(source):
+        for parent, names in listed or ((parent, names) for parent, _, names in files.walk(source)):
             found += [parent / name for name in names if _is_media(name, suffixes)]
             if kind == "video" and any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in names):
                 found.append(parent)

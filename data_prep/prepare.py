@@ -51,7 +51,7 @@ def prepare(
 
     placed = {entry.id: entry for entry in annotations.entries}
     if not annotations_only:
-        placed = _place(annotations, media.MediaFiles(source, annotations.kind))
+        placed = _place(annotations, media.MediaFiles(source, annotations.kind, annotations.listed))
     paths = {} if annotations_only else {id: source / entry.file for id, entry in placed.items()}
     problems = media.check(paths, annotations.kind, workers, out / CHECKED) if check else {}
     problems |= {entry.id: "not found" for entry in annotations.entries if entry.id not in placed}

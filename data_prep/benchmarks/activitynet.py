@@ -24,14 +24,13 @@ EXPECTED = '{"v_<id>": {"sentences": [...], "timestamps": [...]}, ...}'
 OTHERS = "val_2.json"  # a second description of nearly the same videos
 
 
-def read(source: Path) -> Annotations:
+def read(downloads: Downloads) -> Annotations:
     """Read `train.json` as train and `val_1.json` as test, or files that hold their paragraphs.
 
     A split without a file is left out. There is no val split: published numbers are those of `val_1`. Lists
     of ids are only compared, since the published one holds nine ids without captions. In lists and files, ids
     may be without their `v_`.
     """
-    downloads = Downloads(source)
     clean, entries, files, notes, absent = CaptionCleaner(), [], [], [], {}
     for split, name in FILES.items():
         found = downloads.known((name,), _read_videos) or _find_paragraphs(downloads, split)
@@ -49,7 +48,9 @@ def read(source: Path) -> Annotations:
         ]
         notes += _compare(downloads, split, others)
     if not entries:
-        raise BadInput(f"{source}: found neither train.json nor val_1.json with the captions of ActivityNet")
+        raise BadInput(
+            f"{downloads.folder}: found neither train.json nor val_1.json with the captions of ActivityNet"
+        )
     if downloads.named(OTHERS):
         notes.append(f"{OTHERS} describes the videos of val_1.json again: not used")
     notes = left_out(absent) + notes + clean.notes()

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from data_prep.benchmarks.downloads import Downloads
 from data_prep.benchmarks.forms import (
     SAME,
     Benchmark,
@@ -26,13 +27,13 @@ NAMES = ("dataset_coco.json", "karpathy_coco.json")
 
 
 def read(
-    source: Path, split: str = DEFAULT_SPLIT, form: str | None = None, from_hub: bool = False
+    downloads: Downloads, split: str = DEFAULT_SPLIT, form: str | None = None, from_hub: bool = False
 ) -> Annotations:
-    """Read the annotations in `source`, or on the hub; `form` is a key of `forms()`.
+    """Read the downloaded annotations, or those on the hub; `form` is a key of `forms()`.
 
     With `split` "restval", the images of val2014 that are in neither val nor test are training images too.
     """
-    return read_form("coco", source, forms(split), form, ON_HUB if from_hub else None)
+    return read_form("coco", downloads, forms(split), form, ON_HUB if from_hub else None)
 
 
 def forms(split: str = DEFAULT_SPLIT) -> dict[str, Form]:

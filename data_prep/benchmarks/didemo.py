@@ -17,14 +17,13 @@ LABELS = "didemo_{}_label.csv"
 ID = re.compile(r"\d+@N\d+_.+")
 
 
-def read(source: Path) -> Annotations:
+def read(downloads: Downloads) -> Annotations:
     """Read each split from `{split}_data.json` and `{split}_list.txt`, or from one file of paragraphs.
 
     The list decides, since the JSON holds more clips. In place of these two, a split may be in
     `descs_ret_{split}.json`, `didemo_ret_{split}.json` or `didemo_{split}_label.csv`. A split without any of
     these is left out. Ids keep their extension, or the dot in which they end; transcoded files are found too.
     """
-    downloads = Downloads(source)
     clean, entries, files, notes, absent = CaptionCleaner(), [], [], [], {}
     for split in SPLITS:
         joined = tuple(name.format(split) for name in JOINED)
@@ -43,8 +42,10 @@ def read(source: Path) -> Annotations:
             f"descriptions joined already, maybe in another order than DiDeMo's: {', '.join(joined)}"
         )
     if not entries:
-        expected = f"two files for a split such as {DATA.format('test')}, {LIST.format('test')}"
-        raise BadInput(f"{source}: expected {expected}; found no {' and no '.join(absent.values())}")
+        expected = f"two files of a split such as {DATA.format('test')}, {LIST.format('test')}"
+        raise BadInput(
+            f"{downloads.folder}: expected {expected}; found no {' and no '.join(absent.values())}"
+        )
     notes = left_out(absent) + notes + clean.notes()
     names = downloads.names_of(files)
     return Annotations("didemo", "video", PARAGRAPHS, PUBLISHED, entries, "didemo", names, notes)

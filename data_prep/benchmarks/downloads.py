@@ -36,6 +36,8 @@ SETS = {  # how paths name the datasets; files of Sydney and UCM lie beside the 
 class Downloads:
     """The files in `folder` and below it, listed when this is made. Raises `BadInput` if it is no folder.
 
+    `listed` holds each folder with the names of its files.
+
     Where a file and a stand-in for it (`readers.stand_in`) are there, the file is used.
     """
 
@@ -43,15 +45,12 @@ class Downloads:
         if not folder.is_dir():
             raise BadInput(f"{folder}: no such folder; expected the folder with the downloaded files")
         self.folder = folder
-        self._listed = [(parent, names) for parent, _, names in walk(folder)]
+        self.listed = [(parent, names) for parent, _, names in walk(folder)]
 
     def ending(self, *endings: str) -> list[Path]:
         """The files whose names end in one of `endings` (lower case; the names may have capitals)."""
         return [
-            parent / name
-            for parent, names in self._listed
-            for name in names
-            if name.lower().endswith(endings)
+            parent / name for parent, names in self.listed for name in names if name.lower().endswith(endings)
         ]
 
     def names_of(self, paths: Iterable[Path]) -> list[str]:
@@ -64,7 +63,7 @@ class Downloads:
         All stand-ins come after all files.
         """
         wanted = set(names)
-        found = [parent / name for parent, there in self._listed for name in wanted.intersection(there)]
+        found = [parent / name for parent, there in self.listed for name in wanted.intersection(there)]
         found.sort(key=lambda path: (names.index(path.name), len(path.parts), path))
         return sorted(found, key=lambda path: stand_in(path) is not None)
 

@@ -30,9 +30,9 @@ COLUMNS = ("image", "caption")
 ON_HUB = HubFile("nlphuji/flickr30k", HUB, "hub")
 
 
-def read(source: Path, form: str | None = None, from_hub: bool = False) -> Annotations:
-    """Read the annotations in `source`, or on the hub; `form` is a key of FORMS."""
-    return read_form("flickr30k", source, FORMS, form, ON_HUB if from_hub else None)
+def read(downloads: Downloads, form: str | None = None, from_hub: bool = False) -> Annotations:
+    """Read the downloaded annotations, or those on the hub; `form` is a key of FORMS."""
+    return read_form("flickr30k", downloads, FORMS, form, ON_HUB if from_hub else None)
 
 
 def hub_rows(path: Path, split: str) -> Iterator[Row]:

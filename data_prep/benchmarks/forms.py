@@ -24,13 +24,18 @@ Items = TypeVar("Items", dict, list)
 class Benchmark:
     """One benchmark of the command line.
 
-    `read` takes the folder of the downloaded files (a path) and the `options` by name, and returns
-    `Annotations`. `options` maps a flag such as `--split` to the arguments of `add_argument`.
+    `reader` takes `Downloads` and the `options` by name, and returns `Annotations`. `options` maps a flag,
+    such as `--split`, to the arguments of `add_argument`.
     """
 
     help: str
-    read: Callable[..., Annotations]
+    reader: Callable[..., Annotations]
     options: Mapping[str, dict] = field(default_factory=dict)
+
+    def read(self, source: Path, **options: object) -> Annotations:
+        """Read the annotations in the folder `source`. Raises `BadInput` if they are not as expected."""
+        downloads = Downloads(source)
+        return replace(self.reader(downloads, **options), listed=downloads.listed)
 
     def add_options(self, parser: ArgumentParser) -> None:
         """Add the benchmark's own options, and set `read` to what reads the parsed options' annotations."""
@@ -76,15 +81,19 @@ class Form:
 
 
 def read_form(
-    name: str, source: Path, forms: Mapping[str, Form], chosen: str | None = None, hub: HubFile | None = None
+    name: str,
+    downloads: Downloads,
+    forms: Mapping[str, Form],
+    chosen: str | None = None,
+    hub: HubFile | None = None,
 ) -> Annotations:
     """The annotations of the image benchmark `name` in the form `chosen`, or in the first that is there.
 
     A note names further forms that are there. With `hub`, this file is downloaded and read in place of
-    `source`. Raises `BadInput` with the names of the files that were looked for if no form is there.
+    `downloads`. Raises `BadInput` with the names of the files that were looked for if no form is there.
     """
-    downloads = Downloads(fetch(hub).parent if hub else source)
-    chosen = hub.form if hub else chosen
+    if hub:
+        downloads, chosen = Downloads(fetch(hub).parent), hub.form
     left = {chosen: forms[chosen]} if chosen else dict(forms)
     wanted = ", ".join(form.looks_for for form in left.values())
     while left:

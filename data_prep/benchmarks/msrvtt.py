@@ -20,17 +20,19 @@ PUBLISHED_TEST = Counts(1_000, 1_000)
 VALIDATE = 497  # clips of the official split "validate"; both training lists hold them
 
 
-def read(source: Path, split: str = "9k", val: bool = False) -> Annotations:
+def read(downloads: Downloads, split: str = "9k", val: bool = False) -> Annotations:
     """Read `MSRVTT_data.json`, a training list and the 1k-A test list, or a JSON of captions for either.
 
     `split`, a key of TRAIN_LISTS, chooses the training list. A split without files is left out. 1k-A has no
     validation split: `val` makes one of the training clips that `MSRVTT_data.json` marks "validate".
     """
-    downloads, (name, published) = Downloads(source), TRAIN_LISTS[split]
+    name, published = TRAIN_LISTS[split]
     listed, test = downloads.find(name), _read_test(downloads)
     data = downloads.find(DATA) if listed or val else None
     if val and not data:
-        raise BadInput(f"{source}: found no {DATA} in this folder or below it; --val needs its splits")
+        raise BadInput(
+            f"{downloads.folder}: found no {DATA} in this folder or below it; --val needs its splits"
+        )
     sentences, divisions = _read_data(data) if data else ({}, {})
     if listed and data:
         train = SplitRows([data, listed], _read_list(listed, sentences))
@@ -44,7 +46,7 @@ def read(source: Path, split: str = "9k", val: bool = False) -> Annotations:
         absent["test"] = TEST_LIST
     if len(absent) == 2:
         lacks = f"found no {' and no '.join(absent.values())} in this folder or below it"
-        raise BadInput("; ".join([f"{source}: {lacks}", *hint]))
+        raise BadInput("; ".join([f"{downloads.folder}: {lacks}", *hint]))
 
     clean, entries = CaptionCleaner(), []
     for part, found in (("train", train), ("test", test)):

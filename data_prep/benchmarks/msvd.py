@@ -18,12 +18,11 @@ MAPPING = "youtube_mapping.txt"  # lines with a clip's id and vid1, vid2, …
 BROKEN = (pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError, AttributeError, MemoryError)
 
 
-def read(source: Path) -> Annotations:
+def read(downloads: Downloads) -> Annotations:
     """Read the captions and `{train,val,test}_list.txt`; a list that is absent leaves its split out.
 
     If `youtube_mapping.txt` is there, media, captions and lists may call the clips `vid1`, … as well.
     """
-    downloads = Downloads(source)
     path, mapping = downloads.require(*CAPTIONS), downloads.find(MAPPING)
     ids = _read_mapping(mapping) if mapping else {}
     names = {id: name for name, id in ids.items()}
@@ -43,7 +42,7 @@ def read(source: Path) -> Annotations:
             texts = clean(captions.get(id, ()), f"{path}: {id}")
             entries.append(Entry(id, id, texts, split, instead=instead))
     if not entries:
-        raise BadInput(f"{source}: found none of {', '.join(LISTS.values())} with the ids of MSVD")
+        raise BadInput(f"{downloads.folder}: found none of {', '.join(LISTS.values())} with the ids of MSVD")
     listed = {entry.id for entry in entries}
     notes = left_out(absent, " with these ids") + notes
     notes += count_of((entry.id for entry in entries if not entry.captions), "listed clips without captions")

@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+from data_prep.benchmarks.downloads import Downloads
 from data_prep.benchmarks.forms import Benchmark, Form, Reading, find_named, form_option, read_form, read_rows
 from data_prep.benchmarks.image_files import (
     REPHRASED,
@@ -29,14 +30,14 @@ RSITMD_DIVISIONS = {
 }
 
 
-def read_rsicd(source: Path, form: str | None = None) -> Annotations:
-    """Read the annotations of RSICD in `source`; `form` is a key of RSICD_FORMS."""
-    return read_form("rsicd", source, RSICD_FORMS, form)
+def read_rsicd(downloads: Downloads, form: str | None = None) -> Annotations:
+    """Read the annotations of RSICD; `form` is a key of RSICD_FORMS."""
+    return read_form("rsicd", downloads, RSICD_FORMS, form)
 
 
-def read_rsitmd(source: Path, form: str | None = None) -> Annotations:
-    """Read the annotations of RSITMD in `source`; `form` is a key of RSITMD_FORMS."""
-    return read_form("rsitmd", source, RSITMD_FORMS, form)
+def read_rsitmd(downloads: Downloads, form: str | None = None) -> Annotations:
+    """Read the annotations of RSITMD; `form` is a key of RSITMD_FORMS."""
+    return read_form("rsitmd", downloads, RSITMD_FORMS, form)
 
 
 def _forms(name: str, karpathy: str, divisions: dict[str, dict[str, Counts]]) -> dict[str, Form]:

@@ -19,17 +19,16 @@ LIST = "{}_list.txt"
 OTHER_TEST = "test1k5_sec_list.txt"  # a test split of other works; half of its ids are in test_list.txt too
 
 
-def read(source: Path) -> Annotations:
+def read(downloads: Downloads) -> Annotations:
     """Read every JSON with captions of VATEX, whatever its name, and the lists of ids.
 
     `{train,val,test}_list.txt` say which clips a split holds. A split without a list takes the clips that a
     JSON puts into it by a field, by a key, or by its file name. Media are clips, or the whole videos.
     """
-    downloads = Downloads(source)
     by_file = _find_json(downloads)
     if not by_file:
         raise BadInput(
-            f"{source}: found no JSON with captions of VATEX; expected entries such as "
+            f"{downloads.folder}: found no JSON with captions of VATEX; expected entries such as "
             f'{{"videoID": "abc_000001_000011", "enCap": [...]}}'
         )
     clips, notes = _merge(by_file)
@@ -45,9 +44,8 @@ def read(source: Path) -> Annotations:
     entries = [_entry(id, split, clips.get(id), clean) for id, split in splits]
     if not entries:
         names = ", ".join(path.name for path in by_file)
-        raise BadInput(
-            f"{source}: found no list such as {LIST.format('test')}, and nothing in {names} names a split"
-        )
+        lacks = f"found no list such as {LIST.format('test')}, and nothing in {names} names a split"
+        raise BadInput(f"{downloads.folder}: {lacks}")
     names = downloads.names_of([*by_file, *(found.path for found in lists.values())])
     notes += more + clean.notes()
     return Annotations("vatex", "video", VIDEOS, PUBLISHED, entries, "vatex", names, notes)

@@ -79,4 +79,4 @@ def test_another_benchmarks_file_of_the_same_name_is_passed_over(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "z" / "val_1.json").unlink()
     (tmp_path / "a" / "train.json").write_text(json.dumps([{"image": "1.jpg", "caption": "a cat"}]))
-    assert [entry.id for entry in activitynet.read(tmp_path).entries] == list(TRAIN)
+    assert [entry.id for entry in activitynet.BENCHMARK.read(tmp_path).entries] == list(TRAIN)

@@ -38,7 +38,7 @@ def expected(restval="train"):
 @pytest.mark.parametrize("make", [as_karpathy, as_albef])
 def test_both_forms_hold_the_same_images_with_restval_or_without(tmp_path, make):
     make(tmp_path)
-    whole, less = coco.read(tmp_path), coco.read(tmp_path, "no-restval")
+    whole, less = coco.BENCHMARK.read(tmp_path), coco.BENCHMARK.read(tmp_path, split="no-restval")
     assert told(whole) == expected() and told(less) == expected(restval=None)
     assert whole.expected["train"] == (113_287, 566_747) and less.expected["train"] == (82_783, 414_113)
     assert whole.expected["test"] == (5_000, 25_010)
@@ -66,9 +66,9 @@ def test_coco_becomes_a_dataset_folder_with_or_without_the_split_folder(tmp_path
 def test_karpathys_file_goes_first_unless_a_form_is_chosen(tmp_path):
     as_karpathy(tmp_path)
     as_albef(tmp_path)
-    assert coco.read(tmp_path).files == ["caption_datasets/dataset_coco.json"]
+    assert coco.BENCHMARK.read(tmp_path).files == ["caption_datasets/dataset_coco.json"]
     names = [f"coco_karpathy_{split}.json" for split in ("train", "val", "test")]
-    assert coco.read(tmp_path, form="albef").files == names
+    assert coco.BENCHMARK.read(tmp_path, form="albef").files == names
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_the_files_of_a_split_have_other_names_too(tmp_path, name):
     as_albef(tmp_path, name)
     write(tmp_path / "flickr30k_val.json", albef({"1.jpg": FIVE}))  # another benchmark's
     write(tmp_path / "val.json", {"images": []})  # of another shape
-    assert told(coco.read(tmp_path)) == expected()
+    assert told(coco.BENCHMARK.read(tmp_path)) == expected()
 
 
 @pytest.mark.parametrize(
@@ -92,18 +92,18 @@ def test_the_files_of_a_split_have_other_names_too(tmp_path, name):
 def test_the_files_of_other_sets_are_no_split_of_this(tmp_path, name):
     write(tmp_path / "coco_test.json", albef({TEST: SIX}))
     write(tmp_path / name, albef({"7.jpg": FIVE}))
-    assert coco.read(tmp_path).files == ["coco_test.json"]
+    assert coco.BENCHMARK.read(tmp_path).files == ["coco_test.json"]
 
 
 def test_two_files_that_could_be_one_split_are_an_error_but_its_own_name_and_the_top_win(tmp_path):
     write(tmp_path / "val.json", albef({"7.jpg": FIVE}))
     write(tmp_path / "old" / "coco_val.json", albef({"8.jpg": FIVE}))
-    assert coco.read(tmp_path).files == ["old/coco_val.json"]
+    assert coco.BENCHMARK.read(tmp_path).files == ["old/coco_val.json"]
     write(tmp_path / "coco_val.json", albef({VAL: FIVE}))
-    assert [entry.file for entry in coco.read(tmp_path).entries] == [VAL]
+    assert [entry.file for entry in coco.BENCHMARK.read(tmp_path).entries] == [VAL]
     write(tmp_path / "coco_karpathy_val.json", albef({VAL: SIX}))
     with pytest.raises(BadInput, match=r"coco_karpathy_val\.json and .*coco_val\.json differ; keep only"):
-        coco.read(tmp_path)
+        coco.BENCHMARK.read(tmp_path)
 
 
 @given(st.lists(st.lists(st.sampled_from(["a", "b c", "d"]), min_size=1, max_size=3), min_size=1, max_size=5))
@@ -112,6 +112,6 @@ def test_rows_of_a_training_image_are_joined_wherever_they_stand(tmp_path_factor
     images = {f"train2014/{n}.jpg": texts for n, texts in enumerate(captions)}
     rows = albef(images, train=True)
     write(folder / "coco_train.json", rows[::2] + rows[1::2])
-    assert {e.file: sorted(e.captions) for e in coco.read(folder).entries} == {
+    assert {e.file: sorted(e.captions) for e in coco.BENCHMARK.read(folder).entries} == {
         file: sorted(texts) for file, texts in images.items()
     }

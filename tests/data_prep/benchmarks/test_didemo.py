@@ -74,8 +74,8 @@ def test_a_split_lacking_a_file_is_left_out_and_none_is_an_error(tmp_path, capsy
     assert cma.data.splits(tmp_path / "out") == ["test"]
     assert "no val_list.txt with the ids of val_data.json: the" in capsys.readouterr().out
     (source / "test_data.json").unlink()
-    with pytest.raises(BadInput, match=r"expected two files for a split .*no test_data.json"):
-        didemo.read(source)
+    with pytest.raises(BadInput, match=r"expected two files of a split .*no test_data.json"):
+        didemo.BENCHMARK.read(source)
 
 
 @given(st.lists(st.text(), max_size=4))

@@ -1,24 +1,26 @@
+import os
 import re
 from pathlib import Path
 
 import pytest
 
-from data_prep.benchmarks import downloads
+from data_prep.__main__ import main
 from data_prep.benchmarks.downloads import Downloads, split_word
 from data_prep.readers import BadInput
-from tests.data_prep.fuzz_sources import FIXED, SOURCES, run
+from tests.data_prep.fuzz_sources import FIXED, SOURCES
 from tests.data_prep.image_sources import write
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_the_folder_is_listed_once_however_many_names_are_looked_for(folder, monkeypatch, name):
+def test_the_folder_is_listed_once_for_annotations_and_media(tmp_path, monkeypatch, name):
     source, walks = SOURCES[name], []
-    walk = downloads.walk
-    monkeypatch.setattr(downloads, "walk", lambda path: walks.append(path) or walk(path))
-    status, *_ = run(
-        source.benchmark, source.write(source.fit(FIXED)), folder, "--allow-missing", *source.options
-    )
-    assert status == 0 and walks == [folder / "source"]
+    for file, content in source.write(source.fit(FIXED)).items():
+        (tmp_path / file).write_bytes(content)
+    walk = os.walk
+    monkeypatch.setattr("os.walk", lambda path, **options: walks.append(path) or walk(path, **options))
+    words = [source.benchmark, "--source", str(tmp_path), "--out", str(tmp_path / "out"), "--no-check"]
+    assert main([*words, *source.options]) == 1  # there is no media
+    assert (tmp_path / "out" / "missing.txt").is_file() and walks == [tmp_path]
 
 
 @pytest.mark.parametrize(

@@ -22,16 +22,16 @@ def put(folder, form):
 def test_of_several_forms_the_first_is_read_or_the_one_that_is_chosen(tmp_path):
     for form in flickr30k.FORMS:
         put(tmp_path, form)
-    read = flickr30k.read(tmp_path)
+    read = flickr30k.BENCHMARK.read(tmp_path)
     assert read.files == ["dataset_flickr30k.json"]
     (note,) = [note for note in read.notes if note.startswith("there too, not read: ")]
     assert all(
         f"{flickr30k.FORMS[form].looks_for} (--form {form})" in note for form in [*flickr30k.FORMS][1:]
     )
-    assert flickr30k.read(tmp_path, "hub").files == ["flickr_annotations_30k.csv"]
+    assert flickr30k.BENCHMARK.read(tmp_path, form="hub").files == ["flickr_annotations_30k.csv"]
     (tmp_path / "flickr_annotations_30k.csv").unlink()
     with pytest.raises(BadInput, match=r"found none of flickr_annotations_30k\.csv in"):
-        flickr30k.read(tmp_path, "hub")
+        flickr30k.BENCHMARK.read(tmp_path, form="hub")
 
 
 @pytest.mark.parametrize("lists", ["splits/{}.txt", "flickr30k_{}.txt", "flickr30k-{}-ids.json"])
@@ -43,7 +43,7 @@ def test_lists_of_ids_have_other_names_and_endings(tmp_path, lists, ending):
         (tmp_path / f"{split}.txt").unlink()
         write(tmp_path / lists.format(split), ids if lists.endswith("json") else "\n".join(ids))
     write(tmp_path / "train_log.txt", "epoch 1\n")  # no list of ids
-    assert told(flickr30k.read(tmp_path)) == EXPECTED
+    assert told(flickr30k.BENCHMARK.read(tmp_path)) == EXPECTED
 
 
 def test_ids_without_captions_and_captions_without_a_list_are_counted(tmp_path):
@@ -51,7 +51,7 @@ def test_ids_without_captions_and_captions_without_a_list_are_counted(tmp_path):
     for split in ("train", "val"):
         (tmp_path / f"{split}.txt").unlink()
     write(tmp_path / "test.txt", "65567\n\n404\n65567\n")
-    read = flickr30k.read(tmp_path)
+    read = flickr30k.BENCHMARK.read(tmp_path)
     assert told(read) == {"65567": EXPECTED["65567"], "404": ("test", "404.jpg", ())}
     assert read.notes == [
         "no train split and no val split in these files: the train and val splits are left out",
@@ -64,6 +64,6 @@ def test_ids_without_captions_and_captions_without_a_list_are_counted(tmp_path):
 def test_captions_without_lists_are_no_form(tmp_path):
     write(tmp_path / "results_20130124.token", "7.jpg#0\tA dog .\n")
     with pytest.raises(BadInput, match=r"results_20130124\.token with ids in \{train,val,test\}\.txt"):
-        flickr30k.read(tmp_path)
+        flickr30k.BENCHMARK.read(tmp_path)
     write(tmp_path / "flickr30k_test_karpathy.txt", "image,caption\n7.jpg,A dog .\n")
-    assert told(flickr30k.read(tmp_path)) == {"7": ("test", "7.jpg", ("A dog .",))}
+    assert told(flickr30k.BENCHMARK.read(tmp_path)) == {"7": ("test", "7.jpg", ("A dog .",))}

@@ -94,4 +94,4 @@ def test_the_choice_of_split_holds_for_the_hub(cache, tmp_path):
 def test_a_fetched_file_serves_as_source_too(cache, tmp_path):
     online, _ = cache
     put(online, "coco", tmp_path)
-    assert set(told(coco.read(hub.fetch(coco.ON_HUB).parent))) == {"a", "b"}
+    assert set(told(coco.BENCHMARK.read(hub.fetch(coco.ON_HUB).parent))) == {"a", "b"}

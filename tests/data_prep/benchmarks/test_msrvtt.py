@@ -83,4 +83,4 @@ def test_if_only_the_other_training_list_is_there_its_option_is_named(source, ru
 def test_nothing_to_hold_out(source):
     (source / TRAIN).write_text("video_id\nvideo1\n")
     with pytest.raises(BadInput, match="validate"):
-        msrvtt.read(source, val=True)
+        msrvtt.BENCHMARK.read(source, val=True)

@@ -37,7 +37,7 @@ def test_clips_captions_and_lists_may_be_called_vid1_and_so_on(tmp_path):
     assert run("--source", source, "--out", tmp_path / "out", "--allow-missing") == 0
     (item,) = cma.data.load(tmp_path / "out", "train").items
     assert (item.id, item.file_name, item.captions[0]) == ("-a_b_0_5", "media/vid1.avi", "-a_b_0_5 is here")
-    entries = {entry.id: entry for entry in msvd.read(source).entries}
+    entries = {entry.id: entry for entry in msvd.BENCHMARK.read(source).entries}
     assert set(entries) == set(CAPTIONS) and entries["e_5_6"].instead.file == "vid5"
 
 

@@ -96,7 +96,7 @@ ALONE = {  # by benchmark: a file that lies there alone, what is in it, and what
         ("vatex.json", [ENTRY | {"enCap": [7]}], f"({A}): expected a list of captions, found [7]"),
         ("vatex.json", {A: {"enCap": {"a": "b"}}}, "expected a list of captions, found {'a'"),
     ],
-    "didemo": [("a.json", [], "expected two files for a split such as test_data.json")],
+    "didemo": [("a.json", [], "expected two files of a split such as test_data.json")],
     "activitynet": [("a.json", [], "found neither train.json nor val_1.json")],
 }
 BESIDE = {  # by form: a file that replaces one of a good source, or is added

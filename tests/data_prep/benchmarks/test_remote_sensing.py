@@ -58,7 +58,7 @@ def test_lists_that_divide_train_go_before_the_whole_one(tmp_path):
     expected["9"] = ("test", "9.tif", tuple(FIVE))
     for name in ("val", "train"):
         lists(tmp_path, name, {f"{n}.tif": whole[f"{n}.tif"] for n in split[name]}, ending="_verify")
-        read = remote_sensing.read_rsitmd(tmp_path)
+        read = BENCHMARKS["rsitmd"].read(tmp_path)
         assert told(read) == expected
         left_out = ["images of val_caps_verify.txt left out of train, which holds them too: 1"]
         assert read.notes == (left_out if name == "val" else [])
@@ -68,12 +68,12 @@ def test_a_form_that_hides_another_says_so_and_a_split_is_never_said_to_be_in_an
     lists(tmp_path / "rsicd_precomp", "train", {"river_1.jpg": FIVE}, once=True)
     lists(tmp_path / "rsicd_precomp", "test", {"plane_2.jpg": PLANES})
     write(tmp_path / "rsicd_test.json", albef({"plane_2.jpg": PLANES}))
-    notes = remote_sensing.read_rsicd(tmp_path).notes
+    notes = BENCHMARKS["rsicd"].read(tmp_path).notes
     assert notes == [
         "there too, not read: {train,val,test}_caps.txt (--form lists)",
         "no train split and no val split in these files: the train and val splits are left out",
     ]
-    assert {split for split, _, _ in told(remote_sensing.read_rsicd(tmp_path, "lists")).values()} == {
+    assert {split for split, _, _ in told(BENCHMARKS["rsicd"].read(tmp_path, form="lists")).values()} == {
         "train",
         "test",
     }

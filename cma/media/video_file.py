@@ -39,8 +39,10 @@ class VideoFile:
                         scaled = _scaled(next(container.decode(video=0)), side)
         except Exception as error:  # a damaged file can make a decoder raise anything
             raise self._error(getattr(error, "strerror", None) or str(error)) from error
+        if not kinds:
+            raise self._error("nothing in it")
         if "video" not in kinds:
-            raise MediaError(f"{path}: no video in it, only {', '.join(kinds) or 'nothing'}; expected a clip")
+            raise MediaError(f"{path}: no video in it, only {', '.join(kinds)}; expected a clip")
         width, height = scaled.values() or sizes[0]
         self._bytes = 3 * width * height  # of a frame
         try:

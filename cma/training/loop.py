@@ -161,10 +161,8 @@ def train_step(
     loss.backward()
     norm = clip_grad_norm_(model.trainable_parameters(), config.max_grad_norm)
     if not (loss.isfinite() and norm.isfinite()):
-        raise ValueError(
-            f"loss {loss.item()} with gradient norm {norm.item()} at rate {rate:.2e}: no step taken; "
-            "lower lr, or look for broken media among the items of this batch"
-        )
+        found = f"loss {loss.item()} with gradient norm {norm.item()} at rate {rate:.2e}: no step taken"
+        raise ValueError(f"{found}; use a lower lr, or look for broken media in this batch")
     optimizer.step()
     return loss.item(), norm.item()
 
@@ -180,13 +178,9 @@ def batch_loss(model: RetrievalModel, batch: Batch, config: TrainConfig) -> Tens
 
 def _check(model: RetrievalModel, dataset: RetrievalDataset) -> None:
     if model.active is None:
-        raise ValueError(
-            "no adapter is active: model.add_adapter(name, config), then model.set_adapter(name)"
-        )
-    if (processes := os.environ.get("WORLD_SIZE", "1")) != "1":
-        raise RuntimeError(
-            f"WORLD_SIZE={processes}: cma.train runs in one process; start it without torchrun"
-        )
+        raise ValueError("no adapter is active: use model.add_adapter(name, config), model.set_adapter(name)")
+    if (count := os.environ.get("WORLD_SIZE", "1")) not in ("0", "1"):
+        raise RuntimeError(f"WORLD_SIZE={count}: cma.train runs in one process; start it without torchrun")
     if dataset.split != "train":
         hint = 'cma.data.load(folder, "train")'
         raise ValueError(f"{dataset.name}: expected its train split, found {dataset.split}: {hint}")

@@ -15,6 +15,7 @@ from typing import Literal
 
 import torch
 import transformers
+from pydantic import PositiveInt
 
 from .. import __version__
 from ..backbone import identity
@@ -46,7 +47,7 @@ class RunRecord:
     seed: int
     select_on: Literal[tuple(LABELS)]  # "none": nothing was trained
     trained_parameters: int
-    total_parameters: int  # backbone and adapter
+    total_parameters: PositiveInt  # backbone and adapter
     train_items: int = 0
     held_out_items: int = 0  # training items kept back for validation
     data_digest: str = ""  # of the training items' ids and captions

@@ -100,10 +100,9 @@ def _has_metrics(file: Path) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table of results; returns 0, or 1 after an error.
+    """Print the table of results, put it into a file (--readme) or keep its records (--keep).
 
-    `--readme` puts the table between the markers of a file, and `--keep` copies its records. Both leave out
-    runs whose settings are not their recipe's; these settings are in the name of the run.
+    The last two leave out runs whose settings are not their recipe's and are therefore in the run's name.
     """
     parser = argparse.ArgumentParser(prog="python -m cma.training.report", description=main.__doc__)
     parser.add_argument("--records", default="runs", help="folder of run records: runs (default) or results")

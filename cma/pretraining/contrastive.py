@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -80,9 +80,7 @@ def contrastive_loss(logits: Tensor, concepts: Sequence[str], texts: Sequence[st
 
 def moving_average(decay: float) -> Callable:
     """An exponential average of weights with a growing window, so that the first ones soon count little."""
-    return lambda old, new, count: (
-        old + (new - old) * (1 - min(decay, (1 + count.item()) / (10 + count.item())))
-    )
+    return lambda old, new, n: old + (new - old) * (1 - min(decay, (1 + n.item()) / (10 + n.item())))
 
 
 def build_optimizers(model: CLIPModel, config: PretrainConfig) -> list[torch.optim.Optimizer]:
@@ -135,7 +133,7 @@ def pretrain(
     pixels [N, H, W, 4] uint8 RGBA. Each of the N drawings has `concept`, `captions`, `tags` and `group` (a
     name in `config.mix`). Every `checkpoint_seconds`, `folder/checkpoint.pt` is written, from which a run of
     the same settings goes on. Every `evaluate_every` steps, what `evaluate` returns is added to the log.
-    Raises ValueError if the checkpoint is of other settings.
+    Raises ValueError if the checkpoint has other settings; only `steps` may differ.
     """
     texts = [text for drawing in drawings for text in (*drawing.captions, *drawing.tags)]
     tokenizer = build_tokenizer(texts, config.shape)
@@ -153,7 +151,9 @@ def pretrain(
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
-        _check_settings(checkpoint, state["config"], config)
+        there, here = asdict(parse_json(state["config"], PretrainConfig, str(checkpoint))), asdict(config)
+        if changed := [key for key in here if key != "steps" and here[key] != there[key]]:
+            raise ValueError(f"{checkpoint}: other settings ({', '.join(changed)}); delete it or use those")
         model.load_state_dict(state["model"])
         averaged.load_state_dict(state["averaged"])
         for optimizer, saved_state in zip(optimizers, state["optimizers"], strict=True):
@@ -212,11 +212,3 @@ def pretrain(
                 torch.save(state, temporary)
     hook.remove()
     return averaged.module.eval(), tokenizer, log
-
-
-def _check_settings(checkpoint: Path, text: str, config: PretrainConfig) -> None:
-    """Raise ValueError unless `checkpoint`, with settings `text`, is of `config`; `steps` may differ."""
-    saved = replace(parse_json(text, PretrainConfig, str(checkpoint)), steps=config.steps)
-    there, here = asdict(saved), asdict(config)
-    if changed := [key for key in here if here[key] != there[key]]:
-        raise ValueError(f"{checkpoint} is of other settings ({', '.join(changed)}); delete it or use those")

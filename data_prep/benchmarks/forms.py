@@ -12,7 +12,7 @@ from data_prep.benchmarks.hub import HubFile, fetch
 from data_prep.dataset import SPLITS, Annotations, CaptionCleaner, Counts, Entry, left_out
 from data_prep.readers import BadInput
 
-IMAGES = {"query": "caption", "visual_to_text": "captions"}  # the protocols of cma.training
+IMAGES = {"query": "caption", "visual_to_text": "captions"}  # how it is evaluated: see `cma.metrics`
 VIDEOS = {"query": "caption", "visual_to_text": "items"}
 PARAGRAPHS = {"query": "paragraph", "visual_to_text": "items"}
 SAME = {split: split for split in SPLITS}

@@ -134,7 +134,10 @@ def test_every_form_becomes_a_dataset_folder_with_its_media(tmp_path, name, clip
         assert ids == list(of_split(items, split))
         assert [dataset.path(item).stem for item in dataset.items] == [id.removesuffix(".mp4") for id in ids]
         assert (dataset.name, dataset.kind, dataset.recipe) == (source.benchmark, kind, source.benchmark)
-        assert dataset.protocol["visual_to_text"] == {"image": "captions", "video": "items"}[kind]
+        assert dataset.protocol == {
+            "query": "paragraph" if source.paragraph else "caption",
+            "visual_to_text": {"image": "captions", "video": "items"}[kind],
+        }
 
 
 @pytest.mark.parametrize("name", SOURCES)

@@ -1,4 +1,3 @@
-import csv
 import json
 
 import pytest
@@ -6,9 +5,11 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 from data_prep.__main__ import main
 from data_prep.benchmarks import coco, flickr30k, hub
-from tests.data_prep.image_sources import karpathy, told, write
+from tests.data_prep.fuzz_sources import SOURCES, Item
+from tests.data_prep.image_sources import told, write
 
-FIVE = [f"boat {n}" for n in range(5)]
+FIVE = tuple(f"boat {n}" for n in range(5))
+FORMS = {"flickr30k": "flickr30k hub", "coco": "coco karpathy"}
 REPOS = {"flickr30k": flickr30k.ON_HUB, "coco": coco.ON_HUB}
 
 
@@ -30,38 +31,31 @@ def cache(tmp_path, monkeypatch):
     return online, asked
 
 
-def put(online, name, tmp_path):
-    """Two pictures in the layout of each data set on the hub; returns what they are read as."""
-    if name == "coco":
-        images = {"val2014/a.jpg": ("restval", FIVE), "val2014/b.jpg": ("test", FIVE)}
-        content = karpathy(images)
-    else:
-        path = tmp_path / "rows.csv"
-        with path.open("w", encoding="utf-8", newline="") as file:
-            rows = csv.writer(file)
-            rows.writerow(["raw", "sentids", "split", "filename", "img_id"])
-            rows.writerows(
-                [json.dumps(FIVE), "[]", s, f"{i}.jpg", 0] for i, s in (("a", "train"), ("b", "test"))
-            )
-        content = path.read_text(encoding="utf-8")
-    online[REPOS[name].repo, REPOS[name].name] = content
-    return {"a": ("train", tuple(FIVE)), "b": ("test", tuple(FIVE))}
+def put(online, name, train="train"):
+    """Two images in the layout of each dataset on the hub; returns what they are read as."""
+    items = {"a": Item(train, FIVE), "b": Item("test", FIVE)}
+    (content,) = SOURCES[FORMS[name]].write(items).values()
+    online[REPOS[name].repo, REPOS[name].name] = content.decode()
+    return {"a": ("train", FIVE), "b": ("test", FIVE)}
 
 
-def run(name, tmp_path):
+def run(name, tmp_path, *options):
     (tmp_path / "source").mkdir(exist_ok=True)
     places = ["--source", str(tmp_path / "source"), "--out", str(tmp_path / "out")]
-    return main([name, *places, "--from-hub", "--annotations-only", "--allow-missing"])
+    return main([name, *places, "--from-hub", "--annotations-only", "--allow-missing", *options])
+
+
+def rows(tmp_path):
+    lines = (tmp_path / "out" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+    return {row["id"]: (row["split"], tuple(row["captions"])) for row in map(json.loads, lines)}
 
 
 @pytest.mark.parametrize("name", REPOS)
 def test_annotations_come_from_the_hub_once(name, cache, tmp_path, capsys):
     online, asked = cache
-    items = put(online, name, tmp_path)
+    items = put(online, name)
     assert run(name, tmp_path) == 0
-    lines = (tmp_path / "out" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
-    assert {row["id"]: (row["split"], tuple(row["captions"])) for row in rows} == items
+    assert rows(tmp_path) == items
     seal = json.loads((tmp_path / "out" / "dataset.json").read_text(encoding="utf-8"))
     assert seal["annotations"] == [f"{REPOS[name].repo}: {REPOS[name].name}"]
     online.clear()
@@ -81,17 +75,8 @@ def test_offline_it_says_in_one_line_what_to_do(name, cache, tmp_path, capsys):
     assert error.count("\n") == 1 and not (tmp_path / "out").exists()
 
 
-def test_the_choice_of_split_holds_for_the_hub(cache, tmp_path):
-    online, _ = cache
-    put(online, "coco", tmp_path)
-    (tmp_path / "source").mkdir()
-    words = ["coco", "--source", str(tmp_path / "source"), "--out", str(tmp_path / "out"), "--from-hub"]
-    assert main([*words, "--annotations-only", "--split", "no-restval", "--allow-missing"]) == 0
-    lines = (tmp_path / "out" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
-    assert [json.loads(line)["id"] for line in lines] == ["b"]
-
-
-def test_a_fetched_file_serves_as_source_too(cache, tmp_path):
-    online, _ = cache
-    put(online, "coco", tmp_path)
+def test_the_choice_of_split_holds_for_the_hub_and_a_downloaded_file_is_a_source_too(cache, tmp_path):
+    items = put(cache[0], "coco", train="restval")
+    assert run("coco", tmp_path, "--split", "no-restval") == 0
+    assert rows(tmp_path) == {"b": items["b"]}
     assert set(told(coco.BENCHMARK.read(hub.fetch(coco.ON_HUB).parent))) == {"a", "b"}

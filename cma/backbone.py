@@ -14,9 +14,10 @@ from transformers.utils import logging
 MINI = Path(__file__).parent / "mini_clip"
 PHOTOGRAPHS = "openai/clip-vit-base-patch32"  # of the hub; the paper's, and the one to take for photographs
 DIGEST_LENGTH = 12  # of a folder's revision; the hub's commits have 40 digits
-NEEDED = (("config.json",), ("preprocessor_config.json", "processor_config.json"),
-          ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"),
-          ("tokenizer.json", "vocab.json"))  # fmt: skip
+NEEDED = (  # one file of each group is in the folder of a complete model
+    ("config.json",), ("preprocessor_config.json", "processor_config.json"), ("tokenizer.json", "vocab.json"),
+    ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"),
+)  # fmt: skip
 
 
 def load_backbone(
@@ -38,8 +39,8 @@ def load_backbone(
             huggingface_hub.model_info(source, timeout=10)  # transformers would try for half a minute
         config = AutoConfig.from_pretrained(source)
     except Exception as error:  # the client's errors differ from release to release
-        known = f"{str(name)!r} is neither 'mini', nor a folder here, nor a hub model that can be loaded"
-        raise OSError(f"{known}: {error}") from error
+        tried = "neither 'mini', nor a folder here, nor a hub model that can be loaded"
+        raise OSError(f"{str(name)!r} is {tried}: {error}") from error
     if config.model_type != "clip":
         raise ValueError(f"{name}: a model of type {config.model_type!r}; expected a CLIP (`CLIPModel`)")
     with _quiet(isinstance(source, Path)):
@@ -89,16 +90,11 @@ def check_tokenizer(clip: CLIPModel, tokenizer: PreTrainedTokenizerBase) -> None
         problem = f"the tokenizer has ids up to {highest}, but the text tower only {size} ids"
     elif tokenizer("a")["input_ids"][-1] != end:
         problem = f"the tokenizer does not end a caption with its EOS (id {end}): no place to pool the text"
-    elif pooled == 2 and end != highest:
+    elif end != (highest if pooled == 2 else pooled):
         problem = (
-            f"text_config.eos_token_id 2 means 'pool at the highest id', but this tokenizer ends captions "
-            f"with id {end} and goes up to {highest}: words after a higher id would never be seen. "
-            f"Give EOS another id than 2 and set text_config.eos_token_id to it"
-        )
-    elif pooled not in (2, end):
-        problem = (
-            f"text_config.eos_token_id is {pooled}, the tokenizer ends captions with id {end}: "
-            f"every text would be pooled at its first token. Set text_config.eos_token_id to {end}"
+            f"text_config.eos_token_id is {pooled}{', the highest id,' if pooled == 2 else ''} but the "
+            f"tokenizer ends captions with id {end}: words would never be seen. Give EOS another id than 2 "
+            "and set text_config.eos_token_id to it"
         )
     if problem:
         raise ValueError(problem)

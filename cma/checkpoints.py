@@ -1,9 +1,8 @@
-"""Adapters on disk: in a folder of our own format, and in the format of the paper's authors.
+"""Adapters on disk: a folder of our own format, and the format of the paper's authors.
 
-Ours is `adapter_config.json` beside `adapter_model.safetensors`. Theirs is a `checkpoint.pth` that holds
-{"model": …} with "clip." before every key. Both stack the sites alike (2i is layer i's attention, 2i + 1 its
-MLP), so only names differ. The authors leave out a part that has no rows: the shared one without sharing, the
-text tower's own one where all its width is shared.
+Ours is `adapter_config.json` beside `adapter_model.safetensors`; theirs is a `checkpoint.pth` of {"model": …}
+with "clip." before every key. Both stack the sites alike, so only names differ, and the authors leave out a
+part that has no rows: the shared one without sharing, the text tower's own one where all its width is shared.
 """
 
 import argparse
@@ -11,10 +10,10 @@ import json
 from dataclasses import asdict, fields
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, BeforeValidator
+from pydantic import BaseModel, BeforeValidator, Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -44,20 +43,16 @@ def _all_known(saved: object) -> object:
     return saved
 
 
-class Backbone(BaseModel):
-    """Name and revision of a backbone, as `cma.backbone.identity` gives them."""
-
-    name: str | None
-    revision: str | None
+Tower, Key = Literal["vision", "text"], Literal["name", "revision"]
 
 
 class AdapterFile(BaseModel):
-    """What `adapter_config.json` holds."""
+    """What `adapter_config.json` holds; `backbone` is as `cma.backbone.identity` gives it."""
 
     adapter: Annotated[AdapterConfig, BeforeValidator(_all_known)]
-    widths: dict[str, int]
-    layers: dict[str, int]
-    backbone: Backbone
+    widths: dict[Tower, int]
+    layers: dict[Tower, int]
+    backbone: Annotated[dict[Key, str | None], Field(min_length=2)]
 
 
 def write_adapter(folder: Path, adapters: CrossModalAdapters, backbone: dict[str, str | None]) -> None:
@@ -88,7 +83,7 @@ def read_adapter(
         if (found := getattr(saved, key)) != expected:
             raise ValueError(
                 f"{folder / CONFIG}: {key} {found} do not fit this backbone's {expected}; "
-                f"load the backbone it was trained on, {saved.backbone.model_dump()}"
+                f"load the backbone it was trained on, {saved.backbone}"
             )
     try:
         expected = _shapes(saved.adapter, widths, layers)
@@ -101,7 +96,7 @@ def read_adapter(
         raise ValueError(f"{weights} is no safetensors file ({error}); save the adapter again") from error
     except RuntimeError as error:
         raise ValueError(f"{weights} does not fit {CONFIG}; save the adapter again. {error}") from error
-    return saved.adapter, state, saved.backbone.model_dump()
+    return saved.adapter, state, saved.backbone
 
 
 def read_config(folder: Path) -> AdapterFile:
@@ -117,8 +112,7 @@ def trained_on(folder: Path) -> str:
 
     Raises as `read_config`, and ValueError if that backbone has no name, being built in code.
     """
-    backbone = read_config(folder).backbone
-    name, revision = backbone.name, backbone.revision
+    name, revision = (read_config(folder).backbone[key] for key in ("name", "revision"))
     if name is None:
         raise ValueError(f"{folder / CONFIG}: its backbone has no name; name the one it was trained on")
     if name == "mini" or revision is None or len(revision) == 40:  # digits of a commit on the hub

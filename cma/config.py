@@ -64,18 +64,14 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         if self.cache and self.workers:
-            raise ValueError(
-                f"workers={self.workers} with cache=True: the cache lives in one process; "
-                "set workers=0 or cache=False"
-            )
+            found = f"workers={self.workers} with cache=True"
+            raise ValueError(f"{found}: a cache belongs to one process; set workers=0 or cache=False")
 
     def merge(self, overrides: dict) -> TrainConfig:
         """A copy with other values of some fields. Raises ValueError as the class, and for no dictionary."""
         if not isinstance(overrides, dict):
-            raise ValueError(
-                f"overrides must be a dictionary, not {overrides!r}; "
-                "papermill takes one by -y 'overrides: {epochs: 2}'"
-            )
+            hint = "papermill takes one by -y 'overrides: {epochs: 2}'"
+            raise ValueError(f"overrides must be a dictionary, not {overrides!r}; {hint}")
         return dataclasses.replace(self, **{str(key): value for key, value in overrides.items()})
 
 

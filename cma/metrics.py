@@ -69,8 +69,8 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """95 % percentile interval of "R@k", "MdR" or "MnR" when items are drawn anew, each with all its queries.
 
-    ranks [T]; query_to_item [T] is the item of each query. Queries of one item are not independent, so
-    drawing single queries would give too narrow an interval. Raises ValueError for an unknown metric.
+    ranks [T]; query_to_item [T]: the item of each query. Drawing single queries would give too narrow an
+    interval, because queries of one item are not independent. Raises ValueError for an unknown metric.
     """
     return _bootstrap([ranks], query_to_item, metric, samples, seed)[1:]
 
@@ -140,10 +140,8 @@ def _checked(similarity: Tensor, text_to_item: Tensor) -> tuple[Tensor, Tensor]:
     similarity = torch.as_tensor(similarity).detach()
     owner = torch.as_tensor(text_to_item, device=similarity.device)
     if similarity.ndim != 2 or not similarity.numel() or owner.shape != similarity.shape[:1]:
-        raise ValueError(
-            f"expected similarity [T, V] and text_to_item [T], not {list(similarity.shape)} and "
-            f"{list(owner.shape)}"
-        )
+        found = f"{list(similarity.shape)} and {list(owner.shape)}"
+        raise ValueError(f"expected similarity [T, V] and text_to_item [T], not {found}")
     if owner.is_floating_point() or owner.min() < 0 or owner.max() >= similarity.shape[1]:
         raise ValueError(f"text_to_item must hold item indices from 0 to {similarity.shape[1] - 1}")
     for start, block in enumerate(similarity.split(size := max(1, BLOCK // similarity.shape[1]))):

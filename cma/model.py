@@ -42,8 +42,6 @@ class RetrievalModel(nn.Module):
         self.cut, self._warned = 0, False
         self.eval()
 
-    # ---- adapters
-
     def add_adapter(
         self, name: str, config: AdapterConfig, state_dict: dict[str, Tensor] | None = None
     ) -> CrossModalAdapters:
@@ -68,8 +66,7 @@ class RetrievalModel(nn.Module):
     def set_adapter(self, name: str | None, scale: float = 1.0) -> None:
         """Let the adapter `name` act, or none: then CLIP is bitwise as it was loaded.
 
-        `scale` multiplies what the adapter adds: 1 is as trained, 0 adds nothing. Raises ValueError for an
-        unknown name and a scale that is not finite.
+        `scale` multiplies what the adapter adds (1 as trained). Raises ValueError for an unknown name.
         """
         if name is not None:
             self.get_adapter(name)
@@ -124,8 +121,6 @@ class RetrievalModel(nn.Module):
         self.clip.eval()
         return self
 
-    # ---- embeddings
-
     def encode_text(self, texts: Sequence[str] | Tensor, max_words: int | None = None) -> Tensor:
         """Un-normalised embeddings [T, D] of captions, or of `input_ids` [T, L]."""
         ids = texts if isinstance(texts, Tensor) else self.tokenize(texts, max_words)[0]
@@ -137,9 +132,7 @@ class RetrievalModel(nn.Module):
 
     def encode_images(self, images: Sequence[Image.Image] | Tensor) -> Tensor:
         """Un-normalised embeddings [V, D] of pictures, or of prepared pixels [V, 3, H, W]."""
-        pixels = images
-        if not isinstance(images, Tensor):
-            pixels = to_pixels(images, self._processor().image_processor)
+        pixels = images if isinstance(images, Tensor) else to_pixels(images, self._part("image_processor"))
         if pixels.ndim != 4:
             raise ValueError(f"pixels must be [V, 3, H, W], not {list(pixels.shape)}")
         self._hook()
@@ -166,27 +159,25 @@ class RetrievalModel(nn.Module):
         """
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
             raise TypeError("expected a list of captions, each a string")
-        for index, text in enumerate(texts):
-            if not text.strip():
-                raise ValueError(f"caption {index} is blank; drop it or give it words")
         if not len(texts):
             raise ValueError("no captions were given")
+        if blank := [index for index, text in enumerate(texts) if not text.strip()]:
+            raise ValueError(f"caption {blank[0]} is blank; drop it or give it words")
         if max_words is not None and max_words < 3:
             raise ValueError(f"max_words must leave room for start, one word and end, not {max_words}")
-        tokenizer = self._processor().tokenizer
+        tokenizer = self._part("tokenizer")
         most = self.clip.config.text_config.max_position_embeddings
         most = most if max_words is None else min(most, max_words)
         rows = tokenizer(list(texts), verbose=False)["input_ids"]
         self.cut = sum(len(row) > most for row in rows)
         if self.cut and not self._warned:
-            said = f"{self.cut} of {len(rows)} captions exceed {most} tokens and were cut"
-            warnings.warn(said, stacklevel=3)
             self._warned = True
+            warnings.warn(
+                f"{self.cut} of {len(rows)} captions exceed {most} tokens and were cut", stacklevel=3
+            )
         rows = [torch.tensor(row if len(row) <= most else row[: most - 1] + row[-1:]) for row in rows]
         padding = tokenizer.pad_token_id or 0
         return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=padding), self.cut
-
-    # ---- the backbone
 
     @property
     def widths(self) -> dict[str, int]:
@@ -220,7 +211,8 @@ class RetrievalModel(nn.Module):
         if attached(self.clip) != wanted:
             detach(self.clip) if wanted is None else attach(self.clip, *wanted)
 
-    def _processor(self) -> CLIPProcessor:
+    def _part(self, name: str) -> object:
+        """The tokenizer or the image processor."""
         if self.processor is None:
             raise ValueError("this model has no processor: give tensors, or RetrievalModel(clip, processor)")
-        return self.processor
+        return getattr(self.processor, name)

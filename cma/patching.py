@@ -1,7 +1,6 @@
 """Freeze a CLIP and attach adapters to it by forward hooks: no forward is copied, no weight is changed."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from torch import Tensor, nn
 
@@ -19,14 +18,11 @@ def freeze(clip: nn.Module) -> None:
     clip.requires_grad_(False).eval()
 
 
-@dataclass(eq=False)
 class AdapterHook:
     """A forward hook that adds one site's adapter, times `scale`, to the output of one sublayer."""
 
-    adapters: CrossModalAdapters
-    tower: str
-    site: int
-    scale: float
+    def __init__(self, adapters: CrossModalAdapters, tower: str, site: int, scale: float) -> None:
+        self.adapters, self.tower, self.site, self.scale = adapters, tower, site, scale
 
     def __call__(self, sublayer: nn.Module, inputs: tuple, z: Tensor) -> Tensor:
         return z + self.scale * self.adapters(self.tower, self.site, z)

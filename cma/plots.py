@@ -1,7 +1,4 @@
-"""Figures for the notebooks: each function draws one, from plain data, and returns it.
-
-Needs the extra `notebooks`: importing this module without matplotlib raises ImportError that says so.
-"""
+"""Figures for the notebooks, each from plain data; they need matplotlib, of the extra `notebooks`."""
 
 from __future__ import annotations
 
@@ -51,10 +48,7 @@ def image_grid(
 
 
 def training_curve(record: object) -> Figure:
-    """Loss and learning rate at each step, and R@1 (%) on the watched split after each epoch.
-
-    record: the `cma.training.RunRecord` of a run, finished or not.
-    """
+    """Loss and learning rate by step, and R@1 (%) by epoch, of a run's `cma.training.RunRecord`."""
     points = [point for entry in record.history for point in entry["curve"]]
     steps, losses, rates = zip(*points, strict=True) if points else ((), (), ())
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8))
@@ -106,12 +100,9 @@ def recall_bars(
 def parameter_share(model: RetrievalModel) -> Figure:
     """How many parameters the frozen towers and the active adapter have, and each part of the adapter."""
     adapters, clip = model.get_adapter(model.active), model.clip
-    parts = {
-        "vision's own": _numel(adapters.vision),
-        "text's own": _numel(adapters.text),
-        "shared": adapters.shared_weight.numel() + adapters.shared_bias.numel(),
-    }
-    trained = sum(parts.values())
+    trained = _numel(adapters)
+    parts = {"vision's own": _numel(adapters.vision), "text's own": _numel(adapters.text)}
+    parts["shared"] = trained - sum(parts.values())
     towers = {
         "vision tower": _numel(clip.vision_model) + _numel(clip.visual_projection),
         "text tower": _numel(clip.text_model) + _numel(clip.text_projection),
@@ -119,10 +110,9 @@ def parameter_share(model: RetrievalModel) -> Figure:
     }
     total = _numel(clip) + trained
     title = f"trained: {trained:,} of {total:,} ({100 * trained / total:.3f} %)"
-    figure, axes = plt.subplots(1, 2, figsize=(8, 2.4))
-    for axis, counts, colour, said in zip(
-        axes, (towers, parts), (GREY, BLUE), (title, "inside the adapter"), strict=True
-    ):
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.4))
+    panels = ((left, towers, GREY, title), (right, parts, BLUE, "inside the adapter"))
+    for axis, counts, colour, said in panels:
         bars = axis.barh(list(counts), list(counts.values()), color=[colour, colour, ORANGE])
         axis.bar_label(bars, [f"{value:,}" for value in counts.values()], fontsize=7, padding=2)
         axis.set(xlim=(0, max(counts.values()) * 1.35), xticks=[])

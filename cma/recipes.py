@@ -51,12 +51,9 @@ class Recipe:
 
         Any other setting that changes a number gives another name, such as `base,seed=7` (`config.run_name`).
         """
-
-        def numbers(config: TrainConfig, clip: str) -> dict:
-            kept = {key: value for key, value in asdict(config).items() if key not in (*NO_EFFECT, *WHERE)}
-            return kept | {"backbone": clip}
-
-        return run_name(base, numbers(config, backbone), numbers(self.train_config(), self.backbone))
+        given = {key: value for key, value in asdict(config).items() if key not in (*NO_EFFECT, *WHERE)}
+        usual = asdict(self.config) | {"backbone": self.backbone}
+        return run_name(base, given | {"backbone": backbone}, usual)
 
 
 _PAPER = "paper section 4.1 and its table of trained parameters"

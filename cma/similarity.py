@@ -53,9 +53,8 @@ def _conditioned(text: Tensor, frames: Tensor, mask: Tensor, temperature: float)
 def _prepare(text: Tensor, frames: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Float32 text and frames with zeros for padding, and a boolean mask, after all checks."""
     if text.ndim != 2 or frames.ndim != 3 or text.shape[1] != frames.shape[2]:
-        raise ValueError(
-            f"expected text [T, D] and frames [V, F, D], not {list(text.shape)}, {list(frames.shape)}"
-        )
+        found = f"{list(text.shape)}, {list(frames.shape)}"
+        raise ValueError(f"expected text [T, D] and frames [V, F, D], not {found}")
     if mask is None:
         mask = torch.ones(frames.shape[:2], device=frames.device)
     if mask.shape != frames.shape[:2]:
@@ -63,7 +62,6 @@ def _prepare(text: Tensor, frames: Tensor, mask: Tensor | None) -> tuple[Tensor,
     mask = mask.to(frames.device).bool()
     if not (seen := mask.any(1)).all():
         empty = (~seen).nonzero().flatten().tolist()
-        raise ValueError(
-            f"items {empty[:5]} ({len(empty)} of {len(mask)}) have no frame: every frame is masked"
-        )
+        found = f"items {empty[:5]} ({len(empty)} of {len(mask)})"
+        raise ValueError(f"{found} have no frame: every frame is masked")
     return text.float(), frames.float().masked_fill(~mask[..., None], 0.0), mask

@@ -1,8 +1,7 @@
 """Load the CLIP that will be frozen: the bundled `mini`, a model of the Hugging Face hub, or a folder."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import huggingface_hub
@@ -43,8 +42,14 @@ def load_backbone(
         raise OSError(f"{str(name)!r} is {tried}: {error}") from error
     if config.model_type != "clip":
         raise ValueError(f"{name}: a model of type {config.model_type!r}; expected a CLIP (`CLIPModel`)")
-    with _quiet(isinstance(source, Path)):
+    bar = logging.is_progress_bar_enabled()
+    if isinstance(source, Path):
+        logging.disable_progress_bar()  # it is for downloads
+    try:
         clip, info = CLIPModel.from_pretrained(source, dtype=dtype, output_loading_info=True)
+    finally:
+        if bar:
+            logging.enable_progress_bar()
     if wrong := sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]])):
         raise ValueError(f"{name}: {len(wrong)} weights are missing or misshaped: {', '.join(wrong[:5])}")
     kind = getattr(transformers, "CLIPImageProcessorPil", None) or transformers.CLIPImageProcessor
@@ -121,19 +126,6 @@ def _cached(name: str) -> Path | None:
     except (OSError, ValueError):
         return None
     return folder if all(any((folder / file).is_file() for file in files) for files in NEEDED) else None
-
-
-@contextmanager
-def _quiet(quiet: bool) -> Iterator[None]:
-    """No progress bar of transformers while a folder is loaded; it is for downloads."""
-    shown = logging.is_progress_bar_enabled()
-    if quiet:
-        logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 def _digest(folder: Path) -> str:

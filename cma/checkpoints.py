@@ -78,7 +78,7 @@ def read_adapter(
 
     Raises FileNotFoundError, or ValueError naming the file, the key, what was expected and what to do.
     """
-    saved, weights = read_config(folder), _existing(folder / WEIGHTS)
+    saved, weights = read_config(folder), folder / WEIGHTS
     for key, expected in (("widths", widths), ("layers", layers)):
         if (found := getattr(saved, key)) != expected:
             raise ValueError(
@@ -92,6 +92,8 @@ def read_adapter(
     try:
         state = load_file(weights)
         expected.load_state_dict(state, assign=True)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{weights}: no such file; save the adapter again") from None
     except SafetensorError as error:
         raise ValueError(f"{weights} is no safetensors file ({error}); save the adapter again") from error
     except RuntimeError as error:
@@ -101,10 +103,7 @@ def read_adapter(
 
 def read_config(folder: Path) -> AdapterFile:
     """The `adapter_config.json` in `folder`. Raises FileNotFoundError, or ValueError that names the key."""
-    try:
-        return read_json(_existing(folder / CONFIG), AdapterFile)
-    except ValueError as error:
-        raise ValueError(f"{error}; expected a file written by `save_adapter`: save it again") from None
+    return read_json(folder / CONFIG, AdapterFile, "; expected a file of `save_adapter`: save it again")
 
 
 def trained_on(folder: Path) -> str:
@@ -171,12 +170,6 @@ def _shapes(config: AdapterConfig, widths: dict[str, int], layers: dict[str, int
     """Adapters without values, for their names and shapes."""
     with torch.device("meta"):
         return CrossModalAdapters(config, widths, layers)
-
-
-def _existing(file: Path) -> Path:
-    if not file.is_file():
-        raise FileNotFoundError(f"{file} is missing; expected a folder written by `save_adapter`")
-    return file
 
 
 def _read_official(file: Path) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ from .files import leads_out, read_json, read_jsonl
 from .media import MediaError
 
 SPLITS = ("train", "val", "test")
+HINT = "; the folder is no finished dataset: prepare it by `python -m data_prep`"
 READINGS = {"image": "captions", "video": "items"}  # of `visual_to_text`, where a protocol does not say
 
 
@@ -155,10 +156,7 @@ def load(folder: str | Path, split: str) -> RetrievalDataset:
     line) when their content is not as expected, or when the folder has no such split.
     """
     folder = Path(folder).expanduser()
-    try:
-        about = read_json(_finished(folder / "dataset.json"), About)
-    except ValueError as error:
-        raise ValueError(f"{error}; prepare the dataset again") from None
+    about = read_json(folder / "dataset.json", About, HINT)
     items = tuple(item for item in _read_items(folder) if item.split == split)
     if not items:
         raise ValueError(f"{folder}: no split {split!r}; it has {', '.join(splits(folder))}")
@@ -184,16 +182,8 @@ def splits(folder: str | Path) -> list[str]:
 
 def _read_items(folder: Path) -> list[Item]:
     items: dict[str, Item] = {}
-    for where, item in read_jsonl(_finished(folder / "metadata.jsonl"), Item):
+    for where, item in read_jsonl(folder / "metadata.jsonl", Item, HINT):
         if item.id in items:
             raise ValueError(f"{where}: the id {item.id!r} is there twice")
         items[item.id] = item
     return list(items.values())
-
-
-def _finished(path: Path) -> Path:
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: no such file, so its folder is no finished dataset; write it by `python -m data_prep`"
-        )
-    return path

@@ -41,21 +41,22 @@ def write_whole(path: Path | str, content: str | bytes) -> None:
         temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
-def read_json(path: Path | str, kind: type[T]) -> T:
+def read_json(path: Path | str, kind: type[T], hint: str = "") -> T:
     """The JSON file as `kind`, a pydantic model, a dataclass or any type; nothing is converted silently.
 
-    Raises FileNotFoundError, or ValueError in one line: the file, the key, what was expected and found.
+    Raises FileNotFoundError, or ValueError in one line: the file, the key, what was expected and found, and
+    the `hint`, such as "; save it again".
     """
-    return parse_json(_text(Path(path)), kind, str(path))
+    return parse_json(_text(Path(path), hint), kind, str(path), hint)
 
 
-def read_jsonl(path: Path | str, kind: type[T]) -> Iterator[tuple[str, T]]:
-    """("file:line", value) of every line of a `.jsonl` file; raises like `read_json`, naming the line."""
-    for number, line in enumerate(_text(Path(path)).removesuffix("\n").split("\n"), start=1):
-        yield f"{path}:{number}", parse_json(line, kind, f"{path}:{number}")
+def read_jsonl(path: Path | str, kind: type[T], hint: str = "") -> Iterator[tuple[str, T]]:
+    """("file:line", value) of every line of a `.jsonl` file; raises as `read_json`, naming the line."""
+    for number, line in enumerate(_text(Path(path), hint).removesuffix("\n").split("\n"), start=1):
+        yield f"{path}:{number}", parse_json(line, kind, f"{path}:{number}", hint)
 
 
-def parse_json(text: str, kind: type[T], where: str) -> T:
+def parse_json(text: str, kind: type[T], where: str, hint: str = "") -> T:
     """One JSON value as `kind`. Raises ValueError in one line that starts with `where`."""
     try:
         return _adapter(kind).validate_json(text.encode(errors="surrogatepass"), strict=True)
@@ -63,7 +64,7 @@ def parse_json(text: str, kind: type[T], where: str) -> T:
         first, expected = _first(error)
         key = f"{'.'.join(map(str, first['loc']))!r}: " if first["loc"] else ""
         message = f"{where}: {key}{expected}, found {reprlib.repr(first['input'])}"
-        raise ValueError(printable(message)) from None
+        raise ValueError(printable(message + hint)) from None
 
 
 def settings(cls: type[T]) -> type[T]:
@@ -132,10 +133,11 @@ def printable(text: str) -> str:
     return "".join(repr(c)[1:-1] if unicodedata.category(c) in unsafe else c for c in text)
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, hint: str) -> str:
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
+        raise FileNotFoundError(f"{path}: no such file{hint}")
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+        problem = f"not UTF-8 text ({error.reason} at byte {error.start})"
+        raise ValueError(f"{path}: {problem}{hint}") from None

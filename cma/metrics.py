@@ -76,25 +76,20 @@ def bootstrap_interval(
 
 
 def bootstrap_difference(
-    first: Tensor,
-    second: Tensor,
-    query_to_item: Tensor,
-    metric: str = "R@1",
-    samples: int = 1000,
-    seed: int = 0,
+    one: Tensor, other: Tensor, query_to_item: Tensor, metric: str = "R@1", samples: int = 1000, seed: int = 0
 ) -> tuple[float, float, float]:
-    """(first − second, low, high) of a metric, from two models' ranks [T] of the same queries.
+    """(one − other, low, high) of a metric, from two models' ranks [T] of the same queries.
 
     Items are drawn for both models at once, so what is hard for both cancels out: this is narrower and fairer
     than comparing two intervals of `bootstrap_interval`. Raises ValueError for ranks of different length.
     """
-    return _bootstrap([first, second], query_to_item, metric, samples, seed)
+    return _bootstrap([one, other], query_to_item, metric, samples, seed)
 
 
 def verdict(difference: tuple[float, float, float], metric: str = "R@1") -> str:
     """A paired difference in words, such as `+3.5 points of R@1 [+1.0, +6.0]: better`.
 
-    difference: (first − second, low, high) of `bootstrap_difference`, for a metric in % where more is better.
+    difference: (one − other, low, high) of `bootstrap_difference`, for a metric in % where more is better.
     It is "better" or "worse" if the interval, as printed, is on one side of 0, or "no clear difference".
     """
     gain, low, high = (round(value, 1) + 0.0 for value in difference)  # −0.0 becomes 0.0

@@ -101,9 +101,8 @@ class RetrievalModel(nn.Module):
     def load_adapter(self, folder: str | Path, name: str) -> CrossModalAdapters:
         """Read an adapter from `folder` and add it as `name`; warns if it was trained on another backbone.
 
-        Backbones are compared by revision (the hub's commit, or a digest of a folder's weight files). Raises
-        FileNotFoundError, or ValueError naming file and key if anything is missing, extra or of another width
-        or depth than this backbone.
+        Backbones are compared by revision. Raises FileNotFoundError, or ValueError naming file and key if
+        anything is missing, extra or of another width or depth than this backbone.
         """
         config, state, backbone = read_adapter(Path(folder), self.widths, self.layers)
         if known_by(backbone) != known_by(identity(self.clip)):

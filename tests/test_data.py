@@ -114,7 +114,7 @@ def test_dataset_json_is_the_seal(tmp_path):
     folder = write_folder(tmp_path / "toy", [ITEM])
     (folder / "dataset.json").unlink()
     with pytest.raises(
-        FileNotFoundError, match="dataset.json: no such file, so its folder is no finished dataset"
+        FileNotFoundError, match="dataset.json: no such file; the folder is no finished dataset"
     ):
         data.load(folder, "train")
 
@@ -137,7 +137,7 @@ def test_dataset_json_is_the_seal(tmp_path):
 )
 def test_a_dataset_json_that_is_not_understood(tmp_path, about, message):
     folder = write_folder(tmp_path / "toy", [ITEM], **about)
-    with pytest.raises(ValueError, match=f"dataset.json: .*{message}.*; prepare the dataset again"):
+    with pytest.raises(ValueError, match=f"dataset.json: .*{message}.*prepare it by `python -m data_prep`"):
         data.load(folder, "train")
 
 

@@ -383,10 +383,13 @@ def test_weights_that_do_not_fit_name_file_and_key(model, tmp_path):
 
 
 def test_files_missing_or_no_safetensors(model, tmp_path):
-    with pytest.raises(FileNotFoundError, match="adapter_config.json is missing"):
+    with pytest.raises(FileNotFoundError, match="adapter_config.json: no such file"):
         model.load_adapter(tmp_path, "c")
     model.save_adapter("a", tmp_path)
     file = tmp_path / "adapter_model.safetensors"
+    file.unlink()
+    with pytest.raises(FileNotFoundError, match="adapter_model.safetensors"):
+        model.load_adapter(tmp_path, "c")
     file.write_bytes(b"PK\x03\x04 not one")
     with pytest.raises(ValueError, match="adapter_model.safetensors is no safetensors file"):
         model.load_adapter(tmp_path, "c")
@@ -503,5 +506,5 @@ def test_killed_between_its_two_files_an_adapter_is_not_taken_for_whole(model, t
     monkeypatch.setattr(Path, "replace", killed_after_the_weights)
     with pytest.raises(KeyboardInterrupt):
         model.save_adapter("gelu", tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"adapter_config\.json is missing"):
+    with pytest.raises(FileNotFoundError, match=r"adapter_config\.json: no such file"):
         model.load_adapter(tmp_path, "c")  # the new weights would fit the old config, but not its activation

@@ -19,7 +19,7 @@ from tests import ROOT
     [
         (["--media", "nowhere"], r"nowhere: no such folder"),
         (["--media", "empty"], r"empty: no pictures or clips in it"),
-        (["--media", "pictures", "--adapter", "empty"], r"adapter_config.json is missing"),
+        (["--media", "pictures", "--adapter", "empty"], r"adapter_config.json: no such file"),
         (["--media", "pictures", "-k", "0"], r"k=0: expected at least one"),
         (["--media", "pictures", "--backbone", "./none"], r"none: no such folder; expected 'mini'"),
     ],

@@ -167,7 +167,7 @@ class MediaIndex(Embedded):
     def frame_weights(self, text: str, items: Sequence[int]) -> list[Tensor]:
         """The share [F] of each frame in the match of some items with a sentence: softmax_f(t . v_f / τ).
 
-        1 / F for `mean_pooled`.
+        It is 1 / F for `mean_pooled`.
         """
         parts = [self.frames(item) for item in items]
         if self.config.similarity == "mean_pooled":
@@ -176,7 +176,7 @@ class MediaIndex(Embedded):
         return [(frames @ vector / self.config.temperature).softmax(0) for frames in parts]
 
     def scores(self, texts: Sequence[str], items: list[int] | None = None) -> Tensor:
-        """Cosine [T, V] of every text with every item, or with `items`, over all of their frames."""
+        """Cosine [T, V] of every text with every item, or with those in `items`, by all their frames."""
         chosen = range(len(self)) if items is None else items
         return self._compare(self._encode(texts), torch.tensor(chosen))
 
@@ -220,7 +220,7 @@ class MediaIndex(Embedded):
             return F.normalize(text, dim=1) @ self._pooled[items].T
         scores = torch.empty(len(text), len(items))
         lengths = self.lengths[items]
-        for length in lengths.unique().tolist():  # items of as many frames need no padding
+        for length in lengths.unique().tolist():  # items with the same number of frames need no padding
             for columns in (lengths == length).nonzero().flatten().split(BLOCK):
                 rows = self._starts[items[columns], None] + torch.arange(length)
                 scores[:, columns] = text_conditioned(text, self.vectors[rows], None, self.config.temperature)

@@ -64,11 +64,11 @@ class MediaFile:
 def find(source: RetrievalDataset | str | Path) -> tuple[Path, list[MediaFile], list[Problem]]:
     """(media root, its files, folders that cannot be read) of a split, a dataset folder or any other folder.
 
-    Of a dataset folder, which has `dataset.json` and `metadata.jsonl` in this project's format, all splits
-    are taken. Any other folder is searched with all folders in it, also through links, each once, in the
-    order of their names; hidden files and files that are neither pictures nor clips are left out. An animated
-    gif, webp or png is a clip; in a dataset of pictures it is a picture. Raises FileNotFoundError if there is
-    no such folder, ValueError if there are no pictures or clips in it.
+    A dataset folder has `dataset.json` and `metadata.jsonl`; all its splits are taken. Any other folder is
+    searched with all folders in it, also through links, each once, in the order of names; hidden files and
+    files that are neither pictures nor clips are left out. An animated gif, webp or png is a clip; in a
+    dataset of pictures it is a picture. Raises FileNotFoundError if there is no such folder, ValueError if
+    there are no pictures or clips in it.
     """
     if isinstance(source, RetrievalDataset):
         return *_of_splits([source]), []
@@ -86,7 +86,7 @@ def find(source: RetrievalDataset | str | Path) -> tuple[Path, list[MediaFile], 
 
 
 def kind_of(path: Path) -> str | None:
-    """ "image" or "video", None for neither; a folder counts as the frames of a clip.
+    """What a path is: "image", "video" (also a folder, of the frames of a clip), or None for neither.
 
     The suffix decides, and for pictures that may be animated the header of the file.
     """

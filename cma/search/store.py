@@ -9,44 +9,41 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from weakref import WeakKeyDictionary
 
 import torch
 from filelock import FileLock, Timeout
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPModel
 
 from ..backbone import identity
-from ..files import parse_json
+from ..files import parse_json, settings
 from ..model import RetrievalModel
 from .listing import MediaFile, Name, Problem
 
 INDEX, PART, LOCK = "index.safetensors", "part-*.safetensors", ".index.lock"
 PARTIAL = ".index.safetensors.partial"  # a folder, since safetensors writes to temporary files of its own
+FORMAT_VERSION = 4  # 3: names that are no UTF-8 text stood in the JSON as they are
 TENSORS = ("vectors", "lengths", "files")
 _digests: WeakKeyDictionary[nn.Module, tuple[list, str]] = WeakKeyDictionary()
 
 
-@dataclass(frozen=True)
+@settings
 class IndexConfig:
     """How an index reads and compares clips; the fields mean what they mean in `TrainConfig`.
 
     The default similarity serves pictures too: for an item of one frame it is the plain cosine. With `fps`
-    None, `max_frames` are spread over the whole clip. Raises ValueError for another similarity.
+    None, `max_frames` are spread over the whole clip. Raises ValueError that names the field and its value.
     """
 
     similarity: Literal["mean_pooled", "text_conditioned"] = "text_conditioned"
-    temperature: float = 5.0
-    max_frames: int = 12
-    fps: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.similarity not in ("mean_pooled", "text_conditioned"):
-            raise ValueError(f"similarity={self.similarity!r}: expected mean_pooled or text_conditioned")
+    temperature: Annotated[float, Field(gt=0)] = 5.0
+    max_frames: Annotated[int, Field(ge=1)] = 12
+    fps: Annotated[float, Field(gt=0)] | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -76,7 +73,7 @@ class Header:
     config: IndexConfig
     media_root: Name
     skipped: tuple[Problem, ...]
-    format_version: Literal[4] = 4  # 3: names that are no UTF-8 text stood in the JSON as they are
+    format_version: Literal[FORMAT_VERSION]
 
 
 def identify(model: RetrievalModel) -> dict[str, str | float | None]:
@@ -90,8 +87,8 @@ def identify(model: RetrievalModel) -> dict[str, str | float | None]:
     found = {"backbone": _backbone_digest(model.clip), "adapter": None}
     if adapter:
         weights = [weight.detach().flatten() for _, weight in sorted(adapter.named_parameters())]
-        settings = repr((adapter.config.activation, adapter.config.shared_dim))
-        found["adapter"] = _digest([torch.cat(weights)], settings)
+        about = repr((adapter.config.activation, adapter.config.shared_dim))
+        found["adapter"] = _digest([torch.cat(weights)], about)
         found |= {"scale": model.scale} if model.scale != 1.0 else {}
     return found
 
@@ -122,7 +119,7 @@ def write(path: Path, model: RetrievalModel, index: Embedded) -> None:
 
     The active adapter of `model` is the one that made it. To be called inside `writing`.
     """
-    about = index.built_with, index.config, str(index.media_root), index.skipped
+    about = index.built_with, index.config, str(index.media_root), index.skipped, FORMAT_VERSION
     header = Header(identity(model.clip), model.active, *about)
     listed = bytearray(TypeAdapter(tuple[MediaFile, ...]).dump_json(index.files))
     tensors = index.vectors.contiguous(), index.lengths, torch.frombuffer(listed, dtype=torch.uint8)
@@ -228,8 +225,8 @@ def _backbone_digest(clip: CLIPModel) -> str:
     return _digests[clip][1]
 
 
-def _digest(tensors: Iterable[Tensor], settings: str = "") -> str:
-    digest = hashlib.sha256(settings.encode())
+def _digest(tensors: Iterable[Tensor], about: str = "") -> str:
+    digest = hashlib.sha256(about.encode())
     for tensor in tensors:
         digest.update(tensor.cpu().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()[:16]

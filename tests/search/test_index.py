@@ -378,8 +378,10 @@ def test_questions_that_cannot_be_answered_say_why(model, media, tmp_path):
         index.query_media(media / "notes.txt")
     with pytest.raises(MediaError, match="gone.mp4: no such file"):
         index.query_media(media / "gone.mp4")
-    with pytest.raises(ValueError, match="similarity='mean': expected mean_pooled or text_conditioned"):
+    with pytest.raises(ValueError, match="^similarity='mean': expected 'mean_pooled' or 'text_cond.*'$"):
         IndexConfig("mean")
+    with pytest.raises(ValueError, match="^max_frames=0: expected greater than or equal to 1$"):
+        IndexConfig(max_frames=0)
 
 
 def test_more_files_than_are_read_at_once(model, tmp_path, monkeypatch):

@@ -78,16 +78,13 @@ def serve(notebook: Path, port: int, browser: bool) -> None:
 
 def free_port(port: int) -> int:
     """`port`, or any free one for 0. Raises OSError if it is taken."""
-    with socket.socket() as probe:
-        if os.name == "posix":  # as servers do: a port that was closed just now is free
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            raise OSError(
-                f"port {port}: {error.strerror}; choose another, or any free one by --port 0"
-            ) from error
-        return probe.getsockname()[1]
+    try:
+        with socket.create_server((HOST, port)) as probe:
+            return probe.getsockname()[1]
+    except OSError as error:
+        raise OSError(
+            f"port {port}: {error.strerror}; choose another, or any free one by --port 0"
+        ) from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -38,7 +38,7 @@ class Gallery:
         if adapter is not None:
             model.get_adapter(adapter)
         self.model, self.source, self.config, self.adapter = model, source, config, adapter
-        self.folder = None if folder is None else Path(folder).expanduser()
+        self.folder = folder and Path(folder)
         self._indexes: dict[tuple[str | None, float], MediaIndex] = {}
 
     def index(self, adapter: str | None = None, scale: float = 1.0) -> MediaIndex:

@@ -47,11 +47,6 @@ def results_html(indexes: Indexes, answers: Mapping[str, Answer], play: bool = T
     return render("results", sides, play)
 
 
-def asked_html(name: str, path: Path, kind: str, play: bool = True) -> str:
-    """A dropped file, small, and its name. Raises MediaError."""
-    return render("asked", data_uri(path, MediaFile(name, path.name, kind)), kind, name, play)
-
-
 def title_of(file: MediaFile) -> str:
     """What a result is called: its first caption, or its file name."""
     return file.captions[0] if file.captions else shown_name(file.file_name)

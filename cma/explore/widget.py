@@ -13,9 +13,9 @@ from pathlib import Path
 import ipywidgets as widgets
 
 from ..media import MediaError
-from ..search import kind_of
+from ..search import MediaFile, kind_of
 from . import answers, page
-from .answers import Answer, Indexes
+from .answers import Indexes
 from .dropzone import DropZone
 from .gallery import ZERO_SHOT, Gallery, backbone_text, label
 
@@ -47,9 +47,10 @@ def _shown(callback: Callable) -> Callable:
     return guarded
 
 
-def _show(control: widgets.Widget, shown: bool) -> None:
-    """Show a control, or hide it."""
-    control.layout.display = None if shown else "none"
+def _show(shown: bool, *controls: widgets.Widget) -> None:
+    """Show some controls, or hide them."""
+    for control in controls:
+        control.layout.display = None if shown else "none"
 
 
 class Explorer(widgets.VBox):
@@ -155,16 +156,15 @@ class Explorer(widgets.VBox):
         self.backbone.value = page.render("about", backbone_text(model.clip.config.name_or_path))
         for number, control in enumerate(self.adapters):
             self._offer(control, [(n, n) for n in model.adapters], None if number else self.gallery.adapter)
-            _show(control, len(model.adapters) > number)
+            _show(len(model.adapters) > number, control)
         self._offer(self.missed, [])
         index = self.gallery.index()
         self._offer(self.example, [(text, text) for text in answers.examples(index)])
         adapted, captions = len(model.adapters) > 0, bool(index.captions)
-        _show(self.strength, adapted)
-        _show(self.example, captions)
-        for control in (self.find, self.missed):
-            _show(control, captions and adapted)
-        _show(self.play, any(file.kind == "video" for file in index.files))
+        _show(adapted, self.strength)
+        _show(captions, self.example)
+        _show(captions and adapted, self.find, self.missed)
+        _show(any(file.kind == "video" for file in index.files), self.play)
         self._search()
 
     @_shown
@@ -188,14 +188,14 @@ class Explorer(widgets.VBox):
     @_shown
     def _take_file(self, path: Path, name: str) -> None:
         try:
-            shown = page.asked_html(name, path, kind_of(path), self.play.value)
+            source = page.data_uri(path, MediaFile(name, path.name, kind_of(path)))
         except MediaError as error:
             raise MediaError(str(error).replace(str(path), name)) from error
         self._asked, self._kept = path, self.drop.folder  # the file stays as long as it asks
         with self._setting():
             self.text.value = ""
         self._search()
-        self.status.value += shown
+        self.status.value += page.render("asked", source, kind_of(path), name, self.play.value)
 
     @_shown
     def _find_missed(self, _: object) -> None:
@@ -235,21 +235,17 @@ class Explorer(widgets.VBox):
         about = f"embedded in {time.perf_counter() - started:.1f} s, now kept · " if new else ""
         found = answers.search_both(self._indexes, self._asked, self.k)
         self.results.value = page.results_html(self._indexes, found, self.play.value)
-        self._offer_reasons(found)
+        reasons = [
+            (f"{column}, {hit.rank}: {page.title_of(hit.file)}", (column, hit.item))
+            for column, answer in found.items()
+            for hit in answer.hits
+            if isinstance(self._asked, str)  # a file that asks has no words to explain by
+        ]
+        self._offer(self.why, reasons, self.why.value)
+        _show(bool(reasons), self.why)
+        self._explain()
         if len(adapters) > 1:
             switched = self.gallery.switching_seconds(adapters) * 1000
             about += f"switching adapters on the one backbone: {switched:.1f} ms"
         self._say(about)
         self.status.value += page.render("skipped", self._indexes[ZERO_SHOT].skipped)
-
-    def _offer_reasons(self, found: Mapping[str, Answer]) -> None:
-        """Offer to explain every result of a sentence; a file that asks has no words to explain by."""
-        named = [
-            (f"{column}, {hit.rank}: {page.title_of(hit.file)}", (column, hit.item))
-            for column, answer in found.items()
-            for hit in answer.hits
-            if isinstance(self._asked, str)
-        ]
-        self._offer(self.why, named, self.why.value)
-        _show(self.why, bool(named))
-        self._explain()

@@ -99,7 +99,7 @@ class Explorer(widgets.VBox):
         super().__init__([model, query, self.status, self.results, closer, self.reason])
         self.add_class("cma-explorer")
         self._quiet = False
-        _show(self.why, False)  # until there is a result
+        _show(False, self.why)  # until there is a result
         self._enter_gallery()
         self._made = True
 

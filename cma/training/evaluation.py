@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,8 +19,7 @@ from .batches import Pixels, load_media
 from .record import RunRecord
 
 
-@dataclass(frozen=True)
-class Embeddings:
+class Embeddings(NamedTuple):
     """A split encoded: text [T, D], frames [V, F, D], mask [V, F], text_to_item [T], all on the CPU."""
 
     text: Tensor
@@ -80,8 +79,7 @@ def evaluate(
     intervals over items from `samples` samples (empty if `samples` is 0).
     """
     embeddings = encode(model, dataset, config, pixels)
-    tensors = (embeddings.text, embeddings.frames, embeddings.mask)
-    similarity = compare(*(tensor.to(model.device) for tensor in tensors), config).cpu()
+    similarity = compare(*(tensor.to(model.device) for tensor in embeddings[:3]), config).cpu()
     result = score(similarity, embeddings.text_to_item, dataset.protocol["visual_to_text"], samples)
     return {
         "split": dataset.split,
@@ -119,15 +117,11 @@ def score(similarity: Tensor, text_to_item: Tensor, visual_to_text: str, samples
         "text_to_visual": (metrics.ranks(similarity, text_to_item), text_to_item),
         "visual_to_text": (by_item, torch.arange(similarity.shape[1])),
     }
-    intervals = {
-        direction: {
-            key: metrics.bootstrap_interval(*given, key, samples=samples)
-            for key in result[direction]
-            if key.startswith("R@")
-        }
-        for direction, given in queries.items()
-        if samples
-    }
+    intervals = {}
+    for direction, given in queries.items() if samples else ():
+        keys = [key for key in result[direction] if key.startswith("R@")]
+        found = {key: metrics.bootstrap_interval(*given, key, samples=samples) for key in keys}
+        intervals[direction] = found
     return {**result, "intervals": intervals}
 
 

@@ -198,12 +198,10 @@ def _sentence(entry: dict, record: RunRecord) -> str:
     """One line about an epoch: its loss and the recall of the watched split."""
     found, kind = entry["validation"], record.kind
     label = f" {record.label}" if record.select_on == "test" else ""
-    recalls = [found[direction]["R@1"] for direction in ("text_to_visual", "visual_to_text")]
-    return (
-        f"epoch {entry['epoch']}: loss {entry['loss']:.3f}, {found['split']}{label} R@1 in %: "
-        f"text-to-{kind} {recalls[0]:.1f}, {kind}-to-text {recalls[1]:.1f} "
-        f"({found['texts']:,} texts, {found['items']:,} items)"
-    )
+    there, back = (found[direction]["R@1"] for direction in ("text_to_visual", "visual_to_text"))
+    recalls = f"R@1 in %: text-to-{kind} {there:.1f}, {kind}-to-text {back:.1f}"
+    counts = f"({found['texts']:,} texts, {found['items']:,} items)"
+    return f"epoch {entry['epoch']}: loss {entry['loss']:.3f}, {found['split']}{label} {recalls} {counts}"
 
 
 def _draw_curve(record: RunRecord) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -20,12 +19,7 @@ class BertAdam(torch.optim.Optimizer):
     """
 
     def __init__(
-        self,
-        params: Iterable,
-        lr: float,
-        betas: tuple[float, float] = (0.9, 0.98),
-        eps: float = 1e-6,
-        weight_decay: float = 0.0,
+        self, params: list, lr: float, betas: tuple = (0.9, 0.98), eps: float = 1e-6, weight_decay: float = 0
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
@@ -54,11 +48,9 @@ def parameter_groups(model: nn.Module, parameters: list[nn.Parameter], weight_de
     An empty group is left out.
     """
     biases = {id(p) for name, p in model.named_parameters() if "bias" in name.rsplit(".", 1)[-1]}
-    groups = [
-        {"params": [p for p in parameters if id(p) not in biases], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if id(p) in biases], "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
+    weights = [p for p in parameters if id(p) not in biases]
+    parts = (weights, weight_decay), ([p for p in parameters if id(p) in biases], 0.0)
+    return [{"params": part, "weight_decay": decay} for part, decay in parts if part]
 
 
 def build_optimizer(model: RetrievalModel, config: TrainConfig) -> torch.optim.Optimizer:

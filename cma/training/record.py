@@ -25,6 +25,7 @@ from ..files import read_json, write_whole
 from ..model import RetrievalModel
 from .batches import describe_epoch, digest, epoch_size
 
+METHODS = ("zero-shot", "adapter without sharing", "cross-modal adapter")
 LABELS = {  # by `select_on`: how the epoch was chosen, in words
     "val": "chosen on validation",
     "last": "last epoch",
@@ -40,7 +41,7 @@ class RunRecord:
     name: str
     dataset: str
     kind: Literal["image", "video"]
-    method: str
+    method: str  # one of METHODS
     backbone: dict  # name and revision
     config: dict  # TrainConfig without the settings of the machine
     adapter: dict | None  # AdapterConfig, None for the frozen backbone
@@ -87,9 +88,7 @@ class RunRecord:
         """A record of `model`, data and settings before anything is run; `training`: the items trained on."""
         adapters = model.adapters[model.active] if model.active else None
         trained = sum(p.numel() for p in model.trainable_parameters()) if adapters else 0
-        method = "zero-shot"
-        if adapters:
-            method = "cross-modal adapter" if adapters.config.shared_dim else "adapter without sharing"
+        method = METHODS[1 + (adapters.config.shared_dim > 0) if adapters else 0]
         record = cls(
             name=config.name,
             dataset=dataset.name,

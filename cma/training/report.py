@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..files import write_whole
-from .record import RunRecord
+from .record import METHODS, RunRecord
 
 START, END = "<!-- results: python -m cma.training.report -->", "<!-- end of results -->"
 RECALLS = ("R@1", "R@5", "R@10")
@@ -16,7 +16,6 @@ HEADER = (
     "dataset", "method", "trained", f"T2I / T2V {' · '.join(RECALLS)}", f"I2T / V2T {' · '.join(RECALLS)}",
     "N", "epoch kept", "seed", "seconds", "hardware", "commit",
 )  # fmt: skip
-METHODS = ("zero-shot", "adapter without sharing", "cross-modal adapter")  # in the order of the table
 
 
 def read_records(folder: Path | str) -> list[RunRecord]:
@@ -30,12 +29,11 @@ def read_records(folder: Path | str) -> list[RunRecord]:
         raise FileNotFoundError(
             f"{folder}: no such folder; expected one that holds run records, such as runs or results"
         )
-    files = [*sorted(folder.glob("*/run.json")), *filter(_has_metrics, sorted(folder.glob("*.json")))]
-    records = [RunRecord.load(file) for file in files]
-    return sorted(
-        (record for record in records if record.metrics and record.config.get("report_on") != "val"),
-        key=lambda r: (r.dataset, METHODS.index(r.method) if r.method in METHODS else len(METHODS), r.name),
-    )
+    files = [file for file in folder.glob("*.json") if b'"metrics"' in file.read_bytes()]
+    records = [RunRecord.load(file) for file in sorted([*folder.glob("*/run.json"), *files])]
+    kept = [record for record in records if record.metrics and record.config.get("report_on") != "val"]
+    order = {method: place for place, method in enumerate(METHODS)}
+    return sorted(kept, key=lambda record: (record.dataset, order.get(record.method, 9), record.name))
 
 
 def table(records: Sequence[RunRecord]) -> str:
@@ -87,16 +85,9 @@ def _row(record: RunRecord) -> list[str]:
 
 def _recalls(found: dict, direction: str) -> str:
     """`23.7 [20.1, 27.3] · 45.0 [..] · 66.6 [..]`."""
-    intervals = found.get("intervals", {}).get(direction)
-    parts = []
-    for key in RECALLS:
-        between = " [{:.1f}, {:.1f}]".format(*intervals[key]) if intervals else ""
-        parts.append(f"{found[direction][key]:.1f}{between}")
-    return " · ".join(parts)
-
-
-def _has_metrics(file: Path) -> bool:
-    return '"metrics"' in file.read_text(encoding="utf-8", errors="replace")
+    intervals = found.get("intervals", {}).get(direction, {})
+    between = {key: " [{:.1f}, {:.1f}]".format(*interval) for key, interval in intervals.items()}
+    return " · ".join(f"{found[direction][key]:.1f}{between.get(key, '')}" for key in RECALLS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -31,16 +31,10 @@ def sweep_rates(
     for rate in rates:
         one = replace(config, lr=rate, name=f"{config.name}-lr{rate:g}", select_on="val", report_on="val")
         record = train(make_model(), dataset, one)
-        best = record.metrics
-        results.append(
-            {
-                "lr": rate,
-                **{key: best[key] for key in ("split", "texts", "items")},
-                "epoch": record.selected_epoch,
-                **{key: best[key] for key in ("text_to_visual", "visual_to_text")},
-                "seconds": record.seconds,
-            }
-        )
+        found = {"lr": rate} | {key: record.metrics[key] for key in ("split", "texts", "items")}
+        found["epoch"] = record.selected_epoch
+        found |= {key: record.metrics[key] for key in ("text_to_visual", "visual_to_text")}
+        results.append(found | {"seconds": record.seconds})
         settings = {k: v for k, v in record.config.items() if k not in ("lr", "name", *WHERE)}
         content = {"dataset": dataset.name, "config": settings, "adapter": record.adapter, "rates": results}
         write_whole(path, json.dumps(content, indent=1) + "\n")

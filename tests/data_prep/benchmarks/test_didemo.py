@@ -1,5 +1,3 @@
-import json
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +6,7 @@ import cma.data
 from data_prep.__main__ import main
 from data_prep.benchmarks import didemo
 from data_prep.dataset import CaptionCleaner
-from data_prep.readers import BadInput
+from tests.data_prep.fuzz_sources import as_json, as_lines, run
 from tests.grey_media import write_clip
 
 MOV, DOT, MPG = "1@N01_2_ab.mov", "3@N02_4_cd.", "5@N03_6_ef.mpg"
@@ -21,35 +19,22 @@ ROWS = [
 ]
 
 
-def source_of(folder, rows=ROWS, ids=(MOV, DOT, MPG), split="test"):
-    folder.mkdir(exist_ok=True)
-    (folder / f"{split}_data.json").write_text(json.dumps(rows))
-    (folder / f"{split}_list.txt").write_text("\n".join(ids))
-    return folder
+FILES = {"test_data.json": as_json(ROWS), "test_list.txt": as_lines([MOV, DOT, MPG])}
 
 
-def run(*arguments):
-    return main(["didemo", *map(str, arguments), "--workers", "1"])
-
-
-def test_descriptions_become_one_paragraph_and_the_list_decides(tmp_path, capsys):
-    source, out = source_of(tmp_path / "source"), tmp_path / "out"
-    assert run("--source", source, "--out", out, "--annotations-only", "--allow-missing") == 0
-    test = cma.data.load(out, "test")
+def test_descriptions_become_one_paragraph_and_the_list_decides(folder):
+    status, said, _ = run("didemo", FILES, folder, "--allow-missing")
+    test = cma.data.load(folder / "out", "test")
     assert [(item.id, item.captions) for item in test.items] == [
         (MOV, ("second?",)),
         (DOT, ("first of the dot then this",)),
         (MPG, ("one",)),
     ]
-    assert test.protocol == {"query": "paragraph", "visual_to_text": "items"}
-    assert (test.kind, test.recipe, test.expected) == ("video", "didemo", 1_004)
-    said = " ".join(capsys.readouterr().out.split())
-    assert "didemo: test_data.json, test_list.txt under" in said
+    said = " ".join(said.split())
+    assert status == 0 and "didemo: test_data.json, test_list.txt under" in said
     assert "no train_data.json and no val_data.json: the train and val splits are left out" in said
     assert "clips of test_data.json that are not in test_list.txt, left out: 1 (unlisted.avi)" in said
-    assert (
-        "captions cleaned of line breaks and extra spaces: 1" in said and "test 3 / 1,004 3 / 1,004" in said
-    )
+    assert "test 3 / 1,004 3 / 1,004" in said
 
 
 @pytest.mark.parametrize("names", [
@@ -58,24 +43,22 @@ def test_descriptions_become_one_paragraph_and_the_list_decides(tmp_path, capsys
     ("1@N01_2_ab.mp4", f"{DOT}.mp4", "5@N03_6_ef.mp4"),
 ])  # fmt: skip
 def test_clips_are_found_as_they_were_or_transcoded(tmp_path, names):
-    source = source_of(tmp_path / "source")
+    source, out = tmp_path / "source", tmp_path / "out"
     for name in names:
-        write_clip(tmp_path / "clip.mp4", [40, 90]).rename(source / name)
-    assert run("--source", source, "--out", tmp_path / "out", "--allow-missing") == 0
-    test = cma.data.load(tmp_path / "out", "test")
+        write_clip(source / "clip.mp4", [40, 90]).rename(source / name)
+    for name, content in FILES.items():
+        (source / name).write_bytes(content)
+    words = ["didemo", "--source", str(source), "--out", str(out), "--allow-missing", "--workers", "1"]
+    assert main(words) == 0
+    test = cma.data.load(out, "test")
     assert [item.file_name for item in test.items] == [f"media/{name}" for name in names]
     assert all(test.path(item).is_file() for item in test.items)
 
 
-def test_a_split_lacking_a_file_is_left_out_and_none_is_an_error(tmp_path, capsys):
-    source = source_of(source_of(tmp_path / "source"), split="val")
-    (source / "val_list.txt").unlink()
-    assert run("--source", source, "--out", tmp_path / "out", "--annotations-only", "--allow-missing") == 0
-    assert cma.data.splits(tmp_path / "out") == ["test"]
-    assert "no val_list.txt with the ids of val_data.json: the" in capsys.readouterr().out
-    (source / "test_data.json").unlink()
-    with pytest.raises(BadInput, match=r"expected two files of a split .*no test_data.json"):
-        didemo.BENCHMARK.read(source)
+def test_a_split_without_its_list_is_left_out(folder):
+    status, said, _ = run("didemo", FILES | {"val_data.json": as_json(ROWS)}, folder, "--allow-missing")
+    assert status == 0 and cma.data.splits(folder / "out") == ["test"]
+    assert "no val_list.txt with the ids of val_data.json: the" in said
 
 
 @given(st.lists(st.text(), max_size=4))

@@ -1,4 +1,4 @@
-"""A place to drop a picture or a clip on, in JupyterLab, VS Code and Voilà alike (an anywidget)."""
+"""A field to drop a picture or a clip on; an anywidget, which works in JupyterLab, VS Code and Voilà."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ STATIC = Path(__file__).parent / "static"
 
 
 class DropZone(anywidget.AnyWidget):
-    """Calls `taken(path, name)` with the copy of a dropped file and the name that the file had.
+    """Calls `taken(path, name)` with a copy of the dropped file and the name that the file had.
 
-    The copy lies in `folder`, and is deleted when another file comes and nothing refers to that folder.
-    A file comes in parts, in order. A file that `cma.search` cannot read, or that is too large, is refused,
-    and the message says so.
+    The copy is in `folder`, which is deleted once another file has come and nothing refers to it any more. A
+    file comes in parts, in order. A file that `cma.search` cannot read or that is too large is refused, and
+    `message` says so.
     """
 
     _esm = (STATIC / "dropzone.js").read_text("utf-8")

@@ -85,11 +85,11 @@ class Explorer(widgets.VBox):
         self.text.continuous_update = False
         self.button = add("search", widgets.Button(description="search"), self._ask_text)
         self.button.button_style = "primary"
-        self.example = add("examples", dropdown(description="examples"), self._take_example)
+        self.example = add("examples", dropdown(description="examples"), self._take_caption)
         self.drop = add("drop", DropZone(self._take_file))
         self.why = add("why", dropdown(description="why?"), self._explain)
         self.find = add("find", widgets.Button(description="find what CLIP misses"), self._find_missed)
-        self.missed = add("missed", dropdown(description="missed"), self._take_missed)
+        self.missed = add("missed", dropdown(description="missed"), self._take_caption)
         self.play = add("play", widgets.Checkbox(True, description="play clips", indent=False), self._change)
         shown = ("about", "status", "results", "reason")
         self.backbone, self.status, self.results, self.reason = (add(name, widgets.HTML()) for name in shown)
@@ -180,10 +180,11 @@ class Explorer(widgets.VBox):
         self._search()
 
     @_shown
-    def _take_example(self, _: object) -> None:
-        if self.example.value:
-            self.text.value = self.example.value
-            self.example.value = None  # so that it can be chosen again
+    def _take_caption(self, change: dict) -> None:
+        """Ask for the caption that was chosen in a list."""
+        if change["new"]:
+            self.text.value = change["new"]
+            change["owner"].value = None  # so that it can be chosen again
 
     @_shown
     def _take_file(self, path: Path, name: str) -> None:
@@ -208,11 +209,6 @@ class Explorer(widgets.VBox):
         named = [(f"{c.before:,} → {c.after:,} {c.caption}", c.caption) for c in changes[:MOST]]
         self._offer(self.missed, named)
         self._say(f"{len(changes):,} captions rank better with {name}; choose one")
-
-    @_shown
-    def _take_missed(self, _: object) -> None:
-        if self.missed.value:
-            self.text.value = self.missed.value
 
     @_shown
     def _explain(self, _: object = None) -> None:

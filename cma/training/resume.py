@@ -41,38 +41,32 @@ class RunState:
         with replacing(self.record.folder / CHECKPOINT) as temporary:
             torch.save(vars(self) | {"record": self.record.to_json()}, temporary)
 
-    @classmethod
-    def load(cls, folder: Path) -> RunState:
-        """Read the checkpoint of `folder`. Raises ValueError that names the file if it cannot be read."""
-        path = folder / CHECKPOINT
-        try:
-            state = cls(**torch.load(path, map_location="cpu", weights_only=True))
-            state.record = parse_json(state.record, RunRecord, "its record")
-        except UNREADABLE as error:
-            hint = _ways_out(folder)
-            raise ValueError(f"{path}: no checkpoint of cma.train, or cut short; {hint}") from error
-        state.record.folder = folder
-        return state
-
 
 def find(record: RunRecord) -> RunState | None:
     """The state of the same run in the record's folder, or None if no run is there.
 
-    Raises ValueError if another run is there, naming what differs and what to do.
+    Raises ValueError, which says what to do, for a checkpoint that cannot be read and for another run, with
+    what differs.
     """
-    folder = record.folder
-    finished, checkpoint = (folder / "run.json").exists(), (folder / CHECKPOINT).exists()
-    if not finished and not checkpoint:
+    folder, checkpoint = record.folder, record.folder / CHECKPOINT
+    ways_out = f'choose another name, delete {folder}, or set if_exists="replace"'
+    finished = (folder / "run.json").exists()
+    if not checkpoint.exists():
+        if finished:
+            raise ValueError(f"{folder}: run.json without {CHECKPOINT}, nothing to resume; {ways_out}")
         return None
-    if not checkpoint:
-        raise ValueError(f"{folder}: run.json without {CHECKPOINT}, nothing to resume; {_ways_out(folder)}")
-    state = RunState.load(folder)
+    try:
+        state = RunState(**torch.load(checkpoint, map_location="cpu", weights_only=True))
+        state.record = parse_json(state.record, RunRecord, str(checkpoint))
+    except UNREADABLE as error:
+        raise ValueError(f"{checkpoint}: no checkpoint of cma.train, or cut short; {ways_out}") from error
     there, here = settings(state.record), settings(record)
     differing = [f"{k} {there.get(k)!r} there, {here[k]!r} here" for k in here if there.get(k) != here[k]]
     if differing:
-        raise ValueError(f"{folder} holds another run ({'; '.join(differing)}); {_ways_out(folder)}")
+        raise ValueError(f"{folder} holds another run ({'; '.join(differing)}); {ways_out}")
     if finished:
         state.record = RunRecord.load(folder)
+    state.record.folder = folder
     return state
 
 
@@ -114,7 +108,3 @@ def set_parameters(model: nn.Module, values: list[Tensor]) -> None:
     """Set the trained parameters to `values`, in the order of `copy_parameters`."""
     for parameter, value in zip(model.trainable_parameters(), values, strict=True):
         parameter.copy_(value)
-
-
-def _ways_out(folder: Path) -> str:
-    return f'choose another name, delete {folder}, or set if_exists="replace"'

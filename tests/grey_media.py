@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import av
 import numpy as np
 from PIL import Image
+
+from tests.toy_media import encode
 
 FPS = 10
 
@@ -22,23 +23,12 @@ def write_picture(path: Path, level: int = 128, size: tuple[int, int] = (48, 40)
 
 
 def write_clip(
-    path: Path,
-    levels: list[int],
-    faststart: bool = False,
-    size: tuple[int, int] = (64, 64),
+    path: Path, levels: list[int], faststart: bool = False, size: tuple[int, int] = (64, 64)
 ) -> Path:
-    """A clip at 10 fps, each frame of one grey level; `size` is (width, height)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    options = {"movflags": "faststart"} if faststart else {}
-    with av.open(str(path), "w", "mp4", options=options) as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"crf": "1"})
-        stream.width, stream.height = size
-        stream.pix_fmt = "yuv420p"
-        for level in levels:
-            frame = av.VideoFrame.from_ndarray(np.full((*size[::-1], 3), level, np.uint8), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
+    """An mp4 clip at 10 fps, each frame of one grey level; `size` is (width, height)."""
+    pictures = [Image.new("RGB", size, (level,) * 3) for level in levels]
+    file_options = {"movflags": "faststart"} if faststart else {}
+    return encode(path, pictures, FPS, file_format="mp4", file_options=file_options, crf="1")
 
 
 @contextmanager

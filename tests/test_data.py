@@ -7,18 +7,13 @@ from hypothesis import strategies as st
 
 from cma import data
 from tests.any_json import any_json
+from tests.toy_data import write_dataset
 
 ITEM = {"file_name": "media/a.jpg", "id": "a", "captions": ["a cat"], "split": "train"}
 
 
 def write_folder(folder, lines, kind="image", **about):
-    folder.mkdir(exist_ok=True)
-    text = "".join(
-        (line if isinstance(line, str) else json.dumps(line, ensure_ascii=False)) + "\n" for line in lines
-    )
-    (folder / "metadata.jsonl").write_text(text, encoding="utf-8")
-    (folder / "dataset.json").write_text(json.dumps({"name": "toy", "kind": kind} | about), encoding="utf-8")
-    return folder
+    return write_dataset(folder, lines, {"name": "toy", "kind": kind} | about)
 
 
 def numbered(splits, captions=1):

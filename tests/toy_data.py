@@ -9,6 +9,15 @@ COLOURS = ("red", "green", "blue", "yellow", "white", "black")
 THINGS = ("cat", "dog", "bird", "horse", "car", "boat", "tree", "house", "flower", "star")
 
 
+def write_dataset(folder: Path, lines: list[dict | str], about: dict) -> Path:
+    """Write `metadata.jsonl`, whose lines may be given as text, and `dataset.json`; the folder."""
+    folder.mkdir(exist_ok=True)
+    texts = [line if isinstance(line, str) else json.dumps(line, ensure_ascii=False) for line in lines]
+    (folder / "metadata.jsonl").write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+    (folder / "dataset.json").write_text(json.dumps(about), encoding="utf-8")
+    return folder
+
+
 def write_images(folder: Path, counts: dict[str, int], captions: int = 2, reading: str = "captions") -> Path:
     """`counts` pictures a split, each with `captions` captions; the folder."""
     (folder / "media").mkdir(parents=True)
@@ -21,9 +30,7 @@ def write_images(folder: Path, counts: dict[str, int], captions: int = 2, readin
             picture.putpixel((i % 32, i // 32), (128, 128, 128))
             picture.save(folder / name)
             texts = [f"a {colour} {thing}", f"{thing} in the {colour} water", f"the {thing}"][:captions]
-            line = {"file_name": name, "id": f"{split}{i:03}", "captions": texts, "split": split}
-            lines.append(json.dumps(line))
-    (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n")
+            lines.append({"file_name": name, "id": f"{split}{i:03}", "captions": texts, "split": split})
     about = {
         "format_version": 1,
         "name": "toy",
@@ -39,5 +46,4 @@ def write_images(folder: Path, counts: dict[str, int], captions: int = 2, readin
             for split, count in counts.items()
         },
     }
-    (folder / "dataset.json").write_text(json.dumps(about))
-    return folder
+    return write_dataset(folder, lines, about)

@@ -1,12 +1,11 @@
 """Galleries of pictures and of clips for the explorer's tests, and a page taken apart."""
 
-import json
 from html.parser import HTMLParser
 from pathlib import Path
 
 from cma.explore.gallery import Gallery
 from tests.conftest import build_clip, build_processor, with_adapters
-from tests.toy_data import write_images
+from tests.toy_data import write_dataset, write_images
 from tests.toy_media import write_picture, write_videos
 
 HOSTILE = '<img src=x onerror="alert(1)"> $x_ & "cat\''
@@ -27,9 +26,7 @@ def write_hostile(folder: Path) -> Path:
     name = "a'b\"c<i>&d.png"
     write_picture(folder / "media" / name, 3)
     line = {"file_name": f"media/{name}", "id": "1", "captions": [HOSTILE, HOSTILE * 2], "split": "test"}
-    (folder / "metadata.jsonl").write_text(json.dumps(line) + "\n")
-    (folder / "dataset.json").write_text('{"kind": "image"}')
-    return folder
+    return write_dataset(folder, [line], {"kind": "image"})
 
 
 class Page(HTMLParser):

@@ -61,7 +61,7 @@ def results_grid(indexes: Indexes, answers: Mapping[str, Answer]) -> Figure:
     columns = max(len(answer.hits) for answer in answers.values())
     for label, answer in answers.items():
         for hit in answer.hits:
-            pictures.append(_still(indexes[label], hit.file))
+            pictures.append(still(indexes[label].path(hit.file), hit.file))
             captions.append(f"{hit.rank}. {hit.score:.3f}{' ✓' if hit.right else ''} {title_of(hit.file)}")
             marked.append(hit.right)
     captions = [caption.replace("$", r"\$") for caption in captions]
@@ -96,17 +96,18 @@ def why_figure(found: Mapping[str, Why]) -> Figure:
 @lru_cache(maxsize=512)  # `file` holds the digest of what was read: another content has another preview
 def data_uri(path: Path, file: MediaFile) -> str:
     """The preview as a `data:` address: a JPEG of a picture, an H.264 mp4 of a clip. Raises MediaError."""
+    frames = _small_frames(path, file, MOST, FPS)
     if file.kind == "image":
-        return _jpeg(_small(read_image(path)))
-    frames = [_small(frame) for frame in stream_frames(path, MOST, FPS, file.start, file.end, 2 * SIDE)]
+        return _jpeg(frames[0])
     return _uri("video/mp4", _mp4(frames, _rate(path, file, len(frames))))
 
 
 def still(path: Path, file: MediaFile) -> Image.Image:
-    """One small picture: the picture itself, or the middle frame of a clip. Raises MediaError."""
-    if file.kind == "image":
-        return _small(read_image(path))
-    frames = [_small(frame) for frame in stream_frames(path, 3, None, file.start, file.end, 2 * SIDE)]
+    """The small picture, or the middle frame of a clip; grey if the file cannot be read."""
+    try:
+        frames = _small_frames(path, file, 3)
+    except MediaError:
+        return Image.new("RGB", (SIDE, SIDE), plots.GREY)
     return frames[len(frames) // 2]
 
 
@@ -118,17 +119,15 @@ def _preview(index: MediaIndex, file: MediaFile) -> tuple[str, str]:
         return "", str(error)
 
 
-def _still(index: MediaIndex, file: MediaFile) -> Image.Image:
-    """The picture of a result, grey if its file can no longer be read."""
-    try:
-        return still(index.path(file), file)
-    except MediaError:
-        return Image.new("RGB", (SIDE, SIDE), plots.GREY)
-
-
-def _small(picture: Image.Image) -> Image.Image:
-    picture.thumbnail((SIDE, SIDE))
-    return picture
+def _small_frames(path: Path, file: MediaFile, most: int, fps: float | None = None) -> list[Image.Image]:
+    """The picture, or at most `most` frames of a clip, `fps` a second or spread over all of it."""
+    image = file.kind == "image"
+    found = [read_image(path)] if image else stream_frames(path, most, fps, file.start, file.end, 2 * SIDE)
+    frames = []
+    for frame in found:  # one at a time: frames of a folder or an animation may be large
+        frame.thumbnail((SIDE, SIDE))
+        frames.append(frame)
+    return frames
 
 
 def _rate(path: Path, file: MediaFile, count: int) -> Fraction:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 import time
 from collections.abc import Mapping
@@ -152,7 +151,7 @@ def rank_changes(before: MediaIndex, after: MediaIndex, seed: int = 0) -> list[R
         RankChange(caption, before.files[item], *pair)
         for caption, item, *pair in zip(captions, owners.tolist(), *ranks, strict=True)
     ]
-    return sorted(changes, key=lambda change: math.log(change.after / change.before))
+    return sorted(changes, key=lambda change: change.after / change.before)
 
 
 def examples(index: MediaIndex, n: int = 8, seed: int = 0) -> list[str]:

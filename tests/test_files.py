@@ -120,6 +120,30 @@ def test_any_json_is_the_type_or_one_line(value, inside):
         assert str(error).startswith(r"here\n: ") and len(str(error).splitlines()) == 1
 
 
+@files.settings
+class Checked:
+    count: Annotated[int, Field(ge=1)]
+    kind: Literal["image", "video"] = "image"
+
+
+@pytest.mark.parametrize(
+    ("values", "named", "message"),
+    [
+        ((), {}, "count: expected, but missing"),
+        ((0,), {}, "count=0: expected greater than or equal to 1"),
+        ((), {"count": True}, "count=True: expected a valid integer"),
+        ((), {"count": 1, "kind": "a\nb"}, r"kind='a\nb': expected 'image' or 'video'"),
+        ((), {"count": 1, "kid": "image"}, "Checked has no field 'kid': did you mean kind?"),
+        ((), {"count": 1, "zzz": "image"}, "Checked has no field 'zzz': fields are count, kind"),
+    ],
+)
+def test_settings_are_checked_in_one_line(values, named, message):
+    assert Checked(3, "video") == Checked(kind="video", count=3)
+    with pytest.raises(ValueError) as error:
+        Checked(*values, **named)
+    assert str(error.value) == message
+
+
 def test_a_walk_is_sorted_follows_links_and_ends(tmp_path):
     for name in ("b/2", "b/1", "a/3", "a/.hidden/4"):
         files.write_whole(tmp_path / "top" / name, "")

@@ -168,6 +168,16 @@ def test_an_adapter_acts_at_any_strength(model, ids):
             model.set_adapter("a", wrong)
 
 
+def test_acting_lasts_as_long_as_its_block(model):
+    model.set_adapter("b", 0.5)
+    model.train()
+    with pytest.raises(KeyError), model.acting("a"):
+        assert (model.active, model.scale, model.training) == ("a", 1.0, False)
+        assert not torch.is_grad_enabled()
+        raise KeyError
+    assert (model.active, model.scale, model.training) == ("b", 0.5, True) and torch.is_grad_enabled()
+
+
 def test_one_clip_under_two_models(model, ids):
     plain = model.encode_text(ids)
     model.set_adapter("a")

@@ -1,5 +1,9 @@
 """Every figure draws what it is given; pictures are not compared."""
 
+import importlib
+import sys
+from types import SimpleNamespace
+
 import matplotlib
 import pytest
 from PIL import Image
@@ -7,7 +11,6 @@ from PIL import Image
 matplotlib.use("Agg")
 
 from cma import AdapterConfig, RetrievalModel, plots
-from cma.training.record import RunRecord
 
 
 @pytest.fixture(autouse=True)
@@ -16,32 +19,16 @@ def close_figures():
     plots.plt.close("all")
 
 
-def record(watched: bool = True, select_on: str = "val") -> RunRecord:
+def record(watched: bool = True, select_on: str = "val") -> SimpleNamespace:
+    """What a figure needs of a run's record: two epochs of two steps."""
     history = []
     for epoch in (1, 2):
-        entry = {
-            "epoch": epoch,
-            "curve": [[2 * epoch - 1, 3.0 - epoch, 1e-3], [2 * epoch, 2.5 - epoch, 5e-4]],
-        }
-        if watched:
-            recall = {"R@1": 10.0 * epoch}
-            entry["validation"] = {"split": "val", "text_to_visual": recall, "visual_to_text": recall}
-        history.append(entry)
-    return RunRecord(
-        "r",
-        "toy",
-        "image",
-        "cross-modal adapter",
-        {},
-        {},
-        None,
-        0,
-        select_on,
-        1,
-        2,
-        history=history,
-        selected_epoch=2,
-    )
+        curve = [[2 * epoch - 1, 3.0 - epoch, 1e-3], [2 * epoch, 2.5 - epoch, 5e-4]]
+        recall = {"R@1": 10.0 * epoch}
+        validation = {"split": "val", "text_to_visual": recall, "visual_to_text": recall}
+        history.append({"epoch": epoch, "curve": curve} | ({"validation": validation} if watched else {}))
+    label = "(chosen on test, the authors' habit)" if select_on == "test" else "chosen on validation"
+    return SimpleNamespace(history=history, kind="image", selected_epoch=2, select_on=select_on, label=label)
 
 
 def labels(figure) -> str:
@@ -69,6 +56,7 @@ def test_curve_draws_loss_rate_and_recall():
     assert loss.lines[0].get_xydata().tolist() == [[1, 2], [2, 1.5], [3, 1], [4, 0.5]]
     assert rate.lines[0].get_ydata()[0] == 1e-3
     assert recall.lines[0].get_xydata().tolist() == [[1, 10], [2, 20]]
+    assert [text.get_text() for text in recall.get_legend().get_texts()] == ["text-to-image", "image-to-text"]
 
 
 def test_curve_labels_a_choice_on_test():
@@ -82,8 +70,9 @@ def test_bars_have_the_heights_and_intervals_they_are_given():
         between = dict.fromkeys(recalls, (value - 3, value + 4))
         return {"text_to_visual": recalls, "intervals": {"text_to_visual": between}}
 
-    figure = plots.recall_bars({"zero-shot": found(20.0), "adapter": found(30.0)})
+    figure = plots.recall_bars({"zero-shot": found(20.0), "adapter": found(30.0)}, kind="video")
     axis = figure.axes[0]
+    assert axis.get_title() == "text-to-video"
     assert [bar.get_height() for bar in axis.patches] == [20.0] * 3 + [30.0] * 3
     ends = {tuple(segment[:, 1]) for lines in axis.collections for segment in lines.get_segments()}
     assert ends == {(17.0, 24.0), (27.0, 34.0)}
@@ -101,11 +90,8 @@ def test_parameter_share_names_the_count(toy_clip):
 
 def test_frame_weights_with_and_without_frames():
     frames = [Image.new("RGB", (4, 4))] * 3
-    assert [bar.get_height() for bar in plots.frame_weights([0.2, 0.5, 0.3]).axes[0].patches] == [
-        0.2,
-        0.5,
-        0.3,
-    ]
+    bars = plots.frame_weights([0.2, 0.5, 0.3]).axes[0].patches
+    assert [bar.get_height() for bar in bars] == [0.2, 0.5, 0.3]
     figure = plots.frame_weights([0.2, 0.5, 0.3], frames, "a query")
     assert len(figure.axes) == 4
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["1", "2", "3"]
@@ -124,6 +110,13 @@ def test_live_curve_updates_one_display(monkeypatch):
     show(record())
     assert len(shown) == 2
     assert not plots.plt.get_fignums()
+
+
+def test_matplotlib_is_of_an_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "cma.plots")
+    with pytest.raises(ImportError, match=r"^matplotlib: not installed; run `pip install .*\[notebooks\]'`$"):
+        importlib.import_module("cma.plots")
 
 
 def test_save_leaves_a_whole_picture_alone(tmp_path):

@@ -36,7 +36,7 @@ OFFICIAL = {  # ours: theirs
 
 
 def _all_known(saved: object) -> object:
-    """Refuse unknown and missing keys, which have defaults in a dataclass."""
+    """Refuse unknown and missing keys; pydantic would fill in the defaults of a dataclass."""
     known = {field.name for field in fields(AdapterConfig)}
     if isinstance(saved, dict) and (wrong := known ^ set(saved)):
         raise ValueError(f"unknown or missing keys {sorted(wrong)}, expected {sorted(known)}")
@@ -68,7 +68,7 @@ def write_adapter(folder: Path, adapters: CrossModalAdapters, backbone: dict[str
         new_config.write_bytes(content)
         new_weights.write_bytes(save(tensors))  # `save_file` would make it readable by its owner alone
         if config.is_file() and config.read_bytes() != content:
-            config.unlink()  # if killed right here, new weights must not stand beside an old config
+            config.unlink()  # if killed here, no old config is left beside new weights
 
 
 def read_adapter(
@@ -87,7 +87,7 @@ def read_adapter(
             )
     try:
         expected = _shapes(saved.adapter, widths, layers)
-    except (ValueError, TypeError, RuntimeError) as error:  # torch's, for numbers beyond any tensor
+    except (ValueError, TypeError, RuntimeError) as error:  # torch's too, for numbers that are too large
         raise ValueError(f"{folder / CONFIG}: {error}") from error
     try:
         state = load_file(weights)
@@ -114,9 +114,8 @@ def trained_on(folder: Path) -> str:
     name, revision = (read_config(folder).backbone[key] for key in ("name", "revision"))
     if name is None:
         raise ValueError(f"{folder / CONFIG}: its backbone has no name; name the one it was trained on")
-    if name == "mini" or revision is None or len(revision) == 40:  # digits of a commit on the hub
-        return name
-    return str(Path(name).expanduser().absolute())  # a relative path would be taken for a hub id
+    of_folder = name != "mini" and revision is not None and len(revision) < 40  # a commit of the hub has 40
+    return str(Path(name).expanduser().absolute()) if of_folder else name  # relative, it looks like a hub id
 
 
 def from_official(checkpoint: dict[str, Tensor] | str | Path) -> tuple[AdapterConfig, dict[str, Tensor]]:
@@ -132,7 +131,7 @@ def from_official(checkpoint: dict[str, Tensor] | str | Path) -> tuple[AdapterCo
     found = {key.removeprefix("clip."): value for key, value in state.get("model", state).items()}
 
     def take(key: str, shape: torch.Size | None = None) -> Tensor:
-        """The tensor of a key, if it has this shape, or three dimensions."""
+        """The tensor of a key; ValueError if it has not this shape, or, without a shape, 3 dimensions."""
         if key not in found and shape is not None and not shape.numel():
             return torch.zeros(shape)
         if key not in found:

@@ -32,8 +32,8 @@ class TrainConfig:
     """Settings of one run of `cma.train`; the defaults are the paper's where it gives one (section 4.1).
 
     `if_exists` is about a run that is in `runs_dir/name` already. "resume" continues it after its last epoch,
-    or returns it if it is finished; a run of other settings or data is an error and stays as it is. "replace"
-    deletes the run's own files, once everything that training needs has been found, and starts again.
+    or returns it if it is finished; a run with other settings or data is an error and is not changed.
+    "replace" deletes the run's files, after everything that training needs has been found, and starts again.
     Raises ValueError that names the field, its value and what is allowed.
     """
 
@@ -54,7 +54,9 @@ class TrainConfig:
     select_on: Literal["val", "last", "test"] = "val"  # the kept epoch; "test" is the authors' habit
     val_items: Positive = 1000  # training items held out where a dataset has no val split
     report_on: Literal["test", "val"] = "test"  # the split of the final numbers; "val" never reads test
-    epoch_unit: Literal["captions", "items"] = "captions"  # once a (item, caption) pair, or once an item
+    epoch_unit: Literal["captions", "items"] = (
+        "captions"  # an epoch: each (item, caption) pair once, or each item once
+    )
     precision: Literal["float32", "bf16"] = "float32"  # "bf16": autocast
     workers: NotNegative = 0  # processes that decode
     cache: bool = False  # keep preprocessed pixels in memory (small sets)

@@ -24,7 +24,7 @@ _adapter = lru_cache(TypeAdapter)
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """A path beside `path` for this process alone, `.NAME.PID.tmp`, that replaces it if no error comes."""
+    """A temporary path, `.NAME.PID.tmp`, that replaces `path` at the end unless there is an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -107,9 +107,9 @@ def _first(error: ValidationError) -> tuple[dict, str]:
 
 
 def walk(folder: Path | str, failed: Callable[[OSError], None] | None = None) -> Folders:
-    """`os.walk` in sorted order through links too, each real folder once (a link may lead back up).
+    """`os.walk` in sorted order, also through links; each real folder once, since links may form a circle.
 
-    A folder whose name is removed is not entered; `failed` is told of those that cannot be read.
+    A folder whose name the caller removes is not entered; `failed` gets the errors of unreadable folders.
     """
     seen = set()
     for parent, folders, files in os.walk(folder, onerror=failed, followlinks=True):

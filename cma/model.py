@@ -64,9 +64,9 @@ class RetrievalModel(nn.Module):
         return adapters
 
     def set_adapter(self, name: str | None, scale: float = 1.0) -> None:
-        """Let the adapter `name` act, or none: then CLIP is bitwise as it was loaded.
+        """Let the adapter `name` act, or none: then CLIP computes bitwise as it was loaded.
 
-        `scale` multiplies what the adapter adds (1 as trained). Raises ValueError for an unknown name.
+        `scale` multiplies what the adapter adds (1: as trained). Raises ValueError for an unknown name.
         """
         if name is not None:
             self.get_adapter(name)

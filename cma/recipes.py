@@ -1,10 +1,10 @@
-"""The paper's hyper-parameters per benchmark, as data, and ours for the offline benchmarks.
+"""The paper's settings for each benchmark, and ours for the offline benchmarks.
 
-Two variants of each real benchmark. `paper`: the authors' optimiser, schedule and rate (1e-5, section 4.1),
-chosen on the test split as they do. Their runs are half precision throughout, optimiser state too, without
-loss scaling: the second moment underflows and the steps come out two orders of magnitude longer, so **1e-5 in
-float32 is a far smaller step than theirs** and this recipe is not expected to reach their numbers.
-`float32`: ours, with AdamW and a rate for float32, chosen on validation. It is **untried on real data**.
+Each real benchmark has two variants. `paper`: the authors' optimiser, schedule and rate (1e-5, section 4.1),
+and the epoch chosen on the test split, as they do. Their runs use half precision for everything, also the
+optimiser's state, without loss scaling: the second moment underflows and the steps become 100 times longer.
+So **1e-5 in float32 is a far smaller step than theirs**, and this recipe is not expected to reach their
+numbers. `float32`: ours, with AdamW, a rate for float32 and validation. It is **untried on real data**.
 """
 
 from __future__ import annotations

@@ -166,7 +166,7 @@ def test_dropout_acts_in_training_only():
     ],
 )
 def test_config_names_the_wrong_field(field, value):
-    with pytest.raises(ValueError, match=field):
+    with pytest.raises(ValueError, match=f"^{field}=.*: expected .*$"):
         AdapterConfig(**{field: value})
 
 

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 
+import hypothesis
 import nbformat
 import pytest
 from hypothesis import given
@@ -66,6 +67,7 @@ def test_the_page_is_built_where_the_command_was_given(media, backbone, tmp_path
     assert list(kept["shown"].galleries) == ["pictures"]
 
 
+@hypothesis.settings(max_examples=25)
 @given(where=st.text(), settings=st.dictionaries(st.text(), st.text() | st.lists(st.text()) | st.integers()))
 def test_settings_reach_the_page_as_they_are(where, settings, tmp_path_factory):
     path = tmp_path_factory.mktemp("notebook") / "explorer.ipynb"

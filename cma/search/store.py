@@ -171,13 +171,13 @@ def _check_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder}: a file, expected a folder; {advice}")
     index = folder / INDEX
-    if index.exists():
+    there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    others = [name for name in there if not name.startswith(".")]
+    if INDEX in others:
         if not _is_ours(index):
             raise ValueError(f"{index}: no index, or a damaged one; delete it, or {advice}")
-    elif folder.is_dir() and not parts(folder):
-        others = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-        if others:
-            raise ValueError(f"{folder}: holds no index but other things ({others[0]!r}, …); {advice}")
+    elif others and not parts(folder) and not index.exists():  # it may have been finished since
+        raise ValueError(f"{folder}: holds no index but other things ({others[0]!r}, …); {advice}")
 
 
 def _is_ours(path: Path) -> bool:

@@ -24,7 +24,7 @@ def shown(open_page, tmp_path):
         shown = ExplorerPage(page)
         page.goto(address)
         shown.root.wait_for()
-        shown.page.set_viewport_size({"width": 1000, "height": 800})
+        shown.page.set_viewport_size({"width": 1000, "height": 1400})
         shown.control("dataset").select_option(DATASET)
         shown.ask(QUERY)
         shown.playing()

@@ -34,6 +34,7 @@ class VideoFile:
             with path.open("rb") as stream, av.open(stream) as container:
                 kinds = [one.type for one in container.streams]
                 sizes = [(getattr(s, "width", 1), getattr(s, "height", 1)) for s in container.streams.video]
+                told = max((one.frames for one in container.streams.video), default=0)
                 if side:
                     with suppress(Exception):  # then the frames keep their size
                         scaled = _scaled(next(container.decode(video=0)), side)
@@ -43,6 +44,8 @@ class VideoFile:
             raise self._error("nothing in it")
         if "video" not in kinds:
             raise MediaError(f"{path}: no video in it, only {', '.join(kinds)}; expected a clip")
+        if told > path.stat().st_size:  # decord would make a list of them, and end the process
+            raise self._error(f"it claims to have {told:,} frames")
         width, height = scaled.values() or sizes[0]
         self._bytes = 3 * width * height  # of a frame
         try:

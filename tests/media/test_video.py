@@ -102,6 +102,15 @@ def test_a_truncated_video_is_an_error_that_names_it(tmp_path, faststart, kept):
         read_frames(path, 12, fps=None)
 
 
+def test_a_clip_that_claims_more_frames_than_bytes_does_not_end_the_process(tmp_path):
+    content = bytearray(write_clip(tmp_path / "c.mp4", [10, 20, 30]).read_bytes())
+    count = content.index(b"stts") + 12  # after the version and the number of entries
+    content[count : count + 4] = (2**31 - 1).to_bytes(4)
+    (tmp_path / "c.mp4").write_bytes(content)
+    with pytest.raises(MediaError, match=r"c\.mp4: .*it claims to have 2,147,483,647 frames"):
+        read_frames(tmp_path / "c.mp4", 2)
+
+
 @pytest.mark.parametrize("name", ["gone.mp4", "empty"])
 def test_what_is_no_video_is_an_error_that_names_it(tmp_path, name):
     (tmp_path / "empty").mkdir()

@@ -62,7 +62,7 @@ def write_adapter(folder: Path, adapters: CrossModalAdapters, backbone: dict[str
     """
     sizes = {"widths": adapters.widths, "layers": adapters.layers}
     text = json.dumps({"adapter": asdict(adapters.config), **sizes, "backbone": backbone}, indent=2) + "\n"
-    tensors = {key: value.contiguous() for key, value in adapters.state_dict().items()}
+    tensors = {key: value.float().contiguous() for key, value in adapters.state_dict().items()}
     config, content = folder / CONFIG, text.encode()
     with replacing(config) as new_config, replacing(folder / WEIGHTS) as new_weights:
         new_config.write_bytes(content)

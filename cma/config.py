@@ -13,8 +13,7 @@ from pydantic import AfterValidator, Field
 from .files import settings
 
 WHERE = ("runs_dir", "if_exists")  # settings of this machine, not of the run
-NO_EFFECT = ("name", "workers", "cache")  # settings that change no number
-LONGEST = 120  # characters of what differs in a run's name
+NO_EFFECT = ("name", "workers", "cache", "micro_batch", "checkpoint_activations")  # but for rounding
 
 
 def _folder_name(name: str) -> str:
@@ -54,10 +53,12 @@ class TrainConfig:
     select_on: Literal["val", "last", "test"] = "val"  # the kept epoch; "test" is the authors' habit
     val_items: Positive = 1000  # training items held out where a dataset has no val split
     report_on: Literal["test", "val"] = "test"  # the split of the final numbers; "val" never reads test
-    epoch_unit: Literal["captions", "items"] = (
-        "captions"  # an epoch: each (item, caption) pair once, or each item once
-    )
-    precision: Literal["float32", "bf16"] = "float32"  # "bf16": autocast
+    epoch_unit: Literal["captions", "items"] = "captions"  # an epoch: each (item, caption), or each item
+    precision: Literal["float32", "bf16", "fp16"] = "float32"  # "fp16": all of it, as in the authors' code
+    gradient_divisor: Positive = 1  # of the gradient, before clipping: 4 in the authors' 4 processes
+    mask_same_item: bool = True  # captions of one item in a batch are not each other's negatives
+    micro_batch: Positive | Literal["auto"] | None = None  # pairs in memory at once; None: the batch
+    checkpoint_activations: bool = False  # compute them again in the backward pass: less memory, slower
     workers: NotNegative = 0  # processes that decode
     cache: bool = False  # keep preprocessed pixels in memory (small sets)
     eval_items: Positive | None = None  # evaluate on that many items only (tiny runs)
@@ -86,5 +87,5 @@ def run_name(base: str, given: dict, usual: dict) -> str:
     differing = [(key, str(given[key])) for key in sorted(given) if given[key] != usual.get(key)]
     exact = ",".join([base, *(f"{key}={value}" for key, value in differing)])
     words = [f"{key}={re.sub(r'[^A-Za-z0-9_.+-]', '-', value)}" for key, value in differing]
-    name = ",".join([base, ",".join(words)[:LONGEST].rstrip(".")]) if words else base
+    name = ",".join([base, ",".join(words)[:120].rstrip(".")]) if words else base
     return name if name == exact else f"{name},{hashlib.sha256(repr(differing).encode()).hexdigest()[:8]}"

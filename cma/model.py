@@ -132,8 +132,8 @@ class RetrievalModel(nn.Module):
     def encode_images(self, images: Sequence[Image.Image] | Tensor) -> Tensor:
         """Un-normalised embeddings [V, D] of pictures, or of prepared pixels [V, 3, H, W]."""
         pixels = images if isinstance(images, Tensor) else to_pixels(images, self._part("image_processor"))
-        if pixels.ndim != 4:
-            raise ValueError(f"pixels must be [V, 3, H, W], not {list(pixels.shape)}")
+        if pixels.ndim != 4 or not pixels.is_floating_point():
+            raise ValueError(f"pixels must be float [V, 3, H, W], not {pixels.dtype} {list(pixels.shape)}")
         self._hook()
         pooled = self.clip.vision_model(pixel_values=pixels.to(self.device, self.dtype)).pooler_output
         return self.clip.visual_projection(pooled)

@@ -4,6 +4,9 @@ The authors' code (commit 07b2203, unedited) gave them in float32 on one CPU thr
 `state_dict`: CLIP and adapter; `inputs`: 4 texts, 4 videos of 3 frames, video 2 with one padded frame;
 `outputs`: features, similarities times exp(logit_scale), losses and gradients, for the text-conditioned
 ("qscore") and the mean-pooled ("meanp") similarity; `train3_*`: three steps of their optimiser.
+`half_*` are of half-precision training, as they train: six batches of 8; thirty steps from adapters times
+1/16 in one process ("one"), with gradients divided by 4 ("div4") and in four processes ("ddp4"); and the
+clipped gradients of "one".
 """
 
 import re

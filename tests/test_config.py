@@ -38,7 +38,7 @@ def test_merge_changes_what_it_is_told_and_nothing_else():
         ("similarity", "max"),
         ("select_on", "train"),
         ("epoch_unit", "videos"),
-        ("precision", "fp16"),
+        ("precision", "fp64"),
         ("warmup", 1.5),
         ("cache", 1),
         ("fps", 0.0),

@@ -72,7 +72,7 @@ def test_the_core_is_thirteen_modules_and_short():
 
 
 def test_all_of_cma_is_short():
-    assert sum(len(path.read_text("utf-8").splitlines()) for path in CMA.rglob("*.py")) <= 5700
+    assert sum(len(path.read_text("utf-8").splitlines()) for path in CMA.rglob("*.py")) <= 6200
 
 
 @pytest.mark.parametrize("module", sorted(name for name in modules(CMA) if name))

@@ -112,7 +112,7 @@ def test_bad_inputs_are_named(model, pixels, ids):
         model.tokenize(["a cat"], max_words=2)
     with pytest.raises(ValueError, match="input_ids must be"):
         model.encode_text(ids[0])
-    with pytest.raises(ValueError, match=r"pixels must be \[V, 3, H, W\]"):
+    with pytest.raises(ValueError, match=r"pixels must be float \[V, 3, H, W\]"):
         model.encode_images(pixels)
     with pytest.raises(ValueError, match=r"pixels must be \[V, F, 3, H, W\]"):
         model.encode_videos(pixels[:, 0], torch.ones(2, 3))

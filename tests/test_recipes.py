@@ -28,15 +28,18 @@ def test_the_papers_settings(name):
     assert (config.lr, config.batch_size, config.seed, config.temperature) == (1e-5, 128, 42, 5.0)
     assert (config.weight_decay, config.warmup, config.max_grad_norm) == (0.2, 0.1, 1.0)
     assert (config.optimizer, config.epoch_unit, config.select_on) == ("bert_adam", "captions", "test")
+    assert (config.precision, config.gradient_divisor, config.mask_same_item) == ("fp16", 4, False)
     assert (adapter.activation, adapter.dropout, adapter.init_std) == ("quick_gelu", 0.0, 0.01)
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_ours_is_chosen_on_validation_in_float32(name):
-    config = recipe(name).train_config("float32")
+def test_ours_are_chosen_on_validation_in_float32_or_with_bfloat16(name):
+    config = recipe(name).train_config()
     assert (config.precision, config.optimizer, config.select_on) == ("float32", "adamw", "val")
-    assert config.lr > 1e-5
-    assert config == recipe(name).train_config()
+    assert (config.gradient_divisor, config.mask_same_item) == (1, True) and config.lr > 1e-5
+    assert recipe(name).train_config("float32") == config
+    bf16 = recipe(name).train_config("bf16")
+    assert bf16 == config.merge({"precision": "bf16", "name": f"{name}-bf16"})
 
 
 @pytest.mark.parametrize("name", ["rsicd", "rsitmd", "mini-flickr30k", "mini-msrvtt"])
@@ -48,7 +51,7 @@ def test_no_recipe_of_the_paper_is_invented(name):
 def test_unknown_names_are_errors():
     with pytest.raises(ValueError, match="no recipe 'msr'.*msrvtt"):
         recipe("msr")
-    with pytest.raises(ValueError, match="variant 'fp16'.*paper, float32"):
+    with pytest.raises(ValueError, match="variant 'fp16'.*paper, float32, bf16"):
         recipe("coco").train_config("fp16")
 
 

@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "batches": ["Batch", "Pixels", "describe_epoch", "epoch_batches", "read_batches"],
+        "batches": ["Batch", "Pixels", "describe_epoch", "epoch_batches", "model_frames", "read_batches"],
         "evaluation": [
             "chance_recall",
             "compare",
@@ -14,9 +14,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "evaluate_and_record",
             "recall_ceiling",
         ],
-        "loop": ["TrainConfig", "train", "train_step"],
+        "loop": ["TrainConfig", "train"],
+        "planning": ["plan"],
+        "precision": ["prepare", "restore"],
         "optim": ["BertAdam", "parameter_groups", "rate_factor", "set_rate"],
         "record": ["RunRecord", "hardware", "versions"],
+        "step": ["batch_loss", "train_step"],
         "sweep": ["sweep_rates"],
     },
 )

@@ -17,6 +17,7 @@ from .. import data
 from ..config import TrainConfig
 from ..data import Item, RetrievalDataset
 from ..media import read_media, to_pixels
+from ..model import RetrievalModel
 
 
 class Splits(NamedTuple):
@@ -28,7 +29,11 @@ class Splits(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """B pairs: input_ids [B, L], frames [B, F, 3, H, W], mask [B, F], item_ids [B]."""
+    """B pairs: input_ids [B, L], frames [B, F, 3, H, W], mask [B, F], item_ids [B].
+
+    Frames are uint8 as they are read, so that workers and transfers move a quarter of the bytes, or float
+    where they are normalised already (`model_frames`).
+    """
 
     input_ids: Tensor
     frames: Tensor
@@ -139,19 +144,17 @@ class Pixels:
         self.cache: dict[tuple, Tensor] = {}
 
     def __call__(self, dataset: RetrievalDataset, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """(frames [V, F, 3, H, W] float32, mask [V, F] int64) of the items at `indices`.
+        """(frames [V, F, 3, H, W] uint8, mask [V, F] int64) of the items at `indices`.
 
-        F is 1 for pictures and `max_frames` for clips; a shorter clip is filled up with frames of zeros
-        that have mask 0. Raises `cma.media.MediaError` naming a file that cannot be read.
+        F is 1 for pictures and `max_frames` for clips; a shorter clip is filled up with black frames that
+        have mask 0. Raises `cma.media.MediaError` naming a file that cannot be read.
         """
         clips = [self._frames(dataset, dataset.items[index]) for index in indices]
         most = 1 if dataset.kind == "image" else self.config.max_frames
-        mean = torch.tensor(self.image_processor.image_mean).view(3, 1, 1)
-        std = torch.tensor(self.image_processor.image_std).view(3, 1, 1)
-        frames = torch.zeros(len(clips), most, *clips[0].shape[1:])
+        frames = torch.zeros(len(clips), most, *clips[0].shape[1:], dtype=torch.uint8)
         mask = torch.zeros(len(clips), most, dtype=torch.long)
         for row, clip in enumerate(clips):
-            frames[row, : len(clip)] = (clip * self.image_processor.rescale_factor - mean) / std
+            frames[row, : len(clip)] = clip
             mask[row, : len(clip)] = 1
         return frames, mask
 
@@ -166,6 +169,24 @@ class Pixels:
         if self.config.cache:
             self.cache[key] = frames
         return frames
+
+
+def model_frames(model: RetrievalModel, frames: Tensor, mask: Tensor) -> Tensor:
+    """The frames of a batch [B, F, 3, H, W] on the model's device, normalised as its processor says.
+
+    Frames with mask 0 become zeros; float frames are taken as they are. Raises ValueError for uint8 frames
+    and a model without processor.
+    """
+    frames, mask = frames.to(model.device), mask.to(model.device)
+    if frames.dtype != torch.uint8:
+        return frames
+    if model.processor is None:
+        raise ValueError("uint8 frames need RetrievalModel(clip, processor), or give normalised frames")
+    processor = model.processor.image_processor
+    statistics = (processor.image_mean, processor.image_std)
+    mean, std = (torch.tensor(values, device=model.device).view(3, 1, 1) for values in statistics)
+    normal = (frames * processor.rescale_factor - mean) / std
+    return normal.masked_fill(~mask.bool()[..., None, None, None], 0.0)
 
 
 def load_media(

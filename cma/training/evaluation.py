@@ -15,7 +15,7 @@ from ..data import RetrievalDataset
 from ..model import RetrievalModel
 from ..similarity import mean_pooled, text_conditioned
 from . import resume
-from .batches import Pixels, load_media
+from .batches import Pixels, load_media, model_frames
 from .record import RunRecord
 
 
@@ -52,7 +52,7 @@ def encode(
         for part in ids.split(256):
             text.append(model.encode_text(part.to(model.device)).float().cpu())
         for part, mask in tqdm(media, f"encode {dataset.split}", len(batches), leave=False, mininterval=1):
-            embedded = model.encode_videos(part.to(model.device), mask.to(model.device))
+            embedded = model.encode_videos(model_frames(model, part, mask), mask.to(model.device))
             frames.append(embedded.float().cpu())
             masks.append(mask)
     return Embeddings(torch.cat(text), torch.cat(frames), torch.cat(masks), dataset.text_to_item, cut)

@@ -5,24 +5,24 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from ..config import TrainConfig
 from ..data import RetrievalDataset
-from ..losses import symmetric_cross_entropy
 from ..model import RetrievalModel
-from . import batches, optim, resume
+from . import batches, optim, precision, resume
 from .batches import Batch, Splits
-from .evaluation import autocast, compare, evaluate
+from .evaluation import evaluate
+from .planning import plan
 from .record import RunRecord
-from .resume import RunState
+from .resume import EpochState, RunState
+from .step import NotFinite, random_state, set_random_state, train_step
 
 CURVE_POINTS = 50  # an epoch, at most
+CHECKPOINT_SECONDS = 300  # so much work is lost at most when a run is killed
 
 
 def train(
@@ -36,7 +36,8 @@ def train(
     `config.select_on` says which epoch is kept: "val" and "test" keep the one of the highest text-to-image
     (or text-to-video) R@1 on that split. `on_epoch` is called with the record after every epoch. Returns the
     record and writes into `runs_dir/name`: the kept adapter, `best/` and `last/`, `run.json`, `curve.png`
-    and `checkpoint.pt`. A run of the same settings is resumed from there, or returned if it is finished.
+    and `checkpoint.pt`, every five minutes too. A run of the same settings is resumed from there, or returned
+    if it is finished. If memory runs out, the micro-batch is halved and the run goes on from the same step.
     The same seed, initial adapter and number of threads give the same result, bitwise on a CPU in float32.
     The seed decides held-out items, batches and dropout, not the adapter's initial weights; the global random
     state is not changed. Raises ValueError for no active adapter, data that is missing, another run in the
@@ -60,23 +61,28 @@ def train(
 
     for split in needed:
         split.require_media()
-    resume.require_writable(record.folder)
-    if config.if_exists == "replace":
-        resume.remove(record.folder)
-    if model.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(model.device)
-    run = _Run(model, splits, config, state or RunState(record))
-    try:
-        run.epochs(on_epoch)
-    finally:
-        model.eval()
-    record = run.state.record
-    resume.set_parameters(model, run.state.kept)
-    model.save_adapter(model.active, record.folder)
-    record.metrics = evaluate(model, splits.final, config, run.pixels)
-    record.seconds = round(sum(entry["seconds"] for entry in record.history), 2)
-    _draw_curve(record)
-    record.stamp(model.device).save(record.folder)
+    with resume.writing(record.folder):
+        if config.if_exists == "replace":
+            resume.remove(record.folder)
+        if model.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(model.device)
+        if config.micro_batch == "auto":
+            planned = plan(model, dataset, config)
+            print(planned)
+            config = replace(config, micro_batch=planned.pairs)
+        try:
+            run = _Run(model, splits, config, state or RunState(record))
+            run.epochs(on_epoch)
+            record = run.state.record
+            resume.set_parameters(model, run.state.kept)
+            record.metrics = evaluate(model, splits.final, config, run.pixels)
+        finally:
+            model.eval()
+            precision.restore(model)
+        model.save_adapter(model.active, record.folder)
+        record.seconds = round(sum(entry["seconds"] for entry in record.history), 2)
+        _draw_curve(record)
+        record.stamp(model.device).save(record.folder)
     return record
 
 
@@ -95,9 +101,11 @@ class _Run:
         self.ids, cut = model.tokenize(training.captions, config.max_words)
         if cut:
             print(f"{cut:,} of {len(self.ids):,} captions were cut to {self.ids.shape[1]} tokens")
-        self.optimizer = optim.build_optimizer(model, config)
-        if done := len(self.state.record.history):
-            print(f"{self.state.record.folder}: resumed after epoch {done} of {config.epochs}")
+        self.optimizer = precision.prepare(model, config)
+        done, part = len(self.state.record.history), self.state.epoch
+        if done or part:
+            where = f"epoch {done}" + (f" and {len(part.losses)} steps" if part else "")
+            print(f"{self.state.record.folder}: resumed after {where} of {config.epochs} epochs")
             resume.set_parameters(model, self.state.last)
             self.optimizer.load_state_dict(self.state.optimizer)
 
@@ -107,73 +115,89 @@ class _Run:
         with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
             for epoch in range(len(record.history), self.config.epochs):
                 torch.manual_seed(self.config.seed * 1_000_003 + epoch)  # the dropout of this epoch
-                entry = self.epoch(epoch)
+                entry = self.epoch(epoch, state.epoch or EpochState())
                 if (watched := self.splits.watched) is not None:
                     entry["validation"] = evaluate(model, watched, self.config, self.pixels, samples=0)
                     tqdm.write(_sentence(entry, record))
                 record.history.append(entry)
-                state.last, state.optimizer = resume.copy_parameters(model), self.optimizer.state_dict()
+                state.last = resume.copy_parameters(model)
                 if _is_best(record.history):
                     state.best, state.best_epoch = state.last, epoch + 1
                     model.save_adapter(model.active, record.folder / "best")
                 record.selected_epoch = epoch + 1 if record.select_on == "last" else state.best_epoch
-                model.save_adapter(model.active, record.folder / "last")
-                state.save()
+                self.save()
                 if on_epoch:
                     on_epoch(record)
 
-    def epoch(self, epoch: int) -> dict:
-        """Train on the batches of one epoch (from 0); returns its entry of the record's history."""
-        config, training, start = self.config, self.splits.training, time.perf_counter()
-        order = batches.epoch_batches(training, config, epoch)
+    def epoch(self, epoch: int, part: EpochState) -> dict:
+        """Train on the batches of one epoch (from 0), after those of `part`; returns its entry of history.
+
+        A checkpoint is written every `CHECKPOINT_SECONDS`, and when a loss is not finite.
+        """
+        config, training, device = self.config, self.splits.training, self.model.device
+        order, done = batches.epoch_batches(training, config, epoch), len(part.losses)
         total, every = config.epochs * len(order), max(1, len(order) // CURVE_POINTS)
-        read = batches.read_batches(training, self.ids, self.pixels, order, config.workers)
-        losses, curve = [], []
+        read = batches.read_batches(training, self.ids, self.pixels, order[done:], config.workers)
+        if part.random:
+            set_random_state(device, part.random)
+        start = saved = time.perf_counter()
+        start -= part.seconds
         self.model.train()
-        bar = tqdm(read, f"epoch {epoch + 1}/{config.epochs}", len(order), mininterval=1)
-        for step, batch in enumerate(bar, start=epoch * len(order)):
+        bar = tqdm(read, f"epoch {epoch + 1}/{config.epochs}", len(order), initial=done, mininterval=1)
+        for step, batch in enumerate(bar, start=epoch * len(order) + done):
             rate = config.lr * optim.rate_factor(config.optimizer, step, total, config.warmup)
-            loss, _ = train_step(self.model, self.optimizer, batch.to(self.model.device), rate, config)
-            losses.append(loss)
-            if len(losses) % every == 0:
-                curve.append([step + 1, round(sum(losses[-every:]) / every, 5), rate])
+            before = random_state(device)
+            try:
+                loss = self.step(batch.to(device), rate)
+            except NotFinite as error:
+                part.random = before
+                self.save(part)
+                ids = ", ".join(dict.fromkeys(training.items[i].id for i in batch.item_ids.tolist()))
+                kept = f"the adapter before this step is in {self.state.record.folder / 'last'}"
+                raise NotFinite(f"step {step + 1}: {error}; {kept}; items of the batch: {ids}") from None
+            part.losses.append(loss)
+            if len(part.losses) % every == 0:
+                part.curve.append([step + 1, round(sum(part.losses[-every:]) / every, 5), rate])
+            part.seconds = round(time.perf_counter() - start, 3)
             bar.set_postfix(loss=f"{loss:.3f}", rate=f"{rate:.1e}", refresh=False)
-        return {
-            "epoch": epoch + 1,
-            "steps": len(order),
-            "loss": sum(losses) / len(losses),
-            "seconds": round(time.perf_counter() - start, 3),
-            "curve": curve,  # [step, mean loss since the last point, rate]
-        }
+            if time.perf_counter() - saved >= CHECKPOINT_SECONDS:
+                part.random, saved = random_state(device), time.perf_counter()
+                self.save(part)
+        losses, seconds = part.losses, part.seconds
+        mean = sum(losses) / len(losses)
+        entry = {"epoch": epoch + 1, "steps": len(order), "loss": mean, "seconds": seconds}
+        return entry | {"curve": part.curve}
+
+    def step(self, batch: Batch, rate: float) -> float:
+        """One update; returns the loss. Out of memory, the micro-batch is halved and the step tried again."""
+        before = random_state(self.model.device)
+        while True:
+            try:
+                return train_step(self.model, self.optimizer, batch, rate, self.config)[0]
+            except (MemoryError, RuntimeError) as error:  # torch's OutOfMemoryError is a RuntimeError
+                size = min(self.config.micro_batch or len(batch.input_ids), len(batch.input_ids))
+                if size == 1 or not _is_out_of_memory(error):
+                    raise
+            self.config = replace(self.config, micro_batch=-(-size // 2))
+            tqdm.write(f"out of memory with {size} pairs at once; going on with {self.config.micro_batch}")
+            self.optimizer.zero_grad(set_to_none=True)
+            if self.model.device.type == "cuda":
+                torch.cuda.empty_cache()
+            set_random_state(self.model.device, before)
+
+    def save(self, part: EpochState | None = None) -> None:
+        """Write the checkpoint and the adapter `last/`; `part` is an epoch that is not finished."""
+        model, state = self.model, self.state
+        state.last, state.optimizer = resume.copy_parameters(model), self.optimizer.state_dict()
+        state.epoch = part
+        model.save_adapter(model.active, state.record.folder / "last")
+        state.save()
 
 
-def train_step(
-    model: RetrievalModel, optimizer: torch.optim.Optimizer, batch: Batch, rate: float, config: TrainConfig
-) -> tuple[float, float]:
-    """One update of the active adapter at the learning rate `rate`.
-
-    Returns (loss before the update, gradient norm before clipping). Raises ValueError, without an update, if
-    one of them is not finite.
-    """
-    optim.set_rate(optimizer, rate)
-    optimizer.zero_grad(set_to_none=True)
-    loss = batch_loss(model, batch, config)
-    loss.backward()
-    norm = clip_grad_norm_(model.trainable_parameters(), config.max_grad_norm)
-    if not (loss.isfinite() and norm.isfinite()):
-        found = f"loss {loss.item()} with gradient norm {norm.item()} at rate {rate:.2e}: no step taken"
-        raise ValueError(f"{found}; use a lower lr, or look for broken media in this batch")
-    optimizer.step()
-    return loss.item(), norm.item()
-
-
-def batch_loss(model: RetrievalModel, batch: Batch, config: TrainConfig) -> Tensor:
-    """The symmetric cross-entropy of exp(logit_scale) · similarity over a batch (paper section 3.4)."""
-    with autocast(model, config.precision):
-        text = model.encode_text(batch.input_ids)
-        frames = model.encode_videos(batch.frames, batch.mask)
-    similarity = compare(text, frames, batch.mask, config)
-    return symmetric_cross_entropy(model.logit_scale * similarity, batch.item_ids)
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether a step failed for lack of memory, on a GPU or on a CPU."""
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or "can't allocate memory" in str(error)
 
 
 def _check(model: RetrievalModel, dataset: RetrievalDataset) -> None:

@@ -14,8 +14,9 @@ from ..model import RetrievalModel
 class BertAdam(torch.optim.Optimizer):
     """Adam without bias correction and with decoupled decay, as in the authors' code (paper section 4.1).
 
-    p ← p − lr (m / (√v + ε) + decay · p), where m and v are the running means of g and g². The caller sets
-    `lr` in every parameter group before each step (`set_rate`).
+    p ← p − lr (m / (√v + ε) + decay · p), where m and v are the running means of g and g². Each product and
+    sum is rounded to the precision of p, in the order of the authors' code: in half precision that decides
+    the step. The caller sets `lr` in every parameter group before each step (`set_rate`).
     """
 
     def __init__(
@@ -39,7 +40,9 @@ class BertAdam(torch.optim.Optimizer):
                 m.mul_(beta1).add_(p.grad, alpha=1 - beta1)
                 v.mul_(beta2).addcmul_(p.grad, p.grad, value=1 - beta2)
                 update = m / (v.sqrt() + group["eps"])
-                p.add_(update.add_(p, alpha=group["weight_decay"]), alpha=-group["lr"])
+                if group["weight_decay"]:
+                    update += group["weight_decay"] * p
+                p -= group["lr"] * update
 
 
 def parameter_groups(model: nn.Module, parameters: list[nn.Parameter], weight_decay: float) -> list[dict]:

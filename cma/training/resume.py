@@ -1,13 +1,16 @@
-"""What a run needs to go on from its last epoch, and whether a folder holds the same run."""
+"""What a run needs to go on from where it was, and whether a folder holds the same run."""
 
 from __future__ import annotations
 
 import pickle
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from ..backbone import known_by
@@ -16,17 +19,28 @@ from ..config import NO_EFFECT
 from ..files import parse_json, replacing
 from .record import RunRecord
 
-CHECKPOINT = "checkpoint.pt"
+CHECKPOINT, LOCK = "checkpoint.pt", ".run.lock"
 ADAPTERS = (".", "best", "last")  # the folders of a run that hold an adapter
 UNREADABLE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError, TypeError, ValueError)
 
 
 @dataclass
+class EpochState:
+    """An epoch up to a step: its losses and curve so far, and the random state, which decides on dropout."""
+
+    losses: list[float] = field(default_factory=list)  # one a step
+    curve: list[list] = field(default_factory=list)  # [step, mean loss since the last point, rate]
+    seconds: float = 0.0
+    random: list[Tensor] = field(default_factory=list)
+
+
+@dataclass
 class RunState:
-    """The record so far, the trained parameters after the last and after the best epoch, the optimiser."""
+    """The record so far, the trained parameters as they are and after the best epoch, the optimiser."""
 
     record: RunRecord
     last: list[Tensor] = field(default_factory=list)
+    epoch: EpochState | None = None  # of an epoch that was not finished
     best: list[Tensor] = field(default_factory=list)
     best_epoch: int = 0  # from 1; 0: no epoch yet
     optimizer: dict = field(default_factory=dict)
@@ -39,7 +53,8 @@ class RunState:
     def save(self) -> None:
         """Write the checkpoint into the record's folder, whole or not at all."""
         with replacing(self.record.folder / CHECKPOINT) as temporary:
-            torch.save(vars(self) | {"record": self.record.to_json()}, temporary)
+            epoch = None if self.epoch is None else vars(self.epoch)
+            torch.save(vars(self) | {"record": self.record.to_json(), "epoch": epoch}, temporary)
 
 
 def find(record: RunRecord) -> RunState | None:
@@ -58,6 +73,7 @@ def find(record: RunRecord) -> RunState | None:
     try:
         state = RunState(**torch.load(checkpoint, map_location="cpu", weights_only=True))
         state.record = parse_json(state.record, RunRecord, str(checkpoint))
+        state.epoch = None if state.epoch is None else EpochState(**state.epoch)
     except UNREADABLE as error:
         raise ValueError(f"{checkpoint}: no checkpoint of cma.train, or cut short; {ways_out}") from error
     there, here = settings(state.record), settings(record)
@@ -86,6 +102,24 @@ def remove(folder: Path) -> None:
     for part in ADAPTERS[1:]:
         if (folder / part).is_dir() and not any((folder / part).iterdir()):
             (folder / part).rmdir()
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Be the only run that writes into `folder`, which is made if needed.
+
+    Raises ValueError if another process trains there now, OSError if the folder cannot be written to.
+    """
+    require_writable(folder)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(f"{folder}: another run is being trained there now; choose another name") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def require_writable(folder: Path) -> None:

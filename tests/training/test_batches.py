@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cma import TrainConfig
+from cma import RetrievalModel, TrainConfig
 from cma.data import load
 from cma.media import MediaError, read_frames
 from cma.training import batches
-from cma.training.batches import Pixels
+from cma.training.batches import Pixels, model_frames
 from tests.grey_media import write_clip
 from tests.toy_data import write_images
 
@@ -101,20 +101,22 @@ def expected_pixels(processor, pictures):
     return processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
 
 
-def test_pixels_are_those_of_the_processor_and_the_cache_holds_them(tmp_path, toy_processor):
+def test_pixels_are_those_of_the_processor_and_the_cache_holds_them(tmp_path, toy_processor, model):
     dataset = load(write_images(tmp_path / "data", {"test": 3}), "test")
     cached = Pixels(toy_processor, TrainConfig(cache=True))
     frames, mask = cached(dataset, [2, 0])
     pictures = [Image.open(dataset.path(dataset.items[i])) for i in (2, 0)]
-    torch.testing.assert_close(frames, expected_pixels(toy_processor, pictures)[:, None], atol=2e-6, rtol=0)
-    assert frames.dtype == torch.float32 and mask.tolist() == [[1], [1]] and mask.dtype == torch.int64
+    wanted = expected_pixels(toy_processor, pictures)[:, None]
+    torch.testing.assert_close(model_frames(model, frames, mask), wanted, atol=2e-6, rtol=0)
+    assert model_frames(model, wanted, mask) is wanted
+    assert frames.dtype == torch.uint8 and mask.tolist() == [[1], [1]] and mask.dtype == torch.int64
     dataset.path(dataset.items[2]).unlink()
     assert torch.equal(cached(dataset, [0, 2])[0], frames.flip(0))
     with pytest.raises(MediaError, match=r"test002\.png"):
         Pixels(toy_processor, TrainConfig())(dataset, [2])
 
 
-def test_a_short_clip_is_filled_up_with_masked_zeros_and_a_part_is_cut_out(tmp_path, toy_processor):
+def test_a_short_clip_is_filled_up_with_masked_zeros_and_a_part_is_cut_out(tmp_path, toy_processor, model):
     greys = {"short": [50], "long": [50, 100, 150, 200, 250], "part": [20] * 10 + [220] * 10}
     lines = []
     for name, values in greys.items():
@@ -124,7 +126,8 @@ def test_a_short_clip_is_filled_up_with_masked_zeros_and_a_part_is_cut_out(tmp_p
     (tmp_path / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (tmp_path / "dataset.json").write_text(json.dumps({"name": "toy", "kind": "video"}))
     dataset = load(tmp_path, "val")
-    frames, mask = Pixels(toy_processor, TrainConfig(max_frames=3, fps=None))(dataset, [0, 1, 2])
+    raw, mask = Pixels(toy_processor, TrainConfig(max_frames=3, fps=None))(dataset, [0, 1, 2])
+    frames = model_frames(model, raw, mask)
     assert mask.tolist() == [[1, 0, 0], [1, 1, 1], [1, 1, 1]]
     assert not frames[0, 1:].any()
     pictures = read_frames(dataset.path(dataset.items[1]), 3, fps=None)
@@ -144,3 +147,9 @@ def test_msrvtt_counts_180000_pairs_and_1406_steps():
     assert "7,030 steps" in words
     words = batches.describe_epoch(Many(), TrainConfig(epoch_unit="items"))
     assert "9,000 items, one caption each: 70 steps" in words
+
+
+def test_raw_frames_need_a_processor(model):
+    bare = RetrievalModel(model.clip)
+    with pytest.raises(ValueError, match="uint8 frames need RetrievalModel"):
+        model_frames(bare, torch.zeros(1, 1, 3, 32, 32, dtype=torch.uint8), torch.ones(1, 1))

@@ -10,8 +10,8 @@ import cma
 from cma import TrainConfig
 from cma.checkpoints import to_official
 from cma.data import load
-from cma.training import Batch, RunRecord, loop, optim
-from cma.training.batches import Pixels, read_batches
+from cma.training import Batch, RunRecord, batch_loss, loop, optim, train_step
+from cma.training.batches import Pixels, model_frames, read_batches
 from tests.parity_model import largest_difference, numbers, parity_model
 from tests.toy_data import write_images
 from tests.training.conftest import equal, weights
@@ -27,7 +27,7 @@ def test_a_run_learns_and_leaves_its_record(folder, whole_config, make_model, ca
     adapter = {"adapter_config.json", "adapter_model.safetensors"}
     names = adapter | {f"{place}/{name}" for place in ("best", "last") for name in adapter}
     found = {path.relative_to(record.folder).as_posix() for path in record.folder.rglob("*.*")}
-    assert found == names | {"run.json", "curve.png", "checkpoint.pt"}
+    assert found == names | {"run.json", "curve.png", "checkpoint.pt", ".run.lock"}
 
     written = json.loads((record.folder / "run.json").read_text())
     assert (written["seed"], written["config"]["lr"]) == (42, 1e-2)
@@ -156,7 +156,9 @@ def test_captions_of_one_item_are_no_negatives(folder, make_model, config):
     ids, _ = model.tokenize(dataset.captions, 32)
     (batch,) = read_batches(dataset, ids, Pixels(model.processor, config), [torch.arange(6)], workers=0)
     text = torch.nn.functional.normalize(model.encode_text(ids), dim=-1)
-    image = torch.nn.functional.normalize(model.encode_images(batch.frames[:, 0]), dim=-1)
+    image = torch.nn.functional.normalize(
+        model.encode_images(model_frames(model, batch.frames, batch.mask)[:, 0]), dim=-1
+    )
     logits = model.logit_scale * text @ image.T
     total = 0.0
     for way in (logits, logits.T):
@@ -165,7 +167,7 @@ def test_captions_of_one_item_are_no_negatives(folder, make_model, config):
             total += way[i, others].logsumexp(0) - way[i, i]
     for ids in (batch.item_ids, ["a", "a", "b", "b", "c", "c"]):
         given = batch._replace(item_ids=ids).to(model.device)
-        torch.testing.assert_close(loop.batch_loss(model, given, config), total / 12)
+        torch.testing.assert_close(batch_loss(model, given, config), total / 12)
 
 
 @pytest.mark.parametrize("name, similarity", [("qscore", "text_conditioned"), ("meanp", "mean_pooled")])
@@ -178,7 +180,7 @@ def test_three_steps_of_the_authors(name, similarity):
     for step in range(3):
         rate = config.lr * optim.rate_factor(config.optimizer, step, 10, config.warmup)
         assert rate == pytest.approx(theirs["lrs"][step].item(), abs=1e-12)
-        loss, norm = loop.train_step(model, optimizer, batch, rate, config)
+        loss, norm = train_step(model, optimizer, batch, rate, config)
         assert loss == pytest.approx(theirs["losses"][step].item(), abs=2e-6)
         assert norm == pytest.approx(theirs["grad_norms_before_clip"][step].item(), rel=1e-5)
         ours = to_official(model, "official")
@@ -186,4 +188,4 @@ def test_three_steps_of_the_authors(name, similarity):
         for key, value in ours.items():
             expected = theirs[f"step{step + 1}.{key.removeprefix('clip.')}"]
             assert largest_difference(value, expected) <= 2e-5, key
-    assert loop.batch_loss(model, batch, config).item() == pytest.approx(theirs["losses"][3].item(), abs=2e-6)
+    assert batch_loss(model, batch, config).item() == pytest.approx(theirs["losses"][3].item(), abs=2e-6)

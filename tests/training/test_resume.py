@@ -1,10 +1,14 @@
 """A broken run goes on bitwise; another run, a damaged checkpoint and foreign files stay as they are."""
 
+import json
+from contextlib import suppress
+
 import pytest
+import torch
 
 import cma
 from cma.data import load
-from cma.training import loop
+from cma.training import loop, resume, step
 from tests.toy_data import write_images
 from tests.training.conftest import equal, stop_after, weights
 
@@ -97,3 +101,114 @@ def test_a_broken_checkpoint_is_named(folder, config, make_model):
     checkpoint.unlink()
     with pytest.raises(ValueError, match=r"run\.json without checkpoint\.pt"):
         cma.train(make_model(), load(folder, "train"), config)
+
+
+def break_at(monkeypatch, step: int, error: Exception | type) -> None:
+    """Let the update number `step` (from 0) of this process fail once."""
+    really, count = loop.train_step, iter(range(10**6))
+
+    def failing(*arguments):
+        if next(count) == step:
+            raise error
+        return really(*arguments)
+
+    monkeypatch.setattr(loop, "train_step", failing)
+
+
+@pytest.fixture
+def dropping(config, monkeypatch):
+    """Settings of a run of three epochs of three steps, with a checkpoint after each step."""
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0)
+    return config.merge({"epoch_unit": "items", "select_on": "last"})
+
+
+@pytest.fixture
+def unbroken(folder, config, make_model):
+    model = make_model(dropout=0.2)
+    settings = config.merge({"epoch_unit": "items", "select_on": "last", "name": "whole"})
+    return cma.train(model, load(folder, "train"), settings), weights(model)
+
+
+def same_run(record, model, unbroken) -> None:
+    whole, trained = unbroken
+    assert equal(weights(model), trained)
+    assert json.dumps(record.metrics) == json.dumps(whole.metrics)
+    assert [{**e, "seconds": 0} for e in record.history] == [{**e, "seconds": 0} for e in whole.history]
+
+
+@pytest.mark.parametrize("first", [1, 4, 8])
+def test_a_run_goes_on_from_the_middle_of_an_epoch(folder, dropping, make_model, unbroken, first, capsys):
+    with pytest.MonkeyPatch.context() as patch:
+        break_at(patch, first, KeyboardInterrupt)
+        with pytest.raises(KeyboardInterrupt):
+            cma.train(make_model(dropout=0.2), load(folder, "train"), dropping)
+    with pytest.MonkeyPatch.context() as patch:
+        break_at(patch, 1, KeyboardInterrupt)  # again, two steps later, or not at all after the last ones
+        with suppress(KeyboardInterrupt):
+            cma.train(make_model(dropout=0.2, seed=9), load(folder, "train"), dropping)
+    model = make_model(dropout=0.2, seed=9)
+    same_run(cma.train(model, load(folder, "train"), dropping), model, unbroken)
+    said = capsys.readouterr().out
+    assert ("resumed after epoch 1 and 1 steps of 3 epochs" in said) == (first == 4)
+
+
+def test_without_memory_the_micro_batch_is_halved_and_the_step_tried_again(
+    folder, dropping, make_model, unbroken, monkeypatch, capsys
+):
+    really, sizes = loop.train_step, []
+
+    def crowded(model, optimizer, batch, rate, config):
+        sizes.append(config.micro_batch)
+        if (config.micro_batch or 8) > 2:
+            torch.rand(3)  # what was drawn before memory ran out is drawn again
+            kind = torch.OutOfMemoryError if len(sizes) == 1 else RuntimeError
+            raise kind("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+        return really(model, optimizer, batch, rate, config)
+
+    monkeypatch.setattr(loop, "train_step", crowded)
+    model = make_model()
+    record = cma.train(model, load(folder, "train"), dropping)
+    assert sizes == [None, 4, *[2] * 9]
+    assert "out of memory with 8 pairs at once; going on with 4" in capsys.readouterr().out
+    assert record.config["micro_batch"] is None
+    plain = make_model()
+    monkeypatch.setattr(loop, "train_step", really)
+    cma.train(plain, load(folder, "train"), dropping.merge({"name": "plain"}))
+    for one, other in zip(weights(model), weights(plain), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=0)
+
+
+def test_another_error_or_one_pair_without_memory_ends_the_run(folder, dropping, make_model, monkeypatch):
+    break_at(monkeypatch, 0, RuntimeError("shapes cannot be multiplied"))
+    with pytest.raises(RuntimeError, match="shapes cannot"):
+        cma.train(make_model(), load(folder, "train"), dropping)
+    monkeypatch.setattr(loop, "train_step", raising := lambda *_: (_ for _ in ()).throw(MemoryError("full")))
+    assert raising
+    with pytest.raises(MemoryError, match="full"):
+        cma.train(make_model(), load(folder, "train"), dropping.merge({"micro_batch": 1}))
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_before_its_step(
+    folder, dropping, make_model, unbroken, monkeypatch
+):
+    really, count = step.batch_gradient, iter(range(100))
+
+    def broken(model, batch, config):
+        loss = really(model, batch, config)
+        return loss * float("nan") if next(count) == 4 else loss
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(step, "batch_gradient", broken)
+        with pytest.raises(ValueError, match=r"^step 5: loss nan.*last; items of the batch: (train\d+, ){7}"):
+            cma.train(make_model(dropout=0.2), load(folder, "train"), dropping)
+    kept = make_model(seed=3)
+    kept.load_adapter(dropping.runs_dir / "r" / "last", "last")
+    assert all(p.isfinite().all() for p in kept.adapters["last"].parameters())
+    model = make_model(dropout=0.2, seed=9)
+    same_run(cma.train(model, load(folder, "train"), dropping), model, unbroken)
+
+
+def test_a_second_run_in_one_folder_is_refused(folder, config, make_model):
+    with resume.writing(config.runs_dir / "r"), pytest.raises(ValueError, match="another run is being"):
+        cma.train(make_model(), load(folder, "train"), config)
+    assert cma.train(make_model(), load(folder, "train"), config.merge({"epochs": 1})).finished

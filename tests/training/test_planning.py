@@ -1,0 +1,75 @@
+"""A plan measures two small steps and leaves everything as it was; "auto" takes what fits."""
+
+import pytest
+import torch
+
+import cma
+from cma.data import load
+from cma.training import planning
+from cma.training.planning import GIB, plan
+from tests.training.conftest import equal, weights
+
+
+@pytest.fixture
+def free(monkeypatch):
+    """A function that sets how much memory is free, in bytes."""
+    return lambda size: monkeypatch.setattr(planning, "free_memory", lambda device: size)
+
+
+def test_a_plan_changes_nothing(folder, config, make_model):
+    model, dataset = make_model(dropout=0.2), load(folder, "train")
+    before, state = weights(model), torch.get_rng_state()
+    for settings in ({}, {"precision": "fp16"}, {"checkpoint_activations": True}):
+        found = plan(model, dataset, config.merge(settings))
+        assert found.steps == 3 * (48 // 8) and found.batch == found.pairs == 8
+        assert found.step_seconds > 0 and found.hours == found.steps * found.step_seconds / 3600
+    assert equal(weights(model), before) and torch.equal(torch.get_rng_state(), state)
+    assert not model.training and not [p for p in model.parameters() if p.grad is not None]
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_memory_grows_with_the_pairs_as_planned(folder, config, make_model):
+    model, dataset = make_model(), load(folder, "train")
+    peaks = {size: plan(model, dataset, config.merge({"batch_size": size})).peak for size in (2, 8, 16)}
+    (batch,) = cma.training.read_batches(
+        dataset,
+        model.tokenize(dataset.captions)[0],
+        cma.training.Pixels(model.processor, config),
+        [torch.arange(16)],
+        workers=0,
+    )
+    measured = planning.kept_bytes(model, batch, config) / GIB
+    assert peaks[16] == pytest.approx(measured, rel=0.2)
+    assert peaks[2] < peaks[8] < peaks[16]
+    less = plan(model, dataset, config.merge({"batch_size": 16, "checkpoint_activations": True}))
+    assert less.peak < peaks[16] / 2
+
+
+def test_it_says_what_to_set_where_the_batch_does_not_fit(folder, config, make_model, free):
+    model, dataset = make_model(), load(folder, "train")
+    whole = plan(model, dataset, config)
+    assert whole.advice == "" and "it will not fit" not in str(whole)
+    free(whole.peak * GIB / 2)
+    half = plan(model, dataset, config)
+    assert 1 <= half.fitting < 8 and f"micro_batch={half.fitting} or less" in str(half)
+    chosen = plan(model, dataset, config.merge({"micro_batch": "auto"}))
+    assert chosen.pairs == chosen.fitting and chosen.advice == ""
+    free(1000)
+    nothing = plan(model, dataset, config.merge({"micro_batch": "auto"}))
+    assert (nothing.pairs, nothing.fitting) == (1, 0)
+    assert "micro_batch=1 and checkpoint_activations=True" in str(nothing)
+    free(None)
+    unknown = plan(model, dataset, config)
+    assert unknown.fitting == 8 and str(unknown).endswith("unknown")
+
+
+def test_auto_trains_with_what_fits_and_the_record_says_auto(folder, config, make_model, free, capsys):
+    model = make_model()
+    free(plan(model, load(folder, "train"), config).peak * GIB / 2)
+    record = cma.train(model, load(folder, "train"), config.merge({"micro_batch": "auto", "epochs": 1}))
+    assert "plan on cpu: 6 steps of 8 pairs" in capsys.readouterr().out
+    assert record.config["micro_batch"] == "auto"
+    plain = make_model()
+    cma.train(plain, load(folder, "train"), config.merge({"epochs": 1, "name": "plain"}))
+    for one, other in zip(weights(model), weights(plain), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=0)

@@ -1,0 +1,164 @@
+"""The authors' half precision, against the numbers of their own half-precision runs (see parity_model)."""
+
+import copy
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+import cma
+from cma import TrainConfig
+from cma.checkpoints import OFFICIAL
+from cma.recipes import recipe
+from cma.training import Batch, prepare, restore, train_step
+from cma.training.optim import BertAdam, set_rate
+from tests.parity_model import numbers, parity_model
+from tests.toy_data import write_images
+
+STEPS = (2, 5, 10, 30)
+SETTINGS = {"precision": "fp16", "optimizer": "bert_adam", "similarity": "text_conditioned"}
+
+
+@pytest.fixture(scope="module")
+def theirs():
+    return numbers("half_train30")
+
+
+def named(model):
+    """(our parameter, the authors' name) of the ten adapter tensors."""
+    parameters = dict(model.adapters["official"].named_parameters())
+    return [(parameters[ours], name) for ours, name in OFFICIAL.items()]
+
+
+def norm(tensors) -> float:
+    """The length of several tensors together."""
+    return torch.cat([tensor.double().flatten() for tensor in tensors]).norm().item()
+
+
+def test_the_optimizer_alone_gives_their_parameters_from_their_gradients(theirs):
+    gradients, rates = numbers("half_gradients"), theirs["lrs"].tolist()
+    ours = {name: nn.Parameter(theirs[f"one.step1.{name}"].clone()) for name in OFFICIAL.values()}
+    groups = [
+        {"params": [p for name, p in ours.items() if ("bias" in name) == bias], "weight_decay": decay}
+        for bias, decay in ((False, 0.2), (True, 0.0))
+    ]
+    optimizer = BertAdam(groups, lr=0.0)
+    start = {name: parameter.detach().clone() for name, parameter in ours.items()}
+    for step in range(1, 31):
+        for name, parameter in ours.items():
+            parameter.grad = gradients[f"grad{step}.{name}"].clone()
+        set_rate(optimizer, rates[step - 1])
+        optimizer.step()
+        if step in STEPS:
+            wanted = {name: theirs[f"one.step{step}.{name}"] for name in ours}
+            missed = norm(ours[name].detach().double() - wanted[name] for name in ours)
+            assert missed <= 1e-2 * norm(wanted[name].double() - start[name] for name in ours), step
+    state = optimizer.state[ours["vt_adapter_up_share_weight"]]
+    assert {tensor.dtype for tensor in state.values()} == {torch.float16}
+
+
+@pytest.mark.parametrize(("run", "divisor", "steps"), [("one", 1, 5), ("div4", 4, 5), ("ddp4", 4, 30)])
+def test_steps_follow_theirs(theirs, run, divisor, steps):
+    model, inputs = parity_model(), numbers("half_inputs")
+    with torch.no_grad():
+        for parameter in model.adapters.parameters():
+            parameter.mul_(1 / 16)  # their start "small"
+    config = TrainConfig(gradient_divisor=divisor, mask_same_item=False, **SETTINGS)
+    optimizer = prepare(model, config)
+    start = [parameter.detach().clone() for parameter, _ in named(model)]
+    for step, rate in enumerate(theirs["lrs"].tolist()[:steps], start=1):
+        i = (step - 1) % 6
+        frames, mask = inputs["video"][i].float(), inputs["video_mask"][i]
+        batch = Batch(inputs["input_ids"][i], frames, mask, list("abcdefgh"))
+        loss, length = train_step(model, optimizer, batch, rate, config)
+        assert abs(loss - theirs[f"{run}.losses"][step - 1]) <= 6e-3
+        wanted_length = theirs[f"{run}.grad_norms_before_clip"][step - 1].item()
+        assert length == pytest.approx(wanted_length, rel=1e-2)
+        if step in STEPS:
+            wanted = [theirs[f"{run}.step{step}.{name}"].double() for _, name in named(model)]
+            moved = norm(p.detach().double() - s for (p, _), s in zip(named(model), start, strict=True))
+            there = norm(w - s for w, s in zip(wanted, start, strict=True))
+            missed = norm(p.detach().double() - w for (p, _), w in zip(named(model), wanted, strict=True))
+            assert moved == pytest.approx(there, rel=0.02), step
+            assert missed <= (0.25 if step == 30 else 0.2) * there, step
+
+
+def test_what_is_half_precision_and_what_is_not():
+    model = parity_model()
+    seen = {}
+    prepare(model, TrainConfig(**SETTINGS))
+    for name, module in model.clip.named_modules():
+        module.register_forward_hook(lambda m, i, out, name=name: seen.setdefault(name, out))
+    inputs = numbers("inputs")
+    text = model.encode_text(inputs["input_ids"])
+    frames = model.encode_videos(inputs["video"], inputs["video_mask"])
+    assert text.dtype == frames.dtype == torch.float16
+    for name, parameter in model.clip.named_parameters():
+        whole = "norm" in name or "layrnorm" in name or "embedding" in name and "patch" not in name
+        expected = torch.float32 if whole or name == "logit_scale" else torch.float16
+        assert parameter.dtype == expected, name
+    outputs = {name: out for name, out in seen.items() if isinstance(out, torch.Tensor)}
+    assert len(outputs) > 60 and {out.dtype for out in outputs.values()} == {torch.float16}
+    assert {parameter.dtype for parameter in model.trainable_parameters()} == {torch.float16}
+
+
+def test_the_backbone_gets_its_own_tensors_back_and_the_adapter_float32(model):
+    model.set_adapter("a")
+    before = {name: (p.data_ptr(), p.detach().clone()) for name, p in model.clip.named_parameters()}
+    text = model.encode_text(["a red cat"])
+    prepare(model, TrainConfig(**SETTINGS))
+    prepare(model, TrainConfig(**SETTINGS))  # again: still the same originals
+    assert not torch.equal(model.encode_text(["a red cat"]).float(), text)
+    halved = [parameter.detach().clone() for parameter in model.trainable_parameters()]
+    restore(model)
+    restore(model)
+    for name, parameter in model.clip.named_parameters():
+        assert parameter.data_ptr() == before[name][0] and torch.equal(parameter, before[name][1]), name
+    for parameter, half in zip(model.trainable_parameters(), halved, strict=True):
+        assert parameter.dtype == torch.float32 and torch.equal(parameter, half.float())
+    hooks = [m for m in model.clip.modules() if isinstance(m, nn.LayerNorm) and m._forward_hooks]
+    assert not hooks
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_other_precisions_leave_every_tensor_as_it_is(model, precision):
+    model.set_adapter("a")
+    prepare(model, TrainConfig(precision=precision))
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_without_an_active_adapter_nothing_is_prepared(model):
+    with pytest.raises(ValueError, match="no adapter is active"):
+        prepare(model, TrainConfig(**SETTINGS))
+
+
+def test_a_run_of_the_papers_recipe_gives_the_backbone_back_and_goes_on_after_its_first_epoch(
+    model, tmp_path
+):
+    model.set_adapter("a")
+    dataset = cma.data.load(write_images(tmp_path / "toy", {"train": 24, "val": 8, "test": 8}), "train")
+    paper = recipe("flickr30k").train_config("paper")
+    config = paper.merge({"batch_size": 8, "epochs": 2, "workers": 0, "runs_dir": tmp_path, "lr": 1e-3})
+    own = {name: p.detach().clone() for name, p in model.clip.named_parameters()}
+    start = copy.deepcopy(model.adapters["a"].state_dict())
+
+    def stop(record):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cma.train(model, dataset, config, on_epoch=stop)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    resumed = cma.train(model, dataset, config)
+    trained = copy.deepcopy(model.adapters["a"].state_dict())
+    model.adapters["a"].load_state_dict(start)
+    whole = cma.train(model, dataset, config.merge({"name": "whole"}))
+    assert whole.metrics == resumed.metrics and whole.config["precision"] == "fp16"
+    for name, value in model.adapters["a"].state_dict().items():
+        assert torch.equal(value, trained[name]) and not torch.equal(value, start[name])
+        assert torch.equal(value, value.half().float())
+    for name, parameter in model.clip.named_parameters():
+        assert torch.equal(parameter, own[name]) and parameter.dtype == torch.float32
+    kept = load_file(tmp_path / "whole" / "adapter_model.safetensors")
+    best = load_file(tmp_path / "whole" / "best" / "adapter_model.safetensors")
+    assert {value.dtype for value in (*kept.values(), *best.values())} == {torch.float32}

@@ -1,0 +1,127 @@
+"""One step in less memory: micro-batches and checkpointed activations give the gradient of the batch."""
+
+import pytest
+import torch
+from torch import nn
+
+from cma import AdapterConfig, RetrievalModel, TrainConfig
+from cma.patching import encoder_layers
+from cma.training import Batch, prepare, train_step
+from cma.training.step import batch_gradient, batch_loss, checkpointed
+from tests.conftest import EOS, SOS, build_clip
+
+PAIRS = 7
+
+
+def build(dropout: float = 0.0, dtype: torch.dtype = torch.float64) -> RetrievalModel:
+    torch.manual_seed(0)
+    model = RetrievalModel(build_clip().to(dtype))
+    config = AdapterConfig(bottleneck_dim=4, shared_dim=8, init_std=0.3, dropout=dropout)
+    model.add_adapter("a", config)
+    model.set_adapter("a")
+    model.adapters["a"].to(dtype)
+    return model.train()
+
+
+def a_batch(dtype: torch.dtype = torch.float64, pairs: int = PAIRS) -> Batch:
+    chance = torch.Generator().manual_seed(1)
+    ids = torch.randint(1, 400, (pairs, 6), generator=chance)
+    ids[:, 0], ids[:, -1] = SOS, EOS
+    frames = torch.randn(pairs, 2, 3, 32, 32, generator=chance, dtype=dtype)
+    mask = torch.tensor([[1, 1], [1, 0]])[torch.arange(pairs) % 2]
+    return Batch(ids, frames, mask, torch.arange(pairs) // 2)
+
+
+def gradients(model, batch, config) -> tuple[float, list[torch.Tensor]]:
+    model.zero_grad()
+    torch.manual_seed(5)
+    loss = batch_gradient(model, batch, config)
+    return loss.item(), [parameter.grad for parameter in model.trainable_parameters()]
+
+
+def largest(ours: list, theirs: list) -> float:
+    return max((a - b).abs().max().item() for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("similarity", ["mean_pooled", "text_conditioned"])
+@pytest.mark.parametrize("size", [1, 3, 6, 7, 100])
+def test_micro_batches_give_the_gradient_of_the_whole_batch(similarity, size):
+    model, batch, config = build(), a_batch(), TrainConfig(similarity=similarity)
+    loss, whole = gradients(model, batch, config)
+    again, parts = gradients(model, batch, config.merge({"micro_batch": size}))
+    assert again == pytest.approx(loss, abs=1e-12) and max(g.abs().max().item() for g in whole) > 0.01
+    assert largest(parts, whole) <= 1e-6
+
+
+def test_both_passes_of_a_micro_batch_have_one_dropout_and_the_random_state_goes_on():
+    model, batch, config = build(dropout=0.4), a_batch(), TrainConfig(micro_batch=3)
+    _, ours = gradients(model, batch, config)
+    state = torch.get_rng_state()
+    torch.manual_seed(5)  # the same parts with the same dropout, in one graph
+    parts = [Batch(*(field[i : i + 3] for field in batch)) for i in (0, 3, 6)]
+    embedded = [(model.encode_text(p.input_ids), model.encode_videos(p.frames, p.mask)) for p in parts]
+    assert torch.equal(torch.get_rng_state(), state)
+    text, frames = (torch.cat(side) for side in zip(*embedded, strict=True))
+
+    class Whole(nn.Module):
+        logit_scale = model.logit_scale
+        encode_text = staticmethod(lambda ids: text)
+        encode_videos = staticmethod(lambda frames_, mask: frames)
+        device = model.device
+
+    model.zero_grad()
+    batch_loss(Whole(), batch, config).backward()
+    assert largest(ours, [parameter.grad for parameter in model.trainable_parameters()]) <= 1e-6
+
+
+@pytest.mark.parametrize("size", [None, 3])
+def test_checkpointed_activations_give_the_same_gradient_and_leave_the_layers_as_they_were(size):
+    model, batch, config = build(dropout=0.4), a_batch(), TrainConfig(micro_batch=size)
+    _, plain = gradients(model, batch, config)
+    with checkpointed(model):
+        _, ours = gradients(model, batch, config)
+    assert largest(ours, plain) <= 1e-12
+    layers = [*encoder_layers(model.clip, "vision"), *encoder_layers(model.clip, "text")]
+    assert not [layer for layer in layers if "forward" in vars(layer)]
+
+
+def test_checkpointed_activations_are_not_kept():
+    model, batch = build(), a_batch()
+
+    def kept() -> int:
+        found = {}
+
+        def seen(tensor):
+            found[tensor.data_ptr()] = tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(seen, lambda tensor: tensor):
+            batch_loss(model, batch, TrainConfig())
+        return sum(found.values())
+
+    plain = kept()
+    with checkpointed(model):
+        assert kept() < plain / 3
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_half_precision_gradients_are_summed_in_float32_and_rounded_once(size):
+    config = TrainConfig(precision="fp16", micro_batch=size)
+    model, batch = build(dtype=torch.float32), a_batch(torch.float32)
+    prepare(model, config)
+    _, whole = gradients(model, batch, config.merge({"micro_batch": None}))
+    _, ours = gradients(model, batch, config)
+    assert {gradient.dtype for gradient in ours} == {torch.float16}
+    for one, other in zip(ours, whole, strict=True):
+        assert (one.float() - other.float()).norm() <= 2e-2 * other.float().norm()
+
+
+def test_a_step_uses_the_settings_of_memory():
+    moved = []
+    for settings in ({}, {"micro_batch": 3, "checkpoint_activations": True}):
+        config, model = TrainConfig(lr=1e-2, **settings), build(dtype=torch.float32)
+        optimizer = prepare(model, config)
+        for _ in range(3):
+            train_step(model, optimizer, a_batch(torch.float32), config.lr, config)
+        moved.append(list(model.trainable_parameters()))
+    assert largest(*moved) <= 1e-4

@@ -1,0 +1,28 @@
+"""The command line: `python -m tests.bench [NAME …] [--quick]` prints JSON."""
+
+import argparse
+import json
+import platform
+
+import torch
+
+from tests.bench import ranking, step
+
+BENCHES = {"step": step.figures, "ranking": ranking.figures}
+
+
+def main() -> None:
+    """Print the figures that are asked for, with the machine they are of."""
+    parser = argparse.ArgumentParser("python -m tests.bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)}; all without")
+    parser.add_argument("--quick", action="store_true", help="fewer pairs")
+    options = parser.parse_args()
+    if unknown := set(options.names) - set(BENCHES):
+        parser.error(f"no bench {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}")
+    machine = {"machine": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    found = {name: BENCHES[name](options.quick) for name in options.names or BENCHES}
+    print(json.dumps(machine | found, indent=1, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""One training step of ViT-B/32's size, with random weights: 4 clips of 12 frames and 4 captions."""
+
+import torch
+from torch import nn
+from transformers import CLIPConfig, CLIPModel
+
+from cma import AdapterConfig, RetrievalModel, TrainConfig
+from cma.training import Batch, train_step
+from tests.bench.measure import peak_gib, ratio
+
+CONFIG = TrainConfig(similarity="text_conditioned", lr=1e-5)
+
+
+def figures(quick: bool) -> dict:
+    """The adapter's step against full fine-tuning: time, and the peak memory of a process."""
+    pairs = 2 if quick else 5
+    adapter, full, less = step("adapter"), step("full"), step("checkpointed")
+    found = {
+        "adapter ÷ full fine-tuning, time": ratio(adapter, full, pairs),
+        "adapter with checkpointing ÷ adapter, time": ratio(less, adapter, pairs),
+    }
+    peaks = {kind: peak_gib("step.steps", kind) for kind in ("adapter", "full", "checkpointed")}
+    found |= {f"{kind}, peak GiB": peak for kind, peak in peaks.items()}
+    found["adapter ÷ full fine-tuning, peak"] = round(peaks["adapter"] / peaks["full"], 3)
+    found["with checkpointing ÷ full fine-tuning, peak"] = round(peaks["checkpointed"] / peaks["full"], 3)
+    for frames in (12,) if quick else (12, 64):
+        found[f"batch of 128 × {frames} frames in micro-batches of 4, peak GiB"] = peak_gib(
+            "step.two_micro_batches", frames
+        )
+    return found
+
+
+def build(kind: str) -> tuple[RetrievalModel, torch.optim.Optimizer]:
+    """A model of random weights, and the fused AdamW of what is trained: the adapter, or all of CLIP."""
+    torch.manual_seed(0)
+    model = RetrievalModel(CLIPModel(CLIPConfig()))
+    if kind == "full":
+        embeddings = [model.clip.vision_model.embeddings, model.clip.text_model.embeddings]
+        model.clip.requires_grad_(True)
+        nn.ModuleList(embeddings).requires_grad_(False)
+        model.trainable_parameters = lambda: [p for p in model.clip.parameters() if p.requires_grad]
+    else:
+        model.add_adapter("a", AdapterConfig())
+        model.set_adapter("a")
+    model.train()
+    return model, torch.optim.AdamW(model.trainable_parameters(), lr=1e-5, fused=True)
+
+
+def batch(pairs: int, frames: int) -> Batch:
+    """Captions of 16 tokens and frames of noise."""
+    ids = torch.randint(1, 1000, (pairs, 16))
+    ids[:, -1] = 49407
+    pixels = torch.rand(1, frames, 3, 224, 224).expand(pairs, -1, -1, -1, -1)
+    return Batch(ids, pixels, torch.ones(pairs, frames), torch.arange(pairs))
+
+
+def step(kind: str):
+    """A function that takes one step of `kind`: "adapter", "checkpointed" or "full"."""
+    model, optimizer = build(kind)
+    config = CONFIG.merge({"checkpoint_activations": kind == "checkpointed"})
+    four = batch(4, 12)
+    return lambda: train_step(model, optimizer, four, 1e-5, config)
+
+
+def steps(kind: str) -> None:
+    """Three steps, so that the optimiser's state is there at the peak."""
+    once = step(kind)
+    for _ in range(3):
+        once()
+
+
+def two_micro_batches(frames: int) -> None:
+    """The part of a step that decides its peak: the frames of 128 clips, and two micro-batches of four."""
+    model, optimizer = build("adapter")
+    whole = torch.zeros(128, frames, 3, 224, 224, dtype=torch.uint8)
+    config = CONFIG.merge({"micro_batch": 4})
+    train_step(model, optimizer, batch(8, frames), 1e-5, config)
+    del whole

@@ -9,7 +9,7 @@ PYTHON := .venv/bin/python
 READY := .venv/.cma-ready
 endif
 
-.PHONY: run test fast minis notebooks explore browser pictures clean
+.PHONY: run test fast minis notebooks explore browser pictures bench clean
 
 run: minis ## environment, offline benchmarks, every notebook by papermill into runs/notebooks, results table
 	$(PYTHON) notebooks/run.py --replace
@@ -46,6 +46,9 @@ browser: $(READY) ## a Chromium for the browser tests, if there is none
 
 pictures: minis ## README's pictures of the explorer, after `make run`
 	$(PYTHON) -m pytest -q tests/explore/browser/readme_pictures.py
+
+bench: $(READY) ## figures of time and memory, as JSON; about ten minutes
+	$(PYTHON) -m tests.bench
 
 ifndef CONDA_PREFIX
 .venv/bin/python:

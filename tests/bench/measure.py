@@ -31,9 +31,9 @@ def peak_gib(function: str, *arguments: object) -> float:
     """The peak memory of a process that calls a function of `tests.bench`, such as "step.steps" (Linux)."""
     module, _, name = function.rpartition(".")
     code = (
-        f"import json, resource, sys\nfrom tests.bench.{module} import {name}\n"
-        f"{name}(*json.loads(sys.argv[1]))\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-    )
+        f"import json, re, sys\nfrom tests.bench.{module} import {name}\n{name}(*json.loads(sys.argv[1]))\n"
+        'print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])'
+    )  # not ru_maxrss, which begins at the parent's
     command = [sys.executable, "-c", code, json.dumps(arguments)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return round(int(done.stdout.split()[-1]) / 2**20, 3)

@@ -58,7 +58,7 @@ def test_the_optimizer_alone_gives_their_parameters_from_their_gradients(theirs)
     assert {tensor.dtype for tensor in state.values()} == {torch.float16}
 
 
-@pytest.mark.parametrize(("run", "divisor", "steps"), [("one", 1, 5), ("div4", 4, 5), ("ddp4", 4, 30)])
+@pytest.mark.parametrize(("run", "divisor", "steps"), [("one", 1, 5), ("ddp4", 4, 10)])
 def test_steps_follow_theirs(theirs, run, divisor, steps):
     model, inputs = parity_model(), numbers("half_inputs")
     with torch.no_grad():
@@ -81,7 +81,7 @@ def test_steps_follow_theirs(theirs, run, divisor, steps):
             there = norm(w - s for w, s in zip(wanted, start, strict=True))
             missed = norm(p.detach().double() - w for (p, _), w in zip(named(model), wanted, strict=True))
             assert moved == pytest.approx(there, rel=0.02), step
-            assert missed <= (0.25 if step == 30 else 0.2) * there, step
+            assert missed <= 0.2 * there, step
 
 
 def test_what_is_half_precision_and_what_is_not():

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from ..config import TrainConfig
@@ -148,7 +149,7 @@ class _Run:
             rate = config.lr * optim.rate_factor(config.optimizer, step, total, config.warmup)
             before = random_state(device)
             try:
-                loss = self.step(batch.to(device), rate)
+                loss = self.step(batch.to(device), rate, before)
             except NotFinite as error:
                 part.random = before
                 self.save(part)
@@ -168,9 +169,12 @@ class _Run:
         entry = {"epoch": epoch + 1, "steps": len(order), "loss": mean, "seconds": seconds}
         return entry | {"curve": part.curve}
 
-    def step(self, batch: Batch, rate: float) -> float:
-        """One update; returns the loss. Out of memory, the micro-batch is halved and the step tried again."""
-        before = random_state(self.model.device)
+    def step(self, batch: Batch, rate: float, before: list[Tensor]) -> float:
+        """One update; returns the loss.
+
+        If memory runs out, the micro-batch is halved, the random state is again as it was `before` the step,
+        and the step is tried again.
+        """
         while True:
             try:
                 return train_step(self.model, self.optimizer, batch, rate, self.config)[0]

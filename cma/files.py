@@ -24,13 +24,15 @@ _adapter = lru_cache(TypeAdapter)
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """A temporary path, `.NAME.PID.tmp`, that replaces `path` at the end unless there is an error."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A temporary path, `.NAME.PID.tmp`, that replaces `path` at the end; an error leaves it and names it."""
+    (path := Path(path)).parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -63,8 +65,8 @@ def parse_json(text: str, kind: type[T], where: str, hint: str = "") -> T:
     except ValidationError as error:
         first, expected = _first(error)
         key = f"{'.'.join(map(str, first['loc']))!r}: " if first["loc"] else ""
-        message = f"{where}: {key}{expected}, found {reprlib.repr(first['input'])}"
-        raise ValueError(printable(message + hint)) from None
+        found = f"{where}: {key}{expected}, found {reprlib.repr(first['input'])}{hint}"
+        raise ValueError(printable(found)) from None
 
 
 def settings(cls: type[T]) -> type[T]:
@@ -82,8 +84,8 @@ def settings(cls: type[T]) -> type[T]:
             build(self, *values, **named)
         except ValidationError as error:
             first, message = _first(error)
-            key = first["loc"][0] if first["loc"] else None
-            key = dict(enumerate(names)).get(key, key)  # a number, if the value came without a name
+            place = next(iter(first["loc"]), None)  # a number, if the value came without a name
+            key = dict(enumerate(names)).get(place, place)
             if first["type"] == "unexpected_keyword_argument":
                 near = " or ".join(difflib.get_close_matches(key, names))
                 hint = f"did you mean {near}?" if near else f"fields are {', '.join(names)}"
@@ -102,8 +104,8 @@ def _first(error: ValidationError) -> tuple[dict, str]:
     """The first of pydantic's errors, and what it expects in our words."""
     first = error.errors(include_url=False)[0]
     said = re.sub(r"^\w+ should (be|have) ", "expected ", first["msg"]).removeprefix("Value error, ")
-    said = said.replace("Invalid JSON", "broken JSON", 1)
-    return first, "expected, but missing" if first["type"] == "missing" else said
+    said = "expected, but missing" if first["type"] == "missing" else said
+    return first, said.replace("Invalid JSON", "broken JSON", 1)
 
 
 def walk(folder: Path | str, failed: Callable[[OSError], None] | None = None) -> Folders:
@@ -129,8 +131,7 @@ def leads_out(name: str) -> bool:
 
 def printable(text: str) -> str:
     """`text` in one line of UTF-8: line breaks, control characters and undecodable bytes are spelled out."""
-    unsafe = ("Cc", "Cs", "Zl", "Zp")
-    return "".join(repr(c)[1:-1] if unicodedata.category(c) in unsafe else c for c in text)
+    return "".join(repr(c)[1:-1] if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text)
 
 
 def _text(path: Path, hint: str) -> str:
@@ -139,5 +140,4 @@ def _text(path: Path, hint: str) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        problem = f"not UTF-8 text ({error.reason} at byte {error.start})"
-        raise ValueError(f"{path}: {problem}{hint}") from None
+        raise ValueError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}){hint}") from None

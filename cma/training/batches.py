@@ -16,7 +16,7 @@ from transformers import CLIPProcessor
 from .. import data
 from ..config import TrainConfig
 from ..data import Item, RetrievalDataset
-from ..media import read_media, to_pixels
+from ..media import MediaError, read_media, to_pixels
 from ..model import RetrievalModel
 
 
@@ -192,12 +192,31 @@ def model_frames(model: RetrievalModel, frames: Tensor, mask: Tensor) -> Tensor:
 def load_media(
     dataset: RetrievalDataset, pixels: Pixels, batches: Sequence[list[int]], workers: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """(frames [B, F, 3, H, W], mask [B, F]) of each batch of item indices, decoded by `workers` processes."""
+    """(frames [B, F, 3, H, W], mask [B, F]) of each batch of item indices, decoded by `workers` processes.
+
+    Raises `cma.media.MediaError` that names a file that cannot be read, or says that a worker has died.
+    """
     own = torch.Generator()  # without it the loader draws from the global random state
-    read = partial(pixels, dataset)  # a worker reads a whole batch
+    read = partial(_read_or_error, pixels, dataset)  # a worker reads a whole batch
     items = range(len(dataset))
     loader = DataLoader(items, batch_sampler=batches, num_workers=workers, collate_fn=read, generator=own)
-    return iter(loader)
+    try:
+        for found in loader:
+            if isinstance(found, MediaError):
+                raise found
+            yield found
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise MediaError(f"{dataset.name}: {error}; use fewer workers, or fewer max_frames") from error
+
+
+def _read_or_error(pixels: Pixels, dataset: RetrievalDataset, indices: list[int]) -> tuple | MediaError:
+    """What `pixels` reads, or why it cannot: an error raised in a worker would arrive with its traceback."""
+    try:
+        return pixels(dataset, indices)
+    except MediaError as error:
+        return error
 
 
 def read_batches(

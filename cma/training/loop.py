@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,14 +13,16 @@ from tqdm import tqdm
 
 from ..config import TrainConfig
 from ..data import RetrievalDataset
+from ..media import MediaError
 from ..model import RetrievalModel
 from . import batches, optim, precision, resume
 from .batches import Batch, Splits
 from .evaluation import evaluate
 from .planning import plan
-from .record import RunRecord
+from .record import RunRecord, draw_curve
 from .resume import EpochState, RunState
-from .step import NotFinite, random_state, set_random_state, train_step
+from .step import NotFinite, is_out_of_memory, random_state, set_random_state, train_step
+from .stopping import Stopping
 
 CURVE_POINTS = 50  # an epoch, at most
 CHECKPOINT_SECONDS = 300  # so much work is lost at most when a run is killed
@@ -38,7 +40,8 @@ def train(
     (or text-to-video) R@1 on that split. `on_epoch` is called with the record after every epoch. Returns the
     record and writes into `runs_dir/name`: the kept adapter, `best/` and `last/`, `run.json`, `curve.png`
     and `checkpoint.pt`, every five minutes too. A run of the same settings is resumed from there, or returned
-    if it is finished. If memory runs out, the micro-batch is halved and the run goes on from the same step.
+    if it is finished. If memory runs out, the micro-batch is halved and the run goes on from the same step;
+    Ctrl-C and SIGTERM end it after a whole step, with a checkpoint.
     The same seed, initial adapter and number of threads give the same result, bitwise on a CPU in float32.
     The seed decides held-out items, batches and dropout, not the adapter's initial weights; the global random
     state is not changed. Raises ValueError for no active adapter, data that is missing, another run in the
@@ -82,7 +85,7 @@ def train(
             precision.restore(model)
         model.save_adapter(model.active, record.folder)
         record.seconds = round(sum(entry["seconds"] for entry in record.history), 2)
-        _draw_curve(record)
+        draw_curve(record)
         record.stamp(model.device).save(record.folder)
     return record
 
@@ -133,7 +136,8 @@ class _Run:
     def epoch(self, epoch: int, part: EpochState) -> dict:
         """Train on the batches of one epoch (from 0), after those of `part`; returns its entry of history.
 
-        A checkpoint is written every `CHECKPOINT_SECONDS`, and when a loss is not finite.
+        A checkpoint is written every `CHECKPOINT_SECONDS`, and when the run stops: for a loss that is not
+        finite, media that cannot be read, Ctrl-C or SIGTERM.
         """
         config, training, device = self.config, self.splits.training, self.model.device
         order, done = batches.epoch_batches(training, config, epoch), len(part.losses)
@@ -145,29 +149,45 @@ class _Run:
         start -= part.seconds
         self.model.train()
         bar = tqdm(read, f"epoch {epoch + 1}/{config.epochs}", len(order), initial=done, mininterval=1)
-        for step, batch in enumerate(bar, start=epoch * len(order) + done):
-            rate = config.lr * optim.rate_factor(config.optimizer, step, total, config.warmup)
-            before = random_state(device)
-            try:
-                loss = self.step(batch.to(device), rate, before)
-            except NotFinite as error:
-                part.random = before
+        with Stopping() as stopping:
+            steps = enumerate(self.readable(bar, part, stopping), start=epoch * len(order) + done)
+            for step, batch in steps:
+                rate = config.lr * optim.rate_factor(config.optimizer, step, total, config.warmup)
+                before = random_state(device)
+                try:
+                    loss = self.step(batch.to(device), rate, before)
+                except NotFinite as error:
+                    set_random_state(device, before)
+                    self.save(part)
+                    ids = ", ".join(dict.fromkeys(training.items[i].id for i in batch.item_ids.tolist()))
+                    kept = f"the adapter before this step is in {self.state.record.folder / 'last'}"
+                    raise NotFinite(f"step {step + 1}: {error}; {kept}; items of the batch: {ids}") from None
+                part.losses.append(loss)
+                if len(part.losses) % every == 0:
+                    part.curve.append([step + 1, round(sum(part.losses[-every:]) / every, 5), rate])
+                part.seconds = round(time.perf_counter() - start, 3)
+                bar.set_postfix(loss=f"{loss:.3f}", rate=f"{rate:.1e}", refresh=False)
+                if stopping.asked:
+                    break
+                if time.perf_counter() - saved >= CHECKPOINT_SECONDS:
+                    saved = time.perf_counter()
+                    self.save(part)
+            if stopping.asked or self.splits.watched:  # the evaluation may take long, or fail
                 self.save(part)
-                ids = ", ".join(dict.fromkeys(training.items[i].id for i in batch.item_ids.tolist()))
-                kept = f"the adapter before this step is in {self.state.record.folder / 'last'}"
-                raise NotFinite(f"step {step + 1}: {error}; {kept}; items of the batch: {ids}") from None
-            part.losses.append(loss)
-            if len(part.losses) % every == 0:
-                part.curve.append([step + 1, round(sum(part.losses[-every:]) / every, 5), rate])
-            part.seconds = round(time.perf_counter() - start, 3)
-            bar.set_postfix(loss=f"{loss:.3f}", rate=f"{rate:.1e}", refresh=False)
-            if time.perf_counter() - saved >= CHECKPOINT_SECONDS:
-                part.random, saved = random_state(device), time.perf_counter()
-                self.save(part)
+            stopping.end_if_asked(self.state.record.folder)
         losses, seconds = part.losses, part.seconds
         mean = sum(losses) / len(losses)
         entry = {"epoch": epoch + 1, "steps": len(order), "loss": mean, "seconds": seconds}
         return entry | {"curve": part.curve}
+
+    def readable(self, read: Iterable[Batch], part: EpochState, stopping: Stopping) -> Iterator[Batch]:
+        """The batches; where one cannot be read, the run stops after a checkpoint of the steps before it."""
+        try:
+            yield from read
+        except MediaError:
+            self.save(part)
+            stopping.end_if_asked(self.state.record.folder)  # a worker may get the signal too
+            raise
 
     def step(self, batch: Batch, rate: float, before: list[Tensor]) -> float:
         """One update; returns the loss.
@@ -180,7 +200,7 @@ class _Run:
                 return train_step(self.model, self.optimizer, batch, rate, self.config)[0]
             except (MemoryError, RuntimeError) as error:  # torch's OutOfMemoryError is a RuntimeError
                 size = min(self.config.micro_batch or len(batch.input_ids), len(batch.input_ids))
-                if size == 1 or not _is_out_of_memory(error):
+                if size == 1 or not is_out_of_memory(error):
                     raise
             self.config = replace(self.config, micro_batch=-(-size // 2))
             tqdm.write(f"out of memory with {size} pairs at once; going on with {self.config.micro_batch}")
@@ -192,16 +212,12 @@ class _Run:
     def save(self, part: EpochState | None = None) -> None:
         """Write the checkpoint and the adapter `last/`; `part` is an epoch that is not finished."""
         model, state = self.model, self.state
+        if part:
+            part.random = random_state(model.device)
         state.last, state.optimizer = resume.copy_parameters(model), self.optimizer.state_dict()
         state.epoch = part
         model.save_adapter(model.active, state.record.folder / "last")
         state.save()
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether a step failed for lack of memory, on a GPU or on a CPU."""
-    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return known or "can't allocate memory" in str(error)
 
 
 def _check(model: RetrievalModel, dataset: RetrievalDataset) -> None:
@@ -230,13 +246,3 @@ def _sentence(entry: dict, record: RunRecord) -> str:
     recalls = f"R@1 in %: text-to-{kind} {there:.1f}, {kind}-to-text {back:.1f}"
     counts = f"({found['texts']:,} texts, {found['items']:,} items)"
     return f"epoch {entry['epoch']}: loss {entry['loss']:.3f}, {found['split']}{label} {recalls} {counts}"
-
-
-def _draw_curve(record: RunRecord) -> None:
-    """Write `curve.png` into the record's folder; without matplotlib print one line instead."""
-    try:
-        from ..plots import save, training_curve
-    except ImportError as error:
-        print(f"{record.folder}: no curve.png is drawn ({error})")
-    else:
-        save(training_curve(record), record.folder / "curve.png")

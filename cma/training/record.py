@@ -190,3 +190,13 @@ def peak_memory(device: torch.device) -> tuple[float | None, str]:
         return None, "process"
     unit = 1 if sys.platform == "darwin" else 1024
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 3), "process"
+
+
+def draw_curve(record: RunRecord) -> None:
+    """Write `curve.png` into the record's folder; without matplotlib print one line instead."""
+    try:
+        from ..plots import save, training_curve
+    except ImportError as error:
+        print(f"{record.folder}: no curve.png is drawn ({error})")
+    else:
+        save(training_curve(record), record.folder / "curve.png")

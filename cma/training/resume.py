@@ -17,9 +17,11 @@ from ..backbone import known_by
 from ..checkpoints import CONFIG, WEIGHTS
 from ..config import NO_EFFECT
 from ..files import parse_json, replacing
+from ..media import MediaError
 from .record import RunRecord
 
 CHECKPOINT, LOCK = "checkpoint.pt", ".run.lock"
+ROOM = 2**20  # bytes that a disk must have free at the start
 ADAPTERS = (".", "best", "last")  # the folders of a run that hold an adapter
 UNREADABLE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError, TypeError, ValueError)
 
@@ -52,9 +54,13 @@ class RunState:
 
     def save(self) -> None:
         """Write the checkpoint into the record's folder, whole or not at all."""
-        with replacing(self.record.folder / CHECKPOINT) as temporary:
-            epoch = None if self.epoch is None else vars(self.epoch)
-            torch.save(vars(self) | {"record": self.record.to_json(), "epoch": epoch}, temporary)
+        epoch = None if self.epoch is None else vars(self.epoch)
+        content = vars(self) | {"record": self.record.to_json(), "epoch": epoch}
+        with replacing(self.record.folder / CHECKPOINT) as temporary, temporary.open("wb") as stream:
+            try:
+                torch.save(content, stream)
+            except RuntimeError as error:  # torch hides the system's error behind its own
+                raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
 def find(record: RunRecord) -> RunState | None:
@@ -96,19 +102,24 @@ def settings(record: RunRecord) -> dict:
 
 def remove(folder: Path) -> None:
     """Delete a run's own files from `folder`; `best/` and `last/` go if nothing else is in them."""
-    adapters = [Path(part, name) for part in ADAPTERS for name in (CONFIG, WEIGHTS)]
-    for name in (CHECKPOINT, "run.json", "curve.png", *adapters):
-        (folder / name).unlink(missing_ok=True)
+    for path in _own_files(folder):
+        path.unlink(missing_ok=True)
     for part in ADAPTERS[1:]:
         if (folder / part).is_dir() and not any((folder / part).iterdir()):
             (folder / part).rmdir()
 
 
+def _own_files(folder: Path) -> list[Path]:
+    adapters = [folder / part / name for part in ADAPTERS for name in (CONFIG, WEIGHTS)]
+    return [folder / CHECKPOINT, folder / "run.json", folder / "curve.png", *adapters]
+
+
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Be the only run that writes into `folder`, which is made if needed.
+    """Be the only run that writes into `folder`, which is made if needed; what a killed one left is removed.
 
-    Raises ValueError if another process trains there now, OSError if the folder cannot be written to.
+    Raises ValueError if another process trains there now, OSError if the folder cannot be written to. An
+    error of the media or of the disk inside says how the run goes on.
     """
     require_writable(folder)
     lock = FileLock(folder / LOCK)
@@ -117,17 +128,29 @@ def writing(folder: Path) -> Iterator[None]:
     except Timeout:
         raise ValueError(f"{folder}: another run is being trained there now; choose another name") from None
     try:
+        for path in _own_files(folder):
+            for unfinished in path.parent.glob(f".{path.name}.*.tmp"):
+                unfinished.unlink()
         yield
+    except MediaError as error:
+        hint = "once it can be read, the same call goes on where the run stopped"
+        raise MediaError(f"{folder}: stopped: {error}; {hint}") from error
+    except OSError as error:
+        if error.filename is None or not Path(error.filename).is_relative_to(folder):
+            raise
+        hint = "what was there before is whole: once there is room, the same call goes on from there"
+        raise OSError(f"{error.filename}: not written ({error.strerror}); {hint}") from error
     finally:
         lock.release()
 
 
 def require_writable(folder: Path) -> None:
-    """Make the folder of a run and write into it. Raises OSError that names it where that fails."""
+    """Make the folder of a run and write into it. Raises OSError that names it, also if the disk is full."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(ROOM))
+            probe.flush()
     except OSError as error:
         raise OSError(f"{folder}: cannot be written to ({error}); choose another runs_dir or name") from error
 

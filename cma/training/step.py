@@ -136,3 +136,9 @@ def set_random_state(device: torch.device, state: list[Tensor]) -> None:
     torch.set_rng_state(state[0])
     if device.type == "cuda":
         torch.cuda.set_rng_state(state[1], device)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a step failed for lack of memory, on a GPU or on a CPU."""
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or "can't allocate memory" in str(error)

@@ -1,0 +1,193 @@
+"""What stops a run from outside: media that vanish, a full disk, a signal. Nothing is lost, it goes on."""
+
+import errno
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+import cma
+from cma.data import load
+from cma.media import MediaError
+from cma.training import loop, resume
+from tests.toy_data import write_images
+from tests.training.conftest import weights
+from tests.training.test_resume import same_run
+
+SIGNALS = [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+
+
+@pytest.fixture
+def config(config):
+    """A run of two epochs of three steps, that reads its media again and again."""
+    return config.merge({"epochs": 2, "epoch_unit": "items", "cache": False})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_images(tmp_path / "data", {"train": 24, "val": 8, "test": 10})
+
+
+@pytest.fixture(scope="module")
+def kept() -> list:
+    """The unbroken run, once it was needed."""
+    return []
+
+
+@pytest.fixture
+def unbroken(folder, config, make_model, kept):
+    if not kept:
+        model = make_model(dropout=0.2)
+        record = cma.train(model, load(folder, "train"), config.merge({"name": "whole"}))
+        kept += [record, weights(model), files_of(record.folder)]
+    return kept
+
+
+def files_of(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+
+
+def at_step(patch: pytest.MonkeyPatch, number: int, act) -> None:
+    """Call `act` after the update `number` (from 1) of this process."""
+    really, count = loop.train_step, iter(range(1, 10**6))
+
+    def stepping(*arguments):
+        found = really(*arguments)
+        if next(count) == number:
+            act()
+        return found
+
+    patch.setattr(loop, "train_step", stepping)
+
+
+def goes_on(folder, config, make_model, unbroken, capsys, done: str, seed: int = 9) -> None:
+    """The same call resumes after what is `done`, and ends like the unbroken run; no other file is left."""
+    *whole, files = unbroken
+    capsys.readouterr()
+    model = make_model(dropout=0.2, seed=seed)
+    record = cma.train(model, load(folder, "train"), config)
+    same_run(record, model, whole)
+    said = capsys.readouterr().out
+    assert (f"resumed after epoch {done} of 2 epochs" in said) if done else "resumed" not in said
+    assert files_of(record.folder) == files
+
+
+@pytest.mark.parametrize(
+    "split, workers, number, done",
+    [("train", 0, 5, "1 and 2 steps"), ("train", 2, 3, "1 and 0 steps"), ("val", 0, 5, "1 and 3 steps")],
+)
+def test_media_that_vanish_stop_the_run_with_nothing_lost(
+    folder, config, make_model, unbroken, split, workers, number, done, monkeypatch, capsys
+):
+    """The media go after an update; two workers have read the rest of its epoch by then."""
+    settings, media = config.merge({"workers": workers}), folder / "media"
+
+    def vanish() -> None:
+        for path in media.glob(f"{split}*"):
+            path.rename(folder / path.name)
+
+    with monkeypatch.context() as patch:
+        at_step(patch, number, vanish)
+        with pytest.raises(MediaError) as error:
+            cma.train(make_model(dropout=0.2), load(folder, "train"), settings)
+    said = str(error.value)
+    assert f"{media}/{split}0" in said and "no such file" in said and "Traceback" not in said
+    assert said.endswith("once it can be read, the same call goes on where the run stopped")
+    for path in folder.glob(f"{split}*"):
+        path.rename(media / path.name)
+    goes_on(folder, settings, make_model, unbroken, capsys, done)
+
+
+@pytest.mark.parametrize("number, error", SIGNALS)
+def test_a_signal_ends_a_run_after_a_whole_step(
+    folder, config, make_model, unbroken, number, error, monkeypatch, capsys
+):
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        at_step(patch, 4, lambda: os.kill(os.getpid(), number))
+        with pytest.raises(error) as raised:
+            cma.train(make_model(dropout=0.2), load(folder, "train"), config)
+    assert signal.getsignal(number) == before
+    assert error is KeyboardInterrupt or raised.value.code == 143
+    said = capsys.readouterr().out
+    assert f"{number.name}: stopping after this step" in said
+    assert "r: stopped, a checkpoint is written; the same call goes on from this step" in said
+    goes_on(folder, config, make_model, unbroken, capsys, "1 and 1 steps")
+
+
+def test_a_second_signal_ends_the_run_at_once(folder, config, make_model, unbroken, monkeypatch, capsys):
+    def twice() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("still here")
+
+    with monkeypatch.context() as patch:
+        at_step(patch, 2, twice)
+        with pytest.raises(KeyboardInterrupt, match="at once; the run goes on from its last checkpoint"):
+            cma.train(make_model(dropout=0.2), load(folder, "train"), config)
+    goes_on(folder, config, make_model, unbroken, capsys, "", seed=0)  # from the start: there was none
+
+
+def test_a_run_in_another_thread_trains_without_signals(folder, config, make_model):
+    records = []
+
+    def run() -> None:
+        records.append(cma.train(make_model(), load(folder, "train"), config.merge({"epochs": 1})))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert records[0].finished
+
+
+@pytest.mark.parametrize("done", [0, 3, 5])
+def test_a_full_disk_is_one_line_and_the_checkpoint_before_stays(
+    folder, config, make_model, unbroken, done, monkeypatch, capsys
+):
+    """The disk is full after `done` steps: a file can no longer grow, as the system says by an error."""
+    resource = pytest.importorskip("resource")
+    before, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "CHECKPOINT_SECONDS", 0)
+            at_step(patch, done, fill) if done else fill()
+            with pytest.raises(OSError) as error:
+                cma.train(make_model(dropout=0.2), load(folder, "train"), config)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    said, where = str(error.value), config.runs_dir / "r"
+    assert os.strerror(errno.EFBIG) in said and "\n" not in said
+    if done:
+        assert said.startswith(f"{where}/last/adapter_model.safetensors: not written (")
+        assert said.endswith(
+            "what was there before is whole: once there is room, the same call goes on from there"
+        )
+        assert not [name for name in files_of(where) if name.endswith(".tmp")]
+    else:
+        assert said.startswith(f"{where}: cannot be written to") and files_of(where) == set()
+    reached = {0: "", 3: "0 and 2 steps", 5: "1 and 1 steps"}[done]
+    goes_on(folder, config, make_model, unbroken, capsys, reached, seed=9 if done else 0)
+
+
+def test_a_checkpoint_that_does_not_fit_names_itself(folder, config, make_model, monkeypatch):
+    """`torch.save` hides the system's error behind its own, about positions in a file."""
+    resource = pytest.importorskip("resource")
+    cma.train(make_model(), load(folder, "train"), config.merge({"epochs": 1}))
+    state = resume.RunState(cma.training.RunRecord.load(config.runs_dir / "r"), optimizer={"a": b"b" * 9000})
+    whole = (config.runs_dir / "r" / "checkpoint.pt").read_bytes()
+    before, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large: .*r/checkpoint\.pt"):
+            state.save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert (config.runs_dir / "r" / "checkpoint.pt").read_bytes() == whole

@@ -1,0 +1,103 @@
+"""The numbers of the paper and of the methods in its tables, beside ours: `results/published.csv`."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+FILE = "published.csv"
+PAPER = "cross-modal adapter"  # the paper's own method
+RECALLS = [f"{way}_r{k}" for way in ("t2v", "v2t") for k in (1, 5, 10)]  # in %; t2v: text-to-image, too
+NUMBERS = [
+    *RECALLS,
+    "t2v_mnr",
+    "v2t_mnr",
+    "mr",
+    "parameters_m",
+]  # mean rank; mean recall; trained, in millions
+WORDS = ["dataset", "method", "backbone", "source", "note"]
+HEADER = (
+    "dataset", "method", "theirs: trained", "theirs: T2I / T2V R@1 · R@5 · R@10", "theirs: I2T / V2T",
+    "source", "ours: T2I / T2V R@1 · R@5 · R@10", "ours: I2T / V2T", "ours: how",
+)  # fmt: skip
+NUMBER = re.compile(r"\d+(\.\d+)?(–\d+(\.\d+)?)?")  # or a range, where sources differ
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """One line of the file: what somebody published for one method on one benchmark; "" where not given."""
+
+    dataset: str
+    method: str
+    backbone: str
+    source: str
+    note: str
+    numbers: dict[str, str]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """By which a run of ours is put beside it."""
+        return self.dataset, self.method.lower()
+
+
+def read_published(path: Path | str) -> list[PublishedRow]:
+    """The rows of a file like `results/published.csv`.
+
+    Raises ValueError that names the file and line for other columns, and for a cell that is no number.
+    """
+    with Path(path).open(encoding="utf-8", newline="") as file:
+        reader, rows = csv.DictReader(file), []
+        if set(reader.fieldnames or ()) != {*WORDS, *NUMBERS}:
+            raise ValueError(f"{path}: expected the columns {', '.join([*WORDS, *NUMBERS])}")
+        for row in reader:
+            where = f"{path}:{reader.line_num}"
+            if (
+                None in row
+                or None in row.values()
+                or not (row["dataset"] and row["method"] and row["source"])
+            ):
+                raise ValueError(f"{where}: expected a cell for each column, with dataset, method and source")
+            for name in NUMBERS:
+                if row[name] and not NUMBER.fullmatch(row[name]):
+                    raise ValueError(f"{where}: {name}: expected a number or nothing, found {row[name]!r}")
+            rows.append(PublishedRow(*(row[w] for w in WORDS), {name: row[name] for name in NUMBERS}))
+    return rows
+
+
+def beside(published: Sequence[PublishedRow], ours: dict[tuple[str, str], list[tuple[str, str, str]]]) -> str:
+    """A markdown table of the published rows with our cells beside them, blank where nobody ran it.
+
+    `ours` has (T2V, V2T, how) of each of our results by (dataset, method in lower case). Several results of
+    one method are a line each. Rows of one method whose sources give different numbers are marked.
+    """
+    lines, left = [HEADER, ["---"] * len(HEADER)], Counter(row.key for row in published)
+    for row in published:
+        left[row.key] -= 1
+        cells = ours.get(row.key, []) if not left[row.key] else []  # beside the last of its sources
+        theirs = [row.dataset, row.method, _millions(row), _recalls(row, "t2v"), _recalls(row, "v2t")]
+        theirs.append("; ".join(filter(None, [row.source, row.note, disagreement(row, published)])))
+        for number, cell in enumerate(cells or [("", "", "")]):
+            lines.append([*(theirs if not number else [row.dataset, row.method, *[""] * 4]), *cell])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def disagreement(row: PublishedRow, published: Sequence[PublishedRow]) -> str:
+    """ "sources disagree" if another row of the same method has another recall, else nothing."""
+    others = [other for other in published if other.key == row.key and other.backbone == row.backbone]
+    differ = any(len({other.numbers[name] for other in others} - {""}) > 1 for name in RECALLS)
+    return "**sources disagree**" if differ else ""
+
+
+def _millions(row: PublishedRow) -> str:
+    return f"{row.numbers['parameters_m']} M" if row.numbers["parameters_m"] else ""
+
+
+def _recalls(row: PublishedRow, way: str) -> str:
+    found = [row.numbers[name] or "–" for name in RECALLS if name.startswith(way)]
+    ranks = f" (MnR {row.numbers[f'{way}_mnr']})" if row.numbers[f"{way}_mnr"] else ""
+    mean = f" (mR {row.numbers['mr']})" if way == "v2t" and row.numbers["mr"] else ""
+    return "" if set(found) == {"–"} else " · ".join(found) + ranks + mean

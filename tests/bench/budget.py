@@ -1,0 +1,197 @@
+"""Memory and hours of the paper's training on cards that we do not have: the table of `REPRODUCE.md`.
+
+python -m tests.bench.budget            # measure (CPU, minutes), write results/budget.json and the table
+python -m tests.bench.budget --table    # the table alone, from results/budget.json
+
+Measured: the bytes that the backward pass keeps for one more picture and one more token, in half precision;
+counted: the floating point operations of both. The rest is arithmetic, and the page says which.
+"""
+
+import argparse
+import json
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import CLIPConfig, CLIPModel
+
+from cma import AdapterConfig, RetrievalModel, TrainConfig, recipes
+from cma.files import write_whole
+from cma.training import precision
+from cma.training.batches import Batch
+from cma.training.planning import kept_bytes
+from cma.training.step import batch_gradient, checkpointed
+from data_prep.benchmarks import activitynet, coco, didemo, flickr30k, msrvtt, msvd, remote_sensing, vatex
+from data_prep.dataset import Counts
+from tests import ROOT
+
+FILE, PAGE = ROOT / "results" / "budget.json", ROOT / "REPRODUCE.md"
+START, END = "<!-- budget: python -m tests.bench.budget -->", "<!-- end of budget -->"
+LAYERS = 12  # of each encoder of ViT-B/32
+GIB = 2**30
+CONFIG = TrainConfig(similarity="text_conditioned", precision="fp16")
+CARDS = {  # GiB, peak of dense half precision with float32 sums in TFLOP/s, as their maker publishes it
+    "8 GB (RTX 3070)": (8, 40.6),
+    "16 GB (T4)": (16, 65.0),
+    "24 GB (RTX 3090)": (24, 71.0),
+    "80 GB (A100)": (80, 312.0),
+}
+UTILISATION = 0.3  # of that peak; an assumption
+OVERHEAD = 1.0  # GiB for the driver, kernels and fragments; an assumption
+USABLE = 0.9  # of the rest, as `cma.training.plan` takes
+MSRVTT = {"train": Counts(9_000, 180_000), "test": msrvtt.PUBLISHED_TEST}
+COUNTS: dict[str, dict[str, Counts]] = {
+    "flickr30k": flickr30k.PUBLISHED,
+    "coco": {"train": coco.TRAIN[coco.DEFAULT_SPLIT]} | coco.HELD,
+    "rsicd": remote_sensing.RSICD_DIVISIONS["official"],
+    "rsitmd": remote_sensing.RSITMD_DIVISIONS["official"],
+    "msrvtt": MSRVTT,
+    "msvd": msvd.PUBLISHED,
+    "vatex": vatex.PUBLISHED,
+    "didemo": didemo.PUBLISHED,
+    "activitynet": activitynet.PUBLISHED,
+}
+
+
+def build(layers: int = LAYERS) -> RetrievalModel:
+    """ViT-B/32 with random weights, or one of fewer layers, and the adapter of the paper."""
+    torch.manual_seed(0)
+    config = CLIPConfig()
+    config.vision_config.num_hidden_layers = config.text_config.num_hidden_layers = layers
+    model = RetrievalModel(CLIPModel(config))
+    model.add_adapter("a", AdapterConfig())
+    model.set_adapter("a")
+    model.train()
+    return model
+
+
+def pair(frames: int, tokens: int, device: str = "cpu") -> Batch:
+    """One caption of `tokens` and one clip of `frames`, of noise."""
+    ids = torch.full((1, tokens), 7)
+    ids[:, -1] = 49407
+    pixels, mask = torch.rand(1, frames, 3, 224, 224, device=device), torch.ones(1, frames, device=device)
+    return Batch(ids.to(device), pixels, mask, torch.arange(1, device=device))
+
+
+def per_unit(measure) -> dict[str, float]:
+    """What `measure(frames, tokens)` grows by with one more picture, and with one more token."""
+    base, picture, tokens = measure(1, 32), measure(2, 32), measure(1, 64)
+    return {"picture": picture - base, "token": (tokens - base) / 32}
+
+
+def bytes_kept(model: RetrievalModel, config: TrainConfig = CONFIG) -> dict[str, dict[str, float]]:
+    """Bytes kept for the backward pass by a picture and by a token."""
+    precision.prepare(model, config)
+    found = {}
+    for name, active in {"kept": False, "kept with checkpointing": True}.items():
+        with checkpointed(model, active):
+            found[name] = per_unit(lambda *size: kept_bytes(model, pair(*size), config))
+    precision.restore(model)
+    return found
+
+
+def flops(model: RetrievalModel, frames: int, tokens: int, backward: bool) -> float:
+    """Floating point operations of a pair: forward alone, or forward and backward."""
+    batch, config = pair(frames, tokens, model.device.type), CONFIG.merge({"precision": "float32"})
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        if backward:
+            batch_gradient(model, batch, config)
+        else:
+            with torch.no_grad():
+                model.encode_text(batch.input_ids), model.encode_videos(batch.frames, batch.mask)
+    return float(counter.get_total_flops())
+
+
+def measure() -> dict:
+    """The content of `results/budget.json`."""
+    model = build()
+    found = {"backbone": "ViT-B/32, random weights", "precision": "fp16", "adapter": "r 8, d_s 16"}
+    for name, backward in {"forward": False, "forward and backward": True}.items():
+        found[f"operations, {name}"] = per_unit(partial(flops, model, backward=backward))
+    found |= {f"bytes {name}": value for name, value in bytes_kept(model).items()}
+    precision.prepare(model, CONFIG)
+    found["bytes of weights"] = sum(p.numel() * p.element_size() for p in model.parameters())
+    precision.restore(model)
+    return found | {"torch": torch.__version__}
+
+
+def of_pair(unit: dict[str, float], config: TrainConfig) -> float:
+    """What one pair takes: `max_frames` pictures and `max_words` tokens."""
+    return config.max_frames * unit["picture"] + config.max_words * unit["token"]
+
+
+def memory(measured: dict, config: TrainConfig, pairs: int, checkpoint: bool) -> float:
+    """GiB of a step with `pairs` at once: weights, the batch's pixels, what is kept, one layer once more."""
+    pixels = config.max_frames * 3 * 224 * 224
+    kept = of_pair(measured["bytes kept"], config)
+    if checkpoint:  # the inputs of all layers, and of one layer everything
+        each = of_pair(measured["bytes kept with checkpointing"], config) + kept / LAYERS
+    else:
+        each = kept * (1 + 1 / LAYERS)
+    raw = config.batch_size * pixels  # uint8
+    return (measured["bytes of weights"] + raw + pairs * (each + pixels * 4)) / GIB + OVERHEAD
+
+
+def setting(measured: dict, config: TrainConfig, gib: float) -> tuple[int, bool]:
+    """(pairs at once, checkpointing) for a card: the most pairs, a power of two, first without checkpointing.
+
+    (0, True) if not even one pair fits.
+    """
+    for checkpoint in (False, True):
+        pairs = config.batch_size
+        while pairs and memory(measured, config, pairs, checkpoint) > USABLE * gib:
+            pairs //= 2
+        if pairs >= 8 or (checkpoint and pairs):  # fewer would leave most of a GPU idle
+            return pairs, checkpoint
+    return 0, True
+
+
+def hours(measured: dict, name: str, pairs: int, checkpoint: bool, peak: float) -> float:
+    """Hours of the paper's training, with the evaluation of test after each epoch and at the end."""
+    config, counts = recipes.recipe(name).config, COUNTS[name]
+    forward = of_pair(measured["operations, forward"], config)
+    both = of_pair(measured["operations, forward and backward"], config)
+    again = (pairs < config.batch_size) + checkpoint  # embedded once more for each
+    steps = config.epochs * (counts["train"].captions // config.batch_size)
+    training = steps * config.batch_size * (both + again * forward)
+    unit, test = measured["operations, forward"], counts["test"]
+    once = test.items * config.max_frames * unit["picture"] + test.captions * config.max_words * unit["token"]
+    return (training + (config.epochs + 1) * once) / (peak * 1e12 * UTILISATION) / 3600
+
+
+def table(measured: dict) -> str:
+    """The markdown table: for each benchmark its steps, GiB of the whole batch at once, and each card."""
+    header = ["benchmark", "steps", "whole batch at once, GiB", *CARDS]
+    lines = [header, ["---"] * len(header)]
+    for name, counts in COUNTS.items():
+        config = recipes.recipe(name).config
+        steps = config.epochs * (counts["train"].captions // config.batch_size)
+        whole = [memory(measured, config, config.batch_size, checkpoint) for checkpoint in (False, True)]
+        cells = [name, f"{steps:,}", f"{whole[0]:.0f}; {whole[1]:.0f} with checkpointing"]
+        for gib, peak in CARDS.values():
+            pairs, checkpoint = setting(measured, config, gib)
+            used = memory(measured, config, pairs, checkpoint)
+            said = f"{pairs} at once{' with checkpointing' if checkpoint else ''}, {used:.1f} GiB"
+            needed = hours(measured, name, pairs, checkpoint, peak)
+            time = f"{needed:.1f} h" if needed >= 1 else f"{max(1, round(60 * needed))} min"
+            cells.append(f"{time}; {said}" if pairs else "–")
+        lines.append(cells)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main() -> None:
+    """Measure, unless --table is given, and put the table between its markers in REPRODUCE.md."""
+    parser = argparse.ArgumentParser("python -m tests.bench.budget", description=main.__doc__)
+    parser.add_argument("--table", action="store_true", help="from results/budget.json, without measuring")
+    if not parser.parse_args().table:
+        write_whole(FILE, json.dumps(measure(), indent=1) + "\n")
+    text = table(json.loads(FILE.read_text("utf-8")))
+    before, rest = Path(PAGE).read_text("utf-8").split(START)
+    write_whole(PAGE, f"{before}{START}\n{text}\n{END}{rest.split(END)[1]}")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""REPRODUCE.md says what the code does: its commands parse, its counts and settings are those of the code."""
+
+import json
+import re
+import shlex
+from functools import partial
+
+import pytest
+
+from cma import recipes
+from data_prep.__main__ import build_parser
+from data_prep.benchmarks import BENCHMARKS
+from data_prep.dataset import count_table
+from tests import ROOT
+from tests.bench import budget
+from tests.test_notebooks import run as run_py
+
+PAGE = (ROOT / "REPRODUCE.md").read_text("utf-8")
+SECTIONS = {}
+for section in re.split(r"^##+ ", PAGE, flags=re.MULTILINE):
+    if named := re.search(r"data_prep/README\.md#([a-z0-9]+)\)\.$", section, re.MULTILINE):
+        SECTIONS[named[1]] = section
+COMMANDS = [
+    shlex.split(line, comments=True)
+    for block in re.findall(r"^```\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith(("python ", "pytest ", "accelerate "))
+]
+
+
+def paper_or_ours(name):
+    return "paper" if recipes.recipe(name).paper else "bf16"
+
+
+def test_every_benchmark_has_its_section_in_the_order_of_the_code():
+    assert list(SECTIONS) == list(BENCHMARKS)
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_the_counts_are_what_data_prep_prints(name):
+    counts = {}
+    for split in ("train", "val", "test"):
+        if found := budget.COUNTS[name].get(split):
+            items = {"found": found.items, "expected": found.items}
+            captions = {"found": found.captions, "expected": found.captions}
+            counts[split] = items | {"captions": captions, "media": items}
+    assert "\n".join(["```", *count_table(counts), "```"]) in SECTIONS[name]
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_the_settings_are_those_of_the_recipe(name):
+    recipe = recipes.recipe(name)
+    config = recipe.train_config(paper_or_ours(name))
+    steps = budget.COUNTS[name]["train"].captions // config.batch_size
+    said = (
+        f"Settings: r {recipe.rank}, d_s {recipe.shared}; batch {config.batch_size}, {config.epochs} epochs "
+    )
+    said += f"of {steps:,} steps; {config.max_words} tokens"
+    said += f", {config.max_frames} frames at {config.fps:g} a second" if config.max_frames > 1 else ""
+    assert f"{said}; rate {config.lr:g}.\n" in SECTIONS[name]
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_each_section_prepares_its_benchmark_and_trains_it_by_its_recipe(name):
+    lines = [line for line in SECTIONS[name].splitlines() if line.startswith("python ")]
+    prepared, *frames, training = [shlex.split(line, comments=True) for line in lines]
+    made = build_parser().parse_args(prepared[3:])
+    assert prepared[:4] == ["python", "-m", "data_prep", name] and made.out.name == name
+    folder = made.out.name
+    for line in frames:
+        kept = build_parser().parse_args(line[3:])
+        assert kept.dataset == made.out and kept.fps == recipes.recipe(name).config.fps
+        folder = kept.out.name
+    assert bool(frames) == (recipes.recipe(name).config.max_frames > 1)
+    said = run_py.main.make_context("run.py", training[2:]).params
+    given = run_py.given_parameters(said["typed"], said["raw"], said["yamls"])
+    (notebook,) = run_py.chosen(list(said["names"]))
+    parameters = run_py.parameters_of(notebook, given)
+    assert notebook.stem[:2] == ("04" if frames else "03")
+    assert (parameters["dataset"], parameters["recipe"]) == (folder, paper_or_ours(name))
+    assert parameters["backbone"] == recipes.recipe(name).backbone
+    recipes.recipe(name).train_config(parameters["recipe"]).merge(parameters["overrides"])
+
+
+def test_every_command_is_of_a_program_that_is_there():
+    for command in COMMANDS:
+        if command[0] == "pytest":
+            assert all((ROOT / path).exists() for path in command[1:])
+        elif command[1] == "-m":
+            assert (ROOT / command[2].replace(".", "/")).with_suffix(".py").exists() or command[
+                2
+            ] == "data_prep"
+        else:
+            assert command[1] == "notebooks/run.py"
+    assert len(COMMANDS) >= 3 * 5 + 2 * 4
+
+
+def test_links_lead_to_files_and_headings_that_are_there():
+    headings = re.findall(r"^#+ (.+)$", PAGE, re.MULTILINE)
+    anchors = {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    for target in re.findall(r"\]\(([^)]+)\)", PAGE):
+        if target.startswith("#"):
+            assert target[1:] in anchors, target
+        elif not target.startswith("https://github.com/"):
+            assert (ROOT / target.partition("#")[0]).exists(), target
+    assert "(REPRODUCE.md" in (ROOT / "README.md").read_text("utf-8")
+
+
+MEASURED = json.loads(budget.FILE.read_text("utf-8"))
+
+
+def test_the_table_of_hours_is_that_of_the_measured_bytes():
+    assert f"{budget.START}\n{budget.table(MEASURED)}\n{budget.END}" in PAGE
+    for name, (_, peak) in budget.CARDS.items():
+        assert f"{peak:g}" in PAGE, name
+
+
+@pytest.fixture(scope="module")
+def shallow():
+    """ViT-B/32 of one layer and of two: what is measured grows by the same with each further layer."""
+    return [budget.build(layers) for layers in (1, 2)]
+
+
+def whole(one, two):
+    """{unit: what the twelve layers give}, from what one layer and two give."""
+    return {unit: one[unit] + (budget.LAYERS - 1) * (two[unit] - one[unit]) for unit in one}
+
+
+@pytest.mark.parametrize("name, backward", [("forward", False), ("forward and backward", True)])
+def test_operations_are_counted_again(name, backward, shallow):
+    one, two = (budget.per_unit(partial(budget.flops, model, backward=backward)) for model in shallow)
+    assert whole(one, two) == pytest.approx(MEASURED[f"operations, {name}"], rel=1e-3)
+
+
+def test_bytes_of_half_precision_are_a_little_more_than_half_of_those_of_float32(shallow):
+    config = budget.CONFIG.merge({"precision": "float32"})  # on a CPU, half precision would take a minute
+    one, two = (budget.bytes_kept(model, config) for model in shallow)
+    for name in one:
+        for unit, found in whole(one[name], two[name]).items():
+            assert 0.45 < MEASURED[f"bytes {name}"][unit] / found < 0.6, (name, unit)
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_what_the_table_advises_fits_the_card_and_more_does_not(name):
+    config = recipes.recipe(name).config
+    for gib, _ in budget.CARDS.values():
+        pairs, checkpoint = budget.setting(MEASURED, config, gib)
+        assert 0 < pairs <= config.batch_size
+        assert budget.memory(MEASURED, config, pairs, checkpoint) <= budget.USABLE * gib
+        more = 2 * pairs
+        assert (
+            more > config.batch_size
+            or budget.memory(MEASURED, config, more, checkpoint) > budget.USABLE * gib
+        )

@@ -43,6 +43,20 @@ class PublishedRow:
         """By which a run of ours is put beside it."""
         return self.dataset, self.method.lower()
 
+    def flat(self) -> dict[str, str]:
+        """The cells of a line among our own, by the names that our records have for them."""
+        line = {
+            "whose": "published",
+            "dataset": self.dataset,
+            "method": self.method,
+            "backbone": self.backbone,
+        }
+        for way, short in {"text_to_visual": "t2v", "visual_to_text": "v2t"}.items():
+            line |= {f"{way} R@{k}": self.numbers[f"{short}_r{k}"] for k in (1, 5, 10)}
+            line[f"{way} MnR"] = self.numbers[f"{short}_mnr"]
+        line |= {"mR": self.numbers["mr"], "trained_millions": self.numbers["parameters_m"]}
+        return line | {"source": self.source, "note": self.note}
+
 
 def read_published(path: Path | str) -> list[PublishedRow]:
     """The rows of a file like `results/published.csv`.

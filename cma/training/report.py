@@ -93,13 +93,7 @@ def as_csv(records: Sequence[RunRecord], rows: Sequence[published.PublishedRow])
     for group in by_seed(records):
         lines += [_named(_flat, [record]) for record in group]
         lines += [_named(_flat, group)] if len(group) > 1 else []
-    for row in rows:
-        line = {"whose": "published", "dataset": row.dataset, "method": row.method, "backbone": row.backbone}
-        line |= {"trained_millions": row.numbers["parameters_m"], "source": row.source, "note": row.note}
-        for way, short in zip(WAYS, ("t2v", "v2t"), strict=True):
-            line |= {f"{way} {key}": row.numbers[f"{short}_r{key[2:]}"] for key in RECALLS}
-            line[f"{way} MnR"] = row.numbers[f"{short}_mnr"]
-        lines.append(line | {"mR": row.numbers["mr"]})
+    lines += [row.flat() for row in rows]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(key for line in lines for key in line)))
     writer.writeheader()
@@ -193,6 +187,7 @@ def _flat(group: Group) -> dict:
     line = {"whose": "ours", "dataset": record.dataset, "method": record.method}
     line |= {"backbone": record.backbone.get("name"), "settings": _other_settings(record)}
     line |= {"seed": cells[8], "runs": len(group), "trained_millions": record.trained_parameters / 1e6}
+    line["mR"] = round(statistics.mean(run.metrics["mR"] for run in group), 4)
     for way in WAYS:
         for key in (*RECALLS, "MdR", "MnR"):
             line[f"{way} {key}"] = round(statistics.mean(run.metrics[way][key] for run in group), 4)

@@ -22,17 +22,11 @@ from .adapter import AdapterConfig, CrossModalAdapters
 from .files import read_json, replacing
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-OFFICIAL = {  # ours: theirs
-    f"{ours}_{kind}": f"{theirs}_{kind}"
-    for ours, theirs in {
-        "vision.down": "visual_adapter_down",
-        "vision.up": "visual_adapter_up_unique",
-        "text.down": "text_adapter_down",
-        "text.up": "text_adapter_up_unique",
-        "shared": "vt_adapter_up_share",
-    }.items()
-    for kind in ("weight", "bias")
-}
+PARTS = {  # ours: theirs
+    "vision.down": "visual_adapter_down", "vision.up": "visual_adapter_up_unique",
+    "text.down": "text_adapter_down", "text.up": "text_adapter_up_unique", "shared": "vt_adapter_up_share",
+}  # fmt: skip
+OFFICIAL = {f"{ours}_{k}": f"{theirs}_{k}" for ours, theirs in PARTS.items() for k in ("weight", "bias")}
 
 
 def _all_known(saved: object) -> object:
@@ -55,7 +49,7 @@ class AdapterFile(BaseModel):
     backbone: Annotated[dict[Key, str | None], Field(min_length=2)]
 
 
-def write_adapter(folder: Path, adapters: CrossModalAdapters, backbone: dict[str, str | None]) -> None:
+def write_adapter(adapters: CrossModalAdapters, folder: Path, backbone: dict[str, str | None]) -> None:
     """Write the two files of an adapter into `folder`, which is made if needed.
 
     backbone: its name and revision, as `cma.backbone.identity` gives them.
@@ -103,6 +97,8 @@ def read_adapter(
 
 def read_config(folder: Path) -> AdapterFile:
     """The `adapter_config.json` in `folder`. Raises FileNotFoundError, or ValueError that names the key."""
+    if (folder / "method_config.json").is_file() and not (folder / CONFIG).is_file():
+        raise ValueError(f"{folder}: holds a method, no adapter; use cma.methods.load(model, folder, name)")
     return read_json(folder / CONFIG, AdapterFile, "; expected a file of `save_adapter`: save it again")
 
 

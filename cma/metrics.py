@@ -122,10 +122,8 @@ def _array(values: Tensor | np.ndarray) -> np.ndarray:
 
 
 def _metric(ranks: np.ndarray, name: str) -> float:
-    if name == "MdR":
-        return float(np.median(ranks))
-    if name == "MnR":
-        return float(np.mean(ranks))
+    if average := {"MdR": np.median, "MnR": np.mean}.get(name):
+        return float(average(ranks))
     if name.startswith("R@") and name[2:].isdigit():
         return float(100 * np.mean(ranks <= int(name[2:])))
     raise ValueError(f"unknown metric {name!r}; expected 'R@k', 'MdR' or 'MnR'")

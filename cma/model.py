@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,14 +16,14 @@ from torch import Tensor, nn
 from transformers import CLIPModel, CLIPProcessor
 
 from .adapter import AdapterConfig, CrossModalAdapters
-from .backbone import check_tokenizer, identity, known_by
+from .backbone import check_tokenizer, identity, warn_of_another
 from .checkpoints import read_adapter, write_adapter
 from .media import to_pixels
-from .patching import attach, attached, detach, encoder_layers, freeze
+from .patching import TOWERS, attach, attached, detach, encoder_layers, freeze
 
 
 class RetrievalModel(nn.Module):
-    """A frozen CLIP and any number of named adapters, of which at most one acts.
+    """A frozen CLIP and any number of named adapters (or methods of `cma.methods`); at most one acts.
 
     It starts without adapter and in eval mode; `train()` switches the adapters' dropout, never CLIP's. A CLIP
     may serve several models: before it encodes, each makes its own adapter the one that acts. `processor` may
@@ -33,12 +34,11 @@ class RetrievalModel(nn.Module):
         super().__init__()
         if processor is not None:
             check_tokenizer(clip, processor.tokenizer)
-        freeze(clip)
         detach(clip)
+        freeze(clip)
         self.clip, self.processor = clip, processor
         self.adapters = nn.ModuleDict()
-        self.active: str | None = None
-        self.scale = 1.0
+        self.active, self.scale = None, 1.0
         self.cut, self._warned = 0, False
         self.eval()
 
@@ -50,15 +50,20 @@ class RetrievalModel(nn.Module):
         Raises ValueError for a name that is in use or cannot be used, a config that does not fit the
         backbone, and weights with a missing or extra key or a wrong shape (named).
         """
-        if name in self.adapters:
-            raise ValueError(f"adapter {name!r} exists already; choose another name")
         adapters = CrossModalAdapters(config, self.widths, self.layers)
         try:
             if state_dict is not None:
                 adapters.load_state_dict(state_dict)
-            self.adapters[name] = adapters.to(self.device).train(self.training)
         except RuntimeError as error:
             raise ValueError(f"adapter {name!r} does not fit its config and backbone: {error}") from error
+        return self.keep(name, adapters)
+
+    def keep(self, name: str, adapters: nn.Module) -> nn.Module:
+        """Hold adapters, or a method of `cma.methods`, as `name`. Raises ValueError for a name in use."""
+        if name in self.adapters:
+            raise ValueError(f"adapter {name!r} exists already; choose another name")
+        try:
+            self.adapters[name] = adapters.to(self.device).train(self.training)
         except KeyError as error:
             raise ValueError(f"adapter name {name!r} cannot be used: {error.args[0]}") from error
         return adapters
@@ -66,14 +71,14 @@ class RetrievalModel(nn.Module):
     def set_adapter(self, name: str | None, scale: float = 1.0) -> None:
         """Let the adapter `name` act, or none: then CLIP computes bitwise as it was loaded.
 
-        `scale` multiplies what the adapter adds (1: as trained). Raises ValueError for an unknown name.
+        `scale` multiplies what is added (1: as trained). Raises ValueError for an unknown name.
         """
-        if name is not None:
-            self.get_adapter(name)
+        wanted = None if name is None else (self.get_adapter(name), float(scale))
         if not math.isfinite(scale):
             raise ValueError(f"scale must be a number, not {scale!r}")
+        if attached(self.clip) != wanted:
+            detach(self.clip) if wanted is None else attach(self.clip, *wanted)
         self.active, self.scale = name, float(scale)
-        self._hook()
 
     @contextmanager
     def acting(self, name: str | None, scale: float = 1.0) -> Iterator[None]:
@@ -88,26 +93,25 @@ class RetrievalModel(nn.Module):
             self.set_adapter(*before)
             self.train(training)
 
-    def get_adapter(self, name: str) -> CrossModalAdapters:
+    def get_adapter(self, name: str) -> nn.Module:
         """The adapter `name`. Raises ValueError if there is none."""
         if name not in self.adapters:
             raise ValueError(f"no adapter {name!r}; there are: {', '.join(self.adapters) or 'none'}")
         return self.adapters[name]
 
     def save_adapter(self, name: str, folder: str | Path) -> None:
-        """Write `adapter_config.json` and `adapter_model.safetensors` into `folder`."""
-        write_adapter(Path(folder), self.get_adapter(name), identity(self.clip))
+        """Write `adapter_config.json` and `adapter_model.safetensors` (a method: its own) into `folder`."""
+        adapters = self.get_adapter(name)
+        write = getattr(adapters, "save", partial(write_adapter, adapters))
+        write(Path(folder), identity(self.clip))
 
     def load_adapter(self, folder: str | Path, name: str) -> CrossModalAdapters:
         """Read an adapter from `folder` and add it as `name`; warns if it was trained on another backbone.
 
-        Backbones are compared by revision. Raises FileNotFoundError, or ValueError naming file and key if
-        anything is missing, extra or of another width or depth than this backbone.
+        Raises FileNotFoundError, or ValueError naming the file and the key that does not fit.
         """
         config, state, backbone = read_adapter(Path(folder), self.widths, self.layers)
-        if known_by(backbone) != known_by(identity(self.clip)):
-            loaded = f"trained on {backbone}, loaded on {identity(self.clip)}"
-            warnings.warn(f"{folder}: {loaded}; with other weights it will retrieve badly", stacklevel=2)
+        warn_of_another(self.clip, backbone, folder)
         return self.add_adapter(name, config, state)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
@@ -125,29 +129,34 @@ class RetrievalModel(nn.Module):
         ids = texts if isinstance(texts, Tensor) else self.tokenize(texts, max_words)[0]
         if ids.ndim != 2:
             raise ValueError(f"input_ids must be [T, L], not {list(ids.shape)}")
-        self._hook()
+        self.set_adapter(self.active, self.scale)
         pooled = self.clip.text_model(input_ids=ids.to(self.device)).pooler_output
         return self.clip.text_projection(pooled)
 
     def encode_images(self, images: Sequence[Image.Image] | Tensor) -> Tensor:
         """Un-normalised embeddings [V, D] of pictures, or of prepared pixels [V, 3, H, W]."""
         pixels = images if isinstance(images, Tensor) else to_pixels(images, self._part("image_processor"))
+        return self._embed(pixels, None)
+
+    def _embed(self, pixels: Tensor, frame_mask: Tensor | None) -> Tensor:
         if pixels.ndim != 4 or not pixels.is_floating_point():
             raise ValueError(f"pixels must be float [V, 3, H, W], not {pixels.dtype} {list(pixels.shape)}")
-        self._hook()
+        self.set_adapter(self.active, self.scale)
+        self.clip.frame_mask = frame_mask  # for methods that look across frames
         pooled = self.clip.vision_model(pixel_values=pixels.to(self.device, self.dtype)).pooler_output
         return self.clip.visual_projection(pooled)
 
     def encode_videos(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
         """Un-normalised embeddings [V, F, D] of prepared frames [V, F, 3, H, W], padded ones included.
 
-        `mask` [V, F] is checked here and used by the similarity, which leaves padded frames out.
+        `mask` [V, F] is for methods that look across frames, and the similarity; both leave padded ones out.
         """
         if pixels.ndim != 5:
             raise ValueError(f"pixels must be [V, F, 3, H, W], not {list(pixels.shape)}")
         if mask is not None and mask.shape != pixels.shape[:2]:
             raise ValueError(f"mask must be {list(pixels.shape[:2])} like the frames, not {list(mask.shape)}")
-        return self.encode_images(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2])
+        mask = torch.ones(pixels.shape[:2]) if mask is None else mask
+        return self._embed(pixels.flatten(0, 1), mask.to(self.device)).unflatten(0, pixels.shape[:2])
 
     def tokenize(self, texts: Sequence[str], max_words: int | None = None) -> tuple[Tensor, int]:
         """Token ids [T, L] of captions, and how many captions were cut (a warning is given once).
@@ -165,29 +174,25 @@ class RetrievalModel(nn.Module):
         if max_words is not None and max_words < 3:
             raise ValueError(f"max_words must leave room for start, one word and end, not {max_words}")
         tokenizer = self._part("tokenizer")
-        most = self.clip.config.text_config.max_position_embeddings
-        most = most if max_words is None else min(most, max_words)
+        most = min(self.clip.config.text_config.max_position_embeddings, max_words or math.inf)
         rows = tokenizer(list(texts), verbose=False)["input_ids"]
         self.cut = sum(len(row) > most for row in rows)
         if self.cut and not self._warned:
             self._warned = True
-            warnings.warn(
-                f"{self.cut} of {len(rows)} captions exceed {most} tokens and were cut", stacklevel=3
-            )
+            said = f"{self.cut} of {len(rows)} captions exceed {most} tokens and were cut"
+            warnings.warn(said, stacklevel=3)
         rows = [torch.tensor(row if len(row) <= most else row[: most - 1] + row[-1:]) for row in rows]
-        padding = tokenizer.pad_token_id or 0
-        return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=padding), self.cut
+        return nn.utils.rnn.pad_sequence(rows, True, tokenizer.pad_token_id or 0), self.cut
 
     @property
     def widths(self) -> dict[str, int]:
         """Width of each tower, {"vision": 768, "text": 512} for ViT-B/32."""
-        config = self.clip.config
-        return {"vision": config.vision_config.hidden_size, "text": config.text_config.hidden_size}
+        return {tower: getattr(self.clip.config, f"{tower}_config").hidden_size for tower in TOWERS}
 
     @property
     def layers(self) -> dict[str, int]:
         """Depth of each tower."""
-        return {tower: len(encoder_layers(self.clip, tower)) for tower in ("vision", "text")}
+        return {tower: len(encoder_layers(self.clip, tower)) for tower in TOWERS}
 
     @property
     def device(self) -> torch.device:
@@ -203,12 +208,6 @@ class RetrievalModel(nn.Module):
     def logit_scale(self) -> Tensor:
         """exp of CLIP's frozen logit scale: logits = logit_scale * similarity."""
         return self.clip.logit_scale.float().exp()
-
-    def _hook(self) -> None:
-        """Make the active adapter, or none, the one that acts on CLIP."""
-        wanted = None if self.active is None else (self.adapters[self.active], self.scale)
-        if attached(self.clip) != wanted:
-            detach(self.clip) if wanted is None else attach(self.clip, *wanted)
 
     def _part(self, name: str) -> object:
         """The tokenizer or the image processor."""

@@ -67,22 +67,20 @@ _PARAGRAPH = replace(_VIDEO, max_words=64, max_frames=64)
 _SMALL = {"epochs": 10, "lr": 5e-3, "epoch_unit": "items", "cache": True, "workers": 0}
 _CLIPS = {"max_frames": 6, "fps": None, "batch_size": 32}
 
-RECIPES: dict[str, Recipe] = {
-    recipe.dataset: recipe
-    for recipe in (
-        Recipe("msrvtt", 8, 16, _PAPER, _VIDEO),
-        Recipe("msvd", 16, 16, _PAPER, _VIDEO),
-        Recipe("vatex", 16, 64, _PAPER, _VIDEO),
-        Recipe("didemo", 8, 16, _PAPER, _PARAGRAPH),
-        Recipe("activitynet", 16, 512, _PAPER, replace(_PARAGRAPH, epochs=20)),
-        Recipe("flickr30k", 8, 16, _IMAGES, _IMAGE),
-        Recipe("coco", 8, 16, _IMAGES, _IMAGE),
-        Recipe("rsicd", 8, 16, _NONE, _IMAGE, paper=False),
-        Recipe("rsitmd", 8, 16, _NONE, _IMAGE, paper=False),
-        Recipe("mini-flickr30k", 8, 16, _MINI, _IMAGE.merge(_SMALL), paper=False, backbone="mini"),
-        Recipe("mini-msrvtt", 8, 16, _MINI, _VIDEO.merge(_SMALL | _CLIPS), paper=False, backbone="mini"),
-    )
-}
+_ALL = (
+    Recipe("msrvtt", 8, 16, _PAPER, _VIDEO),
+    Recipe("msvd", 16, 16, _PAPER, _VIDEO),
+    Recipe("vatex", 16, 64, _PAPER, _VIDEO),
+    Recipe("didemo", 8, 16, _PAPER, _PARAGRAPH),
+    Recipe("activitynet", 16, 512, _PAPER, replace(_PARAGRAPH, epochs=20)),
+    Recipe("flickr30k", 8, 16, _IMAGES, _IMAGE),
+    Recipe("coco", 8, 16, _IMAGES, _IMAGE),
+    Recipe("rsicd", 8, 16, _NONE, _IMAGE, paper=False),
+    Recipe("rsitmd", 8, 16, _NONE, _IMAGE, paper=False),
+    Recipe("mini-flickr30k", 8, 16, _MINI, _IMAGE.merge(_SMALL), paper=False, backbone="mini"),
+    Recipe("mini-msrvtt", 8, 16, _MINI, _VIDEO.merge(_SMALL | _CLIPS), paper=False, backbone="mini"),
+)
+RECIPES: dict[str, Recipe] = {recipe.dataset: recipe for recipe in _ALL}
 
 
 def recipe(name: str) -> Recipe:

@@ -55,8 +55,7 @@ def _prepare(text: Tensor, frames: Tensor, mask: Tensor | None) -> tuple[Tensor,
     if text.ndim != 2 or frames.ndim != 3 or text.shape[1] != frames.shape[2]:
         found = f"{list(text.shape)}, {list(frames.shape)}"
         raise ValueError(f"expected text [T, D] and frames [V, F, D], not {found}")
-    if mask is None:
-        mask = torch.ones(frames.shape[:2], device=frames.device)
+    mask = torch.ones(frames.shape[:2], device=frames.device) if mask is None else mask
     if mask.shape != frames.shape[:2]:
         raise ValueError(f"mask must be {list(frames.shape[:2])} like the frames, not {list(mask.shape)}")
     mask = mask.to(frames.device).bool()

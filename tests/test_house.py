@@ -11,7 +11,7 @@ from tests import ROOT
 CMA = ROOT / "cma"
 CORE = {"adapter", "backbone", "checkpoints", "config", "data", "files", "losses", "metrics", "model"}
 CORE |= {"patching", "plots", "recipes", "similarity"}
-FLOORS = [{"files"}, {"media"}, {"core"}, {"training", "search"}, {"explore", "pretraining"}]
+FLOORS = [{"files"}, {"media"}, {"core"}, {"methods"}, {"training", "search"}, {"explore", "pretraining"}]
 ROOMS = set.union(*FLOORS) - {"files", "core"}
 
 

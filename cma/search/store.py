@@ -22,6 +22,7 @@ from transformers import CLIPModel
 
 from ..backbone import identity
 from ..files import parse_json, settings
+from ..methods import describe
 from ..model import RetrievalModel
 from .listing import MediaFile, Name, Problem
 
@@ -84,11 +85,13 @@ def identify(model: RetrievalModel) -> dict[str, str | float | None]:
     weights count exactly, and its scale if that is not 1.
     """
     adapter = model.get_adapter(model.active) if model.active else None
-    found = {"backbone": _backbone_digest(model.clip), "adapter": None}
+    with model.acting(None):  # a method may have put its own tensors in the backbone's place
+        found = {"backbone": _backbone_digest(model.clip), "adapter": None}
     if adapter:
         weights = [weight.detach().flatten() for _, weight in sorted(adapter.named_parameters())]
-        about = repr((adapter.config.activation, adapter.config.shared_dim))
-        found["adapter"] = _digest([torch.cat(weights)], about)
+        config = getattr(adapter, "config", None)  # else a method
+        about = repr((config.activation, config.shared_dim) if config else describe(adapter))
+        found["adapter"] = _digest([torch.cat(weights)] if weights else [], about)
         found |= {"scale": model.scale} if model.scale != 1.0 else {}
     return found
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import TrainConfig
+from ..methods import Method
 from ..model import RetrievalModel
 from . import optim
 
@@ -26,10 +27,13 @@ def prepare(model: RetrievalModel, config: TrainConfig) -> torch.optim.Optimizer
 
     "float32" and "bf16" change no tensor: bfloat16 is used by autocast in the forward pass, and the adapter's
     weights stay float32. "fp16" changes the model in place until `restore`. The optimiser has two groups,
-    weights with decay and biases without. Raises ValueError if no adapter is active.
+    weights with decay and biases without. Raises ValueError if no adapter is active, or for a method that
+    cannot be trained so.
     """
     if model.active is None:
         raise ValueError("no adapter is active: model.set_adapter(name) first")
+    if isinstance(method := model.get_adapter(model.active), Method):
+        method.check_training(config.precision, model.scale)
     restore(model)
     if config.precision == "fp16":
         _half[model.clip] = HalfPrecision(model)

@@ -22,10 +22,10 @@ from ..backbone import identity
 from ..config import WHERE, TrainConfig
 from ..data import RetrievalDataset
 from ..files import read_json, write_whole
+from ..methods import Method, describe
 from ..model import RetrievalModel
 from .batches import describe_epoch, digest, epoch_size
 
-METHODS = ("zero-shot", "adapter without sharing", "cross-modal adapter")
 LABELS = {  # by `select_on`: how the epoch was chosen, in words
     "val": "chosen on validation",
     "last": "last epoch",
@@ -41,10 +41,10 @@ class RunRecord:
     name: str
     dataset: str
     kind: Literal["image", "video"]
-    method: str  # one of METHODS
+    method: str  # one of `cma.methods.NAMES`, or of your own
     backbone: dict  # name and revision
     config: dict  # TrainConfig without the settings of the machine
-    adapter: dict | None  # AdapterConfig, None for the frozen backbone
+    adapter: dict | None  # AdapterConfig or the options of the method; None for the frozen backbone
     seed: int
     select_on: Literal[tuple(LABELS)]  # "none": nothing was trained
     trained_parameters: int
@@ -85,10 +85,17 @@ class RunRecord:
         config: TrainConfig,
         training: RetrievalDataset | None = None,
     ) -> RunRecord:
-        """A record of `model`, data and settings before anything is run; `training`: the items trained on."""
-        adapters = model.adapters[model.active] if model.active else None
-        trained = sum(p.numel() for p in model.trainable_parameters()) if adapters else 0
-        method = METHODS[1 + (adapters.config.shared_dim > 0) if adapters else 0]
+        """A record of `model`, data and settings before anything is run; `training`: the items trained on.
+
+        Raises ValueError if the active method cannot do this kind of data.
+        """
+        adapters = model.get_adapter(model.active) if model.active else None
+        if isinstance(adapters, Method):
+            adapters.check_data(dataset.kind)
+        method, options = describe(adapters)
+        trained = model.trainable_parameters()
+        model.set_adapter(model.active, model.scale)  # tensors that train may stand in the backbone's place
+        every = {id(p): p.numel() for p in [*model.clip.parameters(), *trained]}
         record = cls(
             name=config.name,
             dataset=dataset.name,
@@ -96,11 +103,11 @@ class RunRecord:
             method=method,
             backbone=identity(model.clip),
             config={k: v for k, v in dataclasses.asdict(config).items() if k not in WHERE},
-            adapter=dataclasses.asdict(adapters.config) if adapters else None,
+            adapter=options,
             seed=config.seed,
             select_on="none",
-            trained_parameters=trained,
-            total_parameters=sum(p.numel() for p in model.clip.parameters()) + trained,
+            trained_parameters=sum(p.numel() for p in trained),
+            total_parameters=sum(every.values()),
             folder=Path(config.runs_dir) / config.name,
         )
         if training is not None:

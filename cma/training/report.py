@@ -13,9 +13,10 @@ from pathlib import Path
 
 from ..config import NO_EFFECT
 from ..files import write_whole
+from ..methods import NAMES
 from ..recipes import VARIANTS
 from . import published
-from .record import METHODS, RunRecord
+from .record import RunRecord
 
 START, END = "<!-- results: python -m cma.training.report -->", "<!-- end of results -->"
 RECALLS = ("R@1", "R@5", "R@10")
@@ -41,8 +42,10 @@ def read_records(folder: Path | str) -> list[RunRecord]:
     files = [file for file in folder.glob("*.json") if b'"metrics"' in file.read_bytes()]
     records = [RunRecord.load(file) for file in sorted([*folder.glob("*/run.json"), *files])]
     kept = [record for record in records if record.metrics and record.config.get("report_on") != "val"]
-    order = {method: place for place, method in enumerate(METHODS)}
-    return sorted(kept, key=lambda record: (record.dataset, order.get(record.method, 9), record.name))
+    order = {method: place for place, method in enumerate(NAMES)}
+    return sorted(
+        kept, key=lambda record: (record.dataset, order.get(record.method, len(order)), record.name)
+    )
 
 
 def table(records: Sequence[RunRecord]) -> str:

@@ -13,6 +13,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
+from .. import methods
 from ..backbone import known_by
 from ..checkpoints import CONFIG, WEIGHTS
 from ..config import NO_EFFECT
@@ -22,7 +23,8 @@ from .record import RunRecord
 
 CHECKPOINT, LOCK = "checkpoint.pt", ".run.lock"
 ROOM = 2**20  # bytes that a disk must have free at the start
-ADAPTERS = (".", "best", "last")  # the folders of a run that hold an adapter
+ADAPTERS = (".", "best", "last")  # the folders of a run that hold an adapter or a method
+FILES = (CONFIG, WEIGHTS, methods.CONFIG, methods.WEIGHTS)
 UNREADABLE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError, TypeError, ValueError)
 
 
@@ -104,13 +106,16 @@ def remove(folder: Path) -> None:
     """Delete a run's own files from `folder`; `best/` and `last/` go if nothing else is in them."""
     for path in _own_files(folder):
         path.unlink(missing_ok=True)
+    adapters = [Path(part, name) for part in ADAPTERS for name in FILES]
+    for name in (CHECKPOINT, "run.json", "curve.png", *adapters):
+        (folder / name).unlink(missing_ok=True)
     for part in ADAPTERS[1:]:
         if (folder / part).is_dir() and not any((folder / part).iterdir()):
             (folder / part).rmdir()
 
 
 def _own_files(folder: Path) -> list[Path]:
-    adapters = [folder / part / name for part in ADAPTERS for name in (CONFIG, WEIGHTS)]
+    adapters = [folder / part / name for part in ADAPTERS for name in FILES]
     return [folder / CHECKPOINT, folder / "run.json", folder / "curve.png", *adapters]
 
 

@@ -82,7 +82,9 @@ def batch_gradient(model: RetrievalModel, batch: Batch, config: TrainConfig) -> 
         parts, states, text.grad.split(size), frames.grad.split(size), strict=True
     ):
         set_random_state(model.device, state)
-        torch.autograd.backward(_embed(model, part, config), gradients)
+        sides = zip(_embed(model, part, config), gradients, strict=True)
+        sides = [side for side in sides if side[0].requires_grad]  # a method may act in one tower alone
+        torch.autograd.backward(*zip(*sides, strict=True))
         for total, parameter in zip(sums, parameters, strict=True):
             total += parameter.grad
             parameter.grad = None

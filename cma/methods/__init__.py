@@ -1,0 +1,129 @@
+"""Every method of the paper's tables on a frozen CLIP, by one interface: `attach`, `load`, `describe`.
+
+A method is held in `model.adapters`, switched by `model.set_adapter(name)`, trained by `cma.train` and saved
+by `model.save_adapter`, as adapters are. A class of your own is one more: `attach(model, YourMethod, name)`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from pydantic import BaseModel, Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from ..adapter import AdapterConfig, CrossModalAdapters
+from ..backbone import warn_of_another
+from ..files import printable, read_json
+from ..model import RetrievalModel
+from .interface import CONFIG, WEIGHTS, Method, Replaced, towers_and_layers
+from .tuning import FullFineTuning, Partial, Projection, ZeroShot
+
+__all__ = [
+    "CONFIG",
+    "NAMES",
+    "WEIGHTS",
+    "Method",
+    "Replaced",
+    "attach",
+    "describe",
+    "load",
+    "towers_and_layers",
+]
+METHODS: dict[str, type[Method]] = {
+    method.NAME: method for method in (ZeroShot, FullFineTuning, Partial, Projection)
+}
+ADAPTERS = {"adapter without sharing": {"shared_dim": 0}, "cross-modal adapter": {}}  # options of a config
+NAMES = (*METHODS, *ADAPTERS)  # in the order of the paper's tables
+
+
+class MethodFile(BaseModel):
+    """What `method_config.json` holds."""
+
+    method: str
+    options: dict
+    widths: dict[str, int]
+    layers: dict[str, int]
+    backbone: Annotated[dict[str, str | None], Field(min_length=2)]
+
+
+def attach(
+    model: RetrievalModel, method: str | type[Method], name: str, seed: int = 42, **options: object
+) -> nn.Module:
+    """Hold a method as `name`; it acts after `model.set_adapter(name)`. Returns the module.
+
+    `method` is one of `NAMES`, or a class of `Method`; `seed` decides its initial values, `options` are those
+    of its class (or fields of `AdapterConfig`). The global random state is not changed. Raises ValueError
+    for an unknown method (with the list) or option, and for a name in use.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if method in ADAPTERS:
+            try:
+                config = AdapterConfig(**{**ADAPTERS[method], **options})
+            except TypeError as error:
+                raise ValueError(f"{method}: {error}; options are fields of AdapterConfig") from None
+            return model.add_adapter(name, config)
+        return model.keep(name, _build(model, method, options))
+
+
+def load(
+    model: RetrievalModel, folder: Path | str, name: str, method: str | type[Method] | None = None
+) -> nn.Module:
+    """Read what `model.save_adapter` wrote, a method or an adapter, and hold it as `name`.
+
+    `method`: what it must be, if given; needed for a class of your own. Warns if it was trained on another
+    backbone. Raises FileNotFoundError, or ValueError in one line that names the file and what was expected.
+    """
+    folder = Path(folder)
+    if not (folder / CONFIG).is_file():
+        if method not in (None, *ADAPTERS):
+            raise FileNotFoundError(f"{folder / CONFIG}: no such file; expected one of {_name(method)}")
+        return model.load_adapter(folder, name)
+    saved = read_json(folder / CONFIG, MethodFile, "; expected a file of `save_adapter`: save it again")
+    if method is not None and _name(method) != saved.method:
+        raise ValueError(f"{folder / CONFIG}: holds {saved.method!r}; expected {_name(method)!r}")
+    for key, expected in (("widths", model.widths), ("layers", model.layers)):
+        if (found := getattr(saved, key)) != expected:
+            raise ValueError(f"{folder / CONFIG}: {key} {found} do not fit this backbone's {expected}")
+    try:
+        with torch.random.fork_rng(devices=[]):
+            built = _build(model, method or saved.method, saved.options)
+        built.load_state_dict(load_file(folder / WEIGHTS))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{folder / WEIGHTS}: no such file; save the method again") from None
+    except (SafetensorError, RuntimeError) as error:
+        raise ValueError(
+            printable(f"{folder / WEIGHTS}: does not fit {CONFIG}; save the method again. {error}")
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"{folder / CONFIG}: {error}") from None
+    warn_of_another(model.clip, saved.backbone, folder)
+    return model.keep(name, built)
+
+
+def describe(module: nn.Module | None) -> tuple[str, dict | None]:
+    """(the row of the tables, its options) of an adapter or method; zero-shot without one."""
+    if isinstance(module, CrossModalAdapters):
+        return list(ADAPTERS)[module.config.shared_dim > 0], asdict(module.config)
+    return (module.NAME, asdict(module.options) or None) if module is not None else (ZeroShot.NAME, None)
+
+
+def _name(method: str | type[Method]) -> str:
+    return method if isinstance(method, str) else method.NAME
+
+
+def _build(model: RetrievalModel, method: str | type[Method], options: dict) -> Method:
+    """A method that is not held yet. Raises ValueError for an unknown one, and for a wrong option."""
+    kind = METHODS.get(method) if isinstance(method, str) else method
+    if kind is None:
+        raise ValueError(f"unknown method {method!r}; there are: {', '.join(NAMES)}")
+    try:
+        chosen = kind.Options(**options)
+    except ValueError as error:
+        raise ValueError(f"{kind.NAME}: {error}") from None
+    return kind(model, chosen)

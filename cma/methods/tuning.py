@@ -1,0 +1,102 @@
+"""Methods that train tensors of CLIP itself: all of them, the last layers, the projections; and none.
+
+The tensors that train are copies. While the method acts they stand in the place of CLIP's own, which are
+never written to: once the method is removed the backbone is bitwise as it was loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from ..model import RetrievalModel
+from .interface import Method, Replaced
+
+
+class ZeroShot(Method):
+    """CLIP as it was pre-trained (Radford et al. 2021, "Learning Transferable Visual Models From Natural
+    Language Supervision"). Nothing is added and nothing trains: the row that every other one is measured by.
+    """
+
+    NAME = "zero-shot"
+
+    def hang(self, clip: nn.Module, scale: float) -> list:
+        """Add nothing."""
+        return []
+
+
+class Tuning(Method):
+    """Copies of the tensors that `trains` names stand in their place and train; at the start, CLIP.
+
+    `scale` weighs between CLIP's tensors and the tuned ones (Wortsman et al. 2022, "Robust fine-tuning of
+    zero-shot models"); such a blend is for evaluation and does not train. Raises ValueError for a backbone in
+    half precision, in which small updates would vanish.
+    """
+
+    why_not = "its LayerNorms would be rounded too, which the authors' code keeps in float32"
+
+    def __init__(self, model: RetrievalModel, options: object) -> None:
+        super().__init__(model, options)
+        if model.dtype in (torch.float16, torch.bfloat16):
+            raise ValueError(
+                f"{self.NAME}: needs a float32 backbone, not {model.dtype}: small updates vanish"
+            )
+        with model.acting(None):
+            for name, own in model.clip.named_parameters():
+                if self.trains(name):
+                    copy = nn.Parameter(own.detach().clone())
+                    self.register_parameter(name.replace(".", "/"), copy)  # torch allows no dot in a name
+
+    def trains(self, name: str) -> bool:
+        """Whether CLIP's parameter of this name trains."""
+        raise NotImplementedError
+
+    def hang(self, clip: nn.Module, scale: float) -> Iterator[Replaced]:
+        """Put the tuned tensors in the place of CLIP's."""
+        for key, tuned in self.named_parameters():
+            owner, _, name = key.replace("/", ".").rpartition(".")
+            module = clip.get_submodule(owner)
+            if scale != 1:
+                blend = torch.lerp(getattr(module, name).detach(), tuned.detach(), scale)
+                tuned = nn.Parameter(blend, requires_grad=False)
+            yield Replaced(module, name, tuned)
+
+
+class FullFineTuning(Tuning):
+    """CLIP4Clip's way (Luo et al. 2022, "CLIP4Clip: An Empirical Study of CLIP for End to End Video Clip
+    Retrieval"): every tensor trains but, as the paper counts 123.5M, the token, position, class and patch
+    embeddings, and, as with the adapters, the logit scale.
+    """
+
+    NAME, halves = "full fine-tuning", False
+
+    def trains(self, name: str) -> bool:
+        """All but embeddings and logit scale."""
+        return ".embeddings." not in name and name != "logit_scale"
+
+
+class Partial(Tuning):
+    """The last transformer layer of both towers trains (10.2M), as in the partial tuning of Jia et al. 2022,
+    "Visual Prompt Tuning" (section 4.1); all below it stays CLIP's.
+    """
+
+    NAME, halves = "partial", False
+
+    def trains(self, name: str) -> bool:
+        """The tensors of a tower's last layer."""
+        tower = name.partition("_")[0]
+        return f".layers.{self.layers.get(tower, 0) - 1}." in name
+
+
+class Projection(Tuning):
+    """The two projections into the joint space train (0.66M, the paper's 0.7M), a linear probe for retrieval
+    (Jia et al. 2022, "Visual Prompt Tuning", section 4.1: "Linear"); both towers stay CLIP's.
+    """
+
+    NAME = "projection"
+
+    def trains(self, name: str) -> bool:
+        """The weights of the projections."""
+        return name in ("visual_projection.weight", "text_projection.weight")

@@ -1,0 +1,166 @@
+"""What holds for every row of the tables: where it starts, what it trains, how it is kept and removed."""
+
+import json
+
+import pytest
+import torch
+
+from cma import RetrievalModel, TrainConfig
+from cma.methods import CONFIG, NAMES, attach, load
+from cma.training import prepare, restore, train_step
+from cma.training.step import batch_gradient
+from tests.conftest import build_clip
+from tests.methods.conftest import a_batch, build, embed, hooks
+
+EXACT = {"zero-shot", "full fine-tuning", "partial", "projection", "AdaptFormer", "ST-Adapter", "LoRA"}
+NEAR = {"Adapter-ATTN", "adapter without sharing", "cross-modal adapter", "MV-Adapter"}
+TRAINED = [name for name in NAMES if name != "zero-shot"]
+CONFIGURED = TrainConfig(lr=1e-2, weight_decay=0.0)
+
+
+def largest(ours, theirs) -> float:
+    pairs = zip(ours, theirs, strict=True)
+    return max((a.float() - b.float()).abs().max().item() for a, b in pairs if a.numel())
+
+
+@pytest.mark.parametrize("method", NAMES)
+def test_where_it_starts_and_that_it_leaves_the_backbone_bitwise(method):
+    model = RetrievalModel(build_clip())
+    before, plain = {k: v.clone() for k, v in model.clip.state_dict().items()}, embed(model)
+    attach(model, method, "m")
+    model.set_adapter("m")
+    away = largest(embed(model), plain)
+    assert away <= (1e-6 if method in EXACT else 0.02 if method in NEAR else 10)
+    assert away > 1e-4 or method in EXACT | NEAR
+    if method in TRAINED:
+        optimizer = prepare(model, CONFIGURED)
+        for _ in range(2):
+            train_step(model, optimizer, a_batch(), 1e-2, CONFIGURED)
+        assert largest(embed(model), plain) > 1e-3
+        model.set_adapter("m", 0)
+        assert largest(embed(model), plain) == 0
+        model.set_adapter("m")
+    model.set_adapter(None)
+    after = model.clip.state_dict()
+    assert list(after) == list(before) and all(torch.equal(after[k], v) for k, v in before.items())
+    assert largest(embed(model), plain) == 0 and hooks(model) == 0
+    assert not any(p.requires_grad or p.grad is not None for p in model.clip.parameters())
+
+
+@pytest.mark.parametrize("method", TRAINED)
+def test_its_tensors_and_no_others_get_gradients(method):
+    model = build(method, moved=True)
+    (model.encode_text(a_batch().input_ids).square().sum()).backward()
+    model.encode_videos(a_batch().frames, a_batch().mask)[:, 0].square().sum().backward()
+    named = {name: p for name, p in model.adapters["m"].named_parameters() if p.numel()}
+    dead = [name for name, p in named.items() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert not [name for name in dead if "k_proj/bias" not in name]  # softmax takes no notice of it
+    own = {id(p) for p in named.values()}
+    assert own == {id(p) for p in model.trainable_parameters() if p.numel()}
+    assert all(p.grad is None for p in model.parameters() if p.numel() and id(p) not in own)
+
+
+@pytest.mark.parametrize("method", TRAINED)
+def test_saved_and_loaded_it_embeds_the_same(method, tmp_path):
+    model = build(method, moved=True)
+    model.save_adapter("m", tmp_path)
+    again = RetrievalModel(build_clip())
+    load(again, tmp_path, "other")
+    again.set_adapter("other")
+    assert largest(embed(again), embed(model)) == 0
+    assert largest(embed(build(method)), embed(model)) > 1e-3  # it had moved from where it starts
+
+
+@pytest.mark.parametrize("method", TRAINED)
+@pytest.mark.parametrize("layers", [(4, 2), (2, 4)], ids=["vision deeper", "text deeper"])
+def test_towers_of_unequal_depth(method, layers):
+    model = build(method, moved=True, clip=build_clip(*layers))
+    loss, norm = train_step(model, prepare(model, CONFIGURED), a_batch(), 1e-3, CONFIGURED)
+    assert loss > 0 and norm > 0 and all(p.grad is not None for p in model.trainable_parameters())
+
+
+@pytest.mark.parametrize("method", TRAINED)
+def test_micro_batches_give_the_gradient_of_the_batch(method):
+    model, found = build(method, moved=True, dtype=torch.float64), []
+    batch = a_batch()
+    batch = type(batch)(batch.input_ids, batch.frames.double(), batch.mask, batch.item_ids)
+    for size in (None, 3):
+        model.zero_grad()
+        batch_gradient(model, batch, CONFIGURED.merge({"micro_batch": size}))
+        found.append([p.grad for p in model.trainable_parameters()])
+    assert largest(*found) <= 1e-6 * largest(found[0], [0 * g for g in found[0]])
+
+
+@pytest.mark.parametrize("method", TRAINED)
+def test_bfloat16_follows_float32_and_keeps_float32_weights(method):
+    losses = []
+    for precision in ("float32", "bf16"):
+        model, config = build(method, moved=True), CONFIGURED.merge({"precision": precision})
+        optimizer = prepare(model, config)
+        losses.append([train_step(model, optimizer, a_batch(), 1e-3, config)[0] for _ in range(2)])
+        assert {p.dtype for p in model.trainable_parameters()} == {torch.float32}
+    assert losses[0] == pytest.approx(losses[1], abs=0.2)
+
+
+@pytest.mark.parametrize("method", TRAINED)
+def test_half_precision_trains_or_is_refused_in_one_line(method):
+    model, config = (
+        build(method, moved=True),
+        CONFIGURED.merge({"precision": "fp16", "optimizer": "bert_adam"}),
+    )
+    model.set_adapter(None)
+    before = embed(model)
+    model.set_adapter("m")
+    try:
+        optimizer = prepare(model, config)
+    except ValueError as error:
+        assert "cannot train in fp16" in str(error) and "\n" not in str(error)
+        assert method in ("full fine-tuning", "partial")
+        return
+    train_step(model, optimizer, a_batch(), 1e-4, config)
+    assert {p.dtype for p in model.trainable_parameters()} == {torch.float16}
+    restore(model)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    model.set_adapter(None)
+    assert largest(embed(model), before) == 0
+
+
+@pytest.mark.parametrize("method", TRAINED)
+def test_equal_seeds_give_equal_weights_and_the_random_state_stays(method):
+    model, state = RetrievalModel(build_clip()), torch.get_rng_state()
+    one, same, other = (attach(model, method, f"m{i}", seed=i // 2).state_dict() for i in range(3))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(one[key], same[key]) for key in one)
+    if method not in ("full fine-tuning", "partial", "projection"):
+        assert any(not torch.equal(one[key], other[key]) for key in one)
+
+
+def test_what_cannot_be_says_so_in_one_line(tmp_path):
+    model = build("projection", moved=True)
+    model.save_adapter("m", tmp_path)
+    about = json.loads((tmp_path / CONFIG).read_text())
+    for call, said in (
+        (
+            lambda: attach(model, "BitFit", "x"),
+            "unknown method 'BitFit'; there are: zero-shot, full fine-tuning",
+        ),
+        (lambda: attach(model, "partial", "m"), "adapter 'm' exists already"),
+        (lambda: attach(model, "partial", "x", tokens=3), "partial: NoOptions has no field 'tokens'"),
+        (lambda: attach(model, "cross-modal adapter", "x", rank=3), "cross-modal adapter: .*'rank'"),
+        (lambda: load(model, tmp_path, "x", method="partial"), "holds 'projection'; expected 'partial'"),
+        (lambda: model.load_adapter(tmp_path, "x"), "holds a method, no adapter; use cma.methods.load"),
+        (lambda: load(RetrievalModel(build_clip(2, 3)), tmp_path, "x"), r"layers .* do not fit"),
+    ):
+        with pytest.raises(ValueError, match=said) as error:
+            call()
+        assert "\n" not in str(error.value)
+    for change, said in (
+        ({"method": "BitFit"}, "unknown method 'BitFit'"),
+        ({"method": "partial"}, "does not fit"),
+    ):
+        (tmp_path / CONFIG).write_text(json.dumps(about | change))
+        with pytest.raises(ValueError, match=said) as error:
+            load(model, tmp_path, "x")
+        assert "\n" not in str(error.value) and str(tmp_path) in str(error.value)
+    with pytest.raises(FileNotFoundError, match=CONFIG):
+        load(model, tmp_path / "nowhere", "x", method="partial")

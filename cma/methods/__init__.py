@@ -21,6 +21,7 @@ from ..backbone import warn_of_another
 from ..files import printable, read_json
 from ..model import RetrievalModel
 from .interface import CONFIG, WEIGHTS, Method, Replaced, towers_and_layers
+from .prompts import VPT, CoOp, MaPLe, VLPrompt
 from .tuning import FullFineTuning, Partial, Projection, ZeroShot
 
 __all__ = [
@@ -35,7 +36,8 @@ __all__ = [
     "towers_and_layers",
 ]
 METHODS: dict[str, type[Method]] = {
-    method.NAME: method for method in (ZeroShot, FullFineTuning, Partial, Projection)
+    method.NAME: method
+    for method in (ZeroShot, FullFineTuning, Partial, Projection, CoOp, VPT, VLPrompt, MaPLe)
 }
 ADAPTERS = {"adapter without sharing": {"shared_dim": 0}, "cross-modal adapter": {}}  # options of a config
 NAMES = (*METHODS, *ADAPTERS)  # in the order of the paper's tables

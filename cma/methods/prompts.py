@@ -1,0 +1,165 @@
+"""Methods that add learnt tokens to the input of the towers' layers: CoOp, VPT, VL-Prompt, MaPLe.
+
+A caption gets its tokens behind the one that starts it, a picture behind its patches. `prompt(i)` [n, D] is
+what stands there at the input of layer i; a deeper layer takes what the one before it made of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+from pydantic import PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from ..files import settings
+from ..model import RetrievalModel
+from ..patching import encoder_layers
+from .interface import Method, Removable
+
+Prompt = Callable[[int], Tensor]
+
+
+@settings
+class ContextOptions:
+    """`tokens`: context vectors before a caption; `init_std`: of their initial normal distribution."""
+
+    tokens: PositiveInt = 4
+    init_std: PositiveFloat = 0.02
+
+
+@settings
+class PromptOptions:
+    """`tokens`: prompts of a layer; `depth`: layers that get their own, from the first; None: all."""
+
+    tokens: PositiveInt = 5
+    depth: PositiveInt | None = None
+    init_std: PositiveFloat = 0.02
+
+
+class Prompted(Method):
+    """Learnt tokens for one tower or both: `vision` and `text` [depth, n, D] are their prompts, or None."""
+
+    Options = PromptOptions
+    scales = False  # a token is there or not
+    towers: tuple[str, ...] = ()
+
+    def __init__(self, model: RetrievalModel, options: object) -> None:
+        super().__init__(model, options)
+        for tower in self.towers:
+            values = torch.randn(self.depth(tower), options.tokens, self.widths[tower]) * options.init_std
+            self.register_parameter(tower, nn.Parameter(values))
+
+    def depth(self, tower: str) -> int:
+        """How many layers of a tower get prompts. Raises ValueError if it has not so many."""
+        found, asked = self.layers[tower], getattr(self.options, "depth", 1)
+        if asked is not None and asked > found:
+            raise ValueError(f"{self.NAME}: depth={asked}, but the {tower} tower has {found} layers")
+        return asked or found
+
+    def prompt(self, tower: str, layer: int) -> Tensor:
+        """The prompts [n, D] of one layer."""
+        return getattr(self, tower)[layer]
+
+    def hang(self, clip: nn.Module, scale: float) -> Iterator[Removable]:
+        """Add the prompts of each tower that has some."""
+        for tower in self.towers:
+            add = prompt_text if tower == "text" else prompt_vision
+            yield from add(clip, partial(self.prompt, tower), self.depth(tower), self.options.tokens)
+
+
+class CoOp(Prompted):
+    """Zhou et al. 2022, "Learning to Prompt for Vision-Language Models": learnt word vectors stand before
+    every caption (4 x 512, 0.002M), at the input of the text tower alone. The position table is not
+    lengthened: a caption that no longer fits loses its last words.
+    """
+
+    NAME, Options, towers = "CoOp", ContextOptions, ("text",)
+
+
+class VPT(Prompted):
+    """Jia et al. 2022, "Visual Prompt Tuning", deep: new tokens stand beside the patches at the input of
+    every vision layer, which drops those of the layer before (12 x 5 x 768, 0.05M). The text tower is CLIP's.
+    """
+
+    NAME, towers = "VPT", ("vision",)
+
+
+class VLPrompt(Prompted):
+    """Deep prompts in both towers, apart from each other: VPT and its counterpart for text (0.08M), which
+    Khattak et al. 2023, "MaPLe: Multi-modal Prompt Learning", call independent vision-language prompting.
+    """
+
+    NAME, towers = "VL-Prompt", ("vision", "text")
+
+
+class MaPLe(Prompted):
+    """Khattak et al. 2023, "MaPLe: Multi-modal Prompt Learning": deep text prompts, and the vision prompts
+    of the same layer are a linear function of them (12 x (512 -> 768), 4.8M with 5 tokens): the towers are
+    tied by their prompts. In towers of unequal depth the layers of the shallower one get them.
+    """
+
+    NAME, towers = "MaPLe", ("text",)
+
+    def __init__(self, model: RetrievalModel, options: PromptOptions) -> None:
+        super().__init__(model, options)
+        pair = self.widths["text"], self.widths["vision"]
+        self.coupling = nn.ModuleList(nn.Linear(*pair) for _ in range(self.depth("text")))
+
+    def depth(self, tower: str) -> int:
+        """The same for both towers."""
+        return min(super(MaPLe, self).depth(each) for each in self.layers)
+
+    def hang(self, clip: nn.Module, scale: float) -> Iterator[Removable]:
+        """Add the text prompts, and what the coupling makes of them."""
+        yield from super().hang(clip, scale)
+        yield from prompt_vision(clip, self.coupled, self.depth("vision"), self.options.tokens)
+
+    def coupled(self, layer: int) -> Tensor:
+        """The vision prompts [n, D] of one layer."""
+        return self.coupling[layer](self.text[layer])
+
+
+def prompt_vision(clip: nn.Module, prompt: Prompt, depth: int, count: int) -> Iterator[Removable]:
+    """Let `count` prompts stand behind the patches in the first `depth` layers, each its own."""
+    for i, layer in enumerate(encoder_layers(clip, "vision")[:depth]):
+        yield layer.register_forward_pre_hook(partial(_behind, prompt, i, count))
+
+
+def prompt_text(clip: nn.Module, prompt: Prompt, depth: int, count: int) -> Iterator[Removable]:
+    """Let `count` prompts stand behind the first token of a caption in the first `depth` layers.
+
+    Token ids hold their places, so that mask, positions and the place of pooling are the tower's own doing.
+    """
+    yield clip.text_model.register_forward_pre_hook(partial(_make_room, count), with_kwargs=True)
+    tokens = clip.text_model.get_input_embeddings()
+    yield tokens.register_forward_hook(partial(_embedded, partial(prompt, 0), count))
+    for i, layer in enumerate(encoder_layers(clip, "text")[1:depth], start=1):
+        yield layer.register_forward_pre_hook(partial(_within, prompt, i, count))
+
+
+def _behind(prompt: Prompt, i: int, count: int, layer: nn.Module, inputs: tuple) -> tuple:
+    x = inputs[0] if i == 0 else inputs[0][:, :-count]  # [V, L, D]
+    return torch.cat([x, prompt(i).to(x.dtype).expand(len(x), -1, -1)], dim=1), *inputs[1:]
+
+
+def _within(prompt: Prompt, i: int, count: int, layer: nn.Module, inputs: tuple) -> tuple:
+    return _embedded(partial(prompt, i), count, layer, (), inputs[0]), *inputs[1:]
+
+
+def _embedded(prompt: Callable, count: int, module: nn.Module, inputs: tuple, x: Tensor) -> Tensor:
+    """Tokens [T, L, D] with prompts in the places that `_make_room` made."""
+    return torch.cat([x[:, :1], prompt().to(x.dtype).expand(len(x), -1, -1), x[:, 1 + count :]], dim=1)
+
+
+def _make_room(count: int, tower: nn.Module, inputs: tuple, named: dict) -> tuple[tuple, dict]:
+    """`input_ids` [T, L] with `count` more ids behind the first, cut to the context with its end kept."""
+    ids, config = named["input_ids"], tower.config
+    most, legacy = config.max_position_embeddings, config.eos_token_id == 2  # 2: pool at the highest id
+    end = ids.amax(1, keepdim=True) if legacy else torch.full_like(ids[:, :1], config.eos_token_id)
+    filler = torch.zeros_like(ids[:, :1]).expand(-1, count) + (config.eos_token_id == 0)
+    ids = torch.cat([ids[:, :1], filler, ids[:, 1:]], dim=1)[:, :most]
+    ended = (ids == end).any(1, keepdim=True)
+    ids = torch.cat([ids[:, :-1], torch.where(ended, ids[:, -1:], end)], dim=1)
+    return inputs, named | {"input_ids": ids}

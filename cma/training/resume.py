@@ -106,9 +106,6 @@ def remove(folder: Path) -> None:
     """Delete a run's own files from `folder`; `best/` and `last/` go if nothing else is in them."""
     for path in _own_files(folder):
         path.unlink(missing_ok=True)
-    adapters = [Path(part, name) for part in ADAPTERS for name in FILES]
-    for name in (CHECKPOINT, "run.json", "curve.png", *adapters):
-        (folder / name).unlink(missing_ok=True)
     for part in ADAPTERS[1:]:
         if (folder / part).is_dir() and not any((folder / part).iterdir()):
             (folder / part).rmdir()

@@ -10,7 +10,7 @@ from cma.methods import CONFIG, NAMES, attach, load
 from cma.training import prepare, restore, train_step
 from cma.training.step import batch_gradient
 from tests.conftest import build_clip
-from tests.methods.conftest import a_batch, build, embed, hooks
+from tests.methods.conftest import FRAMES, MASK, a_batch, build, embed, hooks, token_ids
 
 EXACT = {"zero-shot", "full fine-tuning", "partial", "projection", "AdaptFormer", "ST-Adapter", "LoRA"}
 NEAR = {"Adapter-ATTN", "adapter without sharing", "cross-modal adapter", "MV-Adapter"}
@@ -50,8 +50,8 @@ def test_where_it_starts_and_that_it_leaves_the_backbone_bitwise(method):
 @pytest.mark.parametrize("method", TRAINED)
 def test_its_tensors_and_no_others_get_gradients(method):
     model = build(method, moved=True)
-    (model.encode_text(a_batch().input_ids).square().sum()).backward()
-    model.encode_videos(a_batch().frames, a_batch().mask)[:, 0].square().sum().backward()
+    text, frames = model.encode_text(token_ids()), model.encode_videos(FRAMES, MASK)[:, 0]
+    (text.square().sum() + frames.square().sum()).backward()
     named = {name: p for name, p in model.adapters["m"].named_parameters() if p.numel()}
     dead = [name for name, p in named.items() if p.grad is None or not p.grad.abs().sum() > 0]
     assert not [name for name in dead if "k_proj/bias" not in name]  # softmax takes no notice of it

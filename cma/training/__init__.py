@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "evaluate_and_record",
             "recall_ceiling",
         ],
+        "launch": ["choose_device", "train_on_devices"],
         "loop": ["TrainConfig", "train"],
         "planning": ["plan"],
         "precision": ["prepare", "restore"],

@@ -7,14 +7,13 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from .. import metrics
 from ..config import TrainConfig
 from ..data import RetrievalDataset
 from ..model import RetrievalModel
 from ..similarity import mean_pooled, text_conditioned
-from . import resume
+from . import devices, resume
 from .batches import Pixels, load_media, model_frames
 from .record import RunRecord
 
@@ -39,23 +38,29 @@ def encode(
 ) -> Embeddings:
     """Embed every caption and frame of `dataset`, un-normalised, in float32, without dropout or gradients.
 
-    Raises ValueError that names an item without captions.
+    Several processes (`devices.joined`) share the batches, and each gets all embeddings, as one process
+    computes them from the same batches. Raises ValueError that names an item without captions.
     """
     dataset.require_captions()
     pixels = pixels or Pixels(model.processor, config)
     ids, cut = model.tokenize(dataset.captions, config.max_words)
     size = 128 if dataset.kind == "image" else max(1, 128 // config.max_frames)  # about 128 frames
     batches = [part.tolist() for part in torch.arange(len(dataset)).split(size)]
+    batches, texts = (part[devices.own_share(len(part))] for part in (batches, ids.split(256)))
     media = load_media(dataset, pixels, batches, config.workers)
-    text, frames, masks = [], [], []
-    with model.acting(model.active, model.scale), autocast(model, config.precision):
-        for part in ids.split(256):
+    most, width = 1 if dataset.kind == "image" else config.max_frames, model.clip.text_projection.out_features
+    text, frames = [torch.zeros(0, width)], [torch.zeros(0, most, width)]  # a process may have no batch
+    masks = [torch.zeros(0, most, dtype=torch.long)]
+    acting, bar = model.acting(model.active, model.scale), f"encode {dataset.split}"
+    with devices.together(), acting, autocast(model, config.precision):
+        for part in texts:
             text.append(model.encode_text(part.to(model.device)).float().cpu())
-        for part, mask in tqdm(media, f"encode {dataset.split}", len(batches), leave=False, mininterval=1):
+        for part, mask in devices.bar(media, bar, len(batches), leave=False, mininterval=1):
             embedded = model.encode_videos(model_frames(model, part, mask), mask.to(model.device))
             frames.append(embedded.float().cpu())
             masks.append(mask)
-    return Embeddings(torch.cat(text), torch.cat(frames), torch.cat(masks), dataset.text_to_item, cut)
+    gathered = (devices.gather(torch.cat(rows)) for rows in (text, frames, masks))
+    return Embeddings(*gathered, dataset.text_to_item, cut)
 
 
 def compare(text: Tensor, frames: Tensor, mask: Tensor, config: TrainConfig) -> Tensor:
@@ -79,8 +84,11 @@ def evaluate(
     intervals over items from `samples` samples (empty if `samples` is 0).
     """
     embeddings = encode(model, dataset, config, pixels)
-    similarity = compare(*(tensor.to(model.device) for tensor in embeddings[:3]), config).cpu()
-    result = score(similarity, embeddings.text_to_item, dataset.protocol["visual_to_text"], samples)
+
+    def result() -> dict:
+        similarity = compare(*(tensor.to(model.device) for tensor in embeddings[:3]), config).cpu()
+        return score(similarity, embeddings.text_to_item, dataset.protocol["visual_to_text"], samples)
+
     return {
         "split": dataset.split,
         "similarity": config.similarity,
@@ -88,7 +96,7 @@ def evaluate(
         "items": len(dataset),
         "expected_items": dataset.expected,
         "cut_captions": embeddings.cut,
-        **result,
+        **devices.by_first(result),
     }
 
 
@@ -98,11 +106,16 @@ def evaluate_and_record(model: RetrievalModel, dataset: RetrievalDataset, config
     Raises ValueError if the folder holds a training run, OSError if it cannot be written to.
     """
     record = RunRecord.describe(model, dataset, config)
-    if (record.folder / resume.CHECKPOINT).exists():
-        raise ValueError(f"{record.folder} holds a training run; choose another name")
-    resume.require_writable(record.folder)
-    record.metrics = evaluate(model, dataset, config)
-    record.stamp(model.device).save(record.folder)
+
+    def check() -> None:
+        if (record.folder / resume.CHECKPOINT).exists():
+            raise ValueError(f"{record.folder} holds a training run; choose another name")
+        resume.require_writable(record.folder)
+
+    with devices.joined(model.device):
+        devices.by_first(check)
+        record.metrics = evaluate(model, dataset, config)
+        devices.by_first(lambda: record.stamp(model.device).save(record.folder))
     return record
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from torch import Tensor
 from ..config import TrainConfig
 from ..data import RetrievalDataset
 from ..model import RetrievalModel
-from . import batches, precision
+from . import batches, devices, precision
 from .batches import Batch
 from .step import batch_gradient, checkpointed, random_state, set_random_state
 
@@ -36,6 +37,7 @@ class Plan:
     peak: float
     free: float | None
     fitting: int  # the most pairs at once that fit; 0: not even one does
+    processes: int = 1  # that share a batch; the other numbers are of one of them
 
     @property
     def hours(self) -> float:
@@ -53,8 +55,9 @@ class Plan:
 
     def __str__(self) -> str:
         known = "unknown" if self.free is None else f"{self.free:.1f} GiB free"
+        each = f" in each of {self.processes} processes" if self.processes > 1 else ""
         said = (
-            f"plan on {self.device}: {self.steps:,} steps of {self.batch} pairs, {self.pairs} at once; "
+            f"plan on {self.device}: {self.steps:,} steps of {self.batch} pairs, {self.pairs} at once{each}; "
             f"{self.step_seconds:.2f} s a step, {self.hours:.1f} h; {self.peak:.1f} GiB a step, {known}"
         )
         return f"{said}; it will not fit: {self.advice}" if self.advice else said
@@ -64,11 +67,12 @@ def plan(model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig) 
     """Measure two small steps of a run on the train split `dataset`, and say what the whole run needs.
 
     One and two pairs are embedded, with their gradients; memory grows with the pairs, and so does time. The
-    model, its adapter and the random state are afterwards as they were. Raises ValueError as `cma.train`.
+    model, its adapter and the random state are afterwards as they were. Raises ValueError as `cma.train`. In
+    several processes it is about the share of one.
     """
     training = batches.choose_splits(dataset, config).training
     order = batches.epoch_batches(training, config, 0)
-    size = len(order[0])
+    size = devices.shares(len(order[0]))[0]  # of this process
     pixels = batches.Pixels(model.processor, config)
     ids, _ = model.tokenize(training.captions, config.max_words)
     pair = next(batches.read_batches(training, ids, pixels, [order[0][:2]], workers=0)).to(model.device)
@@ -78,7 +82,8 @@ def plan(model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig) 
     precision.prepare(model, config)
     model.train()
     try:
-        small, large = (_measure(model, batch, config) for batch in (one, pair))
+        with devices.alone():
+            small, large = (_measure(model, batch, config) for batch in (one, pair))
     finally:
         precision.restore(model)
         model.train(training_mode)
@@ -96,17 +101,20 @@ def plan(model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig) 
     seconds = size * (large[1] / 2) * (4 / 3 if pairs < size else 1)  # micro-batches are embedded twice
     steps = config.epochs * len(order)
     memory = (fixed + pairs * per_pair) / GIB
+    known = None if free is None else free / GIB
+    count = devices.count()
     return Plan(
-        str(model.device), size, pairs, steps, seconds, memory, None if free is None else free / GIB, fitting
+        str(model.device), len(order[0]), pairs, steps, seconds, memory, known, fitting, processes=count
     )
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that a run can still take on a device; None where the system does not tell."""
+    """Bytes that this process can still take on a device; None where the system does not tell."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
-        return 1024 * int(re.search(r"MemAvailable: +(\d+)", Path("/proc/meminfo").read_text())[1])
+        free = 1024 * int(re.search(r"MemAvailable: +(\d+)", Path("/proc/meminfo").read_text())[1])
+        return free // (int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if devices.count() > 1 else 1)
     except (OSError, TypeError):  # Linux alone says it without another package
         return None
 

@@ -207,3 +207,21 @@ def draw_curve(record: RunRecord) -> None:
         print(f"{record.folder}: no curve.png is drawn ({error})")
     else:
         save(training_curve(record), record.folder / "curve.png")
+
+
+def is_best(history: list[dict]) -> bool:
+    """Whether the last epoch has a higher R@1 than all before it; always without validation."""
+    if "validation" not in history[-1]:
+        return True
+    *earlier, last = (entry["validation"]["text_to_visual"]["R@1"] for entry in history)
+    return last > max(earlier, default=-1)
+
+
+def sentence(entry: dict, record: RunRecord) -> str:
+    """One line about an epoch: its loss and the recall of the watched split."""
+    found, kind = entry["validation"], record.kind
+    label = f" {record.label}" if record.select_on == "test" else ""
+    there, back = (found[direction]["R@1"] for direction in ("text_to_visual", "visual_to_text"))
+    recalls = f"R@1 in %: text-to-{kind} {there:.1f}, {kind}-to-text {back:.1f}"
+    counts = f"({found['texts']:,} texts, {found['items']:,} items)"
+    return f"epoch {entry['epoch']}: loss {entry['loss']:.3f}, {found['split']}{label} {recalls} {counts}"

@@ -40,7 +40,7 @@ class EpochState:
     losses: list[float] = field(default_factory=list)  # one a step
     curve: list[list] = field(default_factory=list)  # [step, mean loss since the last point, rate]
     seconds: float = 0.0
-    random: list[Tensor] = field(default_factory=list)
+    random: list[list[Tensor]] = field(default_factory=list)  # of each process
 
 
 @dataclass

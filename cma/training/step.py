@@ -15,7 +15,7 @@ from ..config import TrainConfig
 from ..losses import symmetric_cross_entropy
 from ..model import RetrievalModel
 from ..patching import encoder_layers
-from . import optim
+from . import devices, optim
 from .batches import Batch, model_frames
 from .evaluation import autocast, compare
 
@@ -43,13 +43,14 @@ def train_step(
     if not (loss.isfinite() and norm.isfinite()):
         found = f"loss {loss.item()} with gradient norm {norm.item()} at rate {rate:.2e}: no step taken"
         raise NotFinite(f"{found}; use a lower lr, or look for broken media in this batch")
-    optimizer.step()
+    with devices.together():
+        optimizer.step()
     return loss.item(), norm.item()
 
 
 def batch_loss(model: RetrievalModel, batch: Batch, config: TrainConfig) -> Tensor:
     """The symmetric cross-entropy of exp(logit_scale) · similarity over a batch (paper section 3.4)."""
-    return _loss(model, *_embed(model, batch, config), batch, config)
+    return _loss(model, *_embed(model, batch, config), batch.mask, batch.item_ids, config)
 
 
 def batch_gradient(model: RetrievalModel, batch: Batch, config: TrainConfig) -> Tensor:
@@ -60,38 +61,70 @@ def batch_gradient(model: RetrievalModel, batch: Batch, config: TrainConfig) -> 
     embedded without a graph, the loss gives the gradient of each embedding, and each micro-batch is embedded
     again, with the same dropout, to carry its part back. So every pair still is a negative of all others. The
     parts are summed in float32 (float64 stays) and rounded to the precision of the parameter once.
+
+    In several processes (`devices.joined`), `batch` is the share of this one, and micro-batches are parts of
+    the share. Loss and gradient are those of all shares together, in every process; they replace `.grad`.
     """
-    size = config.micro_batch
-    if not isinstance(size, int) or size >= len(batch.input_ids):  # "auto" is decided before the first step
-        loss = batch_loss(model, batch, config)
+    size, parameters = config.micro_batch, model.trainable_parameters()
+    whole = not isinstance(size, int) or size >= len(batch.input_ids)  # "auto" was decided before
+    parts = [batch] if whole else [Batch(*p) for p in zip(*(_split(f, size) for f in batch), strict=True)]
+    with devices.together():
+        if whole:
+            text, frames = _embed(model, batch, config)
+        else:
+            text, frames, states = _embed_without_graph(model, parts, config)
+    gathered = [devices.gather(rows) for rows in (text, frames, batch.mask)]
+    item_ids = batch.item_ids if devices.count() == 1 else devices.gather(torch.as_tensor(batch.item_ids))
+    with devices.together():
+        loss = _loss(model, *gathered, item_ids, config)
         loss.backward()
-        return loss.detach()
-    parts = [Batch(*part) for part in zip(*(_split(field, size) for field in batch), strict=True)]
+        if whole and devices.count() == 1:
+            return loss.detach()
+        if whole:
+            sums = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        else:
+            sums = _carry_back(model, parts, states, (text.grad, frames.grad), config)
+    own = loss.detach() if devices.rank() == 0 else torch.zeros_like(loss)  # the first's is everyone's
+    loss, *sums = devices.add_up([own, *sums])
+    for total, parameter in zip(sums, parameters, strict=True):
+        parameter.grad = total.to(parameter.dtype)
+    return loss
+
+
+def _embed_without_graph(
+    model: RetrievalModel, parts: list[Batch], config: TrainConfig
+) -> tuple[Tensor, Tensor, list[list[Tensor]]]:
+    """(texts, frames, the random state before each part); both sides take a gradient, their parts do not."""
     states, embedded = [], []
     with torch.no_grad():
         for part in parts:
             states.append(random_state(model.device))
             embedded.append(_embed(model, part, config))
-    after = random_state(model.device)
     text, frames = (torch.cat(side).requires_grad_() for side in zip(*embedded, strict=True))
-    loss = _loss(model, text, frames, batch, config)
-    loss.backward()
-    parameters = model.trainable_parameters()
+    return text, frames, states
+
+
+def _carry_back(
+    model: RetrievalModel,
+    parts: list[Batch],
+    states: list[list[Tensor]],
+    gradients: tuple[Tensor, Tensor],
+    config: TrainConfig,
+) -> list[Tensor]:
+    """The gradient of the parameters, given those of the embeddings: each part is embedded once more."""
+    after, parameters = random_state(model.device), model.trainable_parameters()
     sums = [torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for p in parameters]
-    for part, state, *gradients in zip(
-        parts, states, text.grad.split(size), frames.grad.split(size), strict=True
-    ):
+    given = (side.split(len(parts[0].input_ids)) for side in gradients)
+    for part, state, *own in zip(parts, states, *given, strict=True):
         set_random_state(model.device, state)
-        sides = zip(_embed(model, part, config), gradients, strict=True)
+        sides = zip(_embed(model, part, config), own, strict=True)
         sides = [side for side in sides if side[0].requires_grad]  # a method may act in one tower alone
         torch.autograd.backward(*zip(*sides, strict=True))
         for total, parameter in zip(sums, parameters, strict=True):
-            total += parameter.grad
+            total += 0 if parameter.grad is None else parameter.grad
             parameter.grad = None
     set_random_state(model.device, after)
-    for total, parameter in zip(sums, parameters, strict=True):
-        parameter.grad = total.to(parameter.dtype)
-    return loss.detach()
+    return sums
 
 
 @contextmanager
@@ -117,10 +150,14 @@ def _embed(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[Te
         return model.encode_text(batch.input_ids), model.encode_videos(frames, batch.mask)
 
 
-def _loss(model: RetrievalModel, text: Tensor, frames: Tensor, batch: Batch, config: TrainConfig) -> Tensor:
-    similarity = compare(text, frames, batch.mask, config)
-    item_ids = batch.item_ids if config.mask_same_item else None
-    return symmetric_cross_entropy(model.logit_scale * similarity, item_ids)
+def _loss(
+    model: RetrievalModel, text: Tensor, frames: Tensor, mask: Tensor, item_ids: Tensor, config: TrainConfig
+) -> Tensor:
+    scale = model.logit_scale
+    if devices.rank() > 0:  # every process has the same loss: of what is trained in it, one gradient counts
+        scale = scale.detach()
+    similarity = compare(text, frames, mask, config)
+    return symmetric_cross_entropy(scale * similarity, item_ids if config.mask_same_item else None)
 
 
 def _split(field: Tensor | list, size: int) -> list[Tensor] | list[list]:
@@ -138,9 +175,3 @@ def set_random_state(device: torch.device, state: list[Tensor]) -> None:
     torch.set_rng_state(state[0])
     if device.type == "cuda":
         torch.cuda.set_rng_state(state[1], device)
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether a step failed for lack of memory, on a GPU or on a CPU."""
-    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return known or "can't allocate memory" in str(error)

@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 from types import FrameType
 
-from tqdm import tqdm
+from . import devices
 
 
 class Stopping:
@@ -36,11 +36,11 @@ class Stopping:
         if self.asked:
             raise KeyboardInterrupt("stopped at once; the run goes on from its last checkpoint")
         self.asked = number
-        tqdm.write(f"{signal.Signals(number).name}: stopping after this step; once more stops at once")
+        devices.say(f"{signal.Signals(number).name}: stopping after this step; once more stops at once")
 
     def end_if_asked(self, folder: Path) -> None:
         """After a signal, raise KeyboardInterrupt, or SystemExit with the status 143 for SIGTERM."""
         if not self.asked:
             return
-        tqdm.write(f"{folder}: stopped, a checkpoint is written; the same call goes on from this step")
+        devices.say(f"{folder}: stopped, a checkpoint is written; the same call goes on from this step")
         raise SystemExit(128 + self.asked) if self.asked == signal.SIGTERM else KeyboardInterrupt

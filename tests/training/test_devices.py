@@ -1,0 +1,407 @@
+"""Several processes over gloo do what one does: gradient, run, metrics; an error in one ends all, once."""
+
+import math
+import os
+import re
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from filelock import FileLock
+
+import cma
+from cma import AdapterConfig, RetrievalModel, TrainConfig
+from cma.data import load
+from cma.media import MediaError
+from cma.training import Batch, devices, evaluate, loop, prepare, resume, step, train_step
+from cma.training.batches import Pixels
+from cma.training.planning import plan
+from tests.conftest import build_clip, build_processor
+from tests.toy_data import write_images
+from tests.training.conftest import equal, weights
+from tests.training.test_step import a_batch, build
+from tests.training.worlds import world
+
+pytestmark = pytest.mark.processes
+SIZES = (2, 3)
+GRADIENTS = [  # pairs, settings, dtype of the model
+    (7, {}),
+    (7, {"similarity": "text_conditioned"}),
+    (7, {"similarity": "text_conditioned", "mask_same_item": False}),
+    (3, {}),
+    (7, {"micro_batch": 1}),
+    (7, {"micro_batch": 2, "similarity": "text_conditioned"}),  # parts of a share of 3: 2 and 1
+    (8, {"micro_batch": 3}),  # for 3 processes: shares of 3, 3 and 2, in one piece
+    (8, {"micro_batch": 2, "checkpoint_activations": True, "similarity": "text_conditioned"}),
+]
+ROUGH = [{"precision": "fp16"}, {"precision": "fp16", "micro_batch": 2}, {"precision": "bf16"}]
+
+
+def model_of(seed: int = 0, dropout: float = 0.0) -> RetrievalModel:
+    torch.manual_seed(seed)
+    model = RetrievalModel(build_clip(), build_processor())
+    model.add_adapter("a", AdapterConfig(bottleneck_dim=4, shared_dim=8, dropout=dropout, init_std=0.1))
+    model.set_adapter("a")
+    return model
+
+
+def config_of(folder: Path, **settings) -> TrainConfig:
+    usual = {"name": "r", "epochs": 2, "batch_size": 7, "lr": 1e-2, "max_frames": 1, "select_on": "last"}
+    usual |= {"runs_dir": folder, "cache": True, "epoch_unit": "items", "eval_items": 10}
+    return TrainConfig(**usual | settings)
+
+
+def share(batch: Batch) -> Batch:
+    return Batch(*(field[devices.own_share(len(batch.input_ids))] for field in batch))
+
+
+def gradients(folder: Path) -> list:
+    """Loss and gradient of the whole batch, as one step computes them, for all of GRADIENTS and ROUGH."""
+    found = []
+    with devices.joined(torch.device("cpu")):
+        cases = [(pairs, settings, torch.float64) for pairs, settings in GRADIENTS]
+        for pairs, settings, dtype in cases + [(7, settings, torch.float32) for settings in ROUGH]:
+            model, config = build(dtype=dtype), TrainConfig(**settings)
+            prepare(model, config)
+            with step.checkpointed(model, config.checkpoint_activations):
+                loss = step.batch_gradient(model, share(a_batch(dtype, pairs)), config)
+            found.append((loss.item(), [p.grad for p in model.trainable_parameters()]))
+    return found
+
+
+def divided(folder: Path) -> list:
+    """Three steps of the authors' arithmetic."""
+    config, model = (
+        TrainConfig(precision="fp16", gradient_divisor=4, optimizer="bert_adam"),
+        build(0.0, torch.float32),
+    )
+    with devices.joined(torch.device("cpu")):
+        optimizer = prepare(model, config)
+        batch, before = share(a_batch(torch.float32)), weights(model)
+        steps = [train_step(model, optimizer, batch, 1e-5, config) for _ in range(3)]
+    moved = [after.float() - start.float() for after, start in zip(weights(model), before, strict=True)]
+    return [steps, torch.cat([part.flatten() for part in moved])]
+
+
+def evaluated(folder: Path) -> dict:
+    """The test split has 300 pictures and 600 captions: three batches of each."""
+    with devices.joined(torch.device("cpu")):
+        return evaluate(model_of(), load(folder.parent / "data", "test"), TrainConfig(max_frames=1))
+
+
+def trained(folder: Path, dropout: float = 0.0, **settings) -> tuple:
+    """A run; the processes start with other adapters, and the first one's counts."""
+    model = model_of(int(os.environ.get("RANK", 0)), dropout)
+    record = cma.train(model, load(folder.parent / "data", "train"), config_of(folder, **settings))
+    return record.history, record.metrics, weights(model), record.hardware["processes"]
+
+
+def stopped(folder: Path, after: int, **settings) -> None:
+    """The same run, stopped after some steps by an error that every process has."""
+    really, count = loop.train_step, iter(range(10**6))
+
+    def failing(*arguments):
+        if next(count) == after:
+            raise KeyError("stopped")
+        return really(*arguments)
+
+    loop.train_step, loop.CHECKPOINT_SECONDS = failing, 0
+    try:
+        trained(folder, **settings)
+    except KeyError:
+        return
+    finally:
+        loop.train_step, loop.CHECKPOINT_SECONDS = really, 300
+
+
+def crowded(folder: Path) -> tuple:
+    """In the last process alone, memory runs out for more than one pair at once, the first two times."""
+    really, seen = step._embed, []
+
+    def embed(model, batch, config):
+        if devices.rank() == devices.count() - 1 and len(batch.input_ids) > 1 and len(seen) < 2:
+            seen.append(len(batch.input_ids))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return really(model, batch, config)
+
+    step._embed = embed
+    try:
+        return (*trained(folder, name="crowded"), seen)
+    finally:
+        step._embed = really
+
+
+def without_memory(folder: Path) -> None:
+    really = step._embed
+
+    def embed(model, batch, config):
+        if devices.rank() == 1:
+            raise MemoryError("no page is left")
+        return really(model, batch, config)
+
+    step._embed = embed
+    try:
+        trained(folder, name="without", micro_batch=1)
+    finally:
+        step._embed = really
+
+
+def not_finite(folder: Path) -> None:
+    really, count = step._loss, iter(range(100))
+    step._loss = lambda *given: really(*given) * (math.nan if next(count) == 3 else 1)
+    try:
+        trained(folder, name="infinite")
+    finally:
+        step._loss = really
+
+
+def unreadable(folder: Path) -> None:
+    """A picture that the last process alone cannot read."""
+    really = Pixels.__call__
+
+    def read(pixels, dataset, indices):
+        if devices.rank() == devices.count() - 1:
+            raise MediaError("train007.png: cut short")
+        return really(pixels, dataset, indices)
+
+    Pixels.__call__ = read
+    try:
+        trained(folder, name="unreadable", cache=False)
+    finally:
+        Pixels.__call__ = really
+
+
+def full_disk(folder: Path) -> None:
+    really = resume.RunState.save
+
+    def save(state):
+        raise OSError(28, "No space left on device", str(folder / "full" / "checkpoint.pt"))
+
+    resume.RunState.save = save
+    try:
+        trained(folder, name="full")
+    finally:
+        resume.RunState.save = really
+
+
+def unlike(folder: Path) -> None:
+    trained(folder, name="unlike", lr=0.1 if os.environ["RANK"] == "1" else 0.2)
+
+
+def told(folder: Path) -> list:
+    """Who calls `on_epoch`, and an error there."""
+    seen = []
+    cma.train(
+        model_of(), load(folder.parent / "data", "train"), config_of(folder, name="told"),
+        on_epoch=lambda record: seen.append(len(record.history)),
+    )  # fmt: skip
+    return seen
+
+
+def planned(folder: Path) -> tuple:
+    dataset, config = (
+        load(folder.parent / "data", "train"),
+        config_of(folder, name="auto", micro_batch="auto"),
+    )
+    with devices.joined(torch.device("cpu")):
+        found = plan(model_of(), dataset, config)
+    record = cma.train(model_of(), dataset, config.merge({"epochs": 1}))
+    return found, record.config["micro_batch"]
+
+
+def killed(folder: Path) -> None:
+    """The last process ends in the middle of a step."""
+    really, count = step._loss, iter(range(100))
+
+    def loss(*given):
+        if devices.rank() == devices.count() - 1 and next(count) == 2:
+            os.kill(os.getpid(), 9)
+        return really(*given)
+
+    step._loss = loss
+    trained(folder, name="killed")
+
+
+JOBS = {
+    "gradients": gradients,
+    "divided": divided,
+    "evaluated": evaluated,
+    "trained": partial(trained, name="trained"),
+    "once": partial(trained, name="once", dropout=0.3, epochs=1),
+    "again": partial(trained, name="again", dropout=0.3, epochs=1),
+    "validated": partial(trained, name="validated", select_on="val", epochs=1),
+    "finished": partial(trained, name="trained"),
+    "resumed": partial(trained, name="resumed"),
+    "crowded": crowded,
+    "without_memory": without_memory,
+    "not_finite": not_finite,
+    "after_not_finite": partial(trained, name="infinite"),
+    "unreadable": unreadable,
+    "full_disk": full_disk,
+    "held": partial(trained, name="held"),
+    "unlike": unlike,
+    "few": partial(trained, name="few", batch_size=1),
+    "wrong": partial(trained, name="wrong", batch_size=-1),
+    "told": told,
+    "planned": planned,
+    "stopped": partial(stopped, after=5, name="by_many"),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_images(tmp_path_factory.mktemp("w") / "data", {"train": 24, "val": 8, "test": 300}).parent
+
+
+@pytest.fixture(scope="module")
+def one(folder):
+    """What one process does."""
+    part = folder / "one"
+    part.mkdir()
+    jobs = ("gradients", "divided", "evaluated", "trained", "validated")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "matplotlib", None)  # no curves: they take most of the time
+        patch.delitem(sys.modules, "cma.plots", raising=False)
+        stopped(part, after=5, name="by_one")
+        return {name: JOBS[name](part) for name in jobs}
+
+
+@pytest.fixture(scope="module", params=SIZES)
+def many(request, folder, one):
+    """What 2 and 3 processes do; other processes have begun the run `resumed`, or hold the run `held`."""
+    part = folder / str(request.param)
+    part.mkdir()
+    (folder / "one" / "by_one").rename(part / "resumed") if request.param == 2 else None
+    (folder / "2" / "by_many").rename(part / "resumed") if request.param == 3 else None
+    (part / "held").mkdir()
+    with FileLock(part / "held" / ".run.lock"):
+        return world(request.param, JOBS, part)
+
+
+def relative(ours: list, theirs: list) -> float:
+    return max(((a - b).norm() / b.norm()).item() for a, b in zip(ours, theirs, strict=True))
+
+
+def test_the_gradient_is_that_of_one_process(one, many):
+    for case, (loss, gradient) in enumerate(one["gradients"]):
+        for process in many:
+            ours, parts = process["gradients"][case]
+            tolerance = 1e-6 if case < len(GRADIENTS) else 2e-2
+            assert ours == pytest.approx(loss, abs=tolerance) and max(g.abs().max() for g in gradient) > 0.01
+            assert relative(parts, gradient) <= tolerance, case
+            assert equal(parts, many[0]["gradients"][case][1])
+
+
+def test_the_authors_arithmetic_does_not_depend_on_the_number_of_processes(one, many):
+    (steps, moved), (ours, own) = one["divided"], many[1]["divided"]
+    for (loss, norm), (our_loss, our_norm) in zip(steps, ours, strict=True):
+        assert our_loss == pytest.approx(loss, rel=1e-3) and our_norm == pytest.approx(norm, rel=2e-2)
+    assert (own - moved).norm() <= 0.25 * moved.norm()  # these steps magnify the rounding of fp16
+
+
+def test_evaluation_in_shares_gives_the_same_metrics_bit_for_bit(one, many):
+    assert one["evaluated"]["texts"] == 600
+    assert all(process["evaluated"] == one["evaluated"] for process in many)
+
+
+def test_a_run_is_that_of_one_process_from_whatever_adapter_the_others_start(one, many):
+    history, metrics, adapter, _ = one["trained"]
+    for process in many:
+        ours, found, own, count = process["trained"]
+        assert count == len(many) and equal(own, many[0]["trained"][2])
+        assert [entry["loss"] for entry in ours] == pytest.approx([e["loss"] for e in history], abs=1e-5)
+        torch.testing.assert_close(own, adapter, atol=1e-4, rtol=0)
+        assert found["texts"] == 20 and found["split"] == "test"
+        assert found["text_to_visual"] == pytest.approx(metrics["text_to_visual"], abs=1)
+        assert process["finished"][1:3] == (found, own) or equal(process["finished"][2], own)
+        (validated, *_), (expected, *_) = process["validated"], one["validated"]
+        assert validated[0]["validation"].keys() == expected[0]["validation"].keys()
+
+
+def test_the_same_number_of_processes_has_the_same_dropout(many):
+    for process in many:
+        assert equal(process["once"][2], many[0]["again"][2])
+        assert process["once"][0][0]["loss"] != process["trained"][0][0]["loss"]
+
+
+def test_another_number_of_processes_goes_on_in_the_same_order(one, many, folder):
+    for process in many:
+        history, _, adapter, count = process["resumed"]
+        assert count == len(many)
+        assert [e["loss"] for e in history] == pytest.approx([e["loss"] for e in one["trained"][0]], abs=1e-5)
+        torch.testing.assert_close(adapter, one["trained"][2], atol=1e-4, rtol=0)
+    if len(many) == 3:
+        history, _, adapter, _ = trained(folder / "3", name="by_many")
+        assert [e["loss"] for e in history] == pytest.approx([e["loss"] for e in one["trained"][0]], abs=1e-5)
+        torch.testing.assert_close(adapter, one["trained"][2], atol=1e-4, rtol=0)
+
+
+def test_without_memory_in_one_all_halve_their_micro_batch(many):
+    first = many[0]["crowded"]
+    for process in many:
+        history, _, adapter, _, seen = process["crowded"]
+        assert [e["loss"] for e in history] == pytest.approx(
+            [e["loss"] for e in many[0]["trained"][0]], abs=1e-5
+        )
+        torch.testing.assert_close(adapter, process["trained"][2], atol=1e-4, rtol=0)
+        assert equal(adapter, first[2])
+    assert len(many[-1]["crowded"][4]) in (1, 2) and not first[4]
+
+
+@pytest.mark.parametrize(
+    "job, failing, kind, said",
+    [
+        ("without_memory", 0, "MemoryError", "process 1 of . has no memory left"),
+        (
+            "not_finite",
+            0,
+            "NotFinite",
+            r"^step 4: loss nan.*last; items of the batch: (train\d+, ){6}train\d+$",
+        ),
+        ("unreadable", -1, "MediaError", r"train007\.png: cut short"),
+        ("full_disk", 0, "OSError", r"checkpoint\.pt.*"),
+        ("held", 0, "ValueError", "another run is being trained there now"),
+        ("unlike", 1, "ValueError", "process 1 has another run than process 0: lr 0.2 there, 0.1 here"),
+        ("few", 0, "ValueError", "a batch of 1 pairs for . processes: each needs one"),
+        ("wrong", 0, "ValueError", "batch_size=-1: expected greater than or equal to 1"),
+    ],
+)
+def test_an_error_ends_all_and_one_process_says_why(many, job, failing, kind, said):
+    found = [process[job] for process in many]
+    assert found[failing][0] == kind and re.search(said, found[failing][1]), found[failing]
+    assert "\n" not in found[failing][1]
+    others = [error[0] for error in found if error is not found[failing]]
+    assert set(others) == ({"ValueError"} if job == "wrong" else {"Stopped"})
+
+
+def test_a_run_goes_on_after_a_loss_that_was_not_finite(many):
+    for process in many:
+        assert equal(process["after_not_finite"][2], process["trained"][2])
+
+
+def test_the_first_process_alone_is_asked_after_an_epoch(many):
+    assert [process["told"] for process in many] == [[1, 2], *[[]] * (len(many) - 1)]
+
+
+def test_a_plan_is_about_the_share_of_a_process(many):
+    for process in many:
+        found, setting = process["planned"]
+        assert (found.batch, found.processes, setting) == (7, len(many), "auto")
+        assert f"of 7 pairs, {found.pairs} at once in each of {len(many)} processes" in str(found)
+        assert found.pairs == math.ceil(7 / len(many))
+
+
+def test_nothing_is_left_but_what_one_process_leaves(many, folder):
+    one, ours = folder / "one" / "trained", folder / str(len(many)) / "trained"
+    names = [sorted(path.name for path in part.rglob("*")) for part in (one, ours)]
+    assert names[0] == names[1]
+
+
+def test_a_process_that_is_killed_ends_the_others(folder):
+    part = folder / "killed"
+    with pytest.raises(FileNotFoundError, match=r"1\.pt"):
+        world(2, {"killed": killed}, part)
+    (said,) = torch.load(part / "0.pt", weights_only=False).values()
+    assert said[0] == "Stopped" and "lost the connection to another" in said[1]

@@ -73,7 +73,7 @@ def test_the_core_is_thirteen_modules_and_short():
 
 def test_all_of_cma_is_short():
     """5,500 lines, and 2,400 for several devices, training in less memory, and the methods of the tables."""
-    assert sum(len(path.read_text("utf-8").splitlines()) for path in CMA.rglob("*.py")) <= 7900
+    assert sum(len(path.read_text("utf-8").splitlines()) for path in CMA.rglob("*.py")) <= 8600
 
 
 @pytest.mark.parametrize("module", sorted(name for name in modules(CMA) if name))

@@ -1,0 +1,109 @@
+"""A method's row of the comparison: its rates, its seeds, and paired differences between two rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..files import read_json, write_whole
+from ..metrics import LEVEL
+
+DIRECTIONS = ("text_to_visual", "visual_to_text")
+
+
+@dataclass
+class MethodRow:
+    """One method on one dataset, as it is kept in `results/methods/`.
+
+    `rates`: {"lr", "epochs", "mR", "R@1"} on validation, one for each rung a rate was trained to; null where
+    training failed. By seed: `records`, the run's record, and `ranks`, the rank of each query's right answer
+    on test, {"text_to_visual": [T], "visual_to_text": [V]}. `text_to_item` [T]: the item of each text.
+    """
+
+    dataset: str
+    method: str
+    budget: dict
+    rates: list[dict] = field(default_factory=list)
+    lr: float | None = None
+    records: dict[str, dict] = field(default_factory=dict)
+    ranks: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    text_to_item: list[int] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Such as `mini-flickr30k-full-fine-tuning`."""
+        return f"{self.dataset}-{self.method.lower().replace(' ', '-')}"
+
+    def path(self, folder: Path) -> Path:
+        """The row's file in `folder`."""
+        return folder / f"{self.name}.json"
+
+    def save(self, folder: Path) -> None:
+        """Write the row's file, whole or not at all."""
+        write_whole(self.path(folder), json.dumps(vars(self), separators=(",", ":")) + "\n")
+
+    def hits(self, direction: str, k: int = 1) -> np.ndarray:
+        """How often each query [T] or [V] found its answer among the first k, as a share of the seeds."""
+        found = [ranks[direction] for _, ranks in sorted(self.ranks.items())]
+        if not found:
+            raise ValueError(f"{self.name}: no seed has been tested yet")
+        return (np.array(found) <= k).mean(0)
+
+    def items(self, direction: str) -> np.ndarray:
+        """The item of each query."""
+        owner = np.array(self.text_to_item)
+        return owner if direction == "text_to_visual" else np.arange(owner.max() + 1)
+
+
+def read_rows(folder: Path | str) -> list[MethodRow]:
+    """Every row in a folder, in order of file names. Raises ValueError naming a file that is not a row."""
+    return [read_json(path, MethodRow) for path in sorted(Path(folder).glob("*.json"))]
+
+
+def recall(row: MethodRow, direction: str, k: int = 1, samples: int = 2000) -> tuple[float, float, float]:
+    """(R@k in %, low, high): mean over seeds, 95 % interval with items drawn with all their queries."""
+    value, draws = _drawn(row.hits(direction, k), row.items(direction), samples)
+    return (value, *_interval(draws))
+
+
+def difference(
+    one: MethodRow, other: MethodRow, direction: str, k: int = 1, samples: int = 2000
+) -> tuple[float, float, float, float]:
+    """(one − other in points of R@k, low, high, p): hits are averaged over seeds, items drawn for both.
+
+    p is two-sided: twice the share of draws on the rarer side of 0, the observed one counted with them.
+    Raises ValueError for rows of different test items.
+    """
+    if one.text_to_item != other.text_to_item:
+        raise ValueError(
+            f"{one.name} and {other.name} were tested on different items; test one of them again"
+        )
+    gain = one.hits(direction, k) - other.hits(direction, k)
+    value, draws = _drawn(gain, one.items(direction), samples)
+    rarer = min((draws <= 0).sum(), (draws >= 0).sum())
+    return (value, *_interval(draws), float(min(1.0, 2 * (rarer + 1) / (samples + 1))))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values that hold for all comparisons together (Holm 1979), in the order given."""
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for place, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted
+
+
+def _drawn(values: np.ndarray, items: np.ndarray, samples: int) -> tuple[float, np.ndarray]:
+    """(mean of values [T] in %, that of each of `samples` draws of items with all their queries)."""
+    sums, counts = np.bincount(items, values), np.bincount(items)
+    drawn = np.random.default_rng(0).multinomial(len(sums), [1 / len(sums)] * len(sums), size=samples)
+    return float(100 * values.mean()), 100 * (drawn @ sums) / (drawn @ counts)
+
+
+def _interval(draws: np.ndarray) -> tuple[float, float]:
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)

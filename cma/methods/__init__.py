@@ -20,8 +20,11 @@ from ..adapter import AdapterConfig, CrossModalAdapters
 from ..backbone import warn_of_another
 from ..files import printable, read_json
 from ..model import RetrievalModel
+from .bottlenecks import AdapterATTN, AdaptFormer, TiedBottlenecks
 from .interface import CONFIG, WEIGHTS, Method, Replaced, towers_and_layers
+from .low_rank import LoRA
 from .prompts import VPT, CoOp, MaPLe, VLPrompt
+from .temporal import STAdapter
 from .tuning import FullFineTuning, Partial, Projection, ZeroShot
 
 __all__ = [
@@ -35,10 +38,11 @@ __all__ = [
     "load",
     "towers_and_layers",
 ]
-METHODS: dict[str, type[Method]] = {
-    method.NAME: method
-    for method in (ZeroShot, FullFineTuning, Partial, Projection, CoOp, VPT, VLPrompt, MaPLe)
-}
+ROWS = (
+    *(ZeroShot, FullFineTuning, Partial, Projection, CoOp, VPT, VLPrompt, MaPLe),
+    *(AdapterATTN, AdaptFormer, STAdapter, LoRA, TiedBottlenecks),
+)
+METHODS: dict[str, type[Method]] = {method.NAME: method for method in ROWS}
 ADAPTERS = {"adapter without sharing": {"shared_dim": 0}, "cross-modal adapter": {}}  # options of a config
 NAMES = (*METHODS, *ADAPTERS)  # in the order of the paper's tables
 
@@ -112,7 +116,12 @@ def describe(module: nn.Module | None) -> tuple[str, dict | None]:
     """(the row of the tables, its options) of an adapter or method; zero-shot without one."""
     if isinstance(module, CrossModalAdapters):
         return list(ADAPTERS)[module.config.shared_dim > 0], asdict(module.config)
-    return (module.NAME, asdict(module.options) or None) if module is not None else (ZeroShot.NAME, None)
+    if module is None:
+        return ZeroShot.NAME, None
+    options = {
+        k: list(v) if isinstance(v, tuple) else v for k, v in asdict(module.options).items()
+    }  # as JSON
+    return module.NAME, options or None
 
 
 def _name(method: str | type[Method]) -> str:
@@ -125,7 +134,7 @@ def _build(model: RetrievalModel, method: str | type[Method], options: dict) -> 
     if kind is None:
         raise ValueError(f"unknown method {method!r}; there are: {', '.join(NAMES)}")
     try:
-        chosen = kind.Options(**options)
+        chosen = kind.Options(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
     except ValueError as error:
         raise ValueError(f"{kind.NAME}: {error}") from None
     return kind(model, chosen)

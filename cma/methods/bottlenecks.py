@@ -1,0 +1,154 @@
+"""Methods that add a narrow network to every layer of both towers: after attention, or at the MLP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+from pydantic import PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..adapter import ACTIVATIONS
+from ..files import settings
+from ..model import RetrievalModel
+from .interface import Method, Removable, towers_and_layers
+
+
+@settings
+class BottleneckOptions:
+    """`bottleneck_dim`: the width in the middle; the paper's tables have 64 for clips (2.0M) and, as their
+    0.5M trained parameters say, 16 for pictures."""
+
+    bottleneck_dim: PositiveInt = 64
+
+
+class Bottleneck(nn.Module):
+    """up(act(down(x))) for x [.., D], in the precision of x."""
+
+    def __init__(self, width: int, middle: int, activation: str) -> None:
+        super().__init__()
+        self.down, self.up, self.activation = nn.Linear(width, middle), nn.Linear(middle, width), activation
+        nn.init.zeros_(self.down.bias)
+        nn.init.zeros_(self.up.bias)
+
+    def forward(self, x: Tensor, rows: Tensor | float = 1.0) -> Tensor:
+        """What is added [.., D]; `rows` [r, 1] are factors of the rows of `down`."""
+        middle = F.linear(x, (rows * self.down.weight).to(x.dtype), self.down.bias.to(x.dtype))
+        return linear(self.up, ACTIVATIONS[self.activation](middle))
+
+
+class Bottlenecks(Method):
+    """A `Bottleneck` in every layer of both towers."""
+
+    Options, activation = BottleneckOptions, "relu"
+
+    def __init__(self, model: RetrievalModel, options: BottleneckOptions) -> None:
+        super().__init__(model, options)
+        for tower, depth in self.layers.items():
+            sizes = self.widths[tower], options.bottleneck_dim, self.activation
+            self.add_module(tower, nn.ModuleList(Bottleneck(*sizes) for _ in range(depth)))
+
+
+class AdapterATTN(Bottlenecks):
+    """Houlsby et al. 2019, "Parameter-Efficient Transfer Learning for NLP", after the attention alone: its
+    output z becomes z + up(act(down(z))) before the residual, in both towers (2.0M). Weights start at
+    N(0, 0.01), so near CLIP: it is the cross-modal adapter without the MLP's half, sharing, and small width.
+    """
+
+    NAME, activation = "Adapter-ATTN", "gelu"
+
+    def __init__(self, model: RetrievalModel, options: BottleneckOptions) -> None:
+        super().__init__(model, options)
+        for name, parameter in self.named_parameters():
+            if name.endswith("weight"):
+                nn.init.trunc_normal_(parameter, std=0.01, a=-0.02, b=0.02)
+
+    def hang(self, clip: nn.Module, scale: float) -> Iterator[Removable]:
+        """Stand after each attention."""
+        for tower, depth, layer in towers_and_layers(clip):
+            hook = partial(_after, getattr(self, tower)[depth], scale)
+            yield layer.self_attn.out_proj.register_forward_hook(hook)
+
+
+class AdaptFormer(Bottlenecks):
+    """Chen et al. 2022, "AdaptFormer: Adapting Vision Transformers for Scalable Visual Recognition": beside
+    each MLP, on the input of the MLP, stands 0.1 · up(relu(down(x))), here in both towers (2.0M). `up` starts
+    at 0, so at CLIP.
+    """
+
+    NAME, weight = "AdaptFormer", 0.1
+
+    def __init__(self, model: RetrievalModel, options: BottleneckOptions) -> None:
+        super().__init__(model, options)
+        start_at_clip(self)
+
+    def hang(self, clip: nn.Module, scale: float) -> Iterator[Removable]:
+        """Stand beside each MLP."""
+        for tower, depth, layer in towers_and_layers(clip):
+            yield layer.mlp.register_forward_hook(
+                partial(_beside, getattr(self, tower)[depth], self.weight * scale)
+            )
+
+
+@settings
+class TyingOptions:
+    """`tied_layers`: how many last layers are tied, by a vector of `factor_dim` numbers each."""
+
+    bottleneck_dim: PositiveInt = 64
+    tied_layers: PositiveInt = 2
+    factor_dim: PositiveInt = 32
+
+
+class TiedBottlenecks(Bottlenecks):
+    """The cross-modality tying of MV-Adapter (Zhang et al. 2024, "Multimodal Video Adapter for Parameter
+    Efficient Video Text Retrieval"), without its attention over frames: after each MLP stands a bottleneck
+    (times 0.1, `up` from 0); in the last layers a vector that both towers share, by a projection of each
+    tower's own, gives the factors of the rows of `down`. Not among the paper's rows; 2.0M.
+    """
+
+    NAME, Options, activation, weight = "MV-Adapter tying", TyingOptions, "quick_gelu", 0.1
+
+    def __init__(self, model: RetrievalModel, options: TyingOptions) -> None:
+        super().__init__(model, options)
+        if options.tied_layers > (most := min(self.layers.values())):
+            raise ValueError(f"{self.NAME}: tied_layers={options.tied_layers}: a tower has {most} layers")
+        self.factors = nn.Parameter(torch.randn(options.tied_layers, options.factor_dim))
+        sizes = options.factor_dim, options.bottleneck_dim
+        self.projections = nn.ModuleDict(
+            {t: nn.ModuleList(nn.Linear(*sizes) for _ in range(options.tied_layers)) for t in self.layers}
+        )
+        start_at_clip(self)
+
+    def hang(self, clip: nn.Module, scale: float) -> Iterator[Removable]:
+        """Stand after each MLP."""
+        for tower, depth, layer in towers_and_layers(clip):
+            yield layer.mlp.register_forward_hook(partial(self.add, tower, depth, self.weight * scale))
+
+    def add(self, tower: str, depth: int, scale: float, mlp: nn.Module, inputs: tuple, z: Tensor) -> Tensor:
+        """The MLP's output and the bottleneck's; `last` counts the layers from the end."""
+        last, rows = self.layers[tower] - 1 - depth, 1.0
+        if last < len(self.factors):
+            rows = linear(self.projections[tower][last], self.factors[last])[:, None]
+        return z + scale * getattr(self, tower)[depth](z, rows)
+
+
+def start_at_clip(method: Method) -> None:
+    """Let every bottleneck add nothing yet, `down` being as torch starts a layer."""
+    for module in method.modules():
+        if isinstance(module, Bottleneck):
+            nn.init.zeros_(module.up.weight)
+
+
+def linear(layer: nn.Linear, x: Tensor) -> Tensor:
+    """The layer in the precision of x: adapters stay float32 where the backbone is not."""
+    return F.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))
+
+
+def _after(bottleneck: Bottleneck, scale: float, sublayer: nn.Module, inputs: tuple, z: Tensor) -> Tensor:
+    return z + scale * bottleneck(z)
+
+
+def _beside(bottleneck: Bottleneck, scale: float, sublayer: nn.Module, inputs: tuple, z: Tensor) -> Tensor:
+    return z + scale * bottleneck(inputs[0])

@@ -1,0 +1,65 @@
+"""LoRA, by the library `peft`: a low-rank product beside the projections of attention."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic import PositiveFloat, PositiveInt
+from torch import nn
+
+from .. import require
+from ..files import settings
+from ..model import RetrievalModel
+from .interface import Method, Replaced
+
+
+@settings
+class LoraOptions:
+    """`rank` r and `alpha`: what is added is alpha / r · B A x; `targets`: the projections of attention."""
+
+    rank: PositiveInt = 8
+    alpha: PositiveFloat = 16.0
+    targets: tuple[str, ...] = ("q_proj", "v_proj")
+
+
+class LoRA(Method):
+    """Hu et al. 2022, "LoRA: Low-Rank Adaptation of Large Language Models": the queries and values of every
+    attention of both towers get alpha / r · B A x (0.5M at r 8; the paper has no such row). B starts at 0, so
+    at CLIP. `peft` makes the layers; while the method acts they stand in the place of CLIP's own.
+    """
+
+    NAME, Options = "LoRA", LoraOptions
+
+    def __init__(self, model: RetrievalModel, options: LoraOptions) -> None:
+        require("methods", "peft")
+        from peft import LoraConfig, inject_adapter_in_model
+
+        super().__init__(model, options)
+        clip = model.clip
+        with model.acting(None):
+            own = dict(clip.named_modules())
+            if wrong := [t for t in options.targets if not any(name.endswith(f".{t}") for name in own)]:
+                raise ValueError(f"{self.NAME}: targets: no projection of CLIP is called {wrong[0]!r}")
+            config = LoraConfig(r=options.rank, lora_alpha=options.alpha, target_modules=[*options.targets])
+            inject_adapter_in_model(config, clip)
+            self.wrappers = {n: m for n, m in clip.named_modules() if hasattr(m, "lora_A")}
+            for name in self.wrappers:
+                owner, _, child = name.rpartition(".")
+                setattr(clip.get_submodule(owner), child, own[name])
+            del clip.peft_config
+        parts = ("lora_A", "lora_B")
+        self.parts = nn.ModuleDict(
+            {
+                n.replace(".", "/"): nn.ModuleDict({p: getattr(m, p) for p in parts})
+                for n, m in self.wrappers.items()
+            }
+        )
+
+    def hang(self, clip: nn.Module, scale: float) -> Iterator[Replaced]:
+        """Put peft's layers in the place of CLIP's."""
+        for name, wrapper in self.wrappers.items():
+            owner, _, child = name.rpartition(".")
+            module = clip.get_submodule(owner)
+            wrapper.base_layer = getattr(module, child)
+            wrapper.set_scale("default", scale)
+            yield Replaced(module, child, wrapper)

@@ -6,18 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cma.files import printable
-from data_prep import frames, mini, own
+from data_prep import frames, mini, own, rehearsal
 from data_prep.benchmarks import BENCHMARKS
 from data_prep.prepare import prepare
 from data_prep.readers import BadInput
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """A subcommand for each benchmark, `folder` for a user's own media, `frames` and `mini`."""
+    """A subcommand for each benchmark, `folder` for a user's own media, `frames`, `mini` and `rehearsal`."""
     parser = argparse.ArgumentParser(prog="python -m data_prep", description=sys.modules["data_prep"].__doc__)
     commands = parser.add_subparsers(required=True, metavar="NAME")
     mini.add_command(commands)
     frames.add_command(commands)
+    rehearsal.add_command(commands)
     readers = {name: (benchmark.help, benchmark.add_options) for name, benchmark in BENCHMARKS.items()}
     readers["folder"] = (own.__doc__, own.add_options)
     for name, (description, add_options) in readers.items():

@@ -100,8 +100,14 @@ def epoch_size(dataset: RetrievalDataset, config: TrainConfig) -> tuple[int, int
 
 
 def describe_epoch(dataset: RetrievalDataset, config: TrainConfig) -> str:
-    """One line: what an epoch counts, how many steps it has and how many steps there are in all."""
+    """One line: what an epoch counts, how many steps it has and how many steps there are in all.
+
+    Raises ValueError for batches of one example, whose loss is always 0.
+    """
     count, steps = epoch_size(dataset, config)
+    if min(count, config.batch_size) < 2:
+        found = f"{count:,} {config.epoch_unit} in batches of {config.batch_size}"
+        raise ValueError(f"{dataset.name}: {found}; one pair has no negatives: expected at least 2")
     pairs = config.epoch_unit == "captions"
     unit = "(item, caption) pairs, each once" if pairs else "items, one caption each"
     size = min(config.batch_size, count)

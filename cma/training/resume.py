@@ -22,10 +22,15 @@ from ..media import MediaError
 from .record import RunRecord
 
 CHECKPOINT, LOCK = "checkpoint.pt", ".run.lock"
+FORMAT = 2  # of the checkpoint; another is refused
 ROOM = 2**20  # bytes that a disk must have free at the start
 ADAPTERS = (".", "best", "last")  # the folders of a run that hold an adapter or a method
 FILES = (CONFIG, WEIGHTS, methods.CONFIG, methods.WEIGHTS)
 UNREADABLE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError, TypeError, ValueError)
+
+
+class OtherFormat(ValueError):
+    """A checkpoint of another version of `cma`."""
 
 
 @dataclass
@@ -57,7 +62,7 @@ class RunState:
     def save(self) -> None:
         """Write the checkpoint into the record's folder, whole or not at all."""
         epoch = None if self.epoch is None else vars(self.epoch)
-        content = vars(self) | {"record": self.record.to_json(), "epoch": epoch}
+        content = vars(self) | {"record": self.record.to_json(), "epoch": epoch, "format": FORMAT}
         with replacing(self.record.folder / CHECKPOINT) as temporary, temporary.open("wb") as stream:
             try:
                 torch.save(content, stream)
@@ -79,9 +84,14 @@ def find(record: RunRecord) -> RunState | None:
             raise ValueError(f"{folder}: run.json without {CHECKPOINT}, nothing to resume; {ways_out}")
         return None
     try:
-        state = RunState(**torch.load(checkpoint, map_location="cpu", weights_only=True))
+        saved = dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
+        if (found := saved.pop("format", 1)) != FORMAT:
+            raise OtherFormat(f"{checkpoint}: format {found}, expected {FORMAT}: of another version of cma")
+        state = RunState(**saved)
         state.record = parse_json(state.record, RunRecord, str(checkpoint))
         state.epoch = None if state.epoch is None else EpochState(**state.epoch)
+    except OtherFormat as error:
+        raise ValueError(f"{error}; finish it with that version, or {ways_out}") from None
     except UNREADABLE as error:
         raise ValueError(f"{checkpoint}: no checkpoint of cma.train, or cut short; {ways_out}") from error
     there, here = settings(state.record), settings(record)

@@ -16,7 +16,8 @@ from tests.toy_data import write_images
 from tests.training.conftest import weights
 from tests.training.test_resume import same_run
 
-SIGNALS = [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+longer = pytest.mark.processes  # so that the fast suite stays fast
+SIGNALS = [(signal.SIGINT, KeyboardInterrupt), pytest.param(signal.SIGTERM, SystemExit, marks=longer)]
 
 
 @pytest.fixture
@@ -76,7 +77,11 @@ def goes_on(folder, config, make_model, unbroken, capsys, done: str, seed: int =
 
 @pytest.mark.parametrize(
     "split, workers, number, done",
-    [("train", 0, 5, "1 and 2 steps"), ("train", 2, 3, "1 and 0 steps"), ("val", 0, 5, "1 and 3 steps")],
+    [
+        ("train", 0, 5, "1 and 2 steps"),
+        pytest.param("train", 2, 3, "1 and 0 steps", marks=longer),
+        pytest.param("val", 0, 5, "1 and 3 steps", marks=longer),
+    ],
 )
 def test_media_that_vanish_stop_the_run_with_nothing_lost(
     folder, config, make_model, unbroken, split, workers, number, done, monkeypatch, capsys
@@ -117,6 +122,7 @@ def test_a_signal_ends_a_run_after_a_whole_step(
     goes_on(folder, config, make_model, unbroken, capsys, "1 and 1 steps")
 
 
+@longer
 def test_a_second_signal_ends_the_run_at_once(folder, config, make_model, unbroken, monkeypatch, capsys):
     def twice() -> None:
         os.kill(os.getpid(), signal.SIGINT)
@@ -142,7 +148,7 @@ def test_a_run_in_another_thread_trains_without_signals(folder, config, make_mod
     assert records[0].finished
 
 
-@pytest.mark.parametrize("done", [0, 3, 5])
+@pytest.mark.parametrize("done", [pytest.param(0, marks=longer), pytest.param(3, marks=longer), 5])
 def test_a_full_disk_is_one_line_and_the_checkpoint_before_stays(
     folder, config, make_model, unbroken, done, monkeypatch, capsys
 ):

@@ -1,0 +1,47 @@
+"""`kill -9` at any moment, also while a file is written: resumed, a run is bitwise the unbroken one."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests import ROOT
+from tests.toy_data import write_images
+
+TIMES = ("seconds", "finished", "peak_memory_gib")
+pytestmark = pytest.mark.processes
+
+
+def without_times(text: str) -> dict:
+    record = json.loads(text)
+    history = [{**epoch, "seconds": 0} for epoch in record["history"]]
+    return {key: value for key, value in record.items() if key not in TIMES} | {"history": history}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs fork and SIGKILL")
+def test_a_run_that_is_killed_ten_times_is_the_unbroken_one(tmp_path):
+    data = write_images(tmp_path / "data", {"train": 24, "val": 8, "test": 10})
+    command = [sys.executable, "-m", "tests.training.killing", data, tmp_path / "runs", "7"]
+    (tmp_path / "runs").mkdir()
+    alone = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    done = subprocess.run(command, cwd=ROOT, env=alone, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    killed = json.loads(done.stdout.splitlines()[-1])["killed"]
+    assert len(killed) == 10 and {how for _, how in killed} == {"file", "time"}
+
+    def files(run: str) -> dict[str, bytes]:
+        folder = tmp_path / "runs" / run / "r"
+        return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+    whole = files("whole")
+    said = (tmp_path / "runs" / "said.txt").read_text()
+    assert len(set(re.findall("resumed after (.*)", said))) >= 3  # the kills are not all at one place
+    for run in {number for number, _ in killed}:
+        found = files(str(run))
+        assert found.keys() == whole.keys()  # no temporary file either
+        assert without_times(found["run.json"]) == without_times(whole["run.json"])
+        for name in whole.keys() - {"run.json", "checkpoint.pt"}:  # which hold times
+            assert found[name] == whole[name], name

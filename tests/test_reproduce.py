@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 
 from cma import recipes
+from cma.training.launch import read_description
 from data_prep.__main__ import build_parser
 from data_prep.benchmarks import BENCHMARKS
 from data_prep.dataset import count_table
@@ -52,18 +53,14 @@ def test_the_settings_are_those_of_the_recipe(name):
     recipe = recipes.recipe(name)
     config = recipe.train_config(paper_or_ours(name))
     steps = budget.COUNTS[name]["train"].captions // config.batch_size
-    said = (
-        f"Settings: r {recipe.rank}, d_s {recipe.shared}; batch {config.batch_size}, {config.epochs} epochs "
-    )
-    said += f"of {steps:,} steps; {config.max_words} tokens"
+    said = f"Settings: r {recipe.rank}, d_s {recipe.shared}; batch {config.batch_size}, "
+    said += f"{config.epochs} epochs of {steps:,} steps; {config.max_words} tokens"
     said += f", {config.max_frames} frames at {config.fps:g} a second" if config.max_frames > 1 else ""
     assert f"{said}; rate {config.lr:g}.\n" in SECTIONS[name]
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
-def test_each_section_prepares_its_benchmark_and_trains_it_by_its_recipe(name):
-    lines = [line for line in SECTIONS[name].splitlines() if line.startswith("python ")]
-    prepared, *frames, training = [shlex.split(line, comments=True) for line in lines]
+def check_data(name, prepared, frames):
+    """The folder that is trained on: what the lines of data_prep write."""
     made = build_parser().parse_args(prepared[3:])
     assert prepared[:4] == ["python", "-m", "data_prep", name] and made.out.name == name
     folder = made.out.name
@@ -72,6 +69,14 @@ def test_each_section_prepares_its_benchmark_and_trains_it_by_its_recipe(name):
         assert kept.dataset == made.out and kept.fps == recipes.recipe(name).config.fps
         folder = kept.out.name
     assert bool(frames) == (recipes.recipe(name).config.max_frames > 1)
+    return folder
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_each_section_prepares_its_benchmark_and_trains_it_by_its_recipe(name, tmp_path):
+    lines = [line for line in SECTIONS[name].splitlines() if line.startswith("python ")]
+    prepared, *frames, training = [shlex.split(line, comments=True) for line in lines]
+    folder = check_data(name, prepared, frames)
     said = run_py.main.make_context("run.py", training[2:]).params
     given = run_py.given_parameters(said["typed"], said["raw"], said["yamls"])
     (notebook,) = run_py.chosen(list(said["names"]))
@@ -80,19 +85,25 @@ def test_each_section_prepares_its_benchmark_and_trains_it_by_its_recipe(name):
     assert (parameters["dataset"], parameters["recipe"]) == (folder, paper_or_ours(name))
     assert parameters["backbone"] == recipes.recipe(name).backbone
     recipes.recipe(name).train_config(parameters["recipe"]).merge(parameters["overrides"])
+    described, launched = re.findall(r"^((?:printf|accelerate) .*)$", SECTIONS[name], re.MULTILINE)
+    _, text, data, _, file = shlex.split(described)
+    assert shlex.split(launched) == ["accelerate", "launch", "-m", "cma.training", file]
+    (tmp_path / file).write_text(text % data)
+    description = read_description(tmp_path / file)
+    assert (description.data, description.recipe) == (f"~/datasets/{folder}", parameters["recipe"])
+    assert description.config == parameters["overrides"]
 
 
 def test_every_command_is_of_a_program_that_is_there():
+    modules = {"data_prep": "data_prep/__main__.py", "cma.training": "cma/training/__main__.py"}
     for command in COMMANDS:
-        if command[0] == "pytest":
-            assert all((ROOT / path).exists() for path in command[1:])
-        elif command[1] == "-m":
-            assert (ROOT / command[2].replace(".", "/")).with_suffix(".py").exists() or command[
-                2
-            ] == "data_prep"
+        if "-m" in command:
+            module = command[command.index("-m") + 1]
+            files = [modules.get(module, module.replace(".", "/") + ".py")]
         else:
-            assert command[1] == "notebooks/run.py"
-    assert len(COMMANDS) >= 3 * 5 + 2 * 4
+            files = command[1:] if command[0] == "pytest" else command[1:2]
+        assert all((ROOT / file).exists() for file in files), command
+    assert len(COMMANDS) >= 3 * 9 + 5 + 2
 
 
 def test_links_lead_to_files_and_headings_that_are_there():

@@ -41,13 +41,13 @@ CARDS = {  # GiB, peak of dense half precision with float32 sums in TFLOP/s, as 
 UTILISATION = 0.3  # of that peak; an assumption
 OVERHEAD = 1.0  # GiB for the driver, kernels and fragments; an assumption
 USABLE = 0.9  # of the rest, as `cma.training.plan` takes
-MSRVTT = {"train": Counts(9_000, 180_000), "test": msrvtt.PUBLISHED_TEST}
+CLIPS = msrvtt.TRAIN_LISTS["9k"][1]  # of 20 captions each
 COUNTS: dict[str, dict[str, Counts]] = {
     "flickr30k": flickr30k.PUBLISHED,
     "coco": {"train": coco.TRAIN[coco.DEFAULT_SPLIT]} | coco.HELD,
     "rsicd": remote_sensing.RSICD_DIVISIONS["official"],
     "rsitmd": remote_sensing.RSITMD_DIVISIONS["official"],
-    "msrvtt": MSRVTT,
+    "msrvtt": {"train": Counts(CLIPS, 20 * CLIPS), "test": msrvtt.PUBLISHED_TEST},
     "msvd": msvd.PUBLISHED,
     "vatex": vatex.PUBLISHED,
     "didemo": didemo.PUBLISHED,

@@ -99,6 +99,17 @@ def beside(published: Sequence[PublishedRow], ours: dict[tuple[str, str], list[t
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def with_others(published: Sequence[PublishedRow], ours: Sequence[tuple[str, str]]) -> list[PublishedRow]:
+    """The rows, and one without numbers for each (dataset, method) of ours that nobody published there."""
+    known, found = {row.key for row in published}, list(published)
+    for dataset, method in dict.fromkeys(ours):
+        places = [place for place, row in enumerate(found) if row.dataset == dataset]
+        if places and (dataset, method.lower()) not in known:
+            empty = dict.fromkeys(NUMBERS, "")
+            found.insert(places[-1] + 1, PublishedRow(dataset, method, "", "not in the tables", "", empty))
+    return found
+
+
 def disagreement(row: PublishedRow, published: Sequence[PublishedRow]) -> str:
     """ "sources disagree" if another row of the same method has another recall, else nothing."""
     others = [other for other in published if other.key == row.key and other.backbone == row.backbone]

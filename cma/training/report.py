@@ -43,9 +43,7 @@ def read_records(folder: Path | str) -> list[RunRecord]:
     records = [RunRecord.load(file) for file in sorted([*folder.glob("*/run.json"), *files])]
     kept = [record for record in records if record.metrics and record.config.get("report_on") != "val"]
     order = {method: place for place, method in enumerate(NAMES)}
-    return sorted(
-        kept, key=lambda record: (record.dataset, order.get(record.method, len(order)), record.name)
-    )
+    return sorted(kept, key=lambda run: (run.dataset, order.get(run.method, len(order)), run.name))
 
 
 def table(records: Sequence[RunRecord]) -> str:
@@ -73,8 +71,7 @@ def by_seed(records: Sequence[RunRecord]) -> list[Group]:
     """Runs of one method on one dataset with the same settings, whatever their seeds, in the given order."""
     groups: dict[str, Group] = {}
     for record in records:
-        hidden = {*NO_EFFECT, "seed"}
-        settings = {key: value for key, value in record.config.items() if key not in hidden}
+        settings = {key: value for key, value in record.config.items() if key not in (*NO_EFFECT, "seed")}
         same = [getattr(record, name) for name in ("dataset", "method", "backbone", "adapter", "select_on")]
         counts = [record.metrics.get(name) for name in ("split", "texts", "items")]
         key = json.dumps([settings, same, counts, _other_settings(record)], sort_keys=True)
@@ -128,8 +125,9 @@ def markers(name: str) -> tuple[str, str]:
 
 def blocks(records: Sequence[RunRecord], rows: Sequence[published.PublishedRow]) -> dict[str, str]:
     """The tables by name: our results; the paper's method, theirs and ours; the other methods likewise."""
-    paper = [row for row in rows if row.method == published.PAPER]
-    others = [row for row in rows if row.method != published.PAPER]
+    every = published.with_others(rows, [(record.dataset, record.method) for record in records])
+    paper = [row for row in every if row.method == published.PAPER]
+    others = [row for row in every if row.method != published.PAPER]
     sided = {"paper": paper, "methods": others} if rows else {}
     return {"results": table(records)} | {name: beside_published(records, it) for name, it in sided.items()}
 
@@ -150,14 +148,14 @@ def _row(group: Group) -> list[str]:
     split = "" if found["split"] == "test" else f" on {found['split']}"
     others = _other_settings(record)
     how = (f" ({others})" if others else "") + (f" {record.label}" if record.select_on == "test" else "")
-    share = f" ({record.trained_percent:.2f} %)"
+    share = f" ({record.trained_percent:.2f} %)" if record.trained_parameters else ""
     epochs = ", ".join(str(run.selected_epoch) for run in group)
     gpus = [run.hardware.get("gpu") or f"{run.hardware.get('threads', '?')} CPU threads" for run in group]
     seconds = statistics.mean(run.seconds for run in group)
     return [
         record.dataset,
         f"{record.method}{split}{how}",
-        f"{record.trained_parameters:,}{share if record.trained_parameters else ''}",
+        f"{record.trained_parameters:,}{share}",
         *(_recalls(group, way) for way in WAYS),
         f"{found['texts']:,} texts, {items} items",
         f"{epochs} of {record.config['epochs']}, {record.label}" if record.selected_epoch else "–",

@@ -61,6 +61,15 @@ def test_our_cells_are_blank_where_nobody_ran_it_and_beside_the_last_source_else
     assert "7 of 9, chosen" in lines[3] and "45.4" not in lines[3]  # a second run of one method
 
 
+def test_a_method_of_ours_that_nobody_published_is_the_last_row_of_its_benchmark():
+    runs = [record("u", "adapter without sharing", dataset="msrvtt"), record("m", "LoRA")]  # and of a mini
+    lines = report.blocks(runs, rows_of("msrvtt") + rows_of("msvd"))["methods"].splitlines()[2:]
+    assert len(lines) == 1 and lines[0].startswith(
+        "| msrvtt | adapter without sharing |  |  |  | not in the tables |"
+    )
+    assert "| 23.7 [20.1" in lines[0]
+
+
 @pytest.mark.parametrize(
     "before, after, said",
     [

@@ -1,5 +1,7 @@
 """Settings, data and folders that a run cannot use: one line each, before the first step."""
 
+import os
+
 import pytest
 import torch
 
@@ -99,3 +101,12 @@ def test_a_set_smaller_than_a_batch_and_an_uneven_micro_batch_train(config, make
     config = config.merge({"batch_size": 128, "micro_batch": 5, "select_on": "last"})
     saved_run(folder, config, make_model)
     assert "1 steps of 6 (0 left over)" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs a folder that cannot be written to")
+def test_a_read_only_folder_is_named_before_the_first_step(folder, config, make_model):
+    config.runs_dir.mkdir(mode=0o500)
+    with pytest.raises(
+        OSError, match=r"^.*runs.r: cannot be written to \(.*choose another runs_dir or name$"
+    ):
+        cma.train(make_model(), load(folder, "train"), config)

@@ -1,4 +1,7 @@
-"""`kill -9` at any moment, also while a file is written: resumed, a run is bitwise the unbroken one."""
+"""`kill -9` at any moment, also while a file is written: resumed, a run is bitwise the unbroken one.
+
+And a folder belongs to one process, until it ends in whatever way.
+"""
 
 import json
 import os
@@ -8,6 +11,8 @@ import sys
 
 import pytest
 
+import cma
+from cma.data import load
 from tests import ROOT
 from tests.toy_data import write_images
 
@@ -45,3 +50,19 @@ def test_a_run_that_is_killed_ten_times_is_the_unbroken_one(tmp_path):
         assert without_times(found["run.json"]) == without_times(whole["run.json"])
         for name in whole.keys() - {"run.json", "checkpoint.pt"}:  # which hold times
             assert found[name] == whole[name], name
+
+
+def test_a_second_process_is_refused_until_the_first_has_ended(folder, config, make_model):
+    """The first is killed: the system gives its lock back."""
+    config = config.merge({"epochs": 1})
+    code = "import sys, time\nfrom cma.training import resume\nfrom pathlib import Path\n"
+    code += "with resume.writing(Path(sys.argv[1])):\n    print('there', flush=True)\n    time.sleep(600)"
+    command = [sys.executable, "-c", code, config.runs_dir / "r"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as first:
+        try:
+            assert first.stdout.readline() == "there\n"
+            with pytest.raises(ValueError, match="r: another run is being trained there now; choose another"):
+                cma.train(make_model(), load(folder, "train"), config)
+        finally:
+            first.kill()
+    assert cma.train(make_model(), load(folder, "train"), config).finished

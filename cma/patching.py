@@ -50,7 +50,7 @@ def _hook(adapters: nn.Module, clip: nn.Module, scale: float) -> list:
 
 
 def _add(adapters: nn.Module, scale: float, tower: str, site: int, _: object, __: tuple, z: Tensor) -> Tensor:
-    return z + scale * adapters(tower, site, z)
+    return z.add(adapters(tower, site, z), alpha=scale)
 
 
 def _sites(clip: nn.Module) -> Iterator[tuple[str, int, nn.Module]]:

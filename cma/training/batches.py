@@ -195,6 +195,16 @@ def model_frames(model: RetrievalModel, frames: Tensor, mask: Tensor) -> Tensor:
     return normal.masked_fill(~mask.bool()[..., None, None, None], 0.0)
 
 
+def without_padding(model: RetrievalModel, ids: Tensor) -> Tensor:
+    """Token ids [B, L] up to the end of the longest caption.
+
+    CLIP reads a caption at its first end token, and its text tower is causal: what follows changes nothing.
+    """
+    end = model.clip.config.text_config.eos_token_id
+    found = ids if end == 2 else (ids == end).int()  # as `CLIPTextModel`: 2 stands for the highest token
+    return ids[:, : int(found.argmax(1).max()) + 1]
+
+
 def load_media(
     dataset: RetrievalDataset, pixels: Pixels, batches: Sequence[list[int]], workers: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:

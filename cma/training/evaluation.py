@@ -14,7 +14,7 @@ from ..data import RetrievalDataset
 from ..model import RetrievalModel
 from ..similarity import mean_pooled, text_conditioned
 from . import devices, resume
-from .batches import Pixels, load_media, model_frames
+from .batches import Pixels, load_media, model_frames, without_padding
 from .record import RunRecord
 
 
@@ -54,7 +54,7 @@ def encode(
     acting, bar = model.acting(model.active, model.scale), f"encode {dataset.split}"
     with devices.together(), acting, autocast(model, config.precision):
         for part in texts:
-            text.append(model.encode_text(part.to(model.device)).float().cpu())
+            text.append(model.encode_text(without_padding(model, part)).float().cpu())
         for part, mask in devices.bar(media, bar, len(batches), leave=False, mininterval=1):
             embedded = model.encode_videos(model_frames(model, part, mask), mask.to(model.device))
             frames.append(embedded.float().cpu())

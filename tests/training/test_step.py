@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from cma import AdapterConfig, RetrievalModel, TrainConfig
-from cma.patching import encoder_layers
 from cma.training import Batch, prepare, train_step
+from cma.training.batches import without_padding
 from cma.training.step import batch_gradient, batch_loss, checkpointed
 from tests.conftest import EOS, SOS, build_clip
 
@@ -64,7 +64,7 @@ def test_both_passes_of_a_micro_batch_have_one_dropout_and_the_random_state_goes
     text, frames = (torch.cat(side) for side in zip(*embedded, strict=True))
 
     class Whole(nn.Module):
-        logit_scale = model.logit_scale
+        clip, logit_scale = model.clip, model.logit_scale
         encode_text = staticmethod(lambda ids: text)
         encode_videos = staticmethod(lambda frames_, mask: frames)
         device = model.device
@@ -81,18 +81,22 @@ def test_checkpointed_activations_give_the_same_gradient_and_leave_the_layers_as
     with checkpointed(model):
         _, ours = gradients(model, batch, config)
     assert largest(ours, plain) <= 1e-12
-    layers = [*encoder_layers(model.clip, "vision"), *encoder_layers(model.clip, "text")]
-    assert not [layer for layer in layers if "forward" in vars(layer)]
+    with checkpointed(model, active=False):
+        _, ours = gradients(model, batch, config)
+    assert largest(ours, plain) == 0
+    assert not [module for module in model.modules() if "forward" in vars(module)]
 
 
 def test_checkpointed_activations_are_not_kept():
     model, batch = build(), a_batch()
+    widest = PAIRS * 2 * 17 * 96  # what the MLP's activation function is given: frames, patches, width
 
-    def kept() -> int:
+    def kept(size: int = 0) -> int:
         found = {}
 
         def seen(tensor):
-            found[tensor.data_ptr()] = tensor.numel()
+            if tensor.numel() >= size:
+                found[tensor.data_ptr()] = tensor.numel()
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(seen, lambda tensor: tensor):
@@ -100,8 +104,29 @@ def test_checkpointed_activations_are_not_kept():
         return sum(found.values())
 
     plain = kept()
+    assert kept(widest) == 2 * 3 * widest  # its input and its sigmoid, in three layers
+    with checkpointed(model, active=False):
+        assert kept(widest) == 3 * widest
     with checkpointed(model):
         assert kept() < plain / 3
+
+
+@pytest.mark.parametrize("end", [EOS, 2])  # 2 in old files of CLIP, which then takes the highest token
+def test_the_text_tower_sees_no_token_after_the_longest_caption_of_a_micro_batch(end):
+    model, batch = build(), a_batch()
+    model.clip.config.text_config.eos_token_id = model.clip.text_model.eos_token_id = end
+    short = batch.input_ids.clone()
+    short[:4, 3:], short[:2, 2:] = EOS, EOS  # padded as CLIP's tokenizer does: 3, 3, 4, 4, 6, 6, 6 tokens
+    padded = torch.nn.functional.pad(short, (0, 9), value=0)  # and as others do
+    seen = []
+    model.clip.text_model.encoder.register_forward_pre_hook(
+        lambda module, inputs, given: seen.append(given["inputs_embeds"].shape[1]), with_kwargs=True
+    )
+    _, ours = gradients(model, batch._replace(input_ids=padded), TrainConfig(micro_batch=2))
+    assert seen == [3, 4, 6, 6] * 2
+    embedded = model.encode_text(padded)
+    torch.testing.assert_close(model.encode_text(without_padding(model, padded)), embedded)
+    assert max(gradient.abs().max().item() for gradient in ours) > 0.01
 
 
 @pytest.mark.parametrize("size", [1, 3])

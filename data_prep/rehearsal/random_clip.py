@@ -8,8 +8,6 @@ uses 3,781.
 import shutil
 from pathlib import Path
 
-from cma import load_backbone
-
 WORDS, CONTEXT = 49_408, 77
 WHOLE = "preprocessor_config.json"  # written last
 
@@ -18,6 +16,8 @@ def save_random_clip(folder: Path, seed: int) -> None:
     """Write the backbone into `folder`, unless it is there. Takes about 300 MB, in half precision."""
     import torch
     from transformers import CLIPConfig, CLIPModel
+
+    from cma import load_backbone
 
     if (folder / WHOLE).is_file():
         return

@@ -177,7 +177,8 @@ def rank_published(it: Rehearsal) -> dict:
 
 
 def explore(it: Rehearsal) -> dict:
-    """An index of test items, built, loaded again and asked with a caption."""
+    """An index of test items, built, loaded again and asked with a caption; then with the captions of all."""
+    from cma import metrics
     from cma.search import IndexConfig, MediaIndex
 
     config, every = it.few_steps(), it.split("test")
@@ -192,9 +193,14 @@ def explore(it: Rehearsal) -> dict:
     answered = time.perf_counter()
     if len(index) != len(test):
         raise ValueError(f"{it.out / 'index'}: {len(index):,} / {len(test):,} items found / expected")
+    every_text, owners = index.scores(index.captions), index.text_to_item
+    recall = metrics.retrieval_metrics(every_text, owners, test.protocol["visual_to_text"])["text_to_visual"]
+    low, high = metrics.bootstrap_interval(metrics.ranks(every_text, owners), owners)
     seconds = [round(built - start, 2), round(answered - asked, 3)]
-    said = f"{len(index):,} / {len(test):,} items in the index; a sentence answered in {seconds[1]} s"
-    return {"said": said, "build_seconds": seconds[0], "query_seconds": seconds[1], "best": best}
+    said = f"{len(index):,} / {len(every):,} test items in the index; a sentence answered in {seconds[1]} s; "
+    said += f"R@1 {recall['R@1']:.1f} % (N = {len(owners):,}, 95 % interval {low:.1f} to {high:.1f})"
+    cost = {"build_seconds": seconds[0], "query_seconds": seconds[1]}
+    return {"said": said, "best": best, "text_to_visual": recall} | cost
 
 
 def _train(it: Rehearsal, on_epoch: Callable[[object], None] | None = None) -> dict:

@@ -149,6 +149,12 @@ def test_a_step_is_measured_and_one_that_ends_otherwise_than_expected_is_named(t
     assert capfd.readouterr().err == "error: no such thing\n"
 
 
+def test_the_command_line_and_the_steps_start_without_torch():
+    code = "import sys; from data_prep.__main__ import build_parser; build_parser(); "
+    code += "from data_prep.rehearsal import stages, watch; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
 def test_bad_numbers_are_one_line(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for words, said in ((["--items", "3"], "--items 3: expected 4 to 10,000"), (["--steps", "0"], "--steps")):

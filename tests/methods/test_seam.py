@@ -1,0 +1,178 @@
+"""Methods beside each other and beside adapters: strengths, copies, records, runs, indexes, your own."""
+
+import copy
+
+import pytest
+import torch
+from transformers import CLIPConfig, CLIPModel
+
+from cma import AdapterConfig, RetrievalModel, TrainConfig, train
+from cma.data import load as load_data
+from cma.methods import NAMES, Method, attach, load
+from cma.search.store import identify
+from cma.training import RunRecord, prepare
+from tests.conftest import build_clip
+from tests.methods.conftest import FRAMES, build, embed, move
+from tests.toy_data import write_images
+
+PAPER = {  # millions of trained parameters in the paper's tables; LoRA and the last two have no row there
+    "zero-shot": 0, "full fine-tuning": 123.5, "partial": 10.2, "projection": 0.7, "CoOp": 0.002,
+    "VPT": 0.05, "VL-Prompt": 0.08, "MaPLe": 4.8, "Adapter-ATTN": 2.0, "AdaptFormer": 2.0, "ST-Adapter": 7.2,
+    "cross-modal adapter": 0.5,
+}  # fmt: skip
+
+
+def test_trained_parameters_are_the_papers():
+    with torch.device("meta"):
+        model = RetrievalModel(CLIPModel(CLIPConfig()))
+    for i, method in enumerate(NAMES):
+        attach(model, method, f"m{i}")
+        model.set_adapter(f"m{i}")
+        count = sum(p.numel() for p in model.trainable_parameters()) / 1e6
+        if method in PAPER:
+            digits = len(str(PAPER[method]).partition(".")[2])
+            near = abs(count - PAPER[method]) <= 0.05 * PAPER[method]
+            assert near or round(count, digits) == PAPER[method], (method, count)
+    for method in ("Adapter-ATTN", "AdaptFormer"):
+        image = attach(model, method, f"{method} for pictures", bottleneck_dim=16)
+        assert round(sum(p.numel() for p in image.parameters()) / 1e6, 1) == 0.5
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_images(tmp_path_factory.mktemp("toy") / "data", {"train": 8, "val": 4, "test": 4})
+
+
+def test_a_strength_between_is_a_blend_of_weights_or_refused():
+    model = build("full fine-tuning", moved=True)
+    tuned, own = dict(model.adapters["m"].named_parameters()), build_clip()
+    for name, parameter in own.named_parameters():
+        if (key := name.replace(".", "/")) in tuned:
+            parameter.data.lerp_(tuned[key].detach(), 0.3)
+    model.set_adapter("m", 0.3)
+    assert all(map(torch.equal, embed(model), embed(RetrievalModel(own))))
+    with pytest.raises(ValueError, match="full fine-tuning: trains at scale 1, not 0.3"):
+        prepare(model, TrainConfig())
+    attach(model, "VPT", "prompts")
+    with pytest.raises(ValueError, match="VPT: acts or does not; scale must be 1 or 0, not 0.3"):
+        model.set_adapter("prompts", 0.3)
+    assert (model.active, model.scale) == ("m", 0.3)
+    assert all(map(torch.equal, embed(model), embed(RetrievalModel(own))))
+
+
+@pytest.mark.parametrize("method", ["full fine-tuning", "VL-Prompt", "MaPLe", "LoRA", "ST-Adapter"])
+def test_switching_and_two_models_on_one_clip(method):
+    model = build(method, moved=True)
+    model.add_adapter("a", AdapterConfig(4, 8, init_std=0.3))
+    move(attach(model, "partial", "last"))
+    other = RetrievalModel(model.clip)
+    seen = {}
+    for name in ("m", "a", None, "last"):
+        model.set_adapter(name)
+        seen[name] = embed(model)
+        plain = embed(other)
+    assert all(map(torch.equal, plain, seen[None]))
+    for name in ("last", "m", None, "a", "m"):
+        model.set_adapter(name)
+        assert all(map(torch.equal, embed(model), seen[name]))
+    for name in ("a", None, "last"):
+        assert any(
+            (ours - theirs).abs().max() > 1e-3 for ours, theirs in zip(seen["m"], seen[name], strict=True)
+        )
+
+
+@pytest.mark.parametrize("method", [name for name in NAMES if name != "zero-shot"])
+def test_a_copy_of_a_model_has_weights_of_its_own(method):
+    model = build(method, moved=True)
+    before, twin = embed(model), copy.deepcopy(model)
+    assert all(map(torch.equal, embed(twin), before))
+    move(twin.adapters["m"])
+    assert not torch.equal(embed(twin)[0], before[0]) or not torch.equal(embed(twin)[1], before[1])
+    assert all(map(torch.equal, embed(model), before))
+    twin.set_adapter(None)
+    assert all(map(torch.equal, embed(twin), embed(RetrievalModel(build_clip()))))
+
+
+def test_a_record_counts_each_tensor_once_and_holds_the_options(folder):
+    dataset, size = load_data(folder, "train"), sum(p.numel() for p in build_clip().parameters())
+    for method, added in (("full fine-tuning", 0), ("projection", 0), ("CoOp", 4 * 32), ("zero-shot", 0)):
+        record = RunRecord.describe(build(method), dataset, TrainConfig())
+        assert (record.method, record.total_parameters) == (method, size + added)
+    assert RunRecord.describe(build("CoOp"), dataset, TrainConfig()).adapter["tokens"] == 4
+    assert RunRecord.describe(build("LoRA"), dataset, TrainConfig()).adapter["targets"] == [
+        "q_proj",
+        "v_proj",
+    ]
+    with pytest.raises(ValueError, match="ST-Adapter: cannot do image data: its convolution runs over"):
+        RunRecord.describe(build("ST-Adapter"), dataset, TrainConfig())
+    with pytest.raises(ValueError, match="zero-shot: has nothing to train"):
+        prepare(build("zero-shot"), TrainConfig())
+
+
+@pytest.mark.parametrize("method", ["full fine-tuning", "CoOp", "LoRA"])
+def test_a_run_is_trained_resumed_and_kept(method, folder, tmp_path, toy_processor, capsys):
+    config = TrainConfig(epochs=2, batch_size=8, lr=1e-2, max_frames=1, cache=True, runs_dir=tmp_path)
+    dataset, models = load_data(folder, "train"), []
+    for seed in (1, 1):
+        model = RetrievalModel(build_clip(), toy_processor)
+        attach(model, method, "m", seed=seed)
+        model.set_adapter("m")
+        models.append((train(model, dataset, config), model))
+    (first, one), (again, other) = models
+    assert first.to_json() == again.to_json() and "was finished" in capsys.readouterr().out
+    kept = RetrievalModel(build_clip())
+    load(kept, first.folder, "kept", method)
+    kept.set_adapter("kept")
+    assert all(map(torch.equal, embed(kept), embed(one))) and all(map(torch.equal, embed(kept), embed(other)))
+    attach(other, "VPT", "v")
+    other.set_adapter("v")
+    with pytest.raises(ValueError, match="holds another run .*method"):
+        train(other, dataset, config)
+
+
+def test_an_index_knows_the_backbone_below_a_method():
+    model = build("full fine-tuning", moved=True)
+    attach(model, "LoRA", "l")
+    found = {}
+    for name in ("m", "l", None):
+        model.set_adapter(name)
+        found[name] = identify(model)
+    assert len({one["backbone"] for one in found.values()}) == 1
+    assert len({one["adapter"] for one in found.values()}) == 3
+    attach(model, "zero-shot", "z")
+    model.set_adapter("z")
+    assert identify(model)["adapter"]
+
+
+def test_a_backbone_in_half_precision_cannot_be_tuned():
+    with pytest.raises(ValueError, match="projection: needs a float32 backbone, not torch.bfloat16"):
+        attach(RetrievalModel(build_clip().to(torch.bfloat16)), "projection", "m")
+    model = RetrievalModel(build_clip().to(torch.bfloat16))
+    for method in ("AdaptFormer", "ST-Adapter", "VL-Prompt", "LoRA"):
+        attach(model, method, method)
+        model.set_adapter(method)
+        assert model.encode_videos(FRAMES).dtype == torch.bfloat16
+
+
+def test_a_method_of_your_own(tmp_path):
+    class Shift(Method):
+        """A vector added to the pictures' embedding."""
+
+        NAME = "shift"
+
+        def __init__(self, model, options):
+            super().__init__(model, options)
+            self.vector = torch.nn.Parameter(torch.zeros(32))
+
+        def hang(self, clip, scale):
+            yield clip.visual_projection.register_forward_hook(lambda *call: call[-1] + scale * self.vector)
+
+    model = RetrievalModel(build_clip())
+    plain = embed(model)[1]
+    move(attach(model, Shift, "mine"))
+    model.set_adapter("mine", 2.0)
+    torch.testing.assert_close(embed(model)[1], plain + 2 * model.adapters["mine"].vector.detach())
+    model.save_adapter("mine", tmp_path)
+    with pytest.raises(ValueError, match="unknown method 'shift'"):
+        load(model, tmp_path, "again")
+    assert torch.equal(load(model, tmp_path, "again", Shift).vector, model.adapters["mine"].vector)

@@ -95,7 +95,9 @@ class FrameFolder:
         """The frames at the indices `chosen`, one at a time. Raises MediaError."""
         return (read_image(self.files[i]) for i in chosen)
 
-    stream = read
+    def stream(self, chosen: Sequence[int]) -> Iterator[Image.Image]:
+        """The same frames in their full size, however large."""
+        return (read_image(self.files[i], enough=None) for i in chosen)
 
 
 def _opened(path: Path, side: int | None = None) -> FrameFolder | Animation | VideoFile:

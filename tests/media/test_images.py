@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cma.media import MediaError, is_animation, read_frames, read_image, shown_name, to_pixels
-from cma.media.images import LONGEST, Animation
+from cma.media import MediaError, is_animation, read_frames, read_image, shown_name, stream_frames, to_pixels
+from cma.media.images import ENOUGH, LONGEST, Animation
 from cma.media.video_file import VideoFile
 from tests.toy_media import write_animation, write_clip, write_picture
 
@@ -119,6 +119,46 @@ def test_a_picture_has_the_same_pixels_read_or_opened(tmp_path, toy_processor, m
 
 
 # ---- sizes
+
+
+def scene(size: tuple[int, int], mode: str = "RGB") -> Image.Image:
+    """A smooth picture with structure of every colour, as photographs have."""
+    levels = np.random.default_rng(0).integers(0, 255, (9, 12, 3), np.uint8)
+    return Image.fromarray(levels).convert(mode).resize(size, Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_jpeg_is_decoded_small_and_clip_sees_almost_the_same(
+    tmp_path, toy_processor, mode, orientation
+):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "p.jpg"
+    scene((4 * ENOUGH + 500, 4 * ENOUGH), mode).save(path, exif=exif, quality=90)
+    full, small = read_image(path, enough=None), read_image(path)
+    upright = (4 * ENOUGH + 500, 4 * ENOUGH) if orientation == 1 else (4 * ENOUGH, 4 * ENOUGH + 500)
+    assert full.size == upright and small.size == tuple(side // 4 for side in upright)
+    assert small.mode == "RGB"
+    one, other = (to_pixels([p], toy_processor.image_processor, do_normalize=False) for p in (full, small))
+    assert (one - other).abs().max() <= 4 / 255 and (one - other).abs().mean() <= 1 / 255
+
+
+@pytest.mark.parametrize("short, scale", [(500, 1), (2 * ENOUGH - 1, 1), (2 * ENOUGH, 2)])
+def test_a_jpeg_that_is_not_large_keeps_its_pixels(tmp_path, short, scale):
+    scene((short + 100, short)).save(tmp_path / "p.jpg")
+    read = read_image(tmp_path / "p.jpg")
+    assert read.size == ((short + 100) // scale, short // scale)
+    if scale == 1:
+        assert np.array_equal(np.asarray(read), np.asarray(Image.open(tmp_path / "p.jpg")))
+
+
+def test_frames_to_be_kept_are_read_in_full(tmp_path):
+    (tmp_path / "clip").mkdir()
+    scene((2 * ENOUGH, 2 * ENOUGH)).save(tmp_path / "clip" / "1.jpg")
+    assert read_frames(tmp_path / "clip", 1)[0].size == (ENOUGH, ENOUGH)
+    (frame,) = stream_frames(tmp_path / "clip", 1)
+    assert frame.size == (2 * ENOUGH, 2 * ENOUGH)
 
 
 def test_too_many_pixels_are_a_message_and_many_are_read(tmp_path, monkeypatch):

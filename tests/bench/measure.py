@@ -1,11 +1,13 @@
 """How a figure is measured: pairs in turn, and the peak memory of a fresh process."""
 
 import json
+import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from tests import ROOT
 
@@ -27,13 +29,30 @@ def ratio(one: Callable[[], object], other: Callable[[], object], pairs: int) ->
     return summary | {"pairs": pairs, "seconds": [round(value, 3) for value in medians]}
 
 
-def peak_gib(function: str, *arguments: object) -> float:
-    """The peak memory of a process that calls a function of `tests.bench`, such as "step.steps" (Linux)."""
+class Peak(NamedTuple):
+    """GiB of a process at its peak, and how much of that came after everything had been loaded."""
+
+    process: float
+    above: float
+
+
+def peak_gib(function: str, *arguments: object) -> Peak:
+    """The peak memory of a fresh process (Linux), such as of "step.steps", a function of `tests.bench`.
+
+    The function loads what is needed and returns what is to be run. `process` counts the interpreter, torch
+    and the weights too; `above` is what the run adds: activations, gradients, the optimiser's state.
+    Tensors above 1 MiB go back to the system when they are freed, so that their sum is counted and not what
+    glibc keeps for later.
+    """
     module, _, name = function.rpartition(".")
     code = (
-        f"import json, re, sys\nfrom tests.bench.{module} import {name}\n{name}(*json.loads(sys.argv[1]))\n"
-        'print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])'
+        f"import json, re, sys\nfrom tests.bench.{module} import {name}\n"
+        'told = lambda key: re.search(key + r":\\s+(\\d+)", open("/proc/self/status").read())[1]\n'
+        f"run = {name}(*json.loads(sys.argv[1]))\nbefore = told('VmRSS')\nrun()\n"
+        "print(told('VmHWM'), before)"
     )  # not ru_maxrss, which begins at the parent's
     command = [sys.executable, "-c", code, json.dumps(arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return round(int(done.stdout.split()[-1]) / 2**20, 3)
+    own = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
+    done = subprocess.run(command, cwd=ROOT, env=own, capture_output=True, text=True, check=True)
+    peak, before = (int(kib) / 2**20 for kib in done.stdout.split()[-2:])
+    return Peak(round(peak, 3), round(peak - before, 3))

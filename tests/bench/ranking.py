@@ -19,8 +19,7 @@ def figures(quick: bool) -> dict:
         ),
         "largest difference": (direct(text, frames) - text_conditioned(text, frames)).abs().max().item(),
     }
-    peaks = {kind: peak_gib("ranking.one", kind) for kind in ("nothing", "gram", "direct")}
-    extra = {kind: peaks[kind] - peaks["nothing"] for kind in ("gram", "direct")}
+    extra = {kind: peak_gib("ranking.one", kind).above for kind in ("gram", "direct")}
     found["Gram form ÷ direct, extra memory"] = round(extra["gram"] / extra["direct"], 4)
     similarity, owner = torch.rand(25_010, 5_000), torch.arange(25_010) // 5 % 5_000
     start = time.perf_counter()
@@ -46,7 +45,9 @@ def direct(text: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
     return torch.einsum("td,tvd->tv", F.normalize(text, dim=-1), F.normalize(pooled, dim=-1))
 
 
-def one(kind: str) -> None:
-    """What the peak memory of a process is measured of."""
+def one(kind: str):
+    """A function whose peak memory is measured."""
     text, frames = data(1000, 1000)
-    {"nothing": lambda *_: None, "gram": text_conditioned, "direct": direct}[kind](text, frames)
+    run = {"gram": text_conditioned, "direct": direct}[kind]
+    run(text[:2], frames[:2])  # what loads at first use is loaded now
+    return lambda: run(text, frames)

@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..config import NO_EFFECT
-from ..files import write_whole
+from ..files import parse_json, read_json, write_whole
 from ..methods import NAMES
 from ..recipes import VARIANTS
 from . import published
 from .record import RunRecord
+from .rows import MethodRow
 
 START, END = "<!-- results: python -m cma.training.report -->", "<!-- end of results -->"
 RECALLS = ("R@1", "R@5", "R@10")
@@ -29,18 +30,21 @@ Group = list[RunRecord]  # runs that differ in their seed alone
 
 
 def read_records(folder: Path | str) -> list[RunRecord]:
-    """The records of finished runs in a folder, sorted for the table: its `*.json` and its `*/run.json`.
+    """The records of finished runs in a folder, sorted for the table.
 
-    Left out: a JSON file without `metrics` (a sweep), and runs that report on validation. Raises
-    FileNotFoundError if the folder is missing, ValueError that names a file that is not as expected.
+    They are in `*.json`, `*/run.json` and, from `cma.training.study`, `methods/*.json`. Left out: a JSON file
+    without `metrics` (a sweep), and runs that report on validation. Raises FileNotFoundError if the folder is
+    missing, ValueError that names a file that is not as expected.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(
-            f"{folder}: no such folder; expected one that holds run records, such as runs or results"
-        )
+        hint = "expected one that holds run records, such as runs or results"
+        raise FileNotFoundError(f"{folder}: no such folder; {hint}")
     files = [file for file in folder.glob("*.json") if b'"metrics"' in file.read_bytes()]
     records = [RunRecord.load(file) for file in sorted([*folder.glob("*/run.json"), *files])]
+    for file in sorted(folder.glob("methods/*.json")):
+        found = read_json(file, MethodRow).records.values()
+        records += [parse_json(json.dumps(record), RunRecord, str(file)) for record in found]
     kept = [record for record in records if record.metrics and record.config.get("report_on") != "val"]
     order = {method: place for place, method in enumerate(NAMES)}
     return sorted(kept, key=lambda run: (run.dataset, order.get(run.method, len(order)), run.name))

@@ -10,6 +10,7 @@ import pytest
 
 from cma import recipes
 from cma.training import RunRecord, published, report
+from cma.training.rows import MethodRow
 from tests import ROOT
 
 
@@ -94,6 +95,23 @@ def test_sweeps_and_runs_that_report_on_validation_are_left_out(tmp_path):
     (tmp_path / "sweep.json").write_text('{"rates": []}')
     record("on-val", config={"epochs": 1, "report_on": "val"}).save(tmp_path / "on-val")
     assert [one.name for one in report.read_records(tmp_path)] == ["r"]
+
+
+def test_the_seeds_of_a_method_in_a_study_are_one_row(tmp_path):
+    runs = {seed: record(f"m-lr0.01-seed{seed}", "CoOp", seed=int(seed)) for seed in ("1", "2", "3")}
+    row = MethodRow(
+        "mini-flickr30k", "CoOp", {}, records={k: json.loads(r.to_json()) for k, r in runs.items()}
+    )
+    (tmp_path / "methods").mkdir()
+    row.save(tmp_path / "methods")
+    record("a").save(tmp_path / "a")
+    *_, coop, adapter = report.table(report.read_records(tmp_path)).splitlines()
+    assert coop.startswith("| mini-flickr30k | CoOp | 1,000") and "| 1, 2, 3 | 98 |" in coop
+    assert adapter.startswith("| mini-flickr30k | cross-modal adapter |")
+    row.records["1"]["seed"] = "one"
+    row.save(tmp_path / "methods")
+    with pytest.raises(ValueError, match=str(row.path(tmp_path / "methods"))):
+        report.read_records(tmp_path)
 
 
 @pytest.mark.parametrize("changes", [None, {"seed": "x"}, {"metrics": {"split": "test"}}, {"config": {}}])

@@ -1,6 +1,7 @@
 """Methods beside each other and beside adapters: strengths, copies, records, runs, indexes, your own."""
 
 import copy
+import sys
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from cma.training import RunRecord, prepare
 from tests.conftest import build_clip
 from tests.methods.conftest import FRAMES, build, embed, move
 from tests.toy_data import write_images
+from tests.toy_media import write_videos
 
 PAPER = {  # millions of trained parameters in the paper's tables; LoRA and the last two have no row there
     "zero-shot": 0, "full fine-tuning": 123.5, "partial": 10.2, "projection": 0.7, "CoOp": 0.002,
@@ -36,6 +38,11 @@ def test_trained_parameters_are_the_papers():
     for method in ("Adapter-ATTN", "AdaptFormer"):
         image = attach(model, method, f"{method} for pictures", bottleneck_dim=16)
         assert round(sum(p.numel() for p in image.parameters()) / 1e6, 1) == 0.5
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    return write_videos(tmp_path_factory.mktemp("toy") / "data", {"train": 4, "val": 2, "test": 2})
 
 
 @pytest.fixture(scope="module")
@@ -109,25 +116,38 @@ def test_a_record_counts_each_tensor_once_and_holds_the_options(folder):
         prepare(build("zero-shot"), TrainConfig())
 
 
-@pytest.mark.parametrize("method", ["full fine-tuning", "CoOp", "LoRA"])
-def test_a_run_is_trained_resumed_and_kept(method, folder, tmp_path, toy_processor, capsys):
-    config = TrainConfig(epochs=2, batch_size=8, lr=1e-2, max_frames=1, cache=True, runs_dir=tmp_path)
-    dataset, models = load_data(folder, "train"), []
-    for seed in (1, 1):
+@pytest.fixture
+def quick(monkeypatch):
+    """No curve and no intervals, which take most of the time of a toy run."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "cma.plots", raising=False)
+    monkeypatch.setattr("cma.metrics.bootstrap_interval", lambda *_, **__: (0.0, 100.0))
+
+
+@pytest.mark.parametrize("method", [name for name in NAMES if name != "zero-shot"])
+def test_a_run_is_trained_known_again_and_kept(method, folder, clips, tmp_path, toy_processor, capsys, quick):
+    source, frames = (clips, 3) if method == "ST-Adapter" else (folder, 1)
+    config = TrainConfig(epochs=2, batch_size=4, epoch_unit="items", lr=1e-2, max_frames=frames, cache=True)
+    config, records = config.merge({"runs_dir": tmp_path}), []
+    dataset = load_data(source, "train").subset(4)
+    for _ in range(2):
         model = RetrievalModel(build_clip(), toy_processor)
-        attach(model, method, "m", seed=seed)
+        attach(model, method, "m")
         model.set_adapter("m")
-        models.append((train(model, dataset, config), model))
-    (first, one), (again, other) = models
-    assert first.to_json() == again.to_json() and "was finished" in capsys.readouterr().out
+        start = embed(model)
+        records.append(train(model, dataset, config).to_json())
+        assert not all(map(torch.equal, embed(model), start))
+    assert records[0] == records[1] and "was finished" in capsys.readouterr().out
     kept = RetrievalModel(build_clip())
-    load(kept, first.folder, "kept", method)
+    load(kept, tmp_path / "run", "kept", method)
     kept.set_adapter("kept")
-    assert all(map(torch.equal, embed(kept), embed(one))) and all(map(torch.equal, embed(kept), embed(other)))
-    attach(other, "VPT", "v")
-    other.set_adapter("v")
+    assert all(map(torch.equal, embed(kept), embed(model)))
+    attach(model, "partial" if method == "VPT" else "VPT", "v")
+    model.set_adapter("v")
     with pytest.raises(ValueError, match="holds another run .*method"):
-        train(other, dataset, config)
+        train(model, dataset, config)
+    train(model, dataset, config.merge({"if_exists": "replace", "epochs": 1}))
+    assert load(kept, tmp_path / "run", "replaced").NAME == model.get_adapter("v").NAME
 
 
 def test_an_index_knows_the_backbone_below_a_method():

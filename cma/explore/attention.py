@@ -48,7 +48,7 @@ def explain(
     of their own frame. The weights of words are those of the token that ends the sentence, for the mean of
     the cosines, or for their sum weighted by `weights` [F]. The active adapter of the model is used.
 
-    Raises ValueError for a blank sentence, no frames, or weights of another shape.
+    Raises ValueError for a blank sentence, no frames, weights of another shape, or a method with prompts.
     """
     if not len(frames):
         raise ValueError("no frames were given; expected a picture, or the frames of a clip")
@@ -57,11 +57,15 @@ def explain(
     if weights.shape != (len(frames),):
         raise ValueError(f"weights must be [{len(frames)}] like the frames, not {list(weights.shape)}")
     ids, _ = model.tokenize([text])
+    side = model.clip.config.vision_config.image_size // model.clip.config.vision_config.patch_size
     with model.acting(model.active, model.scale), torch.enable_grad():
         with watched(model.clip, "text") as text_attention:
             sentence = model.encode_text(ids).float()
         with watched(model.clip, "vision") as vision_attention:
             pictures = model.encode_images(frames).float()
+        lengths = vision_attention[0].shape[-1], text_attention[0].shape[-1]
+        if lengths != (side**2 + 1, ids.shape[1]):
+            raise ValueError(f"{model.active!r} adds tokens of its own, which are no words and no patches")
         cosines = F.cosine_similarity(sentence, pictures)
         patches = relevance(vision_attention, cosines.sum())[:, 0, 1:]
         tokens = relevance(text_attention, weights.to(cosines) @ cosines)[0]
@@ -69,7 +73,6 @@ def explain(
     end = ids[0].tolist().index(tokenizer.eos_token_id)
     spans = tokenizer(text, return_offsets_mapping=True, verbose=False)["offset_mapping"][1:end]
     words, word_weights = by_word(text, spans, tokens[end, 1:end])
-    side = model.clip.config.vision_config.image_size // model.clip.config.vision_config.patch_size
     patches = _scaled(patches.unflatten(1, (side, side)).cpu())
     return Explanation(words, _scaled(word_weights), patches, cosines.detach().cpu())
 

@@ -44,7 +44,7 @@ ROWS = (
 )
 METHODS: dict[str, type[Method]] = {method.NAME: method for method in ROWS}
 ADAPTERS = {"adapter without sharing": {"shared_dim": 0}, "cross-modal adapter": {}}  # options of a config
-NAMES = (*METHODS, *ADAPTERS)  # in the order of the paper's tables
+NAMES = (*METHODS, *ADAPTERS)
 
 
 class MethodFile(BaseModel):

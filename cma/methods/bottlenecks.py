@@ -102,8 +102,8 @@ class TyingOptions:
 
 
 class TiedBottlenecks(Bottlenecks):
-    """The cross-modality tying of MV-Adapter (Zhang et al. 2024, "Multimodal Video Adapter for Parameter
-    Efficient Video Text Retrieval"), without its attention over frames: after each MLP stands a bottleneck
+    """The cross-modality tying of Jin et al. 2024, "MV-Adapter: Multimodal Video Adapter for Parameter
+    Efficient Video Text Retrieval", without its attention over frames: after each MLP stands a bottleneck
     (times 0.1, `up` from 0); in the last layers a vector that both towers share, by a projection of each
     tower's own, gives the factors of the rows of `down`. Not among the paper's rows; 2.0M.
     """

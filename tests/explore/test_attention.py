@@ -16,6 +16,7 @@ from transformers import AutoTokenizer
 from cma.adapter import AdapterConfig
 from cma.backbone import MINI, load_backbone
 from cma.explore.attention import by_word, crop_box, explain, overlay
+from cma.methods import attach
 from cma.model import RetrievalModel
 from cma.patching import attached, encoder_layers
 from tests import ROOT
@@ -130,6 +131,17 @@ def test_an_adapter_changes_the_answer(model, frames):
     adapted = explain(model, TEXT, frames)
     assert (plain.patches - adapted.patches).abs().max() > 0.05
     assert (plain.word_weights - adapted.word_weights).abs().max() > 0.05
+
+
+def test_tokens_that_a_method_adds_are_no_words_and_no_patches(model, frames):
+    attach(model, "full fine-tuning", "all")
+    model.set_adapter("all")
+    assert explain(model, TEXT, frames).patches.shape[1:] == (4, 4)
+    for method in ("VPT", "CoOp"):
+        attach(model, method, method)
+        model.set_adapter(method)
+        with pytest.raises(ValueError, match=f"'{method}' adds tokens of its own"):
+            explain(model, TEXT, frames)
 
 
 def test_a_clip_is_its_frames(model, frames):

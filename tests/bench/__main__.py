@@ -1,14 +1,16 @@
 """The command line: `python -m tests.bench [NAME …] [--quick]` prints JSON."""
 
 import argparse
+import contextlib
 import json
 import platform
+import sys
 
 import torch
 
-from tests.bench import ranking, step
+from tests.bench import loader, ranking, step
 
-BENCHES = {"step": step.figures, "ranking": ranking.figures}
+BENCHES = {"step": step.figures, "loader": loader.figures, "ranking": ranking.figures}
 
 
 def main() -> None:
@@ -20,7 +22,8 @@ def main() -> None:
     if unknown := set(options.names) - set(BENCHES):
         parser.error(f"no bench {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}")
     machine = {"machine": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__}
-    found = {name: BENCHES[name](options.quick) for name in options.names or BENCHES}
+    with contextlib.redirect_stdout(sys.stderr):  # what a build prints is no figure
+        found = {name: BENCHES[name](options.quick) for name in options.names or BENCHES}
     print(json.dumps(machine | found, indent=1, ensure_ascii=False))
 
 

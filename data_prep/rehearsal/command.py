@@ -8,7 +8,6 @@ import argparse
 import json
 import os
 import platform
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -52,6 +51,9 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--only", nargs="+", choices=STEPS, default=list(STEPS), metavar="STEP", help=only)
     backbone = "mini, a hub id or a folder (default: a ViT-B/32 of random weights, made in DIR)"
     command.add_argument("--backbone", help=backbone)
+    which = "recipe (default: %(default)s; float32 where the paper has none); half precision is slow on a CPU"
+    variants = ("paper", "float32", "bf16")
+    command.add_argument("--recipe", choices=variants, default=Rehearsal.recipe, help=which)
     for name, what in (
         ("steps", "steps of training, in two epochs"),
         ("batch-size", "pairs in a batch"),
@@ -74,8 +76,6 @@ def rehearse(it: Rehearsal, figures: Sequence[Figure], steps: Sequence[str] = tu
     """
     path = it.out / REPORT
     for name in (name for name in STEPS if name in steps):
-        if name == KILLED:  # it is to begin at the beginning
-            shutil.rmtree(it.out / "runs", ignore_errors=True)
         given = (it, figures) if name == "make" else (it,)
         done = run_step(name, STEPS[name], it.out / "steps", *given, killed=name == KILLED)
         report = json.loads(path.read_text("utf-8")) if path.is_file() else {"steps": {}}

@@ -40,6 +40,7 @@ class Rehearsal:
     seed: int = 0
     workers: int = 2
     backbone: str | None = None
+    recipe: str = "paper"  # a variant of `cma.recipes`; float32 where the paper has no recipe
     steps: int = 4  # of training, in two epochs
     batch_size: int = 8
     micro_batch: int = 4
@@ -47,20 +48,20 @@ class Rehearsal:
     gallery: int | None = None  # at most so many test items are evaluated; None: all
     indexed: int = 100  # at most so many test items are put into the index
 
-    def recipe(self) -> TrainConfig:
-        """The paper's recipe; ours where the paper has none."""
+    def whole_recipe(self) -> TrainConfig:
+        """The settings of the recipe on this machine, the epoch chosen on test."""
         from cma.recipes import recipe
 
         one = recipe(self.like)
-        config = one.train_config("paper" if one.paper else "float32")
+        config = one.train_config("float32" if self.recipe == "paper" and not one.paper else self.recipe)
         return replace(config, workers=self.workers, runs_dir=self.out / "runs", select_on="test")
 
     def few_steps(self) -> TrainConfig:
         """The recipe in small batches and two epochs, evaluated on as many items as a batch has."""
         micro = min(self.micro_batch, self.batch_size)
         small = {"epochs": 2, "epoch_unit": "items", "batch_size": self.batch_size, "micro_batch": micro}
-        frames = self.frames or self.recipe().max_frames
-        return self.recipe().merge(small | {"eval_items": self.batch_size, "max_frames": frames})
+        frames = self.frames or self.whole_recipe().max_frames
+        return self.whole_recipe().merge(small | {"eval_items": self.batch_size, "max_frames": frames})
 
     def split(self, name: str) -> RetrievalDataset:
         """A split of the prepared dataset."""
@@ -111,19 +112,19 @@ def measure(it: Rehearsal) -> dict:
     """What `cma.training.plan` says of the recipe, at its own batch size, on all training items."""
     from cma import training
 
-    config = replace(it.recipe(), max_frames=it.few_steps().max_frames)
+    config = replace(it.whole_recipe(), max_frames=it.few_steps().max_frames)
     found = training.plan(it.model(), it.split("train"), config)
     return {"said": str(found), "advice": found.advice, "hours": round(found.hours, 1)} | asdict(found)
 
 
 def train_until_killed(it: Rehearsal) -> dict:
-    """The training, which ends by SIGKILL within its second epoch."""
+    """The training from its beginning, which ends by SIGKILL within its second epoch."""
 
     def arm(record: object) -> None:
         after = record.history[0]["seconds"] / 4
         threading.Timer(after, lambda: os.kill(os.getpid(), KILL)).start()
 
-    return _train(it, arm)
+    return _train(it, replace(it.few_steps(), if_exists="replace"), arm)
 
 
 def resume(it: Rehearsal) -> dict:
@@ -133,7 +134,7 @@ def resume(it: Rehearsal) -> dict:
     checkpoint = it.out / "runs" / it.few_steps().name / "checkpoint.pt"
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     before = json.loads(state["record"])["history"]
-    result = _train(it)
+    result = _train(it, it.few_steps())
     if not before or result["history"][: len(before)] != before:
         raise ValueError(f"{checkpoint}: the resumed run does not begin with the epochs before the kill")
     epochs = it.few_steps().epochs
@@ -161,7 +162,7 @@ def rank_published(it: Rehearsal) -> dict:
 
     from cma import metrics, training
 
-    counts, config, test = expected(LIKENESSES[it.like].splits)["test"], it.recipe(), it.split("test")
+    counts, config, test = expected(LIKENESSES[it.like].splits)["test"], it.whole_recipe(), it.split("test")
     frames = 1 if test.kind == "image" else config.max_frames
     torch.manual_seed(it.seed)
     text, visual = torch.randn(counts.captions, WIDTH), torch.randn(counts.items, frames, WIDTH)
@@ -203,9 +204,9 @@ def explore(it: Rehearsal) -> dict:
     return {"said": said, "best": best, "text_to_visual": recall} | cost
 
 
-def _train(it: Rehearsal, on_epoch: Callable[[object], None] | None = None) -> dict:
+def _train(it: Rehearsal, config: TrainConfig, on_epoch: Callable[[object], None] | None = None) -> dict:
     import cma
 
     dataset = it.split("train").subset(max(2, it.steps // 2 * it.batch_size))
-    record = cma.train(it.model(), dataset, it.few_steps(), on_epoch)
+    record = cma.train(it.model(), dataset, config, on_epoch)
     return {"history": record.history, "steps": record.total_steps, "seconds": record.seconds}

@@ -177,7 +177,7 @@ def test_the_whole_way_of_msrvtt_in_small(tmp_path):
         "--out",
         str(tmp_path / "out"),
     ]
-    words += ["--frames", "2", "--batch-size", "2", "--micro-batch", "1"]
+    words += ["--frames", "2", "--batch-size", "2", "--micro-batch", "1", "--workers", "1"]
     command = [sys.executable, "-m", "data_prep", "rehearsal", *words]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-LIMIT = 240  # seconds
+LIMIT = 150  # seconds
 
 
 def free_port() -> int:
@@ -27,12 +27,8 @@ def launched(rank: int, count: int, port: int) -> dict[str, str]:
     return {key: str(value) for key, value in (numbers | address).items()}
 
 
-def world(count: int, jobs: dict[str, Callable[[Path], object]], folder: Path) -> list[dict[str, object]]:
-    """What every process returns from every job, in order of rank; an error is returned as (its type, text).
-
-    A job is a function of a folder, at the top of a module. The processes come from a server that has the
-    libraries imported, so that starting one takes no time.
-    """
+def begin(count: int, jobs: dict[str, Callable[[Path], object]], folder: Path) -> list:
+    """Start processes that do every job; they come from a server that has the libraries imported."""
     context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
     if os.name == "posix":
         context.set_forkserver_preload(["accelerate", "cma.training.launch", "tests.training.worlds"])
@@ -43,13 +39,26 @@ def world(count: int, jobs: dict[str, Callable[[Path], object]], folder: Path) -
     ]
     for process in processes:
         process.start()
-    end = time.monotonic() + LIMIT
+    return processes
+
+
+def end(processes: list) -> None:
+    """Wait until all have ended; none may hang."""
+    limit = time.monotonic() + LIMIT
     for process in processes:
-        process.join(max(0, end - time.monotonic()))
+        process.join(max(0, limit - time.monotonic()))
     hanging = [process for process in processes if process.is_alive()]
     for process in hanging:
         process.kill()
-    assert not hanging, f"{len(hanging)} of {count} processes hang"
+    assert not hanging, f"{len(hanging)} of {len(processes)} processes hang"
+
+
+def world(count: int, jobs: dict[str, Callable[[Path], object]], folder: Path) -> list[dict[str, object]]:
+    """What every process returns from every job, in order of rank; an error is returned as (its type, text).
+
+    A job is a function of a folder, at the top of a module.
+    """
+    end(begin(count, jobs, folder))
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(count)]
 
 
@@ -59,10 +68,8 @@ def _process(rank: int, count: int, port: int, jobs: dict, folder: Path) -> None
     sys.modules["matplotlib"] = None  # no curves: they take most of the time of a toy run
     found = {}
     for name, job in jobs.items():
-        start = time.perf_counter()
         try:
             found[name] = job(folder)
         except Exception as error:
             found[name] = type(error).__name__, str(error), traceback.format_exc()
-        print(f"{rank} {name} {time.perf_counter() - start:.1f} s", flush=True)
         torch.save(found, folder / f"{rank}.pt")

@@ -190,6 +190,10 @@ def unlike(folder: Path) -> None:
     trained(folder, name="unlike", lr=0.1 if os.environ["RANK"] == "1" else 0.2)
 
 
+def too_few(folder: Path) -> None:
+    trained(folder, name="few", batch_size=int(os.environ["WORLD_SIZE"]) - 1)
+
+
 def told(folder: Path) -> list:
     """Who calls `on_epoch`, and an error there."""
     seen = []
@@ -242,7 +246,7 @@ JOBS = {
     "full_disk": full_disk,
     "held": partial(trained, name="held"),
     "unlike": unlike,
-    "few": partial(trained, name="few", batch_size=1),
+    "few": too_few,
     "wrong": partial(trained, name="wrong", batch_size=-1),
     "told": told,
     "planned": planned,
@@ -364,7 +368,12 @@ def test_without_memory_in_one_all_halve_their_micro_batch(many):
         ("full_disk", 0, "OSError", r"checkpoint\.pt.*"),
         ("held", 0, "ValueError", "another run is being trained there now"),
         ("unlike", 1, "ValueError", "process 1 has another run than process 0: lr 0.2 there, 0.1 here"),
-        ("few", 0, "ValueError", "a batch of 1 pairs for . processes: each needs one"),
+        (
+            "few",
+            0,
+            "ValueError",
+            "a batch of 2 pairs for 3 processes: each needs one|one pair has no negatives",
+        ),
         ("wrong", 0, "ValueError", "batch_size=-1: expected greater than or equal to 1"),
     ],
 )

@@ -96,7 +96,8 @@ def table(report: dict) -> list[str]:
     rows = [("step", "seconds", "peak GiB", "open files", "")]
     for name, done in report["steps"].items():
         cost = (done["cost"][key] for key in ("seconds", "peak_gib", "open_files"))
-        said = done.get("said") or f"ended by signal {done.get('signal')}"
+        left = done["cost"].get("workers_left", "?")
+        said = done.get("said") or f"ended by signal {done.get('signal')}, {left} of its workers stayed"
         rows.append((name, *("?" if value is None else str(value) for value in cost), said))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     padded = ([cell.rjust(width) for cell, width in zip(row[:4], widths, strict=True)] for row in rows)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,12 +17,12 @@ from data_prep.rehearsal.figures import Figure
 from data_prep.rehearsal.likeness import LIKENESSES, expected
 from data_prep.rehearsal.random_clip import save_random_clip
 from data_prep.rehearsal.source import make_source, read_source
+from data_prep.rehearsal.watch import KILL
 
 if TYPE_CHECKING:
     from cma import RetrievalModel, TrainConfig
     from cma.data import RetrievalDataset
 
-KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 WIDTH = 512  # of the joint space of ViT-B/32
 
 

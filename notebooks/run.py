@@ -44,6 +44,7 @@ TINY = {
     "04_train_msrvtt": {**CI, "items": 12, "overrides": {"epochs": 2, "batch_size": 8, "max_frames": 4}},
     "05_retrieval_explorer": {**CI, "items": 24},
     "07_your_own_media": {**CI, "items": 24, "overrides": {"epochs": 2}},
+    "08_quirks": {"items": 24, "steps": 6, "batch_size": 8},
 }
 
 

@@ -76,6 +76,7 @@ def test_all_are_here():
         "04_train_msrvtt",
         "05_retrieval_explorer",
         "07_your_own_media",
+        "08_quirks",
         "a1_pretrain_mini_clip",
     ]
     assert set(run.TINY) == set(NOTEBOOKS)

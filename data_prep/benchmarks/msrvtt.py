@@ -1,4 +1,7 @@
-"""MSR-VTT: 9,000 (or 7,010) training clips of twenty captions, 1,000 test clips of one caption (1k-A)."""
+"""MSR-VTT: 9,000 (or 7,010) training clips of twenty captions, 1,000 test clips of one caption (1k-A).
+
+Or its official splits: 6,513 training clips, 497 for validation, 2,990 for the test, twenty captions each.
+"""
 
 import re
 from pathlib import Path
@@ -17,15 +20,21 @@ TRAIN_CAPTIONS["7k"] = ("msrvtt_ret_train7k.json",)
 TEST_CAPTIONS = ("descs_ret_test.json", "msrvtt_ret_test1k.json")
 ID = re.compile(r"video\d+")
 PUBLISHED_TEST = Counts(1_000, 1_000)
-VALIDATE = 497  # clips of the official split "validate"; both training lists hold them
+OFFICIAL = "official"  # the splits of `MSRVTT_data.json` itself, with every caption of a test clip as a query
+DIVISIONS = {"train": "train", "validate": "val", "test": "test"}  # what that file calls them
+PUBLISHED = {"train": Counts(6_513, 130_260), "val": Counts(497, 9_940), "test": Counts(2_990, 59_800)}
+VALIDATE = PUBLISHED["val"].items  # both training lists hold these clips
 
 
 def read(downloads: Downloads, split: str = "9k", val: bool = False) -> Annotations:
     """Read `MSRVTT_data.json`, a training list and the 1k-A test list, or a JSON of captions for either.
 
-    `split`, a key of TRAIN_LISTS, chooses the training list. A split without files is left out. 1k-A has no
-    validation split: `val` makes one of the training clips that `MSRVTT_data.json` marks "validate".
+    `split`, a key of TRAIN_LISTS, chooses the training list; with OFFICIAL the splits of `MSRVTT_data.json`
+    are read instead. A split without files is left out. 1k-A has no validation split: `val` makes one of the
+    training clips that `MSRVTT_data.json` marks "validate".
     """
+    if split == OFFICIAL:
+        return _read_official(downloads)
     name, published = TRAIN_LISTS[split]
     listed, test = downloads.find(name), _read_test(downloads)
     data = downloads.find(DATA) if listed or val else None
@@ -66,6 +75,24 @@ def read(downloads: Downloads, split: str = "9k", val: bool = False) -> Annotati
     files = [path for found in (train, test) if found for path in found.files]
     names = downloads.names_of(dict.fromkeys([data, *files] if val else files))
     return Annotations("msrvtt", "video", VIDEOS, expected, entries, "msrvtt", names, notes + clean.notes())
+
+
+def _read_official(downloads: Downloads) -> Annotations:
+    """Read `MSRVTT_data.json` alone: its splits, and all its sentences."""
+    path = downloads.require(DATA)
+    sentences, divisions = _read_data(path)
+    clean, entries, others = CaptionCleaner(), [], []
+    for id, division in some(divisions, path).items():
+        if isinstance(division, str) and division in DIVISIONS:
+            captions = clean(sentences.get(id, ()), f"{path}: {id}")
+            entries.append(Entry(bare(id), bare(id), captions, DIVISIONS[division]))
+        else:
+            others.append(str(id))
+    there = {entry.split for entry in entries}
+    notes = left_out({split: f"{split} split" for split in PUBLISHED if split not in there}, " in it")
+    notes += count_of(others, f"clips whose split is none of {', '.join(DIVISIONS)}")
+    names = downloads.names_of([path])
+    return Annotations("msrvtt", "video", VIDEOS, PUBLISHED, entries, "msrvtt", names, notes + clean.notes())
 
 
 def _read_list(path: Path, sentences: dict[str, list[str]]) -> list[ClipRow]:
@@ -112,7 +139,11 @@ BENCHMARK = Benchmark(
     __doc__,
     read,
     {
-        "--split": {"choices": TRAIN_LISTS, "default": "9k", "help": "training list (default: %(default)s)"},
+        "--split": {
+            "choices": (*TRAIN_LISTS, OFFICIAL),
+            "default": "9k",
+            "help": f"training list of 1k-A, or the official splits of {DATA} (default: %(default)s)",
+        },
         "--val": {
             "action": "store_true",
             "help": 'make a validation split of the training clips marked "validate" (1k-A has none)',

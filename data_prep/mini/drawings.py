@@ -1,4 +1,7 @@
-"""The artists' webp files in the formats of the benchmarks: stills as JPEG, animations as H.264 in mp4."""
+"""The artist's drawings in the formats of the benchmarks: pictures as JPEG, clips as H.264 in mp4.
+
+A drawing is a webp file, or the text of an SVG, which makes a clip of one frame.
+"""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -6,9 +9,12 @@ from pathlib import Path
 
 from PIL import Image
 
+from data_prep.mini.icons import render
+
 STILL_SIZE = 256  # pixels, the size of the originals
 CLIP_SIZE = 128
 MILLISECOND = Fraction(1, 1000)
+ONE_FRAME = 1000  # milliseconds for which a clip shows a drawing that does not move
 
 
 def is_animated(path: Path) -> bool:
@@ -17,15 +23,18 @@ def is_animated(path: Path) -> bool:
         return getattr(image, "n_frames", 1) > 1
 
 
-def save_still(job: tuple[Path, Path]) -> None:
-    """Save the picture `job[0]` on white as the JPEG `job[1]`."""
+def save_still(job: tuple[Path | str, Path]) -> None:
+    """Save the drawing `job[0]` on white as the JPEG `job[1]`."""
     source, target = job
+    if isinstance(source, str):
+        on_white(from_svg(source, STILL_SIZE), STILL_SIZE).save(target, quality=90)
+        return
     with Image.open(source) as image:
         on_white(image, STILL_SIZE).save(target, quality=90)
 
 
-def save_clip(job: tuple[Path, Path]) -> float:
-    """Save the animation `job[0]` on white as the mp4 `job[1]`, with its own timing; returns its seconds."""
+def save_clip(job: tuple[Path | str, Path]) -> float:
+    """Save the drawing `job[0]` on white as the mp4 `job[1]`, with its own timing; returns its seconds."""
     import av
 
     source, target = job
@@ -45,13 +54,21 @@ def save_clip(job: tuple[Path, Path]) -> float:
     return shown / 1000
 
 
-def timed_frames(path: Path) -> Iterator[tuple[Image.Image, int]]:
-    """The frames of an animation on white, each with the number of milliseconds for which it is shown."""
-    with Image.open(path) as image:
+def timed_frames(source: Path | str) -> Iterator[tuple[Image.Image, int]]:
+    """The frames of a drawing on white, each with the number of milliseconds for which it is shown."""
+    if isinstance(source, str):
+        yield on_white(from_svg(source, CLIP_SIZE), CLIP_SIZE), ONE_FRAME
+        return
+    with Image.open(source) as image:
         for number in range(image.n_frames):
             image.seek(number)
             picture = on_white(image, CLIP_SIZE)  # decodes the frame, and only then is its duration known
             yield picture, image.info["duration"]
+
+
+def from_svg(svg: str, size: int) -> Image.Image:
+    """An SVG as a picture of `size` x `size` pixels. ValueError if it cannot be rendered."""
+    return Image.fromarray(render(svg, size))
 
 
 def on_white(image: Image.Image, size: int) -> Image.Image:

@@ -1,13 +1,11 @@
-"""The captions of an emoji (what people call it), its twins (emoji that look alike), and its split.
+"""The captions of an emoji (what people call it), and its twins (emoji that look alike).
 
 All wording comes from `emojibase-data` (CLDR labels, tags, shortcodes of five vendors) and `emojilib`.
 """
 
-import hashlib
 import json
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +15,6 @@ SHORTCODES = ("cldr", "emojibase", "joypixels", "github", "iamcal", "emojibase-l
 SKIN_TONES = {"1f3fb", "1f3fc", "1f3fd", "1f3fe", "1f3ff"}
 MAX_CAPTIONS = 5
 LIST_WORDS = 6  # the most words of a caption that lists tags
-
-# Nearly all animated emoji are in these emojibase groups (smileys, people, animals, travel). A larger share
-# of them is in the test split, so that both benchmarks have enough test items although they share the splits.
-MOVING_GROUPS = {0, 1, 3, 5}
-TEST_SHARE_MOVING, TEST_SHARE_OTHER, VAL_SHARE = 0.29, 0.12, 0.12
 
 TWINS = (  # pattern and replacement, in this order, on a label in lower case
     (r"\b(medium-light|medium-dark|light|medium|dark) skin tone\b", ""),
@@ -40,12 +33,11 @@ TWINS = (  # pattern and replacement, in this order, on a label in lower case
 
 @dataclass(frozen=True)
 class Emoji:
-    """One emoji: its code (`emoji_code`), CLDR label, captions (the label first) and emojibase group."""
+    """One emoji: its code (`emoji_code`), CLDR label, and captions (the label first)."""
 
     code: str
     label: str
     captions: tuple[str, ...]
-    group: int | None
 
 
 @dataclass(frozen=True)
@@ -57,7 +49,6 @@ class Words:
     shortcodes: tuple[str, ...]
     tags: tuple[str, ...]
     keywords: tuple[str, ...]
-    group: int | None
 
 
 def emoji_code(hexcode: str) -> str:
@@ -88,7 +79,6 @@ def read_words(vendors: Iterable[str] = SHORTCODES) -> Iterator[Words]:
                 tuple(name for vendor in shortcodes for name in _listed(vendor.get(entry["hexcode"]))),
                 tuple(base.get("tags", ())),
                 tuple(keywords.get(code, ())),
-                base.get("group"),
             )
 
 
@@ -97,7 +87,7 @@ def load_emoji() -> dict[str, Emoji]:
     found = {}
     for words in read_words():
         captions = make_captions(words.label, words.shortcodes, words.tags, words.keywords)
-        found[words.code] = Emoji(words.code, words.label, captions, words.group)
+        found[words.code] = Emoji(words.code, words.label, captions)
     return found
 
 
@@ -122,21 +112,6 @@ def twin_key(label: str) -> str:
     for pattern, replacement in TWINS:
         text = re.sub(pattern, replacement, text)
     return " ".join(re.findall(r"[^\s:,-]+", text))
-
-
-def assign_splits(emoji: Mapping[str, Emoji]) -> dict[str, str]:
-    """The split (train, val or test) of each code, chosen by a hash of its twin key: twins stay together."""
-    twins = defaultdict(list)
-    for one in emoji.values():
-        twins[twin_key(one.label)].append(one)
-    splits = {}
-    for key, members in twins.items():
-        moving = any(one.group in MOVING_GROUPS for one in members)
-        test_share = TEST_SHARE_MOVING if moving else TEST_SHARE_OTHER
-        draw = int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) / 16**8
-        split = "test" if draw < test_share else "val" if draw < test_share + VAL_SHARE else "train"
-        splits |= {one.code: split for one in members}
-    return splits
 
 
 def _read(path: Path) -> dict | list:

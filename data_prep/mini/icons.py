@@ -97,7 +97,8 @@ def icon_phrase(name: str) -> str:
     return " ".join(words)
 
 
-def _svg(icon_set: dict, name: str, colour: str) -> str:
+def to_svg(icon_set: dict, name: str, colour: str) -> str:
+    """One icon of a set in Iconify's JSON as an SVG; what has no colour of its own gets `colour`."""
     icon = icon_set["icons"][name]
     width = icon.get("width", icon_set.get("width", 16))
     height = icon.get("height", icon_set.get("height", 16))
@@ -187,7 +188,7 @@ def render_part(part: tuple[Path, list[Drawing]]) -> tuple[np.ndarray, list[Draw
     for drawing in chosen:
         try:
             colour = "#000000" if drawing.group == "mono" else "#333333"
-            picture = render(_svg(icon_set, drawing.name, colour))
+            picture = render(to_svg(icon_set, drawing.name, colour))
         except ValueError:
             continue
         if picture[..., 3].mean() > 4:  # an empty drawing teaches nothing

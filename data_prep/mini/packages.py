@@ -32,6 +32,16 @@ PINS = {
         "sha512-nAV60ACUSHwnsb6fsp+letHlNkrwO4vzBtcC6B4EDHErQQfezk7E3nJdnwJjve6OCfMNO0uVT5Vrgna9/NCmXw==",
         104_043_282,
     ),
+    "@iconify-json/fluent-emoji-flat": Pin(
+        "1.2.6",
+        "sha512-RY47RgPb47fYUiyrA64sIOL0+UU02s29sXpNBbIQRBUlPlfNFTKUmZDERGuxDs/7yNGWqQYvuaSYM1M4fRXlUw==",
+        1_172_438,
+    ),
+    "@iconify-json/fluent-emoji-high-contrast": Pin(
+        "1.2.6",
+        "sha512-esqhZPpkrF7sNX3NsLoh8KW64okEr/bzko7WNnFP+qTJGAqDPDYjp0925yxuivXy3HtVQB8xhIKu3+Nq1byX5w==",
+        1_054_969,
+    ),
     "emojibase-data": Pin(
         "17.0.0",
         "sha512-Yvgb5AWoHViHV/gq1qr5ZAarcBip+B27/ZLRsUJkbgAEaLlZ/fof9g882LTpmEpyhBNEC0m2SEmItljHsTygjA==",

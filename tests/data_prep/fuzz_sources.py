@@ -160,6 +160,14 @@ def msrvtt(items: Items) -> Files:
     return {"MSRVTT_data.json": as_json({"videos": videos, "sentences": sentences})} | files
 
 
+def msrvtt_official(items: Items) -> Files:
+    words = {"train": "train", "val": "validate", "test": "test"}
+    videos = [{"video_id": id, "split": words[s]} for s in splits_of(items) for id in of_split(items, s)]
+    rows = with_captions(items).items()
+    sentences = [{"video_id": id, "caption": text} for id, texts in rows for text in texts]
+    return {"MSRVTT_data.json": as_json({"videos": videos, "sentences": sentences})}
+
+
 def msvd_json(items: Items) -> Files:
     return {"captions_msvd.json": as_json(with_captions(items))} | id_lists(items)
 
@@ -238,6 +246,7 @@ SOURCES = {
     "rsitmd albef": Source("rsitmd", albef_json("rsitmd")),
     "rsitmd lists": Source("rsitmd", caption_lists),
     "msrvtt": Source("msrvtt", msrvtt, splits=("train", "test"), lists=True, one_test_caption=True),
+    "msrvtt official": Source("msrvtt", msrvtt_official, ("--split", "official")),
     "msrvtt captions": Source(
         "msrvtt",
         clip_captions("descs_ret_{}.json", lambda id, texts: [{"video_id": id, "desc": t} for t in texts]),

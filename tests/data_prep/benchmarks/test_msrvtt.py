@@ -84,3 +84,28 @@ def test_nothing_to_hold_out(source):
     (source / TRAIN).write_text("video_id\nvideo1\n")
     with pytest.raises(BadInput, match="validate"):
         msrvtt.BENCHMARK.read(source, val=True)
+
+
+def test_the_official_splits_have_every_caption_as_a_query(source, tmp_path, run):
+    for name in (TRAIN, TEST):
+        (source / name).unlink()  # they are not read
+    content = json.loads((source / DATA).read_text())
+    content["videos"] += [{"video_id": "video4", "split": "test"}, {"video_id": "video5.mp4", "split": "test"}]
+    content["videos"] += [{"video_id": "video6", "split": "spare"}]
+    content["sentences"] += [{"video_id": "video4", "caption": text} for text in ("a cat", "a  cat sits")]
+    content["sentences"] += [{"video_id": "video5.mp4", "caption": "a dog"}]
+    (source / DATA).write_text(json.dumps(content))
+    said, splits = run("--split", "official", "--allow-missing")
+    assert splits == {"train": ["video1", "video2"], "val": ["video3"], "test": ["video4", "video5"]}
+    assert "clips whose split is none of train, validate, test: 1 (video6)" in said
+    test = cma.data.load(tmp_path / "out", "test")
+    assert test.captions == ["a cat", "a cat sits", "a dog"] and test.expected == 2_990
+    assert test.protocol == {"query": "caption", "visual_to_text": "items"}
+
+
+def test_an_official_split_that_is_absent_is_named_and_nothing_at_all_is_refused(source, run):
+    assert "no test split in it: the test split is left out" in run("--split", "official", "--allow-missing")[0]
+    (source / DATA).write_text(json.dumps({"videos": [], "sentences": []}))
+    assert "no item in this file" in run("--split", "official", fails=True)[0]
+    (source / DATA).unlink()
+    assert f"found no {DATA} in this folder" in run("--split", "official", fails=True)[0]

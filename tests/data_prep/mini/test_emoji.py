@@ -2,17 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.mini.emoji import (
-    TEST_SHARE_MOVING,
-    TEST_SHARE_OTHER,
-    VAL_SHARE,
-    Emoji,
-    assign_splits,
-    emoji_code,
-    has_skin_tone,
-    make_captions,
-    twin_key,
-)
+from data_prep.mini.emoji import emoji_code, has_skin_tone, make_captions, twin_key
 
 
 def test_captions_start_with_the_label_and_do_not_repeat_a_spelling():
@@ -69,25 +59,6 @@ def test_twins_have_one_key(twins):
 def test_what_only_sounds_alike_is_no_twin():
     labels = ["light bulb", "dark", "woman’s hat", "woman’s shoe", "cat", "cat face", "student", "teacher"]
     assert len({twin_key(label) for label in labels}) == len(labels)
-
-
-@given(st.lists(st.sampled_from(["", "man ", "woman "]), min_size=1), st.integers(0, 400))
-def test_twins_share_a_split_whatever_their_groups(people, number):
-    labels = [f"{who}profession {number}" for who in people]
-    twins = {str(i): Emoji(str(i), label, (label,), i % 9) for i, label in enumerate(labels)}
-    assert len(set(assign_splits(twins).values())) == 1
-
-
-def test_the_shares_of_the_splits():
-    many = {str(i): Emoji(str(i), f"thing {i}", (), 0 if i % 2 else 6) for i in range(8000)}
-    splits = assign_splits(many)
-
-    def share(split, moving):
-        return sum(splits[str(i)] == split for i in range(moving, 8000, 2)) / 4000
-
-    for moving, test_share in ((1, TEST_SHARE_MOVING), (0, TEST_SHARE_OTHER)):
-        assert share("test", moving) == pytest.approx(test_share, abs=0.02)
-        assert share("val", moving) == pytest.approx(VAL_SHARE, abs=0.02)
 
 
 def test_one_code_for_the_many_spellings_of_a_file_name():

@@ -90,7 +90,10 @@ def test_the_official_splits_have_every_caption_as_a_query(source, tmp_path, run
     for name in (TRAIN, TEST):
         (source / name).unlink()  # they are not read
     content = json.loads((source / DATA).read_text())
-    content["videos"] += [{"video_id": "video4", "split": "test"}, {"video_id": "video5.mp4", "split": "test"}]
+    content["videos"] += [
+        {"video_id": "video4", "split": "test"},
+        {"video_id": "video5.mp4", "split": "test"},
+    ]
     content["videos"] += [{"video_id": "video6", "split": "spare"}]
     content["sentences"] += [{"video_id": "video4", "caption": text} for text in ("a cat", "a  cat sits")]
     content["sentences"] += [{"video_id": "video5.mp4", "caption": "a dog"}]
@@ -104,7 +107,9 @@ def test_the_official_splits_have_every_caption_as_a_query(source, tmp_path, run
 
 
 def test_an_official_split_that_is_absent_is_named_and_nothing_at_all_is_refused(source, run):
-    assert "no test split in it: the test split is left out" in run("--split", "official", "--allow-missing")[0]
+    assert (
+        "no test split in it: the test split is left out" in run("--split", "official", "--allow-missing")[0]
+    )
     (source / DATA).write_text(json.dumps({"videos": [], "sentences": []}))
     assert "no item in this file" in run("--split", "official", fails=True)[0]
     (source / DATA).unlink()

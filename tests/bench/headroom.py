@@ -2,9 +2,9 @@
 
 python -m tests.bench.headroom mini-flickr30k      # minutes; writes results/headroom.json
 
-The two benchmarks were fixed by this, on the validation split alone and before any other method was run: full
-fine-tuning gains at least GAIN points of R@1 over zero-shot, and half of the paired 95 % interval of this gain,
-scaled to the size of the test split, is at most MOST points. Test is not read, but for its number of items.
+The benchmarks were fixed by this, on the validation split alone and before any other method was run: full
+fine-tuning gains at least GAIN points of R@1 over zero-shot, and half of the paired 95 % interval of the gain,
+scaled to the size of the test split, is at most MOST points. Of test only the number of items is read.
 """
 
 import argparse

@@ -3,8 +3,8 @@
 python -m tests.bench.headroom mini-flickr30k      # minutes; writes results/headroom.json
 
 The benchmarks were fixed by this, on the validation split alone and before any other method was run: full
-fine-tuning gains at least GAIN points of R@1 over zero-shot, and half of the paired 95 % interval of the gain,
-scaled to the size of the test split, is at most MOST points. Of test only the number of items is read.
+fine-tuning gains at least GAIN points of R@1 over zero-shot, and half of the paired 95 % interval of the
+gain, scaled to the size of the test split, is at most MOST. Of test only the number of items is read.
 """
 
 import argparse
@@ -22,7 +22,6 @@ from tests import ROOT
 FILE = ROOT / "results" / "headroom.json"
 GAIN, MOST = 5.0, {"image": 2.5, "video": 4.0}
 LR, EPOCHS = 3e-4, 6  # of full fine-tuning
-QUERY = "text_to_visual"
 
 
 def measure(name: str, lr: float, epochs: int, seed: int, precision: str) -> dict:

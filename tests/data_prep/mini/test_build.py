@@ -16,6 +16,7 @@ from data_prep.mini import artworks, build, emoji, packages
 from data_prep.mini.division import is_near, word_set
 from data_prep.mini.emoji import emoji_code
 from tests import ROOT
+from tests.bench import headroom
 
 DATA = ROOT / "data"
 CODES = [f"1f{number:03x}" for number in range(0x400, 0x428)]
@@ -291,3 +292,13 @@ def test_the_real_test_items_are_new_pictures_with_new_captions_of_known_concept
         points = ["1f9d1" if point in ("1f468", "1f469") else point for point in code.split("-")]
         owners["-".join(point for point in points if point not in ignored) or code] |= found
     assert len(owners) > 400 and max(map(len, owners.values())) == 1
+
+
+@pytest.mark.minis
+@pytest.mark.parametrize("name", MINIS)
+def test_there_is_room_to_gain_and_the_real_test_resolves_it(real, name):
+    kept = json.loads(headroom.FILE.read_text("utf-8"))[name]
+    val, test = (cma.data.load(real / name, split) for split in ("val", "test"))
+    assert (kept["items"], kept["texts"], kept["test items"]) == (len(val), len(val.captions), len(test))
+    assert kept["gain"][0] >= headroom.GAIN
+    assert kept["half-width, scaled to test"] <= headroom.MOST[val.kind]

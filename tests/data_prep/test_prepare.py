@@ -158,7 +158,7 @@ def test_a_source_that_is_not_there_is_one_line(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["flickr30k"], ["msrvtt", "--split", "8k"], ["mini", "--packs", "5"]]
+    "arguments", [[], ["flickr30k"], ["msrvtt", "--split", "8k"], ["mini", "--workers", "two"]]
 )
 def test_wrong_arguments_end_with_usage(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from data_prep.mini.emoji import Emoji, twin_key
 
 VAL_SHARE = 0.25  # of the concepts, whose stills and clips are for validation
-CLIP_SHARE = 0.2  # of the concepts, whose clips are trained on
+CLIP_SHARE = 0.1  # of the concepts, whose clips are trained on
 
 
 class Division(NamedTuple):

@@ -229,7 +229,7 @@ def real():
 
 @pytest.mark.minis
 @pytest.mark.parametrize(
-    ("name", "train", "val", "test"), [("mini-flickr30k", 3000, 200, 800), ("mini-msrvtt", 3100, 100, 300)]
+    ("name", "train", "val", "test"), [("mini-flickr30k", 3000, 200, 800), ("mini-msrvtt", 3200, 150, 400)]
 )
 def test_the_real_minis_are_large_enough(real, name, train, val, test):
     splits = {split: cma.data.load(real / name, split) for split in ("train", "val", "test")}
@@ -297,7 +297,10 @@ def test_the_real_test_items_are_new_pictures_with_new_captions_of_known_concept
 @pytest.mark.minis
 @pytest.mark.parametrize("name", MINIS)
 def test_there_is_room_to_gain_and_the_real_test_resolves_it(real, name):
-    kept = json.loads(headroom.FILE.read_text("utf-8"))[name]
+    found = json.loads(headroom.FILE.read_text("utf-8")) if headroom.FILE.exists() else {}
+    if name not in found:
+        pytest.skip(f"not measured yet: python -m tests.bench.headroom {name}")
+    kept = found[name]
     val, test = (cma.data.load(real / name, split) for split in ("val", "test"))
     assert (kept["items"], kept["texts"], kept["test items"]) == (len(val), len(val.captions), len(test))
     assert kept["gain"][0] >= headroom.GAIN

@@ -1,4 +1,4 @@
-"""A method's row of the comparison: its rates, its seeds, and paired differences between two rows."""
+"""A method's row of the comparison: its budget, rates and seeds, and paired differences between two rows."""
 
 from __future__ import annotations
 
@@ -6,13 +6,40 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
-from ..files import read_json, write_whole
+from ..files import read_json, settings, write_whole
 from ..metrics import LEVEL
 
 DIRECTIONS = ("text_to_visual", "visual_to_text")
+
+
+@settings
+class Budget:
+    """What each method gets. `rungs`: epochs after which rates are compared; `keep`: how many of them go on.
+
+    If the first or the last rate of `rates` is the best at the first rung, the grid is extended in that
+    direction. Rates are compared by mR on validation, the mean of the six recalls, which is less noisy than
+    R@1. The epoch is chosen by R@1, as in every run of `cma.train`. Raises ValueError for rungs that do not
+    rise or lie after the end.
+    """
+
+    epochs: Annotated[int, Field(ge=1)] = 16
+    rungs: list[int] = field(default_factory=lambda: [4, 8])
+    keep: list[int] = field(default_factory=lambda: [3, 1])
+    rates: list[float] = field(default_factory=lambda: [1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2])
+    seeds: list[int] = field(default_factory=lambda: [42, 43, 44])
+
+    def __post_init__(self) -> None:
+        rising = self.rungs == sorted(set(self.rungs)) and all(
+            1 <= rung <= self.epochs for rung in self.rungs
+        )
+        if not (rising and self.rungs and len(self.rungs) == len(self.keep) and self.rates):
+            found = f"rungs {self.rungs}, keep {self.keep}, {len(self.rates)} rates, {self.epochs} epochs"
+            raise ValueError(f"{found}: expected rates, and rising rungs up to the end with a count each")
 
 
 @dataclass

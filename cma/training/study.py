@@ -13,56 +13,34 @@ import math
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
 
 import torch
-from pydantic import Field
 from transformers import CLIPModel, CLIPProcessor
 
 from .. import data, methods
 from ..backbone import load_backbone
 from ..config import TrainConfig
 from ..data import RetrievalDataset
-from ..files import read_json, settings
+from ..files import read_json
 from ..metrics import ranks, visual_ranks
 from ..model import RetrievalModel
 from ..recipes import recipe
 from .evaluation import compare, encode, evaluate_and_record
 from .loop import train
 from .record import RunRecord
-from .rows import MethodRow
+from .rows import Budget, MethodRow
 from .step import NotFinite
 
 ZERO_SHOT = methods.NAMES[0]
 EXTENSIONS = 3  # the most rates that are added to a grid
-
-
-@settings
-class Budget:
-    """What each method gets. `rungs`: epochs after which rates are compared; `keep`: how many of them go on.
-
-    If the first or the last rate of `rates` is the best at the first rung, the grid is extended in that
-    direction. Rates are compared by mR on validation, the mean of the six recalls, which is less noisy than
-    R@1. The epoch is chosen by R@1, as in every run of `cma.train`. Raises ValueError for rungs that do not
-    rise or lie after the end.
-    """
-
-    epochs: Annotated[int, Field(ge=1)] = 16
-    rungs: list[int] = field(default_factory=lambda: [4, 8])
-    keep: list[int] = field(default_factory=lambda: [3, 1])
-    rates: list[float] = field(default_factory=lambda: [1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2])
-    seeds: list[int] = field(default_factory=lambda: [42, 43, 44])
-
-    def __post_init__(self) -> None:
-        rising = self.rungs == sorted(set(self.rungs)) and all(
-            1 <= rung <= self.epochs for rung in self.rungs
-        )
-        if not (rising and self.rungs and len(self.rungs) == len(self.keep) and self.rates):
-            found = f"rungs {self.rungs}, keep {self.keep}, {len(self.rates)} rates, {self.epochs} epochs"
-            raise ValueError(f"{found}: expected rates, and rising rungs up to the end with a count each")
+NARROW = {"bottleneck_dim": 16}
+PICTURES = {
+    "Adapter-ATTN": NARROW,
+    "AdaptFormer": NARROW,
+}  # 0.5M trained, as in the paper's tables of pictures
 
 
 @dataclass
@@ -156,7 +134,7 @@ class Study:
     def _train(self, row: MethodRow, rate: float, seed: int, rung: int | None = None) -> RunRecord:
         """Train to a rung, or to the end and put record and ranks into the row; an earlier run goes on."""
         model = RetrievalModel(self.clip, self.processor)
-        methods.attach(model, self.method, "method", seed=seed)
+        methods.attach(model, self.method, "method", seed, **options_of(self.method, self.training))
         model.set_adapter("method")
         config = replace(self.config, lr=rate, seed=seed, epochs=self.budget.epochs, select_on="val")
         config = replace(config, name=f"{row.name}-lr{rate:g}-seed{seed}", report_on="test")
@@ -201,6 +179,23 @@ class _Reached(Exception):
     """A run has come to its rung."""
 
 
+def options_of(method: str | type[methods.Method], dataset: RetrievalDataset) -> dict:
+    """What `methods.attach` is given for a method on a dataset, as in the paper's table for such data.
+
+    The two adapters of ours take r and d_s of the dataset's recipe.
+    """
+    if method in methods.ADAPTERS:
+        rank, shared = recipe(dataset.recipe).rank, recipe(dataset.recipe).shared
+        return {"bottleneck_dim": rank, **({"shared_dim": shared} if methods.ADAPTERS[method] == {} else {})}
+    return PICTURES.get(method, {}) if dataset.kind == "image" else {}
+
+
+def why_not(method: str, dataset: RetrievalDataset) -> str:
+    """Why a method cannot do the data; empty if it can."""
+    kind = methods.METHODS.get(method)
+    return "" if kind is None or dataset.kind in kind.kinds else kind.why_not
+
+
 def neighbour(rate: float, up: bool) -> float:
     """The next rate of 1e-5, 3e-5, 1e-4, 3e-4, … above or below."""
     exponent = math.floor(math.log10(rate) + 1e-9)
@@ -236,6 +231,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         budget = Budget(**options.budget)
         study = Study(clip, processor, options.folder, config, budget, options.results, until)
         for method in options.methods or methods.NAMES:
+            if reason := why_not(method, dataset):
+                print(f"{method}: left out, because it cannot do {dataset.name}: {reason}")
+                continue
             row = study.run(method)
             rate = "" if row.lr is None else f", rate {row.lr:g}"
             seeds = 1 if method == ZERO_SHOT else len(budget.seeds)

@@ -1,5 +1,6 @@
 """A study: rates by halving on validation, seeds on test, and a row that goes on from where it was."""
 
+import dataclasses
 import json
 import time
 
@@ -8,8 +9,8 @@ import pytest
 from cma import data, methods
 from cma.config import TrainConfig
 from cma.training import loop
-from cma.training.rows import MethodRow, read_rows
-from cma.training.study import Budget, Study, main, neighbour
+from cma.training.rows import Budget, MethodRow, read_rows
+from cma.training.study import Study, main, neighbour, options_of, why_not
 from tests.conftest import build_clip
 
 METHOD = "projection"
@@ -128,3 +129,14 @@ def test_errors_are_one_line(study, folder, tmp_path, capsys):
     assert main([str(folder), "--budget", json.dumps({"epoch": 3})]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2 and all(line.startswith("error: ") for line in lines)
+
+
+def test_pictures_and_clips_have_the_options_of_their_tables(folder):
+    pictures = data.load(folder, "train")
+    clips = dataclasses.replace(pictures, kind="video", recipe="activitynet")
+    assert options_of("AdaptFormer", pictures) == {"bottleneck_dim": 16} and not options_of(
+        "AdaptFormer", clips
+    )
+    assert options_of("cross-modal adapter", clips) == {"bottleneck_dim": 16, "shared_dim": 512}
+    assert options_of("adapter without sharing", clips) == {"bottleneck_dim": 16}
+    assert why_not("ST-Adapter", pictures) and not why_not("ST-Adapter", clips)

@@ -6,7 +6,7 @@ by `model.save_adapter`, as adapters are. A class of your own is one more: `atta
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated
 
@@ -71,8 +71,9 @@ def attach(
         if method in ADAPTERS:
             try:
                 config = AdapterConfig(**{**ADAPTERS[method], **options})
-            except TypeError as error:
-                raise ValueError(f"{method}: {error}; options are fields of AdapterConfig") from None
+            except TypeError:
+                known = ", ".join(option.name for option in fields(AdapterConfig))
+                raise ValueError(f"{method}: options are {known}, not {', '.join(options)}") from None
             return model.add_adapter(name, config)
         return model.keep(name, _build(model, method, options))
 

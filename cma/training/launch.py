@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from .. import data, recipes, require
+from .. import data, methods, recipes, require
 from ..backbone import load_backbone
 from ..config import TrainConfig
 from ..data import RetrievalDataset
@@ -21,20 +21,22 @@ from ..model import RetrievalModel
 from .devices import Stopped
 from .loop import train
 from .record import RunRecord
+from .study import options_of
 
 
 @settings
 class RunDescription:
     """What `python -m cma.training run.json` trains; each field but `data` has a default.
 
-    `recipe` is a variant of the recipe that the dataset folder names; `adapter` and `config` hold fields of
-    AdapterConfig and TrainConfig that shall be other than the recipe's. The same `init_seed` gives the same
-    initial weights.
+    `recipe` is a variant of the recipe that the dataset folder names; `config` holds fields of TrainConfig
+    that shall be other than the recipe's, and `adapter` such fields of AdapterConfig, or the options of
+    another `method` of `cma.methods`. The same `init_seed` gives the same initial weights.
     """
 
     data: str  # a dataset folder, as data_prep writes it
     backbone: str = ""  # "mini", an id of the Hugging Face hub, or a folder; empty: the recipe's
     recipe: str = "float32"  # or "bf16", "paper"
+    method: str = "cross-modal adapter"
     adapter: dict = field(default_factory=dict)
     config: dict = field(default_factory=dict)
     init_seed: int = 42
@@ -44,14 +46,9 @@ class RunDescription:
         dataset = data.load(self.data, "train")
         recipe = recipes.recipe(dataset.recipe)
         config = recipe.train_config(self.recipe).merge(self.config)
-        try:
-            adapter = replace(recipe.adapter_config(), **self.adapter)
-        except TypeError:
-            known = ", ".join(asdict(recipe.adapter_config()))
-            raise ValueError(f"adapter: fields are {known}, not {', '.join(self.adapter)}") from None
         model = RetrievalModel(*load_backbone(self.backbone or recipe.backbone, device=device))
-        torch.manual_seed(self.init_seed)
-        model.add_adapter("adapter", adapter)
+        options = options_of(self.method, dataset) | self.adapter
+        methods.attach(model, self.method, "adapter", self.init_seed, **options)
         model.set_adapter("adapter")
         return model, dataset, config
 
@@ -79,6 +76,7 @@ def example(name: str) -> dict:
         "data": f"data/{name}",
         "backbone": recipe.backbone,
         "recipe": variant,
+        "method": "cross-modal adapter",
         "adapter": {"bottleneck_dim": recipe.rank, "shared_dim": recipe.shared},
         "config": {key: config[key] for key in shown},
         "init_seed": 42,

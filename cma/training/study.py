@@ -67,7 +67,7 @@ class Study:
     def row(self, method: str | type[methods.Method]) -> MethodRow:
         """The row of a method, from its file if any. Raises ValueError if that has another budget."""
         name = method if isinstance(method, str) else method.NAME
-        row = MethodRow(self.training.name, name, asdict(self.budget))
+        row = MethodRow(self.training.name, name, asdict(self.budget) | {"precision": self.config.precision})
         path = row.path(self.results)
         found = read_json(path, MethodRow) if path.exists() else row
         if found.budget != row.budget:
@@ -219,11 +219,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--runs", default="runs/methods", help="checkpoints; default: runs/methods")
     parser.add_argument("--hours", type=float, default=math.inf, help="begin no run after so many hours")
+    parser.add_argument("--precision", default="float32", help="of training and testing; default: float32")
     parser.add_argument("--budget", type=json.loads, default={}, help="JSON, such as '{\"epochs\": 8}'")
     options = parser.parse_args(arguments)
     try:
         dataset = data.load(options.folder, "train")
-        config = replace(recipe(dataset.recipe).train_config(), runs_dir=options.runs)
+        config = replace(
+            recipe(dataset.recipe).train_config(), runs_dir=options.runs, precision=options.precision
+        )
         clip, processor = load_backbone(
             options.backbone, device="cuda" if torch.cuda.is_available() else "cpu"
         )

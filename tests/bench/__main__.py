@@ -8,9 +8,10 @@ import sys
 
 import torch
 
-from tests.bench import loader, ranking, step
+from tests.bench import loader, methods, ranking, step
 
-BENCHES = {"step": step.figures, "loader": loader.figures, "ranking": ranking.figures}
+FIGURES = (step, loader, ranking, methods)
+BENCHES = {module.__name__.rpartition(".")[2]: module.figures for module in FIGURES}
 
 
 def main() -> None:

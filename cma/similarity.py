@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-BLOCK = 2**20  # elements of a [T, V, F] block held at once; larger blocks do not fit the cache and are slower
+BLOCK = 2**19  # elements of a [V, F, T] block held at once; larger blocks do not fit the cache and are slower
 TINY = torch.finfo(torch.float32).tiny
 
 
@@ -39,13 +39,13 @@ def text_conditioned(
 
 
 def _conditioned(text: Tensor, frames: Tensor, mask: Tensor, temperature: float) -> Tensor:
-    scores = torch.einsum("td,vfd->vtf", text, frames)
-    weights = (scores / temperature).masked_fill(~mask[:, None], -torch.inf).softmax(-1)
-    dots = (weights * scores).sum(-1)  # t . pooled, [V, T]
+    scores = frames @ text.T  # [V, F, T]: a softmax over rows of few frames would take as long as the product
+    weights = (scores / temperature).masked_fill(~mask[..., None], -torch.inf).softmax(1)
+    dots = (weights * scores).sum(1)  # t . pooled, [V, T]
     # Frames that nearly cancel would cost float32 its digits here; Apple's GPUs have nothing finer.
     exact = torch.float32 if frames.device.type == "mps" else torch.float64
     gram = frames.to(exact) @ frames.to(exact).mT  # [V, F, F]
-    squared = ((weights.to(exact) @ gram) * weights).sum(-1)  # |pooled|^2, [V, T]
+    squared = ((gram @ weights.to(exact)) * weights).sum(1)  # |pooled|^2, [V, T]
     lengths = squared.clamp_min(TINY).sqrt() * text.to(exact).norm(dim=-1)
     return (dots / lengths.clamp_min(TINY)).float().T
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from itertools import count, islice
 from pathlib import Path
 
@@ -22,9 +23,7 @@ from .listing import MediaFile, Problem
 from .store import Embedded, IndexConfig
 
 PART_SECONDS = 30  # a build that is killed loses the work of so many seconds at most
-# Files read at once, and frames embedded at once. Reading ahead while embedding is slower on two cores (2.4 s
-# instead of 1.8 s for 600 pictures, 3.5 s instead of 3.2 s for 80 clips): each step uses both cores already.
-FILES, FRAMES = 32, 128
+FILES, FRAMES = 32, 128  # files read at once, and frames embedded at once
 
 Known = dict[tuple, tuple[MediaFile, Tensor]]  # what is embedded already: key → file, embeddings [F, D]
 
@@ -106,8 +105,8 @@ def _embed_all(
 ) -> Embedded:
     """Embed the files that are not `known`; skip, count and print those that cannot be read."""
     root, embedded, skipped, new = about["media_root"], [], list(problems), 0
-    with model.acting(model.active, model.scale):
-        read = _embed_files(model, root, files, about["config"], known)
+    reading = closing(_embed_files(model, root, files, about["config"], known))
+    with model.acting(model.active, model.scale), reading as read:
         try:
             for file, result, fresh in tqdm(read, "index", len(files), unit="file", mininterval=1):
                 if isinstance(result, MediaError):
@@ -137,8 +136,9 @@ def _embed_files(
 ) -> Iterator[tuple[MediaFile, Tensor | MediaError, bool]]:
     """Every file with the embeddings of its frames [F, D], or the reason there are none; whether it was read.
 
-    As many threads as there are cores read the files. A file that is `known` and has not changed, by size and
-    time or by content, is not read again.
+    As many threads as there are cores read the files; where `reads_ahead`, the next `FILES` while the model
+    embeds those before them. A file that is `known` and has not changed, by size and time or by content, is
+    not read again.
     """
 
     def read(file: MediaFile) -> tuple[MediaFile, Tensor | MediaError | None]:
@@ -154,13 +154,30 @@ def _embed_files(
 
     rest = iter(files)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        while batch := list(pool.map(read, islice(rest, FILES))):
-            embedded = iter(embed(model, [pixels for _, pixels in batch if isinstance(pixels, Tensor)]))
-            for file, pixels in batch:
-                if pixels is None:
-                    yield file, known[file.key][1], False
-                else:
-                    yield file, next(embedded) if isinstance(pixels, Tensor) else pixels, True
+
+        def begin() -> list[Future]:
+            return [pool.submit(read, file) for file in islice(rest, FILES)]
+
+        try:
+            following = begin()
+            while following:
+                batch, following = [reading.result() for reading in following], None
+                if reads_ahead(model.device):
+                    following = begin()
+                embedded = iter(embed(model, [pixels for _, pixels in batch if isinstance(pixels, Tensor)]))
+                for file, pixels in batch:
+                    if pixels is None:
+                        yield file, known[file.key][1], False
+                    else:
+                        yield file, next(embedded) if isinstance(pixels, Tensor) else pixels, True
+                following = begin() if following is None else following
+        finally:  # also Ctrl-C: what is not being read yet is not read
+            pool.shutdown(cancel_futures=True)
+
+
+def reads_ahead(device: torch.device) -> bool:
+    """Whether files are read while the model embeds others: not on a CPU, where both need the same cores."""
+    return device.type != "cpu"
 
 
 def read_pixels(file: MediaFile, path: Path, model: RetrievalModel, config: IndexConfig) -> Tensor:

@@ -172,6 +172,74 @@ def test_answers_are_those_of_the_scale(model, pictures):
     assert not torch.allclose(cosines["a", 0.5], cosines["a", 1.0], atol=1e-3)
 
 
+# ---- reading ahead, as with a model on a GPU
+
+
+@pytest.fixture
+def ahead(monkeypatch):
+    """Two files at once are read while the model embeds the two before them."""
+    monkeypatch.setattr(build, "FILES", 2)
+    monkeypatch.setattr(build, "reads_ahead", lambda device: True)
+
+
+def test_files_read_ahead_give_the_same_index(model, pictures, monkeypatch, tmp_path):
+    (pictures / "p2.png").write_text("no picture")
+    write_clip(pictures / "c.mp4", 1)
+    monkeypatch.setattr(build, "FILES", 2)
+    indexes = []
+    for decision in (False, True):
+        monkeypatch.setattr(build, "reads_ahead", lambda device, decision=decision: decision)
+        indexes.append(MediaIndex.build(model, pictures, folder=tmp_path / f"{decision}"))
+    plain, ours = indexes
+    assert ours.files == plain.files and len(ours) == 6 and torch.equal(ours.vectors, plain.vectors)
+    assert ours.skipped == plain.skipped and "cannot be read as a picture" in dict(ours.skipped)["p2.png"]
+
+
+def test_the_next_files_are_read_while_the_model_embeds_and_no_more(
+    model, pictures, read, ahead, monkeypatch
+):
+    really, seen = build.embed, []
+
+    def embed(*given):
+        deadline = time.monotonic() + 20
+        while len(read) < min(6, 2 * len(seen) + 4) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.05)  # for a third batch, if one were read
+        seen.append(len(read))
+        return really(*given)
+
+    monkeypatch.setattr(build, "embed", embed)
+    MediaIndex.build(model, pictures)
+    assert seen == [4, 6, 6]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_a_model_that_stops_leaves_nothing_to_be_read(
+    model, pictures, tmp_path, read, ahead, monkeypatch, error
+):
+    """Two files are embedded, at most two more are being read; then no thread goes on."""
+    really, embedded = build.embed, []
+
+    def embed(*given):
+        if embedded:
+            raise error
+        embedded.append(given)
+        return really(*given)
+
+    with monkeypatch.context() as patch, pytest.raises(error):
+        patch.setattr(build, "embed", embed)
+        MediaIndex.build(model, pictures, folder=tmp_path / "index")
+    before = list(read)
+    assert {"p0.png", "p1.png"} <= set(before) and not [t for t in threading.enumerate() if "Pool" in t.name]
+    read.clear()
+    MediaIndex.build(model, pictures, folder=tmp_path / "index")
+    assert sorted(read) == [f"p{i}.png" for i in range(2, 6)]
+
+
+def test_on_a_cpu_the_model_has_the_cores_for_itself():
+    assert not build.reads_ahead(torch.device("cpu")) and build.reads_ahead(torch.device("cuda"))
+
+
 # ---- the folder of the index
 
 

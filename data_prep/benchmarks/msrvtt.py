@@ -83,6 +83,8 @@ def _read_official(downloads: Downloads) -> Annotations:
     sentences, divisions = _read_data(path)
     clean, entries, others = CaptionCleaner(), [], []
     for id, division in some(divisions, path).items():
+        if not isinstance(id, str):
+            raise BadInput(f"{path}: expected text as video_id, found {id!r}")
         if isinstance(division, str) and division in DIVISIONS:
             captions = clean(sentences.get(id, ()), f"{path}: {id}")
             entries.append(Entry(bare(id), bare(id), captions, DIVISIONS[division]))

@@ -158,7 +158,10 @@ def test_what_cannot_be_says_so_in_one_line(tmp_path):
         ),
         (lambda: attach(model, "partial", "m"), "adapter 'm' exists already"),
         (lambda: attach(model, "partial", "x", tokens=3), "partial: NoOptions has no field 'tokens'"),
-        (lambda: attach(model, "cross-modal adapter", "x", rank=3), "cross-modal adapter: .*'rank'"),
+        (
+            lambda: attach(model, "cross-modal adapter", "x", rank=3),
+            "cross-modal adapter: options are .*, not rank",
+        ),
         (lambda: load(model, tmp_path, "x", method="partial"), "holds 'projection'; expected 'partial'"),
         (lambda: model.load_adapter(tmp_path, "x"), "holds a method, no adapter; use cma.methods.load"),
         (lambda: load(RetrievalModel(build_clip(2, 3)), tmp_path, "x"), r"layers .* do not fit"),

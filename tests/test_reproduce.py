@@ -139,12 +139,14 @@ def whole(one, two):
     return {unit: one[unit] + (budget.LAYERS - 1) * (two[unit] - one[unit]) for unit in one}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, backward", [("forward", False), ("forward and backward", True)])
 def test_operations_are_counted_again(name, backward, shallow):
     one, two = (budget.per_unit(partial(budget.flops, model, backward=backward)) for model in shallow)
     assert whole(one, two) == pytest.approx(MEASURED[f"operations, {name}"], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_bytes_of_half_precision_are_a_little_more_than_half_of_those_of_float32(shallow):
     config = budget.CONFIG.merge({"precision": "float32"})  # on a CPU, half precision would take a minute
     one, two = (budget.bytes_kept(model, config) for model in shallow)

@@ -61,6 +61,7 @@ def same(one, other):
 # ---- a build that is stopped
 
 
+@pytest.mark.slow
 def test_a_killed_build_goes_on_where_it_was(model, tmp_path, read):
     for i in range(40):
         write_picture(tmp_path / "media" / f"p{i:02}.png", i)

@@ -136,6 +136,7 @@ def test_bad_starts_are_refused(folder, config, make_model):
         cma.train(model, train_set, config)
 
 
+@pytest.mark.slow
 def test_bf16_trains_near_float32_and_workers_change_nothing(folder, config, make_model):
     runs: dict[str, tuple[RunRecord, list]] = {}
     for name, changes in (("float32", {}), ("bf16", {"precision": "bf16"}), ("workers", {"workers": 1})):

@@ -63,6 +63,7 @@ def test_it_says_what_to_set_where_the_batch_does_not_fit(folder, config, make_m
     assert unknown.fitting == 8 and str(unknown).endswith("unknown")
 
 
+@pytest.mark.slow
 def test_auto_trains_with_what_fits_and_the_record_says_auto(folder, config, make_model, free, capsys):
     model = make_model()
     free(plan(model, load(folder, "train"), config).peak * GIB / 2)

@@ -58,6 +58,7 @@ def test_the_optimizer_alone_gives_their_parameters_from_their_gradients(theirs)
     assert {tensor.dtype for tensor in state.values()} == {torch.float16}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("run", "divisor", "steps"), [("one", 1, 5), ("ddp4", 4, 10)])
 def test_steps_follow_theirs(theirs, run, divisor, steps):
     model, inputs = parity_model(), numbers("half_inputs")
@@ -133,6 +134,7 @@ def test_without_an_active_adapter_nothing_is_prepared(model):
         prepare(model, TrainConfig(**SETTINGS))
 
 
+@pytest.mark.slow
 def test_a_run_of_the_papers_recipe_gives_the_backbone_back_and_goes_on_after_its_first_epoch(
     model, tmp_path
 ):

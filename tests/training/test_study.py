@@ -34,6 +34,7 @@ def seen(monkeypatch) -> list[str]:
     return splits
 
 
+@pytest.mark.slow
 def test_a_row_is_made_and_read_back(study, seen):
     row = study.run(METHOD)
     assert {entry["epochs"] for entry in row.rates} == {1, 2}
@@ -61,6 +62,7 @@ def test_no_run_begins_after_the_time_is_over(study, seen):
     assert (row.rates, row.lr, row.records) == ([], None, {}) and not seen
 
 
+@pytest.mark.slow
 def test_a_stopped_study_gives_the_row_of_one_that_was_not(study, tmp_path, monkeypatch):
     whole = study.run(METHOD)
     study.results, study.config = tmp_path / "again", study.config.merge({"runs_dir": tmp_path / "other"})

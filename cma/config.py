@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field
 from .files import settings
 
 WHERE = ("runs_dir", "if_exists")  # settings of this machine, not of the run
-NO_EFFECT = ("name", "workers", "cache", "micro_batch", "checkpoint_activations")  # but for rounding
+NO_EFFECT = ("name", "workers", "cache", "micro_batch", "checkpoint_activations", "compile")  # but rounding
 
 
 def _folder_name(name: str) -> str:
@@ -59,6 +59,7 @@ class TrainConfig:
     mask_same_item: bool = True  # captions of one item in a batch are not each other's negatives
     micro_batch: Positive | Literal["auto"] | None = None  # pairs in memory at once; None: the batch
     checkpoint_activations: bool = False  # compute them again in the backward pass: less memory, slower
+    compile: bool = False  # both encoders by torch.compile, in training: the first step takes much longer
     workers: NotNegative = 0  # processes that decode
     cache: bool = False  # keep preprocessed pixels in memory (small sets)
     eval_items: Positive | None = None  # evaluate on that many items only (tiny runs)
@@ -67,8 +68,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         if self.cache and self.workers:
-            found = f"workers={self.workers} with cache=True"
-            raise ValueError(f"{found}: a cache belongs to one process; set workers=0 or cache=False")
+            raise ValueError(f"workers={self.workers} with cache=True: set workers=0 or cache=False")
+        if self.compile and self.checkpoint_activations:
+            raise ValueError("compile=True with checkpoint_activations=True: set one of them to False")
 
     def merge(self, overrides: dict) -> TrainConfig:
         """A copy with other values of some fields. Raises ValueError as the class, and for no dictionary."""

@@ -39,7 +39,7 @@ def text_conditioned(
 
 
 def _conditioned(text: Tensor, frames: Tensor, mask: Tensor, temperature: float) -> Tensor:
-    scores = frames @ text.T  # [V, F, T]: a softmax over rows of few frames would take as long as the product
+    scores = frames @ text.T  # [V, F, T]: a softmax along few frames would take longer than the product
     weights = (scores / temperature).masked_fill(~mask[..., None], -torch.inf).softmax(1)
     dots = (weights * scores).sum(1)  # t . pooled, [V, T]
     # Frames that nearly cancel would cost float32 its digits here; Apple's GPUs have nothing finer.
@@ -53,8 +53,7 @@ def _conditioned(text: Tensor, frames: Tensor, mask: Tensor, temperature: float)
 def _prepare(text: Tensor, frames: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Float32 text and frames with zeros for padding, and a boolean mask, after all checks."""
     if text.ndim != 2 or frames.ndim != 3 or text.shape[1] != frames.shape[2]:
-        found = f"{list(text.shape)}, {list(frames.shape)}"
-        raise ValueError(f"expected text [T, D] and frames [V, F, D], not {found}")
+        raise ValueError(f"expected text [T, D], frames [V, F, D], not {[*text.shape]}, {[*frames.shape]}")
     mask = torch.ones(frames.shape[:2], device=frames.device) if mask is None else mask
     if mask.shape != frames.shape[:2]:
         raise ValueError(f"mask must be {list(frames.shape[:2])} like the frames, not {list(mask.shape)}")

@@ -67,8 +67,8 @@ def plan(model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig) 
     """Measure two small steps of a run on the train split `dataset`, and say what the whole run needs.
 
     One and two pairs are embedded, with their gradients; memory grows with the pairs, and so does time. The
-    model, its adapter and the random state are afterwards as they were. Raises ValueError as `cma.train`. In
-    several processes it is about the share of one.
+    model, its adapter and the random state are afterwards as they were. Nothing is compiled for it. Raises
+    ValueError as `cma.train`. In several processes it is about the share of one.
     """
     training = batches.choose_splits(dataset, config).training
     order = batches.epoch_batches(training, config, 0)
@@ -79,7 +79,7 @@ def plan(model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig) 
     one = Batch(*(field[:1] for field in pair))
     state, training_mode = random_state(model.device), model.training
     kept = [parameter.detach().clone() for parameter in model.trainable_parameters()]
-    precision.prepare(model, config)
+    precision.prepare(model, replace(config, compile=False))
     model.train()
     try:
         with devices.alone():

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..config import TrainConfig
 from ..methods import Method
 from ..model import RetrievalModel
-from . import optim
+from . import compiled, optim
 
 _half: WeakKeyDictionary[nn.Module, HalfPrecision] = WeakKeyDictionary()
 
@@ -26,15 +26,17 @@ def prepare(model: RetrievalModel, config: TrainConfig) -> torch.optim.Optimizer
     """Put the backbone and the active adapter into `config.precision`; returns the optimiser of the adapter.
 
     "float32" and "bf16" change no tensor: bfloat16 is used by autocast in the forward pass, and the adapter's
-    weights stay float32. "fp16" changes the model in place until `restore`. The optimiser has two groups,
-    weights with decay and biases without. Raises ValueError if no adapter is active, or for a method that
-    cannot be trained so.
+    weights stay float32. "fp16" changes the model in place until `restore`, and so does `config.compile`.
+    The optimiser has two groups, weights with decay and biases without. Raises ValueError if no adapter is
+    active, for a method that cannot be trained so, or where nothing can be compiled.
     """
     if model.active is None:
         raise ValueError("no adapter is active: model.set_adapter(name) first")
     if isinstance(method := model.get_adapter(model.active), Method):
         method.check_training(config.precision, model.scale)
     restore(model)
+    if config.compile:
+        compiled.begin(model)
     if config.precision == "fp16":
         _half[model.clip] = HalfPrecision(model)
     return optim.build_optimizer(model, config)
@@ -42,6 +44,7 @@ def prepare(model: RetrievalModel, config: TrainConfig) -> torch.optim.Optimizer
 
 def restore(model: RetrievalModel) -> None:
     """Give the backbone its own tensors back, unchanged, and the adapter float32; undoes `prepare`."""
+    compiled.end(model)
     if model.clip in _half:
         _half.pop(model.clip).undo()
 

@@ -34,7 +34,7 @@ from pydantic import TypeAdapter, ValidationError
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 LIMIT = 1800  # seconds that a cell may take, but not in these notebooks:
-TRAINING = ("03_train_flickr30k", "04_train_msrvtt", "a1_pretrain_mini_clip")
+TRAINING = ("03_train_flickr30k", "04_train_msrvtt", "06_compare_methods", "a1_pretrain_mini_clip")
 CI = {"runs_dir": "runs/ci"}  # tiny adapters and records, apart from real ones
 TINY = {
     "a1_pretrain_mini_clip": {},
@@ -43,6 +43,7 @@ TINY = {
     "03_train_flickr30k": {**CI, "items": 24, "overrides": {"epochs": 2, "batch_size": 8}},
     "04_train_msrvtt": {**CI, "items": 12, "overrides": {"epochs": 2, "batch_size": 8, "max_frames": 4}},
     "05_retrieval_explorer": {**CI, "items": 24},
+    "06_compare_methods": {**CI, "items": 24, "overrides": {"epochs": 1, "batch_size": 8}},
     "07_your_own_media": {**CI, "items": 24, "overrides": {"epochs": 2}},
     "08_quirks": {"items": 24, "steps": 6, "batch_size": 8},
 }

@@ -75,6 +75,7 @@ def test_all_are_here():
         "03_train_flickr30k",
         "04_train_msrvtt",
         "05_retrieval_explorer",
+        "06_compare_methods",
         "07_your_own_media",
         "08_quirks",
         "a1_pretrain_mini_clip",

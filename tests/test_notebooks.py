@@ -218,7 +218,7 @@ def test_make_run_trains_anew_and_limits_what_does_not_train():
         ended, asked = command(*words.replace("--commit", "").split())
         assert ended.exit_code == 0 and set(asked) == set(run.TINY)
         for name, how in asked.items():
-            trains = name.startswith(("03", "04", "a1"))
+            trains = name.startswith(("03", "04", "06", "a1"))
             assert how["execution_timeout"] == (None if trains else 1800), name
             if name[:2] in ("03", "04", "07"):
                 assert how["parameters"] == {"overrides": {"if_exists": "replace"}}, name

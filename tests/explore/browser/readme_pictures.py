@@ -13,7 +13,7 @@ from tests.explore.browser.explorer_page import ExplorerPage
 from tests.explore.browser.servers import ROOT
 
 FIGURES, MOST = ROOT / "notebooks" / "figures", 150_000  # bytes of a picture
-DATASET, QUERY = "mini-msrvtt", "honeybee"  # of the captions that rank better adapted
+DATASET, QUERY = "mini-msrvtt", "koala"  # of the captions that rank better adapted
 
 
 @pytest.fixture

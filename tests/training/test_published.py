@@ -3,7 +3,7 @@
 import pytest
 
 from cma import recipes
-from cma.training import published, report
+from cma.training import published, report, tables
 from data_prep.benchmarks import BENCHMARKS
 from tests import ROOT
 from tests.training.test_report import command, record
@@ -52,7 +52,7 @@ def test_our_cells_are_blank_where_nobody_ran_it_and_beside_the_last_source_else
         record("m", dataset="msrvtt", config={"epochs": 5}),
         record("p", dataset="msrvtt", config={"epochs": 9}),
     ]
-    lines = report.beside_published(runs, rows_of("didemo") + rows_of("msrvtt")).splitlines()[2:]
+    lines = tables.beside_published(runs, rows_of("didemo") + rows_of("msrvtt")).splitlines()[2:]
     cells = [line.strip("| ").split(" | ") for line in lines]
     assert len(cells) == 4 and len({line.count("|") for line in lines}) == 1
     assert "sources disagree" in lines[0] and "23.7 [" not in lines[0] and lines[0].endswith("|  |  |  |")

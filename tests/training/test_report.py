@@ -9,7 +9,7 @@ from dataclasses import asdict
 import pytest
 
 from cma import recipes
-from cma.training import RunRecord, published, report
+from cma.training import RunRecord, published, report, tables
 from cma.training.rows import MethodRow
 from tests import ROOT
 
@@ -167,7 +167,7 @@ def test_the_csv_has_each_seed_their_mean_and_what_was_published():
     second = record("r,seed=7", seed=7, metrics=copy.deepcopy(record().metrics))
     second.metrics["text_to_visual"]["R@1"] = 24.71
     rows = published.read_published(ROOT / "results" / published.FILE)
-    lines = list(csv.DictReader(io.StringIO(report.as_csv([record(), second], rows))))
+    lines = list(csv.DictReader(io.StringIO(tables.as_csv([record(), second], rows))))
     assert [line["text_to_visual R@1"] for line in lines[:3]] == ["23.71", "24.71", "24.21"]
     assert [line["seed"] for line in lines[:3]] == ["42", "7", "42, 7"]
     assert [line["runs"] for line in lines[:3]] == ["1", "1", "2"]
@@ -180,7 +180,7 @@ def test_the_recipe_of_a_run_is_recognised_and_is_no_other_setting(variant, sele
     config = recipes.recipe("msrvtt").train_config(variant)
     name = recipes.recipe("msrvtt").run_name("msrvtt-cross-modal", config, "openai/clip-vit-base-patch32")
     run = record(name, dataset="msrvtt", kind="video", config=asdict(config), select_on=select_on)
-    assert report.recipe_of(run) == variant
+    assert tables.recipe_of(run) == variant
     cells = report.table([run]).splitlines()[2].split(" | ")
     assert cells[1].startswith("cross-modal adapter") and "=" not in cells[1] and cells[7] == variant
 

@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from cma import recipes
-from cma.training import RunRecord, report
+from cma.training import RunRecord, report, rows, tables
 from tests import ROOT
 from tests.bench.budget import COUNTS
 from tests.training.test_report import record
@@ -16,12 +16,12 @@ def faults(run: RunRecord) -> list[str]:
     found, metrics = benchmark_faults(run) if run.dataset in COUNTS else [], run.metrics
     if not run.finished or not run.commit or run.commit.endswith("+"):
         found.append("expected a finished run of a committed version (commit without +)")
-    for way in report.WAYS:
-        recalls = [metrics[way][key] for key in report.RECALLS]
+    for way in rows.DIRECTIONS:
+        recalls = [metrics[way][key] for key in tables.RECALLS]
         between = metrics["intervals"].get(way, {})
         if recalls != sorted(recalls):
             found.append(f"{way}: recall must grow with K")
-        ends = [between.get(key, (100, 0)) for key in report.RECALLS]
+        ends = [between.get(key, (100, 0)) for key in tables.RECALLS]
         if not all(low <= recall <= high for recall, (low, high) in zip(recalls, ends, strict=True)):
             found.append(f"{way}: each recall needs an interval that it lies in")
     watched = [entry["validation"]["text_to_visual"]["R@1"] for entry in run.history if "validation" in entry]
@@ -37,13 +37,13 @@ def benchmark_faults(run: RunRecord) -> list[str]:
         found.append(f"expected {published.items:,} test items")
     if metrics["items"] == published.items and metrics["texts"] != published.captions:
         found.append(f"expected {published.captions:,} test captions")
-    for way, queries in zip(report.WAYS, (metrics["texts"], metrics["items"]), strict=True):
-        hits = [metrics[way][key] * queries / 100 for key in report.RECALLS]
+    for way, queries in zip(rows.DIRECTIONS, (metrics["texts"], metrics["items"]), strict=True):
+        hits = [metrics[way][key] * queries / 100 for key in tables.RECALLS]
         if any(abs(hit - round(hit)) > 1e-6 for hit in hits):
             found.append(f"{way}: a recall is no whole number of hits of {queries:,} queries")
     recipe = recipes.recipe(run.dataset)
     ours = {"bottleneck_dim": recipe.rank, "shared_dim": recipe.shared}
-    paper = report.recipe_of(run) == "paper" and run.method == "cross-modal adapter"
+    paper = tables.recipe_of(run) == "paper" and run.method == "cross-modal adapter"
     if paper and not (run.adapter and ours.items() <= run.adapter.items()):
         found.append(f"expected the adapter of the recipe: {ours}")
     return found
@@ -66,7 +66,7 @@ def good() -> RunRecord:
     run.adapter = vars(recipe.adapter_config())
     run.finished, run.metrics = "2026-01-01T00:00:00+00:00", copy.deepcopy(run.metrics)
     run.metrics |= {"texts": 1000, "items": 1000, "expected_items": 1000}
-    for way in report.WAYS:
+    for way in rows.DIRECTIONS:
         run.metrics[way] |= {"R@1": 23.7, "R@5": 45.0, "R@10": 66.6}
     run.history = [{"validation": {"text_to_visual": {"R@1": value}}} for value in (20.0, 23.7, 23.7)]
     return run

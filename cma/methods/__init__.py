@@ -18,8 +18,10 @@ from torch import nn
 
 from ..adapter import AdapterConfig, CrossModalAdapters
 from ..backbone import warn_of_another
+from ..data import RetrievalDataset
 from ..files import printable, read_json
 from ..model import RetrievalModel
+from ..recipes import recipe
 from .bottlenecks import AdapterATTN, AdaptFormer, TiedBottlenecks
 from .interface import CONFIG, WEIGHTS, Method, Replaced, towers_and_layers
 from .low_rank import LoRA
@@ -36,7 +38,9 @@ __all__ = [
     "attach",
     "describe",
     "load",
+    "options_of",
     "towers_and_layers",
+    "why_not",
 ]
 ROWS = (
     *(ZeroShot, FullFineTuning, Partial, Projection, CoOp, VPT, VLPrompt, MaPLe),
@@ -123,6 +127,24 @@ def describe(module: nn.Module | None) -> tuple[str, dict | None]:
         k: list(v) if isinstance(v, tuple) else v for k, v in asdict(module.options).items()
     }  # as JSON
     return module.NAME, options or None
+
+
+def options_of(method: str | type[Method], dataset: RetrievalDataset) -> dict:
+    """What `attach` is given for a method on a dataset, as in the paper's table for such data.
+
+    The two adapters of ours take r and d_s of the dataset's recipe.
+    """
+    if method in ADAPTERS:
+        own = recipe(dataset.recipe)
+        return {"bottleneck_dim": own.rank} | ({} if ADAPTERS[method] else {"shared_dim": own.shared})
+    kind = METHODS.get(method) if isinstance(method, str) else method
+    return kind.pictures if kind and dataset.kind == "image" else {}
+
+
+def why_not(method: str, dataset: RetrievalDataset) -> str:
+    """Why a method cannot do the data; empty if it can."""
+    kind = METHODS.get(method)
+    return "" if kind is None or dataset.kind in kind.kinds else kind.why_not
 
 
 def _name(method: str | type[Method]) -> str:

@@ -24,6 +24,9 @@ class BottleneckOptions:
     bottleneck_dim: PositiveInt = 64
 
 
+PICTURES = {"bottleneck_dim": 16}  # 0.5M trained
+
+
 class Bottleneck(nn.Module):
     """up(act(down(x))) for x [.., D], in the precision of x."""
 
@@ -57,7 +60,7 @@ class AdapterATTN(Bottlenecks):
     N(0, 0.01), so near CLIP: it is the cross-modal adapter without the MLP's half, sharing, and small width.
     """
 
-    NAME, activation = "Adapter-ATTN", "gelu"
+    NAME, activation, pictures = "Adapter-ATTN", "gelu", PICTURES
 
     def __init__(self, model: RetrievalModel, options: BottleneckOptions) -> None:
         super().__init__(model, options)
@@ -78,7 +81,7 @@ class AdaptFormer(Bottlenecks):
     at 0, so at CLIP.
     """
 
-    NAME, weight = "AdaptFormer", 0.1
+    NAME, weight, pictures = "AdaptFormer", 0.1, PICTURES
 
     def __init__(self, model: RetrievalModel, options: BottleneckOptions) -> None:
         super().__init__(model, options)

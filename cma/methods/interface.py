@@ -37,7 +37,8 @@ class Method(nn.Module):
     `__init__`, and in `hang` puts itself on the CLIP by hooks or in the place of tensors and modules, never
     by a copied forward. `scales`: any `scale` has a meaning, 1 as trained; 0 always is CLIP. `kinds`: the
     data it can do; `halves`: whether it trains in the half precision of the authors (`precision="fp16"`);
-    `why_not`: the reason where it cannot do one of them.
+    `why_not`: the reason where it cannot do one of them; `pictures`: options that the paper's tables of
+    pictures have instead of the defaults.
     """
 
     NAME: ClassVar[str]
@@ -46,6 +47,7 @@ class Method(nn.Module):
     kinds: ClassVar[tuple[str, ...]] = ("image", "video")
     halves: ClassVar[bool] = True
     why_not: ClassVar[str] = ""
+    pictures: ClassVar[dict] = {}
 
     def __init__(self, model: RetrievalModel, options: object) -> None:
         super().__init__()

@@ -21,7 +21,6 @@ from ..model import RetrievalModel
 from .devices import Stopped
 from .loop import train
 from .record import RunRecord
-from .study import options_of
 
 
 @settings
@@ -47,7 +46,7 @@ class RunDescription:
         recipe = recipes.recipe(dataset.recipe)
         config = recipe.train_config(self.recipe).merge(self.config)
         model = RetrievalModel(*load_backbone(self.backbone or recipe.backbone, device=device))
-        options = options_of(self.method, dataset) | self.adapter
+        options = methods.options_of(self.method, dataset) | self.adapter
         methods.attach(model, self.method, "adapter", self.init_seed, **options)
         model.set_adapter("adapter")
         return model, dataset, config

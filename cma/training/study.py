@@ -36,11 +36,6 @@ from .step import NotFinite
 
 ZERO_SHOT = methods.NAMES[0]
 EXTENSIONS = 3  # the most rates that are added to a grid
-NARROW = {"bottleneck_dim": 16}
-PICTURES = {
-    "Adapter-ATTN": NARROW,
-    "AdaptFormer": NARROW,
-}  # 0.5M trained, as in the paper's tables of pictures
 
 
 @dataclass
@@ -134,7 +129,7 @@ class Study:
     def _train(self, row: MethodRow, rate: float, seed: int, rung: int | None = None) -> RunRecord:
         """Train to a rung, or to the end and put record and ranks into the row; an earlier run goes on."""
         model = RetrievalModel(self.clip, self.processor)
-        methods.attach(model, self.method, "method", seed, **options_of(self.method, self.training))
+        methods.attach(model, self.method, "method", seed, **methods.options_of(self.method, self.training))
         model.set_adapter("method")
         config = replace(self.config, lr=rate, seed=seed, epochs=self.budget.epochs, select_on="val")
         config = replace(config, name=f"{row.name}-lr{rate:g}-seed{seed}", report_on="test")
@@ -179,23 +174,6 @@ class _Reached(Exception):
     """A run has come to its rung."""
 
 
-def options_of(method: str | type[methods.Method], dataset: RetrievalDataset) -> dict:
-    """What `methods.attach` is given for a method on a dataset, as in the paper's table for such data.
-
-    The two adapters of ours take r and d_s of the dataset's recipe.
-    """
-    if method in methods.ADAPTERS:
-        rank, shared = recipe(dataset.recipe).rank, recipe(dataset.recipe).shared
-        return {"bottleneck_dim": rank, **({"shared_dim": shared} if methods.ADAPTERS[method] == {} else {})}
-    return PICTURES.get(method, {}) if dataset.kind == "image" else {}
-
-
-def why_not(method: str, dataset: RetrievalDataset) -> str:
-    """Why a method cannot do the data; empty if it can."""
-    kind = methods.METHODS.get(method)
-    return "" if kind is None or dataset.kind in kind.kinds else kind.why_not
-
-
 def neighbour(rate: float, up: bool) -> float:
     """The next rate of 1e-5, 3e-5, 1e-4, 3e-4, … above or below."""
     exponent = math.floor(math.log10(rate) + 1e-9)
@@ -234,7 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         budget = Budget(**options.budget)
         study = Study(clip, processor, options.folder, config, budget, options.results, until)
         for method in options.methods or methods.NAMES:
-            if reason := why_not(method, dataset):
+            if reason := methods.why_not(method, dataset):
                 print(f"{method}: left out, because it cannot do {dataset.name}: {reason}")
                 continue
             row = study.run(method)

@@ -5,7 +5,6 @@ import torch
 from cma import RetrievalModel, TrainConfig, load_backbone
 from cma.methods import METHODS, NAMES, attach
 from cma.training import Batch, parameter_groups, train_step
-from cma.training.study import PICTURES
 from tests.bench.measure import peak_gib, ratio
 
 FULL = "full fine-tuning"
@@ -35,7 +34,7 @@ def step(kind: str, name: str):
     torch.manual_seed(0)
     size, frames, similarity = BATCHES[kind]
     model = RetrievalModel(*load_backbone("mini"))
-    attach(model, name, "method", **(PICTURES.get(name, {}) if kind == "image" else {}))
+    attach(model, name, "method", **(METHODS[name].pictures if kind == "image" and name in METHODS else {}))
     model.set_adapter("method")
     model.train()
     groups = parameter_groups(model, model.trainable_parameters(), 0.2)

@@ -8,9 +8,10 @@ import pytest
 
 from cma import data, methods
 from cma.config import TrainConfig
+from cma.methods import options_of, why_not
 from cma.training import loop
 from cma.training.rows import Budget, MethodRow, read_rows
-from cma.training.study import Study, main, neighbour, options_of, why_not
+from cma.training.study import Study, main, neighbour
 from tests.conftest import build_clip
 
 METHOD = "projection"

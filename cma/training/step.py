@@ -17,7 +17,7 @@ from ..model import RetrievalModel
 from ..patching import encoder_layers
 from . import devices, optim
 from .batches import Batch, model_frames, without_padding
-from .evaluation import autocast, compare
+from .evaluation import attention, autocast, compare
 
 
 class NotFinite(ValueError):
@@ -34,8 +34,9 @@ def train_step(
     """
     optim.set_rate(optimizer, rate)
     optimizer.zero_grad(set_to_none=True)
+    # the compiler decides by itself what is computed again
     recomputed = nullcontext() if config.compile else checkpointed(model, config.checkpoint_activations)
-    with recomputed:  # the compiler decides by itself what is computed again
+    with recomputed, attention(model, config.precision):
         loss = batch_gradient(model, batch, config)
     if config.gradient_divisor > 1:
         for parameter in model.trainable_parameters():

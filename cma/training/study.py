@@ -1,8 +1,9 @@
 """Every method on one dataset, with one budget: `python -m cma.training.study --help`.
 
 A method's rate is chosen on validation by successive halving: each rate of the grid is trained for the first
-rung of epochs, the best go on to the next rung, and the best of these to the end. All follow the schedule of
-the whole run. Then the other seeds are trained at that rate. The test split is read once a seed, at the end.
+rung of epochs, the best go on to the next rung if there is one, and the best of all to the end. While a rate
+at the edge is the best, the grid grows by its neighbour. All follow the schedule of the whole run. Then
+the other seeds are trained at that rate. The test split is read once a seed, at the end.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from .rows import Budget, MethodRow
 from .step import NotFinite
 
 ZERO_SHOT = methods.NAMES[0]
-EXTENSIONS = 3  # the most rates that are added to a grid
+EXTENSIONS = 4  # the most rates that are added to a grid
 
 
 @dataclass

@@ -13,10 +13,11 @@ from data_prep.readers import BadInput
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """A subcommand for each benchmark, `folder` for a user's own media, `frames`, `mini` and `rehearsal`."""
+    """A subcommand for each benchmark, `folder` for a user's own media, and those that need no source."""
     parser = argparse.ArgumentParser(prog="python -m data_prep", description=sys.modules["data_prep"].__doc__)
     commands = parser.add_subparsers(required=True, metavar="NAME")
     mini.add_command(commands)
+    mini.pretraining.add_command(commands)
     frames.add_command(commands)
     rehearsal.add_command(commands)
     readers = {name: (benchmark.help, benchmark.add_options) for name, benchmark in BENCHMARKS.items()}

@@ -145,7 +145,7 @@ class Study:
             record = train(model, self.training, config, on_epoch=stop)
             if rung is None:
                 row.records[str(seed)] = json.loads(record.to_json())
-                self._rank(row, model, config, str(seed))
+                self.rank(row, model, config, str(seed))
         except _Reached:
             (record,) = reached
         finally:
@@ -156,10 +156,11 @@ class Study:
         model, config = RetrievalModel(self.clip, self.processor), replace(self.config, name=row.name)
         record = evaluate_and_record(model, data.load(self.folder, "test"), config)
         row.records["0"] = json.loads(record.to_json())
-        self._rank(row, model, config, "0")
+        self.rank(row, model, config, "0")
         row.save(self.results)
 
-    def _rank(self, row: MethodRow, model: RetrievalModel, config: TrainConfig, seed: str) -> None:
+    def rank(self, row: MethodRow, model: RetrievalModel, config: TrainConfig, seed: str) -> None:
+        """Enter a seed's ranks on test into the row."""
         test = data.load(self.folder, "test")
         found = encode(model, test, config)
         similarity, owner = compare(*found[:3], config), found.text_to_item

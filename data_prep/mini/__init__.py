@@ -3,5 +3,5 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, submodules=["icons"], submod_attrs={"build": ["add_command", "build_minis"]}
+    __name__, submodules=["icons", "pretraining"], submod_attrs={"build": ["add_command", "build_minis"]}
 )

@@ -4,8 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from data_prep.mini import icons
+from cma import data
+from data_prep.__main__ import main
+from data_prep.dataset import Counts
+from data_prep.mini import icons, pretraining
 from data_prep.mini.icons import Wording, drawings, icon_phrase, render
 
 WORDING = {
@@ -89,3 +93,27 @@ def test_a_set_whose_licence_does_not_permit_it_is_refused(package):
     (package / "collections.json").write_text(json.dumps({"some": {"license": {"spdx": "GPL-3.0"}}}))
     with pytest.raises(ValueError, match=r"some: licence GPL-3\.0, expected one of"):
         icons.choose()
+
+
+def test_the_artists_of_the_benchmarks_and_of_openmoji_stay_out():
+    every = [source for sources in icons.SETS.values() for source in sources]
+    assert not [source for source in every if source.startswith(("fluent-emoji", "openmoji"))]
+
+
+def test_one_drawing_of_a_concept_becomes_a_dataset(package, tmp_path, monkeypatch, capsys):
+    (package / "json" / "other.json").write_text((package / "json" / "some.json").read_text())
+    licence = {"license": {"spdx": "MIT"}}
+    (package / "collections.json").write_text(json.dumps({"some": licence, "other": licence}))
+    monkeypatch.setattr(icons, "SETS", {"emoji": ["some"], "colour": ["other"], "mono": []})
+    monkeypatch.setattr(pretraining, "EXPECTED", Counts(2, 3))
+    assert main(["pretraining", "--out", str(tmp_path / "data"), "--workers", "1"]) == 0
+    drawings = data.load(tmp_path / "data" / pretraining.NAME, "test")
+    items = {item.captions: item for item in drawings.items}
+    assert set(items) == {("fox", "fox face"), ("plug",)}
+    assert {item.id.partition("-")[0] for item in drawings.items} == {"some", "other"}
+    with Image.open(drawings.path(items["fox", "fox face"])) as picture:
+        assert picture.size == (80, 80) and picture.getpixel((70, 5)) == (255, 0, 0)
+        assert picture.getpixel((5, 70)) == (255, 255, 255)
+    capsys.readouterr()
+    assert main(["pretraining", "--out", str(tmp_path / "data")]) == 0
+    assert "already in" in capsys.readouterr().out

@@ -82,6 +82,13 @@ def compare(text: Tensor, frames: Tensor, mask: Tensor, config: TrainConfig) -> 
     return text_conditioned(text, frames, mask, temperature=config.temperature)
 
 
+def query_ranks(found: Embeddings, dataset: RetrievalDataset, config: TrainConfig) -> dict[str, list[int]]:
+    """The rank of each query's right answer, {"text_to_visual": [T], "visual_to_text": [V]}."""
+    similarity, owner = compare(*found[:3], config), found.text_to_item
+    back = metrics.visual_ranks(similarity, owner, dataset.protocol["visual_to_text"])
+    return {"text_to_visual": metrics.ranks(similarity, owner).tolist(), "visual_to_text": back.tolist()}
+
+
 def evaluate(
     model: RetrievalModel,
     dataset: RetrievalDataset,

@@ -26,10 +26,9 @@ from ..backbone import load_backbone
 from ..config import TrainConfig
 from ..data import RetrievalDataset
 from ..files import read_json
-from ..metrics import ranks, visual_ranks
 from ..model import RetrievalModel
 from ..recipes import recipe
-from .evaluation import compare, encode, evaluate_and_record
+from .evaluation import encode, evaluate_and_record, query_ranks
 from .loop import train
 from .record import RunRecord
 from .rows import Budget, MethodRow
@@ -163,13 +162,8 @@ class Study:
         """Enter a seed's ranks on test into the row."""
         test = data.load(self.folder, "test")
         found = encode(model, test, config)
-        similarity, owner = compare(*found[:3], config), found.text_to_item
-        back = visual_ranks(similarity, owner, test.protocol["visual_to_text"])
-        row.ranks[seed] = {
-            "text_to_visual": ranks(similarity, owner).tolist(),
-            "visual_to_text": back.tolist(),
-        }
-        row.text_to_item = owner.tolist()
+        row.ranks[seed] = query_ranks(found, test, config)
+        row.text_to_item = found.text_to_item.tolist()
 
 
 class _Reached(Exception):

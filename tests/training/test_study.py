@@ -91,8 +91,8 @@ def test_the_grid_is_extended_at_its_edge(study, monkeypatch):
         return rate  # the higher the better
 
     monkeypatch.setattr(study, "_score", score)
-    assert study.choose_rate(MethodRow("toy", METHOD, {})) == pytest.approx(1e-1)
-    assert [rate for rate, rung in asked if rung == 1] == pytest.approx([1e-3, 3e-3, 1e-2, 3e-2, 1e-1])
+    assert study.choose_rate(MethodRow("toy", METHOD, {})) == pytest.approx(3e-1)
+    assert [rate for rate, rung in asked if rung == 1] == pytest.approx([1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1])
     monkeypatch.setattr(study, "_score", lambda row, rate, rung: -1.0)
     with pytest.raises(ValueError, match=r"toy-projection: no rate of \[0\.001, 0\.003\] could be trained"):
         study.choose_rate(MethodRow("toy", METHOD, {}))

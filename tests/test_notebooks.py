@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import cma
+from cma.training import TrainConfig, rows
 from data_prep.__main__ import main as data_prep
 from tests import ROOT
 from tests.toy_data import write_images
@@ -34,6 +35,7 @@ spec = importlib.util.spec_from_file_location("run_notebooks", HERE / "run.py")
 run = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(run)
 README = (ROOT / "README.md").read_text("utf-8")
+OURS, TWIN = "cross-modal adapter", "adapter without sharing"
 SIDE = "(?:text|visual|image|video|picture)s?"
 DIRECTIONS = re.compile(rf"(?i)\b{SIDE} ?(?:→|->) ?{SIDE}\b|\b{SIDE} to {SIDE}\b")
 
@@ -342,6 +344,39 @@ def test_other_parameters_make_other_runs_and_leave_the_adapters_that_05_and_07_
         assert len(names) == len(usual) and not names & seen, changed
         seen |= names
     assert runs_of(name, data_root, {"overrides": {"if_exists": "replace"}}) == (usual, "replace")
+
+
+@pytest.mark.parametrize("stem", ["03_train_flickr30k", "04_train_msrvtt"])
+@pytest.mark.parametrize(
+    "recorded, dataset, trained",
+    [
+        ([OURS, TWIN], "mini-flickr30k", []),
+        ([OURS], "mini-flickr30k", [TWIN]),
+        ([OURS, TWIN], "flickr30k", [TWIN]),
+        ([], "mini-flickr30k", [TWIN]),
+    ],
+)
+def test_the_twin_is_trained_where_no_row_of_it_is_recorded(
+    stem, recorded, dataset, trained, tmp_path, monkeypatch
+):
+    for method in recorded:
+        ranks = {"42": {"text_to_visual": [1, 2], "visual_to_text": [1, 1]}}
+        row = rows.MethodRow(dataset, method, {"epochs": 8}, ranks=ranks, text_to_item=[0, 1])
+        row.save(tmp_path / "results" / "methods")
+    monkeypatch.setattr(cma, "train", lambda *_: SimpleNamespace(metrics={}))
+    own = {
+        "ROOT": tmp_path,
+        "OURS": OURS,
+        "TWIN": TWIN,
+        "records": {},
+        "results": {},
+        "config": TrainConfig(),
+    }
+    own |= {"train_set": SimpleNamespace(name="mini-flickr30k"), "settings": SimpleNamespace(backbone="mini")}
+    own |= {"model": None, "named": str, "fresh": lambda *_, **__: None, "say": lambda _: None}
+    found = execute(stem, "-no-sharing", **own)
+    assert list(found["results"]) == trained
+    assert set(found["kept"]) == (set(recorded) if dataset == "mini-flickr30k" else set())
 
 
 def test_another_pre_training_has_a_folder_of_its_own():

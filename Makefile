@@ -19,7 +19,7 @@ test: $(READY) ## lint, fast suite, wheel, offline benchmarks, notebooks at tiny
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/test.yml
-	$(PYTHON) -m pytest -q -m "not minis and not wheel and not processes and not slow"
+	$(PYTHON) -m pytest -q -m "not minis and not wheel and not processes and not slow" -n auto
 	$(PYTHON) -m pytest -q -m "processes or slow"
 	$(PYTHON) -m pytest -q -m wheel
 	$(PYTHON) -m data_prep mini
@@ -30,7 +30,7 @@ test: $(READY) ## lint, fast suite, wheel, offline benchmarks, notebooks at tiny
 	$(PYTHON) notebooks/run.py --tiny --replace --out runs/rerun 03 04 -p seed 7 -y 'overrides: {epochs: 1, lr: 0.002}'
 
 fast: $(READY) ## the fast suite alone: neither network nor offline benchmarks
-	$(PYTHON) -m pytest -q -m "not minis and not wheel and not processes and not slow"
+	$(PYTHON) -m pytest -q -m "not minis and not wheel and not processes and not slow" -n auto
 
 minis: $(READY) ## the offline benchmarks, built only when missing
 	$(PYTHON) -m data_prep mini

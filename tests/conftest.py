@@ -1,6 +1,10 @@
 """What the tests share: a random CLIP built in code, and a real processor for it. No network, no files."""
 
 import json
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # a process for each core, so one thread each
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections import Counter
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -359,9 +360,9 @@ def test_other_parameters_make_other_runs_and_leave_the_adapters_that_05_and_07_
 def test_the_twin_is_trained_where_no_row_of_it_is_recorded(
     stem, recorded, dataset, trained, tmp_path, monkeypatch
 ):
-    for method in recorded:
-        ranks = {"42": {"text_to_visual": [1, 2], "visual_to_text": [1, 1]}}
-        row = rows.MethodRow(dataset, method, {"epochs": 8}, ranks=ranks, text_to_item=[0, 1])
+    ranks = {"42": {"text_to_visual": [1, 2], "visual_to_text": [1, 1]}}
+    for method, name in product(recorded, (dataset, "a", "z")):
+        row = rows.MethodRow(name, method, {"epochs": 8}, ranks=ranks, text_to_item=[0, 1])
         row.save(tmp_path / "results" / "methods")
     monkeypatch.setattr(cma, "train", lambda *_: SimpleNamespace(metrics={}))
     own = {

@@ -18,6 +18,7 @@ from ..config import TrainConfig
 from ..data import Item, RetrievalDataset
 from ..media import MediaError, read_media, to_pixels
 from ..model import RetrievalModel
+from .stopping import end_with_parent
 
 
 class Splits(NamedTuple):
@@ -215,7 +216,8 @@ def load_media(
     own = torch.Generator()  # without it the loader draws from the global random state
     read = partial(_read_or_error, pixels, dataset)  # a worker reads a whole batch
     items = range(len(dataset))
-    loader = DataLoader(items, batch_sampler=batches, num_workers=workers, collate_fn=read, generator=own)
+    settings = {"num_workers": workers, "worker_init_fn": end_with_parent, "generator": own}
+    loader = DataLoader(items, batch_sampler=batches, collate_fn=read, **settings)
     try:
         for found in loader:
             if isinstance(found, MediaError):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
+import threading
 from pathlib import Path
 from types import FrameType
 
@@ -44,3 +47,13 @@ class Stopping:
             return
         devices.say(f"{folder}: stopped, a checkpoint is written; the same call goes on from this step")
         raise SystemExit(128 + self.asked) if self.asked == signal.SIGTERM else KeyboardInterrupt
+
+
+def end_with_parent(worker: int) -> None:
+    """In a loader's worker: end when the parent was killed, not wait for ever to hand over what was read."""
+
+    def watch() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -4,10 +4,12 @@ And a folder belongs to one process, until it ends in whatever way.
 """
 
 import json
+import multiprocessing
 import os
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -50,6 +52,29 @@ def test_a_run_that_is_killed_ten_times_is_the_unbroken_one(tmp_path):
         assert without_times(found["run.json"]) == without_times(whole["run.json"])
         for name in whole.keys() - {"run.json", "checkpoint.pt"}:  # which hold times
             assert found[name] == whole[name], name
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_the_workers_of_a_killed_run_end(method, folder):
+    """They hold batches that nobody will take."""
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"no {method} on this system")
+    command = [sys.executable, "-m", "tests.training.reading", method, folder]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
+        workers = json.loads(parent.stdout.readline())
+        parent.kill()
+    assert len(workers) == 2
+    limit = time.monotonic() + 30
+    while living := [worker for worker in workers if runs(worker)]:
+        assert time.monotonic() < limit, f"workers {living} of {workers} have not ended"
+        time.sleep(0.1)
+
+
+def runs(process: int) -> bool:
+    """Whether a process is there; one that has ended and was not yet fetched does not run."""
+    done = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True)
+    return done.stdout.strip()[:1] not in ("", "Z")
 
 
 def test_a_second_process_is_refused_until_the_first_has_ended(folder, config, make_model):

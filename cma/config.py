@@ -51,6 +51,7 @@ class TrainConfig:
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     seed: NotNegative = 42
     select_on: Literal["val", "last", "test"] = "val"  # the kept epoch; "test" is the authors' habit
+    select_by: Literal["R@1", "mR"] = "R@1"  # text to visual, or the mean of six recalls: less noisy
     val_items: Positive = 1000  # training items held out where a dataset has no val split
     report_on: Literal["test", "val"] = "test"  # the split of the final numbers; "val" never reads test
     epoch_unit: Literal["captions", "items"] = "captions"  # an epoch: each (item, caption), or each item

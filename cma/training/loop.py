@@ -36,9 +36,9 @@ def train(
 ) -> RunRecord:
     """Train the active adapter of `model` on a train split, keep one epoch's adapter, and evaluate it.
 
-    `config.select_on` says which epoch is kept: "val" and "test" keep the one of the highest text-to-image
-    (or text-to-video) R@1 on that split. `on_epoch` is called with the record after every epoch. Returns the
-    record and writes into `runs_dir/name`: the kept adapter, `best/` and `last/`, `run.json`, `curve.png`
+    `config.select_on` says which epoch is kept: "val" and "test" keep the best one on that split, by R@1 of
+    text-to-image (or text-to-video) or by mR (`select_by`). `on_epoch` is called with the record after every
+    epoch. Returns the record and writes into `runs_dir/name`: the kept adapter, `best/` and `last/`, `run.json`, `curve.png`
     and `checkpoint.pt`, every five minutes too. A run of the same settings is resumed from there, or returned
     if it is finished. If memory runs out, the micro-batch is halved and the run goes on from the same step;
     Ctrl-C and SIGTERM end it after a whole step, with a checkpoint.
@@ -139,7 +139,7 @@ class _Run:
                     devices.say(sentence(entry, record))
                 record.history.append(entry)
                 state.last = resume.copy_parameters(model)
-                if best := is_best(record.history):
+                if best := is_best(record.history, self.config.select_by):
                     state.best, state.best_epoch = state.last, epoch + 1
                 record.selected_epoch = epoch + 1 if record.select_on == "last" else state.best_epoch
                 self.save(places=("best", "last") if best else ("last",))

@@ -209,11 +209,15 @@ def draw_curve(record: RunRecord) -> None:
         save(training_curve(record), record.folder / "curve.png")
 
 
-def is_best(history: list[dict]) -> bool:
-    """Whether the last epoch has a higher R@1 than all before it; always without validation."""
+def is_best(history: list[dict], by: str = "R@1") -> bool:
+    """Whether the last epoch has a higher recall (`TrainConfig.select_by`) than all before it.
+
+    Always without validation.
+    """
     if "validation" not in history[-1]:
         return True
-    *earlier, last = (entry["validation"]["text_to_visual"]["R@1"] for entry in history)
+    found = (entry["validation"] for entry in history)
+    *earlier, last = (one["mR"] if by == "mR" else one["text_to_visual"][by] for one in found)
     return last > max(earlier, default=-1)
 
 

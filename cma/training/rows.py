@@ -22,9 +22,9 @@ class Budget:
     """What each method gets. `rungs`: epochs after which rates are compared; `keep`: how many of them go on.
 
     While the first or the last rate of `rates` is the best at the first rung, the grid 1e-5, 3e-5, 1e-4, … is
-    extended in that direction, so that a method finds its rate wherever it lies. Rates are compared by mR on
-    validation, the mean of the six recalls, which is less noisy than R@1. The epoch is chosen by R@1, as in
-    every run of `cma.train`. Raises ValueError for rungs that do not rise or lie after the end.
+    extended in that direction, so that a method finds its rate wherever it lies. Rates and epochs are chosen
+    by mR on validation, the mean of the six recalls, which is less noisy than R@1. Raises ValueError for
+    rungs that do not rise or lie after the end.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 8

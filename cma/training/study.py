@@ -131,8 +131,9 @@ class Study:
         model = RetrievalModel(self.clip, self.processor)
         methods.attach(model, self.method, "method", seed, **methods.options_of(self.method, self.training))
         model.set_adapter("method")
-        config = replace(self.config, lr=rate, seed=seed, epochs=self.budget.epochs, select_on="val")
+        config = replace(self.config, lr=rate, seed=seed, epochs=self.budget.epochs)
         config = replace(config, name=f"{row.name}-lr{rate:g}-seed{seed}", report_on="test")
+        config = replace(config, select_on="val", select_by="mR")
         reached: list[RunRecord] = []
 
         def stop(record: RunRecord) -> None:

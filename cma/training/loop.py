@@ -38,10 +38,10 @@ def train(
 
     `config.select_on` says which epoch is kept: "val" and "test" keep the best one on that split, by R@1 of
     text-to-image (or text-to-video) or by mR (`select_by`). `on_epoch` is called with the record after every
-    epoch. Returns the record and writes into `runs_dir/name`: the kept adapter, `best/` and `last/`, `run.json`, `curve.png`
-    and `checkpoint.pt`, every five minutes too. A run of the same settings is resumed from there, or returned
-    if it is finished. If memory runs out, the micro-batch is halved and the run goes on from the same step;
-    Ctrl-C and SIGTERM end it after a whole step, with a checkpoint.
+    epoch. Returns the record and writes into `runs_dir/name`: the kept adapter, `best/` and `last/`,
+    `run.json`, `curve.png` and `checkpoint.pt`, every five minutes too. A run of the same settings is resumed
+    from there, or returned if it is finished. If memory runs out, the micro-batch is halved and the run goes
+    on from the same step; Ctrl-C and SIGTERM end it after a whole step, with a checkpoint.
     The same seed, initial adapter and number of threads give the same result, bitwise on a CPU in float32.
     The seed decides held-out items, batches and dropout, not the adapter's initial weights; the global random
     state is not changed. Raises ValueError for no active adapter, data that is missing, another run in the

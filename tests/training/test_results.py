@@ -24,7 +24,9 @@ def faults(run: RunRecord) -> list[str]:
         ends = [between.get(key, (100, 0)) for key in tables.RECALLS]
         if not all(low <= recall <= high for recall, (low, high) in zip(recalls, ends, strict=True)):
             found.append(f"{way}: each recall needs an interval that it lies in")
-    watched = [entry["validation"]["text_to_visual"]["R@1"] for entry in run.history if "validation" in entry]
+    seen = [entry["validation"] for entry in run.history if "validation" in entry]
+    by_mean = run.config.get("select_by") == "mR"
+    watched = [one["mR"] if by_mean else one["text_to_visual"]["R@1"] for one in seen]
     if run.select_on in ("val", "test") and watched.index(max(watched)) + 1 != run.selected_epoch:
         found.append(f"the kept epoch must be the best on {run.select_on}")
     return found

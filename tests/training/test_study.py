@@ -44,6 +44,8 @@ def test_a_row_is_made_and_read_back(study, seen):
     assert list(row.records) == list(row.ranks) == ["1", "2"]
     for seed, record in row.records.items():
         assert (record["seed"], record["config"]["lr"], record["method"]) == (int(seed), row.lr, METHOD)
+        means = [entry["validation"]["mR"] for entry in record["history"]]
+        assert record["selected_epoch"] == 1 + means.index(max(means))
         hits = [rank <= 1 for rank in row.ranks[seed]["text_to_visual"]]
         recall = record["metrics"]["text_to_visual"]["R@1"]
         assert 100 * sum(hits) / len(hits) == pytest.approx(recall) and record["metrics"]["split"] == "test"

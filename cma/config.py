@@ -30,10 +30,9 @@ NotNegative = Annotated[int, Field(ge=0)]
 class TrainConfig:
     """Settings of one run of `cma.train`; the defaults are the paper's where it gives one (section 4.1).
 
-    `if_exists` is about a run that is in `runs_dir/name` already. "resume" goes on with it, or returns it if it
-    is finished; other settings or data are an error and change nothing. "replace" deletes the run's files,
-    after all that training needs has been found, and starts again. Raises ValueError that names the field,
-    its value and what is allowed.
+    `if_exists` is about a run that is in `runs_dir/name` already. "resume" goes on with it or returns it, and
+    other settings or data are an error; "replace" deletes its files, after all that is needed has been found,
+    and starts again. Raises ValueError that names the field, its value and what is allowed.
     """
 
     name: Annotated[str, AfterValidator(_folder_name)] = "run"  # the run is written to runs_dir/name

@@ -1,5 +1,7 @@
 """One training step of each method against full fine-tuning, on the bundled backbone: time and memory."""
 
+from functools import cache
+
 import torch
 
 from cma import RetrievalModel, TrainConfig, load_backbone
@@ -13,7 +15,7 @@ BATCHES = {"image": (128, 1, "mean_pooled"), "video": (32, 6, "text_conditioned"
 
 def figures(quick: bool) -> dict:
     """By kind of data and method: time of a step and peak above the loaded model ÷ full fine-tuning's."""
-    return {kind: {name: one(kind, name, 1 if quick else 5) for name in names(kind)} for kind in BATCHES}
+    return {kind: {name: one(kind, name, 1 if quick else 3) for name in names(kind)} for kind in BATCHES}
 
 
 def names(kind: str) -> list[str]:
@@ -24,9 +26,15 @@ def names(kind: str) -> list[str]:
 def one(kind: str, name: str, pairs: int) -> dict[str, float | int]:
     """The figures of one method."""
     took = ratio(step(kind, name), step(kind, FULL), pairs)
-    above = [peak_gib("methods.steps", kind, method).above for method in (name, FULL)]
+    above = [peak(kind, method) for method in (name, FULL)]
     times = {"time": took["median"], "low": took["min"], "high": took["max"], "pairs": pairs}
     return times | {"seconds": took["seconds"][0], "memory": round(above[0] / above[1], 3)}
+
+
+@cache
+def peak(kind: str, name: str) -> float:
+    """GiB that a method's steps need beyond the loaded model."""
+    return peak_gib("methods.steps", kind, name).above
 
 
 def step(kind: str, name: str):

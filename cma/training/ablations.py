@@ -7,25 +7,20 @@ run has as many **steps** as on all of it, so more epochs: each picture is seen 
 
 from __future__ import annotations
 
-import argparse
 import json
-import math
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import torch
 from transformers import CLIPModel, CLIPProcessor
 
 from .. import data, methods
-from ..backbone import load_backbone
 from ..config import TrainConfig
 from ..data import RetrievalDataset
 from ..files import read_json
 from ..model import RetrievalModel
-from ..recipes import recipe
 from .batches import Batch, Pixels, epoch_batches, epoch_size, read_batches
 from .evaluation import encode, query_ranks
 from .loop import train
@@ -33,6 +28,7 @@ from .points import FULL, GROUPS, OURS, Point, points, start
 from .rows import MethodRow
 from .sharing import agreement, changed_slices, modality_gap
 from .step import NotFinite
+from .study import begin, long_command
 
 
 @dataclass
@@ -140,36 +136,26 @@ def studied_rate(results: Path, dataset: str, method: str) -> float | None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train the ablations of the adapter on a prepared dataset; they are judged on validation.
 
-    What is done already is not done again: start the command again after a stop, or to add hours.
+    The folder of results has methods/ and gets ablations/. What is done already is not done again: start the
+    command again after a stop, or to add hours.
     """
-    parser = argparse.ArgumentParser(prog="python -m cma.training.ablations", description=main.__doc__)
-    parser.add_argument("folder", type=Path, help="a prepared dataset, such as data/mini-flickr30k")
+    parser = long_command("ablations", main.__doc__, results="results", runs="runs/ablations")
     parser.add_argument("--only", nargs="+", metavar="GROUP", default=GROUPS, help=f"of {', '.join(GROUPS)}")
-    parser.add_argument("--backbone", default="mini", help="default: mini")
-    parser.add_argument(
-        "--results", type=Path, default="results", help="has methods/, gets ablations/; default: results"
-    )
-    parser.add_argument("--runs", default="runs/ablations", help="checkpoints; default: runs/ablations")
     parser.add_argument("--rate", type=float, help="of the adapter; default: the study's")
     parser.add_argument("--full-rate", type=float, help="of full fine-tuning; default: the study's")
     parser.add_argument("--epochs", type=int, default=8, help="on all training items; default: 8")
-    parser.add_argument("--hours", type=float, default=math.inf, help="begin no point after so many hours")
-    parser.add_argument("--precision", default="float32", help="of training and testing; default: float32")
     options = parser.parse_args(arguments)
     until = time.time() + 3600 * options.hours
     try:
         if unknown := set(options.only) - set(GROUPS):
             raise ValueError(f"unknown group {min(unknown)!r}: expected some of {', '.join(GROUPS)}")
-        training, validation = (data.load(options.folder, split) for split in ("train", "val"))
-        config = recipe(training.recipe).train_config()
-        config = replace(config, epochs=options.epochs, precision=options.precision, runs_dir=options.runs)
+        training, config, clip, processor = begin(options)
+        config, validation = replace(config, epochs=options.epochs), data.load(options.folder, "val")
         given = {OURS: options.rate, FULL: options.full_rate}
         rates = {m: rate or studied_rate(options.results, training.name, m) for m, rate in given.items()}
         if rates[OURS] is None:
             hint = f"run `python -m cma.training.study {options.folder}` first, or give --rate"
             raise ValueError(f"{options.results}: no rate of the {OURS} on {training.name} yet; {hint}")
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        clip, processor = load_backbone(options.backbone, device=device)
         chosen = points(RetrievalModel(clip, processor), training, config.similarity)
         chosen = [point for point in chosen if point.group in ("default", *options.only)]
         if rates[FULL] is None and any(point.method == FULL for point in chosen):

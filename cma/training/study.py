@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -180,31 +180,39 @@ def neighbour(rate: float, up: bool) -> float:
     return float(f"{leading}e{exponent + shift}")
 
 
+def long_command(name: str, description: str, results: str, runs: str) -> argparse.ArgumentParser:
+    """The arguments of a command that trains many runs on a dataset, for hours, and goes on after a stop."""
+    parser = argparse.ArgumentParser(prog=f"python -m cma.training.{name}", description=description)
+    add = partial(parser.add_argument, help="default: %(default)s")
+    parser.add_argument("folder", type=Path, help="a prepared dataset, such as data/mini-flickr30k")
+    add("--backbone", default="mini")
+    add("--results", type=Path, default=Path(results))
+    parser.add_argument("--runs", default=runs, help="checkpoints; default: %(default)s")
+    parser.add_argument("--hours", type=float, default=math.inf, help="begin no run after so many hours")
+    parser.add_argument("--precision", default="float32", help="of training and testing; default: float32")
+    return parser
+
+
+def begin(options: argparse.Namespace) -> tuple[RetrievalDataset, TrainConfig, CLIPModel, CLIPProcessor]:
+    """(train split, settings of its recipe, backbone, processor) of a `long_command`."""
+    dataset = data.load(options.folder, "train")
+    config = recipe(dataset.recipe).train_config()
+    config = replace(config, runs_dir=options.runs, precision=options.precision)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return dataset, config, *load_backbone(options.backbone, device=device)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run every method of the paper's tables on a prepared dataset, each with the same budget.
 
     What is done already is not done again: start the command again after a stop, or to add hours.
     """
-    parser = argparse.ArgumentParser(prog="python -m cma.training.study", description=main.__doc__)
-    parser.add_argument("folder", type=Path, help="a prepared dataset, such as data/mini-flickr30k")
+    parser = long_command("study", main.__doc__, results="results/methods", runs="runs/methods")
     parser.add_argument("--methods", nargs="+", metavar="NAME", help=f"default: {', '.join(methods.NAMES)}")
-    parser.add_argument("--backbone", default="mini", help="default: mini")
-    parser.add_argument(
-        "--results", type=Path, default=Path("results/methods"), help="default: results/methods"
-    )
-    parser.add_argument("--runs", default="runs/methods", help="checkpoints; default: runs/methods")
-    parser.add_argument("--hours", type=float, default=math.inf, help="begin no run after so many hours")
-    parser.add_argument("--precision", default="float32", help="of training and testing; default: float32")
     parser.add_argument("--budget", type=json.loads, default={}, help="JSON, such as '{\"epochs\": 8}'")
     options = parser.parse_args(arguments)
     try:
-        dataset = data.load(options.folder, "train")
-        config = replace(
-            recipe(dataset.recipe).train_config(), runs_dir=options.runs, precision=options.precision
-        )
-        clip, processor = load_backbone(
-            options.backbone, device="cuda" if torch.cuda.is_available() else "cpu"
-        )
+        dataset, config, clip, processor = begin(options)
         until = time.time() + 3600 * options.hours
         budget = Budget(**options.budget)
         study = Study(clip, processor, options.folder, config, budget, options.results, until)

@@ -190,9 +190,9 @@ def test_a_share_of_the_items_has_as_many_steps(ablations):
 @pytest.fixture
 def command(ablations, folder, tmp_path, monkeypatch, capsys):
     recipe = SimpleNamespace(train_config=lambda: ablations.config)
-    monkeypatch.setattr("cma.training.ablations.recipe", lambda _: recipe)
+    monkeypatch.setattr("cma.training.study.recipe", lambda _: recipe)
     toy = lambda *_, **__: (ablations.clip, ablations.processor)  # noqa: E731
-    monkeypatch.setattr("cma.training.ablations.load_backbone", toy)
+    monkeypatch.setattr("cma.training.study.load_backbone", toy)
 
     def run(*words: str) -> tuple[int, list[str], list[str]]:
         places = ["--results", str(tmp_path / "results"), "--runs", str(tmp_path / "runs")]

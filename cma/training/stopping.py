@@ -1,4 +1,4 @@
-"""Stopping a run after a whole step: by Ctrl-C, or by the SIGTERM that a cluster sends before it ends."""
+"""How a run's processes end: by Ctrl-C or a cluster's SIGTERM after a whole step, workers with their run."""
 
 from __future__ import annotations
 

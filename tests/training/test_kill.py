@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 import cma
@@ -73,8 +74,10 @@ def test_the_workers_of_a_killed_run_end(method, folder):
 
 def runs(process: int) -> bool:
     """Whether a process is there; one that has ended and was not yet fetched does not run."""
-    done = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True)
-    return done.stdout.strip()[:1] not in ("", "Z")
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_a_second_process_is_refused_until_the_first_has_ended(folder, config, make_model):

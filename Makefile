@@ -12,7 +12,7 @@ endif
 .PHONY: run test fast minis notebooks explore browser pictures bench clean
 
 run: minis ## environment, offline benchmarks, every notebook by papermill into runs/notebooks, results table
-	$(PYTHON) notebooks/run.py --replace
+	$(PYTHON) notebooks/run.py --replace --jobs 2
 	$(PYTHON) -m cma.training.report
 
 test: $(READY) ## lint, fast suite, wheel, offline benchmarks, notebooks at tiny size, a browser, papermill reruns

@@ -2,6 +2,7 @@
 
     python notebooks/run.py                        # all, in order, into runs/notebooks
     python notebooks/run.py 03 -p dataset flickr30k -p data_root DIR -p backbone openai/clip-vit-base-patch32
+    python notebooks/run.py --jobs 2               # two at a time, each on half of the cores
     python notebooks/run.py --tiny                 # a few items and steps each
     python notebooks/run.py --commit               # then copy the executed notebooks, cleaned, to notebooks/
 
@@ -12,8 +13,12 @@ because your data may be large. Training continues where an earlier run with the
 """
 
 import ast
+import os
+import subprocess
 import sys
 import time
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import cma
@@ -35,6 +40,10 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 LIMIT = 1800  # seconds that a cell may take, but not in these notebooks:
 TRAINING = ("03_train_flickr30k", "04_train_msrvtt", "06_compare_methods", "a1_pretrain_mini_clip")
+AFTER = {  # these load the adapters that others have trained
+    "05_retrieval_explorer": ("03_train_flickr30k", "04_train_msrvtt"),
+    "07_your_own_media": ("03_train_flickr30k",),
+}
 CI = {"runs_dir": "runs/ci"}  # tiny adapters and records, apart from real ones
 TINY = {
     "a1_pretrain_mini_clip": {},
@@ -141,6 +150,30 @@ def run(notebook: Path, target: Path, parameters: dict, limit: int | None, prepa
     print(f"{notebook.name}: {done} → {target}")
 
 
+def run_several(notebooks: Iterable[Path], jobs: int) -> list[str]:
+    """Run this command again for each notebook, `jobs` at a time; returns the names of those that failed.
+
+    A notebook starts once those of `AFTER` have ended; the cores are divided among the jobs.
+    """
+    import torch
+
+    environment = {"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // jobs))} | os.environ
+    ended: dict[str, Future] = {}
+
+    def one(name: str) -> int:
+        for earlier in AFTER.get(name, ()):
+            if earlier in ended:
+                ended[earlier].result()
+        return subprocess.run([sys.executable, *sys.argv, "--one", name], env=environment).returncode
+
+    with ThreadPoolExecutor(jobs) as pool:
+        for name in sorted(
+            (path.stem for path in notebooks), key=AFTER.__contains__
+        ):  # those that wait: last
+            ended[name] = pool.submit(one, name)
+    return [name for name, future in ended.items() if future.result()]
+
+
 @click.command(help="\b\n" + __doc__.replace("\n\n", "\n\n\b\n"))
 @click.argument("names", nargs=-1)
 @click.option("-p", "typed", nargs=2, multiple=True, metavar="NAME VALUE", help="number, True, None or text")
@@ -152,13 +185,22 @@ def run(notebook: Path, target: Path, parameters: dict, limit: int | None, prepa
 @click.option("--prepare-only", is_flag=True, help="inject the parameters, run nothing")
 @click.option("--commit", is_flag=True, help="replace the notebooks by their executed copies")
 @click.option("--limit", type=click.IntRange(1), help="seconds that a cell may take, in any notebook")
-def main(names, typed, raw, yamls, out, tiny, replace, prepare_only, commit, limit) -> None:
+@click.option("--jobs", type=click.IntRange(1), default=1, help="notebooks that run at a time")
+@click.option("--one", hidden=True, help="the notebook that one of several jobs runs")
+def main(names, typed, raw, yamls, out, tiny, replace, prepare_only, commit, limit, jobs, one) -> None:
     """Parse the command line. A user's error is one line and exit code 1; a notebook that fails raises."""
     try:
         given = given_parameters(typed, raw, yamls)
-        plan = {notebook: parameters_of(notebook, given, tiny, replace) for notebook in chosen(names)}
+        plan = {
+            notebook: parameters_of(notebook, given, tiny, replace)
+            for notebook in chosen([one] if one else names)
+        }
     except ValueError as error:
         sys.exit(f"error: {error}")
+    if jobs > 1 and not one:
+        if failed := run_several(plan, jobs):
+            sys.exit(f"error: {', '.join(failed)} failed, see above")
+        return
     for notebook, parameters in plan.items():
         usual = None if given or notebook.stem in TRAINING else LIMIT
         run(notebook, out / notebook.name, parameters, limit or usual, prepare_only)

@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -188,6 +189,8 @@ def command(*words: str) -> tuple[Result, dict[str, dict]]:
     with pytest.MonkeyPatch.context() as patch:
         keep = lambda path, _, **how: asked.update({Path(path).stem: how})  # noqa: E731
         patch.setattr(run.papermill, "execute_notebook", keep)
+        if "--jobs" in words:  # in this process alone
+            words = (*words, "--jobs", "1")
         return CliRunner().invoke(run.main, [*words, "--out", tempfile.gettempdir()]), asked
 
 
@@ -226,6 +229,27 @@ def test_make_run_trains_anew_and_limits_what_does_not_train():
             if name[:2] in ("03", "04", "07"):
                 assert how["parameters"] == {"overrides": {"if_exists": "replace"}}, name
     assert command("04", "--limit", "60")[1]["04_train_msrvtt"]["execution_timeout"] == 60
+
+
+def test_two_notebooks_run_at_a_time_and_those_that_load_adapters_wait(tmp_path):
+    folder, log = tmp_path / "notebooks", tmp_path / "log"
+    folder.mkdir()
+    shutil.copyfile(HERE / "run.py", folder / "run.py")
+    said = f"import time; note = lambda word: open({str(log)!r}, 'a').write(word + '\\n')"
+    for name, does in (
+        ("03_train_flickr30k", "note('03'); time.sleep(3); note('03 ends')"),
+        ("05_retrieval_explorer", "note('05')"),
+        ("06_compare_methods", "note('06'); assert False"),
+    ):
+        cells = [nbformat.v4.new_code_cell(said), nbformat.v4.new_code_cell(does)]
+        kernel = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / f"{name}.ipynb")
+    command = [sys.executable, folder / "run.py", "--jobs", "2"]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 1 and "error: 06_compare_methods failed, see above" in ended.stderr
+    order = log.read_text().split("\n")
+    assert order.index("06") < order.index("03 ends") < order.index("05")
+    assert "05_retrieval_explorer.ipynb: " in ended.stdout
 
 
 VALUES = st.text() | st.sampled_from(["cat: black", "yes", "@home", "[1", "1e3", "None", "-1", "--tiny"])

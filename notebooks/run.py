@@ -166,10 +166,9 @@ def run_several(notebooks: Iterable[Path], jobs: int) -> list[str]:
                 ended[earlier].result()
         return subprocess.run([sys.executable, *sys.argv, "--one", name], env=environment).returncode
 
+    names = sorted((path.stem for path in notebooks), key=AFTER.__contains__)  # those that wait come last
     with ThreadPoolExecutor(jobs) as pool:
-        for name in sorted(
-            (path.stem for path in notebooks), key=AFTER.__contains__
-        ):  # those that wait: last
+        for name in names:
             ended[name] = pool.submit(one, name)
     return [name for name, future in ended.items() if future.result()]
 
@@ -191,10 +190,8 @@ def main(names, typed, raw, yamls, out, tiny, replace, prepare_only, commit, lim
     """Parse the command line. A user's error is one line and exit code 1; a notebook that fails raises."""
     try:
         given = given_parameters(typed, raw, yamls)
-        plan = {
-            notebook: parameters_of(notebook, given, tiny, replace)
-            for notebook in chosen([one] if one else names)
-        }
+        notebooks = chosen([one] if one else names)
+        plan = {notebook: parameters_of(notebook, given, tiny, replace) for notebook in notebooks}
     except ValueError as error:
         sys.exit(f"error: {error}")
     if jobs > 1 and not one:

@@ -64,8 +64,8 @@ _MINI = "ours; the rate of a sweep on validation (results/sweep-….json)"
 _IMAGE = TrainConfig(max_frames=1, lr=5e-4, workers=4)
 _VIDEO = TrainConfig(similarity="text_conditioned", lr=5e-4, workers=4)
 _PARAGRAPH = replace(_VIDEO, max_words=64, max_frames=64)
-_SMALL = {"epochs": 3, "lr": 1e-2, "epoch_unit": "items", "cache": True, "workers": 0}  # a notebook's budget
-_CLIPS = {"epochs": 4, "lr": 5e-3, "max_frames": 6, "fps": None}
+_SMALL = {"epochs": 2, "lr": 1e-2, "epoch_unit": "items", "cache": True, "workers": 0}  # a notebook's budget
+_CLIPS = {"epochs": 3, "lr": 5e-3, "max_frames": 6, "fps": None}
 
 _ALL = (
     Recipe("msrvtt", 8, 16, _PAPER, _VIDEO),

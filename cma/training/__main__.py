@@ -47,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run(options, device)
     except devices.Stopped:
         return 1
+    except KeyboardInterrupt:  # the run has said where it goes on
+        return 130
     except USER_ERRORS as error:
         if first_here:
             print(f"error: {printable(str(error))}", file=sys.stderr)

@@ -1,8 +1,8 @@
 """The adapter with one thing changed at a time, on validation: `python -m cma.training.ablations --help`.
 
-All points start from one seed, train at the rate that the study chose for their method, and are judged after
-their last epoch: nothing is chosen on validation, and test is never read. On a share of the training set, a
-run has as many **steps** as on all of it, so more epochs: each picture is seen more often.
+All points start from one seed, train at the rate that the study chose for their method on the same split, and
+are judged after their last epoch: no epoch is chosen, and test is never read. On a share of the training set,
+a run has as many **steps** as on all of it, so more epochs: each picture is seen more often.
 """
 
 from __future__ import annotations

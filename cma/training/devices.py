@@ -209,9 +209,11 @@ def gather(rows: Tensor) -> Tensor:
     if not _team:
         return rows
     sizes = [int(size) for size in _exchange(torch.tensor([len(rows)]))]
-    padded = rows.new_zeros(max(sizes), *rows.shape[1:])
-    padded[: len(rows)] = rows.detach()
-    parts = [part[:size] for part, size in zip(_exchange(padded), sizes, strict=True)]
+    with together():  # memory may run out in one process alone
+        padded = rows.new_zeros(max(sizes), *rows.shape[1:])
+        padded[: len(rows)] = rows.detach()
+        found = [torch.empty_like(padded) for _ in sizes]
+    parts = [part[:size] for part, size in zip(_exchange(padded, found), sizes, strict=True)]
     parts[rank()] = rows
     return torch.cat(parts)
 
@@ -221,16 +223,17 @@ def add_up(tensors: Sequence[Tensor]) -> list[Tensor]:
     if not _team:
         return list(tensors)
     kind = torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
-    flat = torch.cat([tensor.flatten().to(kind) for tensor in tensors])
+    with together():
+        flat = torch.cat([tensor.flatten().to(kind) for tensor in tensors])
     with _connected():
         dist.all_reduce(flat, group=_team.group if flat.device.type == "cpu" else None)
     parts = flat.split([tensor.numel() for tensor in tensors])
     return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
 
-def _exchange(tensor: Tensor) -> list[Tensor]:
-    """The tensor of each process; they have one shape."""
-    found = [torch.empty_like(tensor) for _ in range(count())]
+def _exchange(tensor: Tensor, found: list[Tensor] | None = None) -> list[Tensor]:
+    """The tensor of each process, in `found`; they have one shape."""
+    found = found or [torch.empty_like(tensor) for _ in range(count())]
     with _connected():
         dist.all_gather(found, tensor, group=_team.group if tensor.device.type == "cpu" else None)
     return found

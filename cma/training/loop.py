@@ -163,21 +163,29 @@ class _Run:
         start = saved = time.perf_counter()
         start -= part.seconds
         self.model.train()
-        bar = devices.bar(read, f"epoch {epoch + 1}/{config.epochs}", len(order), initial=done, mininterval=1)
-        with Stopping() as stopping:
+        name = f"epoch {epoch + 1}/{config.epochs}"
+        bar = devices.bar(read, name, len(order), initial=done, mininterval=1)
+        with bar, Stopping() as stopping:
             steps = enumerate(self.readable(bar, part, stopping), start=epoch * len(order) + done)
             for step, batch in steps:
                 rate = config.lr * optim.rate_factor(config.optimizer, step, total, config.warmup)
                 before = random_state(device)
                 try:
-                    loss = self.step(batch.to(device), rate, before)
-                except NotFinite as error:
+                    loss = self.step(batch, rate, before)
+                except MemoryError as error:  # in all processes
                     set_random_state(device, before)
                     self.save(part)
+                    devices.raise_once(error)
+                except NotFinite as error:
+                    set_random_state(device, before)
+                    last, kept = self.state.record.folder / "last", "the checkpoint and {} are older"
+                    if all(p.isfinite().all() for p in self.model.trainable_parameters()):
+                        self.save(part)
+                        kept = "the adapter before this step is in {}"
                     items = training.text_to_item[order[len(part.losses)]].tolist()  # of all processes
                     ids = ", ".join(dict.fromkeys(training.items[i].id for i in items))
-                    kept = f"the adapter before this step is in {self.state.record.folder / 'last'}"
-                    said = f"step {step + 1}: {error}; {kept}; items of the batch: {ids}"
+                    hint = "another lr is another run: give it another name"
+                    said = f"step {step + 1}: {error}; {hint}; {kept.format(last)}; items of the batch: {ids}"
                     devices.raise_once(NotFinite(said))
                 part.losses.append(loss)
                 if len(part.losses) % every == 0:
@@ -216,14 +224,17 @@ class _Run:
         """
         while True:
             try:
-                return train_step(self.model, self.optimizer, batch, rate, self.config)[0]
+                with devices.together():
+                    here = batch.to(self.model.device)
+                return train_step(self.model, self.optimizer, here, rate, self.config)[0]
             except (MemoryError, RuntimeError) as error:  # torch's OutOfMemoryError is a RuntimeError
                 if not devices.is_out_of_memory(error):
                     raise
                 pairs = max(devices.everyones(len(batch.input_ids)))
                 size = min(self.config.micro_batch or pairs, pairs)
                 if size == 1:
-                    devices.raise_once(error)
+                    less = "set checkpoint_activations=True, or fewer max_frames"
+                    raise MemoryError(f"one pair at once does not fit ({error}); {less}") from error
             self.config = replace(self.config, micro_batch=-(-size // 2))
             devices.say(f"out of memory with {size} pairs at once; going on with {self.config.micro_batch}")
             self.optimizer.zero_grad(set_to_none=True)

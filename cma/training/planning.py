@@ -16,6 +16,7 @@ from ..data import RetrievalDataset
 from ..model import RetrievalModel
 from . import batches, devices, precision
 from .batches import Batch
+from .starting import check
 from .step import batch_gradient, checkpointed, random_state, set_random_state
 
 GIB = 2**30
@@ -70,7 +71,9 @@ def plan(model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig) 
     model, its adapter and the random state are afterwards as they were. Nothing is compiled for it. Raises
     ValueError as `cma.train`. In several processes it is about the share of one.
     """
+    check(model, dataset)
     training = batches.choose_splits(dataset, config).training
+    batches.describe_epoch(training, config)
     order = batches.epoch_batches(training, config, 0)
     size = devices.shares(len(order[0]))[0]  # of this process
     pixels = batches.Pixels(model.processor, config)
@@ -98,7 +101,9 @@ def plan(model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig) 
     fitting = size if free is None else max(0, min(size, int((SPARE * free - fixed) // per_pair)))
     chosen = config.micro_batch if isinstance(config.micro_batch, int) else None
     pairs = min(size, chosen or (max(1, fitting) if config.micro_batch == "auto" else size))
-    seconds = size * (large[1] / 2) * (4 / 3 if pairs < size else 1)  # micro-batches are embedded twice
+    # micro-batches are embedded once more: of two passes a third one, or of three a fourth one
+    more = 1 if pairs == size else 4 / 3 if config.checkpoint_activations else 3 / 2
+    seconds = size * (large[1] / 2) * more
     steps = config.epochs * len(order)
     memory = (fixed + pairs * per_pair) / GIB
     known = None if free is None else free / GIB
@@ -111,6 +116,7 @@ def plan(model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig) 
 def free_memory(device: torch.device) -> int | None:
     """Bytes that this process can still take on a device; None where the system does not tell."""
     if device.type == "cuda":
+        torch.cuda.empty_cache()  # what torch keeps for later is free, too
         return torch.cuda.mem_get_info(device)[0]
     try:
         free = 1024 * int(re.search(r"MemAvailable: +(\d+)", Path("/proc/meminfo").read_text())[1])
@@ -124,11 +130,16 @@ def _measure(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[
     whole = replace(config, micro_batch=None)
     with checkpointed(model, config.checkpoint_activations):
         batch_gradient(model, batch, whole)
+        _finish(model.device)
         start = time.perf_counter()
         kept = kept_bytes(model, batch, whole)
-        if model.device.type == "cuda":
-            torch.cuda.synchronize(model.device)
+        _finish(model.device)
     return kept, time.perf_counter() - start
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def kept_bytes(model: RetrievalModel, batch: Batch, config: TrainConfig) -> float:

@@ -71,13 +71,13 @@ class HalfPrecision:
     def undo(self) -> None:
         """Put every tensor back."""
         for parameter, own in self.kept:
-            parameter.data = own
+            parameter.data = own.to(parameter.device)
         for hook in self.hooks:
             hook.remove()
         self.adapter.float()
 
     def _replace(self, parameter: nn.Parameter, value: Tensor) -> None:
-        self.kept.append((parameter, parameter.data))
+        self.kept.append((parameter, parameter.data.cpu()))  # a GPU has no room for both
         parameter.data = value
 
 

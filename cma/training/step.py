@@ -41,12 +41,16 @@ def train_step(
     if config.gradient_divisor > 1:
         for parameter in model.trainable_parameters():
             parameter.grad /= config.gradient_divisor
-    norm = clip_grad_norm_(model.trainable_parameters(), config.max_grad_norm)
+    with devices.together():
+        norm = clip_grad_norm_(model.trainable_parameters(), config.max_grad_norm)
     if not (loss.isfinite() and norm.isfinite()):
         found = f"loss {loss.item()} with gradient norm {norm.item()} at rate {rate:.2e}: no step taken"
         raise NotFinite(f"{found}; use a lower lr, or look for broken media in this batch")
     with devices.together():
-        optimizer.step()
+        try:
+            optimizer.step()
+        except (MemoryError, RuntimeError) as error:  # some numbers may be new: no step to be tried again
+            raise ValueError(f"the optimiser's update failed, and the run ends: {error}") from error
     return loss.item(), norm.item()
 
 

@@ -21,6 +21,7 @@ class Stopping:
 
     def __init__(self) -> None:
         self.asked = 0  # the number of the signal
+        self.process = os.getpid()
         self.before: dict[int, object] = {}
 
     def __enter__(self) -> Stopping:
@@ -39,7 +40,8 @@ class Stopping:
         if self.asked:
             raise KeyboardInterrupt("stopped at once; the run goes on from its last checkpoint")
         self.asked = number
-        devices.say(f"{signal.Signals(number).name}: stopping after this step; once more stops at once")
+        if os.getpid() == self.process:  # and no worker of it
+            devices.say(f"{signal.Signals(number).name}: stopping after this step; once more stops at once")
 
     def end_if_asked(self, folder: Path) -> None:
         """After a signal, raise KeyboardInterrupt, or SystemExit with the status 143 for SIGTERM."""

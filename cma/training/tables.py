@@ -56,10 +56,9 @@ def by_seed(records: Sequence[RunRecord]) -> list[Group]:
 
 
 def recipe_of(record: RunRecord) -> str:
-    """Which recipe's arithmetic, optimiser and choice of epoch a run has: a key of `cma.recipes.VARIANTS`."""
-    if not record.selected_epoch:
-        return "–"
-    fits = (name for name in ("paper", "bf16") if VARIANTS[name].items() <= record.config.items())
+    """Whose arithmetic, optimiser and choice of epoch a run has (of `VARIANTS`); untrained: its precision."""
+    names = ("paper", "bf16") if record.selected_epoch else ()
+    fits = (name for name in names if VARIANTS[name].items() <= record.config.items())
     return next(fits, record.config.get("precision", "float32"))
 
 

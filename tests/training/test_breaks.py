@@ -1,6 +1,7 @@
 """What stops a run from outside: media that vanish, a full disk, a signal. Nothing is lost, it goes on."""
 
 import errno
+import multiprocessing
 import os
 import signal
 import threading
@@ -11,7 +12,9 @@ import pytest
 import cma
 from cma.data import load
 from cma.media import MediaError
+from cma.training import __main__ as command
 from cma.training import loop, resume
+from cma.training.stopping import Stopping
 from tests.toy_data import write_images
 from tests.training.conftest import weights
 from tests.training.test_resume import same_run
@@ -120,6 +123,23 @@ def test_a_signal_ends_a_run_after_a_whole_step(
     assert f"{number.name}: stopping after this step" in said
     assert "r: stopped, a checkpoint is written; the same call goes on from this step" in said
     goes_on(folder, config, make_model, unbroken, capsys, "1 and 1 steps")
+
+
+def test_a_worker_that_gets_the_signal_too_says_nothing(capfd):
+    def act() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os._exit(0 if stopping.asked == signal.SIGINT else 1)
+
+    with Stopping() as stopping:
+        worker = multiprocessing.get_context("fork").Process(target=act)
+        worker.start()
+        worker.join()
+    assert worker.exitcode == 0 and "".join(capfd.readouterr()) == ""
+
+
+def test_the_command_ends_as_a_shell_expects_after_ctrl_c(monkeypatch, capsys):
+    monkeypatch.setattr(command, "_run", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert command.main(["run.json"]) == 130 and capsys.readouterr().err == ""
 
 
 @longer

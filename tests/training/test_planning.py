@@ -28,6 +28,13 @@ def test_a_plan_changes_nothing(folder, config, make_model):
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
+def test_what_cannot_be_trained_is_not_planned(folder, config, make_model):
+    with pytest.raises(ValueError, match="expected its train split, found test"):
+        plan(make_model(), load(folder, "test"), config)
+    with pytest.raises(ValueError, match="one pair has no negatives"):
+        plan(make_model(), load(folder, "train"), config.merge({"batch_size": 1}))
+
+
 def test_memory_grows_with_the_pairs_as_planned(folder, config, make_model):
     model, dataset = make_model(), load(folder, "train")
     peaks = {size: plan(model, dataset, config.merge({"batch_size": size})).peak for size in (2, 8, 16)}

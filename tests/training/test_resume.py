@@ -182,10 +182,12 @@ def test_another_error_or_one_pair_without_memory_ends_the_run(folder, dropping,
     break_at(monkeypatch, 0, RuntimeError("shapes cannot be multiplied"))
     with pytest.raises(RuntimeError, match="shapes cannot"):
         cma.train(make_model(), load(folder, "train"), dropping)
-    monkeypatch.setattr(loop, "train_step", raising := lambda *_: (_ for _ in ()).throw(MemoryError("full")))
-    assert raising
-    with pytest.raises(MemoryError, match="full"):
-        cma.train(make_model(), load(folder, "train"), dropping.merge({"micro_batch": 1}))
+    break_at(monkeypatch, 4, MemoryError("full"))
+    one = dropping.merge({"micro_batch": 1, "name": "one"})
+    with pytest.raises(MemoryError, match="one pair at once does not fit .full.; set checkpoint_act"):
+        cma.train(make_model(), load(folder, "train"), one)
+    saved = torch.load(one.runs_dir / "one" / "checkpoint.pt", weights_only=True)
+    assert len(saved["epoch"]["losses"]) == 1  # of the second epoch
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_before_its_step(
@@ -204,6 +206,44 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_its_step(
     kept = make_model(seed=3)
     kept.load_adapter(dropping.runs_dir / "r" / "last", "last")
     assert all(p.isfinite().all() for p in kept.adapters["last"].parameters())
+    model = make_model(dropout=0.2, seed=9)
+    same_run(cma.train(model, load(folder, "train"), dropping), model, unbroken)
+
+
+def test_an_adapter_that_has_diverged_is_not_kept(folder, dropping, make_model, unbroken, monkeypatch):
+    really, count = step.batch_gradient, iter(range(100))
+
+    def diverging(model, batch, config):
+        if next(count) == 4:
+            model.trainable_parameters()[0].data.fill_(float("inf"))
+        return really(model, batch, config)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(step, "batch_gradient", diverging)
+        with pytest.raises(ValueError, match="^step 5: .*the checkpoint and .*last are older; items of the"):
+            cma.train(make_model(dropout=0.2), load(folder, "train"), dropping)
+    kept = make_model(seed=3)
+    kept.load_adapter(dropping.runs_dir / "r" / "last", "last")
+    assert all(p.isfinite().all() for p in kept.adapters["last"].parameters())
+    model = make_model(dropout=0.2, seed=9)
+    same_run(cma.train(model, load(folder, "train"), dropping), model, unbroken)
+
+
+def test_an_update_that_was_broken_off_is_not_tried_again(
+    folder, dropping, make_model, unbroken, monkeypatch
+):
+    really, count = torch.optim.AdamW.step, iter(range(100))
+
+    def crowded(optimizer, *arguments):
+        done = really(optimizer, *arguments)
+        if next(count) == 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return done
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", crowded)
+        with pytest.raises(ValueError, match="the optimiser's update failed, and the run ends: CUDA out of"):
+            cma.train(make_model(dropout=0.2), load(folder, "train"), dropping)
     model = make_model(dropout=0.2, seed=9)
     same_run(cma.train(model, load(folder, "train"), dropping), model, unbroken)
 

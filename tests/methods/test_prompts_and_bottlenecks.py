@@ -82,7 +82,6 @@ def test_st_adapter_looks_at_neighbouring_frames_and_never_at_padding():
         changed = model.encode_videos(other, MASK)
     assert not torch.allclose(changed[0, 1], whole[0, 1], atol=1e-4)  # its neighbour is another
     torch.testing.assert_close(changed[2, :2], whole[2, :2])  # for this clip the third frame is padding
-    torch.testing.assert_close(changed[:2, 0].isfinite(), whole[:2, 0].isfinite())
 
 
 def test_pictures_cannot_be_done_across_frames():

@@ -154,6 +154,13 @@ def live_curve() -> Callable[[object], None]:
     return show
 
 
+def folded(answer: str) -> object:
+    """An answer in Markdown that a notebook shows at a click, for "predict first"."""
+    from IPython.display import Markdown  # only notebooks have it
+
+    return Markdown(f"<details><summary>Answer</summary>\n\n{answer}\n\n</details>")
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG, whole or not at all, and close the figure."""
     with replacing(path) as temporary:

@@ -7,7 +7,8 @@ from functools import partial
 
 import pytest
 
-from cma import recipes
+from cma import data, recipes
+from cma.training.batches import choose_splits, epoch_size
 from cma.training.launch import read_description
 from data_prep.__main__ import build_parser
 from data_prep.benchmarks import BENCHMARKS
@@ -15,6 +16,7 @@ from data_prep.dataset import count_table
 from tests import ROOT
 from tests.bench import budget
 from tests.test_notebooks import run as run_py
+from tests.toy_data import write_dataset
 
 PAGE = (ROOT / "REPRODUCE.md").read_text("utf-8")
 SECTIONS = {}
@@ -27,10 +29,6 @@ COMMANDS = [
     for line in block.splitlines()
     if line.startswith(("python ", "pytest ", "accelerate "))
 ]
-
-
-def paper_or_ours(name):
-    return "paper" if recipes.recipe(name).paper else "bf16"
 
 
 def test_every_benchmark_has_its_section_in_the_order_of_the_code():
@@ -50,13 +48,30 @@ def test_the_counts_are_what_data_prep_prints(name):
 
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_the_settings_are_those_of_the_recipe(name):
-    recipe = recipes.recipe(name)
-    config = recipe.train_config(paper_or_ours(name))
-    steps = budget.COUNTS[name]["train"].captions // config.batch_size
+    recipe, config = recipes.recipe(name), budget.config_of(name)
+    steps = budget.epoch_steps(name)
     said = f"Settings: r {recipe.rank}, d_s {recipe.shared}; batch {config.batch_size}, "
     said += f"{config.epochs} epochs of {steps:,} steps; {config.max_words} tokens"
     said += f", {config.max_frames} frames at {config.fps:g} a second" if config.max_frames > 1 else ""
     assert f"{said}; rate {config.lr:g}.\n" in SECTIONS[name]
+
+
+@pytest.mark.parametrize("name", ["rsicd", "rsitmd", "msrvtt", "activitynet"])
+def test_a_run_on_a_dataset_of_the_published_size_has_the_steps_of_the_page(name, tmp_path):
+    lines = []
+    for split, counts in budget.COUNTS[name].items():
+        for i in range(counts.items):
+            texts = ["a"] * len(range(i, counts.captions, counts.items))
+            line = {"file_name": f"media/{split}{i}", "id": f"{split}{i}", "captions": texts, "split": split}
+            lines.append(line)
+    folder = write_dataset(tmp_path / name, lines, {"kind": "image", "name": name, "recipe": name})
+    whole, config = data.load(folder, "train"), budget.config_of(name)
+    training = choose_splits(whole, config).training
+    assert epoch_size(training, config)[1] == budget.epoch_steps(name)
+    held = len(whole) - len(training)
+    assert (held > 0) == (name == "rsitmd")
+    if held:
+        assert f"{held:,} of the {len(whole):,} training items are held out" in SECTIONS[name]
 
 
 def check_data(name, prepared, frames):
@@ -82,7 +97,7 @@ def test_each_section_prepares_its_benchmark_and_trains_it_by_its_recipe(name, t
     (notebook,) = run_py.chosen(list(said["names"]))
     parameters = run_py.parameters_of(notebook, given)
     assert notebook.stem[:2] == ("04" if frames else "03")
-    assert (parameters["dataset"], parameters["recipe"]) == (folder, paper_or_ours(name))
+    assert (parameters["dataset"], parameters["recipe"]) == (folder, budget.variant(name))
     assert parameters["backbone"] == recipes.recipe(name).backbone
     recipes.recipe(name).train_config(parameters["recipe"]).merge(parameters["overrides"])
     described, launched = re.findall(r"^((?:printf|accelerate) .*)$", SECTIONS[name], re.MULTILINE)
@@ -128,6 +143,13 @@ def test_the_table_of_hours_is_that_of_the_measured_bytes():
         assert f"{peak:g}" in PAGE, name
 
 
+def test_the_table_marks_what_is_not_trained_by_the_papers_recipe():
+    rows = PAGE.split(budget.START)[1].split(budget.END)[0].splitlines()[3:]
+    marked = {row.split()[1] for row in rows if row.split("|")[1].endswith(" (`bf16`) ")}
+    assert len(rows) == len(BENCHMARKS)
+    assert marked == {name for name in BENCHMARKS if 'recipe": "bf16"' in SECTIONS[name]} != set()
+
+
 @pytest.fixture(scope="module")
 def shallow():
     """ViT-B/32 of one layer and of two: what is measured grows by the same with each further layer."""
@@ -144,6 +166,23 @@ def whole(one, two):
 def test_operations_are_counted_again(name, backward, shallow):
     one, two = (budget.per_unit(partial(budget.flops, model, backward=backward)) for model in shallow)
     assert whole(one, two) == pytest.approx(MEASURED[f"operations, {name}"], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_bf16_keeps_as_much_for_a_pair_as_half_precision_and_half_a_gib_more_for_the_weights(shallow):
+    config = budget.CONFIG.merge({"precision": "bf16"})
+    one, two = (budget.bytes_kept(model, config)["kept"] for model in shallow)
+    assert whole(one, two) == pytest.approx(MEASURED["bytes kept"], rel=0.02)
+    fixed = []
+    for model in shallow:
+        budget.precision.prepare(model, config)
+        sizes = [budget.kept_bytes(model, budget.pair(*size), config) for size in ((1, 32), (2, 32), (1, 64))]
+        fixed.append({"weights": 3 * sizes[0] - sizes[1] - sizes[2]})
+    weights = sum(p.numel() * p.element_size() for p in shallow[1].parameters())
+    layers = weights - sum(p.numel() * p.element_size() for p in shallow[0].parameters())
+    weights += (budget.LAYERS - 2) * layers
+    more = weights + whole(*fixed)["weights"] - MEASURED["bytes of weights"]
+    assert more / budget.GIB == pytest.approx(0.5, abs=0.05)
 
 
 @pytest.mark.slow

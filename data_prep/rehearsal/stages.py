@@ -69,13 +69,18 @@ class Rehearsal:
         return data.load(self.out / "dataset", name)
 
     def model(self, adapter: Path | None = None) -> RetrievalModel:
-        """The backbone with a new adapter of the recipe's size, or with the one in the folder `adapter`."""
+        """The backbone with a new adapter of the recipe's size, or with the one in the folder `adapter`.
+
+        It is on the GPU where there is one.
+        """
         import torch
 
         from cma import RetrievalModel, load_backbone
         from cma.recipes import recipe
+        from cma.training import choose_device
 
-        model = RetrievalModel(*load_backbone(self.backbone or str(self.out / "backbone")))
+        backbone = self.backbone or str(self.out / "backbone")
+        model = RetrievalModel(*load_backbone(backbone, device=choose_device()))
         torch.manual_seed(self.seed)
         if adapter:
             model.load_adapter(adapter, "rehearsal")

@@ -1,4 +1,4 @@
-"""Memory and hours of the paper's training on cards that we do not have: the table of `REPRODUCE.md`.
+"""Memory and hours of the training of `REPRODUCE.md` on cards that we do not have: its table.
 
 python -m tests.bench.budget            # measure (CPU, minutes), write results/budget.json and the table
 python -m tests.bench.budget --table    # the table alone, from results/budget.json
@@ -9,7 +9,7 @@ counted: the floating point operations of both. The rest is arithmetic, and the 
 
 import argparse
 import json
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -18,9 +18,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPConfig, CLIPModel
 
 from cma import AdapterConfig, RetrievalModel, TrainConfig, recipes
+from cma.data import Item, RetrievalDataset
 from cma.files import write_whole
 from cma.training import precision
-from cma.training.batches import Batch
+from cma.training.batches import Batch, epoch_size, hold_out
 from cma.training.planning import kept_bytes
 from cma.training.step import batch_gradient, checkpointed
 from data_prep.benchmarks import activitynet, coco, didemo, flickr30k, msrvtt, msvd, remote_sensing, vatex
@@ -53,6 +54,34 @@ COUNTS: dict[str, dict[str, Counts]] = {
     "didemo": didemo.PUBLISHED,
     "activitynet": activitynet.PUBLISHED,
 }
+
+
+def variant(name: str) -> str:
+    """The recipe that the page trains a benchmark by: the paper's, or ours where the paper has none."""
+    return "paper" if recipes.recipe(name).paper else "bf16"
+
+
+def config_of(name: str) -> TrainConfig:
+    """The settings of that recipe."""
+    return recipes.recipe(name).train_config(variant(name))
+
+
+@cache
+def training_set(name: str) -> RetrievalDataset:
+    """As many items and captions as the recipe trains on, without media: those it holds out are left out."""
+    config, counts = config_of(name), COUNTS[name]
+    each, more = divmod(counts["train"].captions, counts["train"].items)
+    captions = [("a",) * (each + (i < more)) for i in range(counts["train"].items)]
+    items = tuple(Item(f"{i:06}", f"media/{i:06}", texts, "train") for i, texts in enumerate(captions))
+    published = RetrievalDataset(ROOT, name, "image", {}, name, "train", items)
+    if config.select_on == "val" and "val" not in counts:
+        return hold_out(published, config.val_items, config.seed)[1]
+    return published
+
+
+def epoch_steps(name: str) -> int:
+    """Steps of an epoch."""
+    return epoch_size(training_set(name), config_of(name))[1]
 
 
 def build(layers: int = LAYERS) -> RetrievalModel:
@@ -149,27 +178,30 @@ def setting(measured: dict, config: TrainConfig, gib: float) -> tuple[int, bool]
 
 
 def hours(measured: dict, name: str, pairs: int, checkpoint: bool, peak: float) -> float:
-    """Hours of the paper's training, with the evaluation of test after each epoch and at the end."""
-    config, counts = recipes.recipe(name).config, COUNTS[name]
+    """Hours of the recipe's training, with an evaluation of test after each epoch and at the end."""
+    config = config_of(name)
     forward = of_pair(measured["operations, forward"], config)
     both = of_pair(measured["operations, forward and backward"], config)
     again = (pairs < config.batch_size) + checkpoint  # embedded once more for each
-    steps = config.epochs * (counts["train"].captions // config.batch_size)
-    training = steps * config.batch_size * (both + again * forward)
-    unit, test = measured["operations, forward"], counts["test"]
+    training = config.epochs * epoch_steps(name) * config.batch_size * (both + again * forward)
+    unit, test = measured["operations, forward"], COUNTS[name]["test"]
     once = test.items * config.max_frames * unit["picture"] + test.captions * config.max_words * unit["token"]
     return (training + (config.epochs + 1) * once) / (peak * 1e12 * UTILISATION) / 3600
 
 
 def table(measured: dict) -> str:
-    """The markdown table: for each benchmark its steps, GiB of the whole batch at once, and each card."""
+    """The markdown table: for each benchmark its steps, GiB of the whole batch at once, and each card.
+
+    A benchmark that is not trained by the paper's recipe says by which.
+    """
     header = ["benchmark", "steps", "whole batch at once, GiB", *CARDS]
     lines = [header, ["---"] * len(header)]
-    for name, counts in COUNTS.items():
-        config = recipes.recipe(name).config
-        steps = config.epochs * (counts["train"].captions // config.batch_size)
+    for name in COUNTS:
+        config = config_of(name)
+        marked = name if variant(name) == "paper" else f"{name} (`{variant(name)}`)"
         whole = [memory(measured, config, config.batch_size, checkpoint) for checkpoint in (False, True)]
-        cells = [name, f"{steps:,}", f"{whole[0]:.0f}; {whole[1]:.0f} with checkpointing"]
+        steps = config.epochs * epoch_steps(name)
+        cells = [marked, f"{steps:,}", f"{whole[0]:.0f}; {whole[1]:.0f} with checkpointing"]
         for gib, peak in CARDS.values():
             pairs, checkpoint = setting(measured, config, gib)
             used = memory(measured, config, pairs, checkpoint)

@@ -7,6 +7,7 @@ from collections import namedtuple
 from dataclasses import replace
 
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
 from cma.media import read_frames, read_image, seconds
@@ -16,7 +17,7 @@ from data_prep.readers import BadInput
 from data_prep.rehearsal import LIKENESSES, STEPS, Figure, expected, make_source, read_source, scaled
 from data_prep.rehearsal import source as making
 from data_prep.rehearsal.likeness import captions_of
-from data_prep.rehearsal.stages import KILL
+from data_prep.rehearsal.stages import KILL, Rehearsal
 from data_prep.rehearsal.watch import run_step
 from tests import ROOT
 from tests.data_prep import watched_steps
@@ -188,3 +189,9 @@ def test_the_whole_way_of_msrvtt_in_small(tmp_path):
     assert steps["prepare"]["counts"]["test"]["media"] == {"found": 2, "expected": 2}
     assert steps["explore"]["best"][0][0].endswith(".mp4")
     assert "went on after epoch 1 of 2" in done.stdout and "20 / 20 media" in done.stdout
+
+
+def test_a_rehearsal_takes_the_gpu_where_there_is_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("cma.training.choose_device", lambda: torch.device("meta"))
+    model = Rehearsal("msrvtt", 20, tmp_path, backbone="mini").model()
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}

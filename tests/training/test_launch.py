@@ -1,16 +1,27 @@
-"""`python -m cma.training run.json`: what it reads, the device of a process, and errors in one line."""
+"""`python -m cma.training run.json`: what it reads, the device of a process, and errors in one line.
+
+Two launchers start two processes on the CPU: torch's from a command line, accelerate's from a notebook.
+"""
 
 import json
+import subprocess
 import sys
+from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
+from cma import data
 from cma.recipes import RECIPES
-from cma.training import choose_device, devices
+from cma.training import RunRecord, choose_device, devices, train_on_devices
 from cma.training.__main__ import main
 from cma.training.launch import example, read_description
+from tests import ROOT
 from tests.toy_data import write_images
+from tests.training.conftest import equal, weights
+from tests.training.test_devices import config_of, model_of, trained
+from tests.training.worlds import LIMIT, free_port
 
 
 @pytest.fixture
@@ -95,3 +106,113 @@ def test_a_launch_that_is_not_complete_or_lacks_accelerate_is_one_line(monkeypat
         devices.joined(torch.device("cpu")),
     ):
         pass
+
+
+def ended(*arguments: object) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of Python with `arguments`; no process of it stays."""
+    command = [sys.executable, *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=ROOT, **pipes) as process:
+        try:
+            said, errors = process.communicate(timeout=LIMIT)
+        except subprocess.TimeoutExpired:
+            for one in [*psutil.Process(process.pid).children(recursive=True), process]:
+                one.kill()
+            raise
+    return process.returncode, said, errors
+
+
+def torchrun(tmp_path, description) -> tuple[int, str, str]:
+    (tmp_path / "run.json").write_text(json.dumps(description))
+    address = "--master-addr", "127.0.0.1", "--master-port", free_port()
+    launcher = "-m", "torch.distributed.run", "--nproc-per-node", 2, *address
+    return ended(*launcher, "-m", "cma.training", tmp_path / "run.json")
+
+
+@pytest.mark.processes
+def test_torchrun_trains_a_described_run_to_its_end(tmp_path, description):
+    status, said, errors = torchrun(tmp_path, description)
+    assert status == 0, errors
+    assert said.count("test text-to-image R@1 ") == 1  # the first process alone speaks
+    record = RunRecord.load(tmp_path / "runs" / "r")
+    assert record.finished and record.hardware["processes"] == 2
+    assert record.metrics["texts"] == 8 and len(record.history) == 1 and record.total_steps == 4
+
+
+@pytest.mark.processes
+def test_torchrun_ends_with_one_line_that_says_why(tmp_path, description):
+    description["config"]["batch_size"] = 1
+    status, _, errors = torchrun(tmp_path, description)
+    assert status != 0
+    (why,) = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert why.endswith("one pair has no negatives: expected at least 2")
+    assert not (tmp_path / "runs" / "r" / "run.json").exists()
+
+
+NOTEBOOK = {  # runs one after the other: their settings
+    "few": {"name": "few", "batch_size": 1},
+    "trained": {"name": "r"},
+    "refused": {"name": "r", "lr": 0.5},
+}
+
+
+def notebook(folder: Path) -> None:
+    """Do NOTEBOOK in a process whose OpenMP has threads by then, and leave what came of each."""
+    sys.modules["matplotlib"] = None  # no curves: they take most of the time of a toy run
+    torch.set_num_threads(2)
+    torch.rand(800, 800).exp().sum()
+    found, dataset = {}, data.load(folder / "data", "train")
+    for name, settings in NOTEBOOK.items():
+        model = model_of()
+        try:
+            record = train_on_devices(model, dataset, config_of(folder / "two", **settings), processes=2)
+            found[name] = record.to_json(), weights(model)
+        except Exception as error:
+            found[name] = type(error).__name__, str(error)
+    torch.save(found, folder / "found.pt")
+
+
+@pytest.fixture(scope="module")
+def in_notebook(tmp_path_factory):
+    """(folder, what came of each of NOTEBOOK)."""
+    folder = tmp_path_factory.mktemp("n")
+    write_images(folder / "data", {"train": 24, "val": 8, "test": 10})
+    code = "import sys, pathlib; from tests.training.test_launch import notebook; "
+    status, _, errors = ended("-c", f"{code}notebook(pathlib.Path(sys.argv[1]))", folder)
+    assert status == 0, errors
+    return folder, torch.load(folder / "found.pt", weights_only=False)
+
+
+forks = pytest.mark.skipif(sys.platform != "linux", reason="forks a process that has used torch")
+
+
+@forks
+@pytest.mark.processes
+def test_several_processes_from_a_notebook_give_the_record_of_one_and_its_adapter(in_notebook, monkeypatch):
+    folder, found = in_notebook
+    text, adapter = found["trained"]
+    record = RunRecord.load(folder / "two" / "r")
+    assert record.to_json() == text and record.finished and record.hardware["processes"] == 2
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "cma.plots", raising=False)
+    history, metrics, expected, _ = trained(folder / "one", name="r")
+    losses = [epoch["loss"] for epoch in record.history]
+    assert losses == pytest.approx([epoch["loss"] for epoch in history], abs=1e-5)
+    assert record.metrics["texts"] == metrics["texts"] == 20
+    assert record.metrics["text_to_visual"] == pytest.approx(metrics["text_to_visual"], abs=1)
+    torch.testing.assert_close(adapter, expected, atol=1e-4, rtol=0)
+    assert not equal(adapter, weights(model_of()))
+
+
+@forks
+@pytest.mark.processes
+@pytest.mark.parametrize(
+    "run, said",
+    [
+        ("few", "one pair has no negatives: expected at least 2"),
+        ("refused", "r holds another run (lr 0.01 there, 0.5 here)"),
+    ],
+)
+def test_an_error_of_a_process_is_raised_in_the_notebook_in_one_line(in_notebook, run, said):
+    kind, text = in_notebook[1][run]
+    assert kind == "ValueError" and said in text and "\n" not in text

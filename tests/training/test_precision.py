@@ -16,7 +16,7 @@ from cma.training.optim import BertAdam, set_rate
 from tests.parity_model import numbers, parity_model
 from tests.toy_data import write_images
 
-STEPS = (2, 5, 10, 30)
+STEPS = {2: 0.2, 5: 0.2, 10: 0.2, 30: 0.25}  # step: how far a movement may be off, as a part of its length
 SETTINGS = {"precision": "fp16", "optimizer": "bert_adam", "similarity": "text_conditioned"}
 
 
@@ -59,8 +59,8 @@ def test_the_optimizer_alone_gives_their_parameters_from_their_gradients(theirs)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("run", "divisor", "steps"), [("one", 1, 5), ("ddp4", 4, 10)])
-def test_steps_follow_theirs(theirs, run, divisor, steps):
+@pytest.mark.parametrize(("run", "divisor"), [("one", 1), ("ddp4", 4)])
+def test_thirty_steps_follow_theirs(theirs, run, divisor):
     model, inputs = parity_model(), numbers("half_inputs")
     with torch.no_grad():
         for parameter in model.adapters.parameters():
@@ -68,7 +68,7 @@ def test_steps_follow_theirs(theirs, run, divisor, steps):
     config = TrainConfig(gradient_divisor=divisor, mask_same_item=False, **SETTINGS)
     optimizer = prepare(model, config)
     start = [parameter.detach().clone() for parameter, _ in named(model)]
-    for step, rate in enumerate(theirs["lrs"].tolist()[:steps], start=1):
+    for step, rate in enumerate(theirs["lrs"].tolist(), start=1):
         i = (step - 1) % 6
         frames, mask = inputs["video"][i].float(), inputs["video_mask"][i]
         batch = Batch(inputs["input_ids"][i], frames, mask, list("abcdefgh"))
@@ -82,7 +82,7 @@ def test_steps_follow_theirs(theirs, run, divisor, steps):
             there = norm(w - s for w, s in zip(wanted, start, strict=True))
             missed = norm(p.detach().double() - w for (p, _), w in zip(named(model), wanted, strict=True))
             assert moved == pytest.approx(there, rel=0.02), step
-            assert missed <= 0.2 * there, step
+            assert missed <= STEPS[step] * there, step
 
 
 def test_what_is_half_precision_and_what_is_not():

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import pickle
+import socket
 import sys
 import tempfile
+import time
 from contextlib import suppress
 from dataclasses import asdict, field, replace
 from pathlib import Path
@@ -122,10 +124,12 @@ def train_on_devices(
             raise ValueError(f"a GPU was used before several processes were started: {remedy}")
         from accelerate import notebook_launcher
 
+        with socket.create_server(("127.0.0.1", 0)) as free:  # two launches on one machine need two ports
+            port = str(free.getsockname()[1])
         with tempfile.TemporaryDirectory() as folder:
             note = Path(folder) / "error"
             try:
-                notebook_launcher(_work, (model, dataset, config, note), num_processes=processes)
+                notebook_launcher(_work, (model, dataset, config, note), processes, use_port=port)
             except Exception as error:  # of the launcher, which does not know the processes' own
                 raise (pickle.loads(note.read_bytes()) if note.exists() else error) from None
         config = replace(config, if_exists="resume")  # it is finished: only the adapter is loaded
@@ -138,7 +142,10 @@ def _work(model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig,
     os.environ["OMP_NUM_THREADS"] = "1"
     try:
         train(model.to(choose_device()), dataset, config)
-    except Stopped:
+    except Stopped:  # once a process has ended, the launcher ends the others: the note comes first
+        patience = time.monotonic() + 10
+        while not note.exists() and time.monotonic() < patience:
+            time.sleep(0.05)
         sys.exit(1)
     except Exception as error:
         write_whole(note, pickle.dumps(error))

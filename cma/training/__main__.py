@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run(options, device)
     except devices.Stopped:
         return 1
-    except KeyboardInterrupt:  # the run has said where it goes on
+    except KeyboardInterrupt:  # a run that had begun has said how it goes on
         return 130
     except USER_ERRORS as error:
         if first_here:

@@ -172,21 +172,16 @@ class _Run:
                 before = random_state(device)
                 try:
                     loss = self.step(batch, rate, before)
-                except MemoryError as error:  # in all processes
+                except (MemoryError, NotFinite) as error:  # in all processes
                     set_random_state(device, before)
-                    self.save(part)
+                    kept = self.save_if_sound(part)
+                    if isinstance(error, NotFinite):
+                        items = training.text_to_item[order[len(part.losses)]].tolist()  # of all processes
+                        ids = ", ".join(dict.fromkeys(training.items[i].id for i in items))
+                        hint = "another lr is another run: give it another name"
+                        said = f"step {step + 1}: {error}; {hint}; {kept}; items of the batch: {ids}"
+                        error = NotFinite(said)
                     devices.raise_once(error)
-                except NotFinite as error:
-                    set_random_state(device, before)
-                    last, kept = self.state.record.folder / "last", "the checkpoint and {} are older"
-                    if all(p.isfinite().all() for p in self.model.trainable_parameters()):
-                        self.save(part)
-                        kept = "the adapter before this step is in {}"
-                    items = training.text_to_item[order[len(part.losses)]].tolist()  # of all processes
-                    ids = ", ".join(dict.fromkeys(training.items[i].id for i in items))
-                    hint = "another lr is another run: give it another name"
-                    said = f"step {step + 1}: {error}; {hint}; {kept.format(last)}; items of the batch: {ids}"
-                    devices.raise_once(NotFinite(said))
                 part.losses.append(loss)
                 if len(part.losses) % every == 0:
                     part.curve.append([step + 1, round(sum(part.losses[-every:]) / every, 5), rate])
@@ -241,6 +236,14 @@ class _Run:
             if self.model.device.type == "cuda":
                 torch.cuda.empty_cache()
             set_random_state(self.model.device, before)
+
+    def save_if_sound(self, part: EpochState) -> str:
+        """A checkpoint, unless the adapter has diverged; returns which adapter `last/` has then."""
+        last = self.state.record.folder / "last"
+        if not all(parameter.isfinite().all() for parameter in self.model.trainable_parameters()):
+            return f"the adapter had diverged before, so the checkpoint and {last} are older"
+        self.save(part)
+        return f"the adapter before this step is in {last}"
 
     def save(self, part: EpochState | None = None, places: tuple[str, ...] = ("last",)) -> None:
         """Write the adapter into `places` and the checkpoint; `part` is an epoch that is not finished."""

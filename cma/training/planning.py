@@ -17,7 +17,7 @@ from ..model import RetrievalModel
 from . import batches, devices, precision
 from .batches import Batch
 from .starting import check
-from .step import batch_gradient, checkpointed, random_state, set_random_state
+from .step import batch_gradient, batch_loss, checkpointed, random_state, set_random_state
 
 GIB = 2**30
 SPARE = 0.9  # share of the free memory that a run may take
@@ -101,9 +101,7 @@ def plan(model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig) 
     fitting = size if free is None else max(0, min(size, int((SPARE * free - fixed) // per_pair)))
     chosen = config.micro_batch if isinstance(config.micro_batch, int) else None
     pairs = min(size, chosen or (max(1, fitting) if config.micro_batch == "auto" else size))
-    # micro-batches are embedded once more: of two passes a third one, or of three a fourth one
-    more = 1 if pairs == size else 4 / 3 if config.checkpoint_activations else 3 / 2
-    seconds = size * (large[1] / 2) * more
+    seconds = size / 2 * (large[1] + (large[2] if pairs < size else 0))  # micro-batches are embedded twice
     steps = config.epochs * len(order)
     memory = (fixed + pairs * per_pair) / GIB
     known = None if free is None else free / GIB
@@ -125,21 +123,17 @@ def free_memory(device: torch.device) -> int | None:
         return None
 
 
-def _measure(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[float, float]:
-    """(bytes, seconds) of the gradient of a small batch, the second of two times."""
+def _measure(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[float, float, float]:
+    """(bytes, seconds) of the gradient of a small batch, the second of two times, and seconds without it."""
     whole = replace(config, micro_batch=None)
     with checkpointed(model, config.checkpoint_activations):
-        batch_gradient(model, batch, whole)
-        _finish(model.device)
+        batch_gradient(model, batch, whole).item()  # it waits for a GPU
         start = time.perf_counter()
         kept = kept_bytes(model, batch, whole)
-        _finish(model.device)
-    return kept, time.perf_counter() - start
-
-
-def _finish(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+        middle = time.perf_counter()
+        with torch.no_grad():
+            batch_loss(model, batch, whole).item()
+    return kept, middle - start, time.perf_counter() - middle
 
 
 def kept_bytes(model: RetrievalModel, batch: Batch, config: TrainConfig) -> float:
@@ -147,7 +141,7 @@ def kept_bytes(model: RetrievalModel, batch: Batch, config: TrainConfig) -> floa
     if model.device.type == "cuda":
         before = torch.cuda.memory_allocated(model.device)
         torch.cuda.reset_peak_memory_stats(model.device)
-        batch_gradient(model, batch, config)
+        batch_gradient(model, batch, config).item()
         return float(torch.cuda.max_memory_allocated(model.device) - before)
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     found: dict[int, int] = {}

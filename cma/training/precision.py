@@ -43,7 +43,7 @@ def prepare(model: RetrievalModel, config: TrainConfig) -> torch.optim.Optimizer
 
 
 def restore(model: RetrievalModel) -> None:
-    """Give the backbone its own tensors back, unchanged, and the adapter float32; undoes `prepare`."""
+    """Give the backbone its own tensors (from a GPU: their bits), the adapter float32; undoes `prepare`."""
     compiled.end(model)
     if model.clip in _half:
         _half.pop(model.clip).undo()

@@ -49,8 +49,10 @@ def train_step(
     with devices.together():
         try:
             optimizer.step()
-        except (MemoryError, RuntimeError) as error:  # some numbers may be new: no step to be tried again
-            raise ValueError(f"the optimiser's update failed, and the run ends: {error}") from error
+        except (MemoryError, RuntimeError) as error:
+            if not devices.is_out_of_memory(error):  # else some numbers may be new: no step to try again
+                raise
+            raise ValueError(f"out of memory in the optimiser's update, so the run ends: {error}") from error
     return loss.item(), norm.item()
 
 

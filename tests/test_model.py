@@ -294,3 +294,34 @@ def test_precisions_and_devices(toy_clip, ids, pixels, device, mode):
     for parameter in model.trainable_parameters():
         assert parameter.dtype == parameter.grad.dtype == torch.float32
         assert parameter.device.type == device
+
+
+@pytest.mark.parametrize(("shape", "at_once", "sizes"), [((5, 1), 2, [2, 2, 1]), ((3, 4), 6, [4, 4, 4])])
+def test_on_a_cpu_few_frames_or_one_clip_pass_the_encoder_at_once(model, monkeypatch, shape, at_once, sizes):
+    """The embeddings and the gradient are those of all at once, and each clip keeps its own mask."""
+    frames, mask, seen = torch.randn(*shape, 3, 32, 32), torch.ones(shape, dtype=torch.long), []
+    mask[0, 1:] = 0
+    model.add_adapter("new", AdapterConfig(4, 8))
+    model.set_adapter("new")
+    parameters = list(model.get_adapter("new").vision.parameters())
+    vision = model.clip.config.vision_config
+    tokens = (vision.image_size // vision.patch_size) ** 2 + 1
+
+    def embed(count):
+        monkeypatch.setattr("cma.model.CACHE", count * 4 * tokens * vision.intermediate_size)
+        assert model.frames_at_once == count
+        seen.clear()
+        embeddings = model.encode_videos(frames, mask)
+        return embeddings, torch.autograd.grad(embeddings.square().sum(), parameters)
+
+    model.clip.vision_model.register_forward_pre_hook(
+        lambda tower, given, named: seen.append((len(named["pixel_values"]), model.clip.frame_mask)),
+        with_kwargs=True,
+    )
+    whole, wanted = embed(99)
+    assert len(seen) == 1
+    parts, found = embed(at_once)
+    assert [size for size, _ in seen] == sizes
+    assert torch.equal(torch.cat([part for _, part in seen]), mask)
+    torch.testing.assert_close(parts, whole)
+    torch.testing.assert_close(found, wanted)

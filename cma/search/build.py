@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -187,11 +188,28 @@ def read_pixels(file: MediaFile, path: Path, model: RetrievalModel, config: Inde
 
 
 def embed(model: RetrievalModel, pixels: Sequence[Tensor]) -> list[Tensor]:
-    """The un-normalised embeddings [F, D] of every item's pixels [F, 3, H, W]."""
+    """The un-normalised embeddings [F, D] of every item's pixels [F, 3, H, W].
+
+    On a CPU each core embeds a share of them: that takes less time than all cores on one share after another.
+    """
     if not pixels:
         return []
-    parts = torch.cat(list(pixels)).split(FRAMES)
-    vectors = torch.cat([model.encode_images(part).float().cpu() for part in parts])
+    frames, threads = torch.cat(list(pixels)), 1 if model.device.type != "cpu" else torch.get_num_threads()
+    rounds = math.ceil(len(frames) / (threads * min(FRAMES, model.frames_at_once)))
+    parts = frames.tensor_split(min(len(frames), rounds * threads))
+
+    def encode(part: Tensor) -> Tensor:
+        with torch.no_grad():  # which another thread does not inherit
+            return model.encode_images(part).float().cpu()
+
+    if threads == 1:
+        vectors = torch.cat(list(map(encode, parts)))
+    else:
+        try:
+            with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                vectors = torch.cat(list(pool.map(encode, parts)))
+        finally:
+            torch.set_num_threads(threads)  # it holds for every thread that begins later
     return list(vectors.split([len(one) for one in pixels]))
 
 

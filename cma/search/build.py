@@ -24,7 +24,7 @@ from .listing import MediaFile, Problem
 from .store import Embedded, IndexConfig
 
 PART_SECONDS = 30  # a build that is killed loses the work of so many seconds at most
-FILES, FRAMES = 32, 128  # files read at once, and frames embedded at once
+FILES, FRAMES, FEW = 32, 128, 4  # files read at once, frames embedded at once, and by one core at least
 
 Known = dict[tuple, tuple[MediaFile, Tensor]]  # what is embedded already: key → file, embeddings [F, D]
 
@@ -190,23 +190,25 @@ def read_pixels(file: MediaFile, path: Path, model: RetrievalModel, config: Inde
 def embed(model: RetrievalModel, pixels: Sequence[Tensor]) -> list[Tensor]:
     """The un-normalised embeddings [F, D] of every item's pixels [F, 3, H, W].
 
-    On a CPU each core embeds a share of them: that takes less time than all cores on one share after another.
+    On a CPU each core embeds a share of them, if that is `FEW` frames or more: all cores on one share after
+    another take longer.
     """
     if not pixels:
         return []
     frames, threads = torch.cat(list(pixels)), 1 if model.device.type != "cpu" else torch.get_num_threads()
     rounds = math.ceil(len(frames) / (threads * min(FRAMES, model.frames_at_once)))
-    parts = frames.tensor_split(min(len(frames), rounds * threads))
+    parts = frames.tensor_split(max(1, min(len(frames) // FEW, rounds * threads)))
 
     def encode(part: Tensor) -> Tensor:
         with torch.no_grad():  # which another thread does not inherit
             return model.encode_images(part).float().cpu()
 
-    if threads == 1:
+    if threads == 1 or len(parts) == 1:
         vectors = torch.cat(list(map(encode, parts)))
     else:
+        of_each = (max(1, threads // len(parts)),)
         try:
-            with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=of_each) as pool:
                 vectors = torch.cat(list(pool.map(encode, parts)))
         finally:
             torch.set_num_threads(threads)  # it holds for every thread that begins later

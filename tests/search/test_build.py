@@ -238,9 +238,9 @@ def test_a_model_that_stops_leaves_nothing_to_be_read(
 
 
 def test_on_a_cpu_each_core_embeds_a_share_and_torch_keeps_its_threads(model, monkeypatch):
-    pixels, seen, before = [torch.rand(n, 3, 32, 32) for n in (1, 3, 2, 1)], [], torch.get_num_threads()
+    pixels, seen, before = [torch.rand(n, 3, 32, 32) for n in (1, 3, 2, 3)], [], torch.get_num_threads()
     really = model.encode_images
-    wanted = really(torch.cat(pixels)).split([1, 3, 2, 1])
+    wanted = really(torch.cat(pixels)).split([1, 3, 2, 3])
 
     def encode(part):
         seen.append((len(part), torch.get_num_threads(), threading.current_thread().name))
@@ -254,7 +254,7 @@ def test_on_a_cpu_each_core_embeds_a_share_and_torch_keeps_its_threads(model, mo
             assert (torch.get_num_threads(), pool.submit(torch.get_num_threads).result()) == (2, 2)
     finally:
         torch.set_num_threads(before)
-    assert sorted(size for size, *_ in seen) == [3, 4] and {threads for _, threads, _ in seen} == {1}
+    assert sorted(size for size, *_ in seen) == [4, 5] and {threads for _, threads, _ in seen} == {1}
     assert threading.current_thread().name not in {name for *_, name in seen}
 
 

@@ -67,7 +67,7 @@ def attach(
     """Hold a method as `name`; it acts after `model.set_adapter(name)`. Returns the module.
 
     `method` is one of `NAMES`, or a class of `Method`; `seed` decides its initial values, `options` are those
-    of its class (or fields of `AdapterConfig`). The global random state is not changed. Raises ValueError
+    of its class (or fields of `AdapterConfig`). The CPU's random state is not changed. Raises ValueError
     for an unknown method (with the list) or option, and for a name in use.
     """
     with torch.random.fork_rng(devices=[]):

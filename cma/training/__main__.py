@@ -12,6 +12,8 @@ import sys
 import warnings
 from collections.abc import Sequence
 
+import torch
+
 from .. import recipes
 from ..files import printable
 from . import devices
@@ -20,7 +22,8 @@ from .loop import train
 from .planning import plan
 from .record import RunRecord
 
-USER_ERRORS = (ValueError, OSError, ImportError, MemoryError)  # one line; anything else keeps its traceback
+# one line; anything else keeps its traceback
+USER_ERRORS = (ValueError, OSError, ImportError, MemoryError, torch.OutOfMemoryError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

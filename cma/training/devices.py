@@ -14,6 +14,7 @@ from __future__ import annotations
 import atexit
 import datetime
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,9 +26,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .. import require
+from ..files import printable
 
 T = TypeVar("T")
 PATIENCE = datetime.timedelta(hours=2)  # for another process, which may decode or write
+CPU = torch.device("cpu")
 FINE, NO_MEMORY, STOPPED, FAILED = range(4)  # how a process came out of `together`
 
 
@@ -73,6 +76,10 @@ def joined(device: torch.device) -> Iterator[None]:
     group = dist.new_group(backend="gloo", timeout=PATIENCE)
     _team = Team(dist.get_rank(), dist.get_world_size(), group)
     try:
+        if device.type == "cuda":  # NCCL begins, and takes its memory, before `plan` looks what is free
+            with _connected(device):
+                dist.all_reduce(torch.zeros(1, device=device))
+                torch.cuda.synchronize(device)
         yield
     finally:
         _team = None
@@ -215,7 +222,8 @@ def gather(rows: Tensor) -> Tensor:
         found = [torch.empty_like(padded) for _ in sizes]
     parts = [part[:size] for part, size in zip(_exchange(padded, found), sizes, strict=True)]
     parts[rank()] = rows
-    return torch.cat(parts)
+    with together():
+        return torch.cat(parts)
 
 
 def add_up(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -225,7 +233,7 @@ def add_up(tensors: Sequence[Tensor]) -> list[Tensor]:
     kind = torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
     with together():
         flat = torch.cat([tensor.flatten().to(kind) for tensor in tensors])
-    with _connected():
+    with _connected(flat.device):
         dist.all_reduce(flat, group=_team.group if flat.device.type == "cpu" else None)
     parts = flat.split([tensor.numel() for tensor in tensors])
     return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
@@ -234,20 +242,28 @@ def add_up(tensors: Sequence[Tensor]) -> list[Tensor]:
 def _exchange(tensor: Tensor, found: list[Tensor] | None = None) -> list[Tensor]:
     """The tensor of each process, in `found`; they have one shape."""
     found = found or [torch.empty_like(tensor) for _ in range(count())]
-    with _connected():
+    with _connected(tensor.device):
         dist.all_gather(found, tensor, group=_team.group if tensor.device.type == "cpu" else None)
     return found
 
 
 @contextmanager
-def _connected() -> Iterator[None]:
+def _connected(device: torch.device = CPU) -> Iterator[None]:
+    """An exchange of tensors on a `device`. Raises Stopped if it fails; NCCL may do so in all processes."""
     try:
         yield
     except RuntimeError as error:
+        if device.type == "cuda":
+            print(f"error: process {rank()}: {printable(str(error))}", file=sys.stderr)
         raise Stopped(f"process {rank()} has lost the connection to another, which has ended") from error
 
 
 def is_out_of_memory(error: Exception | None) -> bool:
     """Whether a step failed for lack of memory, on a GPU or on a CPU."""
+    said = (
+        "can't allocate memory",
+        "CUDA error: out of memory",
+        "STATUS_ALLOC_FAILED",
+    )  # of a CPU, a library
     known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return known or "can't allocate memory" in str(error)
+    return known or any(words in str(error) for words in said)

@@ -24,6 +24,9 @@ from .devices import Stopped
 from .loop import train
 from .record import RunRecord
 
+USED = "a GPU was used before several processes were started, for which torch.cuda.is_available() is enough: "
+USED += "restart the kernel, and load the backbone without a device"
+
 
 @settings
 class RunDescription:
@@ -120,8 +123,7 @@ def train_on_devices(
     if processes > 1:
         require("gpu", "accelerate")
         if model.device.type != "cpu" or torch.cuda.is_initialized():
-            remedy = "restart the kernel, and load the backbone without a device"
-            raise ValueError(f"a GPU was used before several processes were started: {remedy}")
+            raise ValueError(USED)
         from accelerate import notebook_launcher
 
         with socket.create_server(("127.0.0.1", 0)) as free:  # two launches on one machine need two ports
@@ -148,5 +150,6 @@ def _work(model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig,
             time.sleep(0.05)
         sys.exit(1)
     except Exception as error:
-        write_whole(note, pickle.dumps(error))
+        forked = "forked subprocess" in str(error)  # torch.cuda.is_available() alone uses a GPU
+        write_whole(note, pickle.dumps(ValueError(USED) if forked else error))
         sys.exit(1)

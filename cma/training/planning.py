@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from .starting import check
 from .step import batch_gradient, batch_loss, checkpointed, random_state, set_random_state
 
 GIB = 2**30
+EVEN = ("cpu",)  # devices that take for each pair the same time
 SPARE = 0.9  # share of the free memory that a run may take
 
 
@@ -67,9 +69,10 @@ class Plan:
 def plan(model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig) -> Plan:
     """Measure two small steps of a run on the train split `dataset`, and say what the whole run needs.
 
-    One and two pairs are embedded, with their gradients; memory grows with the pairs, and so does time. The
-    model, its adapter and the random state are afterwards as they were. Nothing is compiled for it. Raises
-    ValueError as `cma.train`. In several processes it is about the share of one.
+    One and two pairs are embedded, with their gradients; memory grows with the pairs, and on a CPU so does
+    time. A GPU takes for a few pairs as long as for many, so there as many as will be in memory at once are
+    timed, too. The model, its adapter and the random state are afterwards as they were. Nothing is compiled
+    for it. Raises ValueError as `cma.train`. In several processes it is about the share of one.
     """
     check(model, dataset)
     training = batches.choose_splits(dataset, config).training
@@ -81,12 +84,23 @@ def plan(model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig) 
     pair = next(batches.read_batches(training, ids, pixels, [order[0][:2]], workers=0)).to(model.device)
     one = Batch(*(field[:1] for field in pair))
     state, training_mode = random_state(model.device), model.training
+    chosen = config.micro_batch if isinstance(config.micro_batch, int) else None
     kept = [parameter.detach().clone() for parameter in model.trainable_parameters()]
     precision.prepare(model, replace(config, compile=False))
     model.train()
     try:
         with devices.alone():
             small, large = (_measure(model, batch, config) for batch in (one, pair))
+        per_pair = max(large[0] - small[0], 1.0)
+        fixed = max(small[0] - per_pair, 0.0) + _buffers(pair, size)
+        free = free_memory(model.device)
+        fitting = size if free is None else max(0, min(size, int((SPARE * free - fixed) // per_pair)))
+        pairs = min(size, chosen or (max(1, fitting) if config.micro_batch == "auto" else size))
+        timed, several = large, 2
+        if model.device.type not in EVEN and 2 < pairs <= fitting:
+            many = Batch(*(field[torch.arange(pairs) % len(field)] for field in pair))
+            with devices.alone(), suppress(torch.OutOfMemoryError):
+                timed, several = _measure(model, many, config), pairs
     finally:
         precision.restore(model)
         model.train(training_mode)
@@ -95,13 +109,9 @@ def plan(model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig) 
         with torch.no_grad():
             for parameter, value in zip(model.trainable_parameters(), kept, strict=True):
                 parameter.copy_(value)
-    per_pair = max(large[0] - small[0], 1.0)
-    fixed = max(small[0] - per_pair, 0.0) + _buffers(pair, size)
-    free = free_memory(model.device)
-    fitting = size if free is None else max(0, min(size, int((SPARE * free - fixed) // per_pair)))
-    chosen = config.micro_batch if isinstance(config.micro_batch, int) else None
-    pairs = min(size, chosen or (max(1, fitting) if config.micro_batch == "auto" else size))
-    seconds = size / 2 * (large[1] + (large[2] if pairs < size else 0))  # micro-batches are embedded twice
+    seconds = (
+        size / several * (timed[1] + (timed[2] if pairs < size else 0))
+    )  # micro-batches are embedded twice
     steps = config.epochs * len(order)
     memory = (fixed + pairs * per_pair) / GIB
     known = None if free is None else free / GIB

@@ -5,6 +5,8 @@ patch convolution and both projections; activations; the adapter, its gradients,
 both means of the optimiser and the update. These stay float32: the weights and the arithmetic of LayerNorm,
 whose output is rounded to float16; the token, position and class embeddings, rounded when they are used; the
 logit scale; and everything from the embeddings on: pooling, similarity and loss. There is no loss scaling.
+
+On a GPU "float32" is as in torch: since Ampere, the convolution of the patches rounds its factors to TF32.
 """
 
 from __future__ import annotations

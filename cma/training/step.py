@@ -202,5 +202,5 @@ def random_state(device: torch.device) -> list[Tensor]:
 def set_random_state(device: torch.device, state: list[Tensor]) -> None:
     """Put the generators back to a `random_state`."""
     torch.set_rng_state(state[0])
-    if device.type == "cuda":
+    if device.type == "cuda" and len(state) > 1:  # a checkpoint may be of a CPU
         torch.cuda.set_rng_state(state[1], device)

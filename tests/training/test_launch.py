@@ -4,6 +4,7 @@ Two launchers start two processes on the CPU: torch's from a command line, accel
 """
 
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 
 from cma import data
 from cma.recipes import RECIPES
-from cma.training import RunRecord, choose_device, devices, train_on_devices
+from cma.training import RunRecord, choose_device, devices, launch, train_on_devices
 from cma.training.__main__ import main
 from cma.training.launch import example, read_description
 from tests import ROOT
@@ -106,6 +107,55 @@ def test_a_launch_that_is_not_complete_or_lacks_accelerate_is_one_line(monkeypat
         devices.joined(torch.device("cpu")),
     ):
         pass
+
+
+def test_an_error_of_nccl_is_one_line_in_each_process_that_has_it(capsys):
+    with pytest.raises(devices.Stopped), devices._connected(torch.device("cuda", 1)):
+        raise RuntimeError("NCCL error in: NCCLUtils.cpp\nunhandled system error")
+    error = capsys.readouterr().err
+    assert error.startswith("error: process 0: NCCL error in") and error.count("\n") == 1
+    with pytest.raises(devices.Stopped), devices._connected():  # another process has ended, and says why
+        raise RuntimeError("Connection closed by peer")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "is_one"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (None, False),
+    ],
+)
+def test_what_a_lack_of_memory_looks_like(error, is_one):
+    assert devices.is_out_of_memory(error) is is_one
+
+
+def test_a_gpu_that_is_full_while_the_model_is_loaded_is_one_line(tmp_path, description, monkeypatch, capsys):
+    def full(self, device):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 600 MiB")
+
+    monkeypatch.setattr(launch.RunDescription, "build", full)
+    assert run(tmp_path, description) == 1
+    assert capsys.readouterr().err == "error: CUDA out of memory. Tried to allocate 600 MiB\n"
+
+
+def test_a_gpu_that_was_only_asked_for_before_a_launch_from_a_notebook_is_named(tmp_path, monkeypatch):
+    """torch.cuda.is_available() passes the check before the launch, and fails in every forked process."""
+
+    def forked(*given):
+        raise RuntimeError("Cannot re-initialize CUDA in forked subprocess. Use the 'spawn' start method")
+
+    monkeypatch.setattr(launch, "train", forked)
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with pytest.raises(SystemExit):
+        launch._work(torch.nn.Identity(), None, None, tmp_path / "error")
+    error = pickle.loads((tmp_path / "error").read_bytes())
+    assert isinstance(error, ValueError) and "is_available() is enough: restart the kernel" in str(error)
 
 
 def ended(*arguments: object) -> tuple[int, str, str]:

@@ -46,6 +46,26 @@ def test_a_step_in_micro_batches_takes_one_more_pass_without_gradients(
     assert plan(model, dataset, config.merge({"micro_batch": 2})).step_seconds == 8 / 2 * (2.0 + 0.5)
 
 
+def test_on_a_gpu_as_many_pairs_are_timed_as_will_be_in_memory(folder, config, make_model, free, monkeypatch):
+    sizes = []
+
+    def measure(model, batch, config):
+        sizes.append([len(field) for field in batch])
+        if limit and len(batch.frames) > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return 1e3 * len(batch.frames), 2.0, 0.5  # seconds that do not depend on the pairs
+
+    monkeypatch.setattr(planning, "_measure", measure)
+    monkeypatch.setattr(planning, "EVEN", ())
+    free(GIB)
+    model, dataset, limit = make_model(), load(folder, "train"), None
+    assert plan(model, dataset, config).step_seconds == 2.0
+    assert sizes == [[1] * 4, [2] * 4, [8] * 4]
+    assert plan(model, dataset, config.merge({"micro_batch": 4})).step_seconds == 8 / 4 * (2.0 + 0.5)
+    limit = 4
+    assert plan(model, dataset, config).step_seconds == 8 / 2 * 2.0
+
+
 def test_memory_grows_with_the_pairs_as_planned(folder, config, make_model):
     model, dataset = make_model(), load(folder, "train")
     peaks = {size: plan(model, dataset, config.merge({"batch_size": size})).peak for size in (2, 8, 16)}

@@ -8,7 +8,7 @@ import cma
 from cma import AdapterConfig, RetrievalModel, TrainConfig
 from cma.training import Batch, prepare, train_step
 from cma.training.batches import without_padding
-from cma.training.step import batch_gradient, batch_loss, checkpointed
+from cma.training.step import batch_gradient, batch_loss, checkpointed, random_state, set_random_state
 from tests.conftest import EOS, SOS, build_clip
 
 PAIRS = 7
@@ -52,6 +52,13 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(similarity, size):
     again, parts = gradients(model, batch, config.merge({"micro_batch": size}))
     assert again == pytest.approx(loss, abs=1e-12) and max(g.abs().max().item() for g in whole) > 0.01
     assert largest(parts, whole) <= 1e-6
+
+
+def test_the_random_state_of_a_run_on_a_cpu_serves_on_a_gpu():
+    state = random_state(torch.device("cpu"))
+    wanted = torch.rand(3)
+    set_random_state(torch.device("cuda"), state)  # without CUDA's own, which such a checkpoint does not have
+    assert torch.equal(torch.rand(3), wanted)
 
 
 def test_both_passes_of_a_micro_batch_have_one_dropout_and_the_random_state_goes_on():

@@ -23,7 +23,7 @@ from .checkpoints import read_adapter, write_adapter
 from .media import to_pixels
 from .patching import TOWERS, attach, attached, detach, encoder_layers, freeze
 
-CACHE = 8 * 2**20  # bytes of a layer's largest activations
+CACHE = 8 * 2**20  # bytes of a layer's largest activations that stay in a CPU's cache
 
 
 class RetrievalModel(nn.Module):

@@ -260,10 +260,6 @@ def _connected(device: torch.device = CPU) -> Iterator[None]:
 
 def is_out_of_memory(error: Exception | None) -> bool:
     """Whether a step failed for lack of memory, on a GPU or on a CPU."""
-    said = (
-        "can't allocate memory",
-        "CUDA error: out of memory",
-        "STATUS_ALLOC_FAILED",
-    )  # of a CPU, a library
+    said = "can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED"
     known = isinstance(error, MemoryError | torch.OutOfMemoryError)
     return known or any(words in str(error) for words in said)

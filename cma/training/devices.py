@@ -259,7 +259,8 @@ def _connected(device: torch.device = CPU) -> Iterator[None]:
 
 
 def is_out_of_memory(error: Exception | None) -> bool:
-    """Whether a step failed for lack of memory, on a GPU or on a CPU."""
+    """Whether a step failed for lack of memory, on a GPU or on a CPU, and can be tried again with less."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
     said = "can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED"
-    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return known or any(words in str(error) for words in said)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in said)

@@ -24,8 +24,10 @@ from .devices import Stopped
 from .loop import train
 from .record import RunRecord
 
-USED = "a GPU was used before several processes were started, for which torch.cuda.is_available() is enough: "
-USED += "restart the kernel, and load the backbone without a device"
+USED = (
+    "a GPU was used before several processes were started, for which torch.cuda.is_available() is enough: "
+    "restart the kernel, and load the backbone without a device"
+)
 
 
 @settings

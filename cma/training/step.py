@@ -50,8 +50,9 @@ def train_step(
         try:
             optimizer.step()
         except (MemoryError, RuntimeError) as error:
-            if not devices.is_out_of_memory(error):  # else some numbers may be new: no step to try again
+            if not devices.is_out_of_memory(error):
                 raise
+            # some numbers may be new already, so the step cannot be tried again
             raise ValueError(f"out of memory in the optimiser's update, so the run ends: {error}") from error
     return loss.item(), norm.item()
 

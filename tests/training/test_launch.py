@@ -127,6 +127,7 @@ def test_an_error_of_nccl_is_one_line_in_each_process_that_has_it(capsys):
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), True),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (ValueError("out of memory in the optimiser's update: CUDA error: out of memory"), False),
         (None, False),
     ],
 )

@@ -44,7 +44,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "adapter": ["AdapterConfig", "CrossModalAdapters"],
         "backbone": ["load_backbone"],
-        "config": ["TrainConfig"],
+        "config": ["ReadConfig", "TrainConfig"],
         "model": ["RetrievalModel"],
         "training": ["train"],
     },

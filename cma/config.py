@@ -27,7 +27,22 @@ NotNegative = Annotated[int, Field(ge=0)]
 
 
 @settings
-class TrainConfig:
+class ReadConfig:
+    """How captions and clips are read and compared: what `encode`, `evaluate` and `MediaIndex` need.
+
+    The default similarity serves pictures too: for an item of one frame it is the plain cosine. With `fps`
+    None, `max_frames` are spread over the whole clip. Raises ValueError that names the field and its value.
+    """
+
+    similarity: Literal["mean_pooled", "text_conditioned"] = "text_conditioned"
+    temperature: Annotated[float, Field(ge=1e-6)] = 5.0  # of text-conditioned pooling (paper: τ)
+    max_words: Annotated[int, Field(ge=3)] = 77  # tokens, with start and end
+    max_frames: Positive = 12
+    fps: Annotated[float, Field(ge=1e-6)] | None = None  # frames a second; None: every frame
+
+
+@settings
+class TrainConfig(ReadConfig):
     """Settings of one run of `cma.train`; the defaults are the paper's where it gives one (section 4.1).
 
     `if_exists` is about a run that is in `runs_dir/name` already. "resume" goes on with it or returns it, and
@@ -43,10 +58,8 @@ class TrainConfig:
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.1  # share of all steps
     optimizer: Literal["adamw", "bert_adam"] = "adamw"  # "bert_adam": the authors' optimiser and schedule
     similarity: Literal["mean_pooled", "text_conditioned"] = "mean_pooled"
-    temperature: Annotated[float, Field(ge=1e-6)] = 5.0  # of text-conditioned pooling (paper: τ)
-    max_words: Annotated[int, Field(ge=3)] = 32  # tokens, with start and end
-    max_frames: Positive = 12
-    fps: Annotated[float, Field(ge=1e-6)] | None = 1.0  # frames a second; None: every frame
+    max_words: Annotated[int, Field(ge=3)] = 32
+    fps: Annotated[float, Field(ge=1e-6)] | None = 1.0
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     seed: NotNegative = 42
     select_on: Literal["val", "last", "test"] = "val"  # the kept epoch; "test" is the authors' habit

@@ -8,8 +8,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .config import ReadConfig
+
 BLOCK = 2**19  # elements of a [V, F, T] block held at once; larger blocks do not fit the cache and are slower
 TINY = torch.finfo(torch.float32).tiny
+
+
+def compare(text: Tensor, frames: Tensor, mask: Tensor | None, config: ReadConfig) -> Tensor:
+    """Cosine [T, V] of text [T, D] and frames [V, F, D] with mask [V, F], by `config.similarity`."""
+    if config.similarity == "mean_pooled":
+        return mean_pooled(text, frames, mask)
+    return text_conditioned(text, frames, mask, config.temperature)
 
 
 def mean_pooled(text: Tensor, frames: Tensor, mask: Tensor | None = None) -> Tensor:

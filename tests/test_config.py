@@ -12,7 +12,7 @@ from cma.config import TrainConfig, run_name
 def test_unknown_key_is_an_error_that_names_it_and_the_nearest():
     with pytest.raises(ValueError, match=r"'epoch'.*epochs"):
         TrainConfig().merge({"epoch": 3})
-    with pytest.raises(ValueError, match=r"'zzz'.*fields are name, epochs"):
+    with pytest.raises(ValueError, match=r"'zzz'.*fields are similarity, .* name, epochs"):
         TrainConfig().merge({"zzz": 3})
 
 

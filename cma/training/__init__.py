@@ -8,7 +8,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "batches": ["Batch", "Pixels", "describe_epoch", "epoch_batches", "model_frames", "read_batches"],
         "evaluation": [
             "chance_recall",
-            "compare",
             "encode",
             "evaluate",
             "evaluate_and_record",

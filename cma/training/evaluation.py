@@ -14,7 +14,7 @@ from .. import metrics
 from ..config import TrainConfig
 from ..data import RetrievalDataset
 from ..model import RetrievalModel
-from ..similarity import mean_pooled, text_conditioned
+from ..similarity import compare
 from . import devices, resume
 from .batches import Pixels, load_media, model_frames, without_padding
 from .record import RunRecord
@@ -73,13 +73,6 @@ def encode(
             masks.append(mask)
     gathered = (devices.gather(torch.cat(rows)) for rows in (text, frames, masks))
     return Embeddings(*gathered, dataset.text_to_item, cut)
-
-
-def compare(text: Tensor, frames: Tensor, mask: Tensor, config: TrainConfig) -> Tensor:
-    """Cosine [T, V] of text [T, D] and frames [V, F, D] with mask [V, F], by `config.similarity`."""
-    if config.similarity == "mean_pooled":
-        return mean_pooled(text, frames, mask)
-    return text_conditioned(text, frames, mask, temperature=config.temperature)
 
 
 def query_ranks(found: Embeddings, dataset: RetrievalDataset, config: TrainConfig) -> dict[str, list[int]]:

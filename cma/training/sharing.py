@@ -13,8 +13,9 @@ from ..adapter import CrossModalAdapters
 from ..config import TrainConfig
 from ..losses import symmetric_cross_entropy
 from ..model import RetrievalModel
+from ..similarity import compare
 from .batches import Batch, model_frames, without_padding
-from .evaluation import Embeddings, compare
+from .evaluation import Embeddings
 
 
 def tower_gradients(model: RetrievalModel, batch: Batch, config: TrainConfig) -> dict[str, Tensor]:

@@ -15,9 +15,10 @@ from ..config import TrainConfig
 from ..losses import symmetric_cross_entropy
 from ..model import RetrievalModel
 from ..patching import encoder_layers
+from ..similarity import compare
 from . import devices, optim
 from .batches import Batch, model_frames, without_padding
-from .evaluation import attention, autocast, compare
+from .evaluation import attention, autocast
 
 
 class NotFinite(ValueError):

@@ -36,7 +36,7 @@ def measure(name: str, lr: float, epochs: int, seed: int, precision: str) -> dic
 
     def ranks() -> tuple[torch.Tensor, torch.Tensor]:
         found = training.encode(model, val, config)
-        similarity = training.compare(found.text, found.frames, found.mask, config)
+        similarity = cma.similarity.compare(found.text, found.frames, found.mask, config)
         return metrics.ranks(similarity, found.text_to_item), found.text_to_item
 
     before, owner = ranks()

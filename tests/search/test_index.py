@@ -16,7 +16,7 @@ from cma.config import TrainConfig
 from cma.media import MediaError
 from cma.search import build, store
 from cma.search.index import IndexConfig, MediaIndex
-from cma.similarity import mean_pooled, text_conditioned
+from cma.similarity import compare, mean_pooled, text_conditioned
 from cma.training import evaluation
 from tests.conftest import build_clip
 from tests.toy_data import write_images
@@ -52,7 +52,7 @@ def test_scores_of_a_split_are_those_of_the_evaluation(model, tmp_path, similari
     config = TrainConfig(similarity=similarity, max_frames=4, fps=None, temperature=0.5)
     index = MediaIndex.build(model, dataset, IndexConfig(similarity, 0.5, max_frames=4))
     encoded = evaluation.encode(model, dataset, config)
-    expected = evaluation.compare(encoded.text, encoded.frames, encoded.mask, config)
+    expected = compare(encoded.text, encoded.frames, encoded.mask, config)
     assert torch.equal(index.lengths, encoded.mask.sum(1))
     torch.testing.assert_close(index.scores(dataset.captions), expected, atol=1e-5, rtol=0)
     assert index.captions == dataset.captions

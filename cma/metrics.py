@@ -5,11 +5,16 @@ candidates that score the same, so a constant score finds nothing. Recall is in 
 mean of the middle two for an even number; MnR is the mean.
 """
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
 BLOCK = 2**24  # elements of the similarity compared at once
+DRAWN = 2**21  # queries of all draws that are counted at once
+RECALLS = ("R@1", "R@5", "R@10")
+Array = Tensor | np.ndarray | Sequence
 LEVEL = 0.95  # of the bootstrap intervals
 
 
@@ -29,9 +34,9 @@ def retrieval_metrics(similarity: Tensor, text_to_item: Tensor, visual_to_text: 
     return result | {"mR": sum(recalls) / len(recalls)}
 
 
-def summary(ranks: Tensor | np.ndarray) -> dict[str, float]:
+def summary(ranks: Array) -> dict[str, float]:
     """R@1, R@5 and R@10 in %, MdR and MnR of a set of ranks."""
-    return {name: _metric(_array(ranks), name) for name in ("R@1", "R@5", "R@10", "MdR", "MnR")}
+    return {name: _metric(_array(ranks), name) for name in (*RECALLS, "MdR", "MnR")}
 
 
 def ranks(similarity: Tensor, text_to_item: Tensor) -> Tensor:
@@ -64,26 +69,54 @@ def visual_ranks(similarity: Tensor, text_to_item: Tensor, mode: str = "captions
     return torch.cat(found)
 
 
+def bootstrap_means(values: Array, query_to_item: Array, samples: int = 10_000, seed: int = 0) -> np.ndarray:
+    """The mean of a value per query in each of `samples` draws of items, each with all its queries.
+
+    values [T] give [samples]; K sets of values [K, T] give [K, samples], all from the same draws.
+    query_to_item [T]: the item of each query, by any numbers. Drawing single queries would give too narrow an
+    interval, because queries of one item are not independent. The same seed draws the same items again.
+    Raises ValueError for shapes that do not fit.
+    """
+    values = _array(values)
+    owner = _owner(values, query_to_item)
+    by_item = np.stack([np.bincount(owner, row) for row in np.atleast_2d(values)], axis=1)  # sums [items, K]
+    queries = np.bincount(owner)
+    blocks = [(drawn @ by_item) / (drawn @ queries)[:, None] for drawn in _draws(owner, samples, seed)]
+    means = np.concatenate(blocks).T  # [K, samples]
+    return means if values.ndim == 2 else means[0]
+
+
+def intervals(
+    ranks: Array, query_to_item: Array, metrics: Sequence[str] = RECALLS, samples: int = 10_000, seed: int = 0
+) -> dict[str, tuple[float, float]]:
+    """`bootstrap_interval` of several metrics of the same ranks: {metric: (low, high)}, drawn once."""
+    drawn = _drawn_metrics(ranks, query_to_item, metrics, samples, seed)
+    return {name: _interval(values) for name, values in drawn.items()}
+
+
 def bootstrap_interval(
-    ranks: Tensor, query_to_item: Tensor, metric: str = "R@1", samples: int = 1000, seed: int = 0
+    ranks: Array, query_to_item: Array, metric: str = "R@1", samples: int = 10_000, seed: int = 0
 ) -> tuple[float, float]:
     """95 % percentile interval of "R@k", "MdR" or "MnR" when items are drawn anew, each with all its queries.
 
-    ranks [T]; query_to_item [T]: the item of each query. Drawing single queries would give too narrow an
-    interval, because queries of one item are not independent. Raises ValueError for an unknown metric.
+    ranks [T]; query_to_item [T]: the item of each query. Raises ValueError for an unknown metric, and as
+    `bootstrap_means`.
     """
-    return _bootstrap([ranks], query_to_item, metric, samples, seed)[1:]
+    return intervals(ranks, query_to_item, [metric], samples, seed)[metric]
 
 
 def bootstrap_difference(
-    one: Tensor, other: Tensor, query_to_item: Tensor, metric: str = "R@1", samples: int = 1000, seed: int = 0
+    one: Array, other: Array, query_to_item: Array, metric: str = "R@1", samples: int = 10_000, seed: int = 0
 ) -> tuple[float, float, float]:
     """(one − other, low, high) of a metric, from two models' ranks [T] of the same queries.
 
     Items are drawn for both models at once, so what is hard for both cancels out: this is narrower and fairer
     than comparing two intervals of `bootstrap_interval`. Raises ValueError for ranks of different length.
     """
-    return _bootstrap([one, other], query_to_item, metric, samples, seed)
+    one, other = _array(one), _array(other)
+    gain = _metric(one, metric) - _metric(other, metric)
+    drawn = [_drawn_metrics(ranks, query_to_item, [metric], samples, seed)[metric] for ranks in (one, other)]
+    return gain, *_interval(drawn[0] - drawn[1])
 
 
 def verdict(difference: tuple[float, float, float], metric: str = "R@1") -> str:
@@ -97,35 +130,75 @@ def verdict(difference: tuple[float, float, float], metric: str = "R@1") -> str:
     return f"{gain:+.1f} points of {metric} [{low:+.1f}, {high:+.1f}]: {word}"
 
 
-def _bootstrap(
-    ranks: list[Tensor], query_to_item: Tensor, metric: str, samples: int, seed: int
-) -> tuple[float, float, float]:
-    """(value, low, high) of the metric of the first ranks, less that of the second if there are any."""
-    ranks, owner = [_array(one) for one in ranks], _array(query_to_item)
-    if {one.shape for one in ranks} != {owner.shape} or owner.ndim != 1 or not len(owner):
-        shapes = [list(one.shape) for one in (*ranks, owner)]
-        raise ValueError(f"expected ranks of the same queries and as many item indices, not {shapes}")
-    _, owner = np.unique(owner, return_inverse=True)
+def _drawn_metrics(
+    ranks: Array, query_to_item: Array, metrics: Sequence[str], samples: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Each metric [samples] of ranks [T] in each draw."""
+    ranks = _array(ranks)
+    drawn, averaged = {}, [name for name in metrics if name != "MdR"]
+    if averaged:  # each is the mean of one value per query
+        means = bootstrap_means([_values(ranks, name) for name in averaged], query_to_item, samples, seed)
+        drawn |= zip(averaged, means, strict=True)
+    if "MdR" in metrics:
+        drawn["MdR"] = _drawn_medians(ranks, _owner(ranks, query_to_item), samples, seed)
+    return drawn
+
+
+def _drawn_medians(ranks: np.ndarray, owner: np.ndarray, samples: int, seed: int) -> np.ndarray:
+    """The median [samples] of ranks [T] in each draw: the mean of the middle two of an even number."""
+    order, blocks = np.argsort(ranks), []
+    ordered = ranks[order]
+    for drawn in _draws(owner, samples, seed):
+        last = np.cumsum(
+            drawn[:, owner[order]], axis=1
+        )  # how many of a draw's ranks end at each of `ordered`
+        total = last[:, -1:]
+        lower, upper = ((last <= place).sum(1) for place in ((total - 1) // 2, total // 2))
+        blocks.append((ordered[lower] + ordered[upper]) / 2)
+    return np.concatenate(blocks)
+
+
+def _draws(owner: np.ndarray, samples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each item is in each draw, as blocks [draws, items] of float64."""
     items, rng = owner.max() + 1, np.random.default_rng(seed)
-
-    def value(counts: np.ndarray | int = 1) -> float:
-        first, *second = (_metric(np.repeat(one, counts), metric) for one in ranks)
-        return first - sum(second)
-
-    draws = (np.bincount(rng.integers(items, size=items), minlength=items)[owner] for _ in range(samples))
-    low, high = np.quantile([value(drawn) for drawn in draws], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return value(), float(low), float(high)
+    most = max(1, DRAWN // len(owner))
+    for start in range(0, samples, most):
+        count = min(most, samples - start)
+        chosen = rng.integers(items, size=(count, items)) + items * np.arange(count)[:, None]
+        drawn = np.bincount(chosen.ravel(), minlength=count * items).reshape(count, items)
+        yield drawn.astype(float)  # products of integer matrices are slow
 
 
-def _array(values: Tensor | np.ndarray) -> np.ndarray:
-    return torch.as_tensor(values).cpu().numpy()
+def _interval(drawn: np.ndarray) -> tuple[float, float]:
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def _owner(values: np.ndarray, query_to_item: Array) -> np.ndarray:
+    """The item of each query as 0, 1, …, after a check that there is one for each of the last axis."""
+    owner = _array(query_to_item)
+    if owner.ndim != 1 or not len(owner) or values.shape[-1:] != owner.shape:
+        found = f"{list(values.shape)} and {list(owner.shape)}"
+        raise ValueError(
+            f"expected values or ranks of the same queries and as many item indices, not {found}"
+        )
+    return np.unique(owner, return_inverse=True)[1]
+
+
+def _array(values: Array) -> np.ndarray:
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
 def _metric(ranks: np.ndarray, name: str) -> float:
-    if average := {"MdR": np.median, "MnR": np.mean}.get(name):
-        return float(average(ranks))
+    return float(np.median(ranks) if name == "MdR" else _values(ranks, name).mean())
+
+
+def _values(ranks: np.ndarray, name: str) -> np.ndarray:
+    """The value of each query whose mean is the metric: its rank, or 100 if it found its answer in time."""
+    if name == "MnR":
+        return ranks.astype(float)
     if name.startswith("R@") and name[2:].isdigit():
-        return float(100 * np.mean(ranks <= int(name[2:])))
+        return 100.0 * (ranks <= int(name[2:]))
     raise ValueError(f"unknown metric {name!r}; expected 'R@k', 'MdR' or 'MnR'")
 
 

@@ -1,4 +1,5 @@
 import statistics
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from cma import metrics
 from cma.metrics import (
     bootstrap_difference,
     bootstrap_interval,
+    bootstrap_means,
+    intervals,
     ranks,
     retrieval_metrics,
     summary,
@@ -151,27 +154,50 @@ def test_bad_input_is_named():
 # ---- bootstrap
 
 
-def naive_bootstrap(of, owner, k, samples, seed):
+VALUES = {
+    "R@1": lambda of: 100 * statistics.fmean(rank <= 1 for rank in of),
+    "R@2": lambda of: 100 * statistics.fmean(rank <= 2 for rank in of),
+    "MdR": statistics.median,
+    "MnR": statistics.fmean,
+}
+
+
+def naive_draws(of, owner, value, samples, seed):
     """Draw items; a drawn item brings all its queries, twice if drawn twice."""
-    rng, items, values = np.random.default_rng(seed), sorted(set(owner)), []
-    for _ in range(samples):
-        hits = [
-            r <= k
-            for i in rng.integers(len(items), size=len(items))
-            for r, o in zip(of, owner, strict=True)
-            if o == items[i]
-        ]
-        values.append(100 * sum(hits) / len(hits))
-    return np.quantile(values, [0.025, 0.975])
+    rng, items = np.random.default_rng(seed), sorted(set(owner))
+    drawn = [rng.integers(len(items), size=len(items)) for _ in range(samples)]
+    pairs = list(zip(of, owner, strict=True))
+    return [value([r for i in chosen for r, o in pairs if o == items[i]]) for chosen in drawn]
 
 
 @settings(max_examples=20, deadline=None)
-@given(cases(), st.sampled_from([1, 2]), st.integers(0, 99))
-def test_bootstrap_equals_naive_one(case, k, seed):
+@given(cases(), st.integers(0, 99), st.sampled_from([1, 60, 2**21]))
+def test_bootstrap_equals_naive_one(case, seed, block):
     similarity, owner = case
-    of = ranks(similarity, owner)
-    got = bootstrap_interval(of, owner, f"R@{k}", samples=30, seed=seed)
-    assert got == pytest.approx(naive_bootstrap(of.tolist(), owner.tolist(), k, 30, seed))
+    of, ids = ranks(similarity, owner), 3 * owner + 2  # items have any numbers
+    other, one = of.flip(0).tolist(), of.tolist()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics, "DRAWN", block)
+        together = intervals(of, ids, tuple(VALUES), samples=30, seed=seed)
+        for name, value in VALUES.items():
+            drawn = naive_draws(one, ids.tolist(), value, 30, seed)
+            assert together[name] == pytest.approx(np.quantile(drawn, [0.025, 0.975]))
+            assert bootstrap_interval(of, ids, name, 30, seed) == together[name]
+            less = np.subtract(drawn, naive_draws(other, ids.tolist(), value, 30, seed))
+            expected = value(one) - value(other), *np.quantile(less, [0.025, 0.975])
+            assert bootstrap_difference(of, of.flip(0), ids, name, 30, seed) == pytest.approx(expected)
+        means = bootstrap_means(np.array([one, other]), ids, 30, seed)
+        assert means[0] == pytest.approx(naive_draws(one, ids.tolist(), statistics.fmean, 30, seed))
+        assert (bootstrap_means(other, ids, 30, seed) == means[1]).all() and means.shape == (2, 30)
+
+
+def test_a_bootstrap_of_real_size_takes_little_memory():
+    """25,010 texts of 5,000 items; few draws do, because they are made block by block."""
+    owner = np.arange(25_010) % 5_000
+    tracemalloc.start()
+    low, high = bootstrap_interval(1 + owner % 7, owner, "MdR", samples=300)
+    assert low <= 4 <= high and tracemalloc.get_traced_memory()[1] < 150e6
+    tracemalloc.stop()
 
 
 def test_bootstrap_over_items_is_wider_than_over_queries():
@@ -211,13 +237,12 @@ def test_a_verdict_needs_an_interval_on_one_side_of_zero(values):
     assert word == ("better" if printed[0] > 0 else "worse" if printed[1] < 0 else "no clear difference")
 
 
-def test_bootstrap_of_other_metrics_and_bad_input():
-    of, items = torch.tensor([1, 3, 5, 7]), torch.tensor([4, 4, 9, 2])  # any ids
-    for metric in ("MdR", "MnR", "R@3"):
-        low, high = bootstrap_interval(of, items, metric)
-        assert low <= summary(of).get(metric, 50.0) <= high
-    assert bootstrap_interval(of, items, seed=1) == bootstrap_interval(of, items, seed=1)
+def test_bad_input_of_the_bootstrap_is_named():
+    of, items = torch.tensor([1, 3, 5, 7]), torch.tensor([4, 4, 9, 2])
     with pytest.raises(ValueError, match="unknown metric 'R@'"):
         bootstrap_interval(of, items, "R@")
+    for wrong in (items[:2], items[:0], items[None]):
+        with pytest.raises(ValueError, match="as many item indices"):
+            bootstrap_interval(of, wrong)
     with pytest.raises(ValueError, match="as many item indices"):
-        bootstrap_interval(of, items[:2])
+        bootstrap_means(torch.zeros(2, 5), items)

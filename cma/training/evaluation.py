@@ -145,8 +145,7 @@ def score(similarity: Tensor, text_to_item: Tensor, visual_to_text: str, samples
     intervals = {}
     for direction, given in queries.items() if samples else ():
         keys = [key for key in result[direction] if key.startswith("R@")]
-        found = {key: metrics.bootstrap_interval(*given, key, samples=samples) for key in keys}
-        intervals[direction] = found
+        intervals[direction] = metrics.intervals(*given, keys, samples)
     return {**result, "intervals": intervals}
 
 

@@ -47,7 +47,7 @@ class AdapterConfig:
             ("shared_dim", int, lambda value: value >= 0, "an integer of at least 0"),
             ("activation", str, lambda value: value in ACTIVATIONS, f"one of {', '.join(ACTIVATIONS)}"),
             ("dropout", int | float, lambda value: 0 <= value < 1, "a number from 0 to less than 1"),
-            ("init_std", int | float, lambda value: value > 0, "a number above 0"),
+            ("init_std", int | float, lambda value: 0 < value < float("inf"), "a finite number above 0"),
         ):
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, kind) or not fits(value):
@@ -68,10 +68,10 @@ class TowerAdapters(nn.Module):
 
     def __init__(self, config: AdapterConfig, width: int, layers: int) -> None:
         super().__init__()
-        sites, rank, own = 2 * layers, config.bottleneck_dim, width - config.shared_dim
-        self.down_weight = nn.Parameter(torch.empty(sites, rank, width))
-        self.down_bias = nn.Parameter(torch.zeros(sites, rank))
-        self.up_weight = nn.Parameter(torch.empty(sites, own, rank))
+        sites, middle, own = 2 * layers, config.bottleneck_dim, width - config.shared_dim
+        self.down_weight = nn.Parameter(torch.empty(sites, middle, width))
+        self.down_bias = nn.Parameter(torch.zeros(sites, middle))
+        self.up_weight = nn.Parameter(torch.empty(sites, own, middle))
         self.up_bias = nn.Parameter(torch.zeros(sites, own))
 
 

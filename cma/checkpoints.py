@@ -1,25 +1,28 @@
-"""Adapters on disk: a folder of our own format, and the format of the paper's authors.
+"""Adapters on disk: our own format, for every method, and the format of the paper's authors.
 
-Ours is `adapter_config.json` beside `adapter_model.safetensors`; theirs is a `checkpoint.pth` of {"model": …}
-with "clip." before every key. Both stack the sites alike, so only names differ, and the authors leave out a
-part that has no rows: the shared one without sharing, the text tower's own one where all its width is shared.
+Ours is a folder of `adapter_config.json` and `adapter_model.safetensors`. Theirs is a `checkpoint.pth` of
+{"model": …} with "clip." before every key. Both stack the sites alike, so only names differ, and the authors
+leave out a part that has no rows: the shared one without sharing, and the text tower's own one where all of
+its width is shared.
 """
 
 import argparse
+import hashlib
 import json
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, Field
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, load_file, save
 from torch import Tensor, nn
 
 from .adapter import AdapterConfig, CrossModalAdapters
-from .files import read_json, replacing
+from .files import printable, read_json, replacing
+from .method import Method, describe, method_class
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PARTS = {  # ours: theirs
@@ -29,76 +32,79 @@ PARTS = {  # ours: theirs
 OFFICIAL = {f"{ours}_{k}": f"{theirs}_{k}" for ours, theirs in PARTS.items() for k in ("weight", "bias")}
 
 
-def _all_known(saved: object) -> object:
-    """Refuse unknown and missing keys; pydantic would fill in the defaults of a dataclass."""
-    known = {field.name for field in fields(AdapterConfig)}
-    if isinstance(saved, dict) and (wrong := known ^ set(saved)):
-        raise ValueError(f"unknown or missing keys {sorted(wrong)}, expected {sorted(known)}")
-    return saved
-
-
 Tower, Key = Literal["vision", "text"], Literal["name", "revision"]
 
 
 class AdapterFile(BaseModel):
-    """What `adapter_config.json` holds; `backbone` is as `cma.backbone.identity` gives it."""
+    """What `adapter_config.json` holds, of the cross-modal adapter or any other method.
 
-    adapter: Annotated[AdapterConfig, BeforeValidator(_all_known)]
+    `backbone` is as `cma.backbone.identity` gives it; `digest` is the SHA-256 of the file of the weights.
+    """
+
+    method: str
+    options: dict
     widths: dict[Tower, int]
     layers: dict[Tower, int]
     backbone: Annotated[dict[Key, str | None], Field(min_length=2)]
+    digest: str
 
 
-def write_adapter(adapters: CrossModalAdapters, folder: Path, backbone: dict[str, str | None]) -> None:
-    """Write the two files of an adapter into `folder`, which is made if needed.
+def write_adapter(method: Method, folder: Path, backbone: dict[str, str | None]) -> None:
+    """Write the two files of a method into `folder`, which is made if needed.
 
     backbone: its name and revision, as `cma.backbone.identity` gives them.
     """
-    sizes = {"widths": adapters.widths, "layers": adapters.layers}
-    text = json.dumps({"adapter": asdict(adapters.config), **sizes, "backbone": backbone}, indent=2) + "\n"
-    tensors = {key: value.float().contiguous() for key, value in adapters.state_dict().items()}
-    config, content = folder / CONFIG, text.encode()
-    with replacing(config) as new_config, replacing(folder / WEIGHTS) as new_weights:
-        new_config.write_bytes(content)
-        new_weights.write_bytes(save(tensors))  # `save_file` would make it readable by its owner alone
-        if config.is_file() and config.read_bytes() != content:
-            config.unlink()  # if killed here, no old config is left beside new weights
+    tensors = {key: value.detach().float().contiguous() for key, value in method.state_dict().items()}
+    weights = save(tensors)  # `save_file` would make it readable by its owner alone
+    name, options = describe(method)
+    about = {"method": name, "options": options or {}, "widths": method.widths, "layers": method.layers}
+    about |= {"backbone": backbone, "digest": hashlib.sha256(weights).hexdigest()}
+    # If a kill leaves the config of one adapter beside the weights of another, the digest tells.
+    with replacing(folder / CONFIG) as new_config, replacing(folder / WEIGHTS) as new_weights:
+        new_config.write_bytes((json.dumps(about, indent=2) + "\n").encode())
+        new_weights.write_bytes(weights)
 
 
-def read_adapter(
-    folder: Path, widths: dict[str, int], layers: dict[str, int]
-) -> tuple[AdapterConfig, dict[str, Tensor], dict[str, str | None]]:
-    """Config, state dict and backbone of the adapter in `folder`, for towers of these widths and depths.
+def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str | None]]:
+    """The method in `folder`, built for a `RetrievalModel`, and the backbone that it was trained on.
 
-    Raises FileNotFoundError, or ValueError naming the file, the key, what was expected and what to do.
+    Raises FileNotFoundError, or ValueError in one line that names the file, the key, what was expected and
+    what to do. Weights that are not those that were saved, or are not finite, are refused.
     """
-    saved, weights = read_config(folder), folder / WEIGHTS
-    for key, expected in (("widths", widths), ("layers", layers)):
-        if (found := getattr(saved, key)) != expected:
+    saved, config, weights = read_config(folder), folder / CONFIG, folder / WEIGHTS
+    for key, expected in (("widths", model.widths), ("layers", model.layers)):
+        if (there := getattr(saved, key)) != expected:
             raise ValueError(
-                f"{folder / CONFIG}: {key} {found} do not fit this backbone's {expected}; "
-                f"load the backbone it was trained on, {saved.backbone}"
+                f"{config}: {key} {there} do not fit this backbone's {expected}; load the backbone it was "
+                f"trained on, {saved.backbone}"
             )
     try:
-        expected = _shapes(saved.adapter, widths, layers)
+        kind = method_class(saved.method)
+        known = {option.name for option in fields(kind.Options)}
+        if wrong := known ^ set(saved.options):  # an option that is missing would silently get its default
+            raise ValueError(f"options: unknown or missing {sorted(wrong)}, expected {sorted(known)}")
+        with torch.device("meta"):  # names and shapes only: the values come from the file
+            method = kind(model, kind.options_from(saved.options))
     except (ValueError, TypeError, RuntimeError) as error:  # torch's too, for numbers that are too large
-        raise ValueError(f"{folder / CONFIG}: {error}") from error
+        raise ValueError(printable(f"{config}: {error}")) from error
+    if not weights.is_file():
+        raise FileNotFoundError(f"{weights}: no such file; save the adapter again")
+    content = weights.read_bytes()
+    if hashlib.sha256(content).hexdigest() != saved.digest:
+        raise ValueError(f"{weights}: damaged, or not of the {CONFIG} beside it; save the adapter again")
     try:
-        state = load_file(weights)
-        expected.load_state_dict(state, assign=True)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{weights}: no such file; save the adapter again") from None
-    except SafetensorError as error:
-        raise ValueError(f"{weights} is no safetensors file ({error}); save the adapter again") from error
-    except RuntimeError as error:
-        raise ValueError(f"{weights} does not fit {CONFIG}; save the adapter again. {error}") from error
-    return saved.adapter, state, saved.backbone
+        state = load(content)
+        method.load_state_dict(state, assign=True)
+    except (SafetensorError, RuntimeError) as error:
+        said = f"{weights}: does not fit {CONFIG}; save the adapter again. {error}"
+        raise ValueError(printable(said)) from error
+    if wrong := [key for key, value in state.items() if not value.isfinite().all()]:
+        raise ValueError(f"{weights}: {wrong[0]} holds numbers that are not finite; train the adapter again")
+    return method, saved.backbone
 
 
 def read_config(folder: Path) -> AdapterFile:
     """The `adapter_config.json` in `folder`. Raises FileNotFoundError, or ValueError that names the key."""
-    if (folder / "method_config.json").is_file() and not (folder / CONFIG).is_file():
-        raise ValueError(f"{folder}: holds a method, no adapter; use cma.methods.load(model, folder, name)")
     return read_json(folder / CONFIG, AdapterFile, "; expected a file of `save_adapter`: save it again")
 
 
@@ -138,11 +144,11 @@ def from_official(checkpoint: dict[str, Tensor] | str | Path) -> tuple[AdapterCo
             raise ValueError(f"{where}: {key} is not {expected}; these do not fit together: {all_found}")
         return found[key]
 
-    sites, rank, vision = take("visual_adapter_down_weight").shape
+    sites, bottleneck_dim, vision = take("visual_adapter_down_weight").shape
     own, text = take("visual_adapter_up_unique_weight").shape[1], take("text_adapter_down_weight").shape[2]
     if own > vision:
         raise ValueError(f"{where}: visual_adapter_up_unique_weight has {own} rows for a width of {vision}")
-    config, widths = AdapterConfig(rank, vision - own), {"vision": vision, "text": text}
+    config, widths = AdapterConfig(bottleneck_dim, vision - own), {"vision": vision, "text": text}
     expected = _shapes(config, widths, dict.fromkeys(widths, sites // 2)).state_dict()
     return config, {key: take(OFFICIAL[key], value.shape) for key, value in expected.items()}
 
@@ -150,13 +156,16 @@ def from_official(checkpoint: dict[str, Tensor] | str | Path) -> tuple[AdapterCo
 def to_official(model: nn.Module, name: str) -> dict[str, Tensor]:
     """The adapter `name` of a `RetrievalModel` under the authors' keys, each with "clip." before it.
 
-    A part without rows is left out. Raises ValueError for an unknown adapter, and for towers of unequal
-    depth, which the authors' format does not have.
+    A part without rows is left out. Raises ValueError for an unknown adapter, another method, and towers of
+    unequal depth, which the authors' format does not have.
     """
-    adapters = model.get_adapter(name)
-    if len(set(adapters.layers.values())) > 1:
-        depths = f"towers of unequal depth {adapters.layers}, which the authors' format does not have"
-        raise ValueError(f"adapter {name!r} is for {depths}; keep it with save_adapter")
+    adapters, why = model.get_adapter(name), ""
+    if not isinstance(adapters, CrossModalAdapters):
+        why = f"is a method that the authors' format does not have, {adapters.NAME}"
+    elif len(set(adapters.layers.values())) > 1:
+        why = f"is for towers of unequal depth {adapters.layers}, which the authors' format does not have"
+    if why:
+        raise ValueError(f"adapter {name!r} {why}; keep it with save_adapter")
     state = adapters.state_dict().items()
     return {f"clip.{OFFICIAL[k]}": v.detach().clone() for k, v in state if v.numel() or "vision" in k}
 

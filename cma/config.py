@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from .files import settings
+from .files import checked_dataclass
 
 WHERE = ("runs_dir", "if_exists")  # settings of this machine, not of the run
 NO_EFFECT = ("name", "workers", "cache", "micro_batch", "checkpoint_activations", "compile")  # but rounding
@@ -26,7 +26,7 @@ Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
 
 
-@settings
+@checked_dataclass
 class ReadConfig:
     """How captions and clips are read and compared: what `encode`, `evaluate` and `MediaIndex` need.
 
@@ -41,7 +41,7 @@ class ReadConfig:
     fps: Annotated[float, Field(ge=1e-6)] | None = None  # frames a second; None: every frame
 
 
-@settings
+@checked_dataclass
 class TrainConfig(ReadConfig):
     """Settings of one run of `cma.train`; the defaults are the paper's where it gives one (section 4.1).
 

@@ -70,7 +70,7 @@ def parse_json(text: str, kind: type[T], where: str, hint: str = "") -> T:
         raise ValueError(printable(found)) from None
 
 
-def settings(cls: type[T]) -> type[T]:
+def checked_dataclass(cls: type[T]) -> type[T]:
     """Class decorator: a frozen dataclass whose fields pydantic checks; nothing is converted silently.
 
     Building one raises ValueError in one line, such as `epochs=0: expected greater than or equal to 1`, or

@@ -3,12 +3,14 @@
 Letters: T texts, V items, F frames, L tokens, D width of the joint space.
 """
 
+from __future__ import annotations
+
 import math
+import reprlib
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from itertools import repeat
 from pathlib import Path
 
@@ -17,28 +19,32 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPProcessor
 
-from .adapter import AdapterConfig, CrossModalAdapters
-from .backbone import check_tokenizer, identity, warn_of_another
+from .adapter import AdapterConfig
+from .backbone import check_tokenizer, identity, load_backbone, warn_of_another
 from .checkpoints import read_adapter, write_adapter
 from .media import to_pixels
-from .patching import TOWERS, attach, attached, detach, encoder_layers, freeze
+from .method import CrossModalAdapter, Method
+from .patching import TOWERS, activate, active, deactivate, encoder_layers, freeze
 
 CACHE = 8 * 2**20  # bytes of a layer's largest activations that stay in a CPU's cache
 
 
 class RetrievalModel(nn.Module):
-    """A frozen CLIP and any number of named adapters (or methods of `cma.methods`); at most one acts.
+    """A frozen CLIP and any number of named adapters, or other methods of `cma.methods`; at most one acts.
 
-    It starts without adapter and in eval mode; `train()` switches the adapters' dropout, never CLIP's. A CLIP
+    It starts without adapter and in eval mode. `train()` switches the adapters' dropout, never CLIP's. A CLIP
     may serve several models: before it encodes, each makes its own adapter the one that acts. `processor` may
-    be None if only tensors are encoded. `cut` is the number of captions that the last call cut.
+    be None if only tensors are encoded. `cut` is the number of captions that the last call cut. Raises
+    TypeError if `clip` is no `CLIPModel`, ValueError for a tokenizer that does not fit it.
     """
 
     def __init__(self, clip: CLIPModel, processor: CLIPProcessor | None = None) -> None:
         super().__init__()
+        if not isinstance(clip, CLIPModel):
+            raise TypeError(f"expected RetrievalModel(clip, processor), but clip is a {type(clip).__name__}")
         if processor is not None:
             check_tokenizer(clip, processor.tokenizer)
-        detach(clip)
+        deactivate(clip)  # of a model that had this CLIP before
         freeze(clip)
         self.clip, self.processor = clip, processor
         self.adapters = nn.ModuleDict()
@@ -46,31 +52,51 @@ class RetrievalModel(nn.Module):
         self.cut, self._warned = 0, False
         self.eval()
 
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, dtype: torch.dtype = torch.float32, device: str | torch.device | None = None
+    ) -> RetrievalModel:
+        """A model on a backbone: "mini", a hub id or a folder. Raises as `cma.load_backbone`."""
+        return cls(*load_backbone(name, dtype, device))
+
     def add_adapter(
         self, name: str, config: AdapterConfig, state_dict: dict[str, Tensor] | None = None
-    ) -> CrossModalAdapters:
-        """Build an adapter, from random or from given weights; it acts after `set_adapter(name)`.
+    ) -> CrossModalAdapter:
+        """Build an adapter, from random or from given weights. It acts from now on.
 
         Raises ValueError for a name that is in use or cannot be used, a config that does not fit the
         backbone, and weights with a missing or extra key or a wrong shape (named).
         """
-        adapters = CrossModalAdapters(config, self.widths, self.layers)
+        if not isinstance(config, AdapterConfig):
+            raise TypeError(f"config must be a cma.AdapterConfig, not {type(config).__name__} {config!r}")
+        adapter = CrossModalAdapter(self, config)
         try:
             if state_dict is not None:
-                adapters.load_state_dict(state_dict)
+                adapter.load_state_dict(state_dict)
         except RuntimeError as error:
             raise ValueError(f"adapter {name!r} does not fit its config and backbone: {error}") from error
-        return self.keep(name, adapters)
+        return self.keep(name, adapter)
 
-    def keep(self, name: str, adapters: nn.Module) -> nn.Module:
-        """Hold adapters, or a method of `cma.methods`, as `name`. Raises ValueError for a name in use."""
+    def keep(self, name: str, method: Method) -> Method:
+        """Hold a method that is built already as `name`; it acts from now on.
+
+        Raises ValueError for a name that is in use or cannot be used.
+        """
         if name in self.adapters:
-            raise ValueError(f"adapter {name!r} exists already; choose another name")
+            raise ValueError(f"adapter {name!r} exists already; choose another name, or remove it first")
         try:
-            self.adapters[name] = adapters.to(self.device).train(self.training)
+            self.adapters[name] = method.to(self.device).train(self.training)
         except KeyError as error:
             raise ValueError(f"adapter name {name!r} cannot be used: {error.args[0]}") from error
-        return adapters
+        self.set_adapter(name)
+        return method
+
+    def remove_adapter(self, name: str) -> None:
+        """Forget the adapter `name`; if it acts, none acts afterwards. Raises ValueError if there is none."""
+        self.get_adapter(name)
+        if self.active == name:
+            self.set_adapter(None)
+        del self.adapters[name]
 
     def set_adapter(self, name: str | None, scale: float = 1.0) -> None:
         """Let the adapter `name` act, or none: then CLIP computes bitwise as it was loaded.
@@ -80,8 +106,8 @@ class RetrievalModel(nn.Module):
         wanted = None if name is None else (self.get_adapter(name), float(scale))
         if not math.isfinite(scale):
             raise ValueError(f"scale must be a number, not {scale!r}")
-        if attached(self.clip) != wanted:
-            detach(self.clip) if wanted is None else attach(self.clip, *wanted)
+        if active(self.clip) != wanted:  # nothing to do most of the time: every encode_* asks
+            deactivate(self.clip) if wanted is None else activate(self.clip, *wanted)
         self.active, self.scale = name, float(scale)
 
     @contextmanager
@@ -97,32 +123,31 @@ class RetrievalModel(nn.Module):
             self.set_adapter(*before)
             self.train(training)
 
-    def get_adapter(self, name: str) -> nn.Module:
+    def get_adapter(self, name: str) -> Method:
         """The adapter `name`. Raises ValueError if there is none."""
         if name not in self.adapters:
             raise ValueError(f"no adapter {name!r}; there are: {', '.join(self.adapters) or 'none'}")
         return self.adapters[name]
 
-    def save_adapter(self, name: str, folder: str | Path) -> None:
-        """Write `adapter_config.json` and `adapter_model.safetensors` (a method: its own) into `folder`."""
-        adapters = self.get_adapter(name)
-        write = getattr(adapters, "save", partial(write_adapter, adapters))
-        write(Path(folder), identity(self.clip))
+    def save_adapter(self, folder: str | Path, name: str) -> None:
+        """Write `adapter_config.json` and `adapter_model.safetensors` of the adapter `name` into `folder`."""
+        write_adapter(self.get_adapter(name), Path(folder), identity(self.clip))
 
-    def load_adapter(self, folder: str | Path, name: str) -> CrossModalAdapters:
-        """Read an adapter from `folder` and add it as `name`; warns if it was trained on another backbone.
+    def load_adapter(self, folder: str | Path, name: str) -> Method:
+        """Read an adapter, of any method, from `folder` and hold it as `name`. It acts from now on.
 
-        Raises FileNotFoundError, or ValueError naming the file and the key that does not fit.
+        Warns if it was trained on another backbone. Raises FileNotFoundError, or ValueError naming the file
+        and the key that does not fit, and as `keep`.
         """
-        config, state, backbone = read_adapter(Path(folder), self.widths, self.layers)
+        method, backbone = read_adapter(Path(folder), self)
         warn_of_another(self.clip, backbone, folder)
-        return self.add_adapter(name, config, state)
+        return self.keep(name, method)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """The parameters of the active adapter; empty without one."""
         return [] if self.active is None else list(self.adapters[self.active].parameters())
 
-    def train(self, mode: bool = True) -> "RetrievalModel":
+    def train(self, mode: bool = True) -> RetrievalModel:
         """Switch the adapters between training and evaluation; the frozen CLIP stays in evaluation."""
         super().train(mode)
         self.clip.eval()
@@ -138,19 +163,30 @@ class RetrievalModel(nn.Module):
         return self.clip.text_projection(pooled)
 
     def encode_images(self, images: Sequence[Image.Image] | Tensor) -> Tensor:
-        """Un-normalised embeddings [V, D] of pictures, or of prepared pixels [V, 3, H, W]."""
-        pixels = images if isinstance(images, Tensor) else to_pixels(images, self._part("image_processor"))
-        return self._embed(pixels, None)
+        """Un-normalised embeddings [V, D] of pictures, or of prepared pixels [V, 3, H, W].
+
+        Raises TypeError for anything else, ValueError for no picture and for pixels of another shape.
+        """
+        if not isinstance(images, Tensor):
+            if not isinstance(images, list | tuple) or not all(isinstance(i, Image.Image) for i in images):
+                what = f"a list of PIL pictures, or a float tensor [V, 3, H, W], not {reprlib.repr(images)}"
+                raise TypeError(f"images must be {what}")
+            if not images:
+                raise ValueError("no images were given")
+            images = to_pixels(images, self._part("image_processor"))
+        return self._embed(images, None)
 
     def _embed(self, pixels: Tensor, mask: Tensor | None) -> Tensor:
         if pixels.ndim != 4 or not pixels.is_floating_point():
             raise ValueError(f"pixels must be float [V, 3, H, W], not {pixels.dtype} {list(pixels.shape)}")
         self.set_adapter(self.active, self.scale)
+        acts = self.adapters[self.active] if self.active else None
         frames = 1 if mask is None else mask.shape[1]
         clips = max(1, self.frames_at_once // frames)
         embedded, masks = [], repeat(None) if mask is None else mask.split(clips)
         for part, own in zip(pixels.split(clips * frames), masks, strict=False):
-            self.clip.frame_mask = own  # for methods that look across frames
+            if acts:
+                acts.frame_mask = own  # a method may look across the frames of a clip
             pooled = self.clip.vision_model(pixel_values=part.to(self.device, self.dtype)).pooler_output
             embedded.append(self.clip.visual_projection(pooled))
         return torch.cat(embedded)

@@ -1,11 +1,34 @@
-"""Freeze a CLIP and attach adapters to it by forward hooks: no forward is copied, no weight is changed."""
+"""Freeze a CLIP and let one method at a time act on it: no forward is copied, no weight is changed."""
 
-from collections.abc import Iterator
-from functools import partial
+from __future__ import annotations
 
-from torch import Tensor, nn
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torch import nn
 
 TOWERS = ("vision", "text")
+
+
+@dataclass
+class OnClip:
+    """All that this library keeps on a CLIP, as its attribute `cma`.
+
+    `method` acts at `scale`; `handles` remove it again. `undo` is for `cma.training.prepare`: calls that give
+    the CLIP back its precision and its forward.
+    """
+
+    method: nn.Module | None = None
+    scale: float = 1.0
+    handles: list = field(default_factory=list)
+    undo: list[Callable[[], None]] = field(default_factory=list)
+
+
+def on_clip(clip: nn.Module) -> OnClip:
+    """What this library keeps on `clip`; it is made at the first call."""
+    if not hasattr(clip, "cma"):
+        clip.cma = OnClip()
+    return clip.cma
 
 
 def encoder_layers(clip: nn.Module, tower: str) -> nn.ModuleList:
@@ -19,43 +42,23 @@ def freeze(clip: nn.Module) -> None:
     clip.requires_grad_(False).eval()
 
 
-def attach(clip: nn.Module, adapters: nn.Module, scale: float = 1.0) -> None:
-    """Let `adapters` act on every site of `clip` instead of others; `scale` 1 is the paper, 0 is CLIP.
-
-    A method of `cma.methods` acts by its own `attach`; it returns what `detach` will `remove()`.
-    """
-    detach(clip)
-    act = getattr(adapters, "attach", partial(_hook, adapters))
-    clip.acting = adapters, scale, act(clip, scale)
+def activate(clip: nn.Module, method: nn.Module, scale: float = 1.0) -> None:
+    """Let `method`, a `cma.method.Method`, act on `clip` in the place of another; raises as `Method.act`."""
+    deactivate(clip)
+    handles = method.act(clip, scale)
+    state = on_clip(clip)
+    state.method, state.scale, state.handles = method, scale, handles
 
 
-def detach(clip: nn.Module) -> None:
-    """Remove what `attach` added: `clip` computes bitwise the same as before."""
-    for handle in reversed(clip.acting[2] if attached(clip) else ()):
+def deactivate(clip: nn.Module) -> None:
+    """Remove the method that acts on `clip`, which then computes bitwise the same as before."""
+    state = on_clip(clip)
+    for handle in reversed(state.handles):  # a method may have replaced one thing twice: the last goes first
         handle.remove()
-    clip.acting = None
+    state.method, state.scale, state.handles = None, 1.0, []
 
 
-def attached(clip: nn.Module) -> tuple[nn.Module, float] | None:
-    """The adapters that act on `clip` now and their scale, or None."""
-    acting = getattr(clip, "acting", None)
-    return acting and acting[:2]
-
-
-def _hook(adapters: nn.Module, clip: nn.Module, scale: float) -> list:
-    return [
-        sublayer.register_forward_hook(partial(_add, adapters, scale, tower, site))
-        for tower, site, sublayer in _sites(clip)
-    ]
-
-
-def _add(adapters: nn.Module, scale: float, tower: str, site: int, _: object, __: tuple, z: Tensor) -> Tensor:
-    return z.add(adapters(tower, site, z), alpha=scale)
-
-
-def _sites(clip: nn.Module) -> Iterator[tuple[str, int, nn.Module]]:
-    """(tower, site, the sublayer whose output is adapted): attention and MLP of each layer."""
-    for tower in TOWERS:
-        for depth, layer in enumerate(encoder_layers(clip, tower)):
-            yield tower, 2 * depth, layer.self_attn.out_proj
-            yield tower, 2 * depth + 1, layer.mlp.fc2
+def active(clip: nn.Module) -> tuple[nn.Module, float] | None:
+    """The method that acts on `clip` now and its scale, or None."""
+    state = on_clip(clip)
+    return None if state.method is None else (state.method, state.scale)

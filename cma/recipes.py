@@ -12,23 +12,24 @@ from dataclasses import asdict, replace
 
 from .adapter import AdapterConfig
 from .config import NO_EFFECT, WHERE, TrainConfig, run_name
-from .files import settings
+from .files import checked_dataclass
 
 PAPER = {"lr": 1e-5, "optimizer": "bert_adam", "select_on": "test"}
 HALF = {"precision": "fp16", "gradient_divisor": 4, "mask_same_item": False}
 VARIANTS = {"paper": PAPER | HALF, "float32": {}, "bf16": {"precision": "bf16"}}
 
 
-@settings
+@checked_dataclass
 class Recipe:
-    """Settings of one benchmark: `rank` is the paper's r, `shared` its d_s, `source` where they are from.
+    """Settings of one benchmark, and in `source` where they are from.
 
-    `config` is the float32 variant. A recipe without `paper` has only the variants that are ours.
+    `bottleneck_dim` is the paper's r, `shared_dim` its d_s. `config` is the float32 variant. A recipe without
+    `paper` has only the variants that are ours.
     """
 
     dataset: str
-    rank: int
-    shared: int
+    bottleneck_dim: int
+    shared_dim: int
     source: str
     config: TrainConfig
     paper: bool = True
@@ -36,7 +37,7 @@ class Recipe:
 
     def adapter_config(self) -> AdapterConfig:
         """The adapter of this benchmark."""
-        return AdapterConfig(bottleneck_dim=self.rank, shared_dim=self.shared)
+        return AdapterConfig(bottleneck_dim=self.bottleneck_dim, shared_dim=self.shared_dim)
 
     def train_config(self, variant: str = "float32") -> TrainConfig:
         """The run's settings in one of VARIANTS. Raises ValueError for another, or if there is none."""

@@ -97,6 +97,7 @@ def with_adapters(clip: CLIPModel, processor: CLIPProcessor) -> RetrievalModel:
     torch.manual_seed(0)
     for name in ("a", "b"):
         model.add_adapter(name, AdapterConfig(bottleneck_dim=4, shared_dim=8, init_std=0.3))
+    model.set_adapter(None)
     return model
 
 

@@ -1,9 +1,11 @@
 """An adapter that was saved is loaded as it was, in both formats; whatever else lies there is named."""
 
 import argparse
+import hashlib
 import json
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from cma.adapter import AdapterConfig
 from cma.backbone import load_backbone
 from cma.checkpoints import OFFICIAL, from_official, read_adapter, to_official, trained_on
+from cma.methods import attach
 from cma.model import RetrievalModel
 from tests.any_json import any_json
 from tests.conftest import build_clip
@@ -21,6 +24,7 @@ from tests.parity_model import numbers
 
 CONFIG = AdapterConfig(4, 8, init_std=0.3)  # of the adapters a and b of `model`
 WIDTHS, LAYERS = {"vision": 48, "text": 32}, {"vision": 3, "text": 3}
+SIZES = SimpleNamespace(widths=WIDTHS, layers=LAYERS)  # of the toy CLIP, for methods that need no more
 
 
 def same(ours, theirs):
@@ -30,28 +34,32 @@ def same(ours, theirs):
 # ---- our own format
 
 
-def test_saved_adapter_loads_as_it_was(model, tmp_path):
+def test_saved_adapter_loads_as_it_was_and_acts(model, tmp_path):
     for _ in range(2):  # an existing folder is overwritten
-        model.save_adapter("a", tmp_path / "new" / "folder")
+        model.save_adapter(tmp_path / "new" / "folder", "a")
     files = sorted(file.name for file in (tmp_path / "new" / "folder").iterdir())
     assert files == ["adapter_config.json", "adapter_model.safetensors"]
-    again = RetrievalModel(build_clip()).load_adapter(tmp_path / "new" / "folder", "again")
-    assert again.config == CONFIG and same(again.state_dict(), model.adapters["a"].state_dict())
+    other = RetrievalModel(build_clip())
+    again = other.load_adapter(tmp_path / "new" / "folder", "again")
+    assert other.active == "again" and again.config == CONFIG
+    assert same(again.state_dict(), model.adapters["a"].state_dict())
 
 
-def test_adapter_config_on_disk(model, tmp_path):
+@pytest.mark.parametrize("shared_dim", [8, 0])
+def test_adapter_config_on_disk(model, tmp_path, shared_dim):
     model.clip.config.name_or_path = "some/clip"
-    model.save_adapter("a", tmp_path)
-    saved = json.loads((tmp_path / "adapter_config.json").read_text())
-    config = {
-        "bottleneck_dim": 4,
-        "shared_dim": 8,
-        "activation": "quick_gelu",
-        "dropout": 0.0,
-        "init_std": 0.3,
+    model.add_adapter("one", AdapterConfig(4, shared_dim))
+    model.save_adapter(tmp_path, "one")
+    content = (tmp_path / "adapter_model.safetensors").read_bytes()
+    options = {"bottleneck_dim": 4, "shared_dim": shared_dim, "activation": "quick_gelu", "dropout": 0.0}
+    assert json.loads((tmp_path / "adapter_config.json").read_text()) == {
+        "method": "cross-modal adapter" if shared_dim else "adapter without sharing",
+        "options": options | {"init_std": 0.01},
+        "widths": WIDTHS,
+        "layers": LAYERS,
+        "backbone": {"name": "some/clip", "revision": None},
+        "digest": hashlib.sha256(content).hexdigest(),
     }
-    backbone = {"name": "some/clip", "revision": None}
-    assert saved == {"adapter": config, "widths": WIDTHS, "layers": LAYERS, "backbone": backbone}
     with pytest.warns(UserWarning, match="trained on .*some/clip"):
         RetrievalModel(build_clip()).load_adapter(tmp_path, "a")
 
@@ -66,13 +74,15 @@ def change(folder, **changes):
     [
         ({"widths": {"vision": 768, "text": 512}}, r"widths .*768.* do not fit .*48"),
         ({"layers": {"vision": 12, "text": 12}}, r"layers .*12.* do not fit .*3"),
-        ({"adapter": {"bottleneck_dim": 4, "rank": 4}}, "'rank'"),
-        ({"adapter": {"bottleneck_dim": 4}}, "shared_dim"),
-        ({"adapter": {**vars(CONFIG), "activation": "swish"}}, "'swish'"),
+        ({"options": {**vars(CONFIG), "rank": 4}}, "'rank'"),
+        ({"options": {"bottleneck_dim": 4}}, "shared_dim"),
+        ({"options": {**vars(CONFIG), "activation": "swish"}}, "'swish'"),
+        ({"options": None}, "'options': expected"),
+        ({"digest": None}, "'digest': expected"),
     ],
 )
 def test_config_that_does_not_fit_names_file_and_key(model, tmp_path, changes, message):
-    model.save_adapter("a", tmp_path)
+    model.save_adapter(tmp_path, "a")
     change(tmp_path, **changes)
     with pytest.raises(ValueError, match=message) as error:
         model.load_adapter(tmp_path, "c")
@@ -80,49 +90,55 @@ def test_config_that_does_not_fit_names_file_and_key(model, tmp_path, changes, m
 
 
 def test_weights_that_do_not_fit_name_file_and_key(model, tmp_path):
-    model.save_adapter("a", tmp_path)
+    model.save_adapter(tmp_path, "a")
     file = tmp_path / "adapter_model.safetensors"
     state = load_file(file)
-    missing = {key: value for key, value in state.items() if key != "shared_weight"}
-    for wrong, key in (
-        (missing, "shared_weight"),
+    spoilt = state["text.down_bias"].clone()
+    spoilt[2, 1] = torch.nan
+    for wrong, message in (
+        ({key: value for key, value in state.items() if key != "shared_weight"}, "shared_weight"),
         (state | {"vision.gate": torch.zeros(2)}, "vision.gate"),
         (state | {"text.down_bias": torch.zeros(6, 5)}, "text.down_bias"),
+        (state | {"text.down_bias": spoilt}, "text.down_bias holds numbers that are not finite"),
     ):
         save_file(wrong, file)
-        with pytest.raises(ValueError, match=key) as error:
+        change(tmp_path, digest=hashlib.sha256(file.read_bytes()).hexdigest())
+        with pytest.raises(ValueError, match=message) as error:
             model.load_adapter(tmp_path, "c")
-        assert str(file) in str(error.value)
+        assert str(file) in str(error.value) and "\n" not in str(error.value)
     assert "c" not in model.adapters
 
 
-def test_files_missing_or_no_safetensors(model, tmp_path):
+def test_files_missing_or_damaged(model, tmp_path):
     with pytest.raises(FileNotFoundError, match="adapter_config.json: no such file"):
         model.load_adapter(tmp_path, "c")
-    model.save_adapter("a", tmp_path)
+    model.save_adapter(tmp_path, "a")
     file = tmp_path / "adapter_model.safetensors"
+    whole = file.read_bytes()
+    for damaged in (whole[:-1] + bytes([whole[-1] ^ 1]), whole[: len(whole) // 2], whole + b"x", b""):
+        file.write_bytes(damaged)
+        with pytest.raises(ValueError, match="safetensors: damaged, or not of the adapter_config.json"):
+            model.load_adapter(tmp_path, "c")
+    change(tmp_path, digest=hashlib.sha256(b"").hexdigest())
+    with pytest.raises(ValueError, match="adapter_model.safetensors: does not fit adapter_config.json"):
+        model.load_adapter(tmp_path, "c")
     file.unlink()
     with pytest.raises(FileNotFoundError, match="adapter_model.safetensors"):
         model.load_adapter(tmp_path, "c")
-    file.write_bytes(b"PK\x03\x04 not one")
-    with pytest.raises(ValueError, match="adapter_model.safetensors is no safetensors file"):
-        model.load_adapter(tmp_path, "c")
-    (tmp_path / "adapter_config.json").write_text("{")
-    with pytest.raises(ValueError, match="adapter_config.json: broken JSON.*save it again"):
-        model.load_adapter(tmp_path, "c")
-    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
-    with pytest.raises(ValueError, match="'adapter': expected, but missing"):
-        model.load_adapter(tmp_path, "c")
+    for text, message in (("{", "broken JSON.*save it again"), ("{}", "'method': expected, but missing")):
+        (tmp_path / "adapter_config.json").write_text(text)
+        with pytest.raises(ValueError, match=f"adapter_config.json: {message}"):
+            model.load_adapter(tmp_path, "c")
 
 
-KEYS = ("adapter", "widths", "layers", "backbone", "name", "revision", *vars(CONFIG))
+KEYS = ("method", "options", "widths", "layers", "backbone", "digest", "name", "revision", *vars(CONFIG))
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     model = RetrievalModel(build_clip())
     model.add_adapter("a", CONFIG)
-    model.save_adapter("a", folder := tmp_path_factory.mktemp("saved"))
+    model.save_adapter(folder := tmp_path_factory.mktemp("saved"), "a")
     return folder, (folder / "adapter_config.json").read_text()
 
 
@@ -138,7 +154,7 @@ def failure(call, *arguments):
 @example(key=None, value=[])
 @example(key="backbone", value="mini")
 @example(key="name", value=1)
-@example(key="adapter", value=None)
+@example(key="options", value=None)
 @example(key="activation", value=[])
 @example(key="bottleneck_dim", value=2**62)
 @example(key="shared_dim", value=40)
@@ -146,10 +162,10 @@ def test_a_damaged_config_is_an_error_that_names_it(saved, key, value):
     """Any JSON in the place of one value, or of all: a config that can be read, or a ValueError."""
     folder, text = saved
     content = json.loads(text)
-    for part in (content, content["adapter"], content["backbone"]):
+    for part in (content, content["options"], content["backbone"]):
         part |= {key: value} if key in part else {}
     (folder / "adapter_config.json").write_text(json.dumps(value if key is None else content))
-    for error in (failure(trained_on, folder), failure(read_adapter, folder, WIDTHS, LAYERS)):
+    for error in (failure(trained_on, folder), failure(read_adapter, folder, SIZES)):
         assert error is None or (type(error) is ValueError and str(folder) in str(error))
 
 
@@ -160,7 +176,7 @@ def test_the_same_weights_in_two_folders_are_one_backbone(toy_clip, toy_processo
     monkeypatch.chdir(tmp_path)
     trained = RetrievalModel(*load_backbone("one"))
     trained.add_adapter("a", CONFIG)
-    trained.save_adapter("a", tmp_path / "adapter")
+    trained.save_adapter(tmp_path / "adapter", "a")
     monkeypatch.chdir("/")
     for backbone in (tmp_path / "one", tmp_path / "other", trained_on(tmp_path / "adapter")):
         assert Path(backbone).is_dir()
@@ -188,7 +204,7 @@ def test_a_folder_as_a_backbone_is_not_asked_of_the_hub(saved, monkeypatch):
 
 
 def test_a_write_that_fails_leaves_the_adapter_that_was_there(model, tmp_path, monkeypatch):
-    model.save_adapter("a", tmp_path)
+    model.save_adapter(tmp_path, "a")
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
 
     write = Path.write_bytes
@@ -199,13 +215,13 @@ def test_a_write_that_fails_leaves_the_adapter_that_was_there(model, tmp_path, m
 
     monkeypatch.setattr(Path, "write_bytes", half)
     with pytest.raises(OSError, match="no space"):
-        model.save_adapter("b", tmp_path)
+        model.save_adapter(tmp_path, "b")
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
     assert load_file(tmp_path / "adapter_model.safetensors")
 
 
 def test_killed_between_its_two_files_an_adapter_is_not_taken_for_whole(model, tmp_path, monkeypatch):
-    model.save_adapter("a", tmp_path)
+    model.save_adapter(tmp_path, "a")
     model.add_adapter("gelu", AdapterConfig(4, 8, activation="gelu"))
     replace = Path.replace
 
@@ -215,8 +231,8 @@ def test_killed_between_its_two_files_an_adapter_is_not_taken_for_whole(model, t
 
     monkeypatch.setattr(Path, "replace", killed_after_the_weights)
     with pytest.raises(KeyboardInterrupt):
-        model.save_adapter("gelu", tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"adapter_config\.json: no such file"):
+        model.save_adapter(tmp_path, "gelu")
+    with pytest.raises(ValueError, match="damaged, or not of the adapter_config.json beside it"):
         model.load_adapter(tmp_path, "c")  # the new weights would fit the old config, but not its activation
 
 
@@ -352,3 +368,6 @@ def test_towers_of_unequal_depth_have_no_official_form():
         to_official(model, "deep")
     with pytest.raises(ValueError, match="no adapter 'other'"):
         to_official(model, "other")
+    attach(model, "CoOp", "prompts")
+    with pytest.raises(ValueError, match="'prompts' is a method .*, CoOp; keep it with"):
+        to_official(model, "prompts")

@@ -120,7 +120,7 @@ def test_any_json_is_the_type_or_one_line(value, inside):
         assert str(error).startswith(r"here\n: ") and len(str(error).splitlines()) == 1
 
 
-@files.settings
+@files.checked_dataclass
 class Checked:
     count: Annotated[int, Field(ge=1)]
     kind: Literal["image", "video"] = "image"

@@ -10,7 +10,7 @@ from tests import ROOT
 
 CMA = ROOT / "cma"
 CORE = {"adapter", "backbone", "checkpoints", "config", "data", "files", "losses", "metrics", "model"}
-CORE |= {"patching", "plots", "recipes", "similarity"}
+CORE |= {"method", "patching", "plots", "recipes", "similarity"}
 FLOORS = [{"files"}, {"media"}, {"core"}, {"methods"}, {"training", "search"}, {"explore", "pretraining"}]
 ROOMS = set.union(*FLOORS) - {"files", "core"}
 

@@ -6,7 +6,7 @@ from PIL import ExifTags, Image
 
 from cma.adapter import AdapterConfig
 from cma.model import RetrievalModel
-from cma.patching import attached
+from cma.patching import active
 from cma.similarity import mean_pooled, text_conditioned
 from tests.conftest import EOS, SOS, build_clip
 
@@ -183,7 +183,7 @@ def test_one_clip_under_two_models(model, ids):
     model.set_adapter("a")
     adapted = model.encode_text(ids)
     other = RetrievalModel(model.clip)  # wrapped again: no adapter acts
-    assert attached(model.clip) is None
+    assert active(model.clip) is None
     assert torch.equal(other.encode_text(ids), plain)
     assert torch.equal(model.encode_text(ids), adapted)  # each model brings its own
     assert torch.equal(other.encode_text(ids), plain)
@@ -262,9 +262,8 @@ def test_given_weights_are_checked_by_name(model):
 
 def test_unequal_depth_works_and_trains(ids, pixels):
     model = RetrievalModel(build_clip(vision_layers=4, text_layers=2))
-    model.add_adapter("a", CONFIG)
     plain = model.encode_text(ids)
-    model.set_adapter("a")
+    model.add_adapter("a", CONFIG)
     assert not torch.allclose(model.encode_text(ids), plain)
     (model.encode_text(ids).sum() + model.encode_videos(pixels).sum()).backward()
     assert all(p.grad.abs().sum() > 0 for p in model.trainable_parameters())
@@ -315,7 +314,9 @@ def test_on_a_cpu_few_frames_or_one_clip_pass_the_encoder_at_once(model, monkeyp
         return embeddings, torch.autograd.grad(embeddings.square().sum(), parameters)
 
     model.clip.vision_model.register_forward_pre_hook(
-        lambda tower, given, named: seen.append((len(named["pixel_values"]), model.clip.frame_mask)),
+        lambda tower, given, named: seen.append(
+            (len(named["pixel_values"]), model.adapters["new"].frame_mask)
+        ),
         with_kwargs=True,
     )
     whole, wanted = embed(99)

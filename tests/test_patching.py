@@ -1,10 +1,12 @@
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from cma.adapter import AdapterConfig, CrossModalAdapters
-from cma.patching import attach, attached, detach, encoder_layers, freeze
+from cma.adapter import AdapterConfig
+from cma.method import CrossModalAdapter
+from cma.patching import activate, active, deactivate, encoder_layers, freeze
 
 
 @pytest.fixture
@@ -15,10 +17,11 @@ def inputs():
     return {"input_ids": ids, "pixel_values": torch.randn(2, 3, 32, 32, generator=generator)}
 
 
-def adapters_of(clip, seed=0, **config) -> CrossModalAdapters:
+def adapters_of(clip, seed=0) -> CrossModalAdapter:
     torch.manual_seed(seed)
     layers = {tower: len(encoder_layers(clip, tower)) for tower in ("vision", "text")}
-    return CrossModalAdapters(AdapterConfig(4, 6, init_std=0.3, **config), {"vision": 48, "text": 32}, layers)
+    sizes = SimpleNamespace(widths={"vision": 48, "text": 32}, layers=layers)
+    return CrossModalAdapter(sizes, AdapterConfig(4, 6, init_std=0.3))
 
 
 def hook_count(clip) -> int:
@@ -27,15 +30,15 @@ def hook_count(clip) -> int:
 
 def test_attached_adapters_change_logits_and_detaching_restores_them_bitwise(toy_clip, inputs):
     before = toy_clip(**inputs).logits_per_image
-    attach(toy_clip, adapters_of(toy_clip))
+    activate(toy_clip, adapters_of(toy_clip))
     assert (toy_clip(**inputs).logits_per_image - before).abs().max() > 0.01
-    detach(toy_clip)
+    deactivate(toy_clip)
     assert torch.equal(toy_clip(**inputs).logits_per_image, before)
     assert hook_count(toy_clip) == 0
 
 
 def test_one_hook_a_site_of_both_towers(toy_clip):
-    attach(toy_clip, adapters_of(toy_clip))
+    activate(toy_clip, adapters_of(toy_clip))
     for tower in ("vision", "text"):
         for layer in encoder_layers(toy_clip, tower):
             assert len(layer.self_attn.out_proj._forward_hooks) == len(layer.mlp.fc2._forward_hooks) == 1
@@ -49,7 +52,7 @@ def test_zeroed_up_projections_leave_clip_as_it_is(toy_clip, inputs):
         for name, parameter in adapters.named_parameters():
             if "up_" in name or "shared" in name:
                 parameter.zero_()
-    attach(toy_clip, adapters)
+    activate(toy_clip, adapters)
     assert torch.equal(toy_clip(**inputs).logits_per_image, before)
 
 
@@ -62,19 +65,19 @@ def test_adapter_stands_after_the_sublayer_before_the_residual(toy_clip):
     y = x + z + adapters("vision", 2, z)
     z = layer.mlp(layer.layer_norm2(y))
     expected = y + z + adapters("vision", 3, z)
-    attach(toy_clip, adapters)
+    activate(toy_clip, adapters)
     got = layer(x, None)
     torch.testing.assert_close(got[0] if isinstance(got, tuple) else got, expected)
 
 
 def test_attaching_again_replaces(toy_clip, inputs):
     first, second = adapters_of(toy_clip, 1), adapters_of(toy_clip, 2)
-    attach(toy_clip, second)
+    activate(toy_clip, second)
     alone = toy_clip(**inputs).logits_per_image
-    attach(toy_clip, first)
-    assert attached(toy_clip) == (first, 1.0)
-    attach(toy_clip, second)
-    assert attached(toy_clip) == (second, 1.0)
+    activate(toy_clip, first)
+    assert active(toy_clip) == (first, 1.0)
+    activate(toy_clip, second)
+    assert active(toy_clip) == (second, 1.0)
     assert torch.equal(toy_clip(**inputs).logits_per_image, alone)
 
 
@@ -84,11 +87,11 @@ def test_scale_multiplies_what_is_added(toy_clip, inputs):
     plain = layer.mlp.fc2(z)
     adapters = adapters_of(toy_clip)
     for scale in (0.0, 0.25, 1.0, -2.0):
-        attach(toy_clip, adapters, scale)
+        activate(toy_clip, adapters, scale)
         torch.testing.assert_close(layer.mlp.fc2(z), plain + scale * adapters("text", 3, plain))
-    detach(toy_clip)
+    deactivate(toy_clip)
     logits = toy_clip(**inputs).logits_per_image
-    attach(toy_clip, adapters, 0.0)
+    activate(toy_clip, adapters, 0.0)
     assert torch.equal(toy_clip(**inputs).logits_per_image, logits)
 
 
@@ -96,9 +99,9 @@ def test_hooks_of_others_survive(toy_clip, inputs):
     seen = []
     layer = encoder_layers(toy_clip, "text")[0]
     layer.mlp.fc2.register_forward_hook(lambda *_: seen.append(1))
-    attach(toy_clip, adapters_of(toy_clip))
-    detach(toy_clip)
-    assert attached(toy_clip) is None
+    activate(toy_clip, adapters_of(toy_clip))
+    deactivate(toy_clip)
+    assert active(toy_clip) is None
     toy_clip(**inputs)
     assert seen == [1]
 
@@ -106,7 +109,7 @@ def test_hooks_of_others_survive(toy_clip, inputs):
 def test_patching_adds_nothing_to_clip(toy_clip):
     keys = list(toy_clip.state_dict())
     modules = len(list(toy_clip.modules()))
-    attach(toy_clip, adapters_of(toy_clip))
+    activate(toy_clip, adapters_of(toy_clip))
     assert list(toy_clip.state_dict()) == keys
     assert len(list(toy_clip.modules())) == modules
 
@@ -119,9 +122,9 @@ def test_freeze(toy_clip):
 
 
 def test_a_copy_carries_its_own_hooks(toy_clip, inputs):
-    attach(toy_clip, adapters_of(toy_clip))
+    activate(toy_clip, adapters_of(toy_clip))
     adapted = toy_clip(**inputs).logits_per_image
     twin = copy.deepcopy(toy_clip)
-    detach(twin)
+    deactivate(twin)
     assert hook_count(twin) == 0
     assert torch.equal(toy_clip(**inputs).logits_per_image, adapted)

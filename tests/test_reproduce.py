@@ -50,7 +50,7 @@ def test_the_counts_are_what_data_prep_prints(name):
 def test_the_settings_are_those_of_the_recipe(name):
     recipe, config = recipes.recipe(name), budget.config_of(name)
     steps = budget.epoch_steps(name)
-    said = f"Settings: r {recipe.rank}, d_s {recipe.shared}; batch {config.batch_size}, "
+    said = f"Settings: r {recipe.bottleneck_dim}, d_s {recipe.shared_dim}; batch {config.batch_size}, "
     said += f"{config.epochs} epochs of {steps:,} steps; {config.max_words} tokens"
     said += f", {config.max_frames} frames at {config.fps:g} a second" if config.max_frames > 1 else ""
     assert f"{said}; rate {config.lr:g}.\n" in SECTIONS[name]

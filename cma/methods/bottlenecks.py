@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..adapter import ACTIVATIONS
-from ..files import settings
+from ..files import checked_dataclass
+from ..method import Method, Removable, towers_and_layers
 from ..model import RetrievalModel
-from .interface import Method, Removable, towers_and_layers
 
 
-@settings
+@checked_dataclass
 class BottleneckOptions:
     """`bottleneck_dim`: the width in the middle; the paper's tables have 64 for clips (2.0M) and, as their
     0.5M trained parameters say, 16 for pictures."""
@@ -95,7 +95,7 @@ class AdaptFormer(Bottlenecks):
             )
 
 
-@settings
+@checked_dataclass
 class TyingOptions:
     """`tied_layers`: how many last layers are tied, by a vector of `factor_dim` numbers each."""
 

@@ -8,12 +8,12 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import nn
 
 from .. import require
-from ..files import settings
+from ..files import checked_dataclass
+from ..method import Method, Replaced
 from ..model import RetrievalModel
-from .interface import Method, Replaced
 
 
-@settings
+@checked_dataclass
 class LoraOptions:
     """`rank` r and `alpha`: what is added is alpha / r · B A x; `targets`: the projections of attention."""
 

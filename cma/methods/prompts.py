@@ -13,15 +13,15 @@ import torch
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from ..files import settings
+from ..files import checked_dataclass
+from ..method import Method, Removable
 from ..model import RetrievalModel
 from ..patching import encoder_layers
-from .interface import Method, Removable
 
 Prompt = Callable[[int], Tensor]
 
 
-@settings
+@checked_dataclass
 class ContextOptions:
     """`tokens`: context vectors before a caption; `init_std`: of their initial normal distribution."""
 
@@ -29,7 +29,7 @@ class ContextOptions:
     init_std: PositiveFloat = 0.02
 
 
-@settings
+@checked_dataclass
 class PromptOptions:
     """`tokens`: prompts of a layer; `depth`: layers that get their own, from the first; None: all."""
 

@@ -9,13 +9,13 @@ import torch
 from pydantic import PositiveInt
 from torch import nn
 
-from ..files import settings
+from ..files import checked_dataclass
+from ..method import Method, Removable, towers_and_layers
 from ..model import RetrievalModel
 from .bottlenecks import linear
-from .interface import Method, Removable, towers_and_layers
 
 
-@settings
+@checked_dataclass
 class TemporalOptions:
     """`bottleneck_dim`: the width in the middle; `kernel`: over frames, rows and columns of patches."""
 
@@ -51,11 +51,11 @@ class STAdapter(Method):
         """Stand before each layer of the vision tower."""
         for tower, depth, layer in towers_and_layers(clip):
             if tower == "vision":
-                yield layer.register_forward_pre_hook(partial(self.add, clip, depth, scale))
+                yield layer.register_forward_pre_hook(partial(self.add, depth, scale))
 
-    def add(self, clip: nn.Module, depth: int, scale: float, layer: nn.Module, inputs: tuple) -> tuple:
+    def add(self, depth: int, scale: float, layer: nn.Module, inputs: tuple) -> tuple:
         """The layer's inputs, with what a patch gets from the frames around its own."""
-        x, mask = inputs[0], clip.frame_mask  # [V * F, 1 + P, D] with the class token first; [V, F]
+        x, mask = inputs[0], self.frame_mask  # [V * F, 1 + P, D] with the class token first; [V, F]
         if mask is None:
             raise ValueError(f"{self.NAME}: cannot do pictures, use encode_videos: {self.why_not}")
         h = linear(self.down[depth], x[:, 1:]).unflatten(0, mask.shape)  # [V, F, P, r]

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from ..method import Method, Replaced
 from ..model import RetrievalModel
-from .interface import Method, Replaced
 
 
 class ZeroShot(Method):

@@ -20,12 +20,12 @@ from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import CLIPModel, CLIPTokenizer
 
-from ..files import parse_json, replacing, settings
+from ..files import checked_dataclass, parse_json, replacing
 from .augmentation import augment, recolour
 from .small_clip import MEAN, STD, ClipShape, build_model, build_tokenizer
 
 
-@settings
+@checked_dataclass
 class PretrainConfig:
     """The settings of a pre-training run. Raises ValueError that names a field that is not as expected."""
 

@@ -10,13 +10,13 @@ import transformers
 from tokenizers import pre_tokenizers, trainers
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
 
-from ..files import settings
+from ..files import checked_dataclass
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI CLIP's pixel statistics
 STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-@settings
+@checked_dataclass
 class ClipShape:
     """The sizes of a CLIP."""
 

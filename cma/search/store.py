@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import CLIPModel
 
 from ..backbone import identity
-from ..files import parse_json, settings
+from ..files import checked_dataclass, parse_json
 from ..methods import describe
 from ..model import RetrievalModel
 from .listing import MediaFile, Name, Problem
@@ -33,7 +33,7 @@ TENSORS = ("vectors", "lengths", "files")
 _digests: WeakKeyDictionary[nn.Module, tuple[list, str]] = WeakKeyDictionary()
 
 
-@settings
+@checked_dataclass
 class IndexConfig:
     """How an index reads and compares clips; the fields mean what they mean in `TrainConfig`.
 

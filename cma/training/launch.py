@@ -18,7 +18,7 @@ from .. import data, methods, recipes, require
 from ..backbone import load_backbone
 from ..config import TrainConfig
 from ..data import RetrievalDataset
-from ..files import read_json, settings, write_whole
+from ..files import checked_dataclass, read_json, write_whole
 from ..model import RetrievalModel
 from .devices import Stopped
 from .loop import train
@@ -30,7 +30,7 @@ USED = (
 )
 
 
-@settings
+@checked_dataclass
 class RunDescription:
     """What `python -m cma.training run.json` trains; each field but `data` has a default.
 
@@ -83,7 +83,7 @@ def example(name: str) -> dict:
         "backbone": recipe.backbone,
         "recipe": variant,
         "method": "cross-modal adapter",
-        "adapter": {"bottleneck_dim": recipe.rank, "shared_dim": recipe.shared},
+        "adapter": {"bottleneck_dim": recipe.bottleneck_dim, "shared_dim": recipe.shared_dim},
         "config": {key: config[key] for key in shown},
         "init_seed": 42,
     }

@@ -95,7 +95,7 @@ def train(
             record.seconds = round(sum(entry["seconds"] for entry in record.history), 2)
             record.stamp(model.device).hardware |= {"processes": devices.count()}
             if devices.rank() == 0:
-                model.save_adapter(model.active, record.folder)
+                model.save_adapter(record.folder, model.active)
                 draw_curve(record)
                 record.save(record.folder)
     return record
@@ -254,6 +254,6 @@ class _Run:
         state.epoch = part
         with devices.together():
             for place in places if devices.rank() == 0 else ():
-                model.save_adapter(model.active, state.record.folder / place)
+                model.save_adapter(state.record.folder / place, model.active)
             if devices.rank() == 0:
                 state.save()

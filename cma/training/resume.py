@@ -13,7 +13,6 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
-from .. import methods
 from ..backbone import known_by
 from ..checkpoints import CONFIG, WEIGHTS
 from ..config import NO_EFFECT
@@ -25,7 +24,7 @@ CHECKPOINT, LOCK = "checkpoint.pt", ".run.lock"
 FORMAT = 2  # of the checkpoint; another is refused
 ROOM = 2**20  # bytes that a disk must have free at the start
 ADAPTERS = (".", "best", "last")  # the folders of a run that hold an adapter or a method
-FILES = (CONFIG, WEIGHTS, methods.CONFIG, methods.WEIGHTS)
+FILES = (CONFIG, WEIGHTS)
 UNREADABLE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError, TypeError, ValueError)
 
 

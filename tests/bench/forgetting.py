@@ -28,8 +28,7 @@ def ranked(study: Study, row: MethodRow) -> MethodRow:
     for seed, record in row.records.items():
         model = cma.RetrievalModel(study.clip, study.processor)
         if row.method != ZERO_SHOT:
-            cma.methods.load(model, Path(study.config.runs_dir) / record["name"], "method", row.method)
-            model.set_adapter("method")
+            model.load_adapter(Path(study.config.runs_dir) / record["name"], "method")
         study.rank(found, model, study.config, seed)
         model.set_adapter(None)
     return found

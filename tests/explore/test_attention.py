@@ -18,7 +18,7 @@ from cma.backbone import MINI, load_backbone
 from cma.explore.attention import by_word, crop_box, explain, overlay
 from cma.methods import attach
 from cma.model import RetrievalModel
-from cma.patching import attached, encoder_layers
+from cma.patching import active, encoder_layers
 from tests import ROOT
 from tests.conftest import EOS, SOS
 
@@ -33,6 +33,7 @@ def model(toy_clip, toy_processor):
     torch.manual_seed(0)
     model = RetrievalModel(toy_clip, toy_processor)
     model.add_adapter("a", AdapterConfig(4, 6, init_std=0.3))
+    model.set_adapter(None)
     return model
 
 
@@ -176,7 +177,7 @@ def state(model):
     parameters = [(p.requires_grad, p.grad is None) for p in model.parameters()]
     modes = [module.training for module in model.modules()]
     kernels = [getattr(model.clip.config, f"{tower}_config")._attn_implementation for tower in TOWERS]
-    return hooks, parameters, modes, model.active, attached(model.clip), kernels
+    return hooks, parameters, modes, model.active, active(model.clip), kernels
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -116,7 +116,7 @@ def save_adapter(folder, backbone, seed=0):
     torch.manual_seed(seed)
     model = RetrievalModel(*load_backbone(backbone))
     model.add_adapter("one", AdapterConfig(bottleneck_dim=4, shared_dim=4, init_std=0.5))
-    model.save_adapter("one", folder)
+    model.save_adapter(folder, "one")
     return folder
 
 

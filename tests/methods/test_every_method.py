@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from cma import RetrievalModel, TrainConfig
-from cma.methods import CONFIG, NAMES, attach, load
+from cma.checkpoints import CONFIG
+from cma.methods import NAMES, attach
 from cma.training import prepare, restore, train_step
 from cma.training.step import batch_gradient, checkpointed
 from tests.conftest import build_clip
@@ -38,7 +39,7 @@ def test_where_it_starts_and_that_it_leaves_the_backbone_bitwise(method):
     model = RetrievalModel(build_clip())
     before, plain = {k: v.clone() for k, v in model.clip.state_dict().items()}, embed(model)
     attach(model, method, "m")
-    model.set_adapter("m")
+    assert model.active == "m"  # it acts at once
     away = largest(embed(model), plain)
     assert away <= (1e-6 if method in EXACT else 0.02 if method in NEAR else 10)
     assert away > 1e-4 or method in EXACT | NEAR
@@ -73,10 +74,9 @@ def test_its_tensors_and_no_others_get_gradients(method):
 @pytest.mark.parametrize("method", TRAINED)
 def test_saved_and_loaded_it_embeds_the_same(method, tmp_path):
     model = build(method, moved=True)
-    model.save_adapter("m", tmp_path)
+    model.save_adapter(tmp_path, "m")
     again = RetrievalModel(build_clip())
-    load(again, tmp_path, "other")
-    again.set_adapter("other")
+    again.load_adapter(tmp_path, "other")
     assert largest(embed(again), embed(model)) == 0
     assert largest(embed(build(method)), embed(model)) > 1e-3  # it had moved from where it starts
 
@@ -149,33 +149,24 @@ def test_equal_seeds_give_equal_weights_and_the_random_state_stays(method):
 
 def test_what_cannot_be_says_so_in_one_line(tmp_path):
     model = build("projection", moved=True)
-    model.save_adapter("m", tmp_path)
-    about = json.loads((tmp_path / CONFIG).read_text())
+    model.save_adapter(tmp_path, "m")
     for call, said in (
-        (
-            lambda: attach(model, "BitFit", "x"),
-            "unknown method 'BitFit'; there are: zero-shot, full fine-tuning",
-        ),
+        (lambda: attach(model, "BitFit", "x"), "unknown method 'BitFit'; there are: AdaptFormer, .*CoOp"),
         (lambda: attach(model, "partial", "m"), "adapter 'm' exists already"),
         (lambda: attach(model, "partial", "x", tokens=3), "partial: NoOptions has no field 'tokens'"),
-        (
-            lambda: attach(model, "cross-modal adapter", "x", rank=3),
-            "cross-modal adapter: options are .*, not rank",
-        ),
-        (lambda: load(model, tmp_path, "x", method="partial"), "holds 'projection'; expected 'partial'"),
-        (lambda: model.load_adapter(tmp_path, "x"), "holds a method, no adapter; use cma.methods.load"),
-        (lambda: load(RetrievalModel(build_clip(2, 3)), tmp_path, "x"), r"layers .* do not fit"),
+        (lambda: attach(model, "cross-modal adapter", "x", rank=3), "cross-modal adapter: .*'rank'"),
+        (lambda: RetrievalModel(build_clip(2, 3)).load_adapter(tmp_path, "x"), r"layers .* do not fit"),
     ):
         with pytest.raises(ValueError, match=said) as error:
             call()
         assert "\n" not in str(error.value)
+    about = json.loads((tmp_path / CONFIG).read_text())
     for change, said in (
         ({"method": "BitFit"}, "unknown method 'BitFit'"),
         ({"method": "partial"}, "does not fit"),
+        ({"options": {"depth": 1}}, r"unknown or missing \['depth'\]"),
     ):
         (tmp_path / CONFIG).write_text(json.dumps(about | change))
         with pytest.raises(ValueError, match=said) as error:
-            load(model, tmp_path, "x")
+            model.load_adapter(tmp_path, "x")
         assert "\n" not in str(error.value) and str(tmp_path) in str(error.value)
-    with pytest.raises(FileNotFoundError, match=CONFIG):
-        load(model, tmp_path / "nowhere", "x", method="partial")

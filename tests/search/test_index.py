@@ -261,7 +261,7 @@ def test_a_damaged_index_is_an_error_that_names_it(model, media, tmp_path):
     tensors.write_bytes(tensors.read_bytes()[:-100])
     with pytest.raises(ValueError, match="index.safetensors: no index or cut short"):
         MediaIndex.load(tmp_path, model)
-    model.save_adapter("a", tmp_path / "adapter")
+    model.save_adapter(tmp_path / "adapter", "a")
     shutil.copy(tmp_path / "adapter" / "adapter_model.safetensors", tensors)
     with pytest.raises(ValueError, match="no index"):
         MediaIndex.load(tmp_path, model)

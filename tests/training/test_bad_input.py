@@ -41,7 +41,7 @@ def test_a_recipe_for_a_wider_backbone_names_both_widths(make_model):
 
 def test_an_adapter_of_another_width_is_named_with_its_backbone(make_model, tmp_path, toy_processor):
     wide = make_model()
-    wide.save_adapter("a", tmp_path)
+    wide.save_adapter(tmp_path, "a")
     (tmp_path / "adapter_config.json").write_text(
         (tmp_path / "adapter_config.json").read_text().replace('"vision": 48', '"vision": 768')
     )

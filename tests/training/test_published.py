@@ -29,7 +29,7 @@ def test_each_benchmark_has_the_papers_row_and_recalls_grow_with_k():
 @pytest.mark.parametrize("name", [name for name in BENCHMARKS if recipes.recipe(name).paper])
 def test_trained_parameters_are_those_of_the_recipe_as_far_as_they_are_published(name):
     recipe = recipes.recipe(name)
-    r, shared = recipe.rank, recipe.shared
+    r, shared = recipe.bottleneck_dim, recipe.shared_dim
     sites = [(width, 24) for width in (768, 512)]  # 12 layers, after attention and MLP, in both encoders
     own = sum(n * (width * r + r + (width - shared) * (r + 1)) for width, n in sites)
     trained = own + 24 * shared * (r + 1)

@@ -44,7 +44,7 @@ def benchmark_faults(run: RunRecord) -> list[str]:
         if any(abs(hit - round(hit)) > 1e-6 for hit in hits):
             found.append(f"{way}: a recall is no whole number of hits of {queries:,} queries")
     recipe = recipes.recipe(run.dataset)
-    ours = {"bottleneck_dim": recipe.rank, "shared_dim": recipe.shared}
+    ours = {"bottleneck_dim": recipe.bottleneck_dim, "shared_dim": recipe.shared_dim}
     paper = tables.recipe_of(run) == "paper" and run.method == "cross-modal adapter"
     if paper and not (run.adapter and ours.items() <= run.adapter.items()):
         found.append(f"expected the adapter of the recipe: {ours}")

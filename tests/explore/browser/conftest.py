@@ -73,7 +73,7 @@ def model(kept: Path) -> RetrievalModel:
         with torch.no_grad():
             for weight in adapter.parameters():
                 weight.add_(torch.randn_like(weight) * 0.1)
-        model.save_adapter(name, kept / f"{name}-cross-modal")
+        model.save_adapter(kept / f"{name}-cross-modal", name)
     return model
 
 

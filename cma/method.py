@@ -1,0 +1,160 @@
+"""One protocol for all that adapts a frozen CLIP. The cross-modal adapter is a method like any other."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from functools import partial
+from typing import ClassVar, Protocol
+
+from torch import Tensor, nn
+
+from .adapter import AdapterConfig, CrossModalAdapters
+from .files import checked_dataclass
+from .patching import TOWERS, encoder_layers
+
+
+class Removable(Protocol):
+    """Something that was added to a CLIP and can be removed, such as torch's handle of a hook."""
+
+    def remove(self) -> None:
+        """Leave the CLIP bitwise as it was."""
+
+
+@checked_dataclass
+class NoOptions:
+    """The options of a method that has none."""
+
+
+class Method(nn.Module):
+    """One way to adapt a CLIP that stays frozen. Its parameters are what trains, all of them.
+
+    A subclass has a `NAME`, its row in the tables, and `Options` (a `cma.files.checked_dataclass`). It makes
+    its parameters in `__init__`. In `hang` it adds hooks to the CLIP, or replaces tensors and modules of it;
+    it never copies a forward. `scales`: whether it can act at any scale (1: as trained), or at 1 and 0 only.
+    `kinds`: the data it can do. `halves`: whether it trains with `precision="fp16"`. `why_not`: the reason if
+    it cannot do one of these. `defaults`: options that differ from those of `Options`; `pictures`: options
+    that the paper's tables have for pictures.
+    """
+
+    NAME: ClassVar[str]
+    Options: ClassVar[type] = NoOptions
+    defaults: ClassVar[dict] = {}
+    pictures: ClassVar[dict] = {}
+    scales: ClassVar[bool] = True
+    kinds: ClassVar[tuple[str, ...]] = ("image", "video")
+    halves: ClassVar[bool] = True
+    why_not: ClassVar[str] = ""
+    frame_mask: Tensor | None = None  # [V, F] of the clips that are encoded now; None for pictures
+
+    def __init__(self, model: nn.Module, options: object) -> None:
+        """`model`: the `RetrievalModel` that it is for; `options`: an instance of `Options`."""
+        super().__init__()
+        self.options, self.widths, self.layers = options, model.widths, model.layers
+
+    @classmethod
+    def options_from(cls, given: dict) -> object:
+        """`Options` from a dict as JSON holds it. Raises ValueError that names the method and the option."""
+        given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+        try:
+            return cls.Options(**cls.defaults | given)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{cls.NAME}: {error}") from error
+
+    def hang(self, clip: nn.Module, scale: float) -> Iterable[Removable]:
+        """Act on `clip` at a scale other than 0. Returns or yields what removes the method again."""
+        raise NotImplementedError
+
+    def act(self, clip: nn.Module, scale: float) -> list[Removable]:
+        """`hang`, or nothing at scale 0. Raises ValueError if the method cannot act at this scale."""
+        if scale not in (0, 1) and not self.scales:
+            raise ValueError(f"{self.NAME}: acts or does not; scale must be 1 or 0, not {scale}")
+        return list(self.hang(clip, scale)) if scale else []
+
+    def check_data(self, kind: str) -> None:
+        """Raise ValueError if the method cannot do data of this kind, "image" or "video"."""
+        if kind not in self.kinds:
+            raise ValueError(f"{self.NAME}: cannot do {kind} data: {self.why_not}")
+
+    def check_training(self, precision: str, scale: float) -> None:
+        """Raise ValueError if the method cannot be trained in this precision and at this scale."""
+        if not any(True for _ in self.parameters()):
+            raise ValueError(f"{self.NAME}: has nothing to train; use cma.evaluate")
+        if precision == "fp16" and not self.halves:
+            raise ValueError(f"{self.NAME}: cannot train in fp16: {self.why_not}; use bf16 or float32")
+        if scale != 1:
+            raise ValueError(f"{self.NAME}: trains at scale 1, not {scale}; use model.set_adapter(name)")
+
+
+class CrossModalAdapter(Method, CrossModalAdapters):
+    """Jiang et al. 2025, "Cross-Modal Adapter for Vision-Language Retrieval": what `cma.adapter` computes is
+    added to the output of each attention and each MLP of both towers, before the residual (0.5M).
+    """
+
+    NAME, Options = "cross-modal adapter", AdapterConfig
+
+    def __init__(self, model: nn.Module, options: AdapterConfig) -> None:
+        CrossModalAdapters.__init__(self, options, model.widths, model.layers)
+        self.options = options
+        self.NAME = (CrossModalAdapter if options.shared_dim else AdapterWithoutSharing).NAME
+
+    def hang(self, clip: nn.Module, scale: float) -> Iterator[Removable]:
+        """Add a hook to the last linear layer of each sublayer: its output is z."""
+        for tower, depth, layer in towers_and_layers(clip):
+            for site, sublayer in ((2 * depth, layer.self_attn.out_proj), (2 * depth + 1, layer.mlp.fc2)):
+                yield sublayer.register_forward_hook(partial(_add, self, scale, tower, site))
+
+
+class AdapterWithoutSharing(CrossModalAdapter):
+    """The paper's ablation: the same adapter with `shared_dim` 0, so that the towers share nothing."""
+
+    NAME, defaults = "adapter without sharing", {"shared_dim": 0}
+
+
+class Replaced:
+    """A parameter or child of a module, replaced until `remove`."""
+
+    def __init__(self, module: nn.Module, name: str, value: nn.Parameter | nn.Module) -> None:
+        self.module, self.name, self.value, self.own = module, name, value, getattr(module, name)
+        setattr(module, name, value)
+
+    def remove(self) -> None:
+        """Put the module's own back, on the device where the module now is."""
+        if isinstance(self.own, Tensor) and self.own.device != self.value.device:
+            self.own.data = self.own.data.to(self.value.device)
+        setattr(self.module, self.name, self.own)
+
+
+def towers_and_layers(clip: nn.Module) -> Iterator[tuple[str, int, nn.Module]]:
+    """(tower, depth from 0, layer) of all layers of both towers."""
+    for tower in TOWERS:
+        for depth, layer in enumerate(encoder_layers(clip, tower)):
+            yield tower, depth, layer
+
+
+def describe(method: Method | None) -> tuple[str, dict | None]:
+    """(the row of the tables, its options as JSON has them); ("zero-shot", None) without a method."""
+    if method is None:
+        return "zero-shot", None
+    options = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(method.options).items()}
+    return method.NAME, options or None
+
+
+def method_class(name: str) -> type[Method]:
+    """The class with this `NAME`, of `cma.methods` or your own. Raises ValueError that lists the names."""
+    # The core does not know its plug-ins. Importing them here makes their classes known to Python.
+    importlib.import_module(f"{__package__}.methods")
+    known, waiting = {}, [Method]
+    while waiting:
+        kind = waiting.pop()
+        waiting += kind.__subclasses__()
+        known |= {kind.NAME: kind} if "NAME" in vars(kind) else {}
+    if name not in known:
+        raise ValueError(f"unknown method {name!r}; there are: {', '.join(sorted(known))}")
+    return known[name]
+
+
+def _add(method: CrossModalAdapter, scale: float, tower: str, site: int, *call: object) -> Tensor:
+    z = call[-1]  # torch gives a hook the module, its inputs and its output
+    return z.add(method(tower, site, z), alpha=scale)

@@ -37,7 +37,8 @@ __version__ = _installed("cross-modal-adapter") or "0+unknown"  # of a source tr
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
-        *("adapter", "patching", "backbone", "model", "checkpoints", "similarity", "losses", "metrics"),
+        *("adapter", "method", "patching", "backbone", "model", "checkpoints"),
+        *("similarity", "losses", "metrics"),
         *("data", "config", "recipes", "plots", "files"),
         *("media", "methods", "training", "search", "explore", "pretraining"),
     ],
@@ -45,7 +46,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "adapter": ["AdapterConfig", "CrossModalAdapters"],
         "backbone": ["load_backbone"],
         "config": ["ReadConfig", "TrainConfig"],
+        "data": ["load_dataset"],
+        "explore": ["Explorer"],
         "model": ["RetrievalModel"],
-        "training": ["train"],
+        "search": ["MediaIndex"],
+        "training": ["evaluate", "train"],
     },
 )

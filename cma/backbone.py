@@ -28,8 +28,10 @@ def load_backbone(
     A hub model that is complete in the cache is taken from there; the hub is not asked for a newer revision.
     Images are prepared with Pillow even if torchvision is installed, so that recall does not depend on it.
     Raises FileNotFoundError for a folder that is missing or holds no model, OSError for a hub id that cannot
-    be loaded, ValueError for a model that is no CLIP, lacks weights, or would pool the wrong token.
+    be loaded, ValueError for a device that is not there, and for a model that is no CLIP, lacks weights, or
+    would pool the wrong token.
     """
+    device = _usable(device)
     source = _source(name)
     called = name if name == "mini" or isinstance(source, str) else str(source.absolute())
     cached = _cached(source) if isinstance(source, str) else None
@@ -111,6 +113,16 @@ def check_tokenizer(clip: CLIPModel, tokenizer: PreTrainedTokenizerBase) -> None
         )
     if problem:
         raise ValueError(problem)
+
+
+def _usable(device: str | torch.device | None) -> str | torch.device | None:
+    """The device itself, if a tensor can be put there. Raises ValueError, before a long load, if not."""
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:  # torch's, by how it was built
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {str(device)!r} cannot be used here ({reason}); try 'cpu'") from error
+    return device
 
 
 def _source(name: str | Path) -> str | Path:

@@ -22,6 +22,7 @@ def _folder_name(name: str) -> str:
     return name
 
 
+MOST_SEED = 2**32 - 1  # so that seeds derived from it, one an epoch, fit in the 64 bits of torch
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
 
@@ -61,7 +62,7 @@ class TrainConfig(ReadConfig):
     max_words: Annotated[int, Field(ge=3)] = 32
     fps: Annotated[float, Field(ge=1e-6)] | None = 1.0
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    seed: NotNegative = 42
+    seed: Annotated[int, Field(ge=0, le=MOST_SEED)] = 42
     select_on: Literal["val", "last", "test"] = "val"  # the kept epoch; "test" is the authors' habit
     select_by: Literal["R@1", "mR"] = "R@1"  # text to visual, or the mean of six recalls: less noisy
     val_items: Positive = 1000  # training items held out where a dataset has no val split

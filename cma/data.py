@@ -142,9 +142,14 @@ class RetrievalDataset:
         return self.media_root / PurePosixPath(item.file_name).relative_to("media")
 
     def subset(self, n: int | None, seed: int = 0) -> RetrievalDataset:
-        """The first `n` items of a seeded permutation; None keeps all, in their order."""
+        """The first `n` items of a seeded permutation; None keeps all, in their order.
+
+        Raises ValueError if `n` is below 1.
+        """
         if n is None:
             return self
+        if n < 1:
+            raise ValueError(f"a subset needs at least 1 item, not {n}; None takes all")
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))[:n].tolist()
         return replace(self, items=tuple(self.items[i] for i in order))
 
@@ -172,6 +177,9 @@ def load(folder: str | Path, split: str) -> RetrievalDataset:
         expected=about.counts.get(split, Count()).expected,
         media_root=about.media_root,
     )
+
+
+load_dataset = load  # its name at the top level of cma
 
 
 def splits(folder: str | Path) -> list[str]:

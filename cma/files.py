@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 T = TypeVar("T")
 Folders = Iterator[tuple[Path, list[str], list[str]]]  # (a folder, names of its folders, names of its files)
+RULES = {"strict": True, "extra": "forbid", "allow_inf_nan": False}  # of `checked_dataclass`
 _adapter = lru_cache(TypeAdapter)
 
 
@@ -71,12 +72,12 @@ def parse_json(text: str, kind: type[T], where: str, hint: str = "") -> T:
 
 
 def checked_dataclass(cls: type[T]) -> type[T]:
-    """Class decorator: a frozen dataclass whose fields pydantic checks; nothing is converted silently.
+    """Class decorator: a frozen dataclass whose fields pydantic checks; numbers must be finite.
 
     Building one raises ValueError in one line, such as `epochs=0: expected greater than or equal to 1`, or
     names the field that is nearest to an unknown one.
     """
-    checked = pydantic.dataclasses.dataclass(frozen=True, config={"strict": True, "extra": "forbid"})(cls)
+    checked = pydantic.dataclasses.dataclass(frozen=True, config=RULES)(cls)
     names, build = [field.name for field in dataclasses.fields(checked)], checked.__init__
 
     @wraps(build)

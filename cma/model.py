@@ -6,7 +6,6 @@ Letters: T texts, V items, F frames, L tokens, D width of the joint space.
 from __future__ import annotations
 
 import math
-import reprlib
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -168,9 +167,12 @@ class RetrievalModel(nn.Module):
         Raises TypeError for anything else, ValueError for no picture and for pixels of another shape.
         """
         if not isinstance(images, Tensor):
-            if not isinstance(images, list | tuple) or not all(isinstance(i, Image.Image) for i in images):
-                what = f"a list of PIL pictures, or a float tensor [V, 3, H, W], not {reprlib.repr(images)}"
-                raise TypeError(f"images must be {what}")
+            wrong = [images]
+            if isinstance(images, list | tuple):
+                wrong = [one for one in images if not isinstance(one, Image.Image)]
+            if wrong:
+                wanted = "expected a list of PIL pictures, or a float tensor [V, 3, H, W]"
+                raise TypeError(f"{wanted}; found {type(wrong[0]).__name__}")
             if not images:
                 raise ValueError("no images were given")
             images = to_pixels(images, self._part("image_processor"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -138,20 +138,6 @@ def frame_weights(weights: Sequence[float], frames: Sequence[Image.Image] = (), 
         axes[number].imshow(frame)
         axes[number].axis("off")
     return figure
-
-
-def live_curve() -> Callable[[object], None]:
-    """An `on_epoch` for `cma.train` that updates one training curve below the notebook's cell."""
-    from IPython.display import display  # only notebooks have it
-
-    handle = display(display_id=True)
-
-    def show(record: object) -> None:
-        figure = training_curve(record)
-        handle.update(figure)
-        plt.close(figure)
-
-    return show
 
 
 def folded(answer: str) -> object:

@@ -42,7 +42,10 @@ class Recipe:
     def train_config(self, variant: str = "float32") -> TrainConfig:
         """The run's settings in one of VARIANTS. Raises ValueError for another, or if there is none."""
         if variant not in VARIANTS:
-            raise ValueError(f"variant {variant!r}: expected one of {', '.join(VARIANTS)}")
+            known = ", ".join(VARIANTS)
+            raise ValueError(
+                f"the recipe of {self.dataset} has no variant {variant!r}: expected one of {known}"
+            )
         if variant == "paper" and not self.paper:
             raise ValueError(f'{self.dataset}: no recipe of the paper exists ({self.source}); use "float32"')
         return replace(self.config, name=f"{self.dataset}-{variant}", **VARIANTS[variant])
@@ -87,5 +90,5 @@ RECIPES: dict[str, Recipe] = {recipe.dataset: recipe for recipe in _ALL}
 def recipe(name: str) -> Recipe:
     """The recipe of a benchmark. Raises ValueError that lists the benchmarks there are."""
     if name not in RECIPES:
-        raise ValueError(f"no recipe {name!r}: expected one of {', '.join(RECIPES)}")
+        raise ValueError(f"no benchmark {name!r} has a recipe: expected one of {', '.join(RECIPES)}")
     return RECIPES[name]

@@ -163,6 +163,7 @@ def test_dropout_acts_in_training_only():
         ("init_std", 0),
         ("init_std", None),
         ("init_std", float("nan")),
+        ("init_std", float("inf")),
     ],
 )
 def test_config_names_the_wrong_field(field, value):

@@ -46,10 +46,16 @@ def test_a_folder_loads_whole_and_quietly(folder, toy_clip, toy_processor, capfd
 
 
 def test_precision_is_chosen_at_loading(folder):
-    clip, processor = load_backbone(str(folder), dtype=torch.bfloat16, device="cpu")
-    model = RetrievalModel(clip, processor)
+    model = RetrievalModel.from_pretrained(str(folder), dtype=torch.bfloat16, device="cpu")
     assert model.dtype == torch.bfloat16
     assert model.encode_text(["a cat"]).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu", "meta:x"])
+def test_a_device_that_is_not_there_is_named_before_anything_is_loaded(device):
+    with pytest.raises(ValueError, match=f"device '{device}' cannot be used here .*; try 'cpu'") as error:
+        load_backbone("nobody/no-clip", device=device)
+    assert "\n" not in str(error.value)
 
 
 def test_half_precision_weights_load_as_float32(folder, toy_clip):

@@ -3,10 +3,11 @@
 import pickle
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cma.config import TrainConfig, run_name
+from cma.config import MOST_SEED, TrainConfig, run_name
 
 
 def test_unknown_key_is_an_error_that_names_it_and_the_nearest():
@@ -33,6 +34,10 @@ def test_merge_changes_what_it_is_told_and_nothing_else():
         ("lr", "1e-3"),
         ("lr", -1e-3),
         ("lr", float("nan")),
+        ("lr", float("inf")),
+        ("max_grad_norm", float("inf")),
+        ("seed", 2**70),
+        ("seed", -1),
         ("batch_size", None),
         ("optimizer", "adam"),
         ("similarity", "max"),
@@ -51,6 +56,12 @@ def test_merge_changes_what_it_is_told_and_nothing_else():
 def test_a_wrong_value_is_an_error_that_names_field_and_value(field, value):
     with pytest.raises(ValueError, match=rf"^{field}="):
         TrainConfig(**{field: value})
+
+
+def test_the_highest_seed_is_named_and_fits_in_64_bits_whatever_is_derived_from_it():
+    with pytest.raises(ValueError, match=f"expected less than or equal to {MOST_SEED}$"):
+        TrainConfig(seed=MOST_SEED + 1)
+    torch.Generator().manual_seed(TrainConfig(seed=MOST_SEED).seed * 1_000_003 + 10**9)
 
 
 def test_a_cache_needs_one_process():

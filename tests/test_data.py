@@ -169,6 +169,9 @@ def test_subsets_are_seeded_nested_and_keep_captions_with_their_items(tmp_path_f
     assert some.captions == [c for item in some.items for c in item.captions]
     assert some.text_to_item.tolist() == [i for i in range(len(some)) for _ in range(3)]
     assert whole.subset(None) is whole
+    for wrong in (0, -1):
+        with pytest.raises(ValueError, match=f"at least 1 item, not {wrong}"):
+            whole.subset(wrong)
 
 
 def test_media_may_lie_elsewhere(tmp_path):

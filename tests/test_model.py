@@ -1,5 +1,7 @@
 import warnings
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import ExifTags, Image
@@ -112,12 +114,25 @@ def test_bad_inputs_are_named(model, pixels, ids):
         model.tokenize(["a cat"], max_words=2)
     with pytest.raises(ValueError, match="input_ids must be"):
         model.encode_text(ids[0])
+    picture = Image.new("RGB", (9, 9))
+    for images in (np.zeros((1, 9, 9, 3)), "a.jpg", Path("a.jpg"), None, picture, [picture, None]):
+        with pytest.raises(TypeError, match=r"a list of PIL pictures, or .*; found (\w+)$"):
+            model.encode_images(images)
+    with pytest.raises(ValueError, match="no images"):
+        model.encode_images([])
     with pytest.raises(ValueError, match=r"pixels must be float \[V, 3, H, W\]"):
         model.encode_images(pixels)
     with pytest.raises(ValueError, match=r"pixels must be \[V, F, 3, H, W\]"):
         model.encode_videos(pixels[:, 0], torch.ones(2, 3))
     with pytest.raises(ValueError, match=r"mask must be \[2, 3\]"):
         model.encode_videos(pixels, torch.ones(3, 2))
+
+
+def test_a_model_is_made_of_a_clip_and_a_processor_in_this_order(toy_clip, toy_processor):
+    with pytest.raises(
+        TypeError, match=r"expected RetrievalModel\(clip, processor\), but clip is a CLIPProc"
+    ):
+        RetrievalModel(toy_processor, toy_clip)
 
 
 def test_without_processor_tensors_only(toy_clip, ids):
@@ -225,7 +240,6 @@ def test_every_adapter_tensor_gets_gradient_and_the_shared_ones_from_both_towers
 
 def test_train_switches_adapter_dropout_but_never_clip(model, ids):
     model.add_adapter("dropout", AdapterConfig(4, 6, dropout=0.5, init_std=0.3))
-    model.set_adapter("dropout")
     assert torch.equal(model.encode_text(ids), model.encode_text(ids))  # a new model is in eval mode
     model.train()
     assert not any(module.training for module in model.clip.modules())
@@ -242,7 +256,23 @@ def test_names_in_use_unknown_or_unusable(model):
     for name in ("a.b", "", "train"):
         with pytest.raises(ValueError, match="cannot be used"):
             model.add_adapter(name, CONFIG)
-    assert list(model.adapters) == ["a", "b"]
+    with pytest.raises(TypeError, match="config must be a cma.AdapterConfig, not dict {'shared_dim': 8}"):
+        model.add_adapter("c", {"shared_dim": 8})
+    assert list(model.adapters) == ["a", "b"] and model.active is None
+
+
+def test_what_is_added_acts_and_what_is_removed_does_not(model, ids):
+    plain = model.encode_text(ids)
+    model.add_adapter("c", CONFIG)
+    assert model.active == "c" and not torch.equal(model.encode_text(ids), plain)
+    model.remove_adapter("a")  # another one
+    assert model.active == "c" and list(model.adapters) == ["b", "c"]
+    model.remove_adapter("c")
+    assert model.active is None and active(model.clip) is None
+    assert torch.equal(model.encode_text(ids), plain)
+    with pytest.raises(ValueError, match="no adapter 'c'; there are: b"):
+        model.remove_adapter("c")
+    model.add_adapter("c", CONFIG)
 
 
 def test_given_weights_are_checked_by_name(model):
@@ -277,12 +307,11 @@ def test_unequal_depth_works_and_trains(ids, pixels):
 def test_precisions_and_devices(toy_clip, ids, pixels, device, mode):
     reference = RetrievalModel(toy_clip)
     state = reference.add_adapter("a", AdapterConfig(4, 6, init_std=0.1)).state_dict()
-    reference.set_adapter("a")
     expected = mean_pooled(reference.encode_text(ids), reference.encode_videos(pixels), torch.ones(2, 3))
 
     model = RetrievalModel(build_clip().to(torch.bfloat16 if mode == "bf16 backbone" else torch.float32))
     model.add_adapter("a", AdapterConfig(4, 6), state)
-    model.to(device).set_adapter("a")
+    model.to(device)
     with torch.autocast(device, dtype=torch.bfloat16, enabled=mode == "autocast"):
         text, frames = model.encode_text(ids), model.encode_videos(pixels)
         similarity = mean_pooled(text, frames, torch.ones(2, 3))
@@ -300,9 +329,8 @@ def test_on_a_cpu_few_frames_or_one_clip_pass_the_encoder_at_once(model, monkeyp
     """The embeddings and the gradient are those of all at once, and each clip keeps its own mask."""
     frames, mask, seen = torch.randn(*shape, 3, 32, 32), torch.ones(shape, dtype=torch.long), []
     mask[0, 1:] = 0
-    model.add_adapter("new", AdapterConfig(4, 8))
-    model.set_adapter("new")
-    parameters = list(model.get_adapter("new").vision.parameters())
+    adapter = model.add_adapter("new", AdapterConfig(4, 8))
+    parameters = list(adapter.vision.parameters())
     vision = model.clip.config.vision_config
     tokens = (vision.image_size // vision.patch_size) ** 2 + 1
 

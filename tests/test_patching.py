@@ -6,7 +6,7 @@ import torch
 
 from cma.adapter import AdapterConfig
 from cma.method import CrossModalAdapter
-from cma.patching import activate, active, deactivate, encoder_layers, freeze
+from cma.patching import activate, active, deactivate, encoder_layers, freeze, on_clip
 
 
 @pytest.fixture
@@ -106,12 +106,13 @@ def test_hooks_of_others_survive(toy_clip, inputs):
     assert seen == [1]
 
 
-def test_patching_adds_nothing_to_clip(toy_clip):
-    keys = list(toy_clip.state_dict())
+def test_patching_adds_one_attribute_to_clip(toy_clip):
+    keys, attributes = list(toy_clip.state_dict()), {*vars(toy_clip)}
     modules = len(list(toy_clip.modules()))
     activate(toy_clip, adapters_of(toy_clip))
     assert list(toy_clip.state_dict()) == keys
     assert len(list(toy_clip.modules())) == modules
+    assert {*vars(toy_clip)} - attributes == {"cma"} and on_clip(toy_clip) is toy_clip.cma
 
 
 def test_freeze(toy_clip):

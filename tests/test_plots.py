@@ -97,21 +97,6 @@ def test_frame_weights_with_and_without_frames():
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["1", "2", "3"]
 
 
-def test_live_curve_updates_one_display(monkeypatch):
-    shown = []
-
-    class Handle:
-        def update(self, figure):
-            shown.append(figure)
-
-    monkeypatch.setattr("IPython.display.display", lambda *, display_id: Handle())
-    show = plots.live_curve()
-    show(record())
-    show(record())
-    assert len(shown) == 2
-    assert not plots.plt.get_fignums()
-
-
 def test_matplotlib_is_of_an_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.delitem(sys.modules, "cma.plots")

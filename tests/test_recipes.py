@@ -49,9 +49,9 @@ def test_no_recipe_of_the_paper_is_invented(name):
 
 
 def test_unknown_names_are_errors():
-    with pytest.raises(ValueError, match="no recipe 'msr'.*msrvtt"):
+    with pytest.raises(ValueError, match="no benchmark 'msr' has a recipe.*msrvtt"):
         recipe("msr")
-    with pytest.raises(ValueError, match="variant 'fp16'.*paper, float32, bf16"):
+    with pytest.raises(ValueError, match="recipe of coco has no variant 'fp16'.*paper, float32, bf16"):
         recipe("coco").train_config("fp16")
 
 

@@ -61,9 +61,10 @@ def test_a_strength_between_is_a_blend_of_weights_or_refused():
     with pytest.raises(ValueError, match="full fine-tuning: trains at scale 1, not 0.3"):
         prepare(model, TrainConfig())
     attach(model, "VPT", "prompts")
+    model.set_adapter("m", 0.3)
     with pytest.raises(ValueError, match="VPT: acts or does not; scale must be 1 or 0, not 0.3"):
         model.set_adapter("prompts", 0.3)
-    assert (model.active, model.scale) == ("prompts", 1)
+    assert (model.active, model.scale) == ("m", 0.3)
     assert all(map(torch.equal, embed(model), embed(RetrievalModel(own))))
 
 

@@ -21,7 +21,7 @@ from ..config import TrainConfig
 from ..data import RetrievalDataset
 from ..files import read_json
 from ..model import RetrievalModel
-from .batches import Batch, Pixels, epoch_batches, epoch_size, read_batches
+from . import Batch, Pixels, epoch_batches, epoch_size, read_batches
 from .evaluation import encode, query_ranks
 from .loop import train
 from .points import FULL, GROUPS, OURS, Point, points, start

@@ -1,12 +1,9 @@
-"""Several processes that train as one: who does what, what they exchange, and how an error in one ends all.
+"""One process, or several that train as one: `accelerate launch` or `torchrun` start one for each GPU.
 
-`accelerate launch`, `torchrun` or `notebook_launcher` start the processes, one for each GPU, or several on a
-CPU. Each embeds its share of a batch. The embeddings are gathered, every process computes the loss of the
+Each process embeds its share of a batch. The embeddings are gathered, every process computes the loss of the
 whole batch, and its backward pass goes through its own rows alone; the sum of the gradients over the
-processes is that of the whole batch in one. The first process (rank 0) alone writes and speaks.
-
-All of this is so inside `joined`. Outside, and in one process, every function here does nothing or the usual.
-What a process does by itself stands in `together`: a process that fails there would leave the others waiting.
+processes is that of the whole batch in one. The first process alone writes and speaks. A process that fails
+says why and leaves; the others notice that it is gone, and the launcher ends them.
 """
 
 from __future__ import annotations
@@ -14,10 +11,9 @@ from __future__ import annotations
 import atexit
 import datetime
 import os
-import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -26,40 +22,120 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .. import require
-from ..files import printable
 
 T = TypeVar("T")
 PATIENCE = datetime.timedelta(hours=2)  # for another process, which may decode or write
-CPU = torch.device("cpu")
-FINE, NO_MEMORY, STOPPED, FAILED = range(4)  # how a process came out of `together`
 
 
 class Stopped(RuntimeError):
-    """Another process of the run has failed; that one says why."""
+    """Another process of the run has ended; that one says why."""
 
 
-@dataclass(frozen=True)
 class Team:
-    """This process among those of a run; `group` is for what the CPU exchanges."""
+    """The processes of a run. In a team of one nothing is shared, and nothing has to be agreed on."""
 
-    rank: int
-    count: int
-    group: dist.ProcessGroup
+    def __init__(self, number: int = 0, count: int = 1, group: dist.ProcessGroup | None = None) -> None:
+        self.number, self.count = number, count  # of this process, from 0; of all
+        self.group = group  # for what the CPUs tell each other; GPUs have the launch's own, NCCL
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes and speaks."""
+        return self.number == 0
+
+    def say(self, text: str) -> None:
+        """Print a line, in the first process."""
+        if self.first:
+            tqdm.write(text)
+
+    def bar(self, steps: Iterable[T], *values: object, **options: object) -> tqdm:
+        """A progress bar, in the first process."""
+        return tqdm(steps, *values, **options, disable=not self.first)
+
+    def own(self, parts: Sequence[T]) -> Sequence[T]:
+        """This process's share of something; shares differ by one at most, and the first are larger."""
+        start, more = divmod(len(parts), self.count)
+        first = start * self.number + min(self.number, more)
+        return parts[first : first + start + (self.number < more)]
+
+    def everyones(self, value: T) -> list[T]:
+        """The `value` of each process, in order."""
+        if self.count == 1:
+            return [value]
+        values = [None] * self.count
+        with _connected():
+            dist.all_gather_object(values, value, group=self.group)
+        return values
+
+    def by_first(self, function: Callable[[], T]) -> T:
+        """What `function` returns in the first process, in every process."""
+        if self.count == 1:
+            return function()
+        values = [function() if self.first else None]
+        with _connected():
+            dist.broadcast_object_list(values, src=0, group=self.group)
+        return values[0]
+
+    @contextmanager
+    def agree_on_memory(self) -> Iterator[None]:
+        """A part that each process computes by itself; where one lacks memory, all raise MemoryError.
+
+        So all can try again with less. Other errors end the process.
+        """
+        lacking = None
+        try:
+            yield
+        except (MemoryError, RuntimeError) as error:  # torch's OutOfMemoryError is a RuntimeError
+            if not is_out_of_memory(error):
+                raise
+            lacking = error
+        everyone = self.everyones(lacking is not None)
+        if any(everyone):
+            where = f"process {everyone.index(True)} of {self.count}: " if self.count > 1 else ""
+            raise MemoryError(f"{where}{lacking or 'no memory is left'}") from lacking
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """The rows of all processes, in their order; a gradient goes to the rows of this one alone."""
+        if self.count == 1:
+            return rows
+        sizes = self.everyones(len(rows))
+        padded = rows.new_zeros(max(sizes), *rows.shape[1:])  # an exchange takes tensors of one shape
+        padded[: len(rows)] = rows.detach()
+        parts = [torch.empty_like(padded) for _ in sizes]
+        with _connected():
+            dist.all_gather(parts, padded, group=self._group_of(padded))
+        parts = [part[:size] for part, size in zip(parts, sizes, strict=True)]
+        parts[self.number] = rows  # with its graph
+        return torch.cat(parts)
+
+    def add_up(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """The sum of each tensor over all processes, in float32 or float64: the same bits in each of them."""
+        if self.count == 1:
+            return list(tensors)
+        kind = torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
+        flat = torch.cat([tensor.flatten().to(kind) for tensor in tensors])
+        with _connected():
+            dist.all_reduce(flat, group=self._group_of(flat))
+        parts = flat.split([tensor.numel() for tensor in tensors])
+        return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
+
+    def _group_of(self, tensor: Tensor) -> dist.ProcessGroup | None:
+        return self.group if tensor.device.type == "cpu" else None
 
 
-_team: Team | None = None
+ALONE = Team()
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[None]:
-    """Inside, all processes of a launch (`WORLD_SIZE`) work as one, each with its model on its own `device`.
+def joined(device: torch.device) -> Iterator[Team]:
+    """The team of this process: all processes of its launch (`WORLD_SIZE`), each with its own `device`.
 
-    Nothing changes for one process. Raises ImportError without accelerate, and ValueError for a launch that
-    is not complete or a GPU that is not the one of this process.
+    Raises ImportError without accelerate, and ValueError for a launch that is not complete or a GPU that is
+    not the one of this process.
     """
-    global _team
-    if _team or (count := int(os.environ.get("WORLD_SIZE") or 1)) <= 1:
-        yield
+    count = int(os.environ.get("WORLD_SIZE") or 1)
+    if count <= 1:
+        yield ALONE
         return
     require("gpu", "accelerate")
     if missing := [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR") if not os.environ.get(name)]:
@@ -68,199 +144,54 @@ def joined(device: torch.device) -> Iterator[None]:
     own = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     if device.type == "cuda" and device != own:
         raise ValueError(f"the model of this process is on {device}, expected {own}")
-    from accelerate import PartialState  # Hugging Face's: it knows the launchers, and what each GPU needs
+    from accelerate import PartialState  # it knows the launchers, and what each kind of device needs
 
     if not dist.is_initialized():
         atexit.register(lambda: dist.is_initialized() and dist.destroy_process_group())
     PartialState(cpu=device.type != "cuda")
     group = dist.new_group(backend="gloo", timeout=PATIENCE)
-    _team = Team(dist.get_rank(), dist.get_world_size(), group)
     try:
         if device.type == "cuda":  # NCCL begins, and takes its memory, before `plan` looks what is free
-            with _connected(device):
+            with _connected():
                 dist.all_reduce(torch.zeros(1, device=device))
                 torch.cuda.synchronize(device)
-        yield
+        yield Team(dist.get_rank(), dist.get_world_size(), group)
     finally:
-        _team = None
-        dist.destroy_process_group(group)
+        dist.destroy_process_group(group)  # so that the others notice, if this process has failed
 
 
 @contextmanager
-def alone() -> Iterator[None]:
-    """Inside `joined`, a part that each process does for itself, without the others."""
-    global _team
-    team, _team = _team, None
-    try:
-        yield
-    finally:
-        _team = team
-
-
-def count() -> int:
-    """The number of processes that work as one."""
-    return _team.count if _team else 1
-
-
-def rank() -> int:
-    """The number of this process, from 0."""
-    return _team.rank if _team else 0
-
-
-def say(text: str) -> None:
-    """Print a line, in the first process."""
-    if rank() == 0:
-        tqdm.write(text)
-
-
-def bar(steps: Iterable[T], *values: object, **options: object) -> tqdm:
-    """A progress bar of tqdm, in the first process."""
-    return tqdm(steps, *values, **options, disable=rank() != 0)
-
-
-def shares(rows: int) -> list[int]:
-    """How many of `rows` each process takes; they differ by one at most, and the first are larger."""
-    return [rows // count() + (process < rows % count()) for process in range(count())]
-
-
-def own_share(rows: int) -> slice:
-    """The part of `rows` that this process takes."""
-    start = sum(shares(rows)[: rank()])
-    return slice(start, start + shares(rows)[rank()])
-
-
-@contextmanager
-def together() -> Iterator[None]:
-    """A part that each process does by itself; it ends when all have done it, or with an error in all.
-
-    The process that failed, the first of several, raises its error, and the others raise Stopped; if memory
-    ran out, all raise MemoryError, so that all can try again with less.
-    """
-    error = None
-    try:
-        yield
-    except Exception as caught:
-        if not _team:
-            raise
-        error = caught
-    if _team:
-        _compare(error)
-
-
-def _compare(error: Exception | None) -> None:
-    own = FINE if error is None else FAILED
-    own = STOPPED if isinstance(error, Stopped) else own
-    own = NO_MEMORY if is_out_of_memory(error) else own
-    try:
-        codes = [int(code) for code in _exchange(torch.tensor([own]))]
-    except Stopped as broken:
-        raise error or broken from None
-    first = codes.index(worst := max(codes))
-    if worst == FINE:
-        return
-    if error is not None and (first == rank() or own == worst == NO_MEMORY):
-        raise error
-    if worst == NO_MEMORY:
-        raise MemoryError(f"process {first} of {count()} has no memory left")
-    raise Stopped(f"process {first} of {count()} has failed, and says why") from error
-
-
-def raise_once(error: Exception) -> None:
-    """Raise an error that every process has: its own in the first one, Stopped in the others."""
-    raise error if rank() == 0 else Stopped("process 0 says why")
-
-
-def guarded(batches: Iterable[T]) -> Iterator[T]:
-    """As `batches`; where one process cannot read its own, all stop."""
-    iterator, end = iter(batches), object()
-    while True:
-        with together():
-            batch = next(iterator, end)
-        if batch is end:
-            return
-        yield batch
-
-
-def by_first(function: Callable[[], T]) -> T:
-    """What `function` returns in the first process, in every process; its error ends all."""
-    if not _team:
-        return function()
-    found = [None]
-    with together():
-        if rank() == 0:
-            found[0] = function()
-    with _connected():
-        dist.broadcast_object_list(found, src=0, group=_team.group)
-    return found[0]
-
-
-def everyones(value: T) -> list[T]:
-    """The `value` of each process, in order."""
-    if not _team:
-        return [value]
-    found = [None] * count()
-    with _connected():
-        dist.all_gather_object(found, value, group=_team.group)
-    return found
-
-
-def most(*values: int) -> list[int]:
-    """The largest of each value over the processes."""
-    if not _team:
-        return list(values)
-    return torch.stack(_exchange(torch.tensor(values))).amax(0).tolist()
-
-
-def gather(rows: Tensor) -> Tensor:
-    """The rows of all processes, in their order; a gradient goes to the rows of this one alone."""
-    if not _team:
-        return rows
-    sizes = [int(size) for size in _exchange(torch.tensor([len(rows)]))]
-    with together():  # memory may run out in one process alone
-        padded = rows.new_zeros(max(sizes), *rows.shape[1:])
-        padded[: len(rows)] = rows.detach()
-        found = [torch.empty_like(padded) for _ in sizes]
-    parts = [part[:size] for part, size in zip(_exchange(padded, found), sizes, strict=True)]
-    parts[rank()] = rows
-    with together():
-        return torch.cat(parts)
-
-
-def add_up(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The sum of each tensor over the processes, in float32 or float64: the same bits in every process."""
-    if not _team:
-        return list(tensors)
-    kind = torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
-    with together():
-        flat = torch.cat([tensor.flatten().to(kind) for tensor in tensors])
-    with _connected(flat.device):
-        dist.all_reduce(flat, group=_team.group if flat.device.type == "cpu" else None)
-    parts = flat.split([tensor.numel() for tensor in tensors])
-    return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
-
-
-def _exchange(tensor: Tensor, found: list[Tensor] | None = None) -> list[Tensor]:
-    """The tensor of each process, in `found`; they have one shape."""
-    found = found or [torch.empty_like(tensor) for _ in range(count())]
-    with _connected(tensor.device):
-        dist.all_gather(found, tensor, group=_team.group if tensor.device.type == "cpu" else None)
-    return found
-
-
-@contextmanager
-def _connected(device: torch.device = CPU) -> Iterator[None]:
-    """An exchange of tensors on a `device`. Raises Stopped if it fails; NCCL may do so in all processes."""
+def _connected() -> Iterator[None]:
+    """An exchange. Raises Stopped if it fails, which mostly is because another process has ended."""
     try:
         yield
     except RuntimeError as error:
-        if device.type == "cuda":
-            print(f"error: process {rank()}: {printable(str(error))}", file=sys.stderr)
-        raise Stopped(f"process {rank()} has lost the connection to another, which has ended") from error
+        reason = textwrap.shorten(str(error), 200)
+        raise Stopped(f"another process of the run has ended, or cannot be reached ({reason})") from error
 
 
-def is_out_of_memory(error: Exception | None) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Whether a step failed for lack of memory, on a GPU or on a CPU, and can be tried again with less."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    said = "can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED"
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in said)
+    signs = "can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED"
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in signs)
+
+
+def choose_device() -> torch.device:
+    """The GPU of this process, else the CPU; `ACCELERATE_USE_CPU`, as accelerate's `--cpu` sets it, says CPU.
+
+    Raises ValueError if a machine has more processes than GPUs.
+    """
+    wants_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    if wants_cpu or not torch.cuda.is_available():
+        return torch.device("cpu")
+    own = int(os.environ.get("LOCAL_RANK") or 0)
+    wanted = max(own + 1, int(os.environ.get("LOCAL_WORLD_SIZE") or 0))
+    if (visible := torch.cuda.device_count()) < wanted:
+        chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+        chosen = "" if chosen is None else f" (CUDA_VISIBLE_DEVICES={chosen})"
+        remedy = f"start at most {visible} here, or show this machine's processes all of its GPUs"
+        problem = f"{wanted} processes on this machine, but {visible} GPUs are visible{chosen}"
+        raise ValueError(f"{problem}: {remedy}")
+    return torch.device("cuda", own)

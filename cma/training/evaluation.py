@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .. import metrics
-from ..config import TrainConfig
+from ..config import ReadConfig, TrainConfig
 from ..data import RetrievalDataset
 from ..model import RetrievalModel
 from ..similarity import compare
 from . import devices, resume
-from .batches import Pixels, load_media, model_frames, without_padding
+from .batches import model_frames, without_padding
+from .devices import ALONE, Team
+from .precision import attention, autocast
+from .reading import Pixels, load_media
 from .record import RunRecord
+
+FRAMES, CAPTIONS = 128, 256  # that are embedded at a time
 
 
 class Embeddings(NamedTuple):
@@ -30,54 +33,53 @@ class Embeddings(NamedTuple):
     cut: int  # captions that were cut to the context
 
 
-def autocast(model: RetrievalModel, precision: str) -> torch.autocast:
-    """The context for a forward pass in `precision`."""
-    return torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
-
-
-def attention(model: RetrievalModel, precision: str) -> AbstractContextManager:
-    """The context for a step or an evaluation: on a CPU, bfloat16 attention is computed by plain products.
-
-    torch's fused kernel is slower at so few tokens: with plain products a step of the offline benchmark takes
-    0.82 of the time (cross-modal adapter, batch of 128, one thread of an AMD EPYC, torch 2.13).
-    """
-    plain = precision == "bf16" and model.device.type == "cpu"
-    return sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
-
-
 def encode(
-    model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig, pixels: Pixels | None = None
+    model: RetrievalModel,
+    dataset: RetrievalDataset,
+    config: ReadConfig,
+    pixels: Pixels | None = None,
+    team: Team = ALONE,
 ) -> Embeddings:
     """Embed every caption and frame of `dataset`, un-normalised, in float32, without dropout or gradients.
 
-    Several processes (`devices.joined`) share the batches, and each gets all embeddings, as one process
-    computes them from the same batches. Raises ValueError that names an item without captions.
+    Precision and workers are those of a `TrainConfig`. The processes of a `team` share the batches, and each
+    gets all embeddings, as one process computes them from the same batches. Raises ValueError that names an
+    item without captions.
     """
     dataset.require_captions()
+    config = as_run(config)
     pixels = pixels or Pixels(model.processor, config)
     ids, cut = model.tokenize(dataset.captions, config.max_words)
-    size = 128 if dataset.kind == "image" else max(1, 128 // config.max_frames)  # about 128 frames
-    batches = [part.tolist() for part in torch.arange(len(dataset)).split(size)]
-    batches, texts = (part[devices.own_share(len(part))] for part in (batches, ids.split(256)))
-    media = load_media(dataset, pixels, batches, config.workers)
-    most, width = 1 if dataset.kind == "image" else config.max_frames, model.clip.text_projection.out_features
-    text, frames = [torch.zeros(0, width)], [torch.zeros(0, most, width)]  # a process may have no batch
+    clips = FRAMES if dataset.kind == "image" else max(1, FRAMES // config.max_frames)
+    batches = team.own([part.tolist() for part in torch.arange(len(dataset)).split(clips)])
+
+    # one empty part each, because a process may have no batch
+    width = model.clip.text_projection.out_features
+    most = 1 if dataset.kind == "image" else config.max_frames
+    text, frames = [torch.zeros(0, width)], [torch.zeros(0, most, width)]
     masks = [torch.zeros(0, most, dtype=torch.long)]
-    acting, bar = model.acting(model.active, model.scale), f"encode {dataset.split}"
-    with devices.together(), acting, autocast(model, config.precision), attention(model, config.precision):
-        for part in texts:
+    media = load_media(dataset, pixels, batches, config.workers)
+    bar = team.bar(media, f"encode {dataset.split}", total=len(batches), leave=False, mininterval=1)
+    acting = model.acting(model.active, model.scale)
+    with acting, autocast(model, config.precision), attention(model, config.precision):
+        for part in team.own(ids.split(CAPTIONS)):
             text.append(model.encode_text(without_padding(model, part)).float().cpu())
-        for part, mask in devices.bar(media, bar, len(batches), leave=False, mininterval=1):
+        for part, mask in bar:
             embedded = model.encode_videos(model_frames(model, part, mask), mask.to(model.device))
             frames.append(embedded.float().cpu())
             masks.append(mask)
-    gathered = (devices.gather(torch.cat(rows)) for rows in (text, frames, masks))
-    return Embeddings(*gathered, dataset.text_to_item, cut)
+    everyone = (team.gather(torch.cat(rows)) for rows in (text, frames, masks))
+    return Embeddings(*everyone, dataset.text_to_item, cut)
 
 
-def query_ranks(found: Embeddings, dataset: RetrievalDataset, config: TrainConfig) -> dict[str, list[int]]:
+def as_run(config: ReadConfig) -> TrainConfig:
+    """A `ReadConfig` with the settings that a run has besides, as they usually are."""
+    return config if isinstance(config, TrainConfig) else TrainConfig(**vars(config))
+
+
+def query_ranks(encoded: Embeddings, dataset: RetrievalDataset, config: ReadConfig) -> dict[str, list[int]]:
     """The rank of each query's right answer, {"text_to_visual": [T], "visual_to_text": [V]}."""
-    similarity, owner = compare(*found[:3], config), found.text_to_item
+    similarity, owner = compare(*encoded[:3], config), encoded.text_to_item
     back = metrics.visual_ranks(similarity, owner, dataset.protocol["visual_to_text"])
     return {"text_to_visual": metrics.ranks(similarity, owner).tolist(), "visual_to_text": back.tolist()}
 
@@ -85,30 +87,31 @@ def query_ranks(found: Embeddings, dataset: RetrievalDataset, config: TrainConfi
 def evaluate(
     model: RetrievalModel,
     dataset: RetrievalDataset,
-    config: TrainConfig,
+    config: ReadConfig,
     pixels: Pixels | None = None,
-    samples: int = 1000,
+    samples: int = 10_000,
+    team: Team = ALONE,
 ) -> dict:
     """Recall (%) and ranks of `model` with its active adapter on one split, in both directions.
 
     Returns the dict of `cma.metrics.retrieval_metrics` with `split`, `similarity`, `texts`, `items`,
     `expected_items`, `cut_captions`, and `intervals` {direction: {"R@k": (low, high)}}: 95 % bootstrap
-    intervals over items from `samples` samples (empty if `samples` is 0).
+    intervals over items from `samples` draws (empty if `samples` is 0).
     """
-    embeddings = encode(model, dataset, config, pixels)
+    encoded = encode(model, dataset, config, pixels, team)
 
     def result() -> dict:
-        similarity = compare(*(tensor.to(model.device) for tensor in embeddings[:3]), config).cpu()
-        return score(similarity, embeddings.text_to_item, dataset.protocol["visual_to_text"], samples)
+        similarity = compare(*(tensor.to(model.device) for tensor in encoded[:3]), config).cpu()
+        return score(similarity, encoded.text_to_item, dataset.protocol["visual_to_text"], samples)
 
     return {
         "split": dataset.split,
         "similarity": config.similarity,
-        "texts": len(embeddings.text),
+        "texts": len(encoded.text),
         "items": len(dataset),
         "expected_items": dataset.expected,
-        "cut_captions": embeddings.cut,
-        **devices.by_first(result),
+        "cut_captions": encoded.cut,
+        **team.by_first(result),
     }
 
 
@@ -118,34 +121,32 @@ def evaluate_and_record(model: RetrievalModel, dataset: RetrievalDataset, config
     Raises ValueError if the folder holds a training run, OSError if it cannot be written to.
     """
     record = RunRecord.describe(model, dataset, config)
-
-    def check() -> None:
-        if (record.folder / resume.CHECKPOINT).exists():
-            raise ValueError(f"{record.folder} holds a training run; choose another name")
-        resume.require_writable(record.folder)
-
-    with devices.joined(model.device):
-        devices.by_first(check)
-        record.metrics = evaluate(model, dataset, config)
-        devices.by_first(lambda: record.stamp(model.device).save(record.folder))
+    if (record.folder / resume.CHECKPOINT).exists():
+        raise ValueError(f"{record.folder} holds a training run; choose another name")
+    with devices.joined(model.device) as team:
+        if team.first:
+            resume.require_writable(record.folder)
+        record.metrics = evaluate(model, dataset, config, team=team)
+        if team.first:
+            record.stamp(model.device).save(record.folder)
     return record
 
 
-def score(similarity: Tensor, text_to_item: Tensor, visual_to_text: str, samples: int = 1000) -> dict:
+def score(similarity: Tensor, text_to_item: Tensor, visual_to_text: str, samples: int) -> dict:
     """The dict of `retrieval_metrics` for similarity [T, V], with the bootstrap interval of every R@k.
 
     The arguments are those of `cma.metrics.retrieval_metrics`; `samples` is that of `evaluate`.
     """
     result = metrics.retrieval_metrics(similarity, text_to_item, visual_to_text)
+    if not samples:
+        return {**result, "intervals": {}}
+    by_text = metrics.ranks(similarity, text_to_item)
     by_item = metrics.visual_ranks(similarity, text_to_item, visual_to_text)
-    queries = {
-        "text_to_visual": (metrics.ranks(similarity, text_to_item), text_to_item),
-        "visual_to_text": (by_item, torch.arange(similarity.shape[1])),
+    items = torch.arange(similarity.shape[1])
+    intervals = {
+        "text_to_visual": metrics.intervals(by_text, text_to_item, samples=samples),
+        "visual_to_text": metrics.intervals(by_item, items, samples=samples),
     }
-    intervals = {}
-    for direction, given in queries.items() if samples else ():
-        keys = [key for key in result[direction] if key.startswith("R@")]
-        intervals[direction] = metrics.intervals(*given, keys, samples)
     return {**result, "intervals": intervals}
 
 

@@ -15,13 +15,16 @@ from torch import Tensor
 from ..config import TrainConfig
 from ..data import RetrievalDataset
 from ..model import RetrievalModel
-from . import batches, devices, precision
-from .batches import Batch
-from .starting import check
-from .step import batch_gradient, batch_loss, checkpointed, random_state, set_random_state
+from . import precision
+from .batches import Batch, read_batches
+from .devices import ALONE, Team
+from .reading import Pixels
+from .resume import copy_parameters, set_parameters
+from .splits import choose_splits, describe_epoch, epoch_batches
+from .step import batch_gradient, random_state, recomputed, set_random_state
 
 GIB = 2**30
-EVEN = ("cpu",)  # devices that take for each pair the same time
+EVEN = ("cpu",)  # devices that take the same time for each pair
 SPARE = 0.9  # share of the free memory that a run may take
 
 
@@ -40,133 +43,120 @@ class Plan:
     peak: float
     free: float | None
     fitting: int  # the most pairs at once that fit; 0: not even one does
-    processes: int = 1  # that share a batch; the other numbers are of one of them
-
-    @property
-    def hours(self) -> float:
-        """Hours to the end of the last epoch; decoding on other processes and evaluation are not counted."""
-        return self.steps * self.step_seconds / 3600
-
-    @property
-    def advice(self) -> str:
-        """What to set where the step does not fit into memory; empty where it does."""
-        if self.free is None or self.pairs <= self.fitting:
-            return ""
-        if self.fitting:
-            return f"set micro_batch={self.fitting} or less, or checkpoint_activations=True"
-        return "set micro_batch=1 and checkpoint_activations=True, or fewer max_frames"
+    processes: int  # that share a batch; the other numbers are of one of them
 
     def __str__(self) -> str:
-        known = "unknown" if self.free is None else f"{self.free:.1f} GiB free"
+        """One line, with what to set where the step does not fit; decoding and evaluation are not counted."""
         each = f" in each of {self.processes} processes" if self.processes > 1 else ""
+        memory = "unknown" if self.free is None else f"{self.free:.1f} GiB free"
         said = (
             f"plan on {self.device}: {self.steps:,} steps of {self.batch} pairs, {self.pairs} at once{each}; "
-            f"{self.step_seconds:.2f} s a step, {self.hours:.1f} h; {self.peak:.1f} GiB a step, {known}"
+            f"{self.step_seconds:.2f} s a step, {self.steps * self.step_seconds / 3600:.1f} h; "
+            f"{self.peak:.1f} GiB a step, {memory}"
         )
-        return f"{said}; it will not fit: {self.advice}" if self.advice else said
+        if self.free is None or self.pairs <= self.fitting:
+            return said
+        if self.fitting:
+            return f"{said}; it will not fit: set micro_batch={self.fitting}, or checkpoint_activations=True"
+        return (
+            f"{said}; it will not fit: set micro_batch=1 and checkpoint_activations=True, or fewer max_frames"
+        )
 
 
-def plan(model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig) -> Plan:
-    """Measure two small steps of a run on the train split `dataset`, and say what the whole run needs.
+def plan(model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig, team: Team = ALONE) -> Plan:
+    """Measure small steps of a run on the train split `dataset`, and say what the whole run needs.
 
-    One and two pairs are embedded, with their gradients; memory grows with the pairs, and on a CPU so does
-    time. A GPU takes for a few pairs as long as for many, so there as many as will be in memory at once are
-    timed, too. The model, its adapter and the random state are afterwards as they were. Nothing is compiled
-    for it. Raises ValueError as `cma.train`. In several processes it is about the share of one.
+    The gradients of one and of two pairs are computed: what the second adds to memory is what each pair adds.
+    A CPU takes for each pair the same time; a GPU takes for a few as long as for many, so there as many are
+    timed as will be in memory at once. The model, its adapter and the random state are afterwards as they
+    were. Nothing is compiled for it. Raises ValueError as `cma.train`. In a `team` it is about the share of
+    one process.
     """
-    check(model, dataset)
-    training = batches.choose_splits(dataset, config).training
-    batches.describe_epoch(training, config)
-    order = batches.epoch_batches(training, config, 0)
-    size = devices.shares(len(order[0]))[0]  # of this process
-    pixels = batches.Pixels(model.processor, config)
+    training = choose_splits(dataset, config).training
+    describe_epoch(training, config)  # its errors are those of a run
+    order = epoch_batches(training, config, 0)
+    share = -(-len(order[0]) // team.count)
     ids, _ = model.tokenize(training.captions, config.max_words)
-    pair = next(batches.read_batches(training, ids, pixels, [order[0][:2]], workers=0)).to(model.device)
-    one = Batch(*(field[:1] for field in pair))
-    state, training_mode = random_state(model.device), model.training
-    chosen = config.micro_batch if isinstance(config.micro_batch, int) else None
-    kept = [parameter.detach().clone() for parameter in model.trainable_parameters()]
-    precision.prepare(model, replace(config, compile=False))
+    pixels = Pixels(model.processor, config)
+    two = next(read_batches(training, ids, pixels, [order[0][:2]], workers=0)).to(model.device)
+    config = replace(config, compile=False)
+    before, random, training_mode = copy_parameters(model), random_state(model.device), model.training
+    precision.prepare(model, config)
     model.train()
     try:
-        with devices.alone():
-            small, large = (_measure(model, batch, config) for batch in (one, pair))
-        per_pair = max(large[0] - small[0], 1.0)
-        fixed = max(small[0] - per_pair, 0.0) + _buffers(pair, size)
-        free = free_memory(model.device)
-        fitting = size if free is None else max(0, min(size, int((SPARE * free - fixed) // per_pair)))
-        pairs = min(size, chosen or (max(1, fitting) if config.micro_batch == "auto" else size))
-        timed, several = large, 2
-        if model.device.type not in EVEN and 2 < pairs <= fitting:
-            many = Batch(*(field[torch.arange(pairs) % len(field)] for field in pair))
-            with devices.alone(), suppress(torch.OutOfMemoryError):
-                timed, several = _measure(model, many, config), pairs
+        whole = replace(config, micro_batch=None)
+        one_pair, _ = measure(model, two.part(slice(1)), whole)
+        two_pairs, seconds = measure(model, two, whole)
+        step_seconds = share / 2 * seconds
+        each = max(two_pairs - one_pair, 1.0)
+        pixel_bytes = share * two.frames[0].numel() * (1 + 4)  # the whole share, as read and normalised
+        fixed = max(one_pair - each, 0.0) + pixel_bytes
+        free = free_memory(model.device, team)
+        fitting = share if free is None else max(0, min(share, int((SPARE * free - fixed) // each)))
+        chosen = fitting if config.micro_batch == "auto" else config.micro_batch or share
+        pairs = max(1, min(share, chosen))
+        at_once = 1 if model.device.type in EVEN else max(1, min(pairs, fitting))
+        micro_batch, rows = None, max(2, at_once)
+        if pairs < share:  # each micro-batch is embedded twice
+            micro_batch, rows = at_once, 2 * at_once
+        timed = two.part(torch.arange(rows) % 2)
+        with suppress(MemoryError):  # more was needed than the two pairs promised
+            step_seconds = share / rows * measure(model, timed, replace(config, micro_batch=micro_batch))[1]
     finally:
         precision.restore(model)
         model.train(training_mode)
         model.zero_grad(set_to_none=True)
-        set_random_state(model.device, state)
-        with torch.no_grad():
-            for parameter, value in zip(model.trainable_parameters(), kept, strict=True):
-                parameter.copy_(value)
-    seconds = (
-        size / several * (timed[1] + (timed[2] if pairs < size else 0))
-    )  # micro-batches are embedded twice
-    steps = config.epochs * len(order)
-    memory = (fixed + pairs * per_pair) / GIB
-    known = None if free is None else free / GIB
-    count = devices.count()
+        set_random_state(model.device, random)
+        set_parameters(model, before)  # half precision has rounded them
     return Plan(
-        str(model.device), len(order[0]), pairs, steps, seconds, memory, known, fitting, processes=count
+        device=str(model.device),
+        batch=len(order[0]),
+        pairs=pairs,
+        steps=config.epochs * len(order),
+        step_seconds=step_seconds,
+        peak=(fixed + pairs * each) / GIB,
+        free=None if free is None else free / GIB,
+        fitting=fitting,
+        processes=team.count,
     )
 
 
-def free_memory(device: torch.device) -> int | None:
+def measure(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[float, float]:
+    """(bytes, seconds) of the forward and backward pass of a small batch, the second time it is done.
+
+    Bytes are counted on a GPU at their peak, else of the activations that are kept for the backward pass.
+    """
+    device = model.device
+    kept: dict[int, int] = {}  # bytes of each storage, by its address
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+
+    def see(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with recomputed(model, config):
+        batch_gradient(model, batch, config).item()  # `item` waits for a GPU
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            before = torch.cuda.memory_allocated(device)
+        start = time.perf_counter()
+        with torch.autograd.graph.saved_tensors_hooks(see, lambda tensor: tensor):
+            batch_gradient(model, batch, config).item()
+        seconds = time.perf_counter() - start
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device) - before), seconds
+    return float(sum(kept.values())), seconds
+
+
+def free_memory(device: torch.device, team: Team) -> int | None:
     """Bytes that this process can still take on a device; None where the system does not tell."""
     if device.type == "cuda":
         torch.cuda.empty_cache()  # what torch keeps for later is free, too
         return torch.cuda.mem_get_info(device)[0]
     try:
         free = 1024 * int(re.search(r"MemAvailable: +(\d+)", Path("/proc/meminfo").read_text())[1])
-        return free // (int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if devices.count() > 1 else 1)
     except (OSError, TypeError):  # Linux alone says it without another package
         return None
-
-
-def _measure(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[float, float, float]:
-    """(bytes, seconds) of the gradient of a small batch, the second of two times, and seconds without it."""
-    whole = replace(config, micro_batch=None)
-    with checkpointed(model, config.checkpoint_activations):
-        batch_gradient(model, batch, whole).item()  # it waits for a GPU
-        start = time.perf_counter()
-        kept = kept_bytes(model, batch, whole)
-        middle = time.perf_counter()
-        with torch.no_grad():
-            batch_loss(model, batch, whole).item()
-    return kept, middle - start, time.perf_counter() - middle
-
-
-def kept_bytes(model: RetrievalModel, batch: Batch, config: TrainConfig) -> float:
-    """Bytes at the peak of a forward and backward pass: on a GPU as counted, else of the kept activations."""
-    if model.device.type == "cuda":
-        before = torch.cuda.memory_allocated(model.device)
-        torch.cuda.reset_peak_memory_stats(model.device)
-        batch_gradient(model, batch, config).item()
-        return float(torch.cuda.max_memory_allocated(model.device) - before)
-    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-    found: dict[int, int] = {}
-
-    def seen(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            found[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(seen, lambda tensor: tensor):
-        batch_gradient(model, batch, config)
-    return float(sum(found.values()))
-
-
-def _buffers(pair: Batch, size: int) -> float:
-    """Bytes of a whole batch as it is read and as it is normalised."""
-    return float(size * pair.frames[0].numel() * (1 + 4))
+    return free // (int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if team.count > 1 else 1)

@@ -22,9 +22,9 @@ from ..backbone import identity
 from ..config import WHERE, TrainConfig
 from ..data import RetrievalDataset
 from ..files import read_json, write_whole
-from ..methods import Method, describe
+from ..method import describe
 from ..model import RetrievalModel
-from .batches import describe_epoch, digest, epoch_size
+from .splits import describe_epoch, digest, epoch_size
 
 LABELS = {  # by `select_on`: how the epoch was chosen, in words
     "val": "chosen on validation",
@@ -89,10 +89,10 @@ class RunRecord:
 
         Raises ValueError if the active method cannot do this kind of data.
         """
-        adapters = model.get_adapter(model.active) if model.active else None
-        if isinstance(adapters, Method):
-            adapters.check_data(dataset.kind)
-        method, options = describe(adapters)
+        adapter = model.get_adapter(model.active) if model.active else None
+        if adapter:
+            adapter.check_data(dataset.kind)
+        method, options = describe(adapter)
         trained = model.trainable_parameters()
         model.set_adapter(model.active, model.scale)  # tensors that train may stand in the backbone's place
         every = {id(p): p.numel() for p in [*model.clip.parameters(), *trained]}
@@ -145,23 +145,18 @@ class RunRecord:
         """
         path = Path(path)
         path = path / "run.json" if path.is_dir() else path
-        try:
-            record = read_json(path, cls)
-        except ValueError as error:
-            raise ValueError(f"{error}; expected a run record as cma.train writes it") from None
+        record = read_json(path, cls, "; expected a run record as cma.train writes it")
         record.folder = path.parent
         return record
 
 
 def hardware(device: torch.device) -> dict:
     """Names and counts of what a run on `device` uses."""
-    found = {
-        "device": str(device),
-        "machine": f"{platform.system()} {platform.machine()}",
-        "cpus": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-    }
-    return found | ({"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {})
+    machine = f"{platform.system()} {platform.machine()}"
+    names = {"device": str(device), "machine": machine}
+    counts = {"cpus": os.cpu_count(), "threads": torch.get_num_threads()}
+    gpu = {"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}
+    return names | counts | gpu
 
 
 def versions() -> dict:
@@ -216,16 +211,16 @@ def is_best(history: list[dict], by: str = "R@1") -> bool:
     """
     if "validation" not in history[-1]:
         return True
-    found = (entry["validation"] for entry in history)
-    *earlier, last = (one["mR"] if by == "mR" else one["text_to_visual"][by] for one in found)
+    evaluated = [entry["validation"] for entry in history]
+    *earlier, last = [one["mR"] if by == "mR" else one["text_to_visual"][by] for one in evaluated]
     return last > max(earlier, default=-1)
 
 
 def sentence(entry: dict, record: RunRecord) -> str:
     """One line about an epoch: its loss and the recall of the watched split."""
-    found, kind = entry["validation"], record.kind
-    label = f" {record.label}" if record.select_on == "test" else ""
-    there, back = (found[direction]["R@1"] for direction in ("text_to_visual", "visual_to_text"))
+    metrics, kind = entry["validation"], record.kind
+    split = metrics["split"] + (f" {record.label}" if record.select_on == "test" else "")
+    there, back = metrics["text_to_visual"]["R@1"], metrics["visual_to_text"]["R@1"]
     recalls = f"R@1 in %: text-to-{kind} {there:.1f}, {kind}-to-text {back:.1f}"
-    counts = f"({found['texts']:,} texts, {found['items']:,} items)"
-    return f"epoch {entry['epoch']}: loss {entry['loss']:.3f}, {found['split']}{label} {recalls} {counts}"
+    counts = f"({metrics['texts']:,} texts, {metrics['items']:,} items)"
+    return f"epoch {entry['epoch']}: loss {entry['loss']:.3f}, {split} {recalls} {counts}"

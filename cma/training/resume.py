@@ -6,7 +6,7 @@ import pickle
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -21,25 +21,18 @@ from ..media import MediaError
 from .record import RunRecord
 
 CHECKPOINT, LOCK = "checkpoint.pt", ".run.lock"
-FORMAT = 2  # of the checkpoint; another is refused
 ROOM = 2**20  # bytes that a disk must have free at the start
-ADAPTERS = (".", "best", "last")  # the folders of a run that hold an adapter or a method
-FILES = (CONFIG, WEIGHTS)
+ADAPTERS = (".", "best", "last")  # the folders of a run that hold an adapter
 UNREADABLE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError, TypeError, ValueError)
-
-
-class OtherFormat(ValueError):
-    """A checkpoint of another version of `cma`."""
 
 
 @dataclass
 class EpochState:
-    """An epoch up to a step: its losses and curve so far, and the random state, which decides on dropout."""
+    """An epoch up to a step."""
 
     losses: list[float] = field(default_factory=list)  # one a step
     curve: list[list] = field(default_factory=list)  # [step, mean loss since the last point, rate]
     seconds: float = 0.0
-    random: list[list[Tensor]] = field(default_factory=list)  # of each process
 
 
 @dataclass
@@ -60,13 +53,15 @@ class RunState:
 
     def save(self) -> None:
         """Write the checkpoint into the record's folder, whole or not at all."""
-        epoch = None if self.epoch is None else vars(self.epoch)
-        content = vars(self) | {"record": self.record.to_json(), "epoch": epoch, "format": FORMAT}
+        epoch = None if self.epoch is None else asdict(self.epoch)
+        content = vars(self) | {"record": self.record.to_json(), "epoch": epoch}
         with replacing(self.record.folder / CHECKPOINT) as temporary, temporary.open("wb") as stream:
             try:
                 torch.save(content, stream)
-            except RuntimeError as error:  # torch hides the system's error behind its own
-                raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+            except RuntimeError as error:
+                if isinstance(error.__context__, OSError):  # such as a full disk, which torch does not name
+                    raise error.__context__ from error
+                raise
 
 
 def find(record: RunRecord) -> RunState | None:
@@ -83,32 +78,32 @@ def find(record: RunRecord) -> RunState | None:
             raise ValueError(f"{folder}: run.json without {CHECKPOINT}, nothing to resume; {ways_out}")
         return None
     try:
-        saved = dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
-        if (found := saved.pop("format", 1)) != FORMAT:
-            raise OtherFormat(f"{checkpoint}: format {found}, expected {FORMAT}: of another version of cma")
-        state = RunState(**saved)
+        state = RunState(**torch.load(checkpoint, map_location="cpu", weights_only=True))
         state.record = parse_json(state.record, RunRecord, str(checkpoint))
         state.epoch = None if state.epoch is None else EpochState(**state.epoch)
-    except OtherFormat as error:
-        raise ValueError(f"{error}; finish it with that version, or {ways_out}") from None
     except UNREADABLE as error:
-        raise ValueError(f"{checkpoint}: no checkpoint of cma.train, or cut short; {ways_out}") from error
-    there, here = settings(state.record), settings(record)
-    differing = [f"{k} {there.get(k)!r} there, {here[k]!r} here" for k in here if there.get(k) != here[k]]
-    if differing:
-        raise ValueError(f"{folder} holds another run ({'; '.join(differing)}); {ways_out}")
+        problem = "no checkpoint of this version of cma.train, or cut short"
+        raise ValueError(f"{checkpoint}: {problem}; {ways_out}") from error
+    if differing := differences(state.record, record):
+        raise ValueError(f"{folder} holds another run ({differing}); {ways_out}")
     if finished:
         state.record = RunRecord.load(folder)
     state.record.folder = folder
     return state
 
 
-def settings(record: RunRecord) -> dict:
+def differences(there: RunRecord, here: RunRecord) -> str:
+    """What makes two runs different ones: "lr 0.01 there, 0.5 here"; empty if they are the same run."""
+    one, other = _same_in_a_run(there), _same_in_a_run(here)
+    return "; ".join(f"{k} {one.get(k)!r} there, {other[k]!r} here" for k in other if one.get(k) != other[k])
+
+
+def _same_in_a_run(record: RunRecord) -> dict:
     """What must be equal for two runs to be the same one: config, adapter, backbone and data."""
     config = {key: value for key, value in record.config.items() if key not in NO_EFFECT}
     names = ("dataset", "train_items", "held_out_items", "data_digest", "method", "adapter")
-    here = {name: getattr(record, name) for name in names}
-    return config | here | {"backbone": known_by(record.backbone)}
+    about = {name: getattr(record, name) for name in names}
+    return config | about | {"backbone": known_by(record.backbone)}
 
 
 def remove(folder: Path) -> None:
@@ -121,7 +116,7 @@ def remove(folder: Path) -> None:
 
 
 def _own_files(folder: Path) -> list[Path]:
-    adapters = [folder / part / name for part in ADAPTERS for name in FILES]
+    adapters = [folder / part / name for part in ADAPTERS for name in (CONFIG, WEIGHTS)]
     return [folder / CHECKPOINT, folder / "run.json", folder / "curve.png", *adapters]
 
 

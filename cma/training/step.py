@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -14,11 +14,12 @@ from torch.utils.checkpoint import checkpoint
 from ..config import TrainConfig
 from ..losses import symmetric_cross_entropy
 from ..model import RetrievalModel
-from ..patching import encoder_layers
+from ..patching import TOWERS, encoder_layers
 from ..similarity import compare
-from . import devices, optim
+from . import optim
 from .batches import Batch, model_frames, without_padding
-from .evaluation import attention, autocast
+from .devices import ALONE, Team, is_out_of_memory
+from .precision import attention, autocast
 
 
 class NotFinite(ValueError):
@@ -26,44 +27,55 @@ class NotFinite(ValueError):
 
 
 def train_step(
-    model: RetrievalModel, optimizer: torch.optim.Optimizer, batch: Batch, rate: float, config: TrainConfig
+    model: RetrievalModel,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    rate: float,
+    config: TrainConfig,
+    team: Team = ALONE,
 ) -> tuple[float, float]:
     """One update of the active adapter at the learning rate `rate`.
 
     Returns (loss before the update, gradient norm before clipping). Raises NotFinite, without an update, if
-    one of them is not finite.
+    one of them is not finite, and MemoryError if the batch does not fit. `team`: see `batch_gradient`.
     """
+    parameters = model.trainable_parameters()
     optim.set_rate(optimizer, rate)
     optimizer.zero_grad(set_to_none=True)
-    # the compiler decides by itself what is computed again
-    recomputed = nullcontext() if config.compile else checkpointed(model, config.checkpoint_activations)
-    with recomputed, attention(model, config.precision):
-        loss = batch_gradient(model, batch, config)
+
+    # forward and backward pass of the whole batch, as in the paper: every pair is a negative of all others
+    with recomputed(model, config), attention(model, config.precision):
+        loss = batch_gradient(model, batch, config, team)
+
+    # in half precision the size of the gradient decides the step: recipe "paper" divides it as the authors'
+    # four processes do
     if config.gradient_divisor > 1:
-        for parameter in model.trainable_parameters():
+        for parameter in parameters:
             parameter.grad /= config.gradient_divisor
-    with devices.together():
-        norm = clip_grad_norm_(model.trainable_parameters(), config.max_grad_norm)
+
+    # one norm over all adapters; a batch that would ruin them is refused before it does
+    norm = clip_grad_norm_(parameters, config.max_grad_norm)
     if not (loss.isfinite() and norm.isfinite()):
-        found = f"loss {loss.item()} with gradient norm {norm.item()} at rate {rate:.2e}: no step taken"
-        raise NotFinite(f"{found}; use a lower lr, or look for broken media in this batch")
-    with devices.together():
-        try:
-            optimizer.step()
-        except (MemoryError, RuntimeError) as error:
-            if not devices.is_out_of_memory(error):
-                raise
-            # some numbers may be new already, so the step cannot be tried again
-            raise ValueError(f"out of memory in the optimiser's update, so the run ends: {error}") from error
+        problem = f"loss {loss.item()} with gradient norm {norm.item()} at rate {rate:.2e}: no step taken"
+        raise NotFinite(f"{problem}; use a lower lr, or look for broken media in this batch")
+
+    try:
+        optimizer.step()
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        # some numbers may be new already, so the step cannot be tried again
+        raise ValueError(f"out of memory in the optimiser's update, so the run ends: {error}") from error
     return loss.item(), norm.item()
 
 
 def batch_loss(model: RetrievalModel, batch: Batch, config: TrainConfig) -> Tensor:
     """The symmetric cross-entropy of exp(logit_scale) · similarity over a batch (paper section 3.4)."""
-    return _loss(model, *_embed(model, batch, config), batch.mask, batch.item_ids, config)
+    text, frames = _embed(model, batch, config)
+    return _loss(model.logit_scale, batch, text, frames, config)
 
 
-def batch_gradient(model: RetrievalModel, batch: Batch, config: TrainConfig) -> Tensor:
+def batch_gradient(model: RetrievalModel, batch: Batch, config: TrainConfig, team: Team = ALONE) -> Tensor:
     """Add the gradient of `batch_loss` to the adapter's `.grad`; returns the loss, without its graph.
 
     With `config.micro_batch` no more than so many pairs are in memory with their activations (GradCache: Gao
@@ -72,84 +84,98 @@ def batch_gradient(model: RetrievalModel, batch: Batch, config: TrainConfig) -> 
     again, with the same dropout, to carry its part back. So every pair still is a negative of all others. The
     parts are summed in float32 (float64 stays) and rounded to the precision of the parameter once.
 
-    In several processes (`devices.joined`), `batch` is the share of this one, and micro-batches are parts of
-    the share. Loss and gradient are those of all shares together, in every process; they replace `.grad`.
+    In a `team` of several processes, `batch` is the share of this one, and micro-batches are parts of the
+    share. Loss and gradient are those of all shares together, in every process; they replace `.grad`.
     """
-    size, parameters = config.micro_batch, model.trainable_parameters()
-    whole = not isinstance(size, int) or size >= len(batch.input_ids)  # "auto" was decided before
-    parts = [batch] if whole else [Batch(*p) for p in zip(*(_split(f, size) for f in batch), strict=True)]
-    with devices.together():
-        if whole:
+    parts = batch.split(config.micro_batch if isinstance(config.micro_batch, int) else None)
+    parameters = model.trainable_parameters()
+
+    # embed the pairs: with their graph if they fit at once
+    with team.agree_on_memory():
+        if len(parts) == 1:
             text, frames = _embed(model, batch, config)
         else:
-            text, frames, states = _embed_without_graph(model, parts, config)
-    gathered = [devices.gather(rows) for rows in (text, frames, batch.mask)]
-    item_ids = batch.item_ids if devices.count() == 1 else devices.gather(torch.as_tensor(batch.item_ids))
-    with devices.together():
-        loss = _loss(model, *gathered, item_ids, config)
+            text, frames, random_states = _embed_without_graph(model, parts, config)
+
+    # the loss needs the embeddings of all pairs, also those of the other processes
+    everyone = batch if team.count == 1 else _of_everyone(batch, team)
+    all_text, all_frames = team.gather(text), team.gather(frames)
+    scale = model.logit_scale if team.first else model.logit_scale.detach()  # if it is trained: once
+    with team.agree_on_memory():
+        loss = _loss(scale, everyone, all_text, all_frames, config)
         loss.backward()
-        if whole and devices.count() == 1:
-            return loss.detach()
-        if whole:
+        if len(parts) > 1:
+            sums = _carry_back(model, parts, random_states, text.grad, frames.grad, config)
+        elif team.count > 1:
             sums = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        else:
-            sums = _carry_back(model, parts, states, (text.grad, frames.grad), config)
-    own = loss.detach() if devices.rank() == 0 else torch.zeros_like(loss)  # the first's is everyone's
-    loss, *sums = devices.add_up([own, *sums])
-    for total, parameter in zip(sums, parameters, strict=True):
+        else:  # the gradient is where it belongs
+            return loss.detach()
+
+    # the same loss in every process; the gradients are of each one's own pairs
+    sums = team.add_up(sums)
+    for parameter, total in zip(parameters, sums, strict=True):
         parameter.grad = total.to(parameter.dtype)
-    return loss
+    return loss.detach()
 
 
 def _embed_without_graph(
     model: RetrievalModel, parts: list[Batch], config: TrainConfig
 ) -> tuple[Tensor, Tensor, list[list[Tensor]]]:
     """(texts, frames, the random state before each part); both sides take a gradient, their parts do not."""
-    states, embedded = [], []
+    random_states, texts, frames = [], [], []
     with torch.no_grad():
         for part in parts:
-            states.append(random_state(model.device))
-            embedded.append(_embed(model, part, config))
-    text, frames = (torch.cat(side).requires_grad_() for side in zip(*embedded, strict=True))
-    return text, frames, states
+            random_states.append(random_state(model.device))
+            text, clips = _embed(model, part, config)
+            texts.append(text)
+            frames.append(clips)
+    return torch.cat(texts).requires_grad_(), torch.cat(frames).requires_grad_(), random_states
 
 
 def _carry_back(
     model: RetrievalModel,
     parts: list[Batch],
-    states: list[list[Tensor]],
-    gradients: tuple[Tensor, Tensor],
+    random_states: list[list[Tensor]],
+    of_text: Tensor,
+    of_frames: Tensor,
     config: TrainConfig,
 ) -> list[Tensor]:
-    """The gradient of the parameters, given those of the embeddings: each part is embedded once more."""
+    """The gradient of the parameters, given those of all embeddings: each part is embedded once more."""
     after, parameters = random_state(model.device), model.trainable_parameters()
     sums = [torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for p in parameters]
-    given = (side.split(len(parts[0].input_ids)) for side in gradients)
-    for part, state, *own in zip(parts, states, *given, strict=True):
-        set_random_state(model.device, state)
-        sides = zip(_embed(model, part, config), own, strict=True)
-        sides = [side for side in sides if side[0].requires_grad]  # a method may act in one tower alone
-        torch.autograd.backward(*zip(*sides, strict=True))
+    start = 0
+    for part, state in zip(parts, random_states, strict=True):
+        set_random_state(model.device, state)  # the same dropout as the first time
+        end = start + len(part.input_ids)
+        text, frames = _embed(model, part, config)
+        pairs = (text, of_text[start:end]), (frames, of_frames[start:end])
+        pairs = [pair for pair in pairs if pair[0].requires_grad]  # a method may act in one tower alone
+        torch.autograd.backward([embedded for embedded, _ in pairs], [gradient for _, gradient in pairs])
         for total, parameter in zip(sums, parameters, strict=True):
             total += 0 if parameter.grad is None else parameter.grad
             parameter.grad = None
+        start = end
     set_random_state(model.device, after)
     return sums
 
 
 @contextmanager
-def checkpointed(model: RetrievalModel, active: bool = True) -> Iterator[None]:
-    """Inside, a forward pass with gradients keeps the input of each layer alone, and computes the rest again.
+def recomputed(model: RetrievalModel, config: TrainConfig) -> Iterator[None]:
+    """Inside, a forward pass keeps less for the backward pass, which computes it again.
 
-    Then the activations of one layer are in memory at a time, and the step takes about half as long again
-    (`python -m tests.bench step`). Not `active`, only the MLP's activation function is computed again: with
-    ViT-B/32 and 4 clips of 12 frames, a step's peak above the loaded model falls from 1.381 to 1.055 GiB. The
-    gradient is the same, bitwise.
+    With `checkpoint_activations` the input of each layer alone is kept: the activations of one layer are in
+    memory at a time, and the step takes about half as long again (`python -m tests.bench step`). Without it
+    only the MLP's activation function is computed again, which costs hardly any time: with ViT-B/32 and 4
+    clips of 12 frames, a step's peak above the loaded model falls from 1.381 to 1.055 GiB. The gradient is
+    the same, bitwise. With `compile` the compiler decides.
     """
-    layers = [layer for tower in ("vision", "text") for layer in encoder_layers(model.clip, tower)]
-    parts = dict.fromkeys(layer if active else layer.mlp.activation_fn for layer in layers)
-    for part in parts:
-        part.forward = partial(checkpoint, part.forward, use_reentrant=False, preserve_rng_state=active)
+    layers = [layer for tower in TOWERS for layer in encoder_layers(model.clip, tower)]
+    whole = config.checkpoint_activations
+    parts = dict.fromkeys(layers if whole else (layer.mlp.activation_fn for layer in layers))
+    if config.compile:
+        parts = {}
+    for part in parts:  # an activation function draws no random numbers
+        part.forward = partial(checkpoint, part.forward, use_reentrant=False, preserve_rng_state=whole)
     try:
         yield
     finally:
@@ -158,6 +184,7 @@ def checkpointed(model: RetrievalModel, active: bool = True) -> Iterator[None]:
 
 
 def _embed(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[Tensor, Tensor]:
+    """Embeddings of the captions [B, D] and of the frames [B, F, D]."""
     ids = without_padding(model, batch.input_ids)
     frames = model_frames(model, batch.frames, batch.mask)
     with autocast(model, config.precision):
@@ -181,18 +208,19 @@ def _encode_frames(model: RetrievalModel, frames: Tensor, mask: Tensor) -> Tenso
     return embedded
 
 
-def _loss(
-    model: RetrievalModel, text: Tensor, frames: Tensor, mask: Tensor, item_ids: Tensor, config: TrainConfig
-) -> Tensor:
-    scale = model.logit_scale
-    if devices.rank() > 0:  # every process has the same loss: of what is trained in it, one gradient counts
-        scale = scale.detach()
-    similarity = compare(text, frames, mask, config)
-    return symmetric_cross_entropy(scale * similarity, item_ids if config.mask_same_item else None)
+def _of_everyone(batch: Batch, team: Team) -> Batch:
+    """The batch with mask and ids of all processes, which the loss reads."""
+    ids = (batch.item_ids, batch.caption_ids)
+    items, captions = (None if one is None else team.gather(torch.as_tensor(one)) for one in ids)
+    return batch._replace(mask=team.gather(batch.mask), item_ids=items, caption_ids=captions)
 
 
-def _split(field: Tensor | list, size: int) -> list[Tensor] | list[list]:
-    return [field[start : start + size] for start in range(0, len(field), size)]
+def _loss(scale: Tensor, batch: Batch, text: Tensor, frames: Tensor, config: TrainConfig) -> Tensor:
+    """Of the batch, its mask and ids alone are read."""
+    logits = scale * compare(text, frames, batch.mask, config)
+    if not config.mask_same_item:  # as the authors: captions of one item are each other's negatives
+        return symmetric_cross_entropy(logits)
+    return symmetric_cross_entropy(logits, batch.item_ids, batch.caption_ids)
 
 
 def random_state(device: torch.device) -> list[Tensor]:
@@ -204,5 +232,5 @@ def random_state(device: torch.device) -> list[Tensor]:
 def set_random_state(device: torch.device, state: list[Tensor]) -> None:
     """Put the generators back to a `random_state`."""
     torch.set_rng_state(state[0])
-    if device.type == "cuda" and len(state) > 1:  # a checkpoint may be of a CPU
+    if device.type == "cuda":
         torch.cuda.set_rng_state(state[1], device)

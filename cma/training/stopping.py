@@ -1,25 +1,23 @@
-"""How a run's processes end: by Ctrl-C or a cluster's SIGTERM after a whole step, workers with their run."""
+"""Ctrl-C and a cluster's SIGTERM end a run after a whole step."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
-import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-
-from . import devices
 
 
 class Stopping:
     """A context in which the first Ctrl-C or SIGTERM is kept in `asked` until a step is done.
 
     A second one ends the run at once. Only the main thread of a process can do that; elsewhere signals act as
-    always. Processes that are forked inside wait for the main one too.
+    always. Processes that are forked inside, such as workers, wait for the main one too. `say` prints a line.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
         self.asked = 0  # the number of the signal
         self.process = os.getpid()
         self.before: dict[int, object] = {}
@@ -41,21 +39,10 @@ class Stopping:
             raise KeyboardInterrupt("stopped at once; the run goes on from its last checkpoint")
         self.asked = number
         if os.getpid() == self.process:  # and no worker of it
-            devices.say(f"{signal.Signals(number).name}: stopping after this step; once more stops at once")
+            self.say(f"{signal.Signals(number).name}: stopping after this step; once more stops at once")
 
     def end_if_asked(self, folder: Path) -> None:
         """After a signal, raise KeyboardInterrupt, or SystemExit with the status 143 for SIGTERM."""
-        if not self.asked:
-            return
-        devices.say(f"{folder}: stopped, a checkpoint is written; the same call goes on from this step")
-        raise SystemExit(128 + self.asked) if self.asked == signal.SIGTERM else KeyboardInterrupt
-
-
-def end_with_parent(worker: int) -> None:
-    """In a loader's worker: end when the parent was killed, not wait for ever to hand over what was read."""
-
-    def watch() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+        if self.asked:
+            self.say(f"{folder}: stopped, a checkpoint is written; the same call goes on from this step")
+            raise SystemExit(128 + self.asked) if self.asked == signal.SIGTERM else KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""The command line: `python -m tests.bench [NAME …] [--quick]` prints JSON."""
+"""The command line: `python -m tests.bench [NAME …] [--quick]` prints JSON; `gpu` is a command of its own."""
 
 import argparse
 import contextlib
@@ -8,7 +8,7 @@ import sys
 
 import torch
 
-from tests.bench import loader, methods, ranking, step
+from tests.bench import gpu, loader, methods, ranking, step
 
 FIGURES = (step, loader, ranking, methods)
 BENCHES = {module.__name__.rpartition(".")[2]: module.figures for module in FIGURES}
@@ -16,6 +16,8 @@ BENCHES = {module.__name__.rpartition(".")[2]: module.figures for module in FIGU
 
 def main() -> None:
     """Print the figures that are asked for, with the machine they are of."""
+    if sys.argv[1:2] == ["gpu"]:
+        sys.exit(gpu.main(sys.argv[2:]))
     parser = argparse.ArgumentParser("python -m tests.bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)}; all without")
     parser.add_argument("--quick", action="store_true", help="fewer pairs")

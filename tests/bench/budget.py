@@ -20,10 +20,10 @@ from transformers import CLIPConfig, CLIPModel
 from cma import AdapterConfig, RetrievalModel, TrainConfig, recipes
 from cma.data import Item, RetrievalDataset
 from cma.files import write_whole
-from cma.training import precision
-from cma.training.batches import Batch, epoch_size, hold_out
-from cma.training.planning import kept_bytes
-from cma.training.step import batch_gradient, checkpointed
+from cma.training import Batch, epoch_size, precision
+from cma.training.planning import measure as measure_step
+from cma.training.splits import hold_out
+from cma.training.step import batch_gradient
 from data_prep.benchmarks import activitynet, coco, didemo, flickr30k, msrvtt, msvd, remote_sensing, vatex
 from data_prep.dataset import Counts
 from tests import ROOT
@@ -114,9 +114,9 @@ def bytes_kept(model: RetrievalModel, config: TrainConfig = CONFIG) -> dict[str,
     """Bytes kept for the backward pass by a picture and by a token."""
     precision.prepare(model, config)
     found = {}
-    for name, active in {"kept": False, "kept with checkpointing": True}.items():
-        with checkpointed(model, active):
-            found[name] = per_unit(lambda *size: kept_bytes(model, pair(*size), config))
+    for name, whole in {"kept": False, "kept with checkpointing": True}.items():
+        how = config.merge({"checkpoint_activations": whole})
+        found[name] = per_unit(lambda *size: measure_step(model, pair(*size), how)[0])  # noqa: B023
     precision.restore(model)
     return found
 

@@ -19,7 +19,8 @@ from cma import RetrievalModel, TrainConfig, data
 from cma.search import IndexConfig
 from cma.search.build import build as build_index
 from cma.search.store import identify
-from cma.training.batches import Pixels, load_media, model_frames
+from cma.training import Pixels, model_frames
+from cma.training.reading import load_media
 from data_prep.frames import Extraction, extract
 from tests.bench.measure import ratio
 from tests.bench.step import build

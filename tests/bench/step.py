@@ -5,7 +5,8 @@ from torch import nn
 from transformers import CLIPConfig, CLIPModel
 
 from cma import AdapterConfig, RetrievalModel, TrainConfig
-from cma.training import Batch, compiled, train_step
+from cma.training import Batch, train_step
+from cma.training.precision import compile_encoders
 from tests.bench.measure import peak_gib, ratio
 
 CONFIG = TrainConfig(similarity="text_conditioned", lr=1e-5)
@@ -67,7 +68,7 @@ def step(kind: str):
     model, optimizer = build(kind)
     config = CONFIG.merge({"checkpoint_activations": kind == "checkpointed", "compile": kind == "compiled"})
     if config.compile:
-        compiled.begin(model)
+        compile_encoders(model)
     four = batch(4, 12)
     return lambda: train_step(model, optimizer, four, 1e-5, config)
 

@@ -9,7 +9,7 @@ from cma import RetrievalModel, TrainConfig
 from cma.checkpoints import CONFIG
 from cma.methods import NAMES, attach
 from cma.training import prepare, restore, train_step
-from cma.training.step import batch_gradient, checkpointed
+from cma.training.step import batch_gradient, recomputed
 from tests.conftest import build_clip
 from tests.methods.conftest import FRAMES, MASK, a_batch, build, embed, hooks, token_ids
 
@@ -96,8 +96,9 @@ def test_micro_batches_and_checkpointing_give_the_gradient_of_the_batch(method):
     batch = type(batch)(batch.input_ids, batch.frames.double(), batch.mask, batch.item_ids)
     for size, again in ((None, False), (3, False), (None, True)):
         model.zero_grad()
-        with checkpointed(model, again):
-            batch_gradient(model, batch, CONFIGURED.merge({"micro_batch": size}))
+        config = CONFIGURED.merge({"micro_batch": size, "checkpoint_activations": again})
+        with recomputed(model, config):
+            batch_gradient(model, batch, config)
         found.append([p.grad for p in model.trainable_parameters()])
     most = 1e-6 * largest(found[0], [0 * g for g in found[0]])
     assert largest(found[0], found[1]) <= most and largest(found[0], found[2]) <= most

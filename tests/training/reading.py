@@ -8,7 +8,7 @@ import time
 import torch
 
 from cma.data import load
-from cma.training.batches import load_media
+from cma.training.reading import load_media
 
 
 def large(dataset: object, indices: list[int]) -> tuple[torch.Tensor, torch.Tensor]:

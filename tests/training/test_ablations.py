@@ -10,7 +10,7 @@ from cma.adapter import CrossModalAdapters
 from cma.files import read_json
 from cma.training import Batch, batch_loss, loop
 from cma.training.ablations import Ablations, PointRow, main
-from cma.training.batches import epoch_size
+from cma.training import epoch_size
 from cma.training.evaluation import Embeddings
 from cma.training.points import FULL, GROUPS, OURS, Point, equal_rank, points, start
 from cma.training.rows import MethodRow, difference

@@ -12,8 +12,8 @@ from PIL import Image
 from cma import RetrievalModel, TrainConfig
 from cma.data import load
 from cma.media import MediaError, read_frames
-from cma.training import batches
-from cma.training.batches import Pixels, model_frames
+from cma.training import Pixels, model_frames, splits
+from cma.training.batches import read_batches
 from tests.grey_media import write_clip
 from tests.toy_data import write_images
 
@@ -27,18 +27,18 @@ def dataset(folder):
 @settings(max_examples=40, deadline=None)
 def test_an_epoch_of_captions_has_each_pair_at_most_once(dataset, size, epoch, seed):
     config = TrainConfig(batch_size=size, seed=seed)
-    found = batches.epoch_batches(dataset, config, epoch)
-    assert (48, len(found)) == batches.epoch_size(dataset, config)
+    found = splits.epoch_batches(dataset, config, epoch)
+    assert (48, len(found)) == splits.epoch_size(dataset, config)
     assert {len(batch) for batch in found} == {min(size, 48)}
     seen = torch.cat(found)
     assert len(seen.unique()) == len(seen) == 48 - 48 % min(size, 48)
-    assert torch.equal(seen, torch.cat(batches.epoch_batches(dataset, config, epoch)))
+    assert torch.equal(seen, torch.cat(splits.epoch_batches(dataset, config, epoch)))
 
 
 def test_an_epoch_of_items_has_each_item_once_and_all_captions_in_time(dataset):
     config, seen = TrainConfig(batch_size=24, epoch_unit="items"), set()
     for epoch in range(30):
-        (batch,) = batches.epoch_batches(dataset, config, epoch)
+        (batch,) = splits.epoch_batches(dataset, config, epoch)
         assert sorted(dataset.text_to_item[batch].tolist()) == list(range(24))
         seen |= set(batch.tolist())
     assert seen == set(range(48))
@@ -47,24 +47,24 @@ def test_an_epoch_of_items_has_each_item_once_and_all_captions_in_time(dataset):
 @pytest.mark.parametrize("unit", ["captions", "items"])
 def test_epochs_and_seeds_differ(dataset, unit):
     configs = [TrainConfig(seed=seed, epoch_unit=unit) for seed in (0, 1)]
-    orders = [batches.epoch_batches(dataset, config, epoch)[0] for config in configs for epoch in (0, 1)]
+    orders = [splits.epoch_batches(dataset, config, epoch)[0] for config in configs for epoch in (0, 1)]
     assert len({tuple(order.tolist()) for order in orders}) == 4
 
 
 @given(st.integers(1, 50), st.integers(0, 99))
 @settings(max_examples=30, deadline=None)
 def test_held_out_and_rest_are_the_whole_and_share_nothing(dataset, n, seed):
-    held_out, rest = batches.hold_out(dataset, n, seed)
+    held_out, rest = splits.hold_out(dataset, n, seed)
     assert len(held_out) == min(n, 24 // 5)
     assert sorted([*held_out.items, *rest.items], key=lambda item: item.id) == list(dataset.items)
-    assert held_out.items == batches.hold_out(dataset, n, seed)[0].items
+    assert held_out.items == splits.hold_out(dataset, n, seed)[0].items
     assert held_out.split != "train"
 
 
 def test_too_few_items_to_hold_any_out(dataset):
     few = dataclasses.replace(dataset, items=dataset.items[:4])
     with pytest.raises(ValueError, match='and 4 training items.*select_on="last"'):
-        batches.hold_out(few, 10, seed=0)
+        splits.hold_out(few, 10, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_too_few_items_to_hold_any_out(dataset):
 )
 def test_which_items_are_trained_on_watched_and_reported(tmp_path, others, settings, sizes):
     folder = write_images(tmp_path / "data", {"train": 12, **others})
-    found = batches.choose_splits(load(folder, "train"), TrainConfig(**settings))
+    found = splits.choose_splits(load(folder, "train"), TrainConfig(**settings))
     assert tuple(split and len(split) for split in found) == sizes
 
 
@@ -90,7 +90,7 @@ def test_a_batch_has_each_caption_with_the_pixels_of_its_item(dataset, make_mode
     ids, _ = model.tokenize(dataset.captions, 32)
     pixels = Pixels(model.processor, config)
     order = [torch.tensor([3, 40, 2]), torch.tensor([7])]  # captions 2 and 3 are of item 1
-    for batch, texts in zip(batches.read_batches(dataset, ids, pixels, order, 0), order, strict=True):
+    for batch, texts in zip(read_batches(dataset, ids, pixels, order, 0), order, strict=True):
         items = dataset.text_to_item[texts].tolist()
         frames, mask = pixels(dataset, items)
         assert torch.equal(batch.frames, frames) and torch.equal(batch.mask, mask)
@@ -142,10 +142,10 @@ def test_msrvtt_counts_180000_pairs_and_1406_steps():
         def __len__(self):
             return 9_000
 
-    words = batches.describe_epoch(Many(), TrainConfig(batch_size=128, epochs=5))
+    words = splits.describe_epoch(Many(), TrainConfig(batch_size=128, epochs=5))
     assert "180,000 (item, caption) pairs, each once: 1,406 steps of 128 (32 left over)" in words
     assert "7,030 steps" in words
-    words = batches.describe_epoch(Many(), TrainConfig(epoch_unit="items"))
+    words = splits.describe_epoch(Many(), TrainConfig(epoch_unit="items"))
     assert "9,000 items, one caption each: 70 steps" in words
 
 

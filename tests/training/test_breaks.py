@@ -130,7 +130,7 @@ def test_a_worker_that_gets_the_signal_too_says_nothing(capfd):
         os.kill(os.getpid(), signal.SIGINT)
         os._exit(0 if stopping.asked == signal.SIGINT else 1)
 
-    with Stopping() as stopping:
+    with Stopping(print) as stopping:
         worker = multiprocessing.get_context("fork").Process(target=act)
         worker.start()
         worker.join()
@@ -138,7 +138,7 @@ def test_a_worker_that_gets_the_signal_too_says_nothing(capfd):
 
 
 def test_the_command_ends_as_a_shell_expects_after_ctrl_c(monkeypatch, capsys):
-    monkeypatch.setattr(command, "_run", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(command, "read_description", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
     assert command.main(["run.json"]) == 130 and capsys.readouterr().err == ""
 
 

@@ -15,9 +15,7 @@ import cma
 from cma import AdapterConfig, RetrievalModel, TrainConfig
 from cma.data import load
 from cma.media import MediaError
-from cma.training import Batch, devices, evaluate, loop, prepare, resume, step, train_step
-from cma.training.batches import Pixels
-from cma.training.planning import plan
+from cma.training import Pixels, devices, evaluate, loop, plan, prepare, resume, step, train_step
 from tests.conftest import build_clip, build_processor
 from tests.toy_data import write_images
 from tests.training.conftest import equal, weights
@@ -25,6 +23,7 @@ from tests.training.test_step import a_batch, build
 from tests.training.worlds import world
 
 pytestmark = pytest.mark.processes
+CPU = torch.device("cpu")
 SIZES = (2, 3)
 GRADIENTS = [  # pairs, settings, dtype of the model
     (7, {}),
@@ -43,7 +42,6 @@ def model_of(seed: int = 0, dropout: float = 0.0) -> RetrievalModel:
     torch.manual_seed(seed)
     model = RetrievalModel(build_clip(), build_processor())
     model.add_adapter("a", AdapterConfig(bottleneck_dim=4, shared_dim=8, dropout=dropout, init_std=0.1))
-    model.set_adapter("a")
     return model
 
 
@@ -53,42 +51,39 @@ def config_of(folder: Path, **settings) -> TrainConfig:
     return TrainConfig(**usual | settings)
 
 
-def share(batch: Batch) -> Batch:
-    return Batch(*(field[devices.own_share(len(batch.input_ids))] for field in batch))
-
-
 def gradients(folder: Path) -> list:
     """Loss and gradient of the whole batch, as one step computes them, for all of GRADIENTS and ROUGH."""
-    found = []
-    with devices.joined(torch.device("cpu")):
-        cases = [(pairs, settings, torch.float64) for pairs, settings in GRADIENTS]
+    results = []
+    cases = [(pairs, settings, torch.float64) for pairs, settings in GRADIENTS]
+    with devices.joined(CPU) as team:
         for pairs, settings, dtype in cases + [(7, settings, torch.float32) for settings in ROUGH]:
             model, config = build(dtype=dtype), TrainConfig(**settings)
             prepare(model, config)
-            with step.checkpointed(model, config.checkpoint_activations):
-                loss = step.batch_gradient(model, share(a_batch(dtype, pairs)), config)
-            found.append((loss.item(), [p.grad for p in model.trainable_parameters()]))
-    return found
+            own = a_batch(dtype, pairs).part(torch.tensor(team.own(range(pairs))))
+            with step.recomputed(model, config):
+                loss = step.batch_gradient(model, own, config, team)
+            results.append((loss.item(), [p.grad for p in model.trainable_parameters()]))
+    return results
 
 
 def divided(folder: Path) -> list:
     """Three steps of the authors' arithmetic."""
-    config, model = (
-        TrainConfig(precision="fp16", gradient_divisor=4, optimizer="bert_adam"),
-        build(0.0, torch.float32),
-    )
-    with devices.joined(torch.device("cpu")):
+    config = TrainConfig(precision="fp16", gradient_divisor=4, optimizer="bert_adam")
+    model = build(0.0, torch.float32)
+    with devices.joined(CPU) as team:
         optimizer = prepare(model, config)
-        batch, before = share(a_batch(torch.float32)), weights(model)
-        steps = [train_step(model, optimizer, batch, 1e-5, config) for _ in range(3)]
+        batch, before = a_batch(torch.float32), weights(model)
+        batch = batch.part(torch.tensor(team.own(range(len(batch.input_ids)))))
+        steps = [train_step(model, optimizer, batch, 1e-5, config, team) for _ in range(3)]
     moved = [after.float() - start.float() for after, start in zip(weights(model), before, strict=True)]
     return [steps, torch.cat([part.flatten() for part in moved])]
 
 
 def evaluated(folder: Path) -> dict:
     """The test split has 300 pictures and 600 captions: three batches of each."""
-    with devices.joined(torch.device("cpu")):
-        return evaluate(model_of(), load(folder.parent / "data", "test"), TrainConfig(max_frames=1))
+    with devices.joined(CPU) as team:
+        test = load(folder.parent / "data", "test")
+        return evaluate(model_of(), test, TrainConfig(max_frames=1), samples=100, team=team)
 
 
 def trained(folder: Path, dropout: float = 0.0, **settings) -> tuple:
@@ -116,12 +111,16 @@ def stopped(folder: Path, after: int, **settings) -> None:
         loop.train_step, loop.CHECKPOINT_SECONDS = really, 300
 
 
+def is_last() -> bool:
+    return int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1
+
+
 def crowded(folder: Path) -> tuple:
     """In the last process alone, memory runs out for more than one pair at once, the first two times."""
     really, seen = step._embed, []
 
     def embed(model, batch, config):
-        if devices.rank() == devices.count() - 1 and len(batch.input_ids) > 1 and len(seen) < 2:
+        if is_last() and len(batch.input_ids) > 1 and len(seen) < 2:
             seen.append(len(batch.input_ids))
             raise torch.OutOfMemoryError("CUDA out of memory")
         return really(model, batch, config)
@@ -137,7 +136,7 @@ def without_memory(folder: Path) -> None:
     really = step._embed
 
     def embed(model, batch, config):
-        if devices.rank() == 1:
+        if os.environ["RANK"] == "1":
             raise MemoryError("no page is left")
         return really(model, batch, config)
 
@@ -162,7 +161,7 @@ def unreadable(folder: Path) -> None:
     really = Pixels.__call__
 
     def read(pixels, dataset, indices):
-        if devices.rank() == devices.count() - 1:
+        if is_last():
             raise MediaError("train007.png: cut short")
         return really(pixels, dataset, indices)
 
@@ -205,14 +204,11 @@ def told(folder: Path) -> list:
 
 
 def planned(folder: Path) -> tuple:
-    dataset, config = (
-        load(folder.parent / "data", "train"),
-        config_of(folder, name="auto", micro_batch="auto"),
-    )
-    with devices.joined(torch.device("cpu")):
-        found = plan(model_of(), dataset, config)
-    record = cma.train(model_of(), dataset, config.merge({"epochs": 1}))
-    return found, record.config["micro_batch"]
+    dataset = load(folder.parent / "data", "train")
+    config = config_of(folder, name="auto", micro_batch="auto", epochs=1)
+    with devices.joined(CPU) as team:
+        planned = plan(model_of(), dataset, config, team)
+    return planned, cma.train(model_of(), dataset, config).config["micro_batch"]
 
 
 def killed(folder: Path) -> None:
@@ -220,7 +216,7 @@ def killed(folder: Path) -> None:
     really, count = step._loss, iter(range(100))
 
     def loss(*given):
-        if devices.rank() == devices.count() - 1 and next(count) == 2:
+        if is_last() and next(count) == 2:
             os.kill(os.getpid(), 9)
         return really(*given)
 
@@ -228,6 +224,7 @@ def killed(folder: Path) -> None:
     trained(folder, name="killed")
 
 
+SHARED = ("without_memory", "not_finite", "few", "wrong")  # errors that every process has
 JOBS = {
     "gradients": gradients,
     "divided": divided,
@@ -357,12 +354,12 @@ def test_without_memory_in_one_all_halve_their_micro_batch(many):
 @pytest.mark.parametrize(
     "job, failing, kind, said",
     [
-        ("without_memory", 0, "MemoryError", "process 1 of . has no memory left"),
+        ("without_memory", 1, "MemoryError", "one pair at once does not fit .process 1 of .: no page"),
         (
             "not_finite",
             0,
             "NotFinite",
-            r"^step 4: loss nan.*last; items of the batch: (train\d+, ){6}train\d+$",
+            r"^step 4: loss nan.*last; the batch begins with: (train\d+, ){6}train\d+$",
         ),
         ("unreadable", -1, "MediaError", r"train007\.png: cut short"),
         ("full_disk", 0, "OSError", r"checkpoint\.pt.*"),
@@ -378,11 +375,12 @@ def test_without_memory_in_one_all_halve_their_micro_batch(many):
     ],
 )
 def test_an_error_ends_all_and_one_process_says_why(many, job, failing, kind, said):
-    found = [process[job] for process in many]
-    assert found[failing][0] == kind and re.search(said, found[failing][1]), found[failing]
-    assert "\n" not in found[failing][1]
-    others = [error[0] for error in found if error is not found[failing]]
-    assert set(others) == ({"ValueError"} if job == "wrong" else {"Stopped"})
+    errors = [process[job] for process in many]
+    kind_there, said_there, *_ = errors[failing]
+    assert kind_there == kind and re.search(said, said_there), errors[failing]
+    assert "\n" not in said_there
+    for other, *_ in errors:  # each says what all have; else the others notice that one is gone
+        assert other == (kind if job in SHARED else "Stopped") or other == kind
 
 
 def test_a_run_goes_on_after_a_loss_that_was_not_finite(many):
@@ -413,4 +411,4 @@ def test_a_process_that_is_killed_ends_the_others(folder):
     with pytest.raises(FileNotFoundError, match=r"1\.pt"):
         world(2, {"killed": killed}, part)
     (said,) = torch.load(part / "0.pt", weights_only=False).values()
-    assert said[0] == "Stopped" and "lost the connection to another" in said[1]
+    assert said[0] == "Stopped" and "another process of the run has ended" in said[1]

@@ -1,27 +1,20 @@
-"""`python -m cma.training run.json`: what it reads, the device of a process, and errors in one line.
-
-Two launchers start two processes on the CPU: torch's from a command line, accelerate's from a notebook.
-"""
+"""`python -m cma.training run.json`: what it reads, the device of a process, and errors in one line."""
 
 import json
-import pickle
 import subprocess
 import sys
-from pathlib import Path
+from dataclasses import asdict
 
 import psutil
 import pytest
 import torch
 
-from cma import data
 from cma.recipes import RECIPES
-from cma.training import RunRecord, choose_device, devices, launch, train_on_devices
+from cma.training import RunRecord, choose_device, devices, launch
 from cma.training.__main__ import main
 from cma.training.launch import example, read_description
 from tests import ROOT
 from tests.toy_data import write_images
-from tests.training.conftest import equal, weights
-from tests.training.test_devices import config_of, model_of, trained
 from tests.training.worlds import LIMIT, free_port
 
 
@@ -57,8 +50,8 @@ def test_a_described_run_ends_with_its_recalls_their_number_and_intervals(tmp_pa
         ({"data": "nowhere"}, "nowhere/dataset.json: no such file"),
         ({"recipes": "paper"}, r"run.json: 'recipes': Unexpected keyword"),
         ({"recipe": "fp16"}, "variant 'fp16': expected one of paper, float32, bf16"),
-        ({"adapter": {"rank": 3}}, "cross-modal adapter: options are bottleneck_dim, shared_dim"),
-        ({"method": "prompt"}, "unknown method 'prompt'; there are: zero-shot, full fine-tuning"),
+        ({"adapter": {"rank": 3}}, "unexpected keyword argument 'rank'"),
+        ({"method": "prompt"}, "unknown method 'prompt'; there are: AdaptFormer, Adapter-ATTN"),
         ({"method": "CoOp", "adapter": {"words": 3}}, "CoOp: "),
         ({"config": {"epoch": 3}}, "TrainConfig has no field 'epoch': did you mean epochs"),
     ],
@@ -71,8 +64,9 @@ def test_what_is_wrong_is_one_line(tmp_path, description, change, said, capsys):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_benchmark_has_an_example_that_can_be_read(name, tmp_path):
-    (tmp_path / "run.json").write_text(json.dumps(example(name)))
-    assert read_description(tmp_path / "run.json").backbone == RECIPES[name].backbone
+    (tmp_path / "run.json").write_text(json.dumps(asdict(example(name))))
+    assert read_description(tmp_path / "run.json") == example(name)
+    assert example(name).backbone == RECIPES[name].backbone
 
 
 def test_a_process_takes_its_own_gpu_and_more_processes_than_gpus_are_refused(monkeypatch):
@@ -109,16 +103,6 @@ def test_a_launch_that_is_not_complete_or_lacks_accelerate_is_one_line(monkeypat
         pass
 
 
-def test_an_error_of_nccl_is_one_line_in_each_process_that_has_it(capsys):
-    with pytest.raises(devices.Stopped), devices._connected(torch.device("cuda", 1)):
-        raise RuntimeError("NCCL error in: NCCLUtils.cpp\nunhandled system error")
-    error = capsys.readouterr().err
-    assert error.startswith("error: process 0: NCCL error in") and error.count("\n") == 1
-    with pytest.raises(devices.Stopped), devices._connected():  # another process has ended, and says why
-        raise RuntimeError("Connection closed by peer")
-    assert capsys.readouterr().err == ""
-
-
 @pytest.mark.parametrize(
     ("error", "is_one"),
     [
@@ -128,7 +112,6 @@ def test_an_error_of_nccl_is_one_line_in_each_process_that_has_it(capsys):
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), True),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
         (ValueError("out of memory in the optimiser's update: CUDA error: out of memory"), False),
-        (None, False),
     ],
 )
 def test_what_a_lack_of_memory_looks_like(error, is_one):
@@ -142,21 +125,6 @@ def test_a_gpu_that_is_full_while_the_model_is_loaded_is_one_line(tmp_path, desc
     monkeypatch.setattr(launch.RunDescription, "build", full)
     assert run(tmp_path, description) == 1
     assert capsys.readouterr().err == "error: CUDA out of memory. Tried to allocate 600 MiB\n"
-
-
-def test_a_gpu_that_was_only_asked_for_before_a_launch_from_a_notebook_is_named(tmp_path, monkeypatch):
-    """torch.cuda.is_available() passes the check before the launch, and fails in every forked process."""
-
-    def forked(*given):
-        raise RuntimeError("Cannot re-initialize CUDA in forked subprocess. Use the 'spawn' start method")
-
-    monkeypatch.setattr(launch, "train", forked)
-    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    with pytest.raises(SystemExit):
-        launch._work(torch.nn.Identity(), None, None, tmp_path / "error")
-    error = pickle.loads((tmp_path / "error").read_bytes())
-    assert isinstance(error, ValueError) and "is_available() is enough: restart the kernel" in str(error)
 
 
 def ended(*arguments: object) -> tuple[int, str, str]:
@@ -195,75 +163,6 @@ def test_torchrun_ends_with_one_line_that_says_why(tmp_path, description):
     description["config"]["batch_size"] = 1
     status, _, errors = torchrun(tmp_path, description)
     assert status != 0
-    (why,) = [line for line in errors.splitlines() if line.startswith("error: ")]
-    assert why.endswith("one pair has no negatives: expected at least 2")
+    said = {line.partition(": process ")[2][3:] for line in errors.splitlines() if line.startswith("error: ")}
+    assert len(said) == 1 and said.pop().endswith("one pair has no negatives: expected at least 2")
     assert not (tmp_path / "runs" / "r" / "run.json").exists()
-
-
-NOTEBOOK = {  # runs one after the other: their settings
-    "few": {"name": "few", "batch_size": 1},
-    "trained": {"name": "r"},
-    "refused": {"name": "r", "lr": 0.5},
-}
-
-
-def notebook(folder: Path) -> None:
-    """Do NOTEBOOK in a process whose OpenMP has threads by then, and leave what came of each."""
-    sys.modules["matplotlib"] = None  # no curves: they take most of the time of a toy run
-    torch.set_num_threads(2)
-    torch.rand(800, 800).exp().sum()
-    found, dataset = {}, data.load(folder / "data", "train")
-    for name, settings in NOTEBOOK.items():
-        model = model_of()
-        try:
-            record = train_on_devices(model, dataset, config_of(folder / "two", **settings), processes=2)
-            found[name] = record.to_json(), weights(model)
-        except Exception as error:
-            found[name] = type(error).__name__, str(error)
-    torch.save(found, folder / "found.pt")
-
-
-@pytest.fixture(scope="module")
-def in_notebook(tmp_path_factory):
-    """(folder, what came of each of NOTEBOOK)."""
-    folder = tmp_path_factory.mktemp("n")
-    write_images(folder / "data", {"train": 24, "val": 8, "test": 10})
-    code = "import sys, pathlib; from tests.training.test_launch import notebook; "
-    status, _, errors = ended("-c", f"{code}notebook(pathlib.Path(sys.argv[1]))", folder)
-    assert status == 0, errors
-    return folder, torch.load(folder / "found.pt", weights_only=False)
-
-
-forks = pytest.mark.skipif(sys.platform != "linux", reason="forks a process that has used torch")
-
-
-@forks
-@pytest.mark.processes
-def test_several_processes_from_a_notebook_give_the_record_of_one_and_its_adapter(in_notebook, monkeypatch):
-    folder, found = in_notebook
-    text, adapter = found["trained"]
-    record = RunRecord.load(folder / "two" / "r")
-    assert record.to_json() == text and record.finished and record.hardware["processes"] == 2
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "cma.plots", raising=False)
-    history, metrics, expected, _ = trained(folder / "one", name="r")
-    losses = [epoch["loss"] for epoch in record.history]
-    assert losses == pytest.approx([epoch["loss"] for epoch in history], abs=1e-5)
-    assert record.metrics["texts"] == metrics["texts"] == 20
-    assert record.metrics["text_to_visual"] == pytest.approx(metrics["text_to_visual"], abs=1)
-    torch.testing.assert_close(adapter, expected, atol=1e-4, rtol=0)
-    assert not equal(adapter, weights(model_of()))
-
-
-@forks
-@pytest.mark.processes
-@pytest.mark.parametrize(
-    "run, said",
-    [
-        ("few", "one pair has no negatives: expected at least 2"),
-        ("refused", "r holds another run (lr 0.01 there, 0.5 here)"),
-    ],
-)
-def test_an_error_of_a_process_is_raised_in_the_notebook_in_one_line(in_notebook, run, said):
-    kind, text = in_notebook[1][run]
-    assert kind == "ValueError" and said in text and "\n" not in text

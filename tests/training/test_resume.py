@@ -153,27 +153,25 @@ def test_a_run_goes_on_from_the_middle_of_an_epoch(folder, dropping, make_model,
 
 
 def test_without_memory_the_micro_batch_is_halved_and_the_step_tried_again(
-    folder, dropping, make_model, unbroken, monkeypatch, capsys
+    folder, dropping, make_model, monkeypatch, capsys
 ):
-    really, sizes = loop.train_step, []
+    really, sizes = step._embed, []
 
-    def crowded(model, optimizer, batch, rate, config):
-        sizes.append(config.micro_batch)
-        if (config.micro_batch or 8) > 2:
-            torch.rand(3)  # what was drawn before memory ran out is drawn again
+    def crowded(model, batch, config):
+        sizes.append(len(batch.input_ids))
+        if sizes[-1] > 2:
             kind = torch.OutOfMemoryError if len(sizes) == 1 else RuntimeError
             raise kind("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
-        return really(model, optimizer, batch, rate, config)
+        return really(model, batch, config)
 
-    monkeypatch.setattr(loop, "train_step", crowded)
-    model = make_model()
-    record = cma.train(model, load(folder, "train"), dropping)
-    assert sizes == [None, 4, *[2] * 9]
-    assert "out of memory with 8 pairs at once; going on with 4" in capsys.readouterr().out
-    assert record.config["micro_batch"] is None
-    plain = make_model()
-    monkeypatch.setattr(loop, "train_step", really)
+    model, plain = make_model(), make_model()
     cma.train(plain, load(folder, "train"), dropping.merge({"name": "plain"}))
+    monkeypatch.setattr(step, "_embed", crowded)
+    record = cma.train(model, load(folder, "train"), dropping)
+    assert sizes[:3] == [8, 4, 2] and set(sizes[2:]) == {2}
+    printed = capsys.readouterr().out
+    assert "out of memory with 8 pairs at once; going on with 4" in printed and "with 2\n" in printed
+    assert record.config["micro_batch"] is None
     for one, other in zip(weights(model), weights(plain), strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=0)
 
@@ -203,7 +201,7 @@ def diverged(loss: torch.Tensor, model) -> torch.Tensor:
     "spoil, kept",
     [
         (not_finite, "the adapter before this step is in .*last"),
-        (diverged, "the checkpoint and .*last are older"),
+        (diverged, "had diverged before; the one in .*last is older"),
     ],
 )
 def test_a_loss_that_is_not_finite_ends_the_run_before_its_step(
@@ -211,14 +209,14 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_its_step(
 ):
     really, count = step.batch_gradient, iter(range(100))
 
-    def broken(model, batch, config):
-        loss = really(model, batch, config)
+    def broken(model, batch, config, team):
+        loss = really(model, batch, config, team)
         return spoil(loss, model) if next(count) == 4 else loss
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(step, "batch_gradient", broken)
         with pytest.raises(
-            ValueError, match=rf"^step 5: loss nan.*{kept}; items of the batch: (train\d+, ){{7}}"
+            ValueError, match=rf"^step 5: loss nan.*{kept}; the batch begins with: (train\d+, ){{7}}"
         ):
             cma.train(make_model(dropout=0.2), load(folder, "train"), dropping)
     saved = make_model(seed=3)

@@ -8,10 +8,11 @@ import cma
 from cma import AdapterConfig, RetrievalModel, TrainConfig
 from cma.training import Batch, prepare, train_step
 from cma.training.batches import without_padding
-from cma.training.step import batch_gradient, batch_loss, checkpointed, random_state, set_random_state
+from cma.training.step import batch_gradient, batch_loss, recomputed
 from tests.conftest import EOS, SOS, build_clip
 
 PAIRS = 7
+WITH_CHECKPOINTS = TrainConfig(checkpoint_activations=True)
 
 
 def build(dropout: float = 0.0, dtype: torch.dtype = torch.float64) -> RetrievalModel:
@@ -19,7 +20,6 @@ def build(dropout: float = 0.0, dtype: torch.dtype = torch.float64) -> Retrieval
     model = RetrievalModel(build_clip().to(dtype))
     config = AdapterConfig(bottleneck_dim=4, shared_dim=8, init_std=0.3, dropout=dropout)
     model.add_adapter("a", config)
-    model.set_adapter("a")
     model.adapters["a"].to(dtype)
     return model.train()
 
@@ -54,19 +54,12 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(similarity, size):
     assert largest(parts, whole) <= 1e-6
 
 
-def test_the_random_state_of_a_run_on_a_cpu_serves_on_a_gpu():
-    state = random_state(torch.device("cpu"))
-    wanted = torch.rand(3)
-    set_random_state(torch.device("cuda"), state)  # without CUDA's own, which such a checkpoint does not have
-    assert torch.equal(torch.rand(3), wanted)
-
-
 def test_both_passes_of_a_micro_batch_have_one_dropout_and_the_random_state_goes_on():
     model, batch, config = build(dropout=0.4), a_batch(), TrainConfig(micro_batch=3)
     _, ours = gradients(model, batch, config)
     state = torch.get_rng_state()
     torch.manual_seed(5)  # the same parts with the same dropout, in one graph
-    parts = [Batch(*(field[i : i + 3] for field in batch)) for i in (0, 3, 6)]
+    parts = batch.split(3)
     embedded = [(model.encode_text(p.input_ids), model.encode_videos(p.frames, p.mask)) for p in parts]
     assert torch.equal(torch.get_rng_state(), state)
     text, frames = (torch.cat(side) for side in zip(*embedded, strict=True))
@@ -86,10 +79,10 @@ def test_both_passes_of_a_micro_batch_have_one_dropout_and_the_random_state_goes
 def test_checkpointed_activations_give_the_same_gradient_and_leave_the_layers_as_they_were(size):
     model, batch, config = build(dropout=0.4), a_batch(), TrainConfig(micro_batch=size)
     _, plain = gradients(model, batch, config)
-    with checkpointed(model):
+    with recomputed(model, WITH_CHECKPOINTS):
         _, ours = gradients(model, batch, config)
     assert largest(ours, plain) <= 1e-12
-    with checkpointed(model, active=False):
+    with recomputed(model, config):
         _, ours = gradients(model, batch, config)
     assert largest(ours, plain) == 0
     assert not [module for module in model.modules() if "forward" in vars(module)]
@@ -113,9 +106,9 @@ def test_checkpointed_activations_are_not_kept():
 
     plain = kept()
     assert kept(widest) == 2 * 3 * widest  # its input and its sigmoid, in three layers
-    with checkpointed(model, active=False):
+    with recomputed(model, TrainConfig()):
         assert kept(widest) == 3 * widest
-    with checkpointed(model):
+    with recomputed(model, WITH_CHECKPOINTS):
         assert kept() < plain / 3
 
 

@@ -1,0 +1,103 @@
+"""Reading the media of a dataset as pixels, in this process or in workers."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import CLIPProcessor
+
+from ..config import TrainConfig
+from ..data import Item, RetrievalDataset
+from ..media import MediaError, read_media, to_pixels
+
+
+class Pixels:
+    """Reads media as CLIP's input, with the resizing and the crop of `processor`.
+
+    Of `config` it uses `max_frames`, `fps` (see `cma.media.read_frames`) and `cache`, which keeps the resized
+    frames (uint8) in the memory of the process that read them, so that an epoch does not decode them again.
+    """
+
+    def __init__(self, processor: CLIPProcessor, config: TrainConfig) -> None:
+        self.image_processor = processor.image_processor
+        self.config = config
+        self.cache: dict[tuple, Tensor] = {}
+
+    def __call__(self, dataset: RetrievalDataset, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """(frames [V, F, 3, H, W] uint8, mask [V, F] int64) of the items at `indices`.
+
+        F is 1 for pictures and `max_frames` for clips; a shorter clip is filled up with black frames that
+        have mask 0. Raises `cma.media.MediaError` naming a file that cannot be read.
+        """
+        clips = [self._frames(dataset, dataset.items[index]) for index in indices]
+        most = 1 if dataset.kind == "image" else self.config.max_frames
+        frames = torch.zeros(len(clips), most, *clips[0].shape[1:], dtype=torch.uint8)
+        mask = torch.zeros(len(clips), most, dtype=torch.long)
+        for row, clip in enumerate(clips):
+            frames[row, : len(clip)] = clip
+            mask[row, : len(clip)] = 1
+        return frames, mask
+
+    def _frames(self, dataset: RetrievalDataset, item: Item) -> Tensor:
+        """The item's frames [F, 3, H, W], resized and cropped, uint8."""
+        part = dataset.path(item), item.start, item.end
+        if part in self.cache:
+            return self.cache[part]
+        path, start, end = part
+        pictures = read_media(path, dataset.kind, self.config.max_frames, self.config.fps, start, end)
+        frames = to_pixels(pictures, self.image_processor, do_rescale=False, do_normalize=False)
+        frames = frames.to(torch.uint8)
+        if self.config.cache:
+            self.cache[part] = frames
+        return frames
+
+
+def load_media(
+    dataset: RetrievalDataset, pixels: Pixels, batches: Sequence[list[int]], workers: int = 0
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """(frames [B, F, 3, H, W], mask [B, F]) of each batch of item indices, decoded by `workers` processes.
+
+    Raises `cma.media.MediaError` that names a file that cannot be read, or says that a worker has died.
+    """
+    loader = DataLoader(
+        range(len(dataset)),
+        batch_sampler=batches,
+        collate_fn=partial(_read_or_error, pixels, dataset),  # a worker reads a whole batch
+        num_workers=workers,
+        worker_init_fn=_end_with_parent,
+        generator=torch.Generator(),  # without it the loader draws from the global random state
+    )
+    try:
+        for read in loader:
+            if isinstance(read, MediaError):
+                raise read
+            yield read
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise MediaError(f"{dataset.name}: {error}; use fewer workers, or fewer max_frames") from error
+
+
+def _read_or_error(pixels: Pixels, dataset: RetrievalDataset, indices: list[int]) -> tuple | MediaError:
+    """What `pixels` reads, or why it cannot: an error raised in a worker would arrive with its traceback."""
+    try:
+        return pixels(dataset, indices)
+    except MediaError as error:
+        return error
+
+
+def _end_with_parent(worker: int) -> None:
+    """In a worker: end when the parent was killed, instead of waiting for ever to hand over a batch."""
+
+    def watch() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,126 @@
+"""Which items a run trains on and is evaluated on, and in which order it sees them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import data
+from ..config import TrainConfig
+from ..data import RetrievalDataset
+
+
+class Splits(NamedTuple):
+    """The items of a run: trained on, evaluated after each epoch (or None), and evaluated at the end."""
+
+    training: RetrievalDataset
+    watched: RetrievalDataset | None
+    final: RetrievalDataset
+
+    @property
+    def needed(self) -> list[RetrievalDataset]:
+        """The splits that the run reads."""
+        return [split for split in self if split is not None]
+
+
+def choose_splits(dataset: RetrievalDataset, config: TrainConfig) -> Splits:
+    """The items of a run on the train split `dataset`.
+
+    Watched is the test split with `select_on` "test"; otherwise the val split where the folder has one; where
+    it has none, "val" holds out `val_items` of the training items, and "last" watches nothing. Final is the
+    test split; the watched items if `report_on` is "val" or the folder has no test split. `eval_items` cuts
+    what is evaluated. Raises ValueError for a dataset that is no train split, if there is nothing to evaluate
+    at the end, and for an item without captions.
+    """
+    if dataset.split != "train":
+        hint = 'cma.load_dataset(folder, "train")'
+        raise ValueError(f"{dataset.name}: expected its train split, found {dataset.split}: {hint}")
+    present = data.splits(dataset.folder)
+
+    def evaluated(split: str) -> RetrievalDataset:
+        return data.load(dataset.folder, split).subset(config.eval_items, seed=config.seed)
+
+    training, watched = dataset, None
+    if config.select_on == "test":
+        watched = evaluated("test")
+    elif "val" in present:
+        watched = evaluated("val")
+    elif config.select_on == "val":
+        held_out, training = hold_out(dataset, config.val_items, config.seed)
+        watched = held_out.subset(config.eval_items, seed=config.seed)
+    final = evaluated("test") if config.report_on == "test" and "test" in present else watched
+    if final is None:
+        hint = 'add a val or test split, or set select_on="val"'
+        raise ValueError(f"{dataset.name}: no split to report on; {hint}")
+    splits = Splits(training, watched, final)
+    for split in splits.needed:
+        split.require_captions()
+    return splits
+
+
+def hold_out(dataset: RetrievalDataset, n: int, seed: int) -> tuple[RetrievalDataset, RetrievalDataset]:
+    """(n items for validation, the rest), by a seeded permutation of ids; n is at most a fifth of the items.
+
+    Raises ValueError for fewer than five items.
+    """
+    ids = sorted(item.id for item in dataset.items)
+    n = min(n, len(ids) // 5)
+    if n == 0:
+        problem = f"no validation split and {len(ids)} training items, expected at least 5 to hold some out"
+        raise ValueError(f'{dataset.name}: {problem}; use select_on="last" or more items')
+    order = torch.randperm(len(ids), generator=torch.Generator().manual_seed(seed)).tolist()
+    chosen = {ids[i] for i in order[:n]}
+    held_out = tuple(item for item in dataset.items if item.id in chosen)
+    rest = tuple(item for item in dataset.items if item.id not in chosen)
+    return replace(dataset, items=held_out, split="train (held out)"), replace(dataset, items=rest)
+
+
+def epoch_size(dataset: RetrievalDataset, config: TrainConfig) -> tuple[int, int]:
+    """(examples, steps) of an epoch; an example is an (item, caption) pair or an item, as `epoch_unit` says.
+
+    A last, smaller batch is dropped, as in the authors' code; a set smaller than one batch is one step.
+    """
+    examples = len(dataset.captions) if config.epoch_unit == "captions" else len(dataset)
+    return examples, max(1, examples // config.batch_size)
+
+
+def describe_epoch(dataset: RetrievalDataset, config: TrainConfig) -> str:
+    """One line: what an epoch counts, how many steps it has and how many steps there are in all.
+
+    Raises ValueError for batches of one example, whose loss is always 0.
+    """
+    count, steps = epoch_size(dataset, config)
+    size = min(config.batch_size, count)
+    if size < 2:
+        batches = f"{count:,} {config.epoch_unit} in batches of {config.batch_size}"
+        raise ValueError(f"{dataset.name}: {batches}; one pair has no negatives: expected at least 2")
+    pairs = config.epoch_unit == "captions"
+    unit = "(item, caption) pairs, each once" if pairs else "items, one caption each"
+    return (
+        f"an epoch counts {count:,} {unit}: {steps:,} steps of {size} ({count - steps * size} left over); "
+        f"epochs × steps: {config.epochs} × {steps:,} = {config.epochs * steps:,} steps"
+    )
+
+
+def epoch_batches(dataset: RetrievalDataset, config: TrainConfig, epoch: int) -> list[Tensor]:
+    """The batches of one epoch (from 0): indices [B] into `dataset.captions`, from seed and epoch alone."""
+    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
+    if config.epoch_unit == "captions":
+        texts = torch.randperm(len(dataset.captions), generator=generator)
+    else:  # one caption of each item, drawn anew in each epoch
+        counts = torch.tensor([len(item.captions) for item in dataset.items])
+        first = counts.cumsum(0) - counts
+        pick = (torch.rand(len(counts), generator=generator, dtype=torch.float64) * counts).long()
+        texts = (first + pick)[torch.randperm(len(counts), generator=generator)]
+    size = min(config.batch_size, len(texts))
+    return list(texts[: len(texts) // size * size].split(size))
+
+
+def digest(dataset: RetrievalDataset) -> str:
+    """A short hash of ids and captions, in order: equal for equal training data."""
+    text = "".join(repr((item.id, item.captions)) for item in dataset.items)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

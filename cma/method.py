@@ -66,7 +66,7 @@ class Method(nn.Module):
         """Act on `clip` at a scale other than 0. Returns or yields what removes the method again."""
         raise NotImplementedError
 
-    def act(self, clip: nn.Module, scale: float) -> list[Removable]:
+    def act_on(self, clip: nn.Module, scale: float) -> list[Removable]:
         """`hang`, or nothing at scale 0. Raises ValueError if the method cannot act at this scale."""
         if scale not in (0, 1) and not self.scales:
             raise ValueError(f"{self.NAME}: acts or does not; scale must be 1 or 0, not {scale}")

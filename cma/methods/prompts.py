@@ -54,10 +54,10 @@ class Prompted(Method):
 
     def depth(self, tower: str) -> int:
         """How many layers of a tower get prompts. Raises ValueError if it has not so many."""
-        found, asked = self.layers[tower], getattr(self.options, "depth", 1)
-        if asked is not None and asked > found:
-            raise ValueError(f"{self.NAME}: depth={asked}, but the {tower} tower has {found} layers")
-        return asked or found
+        layers, asked = self.layers[tower], getattr(self.options, "depth", 1)
+        if asked is not None and asked > layers:
+            raise ValueError(f"{self.NAME}: depth={asked}, but the {tower} tower has {layers} layers")
+        return asked or layers
 
     def prompt(self, tower: str, layer: int) -> Tensor:
         """The prompts [n, D] of one layer."""

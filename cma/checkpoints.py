@@ -130,19 +130,19 @@ def from_official(checkpoint: dict[str, Tensor] | str | Path) -> tuple[AdapterCo
     """
     where = "the state dict" if isinstance(checkpoint, dict) else str(checkpoint)
     state = checkpoint if isinstance(checkpoint, dict) else _read_official(Path(checkpoint))
-    found = {key.removeprefix("clip."): value for key, value in state.get("model", state).items()}
+    tensors = {key.removeprefix("clip."): value for key, value in state.get("model", state).items()}
 
     def take(key: str, shape: torch.Size | None = None) -> Tensor:
         """The tensor of a key; ValueError if it has not this shape, or, without a shape, 3 dimensions."""
-        if key not in found and shape is not None and not shape.numel():
+        if key not in tensors and shape is not None and not shape.numel():
             return torch.zeros(shape)
-        if key not in found:
+        if key not in tensors:
             raise ValueError(f"{where}: {key} is missing; expected an adapter of the authors' code")
-        if found[key].ndim != 3 if shape is None else found[key].shape != shape:
+        if tensors[key].ndim != 3 if shape is None else tensors[key].shape != shape:
             expected = "one matrix for each of 2L sites" if shape is None else list(shape)
-            all_found = ", ".join(f"{k} {list(found[k].shape)}" for k in OFFICIAL.values() if k in found)
-            raise ValueError(f"{where}: {key} is not {expected}; these do not fit together: {all_found}")
-        return found[key]
+            all_shapes = ", ".join(f"{k} {list(tensors[k].shape)}" for k in OFFICIAL.values() if k in tensors)
+            raise ValueError(f"{where}: {key} is not {expected}; these do not fit together: {all_shapes}")
+        return tensors[key]
 
     sites, bottleneck_dim, vision = take("visual_adapter_down_weight").shape
     own, text = take("visual_adapter_up_unique_weight").shape[1], take("text_adapter_down_weight").shape[2]
@@ -159,13 +159,10 @@ def to_official(model: nn.Module, name: str) -> dict[str, Tensor]:
     A part without rows is left out. Raises ValueError for an unknown adapter, another method, and towers of
     unequal depth, which the authors' format does not have.
     """
-    adapters, why = model.get_adapter(name), ""
-    if not isinstance(adapters, CrossModalAdapters):
-        why = f"is a method that the authors' format does not have, {adapters.NAME}"
-    elif len(set(adapters.layers.values())) > 1:
-        why = f"is for towers of unequal depth {adapters.layers}, which the authors' format does not have"
-    if why:
-        raise ValueError(f"adapter {name!r} {why}; keep it with save_adapter")
+    adapters = model.get_adapter(name)
+    if not isinstance(adapters, CrossModalAdapters) or len(set(adapters.layers.values())) > 1:
+        what = f"{adapters.NAME} for towers of depth {adapters.layers}"
+        raise ValueError(f"adapter {name!r}: the authors' format has no {what}; keep it with save_adapter")
     state = adapters.state_dict().items()
     return {f"clip.{OFFICIAL[k]}": v.detach().clone() for k, v in state if v.numel() or "vision" in k}
 

@@ -67,8 +67,8 @@ def parse_json(text: str, kind: type[T], where: str, hint: str = "") -> T:
     except ValidationError as error:
         first, expected = _first(error)
         key = f"{'.'.join(map(str, first['loc']))!r}: " if first["loc"] else ""
-        found = f"{where}: {key}{expected}, found {reprlib.repr(first['input'])}{hint}"
-        raise ValueError(printable(found)) from None
+        said = f"{where}: {key}{expected}, found {reprlib.repr(first['input'])}{hint}"
+        raise ValueError(printable(said)) from None
 
 
 def checked_dataclass(cls: type[T]) -> type[T]:

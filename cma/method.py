@@ -6,20 +6,14 @@ import importlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from functools import partial
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from .adapter import AdapterConfig, CrossModalAdapters
 from .files import checked_dataclass
 from .patching import TOWERS, encoder_layers
-
-
-class Removable(Protocol):
-    """Something that was added to a CLIP and can be removed, such as torch's handle of a hook."""
-
-    def remove(self) -> None:
-        """Leave the CLIP bitwise as it was."""
 
 
 @checked_dataclass
@@ -62,11 +56,14 @@ class Method(nn.Module):
         except (TypeError, ValueError) as error:
             raise ValueError(f"{cls.NAME}: {error}") from error
 
-    def hang(self, clip: nn.Module, scale: float) -> Iterable[Removable]:
-        """Act on `clip` at a scale other than 0. Returns or yields what removes the method again."""
+    def hang(self, clip: nn.Module, scale: float) -> Iterable:
+        """Act on `clip` at a scale other than 0.
+
+        Returns or yields what removes the method again by its `remove()`, such as torch's handles of hooks.
+        """
         raise NotImplementedError
 
-    def act(self, clip: nn.Module, scale: float) -> list[Removable]:
+    def act_on(self, clip: nn.Module, scale: float) -> list:
         """`hang`, or nothing at scale 0. Raises ValueError if the method cannot act at this scale."""
         if scale not in (0, 1) and not self.scales:
             raise ValueError(f"{self.NAME}: acts or does not; scale must be 1 or 0, not {scale}")
@@ -99,7 +96,7 @@ class CrossModalAdapter(Method, CrossModalAdapters):
         self.options = options
         self.NAME = (CrossModalAdapter if options.shared_dim else AdapterWithoutSharing).NAME
 
-    def hang(self, clip: nn.Module, scale: float) -> Iterator[Removable]:
+    def hang(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
         """Add a hook to the last linear layer of each sublayer: its output is z."""
         for tower, depth, layer in towers_and_layers(clip):
             for site, sublayer in ((2 * depth, layer.self_attn.out_proj), (2 * depth + 1, layer.mlp.fc2)):
@@ -110,20 +107,6 @@ class AdapterWithoutSharing(CrossModalAdapter):
     """The paper's ablation: the same adapter with `shared_dim` 0, so that the towers share nothing."""
 
     NAME, defaults = "adapter without sharing", {"shared_dim": 0}
-
-
-class Replaced:
-    """A parameter or child of a module, replaced until `remove`."""
-
-    def __init__(self, module: nn.Module, name: str, value: nn.Parameter | nn.Module) -> None:
-        self.module, self.name, self.value, self.own = module, name, value, getattr(module, name)
-        setattr(module, name, value)
-
-    def remove(self) -> None:
-        """Put the module's own back, on the device where the module now is."""
-        if isinstance(self.own, Tensor) and self.own.device != self.value.device:
-            self.own.data = self.own.data.to(self.value.device)
-        setattr(self.module, self.name, self.own)
 
 
 def towers_and_layers(clip: nn.Module) -> Iterator[tuple[str, int, nn.Module]]:

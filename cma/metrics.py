@@ -56,17 +56,17 @@ def visual_ranks(similarity: Tensor, text_to_item: Tensor, mode: str = "captions
     count = torch.bincount(owner, minlength=similarity.shape[1])
     if len(bare := (count == 0).nonzero().flatten().tolist()):
         raise ValueError(f"items {bare[:5]} ({len(bare)} of {len(count)}) have no captions to be found by")
-    found, owner = [], owner[:, None]
+    blocks, owner = [], owner[:, None]
     for items in torch.arange(len(count), device=owner.device).split(max(1, BLOCK // len(similarity))):
         scores = similarity[:, items]  # [T, block]
         if mode == "captions":
             best = scores.masked_fill(owner != items, -torch.inf).amax(0)
-            found.append(1 + ((scores >= best) & (owner != items)).sum(0))
+            blocks.append(1 + ((scores >= best) & (owner != items)).sum(0))
         else:
             best = scores.new_full((len(count), len(items)), -torch.inf)  # [V, block]
             best.scatter_reduce_(0, owner.expand_as(scores), scores, "amax")
-            found.append((best >= best.gather(0, items[None])).sum(0))
-    return torch.cat(found)
+            blocks.append((best >= best.gather(0, items[None])).sum(0))
+    return torch.cat(blocks)
 
 
 def bootstrap_means(values: Array, query_to_item: Array, samples: int = 10_000, seed: int = 0) -> np.ndarray:
@@ -149,11 +149,9 @@ def _drawn_medians(ranks: np.ndarray, owner: np.ndarray, samples: int, seed: int
     order, blocks = np.argsort(ranks), []
     ordered = ranks[order]
     for drawn in _draws(owner, samples, seed):
-        last = np.cumsum(
-            drawn[:, owner[order]], axis=1
-        )  # how many of a draw's ranks end at each of `ordered`
-        total = last[:, -1:]
-        lower, upper = ((last <= place).sum(1) for place in ((total - 1) // 2, total // 2))
+        upto = drawn[:, owner[order]].cumsum(axis=1)  # how many ranks of a draw come up to each of `ordered`
+        total = upto[:, -1:]
+        lower, upper = ((upto <= place).sum(1) for place in ((total - 1) // 2, total // 2))
         blocks.append((ordered[lower] + ordered[upper]) / 2)
     return np.concatenate(blocks)
 
@@ -178,10 +176,8 @@ def _owner(values: np.ndarray, query_to_item: Array) -> np.ndarray:
     """The item of each query as 0, 1, …, after a check that there is one for each of the last axis."""
     owner = _array(query_to_item)
     if owner.ndim != 1 or not len(owner) or values.shape[-1:] != owner.shape:
-        found = f"{list(values.shape)} and {list(owner.shape)}"
-        raise ValueError(
-            f"expected values or ranks of the same queries and as many item indices, not {found}"
-        )
+        shapes = f"{list(values.shape)} and {list(owner.shape)}"
+        raise ValueError(f"expected values of the same queries, and as many item indices, not {shapes}")
     return np.unique(owner, return_inverse=True)[1]
 
 
@@ -206,8 +202,8 @@ def _checked(similarity: Tensor, text_to_item: Tensor) -> tuple[Tensor, Tensor]:
     similarity = torch.as_tensor(similarity).detach()
     owner = torch.as_tensor(text_to_item, device=similarity.device)
     if similarity.ndim != 2 or not similarity.numel() or owner.shape != similarity.shape[:1]:
-        found = f"{list(similarity.shape)} and {list(owner.shape)}"
-        raise ValueError(f"expected similarity [T, V] and text_to_item [T], not {found}")
+        shapes = f"{list(similarity.shape)} and {list(owner.shape)}"
+        raise ValueError(f"expected similarity [T, V] and text_to_item [T], not {shapes}")
     if owner.is_floating_point() or owner.min() < 0 or owner.max() >= similarity.shape[1]:
         raise ValueError(f"text_to_item must hold item indices from 0 to {similarity.shape[1] - 1}")
     for start, block in enumerate(similarity.split(size := max(1, BLOCK // similarity.shape[1]))):

@@ -77,10 +77,7 @@ class RetrievalModel(nn.Module):
         return self.keep(name, adapter)
 
     def keep(self, name: str, method: Method) -> Method:
-        """Hold a method that is built already as `name`; it acts from now on.
-
-        Raises ValueError for a name that is in use or cannot be used.
-        """
+        """Hold a method as `name`; it acts from now on. Raises ValueError for a name that cannot be used."""
         if name in self.adapters:
             raise ValueError(f"adapter {name!r} exists already; choose another name, or remove it first")
         try:

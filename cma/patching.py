@@ -43,9 +43,9 @@ def freeze(clip: nn.Module) -> None:
 
 
 def activate(clip: nn.Module, method: nn.Module, scale: float = 1.0) -> None:
-    """Let `method`, a `cma.method.Method`, act on `clip` in the place of another; raises as `Method.act`."""
+    """Let `method`, a `cma.method.Method`, act on `clip` alone; raises as `Method.act_on`."""
     deactivate(clip)
-    handles = method.act(clip, scale)
+    handles = method.act_on(clip, scale)
     state = on_clip(clip)
     state.method, state.scale, state.handles = method, scale, handles
 

@@ -60,12 +60,12 @@ def training_curve(record: object) -> Figure:
     watched = {entry["epoch"]: entry["validation"] for entry in record.history if "validation" in entry}
     if watched:
         for (direction, label), colour in zip(_directions(record.kind).items(), (BLUE, ORANGE), strict=True):
-            recalls = [found[direction]["R@1"] for found in watched.values()]
+            recalls = [result[direction]["R@1"] for result in watched.values()]
             right.plot(list(watched), recalls, "o-", color=colour, label=label)
         right.legend(fontsize=8)
         if record.selected_epoch:
             right.axvline(record.selected_epoch, color=GREY, linewidth=1)
-    split = next((found["split"] for found in watched.values()), "no validation split")
+    split = next((result["split"] for result in watched.values()), "no validation split")
     right.set(xlabel="epoch (line: kept)", ylabel="R@1 in %")
     right.set_title(f"{split} {record.label}" if record.select_on == "test" else split, fontsize=8)
     right.xaxis.get_major_locator().set_params(integer=True)
@@ -82,11 +82,11 @@ def recall_bars(
     """
     keys, width = ("R@1", "R@5", "R@10"), 0.8 / len(results)
     figure, axis = plt.subplots(figsize=(6, 3), layout="constrained")
-    for i, (label, found) in enumerate(results.items()):
-        heights = [found[direction][key] for key in keys]
+    for i, (label, result) in enumerate(results.items()):
+        heights = [result[direction][key] for key in keys]
         places = [x + (i - (len(results) - 1) / 2) * width for x in range(len(keys))]
         bars = axis.bar(places, heights, width, label=label, color=COLOURS[i % len(COLOURS)])
-        if intervals := found.get("intervals", {}).get(direction):
+        if intervals := result.get("intervals", {}).get(direction):
             ends = [(h - intervals[k][0], intervals[k][1] - h) for k, h in zip(keys, heights, strict=True)]
             errors = list(zip(*ends, strict=True))
             axis.errorbar(places, heights, errors, fmt="none", ecolor="black", capsize=2, linewidth=1)

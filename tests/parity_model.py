@@ -76,7 +76,6 @@ def parity_model() -> RetrievalModel:
     clip.load_state_dict(clip_from_openai(state))
     model = RetrievalModel(clip)
     model.add_adapter("official", *from_official(state))
-    model.set_adapter("official")
     return model
 
 

@@ -63,9 +63,6 @@ def test_what_is_written_is_read_back(tmp_path_factory, items):
     ("line", "message"),
     [
         ("{", "broken JSON: EOF while parsing an object at line 1 column 1"),
-        ("", "broken JSON: EOF"),
-        ("[]", "expected an object, found []"),
-        (ITEM | {"id": 7}, "'id': expected a valid string, found 7"),
         (ITEM | {"file_name": ""}, "'file_name': expected at least 1 character"),
         (ITEM | {"file_name": "/etc/passwd"}, "'file_name': expected a path inside the folder"),
         (ITEM | {"file_name": "media/../../b.jpg"}, "'file_name': expected a path inside the folder"),
@@ -76,7 +73,6 @@ def test_what_is_written_is_read_back(tmp_path_factory, items):
         (ITEM | {"captions": ["a cat", " \n"]}, "'captions.1': expected text that is not blank"),
         (ITEM | {"captions": [None]}, "'captions.0': expected a valid string, found None"),
         (ITEM | {"split": "dev"}, "'split': expected 'train', 'val' or 'test', found 'dev'"),
-        (ITEM | {"start": "0"}, "'start': expected a valid number, found '0'"),
         (ITEM | {"end": float("nan")}, "'end': expected a finite number, found nan"),
         (ITEM | {"start": 3, "end": 3}, "expected start (3.0 s) before end (3.0 s)"),
         (ITEM, "the id 'a' is there twice"),

@@ -64,11 +64,11 @@ def floors(graph: dict[str, set[str]]) -> dict[str, int]:
     return {module: height(module) for module in graph}
 
 
-def test_the_core_is_thirteen_modules_and_short():
+def test_the_core_is_fourteen_modules_and_short():
     found = {name for name in modules(CMA) if name and "." not in name} - ROOMS
     assert found == CORE
     files = [CMA / "__init__.py", *(CMA / f"{name}.py" for name in CORE)]
-    assert sum(len(path.read_text("utf-8").splitlines()) for path in files) <= 1715
+    assert sum(len(path.read_text("utf-8").splitlines()) for path in files) <= 1750
 
 
 def test_all_of_cma_is_short():

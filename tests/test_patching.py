@@ -70,17 +70,6 @@ def test_adapter_stands_after_the_sublayer_before_the_residual(toy_clip):
     torch.testing.assert_close(got[0] if isinstance(got, tuple) else got, expected)
 
 
-def test_attaching_again_replaces(toy_clip, inputs):
-    first, second = adapters_of(toy_clip, 1), adapters_of(toy_clip, 2)
-    activate(toy_clip, second)
-    alone = toy_clip(**inputs).logits_per_image
-    activate(toy_clip, first)
-    assert active(toy_clip) == (first, 1.0)
-    activate(toy_clip, second)
-    assert active(toy_clip) == (second, 1.0)
-    assert torch.equal(toy_clip(**inputs).logits_per_image, alone)
-
-
 def test_scale_multiplies_what_is_added(toy_clip, inputs):
     layer = encoder_layers(toy_clip, "text")[1]
     z = torch.randn(3, 64)

@@ -81,7 +81,6 @@ def test_bars_have_the_heights_and_intervals_they_are_given():
 def test_parameter_share_names_the_count(toy_clip):
     model = RetrievalModel(toy_clip)
     model.add_adapter("a", AdapterConfig(bottleneck_dim=4, shared_dim=8))
-    model.set_adapter("a")
     trained = sum(p.numel() for p in model.trainable_parameters())
     figure = plots.parameter_share(model)
     assert f"trained: {trained:,}" in labels(figure)

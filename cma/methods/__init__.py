@@ -14,7 +14,6 @@ from ..method import (
     AdapterWithoutSharing,
     CrossModalAdapter,
     Method,
-    Replaced,
     describe,
     method_class,
     towers_and_layers,
@@ -25,7 +24,7 @@ from .bottlenecks import AdapterATTN, AdaptFormer, TiedBottlenecks
 from .low_rank import LoRA
 from .prompts import VPT, CoOp, MaPLe, VLPrompt
 from .temporal import STAdapter
-from .tuning import FullFineTuning, Partial, Projection, ZeroShot
+from .tuning import FullFineTuning, Partial, Projection, Replaced, ZeroShot
 
 __all__ = [
     "METHODS",

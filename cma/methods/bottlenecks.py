@@ -9,10 +9,11 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
 
 from ..adapter import ACTIVATIONS
 from ..files import checked_dataclass
-from ..method import Method, Removable, towers_and_layers
+from ..method import Method, towers_and_layers
 from ..model import RetrievalModel
 
 
@@ -68,7 +69,7 @@ class AdapterATTN(Bottlenecks):
             if name.endswith("weight"):
                 nn.init.trunc_normal_(parameter, std=0.01, a=-0.02, b=0.02)
 
-    def hang(self, clip: nn.Module, scale: float) -> Iterator[Removable]:
+    def hang(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
         """Stand after each attention."""
         for tower, depth, layer in towers_and_layers(clip):
             hook = partial(_after, getattr(self, tower)[depth], scale)
@@ -87,7 +88,7 @@ class AdaptFormer(Bottlenecks):
         super().__init__(model, options)
         start_at_clip(self)
 
-    def hang(self, clip: nn.Module, scale: float) -> Iterator[Removable]:
+    def hang(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
         """Stand beside each MLP."""
         for tower, depth, layer in towers_and_layers(clip):
             yield layer.mlp.register_forward_hook(
@@ -124,7 +125,7 @@ class TiedBottlenecks(Bottlenecks):
         )
         start_at_clip(self)
 
-    def hang(self, clip: nn.Module, scale: float) -> Iterator[Removable]:
+    def hang(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
         """Stand after each MLP."""
         for tower, depth, layer in towers_and_layers(clip):
             yield layer.mlp.register_forward_hook(partial(self.add, tower, depth, self.weight * scale))

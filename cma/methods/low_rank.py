@@ -9,8 +9,9 @@ from torch import nn
 
 from .. import require
 from ..files import checked_dataclass
-from ..method import Method, Replaced
+from ..method import Method
 from ..model import RetrievalModel
+from .tuning import Replaced
 
 
 @checked_dataclass

@@ -12,9 +12,10 @@ from functools import partial
 import torch
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ..files import checked_dataclass
-from ..method import Method, Removable
+from ..method import Method
 from ..model import RetrievalModel
 from ..patching import encoder_layers
 
@@ -53,16 +54,16 @@ class Prompted(Method):
 
     def depth(self, tower: str) -> int:
         """How many layers of a tower get prompts. Raises ValueError if it has not so many."""
-        found, asked = self.layers[tower], getattr(self.options, "depth", 1)
-        if asked is not None and asked > found:
-            raise ValueError(f"{self.NAME}: depth={asked}, but the {tower} tower has {found} layers")
-        return asked or found
+        layers, asked = self.layers[tower], getattr(self.options, "depth", 1)
+        if asked is not None and asked > layers:
+            raise ValueError(f"{self.NAME}: depth={asked}, but the {tower} tower has {layers} layers")
+        return asked or layers
 
     def prompt(self, tower: str, layer: int) -> Tensor:
         """The prompts [n, D] of one layer."""
         return getattr(self, tower)[layer]
 
-    def hang(self, clip: nn.Module, scale: float) -> Iterator[Removable]:
+    def hang(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
         """Add the prompts of each tower that has some."""
         for tower in self.towers:
             add = prompt_text if tower == "text" else prompt_vision
@@ -111,7 +112,7 @@ class MaPLe(Prompted):
         """The same for both towers."""
         return min(super(MaPLe, self).depth(each) for each in self.layers)
 
-    def hang(self, clip: nn.Module, scale: float) -> Iterator[Removable]:
+    def hang(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
         """Add the text prompts, and what the coupling makes of them."""
         yield from super().hang(clip, scale)
         yield from prompt_vision(clip, self.coupled, self.depth("vision"), self.options.tokens)
@@ -121,13 +122,13 @@ class MaPLe(Prompted):
         return self.coupling[layer](self.text[layer])
 
 
-def prompt_vision(clip: nn.Module, prompt: Prompt, depth: int, count: int) -> Iterator[Removable]:
+def prompt_vision(clip: nn.Module, prompt: Prompt, depth: int, count: int) -> Iterator[RemovableHandle]:
     """Let `count` prompts stand behind the patches in the first `depth` layers, each its own."""
     for i, layer in enumerate(encoder_layers(clip, "vision")[:depth]):
         yield layer.register_forward_pre_hook(partial(_behind, prompt, i, count))
 
 
-def prompt_text(clip: nn.Module, prompt: Prompt, depth: int, count: int) -> Iterator[Removable]:
+def prompt_text(clip: nn.Module, prompt: Prompt, depth: int, count: int) -> Iterator[RemovableHandle]:
     """Let `count` prompts stand behind the first token of a caption in the first `depth` layers.
 
     Token ids hold their places, so that mask, positions and the place of pooling are the tower's own doing.

@@ -8,9 +8,10 @@ from functools import partial
 import torch
 from pydantic import PositiveInt
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from ..files import checked_dataclass
-from ..method import Method, Removable, towers_and_layers
+from ..method import Method, towers_and_layers
 from ..model import RetrievalModel
 from .bottlenecks import linear
 
@@ -47,7 +48,7 @@ class STAdapter(Method):
             if name.endswith("bias") or name.startswith("convolution"):
                 nn.init.zeros_(parameter)
 
-    def hang(self, clip: nn.Module, scale: float) -> Iterator[Removable]:
+    def hang(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
         """Stand before each layer of the vision tower."""
         for tower, depth, layer in towers_and_layers(clip):
             if tower == "vision":

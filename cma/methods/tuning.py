@@ -9,10 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ..method import Method, Replaced
+from ..method import Method
 from ..model import RetrievalModel
+
+
+class Replaced:
+    """A parameter or child of a module, replaced until `remove`."""
+
+    def __init__(self, module: nn.Module, name: str, value: nn.Parameter | nn.Module) -> None:
+        self.module, self.name, self.value, self.own = module, name, value, getattr(module, name)
+        setattr(module, name, value)
+
+    def remove(self) -> None:
+        """Put the module's own back, on the device where the module now is."""
+        if isinstance(self.own, Tensor) and self.own.device != self.value.device:
+            self.own.data = self.own.data.to(self.value.device)
+        setattr(self.module, self.name, self.own)
 
 
 class ZeroShot(Method):

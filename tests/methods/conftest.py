@@ -29,7 +29,6 @@ def build(method: str, moved: bool = False, dtype=torch.float32, clip=None, **op
     attach(model, method, "m", **options).to(dtype)
     if moved:
         move(model.adapters["m"])
-    model.set_adapter("m")
     return model
 
 

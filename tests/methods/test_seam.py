@@ -10,6 +10,7 @@ from transformers import CLIPConfig, CLIPModel
 from cma import AdapterConfig, RetrievalModel, TrainConfig, train
 from cma.data import load as load_data
 from cma.methods import NAMES, Method, attach
+from cma.patching import active
 from cma.search.store import identify
 from cma.training import RunRecord, prepare
 from tests.conftest import build_clip
@@ -29,7 +30,6 @@ def test_trained_parameters_are_the_papers():
         model = RetrievalModel(CLIPModel(CLIPConfig()))
     for i, method in enumerate(NAMES):
         attach(model, method, f"m{i}")
-        model.set_adapter(f"m{i}")
         count = sum(p.numel() for p in model.trainable_parameters()) / 1e6
         if method in PAPER:
             digits = len(str(PAPER[method]).partition(".")[2])
@@ -73,7 +73,8 @@ def test_switching_and_two_models_on_one_clip(method):
     model = build(method, moved=True)
     model.add_adapter("a", AdapterConfig(4, 8, init_std=0.3))
     move(attach(model, "partial", "last"))
-    other = RetrievalModel(model.clip)
+    other = RetrievalModel(model.clip)  # wrapped again: no adapter acts
+    assert active(model.clip) is None
     seen = {}
     for name in ("m", "a", None, "last"):
         model.set_adapter(name)
@@ -133,7 +134,6 @@ def test_a_run_is_trained_known_again_and_kept(method, folder, clips, tmp_path, 
     for _ in range(2):
         model = RetrievalModel(build_clip(), toy_processor)
         attach(model, method, "m")
-        model.set_adapter("m")
         start = embed(model)
         records.append(train(model, dataset, config).to_json())
         assert not all(map(torch.equal, embed(model), start))
@@ -142,7 +142,6 @@ def test_a_run_is_trained_known_again_and_kept(method, folder, clips, tmp_path, 
     assert method == kept.load_adapter(tmp_path / "run", "kept").NAME
     assert all(map(torch.equal, embed(kept), embed(model)))
     attach(model, "partial" if method == "VPT" else "VPT", "v")
-    model.set_adapter("v")
     with pytest.raises(ValueError, match="holds another run .*method"):
         train(model, dataset, config)
     train(model, dataset, config.merge({"if_exists": "replace", "epochs": 1}))
@@ -159,7 +158,6 @@ def test_an_index_knows_the_backbone_below_a_method():
     assert len({one["backbone"] for one in found.values()}) == 1
     assert len({one["adapter"] for one in found.values()}) == 3
     attach(model, "zero-shot", "z")
-    model.set_adapter("z")
     assert identify(model)["adapter"]
 
 
@@ -169,7 +167,6 @@ def test_a_backbone_in_half_precision_cannot_be_tuned():
     model = RetrievalModel(build_clip().to(torch.bfloat16))
     for method in ("AdaptFormer", "ST-Adapter", "VL-Prompt", "LoRA"):
         attach(model, method, method)
-        model.set_adapter(method)
         assert model.encode_videos(FRAMES).dtype == torch.bfloat16
 
 

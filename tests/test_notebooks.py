@@ -25,8 +25,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import cma
-from cma.training import TrainConfig, rows
+from cma.training import TrainConfig
 from data_prep.__main__ import main as data_prep
+from experiments import rows
 from tests import ROOT
 from tests.toy_data import write_images
 from tests.toy_media import write_videos
@@ -271,8 +272,8 @@ def test_a_value_is_read_as_papermill_reads_it(option, value):
         ("07 -y 'overrides: {epochs: 1, lr: 0.002}'", {"overrides": {"epochs": 1, "lr": 0.002}}),
         ("07 -r query 42", {"query": "42"}),
         ("07 -r query 1e3", {"query": "1e3"}),
-        ("03 -p sweep true -p seed 7", {"sweep": True, "seed": 7}),
-        ("03 -p sweep false", {"sweep": False}),
+        ("a1 -p train true -p seed 7", {"train": True, "seed": 7}),
+        ("a1 -p train false", {"train": False}),
     ],
 )
 def test_a_value_gets_the_type_of_its_parameter(words, expected):
@@ -296,7 +297,7 @@ def test_without_the_packages_of_notebooks_one_line_says_what_to_install(monkeyp
         ("03 -y 5", "-y '5': expected names and values"),
         ("03 -y 'overrides: 5'", "overrides=5: expected dict.*-y"),
         ("""03 -p overrides '{"epochs": 1}'""", "overrides=.*expected dict.*-y"),
-        ("03 -p sweep maybe", "sweep='maybe': expected bool"),
+        ("a1 -p train maybe", "train='maybe': expected bool"),
         ("03 -p seed 4x", "seed='4x': expected int, such as 42"),
         ("07 -p query 42", "query=42: expected str.*-r"),
     ],

@@ -5,8 +5,18 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "batches": ["Batch", "Pixels", "describe_epoch", "epoch_batches", "model_frames", "read_batches"],
+        "batches": [
+            "Batch",
+            "Pixels",
+            "describe_epoch",
+            "epoch_batches",
+            "epoch_size",
+            "model_frames",
+            "read_batches",
+            "without_padding",
+        ],
         "evaluation": [
+            "Embeddings",
             "chance_recall",
             "encode",
             "evaluate",
@@ -21,7 +31,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "precision": ["prepare", "restore"],
         "optim": ["BertAdam", "parameter_groups", "rate_factor", "set_rate"],
         "record": ["RunRecord", "hardware", "versions"],
-        "step": ["batch_loss", "train_step"],
-        "sweep": ["sweep_rates"],
+        "step": ["NotFinite", "batch_loss", "train_step"],
     },
 )

@@ -15,11 +15,8 @@ from pathlib import Path
 
 from transformers import CLIPModel, CLIPProcessor
 
-from cma import data, methods
-from cma.config import TrainConfig
-from cma.data import RetrievalDataset
+from cma import RetrievalModel, TrainConfig, data, methods
 from cma.files import read_json
-from cma.model import RetrievalModel
 from cma.training import NotFinite, encode, epoch_size, query_ranks, train
 
 from .points import FULL, GROUPS, OURS, Point, points, start
@@ -32,20 +29,15 @@ from .study import add_run_options, load
 class PointRow(MethodRow):
     """A point as it is kept in `results/ablations/`: a row of one seed, with the ranks on validation.
 
-    `gap`: the modality gap before and after training. Where the shared slice is looked at: `agreement` of the
-    towers, by epoch ("0": before training), kept as it comes; `changed`, the ranks with another slice.
+    `budget` holds the point's definition, too. `gap`: the modality gap before and after training. Where the
+    shared slice is looked at: `agreement` of the towers, by epoch ("0": before training), kept as it comes;
+    `changed`, the ranks with another slice.
     """
 
-    definition: dict = field(default_factory=dict)  # of the point
     parameters: int = 0  # that act and are trained
     gap: list[float] = field(default_factory=list)
     agreement: dict[str, dict] = field(default_factory=dict)
     changed: dict[str, dict[str, list[int]]] = field(default_factory=dict)
-
-    @property
-    def asked(self) -> dict:
-        """Budget and definition."""
-        return self.budget | self.definition
 
 
 @dataclass
@@ -57,8 +49,8 @@ class Ablations:
 
     clip: CLIPModel
     processor: CLIPProcessor
-    training: RetrievalDataset
-    validation: RetrievalDataset
+    training: data.RetrievalDataset
+    validation: data.RetrievalDataset
     config: TrainConfig
     rates: dict[str, float]
     results: Path
@@ -67,11 +59,10 @@ class Ablations:
         """The row of a point, from its file if any. Raises ValueError if that has another budget."""
         config, rate = self.config, self.rates[FULL if point.method == FULL else OURS]
         budget = {"epochs": config.epochs, "seed": config.seed, "precision": config.precision, "lr": rate}
-        row = PointRow(self.training.name, f"{point.group}-{point.name}", budget, lr=rate)
-        row.definition = point.definition
+        row = PointRow(self.training.name, f"{point.group}-{point.name}", budget | point.definition, lr=rate)
         return row.kept(self.results)
 
-    def run_of(self, point: Point) -> tuple[RetrievalDataset, TrainConfig]:
+    def run_of(self, point: Point) -> tuple[data.RetrievalDataset, TrainConfig]:
         """The items that a point trains on, and the settings of its run."""
         row, items = self.row(point), max(2, round(point.share * len(self.training)))
         training = self.training if point.share == 1 else self.training.subset(items, self.config.seed)
@@ -80,7 +71,7 @@ class Ablations:
         return training, replace(self.config, select_on="last", report_on="val", **own)
 
     @staticmethod
-    def steps(training: RetrievalDataset, config: TrainConfig) -> int:
+    def steps(training: data.RetrievalDataset, config: TrainConfig) -> int:
         """The steps of a run."""
         _, steps_per_epoch = epoch_size(training, config)
         return config.epochs * steps_per_epoch

@@ -16,10 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cma import data, methods
-from cma.backbone import load_backbone
+from cma import RetrievalModel, data, load_backbone, methods
 from cma.files import write_whole
-from cma.model import RetrievalModel
 from cma.recipes import recipe
 from cma.training import hardware
 from data_prep.dataset import Annotations, Counts, Entry, is_whole
@@ -102,12 +100,10 @@ def finished(row: MethodRow) -> dict[str, str]:
 
 def entry(row: MethodRow, after: MethodRow, before: MethodRow) -> dict:
     """What is kept of a row: when its runs ended, R@1, and [difference, low, high, p] in both directions."""
-    differences = {way: rows.difference(after, before, way) for way in rows.DIRECTIONS}
-    return {
-        "finished": finished(row),
-        "R@1": recalls(after),
-        "difference": {way: [round(value, 4) for value in gain] for way, gain in differences.items()},
-    }
+    differences = {}
+    for way in rows.DIRECTIONS:
+        differences[way] = [round(value, 4) for value in rows.difference(after, before, way)]
+    return {"finished": finished(row), "R@1": recalls(after), "difference": differences}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -7,9 +7,8 @@ from dataclasses import asdict, dataclass, replace
 import torch
 from torch import nn
 
-from cma import methods
+from cma import RetrievalModel, methods
 from cma.data import RetrievalDataset
-from cma.model import RetrievalModel
 
 OURS, FULL = "cross-modal adapter", "full fine-tuning"
 GROUPS = ("sharing", "data", "where", "bottleneck", "init", "pooling")  # after "default"
@@ -54,7 +53,9 @@ def points(model: RetrievalModel, dataset: RetrievalDataset, similarity: str) ->
     made = [default := Point("default", "adapter", usual, similarity)]
 
     def add(group: str, name: str, **changes: object) -> None:
-        made.append(replace(default, group=group, name=name, **changes))
+        point = replace(default, group=group, name=name, **changes)
+        if all(point.definition != earlier.definition for earlier in made):
+            made.append(point)
 
     dims = [*(d for d in SHARED_DIMS if d < narrow), narrow]
     for d in dims:
@@ -76,11 +77,7 @@ def points(model: RetrievalModel, dataset: RetrievalDataset, similarity: str) ->
         add("init", f"up-{scale:g}", up_scale=scale)
     for pooling in POOLINGS if dataset.kind == "video" else ():
         add("pooling", pooling.replace("_", "-"), similarity=pooling)
-    distinct: list[Point] = []
-    for point in made:
-        if all(point.definition != earlier.definition for earlier in distinct):
-            distinct.append(point)
-    return distinct
+    return made
 
 
 def start(adapters: nn.Module, point: Point) -> None:

@@ -39,8 +39,8 @@ class PublishedRow:
 
     def numbers_as_ours(self) -> dict[str, str]:
         """A line of the CSV, with the columns that our own results have."""
-        words = {"dataset": self.dataset, "method": self.method, "backbone": self.backbone}
-        line = {"whose": "published"} | words
+        line = {"whose": "published", "dataset": self.dataset, "method": self.method}
+        line["backbone"] = self.backbone
         for way, short in {"text_to_visual": "t2v", "visual_to_text": "v2t"}.items():
             line |= {f"{way} R@{k}": self.numbers[f"{short}_r{k}"] for k in (1, 5, 10)}
             line[f"{way} MnR"] = self.numbers[f"{short}_mnr"]

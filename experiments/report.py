@@ -1,7 +1,6 @@
 """The results tables, from the records of runs: see `python -m experiments report --help`.
 
-Runs that differ in their seed alone are one line of a table. The tables are Markdown, alone or beside
-published numbers, and a CSV file.
+Runs that differ in their seed alone are one line.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import argparse
 import csv
 import io
 import json
+import re
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -204,16 +204,15 @@ def markers(name: str) -> tuple[str, str]:
 
 def update(path: Path | str, texts: dict[str, str]) -> None:
     """Put each text between the markers of its name. Raises ValueError if a file has none, or half of one."""
-    path = Path(path)
-    content, replaced = path.read_text(encoding="utf-8"), 0
+    content, replaced = Path(path).read_text(encoding="utf-8"), 0
     for name, text in texts.items():
         start, end = markers(name)
-        if start not in content and end not in content:
+        before, *marked = re.split(f"({re.escape(start)}|{re.escape(end)})", content)
+        if not marked:
             continue
-        if content.count(start) != 1 or content.count(end) != 1 or content.index(start) > content.index(end):
+        if marked[::2] != [start, end]:
             raise ValueError(f"{path}: expected the line {start!r} once and {end!r} once after it")
-        before, rest = content.split(start)
-        content = f"{before}{start}\n{text}\n{end}{rest.split(end)[1]}"
+        content = f"{before}{start}\n{text}\n{end}{marked[-1]}"
         replaced += 1
     if not replaced:
         raise ValueError(f"{path}: expected the line {START!r}, or that of another table; found none")

@@ -21,11 +21,10 @@ DIRECTIONS = ("text_to_visual", "visual_to_text")
 class Budget:
     """What each method gets. `rungs`: epochs after which rates are compared; `keep`: how many of them go on.
 
-    While the first or the last rate of `rates` is the best at the first rung, the grid 1e-5, 3e-5, 1e-4, … is
-    extended in that direction, by `study.EXTENSIONS` rates at most. That finds the best one if recall has one
-    peak over the rates, and if noise does not hide it. Rates and epochs are chosen by mR on validation, the
-    mean of the six recalls, which is less noisy than R@1. Raises ValueError for rungs that do not rise or lie
-    after the end.
+    While the first or the last of `rates` is the best at the first rung, the next one of 1e-5, 3e-5, 1e-4, …
+    is tried too, `study.EXTENSIONS` more at most. That finds the best rate if recall has one peak over the
+    rates. Rates and epochs are chosen by mR on validation, which is less noisy than R@1. Raises ValueError
+    for rungs that do not rise or lie after the end.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 8
@@ -68,20 +67,15 @@ class MethodRow:
         """The row's file in `folder`."""
         return folder / f"{self.name}.json"
 
-    @property
-    def asked(self) -> dict:
-        """What a row in a file must have been made with to be this one."""
-        return self.budget
-
     def kept(self, folder: Path) -> Self:
         """The row's file in `folder`, or the row itself if there is none.
 
-        Raises ValueError if that was made with something else.
+        Raises ValueError if the file has another budget.
         """
         path = self.path(folder)
         there = read_json(path, type(self)) if path.exists() else self
-        if there.asked != self.asked:
-            said = f"{path}: its budget is {there.asked}, not {self.asked}"
+        if there.budget != self.budget:
+            said = f"{path}: its budget is {there.budget}, not {self.budget}"
             raise ValueError(f"{said}; use other folders (--results, --runs), or delete the file")
         return there
 

@@ -9,12 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cma import training
-from cma.adapter import CrossModalAdapters
-from cma.config import TrainConfig
+from cma import CrossModalAdapters, RetrievalModel, TrainConfig, training
 from cma.data import RetrievalDataset
 from cma.losses import symmetric_cross_entropy
-from cma.model import RetrievalModel
 from cma.similarity import compare
 
 

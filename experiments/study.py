@@ -19,12 +19,8 @@ from pathlib import Path
 import torch
 from transformers import CLIPModel, CLIPProcessor
 
-from cma import data, methods
-from cma.backbone import load_backbone
-from cma.config import TrainConfig
-from cma.data import RetrievalDataset
+from cma import RetrievalModel, TrainConfig, data, load_backbone, methods
 from cma.files import parse_json
-from cma.model import RetrievalModel
 from cma.recipes import recipe
 from cma.training import NotFinite, RunRecord, encode, evaluate_and_record, query_ranks, train
 
@@ -33,6 +29,7 @@ from .rows import Budget, MethodRow
 ZERO_SHOT = methods.NAMES[0]
 GRID = [float(f"{digit}e{power}") for power in range(-12, 6) for digit in (1, 3)]  # …, 1e-3, 3e-3, 1e-2, …
 EXTENSIONS = 4  # the most rates that are added to a grid
+CHOICE = {"select_on": "val", "select_by": "mR", "report_on": "test"}
 FAILED = -math.inf  # the score of a rate at which training failed: below any recall
 
 AnyMethod = str | type[methods.Method]  # one of `cma.methods.NAMES`, or a class of your own
@@ -54,7 +51,7 @@ class Study:
     until: float = math.inf
 
     @cached_property
-    def training(self) -> RetrievalDataset:
+    def training(self) -> data.RetrievalDataset:
         """The train split."""
         return data.load(self.folder, "train")
 
@@ -94,13 +91,11 @@ class Study:
         for rung, keep in zip(self.budget.rungs, self.budget.keep, strict=True):
             scores = {rate: self._score(row, method, rate, rung) for rate in rates}
             for _ in range(extensions):
-                best = max(scores, key=scores.get)
-                if best == max(scores):
-                    new = neighbour(best, up=True)
-                elif best == min(scores):
-                    new = neighbour(best, up=False)
-                else:
+                lowest, highest = min(scores), max(scores)  # rates
+                best = max(scores, key=scores.get)  # the rate with the best score
+                if best not in (lowest, highest):
                     break
+                new = neighbour(best, up=best == highest)
                 scores[new] = self._score(row, method, new, rung)
             extensions = 0  # the grid grows at the first rung alone
             best_first = sorted(sorted(scores), key=scores.get, reverse=True)
@@ -132,9 +127,8 @@ class Study:
         model = RetrievalModel(self.clip, self.processor)
         methods.attach(model, method, "method", seed, **methods.options_of(method, self.training))
         model.set_adapter("method")
-        config = replace(self.config, lr=rate, seed=seed, epochs=self.budget.epochs)
-        config = replace(config, name=f"{row.name}-lr{rate:g}-seed{seed}", report_on="test")
-        config = replace(config, select_on="val", select_by="mR")
+        own = {"name": f"{row.name}-lr{rate:g}-seed{seed}", "lr": rate, "seed": seed}
+        config = self.config.merge(own | {"epochs": self.budget.epochs, **CHOICE})
 
         def stop(record: RunRecord) -> None:
             if rung is not None and len(record.history) >= rung:
@@ -193,7 +187,7 @@ def add_run_options(parser: argparse.ArgumentParser, results: str, runs: str) ->
     parser.add_argument("--precision", default="float32", help="of training and testing; default: float32")
 
 
-def load(options: argparse.Namespace) -> tuple[RetrievalDataset, TrainConfig, CLIPModel, CLIPProcessor]:
+def load(options: argparse.Namespace) -> tuple[data.RetrievalDataset, TrainConfig, CLIPModel, CLIPProcessor]:
     """What the options of `add_run_options` name: train split, its recipe's settings, backbone, processor."""
     dataset = data.load(options.folder, "train")
     config = recipe(dataset.recipe).train_config()

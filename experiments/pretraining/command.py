@@ -8,10 +8,9 @@ from pathlib import Path
 
 from transformers import CLIPModel, CLIPTokenizer
 
-from cma import data
+from cma import RetrievalModel, data
 from cma.data import RetrievalDataset
 from cma.files import parse_json
-from cma.model import RetrievalModel
 from cma.recipes import recipe
 from cma.training import evaluate
 

@@ -93,10 +93,8 @@ def build_optimizers(model: CLIPModel, config: PretrainConfig) -> list[torch.opt
     rate, decay = config.learning_rate, config.weight_decay
     groups = [{"params": decayed, "weight_decay": decay}, {"params": plain, "weight_decay": 0.0}]
     muon = {"lr": rate * config.muon_factor, "weight_decay": decay, "adjust_lr_fn": "match_rms_adamw"}
-    return [
-        torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True),
-        torch.optim.Muon(matrices, **muon),
-    ]
+    adamw = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True)
+    return [adamw, torch.optim.Muon(matrices, **muon)]
 
 
 class PatchDropper:

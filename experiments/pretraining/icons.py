@@ -93,12 +93,9 @@ def _emoji_index(wording: dict[str, Words]) -> dict[str, str]:
 
 def _emoji_of(name: str, index: dict[str, str]) -> str | None:
     joined = icon_phrase(name).replace(" ", "")
-    for variant in (plain(name).replace(" ", ""), joined, joined.removeprefix("flagfor"), joined + "face"):
-        if variant in index:
-            return index[variant]
-    if joined.startswith("flagfor"):
-        return index.get("flag" + joined.removeprefix("flagfor"))
-    return None
+    variants = [plain(name).replace(" ", ""), joined, joined.removeprefix("flagfor"), joined + "face"]
+    variants.append(joined.replace("flagfor", "flag"))
+    return next((index[variant] for variant in variants if variant in index), None)
 
 
 def drawings(name: str, icon_set: dict, group: str, wording: dict[str, Words]) -> Iterator[Drawing]:

@@ -124,7 +124,7 @@ def test_beside_its_sites_an_adapter_adds_nothing_and_never_trains(ablations, si
             assert parameter[sites].any() and not parameter[[i for i in range(6) if i not in sites]].any()
             acting = fresh.get_parameter(name)
             assert "bias" in name or acting[sites].any()
-    assert row.definition["sites"] == sites and row.parameters == count(fresh) * len(sites) // 6
+    assert row.budget["sites"] == sites and row.parameters == count(fresh) * len(sites) // 6
 
 
 def test_a_row_is_on_validation_and_read_back(ablations, monkeypatch):

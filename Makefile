@@ -13,7 +13,7 @@ endif
 
 run: minis ## environment, offline benchmarks, every notebook by papermill into runs/notebooks, results table
 	$(PYTHON) notebooks/run.py --replace --jobs 2
-	$(PYTHON) -m cma.training.report
+	$(PYTHON) -m experiments report
 
 test: $(READY) ## lint, fast suite, wheel, offline benchmarks, notebooks at tiny size, a browser, papermill reruns
 	$(PYTHON) -m ruff check
@@ -37,7 +37,7 @@ minis: $(READY) ## the offline benchmarks, built only when missing
 
 notebooks: minis ## run every notebook; executed copies into notebooks/, records into results/, table into README
 	$(PYTHON) notebooks/run.py --replace --commit
-	$(PYTHON) -m cma.training.report --keep results --readme README.md
+	$(PYTHON) -m experiments report --keep results --readme README.md
 
 explore: $(if $(MEDIA),$(READY),minis) ## the explorer as a page of its own; MEDIA=~/pictures searches your own
 	$(PYTHON) -m cma.explore.app $(if $(MEDIA),--media $(MEDIA))

@@ -40,7 +40,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         *("adapter", "method", "patching", "backbone", "model", "checkpoints"),
         *("similarity", "losses", "metrics"),
         *("data", "config", "recipes", "plots", "files"),
-        *("media", "methods", "training", "search", "explore", "pretraining"),
+        *("media", "methods", "training", "search", "explore"),
     ],
     submod_attrs={
         "adapter": ["AdapterConfig", "CrossModalAdapters"],

@@ -8,10 +8,10 @@ import pytest
 
 from tests import ROOT
 
-CMA = ROOT / "cma"
+CMA, DATA_PREP, EXPERIMENTS = ROOT / "cma", ROOT / "data_prep", ROOT / "experiments"
 CORE = {"adapter", "backbone", "checkpoints", "config", "data", "files", "losses", "metrics", "model"}
 CORE |= {"method", "patching", "plots", "recipes", "similarity"}
-FLOORS = [{"files"}, {"media"}, {"core"}, {"methods"}, {"training", "search"}, {"explore", "pretraining"}]
+FLOORS = [{"files"}, {"media"}, {"core"}, {"methods"}, {"training", "search"}, {"explore"}]
 ROOMS = set.union(*FLOORS) - {"files", "core"}
 
 
@@ -76,6 +76,10 @@ def test_all_of_cma_is_short():
     assert sum(len(path.read_text("utf-8").splitlines()) for path in CMA.rglob("*.py")) <= 9040
 
 
+def test_experiments_are_short():
+    assert sum(len(path.read_text("utf-8").splitlines()) for path in EXPERIMENTS.rglob("*.py")) <= 1900
+
+
 @pytest.mark.parametrize("module", sorted(name for name in modules(CMA) if name))
 def test_no_module_imports_from_a_higher_floor_or_past_a_door(module):
     level = {room: number for number, floor in enumerate(FLOORS) for room in floor}
@@ -91,7 +95,7 @@ def test_no_module_imports_from_a_higher_floor_or_past_a_door(module):
 
 
 def test_nothing_is_imported_in_a_circle():
-    for package in (CMA, ROOT / "data_prep"):
+    for package in (CMA, DATA_PREP, EXPERIMENTS):
         graph = {name: found for name, found in imports(package).items() if name}
         floors({name: {below for below in found if below} for name, found in graph.items()})
 
@@ -102,23 +106,45 @@ def test_the_core_is_five_floors_high_at_most():
     assert not imports(CMA)["adapter"]
 
 
-def test_cma_imports_neither_data_prep_nor_notebooks():
-    for path in CMA.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            named = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            named += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
-            assert not {name.split(".")[0] for name in named} & {"data_prep", "notebooks", "tests"}, path
+def imported_packages(path: Path) -> dict[str, set[str]]:
+    """The packages that a file imports by their full names: {package: the names below it}."""
+    seen: dict[str, set[str]] = {}
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        named = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            named += [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in named:
+            package, _, below = name.partition(".")
+            seen.setdefault(package, set()).add(below)
+    return seen
+
+
+def test_the_packages_import_downwards():
+    """A wheel holds `cma` and `data_prep` alone; `cma` needs not even the latter."""
+    above = {CMA: {"data_prep"}, DATA_PREP: set(), EXPERIMENTS: set()}
+    for package, others in above.items():
+        forbidden = others | {"notebooks", "tests"} | ({"experiments"} - {package.name})
+        for path in package.rglob("*.py"):
+            assert not forbidden & set(imported_packages(path)), path
+
+
+def test_experiments_use_the_rooms_of_cma_by_their_doors():
+    for path in EXPERIMENTS.rglob("*.py"):
+        for name in imported_packages(path).get("cma", ()):
+            room, *below = name.split(".")
+            assert room not in ROOMS or len(below) < 2, f"{path} reaches past the door of {room}: {name}"
+            assert f"{room}.{'.'.join(below)}" not in modules(CMA), f"{path} reaches past the door: {name}"
 
 
 def test_no_two_modules_have_one_name():
-    for package in (CMA, ROOT / "data_prep"):
+    for package in (CMA, DATA_PREP, EXPERIMENTS):
         leaves = [name.split(".")[-1] for name in modules(package) if name]
         assert len(leaves) == len(set(leaves)), sorted(leaves)
 
 
 def test_no_class_stands_twice():
     seen = {}
-    for path in [*CMA.rglob("*.py"), *(ROOT / "data_prep").rglob("*.py")]:
+    for path in [path for package in (CMA, DATA_PREP, EXPERIMENTS) for path in package.rglob("*.py")]:
         for node in ast.parse(path.read_text("utf-8")).body:
             if isinstance(node, ast.ClassDef):
                 assert seen.setdefault(node.name, path) == path, node.name

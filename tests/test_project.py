@@ -112,7 +112,8 @@ def test_the_oldest_releases_are_tested_too():
 def test_readme_names_the_commands_behind_both_targets():
     readme, makefile = (ROOT / "README.md").read_text("utf-8"), (ROOT / "Makefile").read_text("utf-8")
     for command in re.findall(
-        r"\$\(PYTHON\) ((?:notebooks/run|tests/explore/browser/chromium)\.py.*|-m (?:data_prep|cma\.)[^\n]*)",
+        r"\$\(PYTHON\) ((?:notebooks/run|tests/explore/browser/chromium)\.py.*"
+        r"|-m (?:data_prep|experiments|cma\.)[^\n]*)",
         makefile,
     ):
         command = re.sub(r" \$\(if .*", "", command)  # what MEDIA adds

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from cma import data, recipes
-from cma.training.batches import choose_splits, epoch_size
+from cma.training import choose_splits, epoch_size
 from cma.training.launch import read_description
 from data_prep.__main__ import build_parser
 from data_prep.benchmarks import BENCHMARKS

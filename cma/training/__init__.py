@@ -19,6 +19,5 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "planning": ["plan"],
         "record": ["RunRecord", "hardware", "versions"],
         "loop": ["TrainConfig", "train"],
-        "sweep": ["sweep_rates"],
     },
 )

@@ -5,9 +5,8 @@ from pathlib import Path
 
 from cma.files import read_json
 from data_prep.mini.division import Division, clip_split, divide, still_split
-from data_prep.mini.drawings import is_animated
+from data_prep.mini.drawings import is_animated, to_svg
 from data_prep.mini.emoji import Emoji, emoji_code, has_skin_tone, load_emoji
-from data_prep.mini.icons import to_svg
 from data_prep.mini.packages import PINS, fetch
 
 STYLES = {

@@ -3,13 +3,13 @@
 A drawing is a webp file, or the text of an SVG, which makes a clip of one frame.
 """
 
+import io
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
-
-from data_prep.mini.icons import render
 
 STILL_SIZE = 256  # pixels, the size of the originals
 CLIP_SIZE = 128
@@ -64,6 +64,31 @@ def timed_frames(source: Path | str) -> Iterator[tuple[Image.Image, int]]:
             image.seek(number)
             picture = on_white(image, CLIP_SIZE)  # decodes the frame, and only then is its duration known
             yield picture, image.info["duration"]
+
+
+def to_svg(icon_set: dict, name: str, colour: str) -> str:
+    """One icon of a set in Iconify's JSON as an SVG; what has no colour of its own gets `colour`."""
+    icon = icon_set["icons"][name]
+    width = icon.get("width", icon_set.get("width", 16))
+    height = icon.get("height", icon_set.get("height", 16))
+    left, top = icon.get("left", 0), icon.get("top", 0)
+    body = icon["body"].replace("currentColor", colour)
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" fill="{colour}"'
+    )
+    return f'{head} viewBox="{left} {top} {width} {height}">{body}</svg>'
+
+
+def render(svg: str, size: int) -> np.ndarray:
+    """An SVG as RGBA [size, size, 4] uint8, centred; ValueError if it cannot be rendered."""
+    import resvg_py  # here, so that the builders can say that it is absent
+
+    png = resvg_py.svg_to_bytes(svg_string=svg, width=size, skip_system_fonts=True)
+    picture = Image.open(io.BytesIO(png)).convert("RGBA")
+    picture.thumbnail((size, size))
+    canvas = Image.new("RGBA", (size, size))
+    canvas.paste(picture, ((size - picture.width) // 2, (size - picture.height) // 2))
+    return np.asarray(canvas)
 
 
 def from_svg(svg: str, size: int) -> Image.Image:

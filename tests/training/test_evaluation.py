@@ -12,7 +12,7 @@ from PIL import Image
 from cma import TrainConfig
 from cma.data import load
 from cma.training import chance_recall, encode, evaluate, evaluate_and_record, evaluation, recall_ceiling
-from cma.training.report import read_records
+from experiments.report import read_records
 from tests.toy_data import write_images
 
 CONFIG = TrainConfig(max_frames=1)

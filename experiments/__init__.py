@@ -1,0 +1,13 @@
+"""What compares many runs and makes `results/`: `python -m experiments --help`. It needs a clone."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=["pretraining", "published", "report", "rows"],
+    submod_attrs={
+        "ablations": ["Ablations", "PointRow"],
+        "rows": ["Budget", "MethodRow"],
+        "study": ["Study"],
+    },
+)

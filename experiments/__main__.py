@@ -1,0 +1,36 @@
+"""What compares many runs and makes `results/`, and how the bundled CLIP was made."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from cma.files import printable
+
+from . import ablations, forgetting, pretraining, report, study
+
+COMMANDS = {"study": study, "ablations": ablations, "report": report, "forgetting": forgetting}
+COMMANDS["pretrain"] = pretraining.command
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status; what the user can correct is one line on stderr, and 1."""
+    parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, module in COMMANDS.items():
+        text = module.run.__doc__
+        command = commands.add_parser(name, help=text.splitlines()[0], description=text)
+        module.add_options(command)
+        command.set_defaults(run=module.run)
+    options = parser.parse_args(arguments)
+    try:
+        options.run(options)
+    except (ImportError, OSError, TypeError, ValueError) as error:
+        print(f"error: {printable(str(error))}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

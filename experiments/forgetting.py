@@ -1,0 +1,137 @@
+"""What training on one dataset costs on what CLIP knew: drawings of the pre-training sets, before and after.
+
+Each adapter that a study has kept is tested on the drawings, in float32 and without training. A difference is
+that of R@1 to zero-shot on the same captions, the mean over the seeds, with its paired interval over items.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cma import RetrievalModel, data, load_backbone, methods
+from cma.files import write_whole
+from cma.recipes import recipe
+from cma.training import hardware
+from data_prep.dataset import Annotations, Counts, Entry, is_whole
+from data_prep.mini.drawings import on_white
+from data_prep.mini.packages import PINS
+from data_prep.prepare import prepare
+
+from . import rows
+from .pretraining import PretrainConfig, icons
+from .rows import MethodRow
+from .study import ZERO_SHOT, Study
+
+FILE = "forgetting.json"  # in the folder of results
+NAME = "pretraining-drawings"
+EXPECTED = Counts(1000, 1525)
+SEED = 42
+
+
+def build_drawings(out: Path, workers: int = 2) -> None:
+    """Build the dataset `out`/pretraining-drawings, unless it is there; its pictures are in `out`/sources.
+
+    It has the split test alone: one drawing each of 1,000 concepts, drawn at random, with all its captions,
+    1,525 in all. 600 are emoji by six artists, 280 icons in colour and 120 of one colour, the shares of the
+    pre-training batches. The artist of the offline benchmarks is not among them. Raises as `icons.build`.
+    """
+    source, dataset = out / "sources" / NAME, out / NAME
+    if is_whole(dataset, NAME):
+        print(f"{NAME}: already in {dataset}")
+        return
+    pixels, rows = icons.build(workers)
+    shutil.rmtree(source, ignore_errors=True)
+    source.mkdir(parents=True)
+    entries = []
+    for row in choose(rows, EXPECTED.items):
+        drawing, name = rows[row], f"{rows[row].source}-{rows[row].name}"
+        on_white(Image.fromarray(pixels[row]), icons.SIZE).save(source / f"{name}.png")
+        entries.append(Entry(name, f"{name}.png", drawing.captions, "test"))
+    protocol = {"query": "caption", "visual_to_text": "captions"}
+    files = [f"@iconify/json@{PINS['@iconify/json'].version}"]
+    expected = {"test": EXPECTED}
+    annotations = Annotations(NAME, "image", protocol, expected, entries, "mini-flickr30k", files)
+    prepare(annotations, source, dataset, workers=workers)
+
+
+def choose(rows: Sequence[icons.Drawing], concepts: int) -> list[int]:
+    """The indices of one drawing each of so many concepts, in the groups' shares of a pre-training batch."""
+    random, chosen = np.random.default_rng(SEED), {}
+    for group, share in PretrainConfig().mix:
+        indices = defaultdict(list)  # by concept
+        for index, drawing in enumerate(rows):
+            if drawing.group == group and drawing.concept not in chosen:
+                indices[drawing.concept].append(index)
+        for name in random.permutation(sorted(indices))[: round(share * concepts)].tolist():
+            chosen[name] = int(random.choice(indices[name]))
+    return sorted(chosen.values())
+
+
+def tested(study: Study, row: MethodRow) -> MethodRow:
+    """A row of ranks on the dataset of `study`, of each seed's adapter in `study.config.runs_dir`."""
+    result = MethodRow(study.folder.name, row.method, {})
+    for seed, record in row.records.items():
+        model = RetrievalModel(study.clip, study.processor)
+        if row.method != ZERO_SHOT:
+            model.load_adapter(Path(study.config.runs_dir) / record["name"], "method")
+        study.test(result, model, study.config, seed)
+        model.set_adapter(None)
+    return result
+
+
+def recalls(row: MethodRow) -> dict[str, list[float]]:
+    """[R@1 in %, low, high] in both directions."""
+    return {way: [round(value, 2) for value in rows.recall(row, way)] for way in rows.DIRECTIONS}
+
+
+def finished(row: MethodRow) -> dict[str, str]:
+    """When the run of each seed ended: what was measured is of these runs."""
+    return {seed: record["finished"] for seed, record in row.records.items()}
+
+
+def entry(row: MethodRow, after: MethodRow, before: MethodRow) -> dict:
+    """What is kept of a row: when its runs ended, R@1, and [difference, low, high, p] in both directions."""
+    differences = {}
+    for way in rows.DIRECTIONS:
+        differences[way] = [round(value, 4) for value in rows.difference(after, before, way)]
+    return {"finished": finished(row), "R@1": recalls(after), "difference": differences}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `python -m experiments forgetting`."""
+    parser.add_argument("--data", type=Path, default=Path("data"), help="has the drawings; default: data")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="default: results")
+    parser.add_argument("--runs", default="runs/methods", help="has the adapters; default: runs/methods")
+    parser.add_argument("--workers", type=int, default=2, help="processes that draw; default: 2")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Test the adapters of a study on drawings that CLIP was pre-trained on, half a minute for each row.
+
+    The drawings are built the first time; 104 MB are fetched for them. The folder of results has methods/ and
+    gets forgetting.json; a row that is there already, of the same runs, is not measured again.
+    """
+    build_drawings(options.data, options.workers)
+    folder, file = options.data / NAME, options.results / FILE
+    config = recipe("mini-flickr30k").train_config().merge({"runs_dir": options.runs})
+    study = Study(*load_backbone("mini"), folder, config, rows.Budget(), options.results / "methods")
+    drawings = data.load(folder, "test")
+    before = tested(study, MethodRow(drawings.name, ZERO_SHOT, {}, records={"0": {}}))
+    content = json.loads(file.read_text("utf-8")) if file.exists() else {"rows": {}}
+    content |= {"dataset": drawings.name, "items": len(drawings), "texts": len(drawings.captions)}
+    content |= {"hardware": hardware(study.clip.device), "R@1 of zero-shot": recalls(before)}
+    for row in rows.read_rows(study.results):
+        measured = content["rows"].get(row.name, {}).get("finished") == finished(row)
+        if measured or not row.records or row.method == ZERO_SHOT or methods.why_not(row.method, drawings):
+            continue
+        content["rows"][row.name] = entry(row, tested(study, row), before)
+        print(row.name, json.dumps(content["rows"][row.name]), flush=True)
+        write_whole(file, json.dumps(content, indent=1) + "\n")

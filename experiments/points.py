@@ -1,0 +1,101 @@
+"""The points of the ablations: the default adapter, and what is trained in its place."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from torch import nn
+
+from cma import RetrievalModel, methods
+from cma.data import RetrievalDataset
+
+OURS, FULL = "cross-modal adapter", "full fine-tuning"
+GROUPS = ("sharing", "data", "where", "bottleneck", "init", "pooling")  # after "default"
+SHARED_DIMS = (0, 4, 16, 64)  # and the whole width of the narrower tower
+SHARES = (0.1, 0.25, 0.5, 1.0)  # of the training items; the smaller ones lie in the larger ones
+LAST_LAYERS = (1, 2, 3)
+BOTTLENECK_DIMS = (2, 4, 8, 16, 32)
+UP_SCALES = (0.0, 0.1, 1.0, 10.0)  # of the initial values of all up-projections; 0 starts at CLIP
+POOLINGS = ("mean_pooled", "text_conditioned")
+
+
+@dataclass(frozen=True)
+class Point:
+    """A method with its options, on a share of the training items.
+
+    `sites`: where the adapter acts, None for everywhere (2i: the attention of layer i, 2i + 1: its MLP).
+    """
+
+    group: str
+    name: str
+    options: dict
+    similarity: str
+    method: str = OURS
+    share: float = 1.0
+    up_scale: float = 1.0
+    sites: list[int] | None = None
+
+    @property
+    def definition(self) -> dict:
+        """What is trained and how, without the point's names: equal definitions are one point."""
+        return {key: value for key, value in asdict(self).items() if key not in ("group", "name")}
+
+    @property
+    def shares(self) -> bool:
+        """Whether its shared slice is looked at."""
+        return self.group in ("default", "sharing") and self.options["shared_dim"] > 0
+
+
+def points(model: RetrievalModel, dataset: RetrievalDataset, similarity: str) -> list[Point]:
+    """Every point for a backbone and a dataset, the default first; equal points are there once."""
+    usual, narrow = methods.options_of(OURS, dataset), min(model.widths.values())
+    made = [default := Point("default", "adapter", usual, similarity)]
+
+    def add(group: str, name: str, **changes: object) -> None:
+        point = replace(default, group=group, name=name, **changes)
+        if all(point.definition != earlier.definition for earlier in made):
+            made.append(point)
+
+    dims = [*(d for d in SHARED_DIMS if d < narrow), narrow]
+    for d in dims:
+        add("sharing", f"d{d}", options=usual | {"shared_dim": d})
+    for d in dims:
+        r = equal_bottleneck(sum(model.widths.values()), **usual, other=d)
+        add("sharing", f"d{d}-r{r}", options={"bottleneck_dim": r, "shared_dim": d})
+    for share in SHARES:
+        add("data", f"adapter-{100 * share:g}", share=share)
+        add("data", f"full-{100 * share:g}", share=share, method=FULL, options={})
+    end = 2 * min(model.layers.values())
+    where = {"attention": range(0, end, 2), "mlp": range(1, end, 2)}
+    where |= {f"last-{k}": range(end - 2 * k, end) for k in LAST_LAYERS if 2 * k < end}
+    for name, sites in where.items():
+        add("where", name, sites=list(sites))
+    for r in BOTTLENECK_DIMS:
+        add("bottleneck", f"r{r}", options=usual | {"bottleneck_dim": r})
+    for scale in UP_SCALES:
+        add("init", f"up-{scale:g}", up_scale=scale)
+    for pooling in POOLINGS if dataset.kind == "video" else ():
+        add("pooling", pooling.replace("_", "-"), similarity=pooling)
+    return made
+
+
+def start(adapters: nn.Module, point: Point) -> None:
+    """Give the adapter the point's initial values; beside its `sites` it adds nothing and never trains."""
+    for name, parameter in adapters.named_parameters():
+        if name.endswith(("up_weight", "shared_weight")):
+            parameter.data *= point.up_scale
+        if point.sites is not None and "down" not in name:
+            acts = torch.zeros(len(parameter), *[1] * (parameter.ndim - 1), device=parameter.device)
+            acts[point.sites] = 1
+            parameter.data *= acts
+            parameter.register_hook(acts.mul)  # of its gradient
+
+
+def equal_bottleneck(width: int, bottleneck_dim: int, shared_dim: int, other: int) -> int:
+    """The r with which d_s = `other` has as nearly as can be the parameters of this r and d_s.
+
+    With W the widths of both towers together, a site has r (2W + 2 − d_s) + W − d_s parameters.
+    """
+    wanted = bottleneck_dim * (2 * width + 2 - shared_dim) - shared_dim + other
+    return max(1, round(wanted / (2 * width + 2 - other)))

@@ -1,0 +1,14 @@
+"""How the bundled CLIP was pre-trained: its corpus, its training, its export. Notebook a1 shows it."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=["command", "icons"],
+    submod_attrs={
+        "augmentation": ["augment", "recolour"],
+        "command": ["recall_on"],
+        "contrastive": ["PretrainConfig", "learning_rate", "pretrain"],
+        "small_clip": ["ClipShape", "export", "processor_for"],
+    },
+)

@@ -1,0 +1,213 @@
+"""How the bundled CLIP was made: contrastive pre-training from scratch on drawings with captions.
+
+The two towers have different widths and equal depth, as in ViT-B/32 (768 and 512). After Radford et al.,
+*Learning Transferable Visual Models From Natural Language Supervision* (2021), on a small scale, with the
+patch dropping of FLIP (Li et al., 2023), the optimiser Muon (Jordan et al., 2024) for the weight matrices,
+and averaged weights. Notebook a1 runs it.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+from transformers import CLIPModel, CLIPTokenizer
+
+from cma.files import checked_dataclass, parse_json, replacing
+
+from .augmentation import augment, recolour
+from .small_clip import MEAN, STD, ClipShape, build_model, build_tokenizer
+
+
+@checked_dataclass
+class PretrainConfig:
+    """The settings of a pre-training run. Raises ValueError that names a field that is not as expected."""
+
+    steps: int = 3000
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    muon_factor: float = 2.0  # Muon's rate as a multiple of AdamW's
+    weight_decay: float = 0.1
+    warmup: int = 200  # steps
+    decay: float = 0.35  # share of the steps, the last ones, in which the rate falls linearly
+    average: float = 0.998  # decay of the averaged weights, which are the ones that are kept
+    drop: float = 0.4  # share of the patches that are left out …
+    full_view: float = 0.07  # … except in this last share of the steps
+    mix: tuple[tuple[str, float], ...] = (("emoji", 0.6), ("colour", 0.28), ("mono", 0.12))
+    shape: ClipShape = ClipShape()
+    seed: int = 42
+
+
+def caption_of(drawing, random: np.random.Generator) -> str:
+    """A random caption of a drawing: its label, another caption, or two to five of its tags, shuffled."""
+    kind = random.random()
+    if drawing.tags and kind < 0.35:
+        tags = random.permutation(drawing.tags)[: random.integers(2, 6)]
+        return (" ", ", ")[random.integers(2)].join(tags)
+    if kind < 0.65:
+        return drawing.captions[0]
+    return drawing.captions[random.integers(len(drawing.captions))]
+
+
+def sample_rows(
+    groups: dict[str, list[list[int]]], config: PretrainConfig, random: np.random.Generator
+) -> list[int]:
+    """The rows of one batch: of each group its share of concepts, drawn evenly, and one drawing of each.
+
+    groups: for each name in `config.mix`, the rows of every concept.
+    """
+    rows: list[int] = []
+    for name, share in config.mix:
+        concepts = groups[name]
+        for concept in random.choice(len(concepts), round(share * config.batch_size), replace=False):
+            rows.append(concepts[concept][random.integers(len(concepts[concept]))])
+    return rows
+
+
+def contrastive_loss(logits: Tensor, concepts: Sequence[str], texts: Sequence[str]) -> Tensor:
+    """Symmetric cross-entropy of logits [N, N]; drawings of one concept or caption share their target."""
+    ids = [torch.from_numpy(np.unique(names, return_inverse=True)[1]) for names in (concepts, texts)]
+    same = (ids[0][:, None] == ids[0]) | (ids[1][:, None] == ids[1])
+    target = same.float() / same.sum(dim=1, keepdim=True)
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def moving_average(decay: float) -> Callable:
+    """An exponential average of weights with a growing window, so that the first ones soon count little."""
+    return lambda old, new, n: old + (new - old) * (1 - min(decay, (1 + n.item()) / (10 + n.item())))
+
+
+def build_optimizers(model: CLIPModel, config: PretrainConfig) -> list[torch.optim.Optimizer]:
+    """AdamW, and Muon for the weight matrices of the layers (Jordan et al., 2024)."""
+    matrices, decayed, plain = [], [], []
+    for name, parameter in model.named_parameters():
+        outside = decayed if parameter.ndim > 1 else plain
+        (matrices if ".layers." in name and parameter.ndim == 2 else outside).append(parameter)
+    rate, decay = config.learning_rate, config.weight_decay
+    groups = [{"params": decayed, "weight_decay": decay}, {"params": plain, "weight_decay": 0.0}]
+    muon = {"lr": rate * config.muon_factor, "weight_decay": decay, "adjust_lr_fn": "match_rms_adamw"}
+    adamw = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True)
+    return [adamw, torch.optim.Muon(matrices, **muon)]
+
+
+class PatchDropper:
+    """A forward hook on the vision embeddings: keeps the class token and a random share of the patches."""
+
+    drop = 0.0  # share of the patches that are left out
+
+    def __call__(self, module: nn.Module, inputs: tuple, tokens: Tensor) -> Tensor:
+        if not self.drop:
+            return tokens
+        count = tokens.shape[1] - 1
+        keep = round(count * (1 - self.drop))
+        order = torch.rand(len(tokens), count).argsort(dim=1)[:, :keep] + 1
+        order = torch.cat([torch.zeros(len(tokens), 1, dtype=order.dtype), order], dim=1)
+        return tokens.gather(1, order[:, :, None].expand(-1, -1, tokens.shape[2]))
+
+
+def learning_rate(step: int, config: PretrainConfig) -> float:
+    """The rate of update `step` (from 0): warm-up, constant, linear decay to 2 %."""
+    left = (config.steps - step) / (config.decay * config.steps)
+    return config.learning_rate * min(1.0, (step + 1) / config.warmup, max(left, 0.02))
+
+
+def pretrain(
+    pixels: np.ndarray,
+    drawings: Sequence,
+    config: PretrainConfig,
+    folder: Path,
+    evaluate: Callable[[CLIPModel, CLIPTokenizer], dict] | None = None,
+    checkpoint_seconds: float = 180,
+    evaluate_every: int = 500,
+) -> tuple[CLIPModel, CLIPTokenizer, list[dict]]:
+    """Train a CLIP; returns the averaged model, its tokenizer and the log.
+
+    pixels [N, H, W, 4] uint8 RGBA. Each of the N drawings has `concept`, `captions`, `tags` and `group` (a
+    name in `config.mix`). Every `checkpoint_seconds`, `folder/checkpoint.pt` is written, from which a run of
+    the same settings goes on. Every `evaluate_every` steps, what `evaluate` returns is added to the log.
+    Raises ValueError if the checkpoint has other settings; only `steps` may differ.
+    """
+    texts = [text for drawing in drawings for text in (*drawing.captions, *drawing.tags)]
+    tokenizer = build_tokenizer(texts, config.shape)
+    torch.manual_seed(config.seed)
+    model = build_model(config.shape, tokenizer)
+    model.set_attn_implementation("eager")  # on a CPU faster than SDPA for sequences this short
+    averaged = torch.optim.swa_utils.AveragedModel(model, avg_fn=moving_average(config.average))
+    optimizers = build_optimizers(model, config)
+    groups: dict[str, dict[str, list[int]]] = {name: {} for name, _ in config.mix}
+    for row, drawing in enumerate(drawings):
+        groups[drawing.group].setdefault(drawing.concept, []).append(row)
+    concepts = {name: list(rows.values()) for name, rows in groups.items()}
+
+    start, log, seconds = 0, [], 0.0
+    checkpoint = folder / "checkpoint.pt"
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        there, here = asdict(parse_json(state["config"], PretrainConfig, str(checkpoint))), asdict(config)
+        if changed := [key for key in here if key != "steps" and here[key] != there[key]]:
+            raise ValueError(f"{checkpoint}: other settings ({', '.join(changed)}); delete it or use those")
+        model.load_state_dict(state["model"])
+        averaged.load_state_dict(state["averaged"])
+        for optimizer, saved_state in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved_state)
+        start, log, seconds = state["step"], state["log"], state["seconds"]
+    dropper = PatchDropper()
+    hook = model.vision_model.embeddings.register_forward_hook(dropper)
+    mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
+    model.train()
+    clock = saved = time.monotonic()
+    bar = tqdm(range(start, config.steps), "pre-training", initial=start, total=config.steps)
+    for step in bar:
+        random = np.random.default_rng((config.seed, step))  # so that a resumed run draws the same numbers
+        generator = torch.Generator().manual_seed(int(random.integers(2**62)))
+        torch.manual_seed(int(random.integers(2**62)))
+        rows = sample_rows(concepts, config, random)
+        batch = [drawings[row] for row in rows]
+        captions = [caption_of(drawing, random) for drawing in batch]
+        rgba = torch.from_numpy(pixels[rows]).permute(0, 3, 1, 2).float() / 255
+        mono = torch.tensor([drawing.group == "mono" for drawing in batch])
+        rgba[mono] = recolour(rgba[mono], generator)
+        views = (augment(rgba, config.shape.image_size, generator) - mean) / std
+        ids = tokenizer(captions, padding=True, truncation=True, return_tensors="pt").input_ids
+        dropper.drop = config.drop if step < (1 - config.full_view) * config.steps else 0.0
+        rate = learning_rate(step, config)
+        for optimizer, factor in zip(optimizers, (1.0, config.muon_factor), strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * factor
+        with torch.autocast("cpu", torch.bfloat16):
+            image = model.visual_projection(model.vision_model(pixel_values=views).pooler_output)
+            text = model.text_projection(model.text_model(input_ids=ids).pooler_output)
+        image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
+        logits = model.logit_scale.exp() * text @ image.T
+        loss = contrastive_loss(logits, [drawing.concept for drawing in batch], captions)
+        model.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(max=math.log(100))
+        averaged.update_parameters(model)
+        if step < 50 or step % 20 == 0:
+            bar.set_postfix(loss=f"{loss.item():.3f}", rate=f"{rate:.1e}", refresh=False)
+        last = step + 1 == config.steps
+        if last or (step + 1) % evaluate_every == 0:
+            entry = {"step": step + 1, "seconds": seconds + time.monotonic() - clock, "loss": loss.item()}
+            log.append(entry | (evaluate(averaged.module, tokenizer) if evaluate else {}))
+            tqdm.write(json.dumps(log[-1]))
+        if last or time.monotonic() - saved > checkpoint_seconds:
+            saved = time.monotonic()
+            state = {"model": model.state_dict(), "averaged": averaged.state_dict(), "step": step + 1}
+            state |= {"optimizers": [optimizer.state_dict() for optimizer in optimizers], "log": log}
+            state |= {"seconds": seconds + saved - clock, "config": json.dumps(asdict(config))}
+            with replacing(checkpoint) as temporary:
+                torch.save(state, temporary)
+    hook.remove()
+    return averaged.module.eval(), tokenizer, log

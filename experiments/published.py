@@ -1,0 +1,122 @@
+"""The numbers of the paper and of the methods in its tables, beside ours: `results/published.csv`."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+FILE = "published.csv"
+PAPER = "cross-modal adapter"  # the paper's own method
+RECALLS = [f"{way}_r{k}" for way in ("t2v", "v2t") for k in (1, 5, 10)]  # in %; t2v: text-to-image, too
+NUMBERS = [*RECALLS, "t2v_mnr", "v2t_mnr", "mr", "parameters_m"]  # mean rank, mR, trained in millions
+WORDS = ["dataset", "method", "backbone", "source", "note"]
+COLUMNS = (
+    "dataset", "method", "theirs: trained", "theirs: T2I / T2V R@1 · R@5 · R@10", "theirs: I2T / V2T",
+    "source", "ours: T2I / T2V R@1 · R@5 · R@10", "ours: I2T / V2T", "ours: how",
+)  # fmt: skip
+NUMBER = re.compile(r"\d+(\.\d+)?(–\d+(\.\d+)?)?")  # or a range, where sources differ
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """One line of the file: what somebody published for one method on one benchmark; "" where not given."""
+
+    dataset: str
+    method: str
+    backbone: str
+    source: str
+    note: str
+    numbers: dict[str, str]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """(dataset, method in lower case): a run of ours with the same key stands beside this row."""
+        return self.dataset, self.method.lower()
+
+    def numbers_as_ours(self) -> dict[str, str]:
+        """A line of the CSV, with the columns that our own results have."""
+        line = {"whose": "published", "dataset": self.dataset, "method": self.method}
+        line["backbone"] = self.backbone
+        for way, short in {"text_to_visual": "t2v", "visual_to_text": "v2t"}.items():
+            line |= {f"{way} R@{k}": self.numbers[f"{short}_r{k}"] for k in (1, 5, 10)}
+            line[f"{way} MnR"] = self.numbers[f"{short}_mnr"]
+        line |= {"mR": self.numbers["mr"], "trained_millions": self.numbers["parameters_m"]}
+        return line | {"source": self.source, "note": self.note}
+
+
+def read_published(path: Path | str) -> list[PublishedRow]:
+    """The rows of a file like `results/published.csv`.
+
+    Raises ValueError that names the file and line for other columns, and for a cell that is no number.
+    """
+    with Path(path).open(encoding="utf-8", newline="") as file:
+        reader, rows = csv.DictReader(file), []
+        if set(reader.fieldnames or ()) != {*WORDS, *NUMBERS}:
+            raise ValueError(f"{path}: expected the columns {', '.join([*WORDS, *NUMBERS])}")
+        for row in reader:
+            where = f"{path}:{reader.line_num}"
+            whole = None not in row and None not in row.values()  # neither too many cells nor too few
+            if not (whole and row["dataset"] and row["method"] and row["source"]):
+                raise ValueError(f"{where}: expected a cell for each column, with dataset, method and source")
+            for name in NUMBERS:
+                if row[name] and not NUMBER.fullmatch(row[name]):
+                    raise ValueError(f"{where}: {name}: expected a number or nothing, found {row[name]!r}")
+            rows.append(PublishedRow(*(row[w] for w in WORDS), {name: row[name] for name in NUMBERS}))
+    return rows
+
+
+def beside(rows: Sequence[PublishedRow], ours: dict[tuple[str, str], list[tuple[str, str, str]]]) -> str:
+    """A markdown table of the published rows with our results beside them, blank where nobody ran it.
+
+    `ours` has (T2V, V2T, how) of each of our results by `PublishedRow.key`. They stand beside the last source
+    of their method, one line each. Rows of one method whose sources give different numbers are marked.
+    """
+    lines, sources_left = [], Counter(row.key for row in rows)
+    for row in rows:
+        sources_left[row.key] -= 1
+        results = [] if sources_left[row.key] else ours.get(row.key, [])
+        source = "; ".join(filter(None, [row.source, row.note, disagreement(row, rows)]))
+        theirs = [row.dataset, row.method, _millions(row), _recalls(row, "t2v"), _recalls(row, "v2t"), source]
+        first, *more = results or [("", "", "")]
+        lines.append([*theirs, *first])
+        lines += [[row.dataset, row.method, "", "", "", "", *result] for result in more]
+    return markdown([dict(zip(COLUMNS, line, strict=True)) for line in lines])
+
+
+def markdown(lines: Sequence[dict[str, str]]) -> str:
+    """A table in Markdown, of lines with the same columns."""
+    cells = [list(lines[0]), ["---"] * len(lines[0]), *(line.values() for line in lines)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def with_others(rows: Sequence[PublishedRow], ours: Sequence[tuple[str, str]]) -> list[PublishedRow]:
+    """The rows, and one without numbers for each (dataset, method) of ours that nobody published there."""
+    known, every = {row.key for row in rows}, list(rows)
+    for dataset, method in dict.fromkeys(ours):
+        places = [place for place, row in enumerate(every) if row.dataset == dataset]
+        if places and (dataset, method.lower()) not in known:
+            empty = dict.fromkeys(NUMBERS, "")
+            every.insert(places[-1] + 1, PublishedRow(dataset, method, "", "not in the tables", "", empty))
+    return every
+
+
+def disagreement(row: PublishedRow, rows: Sequence[PublishedRow]) -> str:
+    """ "sources disagree" if another row of the same method has another recall, else nothing."""
+    others = [other for other in rows if other.key == row.key and other.backbone == row.backbone]
+    differ = any(len({other.numbers[name] for other in others} - {""}) > 1 for name in RECALLS)
+    return "**sources disagree**" if differ else ""
+
+
+def _millions(row: PublishedRow) -> str:
+    return f"{row.numbers['parameters_m']} M" if row.numbers["parameters_m"] else ""
+
+
+def _recalls(row: PublishedRow, way: str) -> str:
+    recalls = [row.numbers[name] or "–" for name in RECALLS if name.startswith(way)]
+    ranks = f" (MnR {row.numbers[f'{way}_mnr']})" if row.numbers[f"{way}_mnr"] else ""
+    mean = f" (mR {row.numbers['mr']})" if way == "v2t" and row.numbers["mr"] else ""
+    return "" if set(recalls) == {"–"} else " · ".join(recalls) + ranks + mean

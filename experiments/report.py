@@ -1,0 +1,253 @@
+"""The results tables, from the records of runs: see `python -m experiments report --help`.
+
+Runs that differ in their seed alone are one line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import re
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cma.config import NO_EFFECT
+from cma.files import parse_json, read_json, write_whole
+from cma.methods import NAMES
+from cma.metrics import RECALLS
+from cma.recipes import VARIANTS
+from cma.training import RunRecord
+
+from . import published
+from .rows import DIRECTIONS, MethodRow
+
+START, END = "<!-- results: python -m experiments report -->", "<!-- end of results -->"
+TO_VISUAL, TO_TEXT = (f"{way} {' · '.join(RECALLS)}" for way in ("T2I / T2V", "I2T / V2T"))  # columns
+HOW = ("N", "epoch kept", "recipe", "seed", "seconds", "hardware", "commit")  # columns
+Group = list[RunRecord]  # runs that differ in their seed alone
+
+
+def read_records(folder: Path | str) -> list[RunRecord]:
+    """The records of finished runs in a folder, sorted for the table.
+
+    They are in `*.json`, `*/run.json` and, from a study, `methods/*.json`. Left out: a JSON file without
+    `metrics`, and runs that report on validation. Raises FileNotFoundError if the folder is missing,
+    ValueError that names a file that is not as expected.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        hint = "expected one that holds run records, such as runs or results"
+        raise FileNotFoundError(f"{folder}: no such folder; {hint}")
+    files = [file for file in folder.glob("*.json") if b'"metrics"' in file.read_bytes()]
+    records = [RunRecord.load(file) for file in sorted([*folder.glob("*/run.json"), *files])]
+    for file in sorted(folder.glob("methods/*.json")):
+        of_seeds = read_json(file, MethodRow).records.values()
+        records += [parse_json(json.dumps(record), RunRecord, str(file)) for record in of_seeds]
+    kept = [record for record in records if record.metrics and record.config.get("report_on") != "val"]
+    order = {method: place for place, method in enumerate(NAMES)}
+    return sorted(kept, key=lambda run: (run.dataset, order.get(run.method, len(order)), run.name))
+
+
+def by_seed(records: Sequence[RunRecord]) -> list[Group]:
+    """Runs of one method on one dataset with the same settings, whatever their seeds, in the given order."""
+    groups: dict[str, Group] = {}
+    for record in records:
+        settings = {key: value for key, value in record.config.items() if key not in (*NO_EFFECT, "seed")}
+        same = [getattr(record, name) for name in ("dataset", "method", "backbone", "adapter", "select_on")]
+        counts = [record.metrics.get(name) for name in ("split", "texts", "items")]
+        key = json.dumps([settings, same, counts, _other_settings(record)], sort_keys=True)
+        groups.setdefault(key, []).append(record)
+    return list(groups.values())
+
+
+def recipe_of(record: RunRecord) -> str:
+    """Whose arithmetic, optimiser and choice of epoch a run has (of `VARIANTS`); untrained: its precision."""
+    names = ("paper", "bf16") if record.selected_epoch else ()
+    fits = (name for name in names if VARIANTS[name].items() <= record.config.items())
+    return next(fits, record.config.get("precision", "float32"))
+
+
+def table(records: Sequence[RunRecord]) -> str:
+    """A markdown table: recalls in % with their 95 % interval, and how each was made.
+
+    Runs that differ in their seed alone are one line: their mean, with the mean of their intervals, which is
+    an interval over items; seeds are not drawn again. Raises ValueError that names a record whose metrics or
+    config are not those of a run.
+    """
+    return published.markdown([_named(_line, group) for group in by_seed(records)])
+
+
+def beside_published(records: Sequence[RunRecord], rows: Sequence[published.PublishedRow]) -> str:
+    """A markdown table of published rows, with our results beside them; see `published.beside`."""
+    ours: dict[tuple[str, str], list[tuple[str, str, str]]] = {}
+    for group in by_seed(records):
+        line = _named(_line, group)
+        how = f"{line['method']}: {line['trained']} trained; {'; '.join(line[column] for column in HOW)}"
+        key = group[0].dataset, group[0].method.lower()
+        ours.setdefault(key, []).append((line[TO_VISUAL], line[TO_TEXT], how))
+    return published.beside(rows, ours)
+
+
+def tables(records: Sequence[RunRecord], rows: Sequence[published.PublishedRow]) -> dict[str, str]:
+    """The tables by name: our results; the paper's method, theirs and ours; the other methods likewise."""
+    made = {"results": table(records)}
+    if rows:
+        every = published.with_others(rows, [(record.dataset, record.method) for record in records])
+        paper = [row for row in every if row.method == published.PAPER]
+        others = [row for row in every if row.method != published.PAPER]
+        made |= {"paper": beside_published(records, paper), "methods": beside_published(records, others)}
+    return made
+
+
+def as_csv(records: Sequence[RunRecord], rows: Sequence[published.PublishedRow]) -> str:
+    """Every number: a line for each run, for each mean over seeds, and for what was published."""
+    lines: list[dict] = []
+    for group in by_seed(records):
+        lines += [_named(_numbers, [record]) for record in group]
+        lines += [_named(_numbers, group)] if len(group) > 1 else []
+    lines += [row.numbers_as_ours() for row in rows]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for line in lines for key in line)))
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue().replace("\r\n", "\n")
+
+
+def _named(make: Callable, group: Group):
+    """make(group), with the name of the record in the error if its metrics or config are not a run's."""
+    try:
+        return make(group)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        record = group[0]
+        raise ValueError(f"{record.folder}: {record.name}: no metrics of a run ({error!r})") from error
+
+
+def _line(group: Group) -> dict[str, str]:
+    """A line of the table of our results: {column: cell}."""
+    record, metrics = group[0], group[0].metrics
+    expected = metrics.get("expected_items")
+    of_expected = f" of {expected:,}" if expected not in (None, metrics["items"]) else ""
+    split = "" if metrics["split"] == "test" else f" on {metrics['split']}"
+    others = _other_settings(record)
+    how = (f" ({others})" if others else "") + (f" {record.label}" if record.select_on == "test" else "")
+    share = f" ({record.trained_percent:.2f} %)" if record.trained_parameters else ""
+    epochs = ", ".join(str(run.selected_epoch) for run in group) + f" of {record.config['epochs']}"
+    hardware = [run.hardware.get("gpu") or f"{run.hardware.get('threads', '?')} CPU threads" for run in group]
+    seconds = statistics.mean(run.seconds for run in group)
+    return {
+        "dataset": record.dataset,
+        "method": f"{record.method}{split}{how}",
+        "trained": f"{record.trained_parameters:,}{share}",
+        TO_VISUAL: _recalls(group, "text_to_visual"),
+        TO_TEXT: _recalls(group, "visual_to_text"),
+        "N": f"{metrics['texts']:,} texts, {metrics['items']:,}{of_expected} items",
+        "epoch kept": f"{epochs}, {record.label}" if record.selected_epoch else "–",
+        "recipe": recipe_of(record),
+        "seed": ", ".join(str(run.seed) for run in group),
+        "seconds": f"{seconds:,.0f}" if seconds else "–",
+        "hardware": ", ".join(dict.fromkeys(hardware)),
+        "commit": ", ".join(dict.fromkeys(run.commit or "–" for run in group)),
+    }
+
+
+def _recalls(group: Group, way: str) -> str:
+    """`23.7 [20.1, 27.3] · 45.0 [..] · 66.6 [..]`."""
+    parts = []
+    for key in RECALLS:
+        ends = _interval(group, way, key)
+        between = f" [{ends[0]:.1f}, {ends[1]:.1f}]" if ends else ""
+        parts.append(f"{_mean(group, way, key):.1f}{between}")
+    return " · ".join(parts)
+
+
+def _mean(group: Group, way: str, key: str) -> float:
+    return statistics.mean(run.metrics[way][key] for run in group)
+
+
+def _interval(group: Group, way: str, key: str) -> list[float]:
+    """[low, high], the means over the runs; empty if a run has none."""
+    ends = [run.metrics.get("intervals", {}).get(way, {}).get(key) for run in group]
+    return [statistics.mean(side) for side in zip(*ends, strict=True)] if all(ends) else []
+
+
+def _numbers(group: Group) -> dict:
+    """A line of the CSV: {column: value}."""
+    record, line = group[0], _line(group)
+    row = {"whose": "ours", "dataset": record.dataset, "method": record.method}
+    row |= {"backbone": record.backbone.get("name"), "settings": _other_settings(record)}
+    row |= {"seed": line["seed"], "runs": len(group), "trained_millions": record.trained_parameters / 1e6}
+    row["mR"] = round(statistics.mean(run.metrics["mR"] for run in group), 4)
+    for way in DIRECTIONS:
+        for key in (*RECALLS, "MdR", "MnR"):
+            row[f"{way} {key}"] = round(_mean(group, way, key), 4)
+            for end, value in zip(("low", "high"), _interval(group, way, key), strict=False):
+                row[f"{way} {key} {end}"] = round(value, 4)
+    row |= {name: record.metrics.get(name) for name in ("split", "texts", "items", "expected_items")}
+    row |= {column: line[column] for column in ("epoch kept", "recipe", "seconds", "hardware")}
+    return row | {"peak_memory_gib": record.peak_memory_gib, "commit": line["commit"]}
+
+
+def _other_settings(record: RunRecord) -> str:
+    """The settings in a run's name that are not its recipe's; the seed has a column of its own."""
+    given = record.name.partition(",")[2].split(",")
+    usual = {f"{key}={value}" for key, value in VARIANTS.get(recipe_of(record), {}).items()}
+    return ",".join(part for part in given if part not in usual and not part.startswith("seed="))
+
+
+def markers(name: str) -> tuple[str, str]:
+    """The lines before and after the table `name`: results, paper or methods."""
+    return START.replace("results", name), END.replace("results", name)
+
+
+def update(path: Path | str, texts: dict[str, str]) -> None:
+    """Put each text between the markers of its name. Raises ValueError if a file has none, or half of one."""
+    content, replaced = Path(path).read_text(encoding="utf-8"), 0
+    for name, text in texts.items():
+        start, end = markers(name)
+        before, *marked = re.split(f"({re.escape(start)}|{re.escape(end)})", content)
+        if not marked:
+            continue
+        if marked[::2] != [start, end]:
+            raise ValueError(f"{path}: expected the line {start!r} once and {end!r} once after it")
+        content = f"{before}{start}\n{text}\n{end}{marked[-1]}"
+        replaced += 1
+    if not replaced:
+        raise ValueError(f"{path}: expected the line {START!r}, or that of another table; found none")
+    write_whole(path, content)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `python -m experiments report`."""
+    parser.add_argument("records", nargs="?", default="runs", help="folder of records; default: runs")
+    parser.add_argument("--readme", nargs="+", default=[], help="files whose tables are replaced")
+    parser.add_argument("--csv", type=Path, help="file that gets every number, of each seed too")
+    parser.add_argument("--keep", type=Path, help="folder that gets each record as NAME.json")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the table of results; with a file published.csv in the folder, also beside published numbers.
+
+    --readme puts the tables between the markers of files, --csv writes all numbers, --keep keeps the records.
+    The last leaves out runs with settings in their names, which are not their recipe's, and then the tables
+    are those of the folder of kept records.
+    """
+    records, folder = read_records(options.records), Path(options.records)
+    if not records:
+        raise ValueError(f"{options.records}: 0 finished runs found; train one first")
+    printed = table(records)  # before anything is written
+    if options.keep:
+        for record in records:
+            if "," not in record.name:
+                write_whole(options.keep / f"{record.name}.json", record.to_json())
+        records, folder = read_records(options.keep), options.keep
+    file = folder / published.FILE
+    rows = published.read_published(file) if file.exists() else []
+    made = tables(records, rows)
+    for path in options.readme:
+        update(path, made)
+    if options.csv:
+        write_whole(options.csv, as_csv(records, rows))
+    print("\n\n".join([printed, *(made[name] for name in ("paper", "methods") if name in made)]))

@@ -1,0 +1,201 @@
+"""The table says what each run's record says, and breaks with a name."""
+
+import copy
+import csv
+import io
+import json
+from dataclasses import asdict
+
+import pytest
+
+from cma import recipes
+from cma.training import RunRecord
+from experiments import published, report
+from experiments.__main__ import main
+from experiments.rows import MethodRow
+from tests import ROOT
+
+
+def record(name="r", method="cross-modal adapter", select_on="val", **changes) -> RunRecord:
+    recalls = {"R@1": 23.71, "R@5": 45.0, "R@10": 66.6, "MdR": 6.0, "MnR": 20.5}
+    between = {"R@1": (20.1, 27.3), "R@5": (41.0, 49.0), "R@10": (62.0, 71.0)}
+    metrics = {
+        "split": "test",
+        "texts": 1320,
+        "items": 350,
+        "expected_items": 350,
+        "text_to_visual": recalls,
+        "visual_to_text": recalls | {"R@1": 40.0},
+        "mR": 48.0,
+        "intervals": {"text_to_visual": between, "visual_to_text": between},
+    }
+    values = {
+        "name": name,
+        "dataset": "mini-flickr30k",
+        "kind": "image",
+        "method": method,
+        "backbone": {"name": "mini"},
+        "config": {"epochs": 10},
+        "adapter": None,
+        "seed": 42,
+        "select_on": select_on,
+        "trained_parameters": 1000,
+        "total_parameters": 100_000,
+        "selected_epoch": 7,
+        "metrics": metrics,
+        "seconds": 98.4,
+        "hardware": {"threads": 2},
+        "commit": "abc1234",
+    }
+    return RunRecord(**values | changes)
+
+
+def command(*arguments) -> int:
+    return main(["report", *map(str, arguments)])
+
+
+@pytest.fixture
+def readme(tmp_path):
+    file = tmp_path / "README.md"
+    file.write_text(f"before\n{report.START}\n{report.END}\nafter\n")
+    return file
+
+
+def test_the_table_says_how_each_number_was_made(tmp_path):
+    record("b").save(tmp_path / "b")
+    record("a", "zero-shot", "none", trained_parameters=0, selected_epoch=None).save(tmp_path / "a")
+    lines = report.table(report.read_records(tmp_path)).splitlines()
+    assert len(lines) == 4
+    assert "| T2I / T2V R@1 · R@5 · R@10 | I2T / V2T R@1 · R@5 · R@10 |" in lines[0]
+    assert lines[2].startswith("| mini-flickr30k | zero-shot | 0 |")
+    assert lines[3].startswith(
+        "| mini-flickr30k | cross-modal adapter | 1,000 (1.00 %) | 23.7 [20.1, 27.3] · 45.0 [41.0, 49.0] · "
+        "66.6 [62.0, 71.0] | 40.0 ["
+    )
+    assert lines[3].endswith(
+        "| 1,320 texts, 350 items | 7 of 10, chosen on validation | float32 | 42 | 98 | 2 CPU threads "
+        "| abc1234 |"
+    )
+    assert len({line.count("|") for line in lines}) == 1
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"select_on": "test"}, "cross-modal adapter (chosen on test, the authors' habit) |"),
+        ({"metrics": record().metrics | {"split": "val"}}, "cross-modal adapter on val |"),
+        ({"metrics": record().metrics | {"items": 340}}, "340 of 350 items"),
+        ({"metrics": record().metrics | {"intervals": {}}}, "23.7 · 45.0 · 66.6"),
+    ],
+)
+def test_what_is_unusual_about_a_number_stands_beside_it(changes, said):
+    assert said in report.table([record(**changes)])
+
+
+def test_other_files_and_runs_that_report_on_validation_are_left_out(tmp_path):
+    (tmp_path / "a.json").write_text(record().to_json())
+    (tmp_path / "costs.json").write_text('{"rates": []}')
+    record("on-val", config={"epochs": 1, "report_on": "val"}).save(tmp_path / "on-val")
+    assert [one.name for one in report.read_records(tmp_path)] == ["r"]
+
+
+def test_the_seeds_of_a_method_in_a_study_are_one_row(tmp_path):
+    runs = {seed: record(f"m-lr0.01-seed{seed}", "CoOp", seed=int(seed)) for seed in ("1", "2", "3")}
+    row = MethodRow(
+        "mini-flickr30k", "CoOp", {}, records={k: json.loads(r.to_json()) for k, r in runs.items()}
+    )
+    (tmp_path / "methods").mkdir()
+    row.save(tmp_path / "methods")
+    record("a").save(tmp_path / "a")
+    *_, coop, adapter = report.table(report.read_records(tmp_path)).splitlines()
+    assert coop.startswith("| mini-flickr30k | CoOp | 1,000") and "| 1, 2, 3 | 98 |" in coop
+    assert adapter.startswith("| mini-flickr30k | cross-modal adapter |")
+    row.records["1"]["seed"] = "one"
+    row.save(tmp_path / "methods")
+    with pytest.raises(ValueError, match=str(row.path(tmp_path / "methods"))):
+        report.read_records(tmp_path)
+
+
+@pytest.mark.parametrize("changes", [None, {"seed": "x"}, {"metrics": {"split": "test"}}, {"config": {}}])
+def test_a_broken_record_is_named(tmp_path, changes, capsys):
+    text = record().to_json()
+    text = json.dumps(json.loads(text) | changes) if changes else text[:-3]
+    (tmp_path / "bad.json").write_text(text)
+    assert command(tmp_path) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {tmp_path}") and said.count("\n") == 1
+
+
+def test_the_command_writes_between_the_markers_alone(tmp_path, readme, capsys):
+    record().save(tmp_path / "runs" / "a")
+    for _ in range(2):
+        assert command(tmp_path / "runs", "--readme", readme) == 0
+        table = capsys.readouterr().out.strip()
+        assert readme.read_text() == f"before\n{report.START}\n{table}\n{report.END}\nafter\n"
+    readme.write_text(f"before\n{report.END}\n{report.START}\n")
+    assert command(tmp_path / "runs", "--readme", readme) == 1
+    assert "README.md: expected the line" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    for folder, said in (("empty", "0 finished runs found"), ("none", "no such folder")):
+        assert command(tmp_path / folder) == 1
+        assert said in capsys.readouterr().err
+
+
+def test_a_run_of_other_settings_says_so_and_stays_out_of_readme(tmp_path, readme, capsys):
+    for name in ("a-run", "a-run,epochs=20,seed=7"):
+        record(name).save(tmp_path / "runs" / name)
+    kept = tmp_path / "results"
+    assert command(tmp_path / "runs", "--readme", readme, "--keep", kept) == 0
+    assert "| cross-modal adapter (epochs=20) |" in capsys.readouterr().out
+    assert readme.read_text().count("cross-modal adapter") == 1 and "seed=7" not in readme.read_text()
+    assert [file.name for file in kept.iterdir()] == ["a-run.json"]
+    assert command(kept) == 0  # kept records give the same table
+    assert capsys.readouterr().out.strip() in readme.read_text()
+
+
+def test_runs_that_differ_in_their_seed_alone_are_one_line_with_their_mean():
+    other = record("r,seed=7", seed=7, selected_epoch=5, config={"epochs": 10, "seed": 7}, seconds=100.0)
+    other.metrics = copy.deepcopy(other.metrics)
+    other.metrics["text_to_visual"]["R@1"] = 24.71
+    other.metrics["intervals"]["text_to_visual"]["R@1"] = (21.1, 28.3)
+    different = record("r,epochs=20", config={"epochs": 20, "seed": 42})
+    *_, both, alone = report.table([record(config={"epochs": 10, "seed": 42}), other, different]).splitlines()
+    assert "| 24.2 [20.6, 27.8] · 45.0" in both and "| 7, 5 of 10, chosen on validation |" in both
+    assert "| 42, 7 | 99 |" in both and "(seed" not in both
+    assert "cross-modal adapter (epochs=20) |" in alone and "| 23.7 [20.1" in alone
+
+
+def test_the_csv_has_each_seed_their_mean_and_what_was_published():
+    second = record("r,seed=7", seed=7, metrics=copy.deepcopy(record().metrics))
+    second.metrics["text_to_visual"]["R@1"] = 24.71
+    rows = published.read_published(ROOT / "results" / published.FILE)
+    lines = list(csv.DictReader(io.StringIO(report.as_csv([record(), second], rows))))
+    assert [line["text_to_visual R@1"] for line in lines[:3]] == ["23.71", "24.71", "24.21"]
+    assert [line["seed"] for line in lines[:3]] == ["42", "7", "42, 7"]
+    assert [line["runs"] for line in lines[:3]] == ["1", "1", "2"]
+    assert lines[0]["text_to_visual R@1 low"] == "20.1" and lines[0]["visual_to_text MnR"] == "20.5"
+    assert len(lines) == 3 + len(rows) and {line["whose"] for line in lines[3:]} == {"published"}
+
+
+@pytest.mark.parametrize("variant, select_on", [("paper", "test"), ("bf16", "val"), ("float32", "val")])
+def test_the_recipe_of_a_run_is_recognised_and_is_no_other_setting(variant, select_on):
+    config = recipes.recipe("msrvtt").train_config(variant)
+    name = recipes.recipe("msrvtt").run_name("msrvtt-cross-modal", config, "openai/clip-vit-base-patch32")
+    run = record(name, dataset="msrvtt", kind="video", config=asdict(config), select_on=select_on)
+    assert report.recipe_of(run) == variant
+    cells = report.table([run]).splitlines()[2].split(" | ")
+    assert cells[1].startswith("cross-modal adapter") and "=" not in cells[1] and cells[7] == variant
+
+
+def test_the_tables_of_readme_and_reproduce_are_those_of_the_kept_records():
+    records = report.read_records(ROOT / "results")
+    tables = report.tables(records, published.read_published(ROOT / "results" / published.FILE))
+    pages = {"README.md": ["results"], "REPRODUCE.md": ["paper", "methods"]}
+    for page, names in pages.items():
+        text = (ROOT / page).read_text("utf-8")
+        for name in names:
+            start, end = report.markers(name)
+            assert f"{start}\n{tables.pop(name)}\n{end}" in text, (
+                f"{page}: python -m experiments report results --readme README.md REPRODUCE.md"
+            )
+    assert not tables

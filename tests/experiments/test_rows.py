@@ -1,0 +1,75 @@
+"""Rows of the methods' comparison: recall over seeds, paired differences, Holm's correction."""
+
+import numpy as np
+import pytest
+
+from cma.metrics import bootstrap_interval
+from experiments.rows import MethodRow, difference, holm, read_rows, recall
+
+OWNER = [item for item in range(300) for _ in range(2)]
+
+
+def row(method: str, chance: float, seeds: int = 3, shift: int = 0) -> MethodRow:
+    """Queries of an item are found together, with probability `chance`."""
+    ranks = {}
+    for seed in range(seeds):
+        found = np.random.default_rng(seed + shift).random(300) < chance
+        back = np.where(found, 1, 9).tolist()
+        ranks[str(seed)] = {"text_to_visual": np.repeat(back, 2).tolist(), "visual_to_text": back}
+    return MethodRow("toy", method, {}, ranks=ranks, text_to_item=OWNER)
+
+
+def test_recall_of_one_seed_has_the_interval_of_the_metrics():
+    one = row("a", 0.4, seeds=1)
+    ranks = np.array(one.ranks["0"]["text_to_visual"])
+    value, low, high = recall(one, "text_to_visual")
+    assert value == pytest.approx(100 * (ranks == 1).mean())
+    expected = bootstrap_interval(ranks, np.array(OWNER), "R@1", samples=2000)
+    assert (low, high) == pytest.approx(expected, abs=0.7)
+
+
+def test_seeds_are_averaged_and_not_counted_as_more_items():
+    same = row("a", 0.4, seeds=1)
+    same.ranks |= {"1": same.ranks["0"], "2": same.ranks["0"]}
+    assert recall(same, "visual_to_text") == recall(row("a", 0.4, seeds=1), "visual_to_text")
+
+
+def test_a_difference_is_paired():
+    one, other = row("a", 0.5), row("b", 0.4)  # the same draws: whatever b finds, a finds
+    gain, low, high, p = difference(one, other, "text_to_visual")
+    assert gain == pytest.approx(recall(one, "text_to_visual")[0] - recall(other, "text_to_visual")[0])
+    assert 0 < low < gain < high and p < 0.01
+    apart = difference(one, row("b", 0.4, shift=50), "text_to_visual")
+    assert apart[2] - apart[1] > 1.3 * (high - low)
+
+
+def test_no_difference_has_a_high_p():
+    assert difference(row("a", 0.4), row("b", 0.4), "text_to_visual") == (0, 0, 0, 1)
+    assert difference(row("a", 0.4), row("b", 0.4, shift=9), "visual_to_text")[3] > 0.05
+
+
+def test_rows_of_other_items_are_not_compared():
+    other = row("b", 0.4)
+    other.text_to_item = OWNER[1:] + [299]
+    with pytest.raises(ValueError, match="toy-a and toy-b were tested on different items"):
+        difference(row("a", 0.4), other, "text_to_visual")
+
+
+def test_holm():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+
+
+def test_a_row_is_read_as_it_was_written(tmp_path):
+    one = row("full fine-tuning", 0.4)
+    one.save(tmp_path)
+    assert one.path(tmp_path).name == "toy-full-fine-tuning.json"
+    assert read_rows(tmp_path) == [one]
+    (tmp_path / "toy-x.json").write_text('{"dataset": 3}')
+    with pytest.raises(ValueError, match=r"toy-x\.json"):
+        read_rows(tmp_path)
+
+
+def test_an_untested_row_has_no_recall():
+    with pytest.raises(ValueError, match="toy-a: no seed has been tested yet"):
+        recall(MethodRow("toy", "a", {}), "text_to_visual")

@@ -12,8 +12,9 @@ from pathlib import Path
 from .. import data, recipes
 from ..backbone import PHOTOGRAPHS, load_first
 from ..checkpoints import trained_on
+from ..config import ReadConfig
 from ..model import RetrievalModel
-from ..search import IndexConfig, MediaIndex, identify
+from ..search import MediaIndex
 
 ZERO_SHOT = "zero-shot"  # what CLIP without an adapter is called
 BENCHMARKS = {"mini-flickr30k": "03", "mini-msrvtt": "04"}  # and the notebook that trains the adapter of each
@@ -31,7 +32,7 @@ class Gallery:
         self,
         model: RetrievalModel,
         source: data.RetrievalDataset | str | Path,
-        config: IndexConfig | None = None,
+        config: ReadConfig | None = None,
         folder: str | Path | None = None,
         adapter: str | None = None,
     ) -> None:
@@ -50,7 +51,7 @@ class Gallery:
         key = _key(adapter, scale)
         with self.model.acting(*key):
             known = self._indexes.get(key)
-            if known is None or known.built_with != identify(self.model):
+            if known is None or known.weights.changed(self.model):
                 kept = self.folder and self.folder / folder_name(label(*key), f"{key[0]} {key[1]!r}")
                 self._indexes[key] = MediaIndex.build(self.model, self.source, self.config, folder=kept)
         return self._indexes[key]
@@ -172,6 +173,4 @@ def _benchmark(model: RetrievalModel, name: str, kept: Path, adapter: str | None
             trains = f"python notebooks/run.py {BENCHMARKS[name]}"
             print(f"{name}: CLIP alone; `{trains}` trains an adapter ({error})")
     test = data.load(folder, "test")
-    settings = recipes.recipe(test.recipe).config
-    config = IndexConfig(settings.similarity, max_frames=settings.max_frames, fps=settings.fps)
-    return Gallery(model, test, config, kept, adapter)
+    return Gallery(model, test, recipes.recipe(test.recipe).config, kept, adapter)

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from cma import RetrievalModel
+from cma.config import ReadConfig
 from cma.search import build
-from cma.search.index import IndexConfig, MediaIndex
+from cma.search.index import MediaIndex
 from cma.search.listing import find
 from tests.conftest import build_clip
 from tests.toy_data import write_images
@@ -140,10 +141,10 @@ def test_without_the_extra_video_a_clip_stops_the_build(model, pictures, tmp_pat
 
 def test_a_folder_holds_the_index_of_one_adapter(model, pictures, tmp_path, read, capsys):
     builds = [
-        (None, 1.0, IndexConfig(), ""),
-        ("a", 1.0, IndexConfig(), "built with no adapter, but now the adapter 'a' is active"),
-        ("a", 0.5, IndexConfig(), "with the adapter 'a', but now the adapter 'a' at scale 0.5 is active"),
-        ("a", 0.5, IndexConfig(max_frames=3), "index.safetensors: built with IndexConfig("),
+        (None, 1.0, ReadConfig(), ""),
+        ("a", 1.0, ReadConfig(), "built with no adapter, but now adapter 'a' is active"),
+        ("a", 0.5, ReadConfig(), "with adapter 'a', but now adapter 'a' at scale 0.5 is active"),
+        ("a", 0.5, ReadConfig(max_frames=3), "index.safetensors: built with ReadConfig("),
     ]
     for adapter, scale, config, why in builds:
         model.set_adapter(adapter, scale)
@@ -158,9 +159,7 @@ def test_a_folder_holds_the_index_of_one_adapter(model, pictures, tmp_path, read
         same(MediaIndex.load(tmp_path / "index", model), index)
     model.set_adapter("a", 1.0)
     assert index.query("a dog") and model.scale == 1.0  # it asks at its own scale
-    with pytest.raises(
-        ValueError, match="with the adapter 'a' at scale 0.5, but now the adapter 'a' is active"
-    ):
+    with pytest.raises(ValueError, match="with adapter 'a' at scale 0.5, but now adapter 'a' is active"):
         MediaIndex.load(tmp_path / "index", model)
 
 
@@ -274,7 +273,7 @@ def test_files_beside_an_index_are_kept(model, pictures, tmp_path, monkeypatch):
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("years of work")
-    index = MediaIndex.build(model, pictures, IndexConfig(max_frames=3), folder=folder)
+    index = MediaIndex.build(model, pictures, ReadConfig(max_frames=3), folder=folder)
     index.save(folder)
     assert {(folder / name).read_text() for name in names} == {"years of work"}
     same(MediaIndex.load(folder, model), index)
@@ -415,7 +414,7 @@ def test_animations_are_clips_in_a_folder_and_pictures_in_a_dataset(model, tmp_p
     for suffix in (".gif", ".webp", ".png"):
         write_animation(tmp_path / "media" / f"a{suffix}", [0, 9, 18, 27])
         write_picture(tmp_path / "media" / f"p{suffix}", 9)
-    index = MediaIndex.build(model, tmp_path / "media", IndexConfig(max_frames=3))
+    index = MediaIndex.build(model, tmp_path / "media", ReadConfig(max_frames=3))
     assert {file.media: file.kind for file in index.files} == {
         f"{name}{suffix}": kind
         for name, kind in (("a", "video"), ("p", "image"))

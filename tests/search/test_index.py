@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cma import RetrievalModel, data
-from cma.config import TrainConfig
+from cma.config import ReadConfig, TrainConfig
 from cma.media import MediaError
 from cma.search import build, store
-from cma.search.index import IndexConfig, MediaIndex
+from cma.search.index import MediaIndex
 from cma.similarity import compare, mean_pooled, text_conditioned
 from cma.training import evaluation
 from tests.conftest import build_clip
@@ -50,7 +50,7 @@ def test_scores_of_a_split_are_those_of_the_evaluation(model, tmp_path, similari
     dataset = data.load(write_videos(tmp_path, {"train": 2, "test": 7}), "test")
     model.set_adapter(adapter)
     config = TrainConfig(similarity=similarity, max_frames=4, fps=None, temperature=0.5)
-    index = MediaIndex.build(model, dataset, IndexConfig(similarity, 0.5, max_frames=4))
+    index = MediaIndex.build(model, dataset, ReadConfig(similarity, 0.5, 32, 4))
     encoded = evaluation.encode(model, dataset, config)
     expected = compare(encoded.text, encoded.frames, encoded.mask, config)
     assert torch.equal(index.lengths, encoded.mask.sum(1))
@@ -96,7 +96,7 @@ def test_the_second_search_reorders_the_best_of_the_first(toy_index, depth, seed
 @pytest.fixture(scope="module")
 def toy_index(tmp_path_factory, toy_processor):
     folder = write_picture(tmp_path_factory.mktemp("one") / "p.png", 3).parent
-    return MediaIndex.build(RetrievalModel(build_clip(), toy_processor), folder, IndexConfig(temperature=0.5))
+    return MediaIndex.build(RetrievalModel(build_clip(), toy_processor), folder, ReadConfig(temperature=0.5))
 
 
 def test_a_file_finds_itself_first(model, media, tmp_path):
@@ -124,10 +124,10 @@ def test_two_parts_of_one_clip_are_two_items(model, tmp_path):
     line = json.loads((folder / "metadata.jsonl").read_text())
     parts = [line | {"id": f"part{i}", "start": float(i), "end": i + 1.0} for i in range(2)]
     (folder / "metadata.jsonl").write_text("".join(json.dumps(part) + "\n" for part in parts))
-    index = MediaIndex.build(model, folder, IndexConfig(max_frames=3))
+    index = MediaIndex.build(model, folder, ReadConfig(max_frames=3))
     assert names(index.query("a dog")) == ["media/test0.mp4"] * 2
     assert not torch.allclose(index.frames(0), index.frames(1))
-    again = MediaIndex.build(model, folder, IndexConfig(max_frames=3), previous=index)
+    again = MediaIndex.build(model, folder, ReadConfig(max_frames=3), previous=index)
     assert torch.equal(again.vectors, index.vectors)
 
 
@@ -170,7 +170,7 @@ def test_an_adapter_trained_on_is_refused(model, media):
 
 def test_saved_and_loaded_it_is_the_same(model, media, tmp_path):
     model.set_adapter("a")
-    index = MediaIndex.build(model, media, IndexConfig("mean_pooled", 2.0, 5, 6.0))
+    index = MediaIndex.build(model, media, ReadConfig("mean_pooled", 2.0, 7, 5, 6.0))
     index.save(tmp_path / "index")
     loaded = MediaIndex.load(tmp_path / "index", model)
     assert torch.equal(loaded.vectors, index.vectors) and torch.equal(loaded.lengths, index.lengths)
@@ -259,7 +259,7 @@ def test_a_damaged_index_is_an_error_that_names_it(model, media, tmp_path):
     index.save(tmp_path)
     tensors = tmp_path / "index.safetensors"
     tensors.write_bytes(tensors.read_bytes()[:-100])
-    with pytest.raises(ValueError, match="index.safetensors: no index or cut short"):
+    with pytest.raises(ValueError, match="index.safetensors: no index, or a damaged one"):
         MediaIndex.load(tmp_path, model)
     model.save_adapter("a", tmp_path / "adapter")
     shutil.copy(tmp_path / "adapter" / "adapter_model.safetensors", tensors)
@@ -294,7 +294,9 @@ def test_an_index_that_says_something_else_is_refused(toy_index, tmp_path, old, 
     content = file.read_bytes()
     assert content.count(old) == 1 and len(old) == len(new)
     file.write_bytes(content.replace(old, new))
-    with pytest.raises(ValueError, match=re.escape("index.safetensors: no index or cut short (")) as error:
+    with pytest.raises(
+        ValueError, match=re.escape("index.safetensors: no index, or a damaged one (")
+    ) as error:
         MediaIndex.load(tmp_path, toy_index.model)
     assert why in str(error.value) and str(error.value).endswith("; build it again")
 
@@ -379,9 +381,9 @@ def test_questions_that_cannot_be_answered_say_why(model, media, tmp_path):
     with pytest.raises(MediaError, match="gone.mp4: no such file"):
         index.query_media(media / "gone.mp4")
     with pytest.raises(ValueError, match="^similarity='mean': expected 'mean_pooled' or 'text_cond.*'$"):
-        IndexConfig("mean")
+        ReadConfig("mean")
     with pytest.raises(ValueError, match="^max_frames=0: expected greater than or equal to 1$"):
-        IndexConfig(max_frames=0)
+        ReadConfig(max_frames=0)
 
 
 def test_more_files_than_are_read_at_once(model, tmp_path, monkeypatch):

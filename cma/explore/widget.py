@@ -215,8 +215,8 @@ class Explorer(widgets.VBox):
         self.reason.value = ""
         if self.why.value is not None:
             column, item = self.why.value
-            found = answers.why(self._indexes[column], str(self._asked), item)
-            self.reason.value = page.render("why", column, found)
+            explained = answers.why(self._indexes[column], str(self._asked), item)
+            self.reason.value = page.render("why", column, explained)
 
     def _search(self) -> None:
         """Show the answers of all columns; first embed the media with an adapter that is new to them."""
@@ -229,11 +229,11 @@ class Explorer(widgets.VBox):
         started = time.perf_counter()
         self._indexes = self.gallery.indexes(adapters, scale)
         about = f"embedded in {time.perf_counter() - started:.1f} s, now kept · " if new else ""
-        found = answers.search_both(self._indexes, self._asked, self.k)
-        self.results.value = page.results_html(self._indexes, found, self.play.value)
+        both = answers.search_both(self._indexes, self._asked, self.k)
+        self.results.value = page.results_html(self._indexes, both, self.play.value)
         reasons = [
             (f"{column}, {hit.rank}: {page.title_of(hit.file)}", (column, hit.item))
-            for column, answer in found.items()
+            for column, answer in both.items()
             for hit in answer.hits
             if isinstance(self._asked, str)  # a file that asks has no words to explain by
         ]

@@ -174,10 +174,9 @@ def read(path: Path, model: RetrievalModel, digests: Digests) -> Embedded:
         if _digest(tensors, metadata["index"]) != metadata["digest"]:
             raise ValueError("its content does not have its digest")
         files = parse_json(listed.numpy().tobytes().decode(), tuple[MediaFile, ...], "files")
-        if len(files) != len(lengths) or lengths.min() < 1 or lengths.sum() != len(vectors):
-            raise ValueError(
-                f"{len(files)} files, {len(lengths)} lengths and {len(vectors)} vectors do not fit"
-            )
+        counts = f"{len(files)} files, {len(lengths)} lengths and {len(vectors)} vectors"
+        if len(files) != len(lengths) or (lengths < 1).any() or lengths.sum() != len(vectors):
+            raise ValueError(f"{counts} do not fit")
         if not vectors.isfinite().all():
             raise ValueError("some numbers are not finite")
     except (SafetensorError, KeyError, TypeError, ValueError) as error:

@@ -27,7 +27,7 @@ WRAP = widgets.Layout(flex_flow="row wrap")  # at any width
 MOST = 30  # missed captions to choose from
 
 
-def _shown(callback: Callable) -> Callable:
+def _reporting(callback: Callable) -> Callable:
     """Run a callback, unless the widget itself changes the control, and show in the widget what goes wrong.
 
     Only the first build prints: later there is no cell to print into.
@@ -149,7 +149,7 @@ class Explorer(widgets.VBox):
 
     # ---- what happens
 
-    @_shown
+    @_reporting
     def _enter_gallery(self, _: object = None) -> None:
         """Other media: their backbone, adapter and examples, the controls they need, and the same query."""
         model = self.gallery.model
@@ -167,26 +167,26 @@ class Explorer(widgets.VBox):
         _show(any(file.kind == "video" for file in index.files), self.play)
         self._search()
 
-    @_shown
+    @_reporting
     def _change(self, _: object) -> None:
         self._offer(self.missed, [])
         self._search()
 
-    @_shown
+    @_reporting
     def _ask_text(self, _: object) -> None:
         if not self.text.value.strip():
             raise ValueError("the query is blank; type a few words")
         self._asked = self.text.value
         self._search()
 
-    @_shown
+    @_reporting
     def _take_caption(self, change: dict) -> None:
         """Ask for the caption that was chosen in a list."""
         if change["new"]:
             self.text.value = change["new"]
             change["owner"].value = None  # so that it can be chosen again
 
-    @_shown
+    @_reporting
     def _take_file(self, path: Path, name: str) -> None:
         try:
             source = page.data_uri(path, MediaFile(name, path.name, kind_of(path)))
@@ -198,7 +198,7 @@ class Explorer(widgets.VBox):
         self._search()
         self.status.value += page.render("asked", source, kind_of(path), name, self.play.value)
 
-    @_shown
+    @_reporting
     def _find_missed(self, _: object) -> None:
         self._say("ranking every caption …")
         zero_shot, *adapted = self.gallery.indexes(self._columns(), self.strength.value).items()
@@ -210,7 +210,7 @@ class Explorer(widgets.VBox):
         self._offer(self.missed, named)
         self._say(f"{len(changes):,} captions rank better with {name}; choose one")
 
-    @_shown
+    @_reporting
     def _explain(self, _: object = None) -> None:
         self.reason.value = ""
         if self.why.value is not None:

@@ -32,7 +32,7 @@ def built(monkeypatch):
     return calls
 
 
-def test_each_index_is_built_once(gallery, built):
+def test_each_index_is_built_once(gallery, built, monkeypatch):
     assert not gallery.has(None) and not gallery.has("a")
     zero_shot = gallery.index()
     assert gallery.index() is zero_shot and gallery.index("a", 0) is zero_shot and gallery.has("b", 0.0)
@@ -42,6 +42,8 @@ def test_each_index_is_built_once(gallery, built):
     assert (adapted.scale, half.scale) == (1.0, 0.5)
     assert list(gallery.indexes([None, "b", "a"], 0.5)) == ["zero-shot", "b × 0.5", "a × 0.5"]
     assert gallery.model.active is None and gallery.model.scale == 1.0
+    monkeypatch.setattr("cma.search.store.identify", None)  # nor are weights read again
+    assert gallery.index("a").query("a cat") and gallery.index() is zero_shot
 
 
 def test_the_way_from_clip_to_the_adapter_is_walked(gallery):

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from .. import metrics
 from ..search import MediaFile, MediaIndex, read_pictures
-from ..similarity import TINY
 from . import attention
 
 Indexes = Mapping[str, MediaIndex]  # of one set of media, by the label of the model, such as "zero-shot"
@@ -118,15 +117,15 @@ def why(index: MediaIndex, text: str, item: int) -> Why:
             f"{index.path(file)}: found {len(frames)} frames, its index holds {len(weights)}; build it again"
         )
     with index.model.acting(index.adapter, index.scale):
-        found = attention.explain(index.model, text, frames, weights)
-    heat = found.patches * weights[:, None, None]  # a frame that hardly counts shows hardly any heat
-    heat = heat / heat.max().clamp_min(TINY)
+        explained = attention.explain(index.model, text, frames, weights, index.config.max_words)
+    # a frame that hardly counts shows hardly any heat
+    heat = attention.scaled(explained.patches * weights[:, None, None])
     for frame in frames:
         frame.thumbnail((SEEN, SEEN))
     seen = [attention.overlay(*pair, index.model.processor) for pair in zip(frames, heat, strict=True)]
     score = index.scores([text], [item]).item()
-    words = tuple(zip(found.words, found.word_weights.tolist(), strict=True))
-    return Why(file, score, tuple(seen), tuple(weights.tolist()), tuple(found.cosines.tolist()), words)
+    words = tuple(zip(explained.words, explained.word_weights.tolist(), strict=True))
+    return Why(file, score, tuple(seen), tuple(weights.tolist()), tuple(explained.cosines.tolist()), words)
 
 
 def rank_changes(before: MediaIndex, after: MediaIndex, seed: int = 0) -> list[RankChange]:

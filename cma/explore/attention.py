@@ -6,14 +6,14 @@ Letters: N texts or frames, H heads, L tokens, F frames, W words, h and w rows a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from matplotlib import colormaps
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPModel, CLIPProcessor
 
@@ -39,7 +39,11 @@ class Explanation:
 
 
 def explain(
-    model: RetrievalModel, text: str, frames: Sequence[Image.Image], weights: Tensor | None = None
+    model: RetrievalModel,
+    text: str,
+    frames: Sequence[Image.Image],
+    weights: Tensor | None = None,
+    max_words: int | None = None,
 ) -> Explanation:
     """How much each word and patch weighs in the cosine of a sentence with a picture or frames (Fig. 6).
 
@@ -47,6 +51,7 @@ def explain(
     Encoder-Decoder Transformers", eqs. 5 and 6. The weights of patches are the class token's, for the cosine
     of their own frame. The weights of words are those of the token that ends the sentence, for the mean of
     the cosines, or for their sum weighted by `weights` [F]. The active adapter of the model is used.
+    Of a longer sentence the first `max_words` tokens count.
 
     Raises ValueError for a blank sentence, no frames, weights of another shape, or a method with prompts.
     """
@@ -56,7 +61,7 @@ def explain(
         weights = torch.full((len(frames),), 1 / len(frames))
     if weights.shape != (len(frames),):
         raise ValueError(f"weights must be [{len(frames)}] like the frames, not {list(weights.shape)}")
-    ids, _ = model.tokenize([text])
+    ids, _ = model.tokenize([text], max_words)
     side = model.clip.config.vision_config.image_size // model.clip.config.vision_config.patch_size
     with model.acting(model.active, model.scale), torch.enable_grad():
         with watched(model.clip, "text") as text_attention:
@@ -73,8 +78,8 @@ def explain(
     end = ids[0].tolist().index(tokenizer.eos_token_id)
     spans = tokenizer(text, return_offsets_mapping=True, verbose=False)["offset_mapping"][1:end]
     words, word_weights = by_word(text, spans, tokens[end, 1:end])
-    patches = _scaled(patches.unflatten(1, (side, side)).cpu())
-    return Explanation(words, _scaled(word_weights), patches, cosines.detach().cpu())
+    patches = scaled(patches.unflatten(1, (side, side)).cpu())
+    return Explanation(words, scaled(word_weights), patches, cosines.detach().cpu())
 
 
 @contextmanager
@@ -85,17 +90,15 @@ def watched(clip: CLIPModel, tower: str) -> Iterator[list[Tensor]]:
     """
     attention, layers, config = [], encoder_layers(clip, tower), clip.config
     kernels = {name: getattr(config, name)._attn_implementation for name in ("text_config", "vision_config")}
-    clip.set_attn_implementation("eager")  # the only kernel that returns the attention
-    handles = [layers[0].layer_norm1.register_forward_hook(_begin_graph)]
-    for layer in layers:
-        keep = layer.self_attn.register_forward_hook(lambda _, __, output: attention.append(output[1]))
-        handles.append(keep)
-    try:
+    with ExitStack() as stack:
+        stack.callback(clip.set_attn_implementation, kernels)
+        clip.set_attn_implementation("eager")  # the only kernel that returns the attention
+        begin = layers[0].layer_norm1  # nothing below its output has a gradient: the graph begins there
+        stack.enter_context(begin.register_forward_hook(lambda _, __, output: output.requires_grad_()))
+        for layer in layers:
+            keep = layer.self_attn.register_forward_hook(lambda _, __, output: attention.append(output[1]))
+            stack.enter_context(keep)
         yield attention
-    finally:
-        clip.set_attn_implementation(kernels)
-        for handle in handles:
-            handle.remove()
 
 
 def relevance(attention: Sequence[Tensor], y: Tensor) -> Tensor:
@@ -160,11 +163,6 @@ def crop_box(size: tuple[int, int], processor: CLIPProcessor) -> tuple[int, int,
     return *starts, *ends
 
 
-def _begin_graph(module: nn.Module, inputs: tuple, output: Tensor) -> None:
-    """Below this output nothing has a gradient: the graph begins here."""
-    output.requires_grad_()
-
-
-def _scaled(weights: Tensor) -> Tensor:
+def scaled(weights: Tensor) -> Tensor:
     """Divided by the largest, unless all are 0."""
     return weights / weights.max().clamp_min(torch.finfo(weights.dtype).tiny)

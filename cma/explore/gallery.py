@@ -12,8 +12,9 @@ from pathlib import Path
 from .. import data, recipes
 from ..backbone import PHOTOGRAPHS, load_first
 from ..checkpoints import trained_on
+from ..config import ReadConfig
 from ..model import RetrievalModel
-from ..search import IndexConfig, MediaIndex, identify
+from ..search import MediaIndex
 
 ZERO_SHOT = "zero-shot"  # what CLIP without an adapter is called
 BENCHMARKS = {"mini-flickr30k": "03", "mini-msrvtt": "04"}  # and the notebook that trains the adapter of each
@@ -31,7 +32,7 @@ class Gallery:
         self,
         model: RetrievalModel,
         source: data.RetrievalDataset | str | Path,
-        config: IndexConfig | None = None,
+        config: ReadConfig | None = None,
         folder: str | Path | None = None,
         adapter: str | None = None,
     ) -> None:
@@ -50,7 +51,7 @@ class Gallery:
         key = _key(adapter, scale)
         with self.model.acting(*key):
             known = self._indexes.get(key)
-            if known is None or known.built_with != identify(self.model):
+            if known is None or known.weights.changed(self.model):
                 kept = self.folder and self.folder / folder_name(label(*key), f"{key[0]} {key[1]!r}")
                 self._indexes[key] = MediaIndex.build(self.model, self.source, self.config, folder=kept)
         return self._indexes[key]
@@ -92,21 +93,19 @@ def open_galleries(
     photographs from the hub, or "mini" if the hub cannot be reached. Prints the progress. Raises
     FileNotFoundError, ValueError or OSError that say what is missing and what to do.
     """
-    adapters = [Path(folder).expanduser().absolute() for folder in adapters]
-    backbones = [PHOTOGRAPHS, "mini"] if media else ["mini"]
-    if backbone is not None or adapters:
-        backbones = [trained_on(adapters[0]) if backbone is None else backbone]
-    model = RetrievalModel(*load_first(backbones))
+    media, adapters = ([Path(one).expanduser().absolute() for one in given] for given in (media, adapters))
+    if backbone is None and adapters:
+        backbone = trained_on(adapters[0])
+    usual = [PHOTOGRAPHS, "mini"] if media else ["mini"]
+    model = RetrievalModel(*load_first(usual if backbone is None else [backbone]))
     print("backbone", backbone_text(model.clip.config.name_or_path))
     for name, folder in named(adapters, "-cross-modal").items():
         _add_adapter(model, folder, name.replace(".", "·"))  # torch takes no dots
     first, kept = next(iter(model.adapters), None), Path(index).expanduser()
-    if media:
-        folders = named([Path(folder).expanduser().absolute() for folder in media])
-        places = {name: kept / folder_name(folder.name, str(folder)) for name, folder in folders.items()}
-        galleries = {n: Gallery(model, folders[n], None, places[n], first) for n in folders}
-    else:
-        galleries = {name: _benchmark(model, name, kept / name, first) for name in BENCHMARKS}
+    galleries = {name: _benchmark(model, name, kept / name, first) for name in ([] if media else BENCHMARKS)}
+    for name, folder in named(media).items():
+        place = kept / folder_name(folder.name, str(folder))
+        galleries[name] = Gallery(model, folder, None, place, first)
     for gallery in galleries.values():
         gallery.indexes([None, *filter(None, [gallery.adapter])])
     return galleries
@@ -149,12 +148,11 @@ def _key(adapter: str | None, scale: float) -> tuple[str | None, float]:
 
 def _add_adapter(model: RetrievalModel, folder: Path, name: str) -> None:
     """Load an adapter. Raises FileNotFoundError, or ValueError if it was trained on another backbone."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)  # trained on another backbone
-        try:
+    try:
+        with warnings.catch_warnings(action="error", category=UserWarning):  # trained on another backbone
             model.load_adapter(folder, name)
-        except UserWarning as warning:
-            raise ValueError(f"{warning}; name the backbone it was trained on by --backbone") from None
+    except UserWarning as warning:
+        raise ValueError(f"{warning}; name the backbone it was trained on by --backbone") from warning
 
 
 def _benchmark(model: RetrievalModel, name: str, kept: Path, adapter: str | None) -> Gallery:
@@ -172,6 +170,4 @@ def _benchmark(model: RetrievalModel, name: str, kept: Path, adapter: str | None
             trains = f"python notebooks/run.py {BENCHMARKS[name]}"
             print(f"{name}: CLIP alone; `{trains}` trains an adapter ({error})")
     test = data.load(folder, "test")
-    settings = recipes.recipe(test.recipe).config
-    config = IndexConfig(settings.similarity, max_frames=settings.max_frames, fps=settings.fps)
-    return Gallery(model, test, config, kept, adapter)
+    return Gallery(model, test, recipes.recipe(test.recipe).config, kept, adapter)

@@ -57,29 +57,26 @@ def title_of(file: MediaFile) -> str:
 
 def results_grid(indexes: Indexes, answers: Mapping[str, Answer]) -> Figure:
     """The answers as a figure, one row for each model; right answers have a frame."""
-    pictures, captions, marked = [], [], []
-    columns = max(len(answer.hits) for answer in answers.values())
-    for label, answer in answers.items():
-        for hit in answer.hits:
-            pictures.append(still(indexes[label].path(hit.file), hit.file))
-            captions.append(f"{hit.rank}. {hit.score:.3f}{' ✓' if hit.right else ''} {title_of(hit.file)}")
-            marked.append(hit.right)
+    hits = [(indexes[label], hit) for label, answer in answers.items() for hit in answer.hits]
+    pictures = [still(index.path(hit.file), hit.file) for index, hit in hits]
+    captions = [f"{hit.rank}. {hit.score:.3f}{' ✓' * hit.right} {title_of(hit.file)}" for _, hit in hits]
     captions = [caption.replace("$", r"\$") for caption in captions]
-    figure = plots.image_grid(pictures, captions, columns, marked=marked)
+    columns = max(len(answer.hits) for answer in answers.values())
+    figure = plots.image_grid(pictures, captions, columns, marked=[hit.right for _, hit in hits])
     for row, label in enumerate(answers):
         figure.axes[row * columns].set_ylabel(label, fontsize=8)
     return figure
 
 
-def why_figure(found: Mapping[str, Why]) -> Figure:
+def why_figure(reasons: Mapping[str, Why]) -> Figure:
     """Explanations as a figure with all weights: one row for each model, for a single picture one column."""
-    columns = max(len(one.frames) for one in found.values())
-    rows = len(found) if columns > 1 else 1
+    columns = max(len(one.frames) for one in reasons.values())
+    rows = len(reasons) if columns > 1 else 1
     size = max(6, min(1.5 * columns, 11)), 2.1 * rows
-    figure, axes = plt.subplots(rows, columns * len(found) // rows, figsize=size, squeeze=False)
+    figure, axes = plt.subplots(rows, columns * len(reasons) // rows, figsize=size, squeeze=False)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[], frame_on=False)
-    for row, (label, one) in zip(axes.reshape(len(found), columns), found.items(), strict=True):
+    for row, (label, one) in zip(axes.reshape(len(reasons), columns), reasons.items(), strict=True):
         for axis, frame, weight in zip(row, one.frames, one.weights, strict=False):
             axis.imshow(frame)
             axis.set_xlabel(f"{weight:.0%}" if len(one.frames) > 1 else "", fontsize=7)
@@ -122,9 +119,9 @@ def _preview(index: MediaIndex, file: MediaFile) -> tuple[str, str]:
 def _small_frames(path: Path, file: MediaFile, most: int, fps: float | None = None) -> list[Image.Image]:
     """The picture, or at most `most` frames of a clip, `fps` a second or spread over all of it."""
     image = file.kind == "image"
-    found = [read_image(path)] if image else stream_frames(path, most, fps, file.start, file.end, 2 * SIDE)
+    shown = [read_image(path)] if image else stream_frames(path, most, fps, file.start, file.end, 2 * SIDE)
     frames = []
-    for frame in found:  # one at a time: frames of a folder or an animation may be large
+    for frame in shown:  # one at a time: frames of a folder or an animation may be large
         frame.thumbnail((SIDE, SIDE))
         frames.append(frame)
     return frames
@@ -166,12 +163,6 @@ def _uri(kind: str, content: bytes) -> str:
 @cache
 def _page() -> TemplateModule:
     """The macros of the page; they escape all that they are given."""
-    environment = Environment(
-        loader=FileSystemLoader(STATIC),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = Environment(loader=FileSystemLoader(STATIC), autoescape=True, undefined=StrictUndefined)
     environment.filters |= {"title_of": title_of, "shown_name": shown_name, "jpeg": _jpeg, "number": format}
     return environment.get_template("explorer.html").module

@@ -27,7 +27,7 @@ WRAP = widgets.Layout(flex_flow="row wrap")  # at any width
 MOST = 30  # missed captions to choose from
 
 
-def _shown(callback: Callable) -> Callable:
+def _reporting(callback: Callable) -> Callable:
     """Run a callback, unless the widget itself changes the control, and show in the widget what goes wrong.
 
     Only the first build prints: later there is no cell to print into.
@@ -149,7 +149,7 @@ class Explorer(widgets.VBox):
 
     # ---- what happens
 
-    @_shown
+    @_reporting
     def _enter_gallery(self, _: object = None) -> None:
         """Other media: their backbone, adapter and examples, the controls they need, and the same query."""
         model = self.gallery.model
@@ -167,26 +167,26 @@ class Explorer(widgets.VBox):
         _show(any(file.kind == "video" for file in index.files), self.play)
         self._search()
 
-    @_shown
+    @_reporting
     def _change(self, _: object) -> None:
         self._offer(self.missed, [])
         self._search()
 
-    @_shown
+    @_reporting
     def _ask_text(self, _: object) -> None:
         if not self.text.value.strip():
             raise ValueError("the query is blank; type a few words")
         self._asked = self.text.value
         self._search()
 
-    @_shown
+    @_reporting
     def _take_caption(self, change: dict) -> None:
         """Ask for the caption that was chosen in a list."""
         if change["new"]:
             self.text.value = change["new"]
             change["owner"].value = None  # so that it can be chosen again
 
-    @_shown
+    @_reporting
     def _take_file(self, path: Path, name: str) -> None:
         try:
             source = page.data_uri(path, MediaFile(name, path.name, kind_of(path)))
@@ -198,7 +198,7 @@ class Explorer(widgets.VBox):
         self._search()
         self.status.value += page.render("asked", source, kind_of(path), name, self.play.value)
 
-    @_shown
+    @_reporting
     def _find_missed(self, _: object) -> None:
         self._say("ranking every caption …")
         zero_shot, *adapted = self.gallery.indexes(self._columns(), self.strength.value).items()
@@ -210,13 +210,13 @@ class Explorer(widgets.VBox):
         self._offer(self.missed, named)
         self._say(f"{len(changes):,} captions rank better with {name}; choose one")
 
-    @_shown
+    @_reporting
     def _explain(self, _: object = None) -> None:
         self.reason.value = ""
         if self.why.value is not None:
             column, item = self.why.value
-            found = answers.why(self._indexes[column], str(self._asked), item)
-            self.reason.value = page.render("why", column, found)
+            explained = answers.why(self._indexes[column], str(self._asked), item)
+            self.reason.value = page.render("why", column, explained)
 
     def _search(self) -> None:
         """Show the answers of all columns; first embed the media with an adapter that is new to them."""
@@ -229,11 +229,11 @@ class Explorer(widgets.VBox):
         started = time.perf_counter()
         self._indexes = self.gallery.indexes(adapters, scale)
         about = f"embedded in {time.perf_counter() - started:.1f} s, now kept · " if new else ""
-        found = answers.search_both(self._indexes, self._asked, self.k)
-        self.results.value = page.results_html(self._indexes, found, self.play.value)
+        both = answers.search_both(self._indexes, self._asked, self.k)
+        self.results.value = page.results_html(self._indexes, both, self.play.value)
         reasons = [
             (f"{column}, {hit.rank}: {page.title_of(hit.file)}", (column, hit.item))
-            for column, answer in found.items()
+            for column, answer in both.items()
             for hit in answer.hits
             if isinstance(self._asked, str)  # a file that asks has no words to explain by
         ]

@@ -6,7 +6,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "listing": ["MediaFile", "SUFFIXES", "find", "kind_of", "read_pictures"],
-        "store": ["IndexConfig", "identify"],
         "index": ["MediaIndex"],
     },
 )

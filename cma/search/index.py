@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
@@ -17,15 +17,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..config import ReadConfig
 from ..data import RetrievalDataset
 from ..media import MediaError
 from ..model import RetrievalModel
 from ..similarity import text_conditioned
 from . import listing, store
-from .build import build, embed, read_pixels
+from .build import build, check_finite, embed, read_pixels
 from .listing import MediaFile
 from .nearest import Nearest, best_first
-from .store import Embedded, IndexConfig
+from .store import ActingWeights, Embedded
 
 DEPTH = 1000  # items whose frames are compared with the text
 BLOCK = 4096  # items whose frames are gathered at once
@@ -41,19 +42,21 @@ class MediaIndex(Embedded):
 
     model: RetrievalModel
     adapter: str | None
-    scale: float = 1.0
+    scale: float
+    weights: ActingWeights
 
     @classmethod
     def build(
         cls,
         model: RetrievalModel,
         source: RetrievalDataset | str | Path,
-        config: IndexConfig | None = None,
+        config: ReadConfig | None = None,
         previous: MediaIndex | None = None,
         folder: str | Path | None = None,
     ) -> MediaIndex:
         """Embed a split, a dataset folder (all its splits) or any folder of pictures and clips.
 
+        `config` says how they are read and compared; a `TrainConfig` is one, of which the rest is left out.
         Files that cannot be read are skipped, listed and counted. Files that have not changed (by size and
         time, or by content) have their embeddings from `previous`, an index of the same model and config.
 
@@ -62,11 +65,14 @@ class MediaIndex(Embedded):
         config is replaced, so give each adapter a folder of its own. Other files there are not touched, and a
         folder that holds other things and no index is refused before anything is embedded. While another
         process writes there, this one waits.
-        Raises FileNotFoundError if there is no such source, ValueError if nothing in it can be read and for a
-        folder that is refused, ImportError for a video file without the extra `video`.
+        Raises FileNotFoundError if there is no such source, ValueError if nothing in it can be read, if the
+        model's embeddings are not finite and for a folder that is refused, ImportError for a video file
+        without the extra `video`.
         """
+        given, weights = config or ReadConfig(), ActingWeights(model)
+        config = ReadConfig(**{field.name: getattr(given, field.name) for field in fields(ReadConfig)})
         folder = None if folder is None else Path(folder).expanduser()
-        return cls._of(model, build(model, source, config or IndexConfig(), previous, folder))
+        return cls._of(model, weights, build(model, source, config, weights.digests, previous, folder))
 
     def save(self, folder: str | Path) -> None:
         """Write `index.safetensors` into `folder`, whole or not at all; waits while another process does.
@@ -84,18 +90,19 @@ class MediaIndex(Embedded):
 
         Raises FileNotFoundError, or ValueError for a damaged index or another backbone or adapter.
         """
-        return cls._of(model, store.read(Path(folder).expanduser() / store.INDEX, model))
+        weights = ActingWeights(model)
+        index = store.read(Path(folder).expanduser() / store.INDEX, model, weights.digests)
+        return cls._of(model, weights, index)
 
     @classmethod
-    def _of(cls, model: RetrievalModel, embedded: Embedded) -> MediaIndex:
-        return cls(model=model, adapter=model.active, scale=model.scale, **vars(embedded))
+    def _of(cls, model: RetrievalModel, weights: ActingWeights, embedded: Embedded) -> MediaIndex:
+        return cls(model=model, adapter=model.active, scale=model.scale, weights=weights, **vars(embedded))
 
     def __repr__(self) -> str:
         clips = sum(file.kind == "video" for file in self.files)
-        adapter = "no adapter" if self.adapter is None else f"adapter {self.adapter!r}"
-        scale = "" if self.scale == 1 else f" at scale {self.scale:g}"
         counts = f"{len(self) - clips:,} pictures, {clips:,} clips"
-        return f"<MediaIndex of {self.media_root}: {counts}, {adapter}{scale}>"
+        adapter = store.adapter_text(self.adapter, self.built_with)
+        return f"<MediaIndex of {self.media_root}: {counts}, {adapter}>"
 
     def __len__(self) -> int:
         return len(self.files)
@@ -124,7 +131,8 @@ class MediaIndex(Embedded):
     def query(self, text: str, k: int = 5) -> list[tuple[str, float]]:
         """The `k` best (file name, cosine) for a sentence, best first; all items if there are fewer.
 
-        Raises ValueError for a blank sentence, k below 1, and an adapter that changed since `build`.
+        Raises TypeError for anything but a string, ValueError for a blank sentence, k below 1, embeddings
+        that are not finite, and a backbone or adapter that changed since `build`.
         """
         return self._best(*self.ranking(text), k)
 
@@ -133,12 +141,14 @@ class MediaIndex(Embedded):
         return self._best(*self.ranking_media(path), k)
 
     def ranking(self, text: str) -> tuple[Tensor, Tensor]:
-        """(items, their cosines), best first; raises ValueError as `query`.
+        """(items, their cosines), best first; raises as `query`.
 
         All items [V]. The first `DEPTH` are compared by all their frames; the rest are in the order of the
         first search, which is the same for pictures and for mean_pooled. From `nearest.FAISS_FROM` items on,
         if faiss is installed, only the best `DEPTH` come back: the ranks of the others are not known.
         """
+        if not isinstance(text, str):
+            raise TypeError(f"a query is a sentence, not {text!r}; for a picture or clip see `query_media`")
         if not text.strip():
             raise ValueError("the query is blank; type a few words")
         vector = self._encode([text])
@@ -152,9 +162,11 @@ class MediaIndex(Embedded):
     def ranking_media(self, path: str | Path) -> tuple[Tensor, Tensor]:
         """(items, their cosines) by mean frames, best first, for a picture, a clip or a folder of frames.
 
-        As many as `ranking` returns. Raises MediaError (a ValueError) that names a file that cannot be read,
-        and ValueError for an adapter that changed since `build`.
+        As many as `ranking` returns. Raises TypeError for what is no path, MediaError (a ValueError) that
+        names a file that cannot be read, and ValueError as `query`.
         """
+        if not isinstance(path, str | Path):
+            raise TypeError(f"expected the path of a picture or clip, not {path!r}")
         path = Path(path).expanduser()
         kind = listing.kind_of(path)
         if kind is None:
@@ -182,16 +194,8 @@ class MediaIndex(Embedded):
 
     def right(self, text: str) -> list[int]:
         """The items that have `text` as a caption; case and spaces do not count."""
-        return self._owners.get(_plain(text), [])
-
-    @cached_property
-    def _owners(self) -> dict[str, list[int]]:
-        """The items of each caption, by the caption without case and extra spaces."""
-        owners: dict[str, dict[int, None]] = {}
-        for item, file in enumerate(self.files):
-            for caption in file.captions:
-                owners.setdefault(_plain(caption), {})[item] = None
-        return {caption: list(items) for caption, items in owners.items()}
+        wanted = _plain(text)
+        return [item for item, file in enumerate(self.files) if wanted in map(_plain, file.captions)]
 
     @cached_property
     def _starts(self) -> Tensor:
@@ -212,7 +216,8 @@ class MediaIndex(Embedded):
     def _encode(self, texts: Sequence[str]) -> Tensor:
         parts = [texts[i : i + 256] for i in range(0, len(texts), 256)]
         with self._own_adapter():
-            return torch.cat([self.model.encode_text(part).float().cpu() for part in parts])
+            encoded = [self.model.encode_text(part, self.config.max_words) for part in parts]
+            return check_finite(torch.cat(encoded).float().cpu(), self.model)
 
     def _compare(self, text: Tensor, items: Tensor) -> Tensor:
         """Cosine [T, V] of every text [T, D] with some items [V], over all their frames."""
@@ -227,18 +232,15 @@ class MediaIndex(Embedded):
         return scores
 
     def _best(self, items: Tensor, scores: Tensor, k: int) -> list[tuple[str, float]]:
-        if k < 1:
-            raise ValueError(f"k={k}: expected at least 1")
+        if not isinstance(k, int) or k < 1:
+            raise ValueError(f"k={k!r}: expected at least 1")
         pairs = zip(items[:k].tolist(), scores[:k].tolist(), strict=True)
         return [(self.files[item].file_name, score) for item, score in pairs]
 
     @contextmanager
     def _own_adapter(self) -> Iterator[None]:
         with self.model.acting(self.adapter, self.scale):
-            now = store.identify(self.model)
-            if now != self.built_with:
-                other_clip = now["backbone"] != self.built_with["backbone"]
-                changed = "the backbone" if other_clip else f"adapter {self.adapter!r}"
+            if changed := self.weights.changed(self.model):
                 raise ValueError(f"the weights of {changed} changed since; build the index again")
             yield
 

@@ -1,4 +1,4 @@
-"""An index on disk: one file, `index.safetensors`, written whole and refused for another model."""
+"""An index on disk: one file, written whole, and refused if it is damaged or of another model."""
 
 from __future__ import annotations
 
@@ -9,42 +9,28 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
-from weakref import WeakKeyDictionary
+from typing import Literal
 
 import torch
 from filelock import FileLock, Timeout
-from pydantic import Field, TypeAdapter
+from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
-from transformers import CLIPModel
+from torch import Tensor
 
 from ..backbone import identity
-from ..files import checked_dataclass, parse_json
-from ..methods import describe
+from ..config import ReadConfig
+from ..files import parse_json
+from ..method import describe
 from ..model import RetrievalModel
 from .listing import MediaFile, Name, Problem
 
 INDEX, PART, LOCK = "index.safetensors", "part-*.safetensors", ".index.lock"
 PARTIAL = ".index.safetensors.partial"  # a folder, since safetensors writes to temporary files of its own
-FORMAT_VERSION = 4  # 3: names that are no UTF-8 text stood in the JSON as they are
+FORMAT_VERSION = 5  # 4: no digest and no `max_words`
 TENSORS = ("vectors", "lengths", "files")
-_digests: WeakKeyDictionary[nn.Module, tuple[list, str]] = WeakKeyDictionary()
 
-
-@checked_dataclass
-class IndexConfig:
-    """How an index reads and compares clips; the fields mean what they mean in `TrainConfig`.
-
-    The default similarity serves pictures too: for an item of one frame it is the plain cosine. With `fps`
-    None, `max_frames` are spread over the whole clip. Raises ValueError that names the field and its value.
-    """
-
-    similarity: Literal["mean_pooled", "text_conditioned"] = "text_conditioned"
-    temperature: Annotated[float, Field(gt=0)] = 5.0
-    max_frames: Annotated[int, Field(ge=1)] = 12
-    fps: Annotated[float, Field(gt=0)] | None = None
+Digests = dict[str, str | float | None]  # as `identify` gives them
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -55,8 +41,8 @@ class Embedded:
     read, `built_with` identifies the weights of backbone and adapter (see `identify`).
     """
 
-    built_with: dict[str, str | float | None]
-    config: IndexConfig
+    built_with: Digests
+    config: ReadConfig
     media_root: Path
     files: tuple[MediaFile, ...]
     vectors: Tensor
@@ -70,30 +56,58 @@ class Header:
 
     backbone: dict[str, str | None]
     adapter: str | None
-    built_with: dict[str, str | float | None]
-    config: IndexConfig
+    built_with: Digests
+    config: ReadConfig
     media_root: Name
     skipped: tuple[Problem, ...]
     format_version: Literal[FORMAT_VERSION]
 
 
-def identify(model: RetrievalModel) -> dict[str, str | float | None]:
+def identify(model: RetrievalModel) -> Digests:
     """What embeddings depend on: digests of the backbone's weights and of the active adapter (or None).
 
     All weights count. The backbone's are rounded to bfloat16 first, so that the same weights in float32 and
     in bfloat16 are one backbone; float32 weights that were rounded to float16 are another one. The adapter's
-    weights count exactly, and its scale if that is not 1.
+    weights count exactly, with its method, options and scale. Takes about a second for a gigabyte.
     """
-    adapter = model.get_adapter(model.active) if model.active else None
     with model.acting(None):  # a method may have put its own tensors in the backbone's place
-        found = {"backbone": _backbone_digest(model.clip), "adapter": None}
-    if adapter:
-        weights = [weight.detach().flatten() for _, weight in sorted(adapter.named_parameters())]
-        config = getattr(adapter, "config", None)  # else a method
-        about = repr((config.activation, config.shared_dim) if config else describe(adapter))
-        found["adapter"] = _digest([torch.cat(weights)] if weights else [], about)
-        found |= {"scale": model.scale} if model.scale != 1.0 else {}
-    return found
+        weights = [weight.detach() for _, weight in sorted(model.clip.named_parameters())]
+        backbone = _digest(weight.to(torch.bfloat16) for weight in weights)
+    if model.active is None:
+        return {"backbone": backbone, "adapter": None, "scale": 1.0}
+    adapter = model.get_adapter(model.active)
+    weights = [weight.detach() for _, weight in sorted(adapter.named_parameters())]
+    digest = _digest(weights, repr(describe(adapter)))
+    return {"backbone": backbone, "adapter": digest, "scale": model.scale}
+
+
+def adapter_text(adapter: str | None, digests: Digests) -> str:
+    """What a message calls an adapter, with its scale where that is not 1."""
+    scale = "" if digests["scale"] == 1 else f" at scale {digests['scale']:g}"
+    return f"adapter {adapter!r}{scale}" if adapter else "no adapter"
+
+
+class ActingWeights:
+    """The weights of a model's backbone and active adapter: their `digests`, and whether they have changed.
+
+    Only a change that torch counts (an update in place, another tensor or device) has them read again.
+    """
+
+    def __init__(self, model: RetrievalModel) -> None:
+        self.digests = identify(model)
+        self._weights, self._versions = _versions(model)
+
+    def changed(self, model: RetrievalModel) -> str:
+        """What of the model, with the same adapter active, differs from `digests`; "" if nothing does."""
+        weights, versions = _versions(model)
+        if versions != self._versions:
+            now = identify(model)
+            if now["backbone"] != self.digests["backbone"]:
+                return "the backbone"
+            if now != self.digests:
+                return f"adapter {model.active!r}"
+            self._weights, self._versions = weights, versions
+        return ""
 
 
 @contextmanager
@@ -103,18 +117,24 @@ def writing(folder: Path) -> Iterator[None]:
     Waits, and prints that it does, while another process or thread writes there. Raises ValueError for a
     folder that holds other things and no index, or parts of one; hidden files do not count.
     """
-    _check_folder(folder)
+    advice = "give the index a folder of its own"
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder}: a file, expected a folder; {advice}")
     folder.mkdir(parents=True, exist_ok=True)
+    index, others = folder / INDEX, sorted(folder.glob("[!.]*"))
+    if index in others:
+        if not _is_ours(index):
+            raise ValueError(f"{index}: no index, or a damaged one; delete it, or {advice}")
+    elif others and not parts(folder) and not index.exists():  # it may have been finished since
+        raise ValueError(f"{folder}: holds no index but other things ({others[0].name!r}, …); {advice}")
     lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except Timeout:
         print(f"{folder}: another process is writing this index; waiting until it ends")
-        lock.acquire()
-    try:
+        held = lock.acquire()
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 def write(path: Path, model: RetrievalModel, index: Embedded) -> None:
@@ -127,6 +147,7 @@ def write(path: Path, model: RetrievalModel, index: Embedded) -> None:
     listed = bytearray(TypeAdapter(tuple[MediaFile, ...]).dump_json(index.files))
     tensors = index.vectors.contiguous(), index.lengths, torch.frombuffer(listed, dtype=torch.uint8)
     metadata = {"index": TypeAdapter(Header).dump_json(header).decode()}
+    metadata["digest"] = _digest(tensors, metadata["index"])
     partial = path.parent / PARTIAL
     partial.mkdir(exist_ok=True)
     try:
@@ -136,8 +157,8 @@ def write(path: Path, model: RetrievalModel, index: Embedded) -> None:
         shutil.rmtree(partial)
 
 
-def read(path: Path, model: RetrievalModel) -> Embedded:
-    """The index in the file `path`, which is not kept open.
+def read(path: Path, model: RetrievalModel, digests: Digests) -> Embedded:
+    """The index in the file `path`, which is not kept open; `digests` are those of `model` now.
 
     Raises FileNotFoundError, or ValueError that names the file if it is damaged, of another format, or built
     with another backbone or adapter than `model` and its active one.
@@ -146,13 +167,21 @@ def read(path: Path, model: RetrievalModel) -> Embedded:
         raise FileNotFoundError(f"{path}: not there; expected a folder written by `MediaIndex.save`")
     try:
         with safe_open(path, "pt") as stored:
-            header = parse_json(stored.metadata()["index"], Header, "header")
+            metadata = stored.metadata()
+            header = parse_json(metadata["index"], Header, "header")
             # cloned, because the tensors would otherwise lie in the file
-            vectors, lengths, listed = (stored.get_tensor(name).clone() for name in TENSORS)
+            vectors, lengths, listed = tensors = [stored.get_tensor(name).clone() for name in TENSORS]
+        if _digest(tensors, metadata["index"]) != metadata["digest"]:
+            raise ValueError("its content does not have its digest")
         files = parse_json(listed.numpy().tobytes().decode(), tuple[MediaFile, ...], "files")
+        counts = f"{len(files)} files, {len(lengths)} lengths and {len(vectors)} vectors"
+        if len(files) != len(lengths) or (lengths < 1).any() or lengths.sum() != len(vectors):
+            raise ValueError(f"{counts} do not fit")
+        if not vectors.isfinite().all():
+            raise ValueError("some numbers are not finite")
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: no index or cut short ({error}); build it again") from error
-    _check_model(path, header, model)
+        raise ValueError(f"{path}: no index, or a damaged one ({error}); build it again") from error
+    _check_model(path, header, model, digests)
     return Embedded(
         built_with=header.built_with,
         config=header.config,
@@ -169,20 +198,6 @@ def parts(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.glob(PART)) if _is_ours(path)]
 
 
-def _check_folder(folder: Path) -> None:
-    advice = "give the index a folder of its own"
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder}: a file, expected a folder; {advice}")
-    index = folder / INDEX
-    there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    others = [name for name in there if not name.startswith(".")]
-    if INDEX in others:
-        if not _is_ours(index):
-            raise ValueError(f"{index}: no index, or a damaged one; delete it, or {advice}")
-    elif others and not parts(folder) and not index.exists():  # it may have been finished since
-        raise ValueError(f"{folder}: holds no index but other things ({others[0]!r}, …); {advice}")
-
-
 def _is_ours(path: Path) -> bool:
     """Whether an index was written to this file, by what its header says; the rest may be cut off."""
     try:
@@ -194,42 +209,39 @@ def _is_ours(path: Path) -> bool:
         return False
 
 
-def _check_model(path: Path, header: Header, model: RetrievalModel) -> None:
-    there, here = header.built_with, identify(model)
+def _check_model(path: Path, header: Header, model: RetrievalModel, here: Digests) -> None:
+    there = header.built_with
     if there["backbone"] != here["backbone"]:
         raise ValueError(
             f"{path}: built with the backbone {header.backbone}, but this one is {identity(model.clip)} "
             "or has other weights; load that backbone, or build the index again"
         )
     if there != here:
-        used, active = (
-            f"the adapter {name!r}{_at(digests)}" if name else "no adapter"
-            for name, digests in ((header.adapter, there), (model.active, here))
-        )
         raise ValueError(
-            f"{path}: built with {used}, but now {active} is active or its weights differ; "
+            f"{path}: built with {adapter_text(header.adapter, there)}, but now "
+            f"{adapter_text(model.active, here)} is active or its weights differ; "
             "call set_adapter with the right one, or build the index again"
         )
 
 
-def _at(digests: dict) -> str:
-    return f" at scale {digests['scale']:g}" if "scale" in digests else ""
+def _versions(model: RetrievalModel) -> tuple[list[Tensor], list[tuple]]:
+    """The weights that `identify` reads, and what differs once one was changed or is another tensor.
 
-
-def _backbone_digest(clip: CLIPModel) -> str:
-    """Computed once, and again only after torch has counted a change of a weight."""
-    weights = [weight.detach() for _, weight in sorted(clip.named_parameters())]
-    state = [
-        (weight.data_ptr(), weight.dtype, None if weight.is_inference() else weight._version)
+    The tensors are to be kept beside it, so that no new one can have the address of one that is gone.
+    """
+    with model.acting(None):
+        weights = list(model.clip.parameters())
+    weights += model.get_adapter(model.active).parameters() if model.active else []
+    return weights, [
+        (id(weight), weight.data_ptr(), weight.dtype, None if weight.is_inference() else weight._version)
         for weight in weights
     ]
-    if clip not in _digests or _digests[clip][0] != state:
-        _digests[clip] = state, _digest(weight.to(torch.bfloat16) for weight in weights)
-    return _digests[clip][1]
 
 
 def _digest(tensors: Iterable[Tensor], about: str = "") -> str:
+    """A digest of a text and of the type, shape and content of some tensors."""
     digest = hashlib.sha256(about.encode())
     for tensor in tensors:
+        digest.update(f"{tensor.dtype}{list(tensor.shape)}".encode())
         digest.update(tensor.cpu().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()[:16]

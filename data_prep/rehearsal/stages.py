@@ -184,13 +184,12 @@ def rank_published(it: Rehearsal) -> dict:
 def explore(it: Rehearsal) -> dict:
     """An index of test items, built, loaded again and asked with a caption; then with the captions of all."""
     from cma import metrics
-    from cma.search import IndexConfig, MediaIndex
+    from cma.search import MediaIndex
 
     config, every = it.few_steps(), it.split("test")
     test, model = every.subset(it.indexed), it.model(it.out / "runs" / config.name)
-    settings = IndexConfig(similarity=config.similarity, max_frames=config.max_frames, fps=config.fps)
     start = time.perf_counter()
-    MediaIndex.build(model, test, settings, folder=it.out / "index")
+    MediaIndex.build(model, test, config, folder=it.out / "index")
     built = time.perf_counter()
     index = MediaIndex.load(it.out / "index", model)
     asked = time.perf_counter()

@@ -16,8 +16,7 @@ from PIL import Image
 from transformers import CLIPImageProcessorPil, CLIPProcessor
 
 from cma import RetrievalModel, TrainConfig, data
-from cma.search import IndexConfig
-from cma.search.build import build as build_index
+from cma.search import MediaIndex
 from cma.search.store import identify
 from cma.training import Pixels, model_frames
 from cma.training.reading import load_media
@@ -52,7 +51,7 @@ def figures(quick: bool) -> dict:
         count = len(list(pictures.iterdir()))
         found[f"model ÷ index over {count} JPEGs of 12 megapixels, time"] = ratio(
             lambda: (identify(model), embed(model, count, 1)),
-            lambda: build_index(model, pictures, IndexConfig()),
+            lambda: MediaIndex.build(model, pictures),
             pairs,
         )
     return found

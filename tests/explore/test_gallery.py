@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cma import AdapterConfig, RetrievalModel, load_backbone
 from cma.explore import Explorer, Gallery, open_galleries
-from cma.explore.gallery import BENCHMARKS, PHOTOGRAPHS, label, named
+from cma.explore.gallery import BENCHMARKS, PHOTOGRAPHS, named
 from cma.search import MediaIndex
 from tests.toy_data import write_images
 from tests.toy_galleries import build_galleries
@@ -32,7 +32,7 @@ def built(monkeypatch):
     return calls
 
 
-def test_each_index_is_built_once(gallery, built):
+def test_each_index_is_built_once(gallery, built, monkeypatch):
     assert not gallery.has(None) and not gallery.has("a")
     zero_shot = gallery.index()
     assert gallery.index() is zero_shot and gallery.index("a", 0) is zero_shot and gallery.has("b", 0.0)
@@ -42,6 +42,8 @@ def test_each_index_is_built_once(gallery, built):
     assert (adapted.scale, half.scale) == (1.0, 0.5)
     assert list(gallery.indexes([None, "b", "a"], 0.5)) == ["zero-shot", "b × 0.5", "a × 0.5"]
     assert gallery.model.active is None and gallery.model.scale == 1.0
+    monkeypatch.setattr("cma.search.store.identify", None)  # nor are weights read again
+    assert gallery.index("a").query("a cat") and gallery.index() is zero_shot
 
 
 def test_the_way_from_clip_to_the_adapter_is_walked(gallery):
@@ -89,15 +91,6 @@ def test_switching_leaves_the_model_as_it_was(gallery):
     assert (gallery.model.active, gallery.model.scale) == ("b", 0.25)
 
 
-def test_labels():
-    assert [label(None), label("a", 0), label("a"), label("a", 0.25)] == [
-        "zero-shot",
-        "zero-shot",
-        "a",
-        "a × 0.25",
-    ]
-
-
 def test_an_adapter_that_is_not_there_is_an_error(gallery):
     with pytest.raises(ValueError, match="no adapter 'c'; there are: a, b"):
         Gallery(gallery.model, gallery.source, adapter="c")
@@ -120,19 +113,14 @@ def save_adapter(folder, backbone, seed=0):
     return folder
 
 
-def test_folders_are_searched_with_the_adapters_given(media, backbone, tmp_path):
-    trained = save_adapter(tmp_path / "runs" / "mine.v2-cross-modal", backbone)
-    ((name, gallery),) = open_galleries([media], [trained], backbone).items()
-    assert name == "pictures" and gallery.adapter == "mine·v2"
-    assert len(gallery.index()) == len(gallery.index("mine·v2")) == 4
-
-
 def test_the_backbone_is_the_adapters_own_or_one_for_the_media(
     media, backbone, tmp_path, capsys, monkeypatch
 ):
-    trained = save_adapter(tmp_path / "mine", backbone)
+    trained = save_adapter(tmp_path / "runs" / "mine.v2-cross-modal", backbone)
     capsys.readouterr()
-    open_galleries([media], [trained])
+    ((name, gallery),) = open_galleries([media], [trained]).items()
+    assert name == "pictures" and gallery.adapter == "mine·v2"
+    assert len(gallery.index()) == len(gallery.index("mine·v2")) == 4
     assert f"backbone {Path(backbone).name}\n" in capsys.readouterr().out
     monkeypatch.setattr("huggingface_hub.model_info", None)  # no hub
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
@@ -171,6 +159,8 @@ def test_names_are_short_and_each_folder_has_its_own(paths):
 
 def test_the_offline_benchmarks_are_the_default(backbone, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"mini-flickr30k: no such folder.*data_prep mini.*--media"):
+        open_galleries(backbone=backbone)
     for name in BENCHMARKS:
         write_images(tmp_path / "data" / name, {"train": 1, "test": 5})
     save_adapter(tmp_path / "runs" / "mini-msrvtt-cross-modal", backbone)
@@ -181,12 +171,6 @@ def test_the_offline_benchmarks_are_the_default(backbone, tmp_path, monkeypatch,
     said = capsys.readouterr().out
     assert "mini-flickr30k: CLIP alone; `python notebooks/run.py 03` trains an adapter" in said
     assert "mini-msrvtt: CLIP alone" not in said
-
-
-def test_without_benchmarks_the_command_that_builds_them_is_named(backbone, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"mini-flickr30k: no such folder.*data_prep mini.*--media"):
-        open_galleries(backbone=backbone)
 
 
 def test_an_adapter_of_another_backbone_is_refused(media, backbone, tmp_path):

@@ -51,16 +51,15 @@ def test_each_model_has_its_answers_and_the_right_answer_is_marked(indexes):
 
 
 def test_clips_play_by_themselves_over_the_weights_of_their_frames(indexes):
-    page = page_of(indexes["clips"], "a dog", k=3)
+    found = answers.search_both(indexes["clips"], "a dog", k=3)
+    page = Page(pages.results_html(indexes["clips"], found))
     clips = page.all("video")
     assert len(clips) == 6 and not page.all("img")
     wanted = {"autoplay", "loop", "muted", "playsinline"}
     assert all(wanted < set(clip) and "controls" not in clip and clip["aria-label"] for clip in clips)
-    found = answers.search_both(indexes["clips"], "a dog", k=3)
     still = Page(pages.results_html(indexes["clips"], found, play=False)).all("video")
     assert len(still) == 6 and all("controls" in clip and "autoplay" not in clip for clip in still)
     assert all(clip["src"].startswith("data:video/mp4;base64,") for clip in clips)
-    found = answers.search_both(indexes["clips"], "a dog", k=3)
     weights = [hit.weights.tolist() for answer in found.values() for hit in answer.hits]
     bars = [div for div in page.all("div") if div["class"] == "cma-bars"]
     for bar, values in zip(bars, weights, strict=True):

@@ -45,13 +45,10 @@ def test_the_widget_answers_at_once_and_again(galleries):
     assert shown(widget) == expected(gallery, "a dog", [None, "a"], k=3)
 
 
-def test_no_galleries_are_an_error():
+def test_without_galleries_or_widgets_it_says_what_is_missing(galleries):
     with pytest.raises(ValueError, match="no galleries were given"):
         Explorer({})
-
-
-def test_a_page_without_widgets_says_what_is_missing(galleries):
-    text = Explorer(galleries, query="a dog")._repr_mimebundle_()["text/plain"]
+    text = Explorer(galleries)._repr_mimebundle_()["text/plain"]
     assert text.startswith("a query box over pictures, clips: run the notebook")
 
 

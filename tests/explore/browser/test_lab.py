@@ -8,7 +8,6 @@ from playwright.sync_api import Page, TimeoutError
 
 from cma import data, recipes
 from cma.explore.gallery import Gallery
-from cma.search.index import IndexConfig
 from tests.explore.browser import servers
 from tests.explore.browser.explorer_page import PATIENCE, ExplorerPage
 from tests.explore.browser.servers import ROOT
@@ -55,12 +54,8 @@ def expected(model):
     """The best files of `MediaIndex.query`, by the model's label, as this process finds them."""
     galleries = {}
     for name in (PICTURES, CLIPS):
-        test, settings = (
-            data.load(ROOT / "data" / name, "test").subset(ITEMS, SEED),
-            recipes.recipe(name).config,
-        )
-        config = IndexConfig(settings.similarity, max_frames=settings.max_frames, fps=settings.fps)
-        galleries[name] = Gallery(model, test, config)
+        test = data.load(ROOT / "data" / name, "test").subset(ITEMS, SEED)
+        galleries[name] = Gallery(model, test, recipes.recipe(name).config)
 
     def ask(dataset, query):
         indexes = galleries[dataset].indexes([None, dataset])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import partial
 from typing import ClassVar
 
@@ -53,7 +53,10 @@ class Method(nn.Module):
         given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
         try:
             return cls.Options(**cls.defaults | given)
-        except (TypeError, ValueError) as error:
+        except TypeError as error:
+            known = ", ".join(option.name for option in fields(cls.Options))
+            raise ValueError(f"{cls.NAME}: options are {known}, not {', '.join(given)}") from error
+        except ValueError as error:
             raise ValueError(f"{cls.NAME}: {error}") from error
 
     def hang(self, clip: nn.Module, scale: float) -> Iterable:
@@ -127,14 +130,14 @@ def describe(method: Method | None) -> tuple[str, dict | None]:
 def method_class(name: str) -> type[Method]:
     """The class with this `NAME`, of `cma.methods` or your own. Raises ValueError that lists the names."""
     # The core does not know its plug-ins. Importing them here makes their classes known to Python.
-    importlib.import_module(f"{__package__}.methods")
+    plugins = importlib.import_module(f"{__package__}.methods")
     known, waiting = {}, [Method]
     while waiting:
         kind = waiting.pop()
         waiting += kind.__subclasses__()
         known |= {kind.NAME: kind} if "NAME" in vars(kind) else {}
     if name not in known:
-        raise ValueError(f"unknown method {name!r}; there are: {', '.join(sorted(known))}")
+        raise ValueError(f"unknown method {name!r}; there are: {', '.join(plugins.NAMES)}")
     return known[name]
 
 

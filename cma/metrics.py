@@ -135,10 +135,10 @@ def _drawn_metrics(
 ) -> dict[str, np.ndarray]:
     """Each metric [samples] of ranks [T] in each draw."""
     ranks = _array(ranks)
-    drawn, averaged = {}, [name for name in metrics if name != "MdR"]
-    if averaged:  # each is the mean of one value per query
-        means = bootstrap_means([_values(ranks, name) for name in averaged], query_to_item, samples, seed)
-        drawn |= zip(averaged, means, strict=True)
+    drawn, means = {}, {name: _as_mean(ranks, name) for name in metrics if name != "MdR"}
+    if means:
+        values = bootstrap_means([values for _, values in means.values()], query_to_item, samples, seed)
+        drawn |= {name: means[name][0] * row for name, row in zip(means, values, strict=True)}
     if "MdR" in metrics:
         drawn["MdR"] = _drawn_medians(ranks, _owner(ranks, query_to_item), samples, seed)
     return drawn
@@ -186,15 +186,18 @@ def _array(values: Array) -> np.ndarray:
 
 
 def _metric(ranks: np.ndarray, name: str) -> float:
-    return float(np.median(ranks) if name == "MdR" else _values(ranks, name).mean())
+    if name == "MdR":
+        return float(np.median(ranks))
+    factor, values = _as_mean(ranks, name)
+    return float(factor * values.mean())
 
 
-def _values(ranks: np.ndarray, name: str) -> np.ndarray:
-    """The value of each query whose mean is the metric: its rank, or 100 if it found its answer in time."""
+def _as_mean(ranks: np.ndarray, name: str) -> tuple[int, np.ndarray]:
+    """(factor, values [T]): the metric is the factor times the mean of these values, one a query."""
     if name == "MnR":
-        return ranks.astype(float)
+        return 1, ranks
     if name.startswith("R@") and name[2:].isdigit():
-        return 100.0 * (ranks <= int(name[2:]))
+        return 100, ranks <= int(name[2:])
     raise ValueError(f"unknown metric {name!r}; expected 'R@k', 'MdR' or 'MnR'")
 
 

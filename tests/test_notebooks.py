@@ -328,8 +328,8 @@ def test_the_example_in_readme_runs(data_root, tmp_path, monkeypatch):
     shutil.copytree(data_root, tmp_path / "data")
     shutil.copytree(data_root / "mini-flickr30k" / "media", tmp_path / "pictures")
     Image.new("RGB", (32, 32), "red").save(tmp_path / "fox.jpg")
-    load, train = cma.RetrievalModel.from_pretrained, cma.train
-    monkeypatch.setattr(cma.RetrievalModel, "from_pretrained", lambda _: load("mini"))
+    load, train = cma.load_backbone, cma.train
+    monkeypatch.setattr("cma.model.load_backbone", lambda *_: load("mini"))
     short = lambda model, data, config: train(model, data, replace(config, epochs=1))  # noqa: E731
     monkeypatch.setattr(cma, "train", short)
     monkeypatch.chdir(tmp_path)

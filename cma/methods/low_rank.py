@@ -55,6 +55,7 @@ class LoRA(Method):
                 for n, m in self.wrappers.items()
             }
         )
+        self.parts.float()  # peft makes them of CLIP's precision, in which small updates would vanish
 
     def hang(self, clip: nn.Module, scale: float) -> Iterator[Replaced]:
         """Put peft's layers in the place of CLIP's."""

@@ -144,7 +144,7 @@ def test_errors_are_one_line(study, folder, tmp_path, capsys):
         study.run("zero-shot")
     with pytest.raises(ValueError, match="rungs .*expected rates, and rising rungs up to the end"):
         Budget(epochs=3, rungs=[4, 8])
-    with pytest.raises(ValueError, match="unknown method 'prompt'; there are: .*zero-shot"):
+    with pytest.raises(ValueError, match="unknown method 'prompt'; there are: zero-shot, "):
         study.run("prompt")
     capsys.readouterr()
     assert main(["study", str(tmp_path / "absent")]) == 1

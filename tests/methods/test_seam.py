@@ -168,6 +168,7 @@ def test_a_backbone_in_half_precision_cannot_be_tuned():
     for method in ("AdaptFormer", "ST-Adapter", "VL-Prompt", "LoRA"):
         attach(model, method, method)
         assert model.encode_videos(FRAMES).dtype == torch.bfloat16
+        assert {p.dtype for p in model.trainable_parameters()} == {torch.float32}
 
 
 def test_a_method_of_your_own(tmp_path):

@@ -110,7 +110,8 @@ def test_each_section_prepares_its_benchmark_and_trains_it_by_its_recipe(name, t
 
 
 def test_every_command_is_of_a_program_that_is_there():
-    modules = {"data_prep": "data_prep/__main__.py", "cma.training": "cma/training/__main__.py"}
+    packages = ("data_prep", "cma.training", "experiments")
+    modules = {name: f"{name.replace('.', '/')}/__main__.py" for name in packages}
     for command in COMMANDS:
         if "-m" in command:
             module = command[command.index("-m") + 1]

@@ -19,14 +19,13 @@ def test_one_help_lists_every_command_and_each_has_its_own(capsys):
         assert words or all(f"\n    {name}" in said for name in commands)
 
 
-@pytest.mark.parametrize(
-    "stem", ["03_train_flickr30k", "04_train_msrvtt", "06_compare_methods", "a1_pretrain_mini_clip"]
-)
-def test_a_notebook_says_what_to_do_where_experiments_is_absent(stem, monkeypatch):
-    cells = json.loads((ROOT / "notebooks" / f"{stem}.ipynb").read_text("utf-8"))["cells"]
+@pytest.mark.parametrize("number", ["03", "04", "06", "a1"])
+def test_a_notebook_says_what_to_do_where_experiments_is_absent(number, monkeypatch):
+    (notebook,) = (ROOT / "notebooks").glob(f"{number}_*.ipynb")
+    cells = json.loads(notebook.read_text("utf-8"))["cells"]
     imports = "".join(next(cell["source"] for cell in cells if cell["cell_type"] == "code"))
     monkeypatch.setitem(sys.modules, "experiments", None)
     with pytest.raises(
-        ImportError, match=r"^`experiments` comes with a clone alone: run `pip install -e \.` in it$"
+        ImportError, match=r"^`experiments` comes with a clone alone: run `pip install -e \.` "
     ):
         exec(imports[imports.index("try:") :], {})

@@ -47,12 +47,9 @@ def test_the_table_says_how_each_number_was_made(tmp_path):
     assert len(lines) == 4 and len({line.count("|") for line in lines}) == 1
     assert "| T2I / T2V R@1 · R@5 · R@10 | I2T / V2T R@1 · R@5 · R@10 |" in lines[0]
     assert lines[2].startswith("| mini-flickr30k | zero-shot | 0 |")
-    begin = (
-        "| mini-flickr30k | cross-modal adapter | 1,000 (1.00 %) | 23.7 [20.1, 27.3] · 45.0 [41.0, 49.0] · "
-    )
-    end = "| 1,320 texts, 350 items | 7 of 10, chosen on validation | float32 | 42 | 98 | 2 CPU threads | "
-    end += "abc1234 |"
-    assert lines[3].startswith(begin) and lines[3].endswith(end)
+    begin = "| mini-flickr30k | cross-modal adapter | 1,000 (1.00 %) | 23.7 [20.1, 27.3] · 45.0 [41.0, 49.0]"
+    end = "| 1,320 texts, 350 items | 7 of 10, chosen on validation | float32 | 42 | 98 | 2 CPU threads | abc"
+    assert lines[3].startswith(begin) and lines[3].endswith(end + "1234 |")
 
 
 @pytest.mark.parametrize(

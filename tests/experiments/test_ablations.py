@@ -45,9 +45,8 @@ def count(adapters) -> int:
 def test_no_point_stands_twice_and_the_default_is_the_first(ablations, toy_clip):
     model = RetrievalModel(toy_clip)
     found = by_name(model, ablations.training)
-    assert list(found.values())[0] == DEFAULT and len(found) == len(
-        {str(p.definition) for p in found.values()}
-    )
+    assert list(found.values())[0] == DEFAULT
+    assert len(found) == len({str(point.definition) for point in found.values()})
     assert list(dict.fromkeys(p.group for p in found.values())) == ["default", *GROUPS[:-1]]
     assert not {"sharing-d16", "data-adapter-100", "bottleneck-r8", "init-up-1", "where-last-3"} & set(found)
     assert {"sharing-d0", "sharing-d32", "data-full-100", "where-mlp", "where-last-2"} <= set(found)
@@ -127,14 +126,7 @@ def test_beside_its_sites_an_adapter_adds_nothing_and_never_trains(ablations, si
     assert row.budget["sites"] == sites and row.parameters == count(fresh) * len(sites) // 6
 
 
-def test_a_row_is_on_validation_and_read_back(ablations, monkeypatch):
-    seen, evaluate = [], loop.evaluate
-
-    def watch(model, split, *values, **named):
-        seen.append(split.split)
-        return evaluate(model, split, *values, **named)
-
-    monkeypatch.setattr(loop, "evaluate", watch)
+def test_a_row_is_on_validation_and_read_back(ablations, seen):
     row = ablations.run(DEFAULT)
     assert set(seen) == {"val"} and row.records["42"]["select_on"] == "last"
     assert row == read_json(ablations.results / "toy-default-adapter.json", PointRow)
@@ -154,10 +146,8 @@ def test_a_row_is_on_validation_and_read_back(ablations, monkeypatch):
 @pytest.mark.slow
 def test_a_stopped_point_goes_on(ablations, tmp_path, monkeypatch):
     whole = ablations.run(DEFAULT)
-    ablations.results, ablations.config = (
-        tmp_path / "again",
-        ablations.config.merge({"runs_dir": tmp_path / "other"}),
-    )
+    ablations.results = tmp_path / "again"
+    ablations.config = ablations.config.merge({"runs_dir": tmp_path / "other"})
     step, left = loop.train_step, [4]
 
     def some(*arguments):
@@ -220,10 +210,8 @@ def test_the_command_says_what_is_to_come_and_goes_on(command, tmp_path):
 
 def test_rates_are_those_of_the_study(command, tmp_path):
     status, _, err = command("--only", "data")
-    assert (
-        status == 1
-        and "no rate of the cross-modal adapter on toy yet; run `python -m experiments study" in err[0]
-    )
+    assert status == 1
+    assert "no rate of the cross-modal adapter on toy yet; run `python -m experiments study" in err[0]
     MethodRow("toy", OURS, {}, lr=0.01).save(tmp_path / "results" / "methods")
     status, out, _ = command("--only", "data", "--hours", "0")
     assert status == 0 and out[0].startswith("full fine-tuning is left out") and out[1].startswith("4 points")

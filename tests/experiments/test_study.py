@@ -23,19 +23,6 @@ def study(folder, config: TrainConfig, toy_processor, tmp_path) -> Study:
     return Study(build_clip(), toy_processor, folder, config, BUDGET, tmp_path / "rows")
 
 
-@pytest.fixture
-def seen(monkeypatch) -> list[str]:
-    """The splits that training evaluates, in order."""
-    splits, evaluate = [], loop.evaluate
-
-    def watch(model, split, *values, **named):
-        splits.append(split.split)
-        return evaluate(model, split, *values, **named)
-
-    monkeypatch.setattr(loop, "evaluate", watch)
-    return splits
-
-
 @pytest.mark.slow
 def test_a_row_is_made_and_read_back(study, seen):
     row = study.run(METHOD)

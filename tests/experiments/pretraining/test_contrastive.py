@@ -79,7 +79,6 @@ def test_other_settings_do_not_resume_a_checkpoint(tmp_path):
     pixels, rows = corpus()
     contrastive.pretrain(pixels, rows, CONFIG, tmp_path)
     with pytest.raises(ValueError, match="other settings.*shape"):
-        contrastive.pretrain(
-            pixels, rows, replace(CONFIG, shape=replace(CONFIG.shape, projection=64)), tmp_path
-        )
+        other = replace(CONFIG, shape=replace(CONFIG.shape, projection=64))
+        contrastive.pretrain(pixels, rows, other, tmp_path)
     contrastive.pretrain(pixels, rows, replace(CONFIG, steps=5), tmp_path)  # a longer run goes on

@@ -1,0 +1,39 @@
+"""The command that makes a CLIP: from drawings to a folder that loads, and again from its checkpoint."""
+
+import json
+from dataclasses import asdict
+
+import torch
+
+import cma
+from experiments.__main__ import main
+from experiments.pretraining import icons
+from tests.experiments.pretraining.conftest import CONFIG, corpus
+from tests.toy_data import write_images
+
+
+def test_a_clip_is_made_and_loads_and_a_longer_run_goes_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(icons, "build", lambda workers: corpus())
+
+    def run(steps: int) -> list[str]:
+        config = json.dumps(asdict(CONFIG) | {"steps": steps})
+        places = {"--out": tmp_path / "clip", "--runs": tmp_path / "runs", "--data": tmp_path / "data"}
+        words = [str(word) for pair in places.items() for word in pair]
+        assert main(["pretrain", *words, "--config", config]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    lines = run(steps=1)
+    assert "no recall is logged; `python -m data_prep mini` builds it" in lines[0]
+    assert json.loads(lines[1])["step"] == 1 and lines[-1] == f"written to {tmp_path / 'clip'}"
+    first = cma.load_backbone(tmp_path / "clip")[0].state_dict()
+    write_images(tmp_path / "data" / "mini-flickr30k", {"val": 4})
+    log = json.loads(run(steps=2)[0])
+    assert log["step"] == 2 and 0 <= log["R@1"] <= log["R@10"] <= 100
+    second, _ = cma.load_backbone(tmp_path / "clip")
+    assert any(not torch.equal(weight, first[name]) for name, weight in second.state_dict().items())
+
+
+def test_an_unknown_setting_is_one_line(tmp_path, capsys):
+    assert main(["pretrain", "--out", str(tmp_path), "--config", '{"step": 5}']) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: --config: ") and "step" in error and error.count("\n") == 1

@@ -30,7 +30,7 @@ PUBLISHED = {
     "didemo": didemo,
     "activitynet": activitynet,
 }
-OTHERS = ("mini", "pretraining", "folder", "frames", "rehearsal")
+OTHERS = ("mini", "pretraining", "folder", "frames")
 SHARED = {"--source", "--out", "--allow-missing", "--no-check", "--annotations-only", "--workers"}
 FORMS = {
     "flickr30k": flickr30k.FORMS,
@@ -112,7 +112,7 @@ def test_each_option_of_the_help_is_on_the_page_and_the_reverse(name, capsys):
     explained_above = SHARED | {"--form"}
     assert options - explained_above == set(re.findall(r"--[a-z][a-z-]+", SECTIONS[name])) - explained_above
     assert all(f"`{option}" in PAGE for option in options & explained_above)
-    assert options >= SHARED or name in ("mini", "pretraining", "frames", "rehearsal")
+    assert options >= SHARED or name in ("mini", "pretraining", "frames")
 
 
 def test_each_kind_of_media_is_named():

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cma.files import printable
-from data_prep import frames, mini, own, rehearsal
+from data_prep import frames, mini, own
 from data_prep.benchmarks import BENCHMARKS
 from data_prep.prepare import prepare
 from data_prep.readers import BadInput
@@ -18,7 +18,6 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="NAME")
     mini.add_command(commands)
     frames.add_command(commands)
-    rehearsal.add_command(commands)
     readers = {name: (benchmark.help, benchmark.add_options) for name, benchmark in BENCHMARKS.items()}
     readers["folder"] = (own.__doc__, own.add_options)
     for name, (description, add_options) in readers.items():

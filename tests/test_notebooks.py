@@ -5,7 +5,6 @@ import importlib.util
 import re
 import shlex
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -39,8 +38,6 @@ run = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(run)
 README = (ROOT / "README.md").read_text("utf-8")
 OURS, TWIN = "cross-modal adapter", "adapter without sharing"
-SIDE = "(?:text|visual|image|video|picture)s?"
-DIRECTIONS = re.compile(rf"(?i)\b{SIDE} ?(?:→|->) ?{SIDE}\b|\b{SIDE} to {SIDE}\b")
 
 
 @pytest.fixture(params=NOTEBOOKS)
@@ -73,19 +70,10 @@ def execute(stem: str, *holds: str, **names) -> dict:
     return found
 
 
-def test_all_are_here():
-    assert list(NOTEBOOKS) == [
-        "01_data_prep",
-        "02_adapter_anatomy",
-        "03_train_flickr30k",
-        "04_train_msrvtt",
-        "05_retrieval_explorer",
-        "06_compare_methods",
-        "07_your_own_media",
-        "08_quirks",
-        "a1_pretrain_mini_clip",
-    ]
+def test_each_has_a_tiny_size_of_parameters_that_it_has():
     assert set(run.TINY) == set(NOTEBOOKS)
+    for stem, small in run.TINY.items():
+        assert set(small) <= set(papermill.inspect_notebook(str(HERE / f"{stem}.ipynb")))
 
 
 def test_executed_in_order_from_a_fresh_kernel_without_errors(notebook):
@@ -98,31 +86,8 @@ def test_executed_in_order_from_a_fresh_kernel_without_errors(notebook):
 
 def test_small_enough_to_review(notebook, stem):
     assert (HERE / f"{stem}.ipynb").stat().st_size < 1_000_000
-    assert len(notebook.cells) <= 50
     lines = [len([line for line in cell.source.splitlines() if line.strip()]) for cell in code_of(notebook)]
-    assert max(lines) <= 25 and statistics.median(lines) <= 8
-
-
-def test_head_and_tail(notebook):
-    head, tail = notebook.cells[0].source, notebook.cells[-5:]
-    assert head.startswith("# ") and "**Question:**" in head and "?" in head and "**Time:**" in head
-    (saw,) = [i for i, cell in enumerate(tail) if cell.source.startswith("## What we saw")]
-    assert not re.search(r"\d", tail[saw].source), "a conclusion is computed by the cell below its heading"
-    assert tail[saw + 1].cell_type == "code" and "Markdown(" in tail[saw + 1].source
-    assert "## Try it" in "\n".join(cell.source for cell in tail[saw + 2 :])
-
-
-def test_a_sentence_before_each_code_cell(notebook):
-    """From the cell on that prints the versions; imports and parameters speak for themselves."""
-    cells = notebook.cells
-    setup = next(i for i, cell in enumerate(cells) if "version" in cell.source and "print(" in cell.source)
-    kinds = [cell.cell_type for cell in cells[setup:]]
-    assert ("code", "code") not in zip(kinds, kinds[1:], strict=False)
-
-
-def test_one_name_for_each_direction(notebook):
-    text = "\n".join(cell.source for cell in notebook.cells)
-    assert not DIRECTIONS.findall(text), "say text-to-image, image-to-text, text-to-video or video-to-text"
+    assert max(lines) <= 25
 
 
 def test_prose_states_no_number_that_no_cell_prints(notebook):
@@ -143,16 +108,8 @@ def test_readme_names_every_notebook_with_its_times(notebook, stem):
     assert f"**Time:** {cpu.strip()} on one CPU core" in notebook.cells[0].source
 
 
-def test_readme_has_one_name_for_each_direction():
-    prose = README.replace(README[README.index("<!-- results") : README.index("<!-- end of")], "")
-    assert not DIRECTIONS.findall(prose)
-
-
-def test_parameters_are_literals_and_few(notebook):
-    cells = [cell for cell in code_of(notebook) if "parameters" in cell.metadata.get("tags", [])]
-    assert len(cells) == 1
-    names = re.findall(r"^(\w+) = ", cells[0].source, flags=re.MULTILINE)
-    assert len([name for name in names if name != "overrides"]) <= 8
+def test_one_cell_has_the_parameters(notebook):
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in code_of(notebook)) == 1
 
 
 def test_nothing_of_the_machine_that_ran_it(notebook):
@@ -178,11 +135,6 @@ def test_every_name_that_the_code_takes_from_a_module_is_there(notebook):
     assert sum(isinstance(resolve(node), ModuleType) for node in nodes) > 5
 
 
-def test_tiny_parameters_exist():
-    for stem, small in run.TINY.items():
-        assert set(small) <= set(papermill.inspect_notebook(str(HERE / f"{stem}.ipynb")))
-
-
 def command(*words: str) -> tuple[Result, dict[str, dict]]:
     """How `python notebooks/run.py WORDS` ends, and what it asks of papermill, by notebook."""
     asked = {}
@@ -194,7 +146,7 @@ def command(*words: str) -> tuple[Result, dict[str, dict]]:
         return CliRunner().invoke(run.main, [*words, "--out", tempfile.gettempdir()]), asked
 
 
-LINES = ("README.md", "CONTRIBUTING.md", "data_prep/README.md", "cma/mini_clip/README.md")
+LINES = ("README.md", "REPRODUCE.md", "CONTRIBUTING.md", "data_prep/README.md", "cma/mini_clip/README.md")
 
 
 def lines_to_type() -> list[str]:

@@ -1,6 +1,5 @@
 """The two commands, the one list of dependencies, and what CI calls."""
 
-import os
 import re
 import subprocess
 import tomllib
@@ -20,27 +19,11 @@ def test_conda_users_get_the_same_list():
     assert rest == {"pip": ["-e .[test]"]}
 
 
-def test_dependencies_are_ranges_and_torch_is_no_pin():
-    extras = [one for extra in PROJECT["optional-dependencies"].values() for one in extra]
-    every = PROJECT["dependencies"] + [one for one in extras if not one.startswith(f"{PROJECT['name']}[")]
-    assert all(">=" in one and "==" not in one for one in every)
-    assert any(one.startswith("torch>=") for one in every)
-
-
 def test_all_and_test_bring_every_extra():
     extras = PROJECT["optional-dependencies"]
     (every,) = extras["all"]
     assert set(re.search(r"\[(.*)\]", every)[1].split(",")) == set(extras) - {"all", "test"}
     assert f"{PROJECT['name']}[all]" in extras["test"]
-
-
-def test_ci_is_what_readme_says_and_there_a_skipped_browser_is_a_failure():
-    script = ROOT / ".ci" / "run"
-    lines = [line for line in script.read_text("utf-8").splitlines() if line and line[0] != "#"]
-    assert lines[-3:] == ["export CMA_BROWSER=required", "make browser", "make test"]
-    assert os.name == "nt" or os.access(script, os.X_OK)
-    fixtures = (ROOT / "tests" / "explore" / "browser" / "conftest.py").read_text("utf-8")
-    assert 'os.environ.get("CMA_BROWSER") == "required"' in fixtures
 
 
 def test_make_targets_that_readme_names_are_there_and_the_others_are_too():
@@ -68,13 +51,6 @@ def test_what_is_tested_by_make_is_all_of_the_tests_once():
         assert "pytestmark = [pytest.mark.browser, pytest.mark.minis]" in path.read_text("utf-8"), path
 
 
-def test_pictures_of_the_browser_are_kept_by_ci():
-    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text("utf-8"))
-    steps = workflow["jobs"]["full"]["steps"]
-    (kept,) = (step["with"]["path"] for step in steps if "upload-artifact@" in step.get("uses", ""))
-    assert "runs/browser/*.png" in kept.split()
-
-
 def test_readme_shows_pictures_that_are_here_and_small():
     readme = (ROOT / "README.md").read_text("utf-8")
     shown = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", readme)
@@ -90,13 +66,7 @@ def test_workflow_runs_the_oldest_and_the_newest_python():
     tested = {row["python"] for row in full["strategy"]["matrix"]["include"]}
     low, high = re.fullmatch(r">=3\.(\d+),<3\.(\d+)", PROJECT["requires-python"]).groups()
     assert {f"3.{low}", f"3.{int(high) - 1}"} <= tested
-    assert {row["os"] for row in full["strategy"]["matrix"]["include"]} >= {
-        "ubuntu-24.04-arm",
-        "macos-latest",
-    }
     assert any(step.get("run") == ".ci/run" for step in full["steps"])
-    caches = [step["with"]["key"] for step in full["steps"] if "actions/cache@" in step.get("uses", "")]
-    assert caches == ["packages-${{ hashFiles('data_prep/mini/packages.py') }}"]
 
 
 def test_the_oldest_releases_are_tested_too():

@@ -7,16 +7,13 @@ from functools import partial
 
 import pytest
 
-from cma import data, recipes
-from cma.training import choose_splits, epoch_size
+from cma import recipes
 from cma.training.launch import read_description
 from data_prep.__main__ import build_parser
 from data_prep.benchmarks import BENCHMARKS
 from data_prep.dataset import count_table
 from tests import ROOT
 from tests.bench import budget
-from tests.test_notebooks import run as run_py
-from tests.toy_data import write_dataset
 
 PAGE = (ROOT / "REPRODUCE.md").read_text("utf-8")
 SECTIONS = {}
@@ -29,10 +26,6 @@ COMMANDS = [
     for line in block.splitlines()
     if line.startswith(("python ", "pytest ", "accelerate "))
 ]
-
-
-def test_every_benchmark_has_its_section_in_the_order_of_the_code():
-    assert list(SECTIONS) == list(BENCHMARKS)
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
@@ -54,71 +47,38 @@ def test_the_settings_are_those_of_the_recipe(name):
     said += f"{config.epochs} epochs of {steps:,} steps; {config.max_words} tokens"
     said += f", {config.max_frames} frames at {config.fps:g} a second" if config.max_frames > 1 else ""
     assert f"{said}; rate {config.lr:g}.\n" in SECTIONS[name]
-
-
-@pytest.mark.parametrize("name", ["rsicd", "rsitmd", "msrvtt", "activitynet"])
-def test_a_run_on_a_dataset_of_the_published_size_has_the_steps_of_the_page(name, tmp_path):
-    lines = []
-    for split, counts in budget.COUNTS[name].items():
-        for i in range(counts.items):
-            texts = ["a"] * len(range(i, counts.captions, counts.items))
-            line = {"file_name": f"media/{split}{i}", "id": f"{split}{i}", "captions": texts, "split": split}
-            lines.append(line)
-    folder = write_dataset(tmp_path / name, lines, {"kind": "image", "name": name, "recipe": name})
-    whole, config = data.load(folder, "train"), budget.config_of(name)
-    training = choose_splits(whole, config).training
-    assert epoch_size(training, config)[1] == budget.epoch_steps(name)
-    held = len(whole) - len(training)
-    assert (held > 0) == (name == "rsitmd")
-    if held:
-        assert f"{held:,} of the {len(whole):,} training items are held out" in SECTIONS[name]
-
-
-def check_data(name, prepared, frames):
-    """The folder that is trained on: what the lines of data_prep write."""
-    made = build_parser().parse_args(prepared[3:])
-    assert prepared[:4] == ["python", "-m", "data_prep", name] and made.out.name == name
-    folder = made.out.name
-    for line in frames:
-        kept = build_parser().parse_args(line[3:])
-        assert kept.dataset == made.out and kept.fps == recipes.recipe(name).config.fps
-        folder = kept.out.name
-    assert bool(frames) == (recipes.recipe(name).config.max_frames > 1)
-    return folder
+    published, trained = budget.COUNTS[name]["train"].items, len(budget.training_set(name))
+    held = f"{published - trained:,} of the {published:,} training items are held out"
+    assert (held in SECTIONS[name]) == (trained < published)
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_each_section_prepares_its_benchmark_and_trains_it_by_its_recipe(name, tmp_path):
-    lines = [line for line in SECTIONS[name].splitlines() if line.startswith("python ")]
-    prepared, *frames, training = [shlex.split(line, comments=True) for line in lines]
-    folder = check_data(name, prepared, frames)
-    said = run_py.main.make_context("run.py", training[2:]).params
-    given = run_py.given_parameters(said["typed"], said["raw"], said["yamls"])
-    (notebook,) = run_py.chosen(list(said["names"]))
-    parameters = run_py.parameters_of(notebook, given)
-    assert notebook.stem[:2] == ("04" if frames else "03")
-    assert (parameters["dataset"], parameters["recipe"]) == (folder, budget.variant(name))
-    assert parameters["backbone"] == recipes.recipe(name).backbone
-    recipes.recipe(name).train_config(parameters["recipe"]).merge(parameters["overrides"])
+    lines = re.findall(r"^python -m data_prep (.*)$", SECTIONS[name], re.MULTILINE)
+    prepared, *frames = [build_parser().parse_args(shlex.split(line, comments=True)) for line in lines]
+    assert lines[0].startswith(f"{name} ") and prepared.out.name == name
+    folder, recipe = name, recipes.recipe(name)
+    assert bool(frames) == (recipe.config.max_frames > 1)
+    for kept in frames:
+        assert kept.dataset == prepared.out and kept.fps == recipe.config.fps
+        folder = kept.out.name
     described, launched = re.findall(r"^((?:printf|accelerate) .*)$", SECTIONS[name], re.MULTILINE)
     _, text, data, _, file = shlex.split(described)
     assert shlex.split(launched) == ["accelerate", "launch", "-m", "cma.training", file]
     (tmp_path / file).write_text(text % data)
     description = read_description(tmp_path / file)
-    assert (description.data, description.recipe) == (f"~/datasets/{folder}", parameters["recipe"])
-    assert description.config == parameters["overrides"]
+    assert (description.data, description.recipe) == (f"~/datasets/{folder}", budget.variant(name))
+    recipe.train_config(description.recipe).merge(description.config)
 
 
 def test_every_command_is_of_a_program_that_is_there():
-    packages = ("data_prep", "cma.training", "experiments", "tests.rehearsal")
-    modules = {name: f"{name.replace('.', '/')}/__main__.py" for name in packages}
     for command in COMMANDS:
         if "-m" in command:
-            module = command[command.index("-m") + 1]
-            files = [modules.get(module, module.replace(".", "/") + ".py")]
+            module = command[command.index("-m") + 1].replace(".", "/")
+            assert any((ROOT / file).is_file() for file in (f"{module}.py", f"{module}/__main__.py")), command
         else:
             files = command[1:] if command[0] == "pytest" else command[1:2]
-        assert all((ROOT / file).exists() for file in files), command
+            assert all((ROOT / file).exists() for file in files), command
         if command[:3] == ["python", "-m", "data_prep"]:
             build_parser().parse_args(command[3:])
     assert len(COMMANDS) >= 3 * 9 + 5 + 3
@@ -132,7 +92,6 @@ def test_links_lead_to_files_and_headings_that_are_there():
             assert target[1:] in anchors, target
         elif not target.startswith("https://github.com/"):
             assert (ROOT / target.partition("#")[0]).exists(), target
-    assert "(REPRODUCE.md" in (ROOT / "README.md").read_text("utf-8")
 
 
 MEASURED = json.loads(budget.FILE.read_text("utf-8"))
@@ -140,15 +99,6 @@ MEASURED = json.loads(budget.FILE.read_text("utf-8"))
 
 def test_the_table_of_hours_is_that_of_the_measured_bytes():
     assert f"{budget.START}\n{budget.table(MEASURED)}\n{budget.END}" in PAGE
-    for name, (_, peak) in budget.CARDS.items():
-        assert f"{peak:g}" in PAGE, name
-
-
-def test_the_table_marks_what_is_not_trained_by_the_papers_recipe():
-    rows = PAGE.split(budget.START)[1].split(budget.END)[0].splitlines()[3:]
-    marked = {row.split()[1] for row in rows if row.split("|")[1].endswith(" (`bf16`) ")}
-    assert len(rows) == len(BENCHMARKS)
-    assert marked == {name for name in BENCHMARKS if 'recipe": "bf16"' in SECTIONS[name]} != set()
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,10 @@ The clips are H.264 of 240 × 320 pixels and 10 to 30 s, the pictures JPEGs of 1
 here. The model is a ViT-B/32 of random weights.
 """
 
-import json
 import tempfile
 import time
 from pathlib import Path
 
-import av
 import numpy as np
 import torch
 from PIL import Image
@@ -24,6 +22,8 @@ from data_prep.frames import Extraction, extract
 from tests.bench.measure import ratio
 from tests.bench.step import build
 from tests.conftest import build_processor
+from tests.toy_data import write_dataset
+from tests.toy_media import encode
 
 BATCH, FRAMES = 4, 12  # clips of a batch, frames of a clip
 
@@ -59,24 +59,14 @@ def figures(quick: bool) -> dict:
 
 def write_clips(folder: Path, count: int) -> Path:
     """A dataset folder of clips with moving content, 10 to 30 s at 25 frames a second."""
-    (folder / "media").mkdir(parents=True)
     chance, lines = np.random.default_rng(0), []
     scene = Image.fromarray(chance.integers(0, 255, (30, 40, 3), np.uint8)).resize((960, 720))
-    pixels = np.asarray(scene)
     for i in range(count):
-        path = folder / "media" / f"{i}.mp4"
-        with av.open(str(path), "w") as container:
-            stream = container.add_stream("libx264", rate=25, options={"preset": "veryfast"})
-            stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
-            for t in range(25 * (10 + 20 * i // count)):
-                x, y = (2 * t + 37 * i) % 640, (t + 11 * i) % 480
-                part = np.ascontiguousarray(pixels[y : y + 240, x : x + 320])
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(part, format="rgb24")))
-            container.mux(stream.encode())
+        places = [((2 * t + 37 * i) % 640, (t + 11 * i) % 480) for t in range(25 * (10 + 20 * i // count))]
+        pictures = [scene.crop((x, y, x + 320, y + 240)) for x, y in places]
+        encode(folder / "media" / f"{i}.mp4", pictures, rate=25, preset="veryfast")
         lines.append({"file_name": f"media/{i}.mp4", "id": str(i), "captions": ["a"], "split": "train"})
-    (folder / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (folder / "dataset.json").write_text(json.dumps({"name": "clips", "kind": "video"}))
-    return folder
+    return write_dataset(folder, lines, {"name": "clips", "kind": "video"})
 
 
 def write_pictures(folder: Path, count: int) -> Path:

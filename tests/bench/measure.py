@@ -36,11 +36,12 @@ class Peak(NamedTuple):
     above: float
 
 
-def peak_gib(function: str, *arguments: object) -> Peak:
-    """The peak memory of a fresh process (Linux), such as of "step.steps", a function of `tests.bench`.
+def peak_gib(function: str, *arguments: object, times: int = 1) -> Peak:
+    """The peak memory of a fresh process (Linux), such as of "step.step", a function of `tests.bench`.
 
-    The function loads what is needed and returns what is to be run. `process` counts the interpreter, torch
-    and the weights too; `above` is what the run adds: activations, gradients, the optimiser's state.
+    The function loads what is needed and returns what is to be run so many `times`: twice for a step, so that
+    the optimiser's state is there at the peak. `process` counts the interpreter, torch and the weights too;
+    `above` is what the runs add: activations, gradients, the optimiser's state.
     Tensors above 1 MiB go back to the system when they are freed, so that their sum is counted and not what
     glibc keeps for later.
     """
@@ -48,7 +49,8 @@ def peak_gib(function: str, *arguments: object) -> Peak:
     code = (
         f"import json, re, sys\nfrom tests.bench.{module} import {name}\n"
         'told = lambda key: re.search(key + r":\\s+(\\d+)", open("/proc/self/status").read())[1]\n'
-        f"run = {name}(*json.loads(sys.argv[1]))\nbefore = told('VmRSS')\nrun()\n"
+        f"run = {name}(*json.loads(sys.argv[1]))\nbefore = told('VmRSS')\n"
+        f"for _ in range({times}):\n    run()\n"
         "print(told('VmHWM'), before)"
     )  # not ru_maxrss, which begins at the parent's
     command = [sys.executable, "-c", code, json.dumps(arguments)]

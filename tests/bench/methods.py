@@ -40,7 +40,7 @@ def one(kind: str, name: str, pairs: int) -> dict[str, float | int]:
 @cache
 def peak(kind: str, name: str) -> float:
     """GiB that a method's steps need beyond the loaded model."""
-    return peak_gib("methods.steps", kind, name).above
+    return peak_gib("methods.step", kind, name, times=2).above
 
 
 def step(kind: str, name: str):
@@ -58,9 +58,3 @@ def step(kind: str, name: str):
     batch = Batch(ids, torch.rand(shape), torch.ones(size, frames), torch.arange(size))
     config = TrainConfig(similarity=similarity, batch_size=size, max_frames=frames)
     return lambda: train_step(model, optimizer, batch, 1e-5, config)
-
-
-def steps(kind: str, name: str):
-    """A function that takes two steps, so that the optimiser's state is there at the peak."""
-    once = step(kind, name)
-    return lambda: [once() for _ in range(2)]

@@ -25,7 +25,7 @@ def figures(quick: bool) -> dict:
     found["adapter with checkpointing ÷ adapter, time"] = ratio(step("checkpointed"), adapter, pairs)
     if not quick:  # the warm-up of `ratio` compiles
         found["compiled ÷ eager adapter, time"] = ratio(step("compiled"), adapter, pairs)
-    peaks = {kind: peak_gib("step.steps", kind) for kind in ("adapter", "checkpointed", *wholes)}
+    peaks = {kind: peak_gib("step.step", kind, times=2) for kind in ("adapter", "checkpointed", *wholes)}
     for part, name in (("process", "peak of the process"), ("above", "peak above the loaded model")):
         sizes = {kind: getattr(peak, part) for kind, peak in peaks.items()}
         found |= {f"{kind}, {name}, GiB": size for kind, size in sizes.items()}
@@ -71,12 +71,6 @@ def step(kind: str):
         compile_encoders(model)
     four = batch(4, 12)
     return lambda: train_step(model, optimizer, four, 1e-5, config)
-
-
-def steps(kind: str):
-    """A function that takes two steps, so that the optimiser's state is there at the peak."""
-    once = step(kind)
-    return lambda: [once() for _ in range(2)]
 
 
 def two_micro_batches(frames: int):

@@ -151,7 +151,7 @@ def msrvtt(items: Items) -> Files:
     captions = with_captions(items)
     sentences = [{"video_id": id, "caption": text} for id, texts in captions.items() for text in texts]
     videos = [{"video_id": id, "split": "train"} for id in captions]
-    tests = [(id, *texts) for id, texts in of_split(items, "test").items() if texts]
+    tests = [(id, texts[0]) for id, texts in of_split(items, "test").items() if texts]
     lists = {
         "MSRVTT_train.9k.csv": as_csv(("video_id",), ((id,) for id in of_split(items, "train"))),
         "MSRVTT_JSFUSION_test.csv": as_csv(("video_id", "sentence"), tests, delimiter=";"),
@@ -229,7 +229,7 @@ FIXED = {
     "-b_000002_000012": Item("test", ("a fox",)),
     "d_000003_000013": Item("val", ("a fish",)),
 }
-SOURCES = {
+SOURCES = {  # of each benchmark first the form that is most in use
     "flickr30k karpathy": Source("flickr30k", karpathy_json("dataset_flickr30k.json")),
     "flickr30k albef": Source("flickr30k", albef_json("flickr30k")),
     "flickr30k hub": Source("flickr30k", hub_csv),
@@ -253,8 +253,8 @@ SOURCES = {
         splits=("train", "test"),
         ids="video{number}",
     ),
-    "msvd json": Source("msvd", msvd_json, lists=True),
     "msvd pickle": Source("msvd", msvd_pickle, lists=True),
+    "msvd json": Source("msvd", msvd_json, lists=True),
     "vatex": Source("vatex", vatex, lists=True),
     "didemo": Source("didemo", didemo, lists=True, paragraph=True),
     "didemo captions": Source(
@@ -264,13 +264,13 @@ SOURCES = {
         ids="{number}@N0_{id}.mp4",
     ),
     "didemo labels": Source("didemo", didemo_labels, paragraph=True),
+    "activitynet": Source("activitynet", activitynet, splits=("train", "test"), paragraph=True),
     "activitynet captions": Source(
         "activitynet",
         clip_captions("descs_ret_{}.json", lambda id, texts: [{"video_id": f"v_{id}", "desc": texts}]),
         splits=("train", "test"),
         paragraph=True,
     ),
-    "activitynet": Source("activitynet", activitynet, splits=("train", "test"), paragraph=True),
 }
 
 

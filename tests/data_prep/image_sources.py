@@ -16,7 +16,8 @@ def karpathy(images: dict[str, tuple[str, list[str]]]) -> dict:
     rows = []
     for file, (split, captions) in images.items():
         folder, _, name = file.rpartition("/")
-        row = {"filename": name, "split": split, "sentences": [{"raw": text} for text in captions]}
+        sentences = [{"raw": text, "tokens": text.lower().split()} for text in captions]
+        row = {"filename": name, "split": split, "sentences": sentences}
         rows.append(row | ({"filepath": folder} if folder else {}))
     return {"images": rows, "dataset": "invented"}
 

@@ -1,0 +1,204 @@
+"""The stages of a rehearsal, each as a user takes it; every function runs in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data_prep.dataset import SEAL, read_object
+from data_prep.prepare import prepare
+from tests.rehearsal.source import make_source, read_source
+
+if TYPE_CHECKING:  # torch is loaded by the stages that need it: `prepare` is measured without
+    from cma import RetrievalModel, TrainConfig
+    from cma.data import RetrievalDataset
+
+LAST = "preprocessor_config.json"  # is written last
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What is rehearsed: a benchmark at `items` items, in the folder `out`, and how much of the run.
+
+    `backbone` is what `cma.load_backbone` takes; None makes a ViT-B/32 of random weights in `out`.
+    """
+
+    like: str
+    items: int
+    out: Path
+    workers: int = 2
+    backbone: str | None = None
+    recipe: str = "paper"  # a variant of `cma.recipes`; float32 where the paper has no recipe
+    batch_size: int = 8
+    frames: int | None = None  # of a clip at most; None: as many as in the recipe
+    gallery: int | None = None  # at most so many test items are evaluated and indexed; None: all
+
+    def whole_recipe(self) -> TrainConfig:
+        """The settings of the recipe on this machine, the epoch chosen on test."""
+        from cma.recipes import recipe
+
+        one = recipe(self.like)
+        config = one.train_config("float32" if self.recipe == "paper" and not one.paper else self.recipe)
+        here = {"workers": self.workers, "runs_dir": self.out / "runs", "select_on": "test"}
+        return config.merge(here | {"max_frames": self.frames or config.max_frames})
+
+    def few_steps(self) -> TrainConfig:
+        """Two epochs of the recipe, in small batches of two micro-batches, evaluated on as many items."""
+        size = self.batch_size
+        small = {"epochs": 2, "epoch_unit": "items", "batch_size": size, "micro_batch": -(-size // 2)}
+        return self.whole_recipe().merge(small | {"eval_items": size})
+
+    def split(self, name: str) -> RetrievalDataset:
+        """A split of the prepared dataset."""
+        from cma import data
+
+        return data.load(self.out / "dataset", name)
+
+    def model(self, trained: bool = False) -> RetrievalModel:
+        """The backbone, on a GPU if there is one, with a new adapter of the recipe's size or the trained."""
+        import torch
+
+        from cma import RetrievalModel, load_backbone
+        from cma.recipes import recipe
+        from cma.training import choose_device
+
+        backbone = self.backbone or str(self.out / "backbone")
+        model = RetrievalModel(*load_backbone(backbone, device=choose_device()))
+        torch.manual_seed(0)
+        if trained:
+            model.load_adapter(self.out / "runs" / self.few_steps().name, "rehearsal")
+        else:
+            model.add_adapter("rehearsal", recipe(self.like).adapter_config())
+        model.set_adapter("rehearsal")
+        return model
+
+
+def make(it: Rehearsal) -> dict:
+    """The source folder, and the backbone if none is given."""
+    make_source(it.like, it.items, it.out, it.workers)
+    if it.backbone is None:
+        save_random_clip(it.out / "backbone")
+    return {"said": f"{it.items:,} items"}
+
+
+def prepare_twice(it: Rehearsal) -> dict:
+    """The dataset folder; the second time nothing is decoded, so it is the time to list files and read."""
+    seconds = []
+    for _ in range(2):
+        start = time.perf_counter()
+        annotations = read_source(it.like, it.items, it.out / "source")
+        prepare(annotations, it.out / "source", it.out / "dataset", workers=it.workers)
+        seconds.append(round(time.perf_counter() - start, 2))
+    counts = read_object(it.out / "dataset" / SEAL)["counts"]
+    met = ", ".join(f"{split} {one['found']:,} / {one['expected']:,}" for split, one in counts.items())
+    said = f"{met} found / expected; again, without decoding: {seconds[1]} s"
+    return {"said": said, "seconds": seconds, "counts": counts}
+
+
+def measure(it: Rehearsal) -> dict:
+    """What `cma.training.plan` says of the recipe, at its own batch size, on all training items."""
+    from cma import training
+
+    planned = training.plan(it.model(), it.split("train"), it.whole_recipe())
+    return {"said": str(planned)} | asdict(planned)
+
+
+def train_until_killed(it: Rehearsal) -> dict:
+    """The training from its beginning, which ends by SIGKILL within its second epoch."""
+
+    def arm(record: object) -> None:
+        after = record.history[0]["seconds"] / 4
+        threading.Timer(after, lambda: os.kill(os.getpid(), signal.SIGKILL)).start()
+
+    return _train(it, replace(it.few_steps(), if_exists="replace"), arm)
+
+
+def resume(it: Rehearsal) -> dict:
+    """The same call again. Raises ValueError unless it goes on from the epochs of the run that was killed."""
+    import torch
+
+    config = it.few_steps()
+    checkpoint = it.out / "runs" / config.name / "checkpoint.pt"
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    before = json.loads(state["record"])["history"]
+    done = _train(it, config)
+    if not before or done["history"][: len(before)] != before:
+        raise ValueError(f"{checkpoint}: the resumed run does not begin with the epochs before the kill")
+    return done | {"said": f"went on after epoch {len(before)} of {config.epochs}, {done['steps']} steps"}
+
+
+def evaluate_gallery(it: Rehearsal) -> dict:
+    """Recall of the trained adapter on the test split; with random weights it is chance."""
+    from cma import training
+
+    every = it.split("test")
+    test = every.subset(it.gallery)
+    metrics = training.evaluate(it.model(trained=True), test, replace(it.few_steps(), eval_items=None))
+    recall, (low, high) = (one["text_to_visual"]["R@1"] for one in (metrics, metrics["intervals"]))
+    said = f"{len(test):,} / {len(every):,} test items; text-to-{test.kind} R@1 {recall:.1f} % "
+    said += f"(N = {metrics['texts']:,}, 95 % interval {low:.1f} to {high:.1f})"
+    return {"said": said, "metrics": metrics}
+
+
+def explore(it: Rehearsal) -> dict:
+    """An index of test items, built, loaded again and asked with a caption."""
+    from cma.search import MediaIndex
+
+    config, every = it.few_steps(), it.split("test")
+    test, model = every.subset(it.gallery), it.model(trained=True)
+    start = time.perf_counter()
+    MediaIndex.build(model, test, config, folder=it.out / "index")
+    built = time.perf_counter()
+    index = MediaIndex.load(it.out / "index", model)
+    asked = time.perf_counter()
+    best = index.query(test.captions[0], 5)
+    seconds = [round(built - start, 2), round(time.perf_counter() - asked, 3)]
+    if len(index) != len(test):
+        raise ValueError(f"{it.out / 'index'}: {len(index):,} / {len(test):,} items found / expected")
+    said = f"{len(index):,} / {len(every):,} test items in the index after {seconds[0]} s; "
+    said += f"a sentence answered in {seconds[1]} s"
+    return {"said": said, "best": best, "seconds": seconds}
+
+
+def _train(it: Rehearsal, config: TrainConfig, on_epoch: Callable[[object], None] | None = None) -> dict:
+    import cma
+
+    dataset = it.split("train").subset(2 * it.batch_size)
+    record = cma.train(it.model(), dataset, config, on_epoch)
+    return {"history": record.history, "steps": record.total_steps, "seconds": record.seconds}
+
+
+def save_random_clip(folder: Path) -> None:
+    """Write a CLIP of ViT-B/32's dimensions with random weights (300 MB), unless it is there.
+
+    It takes the time and the memory of `openai/clip-vit-base-patch32`, and retrieves nothing. Its tokenizer
+    is the bundled mini's, with room for 77 tokens; of the text tower's 49,408 ids that uses 3,781.
+    """
+    import torch
+    from transformers import CLIPConfig, CLIPModel
+
+    from cma import load_backbone
+
+    if (folder / LAST).is_file():
+        return
+    _, processor = load_backbone("mini")
+    tokenizer, images = processor.tokenizer, processor.image_processor
+    config = CLIPConfig()  # whose defaults are ViT-B/32's
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        setattr(config.text_config, name, getattr(tokenizer, name))
+    torch.manual_seed(0)
+    shutil.rmtree(folder, ignore_errors=True)
+    CLIPModel(config).half().save_pretrained(folder)
+    tokenizer.model_max_length = config.text_config.max_position_embeddings
+    tokenizer.save_pretrained(folder)
+    side = config.vision_config.image_size
+    images.size, images.crop_size = {"shortest_edge": side}, {"height": side, "width": side}
+    images.save_pretrained(folder)

@@ -115,6 +115,12 @@ def is_last() -> bool:
     return int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1
 
 
+def again(folder: Path) -> tuple:
+    """The run `once`, stopped after its first step and resumed."""
+    stopped(folder, 1, name="again", dropout=0.3, epochs=1)
+    return trained(folder, name="again", dropout=0.3, epochs=1)
+
+
 def crowded(folder: Path) -> tuple:
     """In the last process alone, memory runs out for more than one pair at once, the first two times."""
     really, seen = step._embed, []
@@ -231,7 +237,7 @@ JOBS = {
     "evaluated": evaluated,
     "trained": partial(trained, name="trained"),
     "once": partial(trained, name="once", dropout=0.3, epochs=1),
-    "again": partial(trained, name="again", dropout=0.3, epochs=1),
+    "again": again,
     "validated": partial(trained, name="validated", select_on="val", epochs=1),
     "finished": partial(trained, name="trained"),
     "resumed": partial(trained, name="resumed"),
@@ -321,7 +327,7 @@ def test_a_run_is_that_of_one_process_from_whatever_adapter_the_others_start(one
         assert validated[0]["validation"].keys() == expected[0]["validation"].keys()
 
 
-def test_the_same_number_of_processes_has_the_same_dropout(many):
+def test_a_resumed_run_of_several_processes_has_the_same_dropout(many):
     for process in many:
         assert equal(process["once"][2], many[0]["again"][2])
         assert process["once"][0][0]["loss"] != process["trained"][0][0]["loss"]

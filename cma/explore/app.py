@@ -79,12 +79,12 @@ def free_port(port: int) -> int:
         with socket.create_server((HOST, port)) as probe:
             return probe.getsockname()[1]
     except (OSError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or error
+        why = getattr(error, "strerror", None) or str(error).rstrip(".")
         raise OSError(f"port {port}: {why}; choose another, or any free one by --port 0") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Embed the media and serve the page; returns 1 if that cannot be done, 130 if stopped, after a message."""
+    """Embed the media and serve the page; returns 1 if that fails, 130 if stopped, after a message."""
     kind = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("python -m cma.explore.app", description=__doc__, formatter_class=kind)
     add = parser.add_argument

@@ -40,7 +40,7 @@ notebooks: minis ## run every notebook; executed copies into notebooks/, records
 	$(PYTHON) -m experiments report --keep results --readme README.md
 
 explore: $(if $(MEDIA),$(READY),minis) ## the explorer as a page of its own; MEDIA=~/pictures searches your own
-	$(PYTHON) -m cma.explore.app $(if $(MEDIA),--media $(MEDIA))
+	$(PYTHON) -m cma.explore.app $(if $(MEDIA),--media "$(MEDIA)")
 
 browser: $(READY) ## a Chromium for the browser tests, if there is none
 	$(PYTHON) tests/explore/browser/chromium.py

@@ -45,13 +45,22 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status; what the user can correct is one line on stderr, and 1."""
-    options = build_parser().parse_args(arguments)
     try:
-        options.run(options)
+        run(arguments)
     except (BadInput, ImportError, OSError) as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        kept = "what was downloaded, checked or decoded is kept"
+        print(f"\nstopped; the same command goes on from there: {kept}", file=sys.stderr)
+        return 130
     return 0
+
+
+def run(arguments: Sequence[str] | None = None) -> None:
+    """Run one command. Raises `BadInput`, ImportError or OSError for what the user can correct."""
+    options = build_parser().parse_args(arguments)
+    options.run(options)
 
 
 def _prepare(options: argparse.Namespace) -> None:

@@ -74,6 +74,8 @@ class Annotations:
     recipe: str
     files: list[str]  # the annotation files that were used
     notes: list[str] = field(default_factory=list)  # what was cleaned or left out, with counts
+    faults: list[str] = field(default_factory=list)  # what keeps it from being used, unless that is allowed
+    advice: str = "Use the files of this benchmark"  # against such faults
     exact: bool = False  # True: `file` of an entry is a path; a file of that name in another folder is not it
     captioned: bool = True  # False: the dataset is only searched, so no item needs a caption
     listed: Sequence[tuple[Path, list[str]]] | None = None  # folders of the source and their files, if known

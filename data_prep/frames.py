@@ -119,7 +119,8 @@ def extract(
     if missing and not (allow_missing and used):
         raise BadInput(
             f"{len(missing):,} of {len(items):,} clips cannot be decoded, the first is {missing[0][0]} "
-            f"({missing[0][2]}); all are listed in {out / MISSING}. Replace them, or add --allow-missing"
+            f"({missing[0][2]}); all are listed in {out / MISSING}. Replace them"
+            + ("" if allow_missing else ", or add --allow-missing")
         )
     before, about["counts"] = about.get("counts", {}), {}
     for split in dict.fromkeys(entry.split for entry in items):
@@ -140,7 +141,7 @@ def _plan(dataset: Path, frames: Path, extraction: Extraction) -> tuple[dict, di
     try:
         splits = [data.load(dataset, split) for split in data.splits(dataset)]
     except ValueError as error:
-        raise BadInput(str(error)) from None
+        raise BadInput(str(error)) from error
     if splits[0].kind != "video":
         raise BadInput(f"{dataset}: holds pictures, which need no decoding into frames; expected clips")
     items = {}

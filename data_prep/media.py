@@ -2,7 +2,8 @@
 
 import json
 import multiprocessing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import signal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -12,10 +13,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from cma import files, require
+from cma.media import CLIPS, PICTURES
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif"}
-VIDEO_SUFFIXES = {".mp4", ".avi", ".mkv", ".webm", ".mov", ".3gp", ".wmv", ".mpg", ".m4v"}
-VIDEO_SUFFIXES |= {".3g2", ".asf", ".flv", ".m2ts", ".mpeg", ".mts", ".ogv"}
+IMAGE_SUFFIXES, VIDEO_SUFFIXES = set(PICTURES), set(CLIPS)
 WORTH_A_PROCESS = 32  # with fewer jobs, starting processes takes longer than they save
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -84,7 +84,8 @@ def check(paths: Mapping[str, Path], kind: str, workers: int, kept: Path) -> dic
     """The `problem` of each id whose media cannot be used, found by `workers` processes.
 
     `kept` is a JSON file with the results of earlier checks: only files that are new or have changed are
-    decoded, and a file that several ids share is decoded once. ImportError for clips without PyAV.
+    decoded, and a file that several ids share is decoded once. It is written after Ctrl-C too, with what was
+    found until then. ImportError for clips without PyAV.
     """
     if kind == "video":
         require("video", "av")
@@ -95,11 +96,15 @@ def check(paths: Mapping[str, Path], kind: str, workers: int, kept: Path) -> dic
     marks = {str(path): _mark(path) for path in paths.values()}
     known = {file for file, mark in marks.items() if mark and file in before and before[file][0] == mark}
     left = [file for file in marks if file not in known]
-    found = parallel(partial(problem, kind=kind), [Path(file) for file in left], workers, f"check {kind}s")
+    jobs = [Path(file) for file in left]
+    reasons = one_by_one(partial(problem, kind=kind), jobs, workers, f"check {kind}s")
     results = {file: before[file] for file in known}
-    results |= {file: (marks[file], why) for file, why in zip(left, found, strict=True)}
-    if left:
-        files.write_whole(kept, json.dumps(dict(sorted(results.items())), indent=0) + "\n")
+    try:
+        for file, why in zip(left, reasons, strict=True):
+            results[file] = (marks[file], why)
+    finally:
+        if left:
+            files.write_whole(kept, json.dumps(dict(sorted(results.items())), indent=0) + "\n")
     return {id: why for id, path in paths.items() if (why := results[str(path)][1])}
 
 
@@ -149,18 +154,30 @@ def _read_ends(path: Path) -> None:
             if not packets or any(packet.is_corrupt for packet in packets):
                 raise ValueError("its end is missing")
     except av.FFmpegError as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(str(error)) from error
 
 
 def parallel(
     function: Callable[[Job], Result], jobs: Sequence[Job], workers: int, title: str
 ) -> list[Result]:
-    """`[function(job) for job in jobs]` with a progress bar called `title`, by `workers` processes.
+    """`[function(job) for job in jobs]` with a progress bar called `title`, by `workers` processes."""
+    return list(one_by_one(function, jobs, workers, title))
 
-    A few jobs, or `workers` < 2, are done by this process.
-    """
+
+def one_by_one(
+    function: Callable[[Job], Result], jobs: Sequence[Job], workers: int, title: str
+) -> Iterator[Result]:
+    """The results of `parallel`, in the order of the jobs; a few jobs, or `workers` < 2, need no process."""
     if workers < 2 or len(jobs) < WORTH_A_PROCESS:
-        return [function(job) for job in tqdm(jobs, desc=title, disable=not jobs)]
+        yield from map(function, tqdm(jobs, desc=title, disable=not jobs))
+        return
     chunk = max(1, min(64, len(jobs) // (8 * workers)))
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return list(tqdm(pool.map(function, jobs, chunksize=chunk), total=len(jobs), desc=title))
+        usual = signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # the processes inherit it: Ctrl-C is for this one
+        try:
+            results = pool.map(function, jobs, chunksize=chunk)
+        finally:
+            signal.signal(signal.SIGINT, usual)
+        yield from tqdm(results, total=len(jobs), desc=title)

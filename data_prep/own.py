@@ -5,14 +5,15 @@ column `split` (train, val or test) decides; without that column, items are draw
 10 % test.
 """
 
+import os
 import random
-import re
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from cma.files import walk
+from cma.files import printable, walk
+from cma.media import not_read
 from data_prep.dataset import SPLITS, Annotations, CaptionCleaner, Entry, count_of
 from data_prep.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from data_prep.readers import BadInput, read_csv, read_json_lines
@@ -36,7 +37,7 @@ def read(source: Path, captions: Path | None = None, kind: str | None = None, se
     `kind` ("image" or "video") chooses if both are there. Raises `BadInput` if there are no media, if both
     kinds are there without a `kind`, and if the file of captions is not as expected.
     """
-    kind, names, notes = find_media(source, kind)
+    kind, names, notes, faults = find_media(source, kind)
     texts, splits, cleaner = {}, {}, CaptionCleaner()
     if captions is not None:
         path_of = _path_finder(names)
@@ -66,6 +67,8 @@ def read(source: Path, captions: Path | None = None, kind: str | None = None, se
         recipe=RECIPES[kind],
         files=[captions.name] if captions else ["no captions, so only to be searched"],
         notes=notes,
+        faults=faults,
+        advice="Mend or remove what cannot be used",
         exact=True,
         captioned=captions is not None,
     )
@@ -86,25 +89,30 @@ def add_options(parser: ArgumentParser) -> None:
     )
 
 
-def find_media(source: Path, kind: str | None = None) -> tuple[str, list[str], list[str]]:
-    """(kind, the paths below `source` in order, notes); hidden files are ignored.
+def find_media(source: Path, kind: str | None = None) -> tuple[str, list[str], list[str], list[str]]:
+    """(kind, the paths below `source` in order, notes, faults); hidden files are ignored.
 
+    Folders that cannot be read are faults; files of other kinds, or with names that JSON cannot hold, notes.
     If there are no clips, `kind` "video" takes each folder of pictures as the frames of one clip.
     """
     if not source.is_dir():
         raise BadInput(f"{source}: no such folder; expected the folder with your pictures or clips")
-    names, nameless = [], []
-    for parent, folders, here in walk(source):
+    paths, closed = [], []
+    for parent, folders, here in walk(source, closed.append):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in here:
-            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
-                path = (parent / name).relative_to(source).as_posix()
-                (names if path == _readable(path) else nameless).append(path)
+        inside = parent.relative_to(source)
+        paths += [(inside / name).as_posix() for name in here if not name.startswith(".")]
+    media = [path for path in paths if Path(path).suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES]
+    unread = [f"{counts}: {why}" for counts, why in not_read(paths, len(media))]
+    shut = [f"{os.path.relpath(error.filename, source)}: {error.strerror}" for error in closed]
+    faults = count_of(shut, "folders that cannot be read")
+    names = [path for path in media if path == printable(path)]
     pictures = sorted(name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES)
     clips = sorted(set(names) - set(pictures))
     if not names:
         known = ", ".join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))
-        raise BadInput(f"{source}: no pictures or clips in it or below it; expected files in {known}")
+        also = "".join(f"; {line}" for line in faults + unread)
+        raise BadInput(f"{source}: no pictures or clips in it or below it{also}; expected files in {known}")
     if pictures and clips and kind is None:
         raise BadInput(
             f"{source}: holds {len(pictures):,} pictures and {len(clips):,} clips, and a dataset is of one "
@@ -112,19 +120,15 @@ def find_media(source: Path, kind: str | None = None) -> tuple[str, list[str], l
         )
     kind = kind or ("image" if pictures else "video")
     frames = {parent.as_posix() for picture in pictures if (parent := PurePosixPath(picture).parent).name}
-    found = pictures if kind == "image" else clips or sorted(frames)
-    if not found:
+    chosen = pictures if kind == "image" else clips or sorted(frames)
+    if not chosen:
         what = "pictures" if kind == "image" else "clips or folders of frames"
         raise BadInput(f"{source}: no {what} in it or below it; leave out --kind {kind}")
     left, what = (clips, "clips") if kind == "image" else (pictures if clips else [], "pictures")
     notes = [f"{what} left out, as --kind {kind} says: {len(left):,}"] if left else []
-    notes += count_of(map(_readable, nameless), "files left out, whose names are not UTF-8")
-    return kind, found, notes
-
-
-def _readable(name: str) -> str:
-    """A file name as UTF-8 text; Linux allows names that are not."""
-    return re.sub(r"[\ud800-\udfff]", "\ufffd", name)
+    nameless = [printable(path) for path in media if path != printable(path)]  # Linux allows such names
+    notes += count_of(nameless, "files left out, whose names hold a line break or are not UTF-8")
+    return kind, chosen, notes + unread, faults
 
 
 def _path_finder(names: Sequence[str]) -> Callable[[CaptionRow], str]:

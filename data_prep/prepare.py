@@ -37,8 +37,8 @@ def prepare(
     `check` media is looked for but not decoded.
 
     Items that cannot be used (no media, unreadable media, no caption) are listed in `missing.txt`. Unless
-    `allow_missing`, they raise `BadInput`, and so do splits whose numbers of items and captions are not the
-    published ones. A split without items is not compared.
+    `allow_missing`, they raise `BadInput`, and so do the `faults` of the annotations and splits whose numbers
+    of items and captions are not the published ones. A split without items is not compared.
     """
     _refuse_bad_entries(annotations, source)
     refuse_other_content(out, annotations.name)
@@ -48,6 +48,8 @@ def prepare(
     unlike = _unlike_published(annotations)
     for line in unlike:
         print(f"  WARNING: not the published counts: {line}")
+    for fault in annotations.faults:
+        print(f"  WARNING: {printable(fault)}")
 
     placed = {entry.id: entry for entry in annotations.entries}
     if not annotations_only:
@@ -69,6 +71,7 @@ def prepare(
     write_missing(out, missing)
     used = [placed[entry.id] for entry in annotations.entries if entry.id not in problems]
     faults = [f"not the published counts: {'; '.join(unlike)} (found / expected)"] if unlike else []
+    faults += annotations.faults
     if missing:
         id, file, why = missing[0]
         faults.append(
@@ -76,7 +79,8 @@ def prepare(
             f"({file}: {why}); all are listed in {out / MISSING}"
         )
     if faults and not (allow_missing and used):
-        raise BadInput(f"{'. '.join(faults)}. Use the files of this benchmark, or add --allow-missing")
+        way_out = "" if allow_missing else ", or add --allow-missing"
+        raise BadInput(f"{'. '.join(faults)}. {annotations.advice}{way_out}")
     about = {name: getattr(annotations, name) for name in ("name", "kind", "protocol", "recipe")}
     write_dataset(out, source, used, about | {"annotations": annotations.files, "counts": counts})
 

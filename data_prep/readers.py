@@ -54,7 +54,7 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise BadInput(f"{path}:{line}: not UTF-8 text; expected a file saved as UTF-8") from None
+        raise BadInput(f"{path}:{line}: not UTF-8 text; expected a file saved as UTF-8") from error
 
 
 def read_json(path: Path, unique_keys: bool = False, without: tuple[str, ...] = ()) -> object:
@@ -89,9 +89,9 @@ def _parse(text: str, path: Path, first_line: int = 1, **hooks: Callable | None)
         raise
     except json.JSONDecodeError as error:
         where = f"{path}:{first_line + error.lineno - 1}:{error.colno}"
-        raise BadInput(f"{where}: broken JSON ({error.msg}); download it again") from None
+        raise BadInput(f"{where}: broken JSON ({error.msg}); download it again") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets a thousand deep
-        raise BadInput(f"{path}:{first_line}: JSON that cannot be read ({error})") from None
+        raise BadInput(f"{path}:{first_line}: JSON that cannot be read ({error})") from error
 
 
 def _drop(keys: tuple[str, ...], content: dict) -> dict:
@@ -128,7 +128,7 @@ def read_csv(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[s
                 raise BadInput(f"{path}:{reader.line_num}: expected {len(names)} fields ({', '.join(names)})")
             yield reader.line_num, row
     except csv.Error as error:
-        raise BadInput(f"{path}:{reader.line_num}: broken CSV ({error})") from None
+        raise BadInput(f"{path}:{reader.line_num}: broken CSV ({error})") from error
 
 
 class IdList(NamedTuple):

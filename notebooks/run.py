@@ -22,6 +22,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import cma
+from cma.files import write_whole
 
 try:
     cma.require("notebooks", "nbformat", "papermill")
@@ -74,16 +75,16 @@ def given_parameters(typed: tuple, raw: tuple, yamls: tuple) -> dict:
 
     Raises ValueError for text that is not YAML, or YAML that is not a dictionary.
     """
-    found = {}
+    of_yaml = {}
     for text in yamls:
         try:
             content = yaml.load(text, Loader=NoDatesSafeLoader)
         except yaml.YAMLError as error:
-            raise ValueError(f"-y {text!r}: not YAML: {' '.join(str(error).split())}") from None
+            raise ValueError(f"-y {text!r}: not YAML: {' '.join(str(error).split())}") from error
         if not isinstance(content, dict):
             raise ValueError(f"-y {text!r}: expected names and values, such as 'overrides: {{epochs: 1}}'")
-        found |= content
-    return found | {name: _resolve_type(value) for name, value in typed} | dict(raw)
+        of_yaml |= content
+    return of_yaml | {name: _resolve_type(value) for name, value in typed} | dict(raw)
 
 
 def parameters_of(notebook: Path, given: dict, tiny: bool = False, replace: bool = False) -> dict:
@@ -91,8 +92,8 @@ def parameters_of(notebook: Path, given: dict, tiny: bool = False, replace: bool
 
     Raises ValueError for a parameter that the notebook does not have, or a value of another type.
     """
-    found = papermill.inspect_notebook(str(notebook))
-    usual = {name: ast.literal_eval(parameter["default"]) for name, parameter in found.items()}
+    there = papermill.inspect_notebook(str(notebook))
+    usual = {name: ast.literal_eval(parameter["default"]) for name, parameter in there.items()}
     checked = {}
     for name, value in given.items():
         if name not in usual:
@@ -100,11 +101,11 @@ def parameters_of(notebook: Path, given: dict, tiny: bool = False, replace: bool
         kind = type(usual[name])
         try:
             checked[name] = value if usual[name] is None else TypeAdapter(kind).validate_python(value)
-        except ValidationError:
+        except ValidationError as error:
             raise ValueError(
                 f"{notebook.name}: {name}={value!r}: expected {kind.__name__}, such as {usual[name]!r}; "
                 "-p reads True, False, None, numbers and text, -r only text, -y YAML"
-            ) from None
+            ) from error
     small = TINY[notebook.stem] if tiny else {}
     anew = {"if_exists": "replace"} if replace and "overrides" in usual else {}
     overrides = small.get("overrides", {}) | anew | checked.get("overrides", {})
@@ -139,13 +140,25 @@ def _clean_outputs(outputs: list) -> list:
 
 
 def run(notebook: Path, target: Path, parameters: dict, limit: int | None, prepare_only: bool) -> None:
-    """Execute a copy of `notebook` at `target`; it fails if a cell takes longer than `limit` seconds."""
+    """Execute a copy of `notebook` at `target`; it fails if a cell takes longer than `limit` seconds.
+
+    While it runs, the copy is beside the target, as `.NAME.ipynb`. It replaces the target at the end, also
+    when a cell has failed, but not when it could not be written whole (OSError).
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    start = time.monotonic()
-    papermill.execute_notebook(
-        str(notebook), str(target), parameters=parameters, kernel_name="python3", cwd=str(ROOT),
-        execution_timeout=limit, prepare_only=prepare_only, progress_bar=False,
-    )  # fmt: skip
+    start, running = time.monotonic(), target.with_name(f".{target.name}")
+    running.unlink(missing_ok=True)  # of a run that was killed
+    try:
+        papermill.execute_notebook(
+            str(notebook), str(running), parameters=parameters, kernel_name="python3", cwd=str(ROOT),
+            execution_timeout=limit, prepare_only=prepare_only, progress_bar=False,
+        )  # fmt: skip
+    except OSError:  # a full disk
+        running.unlink(missing_ok=True)
+        raise
+    finally:
+        if running.exists():
+            running.replace(target)
     done = "prepared" if prepare_only else f"{time.monotonic() - start:.0f} s"
     print(f"{notebook.name}: {done} → {target}")
 
@@ -187,7 +200,7 @@ def run_several(notebooks: Iterable[Path], jobs: int) -> list[str]:
 @click.option("--jobs", type=click.IntRange(1), default=1, help="notebooks that run at a time")
 @click.option("--one", hidden=True, help="the notebook that one of several jobs runs")
 def main(names, typed, raw, yamls, out, tiny, replace, prepare_only, commit, limit, jobs, one) -> None:
-    """Parse the command line. A user's error is one line and exit code 1; a notebook that fails raises."""
+    """Parse the command line. What a user can correct is one line and exit code 1; a failed cell raises."""
     try:
         given = given_parameters(typed, raw, yamls)
         notebooks = chosen([one] if one else names)
@@ -200,9 +213,13 @@ def main(names, typed, raw, yamls, out, tiny, replace, prepare_only, commit, lim
         return
     for notebook, parameters in plan.items():
         usual = None if given or notebook.stem in TRAINING else LIMIT
-        run(notebook, out / notebook.name, parameters, limit or usual, prepare_only)
-        if commit:
-            nbformat.write(clean(nbformat.read(out / notebook.name, as_version=4)), notebook)
+        try:
+            run(notebook, out / notebook.name, parameters, limit or usual, prepare_only)
+            if commit:
+                cleaned = clean(nbformat.read(out / notebook.name, as_version=4))
+                write_whole(notebook, nbformat.writes(cleaned).rstrip("\n") + "\n")
+        except OSError as error:
+            sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

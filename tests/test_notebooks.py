@@ -183,6 +183,12 @@ def test_make_run_trains_anew_and_limits_what_does_not_train():
     assert command("04", "--limit", "60")[1]["04_train_msrvtt"]["execution_timeout"] == 60
 
 
+def small_notebook(path, *sources):
+    kernel = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
+
+
 def test_two_notebooks_run_at_a_time_and_those_that_load_adapters_wait(tmp_path):
     folder, log = tmp_path / "notebooks", tmp_path / "log"
     folder.mkdir()
@@ -193,15 +199,38 @@ def test_two_notebooks_run_at_a_time_and_those_that_load_adapters_wait(tmp_path)
         ("05_retrieval_explorer", "note('05')"),
         ("06_compare_methods", "note('06'); assert False"),
     ):
-        cells = [nbformat.v4.new_code_cell(said), nbformat.v4.new_code_cell(does)]
-        kernel = {"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
-        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / f"{name}.ipynb")
+        small_notebook(folder / f"{name}.ipynb", said, does)
     command = [sys.executable, folder / "run.py", "--jobs", "2"]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 1 and "error: 06_compare_methods failed, see above" in ended.stderr
     order = log.read_text().split("\n")
     assert order.index("06") < order.index("03 ends") < order.index("05")
     assert "05_retrieval_explorer.ipynb: " in ended.stdout
+
+
+def test_an_executed_copy_is_whole_or_the_old_one_and_a_failing_one_can_be_looked_at(tmp_path, monkeypatch):
+    target = tmp_path / "out" / "a.ipynb"
+    small_notebook(tmp_path / "a.ipynb", "1 + 1", "1 / 0")
+    with pytest.raises(papermill.PapermillExecutionError):
+        run.run(tmp_path / "a.ipynb", target, {}, None, False)
+    assert "ZeroDivisionError" in target.read_text("utf-8")
+    before = target.read_bytes()
+
+    def full_disk(notebook, path, *_, **__):
+        assert Path(path) != target
+        Path(path).write_text("{", "utf-8")
+        raise OSError(28, "No space left on device", path)
+
+    monkeypatch.setattr(run.papermill.execute, "write_ipynb", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        run.run(tmp_path / "a.ipynb", target, {}, None, True)
+    assert target.read_bytes() == before and list(target.parent.iterdir()) == [target]
+
+
+def test_an_output_folder_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    ended = CliRunner().invoke(run.main, ["02", "--prepare-only", "--out", str(tmp_path / "file" / "x")])
+    assert ended.exit_code == 1 and re.fullmatch(r"error: .*file.*\n", ended.output)
 
 
 VALUES = st.text() | st.sampled_from(["cat: black", "yes", "@home", "[1", "1e3", "None", "-1", "--tiny"])
@@ -437,3 +466,49 @@ def test_07_makes_its_example_anew_with_a_dataset_in_it_but_replaces_no_folder_o
     with pytest.raises(FileExistsError, match="holiday: not written by this notebook"):
         make(tmp_path / "holiday", None)
     assert (tmp_path / "holiday" / "a.jpg").read_bytes() == b"precious"
+
+
+def run_of_07(folder: Path, dataset, tmp_path: Path, **parameters) -> TrainConfig:
+    """The settings with which 07 trains on the captions of `folder`; nothing is trained."""
+    trained, nothing = [], lambda *_: None
+    stand_ins = {"plots": SimpleNamespace(training_curve=nothing), "splits": {"train": dataset}}
+    stand_ins["model"] = SimpleNamespace(add_adapter=nothing, set_adapter=nothing)
+    record = SimpleNamespace(seconds=0, trained_percent=0, folder="")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cma, "train", lambda _, __, config: trained.append(config) or record)
+        own = {"media": str(folder), "table": "captions", "chosen": "mini", "runs": tmp_path / "runs"}
+        own |= stand_ins | {"folder": folder} | parameters
+        execute("07_your_own_media", "own = runs", "train_config(", **own)
+    return trained[0]
+
+
+def test_07_replaces_no_trained_adapter_unasked(tmp_path, capsys):
+    dataset = cma.data.load(write_images(tmp_path / "toy", {"train": 12}), "train")
+    places, folders = [], [tmp_path / "one" / "pictures", tmp_path / "two" / "pictures"]
+    for folder in folders:
+        write_images(folder, {"test": 1})
+        for parameters in ({}, {"overrides": {"epochs": 9}}, {"seed": 7}, {"chosen": "other/clip"}):
+            config = run_of_07(folder, dataset, tmp_path, **parameters)
+            assert config.if_exists == "resume"
+            places.append(Path(config.runs_dir) / config.name)
+    assert len(set(places)) == len(places) == 8
+    assert "is a new run" in capsys.readouterr().out
+    places[0].mkdir(parents=True)
+    (places[0] / "checkpoint.pt").touch()
+    for overrides, said in (({}, "goes on with"), ({"if_exists": "replace"}, "replaces")):
+        config = run_of_07(folders[0], dataset, tmp_path, overrides=overrides)
+        assert config.name == places[0].name and f"{said} an earlier run" in capsys.readouterr().out
+
+
+def test_07_says_what_is_wrong_with_captions_and_what_was_trained(tmp_path):
+    with pytest.raises(FileNotFoundError, match="gone.csv: no such file; expected the captions"):
+        execute("07_your_own_media", "version", captions=str(tmp_path / "gone.csv"))
+    write_images(tmp_path / "d", {"test": 2})
+    (tmp_path / "c.csv").write_text("nothing,of use\n1,2\n")
+    index = SimpleNamespace(files=[SimpleNamespace(kind="image")])
+    with pytest.raises(ValueError, match="c.csv:1: expected the columns file_name, caption"):
+        execute("07_your_own_media", "kind = ", index=index, own=tmp_path, folder=tmp_path / "d",
+                table=tmp_path / "c.csv")  # fmt: skip
+    last = "CLIP is unchanged"
+    found = {"index": [1, 2], "files": [1, 2], "gains": {}, "loaded": [], "own": tmp_path, "table": None}
+    assert execute("07_your_own_media", last, **found)["lines"][-1].startswith(f"{last}. The index is in ")

@@ -35,10 +35,7 @@ TITLE = "Ask your pictures and clips"
 def build(
     media: Sequence[str | Path], adapters: Sequence[str | Path], backbone: str | None, index: str, k: int
 ) -> Explorer:
-    """The widget over what `open_galleries` gives, with `k` results a model.
-
-    Raises ImportError for missing packages, ValueError for a `k` below 1, and as `open_galleries`.
-    """
+    """The widget over `open_galleries`, `k` results a model; raises as that does, ValueError for k < 1."""
     from . import Explorer, open_galleries
 
     if k < 1:
@@ -77,18 +74,17 @@ def serve(notebook: Path, port: int, browser: bool) -> None:
 
 
 def free_port(port: int) -> int:
-    """`port`, or any free one for 0. Raises OSError if it is taken."""
+    """`port`, or any free one for 0. Raises OSError if it is taken or there is no such port."""
     try:
         with socket.create_server((HOST, port)) as probe:
             return probe.getsockname()[1]
-    except OSError as error:
-        raise OSError(
-            f"port {port}: {error.strerror}; choose another, or any free one by --port 0"
-        ) from error
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or str(error).rstrip(".")
+        raise OSError(f"port {port}: {why}; choose another, or any free one by --port 0") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Embed the media and serve the page; returns 1, after a message, if that cannot be done."""
+    """Embed the media and serve the page; returns 1 if that fails, 130 if stopped, after a message."""
     kind = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("python -m cma.explore.app", description=__doc__, formatter_class=kind)
     add = parser.add_argument
@@ -107,6 +103,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ImportError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"\nstopped; the same command goes on from what {settings['index']} holds", file=sys.stderr)
+        return 130
     settings["backbone"] = explorer.gallery.model.clip.config.name_or_path  # the page takes the same one
     with TemporaryDirectory(prefix="cma-") as folder:
         write_notebook(Path(folder) / "explorer.ipynb", Path.cwd(), settings)

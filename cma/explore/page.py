@@ -119,7 +119,7 @@ def _preview(index: MediaIndex, file: MediaFile) -> tuple[str, str]:
 def _small_frames(path: Path, file: MediaFile, most: int, fps: float | None = None) -> list[Image.Image]:
     """The picture, or at most `most` frames of a clip, `fps` a second or spread over all of it."""
     image = file.kind == "image"
-    shown = [read_image(path)] if image else stream_frames(path, most, fps, file.start, file.end, 2 * SIDE)
+    shown = [read_image(path)] if image else stream_frames(path, most, fps, file.start, file.end)
     frames = []
     for frame in shown:  # one at a time: frames of a folder or an animation may be large
         frame.thumbnail((SIDE, SIDE))

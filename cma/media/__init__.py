@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "images": ["MediaError", "is_animation", "read_image", "shown_name", "to_pixels", "with_content"],
+        "suffixes": ["ANIMATABLE", "CLIPS", "PICTURES", "not_read"],
         "video": ["FrameFolder", "frame_indices", "read_frames", "read_media", "seconds", "stream_frames"],
     },
 )

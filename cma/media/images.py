@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 ENOUGH = 672  # pixels of the shorter side: twice what the largest CLIP takes
 LONGEST = 16  # a picture that is longer than so many times its width is cut to its middle
+NEARLY_WHITE, NEARLY_ALL, DARK = 240, 0.98, "#404040"  # how a white drawing is known, and what it is put on
 SLOWED = 0.1  # seconds for which browsers show a frame that asks for 10 ms or less
 
 
@@ -40,9 +41,9 @@ def shown_name(name: str) -> str:
 def with_content(path: Path, kind: str) -> None:
     """Raise MediaError unless `path` is a file that is not empty; `kind` ("a clip") is for the message."""
     try:
-        found = path.stat()
-        problem = None if found.st_size else "empty file"
-        if not stat.S_ISREG(found.st_mode):
+        about = path.stat()
+        problem = None if about.st_size else "empty file"
+        if not stat.S_ISREG(about.st_mode):
             problem = "no regular file"
     except FileNotFoundError:
         problem = "no such file"
@@ -61,14 +62,10 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-# ---- pictures
-
-
 @_quiet()
 def read_image(path: str | Path, enough: int | None = ENOUGH) -> Image.Image:
-    """The picture, or the first frame of an animation, upright, in RGB, and white where it is transparent.
+    """The picture, or the first frame of an animation: upright, opaque, in RGB of 8 bits (`_as_shown`).
 
-    White, because most transparent pictures are made for white pages, and the bundled CLIP was trained so.
     A large JPEG is decoded at a half, a quarter or an eighth of its size while its shorter side keeps at
     least `enough` pixels, which is several times faster; None decodes it in full.
     Raises MediaError for a file that is missing, empty, damaged, no picture, or of more than twice
@@ -101,21 +98,31 @@ def to_pixels(
 
 
 def _as_shown(image: Image.Image) -> Image.Image:
-    """A picture as viewers show it: upright (EXIF), RGB of 8 bits, on white; itself if it is like that."""
+    """A picture as viewers show it: upright (EXIF), RGB of 8 bits, opaque; itself if it is like that.
+
+    What is transparent becomes white, as most pages are. A drawing that is itself white could not be seen
+    there, so it is put on dark grey: one whose visible pixels are `NEARLY_ALL` lighter than `NEARLY_WHITE`.
+    Grey of 16 bits may hold 8, 12 or 16 of them: white is the lowest of 255, 4095 and 65535 that no pixel
+    exceeds. Other numbers have no known range: black is the lowest of them, white the highest.
+    """
     image.load()  # the EXIF data may come after the pixels
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
         image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) // 256).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):  # the range is unknown: black is the darkest pixel, white the lightest
+    if image.mode.startswith(("I", "F")):
         values = np.nan_to_num(np.asarray(image, np.float64), posinf=0.0, neginf=0.0)
-        span = max(np.ptp(values), np.finfo(np.float64).tiny)
-        return Image.fromarray(((values - values.min()) / span * 255).astype(np.uint8)).convert("RGB")
+        black, white = values.min(), values.max()
+        if image.mode.startswith("I;16"):
+            black, white = 0, next(top for top in (255, 4095, 65535) if white <= top)
+        levels = (values - black) / max(white - black, np.finfo(np.float64).tiny) * 255
+        return Image.fromarray(np.rint(levels).astype(np.uint8)).convert("RGB")
     if not image.has_transparency_data:
         return image if image.mode == "RGB" else image.convert("RGB")
-    white = Image.new("RGBA", image.size, "white")
-    white.alpha_composite(image.convert("RGBA"))
-    return white.convert("RGB")
+    drawing = image.convert("RGBA")
+    *colours, alpha = np.moveaxis(np.asarray(drawing), -1, 0)
+    white_part = alpha[np.min(colours, axis=0) >= NEARLY_WHITE].sum()
+    page = Image.new("RGBA", drawing.size, DARK if 0 < alpha.sum() * NEARLY_ALL <= white_part else "white")
+    page.alpha_composite(drawing)
+    return page.convert("RGB")
 
 
 def _central(picture: Image.Image) -> Image.Image:
@@ -131,9 +138,6 @@ def _central(picture: Image.Image) -> Image.Image:
         return picture
     x, y = (cut, 0) if width > height else (0, cut)
     return picture.crop((x, y, width - x, height - y))
-
-
-# ---- animations
 
 
 @_quiet()
@@ -182,15 +186,15 @@ class Animation:
         count = len(self.starts) - 1
         first = int(np.searchsorted(self.starts, start or 0.0, side="right")) - 1
         if first >= count:
-            found = f"{self.starts[-1]:.2f} s of {count} frames"
-            raise ValueError(f"expected a part from {start} s on, found {found}")
+            shown = f"{self.starts[-1]:.2f} s of {count} frames"
+            raise ValueError(f"expected a part from {start} s on, found {shown}")
         last = count
         if end is not None:
             last = min(count, max(first + 1, int(np.searchsorted(self.starts, end, side="left"))))
         if fps is None:
             return list(range(first, last))
-        shown = self.starts[first : last + 1] - self.starts[first]
-        ticks = np.ceil(shown * fps - 1e-6)  # how many ticks come before each frame begins
+        begins = self.starts[first : last + 1] - self.starts[first]
+        ticks = np.ceil(begins * fps - 1e-6)  # how many ticks come before each frame begins
         return (first + np.flatnonzero(np.diff(ticks))).tolist()
 
     def read(self, chosen: Sequence[int]) -> Iterator[Image.Image]:
@@ -230,8 +234,8 @@ def _is_webp(head: bytes) -> bool:
 def _reason(path: Path, error: Exception) -> str:
     """What is wrong with a picture, and what to do where something can be done."""
     if isinstance(error, Image.DecompressionBombError):
-        found, limit = (int(n) / 1e6 for n in re.findall(r"(\d+) pixels", str(error))[:2])
-        return f"{found:.0f} megapixels, more than the limit of {limit:.0f}; save a smaller copy of it"
+        size, limit = (int(n) / 1e6 for n in re.findall(r"(\d+) pixels", str(error))[:2])
+        return f"{size:.0f} megapixels, more than the limit of {limit:.0f}; save a smaller copy of it"
     if isinstance(error, UnidentifiedImageError):
         return f"no picture that Pillow knows: it starts with {_head(path)!r}"
     return str(error) or type(error).__name__

@@ -39,20 +39,13 @@ def read_frames(
 
 
 def stream_frames(
-    path: str | Path,
-    max_frames: int,
-    fps: float | None = 1.0,
-    start: Seconds = None,
-    end: Seconds = None,
-    side: int | None = None,
+    path: str | Path, max_frames: int, fps: float | None = 1.0, start: Seconds = None, end: Seconds = None
 ) -> Iterator[Image.Image]:
     """The frames of `read_frames` one after the other, for clips that are too long to be held in memory.
 
-    With `side`, frames of a video file may come smaller, about `side` pixels long: enough for a preview, but
-    not the pixels that CLIP sees. Raises MediaError where the next frame cannot be decoded, after those
-    before it.
+    Raises MediaError where the next frame cannot be decoded, after those before it.
     """
-    clip, chosen = _chosen(Path(path), max_frames, fps, start, end, side=side)
+    clip, chosen = _chosen(Path(path), max_frames, fps, start, end)
     yield from clip.stream(chosen)
 
 
@@ -100,7 +93,7 @@ class FrameFolder:
         return (read_image(self.files[i], enough=None) for i in chosen)
 
 
-def _opened(path: Path, side: int | None = None) -> FrameFolder | Animation | VideoFile:
+def _opened(path: Path) -> FrameFolder | Animation | VideoFile:
     if path.is_dir():
         return FrameFolder(path)
     with_content(path, "a clip")
@@ -108,14 +101,14 @@ def _opened(path: Path, side: int | None = None) -> FrameFolder | Animation | Vi
         return Animation(path)
     from .video_file import VideoFile  # here, because the other two need no extra
 
-    return VideoFile(path, side)
+    return VideoFile(path)
 
 
 def _chosen(
-    path: Path, max_frames: int, *part: float | None, side: int | None = None
+    path: Path, max_frames: int, *part: float | None
 ) -> tuple[FrameFolder | Animation | VideoFile, list[int]]:
     """The opened clip, and the ascending indices of the frames to read; `part` is fps, start and end."""
-    clip = _opened(path, side)
+    clip = _opened(path)
     try:
         considered = clip.sampled(*part)
         return clip, [considered[i] for i in frame_indices(len(considered), max_frames)]

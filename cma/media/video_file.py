@@ -23,21 +23,16 @@ AT_ONCE = 2**26  # bytes of frames that `stream` lets decord decode at once
 class VideoFile:
     """`count` frames at `fps` frames a second. Raises MediaError, naming the path, for what is no video.
 
-    With `side`, frames whose longer side has more pixels are scaled down to about that while decoding.
     PyAV opens the file first, because it says what is wrong with it; decord prints that to stderr.
     """
 
-    def __init__(self, path: Path, side: int | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        scaled = {}
         try:
             with path.open("rb") as stream, av.open(stream) as container:
                 kinds = [one.type for one in container.streams]
                 sizes = [(getattr(s, "width", 1), getattr(s, "height", 1)) for s in container.streams.video]
                 told = max((one.frames for one in container.streams.video), default=0)
-                if side:
-                    with suppress(Exception):  # then the frames keep their size
-                        scaled = _scaled(next(container.decode(video=0)), side)
         except Exception as error:  # a damaged file can make a decoder raise anything
             raise self._error(getattr(error, "strerror", None) or str(error)) from error
         if not kinds:
@@ -46,12 +41,11 @@ class VideoFile:
             raise MediaError(f"{path}: no video in it, only {', '.join(kinds)}; expected a clip")
         if told > path.stat().st_size:  # decord would make a list of them, and end the process
             raise self._error(f"it claims to have {told:,} frames")
-        width, height = scaled.values() or sizes[0]
-        self._bytes = 3 * width * height  # of a frame
+        self._bytes = 3 * np.prod(sizes[0])  # of a frame
         try:
             with path.open("rb") as stream:  # decord takes no name that is not UTF-8
                 source = str(path) if shown_name(str(path)) == str(path) else stream
-                self._reader = decord.VideoReader(source, num_threads=1, **scaled)
+                self._reader = decord.VideoReader(source, num_threads=1)
             self.count, self.fps = len(self._reader), self._reader.get_avg_fps()
         except Exception as error:
             raise self._error(str(error)) from error
@@ -108,16 +102,6 @@ class VideoFile:
     def _error(self, reason: str) -> MediaError:
         short = reason.strip().rpartition(": ")[2]  # decord's messages start with its own source lines
         return MediaError(f"{self.path}: cannot be decoded, corrupt or cut short ({short})")
-
-
-def _scaled(frame: av.VideoFrame, side: int) -> dict[str, int]:
-    """The size that decord is to give frames like this one; nothing where they are small enough."""
-    width, height = (frame.height, frame.width) if frame.rotation % 180 else (frame.width, frame.height)
-    scale = side / max(width, height)
-    if scale >= 1:
-        return {}
-    odd = round(width * scale) | 1  # decord fails for some even widths, such as 144
-    return {"width": odd, "height": max(1, round(height * scale))}
 
 
 def _rgb(frame: av.VideoFrame) -> np.ndarray:

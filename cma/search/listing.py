@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote, unquote
 
@@ -17,15 +17,21 @@ from pydantic import AfterValidator, PlainSerializer
 from .. import data
 from ..data import RetrievalDataset
 from ..files import walk
-from ..media import FrameFolder, is_animation, read_media, shown_name, with_content
+from ..media import (
+    ANIMATABLE,
+    CLIPS,
+    PICTURES,
+    FrameFolder,
+    is_animation,
+    not_read,
+    read_media,
+    shown_name,
+    with_content,
+)
 
-ANIMATABLE = (".gif", ".webp", ".png", ".apng")
-PICTURES = (".jpg", ".jpeg", ".bmp", ".tif", ".tiff", *ANIMATABLE)
-CLIPS = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".wmv", ".3gp", ".3g2", ".asf",
-         ".flv", ".m2ts", ".mts", ".ogv")  # fmt: skip
 SUFFIXES = PICTURES + CLIPS
 
-Problem = tuple[str, str]  # the name of a file or folder that cannot be read, and why
+Problem = tuple[str, str]  # the name of a file or folder that cannot be read, or "2 .heic", and why
 # Linux allows names that are no UTF-8 text and JSON does not, so JSON has them as they are in a URL.
 Name = Annotated[
     str,
@@ -62,26 +68,27 @@ class MediaFile:
 
 
 def find(source: RetrievalDataset | str | Path) -> tuple[Path, list[MediaFile], list[Problem]]:
-    """(media root, its files, folders that cannot be read) of a split, a dataset folder or any other folder.
+    """(media root, its files, what is left out) of a split, a dataset folder or any other folder.
 
     A dataset folder has `dataset.json` and `metadata.jsonl`; all its splits are taken. Any other folder is
-    searched with all folders in it, also through links, each once, in the order of names; hidden files and
-    files that are neither pictures nor clips are left out. An animated gif, webp or png is a clip; in a
-    dataset of pictures it is a picture. Raises FileNotFoundError if there is no such folder, ValueError if
-    there are no pictures or clips in it.
+    searched with all folders in it, also through links, each once, in the order of names. Hidden files and
+    files that are neither pictures nor clips are not listed. Folders that cannot be read, and the number of
+    pictures and clips of each kind that is not read, are what is left out. An animated gif, webp or png is a
+    clip; in a dataset of pictures it is a picture. Raises FileNotFoundError if there is no such folder,
+    ValueError if there are no pictures or clips in it that can be read.
     """
     if isinstance(source, RetrievalDataset):
         return *_of_splits([source]), []
     folder = Path(source).expanduser().absolute()
     if not folder.is_dir():
-        found = "a file" if folder.is_file() else "no such folder"
-        raise FileNotFoundError(f"{folder}: {found}; expected a dataset, or a folder of pictures or clips")
+        there = "a file" if folder.is_file() else "no such folder"
+        raise FileNotFoundError(f"{folder}: {there}; expected a dataset, or a folder of pictures or clips")
     if (folder / "dataset.json").is_file() and (folder / "metadata.jsonl").is_file():
         return *_of_splits([data.load(folder, split) for split in data.splits(folder)]), []
     files, problems = _below(folder)
     if not files:
-        why = f"; {len(problems)} folders cannot be read ({problems[0][1]})" if problems else ""
-        raise ValueError(f"{folder}: no pictures or clips in it{why}; expected {', '.join(SUFFIXES)}")
+        left_out = "".join(f"; {name}: {why}" for name, why in problems[:3])
+        raise ValueError(f"{folder}: no pictures or clips in it{left_out}; expected {', '.join(SUFFIXES)}")
     return folder, files, problems
 
 
@@ -106,8 +113,8 @@ def stamp(file: MediaFile, path: Path, old: MediaFile | None = None) -> MediaFil
     else:
         with_content(path, "a picture" if file.kind == "image" else "a clip")
         parts = [path]
-    found = [part.stat() for part in parts]
-    size, modified = sum(one.st_size for one in found), max(one.st_mtime_ns for one in found)
+    stats = [part.stat() for part in parts]
+    size, modified = sum(one.st_size for one in stats), max(one.st_mtime_ns for one in stats)
     if old and (old.size, old.modified) == (size, modified):
         return replace(file, size=size, modified=modified, digest=old.digest)
     digest = hashlib.sha256()
@@ -123,7 +130,7 @@ def read_pictures(file: MediaFile, path: Path, max_frames: int, fps: float | Non
 
 
 def _below(folder: Path) -> tuple[list[MediaFile], list[Problem]]:
-    """The media below a folder in the order of their paths, and the folders that cannot be read."""
+    """The media below a folder in the order of their paths, and what is left out."""
     names, problems = [], []
 
     def failed(error: OSError) -> None:
@@ -133,10 +140,13 @@ def _below(folder: Path) -> tuple[list[MediaFile], list[Problem]]:
     for here, folders, files in walk(folder, failed):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
-            if not name.startswith(".") and PurePath(name).suffix.lower() in SUFFIXES:
+            if not name.startswith("."):
                 names.append(here.relative_to(folder) / name)
-    found = [(name.as_posix(), kind_of(folder / name)) for name in sorted(names)]
-    return [MediaFile(shown_name(name), name, kind) for name, kind in found], problems
+    paths = sorted(path for path in names if path.suffix.lower() in SUFFIXES)
+    files = [
+        MediaFile(shown_name(path.as_posix()), path.as_posix(), kind_of(folder / path)) for path in paths
+    ]
+    return files, problems + not_read(map(str, names), len(files))
 
 
 def _of_splits(splits: Sequence[RetrievalDataset]) -> tuple[Path, list[MediaFile]]:

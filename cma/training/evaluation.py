@@ -132,9 +132,7 @@ def evaluate_and_record(model: RetrievalModel, dataset: RetrievalDataset, config
     return record
 
 
-def score(
-    similarity: Tensor, text_to_item: Tensor, visual_to_text: str, samples: int = 10_000
-) -> dict:
+def score(similarity: Tensor, text_to_item: Tensor, visual_to_text: str, samples: int = 10_000) -> dict:
     """The dict of `retrieval_metrics` for similarity [T, V], with the bootstrap interval of every R@k.
 
     The arguments are those of `cma.metrics.retrieval_metrics`; `samples` is that of `evaluate`.

@@ -100,7 +100,7 @@ def _read_descriptions(path: Path) -> dict[str, list[str]]:
         try:
             id, description = row["video"], row["description"]
         except (KeyError, TypeError) as error:
-            raise BadInput(f"{path}: entry {number}: expected video and description; {error!r}") from None
+            raise BadInput(f"{path}: entry {number}: expected video and description; {error!r}") from error
         if not isinstance(id, str) or not id.strip() or not isinstance(description, str):
             raise BadInput(f"{path}: entry {number}: expected texts, found {id!r} and {description!r}")
         descriptions.setdefault(id.strip(), []).append(description)

@@ -37,7 +37,7 @@ def fetch(file: HubFile) -> Path:
         raise BadInput(
             f"{file.name} of the dataset {file.repo} on the hub cannot be downloaded ({reason}); connect to "
             "the internet, or put the annotation file into --source and leave out --from-hub"
-        ) from None
+        ) from error
     finally:
         logging.set_verbosity(verbosity)
 

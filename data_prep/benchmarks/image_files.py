@@ -26,7 +26,7 @@ def karpathy_rows(path: Path, split: str) -> Iterator[Row]:
             captions = [sentence["raw"] for sentence in image["sentences"]]
             yield Row(where, image["split"], str(file), captions)
         except (KeyError, TypeError, AttributeError) as error:
-            raise BadInput(f"{where}: expected filename, split and sentences with raw; {error!r}") from None
+            raise BadInput(f"{where}: expected filename, split and sentences with raw; {error!r}") from error
 
 
 def find_albef(downloads: Downloads, name: str) -> dict[str, Path]:

@@ -133,7 +133,7 @@ def _read_data(path: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
     except (KeyError, TypeError, AttributeError) as error:
         raise BadInput(
             f"{path}: expected lists videos (video_id) and sentences (video_id, caption); {error!r}"
-        ) from None
+        ) from error
     return sentences, divisions
 
 

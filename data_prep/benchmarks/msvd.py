@@ -103,7 +103,7 @@ def read_pickle(path: Path) -> object:
             raise
         except (*BROKEN, OverflowError, RecursionError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise BadInput(f"{path}: broken pickle ({reason}); download it again") from None
+            raise BadInput(f"{path}: broken pickle ({reason}); download it again") from error
     seen, left = set(), [content]
     while left:  # look at each value once: a pickle may hold a list that holds itself
         value = left.pop()

@@ -1,5 +1,6 @@
 import json
 import os
+import subprocess
 import sys
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from data_prep import media
 from data_prep.__main__ import main
 from data_prep.media import VIDEO_SUFFIXES, MediaFiles, bare, check, problem
+from tests import ROOT
 from tests.grey_media import write_clip, write_picture
 
 
@@ -101,6 +103,51 @@ def test_results_that_cannot_be_read_are_made_anew(tmp_path, paths, decoded, con
     decoded.clear()
     assert check(paths, "video", 1, kept) == first and len(decoded) == 4
     assert json.loads(kept.read_text()) == json.loads(right)
+
+
+def test_ctrl_c_is_one_line_and_what_was_checked_is_kept(tmp_path, monkeypatch, capsys):
+    for number in range(3):
+        write_picture(tmp_path / "source" / f"{number}.jpg")
+
+    def stopped(path, kind, really=media.problem):
+        if path.name == "2.jpg":
+            raise KeyboardInterrupt
+        return really(path, kind)
+
+    words = ["folder", "--source", str(tmp_path / "source"), "--out", str(tmp_path / "out")]
+    with monkeypatch.context() as patch:
+        patch.setattr(media, "problem", stopped)
+        assert main(words) == 130
+    said = capsys.readouterr().err.splitlines()
+    assert (
+        said[-1].startswith("stopped")
+        and "kept" in said[-1]
+        and not any("Traceback" in line for line in said)
+    )
+    monkeypatch.setattr(media, "problem", lambda path, kind: checked.append(path.name))
+    checked = []
+    assert main(words) == 0 and checked == ["2.jpg"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is another signal there")
+def test_ctrl_c_while_processes_work_is_one_line(tmp_path):
+    """As a terminal does it: every process of the command gets the signal."""
+    program = (
+        "import os, signal, time\n"
+        "from data_prep.media import parallel\n"
+        "if __name__ == '__main__':\n"
+        "    signal.signal(signal.SIGALRM, lambda *_: os.killpg(0, signal.SIGINT))\n"
+        "    signal.setitimer(signal.ITIMER_REAL, 2)\n"
+        "    try:\n"
+        "        parallel(time.sleep, [0.05] * 400, 2, 'sleep')\n"
+        "    except KeyboardInterrupt:\n"
+        "        print('stopped')\n"
+    )
+    (tmp_path / "program.py").write_text(program)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    words = [sys.executable, str(tmp_path / "program.py")]
+    ended = subprocess.run(words, capture_output=True, text=True, env=environment, start_new_session=True)
+    assert ended.stdout == "stopped\n" and "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize("command", ["folder", "frames"])

@@ -134,11 +134,44 @@ def test_files_without_captions_and_captions_without_a_file_are_counted_and_list
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such names")
 def test_a_name_that_cannot_be_written_down_is_left_out_and_said(tmp_path, capsys):
-    source = pictures(tmp_path / "source", "a.png", "b.png")
+    source = pictures(tmp_path / "source", "a.png", "b.png", "two\nlines.png")
     (source / "b.png").rename(source / os.fsdecode(b"b\xff.png"))
     assert run("--source", source, "--out", tmp_path / "out") == 0
     assert list(items(tmp_path / "out")) == ["a.png"]
-    assert "files left out, whose names are not UTF-8: 1 (b\ufffd.png)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert r"whose names hold a line break or are not UTF-8: 2 (b\udcff.png, two\nlines.png)" in said
+
+
+def test_kinds_that_are_not_read_are_counted_and_folders_that_cannot_be_opened_need_a_word(
+    tmp_path, capsys, monkeypatch
+):
+    def scandir(path, really=os.scandir):
+        if str(path).endswith("shut"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return really(path)
+
+    source = pictures(tmp_path / "source", "a.jpg", "shut/b.jpg")
+    write_picture(source / "c.jpg").rename(source / "c.jfif")
+    for name in ("d.heic", "e.heic", "f.svg", "g.nef", "words.txt"):
+        (source / name).touch()
+    monkeypatch.setattr(os, "scandir", scandir)
+    arguments = ("--source", source, "--out", tmp_path / "out")
+    assert run(*arguments) == 1
+    said = capsys.readouterr()
+    shut = "folders that cannot be read: 1 (shut: Permission denied)"
+    assert f"{shut}. Mend or remove what cannot be used, or add --allow-missing" in said.err
+    assert "2 .heic, 1 .svg, 1 .nef: not read" in said.out and "2 / 6" in said.out
+    assert run(*arguments, "--allow-missing") == 0 and shut in capsys.readouterr().out
+    assert items(tmp_path / "out").keys() == {"a.jpg", "c.jfif"}
+
+
+def test_the_way_out_of_unusable_media_is_one_that_is_left(tmp_path, capsys):
+    (pictures(tmp_path / "source", "a.jpg") / "a.jpg").write_bytes(b"")
+    arguments = ("--source", tmp_path / "source", "--out", tmp_path / "out")
+    assert run(*arguments) == 1
+    assert "of this benchmark" not in (said := capsys.readouterr().err) and "--allow-missing" in said
+    assert run(*arguments, "--allow-missing") == 1
+    assert "1 of 1 items" in (said := capsys.readouterr().err) and "--allow-missing" not in said
 
 
 def test_pictures_beside_clips_need_a_choice(tmp_path, capsys):

@@ -1,6 +1,8 @@
 """The page of its own: what it is built from, and what is said if something is missing."""
 
 import re
+import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -50,8 +52,33 @@ def test_a_port_in_use_is_an_error_before_anything_is_embedded(media, monkeypatc
         taken.listen()
         port = taken.getsockname()[1]
         assert app.main(["--media", "pictures", "--port", str(port)]) == 1
-    assert f"error: port {port}: " in capsys.readouterr().err
+        assert f"error: port {port}: " in capsys.readouterr().err
     assert app.free_port(0) > 0
+    for port in ("99999", "-1"):
+        assert app.main(["--media", "pictures", "--port", port]) == 1
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: port {port}: ") and said.count("\n") == 1
+
+
+def test_ctrl_c_while_embedding_is_one_line_that_says_where_the_work_is(media, backbone, monkeypatch, capsys):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cma.search.build.embed", stop)
+    assert app.main(["--media", "pictures", "--backbone", backbone, "--port", "0", "--index", "kept"]) == 130
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[-1]
+        .startswith("stopped; the same command goes on from what kept")
+    )
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_explore_takes_a_folder_with_a_blank_in_its_name():
+    run = subprocess.run(
+        ["make", "-n", "explore", "MEDIA=my pictures"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert shlex.split(run.stdout.splitlines()[-1])[-2:] == ["--media", "my pictures"]
 
 
 def test_the_page_is_built_where_the_command_was_given(media, backbone, tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageColor, ImageDraw
 
 from cma.media import MediaError, is_animation, read_frames, read_image, shown_name, stream_frames, to_pixels
 from cma.media.images import ENOUGH, LONGEST, Animation
@@ -70,12 +70,35 @@ def test_cmyk_and_more_than_eight_bits(tmp_path):
     levels = np.array([[0, 255, 256, 25600, 65535]])
     for name in ("p.png", "q.tif"):
         Image.fromarray(levels.astype(np.uint16)).save(tmp_path / name)
-        assert np.asarray(read_image(tmp_path / name))[0, :, 0].tolist() == [0, 0, 1, 100, 255]
+        assert np.asarray(read_image(tmp_path / name))[0, :, 0].tolist() == [0, 1, 1, 100, 255]
     for kind in (np.int32, np.float32):
         Image.fromarray((levels * 3).astype(kind)).save(tmp_path / "r.tif")
-        assert np.asarray(read_image(tmp_path / "r.tif"))[0, :, 1].tolist() == [0, 0, 0, 99, 255]
+        assert np.asarray(read_image(tmp_path / "r.tif"))[0, :, 1].tolist() == [0, 1, 1, 100, 255]
     Image.fromarray(np.full((2, 2), np.nan, np.float32)).save(tmp_path / "nan.tif")
     assert read_image(tmp_path / "nan.tif").getpixel((0, 0)) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_grey_of_more_bits_looks_like_the_same_grey_of_eight(tmp_path, bits):
+    grey = np.random.default_rng(0).integers(0, 256, (30, 40), np.uint8)
+    grey[0, 0] = 255
+    Image.fromarray((grey * ((2**bits - 1) / 255)).round().astype(np.uint16)).save(tmp_path / "p.png")
+    difference = np.asarray(read_image(tmp_path / "p.png").convert("L"), int) - grey
+    assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("colour", "page"), [("white", 64), ("#fff8f0", 64), ("#c0c0c0", 255), ("black", 255), (None, 255)]
+)
+def test_a_white_drawing_on_transparency_can_be_seen(tmp_path, colour, page):
+    picture = Image.new("RGBA", (40, 40), (0, 0, 0, 0))
+    if colour:
+        ImageDraw.Draw(picture).ellipse((8, 8, 32, 32), fill=colour)
+    picture.save(tmp_path / "p.png")
+    found = read_image(tmp_path / "p.png")
+    assert found.mode == "RGB" and found.getpixel((0, 0)) == (page,) * 3
+    middle = ImageColor.getrgb(colour) if colour else WHITE
+    assert found.getpixel((20, 20)) == middle and bool(np.ptp(np.asarray(found)) >= 60) == bool(colour)
 
 
 # ---- pixels for CLIP

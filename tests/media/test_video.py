@@ -175,15 +175,6 @@ def test_few_frames_are_held_at_full_size(long_clips, tmp_path, number, use):
     assert most[1] < 10 * 1280 * 720 * 3
 
 
-@pytest.mark.parametrize("size", [(64, 48), (640, 480), (288, 512), (1280, 8)])
-def test_frames_for_a_preview_are_decoded_small(tmp_path, size):
-    path = write_clip(tmp_path / "c.mp4", LEVELS, size=size)
-    small = list(stream_frames(path, 9, None, side=256))
-    wanted = [max(1, round(length * min(1, 256 / max(size)))) for length in size]
-    assert np.abs(np.subtract(small[0].size, wanted)).max() <= 1
-    levels_near(small, [level_of(frame) for frame in read_frames(path, 9, None)])
-
-
 @pytest.mark.parametrize("kind", ["yuv420p", "yuv444p", "yuv420p10le"])
 @pytest.mark.parametrize("fps", [None, 7.0])
 def test_frames_that_are_streamed_are_those_that_are_read(tmp_path, monkeypatch, fps, kind):

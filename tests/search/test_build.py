@@ -367,7 +367,7 @@ def test_folders_that_cannot_be_read_are_listed(model, pictures, monkeypatch):
     }
     monkeypatch.setattr(os, "scandir", lambda path: scandir(Path(path) / "forbidden"))
     with pytest.raises(
-        ValueError, match=r"no pictures .* 1 folders cannot be read \(folder cannot be read \(Perm"
+        ValueError, match=r"no pictures .*; forbidden: folder cannot be read \(Permission denied\); exp"
     ):
         MediaIndex.build(model, pictures)
 

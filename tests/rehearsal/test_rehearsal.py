@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from cma.media import read_frames, read_image, seconds
+from data_prep.benchmarks import BENCHMARKS
 from data_prep.prepare import prepare
 from tests.rehearsal.__main__ import KILLED, STAGES, main
 from tests.rehearsal.likeness import LIKENESSES
@@ -19,7 +20,7 @@ ITEMS = 20
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", LIKENESSES)
+@pytest.mark.parametrize("name", BENCHMARKS)
 def test_its_own_reader_finds_every_item_caption_and_medium(name, tmp_path, monkeypatch):
     like = LIKENESSES[name]
     width, height = (side // 8 * 2 for side in like.size)  # a quarter: that takes little time
@@ -51,7 +52,7 @@ def test_its_own_reader_finds_every_item_caption_and_medium(name, tmp_path, monk
     assert media[4].read_bytes() == content and media[5].stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("name", LIKENESSES)
+@pytest.mark.parametrize("name", BENCHMARKS)
 def test_at_the_published_number_the_counts_are_the_published_ones(name):
     like = LIKENESSES[name]
     assert like.scaled(like.total) == like.counts

@@ -1,4 +1,3 @@
-import json
 import os
 
 import numpy as np
@@ -13,6 +12,7 @@ from data_prep import frames
 from data_prep.__main__ import main
 from data_prep.frames import ClipPart, Extraction
 from tests.grey_media import level_of, write_clip, write_picture
+from tests.toy_data import write_dataset
 
 LEVELS = {"a": [20] * 10 + [120] * 10 + [220] * 10, "b.": [60] * 5}  # three seconds, half a second
 PARTS = [
@@ -31,12 +31,10 @@ def dataset_of(folder, kind="video"):
         | {key: value for key, value in (("start", start), ("end", end)) if value is not None}
         for n, (name, start, end, split) in enumerate(PARTS)
     ]
-    (folder / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     protocol = {"query": "paragraph", "visual_to_text": "captions"}
     about = {"format_version": 1, "name": "toy", "kind": kind, "protocol": protocol, "recipe": "didemo"}
     about["counts"] = {"test": {"found": 2, "expected": 9, "captions": {"found": 2, "expected": 9}}}
-    (folder / "dataset.json").write_text(json.dumps(about))
-    return folder
+    return write_dataset(folder, lines, about)
 
 
 def run(*arguments):

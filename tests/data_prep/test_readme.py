@@ -78,7 +78,7 @@ def test_each_option_of_the_help_is_on_the_page_and_the_reverse(name, capsys):
     explained_above = SHARED | {"--form"}
     assert options - explained_above == set(re.findall(r"--[a-z][a-z-]+", SECTIONS[name])) - explained_above
     assert all(f"`{option}" in PAGE for option in options & explained_above)
-    assert options >= SHARED or name in ("mini", "frames")
+    assert options >= SHARED or name in set(OTHERS) - {"folder"}
 
 
 def test_sections_are_the_benchmarks_and_links_lead_to_them():

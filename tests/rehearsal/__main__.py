@@ -49,12 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         usual = getattr(Rehearsal, name, None)
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=usual, metavar="N", help=what)
     options = parser.parse_args(arguments)
-    like = LIKENESSES[options.like]
-    options.items = like.total if options.items is None else options.items
-    try:
-        like.scaled(options.items)
-    except ValueError as error:
-        parser.error(str(error))
+    options.items = LIKENESSES[options.like].total if options.items is None else options.items
     options.out = options.out or Path("data", "rehearsal", f"{options.like}-{options.items}")
     it = Rehearsal(**{field.name: getattr(options, field.name) for field in fields(Rehearsal)})
     rehearse(it, options.only or list(STAGES))

@@ -25,7 +25,7 @@ class Likeness:
     `id` and `file` (below the source) are templates, `ends` the endings to choose from. `lengths` are the
     least, the usual and the most seconds of a clip, and how far they spread. `written` are numbers of
     captions to choose from where they are not what counts: all descriptions of a paragraph, twenty of an
-    MSR-VTT test clip. Otherwise items have the mean number of captions, or up to `spread` more or fewer.
+    MSR-VTT test clip. Otherwise items have the mean number of captions.
     """
 
     size: tuple[int, int]  # width and height in pixels
@@ -35,7 +35,6 @@ class Likeness:
     ends: tuple[str, ...] = (".mp4",)
     lengths: tuple[float, float, float, float] | None = None
     written: tuple[int, ...] = ()
-    spread: int = 0
 
     @property
     def total(self) -> int:
@@ -57,14 +56,10 @@ class Likeness:
             for split, one in self.counts.items()
         }
 
-    def captions_of(self, random: Random, counts: Counts) -> list[int]:
-        """The number of captions of each item, `counts.captions` in all; two by two around the mean."""
+    def captions_of(self, random: Random, counts: Counts, number: int) -> int:
+        """How many captions are written for item `number` of a split, `counts.captions` in all."""
         mean, rest = divmod(counts.captions, counts.items)
-        each = [mean + (number < rest) for number in range(counts.items)]
-        for number in range(0, counts.items - 1, 2):
-            more = random.randint(0, self.spread)
-            each[number], each[number + 1] = each[number] + more, each[number + 1] - more
-        return each
+        return random.choice(self.written) if self.written else mean + (number < rest)
 
     def seconds(self, random: Random) -> int:
         """The length of a clip in whole seconds, 0 of a picture."""
@@ -96,7 +91,6 @@ LIKENESSES = {
         "{youtube}_{start}_{end}",
         "YouTubeClips/{id}.avi",
         lengths=(4, 9, 60, 0.5),
-        spread=22,
     ),
     "vatex": Likeness(
         (640, 360),

@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
+from zlib import crc32
 
 import av
 import numpy as np
@@ -30,6 +31,18 @@ class Shot(NamedTuple):
     size: tuple[int, int]
 
 
+class Made(NamedTuple):
+    """One item: a picture of discs of these `colours`, or a clip that joins `shots`."""
+
+    id: str
+    path: Path
+    split: str
+    captions: tuple[str, ...]
+    colours: tuple[str, ...]
+    shots: tuple[Shot, ...]
+    size: tuple[int, int]
+
+
 def background(seed: int, size: tuple[int, int]) -> Image.Image:
     """A blurred, grainy ground of many colours, `size` (width, height) pixels."""
     generator = np.random.default_rng(seed)
@@ -39,17 +52,14 @@ def background(seed: int, size: tuple[int, int]) -> Image.Image:
     return Image.fromarray((smooth + grain).clip(0, 255).astype(np.uint8))
 
 
-def save_picture(job: tuple[Path, tuple[str, ...], tuple[int, int], int]) -> None:
-    """Save discs of a job (file, colours, size, seed) side by side, unless the file is there."""
-    target, colours, (width, height), seed = job
-    if target.exists():
-        return
-    picture = background(seed, (width, height))
-    for number, colour in enumerate(colours):
-        place = (number + 0.5) * width / len(colours), height / 2
+def save_picture(item: Made) -> None:
+    """Save its discs side by side."""
+    picture, (width, height) = background(crc32(item.id.encode()), item.size), item.size
+    for number, colour in enumerate(item.colours):
+        place = (number + 0.5) * width / len(item.colours), height / 2
         ImageDraw.Draw(picture).circle(place, height / 8, fill=colour)
-    with replacing(target) as temporary:
-        picture.save(temporary, format="TIFF" if target.suffix == ".tif" else "JPEG", quality=88)
+    with replacing(item.path) as temporary:
+        picture.save(temporary, format="TIFF" if item.path.suffix == ".tif" else "JPEG", quality=88)
 
 
 def shots_for(items: int, size: tuple[int, int], folder: Path, suffix: str) -> list[Shot]:
@@ -71,13 +81,10 @@ def choose(random: Random, shots: list[Shot], seconds: int) -> tuple[Shot, ...]:
 
 
 def save_shot(shot: Shot) -> None:
-    """Encode a shot, unless its file is there: H.264, or MPEG-4 in an avi."""
-    if shot.path.exists():
-        return
+    """Encode a shot: H.264, or MPEG-4 in an avi."""
     (width, height), count = shot.size, RATE * shot.seconds
-    ground = background(
-        int(shot.path.stem), (width * 5 // 4, height)
-    )  # wider than the frame: the camera pans
+    wide = width * 5 // 4, height  # the camera pans
+    ground = background(int(shot.path.stem), wide)
     avi = shot.path.suffix == ".avi"
     options = {} if avi else {"crf": "18", "preset": "veryfast", "keyint": str(count), "sc_threshold": "0"}
     with replacing(shot.path) as temporary, av.open(str(temporary), "w", _container(shot.path)) as out:
@@ -96,14 +103,11 @@ def save_shot(shot: Shot) -> None:
         out.mux(stream.encode())
 
 
-def join_shots(job: tuple[Path, tuple[Shot, ...]]) -> None:
-    """Write the clip of a job (file, its shots), unless the file is there."""
-    target, shots = job
-    if target.exists():
-        return
-    with replacing(target) as temporary, av.open(str(temporary), "w", _container(target)) as out:
+def join_shots(item: Made) -> None:
+    """Write a clip."""
+    with replacing(item.path) as temporary, av.open(str(temporary), "w", _container(item.path)) as out:
         stream, begun = None, 0
-        for shot in shots:
+        for shot in item.shots:
             with av.open(str(shot.path)) as container:
                 video = container.streams.video[0]
                 stream = stream or out.add_stream_from_template(video)

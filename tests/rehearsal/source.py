@@ -3,7 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
 
 from cma.files import write_whole
 from data_prep.benchmarks import BENCHMARKS
@@ -11,36 +10,25 @@ from data_prep.dataset import Annotations
 from data_prep.media import parallel
 from tests.data_prep.fuzz_sources import SOURCES, Item
 from tests.rehearsal.likeness import LIKENESSES
-from tests.rehearsal.media import COLOURS, Shot, choose, join_shots, save_picture, save_shot, shots_for
+from tests.rehearsal.media import COLOURS, Made, choose, join_shots, save_picture, save_shot, shots_for
 
 SENTENCES = ("there is", "this shows", "in front of a blurred background is", "we see here")
 
 
-class Made(NamedTuple):
-    """One item: `file` is relative to the source; `colours` are those of its discs, a clip joins `shots`."""
-
-    id: str
-    file: str
-    split: str
-    captions: tuple[str, ...]
-    colours: tuple[str, ...]
-    shots: tuple[Shot, ...]
-
-
-def lay_out(name: str, items: int, folder: Path) -> list[Made]:
+def lay_out(name: str, items: int, out: Path) -> list[Made]:
     """What every item shows and is called; the item's number decides, not the order of work."""
     like, made = LIKENESSES[name], []
-    shots = shots_for(items, like.size, folder, ".avi" if name == "msvd" else ".mp4")
+    shots = shots_for(items, like.size, out / "shots", ".avi" if name == "msvd" else ".mp4")
     for split, counts in like.scaled(items).items():
-        for captions in like.captions_of(Random(split), counts):
+        for number in range(counts.items):
             random = Random(f"{name} {len(made)}")
             seconds = like.seconds(random)
             id, file = like.place(random, len(made), seconds)
             chosen = choose(random, shots, seconds)
             shown = tuple(shot.colour for shot in chosen) or tuple(random.sample(COLOURS, 3))
-            count = random.choice(like.written or (captions,))
+            count = like.captions_of(random, counts, number)
             texts = tuple(f"{random.choice(SENTENCES)} a {random.choice(shown)} disc" for _ in range(count))
-            made.append(Made(id, file, split, texts, shown, chosen))
+            made.append(Made(id, out / "source" / file, split, texts, shown, chosen, like.size))
     return made
 
 
@@ -49,21 +37,15 @@ def make_source(name: str, items: int, out: Path, workers: int) -> None:
 
     Each file is written whole; those that are there are not made again. Prints media found / expected.
     """
-    like, source = LIKENESSES[name], out / "source"
-    made = lay_out(name, items, out / "shots")
-    for folder in {(source / item.file).parent for item in made}:
-        folder.mkdir(parents=True, exist_ok=True)
-    if like.lengths:
-        shots = dict.fromkeys(shot for item in made for shot in item.shots)
-        parallel(save_shot, list(shots), workers, "encode shots")
-        parallel(join_shots, [(source / item.file, item.shots) for item in made], workers, "make videos")
-    else:
-        jobs = [(source / one.file, one.colours, like.size, number) for number, one in enumerate(made)]
-        parallel(save_picture, jobs, workers, "make images")
+    made, source = lay_out(name, items, out), out / "source"
+    shots = dict.fromkeys(shot for item in made for shot in item.shots)
+    parallel(save_shot, [shot for shot in shots if not shot.path.exists()], workers, "encode shots")
+    save = join_shots if shots else save_picture
+    parallel(save, [item for item in made if not item.path.exists()], workers, "make media")
     form = next(form for form in SOURCES.values() if form.benchmark == name)
     for file, content in form.write({one.id: Item(one.split, one.captions) for one in made}).items():
         write_whole(source / file, content)
-    print(f"{source}: {sum((source / item.file).exists() for item in made):,} / {items:,} media")
+    print(f"{source}: {sum(item.path.exists() for item in made):,} / {items:,} media")
 
 
 def read_source(name: str, items: int, source: Path) -> Annotations:

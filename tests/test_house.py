@@ -64,20 +64,34 @@ def floors(graph: dict[str, set[str]]) -> dict[str, int]:
     return {module: height(module) for module in graph}
 
 
-def test_the_core_is_fourteen_modules_and_short():
-    found = {name for name in modules(CMA) if name and "." not in name} - ROOMS
-    assert found == CORE
-    files = [CMA / "__init__.py", *(CMA / f"{name}.py" for name in CORE)]
-    assert sum(len(path.read_text("utf-8").splitlines()) for path in files) <= 1750
+# Lines of each room, of all of cma, and of what stands beside it. A room may be longer only by what OVER says,
+# which is what is still to be taken away: it may fall, but not rise.
+LIMITS = {"core": 1750, "training": 1600, "methods": 720, "media": 510, "search": 900, "explore": 1100}
+LIMITS |= {"cma": 6600, "experiments": 1900, "data_prep": 3700}
+OVER = {"core": 0, "training": 0, "search": 0, "explore": 0, "cma": 0}
 
 
-def test_all_of_cma_is_short():
-    """5,500 lines, 2,400 for several devices, less memory and the methods, 1,000 for study and ablations."""
-    assert sum(len(path.read_text("utf-8").splitlines()) for path in CMA.rglob("*.py")) <= 9040
+def lines(name: str) -> int:
+    """The lines of Python in a room of cma, in its core, or in a package."""
+    if name == "core":
+        files = [CMA / "__init__.py", *(CMA / f"{module}.py" for module in CORE)]
+    else:
+        files = ((CMA / name) if name in ROOMS else (ROOT / name)).rglob("*.py")
+    return sum(len(path.read_text("utf-8").splitlines()) for path in files)
 
 
-def test_experiments_are_short():
-    assert sum(len(path.read_text("utf-8").splitlines()) for path in EXPERIMENTS.rglob("*.py")) <= 1900
+@pytest.mark.parametrize("name", LIMITS)
+def test_there_is_no_more_to_read_than_was_agreed(name):
+    assert lines(name) <= LIMITS[name] + OVER.get(name, 0)
+
+
+def test_the_core_is_fourteen_modules():
+    assert {name for name in modules(CMA) if name and "." not in name} - ROOMS == CORE
+
+
+def test_one_run_is_read_in_seven_floors_at_most():
+    graph = {name: found for name, found in imports(CMA).items() if name.startswith("training.")}
+    assert max(floors({name: found & graph.keys() for name, found in graph.items()}).values()) < 7
 
 
 @pytest.mark.parametrize("module", sorted(name for name in modules(CMA) if name))

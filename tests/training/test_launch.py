@@ -166,3 +166,30 @@ def test_torchrun_ends_with_one_line_that_says_why(tmp_path, description):
     said = {line.partition(": process ")[2][3:] for line in errors.splitlines() if line.startswith("error: ")}
     assert len(said) == 1 and said.pop().endswith("one pair has no negatives: expected at least 2")
     assert not (tmp_path / "runs" / "r" / "run.json").exists()
+
+
+NOTEBOOK = """
+import sys, pathlib
+sys.modules["matplotlib"] = None  # no curve
+import accelerate, torch, cma
+from tests.training.test_devices import config_of, model_of
+torch.set_num_threads(1)  # more threads do not survive a fork
+folder = pathlib.Path(sys.argv[1])
+dataset, model, config = cma.load_dataset(folder / "data", "train"), model_of(), config_of(folder / "runs")
+
+def run():
+    cma.train(model.to(cma.training.choose_device()), dataset, config)
+
+accelerate.notebook_launcher(run, num_processes=2, use_port=sys.argv[2])
+record = cma.train(model, dataset, config)
+print(record.hardware["processes"], record.metrics["texts"])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks a process that has used torch")
+@pytest.mark.processes
+def test_several_processes_from_a_notebook_as_several_gpus_says(tmp_path):
+    write_images(tmp_path / "data", {"train": 24, "val": 8, "test": 10})
+    status, said, errors = ended("-c", NOTEBOOK, tmp_path, free_port())
+    assert status == 0, errors
+    assert said.splitlines()[-1] == "2 20" and "its adapter is loaded" in said

@@ -130,6 +130,16 @@ def test_the_text_tower_sees_no_token_after_the_longest_caption_of_a_micro_batch
     assert max(gradient.abs().max().item() for gradient in ours) > 0.01
 
 
+@pytest.mark.parametrize("size", [None, 3])
+def test_pairs_of_one_caption_are_no_negatives_as_pairs_of_one_item(size):
+    model, batch, config = build(), a_batch(), TrainConfig(micro_batch=size)
+    loss, ours = gradients(model, batch, config)
+    distinct = batch._replace(item_ids=torch.arange(PAIRS))
+    again, theirs = gradients(model, distinct._replace(caption_ids=batch.item_ids), config)
+    assert again == loss and largest(ours, theirs) == 0
+    assert gradients(model, distinct, config)[0] > loss  # all others are negatives
+
+
 @pytest.mark.parametrize("size", [1, 3])
 def test_half_precision_gradients_are_summed_in_float32_and_rounded_once(size):
     config = TrainConfig(precision="fp16", micro_batch=size)

@@ -171,11 +171,10 @@ def one_by_one(
     if workers < 2 or len(jobs) < WORTH_A_PROCESS:
         yield from map(function, tqdm(jobs, desc=title, disable=not jobs))
         return
-    chunk = max(1, min(64, len(jobs) // (8 * workers)))
+    chunk = max(1, min(16, len(jobs) // (8 * workers)))  # after Ctrl-C, those begun are waited for
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        usual = signal.signal(
-            signal.SIGINT, signal.SIG_IGN
-        )  # the processes inherit it: Ctrl-C is for this one
+        # The processes are started by `map`, and inherit that Ctrl-C is not for them: this one answers it.
+        usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             results = pool.map(function, jobs, chunksize=chunk)
         finally:

@@ -2,12 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import cma.data
-from data_prep.__main__ import main
 from data_prep.benchmarks import coco
 from data_prep.readers import BadInput
 from tests.data_prep.image_sources import albef, karpathy, told, write
-from tests.grey_media import write_picture
 
 FIVE = [f"caption {n}" for n in range(5)]
 SIX = [*FIVE, "one more"]
@@ -44,23 +41,6 @@ def test_both_forms_hold_the_same_images_with_restval_or_without(tmp_path, make)
     assert whole.expected["test"] == (5_000, 25_010)
     assert less.notes == ["images of the split restval, left out: 1"]
     assert not whole.notes
-
-
-@pytest.mark.parametrize("folder", ["", "val2014/", "images/val2014/"])
-def test_coco_becomes_a_dataset_folder_with_or_without_the_split_folder(tmp_path, folder, capsys):
-    source, out = tmp_path / "source", tmp_path / "out"
-    write(source / "coco_karpathy_test.json", albef({TEST: SIX}))
-    name = TEST.rpartition("/")[2]
-    write_picture(source / folder / name)
-    assert main(["coco", "--source", str(source), "--out", str(out), "--allow-missing"]) == 0
-    test = cma.data.load(out, "test")
-    assert test.captions == SIX and test.items[0].file_name == f"media/{folder}{name}"
-    assert (test.recipe, test.expected) == ("coco", 5_000)
-    assert test.protocol == {"query": "caption", "visual_to_text": "captions"}
-    said = capsys.readouterr().out
-    assert "coco_karpathy_test.json" in said and "test 1 / 5,000 6 / 25,010 1 / 1" in " ".join(said.split())
-    assert "no train split" in said and "no val split" in said
-    assert cma.data.splits(out) == ["test"]
 
 
 def test_karpathys_file_goes_first_unless_a_form_is_chosen(tmp_path):

@@ -24,13 +24,11 @@ def row(image="1.jpg", **changed):
 
 ALONE = {  # by benchmark: a file that lies there alone, what is in it, and what is said of it
     "coco": [
-        ("coco_val.json", '[{"image": "1.jpg", "caption": [}]', "coco_val.json:1:33: broken JSON"),
         ("coco_val.json", [{"image": "1.jpg", "caption": [7]}], "[0] (1.jpg): expected a caption (text)"),
         ("coco_val.json", [{"image": "1.jpg", "caption": []}, 7], "[1]: expected an object with image"),
         ("coco_val.json", [{"image": " ", "caption": "a"}], "[0]: expected a file name, found ' '"),
         ("coco_val.json", [{"image": "\ud800.jpg", "caption": "a"}], "[0]: expected a file name"),
         ("coco_val.json", albef({"1.jpg": ["a"]}) * 2, "[1] (1.jpg): this image has a row already"),
-        ("coco_val.json", [{"image": "../1.jpg", "caption": "a"}], "leads out of the media folder"),
         ("coco_val.json", [], "coco_val.json: no item in this file"),
         ("dataset_coco.json", {"images": [row(None)]}, "[0]: expected a file name, found None"),
         ("dataset_coco.json", "[" * 100_000, "JSON that cannot be read"),
@@ -39,32 +37,21 @@ ALONE = {  # by benchmark: a file that lies there alone, what is in it, and what
         ("dataset_coco.json", {"images": [row(), {"filename": "2"}]}, "[1]: expected filename, split"),
         ("dataset_coco.json", {"images": [row(split="dev")]}, "expected the split train, val, test, restval"),
         ("dataset_coco.json", {"images": [row(), row()]}, "[1] (1.jpg): this image has a row already"),
-        (
-            "dataset_coco.json",
-            {"images": [row("a/1.jpg"), row("b/1.jpg")]},
-            "more than once: 1, the first is",
-        ),
         ("dataset_coco.json", {"images": [row("/etc/1.jpg")]}, "'/etc/1.jpg' of 1 leads out of the media"),
         ("other.json", [], "found none of dataset_coco.json, coco_karpathy_{train,val,test}.json in"),
     ],
     "flickr30k": [
-        ("flickr_annotations_30k.csv", "raw,split\n", "csv:1: expected the columns raw, split, filename"),
         ("flickr_annotations_30k.csv", f"{HUB}[a,test,1.jpg\n", "csv:2: raw: expected a JSON list, found"),
         ("flickr_annotations_30k.csv", f"{HUB}[7],test,1.jpg\n", "csv:2 (1.jpg): expected a caption (text)"),
         ("flickr_annotations_30k.csv", f"{HUB}[],dev,1.jpg\n", "expected the split train, val, test; found"),
-        ("flickr_annotations_30k.csv", f"{HUB}[],test, \n", "csv:2: expected a file name"),
-        ("flickr30k_test_karpathy.txt", "image,caption\n1.jpg,a, b\n", "txt:2: expected 2 fields"),
-        ("flickr30k_test_karpathy.txt", 'image,caption\n1.jpg,"a\n', "broken CSV"),
         ("flickr30k_test_karpathy.txt", "image,text\n1.jpg,a\n", "found none of dataset_flickr30k.json"),
         ("flickr30k_test_karpathy.txt", "image,caption\n", "no item in this file"),
         ("results_20130124.token", "7.jpg#0\ta\n", "token with ids in {train,val,test}.txt"),
     ],
     "rsicd": [
-        ("train_rsicd.jsonl", '{"filename": "1.jpg", "captions": [}', "jsonl:1:36: broken JSON"),
         ("train_rsicd.jsonl", {"filename": "1.jpg", "captions": "a"}, "jsonl:1: expected captions, a list"),
         ("train_rsicd.jsonl", {"filename": 1, "captions": ["a"]}, "jsonl:1: expected a file name, found 1"),
         ("test_caps.txt", "a\n", "test_filename.txt: no such file; expected the images of the captions in"),
-        ("rsicd_test.json", "", "rsicd_test.json:1:1: broken JSON"),
     ],
     "msvd": [
         ("test_list.txt", A, "found no captions_msvd.json and no raw-captions.pkl in this folder"),
@@ -73,12 +60,8 @@ ALONE = {  # by benchmark: a file that lies there alone, what is in it, and what
             ("raw-captions.pkl", pickle.dumps(content), message)
             for content, message in (
                 (Harmful(), "pkl: holds builtins.exec; expected only lists, dicts and strings"),
-                ({A: [Harmful()]}, "holds builtins.exec"),
                 ({A: [("a", "cat")]}, "holds a value of type tuple"),
                 ({A: [["a", 7]]}, "holds a value of type int"),
-                ({1: [["a"]]}, "holds a value of type int"),
-                ({A: {"a cat"}}, "holds a value of type set"),
-                ({A: b"a cat"}, "holds a value of type bytes"),
                 (["a cat"], "expected captions by id, found a value of type list"),
                 ({A: "a cat"}, f"{A}: expected a list of captions, found 'a cat'"),
                 ({A: [{"a": "cat"}]}, f"{A}: expected a caption (text or a list of words)"),
@@ -88,7 +71,6 @@ ALONE = {  # by benchmark: a file that lies there alone, what is in it, and what
     "vatex": [
         ("a.json", [A], "found no JSON with captions of VATEX"),
         ("a.json", [ENTRY], "nothing in a.json names a split"),
-        ("vatex.json", '[{"videoID":\n}', "vatex.json:2:1: broken JSON"),
         ("vatex.json", [ENTRY, ENTRY], f"entry 1: the id {A} is there more than once"),
         ("vatex.json", f'{{"{A}": ["a"], "{A}": ["b"]}}', f"'{A}' is there more than once"),
         ("vatex.json", [{"enCap": ["a"]}], "entry 0: expected an id"),
@@ -109,7 +91,6 @@ BESIDE = {  # by form: a file that replaces one of a good source, or is added
         ("train_caps.txt", "", "captions: 0, lines in train_filename.txt: 2"),
         ("train_filename.txt", "", "captions: 2, lines in train_filename.txt: 0"),
         ("train_filename.txt", "1.tif\n\n", "train_filename.txt:2: expected a file name, found ''"),
-        ("train_filename.txt", "../1.tif\n", "leads out of the media folder"),
         ("train_caps.txt", "河\n".encode("gb18030"), "train_caps.txt:1: not UTF-8"),
     ],
     "msrvtt": [
@@ -118,13 +99,7 @@ BESIDE = {  # by form: a file that replaces one of a good source, or is added
         ("MSRVTT_JSFUSION_test.csv", "video_id,sentence\n", "test.csv: no item in this file"),
         ("MSRVTT_train.9k.csv", "video_id\n", "9k.csv: no item in this file"),
         ("MSRVTT_JSFUSION_test.csv", "video_id,sentence\nv,see it\nw\n", "test.csv:3: expected 2 fields"),
-        ("MSRVTT_JSFUSION_test.csv", "video_id,sentence\nv,see,it\n", "test.csv:2: expected 2 fields"),
         ("MSRVTT_JSFUSION_test.csv", 'video_id,sentence\nv,"see it\n', "broken CSV"),
-        (
-            "MSRVTT_JSFUSION_test.csv",
-            "video_id,sentence\nv,one\nv,two\n",
-            "more than once: 1, the first",
-        ),
         ("MSRVTT_data.json", {"videos": []}, "expected lists videos (video_id) and sentences"),
         ("MSRVTT_data.json", [1], "expected lists videos (video_id) and sentences"),
         ("MSRVTT_data.json", {"videos": [], "sentences": []}, f"{A} ({A}: no caption)"),
@@ -132,15 +107,11 @@ BESIDE = {  # by form: a file that replaces one of a good source, or is added
     "msvd json": [
         ("captions_msvd.json", f'{{"{A}": ["a"], "{A}": ["b"]}}', f"'{A}' is there more than once"),
         ("captions_msvd.json", {A: ["a"], f"{A}.avi": ["b"]}, f"the clip {A} is there more than"),
-        ("captions_msvd.json", '{"a_1_2":\n}', "captions_msvd.json:2:1: broken JSON"),
         ("youtube_mapping.txt", f"{A} vid1\n{B}\n", "mapping.txt:2: expected an id and vid<number>"),
         ("youtube_mapping.txt", f"{A} vid1\n{B} vid1\n", f"mapping.txt:2: '{B} vid1' repeats"),
         ("test_list.txt", "\n", "test_list.txt: no id in this list"),
-        ("test_list.txt", f"{A}\n{B}\n", f"more than once: 1, the first is {A}"),
-        ("test_list.txt", f"{B}\n../{B}\n", "leads out of the media folder"),
     ],
     "didemo": [
-        ("test_data.json", '[{"video":\n}]', "test_data.json:2:1: broken JSON"),
         ("test_data.json", {}, "test_data.json: expected a list of objects with video and description"),
         (
             "test_data.json",
@@ -152,7 +123,6 @@ BESIDE = {  # by form: a file that replaces one of a good source, or is added
         ("test_data.json", [{"video": "", "description": "a"}], "entry 0: expected texts, found '' and 'a'"),
     ],
     "activitynet": [
-        ("val_1.json", '{"v_c":\n}', "val_1.json:2:1: broken JSON"),
         ("val_1.json", [], 'val_1.json: expected {"v_<id>": {"sentences"'),
         ("val_1.json", '{"v_c": {"sentences": []}, "v_c": {}}', "'v_c' is there more than once"),
         ("val_1.json", {"v_c": {"sentences": []}, "c": {"sentences": []}}, "c is there with and without v_"),
@@ -160,8 +130,6 @@ BESIDE = {  # by form: a file that replaces one of a good source, or is added
         ("val_1.json", {"v_c": {"sentences": [7]}}, "v_c: expected a caption (text), found 7"),
         ("val_1.json", {"v_c": {"sentences": []}, "v_d": 7}, "v_d: expected sentences, a list of texts"),
         ("val_1.json", {"v_c": {"sentences": []}}, "v_c (v_c: no caption)"),
-        ("val_1.json", {f"v_{A}": {"sentences": ["a"]}}, f"more than once: 1, the first is v_{A}"),
-        ("val_1.json", {"../c": {"sentences": ["a"]}}, "leads out of the media folder"),
     ],
 }
 CASES = [(name, {}, *case) for name, cases in ALONE.items() for case in cases]

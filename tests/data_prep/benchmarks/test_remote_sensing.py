@@ -7,7 +7,6 @@ from data_prep.__main__ import main
 from data_prep.benchmarks import BENCHMARKS, remote_sensing
 from tests.data_prep.fuzz_sources import Item, albef_json, caption_lists, karpathy_json
 from tests.data_prep.image_sources import albef, told, write
-from tests.grey_media import write_picture
 
 DIVISIONS = {"rsicd": remote_sensing.RSICD_DIVISIONS, "rsitmd": remote_sensing.RSITMD_DIVISIONS}
 FIVE = [f"river {n} ." for n in range(5)]
@@ -87,19 +86,6 @@ def test_lists_of_the_neighbours_are_passed_over(tmp_path, name):
     assert BENCHMARKS[name].read(tmp_path).files == [
         f"data/{name}_precomp/test_{what}.txt" for what in ("caps", "filename")
     ]
-
-
-def test_blank_captions_are_counted_and_an_image_left_without_any_is_reported(tmp_path, capsys):
-    source = tmp_path / "source"
-    lists(source, "train", {"a.tif": [" "] * 5, "b.tif": [*FIVE[:4], ""]}, once=True)
-    for file in ("a", "b"):
-        write_picture(source / f"{file}.tif")
-    run = ["rsitmd", "--source", str(source), "--out", str(tmp_path / "out")]
-    assert main(run) == 1
-    said = capsys.readouterr()
-    assert "blank captions dropped: 6" in said.out and "a (" in said.err and "no caption" in said.err
-    assert main([*run, "--allow-missing"]) == 0
-    assert cma.data.load(tmp_path / "out", "train").captions == FIVE[:4]
 
 
 @pytest.mark.parametrize("prefix", ["", "textaug_"])

@@ -87,14 +87,6 @@ def test_a_list_without_any_caption_leaves_its_split_out(folder):
     assert "no train_list.txt with these ids: the train split is left out" in said
 
 
-def test_a_clip_without_captions_is_listed_not_dropped(folder):
-    content = [*OFFICIAL, {"videoID": "g_000000_000010"}, {"videoID": "h_000000_000010"}]
-    files = files_of(content, LISTS | {"test": [*LISTS["test"], "g_000000_000010"]})
-    said = check(files, folder)
-    assert "clips with captions that are in no split: 1 (h_000000_000010)" in said
-    assert read_back(folder / "out")[1] == {"g_000000_000010"}
-
-
 def test_trimmed_clips_come_first_and_source_videos_are_cut(tmp_path):
     source, out = tmp_path / "source", tmp_path / "out"
     for name in ("clips/-a_b_000001_000011.mp4", "whole/-a_b.mkv.mp4", "whole/e.mp4", "whole/-a_b.mp4"):

@@ -9,6 +9,7 @@ counted: the floating point operations of both. The rest is arithmetic, and the 
 
 import argparse
 import json
+from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path
 
@@ -24,9 +25,9 @@ from cma.training import Batch, epoch_size, precision
 from cma.training.planning import measure as measure_step
 from cma.training.splits import hold_out
 from cma.training.step import batch_gradient
-from data_prep.benchmarks import activitynet, coco, didemo, flickr30k, msrvtt, msvd, remote_sensing, vatex
 from data_prep.dataset import Counts
 from tests import ROOT
+from tests.rehearsal.likeness import LIKENESSES
 
 FILE, PAGE = ROOT / "results" / "budget.json", ROOT / "REPRODUCE.md"
 START, END = "<!-- budget: python -m tests.bench.budget -->", "<!-- end of budget -->"
@@ -42,18 +43,9 @@ CARDS = {  # GiB, peak of dense half precision with float32 sums in TFLOP/s, as 
 UTILISATION = 0.3  # of that peak; an assumption
 OVERHEAD = 1.0  # GiB for the driver, kernels and fragments; an assumption
 USABLE = 0.9  # of the rest, as `cma.training.plan` takes
-CLIPS = msrvtt.TRAIN_LISTS["9k"][1]  # of 20 captions each
-COUNTS: dict[str, dict[str, Counts]] = {
-    "flickr30k": flickr30k.PUBLISHED,
-    "coco": {"train": coco.TRAIN[coco.DEFAULT_SPLIT]} | coco.HELD,
-    "rsicd": remote_sensing.RSICD_DIVISIONS["official"],
-    "rsitmd": remote_sensing.RSITMD_DIVISIONS["official"],
-    "msrvtt": {"train": Counts(CLIPS, 20 * CLIPS), "test": msrvtt.PUBLISHED_TEST},
-    "msvd": msvd.PUBLISHED,
-    "vatex": vatex.PUBLISHED,
-    "didemo": didemo.PUBLISHED,
-    "activitynet": activitynet.PUBLISHED,
-}
+# in the order of the page
+NAMES = ("flickr30k", "coco", "rsicd", "rsitmd", "msrvtt", "msvd", "vatex", "didemo", "activitynet")
+COUNTS: dict[str, Mapping[str, Counts]] = {name: LIKENESSES[name].counts for name in NAMES}
 
 
 def variant(name: str) -> str:

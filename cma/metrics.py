@@ -145,7 +145,7 @@ def _drawn(
 
 
 def _medians(ordered: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The median [draws] of the ranks of each draw, which has `ordered` [T] as often as `counts` [draws, T]."""
+    """The median [draws] of each draw, which has the ranks `ordered` [T] as often as `counts` [draws, T]."""
     upto = counts.cumsum(axis=1)  # how many ranks of a draw come up to each of `ordered`
     total = upto[:, -1:]
     lower, upper = ((upto <= place).sum(1) for place in ((total - 1) // 2, total // 2))

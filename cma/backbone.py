@@ -1,7 +1,6 @@
 """Load the CLIP that will be frozen: the bundled `mini`, a model of the Hugging Face hub, or a folder."""
 
 import hashlib
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -87,13 +86,6 @@ def identity(clip: CLIPModel) -> dict[str, str | None]:
 def known_by(identity: dict[str, str | None]) -> str | None:
     """What tells two backbones apart: the revision, or the name if there is none (a folder may be copied)."""
     return identity["revision"] or identity["name"]
-
-
-def warn_of_another(clip: CLIPModel, backbone: dict[str, str | None], folder: str | Path) -> None:
-    """Warn if what `folder` holds was trained on another `backbone` than `clip`, by their revisions."""
-    if known_by(backbone) != known_by(identity(clip)):
-        loaded = f"trained on {backbone}, loaded on {identity(clip)}"
-        warnings.warn(f"{folder}: {loaded}; with other weights it will retrieve badly", stacklevel=3)
 
 
 def check_tokenizer(clip: CLIPModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import CLIPModel, CLIPProcessor
 
 from .adapter import AdapterConfig
-from .backbone import check_tokenizer, identity, load_backbone, warn_of_another
+from .backbone import check_tokenizer, identity, known_by, load_backbone
 from .checkpoints import read_adapter, write_adapter
 from .media import to_pixels
 from .method import CrossModalAdapter, Method
@@ -136,7 +136,9 @@ class RetrievalModel(nn.Module):
         and the key that does not fit, and as `keep`.
         """
         method, backbone = read_adapter(Path(folder), self)
-        warn_of_another(self.clip, backbone, folder)
+        if known_by(backbone) != known_by(identity(self.clip)):
+            loaded = f"trained on {backbone}, loaded on {identity(self.clip)}"
+            warnings.warn(f"{folder}: {loaded}; with other weights it will retrieve badly", stacklevel=2)
         return self.keep(name, method)
 
     def trainable_parameters(self) -> list[nn.Parameter]:

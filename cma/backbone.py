@@ -1,7 +1,6 @@
 """Load the CLIP that will be frozen: the bundled `mini`, a model of the Hugging Face hub, or a folder."""
 
 import hashlib
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from transformers.utils import logging
 
 MINI = Path(__file__).parent / "mini_clip"
 PHOTOGRAPHS = "openai/clip-vit-base-patch32"  # of the hub; the paper's, and the one to take for photographs
-DIGEST_LENGTH = 12  # of a folder's revision; the hub's commits have 40 digits
 NEEDED = (  # one file of each group is in the folder of a complete model
     ("config.json",), ("preprocessor_config.json", "processor_config.json"), ("tokenizer.json", "vocab.json"),
     ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"),
@@ -31,7 +29,11 @@ def load_backbone(
     be loaded, ValueError for a device that is not there, and for a model that is no CLIP, lacks weights, or
     would pool the wrong token.
     """
-    device = _usable(device)
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:  # torch's, by how it was built
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {str(device)!r} cannot be used here ({reason}); try 'cpu'") from error
     source = _source(name)
     called = name if name == "mini" or isinstance(source, str) else str(source.absolute())
     cached = _cached(source) if isinstance(source, str) else None
@@ -86,13 +88,6 @@ def known_by(identity: dict[str, str | None]) -> str | None:
     return identity["revision"] or identity["name"]
 
 
-def warn_of_another(clip: CLIPModel, backbone: dict[str, str | None], folder: str | Path) -> None:
-    """Warn if what `folder` holds was trained on another `backbone` than `clip`, by their revisions."""
-    if known_by(backbone) != known_by(identity(clip)):
-        loaded = f"trained on {backbone}, loaded on {identity(clip)}"
-        warnings.warn(f"{folder}: {loaded}; with other weights it will retrieve badly", stacklevel=3)
-
-
 def check_tokenizer(clip: CLIPModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise ValueError unless the text tower takes its embedding at the token that ends a caption.
 
@@ -100,29 +95,19 @@ def check_tokenizer(clip: CLIPModel, tokenizer: PreTrainedTokenizerBase) -> None
     highest id". With a tokenizer that ends its captions otherwise, words would silently be ignored.
     """
     size, pooled = clip.config.text_config.vocab_size, clip.config.text_config.eos_token_id
-    end, highest, problem = tokenizer.eos_token_id, max(tokenizer.get_vocab().values()), None
+    end, highest = tokenizer.eos_token_id, max(tokenizer.get_vocab().values())
     if highest >= size:
-        problem = f"the tokenizer has ids up to {highest}, but the text tower only {size} ids"
-    elif tokenizer("a")["input_ids"][-1] != end:
-        problem = f"the tokenizer does not end a caption with its EOS (id {end}): no place to pool the text"
-    elif end != (highest if pooled == 2 else pooled):
-        problem = (
+        raise ValueError(f"the tokenizer has ids up to {highest}, but the text tower only {size} ids")
+    if tokenizer("a")["input_ids"][-1] != end:
+        raise ValueError(
+            f"the tokenizer does not end a caption with its EOS (id {end}): nowhere to pool the text"
+        )
+    if end != (highest if pooled == 2 else pooled):
+        raise ValueError(
             f"text_config.eos_token_id is {pooled}{', the highest id,' if pooled == 2 else ''} but the "
             f"tokenizer ends captions with id {end}: words would never be seen. Give EOS another id than 2 "
             "and set text_config.eos_token_id to it"
         )
-    if problem:
-        raise ValueError(problem)
-
-
-def _usable(device: str | torch.device | None) -> str | torch.device | None:
-    """The device itself, if a tensor can be put there. Raises ValueError, before a long load, if not."""
-    try:
-        torch.empty(0, device=device)
-    except (AssertionError, RuntimeError) as error:  # torch's, by how it was built
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device {str(device)!r} cannot be used here ({reason}); try 'cpu'") from error
-    return device
 
 
 def _source(name: str | Path) -> str | Path:
@@ -154,4 +139,4 @@ def _digest(folder: Path) -> str:
     for file in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]):
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()[:DIGEST_LENGTH]
+    return digest.hexdigest()[:12]  # the hub's commits have 40 digits

@@ -31,7 +31,6 @@ PARTS = {  # ours: theirs
 }  # fmt: skip
 OFFICIAL = {f"{ours}_{k}": f"{theirs}_{k}" for ours, theirs in PARTS.items() for k in ("weight", "bias")}
 
-
 Tower, Key = Literal["vision", "text"], Literal["name", "revision"]
 
 
@@ -50,10 +49,7 @@ class AdapterFile(BaseModel):
 
 
 def write_adapter(method: Method, folder: Path, backbone: dict[str, str | None]) -> None:
-    """Write the two files of a method into `folder`, which is made if needed.
-
-    backbone: its name and revision, as `cma.backbone.identity` gives them.
-    """
+    """Write the two files of a method into `folder`; `backbone` is as `cma.backbone.identity` gives it."""
     tensors = {key: value.detach().float().contiguous() for key, value in method.state_dict().items()}
     weights = save(tensors)  # `save_file` would make it readable by its owner alone
     name, options = describe(method)
@@ -72,13 +68,11 @@ def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str 
     what to do. Weights that are not those that were saved, or are not finite, are refused.
     """
     saved, config, weights = read_config(folder), folder / CONFIG, folder / WEIGHTS
-    for key, expected in (("widths", model.widths), ("layers", model.layers)):
-        if (there := getattr(saved, key)) != expected:
-            raise ValueError(
-                f"{config}: {key} {there} do not fit this backbone's {expected}; load the backbone it was "
-                f"trained on, {saved.backbone}"
-            )
     try:
+        for key, expected in (("widths", model.widths), ("layers", model.layers)):
+            if (there := getattr(saved, key)) != expected:
+                wanted = f"load the backbone it was trained on, {saved.backbone}"
+                raise ValueError(f"{key} {there} do not fit this backbone's {expected}; {wanted}")
         kind = method_class(saved.method)
         known = {option.name for option in fields(kind.Options)}
         if wrong := known ^ set(saved.options):  # an option that is missing would silently get its default
@@ -89,12 +83,10 @@ def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str 
         raise ValueError(printable(f"{config}: {error}")) from error
     if not weights.is_file():
         raise FileNotFoundError(f"{weights}: no such file; save the adapter again")
-    content = weights.read_bytes()
-    if hashlib.sha256(content).hexdigest() != saved.digest:
+    if hashlib.sha256(content := weights.read_bytes()).hexdigest() != saved.digest:
         raise ValueError(f"{weights}: damaged, or not of the {CONFIG} beside it; save the adapter again")
     try:
-        state = load(content)
-        method.load_state_dict(state, assign=True)
+        method.load_state_dict(state := load(content), assign=True)
     except (SafetensorError, RuntimeError) as error:
         said = f"{weights}: does not fit {CONFIG}; save the adapter again. {error}"
         raise ValueError(printable(said)) from error
@@ -149,7 +141,8 @@ def from_official(checkpoint: dict[str, Tensor] | str | Path) -> tuple[AdapterCo
     if own > vision:
         raise ValueError(f"{where}: visual_adapter_up_unique_weight has {own} rows for a width of {vision}")
     config, widths = AdapterConfig(bottleneck_dim, vision - own), {"vision": vision, "text": text}
-    expected = _shapes(config, widths, dict.fromkeys(widths, sites // 2)).state_dict()
+    with torch.device("meta"):  # names and shapes only
+        expected = CrossModalAdapters(config, widths, dict.fromkeys(widths, sites // 2)).state_dict()
     return config, {key: take(OFFICIAL[key], value.shape) for key, value in expected.items()}
 
 
@@ -167,12 +160,6 @@ def to_official(model: nn.Module, name: str) -> dict[str, Tensor]:
     return {f"clip.{OFFICIAL[k]}": v.detach().clone() for k, v in state if v.numel() or "vision" in k}
 
 
-def _shapes(config: AdapterConfig, widths: dict[str, int], layers: dict[str, int]) -> CrossModalAdapters:
-    """Adapters without values, for their names and shapes."""
-    with torch.device("meta"):
-        return CrossModalAdapters(config, widths, layers)
-
-
 def _read_official(file: Path) -> dict[str, Tensor]:
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such checkpoint")
@@ -182,7 +169,5 @@ def _read_official(file: Path) -> dict[str, Tensor]:
         with torch.serialization.safe_globals([argparse.Namespace]):  # the run's arguments: plain data
             return dict(torch.load(file, map_location="cpu", weights_only=True))
     except (SafetensorError, UnpicklingError, EOFError, RuntimeError, TypeError) as error:
-        raise ValueError(
-            f"{file} cannot be read: it is no checkpoint, or holds more than tensors and plain data (nothing "
-            "in it was run). Expected the authors' checkpoint.pth or a state dict of theirs"
-        ) from error
+        what = "it is no checkpoint, or holds more than tensors and plain data (nothing in it was run)"
+        raise ValueError(f"{file} cannot be read: {what}; expected one of the authors' code") from error

@@ -122,18 +122,15 @@ class RetrievalDataset:
     def require_captions(self) -> None:
         """Raise ValueError that names the first item without captions, which can be searched and no more."""
         if without := [item.id for item in self.items if not item.captions]:
-            raise ValueError(
-                f"{self.folder} ({self.split}): {len(without):,} of {len(self):,} items have no captions, "
-                f"the first is {without[0]}; training and evaluation need them, cma.search does not"
-            )
+            counts = f"{len(without):,} of {len(self):,} items have no captions, the first is {without[0]}"
+            needed = "training and evaluation need them, cma.search does not"
+            raise ValueError(f"{self.folder} ({self.split}): {counts}; {needed}")
 
     def require_media(self) -> None:
         """Raise `cma.media.MediaError` that names the first picture, clip or folder that is not there."""
         if missing := [path for path in map(self.path, self.items) if not path.exists()]:
-            raise MediaError(
-                f"{self.folder} ({self.split}): the media of {len(missing):,} of {len(self):,} items are "
-                f"missing, the first is {missing[0]}"
-            )
+            counts = f"the media of {len(missing):,} of {len(self):,} items are missing"
+            raise MediaError(f"{self.folder} ({self.split}): {counts}, the first is {missing[0]}")
 
     def path(self, item: Item) -> Path:
         """The item's picture, clip or folder of frames."""
@@ -142,10 +139,7 @@ class RetrievalDataset:
         return self.media_root / PurePosixPath(item.file_name).relative_to("media")
 
     def subset(self, n: int | None, seed: int = 0) -> RetrievalDataset:
-        """The first `n` items of a seeded permutation; None keeps all, in their order.
-
-        Raises ValueError if `n` is below 1.
-        """
+        """The first `n` items (ValueError below 1) of a seeded permutation; None keeps all, as they are."""
         if n is None:
             return self
         if n < 1:

@@ -77,20 +77,18 @@ def bootstrap_means(values: Array, query_to_item: Array, samples: int = 10_000, 
     interval, because queries of one item are not independent. The same seed draws the same items again.
     Raises ValueError for shapes that do not fit.
     """
-    values = _array(values)
-    owner = _owner(values, query_to_item)
+    values, owner = _of_items(values, query_to_item)
     by_item = np.stack([np.bincount(owner, row) for row in np.atleast_2d(values)], axis=1)  # sums [items, K]
     queries = np.bincount(owner)
     blocks = [(drawn @ by_item) / (drawn @ queries)[:, None] for drawn in _draws(owner, samples, seed)]
-    means = np.concatenate(blocks).T  # [K, samples]
-    return means if values.ndim == 2 else means[0]
+    return np.concatenate(blocks).T.reshape(*values.shape[:-1], samples)
 
 
 def intervals(
     ranks: Array, query_to_item: Array, metrics: Sequence[str] = RECALLS, samples: int = 10_000, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
     """`bootstrap_interval` of several metrics of the same ranks: {metric: (low, high)}, drawn once."""
-    drawn = _drawn_metrics(ranks, query_to_item, metrics, samples, seed)
+    drawn = _drawn(ranks, query_to_item, metrics, samples, seed)
     return {name: _interval(values) for name, values in drawn.items()}
 
 
@@ -113,9 +111,8 @@ def bootstrap_difference(
     Items are drawn for both models at once, so what is hard for both cancels out: this is narrower and fairer
     than comparing two intervals of `bootstrap_interval`. Raises ValueError for ranks of different length.
     """
-    one, other = _array(one), _array(other)
-    gain = _metric(one, metric) - _metric(other, metric)
-    drawn = [_drawn_metrics(ranks, query_to_item, [metric], samples, seed)[metric] for ranks in (one, other)]
+    gain = _metric(_array(one), metric) - _metric(_array(other), metric)
+    drawn = [_drawn(ranks, query_to_item, [metric], samples, seed)[metric] for ranks in (one, other)]
     return gain, *_interval(drawn[0] - drawn[1])
 
 
@@ -130,30 +127,29 @@ def verdict(difference: tuple[float, float, float], metric: str = "R@1") -> str:
     return f"{gain:+.1f} points of {metric} [{low:+.1f}, {high:+.1f}]: {word}"
 
 
-def _drawn_metrics(
+def _drawn(
     ranks: Array, query_to_item: Array, metrics: Sequence[str], samples: int, seed: int
 ) -> dict[str, np.ndarray]:
     """Each metric [samples] of ranks [T] in each draw."""
-    ranks = _array(ranks)
-    drawn, means = {}, {name: _as_mean(ranks, name) for name in metrics if name != "MdR"}
+    ranks, owner = _of_items(ranks, query_to_item)
+    means = {name: _as_mean(ranks, name) for name in metrics if name != "MdR"}
+    drawn = {}
     if means:
-        values = bootstrap_means([values for _, values in means.values()], query_to_item, samples, seed)
-        drawn |= {name: means[name][0] * row for name, row in zip(means, values, strict=True)}
+        rows = bootstrap_means([values for _, values in means.values()], owner, samples, seed)
+        drawn = {name: factor * row for (name, (factor, _)), row in zip(means.items(), rows, strict=True)}
     if "MdR" in metrics:
-        drawn["MdR"] = _drawn_medians(ranks, _owner(ranks, query_to_item), samples, seed)
+        order = np.argsort(ranks)
+        counts = (drawn[:, owner[order]] for drawn in _draws(owner, samples, seed))
+        drawn["MdR"] = np.concatenate([_medians(ranks[order], block) for block in counts])
     return drawn
 
 
-def _drawn_medians(ranks: np.ndarray, owner: np.ndarray, samples: int, seed: int) -> np.ndarray:
-    """The median [samples] of ranks [T] in each draw: the mean of the middle two of an even number."""
-    order, blocks = np.argsort(ranks), []
-    ordered = ranks[order]
-    for drawn in _draws(owner, samples, seed):
-        upto = drawn[:, owner[order]].cumsum(axis=1)  # how many ranks of a draw come up to each of `ordered`
-        total = upto[:, -1:]
-        lower, upper = ((upto <= place).sum(1) for place in ((total - 1) // 2, total // 2))
-        blocks.append((ordered[lower] + ordered[upper]) / 2)
-    return np.concatenate(blocks)
+def _medians(ordered: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The median [draws] of each draw, which has the ranks `ordered` [T] as often as `counts` [draws, T]."""
+    upto = counts.cumsum(axis=1)  # how many ranks of a draw come up to each of `ordered`
+    total = upto[:, -1:]
+    lower, upper = ((upto <= place).sum(1) for place in ((total - 1) // 2, total // 2))
+    return (ordered[lower] + ordered[upper]) / 2
 
 
 def _draws(owner: np.ndarray, samples: int, seed: int) -> Iterator[np.ndarray]:
@@ -168,17 +164,16 @@ def _draws(owner: np.ndarray, samples: int, seed: int) -> Iterator[np.ndarray]:
 
 
 def _interval(drawn: np.ndarray) -> tuple[float, float]:
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
+    return tuple(np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist())
 
 
-def _owner(values: np.ndarray, query_to_item: Array) -> np.ndarray:
-    """The item of each query as 0, 1, …, after a check that there is one for each of the last axis."""
-    owner = _array(query_to_item)
+def _of_items(values: Array, query_to_item: Array) -> tuple[np.ndarray, np.ndarray]:
+    """The values [..., T], and the item of each query [T] as 0, 1, …; there has to be one for each."""
+    values, owner = _array(values), _array(query_to_item)
     if owner.ndim != 1 or not len(owner) or values.shape[-1:] != owner.shape:
         shapes = f"{list(values.shape)} and {list(owner.shape)}"
         raise ValueError(f"expected values of the same queries, and as many item indices, not {shapes}")
-    return np.unique(owner, return_inverse=True)[1]
+    return values, np.unique(owner, return_inverse=True)[1]
 
 
 def _array(values: Array) -> np.ndarray:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import CLIPModel, CLIPProcessor
 
 from .adapter import AdapterConfig
-from .backbone import check_tokenizer, identity, load_backbone, warn_of_another
+from .backbone import check_tokenizer, identity, known_by, load_backbone
 from .checkpoints import read_adapter, write_adapter
 from .media import to_pixels
 from .method import CrossModalAdapter, Method
@@ -69,11 +69,11 @@ class RetrievalModel(nn.Module):
         if not isinstance(config, AdapterConfig):
             raise TypeError(f"config must be a cma.AdapterConfig, not {type(config).__name__} {config!r}")
         adapter = CrossModalAdapter(self, config)
-        try:
-            if state_dict is not None:
+        if state_dict is not None:
+            try:
                 adapter.load_state_dict(state_dict)
-        except RuntimeError as error:
-            raise ValueError(f"adapter {name!r} does not fit its config and backbone: {error}") from error
+            except RuntimeError as error:
+                raise ValueError(f"adapter {name!r} does not fit its config and backbone: {error}") from error
         return self.keep(name, adapter)
 
     def keep(self, name: str, method: Method) -> Method:
@@ -136,7 +136,9 @@ class RetrievalModel(nn.Module):
         and the key that does not fit, and as `keep`.
         """
         method, backbone = read_adapter(Path(folder), self)
-        warn_of_another(self.clip, backbone, folder)
+        if known_by(backbone) != known_by(identity(self.clip)):
+            loaded = f"trained on {backbone}, loaded on {identity(self.clip)}"
+            warnings.warn(f"{folder}: {loaded}; with other weights it will retrieve badly", stacklevel=2)
         return self.keep(name, method)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
@@ -164,10 +166,8 @@ class RetrievalModel(nn.Module):
         Raises TypeError for anything else, ValueError for no picture and for pixels of another shape.
         """
         if not isinstance(images, Tensor):
-            wrong = [images]
-            if isinstance(images, list | tuple):
-                wrong = [one for one in images if not isinstance(one, Image.Image)]
-            if wrong:
+            several = isinstance(images, list | tuple)
+            if wrong := [one for one in images if not isinstance(one, Image.Image)] if several else [images]:
                 wanted = "expected a list of PIL pictures, or a float tensor [V, 3, H, W]"
                 raise TypeError(f"{wanted}; found {type(wrong[0]).__name__}")
             if not images:

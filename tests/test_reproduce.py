@@ -127,7 +127,9 @@ def test_bf16_keeps_as_much_for_a_pair_as_half_precision_and_half_a_gib_more_for
     fixed = []
     for model in shallow:
         budget.precision.prepare(model, config)
-        sizes = [budget.kept_bytes(model, budget.pair(*size), config) for size in ((1, 32), (2, 32), (1, 64))]
+        sizes = [
+            budget.measure_step(model, budget.pair(*size), config)[0] for size in ((1, 32), (2, 32), (1, 64))
+        ]
         fixed.append({"weights": 3 * sizes[0] - sizes[1] - sizes[2]})
     weights = sum(p.numel() * p.element_size() for p in shallow[1].parameters())
     layers = weights - sum(p.numel() * p.element_size() for p in shallow[0].parameters())

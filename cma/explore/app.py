@@ -19,10 +19,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .widget import Explorer
 
 HOST, PORT = "127.0.0.1", 8866
 POLICY = (  # what a page may load: nothing from elsewhere, such as the icon fonts of Voilà's template
@@ -34,7 +30,7 @@ TITLE = "Ask your pictures and clips"
 
 def build(
     media: Sequence[str | Path], adapters: Sequence[str | Path], backbone: str | None, index: str, k: int
-) -> Explorer:
+) -> object:
     """The widget over `open_galleries`, `k` results a model; raises as that does, ValueError for k < 1."""
     from . import Explorer, open_galleries
 
@@ -43,7 +39,7 @@ def build(
     return Explorer(open_galleries(media, adapters, backbone, index), k=k)
 
 
-def page_widget(where: str, settings: dict) -> Explorer:
+def page_widget(where: str, settings: dict) -> object:
     """What the page shows: `build` with `settings` in the folder `where`. Prints nothing."""
     os.chdir(where)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):

@@ -62,9 +62,8 @@ class MediaIndex(Embedded):
 
         The index is saved in `folder`, and its parts while it is built: after a kill the next call goes on
         from there. An index that lies there is brought up to date; one of another model, adapter, scale or
-        config is replaced, so give each adapter a folder of its own. Other files there are not touched, and a
-        folder that holds other things and no index is refused before anything is embedded. While another
-        process writes there, this one waits.
+        config is replaced, so give each adapter a folder of its own. A folder that holds other things and no
+        index is refused before anything is embedded. While another process writes there, this one waits.
         Raises FileNotFoundError if there is no such source, ValueError if nothing in it can be read, if the
         model's embeddings are not finite and for a folder that is refused, ImportError for a video file
         without the extra `video`.
@@ -194,8 +193,9 @@ class MediaIndex(Embedded):
 
     def right(self, text: str) -> list[int]:
         """The items that have `text` as a caption; case and spaces do not count."""
-        wanted = _plain(text)
-        return [item for item, file in enumerate(self.files) if wanted in map(_plain, file.captions)]
+        wanted = text.casefold().split()
+        words = ((caption.casefold().split() for caption in file.captions) for file in self.files)
+        return [item for item, captions in enumerate(words) if wanted in captions]
 
     @cached_property
     def _starts(self) -> Tensor:
@@ -243,7 +243,3 @@ class MediaIndex(Embedded):
             if changed := self.weights.changed(self.model):
                 raise ValueError(f"the weights of {changed} changed since; build the index again")
             yield
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())

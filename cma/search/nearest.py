@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from importlib.util import find_spec
 
 import torch
@@ -19,7 +18,8 @@ class Nearest:
     def __init__(self, vectors: Tensor, depth: int) -> None:
         self._vectors, self._depth, self._index = vectors, min(depth, len(vectors)), None
         if len(vectors) >= FAISS_FROM and find_spec("faiss"):
-            faiss = importlib.import_module("faiss")
+            import faiss
+
             kind = faiss.ScalarQuantizer.QT_fp16
             self._index = faiss.IndexScalarQuantizer(vectors.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
             self._index.add(vectors.numpy())

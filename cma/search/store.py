@@ -174,23 +174,17 @@ def read(path: Path, model: RetrievalModel, digests: Digests) -> Embedded:
         if _digest(tensors, metadata["index"]) != metadata["digest"]:
             raise ValueError("its content does not have its digest")
         files = parse_json(listed.numpy().tobytes().decode(), tuple[MediaFile, ...], "files")
-        counts = f"{len(files)} files, {len(lengths)} lengths and {len(vectors)} vectors"
         if len(files) != len(lengths) or (lengths < 1).any() or lengths.sum() != len(vectors):
+            counts = f"{len(files)} files, {len(lengths)} lengths and {len(vectors)} vectors"
             raise ValueError(f"{counts} do not fit")
         if not vectors.isfinite().all():
             raise ValueError("some numbers are not finite")
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: no index, or a damaged one ({error}); build it again") from error
     _check_model(path, header, model, digests)
-    return Embedded(
-        built_with=header.built_with,
-        config=header.config,
-        media_root=Path(header.media_root),
-        files=files,
-        vectors=vectors,
-        lengths=lengths,
-        skipped=header.skipped,
-    )
+    about = {name: getattr(header, name) for name in ("built_with", "config", "skipped")}
+    root = Path(header.media_root)
+    return Embedded(media_root=root, files=files, vectors=vectors, lengths=lengths, **about)
 
 
 def parts(folder: Path) -> list[Path]:

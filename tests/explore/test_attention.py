@@ -3,6 +3,7 @@
 import json
 import math
 import warnings
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -25,7 +26,6 @@ from tests.conftest import EOS, SOS
 MINIS = ROOT / "data" / "mini-flickr30k"
 TEXT = "A red cat,  and two small Birds!"
 TOWERS = ("vision", "text")
-KERNELS = pytest.mark.parametrize("kernel", ["eager", "sdpa"])
 
 
 @pytest.fixture
@@ -57,45 +57,26 @@ class Naive:
         self.sublayer, self.causal = sublayer, causal
 
     def __call__(self, hidden_states, attention_mask=None, **_):
-        sublayer = self.sublayer
-        length, width = hidden_states.shape[1:]
-        d = width // sublayer.num_heads
-        q, k, v = (getattr(sublayer, f"{name}_proj")(hidden_states) for name in "qkv")
-        heads, parts = [], []
-        for head in range(sublayer.num_heads):
-            part = slice(head * d, (head + 1) * d)
-            scores = torch.einsum("nid,njd->nij", q[..., part], k[..., part]) / math.sqrt(d)
-            if self.causal:
-                scores = scores + torch.full((length, length), -torch.inf).triu(1)
-            heads.append(scores.softmax(-1))
-        self.a = torch.stack(heads, 1)
+        length, heads = hidden_states.shape[1], self.sublayer.num_heads
+        q, k, v = (
+            getattr(self.sublayer, f"{name}_proj")(hidden_states).unflatten(-1, (heads, -1)) for name in "qkv"
+        )
+        scores = torch.einsum("nihd,njhd->nhij", q, k) / math.sqrt(q.shape[-1])
+        if self.causal:
+            scores = scores + torch.full((length, length), -torch.inf).triu(1)
+        self.a = scores.softmax(-1)
         if not self.a.requires_grad:
             self.a.requires_grad_()
         self.a.retain_grad()
-        for head in range(sublayer.num_heads):
-            parts.append(self.a[:, head] @ v[..., head * d : (head + 1) * d])
-        return sublayer.out_proj(torch.cat(parts, -1)), None
-
-
-@pytest.fixture
-def naive(model, monkeypatch):
-    """`naive()` puts `Naive` into every layer and returns them by tower."""
-
-    def install():
-        for tower in TOWERS:
-            for layer in encoder_layers(model.clip, tower):
-                monkeypatch.setattr(layer.self_attn, "forward", Naive(layer.self_attn, tower == "text"))
-        return {t: [layer.self_attn.forward for layer in encoder_layers(model.clip, t)] for t in TOWERS}
-
-    return install
+        return self.sublayer.out_proj(torch.einsum("nhij,njhd->nihd", self.a, v).flatten(2)), None
 
 
 # ---- relevance
 
 
-@KERNELS
+@pytest.mark.parametrize("kernel", ["eager", "sdpa"])
 @pytest.mark.parametrize("adapter", [None, "a"])
-def test_relevance_is_the_papers(model, frames, naive, kernel, adapter):
+def test_relevance_is_the_papers(model, frames, monkeypatch, kernel, adapter):
     model.set_adapter(adapter)
     model.clip.set_attn_implementation(kernel)
     weights = torch.tensor([0.7, 0.3, 0.0]) if adapter else None
@@ -103,19 +84,18 @@ def test_relevance_is_the_papers(model, frames, naive, kernel, adapter):
     assert ours.patches.min() >= 0 and ours.patches.max() == 1
     assert ours.words == ("A", "red", "cat,", "and", "two", "small", "Birds!")
     weights = torch.full((3,), 1 / 3) if weights is None else weights
-    explicit = naive()
+    explicit = {tower: [] for tower in TOWERS}
+    for tower, naive in explicit.items():
+        for layer in encoder_layers(model.clip, tower):
+            naive.append(Naive(layer.self_attn, causal=tower == "text"))
+            monkeypatch.setattr(layer.self_attn, "forward", naive[-1])
 
     def relevance(tower, y):
         y.backward()
-        n, _, length, _ = explicit[tower][0].a.shape
-        rows = []
-        for item in range(n):
-            r = torch.eye(length)
-            for layer in explicit[tower]:
-                a_bar = (layer.a.grad[item] * layer.a[item].detach()).clamp(min=0).mean(0)
-                r = r + a_bar @ r
-            rows.append(r)
-        return torch.stack(rows)
+        r = torch.eye(explicit[tower][0].a.shape[-1])
+        for layer in explicit[tower]:
+            r = r + (layer.a.grad * layer.a.detach()).clamp(min=0).mean(1) @ r
+        return r
 
     expected = relevance("vision", forward(model, frames).sum())[:, 0, 1:].reshape(3, 4, 4)
     torch.testing.assert_close(ours.patches, expected / expected.max(), rtol=1e-3, atol=1e-5)
@@ -144,11 +124,8 @@ def test_tokens_that_a_method_adds_are_no_words_and_no_patches(model, frames):
 
 
 def state(model):
-    hooks = [
-        len(getattr(module, kind))
-        for module in model.modules()
-        for kind in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    ]
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    hooks = [len(getattr(module, kind)) for module in model.modules() for kind in kinds]
     parameters = [(p.requires_grad, p.grad is None) for p in model.parameters()]
     modes = [module.training for module in model.modules()]
     kernels = [getattr(model.clip.config, f"{tower}_config")._attn_implementation for tower in TOWERS]
@@ -163,12 +140,9 @@ def test_nothing_is_left_behind(model, frames, monkeypatch, adapter, fails):
     model.clip.set_attn_implementation({"text_config": "eager", "vision_config": "sdpa"})
     with torch.no_grad():
         before = state(model), model.encode_images(frames), model.encode_text([TEXT])
-        if fails:
-            with monkeypatch.context() as patch:
+        with monkeypatch.context() as patch, pytest.raises(TypeError) if fails else nullcontext():
+            if fails:
                 patch.setattr(encoder_layers(model.clip, "vision")[-1].mlp, "forward", None)
-                with pytest.raises(TypeError):
-                    explain(model, TEXT, frames)
-        else:
             explain(model, TEXT, frames)
         assert not torch.is_grad_enabled()
         assert state(model) == before[0]
@@ -189,8 +163,8 @@ def test_bad_input_is_named(model, frames):
 
 
 @pytest.fixture(scope="session")
-def tokenizer():
-    return AutoTokenizer.from_pretrained(MINI)
+def tokenizers(toy_processor):
+    return {"mini": AutoTokenizer.from_pretrained(MINI), "toy": toy_processor.tokenizer}
 
 
 @pytest.mark.parametrize("which", ["mini", "toy"])
@@ -202,8 +176,8 @@ def tokenizer():
 @example("e\u0301te\u0301 à Zürich, ﬁne İstanbul")
 @example("🎉🎉 party 👩‍👩‍👧 time🎂")
 @example("漢字 かな")
-def test_every_token_goes_to_its_word(tokenizer, toy_processor, which, text):
-    chosen = tokenizer if which == "mini" else toy_processor.tokenizer
+def test_every_token_goes_to_its_word(tokenizers, which, text):
+    chosen = tokenizers[which]
     encoded = chosen(text, return_offsets_mapping=True, verbose=False)
     tokens = chosen.convert_ids_to_tokens(encoded["input_ids"])[1:-1]
     ones = torch.tensor([float(token != "Ġ") for token in tokens])  # the toy's token of a lone blank

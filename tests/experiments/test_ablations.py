@@ -15,6 +15,7 @@ from experiments.points import FULL, GROUPS, OURS, Point, equal_bottleneck, poin
 from experiments.rows import MethodRow, difference
 from experiments.sharing import agreement, changed_slices, modality_gap, tower_gradients
 from tests.conftest import build_clip
+from tests.experiments.conftest import stopped_after
 from tests.methods.conftest import FRAMES, MASK, embed, token_ids
 from tests.training.conftest import equal, weights
 
@@ -144,23 +145,13 @@ def test_a_row_is_on_validation_and_read_back(ablations, seen):
 
 
 @pytest.mark.slow
-def test_a_stopped_point_goes_on(ablations, tmp_path, monkeypatch):
+def test_a_stopped_point_goes_on(ablations, tmp_path):
     whole = ablations.run(DEFAULT)
     ablations.results = tmp_path / "again"
     ablations.config = ablations.config.merge({"runs_dir": tmp_path / "other"})
-    step, left = loop.train_step, [4]
-
-    def some(*arguments):
-        left[0] -= 1
-        if left[0] < 0:
-            raise KeyboardInterrupt
-        return step(*arguments)
-
-    monkeypatch.setattr(loop, "train_step", some)
-    with pytest.raises(KeyboardInterrupt):
+    with stopped_after(4, loop, "train_step"), pytest.raises(KeyboardInterrupt):
         ablations.run(DEFAULT)
     assert not ablations.row(DEFAULT).records and list(ablations.row(DEFAULT).agreement) == ["0", "1"]
-    left[0] = 99
     row = ablations.run(DEFAULT)
     assert (row.ranks, row.agreement, row.gap) == (whole.ranks, whole.agreement, whole.gap)
     assert row.changed == whole.changed

@@ -8,6 +8,8 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest import mock
+from unittest.mock import DEFAULT
 
 import pytest
 import torch
@@ -87,19 +89,13 @@ def test_a_killed_build_goes_on_where_it_was(model, tmp_path, read):
 
 
 def test_parts_of_several_builds_are_taken_over_and_a_damaged_one_is_read_again(
-    model, pictures, tmp_path, read, monkeypatch, capsys
+    model, pictures, tmp_path, read, capsys
 ):
-    really = build.read_pixels
-    for limit, error in enumerate([KeyboardInterrupt, ImportError] * 2, start=1):
-
-        def failing(*given, limit=limit, error=error):
-            if len(read) == limit:
-                raise error
-            return really(*given)
-
-        with monkeypatch.context() as patch, pytest.raises(error):
-            patch.setattr(build, "FILES", 1)
-            patch.setattr(build, "read_pixels", failing)
+    for error in [KeyboardInterrupt, ImportError] * 2:
+        reading = mock.patch.object(
+            build, "read_pixels", wraps=build.read_pixels, side_effect=[DEFAULT, error]
+        )
+        with reading, mock.patch.object(build, "FILES", 1), pytest.raises(error):
             MediaIndex.build(model, pictures, folder=tmp_path / "index")
     part = tmp_path / "index" / "part-000002.safetensors"
     part.write_bytes(part.read_bytes()[:-10])
@@ -192,20 +188,10 @@ def test_the_next_files_are_read_while_the_model_embeds_and_no_more(
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
-def test_a_model_that_stops_leaves_nothing_to_be_read(
-    model, pictures, tmp_path, read, ahead, monkeypatch, error
-):
+def test_a_model_that_stops_leaves_nothing_to_be_read(model, pictures, tmp_path, read, ahead, error):
     """Two files are embedded, at most two more are being read; then no thread goes on."""
-    really, embedded = build.embed, []
-
-    def embed(*given):
-        if embedded:
-            raise error
-        embedded.append(given)
-        return really(*given)
-
-    with monkeypatch.context() as patch, pytest.raises(error):
-        patch.setattr(build, "embed", embed)
+    embedding = mock.patch.object(build, "embed", wraps=build.embed, side_effect=[DEFAULT, error])
+    with embedding, pytest.raises(error):
         MediaIndex.build(model, pictures, folder=tmp_path / "index")
     before = list(read)
     assert {"p0.png", "p1.png"} <= set(before) and not [t for t in threading.enumerate() if "Pool" in t.name]

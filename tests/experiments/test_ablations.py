@@ -30,11 +30,6 @@ def ablations(folder, config, toy_processor, tmp_path) -> Ablations:
     return Ablations(build_clip(), toy_processor, train_set, val_set, config, rates, tmp_path / "ablations")
 
 
-@pytest.fixture
-def batch() -> Batch:
-    return Batch(token_ids(), FRAMES, MASK, torch.tensor([0, 1, 2, 2]))
-
-
 def by_name(model, dataset) -> dict[str, Point]:
     return {f"{p.group}-{p.name}": p for p in points(model, dataset, "mean_pooled")}
 
@@ -68,8 +63,8 @@ def test_at_equal_parameters_no_other_bottleneck_is_nearer(shared_dim):
     assert min(far) == far[1]
 
 
-def test_the_gradients_of_the_towers_add_up(make_model, batch, whole_config):
-    model = make_model()
+def test_the_gradients_of_the_towers_add_up(make_model, whole_config):
+    model, batch = make_model(), Batch(token_ids(), FRAMES, MASK, torch.tensor([0, 1, 2, 2]))
     found = tower_gradients(model, batch, whole_config)
     batch_loss(model, batch, whole_config).backward()
     adapters = model.adapters["a"]
@@ -208,9 +203,6 @@ def test_rates_are_those_of_the_study(command, tmp_path):
     assert status == 0 and out[0].startswith("full fine-tuning is left out") and out[1].startswith("4 points")
     MethodRow("toy", FULL, {}, lr=1e-4).save(tmp_path / "results" / "methods")
     assert command("--only", "data", "--hours", "0")[1][0].startswith("8 points: 8 to train")
-
-
-def test_an_unknown_group_is_one_line(command):
     status, _, err = command("--only", "share", "--rate", "0.01")
     said = "error: unknown group 'share': expected some of sharing, data, where, bottleneck, init, pooling"
     assert (status, err) == (1, [said])

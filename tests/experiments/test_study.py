@@ -80,6 +80,8 @@ def test_the_grid_is_extended_at_its_edge(study, monkeypatch):
     assert study.choose_rate(row, METHOD) == 3e-1
     assert [rate for rate, rung in asked if rung == 1] == [1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1]
     assert [rate for rate, rung in asked if rung == 2] == [3e-1, 1e-1]
+    assert [neighbour(rate, up=False) for rate in (1e-5, 3e-5, 5e-3)] == [3e-6, 1e-5, 3e-3]
+    assert neighbour(5e-3, up=True) == 1e-2
 
 
 def test_a_rate_at_which_training_fails_is_worse_than_any_other(study, monkeypatch):
@@ -90,11 +92,6 @@ def test_a_rate_at_which_training_fails_is_worse_than_any_other(study, monkeypat
     with pytest.raises(ValueError, match=r"toy-projection: no rate of \[0\.001, 0\.003\] could be trained"):
         study.choose_rate(row, METHOD)
     assert {entry["mR"] for entry in row.rates} == {None}
-
-
-def test_neighbours():
-    assert [neighbour(rate, up=True) for rate in (1e-5, 3e-5, 5e-3, 1e-2)] == [3e-5, 1e-4, 1e-2, 3e-2]
-    assert [neighbour(rate, up=False) for rate in (1e-5, 3e-5, 5e-3, 1e-4)] == [3e-6, 1e-5, 3e-3, 3e-5]
 
 
 def test_zero_shot_trains_nothing(study, seen):

@@ -14,7 +14,6 @@ from PIL import Image
 from torch.nn import functional as F
 from transformers import AutoTokenizer
 
-from cma.adapter import AdapterConfig
 from cma.backbone import MINI, load_backbone
 from cma.explore.attention import by_word, crop_box, explain, overlay
 from cma.methods import attach
@@ -26,15 +25,6 @@ from tests.conftest import EOS, SOS
 MINIS = ROOT / "data" / "mini-flickr30k"
 TEXT = "A red cat,  and two small Birds!"
 TOWERS = ("vision", "text")
-
-
-@pytest.fixture
-def model(toy_clip, toy_processor):
-    torch.manual_seed(0)
-    model = RetrievalModel(toy_clip, toy_processor)
-    model.add_adapter("a", AdapterConfig(4, 6, init_std=0.3))
-    model.set_adapter(None)
-    return model
 
 
 @pytest.fixture

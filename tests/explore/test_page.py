@@ -60,6 +60,8 @@ def test_clips_play_by_themselves_over_the_weights_of_their_frames(indexes):
         assert bar["role"] == "img" and bar["aria-label"].endswith(", ".join(f"{v:.2f}" for v in values))
     heights = [float(i["style"].removeprefix("height: ").removesuffix("%")) for i in page.all("i")]
     assert heights == pytest.approx([100 * v / max(values) for values in weights for v in values], abs=0.1)
+    assert "query cut" not in page.text
+    assert "query cut to the text tower's length" in page_of(indexes["clips"], "a dog " * 20).text
 
 
 def test_captions_and_file_names_are_text(hostile):
@@ -78,18 +80,6 @@ def test_captions_and_file_names_are_text(hostile):
         assert not [name for _, attributes in one.tags for name in attributes if name.startswith("on")]
     alert = Page(pages.render("alert", "<b>no</b>"))
     assert alert.tags == [("p", {"role": "alert"}), ("b", {})] and "<b>no</b>" in alert.text
-
-
-def test_a_query_that_was_cut_is_said_to_be(indexes):
-    assert "query cut to the text tower's length" in page_of(indexes["clips"], "a dog " * 20).text
-    assert "query cut" not in page_of(indexes["clips"], "a dog").text
-
-
-def test_a_file_that_is_gone_leaves_a_message_in_its_place(hostile):
-    file = hostile.files[0]
-    hostile.path(file).unlink()
-    page = page_of({"gone": replace(hostile, files=(replace(file, digest="new"),))}, "a dog")
-    assert "cannot be read as a picture" in page.text and not page.all("img")
 
 
 def test_an_explanation_shows_words_frames_and_weights(indexes):
@@ -115,7 +105,7 @@ def test_what_could_not_be_read_is_listed():
     assert {tag for tag, _ in page.tags} == {"details", "summary", "ul", "li"}
 
 
-def test_grid_has_a_row_a_model_and_marks_the_right_ones(indexes, hostile):
+def test_grid_has_a_row_a_model_and_marks_the_right_ones(indexes):
     found = answers.search_both(indexes["clips"], "clip 2 of test", k=5)
     figure = pages.results_grid(indexes["clips"], found)
     shown = [axis for axis in figure.axes if axis.images]
@@ -126,8 +116,16 @@ def test_grid_has_a_row_a_model_and_marks_the_right_ones(indexes, hostile):
     for axis, hit in zip(shown, hits, strict=True):
         assert axis.get_xlabel().startswith(f"{hit.rank}. {hit.score:.3f}")
         assert axis.spines["left"].get_visible() == hit.right
-    hostile.path(hostile.files[0]).unlink()
-    figure = pages.results_grid({"one": hostile}, answers.search_both({"one": hostile}, HOSTILE))
+    plots.plt.close("all")
+
+
+def test_a_file_that_is_gone_leaves_a_message_in_its_place(hostile):
+    file = hostile.files[0]
+    hostile.path(file).unlink()
+    gone = {"gone": replace(hostile, files=(replace(file, digest="new"),))}
+    page = page_of(gone, "a dog")
+    assert "cannot be read as a picture" in page.text and not page.all("img")
+    figure = pages.results_grid(gone, answers.search_both(gone, HOSTILE))
     figure.canvas.draw()  # a lone $ would be read as mathematics
     plots.plt.close("all")
 

@@ -8,7 +8,7 @@ from cma.explore import answers, page
 from cma.explore.gallery import Gallery
 from cma.explore.widget import MOST, Explorer
 from tests.conftest import build_clip, build_processor
-from tests.toy_galleries import HOSTILE, Page
+from tests.toy_galleries import Page
 from tests.toy_media import write_clip, write_picture
 
 
@@ -175,12 +175,6 @@ def test_the_widget_shows_an_error_and_goes_on(galleries):
     assert shown(widget) == expected(galleries["pictures"], "a cat", [None, "a"])
 
 
-def test_media_that_cannot_be_embedded_are_a_message(toy_clip, toy_processor, tmp_path):
-    gone = Gallery(RetrievalModel(toy_clip, toy_processor), tmp_path / "gone")
-    widget = Explorer({"gone": gone}, query=HOSTILE)
-    assert 'role="alert"' in widget.status.value and "no such folder" in widget.status.value
-
-
 def controls(widget) -> list[widgets.Widget]:
     return [one for row in widget.children for one in (row, *getattr(row, "children", ()))]
 
@@ -209,6 +203,8 @@ def test_only_controls_of_use_are_shown(galleries, tmp_path):
     assert "1 file could not be read" in widget.status.value and "b.png: empty file" in widget.status.value
     widget.drop.taken(tmp_path / "a.png", "a.png")
     assert "why" not in visible(widget), "no words, no reasons"
+    widget = Explorer({"gone": Gallery(bare, tmp_path / "gone")}, query="a cat")
+    assert 'role="alert"' in widget.status.value and "no such folder" in widget.status.value
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from cma.search import build
 from cma.search.index import MediaIndex
 from cma.search.listing import find
 from tests.conftest import build_clip
+from tests.search.test_index import same
 from tests.toy_data import write_images
 from tests.toy_media import write_animation, write_clip, write_picture
 
@@ -54,11 +55,6 @@ def pictures(tmp_path):
     for i in range(6):
         write_picture(tmp_path / "media" / f"p{i}.png", i * 7 + 1)
     return tmp_path / "media"
-
-
-def same(one, other):
-    assert one.files == other.files and torch.equal(one.lengths, other.lengths)
-    torch.testing.assert_close(one.vectors, other.vectors)
 
 
 # ---- a build that is stopped

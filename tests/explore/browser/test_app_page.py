@@ -1,6 +1,5 @@
 """The explorer's own page, as `python -m cma.explore.app` opens it, in a real browser."""
 
-import json
 import urllib.error
 import urllib.request
 
@@ -9,6 +8,7 @@ import pytest
 from cma.explore.gallery import Gallery
 from tests.explore.browser import servers
 from tests.explore.browser.explorer_page import ExplorerPage
+from tests.toy_data import write_dataset
 from tests.toy_media import write_clip
 
 pytestmark = [pytest.mark.browser, pytest.mark.minis]
@@ -27,10 +27,8 @@ def media(tmp_path_factory):
     for number, (name, caption) in enumerate(captions.items()):
         write_clip(folder / "media" / name, number)
         line = {"file_name": f"media/{name}", "id": str(number), "captions": [caption], "split": "test"}
-        lines.append(json.dumps(line))
-    (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n")
-    (folder / "dataset.json").write_text(json.dumps({"name": "mine", "kind": "video"}))
-    return folder
+        lines.append(line)
+    return write_dataset(folder, lines, {"name": "mine", "kind": "video"})
 
 
 @pytest.fixture(scope="module")

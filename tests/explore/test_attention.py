@@ -90,11 +90,8 @@ def test_relevance_is_the_papers(model, frames, monkeypatch, kernel, adapter):
     expected = relevance("vision", forward(model, frames).sum())[:, 0, 1:].reshape(3, 4, 4)
     torch.testing.assert_close(ours.patches, expected / expected.max(), rtol=1e-3, atol=1e-5)
     row = relevance("text", forward(model, frames) @ weights)[0, -1, 1:-1]
-    tokens = model.processor.tokenizer.tokenize(TEXT)
-    starts = [place for place, token in enumerate(tokens) if len(token) > 1 and token[0] == "Ġ"]
-    assert len(tokens) == len(row) and len(starts) == len(TEXT.split())  # a blank twice is "Ġ", "Ġand"
-    ends = [end - (tokens[end - 1] == "Ġ") for end in [*starts[1:], len(tokens)]]
-    words = torch.stack([row[start:end].sum() for start, end in zip(starts, ends, strict=True)])
+    tokens = model.processor.tokenizer(TEXT, return_offsets_mapping=True)
+    _, words = by_word(TEXT, tokens["offset_mapping"][1:-1], row)
     torch.testing.assert_close(ours.word_weights, words / words.max(), rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(ours.cosines, forward(model, frames).detach())
 

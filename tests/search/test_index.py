@@ -71,10 +71,8 @@ def test_query_is_the_sorted_cosine_of_files(model, media):
     index = MediaIndex.build(model, media)
     assert len(index) == 10 and not index.skipped and index.vectors.shape == (7 + 2 + 5 + 8, 32)
     text = model.encode_text(["a red cat"])
-    cosine = {
-        file.file_name: text_conditioned(text, index.frames(i)[None]).item()
-        for i, file in enumerate(index.files)
-    }
+    scores = [text_conditioned(text, index.frames(i)[None]).item() for i in range(10)]
+    cosine = dict(zip((file.file_name for file in index.files), scores, strict=True))
     best = index.query("a red cat", k=4)
     assert names(best) == sorted(cosine, key=cosine.get, reverse=True)[:4]
     assert [score for _, score in best] == pytest.approx([cosine[name] for name in names(best)], abs=1e-5)
@@ -143,19 +141,18 @@ def test_two_parts_of_one_clip_are_two_items(model, tmp_path):
 
 
 def test_every_index_asks_with_its_own_adapter(model, media):
-    indexes = {}
+    indexes, answers = [], []
     for name in (None, "a", "b"):
         model.set_adapter(name)
-        indexes[name] = MediaIndex.build(model, media)
-        indexes[name, "answer"] = indexes[name].query("two dogs", k=10)
+        indexes.append(MediaIndex.build(model, media))
+        answers.append(indexes[-1].query("two dogs", k=10))
     model.train()
-    for name in (None, "a", "b"):
-        assert indexes[name].query("two dogs", k=10) == indexes[name, "answer"]
+    for index, answer in zip(indexes, answers, strict=True):
+        assert index.query("two dogs", k=10) == answer
         with pytest.raises(TypeError):
-            indexes[name].scores("one string")
+            index.scores("one string")
         assert model.active == "b" and model.training
-    scores = [dict(indexes[name, "answer"]) for name in (None, "a", "b")]
-    assert scores[0] != scores[1] != scores[2]
+    assert answers[0] != answers[1] != answers[2]
 
 
 @pytest.mark.parametrize("adapter", [None, "a"])

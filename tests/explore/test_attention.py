@@ -1,6 +1,5 @@
 """The overlay against an explicit attention written out here, and against pictures whose answer is known."""
 
-import json
 import math
 import warnings
 from contextlib import nullcontext
@@ -14,6 +13,7 @@ from PIL import Image
 from torch.nn import functional as F
 from transformers import AutoTokenizer
 
+from cma import data
 from cma.backbone import MINI, load_backbone
 from cma.explore.attention import by_word, crop_box, explain, overlay
 from cma.methods import attach
@@ -240,14 +240,12 @@ def test_pictures_of_any_mode_and_shape(toy_processor, mode, size):
 def test_heat_lies_on_the_half_that_the_caption_tells_of():
     """Two pictures side by side, a caption of one: 298 of 400 pairs were right where this was measured."""
     model = RetrievalModel(*load_backbone("mini"))
-    rows = map(json.loads, (MINIS / "metadata.jsonl").read_text().splitlines())
-    test = [row for row in rows if row["split"] == "test"][:80]
-    right = 0
-    for number, pair in enumerate(zip(test[::2], test[1::2], strict=True)):
+    test, right = data.load(MINIS, "test"), 0
+    for number, pair in enumerate(zip(test.items[:80:2], test.items[1:80:2], strict=True)):
         canvas, side = Image.new("RGB", (144, 144), "white"), number % 2
-        for row, half in zip(pair, (side, 1 - side), strict=True):
-            picture = Image.open(MINIS / row["file_name"]).convert("RGB")
+        for item, half in zip(pair, (side, 1 - side), strict=True):
+            picture = Image.open(test.path(item)).convert("RGB")
             canvas.paste(picture.resize((72, 72)), (72 * half, 36))
-        heat = explain(model, pair[0]["captions"][0], [canvas]).patches[0]
+        heat = explain(model, pair[0].captions[0], [canvas]).patches[0]
         right += bool(heat[:, 3 * side : 3 * side + 3].sum() > heat.sum() / 2)
     assert right >= 28, f"{right} of 40"  # chance gives 28 or more once in 120 times

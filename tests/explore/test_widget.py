@@ -62,9 +62,8 @@ def test_the_widget_changes_media_and_takes_examples(galleries):
     assert shown(widget) == expected(galleries["pictures"], example, [None, "a"])
 
 
-def test_columns_follow_the_adapters(galleries, capsys):
+def test_columns_follow_the_adapters(galleries):
     widget, gallery = Explorer(galleries, query="a cat"), galleries["pictures"]
-    capsys.readouterr()
     assert [name for name, _ in widget.adapters[0].options] == ["—", "a", "b"]
     assert [control.value for control in widget.adapters] == ["a", None]
     widget.adapters[1].value = "b"
@@ -74,10 +73,9 @@ def test_columns_follow_the_adapters(galleries, capsys):
     assert list(shown(widget)) == ["zero-shot", "b"], "the same adapter twice is one column"
     widget.adapters[0].value = widget.adapters[1].value = None
     assert list(shown(widget)) == ["zero-shot"] and "switching" not in widget.status.value
-    assert capsys.readouterr() == ("", ""), "nothing is printed into the notebook"
 
 
-def test_ranks_follow_the_strength(galleries):
+def test_ranks_follow_the_strength(galleries, capsys):
     widget, gallery = Explorer(galleries, query="a cat"), galleries["clips"]
     widget.dataset.value = "clips"
     for scale in (0.5, 0.0, 0.25, 1.0):
@@ -85,6 +83,10 @@ def test_ranks_follow_the_strength(galleries):
         assert shown(widget) == expected(gallery, "a cat", [None, "a"], scale)
         assert ("embedded in" in widget.status.value) == (scale in (0.5, 0.25)), "once for each strength"
     assert list(shown(widget)) == ["zero-shot", "a"]
+    capsys.readouterr()
+    widget.strength.value = 0.75
+    assert "embedded in" in widget.status.value
+    assert capsys.readouterr() == ("", ""), "nothing is printed into the notebook"
     widget.strength.value = 0.0
     assert list(shown(widget)) == ["zero-shot"], "an adapter of no strength is CLIP"
 

@@ -64,7 +64,7 @@ def floors(graph: dict[str, set[str]]) -> dict[str, int]:
     return {module: height(module) for module in graph}
 
 
-# Lines of each room, of all of cma, and of what stands beside it. A room may be longer only by what OVER says:
+# Lines of each room, of all of cma, and of what stands beside it. A room may be longer only by OVER:
 # that is still to be taken away, so it may fall and never rise.
 LIMITS = {"core": 1750, "training": 1600, "methods": 720, "media": 510, "search": 900, "explore": 1100}
 LIMITS |= {"cma": 6600, "experiments": 1900, "data_prep": 3700}

@@ -1,4 +1,6 @@
-"""What the tests of experiments share with those of training."""
+"""What the tests of experiments share, some of it with those of training."""
+
+from unittest import mock
 
 import pytest
 
@@ -6,6 +8,12 @@ from cma.training import loop
 from tests.training.conftest import config, folder, make_model, whole_config
 
 __all__ = ["config", "folder", "make_model", "whole_config"]
+
+
+def stopped_after(calls: int, place, name: str):
+    """A context in which the function `name` of a module works `calls` times, then comes a Ctrl-C."""
+    effects = [mock.DEFAULT] * calls + [KeyboardInterrupt]
+    return mock.patch.object(place, name, wraps=getattr(place, name), side_effect=effects)
 
 
 @pytest.fixture

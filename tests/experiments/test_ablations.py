@@ -15,6 +15,7 @@ from experiments.points import FULL, GROUPS, OURS, Point, equal_bottleneck, poin
 from experiments.rows import MethodRow, difference
 from experiments.sharing import agreement, changed_slices, modality_gap, tower_gradients
 from tests.conftest import build_clip
+from tests.experiments.conftest import stopped_after
 from tests.methods.conftest import FRAMES, MASK, embed, token_ids
 from tests.training.conftest import equal, weights
 
@@ -27,11 +28,6 @@ def ablations(folder, config, toy_processor, tmp_path) -> Ablations:
     config = config.merge({"epochs": 2, "batch_size": 16})
     rates = {OURS: 1e-2, FULL: 1e-4}
     return Ablations(build_clip(), toy_processor, train_set, val_set, config, rates, tmp_path / "ablations")
-
-
-@pytest.fixture
-def batch() -> Batch:
-    return Batch(token_ids(), FRAMES, MASK, torch.tensor([0, 1, 2, 2]))
 
 
 def by_name(model, dataset) -> dict[str, Point]:
@@ -67,8 +63,8 @@ def test_at_equal_parameters_no_other_bottleneck_is_nearer(shared_dim):
     assert min(far) == far[1]
 
 
-def test_the_gradients_of_the_towers_add_up(make_model, batch, whole_config):
-    model = make_model()
+def test_the_gradients_of_the_towers_add_up(make_model, whole_config):
+    model, batch = make_model(), Batch(token_ids(), FRAMES, MASK, torch.tensor([0, 1, 2, 2]))
     found = tower_gradients(model, batch, whole_config)
     batch_loss(model, batch, whole_config).backward()
     adapters = model.adapters["a"]
@@ -144,23 +140,13 @@ def test_a_row_is_on_validation_and_read_back(ablations, seen):
 
 
 @pytest.mark.slow
-def test_a_stopped_point_goes_on(ablations, tmp_path, monkeypatch):
+def test_a_stopped_point_goes_on(ablations, tmp_path):
     whole = ablations.run(DEFAULT)
     ablations.results = tmp_path / "again"
     ablations.config = ablations.config.merge({"runs_dir": tmp_path / "other"})
-    step, left = loop.train_step, [4]
-
-    def some(*arguments):
-        left[0] -= 1
-        if left[0] < 0:
-            raise KeyboardInterrupt
-        return step(*arguments)
-
-    monkeypatch.setattr(loop, "train_step", some)
-    with pytest.raises(KeyboardInterrupt):
+    with stopped_after(4, loop, "train_step"), pytest.raises(KeyboardInterrupt):
         ablations.run(DEFAULT)
     assert not ablations.row(DEFAULT).records and list(ablations.row(DEFAULT).agreement) == ["0", "1"]
-    left[0] = 99
     row = ablations.run(DEFAULT)
     assert (row.ranks, row.agreement, row.gap) == (whole.ranks, whole.agreement, whole.gap)
     assert row.changed == whole.changed
@@ -217,9 +203,6 @@ def test_rates_are_those_of_the_study(command, tmp_path):
     assert status == 0 and out[0].startswith("full fine-tuning is left out") and out[1].startswith("4 points")
     MethodRow("toy", FULL, {}, lr=1e-4).save(tmp_path / "results" / "methods")
     assert command("--only", "data", "--hours", "0")[1][0].startswith("8 points: 8 to train")
-
-
-def test_an_unknown_group_is_one_line(command):
     status, _, err = command("--only", "share", "--rate", "0.01")
     said = "error: unknown group 'share': expected some of sharing, data, where, bottleneck, init, pooling"
     assert (status, err) == (1, [said])

@@ -102,12 +102,8 @@ def test_the_command_writes_between_the_markers_alone(tmp_path, readme, capsys):
         assert command(tmp_path / "runs", "--readme", readme) == 0
         table = capsys.readouterr().out.strip()
         assert readme.read_text() == f"before\n{report.START}\n{table}\n{report.END}\nafter\n"
-    for text in (
-        f"{report.END}\n{report.START}\n",
-        f"{report.START}\n",
-        f"{report.START}\n" * 2,
-        "nothing\n",
-    ):
+    start = f"{report.START}\n"
+    for text in (f"{report.END}\n{start}", start, start * 2, "nothing\n"):
         readme.write_text(text)
         assert command(tmp_path / "runs", "--readme", readme) == 1
         assert "README.md: expected the line" in capsys.readouterr().err and readme.read_text() == text
@@ -131,7 +127,7 @@ def test_a_run_of_other_settings_says_so_and_stays_out_of_readme(tmp_path, readm
 
 def other_seed(**changes) -> RunRecord:
     """A run with seed 7 and another R@1."""
-    run = record("r,seed=7", seed=7, metrics=copy.deepcopy(record().metrics), **changes)
+    run = copy.deepcopy(record("r,seed=7", seed=7, **changes))
     run.metrics["text_to_visual"]["R@1"] = 24.71
     run.metrics["intervals"]["text_to_visual"]["R@1"] = (21.1, 28.3)
     return run

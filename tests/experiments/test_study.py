@@ -2,17 +2,20 @@
 
 import dataclasses
 import time
+from unittest import mock
 
 import pytest
 
 from cma import data, methods
 from cma.config import TrainConfig
 from cma.methods import options_of, why_not
-from cma.training import NotFinite, loop
+from cma.training import NotFinite
+from experiments import study as studies
 from experiments.__main__ import main
 from experiments.rows import Budget, MethodRow, read_rows
 from experiments.study import FAILED, Study, TimeIsOver, neighbour
 from tests.conftest import build_clip
+from tests.experiments.conftest import stopped_after
 
 METHOD = "projection"
 BUDGET = Budget(epochs=3, rungs=[1, 2], keep=[2, 1], rates=[1e-3, 3e-3], seeds=[1, 2])
@@ -56,57 +59,34 @@ def test_no_run_begins_after_the_time_is_over(study, seen):
 
 
 @pytest.mark.slow
-def test_a_stopped_study_gives_the_row_of_one_that_was_not(study, tmp_path, monkeypatch):
+def test_a_stopped_study_gives_the_row_of_one_that_was_not(study, tmp_path):
     whole = study.run(METHOD)
     study.results, study.config = tmp_path / "again", study.config.merge({"runs_dir": tmp_path / "other"})
-    train, left = loop.train, [3]
-
-    def some(*arguments, **options):
-        left[0] -= 1
-        if left[0] < 0:
-            raise KeyboardInterrupt
-        return train(*arguments, **options)
-
-    monkeypatch.setattr("experiments.study.train", some)
-    with pytest.raises(KeyboardInterrupt):
+    with stopped_after(3, studies, "train"), pytest.raises(KeyboardInterrupt):
         study.run(METHOD)
-    left[0] = 99
     row = study.run(METHOD)
     assert (row.rates, row.lr, row.ranks) == (whole.rates, whole.lr, whole.ranks)
 
 
 def test_the_grid_is_extended_at_its_edge(study, monkeypatch):
-    asked = []
-
-    def score(row, method, rate, rung):
-        asked.append((rate, rung))
-        return rate  # the higher the better
-
+    score = mock.Mock(side_effect=lambda row, method, rate, rung: rate)  # the higher the better
     monkeypatch.setattr(study, "_score", score)
-    row = MethodRow("toy", METHOD, {})
-    assert study.choose_rate(row, METHOD) == 3e-1
-    assert [rate for rate, rung in asked if rung == 1] == [1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1]
-    assert [rate for rate, rung in asked if rung == 2] == [3e-1, 1e-1]
+    assert study.choose_rate(MethodRow("toy", METHOD, {}), METHOD) == 3e-1
+    asked = [call.args[2:] for call in score.call_args_list]
+    first = [(rate, 1) for rate in (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)]
+    assert asked == [*first, (3e-1, 2), (1e-1, 2)]
+    assert [neighbour(rate, up=False) for rate in (1e-5, 3e-5, 5e-3)] == [3e-6, 1e-5, 3e-3]
+    assert neighbour(5e-3, up=True) == 1e-2
 
 
 def test_a_rate_at_which_training_fails_is_worse_than_any_other(study, monkeypatch):
     row = MethodRow("toy", METHOD, {})
-    monkeypatch.setattr(study, "_score", lambda row, method, rate, rung: 0.0 if rate == 3e-3 else FAILED)
-    assert study.choose_rate(row, METHOD) == 3e-3
-
-    def diverge(*_):
-        raise NotFinite("loss NaN")
-
-    monkeypatch.undo()
-    monkeypatch.setattr(study, "_train", diverge)
+    with mock.patch.object(study, "_score", lambda row, method, rate, rung: 0.0 if rate == 3e-3 else FAILED):
+        assert study.choose_rate(row, METHOD) == 3e-3
+    monkeypatch.setattr(study, "_train", mock.Mock(side_effect=NotFinite("loss NaN")))
     with pytest.raises(ValueError, match=r"toy-projection: no rate of \[0\.001, 0\.003\] could be trained"):
         study.choose_rate(row, METHOD)
     assert {entry["mR"] for entry in row.rates} == {None}
-
-
-def test_neighbours():
-    assert [neighbour(rate, up=True) for rate in (1e-5, 3e-5, 5e-3, 1e-2)] == [3e-5, 1e-4, 1e-2, 3e-2]
-    assert [neighbour(rate, up=False) for rate in (1e-5, 3e-5, 5e-3, 1e-4)] == [3e-6, 1e-5, 3e-3, 3e-5]
 
 
 def test_zero_shot_trains_nothing(study, seen):
@@ -143,9 +123,8 @@ def test_errors_are_one_line(study, folder, tmp_path, capsys):
 def test_pictures_and_clips_have_the_options_of_their_tables(folder):
     pictures = data.load(folder, "train")
     clips = dataclasses.replace(pictures, kind="video", recipe="activitynet")
-    assert options_of("AdaptFormer", pictures) == {"bottleneck_dim": 16} and not options_of(
-        "AdaptFormer", clips
-    )
+    assert options_of("AdaptFormer", pictures) == {"bottleneck_dim": 16}
+    assert not options_of("AdaptFormer", clips)
     assert options_of("cross-modal adapter", clips) == {"bottleneck_dim": 16, "shared_dim": 512}
     assert options_of("adapter without sharing", clips) == {"bottleneck_dim": 16}
     assert why_not("ST-Adapter", pictures) and not why_not("ST-Adapter", clips)

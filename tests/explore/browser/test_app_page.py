@@ -26,9 +26,8 @@ def media(tmp_path_factory):
     lines = []
     for number, (name, caption) in enumerate(captions.items()):
         write_clip(folder / "media" / name, number)
-        lines.append(
-            {"file_name": f"media/{name}", "id": str(number), "captions": [caption], "split": "test"}
-        )
+        line = {"file_name": f"media/{name}", "id": str(number), "captions": [caption], "split": "test"}
+        lines.append(line)
     return write_dataset(folder, lines, {"name": "mine", "kind": "video"})
 
 

@@ -66,16 +66,6 @@ def test_padding_never_contributes(batch, similarity):
     assert torch.equal(similarity(text, nan, mask), similarity(text, frames, mask))
 
 
-@settings(max_examples=30, deadline=None)
-@given(batches())
-def test_one_frame_is_plain_cosine(batch):
-    text, frames, _ = batch
-    frames = frames[:, :1]
-    cosine = torch.cosine_similarity(text[:, None].double(), frames[:, 0].double(), dim=-1, eps=0)
-    for similarity in (mean_pooled, text_conditioned):
-        torch.testing.assert_close(similarity(text, frames).double(), cosine, atol=1e-6, rtol=0)
-
-
 def test_gradients_equal_those_of_the_definition():
     generator = torch.Generator().manual_seed(0)
     text = torch.randn(4, 8, generator=generator)

@@ -16,8 +16,8 @@ def inputs():
     return {"input_ids": ids, "pixel_values": torch.randn(2, 3, 32, 32, generator=generator)}
 
 
-def adapters_of(clip, seed=0) -> CrossModalAdapter:
-    torch.manual_seed(seed)
+def adapters_of(clip) -> CrossModalAdapter:
+    torch.manual_seed(0)
     layers = {tower: len(encoder_layers(clip, tower)) for tower in ("vision", "text")}
     sizes = SimpleNamespace(widths={"vision": 48, "text": 32}, layers=layers)
     return CrossModalAdapter(sizes, AdapterConfig(4, 6, init_std=0.3))
@@ -49,17 +49,6 @@ def test_adapters_hang_on_one_hook_a_site_and_leave_clip_bitwise_as_it_was(toy_c
     deactivate(toy_clip)
     assert torch.equal(toy_clip(**inputs).logits_per_image, before)
     assert hook_count(toy_clip) == len(seen) == 1 and active(toy_clip) is None
-
-
-def test_zeroed_up_projections_leave_clip_as_it_is(toy_clip, inputs):
-    before = toy_clip(**inputs).logits_per_image
-    adapters = adapters_of(toy_clip)
-    with torch.no_grad():
-        for name, parameter in adapters.named_parameters():
-            if "up_" in name or "shared" in name:
-                parameter.zero_()
-    activate(toy_clip, adapters)
-    assert torch.equal(toy_clip(**inputs).logits_per_image, before)
 
 
 def test_adapter_stands_after_the_sublayer_before_the_residual(toy_clip):

@@ -118,15 +118,12 @@ def test_a_record_counts_each_tensor_once_and_holds_the_options(folder):
         prepare(build("zero-shot"), TrainConfig())
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    """No curve and no intervals, which take most of the time of a toy run."""
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "cma.plots", raising=False)
-
-
 @pytest.mark.parametrize("method", [name for name in NAMES if name != "zero-shot"])
-def test_a_run_is_trained_known_again_and_kept(method, folder, clips, tmp_path, toy_processor, capsys, quick):
+def test_a_run_is_trained_known_again_and_kept(
+    method, folder, clips, tmp_path, toy_processor, capsys, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # a curve takes most of the time of a toy run
+    monkeypatch.delitem(sys.modules, "cma.plots", raising=False)
     source, frames = (clips, 3) if method == "ST-Adapter" else (folder, 1)
     config = TrainConfig(epochs=2, batch_size=4, epoch_unit="items", lr=1e-2, max_frames=frames, cache=True)
     config, records = config.merge({"runs_dir": tmp_path}), []

@@ -21,6 +21,8 @@ from cma.model import RetrievalModel
 
 FOLDER = Path(__file__).parent / "parity"
 RENAMED = (  # OpenAI's names → transformers'
+    (r"^visual\.proj$", "visual_projection.weight"),
+    (r"^text_projection$", "text_projection.weight"),
     (r"^visual\.transformer\.resblocks\.", "vision_model.encoder.layers."),
     (r"^transformer\.resblocks\.", "text_model.encoder.layers."),
     (r"^visual\.class_embedding$", "vision_model.embeddings.class_embedding"),
@@ -47,19 +49,14 @@ def clip_from_openai(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The state dict of a `CLIPModel` from one with OpenAI's names; adapters' keys are left out."""
     converted = {}
     for key, value in state.items():
-        if "adapter" in key:
-            continue
-        if key in ("visual.proj", "text_projection"):
-            converted["visual_projection.weight" if key == "visual.proj" else "text_projection.weight"] = (
-                value.T
-            )
-            continue
         for pattern, ours in RENAMED:
             key = re.sub(pattern, ours, key)
-        if match := re.search(r"attn\.in_proj_(weight|bias)$", key):
+        if key in ("visual_projection.weight", "text_projection.weight"):
+            converted[key] = value.T
+        elif match := re.search(r"attn\.in_proj_(weight|bias)$", key):
             for name, part in zip("qkv", value.chunk(3), strict=True):
                 converted[f"{key[: match.start()]}self_attn.{name}_proj.{match[1]}"] = part
-        else:
+        elif "adapter" not in key:
             converted[key] = value
     return converted
 

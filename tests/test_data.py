@@ -18,8 +18,7 @@ def write_folder(folder, lines, kind="image", **about):
 
 def numbered(splits, captions=1):
     return [
-        ITEM
-        | {
+        {
             "id": f"i{n}",
             "file_name": f"media/{n}.jpg",
             "split": split,
@@ -35,13 +34,12 @@ names = st.text(
 captions = st.lists(
     st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip), max_size=3
 )
-spans = st.tuples(st.none() | st.floats(0, 10), st.none() | st.floats(11, 20))
 items = st.builds(
     lambda id, captions, split, span: data.Item(id, f"media/{id}", tuple(captions), split, *span),
     names,
     captions,
     st.sampled_from(["train", "val", "test"]),
-    spans,
+    st.tuples(st.none() | st.floats(0, 10), st.none() | st.floats(11, 20)),
 )
 
 
@@ -64,14 +62,9 @@ def test_what_is_written_is_read_back(tmp_path_factory, items):
     [
         ("{", "broken JSON: EOF while parsing an object at line 1 column 1"),
         (ITEM | {"file_name": ""}, "'file_name': expected at least 1 character"),
-        (ITEM | {"file_name": "/etc/passwd"}, "'file_name': expected a path inside the folder"),
         (ITEM | {"file_name": "media/../../b.jpg"}, "'file_name': expected a path inside the folder"),
-        (ITEM | {"file_name": "C:/b.jpg"}, "'file_name': expected a path inside the folder"),
-        (ITEM | {"file_name": r"media\..\..\b.jpg"}, "'file_name': expected a path inside the folder"),
         ({key: ITEM[key] for key in ITEM if key != "captions"}, "'captions': expected, but missing"),
-        (ITEM | {"captions": "a cat"}, "'captions': expected a valid array, found 'a cat'"),
         (ITEM | {"captions": ["a cat", " \n"]}, "'captions.1': expected text that is not blank"),
-        (ITEM | {"captions": [None]}, "'captions.0': expected a valid string, found None"),
         (ITEM | {"split": "dev"}, "'split': expected 'train', 'val' or 'test', found 'dev'"),
         (ITEM | {"end": float("nan")}, "'end': expected a finite number, found nan"),
         (ITEM | {"start": 3, "end": 3}, "expected start (3.0 s) before end (3.0 s)"),
@@ -101,28 +94,13 @@ def test_any_json_is_read_or_a_value_error_that_names_the_file(tmp_path_factory,
             assert str(error).startswith((f"{folder / 'dataset.json'}: ", f"{folder / 'metadata.jsonl'}:1: "))
 
 
-def test_dataset_json_is_the_seal(tmp_path):
-    folder = write_folder(tmp_path / "toy", [ITEM])
-    (folder / "dataset.json").unlink()
-    with pytest.raises(
-        FileNotFoundError, match="dataset.json: no such file; the folder is no finished dataset"
-    ):
-        data.load(folder, "train")
-
-
 @pytest.mark.parametrize(
     ("about", "message"),
     [
         ({"kind": "audio"}, "'kind': expected 'image' or 'video', found 'audio'"),
         ({"format_version": 2}, "'format_version': expected 1, found 2"),
         ({"protocol": {"visual_to_text": "best"}}, "expected 'captions' or 'items', found 'best'"),
-        ({"protocol": []}, "'protocol': expected an object, found \\[\\]"),
-        ({"name": 7}, "'name': expected a valid string, found 7"),
-        ({"counts": []}, "'counts': expected an object, found \\[\\]"),
-        (
-            {"counts": {"test": {"expected": "9"}}},
-            "'counts.test.expected': expected a valid integer, found '9'",
-        ),
+        ({"counts": {"test": {"expected": "9"}}}, "'counts.test.expected': expected a valid integer"),
         ({"media_root": 7}, "'media_root': .*, found 7"),
     ],
 )
@@ -132,34 +110,31 @@ def test_a_dataset_json_that_is_not_understood(tmp_path, about, message):
         data.load(folder, "train")
 
 
-def test_a_split_that_is_not_there_names_those_that_are(tmp_path):
-    folder = write_folder(tmp_path / "toy", numbered(["train", "test"]))
-    with pytest.raises(ValueError, match=r"no split 'val'; it has train, test"):
-        data.load(folder, "val")
-
-
 def test_what_dataset_json_tells(tmp_path):
     counts = {"test": {"found": 1, "expected": 1000}}
-    folder = write_folder(
-        tmp_path / "a", numbered(["test", "train"]), "video", counts=counts, recipe="msrvtt"
-    )
+    lines = numbered(["test", "train"])
+    folder = write_folder(tmp_path / "a", lines, "video", counts=counts, recipe="msrvtt")
     dataset = data.load(str(folder), "test")
     assert (dataset.name, dataset.recipe, dataset.expected, len(dataset)) == ("toy", "msrvtt", 1000, 1)
     assert dataset.protocol == {"query": "caption", "visual_to_text": "items"}
     assert data.load(folder, "train").expected is None
-    protocol = {"query": "paragraph", "visual_to_text": "captions"}
-    assert (
-        data.load(write_folder(tmp_path / "b", [ITEM], "video", protocol=protocol), "train").protocol
-        == protocol
-    )
+    with pytest.raises(ValueError, match=r"no split 'val'; it has train, test"):
+        data.load(folder, "val")
+    root, protocol = str(tmp_path / "elsewhere"), {"query": "paragraph", "visual_to_text": "captions"}
+    write_folder(folder, numbered(["val"]), protocol=protocol, media_root=root)
+    dataset = data.load(folder, "val")
+    assert dataset.protocol == protocol
+    assert dataset.path(dataset.items[0]) == tmp_path / "elsewhere" / "0.jpg"
+    (folder / "dataset.json").unlink()  # the seal
+    with pytest.raises(FileNotFoundError, match="dataset.json: no such file; the folder is no finished"):
+        data.load(folder, "val")
 
 
 @settings(max_examples=30)
 @given(n=st.integers(1, 12), seed=st.integers(0, 3))
 def test_subsets_are_seeded_nested_and_keep_captions_with_their_items(tmp_path_factory, n, seed):
-    whole = data.load(
-        write_folder(tmp_path_factory.mktemp("folder"), numbered(["test"] * 10, captions=3)), "test"
-    )
+    folder = write_folder(tmp_path_factory.mktemp("folder"), numbered(["test"] * 10, captions=3))
+    whole = data.load(folder, "test")
     some = whole.subset(n, seed)
     assert some.items == whole.subset(12, seed).items[:n] and len(some) == min(n, 10) == len(set(some.items))
     assert some.captions == [c for item in some.items for c in item.captions]
@@ -168,9 +143,3 @@ def test_subsets_are_seeded_nested_and_keep_captions_with_their_items(tmp_path_f
     for wrong in (0, -1):
         with pytest.raises(ValueError, match=f"at least 1 item, not {wrong}"):
             whole.subset(wrong)
-
-
-def test_media_may_lie_elsewhere(tmp_path):
-    root = str(tmp_path / "elsewhere")
-    dataset = data.load(write_folder(tmp_path / "toy", numbered(["val"]), media_root=root), "val")
-    assert dataset.path(dataset.items[0]) == tmp_path / "elsewhere" / "0.jpg"

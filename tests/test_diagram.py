@@ -8,7 +8,6 @@ import shutil
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from matplotlib.text import Text
 from PIL import Image
 from transformers import CLIPConfig
 
@@ -36,15 +35,12 @@ def test_numbers_are_those_of_the_default_adapter_on_vit_b_32(figure):
     layers = {tower: sizes.num_hidden_layers for tower, sizes in towers.items()}
     count = sum(p.numel() for p in CrossModalAdapters(config, widths, layers).parameters())
     words = " | ".join(text.get_text() for text in figure.findobj(Text))
-    assert f"{count:,} trained parameters" in words
+    assert f"{count:,} trained parameters" in words and config.activation in words
     assert f"one of {2 * layers['text']} sites" in words and f"× {layers['vision']}" in words
     assert "512 numbers a caption" in words and clip.projection_dim == 512
-    assert config.activation in words
-    rank, shared = config.bottleneck_dim, config.shared_dim
-    expected = {f"{rank} → {shared}"}
-    for width in widths.values():
-        expected |= {f"{width} → {rank}", f"{rank} → {width - shared}"}
-    assert set(re.findall(r"\d+ → \d+", words)) == expected
+    size, shared = config.bottleneck_dim, config.shared_dim
+    projections = [{f"{width} → {size}", f"{size} → {width - shared}"} for width in widths.values()]
+    assert set(re.findall(r"\d+ → \d+", words)) == {f"{size} → {shared}"}.union(*projections)
 
 
 def test_the_script_writes_a_small_picture_that_looks_like_the_committed_one(tmp_path):

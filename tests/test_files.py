@@ -144,44 +144,33 @@ def test_settings_are_checked_in_one_line(values, named, message):
     assert str(error.value) == message
 
 
-def test_a_walk_is_sorted_follows_links_and_ends(tmp_path):
+def test_a_walk_is_sorted_follows_links_ends_and_tells_what_it_could_not_read(tmp_path):
     for name in ("b/2", "b/1", "a/3", "a/.hidden/4"):
         files.write_whole(tmp_path / "top" / name, "")
     files.write_whole(tmp_path / "elsewhere/5", "")
-    (tmp_path / "top/c").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "top/d").symlink_to(tmp_path / "elsewhere")
+    for link in ("c", "d"):
+        (tmp_path / "top" / link).symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere/back").symlink_to(tmp_path / "top")
-    found = []
-    for parent, folders, names in files.walk(tmp_path / "top"):
+    (tmp_path / "top/locked").mkdir(mode=0)
+    failed, seen = [], []
+    for parent, folders, names in files.walk(tmp_path / "top", failed.append):
         folders[:] = [name for name in folders if name != ".hidden"]
-        found += [(parent / name).relative_to(tmp_path / "top").as_posix() for name in names]
-    assert found == ["a/3", "b/1", "b/2", "c/5"]
-
-
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs a folder that cannot be read")
-def test_a_walk_tells_of_folders_that_cannot_be_read(tmp_path):
-    (tmp_path / "locked").mkdir(mode=0)
-    failed = []
-    assert len(list(files.walk(tmp_path, failed.append))) == 1
-    assert [error.filename for error in failed] == [str(tmp_path / "locked")]
-
-
-def test_a_walk_tells_of_a_folder_that_is_gone(tmp_path):
-    failed = []
+        seen += [(parent / name).relative_to(tmp_path / "top").as_posix() for name in names]
+    assert seen == ["a/3", "b/1", "b/2", "c/5"]
+    may_read = os.name == "nt" or os.geteuid() == 0
+    assert [error.filename for error in failed] == ([] if may_read else [str(tmp_path / "top/locked")])
+    failed.clear()
     assert list(files.walk(tmp_path / "gone", failed.append)) == []
     assert [error.filename for error in failed] == [str(tmp_path / "gone")]
 
 
-@pytest.mark.parametrize(
-    "name", ["/a", "../a", "a/../../b", "..", "C:/a", "C:\\a", r"a\..\..\b", r"\a", r"\\host\share\a"]
-)
+OUT = ["/a", "../a", "a/../../b", "..", "C:/a", "C:\\a", r"a\..\..\b", r"\a", r"\\host\share\a"]
+INSIDE = ["a", "media/a.jpg", "a..b/..c", "media/C:/a", "a\\b", "12:30.jpg"]
+
+
+@pytest.mark.parametrize("name", OUT + INSIDE)
 def test_names_that_lead_out_on_any_system(name):
-    assert files.leads_out(name)
-
-
-@pytest.mark.parametrize("name", ["a", "media/a.jpg", "a..b/..c", "media/C:/a", "a\\b", "12:30.jpg"])
-def test_names_that_stay(name):
-    assert not files.leads_out(name)
+    assert files.leads_out(name) == (name in OUT)
 
 
 @given(st.text(st.characters()))

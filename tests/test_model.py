@@ -45,30 +45,21 @@ def test_embeddings_without_adapter_are_clips(model, ids, pixels):
     torch.testing.assert_close(logits, out.logits_per_text)
 
 
-def test_frames_of_a_video_are_images(model, pixels):
+def test_frames_of_a_video_are_images_and_pictures_have_any_mode(model, pixels):
     model.set_adapter("a")
     frames = model.encode_videos(pixels, torch.ones(2, 3))
     assert frames.shape == (2, 3, 32)
     torch.testing.assert_close(frames[1], model.encode_images(pixels[1]))
+    sizes = {"L": (50, 40), "RGB": (9, 64), "P": (64, 9)}
+    assert model.encode_images([Image.new(*one, 90) for one in sizes.items()]).shape == (3, 32)
 
 
-def test_captions_that_differ_in_their_last_word_embed_differently(model):
-    one, other = model.encode_text(["a red cat sits", "a red cat eats"])
-    assert (one - other).abs().max() > 0.01
-
-
-def test_padding_does_not_change_an_embedding(model):
+def test_the_last_word_matters_and_padding_does_not(model):
     model.set_adapter("a")
     alone = model.encode_text(["a cat"])
     beside = model.encode_text(["a cat", "a small bird sings on a tree in the night"])[:1]
     torch.testing.assert_close(alone, beside)
-
-
-def test_pictures_of_any_mode(model):
-    pictures = [
-        Image.new(mode, size, 90) for mode, size in (("L", (50, 40)), ("RGB", (9, 64)), ("P", (64, 9)))
-    ]
-    assert model.encode_images(pictures).shape == (3, 32)
+    assert (alone - model.encode_text(["a dog"])).abs().max() > 0.01
 
 
 def test_a_picture_with_a_rotation_mark_is_seen_upright(model, tmp_path):
@@ -98,52 +89,35 @@ def test_text_is_tokens_and_cut_captions_are_counted_and_told_once(model):
     assert model.tokenize(["a cat"], max_words=99)[1] == model.cut == 0
 
 
-@pytest.mark.parametrize("texts", [["a cat", " \n"], ["a cat", ""]])
-def test_blank_caption_is_named(model, texts):
-    with pytest.raises(ValueError, match="caption 1 is blank"):
-        model.encode_text(texts)
-
-
 def test_bad_inputs_are_named(model, pixels, ids):
     for texts in ("a cat", ["a cat", None]):
         with pytest.raises(TypeError, match="list of captions"):
             model.encode_text(texts)
-    with pytest.raises(ValueError, match="no captions"):
-        model.encode_text([])
-    with pytest.raises(ValueError, match="max_words"):
-        model.tokenize(["a cat"], max_words=2)
-    with pytest.raises(ValueError, match="input_ids must be"):
-        model.encode_text(ids[0])
     picture = Image.new("RGB", (9, 9))
     for images in (np.zeros((1, 9, 9, 3)), "a.jpg", Path("a.jpg"), None, picture, [picture, None]):
         with pytest.raises(TypeError, match=r"a list of PIL pictures, or .*; found (\w+)$"):
             model.encode_images(images)
-    with pytest.raises(ValueError, match="no images"):
-        model.encode_images([])
-    with pytest.raises(ValueError, match=r"pixels must be float \[V, 3, H, W\]"):
-        model.encode_images(pixels)
-    with pytest.raises(ValueError, match=r"pixels must be \[V, F, 3, H, W\]"):
-        model.encode_videos(pixels[:, 0], torch.ones(2, 3))
-    with pytest.raises(ValueError, match=r"mask must be \[2, 3\]"):
-        model.encode_videos(pixels, torch.ones(3, 2))
-
-
-def test_a_model_is_made_of_a_clip_and_a_processor_in_this_order(toy_clip, toy_processor):
+    bare = RetrievalModel(model.clip)
+    assert torch.equal(bare.encode_text(ids), model.encode_text(ids))
+    for call, said in (
+        (lambda: bare.encode_text(["a cat"]), "no processor"),
+        (lambda: bare.encode_images([picture]), "no processor"),
+        (lambda: model.encode_text([]), "no captions"),
+        (lambda: model.encode_text(["a cat", " \n"]), "caption 1 is blank"),
+        (lambda: model.encode_text(["a cat", ""]), "caption 1 is blank"),
+        (lambda: model.tokenize(["a cat"], max_words=2), "max_words"),
+        (lambda: model.encode_text(ids[0]), "input_ids must be"),
+        (lambda: model.encode_images([]), "no images"),
+        (lambda: model.encode_images(pixels), r"pixels must be float \[V, 3, H, W\]"),
+        (lambda: model.encode_videos(pixels[:, 0], torch.ones(2, 3)), r"pixels must be \[V, F, 3, H, W\]"),
+        (lambda: model.encode_videos(pixels, torch.ones(3, 2)), r"mask must be \[2, 3\]"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            call()
     with pytest.raises(
         TypeError, match=r"expected RetrievalModel\(clip, processor\), but clip is a CLIPProc"
     ):
-        RetrievalModel(toy_processor, toy_clip)
-
-
-def test_without_processor_tensors_only(toy_clip, ids):
-    model = RetrievalModel(toy_clip)
-    assert model.encode_text(ids).shape == (3, 32)
-    for call in (
-        lambda: model.encode_text(["a cat"]),
-        lambda: model.encode_images([Image.new("RGB", (9, 9))]),
-    ):
-        with pytest.raises(ValueError, match="no processor"):
-            call()
+        RetrievalModel(model.processor, model.clip)
 
 
 # ---- adapters
@@ -180,26 +154,15 @@ def test_acting_lasts_as_long_as_its_block(model):
 
 
 def test_training_touches_the_active_adapter_only(model, ids, pixels):
-    clip_before = {key: value.clone() for key, value in model.clip.state_dict().items()}
-    logits = model.clip(input_ids=ids, pixel_values=pixels[:, 0]).logits_per_image
-    other = [p.clone() for p in model.adapters["b"].parameters()]
+    """That CLIP stays as it is, tests/methods prove for every method."""
+    before = {name: {k: v.clone() for k, v in model.adapters[name].state_dict().items()} for name in "ab"}
     model.set_adapter("a")
-    model.train()
     optimizer = torch.optim.AdamW(model.trainable_parameters(), lr=0.1)
-    for _ in range(3):
-        similarity = text_conditioned(
-            model.encode_text(ids[:2]), model.encode_videos(pixels), torch.ones(2, 3)
-        )
-        optimizer.zero_grad()
-        similarity.trace().backward()
-        optimizer.step()
-    model.set_adapter(None)
-    after = model.clip.state_dict()
-    assert list(after) == list(clip_before)
-    assert all(torch.equal(after[key], value) for key, value in clip_before.items())
-    assert all(p.grad is None for p in model.clip.parameters())
-    assert torch.equal(model.clip(input_ids=ids, pixel_values=pixels[:, 0]).logits_per_image, logits)
-    assert all(torch.equal(p, q) for p, q in zip(model.adapters["b"].parameters(), other, strict=True))
+    text_conditioned(model.encode_text(ids[:2]), model.encode_videos(pixels)).trace().backward()
+    optimizer.step()
+    after = {name: model.adapters[name].state_dict() for name in "ab"}
+    assert not any(torch.equal(value, before["a"][key]) for key, value in after["a"].items())
+    assert all(torch.equal(value, before["b"][key]) for key, value in after["b"].items())
 
 
 def test_the_shared_tensors_get_gradient_from_both_towers_at_every_site(model, ids, pixels):
@@ -263,13 +226,6 @@ def test_given_weights_are_checked_by_name(model):
     assert model.adapters["c"].shared_bias.data_ptr() != state["shared_bias"].data_ptr()
 
 
-def test_unequal_depth_works_and_trains(ids, pixels):
-    model = RetrievalModel(build_clip(vision_layers=4, text_layers=2))
-    plain = model.encode_text(ids)
-    model.add_adapter("a", CONFIG)
-    assert not torch.allclose(model.encode_text(ids), plain)
-
-
 # ---- precision and devices
 
 
@@ -301,7 +257,6 @@ def test_on_a_cpu_few_frames_or_one_clip_pass_the_encoder_at_once(model, monkeyp
     frames, mask, seen = torch.randn(*shape, 3, 32, 32), torch.ones(shape, dtype=torch.long), []
     mask[0, 1:] = 0
     adapter = model.add_adapter("new", AdapterConfig(4, 8))
-    parameters = list(adapter.vision.parameters())
     vision = model.clip.config.vision_config
     tokens = (vision.image_size // vision.patch_size) ** 2 + 1
 
@@ -310,18 +265,12 @@ def test_on_a_cpu_few_frames_or_one_clip_pass_the_encoder_at_once(model, monkeyp
         assert model.frames_at_once == count
         seen.clear()
         embeddings = model.encode_videos(frames, mask)
-        return embeddings, torch.autograd.grad(embeddings.square().sum(), parameters)
+        return embeddings, *torch.autograd.grad(embeddings.square().sum(), list(adapter.vision.parameters()))
 
-    model.clip.vision_model.register_forward_pre_hook(
-        lambda tower, given, named: seen.append(
-            (len(named["pixel_values"]), model.adapters["new"].frame_mask)
-        ),
-        with_kwargs=True,
-    )
-    whole, wanted = embed(99)
+    model.clip.vision_model.register_forward_pre_hook(lambda *_: seen.append(adapter.frame_mask))
+    whole = embed(99)
     assert len(seen) == 1
-    parts, found = embed(at_once)
-    assert [size for size, _ in seen] == sizes
-    assert torch.equal(torch.cat([part for _, part in seen]), mask)
+    parts = embed(at_once)
+    assert [mask_of_part.numel() for mask_of_part in seen] == sizes
+    assert torch.equal(torch.cat(seen), mask)
     torch.testing.assert_close(parts, whole)
-    torch.testing.assert_close(found, wanted)

@@ -1,11 +1,14 @@
 """`import cma`: what it brings, what it leaves alone, and the other distribution of that name."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import cma
+from cma.files import write_whole
 from tests import ROOT
 
 
@@ -17,45 +20,24 @@ def python(code: str, *path: Path) -> subprocess.CompletedProcess:
     )
 
 
-@pytest.fixture
-def namesake(tmp_path):
-    """What pip leaves of the CMA-ES optimiser: its metadata, and a package called cma."""
-    (tmp_path / "cma-4.0.0.dist-info").mkdir()
-    (tmp_path / "cma-4.0.0.dist-info" / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: cma\nVersion: 4.0.0\n"
-    )
-    (tmp_path / "cma").mkdir()
-    (tmp_path / "cma" / "__init__.py").write_text("def fmin(): ...\n")
-    return tmp_path
+HEAVY = (
+    "matplotlib IPython ipywidgets jupyter decord av data_prep papermill anywidget faiss nbformat playwright"
+)
 
 
-def test_import_leaves_heavy_things_alone():
-    heavy = ["matplotlib", "IPython", "ipywidgets", "jupyter", "decord", "av", "data_prep", "papermill"]
-    heavy += [
-        "anywidget",
-        "faiss",
-        "nbformat",
-        "playwright",
-        "voila",
-        "torch",
-        "transformers",
-        "numpy",
-        "PIL",
-    ]
-    run = python(f"import cma; print([m for m in {heavy} if m in sys.modules])", ROOT)
-    assert run.stdout.strip() == "[]", run.stderr
-
-
-def test_a_server_is_imported_only_to_serve():
-    run = python(
-        "import cma.explore.app; print([m for m in ('voila', 'jupyter_server') if m in sys.modules])", ROOT
-    )
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("cma", f"{HEAVY} voila torch transformers numpy PIL"),
+        ("cma.explore.app", "voila jupyter_server"),  # a server is imported only to serve
+    ],
+)
+def test_import_leaves_heavy_things_alone(module, heavy):
+    run = python(f"import {module}; print([m for m in {heavy.split()} if m in sys.modules])", ROOT)
     assert run.stdout.strip() == "[]", run.stderr
 
 
 def test_import_exposes_the_submodules():
-    import cma
-
     for path in Path(cma.__path__[0]).iterdir():
         if path.suffix == ".py" and path.stem != "__init__" or (path / "__init__.py").is_file():
             assert getattr(cma, path.stem).__name__ == f"cma.{path.stem}"
@@ -71,24 +53,23 @@ def test_import_exposes_the_submodules():
 
 
 def test_a_missing_extra_is_named_with_the_command_that_installs_it():
-    import cma
-
     cma.require("video", "json", "csv")
-    with pytest.raises(ImportError) as caught:
-        cma.require("video", "json", "no_such_module", "nor_this")
     message = "no_such_module, nor_this: not installed; run `pip install 'cross-modal-adapter[video]'`"
-    assert str(caught.value) == message
+    with pytest.raises(ImportError, match=f"^{re.escape(message)}$"):
+        cma.require("video", "json", "no_such_module", "nor_this")
 
 
-def test_the_namesake_beside_ours_is_refused_with_the_remedy(namesake):
-    run = python("import cma", ROOT, namesake)  # ours is found first
-    assert run.returncode and "ImportError" in run.stderr
-    assert "cma` 4.0.0" in run.stderr and "pip uninstall cma" in run.stderr
-
-
-def test_the_namesake_before_ours_is_noticed(namesake):
-    code = "import data_prep"
-    run = python(code, namesake, ROOT)  # theirs is found first
-    assert run.returncode and "ImportError" in run.stderr and "pip uninstall cma" in run.stderr
-    assert str(namesake) in run.stderr
-    assert python(code, ROOT).returncode == 0
+def test_the_namesake_beside_ours_is_refused_with_the_remedy(tmp_path):
+    """What pip leaves of the CMA-ES optimiser: its metadata, and a package called cma."""
+    write_whole(
+        tmp_path / "cma-4.0.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: cma\nVersion: 4.0.0\n"
+    )
+    write_whole(tmp_path / "cma/__init__.py", "def fmin(): ...\n")
+    for code, path, said in (
+        ("import cma", (ROOT, tmp_path), "cma` 4.0.0"),  # ours is found first
+        ("import data_prep", (tmp_path, ROOT), str(tmp_path)),  # theirs is found first
+    ):
+        run = python(code, *path)
+        assert run.returncode and "ImportError" in run.stderr
+        assert said in run.stderr and "pip uninstall cma" in run.stderr
+    assert python("import data_prep", ROOT).returncode == 0

@@ -19,14 +19,15 @@ def close_figures():
     plots.plt.close("all")
 
 
-def record(watched: bool = True, select_on: str = "val") -> SimpleNamespace:
-    """What a figure needs of a run's record: two epochs of two steps."""
+def record(select_on: str = "val") -> SimpleNamespace:
+    """What a figure needs of a run's record: two epochs of two steps; "last": without validation."""
     history = []
     for epoch in (1, 2):
         curve = [[2 * epoch - 1, 3.0 - epoch, 1e-3], [2 * epoch, 2.5 - epoch, 5e-4]]
         recall = {"R@1": 10.0 * epoch}
         validation = {"split": "val", "text_to_visual": recall, "visual_to_text": recall}
-        history.append({"epoch": epoch, "curve": curve} | ({"validation": validation} if watched else {}))
+        watched = {} if select_on == "last" else {"validation": validation}
+        history.append({"epoch": epoch, "curve": curve} | watched)
     label = "(chosen on test, the authors' habit)" if select_on == "test" else "chosen on validation"
     return SimpleNamespace(history=history, kind="image", selected_epoch=2, select_on=select_on, label=label)
 
@@ -39,38 +40,37 @@ def labels(figure) -> str:
 
 def test_grid_shows_every_picture_once_and_marks_the_right_one():
     pictures = [Image.new("RGB", (4, 4), (i, 0, 0)) for i in range(7)]
-    figure = plots.image_grid(
-        pictures, [f"number {i}" for i in range(7)], columns=5, marked=[i == 3 for i in range(7)]
-    )
+    names, marked = [f"number {i}" for i in range(7)], [i == 3 for i in range(7)]
+    figure = plots.image_grid(pictures, names, columns=5, marked=marked)
     shown = [axis for axis in figure.axes if axis.images]
     assert [axis.images[0].get_array()[0, 0, 0] for axis in shown] == list(range(7))
-    assert [axis.get_xlabel() for axis in shown] == [f"number {i}" for i in range(7)]
-    assert [axis.spines["left"].get_visible() for axis in shown] == [i == 3 for i in range(7)]
+    assert [axis.get_xlabel() for axis in shown] == names
+    assert [axis.spines["left"].get_visible() for axis in shown] == marked
     with pytest.raises(ValueError, match="7 images and 1 captions"):
         plots.image_grid(pictures, ["one"])
 
 
-def test_curve_draws_loss_rate_and_recall():
+def test_curve_draws_loss_rate_and_recall_and_says_how_it_was_chosen(tmp_path):
     figure = plots.training_curve(record())
     loss, recall, rate = figure.axes
     assert loss.lines[0].get_xydata().tolist() == [[1, 2], [2, 1.5], [3, 1], [4, 0.5]]
     assert rate.lines[0].get_ydata()[0] == 1e-3
     assert recall.lines[0].get_xydata().tolist() == [[1, 10], [2, 20]]
     assert [text.get_text() for text in recall.get_legend().get_texts()] == ["text-to-image", "image-to-text"]
-
-
-def test_curve_labels_a_choice_on_test():
-    assert "(chosen on test, the authors' habit)" in labels(plots.training_curve(record(select_on="test")))
-    assert "no validation split" in labels(plots.training_curve(record(watched=False, select_on="last")))
+    plots.save(figure, tmp_path / "curve.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["curve.png"]
+    assert Image.open(tmp_path / "curve.png").size[0] > 300
+    assert "(chosen on test, the authors' habit)" in labels(plots.training_curve(record("test")))
+    assert "no validation split" in labels(plots.training_curve(record("last")))
 
 
 def test_bars_have_the_heights_and_intervals_they_are_given():
-    def found(value):
+    def metrics(value):
         recalls = dict.fromkeys(("R@1", "R@5", "R@10"), value)
         between = dict.fromkeys(recalls, (value - 3, value + 4))
         return {"text_to_visual": recalls, "intervals": {"text_to_visual": between}}
 
-    figure = plots.recall_bars({"zero-shot": found(20.0), "adapter": found(30.0)}, kind="video")
+    figure = plots.recall_bars({"zero-shot": metrics(20.0), "adapter": metrics(30.0)}, kind="video")
     axis = figure.axes[0]
     assert axis.get_title() == "text-to-video"
     assert [bar.get_height() for bar in axis.patches] == [20.0] * 3 + [30.0] * 3
@@ -101,9 +101,3 @@ def test_matplotlib_is_of_an_extra(monkeypatch):
     monkeypatch.delitem(sys.modules, "cma.plots")
     with pytest.raises(ImportError, match=r"^matplotlib: not installed; run `pip install .*\[notebooks\]'`$"):
         importlib.import_module("cma.plots")
-
-
-def test_save_leaves_a_whole_picture_alone(tmp_path):
-    plots.save(plots.training_curve(record()), tmp_path / "curve.png")
-    assert [path.name for path in tmp_path.iterdir()] == ["curve.png"]
-    assert Image.open(tmp_path / "curve.png").size[0] > 300

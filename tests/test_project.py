@@ -10,34 +10,20 @@ import yaml
 from tests import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+README, MAKEFILE = ((ROOT / name).read_text("utf-8") for name in ("README.md", "Makefile"))
 
 
-def test_conda_users_get_the_same_list():
-    environment = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))
-    python, pip, rest = environment["dependencies"]
-    assert python == "python=3.11" and pip == "pip"
-    assert rest == {"pip": ["-e .[test]"]}
-
-
-def test_all_and_test_bring_every_extra():
+def test_all_and_test_bring_every_extra_and_conda_users_get_the_same():
     extras = PROJECT["optional-dependencies"]
     (every,) = extras["all"]
     assert set(re.search(r"\[(.*)\]", every)[1].split(",")) == set(extras) - {"all", "test"}
     assert f"{PROJECT['name']}[all]" in extras["test"]
-
-
-def test_make_targets_that_readme_names_are_there_and_the_others_are_too():
-    readme, makefile = (ROOT / "README.md").read_text("utf-8"), (ROOT / "Makefile").read_text("utf-8")
-    targets = set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE))
-    phony = set(re.search(r"^\.PHONY: (.*)$", makefile, flags=re.MULTILINE)[1].split())
-    assert targets == phony
-    named = set(re.findall(r"(?:^|`)make ([a-z]+)", readme, flags=re.MULTILINE))
-    assert {"run", "test", "explore", "browser", "pictures"} <= named <= targets
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))
+    assert environment["dependencies"] == ["python=3.11", "pip", {"pip": ["-e .[test]"]}]
 
 
 def test_what_is_tested_by_make_is_all_of_the_tests_once():
-    makefile = (ROOT / "Makefile").read_text("utf-8")
-    recipe = re.search(r"^test: .*\n((?:\t.*\n)+)", makefile, flags=re.MULTILINE)[1]
+    recipe = re.search(r"^test: .*\n((?:\t.*\n)+)", MAKEFILE, flags=re.MULTILINE)[1]
     chosen = re.findall(r"-m pytest -q -m (\"[^\"]+\"|\S+)", recipe)
     assert chosen == [
         '"not minis and not wheel and not processes and not slow"',
@@ -52,46 +38,37 @@ def test_what_is_tested_by_make_is_all_of_the_tests_once():
 
 
 def test_readme_shows_pictures_that_are_here_and_small():
-    readme = (ROOT / "README.md").read_text("utf-8")
-    shown = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", readme)
+    shown = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)
     assert "notebooks/figures/architecture.png" in shown
     assert all((ROOT / name).stat().st_size <= 150_000 for name in shown)
-    pictures = (ROOT / "notebooks" / "figures").glob("*.[jp][pn]g")
-    assert len(shown) == len(list(pictures))
+    assert len(shown) == len(list((ROOT / "notebooks" / "figures").glob("*.[jp][pn]g")))
 
 
-def test_workflow_runs_the_oldest_and_the_newest_python():
-    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text("utf-8"))
-    full = workflow["jobs"]["full"]
-    tested = {row["python"] for row in full["strategy"]["matrix"]["include"]}
+def test_workflow_runs_the_oldest_and_the_newest_python_and_the_oldest_releases():
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text("utf-8"))["jobs"]
+    tested = {row["python"] for row in jobs["full"]["strategy"]["matrix"]["include"]}
     low, high = re.fullmatch(r">=3\.(\d+),<3\.(\d+)", PROJECT["requires-python"]).groups()
     assert {f"3.{low}", f"3.{int(high) - 1}"} <= tested
-    assert any(step.get("run") == ".ci/run" for step in full["steps"])
+    assert any(step.get("run") == ".ci/run" for step in jobs["full"]["steps"])
+    command = "\n".join(step.get("run", "") for step in jobs["oldest"]["steps"])
+    oldest = dict(
+        re.findall(r"^(transformers|torch)\b.*>=([\d.]+)", "\n".join(PROJECT["dependencies"]), re.M)
+    )
+    assert len(oldest) == 2 and all(f'"{name}=={least}.*"' in command for name, least in oldest.items())
 
 
-def test_the_oldest_releases_are_tested_too():
-    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text("utf-8"))
-    command = "\n".join(step.get("run", "") for step in workflow["jobs"]["oldest"]["steps"])
-    for package in ("transformers", "torch"):
-        oldest = next(
-            re.search(r">=([\d.]+)", one)[1] for one in PROJECT["dependencies"] if one.startswith(package)
-        )
-        assert f'"{package}=={oldest}.*"' in command
-
-
-def test_readme_names_the_commands_behind_both_targets():
-    readme, makefile = (ROOT / "README.md").read_text("utf-8"), (ROOT / "Makefile").read_text("utf-8")
-    for command in re.findall(
-        r"\$\(PYTHON\) ((?:notebooks/run|tests/explore/browser/chromium)\.py.*"
-        r"|-m (?:data_prep|experiments|cma\.)[^\n]*)",
-        makefile,
-    ):
-        command = re.sub(r" \$\(if .*", "", command)  # what MEDIA adds
-        if "--commit" not in command and "--keep" not in command:
-            assert f"python {command}" in readme, command
-    for command in re.findall(r"\$\(PYTHON\) -m pytest -q ([^\n]*)", makefile):
-        command = command.replace("-p no:cacheprovider ", "")
-        assert f"pytest {command}" in readme, command
+def test_readme_names_targets_that_are_there_and_the_commands_behind_them():
+    targets = set(re.findall(r"^([a-z]+):", MAKEFILE, flags=re.MULTILINE))
+    assert targets == set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, flags=re.MULTILINE)[1].split())
+    named = set(re.findall(r"(?:^|`)make ([a-z]+)", README, flags=re.MULTILINE))
+    assert {"run", "test", "explore", "browser", "pictures"} <= named <= targets
+    command = r"\$\(PYTHON\) ((?:notebooks/run|tests/explore/browser/chromium)\.py.*"
+    for words in re.findall(command + r"|-m (?:data_prep|experiments|cma\.)[^\n]*)", MAKEFILE):
+        words = re.sub(r" \$\(if .*", "", words)  # what MEDIA adds
+        if "--commit" not in words and "--keep" not in words:
+            assert f"python {words}" in README, words
+    for words in re.findall(r"\$\(PYTHON\) -m pytest -q ([^\n]*)", MAKEFILE):
+        assert f"pytest {words.replace('-p no:cacheprovider ', '')}" in README, words
 
 
 def test_nothing_fetched_or_generated_is_tracked():

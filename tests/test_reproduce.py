@@ -154,8 +154,5 @@ def test_what_the_table_advises_fits_the_card_and_more_does_not(name):
         pairs, checkpoint = budget.setting(MEASURED, config, gib)
         assert 0 < pairs <= config.batch_size
         assert budget.memory(MEASURED, config, pairs, checkpoint) <= budget.USABLE * gib
-        more = 2 * pairs
-        assert (
-            more > config.batch_size
-            or budget.memory(MEASURED, config, more, checkpoint) > budget.USABLE * gib
-        )
+        if 2 * pairs <= config.batch_size:
+            assert budget.memory(MEASURED, config, 2 * pairs, checkpoint) > budget.USABLE * gib

@@ -18,10 +18,16 @@ def write_dataset(folder: Path, lines: list[dict | str], about: dict) -> Path:
     return folder
 
 
-def write_images(folder: Path, counts: dict[str, int], captions: int = 2, reading: str = "captions") -> Path:
+def write_images(
+    folder: Path,
+    counts: dict[str, int],
+    captions: int = 2,
+    reading: str = "captions",
+    recipe: str = "flickr30k",
+) -> Path:
     """`counts` pictures a split, each with `captions` captions; the folder."""
     (folder / "media").mkdir(parents=True)
-    lines = []
+    lines, held = [], {}
     for split, count in counts.items():
         for i in range(count):
             colour, thing = COLOURS[i % 6], THINGS[(i // 6) % 10]
@@ -31,19 +37,8 @@ def write_images(folder: Path, counts: dict[str, int], captions: int = 2, readin
             picture.save(folder / name)
             texts = [f"a {colour} {thing}", f"{thing} in the {colour} water", f"the {thing}"][:captions]
             lines.append({"file_name": name, "id": f"{split}{i:03}", "captions": texts, "split": split})
-    about = {
-        "format_version": 1,
-        "name": "toy",
-        "kind": "image",
-        "protocol": {"query": "caption", "visual_to_text": reading},
-        "recipe": "flickr30k",
-        "counts": {
-            split: {
-                "items": {"found": count, "expected": count},
-                "captions": {"found": count * captions, "expected": count * captions},
-                "media": {"found": count, "expected": count},
-            }
-            for split, count in counts.items()
-        },
-    }
+        numbers = {"items": count, "captions": count * captions, "media": count}
+        held[split] = {what: {"found": number, "expected": number} for what, number in numbers.items()}
+    about = {"format_version": 1, "name": "toy", "kind": "image", "recipe": recipe, "counts": held}
+    about["protocol"] = {"query": "caption", "visual_to_text": reading}
     return write_dataset(folder, lines, about)

@@ -72,16 +72,6 @@ def test_its_tensors_and_no_others_get_gradients(method):
 
 
 @pytest.mark.parametrize("method", TRAINED)
-def test_saved_and_loaded_it_embeds_the_same(method, tmp_path):
-    model = build(method, moved=True)
-    model.save_adapter(tmp_path, "m")
-    again = RetrievalModel(build_clip())
-    again.load_adapter(tmp_path, "other")
-    assert largest(embed(again), embed(model)) == 0
-    assert largest(embed(build(method)), embed(model)) > 1e-3  # it had moved from where it starts
-
-
-@pytest.mark.parametrize("method", TRAINED)
 def test_towers_of_unequal_depth(method):
     layers = (2, 4) if method in ("LoRA", "CoOp", "Adapter-ATTN", "partial") else (4, 2)
     model = build(method, moved=True, clip=build_clip(*layers))
@@ -117,13 +107,9 @@ def test_bfloat16_follows_float32_and_keeps_float32_weights(method):
 
 @pytest.mark.parametrize("method", FAMILIES)
 def test_half_precision_trains_or_is_refused_in_one_line(method):
-    model, config = (
-        build(method, moved=True),
-        CONFIGURED.merge({"precision": "fp16", "optimizer": "bert_adam"}),
-    )
-    model.set_adapter(None)
-    before = embed(model)
-    model.set_adapter("m")
+    model = build(method, moved=True)
+    before = embed(RetrievalModel(build_clip()))
+    config = CONFIGURED.merge({"precision": "fp16", "optimizer": "bert_adam"})
     try:
         optimizer = prepare(model, config)
     except ValueError as error:

@@ -8,6 +8,7 @@ import shutil
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 from transformers import CLIPConfig
 

@@ -11,36 +11,36 @@ from data_prep.dataset import Annotations
 from data_prep.media import parallel
 from tests.data_prep.fuzz_sources import SOURCES, Item
 from tests.rehearsal.likeness import LIKENESSES
-from tests.rehearsal.media import COLOURS, Shot, choose, join_shots, save_picture, save_shot, shots_for
+from tests.rehearsal.media import SECONDS, join_shots, save_picture, save_shot
+from tests.toy_media import COLOURS
 
 SENTENCES = ("there is", "this shows", "in front of a blurred background is", "we see here")
+SHOTS = 240  # different ones at most
 
 
 class Made(NamedTuple):
-    """One item: `file` is relative to the source; `colours` are those of its discs, a clip joins `shots`."""
+    """One item: `file` is relative to the source; a clip joins the `shots` of these numbers."""
 
     id: str
     file: str
     split: str
     captions: tuple[str, ...]
-    colours: tuple[str, ...]
-    shots: tuple[Shot, ...]
+    shots: tuple[int, ...]
 
 
-def lay_out(name: str, items: int, folder: Path) -> list[Made]:
+def lay_out(name: str, items: int) -> list[Made]:
     """What every item shows and is called; the item's number decides, not the order of work."""
     like, made = LIKENESSES[name], []
-    shots = shots_for(items, like.size, folder, ".avi" if name == "msvd" else ".mp4")
     for split, counts in like.scaled(items).items():
-        for captions in like.captions_of(Random(split), counts):
+        mean, more = divmod(counts.captions, counts.items)
+        for number in range(counts.items):
             random = Random(f"{name} {len(made)}")
             seconds = like.seconds(random)
             id, file = like.place(random, len(made), seconds)
-            chosen = choose(random, shots, seconds)
-            shown = tuple(shot.colour for shot in chosen) or tuple(random.sample(COLOURS, 3))
-            count = random.choice(like.written or (captions,))
-            texts = tuple(f"{random.choice(SENTENCES)} a {random.choice(shown)} disc" for _ in range(count))
-            made.append(Made(id, file, split, texts, shown, chosen))
+            shots = tuple(random.choices(range(min(SHOTS, items)), k=seconds // SECONDS))
+            count = like.sentences or mean + (number < more)
+            texts = tuple(f"{random.choice(SENTENCES)} a {random.choice(COLOURS)} one" for _ in range(count))
+            made.append(Made(id, file, split, texts, shots))
     return made
 
 
@@ -49,16 +49,17 @@ def make_source(name: str, items: int, out: Path, workers: int) -> None:
 
     Each file is written whole; those that are there are not made again. Prints media found / expected.
     """
-    like, source = LIKENESSES[name], out / "source"
-    made = lay_out(name, items, out / "shots")
-    for folder in {(source / item.file).parent for item in made}:
+    like, made, source = LIKENESSES[name], lay_out(name, items), out / "source"
+    for folder in {out / "shots", *((source / item.file).parent for item in made)}:
         folder.mkdir(parents=True, exist_ok=True)
     if like.lengths:
-        shots = dict.fromkeys(shot for item in made for shot in item.shots)
-        parallel(save_shot, list(shots), workers, "encode shots")
-        parallel(join_shots, [(source / item.file, item.shots) for item in made], workers, "make videos")
+        ending = ".avi" if name == "msvd" else ".mp4"
+        shots = {n: out / "shots" / f"{n:03}{ending}" for item in made for n in item.shots}
+        parallel(save_shot, [(path, like.size, n) for n, path in shots.items()], workers, "encode shots")
+        jobs = [(source / item.file, tuple(shots[n] for n in item.shots)) for item in made]
+        parallel(join_shots, jobs, workers, "make videos")
     else:
-        jobs = [(source / one.file, one.colours, like.size, number) for number, one in enumerate(made)]
+        jobs = [(source / item.file, like.size, number) for number, item in enumerate(made)]
         parallel(save_picture, jobs, workers, "make images")
     form = next(form for form in SOURCES.values() if form.benchmark == name)
     for file, content in form.write({one.id: Item(one.split, one.captions) for one in made}).items():

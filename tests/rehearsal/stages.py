@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import threading
 import time
@@ -21,8 +20,6 @@ if TYPE_CHECKING:  # torch is loaded by the stages that need it: `prepare` is me
     from cma import RetrievalModel, TrainConfig
     from cma.data import RetrievalDataset
 
-LAST = "preprocessor_config.json"  # is written last
-
 
 @dataclass(frozen=True)
 class Rehearsal:
@@ -34,12 +31,12 @@ class Rehearsal:
     like: str
     items: int
     out: Path
-    workers: int = 2
-    backbone: str | None = None
-    recipe: str = "paper"  # a variant of `cma.recipes`; float32 where the paper has no recipe
-    batch_size: int = 8
-    frames: int | None = None  # of a clip at most; None: as many as in the recipe
-    gallery: int | None = None  # at most so many test items are evaluated and indexed; None: all
+    workers: int
+    backbone: str | None
+    recipe: str  # a variant of `cma.recipes`; float32 where the paper has no recipe
+    batch_size: int
+    frames: int | None  # of a clip at most; None: as many as in the recipe
+    gallery: int | None  # at most so many test items are evaluated and indexed; None: all
 
     def whole_recipe(self) -> TrainConfig:
         """The settings of the recipe on this machine, the epoch chosen on test."""
@@ -177,28 +174,20 @@ def _train(it: Rehearsal, config: TrainConfig, on_epoch: Callable[[object], None
 
 
 def save_random_clip(folder: Path) -> None:
-    """Write a CLIP of ViT-B/32's dimensions with random weights (300 MB), unless it is there.
+    """Write a CLIP of ViT-B/32's dimensions with random weights (300 MB).
 
     It takes the time and the memory of `openai/clip-vit-base-patch32`, and retrieves nothing. Its tokenizer
     is the bundled mini's, with room for 77 tokens; of the text tower's 49,408 ids that uses 3,781.
     """
     import torch
-    from transformers import CLIPConfig, CLIPModel
+    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
     from cma import load_backbone
 
-    if (folder / LAST).is_file():
-        return
-    _, processor = load_backbone("mini")
-    tokenizer, images = processor.tokenizer, processor.image_processor
-    config = CLIPConfig()  # whose defaults are ViT-B/32's
+    tokenizer, config = load_backbone("mini")[1].tokenizer, CLIPConfig()  # whose defaults are ViT-B/32's
+    tokenizer.model_max_length = config.text_config.max_position_embeddings
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
         setattr(config.text_config, name, getattr(tokenizer, name))
     torch.manual_seed(0)
-    shutil.rmtree(folder, ignore_errors=True)
-    CLIPModel(config).half().save_pretrained(folder)
-    tokenizer.model_max_length = config.text_config.max_position_embeddings
-    tokenizer.save_pretrained(folder)
-    side = config.vision_config.image_size
-    images.size, images.crop_size = {"shortest_edge": side}, {"height": side, "width": side}
-    images.save_pretrained(folder)
+    for part in (CLIPModel(config).half(), tokenizer, CLIPImageProcessorPil()):
+        part.save_pretrained(folder)

@@ -50,8 +50,7 @@ def run_stage(name: str, stage: Callable[..., dict], answer: Path, *given: objec
         with suppress(psutil.Error):
             one.kill()
     if ended != (-signal.SIGKILL if killed else 0):
-        hint = "; it was to be killed: take more --steps" if killed and not ended else ""
-        raise RuntimeError(f"{name}: the stage ended with {ended}, see above{hint}")
+        raise RuntimeError(f"{name}: the stage ended with {ended}, see above")
     cost = {"seconds": seconds, "peak_gib": round(peak / 2**30, 2), "open_files": files}
     done = {"said": "ended by SIGKILL"} if killed else read_json(answer, dict)
     return done | {"cost": cost | {"workers_left": len(left)}}

@@ -1,12 +1,8 @@
-"""Make files like a benchmark's own, of its real sizes, and go the whole way of a run on them.
-
-The way: prepare the dataset, plan the run, train a few steps of the paper's recipe, kill that process by
-SIGKILL, resume it, evaluate the gallery, and build and ask an index.
-"""
+"""Make files like a benchmark's own, of its real sizes, and go the whole way of a run on them."""
 
 import argparse
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -29,7 +25,10 @@ STAGES = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Rehearse what the command line says."""
+    """Run the stages that the command line says, each in a process of its own, and print a table of them.
+
+    report.json in the folder has it all, also of earlier calls. Raises RuntimeError for a stage that fails.
+    """
     shown = argparse.ArgumentDefaultsHelpFormatter
     parser = argparse.ArgumentParser("python -m tests.rehearsal", description=__doc__, formatter_class=shown)
     parser.add_argument("--like", choices=LIKENESSES, required=True, help="the benchmark")
@@ -44,22 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--frames", type=int, help="frames of a clip at most (those of the recipe)")
     parser.add_argument("--gallery", type=int, help="test items evaluated and indexed at most (all)")
     options = vars(parser.parse_args(arguments))
-    only, like = options.pop("only") or STAGES, LIKENESSES[options["like"]]
+    names, like = options.pop("only") or STAGES, LIKENESSES[options["like"]]
     options["items"] = like.total if options["items"] is None else options["items"]
     try:
         like.scaled(options["items"])
     except ValueError as error:
         parser.error(str(error))
     options["out"] = options["out"] or Path("data", "rehearsal", "{like}-{items}".format(**options))
-    rehearse(Rehearsal(**options), only)
-
-
-def rehearse(it: Rehearsal, names: Iterable[str]) -> None:
-    """Run the named stages in their order, each in a process of its own, and print a table of them.
-
-    `it.out`/report.json has it all, also of earlier calls. Raises RuntimeError for a stage that fails.
-    """
-    path = it.out / "report.json"
+    it, path = Rehearsal(**options), options["out"] / "report.json"
     for name in (name for name in STAGES if name in names):
         done = run_stage(name, STAGES[name], it.out / "stages" / f"{name}.json", it, killed=name == KILLED)
         kept = read_json(path, dict)["stages"] if path.is_file() else {}

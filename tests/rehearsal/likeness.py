@@ -22,16 +22,15 @@ COCO = {"train": coco.TRAIN[coco.DEFAULT_SPLIT]} | coco.HELD
 class Likeness:
     """How to make one benchmark.
 
-    `id` and `file` (below the source) are templates, `ends` the endings to choose from. `lengths` are the
-    least, the usual and the most seconds of a clip, all even, and how far they spread. An item has the mean
-    number of captions, or one more; if they become one paragraph, as many `sentences`.
+    `id` and `file` (below the source) are templates. `lengths` are the least, the usual and the most seconds
+    of a clip, all even, and how far they spread. An item has the mean number of captions, or one more; if
+    they become one paragraph, as many `sentences`.
     """
 
     size: tuple[int, int]  # width and height in pixels
     counts: Mapping[str, Counts]
     id: str
     file: str
-    ends: tuple[str, ...] = (".mp4",)
     lengths: tuple[float, float, float, float] | None = None
     sentences: int = 0
 
@@ -63,7 +62,7 @@ class Likeness:
     def place(self, random: Random, number: int, seconds: int) -> tuple[str, str]:
         """The id of an item and the path of its file below the source."""
         start = random.randint(0, 200)
-        words = {"n": number + 1, "start": start, "end": start + seconds, "ending": random.choice(self.ends)}
+        words = {"n": number + 1, "start": start, "end": start + seconds}
         words |= {"large": 10**9 + number, "youtube": "".join(random.choices(LETTERS, k=11))}
         id = self.id.format(**words)
         return id, self.file.format(id=id, **words)
@@ -82,21 +81,9 @@ LIKENESSES = {
         (640, 360), vatex.PUBLISHED, "{youtube}_{start:06}_{end:06}", "{id}.mp4", lengths=(10, 10, 10, 0)
     ),
     "didemo": Likeness(
-        (480, 360),
-        didemo.PUBLISHED,
-        "{large}@N03_{large}_{start:010x}{ending}",
-        "videos/{id}",
-        ends=(".mov", ".mp4", ".m4v", "."),
-        lengths=(24, 28, 30, 0.1),
-        sentences=4,
+        (480, 360), didemo.PUBLISHED, "{n}@N03_{large}_ab.mov", "{id}", lengths=(24, 28, 30, 0.1), sentences=4
     ),
     "activitynet": Likeness(
-        (640, 360),
-        activitynet.PUBLISHED,
-        "{youtube}",
-        "videos/v_{id}{ending}",
-        ends=(".mp4", ".mp4", ".mkv"),
-        lengths=(4, 100, 754, 0.55),
-        sentences=4,
+        (640, 360), activitynet.PUBLISHED, "{youtube}", "v_{id}.mkv", lengths=(4, 100, 754, 0.55), sentences=4
     ),
 }

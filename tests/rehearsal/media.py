@@ -61,7 +61,8 @@ def join_shots(job: tuple[Path, tuple[Path, ...]]) -> None:
     target, shots = job
     if target.exists():
         return
-    with replacing(target) as temporary, av.open(str(temporary), "w", _container(target)) as out:
+    same = {"fflags": "bitexact"}  # the same bytes each time, also in a mkv
+    with replacing(target) as temporary, av.open(str(temporary), "w", _container(target), same) as out:
         stream = None
         for number, shot in enumerate(shots):
             with av.open(str(shot)) as container:

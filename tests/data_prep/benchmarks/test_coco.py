@@ -63,14 +63,6 @@ def test_coco_becomes_a_dataset_folder_with_or_without_the_split_folder(tmp_path
     assert cma.data.splits(out) == ["test"]
 
 
-def test_karpathys_file_goes_first_unless_a_form_is_chosen(tmp_path):
-    as_karpathy(tmp_path)
-    as_albef(tmp_path)
-    assert coco.BENCHMARK.read(tmp_path).files == ["caption_datasets/dataset_coco.json"]
-    names = [f"coco_karpathy_{split}.json" for split in ("train", "val", "test")]
-    assert coco.BENCHMARK.read(tmp_path, form="albef").files == names
-
-
 @pytest.mark.parametrize(
     "name",
     ["coco_{}.json", "coco_{}_karpathy.json", "annotations/{}.json", "MSCOCO2014-{}-v2.json",
@@ -86,8 +78,7 @@ def test_the_files_of_a_split_have_other_names_too(tmp_path, name):
 @pytest.mark.parametrize(
     "name",
     ["refcoco+_val_for_adv.json", "RefCOCO_val.json", "coco/refcocog_val.json", "nocaps_val.json",
-     "flickr_val.json", "refcoco/val_refcoco.json", "flickr30k/val.json", "MSR-VTT/val.json",
-     "flickr8k/val.json"],
+     "flickr_val.json", "refcoco/val_refcoco.json", "flickr30k/val.json", "MSR-VTT/val.json"],
 )  # fmt: skip
 def test_the_files_of_other_sets_are_no_split_of_this(tmp_path, name):
     write(tmp_path / "coco_test.json", albef({TEST: SIX}))

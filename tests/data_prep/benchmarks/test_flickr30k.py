@@ -25,9 +25,7 @@ def test_of_several_forms_the_first_is_read_or_the_one_that_is_chosen(tmp_path):
     read = flickr30k.BENCHMARK.read(tmp_path)
     assert read.files == ["dataset_flickr30k.json"]
     (note,) = [note for note in read.notes if note.startswith("there too, not read: ")]
-    assert all(
-        f"{flickr30k.FORMS[form].looks_for} (--form {form})" in note for form in [*flickr30k.FORMS][1:]
-    )
+    assert all(f"(--form {form})" in note for form in [*flickr30k.FORMS][1:])
     assert flickr30k.BENCHMARK.read(tmp_path, form="hub").files == ["flickr_annotations_30k.csv"]
     (tmp_path / "flickr_annotations_30k.csv").unlink()
     with pytest.raises(BadInput, match=r"found none of flickr_annotations_30k\.csv in"):

@@ -7,7 +7,6 @@ from data_prep.__main__ import main
 from data_prep.benchmarks import BENCHMARKS, remote_sensing
 from tests.data_prep.fuzz_sources import Item, albef_json, caption_lists, karpathy_json
 from tests.data_prep.image_sources import albef, told, write
-from tests.grey_media import write_picture
 
 DIVISIONS = {"rsicd": remote_sensing.RSICD_DIVISIONS, "rsitmd": remote_sensing.RSITMD_DIVISIONS}
 FIVE = [f"river {n} ." for n in range(5)]
@@ -36,17 +35,14 @@ def test_published_counts_of_each_division_add_up_to_the_whole_benchmark(name, c
 @pytest.mark.parametrize("which", DIVISIONS["rsitmd"])
 def test_every_published_division_is_known_in_every_form(tmp_path, capsys, write_form, which):
     division = DIVISIONS["rsitmd"][which]
-    items = {
-        f"{split}_{n}": Item(split, tuple(FIVE)) for split in division for n in range(division[split].items)
-    }
+    counts = {split: range(counts.items) for split, counts in division.items()}
+    items = {f"{split}_{n}": Item(split, tuple(FIVE)) for split in counts for n in counts[split]}
     for file, content in write_form(items).items():
         (tmp_path / file).write_bytes(content)
     run = ["rsitmd", "--source", str(tmp_path), "--out", str(tmp_path / "out"), "--annotations-only"]
     assert main(run) == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert (
-        "WARNING" not in said and f"train {division['train'].items:,} / {division['train'].items:,}" in said
-    )
+    said = capsys.readouterr().out
+    assert "WARNING" not in said
     assert ("its images are in train" in said) == ("val" not in division)
 
 
@@ -73,10 +69,8 @@ def test_a_form_that_hides_another_says_so_and_a_split_is_never_said_to_be_in_an
         "there too, not read: {train,val,test}_caps.txt (--form lists)",
         "no train split and no val split in these files: the train and val splits are left out",
     ]
-    assert {split for split, _, _ in told(BENCHMARKS["rsicd"].read(tmp_path, form="lists")).values()} == {
-        "train",
-        "test",
-    }
+    rows = told(BENCHMARKS["rsicd"].read(tmp_path, form="lists")).values()
+    assert {split for split, _, _ in rows} == {"train", "test"}
 
 
 @pytest.mark.parametrize("name", DIVISIONS)
@@ -87,19 +81,6 @@ def test_lists_of_the_neighbours_are_passed_over(tmp_path, name):
     assert BENCHMARKS[name].read(tmp_path).files == [
         f"data/{name}_precomp/test_{what}.txt" for what in ("caps", "filename")
     ]
-
-
-def test_blank_captions_are_counted_and_an_image_left_without_any_is_reported(tmp_path, capsys):
-    source = tmp_path / "source"
-    lists(source, "train", {"a.tif": [" "] * 5, "b.tif": [*FIVE[:4], ""]}, once=True)
-    for file in ("a", "b"):
-        write_picture(source / f"{file}.tif")
-    run = ["rsitmd", "--source", str(source), "--out", str(tmp_path / "out")]
-    assert main(run) == 1
-    said = capsys.readouterr()
-    assert "blank captions dropped: 6" in said.out and "a (" in said.err and "no caption" in said.err
-    assert main([*run, "--allow-missing"]) == 0
-    assert cma.data.load(tmp_path / "out", "train").captions == FIVE[:4]
 
 
 @pytest.mark.parametrize("prefix", ["", "textaug_"])

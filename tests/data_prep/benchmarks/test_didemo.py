@@ -1,11 +1,7 @@
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import cma.data
 from data_prep.__main__ import main
-from data_prep.benchmarks import didemo
-from data_prep.dataset import CaptionCleaner
 from tests.data_prep.fuzz_sources import as_json, as_lines, run
 from tests.grey_media import write_clip
 
@@ -59,11 +55,3 @@ def test_a_split_without_its_list_is_left_out(folder):
     status, said, _ = run("didemo", FILES | {"val_data.json": as_json(ROWS)}, folder, "--allow-missing")
     assert status == 0 and cma.data.splits(folder / "out") == ["test"]
     assert "no val_list.txt with the ids of val_data.json: the" in said
-
-
-@given(st.lists(st.text(), max_size=4))
-def test_a_paragraph_is_all_the_words_in_order_with_single_blanks(texts):
-    words = " ".join(texts).split()
-    surrogates = any("\ud800" <= character <= "\udfff" for text in texts for character in text)
-    if not surrogates:
-        assert didemo.paragraph(texts, CaptionCleaner(), "here") == ((" ".join(words),) if words else ())

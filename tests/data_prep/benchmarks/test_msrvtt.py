@@ -4,8 +4,6 @@ import pytest
 
 import cma.data
 from data_prep.__main__ import main
-from data_prep.benchmarks import msrvtt
-from data_prep.readers import BadInput
 
 DATA, TRAIN, TEST = "MSRVTT_data.json", "MSRVTT_train.9k.csv", "MSRVTT_JSFUSION_test.csv"
 
@@ -41,7 +39,7 @@ def run(source, tmp_path, capsys):
     return run
 
 
-def test_lists_decide_and_validation_is_held_out_on_request(tmp_path, run):
+def test_lists_decide_and_validation_is_held_out_on_request(source, tmp_path, run):
     _, splits = run("--allow-missing")
     assert splits == {"train": ["video1", "video2", "video3"], "test": ["video7", "video9"]}
     train, test = (cma.data.load(tmp_path / "out", split) for split in splits)
@@ -53,22 +51,20 @@ def test_lists_decide_and_validation_is_held_out_on_request(tmp_path, run):
     assert splits == {"train": ["video1", "video2"], "val": ["video3"], "test": ["video7", "video9"]}
     assert cma.data.load(tmp_path / "out", "val").expected == 497
     assert cma.data.load(tmp_path / "out", "train").expected == 8_503
+    (source / TRAIN).write_text("video_id\nvideo1\n")  # nothing to hold out
+    assert "validate" in run("--val", fails=True)[0]
 
 
-def test_a_list_that_is_absent_leaves_its_split_out(source, run):
-    (source / TRAIN).unlink()
+def test_what_is_absent_leaves_its_split_out_and_is_named(source, run):
     (source / DATA).unlink()  # only the training captions are in it
+    said, splits = run("--allow-missing")
+    assert list(splits) == ["test"] and f"no {DATA}, which has the captions of {TRAIN}" in said
+    assert f"no {DATA} in this folder or below it; --val needs" in run("--val", fails=True)[0]
+    (source / TRAIN).unlink()
     said, splits = run("--allow-missing")
     assert list(splits) == ["test"] and f"no {TRAIN}: the train split is left out" in said
     (source / TEST).unlink()
     assert f"no {TRAIN} and no {TEST} in this folder" in run(fails=True)[0]
-
-
-def test_training_lists_without_the_captions_leave_the_train_split_out(source, run):
-    (source / DATA).unlink()
-    said, splits = run("--allow-missing")
-    assert list(splits) == ["test"] and f"no {DATA}, which has the captions of {TRAIN}" in said
-    assert f"no {DATA} in this folder or below it; --val needs" in run("--val", fails=True)[0]
 
 
 def test_if_only_the_other_training_list_is_there_its_option_is_named(source, run):
@@ -80,21 +76,12 @@ def test_if_only_the_other_training_list_is_there_its_option_is_named(source, ru
     assert list(run("--split", "7k", "--allow-missing")[1]) == ["train"]
 
 
-def test_nothing_to_hold_out(source):
-    (source / TRAIN).write_text("video_id\nvideo1\n")
-    with pytest.raises(BadInput, match="validate"):
-        msrvtt.BENCHMARK.read(source, val=True)
-
-
 def test_the_official_splits_have_every_caption_as_a_query(source, tmp_path, run):
     for name in (TRAIN, TEST):
         (source / name).unlink()  # they are not read
     content = json.loads((source / DATA).read_text())
-    content["videos"] += [
-        {"video_id": "video4", "split": "test"},
-        {"video_id": "video5.mp4", "split": "test"},
-    ]
-    content["videos"] += [{"video_id": "video6", "split": "spare"}]
+    splits = {"video4": "test", "video5.mp4": "test", "video6": "spare"}
+    content["videos"] += [{"video_id": id, "split": split} for id, split in splits.items()]
     content["sentences"] += [{"video_id": "video4", "caption": text} for text in ("a cat", "a  cat sits")]
     content["sentences"] += [{"video_id": "video5.mp4", "caption": "a dog"}]
     (source / DATA).write_text(json.dumps(content))
@@ -107,9 +94,8 @@ def test_the_official_splits_have_every_caption_as_a_query(source, tmp_path, run
 
 
 def test_an_official_split_that_is_absent_is_named_and_nothing_at_all_is_refused(source, run):
-    assert (
-        "no test split in it: the test split is left out" in run("--split", "official", "--allow-missing")[0]
-    )
+    said, _ = run("--split", "official", "--allow-missing")
+    assert "no test split in it: the test split is left out" in said
     (source / DATA).write_text(json.dumps({"videos": [], "sentences": []}))
     assert "no item in this file" in run("--split", "official", fails=True)[0]
     (source / DATA).unlink()

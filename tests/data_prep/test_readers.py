@@ -12,9 +12,9 @@ def test_text_with_a_byte_order_mark_or_in_another_encoding(tmp_path):
     path.write_bytes("id,text\n1,naïve\n".encode("latin-1"))
     with pytest.raises(BadInput, match=r"list\.csv:2: not UTF-8"):
         list(read_csv(path, ("id",)))
-    path.write_bytes(b'\xef\xbb\xbf{"a": 1}')
-    assert read_json(path) == {"a": 1} and read_json(path, without=("a",)) == {}
-    assert list(read_json_lines(path)) == [(f"{path}:1", {"a": 1})]
+    path.write_bytes(b'\xef\xbb\xbf{"a": [{"b": 1}]}')
+    assert read_json(path) == {"a": [{"b": 1}]} and read_json(path, without=("b",)) == {"a": [{}]}
+    assert list(read_json_lines(path)) == [(f"{path}:1", {"a": [{"b": 1}]})]
 
 
 @pytest.mark.parametrize(

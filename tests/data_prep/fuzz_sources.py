@@ -41,6 +41,11 @@ class Source:
     suffix: str = ".jpg"  # of its pictures
     ids: str = "{id}"  # how its ids look, where that tells its files from those of other benchmarks
 
+    @property
+    def files(self) -> Files:
+        """The files that hold `FIXED`."""
+        return self.write(self.fit(FIXED))
+
     def fit(self, items: Items) -> Items:
         """The items as this form can hold them."""
         fitted = {}
@@ -272,18 +277,23 @@ SOURCES = {  # of each benchmark first the form that is most in use
 }
 
 
-def run(benchmark: str, files: Files, folder: Path, *options: str) -> tuple[int, str, str]:
-    """Exit status, stdout and stderr of the command for these files; what it writes is in folder / "out"."""
+def run(
+    benchmark: str, files: Files, folder: Path, *options: str, media: bool = False
+) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of the command for these files; what it writes is in folder / "out".
+
+    Without `media` there are only annotations.
+    """
     for inner in (folder / "source", folder / "out"):
         inner.mkdir(exist_ok=True)
         for path in inner.rglob("*"):
             path.unlink() if not path.is_dir() or path.is_symlink() else None
     for name, content in files.items():
-        (folder / "source" / name).parent.mkdir(exist_ok=True)
+        (folder / "source" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "source" / name).write_bytes(content)
     out, errors = io.StringIO(), io.StringIO()
     words = [benchmark, "--source", str(folder / "source"), "--out", str(folder / "out")]
-    words += ["--annotations-only", *options]
+    words += [*options, *(("--workers", "1") if media else ("--annotations-only",))]
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
         status = command_line.main(words)
     return status, out.getvalue(), errors.getvalue()

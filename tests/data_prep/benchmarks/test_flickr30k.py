@@ -44,21 +44,6 @@ def test_lists_of_ids_have_other_names_and_endings(tmp_path, lists, ending):
     assert told(flickr30k.BENCHMARK.read(tmp_path)) == EXPECTED
 
 
-def test_ids_without_captions_and_captions_without_a_list_are_counted(tmp_path):
-    put(tmp_path, "token")
-    for split in ("train", "val"):
-        (tmp_path / f"{split}.txt").unlink()
-    write(tmp_path / "test.txt", "65567\n\n404\n65567\n")
-    read = flickr30k.BENCHMARK.read(tmp_path)
-    assert told(read) == {"65567": EXPECTED["65567"], "404": ("test", "404.jpg", ())}
-    assert read.notes == [
-        "no train split and no val split in these files: the train and val splits are left out",
-        "repeated ids of test.txt, dropped: 1",
-        "ids without captions: 1 (404)",
-        "images in no list, left out: 3 (1000092795, 36979, 7)",
-    ]
-
-
 def test_captions_without_lists_are_no_form(tmp_path):
     write(tmp_path / "results_20130124.token", "7.jpg#0\tA dog .\n")
     with pytest.raises(BadInput, match=r"results_20130124\.token with ids in \{train,val,test\}\.txt"):

@@ -125,11 +125,6 @@ def test_ids_that_cannot_be_written_in_one_line_are_refused_in_one(tmp_path, cap
     assert not (tmp_path / "out").exists()
 
 
-def test_a_source_that_is_not_there_is_one_line(tmp_path, capsys):
-    assert main(["flickr30k", "--source", str(tmp_path / "gone"), "--out", str(tmp_path / "out")]) == 1
-    assert f"error: {tmp_path / 'gone'}: no such folder" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     "arguments", [[], ["flickr30k"], ["msrvtt", "--split", "8k"], ["mini", "--workers", "two"]]
 )

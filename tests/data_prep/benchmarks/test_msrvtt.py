@@ -4,6 +4,7 @@ import pytest
 
 import cma.data
 from data_prep.__main__ import main
+from tests.data_prep.image_sources import write
 
 DATA, TRAIN, TEST = "MSRVTT_data.json", "MSRVTT_train.9k.csv", "MSRVTT_JSFUSION_test.csv"
 
@@ -12,13 +13,12 @@ DATA, TRAIN, TEST = "MSRVTT_data.json", "MSRVTT_train.9k.csv", "MSRVTT_JSFUSION_
 def source(tmp_path):
     """Three training clips, the last of them for validation, and two for the test."""
     folder, train = tmp_path / "source", ("video1", "video2", "video3")
-    folder.mkdir()
     videos = [{"video_id": id, "split": "validate" if id == "video3" else "train"} for id in train]
     sentences = [{"video_id": id, "caption": f"{id} is {what}"} for id in train for what in ("here", "there")]
-    (folder / DATA).write_text(json.dumps({"videos": videos, "sentences": sentences}))
-    (folder / TRAIN).write_text("\n".join(["video_id", *train]))
+    write(folder / DATA, {"videos": videos, "sentences": sentences})
+    write(folder / TRAIN, "\n".join(["video_id", *train]))
     tests = [f"ret0;msr0;{id};see {id}" for id in ("video7", "video9")]
-    (folder / TEST).write_bytes("\r\n".join(["key;vid_key;video_id;sentence", *tests]).encode())
+    write(folder / TEST, "\r\n".join(["key;vid_key;video_id;sentence", *tests]))
     return folder
 
 
@@ -28,13 +28,12 @@ def run(source, tmp_path, capsys):
 
     def run(*options, fails=False):
         out = tmp_path / "out"
-        words = ["msrvtt", "--source", source, "--out", out, "--annotations-only", *options]
-        assert main([str(word) for word in words]) == int(fails)
+        words = ["msrvtt", "--source", str(source), "--out", str(out), "--annotations-only", *options]
+        assert main(words) == int(fails)
         said = capsys.readouterr()
-        if fails:
-            return said.err, {}
-        splits = {split: cma.data.load(out, split) for split in cma.data.splits(out)}
-        return said.out, {split: [item.id for item in dataset.items] for split, dataset in splits.items()}
+        names = [] if fails else cma.data.splits(out)
+        splits = {name: [item.id for item in cma.data.load(out, name).items] for name in names}
+        return said.err if fails else said.out, splits
 
     return run
 
@@ -84,7 +83,7 @@ def test_the_official_splits_have_every_caption_as_a_query(source, tmp_path, run
     content["videos"] += [{"video_id": id, "split": split} for id, split in splits.items()]
     content["sentences"] += [{"video_id": "video4", "caption": text} for text in ("a cat", "a  cat sits")]
     content["sentences"] += [{"video_id": "video5.mp4", "caption": "a dog"}]
-    (source / DATA).write_text(json.dumps(content))
+    write(source / DATA, content)
     said, splits = run("--split", "official", "--allow-missing")
     assert splits == {"train": ["video1", "video2"], "val": ["video3"], "test": ["video4", "video5"]}
     assert "clips whose split is none of train, validate, test: 1 (video6)" in said
@@ -96,7 +95,7 @@ def test_the_official_splits_have_every_caption_as_a_query(source, tmp_path, run
 def test_an_official_split_that_is_absent_is_named_and_nothing_at_all_is_refused(source, run):
     said, _ = run("--split", "official", "--allow-missing")
     assert "no test split in it: the test split is left out" in said
-    (source / DATA).write_text(json.dumps({"videos": [], "sentences": []}))
+    write(source / DATA, {"videos": [], "sentences": []})
     assert "no item in this file" in run("--split", "official", fails=True)[0]
     (source / DATA).unlink()
     assert f"found no {DATA} in this folder" in run("--split", "official", fails=True)[0]

@@ -7,7 +7,7 @@ import sys
 from collections import defaultdict
 
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image
 
 import cma.data
 from cma.media import read_frames
@@ -17,20 +17,11 @@ from data_prep.mini.division import is_near, word_set
 from data_prep.mini.emoji import emoji_code
 from tests import ROOT
 from tests.bench import headroom
+from tests.toy_media import write_animation
 
 DATA = ROOT / "data"
 CODES = [f"1f{number:03x}" for number in range(0x400, 0x428)]
 MINIS = ("mini-flickr30k", "mini-msrvtt")
-
-
-def draw(path, number, frames):
-    """A webp of a disc that moves from frame to frame, 40 ms each."""
-    pictures = [Image.new("RGBA", (64, 64)) for _ in range(frames)]
-    for frame, picture in enumerate(pictures):
-        disc = (8 + 6 * frame, 8, 40 + 6 * frame, 40)
-        ImageDraw.Draw(picture).ellipse(disc, fill=(5 * number, 90, 200, 255))
-    more = {"save_all": True, "append_images": pictures[1:], "duration": 40} if frames > 1 else {}
-    pictures[0].save(path, lossless=True, **more)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -58,10 +49,9 @@ def drawn(tmp_path_factory):
     names = [f"{code}-fe0f" for code in CODES]
     shown = dict(zip(build.CLIPS, (names[20:], names[:20], [], []), strict=True)) | {build.STILLS: names}
     for package, own in shown.items():
-        (root / package / "assets").mkdir(parents=True)
         for i, name in enumerate([*own, f"{CODES[1]}-1f3ff", "1ffff"]):  # the last has no label
             frames = 3 if i % 5 and package != build.STILLS else 1
-            draw(root / package / "assets" / f"{name}.webp", i, frames)
+            write_animation(root / package / "assets" / f"{name}.webp", [i, i + 1, i + 2][:frames], 40)
     for style, package in build.STYLES.items():
         there = CODES[:-1] if style == "flat" else CODES[:-2]
         chars = {f"{code}-fe0f": f"icon-{code}" for code in [*there, f"{CODES[1]}-1f3ff", "1ffff"]}

@@ -14,6 +14,7 @@ from data_prep import __main__ as command_line
 from tests.data_prep.image_sources import albef, karpathy
 
 Files = dict[str, bytes]
+Captions = dict[str, tuple[str, ...]]  # by id
 
 
 class Item(NamedTuple):
@@ -39,6 +40,11 @@ class Source:
     paragraph: bool = False
     suffix: str = ".jpg"  # of its pictures
     ids: str = "{id}"  # how its ids look, where that tells its files from those of other benchmarks
+
+    @property
+    def files(self) -> Files:
+        """The files that hold `FIXED`."""
+        return self.write(self.fit(FIXED))
 
     def fit(self, items: Items) -> Items:
         """The items as this form can hold them."""
@@ -67,7 +73,7 @@ def as_csv(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]], delimiter:
     return text.getvalue().encode()
 
 
-def of_split(items: Items, split: str | None) -> dict[str, tuple[str, ...]]:
+def of_split(items: Items, split: str | None) -> Captions:
     return {id: item.captions for id, item in items.items() if item.split == split}
 
 
@@ -75,16 +81,21 @@ def splits_of(items: Items) -> list[str]:
     return [split for split in ("train", "val", "test") if of_split(items, split)]
 
 
-def rows_of(items: Items, split: str) -> list[tuple[str, str]]:
-    return [(id, text) for id, captions in of_split(items, split).items() for text in captions]
+def by_split(items: Items, name: str, write: Callable[[Captions], bytes]) -> Files:
+    """A file for each split that is there; `write` takes its captions by id."""
+    return {name.format(split): write(of_split(items, split)) for split in splits_of(items)}
 
 
-def with_captions(items: Items) -> dict[str, tuple[str, ...]]:
+def rows_of(captions: Captions, suffix: str = "") -> list[tuple[str, str]]:
+    return [(f"{id}{suffix}", text) for id, texts in captions.items() for text in texts]
+
+
+def with_captions(items: Items) -> Captions:
     return {id: item.captions for id, item in items.items() if item.captions}
 
 
 def id_lists(items: Items, name: str = "{}_list.txt") -> Files:
-    return {name.format(split): as_lines(of_split(items, split)) for split in splits_of(items)}
+    return by_split(items, name, as_lines)
 
 
 def karpathy_json(name: str, suffix: str = ".jpg") -> Callable[[Items], Files]:
@@ -102,28 +113,28 @@ def albef_json(name: str) -> Callable[[Items], Files]:
 
 
 def caption_lists(items: Items, ending: str = "") -> Files:
-    files = {}
-    for split in splits_of(items):
-        rows = rows_of(items, split)
-        files[f"{split}_caps{ending}.txt"] = as_lines(text for _, text in rows)
-        files[f"{split}_filename{ending}.txt"] = as_lines(f"{id}.jpg" for id, _ in rows)
-    return files
+    return by_split(
+        items, f"{{}}_caps{ending}.txt", lambda captions: as_lines(text for _, text in rows_of(captions))
+    ) | by_split(
+        items,
+        f"{{}}_filename{ending}.txt",
+        lambda captions: as_lines(id for id, _ in rows_of(captions, ".jpg")),
+    )
 
 
 def divided_lists(items: Items) -> Files:
     """Lists as where train and val have been divided anew."""
-    divided = {id: item for id, item in items.items() if item.split != "test"}
     tests = {id: item for id, item in items.items() if item.split == "test"}
+    divided = {id: item for id, item in items.items() if id not in tests}
     return caption_lists(tests) | caption_lists(divided, "_verify")
 
 
 def json_lines(items: Items) -> Files:
-    files = {}
-    for split in splits_of(items):
-        rows = of_split(items, split).items()
-        lines = [json.dumps({"filename": f"images/{id}.jpg", "captions": captions}) for id, captions in rows]
-        files[f"{split}_rsicd.jsonl"] = as_lines(lines)
-    return files
+    def write(captions: Captions) -> bytes:
+        rows = [{"filename": f"images/{id}.jpg", "captions": texts} for id, texts in captions.items()]
+        return as_lines(map(json.dumps, rows))
+
+    return by_split(items, "{}_rsicd.jsonl", write)
 
 
 def hub_csv(items: Items) -> Files:
@@ -138,34 +149,31 @@ def token(items: Items) -> Files:
 
 
 def split_csvs(items: Items) -> Files:
-    name = "flickr30k_{}_karpathy.txt"
-    return {
-        name.format(split): as_csv(
-            ("image", "caption"), ((f"{id}.jpg", text) for id, text in rows_of(items, split))
-        )
-        for split in splits_of(items)
-    }
+    columns = ("image", "caption")
+    return by_split(
+        items, "flickr30k_{}_karpathy.txt", lambda captions: as_csv(columns, rows_of(captions, ".jpg"))
+    )
+
+
+def msrvtt_json(items: Items, words: dict[str, str]) -> Files:
+    rows = rows_of(with_captions(items))
+    sentences = [{"video_id": id, "caption": text} for id, text in rows]
+    videos = [{"video_id": id, "split": words[item.split]} for id, item in items.items() if item.split]
+    return {"MSRVTT_data.json": as_json({"videos": videos, "sentences": sentences})}
 
 
 def msrvtt(items: Items) -> Files:
-    captions = with_captions(items)
-    sentences = [{"video_id": id, "caption": text} for id, texts in captions.items() for text in texts]
-    videos = [{"video_id": id, "split": "train"} for id in captions]
     tests = [(id, texts[0]) for id, texts in of_split(items, "test").items() if texts]
     lists = {
         "MSRVTT_train.9k.csv": as_csv(("video_id",), ((id,) for id in of_split(items, "train"))),
         "MSRVTT_JSFUSION_test.csv": as_csv(("video_id", "sentence"), tests, delimiter=";"),
     }
     files = {name: lists[name] for name in lists if any(split in name for split in splits_of(items))}
-    return {"MSRVTT_data.json": as_json({"videos": videos, "sentences": sentences})} | files
+    return msrvtt_json(items, {"train": "train", "test": "train"}) | files
 
 
 def msrvtt_official(items: Items) -> Files:
-    words = {"train": "train", "val": "validate", "test": "test"}
-    videos = [{"video_id": id, "split": words[s]} for s in splits_of(items) for id in of_split(items, s)]
-    rows = with_captions(items).items()
-    sentences = [{"video_id": id, "caption": text} for id, texts in rows for text in texts]
-    return {"MSRVTT_data.json": as_json({"videos": videos, "sentences": sentences})}
+    return msrvtt_json(items, {"train": "train", "val": "validate", "test": "test"})
 
 
 def msvd_json(items: Items) -> Files:
@@ -185,9 +193,9 @@ def vatex(items: Items) -> Files:
 def didemo(items: Items) -> Files:
     files = id_lists(items)
     for split in splits_of(items):
-        rows = rows_of(items, split)
+        rows = rows_of(of_split(items, split))
         if split == splits_of(items)[0]:
-            rows += [(id, text) for id, texts in of_split(items, None).items() for text in texts]
+            rows += rows_of(of_split(items, None))
         files[f"{split}_data.json"] = as_json([{"video": id, "description": text} for id, text in rows])
     return files
 
@@ -195,33 +203,28 @@ def didemo(items: Items) -> Files:
 def clip_captions(name: str, rows: Callable[[str, tuple[str, ...]], list[dict]]) -> Callable[[Items], Files]:
     """One JSON a split, with the rows that `rows` makes of each clip."""
 
-    def write(items: Items) -> Files:
-        return {
-            name.format(split): as_json(
-                [row for id, captions in of_split(items, split).items() for row in rows(id, captions)]
-            )
-            for split in splits_of(items)
-        }
+    def write(captions: Captions) -> bytes:
+        return as_json([row for id, texts in captions.items() for row in rows(id, texts)])
 
-    return write
+    return lambda items: by_split(items, name, write)
 
 
 def didemo_labels(items: Items) -> Files:
     columns = ("success", "video_path", "text")
-    rows = {s: [("True", f"/home/me/{id}", text) for id, text in rows_of(items, s)] for s in splits_of(items)}
-    return {f"didemo_{split}_label.csv": as_csv(columns, rows[split]) for split in rows}
+
+    def write(captions: Captions) -> bytes:
+        return as_csv(columns, [("True", f"/home/me/{id}", text) for id, text in rows_of(captions)])
+
+    return by_split(items, "didemo_{}_label.csv", write)
 
 
 def activitynet(items: Items) -> Files:
-    names = {"train": "train.json", "test": "val_1.json"}
-    videos = {
-        split: {
-            f"v_{id}": {"duration": 9.5, "timestamps": [[0, 1]] * len(texts), "sentences": texts}
-            for id, texts in of_split(items, split).items()
-        }
-        for split in splits_of(items)
-    }
-    return {names[split]: as_json(videos[split]) for split in videos}
+    def write(captions: Captions) -> bytes:
+        spans = {id: {"timestamps": [[0, 1]] * len(texts)} for id, texts in captions.items()}
+        return as_json({f"v_{id}": spans[id] | {"sentences": captions[id]} for id in captions})
+
+    files = by_split(items, "{}.json", write)
+    return {"val_1.json" if name == "test.json" else name: files[name] for name in files}
 
 
 FIXED = {
@@ -274,18 +277,23 @@ SOURCES = {  # of each benchmark first the form that is most in use
 }
 
 
-def run(benchmark: str, files: Files, folder: Path, *options: str) -> tuple[int, str, str]:
-    """Exit status, stdout and stderr of the command for these files; what it writes is in folder / "out"."""
+def run(
+    benchmark: str, files: Files, folder: Path, *options: str, media: bool = False
+) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of the command for these files; what it writes is in folder / "out".
+
+    Without `media` there are only annotations.
+    """
     for inner in (folder / "source", folder / "out"):
         inner.mkdir(exist_ok=True)
         for path in inner.rglob("*"):
             path.unlink() if not path.is_dir() or path.is_symlink() else None
     for name, content in files.items():
-        (folder / "source" / name).parent.mkdir(exist_ok=True)
+        (folder / "source" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "source" / name).write_bytes(content)
     out, errors = io.StringIO(), io.StringIO()
     words = [benchmark, "--source", str(folder / "source"), "--out", str(folder / "out")]
-    words += ["--annotations-only", *options]
+    words += [*options, *(("--workers", "1") if media else ("--annotations-only",))]
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
         status = command_line.main(words)
     return status, out.getvalue(), errors.getvalue()

@@ -1,6 +1,7 @@
 """Whatever the files hold: never a traceback, and every annotated item is written, listed or counted."""
 
 import json
+import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -10,7 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import cma.data
-from data_prep import __main__ as command_line
 from data_prep.benchmarks import BENCHMARKS
 from tests.any_json import any_json
 from tests.data_prep.fuzz_sources import FIXED, SOURCES, Item, of_split, read_back, run
@@ -37,11 +37,7 @@ JUNK |= st.text(max_size=30).map(lambda text: text.encode(errors="surrogatepass"
 JUNK |= any_json().map(lambda value: json.dumps(value).encode())
 IMAGES = ("flickr30k", "coco", "rsicd", "rsitmd")
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # all but the newline
-WITH_JSON = [
-    name
-    for name, source in SOURCES.items()
-    if any(file.endswith(".json") for file in source.write(source.fit(FIXED)))
-]
+WITH_JSON = [name for name in SOURCES if any(file.endswith(".json") for file in SOURCES[name].files)]
 quick = settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 
 
@@ -74,9 +70,8 @@ def test_every_benchmark_is_fuzzed():
 @pytest.mark.parametrize("name", SOURCES)
 def test_counts_unlike_the_published_are_an_error_that_names_the_splits(folder, name):
     source = SOURCES[name]
-    items = source.fit(FIXED)
-    status, out, errors = run(source.benchmark, source.write(items), folder, *source.options)
-    splits = Counter(item.split for item in items.values())
+    status, out, errors = run(source.benchmark, source.files, folder, *source.options)
+    splits = Counter(item.split for item in source.fit(FIXED).values())
     assert status == 1 and not (folder / "out" / "dataset.json").exists()
     assert all(re.search(rf"{split} {count} / \d", errors) for split, count in splits.items())
     assert out.count("WARNING: not the published counts") == len(splits)
@@ -85,8 +80,7 @@ def test_counts_unlike_the_published_are_an_error_that_names_the_splits(folder, 
 @pytest.mark.parametrize("what", STAND_INS)
 @pytest.mark.parametrize("name", SOURCES)
 def test_what_lies_in_place_of_a_file_is_named_unless_the_file_is_there_too(folder, name, what):
-    source = SOURCES[name]
-    files = source.write(source.fit(FIXED))
+    source, files = SOURCES[name], SOURCES[name].files
     for broken in files:
         errors = check_one_line(source, files | {broken: STAND_INS[what]}, folder)
         assert f"{folder / 'source' / broken}: is not the file, but {what}" in errors
@@ -97,8 +91,7 @@ def test_what_lies_in_place_of_a_file_is_named_unless_the_file_is_there_too(fold
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_copies_of_the_files_are_read_as_one_and_line_ends_and_a_byte_order_mark_change_nothing(folder, name):
-    source = SOURCES[name]
-    files = source.write(source.fit(FIXED))
+    source, files = SOURCES[name], SOURCES[name].files
     assert run(source.benchmark, files, folder, *source.options, "--allow-missing")[0] == 0
     once = read_back(folder / "out")
     copies = {f"{copy}/{file}": content for copy in "ab" for file, content in files.items()}
@@ -114,20 +107,17 @@ def test_copies_of_the_files_are_read_as_one_and_line_ends_and_a_byte_order_mark
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_every_form_becomes_a_dataset_folder_with_its_media(tmp_path, name, clip):
-    source, out = SOURCES[name], tmp_path / "out"
+def test_every_form_becomes_a_dataset_folder_with_its_media(folder, monkeypatch, name, clip):
+    source, out, walks, walk = SOURCES[name], folder / "out", [], os.walk
     items = source.fit(FIXED)
     kind = "image" if source.benchmark in IMAGES else "video"
-    for file, content in source.write(items).items():
-        (tmp_path / file).write_bytes(content)
-    for level, id in enumerate(items):
-        if kind == "image":
-            write_picture(tmp_path / "deep" / "er" / f"{id}{source.suffix}", 40 * level)
-        else:
-            (tmp_path / f"{id.removesuffix('.mp4')}.mp4").write_bytes(clip)
-    words = [source.benchmark, "--source", str(tmp_path), "--out", str(out), "--allow-missing"]
-    assert command_line.main([*words, *source.options, "--workers", "1"]) == 0
-    assert not (out / "missing.txt").exists()
+    names = [f"{id.removesuffix('.mp4')}{source.suffix if kind == 'image' else '.mp4'}" for id in items]
+    content = write_picture(folder / f"picture{source.suffix}").read_bytes() if kind == "image" else clip
+    files = source.files | {f"deep/er/{name}": content for name in names}
+    monkeypatch.setattr("os.walk", lambda path, **options: walks.append(path) or walk(path, **options))
+    status, _, _ = run(source.benchmark, files, folder, *source.options, "--allow-missing", media=True)
+    assert status == 0 and not (out / "missing.txt").exists()
+    assert walks == [folder / "source"]  # listed once, for annotations and media
     for split in {item.split for item in items.values()}:
         dataset = cma.data.load(out, split)
         ids = [item.id.removeprefix("v_") for item in dataset.items]
@@ -159,8 +149,7 @@ def test_files_of_every_other_benchmark_beside_are_passed_over(folder, name):
 @quick
 @given(st.data())
 def test_damaged_bytes_are_read_or_refused_in_one_line(folder, name, data):
-    source = SOURCES[name]
-    files = source.write(source.fit(FIXED))
+    source, files = SOURCES[name], SOURCES[name].files
     broken = data.draw(st.sampled_from(sorted(files)))
     content = files[broken]
     start = data.draw(st.integers(0, len(content)))
@@ -173,11 +162,9 @@ def test_damaged_bytes_are_read_or_refused_in_one_line(folder, name, data):
 @quick
 @given(st.data())
 def test_any_value_at_any_place_of_the_json_is_read_or_refused_in_one_line(folder, name, data):
-    source = SOURCES[name]
-    files = source.write(source.fit(FIXED))
-    texts = {name: content for name, content in files.items() if name.endswith(".json")}
-    broken = data.draw(st.sampled_from(sorted(texts)))
-    content = json.loads(texts[broken])
+    source, files = SOURCES[name], SOURCES[name].files
+    broken = data.draw(st.sampled_from(sorted(file for file in files if file.endswith(".json"))))
+    content = json.loads(files[broken])
     content = replaced(content, data, any_json(*keys_of(content)))
     check_one_line(source, files | {broken: json.dumps(content).encode()}, folder)
 

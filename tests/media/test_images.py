@@ -2,6 +2,7 @@
 
 import importlib.util
 import random
+import re
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -180,9 +181,7 @@ def test_frames_to_be_kept_are_read_in_full(tmp_path):
 def test_too_many_pixels_are_a_message_and_many_are_read(tmp_path, monkeypatch):
     Image.new("1", (20_000, 20_000)).save(tmp_path / "p.png")
     with warnings.catch_warnings(record=True) as caught:
-        with pytest.raises(
-            MediaError, match=r"p\.png: .*\(400 megapixels, more than the limit of 179; save a sm"
-        ):
+        with pytest.raises(MediaError, match=r"p\.png: .*\(400 megapixels, more than the limit of 179;"):
             read_image(tmp_path / "p.png")
         assert not is_animation(tmp_path / "p.png")
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
@@ -209,22 +208,19 @@ def test_the_warnings_of_pillow_stay_those_of_the_caller(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "content, message",
+    "name, message",
     [
-        (b"", "empty file; cannot be read as a picture"),
-        (b"<!DOCTYPE html><p>", "no picture that Pillow knows: it starts with b'<!DOCTYPE html><p"),
-        (None, "no such file; cannot be read as a picture"),
+        ("empty", "empty file; cannot be read as a picture"),
+        ("page", "no picture that Pillow knows: it starts with b'<!DOCTYPE html><p"),
+        ("gone", "no such file; cannot be read as a picture"),
+        (".", "no regular file"),
     ],
 )
-def test_what_is_no_picture_says_why(tmp_path, content, message):
-    path = tmp_path / "p.jpg"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(MediaError) as error:
-        read_image(path)
-    assert str(error.value).startswith(f"{path}: ") and message in str(error.value)
-    with pytest.raises(MediaError, match="no regular file"):
-        read_image(tmp_path)
+def test_what_is_no_picture_says_why(tmp_path, name, message):
+    (tmp_path / "empty").touch()
+    (tmp_path / "page").write_bytes(b"<!DOCTYPE html><p>")
+    with pytest.raises(MediaError, match=re.escape(f"{tmp_path / name}: ") + f".*{message}"):
+        read_image(tmp_path / name)
     with pytest.raises(MediaError, match=r"nul\\x00\.jpg: cannot be opened"):
         read_image(tmp_path / "nul\0.jpg")
 
@@ -288,21 +284,13 @@ def test_an_animation_is_a_clip_by_its_content(tmp_path, suffix):
     assert colours == [read_frames(moving, 12, None)[i].getpixel((0, 0)) for i in (0, 2, 4)]
     assert colours[0] == read_image(moving).getpixel((0, 0)) == RED
     assert len(set(colours)) == 3
-    part = read_frames(moving, 12, None, start=0.2, end=0.4)
-    assert [frame.getpixel((0, 0)) for frame in part] == [
-        frame.getpixel((0, 0)) for frame in read_frames(moving, 12, None)[2:4]
-    ]
-    with pytest.raises(
-        MediaError, match=rf"a\{suffix}: expected a part from 0.5 s on, found 0.50 s of 5 frames"
-    ):
+    assert read_frames(moving, 12, None, start=0.2, end=0.4) == read_frames(moving, 12, None)[2:4]
+    with pytest.raises(MediaError, match=rf"a\{suffix}: expected a part from 0.5 s on, found 0.50 s of 5"):
         read_frames(moving, 12, None, start=0.5)
-
-
-def test_an_animation_cut_short_is_an_error(tmp_path):
-    path = write_animation(tmp_path / "a.gif", [0, 9, 18, 27, 36])
-    path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(MediaError, match=r"a\.gif: cannot be decoded as an animation"):
-        read_frames(path, 12, None)
+    if suffix == ".gif":
+        moving.write_bytes(moving.read_bytes()[:-200])
+        with pytest.raises(MediaError, match=r"a\.gif: cannot be decoded as an animation"):
+            read_frames(moving, 12, None)
 
 
 def shown_frames(starts, *part):

@@ -75,12 +75,10 @@ def test_the_frames_of_a_file_are_those_asked_for(clip, tmp_path):
     levels_near(read_frames(clip, 100), [LEVELS[0], LEVELS[10], LEVELS[20]])  # 1 fps is the default
     levels_near(read_frames(clip, 100, fps=5), LEVELS[::2])
     levels_near(read_frames(write_clip(tmp_path / "one.mp4", [90]), 12), [90])
-
-
-def test_start_and_end_are_seconds(clip):
-    levels_near(read_frames(clip, 100, fps=None, start=0.5, end=1.2), LEVELS[5:12])
+    levels_near(read_frames(clip, 100, fps=None, start=0.5, end=1.2), LEVELS[5:12])  # in seconds
     levels_near(read_frames(clip, 100, fps=None, start=2.5), LEVELS[25:])
     levels_near(read_frames(clip, 100, fps=None, end=99), LEVELS)
+    assert seconds(clip) == pytest.approx(2.8)
     with pytest.raises(MediaError, match=r"clip\.mp4: expected a part from 2\.8 s on, found 28 frames"):
         read_frames(clip, 4, start=len(LEVELS) / FPS)
 
@@ -90,6 +88,11 @@ def test_a_folder_of_frames_is_sorted_as_text(tmp_path):
         write_picture(tmp_path / "video7.mp4" / f"{name}.jpg", level)
     levels_near(read_frames(tmp_path / "video7.mp4", 12), [40, 80, 120, 160])
     levels_near(read_frames(tmp_path / "video7.mp4", 2), [40, 160])
+    assert seconds(tmp_path / "video7.mp4") is None
+    (tmp_path / "empty").mkdir()
+    for name in ("gone.mp4", "empty"):
+        with pytest.raises(MediaError, match=name):
+            read_frames(tmp_path / name, 12)
 
 
 @pytest.mark.parametrize("faststart", [True, False])
@@ -111,13 +114,6 @@ def test_a_clip_that_claims_more_frames_than_bytes_does_not_end_the_process(tmp_
         read_frames(tmp_path / "c.mp4", 2)
 
 
-@pytest.mark.parametrize("name", ["gone.mp4", "empty"])
-def test_what_is_no_video_is_an_error_that_names_it(tmp_path, name):
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(MediaError, match=name):
-        read_frames(tmp_path / name, 12)
-
-
 @pytest.mark.parametrize("width", [16, 48, 96])
 def test_widths_that_decord_cannot_copy(tmp_path, width):
     path = write_coloured(tmp_path / "narrow.mp4", 1, width=width)
@@ -128,19 +124,25 @@ def test_widths_that_decord_cannot_copy(tmp_path, width):
         np.testing.assert_array_equal(np.asarray(frame), wanted)
 
 
-def test_both_decoders_turn_a_clip_that_was_filmed_upright(tmp_path, monkeypatch):
-    path = write_coloured(tmp_path / "c.mp4", 1, width=80)
-    plain, turn = (  # the rotation in the header, as a phone writes it
-        b"".join((0x10000 * value).to_bytes(4, "big", signed=True) for value in (a, b, 0, c, d, 0))
-        for a, b, c, d in ((1, 0, 0, 1), (0, 1, -1, 0))
-    )
-    head, _, tail = path.read_bytes().partition(b"tkhd")
-    path.write_bytes(head + b"tkhd" + tail.replace(plain, turn, 1))
-    by_decord = read_frames(path, 3, None)
+@pytest.mark.parametrize("kind", ["yuv420p", "yuv444p", "yuv420p10le", "turned"])
+@pytest.mark.parametrize("fps", [None, 7.0])
+def test_frames_that_are_streamed_are_those_that_are_read(tmp_path, monkeypatch, fps, kind):
+    turned = kind == "turned"
+    kind = "yuv420p" if turned else kind
+    path = write_coloured(tmp_path / "c.mp4", 1, frames=84, rate=10, width=80, kind=kind)
+    if turned:  # as a phone held upright: a rotation in the header
+        matrices = ((1, 0, 0, 0, 1, 0), (0, 1, 0, -1, 0, 0))
+        plain, turn = (
+            b"".join((0x10000 * value).to_bytes(4, signed=True) for value in one) for one in matrices
+        )
+        head, _, tail = path.read_bytes().partition(b"tkhd")
+        path.write_bytes(head + b"tkhd" + tail.replace(plain, turn, 1))
+    expected = read_frames(path, 99, fps)
     monkeypatch.setattr(video_file, "AT_ONCE", 0)
-    for one, other in zip(by_decord, stream_frames(path, 3, None), strict=True):
-        np.testing.assert_array_equal(np.asarray(one), other)
-    assert by_decord[0].size == (48, 80)
+    streamed = list(stream_frames(path, 99, fps))
+    assert len(streamed) == len(expected) == (84 if fps is None else 59)
+    assert all(one.tobytes() == other.tobytes() for one, other in zip(streamed, expected, strict=True))
+    assert streamed[0].size == expected[0].size == ((48, 80) if turned else (80, 48))
 
 
 @pytest.fixture(scope="module")
@@ -171,17 +173,6 @@ def test_few_frames_are_held_at_full_size(long_clips, tmp_path, number, use):
     assert most[1] < 10 * 1280 * 720 * 3
 
 
-@pytest.mark.parametrize("kind", ["yuv420p", "yuv444p", "yuv420p10le"])
-@pytest.mark.parametrize("fps", [None, 7.0])
-def test_frames_that_are_streamed_are_those_that_are_read(tmp_path, monkeypatch, fps, kind):
-    path = write_coloured(tmp_path / "c.mp4", 1, frames=84, rate=10, width=80, kind=kind)
-    expected = read_frames(path, 99, fps)
-    monkeypatch.setattr(video_file, "AT_ONCE", 0)
-    found = list(stream_frames(path, 99, fps))
-    assert len(found) == len(expected) == (84 if fps is None else 59)
-    assert all(one.tobytes() == other.tobytes() for one, other in zip(found, expected, strict=True))
-
-
 def test_a_damaged_clip_streams_what_can_be_read(tmp_path, monkeypatch):
     """PyAV stops at the damage: what decord makes of the rest is what `read_frames` makes of it."""
     path = write_clip(tmp_path / "c.mp4", LEVELS)
@@ -189,12 +180,6 @@ def test_a_damaged_clip_streams_what_can_be_read(tmp_path, monkeypatch):
     really, calls = Image.fromarray, count()
     monkeypatch.setattr(Image, "fromarray", lambda pixels: really(pixels) if next(calls) != 5 else 1 / 0)
     levels_near(list(stream_frames(path, 99, None)), LEVELS)
-
-
-def test_seconds_of_a_clip(clip, tmp_path):
-    assert seconds(clip) == pytest.approx(2.8)
-    write_picture(tmp_path / "frames" / "0.jpg")
-    assert seconds(tmp_path / "frames") is None
 
 
 def test_without_the_extra_video_only_video_files_fail(clip, tmp_path, monkeypatch):

@@ -22,19 +22,17 @@ COCO = {"train": coco.TRAIN[coco.DEFAULT_SPLIT]} | coco.HELD
 class Likeness:
     """How to make one benchmark.
 
-    `id` and `file` (below the source) are templates, `ends` the endings to choose from. `lengths` are the
-    least, the usual and the most seconds of a clip, and how far they spread. `written` are numbers of
-    captions to choose from where they are not what counts: all descriptions of a paragraph, twenty of an
-    MSR-VTT test clip. Otherwise items have the mean number of captions.
+    `id` and `file` (below the source) are templates. `lengths` are the least, the usual and the most seconds
+    of a clip, all even, and how far they spread. An item has the mean number of captions, or one more; if
+    they become one paragraph, as many `sentences`.
     """
 
     size: tuple[int, int]  # width and height in pixels
     counts: Mapping[str, Counts]
     id: str
     file: str
-    ends: tuple[str, ...] = (".mp4",)
     lengths: tuple[float, float, float, float] | None = None
-    written: tuple[int, ...] = ()
+    sentences: int = 0
 
     @property
     def total(self) -> int:
@@ -46,8 +44,8 @@ class Likeness:
 
         Raises ValueError for fewer than two items a split, and for more than the published number.
         """
-        if not 2 * len(self.counts) <= items <= self.total:
-            least = 2 * len(self.counts)
+        least = 2 * len(self.counts)
+        if not least <= items <= self.total:
             raise ValueError(f"--items {items:,}: expected {least} to {self.total:,}, the published number")
         shares = {split: max(1, one.items * items // self.total) for split, one in self.counts.items()}
         shares["train"] += items - sum(shares.values())
@@ -56,22 +54,15 @@ class Likeness:
             for split, one in self.counts.items()
         }
 
-    def captions_of(self, random: Random, counts: Counts, number: int) -> int:
-        """How many captions are written for item `number` of a split, `counts.captions` in all."""
-        mean, rest = divmod(counts.captions, counts.items)
-        return random.choice(self.written) if self.written else mean + (number < rest)
-
     def seconds(self, random: Random) -> int:
-        """The length of a clip in whole seconds, 0 of a picture."""
-        if not self.lengths:
-            return 0
-        low, usual, high, spread = self.lengths
-        return round(min(high, max(low, usual * random.lognormvariate(0, spread))))
+        """The length of a clip in seconds, an even number; 0 of a picture."""
+        low, usual, high, spread = self.lengths or (0, 0, 0, 0)
+        return 2 * round(min(high, max(low, usual * random.lognormvariate(0, spread))) / 2)
 
     def place(self, random: Random, number: int, seconds: int) -> tuple[str, str]:
         """The id of an item and the path of its file below the source."""
         start = random.randint(0, 200)
-        words = {"n": number + 1, "start": start, "end": start + seconds, "ending": random.choice(self.ends)}
+        words = {"n": number + 1, "start": start, "end": start + seconds}
         words |= {"large": 10**9 + number, "youtube": "".join(random.choices(LETTERS, k=11))}
         id = self.id.format(**words)
         return id, self.file.format(id=id, **words)
@@ -82,39 +73,17 @@ LIKENESSES = {
     "coco": Likeness((640, 480), COCO, "train2014/COCO_train2014_{n:012}", "{id}.jpg"),
     "rsicd": Likeness((224, 224), RSICD_DIVISIONS["official"], "{n:05}", "RSICD_images/{id}.jpg"),
     "rsitmd": Likeness((256, 256), RSITMD_DIVISIONS["official"], "scene_{n}", "images/{id}.tif"),
-    "msrvtt": Likeness(
-        (320, 240), MSRVTT, "video{n}", "videos/all/{id}.mp4", lengths=(10, 13, 30, 0.35), written=(20,)
-    ),
+    "msrvtt": Likeness((320, 240), MSRVTT, "video{n}", "videos/all/{id}.mp4", lengths=(10, 12, 30, 0.35)),
     "msvd": Likeness(
-        (480, 360),
-        msvd.PUBLISHED,
-        "{youtube}_{start}_{end}",
-        "YouTubeClips/{id}.avi",
-        lengths=(4, 9, 60, 0.5),
+        (480, 360), msvd.PUBLISHED, "{youtube}_{start}_{end}", "clips/{id}.avi", lengths=(4, 8, 60, 0.5)
     ),
     "vatex": Likeness(
-        (640, 360),
-        vatex.PUBLISHED,
-        "{youtube}_{start:06}_{end:06}",
-        "clips/{id}.mp4",
-        lengths=(10, 10, 10, 0),
+        (640, 360), vatex.PUBLISHED, "{youtube}_{start:06}_{end:06}", "{id}.mp4", lengths=(10, 10, 10, 0)
     ),
     "didemo": Likeness(
-        (480, 360),
-        didemo.PUBLISHED,
-        "{large}@N03_{large}_{start:010x}{ending}",
-        "videos/{id}",
-        ends=(".mov", ".mp4", ".m4v", "."),
-        lengths=(25, 28, 30, 0.1),
-        written=(3, 4, 4, 4),
+        (480, 360), didemo.PUBLISHED, "{n}@N03_{large}_ab.mov", "{id}", lengths=(24, 28, 30, 0.1), sentences=4
     ),
     "activitynet": Likeness(
-        (640, 360),
-        activitynet.PUBLISHED,
-        "{youtube}",
-        "videos/v_{id}{ending}",
-        ends=(".mp4", ".mp4", ".mkv"),
-        lengths=(5, 100, 755, 0.55),
-        written=(3, 3, 4, 5),
+        (640, 360), activitynet.PUBLISHED, "{youtube}", "v_{id}.mkv", lengths=(4, 100, 754, 0.55), sentences=4
     ),
 }

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 from cma.files import write_whole
 from data_prep.benchmarks import BENCHMARKS
@@ -10,25 +11,36 @@ from data_prep.dataset import Annotations
 from data_prep.media import parallel
 from tests.data_prep.fuzz_sources import SOURCES, Item
 from tests.rehearsal.likeness import LIKENESSES
-from tests.rehearsal.media import COLOURS, Made, choose, join_shots, save_picture, save_shot, shots_for
+from tests.rehearsal.media import SECONDS, join_shots, save_picture, save_shot
+from tests.toy_media import COLOURS
 
 SENTENCES = ("there is", "this shows", "in front of a blurred background is", "we see here")
+SHOTS = 240  # different ones at most
 
 
-def lay_out(name: str, items: int, out: Path) -> list[Made]:
+class Made(NamedTuple):
+    """One item: `file` is relative to the source; a clip joins the `shots` of these numbers."""
+
+    id: str
+    file: str
+    split: str
+    captions: tuple[str, ...]
+    shots: tuple[int, ...]
+
+
+def lay_out(name: str, items: int) -> list[Made]:
     """What every item shows and is called; the item's number decides, not the order of work."""
     like, made = LIKENESSES[name], []
-    shots = shots_for(items, like.size, out / "shots", ".avi" if name == "msvd" else ".mp4")
     for split, counts in like.scaled(items).items():
+        mean, more = divmod(counts.captions, counts.items)
         for number in range(counts.items):
             random = Random(f"{name} {len(made)}")
             seconds = like.seconds(random)
             id, file = like.place(random, len(made), seconds)
-            chosen = choose(random, shots, seconds)
-            shown = tuple(shot.colour for shot in chosen) or tuple(random.sample(COLOURS, 3))
-            count = like.captions_of(random, counts, number)
-            texts = tuple(f"{random.choice(SENTENCES)} a {random.choice(shown)} disc" for _ in range(count))
-            made.append(Made(id, out / "source" / file, split, texts, shown, chosen, like.size))
+            shots = tuple(random.choices(range(min(SHOTS, items)), k=seconds // SECONDS))
+            count = like.sentences or mean + (number < more)
+            texts = tuple(f"{random.choice(SENTENCES)} a {random.choice(COLOURS)} one" for _ in range(count))
+            made.append(Made(id, file, split, texts, shots))
     return made
 
 
@@ -37,15 +49,22 @@ def make_source(name: str, items: int, out: Path, workers: int) -> None:
 
     Each file is written whole; those that are there are not made again. Prints media found / expected.
     """
-    made, source = lay_out(name, items, out), out / "source"
-    shots = dict.fromkeys(shot for item in made for shot in item.shots)
-    parallel(save_shot, [shot for shot in shots if not shot.path.exists()], workers, "encode shots")
-    save = join_shots if shots else save_picture
-    parallel(save, [item for item in made if not item.path.exists()], workers, "make media")
+    like, made, source = LIKENESSES[name], lay_out(name, items), out / "source"
+    for folder in {out / "shots", *((source / item.file).parent for item in made)}:
+        folder.mkdir(parents=True, exist_ok=True)
+    if like.lengths:
+        ending = ".avi" if name == "msvd" else ".mp4"
+        shots = {n: out / "shots" / f"{n:03}{ending}" for item in made for n in item.shots}
+        parallel(save_shot, [(path, like.size, n) for n, path in shots.items()], workers, "encode shots")
+        jobs = [(source / item.file, tuple(shots[n] for n in item.shots)) for item in made]
+        parallel(join_shots, jobs, workers, "make videos")
+    else:
+        jobs = [(source / item.file, like.size, number) for number, item in enumerate(made)]
+        parallel(save_picture, jobs, workers, "make images")
     form = next(form for form in SOURCES.values() if form.benchmark == name)
     for file, content in form.write({one.id: Item(one.split, one.captions) for one in made}).items():
         write_whole(source / file, content)
-    print(f"{source}: {sum(item.path.exists() for item in made):,} / {items:,} media")
+    print(f"{source}: {sum((source / item.file).exists() for item in made):,} / {items:,} media")
 
 
 def read_source(name: str, items: int, source: Path) -> Annotations:

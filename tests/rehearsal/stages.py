@@ -10,16 +10,11 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import cma  # its parts are loaded when they are used, and torch with them: `prepare` is measured without
+from data_prep.dataset import SEAL, read_object
 from data_prep.prepare import prepare
 from tests.rehearsal.source import make_source, read_source
-
-if TYPE_CHECKING:  # torch is loaded by the stages that need it: `prepare` is measured without
-    from cma import RetrievalModel, TrainConfig
-    from cma.data import RetrievalDataset
-
-LAST = "preprocessor_config.json"  # is written last
 
 
 @dataclass(frozen=True)
@@ -32,58 +27,58 @@ class Rehearsal:
     like: str
     items: int
     out: Path
-    workers: int = 2
-    backbone: str | None = None
-    recipe: str = "paper"  # a variant of `cma.recipes`; float32 where the paper has no recipe
-    batch_size: int = 8
-    frames: int | None = None  # of a clip at most; None: as many as in the recipe
-    gallery: int | None = None  # at most so many test items are evaluated and indexed; None: all
+    backbone: str | None
+    recipe: str  # a variant of `cma.recipes`; float32 where the paper has no recipe
+    workers: int
+    batch_size: int
+    frames: int | None  # of a clip at most; None: as many as in the recipe
+    gallery: int | None  # at most so many test items are evaluated and indexed; None: all
 
-    def whole_recipe(self) -> TrainConfig:
+    def whole_recipe(self) -> cma.TrainConfig:
         """The settings of the recipe on this machine, the epoch chosen on test."""
-        from cma.recipes import recipe
-
-        one = recipe(self.like)
+        one = cma.recipes.recipe(self.like)
         config = one.train_config("float32" if self.recipe == "paper" and not one.paper else self.recipe)
         here = {"workers": self.workers, "runs_dir": self.out / "runs", "select_on": "test"}
         return config.merge(here | {"max_frames": self.frames or config.max_frames})
 
-    def few_steps(self) -> TrainConfig:
+    def few_steps(self) -> cma.TrainConfig:
         """Two epochs of the recipe, in small batches of two micro-batches, evaluated on as many items."""
         size = self.batch_size
         small = {"epochs": 2, "epoch_unit": "items", "batch_size": size, "micro_batch": -(-size // 2)}
         return self.whole_recipe().merge(small | {"eval_items": size})
 
-    def split(self, name: str) -> RetrievalDataset:
-        """A split of the prepared dataset."""
-        from cma import data
+    def split(self, name: str, most: int | None = None) -> cma.data.RetrievalDataset:
+        """At most so many items of a split of the prepared dataset."""
+        return cma.load_dataset(self.out / "dataset", name).subset(most)
 
-        return data.load(self.out / "dataset", name)
-
-    def model(self, trained: bool = False) -> RetrievalModel:
+    def model(self, trained: bool = False) -> cma.RetrievalModel:
         """The backbone, on a GPU if there is one, with a new adapter of the recipe's size or the trained."""
-        import torch
-
-        from cma import RetrievalModel, load_backbone
-        from cma.recipes import recipe
-        from cma.training import choose_device
-
-        backbone = self.backbone or str(self.out / "backbone")
-        model = RetrievalModel(*load_backbone(backbone, device=choose_device()))
-        torch.manual_seed(0)
+        backbone, device = self.backbone or str(self.out / "backbone"), cma.training.choose_device()
+        model = cma.RetrievalModel(*cma.load_backbone(backbone, device=device))
         if trained:
             model.load_adapter(self.out / "runs" / self.few_steps().name, "rehearsal")
         else:
-            model.add_adapter("rehearsal", recipe(self.like).adapter_config())
-        model.set_adapter("rehearsal")
+            model.add_adapter("rehearsal", cma.recipes.recipe(self.like).adapter_config())
         return model
 
 
 def make(it: Rehearsal) -> dict:
-    """The source folder, and the backbone if none is given."""
+    """The source folder, and unless a backbone is given a CLIP of ViT-B/32's dimensions with random weights.
+
+    That takes the time and the memory of `openai/clip-vit-base-patch32`, and retrieves nothing. Its tokenizer
+    is the bundled mini's, with room for 77 tokens.
+    """
+    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, set_seed
+
     make_source(it.like, it.items, it.out, it.workers)
     if it.backbone is None:
-        save_random_clip(it.out / "backbone")
+        tokenizer, config = cma.load_backbone("mini")[1].tokenizer, CLIPConfig()
+        tokenizer.model_max_length = config.text_config.max_position_embeddings
+        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            setattr(config.text_config, name, getattr(tokenizer, name))
+        set_seed(0)
+        for part in (CLIPModel(config).half(), tokenizer, CLIPImageProcessorPil()):
+            part.save_pretrained(it.out / "backbone")
     return {"said": f"{it.items:,} items"}
 
 
@@ -95,15 +90,15 @@ def prepare_twice(it: Rehearsal) -> dict:
         annotations = read_source(it.like, it.items, it.out / "source")
         prepare(annotations, it.out / "source", it.out / "dataset", workers=it.workers)
         seconds.append(round(time.perf_counter() - start, 2))
-    said = f"{len(annotations.entries):,} / {it.items:,} items; again, without decoding: {seconds[1]} s"
-    return {"said": said, "seconds": seconds}
+    counts = read_object(it.out / "dataset" / SEAL)["counts"]
+    met = ", ".join(f"{split} {one['found']:,} / {one['expected']:,}" for split, one in counts.items())
+    said = f"{met} found / expected; again, without decoding: {seconds[1]} s"
+    return {"said": said, "seconds": seconds, "counts": counts}
 
 
 def measure(it: Rehearsal) -> dict:
     """What `cma.training.plan` says of the recipe, at its own batch size, on all training items."""
-    from cma import training
-
-    planned = training.plan(it.model(), it.split("train"), it.whole_recipe())
+    planned = cma.training.plan(it.model(), it.split("train"), it.whole_recipe())
     return {"said": str(planned)} | asdict(planned)
 
 
@@ -133,66 +128,30 @@ def resume(it: Rehearsal) -> dict:
 
 def evaluate_gallery(it: Rehearsal) -> dict:
     """Recall of the trained adapter on the test split; with random weights it is chance."""
-    from cma import training
-
-    every = it.split("test")
-    test = every.subset(it.gallery)
-    metrics = training.evaluate(it.model(trained=True), test, replace(it.few_steps(), eval_items=None))
+    test = it.split("test", it.gallery)
+    metrics = cma.evaluate(it.model(trained=True), test, replace(it.few_steps(), eval_items=None))
     recall, (low, high) = (one["text_to_visual"]["R@1"] for one in (metrics, metrics["intervals"]))
-    said = f"{len(test):,} / {len(every):,} test items; text-to-{test.kind} R@1 {recall:.1f} % "
+    said = f"{len(test):,} / {len(it.split('test')):,} test items; text-to-{test.kind} R@1 {recall:.1f} % "
     said += f"(N = {metrics['texts']:,}, 95 % interval {low:.1f} to {high:.1f})"
     return {"said": said, "metrics": metrics}
 
 
 def explore(it: Rehearsal) -> dict:
     """An index of test items, built, loaded again and asked with a caption."""
-    from cma.search import MediaIndex
-
-    config, every = it.few_steps(), it.split("test")
-    test, model = every.subset(it.gallery), it.model(trained=True)
+    test, model = it.split("test", it.gallery), it.model(trained=True)
     start = time.perf_counter()
-    MediaIndex.build(model, test, config, folder=it.out / "index")
-    built = time.perf_counter()
-    index = MediaIndex.load(it.out / "index", model)
-    asked = time.perf_counter()
-    best = index.query(test.captions[0], 5)
-    seconds = [round(built - start, 2), round(time.perf_counter() - asked, 3)]
+    cma.MediaIndex.build(model, test, it.few_steps(), folder=it.out / "index")
+    built = time.perf_counter() - start
+    index = cma.MediaIndex.load(it.out / "index", model)
     if len(index) != len(test):
         raise ValueError(f"{it.out / 'index'}: {len(index):,} / {len(test):,} items found / expected")
-    said = f"{len(index):,} / {len(every):,} test items in the index after {seconds[0]} s; "
-    said += f"a sentence answered in {seconds[1]} s"
-    return {"said": said, "best": best, "seconds": seconds}
+    start = time.perf_counter()
+    best = index.query(test.captions[0], 5)
+    asked = time.perf_counter() - start
+    said = f"{len(index):,} test items in the index after {built:.1f} s; a sentence answered in {asked:.3f} s"
+    return {"said": said, "best": best, "seconds": [built, asked]}
 
 
-def _train(it: Rehearsal, config: TrainConfig, on_epoch: Callable[[object], None] | None = None) -> dict:
-    import cma
-
-    dataset = it.split("train").subset(2 * it.batch_size)
-    record = cma.train(it.model(), dataset, config, on_epoch)
+def _train(it: Rehearsal, config: cma.TrainConfig, on_epoch: Callable[[object], None] | None = None) -> dict:
+    record = cma.train(it.model(), it.split("train", 2 * it.batch_size), config, on_epoch)
     return {"history": record.history, "steps": record.total_steps, "seconds": record.seconds}
-
-
-def save_random_clip(folder: Path) -> None:
-    """Write a CLIP of ViT-B/32's dimensions with random weights (300 MB), unless it is there.
-
-    It takes the time and the memory of `openai/clip-vit-base-patch32`, and retrieves nothing. Its tokenizer
-    is the bundled mini's, with room for 77 tokens; of the text tower's 49,408 ids that uses 3,781.
-    """
-    import torch
-    from transformers import CLIPConfig, CLIPModel
-
-    from cma import load_backbone
-
-    if (folder / LAST).is_file():
-        return
-    _, processor = load_backbone("mini")
-    tokenizer, images, config = processor.tokenizer, processor.image_processor, CLIPConfig()  # ViT-B/32's
-    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
-        setattr(config.text_config, name, getattr(tokenizer, name))
-    torch.manual_seed(0)
-    CLIPModel(config).half().save_pretrained(folder)
-    tokenizer.model_max_length = config.text_config.max_position_embeddings
-    tokenizer.save_pretrained(folder)
-    side = config.vision_config.image_size
-    images.size, images.crop_size = {"shortest_edge": side}, {"height": side, "width": side}
-    images.save_pretrained(folder)

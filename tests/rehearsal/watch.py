@@ -19,10 +19,9 @@ GRACE = 15  # seconds in which the workers of a process that was killed should e
 def run_stage(name: str, stage: Callable[..., dict], answer: Path, *given: object, killed: bool) -> dict:
     """Run `stage(*given)` in a new process; returns what it did, with `cost`, as in the file `answer`.
 
-    `cost` holds seconds, the most memory of the process and its workers at one moment (`peak_gib`: pages that
-    they share count for each), the most files that one of them had open, and how many workers outlived it by
-    `GRACE` seconds (they are ended). A stage that is `killed` ends by SIGKILL, and returns nothing. Raises
-    RuntimeError if it ends in another way than expected.
+    `cost` holds seconds, the most memory of the process and its workers at one moment (pages that they share
+    count for each), the most files that one had open, and how many workers outlived it by `GRACE` seconds.
+    A stage that is `killed` returns nothing. Raises RuntimeError if it ends in another way than expected.
     """
     answer.unlink(missing_ok=True)
     print(f"--- {name}", flush=True)
@@ -34,7 +33,7 @@ def run_stage(name: str, stage: Callable[..., dict], answer: Path, *given: objec
         while process.exitcode is None:
             memory = 0
             with suppress(psutil.Error):  # one that ended meanwhile
-                seen |= set(watched.children(recursive=True))
+                seen.update(watched.children(recursive=True))
             for one in (watched, *seen):
                 with suppress(psutil.Error):
                     memory += one.memory_info().rss
@@ -50,8 +49,7 @@ def run_stage(name: str, stage: Callable[..., dict], answer: Path, *given: objec
         with suppress(psutil.Error):
             one.kill()
     if ended != (-signal.SIGKILL if killed else 0):
-        hint = "; it was to be killed: take more --steps" if killed and not ended else ""
-        raise RuntimeError(f"{name}: the stage ended with {ended}, see above{hint}")
+        raise RuntimeError(f"{name}: the stage ended with {ended}, see above")
     cost = {"seconds": seconds, "peak_gib": round(peak / 2**30, 2), "open_files": files}
     done = {"said": "ended by SIGKILL"} if killed else read_json(answer, dict)
     return done | {"cost": cost | {"workers_left": len(left)}}

@@ -1,7 +1,6 @@
 import pytest
 
 import cma.data
-from data_prep.__main__ import main
 from tests.data_prep.fuzz_sources import as_json, as_lines, read_back, run
 from tests.grey_media import write_clip
 
@@ -28,16 +27,13 @@ def test_sentences_become_one_paragraph_and_val_1_is_the_test(folder):
 
 @pytest.mark.parametrize("prefix", ["v_", ""])
 @pytest.mark.parametrize("captions_with", [True, False])
-def test_videos_are_found_with_and_without_v(tmp_path, prefix, captions_with):
-    source, out = tmp_path / "source", tmp_path / "out"
+def test_videos_are_found_with_and_without_v(folder, prefix, captions_with):
     test = TEST if captions_with else {id.removeprefix("v_"): one for id, one in TEST.items()}
     names = [f"{prefix}c-.mkv", f"{prefix}v_d.mp4"]
-    for name in names:
-        write_clip(source / "clip.mp4", [40, 90]).rename(source / name)
-    (source / "val_1.json").write_bytes(as_json(test))
-    words = ["activitynet", "--source", str(source), "--out", str(out), "--allow-missing", "--workers", "1"]
-    assert main(words) == 0
-    items = cma.data.load(out, "test").items
+    files = dict.fromkeys(names, write_clip(folder / "clip.mp4", [40, 90]).read_bytes())
+    files["val_1.json"] = as_json(test)
+    assert run("activitynet", files, folder, "--allow-missing", media=True)[0] == 0
+    items = cma.data.load(folder / "out", "test").items
     assert [item.id for item in items] == list(test)
     assert [item.file_name for item in items] == [f"media/{name}" for name in names]
 

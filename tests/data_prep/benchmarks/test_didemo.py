@@ -1,11 +1,6 @@
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import cma.data
-from data_prep.__main__ import main
-from data_prep.benchmarks import didemo
-from data_prep.dataset import CaptionCleaner
 from tests.data_prep.fuzz_sources import as_json, as_lines, run
 from tests.grey_media import write_clip
 
@@ -42,15 +37,10 @@ def test_descriptions_become_one_paragraph_and_the_list_decides(folder):
     (f"{MOV}.mp4", f"{DOT}mp4", f"{MPG}.mp4"),
     ("1@N01_2_ab.mp4", f"{DOT}.mp4", "5@N03_6_ef.mp4"),
 ])  # fmt: skip
-def test_clips_are_found_as_they_were_or_transcoded(tmp_path, names):
-    source, out = tmp_path / "source", tmp_path / "out"
-    for name in names:
-        write_clip(source / "clip.mp4", [40, 90]).rename(source / name)
-    for name, content in FILES.items():
-        (source / name).write_bytes(content)
-    words = ["didemo", "--source", str(source), "--out", str(out), "--allow-missing", "--workers", "1"]
-    assert main(words) == 0
-    test = cma.data.load(out, "test")
+def test_clips_are_found_as_they_were_or_transcoded(folder, names):
+    clips = dict.fromkeys(names, write_clip(folder / "clip.mp4", [40, 90]).read_bytes())
+    assert run("didemo", FILES | clips, folder, "--allow-missing", media=True)[0] == 0
+    test = cma.data.load(folder / "out", "test")
     assert [item.file_name for item in test.items] == [f"media/{name}" for name in names]
     assert all(test.path(item).is_file() for item in test.items)
 
@@ -59,11 +49,3 @@ def test_a_split_without_its_list_is_left_out(folder):
     status, said, _ = run("didemo", FILES | {"val_data.json": as_json(ROWS)}, folder, "--allow-missing")
     assert status == 0 and cma.data.splits(folder / "out") == ["test"]
     assert "no val_list.txt with the ids of val_data.json: the" in said
-
-
-@given(st.lists(st.text(), max_size=4))
-def test_a_paragraph_is_all_the_words_in_order_with_single_blanks(texts):
-    words = " ".join(texts).split()
-    surrogates = any("\ud800" <= character <= "\udfff" for text in texts for character in text)
-    if not surrogates:
-        assert didemo.paragraph(texts, CaptionCleaner(), "here") == ((" ".join(words),) if words else ())

@@ -25,9 +25,7 @@ def test_of_several_forms_the_first_is_read_or_the_one_that_is_chosen(tmp_path):
     read = flickr30k.BENCHMARK.read(tmp_path)
     assert read.files == ["dataset_flickr30k.json"]
     (note,) = [note for note in read.notes if note.startswith("there too, not read: ")]
-    assert all(
-        f"{flickr30k.FORMS[form].looks_for} (--form {form})" in note for form in [*flickr30k.FORMS][1:]
-    )
+    assert all(f"(--form {form})" in note for form in [*flickr30k.FORMS][1:])
     assert flickr30k.BENCHMARK.read(tmp_path, form="hub").files == ["flickr_annotations_30k.csv"]
     (tmp_path / "flickr_annotations_30k.csv").unlink()
     with pytest.raises(BadInput, match=r"found none of flickr_annotations_30k\.csv in"):
@@ -44,21 +42,6 @@ def test_lists_of_ids_have_other_names_and_endings(tmp_path, lists, ending):
         write(tmp_path / lists.format(split), ids if lists.endswith("json") else "\n".join(ids))
     write(tmp_path / "train_log.txt", "epoch 1\n")  # no list of ids
     assert told(flickr30k.BENCHMARK.read(tmp_path)) == EXPECTED
-
-
-def test_ids_without_captions_and_captions_without_a_list_are_counted(tmp_path):
-    put(tmp_path, "token")
-    for split in ("train", "val"):
-        (tmp_path / f"{split}.txt").unlink()
-    write(tmp_path / "test.txt", "65567\n\n404\n65567\n")
-    read = flickr30k.BENCHMARK.read(tmp_path)
-    assert told(read) == {"65567": EXPECTED["65567"], "404": ("test", "404.jpg", ())}
-    assert read.notes == [
-        "no train split and no val split in these files: the train and val splits are left out",
-        "repeated ids of test.txt, dropped: 1",
-        "ids without captions: 1 (404)",
-        "images in no list, left out: 3 (1000092795, 36979, 7)",
-    ]
 
 
 def test_captions_without_lists_are_no_form(tmp_path):

@@ -3,13 +3,13 @@ import json
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from data_prep.__main__ import main
 from data_prep.benchmarks import coco, flickr30k, hub
-from tests.data_prep.fuzz_sources import SOURCES, Item
+from tests.data_prep.fuzz_sources import SOURCES, Item, read_back, run
 from tests.data_prep.image_sources import told, write
 
 FIVE = tuple(f"boat {n}" for n in range(5))
 FORMS = {"flickr30k": "flickr30k hub", "coco": "coco karpathy"}
+FROM_HUB = ("--from-hub", "--allow-missing")
 REPOS = {"flickr30k": flickr30k.ON_HUB, "coco": coco.ON_HUB}
 
 
@@ -32,51 +32,34 @@ def cache(tmp_path, monkeypatch):
 
 
 def put(online, name, train="train"):
-    """Two images in the layout of each dataset on the hub; returns what they are read as."""
+    """Two images in the layout of each dataset on the hub; returns their ids."""
     items = {"a": Item(train, FIVE), "b": Item("test", FIVE)}
     (content,) = SOURCES[FORMS[name]].write(items).values()
     online[REPOS[name].repo, REPOS[name].name] = content.decode()
-    return {"a": ("train", FIVE), "b": ("test", FIVE)}
-
-
-def run(name, tmp_path, *options):
-    (tmp_path / "source").mkdir(exist_ok=True)
-    places = ["--source", str(tmp_path / "source"), "--out", str(tmp_path / "out")]
-    return main([name, *places, "--from-hub", "--annotations-only", "--allow-missing", *options])
-
-
-def rows(tmp_path):
-    lines = (tmp_path / "out" / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
-    return {row["id"]: (row["split"], tuple(row["captions"])) for row in map(json.loads, lines)}
+    return set(items)
 
 
 @pytest.mark.parametrize("name", REPOS)
-def test_annotations_come_from_the_hub_once(name, cache, tmp_path, capsys):
+def test_annotations_come_from_the_hub_once_and_offline_one_line_says_what_to_do(name, cache, tmp_path):
     online, asked = cache
+    status, _, error = run(name, {}, tmp_path, *FROM_HUB)
+    assert status == 1 and not (tmp_path / "out" / "dataset.json").exists()
+    assert f"{REPOS[name].name} of the dataset {REPOS[name].repo} on the hub cannot be" in error
+    assert "put the annotation file into --source" in error and error.count("\n") == 1
+    asked.clear()
     items = put(online, name)
-    assert run(name, tmp_path) == 0
-    assert rows(tmp_path) == items
+    assert run(name, {}, tmp_path, *FROM_HUB)[0] == 0
+    assert set(read_back(tmp_path / "out")[0]) == items
     seal = json.loads((tmp_path / "out" / "dataset.json").read_text(encoding="utf-8"))
     assert seal["annotations"] == [f"{REPOS[name].repo}: {REPOS[name].name}"]
     online.clear()
-    assert run(name, tmp_path) == 0  # offline by now
+    assert run(name, {}, tmp_path, *FROM_HUB)[0] == 0  # offline by now
     place = (REPOS[name].repo, REPOS[name].name, "dataset")
     assert asked == [(*place, True), (*place, False), (*place, True)]
 
 
-@pytest.mark.parametrize("name", REPOS)
-def test_offline_it_says_in_one_line_what_to_do(name, cache, tmp_path, capsys):
-    assert run(name, tmp_path) == 1
-    error = capsys.readouterr().err
-    assert error.startswith(
-        f"error: {REPOS[name].name} of the dataset {REPOS[name].repo} on the hub cannot be"
-    )
-    assert "it cannot be located" in error and "put the annotation file into --source" in error
-    assert error.count("\n") == 1 and not (tmp_path / "out").exists()
-
-
 def test_the_choice_of_split_holds_for_the_hub_and_a_downloaded_file_is_a_source_too(cache, tmp_path):
-    items = put(cache[0], "coco", train="restval")
-    assert run("coco", tmp_path, "--split", "no-restval") == 0
-    assert rows(tmp_path) == {"b": items["b"]}
+    put(cache[0], "coco", train="restval")
+    assert run("coco", {}, tmp_path, *FROM_HUB, "--split", "no-restval")[0] == 0
+    assert set(read_back(tmp_path / "out")[0]) == {"b"}
     assert set(told(coco.BENCHMARK.read(hub.fetch(coco.ON_HUB).parent))) == {"a", "b"}

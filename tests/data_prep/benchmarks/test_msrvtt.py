@@ -4,8 +4,7 @@ import pytest
 
 import cma.data
 from data_prep.__main__ import main
-from data_prep.benchmarks import msrvtt
-from data_prep.readers import BadInput
+from tests.data_prep.image_sources import write
 
 DATA, TRAIN, TEST = "MSRVTT_data.json", "MSRVTT_train.9k.csv", "MSRVTT_JSFUSION_test.csv"
 
@@ -14,13 +13,12 @@ DATA, TRAIN, TEST = "MSRVTT_data.json", "MSRVTT_train.9k.csv", "MSRVTT_JSFUSION_
 def source(tmp_path):
     """Three training clips, the last of them for validation, and two for the test."""
     folder, train = tmp_path / "source", ("video1", "video2", "video3")
-    folder.mkdir()
     videos = [{"video_id": id, "split": "validate" if id == "video3" else "train"} for id in train]
     sentences = [{"video_id": id, "caption": f"{id} is {what}"} for id in train for what in ("here", "there")]
-    (folder / DATA).write_text(json.dumps({"videos": videos, "sentences": sentences}))
-    (folder / TRAIN).write_text("\n".join(["video_id", *train]))
+    write(folder / DATA, {"videos": videos, "sentences": sentences})
+    write(folder / TRAIN, "\n".join(["video_id", *train]))
     tests = [f"ret0;msr0;{id};see {id}" for id in ("video7", "video9")]
-    (folder / TEST).write_bytes("\r\n".join(["key;vid_key;video_id;sentence", *tests]).encode())
+    write(folder / TEST, "\r\n".join(["key;vid_key;video_id;sentence", *tests]))
     return folder
 
 
@@ -30,18 +28,17 @@ def run(source, tmp_path, capsys):
 
     def run(*options, fails=False):
         out = tmp_path / "out"
-        words = ["msrvtt", "--source", source, "--out", out, "--annotations-only", *options]
-        assert main([str(word) for word in words]) == int(fails)
+        words = ["msrvtt", "--source", str(source), "--out", str(out), "--annotations-only", *options]
+        assert main(words) == int(fails)
         said = capsys.readouterr()
-        if fails:
-            return said.err, {}
-        splits = {split: cma.data.load(out, split) for split in cma.data.splits(out)}
-        return said.out, {split: [item.id for item in dataset.items] for split, dataset in splits.items()}
+        names = [] if fails else cma.data.splits(out)
+        splits = {name: [item.id for item in cma.data.load(out, name).items] for name in names}
+        return said.err if fails else said.out, splits
 
     return run
 
 
-def test_lists_decide_and_validation_is_held_out_on_request(tmp_path, run):
+def test_lists_decide_and_validation_is_held_out_on_request(source, tmp_path, run):
     _, splits = run("--allow-missing")
     assert splits == {"train": ["video1", "video2", "video3"], "test": ["video7", "video9"]}
     train, test = (cma.data.load(tmp_path / "out", split) for split in splits)
@@ -53,22 +50,20 @@ def test_lists_decide_and_validation_is_held_out_on_request(tmp_path, run):
     assert splits == {"train": ["video1", "video2"], "val": ["video3"], "test": ["video7", "video9"]}
     assert cma.data.load(tmp_path / "out", "val").expected == 497
     assert cma.data.load(tmp_path / "out", "train").expected == 8_503
+    (source / TRAIN).write_text("video_id\nvideo1\n")  # nothing to hold out
+    assert "validate" in run("--val", fails=True)[0]
 
 
-def test_a_list_that_is_absent_leaves_its_split_out(source, run):
-    (source / TRAIN).unlink()
+def test_what_is_absent_leaves_its_split_out_and_is_named(source, run):
     (source / DATA).unlink()  # only the training captions are in it
+    said, splits = run("--allow-missing")
+    assert list(splits) == ["test"] and f"no {DATA}, which has the captions of {TRAIN}" in said
+    assert f"no {DATA} in this folder or below it; --val needs" in run("--val", fails=True)[0]
+    (source / TRAIN).unlink()
     said, splits = run("--allow-missing")
     assert list(splits) == ["test"] and f"no {TRAIN}: the train split is left out" in said
     (source / TEST).unlink()
     assert f"no {TRAIN} and no {TEST} in this folder" in run(fails=True)[0]
-
-
-def test_training_lists_without_the_captions_leave_the_train_split_out(source, run):
-    (source / DATA).unlink()
-    said, splits = run("--allow-missing")
-    assert list(splits) == ["test"] and f"no {DATA}, which has the captions of {TRAIN}" in said
-    assert f"no {DATA} in this folder or below it; --val needs" in run("--val", fails=True)[0]
 
 
 def test_if_only_the_other_training_list_is_there_its_option_is_named(source, run):
@@ -80,24 +75,15 @@ def test_if_only_the_other_training_list_is_there_its_option_is_named(source, ru
     assert list(run("--split", "7k", "--allow-missing")[1]) == ["train"]
 
 
-def test_nothing_to_hold_out(source):
-    (source / TRAIN).write_text("video_id\nvideo1\n")
-    with pytest.raises(BadInput, match="validate"):
-        msrvtt.BENCHMARK.read(source, val=True)
-
-
 def test_the_official_splits_have_every_caption_as_a_query(source, tmp_path, run):
     for name in (TRAIN, TEST):
         (source / name).unlink()  # they are not read
     content = json.loads((source / DATA).read_text())
-    content["videos"] += [
-        {"video_id": "video4", "split": "test"},
-        {"video_id": "video5.mp4", "split": "test"},
-    ]
-    content["videos"] += [{"video_id": "video6", "split": "spare"}]
+    splits = {"video4": "test", "video5.mp4": "test", "video6": "spare"}
+    content["videos"] += [{"video_id": id, "split": split} for id, split in splits.items()]
     content["sentences"] += [{"video_id": "video4", "caption": text} for text in ("a cat", "a  cat sits")]
     content["sentences"] += [{"video_id": "video5.mp4", "caption": "a dog"}]
-    (source / DATA).write_text(json.dumps(content))
+    write(source / DATA, content)
     said, splits = run("--split", "official", "--allow-missing")
     assert splits == {"train": ["video1", "video2"], "val": ["video3"], "test": ["video4", "video5"]}
     assert "clips whose split is none of train, validate, test: 1 (video6)" in said
@@ -107,10 +93,9 @@ def test_the_official_splits_have_every_caption_as_a_query(source, tmp_path, run
 
 
 def test_an_official_split_that_is_absent_is_named_and_nothing_at_all_is_refused(source, run):
-    assert (
-        "no test split in it: the test split is left out" in run("--split", "official", "--allow-missing")[0]
-    )
-    (source / DATA).write_text(json.dumps({"videos": [], "sentences": []}))
+    said, _ = run("--split", "official", "--allow-missing")
+    assert "no test split in it: the test split is left out" in said
+    write(source / DATA, {"videos": [], "sentences": []})
     assert "no item in this file" in run("--split", "official", fails=True)[0]
     (source / DATA).unlink()
     assert f"found no {DATA} in this folder" in run("--split", "official", fails=True)[0]

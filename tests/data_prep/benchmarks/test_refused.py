@@ -31,7 +31,6 @@ ALONE = {  # by benchmark: a file that lies there alone, what is in it, and what
         ("coco_val.json", albef({"1.jpg": ["a"]}) * 2, "[1] (1.jpg): this image has a row already"),
         ("coco_val.json", [], "coco_val.json: no item in this file"),
         ("dataset_coco.json", {"images": [row(None)]}, "[0]: expected a file name, found None"),
-        ("dataset_coco.json", "[" * 100_000, "JSON that cannot be read"),
         ("dataset_coco.json", [], 'an object with a list "images"'),
         ("dataset_coco.json", {"images": []}, "no item in this file"),
         ("dataset_coco.json", {"images": [row(), {"filename": "2"}]}, "[1]: expected filename, split"),
@@ -88,8 +87,6 @@ BESIDE = {  # by form: a file that replaces one of a good source, or is added
     ],
     "rsitmd lists": [
         ("train_caps.txt", "a\nb\nc\n", "train_caps.txt: captions: 3, lines in train_filename.txt: 2"),
-        ("train_caps.txt", "", "captions: 0, lines in train_filename.txt: 2"),
-        ("train_filename.txt", "", "captions: 2, lines in train_filename.txt: 0"),
         ("train_filename.txt", "1.tif\n\n", "train_filename.txt:2: expected a file name, found ''"),
         ("train_caps.txt", "河\n".encode("gb18030"), "train_caps.txt:1: not UTF-8"),
     ],
@@ -101,7 +98,6 @@ BESIDE = {  # by form: a file that replaces one of a good source, or is added
         ("MSRVTT_JSFUSION_test.csv", "video_id,sentence\nv,see it\nw\n", "test.csv:3: expected 2 fields"),
         ("MSRVTT_JSFUSION_test.csv", 'video_id,sentence\nv,"see it\n', "broken CSV"),
         ("MSRVTT_data.json", {"videos": []}, "expected lists videos (video_id) and sentences"),
-        ("MSRVTT_data.json", [1], "expected lists videos (video_id) and sentences"),
         ("MSRVTT_data.json", {"videos": [], "sentences": []}, f"{A} ({A}: no caption)"),
     ],
     "msvd json": [
@@ -113,12 +109,7 @@ BESIDE = {  # by form: a file that replaces one of a good source, or is added
     ],
     "didemo": [
         ("test_data.json", {}, "test_data.json: expected a list of objects with video and description"),
-        (
-            "test_data.json",
-            [{"video": B}],
-            "entry 0: expected video and description; KeyError",
-        ),
-        ("test_data.json", [B], "entry 0: expected video and description"),
+        ("test_data.json", [{"video": B}], "entry 0: expected video and description; KeyError"),
         ("test_data.json", [{"video": B, "description": 7}], f"entry 0: expected texts, found '{B}' and 7"),
         ("test_data.json", [{"video": "", "description": "a"}], "entry 0: expected texts, found '' and 'a'"),
     ],

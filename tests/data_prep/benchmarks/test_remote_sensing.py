@@ -1,11 +1,8 @@
-import json
-
 import pytest
 
 import cma.data
-from data_prep.__main__ import main
 from data_prep.benchmarks import BENCHMARKS, remote_sensing
-from tests.data_prep.fuzz_sources import Item, albef_json, caption_lists, karpathy_json
+from tests.data_prep.fuzz_sources import Item, albef_json, as_json, caption_lists, karpathy_json, run
 from tests.data_prep.image_sources import albef, told, write
 
 DIVISIONS = {"rsicd": remote_sensing.RSICD_DIVISIONS, "rsitmd": remote_sensing.RSITMD_DIVISIONS}
@@ -33,19 +30,12 @@ def test_published_counts_of_each_division_add_up_to_the_whole_benchmark(name, c
     "write_form", [karpathy_json("dataset_RSITMD.json"), albef_json("rsitmd"), caption_lists]
 )
 @pytest.mark.parametrize("which", DIVISIONS["rsitmd"])
-def test_every_published_division_is_known_in_every_form(tmp_path, capsys, write_form, which):
+def test_every_published_division_is_known_in_every_form(folder, write_form, which):
     division = DIVISIONS["rsitmd"][which]
-    items = {
-        f"{split}_{n}": Item(split, tuple(FIVE)) for split in division for n in range(division[split].items)
-    }
-    for file, content in write_form(items).items():
-        (tmp_path / file).write_bytes(content)
-    run = ["rsitmd", "--source", str(tmp_path), "--out", str(tmp_path / "out"), "--annotations-only"]
-    assert main(run) == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert (
-        "WARNING" not in said and f"train {division['train'].items:,} / {division['train'].items:,}" in said
-    )
+    counts = {split: range(counts.items) for split, counts in division.items()}
+    items = {f"{split}_{n}": Item(split, tuple(FIVE)) for split in counts for n in counts[split]}
+    status, said, _ = run("rsitmd", write_form(items), folder)
+    assert status == 0 and "WARNING" not in said
     assert ("its images are in train" in said) == ("val" not in division)
 
 
@@ -72,10 +62,8 @@ def test_a_form_that_hides_another_says_so_and_a_split_is_never_said_to_be_in_an
         "there too, not read: {train,val,test}_caps.txt (--form lists)",
         "no train split and no val split in these files: the train and val splits are left out",
     ]
-    assert {split for split, _, _ in told(BENCHMARKS["rsicd"].read(tmp_path, form="lists")).values()} == {
-        "train",
-        "test",
-    }
+    rows = told(BENCHMARKS["rsicd"].read(tmp_path, form="lists")).values()
+    assert {split for split, _, _ in rows} == {"train", "test"}
 
 
 @pytest.mark.parametrize("name", DIVISIONS)
@@ -89,14 +77,15 @@ def test_lists_of_the_neighbours_are_passed_over(tmp_path, name):
 
 
 @pytest.mark.parametrize("prefix", ["", "textaug_"])
-def test_json_lines_of_rephrased_captions_are_read_and_said_to_be_so(tmp_path, prefix, capsys):
-    row = json.dumps({"filename": "rsicd_images/river_1.jpg", "captions": FIVE})
-    for split in ("train", "valid", "test"):
-        write(tmp_path / f"{prefix}{split}_rsicd.jsonl", f"{row.replace('river_1', split)}\n\n")
-    out = tmp_path / "out"
-    options = ("--source", str(tmp_path), "--out", str(out), "--annotations-only", "--allow-missing")
-    assert main(["rsicd", *options]) == 0
+def test_json_lines_of_rephrased_captions_are_read_and_said_to_be_so(folder, prefix):
+    files = {
+        f"{prefix}{split}_rsicd.jsonl": as_json({"filename": f"a/{split}.jpg", "captions": FIVE}) + b"\n\n"
+        for split in ("train", "valid", "test")
+    }
+    status, printed, _ = run("rsicd", files, folder, "--allow-missing")
+    out = folder / "out"
+    assert status == 0
     assert [item.id for item in cma.data.load(out, "val").items] == ["valid"]
     assert cma.data.load(out, "test").captions == FIVE
     said = "textaug_train_rsicd.jsonl, textaug_valid_rsicd.jsonl, textaug_test_rsicd.jsonl: repeated captions"
-    assert (said in capsys.readouterr().out) == bool(prefix)
+    assert (said in printed) == bool(prefix)

@@ -1,7 +1,6 @@
 import pytest
 
 import cma.data
-from data_prep.__main__ import main
 from tests.data_prep.fuzz_sources import as_json, as_lines, read_back, run
 from tests.grey_media import write_clip
 
@@ -42,6 +41,11 @@ def check(files, folder, splits=SPLIT_OF):
     return " ".join(said.split())
 
 
+@pytest.mark.parametrize("shape", OWN_WORDS)
+def test_without_lists_the_files_own_words_split_it(folder, shape):
+    check(files_of(OWN_WORDS[shape], lists={}), folder)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_file_is_known_by_its_content_and_the_lists_split_it(folder, shape):
     durations = {"durations.json": as_json(dict.fromkeys(CAPTIONS, 10.0))}
@@ -50,11 +54,6 @@ def test_a_file_is_known_by_its_content_and_the_lists_split_it(folder, shape):
     assert "vatex: anything at all.json, train_list.txt" in said and "durations" not in said
     assert "test1k5_sec_list.txt is another split than the paper's: not used" in said
     assert "train 2 / 25,991 20 / 259,910" in said and "val 1 / 1,500 10 / 15,000" in said
-
-
-@pytest.mark.parametrize("shape", OWN_WORDS)
-def test_without_lists_the_files_own_words_split_it(folder, shape):
-    check(files_of(OWN_WORDS[shape], lists={}), folder)
 
 
 def test_official_files_are_split_by_name_and_the_halves_of_validation_by_lists(folder):
@@ -87,15 +86,11 @@ def test_a_list_without_any_caption_leaves_its_split_out(folder):
     assert "no train_list.txt with these ids: the train split is left out" in said
 
 
-def test_trimmed_clips_come_first_and_source_videos_are_cut(tmp_path):
-    source, out = tmp_path / "source", tmp_path / "out"
-    for name in ("clips/-a_b_000001_000011.mp4", "whole/-a_b.mkv.mp4", "whole/e.mp4", "whole/-a_b.mp4"):
-        write_clip(source / name, [40, 90])
-    for name, content in files_of().items():
-        (source / name).write_bytes(content)
-    words = ["vatex", "--source", str(source), "--out", str(out), "--allow-missing", "--workers", "1"]
-    assert main(words) == 0
-    items = [item for split in ("train", "test") for item in cma.data.load(out, split).items]
+def test_trimmed_clips_come_first_and_source_videos_are_cut(folder):
+    names = ("clips/-a_b_000001_000011.mp4", "whole/-a_b.mkv.mp4", "whole/e.mp4", "whole/-a_b.mp4")
+    clips = dict.fromkeys(names, write_clip(folder / "clip.mp4", [40, 90]).read_bytes())
+    assert run("vatex", files_of() | clips, folder, "--allow-missing", media=True)[0] == 0
+    items = [item for split in ("train", "test") for item in cma.data.load(folder / "out", split).items]
     assert {item.id: (item.file_name, item.start, item.end) for item in items} == {
         "-a_b_000001_000011": ("media/clips/-a_b_000001_000011.mp4", None, None),
         "-a_b_000012_000022": ("media/whole/-a_b.mp4", 12.0, 22.0),

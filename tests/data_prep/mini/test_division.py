@@ -7,15 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.mini.division import (
-    CLIP_SHARE,
-    VAL_SHARE,
-    clip_split,
-    divide,
-    is_near,
-    still_split,
-    word_set,
-)
+from data_prep.mini import division
+from data_prep.mini.division import clip_split, divide, is_near, still_split, word_set
 from data_prep.mini.emoji import Emoji
 
 WORDS = ["fox", "foxes", "red", "animal", "animals", "wild", "tail", "den"]
@@ -34,8 +27,6 @@ CONCEPTS = st.lists(CAPTIONS, min_size=1, max_size=4).map(
         ("eyes", "big eye", True),
         ("animal, fox", "fox face", False),  # one of three words
         ("animal, fox, face", "fox face", True),  # two of three
-        ("clock, time", "clock, hour", False),  # one of three
-        ("red fox, wild", "fox red tail den", False),  # two of five
         ("red fox tail wild", "fox red den house", False),  # two of six
         ("red fox tail", "fox red tail den house bush", True),
     ],
@@ -51,6 +42,7 @@ def naive_words(text):
 @given(CONCEPTS)
 def test_every_caption_is_in_one_part_and_what_is_held_out_is_new(emoji):
     found = divide(emoji)
+    assert found == divide(emoji[::-1])
     everywhere = [naive_words(text) for parts in found.values() for text in parts.trained]
     for one in emoji:
         trained, held_out, near = found[one.code]
@@ -64,7 +56,6 @@ def test_every_caption_is_in_one_part_and_what_is_held_out_is_new(emoji):
 
 
 def test_the_captions_that_train_are_those_that_leave_most_of_the_others():
-    # any other pair leaves at most one: each name is near to "red fox face", and the lists are alike
     captions = ("red fox", "fox", "den, tail, wild, burrow", "den, tail, wild, hole, red fox face")
     parts = divide([Emoji("1f98a", "red fox", captions)])["1f98a"]
 
@@ -83,11 +74,6 @@ def test_the_words_of_a_training_caption_of_another_concept_are_held_out_from_no
     assert divide([one, other])["1"].held_out == () and divide([one, other])["1"].near == (own,)
 
 
-@given(CONCEPTS)
-def test_the_division_depends_on_nothing_but_the_concepts(emoji):
-    assert divide(emoji) == divide(emoji[::-1])
-
-
 @given(st.lists(st.sampled_from(["", "man ", "woman "]), min_size=1), st.integers(0, 400))
 def test_twins_share_a_split(people, number):
     labels = [f"{who}profession {number}" for who in people]
@@ -98,6 +84,6 @@ def test_the_shares_of_the_splits_and_validation_is_the_same_for_stills_and_clip
     labels = [f"thing {number}" for number in range(8000)]
     still, clip = [still_split(label) for label in labels], [clip_split(label) for label in labels]
     assert set(still) == {"val", "test"}
-    assert still.count("val") / 8000 == pytest.approx(VAL_SHARE, abs=0.02)
-    assert clip.count("train") / 8000 == pytest.approx(CLIP_SHARE, abs=0.02)
+    assert still.count("val") / 8000 == pytest.approx(division.VAL_SHARE, abs=0.02)
+    assert clip.count("train") / 8000 == pytest.approx(division.CLIP_SHARE, abs=0.02)
     assert [one == "val" for one in still] == [one == "val" for one in clip]

@@ -12,8 +12,5 @@ def test_rendering_keeps_colour_and_alpha():
     assert picture.shape == (40, 40, 4)
     assert picture[20, 10].tolist() == [255, 0, 0, 255]  # 2:1, so centred from row 10 to 30
     assert picture[20, 30, 3] == 0 and picture[2, 10, 3] == 0
-
-
-def test_a_broken_drawing_is_an_error():
     with pytest.raises(ValueError):
         render("<svg", size=40)

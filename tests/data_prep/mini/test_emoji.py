@@ -54,11 +54,8 @@ def test_at_most_five_different_captions(label, shortcodes, tags, keywords):
 )
 def test_twins_have_one_key(twins):
     assert len({twin_key(label) for label in twins}) == 1
-
-
-def test_what_only_sounds_alike_is_no_twin():
-    labels = ["light bulb", "dark", "woman’s hat", "woman’s shoe", "cat", "cat face", "student", "teacher"]
-    assert len({twin_key(label) for label in labels}) == len(labels)
+    others = ["light bulb", "dark", "woman’s hat", "woman’s shoe", "cat", "cat face", "student", "teacher"]
+    assert len({twin_key(label) for label in [*others, twins[0]]}) == len(others) + 1
 
 
 def test_one_code_for_the_many_spellings_of_a_file_name():

@@ -16,8 +16,8 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import BaseModel, Field
-from safetensors import SafetensorError
-from safetensors.torch import load, load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from .adapter import AdapterConfig, CrossModalAdapters
@@ -37,7 +37,7 @@ Tower, Key = Literal["vision", "text"], Literal["name", "revision"]
 class AdapterFile(BaseModel):
     """What `adapter_config.json` holds, of the cross-modal adapter or any other method.
 
-    `backbone` is as `cma.backbone.identity` gives it; `digest` is the SHA-256 of the file of the weights.
+    `backbone` is as `cma.backbone.identity` gives it.
     """
 
     method: str
@@ -45,20 +45,20 @@ class AdapterFile(BaseModel):
     widths: dict[Tower, int]
     layers: dict[Tower, int]
     backbone: Annotated[dict[Key, str | None], Field(min_length=2)]
-    digest: str
 
 
 def write_adapter(method: Method, folder: Path, backbone: dict[str, str | None]) -> None:
     """Write the two files of a method into `folder`; `backbone` is as `cma.backbone.identity` gives it."""
     tensors = {key: value.detach().float().contiguous() for key, value in method.state_dict().items()}
-    weights = save(tensors)  # `save_file` would make it readable by its owner alone
     name, options = describe(method)
     about = {"method": name, "options": options or {}, "widths": method.widths, "layers": method.layers}
-    about |= {"backbone": backbone, "digest": hashlib.sha256(weights).hexdigest()}
-    # If a kill leaves the config of one adapter beside the weights of another, the digest tells.
-    with replacing(folder / CONFIG) as new_config, replacing(folder / WEIGHTS) as new_weights:
-        new_config.write_bytes((json.dumps(about, indent=2) + "\n").encode())
-        new_weights.write_bytes(weights)
+    config, content = folder / CONFIG, (json.dumps(about | {"backbone": backbone}, indent=2) + "\n").encode()
+    with replacing(config) as new_config, replacing(folder / WEIGHTS) as new_weights:
+        new_config.write_bytes(content)
+        # `save_file` would make it readable by its owner alone
+        new_weights.write_bytes(save(tensors, {"digest": _digest(tensors)}))
+        if config.is_file() and config.read_bytes() != content:
+            config.unlink()  # if killed here, no old config is left beside new weights
 
 
 def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str | None]]:
@@ -83,16 +83,30 @@ def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str 
         raise ValueError(printable(f"{config}: {error}")) from error
     if not weights.is_file():
         raise FileNotFoundError(f"{weights}: no such file; save the adapter again")
-    if hashlib.sha256(content := weights.read_bytes()).hexdigest() != saved.digest:
-        raise ValueError(f"{weights}: damaged, or not of the {CONFIG} beside it; save the adapter again")
     try:
-        method.load_state_dict(state := load(content), assign=True)
+        with safe_open(weights, "pt") as file:
+            digest, state = (
+                (file.metadata() or {}).get("digest"),
+                {k: file.get_tensor(k) for k in file.keys()},
+            )
+        method.load_state_dict(state, assign=True)
     except (SafetensorError, RuntimeError) as error:
-        said = f"{weights}: does not fit {CONFIG}; save the adapter again. {error}"
+        said = f"{weights}: damaged, or does not fit {CONFIG}; save the adapter again. {error}"
         raise ValueError(printable(said)) from error
+    if digest != _digest(state):
+        raise ValueError(f"{weights}: damaged, its digest is another one; save the adapter again")
     if wrong := [key for key, value in state.items() if not value.isfinite().all()]:
         raise ValueError(f"{weights}: {wrong[0]} holds numbers that are not finite; train the adapter again")
     return method, saved.backbone
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    """The SHA-256 of the names, shapes and values of float32 tensors."""
+    digest = hashlib.sha256()
+    for key, value in sorted(tensors.items()):
+        digest.update(f"{key} {list(value.shape)} ".encode())
+        digest.update(value.cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def read_config(folder: Path) -> AdapterFile:

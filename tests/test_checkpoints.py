@@ -1,7 +1,6 @@
 """An adapter that was saved is loaded as it was, in both formats; whatever else lies there is named."""
 
 import argparse
-import hashlib
 import json
 import warnings
 from pathlib import Path
@@ -15,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from cma.adapter import AdapterConfig
 from cma.backbone import load_backbone
-from cma.checkpoints import OFFICIAL, from_official, read_adapter, to_official, trained_on
+from cma.checkpoints import OFFICIAL, _digest, from_official, read_adapter, to_official, trained_on
 from cma.methods import attach
 from cma.model import RetrievalModel
 from tests.any_json import any_json
@@ -47,7 +46,6 @@ def test_a_saved_adapter_loads_as_it_was_and_acts(model, tmp_path, shared_dim):
     for _ in range(2):  # an existing folder is overwritten
         model.save_adapter(folder, "one")
     assert {file.name for file in folder.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
-    content = (folder / "adapter_model.safetensors").read_bytes()
     options = {"bottleneck_dim": 4, "shared_dim": shared_dim, "activation": "quick_gelu", "dropout": 0.0}
     assert json.loads((folder / "adapter_config.json").read_text()) == {
         "method": "cross-modal adapter" if shared_dim else "adapter without sharing",
@@ -55,7 +53,6 @@ def test_a_saved_adapter_loads_as_it_was_and_acts(model, tmp_path, shared_dim):
         "widths": WIDTHS,
         "layers": LAYERS,
         "backbone": {"name": "some/clip", "revision": None},
-        "digest": hashlib.sha256(content).hexdigest(),
     }
     other = RetrievalModel(build_clip())
     with pytest.warns(UserWarning, match="trained on .*some/clip"):
@@ -94,8 +91,7 @@ def test_weights_that_do_not_fit_name_file_and_key(model, tmp_path):
         (state | {"text.down_bias": torch.zeros(6, 5)}, "text.down_bias"),
         (state | {"text.down_bias": spoilt}, "text.down_bias holds numbers that are not finite"),
     ):
-        save_file(wrong, file)
-        change(tmp_path, digest=hashlib.sha256(file.read_bytes()).hexdigest())
+        save_file(wrong, file, {"digest": _digest(wrong)})
         with pytest.raises(ValueError, match=message) as error:
             model.load_adapter(tmp_path, "c")
         assert str(file) in str(error.value) and "\n" not in str(error.value)
@@ -110,11 +106,8 @@ def test_files_missing_or_damaged(model, tmp_path):
     whole = file.read_bytes()
     for damaged in (whole[:-1] + bytes([whole[-1] ^ 1]), whole[: len(whole) // 2], whole + b"x", b""):
         file.write_bytes(damaged)
-        with pytest.raises(ValueError, match="safetensors: damaged, or not of the adapter_config.json"):
+        with pytest.raises(ValueError, match="safetensors: damaged, .*; save the adapter again"):
             model.load_adapter(tmp_path, "c")
-    change(tmp_path, digest=hashlib.sha256(b"").hexdigest())
-    with pytest.raises(ValueError, match="adapter_model.safetensors: does not fit adapter_config.json"):
-        model.load_adapter(tmp_path, "c")
     file.unlink()
     with pytest.raises(FileNotFoundError, match="adapter_model.safetensors"):
         model.load_adapter(tmp_path, "c")
@@ -124,7 +117,7 @@ def test_files_missing_or_damaged(model, tmp_path):
             model.load_adapter(tmp_path, "c")
 
 
-KEYS = ("method", "options", "widths", "layers", "backbone", "digest", "name", "revision", *vars(CONFIG))
+KEYS = ("method", "options", "widths", "layers", "backbone", "name", "revision", *vars(CONFIG))
 
 
 @pytest.fixture(scope="module")
@@ -221,8 +214,25 @@ def test_killed_between_its_two_files_an_adapter_is_not_taken_for_whole(model, t
     monkeypatch.setattr(Path, "replace", killed_after_the_weights)
     with pytest.raises(KeyboardInterrupt):
         model.save_adapter(tmp_path, "gelu")
-    with pytest.raises(ValueError, match="damaged, or not of the adapter_config.json beside it"):
+    with pytest.raises(FileNotFoundError, match=r"adapter_config\.json: no such file"):
         model.load_adapter(tmp_path, "c")  # the new weights would fit the old config, but not its activation
+
+
+def test_killed_between_its_two_files_a_run_leaves_its_newer_adapter(model, tmp_path, monkeypatch):
+    model.save_adapter(tmp_path, "a")
+    replace = Path.replace
+
+    def killed_after_the_weights(file, target):
+        replace(file, target)
+        raise KeyboardInterrupt
+
+    with torch.no_grad():
+        model.adapters["a"].shared_weight.add_(1)
+    monkeypatch.setattr(Path, "replace", killed_after_the_weights)
+    with pytest.raises(KeyboardInterrupt):
+        model.save_adapter(tmp_path, "a")
+    again = model.load_adapter(tmp_path, "c")
+    assert same(again.state_dict(), model.adapters["a"].state_dict())
 
 
 # ---- the authors' format

@@ -153,7 +153,7 @@ def test_what_cannot_be_says_so_in_one_line(tmp_path):
     about = json.loads((tmp_path / CONFIG).read_text())
     for change, said in (
         ({"method": "BitFit"}, "unknown method 'BitFit'"),
-        ({"method": "partial"}, "does not fit"),
+        ({"method": "partial"}, "does not fit adapter_config.json"),
         ({"options": {"depth": 1}}, r"unknown or missing \['depth'\]"),
     ):
         (tmp_path / CONFIG).write_text(json.dumps(about | change))

@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 import torch
 from pydantic import BaseModel, Field
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load, load_file, save
 from torch import Tensor, nn
 
 from .adapter import AdapterConfig, CrossModalAdapters
@@ -85,10 +85,8 @@ def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str 
         raise FileNotFoundError(f"{weights}: no such file; save the adapter again")
     try:
         with safe_open(weights, "pt") as file:
-            digest, state = (
-                (file.metadata() or {}).get("digest"),
-                {k: file.get_tensor(k) for k in file.keys()},
-            )
+            digest = (file.metadata() or {}).get("digest")
+        state = load(weights.read_bytes())  # `load_file` would leave the tensors in the file
         method.load_state_dict(state, assign=True)
     except (SafetensorError, RuntimeError) as error:
         said = f"{weights}: damaged, or does not fit {CONFIG}; save the adapter again. {error}"

@@ -75,9 +75,8 @@ def test_ctrl_c_while_embedding_is_one_line_that_says_where_the_work_is(media, b
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_make_explore_takes_a_folder_with_a_blank_in_its_name():
-    run = subprocess.run(
-        ["make", "-n", "explore", "MEDIA=my pictures"], capture_output=True, text=True, cwd=ROOT
-    )
+    command = ["make", "--no-print-directory", "-n", "explore", "MEDIA=my pictures"]  # make test calls this
+    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert shlex.split(run.stdout.splitlines()[-1])[-2:] == ["--media", "my pictures"]
 
 

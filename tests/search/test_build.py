@@ -328,7 +328,7 @@ def test_folders_that_cannot_be_read_are_listed(model, pictures, monkeypatch):
     }
     forbidden.append(pictures.name)
     with pytest.raises(
-        ValueError, match=r"no pictures .*; forbidden: folder cannot be read \(Permission denied\); exp"
+        ValueError, match=r"no pictures .*; \.: folder cannot be read \(Permission denied\); exp"
     ):
         MediaIndex.build(model, pictures)
 

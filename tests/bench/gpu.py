@@ -318,16 +318,17 @@ def write_clips(folder: Path, count: int, frames: int) -> Path:
 
 def small_run(folder: Path, name: str, device: str, slow: bool = False) -> list[float]:
     """The losses of a run of a few steps with a checkpoint after each; slow, so that it can be killed."""
-    really, loop.CHECKPOINT_SECONDS = loop.train_step, 0
+    before = loop.train_step, loop.CHECKPOINT_SECONDS
+    loop.CHECKPOINT_SECONDS = 0
     if slow:
-        loop.train_step = lambda *given: (really(*given), time.sleep(1))[0]
+        loop.train_step = lambda *given: (before[0](*given), time.sleep(1))[0]
     try:
         model = build(TOY, torch.device(device))
         settings = {"batch_size": 4, "max_frames": 2, "fps": None, "epochs": 2, "select_on": "last"}
         config = VIDEO.merge(settings | {"lr": 1e-4, "name": name, "runs_dir": str(folder)})
         record = cma.train(model, cma.load_dataset(folder, "train"), config)
     finally:
-        loop.train_step = really
+        loop.train_step, loop.CHECKPOINT_SECONDS = before
     return [entry["loss"] for entry in record.history]
 
 

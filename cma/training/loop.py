@@ -22,7 +22,7 @@ from .planning import plan
 from .reading import Pixels
 from .record import RunRecord, draw_curve, is_best, sentence
 from .resume import EpochState, RunState
-from .splits import Splits, choose_splits, epoch_batches
+from .splits import Splits, choose_splits, epoch_batches, epoch_size
 from .step import NotFinite, train_step
 from .stopping import Stopping
 
@@ -107,7 +107,7 @@ def check_processes(record: RunRecord, splits: Splits, config: TrainConfig, team
     """Raise ValueError if the processes have different runs, or a batch has not a pair for each of them."""
     if differing := resume.differences(team.by_first(lambda: record), record):
         raise ValueError(f"process {team.number} has another run than process 0: {differing}")
-    pairs = len(epoch_batches(splits.training, config, 0)[0])
+    pairs = min(config.batch_size, epoch_size(splits.training, config)[0])
     if pairs < team.count:
         remedy = "each needs one; use a larger batch_size, or fewer processes"
         raise ValueError(f"a batch of {pairs} pairs for {team.count} processes: {remedy}")

@@ -1,4 +1,4 @@
-"""What a GPU has to show, in under eight minutes: `python -m tests.bench gpu`.
+"""What a GPU has to show, meant for less than eight minutes: `python -m tests.bench gpu`.
 
 Nothing is downloaded: the weights are random, of ViT-B/32's shape, and the numbers to compare with are those
 of the authors' code under tests/parity. It prints JSON and, for REPRODUCE.md, a table. A check that fails

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cma import TrainConfig
+from cma import ReadConfig, TrainConfig
 from cma.data import load
 from cma.training import chance_recall, encode, evaluate, evaluate_and_record, evaluation, recall_ceiling
 from experiments.report import read_records
@@ -143,3 +143,8 @@ def test_the_ceiling_is_what_the_best_answer_to_every_sentence_reaches(dataset, 
         max(words.count(sentence) for words in captions) for sentence in {w for ws in captions for w in ws}
     )
     assert recall_ceiling(small) == pytest.approx(100 * hits / sum(map(len, captions)))
+
+
+def test_what_is_read_and_compared_is_all_that_an_evaluation_needs(model, dataset):
+    read = ReadConfig(similarity="mean_pooled", max_words=32, max_frames=1)
+    assert evaluate(model, dataset, read, samples=0) == evaluate(model, dataset, CONFIG, samples=0)

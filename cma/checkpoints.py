@@ -8,6 +8,7 @@ its width is shared.
 
 import argparse
 import hashlib
+import importlib
 import json
 from dataclasses import fields
 from pathlib import Path
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from .adapter import AdapterConfig, CrossModalAdapters
 from .files import printable, read_json, replacing
-from .method import Method, describe, method_class
+from .method import Method, describe
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PARTS = {  # ours: theirs
@@ -67,13 +68,14 @@ def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str 
     Raises FileNotFoundError, or ValueError in one line that names the file, the key, what was expected and
     what to do. Weights that are not those that were saved, or are not finite, are refused.
     """
-    saved, config, weights = read_config(folder), folder / CONFIG, folder / WEIGHTS
+    saved, config, weights = _read_config(folder), folder / CONFIG, folder / WEIGHTS
     try:
         for key, expected in (("widths", model.widths), ("layers", model.layers)):
             if (there := getattr(saved, key)) != expected:
                 wanted = f"load the backbone it was trained on, {saved.backbone}"
                 raise ValueError(f"{key} {there} do not fit this backbone's {expected}; {wanted}")
-        kind = method_class(saved.method)
+        # The core does not know its plug-ins: here, importing them makes their classes known to Python.
+        kind = importlib.import_module("cma.methods").class_of(saved.method)
         known = {option.name for option in fields(kind.Options)}
         if wrong := known ^ set(saved.options):  # an option that is missing would silently get its default
             raise ValueError(f"options: unknown or missing {sorted(wrong)}, expected {sorted(known)}")
@@ -107,21 +109,18 @@ def _digest(tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def read_config(folder: Path) -> AdapterFile:
-    """The `adapter_config.json` in `folder`. Raises FileNotFoundError, or ValueError that names the key."""
-    return read_json(folder / CONFIG, AdapterFile, "; expected a file of `save_adapter`: save it again")
-
-
 def trained_on(folder: Path) -> str:
     """The name by which `load_backbone` finds the backbone that the adapter in `folder` was trained on.
 
-    Raises as `read_config`, and ValueError if that backbone has no name, being built in code.
+    Raises as `read_adapter`, and ValueError if that backbone has no name, being built in code.
     """
-    name, revision = (read_config(folder).backbone[key] for key in ("name", "revision"))
-    if name is None:
+    if (name := _read_config(folder).backbone["name"]) is None:
         raise ValueError(f"{folder / CONFIG}: its backbone has no name; name the one it was trained on")
-    of_folder = name != "mini" and revision is not None and len(revision) < 40  # a commit of the hub has 40
-    return str(Path(name).expanduser().absolute()) if of_folder else name  # relative, it looks like a hub id
+    return name
+
+
+def _read_config(folder: Path) -> AdapterFile:
+    return read_json(folder / CONFIG, AdapterFile, "; expected a file of `save_adapter`: save it again")
 
 
 def from_official(checkpoint: dict[str, Tensor] | str | Path) -> tuple[AdapterConfig, dict[str, Tensor]]:

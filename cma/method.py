@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields
 from functools import partial
@@ -125,20 +124,6 @@ def describe(method: Method | None) -> tuple[str, dict | None]:
         return "zero-shot", None
     options = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(method.options).items()}
     return method.NAME, options or None
-
-
-def method_class(name: str) -> type[Method]:
-    """The class with this `NAME`, of `cma.methods` or your own. Raises ValueError that lists the names."""
-    # The core does not know its plug-ins. Importing them here makes their classes known to Python.
-    plugins = importlib.import_module(f"{__package__}.methods")
-    known, waiting = {}, [Method]
-    while waiting:
-        kind = waiting.pop()
-        waiting += kind.__subclasses__()
-        known |= {kind.NAME: kind} if "NAME" in vars(kind) else {}
-    if name not in known:
-        raise ValueError(f"unknown method {name!r}; there are: {', '.join(plugins.NAMES)}")
-    return known[name]
 
 
 def _add(method: CrossModalAdapter, scale: float, tower: str, site: int, *call: object) -> Tensor:

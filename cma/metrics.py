@@ -5,7 +5,7 @@ candidates that score the same, so a constant score finds nothing. Recall is in 
 mean of the middle two for an even number; MnR is the mean.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -77,29 +77,39 @@ def bootstrap_means(values: Array, query_to_item: Array, samples: int = 10_000, 
     interval, because queries of one item are not independent. The same seed draws the same items again.
     Raises ValueError for shapes that do not fit.
     """
-    values, owner = _of_items(values, query_to_item)
+    values, owner = _array(values), _array(query_to_item)
+    if owner.ndim != 1 or not len(owner) or values.shape[-1:] != owner.shape:
+        shapes = f"{list(values.shape)} and {list(owner.shape)}"
+        raise ValueError(f"expected values of the same queries, and as many item indices, not {shapes}")
+    owner = np.unique(owner, return_inverse=True)[1]
     by_item = np.stack([np.bincount(owner, row) for row in np.atleast_2d(values)], axis=1)  # sums [items, K]
-    queries = np.bincount(owner)
-    blocks = [(drawn @ by_item) / (drawn @ queries)[:, None] for drawn in _draws(owner, samples, seed)]
-    return np.concatenate(blocks).T.reshape(*values.shape[:-1], samples)
+    queries, rng, means = np.bincount(owner), np.random.default_rng(seed), []
+    items, most = len(queries), max(1, DRAWN // len(owner))
+    for start in range(0, samples, most):
+        count = min(most, samples - start)
+        chosen = rng.integers(items, size=(count, items)) + items * np.arange(count)[:, None]
+        drawn = np.bincount(chosen.ravel(), minlength=count * items).reshape(count, items)  # how often each
+        drawn = drawn.astype(float)  # products of integer matrices are slow
+        means.append((drawn @ by_item) / (drawn @ queries)[:, None])
+    return np.concatenate(means).T.reshape(*values.shape[:-1], samples)
 
 
 def intervals(
     ranks: Array, query_to_item: Array, metrics: Sequence[str] = RECALLS, samples: int = 10_000, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """`bootstrap_interval` of several metrics of the same ranks: {metric: (low, high)}, drawn once."""
+    """{metric: (low, high)}: 95 % percentile intervals when items are drawn anew, each with all its queries.
+
+    ranks [T]; query_to_item [T]: the item of each query; metrics: "R@k" or "MnR". Raises ValueError for
+    another metric, and as `bootstrap_means`.
+    """
     drawn = _drawn(ranks, query_to_item, metrics, samples, seed)
-    return {name: _interval(values) for name, values in drawn.items()}
+    return dict(zip(metrics, map(_interval, drawn), strict=True))
 
 
 def bootstrap_interval(
     ranks: Array, query_to_item: Array, metric: str = "R@1", samples: int = 10_000, seed: int = 0
 ) -> tuple[float, float]:
-    """95 % percentile interval of "R@k", "MdR" or "MnR" when items are drawn anew, each with all its queries.
-
-    ranks [T]; query_to_item [T]: the item of each query. Raises ValueError for an unknown metric, and as
-    `bootstrap_means`.
-    """
+    """(low, high) of one metric; as `intervals`."""
     return intervals(ranks, query_to_item, [metric], samples, seed)[metric]
 
 
@@ -109,10 +119,10 @@ def bootstrap_difference(
     """(one − other, low, high) of a metric, from two models' ranks [T] of the same queries.
 
     Items are drawn for both models at once, so what is hard for both cancels out: this is narrower and fairer
-    than comparing two intervals of `bootstrap_interval`. Raises ValueError for ranks of different length.
+    than comparing two of `intervals`. Raises ValueError as that does, and for ranks of different length.
     """
+    drawn = [_drawn(ranks, query_to_item, [metric], samples, seed)[0] for ranks in (one, other)]
     gain = _metric(_array(one), metric) - _metric(_array(other), metric)
-    drawn = [_drawn(ranks, query_to_item, [metric], samples, seed)[metric] for ranks in (one, other)]
     return gain, *_interval(drawn[0] - drawn[1])
 
 
@@ -129,51 +139,15 @@ def verdict(difference: tuple[float, float, float], metric: str = "R@1") -> str:
 
 def _drawn(
     ranks: Array, query_to_item: Array, metrics: Sequence[str], samples: int, seed: int
-) -> dict[str, np.ndarray]:
+) -> list[np.ndarray]:
     """Each metric [samples] of ranks [T] in each draw."""
-    ranks, owner = _of_items(ranks, query_to_item)
-    means = {name: _as_mean(ranks, name) for name in metrics if name != "MdR"}
-    drawn = {}
-    if means:
-        rows = bootstrap_means([values for _, values in means.values()], owner, samples, seed)
-        drawn = {name: factor * row for (name, (factor, _)), row in zip(means.items(), rows, strict=True)}
-    if "MdR" in metrics:
-        order = np.argsort(ranks)
-        counts = (drawn[:, owner[order]] for drawn in _draws(owner, samples, seed))
-        drawn["MdR"] = np.concatenate([_medians(ranks[order], block) for block in counts])
-    return drawn
-
-
-def _medians(ordered: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The median [draws] of each draw, which has the ranks `ordered` [T] as often as `counts` [draws, T]."""
-    upto = counts.cumsum(axis=1)  # how many ranks of a draw come up to each of `ordered`
-    total = upto[:, -1:]
-    lower, upper = ((upto <= place).sum(1) for place in ((total - 1) // 2, total // 2))
-    return (ordered[lower] + ordered[upper]) / 2
-
-
-def _draws(owner: np.ndarray, samples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each item is in each draw, as blocks [draws, items] of float64."""
-    items, rng = owner.max() + 1, np.random.default_rng(seed)
-    most = max(1, DRAWN // len(owner))
-    for start in range(0, samples, most):
-        count = min(most, samples - start)
-        chosen = rng.integers(items, size=(count, items)) + items * np.arange(count)[:, None]
-        drawn = np.bincount(chosen.ravel(), minlength=count * items).reshape(count, items)
-        yield drawn.astype(float)  # products of integer matrices are slow
+    factors, values = zip(*(_as_mean(_array(ranks), name) for name in metrics), strict=True)
+    means = bootstrap_means(values, query_to_item, samples, seed)
+    return [factor * row for factor, row in zip(factors, means, strict=True)]
 
 
 def _interval(drawn: np.ndarray) -> tuple[float, float]:
     return tuple(np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist())
-
-
-def _of_items(values: Array, query_to_item: Array) -> tuple[np.ndarray, np.ndarray]:
-    """The values [..., T], and the item of each query [T] as 0, 1, …; there has to be one for each."""
-    values, owner = _array(values), _array(query_to_item)
-    if owner.ndim != 1 or not len(owner) or values.shape[-1:] != owner.shape:
-        shapes = f"{list(values.shape)} and {list(owner.shape)}"
-        raise ValueError(f"expected values of the same queries, and as many item indices, not {shapes}")
-    return values, np.unique(owner, return_inverse=True)[1]
 
 
 def _array(values: Array) -> np.ndarray:
@@ -193,7 +167,7 @@ def _as_mean(ranks: np.ndarray, name: str) -> tuple[int, np.ndarray]:
         return 1, ranks
     if name.startswith("R@") and name[2:].isdigit():
         return 100, ranks <= int(name[2:])
-    raise ValueError(f"unknown metric {name!r}; expected 'R@k', 'MdR' or 'MnR'")
+    raise ValueError(f"unknown metric {name!r}; expected 'R@k' or 'MnR'")
 
 
 def _checked(similarity: Tensor, text_to_item: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,7 @@ from .backbone import check_tokenizer, identity, known_by, load_backbone
 from .checkpoints import read_adapter, write_adapter
 from .media import to_pixels
 from .method import CrossModalAdapter, Method
-from .patching import TOWERS, activate, active, deactivate, encoder_layers, freeze
+from .patching import TOWERS, activate, active, deactivate, encoder_layers
 
 CACHE = 8 * 2**20  # bytes of a layer's largest activations that stay in a CPU's cache
 
@@ -44,8 +44,7 @@ class RetrievalModel(nn.Module):
         if processor is not None:
             check_tokenizer(clip, processor.tokenizer)
         deactivate(clip)  # of a model that had this CLIP before
-        freeze(clip)
-        self.clip, self.processor = clip, processor
+        self.clip, self.processor = clip.requires_grad_(False), processor
         self.adapters = nn.ModuleDict()
         self.active, self.scale = None, 1.0
         self.cut, self._warned = 0, False

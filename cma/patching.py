@@ -37,11 +37,6 @@ def encoder_layers(clip: nn.Module, tower: str) -> nn.ModuleList:
     return getattr(model, f"{tower}_model", model).encoder.layers  # some releases nest the tower once more
 
 
-def freeze(clip: nn.Module) -> None:
-    """Let no parameter of `clip` be trained, and switch its dropout off."""
-    clip.requires_grad_(False).eval()
-
-
 def activate(clip: nn.Module, method: nn.Module, scale: float = 1.0) -> None:
     """Let `method`, a `cma.method.Method`, act on `clip` alone; raises as `Method.act_on`."""
     deactivate(clip)

@@ -11,7 +11,6 @@ from PIL import Image
 
 from . import require
 from .files import replacing
-from .model import RetrievalModel
 
 require("notebooks", "matplotlib")
 import matplotlib.pyplot as plt  # noqa: E402 (after the check)
@@ -97,49 +96,6 @@ def recall_bars(
     return figure
 
 
-def parameter_share(model: RetrievalModel) -> Figure:
-    """How many parameters the frozen towers and the active adapter have, and each part of the adapter."""
-    adapters, clip = model.get_adapter(model.active), model.clip
-    trained = _numel(adapters)
-    parts = {"vision's own": _numel(adapters.vision), "text's own": _numel(adapters.text)}
-    parts["shared"] = trained - sum(parts.values())
-    towers = {
-        "vision tower": _numel(clip.vision_model) + _numel(clip.visual_projection),
-        "text tower": _numel(clip.text_model) + _numel(clip.text_projection),
-        "adapter": trained,
-    }
-    total = _numel(clip) + trained
-    title = f"trained: {trained:,} of {total:,} ({100 * trained / total:.3f} %)"
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.4))
-    panels = ((left, towers, GREY, title), (right, parts, BLUE, "inside the adapter"))
-    for axis, counts, colour, said in panels:
-        bars = axis.barh(list(counts), list(counts.values()), color=[colour, colour, ORANGE])
-        axis.bar_label(bars, [f"{value:,}" for value in counts.values()], fontsize=7, padding=2)
-        axis.set(xlim=(0, max(counts.values()) * 1.35), xticks=[])
-        axis.set_title(said, fontsize=9)
-        axis.invert_yaxis()
-        axis.tick_params(labelsize=8)
-    figure.tight_layout()
-    return figure
-
-
-def frame_weights(weights: Sequence[float], frames: Sequence[Image.Image] = (), title: str = "") -> Figure:
-    """The weight that a text gives to every frame of a clip, with the frames below if they are given."""
-    count, numbers = len(weights), range(1, len(weights) + 1)
-    rows = [["weights"] * count, [*numbers]] if len(frames) else [["weights"] * count]
-    size, ratios = (max(4.0, 0.7 * count), 0.7 + 0.9 * len(rows)), [2, 1][: len(rows)]
-    figure, axes = plt.subplot_mosaic(rows, figsize=size, height_ratios=ratios, gridspec_kw={"hspace": 0.4})
-    axis = axes["weights"]
-    axis.bar(numbers, weights, color=BLUE)
-    axis.axhline(1 / count, color=GREY, linewidth=1, linestyle=":")
-    axis.set(xlim=(0.5, count + 0.5), xticks=numbers, ylabel="weight")
-    axis.set_title(textwrap.shorten(title, 80), fontsize=9)
-    for number, frame in zip(numbers, frames, strict=False):
-        axes[number].imshow(frame)
-        axes[number].axis("off")
-    return figure
-
-
 def folded(answer: str) -> object:
     """An answer in Markdown that a notebook shows at a click, for "predict first"."""
     from IPython.display import Markdown  # only notebooks have it
@@ -156,7 +112,3 @@ def save(figure: Figure, path: Path) -> None:
 
 def _directions(kind: str) -> dict[str, str]:
     return {"text_to_visual": f"text-to-{kind}", "visual_to_text": f"{kind}-to-text"}
-
-
-def _numel(module: object) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())

@@ -10,14 +10,7 @@ from __future__ import annotations
 import torch
 
 from ..data import RetrievalDataset
-from ..method import (
-    AdapterWithoutSharing,
-    CrossModalAdapter,
-    Method,
-    describe,
-    method_class,
-    towers_and_layers,
-)
+from ..method import AdapterWithoutSharing, CrossModalAdapter, Method, describe, towers_and_layers
 from ..model import RetrievalModel
 from ..recipes import recipe
 from .bottlenecks import AdapterATTN, AdaptFormer, TiedBottlenecks
@@ -32,6 +25,7 @@ __all__ = [
     "Method",
     "Replaced",
     "attach",
+    "class_of",
     "describe",
     "options_of",
     "towers_and_layers",
@@ -54,7 +48,7 @@ def attach(
     of its class. The CPU's random state is not changed. Raises ValueError for an unknown method (with the
     list) or option, and for a name in use.
     """
-    kind = _class(method)
+    kind = class_of(method)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return model.keep(name, kind(model, kind.options_from(options)))
@@ -65,7 +59,7 @@ def options_of(method: str | type[Method], dataset: RetrievalDataset) -> dict:
 
     The cross-modal adapter takes r and d_s of the dataset's recipe.
     """
-    kind = _class(method)
+    kind = class_of(method)
     if issubclass(kind, CrossModalAdapter):
         own = recipe(dataset.recipe)
         sizes = {"bottleneck_dim": own.bottleneck_dim, "shared_dim": own.shared_dim}
@@ -75,9 +69,22 @@ def options_of(method: str | type[Method], dataset: RetrievalDataset) -> dict:
 
 def why_not(method: str | type[Method], dataset: RetrievalDataset) -> str:
     """Why a method cannot do the data; empty if it can."""
-    kind = _class(method)
+    kind = class_of(method)
     return "" if dataset.kind in kind.kinds else kind.why_not
 
 
-def _class(method: str | type[Method]) -> type[Method]:
-    return method_class(method) if isinstance(method, str) else method
+def class_of(method: str | type[Method]) -> type[Method]:
+    """The class with this `NAME`, one of ours or your own. Raises ValueError that lists the names.
+
+    A class is what it is; the core asks for the names that it reads, but does not know its plug-ins.
+    """
+    if not isinstance(method, str):
+        return method
+    known, waiting = {}, [Method]
+    while waiting:
+        kind = waiting.pop()
+        waiting += kind.__subclasses__()
+        known |= {kind.NAME: kind} if "NAME" in vars(kind) else {}
+    if method not in known:
+        raise ValueError(f"unknown method {method!r}; there are: {', '.join(NAMES)}")
+    return known[method]

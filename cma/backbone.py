@@ -10,6 +10,7 @@ import transformers
 from transformers import AutoConfig, AutoTokenizer, CLIPModel, CLIPProcessor, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+Device = str | torch.device | None
 MINI = Path(__file__).parent / "mini_clip"
 PHOTOGRAPHS = "openai/clip-vit-base-patch32"  # of the hub; the paper's, and the one to take for photographs
 NEEDED = (  # one file of each group is in the folder of a complete model
@@ -19,7 +20,7 @@ NEEDED = (  # one file of each group is in the folder of a complete model
 
 
 def load_backbone(
-    name: str | Path, dtype: torch.dtype = torch.float32, device: str | torch.device | None = None
+    name: str | Path, dtype: torch.dtype = torch.float32, device: Device = None
 ) -> tuple[CLIPModel, CLIPProcessor]:
     """A pre-trained CLIP and its processor: "mini", a hub id ("openai/clip-vit-base-patch32") or a folder.
 
@@ -66,16 +67,14 @@ def load_backbone(
     return clip.to(device).eval(), processor
 
 
-def load_first(
-    names: Sequence[str], dtype: torch.dtype = torch.float32, device: str | torch.device | None = None
-) -> tuple[CLIPModel, CLIPProcessor]:
+def load_first(names: Sequence[str], device: Device = None) -> tuple[CLIPModel, CLIPProcessor]:
     """The first of several backbones that can be loaded; prints which cannot. Raises as `load_backbone`."""
     for name in names[:-1]:
         try:
-            return load_backbone(name, dtype, device)
+            return load_backbone(name, device=device)
         except OSError:
             print(f"{name}: neither in the cache nor reachable")
-    return load_backbone(names[-1], dtype, device)
+    return load_backbone(names[-1], device=device)
 
 
 def identity(clip: CLIPModel) -> dict[str, str | None]:
@@ -99,14 +98,11 @@ def check_tokenizer(clip: CLIPModel, tokenizer: PreTrainedTokenizerBase) -> None
     if highest >= size:
         raise ValueError(f"the tokenizer has ids up to {highest}, but the text tower only {size} ids")
     if tokenizer("a")["input_ids"][-1] != end:
-        raise ValueError(
-            f"the tokenizer does not end a caption with its EOS (id {end}): nowhere to pool the text"
-        )
+        raise ValueError(f"the tokenizer does not end a caption with its EOS (id {end}): nowhere to pool")
     if end != (highest if pooled == 2 else pooled):
         raise ValueError(
-            f"text_config.eos_token_id is {pooled}{', the highest id,' if pooled == 2 else ''} but the "
-            f"tokenizer ends captions with id {end}: words would never be seen. Give EOS another id than 2 "
-            "and set text_config.eos_token_id to it"
+            f"text_config.eos_token_id is {pooled}, but the tokenizer ends captions with id {end}: words "
+            "would never be seen. Give EOS another id than 2 and set text_config.eos_token_id to it"
         )
 
 

@@ -9,7 +9,6 @@ its width is shared.
 import argparse
 import hashlib
 import importlib
-import json
 from dataclasses import fields
 from pathlib import Path
 from pickle import UnpicklingError
@@ -51,9 +50,9 @@ class AdapterFile(BaseModel):
 def write_adapter(method: Method, folder: Path, backbone: dict[str, str | None]) -> None:
     """Write the two files of a method into `folder`; `backbone` is as `cma.backbone.identity` gives it."""
     tensors = {key: value.detach().float().contiguous() for key, value in method.state_dict().items()}
-    name, options = describe(method)
-    about = {"method": name, "options": options or {}, "widths": method.widths, "layers": method.layers}
-    config, content = folder / CONFIG, (json.dumps(about | {"backbone": backbone}, indent=2) + "\n").encode()
+    (name, options), sizes = describe(method), {"widths": method.widths, "layers": method.layers}
+    about = AdapterFile(method=name, options=options or {}, backbone=backbone, **sizes)
+    config, content = folder / CONFIG, f"{about.model_dump_json(indent=2)}\n".encode()
     with replacing(config) as new_config, replacing(folder / WEIGHTS) as new_weights:
         new_config.write_bytes(content)
         # `save_file` would make it readable by its owner alone

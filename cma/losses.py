@@ -21,18 +21,15 @@ def symmetric_cross_entropy(logits: Tensor, item_ids: Ids = None, caption_ids: I
         raise ValueError(f"logits must be [N, N], not {list(logits.shape)}")
     logits = logits.float()
     for name, ids in (("item_ids", item_ids), ("caption_ids", caption_ids)):
-        if ids is not None:
-            # The diagonal stays, so each row and column keeps a finite logit and the gradient is never NaN.
-            logits = logits.masked_fill(_same(name, ids, logits).fill_diagonal_(False), -torch.inf)
+        if ids is None:
+            continue
+        ids = ids.tolist() if isinstance(ids, Tensor) else list(ids)
+        if len(ids) != len(logits):
+            raise ValueError(f"{len(ids)} {name} for {len(logits)} pairs")
+        numbers = {one: number for number, one in enumerate(dict.fromkeys(ids))}
+        group = torch.tensor([numbers[one] for one in ids], device=logits.device)
+        # The diagonal stays, so each row and column keeps a finite logit and the gradient is never NaN.
+        same = (group[:, None] == group).fill_diagonal_(False)
+        logits = logits.masked_fill(same, -torch.inf)
     right = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
-
-
-def _same(name: str, ids: Sequence | Tensor, logits: Tensor) -> Tensor:
-    """Which pairs [N, N] have equal ids."""
-    ids = ids.tolist() if isinstance(ids, Tensor) else list(ids)
-    if len(ids) != len(logits):
-        raise ValueError(f"{len(ids)} {name} for {len(logits)} pairs")
-    numbers = {one: number for number, one in enumerate(dict.fromkeys(ids))}
-    group = torch.tensor([numbers[one] for one in ids], device=logits.device)
-    return group[:, None] == group

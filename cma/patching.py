@@ -14,12 +14,11 @@ TOWERS = ("vision", "text")
 class OnClip:
     """All that this library keeps on a CLIP, as its attribute `cma`.
 
-    `method` acts at `scale`; `handles` remove it again. `undo` is for `cma.training.prepare`: calls that give
-    the CLIP back its precision and its forward.
+    `acting`: the method that acts and its scale, or None; `handles` remove it again. `undo` is for
+    `cma.training.prepare`: calls that give the CLIP back its precision and its forward.
     """
 
-    method: nn.Module | None = None
-    scale: float = 1.0
+    acting: tuple[nn.Module, float] | None = None
     handles: list = field(default_factory=list)
     undo: list[Callable[[], None]] = field(default_factory=list)
 
@@ -40,9 +39,7 @@ def encoder_layers(clip: nn.Module, tower: str) -> nn.ModuleList:
 def activate(clip: nn.Module, method: nn.Module, scale: float = 1.0) -> None:
     """Let `method`, a `cma.method.Method`, act on `clip` alone; raises as `Method.act_on`."""
     deactivate(clip)
-    handles = method.act_on(clip, scale)
-    state = on_clip(clip)
-    state.method, state.scale, state.handles = method, scale, handles
+    clip.cma.handles, clip.cma.acting = method.act_on(clip, scale), (method, scale)
 
 
 def deactivate(clip: nn.Module) -> None:
@@ -50,10 +47,4 @@ def deactivate(clip: nn.Module) -> None:
     state = on_clip(clip)
     for handle in reversed(state.handles):  # a method may have replaced one thing twice: the last goes first
         handle.remove()
-    state.method, state.scale, state.handles = None, 1.0, []
-
-
-def active(clip: nn.Module) -> tuple[nn.Module, float] | None:
-    """The method that acts on `clip` now and its scale, or None."""
-    state = on_clip(clip)
-    return None if state.method is None else (state.method, state.scale)
+    state.acting, state.handles = None, []

@@ -58,8 +58,9 @@ def training_curve(record: object) -> Figure:
     second.set_ylabel("rate (dotted)", color=GREY)
     watched = {entry["epoch"]: entry["validation"] for entry in record.history if "validation" in entry}
     if watched:
-        for (direction, label), colour in zip(_directions(record.kind).items(), (BLUE, ORANGE), strict=True):
+        for direction, colour in (("text_to_visual", BLUE), ("visual_to_text", ORANGE)):
             recalls = [result[direction]["R@1"] for result in watched.values()]
+            label = direction.replace("visual", record.kind).replace("_", "-")
             right.plot(list(watched), recalls, "o-", color=colour, label=label)
         right.legend(fontsize=8)
         if record.selected_epoch:
@@ -91,7 +92,7 @@ def recall_bars(
             axis.errorbar(places, heights, errors, fmt="none", ecolor="black", capsize=2, linewidth=1)
         axis.bar_label(bars, fmt="%.1f", fontsize=6, label_type="center", color="white")
     axis.set(xticks=range(len(keys)), xticklabels=keys, ylabel="recall in %")
-    axis.set_title(_directions(kind)[direction])
+    axis.set_title(direction.replace("visual", kind).replace("_", "-"))
     axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
@@ -108,7 +109,3 @@ def save(figure: Figure, path: Path) -> None:
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
     plt.close(figure)
-
-
-def _directions(kind: str) -> dict[str, str]:
-    return {"text_to_visual": f"text-to-{kind}", "visual_to_text": f"{kind}-to-text"}

@@ -75,14 +75,12 @@ class Building:
         is printed that says so.
         """
         refused = []
-        for path in [self.folder / store.INDEX, *store.parts(self.folder)]:
+        for path in [*self.folder.glob(store.INDEX), *store.parts(self.folder)]:
             try:
                 index = store.read(path, self.model, self.about["built_with"])
                 if index.config != self.config:
                     raise ValueError(f"{path}: built with {index.config}, now {self.config} is wanted")
                 self.known |= _known(index)
-            except FileNotFoundError:  # no build was finished here
-                continue
             except ValueError as error:
                 refused.append(str(error))
         if refused:

@@ -62,11 +62,10 @@ class MediaIndex(Embedded):
 
         The index is saved in `folder`, and its parts while it is built: after a kill the next call goes on
         from there. An index that lies there is brought up to date; one of another model, adapter, scale or
-        config is replaced, so give each adapter a folder of its own. A folder that holds other things and no
-        index is refused before anything is embedded. While another process writes there, this one waits.
-        Raises FileNotFoundError if there is no such source, ValueError if nothing in it can be read, if the
-        model's embeddings are not finite and for a folder that is refused, ImportError for a video file
-        without the extra `video`.
+        config is replaced, so give each adapter a folder of its own. While another process writes there, this
+        one waits. Raises FileNotFoundError if there is no such source, ValueError if nothing in it can be
+        read, if the model's embeddings are not finite, and for a folder that holds other things and no index,
+        before anything is embedded; ImportError for a video file without the extra `video`.
         """
         given, weights = config or ReadConfig(), ActingWeights(model)
         config = ReadConfig(**{field.name: getattr(given, field.name) for field in fields(ReadConfig)})

@@ -14,22 +14,12 @@ from urllib.parse import quote, unquote
 from PIL import Image
 from pydantic import AfterValidator, PlainSerializer
 
-from .. import data
+from .. import data, media
 from ..data import RetrievalDataset
 from ..files import walk
-from ..media import (
-    ANIMATABLE,
-    CLIPS,
-    PICTURES,
-    FrameFolder,
-    is_animation,
-    not_read,
-    read_media,
-    shown_name,
-    with_content,
-)
+from ..media import shown_name
 
-SUFFIXES = PICTURES + CLIPS
+SUFFIXES = media.PICTURES + media.CLIPS
 
 Problem = tuple[str, str]  # the name of a file or folder that cannot be read, or "2 .heic", and why
 # Linux allows names that are no UTF-8 text and JSON does not, so JSON has them as they are in a URL.
@@ -98,9 +88,9 @@ def kind_of(path: Path) -> str | None:
     The suffix decides, and for pictures that may be animated the header of the file.
     """
     suffix = path.suffix.lower()
-    if path.is_dir() or suffix in CLIPS or (suffix in ANIMATABLE and is_animation(path)):
+    if path.is_dir() or suffix in media.CLIPS or (suffix in media.ANIMATABLE and media.is_animation(path)):
         return "video"
-    return "image" if suffix in PICTURES else None
+    return "image" if suffix in media.PICTURES else None
 
 
 def stamp(file: MediaFile, path: Path, old: MediaFile | None = None) -> MediaFile:
@@ -109,9 +99,9 @@ def stamp(file: MediaFile, path: Path, old: MediaFile | None = None) -> MediaFil
     Raises MediaError for a file that is missing or empty, OSError for one that may not be read.
     """
     if path.is_dir():
-        parts = FrameFolder(path).files
+        parts = media.FrameFolder(path).files
     else:
-        with_content(path, "a picture" if file.kind == "image" else "a clip")
+        media.with_content(path, "a picture" if file.kind == "image" else "a clip")
         parts = [path]
     stats = [part.stat() for part in parts]
     size, modified = sum(one.st_size for one in stats), max(one.st_mtime_ns for one in stats)
@@ -126,7 +116,7 @@ def stamp(file: MediaFile, path: Path, old: MediaFile | None = None) -> MediaFil
 
 def read_pictures(file: MediaFile, path: Path, max_frames: int, fps: float | None) -> list[Image.Image]:
     """The picture, or the frames [F] of `cma.media.read_frames`. Raises MediaError that names the path."""
-    return read_media(path, file.kind, max_frames, fps, file.start, file.end)
+    return media.read_media(path, file.kind, max_frames, fps, file.start, file.end)
 
 
 def _below(folder: Path) -> tuple[list[MediaFile], list[Problem]]:
@@ -142,11 +132,9 @@ def _below(folder: Path) -> tuple[list[MediaFile], list[Problem]]:
         for name in files:
             if not name.startswith("."):
                 names.append(here.relative_to(folder) / name)
-    paths = sorted(path for path in names if path.suffix.lower() in SUFFIXES)
-    files = [
-        MediaFile(shown_name(path.as_posix()), path.as_posix(), kind_of(folder / path)) for path in paths
-    ]
-    return files, problems + not_read(map(str, names), len(files))
+    below = [path.as_posix() for path in sorted(names) if path.suffix.lower() in SUFFIXES]
+    files = [MediaFile(shown_name(path), path, kind_of(folder / path)) for path in below]
+    return files, problems + media.not_read(map(str, names), len(files))
 
 
 def _of_splits(splits: Sequence[RetrievalDataset]) -> tuple[Path, list[MediaFile]]:

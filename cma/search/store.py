@@ -94,19 +94,18 @@ class ActingWeights:
     """
 
     def __init__(self, model: RetrievalModel) -> None:
-        self.digests = identify(model)
-        self._weights, self._versions = _versions(model)
+        self.digests, self._seen = identify(model), _versions(model)
 
     def changed(self, model: RetrievalModel) -> str:
         """What of the model, with the same adapter active, differs from `digests`; "" if nothing does."""
-        weights, versions = _versions(model)
-        if versions != self._versions:
+        seen = _versions(model)
+        if seen[1] != self._seen[1]:
             now = identify(model)
             if now["backbone"] != self.digests["backbone"]:
                 return "the backbone"
             if now != self.digests:
                 return f"adapter {model.active!r}"
-            self._weights, self._versions = weights, versions
+            self._seen = seen
         return ""
 
 
@@ -181,7 +180,14 @@ def read(path: Path, model: RetrievalModel, digests: Digests) -> Embedded:
             raise ValueError("some numbers are not finite")
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: no index, or a damaged one ({error}); build it again") from error
-    _check_model(path, header, model, digests)
+    if (there := header.built_with) != digests:
+        said = f"the backbone {header.backbone}, but this one is {identity(model.clip)} or has other weights"
+        advice = "load that backbone"
+        if there["backbone"] == digests["backbone"]:
+            here = adapter_text(model.active, digests)
+            said = f"{adapter_text(header.adapter, there)}, but now {here} is active or its weights differ"
+            advice = "call set_adapter with the right one"
+        raise ValueError(f"{path}: built with {said}; {advice}, or build the index again")
     about = {name: getattr(header, name) for name in ("built_with", "config", "skipped")}
     root = Path(header.media_root)
     return Embedded(media_root=root, files=files, vectors=vectors, lengths=lengths, **about)
@@ -201,21 +207,6 @@ def _is_ours(path: Path) -> bool:
         return "format_version" in json.loads(json.loads(header)["__metadata__"]["index"])
     except (OSError, KeyError, TypeError, ValueError):
         return False
-
-
-def _check_model(path: Path, header: Header, model: RetrievalModel, here: Digests) -> None:
-    there = header.built_with
-    if there["backbone"] != here["backbone"]:
-        raise ValueError(
-            f"{path}: built with the backbone {header.backbone}, but this one is {identity(model.clip)} "
-            "or has other weights; load that backbone, or build the index again"
-        )
-    if there != here:
-        raise ValueError(
-            f"{path}: built with {adapter_text(header.adapter, there)}, but now "
-            f"{adapter_text(model.active, here)} is active or its weights differ; "
-            "call set_adapter with the right one, or build the index again"
-        )
 
 
 def _versions(model: RetrievalModel) -> tuple[list[Tensor], list[tuple]]:

@@ -1,7 +1,6 @@
 """Load the CLIP that will be frozen: the bundled `mini`, a model of the Hugging Face hub, or a folder."""
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import huggingface_hub
@@ -65,16 +64,6 @@ def load_backbone(
     if isinstance(source, Path):
         clip.config._commit_hash = cached.name if cached else _digest(source)
     return clip.to(device).eval(), processor
-
-
-def load_first(names: Sequence[str], device: Device = None) -> tuple[CLIPModel, CLIPProcessor]:
-    """The first of several backbones that can be loaded; prints which cannot. Raises as `load_backbone`."""
-    for name in names[:-1]:
-        try:
-            return load_backbone(name, device=device)
-        except OSError:
-            print(f"{name}: neither in the cache nor reachable")
-    return load_backbone(names[-1], device=device)
 
 
 def identity(clip: CLIPModel) -> dict[str, str | None]:

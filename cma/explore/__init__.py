@@ -11,7 +11,7 @@ _load, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "answers": ["ask", "examples", "rank_changes", "search_both", "why"],
         "attention": ["explain"],
-        "gallery": ["Gallery", "open_galleries"],
+        "gallery": ["Gallery", "load_first", "open_galleries"],
         "page": ["results_grid", "still", "title_of", "why_figure"],
         "widget": ["Explorer", "STRENGTHS"],
     },

@@ -113,9 +113,8 @@ def why(index: MediaIndex, text: str, item: int) -> Why:
     weights = index.frame_weights(text, [item])[0]
     frames = read_pictures(file, index.path(file), index.config.max_frames, index.config.fps)
     if len(frames) != len(weights):
-        raise ValueError(
-            f"{index.path(file)}: found {len(frames)} frames, its index holds {len(weights)}; build it again"
-        )
+        counts = f"found {len(frames)} frames, its index holds {len(weights)}"
+        raise ValueError(f"{index.path(file)}: {counts}; build it again")
     with index.model.acting(index.adapter, index.scale):
         explained = attention.explain(index.model, text, frames, weights, index.config.max_words)
     # a frame that hardly counts shows hardly any heat
@@ -136,9 +135,8 @@ def rank_changes(before: MediaIndex, after: MediaIndex, seed: int = 0) -> list[R
     Raises ValueError for indexes of different files.
     """
     if [file.key for file in before.files] != [file.key for file in after.files]:
-        raise ValueError(
-            f"the indexes hold different files ({len(before)} and {len(after)}); build both alike"
-        )
+        counts = f"{len(before)} and {len(after)}"
+        raise ValueError(f"the indexes hold different files ({counts}); build both alike")
     captions, owners = before.captions, before.text_to_item
     if len(captions) > MOST_CAPTIONS:
         drawn = sorted(random.Random(seed).sample(range(len(captions)), MOST_CAPTIONS))

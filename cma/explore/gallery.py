@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .. import data, recipes
-from ..backbone import PHOTOGRAPHS, load_first
+from ..backbone import PHOTOGRAPHS, Device
 from ..checkpoints import trained_on
 from ..config import ReadConfig
 from ..model import RetrievalModel
@@ -97,7 +97,7 @@ def open_galleries(
     if backbone is None and adapters:
         backbone = trained_on(adapters[0])
     usual = [PHOTOGRAPHS, "mini"] if media else ["mini"]
-    model = RetrievalModel(*load_first(usual if backbone is None else [backbone]))
+    model = load_first(usual if backbone is None else [backbone])
     print("backbone", backbone_text(model.clip.config.name_or_path))
     for name, folder in named(adapters, "-cross-modal").items():
         _add_adapter(model, folder, name.replace(".", "·"))  # torch takes no dots
@@ -109,6 +109,16 @@ def open_galleries(
     for gallery in galleries.values():
         gallery.indexes([None, *filter(None, [gallery.adapter])])
     return galleries
+
+
+def load_first(backbones: Sequence[str], device: Device = None) -> RetrievalModel:
+    """A model on the first backbone that can be loaded; prints which cannot. Raises as `load_backbone`."""
+    for name in backbones[:-1]:
+        try:
+            return RetrievalModel.from_pretrained(name, device=device)
+        except OSError:
+            print(f"{name}: neither in the cache nor reachable")
+    return RetrievalModel.from_pretrained(backbones[-1], device=device)
 
 
 def backbone_text(name: str) -> str:
@@ -140,9 +150,7 @@ def folder_name(name: str, identity: str) -> str:
 def _key(adapter: str | None, scale: float) -> tuple[str | None, float]:
     """The adapter and its scale; all of scale 0 are CLIP."""
     if adapter == ZERO_SHOT:
-        raise ValueError(
-            f"adapter {ZERO_SHOT!r}: CLIP without an adapter has this name; rename the adapter or its folder"
-        )
+        raise ValueError(f"adapter {ZERO_SHOT!r}: CLIP without an adapter has this name; rename yours")
     return (adapter, float(scale)) if adapter is not None and scale else (None, 1.0)
 
 
@@ -159,9 +167,8 @@ def _benchmark(model: RetrievalModel, name: str, kept: Path, adapter: str | None
     """The test split of an offline benchmark, with `adapter`, or else with that of its notebook."""
     folder = Path("data") / name
     if not folder.is_dir():
-        raise FileNotFoundError(
-            f"{folder}: no such folder here; `python -m data_prep mini` builds it, or give --media"
-        )
+        builds = "`python -m data_prep mini` builds it"
+        raise FileNotFoundError(f"{folder}: no such folder here; {builds}, or give --media")
     if adapter is None:
         try:
             _add_adapter(model, Path("runs") / f"{name}-cross-modal", name)

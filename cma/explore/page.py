@@ -52,9 +52,6 @@ def title_of(file: MediaFile) -> str:
     return file.captions[0] if file.captions else shown_name(file.file_name)
 
 
-# ---- figures
-
-
 def results_grid(indexes: Indexes, answers: Mapping[str, Answer]) -> Figure:
     """The answers as a figure, one row for each model; right answers have a frame."""
     hits = [(indexes[label], hit) for label, answer in answers.items() for hit in answer.hits]
@@ -85,9 +82,6 @@ def why_figure(reasons: Mapping[str, Why]) -> Figure:
         row[0].set_title(title, fontsize=8, loc="left")
     figure.tight_layout()
     return figure
-
-
-# ---- previews
 
 
 @lru_cache(maxsize=512)  # `file` holds the digest of what was read: another content has another preview

@@ -6,7 +6,7 @@ import contextlib
 import io
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial, wraps
 from pathlib import Path
 
@@ -70,21 +70,15 @@ class Explorer(widgets.VBox):
         self._indexes: Indexes = {}  # of the columns that are shown, by their labels
         self._quiet, self._made = True, False  # while the widget sets its own controls; once it is built
         add, dropdown = self._add, partial(widgets.Dropdown, options=[NONE])
-        self.dataset = add(
-            "dataset", dropdown(description="media", options=list(galleries)), self._enter_gallery
-        )
-        self.adapters = [
-            add(f"adapter-{n}", dropdown(description=f"adapter {n}"), self._change) for n in (1, 2)
-        ]
-        self.strength = add(
-            "strength",
-            widgets.SelectionSlider(options=STEPS, value=1.0, description="strength"),
-            self._change,
-        )
+        self.dataset = add("dataset", dropdown(description="media", options=list(galleries)), self._enter)
+        numbered = {n: dropdown(description=f"adapter {n}") for n in (1, 2)}
+        self.adapters = [add(f"adapter-{n}", control, self._change) for n, control in numbered.items()]
+        slider = widgets.SelectionSlider(options=STEPS, value=1.0, description="strength")
+        self.strength = add("strength", slider, self._change)
         self.text = add("query", widgets.Text(query, description="query", placeholder=ASK), self._ask_text)
         self.text.continuous_update = False
-        self.button = add("search", widgets.Button(description="search"), self._ask_text)
-        self.button.button_style = "primary"
+        button = widgets.Button(description="search", button_style="primary")
+        self.button = add("search", button, self._ask_text)
         self.example = add("examples", dropdown(description="examples"), self._take_caption)
         self.drop = add("drop", DropZone(self._take_file))
         self.why = add("why", dropdown(description="why?"), self._explain)
@@ -100,7 +94,7 @@ class Explorer(widgets.VBox):
         self.add_class("cma-explorer")
         self._quiet = False
         _show(False, self.why)  # until there is a result
-        self._enter_gallery()
+        self._enter()
         self._made = True
 
     def __repr__(self) -> str:
@@ -116,8 +110,6 @@ class Explorer(widgets.VBox):
         """The adapters side by side: none, and those that are chosen, each once."""
         return list(dict.fromkeys([None, *(control.value for control in self.adapters)]))
 
-    # ---- the controls
-
     def _add(self, name: str, control: widgets.Widget, callback: Callable | None = None) -> widgets.Widget:
         """The control, with its name for the style sheet, and what happens when it is used."""
         control.add_class(f"cma-{name}")
@@ -130,27 +122,17 @@ class Explorer(widgets.VBox):
     def _say(self, message: str) -> None:
         self.status.value = page.render("status", message)
 
-    @contextlib.contextmanager
-    def _setting(self) -> Iterator[None]:
-        """The controls are changed by the widget itself: no callback runs meanwhile."""
-        self._quiet = True
-        try:
-            yield
-        finally:
-            self._quiet = False
-
     def _offer(self, control: widgets.Dropdown, options: Sequence[tuple], value: object = None) -> None:
         """Let a dropdown offer nothing and `options`, and choose the one of `value`, if it is among them."""
         options = [NONE, *options]
         values = [value for _, value in options]
-        with self._setting():
-            control.options, control.index = options, 0  # or the page shows none
-            control.index = values.index(value) if value in values else 0
-
-    # ---- what happens
+        self._quiet = True
+        control.options, control.index = options, 0  # or the page shows none
+        control.index = values.index(value) if value in values else 0
+        self._quiet = False
 
     @_reporting
-    def _enter_gallery(self, _: object = None) -> None:
+    def _enter(self, _: object = None) -> None:
         """Other media: their backbone, adapter and examples, the controls they need, and the same query."""
         model = self.gallery.model
         self.backbone.value = page.render("about", backbone_text(model.clip.config.name_or_path))
@@ -193,8 +175,9 @@ class Explorer(widgets.VBox):
         except MediaError as error:
             raise MediaError(str(error).replace(str(path), name)) from error
         self._asked, self._kept = path, self.drop.folder  # the file stays as long as it asks
-        with self._setting():
-            self.text.value = ""
+        self._quiet = True
+        self.text.value = ""
+        self._quiet = False
         self._search()
         self.status.value += page.render("asked", source, kind_of(path), name, self.play.value)
 

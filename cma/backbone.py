@@ -34,10 +34,9 @@ def load_backbone(
     except (AssertionError, RuntimeError) as error:  # torch's, by how it was built
         reason = str(error).splitlines()[0]
         raise ValueError(f"device {str(device)!r} cannot be used here ({reason}); try 'cpu'") from error
-    source = _source(name)
-    called = name if name == "mini" or isinstance(source, str) else str(source.absolute())
-    cached = _cached(source) if isinstance(source, str) else None
-    source = cached or source
+    found = _source(name)
+    cached = _cached(found) if isinstance(found, str) else None
+    source = cached or found
     try:
         if isinstance(source, str):
             huggingface_hub.model_info(source, timeout=10)  # transformers would try for half a minute
@@ -60,7 +59,7 @@ def load_backbone(
     kind = getattr(transformers, "CLIPImageProcessorPil", None) or transformers.CLIPImageProcessor
     processor = CLIPProcessor(kind.from_pretrained(source), AutoTokenizer.from_pretrained(source))
     check_tokenizer(clip, processor.tokenizer)
-    clip.config.name_or_path = called
+    clip.config.name_or_path = name if name == "mini" or isinstance(found, str) else str(found.absolute())
     if isinstance(source, Path):
         clip.config._commit_hash = cached.name if cached else _digest(source)
     return clip.to(device).eval(), processor
@@ -100,8 +99,6 @@ def _source(name: str | Path) -> str | Path:
     folder = MINI if name == "mini" else Path(name).expanduser()
     if (folder / "config.json").is_file():
         return folder
-    if name == "mini":
-        raise FileNotFoundError(f"{folder}: the bundled CLIP is missing; reinstall cross-modal-adapter")
     if folder.is_dir():
         raise FileNotFoundError(f"{folder}: no config.json; expected a folder of `CLIPModel.save_pretrained`")
     if isinstance(name, Path) or name.count("/") > 1 or name.startswith(".") or folder.is_absolute():

@@ -2,8 +2,7 @@
 
 Ours is a folder of `adapter_config.json` and `adapter_model.safetensors`. Theirs is a `checkpoint.pth` of
 {"model": …} with "clip." before every key. Both stack the sites alike, so only names differ, and the authors
-leave out a part that has no rows: the shared one without sharing, and the text tower's own one where all of
-its width is shared.
+leave out a part without rows: the shared one, or the text tower's own one where all its width is shared.
 """
 
 import argparse
@@ -35,10 +34,7 @@ Tower, Key = Literal["vision", "text"], Literal["name", "revision"]
 
 
 class AdapterFile(BaseModel):
-    """What `adapter_config.json` holds, of the cross-modal adapter or any other method.
-
-    `backbone` is as `cma.backbone.identity` gives it.
-    """
+    """What `adapter_config.json` holds, of any method; `backbone` is as `cma.backbone.identity` gives it."""
 
     method: str
     options: dict
@@ -69,10 +65,10 @@ def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str 
     """
     saved, config, weights = _read_config(folder), folder / CONFIG, folder / WEIGHTS
     try:
-        for key, expected in (("widths", model.widths), ("layers", model.layers)):
-            if (there := getattr(saved, key)) != expected:
+        for key in ("widths", "layers"):
+            if (there := getattr(saved, key)) != (here := getattr(model, key)):
                 wanted = f"load the backbone it was trained on, {saved.backbone}"
-                raise ValueError(f"{key} {there} do not fit this backbone's {expected}; {wanted}")
+                raise ValueError(f"{key} {there} do not fit this backbone's {here}; {wanted}")
         # The core does not know its plug-ins: here, importing them makes their classes known to Python.
         kind = importlib.import_module("cma.methods").class_of(saved.method)
         known = {option.name for option in fields(kind.Options)}

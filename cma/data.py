@@ -69,7 +69,7 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Count:
-    """The published number of items of a split; None where nobody published it."""
+    """The published number of items of a split; None if there is none."""
 
     expected: int | None = None
 
@@ -116,8 +116,7 @@ class RetrievalDataset:
     @cached_property
     def text_to_item(self) -> Tensor:
         """The index of each caption's item [T]."""
-        counts = torch.tensor([len(item.captions) for item in self.items], dtype=torch.long)
-        return torch.arange(len(self)).repeat_interleave(counts)
+        return torch.tensor([i for i, item in enumerate(self.items) for _ in item.captions], dtype=torch.long)
 
     def require_captions(self) -> None:
         """Raise ValueError that names the first item without captions, which can be searched and no more."""
@@ -151,8 +150,8 @@ class RetrievalDataset:
 def load(folder: str | Path, split: str) -> RetrievalDataset:
     """The train, val or test split of a dataset folder.
 
-    Raises FileNotFoundError when `dataset.json` or `metadata.jsonl` is not there, ValueError (with file and
-    line) when their content is not as expected, or when the folder has no such split.
+    Raises FileNotFoundError if `dataset.json` or `metadata.jsonl` is not there, ValueError (with file and
+    line) if their content is not as expected, and if the folder has no such split.
     """
     folder = Path(folder).expanduser()
     about = read_json(folder / "dataset.json", About, HINT)

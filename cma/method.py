@@ -14,6 +14,10 @@ from .adapter import AdapterConfig, CrossModalAdapters
 from .files import checked_dataclass
 from .patching import TOWERS, encoder_layers
 
+WITHOUT_SHARING = (
+    "adapter without sharing"  # the row of the tables of a cross-modal adapter of `shared_dim` 0
+)
+
 
 @checked_dataclass
 class NoOptions:
@@ -24,11 +28,10 @@ class Method(nn.Module):
     """One way to adapt a CLIP that stays frozen. Its parameters are what trains, all of them.
 
     A subclass has a `NAME`, its row in the tables, and `Options` (a `cma.files.checked_dataclass`). It makes
-    its parameters in `__init__`. In `hang` it adds hooks to the CLIP, or replaces tensors and modules of it;
-    it never copies a forward. `scales`: whether it can act at any scale (1: as trained), or at 1 and 0 only.
-    `kinds`: the data it can do. `halves`: whether it trains with `precision="fp16"`. `why_not`: the reason if
-    it cannot do one of these. `defaults`: options that differ from those of `Options`; `pictures`: options
-    that the paper's tables have for pictures.
+    its parameters in `__init__`, and acts by `hang`; it never copies a forward. `scales`: whether it can act
+    at any scale, or at 1 and 0 only. `kinds`: the data it can do. `halves`: whether it trains with
+    `precision="fp16"`. `why_not`: the reason if it cannot do one of these. `defaults`: options that differ
+    from those of `Options`; `pictures`: options that the paper's tables have for pictures.
     """
 
     NAME: ClassVar[str]
@@ -59,7 +62,7 @@ class Method(nn.Module):
             raise ValueError(f"{cls.NAME}: {error}") from error
 
     def hang(self, clip: nn.Module, scale: float) -> Iterable:
-        """Act on `clip` at a scale other than 0.
+        """Act on `clip` at a scale other than 0 (1: as trained), by hooks or in place of tensors and modules.
 
         Returns or yields what removes the method again by its `remove()`, such as torch's handles of hooks.
         """
@@ -96,19 +99,13 @@ class CrossModalAdapter(Method, CrossModalAdapters):
     def __init__(self, model: nn.Module, options: AdapterConfig) -> None:
         CrossModalAdapters.__init__(self, options, model.widths, model.layers)
         self.options = options
-        self.NAME = (CrossModalAdapter if options.shared_dim else AdapterWithoutSharing).NAME
+        self.NAME = CrossModalAdapter.NAME if options.shared_dim else WITHOUT_SHARING
 
     def hang(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
         """Add a hook to the last linear layer of each sublayer: its output is z."""
         for tower, depth, layer in towers_and_layers(clip):
             for site, sublayer in ((2 * depth, layer.self_attn.out_proj), (2 * depth + 1, layer.mlp.fc2)):
                 yield sublayer.register_forward_hook(partial(_add, self, scale, tower, site))
-
-
-class AdapterWithoutSharing(CrossModalAdapter):
-    """The paper's ablation: the same adapter with `shared_dim` 0, so that the towers share nothing."""
-
-    NAME, defaults = "adapter without sharing", {"shared_dim": 0}
 
 
 def towers_and_layers(clip: nn.Module) -> Iterator[tuple[str, int, nn.Module]]:

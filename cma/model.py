@@ -204,9 +204,8 @@ class RetrievalModel(nn.Module):
     def tokenize(self, texts: Sequence[str], max_words: int | None = None) -> tuple[Tensor, int]:
         """Token ids [T, L] of captions, and how many captions were cut (a warning is given once).
 
-        A caption keeps at most min(context, max_words) tokens, start and end tokens included. Raises
-        ValueError for no caption, a blank one (its index is named) or a max_words below 3, TypeError if
-        `texts` is no list of strings.
+        A caption keeps at most min(context, max_words) tokens, start and end included. Raises ValueError for
+        no caption, a blank one (named by its index) or a max_words below 3, TypeError for no list of strings.
         """
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
             raise TypeError("expected a list of captions, each a string")
@@ -222,8 +221,9 @@ class RetrievalModel(nn.Module):
         self.cut = sum(len(row) > most for row in rows)
         if self.cut and not self._warned:
             self._warned = True
-            said = f"{self.cut} of {len(rows)} captions exceed {most} tokens and were cut"
-            warnings.warn(said, stacklevel=3)
+            warnings.warn(
+                f"{self.cut} of {len(rows)} captions exceed {most} tokens and were cut", stacklevel=3
+            )
         rows = [torch.tensor(row if len(row) <= most else row[: most - 1] + row[-1:]) for row in rows]
         return nn.utils.rnn.pad_sequence(rows, True, tokenizer.pad_token_id or 0), self.cut
 

@@ -43,18 +43,13 @@ class Recipe:
         """The run's settings in one of VARIANTS. Raises ValueError for another, or if there is none."""
         if variant not in VARIANTS:
             known = ", ".join(VARIANTS)
-            raise ValueError(
-                f"the recipe of {self.dataset} has no variant {variant!r}: expected one of {known}"
-            )
+            raise ValueError(f"the recipe of {self.dataset} has no variant {variant!r}: expected {known}")
         if variant == "paper" and not self.paper:
             raise ValueError(f'{self.dataset}: no recipe of the paper exists ({self.source}); use "float32"')
         return replace(self.config, name=f"{self.dataset}-{variant}", **VARIANTS[variant])
 
     def run_name(self, base: str, config: TrainConfig, backbone: str) -> str:
-        """A name for a run on this benchmark: `base` alone for its own float32 settings and backbone.
-
-        Any other setting that changes a number gives another name, such as `base,seed=7` (`config.run_name`).
-        """
+        """`config.run_name` for this benchmark: `base` alone for its own float32 settings and backbone."""
         given = {key: value for key, value in asdict(config).items() if key not in (*NO_EFFECT, *WHERE)}
         usual = asdict(self.config) | {"backbone": self.backbone}
         return run_name(base, given | {"backbone": backbone}, usual)

@@ -8,7 +8,7 @@ from PIL import Image
 from transformers import CLIPModel
 
 from cma import backbone
-from cma.backbone import check_tokenizer, identity, load_backbone, load_first
+from cma.backbone import check_tokenizer, identity, load_backbone
 from cma.model import RetrievalModel
 from tests.conftest import EOS, build_clip
 
@@ -67,9 +67,6 @@ def test_precision_is_chosen_at_loading_and_identity_tells_other_weights_apart(f
 def test_mini_is_the_bundled_folder(folder, monkeypatch):
     monkeypatch.setattr(backbone, "MINI", folder)
     assert identity(load_backbone("mini")[0])["name"] == "mini"
-    monkeypatch.setattr(backbone, "MINI", folder / "nothing")
-    with pytest.raises(FileNotFoundError, match="bundled CLIP is missing"):
-        load_backbone("mini")
 
 
 def unreachable(*_, **__):
@@ -110,15 +107,6 @@ def test_a_hub_model_in_the_cache_needs_no_hub(folder, tmp_path, monkeypatch):
         load_backbone("some/clip")
 
 
-def test_the_first_backbone_that_can_be_had(folder, monkeypatch, capsys):
-    monkeypatch.setattr("huggingface_hub.model_info", unreachable)
-    clip, _ = load_first(["nobody/no-clip", str(folder), "mini"])
-    assert identity(clip)["name"] == str(folder)
-    assert capsys.readouterr().out == "nobody/no-clip: neither in the cache nor reachable\n"
-    with pytest.raises(OSError, match="'nobody/b' is neither 'mini'"):
-        load_first(["nobody/a", "nobody/b"])
-
-
 def pooled_position(clip: CLIPModel, ids: torch.Tensor) -> int:
     """Where the text tower takes its embedding, seen from outside."""
     out = clip.text_model(input_ids=ids)
@@ -144,7 +132,7 @@ def test_a_tokenizer_of_ours_with_eos_2_is_refused(toy_processor, folder):
         content["post_processor"]["special_tokens"]["<eos>"]["ids"] = [2]
 
     edit(folder / "tokenizer.json", swap)
-    for eos, said in ((2, "never be seen. Give EOS another id than 2"), (77, "eos_token_id is 77 .* id 2")):
+    for eos, said in ((2, "never be seen. Give EOS another id than 2"), (77, "eos_token_id is 77, .* id 2")):
         edit(folder / "config.json", lambda content, eos=eos: content["text_config"].update(eos_token_id=eos))
         with pytest.raises(ValueError, match=said):
             load_backbone(folder)

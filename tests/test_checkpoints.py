@@ -175,17 +175,6 @@ def test_the_same_weights_in_two_folders_are_one_backbone(toy_clip, toy_processo
         trained.load_adapter(tmp_path / "adapter", "b")
 
 
-def test_a_folder_as_a_backbone_is_not_asked_of_the_hub(model, tmp_path, monkeypatch):
-    """A relative path that an earlier version wrote, read in another folder, looks like a hub id."""
-    model.save_adapter(tmp_path, "a")
-    change(tmp_path, backbone={"name": "clips/mine", "revision": "0123456789ab"})
-    monkeypatch.setattr("huggingface_hub.model_info", lambda *_, **__: pytest.fail("the hub was asked"))
-    with pytest.raises(FileNotFoundError, match="clips/mine: no such folder"):
-        load_backbone(trained_on(tmp_path))
-    change(tmp_path, backbone={"name": "some/clip", "revision": "0" * 40})
-    assert trained_on(tmp_path) == "some/clip"
-
-
 def test_a_write_that_fails_leaves_the_adapter_that_was_there(model, tmp_path, monkeypatch):
     model.save_adapter(tmp_path, "a")
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}

@@ -10,7 +10,7 @@ from PIL import Image
 
 matplotlib.use("Agg")
 
-from cma import AdapterConfig, RetrievalModel, plots
+from cma import plots
 
 
 @pytest.fixture(autouse=True)
@@ -76,24 +76,6 @@ def test_bars_have_the_heights_and_intervals_they_are_given():
     assert [bar.get_height() for bar in axis.patches] == [20.0] * 3 + [30.0] * 3
     ends = {tuple(segment[:, 1]) for lines in axis.collections for segment in lines.get_segments()}
     assert ends == {(17.0, 24.0), (27.0, 34.0)}
-
-
-def test_parameter_share_names_the_count(toy_clip):
-    model = RetrievalModel(toy_clip)
-    model.add_adapter("a", AdapterConfig(bottleneck_dim=4, shared_dim=8))
-    trained = sum(p.numel() for p in model.trainable_parameters())
-    figure = plots.parameter_share(model)
-    assert f"trained: {trained:,}" in labels(figure)
-    assert sum(bar.get_width() for bar in figure.axes[1].patches) == trained
-
-
-def test_frame_weights_with_and_without_frames():
-    frames = [Image.new("RGB", (4, 4))] * 3
-    bars = plots.frame_weights([0.2, 0.5, 0.3]).axes[0].patches
-    assert [bar.get_height() for bar in bars] == [0.2, 0.5, 0.3]
-    figure = plots.frame_weights([0.2, 0.5, 0.3], frames, "a query")
-    assert len(figure.axes) == 4
-    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["1", "2", "3"]
 
 
 def test_matplotlib_is_of_an_extra(monkeypatch):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 
 from ..data import RetrievalDataset
-from ..method import AdapterWithoutSharing, CrossModalAdapter, Method, describe, towers_and_layers
+from ..method import WITHOUT_SHARING, CrossModalAdapter, Method, describe, towers_and_layers
 from ..model import RetrievalModel
 from ..recipes import recipe
 from .bottlenecks import AdapterATTN, AdaptFormer, TiedBottlenecks
@@ -31,6 +31,14 @@ __all__ = [
     "towers_and_layers",
     "why_not",
 ]
+
+
+class AdapterWithoutSharing(CrossModalAdapter):
+    """The paper's ablation: the same adapter with `shared_dim` 0, so that the towers share nothing."""
+
+    NAME, defaults = WITHOUT_SHARING, {"shared_dim": 0}
+
+
 ROWS = (
     *(ZeroShot, FullFineTuning, Partial, Projection, CoOp, VPT, VLPrompt, MaPLe),
     *(AdapterATTN, AdaptFormer, STAdapter, LoRA, TiedBottlenecks, AdapterWithoutSharing, CrossModalAdapter),

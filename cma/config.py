@@ -24,7 +24,6 @@ def _folder_name(name: str) -> str:
 
 MOST_SEED = 2**32 - 1  # so that seeds derived from it, one an epoch, fit in the 64 bits of torch
 Positive = Annotated[int, Field(ge=1)]
-NotNegative = Annotated[int, Field(ge=0)]
 
 
 @checked_dataclass
@@ -74,7 +73,7 @@ class TrainConfig(ReadConfig):
     micro_batch: Positive | Literal["auto"] | None = None  # pairs in memory at once; None: the batch
     checkpoint_activations: bool = False  # compute them again in the backward pass: less memory, slower
     compile: bool = False  # both encoders by torch.compile, in training: the first step takes much longer
-    workers: NotNegative = 0  # processes that decode
+    workers: Annotated[int, Field(ge=0)] = 0  # processes that decode
     cache: bool = False  # keep preprocessed pixels in memory (small sets)
     eval_items: Positive | None = None  # evaluate on that many items only (tiny runs)
     if_exists: Literal["resume", "replace"] = "resume"

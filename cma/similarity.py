@@ -43,20 +43,18 @@ def text_conditioned(
     with torch.autocast(text.device.type, enabled=False):
         text, frames, mask = _prepare(text, frames, mask)
         size = max(1, BLOCK // max(1, len(text) * frames.shape[1]))
-        blocks = zip(frames.split(size), mask.split(size), strict=True)
-        return torch.cat([_conditioned(text, *block, temperature) for block in blocks], dim=1)
-
-
-def _conditioned(text: Tensor, frames: Tensor, mask: Tensor, temperature: float) -> Tensor:
-    scores = frames @ text.T  # [V, F, T]: a softmax along few frames would take longer than the product
-    weights = (scores / temperature).masked_fill(~mask[..., None], -torch.inf).softmax(1)
-    dots = (weights * scores).sum(1)  # t . pooled, [V, T]
-    # Frames that nearly cancel would cost float32 its digits here; Apple's GPUs have nothing finer.
-    exact = torch.float32 if frames.device.type == "mps" else torch.float64
-    gram = frames.to(exact) @ frames.to(exact).mT  # [V, F, F]
-    squared = ((gram @ weights.to(exact)) * weights).sum(1)  # |pooled|^2, [V, T]
-    lengths = squared.clamp_min(TINY).sqrt() * text.to(exact).norm(dim=-1)
-    return (dots / lengths.clamp_min(TINY)).float().T
+        # Frames that nearly cancel would cost float32 its digits; Apple's GPUs have nothing finer.
+        exact = torch.float32 if frames.device.type == "mps" else torch.float64
+        cosines = []
+        for part, own in zip(frames.split(size), mask.split(size), strict=True):
+            scores = part @ text.T  # [V, F, T]: a softmax along few frames would take longer than the product
+            weights = (scores / temperature).masked_fill(~own[..., None], -torch.inf).softmax(1)
+            dots = (weights * scores).sum(1)  # t . pooled, [V, T]
+            gram = part.to(exact) @ part.to(exact).mT  # [V, F, F]
+            squared = ((gram @ weights.to(exact)) * weights).sum(1)  # |pooled|^2, [V, T]
+            lengths = squared.clamp_min(TINY).sqrt() * text.to(exact).norm(dim=-1)
+            cosines.append((dots / lengths.clamp_min(TINY)).float().T)
+        return torch.cat(cosines, dim=1)
 
 
 def _prepare(text: Tensor, frames: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:

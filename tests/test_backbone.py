@@ -74,12 +74,10 @@ def unreachable(*_, **__):
 
 
 def test_folders_without_a_whole_clip(folder, tmp_path):
-    for name in ("./nowhere", "/no/such/folder", "a/b/c"):  # no hub ids
-        with pytest.raises(FileNotFoundError, match="no such folder"):
-            load_backbone(name)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"empty.*no config\.json"):
-        load_backbone(tmp_path / "empty")
+    for name in ("./nowhere", "/no/such/folder", "a/b/c", tmp_path / "empty"):  # no hub ids
+        with pytest.raises(FileNotFoundError, match=r"no such folder; |empty: no config\.json; "):
+            load_backbone(name)
     state = build_clip().state_dict()
     del state["visual_projection.weight"]
     build_clip().save_pretrained(folder, state_dict=state)

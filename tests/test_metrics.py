@@ -77,15 +77,6 @@ def test_ranks_and_metrics_equal_naive_ones(case, block, mode):
     assert got["mR"] == pytest.approx(sum(recalls) / 6)
 
 
-def test_ranks_of_an_example():
-    """Item 0's best caption is third of all captions, but both better ones are item 1's. A tie is a loss."""
-    similarity = torch.tensor([[0.5, 0.0], [0.9, 1.0], [0.8, 1.0]])
-    owner = torch.tensor([0, 1, 1])
-    assert visual_ranks(similarity, owner, "captions").tolist() == [3, 1]
-    assert visual_ranks(similarity, owner, "items").tolist() == [2, 1]
-    assert ranks(torch.zeros(5, 5), torch.arange(5)).tolist() == [5] * 5
-
-
 def test_types_of_input():
     similarity = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
     owner = [0, 0, 1, 1, 2, 2]
@@ -179,10 +170,10 @@ def test_bad_input_of_the_bootstrap_is_named():
     for name in ("R@", "MdR"):  # no median: its draws are not means
         with pytest.raises(ValueError, match=f"unknown metric '{name}'; expected 'R@k' or 'MnR'"):
             bootstrap_interval(of, items, name)
-    for wrong in (items[:2], items[:0], items[None]):
-        with pytest.raises(ValueError, match="as many item indices"):
-            bootstrap_interval(of, wrong)
-    with pytest.raises(ValueError, match="as many item indices"):
-        bootstrap_means(torch.zeros(2, 5), items)
-    with pytest.raises(ValueError, match="same queries"):
-        bootstrap_difference(of, of[:2], items)
+    for call, *wrong in (
+        *((bootstrap_interval, of, owner) for owner in (items[:2], items[:0], items[None])),
+        (bootstrap_means, torch.zeros(2, 5), items),
+        (bootstrap_difference, of, of[:2], items),
+    ):
+        with pytest.raises(ValueError, match="values of the same queries, and as many item indices"):
+            call(*wrong)

@@ -129,8 +129,7 @@ def test_an_adapter_acts_at_any_strength(model, ids):
     adapted = model.encode_text(ids)
     model.set_adapter("a", 0.5)
     half = model.encode_text(ids)
-    assert not torch.allclose(half, adapted, atol=1e-3) and not torch.allclose(half, plain, atol=1e-3)
-    assert (half - plain).norm() < (adapted - plain).norm()
+    assert 1e-3 < (half - plain).norm() < (adapted - plain).norm()
     other = RetrievalModel(model.clip)  # its zero-shot embeddings come between
     assert torch.equal(other.encode_text(ids), plain)
     assert torch.equal(model.encode_text(ids), half)
@@ -163,15 +162,6 @@ def test_training_touches_the_active_adapter_only(model, ids, pixels):
     after = {name: model.adapters[name].state_dict() for name in "ab"}
     assert not any(torch.equal(value, before["a"][key]) for key, value in after["a"].items())
     assert all(torch.equal(value, before["b"][key]) for key, value in after["b"].items())
-
-
-def test_the_shared_tensors_get_gradient_from_both_towers_at_every_site(model, ids, pixels):
-    model.set_adapter("a")
-    adapters = model.adapters["a"]
-    shared = [adapters.shared_weight, adapters.shared_bias]
-    for output in (model.encode_text(ids), model.encode_images(pixels[:, 0])):
-        for gradient in torch.autograd.grad(output.square().sum(), shared, retain_graph=True):
-            assert (gradient.flatten(1).abs().sum(1) > 0).all()
 
 
 def test_train_switches_adapter_dropout_but_never_clip(model, ids):

@@ -112,11 +112,11 @@ def test_arithmetic_is_float32_also_under_autocast_and_on_half_inputs(similarity
 def test_bad_input_is_named(similarity):
     text, frames, mask = torch.randn(2, 4), torch.randn(3, 2, 4), torch.ones(3, 2)
     mask[1] = 0
-    with pytest.raises(ValueError, match=r"items \[1\] \(1 of 3\).*every frame is masked"):
-        similarity(text, frames, mask)
-    with pytest.raises(ValueError, match=r"mask must be \[3, 2\]"):
-        similarity(text, frames, torch.ones(2, 3))
-    with pytest.raises(ValueError, match=r"frames \[V, F, D\], not \[2, 4\], \[3, 2, 5\]"):
-        similarity(text, torch.randn(3, 2, 5), mask)
-    with pytest.raises(ValueError, match=r"text \[T, D\]"):
-        similarity(text[0], frames, mask)
+    for wrong, said in (
+        ((text, frames, mask), r"items \[1\] \(1 of 3\).*every frame is masked"),
+        ((text, frames, torch.ones(2, 3)), r"mask must be \[3, 2\]"),
+        ((text, torch.randn(3, 2, 5), mask), r"frames \[V, F, D\], not \[2, 4\], \[3, 2, 5\]"),
+        ((text[0], frames, mask), r"text \[T, D\]"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            similarity(*wrong)

@@ -4,13 +4,13 @@ import json
 import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from cma import RetrievalModel, data
 from cma.config import ReadConfig, TrainConfig
@@ -311,27 +311,16 @@ def written(toy_processor, media, tmp_path_factory):
 @settings(max_examples=400, deadline=None)
 @given(choice=st.randoms(use_true_random=False), truncated=st.booleans(), early=st.booleans())
 def test_a_damaged_index_answers_as_before_or_is_refused(written, choice, truncated, early):
-    """One byte is another one, or the end is missing; `early`: in the header of the file."""
+    """One byte is another one, or the end is missing; `early`: in the header, where little may not matter."""
     folder, content, model, answers = written
     file, place = folder / "index.safetensors", choice.randrange(1500 if early else len(content))
     byte = (content[place] ^ choice.choice([1, 2, 4, 8, 16, 32, 64, 128, 255])).to_bytes()
     file.write_bytes(content[:place] + (b"" if truncated else byte + content[place + 1 :]))
     try:
         assert MediaIndex.load(folder, model).query("a dog", 10) == answers
+        assert place < 8 + int.from_bytes(content[:8], "little") and not truncated
     except ValueError as error:
         assert str(error).startswith(f"{file}: ") and "build it again" in str(error)
-
-
-@pytest.mark.parametrize("name", ["vectors", "lengths", "files"])
-def test_a_flipped_bit_of_every_part_is_refused(written, name):
-    folder, content, model, _ = written
-    header = int.from_bytes(content[:8], "little")
-    start, _ = json.loads(content[8 : 8 + header])[name]["data_offsets"]
-    place = 8 + header + start
-    flipped = content[:place] + (content[place] ^ 1).to_bytes() + content[place + 1 :]
-    (folder / "index.safetensors").write_bytes(flipped)
-    with pytest.raises(ValueError, match="index.safetensors: no index, or a damaged one .*build it again"):
-        MediaIndex.load(folder, model)
 
 
 def test_an_index_is_shown_in_one_line_and_equal_to_itself_alone(model, media):
@@ -379,34 +368,42 @@ def test_unreadable_files_are_skipped_listed_and_counted(model, media, tmp_path,
 
 def test_a_source_without_media_is_an_error(model, tmp_path):
     (tmp_path / "notes.txt").write_text("a list")
-    with pytest.raises(ValueError, match="no pictures or clips in it; expected .jpg"):
-        MediaIndex.build(model, tmp_path)
+    for source, said in (
+        ("", "no pictures or clips in it; expected .jpg"),
+        ("nowhere", "no such folder"),
+        ("notes.txt", "notes.txt: a file"),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=said):
+            MediaIndex.build(model, tmp_path / source)
     (tmp_path / "empty.jpg").touch()
     with pytest.raises(ValueError, match="none of its 1 files can be read"):
         MediaIndex.build(model, tmp_path)
-    with pytest.raises(FileNotFoundError, match="no such folder"):
-        MediaIndex.build(model, tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match="notes.txt: a file"):
-        MediaIndex.build(model, tmp_path / "notes.txt")
 
 
-def test_questions_that_cannot_be_answered_say_why(model, media, tmp_path):
-    index = MediaIndex.build(model, media)
-    with pytest.raises(ValueError, match="the query is blank"):
-        index.query("  ")
-    for k in (0, -1, "5", 2.5, None):
-        for ask, query in ((index.query, "a dog"), (index.query_media, media / "clip 0.mp4")):
-            with pytest.raises(ValueError, match=f"^k={k!r}: expected at least 1$"):
-                ask(query, k)
-    for query in (None, 3, ["a dog"], media / "clip 0.mp4"):
-        with pytest.raises(
-            TypeError, match="^a query is a sentence, not .*; for a picture or clip see `query"
-        ):
-            index.query(query)
-    for path in (None, 3, b"p.png", Image.new("RGB", (4, 4))):
-        with pytest.raises(TypeError, match="^expected the path of a picture or clip, not "):
-            index.query_media(path)
-    with pytest.raises(MediaError, match="notes.txt: neither picture nor clip"):
-        index.query_media(media / "notes.txt")
-    with pytest.raises(MediaError, match="gone.mp4: no such file"):
-        index.query_media(media / "gone.mp4")
+@pytest.mark.parametrize(
+    ("asked", "wrong", "error", "said"),
+    [
+        ("query", ["  "], ValueError, "the query is blank"),
+        (
+            "query",
+            [None, 3, ["a dog"], Path("a.mp4")],
+            TypeError,
+            "^a query is a sentence, not .*query_media`",
+        ),
+        ("query_media", [None, 3, b"p.png"], TypeError, "^expected the path of a picture or clip, not "),
+        ("query_media", ["notes.txt"], MediaError, "notes.txt: neither picture nor clip"),
+        ("query_media", ["gone.mp4"], MediaError, "gone.mp4: no such file"),
+    ],
+)
+def test_questions_that_cannot_be_answered_say_why(toy_index, asked, wrong, error, said):
+    for query in wrong:
+        with pytest.raises(error, match=said):
+            getattr(toy_index, asked)(query)
+
+
+@pytest.mark.parametrize("k", [0, -1, "5", 2.5, None])
+def test_as_many_answers_as_a_number_says(toy_index, k):
+    path = toy_index.path(toy_index.files[0])
+    for ask, query in ((toy_index.query, "a dog"), (toy_index.query_media, path)):
+        with pytest.raises(ValueError, match=f"^k={k!r}: expected at least 1$"):
+            ask(query, k)

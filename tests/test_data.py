@@ -61,12 +61,9 @@ def test_what_is_written_is_read_back(tmp_path_factory, items):
     ("line", "message"),
     [
         ("{", "broken JSON: EOF while parsing an object at line 1 column 1"),
-        (ITEM | {"file_name": ""}, "'file_name': expected at least 1 character"),
         (ITEM | {"file_name": "media/../../b.jpg"}, "'file_name': expected a path inside the folder"),
-        ({key: ITEM[key] for key in ITEM if key != "captions"}, "'captions': expected, but missing"),
         (ITEM | {"captions": ["a cat", " \n"]}, "'captions.1': expected text that is not blank"),
         (ITEM | {"split": "dev"}, "'split': expected 'train', 'val' or 'test', found 'dev'"),
-        (ITEM | {"end": float("nan")}, "'end': expected a finite number, found nan"),
         (ITEM | {"start": 3, "end": 3}, "expected start (3.0 s) before end (3.0 s)"),
         (ITEM, "the id 'a' is there twice"),
     ],
@@ -101,7 +98,6 @@ def test_any_json_is_read_or_a_value_error_that_names_the_file(tmp_path_factory,
         ({"format_version": 2}, "'format_version': expected 1, found 2"),
         ({"protocol": {"visual_to_text": "best"}}, "expected 'captions' or 'items', found 'best'"),
         ({"counts": {"test": {"expected": "9"}}}, "'counts.test.expected': expected a valid integer"),
-        ({"media_root": 7}, "'media_root': .*, found 7"),
     ],
 )
 def test_a_dataset_json_that_is_not_understood(tmp_path, about, message):

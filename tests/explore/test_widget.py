@@ -107,18 +107,26 @@ def test_a_dropped_file_asks(galleries, tmp_path):
     assert shown(widget) == expected(gallery, "a dog", [None, "a", "b"])
 
 
-def test_a_dropped_file_that_cannot_be_read_is_a_message(galleries, tmp_path):
-    widget = Explorer(galleries, query="a cat")
-    widget.drop.receive(widget.drop, {"name": "x.png", "part": 0, "parts": 1}, [b"no picture"])
-    assert 'role="alert"' in widget.status.value and "<b>Error:</b> x.png: cannot be" in widget.status.value
-    assert shown(widget) == expected(galleries["pictures"], "a cat", [None, "a"]), "what was asked stays"
+def test_what_cannot_be_asked_is_a_message_and_the_last_query_stays(galleries, tmp_path):
+    widget, gallery = Explorer(galleries, query="a cat"), galleries["pictures"]
     good = write_picture(tmp_path / "good.png", 5)
-    for content in (good.read_bytes(), b"no picture"):
-        widget.drop.receive(widget.drop, {"name": "y.png", "part": 0, "parts": 1}, [content])
+
+    def drop(content):
+        widget.drop.receive(widget.drop, {"name": "x.png", "part": 0, "parts": 1}, [content])
+
+    drop(b"no picture")
+    assert 'role="alert"' in widget.status.value and "<b>Error:</b> x.png: cannot be" in widget.status.value
+    assert shown(widget) == expected(gallery, "a cat", [None, "a"])
+    drop(good.read_bytes())
+    drop(b"no picture")
     widget.adapters[1].value = "b"
-    assert shown(widget) == expected(galleries["pictures"], good, [None, "a", "b"]), "a good file still asks"
+    assert shown(widget) == expected(gallery, good, [None, "a", "b"]), "a good file still asks"
     widget.text.value = "a dog"
     assert 'role="alert"' not in widget.status.value and shown(widget)["a"]
+    widget.text.value = " "
+    assert 'role="alert"' in widget.status.value and "blank" in widget.status.value
+    widget.adapters[1].value = None
+    assert shown(widget) == expected(gallery, "a dog", [None, "a"])
 
 
 def test_clips_stand_still_where_that_is_chosen(galleries):
@@ -163,18 +171,6 @@ def test_what_clip_misses_is_found_and_asked(galleries):
     assert len(widget.missed.options) == 1
     widget.find.click()
     assert "choose an adapter first" in widget.status.value
-
-
-def test_the_widget_shows_an_error_and_goes_on(galleries):
-    widget = Explorer(galleries, query="a dog")
-    widget.text.value = " "
-    assert 'role="alert"' in widget.status.value and "blank" in widget.status.value
-    widget.adapters[1].value = "b"
-    assert shown(widget) == expected(galleries["pictures"], "a dog", [None, "a", "b"]), "the last one asks"
-    widget.adapters[1].value = None
-    widget.text.value = "a cat"
-    assert 'role="alert"' not in widget.status.value
-    assert shown(widget) == expected(galleries["pictures"], "a cat", [None, "a"])
 
 
 def controls(widget) -> list[widgets.Widget]:

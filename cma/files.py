@@ -1,7 +1,5 @@
 """Files: written whole or not at all, walked in order, and JSON read into checked types."""
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import os

@@ -1,7 +1,5 @@
 """One protocol for all that adapts a frozen CLIP. The cross-modal adapter is a method like any other."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields
 from functools import partial
@@ -67,12 +65,6 @@ class Method(nn.Module):
         Returns or yields what removes the method again by its `remove()`, such as torch's handles of hooks.
         """
         raise NotImplementedError
-
-    def act_on(self, clip: nn.Module, scale: float) -> list:
-        """`hang`, or nothing at scale 0. Raises ValueError if the method cannot act at this scale."""
-        if scale not in (0, 1) and not self.scales:
-            raise ValueError(f"{self.NAME}: acts or does not; scale must be 1 or 0, not {scale}")
-        return list(self.hang(clip, scale)) if scale else []
 
     def check_data(self, kind: str) -> None:
         """Raise ValueError if the method cannot do data of this kind, "image" or "video"."""

@@ -23,7 +23,7 @@ from .backbone import Device, check_tokenizer, identity, known_by, load_backbone
 from .checkpoints import read_adapter, write_adapter
 from .media import to_pixels
 from .method import CrossModalAdapter, Method
-from .patching import TOWERS, activate, deactivate, encoder_layers, on_clip
+from .patching import TOWERS, activate, active, deactivate, encoder_layers
 
 CACHE = 8 * 2**20  # bytes of a layer's largest activations that stay in a CPU's cache
 
@@ -101,7 +101,7 @@ class RetrievalModel(nn.Module):
         wanted = None if name is None else (self.get_adapter(name), float(scale))
         if not math.isfinite(scale):
             raise ValueError(f"scale must be a number, not {scale!r}")
-        if on_clip(self.clip).acting != wanted:  # nothing to do most of the time: every encode_* asks
+        if active(self.clip) != wanted:  # nothing to do most of the time: every encode_* asks
             deactivate(self.clip) if wanted is None else activate(self.clip, *wanted)
         self.active, self.scale = name, float(scale)
 

@@ -1,7 +1,5 @@
 """Freeze a CLIP and let one method at a time act on it: no forward is copied, no weight is changed."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -37,9 +35,12 @@ def encoder_layers(clip: nn.Module, tower: str) -> nn.ModuleList:
 
 
 def activate(clip: nn.Module, method: nn.Module, scale: float = 1.0) -> None:
-    """Let `method`, a `cma.method.Method`, act on `clip` alone; raises as `Method.act_on`."""
+    """Let `method`, a `cma.method.Method`, act on `clip` alone. ValueError if it cannot at this scale."""
+    if scale not in (0, 1) and not method.scales:
+        raise ValueError(f"{method.NAME}: acts or does not; scale must be 1 or 0, not {scale}")
     deactivate(clip)
-    clip.cma.handles, clip.cma.acting = method.act_on(clip, scale), (method, scale)
+    clip.cma.handles = list(method.hang(clip, scale)) if scale else []
+    clip.cma.acting = method, scale
 
 
 def deactivate(clip: nn.Module) -> None:
@@ -48,3 +49,8 @@ def deactivate(clip: nn.Module) -> None:
     for handle in reversed(state.handles):  # a method may have replaced one thing twice: the last goes first
         handle.remove()
     state.acting, state.handles = None, []
+
+
+def active(clip: nn.Module) -> tuple[nn.Module, float] | None:
+    """The method that acts on `clip` now and its scale, or None."""
+    return on_clip(clip).acting

@@ -1,7 +1,5 @@
 """Figures for the notebooks, each from plain data; they need matplotlib, of the extra `notebooks`."""
 
-from __future__ import annotations
-
 import textwrap
 import warnings
 from collections.abc import Mapping, Sequence

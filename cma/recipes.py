@@ -6,8 +6,6 @@ their four processes leave it, and the epoch chosen on test. `float32` is ours: 
 validation; `bf16` is ours with bfloat16 activations, for GPUs. Ours are **untried on real data**.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict, replace
 
 from .adapter import AdapterConfig

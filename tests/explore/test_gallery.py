@@ -46,13 +46,6 @@ def test_each_index_is_built_once(gallery, built, monkeypatch):
     assert gallery.index("a").query("a cat") and gallery.index() is zero_shot
 
 
-def test_the_way_from_clip_to_the_adapter_is_walked(gallery):
-    zero_shot, half, adapted = (gallery.index("a", scale).scores(["a cat"]) for scale in (0, 0.5, 1))
-    assert not torch.allclose(half, zero_shot) and not torch.allclose(half, adapted)
-    gallery.model.set_adapter("a", 0.5)
-    torch.testing.assert_close(MediaIndex.build(gallery.model, gallery.source).scores(["a cat"]), half)
-
-
 def test_an_adapter_that_was_trained_since_gets_a_new_index(gallery, built):
     before = gallery.index("a").query("a cat")
     with torch.no_grad():

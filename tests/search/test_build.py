@@ -276,13 +276,6 @@ def test_two_writers_take_turns(model, toy_processor, pictures, tmp_path, read, 
     assert "index: another process is writing this index; waiting until it ends" in capsys.readouterr().out
 
 
-def test_many_writers_of_one_folder(model, pictures, tmp_path):
-    index = MediaIndex.build(model, pictures)
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(index.save, [tmp_path / "index"] * 40))
-    same(MediaIndex.load(tmp_path / "index", model), index)
-
-
 # ---- a folder that changes
 
 

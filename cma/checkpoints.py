@@ -63,7 +63,7 @@ def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str 
     Raises FileNotFoundError, or ValueError in one line that names the file, the key, what was expected and
     what to do. Weights that are not those that were saved, or are not finite, are refused.
     """
-    saved, config, weights = _read_config(folder), folder / CONFIG, folder / WEIGHTS
+    saved, config, weights = read_config(folder), folder / CONFIG, folder / WEIGHTS
     try:
         for key in ("widths", "layers"):
             if (there := getattr(saved, key)) != (here := getattr(model, key)):
@@ -104,17 +104,8 @@ def _digest(tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def trained_on(folder: Path) -> str:
-    """The name by which `load_backbone` finds the backbone that the adapter in `folder` was trained on.
-
-    Raises as `read_adapter`, and ValueError if that backbone has no name, being built in code.
-    """
-    if (name := _read_config(folder).backbone["name"]) is None:
-        raise ValueError(f"{folder / CONFIG}: its backbone has no name; name the one it was trained on")
-    return name
-
-
-def _read_config(folder: Path) -> AdapterFile:
+def read_config(folder: Path) -> AdapterFile:
+    """The `adapter_config.json` in `folder`. Raises FileNotFoundError, or ValueError that names the key."""
     return read_json(folder / CONFIG, AdapterFile, "; expected a file of `save_adapter`: save it again")
 
 

@@ -1,7 +1,5 @@
 """What an index answers to a query, and what weighs most in a match: the explorer without its display."""
 
-from __future__ import annotations
-
 import random
 import time
 from collections.abc import Mapping

@@ -8,8 +8,6 @@ small previews; your files themselves are not served. Its address contains a tok
 this computer cannot open it.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import io

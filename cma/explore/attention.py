@@ -3,8 +3,6 @@
 Letters: N texts or frames, H heads, L tokens, F frames, W words, h and w rows and columns of patches.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass

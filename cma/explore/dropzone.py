@@ -1,7 +1,5 @@
 """A field to drop a picture or a clip on; an anywidget, which works in JupyterLab, VS Code and Voilà."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory

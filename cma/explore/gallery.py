@@ -1,7 +1,5 @@
 """What the explorer searches: pictures and clips, with any adapter of one frozen CLIP, at any strength."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 import time
@@ -11,7 +9,7 @@ from pathlib import Path
 
 from .. import data, recipes
 from ..backbone import PHOTOGRAPHS, Device
-from ..checkpoints import trained_on
+from ..checkpoints import CONFIG, read_config
 from ..config import ReadConfig
 from ..model import RetrievalModel
 from ..search import MediaIndex
@@ -109,6 +107,16 @@ def open_galleries(
     for gallery in galleries.values():
         gallery.indexes([None, *filter(None, [gallery.adapter])])
     return galleries
+
+
+def trained_on(folder: Path) -> str:
+    """The name of the backbone that the adapter in `folder` was trained on, as `cma.load_backbone` takes it.
+
+    Raises FileNotFoundError, or ValueError for a damaged file and a backbone without a name, built in code.
+    """
+    if (name := read_config(folder).backbone["name"]) is None:
+        raise ValueError(f"{folder / CONFIG}: its backbone has no name; name the one it was trained on")
+    return name
 
 
 def load_first(backbones: Sequence[str], device: Device = None) -> RetrievalModel:

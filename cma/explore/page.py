@@ -3,8 +3,6 @@
 Pictures and clips appear as small previews, made from the decoded media and never the source file.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 import textwrap

@@ -1,7 +1,5 @@
 """The pictures and clips of a source: which they are, whether they changed, and how they are read."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Sequence

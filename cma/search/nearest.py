@@ -1,7 +1,5 @@
 """The first search: the items nearest to one vector, by a matrix product or, if they are many, by faiss."""
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 
 import torch

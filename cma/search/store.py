@@ -1,7 +1,5 @@
 """An index on disk: one file, written whole, and refused if it is damaged or of another model."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

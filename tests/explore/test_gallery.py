@@ -159,10 +159,17 @@ def test_the_offline_benchmarks_are_the_default(backbone, tmp_path, monkeypatch,
     assert "mini-msrvtt: CLIP alone" not in said
 
 
-def test_an_adapter_of_another_backbone_is_refused(media, backbone, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "given", "said"),
+    [
+        ("some/clip", True, r"one: trained on .*some/clip.*--backbone"),
+        (None, False, "its backbone has no name"),
+    ],
+)
+def test_an_adapter_of_another_backbone_is_refused(media, backbone, tmp_path, name, given, said):
     trained = save_adapter(tmp_path / "one", backbone)
     config = trained / "adapter_config.json"
-    content = json.loads(config.read_text()) | {"backbone": {"name": "some/clip", "revision": "0" * 40}}
+    content = json.loads(config.read_text()) | {"backbone": {"name": name, "revision": "0" * 40}}
     config.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"one: trained on .*some/clip.*--backbone"):
-        open_galleries([media], [trained], backbone)
+    with pytest.raises(ValueError, match=said):
+        open_galleries([media], [trained], backbone if given else None)

@@ -11,10 +11,7 @@ import lazy_loader
 
 def _installed(name: str) -> str | None:
     """The version of a distribution, or None if it is not installed."""
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
+    return next((found.version for found in metadata.distributions(name=name)), None)
 
 
 def require(extra: str, *modules: str) -> None:

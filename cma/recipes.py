@@ -40,8 +40,8 @@ class Recipe:
     def train_config(self, variant: str = "float32") -> TrainConfig:
         """The run's settings in one of VARIANTS. Raises ValueError for another, or if there is none."""
         if variant not in VARIANTS:
-            known = ", ".join(VARIANTS)
-            raise ValueError(f"the recipe of {self.dataset} has no variant {variant!r}: expected {known}")
+            known = f"expected one of {', '.join(VARIANTS)}"
+            raise ValueError(f"the recipe of {self.dataset} has no variant {variant!r}: {known}")
         if variant == "paper" and not self.paper:
             raise ValueError(f'{self.dataset}: no recipe of the paper exists ({self.source}); use "float32"')
         return replace(self.config, name=f"{self.dataset}-{variant}", **VARIANTS[variant])

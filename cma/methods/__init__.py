@@ -82,9 +82,9 @@ def why_not(method: str | type[Method], dataset: RetrievalDataset) -> str:
 
 
 def class_of(method: str | type[Method]) -> type[Method]:
-    """The class with this `NAME`, one of ours or your own. Raises ValueError that lists the names.
+    """The class with this `NAME`, of ours or of your own; a class is returned as it is.
 
-    A class is what it is; the core asks for the names that it reads, but does not know its plug-ins.
+    Raises ValueError that lists the names.
     """
     if not isinstance(method, str):
         return method

@@ -270,8 +270,6 @@ def test_what_is_no_index_or_of_another_format_is_an_error_that_names_it(model, 
     file.write_bytes(safetensors.torch.save(model.get_adapter("a").state_dict()))
     with pytest.raises(ValueError, match="index.safetensors: no index, or a damaged one .* build it again"):
         MediaIndex.load(tmp_path, model)
-    with pytest.raises(ValueError, match="index.safetensors: no index, or a damaged one; delete it, or give"):
-        index.save(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(store, "FORMAT_VERSION", 4)
         index.save(tmp_path / "old")

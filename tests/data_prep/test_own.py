@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cma
-from cma import AdapterConfig, RetrievalModel, TrainConfig
+from cma import RetrievalModel, TrainConfig
 from cma.search import MediaIndex
-from cma.training import encode, recall_ceiling, train
+from cma.training import encode, recall_ceiling
 from data_prep import own
 from data_prep.__main__ import main
 from data_prep.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
@@ -34,8 +34,8 @@ def csv(path, *rows, header="file_name,caption"):
 
 
 def items(out):
-    found = [item for split in cma.data.splits(out) for item in cma.data.load(out, split).items]
-    return {item.id: (item.split, item.captions) for item in found}
+    every = [item for split in cma.data.splits(out) for item in cma.data.load(out, split).items]
+    return {item.id: (item.split, item.captions) for item in every}
 
 
 def test_pictures_without_captions_can_be_searched_and_nothing_else(
@@ -52,27 +52,6 @@ def test_pictures_without_captions_can_be_searched_and_nothing_else(
     for need in (lambda: encode(model, dataset, TrainConfig(name="toy")), lambda: recall_ceiling(dataset)):
         with pytest.raises(ValueError, match=r"2 of 2 items have no captions, the first is a\.jpg; training"):
             need()
-
-
-@pytest.mark.parametrize(
-    ("bare", "message"), [(1, r"\(train\): 1 of 6 items .*1\.png"), (7, r"\(val\): 1 of 2 items .*7\.png")]
-)
-def test_training_names_an_item_without_captions(tmp_path, toy_clip, toy_processor, capsys, bare, message):
-    rows = [f"{n}.png,a cat,{split}" for n, split in enumerate(["train"] * 6 + ["val"] * 2)]
-    source = pictures(tmp_path / "source", *(f"{n}.png" for n in range(8)))
-    captions = csv(tmp_path / "c.csv", *rows, header="file_name,caption,split")
-    assert run("--source", source, "--out", tmp_path / "out", "--captions", captions) == 0
-    metadata = tmp_path / "out" / "metadata.jsonl"
-    lines = [json.loads(line) for line in metadata.read_text().splitlines()]
-    lines[bare]["captions"] = []
-    metadata.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    model = RetrievalModel(toy_clip, toy_processor)
-    model.add_adapter("toy", AdapterConfig(bottleneck_dim=4, shared_dim=8))
-    model.set_adapter("toy")
-    config = TrainConfig(name="toy", runs_dir=tmp_path / "runs", epochs=1)
-    with pytest.raises(ValueError, match=message):
-        train(model, cma.data.load(tmp_path / "out", "train"), config)
-    assert "items found" not in capsys.readouterr().out  # said before anything was trained
 
 
 def test_captions_from_csv_and_jsonl_are_the_same(tmp_path, capsys):
@@ -203,7 +182,6 @@ def test_folders_of_frames_are_clips_where_there_are_no_others(tmp_path):
         ("c.csv", "file_name,caption\n", "no captions in this file"),
         ("c.csv", "file_name,caption\n ,x", "c.csv:2: expected file_name to be text"),
         ("c.csv", "file_name,caption\n../a.jpg,x", "leads out of the media folder"),
-        ("c.csv", "file_name,caption\n/a.jpg,x", "leads out of the media folder"),
         ("c.csv", "file_name,caption\nc.jpg,x", "c.csv:2: c.jpg may be deep/c.jpg or deeper/c.jpg"),
         ("c.csv", "file_name,caption,split\na.jpg,x,dev", "c.csv:2: expected split train, val, test, found"),
         ("c.csv", "file_name,caption,split\na.jpg,x,val\na.jpg,x,test", "c.csv:3: a.jpg is in the split val"),

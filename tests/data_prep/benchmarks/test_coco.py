@@ -2,10 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import cma.data
 from data_prep.benchmarks import coco
 from data_prep.readers import BadInput
-from tests.data_prep.fuzz_sources import as_json, run
 from tests.data_prep.image_sources import albef, karpathy, told, write
 
 FIVE = [f"caption {n}" for n in range(5)]
@@ -43,25 +41,6 @@ def test_both_forms_hold_the_same_images_with_restval_or_without(tmp_path, make)
     assert whole.expected["test"] == (5_000, 25_010)
     assert less.notes == ["images of the split restval, left out: 1"]
     assert not whole.notes
-
-
-@pytest.mark.parametrize("folder", ["", "val2014/", "images/val2014/"])
-def test_coco_becomes_a_dataset_folder_with_or_without_the_split_folder(tmp_path, folder):
-    name = TEST.rpartition("/")[2]
-    files = {"coco_karpathy_test.json": as_json(albef({TEST: SIX})), f"{folder}{name}": b"not checked"}
-    status, said, _ = run("coco", files, tmp_path, "--allow-missing", "--no-check", media=True)
-    out = tmp_path / "out"
-    test = cma.data.load(out, "test")
-    assert test.captions == SIX and test.items[0].file_name == f"media/{folder}{name}"
-    assert (test.recipe, test.expected) == ("coco", 5_000)
-    assert test.protocol == {"query": "caption", "visual_to_text": "captions"}
-    assert (
-        status == 0
-        and "coco_karpathy_test.json" in said
-        and "test 1 / 5,000 6 / 25,010 1 / 1" in " ".join(said.split())
-    )
-    assert "no train split" in said and "no val split" in said
-    assert cma.data.splits(out) == ["test"]
 
 
 @pytest.mark.parametrize(

@@ -83,9 +83,6 @@ def test_json_lines_of_rephrased_captions_are_read_and_said_to_be_so(folder, pre
         for split in ("train", "valid", "test")
     }
     status, printed, _ = run("rsicd", files, folder, "--allow-missing")
-    out = folder / "out"
-    assert status == 0
-    assert [item.id for item in cma.data.load(out, "val").items] == ["valid"]
-    assert cma.data.load(out, "test").captions == FIVE
+    assert status == 0 and [item.id for item in cma.data.load(folder / "out", "val").items] == ["valid"]
     said = "textaug_train_rsicd.jsonl, textaug_valid_rsicd.jsonl, textaug_test_rsicd.jsonl: repeated captions"
     assert (said in printed) == bool(prefix)

@@ -144,15 +144,6 @@ def test_kinds_that_are_not_read_are_counted_and_folders_that_cannot_be_opened_n
     assert items(tmp_path / "out").keys() == {"a.jpg", "c.jfif"}
 
 
-def test_the_way_out_of_unusable_media_is_one_that_is_left(tmp_path, capsys):
-    (pictures(tmp_path / "source", "a.jpg") / "a.jpg").write_bytes(b"")
-    arguments = ("--source", tmp_path / "source", "--out", tmp_path / "out")
-    assert run(*arguments) == 1
-    assert "of this benchmark" not in (said := capsys.readouterr().err) and "--allow-missing" in said
-    assert run(*arguments, "--allow-missing") == 1
-    assert "1 of 1 items" in (said := capsys.readouterr().err) and "--allow-missing" not in said
-
-
 def test_pictures_beside_clips_need_a_choice(tmp_path, capsys):
     source = pictures(tmp_path / "source", "a.jpg", "stills/b.jpg")
     write_clip(source / "c.mp4", [40, 90])
@@ -180,8 +171,6 @@ def test_folders_of_frames_are_clips_where_there_are_no_others(tmp_path):
         ("c.csv", "file;text\na.jpg;x", "c.csv:1: expected the columns file_name, caption; found file, text"),
         ("c.csv", "file_name,caption\na.jpg,x,y", "c.csv:2: expected 2 fields"),
         ("c.csv", "file_name,caption\n", "no captions in this file"),
-        ("c.csv", "file_name,caption\n ,x", "c.csv:2: expected file_name to be text"),
-        ("c.csv", "file_name,caption\n../a.jpg,x", "leads out of the media folder"),
         ("c.csv", "file_name,caption\nc.jpg,x", "c.csv:2: c.jpg may be deep/c.jpg or deeper/c.jpg"),
         ("c.csv", "file_name,caption,split\na.jpg,x,dev", "c.csv:2: expected split train, val, test, found"),
         ("c.csv", "file_name,caption,split\na.jpg,x,val\na.jpg,x,test", "c.csv:3: a.jpg is in the split val"),
@@ -189,7 +178,6 @@ def test_folders_of_frames_are_clips_where_there_are_no_others(tmp_path):
         ("c.jsonl", '\n{"file_name": "a.jpg"', "c.jsonl:2:22: broken JSON"),
         ("c.jsonl", "[]", "c.jsonl:1: expected a JSON object, found []"),
         ("c.jsonl", '{"file_name": "a.jpg", "captions": "x"}', "c.jsonl:1: expected captions to be a list"),
-        ("c.jsonl", '{"file_name": "a.jpg", "caption": 7}', "c.jsonl:1: expected a caption (text), found 7"),
         ("c.jsonl", '{"file_name": 7, "caption": "x"}', "c.jsonl:1: expected file_name to be text, found 7"),
         (
             "c.jsonl",

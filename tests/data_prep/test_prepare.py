@@ -123,12 +123,3 @@ def test_ids_that_cannot_be_written_in_one_line_are_refused_in_one(tmp_path, cap
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "holds what no file name should" in error
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    "arguments", [[], ["flickr30k"], ["msrvtt", "--split", "8k"], ["mini", "--workers", "two"]]
-)
-def test_wrong_arguments_end_with_usage(arguments, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(arguments)
-    assert stopped.value.code == 2 and "usage: " in capsys.readouterr().err

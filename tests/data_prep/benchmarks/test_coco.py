@@ -1,6 +1,4 @@
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from data_prep.benchmarks import coco
 from data_prep.readers import BadInput
@@ -75,14 +73,3 @@ def test_two_files_that_could_be_one_split_are_an_error_but_its_own_name_and_the
     write(tmp_path / "coco_karpathy_val.json", albef({VAL: SIX}))
     with pytest.raises(BadInput, match=r"coco_karpathy_val\.json and .*coco_val\.json differ; keep only"):
         coco.BENCHMARK.read(tmp_path)
-
-
-@given(st.lists(st.lists(st.sampled_from(["a", "b c", "d"]), min_size=1, max_size=3), min_size=1, max_size=5))
-def test_rows_of_a_training_image_are_joined_wherever_they_stand(tmp_path_factory, captions):
-    folder = tmp_path_factory.mktemp("train")
-    images = {f"train2014/{n}.jpg": texts for n, texts in enumerate(captions)}
-    rows = albef(images, train=True)
-    write(folder / "coco_train.json", rows[::2] + rows[1::2])
-    assert {e.file: sorted(e.captions) for e in coco.BENCHMARK.read(folder).entries} == {
-        file: sorted(texts) for file, texts in images.items()
-    }

@@ -37,7 +37,6 @@ ALONE = {  # by benchmark: a file that lies there alone, what is in it, and what
     ],
     "flickr30k": [
         ("flickr_annotations_30k.csv", f"{HUB}[a,test,1.jpg\n", "csv:2: raw: expected a JSON list, found"),
-        ("flickr30k_test_karpathy.txt", "image,text\n1.jpg,a\n", "found none of dataset_flickr30k.json"),
     ],
     "rsicd": [
         ("train_rsicd.jsonl", {"filename": "1.jpg", "captions": "a"}, "jsonl:1: expected captions, a list"),
@@ -51,7 +50,6 @@ ALONE = {  # by benchmark: a file that lies there alone, what is in it, and what
             for content, message in (
                 (Harmful(), "pkl: holds builtins.exec; expected only lists, dicts and strings"),
                 ({A: [("a", "cat")]}, "holds a value of type tuple"),
-                ({A: [["a", 7]]}, "holds a value of type int"),
                 (["a cat"], "expected captions by id, found a value of type list"),
                 ({A: "a cat"}, f"{A}: expected a list of captions, found 'a cat'"),
                 ({A: [{"a": "cat"}]}, f"{A}: expected a caption (text or a list of words)"),
@@ -63,10 +61,8 @@ ALONE = {  # by benchmark: a file that lies there alone, what is in it, and what
         ("a.json", [ENTRY], "nothing in a.json names a split"),
         ("vatex.json", [ENTRY, ENTRY], f"entry 1: the id {A} is there more than once"),
         ("vatex.json", f'{{"{A}": ["a"], "{A}": ["b"]}}', f"'{A}' is there more than once"),
-        ("vatex.json", [{"enCap": ["a"]}], "entry 0: expected an id"),
         ("vatex.json", [ENTRY | {"videoID": 7}], "entry 0: expected an id (one of videoID, video_id"),
         ("vatex.json", [ENTRY | {"enCap": [7]}], f"({A}): expected a list of captions, found [7]"),
-        ("vatex.json", {A: {"enCap": {"a": "b"}}}, "expected a list of captions, found {'a'"),
     ],
     "didemo": [("a.json", [], "expected two files of a split such as test_data.json")],
     "activitynet": [("a.json", [], "found neither train.json nor val_1.json")],
@@ -77,12 +73,9 @@ BESIDE = {  # by form: a file that replaces one of a good source, or is added
     ],
     "rsitmd lists": [
         ("train_caps.txt", "a\nb\nc\n", "train_caps.txt: captions: 3, lines in train_filename.txt: 2"),
-        ("train_filename.txt", "1.tif\n\n", "train_filename.txt:2: expected a file name, found ''"),
     ],
     "msrvtt": [
         ("MSRVTT_JSFUSION_test.csv", "key,video\nret0,v\n", "csv:1: expected the columns video_id, sentence"),
-        ("MSRVTT_JSFUSION_test.csv", "", "found none"),
-        ("MSRVTT_JSFUSION_test.csv", "video_id,sentence\n", "test.csv: no item in this file"),
         ("MSRVTT_JSFUSION_test.csv", "video_id,sentence\nv,see it\nw\n", "test.csv:3: expected 2 fields"),
         ("MSRVTT_JSFUSION_test.csv", 'video_id,sentence\nv,"see it\n', "broken CSV"),
         ("MSRVTT_data.json", {"videos": []}, "expected lists videos (video_id) and sentences"),
@@ -99,15 +92,12 @@ BESIDE = {  # by form: a file that replaces one of a good source, or is added
         ("test_data.json", {}, "test_data.json: expected a list of objects with video and description"),
         ("test_data.json", [{"video": B}], "entry 0: expected video and description; KeyError"),
         ("test_data.json", [{"video": B, "description": 7}], f"entry 0: expected texts, found '{B}' and 7"),
-        ("test_data.json", [{"video": "", "description": "a"}], "entry 0: expected texts, found '' and 'a'"),
     ],
     "activitynet": [
         ("val_1.json", [], 'val_1.json: expected {"v_<id>": {"sentences"'),
         ("val_1.json", '{"v_c": {"sentences": []}, "v_c": {}}', "'v_c' is there more than once"),
         ("val_1.json", {"v_c": {"sentences": []}, "c": {"sentences": []}}, "c is there with and without v_"),
         ("val_1.json", {"v_c": {"sentences": "a"}}, "v_c: expected sentences, a list of texts; found"),
-        ("val_1.json", {"v_c": {"sentences": [7]}}, "v_c: expected a caption (text), found 7"),
-        ("val_1.json", {"v_c": {"sentences": []}}, "v_c (v_c: no caption)"),
     ],
 }
 CASES = [(name, {}, *case) for name, cases in ALONE.items() for case in cases]

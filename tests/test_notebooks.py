@@ -237,6 +237,14 @@ def test_without_the_packages_of_notebooks_one_line_says_what_to_install(monkeyp
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
 
+@pytest.mark.parametrize("stem", [stem for stem in NOTEBOOKS if stem[:2] in ("03", "04", "06", "a1")])
+def test_a_notebook_says_what_to_do_where_experiments_is_absent(stem, monkeypatch):
+    imports = code_of(stem)[0].source
+    monkeypatch.setitem(sys.modules, "experiments", None)
+    with pytest.raises(ImportError, match=r"^`experiments` comes with a clone alone: run `pip install -e"):
+        exec(imports[imports.index("try:") :], {})
+
+
 @pytest.mark.parametrize(
     "words, said",
     [

@@ -109,14 +109,3 @@ def test_operations_and_bytes_are_measured_again_on_fewer_layers():
         for unit, first in one[name].items():
             whole = first + (budget.LAYERS - 1) * (two[name][unit] - first)
             assert whole == pytest.approx(MEASURED[name][unit], rel=1e-3), (name, unit)
-
-
-@pytest.mark.parametrize("name", BENCHMARKS)
-def test_what_the_table_advises_fits_the_card_and_more_does_not(name):
-    config = recipes.recipe(name).config
-    for gib, _ in budget.CARDS.values():
-        pairs, checkpoint = budget.setting(MEASURED, config, gib)
-        assert 0 < pairs <= config.batch_size
-        assert budget.memory(MEASURED, config, pairs, checkpoint) <= budget.USABLE * gib
-        if 2 * pairs <= config.batch_size:
-            assert budget.memory(MEASURED, config, 2 * pairs, checkpoint) > budget.USABLE * gib

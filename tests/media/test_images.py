@@ -15,7 +15,6 @@ from PIL import Image, ImageColor, ImageDraw
 
 from cma.media import MediaError, is_animation, read_frames, read_image, shown_name, stream_frames, to_pixels
 from cma.media.images import ENOUGH, LONGEST, Animation
-from cma.media.video_file import VideoFile
 from tests.toy_media import write_animation, write_clip, write_picture
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
@@ -285,20 +284,6 @@ def test_a_frame_is_taken_where_it_is_shown_at_a_tick(durations, fps):
     ticks = np.arange(0, starts[-1] - 1e-6, 1 / fps)
     shown = [max(i for i in range(len(durations)) if starts[i] <= tick + 1e-6) for tick in ticks]
     assert Animation.sampled(SimpleNamespace(starts=starts), fps, None, None) == sorted(set(shown))
-
-
-@given(
-    n=st.integers(1, 300),
-    native=st.sampled_from([4.0, 10.0, 12.0, 25.0]),
-    fps=st.none() | st.sampled_from([0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0]),  # exact steps
-    start=st.integers(0, 40),
-    length=st.integers(1, 40),
-)
-def test_frames_of_equal_length_are_taken_as_a_clips(n, native, fps, start, length):
-    starts, first = np.arange(start + n + 1) / native, (start + 0.5) / native  # within a frame
-    found = Animation.sampled(SimpleNamespace(starts=starts), fps, first, (start + length) / native)
-    clip = SimpleNamespace(count=start + n, fps=native)
-    assert found == VideoFile.sampled(clip, fps, first, (start + length) / native)
 
 
 # ---- names

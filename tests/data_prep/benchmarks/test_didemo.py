@@ -1,8 +1,5 @@
-import pytest
-
 import cma.data
 from tests.data_prep.fuzz_sources import as_json, as_lines, run
-from tests.grey_media import write_clip
 
 MOV, DOT, MPG = "1@N01_2_ab.mov", "3@N02_4_cd.", "5@N03_6_ef.mpg"
 ROWS = [
@@ -24,18 +21,6 @@ def test_descriptions_become_one_paragraph_in_the_order_of_the_file(folder):
         (DOT, ("first of the dot then this",)),
         (MPG, ("one",)),
     ]
-
-
-@pytest.mark.parametrize("names", [
-    (MOV, DOT, MPG),
-    (f"{MOV}.mp4", f"{DOT}mp4", f"{MPG}.mp4"),
-    ("1@N01_2_ab.mp4", f"{DOT}.mp4", "5@N03_6_ef.mp4"),
-])  # fmt: skip
-def test_clips_are_found_as_they_were_or_transcoded(folder, names):
-    clips = dict.fromkeys(names, write_clip(folder / "clip.mp4", [40, 90]).read_bytes())
-    assert run("didemo", FILES | clips, folder, "--allow-missing", media=True)[0] == 0
-    items = cma.data.load(folder / "out", "test").items
-    assert [item.file_name for item in items] == [f"media/{name}" for name in names]
 
 
 def test_a_split_without_its_list_is_left_out(folder):

@@ -119,11 +119,8 @@ def test_ctrl_c_is_one_line_and_what_was_checked_is_kept(tmp_path, monkeypatch, 
         patch.setattr(media, "problem", stopped)
         assert main(words) == 130
     said = capsys.readouterr().err.splitlines()
-    assert (
-        said[-1].startswith("stopped")
-        and "kept" in said[-1]
-        and not any("Traceback" in line for line in said)
-    )
+    assert said[-1].startswith("stopped") and "kept" in said[-1]
+    assert not any("Traceback" in line for line in said)
     monkeypatch.setattr(media, "problem", lambda path, kind: checked.append(path.name))
     checked = []
     assert main(words) == 0 and checked == ["2.jpg"]

@@ -77,7 +77,7 @@ def test_committed_as_it_ran_from_a_fresh_kernel_and_small_enough_to_review(stem
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
     assert (HERE / f"{stem}.ipynb").stat().st_size < 1_000_000
     assert max(sum(bool(line.strip()) for line in cell.source.splitlines()) for cell in code) <= 25
-    assert not re.search(r'[ "](/home|/root|/Users|/tmp|/work)/', nbformat.writes(notebook))
+    assert not re.search(r"[\s\"'(=:](/home|/root|/Users|/tmp|/work)/", nbformat.writes(notebook))
 
 
 @pytest.mark.parametrize("stem", NOTEBOOKS)

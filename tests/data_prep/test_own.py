@@ -48,8 +48,10 @@ def test_pictures_without_captions_can_be_searched_and_nothing_else(
     assert "only to be searched" in said and "test 2 / ? 0 / ? 2 / 2" in said
     model = RetrievalModel(toy_clip, toy_processor)
     assert len(MediaIndex.build(model, tmp_path / "out").query("a cat", 2)) == 2
-    with pytest.raises(ValueError, match=r"2 of 2 items have no captions, the first is a\.jpg; training"):
-        cma.evaluate(model, cma.data.load(tmp_path / "out", "test"), TrainConfig(name="toy"))
+    dataset, config = cma.data.load(tmp_path / "out", "test"), TrainConfig(name="toy")
+    for need in (lambda: cma.evaluate(model, dataset, config), lambda: cma.training.recall_ceiling(dataset)):
+        with pytest.raises(ValueError, match=r"2 of 2 items have no captions, the first is a\.jpg; training"):
+            need()
 
 
 def test_captions_from_csv_and_jsonl_are_the_same(tmp_path, capsys):

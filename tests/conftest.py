@@ -10,14 +10,7 @@ import pytest
 import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import (
-    CLIPConfig,
-    CLIPModel,
-    CLIPProcessor,
-    CLIPTextConfig,
-    CLIPVisionConfig,
-    PreTrainedTokenizerFast,
-)
+from transformers import CLIPConfig, CLIPModel, CLIPProcessor, PreTrainedTokenizerFast
 
 import data_prep  # noqa: F401 (first: it says so if another package called `cma` is found)
 from cma import AdapterConfig, RetrievalModel
@@ -30,26 +23,26 @@ sits jumps eats sings plays walking flying smiling holding street water beach sk
 
 def build_clip(vision_layers: int = 3, text_layers: int = 3, eos_token_id: int = EOS) -> CLIPModel:
     """A random CLIP: widths 48 and 32, projection 32, 32 px in patches of 8; no bias is 0, no norm is 1."""
-    text = CLIPTextConfig(
-        hidden_size=32,
-        intermediate_size=64,
-        num_attention_heads=2,
-        num_hidden_layers=text_layers,
-        vocab_size=VOCABULARY,
-        max_position_embeddings=CONTEXT,
-        bos_token_id=SOS,
-        eos_token_id=eos_token_id,
-        pad_token_id=PAD,
-    )
-    vision = CLIPVisionConfig(
-        hidden_size=48,
-        intermediate_size=96,
-        num_attention_heads=2,
-        num_hidden_layers=vision_layers,
-        image_size=32,
-        patch_size=8,
-    )
-    config = CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=32)
+    text = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_attention_heads": 2,
+        "num_hidden_layers": text_layers,
+        "vocab_size": VOCABULARY,
+        "max_position_embeddings": CONTEXT,
+        "bos_token_id": SOS,
+        "eos_token_id": eos_token_id,
+        "pad_token_id": PAD,
+    }
+    vision = {
+        "hidden_size": 48,
+        "intermediate_size": 96,
+        "num_attention_heads": 2,
+        "num_hidden_layers": vision_layers,
+        "image_size": 32,
+        "patch_size": 8,
+    }
+    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=32)
     clip = CLIPModel(config).eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

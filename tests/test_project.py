@@ -1,10 +1,8 @@
-"""The two commands, the one list of dependencies, and what CI calls."""
+"""The commands of the Makefile and of README, and the one list of dependencies."""
 
 import re
-import subprocess
 import tomllib
 
-import pytest
 import yaml
 
 from tests import ROOT
@@ -32,9 +30,6 @@ def test_what_is_tested_by_make_is_all_of_the_tests_once():
         '"minis and not browser"',
         "browser",
     ]
-    browser = ROOT / "tests" / "explore" / "browser"  # or the fast suite would need one
-    for path in browser.glob("test_*.py"):
-        assert "pytestmark = [pytest.mark.browser, pytest.mark.minis]" in path.read_text("utf-8"), path
 
 
 def test_readme_shows_pictures_that_are_here_and_small():
@@ -42,19 +37,6 @@ def test_readme_shows_pictures_that_are_here_and_small():
     assert "notebooks/figures/architecture.png" in shown
     assert all((ROOT / name).stat().st_size <= 150_000 for name in shown)
     assert len(shown) == len(list((ROOT / "notebooks" / "figures").glob("*.[jp][pn]g")))
-
-
-def test_workflow_runs_the_oldest_and_the_newest_python_and_the_oldest_releases():
-    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text("utf-8"))["jobs"]
-    tested = {row["python"] for row in jobs["full"]["strategy"]["matrix"]["include"]}
-    low, high = re.fullmatch(r">=3\.(\d+),<3\.(\d+)", PROJECT["requires-python"]).groups()
-    assert {f"3.{low}", f"3.{int(high) - 1}"} <= tested
-    assert any(step.get("run") == ".ci/run" for step in jobs["full"]["steps"])
-    command = "\n".join(step.get("run", "") for step in jobs["oldest"]["steps"])
-    oldest = dict(
-        re.findall(r"^(transformers|torch)\b.*>=([\d.]+)", "\n".join(PROJECT["dependencies"]), re.M)
-    )
-    assert len(oldest) == 2 and all(f'"{name}=={least}.*"' in command for name, least in oldest.items())
 
 
 def test_readme_names_targets_that_are_there_and_the_commands_behind_them():
@@ -69,12 +51,3 @@ def test_readme_names_targets_that_are_there_and_the_commands_behind_them():
             assert f"python {words}" in README, words
     for words in re.findall(r"\$\(PYTHON\) -m pytest -q ([^\n]*)", MAKEFILE):
         assert f"pytest {words.replace('-p no:cacheprovider ', '')}" in README, words
-
-
-def test_nothing_fetched_or_generated_is_tracked():
-    if not (ROOT / ".git").exists():
-        pytest.skip("not a git checkout")
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    files = listed.splitlines()
-    assert not [name for name in files if re.match(r"(data|runs|\.venv)/", name)]
-    assert not [name for name in files if name.endswith((".mp4", ".webp", ".tgz", ".pyc"))]

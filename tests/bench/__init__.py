@@ -2,5 +2,4 @@
 
 python -m tests.bench              # every figure, as one JSON object
 python -m tests.bench step         # one of them
-python -m tests.bench --quick      # fewer pairs
 """

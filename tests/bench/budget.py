@@ -102,18 +102,7 @@ def per_unit(measure) -> dict[str, float]:
     return {"picture": picture - base, "token": (tokens - base) / 32}
 
 
-def bytes_kept(model: RetrievalModel, config: TrainConfig = CONFIG) -> dict[str, dict[str, float]]:
-    """Bytes kept for the backward pass by a picture and by a token."""
-    precision.prepare(model, config)
-    found = {}
-    for name, whole in {"kept": False, "kept with checkpointing": True}.items():
-        how = config.merge({"checkpoint_activations": whole})
-        found[name] = per_unit(lambda *size: measure_step(model, pair(*size), how)[0])  # noqa: B023
-    precision.restore(model)
-    return found
-
-
-def flops(model: RetrievalModel, frames: int, tokens: int, backward: bool) -> float:
+def flops(model: RetrievalModel, backward: bool, frames: int, tokens: int) -> float:
     """Floating point operations of a pair: forward alone, or forward and backward."""
     batch, config = pair(frames, tokens, model.device.type), CONFIG.merge({"precision": "float32"})
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
@@ -125,14 +114,20 @@ def flops(model: RetrievalModel, frames: int, tokens: int, backward: bool) -> fl
     return float(counter.get_total_flops())
 
 
-def measure() -> dict:
-    """The content of `results/budget.json`."""
-    model = build()
+def bytes_kept(model: RetrievalModel, checkpoint: bool, frames: int, tokens: int) -> float:
+    """Bytes that a pair keeps for the backward pass; the model is prepared for `CONFIG`."""
+    return measure_step(model, pair(frames, tokens), CONFIG.merge({"checkpoint_activations": checkpoint}))[0]
+
+
+def measure(layers: int = LAYERS) -> dict:
+    """The content of `results/budget.json`, or that of a model of fewer layers."""
+    model = build(layers)
     found = {"backbone": "ViT-B/32, random weights", "precision": "fp16", "adapter": "r 8, d_s 16"}
     for name, backward in {"forward": False, "forward and backward": True}.items():
-        found[f"operations, {name}"] = per_unit(partial(flops, model, backward=backward))
-    found |= {f"bytes {name}": value for name, value in bytes_kept(model).items()}
+        found[f"operations, {name}"] = per_unit(partial(flops, model, backward))
     precision.prepare(model, CONFIG)
+    for name, checkpoint in {"kept": False, "kept with checkpointing": True}.items():
+        found[f"bytes {name}"] = per_unit(partial(bytes_kept, model, checkpoint))
     found["bytes of weights"] = sum(p.numel() * p.element_size() for p in model.parameters())
     precision.restore(model)
     return found | {"torch": torch.__version__}

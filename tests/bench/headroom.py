@@ -20,17 +20,17 @@ from tests import ROOT
 
 FILE = ROOT / "results" / "headroom.json"
 GAIN, MOST = 5.0, {"image": 2.5, "video": 4.0}
-LR, EPOCHS = 3e-4, 6  # of full fine-tuning
+TUNED = {"lr": 3e-4, "epochs": 6, "seed": 42, "precision": "bf16"}  # full fine-tuning
 
 
-def measure(name: str, lr: float, epochs: int, seed: int, precision: str) -> dict:
+def measure(name: str) -> dict:
     """Zero-shot and full fine-tuning on the validation split of `name`, and their paired difference."""
     folder = ROOT / "data" / name
     train, val = (cma.data.load(folder, split) for split in ("train", "val"))
     test = json.loads((folder / "dataset.json").read_text("utf-8"))["counts"]["test"]["found"]
     config = recipes.recipe(name).train_config()
-    config = config.merge({"lr": lr, "epochs": epochs, "seed": seed, "batch_size": 128, "report_on": "val"})
-    config = config.merge({"select_on": "last", "precision": precision, "runs_dir": str(ROOT / "runs")})
+    config = config.merge(TUNED | {"batch_size": 128, "report_on": "val", "select_on": "last"})
+    config = config.merge({"runs_dir": str(ROOT / "runs")})
     config = config.merge({"name": recipes.recipe(name).run_name(f"{name}-headroom", config, "mini")})
     model = cma.RetrievalModel(*cma.load_backbone("mini"))
 
@@ -40,7 +40,7 @@ def measure(name: str, lr: float, epochs: int, seed: int, precision: str) -> dic
         return metrics.ranks(similarity, found.text_to_item), found.text_to_item
 
     before, owner = ranks()
-    cma.methods.attach(model, "full fine-tuning", "full", seed=seed)
+    cma.methods.attach(model, "full fine-tuning", "full", seed=config.seed)
     model.set_adapter("full")
     record = cma.train(model, train, config)  # one that was stopped goes on after its last epoch
     after, _ = ranks()
@@ -54,13 +54,10 @@ def measure(name: str, lr: float, epochs: int, seed: int, precision: str) -> dic
         "gain": [round(value, 2) for value in (gain, low, high)],
         "test items": test,
         "half-width, scaled to test": round((high - low) / 2 * math.sqrt(len(val) / test), 2),
-        "lr": lr,
-        "epochs": epochs,
-        "steps": epochs * max(1, len(train) // config.batch_size),
+        "steps": config.epochs * max(1, len(train) // config.batch_size),
         "batch": config.batch_size,
-        "seed": seed,
-        "precision": precision,
         "hardware": record.hardware,
+        **TUNED,
     }
 
 
@@ -68,16 +65,12 @@ def main() -> None:
     """Measure one benchmark and enter it in results/headroom.json; exit status 1 if it does not suffice."""
     parser = argparse.ArgumentParser("python -m tests.bench.headroom", description=main.__doc__)
     parser.add_argument("name", choices=[name for name in recipes.RECIPES if name.startswith("mini-")])
-    parser.add_argument("--lr", type=float, default=LR)
-    parser.add_argument("--epochs", type=int, default=EPOCHS)
-    parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--precision", default="float32")
-    options = vars(parser.parse_args())
-    found = measure(**options)
+    name = parser.parse_args().name
+    found = measure(name)
     print(json.dumps(found, indent=1))
     content = json.loads(FILE.read_text("utf-8")) if FILE.exists() else {}
-    write_whole(FILE, json.dumps(content | {options["name"]: found}, indent=1) + "\n")
-    kind = cma.data.load(ROOT / "data" / options["name"], "val").kind
+    write_whole(FILE, json.dumps(content | {name: found}, indent=1) + "\n")
+    kind = cma.data.load(ROOT / "data" / name, "val").kind
     raise SystemExit(int(found["gain"][0] < GAIN or found["half-width, scaled to test"] > MOST[kind]))
 
 

@@ -200,13 +200,14 @@ def didemo(items: Items) -> Files:
     return files
 
 
-def clip_captions(name: str, rows: Callable[[str, tuple[str, ...]], list[dict]]) -> Callable[[Items], Files]:
-    """One JSON a split, with the rows that `rows` makes of each clip."""
+def clip_captions(train: str, test: str, video: str = "{}", val: str = "") -> Callable[[Items], Files]:
+    """A JSON of these names for each split; `video` is how it names a clip."""
+    names = {"train": train, "val": val, "test": test}
 
     def write(captions: Captions) -> bytes:
-        return as_json([row for id, texts in captions.items() for row in rows(id, texts)])
+        return as_json([{"video": video.format(id), "caption": texts} for id, texts in captions.items()])
 
-    return lambda items: by_split(items, name, write)
+    return lambda items: {names[split]: write(of_split(items, split)) for split in splits_of(items)}
 
 
 def didemo_labels(items: Items) -> Files:
@@ -252,7 +253,7 @@ SOURCES = {  # of each benchmark first the form that is most in use
     "msrvtt official": Source("msrvtt", msrvtt_official, ("--split", "official")),
     "msrvtt captions": Source(
         "msrvtt",
-        clip_captions("descs_ret_{}.json", lambda id, texts: [{"video_id": id, "desc": t} for t in texts]),
+        clip_captions("msrvtt_ret_train9k.json", "msrvtt_ret_test1k.json", "{}.mp4"),
         splits=("train", "test"),
         ids="video{number}",
     ),
@@ -262,7 +263,7 @@ SOURCES = {  # of each benchmark first the form that is most in use
     "didemo": Source("didemo", didemo, lists=True, paragraph=True),
     "didemo captions": Source(
         "didemo",
-        clip_captions("didemo_ret_{}.json", lambda id, texts: [{"video": id, "caption": texts}]),
+        clip_captions("didemo_ret_train.json", "didemo_ret_test.json", val="didemo_ret_val.json"),
         paragraph=True,
         ids="{number}@N0_{id}.mp4",
     ),
@@ -270,7 +271,7 @@ SOURCES = {  # of each benchmark first the form that is most in use
     "activitynet": Source("activitynet", activitynet, splits=("train", "test"), paragraph=True),
     "activitynet captions": Source(
         "activitynet",
-        clip_captions("descs_ret_{}.json", lambda id, texts: [{"video_id": f"v_{id}", "desc": texts}]),
+        clip_captions("anet_ret_train.json", "anet_ret_val_1.json", "v_{}.mp4"),
         splits=("train", "test"),
         paragraph=True,
     ),

@@ -23,14 +23,17 @@ def karpathy(images: dict[str, tuple[str, list[str]]]) -> dict:
 
 
 def albef(images: dict[str, list[str]], train: bool = False) -> list[dict]:
-    """ALBEF's JSON of {"folder/file": captions}: a row a caption for training, else a row an image."""
+    """ALBEF's JSON of {"folder/file": captions}: a row an image, or a row a caption for training.
+
+    In the latter, the first captions of all images come first, then the second ones.
+    """
     if not train:
         return [{"image": file, "caption": captions} for file, captions in images.items()]
-    return [
-        {"image": file, "caption": text, "image_id": file}
-        for file, captions in images.items()
-        for text in captions
+    most = max(map(len, images.values()))
+    pairs = [
+        (file, captions[n]) for n in range(most) for file, captions in images.items() if n < len(captions)
     ]
+    return [{"image": file, "caption": text, "image_id": file} for file, text in pairs]
 
 
 def told(annotations) -> dict[str, tuple[str, str, tuple[str, ...]]]:

@@ -26,16 +26,10 @@ PARTS = [
 def dataset_of(folder, kind="video"):
     for name, levels in LEVELS.items():
         write_clip(folder / "media" / "deep" / f"{name}mp4", levels)
-    lines = [
-        {
-            "file_name": f"media/deep/{name}mp4",
-            "id": f"i{n}",
-            "captions": [f"cat {n}"],
-            "split": split,
-            **part,
-        }
-        for n, (name, part, split) in enumerate(PARTS)
-    ]
+    lines = []
+    for n, (name, part, split) in enumerate(PARTS):
+        item = {"file_name": f"media/deep/{name}mp4", "id": f"i{n}", "captions": [f"cat {n}"], "split": split}
+        lines.append(item | part)
     protocol = {"query": "paragraph", "visual_to_text": "captions"}
     counts = {"test": {"found": 2, "expected": 9, "captions": {"found": 2, "expected": 9}}}
     about = {"name": "toy", "kind": kind, "protocol": protocol, "recipe": "didemo", "counts": counts}

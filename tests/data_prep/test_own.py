@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cma
-from cma import AdapterConfig, RetrievalModel, TrainConfig
+from cma import RetrievalModel, TrainConfig
 from cma.search import MediaIndex
-from cma.training import encode, recall_ceiling, train
 from data_prep import own
 from data_prep.__main__ import main
 from data_prep.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
@@ -34,8 +33,8 @@ def csv(path, *rows, header="file_name,caption"):
 
 
 def items(out):
-    found = [item for split in cma.data.splits(out) for item in cma.data.load(out, split).items]
-    return {item.id: (item.split, item.captions) for item in found}
+    every = [item for split in cma.data.splits(out) for item in cma.data.load(out, split).items]
+    return {item.id: (item.split, item.captions) for item in every}
 
 
 def test_pictures_without_captions_can_be_searched_and_nothing_else(
@@ -47,32 +46,12 @@ def test_pictures_without_captions_can_be_searched_and_nothing_else(
     assert items(tmp_path / "out") == {"a.jpg": ("test", ()), "deep/a.png": ("test", ())}
     said = " ".join(capsys.readouterr().out.split())
     assert "only to be searched" in said and "test 2 / ? 0 / ? 2 / 2" in said
-    dataset, model = cma.data.load(tmp_path / "out", "test"), RetrievalModel(toy_clip, toy_processor)
+    model = RetrievalModel(toy_clip, toy_processor)
     assert len(MediaIndex.build(model, tmp_path / "out").query("a cat", 2)) == 2
-    for need in (lambda: encode(model, dataset, TrainConfig(name="toy")), lambda: recall_ceiling(dataset)):
+    dataset, config = cma.data.load(tmp_path / "out", "test"), TrainConfig(name="toy")
+    for need in (lambda: cma.evaluate(model, dataset, config), lambda: cma.training.recall_ceiling(dataset)):
         with pytest.raises(ValueError, match=r"2 of 2 items have no captions, the first is a\.jpg; training"):
             need()
-
-
-@pytest.mark.parametrize(
-    ("bare", "message"), [(1, r"\(train\): 1 of 6 items .*1\.png"), (7, r"\(val\): 1 of 2 items .*7\.png")]
-)
-def test_training_names_an_item_without_captions(tmp_path, toy_clip, toy_processor, capsys, bare, message):
-    rows = [f"{n}.png,a cat,{split}" for n, split in enumerate(["train"] * 6 + ["val"] * 2)]
-    source = pictures(tmp_path / "source", *(f"{n}.png" for n in range(8)))
-    captions = csv(tmp_path / "c.csv", *rows, header="file_name,caption,split")
-    assert run("--source", source, "--out", tmp_path / "out", "--captions", captions) == 0
-    metadata = tmp_path / "out" / "metadata.jsonl"
-    lines = [json.loads(line) for line in metadata.read_text().splitlines()]
-    lines[bare]["captions"] = []
-    metadata.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    model = RetrievalModel(toy_clip, toy_processor)
-    model.add_adapter("toy", AdapterConfig(bottleneck_dim=4, shared_dim=8))
-    model.set_adapter("toy")
-    config = TrainConfig(name="toy", runs_dir=tmp_path / "runs", epochs=1)
-    with pytest.raises(ValueError, match=message):
-        train(model, cma.data.load(tmp_path / "out", "train"), config)
-    assert "items found" not in capsys.readouterr().out  # said before anything was trained
 
 
 def test_captions_from_csv_and_jsonl_are_the_same(tmp_path, capsys):
@@ -165,15 +144,6 @@ def test_kinds_that_are_not_read_are_counted_and_folders_that_cannot_be_opened_n
     assert items(tmp_path / "out").keys() == {"a.jpg", "c.jfif"}
 
 
-def test_the_way_out_of_unusable_media_is_one_that_is_left(tmp_path, capsys):
-    (pictures(tmp_path / "source", "a.jpg") / "a.jpg").write_bytes(b"")
-    arguments = ("--source", tmp_path / "source", "--out", tmp_path / "out")
-    assert run(*arguments) == 1
-    assert "of this benchmark" not in (said := capsys.readouterr().err) and "--allow-missing" in said
-    assert run(*arguments, "--allow-missing") == 1
-    assert "1 of 1 items" in (said := capsys.readouterr().err) and "--allow-missing" not in said
-
-
 def test_pictures_beside_clips_need_a_choice(tmp_path, capsys):
     source = pictures(tmp_path / "source", "a.jpg", "stills/b.jpg")
     write_clip(source / "c.mp4", [40, 90])
@@ -201,9 +171,6 @@ def test_folders_of_frames_are_clips_where_there_are_no_others(tmp_path):
         ("c.csv", "file;text\na.jpg;x", "c.csv:1: expected the columns file_name, caption; found file, text"),
         ("c.csv", "file_name,caption\na.jpg,x,y", "c.csv:2: expected 2 fields"),
         ("c.csv", "file_name,caption\n", "no captions in this file"),
-        ("c.csv", "file_name,caption\n ,x", "c.csv:2: expected file_name to be text"),
-        ("c.csv", "file_name,caption\n../a.jpg,x", "leads out of the media folder"),
-        ("c.csv", "file_name,caption\n/a.jpg,x", "leads out of the media folder"),
         ("c.csv", "file_name,caption\nc.jpg,x", "c.csv:2: c.jpg may be deep/c.jpg or deeper/c.jpg"),
         ("c.csv", "file_name,caption,split\na.jpg,x,dev", "c.csv:2: expected split train, val, test, found"),
         ("c.csv", "file_name,caption,split\na.jpg,x,val\na.jpg,x,test", "c.csv:3: a.jpg is in the split val"),
@@ -211,7 +178,6 @@ def test_folders_of_frames_are_clips_where_there_are_no_others(tmp_path):
         ("c.jsonl", '\n{"file_name": "a.jpg"', "c.jsonl:2:22: broken JSON"),
         ("c.jsonl", "[]", "c.jsonl:1: expected a JSON object, found []"),
         ("c.jsonl", '{"file_name": "a.jpg", "captions": "x"}', "c.jsonl:1: expected captions to be a list"),
-        ("c.jsonl", '{"file_name": "a.jpg", "caption": 7}', "c.jsonl:1: expected a caption (text), found 7"),
         ("c.jsonl", '{"file_name": 7, "caption": "x"}', "c.jsonl:1: expected file_name to be text, found 7"),
         (
             "c.jsonl",

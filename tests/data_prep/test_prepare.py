@@ -18,7 +18,7 @@ def annotations(*entries, kind="video", published=(9, 18)):
     return Annotations("toy", kind, PROTOCOL, expected, list(entries), "msvd", ["toy.json"])
 
 
-def entry(id, instead=None, captions=("a cat",), file=None):
+def entry(id, captions=("a cat",), file=None, instead=None):
     return Entry(id, file or id, captions, "test", instead=instead)
 
 
@@ -65,23 +65,6 @@ def test_no_items_repeated_ids_and_nothing_usable_are_refused(tmp_path, ids, mes
         cma.data.load(tmp_path / "out", "test")
 
 
-def test_what_is_used_instead_brings_its_own_start_and_end(tmp_path):
-    write_clip(tmp_path / "whole.mp4", [10, 20, 30])
-    write_clip(tmp_path / "cut_1_3.mp4", [10, 20, 30])
-    entries = (
-        entry("cut_1_3", Place("whole", 1.0, 3.0)),
-        entry("cut_4_6", Place("whole", 4.0, 6.0)),
-        entry("gone", Place("far")),
-    )
-    prepare(annotations(*entries), tmp_path, tmp_path / "out", allow_missing=True)
-    items = cma.data.load(tmp_path / "out", "test").items
-    assert [(item.file_name, item.start, item.end) for item in items] == [
-        ("media/cut_1_3.mp4", None, None),
-        ("media/whole.mp4", 4.0, 6.0),
-    ]
-    assert (tmp_path / "out" / "missing.txt").read_text() == "gone\tgone\tnot found\n"
-
-
 def test_annotations_only_writes_every_item_and_looks_for_no_media(tmp_path, capsys):
     out = tmp_path / "out"
     both = annotations(entry("a"), entry("b"))
@@ -111,7 +94,7 @@ def test_counts_unlike_the_published_are_said_and_need_allow_missing(tmp_path, c
 
 @pytest.mark.parametrize("file", ["../a", "/a", "b/../../a", "C:/a", r"b\..\..\a"])
 def test_a_file_name_that_leads_out_is_refused_also_where_it_is_used_instead(tmp_path, file):
-    for bad in (entry("a", file=file), entry("a", Place(file))):
+    for bad in (entry("a", file=file), entry("a", instead=Place(file))):
         with pytest.raises(BadInput, match="leads out of the media folder"):
             prepare(annotations(bad), tmp_path, tmp_path / "out")
 
@@ -123,12 +106,3 @@ def test_ids_that_cannot_be_written_in_one_line_are_refused_in_one(tmp_path, cap
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "holds what no file name should" in error
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    "arguments", [[], ["flickr30k"], ["msrvtt", "--split", "8k"], ["mini", "--workers", "two"]]
-)
-def test_wrong_arguments_end_with_usage(arguments, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(arguments)
-    assert stopped.value.code == 2 and "usage: " in capsys.readouterr().err

@@ -79,16 +79,3 @@ def test_a_broken_file_is_one_line_with_its_place(tmp_path, capsys, before, afte
     assert command(tmp_path) == 1
     (error,) = capsys.readouterr().err.splitlines()
     assert error.startswith(f"error: {tmp_path / published.FILE}") and said in error
-
-
-def test_a_page_gets_each_table_that_it_has_markers_for(tmp_path, capsys):
-    page, marks = tmp_path / "page.md", [report.markers(name) for name in ("results", "paper", "methods")]
-    page.write_text("".join(f"{start}\nold\n{end}\n" for start, end in marks))
-    record("m", dataset="msrvtt", kind="video").save(tmp_path / "runs" / "m")
-    (tmp_path / "runs" / published.FILE).write_bytes(FILE.read_bytes())
-    assert command(tmp_path / "runs", "--readme", page, "--csv", tmp_path / "all.csv") == 0
-    tables = report.tables(report.read_records(tmp_path / "runs"), ROWS).values()
-    pairs = zip(marks, tables, strict=True)
-    assert page.read_text("utf-8") == "".join(f"{start}\n{table}\n{end}\n" for (start, end), table in pairs)
-    assert capsys.readouterr().out.strip() == "\n\n".join(tables)
-    assert (tmp_path / "all.csv").read_text("utf-8").count("\n") == 2 + len(ROWS)

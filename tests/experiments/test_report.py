@@ -99,8 +99,9 @@ def test_a_broken_record_is_named(tmp_path, changes, capsys):
 def test_the_command_writes_between_the_markers_alone(tmp_path, readme, capsys):
     record().save(tmp_path / "runs" / "a")
     for _ in range(2):
-        assert command(tmp_path / "runs", "--readme", readme) == 0
+        assert command(tmp_path / "runs", "--readme", readme, "--csv", tmp_path / "all.csv") == 0
         table = capsys.readouterr().out.strip()
+        assert (tmp_path / "all.csv").read_text("utf-8").count("\n") == 2
         assert readme.read_text() == f"before\n{report.START}\n{table}\n{report.END}\nafter\n"
     start = f"{report.START}\n"
     for text in (f"{report.END}\n{start}", start, start * 2, "nothing\n"):

@@ -4,19 +4,17 @@ import importlib.util
 import random
 import re
 import warnings
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageColor, ImageDraw
 
 from cma.media import MediaError, is_animation, read_frames, read_image, shown_name, stream_frames, to_pixels
 from cma.media.images import ENOUGH, LONGEST, Animation
-from cma.media.video_file import VideoFile
 from tests.toy_media import write_animation, write_clip, write_picture
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
@@ -62,11 +60,8 @@ def test_cmyk_and_more_than_eight_bits(tmp_path):
     found = read_image(tmp_path / "p.tif")
     assert (found.getpixel((0, 0)), found.getpixel((7, 0))) == (RED, WHITE)
     levels = np.array([[0, 255, 256, 25600, 65535]])
-    for name in ("p.png", "q.tif"):
-        Image.fromarray(levels.astype(np.uint16)).save(tmp_path / name)
-        assert np.asarray(read_image(tmp_path / name))[0, :, 0].tolist() == [0, 1, 1, 100, 255]
-    for kind in (np.int32, np.float32):
-        Image.fromarray((levels * 3).astype(kind)).save(tmp_path / "r.tif")
+    for kind, most in ((np.uint16, 1), (np.int32, 3), (np.float32, 3)):
+        Image.fromarray((levels * most).astype(kind)).save(tmp_path / "r.tif")
         assert np.asarray(read_image(tmp_path / "r.tif"))[0, :, 1].tolist() == [0, 1, 1, 100, 255]
     Image.fromarray(np.full((2, 2), np.nan, np.float32)).save(tmp_path / "nan.tif")
     assert read_image(tmp_path / "nan.tif").getpixel((0, 0)) == (0, 0, 0)
@@ -99,6 +94,8 @@ def test_a_white_drawing_on_transparency_can_be_seen(tmp_path, colour, page):
 
 
 @settings(max_examples=25, deadline=None)
+@example(short=1, ratio=20_000, rest=0, wide=True)
+@example(short=1, ratio=20_000, rest=0, wide=False)
 @given(short=st.integers(1, 12), ratio=st.integers(1, 60), rest=st.integers(0, 11), wide=st.booleans())
 def test_clip_sees_the_same_middle_of_a_very_long_picture(toy_processor, short, ratio, rest, wide):
     long = short * ratio + min(rest, short - 1)
@@ -110,13 +107,6 @@ def test_clip_sees_the_same_middle_of_a_very_long_picture(toy_processor, short, 
     exact = ratio <= LONGEST
     tolerance = 0 if exact else 0.005 if long % short == 0 else 0.1  # a level is 0.004
     torch.testing.assert_close(found, whole["pixel_values"], atol=tolerance, rtol=0)
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 1), (40, 3), (3, 40)])
-def test_sizes_at_the_edge_become_clips_input(toy_processor, size):
-    pixels = to_pixels([Image.new("RGB", size, "red")], toy_processor.image_processor)
-    assert pixels.shape == (1, 3, 32, 32)
-    assert pixels[0].std((1, 2)).max() < 1e-5 and pixels[0, 0, 0, 0] > pixels[0, 1, 0, 0]  # red, all over
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P", "CMYK", "I;16", "F", "1"])
@@ -241,33 +231,25 @@ def real(tmp_path_factory):
 @settings(max_examples=150, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_damage_is_a_media_error_or_nothing(real, seed):
-    folder, contents = real
-    with pytest.MonkeyPatch.context() as patch:  # a damaged header may promise a picture that takes minutes
-        patch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)
-        survives(folder, contents, seed)
-
-
-def survives(folder: Path, contents: dict[str, bytes], seed: int) -> None:
-    """Damage one of the files in a way decided by `seed`, and read it in every way."""
-    chance = random.Random(seed)
+    (folder, contents), chance = real, random.Random(seed)
     name = chance.choice(list(contents))
     content = bytearray(contents[name])
     if chance.random() < 0.3:
         del content[chance.randrange(len(content)) :]
-    elif chance.random() < 0.1:
-        content = bytearray(chance.randbytes(chance.randrange(300)))
     else:
         reach = chance.choice((64, 400, len(content)))  # heads are where decoders stumble
         for _ in range(chance.randrange(1, 12)):
             content[chance.randrange(min(reach, len(content)))] = chance.randrange(256)
     path = folder / f"damaged-{name}"
     path.write_bytes(content)
-    for read in (read_image, lambda path: read_frames(path, 3, None), lambda path: read_frames(path, 3, 2.0)):
-        try:
-            read(path)
-        except MediaError as error:
-            assert path.name in str(error)
-    is_animation(path)
+    with pytest.MonkeyPatch.context() as patch:  # a damaged header may promise a picture that takes minutes
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)
+        for read in (read_image, lambda file: read_frames(file, 3), lambda file: read_frames(file, 3, None)):
+            try:
+                read(path)
+            except MediaError as error:
+                assert path.name in str(error)
+        is_animation(path)
 
 
 # ---- animations
@@ -293,30 +275,6 @@ def test_an_animation_is_a_clip_by_its_content(tmp_path, suffix):
             read_frames(moving, 12, None)
 
 
-def shown_frames(starts, *part):
-    return Animation.sampled(SimpleNamespace(starts=starts), *part)
-
-
-@given(
-    n=st.integers(1, 300),
-    native=st.sampled_from([4.0, 10.0, 12.0, 25.0]),
-    fps=st.none() | st.sampled_from([0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0]),  # exact steps
-    start=st.none() | st.integers(0, 40),
-    length=st.none() | st.integers(1, 40),
-)
-def test_frames_of_equal_length_are_taken_as_a_clips(n, native, fps, start, length):
-    starts = np.arange(n + 1) / native
-    first = None if start is None else (start + 0.5) / native  # within a frame
-    end = None if length is None else ((start or 0) + length) / native
-    if (start or 0) >= n:
-        with pytest.raises(ValueError, match="expected a part"):
-            shown_frames(starts, fps, first, end)
-        return
-    assert shown_frames(starts, fps, first, end) == VideoFile.sampled(
-        SimpleNamespace(count=n, fps=native), fps, first, end
-    )
-
-
 @given(
     st.lists(st.sampled_from([0.02, 0.1, 0.7, 3.0]), min_size=1, max_size=20),
     st.sampled_from([0.5, 1.0, 4.0]),
@@ -325,7 +283,7 @@ def test_a_frame_is_taken_where_it_is_shown_at_a_tick(durations, fps):
     starts = np.cumsum([0.0, *durations])
     ticks = np.arange(0, starts[-1] - 1e-6, 1 / fps)
     shown = [max(i for i in range(len(durations)) if starts[i] <= tick + 1e-6) for tick in ticks]
-    assert shown_frames(starts, fps, None, None) == sorted(set(shown))
+    assert Animation.sampled(SimpleNamespace(starts=starts), fps, None, None) == sorted(set(shown))
 
 
 # ---- names

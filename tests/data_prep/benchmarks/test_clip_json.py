@@ -37,21 +37,3 @@ def test_each_benchmark_reads_its_own_retrieval_files(folder, name):
     assert [item.id for item in test.items] == [IDS[name].format(3)]
     paragraph = name in ("didemo", "activitynet")
     assert test.captions == ([f"{name} one two"] if paragraph else [f"{name} one", "two"])
-
-
-@pytest.mark.parametrize(
-    ("name", "train", "test", "options"),
-    [
-        ("msrvtt", "msrvtt_ret_train9k.json", "msrvtt_ret_test1k.json", ()),
-        ("msrvtt", "msrvtt_ret_train7k.json", "msrvtt_ret_test1k.json", ("--split", "7k")),
-        ("didemo", "didemo_ret_train.json", "didemo_ret_test.json", ()),
-        ("activitynet", "anet_ret_train.json", "anet_ret_val_1.json", ()),
-    ],
-)
-def test_files_of_other_names_hold_file_names_and_lists_of_captions(folder, name, train, test, options):
-    videos = [f"{IDS[name].format(number)}.mp4" for number in "12"]
-    one, other = (as_json([{"video": video, "caption": ["one", "two"]}]) for video in videos)
-    assert run(name, {train: one, test: other}, folder, "--allow-missing", *options)[0] == 0
-    read = cma.data.load(folder / "out", "test")
-    assert [item.id for item in read.items] == [IDS[name].format(2) + ".mp4" * (name == "didemo")]
-    assert read.captions == (["one", "two"] if name == "msrvtt" else ["one two"])

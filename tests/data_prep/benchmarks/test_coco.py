@@ -1,11 +1,7 @@
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-import cma.data
 from data_prep.benchmarks import coco
 from data_prep.readers import BadInput
-from tests.data_prep.fuzz_sources import as_json, run
 from tests.data_prep.image_sources import albef, karpathy, told, write
 
 FIVE = [f"caption {n}" for n in range(5)]
@@ -45,25 +41,6 @@ def test_both_forms_hold_the_same_images_with_restval_or_without(tmp_path, make)
     assert not whole.notes
 
 
-@pytest.mark.parametrize("folder", ["", "val2014/", "images/val2014/"])
-def test_coco_becomes_a_dataset_folder_with_or_without_the_split_folder(tmp_path, folder):
-    name = TEST.rpartition("/")[2]
-    files = {"coco_karpathy_test.json": as_json(albef({TEST: SIX})), f"{folder}{name}": b"not checked"}
-    status, said, _ = run("coco", files, tmp_path, "--allow-missing", "--no-check", media=True)
-    out = tmp_path / "out"
-    test = cma.data.load(out, "test")
-    assert test.captions == SIX and test.items[0].file_name == f"media/{folder}{name}"
-    assert (test.recipe, test.expected) == ("coco", 5_000)
-    assert test.protocol == {"query": "caption", "visual_to_text": "captions"}
-    assert (
-        status == 0
-        and "coco_karpathy_test.json" in said
-        and "test 1 / 5,000 6 / 25,010 1 / 1" in " ".join(said.split())
-    )
-    assert "no train split" in said and "no val split" in said
-    assert cma.data.splits(out) == ["test"]
-
-
 @pytest.mark.parametrize(
     "name",
     ["coco_{}.json", "coco_{}_karpathy.json", "annotations/{}.json", "MSCOCO2014-{}-v2.json",
@@ -96,14 +73,3 @@ def test_two_files_that_could_be_one_split_are_an_error_but_its_own_name_and_the
     write(tmp_path / "coco_karpathy_val.json", albef({VAL: SIX}))
     with pytest.raises(BadInput, match=r"coco_karpathy_val\.json and .*coco_val\.json differ; keep only"):
         coco.BENCHMARK.read(tmp_path)
-
-
-@given(st.lists(st.lists(st.sampled_from(["a", "b c", "d"]), min_size=1, max_size=3), min_size=1, max_size=5))
-def test_rows_of_a_training_image_are_joined_wherever_they_stand(tmp_path_factory, captions):
-    folder = tmp_path_factory.mktemp("train")
-    images = {f"train2014/{n}.jpg": texts for n, texts in enumerate(captions)}
-    rows = albef(images, train=True)
-    write(folder / "coco_train.json", rows[::2] + rows[1::2])
-    assert {e.file: sorted(e.captions) for e in coco.BENCHMARK.read(folder).entries} == {
-        file: sorted(texts) for file, texts in images.items()
-    }

@@ -5,7 +5,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 from data_prep.benchmarks import coco, flickr30k, hub
 from tests.data_prep.fuzz_sources import SOURCES, Item, read_back, run
-from tests.data_prep.image_sources import told, write
+from tests.data_prep.image_sources import write
 
 FIVE = tuple(f"boat {n}" for n in range(5))
 FORMS = {"flickr30k": "flickr30k hub", "coco": "coco karpathy"}
@@ -31,9 +31,9 @@ def cache(tmp_path, monkeypatch):
     return online, asked
 
 
-def put(online, name, train="train"):
+def put(online, name):
     """Two images in the layout of each dataset on the hub; returns their ids."""
-    items = {"a": Item(train, FIVE), "b": Item("test", FIVE)}
+    items = {"a": Item("train", FIVE), "b": Item("test", FIVE)}
     (content,) = SOURCES[FORMS[name]].write(items).values()
     online[REPOS[name].repo, REPOS[name].name] = content.decode()
     return set(items)
@@ -56,10 +56,3 @@ def test_annotations_come_from_the_hub_once_and_offline_one_line_says_what_to_do
     assert run(name, {}, tmp_path, *FROM_HUB)[0] == 0  # offline by now
     place = (REPOS[name].repo, REPOS[name].name, "dataset")
     assert asked == [(*place, True), (*place, False), (*place, True)]
-
-
-def test_the_choice_of_split_holds_for_the_hub_and_a_downloaded_file_is_a_source_too(cache, tmp_path):
-    put(cache[0], "coco", train="restval")
-    assert run("coco", {}, tmp_path, *FROM_HUB, "--split", "no-restval")[0] == 0
-    assert set(read_back(tmp_path / "out")[0]) == {"b"}
-    assert set(told(coco.BENCHMARK.read(hub.fetch(coco.ON_HUB).parent))) == {"a", "b"}

@@ -18,8 +18,8 @@ class Harmful:
         return exec, ("raise SystemExit('run')",)
 
 
-def row(image="1.jpg", **changed):
-    return {"filename": image, "split": "train", "sentences": [{"raw": "a"}]} | changed
+def row(**changed):
+    return {"filename": "1.jpg", "split": "train", "sentences": [{"raw": "a"}]} | changed
 
 
 ALONE = {  # by benchmark: a file that lies there alone, what is in it, and what is said of it
@@ -30,26 +30,16 @@ ALONE = {  # by benchmark: a file that lies there alone, what is in it, and what
         ("coco_val.json", [{"image": "\ud800.jpg", "caption": "a"}], "[0]: expected a file name"),
         ("coco_val.json", albef({"1.jpg": ["a"]}) * 2, "[1] (1.jpg): this image has a row already"),
         ("coco_val.json", [], "coco_val.json: no item in this file"),
-        ("dataset_coco.json", {"images": [row(None)]}, "[0]: expected a file name, found None"),
         ("dataset_coco.json", [], 'an object with a list "images"'),
-        ("dataset_coco.json", {"images": []}, "no item in this file"),
         ("dataset_coco.json", {"images": [row(), {"filename": "2"}]}, "[1]: expected filename, split"),
         ("dataset_coco.json", {"images": [row(split="dev")]}, "expected the split train, val, test, restval"),
-        ("dataset_coco.json", {"images": [row(), row()]}, "[1] (1.jpg): this image has a row already"),
-        ("dataset_coco.json", {"images": [row("/etc/1.jpg")]}, "'/etc/1.jpg' of 1 leads out of the media"),
         ("other.json", [], "found none of dataset_coco.json, coco_karpathy_{train,val,test}.json in"),
     ],
     "flickr30k": [
         ("flickr_annotations_30k.csv", f"{HUB}[a,test,1.jpg\n", "csv:2: raw: expected a JSON list, found"),
-        ("flickr_annotations_30k.csv", f"{HUB}[7],test,1.jpg\n", "csv:2 (1.jpg): expected a caption (text)"),
-        ("flickr_annotations_30k.csv", f"{HUB}[],dev,1.jpg\n", "expected the split train, val, test; found"),
-        ("flickr30k_test_karpathy.txt", "image,text\n1.jpg,a\n", "found none of dataset_flickr30k.json"),
-        ("flickr30k_test_karpathy.txt", "image,caption\n", "no item in this file"),
-        ("results_20130124.token", "7.jpg#0\ta\n", "token with ids in {train,val,test}.txt"),
     ],
     "rsicd": [
         ("train_rsicd.jsonl", {"filename": "1.jpg", "captions": "a"}, "jsonl:1: expected captions, a list"),
-        ("train_rsicd.jsonl", {"filename": 1, "captions": ["a"]}, "jsonl:1: expected a file name, found 1"),
         ("test_caps.txt", "a\n", "test_filename.txt: no such file; expected the images of the captions in"),
     ],
     "msvd": [
@@ -60,7 +50,6 @@ ALONE = {  # by benchmark: a file that lies there alone, what is in it, and what
             for content, message in (
                 (Harmful(), "pkl: holds builtins.exec; expected only lists, dicts and strings"),
                 ({A: [("a", "cat")]}, "holds a value of type tuple"),
-                ({A: [["a", 7]]}, "holds a value of type int"),
                 (["a cat"], "expected captions by id, found a value of type list"),
                 ({A: "a cat"}, f"{A}: expected a list of captions, found 'a cat'"),
                 ({A: [{"a": "cat"}]}, f"{A}: expected a caption (text or a list of words)"),
@@ -72,10 +61,8 @@ ALONE = {  # by benchmark: a file that lies there alone, what is in it, and what
         ("a.json", [ENTRY], "nothing in a.json names a split"),
         ("vatex.json", [ENTRY, ENTRY], f"entry 1: the id {A} is there more than once"),
         ("vatex.json", f'{{"{A}": ["a"], "{A}": ["b"]}}', f"'{A}' is there more than once"),
-        ("vatex.json", [{"enCap": ["a"]}], "entry 0: expected an id"),
         ("vatex.json", [ENTRY | {"videoID": 7}], "entry 0: expected an id (one of videoID, video_id"),
         ("vatex.json", [ENTRY | {"enCap": [7]}], f"({A}): expected a list of captions, found [7]"),
-        ("vatex.json", {A: {"enCap": {"a": "b"}}}, "expected a list of captions, found {'a'"),
     ],
     "didemo": [("a.json", [], "expected two files of a split such as test_data.json")],
     "activitynet": [("a.json", [], "found neither train.json nor val_1.json")],
@@ -83,18 +70,12 @@ ALONE = {  # by benchmark: a file that lies there alone, what is in it, and what
 BESIDE = {  # by form: a file that replaces one of a good source, or is added
     "flickr30k token": [
         ("results_20130124.token", f"{A}.jpg#0\ta\n1.jpg#1 b\n", "token:2: expected image.jpg#0, a tab and"),
-        ("results_20130124.token", f"{A}.jpg#0\ta\n#0\ta\n", "token:2: expected a file name"),
     ],
     "rsitmd lists": [
         ("train_caps.txt", "a\nb\nc\n", "train_caps.txt: captions: 3, lines in train_filename.txt: 2"),
-        ("train_filename.txt", "1.tif\n\n", "train_filename.txt:2: expected a file name, found ''"),
-        ("train_caps.txt", "河\n".encode("gb18030"), "train_caps.txt:1: not UTF-8"),
     ],
     "msrvtt": [
         ("MSRVTT_JSFUSION_test.csv", "key,video\nret0,v\n", "csv:1: expected the columns video_id, sentence"),
-        ("MSRVTT_JSFUSION_test.csv", "", "found none"),
-        ("MSRVTT_JSFUSION_test.csv", "video_id,sentence\n", "test.csv: no item in this file"),
-        ("MSRVTT_train.9k.csv", "video_id\n", "9k.csv: no item in this file"),
         ("MSRVTT_JSFUSION_test.csv", "video_id,sentence\nv,see it\nw\n", "test.csv:3: expected 2 fields"),
         ("MSRVTT_JSFUSION_test.csv", 'video_id,sentence\nv,"see it\n', "broken CSV"),
         ("MSRVTT_data.json", {"videos": []}, "expected lists videos (video_id) and sentences"),
@@ -111,16 +92,12 @@ BESIDE = {  # by form: a file that replaces one of a good source, or is added
         ("test_data.json", {}, "test_data.json: expected a list of objects with video and description"),
         ("test_data.json", [{"video": B}], "entry 0: expected video and description; KeyError"),
         ("test_data.json", [{"video": B, "description": 7}], f"entry 0: expected texts, found '{B}' and 7"),
-        ("test_data.json", [{"video": "", "description": "a"}], "entry 0: expected texts, found '' and 'a'"),
     ],
     "activitynet": [
         ("val_1.json", [], 'val_1.json: expected {"v_<id>": {"sentences"'),
         ("val_1.json", '{"v_c": {"sentences": []}, "v_c": {}}', "'v_c' is there more than once"),
         ("val_1.json", {"v_c": {"sentences": []}, "c": {"sentences": []}}, "c is there with and without v_"),
         ("val_1.json", {"v_c": {"sentences": "a"}}, "v_c: expected sentences, a list of texts; found"),
-        ("val_1.json", {"v_c": {"sentences": [7]}}, "v_c: expected a caption (text), found 7"),
-        ("val_1.json", {"v_c": {"sentences": []}, "v_d": 7}, "v_d: expected sentences, a list of texts"),
-        ("val_1.json", {"v_c": {"sentences": []}}, "v_c (v_c: no caption)"),
     ],
 }
 CASES = [(name, {}, *case) for name, cases in ALONE.items() for case in cases]

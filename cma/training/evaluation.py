@@ -59,7 +59,7 @@ def encode(
     text, frames = [torch.zeros(0, width)], [torch.zeros(0, most, width)]
     masks = [torch.zeros(0, most, dtype=torch.long)]
     media = load_media(dataset, pixels, batches, config.workers)
-    bar = team.bar(media, f"encode {dataset.split}", total=len(batches), leave=False, mininterval=1)
+    bar = team.bar(media, f"encode {dataset.split}", total=len(batches), leave=False)
     acting = model.acting(model.active, model.scale)
     with acting, autocast(model, config.precision), attention(model, config.precision):
         for part in team.own(ids.split(CAPTIONS)):

@@ -171,7 +171,7 @@ class Run:
         shares = [team.own(batch) for batch in order[done:]]
         batches = read_batches(training, self.ids, self.pixels, shares, config.workers)
         name = f"epoch {epoch + 1}/{config.epochs}"
-        bar = team.bar(batches, name, total=len(order), initial=done, mininterval=1)
+        bar = team.bar(batches, name, total=len(order), initial=done)
         saved = time.perf_counter()
         start = saved - part.seconds
         self.model.train()

@@ -82,8 +82,7 @@ def test_a_process_takes_its_own_gpu_and_more_processes_than_gpus_are_refused(mo
     ):
         pass
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
-    with pytest.raises(ValueError, match=r"4 processes .* 2 GPUs are visible \(CUDA_VISIBLE_DEVICES=0,3\)"):
+    with pytest.raises(ValueError, match="4 processes .* 2 GPUs are visible: start at most 2 here"):
         choose_device()
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     assert choose_device() == torch.device("cpu")

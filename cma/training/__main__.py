@@ -6,19 +6,16 @@ On several GPUs it is `accelerate launch -m cma.training run.json`; SEVERAL_GPUS
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import torch
 
-from .. import recipes
 from ..files import printable
 from . import devices
-from .launch import example, read_description
+from .launch import read_description
 from .loop import train
 from .planning import plan
 from .record import RunRecord
@@ -30,17 +27,9 @@ USER_ERRORS = (ValueError, OSError, ImportError, MemoryError, torch.OutOfMemoryE
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status; what the user can correct is one line on stderr, and 1."""
     parser = argparse.ArgumentParser(prog="python -m cma.training", description=__doc__)
-    parser.add_argument("description", nargs="?", metavar="run.json", help="what to train, as JSON")
+    parser.add_argument("description", metavar="run.json", help="what to train, as JSON")
     parser.add_argument("--plan", action="store_true", help="say memory, time and hours, and stop")
-    parser.add_argument(
-        "--example", choices=recipes.RECIPES, metavar="NAME", help="print a run.json and stop"
-    )
     options = parser.parse_args(arguments)
-    if options.example:
-        print(json.dumps(asdict(example(options.example)), indent=2))
-        return 0
-    if not options.description:
-        parser.error("expected a run.json, or --example NAME")
     number = os.environ.get("RANK", "0")
     if number != "0":
         warnings.simplefilter("ignore")  # the first process warns

@@ -14,10 +14,9 @@ from ..data import RetrievalDataset
 from ..model import RetrievalModel
 from ..similarity import compare
 from . import devices, resume
-from .batches import model_frames, without_padding
 from .devices import ALONE, Team
 from .precision import attention, autocast
-from .reading import Pixels, load_media
+from .reading import Pixels, load_media, model_frames, without_padding
 from .record import RunRecord
 
 FRAMES, CAPTIONS = 128, 256  # that are embedded at a time
@@ -137,17 +136,13 @@ def score(similarity: Tensor, text_to_item: Tensor, visual_to_text: str, samples
 
     The arguments are those of `cma.metrics.retrieval_metrics`; `samples` is that of `evaluate`.
     """
-    result = metrics.retrieval_metrics(similarity, text_to_item, visual_to_text)
-    if not samples:
-        return {**result, "intervals": {}}
-    by_text = metrics.ranks(similarity, text_to_item)
-    by_item = metrics.visual_ranks(similarity, text_to_item, visual_to_text)
-    items = torch.arange(similarity.shape[1])
-    intervals = {
-        "text_to_visual": metrics.intervals(by_text, text_to_item, samples=samples),
-        "visual_to_text": metrics.intervals(by_item, items, samples=samples),
-    }
-    return {**result, "intervals": intervals}
+    result = metrics.retrieval_metrics(similarity, text_to_item, visual_to_text) | {"intervals": {}}
+    if samples:
+        by_text = metrics.ranks(similarity, text_to_item)
+        by_item = metrics.visual_ranks(similarity, text_to_item, visual_to_text)
+        sides = {"text_to_visual": (by_text, text_to_item), "visual_to_text": (by_item, range(len(by_item)))}
+        result["intervals"] = {side: metrics.intervals(*of, samples=samples) for side, of in sides.items()}
+    return result
 
 
 def chance_recall(dataset: RetrievalDataset, k: int = 1) -> float:

@@ -16,9 +16,8 @@ from ..config import TrainConfig
 from ..data import RetrievalDataset
 from ..model import RetrievalModel
 from . import precision
-from .batches import Batch, read_batches
 from .devices import ALONE, Team
-from .reading import Pixels
+from .reading import Batch, Pixels, read_batches
 from .resume import copy_parameters, set_parameters
 from .splits import choose_splits, describe_epoch, epoch_batches
 from .step import batch_gradient, random_state, recomputed, set_random_state

@@ -10,6 +10,7 @@ import platform
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -152,8 +153,7 @@ class RunRecord:
 
 def hardware(device: torch.device) -> dict:
     """Names and counts of what a run on `device` uses."""
-    machine = f"{platform.system()} {platform.machine()}"
-    names = {"device": str(device), "machine": machine}
+    names = {"device": str(device), "machine": f"{platform.system()} {platform.machine()}"}
     counts = {"cpus": os.cpu_count(), "threads": torch.get_num_threads()}
     gpu = {"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}
     return names | counts | gpu
@@ -170,14 +170,10 @@ def commit() -> str | None:
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():  # an installed package may lie inside another repository
         return None
-
-    def git(*arguments: str) -> str:
-        run = ["git", "-C", str(root), *arguments]
-        return subprocess.run(run, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-
+    run = partial(subprocess.check_output, cwd=root, text=True, stderr=subprocess.DEVNULL, timeout=10)
     try:
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", "cma")
-        return git("rev-parse", "--short=10", "HEAD") + ("+" if changed else "")
+        changed = run(["git", "status", "--porcelain", "--untracked-files=no", "--", "cma"])
+        return run(["git", "rev-parse", "--short=10", "HEAD"]).strip() + ("+" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return None
 
@@ -205,10 +201,7 @@ def draw_curve(record: RunRecord) -> None:
 
 
 def is_best(history: list[dict], by: str = "R@1") -> bool:
-    """Whether the last epoch has a higher recall (`TrainConfig.select_by`) than all before it.
-
-    Always without validation.
-    """
+    """Whether the last epoch has a higher recall (`select_by`) than all before it, or none was evaluated."""
     if "validation" not in history[-1]:
         return True
     evaluated = [entry["validation"] for entry in history]

@@ -17,9 +17,9 @@ from ..model import RetrievalModel
 from ..patching import TOWERS, encoder_layers
 from ..similarity import compare
 from . import optim
-from .batches import Batch, model_frames, without_padding
 from .devices import ALONE, Team, is_out_of_memory
 from .precision import attention, autocast
+from .reading import Batch, model_frames, without_padding
 
 
 class NotFinite(ValueError):

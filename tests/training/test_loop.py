@@ -11,7 +11,7 @@ from cma import TrainConfig
 from cma.checkpoints import to_official
 from cma.data import load
 from cma.training import Batch, RunRecord, batch_loss, loop, optim, train_step
-from cma.training.batches import Pixels, model_frames, read_batches
+from cma.training.reading import Pixels, model_frames, read_batches
 from tests.parity_model import largest_difference, numbers, parity_model
 from tests.toy_data import write_images
 from tests.training.conftest import equal, weights

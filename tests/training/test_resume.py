@@ -201,7 +201,7 @@ def diverged(loss: torch.Tensor, model) -> torch.Tensor:
     "spoil, kept",
     [
         (not_finite, "the adapter before this step is in .*last"),
-        (diverged, "had diverged before; the one in .*last is older"),
+        (diverged, "it had diverged before; see .*last"),
     ],
 )
 def test_a_loss_that_is_not_finite_ends_the_run_before_its_step(

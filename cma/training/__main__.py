@@ -18,7 +18,7 @@ from . import devices
 from .launch import read_description
 from .loop import train
 from .planning import plan
-from .record import RunRecord
+from .record import sentence
 
 # one line; anything else keeps its traceback
 USER_ERRORS = (ValueError, OSError, ImportError, MemoryError, torch.OutOfMemoryError, devices.Stopped)
@@ -40,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.plan:
                 team.say(str(plan(model, dataset, config, team)))
             else:
-                team.say(summary(train(model, dataset, config, team=team)))
+                record = train(model, dataset, config, team=team)
+                said = f"{sentence(record.metrics, record)}; epoch {record.selected_epoch}, {record.label}"
+                team.say(f"{said}; all metrics are in {record.folder}")
     except KeyboardInterrupt:  # a run that had begun has said how it goes on
         return 130
     except USER_ERRORS as error:
@@ -48,19 +50,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {which}{printable(str(error))}", file=sys.stderr)
         return 1
     return 0
-
-
-def summary(record: RunRecord) -> str:
-    """The recalls of a finished run in %, with the number of queries and the 95 % intervals."""
-    metrics, lines = record.metrics, []
-    counts = f"{metrics['texts']:,} texts, {metrics['items']:,} items"
-    names = {"text_to_visual": f"text-to-{record.kind}", "visual_to_text": f"{record.kind}-to-text"}
-    for direction, name in names.items():
-        recalls = []
-        for key, (low, high) in metrics["intervals"][direction].items():
-            recalls.append(f"{key} {metrics[direction][key]:.1f} [{low:.1f}, {high:.1f}]")
-        lines.append(f"{metrics['split']} {name} {', '.join(recalls)} ({counts}; {record.label})")
-    return "\n".join([*lines, f"written to {record.folder}"])
 
 
 if __name__ == "__main__":

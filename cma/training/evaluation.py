@@ -51,12 +51,7 @@ def encode(
     ids, cut = model.tokenize(dataset.captions, config.max_words)
     clips = FRAMES if dataset.kind == "image" else max(1, FRAMES // config.max_frames)
     batches = team.own([part.tolist() for part in torch.arange(len(dataset)).split(clips)])
-
-    # one empty part each, because a process may have no batch
-    width = model.clip.text_projection.out_features
-    most = 1 if dataset.kind == "image" else config.max_frames
-    text, frames = [torch.zeros(0, width)], [torch.zeros(0, most, width)]
-    masks = [torch.zeros(0, most, dtype=torch.long)]
+    text, frames, masks = [], [], []
     media = load_media(dataset, pixels, batches, config.workers)
     bar = team.bar(media, f"encode {dataset.split}", total=len(batches), leave=False)
     acting = model.acting(model.active, model.scale)
@@ -67,12 +62,12 @@ def encode(
             embedded = model.encode_videos(model_frames(model, part, mask), mask.to(model.device))
             frames.append(embedded.float().cpu())
             masks.append(mask)
-    everyone = (team.gather(torch.cat(rows)) for rows in (text, frames, masks))
-    return Embeddings(*everyone, dataset.text_to_item, cut)
+    shares = (sum(team.everyones(parts), []) for parts in (text, frames, masks))  # a share may be empty
+    return Embeddings(*map(torch.cat, shares), dataset.text_to_item, cut)
 
 
 def as_run(config: ReadConfig) -> TrainConfig:
-    """A `ReadConfig` with the settings that a run has besides, as they usually are."""
+    """A `ReadConfig` with the settings that a run has besides."""
     return config if isinstance(config, TrainConfig) else TrainConfig(**vars(config))
 
 

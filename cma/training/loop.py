@@ -62,10 +62,8 @@ def train(
     check_processes(record, splits, config, team)
     state = team.by_first(lambda: resume.find(record) if config.if_exists == "resume" else None)
     expected = "" if dataset.expected is None else f" / {dataset.expected:,} expected"
-    team.say(
-        f"{dataset.name} train: {len(dataset):,} items found{expected}, {record.held_out_items:,} held out"
-    )
-    team.say(record.epoch_counts)
+    found = f"{len(dataset):,} items found{expected}, {record.held_out_items:,} held out"
+    team.say(f"{dataset.name} train: {found}\n{record.epoch_counts}")
     if state and state.record.finished:
         team.say(f"{record.folder}: this run was finished on {state.record.finished}; its adapter is loaded")
         resume.set_parameters(model, state.kept)
@@ -146,7 +144,8 @@ class Run:
                     entry["validation"] = evaluate(
                         model, self.splits.watched, self.config, self.pixels, samples=0, team=self.team
                     )
-                    self.team.say(sentence(entry, record))
+                    said = f"epoch {epoch + 1}: loss {entry['loss']:.3f}"
+                    self.team.say(f"{said}, {sentence(entry['validation'], record)}")
                 record.history.append(entry)
                 state.epoch = EpochState()
                 if best := is_best(record.history, self.config.select_by):
@@ -232,15 +231,12 @@ class Run:
                 largest = max(self.team.everyones(len(batch.input_ids)))
                 pairs = min(self.config.micro_batch or largest, largest)
                 if pairs == 1:
-                    less = "set checkpoint_activations=True, or fewer max_frames"
-                    raise MemoryError(f"one pair at once does not fit ({error}); {less}") from error
-            self.config = replace(self.config, micro_batch=(pairs + 1) // 2)
-            self.team.say(
-                f"out of memory with {pairs} pairs at once; going on with {self.config.micro_batch}"
-            )
-            self.optimizer.zero_grad(set_to_none=True)
-            if self.model.device.type == "cuda":
-                torch.cuda.empty_cache()
+                    hint = "set checkpoint_activations=True, or fewer max_frames"
+                    raise MemoryError(f"one pair at once does not fit ({error}); {hint}") from error
+            less = (pairs + 1) // 2
+            self.config = replace(self.config, micro_batch=less)
+            self.team.say(f"out of memory with {pairs} pairs at once; going on with {less}")
+            torch.cuda.empty_cache()  # does nothing without a GPU
 
     def save(self, *places: str) -> None:
         """Write the adapter into the folders `places` of the run, and the checkpoint."""

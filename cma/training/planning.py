@@ -29,18 +29,15 @@ SPARE = 0.9  # share of the free memory that a run may take
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run needs: `pairs` are in memory with their activations at once, `batch` pairs make a step.
-
-    `peak` is the memory of a step and `free` what the device has for it, in GiB; `free` is None if unknown.
-    """
+    """What a run needs."""
 
     device: str
-    batch: int
-    pairs: int
+    batch: int  # pairs that make a step
+    pairs: int  # that are in memory with their activations at once
     steps: int
     step_seconds: float
-    peak: float
-    free: float | None
+    peak: float  # GiB of a step
+    free: float | None  # GiB that the device has for it; None if unknown
     fitting: int  # the most pairs at once that fit; 0: not even one does
     processes: int  # that share a batch; the other numbers are of one of them
 
@@ -116,7 +113,7 @@ def plan(model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig, 
     )
 
 
-def measure(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[float, float]:
+def measure(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[int, float]:
     """(bytes, seconds) of the forward and backward pass of a small batch, the second time it is done.
 
     Bytes are counted on a GPU at their peak, else of the activations that are kept for the backward pass.
@@ -141,8 +138,8 @@ def measure(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[f
             batch_gradient(model, batch, config).item()
         seconds = time.perf_counter() - start
     if device.type == "cuda":
-        return float(torch.cuda.max_memory_allocated(device) - before), seconds
-    return float(sum(kept.values())), seconds
+        return torch.cuda.max_memory_allocated(device) - before, seconds
+    return sum(kept.values()), seconds
 
 
 def free_memory(device: torch.device, team: Team) -> int | None:

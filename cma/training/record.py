@@ -209,11 +209,14 @@ def is_best(history: list[dict], by: str = "R@1") -> bool:
     return last > max(earlier, default=-1)
 
 
-def sentence(entry: dict, record: RunRecord) -> str:
-    """One line about an epoch: its loss and the recall of the watched split."""
-    metrics, kind = entry["validation"], record.kind
+def sentence(metrics: dict, record: RunRecord) -> str:
+    """One line about an evaluation: R@1 in both directions, with its intervals if they were drawn."""
+    recalls = []
+    names = {"text_to_visual": f"text-to-{record.kind}", "visual_to_text": f"{record.kind}-to-text"}
+    for direction, name in names.items():
+        drawn = metrics["intervals"].get(direction)
+        interval = " [{:.1f}, {:.1f}]".format(*drawn["R@1"]) if drawn else ""
+        recalls.append(f"{name} {metrics[direction]['R@1']:.1f}{interval}")
     split = metrics["split"] + (f" {record.label}" if record.select_on == "test" else "")
-    there, back = metrics["text_to_visual"]["R@1"], metrics["visual_to_text"]["R@1"]
-    recalls = f"R@1 in %: text-to-{kind} {there:.1f}, {kind}-to-text {back:.1f}"
     counts = f"({metrics['texts']:,} texts, {metrics['items']:,} items)"
-    return f"epoch {entry['epoch']}: loss {entry['loss']:.3f}, {split} {recalls} {counts}"
+    return f"{split} R@1 in %: {', '.join(recalls)} {counts}"

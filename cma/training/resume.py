@@ -128,7 +128,7 @@ def writing(folder: Path) -> Iterator[None]:
         hint = "once it can be read, the same call goes on where the run stopped"
         raise MediaError(f"{folder}: stopped: {error}; {hint}") from error
     except OSError as error:
-        if error.filename is None or not Path(error.filename).is_relative_to(folder):
+        if not Path(error.filename or "").is_relative_to(folder):
             raise
         hint = "what was there before is whole: once there is room, the same call goes on from there"
         raise OSError(f"{error.filename}: not written ({error.strerror}); {hint}") from error

@@ -41,7 +41,6 @@ def train_step(
     """
     parameters = model.trainable_parameters()
     optim.set_rate(optimizer, rate)
-    optimizer.zero_grad(set_to_none=True)
 
     # forward and backward pass of the whole batch, as in the paper: every pair is a negative of all others
     with recomputed(model, config), attention(model, config.precision):
@@ -91,6 +90,7 @@ def batch_gradient(model: RetrievalModel, batch: Batch, config: TrainConfig, tea
     parts = batch.split(size)
     at_once = len(parts) == 1
     parameters = model.trainable_parameters()
+    model.zero_grad(set_to_none=True)
 
     # embed all pairs: with their graph if they fit at once
     embedded, random_states = [], []
@@ -192,11 +192,10 @@ def _of_everyone(batch: Batch, team: Team) -> Batch:
 
 
 def _loss(scale: Tensor, batch: Batch, text: Tensor, frames: Tensor, config: TrainConfig) -> Tensor:
-    """Of the batch, its mask and ids alone are read."""
+    """The loss of embedded pairs; of the batch, its mask and ids alone are read."""
     logits = scale * compare(text, frames, batch.mask, config)
-    if not config.mask_same_item:  # as the authors: captions of one item are each other's negatives
-        return symmetric_cross_entropy(logits)
-    return symmetric_cross_entropy(logits, batch.item_ids, batch.caption_ids)
+    same = (batch.item_ids, batch.caption_ids) if config.mask_same_item else ()  # the authors mask nothing
+    return symmetric_cross_entropy(logits, *same)
 
 
 def random_state(device: torch.device) -> list[Tensor]:

@@ -34,7 +34,8 @@ def test_a_described_run_ends_with_its_recalls_their_number_and_intervals(tmp_pa
     assert not (tmp_path / "runs").exists()
     assert run(tmp_path, description) == 0
     said = capsys.readouterr().out
-    assert "test text-to-image R@1 " in said and "(8 texts, 4 items; chosen on validation)" in said
+    (line,) = [line for line in said.splitlines() if line.startswith("test R@1 in %: text-to-image ")]
+    assert "], image-to-text " in line and "] (8 texts, 4 items); epoch 1, chosen on validation" in line
     record = json.loads((tmp_path / "runs" / "r" / "run.json").read_text())
     assert record["adapter"]["bottleneck_dim"] == 2 and record["hardware"]["processes"] == 1
     assert main([str(tmp_path / "runs" / "r" / "run.json")]) == 1  # a record is no description
@@ -141,7 +142,7 @@ def torchrun(tmp_path, description) -> tuple[int, str, str]:
 def test_torchrun_trains_a_described_run_to_its_end(tmp_path, description):
     status, said, errors = torchrun(tmp_path, description)
     assert status == 0, errors
-    assert said.count("test text-to-image R@1 ") == 1  # the first process alone speaks
+    assert said.count("test R@1 in %: text-to-image ") == 1  # the first process alone speaks
     record = RunRecord.load(tmp_path / "runs" / "r")
     assert record.finished and record.hardware["processes"] == 2
     assert record.metrics["texts"] == 8 and len(record.history) == 1 and record.total_steps == 4

@@ -51,7 +51,7 @@ def without_times(text: bytes) -> dict:
 
 
 def attempt(out, file: int = 0, wait: float | None = None) -> bool:
-    """Begin or go on with a run; whether it was killed, at a file or `wait` seconds after it took its folder."""
+    """Begin a run or go on; whether it was killed, at a file or `wait` seconds after it took its folder."""
     (process,) = begin(1, {"run": partial(train_until, file)}, out)
     while wait is not None and process.is_alive() and not (out / "r" / ".run.lock").exists():
         time.sleep(0.01)
@@ -64,7 +64,9 @@ def attempt(out, file: int = 0, wait: float | None = None) -> bool:
 
 
 def files_of(out) -> dict[str, bytes]:
-    return {str(path.relative_to(out)): path.read_bytes() for path in (out / "r").rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(out)): path.read_bytes() for path in (out / "r").rglob("*") if path.is_file()
+    }
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")

@@ -130,10 +130,21 @@ def test_bad_starts_are_refused(folder, config, make_model):
         cma.train(model, train_set, config)
     with pytest.raises(ValueError, match="expected its train split, found test"):
         cma.train(make_model(), load(folder, "test"), config)
+    with pytest.raises(ValueError, match="^toy: 48 captions in batches of 1; one pair has no negatives"):
+        cma.train(make_model(), train_set, config.merge({"batch_size": 1}))
+    with pytest.raises(ValueError, match="^toy: 1 items in batches of 8; one pair has no negatives"):
+        cma.train(make_model(), train_set.subset(1), config.merge({"epoch_unit": "items"}))
     model.set_adapter("a")
     model.trainable_parameters()[0].data.fill_(math.nan)
     with pytest.raises(ValueError, match="loss .* at rate"):
         cma.train(model, train_set, config)
+
+
+def test_a_set_smaller_than_a_batch_and_an_uneven_micro_batch_train(folder, config, make_model, capsys):
+    """Six captions in batches of 128, five at once: one step an epoch."""
+    config = config.merge({"batch_size": 128, "micro_batch": 5, "select_on": "last"})
+    cma.train(make_model(), load(folder, "train").subset(3), config)
+    assert "1 steps of 6 (0 left over)" in capsys.readouterr().out
 
 
 @pytest.mark.slow

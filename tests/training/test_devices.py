@@ -18,7 +18,7 @@ import cma
 from cma import AdapterConfig, RetrievalModel, TrainConfig
 from cma.data import load
 from cma.media import MediaError
-from cma.training import devices, evaluate, loop, plan, prepare, step, train_step
+from cma.training import devices, evaluate, loop, plan, prepare, step
 from tests.conftest import build_clip, build_processor
 from tests.toy_data import write_images
 from tests.training.conftest import equal, weights
@@ -67,19 +67,6 @@ def gradients(folder: Path) -> list:
                 loss = step.batch_gradient(model, own, config, team)
             results.append((loss.item(), [p.grad for p in model.trainable_parameters()]))
     return results
-
-
-def divided(folder: Path) -> list:
-    """Three steps of the authors' arithmetic."""
-    config = TrainConfig(precision="fp16", gradient_divisor=4, optimizer="bert_adam")
-    model = build(0.0, torch.float32)
-    with devices.joined(CPU) as team:
-        optimizer = prepare(model, config)
-        batch, before = a_batch(torch.float32), weights(model)
-        batch = batch.part(torch.tensor(team.own(range(len(batch.input_ids)))))
-        steps = [train_step(model, optimizer, batch, 1e-5, config, team) for _ in range(3)]
-    moved = [after.float() - start.float() for after, start in zip(weights(model), before, strict=True)]
-    return [steps, torch.cat([part.flatten() for part in moved])]
 
 
 def evaluated(folder: Path) -> dict:
@@ -206,12 +193,10 @@ def planned(folder: Path) -> tuple:
 SHARED = ("without_memory", "not_finite", "few", "wrong")  # errors that every process has
 JOBS = {
     "gradients": gradients,
-    "divided": divided,
     "evaluated": evaluated,
     "trained": partial(trained, name="trained"),
     "once": partial(trained, name="once", dropout=0.3, epochs=1),
     "again": again,
-    "validated": partial(trained, name="validated", select_on="val", epochs=1),
     "finished": partial(trained, name="trained"),
     "resumed": partial(trained, name="resumed"),
     "crowded": crowded,
@@ -242,7 +227,7 @@ def one(folder):
     """What one process does."""
     part = folder / "one"
     part.mkdir()
-    jobs = ("gradients", "divided", "evaluated", "trained", "validated")
+    jobs = ("gradients", "evaluated", "trained")
     with pytest.MonkeyPatch.context() as patched:
         patched.setitem(sys.modules, "matplotlib", None)  # no curves: they take most of the time
         patched.delitem(sys.modules, "cma.plots", raising=False)
@@ -276,30 +261,26 @@ def test_the_gradient_is_that_of_one_process(one, many):
             assert equal(parts, many[0]["gradients"][case][1])
 
 
-def test_the_authors_arithmetic_does_not_depend_on_the_number_of_processes(one, many):
-    (steps, moved), (ours, own) = one["divided"], many[1]["divided"]
-    for (loss, norm), (our_loss, our_norm) in zip(steps, ours, strict=True):
-        assert our_loss == pytest.approx(loss, rel=1e-3) and our_norm == pytest.approx(norm, rel=2e-2)
-    assert (own - moved).norm() <= 0.25 * moved.norm()  # these steps magnify the rounding of fp16
-
-
 def test_evaluation_in_shares_gives_the_same_metrics_bit_for_bit(one, many):
     assert one["evaluated"]["texts"] == 600
     assert all(process["evaluated"] == one["evaluated"] for process in many)
 
 
+def near(run: tuple, other: tuple) -> None:
+    """Two runs of the same steps, whose sums were rounded otherwise."""
+    (ours, _, adapter, *_), (theirs, _, expected, *_) = run, other
+    assert [entry["loss"] for entry in ours] == pytest.approx([e["loss"] for e in theirs], abs=1e-5)
+    torch.testing.assert_close(adapter, expected, atol=1e-4, rtol=0)
+
+
 def test_a_run_is_that_of_one_process_from_whatever_adapter_the_others_start(one, many):
-    history, metrics, adapter, _ = one["trained"]
     for process in many:
-        ours, found, own, count = process["trained"]
+        near(process["trained"], one["trained"])
+        _, found, own, count = process["trained"]
         assert count == len(many) and equal(own, many[0]["trained"][2])
-        assert [entry["loss"] for entry in ours] == pytest.approx([e["loss"] for e in history], abs=1e-5)
-        torch.testing.assert_close(own, adapter, atol=1e-4, rtol=0)
         assert found["texts"] == 20 and found["split"] == "test"
-        assert found["text_to_visual"] == pytest.approx(metrics["text_to_visual"], abs=1)
-        assert process["finished"][1:3] == (found, own) or equal(process["finished"][2], own)
-        (validated, *_), (expected, *_) = process["validated"], one["validated"]
-        assert validated[0]["validation"].keys() == expected[0]["validation"].keys()
+        assert found["text_to_visual"] == pytest.approx(one["trained"][1]["text_to_visual"], abs=1)
+        assert equal(process["finished"][2], own)
 
 
 def test_a_resumed_run_of_several_processes_has_the_same_dropout(many):
@@ -310,26 +291,17 @@ def test_a_resumed_run_of_several_processes_has_the_same_dropout(many):
 
 def test_another_number_of_processes_goes_on_in_the_same_order(one, many, folder):
     for process in many:
-        history, _, adapter, count = process["resumed"]
-        assert count == len(many)
-        assert [e["loss"] for e in history] == pytest.approx([e["loss"] for e in one["trained"][0]], abs=1e-5)
-        torch.testing.assert_close(adapter, one["trained"][2], atol=1e-4, rtol=0)
+        assert process["resumed"][3] == len(many)
+        near(process["resumed"], one["trained"])
     if len(many) == 3:
-        history, _, adapter, _ = trained(folder / "3", name="by_many")
-        assert [e["loss"] for e in history] == pytest.approx([e["loss"] for e in one["trained"][0]], abs=1e-5)
-        torch.testing.assert_close(adapter, one["trained"][2], atol=1e-4, rtol=0)
+        near(trained(folder / "3", name="by_many"), one["trained"])
 
 
 def test_without_memory_in_one_all_halve_their_micro_batch(many):
-    first = many[0]["crowded"]
     for process in many:
-        history, _, adapter, _, seen = process["crowded"]
-        assert [e["loss"] for e in history] == pytest.approx(
-            [e["loss"] for e in many[0]["trained"][0]], abs=1e-5
-        )
-        torch.testing.assert_close(adapter, process["trained"][2], atol=1e-4, rtol=0)
-        assert equal(adapter, first[2])
-    assert len(many[-1]["crowded"][4]) in (1, 2) and not first[4]
+        near(process["crowded"], process["trained"])
+        assert equal(process["crowded"][2], many[0]["crowded"][2])
+    assert len(many[-1]["crowded"][4]) in (1, 2) and not many[0]["crowded"][4]
 
 
 @pytest.mark.parametrize(

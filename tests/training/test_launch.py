@@ -3,12 +3,13 @@
 import json
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import psutil
 import pytest
 import torch
 
-from cma.training import RunRecord, choose_device, devices, launch
+from cma.training import RunRecord, choose_device, devices
 from cma.training.__main__ import main
 from tests import ROOT
 from tests.toy_data import write_images
@@ -52,9 +53,13 @@ def test_a_described_run_ends_with_its_recalls_their_number_and_intervals(tmp_pa
         ({"method": "prompt"}, "unknown method 'prompt'; there are: zero-shot, full fine-tuning"),
         ({"method": "CoOp", "adapter": {"words": 3}}, "CoOp: "),
         ({"config": {"epoch": 3}}, "TrainConfig has no field 'epoch': did you mean epochs"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "CUDA out of memory"),  # while the model is loaded
     ],
 )
-def test_what_is_wrong_is_one_line(tmp_path, description, change, said, capsys):
+def test_what_is_wrong_is_one_line(tmp_path, description, change, said, monkeypatch, capsys):
+    if isinstance(change, Exception):
+        monkeypatch.setattr("cma.RetrievalModel.from_pretrained", Mock(side_effect=change))
+        change = {}
     assert run(tmp_path, description | change) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ") and said in error and error.count("\n") == 1
@@ -93,28 +98,13 @@ def test_a_launch_that_is_not_complete_or_lacks_accelerate_is_one_line(monkeypat
         pass
 
 
-@pytest.mark.parametrize(
-    ("error", "is_one"),
-    [
-        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), True),
-        (RuntimeError("CUDA error: out of memory"), True),
-        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), True),
-        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
-        (ValueError("out of memory in the optimiser's update: CUDA error: out of memory"), False),
-    ],
-)
-def test_what_a_lack_of_memory_looks_like(error, is_one):
-    assert devices.is_out_of_memory(error) is is_one
-
-
-def test_a_gpu_that_is_full_while_the_model_is_loaded_is_one_line(tmp_path, description, monkeypatch, capsys):
-    def full(self, device):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 600 MiB")
-
-    monkeypatch.setattr(launch.RunDescription, "build", full)
-    assert run(tmp_path, description) == 1
-    assert capsys.readouterr().err == "error: CUDA out of memory. Tried to allocate 600 MiB\n"
+def test_what_a_lack_of_memory_looks_like():
+    lacking = ["out of memory", "CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"]
+    errors = [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()]
+    errors += [RuntimeError(f"CUDA error: {said}") for said in lacking]
+    errors += [RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")]
+    others = [ValueError("CUDA error: out of memory"), RuntimeError("CUDA error: an illegal memory access")]
+    assert all(map(devices.is_out_of_memory, errors)) and not any(map(devices.is_out_of_memory, others))
 
 
 def ended(*arguments: object) -> tuple[int, str, str]:

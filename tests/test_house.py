@@ -19,7 +19,7 @@ PACKAGES = ("cma", "data_prep", "experiments")
 # fall and never rise.
 LIMITS = {"core": 1750, "training": 1600, "methods": 720, "media": 510, "search": 900, "explore": 1100}
 LIMITS |= {"cma": 6600, "experiments": 1900, "data_prep": 3700}
-OVER = {"core": 246, "training": 575, "search": 24, "explore": 17, "cma": 780}
+OVER = {"core": 246, "training": 394, "search": 24, "explore": 17, "cma": 599}
 
 
 def module_name(path: Path) -> str:

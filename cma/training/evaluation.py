@@ -13,7 +13,7 @@ from ..config import ReadConfig, TrainConfig
 from ..data import RetrievalDataset
 from ..model import RetrievalModel
 from ..similarity import compare
-from . import devices, resume
+from . import resume
 from .devices import ALONE, Team
 from .precision import attention, autocast
 from .reading import Pixels, load_media, model_frames, without_padding
@@ -46,7 +46,7 @@ def encode(
     item without captions.
     """
     dataset.require_captions()
-    config = as_run(config)
+    config = config if isinstance(config, TrainConfig) else TrainConfig(**vars(config))
     pixels = pixels or Pixels(model.processor, config)
     ids, cut = model.tokenize(dataset.captions, config.max_words)
     clips = FRAMES if dataset.kind == "image" else max(1, FRAMES // config.max_frames)
@@ -64,11 +64,6 @@ def encode(
             masks.append(mask)
     shares = (sum(team.everyones(parts), []) for parts in (text, frames, masks))  # a share may be empty
     return Embeddings(*map(torch.cat, shares), dataset.text_to_item, cut)
-
-
-def as_run(config: ReadConfig) -> TrainConfig:
-    """A `ReadConfig` with the settings that a run has besides."""
-    return config if isinstance(config, TrainConfig) else TrainConfig(**vars(config))
 
 
 def query_ranks(encoded: Embeddings, dataset: RetrievalDataset, config: ReadConfig) -> dict[str, list[int]]:
@@ -117,12 +112,9 @@ def evaluate_and_record(model: RetrievalModel, dataset: RetrievalDataset, config
     record = RunRecord.describe(model, dataset, config)
     if (record.folder / resume.CHECKPOINT).exists():
         raise ValueError(f"{record.folder} holds a training run; choose another name")
-    with devices.joined(model.device) as team:
-        if team.first:
-            resume.require_writable(record.folder)
-        record.metrics = evaluate(model, dataset, config, team=team)
-        if team.first:
-            record.stamp(model.device).save(record.folder)
+    resume.require_writable(record.folder)
+    record.metrics = evaluate(model, dataset, config)
+    record.stamp(model.device).save(record.folder)
     return record
 
 

@@ -19,7 +19,7 @@ from .devices import Stopped, Team
 from .evaluation import evaluate
 from .planning import plan
 from .reading import Batch, Pixels, read_batches
-from .record import RunRecord, draw_curve, is_best, sentence
+from .record import RunRecord, best_epoch, draw_curve, sentence
 from .resume import EpochState, RunState
 from .splits import Splits, choose_splits, epoch_batches, epoch_size
 from .step import NotFinite, train_step
@@ -38,12 +38,11 @@ def train(
 ) -> RunRecord:
     """Train the active adapter of `model` on a train split, keep one epoch's adapter, and evaluate it.
 
-    `config.select_on` says which epoch is kept: "val" and "test" keep the best one on that split, by R@1 of
-    text-to-image (or text-to-video) or by mR (`select_by`). `on_epoch` is called with the record after every
-    epoch. Returns the record and writes into `runs_dir/name`: the kept adapter, `best/` and `last/`,
-    `run.json`, `curve.png` and `checkpoint.pt`, every five minutes too. A run of the same settings is resumed
-    from there, or returned if it is finished. If memory runs out, the micro-batch is halved and the run goes
-    on from the same step; Ctrl-C and SIGTERM end it after a whole step, with a checkpoint.
+    `on_epoch` is called with the record after every epoch. Returns the record and writes into
+    `runs_dir/name`: the kept adapter, `best/` and `last/`, `run.json`, `curve.png` and `checkpoint.pt`, every
+    five minutes too. A run of the same settings is resumed from there, or returned if it is finished. If
+    memory runs out, the micro-batch is halved and the run goes on from the same step; Ctrl-C and SIGTERM end
+    it after a whole step, with a checkpoint.
     The same seed, initial adapter and number of threads give the same result, bitwise on a CPU in float32.
     The seed decides held-out items, batches and dropout, not the adapter's initial weights; the global random
     state is not changed. All processes of a launch train as one; `team` is theirs, if they have met already.
@@ -148,10 +147,11 @@ class Run:
                     self.team.say(f"{said}, {sentence(entry['validation'], record)}")
                 record.history.append(entry)
                 state.epoch = EpochState()
-                if best := is_best(record.history, self.config.select_by):
-                    state.best, state.best_epoch = resume.copy_parameters(model), epoch + 1
-                record.selected_epoch = epoch + 1 if record.select_on == "last" else state.best_epoch
-                self.save("best", "last") if best else self.save("last")
+                best = best_epoch(record.history, self.config.select_by)
+                record.selected_epoch = epoch + 1 if record.select_on == "last" else best
+                if best == epoch + 1:
+                    state.best = resume.copy_parameters(model)
+                self.save("best", "last") if best == epoch + 1 else self.save("last")
                 if on_epoch and self.team.first:
                     on_epoch(record)
 

@@ -200,13 +200,13 @@ def draw_curve(record: RunRecord) -> None:
         save(training_curve(record), record.folder / "curve.png")
 
 
-def is_best(history: list[dict], by: str = "R@1") -> bool:
-    """Whether the last epoch has a higher recall (`select_by`) than all before it, or none was evaluated."""
+def best_epoch(history: list[dict], by: str = "R@1") -> int:
+    """The first epoch (from 1) with the highest recall (`select_by`); the last one if none was evaluated."""
     if "validation" not in history[-1]:
-        return True
+        return len(history)
     evaluated = [entry["validation"] for entry in history]
-    *earlier, last = [one["mR"] if by == "mR" else one["text_to_visual"][by] for one in evaluated]
-    return last > max(earlier, default=-1)
+    recalls = [one["mR"] if by == "mR" else one["text_to_visual"][by] for one in evaluated]
+    return 1 + recalls.index(max(recalls))
 
 
 def sentence(metrics: dict, record: RunRecord) -> str:

@@ -43,7 +43,6 @@ class RunState:
     last: list[Tensor] = field(default_factory=list)
     epoch: EpochState = field(default_factory=EpochState)  # the one that was not finished
     best: list[Tensor] = field(default_factory=list)
-    best_epoch: int = 0  # from 1; 0: no epoch yet
     optimizer: dict = field(default_factory=dict)
 
     @property
@@ -61,8 +60,7 @@ class RunState:
 def find(record: RunRecord) -> RunState | None:
     """The state of the same run in the record's folder, or None if no run is there.
 
-    Raises ValueError, which says what to do, for a checkpoint that cannot be read and for another run, with
-    what differs.
+    Raises ValueError, which says what to do, for a checkpoint that cannot be read and for another run.
     """
     folder, checkpoint = record.folder, record.folder / CHECKPOINT
     ways_out = f'choose another name, delete {folder}, or set if_exists="replace"'

@@ -102,7 +102,11 @@ def batch_gradient(model: RetrievalModel, batch: Batch, config: TrainConfig, tea
         text, frames = (torch.cat(side).detach().requires_grad_() for side in zip(*embedded, strict=True))
 
     # the loss needs the embeddings of all pairs, also those of the other processes
-    everyone = batch if team.count == 1 else _of_everyone(batch, team)
+    everyone = batch
+    if team.count > 1:
+        ids = (batch.item_ids, batch.caption_ids)
+        ids = (None if one is None else team.gather(torch.as_tensor(one)) for one in ids)
+        everyone = Batch(batch.input_ids, batch.frames, team.gather(batch.mask), *ids)
     all_text, all_frames = team.gather(text), team.gather(frames)
     scale = model.logit_scale if team.first else model.logit_scale.detach()  # if it is trained: once
     sums: list[Tensor | None] = [None] * len(parameters)
@@ -182,13 +186,6 @@ def _encode_frames(model: RetrievalModel, frames: Tensor, mask: Tensor) -> Tenso
     if not single.all():
         embedded[~single] = model.encode_videos(frames[~single], mask[~single])
     return embedded
-
-
-def _of_everyone(batch: Batch, team: Team) -> Batch:
-    """The batch with mask and ids of all processes, which the loss reads."""
-    ids = (batch.item_ids, batch.caption_ids)
-    items, captions = (None if one is None else team.gather(torch.as_tensor(one)) for one in ids)
-    return batch._replace(mask=team.gather(batch.mask), item_ids=items, caption_ids=captions)
 
 
 def _loss(scale: Tensor, batch: Batch, text: Tensor, frames: Tensor, config: TrainConfig) -> Tensor:

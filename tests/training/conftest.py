@@ -25,10 +25,9 @@ def whole_config(tmp_path) -> TrainConfig:
 
 @pytest.fixture
 def config(whole_config, monkeypatch) -> TrainConfig:
-    """As `whole_config`, without the curve and the intervals, which take most of the time of a toy run."""
+    """As `whole_config`, without the curve, which takes most of the time of a toy run."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.delitem(sys.modules, "cma.plots", raising=False)
-    monkeypatch.setattr("cma.metrics.bootstrap_interval", lambda *_, **__: (0.0, 100.0))
     return whole_config
 
 

@@ -18,7 +18,7 @@ PACKAGES = ("cma", "data_prep", "experiments")
 # fall and never rise.
 LIMITS = {"core": 1750, "training": 1600, "methods": 720, "media": 510, "search": 900, "explore": 1100}
 LIMITS |= {"cma": 6600, "experiments": 1900, "data_prep": 3700}
-OVER = {"core": 80, "training": 575, "cma": 579}
+OVER = {"core": 80, "training": 394, "cma": 398}
 
 
 PATHS = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]

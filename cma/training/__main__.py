@@ -6,22 +6,19 @@ On several GPUs it is `accelerate launch -m cma.training run.json`; SEVERAL_GPUS
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import torch
 
-from .. import recipes
 from ..files import printable
 from . import devices
-from .launch import example, read_description
+from .launch import read_description
 from .loop import train
 from .planning import plan
-from .record import RunRecord
+from .record import sentence
 
 # one line; anything else keeps its traceback
 USER_ERRORS = (ValueError, OSError, ImportError, MemoryError, torch.OutOfMemoryError, devices.Stopped)
@@ -30,17 +27,9 @@ USER_ERRORS = (ValueError, OSError, ImportError, MemoryError, torch.OutOfMemoryE
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status; what the user can correct is one line on stderr, and 1."""
     parser = argparse.ArgumentParser(prog="python -m cma.training", description=__doc__)
-    parser.add_argument("description", nargs="?", metavar="run.json", help="what to train, as JSON")
+    parser.add_argument("description", metavar="run.json", help="what to train, as JSON")
     parser.add_argument("--plan", action="store_true", help="say memory, time and hours, and stop")
-    parser.add_argument(
-        "--example", choices=recipes.RECIPES, metavar="NAME", help="print a run.json and stop"
-    )
     options = parser.parse_args(arguments)
-    if options.example:
-        print(json.dumps(asdict(example(options.example)), indent=2))
-        return 0
-    if not options.description:
-        parser.error("expected a run.json, or --example NAME")
     number = os.environ.get("RANK", "0")
     if number != "0":
         warnings.simplefilter("ignore")  # the first process warns
@@ -51,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.plan:
                 team.say(str(plan(model, dataset, config, team)))
             else:
-                team.say(summary(train(model, dataset, config, team=team)))
+                record = train(model, dataset, config, team=team)
+                said = f"{sentence(record.metrics, record)}; epoch {record.selected_epoch}, {record.label}"
+                team.say(f"{said}; all metrics are in {record.folder}")
     except KeyboardInterrupt:  # a run that had begun has said how it goes on
         return 130
     except USER_ERRORS as error:
@@ -59,19 +50,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {which}{printable(str(error))}", file=sys.stderr)
         return 1
     return 0
-
-
-def summary(record: RunRecord) -> str:
-    """The recalls of a finished run in %, with the number of queries and the 95 % intervals."""
-    metrics, lines = record.metrics, []
-    counts = f"{metrics['texts']:,} texts, {metrics['items']:,} items"
-    names = {"text_to_visual": f"text-to-{record.kind}", "visual_to_text": f"{record.kind}-to-text"}
-    for direction, name in names.items():
-        recalls = []
-        for key, (low, high) in metrics["intervals"][direction].items():
-            recalls.append(f"{key} {metrics[direction][key]:.1f} [{low:.1f}, {high:.1f}]")
-        lines.append(f"{metrics['split']} {name} {', '.join(recalls)} ({counts}; {record.label})")
-    return "\n".join([*lines, f"written to {record.folder}"])
 
 
 if __name__ == "__main__":

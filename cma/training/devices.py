@@ -36,7 +36,7 @@ class Team:
 
     def __init__(self, number: int = 0, count: int = 1, group: dist.ProcessGroup | None = None) -> None:
         self.number, self.count = number, count  # of this process, from 0; of all
-        self.group = group  # for what the CPUs tell each other; GPUs have the launch's own, NCCL
+        self.group = group  # for what the CPUs tell each other; GPUs add up gradients by NCCL
 
     @property
     def first(self) -> bool:
@@ -50,13 +50,12 @@ class Team:
 
     def bar(self, steps: Iterable[T], *values: object, **options: object) -> tqdm:
         """A progress bar, in the first process."""
-        return tqdm(steps, *values, **options, disable=not self.first)
+        return tqdm(steps, *values, **options, mininterval=1, disable=not self.first)
 
     def own(self, parts: Sequence[T]) -> Sequence[T]:
-        """This process's share of something; shares differ by one at most, and the first are larger."""
-        start, more = divmod(len(parts), self.count)
-        first = start * self.number + min(self.number, more)
-        return parts[first : first + start + (self.number < more)]
+        """This process's share of something; shares differ by one at most."""
+        start, end = (len(parts) * number // self.count for number in (self.number, self.number + 1))
+        return parts[start:end]
 
     def everyones(self, value: T) -> list[T]:
         """The `value` of each process, in order."""
@@ -98,29 +97,17 @@ class Team:
         """The rows of all processes, in their order; a gradient goes to the rows of this one alone."""
         if self.count == 1:
             return rows
-        sizes = self.everyones(len(rows))
-        padded = rows.new_zeros(max(sizes), *rows.shape[1:])  # an exchange takes tensors of one shape
-        padded[: len(rows)] = rows.detach()
-        parts = [torch.empty_like(padded) for _ in sizes]
-        with _connected():
-            dist.all_gather(parts, padded, group=self._group_of(padded))
-        parts = [part[:size] for part, size in zip(parts, sizes, strict=True)]
+        parts = [part.to(rows.device) for part in self.everyones(rows.detach().cpu())]
         parts[self.number] = rows  # with its graph
         return torch.cat(parts)
 
     def add_up(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """The sum of each tensor over all processes, in float32 or float64: the same bits in each of them."""
-        if self.count == 1:
-            return list(tensors)
-        kind = torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
-        flat = torch.cat([tensor.flatten().to(kind) for tensor in tensors])
+        """The sum of each tensor over all processes: the same bits in each of them."""
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
         with _connected():
-            dist.all_reduce(flat, group=self._group_of(flat))
+            dist.all_reduce(flat, group=None if flat.is_cuda else self.group)
         parts = flat.split([tensor.numel() for tensor in tensors])
         return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
-
-    def _group_of(self, tensor: Tensor) -> dist.ProcessGroup | None:
-        return self.group if tensor.device.type == "cpu" else None
 
 
 ALONE = Team()
@@ -148,13 +135,11 @@ def joined(device: torch.device) -> Iterator[Team]:
 
     if not dist.is_initialized():
         atexit.register(lambda: dist.is_initialized() and dist.destroy_process_group())
-    PartialState(cpu=device.type != "cuda")
+    state = PartialState(cpu=device.type != "cuda")
     group = dist.new_group(backend="gloo", timeout=PATIENCE)
     try:
-        if device.type == "cuda":  # NCCL begins, and takes its memory, before `plan` looks what is free
-            with _connected():
-                dist.all_reduce(torch.zeros(1, device=device))
-                torch.cuda.synchronize(device)
+        with _connected():  # NCCL begins, and takes its memory, before `plan` looks what is free
+            state.wait_for_everyone()
         yield Team(dist.get_rank(), dist.get_world_size(), group)
     finally:
         dist.destroy_process_group(group)  # so that the others notice, if this process has failed
@@ -186,12 +171,9 @@ def choose_device() -> torch.device:
     wants_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
     if wants_cpu or not torch.cuda.is_available():
         return torch.device("cpu")
-    own = int(os.environ.get("LOCAL_RANK") or 0)
+    own, visible = int(os.environ.get("LOCAL_RANK") or 0), torch.cuda.device_count()
     wanted = max(own + 1, int(os.environ.get("LOCAL_WORLD_SIZE") or 0))
-    if (visible := torch.cuda.device_count()) < wanted:
-        chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-        chosen = "" if chosen is None else f" (CUDA_VISIBLE_DEVICES={chosen})"
-        remedy = f"start at most {visible} here, or show this machine's processes all of its GPUs"
-        problem = f"{wanted} processes on this machine, but {visible} GPUs are visible{chosen}"
-        raise ValueError(f"{problem}: {remedy}")
+    if visible < wanted:
+        problem = f"{wanted} processes on this machine, but {visible} GPUs are visible"
+        raise ValueError(f"{problem}: start at most {visible} here, or set CUDA_VISIBLE_DEVICES to more")
     return torch.device("cuda", own)

@@ -13,11 +13,10 @@ from ..config import ReadConfig, TrainConfig
 from ..data import RetrievalDataset
 from ..model import RetrievalModel
 from ..similarity import compare
-from . import devices, resume
-from .batches import model_frames, without_padding
+from . import resume
 from .devices import ALONE, Team
 from .precision import attention, autocast
-from .reading import Pixels, load_media
+from .reading import Pixels, load_media, model_frames, without_padding
 from .record import RunRecord
 
 FRAMES, CAPTIONS = 128, 256  # that are embedded at a time
@@ -47,19 +46,14 @@ def encode(
     item without captions.
     """
     dataset.require_captions()
-    config = as_run(config)
+    config = config if isinstance(config, TrainConfig) else TrainConfig(**vars(config))
     pixels = pixels or Pixels(model.processor, config)
     ids, cut = model.tokenize(dataset.captions, config.max_words)
     clips = FRAMES if dataset.kind == "image" else max(1, FRAMES // config.max_frames)
     batches = team.own([part.tolist() for part in torch.arange(len(dataset)).split(clips)])
-
-    # one empty part each, because a process may have no batch
-    width = model.clip.text_projection.out_features
-    most = 1 if dataset.kind == "image" else config.max_frames
-    text, frames = [torch.zeros(0, width)], [torch.zeros(0, most, width)]
-    masks = [torch.zeros(0, most, dtype=torch.long)]
+    text, frames, masks = [], [], []
     media = load_media(dataset, pixels, batches, config.workers)
-    bar = team.bar(media, f"encode {dataset.split}", total=len(batches), leave=False, mininterval=1)
+    bar = team.bar(media, f"encode {dataset.split}", total=len(batches), leave=False)
     acting = model.acting(model.active, model.scale)
     with acting, autocast(model, config.precision), attention(model, config.precision):
         for part in team.own(ids.split(CAPTIONS)):
@@ -68,13 +62,8 @@ def encode(
             embedded = model.encode_videos(model_frames(model, part, mask), mask.to(model.device))
             frames.append(embedded.float().cpu())
             masks.append(mask)
-    everyone = (team.gather(torch.cat(rows)) for rows in (text, frames, masks))
-    return Embeddings(*everyone, dataset.text_to_item, cut)
-
-
-def as_run(config: ReadConfig) -> TrainConfig:
-    """A `ReadConfig` with the settings that a run has besides, as they usually are."""
-    return config if isinstance(config, TrainConfig) else TrainConfig(**vars(config))
+    shares = (sum(team.everyones(parts), []) for parts in (text, frames, masks))  # a share may be empty
+    return Embeddings(*map(torch.cat, shares), dataset.text_to_item, cut)
 
 
 def query_ranks(encoded: Embeddings, dataset: RetrievalDataset, config: ReadConfig) -> dict[str, list[int]]:
@@ -123,12 +112,9 @@ def evaluate_and_record(model: RetrievalModel, dataset: RetrievalDataset, config
     record = RunRecord.describe(model, dataset, config)
     if (record.folder / resume.CHECKPOINT).exists():
         raise ValueError(f"{record.folder} holds a training run; choose another name")
-    with devices.joined(model.device) as team:
-        if team.first:
-            resume.require_writable(record.folder)
-        record.metrics = evaluate(model, dataset, config, team=team)
-        if team.first:
-            record.stamp(model.device).save(record.folder)
+    resume.require_writable(record.folder)
+    record.metrics = evaluate(model, dataset, config)
+    record.stamp(model.device).save(record.folder)
     return record
 
 
@@ -137,17 +123,13 @@ def score(similarity: Tensor, text_to_item: Tensor, visual_to_text: str, samples
 
     The arguments are those of `cma.metrics.retrieval_metrics`; `samples` is that of `evaluate`.
     """
-    result = metrics.retrieval_metrics(similarity, text_to_item, visual_to_text)
-    if not samples:
-        return {**result, "intervals": {}}
-    by_text = metrics.ranks(similarity, text_to_item)
-    by_item = metrics.visual_ranks(similarity, text_to_item, visual_to_text)
-    items = torch.arange(similarity.shape[1])
-    intervals = {
-        "text_to_visual": metrics.intervals(by_text, text_to_item, samples=samples),
-        "visual_to_text": metrics.intervals(by_item, items, samples=samples),
-    }
-    return {**result, "intervals": intervals}
+    result = metrics.retrieval_metrics(similarity, text_to_item, visual_to_text) | {"intervals": {}}
+    if samples:
+        by_text = metrics.ranks(similarity, text_to_item)
+        by_item = metrics.visual_ranks(similarity, text_to_item, visual_to_text)
+        sides = {"text_to_visual": (by_text, text_to_item), "visual_to_text": (by_item, range(len(by_item)))}
+        result["intervals"] = {side: metrics.intervals(*of, samples=samples) for side, of in sides.items()}
+    return result
 
 
 def chance_recall(dataset: RetrievalDataset, k: int = 1) -> float:

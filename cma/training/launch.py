@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, field
+from dataclasses import field
 from pathlib import Path
 
 import torch
@@ -43,27 +43,5 @@ class RunDescription:
 
 
 def read_description(path: Path | str) -> RunDescription:
-    """A `run.json` to start from. Raises FileNotFoundError, or ValueError that names file and key."""
-    hint = "; `python -m cma.training --example msrvtt` prints a description to start from"
-    try:
-        return read_json(path, RunDescription, hint)
-    except ValueError as error:
-        if '"total_parameters"' in Path(path).read_text("utf-8"):
-            done = f"{path}: the record of a run that is done, not a description{hint}"
-            raise ValueError(done) from error
-        raise
-
-
-def example(name: str) -> RunDescription:
-    """The description of a run on a benchmark, with the settings that are changed most often."""
-    recipe = recipes.recipe(name)
-    variant = "paper" if recipe.paper else "float32"
-    config = asdict(recipe.train_config(variant))
-    shown = ("name", "runs_dir", "epochs", "batch_size", "lr", "micro_batch", "workers", "seed")
-    return RunDescription(
-        data=f"data/{name}",
-        backbone=recipe.backbone,
-        recipe=variant,
-        adapter={"bottleneck_dim": recipe.bottleneck_dim, "shared_dim": recipe.shared_dim},
-        config={key: config[key] for key in shown},
-    )
+    """A `run.json`. Raises FileNotFoundError, or ValueError that names file and key."""
+    return read_json(path, RunDescription, '; expected a description such as {"data": "data/msrvtt"}')

@@ -15,12 +15,11 @@ from ..data import RetrievalDataset
 from ..media import MediaError
 from ..model import RetrievalModel
 from . import devices, optim, precision, resume
-from .batches import Batch, read_batches
 from .devices import Stopped, Team
 from .evaluation import evaluate
 from .planning import plan
-from .reading import Pixels
-from .record import RunRecord, draw_curve, is_best, sentence
+from .reading import Batch, Pixels, read_batches
+from .record import RunRecord, best_epoch, draw_curve, sentence
 from .resume import EpochState, RunState
 from .splits import Splits, choose_splits, epoch_batches, epoch_size
 from .step import NotFinite, train_step
@@ -39,12 +38,11 @@ def train(
 ) -> RunRecord:
     """Train the active adapter of `model` on a train split, keep one epoch's adapter, and evaluate it.
 
-    `config.select_on` says which epoch is kept: "val" and "test" keep the best one on that split, by R@1 of
-    text-to-image (or text-to-video) or by mR (`select_by`). `on_epoch` is called with the record after every
-    epoch. Returns the record and writes into `runs_dir/name`: the kept adapter, `best/` and `last/`,
-    `run.json`, `curve.png` and `checkpoint.pt`, every five minutes too. A run of the same settings is resumed
-    from there, or returned if it is finished. If memory runs out, the micro-batch is halved and the run goes
-    on from the same step; Ctrl-C and SIGTERM end it after a whole step, with a checkpoint.
+    `on_epoch` is called with the record after every epoch. Returns the record and writes into
+    `runs_dir/name`: the kept adapter, `best/` and `last/`, `run.json`, `curve.png` and `checkpoint.pt`, every
+    five minutes too. A run of the same settings is resumed from there, or returned if it is finished. If
+    memory runs out, the micro-batch is halved and the run goes on from the same step; Ctrl-C and SIGTERM end
+    it after a whole step, with a checkpoint.
     The same seed, initial adapter and number of threads give the same result, bitwise on a CPU in float32.
     The seed decides held-out items, batches and dropout, not the adapter's initial weights; the global random
     state is not changed. All processes of a launch train as one; `team` is theirs, if they have met already.
@@ -63,21 +61,20 @@ def train(
     check_processes(record, splits, config, team)
     state = team.by_first(lambda: resume.find(record) if config.if_exists == "resume" else None)
     expected = "" if dataset.expected is None else f" / {dataset.expected:,} expected"
-    team.say(
-        f"{dataset.name} train: {len(dataset):,} items found{expected}, {record.held_out_items:,} held out"
-    )
-    team.say(record.epoch_counts)
+    found = f"{len(dataset):,} items found{expected}, {record.held_out_items:,} held out"
+    team.say(f"{dataset.name} train: {found}\n{record.epoch_counts}")
     if state and state.record.finished:
         team.say(f"{record.folder}: this run was finished on {state.record.finished}; its adapter is loaded")
         resume.set_parameters(model, state.kept)
         return state.record
-    for split in splits.needed:
+    for split in filter(None, splits):
         split.require_media()
 
     # the first process writes, and nobody else writes there
     with resume.writing(record.folder) if team.first else nullcontext():
         if team.first and config.if_exists == "replace":
-            resume.remove(record.folder)
+            for path in resume.own_files(record.folder):
+                path.unlink(missing_ok=True)
         if model.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(model.device)
         if config.micro_batch == "auto":
@@ -127,10 +124,10 @@ class Run:
         if cut:
             team.say(f"{cut:,} of {len(self.ids):,} captions were cut to {self.ids.shape[1]} tokens")
         self.optimizer = precision.prepare(model, config)
-        done, part = len(state.record.history), state.epoch
-        if done or part:
-            where = f"epoch {done}" + (f" and {len(part.losses)} steps" if part else "")
-            team.say(f"{state.record.folder}: resumed after {where} of {config.epochs} epochs")
+        if state.last:
+            done, steps = len(state.record.history), len(state.epoch.losses)
+            where = f"epoch {done} and {steps} steps of {config.epochs} epochs"
+            team.say(f"{state.record.folder}: resumed after {where}")
             resume.set_parameters(model, state.last)
             self.optimizer.load_state_dict(state.optimizer)
         elif team.count > 1:  # all start from the first one's adapter
@@ -141,28 +138,30 @@ class Run:
         model, state, record = self.model, self.state, self.state.record
         with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
             for epoch in range(len(record.history), self.config.epochs):
-                entry = self.epoch(epoch, state.epoch or EpochState())
+                entry = self.epoch(epoch)
                 if self.splits.watched is not None:
                     entry["validation"] = evaluate(
                         model, self.splits.watched, self.config, self.pixels, samples=0, team=self.team
                     )
-                    self.team.say(sentence(entry, record))
+                    said = f"epoch {epoch + 1}: loss {entry['loss']:.3f}"
+                    self.team.say(f"{said}, {sentence(entry['validation'], record)}")
                 record.history.append(entry)
-                state.last = resume.copy_parameters(model)
-                if best := is_best(record.history, self.config.select_by):
-                    state.best, state.best_epoch = state.last, epoch + 1
-                record.selected_epoch = epoch + 1 if record.select_on == "last" else state.best_epoch
-                self.save(places=("best", "last") if best else ("last",))
+                state.epoch = EpochState()
+                best = best_epoch(record.history, self.config.select_by)
+                record.selected_epoch = epoch + 1 if record.select_on == "last" else best
+                if best == epoch + 1:
+                    state.best = resume.copy_parameters(model)
+                self.save("best", "last") if best == epoch + 1 else self.save("last")
                 if on_epoch and self.team.first:
                     on_epoch(record)
 
-    def epoch(self, epoch: int, part: EpochState) -> dict:
-        """Train on the batches of one epoch (from 0), after those of `part`; returns its entry of history.
+    def epoch(self, epoch: int) -> dict:
+        """Train on the batches of an epoch (from 0) that are left; returns its entry of history.
 
         A checkpoint is written every `CHECKPOINT_SECONDS`, and when the run stops: for a loss that is not
         finite, media that cannot be read, memory, Ctrl-C or SIGTERM.
         """
-        config, training, team = self.config, self.splits.training, self.team
+        config, training, team, part = self.config, self.splits.training, self.team, self.state.epoch
         order, folder = epoch_batches(training, config, epoch), self.state.record.folder
         done, total = len(part.losses), config.epochs * len(order)
         every = max(1, len(order) // CURVE_POINTS)  # steps to a point of the curve
@@ -171,7 +170,7 @@ class Run:
         shares = [team.own(batch) for batch in order[done:]]
         batches = read_batches(training, self.ids, self.pixels, shares, config.workers)
         name = f"epoch {epoch + 1}/{config.epochs}"
-        bar = team.bar(batches, name, total=len(order), initial=done, mininterval=1)
+        bar = team.bar(batches, name, total=len(order), initial=done)
         saved = time.perf_counter()
         start = saved - part.seconds
         self.model.train()
@@ -194,19 +193,22 @@ class Run:
                     if stopping.asked:
                         break
                     if time.perf_counter() - saved >= CHECKPOINT_SECONDS:
-                        self.save(part)
+                        self.save("last")
                         saved = time.perf_counter()
             except (MediaError, MemoryError, NotFinite, Stopped) as error:
-                kept = self.save_if_sound(part)  # the steps before this one are whole
+                sound = all(p.isfinite().all() for p in self.model.trainable_parameters())
+                if sound:  # the steps before this one are whole
+                    self.save("last")
                 stopping.end_if_asked(folder)  # a worker, or another process, may get the signal too
-                if isinstance(error, NotFinite):
-                    items = [training.items[i].id for i in training.text_to_item[order[len(part.losses)]][:8]]
-                    hint = f"another lr is another run: give it another name; {kept}"
-                    said = f"step {step + 1}: {error}; {hint}; the batch begins with: {', '.join(items)}"
-                    raise NotFinite(said) from error
-                raise
+                if not isinstance(error, NotFinite):
+                    raise
+                items = [training.items[i].id for i in training.text_to_item[order[len(part.losses)]][:8]]
+                kept = "the adapter before this step is in" if sound else "it had diverged before; see"
+                hint = f"another lr is another run: give it another name; {kept} {folder / 'last'}"
+                said = f"step {step + 1}: {error}; {hint}; the batch begins with: {', '.join(items)}"
+                raise NotFinite(said) from error
             if stopping.asked or self.splits.watched:  # the evaluation may take long, or fail
-                self.save(part)
+                self.save("last")
             stopping.end_if_asked(folder)
         mean = sum(part.losses) / len(part.losses)
         entry = {"epoch": epoch + 1, "steps": len(order), "loss": mean, "seconds": part.seconds}
@@ -229,30 +231,17 @@ class Run:
                 largest = max(self.team.everyones(len(batch.input_ids)))
                 pairs = min(self.config.micro_batch or largest, largest)
                 if pairs == 1:
-                    less = "set checkpoint_activations=True, or fewer max_frames"
-                    raise MemoryError(f"one pair at once does not fit ({error}); {less}") from error
-            self.config = replace(self.config, micro_batch=(pairs + 1) // 2)
-            self.team.say(
-                f"out of memory with {pairs} pairs at once; going on with {self.config.micro_batch}"
-            )
-            self.optimizer.zero_grad(set_to_none=True)
-            if self.model.device.type == "cuda":
-                torch.cuda.empty_cache()
+                    hint = "set checkpoint_activations=True, or fewer max_frames"
+                    raise MemoryError(f"one pair at once does not fit ({error}); {hint}") from error
+            less = (pairs + 1) // 2
+            self.config = replace(self.config, micro_batch=less)
+            self.team.say(f"out of memory with {pairs} pairs at once; going on with {less}")
+            torch.cuda.empty_cache()  # does nothing without a GPU
 
-    def save_if_sound(self, part: EpochState) -> str:
-        """A checkpoint, unless the adapter has diverged; returns which adapter `last/` has then."""
-        last = self.state.record.folder / "last"
-        if not all(parameter.isfinite().all() for parameter in self.model.trainable_parameters()):
-            older = f"; the one in {last} is older" if last.exists() else ", and no step was kept"
-            return f"the adapter had diverged before{older}"
-        self.save(part)
-        return f"the adapter before this step is in {last}"
-
-    def save(self, part: EpochState | None = None, places: tuple[str, ...] = ("last",)) -> None:
-        """Write the adapter into `places` and the checkpoint; `part` is an epoch that is not finished."""
+    def save(self, *places: str) -> None:
+        """Write the adapter into the folders `places` of the run, and the checkpoint."""
         state = self.state
         state.last, state.optimizer = resume.copy_parameters(self.model), self.optimizer.state_dict()
-        state.epoch = part
         if self.team.first:
             for place in places:
                 self.model.save_adapter(state.record.folder / place, self.model.active)

@@ -16,9 +16,8 @@ from ..config import TrainConfig
 from ..data import RetrievalDataset
 from ..model import RetrievalModel
 from . import precision
-from .batches import Batch, read_batches
 from .devices import ALONE, Team
-from .reading import Pixels
+from .reading import Batch, Pixels, read_batches
 from .resume import copy_parameters, set_parameters
 from .splits import choose_splits, describe_epoch, epoch_batches
 from .step import batch_gradient, random_state, recomputed, set_random_state
@@ -30,18 +29,15 @@ SPARE = 0.9  # share of the free memory that a run may take
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run needs: `pairs` are in memory with their activations at once, `batch` pairs make a step.
-
-    `peak` is the memory of a step and `free` what the device has for it, in GiB; `free` is None if unknown.
-    """
+    """What a run needs."""
 
     device: str
-    batch: int
-    pairs: int
+    batch: int  # pairs that make a step
+    pairs: int  # that are in memory with their activations at once
     steps: int
     step_seconds: float
-    peak: float
-    free: float | None
+    peak: float  # GiB of a step
+    free: float | None  # GiB that the device has for it; None if unknown
     fitting: int  # the most pairs at once that fit; 0: not even one does
     processes: int  # that share a batch; the other numbers are of one of them
 
@@ -54,23 +50,21 @@ class Plan:
             f"{self.step_seconds:.2f} s a step, {self.steps * self.step_seconds / 3600:.1f} h; "
             f"{self.peak:.1f} GiB a step, {memory}"
         )
-        if self.free is None or self.pairs <= self.fitting:
+        if self.pairs <= self.fitting:
             return said
-        if self.fitting:
-            return f"{said}; it will not fit: set micro_batch={self.fitting}, or checkpoint_activations=True"
-        return (
-            f"{said}; it will not fit: set micro_batch=1 and checkpoint_activations=True, or fewer max_frames"
-        )
+        remedy = f"micro_batch={self.fitting}, or checkpoint_activations=True"
+        if not self.fitting:
+            remedy = "micro_batch=1 and checkpoint_activations=True, or fewer max_frames"
+        return f"{said}; it will not fit: set {remedy}"
 
 
 def plan(model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig, team: Team = ALONE) -> Plan:
     """Measure small steps of a run on the train split `dataset`, and say what the whole run needs.
 
-    The gradients of one and of two pairs are computed: what the second adds to memory is what each pair adds.
-    A CPU takes for each pair the same time; a GPU takes for a few as long as for many, so there as many are
-    timed as will be in memory at once. The model, its adapter and the random state are afterwards as they
-    were. Nothing is compiled for it. Raises ValueError as `cma.train`. In a `team` it is about the share of
-    one process.
+    What a second pair adds to the memory of one is what each pair adds. A CPU takes the same time for each
+    pair; a GPU takes for a few as long as for many, so there as many are timed as will be in memory at once.
+    The model and the random state are afterwards as they were, and nothing is compiled. Raises ValueError as
+    `cma.train`. In a `team` it is about the share of one process.
     """
     training = choose_splits(dataset, config).training
     describe_epoch(training, config)  # its errors are those of a run
@@ -79,29 +73,27 @@ def plan(model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig, 
     ids, _ = model.tokenize(training.captions, config.max_words)
     pixels = Pixels(model.processor, config)
     two = next(read_batches(training, ids, pixels, [order[0][:2]], workers=0)).to(model.device)
-    config = replace(config, compile=False)
+    whole = replace(config, compile=False, micro_batch=None)
     before, random, training_mode = copy_parameters(model), random_state(model.device), model.training
-    precision.prepare(model, config)
+    precision.prepare(model, whole)
     model.train()
     try:
-        whole = replace(config, micro_batch=None)
+        # memory: the pairs with their activations, and the whole share as it is read and normalised
         one_pair, _ = measure(model, two.part(slice(1)), whole)
         two_pairs, seconds = measure(model, two, whole)
         step_seconds = share / 2 * seconds
         each = max(two_pairs - one_pair, 1.0)
-        pixel_bytes = share * two.frames[0].numel() * (1 + 4)  # the whole share, as read and normalised
-        fixed = max(one_pair - each, 0.0) + pixel_bytes
+        fixed = max(one_pair - each, 0.0) + share * two.frames[0].numel() * (1 + 4)
         free = free_memory(model.device, team)
         fitting = share if free is None else max(0, min(share, int((SPARE * free - fixed) // each)))
-        chosen = fitting if config.micro_batch == "auto" else config.micro_batch or share
-        pairs = max(1, min(share, chosen))
+        pairs = max(1, min(share, fitting if config.micro_batch == "auto" else config.micro_batch or share))
+
+        # time: in parts, each pair is embedded twice
         at_once = 1 if model.device.type in EVEN else max(1, min(pairs, fitting))
-        micro_batch, rows = None, max(2, at_once)
-        if pairs < share:  # each micro-batch is embedded twice
-            micro_batch, rows = at_once, 2 * at_once
-        timed = two.part(torch.arange(rows) % 2)
+        rows, part = (max(2, at_once), None) if pairs == share else (2 * at_once, at_once)
         with suppress(MemoryError):  # more was needed than the two pairs promised
-            step_seconds = share / rows * measure(model, timed, replace(config, micro_batch=micro_batch))[1]
+            timed = two.part(torch.arange(rows) % 2)
+            step_seconds = share / rows * measure(model, timed, replace(whole, micro_batch=part))[1]
     finally:
         precision.restore(model)
         model.train(training_mode)
@@ -121,7 +113,7 @@ def plan(model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig, 
     )
 
 
-def measure(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[float, float]:
+def measure(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[int, float]:
     """(bytes, seconds) of the forward and backward pass of a small batch, the second time it is done.
 
     Bytes are counted on a GPU at their peak, else of the activations that are kept for the backward pass.
@@ -146,8 +138,8 @@ def measure(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[f
             batch_gradient(model, batch, config).item()
         seconds = time.perf_counter() - start
     if device.type == "cuda":
-        return float(torch.cuda.max_memory_allocated(device) - before), seconds
-    return float(sum(kept.values())), seconds
+        return torch.cuda.max_memory_allocated(device) - before, seconds
+    return sum(kept.values()), seconds
 
 
 def free_memory(device: torch.device, team: Team) -> int | None:

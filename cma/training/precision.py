@@ -39,7 +39,7 @@ def prepare(model: RetrievalModel, config: TrainConfig) -> torch.optim.Optimizer
     if config.compile:
         undo.append(compile_encoders(model))
     if config.precision == "fp16":
-        undo.append(HalfPrecision(model).undo)
+        undo.append(halve(model))
     return optim.build_optimizer(model, config)
 
 
@@ -82,7 +82,9 @@ def compile_encoders(model: RetrievalModel) -> Callable[[], None]:
     except Exception as error:  # a compiler, Python's headers, or Triton is missing
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise ValueError(f"torch.compile does not work here ({reason}): set compile=False") from error
-    encoders = [_encoder(model.clip, tower) for tower in TOWERS]
+    layers = [encoder_layers(model.clip, tower) for tower in TOWERS]
+    holds = [(module, getattr(module, "layers", None)) for module in model.clip.modules()]
+    encoders = [module for module, own in holds if any(own is one for one in layers)]
     for encoder in encoders:
         encoder.compile(**options)
 
@@ -93,47 +95,32 @@ def compile_encoders(model: RetrievalModel) -> Callable[[], None]:
     return undo
 
 
-def _encoder(clip: nn.Module, tower: str) -> nn.Module:
-    """The module whose `layers` are those of a tower."""
-    layers = encoder_layers(clip, tower)
-    return next(module for module in clip.modules() if getattr(module, "layers", None) is layers)
+def halve(model: RetrievalModel) -> Callable[[], None]:
+    """Put CLIP and the active adapter into half precision; returns what gives every tensor back."""
+    adapter = model.get_adapter(model.active).half()
+    kept, hooks = [], []  # parameters of the backbone with their own tensors; handles
 
-
-class HalfPrecision:
-    """A CLIP and the adapter that is active, in the half precision of the authors' code, until `undo`."""
-
-    def __init__(self, model: RetrievalModel) -> None:
-        self.adapter = model.get_adapter(model.active).half()
-        self.kept: list[tuple[nn.Parameter, Tensor]] = []  # parameters of the backbone, their own tensors
-        self.hooks = []
-        embeddings = model.clip.vision_model.embeddings, model.clip.text_model.embeddings
-        for module in model.clip.modules():
-            if isinstance(module, nn.Linear | nn.Conv2d):
-                for parameter in module.parameters():
-                    self._replace(parameter, parameter.data.half())
-            if isinstance(module, nn.LayerNorm):
-                self.hooks.append(module.register_forward_pre_hook(_input_to_float32))
-            if isinstance(module, nn.LayerNorm | nn.Embedding) or module in embeddings:
-                self.hooks.append(module.register_forward_hook(_output_to_float16))
-        token = embeddings[0].class_embedding  # no module of its own, so no hook rounds it when it is used
-        self._replace(token, token.data.half().to(token.dtype))
-
-    def undo(self) -> None:
-        """Put every tensor back."""
-        for parameter, own in self.kept:
-            parameter.data = own.to(parameter.device)
-        for hook in self.hooks:
-            hook.remove()
-        self.adapter.float()
-
-    def _replace(self, parameter: nn.Parameter, value: Tensor) -> None:
-        self.kept.append((parameter, parameter.data.cpu()))  # a GPU has no room for both
+    def replace(parameter: nn.Parameter, value: Tensor) -> None:
+        kept.append((parameter, parameter.data.cpu()))  # a GPU has no room for both
         parameter.data = value
 
+    embeddings = model.clip.vision_model.embeddings, model.clip.text_model.embeddings
+    for module in model.clip.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            for parameter in module.parameters():
+                replace(parameter, parameter.data.half())
+        if isinstance(module, nn.LayerNorm):
+            hooks.append(module.register_forward_pre_hook(lambda _, inputs: inputs[0].float()))
+        if isinstance(module, nn.LayerNorm | nn.Embedding) or module in embeddings:
+            hooks.append(module.register_forward_hook(lambda _, inputs, output: output.half()))
+    token = embeddings[0].class_embedding  # no module of its own, so no hook rounds it when it is used
+    replace(token, token.data.half().to(token.dtype))
 
-def _input_to_float32(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
-    return (inputs[0].float(),)
+    def undo() -> None:
+        for parameter, own in kept:
+            parameter.data = own.to(parameter.device)
+        for hook in hooks:
+            hook.remove()
+        adapter.float()
 
-
-def _output_to_float16(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
-    return output.half()
+    return undo

@@ -1,4 +1,4 @@
-"""Reading the media of a dataset as pixels, in this process or in workers."""
+"""Reading the media of a dataset, in this process or in workers, and the batches of a run as tensors."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +17,34 @@ from transformers import CLIPProcessor
 from ..config import TrainConfig
 from ..data import Item, RetrievalDataset
 from ..media import MediaError, read_media, to_pixels
+from ..model import RetrievalModel
+
+
+class Batch(NamedTuple):
+    """B pairs: input_ids [B, L], frames [B, F, 3, H, W], mask [B, F], item_ids [B], caption_ids [B] or None.
+
+    Frames are uint8 as they are read, so that workers and transfers move a quarter of the bytes, or float
+    where they are normalised already (`model_frames`). Pairs of one item, or of one caption, are no negatives
+    of each other (`cma.losses`).
+    """
+
+    input_ids: Tensor
+    frames: Tensor
+    mask: Tensor
+    item_ids: Tensor | list
+    caption_ids: Tensor | list | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on `device`."""
+        return Batch(*(field.to(device) if isinstance(field, Tensor) else field for field in self))
+
+    def part(self, rows: slice | Tensor) -> Batch:
+        """Some of the pairs."""
+        return Batch(*(None if field is None else field[rows] for field in self))
+
+    def split(self, size: int) -> list[Batch]:
+        """Parts of at most `size` pairs, in order."""
+        return [self.part(slice(start, start + size)) for start in range(0, len(self.input_ids), size)]
 
 
 class Pixels:
@@ -47,10 +76,9 @@ class Pixels:
 
     def _frames(self, dataset: RetrievalDataset, item: Item) -> Tensor:
         """The item's frames [F, 3, H, W], resized and cropped, uint8."""
-        part = dataset.path(item), item.start, item.end
+        part = path, start, end = dataset.path(item), item.start, item.end
         if part in self.cache:
             return self.cache[part]
-        path, start, end = part
         pictures = read_media(path, dataset.kind, self.config.max_frames, self.config.fps, start, end)
         frames = to_pixels(pictures, self.image_processor, do_rescale=False, do_normalize=False)
         frames = frames.to(torch.uint8)
@@ -101,3 +129,44 @@ def _end_with_parent(worker: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def read_batches(
+    dataset: RetrievalDataset, ids: Tensor, pixels: Pixels, batches: list[Tensor], workers: int
+) -> Iterator[Batch]:
+    """A `Batch` for each of `batches`, indices [B] into `dataset.captions`, whose token ids are `ids` [T, L].
+
+    An item that is in a batch twice is decoded once. `item_ids` are indices into `dataset.items`.
+    """
+    items = [dataset.text_to_item[batch].unique(return_inverse=True) for batch in batches]
+    media = load_media(dataset, pixels, [distinct.tolist() for distinct, _ in items], workers)
+    for batch, (distinct, where), (frames, mask) in zip(batches, items, media, strict=True):
+        yield Batch(ids[batch], frames[where], mask[where], distinct[where])
+
+
+def model_frames(model: RetrievalModel, frames: Tensor, mask: Tensor) -> Tensor:
+    """The frames of a batch [B, F, 3, H, W] on the model's device, normalised as its processor says.
+
+    Frames with mask 0 become zeros; float frames are taken as they are. Raises ValueError for uint8 frames
+    and a model without processor.
+    """
+    frames, mask = frames.to(model.device), mask.to(model.device)
+    if frames.dtype != torch.uint8:
+        return frames
+    if model.processor is None:
+        raise ValueError("uint8 frames need RetrievalModel(clip, processor), or give normalised frames")
+    processor = model.processor.image_processor
+    mean = torch.tensor(processor.image_mean, device=model.device).view(3, 1, 1)
+    std = torch.tensor(processor.image_std, device=model.device).view(3, 1, 1)
+    normal = (frames * processor.rescale_factor - mean) / std
+    return normal.masked_fill(~mask.bool()[..., None, None, None], 0.0)
+
+
+def without_padding(model: RetrievalModel, ids: Tensor) -> Tensor:
+    """Token ids [B, L] up to the end of the longest caption.
+
+    CLIP reads a caption at its first end token, and its text tower is causal: what follows changes nothing.
+    """
+    end = model.clip.config.text_config.eos_token_id
+    is_end = ids if end == 2 else (ids == end).int()  # as `CLIPTextModel`: 2 stands for the highest token
+    return ids[:, : int(is_end.argmax(1).max()) + 1]

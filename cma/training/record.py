@@ -10,6 +10,7 @@ import platform
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -152,8 +153,7 @@ class RunRecord:
 
 def hardware(device: torch.device) -> dict:
     """Names and counts of what a run on `device` uses."""
-    machine = f"{platform.system()} {platform.machine()}"
-    names = {"device": str(device), "machine": machine}
+    names = {"device": str(device), "machine": f"{platform.system()} {platform.machine()}"}
     counts = {"cpus": os.cpu_count(), "threads": torch.get_num_threads()}
     gpu = {"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}
     return names | counts | gpu
@@ -170,14 +170,10 @@ def commit() -> str | None:
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():  # an installed package may lie inside another repository
         return None
-
-    def git(*arguments: str) -> str:
-        run = ["git", "-C", str(root), *arguments]
-        return subprocess.run(run, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-
+    run = partial(subprocess.check_output, cwd=root, text=True, stderr=subprocess.DEVNULL, timeout=10)
     try:
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", "cma")
-        return git("rev-parse", "--short=10", "HEAD") + ("+" if changed else "")
+        changed = run(["git", "status", "--porcelain", "--untracked-files=no", "--", "cma"])
+        return run(["git", "rev-parse", "--short=10", "HEAD"]).strip() + ("+" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return None
 
@@ -204,23 +200,23 @@ def draw_curve(record: RunRecord) -> None:
         save(training_curve(record), record.folder / "curve.png")
 
 
-def is_best(history: list[dict], by: str = "R@1") -> bool:
-    """Whether the last epoch has a higher recall (`TrainConfig.select_by`) than all before it.
-
-    Always without validation.
-    """
+def best_epoch(history: list[dict], by: str = "R@1") -> int:
+    """The first epoch (from 1) with the highest recall (`select_by`); the last one if none was evaluated."""
     if "validation" not in history[-1]:
-        return True
+        return len(history)
     evaluated = [entry["validation"] for entry in history]
-    *earlier, last = [one["mR"] if by == "mR" else one["text_to_visual"][by] for one in evaluated]
-    return last > max(earlier, default=-1)
+    recalls = [one["mR"] if by == "mR" else one["text_to_visual"][by] for one in evaluated]
+    return 1 + recalls.index(max(recalls))
 
 
-def sentence(entry: dict, record: RunRecord) -> str:
-    """One line about an epoch: its loss and the recall of the watched split."""
-    metrics, kind = entry["validation"], record.kind
+def sentence(metrics: dict, record: RunRecord) -> str:
+    """One line about an evaluation: R@1 in both directions, with its intervals if they were drawn."""
+    recalls = []
+    names = {"text_to_visual": f"text-to-{record.kind}", "visual_to_text": f"{record.kind}-to-text"}
+    for direction, name in names.items():
+        drawn = metrics["intervals"].get(direction)
+        interval = " [{:.1f}, {:.1f}]".format(*drawn["R@1"]) if drawn else ""
+        recalls.append(f"{name} {metrics[direction]['R@1']:.1f}{interval}")
     split = metrics["split"] + (f" {record.label}" if record.select_on == "test" else "")
-    there, back = metrics["text_to_visual"]["R@1"], metrics["visual_to_text"]["R@1"]
-    recalls = f"R@1 in %: text-to-{kind} {there:.1f}, {kind}-to-text {back:.1f}"
     counts = f"({metrics['texts']:,} texts, {metrics['items']:,} items)"
-    return f"epoch {entry['epoch']}: loss {entry['loss']:.3f}, {split} {recalls} {counts}"
+    return f"{split} R@1 in %: {', '.join(recalls)} {counts}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import tempfile
 from collections.abc import Iterator
@@ -16,13 +17,12 @@ from torch import Tensor, nn
 from ..backbone import known_by
 from ..checkpoints import CONFIG, WEIGHTS
 from ..config import NO_EFFECT
-from ..files import parse_json, replacing
+from ..files import parse_json, write_whole
 from ..media import MediaError
 from .record import RunRecord
 
 CHECKPOINT, LOCK = "checkpoint.pt", ".run.lock"
 ROOM = 2**20  # bytes that a disk must have free at the start
-ADAPTERS = (".", "best", "last")  # the folders of a run that hold an adapter
 UNREADABLE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError, TypeError, ValueError)
 
 
@@ -41,9 +41,8 @@ class RunState:
 
     record: RunRecord
     last: list[Tensor] = field(default_factory=list)
-    epoch: EpochState | None = None  # of an epoch that was not finished
+    epoch: EpochState = field(default_factory=EpochState)  # the one that was not finished
     best: list[Tensor] = field(default_factory=list)
-    best_epoch: int = 0  # from 1; 0: no epoch yet
     optimizer: dict = field(default_factory=dict)
 
     @property
@@ -53,22 +52,15 @@ class RunState:
 
     def save(self) -> None:
         """Write the checkpoint into the record's folder, whole or not at all."""
-        epoch = None if self.epoch is None else asdict(self.epoch)
-        content = vars(self) | {"record": self.record.to_json(), "epoch": epoch}
-        with replacing(self.record.folder / CHECKPOINT) as temporary, temporary.open("wb") as stream:
-            try:
-                torch.save(content, stream)
-            except RuntimeError as error:
-                if isinstance(error.__context__, OSError):  # such as a full disk, which torch does not name
-                    raise error.__context__ from error
-                raise
+        content = io.BytesIO()  # written by torch, a full disk would be no OSError
+        torch.save(vars(self) | {"record": self.record.to_json(), "epoch": asdict(self.epoch)}, content)
+        write_whole(self.record.folder / CHECKPOINT, content.getvalue())
 
 
 def find(record: RunRecord) -> RunState | None:
     """The state of the same run in the record's folder, or None if no run is there.
 
-    Raises ValueError, which says what to do, for a checkpoint that cannot be read and for another run, with
-    what differs.
+    Raises ValueError, which says what to do, for a checkpoint that cannot be read and for another run.
     """
     folder, checkpoint = record.folder, record.folder / CHECKPOINT
     ways_out = f'choose another name, delete {folder}, or set if_exists="replace"'
@@ -80,7 +72,7 @@ def find(record: RunRecord) -> RunState | None:
     try:
         state = RunState(**torch.load(checkpoint, map_location="cpu", weights_only=True))
         state.record = parse_json(state.record, RunRecord, str(checkpoint))
-        state.epoch = None if state.epoch is None else EpochState(**state.epoch)
+        state.epoch = EpochState(**state.epoch)
     except UNREADABLE as error:
         problem = "no checkpoint of this version of cma.train, or cut short"
         raise ValueError(f"{checkpoint}: {problem}; {ways_out}") from error
@@ -106,17 +98,9 @@ def _same_in_a_run(record: RunRecord) -> dict:
     return config | about | {"backbone": known_by(record.backbone)}
 
 
-def remove(folder: Path) -> None:
-    """Delete a run's own files from `folder`; `best/` and `last/` go if nothing else is in them."""
-    for path in _own_files(folder):
-        path.unlink(missing_ok=True)
-    for part in ADAPTERS[1:]:
-        if (folder / part).is_dir() and not any((folder / part).iterdir()):
-            (folder / part).rmdir()
-
-
-def _own_files(folder: Path) -> list[Path]:
-    adapters = [folder / part / name for part in ADAPTERS for name in (CONFIG, WEIGHTS)]
+def own_files(folder: Path) -> list[Path]:
+    """The files that a run writes into its folder."""
+    adapters = [folder / part / name for part in (".", "best", "last") for name in (CONFIG, WEIGHTS)]
     return [folder / CHECKPOINT, folder / "run.json", folder / "curve.png", *adapters]
 
 
@@ -134,7 +118,7 @@ def writing(folder: Path) -> Iterator[None]:
     except Timeout:
         raise ValueError(f"{folder}: another run is being trained there now; choose another name") from None
     try:
-        for path in _own_files(folder):
+        for path in own_files(folder):
             for unfinished in path.parent.glob(f".{path.name}.*.tmp"):
                 unfinished.unlink()
         yield
@@ -142,7 +126,7 @@ def writing(folder: Path) -> Iterator[None]:
         hint = "once it can be read, the same call goes on where the run stopped"
         raise MediaError(f"{folder}: stopped: {error}; {hint}") from error
     except OSError as error:
-        if error.filename is None or not Path(error.filename).is_relative_to(folder):
+        if not Path(error.filename or "").is_relative_to(folder):
             raise
         hint = "what was there before is whole: once there is room, the same call goes on from there"
         raise OSError(f"{error.filename}: not written ({error.strerror}); {hint}") from error

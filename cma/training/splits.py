@@ -21,11 +21,6 @@ class Splits(NamedTuple):
     watched: RetrievalDataset | None
     final: RetrievalDataset
 
-    @property
-    def needed(self) -> list[RetrievalDataset]:
-        """The splits that the run reads."""
-        return [split for split in self if split is not None]
-
 
 def choose_splits(dataset: RetrievalDataset, config: TrainConfig) -> Splits:
     """The items of a run on the train split `dataset`.
@@ -57,7 +52,7 @@ def choose_splits(dataset: RetrievalDataset, config: TrainConfig) -> Splits:
         hint = 'add a val or test split, or set select_on="val"'
         raise ValueError(f"{dataset.name}: no split to report on; {hint}")
     splits = Splits(training, watched, final)
-    for split in splits.needed:
+    for split in filter(None, splits):
         split.require_captions()
     return splits
 

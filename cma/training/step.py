@@ -17,9 +17,9 @@ from ..model import RetrievalModel
 from ..patching import TOWERS, encoder_layers
 from ..similarity import compare
 from . import optim
-from .batches import Batch, model_frames, without_padding
 from .devices import ALONE, Team, is_out_of_memory
 from .precision import attention, autocast
+from .reading import Batch, model_frames, without_padding
 
 
 class NotFinite(ValueError):
@@ -41,7 +41,6 @@ def train_step(
     """
     parameters = model.trainable_parameters()
     optim.set_rate(optimizer, rate)
-    optimizer.zero_grad(set_to_none=True)
 
     # forward and backward pass of the whole batch, as in the paper: every pair is a negative of all others
     with recomputed(model, config), attention(model, config.precision):
@@ -76,7 +75,7 @@ def batch_loss(model: RetrievalModel, batch: Batch, config: TrainConfig) -> Tens
 
 
 def batch_gradient(model: RetrievalModel, batch: Batch, config: TrainConfig, team: Team = ALONE) -> Tensor:
-    """Add the gradient of `batch_loss` to the adapter's `.grad`; returns the loss, without its graph.
+    """Set the adapter's `.grad` to the gradient of `batch_loss`; returns the loss, without its graph.
 
     With `config.micro_batch` no more than so many pairs are in memory with their activations (GradCache: Gao
     et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup"): all pairs are
@@ -85,78 +84,59 @@ def batch_gradient(model: RetrievalModel, batch: Batch, config: TrainConfig, tea
     parts are summed in float32 (float64 stays) and rounded to the precision of the parameter once.
 
     In a `team` of several processes, `batch` is the share of this one, and micro-batches are parts of the
-    share. Loss and gradient are those of all shares together, in every process; they replace `.grad`.
+    share. Loss and gradient are those of all shares together, in every process.
     """
-    parts = batch.split(config.micro_batch if isinstance(config.micro_batch, int) else None)
+    size = config.micro_batch if isinstance(config.micro_batch, int) else len(batch.input_ids)
+    parts = batch.split(size)
+    at_once = len(parts) == 1
     parameters = model.trainable_parameters()
+    model.zero_grad(set_to_none=True)
 
-    # embed the pairs: with their graph if they fit at once
+    # embed all pairs: with their graph if they fit at once
+    embedded, random_states = [], []
     with team.agree_on_memory():
-        if len(parts) == 1:
-            text, frames = _embed(model, batch, config)
-        else:
-            text, frames, random_states = _embed_without_graph(model, parts, config)
+        for part in parts:
+            random_states.append(random_state(model.device))
+            with torch.set_grad_enabled(at_once):
+                embedded.append(_embed(model, part, config))
+        text, frames = (torch.cat(side).detach().requires_grad_() for side in zip(*embedded, strict=True))
 
     # the loss needs the embeddings of all pairs, also those of the other processes
-    everyone = batch if team.count == 1 else _of_everyone(batch, team)
+    everyone = batch
+    if team.count > 1:
+        ids = (batch.item_ids, batch.caption_ids)
+        ids = (None if one is None else team.gather(torch.as_tensor(one)) for one in ids)
+        everyone = Batch(batch.input_ids, batch.frames, team.gather(batch.mask), *ids)
     all_text, all_frames = team.gather(text), team.gather(frames)
     scale = model.logit_scale if team.first else model.logit_scale.detach()  # if it is trained: once
+    sums: list[Tensor | None] = [None] * len(parameters)
     with team.agree_on_memory():
         loss = _loss(scale, everyone, all_text, all_frames, config)
         loss.backward()
-        if len(parts) > 1:
-            sums = _carry_back(model, parts, random_states, text.grad, frames.grad, config)
-        elif team.count > 1:
-            sums = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        else:  # the gradient is where it belongs
-            return loss.detach()
+
+        # each part carries the gradient of its embeddings back to the parameters
+        after, gradients = random_state(model.device), (text.grad.split(size), frames.grad.split(size))
+        for part, state, *of_part in zip(parts, random_states, *gradients, strict=True):
+            if not at_once:
+                set_random_state(model.device, state)  # the same dropout as the first time
+                embedded = [_embed(model, part, config)]
+            sides = zip(embedded.pop(), of_part, strict=True)
+            sides = [side for side in sides if side[0].requires_grad]  # a method may act in one tower alone
+            torch.autograd.backward([side for side, _ in sides], [gradient for _, gradient in sides])
+            for i, parameter in enumerate(parameters):
+                if (gradient := parameter.grad) is not None:
+                    wide = torch.promote_types(parameter.dtype, torch.float32)
+                    sums[i] = gradient.to(wide) if sums[i] is None else sums[i].add_(gradient)
+                    parameter.grad = None
+        set_random_state(model.device, after)
 
     # the same loss in every process; the gradients are of each one's own pairs
-    sums = team.add_up(sums)
+    if team.count > 1:
+        pairs = zip(sums, parameters, strict=True)
+        sums = team.add_up([torch.zeros_like(p).float() if own is None else own for own, p in pairs])
     for parameter, total in zip(parameters, sums, strict=True):
-        parameter.grad = total.to(parameter.dtype)
+        parameter.grad = None if total is None else total.to(parameter.dtype)
     return loss.detach()
-
-
-def _embed_without_graph(
-    model: RetrievalModel, parts: list[Batch], config: TrainConfig
-) -> tuple[Tensor, Tensor, list[list[Tensor]]]:
-    """(texts, frames, the random state before each part); both sides take a gradient, their parts do not."""
-    random_states, texts, frames = [], [], []
-    with torch.no_grad():
-        for part in parts:
-            random_states.append(random_state(model.device))
-            text, clips = _embed(model, part, config)
-            texts.append(text)
-            frames.append(clips)
-    return torch.cat(texts).requires_grad_(), torch.cat(frames).requires_grad_(), random_states
-
-
-def _carry_back(
-    model: RetrievalModel,
-    parts: list[Batch],
-    random_states: list[list[Tensor]],
-    of_text: Tensor,
-    of_frames: Tensor,
-    config: TrainConfig,
-) -> list[Tensor]:
-    """The gradient of the parameters, given those of all embeddings: each part is embedded once more."""
-    after, parameters = random_state(model.device), model.trainable_parameters()
-    sums = [torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for p in parameters]
-    start = 0
-    for part, state in zip(parts, random_states, strict=True):
-        set_random_state(model.device, state)  # the same dropout as the first time
-        end = start + len(part.input_ids)
-        text, frames = _embed(model, part, config)
-        pairs = (text, of_text[start:end]), (frames, of_frames[start:end])
-        pairs = [pair for pair in pairs if pair[0].requires_grad]  # a method may act in one tower alone
-        torch.autograd.backward([embedded for embedded, _ in pairs], [gradient for _, gradient in pairs])
-        for total, parameter in zip(sums, parameters, strict=True):
-            total += 0 if parameter.grad is None else parameter.grad
-            parameter.grad = None
-        start = end
-    set_random_state(model.device, after)
-    return sums
 
 
 @contextmanager
@@ -194,7 +174,7 @@ def _embed(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[Te
 def _encode_frames(model: RetrievalModel, frames: Tensor, mask: Tensor) -> Tensor:
     """The embeddings [B, F, D] of frames [B, F, 3, H, W]; zeros for the padding of clips of a single frame.
 
-    Training clips may stand beside pictures, and a picture among clips of F frames is mostly padding.
+    A picture among clips of F frames is mostly padding: a fifth of the offline benchmark's clips.
     """
     mask = mask.to(frames.device)
     single = mask[:, 1:].sum(1) == 0
@@ -208,19 +188,11 @@ def _encode_frames(model: RetrievalModel, frames: Tensor, mask: Tensor) -> Tenso
     return embedded
 
 
-def _of_everyone(batch: Batch, team: Team) -> Batch:
-    """The batch with mask and ids of all processes, which the loss reads."""
-    ids = (batch.item_ids, batch.caption_ids)
-    items, captions = (None if one is None else team.gather(torch.as_tensor(one)) for one in ids)
-    return batch._replace(mask=team.gather(batch.mask), item_ids=items, caption_ids=captions)
-
-
 def _loss(scale: Tensor, batch: Batch, text: Tensor, frames: Tensor, config: TrainConfig) -> Tensor:
-    """Of the batch, its mask and ids alone are read."""
+    """The loss of embedded pairs; of the batch, its mask and ids alone are read."""
     logits = scale * compare(text, frames, batch.mask, config)
-    if not config.mask_same_item:  # as the authors: captions of one item are each other's negatives
-        return symmetric_cross_entropy(logits)
-    return symmetric_cross_entropy(logits, batch.item_ids, batch.caption_ids)
+    same = (batch.item_ids, batch.caption_ids) if config.mask_same_item else ()  # the authors mask nothing
+    return symmetric_cross_entropy(logits, *same)
 
 
 def random_state(device: torch.device) -> list[Tensor]:

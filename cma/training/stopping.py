@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -23,16 +24,14 @@ class Stopping:
         self.before: dict[int, object] = {}
 
     def __enter__(self) -> Stopping:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                self.before[number] = signal.signal(number, self._keep)
-            except ValueError:  # not the main thread
-                break
+        if threading.current_thread() is threading.main_thread():
+            numbers = signal.SIGINT, signal.SIGTERM
+            self.before = {number: signal.signal(number, self._keep) for number in numbers}
         return self
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self.before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            signal.signal(number, handler or signal.SIG_DFL)
 
     def _keep(self, number: int, frame: FrameType | None) -> None:
         if self.asked:

@@ -1,11 +1,13 @@
 """What the tests of training share: a small dataset, seeded models, and settings of a quick run."""
 
+import json
 import sys
 
 import pytest
 import torch
 
 from cma import AdapterConfig, RetrievalModel, TrainConfig
+from cma.training import loop
 from tests.conftest import build_clip
 from tests.toy_data import write_images
 
@@ -23,10 +25,9 @@ def whole_config(tmp_path) -> TrainConfig:
 
 @pytest.fixture
 def config(whole_config, monkeypatch) -> TrainConfig:
-    """As `whole_config`, without the curve and the intervals, which take most of the time of a toy run."""
+    """As `whole_config`, without the curve, which takes most of the time of a toy run."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.delitem(sys.modules, "cma.plots", raising=False)
-    monkeypatch.setattr("cma.metrics.bootstrap_interval", lambda *_, **__: (0.0, 100.0))
     return whole_config
 
 
@@ -58,3 +59,27 @@ def stop_after(epoch: int):
             raise KeyboardInterrupt
 
     return stop
+
+
+def at_step(patch: pytest.MonkeyPatch, number: int, act) -> None:
+    """Call `act` after the update `number` (from 1) of this process."""
+    really, count = loop.train_step, iter(range(1, 10**6))
+
+    def stepping(*arguments):
+        found = really(*arguments)
+        if next(count) == number:
+            act()
+        return found
+
+    patch.setattr(loop, "train_step", stepping)
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def same_run(record, model, unbroken) -> None:
+    whole, trained = unbroken
+    assert equal(weights(model), trained)
+    assert json.dumps(record.metrics) == json.dumps(whole.metrics)
+    assert [{**e, "seconds": 0} for e in record.history] == [{**e, "seconds": 0} for e in whole.history]

@@ -13,7 +13,7 @@ from cma import RetrievalModel, TrainConfig
 from cma.data import load
 from cma.media import MediaError, read_frames
 from cma.training import Pixels, model_frames, splits
-from cma.training.batches import read_batches
+from cma.training.reading import read_batches
 from tests.grey_media import write_clip
 from tests.toy_data import write_images
 

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,7 @@ from cma.training import __main__ as command
 from cma.training import loop, resume
 from cma.training.stopping import Stopping
 from tests.toy_data import write_images
-from tests.training.conftest import weights
-from tests.training.test_resume import same_run
+from tests.training.conftest import at_step, same_run, weights
 
 longer = pytest.mark.processes  # so that the fast suite stays fast
 SIGNALS = [(signal.SIGINT, KeyboardInterrupt), pytest.param(signal.SIGTERM, SystemExit, marks=longer)]
@@ -51,19 +51,6 @@ def unbroken(folder, config, make_model, kept):
 
 def files_of(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
-
-
-def at_step(patch: pytest.MonkeyPatch, number: int, act) -> None:
-    """Call `act` after the update `number` (from 1) of this process."""
-    really, count = loop.train_step, iter(range(1, 10**6))
-
-    def stepping(*arguments):
-        found = really(*arguments)
-        if next(count) == number:
-            act()
-        return found
-
-    patch.setattr(loop, "train_step", stepping)
 
 
 def goes_on(folder, config, make_model, unbroken, capsys, done: str, seed: int = 9) -> None:
@@ -168,52 +155,42 @@ def test_a_run_in_another_thread_trains_without_signals(folder, config, make_mod
     assert records[0].finished
 
 
-@pytest.mark.parametrize("done", [pytest.param(0, marks=longer), pytest.param(3, marks=longer), 5])
-def test_a_full_disk_is_one_line_and_the_checkpoint_before_stays(
-    folder, config, make_model, unbroken, done, monkeypatch, capsys
-):
-    """The disk is full after `done` steps: a file can no longer grow, as the system says by an error."""
+@contextmanager
+def no_room(size: int):
+    """A function that fills the disk: then a file can grow to `size` bytes, and no further."""
     resource = pytest.importorskip("resource")
     before, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def fill() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-
     try:
-        with monkeypatch.context() as patch:
-            patch.setattr(loop, "CHECKPOINT_SECONDS", 0)
-            at_step(patch, done, fill) if done else fill()
-            with pytest.raises(OSError) as error:
-                cma.train(make_model(dropout=0.2), load(folder, "train"), config)
+        yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, before)
+
+
+@pytest.mark.parametrize("done", [pytest.param(0, marks=longer), 5])
+def test_a_full_disk_is_one_line_and_the_checkpoint_before_stays(
+    folder, config, make_model, unbroken, done, monkeypatch, capsys
+):
+    with monkeypatch.context() as patch, no_room(1000) as fill:
+        patch.setattr(loop, "CHECKPOINT_SECONDS", 0)
+        at_step(patch, done, fill) if done else fill()
+        with pytest.raises(OSError) as error:
+            cma.train(make_model(dropout=0.2), load(folder, "train"), config)
     said, where = str(error.value), config.runs_dir / "r"
     assert os.strerror(errno.EFBIG) in said and "\n" not in said
     if done:
         assert said.startswith(f"{where}/last/adapter_model.safetensors: not written (")
-        assert said.endswith(
-            "what was there before is whole: once there is room, the same call goes on from there"
-        )
+        assert said.endswith("once there is room, the same call goes on from there")
         assert not [name for name in files_of(where) if name.endswith(".tmp")]
     else:
         assert said.startswith(f"{where}: cannot be written to") and files_of(where) == set()
-    reached = {0: "", 3: "0 and 2 steps", 5: "1 and 1 steps"}[done]
-    goes_on(folder, config, make_model, unbroken, capsys, reached, seed=9 if done else 0)
+    goes_on(folder, config, make_model, unbroken, capsys, "1 and 1 steps" if done else "", 9 if done else 0)
 
 
-def test_a_checkpoint_that_does_not_fit_names_itself(folder, config, make_model, monkeypatch):
-    """`torch.save` hides the system's error behind its own, about positions in a file."""
-    resource = pytest.importorskip("resource")
-    cma.train(make_model(), load(folder, "train"), config.merge({"epochs": 1}))
-    state = resume.RunState(cma.training.RunRecord.load(config.runs_dir / "r"), optimizer={"a": b"b" * 9000})
-    whole = (config.runs_dir / "r" / "checkpoint.pt").read_bytes()
-    before, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
-    try:
-        with pytest.raises(OSError, match=r"File too large: .*r/checkpoint\.pt"):
-            state.save()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, before)
-    assert (config.runs_dir / "r" / "checkpoint.pt").read_bytes() == whole
+def test_a_checkpoint_that_does_not_fit_names_itself(folder, config, make_model):
+    record = cma.train(make_model(), load(folder, "train"), config.merge({"epochs": 1}))
+    whole = (record.folder / "checkpoint.pt").read_bytes()
+    with no_room(5000) as fill, pytest.raises(OSError, match=r"File too large: .*r/checkpoint\.pt"):
+        fill()
+        resume.RunState(record, optimizer={"a": b"b" * 9000}).save()
+    assert (record.folder / "checkpoint.pt").read_bytes() == whole

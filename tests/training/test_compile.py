@@ -4,11 +4,11 @@ import pytest
 import torch
 
 import cma
-from cma import AdapterConfig, RetrievalModel, TrainConfig
+from cma import RetrievalModel, TrainConfig
 from cma.data import load
 from cma.training import loop, prepare, restore
 from tests.conftest import build_clip
-from tests.methods.conftest import a_batch, build, embed
+from tests.methods.conftest import a_batch, build
 from tests.training.conftest import weights
 from tests.training.test_step import gradients, largest
 
@@ -26,42 +26,26 @@ def test_compiling_and_checkpointing_exclude_each_other():
 
 
 @slow
-def test_compiled_encoders_give_loss_and_gradient_of_the_batch_and_go_again():
-    torch._dynamo.reset()
-    model, batch = RetrievalModel(build_clip(1, 1)), a_batch()
-    batch = batch._replace(mask=torch.ones_like(batch.mask))  # clips of one frame would be embedded apart
-    clip = embed(model)
-    torch.manual_seed(0)
-    model.add_adapter("a", AdapterConfig(bottleneck_dim=4, shared_dim=8, init_std=0.3, dropout=0.3))
-    model.train()
-    short = batch._replace(input_ids=batch.input_ids[:, [0, 1, 2, 3, 8]])
-    plain = [gradients(model, one, TrainConfig()) for one in (batch, short)]
-    prepare(model, COMPILED)
-    for one, (loss, theirs) in zip((batch, short), plain, strict=True):
-        compiled, ours = gradients(model, one, COMPILED)
-        assert compiled == pytest.approx(loss, abs=1e-5) and largest(ours, theirs) <= 1e-5
-        assert max(gradient.abs().max().item() for gradient in ours) > 0.01
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 3  # one a tower serves both lengths
-    restore(model)
-    assert untouched(model)
-    model.set_adapter(None)
-    model.eval()
-    assert largest(embed(model), clip) == 0
-
-
-@slow
-@pytest.mark.parametrize(("method", "size"), [("MaPLe", None), ("ST-Adapter", None), ("full fine-tuning", 3)])
-def test_methods_are_compiled_and_micro_batches_too(method, size):
+@pytest.mark.parametrize(
+    "method, size",
+    [("cross-modal adapter", None), ("MaPLe", None), ("ST-Adapter", None), ("full fine-tuning", 3)],
+)
+def test_compiled_encoders_give_loss_and_gradient_of_the_batch(method, size):
     """Prompts before a layer, a mask of frames, replaced weights; a last micro-batch of one pair."""
     torch._dynamo.reset()
     model, config = build(method, moved=True, clip=build_clip(1, 1)).train(), TrainConfig(micro_batch=size)
     batch = a_batch()
-    loss, theirs = gradients(model, batch, config)
+    if method == "cross-modal adapter":  # clips of one frame would be embedded apart, by another graph
+        batch = batch._replace(mask=torch.ones_like(batch.mask))
+    short = batch._replace(input_ids=batch.input_ids[:, [0, 1, 2, 3, 8]])
+    plain = [gradients(model, one, config) for one in (batch, short)]
     config = config.merge({"compile": True})
     prepare(model, config)
-    compiled, ours = gradients(model, batch, config)
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
-    assert compiled == pytest.approx(loss, abs=1e-5) and largest(ours, theirs) <= 1e-5
+    for one, (loss, theirs) in zip((batch, short), plain, strict=True):
+        compiled, ours = gradients(model, one, config)
+        assert compiled == pytest.approx(loss, abs=1e-5) and largest(ours, theirs) <= 1e-5
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert graphs > 0 and (method != "cross-modal adapter" or graphs <= 3)  # one a tower serves both lengths
     restore(model)
     assert untouched(model)
 

@@ -113,17 +113,6 @@ def test_cut_captions_are_counted(model, dataset):
     assert found["cut_captions"] == 1
 
 
-def test_both_readings_of_visual_to_text(model, dataset):
-    """Before item 1's caption come both captions of item 0: two captions, one item."""
-    similarity = torch.tensor([[0.9, 0.8], [0.9, 0.7], [0.1, 0.5]])
-    owner = torch.tensor([0, 0, 1])
-    ranks = {
-        reading: evaluation.score(similarity, owner, reading, 0)["visual_to_text"]["MnR"]
-        for reading in ("captions", "items")
-    }
-    assert ranks == {"captions": 2.0, "items": 1.5}
-
-
 def test_chance_and_a_ceiling_that_reads_case_and_blanks_as_the_tokenizer_does(dataset):
     assert chance_recall(dataset) == pytest.approx(10)
     assert chance_recall(dataset, 20) == 100

@@ -1,58 +1,90 @@
-"""`kill -9` at any moment, also while a file is written: resumed, a run is bitwise the unbroken one.
-
-And a folder belongs to one process, until it ends in whatever way.
-"""
+"""`kill -9` at any moment, also while a file is written: resumed, a run is bitwise the unbroken one."""
 
 import json
 import multiprocessing
 import os
-import re
+import random
+import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import psutil
 import pytest
 
 import cma
 from cma.data import load
+from cma.training import loop
 from tests import ROOT
 from tests.toy_data import write_images
+from tests.training.test_devices import config_of, model_of
+from tests.training.worlds import begin, end
 
 TIMES = ("seconds", "finished", "peak_memory_gib")
+KILLS, FILE_EVENTS = 10, 45  # six events a step: three files are opened and replaced
 pytestmark = pytest.mark.processes
 
 
-def without_times(text: str) -> dict:
+def train_until(file: int, folder) -> None:
+    """Train, with a checkpoint after each step; end by SIGKILL when files are opened or replaced so often."""
+    left = iter(range(file - 1, -1, -1))
+
+    def hook(event: str, arguments: tuple) -> None:
+        writes = event == "os.rename" or event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        if writes and str(arguments[0]).startswith(str(folder / "r")) and next(left, None) == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+    loop.CHECKPOINT_SECONDS = 0
+    config = config_of(folder, epochs=3, batch_size=8, select_on="val")
+    cma.train(model_of(dropout=0.2), load(folder.parent / "data", "train"), config)
+
+
+def without_times(text: bytes) -> dict:
     record = json.loads(text)
     history = [{**epoch, "seconds": 0} for epoch in record["history"]]
     return {key: value for key, value in record.items() if key not in TIMES} | {"history": history}
 
 
-@pytest.mark.skipif(os.name == "nt", reason="needs fork and SIGKILL")
+def attempt(out, file: int = 0, wait: float | None = None) -> bool:
+    """Begin a run or go on; whether it was killed, at a file or `wait` seconds after it took its folder."""
+    (process,) = begin(1, {"run": partial(train_until, file)}, out)
+    while wait is not None and process.is_alive() and not (out / "r" / ".run.lock").exists():
+        time.sleep(0.01)
+    if wait is not None:
+        time.sleep(wait)
+        process.kill()
+    end([process])
+    assert process.exitcode in (0, -signal.SIGKILL)  # the lock of one that was killed is free
+    return process.exitcode != 0
+
+
+def files_of(out) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(out)): path.read_bytes() for path in (out / "r").rglob("*") if path.is_file()
+    }
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
 def test_a_run_that_is_killed_ten_times_is_the_unbroken_one(tmp_path):
-    data = write_images(tmp_path / "data", {"train": 24, "val": 8, "test": 10})
-    command = [sys.executable, "-m", "tests.training.killing", data, tmp_path / "runs", "7"]
-    (tmp_path / "runs").mkdir()
-    alone = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    done = subprocess.run(command, cwd=ROOT, env=alone, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    killed = json.loads(done.stdout.splitlines()[-1])["killed"]
-    assert len(killed) == 10 and {how for _, how in killed} == {"file", "time"}
-
-    def files(run: str) -> dict[str, bytes]:
-        folder = tmp_path / "runs" / run / "r"
-        return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-    whole = files("whole")
-    said = (tmp_path / "runs" / "said.txt").read_text()
-    assert len(set(re.findall("resumed after (.*)", said))) >= 3  # the kills are not all at one place
-    for run in {number for number, _ in killed}:
-        found = files(str(run))
-        assert found.keys() == whole.keys()  # no temporary file either
-        assert without_times(found["run.json"]) == without_times(whole["run.json"])
-        for name in whole.keys() - {"run.json", "checkpoint.pt"}:  # which hold times
-            assert found[name] == whole[name], name
+    """In turn while a file is written and at any time; a run that has finished is followed by another."""
+    write_images(tmp_path / "data", {"train": 24, "val": 8, "test": 10})
+    assert not attempt(tmp_path / "whole")
+    whole, chance, killed, runs = files_of(tmp_path / "whole"), random.Random(7), [], 0
+    seconds = json.loads(whole["r/run.json"])["seconds"]
+    while len(killed) < KILLS:
+        out, runs = tmp_path / str(runs), runs + 1
+        how = {"file": chance.randint(5, FILE_EVENTS)} if runs % 2 else {"wait": chance.uniform(0, seconds)}
+        while attempt(out, **how):
+            killed.append(how)
+            how = {"file": chance.randint(5, FILE_EVENTS)} if len(killed) < KILLS else {}
+        files = files_of(out)
+        assert files.keys() == whole.keys()  # no temporary file either
+        assert without_times(files["r/run.json"]) == without_times(whole["r/run.json"])
+        for name in whole.keys() - {"r/run.json", "r/checkpoint.pt"}:  # which hold times
+            assert files[name] == whole[name], name
+    assert {next(iter(how)) for how in killed} == {"file", "wait"}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
@@ -63,34 +95,7 @@ def test_the_workers_of_a_killed_run_end(method, folder):
         pytest.skip(f"no {method} on this system")
     command = [sys.executable, "-m", "tests.training.reading", method, folder]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
-        workers = json.loads(parent.stdout.readline())
+        workers = [psutil.Process(worker) for worker in json.loads(parent.stdout.readline())]
         parent.kill()
     assert len(workers) == 2
-    limit = time.monotonic() + 30
-    while living := [worker for worker in workers if runs(worker)]:
-        assert time.monotonic() < limit, f"workers {living} of {workers} have not ended"
-        time.sleep(0.1)
-
-
-def runs(process: int) -> bool:
-    """Whether a process is there; one that has ended and was not yet fetched does not run."""
-    try:
-        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def test_a_second_process_is_refused_until_the_first_has_ended(folder, config, make_model):
-    """The first is killed: the system gives its lock back."""
-    config = config.merge({"epochs": 1})
-    code = "import sys, time\nfrom cma.training import resume\nfrom pathlib import Path\n"
-    code += "with resume.writing(Path(sys.argv[1])):\n    print('there', flush=True)\n    time.sleep(600)"
-    command = [sys.executable, "-c", code, config.runs_dir / "r"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as first:
-        try:
-            assert first.stdout.readline() == "there\n"
-            with pytest.raises(ValueError, match="r: another run is being trained there now; choose another"):
-                cma.train(make_model(), load(folder, "train"), config)
-        finally:
-            first.kill()
-    assert cma.train(make_model(), load(folder, "train"), config).finished
+    assert not psutil.wait_procs(workers, timeout=30)[1]

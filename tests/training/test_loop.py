@@ -11,7 +11,6 @@ from cma import TrainConfig
 from cma.checkpoints import to_official
 from cma.data import load
 from cma.training import Batch, RunRecord, batch_loss, loop, optim, train_step
-from cma.training.batches import Pixels, model_frames, read_batches
 from tests.parity_model import largest_difference, numbers, parity_model
 from tests.toy_data import write_images
 from tests.training.conftest import equal, weights
@@ -130,10 +129,21 @@ def test_bad_starts_are_refused(folder, config, make_model):
         cma.train(model, train_set, config)
     with pytest.raises(ValueError, match="expected its train split, found test"):
         cma.train(make_model(), load(folder, "test"), config)
+    with pytest.raises(ValueError, match="^toy: 48 captions in batches of 1; one pair has no negatives"):
+        cma.train(make_model(), train_set, config.merge({"batch_size": 1}))
+    with pytest.raises(ValueError, match="^toy: 1 items in batches of 8; one pair has no negatives"):
+        cma.train(make_model(), train_set.subset(1), config.merge({"epoch_unit": "items"}))
     model.set_adapter("a")
     model.trainable_parameters()[0].data.fill_(math.nan)
     with pytest.raises(ValueError, match="loss .* at rate"):
         cma.train(model, train_set, config)
+
+
+def test_a_set_smaller_than_a_batch_and_an_uneven_micro_batch_train(folder, config, make_model, capsys):
+    """Six captions in batches of 128, five at once: one step an epoch."""
+    config = config.merge({"batch_size": 128, "micro_batch": 5, "select_on": "last"})
+    cma.train(make_model(), load(folder, "train").subset(3), config)
+    assert "1 steps of 6 (0 left over)" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -146,26 +156,6 @@ def test_bf16_trains_near_float32_and_workers_change_nothing(folder, config, mak
     exact, rough = (runs[name][0].history[0]["loss"] for name in ("float32", "bf16"))
     assert rough == pytest.approx(exact, rel=0.05) and rough != exact
     assert equal(runs["float32"][1], runs["workers"][1])
-
-
-def test_captions_of_one_item_are_no_negatives(folder, make_model, config):
-    """Every caption of three items in one batch: the loss of a loop that skips an item's other captions."""
-    model, dataset = make_model(), load(folder, "train").subset(3)
-    ids, _ = model.tokenize(dataset.captions, 32)
-    (batch,) = read_batches(dataset, ids, Pixels(model.processor, config), [torch.arange(6)], workers=0)
-    text = torch.nn.functional.normalize(model.encode_text(ids), dim=-1)
-    image = torch.nn.functional.normalize(
-        model.encode_images(model_frames(model, batch.frames, batch.mask)[:, 0]), dim=-1
-    )
-    logits = model.logit_scale * text @ image.T
-    total = 0.0
-    for way in (logits, logits.T):
-        for i in range(6):
-            others = [j for j in range(6) if j == i or j // 2 != i // 2]
-            total += way[i, others].logsumexp(0) - way[i, i]
-    for ids in (batch.item_ids, ["a", "a", "b", "b", "c", "c"]):
-        given = batch._replace(item_ids=ids).to(model.device)
-        torch.testing.assert_close(batch_loss(model, given, config), total / 12)
 
 
 @pytest.mark.parametrize("name, similarity", [("qscore", "text_conditioned"), ("meanp", "mean_pooled")])

@@ -96,12 +96,6 @@ def test_other_precisions_leave_every_tensor_as_it_is(model, precision):
     assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
-def test_without_an_active_adapter_nothing_is_prepared(model):
-    model.set_adapter(None)
-    with pytest.raises(ValueError, match="no adapter is active"):
-        prepare(model, TrainConfig(**SETTINGS))
-
-
 @pytest.mark.slow
 def test_a_run_of_the_papers_recipe_gives_the_backbone_back_and_goes_on_after_its_first_epoch(
     model, tmp_path

@@ -7,7 +7,7 @@ from torch import nn
 import cma
 from cma import AdapterConfig, RetrievalModel, TrainConfig
 from cma.training import Batch, prepare, train_step
-from cma.training.batches import without_padding
+from cma.training.reading import without_padding
 from cma.training.step import batch_gradient, batch_loss, recomputed
 from tests.conftest import EOS, SOS, build_clip
 

@@ -17,6 +17,7 @@ def test_every_check_gives_figures_and_the_table_has_them_all(monkeypatch, capsy
     printed = capsys.readouterr().out
     results, end = json.JSONDecoder().raw_decode(printed[printed.index('{\n "machine"') :])
     assert results.keys() >= gpu.CHECKS.keys() and results["machine"] == "cpu"
+    assert results["killed and resumed, off"]["losses"] <= 1e-3
     lines = [line for line in printed.splitlines() if line.startswith("| ")]
     assert len(lines) == 1 + sum(len(results[name]) for name in gpu.CHECKS)
 

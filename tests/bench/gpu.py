@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -17,16 +18,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPProcessor
 
 import cma
 from cma import RetrievalModel, TrainConfig
 from cma.checkpoints import OFFICIAL
-from cma.training import Batch, plan, prepare, restore, step, train_step
+from cma.training import Batch, loop, plan, prepare, restore, step, train_step
+from tests import ROOT
 from tests.conftest import build_processor
 from tests.parity_model import largest_difference, numbers, parity_model
-from tests.toy_data import write_images
+from tests.toy_data import write_dataset
 from tests.training.thirty_steps import follow, is_close
 
 GIB = 2**30
@@ -35,15 +39,16 @@ VIDEO = TrainConfig(similarity="text_conditioned", lr=1e-5, batch_size=128)
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured: layers of each tower, pairs of a step, of a batch."""
+    """How much is measured: layers of each tower, pairs of a step, of a batch, pictures of an index."""
 
     layers: int = 12
     pairs: int = 16
     batches: tuple[tuple[int, int], ...] = ((128, 12), (64, 64))  # pairs, frames
+    pictures: int = 512
     repeats: int = 5
 
 
-TOY = Size(layers=2, pairs=2, batches=((4, 2),), repeats=1)
+TOY = Size(layers=2, pairs=2, batches=((4, 2),), pictures=6, repeats=1)
 
 
 # ---- what is checked: each function returns its figures, and raises AssertionError for a wrong one
@@ -115,19 +120,24 @@ def micro_batches(device: torch.device, size: Size) -> dict:
 def planned(device: torch.device, size: Size) -> dict:
     """What `plan` says of a run, beside the memory and the seconds of its first steps."""
     with tempfile.TemporaryDirectory() as name:
-        pairs = 8 * size.pairs
-        dataset = cma.load_dataset(write_images(Path(name) / "data", {"train": pairs, "test": 4}), "train")
-        config = VIDEO.merge({"batch_size": pairs, "max_frames": 1, "micro_batch": "auto"})
-        config = config.merge({"precision": "bf16", "select_on": "last"})
+        pairs, frames = size.batches[0]
+        dataset = cma.load_dataset(write_clips(Path(name), pairs // 2, frames), "train")
+        config = VIDEO.merge({"batch_size": pairs, "max_frames": frames, "fps": None, "micro_batch": "auto"})
+        config = config.merge({"select_on": "last", "precision": "bf16", "runs_dir": name})
         model = build(size, device)
         said = plan(model, dataset, config)
         config = config.merge({"micro_batch": said.pairs})
-        seconds, peak = measured(model, noise(pairs, 1, device), config, size.repeats)
-    figures = {"pairs at once": said.pairs, "seconds, planned ÷ measured": said.step_seconds / seconds}
+        seconds, peak = measured(model, noise(pairs, frames, device), config, size.repeats)
+    figures = {
+        "pairs at once": said.pairs,
+        "seconds": seconds,
+        "planned ÷ seconds": said.step_seconds / seconds,
+    }
     if peak is not None:
-        figures["GiB, planned ÷ measured"] = said.peak / peak
+        figures |= {"GiB": peak, "planned ÷ GiB": said.peak / peak}
         assert 0.7 <= said.peak / peak <= 1.5, f"planned {said.peak:.2f} GiB, measured {peak:.2f}"
-        assert 0.5 <= said.step_seconds / seconds <= 2, f"planned {said.step_seconds:.2f} s: {figures}"
+        ratio = said.step_seconds / seconds
+        assert 0.5 <= ratio <= 2, f"planned {said.step_seconds:.2f} s, measured {seconds:.2f}"
     return figures
 
 
@@ -142,13 +152,14 @@ def large_batches(device: torch.device, size: Size) -> dict:
                     seconds, peak = measured(model, noise(pairs, frames, device), config, 1)
                     break
                 except MemoryError as error:
-                    torch.cuda.empty_cache()
                     if config.micro_batch == 1:
                         raise AssertionError(f"{pairs} × {frames}: one pair does not fit: {error}") from error
                     config = config.merge({"micro_batch": config.micro_batch // 2})
+                    empty(device)
             name = f"{precision}, {pairs} × {frames}"
             figures |= {f"{name}, pairs at once": config.micro_batch, f"{name}, seconds": seconds}
             figures |= {} if peak is None else {f"{name}, GiB": peak}
+            empty(device)
     return figures
 
 
@@ -178,6 +189,45 @@ def compiled(device: torch.device, size: Size) -> dict:
     return {"time": fast / plain, "seconds to compile": time.perf_counter() - start - size.repeats * fast}
 
 
+def indexed(device: torch.device, size: Size) -> dict:
+    """An index of random pictures: files a second, and a picture is the nearest to itself."""
+    model = build(size, device).eval()
+    with tempfile.TemporaryDirectory() as name:
+        folder, chance = Path(name), np.random.default_rng(0)
+        for i in range(size.pictures):
+            colours = Image.fromarray(chance.integers(0, 255, (6, 8, 3), np.uint8))
+            colours.resize((1600, 1200), Image.Resampling.BICUBIC).save(folder / f"{i:04}.jpg", quality=85)
+        start = time.perf_counter()
+        index = cma.MediaIndex.build(model, folder)
+        seconds = time.perf_counter() - start
+        first, _ = index.query_media(folder / "0003.jpg", 1)[0]
+    assert first == "0003.jpg", f"the nearest to 0003.jpg is {first}"
+    return {"files a second": size.pictures / seconds}
+
+
+def killed(device: torch.device, size: Size) -> dict:
+    """A run that is killed after a checkpoint and goes on, beside the same run unbroken."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_clips(folder, 8, 2)
+        code = (
+            f"from tests.bench.gpu import *; small_run(Path({name!r}), 'killed', {str(device)!r}, slow=True)"
+        )
+        with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=2) as process:
+            limit = time.monotonic() + 120
+            while not (folder / "killed" / "checkpoint.pt").exists() and process.poll() is None:
+                assert time.monotonic() < limit, "no checkpoint within two minutes"
+                time.sleep(0.05)
+            process.kill()
+        resumed = small_run(folder, "killed", str(device))
+        whole = small_run(folder, "whole", str(device))
+    assert process.returncode < 0, "the run had ended before it was killed"
+    losses = zip(resumed, whole, strict=True)
+    off = max(abs(one - other) for one, other in losses)
+    assert off <= 1e-3, f"losses differ by {off}, allowed 1e-3"
+    return {"losses": off}
+
+
 CHECKS: dict[str, Callable[[torch.device, Size], dict]] = {
     "float32 ÷ authors": float32,
     "bf16 ÷ authors": bf16,
@@ -187,6 +237,8 @@ CHECKS: dict[str, Callable[[torch.device, Size], dict]] = {
     "step": large_batches,
     "adapter ÷ full fine-tuning": adapter_against_all,
     "compiled ÷ eager": compiled,
+    "index": indexed,
+    "killed and resumed, off": killed,
 }
 
 
@@ -244,6 +296,42 @@ def measured(
     return statistics.median(seconds), peak
 
 
+def empty(device: torch.device) -> None:
+    """Give back what torch keeps for later."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def write_clips(folder: Path, count: int, frames: int) -> Path:
+    """A dataset folder of `count` clips, folders of frames, with two captions each."""
+    chance, lines = np.random.default_rng(0), []
+    for i in range(count):
+        (folder / "media" / f"{i}").mkdir(parents=True)
+        for frame in range(frames):
+            pixels = Image.fromarray(chance.integers(0, 255, (7, 7, 3), np.uint8))
+            pixels.resize((224, 224)).save(folder / "media" / f"{i}" / f"{frame:03}.jpg")
+        texts = [f"a red cat {i}", f"two dogs {i}"]
+        lines.append({"file_name": f"media/{i}", "id": str(i), "captions": texts, "split": "train"})
+    lines += [line | {"id": f"t{i}", "split": "test"} for i, line in enumerate(lines[:4])]
+    return write_dataset(folder, lines, {"name": "clips", "kind": "video", "recipe": "msrvtt"})
+
+
+def small_run(folder: Path, name: str, device: str, slow: bool = False) -> list[float]:
+    """The losses of a run of a few steps with a checkpoint after each; slow, so that it can be killed."""
+    before = loop.train_step, loop.CHECKPOINT_SECONDS
+    loop.CHECKPOINT_SECONDS = 0
+    if slow:
+        loop.train_step = lambda *given: (before[0](*given), time.sleep(1))[0]
+    try:
+        model = build(TOY, torch.device(device))
+        settings = {"batch_size": 4, "max_frames": 2, "fps": None, "epochs": 2, "select_on": "last"}
+        config = VIDEO.merge(settings | {"lr": 1e-4, "name": name, "runs_dir": str(folder)})
+        record = cma.train(model, cma.load_dataset(folder, "train"), config)
+    finally:
+        loop.train_step, loop.CHECKPOINT_SECONDS = before
+    return [entry["loss"] for entry in record.history]
+
+
 def run(device: torch.device, size: Size) -> dict:
     """The figures of every check, or what is wrong with it."""
     results = {}
@@ -255,7 +343,7 @@ def run(device: torch.device, size: Size) -> dict:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             print(f"failed: {name}: {reason}", file=sys.stderr)
             results[name] = {"failed": reason}
-        torch.cuda.empty_cache()  # does nothing without a GPU
+        empty(device)
         print(f"{name}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
     return results
 

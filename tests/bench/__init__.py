@@ -2,4 +2,5 @@
 
 python -m tests.bench              # every figure, as one JSON object
 python -m tests.bench step         # one of them
+python -m tests.bench --quick      # fewer pairs
 """

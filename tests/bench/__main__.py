@@ -1,4 +1,4 @@
-"""The command line: `python -m tests.bench [NAME …]` prints JSON; `gpu` is a command of its own."""
+"""The command line: `python -m tests.bench [NAME …] [--quick]` prints JSON; `gpu` is a command of its own."""
 
 import argparse
 import contextlib
@@ -20,12 +20,13 @@ def main() -> None:
         sys.exit(gpu.main(sys.argv[2:]))
     parser = argparse.ArgumentParser("python -m tests.bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)}; all without")
-    names = parser.parse_args().names
-    if unknown := set(names) - set(BENCHES):
+    parser.add_argument("--quick", action="store_true", help="fewer pairs")
+    options = parser.parse_args()
+    if unknown := set(options.names) - set(BENCHES):
         parser.error(f"no bench {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}")
     machine = {"machine": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__}
     with contextlib.redirect_stdout(sys.stderr):  # what a build prints is no figure
-        found = {name: BENCHES[name]() for name in names or BENCHES}
+        found = {name: BENCHES[name](options.quick) for name in options.names or BENCHES}
     print(json.dumps(machine | found, indent=1, ensure_ascii=False))
 
 

@@ -22,39 +22,37 @@ from data_prep.frames import Extraction, extract
 from tests.bench.measure import ratio
 from tests.bench.step import build
 from tests.conftest import build_processor
-from tests.rehearsal.media import save_picture
 from tests.toy_data import write_dataset
 from tests.toy_media import encode
 
 BATCH, FRAMES = 4, 12  # clips of a batch, frames of a clip
-PAIRS, PICTURES = 3, 96
 
 
-def figures() -> dict:
+def figures(quick: bool) -> dict:
     """Frames a second that are read ÷ those that the model embeds, above 1 where it never waits; JPEGs."""
-    found = {}
+    pairs, found = 1 if quick else 3, {}
     model, processor = build("adapter")[0].eval(), build_processor()
     model.processor = CLIPProcessor(CLIPImageProcessorPil(), processor.tokenizer)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        clips = write_clips(folder / "clips", 16)
+        clips = write_clips(folder / "clips", 4 if quick else 16)
         extract(clips, folder / "kept", Extraction(fps=1.0), workers=2)
         for kind, source in (("files", clips), ("kept frames", folder / "kept")):
             dataset = data.load(source, "train")
-            for workers in (0, 2):
+            for workers in (2,) if quick else (0, 2):
                 told = f"model ÷ reading from {kind} with {workers} workers, time"
                 found[told] = ratio(
                     lambda: embed(model, len(dataset)),  # noqa: B023 (called at once)
                     lambda: read(model, dataset, workers),  # noqa: B023
-                    PAIRS,
+                    pairs,
                 )
             found[f"share of the time that the model waits for {kind}, 2 workers"] = waiting(model, dataset)
-        for i in range(PICTURES):
-            save_picture((folder / "pictures" / f"{i}.jpg", (4000, 3000), i))
-        found[f"model ÷ index over {PICTURES} JPEGs of 12 megapixels, time"] = ratio(
-            lambda: (identify(model), embed(model, PICTURES, 1)),
-            lambda: MediaIndex.build(model, folder / "pictures"),
-            PAIRS,
+        pictures = write_pictures(folder / "pictures", 8 if quick else 96)
+        count = len(list(pictures.iterdir()))
+        found[f"model ÷ index over {count} JPEGs of 12 megapixels, time"] = ratio(
+            lambda: (identify(model), embed(model, count, 1)),
+            lambda: MediaIndex.build(model, pictures),
+            pairs,
         )
     return found
 
@@ -69,6 +67,19 @@ def write_clips(folder: Path, count: int) -> Path:
         encode(folder / "media" / f"{i}.mp4", pictures, rate=25, preset="veryfast")
         lines.append({"file_name": f"media/{i}.mp4", "id": str(i), "captions": ["a"], "split": "train"})
     return write_dataset(folder, lines, {"name": "clips", "kind": "video"})
+
+
+def write_pictures(folder: Path, count: int) -> Path:
+    """JPEGs of 4000 × 3000 pixels with some grain, about 3 MB each."""
+    folder.mkdir()
+    chance = np.random.default_rng(0)
+    grain = chance.normal(0, 6, (3000, 4000, 1)).astype(np.int16)
+    for i in range(count):
+        colours = Image.fromarray(chance.integers(0, 255, (30, 40, 3), np.uint8))
+        smooth = np.asarray(colours.resize((4000, 3000), Image.Resampling.BICUBIC)).astype(np.int16)
+        noisy = (smooth + grain).clip(0, 255).astype(np.uint8)
+        Image.fromarray(noisy).save(folder / f"{i}.jpg", quality=85)
+    return folder
 
 
 def read(model: RetrievalModel, dataset: data.RetrievalDataset, workers: int) -> None:

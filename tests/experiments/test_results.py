@@ -74,18 +74,23 @@ def good() -> RunRecord:
     return run
 
 
-def test_a_sound_record_passes():
+def test_a_sound_record_passes_and_its_row_says_how_it_was_made():
     check(good())
+    cells = report.table([good()]).splitlines()[2].split(" | ")
+    assert cells[5:8] == ["1,000 texts, 1,000 items", "2 of 5, (chosen on test, the authors' habit)", "paper"]
 
 
 @pytest.mark.parametrize(
     "spoil, said",
     [
         (lambda run: setattr(run, "commit", "abc+"), "a committed version"),
+        (lambda run: setattr(run, "finished", ""), "a finished run"),
         (lambda run: setattr(run, "selected_epoch", 3), "must be the best on test"),
         (lambda run: run.metrics.update(texts=20_000), "expected 1,000 test captions"),
+        (lambda run: run.metrics.update(expected_items=None), "expected 1,000 test items"),
         (lambda run: run.metrics["text_to_visual"].update({"R@1": 23.75}), "no whole number of hits"),
         (lambda run: run.metrics["visual_to_text"].update({"R@5": 20.0}), "recall must grow with K"),
+        (lambda run: run.metrics["intervals"]["text_to_visual"].pop("R@5"), "needs an interval"),
         (lambda run: run.metrics["visual_to_text"].update({"R@1": 12.0}), "that it lies in"),
         (lambda run: run.adapter.update(shared_dim=64), "expected the adapter of the recipe"),
     ],

@@ -3,5 +3,9 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, submod_attrs={"build": ["add_command", "build_minis"]}
+    __name__,
+    submod_attrs={
+        "build": ["add_command", "build_minis"],
+        "composed": ["add_world", "build_world"],
+    },
 )

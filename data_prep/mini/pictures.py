@@ -1,0 +1,105 @@
+"""The pictures of the offline benchmark mini-flickr30k, of its new things and of its twins, as records.
+
+Everything is drawn from one seed; the same records come out on any machine.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from data_prep.mini.describers import Caption, describe, describe_twin
+from data_prep.mini.scenes import TWINS, Scene, draw_scene, twin_of
+from data_prep.mini.things import Thing
+
+SEED = 42
+TRAIN, VAL, TEST, NEW = 7000, 1000, 1000, 1000  # scenes
+PAIRS = 300  # of twins of each kind
+TRIES = 5  # to describe a scene in words of its own, before another one is drawn
+TWIN_CHANCE = 1 / 15  # with which a training scene is followed by its twin, so that an eighth have one
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture: its id, its split, what it shows, and its captions."""
+
+    id: str
+    split: str
+    scene: Scene
+    captions: tuple[Caption, ...]
+
+
+def draw_pictures(lexicon: dict[str, Thing]) -> dict[str, list[Picture]]:
+    """The pictures of `mini-flickr30k`, `mini-flickr30k-new` and `mini-flickr30k-twins`.
+
+    No training picture has a caption of another split, of the new things or of the twins.
+    """
+    known = [thing for thing in lexicon.values() if not thing.is_new]
+    new = [thing for thing in lexicon.values() if thing.is_new]
+    held: set[str] = set()
+    evaluated = {}
+    for name, things, split, count in (
+        ("test", known, "test", TEST), ("val", known, "val", VAL), ("new", new, "test", NEW),
+    ):  # fmt: skip
+        drawn = _described(things, split, lexicon, held, random.Random(f"{SEED} {name}"))
+        evaluated[name] = [
+            Picture(f"{name}-{number:04d}", split, scene, captions)
+            for number, (scene, captions) in zip(range(count), drawn, strict=False)
+        ]
+        held |= {caption.text for picture in evaluated[name] for caption in picture.captions}
+    twins = _draw_twins(known, lexicon)
+    held |= {caption.text for picture in twins for caption in picture.captions}
+    drawn = _described(known, "train", lexicon, held, random.Random(f"{SEED} train"), TWIN_CHANCE)
+    train = [
+        Picture(f"train-{number:04d}", "train", scene, captions)
+        for number, (scene, captions) in zip(range(TRAIN), drawn, strict=False)
+    ]
+    return {
+        "mini-flickr30k": [*train, *evaluated["val"], *evaluated["test"]],
+        "mini-flickr30k-new": evaluated["new"],
+        "mini-flickr30k-twins": twins,
+    }
+
+
+def _described(
+    things: Sequence[Thing],
+    split: str,
+    lexicon: dict[str, Thing],
+    held: Collection[str],
+    chance: random.Random,
+    twin_chance: float = 0.0,
+) -> Iterator[tuple[Scene, tuple[Caption, ...]]]:
+    """Scenes of a split with their captions, none of which is among `held`; some are followed by a twin."""
+    while True:
+        scenes = [draw_scene(chance, things, split)]
+        if chance.random() < twin_chance:
+            twins = (twin_of(scenes[0], kind, chance) for kind in chance.sample(TWINS, len(TWINS)))
+            scenes.append(next(filter(None, twins)))  # every scene has one on another ground
+        for scene in scenes:
+            for _ in range(TRIES):
+                captions = tuple(describe(scene, lexicon, chance))
+                if not any(caption.text in held for caption in captions):
+                    yield scene, captions
+                    break
+
+
+def _draw_twins(things: Sequence[Thing], lexicon: dict[str, Thing]) -> list[Picture]:
+    """Pairs of each kind, such as `places-000-a` and `places-000-b`, with a caption that tells them apart."""
+    pictures = []
+    for kind in TWINS:
+        chance, number = random.Random(f"{SEED} {kind}"), 0
+        while number < PAIRS:
+            scene = draw_scene(chance, things, "test")
+            twin = twin_of(scene, kind, chance)
+            if twin is None:
+                continue
+            pair = [(one, describe_twin(one, kind, lexicon, number)) for one in (scene, twin)]
+            if any(
+                caption.is_true_of(other) for (_, caption), other in zip(pair, (twin, scene), strict=True)
+            ):
+                continue  # `a fox` is true of two foxes
+            for letter, (one, caption) in zip("ab", pair, strict=True):
+                pictures.append(Picture(f"{kind}-{number:03d}-{letter}", "test", one, (caption,)))
+            number += 1
+    return pictures

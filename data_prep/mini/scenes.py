@@ -1,0 +1,255 @@
+"""Scenes: one to four things on a ground, drawn from a seed as records, and composed from records as pixels.
+
+A scene has up to three groups of one to four equal things. The groups stand from left to right or from top to
+bottom; the one group of a simple scene stands anywhere.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from data_prep.mini.things import Thing, pair_split
+
+MOST = 4  # things in a scene
+ACROSS, DOWN = "across", "down"  # how the groups of a scene stand: from left to right, from top to bottom
+CELLS = {
+    ACROSS: {2: ("left", "right"), 3: ("left", "middle", "right")},
+    DOWN: {2: ("top", "bottom"), 3: ("top", "middle", "bottom")},
+}
+ALONE = {  # the centre of a group that stands alone
+    "left": (0.27, 0.5),
+    "right": (0.73, 0.5),
+    "top": (0.5, 0.27),
+    "bottom": (0.5, 0.73),
+    "middle": (0.5, 0.5),
+}
+SIZES = {"small": 0.6, "": 1.0, "big": 1.5}
+TWINS = ("places", "count", "ground")  # in what two twins differ
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What is behind the things: its colour's name, how captions say it, and its RGB, above and below."""
+
+    colour: str
+    phrases: tuple[str, ...]
+    word: str  # in a list of what is seen
+    above: tuple[int, int, int]
+    below: tuple[int, int, int]
+    horizon: float = 1.0  # share of the height that is above
+    dots: tuple[int, int, int] | None = None  # colour of what is strewn over it: clouds, waves, stars
+    dot: tuple[float, float] = (0.012, 0.012)  # width and height of one, as shares of the picture's side
+
+
+def _plain(colour: str, *rgb: int) -> Ground:
+    phrases = (f"on a {colour} background", f"in front of a {colour} wall", f"on {colour} paper")
+    phrases = tuple(phrase.replace("a orange", "an orange") for phrase in phrases)
+    return Ground(colour, phrases, f"{colour} background", rgb, rgb)
+
+
+GROUNDS = {
+    "red": _plain("red", 214, 62, 56),
+    "orange": _plain("orange", 240, 150, 60),
+    "yellow": _plain("yellow", 248, 220, 100),
+    "green": _plain("green", 92, 176, 96),
+    "blue": _plain("blue", 74, 128, 214),
+    "purple": _plain("purple", 142, 92, 184),
+    "pink": _plain("pink", 244, 170, 196),
+    "brown": _plain("brown", 142, 98, 64),
+    "grey": _plain("grey", 150, 150, 154),
+    "white": _plain("white", 250, 250, 248),
+    "black": _plain("black", 26, 26, 28),
+    "sky": Ground(
+        "blue", ("in the sky", "under a blue sky", "among the clouds"), "sky",
+        (110, 180, 240), (176, 216, 248), 0.5, (255, 255, 255), (0.16, 0.05),
+    ),
+    "grass": Ground(
+        "green", ("on the grass", "in a meadow", "on a lawn"), "grass",
+        (186, 222, 246), (104, 178, 74), 0.3, (72, 142, 52),
+    ),
+    "sea": Ground(
+        "blue", ("at sea", "on the water", "by the sea"), "sea",
+        (190, 226, 244), (36, 112, 176), 0.3, (120, 186, 226), (0.08, 0.008),
+    ),
+    "snow": Ground(
+        "white", ("in the snow", "on a snowy day", "in winter"), "snow",
+        (186, 200, 216), (240, 244, 248), 0.3, (255, 255, 255),
+    ),
+    "night": Ground(
+        "black", ("at night", "under the stars", "in the dark"), "night",
+        (16, 20, 52), (30, 36, 80), 0.6, (250, 244, 200),
+    ),
+    "sand": Ground(
+        "yellow", ("on the sand", "in the desert", "on a beach"), "sand",
+        (214, 234, 246), (232, 202, 136), 0.3, (206, 172, 104),
+    ),
+}  # fmt: skip
+DARK = {
+    "black",
+    "night",
+    "brown",
+    "purple",
+    "blue",
+    "red",
+    "sea",
+}  # on which high-contrast drawings are white
+
+
+@dataclass(frozen=True)
+class Group:
+    """Some equal things: the thing's code, the drawing's style, how many, and a size (a key of `SIZES`)."""
+
+    code: str
+    style: str
+    count: int = 1
+    size: str = ""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One scene. `cell`: where its only group stands (a key of `ALONE`); empty if there are several."""
+
+    ground: str
+    axis: str
+    groups: tuple[Group, ...]
+    cell: str = ""
+    seed: int = 0  # of what is strewn over the ground, and of how far the things are off their places
+
+    def cells(self) -> tuple[str, ...]:
+        """Where each group stands: left, middle, right, top or bottom."""
+        return (self.cell,) if len(self.groups) == 1 else CELLS[self.axis][len(self.groups)]
+
+
+Placed = tuple[
+    Group, float, float, float
+]  # a group, the centre of one of its things, and the side of its square
+
+
+def place(scene: Scene) -> list[Placed]:
+    """Where each thing of a scene is: centre and side as shares of the picture's side, top left is (0, 0)."""
+    shift, placed = random.Random(f"shift {scene.seed}"), []
+    many = len(scene.groups)
+    for number, group in enumerate(scene.groups):
+        if many == 1:
+            x, y = ALONE[scene.cell]
+            side = {1: 0.42, 2: 0.36, 3: 0.28, 4: 0.23}[group.count] * (
+                SIZES[group.size] if group.count == 1 else 1
+            )
+            x = x if group.count == 1 else 0.5
+            step = (1 - 0.06) / group.count
+            spots = [(x + (copy - (group.count - 1) / 2) * step, y) for copy in range(group.count)]
+        else:
+            along = (number + 0.5) / many
+            side = {2: 0.4, 3: 0.3}[many] * SIZES[group.size]
+            side = min(side, 0.94 / group.count, 0.56)
+            step = 0.94 / group.count if group.count > 2 else 0.44
+            offsets = [0.5 + (copy - (group.count - 1) / 2) * step for copy in range(group.count)]
+            spots = [(along, offset) if scene.axis == ACROSS else (offset, along) for offset in offsets]
+        for x, y in spots:
+            room = max(0.0, min(x, 1 - x, y, 1 - y) - side / 2)
+            reach = min(0.035 if group.count == 1 else 0.015, room)
+            x += shift.uniform(-reach, reach)
+            y += shift.uniform(-reach, reach)
+            placed.append(
+                (group, min(max(x, side / 2), 1 - side / 2), min(max(y, side / 2), 1 - side / 2), side)
+            )
+    return placed
+
+
+def paint_ground(name: str, seed: int, size: int) -> Image.Image:
+    """The ground of a scene, RGB [size, size]."""
+    ground, chance = GROUNDS[name], random.Random(f"ground {seed}")
+    pixels = np.empty((size, size, 3), np.int16)
+    horizon = round(size * (ground.horizon + (chance.uniform(-0.06, 0.06) if ground.horizon < 1 else 0)))
+    pixels[:horizon], pixels[horizon:] = ground.above, ground.below
+    pixels += chance.randint(-12, 12)
+    picture = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+    if ground.dots:
+        draw, low = ImageDraw.Draw(picture), ground.horizon if ground.horizon < 0.5 else 0.0
+        width, height = ground.dot
+        for _ in range(14):
+            x, y = chance.random(), low + chance.random() * (1 - low)
+            box = [round(size * length) for length in (x, y, x + width, y + height)]
+            draw.ellipse(box, fill=ground.dots)
+    return picture
+
+
+def ink_on(ground: str) -> str:
+    """The colour of high-contrast drawings on a ground."""
+    return "#ffffff" if ground in DARK else "#202020"
+
+
+def compose(picture: Image.Image, sprites: Sequence[tuple[Image.Image, float, float, float]]) -> Image.Image:
+    """Put RGBA drawings on a picture, each with its centre and side as shares of the picture's; in place."""
+    size = picture.width
+    for sprite, x, y, side in sprites:
+        pixels = max(1, round(side * size))
+        scaled = sprite.resize((pixels, pixels), Image.Resampling.BILINEAR)
+        picture.paste(scaled, (round(x * size - pixels / 2), round(y * size - pixels / 2)), scaled)
+    return picture
+
+
+def picture_of(scene: Scene, size: int, drawing: Callable[[str, str, str], Image.Image]) -> Image.Image:
+    """A scene as RGB [size, size]; `drawing` gives the RGBA drawing of a code, a style and an ink."""
+    ink = ink_on(scene.ground)
+    sprites = [(drawing(group.code, group.style, ink), x, y, side) for group, x, y, side in place(scene)]
+    return compose(paint_ground(scene.ground, scene.seed, size), sprites)
+
+
+def draw_codes(chance: random.Random, codes: Sequence[str], split: str, count: int) -> list[str]:
+    """`count` different codes whose pairs may all be shown in `split`."""
+    while True:
+        chosen = [chance.choice(codes)]
+        for _ in range(200):
+            if len(chosen) == count:
+                return chosen
+            code = chance.choice(codes)
+            if code not in chosen and all(pair_split(code, other) == split for other in chosen):
+                chosen.append(code)
+
+
+def draw_scene(chance: random.Random, things: Sequence[Thing], split: str) -> Scene:
+    """A scene of `split`, drawn from the given things."""
+    by_code = {thing.code: thing for thing in things}
+    many = chance.choices((1, 2, 3), (25, 55, 20))[0]
+    counts, sizes = [1] * many, [""] * many
+    if many == 1:
+        counts[0] = chance.choices((1, 2, 3, 4), (50, 20, 16, 14))[0]
+        sizes[0] = chance.choice(list(SIZES)) if counts[0] == 1 else ""
+    elif chance.random() < 0.35:
+        counts[chance.randrange(many)] = chance.randint(2, MOST + 1 - many)
+    elif many == 2 and chance.random() < 0.3:
+        sizes = chance.sample(["small", "big"], 2)
+    codes = draw_codes(chance, list(by_code), split, many)
+    styles = [chance.choice(by_code[code].styles(split)) for code in codes]
+    axis = chance.choice((ACROSS, DOWN))
+    cell = "" if many > 1 else chance.choice(list(ALONE))
+    if counts[0] > 1 and cell in ("left", "right"):
+        cell = "middle"  # a row takes the whole width
+    if sizes[0] == "big" and many == 1:
+        cell = "middle"
+    groups = tuple(map(Group, codes, styles, counts, sizes))
+    return Scene(chance.choice(list(GROUNDS)), axis, groups, cell, chance.randrange(2**31))
+
+
+def twin_of(scene: Scene, kind: str, chance: random.Random) -> Scene | None:
+    """A scene that differs in one respect (`TWINS`); None where the scene has no such twin."""
+    groups = scene.groups
+    if kind == "places":
+        plain = len(groups) == 2 and not any(group.size for group in groups)
+        return replace(scene, groups=groups[::-1]) if plain else None
+    if kind == "ground":
+        others = [name for name in GROUNDS if GROUNDS[name].colour != GROUNDS[scene.ground].colour]
+        return replace(scene, ground=chance.choice(others))
+    at = chance.randrange(len(groups))
+    room = MOST - sum(group.count for group in groups) + groups[at].count
+    counts = [count for count in range(1, room + 1) if count != groups[at].count]
+    if not counts or groups[at].size or (len(groups) == 1 and scene.cell in ("left", "right")):
+        return None
+    changed = replace(groups[at], count=chance.choice(counts))
+    return replace(scene, groups=(*groups[:at], changed, *groups[at + 1 :]))

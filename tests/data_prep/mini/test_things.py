@@ -1,0 +1,88 @@
+"""The lexicon, and what the lots decide."""
+
+from collections import Counter
+
+import pytest
+
+from data_prep.mini.things import COLUMNS, NEW_SHARE, PAIR_SHARES, STYLES, Name, pair_split, read_things
+from data_prep.readers import BadInput
+
+FOX = "1f98a\ta\tfox\tfoxes\t\tanimal"
+
+
+@pytest.fixture(scope="module")
+def lexicon():
+    return read_things()
+
+
+def test_names_are_said_with_article_size_and_number():
+    scissors, owl = Name("a pair of", "scissors", "pairs of scissors"), Name("an", "owl", "owls")
+    assert [scissors.one(), scissors.one("big"), scissors.one(definite=True)] == [
+        "a pair of scissors",
+        "a big pair of scissors",
+        "the pair of scissors",
+    ]
+    assert [owl.one(), owl.one("small"), owl.one("small", definite=True)] == [
+        "an owl",
+        "a small owl",
+        "the small owl",
+    ]
+
+
+def test_the_lexicon_is_large_and_no_two_things_share_a_name(lexicon):
+    assert 500 <= len(lexicon) <= 650
+    names = Counter(form for thing in lexicon.values() for form in {f for n in thing.names for f in n[1:]})
+    assert max(names.values()) == 1
+
+
+def test_the_lots_share_out_things_pairs_and_drawings(lexicon):
+    new = sum(thing.is_new for thing in lexicon.values())
+    assert new / len(lexicon) == pytest.approx(NEW_SHARE, abs=0.04)
+    held = Counter(thing.held_style for thing in lexicon.values())
+    assert all(held[style] / len(lexicon) == pytest.approx(1 / 3, abs=0.06) for style in STYLES)
+    codes = list(lexicon)[:100]
+    pairs = Counter(pair_split(one, other) for one in codes for other in codes if one < other)
+    for split, share in PAIR_SHARES.items():
+        assert pairs[split] / pairs.total() == pytest.approx(share, abs=0.02)
+    assert pair_split("1f98a", "26bd") == pair_split("26bd", "1f98a")
+
+
+def test_no_drawing_of_a_known_thing_both_trains_and_tests(lexicon):
+    for thing in lexicon.values():
+        train, test = set(thing.styles("train")), set(thing.styles("test"))
+        assert train | test == set(STYLES)
+        assert thing.is_new or (
+            len(test) == 1 and train.isdisjoint(test) and test == set(thing.styles("val"))
+        )
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["code\tname"], "line 1: expected the columns code, article"),
+        (["1f98a\ta\tfox"], "line 2: expected code, article"),
+        ([FOX, FOX.replace("1f98a", "1f43a")], "line 3: 1f98a is called 'fox', too"),
+        ([FOX, FOX], "line 3: 1f98a has a line already"),
+        (
+            [FOX.replace("\t\t", "\tvixen\t")],
+            "line 2: expected other names such as 'a bike/bikes', found 'vixen'",
+        ),
+    ],
+)
+def test_a_damaged_line_is_named(tmp_path, lines, said):
+    header = [] if lines[0].startswith("code") else ["\t".join(COLUMNS)]
+    path = tmp_path / "things.tsv"
+    path.write_text("\n".join([*header, *lines]))
+    with pytest.raises(BadInput) as error:
+        read_things(path)
+    assert str(path) in str(error.value)
+    assert said.replace("has a line already", "") in str(error.value)
+
+
+def test_other_names_may_be_pairs(tmp_path):
+    path = tmp_path / "things.tsv"
+    path.write_text(
+        "\n".join(["\t".join(COLUMNS), FOX.replace("\t\t", "\ta pair of x/pairs of x|a vixen/vixens\t")])
+    )
+    others = read_things(path)["1f98a"].names[1:]
+    assert others == (Name("a pair of", "x", "pairs of x"), Name("a", "vixen", "vixens"))

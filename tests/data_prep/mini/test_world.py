@@ -1,0 +1,218 @@
+"""The small world: its records, its files as the readers of the real formats read them, and its twins."""
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import asdict
+
+import pytest
+from PIL import Image
+
+import cma.data
+from cma.media import read_frames
+from cma.media.video import frame_indices
+from cma.recipes import recipe
+from data_prep.__main__ import main
+from data_prep.mini import composed, events, pictures, world
+from data_prep.mini.describers import HABITS, ceiling
+from data_prep.mini.events import frames_of
+from data_prep.mini.things import STYLES, read_things
+from data_prep.readers import BadInput
+
+BENCHMARKS = list(composed.READERS)
+# Digests of all records, and of the pixels of some, before they are encoded.
+RECORDS = "7f4c436d321f23a056f899f5187fc147d51730644a880469bbd570d47db4cd51"
+PIXELS = "078302484ac154a859bdc0a8925d35e95d25e2c3f5dc1278ce6e4b4f46b96417"
+
+
+@pytest.fixture(scope="module")
+def lexicon():
+    return read_things()
+
+
+@pytest.fixture(scope="module")
+def drawn(lexicon):
+    return pictures.draw_pictures(lexicon) | events.draw_clips(lexicon)
+
+
+def of_split(records, split):
+    return [record for record in records if record.split == split]
+
+
+def spoken(records):
+    return {getattr(caption, "text", caption) for record in records for caption in captions_of(record)}
+
+
+def captions_of(record):
+    return record.captions if isinstance(record, pictures.Picture) else record.whole + record.moments
+
+
+def codes_of(record):
+    return {
+        one.code for one in (record.scene.groups if isinstance(record, pictures.Picture) else record.events)
+    }
+
+
+def test_the_records_are_the_same_everywhere(drawn):
+    lines = [
+        json.dumps(asdict(record), ensure_ascii=False, default=sorted, sort_keys=True)
+        for records in drawn.values()
+        for record in records
+    ]
+    assert hashlib.sha256("\n".join(lines).encode()).hexdigest() == RECORDS
+
+
+def test_the_world_is_as_large_as_it_says(drawn):
+    counts = {name: Counter(record.split for record in records) for name, records in drawn.items()}
+    assert counts == {
+        "mini-flickr30k": {"train": 7000, "val": 1000, "test": 1000},
+        "mini-flickr30k-new": {"test": 1000},
+        "mini-flickr30k-twins": {"test": 1800},
+        "mini-msrvtt": {"train": 2000, "val": 500, "test": 1000},
+        "mini-msrvtt-twins": {"test": 1200},
+    }
+
+
+@pytest.mark.parametrize("name", ["mini-flickr30k", "mini-msrvtt"])
+def test_what_is_tested_did_not_train(drawn, lexicon, name):
+    train, rest = of_split(drawn[name], "train"), [one for one in drawn[name] if one.split != "train"]
+    rest += drawn[f"{name}-twins"] + drawn.get(f"{name}-new", [])
+    assert spoken(train).isdisjoint(spoken(rest))
+    pairs = [
+        {frozenset((a, b)) for one in part for a in codes_of(one) for b in codes_of(one) if a < b}
+        for part in (train, rest)
+    ]
+    assert pairs[0].isdisjoint(pairs[1])
+    assert not any(lexicon[code].is_new for one in train for code in codes_of(one))
+    styles = [set(), set()]
+    for at, part in enumerate((train, of_split(drawn[name], "val") + of_split(drawn[name], "test"))):
+        for record in part:
+            shown = record.scene.groups if name == "mini-flickr30k" else record.events
+            styles[at] |= {(one.code, one.style) for one in shown}
+    assert styles[0].isdisjoint(styles[1])
+    assert {style for _, style in styles[0]} == {style for _, style in styles[1]} == set(STYLES)
+
+
+def test_new_things_are_all_new(drawn, lexicon):
+    assert all(lexicon[code].is_new for one in drawn["mini-flickr30k-new"] for code in codes_of(one))
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "least"), [("mini-flickr30k", "test", 95), ("mini-flickr30k-new", "test", 90)]
+)
+def test_a_perfect_reader_finds_nearly_all(drawn, name, split, least):
+    part = of_split(drawn[name], split)
+    assert all(len(picture.captions) == len(HABITS) for picture in part)
+    assert ceiling([picture.captions for picture in part], [picture.scene for picture in part]) > least
+
+
+def test_an_eighth_of_the_training_scenes_have_a_twin(drawn):
+    scenes = Counter(
+        (one.scene.seed, frozenset(codes_of(one))) for one in of_split(drawn["mini-flickr30k"], "train")
+    )
+    assert sum(count for count in scenes.values() if count == 2) / 7000 == pytest.approx(1 / 8, abs=0.03)
+
+
+def test_no_caption_of_a_twin_is_true_of_the_other(drawn):
+    twins = drawn["mini-flickr30k-twins"]
+    for one, other in zip(twins[::2], twins[1::2], strict=True):
+        assert one.id[:-1] == other.id[:-1]
+        assert one.captions[0].is_true_of(one.scene)
+        assert not one.captions[0].is_true_of(other.scene)
+        assert not other.captions[0].is_true_of(one.scene)
+
+
+def shown_frames(clip):
+    """The frames that a model sees of a clip, before they are encoded, in order."""
+    sprites = {}
+
+    def sprite(event, ink, pose):
+        colour = (*hashlib.sha256(f"{event.code} {pose}".encode()).digest()[:3], 255)
+        return sprites.setdefault(colour, Image.new("RGBA", (32, 32), colour))
+
+    frames = [frame.tobytes() for times, frame in frames_of(clip, 32, sprite) for _ in range(times)]
+    return [frames[at] for at in frame_indices(len(frames), recipe("mini-msrvtt").train_config().max_frames)]
+
+
+def test_twins_of_clips_show_the_same_frames_in_another_order(drawn):
+    twins = drawn["mini-msrvtt-twins"]
+    chosen = [number for number in range(0, len(twins), 2) if number % 20 == 0]
+    for number in chosen:
+        one, other = map(shown_frames, twins[number : number + 2])
+        assert Counter(one) == Counter(other)
+        assert one != other
+        if twins[number].id.startswith("direction"):
+            assert one == other[::-1]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A world of few scenes and clips, of squares instead of drawings."""
+    out = tmp_path_factory.mktemp("world")
+    with pytest.MonkeyPatch.context() as patch:
+        for module, sizes in ((pictures, "TRAIN VAL TEST NEW"), (events, "TRAIN VAL TEST")):
+            for number, name in enumerate(sizes.split(), start=2):
+                patch.setattr(module, name, number)
+            patch.setattr(module, "PAIRS", 1)
+        square = Image.new("RGBA", (128, 128), (200, 30, 30, 255))
+        patch.setattr(world, "drawing", lambda *_: square)
+        patch.setattr(world, "animations", dict)
+        composed.build_world(out, workers=1)
+    return out
+
+
+def test_the_readers_of_the_real_formats_prepare_it(built, capsys):
+    found = {name: json.loads((built / name / "dataset.json").read_text())["counts"] for name in BENCHMARKS}
+    sizes = {
+        name: {split: count["found"] for split, count in counts.items()} for name, counts in found.items()
+    }
+    assert sizes["mini-flickr30k"] == {"train": 2, "val": 3, "test": 4}
+    assert sizes["mini-msrvtt"] == {"train": 2, "val": 3, "test": 4}
+    assert sizes["mini-msrvtt-whole"] == sizes["mini-msrvtt-moments"] == {"test": 4}
+    assert (sizes["mini-flickr30k-new"], sizes["mini-flickr30k-twins"]) == ({"test": 5}, {"test": 6})
+    assert all(
+        count["found"] == count["expected"] and count["captions"]["found"] == count["captions"]["expected"]
+        for counts in found.values()
+        for count in counts.values()
+    )
+    item = cma.data.load(built / "mini-flickr30k", "test").items[0]
+    assert len(item.captions) == len(HABITS)
+    clips = [
+        cma.data.load(built / name, "test").items for name in BENCHMARKS if name.startswith("mini-msrvtt")
+    ]
+    assert all(len(clip.captions) == 1 for part in clips for clip in part)
+    frames = read_frames(built / "mini-msrvtt" / clips[0][0].file_name, 6, None)
+    assert [frame.size for frame in frames] == [(world.CLIP_SIZE, world.CLIP_SIZE)] * 6
+    assert (built / "sources" / "mini-flickr30k" / world.RECORDS).read_text().count("\n") == 9
+
+
+def test_what_is_there_is_not_built_again(built, capsys, monkeypatch):
+    monkeypatch.setattr(composed, "draw_pictures", None)
+    composed.build_world(built, workers=1)
+    assert capsys.readouterr().out.count("already in") == len(BENCHMARKS)
+
+
+def test_a_half_built_benchmark_is_built_again(built, monkeypatch, capsys):
+    (built / "mini-flickr30k-new" / "dataset.json").unlink()
+    monkeypatch.setattr(composed, "draw_pictures", None)  # its source is there
+    composed.build_world(built, workers=1)
+    assert capsys.readouterr().out.count("already in") == len(BENCHMARKS) - 1
+
+
+def test_a_drawing_that_the_packages_lack_is_one_line(tmp_path, monkeypatch, capsys):
+    def lost(code, style, ink=""):
+        raise BadInput(f"no {style} drawing of {code}")
+
+    monkeypatch.setattr(pictures, "TRAIN", 1)
+    monkeypatch.setattr(world, "drawing", lost)
+    assert main(["world", "--out", str(tmp_path), "--workers", "1"]) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "drawing of" in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.minis
+def test_the_composed_pixels_are_the_same_everywhere(lexicon, drawn, tmp_path):
+    """The first pictures and clips of the real packages, before they are encoded."""
+    digests = [world.save_picture((picture, tmp_path / "x.jpg")) for picture in drawn["mini-flickr30k"][:40]]
+    assert hashlib.sha256("".join(digests).encode()).hexdigest() == PIXELS

@@ -28,15 +28,21 @@ def recolour(rgba: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return torch.cat([colours.expand(-1, -1, *rgba.shape[2:]), rgba[:, 3:]], dim=1)
 
 
-def augment(rgba: torch.Tensor, size: int, generator: torch.Generator) -> torch.Tensor:
-    """Opaque random RGB views [B, 3, size, size] (0…1) of RGBA drawings [B, 4, H, W] (0…1)."""
+def views(
+    rgba: torch.Tensor, size: int, generator: torch.Generator, scale: tuple[float, float] = (0.95, 1.5)
+) -> torch.Tensor:
+    """Random views of RGBA drawings [B, 4, H, W] (0…1): moved, turned, tinted, shaded, with a gloss.
+
+    scale: lowest and highest; above 1 the drawing is smaller. Returns RGBA [B, 4, size, size], the colours
+    multiplied by alpha.
+    """
     count = len(rgba)
     premultiplied = torch.cat([rgba[:, :3] * rgba[:, 3:], rgba[:, 3:]], dim=1)  # for clean edges
-    scale = _uniform((count,), 0.95, 1.5, generator)  # above 1 the drawing is smaller
+    factor = _uniform((count,), *scale, generator)
     turn = torch.randn(count, generator=generator) * 0.15
-    shift = (torch.rand((count, 2), generator=generator) - 0.5) * 0.25
+    shift = (torch.rand((count, 2), generator=generator) - 0.5) * (scale[1] - 1) / 2
     stretch = _uniform((count,), 0.9, 1.1, generator)
-    cos, sin = turn.cos() * scale, turn.sin() * scale
+    cos, sin = turn.cos() * factor, turn.sin() * factor
     matrix = torch.stack([cos * stretch, -sin, shift[:, 0], sin, cos / stretch, shift[:, 1]], dim=1)
     grid = F.affine_grid(matrix.view(count, 2, 3), (count, 4, size, size), align_corners=False)
     view = F.grid_sample(premultiplied, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
@@ -49,12 +55,12 @@ def augment(rgba: torch.Tensor, size: int, generator: torch.Generator) -> torch.
     distance = (axis[None, None] - centre[:, :1]) ** 2 + (axis[None, :, None] - centre[:, 1:]) ** 2
     gloss = torch.exp(-distance / 0.15) * _uniform((count, 1, 1, 1), 0, 0.4, generator)
     colour = colour + gloss * (alpha - colour).clamp(min=0)
+    return torch.cat([colour, alpha], dim=1)
 
-    plain = torch.rand((count, 1, 1, 1), generator=generator) < 0.5
-    background = torch.where(plain, 1.0, torch.rand((count, 3, 1, 1), generator=generator))
-    background = background + 0.15 * _ramp(count, size, generator) * (~plain)
-    picture = colour + (1 - alpha) * background
 
+def develop(picture: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Pictures [B, 3, H, W] (0…1) with random contrast, brightness, saturation and blur."""
+    count = len(picture)
     mean = picture.mean(dim=(1, 2, 3), keepdim=True)
     picture = mean + (picture - mean) * _uniform((count, 1, 1, 1), 0.7, 1.2, generator)
     picture = picture + _uniform((count, 1, 1, 1), -0.1, 0.1, generator)
@@ -63,3 +69,13 @@ def augment(rgba: torch.Tensor, size: int, generator: torch.Generator) -> torch.
     blurred = F.avg_pool2d(F.pad(picture, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     blur = torch.rand((count, 1, 1, 1), generator=generator)
     return (picture + (blurred - picture) * torch.where(blur < 0.5, 2 * blur, 0.0)).clamp(0, 1)
+
+
+def augment(rgba: torch.Tensor, size: int, generator: torch.Generator) -> torch.Tensor:
+    """Opaque random RGB views [B, 3, size, size] (0…1) of RGBA drawings [B, 4, H, W] (0…1)."""
+    count = len(rgba)
+    view = views(rgba, size, generator)
+    plain = torch.rand((count, 1, 1, 1), generator=generator) < 0.5
+    background = torch.where(plain, 1.0, torch.rand((count, 3, 1, 1), generator=generator))
+    background = background + 0.15 * _ramp(count, size, generator) * (~plain)
+    return develop(view[:, :3] + (1 - view[:, 3:]) * background, generator)

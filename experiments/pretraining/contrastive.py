@@ -23,7 +23,10 @@ from transformers import CLIPModel, CLIPTokenizer
 from cma.files import checked_dataclass, parse_json, replacing
 
 from .augmentation import augment, recolour
+from .crowds import Crowds
 from .small_clip import MEAN, STD, ClipShape, build_model, build_tokenizer
+
+SCHEDULE = ("steps", "decay", "states")  # what may change when a run goes on
 
 
 @checked_dataclass
@@ -40,7 +43,9 @@ class PretrainConfig:
     average: float = 0.998  # decay of the averaged weights, which are the ones that are kept
     drop: float = 0.4  # share of the patches that are left out …
     full_view: float = 0.07  # … except in this last share of the steps
-    mix: tuple[tuple[str, float], ...] = (("emoji", 0.6), ("colour", 0.28), ("mono", 0.12))
+    scenes: float = 0.0  # share of a batch that are scenes; the others are single drawings
+    mix: tuple[tuple[str, float], ...] = (("emoji", 0.6), ("colour", 0.28), ("mono", 0.12))  # of those
+    states: tuple[float, ...] = ()  # shares of the steps after which a shorter run would have ended
     shape: ClipShape = ClipShape()
     seed: int = 42
 
@@ -57,16 +62,16 @@ def caption_of(drawing, random: np.random.Generator) -> str:
 
 
 def sample_rows(
-    groups: dict[str, list[list[int]]], config: PretrainConfig, random: np.random.Generator
+    groups: dict[str, list[list[int]]], count: int, config: PretrainConfig, random: np.random.Generator
 ) -> list[int]:
-    """The rows of one batch: of each group its share of concepts, drawn evenly, and one drawing of each.
+    """About `count` rows: of each group its share of concepts, drawn evenly, and one drawing of each.
 
     groups: for each name in `config.mix`, the rows of every concept.
     """
     rows: list[int] = []
     for name, share in config.mix:
         concepts = groups[name]
-        for concept in random.choice(len(concepts), round(share * config.batch_size), replace=False):
+        for concept in random.choice(len(concepts), round(share * count), replace=False):
             rows.append(concepts[concept][random.integers(len(concepts[concept]))])
     return rows
 
@@ -118,6 +123,11 @@ def learning_rate(step: int, config: PretrainConfig) -> float:
     return config.learning_rate * min(1.0, (step + 1) / config.warmup, max(left, 0.02))
 
 
+def branches(config: PretrainConfig) -> dict[int, float]:
+    """{step: share}: where a state leaves the run, to be cooled down in the last tenth of its steps."""
+    return {round(0.9 * share * config.steps): share for share in config.states}
+
+
 def pretrain(
     pixels: np.ndarray,
     drawings: Sequence,
@@ -126,15 +136,19 @@ def pretrain(
     evaluate: Callable[[CLIPModel, CLIPTokenizer], dict] | None = None,
     checkpoint_seconds: float = 180,
     evaluate_every: int = 500,
+    crowds: Crowds | None = None,
 ) -> tuple[CLIPModel, CLIPTokenizer, list[dict]]:
     """Train a CLIP; returns the averaged model, its tokenizer and the log.
 
     pixels [N, H, W, 4] uint8 RGBA. Each of the N drawings has `concept`, `captions`, `tags` and `group` (a
-    name in `config.mix`). Every `checkpoint_seconds`, `folder/checkpoint.pt` is written, from which a run of
-    the same settings goes on. Every `evaluate_every` steps, what `evaluate` returns is added to the log.
-    Raises ValueError if the checkpoint has other settings; only `steps` may differ.
+    name in `config.mix`). `crowds` draws the scenes, if `config.scenes` asks for some.
+    Every `checkpoint_seconds`, `folder/checkpoint.pt` is written, from which a run of the same settings goes
+    on; at the steps of `branches` it is kept as `folder/step-<n>.pt`, too. Every `evaluate_every` steps, what
+    `evaluate` returns is added to the log.
+    Raises ValueError if the checkpoint has other settings than `SCHEDULE`.
     """
     texts = [text for drawing in drawings for text in (*drawing.captions, *drawing.tags)]
+    texts += crowds.words if crowds else []
     tokenizer = build_tokenizer(texts, config.shape)
     torch.manual_seed(config.seed)
     model = build_model(config.shape, tokenizer)
@@ -151,7 +165,7 @@ def pretrain(
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         there, here = asdict(parse_json(state["config"], PretrainConfig, str(checkpoint))), asdict(config)
-        if changed := [key for key in here if key != "steps" and here[key] != there[key]]:
+        if changed := [key for key in here if key not in SCHEDULE and here[key] != there[key]]:
             raise ValueError(f"{checkpoint}: other settings ({', '.join(changed)}); delete it or use those")
         model.load_state_dict(state["model"])
         averaged.load_state_dict(state["averaged"])
@@ -168,13 +182,20 @@ def pretrain(
         random = np.random.default_rng((config.seed, step))  # so that a resumed run draws the same numbers
         generator = torch.Generator().manual_seed(int(random.integers(2**62)))
         torch.manual_seed(int(random.integers(2**62)))
-        rows = sample_rows(concepts, config, random)
+        crowd = round(config.scenes * config.batch_size)
+        rows = sample_rows(concepts, config.batch_size - crowd, config, random)
         batch = [drawings[row] for row in rows]
         captions = [caption_of(drawing, random) for drawing in batch]
         rgba = torch.from_numpy(pixels[rows]).permute(0, 3, 1, 2).float() / 255
         mono = torch.tensor([drawing.group == "mono" for drawing in batch])
         rgba[mono] = recolour(rgba[mono], generator)
-        views = (augment(rgba, config.shape.image_size, generator) - mean) / std
+        size, contents = config.shape.image_size, [drawing.concept for drawing in batch]
+        pictures = augment(rgba, size, generator)
+        if crowd:
+            shown, contained, said = crowds.batch(crowd, size, int(random.integers(2**62)))
+            pictures, contents = torch.cat([pictures, shown]), contents + contained
+            captions += said
+        views = (pictures - mean) / std
         ids = tokenizer(captions, padding=True, truncation=True, return_tensors="pt").input_ids
         dropper.drop = config.drop if step < (1 - config.full_view) * config.steps else 0.0
         rate = learning_rate(step, config)
@@ -186,7 +207,7 @@ def pretrain(
             text = model.text_projection(model.text_model(input_ids=ids).pooler_output)
         image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
         logits = model.logit_scale.exp() * text @ image.T
-        loss = contrastive_loss(logits, [drawing.concept for drawing in batch], captions)
+        loss = contrastive_loss(logits, contents, captions)
         model.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -197,17 +218,18 @@ def pretrain(
         averaged.update_parameters(model)
         if step < 50 or step % 20 == 0:
             bar.set_postfix(loss=f"{loss.item():.3f}", rate=f"{rate:.1e}", refresh=False)
-        last = step + 1 == config.steps
+        last, branch = step + 1 == config.steps, step + 1 in branches(config)
         if last or (step + 1) % evaluate_every == 0:
             entry = {"step": step + 1, "seconds": seconds + time.monotonic() - clock, "loss": loss.item()}
             log.append(entry | (evaluate(averaged.module, tokenizer) if evaluate else {}))
             tqdm.write(json.dumps(log[-1]))
-        if last or time.monotonic() - saved > checkpoint_seconds:
+        if last or branch or time.monotonic() - saved > checkpoint_seconds:
             saved = time.monotonic()
             state = {"model": model.state_dict(), "averaged": averaged.state_dict(), "step": step + 1}
             state |= {"optimizers": [optimizer.state_dict() for optimizer in optimizers], "log": log}
             state |= {"seconds": seconds + saved - clock, "config": json.dumps(asdict(config))}
-            with replacing(checkpoint) as temporary:
-                torch.save(state, temporary)
+            for file in [checkpoint, *([folder / f"step-{step + 1}.pt"] if branch else [])]:
+                with replacing(file) as temporary:
+                    torch.save(state, temporary)
     hook.remove()
     return averaged.module.eval(), tokenizer, log

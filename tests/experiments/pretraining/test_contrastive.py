@@ -25,7 +25,7 @@ def test_drawings_of_one_concept_or_caption_share_the_target():
 def test_batches_hold_each_concept_once():
     rows = corpus()[1]
     groups = {name: [[i] for i, row in enumerate(rows) if row.group == name] for name in ("emoji", "mono")}
-    chosen = contrastive.sample_rows(groups, CONFIG, np.random.default_rng(1))
+    chosen = contrastive.sample_rows(groups, 8, CONFIG, np.random.default_rng(1))
     assert len(chosen) == len(set(chosen)) == CONFIG.batch_size
     assert [rows[i].group for i in chosen].count("emoji") == 4
 
@@ -74,3 +74,11 @@ def test_other_settings_do_not_resume_a_checkpoint(tmp_path):
         other = replace(CONFIG, shape=replace(CONFIG.shape, projection=64))
         contrastive.pretrain(pixels, rows, other, tmp_path)
     contrastive.pretrain(pixels, rows, replace(CONFIG, steps=5), tmp_path)  # a longer run goes on
+
+
+def test_a_run_keeps_the_states_from_which_shorter_ones_end(tmp_path):
+    pixels, rows = corpus()
+    config = replace(CONFIG, steps=20, states=(0.1, 0.5))
+    contrastive.pretrain(pixels, rows, config, tmp_path)
+    kept = {path.name: torch.load(path, weights_only=True) for path in tmp_path.glob("step-*.pt")}
+    assert {name: state["step"] for name, state in kept.items()} == {"step-2.pt": 2, "step-9.pt": 9}

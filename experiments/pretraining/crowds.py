@@ -1,0 +1,79 @@
+"""Scenes for pre-training: drawings by other artists, put together by the composer of the offline benchmarks.
+
+Their captions are like alt text: names, lists, counts. They never say where something is, or on what ground,
+and no pair of things of a split that validates or tests is shown.
+"""
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from data_prep.mini.describers import NUMBERS, joined
+from data_prep.mini.scenes import Scene, draw_scene, ink_on, picture_of
+from data_prep.mini.things import Name, Thing
+
+from .augmentation import develop, views
+
+FORMS = ("list", "and", "plain")  # fox, bicycle · a fox and a bicycle · fox and bicycle
+
+
+class Crowds:
+    """Random scenes of the things of which the corpus holds drawings.
+
+    pixels [N, H, W, 4] uint8 RGBA; drawings: the N `Drawing`s; things: the lexicon.
+    """
+
+    def __init__(self, pixels: np.ndarray, drawings: Sequence, things: dict[str, Thing]) -> None:
+        rows: dict[str, list[int]] = {}
+        for row, drawing in enumerate(drawings):
+            if drawing.concept in things:
+                rows.setdefault(drawing.concept, []).append(row)
+        self.pixels, self.drawings, self.rows = pixels, drawings, rows
+        self.things = [thing for code, thing in things.items() if code in rows]
+        self.names = {thing.code: thing.names for thing in self.things}
+        names = [name for thing in self.things for name in thing.names]
+        self.words = [text for name in names for text in (name.one(), name.plural)]
+
+    def caption(self, scene: Scene, chance: random.Random) -> str:
+        """A list of what is there, in any order."""
+        form, parts = chance.choice(FORMS), []
+        for group in chance.sample(scene.groups, len(scene.groups)):
+            name: Name = chance.choice(self.names[group.code])
+            if group.count > 1:
+                numbered = form == "and" or chance.random() < 0.5
+                parts.append(f"{NUMBERS[group.count]} {name.plural}" if numbered else name.plural)
+            else:
+                parts.append(name.one() if form == "and" else name.singular)
+        return ", ".join(parts) if form == "list" else joined(parts)
+
+    def batch(self, count: int, size: int, seed: int) -> tuple[Tensor, list[str], list[str]]:
+        """`count` scenes as pictures [count, 3, size, size] (0…1), what each holds, and their captions."""
+        chance, generator = random.Random(f"crowds {seed}"), torch.Generator().manual_seed(seed)
+        scenes = [draw_scene(chance, self.things, "train") for _ in range(count)]
+        rows = [chance.choice(self.rows[group.code]) for scene in scenes for group in scene.groups]
+        sprites = iter(self._sprites(rows, [scene for scene in scenes for _ in scene.groups], generator))
+        pictures = []
+        for scene in scenes:
+            own = {group.code: next(sprites) for group in scene.groups}
+            pictures.append(np.asarray(picture_of(scene, size, lambda code, *_, own=own: own[code])))
+        stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
+        content = [" + ".join(sorted(f"{g.code}*{g.count}" for g in scene.groups)) for scene in scenes]
+        return develop(stacked, generator), content, [self.caption(scene, chance) for scene in scenes]
+
+    def _sprites(self, rows: list[int], scenes: list[Scene], generator: torch.Generator) -> list[Image.Image]:
+        """The drawings of the rows, each a little changed; those of one colour in ink or a random colour."""
+        rgba = torch.from_numpy(self.pixels[rows]).permute(0, 3, 1, 2).float() / 255
+        for number, (row, scene) in enumerate(zip(rows, scenes, strict=True)):
+            if self.drawings[row].group == "mono":
+                colour = torch.rand(3, generator=generator)
+                if torch.rand((), generator=generator) < 0.6:
+                    colour = torch.full((3,), float(ink_on(scene.ground) == "#ffffff"))
+                rgba[number, :3] = colour[:, None, None]
+        seen = views(rgba, rgba.shape[-1], generator, scale=(0.9, 1.1))
+        seen[:, :3] /= seen[:, 3:].clamp(min=1e-3)
+        arrays = (seen.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+        return [Image.fromarray(array) for array in arrays]

@@ -1,7 +1,7 @@
 """Scenes for pre-training: drawings by other artists, put together by the composer of the offline benchmarks.
 
-Their captions are like alt text: names, lists, counts. They never say where something is, or on what ground,
-and no pair of things of a split that validates or tests is shown.
+Their captions are like alt text: names, lists, counts, and words that say nothing about the picture. They
+never say where something is, or on what ground, and no pair of things of val or test is shown.
 """
 
 import random
@@ -12,13 +12,54 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from data_prep.mini.describers import NUMBERS, joined
+from data_prep.mini.describers import NUMBERS
 from data_prep.mini.scenes import Scene, draw_scene, ink_on, picture_of
 from data_prep.mini.things import Name, Thing
 
 from .augmentation import develop, views
 
-FORMS = ("list", "and", "plain")  # fox, bicycle · a fox and a bicycle · fox and bicycle
+FORMS = (
+    "list",
+    "and",
+    "count",
+    "plain",
+)  # fox, ball · a fox and a ball · one fox and one ball · fox and ball
+JOINTS = (" and ", " and ", ", ", " with ", " plus ", " & ")
+BEFORE = (
+    "an image with ",
+    "image of ",
+    "photo of ",
+    "drawing of ",
+    "a drawing: ",
+    "icon of ",
+    "clip art of ",
+    "vector of ",
+    "illustration with ",
+    "sticker: ",
+    "an emoji picture, ",
+    "cartoon with ",
+    "a small picture showing ",
+    "my ",
+    "new: ",
+)
+AFTER = (
+    " icons",
+    " clip art",
+    ", vector",
+    ", stock image",
+    " drawing",
+    ", flat design",
+    " png",
+    " for kids",
+    ", cute",
+    ", isolated",
+    " wallpaper",
+    ", free download",
+    " poster",
+    ", simple",
+    ".",
+)
+MONO = 0.35  # share of the drawings that are of one colour
 
 
 class Crowds:
@@ -28,33 +69,37 @@ class Crowds:
     """
 
     def __init__(self, pixels: np.ndarray, drawings: Sequence, things: dict[str, Thing]) -> None:
-        rows: dict[str, list[int]] = {}
+        self.pixels, self.drawings = pixels, drawings
+        self.rows: dict[str, tuple[list[int], list[int]]] = {}  # in colours, and of one colour
         for row, drawing in enumerate(drawings):
             if drawing.concept in things:
-                rows.setdefault(drawing.concept, []).append(row)
-        self.pixels, self.drawings, self.rows = pixels, drawings, rows
-        self.things = [thing for code, thing in things.items() if code in rows]
+                self.rows.setdefault(drawing.concept, ([], []))[drawing.group == "mono"].append(row)
+        self.things = [thing for code, thing in things.items() if code in self.rows]
         self.names = {thing.code: thing.names for thing in self.things}
         names = [name for thing in self.things for name in thing.names]
         self.words = [text for name in names for text in (name.one(), name.plural)]
 
     def caption(self, scene: Scene, chance: random.Random) -> str:
         """A list of what is there, in any order."""
-        form, parts = chance.choice(FORMS), []
+        form, joint, parts = chance.choice(FORMS), chance.choice(JOINTS), []
         for group in chance.sample(scene.groups, len(scene.groups)):
             name: Name = chance.choice(self.names[group.code])
             if group.count > 1:
-                numbered = form == "and" or chance.random() < 0.5
+                numbered = form in ("and", "count") or chance.random() < 0.5
                 parts.append(f"{NUMBERS[group.count]} {name.plural}" if numbered else name.plural)
             else:
-                parts.append(name.one() if form == "and" else name.singular)
-        return ", ".join(parts) if form == "list" else joined(parts)
+                one = " ".join(["one", *name.article.split()[1:], name.singular])
+                parts.append({"and": name.one(), "count": one}.get(form, name.singular))
+        said = ", ".join(parts) if form == "list" else joint.join(parts)
+        before, after = (chance.choice(words) if chance.random() < 0.35 else "" for words in (BEFORE, AFTER))
+        said = f"{before}{said}{after}"
+        return said[:1].upper() + said[1:] if chance.random() < 0.3 else said
 
     def batch(self, count: int, size: int, seed: int) -> tuple[Tensor, list[str], list[str]]:
         """`count` scenes as pictures [count, 3, size, size] (0…1), what each holds, and their captions."""
         chance, generator = random.Random(f"crowds {seed}"), torch.Generator().manual_seed(seed)
         scenes = [draw_scene(chance, self.things, "train") for _ in range(count)]
-        rows = [chance.choice(self.rows[group.code]) for scene in scenes for group in scene.groups]
+        rows = [self._row(group.code, chance) for scene in scenes for group in scene.groups]
         sprites = iter(self._sprites(rows, [scene for scene in scenes for _ in scene.groups], generator))
         pictures = []
         for scene in scenes:
@@ -63,6 +108,10 @@ class Crowds:
         stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
         content = [" + ".join(sorted(f"{g.code}*{g.count}" for g in scene.groups)) for scene in scenes]
         return develop(stacked, generator), content, [self.caption(scene, chance) for scene in scenes]
+
+    def _row(self, code: str, chance: random.Random) -> int:
+        coloured, mono = self.rows[code]
+        return chance.choice(mono if mono and (not coloured or chance.random() < MONO) else coloured)
 
     def _sprites(self, rows: list[int], scenes: list[Scene], generator: torch.Generator) -> list[Image.Image]:
         """The drawings of the rows, each a little changed; those of one colour in ink or a random colour."""

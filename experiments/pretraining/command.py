@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from transformers import CLIPModel, CLIPTokenizer
@@ -13,9 +16,11 @@ from cma.data import RetrievalDataset
 from cma.files import parse_json
 from cma.recipes import recipe
 from cma.training import evaluate
+from data_prep.mini.things import read_things
 
 from . import icons
-from .contrastive import PretrainConfig, pretrain
+from .contrastive import SCENES, PretrainConfig, branches, pretrain
+from .crowds import Crowds
 from .small_clip import export, processor_for
 
 VALIDATION = "mini-flickr30k"
@@ -38,6 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m experiments pretrain`."""
     parser.add_argument("--out", type=Path, required=True, help="folder that gets the CLIP")
     parser.add_argument("--config", default="{}", help="JSON of PretrainConfig, such as '{\"steps\": 50}'")
+    parser.add_argument("--scenes", action="store_true", help="the settings of a CLIP that knows scenes, too")
     parser.add_argument("--runs", type=Path, default=Path("runs/mini_clip"), help="default: runs/mini_clip")
     parser.add_argument("--data", type=Path, default=Path("data"), help=f"has {VALIDATION}; default: data")
     parser.add_argument("--workers", type=int, default=2, help="processes that draw; default: 2")
@@ -48,15 +54,31 @@ def run(options: argparse.Namespace) -> None:
 
     104 MB are fetched the first time. A checkpoint is kept in the folder of runs every three minutes, from
     which the same command goes on after a stop. Recall is logged if mini-flickr30k has been built, on its
-    split val. `cma.load_backbone(OUT)` loads the result.
+    split val; for `--scenes` give `--data data/world`. `cma.load_backbone(OUT)` loads the result; those of `states` are beside it, as OUT-10 for a
+    tenth of the steps.
     """
-    config = parse_json(options.config, PretrainConfig, "--config")
+    config = SCENES if options.scenes else parse_json(options.config, PretrainConfig, "--config")
     pixels, drawings = icons.build(options.workers)
+    crowds = Crowds(pixels, drawings, read_things()) if config.scenes else None
     measure, folder = None, options.data / VALIDATION
     if folder.exists():
         measure = recall_on(data.load(folder, "val"))
     else:
         print(f"{folder}: no such folder, so no recall is logged; `python -m data_prep mini` builds it")
-    clip, tokenizer, _ = pretrain(pixels, drawings, config, options.runs / "training", measure)
-    export(clip, tokenizer, options.out)
-    print(f"written to {options.out}")
+
+    def train_and_save(config: PretrainConfig, folder: Path, out: Path) -> None:
+        clip, tokenizer, _ = pretrain(pixels, drawings, config, folder, measure, crowds=crowds)
+        export(clip, tokenizer, out)
+        with (out / "model.safetensors").open("rb") as file:
+            print(f"written to {out}, sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}")
+
+    training = options.runs / "training"
+    train_and_save(config, training, options.out)
+    for step, share in branches(config).items():
+        name = f"{100 * share:.0f}"
+        branch = training / f"state-{name}"
+        branch.mkdir(exist_ok=True)
+        if not (branch / "checkpoint.pt").exists():
+            shutil.copy(training / f"step-{step}.pt", branch / "checkpoint.pt")
+        shorter = replace(config, steps=round(share * config.steps), decay=0.1, states=())
+        train_and_save(shorter, branch, options.out.with_name(f"{options.out.name}-{name}"))

@@ -50,6 +50,12 @@ class PretrainConfig:
     seed: int = 42
 
 
+SCENES = PretrainConfig(  # of a backbone that knows scenes
+    steps=3900, scenes=0.5, mix=(("emoji", 0.7), ("colour", 0.2), ("mono", 0.1)), states=(0.1, 1 / 3),
+    shape=ClipShape(image_size=96, patch_size=16),
+)  # fmt: skip
+
+
 def caption_of(drawing, random: np.random.Generator) -> str:
     """A random caption of a drawing: its label, another caption, or two to five of its tags, shuffled."""
     kind = random.random()

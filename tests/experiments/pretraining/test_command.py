@@ -15,8 +15,8 @@ from tests.toy_data import write_images
 def test_a_clip_is_made_and_loads_and_a_longer_run_goes_on(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(icons, "build", lambda workers: corpus())
 
-    def run(steps: int) -> list[str]:
-        config = json.dumps(asdict(CONFIG) | {"steps": steps})
+    def run(steps: int, **changes: object) -> list[str]:
+        config = json.dumps(asdict(CONFIG) | {"steps": steps} | changes)
         places = {"--out": tmp_path / "clip", "--runs": tmp_path / "runs", "--data": tmp_path / "data"}
         words = [str(word) for pair in places.items() for word in pair]
         assert main(["pretrain", *words, "--config", config]) == 0
@@ -24,13 +24,18 @@ def test_a_clip_is_made_and_loads_and_a_longer_run_goes_on(tmp_path, monkeypatch
 
     lines = run(steps=1)
     assert "no recall is logged; `python -m data_prep mini` builds it" in lines[0]
-    assert json.loads(lines[1])["step"] == 1 and lines[-1] == f"written to {tmp_path / 'clip'}"
+    assert json.loads(lines[1])["step"] == 1 and lines[-1].startswith(
+        f"written to {tmp_path / 'clip'}, sha256 "
+    )
     first = cma.load_backbone(tmp_path / "clip")[0].state_dict()
     write_images(tmp_path / "data" / "mini-flickr30k", {"val": 4})
     log = json.loads(run(steps=2)[0])
     assert log["step"] == 2 and 0 <= log["R@1"] <= log["R@10"] <= 100
     second, _ = cma.load_backbone(tmp_path / "clip")
     assert any(not torch.equal(weight, first[name]) for name, weight in second.state_dict().items())
+    run(steps=20, states=[0.5])
+    half, _ = cma.load_backbone(tmp_path / "clip-50")
+    assert not torch.equal(half.logit_scale, cma.load_backbone(tmp_path / "clip")[0].logit_scale)
 
 
 def test_an_unknown_setting_is_one_line(tmp_path, capsys):

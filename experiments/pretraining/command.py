@@ -54,8 +54,8 @@ def run(options: argparse.Namespace) -> None:
 
     104 MB are fetched the first time. A checkpoint is kept in the folder of runs every three minutes, from
     which the same command goes on after a stop. Recall is logged if mini-flickr30k has been built, on its
-    split val; for `--scenes` give `--data data/world`. `cma.load_backbone(OUT)` loads the result; those of `states` are beside it, as OUT-10 for a
-    tenth of the steps.
+    split val; with `--scenes` give `--data data/world`. `cma.load_backbone(OUT)` loads the result; those of
+    `states` are beside it, as OUT-10 for a tenth of the steps.
     """
     config = SCENES if options.scenes else parse_json(options.config, PretrainConfig, "--config")
     pixels, drawings = icons.build(options.workers)

@@ -102,7 +102,7 @@ def read_things(path: Path = LEXICON) -> dict[str, Thing]:
         names = [Name(article, singular, plural)]
         for other in filter(None, others.split("|")):
             names.append(_read_name(other, f"{path}, line {number}"))
-        for form in {form for name in names for form in name[1:]}:
+        for form in (form for name in names for form in name[1:]):
             if owners.setdefault(form, code) != code:
                 raise BadInput(
                     f"{path}, line {number}: {owners[form]} is called {form!r}, too; choose another name"

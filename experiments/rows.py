@@ -104,7 +104,7 @@ def read_rows(folder: Path | str) -> list[MethodRow]:
 def recall(row: MethodRow, direction: str, k: int = 1) -> tuple[float, float, float]:
     """(R@k in %, low, high): mean over seeds, 95 % interval with items drawn with all their queries."""
     hits = row.hits(direction, k)
-    return (float(100 * hits.mean()), *_interval(bootstrap_means(hits, row.items(direction))))
+    return (float(100 * hits.mean()), *interval(bootstrap_means(hits, row.items(direction))))
 
 
 def difference(one: MethodRow, other: MethodRow, direction: str, k: int = 1) -> tuple[float, ...]:
@@ -119,7 +119,7 @@ def difference(one: MethodRow, other: MethodRow, direction: str, k: int = 1) -> 
     draws = bootstrap_means(gain, one.items(direction))
     rarer = min((draws <= 0).sum(), (draws >= 0).sum())
     p = min(1.0, 2 * (rarer + 1) / (len(draws) + 1))
-    return (float(100 * gain.mean()), *_interval(draws), float(p))
+    return (float(100 * gain.mean()), *interval(draws), float(p))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -131,7 +131,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _interval(draws: np.ndarray) -> tuple[float, float]:
+def interval(draws: np.ndarray) -> tuple[float, float]:
     """The 95 % percentile interval in % of draws, which are shares."""
     low, high = np.quantile(100 * draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)

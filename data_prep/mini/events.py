@@ -35,14 +35,14 @@ ACTIONS = (*dict.fromkeys(BACKWARDS), "spins")
 SIDED = ("comes", "goes", "crosses")  # actions that have a side: where it comes from, goes to, starts
 OTHER_SIDE = {"left": "right", "right": "left"}
 WORDS = {  # how captions say an action; {0} is the side, {1} the other one
-    "comes": ("comes in from the {0}", "enters from the {0}"),
+    "comes": ("comes from the {0}", "enters from the {0}"),
     "goes": ("leaves to the {0}", "goes away to the {0}"),
-    "crosses": ("moves from {0} to {1}", "crosses the picture from {0} to {1}"),
-    "falls": ("falls down", "drops to the ground"),
-    "rises": ("rises up", "goes up to the top"),
-    "grows": ("gets bigger", "grows"),
-    "shrinks": ("gets smaller", "shrinks"),
-    "spins": ("spins around", "turns round and round"),
+    "crosses": ("moves from {0} to {1}", "crosses from {0} to {1}"),
+    "falls": ("falls", "drops down"),
+    "rises": ("rises", "goes up"),
+    "grows": ("grows", "gets bigger"),
+    "shrinks": ("shrinks", "gets smaller"),
+    "spins": ("spins", "turns around"),
 }
 
 
@@ -121,7 +121,7 @@ def say(event: Event, name: Name, chance: random.Random) -> str:
 def describe_clip(
     ground: str, events: Sequence[Event], lexicon: dict[str, Thing], chance: random.Random
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Two captions of the whole, and one of each moment."""
+    """Two captions of the whole, of three events without the ground, and one caption of each moment."""
 
     def spoken(event: Event) -> str:
         return say(event, chance.choice(lexicon[event.code].names), chance)
@@ -129,9 +129,10 @@ def describe_clip(
     def where() -> str:
         return chance.choice(GROUNDS[ground].phrases)
 
-    first = ", then ".join(map(spoken, events))
-    second = " and after that ".join(map(spoken, events))
-    whole = (f"{first} {where()}", f"{capital(where())}, {second}.")
+    first, second = ", then ".join(map(spoken, events)), " and then ".join(map(spoken, events))
+    if len(events) < 3:
+        first, second = f"{first} {where()}", f"{where()}, {second}"
+    whole = (first, f"{capital(second)}.")
     moments = tuple(
         f"{spoken(event)} {where()}" if chance.random() < 0.6 else spoken(event) for event in events
     )

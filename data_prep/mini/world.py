@@ -103,9 +103,8 @@ def still(code: str, style: str, ink: str) -> Image.Image:
 def in_motion(event: Event, ink: str, pose: int) -> Image.Image:
     """The drawing of an event in a pose; three-dimensional ones move as their artist drew them."""
     if event.style == STILL and event.code in animations():
-        strip = _strip(event.code)
-        side = strip.height
-        return strip.crop((pose * side, 0, (pose + 1) * side, side))
+        left = pose * CLIP_SIZE
+        return _strip(event.code).crop((left, 0, left + CLIP_SIZE, CLIP_SIZE))
     return still(event.code, event.style, ink)
 
 

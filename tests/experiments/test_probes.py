@@ -1,0 +1,67 @@
+"""Twins, describers and shuffled words."""
+
+import numpy as np
+import pytest
+import torch
+
+from cma import RetrievalModel, TrainConfig, data
+from cma.training import encode, query_ranks
+from experiments.probes import CHANCE, pair_hits, recall_by_describer, shuffled, twin_scores
+from tests.conftest import build_clip
+from tests.toy_data import write_images
+
+
+@pytest.mark.parametrize(
+    ("pair", "text", "image"),
+    [
+        ([[2, 1], [1, 2]], True, True),
+        ([[2, 1], [3, 4]], False, True),  # both items score the second caption higher
+        ([[2, 3], [1, 4]], True, False),  # both captions score the second item higher
+        ([[1, 1], [1, 1]], False, False),
+        ([[1, 2], [2, 1]], False, False),
+    ],
+)
+def test_a_pair_is_told_apart_by_text_by_image_or_by_both(pair, text, image):
+    similarity = torch.full((6, 6), 9.0)  # what other pairs score does not matter
+    similarity[2:4, 2:4] = torch.tensor(pair)
+    hits = {name: hit[1] for name, hit in pair_hits(similarity).items()}
+    assert hits == {"text": text, "image": image, "group": text and image}
+
+
+def test_random_scores_are_at_chance():
+    similarity = torch.randn(4000, 4000, generator=torch.Generator().manual_seed(0))
+    for name, hit in pair_hits(similarity).items():
+        assert 100 * hit.mean() == pytest.approx(CHANCE[name], abs=3)
+    with pytest.raises(ValueError, match=r"expected the similarity \[2P, 2P\] of pairs, not \[3, 3\]"):
+        pair_hits(similarity[:3, :3])
+
+
+def test_twins_are_scored_by_kind(tmp_path, toy_processor):
+    twins = data.load(write_images(tmp_path / "twins", {"test": 8}, captions=1), "test")
+    model, config = RetrievalModel(build_clip(), toy_processor), TrainConfig()
+    scores = twin_scores(model, twins, config)
+    assert all(low <= value <= high for kind in scores.values() for value, low, high in kind.values())
+    assert all(set(kind) == set(CHANCE) for kind in scores.values())
+
+
+def test_recall_is_told_by_describer():
+    ranks, owner = [1, 5, 1, 9, 1, 1], [4, 4, 7, 7, 2, 2]
+    found = recall_by_describer(ranks, owner, ("list", "part"))
+    assert found["list"] == (100, 100, 100)
+    assert found["part"][0] == pytest.approx(100 / 3) and found["part"][1] < found["part"][2]
+    assert recall_by_describer(ranks, owner, ("list", "part"), k=5)["part"][0] == pytest.approx(200 / 3)
+    with pytest.raises(ValueError, match="6 captions: expected 4 of each item"):
+        recall_by_describer(ranks, owner, "abcd")
+    with pytest.raises(ValueError, match="one after the other"):
+        recall_by_describer(ranks, np.array(owner)[[0, 2, 1, 3, 4, 5]], ("list", "part"))
+
+
+def test_shuffled_captions_have_the_same_words(folder, toy_processor):
+    dataset = data.load(folder, "test")
+    mixed = shuffled(dataset)
+    pairs = list(zip(dataset.captions, mixed.captions, strict=True))
+    assert all(sorted(one.split()) == sorted(other.split()) for one, other in pairs)
+    assert any(one != other for one, other in pairs)
+    assert mixed.captions == shuffled(dataset).captions != shuffled(dataset, seed=1).captions
+    model, config = RetrievalModel(build_clip(), toy_processor), TrainConfig()
+    assert len(query_ranks(encode(model, mixed, config), mixed, config)["text_to_visual"]) == len(pairs)

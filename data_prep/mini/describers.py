@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from data_prep.mini.scenes import ACROSS, GROUNDS, Group, Scene
 from data_prep.mini.things import Thing
 
-NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four"}
 PLACES = {
     "left": ("on the left", "at the left edge"),
     "right": ("on the right", "at the right edge"),
@@ -70,7 +69,7 @@ class Describer:
         name = self.names[group.code]
         if group.count == 1:
             return name.one(group.size if sized else "", definite)
-        return f"{'the ' if definite else ''}{NUMBERS[group.count]} {name.plural}"
+        return f"{'the ' if definite else ''}{name.counted(group.count)}"
 
     def ground(self) -> str:
         return self.chance.choice(GROUNDS[self.scene.ground].phrases)
@@ -129,14 +128,7 @@ class Describer:
     def counted(self) -> Caption:
         """`one bicycle and two foxes, the background is green`."""
         groups, colour = self.shuffled(), GROUNDS[self.scene.ground].colour
-        each = []
-        for group in groups:
-            name = self.names[group.code]
-            number = NUMBERS[group.count]
-            if group.count > 1:
-                each.append(f"{number} {name.plural}")
-            else:
-                each.append(" ".join([number, *name.article.split()[1:], name.singular]))
+        each = [self.names[group.code].counted(group.count) for group in groups]
         end = self.chance.choice((f"the background is {colour}", f"all {colour} behind", f"against {colour}"))
         grounds = frozenset(name for name, ground in GROUNDS.items() if ground.colour == colour)
         return Caption(

@@ -24,12 +24,7 @@ FPS = 10  # frames a second
 TRAIN, VAL, TEST = 2000, 500, 1000  # clips
 PAIRS = 300  # of twins of each kind
 SIDE = 0.5  # of the picture's side
-BACKWARDS = {
-    "comes": "goes",
-    "falls": "rises",
-    "grows": "shrinks",
-    "crosses": "crosses",
-}  # and the other way round
+BACKWARDS = {"comes": "goes", "falls": "rises", "grows": "shrinks", "crosses": "crosses"}
 BACKWARDS |= {after: before for before, after in BACKWARDS.items()}
 ACTIONS = (*dict.fromkeys(BACKWARDS), "spins")
 SIDED = ("comes", "goes", "crosses")  # actions that have a side: where it comes from, goes to, starts

@@ -89,15 +89,8 @@ GROUNDS = {
         (214, 234, 246), (232, 202, 136), 0.3, (206, 172, 104),
     ),
 }  # fmt: skip
-DARK = {
-    "black",
-    "night",
-    "brown",
-    "purple",
-    "blue",
-    "red",
-    "sea",
-}  # on which high-contrast drawings are white
+# On these, high-contrast drawings are white.
+DARK = {"black", "night", "brown", "purple", "blue", "red", "sea"}
 
 
 @dataclass(frozen=True)
@@ -125,9 +118,7 @@ class Scene:
         return (self.cell,) if len(self.groups) == 1 else CELLS[self.axis][len(self.groups)]
 
 
-Placed = tuple[
-    Group, float, float, float
-]  # a group, the centre of one of its things, and the side of its square
+Placed = tuple[Group, float, float, float]  # a group, the centre of one of its things, and its side
 
 
 def place(scene: Scene) -> list[Placed]:

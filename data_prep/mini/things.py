@@ -28,6 +28,7 @@ PACKAGES = {
 }
 NEW_SHARE = 0.2  # of the things, which no training scene shows
 PAIR_SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}  # of the pairs of things
+NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four"}
 SPRITE = 128  # pixels of a drawing before it is placed
 
 
@@ -43,6 +44,12 @@ class Name(NamedTuple):
         first, *rest = self.article.split()
         first = "the" if definite else "a" if size else first
         return " ".join(word for word in (first, size, *rest, self.singular) if word)
+
+    def counted(self, number: int) -> str:
+        """`one fox`, `one pair of scissors`, `three foxes`."""
+        if number > 1:
+            return f"{NUMBERS[number]} {self.plural}"
+        return " ".join([NUMBERS[1], *self.article.split()[1:], self.singular])
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,7 @@ class Thing:
         return tuple(style for style in STYLES if (style == self.held_style) == (split != "train"))
 
 
+@cache
 def lot(text: str) -> float:
     """A number from 0 (included) to 1 (excluded) that only `text` decides."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6]) / 2**48
@@ -86,12 +94,14 @@ def pair_split(one: str, other: str) -> str:
 
 
 def read_things(path: Path = LEXICON) -> dict[str, Thing]:
-    """The things of a lexicon by code. `BadInput` with file and line: a line that is not as expected, or a
-    name that two things have."""
+    """The things of a lexicon by code.
+
+    `BadInput` names file and line: of a line that is not as expected, and of a name that two things have.
+    """
     things, owners = {}, {}
     lines = path.read_text(encoding="utf-8").splitlines()
-    if tuple(lines[0].split("\t")) != COLUMNS:
-        raise BadInput(f"{path}, line 1: expected the columns {', '.join(COLUMNS)}, found {lines[0]!r}")
+    if (header := "".join(lines[:1])).split("\t") != list(COLUMNS):
+        raise BadInput(f"{path}, line 1: expected the columns {', '.join(COLUMNS)}, found {header!r}")
     for number, line in enumerate(lines[1:], start=2):
         cells = line.split("\t")
         if len(cells) != len(COLUMNS) or not all(cells[:4]):

@@ -50,7 +50,7 @@ class PretrainConfig:
     seed: int = 42
 
 
-SCENES = PretrainConfig(  # of a backbone that knows scenes; 3,200 steps gave zero-shot T2I R@1 3.5 % on val
+SCENES = PretrainConfig(  # of a backbone that knows scenes; 3,200 steps were too few
     steps=8000, scenes=0.5, mix=(("emoji", 0.7), ("colour", 0.2), ("mono", 0.1)), states=(0.1, 1 / 3),
     shape=ClipShape(image_size=96, patch_size=16),
 )  # fmt: skip

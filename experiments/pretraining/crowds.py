@@ -12,53 +12,24 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from data_prep.mini.describers import NUMBERS
+from data_prep.mini.describers import capital
 from data_prep.mini.scenes import Scene, draw_scene, ink_on, picture_of
 from data_prep.mini.things import Name, Thing
 
 from .augmentation import develop, views
 
-FORMS = (
-    "list",
-    "and",
-    "count",
-    "plain",
-)  # fox, ball · a fox and a ball · one fox and one ball · fox and ball
+# fox, ball · a fox and a ball · one fox and one ball · fox and ball
+FORMS = ("list", "and", "count", "plain")
 JOINTS = (" and ", " and ", ", ", " with ", " plus ", " & ")
 BEFORE = (
-    "an image with ",
-    "image of ",
-    "photo of ",
-    "drawing of ",
-    "a drawing: ",
-    "icon of ",
-    "clip art of ",
-    "vector of ",
-    "illustration with ",
-    "sticker: ",
-    "an emoji picture, ",
-    "cartoon with ",
-    "a small picture showing ",
-    "my ",
-    "new: ",
-)
+    "an image with ", "image of ", "photo of ", "drawing of ", "a drawing: ", "icon of ",
+    "clip art of ", "vector of ", "illustration with ", "sticker: ", "an emoji picture, ",
+    "cartoon with ", "a small picture showing ", "my ", "new: ",
+)  # fmt: skip
 AFTER = (
-    " icons",
-    " clip art",
-    ", vector",
-    ", stock image",
-    " drawing",
-    ", flat design",
-    " png",
-    " for kids",
-    ", cute",
-    ", isolated",
-    " wallpaper",
-    ", free download",
-    " poster",
-    ", simple",
-    ".",
-)
+    " icons", " clip art", ", vector", ", stock image", " drawing", ", flat design", " png",
+    " for kids", ", cute", ", isolated", " wallpaper", ", free download", " poster", ", simple", ".",
+)  # fmt: skip
 MONO = 0.35  # share of the drawings that are of one colour
 
 
@@ -86,14 +57,13 @@ class Crowds:
             name: Name = chance.choice(self.names[group.code])
             if group.count > 1:
                 numbered = form in ("and", "count") or chance.random() < 0.5
-                parts.append(f"{NUMBERS[group.count]} {name.plural}" if numbered else name.plural)
+                parts.append(name.counted(group.count) if numbered else name.plural)
             else:
-                one = " ".join(["one", *name.article.split()[1:], name.singular])
-                parts.append({"and": name.one(), "count": one}.get(form, name.singular))
+                parts.append({"and": name.one(), "count": name.counted(1)}.get(form, name.singular))
         said = ", ".join(parts) if form == "list" else joint.join(parts)
         before, after = (chance.choice(words) if chance.random() < 0.35 else "" for words in (BEFORE, AFTER))
         said = f"{before}{said}{after}"
-        return said[:1].upper() + said[1:] if chance.random() < 0.3 else said
+        return capital(said) if chance.random() < 0.3 else said
 
     def batch(self, count: int, size: int, seed: int) -> tuple[Tensor, list[str], list[str]]:
         """`count` scenes as pictures [count, 3, size, size] (0…1), what each holds, and their captions."""

@@ -59,6 +59,7 @@ def test_no_drawing_of_a_known_thing_both_trains_and_tests(lexicon):
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
+        ([""], "line 1: expected the columns code, article"),
         (["code\tname"], "line 1: expected the columns code, article"),
         (["1f98a\ta\tfox"], "line 2: expected code, article"),
         ([FOX, FOX.replace("1f98a", "1f43a")], "line 3: 1f98a is called 'fox', too"),
@@ -70,7 +71,7 @@ def test_no_drawing_of_a_known_thing_both_trains_and_tests(lexicon):
     ],
 )
 def test_a_damaged_line_is_named(tmp_path, lines, said):
-    header = [] if lines[0].startswith("code") else ["\t".join(COLUMNS)]
+    header = [] if lines[0].startswith("code") or not lines[0] else ["\t".join(COLUMNS)]
     path = tmp_path / "things.tsv"
     path.write_text("\n".join([*header, *lines]))
     with pytest.raises(BadInput) as error:

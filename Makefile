@@ -35,9 +35,10 @@ fast: $(READY) ## the fast suite alone: neither network nor offline benchmarks
 minis: $(READY) ## the offline benchmarks, built only when missing
 	$(PYTHON) -m data_prep mini
 
-notebooks: minis ## run every notebook; executed copies into notebooks/, records into results/, table into README
+notebooks: minis ## run every notebook; executed copies into notebooks/, records, tables and figure too
 	$(PYTHON) notebooks/run.py --replace --commit
-	$(PYTHON) -m experiments report --keep results --readme README.md
+	$(PYTHON) -m experiments report --keep results --readme README.md results/README.md
+	$(PYTHON) notebooks/figures/gains.py
 
 explore: $(if $(MEDIA),$(READY),minis) ## the explorer as a page of its own; MEDIA=~/pictures searches your own
 	$(PYTHON) -m cma.explore.app $(if $(MEDIA),--media "$(MEDIA)")

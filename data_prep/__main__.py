@@ -17,7 +17,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m data_prep", description=sys.modules["data_prep"].__doc__)
     commands = parser.add_subparsers(required=True, metavar="NAME")
     mini.add_command(commands)
-    mini.add_world(commands)
     frames.add_command(commands)
     readers = {name: (benchmark.help, benchmark.add_options) for name, benchmark in BENCHMARKS.items()}
     readers["folder"] = (own.__doc__, own.add_options)

@@ -4,7 +4,7 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["pretraining", "probes", "published", "report", "rows"],
+    submodules=["gains", "pretraining", "probes", "published", "report", "rows"],
     submod_attrs={
         "ablations": ["Ablations", "PointRow"],
         "rows": ["Budget", "MethodRow"],

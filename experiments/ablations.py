@@ -1,8 +1,7 @@
 """The adapter with one thing changed at a time, on validation: `python -m experiments ablations --help`.
 
-All points start from one seed, train at the rate that the study chose for their method on the same split, and
-are judged after their last epoch: no epoch is chosen, and test is never read. On a share of the training set,
-a run has as many **steps** as on all of it, so more epochs: each picture is seen more often.
+All points start from one seed, train at the rate that the study chose for the adapter on the same split, and
+are judged after their last epoch: no epoch is chosen, and test is never read.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from transformers import CLIPModel, CLIPProcessor
@@ -19,9 +18,8 @@ from cma import RetrievalModel, TrainConfig, data, methods
 from cma.files import read_json
 from cma.training import NotFinite, encode, epoch_size, query_ranks, train
 
-from .points import FULL, GROUPS, OURS, Point, points, start
+from .points import GROUPS, OURS, Point, points, start
 from .rows import MethodRow
-from .sharing import agreement, changed_slices, fixed_batch, modality_gap
 from .study import add_run_options, load
 
 
@@ -29,22 +27,17 @@ from .study import add_run_options, load
 class PointRow(MethodRow):
     """A point as it is kept in `results/ablations/`: a row of one seed, with the ranks on validation.
 
-    `budget` holds the point's definition, too. `gap`: the modality gap before and after training. Where the
-    shared slice is looked at: `agreement` of the towers, by epoch ("0": before training), kept as it comes;
-    `changed`, the ranks with another slice.
+    `budget` holds the point's definition, too.
     """
 
     parameters: int = 0  # that act and are trained
-    gap: list[float] = field(default_factory=list)
-    agreement: dict[str, dict] = field(default_factory=dict)
-    changed: dict[str, dict[str, list[int]]] = field(default_factory=dict)
 
 
 @dataclass
 class Ablations:
     """Trains points and keeps a row of each in `results`.
 
-    `config` has epochs, seed, precision and the folder of the runs; `rates` are by method.
+    `config` has epochs, rate, seed, precision and the folder of the runs.
     """
 
     clip: CLIPModel
@@ -52,61 +45,33 @@ class Ablations:
     training: data.RetrievalDataset
     validation: data.RetrievalDataset
     config: TrainConfig
-    rates: dict[str, float]
     results: Path
 
     def row(self, point: Point) -> PointRow:
         """The row of a point, from its file if any. Raises ValueError if that has another budget."""
-        config, rate = self.config, self.rates[FULL if point.method == FULL else OURS]
-        budget = {"epochs": config.epochs, "seed": config.seed, "precision": config.precision, "lr": rate}
-        row = PointRow(self.training.name, f"{point.group}-{point.name}", budget | point.definition, lr=rate)
+        budget = {name: getattr(self.config, name) for name in ("epochs", "seed", "precision", "lr")}
+        row = PointRow(self.training.name, f"{point.group}-{point.name}", budget | point.definition)
+        row.lr = self.config.lr
         return row.kept(self.results)
-
-    def run_of(self, point: Point) -> tuple[data.RetrievalDataset, TrainConfig]:
-        """The items that a point trains on, and the settings of its run."""
-        row, items = self.row(point), max(2, round(point.share * len(self.training)))
-        training = self.training if point.share == 1 else self.training.subset(items, self.config.seed)
-        epochs = max(1, round(self.steps(self.training, self.config) / epoch_size(training, self.config)[1]))
-        own = {"name": row.name, "lr": row.lr, "epochs": epochs, "similarity": point.similarity}
-        return training, replace(self.config, select_on="last", report_on="val", **own)
-
-    @staticmethod
-    def steps(training: data.RetrievalDataset, config: TrainConfig) -> int:
-        """The steps of a run."""
-        _, steps_per_epoch = epoch_size(training, config)
-        return config.epochs * steps_per_epoch
 
     def run(self, point: Point) -> PointRow:
         """Train a point and keep its row, unless that is done. Raises ValueError as `row` and `cma.train`."""
-        row, (training, config) = self.row(point), self.run_of(point)
+        row = self.row(point)
         if row.records:
             return row
+        own = {"name": row.name, "similarity": point.similarity, "select_on": "last", "report_on": "val"}
+        config = replace(self.config, **own)
         seed, model = str(config.seed), RetrievalModel(self.clip, self.processor)
-        method = methods.attach(model, point.method, "method", config.seed, **point.options)
-        if point.method == OURS:
-            start(method, point)
+        method = methods.attach(model, OURS, "method", config.seed, **point.options)
+        start(method, point)
         try:
-            batch = fixed_batch(model, self.training, config)
-            row.gap = [modality_gap(encode(model, self.validation, config))]
-
-            def measure(epochs: int) -> None:
-                if point.shares:
-                    row.agreement[str(epochs)] = agreement(model, batch, config)
-                    row.save(self.results)
-
-            measure(0)
-            record = train(model, training, config, on_epoch=lambda record: measure(len(record.history)))
+            record = train(model, self.training, config)
             acting = 1 if point.sites is None else len(point.sites) / 2 / max(model.layers.values())
             row.parameters = round(acting * record.trained_parameters)
             row.records[seed] = json.loads(record.to_json())
             embeddings = encode(model, self.validation, config)
             row.ranks[seed] = query_ranks(embeddings, self.validation, config)
             row.text_to_item = embeddings.text_to_item.tolist()
-            row.gap.append(modality_gap(embeddings))
-            for name, copied in changed_slices(method, config.seed) if point.shares else ():
-                model.keep(name, copied)
-                embeddings = encode(model, self.validation, config)
-                row.changed[name] = query_ranks(embeddings, self.validation, config)
         finally:
             model.set_adapter(None)
         row.save(self.results)
@@ -124,8 +89,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_run_options(parser, results="results", runs="runs/ablations")
     parser.add_argument("--only", nargs="+", metavar="GROUP", default=GROUPS, help=f"of {', '.join(GROUPS)}")
     parser.add_argument("--rate", type=float, help="of the adapter; default: the study's")
-    parser.add_argument("--full-rate", type=float, help="of full fine-tuning; default: the study's")
-    parser.add_argument("--epochs", type=int, default=8, help="on all training items; default: 8")
+    parser.add_argument("--epochs", type=int, default=4, help="default: 4")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -138,21 +102,16 @@ def run(options: argparse.Namespace) -> None:
     if unknown := set(options.only) - set(GROUPS):
         raise ValueError(f"unknown group {min(unknown)!r}: expected some of {', '.join(GROUPS)}")
     training, config, clip, processor = load(options)
-    config, validation = replace(config, epochs=options.epochs), data.load(options.folder, "val")
-    given = {OURS: options.rate, FULL: options.full_rate}
-    rates = {m: rate or studied_rate(options.results, training.name, m) for m, rate in given.items()}
-    if rates[OURS] is None:
+    rate = options.rate or studied_rate(options.results, training.name, OURS)
+    if rate is None:
         hint = f"run `python -m experiments study {options.folder}` first, or give --rate"
         raise ValueError(f"{options.results}: no rate of the {OURS} on {training.name} yet; {hint}")
     chosen = points(RetrievalModel(clip, processor), training, config.similarity)
     chosen = [point for point in chosen if point.group in ("default", *options.only)]
-    if rates[FULL] is None and any(point.method == FULL for point in chosen):
-        print(f"{FULL} is left out: the study has not chosen its rate yet; or give --full-rate")
-        chosen = [point for point in chosen if point.method != FULL]
-    results = options.results / "ablations"
-    ablations = Ablations(clip, processor, training, validation, config, rates, results)
+    config, validation = replace(config, epochs=options.epochs, lr=rate), data.load(options.folder, "val")
+    ablations = Ablations(clip, processor, training, validation, config, options.results / "ablations")
     left = [point for point in chosen if not ablations.row(point).records]
-    steps = sum(ablations.steps(*ablations.run_of(point)) for point in left)
+    steps = len(left) * config.epochs * epoch_size(training, config)[1]
     print(f"{len(chosen)} points: {len(left)} to train, {steps:,} steps", flush=True)
     for number, point in enumerate(left, start=1):
         if time.time() >= until:

@@ -32,7 +32,7 @@ from .study import ZERO_SHOT, Study
 
 FILE = "forgetting.json"  # in the folder of results
 NAME = "pretraining-drawings"
-EXPECTED = Counts(1000, 1525)
+EXPECTED = Counts(1000, 1596)
 SEED = 42
 
 
@@ -40,8 +40,9 @@ def build_drawings(out: Path, workers: int = 2) -> None:
     """Build the dataset `out`/pretraining-drawings, unless it is there; its pictures are in `out`/sources.
 
     It has the split test alone: one drawing each of 1,000 concepts, drawn at random, with all its captions,
-    1,525 in all. 600 are emoji by six artists, 280 icons in colour and 120 of one colour, the shares of the
-    pre-training batches. The artist of the offline benchmarks is not among them. Raises as `icons.build`.
+    1,596 in all. 700 are emoji by six artists, 200 icons in colour and 100 of one colour, the shares of the
+    single drawings in a pre-training batch. The artist of the offline benchmarks is not among them. Raises
+    as `icons.build`.
     """
     source, dataset = out / "sources" / NAME, out / NAME
     if is_whole(dataset, NAME):

@@ -10,19 +10,18 @@ from torch import nn
 from cma import RetrievalModel, methods
 from cma.data import RetrievalDataset
 
-OURS, FULL = "cross-modal adapter", "full fine-tuning"
-GROUPS = ("sharing", "data", "where", "bottleneck", "init", "pooling")  # after "default"
-SHARED_DIMS = (0, 4, 16, 64)  # and the whole width of the narrower tower
-SHARES = (0.1, 0.25, 0.5, 1.0)  # of the training items; the smaller ones lie in the larger ones
-LAST_LAYERS = (1, 2, 3)
-BOTTLENECK_DIMS = (2, 4, 8, 16, 32)
-UP_SCALES = (0.0, 0.1, 1.0, 10.0)  # of the initial values of all up-projections; 0 starts at CLIP
+OURS = "cross-modal adapter"
+GROUPS = ("sharing", "where", "bottleneck", "init", "pooling")  # after "default"
+SHARED_DIMS = (0, 64)  # and the whole width of the narrower tower
+LAST_LAYERS = 2
+BOTTLENECK_DIMS = (2, 32)
+UP_SCALES = (0.0, 10.0)  # of the initial values of all up-projections; 0 starts at CLIP
 POOLINGS = ("mean_pooled", "text_conditioned")
 
 
 @dataclass(frozen=True)
 class Point:
-    """A method with its options, on a share of the training items.
+    """The adapter with its options.
 
     `sites`: where the adapter acts, None for everywhere (2i: the attention of layer i, 2i + 1: its MLP).
     """
@@ -31,8 +30,6 @@ class Point:
     name: str
     options: dict
     similarity: str
-    method: str = OURS
-    share: float = 1.0
     up_scale: float = 1.0
     sites: list[int] | None = None
 
@@ -40,11 +37,6 @@ class Point:
     def definition(self) -> dict:
         """What is trained and how, without the point's names: equal definitions are one point."""
         return {key: value for key, value in asdict(self).items() if key not in ("group", "name")}
-
-    @property
-    def shares(self) -> bool:
-        """Whether its shared slice is looked at."""
-        return self.group in ("default", "sharing") and self.options["shared_dim"] > 0
 
 
 def points(model: RetrievalModel, dataset: RetrievalDataset, similarity: str) -> list[Point]:
@@ -60,15 +52,11 @@ def points(model: RetrievalModel, dataset: RetrievalDataset, similarity: str) ->
     dims = [*(d for d in SHARED_DIMS if d < narrow), narrow]
     for d in dims:
         add("sharing", f"d{d}", options=usual | {"shared_dim": d})
-    for d in dims:
-        r = equal_bottleneck(sum(model.widths.values()), **usual, other=d)
-        add("sharing", f"d{d}-r{r}", options={"bottleneck_dim": r, "shared_dim": d})
-    for share in SHARES:
-        add("data", f"adapter-{100 * share:g}", share=share)
-        add("data", f"full-{100 * share:g}", share=share, method=FULL, options={})
+    r = equal_bottleneck(sum(model.widths.values()), **usual, other=narrow)
+    add("sharing", f"d{narrow}-r{r}", options={"bottleneck_dim": r, "shared_dim": narrow})
     end = 2 * min(model.layers.values())
     where = {"attention": range(0, end, 2), "mlp": range(1, end, 2)}
-    where |= {f"last-{k}": range(end - 2 * k, end) for k in LAST_LAYERS if 2 * k < end}
+    where[f"last-{LAST_LAYERS}"] = range(end - 2 * LAST_LAYERS, end)
     for name, sites in where.items():
         add("where", name, sites=list(sites))
     for r in BOTTLENECK_DIMS:

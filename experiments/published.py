@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FILE = "published.csv"
-PAPER = "cross-modal adapter"  # the paper's own method
+PAPER, FULL, ZERO_SHOT = "cross-modal adapter", "full fine-tuning", "zero-shot"  # PAPER: its own method
 RECALLS = [f"{way}_r{k}" for way in ("t2v", "v2t") for k in (1, 5, 10)]  # in %; t2v: text-to-image, too
 NUMBERS = [*RECALLS, "t2v_mnr", "v2t_mnr", "mr", "parameters_m"]  # mean rank, mR, trained in millions
 WORDS = ["dataset", "method", "backbone", "source", "note"]
@@ -89,6 +89,8 @@ def beside(rows: Sequence[PublishedRow], ours: dict[tuple[str, str], list[tuple[
 
 def markdown(lines: Sequence[dict[str, str]]) -> str:
     """A table in Markdown, of lines with the same columns."""
+    if not lines:
+        return "No record yet."
     cells = [list(lines[0]), ["---"] * len(lines[0]), *(line.values() for line in lines)]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 

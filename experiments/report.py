@@ -21,8 +21,8 @@ from cma.metrics import RECALLS
 from cma.recipes import VARIANTS
 from cma.training import RunRecord
 
-from . import published
-from .rows import DIRECTIONS, MethodRow
+from . import gains, published
+from .rows import DIRECTIONS, MethodRow, read_rows
 
 START, END = "<!-- results: python -m experiments report -->", "<!-- end of results -->"
 TO_VISUAL, TO_TEXT = (f"{way} {' · '.join(RECALLS)}" for way in ("T2I / T2V", "I2T / V2T"))  # columns
@@ -198,7 +198,7 @@ def _other_settings(record: RunRecord) -> str:
 
 
 def markers(name: str) -> tuple[str, str]:
-    """The lines before and after the table `name`: results, paper or methods."""
+    """The lines before and after the text `name`: summary, results, paper or methods."""
     return START.replace("results", name), END.replace("results", name)
 
 
@@ -222,7 +222,7 @@ def update(path: Path | str, texts: dict[str, str]) -> None:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m experiments report`."""
     parser.add_argument("records", nargs="?", default="runs", help="folder of records; default: runs")
-    parser.add_argument("--readme", nargs="+", default=[], help="files whose tables are replaced")
+    parser.add_argument("--readme", nargs="+", default=[], help="files whose tables and summary are replaced")
     parser.add_argument("--csv", type=Path, help="file that gets every number, of each seed too")
     parser.add_argument("--keep", type=Path, help="folder that gets each record as NAME.json")
 
@@ -230,9 +230,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Print the table of results; with a file published.csv in the folder, also beside published numbers.
 
-    --readme puts the tables between the markers of files, --csv writes all numbers, --keep keeps the records.
-    The last leaves out runs with settings in their names, which are not their recipe's, and then the tables
-    are those of the folder of kept records.
+    --readme puts the tables and README's sentences between the markers of files, --csv writes all numbers,
+    --keep keeps the records. The last leaves out runs with settings in their names, which are not their
+    recipe's, and then the tables are those of the folder of kept records.
     """
     records, folder = read_records(options.records), Path(options.records)
     if not records:
@@ -246,6 +246,8 @@ def run(options: argparse.Namespace) -> None:
     file = folder / published.FILE
     rows = published.read_published(file) if file.exists() else []
     made = tables(records, rows)
+    if options.readme:
+        made["summary"] = gains.summary(read_rows(folder / "methods"))
     for path in options.readme:
         update(path, made)
     if options.csv:

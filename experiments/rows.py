@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,39 +15,39 @@ from pydantic import Field
 from cma.files import checked_dataclass, read_json, write_whole
 from cma.metrics import LEVEL, bootstrap_means
 
+LEAST_GAIN = 5.0  # points of recall
 DIRECTIONS = ("text_to_visual", "visual_to_text")
 
 
 @checked_dataclass
 class Budget:
-    """What each method gets. `rungs`: epochs after which rates are compared; `keep`: how many of them go on.
+    """What each method gets, the same for all. No seed that chooses a rate is reported.
 
-    While the first or the last of `rates` is the best at the first rung, the next one of 1e-5, 3e-5, 1e-4, …
-    is tried too, `study.EXTENSIONS` more at most. That finds the best rate if recall has one peak over the
-    rates. Rates and epochs are chosen by mR on validation, which is less noisy than R@1. Raises ValueError
-    for rungs that do not rise or lie after the end.
+    Each of `rates` is trained with each of `rate_seeds` for half of `epochs`, and judged by the mean of mR on
+    validation, which is less noisy than R@1. While the first or the last one is the best, the next of 1e-5,
+    3e-5, 1e-4, … is tried too, `study.EXTENSIONS` more at most: that finds the best rate if recall has one
+    peak over the rates. Raises ValueError if there is no rate or no seed, or a seed stands in both lists.
     """
 
-    epochs: Annotated[int, Field(ge=1)] = 8
-    rungs: list[int] = field(default_factory=lambda: [4])
-    keep: list[int] = field(default_factory=lambda: [1])
+    epochs: Annotated[int, Field(ge=1)] = 4
     rates: list[float] = field(default_factory=lambda: [3e-4, 1e-3, 3e-3])
+    rate_seeds: list[int] = field(default_factory=lambda: [1, 2])
     seeds: list[int] = field(default_factory=lambda: [42, 43, 44])
 
     def __post_init__(self) -> None:
-        rising = self.rungs == sorted({rung for rung in self.rungs if 1 <= rung <= self.epochs})
-        if not (rising and self.rungs and len(self.rungs) == len(self.keep) and self.rates):
-            given = f"rungs {self.rungs}, keep {self.keep}, {len(self.rates)} rates, {self.epochs} epochs"
-            raise ValueError(f"{given}: expected rates, and rising rungs up to the end with a count each")
+        if not (self.rates and self.rate_seeds and self.seeds) or {*self.rate_seeds} & {*self.seeds}:
+            given = f"rates {self.rates}, rate_seeds {self.rate_seeds}, seeds {self.seeds}"
+            raise ValueError(f"{given}: expected some of each, and no seed in both lists")
 
 
 @dataclass
 class MethodRow:
     """One method on one dataset, as it is kept in `results/methods/`.
 
-    `rates`: {"lr", "epochs", "mR", "R@1"} on validation, one for each rung a rate was trained to; null where
-    training failed. By seed: `records`, the run's record, and `ranks`, the rank of each query's right answer
-    on test, {"text_to_visual": [T], "visual_to_text": [V]}. `text_to_item` [T]: the item of each text.
+    `rates`: {"lr", "seed", "mR", "R@1"} on validation, null where training failed. By seed: `records`, the
+    run's record; `ranks`, the rank of each query's right answer on test, {"text_to_visual": [T],
+    "visual_to_text": [V]}; `further`, the ranks on each further test set, or its scores if it holds twins.
+    `text_to_item` [T]: the item of each text.
     """
 
     dataset: str
@@ -57,6 +58,7 @@ class MethodRow:
     records: dict[str, dict] = field(default_factory=dict)
     ranks: dict[str, dict[str, list[int]]] = field(default_factory=dict)
     text_to_item: list[int] = field(default_factory=list)
+    further: dict[str, dict[str, dict]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -84,11 +86,11 @@ class MethodRow:
         write_whole(self.path(folder), json.dumps(vars(self), separators=(",", ":")) + "\n")
 
     def hits(self, direction: str, k: int = 1) -> np.ndarray:
-        """How often each query [T] or [V] found its answer among the first k, as a share of the seeds."""
+        """Whether each query found its answer among the first k, for each seed: [seeds, T] or [seeds, V]."""
         of_seeds = [ranks[direction] for _, ranks in sorted(self.ranks.items())]
         if not of_seeds:
             raise ValueError(f"{self.name}: no seed has been tested yet")
-        return (np.array(of_seeds) <= k).mean(0)
+        return np.array(of_seeds) <= k
 
     def items(self, direction: str) -> np.ndarray:
         """The item of each query."""
@@ -102,24 +104,51 @@ def read_rows(folder: Path | str) -> list[MethodRow]:
 
 
 def recall(row: MethodRow, direction: str, k: int = 1) -> tuple[float, float, float]:
-    """(R@k in %, low, high): mean over seeds, 95 % interval with items drawn with all their queries."""
-    hits = row.hits(direction, k)
-    return (float(100 * hits.mean()), *interval(bootstrap_means(hits, row.items(direction))))
+    """(R@k in %, low, high): mean over seeds, 95 % interval over items and seeds."""
+    return (float(100 * row.hits(direction, k).mean()), *interval(drawn(row, direction, k)))
+
+
+def drawn(row: MethodRow, direction: str, k: int = 1) -> np.ndarray:
+    """The mean share of hits at k in each of 10,000 draws of items, with all their queries, and of seeds.
+
+    All rows of a dataset see the same draws of items, so the draws of two rows may be subtracted. Seeds are
+    drawn for each row on its own: a seed of one method has nothing to do with that of another.
+    """
+    of_seeds = bootstrap_means(row.hits(direction, k), row.items(direction))  # [seeds, draws]
+    chance = np.random.default_rng(zlib.crc32(row.name.encode()))
+    seeds = chance.integers(len(of_seeds), size=of_seeds.shape)
+    return np.take_along_axis(of_seeds, seeds, axis=0).mean(0)
 
 
 def difference(one: MethodRow, other: MethodRow, direction: str, k: int = 1) -> tuple[float, ...]:
-    """(one − other in points of R@k, low, high, p): hits are averaged over seeds, items drawn for both.
+    """(one − other in points of R@k, low, high, p): means over seeds, with items and seeds drawn.
 
     p is two-sided: twice the share of draws on the rarer side of 0, the observed one counted with them.
     Raises ValueError for rows of different test items.
     """
     if one.text_to_item != other.text_to_item:
         raise ValueError(f"{one.name} and {other.name} were tested on different items; test one again")
-    gain = one.hits(direction, k) - other.hits(direction, k)
-    draws = bootstrap_means(gain, one.items(direction))
+    gain = one.hits(direction, k).mean() - other.hits(direction, k).mean()
+    draws = drawn(one, direction, k) - drawn(other, direction, k)
     rarer = min((draws <= 0).sum(), (draws >= 0).sum())
     p = min(1.0, 2 * (rarer + 1) / (len(draws) + 1))
-    return (float(100 * gain.mean()), *interval(draws), float(p))
+    return (float(100 * gain), *interval(draws), float(p))
+
+
+def share_of_gain(
+    ours: MethodRow, full: MethodRow, start: MethodRow, direction: str, k: int = 1
+) -> tuple[float, float, float] | None:
+    """(ours − start) ÷ (full − start) in %, with its 95 % interval over items and seeds.
+
+    None where the gain of `full` is below LEAST_GAIN points at its lower bound: a share of little says
+    nothing. Raises ValueError as `difference`.
+    """
+    whole = difference(full, start, direction, k)
+    if whole[1] < LEAST_GAIN:
+        return None
+    part = difference(ours, start, direction, k)[0]
+    of_ours, of_full, of_start = (drawn(row, direction, k) for row in (ours, full, start))
+    return (100 * part / whole[0], *interval((of_ours - of_start) / (of_full - of_start)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -1,9 +1,9 @@
 """Every method on one dataset, with one budget: `python -m experiments study --help`.
 
-A method's rate is chosen on validation by successive halving: each rate of the grid is trained for the first
-rung of epochs, the best go on to the next rung if there is one, and the best of all to the end. While a rate
-at the edge is the best, the grid grows by its neighbour. All follow the schedule of the whole run. Then
-the other seeds are trained at that rate. The test split is read once a seed, at the end.
+A method's rate is chosen on validation: runs of half the length, with two seeds that are not reported. While
+a rate at the edge of the grid is the best, the grid grows by its neighbour. Then the reported seeds are
+trained at the best rate. The test split, and the further test sets beside the dataset, are read once a seed,
+at the end. What each method gets on a dataset stands in `protocol.json` in the folder of results.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import statistics
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -20,16 +21,18 @@ import torch
 from transformers import CLIPModel, CLIPProcessor
 
 from cma import RetrievalModel, TrainConfig, data, load_backbone, methods
-from cma.files import parse_json
+from cma.files import parse_json, read_json
 from cma.recipes import recipe
 from cma.training import NotFinite, RunRecord, encode, evaluate_and_record, query_ranks, train
 
+from .probes import twin_scores
 from .rows import Budget, MethodRow
 
 ZERO_SHOT = methods.NAMES[0]
 GRID = [float(f"{digit}e{power}") for power in range(-12, 6) for digit in (1, 3)]  # …, 1e-3, 3e-3, 1e-2, …
 EXTENSIONS = 4  # the most rates that are added to a grid
-CHOICE = {"select_on": "val", "select_by": "mR", "report_on": "test"}
+CHOICE = {"select_on": "val", "select_by": "mR"}
+PROTOCOL = "protocol.json"
 FAILED = -math.inf  # the score of a rate at which training failed: below any recall
 
 AnyMethod = str | type[methods.Method]  # one of `cma.methods.NAMES`, or a class of your own
@@ -39,7 +42,8 @@ AnyMethod = str | type[methods.Method]  # one of `cma.methods.NAMES`, or a class
 class Study:
     """Runs methods on the dataset in `folder`, keeps a row of each in `results`, runs in `config.runs_dir`.
 
-    No run is begun after `until` (of `time.time()`); one that was begun is finished.
+    No run is begun after `until` (of `time.time()`); one that was begun is finished. `choice`: the settings
+    by which a run's epoch is chosen.
     """
 
     clip: CLIPModel
@@ -49,6 +53,7 @@ class Study:
     budget: Budget
     results: Path
     until: float = math.inf
+    choice: dict = field(default_factory=lambda: dict(CHOICE))
 
     @cached_property
     def training(self) -> data.RetrievalDataset:
@@ -75,71 +80,62 @@ class Study:
             for seed in self.budget.seeds:
                 if str(seed) not in row.records:
                     self._check_time()
-                    self._train(row, method, row.lr, seed)
+                    self._train(row, method, row.lr, seed, epochs=self.budget.epochs, report_on="test")
                     row.save(self.results)
         except TimeIsOver:
             pass
         return row
 
     def choose_rate(self, row: MethodRow, method: AnyMethod) -> float:
-        """The best rate on validation by successive halving; of equally good ones, the smaller.
+        """The rate with the best mean of mR on validation; of equally good ones, the smaller.
 
         What is in `row.rates` is not trained again. Raises `TimeIsOver`, and ValueError if training fails at
         every rate.
         """
-        rates, extensions = sorted(self.budget.rates), EXTENSIONS
-        for rung, keep in zip(self.budget.rungs, self.budget.keep, strict=True):
-            scores = {rate: self._score(row, method, rate, rung) for rate in rates}
-            for _ in range(extensions):
-                lowest, highest = min(scores), max(scores)  # rates
-                best = max(scores, key=scores.get)  # the rate with the best score
-                if best not in (lowest, highest):
-                    break
-                new = neighbour(best, up=best == highest)
-                scores[new] = self._score(row, method, new, rung)
-            extensions = 0  # the grid grows at the first rung alone
-            best_first = sorted(sorted(scores), key=scores.get, reverse=True)
-            rates = best_first[:keep]
-        if scores[rates[0]] == FAILED:
+        scores = {rate: self._score(row, method, rate) for rate in self.budget.rates}
+        for added in range(EXTENSIONS + 1):
+            lowest, highest = min(scores), max(scores)  # rates
+            best = max(sorted(scores), key=scores.get)  # the rate with the best score
+            if best not in (lowest, highest) or added == EXTENSIONS:
+                break
+            new = neighbour(best, up=best == highest)
+            scores[new] = self._score(row, method, new)
+        if scores[best] == FAILED:
             raise ValueError(f"{row.name}: no rate of {self.budget.rates} could be trained")
-        return rates[0]
+        return best
 
-    def _score(self, row: MethodRow, method: AnyMethod, rate: float, rung: int) -> float:
-        """mR on validation after `rung` epochs at a rate, `FAILED` where training failed."""
-        entry = next((e for e in row.rates if (e["lr"], e["epochs"]) == (rate, rung)), None)
-        if entry is None:
-            self._check_time()
-            entry = {"lr": rate, "epochs": rung, "mR": None, "R@1": None}
-            try:
-                history = self._train(row, method, rate, self.budget.seeds[0], rung).history[:rung]
-                best = max((epoch["validation"] for epoch in history), key=lambda recalls: recalls["mR"])
-                entry |= {"mR": round(best["mR"], 3), "R@1": round(best["text_to_visual"]["R@1"], 3)}
-            except NotFinite as error:
-                print(f"{row.name}, rate {rate:g}: {error}")
-            row.rates.append(entry)
-            row.save(self.results)
-        return FAILED if entry["mR"] is None else entry["mR"]
+    def _score(self, row: MethodRow, method: AnyMethod, rate: float) -> float:
+        """The mean over the rate seeds of mR on validation at a rate, `FAILED` where a training failed."""
+        found = []
+        for seed in self.budget.rate_seeds:
+            entry = next((one for one in row.rates if (one["lr"], one["seed"]) == (rate, seed)), None)
+            if entry is None:
+                self._check_time()
+                entry = {"lr": rate, "seed": seed, "mR": None, "R@1": None}
+                half = (self.budget.epochs + 1) // 2
+                try:
+                    recalls = self._train(row, method, rate, seed, epochs=half, report_on="val").metrics
+                    entry |= {"mR": recalls["mR"], "R@1": recalls["text_to_visual"]["R@1"]}
+                except NotFinite as error:
+                    print(f"{row.name}, rate {rate:g}, seed {seed}: {error}")
+                row.rates.append(entry)
+                row.save(self.results)
+            if entry["mR"] is None:
+                return FAILED
+            found.append(entry["mR"])
+        return statistics.mean(found)
 
-    def _train(
-        self, row: MethodRow, method: AnyMethod, rate: float, seed: int, rung: int | None = None
-    ) -> RunRecord:
-        """Train to a rung, or to the end and put record and ranks into the row; an earlier run goes on."""
+    def _train(self, row: MethodRow, method: AnyMethod, rate: float, seed: int, **own: object) -> RunRecord:
+        """Train, or go on with an earlier run; one that reports on test enters the row, too."""
         model = RetrievalModel(self.clip, self.processor)
         methods.attach(model, method, "method", seed, **methods.options_of(method, self.training))
-        own = {"name": f"{row.name}-lr{rate:g}-seed{seed}", "lr": rate, "seed": seed}
-        config = self.config.merge(own | {"epochs": self.budget.epochs, **CHOICE})
-
-        def stop(record: RunRecord) -> None:
-            if rung is not None and len(record.history) >= rung:
-                raise _Reached(record)
-
+        name = f"{row.name}-lr{rate:g}-seed{seed}"
+        config = self.config.merge(self.choice | own | {"name": name, "lr": rate, "seed": seed})
         try:
-            record = train(model, self.training, config, on_epoch=stop)
-            if rung is None:
+            record = train(model, self.training, config)
+            if config.report_on == "test":
                 row.records[str(seed)] = json.loads(record.to_json())
                 self.test(row, model, config, str(seed))
-        except _Reached as reached:
-            (record,) = reached.args
         finally:
             model.set_adapter(None)
         return record
@@ -152,11 +148,25 @@ class Study:
         row.save(self.results)
 
     def test(self, row: MethodRow, model: RetrievalModel, config: TrainConfig, seed: str) -> None:
-        """Enter into the row, for a seed, which rank each query's right answer has on the test split."""
-        test = data.load(self.folder, "test")
-        embeddings = encode(model, test, config)
-        row.ranks[seed] = query_ranks(embeddings, test, config)
-        row.text_to_item = embeddings.text_to_item.tolist()
+        """Enter into the row, for a seed, the rank of each query's right answer on test and further sets."""
+
+        def ranks(folder: Path) -> dict[str, list[int]]:
+            test = data.load(folder, "test")
+            embeddings = encode(model, test, config)
+            row.text_to_item = row.text_to_item or embeddings.text_to_item.tolist()
+            return query_ranks(embeddings, test, config)
+
+        row.ranks[seed] = ranks(self.folder)
+        row.further[seed] = further = {}
+        for folder in sorted(self.folder.parent.glob(f"{self.folder.name}-*")):
+            if folder.name.endswith("-twins"):
+                scores = twin_scores(model, data.load(folder, "test"), config)
+                further[folder.name] = {
+                    kind: {name: round(score[0], 2) for name, score in one.items()}
+                    for kind, one in scores.items()
+                }
+            elif (folder / "dataset.json").exists():
+                further[folder.name] = ranks(folder)
 
     def _check_time(self) -> None:
         if time.time() >= self.until:
@@ -167,8 +177,10 @@ class TimeIsOver(Exception):
     """The time for beginning a run is over."""
 
 
-class _Reached(Exception):
-    """A run has come to its rung; its argument is the record."""
+def budget_of(dataset: str, protocol: Path) -> Budget:
+    """What each method gets on a dataset: that of `protocol`, or the usual one if it says nothing of it."""
+    budgets = read_json(protocol, dict)["budgets"] if protocol.exists() else {}
+    return Budget(**budgets.get(dataset, {}))
 
 
 def neighbour(rate: float, up: bool) -> float:
@@ -200,7 +212,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m experiments study`."""
     add_run_options(parser, results="results/methods", runs="runs/methods")
     parser.add_argument("--methods", nargs="+", metavar="NAME", help=f"default: {', '.join(methods.NAMES)}")
-    parser.add_argument("--budget", default="{}", help="JSON, such as '{\"epochs\": 8}'")
+    parser.add_argument("--budget", help=f"JSON, such as '{{\"epochs\": 8}}'; default: that of {PROTOCOL}")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -209,8 +221,10 @@ def run(options: argparse.Namespace) -> None:
     What is done already is not done again: start the command again after a stop, or to add hours.
     """
     until = time.time() + 3600 * options.hours
-    budget = parse_json(options.budget, Budget, "--budget")
     dataset, config, clip, processor = load(options)
+    budget = budget_of(dataset.name, options.results.parent / PROTOCOL)
+    if options.budget:
+        budget = parse_json(options.budget, Budget, "--budget")
     study = Study(clip, processor, options.folder, config, budget, options.results, until)
     for method in options.methods or methods.NAMES:
         if reason := methods.why_not(method, dataset):

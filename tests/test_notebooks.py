@@ -4,6 +4,7 @@ import ast
 import copy
 import importlib.util
 import io
+import json
 import re
 import shlex
 import shutil
@@ -29,8 +30,13 @@ from PIL import Image
 import cma
 from cma.training import TrainConfig
 from data_prep.__main__ import main as data_prep
+from data_prep.mini.things import Name, Thing
 from experiments import rows
+from experiments.pretraining import PretrainConfig
+from experiments.pretraining.crowds import Crowds
 from tests import ROOT
+from tests.experiments.pretraining.conftest import corpus
+from tests.experiments.test_gains import ROWS
 from tests.toy_data import write_images
 from tests.toy_media import write_videos
 
@@ -127,19 +133,33 @@ def test_every_name_that_the_code_takes_from_a_module_is_there(stem):
         eval(name, imported)
 
 
-EXERCISES = {  # of notebook 02: cma's own function, and what a wrong answer puts for what
-    "adapter_output": ("CrossModalAdapters.forward", ("[own_part, shared_part]", "[shared_part, own_part]")),
-    "trained_numbers": ("counted", ("- 2 * d_s", "- d_s")),
-    "contrastive_loss": ("symmetric_cross_entropy", (".log_softmax(dim=1)", ".softmax(dim=1).log()")),
+EXERCISES = {  # by notebook: cma's own function, and what a wrong answer puts for what
+    "02_adapter_anatomy": {
+        "adapter_output": (
+            "CrossModalAdapters.forward",
+            ("[own_part, shared_part]", "[shared_part, own_part]"),
+        ),
+        "trained_numbers": ("counted", ("- 2 * d_s", "- d_s")),
+        "contrastive_loss": ("symmetric_cross_entropy", (".log_softmax(dim=1)", ".softmax(dim=1).log()")),
+    },
+    "03_train_flickr30k": {
+        "text_ranks": ("ranks", (">=", ">")),
+        "masked_loss": ("symmetric_cross_entropy", (".fill_diagonal_(False)", "")),
+    },
+    "04_train_msrvtt": {
+        "mean_of_frames": ("mean_pooled", ("frames * mask[..., None]", "frames")),
+        "weighed_by_text": ("text_conditioned", ("-torch.inf", "0.0")),
+    },
 }
+EACH_EXERCISE = [(stem, name) for stem, names in EXERCISES.items() for name in names]
 
 
-def exercise(name: str, *change: str) -> tuple[dict, str]:
+def exercise(stem: str, name: str, *change: str) -> tuple[dict, str]:
     """What the check of an exercise defines, and the first line that it prints.
 
     With `change`, ("", "") for none, the folded solution stands in place of the unfilled body.
     """
-    cells = NOTEBOOKS["02_adapter_anatomy"].cells
+    cells = NOTEBOOKS[stem].cells
     found = rf"def {name}\(|= checked\({name},"
     asked, check = [number for number, cell in enumerate(cells) if re.search(found, cell.source)]
     stub, after = cells[asked].source, cells[check + 1].source
@@ -148,27 +168,27 @@ def exercise(name: str, *change: str) -> tuple[dict, str]:
         assert stub.endswith("\n    return None") and change[0] in solution
         stub = stub.removesuffix("    return None") + solution.replace(*change)
     with redirect_stdout(io.StringIO()) as printed:
-        defined = execute("02_adapter_anatomy", "def checked(")
+        defined = execute(stem, "def checked(")
         exec(stub, defined)
         exec(cells[check].source, defined)
     return defined, printed.getvalue().splitlines()[0]
 
 
-@pytest.mark.parametrize("name", EXERCISES)
-def test_an_exercise_is_committed_unfilled_and_goes_on_with_cmas_own_function(name):
-    defined, said = exercise(name)
+@pytest.mark.parametrize("stem, name", EACH_EXERCISE)
+def test_an_exercise_is_committed_unfilled_and_goes_on_with_cmas_own_function(stem, name):
+    defined, said = exercise(stem, name)
     assert said == "not filled in yet: going on with cma's own function"
-    assert defined[name].__qualname__ == EXERCISES[name][0]
-    printed = [str(output.get("text")) for cell in code_of("02_adapter_anatomy") for output in cell.outputs]
-    assert sum(said in text for text in printed) == len(EXERCISES)
+    assert defined[name].__qualname__ == EXERCISES[stem][name][0]
+    printed = [str(output.get("text")) for cell in code_of(stem) for output in cell.outputs]
+    assert sum(said in text for text in printed) == len(EXERCISES[stem])
 
 
-@pytest.mark.parametrize("name", EXERCISES)
-def test_the_folded_solution_of_an_exercise_is_right_and_a_wrong_one_is_told(name):
-    defined, said = exercise(name, "", "")
+@pytest.mark.parametrize("stem, name", EACH_EXERCISE)
+def test_the_folded_solution_of_an_exercise_is_right_and_a_wrong_one_is_told(stem, name):
+    defined, said = exercise(stem, name, "", "")
     assert re.fullmatch(r"right, in all \d+ cases", said) and defined[name].__qualname__ == name
-    own, wrong = EXERCISES[name]
-    defined, said = exercise(name, *wrong)
+    own, wrong = EXERCISES[stem][name]
+    defined, said = exercise(stem, name, *wrong)
     assert re.match(r"case \d of \d differs, so we go on with cma's own function: ", said)
     assert defined[name].__qualname__ == own
 
@@ -398,6 +418,32 @@ def test_the_twin_is_trained_where_no_row_of_it_is_recorded(
     assert set(defined["kept"]) == (set(recorded) if dataset == "mini-flickr30k" else set())
 
 
+@pytest.mark.parametrize("recorded", [ROWS, ROWS[:2], []], ids=["whole", "in part", "none"])
+def test_06_answers_in_five_computed_sentences_or_says_that_there_is_no_record(recorded, tmp_path, capsys):
+    for row in recorded:
+        row.save(tmp_path / "methods")
+    said, of = [], SimpleNamespace(name="mini-flickr30k", recipe="mini-flickr30k")
+    own = {"results": str(tmp_path / "methods"), "train_set": of, "kind": "image", "display": said.append}
+    own |= {"there": "text-to-image", "back": "image-to-text"}
+    cells = (
+        "OURS, FULL, ZERO, TWIN",
+        "def mark(",
+        "millions = {",
+        "def paper_shares(",
+        "def part(",
+        "word = (",
+    )
+    execute("06_compare_methods", *cells, **own)
+    if recorded != ROWS:
+        command = "`python -m experiments study data/mini-flickr30k`"
+        assert not said and capsys.readouterr().out.endswith(f"No record yet: {command} makes it.\n")
+        return
+    lines = said[0].data.splitlines()
+    assert len(lines) == 5 and "flickr30k 96 %; coco 91 %" in lines[1] and " % [" in lines[1]
+    assert "**does not hold here**" in lines[2] and "**above** CoOp (both ways), and" in lines[3]
+    assert "clearly **below** none" in lines[3] and "trains 100 numbers, **2.0 %**" in lines[4]
+
+
 def test_another_pre_training_has_a_folder_of_its_own():
     def folder(**parameters) -> Path:
         validation = SimpleNamespace(recipe="mini-flickr30k")
@@ -432,9 +478,28 @@ def test_cleaning_drops_what_a_reader_does_not_need():
 
 
 @pytest.mark.parametrize("seed", [0, 199, 2**31])
-def test_a1_takes_any_seed(tmp_path, seed):
-    write_images(tmp_path / "data" / "mini-flickr30k", {"val": 5})
-    assert len(execute("a1_pretrain_mini_clip", "augment(", ROOT=tmp_path, seed=seed)["pictures"]) == 10
+def test_a1_takes_any_seed(seed):
+    pixels, drawings = corpus()
+    things = {
+        one.concept: Thing(one.concept, (Name("a", one.concept, "many"),), "object") for one in drawings
+    }
+    shown = {"pixels": pixels, "rows": drawings, "crowds": Crowds(pixels, drawings, things)}
+    config = PretrainConfig(mix=(("emoji", 0.5), ("mono", 0.5)))
+    defined = execute("a1_pretrain_mini_clip", "augment(", seed=seed, config=config, **shown)
+    assert len(defined["pictures"]) == len(defined["captions"]) == 20
+
+
+def test_01_looks_at_benchmarks_of_which_nobody_recorded_what_they_show(tmp_path, capsys):
+    counts = {"train": 6, "val": 2, "test": 4}
+    write_images(tmp_path / "data" / "flickr30k", counts)
+    write_videos(tmp_path / "data" / "msrvtt", counts)
+    cells = "def records_of", "whole = {}", "further = {}", "words = {}", "shared = {}", ".boxplot("
+    names = {"image_dataset": "flickr30k", "video_dataset": "msrvtt"}
+    defined = execute("01_data_prep", *cells, ROOT=tmp_path, **names)
+    assert defined["describers"] == ["caption 1", "caption 2"]
+    printed = capsys.readouterr().out
+    assert "nobody has recorded" in printed and "no further test sets" in printed
+    assert "of the test stand in training" in printed
 
 
 def test_07_makes_its_example_anew_with_a_dataset_in_it_but_replaces_no_folder_of_others(tmp_path):
@@ -492,3 +557,45 @@ def test_07_replaces_no_trained_adapter_unasked(tmp_path, capsys):
     for overrides, said in (({}, "goes on with"), ({"if_exists": "replace"}, "replaces")):
         config = run_of_07(folders[0], dataset, tmp_path, overrides=overrides)
         assert config.name == places[0].name and f"{said} an earlier run" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "stem, after",
+    [("05_retrieval", "06_compare"), ("07_your_own", "08_quirks"), ("08_quirks", "a1_pretrain")],
+)
+def test_next_is_the_notebook_that_follows(stem, after):
+    (cells,) = (notebook.cells for name, notebook in NOTEBOOKS.items() if name.startswith(stem))
+    for cell in (cells[0], cells[-1]):
+        assert re.search(r"Next: \[[^]]*\]\((\w+)", cell.source)[1].startswith(after)
+
+
+def test_05_asks_by_its_rule_and_names_what_records_say(tmp_path, monkeypatch):
+    monkeypatch.setattr("matplotlib.pyplot.show", lambda: None)
+    folder = write_images(tmp_path / "data" / "mini-flickr30k", {"test": 2}, captions=3)
+    write_images(tmp_path / "data" / "mini-msrvtt", {"test": 1}, captions=1)
+    shown, names = [], {"ROOT": tmp_path, "indexes": {"mini-flickr30k": {"a": None}}}
+    figures = SimpleNamespace(why=lambda _, *asked: shown.append(asked), why_figure=lambda _: None)
+    names |= {"labels": {"mini-flickr30k": "a"}, "explore": figures}
+    defined = execute("05_retrieval_explorer", "queries = {", "def named_things(", **names)
+    assert defined["queries"] == {"mini-flickr30k": "cat in the red water", "mini-msrvtt": "a red cat"}
+    assert defined["named"] == shown == []
+    groups = [{"code": code} for code in ("f", "b", "c")]
+    listed = [{"text": "bikes, fox, grass", "things": [["b", None], ["f", None]]}]
+    records = [
+        {"id": f"test00{n}", "scene": {"axis": "down", "groups": groups[: 2 + n]}, "captions": listed}
+        for n in (0, 1)
+    ]
+    (folder / "media" / "records.jsonl").write_text("\n".join(map(json.dumps, records)), "utf-8")
+    defined = execute("05_retrieval_explorer", "queries = {", "def named_things(", **names)
+    assert defined["named"] == [(0, "fox", "down", 0), (0, "bikes", "down", 1)]
+    assert shown == [("fox", 0), ("bikes", 0)]
+
+
+@pytest.mark.parametrize("query, asked", [("", "A red fox 2"), ("a cow", "a cow")])
+def test_07_asks_for_the_name_of_the_first_picture_where_no_query_is_given(query, asked):
+    names = {"clips/a.mp4": "video", "b/A red_fox (2).jpg": "image", "c.jpg": "image"}
+    files = [SimpleNamespace(kind=kind, file_name=name) for name, kind in names.items()]
+    index = SimpleNamespace(files=files)
+    gallery = SimpleNamespace(Gallery=lambda *_, **__: SimpleNamespace(index=lambda: index))
+    own = {"model": SimpleNamespace(set_adapter=lambda _: None), "explore": gallery, "own": Path()}
+    assert execute("07_your_own_media", "by_rule = ", query=query, folder=None, **own)["query"] == asked

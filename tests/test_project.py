@@ -3,6 +3,7 @@
 import re
 import tomllib
 
+import pytest
 import yaml
 
 from tests import ROOT
@@ -51,3 +52,11 @@ def test_readme_names_targets_that_are_there_and_the_commands_behind_them():
             assert f"python {words}" in README, words
     for words in re.findall(r"\$\(PYTHON\) -m pytest -q ([^\n]*)", MAKEFILE):
         assert f"pytest {words.replace('-p no:cacheprovider ', '')}" in README, words
+
+
+@pytest.mark.parametrize("page", ["README.md", "results/README.md", "notebooks/README.md"])
+def test_links_of_a_page_lead_to_files_that_are_there(page):
+    targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", (ROOT / page).read_text("utf-8"))
+    assert len(targets) > 2
+    for target in targets:
+        assert target.startswith("https://") or ((ROOT / page).parent / target).exists(), target

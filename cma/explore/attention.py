@@ -18,7 +18,8 @@ from transformers import CLIPModel, CLIPProcessor
 from ..model import RetrievalModel
 from ..patching import encoder_layers
 
-HEAT = 0.75  # how much of the picture the colour of the hottest patch covers
+HEAT = 0.85  # how much of the picture the colour of the hottest patch covers
+GAMMA = 0.6  # the exponent that makes little heat show
 DIM = 0.65  # how much of the picture grey covers where CLIP saw nothing
 
 
@@ -127,7 +128,7 @@ def by_word(text: str, spans: Sequence[tuple[int, int]], weights: Tensor) -> tup
 
 
 def overlay(picture: Image.Image, patches: Tensor, processor: CLIPProcessor) -> Image.Image:
-    """The picture in grey under a heat map of `patches` [h, w], from 0 (no colour) to 1 (yellow).
+    """The picture in grey under a heat map of `patches` [h, w], from 0 (no colour) by violet to 1 (yellow).
 
     The map covers the part that CLIP saw; the rest is dimmed. `picture` may be a smaller copy of the one that
     was explained.
@@ -137,8 +138,8 @@ def overlay(picture: Image.Image, patches: Tensor, processor: CLIPProcessor) -> 
     small = Image.fromarray(patches.numpy(force=True).astype(np.float32))
     heat = np.asarray(small.resize((right - left, bottom - top), Image.Resampling.BILINEAR)).clip(0, 1)
     seen = np.asarray(picture.crop(box))
-    colours = colormaps["inferno"](heat)[..., :3] * 255
-    cover = HEAT * heat[..., None]
+    colours = colormaps["plasma"](heat)[..., :3] * 255
+    cover = HEAT * heat[..., None] ** GAMMA
     hot = Image.fromarray((seen * (1 - cover) + colours * cover).round().astype(np.uint8))
     shown = Image.blend(picture, Image.new("RGB", picture.size, "grey"), DIM)
     shown.paste(hot, (left, top))

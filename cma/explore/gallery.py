@@ -15,6 +15,7 @@ from ..model import RetrievalModel
 from ..search import MediaIndex
 
 ZERO_SHOT = "zero-shot"  # what CLIP without an adapter is called
+ADAPTER = "adapter for {}s"  # what the adapter of a benchmark is called, by the kind of its media
 BENCHMARKS = {"mini-flickr30k": "03", "mini-msrvtt": "04"}  # and the notebook that trains the adapter of each
 
 
@@ -132,7 +133,7 @@ def load_first(backbones: Sequence[str], device: Device = None) -> RetrievalMode
 def backbone_text(name: str) -> str:
     """The name of a backbone, for a folder only the last part, and what it knows if that is known."""
     if name == "mini":
-        return "mini: knows drawings, not photographs"
+        return "mini: knows simple drawn scenes, not photographs"
     if name and Path(name).expanduser().is_dir():
         return Path(name).name
     return f"{name}: knows photographs" if name.startswith("openai/clip-vit-") else name or "CLIP"
@@ -177,12 +178,13 @@ def _benchmark(model: RetrievalModel, name: str, kept: Path, adapter: str | None
     if not folder.is_dir():
         builds = "`python -m data_prep mini` builds it"
         raise FileNotFoundError(f"{folder}: no such folder here; {builds}, or give --media")
+    test = data.load(folder, "test")
     if adapter is None:
+        own = ADAPTER.format(test.kind)
         try:
-            _add_adapter(model, Path("runs") / f"{name}-cross-modal", name)
-            adapter = name
+            _add_adapter(model, Path("runs") / f"{name}-cross-modal", own)
+            adapter = own
         except (FileNotFoundError, ValueError) as error:
             trains = f"python notebooks/run.py {BENCHMARKS[name]}"
             print(f"{name}: CLIP alone; `{trains}` trains an adapter ({error})")
-    test = data.load(folder, "test")
     return Gallery(model, test, recipes.recipe(test.recipe).config, kept, adapter)

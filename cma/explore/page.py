@@ -66,18 +66,18 @@ def results_grid(indexes: Indexes, answers: Mapping[str, Answer]) -> Figure:
 def why_figure(reasons: Mapping[str, Why]) -> Figure:
     """Explanations as a figure with all weights: one row for each model, for a single picture one column."""
     columns = max(len(one.frames) for one in reasons.values())
-    rows = len(reasons) if columns > 1 else 1
-    size = max(6, min(1.5 * columns, 11)), 2.1 * rows
-    figure, axes = plt.subplots(rows, columns * len(reasons) // rows, figsize=size, squeeze=False)
+    rows, across = (len(reasons), columns) if columns > 1 else (1, len(reasons))
+    side = min(3.4, 13 / across)  # inches of a frame; a clip's words need two lines more
+    figure, axes = plt.subplots(rows, across, figsize=(side * across, (side + 0.7) * rows), squeeze=False)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[], frame_on=False)
     for row, (label, one) in zip(axes.reshape(len(reasons), columns), reasons.items(), strict=True):
         for axis, frame, weight in zip(row, one.frames, one.weights, strict=False):
             axis.imshow(frame)
-            axis.set_xlabel(f"{weight:.0%}" if len(one.frames) > 1 else "", fontsize=7)
+            axis.set_xlabel(f"{weight:.0%}" if len(one.frames) > 1 else "", fontsize=8)
         words = "  ".join(f"{word} {weight:.2f}" for word, weight in one.words).replace("$", r"\$")
-        title = textwrap.fill(f"{label}, cosine {one.score:.3f}: {words}", 28 * columns)
-        row[0].set_title(title, fontsize=8, loc="left")
+        title = textwrap.fill(f"{label}, cosine {one.score:.3f}: {words}", round(13 * side * columns))
+        row[0].set_title(title, fontsize=9, loc="left")
     figure.tight_layout()
     return figure
 

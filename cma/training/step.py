@@ -168,24 +168,7 @@ def _embed(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[Te
     ids = without_padding(model, batch.input_ids)
     frames = model_frames(model, batch.frames, batch.mask)
     with autocast(model, config.precision):
-        return model.encode_text(ids), _encode_frames(model, frames, batch.mask)
-
-
-def _encode_frames(model: RetrievalModel, frames: Tensor, mask: Tensor) -> Tensor:
-    """The embeddings [B, F, D] of frames [B, F, 3, H, W]; zeros for the padding of clips of a single frame.
-
-    A picture among clips of F frames is mostly padding: a fifth of the offline benchmark's clips.
-    """
-    mask = mask.to(frames.device)
-    single = mask[:, 1:].sum(1) == 0
-    if not single.any() or frames.shape[1] == 1:
-        return model.encode_videos(frames, mask)
-    pictures = model.encode_videos(frames[single, :1], mask[single, :1])
-    embedded = pictures.new_zeros(*mask.shape, pictures.shape[-1])
-    embedded[single, :1] = pictures
-    if not single.all():
-        embedded[~single] = model.encode_videos(frames[~single], mask[~single])
-    return embedded
+        return model.encode_text(ids), model.encode_videos(frames, batch.mask.to(frames.device))
 
 
 def _loss(scale: Tensor, batch: Batch, text: Tensor, frames: Tensor, config: TrainConfig) -> Tensor:

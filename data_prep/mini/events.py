@@ -69,6 +69,11 @@ class Clip:
     moments: tuple[str, ...]  # captions of one event
     backwards: bool = False  # whether the frames of the events are played backwards
 
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """All captions, those of the whole first."""
+        return self.whole + self.moments
+
 
 def pose(event: Event, number: int) -> tuple[float, float, float, float]:
     """Where the thing is in a pose: centre, side (shares of the picture's side) and turn in degrees."""
@@ -153,12 +158,9 @@ def draw_clips(lexicon: dict[str, Thing]) -> dict[str, list[Clip]]:
     held |= {caption for clip in twins for caption in clip.whole}
     for split, count in (("test", TEST), ("val", VAL), ("train", TRAIN)):
         drawn = _described(known, split, lexicon, held, random.Random(f"{SEED} clips {split}"))
-        part = [
-            Clip(f"{split}-{number:04d}", split, *record)
-            for number, record in zip(range(count), drawn, strict=False)
-        ]
+        part = [Clip(f"{split}-{n:04d}", split, *one) for n, one in zip(range(count), drawn, strict=False)]
         if split != "train":
-            held |= {caption for clip in part for caption in clip.whole + clip.moments}
+            held |= {caption for clip in part for caption in clip.captions}
         clips = part + clips
     return {"mini-msrvtt": clips, "mini-msrvtt-twins": twins}
 

@@ -43,18 +43,13 @@ def draw_pictures(lexicon: dict[str, Thing]) -> dict[str, list[Picture]]:
         ("test", known, "test", TEST), ("val", known, "val", VAL), ("new", new, "test", NEW),
     ):  # fmt: skip
         drawn = _described(things, split, lexicon, held, random.Random(f"{SEED} {name}"))
-        evaluated[name] = [
-            Picture(f"{name}-{number:04d}", split, scene, captions)
-            for number, (scene, captions) in zip(range(count), drawn, strict=False)
-        ]
+        numbered = zip(range(count), drawn, strict=False)
+        evaluated[name] = [Picture(f"{name}-{n:04d}", split, *one) for n, one in numbered]
         held |= {caption.text for picture in evaluated[name] for caption in picture.captions}
     twins = _draw_twins(known, lexicon)
     held |= {caption.text for picture in twins for caption in picture.captions}
     drawn = _described(known, "train", lexicon, held, random.Random(f"{SEED} train"), TWIN_CHANCE)
-    train = [
-        Picture(f"train-{number:04d}", "train", scene, captions)
-        for number, (scene, captions) in zip(range(TRAIN), drawn, strict=False)
-    ]
+    train = [Picture(f"train-{n:04d}", "train", *one) for n, one in zip(range(TRAIN), drawn, strict=False)]
     return {
         "mini-flickr30k": [*train, *evaluated["val"], *evaluated["test"]],
         "mini-flickr30k-new": evaluated["new"],

@@ -68,7 +68,7 @@ def write_msrvtt(folder: Path, clips: Sequence[Clip], workers: int) -> str:
         seconds = len(events.HELD) * max(2, len(clip.events)) / FPS
         part |= {"video_id": id, "end time": seconds, "split": VTT_SPLITS[clip.split], "id": number}
         videos.append(part)
-        for caption in clip.whole + clip.moments:
+        for caption in clip.captions:
             sentences.append({"caption": caption, "video_id": id, "sen_id": len(sentences)})
     _write_json(folder / "MSRVTT_data.json", {"info": {}, "videos": videos, "sentences": sentences})
     ids = [f"video{number}" for number, clip in enumerate(clips) if clip.split != "test"]

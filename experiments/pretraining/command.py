@@ -19,7 +19,7 @@ from cma.training import evaluate
 from data_prep.mini.things import read_things
 
 from . import icons
-from .contrastive import SCENES, PretrainConfig, branches, pretrain
+from .contrastive import PretrainConfig, branches, pretrain
 from .crowds import Crowds
 from .small_clip import export, processor_for
 
@@ -43,21 +43,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m experiments pretrain`."""
     parser.add_argument("--out", type=Path, required=True, help="folder that gets the CLIP")
     parser.add_argument("--config", default="{}", help="JSON of PretrainConfig, such as '{\"steps\": 50}'")
-    parser.add_argument("--scenes", action="store_true", help="the settings of a CLIP that knows scenes, too")
     parser.add_argument("--runs", type=Path, default=Path("runs/mini_clip"), help="default: runs/mini_clip")
     parser.add_argument("--data", type=Path, default=Path("data"), help=f"has {VALIDATION}; default: data")
     parser.add_argument("--workers", type=int, default=2, help="processes that draw; default: 2")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Make the bundled CLIP again: draw its corpus, train for an hour on two cores, and save it.
+    """Make the bundled CLIP again: draw its corpus, train for two hours on two cores, and save it.
 
     104 MB are fetched the first time. A checkpoint is kept in the folder of runs every three minutes, from
     which the same command goes on after a stop. Recall is logged if mini-flickr30k has been built, on its
-    split val; with `--scenes` give `--data data/world`. `cma.load_backbone(OUT)` loads the result; those of
-    `states` are beside it, as OUT-10 for a tenth of the steps.
+    split val. `cma.load_backbone(OUT)` loads the result; those of `states` are beside it, as OUT-700 for the
+    one of 700 steps.
     """
-    config = SCENES if options.scenes else parse_json(options.config, PretrainConfig, "--config")
+    config = parse_json(options.config, PretrainConfig, "--config")
     pixels, drawings = icons.build(options.workers)
     crowds = Crowds(pixels, drawings, read_things()) if config.scenes else None
     measure, folder = None, options.data / VALIDATION
@@ -74,11 +73,10 @@ def run(options: argparse.Namespace) -> None:
 
     training = options.runs / "training"
     train_and_save(config, training, options.out)
-    for step, share in branches(config).items():
-        name = f"{100 * share:.0f}"
-        branch = training / f"state-{name}"
+    for step, state in branches(config).items():
+        branch = training / f"state-{state}"
         branch.mkdir(exist_ok=True)
         if not (branch / "checkpoint.pt").exists():
             shutil.copy(training / f"step-{step}.pt", branch / "checkpoint.pt")
-        shorter = replace(config, steps=round(share * config.steps), decay=0.1, states=())
-        train_and_save(shorter, branch, options.out.with_name(f"{options.out.name}-{name}"))
+        shorter = replace(config, steps=state, decay=0.1, states=())
+        train_and_save(shorter, branch, options.out.with_name(f"{options.out.name}-{state}"))

@@ -1,4 +1,4 @@
-"""How the bundled CLIP was made: contrastive pre-training from scratch on drawings with captions.
+"""How the bundled CLIP was made: contrastive pre-training from scratch on drawings and scenes with captions.
 
 The two towers have different widths and equal depth, as in ViT-B/32 (768 and 512). After Radford et al.,
 *Learning Transferable Visual Models From Natural Language Supervision* (2021), on a small scale, with the
@@ -33,7 +33,7 @@ SCHEDULE = ("steps", "decay", "states")  # what may change when a run goes on
 class PretrainConfig:
     """The settings of a pre-training run. Raises ValueError that names a field that is not as expected."""
 
-    steps: int = 3000
+    steps: int = 6000
     batch_size: int = 256
     learning_rate: float = 1e-3
     muon_factor: float = 2.0  # Muon's rate as a multiple of AdamW's
@@ -43,17 +43,11 @@ class PretrainConfig:
     average: float = 0.998  # decay of the averaged weights, which are the ones that are kept
     drop: float = 0.4  # share of the patches that are left out …
     full_view: float = 0.07  # … except in this last share of the steps
-    scenes: float = 0.0  # share of a batch that are scenes; the others are single drawings
-    mix: tuple[tuple[str, float], ...] = (("emoji", 0.6), ("colour", 0.28), ("mono", 0.12))  # of those
-    states: tuple[float, ...] = ()  # shares of the steps after which a shorter run would have ended
+    scenes: float = 0.5  # share of a batch that are scenes; the others are single drawings
+    mix: tuple[tuple[str, float], ...] = (("emoji", 0.7), ("colour", 0.2), ("mono", 0.1))  # of those
+    states: tuple[int, ...] = (700, 2000)  # steps after which a shorter run would have ended
     shape: ClipShape = ClipShape()
     seed: int = 42
-
-
-SCENES = PretrainConfig(  # of a backbone that knows scenes; 3,200 steps were too few
-    steps=8000, scenes=0.5, mix=(("emoji", 0.7), ("colour", 0.2), ("mono", 0.1)), states=(0.1, 1 / 3),
-    shape=ClipShape(image_size=96, patch_size=16),
-)  # fmt: skip
 
 
 def caption_of(drawing, random: np.random.Generator) -> str:
@@ -129,9 +123,9 @@ def learning_rate(step: int, config: PretrainConfig) -> float:
     return config.learning_rate * min(1.0, (step + 1) / config.warmup, max(left, 0.02))
 
 
-def branches(config: PretrainConfig) -> dict[int, float]:
-    """{step: share}: where a state leaves the run, to be cooled down in the last tenth of its steps."""
-    return {round(0.9 * share * config.steps): share for share in config.states}
+def branches(config: PretrainConfig) -> dict[int, int]:
+    """{step: state}: where a state leaves the run, to be cooled down in the last tenth of its steps."""
+    return {round(0.9 * state): state for state in config.states}
 
 
 def pretrain(

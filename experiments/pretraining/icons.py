@@ -23,7 +23,7 @@ from data_prep.mini.drawings import render, to_svg
 from data_prep.mini.emoji import Words, has_skin_tone, read_words
 from data_prep.mini.packages import PINS, cache_folder, fetch
 
-SIZE = 80  # pixels, rendered once; training cuts views of 72 px from it
+SIZE = 80  # pixels, rendered once; the views and scenes of training are drawn from it
 PART = 500  # drawings that a process renders at a time
 SETS = {
     "emoji": ["twemoji", "noto", "noto-v1", "emojione", "fxemoji", "streamline-emojis"],

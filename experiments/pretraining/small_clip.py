@@ -20,8 +20,8 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 class ClipShape:
     """The sizes of a CLIP."""
 
-    image_size: int = 72  # pixels
-    patch_size: int = 12
+    image_size: int = 96  # pixels
+    patch_size: int = 16
     vision_width: int = 256
     text_width: int = 192
     layers: int = 6  # of each tower

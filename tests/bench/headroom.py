@@ -2,9 +2,10 @@
 
 python -m tests.bench.headroom mini-flickr30k      # 10 minutes; writes results/headroom.json
 
-The benchmarks were fixed by this, on the validation split alone and before any other method was run: full
-fine-tuning gains at least GAIN points of R@1 over zero-shot, and half of the paired 95 % interval of the
-gain, scaled to the size of the test split, is at most MOST. Of test only the number of items is read.
+The benchmarks and their backbone were fixed by this, on the validation split alone and before any other
+method was run: full fine-tuning gains at least GAIN points of R@1 over zero-shot, and half of the paired 95 %
+interval of the gain, scaled to the size of the test split, is at most MOST. Of test only the number of items
+is read.
 """
 
 import argparse
@@ -19,8 +20,8 @@ from cma.files import write_whole
 from tests import ROOT
 
 FILE = ROOT / "results" / "headroom.json"
-GAIN, MOST = 5.0, {"image": 2.5, "video": 4.0}
-TUNED = {"lr": 3e-4, "epochs": 6, "seed": 42, "precision": "bf16"}  # full fine-tuning
+GAIN, MOST = 8.0, 2.3
+TUNED = {"lr": 3e-4, "epochs": 4, "seed": 7}  # full fine-tuning
 
 
 def measure(name: str) -> dict:
@@ -29,7 +30,7 @@ def measure(name: str) -> dict:
     train, val = (cma.data.load(folder, split) for split in ("train", "val"))
     test = json.loads((folder / "dataset.json").read_text("utf-8"))["counts"]["test"]["found"]
     config = recipes.recipe(name).train_config()
-    config = config.merge(TUNED | {"batch_size": 128, "report_on": "val", "select_on": "last"})
+    config = config.merge(TUNED | {"report_on": "val", "select_on": "last"})
     config = config.merge({"runs_dir": str(ROOT / "runs")})
     config = config.merge({"name": recipes.recipe(name).run_name(f"{name}-headroom", config, "mini")})
     model = cma.RetrievalModel(*cma.load_backbone("mini"))
@@ -70,8 +71,7 @@ def main() -> None:
     print(json.dumps(found, indent=1))
     content = json.loads(FILE.read_text("utf-8")) if FILE.exists() else {}
     write_whole(FILE, json.dumps(content | {name: found}, indent=1) + "\n")
-    kind = cma.data.load(ROOT / "data" / name, "val").kind
-    raise SystemExit(int(found["gain"][0] < GAIN or found["half-width, scaled to test"] > MOST[kind]))
+    raise SystemExit(int(found["gain"][0] < GAIN or found["half-width, scaled to test"] > MOST))
 
 
 if __name__ == "__main__":

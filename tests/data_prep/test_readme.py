@@ -13,7 +13,7 @@ from tests import ROOT
 
 PAGE = (ROOT / "data_prep" / "README.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
-OTHERS = ("mini", "world", "folder", "frames")
+OTHERS = ("mini", "folder", "frames")
 DIVISIONS = {"rsicd": remote_sensing.RSICD_DIVISIONS, "rsitmd": remote_sensing.RSITMD_DIVISIONS}
 
 
@@ -58,4 +58,4 @@ def test_each_command_is_one_that_the_parser_takes(name):
 
 def test_sections_are_the_benchmarks_and_links_lead_to_them():
     assert set(SECTIONS) == {"What it says and what it writes", *OTHERS, *BENCHMARKS}
-    assert set(re.findall(r"\]\(#([a-z0-9]+)\)", PAGE)) == {"mini", "world", "folder", *BENCHMARKS}
+    assert set(re.findall(r"\]\(#([a-z0-9]+)\)", PAGE)) == {"mini", "folder", *BENCHMARKS}

@@ -15,7 +15,7 @@ from tests.toy_data import write_images
 
 
 def test_kept_adapters_are_tested_on_the_drawings_once(folder, config, toy_processor, tmp_path, monkeypatch):
-    budget = Budget(epochs=1, rungs=[1], keep=[1], rates=[1e-2], seeds=[1, 2])
+    budget = Budget(epochs=1, rates=[1e-2], rate_seeds=[9], seeds=[1, 2])
     study = Study(build_clip(), toy_processor, folder, config, budget, tmp_path / "methods")
     study.choose_rate = lambda row, method: 1e-2
     row, zero_shot = study.run("projection"), study.run("zero-shot")
@@ -39,7 +39,10 @@ def test_kept_adapters_are_tested_on_the_drawings_once(folder, config, toy_proce
 
 
 def test_what_is_recorded_is_of_the_runs_of_the_rows_here():
-    kept = json.loads((ROOT / "results" / forgetting.FILE).read_text("utf-8"))
+    file = ROOT / "results" / forgetting.FILE
+    if not file.exists():
+        pytest.skip("no adapter of a study has been tested for what it forgets yet")
+    kept = json.loads(file.read_text("utf-8"))
     rows: dict[str, MethodRow] = {row.name: row for row in read_rows(ROOT / "results" / "methods")}
     for name, entry in kept["rows"].items():
         if name in rows:

@@ -10,9 +10,9 @@ import pytest
 
 from cma import recipes
 from cma.training import RunRecord
-from experiments import published, report
+from experiments import gains, published, report
 from experiments.__main__ import main
-from experiments.rows import MethodRow
+from experiments.rows import MethodRow, read_rows
 from tests import ROOT
 
 
@@ -114,6 +114,14 @@ def test_the_command_writes_between_the_markers_alone(tmp_path, readme, capsys):
         assert said in capsys.readouterr().err
 
 
+def test_readmes_sentences_are_written_where_their_markers_are(tmp_path, capsys):
+    record().save(tmp_path / "runs" / "a")
+    start, end = report.markers("summary")
+    (page := tmp_path / "README.md").write_text(f"{start}\nold\n{end}\n")
+    assert command(tmp_path / "runs", "--readme", page) == 0
+    assert page.read_text() == f"{start}\n{gains.NONE}\n{end}\n" and report.table([]) == gains.NONE
+
+
 def test_a_run_of_other_settings_says_so_and_stays_out_of_readme(tmp_path, readme, capsys):
     for name in ("a-run", "a-run,epochs=20,seed=7"):
         record(name).save(tmp_path / "runs" / name)
@@ -164,12 +172,12 @@ def test_the_recipe_of_a_run_is_recognised_and_is_no_other_setting(variant, sele
     assert cells[1].startswith("cross-modal adapter") and "=" not in cells[1] and cells[7] == variant
 
 
-def test_the_tables_of_readme_and_reproduce_are_those_of_the_kept_records():
+def test_the_committed_pages_are_those_of_the_kept_records():
     records = report.read_records(ROOT / "results")
     tables = report.tables(records, published.read_published(ROOT / "results" / published.FILE))
-    pages = {"results": "README.md", "paper": "REPRODUCE.md", "methods": "REPRODUCE.md"}
-    for name, page in pages.items():
+    tables["summary"] = gains.summary(read_rows(ROOT / "results" / "methods"))
+    for name in list(tables):
+        page = "README.md" if name == "summary" else "results/README.md"
         start, end = report.markers(name)
-        hint = f"{page}: python -m experiments report results --readme README.md REPRODUCE.md"
-        assert f"{start}\n{tables.pop(name)}\n{end}" in (ROOT / page).read_text("utf-8"), hint
-    assert not tables
+        hint = f"{page}: python -m experiments report results --readme README.md results/README.md"
+        assert f"{start}\n{tables[name]}\n{end}" in (ROOT / page).read_text("utf-8"), hint

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cma.metrics import bootstrap_interval
-from experiments.rows import MethodRow, difference, holm, read_rows, recall
+from experiments.rows import MethodRow, difference, holm, read_rows, recall, share_of_gain
 
 OWNER = [item for item in range(300) for _ in range(2)]
 
@@ -27,20 +27,36 @@ def test_recall_has_the_interval_of_the_metrics_whatever_the_number_of_seeds():
     expected = bootstrap_interval(ranks, np.array(OWNER), "R@1", samples=2000)
     assert (low, high) == pytest.approx(expected, abs=0.7)
     one.ranks |= {"1": one.ranks["0"], "2": one.ranks["0"]}  # seeds are not counted as more items
-    assert recall(one, "text_to_visual") == (value, low, high)
+    assert recall(one, "text_to_visual") == pytest.approx((value, low, high))
+
+
+def test_seeds_are_drawn_too():
+    one = row("a", 0.4, seeds=1)
+    one.ranks["1"] = {way: [1] * len(ranks) for way, ranks in one.ranks["0"].items()}  # a lucky seed
+    value, low, high = recall(one, "text_to_visual")
+    assert low < 45 and high == 100 and value == pytest.approx(70, abs=4)
+
+
+def test_a_share_of_the_gain_and_none_of_a_small_one():
+    start, full, ours = row("a", 0.2), row("b", 0.6), row("c", 0.5)
+    share, low, high = share_of_gain(ours, full, start, "text_to_visual")
+    assert low < share < high and share == pytest.approx(75, abs=5) and high - low < 40
+    assert share_of_gain(full, full, start, "text_to_visual") == pytest.approx((100, 100, 100))
+    assert share_of_gain(ours, row("d", 0.25), start, "text_to_visual") is None
 
 
 def test_a_difference_is_paired():
-    one, other = row("a", 0.5), row("b", 0.4)  # the same draws: whatever b finds, a finds
+    one, other = row("a", 0.5, seeds=1), row("b", 0.4, seeds=1)  # the same draws: what b finds, a finds
     gain, low, high, p = difference(one, other, "text_to_visual")
     assert gain == pytest.approx(recall(one, "text_to_visual")[0] - recall(other, "text_to_visual")[0])
     assert 0 < low < gain < high and p < 0.01
-    apart = difference(one, row("b", 0.4, shift=50), "text_to_visual")
+    apart = difference(one, row("b", 0.4, seeds=1, shift=50), "text_to_visual")
     assert apart[2] - apart[1] > 1.3 * (high - low)
 
 
 def test_no_difference_has_a_high_p():
-    assert difference(row("a", 0.4), row("b", 0.4), "text_to_visual") == (0, 0, 0, 1)
+    gain, low, high, p = difference(row("a", 0.4, seeds=1), row("b", 0.4, seeds=1), "text_to_visual")
+    assert (gain, low, high, p) == (0, 0, 0, 1)
     assert difference(row("a", 0.4), row("b", 0.4, shift=9), "visual_to_text")[3] > 0.05
 
 

@@ -1,7 +1,10 @@
-"""A study: rates by halving on validation, seeds on test, and a row that goes on from where it was."""
+"""A study: rates by two seeds on validation, others on test, and a row that goes on from where it was."""
 
 import dataclasses
+import json
+import shutil
 import time
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -9,16 +12,17 @@ import pytest
 from cma import data, methods
 from cma.config import TrainConfig
 from cma.methods import options_of, why_not
-from cma.training import NotFinite
+from cma.training import NotFinite, RunRecord
 from experiments import study as studies
 from experiments.__main__ import main
 from experiments.rows import Budget, MethodRow, read_rows
 from experiments.study import FAILED, Study, TimeIsOver, neighbour
 from tests.conftest import build_clip
 from tests.experiments.conftest import stopped_after
+from tests.toy_data import write_images
 
 METHOD = "projection"
-BUDGET = Budget(epochs=3, rungs=[1, 2], keep=[2, 1], rates=[1e-3, 3e-3], seeds=[1, 2])
+BUDGET = Budget(epochs=3, rates=[1e-3, 3e-3], rate_seeds=[8, 9], seeds=[1, 2])
 
 
 @pytest.fixture
@@ -29,9 +33,11 @@ def study(folder, config: TrainConfig, toy_processor, tmp_path) -> Study:
 @pytest.mark.slow
 def test_a_row_is_made_and_read_back(study, seen):
     row = study.run(METHOD)
-    assert {entry["epochs"] for entry in row.rates} == {1, 2}
-    second = {entry["lr"]: entry["mR"] for entry in row.rates if entry["epochs"] == 2}
-    assert len(second) == 2 and row.lr == min(second, key=lambda rate: (-second[rate], rate))
+    means = {}
+    for entry in row.rates:
+        means.setdefault(entry["lr"], []).append(entry["mR"])
+    assert {entry["seed"] for entry in row.rates} == {8, 9} and {len(two) for two in means.values()} == {2}
+    assert row.lr == min(means, key=lambda rate: (-sum(means[rate]), rate))
     assert list(row.records) == list(row.ranks) == ["1", "2"]
     for seed, record in row.records.items():
         assert (record["seed"], record["config"]["lr"], record["method"]) == (int(seed), row.lr, METHOD)
@@ -40,11 +46,12 @@ def test_a_row_is_made_and_read_back(study, seen):
         hits = [rank <= 1 for rank in row.ranks[seed]["text_to_visual"]]
         recall = record["metrics"]["text_to_visual"]["R@1"]
         assert 100 * sum(hits) / len(hits) == pytest.approx(recall) and record["metrics"]["split"] == "test"
-    assert seen.count("test") == 2 and seen.index("test") >= len(row.rates)
+    assert seen.count("test") == 2 and seen.index("test") >= 2 * len(row.rates)
     trained = {path.parent.name for path in study.config.runs_dir.glob("*/checkpoint.pt")}
-    assert f"{row.name}-lr{row.lr:g}-seed1" in trained  # the rate that was chosen went on from its rung
-    assert len(trained) == 1 + len({entry["lr"] for entry in row.rates})
+    assert len(trained) == 2 + len(row.rates)
     assert [entry["epoch"] for entry in row.records["1"]["history"]] == [1, 2, 3]
+    short = RunRecord.load(study.config.runs_dir / f"{row.name}-lr{row.lr:g}-seed8" / "run.json")
+    assert len(short.history) == 2 and short.metrics["split"] == "val"
     assert read_rows(study.results) == [row]
     seen.clear()
     assert study.run(METHOD) == row and not seen
@@ -69,19 +76,18 @@ def test_a_stopped_study_gives_the_row_of_one_that_was_not(study, tmp_path):
 
 
 def test_the_grid_is_extended_at_its_edge(study, monkeypatch):
-    score = mock.Mock(side_effect=lambda row, method, rate, rung: rate)  # the higher the better
+    score = mock.Mock(side_effect=lambda row, method, rate: rate)  # the higher the better
     monkeypatch.setattr(study, "_score", score)
     assert study.choose_rate(MethodRow("toy", METHOD, {}), METHOD) == 3e-1
     asked = [call.args[2:] for call in score.call_args_list]
-    first = [(rate, 1) for rate in (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)]
-    assert asked == [*first, (3e-1, 2), (1e-1, 2)]
+    assert asked == [(rate,) for rate in (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)]
     assert [neighbour(rate, up=False) for rate in (1e-5, 3e-5, 5e-3)] == [3e-6, 1e-5, 3e-3]
     assert neighbour(5e-3, up=True) == 1e-2
 
 
 def test_a_rate_at_which_training_fails_is_worse_than_any_other(study, monkeypatch):
     row = MethodRow("toy", METHOD, {})
-    with mock.patch.object(study, "_score", lambda row, method, rate, rung: 0.0 if rate == 3e-3 else FAILED):
+    with mock.patch.object(study, "_score", lambda row, method, rate: 0.0 if rate == 3e-3 else FAILED):
         assert study.choose_rate(row, METHOD) == 3e-3
     monkeypatch.setattr(study, "_train", mock.Mock(side_effect=NotFinite("loss NaN")))
     with pytest.raises(ValueError, match=r"toy-projection: no rate of \[0\.001, 0\.003\] could be trained"):
@@ -95,22 +101,49 @@ def test_zero_shot_trains_nothing(study, seen):
     assert len(row.ranks["0"]["visual_to_text"]) == len(data.load(study.folder, "test"))
 
 
+def test_further_test_sets_beside_a_dataset_are_tested_too(study, folder, tmp_path):
+    root = tmp_path / "data"
+    study.folder = Path(shutil.copytree(folder, root / "toy"))
+    write_images(root / "toy-new", {"test": 6})
+    write_images(root / "toy-twins", {"test": 8}, captions=1)
+    records = "".join(
+        json.dumps({"id": f"{kind}-{n}-{one}"}) + "\n" for kind in "xy" for n in "12" for one in "ab"
+    )
+    (root / "toy-twins" / "media" / "records.jsonl").write_text(records)
+    further = study.run("zero-shot").further["0"]
+    assert list(further) == ["toy-new", "toy-twins"] and len(further["toy-new"]["visual_to_text"]) == 6
+    assert {kind: set(scores) for kind, scores in further["toy-twins"].items()} == {
+        kind: {"text", "image", "group"} for kind in "xy"
+    }
+
+
+def test_the_protocol_says_what_each_method_gets(tmp_path):
+    file = tmp_path / studies.PROTOCOL
+    assert studies.budget_of("toy", file) == Budget()
+    file.write_text(json.dumps({"budgets": {"toy": {"epochs": 3}}}))
+    assert studies.budget_of("toy", file).epochs == 3 and studies.budget_of("other", file) == Budget()
+    file.write_text("{")
+    with pytest.raises(ValueError, match=studies.PROTOCOL):
+        studies.budget_of("toy", file)
+
+
 def test_a_method_of_your_own(study):
     class Mine(methods.METHODS[METHOD]):
         NAME = "mine"
 
-    study.budget = Budget(epochs=1, rungs=[1], keep=[1], rates=[1e-3], seeds=[1])
+    study.budget = Budget(epochs=1, rates=[1e-3], rate_seeds=[9], seeds=[1])
     row = study.run(Mine)
     assert row.name == "toy-mine" and row.records["1"]["method"] == "mine"
 
 
 def test_errors_are_one_line(study, folder, tmp_path, capsys):
     study.run("zero-shot")
-    study.budget = Budget(epochs=4, rungs=[1, 2], keep=[2, 1])
+    study.budget = Budget(epochs=4)
     with pytest.raises(ValueError, match=r"toy-zero-shot\.json: its budget is .*use other folders"):
         study.run("zero-shot")
-    with pytest.raises(ValueError, match="rungs .*expected rates, and rising rungs up to the end"):
-        Budget(epochs=3, rungs=[4, 8])
+    for wrong in ({"rates": []}, {"rate_seeds": [1, 42]}):
+        with pytest.raises(ValueError, match="expected some of each, and no seed in both lists"):
+            Budget(**wrong)
     with pytest.raises(ValueError, match="unknown method 'prompt'; there are: zero-shot, "):
         study.run("prompt")
     capsys.readouterr()

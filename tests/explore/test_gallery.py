@@ -113,7 +113,7 @@ def test_the_backbone_is_the_adapters_own_or_one_for_the_media(
     open_galleries([media])
     said = capsys.readouterr().out
     assert f"{PHOTOGRAPHS}: neither in the cache nor reachable" in said
-    assert "backbone mini: knows drawings, not photographs" in said
+    assert "backbone mini: knows simple drawn scenes, not photographs" in said
 
 
 def test_folders_of_one_name_are_told_apart(media, backbone, tmp_path):
@@ -152,7 +152,7 @@ def test_the_offline_benchmarks_are_the_default(backbone, tmp_path, monkeypatch,
     save_adapter(tmp_path / "runs" / "mini-msrvtt-cross-modal", backbone)
     galleries = open_galleries(backbone=backbone)
     adapters = {name: gallery.adapter for name, gallery in galleries.items()}
-    assert adapters == {"mini-flickr30k": None, "mini-msrvtt": "mini-msrvtt"}
+    assert adapters == {"mini-flickr30k": None, "mini-msrvtt": "adapter for images"}
     assert {len(gallery.index()) for gallery in galleries.values()} == {5}
     said = capsys.readouterr().out
     assert "mini-flickr30k: CLIP alone; `python notebooks/run.py 03` trains an adapter" in said

@@ -208,7 +208,7 @@ def test_only_controls_of_use_are_shown(galleries, tmp_path):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("mini", "backbone mini: knows drawings, not photographs"),
+        ("mini", "backbone mini: knows simple drawn scenes, not photographs"),
         ("openai/clip-vit-base-patch32", "backbone openai/clip-vit-base-patch32: knows photographs"),
         ("mini-clips/one", "backbone mini-clips/one"),
         ("{folder}", "backbone my <b>clip"),

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-import cma
 from cma import AdapterConfig, RetrievalModel, TrainConfig
 from cma.training import Batch, prepare, train_step
 from cma.training.reading import without_padding
@@ -161,29 +160,3 @@ def test_a_step_uses_the_settings_of_memory():
             train_step(model, optimizer, a_batch(torch.float32), config.lr, config)
         moved.append(list(model.trainable_parameters()))
     assert largest(*moved) <= 1e-4
-
-
-def test_pictures_among_clips_are_encoded_without_their_padding():
-    model, batch, config = build(), a_batch(), TrainConfig()
-    mask = batch.mask.clone()
-    mask[[1, 4]] = torch.tensor([1, 0, 0])
-    encoded, encode = [], model.encode_videos
-
-    def counted(frames, mask):
-        encoded.append(frames.shape[0] * frames.shape[1])
-        return encode(frames, mask)
-
-    model.encode_videos = counted
-    loss, ours = gradients(model, batch._replace(mask=mask), config)
-    assert sum(encoded) == 2 + 5 * 3
-    text, frames = model.encode_text(batch.input_ids), encode(batch.frames, mask)  # padding included
-    similarity = cma.similarity.mean_pooled(text, frames, mask)
-    expected = cma.losses.symmetric_cross_entropy(model.logit_scale * similarity, batch.item_ids)
-    assert loss == pytest.approx(expected.item(), abs=1e-12)
-    theirs = torch.autograd.grad(expected, model.trainable_parameters())
-    assert largest(ours, theirs) <= 1e-12
-    alone = torch.zeros_like(mask)
-    alone[:, 0] = 1
-    encoded.clear()
-    gradients(model, batch._replace(mask=alone), config)
-    assert sum(encoded) == PAIRS

@@ -13,13 +13,13 @@ from cma.media import read_frames
 from cma.media.video import frame_indices
 from cma.recipes import recipe
 from data_prep.__main__ import main
-from data_prep.mini import composed, events, pictures, world
+from data_prep.mini import build, events, pictures, world
 from data_prep.mini.describers import HABITS, ceiling
 from data_prep.mini.events import frames_of
 from data_prep.mini.things import STYLES, read_things
 from data_prep.readers import BadInput
 
-BENCHMARKS = list(composed.READERS)
+BENCHMARKS = list(build.READERS)
 # Digests of all records, and of the pixels of some, before they are encoded.
 RECORDS = "fc8780918691dd0e7cda272e05ff66cd4456310931cb0acd8ab9e9b7c6b23749"
 PIXELS = "078302484ac154a859bdc0a8925d35e95d25e2c3f5dc1278ce6e4b4f46b96417"
@@ -44,7 +44,7 @@ def spoken(records):
 
 
 def captions_of(record):
-    return record.captions if isinstance(record, pictures.Picture) else record.whole + record.moments
+    return record.captions
 
 
 def codes_of(record):
@@ -157,7 +157,7 @@ def built(tmp_path_factory):
         square = Image.new("RGBA", (128, 128), (200, 30, 30, 255))
         patch.setattr(world, "drawing", lambda *_: square)
         patch.setattr(world, "animations", dict)
-        composed.build_world(out, workers=1)
+        build.build_minis(out, workers=1)
     return out
 
 
@@ -187,15 +187,15 @@ def test_the_readers_of_the_real_formats_prepare_it(built, capsys):
 
 
 def test_what_is_there_is_not_built_again(built, capsys, monkeypatch):
-    monkeypatch.setattr(composed, "draw_pictures", None)
-    composed.build_world(built, workers=1)
+    monkeypatch.setattr(build, "draw_pictures", None)
+    build.build_minis(built, workers=1)
     assert capsys.readouterr().out.count("already in") == len(BENCHMARKS)
 
 
 def test_a_half_built_benchmark_is_built_again(built, monkeypatch, capsys):
     (built / "mini-flickr30k-new" / "dataset.json").unlink()
-    monkeypatch.setattr(composed, "draw_pictures", None)  # its source is there
-    composed.build_world(built, workers=1)
+    monkeypatch.setattr(build, "draw_pictures", None)  # its source is there
+    build.build_minis(built, workers=1)
     assert capsys.readouterr().out.count("already in") == len(BENCHMARKS) - 1
 
 
@@ -205,7 +205,7 @@ def test_a_drawing_that_the_packages_lack_is_one_line(tmp_path, monkeypatch, cap
 
     monkeypatch.setattr(pictures, "TRAIN", 1)
     monkeypatch.setattr(world, "drawing", lost)
-    assert main(["world", "--out", str(tmp_path), "--workers", "1"]) == 1
+    assert main(["mini", "--out", str(tmp_path), "--workers", "1"]) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert "drawing of" in error
     assert "Traceback" not in error

@@ -8,7 +8,7 @@ from experiments.pretraining import ClipShape, PretrainConfig
 from experiments.pretraining.small_clip import build_tokenizer
 
 CONFIG = PretrainConfig(
-    steps=4, batch_size=8, warmup=1, mix=(("emoji", 0.5), ("mono", 0.5)),
+    steps=4, batch_size=8, warmup=1, scenes=0.0, mix=(("emoji", 0.5), ("mono", 0.5)), states=(),
     shape=ClipShape(image_size=24, patch_size=8, vision_width=128, text_width=64, layers=1, projection=32,
                     vocabulary=600, context=16),
 )  # fmt: skip

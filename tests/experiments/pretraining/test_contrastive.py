@@ -78,7 +78,7 @@ def test_other_settings_do_not_resume_a_checkpoint(tmp_path):
 
 def test_a_run_keeps_the_states_from_which_shorter_ones_end(tmp_path):
     pixels, rows = corpus()
-    config = replace(CONFIG, steps=20, states=(0.1, 0.5))
+    config = replace(CONFIG, steps=20, states=(2, 10))
     contrastive.pretrain(pixels, rows, config, tmp_path)
     kept = {path.name: torch.load(path, weights_only=True) for path in tmp_path.glob("step-*.pt")}
     assert {name: state["step"] for name, state in kept.items()} == {"step-2.pt": 2, "step-9.pt": 9}

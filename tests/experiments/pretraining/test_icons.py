@@ -1,6 +1,7 @@
 """What an icon's name says, which emoji it draws, and the drawing itself."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -88,6 +89,8 @@ def test_one_drawing_of_a_concept_becomes_a_dataset(package, tmp_path, monkeypat
     (package / "collections.json").write_text(json.dumps({"some": licence, "other": licence}))
     monkeypatch.setattr(icons, "SETS", {"emoji": ["some"], "colour": ["other"], "mono": []})
     monkeypatch.setattr(forgetting, "EXPECTED", Counts(2, 3))
+    halves = SimpleNamespace(mix=(("emoji", 0.5), ("colour", 0.5)))
+    monkeypatch.setattr(forgetting, "PretrainConfig", lambda: halves)
     forgetting.build_drawings(tmp_path / "data", workers=1)
     drawings = data.load(tmp_path / "data" / forgetting.NAME, "test")
     items = {item.captions: item for item in drawings.items}

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, TimeoutError
 
 from cma import data, recipes
-from cma.explore.gallery import Gallery
+from cma.explore.gallery import ADAPTER, Gallery
 from tests.explore.browser import servers
 from tests.explore.browser.explorer_page import PATIENCE, ExplorerPage
 from tests.explore.browser.servers import ROOT
@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.minis]
 
 NOTEBOOK, ITEMS, SEED, K = "05_retrieval_explorer.ipynb", 24, 42, 5  # as notebooks/run.py --tiny runs it
 PICTURES, CLIPS = "mini-flickr30k", "mini-msrvtt"
+LABELS = {PICTURES: ADAPTER.format("image"), CLIPS: ADAPTER.format("video")}
 TRACEBACK = "Traceback (most recent call last)"
 RUN_ALL = """async () => {
   const session = window.jupyterapp.shell.currentWidget.context.sessionContext;
@@ -59,6 +60,7 @@ def expected(model):
 
     def ask(dataset, query):
         indexes = galleries[dataset].indexes([None, dataset])
+        indexes = {LABELS.get(label, label): index for label, index in indexes.items()}
         return {label: [name for name, _ in index.query(query, K)] for label, index in indexes.items()}
 
     return ask
@@ -82,8 +84,8 @@ def lab(model, kept, open_page, tmp_path_factory):
 
 def test_the_notebook_runs_and_answers_as_the_index_does(lab, expected, kept, h264):
     found = lab.results()
-    assert found == expected(PICTURES, "police car")
-    assert found["zero-shot"] != found[PICTURES]  # or nothing below could tell them apart
+    assert found == expected(PICTURES, lab.control("query").input_value())
+    assert found["zero-shot"] != found[LABELS[PICTURES]]  # or nothing below could tell them apart
     assert lab.ask("fire engine") == expected(PICTURES, "fire engine") != found
     with lab.searching():
         lab.control("dataset").select_option(CLIPS)

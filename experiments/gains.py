@@ -1,0 +1,82 @@
+"""What training gains over zero-shot, from the rows of a study: README's five sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .published import FULL, ZERO_SHOT
+from .published import PAPER as OURS
+from .rows import DIRECTIONS, MethodRow, difference, holm, share_of_gain
+
+CLEAR = 0.05  # a difference is clear if its corrected p is below
+NONE = "No record yet."
+PICTURE = "![R@1 minus that of zero-shot CLIP, by method, with intervals](notebooks/figures/gains.png)"
+
+
+def compared(tested: dict[str, MethodRow], k: int = 1) -> dict[tuple[str, str], tuple[float, ...]]:
+    """{(direction, method): (ours − that method, low, high, p)}; p holds for all of them together (Holm)."""
+    pairs = [(way, m) for way in DIRECTIONS for m in tested if m != OURS and OURS in tested]
+    told = {(way, m): difference(tested[OURS], tested[m], way, k) for way, m in pairs}
+    adjusted = holm([values[3] for values in told.values()])
+    return {key: (*values[:3], p) for (key, values), p in zip(told.items(), adjusted, strict=True)}
+
+
+def by_dataset(rows: Sequence[MethodRow]) -> dict[str, dict[str, MethodRow]]:
+    """The rows that have been tested: {dataset: {method: row}}."""
+    found: dict[str, dict[str, MethodRow]] = {}
+    for row in rows:
+        if row.ranks:
+            found.setdefault(row.dataset, {})[row.method] = row
+    return found
+
+
+def summary(rows: Sequence[MethodRow]) -> str:
+    """README's figure and its sentences, in Markdown, of the datasets with ours, full and zero-shot."""
+    needed, said = {OURS, FULL, ZERO_SHOT}, []
+    for name, tested in by_dataset(rows).items():
+        if needed <= tested.keys():
+            said += [] if said else [_trained(tested)]
+            said += [_gained(name, tested), _clearly(name, tested)]
+    numbered = [f"{number}. {line}" for number, line in enumerate(said, start=1)]
+    return "\n".join([PICTURE, "", *numbered]) if said else NONE
+
+
+def _trained(tested: dict[str, MethodRow]) -> str:
+    ours, full = (next(iter(tested[m].records.values())) for m in (OURS, FULL))
+    counts = ours["trained_parameters"], full["trained_parameters"]
+    part = 100 * counts[0] / counts[1]
+    return f"The adapter trains {counts[0]:,} numbers, {part:.1f} % of those of full fine-tuning."
+
+
+def _gained(name: str, tested: dict[str, MethodRow]) -> str:
+    words, shares = {}, {}
+    for way, said in _ways(tested).items():
+        gain = {m: difference(tested[m], tested[ZERO_SHOT], way) for m in (OURS, FULL)}
+        words[said] = f"{said} {_shown(gain[OURS])}, full fine-tuning {_shown(gain[FULL])}"
+        if found := share_of_gain(*(tested[m] for m in (OURS, FULL, ZERO_SHOT)), way):
+            shares[said] = "{:.0f} % [{:.0f}, {:.0f}] ".format(*found) + said
+    part = f"that is {' and '.join(shares.values())} of full fine-tuning's gain" if shares else ""
+    part = part or "full fine-tuning gains too little for a share"
+    return f"On {name} it gains over zero-shot, in points of R@1: {'; '.join(words.values())}; {part}."
+
+
+def _clearly(name: str, tested: dict[str, MethodRow]) -> str:
+    told, ways, lists = compared(tested), _ways(tested), []
+    for sign in (-1, 1):  # the other method is better, worse
+        found: dict[str, list[str]] = {}
+        for (way, method), (gain, *_, p) in told.items():
+            if p < CLEAR and gain * sign > 0:
+                found.setdefault(method, []).append(ways[way])
+        words = {m: "both ways" if len(of) == 2 else of[0] for m, of in found.items()}
+        lists.append(", ".join(f"{m} ({of})" for m, of in words.items()) or "none")
+    rule = f"Holm's rule over {len(told)} comparisons"
+    return f"Clearly better than it on {name} ({rule}): {lists[0]}; clearly worse: {lists[1]}."
+
+
+def _ways(tested: dict[str, MethodRow]) -> dict[str, str]:
+    kind = next(iter(tested[OURS].records.values()))["kind"]
+    return dict(zip(DIRECTIONS, (f"text-to-{kind}", f"{kind}-to-text"), strict=True))
+
+
+def _shown(values: Sequence[float]) -> str:
+    return "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(round(value, 1) + 0.0 for value in values[:3]))

@@ -1,0 +1,80 @@
+"""README's figure: what each method gains over zero-shot CLIP, from the rows and records in `results/`.
+
+    python notebooks/figures/gains.py    # writes gains.png beside this file, if there is a record
+
+A dataset without rows of the study shows one run of each method, with the interval of its own recall.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from cma.plots import BLUE, save
+from cma.training import RunRecord
+from experiments import report, rows
+from experiments.gains import OURS, ZERO_SHOT, by_dataset
+
+DARK = "#5f6368"
+ROOT = Path(__file__).parents[2]
+Gains = list[tuple[float, ...]]  # points, low and high, for a text and for a picture or clip as the query
+
+
+def panels(studied: Sequence[rows.MethodRow], records: Sequence[RunRecord]) -> dict[str, dict[str, Gains]]:
+    """{title: {method: gains}}, a panel for each dataset with zero-shot among its rows or records."""
+    made = {}
+    for name, tested in by_dataset(studied).items():
+        if ZERO_SHOT in tested:
+            made[name] = {
+                m: [rows.difference(row, tested[ZERO_SHOT], way)[:3] for way in rows.DIRECTIONS]
+                for m, row in tested.items()
+            }
+    runs = {}
+    for run in records:
+        if run.dataset not in made and run.metrics.get("intervals"):
+            runs.setdefault(run.dataset, {}).setdefault(run.method, run)
+    for name, of in runs.items():
+        if ZERO_SHOT in of:
+            base = of[ZERO_SHOT].metrics
+            made[f"{name}: one run each,\nwith the interval of its own recall"] = {
+                m: [above(run.metrics, base, way) for way in rows.DIRECTIONS] for m, run in of.items()
+            }
+    return made
+
+
+def above(metrics: dict, base: dict, way: str) -> tuple[float, ...]:
+    """R@1 of a run and the ends of its interval, minus R@1 of zero-shot."""
+    values = metrics[way]["R@1"], *metrics["intervals"][way]["R@1"]
+    return tuple(value - base[way]["R@1"] for value in values)
+
+
+def gains(shown: dict[str, dict[str, Gains]]) -> Figure:
+    """One panel for each dataset, methods down; the paper's method is blue, zero-shot is the line at 0."""
+    size = 4.4 * len(shown), 1.2 + 0.28 * max(map(len, shown.values()))
+    figure, axes = plt.subplots(1, len(shown), squeeze=False, figsize=size, layout="constrained")
+    for axis, (title, of) in zip(axes[0], shown.items(), strict=True):
+        order = sorted(of, key=lambda method: of[method][0][0])
+        for place, method in enumerate(order):
+            for (gain, low, high), shift, face in zip(
+                of[method], (0.12, -0.12), (None, "white"), strict=True
+            ):
+                style = {"color": BLUE if method == OURS else DARK, "markerfacecolor": face, "fmt": "o"}
+                ends = [[gain - low], [high - gain]]
+                axis.errorbar(gain, place + shift, xerr=ends, markersize=4, capsize=2, **style)
+        axis.axvline(0, color="black", linewidth=1, linestyle=":")
+        axis.set_yticks(range(len(order)), labels=order, fontsize=8)
+        axis.set_title(title, fontsize=9)
+        for tick, method in zip(axis.get_yticklabels(), order, strict=True):
+            tick.set(color=BLUE if method == OURS else "black", weight="bold" if method == OURS else "normal")
+    note = "points of R@1 minus zero-shot CLIP; filled: a text is the query, hollow: a picture or clip"
+    figure.supxlabel(note, fontsize=8)
+    return figure
+
+
+if __name__ == "__main__":
+    results = ROOT / "results"
+    if found := panels(rows.read_rows(results / "methods"), report.read_records(results)):
+        save(gains(found), Path(__file__).with_suffix(".png"))
+    else:
+        print("no record yet: no figure")

@@ -1,0 +1,50 @@
+"""The curves: what each point changes, and that the command goes through all of them."""
+
+import pytest
+
+from cma.training import epoch_size
+from experiments import curves
+from experiments.__main__ import main
+from experiments.rows import Budget, MethodRow
+from experiments.study import Study
+from tests.conftest import build_clip
+
+
+@pytest.fixture
+def usual(folder, config, toy_processor, tmp_path) -> Study:
+    config = config.merge({"batch_size": 4})
+    return Study(build_clip(), toy_processor, folder, config, Budget(epochs=4), tmp_path / "curves")
+
+
+def test_a_point_changes_one_thing(usual, monkeypatch, tmp_path):
+    other = build_clip()
+    monkeypatch.setattr(curves, "load_backbone", lambda folder, device: (other, folder))
+    found = {c.name: curves.study_of(usual, c) for c in curves.conditions([tmp_path / "model-10"])}
+    assert list(found) == ["usual", "state-10", "data-1-16", "data-1-4", "steps-0.5", "steps-2"]
+    whole = epoch_size(usual.training, usual.config)[1]
+    steps = {name: s.budget.epochs * epoch_size(s.training, s.config)[1] / whole for name, s in found.items()}
+    assert {name: steps[name] for name in ("usual", "state-10", "steps-0.5", "steps-2")} == {
+        "usual": 4, "state-10": 4, "steps-0.5": 2, "steps-2": 8,
+    }  # fmt: skip
+    assert steps["data-1-16"] == pytest.approx(4, abs=0.5) and steps["data-1-4"] == pytest.approx(4, abs=0.5)
+    small, larger = ({item.id for item in found[f"data-1-{n}"].training.items} for n in (16, 4))
+    assert small < larger and len(larger) == round(len(usual.training) / 4)
+    assert found["state-10"].clip is other and found["steps-2"].clip is usual.clip
+    assert len({study.results for study in found.values()}) == len(found) == 6
+    assert len({study.config.runs_dir for study in found.values()}) == 6
+
+
+def test_the_command_runs_every_method_at_every_point(usual, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(curves, "load", lambda _: (usual.training, usual.config, usual.clip, None))
+    ran = []
+
+    def run(study: Study, method: str) -> MethodRow:
+        assert study.choice == {"select_on": "last"}
+        ran.append((study.results.name, method))
+        return MethodRow("toy", method, {}, records={"42": {}})
+
+    monkeypatch.setattr(Study, "run", run)
+    assert main(["curves", str(usual.folder), "--results", str(tmp_path)]) == 0
+    assert len(ran) == len(set(ran)) == 5 * len(curves.METHODS)
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == "usual, toy-zero-shot: 1 / 1 seeds" and "data-1-16, toy-lora: 1 / 3 seeds" in out

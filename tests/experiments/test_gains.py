@@ -1,0 +1,75 @@
+"""README's sentences and figure say what the rows and records say."""
+
+import copy
+import json
+import runpy
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cma.plots import save
+from experiments import gains, published
+from experiments.rows import DIRECTIONS, MethodRow
+from tests import ROOT
+from tests.experiments.test_report import record
+
+OURS, FULL, ZERO = published.PAPER, published.FULL, published.ZERO_SHOT
+ITEMS = 150
+OWNER = [item for item in range(ITEMS) for _ in range(2)]
+
+
+def row(method: str, chance: float, seeds: int = 3, dataset: str = "mini-flickr30k") -> MethodRow:
+    """A method that finds an item, at rank 1 with all its captions, with probability `chance`; made up."""
+    ranks, records = {}, {}
+    for seed in range(seeds):
+        luck = np.random.default_rng(7).random(ITEMS) + np.random.default_rng(seed).normal(0, 0.02, ITEMS)
+        back = np.where(luck < chance, 1, np.where(luck < chance + 0.2, 7, 40)).tolist()
+        ranks[str(seed)] = {"text_to_visual": np.repeat(back, 2).tolist(), "visual_to_text": back}
+        one = record(f"{dataset}-{method}-{seed}", method, seed=seed, dataset=dataset)
+        one.trained_parameters = {ZERO: 0, FULL: 5000}.get(method, 100)
+        records[str(seed)] = json.loads(one.to_json())
+    return MethodRow(dataset, method, {}, records=records, ranks=ranks, text_to_item=OWNER)
+
+
+ROWS = [row(ZERO, 0.1, seeds=1), row(OURS, 0.3), row(FULL, 0.4), row("CoOp", 0.05), row("LoRA", 0.3)]
+
+
+def test_the_sentences_are_computed_from_the_rows():
+    lines = gains.summary([*ROWS, row(OURS, 0.2, dataset="half")]).splitlines()
+    assert lines[0] == gains.PICTURE and lines[1] == "" and len(lines) == 5
+    assert lines[2] == "1. The adapter trains 100 numbers, 2.0 % of those of full fine-tuning."
+    assert lines[3].startswith(
+        "2. On mini-flickr30k it gains over zero-shot, in points of R@1: text-to-image +"
+    )
+    assert "full fine-tuning's gain." in lines[3] and lines[3].count("[") == 6
+    both = "(both ways)"
+    end = f": full fine-tuning {both}; clearly worse: zero-shot {both}, CoOp {both}."
+    assert lines[4] == f"3. Clearly better than it on mini-flickr30k (Holm's rule over 8 comparisons){end}"
+    little = gains.summary([ROWS[0], ROWS[1], row(FULL, 0.12)])
+    assert "; full fine-tuning gains too little for a share." in little
+
+
+def test_nothing_is_said_of_a_dataset_that_lacks_a_row():
+    assert gains.summary([]) == gains.summary(ROWS[1:]) == gains.NONE == published.markdown([])
+
+
+def test_a_verdict_needs_a_small_p_of_all_comparisons_together():
+    told = gains.compared({one.method: one for one in ROWS})
+    assert len(told) == 8 and told["text_to_visual", "LoRA"][3] == 1
+    assert all(told[way, FULL][3] < gains.CLEAR and told[way, FULL][2] < 0 for way in DIRECTIONS)
+
+
+def test_the_figure_is_small_and_shows_the_notebooks_runs_where_there_are_no_rows(tmp_path):
+    defined = runpy.run_path(str(ROOT / "notebooks" / "figures" / "gains.py"))
+    runs = [copy.deepcopy(record(name, m, dataset="b")) for name, m in (("z", ZERO), ("a", OURS))]
+    for run in runs:
+        run.metrics["visual_to_text"] = run.metrics["text_to_visual"]
+    assert defined["panels"]([], []) == {} == defined["panels"]([], runs[1:])
+    shown = defined["panels"](ROWS, runs)
+    rows_panel, (title, of) = shown["mini-flickr30k"], [*shown.items()][1]
+    assert rows_panel[ZERO] == [(0, 0, 0)] * 2 and rows_panel[OURS][0][1] > 0
+    assert title.startswith("b: one run each") and of[ZERO][0] == pytest.approx((0, -3.61, 3.59))
+    save(defined["gains"](shown), tmp_path / "gains.png")
+    with Image.open(tmp_path / "gains.png") as picture:
+        assert picture.size[0] < 1000 and (tmp_path / "gains.png").stat().st_size <= 150_000

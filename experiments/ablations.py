@@ -50,9 +50,8 @@ class Ablations:
     def row(self, point: Point) -> PointRow:
         """The row of a point, from its file if any. Raises ValueError if that has another budget."""
         budget = {name: getattr(self.config, name) for name in ("epochs", "seed", "precision", "lr")}
-        row = PointRow(self.training.name, f"{point.group}-{point.name}", budget | point.definition)
-        row.lr = self.config.lr
-        return row.kept(self.results)
+        name, own = f"{point.group}-{point.name}", budget | point.definition
+        return PointRow(self.training.name, name, own, lr=self.config.lr).kept(self.results)
 
     def run(self, point: Point) -> PointRow:
         """Train a point and keep its row, unless that is done. Raises ValueError as `row` and `cma.train`."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cma.training import RunRecord
+
 from .published import FULL, ZERO_SHOT
 from .published import PAPER as OURS
 from .rows import DIRECTIONS, MethodRow, difference, holm, share_of_gain
@@ -23,29 +25,29 @@ def compared(tested: dict[str, MethodRow], k: int = 1) -> dict[tuple[str, str], 
 
 def by_dataset(rows: Sequence[MethodRow]) -> dict[str, dict[str, MethodRow]]:
     """The rows that have been tested: {dataset: {method: row}}."""
-    found: dict[str, dict[str, MethodRow]] = {}
-    for row in rows:
-        if row.ranks:
-            found.setdefault(row.dataset, {})[row.method] = row
-    return found
+    tested = [row for row in rows if row.ranks]
+    names = dict.fromkeys(row.dataset for row in tested)
+    return {name: {row.method: row for row in tested if row.dataset == name} for name in names}
 
 
-def summary(rows: Sequence[MethodRow]) -> str:
-    """README's figure and its sentences, in Markdown, of the datasets with ours, full and zero-shot."""
+def summary(rows: Sequence[MethodRow], records: Sequence[RunRecord] = ()) -> str:
+    """README's figure and sentences, in Markdown: of rows of ours, full and zero-shot, or of single runs."""
     needed, said = {OURS, FULL, ZERO_SHOT}, []
     for name, tested in by_dataset(rows).items():
         if needed <= tested.keys():
             said += [] if said else [_trained(tested)]
             said += [_gained(name, tested), _clearly(name, tested)]
+    for run in () if said else [run for run in records if run.metrics["split"] == "test"]:
+        ends = [(run.metrics[way]["R@1"], *run.metrics["intervals"][way]["R@1"]) for way in DIRECTIONS]
+        texts, visuals = ("{:.1f} % [{:.1f}, {:.1f}]".format(*values) for values in ends)
+        said.append(f"{run.dataset}, {run.method}, one run: R@1 {texts} by text, {visuals} by {run.kind}.")
     numbered = [f"{number}. {line}" for number, line in enumerate(said, start=1)]
     return "\n".join([PICTURE, "", *numbered]) if said else NONE
 
 
 def _trained(tested: dict[str, MethodRow]) -> str:
-    ours, full = (next(iter(tested[m].records.values())) for m in (OURS, FULL))
-    counts = ours["trained_parameters"], full["trained_parameters"]
-    part = 100 * counts[0] / counts[1]
-    return f"The adapter trains {counts[0]:,} numbers, {part:.1f} % of those of full fine-tuning."
+    ours, full = (next(iter(tested[m].records.values()))["trained_parameters"] for m in (OURS, FULL))
+    return f"The adapter trains {ours:,} numbers, {100 * ours / full:.1f} % of those of full fine-tuning."
 
 
 def _gained(name: str, tested: dict[str, MethodRow]) -> str:

@@ -246,8 +246,7 @@ def run(options: argparse.Namespace) -> None:
     file = folder / published.FILE
     rows = published.read_published(file) if file.exists() else []
     made = tables(records, rows)
-    if options.readme:
-        made["summary"] = gains.summary(read_rows(folder / "methods"))
+    made["summary"] = gains.summary(read_rows(folder / "methods"), records)
     for path in options.readme:
         update(path, made)
     if options.csv:

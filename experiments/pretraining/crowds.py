@@ -22,9 +22,9 @@ from .augmentation import develop, views
 FORMS = ("list", "and", "count", "plain")
 JOINTS = (" and ", " and ", ", ", " with ", " plus ", " & ")
 BEFORE = (
-    "an image with ", "image of ", "photo of ", "drawing of ", "a drawing: ", "icon of ",
-    "clip art of ", "vector of ", "illustration with ", "sticker: ", "an emoji picture, ",
-    "cartoon with ", "a small picture showing ", "my ", "new: ",
+    "an image with ", "image of ", "photo of ", "drawing of ", "a drawing: ", "icon of ", "clip art of ",
+    "vector of ", "illustration with ", "sticker: ", "an emoji picture, ", "cartoon with ",
+    "a small picture showing ", "my ", "new: ",
 )  # fmt: skip
 AFTER = (
     " icons", " clip art", ", vector", ", stock image", " drawing", ", flat design", " png",

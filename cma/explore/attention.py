@@ -19,7 +19,6 @@ from ..model import RetrievalModel
 from ..patching import encoder_layers
 
 HEAT = 0.85  # how much of the picture the colour of the hottest patch covers
-GAMMA = 0.6  # the exponent that makes little heat show
 DIM = 0.65  # how much of the picture grey covers where CLIP saw nothing
 
 
@@ -139,7 +138,7 @@ def overlay(picture: Image.Image, patches: Tensor, processor: CLIPProcessor) -> 
     heat = np.asarray(small.resize((right - left, bottom - top), Image.Resampling.BILINEAR)).clip(0, 1)
     seen = np.asarray(picture.crop(box))
     colours = colormaps["plasma"](heat)[..., :3] * 255
-    cover = HEAT * heat[..., None] ** GAMMA
+    cover = HEAT * heat[..., None] ** 0.6  # so that little heat shows
     hot = Image.fromarray((seen * (1 - cover) + colours * cover).round().astype(np.uint8))
     shown = Image.blend(picture, Image.new("RGB", picture.size, "grey"), DIM)
     shown.paste(hot, (left, top))

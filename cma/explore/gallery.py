@@ -180,11 +180,9 @@ def _benchmark(model: RetrievalModel, name: str, kept: Path, adapter: str | None
         raise FileNotFoundError(f"{folder}: no such folder here; {builds}, or give --media")
     test = data.load(folder, "test")
     if adapter is None:
-        own = ADAPTER.format(test.kind)
         try:
-            _add_adapter(model, Path("runs") / f"{name}-cross-modal", own)
+            _add_adapter(model, Path("runs") / f"{name}-cross-modal", own := ADAPTER.format(test.kind))
             adapter = own
         except (FileNotFoundError, ValueError) as error:
-            trains = f"python notebooks/run.py {BENCHMARKS[name]}"
-            print(f"{name}: CLIP alone; `{trains}` trains an adapter ({error})")
+            print(f"{name}: CLIP alone; `python notebooks/run.py {BENCHMARKS[name]}` trains one ({error})")
     return Gallery(model, test, recipes.recipe(test.recipe).config, kept, adapter)

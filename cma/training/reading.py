@@ -136,12 +136,13 @@ def read_batches(
 ) -> Iterator[Batch]:
     """A `Batch` for each of `batches`, indices [B] into `dataset.captions`, whose token ids are `ids` [T, L].
 
-    An item that is in a batch twice is decoded once. `item_ids` are indices into `dataset.items`.
+    `item_ids`: indices into `dataset.items`, decoded once a batch; `caption_ids`: equal for equal tokens.
     """
+    captions = ids.unique(dim=0, return_inverse=True)[1]
     items = [dataset.text_to_item[batch].unique(return_inverse=True) for batch in batches]
     media = load_media(dataset, pixels, [distinct.tolist() for distinct, _ in items], workers)
     for batch, (distinct, where), (frames, mask) in zip(batches, items, media, strict=True):
-        yield Batch(ids[batch], frames[where], mask[where], distinct[where])
+        yield Batch(ids[batch], frames[where], mask[where], distinct[where], captions[batch])
 
 
 def model_frames(model: RetrievalModel, frames: Tensor, mask: Tensor) -> Tensor:

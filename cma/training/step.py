@@ -173,9 +173,8 @@ def _embed(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[Te
 
 def _loss(scale: Tensor, batch: Batch, text: Tensor, frames: Tensor, config: TrainConfig) -> Tensor:
     """The loss of embedded pairs; of the batch, its mask and ids alone are read."""
-    logits = scale * compare(text, frames, batch.mask, config)
     same = (batch.item_ids, batch.caption_ids) if config.mask_same_item else ()  # the authors mask nothing
-    return symmetric_cross_entropy(logits, *same)
+    return symmetric_cross_entropy(scale * compare(text, frames, batch.mask, config), *same)
 
 
 def random_state(device: torch.device) -> list[Tensor]:

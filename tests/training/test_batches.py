@@ -97,6 +97,17 @@ def test_a_batch_has_each_caption_with_the_pixels_of_its_item(dataset, make_mode
         assert torch.equal(batch.input_ids, ids[texts]) and list(batch.item_ids) == items
 
 
+def test_pairs_of_one_and_the_same_caption_have_the_same_caption_id(dataset, make_model, config):
+    model = make_model()
+    ids, _ = model.tokenize(dataset.captions, 32)
+    ids[9] = ids[2]  # captions of items 1 and 4
+    order = [torch.tensor([2, 5, 9]), torch.tensor([9, 7])]
+    one, other = read_batches(dataset, ids, Pixels(model.processor, config), order, 0)
+    assert one.caption_ids[0] == one.caption_ids[2] == other.caption_ids[0]
+    assert one.caption_ids[1] != one.caption_ids[0] != other.caption_ids[1]
+    assert list(one.item_ids) == [1, 2, 4]
+
+
 def expected_pixels(processor, pictures):
     return processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
 

@@ -134,7 +134,7 @@ def test_ctrl_c_while_processes_work_is_one_line(tmp_path):
         "from data_prep.media import parallel\n"
         "if __name__ == '__main__':\n"
         "    signal.signal(signal.SIGALRM, lambda *_: os.killpg(0, signal.SIGINT))\n"
-        "    signal.setitimer(signal.ITIMER_REAL, 0.3)\n"
+        "    signal.setitimer(signal.ITIMER_REAL, 3)  # both processes have started\n"
         "    try:\n"
         "        parallel(time.sleep, [0.05] * 400, 2, 'sleep')\n"
         "    except KeyboardInterrupt:\n"

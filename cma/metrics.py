@@ -103,7 +103,7 @@ def intervals(
     another metric, and as `bootstrap_means`.
     """
     drawn = _drawn(ranks, query_to_item, metrics, samples, seed)
-    return dict(zip(metrics, map(_interval, drawn), strict=True))
+    return dict(zip(metrics, map(interval, drawn), strict=True))
 
 
 def bootstrap_interval(
@@ -123,7 +123,7 @@ def bootstrap_difference(
     """
     drawn = [_drawn(ranks, query_to_item, [metric], samples, seed)[0] for ranks in (one, other)]
     gain = _metric(_array(one), metric) - _metric(_array(other), metric)
-    return gain, *_interval(drawn[0] - drawn[1])
+    return gain, *interval(drawn[0] - drawn[1])
 
 
 def verdict(difference: tuple[float, float, float], metric: str = "R@1") -> str:
@@ -146,7 +146,8 @@ def _drawn(
     return [factor * row for factor, row in zip(factors, means, strict=True)]
 
 
-def _interval(drawn: np.ndarray) -> tuple[float, float]:
+def interval(drawn: np.ndarray) -> tuple[float, float]:
+    """(low, high): the 95 % percentile interval of draws."""
     return tuple(np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist())
 
 

@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=["gains", "pretraining", "probes", "published", "report", "rows"],
     submod_attrs={
-        "ablations": ["Ablations", "PointRow"],
+        "ablations": ["Ablations"],
         "rows": ["Budget", "MethodRow"],
         "study": ["Study"],
     },

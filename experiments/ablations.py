@@ -24,16 +24,6 @@ from .study import add_run_options, load
 
 
 @dataclass
-class PointRow(MethodRow):
-    """A point as it is kept in `results/ablations/`: a row of one seed, with the ranks on validation.
-
-    `budget` holds the point's definition, too.
-    """
-
-    parameters: int = 0  # that act and are trained
-
-
-@dataclass
 class Ablations:
     """Trains points and keeps a row of each in `results`.
 
@@ -47,13 +37,16 @@ class Ablations:
     config: TrainConfig
     results: Path
 
-    def row(self, point: Point) -> PointRow:
-        """The row of a point, from its file if any. Raises ValueError if that has another budget."""
+    def row(self, point: Point) -> MethodRow:
+        """The row of a point, from its file if any: one seed, the ranks on validation.
+
+        `budget` holds the point's definition, too. Raises ValueError if the file has another.
+        """
         budget = {name: getattr(self.config, name) for name in ("epochs", "seed", "precision", "lr")}
         name, own = f"{point.group}-{point.name}", budget | point.definition
-        return PointRow(self.training.name, name, own, lr=self.config.lr).kept(self.results)
+        return MethodRow(self.training.name, name, own, lr=self.config.lr).kept(self.results)
 
-    def run(self, point: Point) -> PointRow:
+    def run(self, point: Point) -> MethodRow:
         """Train a point and keep its row, unless that is done. Raises ValueError as `row` and `cma.train`."""
         row = self.row(point)
         if row.records:
@@ -66,7 +59,7 @@ class Ablations:
         try:
             record = train(model, self.training, config)
             acting = 1 if point.sites is None else len(point.sites) / 2 / max(model.layers.values())
-            row.parameters = round(acting * record.trained_parameters)
+            record.trained_parameters = round(acting * record.trained_parameters)
             row.records[seed] = json.loads(record.to_json())
             embeddings = encode(model, self.validation, config)
             row.ranks[seed] = query_ranks(embeddings, self.validation, config)

@@ -18,12 +18,10 @@ from cma import RetrievalModel
 from cma.config import ReadConfig
 from cma.data import RetrievalDataset
 from cma.files import read_jsonl
-from cma.metrics import Array, bootstrap_means
+from cma.metrics import Array, bootstrap_means, interval
 from cma.similarity import compare
 from cma.training import encode
 from data_prep.mini.world import RECORDS
-
-from .rows import interval
 
 CHANCE = {"text": 25.0, "image": 25.0, "group": 100 / 6}  # in %, of `twin_scores`
 Measured = tuple[float, float, float]  # value in %, low, high
@@ -46,26 +44,33 @@ def pair_hits(similarity: Tensor) -> dict[str, np.ndarray]:
     return {name: hit.numpy() for name, hit in (("text", text), ("image", image), ("group", text & image))}
 
 
-def twin_scores(
+def twin_hits(
     model: RetrievalModel, twins: RetrievalDataset, config: ReadConfig
-) -> dict[str, dict[str, Measured]]:
-    """{kind: {"text" | "image" | "group": (%, low, high)}} on a dataset of twins, with its active adapter.
+) -> dict[str, dict[str, list[int]]]:
+    """{kind: `pair_hits` of its pairs, as 0 and 1} on a dataset of twins, with the model's active adapter.
 
     The kind is the start of a record's id, such as `places` of `places-017-a`, in `media/records.jsonl` of
-    the dataset: MSR-VTT's format calls a clip `video<n>`. Intervals draw pairs. Raises FileNotFoundError
-    without the records, ValueError if they are not those of the items.
+    the dataset: MSR-VTT's format calls a clip `video<n>`. Raises FileNotFoundError without the records,
+    ValueError if they are not those of the items.
     """
     records = [record["id"] for _, record in read_jsonl(twins.folder / "media" / RECORDS, dict)]
     if len(records) != len(twins):
         raise ValueError(f"{twins.folder}: {len(records)} records / {len(twins)} items; build it again")
-    encoded = encode(model, twins, config)
-    hits = pair_hits(compare(*encoded[:3], config))
+    hits = pair_hits(compare(*encode(model, twins, config)[:3], config))
     kinds = np.array([id.partition("-")[0] for id in records[::2]])
     return {
-        kind: {
-            name: _share(hit[kinds == kind], np.arange((kinds == kind).sum())) for name, hit in hits.items()
-        }
+        kind: {name: hit[kinds == kind].astype(int).tolist() for name, hit in hits.items()}
         for kind in dict.fromkeys(kinds.tolist())
+    }
+
+
+def twin_scores(
+    model: RetrievalModel, twins: RetrievalDataset, config: ReadConfig
+) -> dict[str, dict[str, Measured]]:
+    """{kind: {"text" | "image" | "group": (%, low, high)}}: `twin_hits` with intervals that draw pairs."""
+    return {
+        kind: {name: _share(np.array(hit), np.arange(len(hit))) for name, hit in of_kind.items()}
+        for kind, of_kind in twin_hits(model, twins, config).items()
     }
 
 
@@ -96,4 +101,4 @@ def shuffled(dataset: RetrievalDataset, seed: int = 0) -> RetrievalDataset:
 
 
 def _share(hits: np.ndarray, owner: np.ndarray) -> Measured:
-    return (float(100 * hits.mean()), *interval(bootstrap_means(hits, owner)))
+    return (float(100 * hits.mean()), *interval(100 * bootstrap_means(hits, owner)))

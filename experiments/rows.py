@@ -6,6 +6,7 @@ import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -13,7 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from cma.files import checked_dataclass, read_json, write_whole
-from cma.metrics import LEVEL, bootstrap_means
+from cma.metrics import bootstrap_means, interval
 
 LEAST_GAIN = 5.0  # points of recall
 DIRECTIONS = ("text_to_visual", "visual_to_text")
@@ -46,7 +47,8 @@ class MethodRow:
 
     `rates`: {"lr", "seed", "mR", "R@1"} on validation, null where training failed. By seed: `records`, the
     run's record; `ranks`, the rank of each query's right answer on test, {"text_to_visual": [T],
-    "visual_to_text": [V]}; `further`, the ranks on each further test set, or its scores if it holds twins.
+    "visual_to_text": [V]}; `further`, the ranks on each further test set, or which of its twins are told
+    apart, {kind: {"text" | "image" | "group": [P]}}.
     `text_to_item` [T]: the item of each text.
     """
 
@@ -109,15 +111,25 @@ def recall(row: MethodRow, direction: str, k: int = 1) -> tuple[float, float, fl
 
 
 def drawn(row: MethodRow, direction: str, k: int = 1) -> np.ndarray:
-    """The mean share of hits at k in each of 10,000 draws of items, with all their queries, and of seeds.
+    """R@k in % in each of 10,000 draws of items, with all their queries, and of seeds.
 
     All rows of a dataset see the same draws of items, so the draws of two rows may be subtracted. Seeds are
     drawn for each row on its own: a seed of one method has nothing to do with that of another.
     """
-    of_seeds = bootstrap_means(row.hits(direction, k), row.items(direction))  # [seeds, draws]
-    chance = np.random.default_rng(zlib.crc32(row.name.encode()))
-    seeds = chance.integers(len(of_seeds), size=of_seeds.shape)
-    return np.take_along_axis(of_seeds, seeds, axis=0).mean(0)
+    return drawn_means(row.name, row.hits(direction, k), row.items(direction))
+
+
+def drawn_means(name: str, hits: np.ndarray, owner: np.ndarray) -> np.ndarray:
+    """The same of any hits [seeds, Q] of queries that belong to the items `owner` [Q]; `name` draws seeds."""
+    return _drawn(name, hits.astype(bool).tobytes(), len(hits), owner.astype(np.int64).tobytes())
+
+
+@lru_cache(maxsize=1024)  # a notebook compares one row with many others
+def _drawn(name: str, hits: bytes, seeds: int, owner: bytes) -> np.ndarray:
+    of_seeds = bootstrap_means(np.frombuffer(hits, bool).reshape(seeds, -1), np.frombuffer(owner, np.int64))
+    chance = np.random.default_rng(zlib.crc32(name.encode()))
+    chosen = chance.integers(seeds, size=of_seeds.shape)
+    return 100 * np.take_along_axis(of_seeds, chosen, axis=0).mean(0)
 
 
 def difference(one: MethodRow, other: MethodRow, direction: str, k: int = 1) -> tuple[float, ...]:
@@ -128,11 +140,11 @@ def difference(one: MethodRow, other: MethodRow, direction: str, k: int = 1) -> 
     """
     if one.text_to_item != other.text_to_item:
         raise ValueError(f"{one.name} and {other.name} were tested on different items; test one again")
-    gain = one.hits(direction, k).mean() - other.hits(direction, k).mean()
+    gain = 100 * float(one.hits(direction, k).mean() - other.hits(direction, k).mean())
     draws = drawn(one, direction, k) - drawn(other, direction, k)
     rarer = min((draws <= 0).sum(), (draws >= 0).sum())
     p = min(1.0, 2 * (rarer + 1) / (len(draws) + 1))
-    return (float(100 * gain), *interval(draws), float(p))
+    return (gain, *interval(draws), float(p))
 
 
 def share_of_gain(
@@ -148,7 +160,7 @@ def share_of_gain(
         return None
     part = difference(ours, start, direction, k)[0]
     of_ours, of_full, of_start = (drawn(row, direction, k) for row in (ours, full, start))
-    return (100 * part / whole[0], *interval((of_ours - of_start) / (of_full - of_start)))
+    return (100 * part / whole[0], *interval(100 * (of_ours - of_start) / (of_full - of_start)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -158,9 +170,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(p_values) - place) * p_values[index]))
         adjusted[index] = highest
     return adjusted
-
-
-def interval(draws: np.ndarray) -> tuple[float, float]:
-    """The 95 % percentile interval in % of draws, which are shares."""
-    low, high = np.quantile(100 * draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)

@@ -13,7 +13,7 @@ import json
 import math
 import statistics
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -25,13 +25,14 @@ from cma.files import parse_json, read_json
 from cma.recipes import recipe
 from cma.training import NotFinite, RunRecord, encode, evaluate_and_record, query_ranks, train
 
-from .probes import twin_scores
+from .probes import twin_hits
 from .rows import Budget, MethodRow
 
 ZERO_SHOT = methods.NAMES[0]
 GRID = [float(f"{digit}e{power}") for power in range(-12, 6) for digit in (1, 3)]  # …, 1e-3, 3e-3, 1e-2, …
 EXTENSIONS = 4  # the most rates that are added to a grid
 CHOICE = {"select_on": "val", "select_by": "mR"}
+FURTHER = ("new", "whole", "moments", "twins")  # test sets that may stand beside a dataset, as NAME-new
 PROTOCOL = "protocol.json"
 FAILED = -math.inf  # the score of a rate at which training failed: below any recall
 
@@ -42,8 +43,7 @@ AnyMethod = str | type[methods.Method]  # one of `cma.methods.NAMES`, or a class
 class Study:
     """Runs methods on the dataset in `folder`, keeps a row of each in `results`, runs in `config.runs_dir`.
 
-    No run is begun after `until` (of `time.time()`); one that was begun is finished. `choice`: the settings
-    by which a run's epoch is chosen.
+    No run is begun after `until` (of `time.time()`); one that was begun is finished.
     """
 
     clip: CLIPModel
@@ -53,7 +53,6 @@ class Study:
     budget: Budget
     results: Path
     until: float = math.inf
-    choice: dict = field(default_factory=lambda: dict(CHOICE))
 
     @cached_property
     def training(self) -> data.RetrievalDataset:
@@ -130,7 +129,7 @@ class Study:
         model = RetrievalModel(self.clip, self.processor)
         methods.attach(model, method, "method", seed, **methods.options_of(method, self.training))
         name = f"{row.name}-lr{rate:g}-seed{seed}"
-        config = self.config.merge(self.choice | own | {"name": name, "lr": rate, "seed": seed})
+        config = self.config.merge(CHOICE | own | {"name": name, "lr": rate, "seed": seed})
         try:
             record = train(model, self.training, config)
             if config.report_on == "test":
@@ -156,17 +155,15 @@ class Study:
             row.text_to_item = row.text_to_item or embeddings.text_to_item.tolist()
             return query_ranks(embeddings, test, config)
 
+        def told_apart(folder: Path) -> dict[str, dict[str, list[int]]]:
+            return twin_hits(model, data.load(folder, "test"), config)
+
         row.ranks[seed] = ranks(self.folder)
         row.further[seed] = further = {}
-        for folder in sorted(self.folder.parent.glob(f"{self.folder.name}-*")):
-            if folder.name.endswith("-twins"):
-                scores = twin_scores(model, data.load(folder, "test"), config)
-                further[folder.name] = {
-                    kind: {name: round(score[0], 2) for name, score in one.items()}
-                    for kind, one in scores.items()
-                }
-            elif (folder / "dataset.json").exists():
-                further[folder.name] = ranks(folder)
+        for kind in FURTHER:
+            place = self.folder.with_name(f"{self.folder.name}-{kind}")
+            if (place / "dataset.json").exists():
+                further[place.name] = (told_apart if kind == "twins" else ranks)(place)
 
     def _check_time(self) -> None:
         if time.time() >= self.until:

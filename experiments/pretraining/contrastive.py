@@ -216,8 +216,7 @@ def pretrain(
         with torch.no_grad():
             model.logit_scale.clamp_(max=math.log(100))
         averaged.update_parameters(model)
-        if step < 50 or step % 20 == 0:
-            bar.set_postfix(loss=f"{loss.item():.3f}", rate=f"{rate:.1e}", refresh=False)
+        bar.set_postfix(loss=f"{loss.item():.3f}", rate=f"{rate:.1e}", refresh=False)
         last, branch = step + 1 == config.steps, step + 1 in branches(config)
         if last or (step + 1) % evaluate_every == 0:
             entry = {"step": step + 1, "seconds": seconds + time.monotonic() - clock, "loss": loss.item()}

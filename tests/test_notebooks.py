@@ -168,7 +168,7 @@ def exercise(stem: str, name: str, *change: str) -> tuple[dict, str]:
         assert stub.endswith("\n    return None") and change[0] in solution
         stub = stub.removesuffix("    return None") + solution.replace(*change)
     with redirect_stdout(io.StringIO()) as printed:
-        defined = execute(stem, "def checked(")
+        defined = execute(stem, *(("clips_of = ",) if stem.startswith("04") else ()))
         exec(stub, defined)
         exec(cells[check].source, defined)
     return defined, printed.getvalue().splitlines()[0]
@@ -306,7 +306,7 @@ def test_a_value_is_read_as_papermill_reads_it(option, value):
         papermill.cli.papermill(["a.ipynb", "b.ipynb", f"-{option}", "items", value], standalone_mode=False)
     ended, asked = command("03", f"-{option}", "items", value, "--prepare-only")
     assert ended.exit_code == 0
-    assert asked["03_train_flickr30k"]["parameters"] == theirs
+    assert repr(asked["03_train_flickr30k"]["parameters"]) == repr(theirs)  # nan is not equal to itself
 
 
 def test_without_the_packages_of_notebooks_one_line_says_what_to_install(monkeypatch):

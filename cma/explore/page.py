@@ -67,8 +67,9 @@ def why_figure(reasons: Mapping[str, Why]) -> Figure:
     """Explanations as a figure with all weights: one row for each model, for a single picture one column."""
     columns = max(len(one.frames) for one in reasons.values())
     rows, across = (len(reasons), columns) if columns > 1 else (1, len(reasons))
-    side = min(3.4, 13 / across)  # inches of a frame; a clip's words need two lines more
-    figure, axes = plt.subplots(rows, across, figsize=(side * across, (side + 0.7) * rows), squeeze=False)
+    side = min(3.4, 13 / across)  # inches of a frame, with 0.65 above for the words and 0.25 below
+    height = (side + 0.9) * rows
+    figure, axes = plt.subplots(rows, across, figsize=(side * across, height), squeeze=False)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[], frame_on=False)
     for row, (label, one) in zip(axes.reshape(len(reasons), columns), reasons.items(), strict=True):
@@ -78,7 +79,7 @@ def why_figure(reasons: Mapping[str, Why]) -> Figure:
         words = "  ".join(f"{word} {weight:.2f}" for word, weight in one.words).replace("$", r"\$")
         title = textwrap.fill(f"{label}, cosine {one.score:.3f}: {words}", round(13 * side * columns))
         row[0].set_title(title, fontsize=9, loc="left")
-    figure.tight_layout()
+    figure.subplots_adjust(0.01, 0.25 / height, 0.99, 1 - 0.65 / height, wspace=0.05, hspace=0.9 / side)
     return figure
 
 

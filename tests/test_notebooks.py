@@ -493,7 +493,8 @@ def test_01_looks_at_benchmarks_of_which_nobody_recorded_what_they_show(tmp_path
     counts = {"train": 6, "val": 2, "test": 4}
     write_images(tmp_path / "data" / "flickr30k", counts)
     write_videos(tmp_path / "data" / "msrvtt", counts)
-    cells = "def records_of", "whole = {}", "further = {}", "words = {}", "shared = {}", ".boxplot("
+    cells = ("def records_of", "whole = {}", "    known = [", "further = {}", "words = {}", "def of_splits")
+    cells += ("shared = {}", ".boxplot(")
     names = {"image_dataset": "flickr30k", "video_dataset": "msrvtt"}
     defined = execute("01_data_prep", *cells, ROOT=tmp_path, **names)
     assert defined["describers"] == ["caption 1", "caption 2"]

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 from cma.files import printable
 
-from . import ablations, forgetting, pretraining, report, study
+from . import ablations, curves, forgetting, pretraining, report, study
 
-COMMANDS = {"study": study, "ablations": ablations, "report": report, "forgetting": forgetting}
-COMMANDS["pretrain"] = pretraining.command
+COMMANDS = {"study": study, "curves": curves, "ablations": ablations, "report": report}
+COMMANDS |= {"forgetting": forgetting, "pretrain": pretraining.command}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,33 +9,19 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
-from transformers import CLIPModel, CLIPProcessor
-
-from cma import RetrievalModel, TrainConfig, data, methods
+from cma import RetrievalModel, data, methods
 from cma.files import read_json
 from cma.training import NotFinite, encode, epoch_size, query_ranks, train
 
 from .points import GROUPS, OURS, Point, points, start
 from .rows import MethodRow
-from .study import add_run_options, load
+from .study import Study, add_run_options, study_of
 
 
-@dataclass
-class Ablations:
-    """Trains points and keeps a row of each in `results`.
-
-    `config` has epochs, rate, seed, precision and the folder of the runs.
-    """
-
-    clip: CLIPModel
-    processor: CLIPProcessor
-    training: data.RetrievalDataset
-    validation: data.RetrievalDataset
-    config: TrainConfig
-    results: Path
+class Ablations(Study):
+    """A study of points: one run each, with epochs, rate and seed of `config`, and tested on validation."""
 
     def row(self, point: Point) -> MethodRow:
         """The row of a point, from its file if any: one seed, the ranks on validation.
@@ -52,7 +38,7 @@ class Ablations:
         if row.records:
             return row
         own = {"name": row.name, "similarity": point.similarity, "select_on": "last", "report_on": "val"}
-        config = replace(self.config, **own)
+        config, validation = replace(self.config, **own), data.load(self.folder, "val")
         seed, model = str(config.seed), RetrievalModel(self.clip, self.processor)
         method = methods.attach(model, OURS, "method", config.seed, **point.options)
         start(method, point)
@@ -61,19 +47,13 @@ class Ablations:
             acting = 1 if point.sites is None else len(point.sites) / 2 / max(model.layers.values())
             record.trained_parameters = round(acting * record.trained_parameters)
             row.records[seed] = json.loads(record.to_json())
-            embeddings = encode(model, self.validation, config)
-            row.ranks[seed] = query_ranks(embeddings, self.validation, config)
+            embeddings = encode(model, validation, config)
+            row.ranks[seed] = query_ranks(embeddings, validation, config)
             row.text_to_item = embeddings.text_to_item.tolist()
         finally:
             model.set_adapter(None)
         row.save(self.results)
         return row
-
-
-def studied_rate(results: Path, dataset: str, method: str) -> float | None:
-    """The rate that the study chose for a method; None if it has not come to that."""
-    path = MethodRow(dataset, method, {}).path(results / "methods")
-    return read_json(path, MethodRow).lr if path.exists() else None
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -90,23 +70,24 @@ def run(options: argparse.Namespace) -> None:
     The folder of results has methods/ and gets ablations/. What is done already is not done again: start the
     command again after a stop, or to add hours.
     """
-    until = time.time() + 3600 * options.hours
     if unknown := set(options.only) - set(GROUPS):
         raise ValueError(f"unknown group {min(unknown)!r}: expected some of {', '.join(GROUPS)}")
-    training, config, clip, processor = load(options)
-    rate = options.rate or studied_rate(options.results, training.name, OURS)
+    ablations = study_of(options, Ablations)
+    training, model = ablations.training, RetrievalModel(ablations.clip, ablations.processor)
+    studied = MethodRow(training.name, OURS, {}).path(options.results / "methods")
+    rate = options.rate or (read_json(studied, MethodRow).lr if studied.exists() else None)
     if rate is None:
         hint = f"run `python -m experiments study {options.folder}` first, or give --rate"
         raise ValueError(f"{options.results}: no rate of the {OURS} on {training.name} yet; {hint}")
-    chosen = points(RetrievalModel(clip, processor), training, config.similarity)
+    ablations.config = replace(ablations.config, epochs=options.epochs, lr=rate)
+    ablations.results = options.results / "ablations"
+    chosen = points(model, training, ablations.config.similarity)
     chosen = [point for point in chosen if point.group in ("default", *options.only)]
-    config, validation = replace(config, epochs=options.epochs, lr=rate), data.load(options.folder, "val")
-    ablations = Ablations(clip, processor, training, validation, config, options.results / "ablations")
     left = [point for point in chosen if not ablations.row(point).records]
-    steps = len(left) * config.epochs * epoch_size(training, config)[1]
+    steps = len(left) * options.epochs * epoch_size(training, ablations.config)[1]
     print(f"{len(chosen)} points: {len(left)} to train, {steps:,} steps", flush=True)
     for number, point in enumerate(left, start=1):
-        if time.time() >= until:
+        if time.time() >= ablations.until:
             break
         try:
             row = ablations.run(point)

@@ -49,11 +49,8 @@ def points(model: RetrievalModel, dataset: RetrievalDataset, similarity: str) ->
         if all(point.definition != earlier.definition for earlier in made):
             made.append(point)
 
-    dims = [*(d for d in SHARED_DIMS if d < narrow), narrow]
-    for d in dims:
+    for d in [*(d for d in SHARED_DIMS if d < narrow), narrow]:
         add("sharing", f"d{d}", options=usual | {"shared_dim": d})
-    r = equal_bottleneck(sum(model.widths.values()), **usual, other=narrow)
-    add("sharing", f"d{narrow}-r{r}", options={"bottleneck_dim": r, "shared_dim": narrow})
     end = 2 * min(model.layers.values())
     where = {"attention": range(0, end, 2), "mlp": range(1, end, 2)}
     where[f"last-{LAST_LAYERS}"] = range(end - 2 * LAST_LAYERS, end)
@@ -78,12 +75,3 @@ def start(adapters: nn.Module, point: Point) -> None:
             acts[point.sites] = 1
             parameter.data *= acts
             parameter.register_hook(acts.mul)  # of its gradient
-
-
-def equal_bottleneck(width: int, bottleneck_dim: int, shared_dim: int, other: int) -> int:
-    """The r with which d_s = `other` has as nearly as can be the parameters of this r and d_s.
-
-    With W the widths of both towers together, a site has r (2W + 2 − d_s) + W − d_s parameters.
-    """
-    wanted = bottleneck_dim * (2 * width + 2 - shared_dim) - shared_dim + other
-    return max(1, round(wanted / (2 * width + 2 - other)))

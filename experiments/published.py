@@ -37,16 +37,6 @@ class PublishedRow:
         """(dataset, method in lower case): a run of ours with the same key stands beside this row."""
         return self.dataset, self.method.lower()
 
-    def numbers_as_ours(self) -> dict[str, str]:
-        """A line of the CSV, with the columns that our own results have."""
-        line = {"whose": "published", "dataset": self.dataset, "method": self.method}
-        line["backbone"] = self.backbone
-        for way, short in {"text_to_visual": "t2v", "visual_to_text": "v2t"}.items():
-            line |= {f"{way} R@{k}": self.numbers[f"{short}_r{k}"] for k in (1, 5, 10)}
-            line[f"{way} MnR"] = self.numbers[f"{short}_mnr"]
-        line |= {"mR": self.numbers["mr"], "trained_millions": self.numbers["parameters_m"]}
-        return line | {"source": self.source, "note": self.note}
-
 
 def read_published(path: Path | str) -> list[PublishedRow]:
     """The rows of a file like `results/published.csv`.

@@ -6,8 +6,6 @@ Runs that differ in their seed alone are one line.
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 import re
 import statistics
@@ -22,7 +20,7 @@ from cma.recipes import VARIANTS
 from cma.training import RunRecord
 
 from . import gains, published
-from .rows import DIRECTIONS, MethodRow, read_rows
+from .rows import MethodRow, read_rows
 
 START, END = "<!-- results: python -m experiments report -->", "<!-- end of results -->"
 TO_VISUAL, TO_TEXT = (f"{way} {' · '.join(RECALLS)}" for way in ("T2I / T2V", "I2T / V2T"))  # columns
@@ -34,8 +32,8 @@ def read_records(folder: Path | str) -> list[RunRecord]:
     """The records of finished runs in a folder, sorted for the table.
 
     They are in `*.json`, `*/run.json` and, from a study, `methods/*.json`. Left out: a JSON file without
-    `metrics`, and runs that report on validation. Raises FileNotFoundError if the folder is missing,
-    ValueError that names a file that is not as expected.
+    `metrics`, and runs that report on validation; a name stands once. Raises FileNotFoundError if the folder
+    is missing, ValueError that names a file that is not as expected.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -46,9 +44,9 @@ def read_records(folder: Path | str) -> list[RunRecord]:
     for file in sorted(folder.glob("methods/*.json")):
         of_seeds = read_json(file, MethodRow).records.values()
         records += [parse_json(json.dumps(record), RunRecord, str(file)) for record in of_seeds]
-    kept = [record for record in records if record.metrics and record.config.get("report_on") != "val"]
+    kept = {run.name: run for run in records if run.metrics and run.config.get("report_on") != "val"}
     order = {method: place for place, method in enumerate(NAMES)}
-    return sorted(kept, key=lambda run: (run.dataset, order.get(run.method, len(order)), run.name))
+    return sorted(kept.values(), key=lambda run: (run.dataset, order.get(run.method, len(order)), run.name))
 
 
 def by_seed(records: Sequence[RunRecord]) -> list[Group]:
@@ -100,20 +98,6 @@ def tables(records: Sequence[RunRecord], rows: Sequence[published.PublishedRow])
         others = [row for row in every if row.method != published.PAPER]
         made |= {"paper": beside_published(records, paper), "methods": beside_published(records, others)}
     return made
-
-
-def as_csv(records: Sequence[RunRecord], rows: Sequence[published.PublishedRow]) -> str:
-    """Every number: a line for each run, for each mean over seeds, and for what was published."""
-    lines: list[dict] = []
-    for group in by_seed(records):
-        lines += [_named(_numbers, [record]) for record in group]
-        lines += [_named(_numbers, group)] if len(group) > 1 else []
-    lines += [row.numbers_as_ours() for row in rows]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(key for line in lines for key in line)))
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue().replace("\r\n", "\n")
 
 
 def _named(make: Callable, group: Group):
@@ -173,23 +157,6 @@ def _interval(group: Group, way: str, key: str) -> list[float]:
     return [statistics.mean(side) for side in zip(*ends, strict=True)] if all(ends) else []
 
 
-def _numbers(group: Group) -> dict:
-    """A line of the CSV: {column: value}."""
-    record, line = group[0], _line(group)
-    row = {"whose": "ours", "dataset": record.dataset, "method": record.method}
-    row |= {"backbone": record.backbone.get("name"), "settings": _other_settings(record)}
-    row |= {"seed": line["seed"], "runs": len(group), "trained_millions": record.trained_parameters / 1e6}
-    row["mR"] = round(statistics.mean(run.metrics["mR"] for run in group), 4)
-    for way in DIRECTIONS:
-        for key in (*RECALLS, "MdR", "MnR"):
-            row[f"{way} {key}"] = round(_mean(group, way, key), 4)
-            for end, value in zip(("low", "high"), _interval(group, way, key), strict=False):
-                row[f"{way} {key} {end}"] = round(value, 4)
-    row |= {name: record.metrics.get(name) for name in ("split", "texts", "items", "expected_items")}
-    row |= {column: line[column] for column in ("epoch kept", "recipe", "seconds", "hardware")}
-    return row | {"peak_memory_gib": record.peak_memory_gib, "commit": line["commit"]}
-
-
 def _other_settings(record: RunRecord) -> str:
     """The settings in a run's name that are not its recipe's; the seed has a column of its own."""
     given = record.name.partition(",")[2].split(",")
@@ -223,16 +190,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m experiments report`."""
     parser.add_argument("records", nargs="?", default="runs", help="folder of records; default: runs")
     parser.add_argument("--readme", nargs="+", default=[], help="files whose tables and summary are replaced")
-    parser.add_argument("--csv", type=Path, help="file that gets every number, of each seed too")
     parser.add_argument("--keep", type=Path, help="folder that gets each record as NAME.json")
 
 
 def run(options: argparse.Namespace) -> None:
     """Print the table of results; with a file published.csv in the folder, also beside published numbers.
 
-    --readme puts the tables and README's sentences between the markers of files, --csv writes all numbers,
-    --keep keeps the records. The last leaves out runs with settings in their names, which are not their
-    recipe's, and then the tables are those of the folder of kept records.
+    --readme puts the tables and README's sentences between the markers of files, --keep keeps the records.
+    The latter leaves out runs with settings in their names, which are not their recipe's, and then the tables
+    are those of the folder of kept records.
     """
     records, folder = read_records(options.records), Path(options.records)
     if not records:
@@ -249,6 +215,4 @@ def run(options: argparse.Namespace) -> None:
     made["summary"] = gains.summary(read_rows(folder / "methods"), records)
     for path in options.readme:
         update(path, made)
-    if options.csv:
-        write_whole(options.csv, as_csv(records, rows))
     print("\n\n".join([printed, *(made[name] for name in ("paper", "methods") if name in made)]))

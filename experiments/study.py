@@ -13,7 +13,8 @@ import json
 import math
 import statistics
 import time
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -43,7 +44,8 @@ AnyMethod = str | type[methods.Method]  # one of `cma.methods.NAMES`, or a class
 class Study:
     """Runs methods on the dataset in `folder`, keeps a row of each in `results`, runs in `config.runs_dir`.
 
-    No run is begun after `until` (of `time.time()`); one that was begun is finished.
+    No run is begun after `until` (of `time.time()`); one that was begun is finished. `choice`: the settings
+    by which a run's epoch is chosen.
     """
 
     clip: CLIPModel
@@ -53,6 +55,7 @@ class Study:
     budget: Budget
     results: Path
     until: float = math.inf
+    choice: dict = field(default_factory=lambda: dict(CHOICE))
 
     @cached_property
     def training(self) -> data.RetrievalDataset:
@@ -84,6 +87,17 @@ class Study:
         except TimeIsOver:
             pass
         return row
+
+    def run_all(self, names: Sequence[str]) -> None:
+        """Go on with methods and print a line on each, also on one that cannot do such a dataset."""
+        for name in names:
+            if reason := methods.why_not(name, self.training):
+                print(f"{name}: left out, because it cannot do {self.training.name}: {reason}")
+                continue
+            row = self.run(name)
+            rate = "" if row.lr is None else f", rate {row.lr:g}"
+            seeds = 1 if name == ZERO_SHOT else len(self.budget.seeds)
+            print(f"{row.name}: {len(row.records)} / {seeds} seeds{rate}", flush=True)
 
     def choose_rate(self, row: MethodRow, method: AnyMethod) -> float:
         """The rate with the best mean of mR on validation; of equally good ones, the smaller.
@@ -129,7 +143,7 @@ class Study:
         model = RetrievalModel(self.clip, self.processor)
         methods.attach(model, method, "method", seed, **methods.options_of(method, self.training))
         name = f"{row.name}-lr{rate:g}-seed{seed}"
-        config = self.config.merge(CHOICE | own | {"name": name, "lr": rate, "seed": seed})
+        config = self.config.merge(self.choice | own | {"name": name, "lr": rate, "seed": seed})
         try:
             record = train(model, self.training, config)
             if config.report_on == "test":
@@ -195,14 +209,14 @@ def add_run_options(parser: argparse.ArgumentParser, results: str, runs: str) ->
     parser.add_argument("--precision", default="float32", help="of training and testing; default: float32")
 
 
-def load(options: argparse.Namespace) -> tuple[data.RetrievalDataset, TrainConfig, CLIPModel, CLIPProcessor]:
-    """What the options of `add_run_options` name: train split, its recipe's settings, backbone, processor."""
-    dataset = data.load(options.folder, "train")
-    config = recipe(dataset.recipe).train_config()
-    config = replace(config, runs_dir=options.runs, precision=options.precision)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    clip, processor = load_backbone(options.backbone, device=device)
-    return dataset, config, clip, processor
+def study_of(options: argparse.Namespace, kind: type[Study] = Study) -> Study:
+    """The study that the options of `add_run_options` name, by the dataset's recipe and the protocol."""
+    until, dataset = time.time() + 3600 * options.hours, data.load(options.folder, "train")
+    own = {"runs_dir": options.runs, "precision": options.precision}
+    config = recipe(dataset.recipe).train_config().merge(own)
+    clip, processor = load_backbone(options.backbone, device="cuda" if torch.cuda.is_available() else "cpu")
+    budget = budget_of(dataset.name, options.results.parent / PROTOCOL)
+    return kind(clip, processor, options.folder, config, budget, options.results, until)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -217,17 +231,7 @@ def run(options: argparse.Namespace) -> None:
 
     What is done already is not done again: start the command again after a stop, or to add hours.
     """
-    until = time.time() + 3600 * options.hours
-    dataset, config, clip, processor = load(options)
-    budget = budget_of(dataset.name, options.results.parent / PROTOCOL)
+    study = study_of(options)
     if options.budget:
-        budget = parse_json(options.budget, Budget, "--budget")
-    study = Study(clip, processor, options.folder, config, budget, options.results, until)
-    for method in options.methods or methods.NAMES:
-        if reason := methods.why_not(method, dataset):
-            print(f"{method}: left out, because it cannot do {dataset.name}: {reason}")
-            continue
-        row = study.run(method)
-        rate = "" if row.lr is None else f", rate {row.lr:g}"
-        seeds = 1 if method == ZERO_SHOT else len(budget.seeds)
-        print(f"{row.name}: {len(row.records)} / {seeds} seeds{rate}", flush=True)
+        study.budget = parse_json(options.budget, Budget, "--budget")
+    study.run_all(options.methods or methods.NAMES)

@@ -6,6 +6,7 @@ import pytest
 
 from cma import data
 from experiments import forgetting
+from experiments import study as studies
 from experiments.__main__ import main
 from experiments.rows import DIRECTIONS, Budget, MethodRow, read_rows
 from experiments.study import Study
@@ -17,10 +18,11 @@ from tests.toy_data import write_images
 def test_kept_adapters_are_tested_on_the_drawings_once(folder, config, toy_processor, tmp_path, monkeypatch):
     budget = Budget(epochs=1, rates=[1e-2], rate_seeds=[9], seeds=[1, 2])
     study = Study(build_clip(), toy_processor, folder, config, budget, tmp_path / "methods")
-    study.choose_rate = lambda row, method: 1e-2
+    monkeypatch.setattr(studies, "EXTENSIONS", 0)
     row, zero_shot = study.run("projection"), study.run("zero-shot")
-    assert forgetting.tested(study, row).ranks == row.ranks  # on the row's own test split
-    assert forgetting.tested(study, zero_shot).ranks == zero_shot.ranks
+    runs = {seed: record["name"] for seed, record in row.records.items()}
+    assert forgetting.tested(study, row, runs).ranks == row.ranks  # on the row's own test split
+    assert forgetting.tested(study, zero_shot, {"0": ""}).ranks == zero_shot.ranks
 
     drawings = write_images(tmp_path / "data" / forgetting.NAME, {"test": 12})
     monkeypatch.setattr(forgetting, "build_drawings", lambda out, workers: None)
@@ -34,8 +36,17 @@ def test_kept_adapters_are_tested_on_the_drawings_once(folder, config, toy_proce
     for way in DIRECTIONS:
         gain = entry["R@1"][way][0] - content["R@1 of zero-shot"][way][0]
         assert entry["difference"][way][0] == pytest.approx(gain, abs=0.02)
-    monkeypatch.setattr(forgetting, "entry", None)
+    assert entry["lr"] == entry["gentlest"]["lr"] == 1e-2  # the only one
+    assert set(entry["gentlest"]) == {"lr", "R@1", "difference"}
+    monkeypatch.setattr(forgetting, "gentlest", None)
     assert main(list(map(str, words))) == 0  # the row is not measured again
+
+
+def test_the_gentlest_rate_is_the_smallest_of_those_that_are_nearly_as_good():
+    scores = {3e-4: (10, 12), 1e-3: (19, 20), 3e-3: (20, 20.9), 1e-2: (None, None)}
+    rates = [{"lr": lr, "seed": s, "mR": mr} for lr, of in scores.items() for s, mr in enumerate(of)]
+    row = MethodRow("toy", "LoRA", {"rate_seeds": [0, 1]}, rates=rates, lr=3e-3)
+    assert forgetting.gentlest(row) == 1e-3
 
 
 def test_what_is_recorded_is_of_the_runs_of_the_rows_here():

@@ -1,8 +1,6 @@
 """The tables say what each run's record says, beside what was published, and break with a name."""
 
 import copy
-import csv
-import io
 import json
 from dataclasses import asdict
 
@@ -99,9 +97,8 @@ def test_a_broken_record_is_named(tmp_path, changes, capsys):
 def test_the_command_writes_between_the_markers_alone(tmp_path, readme, capsys):
     record().save(tmp_path / "runs" / "a")
     for _ in range(2):
-        assert command(tmp_path / "runs", "--readme", readme, "--csv", tmp_path / "all.csv") == 0
+        assert command(tmp_path / "runs", "--readme", readme) == 0
         table = capsys.readouterr().out.strip()
-        assert (tmp_path / "all.csv").read_text("utf-8").count("\n") == 2
         assert readme.read_text() == f"before\n{report.START}\n{table}\n{report.END}\nafter\n"
     start = f"{report.START}\n"
     for text in (f"{report.END}\n{start}", start, start * 2, "nothing\n"):
@@ -151,17 +148,6 @@ def test_runs_that_differ_in_their_seed_alone_are_one_line_with_their_mean():
     assert "| 24.2 [20.6, 27.8] · 45.0" in both and "| 7, 5 of 10, chosen on validation |" in both
     assert "| 42, 7 | 99 |" in both and "(seed" not in both
     assert "cross-modal adapter (epochs=20) |" in alone and "| 23.7 [20.1" in alone
-
-
-def test_the_csv_has_each_seed_their_mean_and_what_was_published():
-    rows = published.read_published(ROOT / "results" / published.FILE)
-    lines = list(csv.DictReader(io.StringIO(report.as_csv([record(), other_seed()], rows))))
-    columns = ("text_to_visual R@1", "seed", "runs")
-    seen = [[line[column] for column in columns] for line in lines[:3]]
-    assert seen == [["23.71", "42", "1"], ["24.71", "7", "1"], ["24.21", "42, 7", "2"]]
-    assert lines[0]["text_to_visual R@1 low"] == "20.1" and lines[0]["visual_to_text MnR"] == "20.5"
-    assert lines[0]["epoch kept"] == "7 of 10, chosen on validation" and lines[0]["commit"] == "abc1234"
-    assert len(lines) == 3 + len(rows) and {line["whose"] for line in lines[3:]} == {"published"}
 
 
 @pytest.mark.parametrize("variant, select_on", [("paper", "test"), ("bf16", "val"), ("float32", "val")])

@@ -1,0 +1,60 @@
+"""When a small adapter comes near full fine-tuning: `python -m experiments curves --help`.
+
+One of backbone, data and steps is changed at a time. Each point is a study of its own, with rates of its own.
+Its runs are judged after their last epoch. The usual point is the study's own row.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from cma import load_backbone
+from cma.training import epoch_size
+
+from .study import ZERO_SHOT, Study, add_run_options, study_of
+
+METHODS = (ZERO_SHOT, "cross-modal adapter", "LoRA", "full fine-tuning")
+SHARES = (1 / 16, 1 / 4)  # of the training items; the smaller ones lie in the larger ones
+FACTORS = (0.5, 2.0)  # of the steps
+
+
+def points(usual: Study, states: list[Path]) -> Iterator[Study]:
+    """The study of each point. On a share of the items it has as many steps as on all, so more epochs."""
+
+    def point(name: str, share: float = 1, factor: float = 1, **changes: object) -> Study:
+        training, config = usual.training, usual.config.merge({"runs_dir": usual.config.runs_dir / name})
+        part = training.subset(round(share * len(training)), seed=42) if share < 1 else training
+        whole, length = (epoch_size(items, config)[1] for items in (training, part))  # steps
+        budget = replace(usual.budget, epochs=max(1, round(factor * usual.budget.epochs * whole / length)))
+        changes |= {"config": config, "budget": budget, "results": usual.results / name}
+        study = replace(usual, choice={"select_on": "last"}, **changes)
+        study.training = part
+        return study
+
+    for folder in states:
+        clip, processor = load_backbone(str(folder), device=usual.clip.device)
+        yield point(f"state-{folder.name.rpartition('-')[2]}", clip=clip, processor=processor)
+    for share in SHARES:
+        yield point(f"data-1-{1 / share:g}", share=share)
+    for factor in FACTORS:
+        yield point(f"steps-{factor:g}", factor=factor)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `python -m experiments curves`."""
+    add_run_options(parser, results="results/curves", runs="runs/curves")
+    parser.add_argument("--states", nargs="*", type=Path, default=[], help="folders OUT-700 of pretrain")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Train ours, LoRA and full fine-tuning with other backbones, less data, fewer and more steps.
+
+    The folder of results gets a folder for each point. What is done already is not done again: start the
+    command again after a stop, or to add hours.
+    """
+    for study in points(study_of(options), options.states):
+        print(f"{study.results}:")
+        study.run_all(METHODS)

@@ -42,8 +42,7 @@ def encode(
     """Embed every caption and frame of `dataset`, un-normalised, in float32, without dropout or gradients.
 
     Precision and workers are those of a `TrainConfig`. The processes of a `team` share the batches, and each
-    gets all embeddings, as one process computes them from the same batches. Raises ValueError that names an
-    item without captions.
+    gets all embeddings, as one process computes them. Raises ValueError naming an item without captions.
     """
     dataset.require_captions()
     config = config if isinstance(config, TrainConfig) else TrainConfig(**vars(config))
@@ -56,14 +55,15 @@ def encode(
     bar = team.bar(media, f"encode {dataset.split}", total=len(batches), leave=False)
     acting = model.acting(model.active, model.scale)
     with acting, autocast(model, config.precision), attention(model, config.precision):
-        for part in team.own(ids.split(CAPTIONS)):
+        order = (ids != ids.max()).sum(1).argsort()  # the shortest first, so that little is padded
+        for part in team.own(ids[order].split(CAPTIONS)):
             text.append(model.encode_text(without_padding(model, part)).float().cpu())
         for part, mask in bar:
             embedded = model.encode_videos(model_frames(model, part, mask), mask.to(model.device))
             frames.append(embedded.float().cpu())
             masks.append(mask)
-    shares = (sum(team.everyones(parts), []) for parts in (text, frames, masks))  # a share may be empty
-    return Embeddings(*map(torch.cat, shares), dataset.text_to_item, cut)
+    text, frames, masks = (torch.cat(sum(team.everyones(parts), [])) for parts in (text, frames, masks))
+    return Embeddings(text[order.argsort()], frames, masks, dataset.text_to_item, cut)
 
 
 def query_ranks(encoded: Embeddings, dataset: RetrievalDataset, config: ReadConfig) -> dict[str, list[int]]:

@@ -62,10 +62,9 @@ def write_adapter(method: Method, folder: Path, backbone: dict[str, str | None])
 def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str | None]]:
     """The method in `folder`, built for a `RetrievalModel`, and the backbone that it was trained on.
 
-    Nothing in the files is executed. Raises FileNotFoundError, or ValueError in one line that names the file,
-    the key, what was expected and what to do. Before memory is taken for them, the weights' names, shapes and
-    sizes are compared with what the config means. Weights that are not those that were saved with this
-    config, or are not finite, are refused.
+    Nothing in the files is executed. Names, shapes and sizes are checked before memory is taken. Raises
+    FileNotFoundError, or ValueError in one line that names the file, the key, what was expected and what to
+    do. Weights that are not those that were saved with this config, or are not finite, are refused.
     """
     saved, config, weights = read_config(folder), folder / CONFIG, folder / WEIGHTS
     try:

@@ -49,21 +49,20 @@ def save(
     folder: Path, method: Method, backbone: dict, record: object, license: str, source: str = ""
 ) -> None:
     """Write an adapter and its card into `folder`, as `RetrievalModel.save_adapter`; `source`: its hub id."""
-    (name, options), known = describe(method), known_by(backbone)
+    own = *describe(method), known_by(backbone)
     try:
         if isinstance(record, str | Path):
             record = read_json(Path(record) / ("run.json" if Path(record).is_dir() else ""), dict)
         about = record if isinstance(record, dict | None) else json.loads(record.to_json())
-        found = about and (about["method"], about["adapter"], known_by(about["backbone"]))
-        if about and found != (name, options, known):
-            raise ValueError(f"of {found}, but the adapter is {(name, options, known)}")
-        given = {"name": name, "options": options, "backbone": backbone, "record": about, "license": license}
+        if about and (it := (about["method"], about["adapter"], known_by(about["backbone"]))) != own:
+            raise ValueError(f"of {it}, but the adapter is {own}")
         template = jinja2.Template(TEMPLATE.read_text("utf-8"), undefined=jinja2.StrictUndefined)
+        given = {"own": own, "backbone": backbone, "record": about, "license": license or "unknown"}
         # the card's classes check what stands before its text
         card = str(ModelCard(template.render(given, source=source or folder.absolute().name)))
     except (AttributeError, LookupError, TypeError, ValueError, jinja2.UndefinedError) as error:
-        said = f"record: {error}; expected that of the run which trained the adapter"
-        raise ValueError(printable(said)) from error
+        said = printable(f"record: {error}; expected that of the run which trained the adapter")
+        raise ValueError(said) from error
     write_adapter(method, folder, backbone)
     if not _kept(folder / CARD):
         write_whole(folder / CARD, _signed(card))

@@ -150,10 +150,9 @@ class RetrievalModel(nn.Module):
         """Write `adapter_config.json`, `adapter_model.safetensors` and a model card of the adapter `name`.
 
         `record`, of the run that trained it, fills the card: a `RunRecord`, its dict, or a path. A dict may
-        have "forgetting" too: {"dataset": name, "difference": as in `results/forgetting.json`}. The author
-        chooses the `license` ("mit", as the hub names it); until then the card says that it is unknown. A
-        README.md of another text than ours is kept, with a warning. Raises ValueError for an unknown name,
-        and for a record of another adapter.
+        have "forgetting": {"dataset": name, "difference": as in `results/forgetting.json`}. The `license`
+        ("mit", as the hub names it) is the author's to choose; without one the card says unknown. A README.md
+        of another text is kept, with a warning. Raises ValueError for a name or record of no adapter here.
         """
         hub.save(Path(folder), self.get_adapter(name), identity(self.clip), record, license)
 
@@ -175,10 +174,9 @@ class RetrievalModel(nn.Module):
         """Read an adapter, of any method, and hold it as `name`. It acts from now on.
 
         `source` is a folder, or "user/name" on the hub, at a branch, tag or commit `revision`. What is in the
-        cache is taken without a request; `hf download user/name` puts what is newest there. Nothing in the
-        files is executed. Warns if it was trained on another backbone. Raises FileNotFoundError, OSError in
-        one line if the hub does not give it, ValueError naming the file and the key that does not fit, and
-        as `keep`.
+        cache needs no request; `hf download user/name` puts the newest there. Nothing in it is executed.
+        Warns if it was trained on another backbone. Raises FileNotFoundError, OSError in one line for what
+        the hub does not give, ValueError naming the file and the key that does not fit, and as `keep`.
         """
         method, backbone = read_adapter(hub.fetch(source, revision), self)
         if known_by(backbone) != known_by(identity(self.clip)):

@@ -392,6 +392,9 @@ VALUES = (
 )
 
 
+PLAUSIBLE = {"activation": ("gelu", "relu"), "method": ("adapter without sharing", "partial")}
+
+
 def edited(content, random):
     """JSON with one value replaced, one key renamed, removed or added, somewhere."""
     here = content
@@ -403,7 +406,7 @@ def edited(content, random):
             continue
         kind = random.choice(("replace", "replace", "replace", "remove", "rename", "add"))
         if kind == "replace":
-            here[key] = copy.deepcopy(random.choice(VALUES))
+            here[key] = copy.deepcopy(random.choice(PLAUSIBLE.get(key, VALUES)))
         elif isinstance(here, list):
             here.append(here[key]) if kind == "add" else here.pop(key)
         elif kind == "add":

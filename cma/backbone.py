@@ -63,7 +63,9 @@ def load_backbone(
     processor = CLIPProcessor(images, AutoTokenizer.from_pretrained(source, **at))
     check_tokenizer(clip, processor.tokenizer)
     clip.config.name_or_path = name if name == "mini" or isinstance(found, str) else str(found.absolute())
-    if isinstance(source, Path):
+    if isinstance(source, str):  # what was fetched: transformers does not always say which commit it is
+        cached = _cached(source, revision)
+    if cached or isinstance(source, Path):
         clip.config._commit_hash = cached.name if cached else _digest(source)
     return clip.to(device).eval(), processor
 

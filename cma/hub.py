@@ -74,9 +74,11 @@ def push(folder: Path, repo_id: str, private: bool | None, revision: str | None,
     with _on_hub(repo_id, revision):
         address = api.create_repo(repo_id, private=private, exist_ok=True)
         with suppress(errors.EntryNotFoundError):
-            if _kept(Path(api.hf_hub_download(repo_id, CARD, revision=revision))):
+            there = api.hf_hub_download(repo_id, CARD, revision=revision, cache_dir=folder / "there")
+            if _kept(Path(there)):
                 (folder / CARD).unlink()
-        api.upload_folder(repo_id=repo_id, folder_path=folder, revision=revision, commit_message=message)
+        about = {"revision": revision, "commit_message": message, "ignore_patterns": "there/*"}
+        api.upload_folder(repo_id=repo_id, folder_path=folder, **about)
     return str(address)
 
 

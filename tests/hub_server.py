@@ -104,7 +104,9 @@ class Routes(BaseHTTPRequestHandler):
             asked = json.loads(body)
             name = f"{asked['organization']}/{asked['name']}"
             status = 409 if name in self.server.repositories else 200
-            self.server.repositories.setdefault(name, Repository()).commit({".gitattributes": b""})
+            if status == 200:
+                self.server.repositories[name] = Repository()
+                self.server.repositories[name].commit({".gitattributes": b""})
             return self.answer({"url": f"{self.server.address}/{name}"}, status)
         *owner, route, branch = unquote(self.path).removeprefix("/api/models/").split("/")
         repository = self.server.repositories["/".join(owner)]

@@ -42,6 +42,7 @@ def hub(tmp_path, monkeypatch):
             ("ENDPOINT", server.address),
             ("HUGGINGFACE_CO_URL_TEMPLATE", template),
             ("HF_HUB_CACHE", str(tmp_path / "cache")),
+            ("HF_HUB_OFFLINE", False),
             ("HF_TOKEN_PATH", str(tmp_path / "no-token")),
         ):
             monkeypatch.setattr(huggingface_hub.constants, name, value)
@@ -87,7 +88,14 @@ def test_a_new_version_is_fetched_by_its_revision_and_a_folder_of_that_name_wins
         found = embed(model)
         model.set_adapter(like)
         assert same(found, embed(model)) and not same(found, before)
+    model.push_adapter("a", "user/scenes")
     asked = len(hub.asked)
+    for name, like in (("cached", "b"), ("downloaded", "a")):
+        model.load_adapter("user/scenes", name)
+        assert torch.equal(model.adapters[name].shared_weight, model.adapters[like].shared_weight)
+        assert len(hub.asked) == asked
+        huggingface_hub.snapshot_download("user/scenes")  # as `hf download` does
+        asked = len(hub.asked)
     model.save_adapter(tmp_path / "user" / "scenes", "a")
     monkeypatch.chdir(tmp_path)
     model.load_adapter("user/scenes", "folder")
@@ -209,6 +217,32 @@ def test_from_adapter_loads_the_backbone_at_the_revision_that_the_adapter_names(
     with pytest.raises(OSError, match="'some/clip' is neither 'mini', nor a folder here") as error:
         RetrievalModel.from_adapter(tmp_path / "scenes.v2")
     assert "\n" not in str(error.value)
+
+
+def test_adapter_and_backbone_are_fetched_by_name_and_the_second_time_without_a_request(
+    hub, toy_processor, tmp_path, monkeypatch
+):
+    client = huggingface_hub.HfApi(endpoint=hub.address)
+    monkeypatch.setattr(huggingface_hub, "model_info", client.model_info)  # the module's own asks elsewhere
+    repository = hub.repositories["some/clip"] = Repository()
+    for number in (0, 1):
+        clip = build_clip()
+        clip.logit_scale.data.fill_(number)
+        clip.save_pretrained(tmp_path / f"{number}")
+        toy_processor.save_pretrained(tmp_path / f"{number}")
+        files = {file.name: file.read_bytes() for file in (tmp_path / f"{number}").iterdir()}
+        repository.commit(files | {"flax_model.msgpack": b"not needed"})
+    older, newest = repository.commits
+    model = RetrievalModel(*load_backbone("some/clip", revision=older))
+    assert identity(model.clip) == {"name": "some/clip", "revision": older}
+    model.add_adapter("a", AdapterConfig(4, 8, init_std=0.3))
+    model.push_adapter("a", "user/scenes")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "fresh"))
+    for asks in (True, False):
+        hub.asked.clear()
+        again = RetrievalModel.from_adapter("user/scenes")
+        assert again.active == "scenes" and again.clip.logit_scale == 0 and same(embed(again), embed(model))
+        assert bool(hub.asked) == asks and not any(newest in one for one in hub.asked)
 
 
 @pytest.mark.parametrize(

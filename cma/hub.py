@@ -64,7 +64,7 @@ def save(
         said = printable(f"record: {error}; expected that of the run which trained the adapter")
         raise ValueError(said) from error
     write_adapter(method, folder, backbone)
-    if not _kept(folder / CARD):
+    if not _kept(folder / CARD, str(folder / CARD)):
         write_whole(folder / CARD, _signed(card))
 
 
@@ -75,7 +75,7 @@ def push(folder: Path, repo_id: str, private: bool | None, revision: str | None,
         address = api.create_repo(repo_id, private=private, exist_ok=True)
         with suppress(errors.EntryNotFoundError):
             there = api.hf_hub_download(repo_id, CARD, revision=revision, cache_dir=folder / "there")
-            if _kept(Path(there)):
+            if _kept(Path(there), f"{repo_id}: {CARD}"):
                 (folder / CARD).unlink()
         about = {"revision": revision, "commit_message": message, "ignore_patterns": "there/*"}
         api.upload_folder(repo_id=repo_id, folder_path=folder, **about)
@@ -88,13 +88,11 @@ def _signed(card: str) -> str:
     return f"{card}\n<!-- By cma, {digest}: a card that somebody has edited is kept. -->\n"
 
 
-def _kept(readme: Path) -> bool:
+def _kept(readme: Path, name: str) -> bool:
     """Whether a README.md is there that is not ours, or was edited: it stays, with a warning."""
     there = readme.read_text("utf-8", "replace") if readme.is_file() else ""
     if kept := there not in ("", _signed(there.rpartition("\n<!-- ")[0])):
-        warnings.warn(
-            f"{readme}: kept, as we did not write this text; delete it for a new card", stacklevel=4
-        )
+        warnings.warn(f"{name}: kept, as we did not write this text; delete it for a new card", stacklevel=4)
     return kept
 
 

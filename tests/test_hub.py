@@ -172,10 +172,11 @@ def test_pushing_needs_a_token_and_keeps_a_card_that_somebody_has_edited(hub, mo
     card = repository.commits[repository.branches["main"]]["README.md"]
     assert ModelCard(card.decode()).data.license == "apache-2.0"
     repository.commit({"README.md": card + b"\nMy own words.\n"})
-    with pytest.warns(UserWarning, match=r"README\.md: kept, as we did not write this text"):
+    with pytest.warns(UserWarning, match=r"^user/scenes: README\.md: kept, as we did not write"):
         model.push_adapter("b", "user/scenes", license="mit")
     files = repository.commits[repository.branches["main"]]
     assert files["README.md"] == card + b"\nMy own words.\n"
+    assert files.keys() == {".gitattributes", CONFIG, WEIGHTS, "README.md"}
     assert (
         model.load_adapter("user/scenes", "c").state_dict().keys() == model.adapters["b"].state_dict().keys()
     )

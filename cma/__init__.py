@@ -36,7 +36,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submodules=[
         *("adapter", "method", "patching", "backbone", "model", "checkpoints"),
         *("similarity", "losses", "metrics"),
-        *("data", "config", "recipes", "plots", "files"),
+        *("data", "config", "recipes", "plots", "files", "hub"),
         *("media", "methods", "training", "search", "explore"),
     ],
     submod_attrs={

@@ -19,11 +19,12 @@ NEEDED = (  # one file of each group is in the folder of a complete model
 
 
 def load_backbone(
-    name: str | Path, dtype: torch.dtype = torch.float32, device: Device = None
+    name: str | Path, dtype: torch.dtype = torch.float32, device: Device = None, revision: str | None = None
 ) -> tuple[CLIPModel, CLIPProcessor]:
     """A pre-trained CLIP and its processor: "mini", a hub id ("openai/clip-vit-base-patch32") or a folder.
 
     A hub model that is complete in the cache is taken from there; the hub is not asked for a newer revision.
+    `revision` is its commit, branch or tag. Nothing in it is executed, tensors are read.
     Images are prepared with Pillow even if torchvision is installed, so that recall does not depend on it.
     Raises FileNotFoundError for a folder that is missing or holds no model, OSError for a hub id that cannot
     be loaded, ValueError for a device that is not there, and for a model that is no CLIP, lacks weights, or
@@ -35,32 +36,36 @@ def load_backbone(
         reason = str(error).splitlines()[0]
         raise ValueError(f"device {str(device)!r} cannot be used here ({reason}); try 'cpu'") from error
     found = _source(name)
-    cached = _cached(found) if isinstance(found, str) else None
+    cached = _cached(found, revision) if isinstance(found, str) else None
     source = cached or found
+    at = {"revision": revision or "main", "trust_remote_code": False}  # else transformers asks the user
     try:
         if isinstance(source, str):
-            huggingface_hub.model_info(source, timeout=10)  # transformers would try for half a minute
-        config = AutoConfig.from_pretrained(source)
+            huggingface_hub.model_info(source, revision=revision, timeout=10)  # transformers tries for 30 s
+        config = AutoConfig.from_pretrained(source, **at)
     except Exception as error:  # the client's errors differ from release to release
         tried = "neither 'mini', nor a folder here, nor a hub model that can be loaded"
-        raise OSError(f"{str(name)!r} is {tried}: {error}") from error
+        raise OSError(f"{str(name)!r} is {tried}: {' '.join(str(error).split())}") from error
     if config.model_type != "clip":
         raise ValueError(f"{name}: a model of type {config.model_type!r}; expected a CLIP (`CLIPModel`)")
     bar = logging.is_progress_bar_enabled()
     if isinstance(source, Path):
         logging.disable_progress_bar()  # it is for downloads
     try:
-        clip, info = CLIPModel.from_pretrained(source, dtype=dtype, output_loading_info=True)
+        clip, info = CLIPModel.from_pretrained(source, dtype=dtype, output_loading_info=True, **at)
     finally:
         if bar:
             logging.enable_progress_bar()
     if wrong := sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]])):
         raise ValueError(f"{name}: {len(wrong)} weights are missing or misshaped: {', '.join(wrong[:5])}")
     kind = getattr(transformers, "CLIPImageProcessorPil", None) or transformers.CLIPImageProcessor
-    processor = CLIPProcessor(kind.from_pretrained(source), AutoTokenizer.from_pretrained(source))
+    images = kind.from_pretrained(source, revision=at["revision"])
+    processor = CLIPProcessor(images, AutoTokenizer.from_pretrained(source, **at))
     check_tokenizer(clip, processor.tokenizer)
     clip.config.name_or_path = name if name == "mini" or isinstance(found, str) else str(found.absolute())
-    if isinstance(source, Path):
+    if isinstance(source, str):  # what was fetched: transformers does not always say which commit it is
+        cached = _cached(source, revision)
+    if cached or isinstance(source, Path):
         clip.config._commit_hash = cached.name if cached else _digest(source)
     return clip.to(device).eval(), processor
 
@@ -106,10 +111,10 @@ def _source(name: str | Path) -> str | Path:
     return name
 
 
-def _cached(name: str) -> Path | None:
+def _cached(name: str, revision: str | None) -> Path | None:
     """The folder of a hub model in the cache, if it is complete; the folder's name is the revision."""
     try:
-        folder = Path(huggingface_hub.snapshot_download(name, local_files_only=True))
+        folder = Path(huggingface_hub.snapshot_download(name, revision=revision, local_files_only=True))
     except (OSError, ValueError):
         return None
     return folder if all(any((folder / file).is_file() for file in files) for files in NEEDED) else None

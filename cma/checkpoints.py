@@ -8,6 +8,7 @@ leave out a part without rows: the shared one, or the text tower's own one where
 import argparse
 import hashlib
 import importlib
+import json
 from dataclasses import fields
 from pathlib import Path
 from pickle import UnpicklingError
@@ -24,6 +25,7 @@ from .files import printable, read_json, replacing
 from .method import Method, describe
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+HEADER = 2**20  # bytes of a config, and of a file of weights before its numbers, at most
 PARTS = {  # ours: theirs
     "vision.down": "visual_adapter_down", "vision.up": "visual_adapter_up_unique",
     "text.down": "text_adapter_down", "text.up": "text_adapter_up_unique", "shared": "vt_adapter_up_share",
@@ -52,7 +54,7 @@ def write_adapter(method: Method, folder: Path, backbone: dict[str, str | None])
     with replacing(config) as new_config, replacing(folder / WEIGHTS) as new_weights:
         new_config.write_bytes(content)
         # `save_file` would make it readable by its owner alone
-        new_weights.write_bytes(save(tensors, {"digest": _digest(tensors)}))
+        new_weights.write_bytes(save(tensors, {"digest": _digest(tensors, about)}))
         if config.is_file() and config.read_bytes() != content:
             config.unlink()  # if killed here, no old config is left beside new weights
 
@@ -60,8 +62,9 @@ def write_adapter(method: Method, folder: Path, backbone: dict[str, str | None])
 def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str | None]]:
     """The method in `folder`, built for a `RetrievalModel`, and the backbone that it was trained on.
 
-    Raises FileNotFoundError, or ValueError in one line that names the file, the key, what was expected and
-    what to do. Weights that are not those that were saved, or are not finite, are refused.
+    Nothing in the files is executed. Names, shapes and sizes are checked before memory is taken. Raises
+    FileNotFoundError, or ValueError in one line that names the file, the key, what was expected and what to
+    do. Weights that are not those that were saved with this config, or are not finite, are refused.
     """
     saved, config, weights = read_config(folder), folder / CONFIG, folder / WEIGHTS
     try:
@@ -76,28 +79,38 @@ def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str 
             raise ValueError(f"options: unknown or missing {sorted(wrong)}, expected {sorted(known)}")
         with torch.device("meta"):  # names and shapes only: the values come from the file
             method = kind(model, kind.options_from(saved.options))
+        expected = {key: ("F32", list(value.shape)) for key, value in method.state_dict().items()}
+        numbers = sum(value.numel() for value in method.state_dict().values())
+        if numbers > (most := sum(64 * depth * saved.widths[t] ** 2 for t, depth in saved.layers.items())):
+            raise ValueError(f"options: {saved.options} mean {numbers:,} numbers, expected {most:,} at most")
     except (ValueError, TypeError, RuntimeError) as error:  # torch's too, for numbers that are too large
         raise ValueError(printable(f"{config}: {error}")) from error
     if not weights.is_file():
         raise FileNotFoundError(f"{weights}: no such file; save the adapter again")
     try:
+        if (size := weights.stat().st_size) > 4 * numbers + HEADER:
+            raise ValueError(f"{size:,} bytes for {numbers:,} numbers")
         with safe_open(weights, "pt") as file:
-            digest = (file.metadata() or {}).get("digest")
+            digest, keys = (file.metadata() or {}).get("digest"), file.keys()
+            found = {key: (file.get_slice(key).get_dtype(), file.get_slice(key).get_shape()) for key in keys}
+        if wrong := [key for key in expected | found if expected.get(key) != found.get(key)]:
+            raise ValueError(f"{wrong[0]}: found {found.get(wrong[0])}, expected {expected.get(wrong[0])}")
         state = load(weights.read_bytes())  # `load_file` would leave the tensors in the file
         method.load_state_dict(state, assign=True)
-    except (SafetensorError, RuntimeError) as error:
+    except (SafetensorError, ValueError) as error:
         said = f"{weights}: damaged, or does not fit {CONFIG}; save the adapter again. {error}"
         raise ValueError(printable(said)) from error
-    if digest != _digest(state):
+    if digest not in (_digest(state, saved), _digest(state)):  # older files have one of the tensors alone
         raise ValueError(f"{weights}: damaged, its digest is another one; save the adapter again")
     if wrong := [key for key, value in state.items() if not value.isfinite().all()]:
         raise ValueError(f"{weights}: {wrong[0]} holds numbers that are not finite; train the adapter again")
     return method, saved.backbone
 
 
-def _digest(tensors: dict[str, Tensor]) -> str:
-    """The SHA-256 of the names, shapes and values of float32 tensors."""
-    digest = hashlib.sha256()
+def _digest(tensors: dict[str, Tensor], about: AdapterFile | None = None) -> str:
+    """The SHA-256 of the names, shapes and values of float32 tensors, and of the config but its backbone."""
+    config = about and json.dumps(about.model_dump(exclude={"backbone"}), sort_keys=True)
+    digest = hashlib.sha256((config or "").encode())
     for key, value in sorted(tensors.items()):
         digest.update(f"{key} {list(value.shape)} ".encode())
         digest.update(value.cpu().numpy().tobytes())
@@ -106,6 +119,8 @@ def _digest(tensors: dict[str, Tensor]) -> str:
 
 def read_config(folder: Path) -> AdapterFile:
     """The `adapter_config.json` in `folder`. Raises FileNotFoundError, or ValueError that names the key."""
+    if (folder / CONFIG).is_file() and (size := (folder / CONFIG).stat().st_size) > HEADER:
+        raise ValueError(f"{folder / CONFIG}: {size:,} bytes; expected a file of `save_adapter`, far smaller")
     return read_json(folder / CONFIG, AdapterFile, "; expected a file of `save_adapter`: save it again")
 
 

@@ -12,15 +12,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import repeat
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPProcessor
 
+from . import hub
 from .adapter import AdapterConfig
 from .backbone import Device, check_tokenizer, identity, known_by, load_backbone
-from .checkpoints import read_adapter, write_adapter
+from .checkpoints import read_adapter, read_config
 from .media import to_pixels
 from .method import CrossModalAdapter, Method
 from .patching import TOWERS, activate, active, deactivate, encoder_layers
@@ -56,6 +58,26 @@ class RetrievalModel(nn.Module):
     ) -> RetrievalModel:
         """A model on a backbone: "mini", a hub id or a folder. Raises as `cma.load_backbone`."""
         return cls(*load_backbone(name, dtype, device))
+
+    @classmethod
+    def from_adapter(
+        cls, source: str | Path, revision: str | None = None, dtype: torch.dtype = torch.float32,
+        device: Device = None,
+    ) -> RetrievalModel:  # fmt: skip
+        """A model on the backbone that an adapter names, at its revision, on which the adapter acts.
+
+        `source` and `revision` are as in `load_adapter`. The adapter is held as the last part of its name,
+        with "_" for a dot. Raises as `load_adapter` and `load_backbone`, ValueError for another backbone.
+        """
+        wanted = read_config(folder := hub.fetch(source, revision)).backbone
+        name, commit, own = wanted["name"], wanted["revision"], folder == Path(source).expanduser()
+        # of a stranger's adapter, a folder's name means nothing here
+        if name and commit and (own or name == "mini" or hub.HUB_ID.fullmatch(name)):
+            model = cls(*load_backbone(name, dtype, device, commit))
+            if identity(model.clip)["revision"] == commit:
+                model.load_adapter(folder, Path(source).expanduser().resolve().name.replace(".", "_"))
+                return model
+        raise ValueError(f"{source}: its backbone is {wanted}; load that yourself, then use load_adapter")
 
     def add_adapter(
         self, name: str, config: AdapterConfig, state_dict: dict[str, Tensor] | None = None
@@ -124,20 +146,42 @@ class RetrievalModel(nn.Module):
             raise ValueError(f"no adapter {name!r}; there are: {', '.join(self.adapters) or 'none'}")
         return self.adapters[name]
 
-    def save_adapter(self, folder: str | Path, name: str) -> None:
-        """Write `adapter_config.json` and `adapter_model.safetensors` of the adapter `name` into `folder`."""
-        write_adapter(self.get_adapter(name), Path(folder), identity(self.clip))
+    def save_adapter(self, folder: str | Path, name: str, record: object = None, license: str = "") -> None:
+        """Write `adapter_config.json`, `adapter_model.safetensors` and a model card of the adapter `name`.
 
-    def load_adapter(self, folder: str | Path, name: str) -> Method:
-        """Read an adapter, of any method, from `folder` and hold it as `name`. It acts from now on.
-
-        Warns if it was trained on another backbone. Raises FileNotFoundError, or ValueError naming the file
-        and the key that does not fit, and as `keep`.
+        `record`, of the run that trained it, fills the card: a `RunRecord`, its dict, or a path. A dict may
+        have "forgetting": {"dataset": name, "difference": as in `results/forgetting.json`}. The `license`
+        ("mit", as the hub names it) is the author's to choose; without one the card says unknown. A README.md
+        of another text is kept, with a warning. Raises ValueError for a name or record of no adapter here.
         """
-        method, backbone = read_adapter(Path(folder), self)
+        hub.save(Path(folder), self.get_adapter(name), identity(self.clip), record, license)
+
+    def push_adapter(
+        self, name: str, repo_id: str, record: object = None, license: str = "", private: bool | None = None,
+        revision: str | None = None, commit_message: str = "Add adapter",
+    ) -> str:  # fmt: skip
+        """Save an adapter into the hub's repository "user/name", made if needed; returns its address.
+
+        It goes to the branch `revision`, which must exist. Raises as `save_adapter`, and OSError in one line
+        if the hub refuses it or cannot be reached.
+        """
+        with TemporaryDirectory() as temporary:
+            about = self.get_adapter(name), identity(self.clip), record, license
+            hub.save(folder := Path(temporary), *about, repo_id)
+            return hub.push(folder, repo_id, private, revision, commit_message)
+
+    def load_adapter(self, source: str | Path, name: str, revision: str | None = None) -> Method:
+        """Read an adapter, of any method, and hold it as `name`. It acts from now on.
+
+        `source` is a folder, or "user/name" on the hub, at a branch, tag or commit `revision`. What is in the
+        cache needs no request; `hf download user/name` puts the newest there. Nothing in it is executed.
+        Warns if it was trained on another backbone. Raises FileNotFoundError, OSError in one line for what
+        the hub does not give, ValueError naming the file and the key that does not fit, and as `keep`.
+        """
+        method, backbone = read_adapter(hub.fetch(source, revision), self)
         if known_by(backbone) != known_by(identity(self.clip)):
             loaded = f"trained on {backbone}, loaded on {identity(self.clip)}"
-            warnings.warn(f"{folder}: {loaded}; with other weights it will retrieve badly", stacklevel=2)
+            warnings.warn(f"{source}: {loaded}; with other weights it will retrieve badly", stacklevel=2)
         return self.keep(name, method)
 
     def trainable_parameters(self) -> list[nn.Parameter]:

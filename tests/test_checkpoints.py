@@ -45,7 +45,8 @@ def test_a_saved_adapter_loads_as_it_was_and_acts(model, tmp_path, shared_dim):
     folder = tmp_path / "new" / "folder"
     for _ in range(2):  # an existing folder is overwritten
         model.save_adapter(folder, "one")
-    assert {file.name for file in folder.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+    names = {"adapter_config.json", "adapter_model.safetensors", "README.md"}
+    assert {file.name for file in folder.iterdir()} == names
     options = {"bottleneck_dim": 4, "shared_dim": shared_dim, "activation": "quick_gelu", "dropout": 0.0}
     assert json.loads((folder / "adapter_config.json").read_text()) == {
         "method": "cross-modal adapter" if shared_dim else "adapter without sharing",

@@ -68,7 +68,7 @@ def test_both_hold_the_backbone_and_the_page(built):
     wheel, sdist = built
     names = set(zipfile.ZipFile(wheel).namelist())
     kept = [path for folder in ("mini_clip", "explore/static") for path in (ROOT / "cma" / folder).iterdir()]
-    wanted = {path.relative_to(ROOT).as_posix() for path in kept if path.is_file()}
+    wanted = {path.relative_to(ROOT).as_posix() for path in kept if path.is_file()} | {"cma/adapter_card.md"}
     assert "cma/mini_clip/model.safetensors" in wanted and wanted <= names
     roots = {name.partition("/")[0] for name in names}
     assert {root for root in roots if not root.endswith(".dist-info")} == {"cma", "data_prep"}

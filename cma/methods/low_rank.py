@@ -42,12 +42,14 @@ class LoRA(Method):
             if wrong := [t for t in options.targets if not any(name.endswith(f".{t}") for name in own)]:
                 raise ValueError(f"{self.NAME}: targets: no projection of CLIP is called {wrong[0]!r}")
             config = LoraConfig(r=options.rank, lora_alpha=options.alpha, target_modules=[*options.targets])
-            inject_adapter_in_model(config, clip)
-            self.wrappers = {n: m for n, m in clip.named_modules() if hasattr(m, "lora_A")}
-            for name in self.wrappers:
-                owner, _, child = name.rpartition(".")
-                setattr(clip.get_submodule(owner), child, own[name])
-            del clip.peft_config
+            try:
+                inject_adapter_in_model(config, clip)
+            finally:  # also if peft refuses one target after it has replaced others
+                self.wrappers = {n: m for n, m in clip.named_modules() if hasattr(m, "lora_A")}
+                for name in self.wrappers:
+                    owner, _, child = name.rpartition(".")
+                    setattr(clip.get_submodule(owner), child, own[name])
+                vars(clip).pop("peft_config", None)
         parts = ("lora_A", "lora_B")
         self.parts = nn.ModuleDict(
             {

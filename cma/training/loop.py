@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from ..checkpoints import write_adapter
 from ..config import TrainConfig
 from ..data import RetrievalDataset
 from ..media import MediaError
@@ -39,10 +40,10 @@ def train(
     """Train the active adapter of `model` on a train split, keep one epoch's adapter, and evaluate it.
 
     `on_epoch` is called with the record after every epoch. Returns the record and writes into
-    `runs_dir/name`: the kept adapter, `best/` and `last/`, `run.json`, `curve.png` and `checkpoint.pt`, every
-    five minutes too. A run of the same settings is resumed from there, or returned if it is finished. If
-    memory runs out, the micro-batch is halved and the run goes on from the same step; Ctrl-C and SIGTERM end
-    it after a whole step, with a checkpoint.
+    `runs_dir/name`: the kept adapter and its card, `best/` and `last/`, `run.json`, `curve.png`, and
+    `checkpoint.pt` every five minutes too. A run of the same settings is resumed from there, or returned if
+    it is finished. If memory runs out, the micro-batch is halved and the run goes on from the same step;
+    Ctrl-C and SIGTERM end it after a whole step, with a checkpoint.
     The same seed, initial adapter and number of threads give the same result, bitwise on a CPU in float32.
     The seed decides held-out items, batches and dropout, not the adapter's initial weights; the global random
     state is not changed. All processes of a launch train as one; `team` is theirs, if they have met already.
@@ -94,7 +95,7 @@ def train(
         record.seconds = round(sum(entry["seconds"] for entry in record.history), 2)
         record.stamp(model.device).hardware |= {"processes": team.count}
         if team.first:
-            model.save_adapter(record.folder, model.active)
+            model.save_adapter(record.folder, model.active, record)
             draw_curve(record)
             record.save(record.folder)
     return record
@@ -240,9 +241,9 @@ class Run:
 
     def save(self, *places: str) -> None:
         """Write the adapter into the folders `places` of the run, and the checkpoint."""
-        state = self.state
+        state, method = self.state, self.model.get_adapter(self.model.active)
         state.last, state.optimizer = resume.copy_parameters(self.model), self.optimizer.state_dict()
         if self.team.first:
             for place in places:
-                self.model.save_adapter(state.record.folder / place, self.model.active)
+                write_adapter(method, state.record.folder / place, state.record.backbone)
             state.save()

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 
 import cma
 from cma import TrainConfig
@@ -26,7 +27,7 @@ def test_a_run_learns_and_leaves_its_record(folder, whole_config, make_model, ca
     adapter = {"adapter_config.json", "adapter_model.safetensors"}
     names = adapter | {f"{place}/{name}" for place in ("best", "last") for name in adapter}
     found = {path.relative_to(record.folder).as_posix() for path in record.folder.rglob("*.*")}
-    assert found == names | {"run.json", "curve.png", "checkpoint.pt", ".run.lock"}
+    assert found == names | {"README.md", "run.json", "curve.png", "checkpoint.pt", ".run.lock"}
 
     written = json.loads((record.folder / "run.json").read_text())
     assert (written["seed"], written["config"]["lr"]) == (42, 1e-2)
@@ -38,6 +39,10 @@ def test_a_run_learns_and_leaves_its_record(folder, whole_config, make_model, ca
     said = capsys.readouterr().out
     assert "an epoch counts 48 (item, caption) pairs, each once: 6 steps of 8 (0 left over)" in said
     assert "val R@1 in %: text-to-image" in said and "image-to-text" in said
+
+    card = ModelCard.load(record.folder / "README.md")
+    values = {one.metric_name: one.metric_value for one in card.data.eval_results if "to-im" in one.task_type}
+    assert values == {key: written["metrics"]["text_to_visual"][key] for key in ("R@1", "R@5", "R@10")}
 
     fresh = make_model(seed=5)
     fresh.load_adapter(record.folder, "kept")

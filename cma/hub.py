@@ -1,0 +1,113 @@
+"""Adapters on the Hugging Face hub: fetched, described by a model card, and pushed.
+
+Nothing of what is fetched is executed: `cma.checkpoints` reads and checks a config and tensors, no more.
+"""
+
+import hashlib
+import json
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+import jinja2
+from huggingface_hub import HfApi, ModelCard, errors, snapshot_download
+
+from .backbone import known_by
+from .checkpoints import CONFIG, WEIGHTS, write_adapter
+from .files import printable, read_json, write_whole
+from .method import Method, describe
+
+CARD, TEMPLATE = "README.md", Path(__file__).parent / "adapter_card.md"
+HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+", re.ASCII)
+
+
+def fetch(source: str | Path, revision: str | None = None) -> Path:
+    """The folder of an adapter: `source` if it is one, else the cached files of the hub's "user/name".
+
+    Raises FileNotFoundError for what is neither, and for a repository without an adapter; OSError in one line
+    for what cannot be had.
+    """
+    if (folder := Path(source).expanduser()).is_dir():
+        return folder
+    if not (isinstance(source, str) and HUB_ID.fullmatch(source)):
+        raise FileNotFoundError(f"{source}: no such folder; expected one of save_adapter, or 'user/name'")
+    snapshot = partial(snapshot_download, source, revision=revision, allow_patterns=[CONFIG, WEIGHTS])
+    with suppress(OSError, ValueError):  # what is in the cache needs no request
+        folder = Path(snapshot(local_files_only=True))
+    if not ((folder / CONFIG).is_file() and (folder / WEIGHTS).is_file()):
+        with _on_hub(source, revision):
+            folder = Path(snapshot())
+    if not (folder / CONFIG).is_file():
+        raise FileNotFoundError(f"{source}: has no {CONFIG}; expected a repository of push_adapter")
+    return folder
+
+
+def save(
+    folder: Path, method: Method, backbone: dict, record: object, license: str, source: str = ""
+) -> None:
+    """Write an adapter and its card into `folder`, as `RetrievalModel.save_adapter`; `source`: its hub id."""
+    own = *describe(method), known_by(backbone)
+    try:
+        if isinstance(record, str | Path):
+            record = read_json(Path(record) / ("run.json" if Path(record).is_dir() else ""), dict)
+        about = record if isinstance(record, dict | None) else json.loads(record.to_json())
+        if about and (it := (about["method"], about["adapter"], known_by(about["backbone"]))) != own:
+            raise ValueError(f"of {it}, but the adapter is {own}")
+        template = jinja2.Template(TEMPLATE.read_text("utf-8"), undefined=jinja2.StrictUndefined)
+        given = {"own": own, "backbone": backbone, "record": about, "license": license or "unknown"}
+        # the card's classes check what stands before its text
+        card = str(ModelCard(template.render(given, source=source or folder.absolute().name)))
+    except (AttributeError, LookupError, TypeError, ValueError, jinja2.UndefinedError) as error:
+        said = printable(f"record: {error}; expected that of the run which trained the adapter")
+        raise ValueError(said) from error
+    write_adapter(method, folder, backbone)
+    if not _kept(folder / CARD, str(folder / CARD)):
+        write_whole(folder / CARD, _signed(card))
+
+
+def push(folder: Path, repo_id: str, private: bool | None, revision: str | None, message: str) -> str:
+    """Commit what `save` wrote to the hub's `repo_id`, which is made if needed; returns its address."""
+    api = HfApi()
+    with _on_hub(repo_id, revision):
+        address = api.create_repo(repo_id, private=private, exist_ok=True)
+        with suppress(errors.EntryNotFoundError):
+            there = api.hf_hub_download(repo_id, CARD, revision=revision, cache_dir=folder / "there")
+            if _kept(Path(there), f"{repo_id}: {CARD}"):
+                (folder / CARD).unlink()
+        about = {"revision": revision, "commit_message": message, "ignore_patterns": "there/*"}
+        api.upload_folder(repo_id=repo_id, folder_path=folder, **about)
+    return str(address)
+
+
+def _signed(card: str) -> str:
+    """The card with its digest, by which an edited one is known."""
+    digest = hashlib.sha256(card.encode()).hexdigest()[:12]
+    return f"{card}\n<!-- By cma, {digest}: a card that somebody has edited is kept. -->\n"
+
+
+def _kept(readme: Path, name: str) -> bool:
+    """Whether a README.md is there that is not ours, or was edited: it stays, with a warning."""
+    there = readme.read_text("utf-8", "replace") if readme.is_file() else ""
+    if kept := there not in ("", _signed(there.rpartition("\n<!-- ")[0])):
+        warnings.warn(f"{name}: kept, as we did not write this text; delete it for a new card", stacklevel=4)
+    return kept
+
+
+@contextmanager
+def _on_hub(repo_id: str, revision: str | None) -> Iterator[None]:
+    """Turn the client's errors, which differ from release to release, into one line that says what to do."""
+    try:
+        yield
+    except Exception as error:
+        cause = isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ or error
+        why = f"not in the cache, and the hub cannot be used ({cause}); go online, or give a folder"
+        if isinstance(cause, errors.GatedRepoError):
+            why = "gated: ask for access on its page, then run `hf auth login`"
+        elif isinstance(cause, errors.RevisionNotFoundError):
+            why = f"no revision {revision!r}; expected one of its branches, tags and commits"
+        elif getattr(getattr(cause, "response", None), "status_code", None) in (401, 403, 404):
+            why = "unknown, or private: check the name, or run `hf auth login` with a token that may use it"
+        raise OSError(printable(f"{repo_id}: {' '.join(why.split())}")) from error

@@ -60,6 +60,7 @@ class TrainConfig(ReadConfig):
     similarity: Literal["mean_pooled", "text_conditioned"] = "mean_pooled"
     max_words: Annotated[int, Field(ge=3)] = 32
     fps: Annotated[float, Field(ge=1e-6)] | None = 1.0
+    loss: Literal["cross_entropy", "sigmoid"] = "cross_entropy"  # "sigmoid": SigLIP's, needs its logit bias
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     seed: Annotated[int, Field(ge=0, le=MOST_SEED)] = 42
     select_on: Literal["val", "last", "test"] = "val"  # the kept epoch; "test" is the authors' habit

@@ -16,14 +16,15 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from transformers import CLIPModel, CLIPProcessor
+from transformers import PreTrainedModel, ProcessorMixin
 
 from .adapter import AdapterConfig
 from .backbone import Device, check_tokenizer, identity, known_by, load_backbone
 from .checkpoints import read_adapter, write_adapter
+from .families import Family, check_parts, family_of
 from .media import to_pixels
 from .method import CrossModalAdapter, Method
-from .patching import TOWERS, activate, active, deactivate, encoder_layers
+from .patching import TOWERS, activate, active, deactivate, encoder_layers, sites
 
 CACHE = 8 * 2**20  # bytes of a layer's largest activations that stay in a CPU's cache
 
@@ -34,13 +35,13 @@ class RetrievalModel(nn.Module):
     It starts without adapter and in eval mode. `train()` switches the adapters' dropout, never CLIP's. A CLIP
     may serve several models: before it encodes, each makes its own adapter the one that acts. `processor` may
     be None if only tensors are encoded. `cut` is the number of captions that the last call cut. Raises
-    TypeError if `clip` is no `CLIPModel`, ValueError for a tokenizer that does not fit it.
+    TypeError if `clip` lacks a part of a two-tower model, ValueError if it is of no family of `cma.families`,
+    and for a tokenizer that does not fit it.
     """
 
-    def __init__(self, clip: CLIPModel, processor: CLIPProcessor | None = None) -> None:
+    def __init__(self, clip: PreTrainedModel, processor: ProcessorMixin | None = None) -> None:
         super().__init__()
-        if not isinstance(clip, CLIPModel):
-            raise TypeError(f"expected RetrievalModel(clip, processor), but clip is a {type(clip).__name__}")
+        check_parts(clip)
         if processor is not None:
             check_tokenizer(clip, processor.tokenizer)
         deactivate(clip)  # of a model that had this CLIP before
@@ -156,8 +157,7 @@ class RetrievalModel(nn.Module):
         if ids.ndim != 2:
             raise ValueError(f"input_ids must be [T, L], not {list(ids.shape)}")
         self.set_adapter(self.active, self.scale)
-        pooled = self.clip.text_model(input_ids=ids.to(self.device)).pooler_output
-        return self.clip.text_projection(pooled)
+        return self.family.embed_text(self.clip, ids.to(self.device))
 
     def encode_images(self, images: Sequence[Image.Image] | Tensor) -> Tensor:
         """Un-normalised embeddings [V, D] of pictures, or of prepared pixels [V, 3, H, W].
@@ -185,8 +185,7 @@ class RetrievalModel(nn.Module):
         for part, own in zip(pixels.split(clips * frames), masks, strict=False):
             if acts:
                 acts.frame_mask = own  # a method may look across the frames of a clip
-            pooled = self.clip.vision_model(pixel_values=part.to(self.device, self.dtype)).pooler_output
-            embedded.append(self.clip.visual_projection(pooled))
+            embedded.append(self.family.embed_pixels(self.clip, part.to(self.device, self.dtype)))
         return torch.cat(embedded)
 
     def encode_videos(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -216,8 +215,9 @@ class RetrievalModel(nn.Module):
         if max_words is not None and max_words < 3:
             raise ValueError(f"max_words must leave room for start, one word and end, not {max_words}")
         tokenizer = self._part("tokenizer")
-        most = min(self.clip.config.text_config.max_position_embeddings, max_words or math.inf)
-        rows = tokenizer(list(texts), verbose=False)["input_ids"]
+        places = self.clip.config.text_config.max_position_embeddings
+        most = min(places, max_words or math.inf)
+        rows = tokenizer(self.family.words(texts), verbose=False)["input_ids"]
         self.cut = sum(len(row) > most for row in rows)
         if self.cut and not self._warned:
             self._warned = True
@@ -225,7 +225,15 @@ class RetrievalModel(nn.Module):
                 f"{self.cut} of {len(rows)} captions exceed {most} tokens and were cut", stacklevel=3
             )
         rows = [torch.tensor(row if len(row) <= most else row[: most - 1] + row[-1:]) for row in rows]
-        return nn.utils.rnn.pad_sequence(rows, True, tokenizer.pad_token_id or 0), self.cut
+        padding = tokenizer.pad_token_id or 0
+        ids = nn.utils.rnn.pad_sequence(rows, True, padding)
+        missing = places - ids.shape[1] if self.family.full else 0
+        return nn.functional.pad(ids, (0, missing), value=padding), self.cut
+
+    @property
+    def family(self) -> Family:
+        """What tells this backbone from others."""
+        return family_of(self.clip.config)
 
     @property
     def widths(self) -> dict[str, int]:
@@ -243,7 +251,7 @@ class RetrievalModel(nn.Module):
         if self.device.type != "cpu":
             return sys.maxsize
         vision = self.clip.config.vision_config
-        tokens = (vision.image_size // vision.patch_size) ** 2 + 1
+        tokens = (vision.image_size // vision.patch_size) ** 2 + self.family.class_tokens
         return max(1, CACHE // (4 * tokens * vision.intermediate_size))
 
     @property
@@ -254,12 +262,19 @@ class RetrievalModel(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """Precision of the backbone, chosen in `load_backbone`; adapters are float32."""
-        return self.clip.visual_projection.weight.dtype
+        return next(sites(self.clip))[2].weight.dtype
 
     @property
     def logit_scale(self) -> Tensor:
-        """exp of CLIP's frozen logit scale: logits = logit_scale * similarity."""
+        """exp of the frozen logit scale: logits = logit_scale * similarity (+ logit_bias)."""
         return self.clip.logit_scale.float().exp()
+
+    @property
+    def logit_bias(self) -> Tensor:
+        """The frozen bias of SigLIP's logits. Raises ValueError for a backbone without one."""
+        if not hasattr(self.clip, "logit_bias"):
+            raise ValueError(f'{self.family.name} has no logit bias for loss="sigmoid": take "cross_entropy"')
+        return self.clip.logit_bias.float()
 
     def _part(self, name: str) -> object:
         """The tokenizer or the image processor."""

@@ -1,11 +1,11 @@
 """Freeze a CLIP and let one method at a time act on it: no forward is copied, no weight is changed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from torch import nn
 
-TOWERS = ("vision", "text")
+from .families import TOWERS, family_of, tower_of
 
 
 @dataclass
@@ -29,9 +29,24 @@ def on_clip(clip: nn.Module) -> OnClip:
 
 
 def encoder_layers(clip: nn.Module, tower: str) -> nn.ModuleList:
-    """The transformer layers of one tower ("vision" | "text") of a `CLIPModel`."""
-    model = getattr(clip, f"{tower}_model")
-    return getattr(model, f"{tower}_model", model).encoder.layers  # some releases nest the tower once more
+    """The transformer layers of one tower ("vision" | "text")."""
+    return tower_of(clip, tower).get_submodule(getattr(family_of(clip.config), tower).layers)
+
+
+def sites(clip: nn.Module) -> Iterator[tuple[str, int, nn.Module]]:
+    """(tower, site, module) of all sites: module 2i ends the attention of layer i, 2i + 1 its MLP."""
+    for tower in TOWERS:
+        at = getattr(family_of(clip.config), tower)
+        for depth, layer in enumerate(encoder_layers(clip, tower)):
+            yield tower, 2 * depth, layer.get_submodule(at.after_attention)
+            yield tower, 2 * depth + 1, layer.get_submodule(at.after_mlp)
+
+
+def activations(clip: nn.Module) -> Iterator[nn.Module]:
+    """The activation function of each MLP."""
+    for tower in TOWERS:
+        for layer in encoder_layers(clip, tower):
+            yield layer.get_submodule(getattr(family_of(clip.config), tower).activation)
 
 
 def activate(clip: nn.Module, method: nn.Module, scale: float = 1.0) -> None:

@@ -12,9 +12,11 @@ from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
 from ..adapter import ACTIVATIONS
+from ..families import family_of
 from ..files import checked_dataclass
 from ..method import Method, towers_and_layers
 from ..model import RetrievalModel
+from ..patching import sites
 
 
 @checked_dataclass
@@ -71,9 +73,10 @@ class AdapterATTN(Bottlenecks):
 
     def hang(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
         """Stand after each attention."""
-        for tower, depth, layer in towers_and_layers(clip):
-            hook = partial(_after, getattr(self, tower)[depth], scale)
-            yield layer.self_attn.out_proj.register_forward_hook(hook)
+        for tower, site, sublayer in sites(clip):
+            if site % 2 == 0:
+                hook = partial(_after, getattr(self, tower)[site // 2], scale)
+                yield sublayer.register_forward_hook(hook)
 
 
 class AdaptFormer(Bottlenecks):
@@ -85,13 +88,18 @@ class AdaptFormer(Bottlenecks):
     NAME, weight, pictures = "AdaptFormer", 0.1, PICTURES
 
     def __init__(self, model: RetrievalModel, options: BottleneckOptions) -> None:
+        if None in (model.family.vision.mlp, model.family.text.mlp):
+            said = f"{self.NAME}: cannot act on {model.family.name}"
+            raise ValueError(f"{said}: no module of its layers is the whole MLP; take Adapter-ATTN")
         super().__init__(model, options)
         start_at_clip(self)
 
     def hang(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
         """Stand beside each MLP."""
+        family = family_of(clip.config)
         for tower, depth, layer in towers_and_layers(clip):
-            yield layer.mlp.register_forward_hook(
+            mlp = layer.get_submodule(getattr(family, tower).mlp)
+            yield mlp.register_forward_hook(
                 partial(_beside, getattr(self, tower)[depth], self.weight * scale)
             )
 
@@ -127,8 +135,10 @@ class TiedBottlenecks(Bottlenecks):
 
     def hang(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
         """Stand after each MLP."""
-        for tower, depth, layer in towers_and_layers(clip):
-            yield layer.mlp.register_forward_hook(partial(self.add, tower, depth, self.weight * scale))
+        for tower, site, sublayer in sites(clip):
+            if site % 2:
+                hook = partial(self.add, tower, site // 2, self.weight * scale)
+                yield sublayer.register_forward_hook(hook)
 
     def add(self, tower: str, depth: int, scale: float, mlp: nn.Module, inputs: tuple, z: Tensor) -> Tensor:
         """The MLP's output and the bottleneck's; `last` counts the layers from the end."""

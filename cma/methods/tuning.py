@@ -53,6 +53,7 @@ class Tuning(Method):
 
     def __init__(self, model: RetrievalModel, options: object) -> None:
         super().__init__(model, options)
+        self.family = model.family
         if model.dtype in (torch.float16, torch.bfloat16):
             raise ValueError(
                 f"{self.NAME}: needs a float32 backbone, not {model.dtype}: small updates vanish"
@@ -88,7 +89,7 @@ class FullFineTuning(Tuning):
 
     def trains(self, name: str) -> bool:
         """All but embeddings and logit scale."""
-        return ".embeddings." not in name and name != "logit_scale"
+        return ".embeddings." not in name and name not in ("logit_scale", "logit_bias")
 
 
 class Partial(Tuning):
@@ -101,7 +102,10 @@ class Partial(Tuning):
     def trains(self, name: str) -> bool:
         """The tensors of a tower's last layer."""
         tower = name.partition("_")[0]
-        return f".layers.{self.layers.get(tower, 0) - 1}." in name
+        return (
+            tower in self.layers
+            and f".{getattr(self.family, tower).layers}.{self.layers[tower] - 1}." in name
+        )
 
 
 class Projection(Tuning):
@@ -110,6 +114,11 @@ class Projection(Tuning):
     """
 
     NAME = "projection"
+
+    def __init__(self, model: RetrievalModel, options: object) -> None:
+        if not model.family.projected:
+            raise ValueError(f"{self.NAME}: {model.family.name} has no projections to train; take partial")
+        super().__init__(model, options)
 
     def trains(self, name: str) -> bool:
         """The weights of the projections."""

@@ -39,7 +39,8 @@ def encode(
     pixels: Pixels | None = None,
     team: Team = ALONE,
 ) -> Embeddings:
-    """Embed every caption and frame of `dataset`, un-normalised, in float32, without dropout or gradients.
+    """Embed every caption and frame of `dataset`, un-normalised (other families than CLIP:
+    `Family.comparable`), in float32, without dropout or gradients.
 
     Precision and workers are those of a `TrainConfig`. The processes of a `team` share the batches, and each
     gets all embeddings, as one process computes them from the same batches. Raises ValueError that names an
@@ -57,10 +58,11 @@ def encode(
     acting = model.acting(model.active, model.scale)
     with acting, autocast(model, config.precision), attention(model, config.precision):
         for part in team.own(ids.split(CAPTIONS)):
-            text.append(model.encode_text(without_padding(model, part)).float().cpu())
+            embedded = model.encode_text(without_padding(model, part))
+            text.append(model.family.comparable(embedded).float().cpu())
         for part, mask in bar:
             embedded = model.encode_videos(model_frames(model, part, mask), mask.to(model.device))
-            frames.append(embedded.float().cpu())
+            frames.append(model.family.comparable(embedded).float().cpu())
             masks.append(mask)
     shares = (sum(team.everyones(parts), []) for parts in (text, frames, masks))  # a share may be empty
     return Embeddings(*map(torch.cat, shares), dataset.text_to_item, cut)

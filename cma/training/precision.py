@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..config import TrainConfig
+from ..families import tower_of
 from ..model import RetrievalModel
 from ..patching import TOWERS, encoder_layers, on_clip
 from . import optim
@@ -30,10 +31,12 @@ def prepare(model: RetrievalModel, config: TrainConfig) -> torch.optim.Optimizer
     "float32" and "bf16" change no tensor: bfloat16 is used by autocast in the forward pass, and the adapter's
     weights stay float32. "fp16" changes the model in place until `restore`, and so does `config.compile`.
     The optimiser has two groups, weights with decay and biases without. Raises ValueError if no adapter is
-    active, for a method that cannot be trained so, or where nothing can be compiled.
+    active, for a method or a loss that cannot be trained so, or where nothing can be compiled.
     """
     require_adapter(model)
     model.get_adapter(model.active).check_training(config.precision, model.scale)
+    if config.loss == "sigmoid":
+        _ = model.logit_bias  # a backbone without one says so
     restore(model)
     undo = on_clip(model.clip).undo
     if config.compile:
@@ -83,8 +86,7 @@ def compile_encoders(model: RetrievalModel) -> Callable[[], None]:
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise ValueError(f"torch.compile does not work here ({reason}): set compile=False") from error
     layers = [encoder_layers(model.clip, tower) for tower in TOWERS]
-    holds = [(module, getattr(module, "layers", None)) for module in model.clip.modules()]
-    encoders = [module for module, own in holds if any(own is one for one in layers)]
+    encoders = [m for m in model.clip.modules() if any(one is own for own in m.children() for one in layers)]
     for encoder in encoders:
         encoder.compile(**options)
 
@@ -104,17 +106,20 @@ def halve(model: RetrievalModel) -> Callable[[], None]:
         kept.append((parameter, parameter.data.cpu()))  # a GPU has no room for both
         parameter.data = value
 
-    embeddings = model.clip.vision_model.embeddings, model.clip.text_model.embeddings
+    embeddings = [tower_of(model.clip, tower).embeddings for tower in TOWERS]
     for module in model.clip.modules():
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            for parameter in module.parameters():
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.MultiheadAttention):
+            for parameter in module.parameters(recurse=False):
                 replace(parameter, parameter.data.half())
         if isinstance(module, nn.LayerNorm):
             hooks.append(module.register_forward_pre_hook(lambda _, inputs: inputs[0].float()))
         if isinstance(module, nn.LayerNorm | nn.Embedding) or module in embeddings:
             hooks.append(module.register_forward_hook(lambda _, inputs, output: output.half()))
-    token = embeddings[0].class_embedding  # no module of its own, so no hook rounds it when it is used
-    replace(token, token.data.half().to(token.dtype))
+    for name, token in model.clip.named_parameters():  # no module of their own, so no hook rounds them
+        if name.endswith("class_embedding"):
+            replace(token, token.data.half().to(token.dtype))
+        if name.endswith("head.probe"):  # SigLIP's query of the patches
+            replace(token, token.data.half())
 
     def undo() -> None:
         for parameter, own in kept:

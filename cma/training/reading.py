@@ -167,7 +167,6 @@ def without_padding(model: RetrievalModel, ids: Tensor) -> Tensor:
     """Token ids [B, L] up to the end of the longest caption.
 
     CLIP reads a caption at its first end token, and its text tower is causal: what follows changes nothing.
+    Other families mask what follows, or read it (SigLIP, whose ids stay as they are).
     """
-    end = model.clip.config.text_config.eos_token_id
-    is_end = ids if end == 2 else (ids == end).int()  # as `CLIPTextModel`: 2 stands for the highest token
-    return ids[:, : int(is_end.argmax(1).max()) + 1]
+    return ids[:, : int(model.family.ends(model.clip.config.text_config, ids).max()) + 1]

@@ -12,9 +12,10 @@ from torch.nn.utils import clip_grad_norm_
 from torch.utils.checkpoint import checkpoint
 
 from ..config import TrainConfig
-from ..losses import symmetric_cross_entropy
+from ..families import family_of
+from ..losses import sigmoid, symmetric_cross_entropy
 from ..model import RetrievalModel
-from ..patching import TOWERS, encoder_layers
+from ..patching import TOWERS, activations, encoder_layers
 from ..similarity import compare
 from . import optim
 from .devices import ALONE, Team, is_out_of_memory
@@ -69,9 +70,10 @@ def train_step(
 
 
 def batch_loss(model: RetrievalModel, batch: Batch, config: TrainConfig) -> Tensor:
-    """The symmetric cross-entropy of exp(logit_scale) · similarity over a batch (paper section 3.4)."""
+    """The loss of a batch: the symmetric cross-entropy of exp(logit_scale) · similarity (paper section 3.4),
+    or `cma.losses.sigmoid` of that + logit_bias."""
     text, frames = _embed(model, batch, config)
-    return _loss(model.logit_scale, batch, text, frames, config)
+    return _loss(model, model.logit_scale, batch, text, frames, config)
 
 
 def batch_gradient(model: RetrievalModel, batch: Batch, config: TrainConfig, team: Team = ALONE) -> Tensor:
@@ -111,7 +113,7 @@ def batch_gradient(model: RetrievalModel, batch: Batch, config: TrainConfig, tea
     scale = model.logit_scale if team.first else model.logit_scale.detach()  # if it is trained: once
     sums: list[Tensor | None] = [None] * len(parameters)
     with team.agree_on_memory():
-        loss = _loss(scale, everyone, all_text, all_frames, config)
+        loss = _loss(model, scale, everyone, all_text, all_frames, config)
         loss.backward()
 
         # each part carries the gradient of its embeddings back to the parameters
@@ -151,7 +153,7 @@ def recomputed(model: RetrievalModel, config: TrainConfig) -> Iterator[None]:
     """
     layers = [layer for tower in TOWERS for layer in encoder_layers(model.clip, tower)]
     whole = config.checkpoint_activations
-    parts = dict.fromkeys(layers if whole else (layer.mlp.activation_fn for layer in layers))
+    parts = dict.fromkeys(layers if whole else activations(model.clip))
     if config.compile:
         parts = {}
     for part in parts:  # an activation function draws no random numbers
@@ -163,6 +165,19 @@ def recomputed(model: RetrievalModel, config: TrainConfig) -> Iterator[None]:
             del part.forward  # the class's own again
 
 
+def norms(model: RetrievalModel, batch: Batch, config: TrainConfig) -> str:
+    """One line: the mean norms of a batch's first pairs, for another family than CLIP, and what τ means."""
+    with model.acting(model.active, model.scale):
+        text, frames = _embed(model, batch.part(slice(8)), config)
+    frames = frames[batch.mask[:8].bool()]
+    found = ", ".join(
+        f"{x.float().norm(dim=-1).mean():.2f} of {of}" for x, of in ((text, "texts"), (frames, "frames"))
+    )
+    family, tau = model.family, config.temperature
+    said = f"scaled to {family.norm:g}, about CLIP's, so that temperature {tau:g} weighs frames as"
+    return f"{family.name}: mean norms {found}; {said} softmax({family.norm**2:g} cos / {tau:g})"
+
+
 def _embed(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[Tensor, Tensor]:
     """Embeddings of the captions [B, D] and of the frames [B, F, D]."""
     ids = without_padding(model, batch.input_ids)
@@ -171,10 +186,16 @@ def _embed(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[Te
         return model.encode_text(ids), model.encode_videos(frames, batch.mask.to(frames.device))
 
 
-def _loss(scale: Tensor, batch: Batch, text: Tensor, frames: Tensor, config: TrainConfig) -> Tensor:
+def _loss(
+    model: RetrievalModel, scale: Tensor, batch: Batch, text: Tensor, frames: Tensor, config: TrainConfig
+) -> Tensor:
     """The loss of embedded pairs; of the batch, its mask and ids alone are read."""
     same = (batch.item_ids, batch.caption_ids) if config.mask_same_item else ()  # the authors mask nothing
-    return symmetric_cross_entropy(scale * compare(text, frames, batch.mask, config), *same)
+    text, frames = map(family_of(model.clip.config).comparable, (text, frames))
+    logits = scale * compare(text, frames, batch.mask, config)
+    if config.loss == "sigmoid":
+        return sigmoid(logits + model.logit_bias, *same)
+    return symmetric_cross_entropy(logits, *same)
 
 
 def random_state(device: torch.device) -> list[Tensor]:

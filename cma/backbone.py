@@ -9,6 +9,7 @@ import transformers
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 from transformers.utils import logging
 
+from . import require
 from .families import family_of
 
 Device = str | torch.device | None
@@ -67,8 +68,12 @@ def load_backbone(
         raise ValueError(f"{name}: {len(wrong)} weights are missing or misshaped: {', '.join(wrong[:5])}")
     of = f"{family.processor}ImageProcessor"
     kind = getattr(transformers, f"{of}Pil", None) or getattr(transformers, of)
-    parts = kind.from_pretrained(source), AutoTokenizer.from_pretrained(source)
-    processor = getattr(transformers, f"{family.processor}Processor")(*parts)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except ImportError:  # transformers' message has many lines
+        require("siglip", "sentencepiece")
+        raise
+    processor = getattr(transformers, f"{family.processor}Processor")(kind.from_pretrained(source), tokenizer)
     check_tokenizer(clip, processor.tokenizer)
     clip.config.name_or_path = name if name == "mini" or isinstance(found, str) else str(found.absolute())
     if isinstance(source, Path):

@@ -24,7 +24,7 @@ from .checkpoints import read_adapter, write_adapter
 from .families import Family, check_parts, family_of
 from .media import to_pixels
 from .method import CrossModalAdapter, Method
-from .patching import TOWERS, activate, active, deactivate, encoder_layers, sites
+from .patching import TOWERS, activate, active, deactivate, encoder_layers, parts
 
 CACHE = 8 * 2**20  # bytes of a layer's largest activations that stay in a CPU's cache
 
@@ -217,7 +217,7 @@ class RetrievalModel(nn.Module):
         tokenizer = self._part("tokenizer")
         places = self.clip.config.text_config.max_position_embeddings
         most = min(places, max_words or math.inf)
-        rows = tokenizer(self.family.words(texts), verbose=False)["input_ids"]
+        rows = tokenizer([t.lower() if self.family.lower else t for t in texts], verbose=False)["input_ids"]
         self.cut = sum(len(row) > most for row in rows)
         if self.cut and not self._warned:
             self._warned = True
@@ -262,7 +262,7 @@ class RetrievalModel(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """Precision of the backbone, chosen in `load_backbone`; adapters are float32."""
-        return next(sites(self.clip))[2].weight.dtype
+        return next(parts(self.clip, "after_mlp"))[2].weight.dtype
 
     @property
     def logit_scale(self) -> Tensor:

@@ -33,20 +33,12 @@ def encoder_layers(clip: nn.Module, tower: str) -> nn.ModuleList:
     return tower_of(clip, tower).get_submodule(getattr(family_of(clip.config), tower).layers)
 
 
-def sites(clip: nn.Module) -> Iterator[tuple[str, int, nn.Module]]:
-    """(tower, site, module) of all sites: module 2i ends the attention of layer i, 2i + 1 its MLP."""
+def parts(clip: nn.Module, name: str) -> Iterator[tuple[str, int, nn.Module]]:
+    """(tower, depth from 0, module) of a part of each layer, by its name in `cma.families.Tower`."""
     for tower in TOWERS:
-        at = getattr(family_of(clip.config), tower)
+        where = getattr(getattr(family_of(clip.config), tower), name)
         for depth, layer in enumerate(encoder_layers(clip, tower)):
-            yield tower, 2 * depth, layer.get_submodule(at.after_attention)
-            yield tower, 2 * depth + 1, layer.get_submodule(at.after_mlp)
-
-
-def activations(clip: nn.Module) -> Iterator[nn.Module]:
-    """The activation function of each MLP."""
-    for tower in TOWERS:
-        for layer in encoder_layers(clip, tower):
-            yield layer.get_submodule(getattr(family_of(clip.config), tower).activation)
+            yield tower, depth, layer.get_submodule(where)
 
 
 def activate(clip: nn.Module, method: nn.Module, scale: float = 1.0) -> None:

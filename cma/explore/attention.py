@@ -6,7 +6,6 @@ Letters: N texts or frames, H heads, L tokens, F frames, W words, h and w rows a
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from ..families import family_of, tower_of
 from ..model import RetrievalModel
-from ..patching import encoder_layers
+from ..patching import encoder_layers, parts
 
 HEAT = 0.85  # how much of the picture the colour of the hottest patch covers
 DIM = 0.65  # how much of the picture grey covers where CLIP saw nothing
@@ -51,9 +50,8 @@ def explain(
     Encoder-Decoder Transformers", eqs. 5 and 6. The weights of patches are the class token's, for the cosine
     of their own frame. The weights of words are those of the token that ends the sentence, for the mean of
     the cosines, or for their sum weighted by `weights` [F]. The active adapter of the model is used.
-    Of a longer sentence the first `max_words` tokens count. Where a tower has no such token, the one that
-    stands for the whole counts: SigLIP's last place, Chinese-CLIP's [CLS], and for patches the attention that
-    pools SigLIP's (its mean over heads, not weighted by a gradient).
+    Of a longer sentence the first `max_words` tokens count. In other families another token stands for the
+    sentence (`Family.pooled`), and for SigLIP's patches the mean attention of the head that pools them.
 
     Raises ValueError for a blank sentence, no frames, weights of another shape, a method with prompts, or a
     tokenizer that does not tell where its tokens stand.
@@ -66,25 +64,25 @@ def explain(
         raise ValueError(f"weights must be [{len(frames)}] like the frames, not {list(weights.shape)}")
     tokenizer, family = model.processor.tokenizer, model.family
     if not tokenizer.is_fast:
-        raise ValueError(
-            f"{type(tokenizer).__name__} does not tell where tokens stand; load a fast tokenizer"
-        )
+        raise ValueError(f"{type(tokenizer).__name__} does not tell where words are; use a fast tokenizer")
     ids, _ = model.tokenize([text], max_words)
     side = model.clip.config.vision_config.image_size // model.clip.config.vision_config.patch_size
     with model.acting(model.active, model.scale), torch.enable_grad():
         with watched(model.clip, "text") as text_attention:
             sentence = model.encode_text(ids).float()
-        with watched(model.clip, "vision") as vision_attention, pooling(model.clip) as pools:
+        with watched(model.clip, "vision") as vision_attention:
             pictures = model.encode_images(frames).float()
         lengths = vision_attention[0].shape[-1], text_attention[0].shape[-1]
         if lengths != (side**2 + family.class_tokens, ids.shape[1]):
             raise ValueError(f"{model.active!r} adds tokens of its own, which are no words and no patches")
         cosines = F.cosine_similarity(sentence, pictures)
+        pools = [] if family.class_tokens else [vision_attention.pop()]
         patches = relevance(vision_attention, cosines.sum())
-        patches = patches[:, 0, 1:] if family.class_tokens else (pools[0].float() @ patches)[:, 0]
+        patches = (pools[0].float() @ patches)[:, 0] if pools else patches[:, 0, 1:]
         tokens = relevance(text_attention, weights.to(cosines) @ cosines)[0]
     ending = tokenizer.sep_token_id if family.pooled == "first" else tokenizer.eos_token_id
-    first, end, (seen,) = family.starts, ids[0].tolist().index(ending), family.words([text])
+    first, end = family.starts, ids[0].tolist().index(ending)
+    seen = text.lower() if family.lower else text
     spans = tokenizer(seen, return_offsets_mapping=True, verbose=False)["offset_mapping"][first:end]
     row = {"end": end, "last": -1, "first": 0}[family.pooled]
     _, word_weights = by_word(seen, spans, tokens[row, first:end])
@@ -96,39 +94,27 @@ def explain(
 def watched(clip: PreTrainedModel, tower: str) -> Iterator[list[Tensor]]:
     """Within `with`, a forward of `tower` ("vision" | "text") fills the list with each layer's attention.
 
-    It is [N, H, L, L], and with gradients on it is part of a graph, though all of `clip` is frozen.
+    It is [N, H, L, L], and with gradients on it is part of a graph, though all of `clip` is frozen. Where an
+    attention pools the patches (SigLIP), its weights [N, 1, L] come last, and are part of none.
     """
     attention, layers, config = [], encoder_layers(clip, tower), clip.config
-    part = getattr(family_of(config), tower).attention
+    modules = [module for of, _, module in parts(clip, "attention") if of == tower]
+    if tower == "vision" and not family_of(config).class_tokens:
+        modules.append(tower_of(clip, tower).head.attention)
     kernels = {name: getattr(config, name)._attn_implementation for name in ("text_config", "vision_config")}
     with ExitStack() as stack:
         stack.callback(clip.set_attn_implementation, kernels)
         clip.set_attn_implementation("eager")  # the only kernel that returns the attention
         begin = layers[0]  # nothing below its input has a gradient: the graph begins there
         stack.enter_context(begin.register_forward_pre_hook(_begin_graph))
-        for layer in layers:
-            keep = layer.get_submodule(part).register_forward_hook(partial(_keep, attention))
+        for module in modules:
+            keep = module.register_forward_hook(lambda _, __, output: attention.append(output[1]))
             stack.enter_context(keep)
         yield attention
 
 
-@contextmanager
-def pooling(clip: PreTrainedModel) -> Iterator[list[Tensor]]:
-    """Within `with`, the list gets the weights [N, 1, L] by which an attention pools the patches (SigLIP)."""
-    weights = []
-    with ExitStack() as stack:
-        if not family_of(clip.config).class_tokens:
-            head = tower_of(clip, "vision").head.attention
-            stack.enter_context(head.register_forward_hook(partial(_keep, weights)))
-        yield weights
-
-
-def _begin_graph(module: nn.Module, inputs: tuple) -> None:
+def _begin_graph(layer: nn.Module, inputs: tuple) -> None:
     inputs[0].requires_grad_()
-
-
-def _keep(found: list[Tensor], module: nn.Module, inputs: tuple, output: tuple) -> None:
-    found.append(output[1])
 
 
 def relevance(attention: Sequence[Tensor], y: Tensor) -> Tensor:

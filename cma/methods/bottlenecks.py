@@ -12,11 +12,10 @@ from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
 from ..adapter import ACTIVATIONS
-from ..families import family_of
 from ..files import checked_dataclass
-from ..method import Method, towers_and_layers
+from ..method import Method
 from ..model import RetrievalModel
-from ..patching import sites
+from ..patching import parts
 
 
 @checked_dataclass
@@ -73,10 +72,8 @@ class AdapterATTN(Bottlenecks):
 
     def hang(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
         """Stand after each attention."""
-        for tower, site, sublayer in sites(clip):
-            if site % 2 == 0:
-                hook = partial(_after, getattr(self, tower)[site // 2], scale)
-                yield sublayer.register_forward_hook(hook)
+        for tower, depth, sublayer in parts(clip, "after_attention"):
+            yield sublayer.register_forward_hook(partial(_after, getattr(self, tower)[depth], scale))
 
 
 class AdaptFormer(Bottlenecks):
@@ -88,20 +85,17 @@ class AdaptFormer(Bottlenecks):
     NAME, weight, pictures = "AdaptFormer", 0.1, PICTURES
 
     def __init__(self, model: RetrievalModel, options: BottleneckOptions) -> None:
-        if None in (model.family.vision.mlp, model.family.text.mlp):
-            said = f"{self.NAME}: cannot act on {model.family.name}"
-            raise ValueError(f"{said}: no module of its layers is the whole MLP; take Adapter-ATTN")
+        if not (model.family.vision.mlp and model.family.text.mlp):
+            said = f"{self.NAME}: no one module of a layer of {model.family.name} is its MLP"
+            raise ValueError(f"{said}; take Adapter-ATTN")
         super().__init__(model, options)
         start_at_clip(self)
 
     def hang(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
         """Stand beside each MLP."""
-        family = family_of(clip.config)
-        for tower, depth, layer in towers_and_layers(clip):
-            mlp = layer.get_submodule(getattr(family, tower).mlp)
-            yield mlp.register_forward_hook(
-                partial(_beside, getattr(self, tower)[depth], self.weight * scale)
-            )
+        for tower, depth, mlp in parts(clip, "mlp"):
+            hook = partial(_beside, getattr(self, tower)[depth], self.weight * scale)
+            yield mlp.register_forward_hook(hook)
 
 
 @checked_dataclass
@@ -135,10 +129,8 @@ class TiedBottlenecks(Bottlenecks):
 
     def hang(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
         """Stand after each MLP."""
-        for tower, site, sublayer in sites(clip):
-            if site % 2:
-                hook = partial(self.add, tower, site // 2, self.weight * scale)
-                yield sublayer.register_forward_hook(hook)
+        for tower, depth, last in parts(clip, "after_mlp"):
+            yield last.register_forward_hook(partial(self.add, tower, depth, self.weight * scale))
 
     def add(self, tower: str, depth: int, scale: float, mlp: nn.Module, inputs: tuple, z: Tensor) -> Tensor:
         """The MLP's output and the bottleneck's; `last` counts the layers from the end."""

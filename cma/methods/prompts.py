@@ -1,8 +1,8 @@
 """Methods that add learnt tokens to the input of the towers' layers: CoOp, VPT, VL-Prompt, MaPLe.
 
-A caption gets its tokens behind the one that starts it, or first (SigLIP), a picture behind its patches
-(of SigLIP, the attention that pools them sees them too). `prompt(i)` [n, D] is
-what stands there at the input of layer i; a deeper layer takes what the one before it made of them.
+A caption gets its tokens behind the one that starts it (in SigLIP none does), a picture behind its patches
+(SigLIP pools them too). `prompt(i)` [n, D] is what stands there at the input of layer i; a deeper layer takes
+what the one before it made of them.
 """
 
 from __future__ import annotations
@@ -136,11 +136,12 @@ def prompt_text(clip: nn.Module, prompt: Prompt, depth: int, count: int) -> Iter
     Token ids hold their places, so that mask, positions and the place of pooling are the tower's own doing.
     """
     family = family_of(clip.config)
-    yield clip.text_model.register_forward_pre_hook(partial(_make_room, family, count), with_kwargs=True)
+    at = slice(family.starts, family.starts + count)
+    yield clip.text_model.register_forward_pre_hook(partial(_make_room, family, at), with_kwargs=True)
     tokens = clip.text_model.get_input_embeddings()
-    yield tokens.register_forward_hook(partial(_embedded, partial(prompt, 0), family.starts, count))
+    yield tokens.register_forward_hook(partial(_embedded, partial(prompt, 0), at))
     for i, layer in enumerate(encoder_layers(clip, "text")[1:depth], start=1):
-        yield layer.register_forward_pre_hook(partial(_within, prompt, i, family.starts, count))
+        yield layer.register_forward_pre_hook(partial(_within, prompt, i, at))
 
 
 def _behind(prompt: Prompt, i: int, count: int, layer: nn.Module, inputs: tuple) -> tuple:
@@ -148,28 +149,24 @@ def _behind(prompt: Prompt, i: int, count: int, layer: nn.Module, inputs: tuple)
     return torch.cat([x, prompt(i).to(x.dtype).expand(len(x), -1, -1)], dim=1), *inputs[1:]
 
 
-def _within(prompt: Prompt, i: int, first: int, count: int, layer: nn.Module, inputs: tuple) -> tuple:
-    return _embedded(partial(prompt, i), first, count, layer, (), inputs[0]), *inputs[1:]
+def _within(prompt: Prompt, i: int, at: slice, layer: nn.Module, inputs: tuple) -> tuple:
+    return _embedded(partial(prompt, i), at, layer, (), inputs[0]), *inputs[1:]
 
 
-def _embedded(
-    prompt: Callable, first: int, count: int, module: nn.Module, inputs: tuple, x: Tensor
-) -> Tensor:
+def _embedded(prompt: Callable, at: slice, module: nn.Module, inputs: tuple, x: Tensor) -> Tensor:
     """Tokens [T, L, D] with prompts in the places that `_make_room` made."""
     prompts = prompt().to(x.dtype).expand(len(x), -1, -1)
-    return torch.cat([x[:, :first], prompts, x[:, first + count :]], dim=1)
+    return torch.cat([x[:, : at.start], prompts, x[:, at.stop :]], dim=1)
 
 
-def _make_room(
-    family: Family, count: int, tower: nn.Module, inputs: tuple, named: dict
-) -> tuple[tuple, dict]:
-    """`input_ids` [T, L] with `count` more ids behind the start, cut to the context with its end kept."""
-    ids, config, first = named["input_ids"], tower.config, family.starts
+def _make_room(family: Family, at: slice, tower: nn.Module, inputs: tuple, named: dict) -> tuple[tuple, dict]:
+    """`input_ids` [T, L] with more ids in the places `at`, cut to the context with its end kept."""
+    ids, config, count = named["input_ids"], tower.config, at.stop - at.start
     most, ends = config.max_position_embeddings, family.ends(config, ids)[:, None]
     filler = torch.zeros_like(ids[:, :1]).expand(-1, count) + (config.eos_token_id == 0)
-    longer = torch.cat([ids[:, :first], filler, ids[:, first:]], dim=1)[:, :most]
-    longer = longer.scatter(1, (ends + count).clamp(max=longer.shape[1] - 1), ids.gather(1, ends))
-    more = {}
-    if (mask := named.get("attention_mask")) is not None:
-        more["attention_mask"] = torch.cat([torch.ones_like(filler), mask], dim=1)[:, :most]
-    return inputs, named | {"input_ids": longer} | more
+    longer = torch.cat([ids[:, : at.start], filler, ids[:, at.start :]], dim=1)[:, :most]
+    room = {"input_ids": longer.scatter(1, (ends + count).clamp(max=len(longer[0]) - 1), ids.gather(1, ends))}
+    if family.mask:
+        seen = torch.ones_like(filler)
+        room["attention_mask"] = torch.cat([seen, named["attention_mask"]], dim=1)[:, :most]
+    return inputs, named | room

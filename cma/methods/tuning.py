@@ -63,6 +63,8 @@ class Tuning(Method):
                 if self.trains(name):
                     copy = nn.Parameter(own.detach().clone())
                     self.register_parameter(name.replace(".", "/"), copy)  # torch allows no dot in a name
+        if not self._parameters:
+            raise ValueError(f"{self.NAME}: {self.family.name} has nothing of what it trains; take partial")
 
     def trains(self, name: str) -> bool:
         """Whether CLIP's parameter of this name trains."""
@@ -88,8 +90,8 @@ class FullFineTuning(Tuning):
     NAME, halves = "full fine-tuning", False
 
     def trains(self, name: str) -> bool:
-        """All but embeddings and logit scale."""
-        return ".embeddings." not in name and name not in ("logit_scale", "logit_bias")
+        """All but embeddings, logit scale and bias."""
+        return ".embeddings." not in name and not name.startswith("logit_")
 
 
 class Partial(Tuning):
@@ -102,10 +104,8 @@ class Partial(Tuning):
     def trains(self, name: str) -> bool:
         """The tensors of a tower's last layer."""
         tower = name.partition("_")[0]
-        return (
-            tower in self.layers
-            and f".{getattr(self.family, tower).layers}.{self.layers[tower] - 1}." in name
-        )
+        layers = getattr(self.family, tower).layers if tower in self.layers else ""
+        return bool(layers) and f".{layers}.{self.layers[tower] - 1}." in name
 
 
 class Projection(Tuning):
@@ -114,11 +114,6 @@ class Projection(Tuning):
     """
 
     NAME = "projection"
-
-    def __init__(self, model: RetrievalModel, options: object) -> None:
-        if not model.family.projected:
-            raise ValueError(f"{self.NAME}: {model.family.name} has no projections to train; take partial")
-        super().__init__(model, options)
 
     def trains(self, name: str) -> bool:
         """The weights of the projections."""

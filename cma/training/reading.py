@@ -16,6 +16,7 @@ from transformers import CLIPProcessor
 
 from ..config import TrainConfig
 from ..data import Item, RetrievalDataset
+from ..families import family_of
 from ..media import MediaError, read_media, to_pixels
 from ..model import RetrievalModel
 
@@ -169,4 +170,5 @@ def without_padding(model: RetrievalModel, ids: Tensor) -> Tensor:
     CLIP reads a caption at its first end token, and its text tower is causal: what follows changes nothing.
     Other families mask what follows, or read it (SigLIP, whose ids stay as they are).
     """
-    return ids[:, : int(model.family.ends(model.clip.config.text_config, ids).max()) + 1]
+    ends = family_of(model.clip.config).ends(model.clip.config.text_config, ids)
+    return ids[:, : int(ends.max()) + 1]

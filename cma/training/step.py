@@ -15,7 +15,7 @@ from ..config import TrainConfig
 from ..families import family_of
 from ..losses import sigmoid, symmetric_cross_entropy
 from ..model import RetrievalModel
-from ..patching import TOWERS, activations, encoder_layers
+from ..patching import TOWERS, encoder_layers, parts
 from ..similarity import compare
 from . import optim
 from .devices import ALONE, Team, is_out_of_memory
@@ -153,15 +153,15 @@ def recomputed(model: RetrievalModel, config: TrainConfig) -> Iterator[None]:
     """
     layers = [layer for tower in TOWERS for layer in encoder_layers(model.clip, tower)]
     whole = config.checkpoint_activations
-    parts = dict.fromkeys(layers if whole else activations(model.clip))
+    again = dict.fromkeys(layers if whole else (part for *_, part in parts(model.clip, "activation")))
     if config.compile:
-        parts = {}
-    for part in parts:  # an activation function draws no random numbers
+        again = {}
+    for part in again:  # an activation function draws no random numbers
         part.forward = partial(checkpoint, part.forward, use_reentrant=False, preserve_rng_state=whole)
     try:
         yield
     finally:
-        for part in parts:
+        for part in again:
             del part.forward  # the class's own again
 
 

@@ -27,13 +27,12 @@ def load_backbone(
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
     """A pre-trained CLIP and its processor: "mini", a hub id ("openai/clip-vit-base-patch32") or a folder.
 
-    Or another of `cma.families`, by its `model_type`: SigLIP, MetaCLIP 2, Chinese-CLIP.
-
+    Or one of another family of `cma.families`, such as SigLIP.
     A hub model that is complete in the cache is taken from there; the hub is not asked for a newer revision.
     Images are prepared with Pillow even if torchvision is installed, so that recall does not depend on it.
     Raises FileNotFoundError for a folder that is missing or holds no model, OSError for a hub id that cannot
-    be loaded, ValueError for a device that is not there, and for a model that is of no family, lacks
-    weights, or would pool the wrong token.
+    be loaded, ValueError for a device that is not there, and for a model that is in no family, lacks weights,
+    or would pool the wrong token.
     """
     try:
         torch.empty(0, device=device)
@@ -50,30 +49,28 @@ def load_backbone(
     except Exception as error:  # the client's errors differ from release to release
         tried = "neither 'mini', nor a folder here, nor a hub model that can be loaded"
         raise OSError(f"{str(name)!r} is {tried}: {error}") from error
-    try:
-        family = family_of(config)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
+    family = family_of(config, name)
+    kind = getattr(transformers, family.model)
     bar = logging.is_progress_bar_enabled()
     if isinstance(source, Path):
         logging.disable_progress_bar()  # it is for downloads
     try:
-        clip, info = getattr(transformers, family.model).from_pretrained(
-            source, dtype=dtype, output_loading_info=True
-        )
+        clip, info = kind.from_pretrained(source, dtype=dtype, output_loading_info=True)
     finally:
         if bar:
             logging.enable_progress_bar()
     if wrong := sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]])):
         raise ValueError(f"{name}: {len(wrong)} weights are missing or misshaped: {', '.join(wrong[:5])}")
     of = f"{family.processor}ImageProcessor"
-    kind = getattr(transformers, f"{of}Pil", None) or getattr(transformers, of)
+    images = getattr(transformers, f"{of}Pil", None) or getattr(transformers, of)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
     except ImportError:  # transformers' message has many lines
         require("siglip", "sentencepiece")
         raise
-    processor = getattr(transformers, f"{family.processor}Processor")(kind.from_pretrained(source), tokenizer)
+    processor = getattr(transformers, f"{family.processor}Processor")(
+        images.from_pretrained(source), tokenizer
+    )
     check_tokenizer(clip, processor.tokenizer)
     clip.config.name_or_path = name if name == "mini" or isinstance(found, str) else str(found.absolute())
     if isinstance(source, Path):
@@ -99,20 +96,15 @@ def check_tokenizer(clip: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
     SigLIP pools at the last place, Chinese-CLIP at the first.
     """
     family, config = family_of(clip.config), clip.config.text_config
-    size, pooled = config.vocab_size, config.eos_token_id
-    end, highest = tokenizer.eos_token_id, max(tokenizer.get_vocab().values())
+    size, pooled, ids = config.vocab_size, config.eos_token_id, tokenizer("a")["input_ids"]
+    end, highest = family.end_of(tokenizer), max(tokenizer.get_vocab().values())
     if highest >= size:
         raise ValueError(f"the tokenizer has ids up to {highest}, but the text tower only {size} ids")
-    ids = tokenizer("a")["input_ids"]
+    if ids[-1] != end:
+        raise ValueError(f"the tokenizer does not end a caption with its EOS (id {end}): nowhere to pool")
     if family.mask and (ids[0], config.pad_token_id) != (tokenizer.cls_token_id, tokenizer.pad_token_id):
         said = f"starts a caption with id {ids[0]} and pads with {tokenizer.pad_token_id}"
         raise ValueError(f"the tokenizer {said}; expected [CLS] and text_config.pad_token_id")
-    if family.pooled == "first":
-        return
-    if ids[-1] != end:
-        raise ValueError(f"the tokenizer does not end a caption with its EOS (id {end}): nowhere to pool")
-    if family.full and tokenizer.pad_token_id is None:
-        raise ValueError(f"the tokenizer has no padding token, but {family.name} reads padding too")
     if family.pooled == "end" and end != (highest if family.legacy_end and pooled == 2 else pooled):
         raise ValueError(
             f"text_config.eos_token_id is {pooled}, but the tokenizer ends captions with id {end}: words "

@@ -1,7 +1,7 @@
 """What two-tower backbones differ in: one description a family, for all that reads them or acts on them."""
 
 from dataclasses import dataclass, field
-from functools import reduce
+from operator import attrgetter
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,9 @@ TOWERS = ("vision", "text")
 class Tower:
     """Where the parts of an encoder are: `layers` below the tower, all others below a layer.
 
-    Adapters join at the last linear maps of attention and MLP. Their output is z, before the residual:
-    x <- x + z + up(act(down(z))). A post-norm layer has its norm after that sum: x <- LN(x + z + up(..)), so z
-    means the same (Houlsby et al. 2019 do so in BERT). `other_names`: of attention's projections, by CLIP's.
+    Adapters join at the last linear maps of attention and MLP, whose output is z, before the residual: x is
+    then x + z + up(act(down(z))). A post-norm layer takes its norm of that sum, so z means the same (Houlsby
+    et al. 2019 do so in BERT). `other_names`: what attention's projections are called, by CLIP's names.
     """
 
     layers: str = "encoder.layers"
@@ -47,6 +47,10 @@ class Family:
     vision: Tower = Tower()
     text: Tower = Tower()
 
+    def end_of(self, tokenizer: object) -> int | None:
+        """The id that ends each caption."""
+        return tokenizer.sep_token_id if self.pooled == "first" else tokenizer.eos_token_id
+
     def ends(self, config: object, ids: Tensor) -> Tensor:
         """The place [T] up to which each caption of `ids` [T, L] is read; `config` is the text tower's."""
         if self.pooled == "last":
@@ -72,11 +76,11 @@ class Family:
         return clip.visual_projection(pooled) if self.projected else pooled
 
     def comparable(self, embeddings: Tensor) -> Tensor:
-        """Embeddings [..., D] with the norm that the temperature τ of text-conditioned pooling is for.
+        """Embeddings [.., D] with the norm that the temperature τ of text-conditioned pooling is for.
 
-        CLIP's stay as they are. τ = 5 is for them, so others become norm · x / |x|: frames v_f get the weights
-        softmax_f(norm² cos(t, v_f) / τ), as if τ were scaled by |t| |v_f| / norm². 10 is our estimate for
-        CLIP ViT-B/32. As norm² / τ decides alone, another τ corrects it.
+        τ = 5 is for CLIP's, which stay. Others become norm · x / |x|, so that frames v_f get the weights
+        softmax_f(norm² cos(t, v_f) / τ): τ is scaled by |t| |v_f| / norm². A norm of 10 is our estimate for
+        CLIP ViT-B/32; only norm² / τ counts, so another τ corrects it.
         """
         return embeddings if self.norm is None else self.norm * F.normalize(embeddings.float(), dim=-1)
 
@@ -93,41 +97,40 @@ FAMILIES = {  # by `config.model_type`
     "metaclip_2": Family("MetaCLIP 2", "MetaClip2Model"),
     "chinese_clip": Family("Chinese-CLIP", "ChineseCLIPModel", "ChineseCLIP", "first", mask=True, text=BERT),
 }
+NAFLEX = "siglip2"  # SigLIP 2 of any size; those of fixed size are of type "siglip"
 
 
-def family_of(config: object) -> Family:
+def family_of(config: object, name: object = "the backbone") -> Family:
     """The family of a model's configuration. Raises ValueError that says why there is none."""
     kind = getattr(config, "model_type", None)
     if kind in FAMILIES:
         return FAMILIES[kind]
     lacking = [f"no {tower}_config" for tower in TOWERS if not hasattr(config, f"{tower}_config")]
     why = f"it has {' and '.join(lacking)}" if lacking else "how it reads is not in cma/families.py"
-    if kind == "siglip2":
+    if kind == NAFLEX:
         why = "NaFlex takes three tensors a picture; take one of fixed size, google/siglip2-base-patch16-224"
     known = " or ".join(f"{family.name} (`{family.model}`)" for family in FAMILIES.values())
-    raise ValueError(f"a model of type {kind!r}; expected a {known}: {why}")
+    raise ValueError(f"{name}: a model of type {kind!r}; expected a {known}: {why}")
+
+
+def check_parts(clip: object) -> Family:
+    """A model's family. Raises TypeError that names a part that it lacks, of its family's or of CLIP's."""
+    config, said = getattr(clip, "config", None), "expected RetrievalModel(clip, processor), but clip is a"
+    kind = getattr(config, "model_type", None)
+    family = FAMILIES.get("siglip" if kind == NAFLEX else kind, FAMILIES["clip"])
+    try:
+        for tower in TOWERS:
+            at = getattr(family, tower)
+            sites = [f"{at.layers}.0.{site}" for site in (at.after_attention, at.after_mlp)]
+            attrgetter(*sites)(tower_of(clip, tower))
+        ends = ("visual_projection", "text_projection") if family.projected else ("vision_model.head",)
+        attrgetter("logit_scale", *ends)(clip)
+    except AttributeError as error:
+        raise TypeError(f"{said} {type(clip).__name__}: {error}") from error
+    return family_of(config)
 
 
 def tower_of(clip: nn.Module, tower: str) -> nn.Module:
     """One tower ("vision" | "text"), where embeddings and encoder are; some releases nest it once more."""
     model = getattr(clip, f"{tower}_model")
     return getattr(model, f"{tower}_model", model)
-
-
-def check_parts(clip: object) -> None:
-    """Raise TypeError that names a part that a model lacks, of its family's or else CLIP's, or ValueError."""
-    kind = getattr(getattr(clip, "config", None), "model_type", None)
-    family = FAMILIES.get(kind, FAMILIES["clip"])
-    parts = ["vision_model", "text_model", "logit_scale"]
-    parts += ["visual_projection", "text_projection"] if family.projected else ["vision_model.head"]
-    for tower in TOWERS:
-        at, model = getattr(family, tower), f"{tower}_model"
-        model += f".{model}" if hasattr(getattr(clip, model, None), model) else ""
-        parts += [f"{model}.{at.layers}.0.{site}" for site in (at.after_attention, at.after_mlp)]
-    for part in parts if kind != "siglip2" else ():
-        try:
-            reduce(getattr, part.split("."), clip)
-        except AttributeError:
-            said = f"expected RetrievalModel(clip, processor), but clip is a {type(clip).__name__}"
-            raise TypeError(f"{said}: it has no {part}") from None
-    family_of(clip.config)

@@ -27,9 +27,9 @@ def symmetric_cross_entropy(logits: Tensor, item_ids: Ids = None, caption_ids: I
 def sigmoid(logits: Tensor, item_ids: Ids = None, caption_ids: Ids = None) -> Tensor:
     """Mean over texts of -sum_j log sigmoid(z_ij logits_ij), where z is 1 on the diagonal and else -1.
 
-    Source: Zhai et al. 2023, "Sigmoid Loss for Language Image Pre-Training", eq. 1: each of the N² pairs is a
-    question of its own, with logits [N, N] = scale · cosine + bias. Off-diagonal pairs of one item or caption
-    are no negatives, nor positives: their terms are left out. The rest is as in `symmetric_cross_entropy`.
+    Source: Zhai et al. 2023, "Sigmoid Loss for Language Image Pre-Training"; logits = scale · cosine + bias.
+    Off the diagonal, pairs of one item or caption are left out: neither negatives nor positives. The rest is
+    as in `symmetric_cross_entropy`.
     """
     logits, same = _prepare(logits, item_ids, caption_ids)
     signs = 2 * torch.eye(len(logits), device=logits.device) - 1

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 from .adapter import AdapterConfig
 from .backbone import Device, check_tokenizer, identity, known_by, load_backbone
 from .checkpoints import read_adapter, write_adapter
-from .families import Family, check_parts, family_of
+from .families import check_parts
 from .media import to_pixels
 from .method import CrossModalAdapter, Method
 from .patching import TOWERS, activate, active, deactivate, encoder_layers, parts
@@ -35,13 +35,12 @@ class RetrievalModel(nn.Module):
     It starts without adapter and in eval mode. `train()` switches the adapters' dropout, never CLIP's. A CLIP
     may serve several models: before it encodes, each makes its own adapter the one that acts. `processor` may
     be None if only tensors are encoded. `cut` is the number of captions that the last call cut. Raises
-    TypeError if `clip` lacks a part of a two-tower model, ValueError if it is of no family of `cma.families`,
-    and for a tokenizer that does not fit it.
+    TypeError if `clip` lacks a part, ValueError if it is in no family, or for a tokenizer that does not fit.
     """
 
     def __init__(self, clip: PreTrainedModel, processor: ProcessorMixin | None = None) -> None:
         super().__init__()
-        check_parts(clip)
+        self.family = check_parts(clip)
         if processor is not None:
             check_tokenizer(clip, processor.tokenizer)
         deactivate(clip)  # of a model that had this CLIP before
@@ -216,7 +215,7 @@ class RetrievalModel(nn.Module):
             raise ValueError(f"max_words must leave room for start, one word and end, not {max_words}")
         tokenizer = self._part("tokenizer")
         places = self.clip.config.text_config.max_position_embeddings
-        most = min(places, max_words or math.inf)
+        most, padding = min(places, max_words or math.inf), tokenizer.pad_token_id or 0
         rows = tokenizer([t.lower() if self.family.lower else t for t in texts], verbose=False)["input_ids"]
         self.cut = sum(len(row) > most for row in rows)
         if self.cut and not self._warned:
@@ -225,15 +224,9 @@ class RetrievalModel(nn.Module):
                 f"{self.cut} of {len(rows)} captions exceed {most} tokens and were cut", stacklevel=3
             )
         rows = [torch.tensor(row if len(row) <= most else row[: most - 1] + row[-1:]) for row in rows]
-        padding = tokenizer.pad_token_id or 0
-        ids = nn.utils.rnn.pad_sequence(rows, True, padding)
-        missing = places - ids.shape[1] if self.family.full else 0
-        return nn.functional.pad(ids, (0, missing), value=padding), self.cut
-
-    @property
-    def family(self) -> Family:
-        """What tells this backbone from others."""
-        return family_of(self.clip.config)
+        if self.family.full:
+            rows[0] = nn.functional.pad(rows[0], (0, places - len(rows[0])), value=padding)
+        return nn.utils.rnn.pad_sequence(rows, True, padding), self.cut
 
     @property
     def widths(self) -> dict[str, int]:
@@ -266,15 +259,8 @@ class RetrievalModel(nn.Module):
 
     @property
     def logit_scale(self) -> Tensor:
-        """exp of the frozen logit scale: logits = logit_scale * similarity (+ logit_bias)."""
+        """exp of the frozen logit scale: logits = logit_scale * similarity."""
         return self.clip.logit_scale.float().exp()
-
-    @property
-    def logit_bias(self) -> Tensor:
-        """The frozen bias of SigLIP's logits. Raises ValueError for a backbone without one."""
-        if not hasattr(self.clip, "logit_bias"):
-            raise ValueError(f'{self.family.name} has no logit bias for loss="sigmoid": take "cross_entropy"')
-        return self.clip.logit_bias.float()
 
     def _part(self, name: str) -> object:
         """The tokenizer or the image processor."""

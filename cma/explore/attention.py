@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from matplotlib import colormaps
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel, ProcessorMixin
 
@@ -54,7 +54,7 @@ def explain(
     sentence (`Family.pooled`), and for SigLIP's patches the mean attention of the head that pools them.
 
     Raises ValueError for a blank sentence, no frames, weights of another shape, a method with prompts, or a
-    tokenizer that does not tell where its tokens stand.
+    slow tokenizer.
     """
     if not len(frames):
         raise ValueError("no frames were given; expected a picture, or the frames of a clip")
@@ -76,12 +76,11 @@ def explain(
         if lengths != (side**2 + family.class_tokens, ids.shape[1]):
             raise ValueError(f"{model.active!r} adds tokens of its own, which are no words and no patches")
         cosines = F.cosine_similarity(sentence, pictures)
-        pools = [] if family.class_tokens else [vision_attention.pop()]
-        patches = relevance(vision_attention, cosines.sum())
+        pools = vision_attention[model.layers["vision"] :]  # SigLIP's
+        patches = relevance(vision_attention[: model.layers["vision"]], cosines.sum())
         patches = (pools[0].float() @ patches)[:, 0] if pools else patches[:, 0, 1:]
         tokens = relevance(text_attention, weights.to(cosines) @ cosines)[0]
-    ending = tokenizer.sep_token_id if family.pooled == "first" else tokenizer.eos_token_id
-    first, end = family.starts, ids[0].tolist().index(ending)
+    first, end = family.starts, ids[0].tolist().index(family.end_of(tokenizer))
     seen = text.lower() if family.lower else text
     spans = tokenizer(seen, return_offsets_mapping=True, verbose=False)["offset_mapping"][first:end]
     row = {"end": end, "last": -1, "first": 0}[family.pooled]
@@ -106,15 +105,12 @@ def watched(clip: PreTrainedModel, tower: str) -> Iterator[list[Tensor]]:
         stack.callback(clip.set_attn_implementation, kernels)
         clip.set_attn_implementation("eager")  # the only kernel that returns the attention
         begin = layers[0]  # nothing below its input has a gradient: the graph begins there
-        stack.enter_context(begin.register_forward_pre_hook(_begin_graph))
+        mark = begin.register_forward_pre_hook(lambda _, inputs: (inputs[0].requires_grad_(), *inputs[1:]))
+        stack.enter_context(mark)
         for module in modules:
             keep = module.register_forward_hook(lambda _, __, output: attention.append(output[1]))
             stack.enter_context(keep)
         yield attention
-
-
-def _begin_graph(layer: nn.Module, inputs: tuple) -> None:
-    inputs[0].requires_grad_()
 
 
 def relevance(attention: Sequence[Tensor], y: Tensor) -> Tensor:

@@ -86,8 +86,7 @@ class AdaptFormer(Bottlenecks):
 
     def __init__(self, model: RetrievalModel, options: BottleneckOptions) -> None:
         if not (model.family.vision.mlp and model.family.text.mlp):
-            said = f"{self.NAME}: no one module of a layer of {model.family.name} is its MLP"
-            raise ValueError(f"{said}; take Adapter-ATTN")
+            raise ValueError(f"{self.NAME}: {model.family.name} has no module that is a whole MLP")
         super().__init__(model, options)
         start_at_clip(self)
 

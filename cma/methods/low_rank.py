@@ -39,9 +39,7 @@ class LoRA(Method):
         clip, towers = model.clip, (model.family.vision, model.family.text)
         with model.acting(None):
             own = dict(clip.named_modules())
-            targets = {
-                name for t in options.targets for name in (t, *(at.other_names.get(t, t) for at in towers))
-            }
+            targets = {at.other_names.get(t, t) for t in options.targets for at in towers}
             if wrong := [t for t in options.targets if not any(name.endswith(f".{t}") for name in own)]:
                 raise ValueError(f"{self.NAME}: targets: no projection of CLIP is called {wrong[0]!r}")
             config = LoraConfig(r=options.rank, lora_alpha=options.alpha, target_modules=sorted(targets))

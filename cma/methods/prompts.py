@@ -166,7 +166,6 @@ def _make_room(family: Family, at: slice, tower: nn.Module, inputs: tuple, named
     filler = torch.zeros_like(ids[:, :1]).expand(-1, count) + (config.eos_token_id == 0)
     longer = torch.cat([ids[:, : at.start], filler, ids[:, at.start :]], dim=1)[:, :most]
     room = {"input_ids": longer.scatter(1, (ends + count).clamp(max=len(longer[0]) - 1), ids.gather(1, ends))}
-    if family.mask:
-        seen = torch.ones_like(filler)
-        room["attention_mask"] = torch.cat([seen, named["attention_mask"]], dim=1)[:, :most]
+    if (mask := named.get("attention_mask")) is not None:
+        room["attention_mask"] = torch.cat([torch.ones_like(filler), mask], dim=1)[:, :most]
     return inputs, named | room

@@ -37,8 +37,8 @@ class STAdapter(Method):
         super().__init__(model, options)
         if even := [size for size in options.kernel if size % 2 == 0]:
             raise ValueError(f"{self.NAME}: kernel={options.kernel}: expected odd numbers, not {even[0]}")
-        self.class_tokens = model.family.class_tokens
-        width, middle, depth = self.widths["vision"], options.bottleneck_dim, self.layers["vision"]
+        self.first, width = model.family.class_tokens, self.widths["vision"]
+        middle, depth = options.bottleneck_dim, self.layers["vision"]
         padding = tuple(size // 2 for size in options.kernel)
         self.down = nn.ModuleList(nn.Linear(width, middle) for _ in range(depth))
         self.convolution = nn.ModuleList(
@@ -60,7 +60,7 @@ class STAdapter(Method):
         x, mask = inputs[0], self.frame_mask  # [V * F, 1 + P, D] with the class token, if any; [V, F]
         if mask is None:
             raise ValueError(f"{self.NAME}: cannot do pictures, use encode_videos: {self.why_not}")
-        tokens, patches = x[:, : self.class_tokens], x[:, self.class_tokens :]
+        tokens, patches = x[:, : self.first], x[:, self.first :]
         h = linear(self.down[depth], patches).unflatten(0, mask.shape)  # [V, F, P, r]
         rows = round(h.shape[2] ** 0.5)
         h = h * mask.to(h)[:, :, None, None]  # a frame that fills up is as one beyond the end of the clip

@@ -104,8 +104,8 @@ class Partial(Tuning):
     def trains(self, name: str) -> bool:
         """The tensors of a tower's last layer."""
         tower = name.partition("_")[0]
-        layers = getattr(self.family, tower).layers if tower in self.layers else ""
-        return bool(layers) and f".{layers}.{self.layers[tower] - 1}." in name
+        at = getattr(self.family, tower, None)
+        return bool(at) and f".{at.layers}.{self.layers[tower] - 1}." in name
 
 
 class Projection(Tuning):

@@ -35,8 +35,8 @@ def prepare(model: RetrievalModel, config: TrainConfig) -> torch.optim.Optimizer
     """
     require_adapter(model)
     model.get_adapter(model.active).check_training(config.precision, model.scale)
-    if config.loss == "sigmoid":
-        _ = model.logit_bias  # a backbone without one says so
+    if config.loss == "sigmoid" and not hasattr(model.clip, "logit_bias"):
+        raise ValueError(f'{model.family.name} has no logit bias for loss="sigmoid": take "cross_entropy"')
     restore(model)
     undo = on_clip(model.clip).undo
     if config.compile:

@@ -70,10 +70,8 @@ def train_step(
 
 
 def batch_loss(model: RetrievalModel, batch: Batch, config: TrainConfig) -> Tensor:
-    """The loss of a batch: the symmetric cross-entropy of exp(logit_scale) · similarity (paper section 3.4),
-    or `cma.losses.sigmoid` of that + logit_bias."""
-    text, frames = _embed(model, batch, config)
-    return _loss(model, model.logit_scale, batch, text, frames, config)
+    """`config.loss` of exp(logit_scale) · similarity (+ logit_bias) over a batch (paper section 3.4)."""
+    return _loss(model, model.logit_scale, batch, _embed(model, batch, config), config)
 
 
 def batch_gradient(model: RetrievalModel, batch: Batch, config: TrainConfig, team: Team = ALONE) -> Tensor:
@@ -113,7 +111,7 @@ def batch_gradient(model: RetrievalModel, batch: Batch, config: TrainConfig, tea
     scale = model.logit_scale if team.first else model.logit_scale.detach()  # if it is trained: once
     sums: list[Tensor | None] = [None] * len(parameters)
     with team.agree_on_memory():
-        loss = _loss(model, scale, everyone, all_text, all_frames, config)
+        loss = _loss(model, scale, everyone, (all_text, all_frames), config)
         loss.backward()
 
         # each part carries the gradient of its embeddings back to the parameters
@@ -166,16 +164,15 @@ def recomputed(model: RetrievalModel, config: TrainConfig) -> Iterator[None]:
 
 
 def norms(model: RetrievalModel, batch: Batch, config: TrainConfig) -> str:
-    """One line: the mean norms of a batch's first pairs, for another family than CLIP, and what τ means."""
+    """A line: the mean norms of a batch's first pairs, and what τ means for them (`Family.comparable`)."""
     with model.acting(model.active, model.scale):
         text, frames = _embed(model, batch.part(slice(8)), config)
-    frames = frames[batch.mask[:8].bool()]
-    found = ", ".join(
-        f"{x.float().norm(dim=-1).mean():.2f} of {of}" for x, of in ((text, "texts"), (frames, "frames"))
+    sizes = [x.float().norm(dim=-1).mean() for x in (text, frames[batch.mask[:8].bool()])]
+    to, τ = model.family.norm, config.temperature
+    said = (
+        f"{model.family.name}: mean norms {sizes[0]:.2f} of texts, {sizes[1]:.2f} of frames; scaled to {to:g}"
     )
-    family, tau = model.family, config.temperature
-    said = f"scaled to {family.norm:g}, about CLIP's, so that temperature {tau:g} weighs frames as"
-    return f"{family.name}: mean norms {found}; {said} softmax({family.norm**2:g} cos / {tau:g})"
+    return f"{said}, about CLIP's, so that temperature {τ:g} weighs frames by softmax({to**2:g} cos / {τ:g})"
 
 
 def _embed(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[Tensor, Tensor]:
@@ -186,15 +183,13 @@ def _embed(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[Te
         return model.encode_text(ids), model.encode_videos(frames, batch.mask.to(frames.device))
 
 
-def _loss(
-    model: RetrievalModel, scale: Tensor, batch: Batch, text: Tensor, frames: Tensor, config: TrainConfig
-) -> Tensor:
-    """The loss of embedded pairs; of the batch, its mask and ids alone are read."""
+def _loss(model: RetrievalModel, scale: Tensor, batch: Batch, pairs: tuple, config: TrainConfig) -> Tensor:
+    """The loss of embedded pairs (text, frames); of the batch, its mask and ids alone are read."""
     same = (batch.item_ids, batch.caption_ids) if config.mask_same_item else ()  # the authors mask nothing
-    text, frames = map(family_of(model.clip.config).comparable, (text, frames))
+    text, frames = map(family_of(model.clip.config).comparable, pairs)
     logits = scale * compare(text, frames, batch.mask, config)
     if config.loss == "sigmoid":
-        return sigmoid(logits + model.logit_bias, *same)
+        return sigmoid(logits + model.clip.logit_bias.float(), *same)
     return symmetric_cross_entropy(logits, *same)
 
 

@@ -25,14 +25,13 @@ NEEDED = (  # one file of each group is in the folder of a complete model
 def load_backbone(
     name: str | Path, dtype: torch.dtype = torch.float32, device: Device = None
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """A pre-trained CLIP and its processor: "mini", a hub id ("openai/clip-vit-base-patch32") or a folder.
+    """A pre-trained backbone and its processor: "mini", a hub id ("openai/clip-vit-base-patch32"), a folder.
 
-    Or one of another family of `cma.families`, such as SigLIP.
     A hub model that is complete in the cache is taken from there; the hub is not asked for a newer revision.
     Images are prepared with Pillow even if torchvision is installed, so that recall does not depend on it.
     Raises FileNotFoundError for a folder that is missing or holds no model, OSError for a hub id that cannot
-    be loaded, ValueError for a device that is not there, and for a model that is in no family, lacks weights,
-    or would pool the wrong token.
+    be loaded, ValueError for a device that is not there, and for a model that is in no family
+    (`cma.families`), lacks weights, or would pool the wrong token.
     """
     try:
         torch.empty(0, device=device)
@@ -62,15 +61,13 @@ def load_backbone(
     if wrong := sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]])):
         raise ValueError(f"{name}: {len(wrong)} weights are missing or misshaped: {', '.join(wrong[:5])}")
     of = f"{family.processor}ImageProcessor"
-    images = getattr(transformers, f"{of}Pil", None) or getattr(transformers, of)
+    images = (getattr(transformers, f"{of}Pil", None) or getattr(transformers, of)).from_pretrained(source)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
     except ImportError:  # transformers' message has many lines
         require("siglip", "sentencepiece")
         raise
-    processor = getattr(transformers, f"{family.processor}Processor")(
-        images.from_pretrained(source), tokenizer
-    )
+    processor = getattr(transformers, f"{family.processor}Processor")(images, tokenizer)
     check_tokenizer(clip, processor.tokenizer)
     clip.config.name_or_path = name if name == "mini" or isinstance(found, str) else str(found.absolute())
     if isinstance(source, Path):
@@ -93,7 +90,6 @@ def check_tokenizer(clip: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
 
     transformers pools at the first `text_config.eos_token_id`; in CLIP the id 2 is a legacy value that means
     "at the highest id". With a tokenizer that ends its captions otherwise, words would silently be ignored.
-    SigLIP pools at the last place, Chinese-CLIP at the first.
     """
     family, config = family_of(clip.config), clip.config.text_config
     size, pooled, ids = config.vocab_size, config.eos_token_id, tokenizer("a")["input_ids"]

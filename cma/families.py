@@ -78,9 +78,9 @@ class Family:
     def comparable(self, embeddings: Tensor) -> Tensor:
         """Embeddings [.., D] with the norm that the temperature τ of text-conditioned pooling is for.
 
-        τ = 5 is for CLIP's, which stay. Others become norm · x / |x|, so that frames v_f get the weights
-        softmax_f(norm² cos(t, v_f) / τ): τ is scaled by |t| |v_f| / norm². A norm of 10 is our estimate for
-        CLIP ViT-B/32; only norm² / τ counts, so another τ corrects it.
+        τ = 5 is for CLIP's, which stay. Others become norm · x / |x|: frames v_f get the weights
+        softmax_f(norm² cos(t, v_f) / τ), as if τ were scaled by |t| |v_f| / norm². A norm of 10 is a guess at
+        CLIP ViT-B/32's; only norm² / τ counts, so another τ corrects it.
         """
         return embeddings if self.norm is None else self.norm * F.normalize(embeddings.float(), dim=-1)
 
@@ -97,7 +97,6 @@ FAMILIES = {  # by `config.model_type`
     "metaclip_2": Family("MetaCLIP 2", "MetaClip2Model"),
     "chinese_clip": Family("Chinese-CLIP", "ChineseCLIPModel", "ChineseCLIP", "first", mask=True, text=BERT),
 }
-NAFLEX = "siglip2"  # SigLIP 2 of any size; those of fixed size are of type "siglip"
 
 
 def family_of(config: object, name: object = "the backbone") -> Family:
@@ -107,7 +106,7 @@ def family_of(config: object, name: object = "the backbone") -> Family:
         return FAMILIES[kind]
     lacking = [f"no {tower}_config" for tower in TOWERS if not hasattr(config, f"{tower}_config")]
     why = f"it has {' and '.join(lacking)}" if lacking else "how it reads is not in cma/families.py"
-    if kind == NAFLEX:
+    if kind == "siglip2":
         why = "NaFlex takes three tensors a picture; take one of fixed size, google/siglip2-base-patch16-224"
     known = " or ".join(f"{family.name} (`{family.model}`)" for family in FAMILIES.values())
     raise ValueError(f"{name}: a model of type {kind!r}; expected a {known}: {why}")
@@ -117,7 +116,7 @@ def check_parts(clip: object) -> Family:
     """A model's family. Raises TypeError that names a part that it lacks, of its family's or of CLIP's."""
     config, said = getattr(clip, "config", None), "expected RetrievalModel(clip, processor), but clip is a"
     kind = getattr(config, "model_type", None)
-    family = FAMILIES.get("siglip" if kind == NAFLEX else kind, FAMILIES["clip"])
+    family = FAMILIES.get("siglip" if kind == "siglip2" else kind, FAMILIES["clip"])
     try:
         for tower in TOWERS:
             at = getattr(family, tower)

@@ -19,7 +19,7 @@ PACKAGES = ("cma", "data_prep", "experiments")
 LIMITS = {"core": 1750, "training": 1600, "methods": 720, "media": 510, "search": 900, "explore": 1100}
 LIMITS |= {"cma": 6600, "experiments": 1900, "data_prep": 4400}
 
-OVER = {"core": 80, "training": 377, "cma": 381, "experiments": 235}
+OVER = {"core": 253, "training": 400, "explore": 11, "cma": 605, "experiments": 235}
 
 
 PATHS = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]

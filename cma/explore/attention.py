@@ -50,11 +50,10 @@ def explain(
     Encoder-Decoder Transformers", eqs. 5 and 6. The weights of patches are the class token's, for the cosine
     of their own frame. The weights of words are those of the token that ends the sentence, for the mean of
     the cosines, or for their sum weighted by `weights` [F]. The active adapter of the model is used.
-    Of a longer sentence the first `max_words` tokens count. In other families another token stands for the
-    sentence (`Family.pooled`), and for SigLIP's patches the mean attention of the head that pools them.
+    Of a longer sentence the first `max_words` tokens count. Families that pool otherwise are asked there: for
+    SigLIP's patches by the mean attention of its pooling head.
 
-    Raises ValueError for a blank sentence, no frames, weights of another shape, a method with prompts, or a
-    slow tokenizer.
+    Raises ValueError for a blank sentence, no frames, weights of another shape, prompts or a slow tokenizer.
     """
     if not len(frames):
         raise ValueError("no frames were given; expected a picture, or the frames of a clip")
@@ -62,10 +61,10 @@ def explain(
         weights = torch.full((len(frames),), 1 / len(frames))
     if weights.shape != (len(frames),):
         raise ValueError(f"weights must be [{len(frames)}] like the frames, not {list(weights.shape)}")
+    ids, _ = model.tokenize([text], max_words)
     tokenizer, family = model.processor.tokenizer, model.family
     if not tokenizer.is_fast:
         raise ValueError(f"{type(tokenizer).__name__} does not tell where words are; use a fast tokenizer")
-    ids, _ = model.tokenize([text], max_words)
     side = model.clip.config.vision_config.image_size // model.clip.config.vision_config.patch_size
     with model.acting(model.active, model.scale), torch.enable_grad():
         with watched(model.clip, "text") as text_attention:

@@ -39,8 +39,7 @@ def encode(
     pixels: Pixels | None = None,
     team: Team = ALONE,
 ) -> Embeddings:
-    """Embed every caption and frame of `dataset`, un-normalised (other families than CLIP:
-    `Family.comparable`), in float32, without dropout or gradients.
+    """Embed every caption and frame of `dataset` (`Family.comparable`), without dropout or gradients.
 
     Precision and workers are those of a `TrainConfig`. The processes of a `team` share the batches, and each
     gets all embeddings, as one process computes them from the same batches. Raises ValueError that names an

@@ -167,12 +167,10 @@ def norms(model: RetrievalModel, batch: Batch, config: TrainConfig) -> str:
     """A line: the mean norms of a batch's first pairs, and what τ means for them (`Family.comparable`)."""
     with model.acting(model.active, model.scale):
         text, frames = _embed(model, batch.part(slice(8)), config)
-    sizes = [x.float().norm(dim=-1).mean() for x in (text, frames[batch.mask[:8].bool()])]
+    text, frames = (x.float().norm(dim=-1).mean() for x in (text, frames[batch.mask[:8].bool()]))
+    said = f"{model.family.name}: mean norms {text:.2f} of texts, {frames:.2f} of frames; scaled to"
     to, τ = model.family.norm, config.temperature
-    said = (
-        f"{model.family.name}: mean norms {sizes[0]:.2f} of texts, {sizes[1]:.2f} of frames; scaled to {to:g}"
-    )
-    return f"{said}, about CLIP's, so that temperature {τ:g} weighs frames by softmax({to**2:g} cos / {τ:g})"
+    return f"{said} {to:g}, so that temperature {τ:g} weighs frames by softmax({to**2:g} cos / {τ:g})"
 
 
 def _embed(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,6 @@
 """Backbones beside CLIP: each embeds as transformers does, takes adapters and methods, and trains."""
 
+import io
 import re
 import sys
 
@@ -381,6 +382,40 @@ def test_a_backbone_that_does_not_fit_says_which_part_is_missing(tmp_path):
         assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
     with pytest.raises(ValueError, match="NaFlex takes three tensors"):
         RetrievalModel(small("Siglip2"))
+
+
+def test_the_tokenizer_of_siglip_itself(tmp_path):
+    """`SiglipTokenizer` lower-cases and drops punctuation; it is slow, so it tells no places of tokens."""
+    sentencepiece, learnt = pytest.importorskip("sentencepiece"), io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        **{"sentence_iterator": iter(TEXTS * 50), "model_writer": learnt, "vocab_size": 40},
+        **{"unk_id": 2, "bos_id": -1, "eos_id": 1, "pad_id": 0, "hard_vocab_limit": False, "minloglevel": 2},
+    )
+    (tmp_path / "spiece.model").write_bytes(learnt.getvalue())
+    images = build_family_processor("siglip").image_processor
+    processor = transformers.SiglipProcessor(
+        images, transformers.SiglipTokenizer(str(tmp_path / "spiece.model"))
+    )
+    processor.save_pretrained(tmp_path)
+    build_backbone("siglip").save_pretrained(tmp_path)
+    model = RetrievalModel.from_pretrained(tmp_path)
+    ids, _ = model.tokenize(["A Red, Cat!", "a red cat"])
+    assert torch.equal(*ids) and ids.shape == (2, 64) and ids[0, -1] == processor.tokenizer.eos_token_id
+    with pytest.raises(ValueError, match="SiglipTokenizer does not tell where words are"):
+        explain(model, "a red cat", [Image.new("RGB", (32, 32))])
+
+
+def test_the_extra_of_siglips_tokenizer_is_named(tmp_path, monkeypatch):
+    build_backbone("siglip").save_pretrained(tmp_path)
+    build_family_processor("siglip").save_pretrained(tmp_path)
+
+    def many_lines(*_):
+        raise ImportError("\nSiglipTokenizer requires\nthe SentencePiece library")
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", many_lines)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"^sentencepiece: not installed; run `pip .*\[siglip\]'`$"):
+        load_backbone(tmp_path)
 
 
 # ---- README's table

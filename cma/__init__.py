@@ -34,7 +34,7 @@ __version__ = _installed("cross-modal-adapter") or "0+unknown"  # of a source tr
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
-        *("adapter", "method", "patching", "backbone", "model", "checkpoints"),
+        *("adapter", "method", "families", "patching", "backbone", "model", "checkpoints"),
         *("similarity", "losses", "metrics"),
         *("data", "config", "recipes", "plots", "files", "hub"),
         *("media", "methods", "training", "search", "explore"),

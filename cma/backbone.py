@@ -1,4 +1,4 @@
-"""Load the CLIP that will be frozen: the bundled `mini`, a model of the Hugging Face hub, or a folder."""
+"""Load the backbone that will be frozen: the bundled `mini`, a model of the Hugging Face hub, or a folder."""
 
 import hashlib
 from pathlib import Path
@@ -6,29 +6,33 @@ from pathlib import Path
 import huggingface_hub
 import torch
 import transformers
-from transformers import AutoConfig, AutoTokenizer, CLIPModel, CLIPProcessor, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 from transformers.utils import logging
+
+from . import require
+from .families import family_of
 
 Device = str | torch.device | None
 MINI = Path(__file__).parent / "mini_clip"
 PHOTOGRAPHS = "openai/clip-vit-base-patch32"  # of the hub; the paper's, and the one to take for photographs
 NEEDED = (  # one file of each group is in the folder of a complete model
-    ("config.json",), ("preprocessor_config.json", "processor_config.json"), ("tokenizer.json", "vocab.json"),
+    ("config.json",), ("preprocessor_config.json", "processor_config.json"),
+    ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model"),
     ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"),
 )  # fmt: skip
 
 
 def load_backbone(
     name: str | Path, dtype: torch.dtype = torch.float32, device: Device = None, revision: str | None = None
-) -> tuple[CLIPModel, CLIPProcessor]:
-    """A pre-trained CLIP and its processor: "mini", a hub id ("openai/clip-vit-base-patch32") or a folder.
+) -> tuple[PreTrainedModel, ProcessorMixin]:
+    """A pre-trained backbone and its processor: "mini", a hub id ("openai/clip-vit-base-patch32"), a folder.
 
     A hub model that is complete in the cache is taken from there; the hub is not asked for a newer revision.
     `revision` is its commit, branch or tag. Nothing in it is executed, tensors are read.
     Images are prepared with Pillow even if torchvision is installed, so that recall does not depend on it.
     Raises FileNotFoundError for a folder that is missing or holds no model, OSError for a hub id that cannot
-    be loaded, ValueError for a device that is not there, and for a model that is no CLIP, lacks weights, or
-    would pool the wrong token.
+    be loaded, ValueError for a device that is not there, and for a model that is in no family
+    (`cma.families`), lacks weights, or would pool the wrong token.
     """
     try:
         torch.empty(0, device=device)
@@ -46,21 +50,27 @@ def load_backbone(
     except Exception as error:  # the client's errors differ from release to release
         tried = "neither 'mini', nor a folder here, nor a hub model that can be loaded"
         raise OSError(f"{str(name)!r} is {tried}: {' '.join(str(error).split())}") from error
-    if config.model_type != "clip":
-        raise ValueError(f"{name}: a model of type {config.model_type!r}; expected a CLIP (`CLIPModel`)")
+    family = family_of(config, name)
+    kind = getattr(transformers, family.model)
     bar = logging.is_progress_bar_enabled()
     if isinstance(source, Path):
         logging.disable_progress_bar()  # it is for downloads
     try:
-        clip, info = CLIPModel.from_pretrained(source, dtype=dtype, output_loading_info=True, **at)
+        clip, info = kind.from_pretrained(source, dtype=dtype, output_loading_info=True, **at)
     finally:
         if bar:
             logging.enable_progress_bar()
     if wrong := sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]])):
         raise ValueError(f"{name}: {len(wrong)} weights are missing or misshaped: {', '.join(wrong[:5])}")
-    kind = getattr(transformers, "CLIPImageProcessorPil", None) or transformers.CLIPImageProcessor
-    images = kind.from_pretrained(source, revision=at["revision"])
-    processor = CLIPProcessor(images, AutoTokenizer.from_pretrained(source, **at))
+    of = f"{family.processor}ImageProcessor"
+    images = getattr(transformers, f"{of}Pil", None) or getattr(transformers, of)
+    images = images.from_pretrained(source, revision=at["revision"])
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **at)
+    except ImportError:  # transformers' message has many lines
+        require("siglip", "sentencepiece")
+        raise
+    processor = getattr(transformers, f"{family.processor}Processor")(images, tokenizer)
     check_tokenizer(clip, processor.tokenizer)
     clip.config.name_or_path = name if name == "mini" or isinstance(found, str) else str(found.absolute())
     if isinstance(source, str):  # what was fetched: transformers does not always say which commit it is
@@ -70,7 +80,7 @@ def load_backbone(
     return clip.to(device).eval(), processor
 
 
-def identity(clip: CLIPModel) -> dict[str, str | None]:
+def identity(clip: PreTrainedModel) -> dict[str, str | None]:
     """Name (a folder's absolute path) and revision (the hub's commit, or a digest of the weight files)."""
     return {"name": clip.config.name_or_path or None, "revision": getattr(clip.config, "_commit_hash", None)}
 
@@ -80,19 +90,23 @@ def known_by(identity: dict[str, str | None]) -> str | None:
     return identity["revision"] or identity["name"]
 
 
-def check_tokenizer(clip: CLIPModel, tokenizer: PreTrainedTokenizerBase) -> None:
+def check_tokenizer(clip: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise ValueError unless the text tower takes its embedding at the token that ends a caption.
 
-    transformers pools at the first `text_config.eos_token_id`; the id 2 is a legacy value that means "at the
-    highest id". With a tokenizer that ends its captions otherwise, words would silently be ignored.
+    transformers pools at the first `text_config.eos_token_id`; in CLIP the id 2 is a legacy value that means
+    "at the highest id". With a tokenizer that ends its captions otherwise, words would silently be ignored.
     """
-    size, pooled = clip.config.text_config.vocab_size, clip.config.text_config.eos_token_id
-    end, highest = tokenizer.eos_token_id, max(tokenizer.get_vocab().values())
+    family, config = family_of(clip.config), clip.config.text_config
+    size, pooled, ids = config.vocab_size, config.eos_token_id, tokenizer("a")["input_ids"]
+    end, highest = family.end_of(tokenizer), max(tokenizer.get_vocab().values())
     if highest >= size:
         raise ValueError(f"the tokenizer has ids up to {highest}, but the text tower only {size} ids")
-    if tokenizer("a")["input_ids"][-1] != end:
+    if ids[-1] != end:
         raise ValueError(f"the tokenizer does not end a caption with its EOS (id {end}): nowhere to pool")
-    if end != (highest if pooled == 2 else pooled):
+    if family.mask and (ids[0], config.pad_token_id) != (tokenizer.cls_token_id, tokenizer.pad_token_id):
+        said = f"starts a caption with id {ids[0]} and pads with {tokenizer.pad_token_id}"
+        raise ValueError(f"the tokenizer {said}; expected [CLS] and text_config.pad_token_id")
+    if family.pooled == "end" and end != (highest if family.legacy_end and pooled == 2 else pooled):
         raise ValueError(
             f"text_config.eos_token_id is {pooled}, but the tokenizer ends captions with id {end}: words "
             "would never be seen. Give EOS another id than 2 and set text_config.eos_token_id to it"

@@ -24,7 +24,7 @@ from .adapter import AdapterConfig, CrossModalAdapters
 from .files import printable, read_json, replacing
 from .method import Method, describe
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+FILES = CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 HEADER = 2**20  # bytes of a config, and of a file of weights before its numbers, at most
 PARTS = {  # ours: theirs
     "vision.down": "visual_adapter_down", "vision.up": "visual_adapter_up_unique",

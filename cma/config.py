@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field
 from .files import checked_dataclass
 
 WHERE = ("runs_dir", "if_exists")  # settings of this machine, not of the run
-NO_EFFECT = ("name", "workers", "cache", "micro_batch", "checkpoint_activations", "compile")  # but rounding
+NO_EFFECT = ("name", "workers", "cache", "micro_batch", "checkpoint_activations")  # but rounding
 
 
 def _folder_name(name: str) -> str:
@@ -60,6 +60,7 @@ class TrainConfig(ReadConfig):
     similarity: Literal["mean_pooled", "text_conditioned"] = "mean_pooled"
     max_words: Annotated[int, Field(ge=3)] = 32
     fps: Annotated[float, Field(ge=1e-6)] | None = 1.0
+    loss: Literal["cross_entropy", "sigmoid"] = "cross_entropy"  # "sigmoid": SigLIP's, needs its logit bias
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     seed: Annotated[int, Field(ge=0, le=MOST_SEED)] = 42
     select_on: Literal["val", "last", "test"] = "val"  # the kept epoch; "test" is the authors' habit
@@ -72,7 +73,6 @@ class TrainConfig(ReadConfig):
     mask_same_item: bool = True  # captions of one item in a batch are not each other's negatives
     micro_batch: Positive | Literal["auto"] | None = None  # pairs in memory at once; None: the batch
     checkpoint_activations: bool = False  # compute them again in the backward pass: less memory, slower
-    compile: bool = False  # both encoders by torch.compile, in training: the first step takes much longer
     workers: Annotated[int, Field(ge=0)] = 0  # processes that decode
     cache: bool = False  # keep preprocessed pixels in memory (small sets)
     eval_items: Positive | None = None  # evaluate on that many items only (tiny runs)
@@ -82,8 +82,6 @@ class TrainConfig(ReadConfig):
     def __post_init__(self) -> None:
         if self.cache and self.workers:
             raise ValueError(f"workers={self.workers} with cache=True: set workers=0 or cache=False")
-        if self.compile and self.checkpoint_activations:
-            raise ValueError("compile=True with checkpoint_activations=True: set one of them to False")
 
     def merge(self, overrides: dict) -> TrainConfig:
         """A copy with other values of some fields. Raises ValueError as the class, and for no dictionary."""

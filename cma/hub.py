@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,6 @@ import jinja2
 from huggingface_hub import HfApi, ModelCard, errors, snapshot_download
 
 from .backbone import known_by
-from .checkpoints import CONFIG, WEIGHTS, write_adapter
 from .files import printable, read_json, write_whole
 from .method import Method, describe
 
@@ -24,8 +23,8 @@ CARD, TEMPLATE = "README.md", Path(__file__).parent / "adapter_card.md"
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+", re.ASCII)
 
 
-def fetch(source: str | Path, revision: str | None = None) -> Path:
-    """The folder of an adapter: `source` if it is one, else the cached files of the hub's "user/name".
+def fetch(source: str | Path, files: Sequence[str], revision: str | None = None) -> Path:
+    """The folder of an adapter: `source` if it is one, else that of the hub's "user/name", with its `files`.
 
     Raises FileNotFoundError for what is neither, and for a repository without an adapter; OSError in one line
     for what cannot be had.
@@ -34,21 +33,19 @@ def fetch(source: str | Path, revision: str | None = None) -> Path:
         return folder
     if not (isinstance(source, str) and HUB_ID.fullmatch(source)):
         raise FileNotFoundError(f"{source}: no such folder; expected one of save_adapter, or 'user/name'")
-    snapshot = partial(snapshot_download, source, revision=revision, allow_patterns=[CONFIG, WEIGHTS])
+    snapshot = partial(snapshot_download, source, revision=revision, allow_patterns=[*files])
     with suppress(OSError, ValueError):  # what is in the cache needs no request
         folder = Path(snapshot(local_files_only=True))
-    if not ((folder / CONFIG).is_file() and (folder / WEIGHTS).is_file()):
+    if not all((folder / file).is_file() for file in files):
         with _on_hub(source, revision):
             folder = Path(snapshot())
-    if not (folder / CONFIG).is_file():
-        raise FileNotFoundError(f"{source}: has no {CONFIG}; expected a repository of push_adapter")
+    if not (folder / files[0]).is_file():
+        raise FileNotFoundError(f"{source}: has no {files[0]}; expected a repository of push_adapter")
     return folder
 
 
-def save(
-    folder: Path, method: Method, backbone: dict, record: object, license: str, source: str = ""
-) -> None:
-    """Write an adapter and its card into `folder`, as `RetrievalModel.save_adapter`; `source`: its hub id."""
+def card_of(method: Method, backbone: dict, record: object, license: str, source: str) -> str:
+    """The model card of an adapter, as `RetrievalModel.save_adapter` says; `source`: its hub id or folder."""
     own = *describe(method), known_by(backbone)
     try:
         if isinstance(record, str | Path):
@@ -59,17 +56,20 @@ def save(
         template = jinja2.Template(TEMPLATE.read_text("utf-8"), undefined=jinja2.StrictUndefined)
         given = {"own": own, "backbone": backbone, "record": about, "license": license or "unknown"}
         # the card's classes check what stands before its text
-        card = str(ModelCard(template.render(given, source=source or folder.absolute().name)))
+        return str(ModelCard(template.render(given, source=source)))
     except (AttributeError, LookupError, TypeError, ValueError, jinja2.UndefinedError) as error:
         said = printable(f"record: {error}; expected that of the run which trained the adapter")
         raise ValueError(said) from error
-    write_adapter(method, folder, backbone)
+
+
+def write_card(folder: Path, card: str) -> None:
+    """Write README.md, unless a text is there that is not ours, or was edited: that stays, with a warning."""
     if not _kept(folder / CARD, str(folder / CARD)):
         write_whole(folder / CARD, _signed(card))
 
 
 def push(folder: Path, repo_id: str, private: bool | None, revision: str | None, message: str) -> str:
-    """Commit what `save` wrote to the hub's `repo_id`, which is made if needed; returns its address."""
+    """Commit what is in `folder` to the hub's `repo_id`, which is made if needed; returns its address."""
     api = HfApi()
     with _on_hub(repo_id, revision):
         address = api.create_repo(repo_id, private=private, exist_ok=True)
@@ -89,7 +89,7 @@ def _signed(card: str) -> str:
 
 
 def _kept(readme: Path, name: str) -> bool:
-    """Whether a README.md is there that is not ours, or was edited: it stays, with a warning."""
+    """Whether a README.md is there that stays; a warning says so."""
     there = readme.read_text("utf-8", "replace") if readme.is_file() else ""
     if kept := there not in ("", _signed(there.rpartition("\n<!-- ")[0])):
         warnings.warn(f"{name}: kept, as we did not write this text; delete it for a new card", stacklevel=4)

@@ -1,4 +1,4 @@
-"""The contrastive loss that trains the adapters."""
+"""The contrastive losses that train the adapters: CLIP's, and SigLIP's as an option."""
 
 from collections.abc import Sequence
 
@@ -17,9 +17,30 @@ def symmetric_cross_entropy(logits: Tensor, item_ids: Ids = None, caption_ids: I
     become -inf. Returns a float32 scalar. Raises ValueError if `logits` is not square, or for another number
     of ids.
     """
+    logits, same = _prepare(logits, item_ids, caption_ids)
+    # The diagonal stays, so each row and column keeps a finite logit and the gradient is never NaN.
+    logits = logits.masked_fill(same, -torch.inf)
+    right = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
+
+
+def sigmoid(logits: Tensor, item_ids: Ids = None, caption_ids: Ids = None) -> Tensor:
+    """Mean over texts of -sum_j log sigmoid(z_ij logits_ij), where z is 1 on the diagonal and else -1.
+
+    Source: Zhai et al. 2023, "Sigmoid Loss for Language Image Pre-Training"; logits = scale · cosine + bias.
+    Off the diagonal, pairs of one item or caption are left out: neither negatives nor positives. The rest is
+    as in `symmetric_cross_entropy`.
+    """
+    logits, same = _prepare(logits, item_ids, caption_ids)
+    signs = 2 * torch.eye(len(logits), device=logits.device) - 1
+    return -F.logsigmoid(signs * logits).masked_fill(same, 0.0).sum() / len(logits)
+
+
+def _prepare(logits: Tensor, item_ids: Ids, caption_ids: Ids) -> tuple[Tensor, Tensor]:
+    """Float32 logits, and which off-diagonal pairs have one item or one caption [N, N], after all checks."""
     if logits.ndim != 2 or logits.shape[0] != logits.shape[1]:
         raise ValueError(f"logits must be [N, N], not {list(logits.shape)}")
-    logits = logits.float()
+    same = torch.zeros(logits.shape, dtype=torch.bool, device=logits.device)
     for name, ids in (("item_ids", item_ids), ("caption_ids", caption_ids)):
         if ids is None:
             continue
@@ -28,8 +49,5 @@ def symmetric_cross_entropy(logits: Tensor, item_ids: Ids = None, caption_ids: I
             raise ValueError(f"{len(ids)} {name} for {len(logits)} pairs")
         numbers = {one: number for number, one in enumerate(dict.fromkeys(ids))}
         group = torch.tensor([numbers[one] for one in ids], device=logits.device)
-        # The diagonal stays, so each row and column keeps a finite logit and the gradient is never NaN.
-        same = (group[:, None] == group).fill_diagonal_(False)
-        logits = logits.masked_fill(same, -torch.inf)
-    right = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
+        same |= group[:, None] == group
+    return logits.float(), same.fill_diagonal_(False)

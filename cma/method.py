@@ -10,7 +10,7 @@ from torch.utils.hooks import RemovableHandle
 
 from .adapter import AdapterConfig, CrossModalAdapters
 from .files import checked_dataclass
-from .patching import TOWERS, encoder_layers
+from .patching import TOWERS, encoder_layers, parts
 
 WITHOUT_SHARING = (
     "adapter without sharing"  # the row of the tables of a cross-modal adapter of `shared_dim` 0
@@ -95,9 +95,9 @@ class CrossModalAdapter(Method, CrossModalAdapters):
 
     def hang(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
         """Add a hook to the last linear layer of each sublayer: its output is z."""
-        for tower, depth, layer in towers_and_layers(clip):
-            for site, sublayer in ((2 * depth, layer.self_attn.out_proj), (2 * depth + 1, layer.mlp.fc2)):
-                yield sublayer.register_forward_hook(partial(_add, self, scale, tower, site))
+        for i, name in enumerate(("after_attention", "after_mlp")):
+            for tower, depth, sublayer in parts(clip, name):
+                yield sublayer.register_forward_hook(partial(_add, self, scale, tower, 2 * depth + i))
 
 
 def towers_and_layers(clip: nn.Module) -> Iterator[tuple[str, int, nn.Module]]:

@@ -17,15 +17,16 @@ from tempfile import TemporaryDirectory
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from transformers import CLIPModel, CLIPProcessor
+from transformers import PreTrainedModel, ProcessorMixin
 
 from . import hub
 from .adapter import AdapterConfig
 from .backbone import Device, check_tokenizer, identity, known_by, load_backbone
-from .checkpoints import read_adapter, read_config
+from .checkpoints import FILES, read_adapter, read_config, write_adapter
+from .families import check_parts
 from .media import to_pixels
 from .method import CrossModalAdapter, Method
-from .patching import TOWERS, activate, active, deactivate, encoder_layers
+from .patching import TOWERS, activate, active, deactivate, encoder_layers, parts
 
 CACHE = 8 * 2**20  # bytes of a layer's largest activations that stay in a CPU's cache
 
@@ -36,13 +37,12 @@ class RetrievalModel(nn.Module):
     It starts without adapter and in eval mode. `train()` switches the adapters' dropout, never CLIP's. A CLIP
     may serve several models: before it encodes, each makes its own adapter the one that acts. `processor` may
     be None if only tensors are encoded. `cut` is the number of captions that the last call cut. Raises
-    TypeError if `clip` is no `CLIPModel`, ValueError for a tokenizer that does not fit it.
+    TypeError if `clip` lacks a part, ValueError if it is in no family, or for a tokenizer that does not fit.
     """
 
-    def __init__(self, clip: CLIPModel, processor: CLIPProcessor | None = None) -> None:
+    def __init__(self, clip: PreTrainedModel, processor: ProcessorMixin | None = None) -> None:
         super().__init__()
-        if not isinstance(clip, CLIPModel):
-            raise TypeError(f"expected RetrievalModel(clip, processor), but clip is a {type(clip).__name__}")
+        self.family = check_parts(clip)
         if processor is not None:
             check_tokenizer(clip, processor.tokenizer)
         deactivate(clip)  # of a model that had this CLIP before
@@ -69,7 +69,7 @@ class RetrievalModel(nn.Module):
         `source` and `revision` are as in `load_adapter`. The adapter is held as the last part of its name,
         with "_" for a dot. Raises as `load_adapter` and `load_backbone`, ValueError for another backbone.
         """
-        wanted = read_config(folder := hub.fetch(source, revision)).backbone
+        wanted = read_config(folder := hub.fetch(source, FILES, revision)).backbone
         name, commit, own = wanted["name"], wanted["revision"], folder == Path(source).expanduser()
         # of a stranger's adapter, a folder's name means nothing here
         if name and commit and (own or name == "mini" or hub.HUB_ID.fullmatch(name)):
@@ -154,7 +154,13 @@ class RetrievalModel(nn.Module):
         ("mit", as the hub names it) is the author's to choose; without one the card says unknown. A README.md
         of another text is kept, with a warning. Raises ValueError for a name or record of no adapter here.
         """
-        hub.save(Path(folder), self.get_adapter(name), identity(self.clip), record, license)
+        self._save(Path(folder).absolute(), name, record, license)
+
+    def _save(self, folder: Path, name: str, record: object, license: str, repo_id: str = "") -> None:
+        about = self.get_adapter(name), identity(self.clip)
+        card = hub.card_of(*about, record, license, repo_id or folder.name)
+        write_adapter(about[0], folder, about[1])
+        hub.write_card(folder, card)
 
     def push_adapter(
         self, name: str, repo_id: str, record: object = None, license: str = "", private: bool | None = None,
@@ -166,8 +172,7 @@ class RetrievalModel(nn.Module):
         if the hub refuses it or cannot be reached.
         """
         with TemporaryDirectory() as temporary:
-            about = self.get_adapter(name), identity(self.clip), record, license
-            hub.save(folder := Path(temporary), *about, repo_id)
+            self._save(folder := Path(temporary), name, record, license, repo_id)
             return hub.push(folder, repo_id, private, revision, commit_message)
 
     def load_adapter(self, source: str | Path, name: str, revision: str | None = None) -> Method:
@@ -178,7 +183,7 @@ class RetrievalModel(nn.Module):
         Warns if it was trained on another backbone. Raises FileNotFoundError, OSError in one line for what
         the hub does not give, ValueError naming the file and the key that does not fit, and as `keep`.
         """
-        method, backbone = read_adapter(hub.fetch(source, revision), self)
+        method, backbone = read_adapter(hub.fetch(source, FILES, revision), self)
         if known_by(backbone) != known_by(identity(self.clip)):
             loaded = f"trained on {backbone}, loaded on {identity(self.clip)}"
             warnings.warn(f"{source}: {loaded}; with other weights it will retrieve badly", stacklevel=2)
@@ -200,8 +205,7 @@ class RetrievalModel(nn.Module):
         if ids.ndim != 2:
             raise ValueError(f"input_ids must be [T, L], not {list(ids.shape)}")
         self.set_adapter(self.active, self.scale)
-        pooled = self.clip.text_model(input_ids=ids.to(self.device)).pooler_output
-        return self.clip.text_projection(pooled)
+        return self.family.embed_text(self.clip, ids.to(self.device))
 
     def encode_images(self, images: Sequence[Image.Image] | Tensor) -> Tensor:
         """Un-normalised embeddings [V, D] of pictures, or of prepared pixels [V, 3, H, W].
@@ -229,8 +233,7 @@ class RetrievalModel(nn.Module):
         for part, own in zip(pixels.split(clips * frames), masks, strict=False):
             if acts:
                 acts.frame_mask = own  # a method may look across the frames of a clip
-            pooled = self.clip.vision_model(pixel_values=part.to(self.device, self.dtype)).pooler_output
-            embedded.append(self.clip.visual_projection(pooled))
+            embedded.append(self.family.embed_pixels(self.clip, part.to(self.device, self.dtype)))
         return torch.cat(embedded)
 
     def encode_videos(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -260,8 +263,9 @@ class RetrievalModel(nn.Module):
         if max_words is not None and max_words < 3:
             raise ValueError(f"max_words must leave room for start, one word and end, not {max_words}")
         tokenizer = self._part("tokenizer")
-        most = min(self.clip.config.text_config.max_position_embeddings, max_words or math.inf)
-        rows = tokenizer(list(texts), verbose=False)["input_ids"]
+        places = self.clip.config.text_config.max_position_embeddings
+        most, padding = min(places, max_words or math.inf), tokenizer.pad_token_id or 0
+        rows = tokenizer([t.lower() if self.family.lower else t for t in texts], verbose=False)["input_ids"]
         self.cut = sum(len(row) > most for row in rows)
         if self.cut and not self._warned:
             self._warned = True
@@ -269,7 +273,9 @@ class RetrievalModel(nn.Module):
                 f"{self.cut} of {len(rows)} captions exceed {most} tokens and were cut", stacklevel=3
             )
         rows = [torch.tensor(row if len(row) <= most else row[: most - 1] + row[-1:]) for row in rows]
-        return nn.utils.rnn.pad_sequence(rows, True, tokenizer.pad_token_id or 0), self.cut
+        if self.family.full:
+            rows[0] = nn.functional.pad(rows[0], (0, places - len(rows[0])), value=padding)
+        return nn.utils.rnn.pad_sequence(rows, True, padding), self.cut
 
     @property
     def widths(self) -> dict[str, int]:
@@ -287,7 +293,7 @@ class RetrievalModel(nn.Module):
         if self.device.type != "cpu":
             return sys.maxsize
         vision = self.clip.config.vision_config
-        tokens = (vision.image_size // vision.patch_size) ** 2 + 1
+        tokens = (vision.image_size // vision.patch_size) ** 2 + self.family.class_tokens
         return max(1, CACHE // (4 * tokens * vision.intermediate_size))
 
     @property
@@ -298,11 +304,11 @@ class RetrievalModel(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """Precision of the backbone, chosen in `load_backbone`; adapters are float32."""
-        return self.clip.visual_projection.weight.dtype
+        return next(parts(self.clip, "after_mlp"))[2].weight.dtype
 
     @property
     def logit_scale(self) -> Tensor:
-        """exp of CLIP's frozen logit scale: logits = logit_scale * similarity."""
+        """exp of the frozen logit scale: logits = logit_scale * similarity."""
         return self.clip.logit_scale.float().exp()
 
     def _part(self, name: str) -> object:

@@ -1,11 +1,11 @@
 """Freeze a CLIP and let one method at a time act on it: no forward is copied, no weight is changed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from torch import nn
 
-TOWERS = ("vision", "text")
+from .families import TOWERS, family_of, tower_of
 
 
 @dataclass
@@ -29,9 +29,16 @@ def on_clip(clip: nn.Module) -> OnClip:
 
 
 def encoder_layers(clip: nn.Module, tower: str) -> nn.ModuleList:
-    """The transformer layers of one tower ("vision" | "text") of a `CLIPModel`."""
-    model = getattr(clip, f"{tower}_model")
-    return getattr(model, f"{tower}_model", model).encoder.layers  # some releases nest the tower once more
+    """The transformer layers of one tower ("vision" | "text")."""
+    return tower_of(clip, tower).get_submodule(getattr(family_of(clip.config), tower).layers)
+
+
+def parts(clip: nn.Module, name: str) -> Iterator[tuple[str, int, nn.Module]]:
+    """(tower, depth from 0, module) of a part of each layer, by its name in `cma.families.Tower`."""
+    for tower in TOWERS:
+        where = getattr(getattr(family_of(clip.config), tower), name)
+        for depth, layer in enumerate(encoder_layers(clip, tower)):
+            yield tower, depth, layer.get_submodule(where)
 
 
 def activate(clip: nn.Module, method: nn.Module, scale: float = 1.0) -> None:

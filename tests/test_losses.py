@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cma.losses import symmetric_cross_entropy
+from cma.losses import sigmoid, symmetric_cross_entropy
 
 
 def naive(logits, items, captions):
@@ -16,6 +16,18 @@ def naive(logits, items, captions):
         total -= logits[i][i] - math.log(sum(math.exp(logits[i][j]) for j in others))
         total -= logits[i][i] - math.log(sum(math.exp(logits[j][i]) for j in others))
     return total / (2 * n)
+
+
+def naive_sigmoid(logits, items, captions):
+    """The equation of Zhai et al., pair by pair; off-diagonal pairs of one's item or caption are left out."""
+    n, total = len(logits), 0.0
+    for i in range(n):
+        for j in range(n):
+            if i == j:
+                total += math.log(1 + math.exp(-logits[i][j]))
+            elif items[j] != items[i] and captions[j] != captions[i]:
+                total += math.log(1 + math.exp(logits[i][j]))
+    return total / n
 
 
 @settings(max_examples=40, deadline=None)
@@ -35,27 +47,35 @@ def test_equals_the_naive_sum(pairs, seed):
     ):
         expected = pytest.approx(naive(logits.tolist(), items, texts), abs=1e-5)
         assert symmetric_cross_entropy(logits, *given_ids).item() == expected
+        expected = pytest.approx(naive_sigmoid(logits.tolist(), items, texts), abs=1e-5)
+        assert sigmoid(logits, *given_ids).item() == expected
 
 
+LOSSES = pytest.mark.parametrize("loss", [symmetric_cross_entropy, sigmoid])
+
+
+@LOSSES
 @pytest.mark.parametrize("ids", ["item_ids", "caption_ids"])
-def test_gradient_is_finite_and_zero_on_pairs_that_are_no_negatives(ids):
+def test_gradient_is_finite_and_zero_on_pairs_that_are_no_negatives(ids, loss):
     logits = torch.randn(3, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    symmetric_cross_entropy(logits, **{ids: ["a", "b", "a"]}).backward()
+    loss(logits, **{ids: ["a", "b", "a"]}).backward()
     assert (logits.grad == 0).nonzero().tolist() == [[0, 2], [2, 0]]
-    symmetric_cross_entropy(logits, **{ids: ["a", "a", "a"]}).backward()
+    loss(logits, **{ids: ["a", "a", "a"]}).backward()
     assert logits.grad.isfinite().all()
 
 
-def test_half_precision_logits_give_a_float32_loss():
+@LOSSES
+def test_half_precision_logits_give_a_float32_loss(loss):
     logits = torch.randn(4, 4, generator=torch.Generator().manual_seed(0)).bfloat16()
-    assert symmetric_cross_entropy(logits).dtype == torch.float32
+    assert loss(logits).dtype == torch.float32
 
 
-def test_bad_shapes_are_named():
+@LOSSES
+def test_bad_shapes_are_named(loss):
     for arguments, said in (
         ((torch.zeros(2, 3),), r"\[N, N\], not \[2, 3\]"),
         ((torch.zeros(2, 2), [1, 2, 3]), "3 item_ids for 2 pairs"),
         ((torch.zeros(2, 2), None, [1]), "1 caption_ids for 2 pairs"),
     ):
         with pytest.raises(ValueError, match=said):
-            symmetric_cross_entropy(*arguments)
+            loss(*arguments)

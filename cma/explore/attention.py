@@ -13,10 +13,11 @@ from matplotlib import colormaps
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import CLIPModel, CLIPProcessor
+from transformers import PreTrainedModel, ProcessorMixin
 
+from ..families import family_of, tower_of
 from ..model import RetrievalModel
-from ..patching import encoder_layers
+from ..patching import encoder_layers, parts
 
 HEAT = 0.85  # how much of the picture the colour of the hottest patch covers
 DIM = 0.65  # how much of the picture grey covers where CLIP saw nothing
@@ -49,9 +50,10 @@ def explain(
     Encoder-Decoder Transformers", eqs. 5 and 6. The weights of patches are the class token's, for the cosine
     of their own frame. The weights of words are those of the token that ends the sentence, for the mean of
     the cosines, or for their sum weighted by `weights` [F]. The active adapter of the model is used.
-    Of a longer sentence the first `max_words` tokens count.
+    Of a longer sentence the first `max_words` tokens count. Families that pool otherwise are asked there: for
+    SigLIP's patches by the mean attention of its pooling head.
 
-    Raises ValueError for a blank sentence, no frames, weights of another shape, or a method with prompts.
+    Raises ValueError for a blank sentence, no frames, weights of another shape, prompts or a slow tokenizer.
     """
     if not len(frames):
         raise ValueError("no frames were given; expected a picture, or the frames of a clip")
@@ -60,6 +62,9 @@ def explain(
     if weights.shape != (len(frames),):
         raise ValueError(f"weights must be [{len(frames)}] like the frames, not {list(weights.shape)}")
     ids, _ = model.tokenize([text], max_words)
+    tokenizer, family = model.processor.tokenizer, model.family
+    if not tokenizer.is_fast:
+        raise ValueError(f"{type(tokenizer).__name__} does not tell where words are; use a fast tokenizer")
     side = model.clip.config.vision_config.image_size // model.clip.config.vision_config.patch_size
     with model.acting(model.active, model.scale), torch.enable_grad():
         with watched(model.clip, "text") as text_attention:
@@ -67,34 +72,42 @@ def explain(
         with watched(model.clip, "vision") as vision_attention:
             pictures = model.encode_images(frames).float()
         lengths = vision_attention[0].shape[-1], text_attention[0].shape[-1]
-        if lengths != (side**2 + 1, ids.shape[1]):
+        if lengths != (side**2 + family.class_tokens, ids.shape[1]):
             raise ValueError(f"{model.active!r} adds tokens of its own, which are no words and no patches")
         cosines = F.cosine_similarity(sentence, pictures)
-        patches = relevance(vision_attention, cosines.sum())[:, 0, 1:]
+        pools = vision_attention[model.layers["vision"] :]  # SigLIP's
+        patches = relevance(vision_attention[: model.layers["vision"]], cosines.sum())
+        patches = (pools[0].float() @ patches)[:, 0] if pools else patches[:, 0, 1:]
         tokens = relevance(text_attention, weights.to(cosines) @ cosines)[0]
-    tokenizer = model.processor.tokenizer
-    end = ids[0].tolist().index(tokenizer.eos_token_id)
-    spans = tokenizer(text, return_offsets_mapping=True, verbose=False)["offset_mapping"][1:end]
-    words, word_weights = by_word(text, spans, tokens[end, 1:end])
+    first, end = family.starts, ids[0].tolist().index(family.end_of(tokenizer))
+    seen = text.lower() if family.lower else text
+    spans = tokenizer(seen, return_offsets_mapping=True, verbose=False)["offset_mapping"][first:end]
+    row = {"end": end, "last": -1, "first": 0}[family.pooled]
+    _, word_weights = by_word(seen, spans, tokens[row, first:end])
     patches = scaled(patches.unflatten(1, (side, side)).cpu())
-    return Explanation(words, scaled(word_weights), patches, cosines.detach().cpu())
+    return Explanation(tuple(text.split()), scaled(word_weights), patches, cosines.detach().cpu())
 
 
 @contextmanager
-def watched(clip: CLIPModel, tower: str) -> Iterator[list[Tensor]]:
+def watched(clip: PreTrainedModel, tower: str) -> Iterator[list[Tensor]]:
     """Within `with`, a forward of `tower` ("vision" | "text") fills the list with each layer's attention.
 
-    It is [N, H, L, L], and with gradients on it is part of a graph, though all of `clip` is frozen.
+    It is [N, H, L, L], and with gradients on it is part of a graph, though all of `clip` is frozen. Where an
+    attention pools the patches (SigLIP), its weights [N, 1, L] come last, and are part of none.
     """
     attention, layers, config = [], encoder_layers(clip, tower), clip.config
+    modules = [module for of, _, module in parts(clip, "attention") if of == tower]
+    if tower == "vision" and not family_of(config).class_tokens:
+        modules.append(tower_of(clip, tower).head.attention)
     kernels = {name: getattr(config, name)._attn_implementation for name in ("text_config", "vision_config")}
     with ExitStack() as stack:
         stack.callback(clip.set_attn_implementation, kernels)
         clip.set_attn_implementation("eager")  # the only kernel that returns the attention
-        begin = layers[0].layer_norm1  # nothing below its output has a gradient: the graph begins there
-        stack.enter_context(begin.register_forward_hook(lambda _, __, output: output.requires_grad_()))
-        for layer in layers:
-            keep = layer.self_attn.register_forward_hook(lambda _, __, output: attention.append(output[1]))
+        begin = layers[0]  # nothing below its input has a gradient: the graph begins there
+        mark = begin.register_forward_pre_hook(lambda _, inputs: (inputs[0].requires_grad_(), *inputs[1:]))
+        stack.enter_context(mark)
+        for module in modules:
+            keep = module.register_forward_hook(lambda _, __, output: attention.append(output[1]))
             stack.enter_context(keep)
         yield attention
 
@@ -126,7 +139,7 @@ def by_word(text: str, spans: Sequence[tuple[int, int]], weights: Tensor) -> tup
     return tuple(words), sums
 
 
-def overlay(picture: Image.Image, patches: Tensor, processor: CLIPProcessor) -> Image.Image:
+def overlay(picture: Image.Image, patches: Tensor, processor: ProcessorMixin) -> Image.Image:
     """The picture in grey under a heat map of `patches` [h, w], from 0 (no colour) by violet to 1 (yellow).
 
     The map covers the part that CLIP saw; the rest is dimmed. `picture` may be a smaller copy of the one that
@@ -145,7 +158,7 @@ def overlay(picture: Image.Image, patches: Tensor, processor: CLIPProcessor) -> 
     return shown
 
 
-def crop_box(size: tuple[int, int], processor: CLIPProcessor) -> tuple[int, int, int, int]:
+def crop_box(size: tuple[int, int], processor: ProcessorMixin) -> tuple[int, int, int, int]:
     """The part of a picture of `size` (width, height) that CLIP sees: left, top, right, bottom in pixels."""
     images = processor.image_processor
     if not images.do_center_crop:

@@ -13,8 +13,9 @@ from torch.utils.hooks import RemovableHandle
 
 from ..adapter import ACTIVATIONS
 from ..files import checked_dataclass
-from ..method import Method, towers_and_layers
+from ..method import Method
 from ..model import RetrievalModel
+from ..patching import parts
 
 
 @checked_dataclass
@@ -71,9 +72,8 @@ class AdapterATTN(Bottlenecks):
 
     def hang(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
         """Stand after each attention."""
-        for tower, depth, layer in towers_and_layers(clip):
-            hook = partial(_after, getattr(self, tower)[depth], scale)
-            yield layer.self_attn.out_proj.register_forward_hook(hook)
+        for tower, depth, sublayer in parts(clip, "after_attention"):
+            yield sublayer.register_forward_hook(partial(_after, getattr(self, tower)[depth], scale))
 
 
 class AdaptFormer(Bottlenecks):
@@ -85,15 +85,16 @@ class AdaptFormer(Bottlenecks):
     NAME, weight, pictures = "AdaptFormer", 0.1, PICTURES
 
     def __init__(self, model: RetrievalModel, options: BottleneckOptions) -> None:
+        if not (model.family.vision.mlp and model.family.text.mlp):
+            raise ValueError(f"{self.NAME}: {model.family.name} has no module that is a whole MLP")
         super().__init__(model, options)
         start_at_clip(self)
 
     def hang(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
         """Stand beside each MLP."""
-        for tower, depth, layer in towers_and_layers(clip):
-            yield layer.mlp.register_forward_hook(
-                partial(_beside, getattr(self, tower)[depth], self.weight * scale)
-            )
+        for tower, depth, mlp in parts(clip, "mlp"):
+            hook = partial(_beside, getattr(self, tower)[depth], self.weight * scale)
+            yield mlp.register_forward_hook(hook)
 
 
 @checked_dataclass
@@ -127,8 +128,8 @@ class TiedBottlenecks(Bottlenecks):
 
     def hang(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
         """Stand after each MLP."""
-        for tower, depth, layer in towers_and_layers(clip):
-            yield layer.mlp.register_forward_hook(partial(self.add, tower, depth, self.weight * scale))
+        for tower, depth, last in parts(clip, "after_mlp"):
+            yield last.register_forward_hook(partial(self.add, tower, depth, self.weight * scale))
 
     def add(self, tower: str, depth: int, scale: float, mlp: nn.Module, inputs: tuple, z: Tensor) -> Tensor:
         """The MLP's output and the bottleneck's; `last` counts the layers from the end."""

@@ -36,12 +36,13 @@ class LoRA(Method):
         from peft import LoraConfig, inject_adapter_in_model
 
         super().__init__(model, options)
-        clip = model.clip
+        clip, towers = model.clip, (model.family.vision, model.family.text)
         with model.acting(None):
             own = dict(clip.named_modules())
+            targets = {at.other_names.get(t, t) for t in options.targets for at in towers}
             if wrong := [t for t in options.targets if not any(name.endswith(f".{t}") for name in own)]:
                 raise ValueError(f"{self.NAME}: targets: no projection of CLIP is called {wrong[0]!r}")
-            config = LoraConfig(r=options.rank, lora_alpha=options.alpha, target_modules=[*options.targets])
+            config = LoraConfig(r=options.rank, lora_alpha=options.alpha, target_modules=sorted(targets))
             try:
                 inject_adapter_in_model(config, clip)
             finally:  # also if peft refuses one target after it has replaced others

@@ -1,7 +1,8 @@
 """Methods that add learnt tokens to the input of the towers' layers: CoOp, VPT, VL-Prompt, MaPLe.
 
-A caption gets its tokens behind the one that starts it, a picture behind its patches. `prompt(i)` [n, D] is
-what stands there at the input of layer i; a deeper layer takes what the one before it made of them.
+A caption gets its tokens behind the one that starts it (in SigLIP none does), a picture behind its patches
+(SigLIP pools them too). `prompt(i)` [n, D] is what stands there at the input of layer i; a deeper layer takes
+what the one before it made of them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from ..families import Family, family_of
 from ..files import checked_dataclass
 from ..method import Method
 from ..model import RetrievalModel
@@ -129,15 +131,17 @@ def prompt_vision(clip: nn.Module, prompt: Prompt, depth: int, count: int) -> It
 
 
 def prompt_text(clip: nn.Module, prompt: Prompt, depth: int, count: int) -> Iterator[RemovableHandle]:
-    """Let `count` prompts stand behind the first token of a caption in the first `depth` layers.
+    """Let `count` prompts stand behind the token that starts a caption in the first `depth` layers.
 
     Token ids hold their places, so that mask, positions and the place of pooling are the tower's own doing.
     """
-    yield clip.text_model.register_forward_pre_hook(partial(_make_room, count), with_kwargs=True)
+    family = family_of(clip.config)
+    at = slice(family.starts, family.starts + count)
+    yield clip.text_model.register_forward_pre_hook(partial(_make_room, family, at), with_kwargs=True)
     tokens = clip.text_model.get_input_embeddings()
-    yield tokens.register_forward_hook(partial(_embedded, partial(prompt, 0), count))
+    yield tokens.register_forward_hook(partial(_embedded, partial(prompt, 0), at))
     for i, layer in enumerate(encoder_layers(clip, "text")[1:depth], start=1):
-        yield layer.register_forward_pre_hook(partial(_within, prompt, i, count))
+        yield layer.register_forward_pre_hook(partial(_within, prompt, i, at))
 
 
 def _behind(prompt: Prompt, i: int, count: int, layer: nn.Module, inputs: tuple) -> tuple:
@@ -145,22 +149,23 @@ def _behind(prompt: Prompt, i: int, count: int, layer: nn.Module, inputs: tuple)
     return torch.cat([x, prompt(i).to(x.dtype).expand(len(x), -1, -1)], dim=1), *inputs[1:]
 
 
-def _within(prompt: Prompt, i: int, count: int, layer: nn.Module, inputs: tuple) -> tuple:
-    return _embedded(partial(prompt, i), count, layer, (), inputs[0]), *inputs[1:]
+def _within(prompt: Prompt, i: int, at: slice, layer: nn.Module, inputs: tuple) -> tuple:
+    return _embedded(partial(prompt, i), at, layer, (), inputs[0]), *inputs[1:]
 
 
-def _embedded(prompt: Callable, count: int, module: nn.Module, inputs: tuple, x: Tensor) -> Tensor:
+def _embedded(prompt: Callable, at: slice, module: nn.Module, inputs: tuple, x: Tensor) -> Tensor:
     """Tokens [T, L, D] with prompts in the places that `_make_room` made."""
-    return torch.cat([x[:, :1], prompt().to(x.dtype).expand(len(x), -1, -1), x[:, 1 + count :]], dim=1)
+    prompts = prompt().to(x.dtype).expand(len(x), -1, -1)
+    return torch.cat([x[:, : at.start], prompts, x[:, at.stop :]], dim=1)
 
 
-def _make_room(count: int, tower: nn.Module, inputs: tuple, named: dict) -> tuple[tuple, dict]:
-    """`input_ids` [T, L] with `count` more ids behind the first, cut to the context with its end kept."""
-    ids, config = named["input_ids"], tower.config
-    most, legacy = config.max_position_embeddings, config.eos_token_id == 2  # 2: pool at the highest id
-    end = ids.amax(1, keepdim=True) if legacy else torch.full_like(ids[:, :1], config.eos_token_id)
+def _make_room(family: Family, at: slice, tower: nn.Module, inputs: tuple, named: dict) -> tuple[tuple, dict]:
+    """`input_ids` [T, L] with more ids in the places `at`, cut to the context with its end kept."""
+    ids, config, count = named["input_ids"], tower.config, at.stop - at.start
+    most, ends = config.max_position_embeddings, family.ends(config, ids)[:, None]
     filler = torch.zeros_like(ids[:, :1]).expand(-1, count) + (config.eos_token_id == 0)
-    ids = torch.cat([ids[:, :1], filler, ids[:, 1:]], dim=1)[:, :most]
-    ended = (ids == end).any(1, keepdim=True)
-    ids = torch.cat([ids[:, :-1], torch.where(ended, ids[:, -1:], end)], dim=1)
-    return inputs, named | {"input_ids": ids}
+    longer = torch.cat([ids[:, : at.start], filler, ids[:, at.start :]], dim=1)[:, :most]
+    room = {"input_ids": longer.scatter(1, (ends + count).clamp(max=len(longer[0]) - 1), ids.gather(1, ends))}
+    if (mask := named.get("attention_mask")) is not None:
+        room["attention_mask"] = torch.cat([torch.ones_like(filler), mask], dim=1)[:, :most]
+    return inputs, named | room

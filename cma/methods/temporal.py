@@ -37,7 +37,8 @@ class STAdapter(Method):
         super().__init__(model, options)
         if even := [size for size in options.kernel if size % 2 == 0]:
             raise ValueError(f"{self.NAME}: kernel={options.kernel}: expected odd numbers, not {even[0]}")
-        width, middle, depth = self.widths["vision"], options.bottleneck_dim, self.layers["vision"]
+        self.first, width = model.family.class_tokens, self.widths["vision"]
+        middle, depth = options.bottleneck_dim, self.layers["vision"]
         padding = tuple(size // 2 for size in options.kernel)
         self.down = nn.ModuleList(nn.Linear(width, middle) for _ in range(depth))
         self.convolution = nn.ModuleList(
@@ -56,13 +57,14 @@ class STAdapter(Method):
 
     def add(self, depth: int, scale: float, layer: nn.Module, inputs: tuple) -> tuple:
         """The layer's inputs, with what a patch gets from the frames around its own."""
-        x, mask = inputs[0], self.frame_mask  # [V * F, 1 + P, D] with the class token first; [V, F]
+        x, mask = inputs[0], self.frame_mask  # [V * F, 1 + P, D] with the class token, if any; [V, F]
         if mask is None:
             raise ValueError(f"{self.NAME}: cannot do pictures, use encode_videos: {self.why_not}")
-        h = linear(self.down[depth], x[:, 1:]).unflatten(0, mask.shape)  # [V, F, P, r]
+        tokens, patches = x[:, : self.first], x[:, self.first :]
+        h = linear(self.down[depth], patches).unflatten(0, mask.shape)  # [V, F, P, r]
         rows = round(h.shape[2] ** 0.5)
         h = h * mask.to(h)[:, :, None, None]  # a frame that fills up is as one beyond the end of the clip
         h = h.unflatten(2, (rows, -1)).permute(0, 4, 1, 2, 3)  # [V, r, F, rows, columns]
         convolution = self.convolution[depth]
         h = convolution(h.to(convolution.weight.dtype)).permute(0, 2, 3, 4, 1).flatten(2, 3).flatten(0, 1)
-        return torch.cat([x[:, :1], x[:, 1:] + scale * linear(self.up[depth], h.to(x.dtype))], 1), *inputs[1:]
+        return torch.cat([tokens, patches + scale * linear(self.up[depth], h.to(x.dtype))], 1), *inputs[1:]

@@ -53,6 +53,7 @@ class Tuning(Method):
 
     def __init__(self, model: RetrievalModel, options: object) -> None:
         super().__init__(model, options)
+        self.family = model.family
         if model.dtype in (torch.float16, torch.bfloat16):
             raise ValueError(
                 f"{self.NAME}: needs a float32 backbone, not {model.dtype}: small updates vanish"
@@ -62,6 +63,8 @@ class Tuning(Method):
                 if self.trains(name):
                     copy = nn.Parameter(own.detach().clone())
                     self.register_parameter(name.replace(".", "/"), copy)  # torch allows no dot in a name
+        if not self._parameters:
+            raise ValueError(f"{self.NAME}: {self.family.name} has nothing of what it trains; take partial")
 
     def trains(self, name: str) -> bool:
         """Whether CLIP's parameter of this name trains."""
@@ -87,8 +90,8 @@ class FullFineTuning(Tuning):
     NAME, halves = "full fine-tuning", False
 
     def trains(self, name: str) -> bool:
-        """All but embeddings and logit scale."""
-        return ".embeddings." not in name and name != "logit_scale"
+        """All but embeddings, logit scale and bias."""
+        return ".embeddings." not in name and not name.startswith("logit_")
 
 
 class Partial(Tuning):
@@ -101,7 +104,8 @@ class Partial(Tuning):
     def trains(self, name: str) -> bool:
         """The tensors of a tower's last layer."""
         tower = name.partition("_")[0]
-        return f".layers.{self.layers.get(tower, 0) - 1}." in name
+        at = getattr(self.family, tower, None)
+        return bool(at) and f".{at.layers}.{self.layers[tower] - 1}." in name
 
 
 class Projection(Tuning):

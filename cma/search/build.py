@@ -190,7 +190,8 @@ def embed(model: RetrievalModel, pixels: Sequence[Tensor]) -> list[Tensor]:
 
     def encode(part: Tensor) -> Tensor:
         with torch.no_grad():  # which another thread does not inherit
-            return check_finite(model.encode_images(part).float().cpu(), model)
+            embedded = model.family.comparable(model.encode_images(part))
+            return check_finite(embedded.float().cpu(), model)
 
     if threads == 1 or len(parts) == 1:
         vectors = torch.cat(list(map(encode, parts)))

@@ -216,7 +216,7 @@ class MediaIndex(Embedded):
         parts = [texts[i : i + 256] for i in range(0, len(texts), 256)]
         with self._own_adapter():
             encoded = [self.model.encode_text(part, self.config.max_words) for part in parts]
-            return check_finite(torch.cat(encoded).float().cpu(), self.model)
+            return check_finite(self.model.family.comparable(torch.cat(encoded)).float().cpu(), self.model)
 
     def _compare(self, text: Tensor, items: Tensor) -> Tensor:
         """Cosine [T, V] of every text [T, D] with some items [V], over all their frames."""

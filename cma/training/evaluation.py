@@ -39,7 +39,7 @@ def encode(
     pixels: Pixels | None = None,
     team: Team = ALONE,
 ) -> Embeddings:
-    """Embed every caption and frame of `dataset`, un-normalised, in float32, without dropout or gradients.
+    """Embed every caption and frame of `dataset` (`Family.comparable`), without dropout or gradients.
 
     Precision and workers are those of a `TrainConfig`. The processes of a `team` share the batches, and each
     gets all embeddings, as one process computes them. Raises ValueError naming an item without captions.
@@ -55,12 +55,13 @@ def encode(
     bar = team.bar(media, f"encode {dataset.split}", total=len(batches), leave=False)
     acting = model.acting(model.active, model.scale)
     with acting, autocast(model, config.precision), attention(model, config.precision):
-        order = (ids != ids.max()).sum(1).argsort()  # the shortest first, so that little is padded
+        order = model.family.ends(model.clip.config.text_config, ids).argsort()  # so that little is padded
         for part in team.own(ids[order].split(CAPTIONS)):
-            text.append(model.encode_text(without_padding(model, part)).float().cpu())
+            embedded = model.encode_text(without_padding(model, part))
+            text.append(model.family.comparable(embedded).float().cpu())
         for part, mask in bar:
             embedded = model.encode_videos(model_frames(model, part, mask), mask.to(model.device))
-            frames.append(embedded.float().cpu())
+            frames.append(model.family.comparable(embedded).float().cpu())
             masks.append(mask)
     text, frames, masks = (torch.cat(sum(team.everyones(parts), [])) for parts in (text, frames, masks))
     return Embeddings(text[order.argsort()], frames, masks, dataset.text_to_item, cut)

@@ -23,7 +23,7 @@ from .reading import Batch, Pixels, read_batches
 from .record import RunRecord, best_epoch, draw_curve, sentence
 from .resume import EpochState, RunState
 from .splits import Splits, choose_splits, epoch_batches, epoch_size
-from .step import NotFinite, train_step
+from .step import NotFinite, norms, train_step
 from .stopping import Stopping
 
 CURVE_POINTS = 50  # an epoch, at most
@@ -227,6 +227,8 @@ class Run:
             try:
                 with self.team.agree_on_memory():
                     batch = batch.to(self.model.device)
+                if step == 0 and self.model.family.norm:
+                    self.team.say(norms(self.model, batch, self.config))
                 return train_step(self.model, self.optimizer, batch, rate, self.config, self.team)[0]
             except MemoryError as error:
                 largest = max(self.team.everyones(len(batch.input_ids)))

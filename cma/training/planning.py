@@ -63,8 +63,8 @@ def plan(model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig, 
 
     What a second pair adds to the memory of one is what each pair adds. A CPU takes the same time for each
     pair; a GPU takes for a few as long as for many, so there as many are timed as will be in memory at once.
-    The model and the random state are afterwards as they were, and nothing is compiled. Raises ValueError as
-    `cma.train`. In a `team` it is about the share of one process.
+    The model and the random state are afterwards as they were. Raises ValueError as `cma.train`. In a `team`
+    it is about the share of one process.
     """
     training = choose_splits(dataset, config).training
     describe_epoch(training, config)  # its errors are those of a run
@@ -73,7 +73,7 @@ def plan(model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig, 
     ids, _ = model.tokenize(training.captions, config.max_words)
     pixels = Pixels(model.processor, config)
     two = next(read_batches(training, ids, pixels, [order[0][:2]], workers=0)).to(model.device)
-    whole = replace(config, compile=False, micro_batch=None)
+    whole = replace(config, micro_batch=None)
     before, random, training_mode = copy_parameters(model), random_state(model.device), model.training
     precision.prepare(model, whole)
     model.train()

@@ -1,4 +1,4 @@
-"""The arithmetic of a run: float32, bfloat16, or the half precision of the authors' code; compiled or not.
+"""The arithmetic of a run: float32, bfloat16, or the half precision of the authors' code.
 
 In the authors' runs (recipe "paper") these are float16: weights and biases of linear layers, attention, the
 patch convolution and both projections; activations; the adapter, its gradients, the norm they are clipped by,
@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..config import TrainConfig
+from ..families import tower_of
 from ..model import RetrievalModel
-from ..patching import TOWERS, encoder_layers, on_clip
+from ..patching import TOWERS, on_clip
 from . import optim
 
 
@@ -28,18 +29,17 @@ def prepare(model: RetrievalModel, config: TrainConfig) -> torch.optim.Optimizer
     """Put the backbone and the active adapter into `config.precision`; returns the optimiser of the adapter.
 
     "float32" and "bf16" change no tensor: bfloat16 is used by autocast in the forward pass, and the adapter's
-    weights stay float32. "fp16" changes the model in place until `restore`, and so does `config.compile`.
-    The optimiser has two groups, weights with decay and biases without. Raises ValueError if no adapter is
-    active, for a method that cannot be trained so, or where nothing can be compiled.
+    weights stay float32. "fp16" changes the model in place until `restore`. The optimiser has two groups,
+    weights with decay and biases without. Raises ValueError if no adapter is active, and for a method or a
+    loss that cannot be trained so.
     """
     require_adapter(model)
     model.get_adapter(model.active).check_training(config.precision, model.scale)
+    if config.loss == "sigmoid" and not hasattr(model.clip, "logit_bias"):
+        raise ValueError(f'{model.family.name} has no logit bias for loss="sigmoid": take "cross_entropy"')
     restore(model)
-    undo = on_clip(model.clip).undo
-    if config.compile:
-        undo.append(compile_encoders(model))
     if config.precision == "fp16":
-        undo.append(halve(model))
+        on_clip(model.clip).undo.append(halve(model))
     return optim.build_optimizer(model, config)
 
 
@@ -71,30 +71,6 @@ def attention(model: RetrievalModel, precision: str) -> AbstractContextManager:
     return sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
 
 
-def compile_encoders(model: RetrievalModel) -> Callable[[], None]:
-    """Let torch compile both encoders at their next call, hooks included; returns what undoes it.
-
-    Dropout draws the same random numbers as without. Raises ValueError where nothing can be compiled.
-    """
-    options = {"dynamic": True, "options": {"fallback_random": True}}
-    try:
-        torch.compile(torch.sin, **options)(torch.ones(3, device=model.device))
-    except Exception as error:  # a compiler, Python's headers, or Triton is missing
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
-        raise ValueError(f"torch.compile does not work here ({reason}): set compile=False") from error
-    layers = [encoder_layers(model.clip, tower) for tower in TOWERS]
-    holds = [(module, getattr(module, "layers", None)) for module in model.clip.modules()]
-    encoders = [module for module, own in holds if any(own is one for one in layers)]
-    for encoder in encoders:
-        encoder.compile(**options)
-
-    def undo() -> None:
-        for encoder in encoders:
-            encoder._compiled_call_impl = None  # `Module.compile` has no counterpart
-
-    return undo
-
-
 def halve(model: RetrievalModel) -> Callable[[], None]:
     """Put CLIP and the active adapter into half precision; returns what gives every tensor back."""
     adapter = model.get_adapter(model.active).half()
@@ -104,17 +80,20 @@ def halve(model: RetrievalModel) -> Callable[[], None]:
         kept.append((parameter, parameter.data.cpu()))  # a GPU has no room for both
         parameter.data = value
 
-    embeddings = model.clip.vision_model.embeddings, model.clip.text_model.embeddings
+    embeddings = [tower_of(model.clip, tower).embeddings for tower in TOWERS]
     for module in model.clip.modules():
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            for parameter in module.parameters():
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.MultiheadAttention):
+            for parameter in module.parameters(recurse=False):
                 replace(parameter, parameter.data.half())
         if isinstance(module, nn.LayerNorm):
             hooks.append(module.register_forward_pre_hook(lambda _, inputs: inputs[0].float()))
         if isinstance(module, nn.LayerNorm | nn.Embedding) or module in embeddings:
             hooks.append(module.register_forward_hook(lambda _, inputs, output: output.half()))
-    token = embeddings[0].class_embedding  # no module of its own, so no hook rounds it when it is used
-    replace(token, token.data.half().to(token.dtype))
+    for name, token in model.clip.named_parameters():  # no module of their own, so no hook rounds them
+        if name.endswith("class_embedding"):
+            replace(token, token.data.half().to(token.dtype))
+        if name.endswith("head.probe"):  # SigLIP's query of the patches
+            replace(token, token.data.half())
 
     def undo() -> None:
         for parameter, own in kept:

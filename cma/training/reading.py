@@ -16,6 +16,7 @@ from transformers import CLIPProcessor
 
 from ..config import TrainConfig
 from ..data import Item, RetrievalDataset
+from ..families import family_of
 from ..media import MediaError, read_media, to_pixels
 from ..model import RetrievalModel
 
@@ -167,7 +168,7 @@ def without_padding(model: RetrievalModel, ids: Tensor) -> Tensor:
     """Token ids [B, L] up to the end of the longest caption.
 
     CLIP reads a caption at its first end token, and its text tower is causal: what follows changes nothing.
+    Other families mask what follows, or read it (SigLIP, whose ids stay as they are).
     """
-    end = model.clip.config.text_config.eos_token_id
-    is_end = ids if end == 2 else (ids == end).int()  # as `CLIPTextModel`: 2 stands for the highest token
-    return ids[:, : int(is_end.argmax(1).max()) + 1]
+    ends = family_of(model.clip.config).ends(model.clip.config.text_config, ids)
+    return ids[:, : int(ends.max()) + 1]

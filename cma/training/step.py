@@ -12,9 +12,10 @@ from torch.nn.utils import clip_grad_norm_
 from torch.utils.checkpoint import checkpoint
 
 from ..config import TrainConfig
-from ..losses import symmetric_cross_entropy
+from ..families import family_of
+from ..losses import sigmoid, symmetric_cross_entropy
 from ..model import RetrievalModel
-from ..patching import TOWERS, encoder_layers
+from ..patching import TOWERS, encoder_layers, parts
 from ..similarity import compare
 from . import optim
 from .devices import ALONE, Team, is_out_of_memory
@@ -69,9 +70,8 @@ def train_step(
 
 
 def batch_loss(model: RetrievalModel, batch: Batch, config: TrainConfig) -> Tensor:
-    """The symmetric cross-entropy of exp(logit_scale) · similarity over a batch (paper section 3.4)."""
-    text, frames = _embed(model, batch, config)
-    return _loss(model.logit_scale, batch, text, frames, config)
+    """`config.loss` of exp(logit_scale) · similarity (+ logit_bias) over a batch (paper section 3.4)."""
+    return _loss(model, model.logit_scale, batch, _embed(model, batch, config), config)
 
 
 def batch_gradient(model: RetrievalModel, batch: Batch, config: TrainConfig, team: Team = ALONE) -> Tensor:
@@ -111,7 +111,7 @@ def batch_gradient(model: RetrievalModel, batch: Batch, config: TrainConfig, tea
     scale = model.logit_scale if team.first else model.logit_scale.detach()  # if it is trained: once
     sums: list[Tensor | None] = [None] * len(parameters)
     with team.agree_on_memory():
-        loss = _loss(scale, everyone, all_text, all_frames, config)
+        loss = _loss(model, scale, everyone, (all_text, all_frames), config)
         loss.backward()
 
         # each part carries the gradient of its embeddings back to the parameters
@@ -147,20 +147,28 @@ def recomputed(model: RetrievalModel, config: TrainConfig) -> Iterator[None]:
     memory at a time, and the step takes about half as long again (`python -m tests.bench step`). Without it
     only the MLP's activation function is computed again, which costs hardly any time: with ViT-B/32 and 4
     clips of 12 frames, a step's peak above the loaded model falls from 1.381 to 1.055 GiB. The gradient is
-    the same, bitwise. With `compile` the compiler decides.
+    the same, bitwise.
     """
     layers = [layer for tower in TOWERS for layer in encoder_layers(model.clip, tower)]
     whole = config.checkpoint_activations
-    parts = dict.fromkeys(layers if whole else (layer.mlp.activation_fn for layer in layers))
-    if config.compile:
-        parts = {}
-    for part in parts:  # an activation function draws no random numbers
+    again = dict.fromkeys(layers if whole else (part for *_, part in parts(model.clip, "activation")))
+    for part in again:  # an activation function draws no random numbers
         part.forward = partial(checkpoint, part.forward, use_reentrant=False, preserve_rng_state=whole)
     try:
         yield
     finally:
-        for part in parts:
+        for part in again:
             del part.forward  # the class's own again
+
+
+def norms(model: RetrievalModel, batch: Batch, config: TrainConfig) -> str:
+    """A line: the mean norms of a batch's first pairs, and what τ means for them (`Family.comparable`)."""
+    with model.acting(model.active, model.scale):
+        text, frames = _embed(model, batch.part(slice(8)), config)
+    text, frames = (x.float().norm(dim=-1).mean() for x in (text, frames[batch.mask[:8].bool()]))
+    said = f"{model.family.name}: mean norms {text:.2f} of texts, {frames:.2f} of frames; scaled to"
+    to, τ = model.family.norm, config.temperature
+    return f"{said} {to:g}, so that temperature {τ:g} weighs frames by softmax({to**2:g} cos / {τ:g})"
 
 
 def _embed(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[Tensor, Tensor]:
@@ -171,10 +179,14 @@ def _embed(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[Te
         return model.encode_text(ids), model.encode_videos(frames, batch.mask.to(frames.device))
 
 
-def _loss(scale: Tensor, batch: Batch, text: Tensor, frames: Tensor, config: TrainConfig) -> Tensor:
-    """The loss of embedded pairs; of the batch, its mask and ids alone are read."""
+def _loss(model: RetrievalModel, scale: Tensor, batch: Batch, pairs: tuple, config: TrainConfig) -> Tensor:
+    """The loss of embedded pairs (text, frames); of the batch, its mask and ids alone are read."""
     same = (batch.item_ids, batch.caption_ids) if config.mask_same_item else ()  # the authors mask nothing
-    return symmetric_cross_entropy(scale * compare(text, frames, batch.mask, config), *same)
+    text, frames = map(family_of(model.clip.config).comparable, pairs)
+    logits = scale * compare(text, frames, batch.mask, config)
+    if config.loss == "sigmoid":
+        return sigmoid(logits + model.clip.logit_bias.float(), *same)
+    return symmetric_cross_entropy(logits, *same)
 
 
 def random_state(device: torch.device) -> list[Tensor]:

@@ -180,15 +180,6 @@ def adapter_against_all(device: torch.device, size: Size) -> dict:
     return figures
 
 
-def compiled(device: torch.device, size: Size) -> dict:
-    """A step of compiled encoders ÷ one that is not compiled."""
-    batch, config = noise(size.pairs, 12, device), VIDEO.merge({"precision": "bf16"})
-    plain, _ = measured(build(size, device), batch, config, size.repeats)
-    start = time.perf_counter()
-    fast, _ = measured(build(size, device), batch, config.merge({"compile": True}), size.repeats)
-    return {"time": fast / plain, "seconds to compile": time.perf_counter() - start - size.repeats * fast}
-
-
 def indexed(device: torch.device, size: Size) -> dict:
     """An index of random pictures: files a second, and a picture is the nearest to itself."""
     model = build(size, device).eval()
@@ -236,7 +227,6 @@ CHECKS: dict[str, Callable[[torch.device, Size], dict]] = {
     "plan": planned,
     "step": large_batches,
     "adapter ÷ full fine-tuning": adapter_against_all,
-    "compiled ÷ eager": compiled,
     "index": indexed,
     "killed and resumed, off": killed,
 }

@@ -6,7 +6,6 @@ from transformers import CLIPConfig, CLIPModel
 
 from cma import AdapterConfig, RetrievalModel, TrainConfig
 from cma.training import Batch, train_step
-from cma.training.precision import compile_encoders
 from tests.bench.measure import peak_gib, ratio
 
 CONFIG = TrainConfig(similarity="text_conditioned", lr=1e-5)
@@ -16,15 +15,13 @@ def figures(quick: bool) -> dict:
     """The adapter's step against full fine-tuning: time, and the peak memory of a process.
 
     Full fine-tuning is the paper's, which leaves out the embeddings; "all" is every parameter of CLIP. The
-    quick figures leave out the latter, compiling, and clips of 64 frames.
+    quick figures leave out the latter, and clips of 64 frames.
     """
     pairs = 1 if quick else 5
     wholes = {"full": "full fine-tuning"} | ({} if quick else {"all": "all parameters of CLIP"})
     adapter = step("adapter")
     found = {f"adapter ÷ {said}, time": ratio(adapter, step(kind), pairs) for kind, said in wholes.items()}
     found["adapter with checkpointing ÷ adapter, time"] = ratio(step("checkpointed"), adapter, pairs)
-    if not quick:  # the warm-up of `ratio` compiles
-        found["compiled ÷ eager adapter, time"] = ratio(step("compiled"), adapter, pairs)
     peaks = {kind: peak_gib("step.step", kind, times=2) for kind in ("adapter", "checkpointed", *wholes)}
     for part, name in (("process", "peak of the process"), ("above", "peak above the loaded model")):
         sizes = {kind: getattr(peak, part) for kind, peak in peaks.items()}
@@ -64,11 +61,9 @@ def batch(pairs: int, frames: int) -> Batch:
 
 
 def step(kind: str):
-    """A function that takes one step of `kind`: "adapter", "checkpointed", "compiled", "full" or "all"."""
+    """A function that takes one step of `kind`: "adapter", "checkpointed", "full" or "all"."""
     model, optimizer = build(kind)
-    config = CONFIG.merge({"checkpoint_activations": kind == "checkpointed", "compile": kind == "compiled"})
-    if config.compile:
-        compile_encoders(model)
+    config = CONFIG.merge({"checkpoint_activations": kind == "checkpointed"})
     four = batch(4, 12)
     return lambda: train_step(model, optimizer, four, 1e-5, config)
 

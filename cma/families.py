@@ -1,0 +1,135 @@
+"""What two-tower backbones differ in: one description a family, for all that reads them or acts on them."""
+
+from dataclasses import dataclass, field
+from operator import attrgetter
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+TOWERS = ("vision", "text")
+
+
+@dataclass(frozen=True)
+class Tower:
+    """Where the parts of an encoder are: `layers` below the tower, all others below a layer.
+
+    Adapters join at the last linear maps of attention and MLP, whose output is z, before the residual: x is
+    then x + z + up(act(down(z))). A post-norm layer takes its norm of that sum, so z means the same (Houlsby
+    et al. 2019 do so in BERT). `other_names`: what attention's projections are called, by CLIP's names.
+    """
+
+    layers: str = "encoder.layers"
+    attention: str = "self_attn"  # returns (output, weights)
+    after_attention: str = "self_attn.out_proj"
+    after_mlp: str = "mlp.fc2"
+    activation: str = "mlp.activation_fn"
+    mlp: str | None = "mlp"  # None: no one module is the whole MLP
+    other_names: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Family:
+    """One model class of transformers, and the prefix of the classes that prepare its input."""
+
+    name: str
+    model: str
+    processor: str = "CLIP"
+    pooled: str = "end"  # what stands for a text: the token at its "end", the "last" place, or the "first"
+    legacy_end: bool = False  # an `eos_token_id` of 2 means the highest id
+    full: bool = False  # texts are padded to all places of the text tower
+    mask: bool = False  # padding must be masked; the other text towers are causal, or trained with it
+    lower: bool = False  # texts are lower-cased
+    starts: int = 1  # tokens before the words
+    class_tokens: int = 1  # before the patches; 0: an attention, `vision_model.head`, pools them
+    projected: bool = True  # both towers end with a projection
+    norm: float | None = 10.0  # see `comparable`
+    vision: Tower = Tower()
+    text: Tower = Tower()
+
+    def end_of(self, tokenizer: object) -> int | None:
+        """The id that ends each caption."""
+        return tokenizer.sep_token_id if self.pooled == "first" else tokenizer.eos_token_id
+
+    def ends(self, config: object, ids: Tensor) -> Tensor:
+        """The place [T] up to which each caption of `ids` [T, L] is read; `config` is the text tower's."""
+        if self.pooled == "last":
+            return torch.full_like(ids[:, 0], ids.shape[1] - 1)
+        if self.pooled == "first":
+            return (ids != config.pad_token_id).sum(1) - 1
+        end = config.eos_token_id
+        return (ids if self.legacy_end and end == 2 else (ids == end).int()).argmax(1)
+
+    def embed_text(self, clip: nn.Module, ids: Tensor) -> Tensor:
+        """Embeddings [T, D] of token ids [T, L]. Raises ValueError for ids that are not padded as needed."""
+        config = clip.config.text_config
+        if self.full and ids.shape[1] != (most := config.max_position_embeddings):
+            raise ValueError(f"{self.name} reads padding: input_ids must be [T, {most}], not {[*ids.shape]}")
+        mask = {"attention_mask": (ids != config.pad_token_id).long()} if self.mask else {}
+        out = clip.text_model(input_ids=ids, **mask)
+        pooled = out.last_hidden_state[:, 0] if self.pooled == "first" else out.pooler_output
+        return clip.text_projection(pooled) if self.projected else pooled
+
+    def embed_pixels(self, clip: nn.Module, pixels: Tensor) -> Tensor:
+        """Embeddings [V, D] of prepared pixels [V, 3, H, W]."""
+        pooled = clip.vision_model(pixel_values=pixels).pooler_output
+        return clip.visual_projection(pooled) if self.projected else pooled
+
+    def comparable(self, embeddings: Tensor) -> Tensor:
+        """Embeddings [.., D] with the norm that the temperature τ of text-conditioned pooling is for.
+
+        τ = 5 is for CLIP's, which stay. Others become norm · x / |x|: frames v_f get the weights
+        softmax_f(norm² cos(t, v_f) / τ), as if τ were scaled by |t| |v_f| / norm². A norm of 10 is a guess at
+        CLIP ViT-B/32's; only norm² / τ counts, so another τ corrects it.
+        """
+        return embeddings if self.norm is None else self.norm * F.normalize(embeddings.float(), dim=-1)
+
+
+BERT = Tower(
+    *("encoder.layer", "attention.self", "attention.output.dense", "output.dense"),
+    *("intermediate.intermediate_act_fn", None),
+    {"q_proj": "query", "k_proj": "key", "v_proj": "value", "out_proj": "attention.output.dense"},
+)
+SIGLIP = {"full": True, "lower": True, "starts": 0, "class_tokens": 0, "projected": False}
+FAMILIES = {  # by `config.model_type`
+    "clip": Family("CLIP", "CLIPModel", legacy_end=True, norm=None),
+    "siglip": Family("SigLIP", "SiglipModel", "Siglip", "last", **SIGLIP),  # and SigLIP 2 of fixed size
+    "metaclip_2": Family("MetaCLIP 2", "MetaClip2Model"),
+    "chinese_clip": Family("Chinese-CLIP", "ChineseCLIPModel", "ChineseCLIP", "first", mask=True, text=BERT),
+}
+
+
+def family_of(config: object, name: object = "the backbone") -> Family:
+    """The family of a model's configuration. Raises ValueError that says why there is none."""
+    kind = getattr(config, "model_type", None)
+    if kind in FAMILIES:
+        return FAMILIES[kind]
+    lacking = [f"no {tower}_config" for tower in TOWERS if not hasattr(config, f"{tower}_config")]
+    why = f"it has {' and '.join(lacking)}" if lacking else "how it reads is not in cma/families.py"
+    if kind == "siglip2":
+        why = "NaFlex takes three tensors a picture; take one of fixed size, google/siglip2-base-patch16-224"
+    known = " or ".join(f"{family.name} (`{family.model}`)" for family in FAMILIES.values())
+    raise ValueError(f"{name}: a model of type {kind!r}; expected a {known}: {why}")
+
+
+def check_parts(clip: object) -> Family:
+    """A model's family. Raises TypeError that names a part that it lacks, of its family's or of CLIP's."""
+    config, said = getattr(clip, "config", None), "expected RetrievalModel(clip, processor), but clip is a"
+    kind = getattr(config, "model_type", None)
+    family = FAMILIES.get("siglip" if kind == "siglip2" else kind, FAMILIES["clip"])
+    try:
+        for tower in TOWERS:
+            at = getattr(family, tower)
+            sites = [f"{at.layers}.0.{site}" for site in (at.after_attention, at.after_mlp)]
+            attrgetter(*sites)(tower_of(clip, tower))
+        ends = ("visual_projection", "text_projection") if family.projected else ("vision_model.head",)
+        attrgetter("logit_scale", *ends)(clip)
+    except AttributeError as error:
+        raise TypeError(f"{said} {type(clip).__name__}: {error}") from error
+    return family_of(config)
+
+
+def tower_of(clip: nn.Module, tower: str) -> nn.Module:
+    """One tower ("vision" | "text"), where embeddings and encoder are; some releases nest it once more."""
+    model = getattr(clip, f"{tower}_model")
+    return getattr(model, f"{tower}_model", model)

@@ -1,0 +1,455 @@
+"""Backbones beside CLIP: each embeds as transformers does, takes adapters and methods, and trains."""
+
+import io
+import re
+import sys
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from PIL import Image
+from torch.nn import functional as F
+
+import cma
+from cma import AdapterConfig, MediaIndex, RetrievalModel, TrainConfig
+from cma.backbone import check_tokenizer, identity, load_backbone
+from cma.explore.attention import explain, overlay
+from cma.families import FAMILIES, family_of
+from cma.methods import NAMES, attach
+from cma.patching import TOWERS, encoder_layers, parts
+from cma.similarity import text_conditioned
+from cma.training import Batch, prepare, restore, train_step
+from cma.training.reading import without_padding
+from cma.training.step import batch_gradient, batch_loss, recomputed
+from tests import ROOT
+from tests.methods.conftest import FRAMES, MASK, hooks, move
+from tests.toy_data import write_images
+from tests.toy_families import KINDS, OTHERS, PREFIX, build_backbone, build_family_processor
+from tests.toy_media import write_picture
+
+TEXTS = ["a red cat", "two birds sing", "the small dog sits on the green grass", "a boat"]
+PIXELS = FRAMES[:, 0]
+REFUSED = {("siglip", "projection"), ("chinese_clip", "AdaptFormer")}
+CONFIG = TrainConfig(lr=1e-2, weight_decay=0.0, similarity="text_conditioned")
+
+
+def build(kind: str, method: str | None = None, dtype: torch.dtype = torch.float32) -> RetrievalModel:
+    """A toy backbone with its processor; the weights of `method` are large enough to matter."""
+    model = RetrievalModel(build_backbone(kind).to(dtype), build_family_processor(kind))
+    if method:
+        attach(model, method, "m").to(dtype)
+        move(model.adapters["m"])
+    return model
+
+
+def a_batch(model: RetrievalModel) -> Batch:
+    return Batch(model.tokenize(TEXTS)[0], FRAMES.to(model.dtype), MASK, torch.arange(4))
+
+
+def embed(model: RetrievalModel) -> list[torch.Tensor]:
+    with torch.no_grad():
+        return [model.encode_text(TEXTS), model.encode_videos(FRAMES, MASK), model.encode_images(PIXELS)]
+
+
+def same(ours: list, theirs: list) -> bool:
+    return all(map(torch.equal, ours, theirs))
+
+
+# ---- reading
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_embeddings_without_adapter_are_those_of_transformers(kind):
+    model, clip = build(kind), build_backbone(kind)
+    padding = {"padding": "max_length", "max_length": 64} if kind == "siglip" else {"padding": True}
+    given = model.processor.tokenizer(TEXTS, **padding, return_tensors="pt")
+    mask = {"attention_mask": given["attention_mask"]} if kind == "chinese_clip" else {}
+    with torch.no_grad():
+        out = clip(input_ids=given["input_ids"], pixel_values=PIXELS, **mask)
+        text = clip.get_text_features(given["input_ids"], **mask).pooler_output
+        images = clip.get_image_features(PIXELS).pooler_output
+        assert torch.equal(model.encode_text(TEXTS), text)
+        assert torch.equal(model.encode_images(PIXELS), images)
+        cosines = F.normalize(model.encode_text(TEXTS), dim=-1) @ F.normalize(images, dim=-1).T
+        logits = model.logit_scale * cosines + getattr(clip, "logit_bias", 0.0)
+    torch.testing.assert_close(logits, out.logits_per_text)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_folder_loads_by_its_model_type(kind, tmp_path):
+    build_backbone(kind).save_pretrained(tmp_path)
+    build_family_processor(kind).save_pretrained(tmp_path)
+    model = RetrievalModel.from_pretrained(tmp_path)
+    assert type(model.clip).__name__ == FAMILIES[kind].model and identity(model.clip)["revision"]
+    assert same(embed(model), embed(build(kind)))
+    assert (model.widths, model.layers) == ({"vision": 48, "text": 32}, {"vision": 3, "text": 3})
+    picture = Image.linear_gradient("L").convert("RGB").resize((80, 50))
+    torch.testing.assert_close(model.encode_images([picture]), build(kind).encode_images([picture]))
+    half = RetrievalModel.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    assert half.dtype == half.encode_text(TEXTS).dtype == half.encode_videos(FRAMES).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_word_matters_and_the_captions_beside_do_not(kind):
+    model = build(kind, "cross-modal adapter")
+    alone, beside = model.encode_text(TEXTS[:1]), model.encode_text(TEXTS)[:1]
+    torch.testing.assert_close(alone, beside)
+    for other in ("the red cat", "a blue cat", "a red dog"):
+        assert (model.encode_text([other]) - alone).abs().max() > 1e-3
+    ids, _ = model.tokenize(TEXTS)
+    torch.testing.assert_close(model.encode_text(without_padding(model, ids[:2])), model.encode_text(ids[:2]))
+    with pytest.warns(UserWarning, match="1 of 1 captions exceed 5 tokens"):
+        cut = model.tokenize(["a red cat sits on the green grass"], max_words=5)[0]
+    assert torch.equal(
+        cut[:, :5], model.tokenize(["a red cat sits"[: 9 if model.family.starts else 14]])[0][:, :5]
+    )
+
+
+def test_siglip_reads_lower_case_and_padding():
+    model = build("siglip")
+    ids, _ = model.tokenize(["A Red CAT"])
+    assert torch.equal(ids, model.tokenize(["a red cat"])[0]) and ids.shape == (1, 64)
+    assert ids[0, 3:].eq(model.processor.tokenizer.pad_token_id).all()
+    assert without_padding(model, ids).shape == (1, 64)
+    unpadded = model.clip.get_text_features(ids[:, :4]).pooler_output
+    assert F.cosine_similarity(unpadded, model.encode_text(ids)).item() < 0.99
+    with pytest.raises(ValueError, match=r"SigLIP reads padding: input_ids must be \[T, 64\], not \[1, 4\]"):
+        model.encode_text(ids[:, :4])
+
+
+def test_metaclips_end_is_2_and_not_the_highest_id():
+    model = build("metaclip_2")
+    ids, _ = model.tokenize(TEXTS)
+    ends = model.family.ends(model.clip.config.text_config, ids)
+    assert model.clip.config.text_config.eos_token_id == 2 and ids.max() > 2
+    assert ids.gather(1, ends[:, None]).eq(2).all() and (ids.argmax(1) != ends).any()
+    model.clip.config.text_config.eos_token_id = 5
+    with pytest.raises(ValueError, match="eos_token_id is 5, but the tokenizer ends captions with id 2"):
+        check_tokenizer(model.clip, model.processor.tokenizer)
+
+
+def test_chinese_clip_needs_its_mask():
+    model = build("chinese_clip")
+    ids, _ = model.tokenize(TEXTS)
+    unmasked = model.clip.get_text_features(ids).pooler_output
+    assert F.cosine_similarity(unmasked, model.encode_text(ids))[3] < 0.999
+    model.clip.config.text_config.pad_token_id = 7
+    with pytest.raises(ValueError, match=r"starts a caption with id 2 and pads with 0; expected \[CLS\]"):
+        RetrievalModel(model.clip, model.processor)
+
+
+def test_text_conditioned_pooling_is_scaled_by_the_norms():
+    text, frames = torch.randn(3, 8) * 4, torch.randn(2, 5, 8) * 0.3
+    assert FAMILIES["clip"].comparable(text) is text
+    for kind in OTHERS:
+        ours = text_conditioned(*map(FAMILIES[kind].comparable, (text, frames)))
+        units = F.normalize(frames, dim=-1)
+        cosines = torch.einsum("td,vfd->tvf", F.normalize(text, dim=-1), units)
+        pooled = torch.einsum("tvf,vfd->tvd", (100 * cosines / 5).softmax(-1), units)
+        torch.testing.assert_close(ours, F.cosine_similarity(pooled, text[:, None], dim=-1))
+
+
+def test_the_sigmoid_loss_is_that_of_transformers():
+    model, config = build("siglip"), TrainConfig(loss="sigmoid", mask_same_item=False)
+    batch = a_batch(model)._replace(frames=PIXELS[:, None], mask=MASK[:, :1])
+    with torch.no_grad():
+        theirs = model.clip(input_ids=batch.input_ids, pixel_values=PIXELS, return_loss=True).loss
+        torch.testing.assert_close(batch_loss(model, batch, config), theirs)
+
+
+# ---- adapters and methods
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_adapters_hang_on_one_hook_a_site_and_leave_the_backbone_bitwise(kind, tmp_path):
+    model = build(kind)
+    before, plain = {k: v.clone() for k, v in model.clip.state_dict().items()}, embed(model)
+    model.add_adapter("a", AdapterConfig(4, 8, init_std=0.3))
+    assert hooks(model) == 12
+    for name in ("after_attention", "after_mlp"):
+        assert all(len(site._forward_hooks) == 1 for *_, site in parts(model.clip, name))
+    adapted = embed(model)
+    assert all((a - b).abs().max() > 1e-3 for a, b in zip(adapted, plain, strict=True))
+    model.save_adapter(tmp_path, "a")
+    other = build(kind)
+    other.load_adapter(tmp_path, "b")
+    assert same(embed(other), adapted)
+    model.set_adapter(None)
+    after = model.clip.state_dict()
+    assert hooks(model) == 0 and same(embed(model), plain) and list(after) == list(before)
+    assert all(torch.equal(after[key], value) for key, value in before.items())
+
+
+def test_in_a_post_norm_layer_the_adapter_joins_the_sublayer_before_the_norm():
+    """x <- LN(x + z + adapter(z)), after the attention and after the MLP."""
+    model = build("chinese_clip")
+    adapter = model.add_adapter("a", AdapterConfig(4, 8, init_std=0.3))
+    layer, x = encoder_layers(model.clip, "text")[1], torch.randn(2, 5, 32)
+    with torch.no_grad():
+        ours = layer(x)
+        model.set_adapter(None)
+        z = layer.attention.output.dense(layer.attention.self(x)[0])
+        x = layer.attention.output.LayerNorm(x + z + adapter("text", 2, z))
+        z = layer.output.dense(layer.intermediate(x))
+        torch.testing.assert_close(ours, layer.output.LayerNorm(x + z + adapter("text", 3, z)))
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("method", NAMES)
+def test_a_method_trains_a_step_and_comes_off_bitwise_or_says_why_not(kind, method):
+    model = build(kind)
+    before, plain = {k: v.clone() for k, v in model.clip.state_dict().items()}, embed(model)
+    try:
+        attach(model, method, "m")
+        optimizer = prepare(model, CONFIG)
+    except ValueError as error:
+        assert str(error).startswith(f"{method}: ") and "\n" not in str(error)
+        assert (kind, method) in REFUSED or method == "zero-shot"
+        assert method == "zero-shot" or "m" not in model.adapters
+        return
+    assert (kind, method) not in REFUSED
+    for _ in range(2):
+        loss, norm = train_step(model, optimizer, a_batch(model), 1e-2, CONFIG)
+        assert loss > 0 and norm > 0
+    trained = [p for p in model.trainable_parameters() if p.numel()]
+    assert all(p.grad is not None for p in trained)
+    with torch.no_grad():
+        moved = [model.encode_text(TEXTS), model.encode_videos(FRAMES, MASK)]
+    assert not same(moved, plain[:2])
+    model.set_adapter(None)
+    after = model.clip.state_dict()
+    assert hooks(model) == 0 and same(embed(model), plain) and list(after) == list(before)
+    assert all(torch.equal(after[key], value) for key, value in before.items())
+    assert not any(p.requires_grad for p in model.clip.parameters())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_word_vectors_as_prompts_are_those_words(kind):
+    """CoOp's vectors stand where the words would, with their positions, mask and pooling."""
+    model = build(kind)
+    expected = model.encode_text(["red green cat sits", "red green dog"])
+    prompts = attach(model, "CoOp", "m", tokens=2)
+    words = [model.processor.tokenizer.get_vocab()[word] for word in ("red", "green")]
+    prompts.text.data = model.clip.text_model.get_input_embeddings().weight[words].detach()[None].clone()
+    torch.testing.assert_close(model.encode_text(["cat sits", "dog"]), expected)
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_lora_reaches_every_attention(kind):
+    names = list(build(kind, "LoRA").adapters["m"].wrappers)
+    for tower in TOWERS:
+        assert sum(name.startswith(tower) for name in names) == 2 * 3
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("loss", ["cross_entropy", "sigmoid"])
+def test_micro_batches_and_checkpoints_give_the_gradient_of_the_batch(kind, loss):
+    model, found = build(kind, "cross-modal adapter", torch.float64), []
+    batch = a_batch(model)
+    if loss == "sigmoid" and kind != "siglip":
+        with pytest.raises(
+            ValueError, match=f'{model.family.name} has no logit bias .*: take "cross_entropy"'
+        ):
+            prepare(model, CONFIG.merge({"loss": loss}))
+        return
+    for size, again in ((None, False), (3, False), (1, True)):
+        config = CONFIG.merge({"micro_batch": size, "checkpoint_activations": again, "loss": loss})
+        with recomputed(model, config):
+            batch_gradient(model, batch, config)
+        found.append([p.grad for p in model.trainable_parameters()])
+    for part in found[1:]:
+        assert max((a - b).abs().max().item() for a, b in zip(part, found[0], strict=True)) < 1e-6
+    assert max(g.abs().max().item() for g in found[0]) > 1e-4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_half_precision_follows_float32_and_is_given_back_bitwise(kind):
+    model = build(kind)
+    plain = embed(model)
+    model.add_adapter("a", AdapterConfig(4, 8))
+    losses = []
+    for precision in ("float32", "bf16", "fp16"):
+        config = CONFIG.merge({"precision": precision, "optimizer": "bert_adam"})
+        optimizer = prepare(model, config)
+        losses.append(train_step(model, optimizer, a_batch(model), 1e-5, config)[0])
+        if precision == "fp16":
+            assert model.dtype == model.encode_text(TEXTS).dtype == torch.float16
+    assert losses[1:] == pytest.approx([losses[0]] * 2, rel=0.05)
+    restore(model)
+    model.set_adapter(None)
+    assert same(embed(model), plain) and {p.dtype for p in model.clip.parameters()} == {torch.float32}
+
+
+# ---- runs, indexes, explanations
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_an_epoch_of_training_and_its_adapter(kind, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # a curve takes most of the time of a toy run
+    monkeypatch.delitem(sys.modules, "cma.plots", raising=False)
+    folder = write_images(tmp_path / "data", {"train": 12, "val": 4, "test": 4})
+    model, dataset = build(kind), cma.load_dataset(folder, "train")
+    model.add_adapter("a", AdapterConfig(4, 8))
+    loss = "sigmoid" if kind == "siglip" else "cross_entropy"
+    config = TrainConfig(epochs=1, batch_size=4, lr=1e-2, runs_dir=tmp_path, loss=loss, cache=True)
+    record = cma.train(model, dataset, config)
+    said = re.search(
+        r"(.*): mean norms ([\d.]+) of texts, ([\d.]+) of frames; scaled to 10", capsys.readouterr().out
+    )
+    assert said[1] == model.family.name and float(said[2]) > 0 and float(said[3]) > 0
+    assert np.isfinite(record.history[0]["loss"]) and record.config["loss"] == loss
+    kept = build(kind)
+    kept.load_adapter(tmp_path / "run", "kept")
+    assert same(embed(kept), embed(model))
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_an_index_finds_the_picture_that_is_nearest(kind, tmp_path):
+    model = build(kind, "cross-modal adapter")
+    pictures = [write_picture(tmp_path / "media" / f"{i}.png", i) for i in range(5)]
+    index = MediaIndex.build(model, tmp_path / "media", folder=tmp_path / "index")
+    with torch.no_grad():
+        images = model.encode_images([Image.open(path) for path in pictures])
+        cosines = F.cosine_similarity(model.encode_text(["A red CAT"]), images)
+    (best, score), *_ = index.query("A red CAT", k=2)
+    assert best == f"{int(cosines.argmax())}.png" and score == pytest.approx(cosines.max().item(), abs=1e-5)
+    assert index.query_media(pictures[3], k=1)[0][0] == "3.png"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_explanation_weighs_each_word_and_patch(kind):
+    model = build(kind, "cross-modal adapter")
+    noise = np.random.default_rng(0).integers(0, 256, (2, 40, 60, 3), dtype=np.uint8)
+    pictures = [Image.fromarray(one) for one in noise]
+    plain = embed(model)
+    found = explain(model, "A red  cat", pictures)
+    assert found.words == ("A", "red", "cat") and found.patches.shape == (2, 4, 4)
+    assert found.word_weights.shape == (3,) and found.word_weights.max() == found.patches.max() == 1
+    assert found.patches.min() >= 0 and found.patches.std() > 0 and found.word_weights.min() >= 0
+    assert overlay(pictures[0], found.patches[0], model.processor).size == (60, 40)
+    assert same(embed(model), plain)
+    attach(model, "VPT", "v")
+    with pytest.raises(ValueError, match="adds tokens of its own"):
+        explain(model, "a red cat", pictures)
+
+
+# ---- what does not fit
+
+
+def small(kind: str, text: dict | None = None, vision: dict | None = None) -> torch.nn.Module:
+    """A model of transformers, on no device."""
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
+    config = getattr(transformers, f"{kind}Config")
+    both = {"text_config": sizes | (text or {}), "vision_config": sizes | (vision or {})}
+    with torch.device("meta"):
+        return getattr(transformers, f"{kind}Model")(config(**both if "Text" not in kind else sizes))
+
+
+def test_a_backbone_that_does_not_fit_says_which_part_is_missing(tmp_path):
+    with torch.device("meta"):
+        bert = transformers.BertModel(transformers.BertConfig(num_hidden_layers=1))
+        half = transformers.CLIPTextModel(transformers.CLIPTextConfig(num_hidden_layers=1))
+        eyes = small("Siglip", vision={"vision_use_head": False})
+    deaf = build_backbone("clip")
+    del deaf.text_model
+    for clip, said in (
+        (bert, "a BertModel: 'BertModel' object has no attribute 'vision_model'"),
+        (half, "a CLIPTextModel: .* no attribute 'vision_model'"),
+        (deaf, "a CLIPModel: .* no attribute 'text_model'"),
+        (eyes, "a SiglipModel: 'SiglipVisionModel' object has no attribute 'head'"),
+        (small("Blip"), "a BlipModel: 'BlipAttention' object has no attribute 'out_proj'"),
+        ("openai/clip", "a str: 'str' object has no attribute 'vision_model'"),
+    ):
+        with pytest.raises(TypeError, match=said) as error:
+            RetrievalModel(clip)
+        assert "\n" not in str(error.value)
+    with pytest.raises(
+        ValueError, match="'clipseg'; expected a CLIP .*: how it reads is not in cma/families"
+    ):
+        RetrievalModel(small("CLIPSeg"))
+    for config, said in (
+        (transformers.BertConfig(), "'bert'; expected a CLIP .*: it has no vision_config and no text_config"),
+        (transformers.BlipConfig(), "'blip'; expected a CLIP .*: how it reads is not in"),
+        (
+            transformers.Siglip2Config(),
+            "'siglip2'; .* NaFlex takes three tensors a picture; take one of fixed",
+        ),
+    ):
+        config.save_pretrained(tmp_path)
+        with pytest.raises(ValueError, match=said) as error:
+            load_backbone(tmp_path)
+        assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
+    with pytest.raises(ValueError, match="NaFlex takes three tensors"):
+        RetrievalModel(small("Siglip2"))
+
+
+def test_the_tokenizer_of_siglip_itself(tmp_path):
+    """`SiglipTokenizer` lower-cases and drops punctuation; it is slow, so it tells no places of tokens."""
+    sentencepiece, learnt = pytest.importorskip("sentencepiece"), io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        **{"sentence_iterator": iter(TEXTS * 50), "model_writer": learnt, "vocab_size": 40},
+        **{"unk_id": 2, "bos_id": -1, "eos_id": 1, "pad_id": 0, "hard_vocab_limit": False, "minloglevel": 2},
+    )
+    (tmp_path / "spiece.model").write_bytes(learnt.getvalue())
+    images = build_family_processor("siglip").image_processor
+    processor = transformers.SiglipProcessor(
+        images, transformers.SiglipTokenizer(str(tmp_path / "spiece.model"))
+    )
+    processor.save_pretrained(tmp_path)
+    build_backbone("siglip").save_pretrained(tmp_path)
+    model = RetrievalModel.from_pretrained(tmp_path)
+    ids, _ = model.tokenize(["A Red, Cat!", "a red cat"])
+    assert torch.equal(*ids) and ids.shape == (2, 64) and ids[0, -1] == processor.tokenizer.eos_token_id
+    with pytest.raises(ValueError, match="SiglipTokenizer does not tell where words are"):
+        explain(model, "a red cat", [Image.new("RGB", (32, 32))])
+
+
+def test_the_extra_of_siglips_tokenizer_is_named(tmp_path, monkeypatch):
+    build_backbone("siglip").save_pretrained(tmp_path)
+    build_family_processor("siglip").save_pretrained(tmp_path)
+
+    def many_lines(*_, **__):
+        raise ImportError("\nSiglipTokenizer requires\nthe SentencePiece library")
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", many_lines)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"^sentencepiece: not installed; run `pip .*\[siglip\]'`$"):
+        load_backbone(tmp_path)
+
+
+# ---- README's table
+
+SHAPES = {  # of the configs on the hub: what is not transformers' default
+    "openai/clip-vit-base-patch32": ("clip", {}, {}),
+    "google/siglip-base-patch16-224": ("siglip", {}, {}),
+    "google/siglip2-base-patch16-224": ("siglip", {"vocab_size": 256_000}, {}),
+    "facebook/metaclip-2-worldwide-huge-quickgelu": (
+        "metaclip_2",
+        {"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16, "num_hidden_layers": 24}
+        | {"vocab_size": 901_629, "eos_token_id": 2},
+        {"hidden_size": 1280, "intermediate_size": 5120, "num_attention_heads": 16, "num_hidden_layers": 32}
+        | {"patch_size": 14},
+    ),
+    "OFA-Sys/chinese-clip-vit-base-patch16": ("chinese_clip", {"vocab_size": 21_128}, {"patch_size": 16}),
+}
+
+
+def test_the_table_of_readme_is_what_real_shapes_give():
+    rows = []
+    for hub, (kind, text, vision) in SHAPES.items():
+        config = getattr(transformers, f"{PREFIX[kind]}Config")(text_config=text, vision_config=vision)
+        with torch.device("meta"):
+            model = RetrievalModel(getattr(transformers, FAMILIES[kind].model)(config))
+            model.add_adapter("a", AdapterConfig())
+            widths, layers = (" / ".join(map(str, one.values())) for one in (model.widths, model.layers))
+            trained = sum(p.numel() for p in model.trainable_parameters())
+            pixels = torch.zeros(2, 3, *[model.clip.config.vision_config.image_size] * 2)
+            joint = model.encode_images(pixels).shape
+            if not model.family.mask:  # transformers looks into a mask, and there are no values in it
+                assert model.encode_text(torch.ones(2, 64, dtype=torch.long)).shape == joint
+        rows.append(f"| `{hub}` | {widths} | {layers} | {trained:,} |")
+        assert family_of(config).name == FAMILIES[kind].name
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert [row for row in rows if row not in readme] == []
+    assert "| 623,616 |" in rows[1]

@@ -1,10 +1,13 @@
-"""Build the book, a static website, into book/_build/html; `make book` calls it. Any warning is an error.
+"""Build the book, a static website, into book/_build/html; `make book` calls it.
 
     python book/build.py                   # needs the extra `book`, and no network
-    python book/build.py --setup-cells     # once the repository's address is in pyproject.toml: the notebooks'
-                                           # first cell, which clones and installs on Colab
+    python book/build.py --setup-cells     # give each notebook its first cell, for Colab
+
+Any warning is an error. The first cell needs the repository's address, which is set in pyproject.toml;
+without it the cell is taken out again.
 """
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -32,10 +35,11 @@ def main() -> int:
         if sys.argv[1:] == ["--setup-cells"]:
             write_setup_cells(address)
             return 0
+        shutil.rmtree(BUILT, ignore_errors=True)
         lay_out(BUILT / "pages", address)
     except ValueError as error:
         sys.exit(f"error: {error}")
-    return build_main(["-W", "--keep-going", "-q", "-E", "-c", str(HERE), "-d", str(BUILT / "doctrees"),
+    return build_main(["-W", "--keep-going", "-q", "-c", str(HERE), "-d", str(BUILT / "doctrees"),
                        str(BUILT / "pages"), str(BUILT / "html")])  # fmt: skip
 
 

@@ -1,13 +1,14 @@
 """The book's hook: links to files that are no page, and figures without a text."""
 
+import ast
 import posixpath
+import re
 
 from docutils import nodes
+from pages import ROOT
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
-
-from pages import ROOT
 
 LOG = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ def repository_link(address: str, page: str, target: str) -> str | None:
 
 
 def send_links(app: Sphinx, doctree: nodes.document) -> None:
-    """Send links to files and folders that are no page to the repository; without an address they are text."""
+    """Send links to files and folders that are no page to the repository; they are text without it."""
     page, pages = app.env.docname, app.env.found_docs
     for link in [*doctree.findall(addnodes.pending_xref), *doctree.findall(addnodes.download_reference)]:
         target = link["reftarget"]
@@ -54,10 +55,35 @@ def as_code(app: Sphinx, what: str, name: str, found: object, options: object, l
             lines[at:at] = ["::", ""]
 
 
+def skipped(app: Sphinx, what: str, name: str, found: object, skip: bool, options: object) -> bool | None:
+    """Leave out the fields of a NamedTuple, which have no docstring of their own."""
+    return True if (getattr(found, "__doc__", None) or "").startswith("Alias for field number") else None
+
+
+class WithoutChecks(ast.NodeTransformer):
+    """`Annotated[int, …]`, as pydantic's checks are written, becomes `int`."""
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
+        self.generic_visit(node)
+        return node.slice.elts[0] if ast.unparse(node.value).endswith("Annotated") else node
+
+
+def readable(app: Sphinx, what: str, name: str, found: object, options: object, *said: str) -> tuple | None:
+    """The signature and what it returns, without pydantic's checks and with `...` for <objects>."""
+    signature, returned = said
+    if not signature or not re.search("<|Annotated", signature):
+        return None
+    signature = re.sub(r"<[^<>]*>", "...", signature)
+    tree = ast.parse(f"def f{signature}: ...")
+    return f"({ast.unparse(WithoutChecks().visit(tree).body[0].args)})", returned
+
+
 def setup(app: Sphinx) -> dict:
     """Called by Sphinx."""
     app.add_config_value("repository_address", "", "env")
     app.connect("doctree-read", send_links)
     app.connect("doctree-read", ask_for_text)
     app.connect("autodoc-process-docstring", as_code)
+    app.connect("autodoc-skip-member", skipped)
+    app.connect("autodoc-process-signature", readable)
     return {"parallel_read_safe": True}

@@ -1,4 +1,4 @@
-"""What the book is made of: the pages that Sphinx reads, copied or made from the repository into one folder."""
+"""What the book is made of: the pages that Sphinx reads, copied or made into one folder."""
 
 import importlib
 import pkgutil
@@ -20,7 +20,7 @@ ANSWER = "<details><summary>Answer</summary>"  # how an output of `cma.plots.fol
 
 
 def repository() -> str:
-    """The address of the repository, `Repository` of [project.urls] in pyproject.toml; "" while there is none.
+    """The repository's address, `Repository` of [project.urls] in pyproject.toml; "" while there is none.
 
     Raises ValueError for an address that is not https://github.com/OWNER/NAME: Colab opens no other.
     """
@@ -32,8 +32,8 @@ def repository() -> str:
 
 
 def setup_code(address: str) -> str:
-    """The code of a notebook's first cell: without a clone, as on Colab, it makes one, else it does nothing."""
-    return f'''# Without a clone around this notebook, as on Colab: clone, install, build the offline benchmarks.
+    """The code of a notebook's first cell: it clones and installs, and does nothing in a clone."""
+    return f'''# For Colab: clone, install, build the offline benchmarks. In a clone this does nothing.
 import os
 import subprocess
 import sys
@@ -46,12 +46,12 @@ if not any((folder / "notebooks" / "run.py").exists() for folder in (here, *here
         subprocess.run(["git", "clone", "--depth", "1", "{address}", clone], check=True)
     os.chdir(clone)
     sys.path.insert(0, str(clone))
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "-e", ".[explore,prep,methods]"], check=True)
-    subprocess.run([sys.executable, "-m", "data_prep", "mini"], check=True)'''
+    for words in ("pip install -q -e .[explore,prep,methods]", "data_prep mini"):
+        subprocess.run([sys.executable, "-m", *words.split()], check=True)'''
 
 
 def with_setup(notebook: nbformat.NotebookNode, address: str) -> nbformat.NotebookNode:
-    """The notebook with `setup_code` as its first code cell, after the title; without one if `address` is ""."""
+    """The notebook with `setup_code` as its first code cell, after the title; without it if `address` is ""."""
     notebook.cells = [cell for cell in notebook.cells if SETUP not in cell.metadata.get("tags", [])]
     if address:
         cell = nbformat.v4.new_code_cell(setup_code(address), id="setup", metadata={"tags": [SETUP]})
@@ -85,7 +85,7 @@ def doors(package: str) -> Iterator[str]:
 
 
 def reference(module: str, shown: Collection[str]) -> str:
-    """The page of one module: its docstring, then all names it shows; a name of another page is a link to it."""
+    """The page of one module: its docstring, then all that it shows; another page's names are links."""
     found, here, elsewhere = importlib.import_module(module), [], []
     for name in getattr(found, "__all__", ()):
         value = getattr(found, name)
@@ -102,11 +102,10 @@ def reference(module: str, shown: Collection[str]) -> str:
 
 
 def lay_out(target: Path, address: str) -> None:
-    """Write all pages into the folder `target`, which is emptied first.
+    """Write all pages into the folder `target`, which must not be there yet.
 
     Raises ValueError if a notebook's first cell does not fit the address.
     """
-    shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(ROOT / "notebooks" / "figures", target / "notebooks" / "figures")
     for name in TEXTS:
         (target / name).parent.mkdir(parents=True, exist_ok=True)

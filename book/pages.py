@@ -51,7 +51,7 @@ if not any((folder / "notebooks" / "run.py").exists() for folder in (here, *here
 
 
 def with_setup(notebook: nbformat.NotebookNode, address: str) -> nbformat.NotebookNode:
-    """The notebook with `setup_code` as its first code cell, after the title; without it if `address` is ""."""
+    """The notebook with `setup_code` as its first code cell, or without it if `address` is ""."""
     notebook.cells = [cell for cell in notebook.cells if SETUP not in cell.metadata.get("tags", [])]
     if address:
         cell = nbformat.v4.new_code_cell(setup_code(address), id="setup", metadata={"tags": [SETUP]})

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
+from sphinx.cmd.build import build_main
 
 import cma
 import experiments
@@ -21,7 +22,7 @@ ADDRESS = "https://github.com/owner/cross-modal-adapter"
 
 
 @pytest.fixture(scope="module")
-def made(site):
+def made():
     """The modules `pages` and `hook` of the book, by name."""
     sys.path.insert(0, str(ROOT / "book"))
     try:
@@ -99,7 +100,7 @@ def test_an_answer_is_folded_and_so_is_the_code_that_holds_it(pages):
     for path in NOTEBOOKS:
         html = pages[f"notebooks/{path.stem}.html"].path.read_text("utf-8")
         for cell in html.split('<div class="cell ')[1:]:
-            if "<summary>Answer</summary>" in cell:
+            if re.search(r'class="output text_markdown[^>]*>\s*<details><summary>Answer<', cell):
                 assert re.search('<details class="[^"]*hide above-in', cell.split("cell_output")[0]), path
                 folded += 1
     said = [cell.source for path in NOTEBOOKS for cell in nbformat.read(path, as_version=4).cells]
@@ -157,6 +158,26 @@ def test_with_an_address_a_notebook_gets_one_first_cell_and_loses_it_again(made)
     assert "remove-cell" in module.for_the_book(once).cells[1].metadata.tags
     nbformat.validate(once)
     assert nbformat.writes(module.with_setup(nbformat.read(NOTEBOOKS[0], 4), "")) == nbformat.writes(before)
+
+
+def test_with_an_address_files_are_linked_and_colab_opens_the_notebook(made, tmp_path, monkeypatch):
+    module, book, source = made["pages"], ROOT / "book", tmp_path / "pages"
+    monkeypatch.setattr(module, "repository", lambda: ADDRESS)
+    monkeypatch.syspath_prepend(book)
+    (source / "notebooks").mkdir(parents=True)
+    table = "```{toctree}\nnotebooks/a1_pretrain_mini_clip\n```"
+    (source / "index.md").write_text(f"# A start\n\n[file](cma/adapter.py) [folder](tests/media)\n\n{table}")
+    a1 = module.with_setup(nbformat.read(NOTEBOOKS[-1], as_version=4), ADDRESS)
+    nbformat.write(module.for_the_book(a1), source / "notebooks" / NOTEBOOKS[-1].name)
+    assert build_main(["-W", "-q", "-c", str(book), str(source), str(tmp_path / "html")]) == 0
+    start = (tmp_path / "html" / "index.html").read_text("utf-8")
+    assert f'href="{ADDRESS}/blob/main/cma/adapter.py"' in start
+    assert f'href="{ADDRESS}/tree/main/tests/media"' in start
+    page = (tmp_path / "html" / "notebooks" / "a1_pretrain_mini_clip.html").read_text("utf-8")
+    path = f"{ADDRESS.removeprefix('https://github.com/')}/blob/main/notebooks/{NOTEBOOKS[-1].name}"
+    assert f"https://colab.research.google.com/github/{path}" in page and "mybinder" not in page
+    assert f'href="{ADDRESS}/blob/main/notebooks/03_train_flickr30k.ipynb"' in page
+    assert "--depth" not in page  # the first cell is for Colab, not for readers
 
 
 def run_first_cell(made, address: str, folder: Path) -> tuple[list[str], str, str]:

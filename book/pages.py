@@ -1,6 +1,7 @@
 """What the book is made of: the pages that Sphinx reads, copied or made into one folder."""
 
 import importlib
+import inspect
 import pkgutil
 import re
 import shutil
@@ -92,7 +93,8 @@ def reference(module: str, shown: Collection[str]) -> str:
         home = getattr(value, "__module__", module)
         home = next((one for one in (home, home.rpartition(".")[0]) if one in shown), module)
         if home != module:
-            elsewhere.append(f"- :py:obj:`{module}.{name} <{home}.{name}>`")
+            what = (inspect.getdoc(value) or "").partition("\n")[0]
+            elsewhere.append(f"- :py:obj:`{module}.{name} <{home}.{name}>`: {what}")
         elif not isinstance(value, ModuleType):
             here.append(name)
     members = f" {', '.join(here)}" if hasattr(found, "__all__") else ""

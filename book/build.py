@@ -11,11 +11,17 @@ import shutil
 import sys
 from pathlib import Path
 
+import cma
+from cma.files import write_whole
+
+try:
+    cma.require("book", "myst_nb", "nbformat", "sphinx", "sphinx-mathjax-offline", "sphinx_book_theme")
+except ImportError as error:
+    sys.exit(f"error: {error}")
+
 import nbformat
 from pages import ROOT, lay_out, repository, with_setup
 from sphinx.cmd.build import build_main
-
-from cma.files import write_whole
 
 HERE = Path(__file__).resolve().parent
 BUILT = HERE / "_build"

@@ -9,28 +9,29 @@ PYTHON := .venv/bin/python
 READY := .venv/.cma-ready
 endif
 
-.PHONY: run test fast minis notebooks explore browser pictures bench clean
+.PHONY: run test fast minis notebooks explore book browser pictures bench clean
 
 run: minis ## environment, offline benchmarks, every notebook by papermill into runs/notebooks, results table
 	$(PYTHON) notebooks/run.py --replace --jobs 2
 	$(PYTHON) -m experiments report
 
-test: $(READY) ## lint, fast suite, wheel, offline benchmarks, notebooks at tiny size, a browser, papermill reruns
+test: $(READY) ## lint, fast suite, wheel, the book, offline benchmarks, notebooks at tiny size, a browser, papermill reruns
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
-	$(PYTHON) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/test.yml
-	$(PYTHON) -m pytest -q -m "not minis and not wheel and not processes and not slow" -n auto
+	$(PYTHON) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/test.yml .github/workflows/book.yml
+	$(PYTHON) -m pytest -q -m "not minis and not wheel and not processes and not slow and not book" -n auto
 	$(PYTHON) -m pytest -q -m "processes or slow"
 	$(PYTHON) -m pytest -q -m wheel
+	$(PYTHON) -m pytest -q -m book
 	$(PYTHON) -m data_prep mini
 	$(PYTHON) -m pytest -q -m "minis and not browser"
 	$(PYTHON) notebooks/run.py --tiny --replace --prepare-only --out runs/ci
 	$(PYTHON) -m pytest -q --nbval-lax --nbval-cell-timeout 600 -p no:cacheprovider runs/ci notebooks/02_adapter_anatomy.ipynb
-	$(PYTHON) -m pytest -q -m browser
+	$(PYTHON) -m pytest -q -m "browser and not book"
 	$(PYTHON) notebooks/run.py --tiny --replace --out runs/rerun 03 04 -p seed 7 -y 'overrides: {epochs: 1, lr: 0.002}'
 
 fast: $(READY) ## the fast suite alone: neither network nor offline benchmarks
-	$(PYTHON) -m pytest -q -m "not minis and not wheel and not processes and not slow" -n auto
+	$(PYTHON) -m pytest -q -m "not minis and not wheel and not processes and not slow and not book" -n auto
 
 minis: $(READY) ## the offline benchmarks, built only when missing
 	$(PYTHON) -m data_prep mini
@@ -42,6 +43,9 @@ notebooks: minis ## run every notebook; executed copies into notebooks/, records
 
 explore: $(if $(MEDIA),$(READY),minis) ## the explorer as a page of its own; MEDIA=~/pictures searches your own
 	$(PYTHON) -m cma.explore.app $(if $(MEDIA),--media "$(MEDIA)")
+
+book: $(READY) ## the website, into book/_build/html: half a minute, no network
+	$(PYTHON) book/build.py
 
 browser: $(READY) ## a Chromium for the browser tests, if there is none
 	$(PYTHON) tests/explore/browser/chromium.py
@@ -65,4 +69,4 @@ $(READY): pyproject.toml
 	touch $@
 
 clean: ## what can be built again
-	rm -rf .venv data runs
+	rm -rf .venv data runs book/_build

@@ -53,7 +53,7 @@ def read_json(path: Path | str, kind: type[T], hint: str = "") -> T:
 
 
 def read_jsonl(path: Path | str, kind: type[T], hint: str = "") -> Iterator[tuple[str, T]]:
-    """("file:line", value) of every line of a `.jsonl` file; raises as `read_json`, naming the line."""
+    """(`file:line`, value) of every line of a `.jsonl` file; raises as `read_json`, naming the line."""
     for number, line in enumerate(_text(Path(path), hint).removesuffix("\n").split("\n"), start=1):
         yield f"{path}:{number}", parse_json(line, kind, f"{path}:{number}", hint)
 

@@ -38,7 +38,7 @@ def text_conditioned(
     """Cosine [T, V] of text t [T, D] with frames v [V, F, D] pooled by w = softmax_f(t . v_f / temperature).
 
     The pooled frames [T, V, D] are never built: with S = t . v_f and the Gram matrix G = v v^T of an item,
-    the cosine is sum_f(w S) / (|t| sqrt(w G w)). Raises ValueError as `mean_pooled`.
+    the cosine is `sum_f(w S) / (|t| sqrt(w G w))`. Raises ValueError as `mean_pooled`.
     """
     with torch.autocast(text.device.type, enabled=False):
         text, frames, mask = _prepare(text, frames, mask)

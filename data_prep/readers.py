@@ -73,7 +73,7 @@ def read_json(path: Path, unique_keys: bool = False, without: tuple[str, ...] = 
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[str, dict]]:
-    """("file:line", object) of each line that is not blank; `BadInput` if a line is not a JSON object."""
+    """(`file:line`, object) of each line that is not blank; `BadInput` if a line is not a JSON object."""
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():
             content = _parse(line, path, number)

@@ -113,11 +113,14 @@ def parameters_of(notebook: Path, given: dict, tiny: bool = False, replace: bool
 
 
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """An executed notebook as it is committed: no widget state, progress bars, timings or injected cell."""
+    """An executed notebook as it is committed: no widget state, progress bars, timings or injected cell.
+
+    Of a cell's metadata its tags stay, and `mystnb`, which has the text of its figure.
+    """
     notebook.metadata = {key: notebook.metadata[key] for key in ("kernelspec", "language_info")}
     notebook.cells = [c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])]
     for cell in notebook.cells:
-        cell.metadata = {"tags": tags} if (tags := cell.metadata.get("tags")) else {}
+        cell.metadata = {key: cell.metadata[key] for key in ("mystnb", "tags") if cell.metadata.get(key)}
     for count, cell in enumerate((c for c in notebook.cells if c.cell_type == "code"), start=1):
         cell.execution_count, cell.outputs = count, _clean_outputs(cell.outputs)
         for output in cell.outputs:

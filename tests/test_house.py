@@ -19,7 +19,7 @@ PACKAGES = ("cma", "data_prep", "experiments")
 LIMITS = {"core": 1989, "training": 1600, "methods": 720, "media": 510, "search": 900, "explore": 1111}
 LIMITS |= {"cma": 6850, "experiments": 1900, "data_prep": 4400}
 
-OVER = {"core": 191, "training": 372, "cma": 508, "experiments": 235}
+OVER = {"core": 193, "training": 373, "cma": 509, "experiments": 235}
 
 
 PATHS = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]

@@ -51,7 +51,9 @@ OURS, TWIN = "cross-modal adapter", "adapter without sharing"
 
 
 def code_of(stem: str) -> list:
-    return [cell for cell in NOTEBOOKS[stem].cells if cell.cell_type == "code"]
+    """The code cells but the one that sets up Colab, which is there once the repository has an address."""
+    cells = [cell for cell in NOTEBOOKS[stem].cells if cell.cell_type == "code"]
+    return [cell for cell in cells if "setup" not in cell.metadata.get("tags", [])]
 
 
 def execute(stem: str, *holds: str, **names) -> dict:

@@ -15,8 +15,8 @@ README, MAKEFILE = ((ROOT / name).read_text("utf-8") for name in ("README.md", "
 def test_all_and_test_bring_every_extra_and_conda_users_get_the_same():
     extras = PROJECT["optional-dependencies"]
     (every,) = extras["all"]
-    assert set(re.search(r"\[(.*)\]", every)[1].split(",")) == set(extras) - {"all", "test"}
-    assert f"{PROJECT['name']}[all]" in extras["test"]
+    assert set(re.search(r"\[(.*)\]", every)[1].split(",")) == set(extras) - {"all", "book", "test"}
+    assert f"{PROJECT['name']}[all,book]" in extras["test"]
     environment = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))
     assert environment["dependencies"] == ["python=3.11", "pip", {"pip": ["-e .[test]"]}]
 
@@ -25,11 +25,12 @@ def test_what_is_tested_by_make_is_all_of_the_tests_once():
     recipe = re.search(r"^test: .*\n((?:\t.*\n)+)", MAKEFILE, flags=re.MULTILINE)[1]
     chosen = re.findall(r"-m pytest -q -m (\"[^\"]+\"|\S+)", recipe)
     assert chosen == [
-        '"not minis and not wheel and not processes and not slow"',
+        '"not minis and not wheel and not processes and not slow and not book"',
         '"processes or slow"',
         "wheel",
+        "book",
         '"minis and not browser"',
-        "browser",
+        '"browser and not book"',
     ]
 
 
@@ -44,8 +45,8 @@ def test_readme_names_targets_that_are_there_and_the_commands_behind_them():
     targets = set(re.findall(r"^([a-z]+):", MAKEFILE, flags=re.MULTILINE))
     assert targets == set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, flags=re.MULTILINE)[1].split())
     named = set(re.findall(r"(?:^|`)make ([a-z]+)", README, flags=re.MULTILINE))
-    assert {"run", "test", "explore", "browser", "pictures"} <= named <= targets
-    command = r"\$\(PYTHON\) ((?:notebooks/run|tests/explore/browser/chromium)\.py.*"
+    assert {"run", "test", "explore", "book", "browser", "pictures"} <= named <= targets
+    command = r"\$\(PYTHON\) ((?:notebooks/run|book/build|tests/explore/browser/chromium)\.py.*"
     for words in re.findall(command + r"|-m (?:data_prep|experiments|cma\.)[^\n]*)", MAKEFILE):
         words = re.sub(r" \$\(if .*", "", words)  # what MEDIA adds
         if "--commit" not in words and "--keep" not in words:

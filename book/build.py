@@ -1,0 +1,53 @@
+"""Build the book, a static website, into book/_build/html; `make book` calls it.
+
+    python book/build.py                   # needs the extra `book`, and no network
+    python book/build.py --setup-cells     # give each notebook its first cell, for Colab
+
+Any warning is an error. The first cell needs the repository's address, which is set in pyproject.toml;
+without it the cell is taken out again.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+import cma
+from cma.files import write_whole
+
+try:
+    cma.require("book", "myst_nb", "nbformat", "sphinx", "sphinx-mathjax-offline", "sphinx_book_theme")
+except ImportError as error:
+    sys.exit(f"error: {error}")
+
+import nbformat
+from pages import ROOT, lay_out, repository, with_setup
+from sphinx.cmd.build import build_main
+
+HERE = Path(__file__).resolve().parent
+BUILT = HERE / "_build"
+
+
+def write_setup_cells(address: str) -> None:
+    """Put the first cell into every committed notebook, or take it out if there is no address."""
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        notebook = with_setup(nbformat.read(path, as_version=4), address)
+        write_whole(path, nbformat.writes(notebook).rstrip("\n") + "\n")
+
+
+def main() -> int:
+    """Parse the command line; returns the exit status. What a user can correct is one line."""
+    try:
+        address = repository()
+        if sys.argv[1:] == ["--setup-cells"]:
+            write_setup_cells(address)
+            return 0
+        shutil.rmtree(BUILT, ignore_errors=True)
+        lay_out(BUILT / "pages", address)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    return build_main(["-W", "--keep-going", "-q", "-c", str(HERE), "-d", str(BUILT / "doctrees"),
+                       str(BUILT / "pages"), str(BUILT / "html")])  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""Sphinx's settings of the book; `build.py` calls Sphinx with them, in its own process."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from pages import repository
+
+project = html_title = "Cross-Modal Adapter"
+extensions = ["myst_nb", "sphinx.ext.autodoc", "hook"]
+exclude_patterns = ["notebooks/figures/*.md"]
+
+nb_execution_mode = "off"  # the notebooks are committed as they ran
+nb_render_markdown_format = "gfm"  # tables that a cell prints in Markdown
+nb_ipywidgets_js = {}  # no widget is kept, and its scripts would come from another host
+nb_merge_streams = True
+nb_code_prompt_show, nb_code_prompt_hide = "Show the code", "Hide the code"
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 4
+
+highlight_language = "none"  # of blocks that name no language; mostly they are commands
+default_role = "literal"  # docstrings have names in single backticks
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+toc_object_entries_show_parents = "hide"
+python_maximum_signature_line_length = 60
+
+repository_address = repository()
+html_theme = "sphinx_book_theme"
+html_theme_options = {"use_fullscreen_button": False, "show_toc_level": 2, "footer_content_items": []}
+if repository_address:  # Colab opens the committed notebook, whose first cell clones and installs
+    html_theme_options |= {
+        "repository_url": repository_address,
+        "repository_branch": "main",
+        "path_to_docs": "",
+        "use_repository_button": True,
+        "launch_buttons": {"colab_url": "https://colab.research.google.com"},
+    }
+mathjax = Path(find_spec("sphinx-mathjax-offline").origin).parent / "static" / "mathjax" / "tex-svg.js"
+mathjax_path = mathjax.name  # one file, with its glyphs
+html_static_path = ["book.css", str(mathjax)]
+html_css_files = ["book.css"]
+html_domain_indices = html_use_index = False  # the search finds more

@@ -1,0 +1,130 @@
+"""What the book is made of: the pages that Sphinx reads, copied or made into one folder."""
+
+import importlib
+import inspect
+import pkgutil
+import re
+import shutil
+import tomllib
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXTS = ("README.md", "REPRODUCE.md", "SEVERAL_GPUS.md", "CONTRIBUTING.md", "data_prep/README.md")
+TEXTS += ("results/README.md", "notebooks/README.md", "cma/mini_clip/README.md")
+PACKAGES = ("cma", "data_prep", "experiments")
+SETUP = "setup"  # the tag of the first cell, see `with_setup`
+ANSWER = "<details><summary>Answer</summary>"  # how an output of `cma.plots.folded` starts
+
+
+def repository() -> str:
+    """The repository's address, `Repository` of [project.urls] in pyproject.toml; "" while there is none.
+
+    Raises ValueError for an address that is not https://github.com/OWNER/NAME: Colab opens no other.
+    """
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    address = project.get("urls", {}).get("Repository", "").removesuffix("/").removesuffix(".git")
+    if address and not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", address):
+        raise ValueError(f"pyproject.toml: Repository {address!r}: expected https://github.com/OWNER/NAME")
+    return address
+
+
+def setup_code(address: str) -> str:
+    """The code of a notebook's first cell: it clones and installs, and does nothing in a clone."""
+    return f'''# For Colab: clone, install, build the offline benchmarks. In a clone this does nothing.
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+here = Path.cwd()
+if not any((folder / "notebooks" / "run.py").exists() for folder in (here, *here.parents)):
+    clone = here / "cross-modal-adapter"
+    if not clone.exists():
+        subprocess.run(["git", "clone", "--depth", "1", "{address}", clone], check=True)
+    os.chdir(clone)
+    sys.path.insert(0, str(clone))
+    for words in ("pip install -q -e .[explore,prep,methods]", "data_prep mini"):
+        subprocess.run([sys.executable, "-m", *words.split()], check=True)'''
+
+
+def with_setup(notebook: nbformat.NotebookNode, address: str) -> nbformat.NotebookNode:
+    """The notebook with `setup_code` as its first code cell, or without it if `address` is ""."""
+    notebook.cells = [cell for cell in notebook.cells if SETUP not in cell.metadata.get("tags", [])]
+    if address:
+        cell = nbformat.v4.new_code_cell(setup_code(address), id="setup", metadata={"tags": [SETUP]})
+        notebook.cells.insert(1, cell)
+    for count, cell in enumerate((c for c in notebook.cells if c.cell_type == "code"), start=1):
+        cell.execution_count = count
+        for output in cell.outputs:
+            if output.output_type == "execute_result":
+                output.execution_count = count
+    return notebook
+
+
+def for_the_book(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook with tags that hide the code that holds a folded answer, and the setup, from readers."""
+    for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
+        tags = cell.metadata.setdefault("tags", [])
+        if any(o.get("data", {}).get("text/markdown", "").startswith(ANSWER) for o in cell.outputs):
+            tags.append("hide-input")
+        if SETUP in tags:
+            tags.append("remove-cell")
+    return notebook
+
+
+def doors(package: str) -> Iterator[str]:
+    """The modules that a package shows: itself, then those of its `__all__`, or all if it has none."""
+    module = importlib.import_module(package)
+    yield package
+    below = sorted(found.name for found in pkgutil.iter_modules(module.__path__) if found.name[0] != "_")
+    public = getattr(module, "__all__", below)
+    yield from (f"{package}.{name}" for name in sorted(public) if name in below)
+
+
+def reference(module: str, shown: Collection[str]) -> str:
+    """The page of one module: its docstring, then all that it shows; another page's names are links."""
+    found, here, elsewhere = importlib.import_module(module), [], []
+    for name in getattr(found, "__all__", ()):
+        value = getattr(found, name)
+        home = getattr(value, "__module__", module)
+        home = next((one for one in (home, home.rpartition(".")[0]) if one in shown), module)
+        if home != module:
+            what = (inspect.getdoc(value) or "").partition("\n")[0]
+            elsewhere.append(f"- :py:obj:`{module}.{name} <{home}.{name}>`: {what}")
+        elif not isinstance(value, ModuleType):
+            here.append(name)
+    members = f" {', '.join(here)}" if hasattr(found, "__all__") else ""
+    lines = [module, "=" * len(module), "", f".. automodule:: {module}"]
+    lines += [f"   :members:{members}"] if members != " " else []
+    return "\n".join([*lines, "", *elsewhere, ""])
+
+
+def lay_out(target: Path, address: str) -> None:
+    """Write all pages into the folder `target`, which must not be there yet.
+
+    Raises ValueError if a notebook's first cell does not fit the address.
+    """
+    shutil.copytree(ROOT / "notebooks" / "figures", target / "notebooks" / "figures")
+    for name in TEXTS:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, target / name)
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        text = path.read_text("utf-8")
+        notebook = nbformat.reads(text, as_version=4)
+        if nbformat.writes(with_setup(notebook, address)).strip() != text.strip():
+            raise ValueError(f"{path.name}: its first cell is not that of the address in pyproject.toml; "
+                             "run `python book/build.py --setup-cells`")  # fmt: skip
+        nbformat.write(for_the_book(notebook), target / "notebooks" / path.name)
+    (target / "api").mkdir()
+    every = {package: list(doors(package)) for package in PACKAGES}
+    shown = set(sum(every.values(), []))
+    for module in shown:
+        (target / "api" / f"{module}.rst").write_text(reference(module, shown), "utf-8")
+    index = (ROOT / "book" / "index.md").read_text("utf-8")
+    for package, modules in every.items():
+        index = index.replace(f"{{{{{package}}}}}", "\n".join(f"api/{module}" for module in modules))
+    (target / "index.md").write_text(index, "utf-8")

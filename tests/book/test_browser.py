@@ -1,0 +1,40 @@
+"""The book in a real browser, as wide as a phone and as a desk."""
+
+import functools
+import http.server
+import threading
+
+import pytest
+
+pytestmark = [pytest.mark.book, pytest.mark.browser]
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *words) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def address(site):
+    """Where the book is served, on this computer alone."""
+    handler = functools.partial(Quiet, directory=site)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("width, scheme", [(390, "light"), (1300, "dark")])
+def test_no_page_scrolls_sideways_and_no_request_leaves_this_computer(browser, address, pages, width, scheme):
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page, asked, errors = context.new_page(), [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    for name in pages:
+        page.goto(address + name, timeout=120_000)
+        if page.locator(".math").count():
+            page.wait_for_selector("mjx-container", state="attached", timeout=120_000)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+    context.close()
+    assert asked and not [url for url in asked if not url.startswith((address, "data:"))]
+    assert not errors

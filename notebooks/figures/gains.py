@@ -64,6 +64,7 @@ def gains(shown: dict[str, dict[str, Gains]]) -> Figure:
                 axis.errorbar(gain, place + shift, xerr=ends, markersize=4, capsize=2, **style)
         axis.axvline(0, color="black", linewidth=1, linestyle=":")
         axis.set_yticks(range(len(order)), labels=order, fontsize=8)
+        axis.set_ylim(-0.6, len(order) - 0.4)
         axis.set_title(title, fontsize=9)
         for tick, method in zip(axis.get_yticklabels(), order, strict=True):
             tick.set(color=BLUE if method == OURS else "black", weight="bold" if method == OURS else "normal")

@@ -79,8 +79,8 @@ class Family:
         """Embeddings [.., D] with the norm that the temperature τ of text-conditioned pooling is for.
 
         τ = 5 is for CLIP's, which stay. Others become `norm · x / |x|`: frames v_f get the weights
-        `softmax_f(norm² cos(t, v_f) / τ)`, as if τ were scaled by `|t| |v_f| / norm²`. A norm of 10 is a guess
-        at CLIP ViT-B/32's; only norm² / τ counts, so another τ corrects it.
+        `softmax_f(norm² cos(t, v_f) / τ)`, as if τ were scaled by `|t| |v_f| / norm²`. A norm of 10 is
+        a guess at CLIP ViT-B/32's; only norm² / τ counts, so another τ corrects it.
         """
         return embeddings if self.norm is None else self.norm * F.normalize(embeddings.float(), dim=-1)
 

@@ -26,7 +26,12 @@ python_maximum_signature_line_length = 60
 
 repository_address = repository()
 html_theme = "sphinx_book_theme"
-html_theme_options = {"use_fullscreen_button": False, "show_toc_level": 2, "footer_content_items": []}
+html_theme_options = {
+    "use_fullscreen_button": False,
+    "show_toc_level": 2,
+    "footer_content_items": [],
+    "navbar_persistent": [],  # a second field for the search, above the page
+}
 if repository_address:  # Colab opens the committed notebook, whose first cell clones and installs
     html_theme_options |= {
         "repository_url": repository_address,

@@ -10,7 +10,7 @@ from torch.utils.hooks import RemovableHandle
 
 from .adapter import AdapterConfig, CrossModalAdapters
 from .files import checked_dataclass
-from .patching import TOWERS, encoder_layers, parts
+from .patching import parts
 
 WITHOUT_SHARING = (
     "adapter without sharing"  # the row of the tables of a cross-modal adapter of `shared_dim` 0
@@ -98,13 +98,6 @@ class CrossModalAdapter(Method, CrossModalAdapters):
         for i, name in enumerate(("after_attention", "after_mlp")):
             for tower, depth, sublayer in parts(clip, name):
                 yield sublayer.register_forward_hook(partial(_add, self, scale, tower, 2 * depth + i))
-
-
-def towers_and_layers(clip: nn.Module) -> Iterator[tuple[str, int, nn.Module]]:
-    """(tower, depth from 0, layer) of all layers of both towers."""
-    for tower in TOWERS:
-        for depth, layer in enumerate(encoder_layers(clip, tower)):
-            yield tower, depth, layer
 
 
 def describe(method: Method | None) -> tuple[str, dict | None]:

@@ -33,12 +33,18 @@ def encoder_layers(clip: nn.Module, tower: str) -> nn.ModuleList:
     return tower_of(clip, tower).get_submodule(getattr(family_of(clip.config), tower).layers)
 
 
+def towers_and_layers(clip: nn.Module) -> Iterator[tuple[str, int, nn.Module]]:
+    """(tower, depth from 0, layer) of all layers of both towers."""
+    for tower in TOWERS:
+        for depth, layer in enumerate(encoder_layers(clip, tower)):
+            yield tower, depth, layer
+
+
 def parts(clip: nn.Module, name: str) -> Iterator[tuple[str, int, nn.Module]]:
     """(tower, depth from 0, module) of a part of each layer, by its name in `cma.families.Tower`."""
-    for tower in TOWERS:
-        where = getattr(getattr(family_of(clip.config), tower), name)
-        for depth, layer in enumerate(encoder_layers(clip, tower)):
-            yield tower, depth, layer.get_submodule(where)
+    family = family_of(clip.config)
+    for tower, depth, layer in towers_and_layers(clip):
+        yield tower, depth, layer.get_submodule(getattr(getattr(family, tower), name))
 
 
 def activate(clip: nn.Module, method: nn.Module, scale: float = 1.0) -> None:

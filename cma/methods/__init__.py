@@ -10,8 +10,9 @@ from __future__ import annotations
 import torch
 
 from ..data import RetrievalDataset
-from ..method import WITHOUT_SHARING, CrossModalAdapter, Method, describe, towers_and_layers
+from ..method import WITHOUT_SHARING, CrossModalAdapter, Method, describe
 from ..model import RetrievalModel
+from ..patching import towers_and_layers
 from ..recipes import recipe
 from .bottlenecks import AdapterATTN, AdaptFormer, TiedBottlenecks
 from .low_rank import LoRA

@@ -11,8 +11,9 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from ..files import checked_dataclass
-from ..method import Method, towers_and_layers
+from ..method import Method
 from ..model import RetrievalModel
+from ..patching import towers_and_layers
 from .bottlenecks import linear
 
 

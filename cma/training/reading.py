@@ -16,7 +16,6 @@ from transformers import CLIPProcessor
 
 from ..config import TrainConfig
 from ..data import Item, RetrievalDataset
-from ..families import family_of
 from ..media import MediaError, read_media, to_pixels
 from ..model import RetrievalModel
 
@@ -170,5 +169,5 @@ def without_padding(model: RetrievalModel, ids: Tensor) -> Tensor:
     CLIP reads a caption at its first end token, and its text tower is causal: what follows changes nothing.
     Other families mask what follows, or read it (SigLIP, whose ids stay as they are).
     """
-    ends = family_of(model.clip.config).ends(model.clip.config.text_config, ids)
+    ends = model.family.ends(model.clip.config.text_config, ids)
     return ids[:, : int(ends.max()) + 1]

@@ -12,7 +12,6 @@ from torch.nn.utils import clip_grad_norm_
 from torch.utils.checkpoint import checkpoint
 
 from ..config import TrainConfig
-from ..families import family_of
 from ..losses import sigmoid, symmetric_cross_entropy
 from ..model import RetrievalModel
 from ..patching import TOWERS, encoder_layers, parts
@@ -182,7 +181,7 @@ def _embed(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[Te
 def _loss(model: RetrievalModel, scale: Tensor, batch: Batch, pairs: tuple, config: TrainConfig) -> Tensor:
     """The loss of embedded pairs (text, frames); of the batch, its mask and ids alone are read."""
     same = (batch.item_ids, batch.caption_ids) if config.mask_same_item else ()  # the authors mask nothing
-    text, frames = map(family_of(model.clip.config).comparable, pairs)
+    text, frames = map(model.family.comparable, pairs)
     logits = scale * compare(text, frames, batch.mask, config)
     if config.loss == "sigmoid":
         return sigmoid(logits + model.clip.logit_bias.float(), *same)

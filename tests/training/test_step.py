@@ -64,7 +64,7 @@ def test_both_passes_of_a_micro_batch_have_one_dropout_and_the_random_state_goes
     text, frames = (torch.cat(side) for side in zip(*embedded, strict=True))
 
     class Whole(nn.Module):
-        clip, logit_scale = model.clip, model.logit_scale
+        clip, family, logit_scale = model.clip, model.family, model.logit_scale
         encode_text = staticmethod(lambda ids: text)
         encode_videos = staticmethod(lambda frames_, mask: frames)
         device = model.device

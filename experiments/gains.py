@@ -59,7 +59,9 @@ def _gained(name: str, tested: dict[str, MethodRow]) -> str:
             shares[said] = "{:.0f} % [{:.0f}, {:.0f}] ".format(*found) + said
     part = f"that is {' and '.join(shares.values())} of full fine-tuning's gain" if shares else ""
     part = part or "full fine-tuning gains too little for a share"
-    return f"On {name} it gains over zero-shot, in points of R@1: {'; '.join(words.values())}; {part}."
+    return (
+        f"On {name} the adapter gains over zero-shot, in points of R@1: {'; '.join(words.values())}; {part}."
+    )
 
 
 def _clearly(name: str, tested: dict[str, MethodRow]) -> str:
@@ -72,7 +74,7 @@ def _clearly(name: str, tested: dict[str, MethodRow]) -> str:
         words = {m: "both ways" if len(of) == 2 else of[0] for m, of in found.items()}
         lists.append(", ".join(f"{m} ({of})" for m, of in words.items()) or "none")
     rule = f"Holm's rule over {len(told)} comparisons"
-    return f"Clearly better than it on {name} ({rule}): {lists[0]}; clearly worse: {lists[1]}."
+    return f"Clearly better than the adapter on {name} ({rule}): {lists[0]}; clearly worse: {lists[1]}."
 
 
 def _ways(tested: dict[str, MethodRow]) -> dict[str, str]:

@@ -40,12 +40,15 @@ def test_the_sentences_are_computed_from_the_rows():
     assert lines[0] == gains.PICTURE and lines[1] == "" and len(lines) == 5
     assert lines[2] == "1. The adapter trains 100 numbers, 2.0 % of those of full fine-tuning."
     assert lines[3].startswith(
-        "2. On mini-flickr30k it gains over zero-shot, in points of R@1: text-to-image +"
+        "2. On mini-flickr30k the adapter gains over zero-shot, in points of R@1: text-to-image +"
     )
     assert "full fine-tuning's gain." in lines[3] and lines[3].count("[") == 6
     both = "(both ways)"
     end = f": full fine-tuning {both}; clearly worse: zero-shot {both}, CoOp {both}."
-    assert lines[4] == f"3. Clearly better than it on mini-flickr30k (Holm's rule over 8 comparisons){end}"
+    assert (
+        lines[4]
+        == f"3. Clearly better than the adapter on mini-flickr30k (Holm's rule over 8 comparisons){end}"
+    )
     little = gains.summary([ROWS[0], ROWS[1], row(FULL, 0.12)])
     assert "; full fine-tuning gains too little for a share." in little
 

@@ -37,6 +37,7 @@ GRADIENTS = [  # pairs, settings, dtype of the model
     (7, {"micro_batch": 2, "similarity": "text_conditioned"}),  # parts of a share of 3: 2 and 1
     (8, {"micro_batch": 3}),  # for 3 processes: shares of 3, 3 and 2, in one piece
     (8, {"micro_batch": 2, "checkpoint_activations": True, "similarity": "text_conditioned"}),
+    (7, {"loss": "sigmoid", "micro_batch": 2}),
 ]
 ROUGH = [{"precision": "fp16"}, {"precision": "fp16", "micro_batch": 2}, {"precision": "bf16"}]
 
@@ -61,6 +62,7 @@ def gradients(folder: Path) -> list:
     with devices.joined(CPU) as team:
         for pairs, settings, dtype in cases + [(7, settings, torch.float32) for settings in ROUGH]:
             model, config = build(dtype=dtype), TrainConfig(**settings)
+            model.clip.logit_bias = torch.tensor(-2.0)  # SigLIP's, which the sigmoid loss needs
             prepare(model, config)
             own = a_batch(dtype, pairs).part(torch.tensor(team.own(range(pairs))))
             with step.recomputed(model, config):

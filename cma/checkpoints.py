@@ -100,17 +100,17 @@ def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str 
     except (SafetensorError, ValueError) as error:
         said = f"{weights}: damaged, or does not fit {CONFIG}; save the adapter again. {error}"
         raise ValueError(printable(said)) from error
-    if digest not in (_digest(state, saved), _digest(state)):  # older files have one of the tensors alone
+    if digest != _digest(state, saved):
         raise ValueError(f"{weights}: damaged, its digest is another one; save the adapter again")
     if wrong := [key for key, value in state.items() if not value.isfinite().all()]:
         raise ValueError(f"{weights}: {wrong[0]} holds numbers that are not finite; train the adapter again")
     return method, saved.backbone
 
 
-def _digest(tensors: dict[str, Tensor], about: AdapterFile | None = None) -> str:
+def _digest(tensors: dict[str, Tensor], about: AdapterFile) -> str:
     """The SHA-256 of the names, shapes and values of float32 tensors, and of the config but its backbone."""
-    config = about and json.dumps(about.model_dump(exclude={"backbone"}), sort_keys=True)
-    digest = hashlib.sha256((config or "").encode())
+    config = json.dumps(about.model_dump(exclude={"backbone"}), sort_keys=True)
+    digest = hashlib.sha256(config.encode())
     for key, value in sorted(tensors.items()):
         digest.update(f"{key} {list(value.shape)} ".encode())
         digest.update(value.cpu().numpy().tobytes())

@@ -12,9 +12,7 @@ from .adapter import AdapterConfig, CrossModalAdapters
 from .files import checked_dataclass
 from .patching import parts
 
-WITHOUT_SHARING = (
-    "adapter without sharing"  # the row of the tables of a cross-modal adapter of `shared_dim` 0
-)
+WITHOUT_SHARING = "adapter without sharing"  # what the tables call a cross-modal adapter of `shared_dim` 0
 
 
 @checked_dataclass

@@ -92,7 +92,7 @@ def test_weights_that_do_not_fit_name_file_and_key(model, tmp_path):
         (state | {"text.down_bias": torch.zeros(6, 5)}, "text.down_bias"),
         (state | {"text.down_bias": spoilt}, "text.down_bias holds numbers that are not finite"),
     ):
-        save_file(wrong, file, {"digest": _digest(wrong)})
+        save_file(wrong, file, {"digest": _digest(wrong, read_config(tmp_path))})
         with pytest.raises(ValueError, match=message) as error:
             model.load_adapter(tmp_path, "c")
         assert str(file) in str(error.value) and "\n" not in str(error.value)

@@ -1,5 +1,6 @@
 """What two-tower backbones differ in: one description a family, for all that reads them or acts on them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 
@@ -59,6 +60,14 @@ class Family:
             return (ids != config.pad_token_id).sum(1) - 1
         end = config.eos_token_id
         return (ids if self.legacy_end and end == 2 else (ids == end).int()).argmax(1)
+
+    def tokenize(self, tokenizer: object, texts: Sequence[str], places: int, most: int) -> tuple[Tensor, int]:
+        """Ids [T, L] for a text tower of `places`; how many were cut: of `most` tokens the end is one."""
+        rows = tokenizer([t.lower() if self.lower else t for t in texts], verbose=False)["input_ids"]
+        cut, padding = sum(len(row) > most for row in rows), tokenizer.pad_token_id or 0
+        rows = [torch.tensor(row if len(row) <= most else row[: most - 1] + row[-1:]) for row in rows]
+        rows[0] = F.pad(rows[0], (0, places - len(rows[0]) if self.full else 0), value=padding)
+        return nn.utils.rnn.pad_sequence(rows, True, padding), cut
 
     def embed_text(self, clip: nn.Module, ids: Tensor) -> Tensor:
         """Embeddings [T, D] of token ids [T, L]. Raises ValueError for ids that are not padded as needed."""

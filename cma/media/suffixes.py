@@ -2,22 +2,31 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import PurePath
 
+HEIC = (".heic", ".heif", ".hif")
+RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2", ".pef", ".srw")  # of cameras
+NEEDS = dict.fromkeys(HEIC, "pillow_heif") | dict.fromkeys(RAW, "rawpy")  # modules of the extra `formats`
+LACKING = tuple(kind for kind, module in NEEDS.items() if find_spec(module) is None)
 ANIMATABLE = (".gif", ".webp", ".png", ".apng")
-PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".avif", ".jp2", *ANIMATABLE)
+PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".avif", ".jp2", ".j2k", *ANIMATABLE)
+PICTURES += tuple(kind for kind in NEEDS if kind not in LACKING)
 CLIPS = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".wmv", ".3gp", ".3g2", ".asf",
          ".flv", ".m2ts", ".mts", ".ogv")  # fmt: skip
-UNREAD = (".heic", ".heif", ".hif", ".svg", ".svgz", ".jxl", ".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw",
-          ".orf", ".raf", ".rw2", ".pef", ".srw", ".rmvb", ".vob", ".mxf", ".f4v")  # fmt: skip
+NEVER = (".svg", ".svgz", ".jxl", ".psd", ".rmvb", ".vob", ".mxf", ".f4v")
+UNREAD = dict.fromkeys(LACKING, "not read, run `pip install 'cross-modal-adapter[formats]'`")  # what to do
+UNREAD |= dict.fromkeys(NEVER, "not read, save them as .jpg, .png or .mp4")
 
 
 def not_read(names: Iterable[str], read: int) -> list[tuple[str, str]]:
-    """Which kinds of `UNREAD` are among the files `names`, and why they are left out: one pair or none.
+    """Which kinds of `UNREAD` are among the files `names`, and what to do: a pair for each advice.
 
-    `read` is how many files beside them are read. A pair is ("2 .heic, 1 .svg", "not read, …: 40 / 43").
+    `read` is how many files beside them are read. A pair is ("2 .psd, 1 .svg", "not read, …: 40 / 43").
     """
-    kinds = Counter(suffix for name in names if (suffix := PurePath(name).suffix.lower()) in UNREAD)
-    counts = ", ".join(f"{count:,} {suffix}" for suffix, count in kinds.most_common())
+    kinds = Counter(kind for name in names if (kind := PurePath(name).suffix.lower()) in UNREAD)
     of_all = f"pictures and clips of a kind that is read: {read:,} / {read + kinds.total():,}"
-    return [(counts, f"not read, save them as .jpg, .png or .mp4 ({of_all})")] if kinds else []
+    counts = {advice: [] for advice in UNREAD.values()}
+    for kind, count in kinds.most_common():
+        counts[UNREAD[kind]].append(f"{count:,} {kind}")
+    return [(", ".join(said), f"{advice} ({of_all})") for advice, said in counts.items() if said]

@@ -83,12 +83,13 @@ def find(source: RetrievalDataset | str | Path) -> tuple[Path, list[MediaFile], 
 def kind_of(path: Path) -> str | None:
     """What a path is: "image", "video" (also a folder, of the frames of a clip), or None for neither.
 
-    The suffix decides, and for pictures that may be animated the header of the file.
+    The suffix decides, and for pictures that may be animated the header of the file. A picture that needs the
+    extra `formats` is one without it, too: reading it says so.
     """
     suffix = path.suffix.lower()
     if path.is_dir() or suffix in media.CLIPS or (suffix in media.ANIMATABLE and media.is_animation(path)):
         return "video"
-    return "image" if suffix in media.PICTURES else None
+    return "image" if suffix in media.PICTURES + media.LACKING else None
 
 
 def stamp(file: MediaFile, path: Path, old: MediaFile | None = None) -> MediaFile:

@@ -88,7 +88,7 @@ def test_only_what_has_changed_is_decoded_again(tmp_path, paths, decoded):
     (paths["frames"] / "2.jpg").write_bytes(b"no picture")
     problems = check(paths, "video", 1, kept)
     assert sorted(decoded) == ["a.mp4", "b.mp4", "broken.mp4", "frames"]
-    assert problems["b"] == "empty file" and problems["frames"].startswith("2.jpg: cannot be decoded")
+    assert problems["b"] == "empty file" and problems["frames"].startswith("2.jpg: cannot be read")
     assert set(problems) == {"b", "frames"}
 
 

@@ -131,7 +131,7 @@ def test_kinds_that_are_not_read_are_counted_and_folders_that_cannot_be_opened_n
 
     source = pictures(tmp_path / "source", "a.jpg", "shut/b.jpg")
     write_picture(source / "c.jpg").rename(source / "c.jfif")
-    for name in ("d.heic", "e.heic", "f.svg", "g.nef", "words.txt"):
+    for name in ("d.psd", "e.psd", "f.svg", "g.jxl", "words.txt"):
         (source / name).touch()
     monkeypatch.setattr(os, "scandir", scandir)
     arguments = ("--source", source, "--out", tmp_path / "out")
@@ -139,7 +139,7 @@ def test_kinds_that_are_not_read_are_counted_and_folders_that_cannot_be_opened_n
     said = capsys.readouterr()
     shut = "folders that cannot be read: 1 (shut: Permission denied)"
     assert f"{shut}. Mend or remove what cannot be used, or add --allow-missing" in said.err
-    assert "2 .heic, 1 .svg, 1 .nef: not read" in said.out and "2 / 6" in said.out
+    assert "2 .psd, 1 .svg, 1 .jxl: not read" in said.out and "2 / 6" in said.out
     assert run(*arguments, "--allow-missing") == 0 and shut in capsys.readouterr().out
     assert items(tmp_path / "out").keys() == {"a.jpg", "c.jfif"}
 

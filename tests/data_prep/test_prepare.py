@@ -22,9 +22,7 @@ def entry(id, captions=("a cat",), file=None, instead=None):
     return Entry(id, file or id, captions, "test", instead=instead)
 
 
-@pytest.mark.parametrize(
-    ("kept", "why"), [(0.0, "empty file"), (0.5, "cannot be decoded"), (None, "not found")]
-)
+@pytest.mark.parametrize(("kept", "why"), [(0.0, "empty file"), (0.5, "cannot be"), (None, "not found")])
 @pytest.mark.parametrize("kind", ["image", "video"])
 def test_media_that_cannot_be_used_are_named_and_can_be_left_out(tmp_path, capsys, kind, kept, why):
     source, out = tmp_path / "source", tmp_path / "out"

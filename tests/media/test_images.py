@@ -1,9 +1,11 @@
 """Pictures are read as they look, and whatever is wrong with a file is one message that names it."""
 
+import hashlib
 import importlib.util
 import random
 import re
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,9 +15,20 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageColor, ImageDraw
 
-from cma.media import MediaError, is_animation, read_frames, read_image, shown_name, stream_frames, to_pixels
+from cma import data
+from cma.media import (
+    PICTURES,
+    MediaError,
+    is_animation,
+    read_frames,
+    read_image,
+    shown_name,
+    stream_frames,
+    to_pixels,
+)
 from cma.media.images import ENOUGH, LONGEST, Animation
-from tests.toy_media import write_animation, write_clip, write_picture
+from tests import ROOT
+from tests.toy_media import write_animation, write_clip, write_picture, write_raw
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
@@ -39,6 +52,20 @@ def test_a_rotated_picture_is_upright(tmp_path, orientation, corner):
     found = read_image(tmp_path / "p.png")
     assert found.size == ((8, 4) if orientation in (1, 3) else (4, 8))
     assert found.getpixel(corner) == WHITE and np.asarray(found).sum() == 3 * 255
+
+
+@pytest.mark.parametrize("name", ["p.jpg", "p.png", "p.webp"])
+def test_damaged_exif_data_loses_no_picture(tmp_path, name):
+    picture, exif = halves("RGB", RED, WHITE), Image.Exif()
+    exif[0x0112], exif[0x010F], exif[0x9286] = 6, "camera" * 4, b"words"
+    exif.get_ifd(0x8825)[2] = (1.0, 2.0, 3.0)
+    for seed in range(300):
+        chance, content = random.Random(seed), bytearray(exif.tobytes())
+        for _ in range(chance.randrange(1, 10)):
+            content[chance.randrange(10, len(content))] = chance.randrange(256)
+        del content[chance.choice((len(content), chance.randrange(8, len(content)))) :]
+        picture.save(tmp_path / name, exif=bytes(content))
+        assert read_image(tmp_path / name).size in ((8, 4), (4, 8))
 
 
 def test_what_is_transparent_is_white_also_a_colour_of_a_palette(tmp_path):
@@ -67,7 +94,7 @@ def test_cmyk_and_more_than_eight_bits(tmp_path):
     assert read_image(tmp_path / "nan.tif").getpixel((0, 0)) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("bits", [8, 12, 16])
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
 def test_grey_of_more_bits_looks_like_the_same_grey_of_eight(tmp_path, bits):
     grey = np.random.default_rng(0).integers(0, 256, (30, 40), np.uint8)
     grey[0, 0] = 255
@@ -88,6 +115,23 @@ def test_a_white_drawing_on_transparency_can_be_seen(tmp_path, colour, page):
     assert found.mode == "RGB" and found.getpixel((0, 0)) == (page,) * 3
     middle = ImageColor.getrgb(colour) if colour else WHITE
     assert found.getpixel((20, 20)) == middle and bool(np.ptp(np.asarray(found)) >= 60) == bool(colour)
+
+
+@pytest.mark.minis
+@pytest.mark.parametrize("name", ["mini-flickr30k", "mini-flickr30k-twins"])
+def test_the_pixels_of_the_offline_benchmarks_are_those_of_their_files(name, toy_processor):
+    """Nothing that is done for drawings, depths or sizes touches an ordinary opaque picture."""
+    dataset = data.load(ROOT / "data" / name, "test")
+    digests = [hashlib.sha256(), hashlib.sha256()]
+    for item in dataset.items:
+        with Image.open(dataset.path(item)) as opened:
+            assert opened.mode == "RGB"
+            for digest, picture in zip(digests, (read_image(dataset.path(item)), opened), strict=True):
+                digest.update(np.asarray(picture))
+    assert digests[0].digest() == digests[1].digest()
+    picture = read_image(dataset.path(dataset.items[0]))
+    plain = toy_processor.image_processor([picture], return_tensors="pt")["pixel_values"]
+    assert torch.equal(to_pixels([picture], toy_processor.image_processor), plain)
 
 
 # ---- pixels for CLIP
@@ -217,10 +261,13 @@ def test_what_is_no_picture_says_why(tmp_path, name, message):
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
-    """A small file of every kind, by its name."""
+    """A small file of every kind that can be read, by its name."""
     folder = tmp_path_factory.mktemp("real")
-    for name in ("p.jpg", "p.png", "p.gif", "p.webp", "p.tif"):
-        write_picture(folder / name, 11)
+    for name in ("p.jpg", "p.png", "p.gif", "p.webp", "p.tif", "p.avif", "p.jp2", "p.heic"):
+        if Path(name).suffix in PICTURES:
+            write_picture(folder / name, 11)
+    if ".dng" in PICTURES:
+        write_raw(folder / "p.dng", np.random.default_rng(0).integers(0, 4095, (40, 60), np.uint16))
     for name in ("a.gif", "a.webp", "a.png"):
         write_animation(folder / name, [1, 10, 19])
     write_clip(folder / "c.mp4", 1)
@@ -228,7 +275,7 @@ def real(tmp_path_factory):
 
 
 @pytest.mark.filterwarnings("error::UserWarning:PIL")  # so that one would be an error: none is seen
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_damage_is_a_media_error_or_nothing(real, seed):
     (folder, contents), chance = real, random.Random(seed)

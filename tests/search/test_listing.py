@@ -21,7 +21,7 @@ def found(folder):
 
 
 def test_what_is_not_read_is_counted_by_kind(tmp_path):
-    for name in ("a.png", "b.jfif", "deep/c.JPG", "d.heic", "e.HEIC", "deep/f.svg", "notes.txt", ".g.heic"):
+    for name in ("a.png", "b.jfif", "deep/c.JPG", "d.psd", "e.PSD", "deep/f.svg", "notes.txt", ".g.psd"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (8, 8)).save(tmp_path / name, "jpeg")
     _, files, problems = listing.find(tmp_path)
@@ -29,10 +29,10 @@ def test_what_is_not_read_is_counted_by_kind(tmp_path):
         (name, "image") for name in ("a.png", "b.jfif", "deep/c.JPG")
     ]
     ((kinds, why),) = problems
-    assert kinds == "2 .heic, 1 .svg" and why.startswith("not read") and "3 / 6" in why
+    assert kinds == "2 .psd, 1 .svg" and why.startswith("not read") and "3 / 6" in why
     for file in files:
         (tmp_path / file.media).unlink()
-    with pytest.raises(ValueError, match="no pictures or clips in it; 2 .heic, 1 .svg: not read"):
+    with pytest.raises(ValueError, match="no pictures or clips in it; 2 .psd, 1 .svg: not read"):
         listing.find(tmp_path)
 
 

@@ -5,6 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "copies": ["fold", "picture_hash"],
         "listing": ["MediaFile", "SUFFIXES", "find", "kind_of", "read_pictures"],
         "index": ["MediaIndex"],
     },

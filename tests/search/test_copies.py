@@ -1,0 +1,147 @@
+"""Copies of a picture are folded into one result, and pictures that only look alike are not."""
+
+import io
+import json
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from cma.search import fold, picture_hash
+from cma.search.copies import CLOSE
+from tests import ROOT
+
+
+def scene(number: int, size: tuple[int, int] = (400, 300)) -> Image.Image:
+    """A smooth picture with structure, another one for each number."""
+    levels = np.random.default_rng(number).integers(0, 255, (9, 12, 3), np.uint8)
+    return Image.fromarray(levels).resize(size, Image.Resampling.BICUBIC)
+
+
+def resized(picture: Image.Image, factor: float) -> Image.Image:
+    return picture.resize([round(side * factor) for side in picture.size], Image.Resampling.BILINEAR)
+
+
+def saved(picture: Image.Image, quality: int, kind: str = "JPEG") -> Image.Image:
+    content = io.BytesIO()
+    picture.save(content, kind, quality=quality)
+    return Image.open(content).convert("RGB")
+
+
+def cut(picture: Image.Image, part: float) -> Image.Image:
+    """Without the edges: `part` of its width and of its height."""
+    x, y = (side * part / 2 for side in picture.size)
+    return picture.crop((round(x), round(y), picture.width - round(x), picture.height - round(y)))
+
+
+COPIES = {  # how a copy is made, and which share of the pictures of a benchmark must be found again
+    "half its size": (lambda picture: resized(picture, 0.5), 0.99),
+    "a quarter": (lambda picture: resized(picture, 0.25), 0.99),
+    "twice": (lambda picture: resized(picture, 2), 0.99),
+    "quality 60": (lambda picture: saved(picture, 60), 0.99),
+    "quality 20": (lambda picture: saved(picture, 20), 0.97),
+    "as WebP, quality 40": (lambda picture: saved(picture, 40, "WEBP"), 0.97),
+    "half and quality 40": (lambda picture: saved(resized(picture, 0.5), 40), 0.97),
+    "cut by 2 %": (lambda picture: cut(picture, 0.02), 0.90),
+    "cut by 5 %": (lambda picture: cut(picture, 0.05), 0.30),
+}
+
+
+def differing(one: int, other: int) -> int:
+    return (one ^ other).bit_count()
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_a_copy_is_close_and_another_picture_is_not(name):
+    changed, share = COPIES[name]
+    hashes = [picture_hash(scene(number)) for number in range(40)]
+    copies = [picture_hash(changed(scene(number))) for number in range(40)]
+    folded = [fold(pair, [1, 0]) == [(1, [1, 0])] for pair in zip(hashes, copies, strict=True)]
+    assert sum(folded) >= share * len(folded)
+    assert len(fold(hashes, range(40))) == 40
+
+
+def test_plain_pictures_are_copies_of_nothing():
+    plain = [Image.new("RGB", (64, 48), colour) for colour in ("white", "white", "black", "#808080")]
+    assert [picture_hash(one) for one in plain] == [0, 0, 0, 0]
+    assert fold([0, 0, 7, 7], [3, 1, 0, 2]) == [(3, [3, 2]), (1, [1]), (0, [0])]
+
+
+def test_a_picture_in_grey_or_of_few_frequencies_has_the_same_hash():
+    stripes = Image.fromarray(np.tile(np.repeat([0, 200, 90, 255], 80).astype(np.uint8), (200, 1)))
+    for picture in (scene(1), stripes):
+        wanted = picture_hash(picture)
+        assert all(picture_hash(picture.convert(mode)) == wanted for mode in ("L", "RGB"))
+        assert differing(picture_hash(saved(picture.convert("RGB"), 50)), wanted) <= CLOSE
+
+
+def test_the_hash_is_that_of_imagehash_but_for_two_bits():
+    imagehash = pytest.importorskip("imagehash")
+    for number in range(60):
+        for size in ((192, 192), (500, 375), (1500, 1125)) if number < 10 else ((320, 240),):
+            picture = scene(number, size)
+            assert differing(picture_hash(picture), int(str(imagehash.phash(picture)), 16)) <= 2
+
+
+def naively(hashes: list[int], ranked: list[int], threshold: int) -> list[tuple[int, list[int]]]:
+    groups = []
+    for item in ranked:
+        for first, members in groups:
+            close = hashes[item] and hashes[first] and differing(hashes[item], hashes[first]) <= threshold
+            if close:
+                members.append(item)
+                break
+        else:
+            groups.append((item, [item]))
+    return groups
+
+
+@given(st.data(), st.integers(0, 12))
+def test_folding_is_that_of_the_naive_loop(data, threshold):
+    centres = st.sampled_from([0, 2**64 - 1, 0x0123456789ABCDEF])
+    flips = st.lists(st.integers(0, 63), max_size=14)
+    hashes = [
+        centre ^ sum(2**bit for bit in set(bits)) if centre else 0
+        for centre, bits in data.draw(st.lists(st.tuples(centres, flips), max_size=30))
+    ]
+    ranked = data.draw(st.permutations(range(len(hashes))))
+    ranked = ranked[: data.draw(st.integers(0, len(ranked)))]
+    assert fold(hashes, ranked, threshold) == naively(hashes, ranked, threshold)
+    assert fold(np.array(hashes, np.uint64), ranked, threshold) == naively(hashes, ranked, threshold)
+
+
+def test_five_thousand_results_are_folded_at_once():
+    hashes = np.random.default_rng(0).integers(1, 2**64, 20_000, np.uint64)
+    hashes[15_000:] = hashes[:5_000] ^ np.uint64(3)
+    ranked = np.random.default_rng(1).permutation(20_000)[:5_000]
+    start = time.process_time()
+    groups = fold(hashes, ranked)
+    assert time.process_time() - start < 1
+    assert sorted(item for _, members in groups for item in members) == sorted(ranked.tolist())
+    assert {len(members) for _, members in groups} == {1, 2}
+
+
+@pytest.mark.minis
+def test_how_many_copies_and_how_many_other_pictures_are_folded_in_the_offline_benchmarks(capsys):
+    """The copies of 200 pictures, each by each way; and all pairs of pictures, of which none is a copy."""
+    with capsys.disabled():
+        for name, most in (("mini-flickr30k", 10), ("mini-flickr30k-twins", 100)):
+            folder = ROOT / "data" / name
+            lines = map(json.loads, (folder / "metadata.jsonl").read_text().splitlines())
+            pictures = [Image.open(folder / line["file_name"]) for line in lines if line["split"] == "test"]
+            hashes = [picture_hash(picture) for picture in pictures]
+            pairs = len(pictures) * (len(pictures) - 1) // 2
+            false = sum(
+                differing(one, other) <= CLOSE for i, one in enumerate(hashes) for other in hashes[:i]
+            )
+            print(f"\n{name}: different pictures taken for copies: {false} / {pairs:,} pairs")
+            assert false <= most
+            if name == "mini-flickr30k":
+                for way, (changed, share) in COPIES.items():
+                    copies = [picture_hash(changed(picture)) for picture in pictures[:200]]
+                    found = sum(differing(*pair) <= CLOSE for pair in zip(hashes, copies, strict=False))
+                    print(f"  {way}: found {found} / 200")
+                    assert found >= share * 200

@@ -85,6 +85,8 @@ def read_image(path: str | Path, enough: int | None = ENOUGH) -> Image.Image:
         if kind in RAW:  # by its name, because Pillow would find a TIFF, and a small picture in it
             return _developed(path, enough)
         with Image.open(path) as image:
+            if image.format == "EPS":  # whatever its name; Pillow would have Ghostscript run it
+                raise ValueError("PostScript, which is a program; save it as .png")
             if enough and min(image.size) >= 2 * enough:  # smaller pictures stay as they are, bitwise
                 image.draft(None, (enough, enough))
             return _as_shown(image)

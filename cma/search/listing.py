@@ -87,7 +87,8 @@ def kind_of(path: Path) -> str | None:
     extra `formats` is one without it, too: reading it says so.
     """
     suffix = path.suffix.lower()
-    if path.is_dir() or suffix in media.CLIPS or (suffix in media.ANIMATABLE and media.is_animation(path)):
+    folder = os.path.isdir(path)  # noqa: PTH112 (which is False, and no error, where a path cannot be looked at)
+    if folder or suffix in media.CLIPS or (suffix in media.ANIMATABLE and media.is_animation(path)):
         return "video"
     return "image" if suffix in media.PICTURES + media.LACKING else None
 

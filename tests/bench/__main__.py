@@ -5,12 +5,13 @@ import contextlib
 import json
 import platform
 import sys
+from functools import partial
 
 import torch
 
-from tests.bench import gpu, loader, methods, ranking, step
+from tests.bench import gpu, loader, methods, pictures, ranking, step
 
-FIGURES = (step, loader, ranking, methods)
+FIGURES = (step, loader, ranking, methods, pictures)
 BENCHES = {module.__name__.rpartition(".")[2]: module.figures for module in FIGURES}
 
 
@@ -21,10 +22,12 @@ def main() -> None:
     parser = argparse.ArgumentParser("python -m tests.bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)}; all without")
     parser.add_argument("--quick", action="store_true", help="fewer pairs")
+    parser.add_argument("--pictures", type=int, metavar="N", help="how many the bench `pictures` makes")
     options = parser.parse_args()
     if unknown := set(options.names) - set(BENCHES):
         parser.error(f"no bench {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}")
     machine = {"machine": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    BENCHES["pictures"] = partial(pictures.figures, count=options.pictures)
     with contextlib.redirect_stdout(sys.stderr):  # what a build prints is no figure
         found = {name: BENCHES[name](options.quick) for name in options.names or BENCHES}
     print(json.dumps(machine | found, indent=1, ensure_ascii=False))

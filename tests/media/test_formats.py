@@ -106,6 +106,16 @@ def test_raw_of_a_camera_for_grey(tmp_path, rawpy):
     assert np.ptp(pixels, axis=2).max() == 0
 
 
+@pytest.mark.parametrize("name", ["p.avif", "p.jp2", "p.heic"])
+def test_more_pixels_than_the_limit_are_a_message(tmp_path, monkeypatch, name):
+    if Path(name).suffix in LACKING:
+        pytest.skip("needs the extra `formats`")
+    halves(16, (80, 40)).save(tmp_path / name)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(MediaError, match="megapixels, more than the limit of"):
+        read_image(tmp_path / name)
+
+
 def test_a_small_raw_file_that_claims_a_billion_pixels_is_a_message(tmp_path, rawpy, bayer):
     path = write_raw(tmp_path / "p.dng", bayer, size=(30_000, 30_000))
     with pytest.raises(MediaError, match=r"\(900 megapixels, more than the limit of 179; save a smaller"):

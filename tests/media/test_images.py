@@ -246,6 +246,7 @@ def test_the_warnings_of_pillow_stay_those_of_the_caller(tmp_path, monkeypatch):
     [
         ("empty", "empty file; cannot be read as a picture"),
         ("page", "no picture that Pillow knows: it starts with b'<!DOCTYPE html><p"),
+        ("script.jpg", "PostScript, which is a program; save it as .png"),
         ("gone", "no such file; cannot be read as a picture"),
         (".", "no regular file"),
     ],
@@ -253,6 +254,8 @@ def test_the_warnings_of_pillow_stay_those_of_the_caller(tmp_path, monkeypatch):
 def test_what_is_no_picture_says_why(tmp_path, name, message):
     (tmp_path / "empty").touch()
     (tmp_path / "page").write_bytes(b"<!DOCTYPE html><p>")
+    script = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n{} loop\n"
+    (tmp_path / "script.jpg").write_text(script)
     with pytest.raises(MediaError, match=re.escape(f"{tmp_path / name}: ") + f".*{message}"):
         read_image(tmp_path / name)
     with pytest.raises(MediaError, match=r"nul\\x00\.jpg: cannot be opened"):

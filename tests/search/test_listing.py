@@ -1,10 +1,13 @@
 """Which files a folder holds for the search: those of a dataset, or all pictures and clips in it."""
 
 import json
+import os
+import shutil
 
 import pytest
 from PIL import Image
 
+from cma.media import MediaError
 from cma.search import listing
 from tests.toy_data import write_images
 from tests.toy_media import write_picture
@@ -34,6 +37,39 @@ def test_what_is_not_read_is_counted_by_kind(tmp_path):
         (tmp_path / file.media).unlink()
     with pytest.raises(ValueError, match="no pictures or clips in it; 2 .psd, 1 .svg: not read"):
         listing.find(tmp_path)
+
+
+def test_a_folder_that_vanishes_while_it_is_listed_leaves_names_that_cannot_be_read(tmp_path, monkeypatch):
+    for name in ("a.gif", "b.png", "c.mp4", "deep/d.jpg"):
+        write_picture(tmp_path / "media" / name, 1) if name[-1] != "4" else (
+            tmp_path / "media" / name
+        ).touch()
+
+    def vanishing(path, really=listing.kind_of):
+        shutil.rmtree(tmp_path / "media", ignore_errors=True)
+        return really(path)
+
+    monkeypatch.setattr(listing, "kind_of", vanishing)
+    root, files, problems = listing.find(tmp_path / "media")
+    assert [file.media for file in files] == ["a.gif", "b.png", "c.mp4", "deep/d.jpg"] and problems == []
+    for file in files:
+        with pytest.raises(MediaError, match="no such file"):
+            listing.stamp(file, root / file.media)
+
+
+def test_a_path_that_may_not_be_looked_at_is_listed_and_says_so_when_it_is_read(tmp_path, monkeypatch):
+    def stat(path, *rest, really=os.stat, **options):
+        if str(path).endswith("shut.jpg"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return really(path, *rest, **options)
+
+    for name in ("a.jpg", "shut.jpg"):
+        write_picture(tmp_path / name, 1)
+    monkeypatch.setattr(os, "stat", stat)
+    root, files, _ = listing.find(tmp_path)
+    assert [(file.media, file.kind) for file in files] == [("a.jpg", "image"), ("shut.jpg", "image")]
+    with pytest.raises(MediaError, match=r"shut\.jpg: cannot be opened \(.*Permission denied"):
+        listing.read_pictures(files[1], root / "shut.jpg", 1, None)
 
 
 @pytest.mark.parametrize(

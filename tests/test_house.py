@@ -16,7 +16,7 @@ LEVELS = {room: level for level, floor in enumerate(FLOORS) for room in floor}
 PACKAGES = ("cma", "data_prep", "experiments")
 # Lines of each room and package. One may be longer only by OVER: that is still to be taken away, so it may
 # fall and never rise.
-LIMITS = {"core": 1989, "training": 1600, "methods": 720, "media": 510, "search": 900, "explore": 1111}
+LIMITS = {"core": 1989, "training": 1600, "methods": 720, "media": 510, "search": 1050, "explore": 1111}
 LIMITS |= {"cma": 6850, "experiments": 1900, "data_prep": 4400}
 
 OVER = {"core": 193, "training": 373, "cma": 509, "experiments": 235}

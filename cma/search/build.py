@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -17,115 +17,134 @@ from tqdm import tqdm
 
 from ..config import ReadConfig
 from ..data import RetrievalDataset
-from ..files import printable
+from ..files import parse_json, printable
 from ..media import MediaError, to_pixels
 from ..model import RetrievalModel
 from . import listing, store
 from .listing import MediaFile, Problem
-from .store import Digests, Embedded
+from .segment import LARGE, Segment
+from .store import Embedded, Header
 
 PART_SECONDS = 30  # a build that is killed loses the work of so many seconds at most
+SMALL = 2**13  # frames: segments with fewer are joined at the end of a build, so adding little writes little
 FILES, FRAMES, FEW = 32, 128, 4  # files read at once, frames embedded at once, and by one core at least
 
-Known = dict[tuple, tuple[MediaFile, Tensor]]  # what is embedded already: key → file, embeddings [F, D]
+Source = RetrievalDataset | str | Path
 
 
 def build(
-    model: RetrievalModel,
-    source: RetrievalDataset | str | Path,
-    config: ReadConfig,
-    built_with: Digests,
-    previous: Embedded | None = None,
-    folder: Path | None = None,
+    model: RetrievalModel, source: Source, header: Header, previous: Embedded | None, folder: Path | None
 ) -> Embedded:
     """List the files of a source, embed what is not known yet, and save all of it; as `MediaIndex.build`."""
-    if previous and (previous.built_with, previous.config) != (built_with, config):
+    if previous and (previous.built_with, previous.config) != (header.built_with, header.config):
         raise ValueError("`previous` is of another model, adapter or config; build the index without it")
     root, files, problems = listing.find(source)
-    about = {"built_with": built_with, "config": config, "media_root": root}
-    building = Building(model, about, _known(previous) if previous else {}, folder)
+    building = Building(model, header, root, folder)
+    for segment in previous.segments if previous else ():
+        building.know(segment)
     if folder is None:
         return building.run(files, problems)
     with store.writing(folder):
         building.take_over()
         index = building.run(files, problems)
-        store.write(folder / store.INDEX, model, index)
-        for part in store.parts(folder):
-            part.unlink()
+        store.publish(folder, header, index := store.joined(folder, header, index, SMALL))
     return index
 
 
 class Building:
-    """One build of an index: the files `known` from before, those embedded now, and the parts on disk.
+    """One build of an index: the `segments` there are, what is `known` from them, and what it adds.
 
-    A part is an index of its own, `part-000001.safetensors` in `folder` (None: no parts are kept), which is
-    to be used inside `store.writing`. `about` are the first fields of `Embedded`.
+    It writes what it embeds into segments in `folder` (None: they stay in memory), to be used inside
+    `store.writing`; after a kill the next build finds them there.
     """
 
-    def __init__(self, model: RetrievalModel, about: dict, known: Known, folder: Path | None) -> None:
-        self.model, self.about, self.known, self.folder = model, about, known, folder
-        self.root, self.config = about["media_root"], about["config"]
-        self._new: list[tuple[MediaFile, Tensor]] = []  # embedded by this build
-        self._kept, self._written = 0, time.monotonic()  # how many of them are in parts, and since when
+    def __init__(self, model: RetrievalModel, header: Header, root: Path, folder: Path | None) -> None:
+        self.model, self.header, self.root, self.folder = model, header, root, folder
+        self.config, self.segments = header.config, []
+        self.known: dict[tuple, tuple[MediaFile, int, int]] = {}  # key → file, number of its segment, its row
+        self._new: list[tuple[MediaFile, Tensor]] = []  # what is in no segment yet
+        self._written, self._half = time.monotonic(), False
 
     def take_over(self) -> None:
-        """Know what `folder` holds: a finished index, and the parts of builds that were stopped.
+        """Know what `folder` holds: the segments of a finished index, and those of builds that were stopped.
 
         What was made with another model, adapter, scale or config, or is damaged, is left aside, and a line
         is printed that says so.
         """
         refused = []
-        for path in [*self.folder.glob(store.INDEX), *store.parts(self.folder)]:
+        for path in store.written(self.folder):
             try:
-                index = store.read(path, self.model, self.about["built_with"])
-                if index.config != self.config:
-                    raise ValueError(f"{path}: built with {index.config}, now {self.config} is wanted")
-                self.known |= _known(index)
+                (segment := Segment.open(path)).check()
+                made = parse_json(segment.about["made_with"], Header, str(path))
+                made.check(path, self.model, self.header.built_with)
+                if made.config != self.config:
+                    raise ValueError(f"{path}: built with {made.config}, now {self.config} is wanted")
+                self.know(segment)
             except ValueError as error:
                 refused.append(str(error))
         if refused:
             print(printable(f"not taken over: {refused[0]}"))
 
+    def know(self, segment: Segment) -> None:
+        """Take the embeddings of files that have not changed from this segment."""
+        for row in range(len(segment)):
+            file = segment.file(row)
+            self.known[file.key] = file, len(self.segments), row
+        self.segments.append(segment)
+
     def run(self, files: Sequence[MediaFile], problems: Sequence[Problem]) -> Embedded:
         """Embed the files that are not `known`; skip, count and print those that cannot be read."""
-        embedded, skipped = [], list(problems)
+        places, skipped, embedded, self._half = [], list(problems), 0, len(files) >= LARGE
         reading = closing(self._embed_files(files))
         with self.model.acting(self.model.active, self.model.scale), reading as read:
             try:
-                for file, result, new in tqdm(read, "index", len(files), unit="file", mininterval=1):
+                for file, result in tqdm(read, "index", len(files), unit="file", mininterval=1):
                     if isinstance(result, MediaError):
                         reason = str(result).removeprefix(printable(f"{self.root / file.media}: "))
                         skipped.append((file.file_name, reason))
                         continue
-                    embedded.append((file, result))
-                    if new:
+                    old, number, row = self.known[file.key] if result is None else (None, 0, 0)
+                    embedded += result is not None
+                    if file != old:  # it is new, or only its time or its captions are
+                        if result is None:
+                            result = self.segments[number].frames(torch.tensor([row]))
+                        number, row = len(self.segments), len(self._new)
                         self._new.append((file, result))
+                    places.append((number, row))
                     if time.monotonic() - self._written >= PART_SECONDS:
-                        self._write_part()
-            except BaseException:  # also KeyboardInterrupt: nothing that was embedded is lost
-                self._write_part()
-                raise
-        print(f"indexed {len(embedded):,} / {len(files):,} files, {len(self._new):,} of them embedded now")
+                        self._write()
+            finally:  # also after KeyboardInterrupt: nothing that was embedded is lost
+                self._write()
+        print(f"indexed {len(places):,} / {len(files):,} files, {embedded:,} of them embedded now")
         for name, reason in skipped[:5]:
             print(f"  skipped {printable(name)}: {reason}")
         if len(skipped) > 5:
             print(f"  … and {len(skipped) - 5:,} more, listed in `skipped`")
-        if not embedded:
+        if not places:
             raise ValueError(f"{self.root}: none of its {len(files)} files can be read ({skipped[0][1]}, …)")
-        return _joined(embedded, self.about | {"skipped": tuple(skipped)})
+        about = {"built_with": self.header.built_with, "config": self.config, "media_root": self.root}
+        (numbers, rows), starts = (
+            torch.tensor(places).T,
+            torch.tensor([0, *map(len, self.segments)]).cumsum(0),
+        )
+        segments, order = tuple(self.segments), starts[numbers] + rows
+        return Embedded(segments=segments, order=order, skipped=tuple(skipped), **about)
 
-    def _write_part(self) -> None:
-        """Write what was embedded since the last part, to a file of a new name."""
-        if self.folder and self._new[self._kept :]:
-            names = (self.folder / store.PART.replace("*", f"{i:06}") for i in count(1))
-            path = next(name for name in names if not name.exists())
-            store.write(path, self.model, _joined(self._new[self._kept :], self.about))
-        self._kept, self._written = len(self._new), time.monotonic()
+    def _write(self) -> None:
+        """Write what was embedded since the last time into a new segment; without a folder, keep it."""
+        new, self._new, self._written = self._new, [], time.monotonic()
+        if new:
+            files, vectors = zip(*new, strict=True)
+            lengths = torch.tensor([len(frames) for frames in vectors])
+            segment = Segment.of(files, torch.cat(vectors), lengths, self._half)
+            self.segments.append(
+                segment.write(self.folder, store.as_json(self.header)) if self.folder else segment
+            )
 
     def _embed_files(
         self, files: Sequence[MediaFile]
-    ) -> Iterator[tuple[MediaFile, Tensor | MediaError, bool]]:
-        """Every file with the embeddings [F, D] of its frames, or why there are none; whether it was read.
+    ) -> Iterator[tuple[MediaFile, Tensor | MediaError | None]]:
+        """Every file with the embeddings [F, D] of its frames, or why there are none; None if it is known.
 
         As many threads as there are cores read the files; where `reads_ahead`, the next `FILES` while the
         model embeds those before them.
@@ -144,17 +163,14 @@ class Building:
                     pixels = [read for _, read in batch if isinstance(read, Tensor)]
                     embedded = iter(embed(self.model, pixels))
                     for file, read in batch:
-                        if read is None:
-                            yield file, self.known[file.key][1], False
-                        else:
-                            yield file, next(embedded) if isinstance(read, Tensor) else read, True
+                        yield file, next(embedded) if isinstance(read, Tensor) else read
                     following = following or begin()
             finally:  # also Ctrl-C: what is not being read yet is not read
                 pool.shutdown(cancel_futures=True)
 
     def _read(self, file: MediaFile) -> tuple[MediaFile, Tensor | MediaError | None]:
         """The file as it is now, and its pixels; None if it is known and has not changed."""
-        path, (old, _) = self.root / file.media, self.known.get(file.key, (None, None))
+        path, old = self.root / file.media, self.known.get(file.key, (None,))[0]
         try:
             stamped = listing.stamp(file, path, old)
             same = old is not None and stamped.digest == old.digest
@@ -211,14 +227,3 @@ def check_finite(vectors: Tensor, model: RetrievalModel) -> Tensor:
         acting = "the backbone" if model.active is None else f"adapter {model.active!r} or the backbone"
         raise ValueError(f"an embedding is not finite: weights of {acting} are damaged; load them again")
     return vectors
-
-
-def _joined(embedded: Sequence[tuple[MediaFile, Tensor]], about: dict) -> Embedded:
-    files, vectors = zip(*embedded, strict=True)
-    lengths = torch.tensor([len(frames) for frames in vectors])
-    return Embedded(files=files, vectors=torch.cat(vectors), lengths=lengths, **about)
-
-
-def _known(index: Embedded) -> Known:
-    rows = zip(index.files, index.vectors.split(index.lengths.tolist()), strict=True)
-    return {file.key: (file, frames) for file, frames in rows}

@@ -7,7 +7,7 @@ with all frames of the best `DEPTH` items; an index of at most `DEPTH` items is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -17,16 +17,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..backbone import identity
 from ..config import ReadConfig
-from ..data import RetrievalDataset
 from ..media import MediaError
 from ..model import RetrievalModel
 from ..similarity import text_conditioned
 from . import listing, store
-from .build import build, check_finite, embed, read_pixels
+from .build import Source, build, check_finite, embed, read_pixels
 from .listing import MediaFile
-from .nearest import Nearest, best_first
-from .store import ActingWeights, Embedded
+from .segment import LARGE
+from .store import ActingWeights, Embedded, Header
 
 DEPTH = 1000  # items whose frames are compared with the text
 BLOCK = 4096  # items whose frames are gathered at once
@@ -37,19 +37,21 @@ class MediaIndex(Embedded):
     """The embeddings of pictures and clips, made with the model's `adapter` (None: plain CLIP) at `scale`.
 
     A query is embedded with that adapter too, whichever is active meanwhile, so that several indexes of one
-    model answer side by side. Two indexes are equal only if they are the same object.
+    model answer side by side. Two indexes are equal only if they are the same object. Without `exact`, the
+    first search reads the sketches of large segments: of the best ten, one in fifty may be missing.
     """
 
     model: RetrievalModel
     adapter: str | None
     scale: float
     weights: ActingWeights
+    exact: bool = True
 
     @classmethod
     def build(
         cls,
         model: RetrievalModel,
-        source: RetrievalDataset | str | Path,
+        source: Source,
         config: ReadConfig | None = None,
         previous: MediaIndex | None = None,
         folder: str | Path | None = None,
@@ -60,69 +62,67 @@ class MediaIndex(Embedded):
         Files that cannot be read are skipped, listed and counted. Files that have not changed (by size and
         time, or by content) have their embeddings from `previous`, an index of the same model and config.
 
-        The index is saved in `folder`, and its parts while it is built: after a kill the next call goes on
-        from there. An index that lies there is brought up to date; one of another model, adapter, scale or
-        config is replaced, so give each adapter a folder of its own. While another process writes there, this
-        one waits. Raises FileNotFoundError if there is no such source, ValueError if nothing in it can be
-        read, if the model's embeddings are not finite, and for a folder that holds other things and no index,
-        before anything is embedded; ImportError for a video file without the extra `video`.
+        The index is saved in `folder`, in parts while it is built: after a kill the next call goes on from
+        there. An index that lies there is brought up to date; one of another model, adapter, scale or config
+        is replaced, so give each adapter a folder of its own. While another process writes there, this one
+        waits. Raises FileNotFoundError if there is no such source, ValueError if nothing in it can be read,
+        if embeddings are not finite, and at once for a folder of other things; ImportError for a video file
+        without the extra `video`.
         """
         given, weights = config or ReadConfig(), ActingWeights(model)
         config = ReadConfig(**{field.name: getattr(given, field.name) for field in fields(ReadConfig)})
         folder = None if folder is None else Path(folder).expanduser()
-        return cls._of(model, weights, build(model, source, config, weights.digests, previous, folder))
+        header = Header(identity(model.clip), model.active, weights.digests, config)
+        return cls._of(model, weights, build(model, source, header, previous, folder))
 
     def save(self, folder: str | Path) -> None:
-        """Write `index.safetensors` into `folder`, whole or not at all; waits while another process does.
-
-        Raises ValueError for a folder that holds other things and no index, and for an adapter that changed
-        since `build`.
-        """
+        """Write the index into `folder`, whole or not at all; waits and raises as `build`."""
         folder = Path(folder).expanduser()
         with store.writing(folder), self._own_adapter():
-            store.write(folder / store.INDEX, self.model, self)
+            header = Header(identity(self.model.clip), self.adapter, self.built_with, self.config)
+            store.publish(folder, header, store.joined(folder, header, self))
 
     @classmethod
-    def load(cls, folder: str | Path, model: RetrievalModel) -> MediaIndex:
-        """Read an index for `model`, whose active adapter and scale must be those it was built with.
+    def load(cls, folder: str | Path, model: RetrievalModel, exact: bool = True) -> MediaIndex:
+        """Open an index for `model`, whose active adapter and scale must be those it was built with.
 
-        Raises FileNotFoundError, or ValueError for a damaged index or another backbone or adapter.
+        Its vectors stay in the file, and are read when they are used. Raises FileNotFoundError, or ValueError
+        for a damaged index or another backbone or adapter; damage of the vectors is found by the first query.
         """
-        weights = ActingWeights(model)
-        index = store.read(Path(folder).expanduser() / store.INDEX, model, weights.digests)
-        return cls._of(model, weights, index)
+        folder, weights = Path(folder).expanduser(), ActingWeights(model)
+        header, index = store.read(folder)
+        header.check(folder / store.INDEX, model, weights.digests)
+        return cls._of(model, weights, index, exact)
 
     @classmethod
-    def _of(cls, model: RetrievalModel, weights: ActingWeights, embedded: Embedded) -> MediaIndex:
-        return cls(model=model, adapter=model.active, scale=model.scale, weights=weights, **vars(embedded))
+    def _of(cls, model: RetrievalModel, weights: ActingWeights, index: Embedded, exact: bool = True):
+        held = {field.name: getattr(index, field.name) for field in fields(Embedded)}
+        return cls(model=model, adapter=model.active, scale=model.scale, weights=weights, exact=exact, **held)
 
     def __repr__(self) -> str:
-        clips = sum(file.kind == "video" for file in self.files)
+        clips = int(self.column("is_clip").sum())
         counts = f"{len(self) - clips:,} pictures, {clips:,} clips"
         adapter = store.adapter_text(self.adapter, self.built_with)
         return f"<MediaIndex of {self.media_root}: {counts}, {adapter}>"
-
-    def __len__(self) -> int:
-        return len(self.files)
 
     def path(self, file: MediaFile) -> Path:
         """Where the picture, clip or folder of frames lies."""
         return self.media_root / file.media
 
-    @property
+    @cached_property
     def captions(self) -> list[str]:
         """Every caption known, item by item [T]."""
-        return [caption for file in self.files for caption in file.captions]
+        captioned = self.column("captions").nonzero().flatten().tolist()
+        return [caption for item in captioned for caption in self.files[item].captions]
 
     @property
     def text_to_item(self) -> Tensor:
         """The index of each caption's item [T]."""
-        owners = [item for item, file in enumerate(self.files) for _ in file.captions]
-        return torch.tensor(owners, dtype=torch.int64)
+        return torch.arange(len(self)).repeat_interleave(self.column("captions"))
 
     def frames(self, item: int) -> Tensor:
         """The embeddings [F, D] of one item's frames, un-normalised."""
-        return self.vectors[self._starts[item] :][: self.lengths[item]]
+        return self.gather(torch.tensor([item]))
 
     # ---- asking
 
@@ -141,21 +141,15 @@ class MediaIndex(Embedded):
     def ranking(self, text: str) -> tuple[Tensor, Tensor]:
         """(items, their cosines), best first; raises as `query`.
 
-        All items [V]. The first `DEPTH` are compared by all their frames; the rest are in the order of the
-        first search, which is the same for pictures and for mean_pooled. From `nearest.FAISS_FROM` items on,
-        if faiss is installed, only the best `DEPTH` come back: the ranks of the others are not known.
+        All items [V], or the best `DEPTH` of `LARGE` or more. The first `DEPTH` are compared by all their
+        frames; the rest are in the order of the first search, the same for pictures and for mean_pooled.
         """
         if not isinstance(text, str):
             raise TypeError(f"a query is a sentence, not {text!r}; for a picture or clip see `query_media`")
         if not text.strip():
             raise ValueError("the query is blank; type a few words")
         vector = self._encode([text])
-        if len(self) <= DEPTH:
-            return best_first(self._compare(vector, torch.arange(len(self)))[0])
-        items, first = self._nearest(F.normalize(vector[0], dim=0))
-        near = items[:DEPTH].sort().values
-        order, again = best_first(self._compare(vector, near)[0])
-        return torch.cat([near[order], items[DEPTH:]]), torch.cat([again, first[DEPTH:]])
+        return self._ranked(F.normalize(vector[0], dim=0), lambda near: self._compare(vector, near)[0])
 
     def ranking_media(self, path: str | Path) -> tuple[Tensor, Tensor]:
         """(items, their cosines) by mean frames, best first, for a picture, a clip or a folder of frames.
@@ -172,7 +166,8 @@ class MediaIndex(Embedded):
         wanted = MediaFile(path.name, path.name, kind)
         with self._own_adapter():
             vector = embed(self.model, [read_pixels(wanted, path, self.model, self.config)])[0].mean(0)
-        return self._nearest(F.normalize(vector, dim=0))
+        vector = F.normalize(vector, dim=0)
+        return self._ranked(vector, lambda near: self._pooled(near) @ vector)
 
     def frame_weights(self, text: str, items: Sequence[int]) -> list[Tensor]:
         """The share [F] of each frame in the match of some items with a sentence: softmax_f(t . v_f / τ).
@@ -192,25 +187,19 @@ class MediaIndex(Embedded):
 
     def right(self, text: str) -> list[int]:
         """The items that have `text` as a caption; case and spaces do not count."""
-        wanted = text.casefold().split()
-        words = ((caption.casefold().split() for caption in file.captions) for file in self.files)
-        return [item for item, captions in enumerate(words) if wanted in captions]
+        wanted, owned = text.casefold().split(), zip(self.captions, self.text_to_item.tolist(), strict=True)
+        return sorted({item for caption, item in owned if caption.casefold().split() == wanted})
 
-    @cached_property
-    def _starts(self) -> Tensor:
-        """Where each item's frames begin in `vectors` [V]."""
-        return self.lengths.cumsum(0) - self.lengths
+    def _ranked(self, vector: Tensor, compare: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """(items, cosines), best first, of equal ones the first: all, or the best `DEPTH` of `LARGE` or more.
 
-    @cached_property
-    def _pooled(self) -> Tensor:
-        """The mean of each item's frames, normalised [V, D]."""
-        owners = torch.arange(len(self)).repeat_interleave(self.lengths)
-        sums = torch.zeros(len(self), self.vectors.shape[1]).index_add_(0, owners, self.vectors)
-        return F.normalize(sums, dim=1)
-
-    @cached_property
-    def _nearest(self) -> Nearest:
-        return Nearest(self._pooled, DEPTH)
+        The `DEPTH` items whose means are nearest to a normalised vector [D] are put in order by `compare`.
+        """
+        first = torch.cat([part.cosines(vector, self.exact) for part in self.segments])[self.order]
+        items = first.topk(DEPTH).indices if len(self) >= LARGE else best_first(first)[0]
+        near, rest = items[:DEPTH].sort().values, items[DEPTH:]
+        order, again = best_first(compare(near))
+        return torch.cat([near[order], rest]), torch.cat([again, first[rest]])
 
     def _encode(self, texts: Sequence[str]) -> Tensor:
         parts = [texts[i : i + 256] for i in range(0, len(texts), 256)]
@@ -218,16 +207,25 @@ class MediaIndex(Embedded):
             encoded = [self.model.encode_text(part, self.config.max_words) for part in parts]
             return check_finite(self.model.family.comparable(torch.cat(encoded)).float().cpu(), self.model)
 
+    def _pooled(self, items: Tensor) -> Tensor:
+        """The mean of each item's frames, normalised [V, D]."""
+        return F.normalize(
+            torch.segment_reduce(self.gather(items), "mean", lengths=self.lengths[items]), dim=1
+        )
+
     def _compare(self, text: Tensor, items: Tensor) -> Tensor:
         """Cosine [T, V] of every text [T, D] with some items [V], over all their frames."""
-        if self.config.similarity == "mean_pooled":
-            return F.normalize(text, dim=1) @ self._pooled[items].T
         scores = torch.empty(len(text), len(items))
-        lengths = self.lengths[items]
-        for length in lengths.unique().tolist():  # items with the same number of frames need no padding
-            for columns in (lengths == length).nonzero().flatten().split(BLOCK):
-                rows = self._starts[items[columns], None] + torch.arange(length)
-                scores[:, columns] = text_conditioned(text, self.vectors[rows], None, self.config.temperature)
+        for block in torch.arange(len(items)).split(BLOCK):
+            if self.config.similarity == "mean_pooled":
+                scores[:, block] = F.normalize(text, dim=1) @ self._pooled(items[block]).T
+                continue
+            frames, lengths = self.gather(items[block]), self.lengths[items[block]]
+            places = lengths.cumsum(0) - lengths
+            for length in lengths.unique().tolist():  # items with the same number of frames need no padding
+                own = lengths == length
+                some = frames[places[own, None] + torch.arange(length)]
+                scores[:, block[own]] = text_conditioned(text, some, None, self.config.temperature)
         return scores
 
     def _best(self, items: Tensor, scores: Tensor, k: int) -> list[tuple[str, float]]:
@@ -242,3 +240,9 @@ class MediaIndex(Embedded):
             if changed := self.weights.changed(self.model):
                 raise ValueError(f"the weights of {changed} changed since; build the index again")
             yield
+
+
+def best_first(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """(items [V], scores [V]) of the scores [V]; of equal scores the first item comes first."""
+    ordered = scores.sort(descending=True, stable=True)
+    return ordered.indices, ordered.values

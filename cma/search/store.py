@@ -1,81 +1,160 @@
-"""An index on disk: one file, written whole, and refused if it is damaged or of another model."""
+"""An index on disk: segments that never change, and `index.json`, which is written whole and lists them.
 
-import hashlib
+Opening it compares `index.json` with its digest; a tensor is compared with its digest when it is first used
+(about a second for two gigabytes), so that a million items open at once and what is damaged never takes part
+in an answer. Adding writes a segment; an item is deleted when `index.json` lists its row no more.
+"""
+
+from __future__ import annotations
+
 import json
-import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import torch
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ..backbone import identity
 from ..config import ReadConfig
-from ..files import parse_json
+from ..files import parse_json, read_json, write_whole
 from ..method import describe
 from ..model import RetrievalModel
 from .listing import MediaFile, Name, Problem
+from .segment import LARGE, SEGMENT, Segment, digest_of, spread
 
-INDEX, PART, LOCK = "index.safetensors", "part-*.safetensors", ".index.lock"
-PARTIAL = ".index.safetensors.partial"  # a folder, since safetensors writes to temporary files of its own
-FORMAT_VERSION = 5  # 4: no digest and no `max_words`
-TENSORS = ("vectors", "lengths", "files")
+INDEX, LOCK, SEGMENTS = "index.json", ".index.lock", SEGMENT.format("[0-9a-f]" * 16)
+FORMAT_VERSION = 6  # 5: one file, `index.safetensors`
+FULL = 2**17  # frames of a segment; twice as much memory as they take is needed to join segments
 
 Digests = dict[str, str | float | None]  # as `identify` gives them
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Embedded:
-    """What an index holds: un-normalised embeddings [N, D] of the frames of all `files`, one after the other.
+    """What an index holds: `segments`, and `order` [V], the row of each item in all of them.
 
-    `lengths` [V] says how many frames each file has, `skipped` lists (name, reason) of what could not be
-    read, `built_with` identifies the weights of backbone and adapter (see `identify`).
+    `skipped` lists (name, reason) of what could not be read; for `built_with` see `identify`.
     """
 
     built_with: Digests
     config: ReadConfig
     media_root: Path
-    files: tuple[MediaFile, ...]
-    vectors: Tensor
-    lengths: Tensor
+    segments: tuple[Segment, ...]
+    order: Tensor
     skipped: tuple[Problem, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    @cached_property
+    def files(self) -> Files:
+        """The files, item by item [V]; one is parsed when it is asked for."""
+        return Files(self)
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """The number of each item's frames [V]."""
+        return self.column("lengths").long()
+
+    def column(self, name: str) -> Tensor:
+        """One number for each item [V]: "lengths", or one of `segment.COLUMNS`."""
+        return torch.cat([segment[name] for segment in self.segments])[self.order]
+
+    def gather(self, items: Tensor) -> Tensor:
+        """The embeddings of all frames of some items, one item after the other [N, D], in float32."""
+        owners, lengths = self.owners[items], self.lengths[items]
+        rows, places = self.order[items] - self.starts[owners], lengths.cumsum(0) - lengths
+        gathered = torch.empty(int(lengths.sum()), self.segments[0]["vectors"].shape[1])
+        for number in owners.unique().tolist():
+            own = owners == number
+            gathered[spread(places[own], lengths[own])] = self.segments[number].frames(rows[own])
+        return gathered
+
+    @cached_property
+    def starts(self) -> Tensor:
+        """The first row of each segment."""
+        sizes = torch.tensor([len(segment) for segment in self.segments])
+        return sizes.cumsum(0) - sizes
+
+    @cached_property
+    def owners(self) -> Tensor:
+        """The segment of each item [V]."""
+        return torch.bucketize(self.order, self.starts, right=True) - 1
+
+
+class Files(Sequence):
+    """The files of an index, item by item: each is parsed when it is asked for."""
+
+    def __init__(self, index: Embedded) -> None:
+        self._index = index
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, item: int) -> MediaFile:
+        owner = int(self._index.owners[item])
+        return self._index.segments[owner].file(int(self._index.order[item] - self._index.starts[owner]))
 
 
 @dataclass(frozen=True)
 class Header:
-    """What is stored beside the embeddings; `backbone` and `adapter` are names for messages."""
+    """What embeddings were made with, in each segment; `backbone` and `adapter` are names for messages."""
 
     backbone: dict[str, str | None]
     adapter: str | None
     built_with: Digests
     config: ReadConfig
+
+    def check(self, path: Path, model: RetrievalModel, digests: Digests) -> None:
+        """Raise ValueError unless the backbone and the active adapter, with these digests, are the same."""
+        if self.built_with == digests:
+            return
+        said = f"the backbone {self.backbone}, but this one is {identity(model.clip)} or has other weights"
+        advice = "load that backbone"
+        if self.built_with["backbone"] == digests["backbone"]:
+            there, here = adapter_text(self.adapter, self.built_with), adapter_text(model.active, digests)
+            said = f"{there}, but now {here} is active or its weights differ"
+            advice = "call set_adapter with the right one"
+        raise ValueError(f"{path}: built with {said}; {advice}, or build the index again")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `index.json` says: names of segments, and `order` as runs of (first row, row after the last)."""
+
+    header: Header
     media_root: Name
     skipped: tuple[Problem, ...]
+    segments: tuple[str, ...]
+    runs: tuple[tuple[int, int], ...]
     format_version: Literal[FORMAT_VERSION]
+
+
+def as_json(record: Header | Manifest) -> str:
+    return TypeAdapter(type(record)).dump_json(record).decode()
 
 
 def identify(model: RetrievalModel) -> Digests:
     """What embeddings depend on: digests of the backbone's weights and of the active adapter (or None).
 
-    All weights count. The backbone's are rounded to bfloat16 first, so that the same weights in float32 and
-    in bfloat16 are one backbone; float32 weights that were rounded to float16 are another one. The adapter's
-    weights count exactly, with its method, options and scale. Takes about a second for a gigabyte.
+    The backbone's are rounded to bfloat16 first: the same in float32 and in bfloat16 are one backbone, those
+    rounded to float16 another one. The adapter's count exactly, with its method, options and scale.
     """
     with model.acting(None):  # a method may have put its own tensors in the backbone's place
         weights = [weight.detach() for _, weight in sorted(model.clip.named_parameters())]
-        backbone = _digest(weight.to(torch.bfloat16) for weight in weights)
+        backbone = digest_of(weight.to(torch.bfloat16) for weight in weights)
     if model.active is None:
         return {"backbone": backbone, "adapter": None, "scale": 1.0}
     adapter = model.get_adapter(model.active)
     weights = [weight.detach() for _, weight in sorted(adapter.named_parameters())]
-    digest = _digest(weights, repr(describe(adapter)))
+    digest = digest_of(weights, repr(describe(adapter)))
     return {"backbone": backbone, "adapter": digest, "scale": model.scale}
 
 
@@ -99,31 +178,26 @@ class ActingWeights:
         seen = _versions(model)
         if seen[1] != self._seen[1]:
             now = identify(model)
-            if now["backbone"] != self.digests["backbone"]:
-                return "the backbone"
             if now != self.digests:
-                return f"adapter {model.active!r}"
+                own = now["backbone"] == self.digests["backbone"]
+                return f"adapter {model.active!r}" if own else "the backbone"
             self._seen = seen
         return ""
 
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Be the only one that writes an index into `folder`, which is made if needed.
+    """Be the only one that writes an index into `folder`, which is made if needed; waits for others.
 
-    Waits, and prints that it does, while another process or thread writes there. Raises ValueError for a
-    folder that holds other things and no index, or parts of one; hidden files do not count.
+    Raises ValueError for a folder that holds other things and no index; hidden files do not count.
     """
     advice = "give the index a folder of its own"
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder}: a file, expected a folder; {advice}")
     folder.mkdir(parents=True, exist_ok=True)
-    index, others = folder / INDEX, sorted(folder.glob("[!.]*"))
-    if index in others:
-        if not _is_ours(index):
-            raise ValueError(f"{index}: no index, or a damaged one; delete it, or {advice}")
-    elif others and not parts(folder) and not index.exists():  # it may have been finished since
-        raise ValueError(f"{folder}: holds no index but other things ({others[0].name!r}, …); {advice}")
+    if (others := sorted(folder.glob("[!.]*"))) and not any(folder.glob(SEGMENTS)):
+        found = f"holds no index of this version but other things ({others[0].name!r}, …)"
+        raise ValueError(f"{folder}: {found}; delete them if they are an older index, or {advice}")
     lock = FileLock(folder / LOCK)
     try:
         held = lock.acquire(timeout=0)
@@ -134,84 +208,83 @@ def writing(folder: Path) -> Iterator[None]:
         yield
 
 
-def write(path: Path, model: RetrievalModel, index: Embedded) -> None:
-    """Write an index to the file `path`. A kill at any moment leaves the old index or the new one.
+def written(folder: Path) -> list[Path]:
+    """The segments in `folder`, the oldest first, also those of stopped builds."""
+    return sorted(folder.glob(SEGMENTS), key=lambda path: path.stat().st_mtime_ns)
 
-    The active adapter of `model` is the one that made it. To be called inside `writing`.
+
+def publish(folder: Path, header: Header, index: Embedded) -> None:
+    """Let `index`, whose segments are in `folder`, be what is found there; what it does not use is deleted.
+
+    A kill at any moment leaves the old index or the new one. To be called inside `writing`.
     """
-    about = index.built_with, index.config, str(index.media_root), index.skipped, FORMAT_VERSION
-    header = Header(identity(model.clip), model.active, *about)
-    listed = bytearray(TypeAdapter(tuple[MediaFile, ...]).dump_json(index.files))
-    tensors = index.vectors.contiguous(), index.lengths, torch.frombuffer(listed, dtype=torch.uint8)
-    metadata = {"index": TypeAdapter(Header).dump_json(header).decode()}
-    metadata["digest"] = _digest(tensors, metadata["index"])
-    partial = path.parent / PARTIAL
-    partial.mkdir(exist_ok=True)
-    try:
-        save_file(dict(zip(TENSORS, tensors, strict=True)), partial / path.name, metadata=metadata)
-        (partial / path.name).replace(path)
-    finally:
-        shutil.rmtree(partial)
+    names, order = tuple(segment.path.name for segment in index.segments), index.order
+    first, after = order.diff(prepend=order[:1] - 2) != 1, order.diff(append=order[-1:] + 2) != 1
+    runs = tuple(zip(order[first].tolist(), (order[after] + 1).tolist(), strict=True))
+    manifest = Manifest(header, str(index.media_root), index.skipped, names, runs, FORMAT_VERSION)
+    write_whole(folder / INDEX, json.dumps([digest_of([], text := as_json(manifest)), text]))
+    for path in [*written(folder), *folder.glob(".segment-*.tmp")]:  # and what a kill has left
+        with suppress(PermissionError):  # Windows, while it is mapped: the next build deletes it
+            path.name in names or path.unlink()
 
 
-def read(path: Path, model: RetrievalModel, digests: Digests) -> Embedded:
-    """The index in the file `path`, which is not kept open; `digests` are those of `model` now.
+def joined(folder: Path, header: Header, index: Embedded, least: float = math.inf) -> Embedded:
+    """The same index: items of segments of fewer than `least` frames are written into new ones in `folder`.
 
-    Raises FileNotFoundError, or ValueError that names the file if it is damaged, of another format, or built
-    with another backbone or adapter than `model` and its active one.
+    So are those of a segment of which half the rows are not in use, or which is not in `folder`.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: not there; expected a folder written by `MediaIndex.save`")
+    used = torch.bincount(index.owners, minlength=len(index.segments)).tolist()
+    order, rows, segments, moving = index.order.clone(), 0, [], index.order >= 0
+    for number, part in enumerate(index.segments):
+        if len(part["vectors"]) >= least and part.path.parent == folder and 2 * used[number] > len(part):
+            own = index.owners == number
+            order[own] += rows - index.starts[number]
+            moving &= ~own
+            rows += len(part)
+            segments.append(part)
+    at_once = FULL * len(index) // int(index.lengths.sum()) + 1
+    for items in moving.nonzero().flatten().split(at_once) if moving.any() else ():
+        files = [index.files[item] for item in items.tolist()]
+        new = Segment.of(files, index.gather(items), index.lengths[items], len(index) >= LARGE)
+        segments.append(new.write(folder, as_json(header)))
+        order[items] = torch.arange(rows, rows := rows + len(items))
+    return replace(index, segments=tuple(segments), order=order)
+
+
+def compact(folder: Path) -> Embedded:
+    """Join the segments of the index in `folder`, and free what was deleted; raises as `read`."""
+    with writing(folder):
+        header, index = read(folder)
+        for segment in index.segments:
+            segment.check()
+        publish(folder, header, index := joined(folder, header, index))
+    return index
+
+
+def read(folder: Path) -> tuple[Header, Embedded]:
+    """The index in `folder`, mapped, and its header.
+
+    Raises FileNotFoundError, or ValueError that names the file if it is damaged or of another format.
+    """
+    path, hint = folder / INDEX, "; build the index again"
+    digest, text = read_json(path, tuple[str, str], hint)
+    if digest_of([], text) != digest:
+        raise ValueError(f"{path}: its content does not have its digest{hint}")
+    manifest = parse_json(text, Manifest, str(path), hint)
     try:
-        with safe_open(path, "pt") as stored:
-            metadata = stored.metadata()
-            header = parse_json(metadata["index"], Header, "header")
-            # cloned, because the tensors would otherwise lie in the file
-            vectors, lengths, listed = tensors = [stored.get_tensor(name).clone() for name in TENSORS]
-        if _digest(tensors, metadata["index"]) != metadata["digest"]:
-            raise ValueError("its content does not have its digest")
-        files = parse_json(listed.numpy().tobytes().decode(), tuple[MediaFile, ...], "files")
-        if len(files) != len(lengths) or (lengths < 1).any() or lengths.sum() != len(vectors):
-            counts = f"{len(files)} files, {len(lengths)} lengths and {len(vectors)} vectors"
-            raise ValueError(f"{counts} do not fit")
-        if not vectors.isfinite().all():
-            raise ValueError("some numbers are not finite")
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: no index, or a damaged one ({error}); build it again") from error
-    if (there := header.built_with) != digests:
-        said = f"the backbone {header.backbone}, but this one is {identity(model.clip)} or has other weights"
-        advice = "load that backbone"
-        if there["backbone"] == digests["backbone"]:
-            here = adapter_text(model.active, digests)
-            said = f"{adapter_text(header.adapter, there)}, but now {here} is active or its weights differ"
-            advice = "call set_adapter with the right one"
-        raise ValueError(f"{path}: built with {said}; {advice}, or build the index again")
-    about = {name: getattr(header, name) for name in ("built_with", "config", "skipped")}
-    root = Path(header.media_root)
-    return Embedded(media_root=root, files=files, vectors=vectors, lengths=lengths, **about)
-
-
-def parts(folder: Path) -> list[Path]:
-    """The parts that stopped builds have left in `folder`, in order; not files of that name by others."""
-    return [path for path in sorted(folder.glob(PART)) if _is_ours(path)]
-
-
-def _is_ours(path: Path) -> bool:
-    """Whether an index was written to this file, by what its header says; the rest may be cut off."""
-    try:
-        with path.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            header = stream.read(min(length, path.stat().st_size))
-        return "format_version" in json.loads(json.loads(header)["__metadata__"]["index"])
-    except (OSError, KeyError, TypeError, ValueError):
-        return False
+        segments = tuple(Segment.open(folder / name) for name in manifest.segments)
+    except FileNotFoundError as error:
+        if read_json(path, tuple[str, str], hint)[0] != digest:  # another process has just replaced the index
+            return read(folder)
+        raise ValueError(f"{path}: a segment is not there ({error}){hint}") from error
+    header, rows = manifest.header, torch.cat([torch.arange(*run) for run in manifest.runs])
+    about = {"built_with": header.built_with, "config": header.config, "skipped": manifest.skipped}
+    return header, Embedded(media_root=Path(manifest.media_root), segments=segments, order=rows, **about)
 
 
 def _versions(model: RetrievalModel) -> tuple[list[Tensor], list[tuple]]:
-    """The weights that `identify` reads, and what differs once one was changed or is another tensor.
-
-    The tensors are to be kept beside it, so that no new one can have the address of one that is gone.
-    """
+    """The weights that `identify` reads (to be kept, so that their addresses are not given to new ones), and
+    what differs once one was changed or is another tensor."""
     with model.acting(None):
         weights = list(model.clip.parameters())
     weights += model.get_adapter(model.active).parameters() if model.active else []
@@ -219,12 +292,3 @@ def _versions(model: RetrievalModel) -> tuple[list[Tensor], list[tuple]]:
         (id(weight), weight.data_ptr(), weight.dtype, None if weight.is_inference() else weight._version)
         for weight in weights
     ]
-
-
-def _digest(tensors: Iterable[Tensor], about: str = "") -> str:
-    """A digest of a text and of the type, shape and content of some tensors."""
-    digest = hashlib.sha256(about.encode())
-    for tensor in tensors:
-        digest.update(f"{tensor.dtype}{list(tensor.shape)}".encode())
-        digest.update(tensor.cpu().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]

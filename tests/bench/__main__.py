@@ -9,9 +9,9 @@ from functools import partial
 
 import torch
 
-from tests.bench import gpu, loader, methods, pictures, ranking, step
+from tests.bench import gpu, index, loader, methods, pictures, ranking, step
 
-FIGURES = (step, loader, ranking, methods, pictures)
+FIGURES = (step, loader, ranking, methods, index, pictures)
 BENCHES = {module.__name__.rpartition(".")[2]: module.figures for module in FIGURES}
 
 

@@ -5,9 +5,9 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
-import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from cma import RetrievalModel, data
 from cma.config import ReadConfig, TrainConfig
 from cma.media import MediaError
-from cma.search import build, store
+from cma.search import build, segment, store
 from cma.search.index import MediaIndex
+from cma.search.segment import Segment
 from cma.similarity import compare, mean_pooled, text_conditioned
 from cma.training import evaluation
 from tests.conftest import build_clip
@@ -39,8 +40,20 @@ def media(tmp_path_factory):
 
 
 def same(one, other):
-    assert one.files == other.files and torch.equal(one.lengths, other.lengths)
-    torch.testing.assert_close(one.vectors, other.vectors)
+    assert list(one.files) == list(other.files) and torch.equal(one.lengths, other.lengths)
+    torch.testing.assert_close(vectors(one), vectors(other))
+
+
+def vectors(index):
+    """The embeddings [N, D] of all frames."""
+    return index.gather(torch.arange(len(index)))
+
+
+def holding(index, files, embeddings, lengths=None, half=False):
+    """The index with other embeddings [N, D] of other files, of so many frames each (None: one)."""
+    lengths = torch.ones(len(files)) if lengths is None else lengths
+    part = Segment.of(files, embeddings, lengths, half)
+    return replace(index, segments=(part,), order=torch.arange(len(files)))
 
 
 def names(pairs):
@@ -70,7 +83,7 @@ def test_scores_of_a_split_are_those_of_the_evaluation(model, tmp_path, similari
 
 def test_query_is_the_sorted_cosine_of_files(model, media):
     index = MediaIndex.build(model, media)
-    assert len(index) == 10 and not index.skipped and index.vectors.shape == (7 + 2 + 5 + 8, 32)
+    assert len(index) == 10 and not index.skipped and vectors(index).shape == (7 + 2 + 5 + 8, 32)
     text = model.encode_text(["a red cat"])
     scores = [text_conditioned(text, index.frames(i)[None]).item() for i in range(10)]
     cosine = dict(zip((file.file_name for file in index.files), scores, strict=True))
@@ -87,7 +100,7 @@ def test_the_second_search_reorders_the_best_of_the_first(toy_index, depth, seed
     frames = torch.randn(12, 3, 32, generator=generator)
     mask = (torch.rand(12, 3, generator=generator) < 0.7).long()
     mask[:, 0] = 1
-    index = replace(toy_index, files=toy_index.files * 12, vectors=frames[mask.bool()], lengths=mask.sum(1))
+    index = holding(toy_index, list(toy_index.files) * 12, frames[mask.bool()], mask.sum(1))
     text = index.model.encode_text(["a dog"]).detach()
     first, exact = mean_pooled(text, frames, mask)[0], index.scores(["a dog"])[0]
     near = first.argsort(descending=True)[: depth if depth < 12 else None].tolist()
@@ -119,7 +132,7 @@ def test_a_file_finds_itself_first(model, media, tmp_path):
 
 def test_captions_know_their_items(model, tmp_path):
     index = MediaIndex.build(model, write_images(tmp_path / "d", {"train": 8, "val": 2, "test": 3}))
-    assert len(index) == 13 and [file.split for file in index.files[8:11]] == ["val", "val", "test"]
+    assert len(index) == 13 and [file.split for file in list(index.files)[8:11]] == ["val", "val", "test"]
     wanted = [i for i, file in enumerate(index.files) if "a red cat" in file.captions]
     assert index.right("  A  red CAT ") == wanted and len(wanted) == 3
     assert index.right("a red") == []
@@ -135,7 +148,7 @@ def test_two_parts_of_one_clip_are_two_items(model, tmp_path):
     assert names(index.query("a dog")) == ["media/test0.mp4"] * 2
     assert not torch.allclose(index.frames(0), index.frames(1))
     again = MediaIndex.build(model, folder, ReadConfig(max_frames=3), previous=index)
-    assert torch.equal(again.vectors, index.vectors)
+    assert torch.equal(vectors(again), vectors(index))
 
 
 # ---- adapters
@@ -166,7 +179,7 @@ def test_weights_are_read_once_a_build_or_load_and_again_when_they_changed(
     monkeypatch.setattr(store, "identify", lambda *given: calls.append(given) or really(*given))
     monkeypatch.setattr(build, "PART_SECONDS", 0)
     MediaIndex.build(model, media, folder=tmp_path)
-    shutil.copy(tmp_path / "index.safetensors", tmp_path / "part-000001.safetensors")
+    (tmp_path / "index.json").unlink()  # all its segments are left by a stopped build
     index = MediaIndex.build(model, media, folder=tmp_path)
     loaded = MediaIndex.load(tmp_path, model)
     loaded.save(tmp_path)
@@ -218,14 +231,13 @@ def test_saved_and_loaded_it_is_the_same(model, media, tmp_path):
     index = replace(index, skipped=(("empty.jpg", "empty file"),))
     index.save(tmp_path / "index")
     loaded = MediaIndex.load(tmp_path / "index", model)
-    file = tmp_path / "index" / "index.safetensors"
-    with file.open("r+b") as stream:  # it must not lie in the file's memory: some systems cannot replace it
-        stream.write(b"\xff" * file.stat().st_size)
-    assert torch.equal(loaded.vectors, index.vectors) and torch.equal(loaded.lengths, index.lengths)
-    for field in ("files", "config", "built_with", "media_root", "adapter", "skipped"):
+    assert torch.equal(vectors(loaded), vectors(index)) and list(loaded.files) == list(index.files)
+    for field in ("config", "built_with", "media_root", "adapter", "skipped", "captions"):
         assert getattr(loaded, field) == getattr(index, field)
     assert loaded.query("a dog") == index.query("a dog")
-    assert list((tmp_path / "index").glob("[!.]*")) == [file]
+    index.save(tmp_path / "index")
+    assert len(list((tmp_path / "index").glob("[!.]*"))) == 2
+    assert loaded.query("a dog") == index.query("a dog")
 
 
 @settings(max_examples=15, deadline=None)
@@ -246,73 +258,83 @@ def test_every_weight_of_the_backbone_counts(toy_index, tmp_path_factory, choice
 def test_a_kill_while_saving_leaves_the_old_index(model, media, tmp_path, monkeypatch):
     index = MediaIndex.build(model, media)
     index.save(tmp_path)
-    lengths = index.lengths[:4]
-    smaller = replace(index, files=index.files[:4], vectors=index.vectors[: lengths.sum()], lengths=lengths)
-
-    def killed(_, path, **__):
-        path.with_name(".tmpabcdef").touch()  # as safetensors leaves it
-        raise KeyboardInterrupt
+    smaller = replace(index, order=index.order[:4])
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(store, "save_file", killed)
-        patch.setattr(store.shutil, "rmtree", lambda *_: None)  # a killed process cleans nothing
+        patch.setattr(segment, "write_whole", mock.Mock(side_effect=KeyboardInterrupt))
         smaller.save(tmp_path)
-    assert MediaIndex.load(tmp_path, model).files == index.files
+    (tmp_path / ".segment-0.safetensors.7.tmp").touch()  # as a killed process leaves it
+    same(MediaIndex.load(tmp_path, model), index)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(store, "write_whole", mock.Mock(side_effect=KeyboardInterrupt))
+        smaller.save(tmp_path)
+    same(MediaIndex.load(tmp_path, model), index)
     smaller.save(tmp_path)
-    assert MediaIndex.load(tmp_path, model).files == index.files[:4]
-    assert {path.name for path in tmp_path.iterdir()} == {"index.safetensors", ".index.lock"}
+    assert list(MediaIndex.load(tmp_path, model).files) == list(index.files)[:4]
+    assert len(list(tmp_path.glob("[!.]*"))) == 2 and not list(tmp_path.glob(".*.tmp"))
 
 
 def test_what_is_no_index_or_of_another_format_is_an_error_that_names_it(model, media, tmp_path, monkeypatch):
-    with pytest.raises(FileNotFoundError, match="index.safetensors: not there"):
+    with pytest.raises(FileNotFoundError, match="index.json: no such file; build the index again"):
         MediaIndex.load(tmp_path, model)
-    index, file = MediaIndex.build(model, media), tmp_path / "index.safetensors"
-    file.write_bytes(safetensors.torch.save(model.get_adapter("a").state_dict()))
-    with pytest.raises(ValueError, match="index.safetensors: no index, or a damaged one .* build it again"):
-        MediaIndex.load(tmp_path, model)
+    (tmp_path / "index.safetensors").write_text("an older version")
+    index, file = MediaIndex.build(model, media), tmp_path / "index.json"
+    with pytest.raises(
+        ValueError, match="'index.safetensors', .*; delete them if they are an older index, or"
+    ):
+        index.save(tmp_path)
+    for content in ('["{}"]', "{}", "", '["0", "{}"]', "\ud800"):
+        file.write_text(content, "utf-8", "surrogatepass")
+        with pytest.raises(ValueError, match="index.json: .*; build the index again"):
+            MediaIndex.load(tmp_path, model)
     with monkeypatch.context() as patch:
-        patch.setattr(store, "FORMAT_VERSION", 4)
-        index.save(tmp_path / "old")
-    with pytest.raises(ValueError, match="'format_version': expected 5, found 4.*; build it again"):
-        MediaIndex.load(tmp_path / "old", model)
+        patch.setattr(store, "FORMAT_VERSION", 7)
+        index.save(tmp_path / "new")
+    with pytest.raises(ValueError, match="'format_version': expected 6, found 7.*; build the index again"):
+        MediaIndex.load(tmp_path / "new", model)
 
 
-@pytest.mark.parametrize(
-    ("changes", "why"),
-    [
-        ({"vectors": torch.full((1, 32), torch.nan)}, "some numbers are not finite"),
-        ({"vectors": torch.zeros(2, 32)}, "1 files, 1 lengths and 2 vectors do not fit"),
-        ({"lengths": torch.tensor([1, 0])}, "1 files, 2 lengths and 1 vectors do not fit"),
-        ({"lengths": torch.tensor([2])}, "1 files, 1 lengths and 1 vectors do not fit"),
-    ],
-)
-def test_an_index_that_was_written_wrongly_is_refused(toy_index, tmp_path, changes, why):
-    replace(toy_index, **changes).save(tmp_path)
-    with pytest.raises(ValueError, match=f"index.safetensors: no index, .*{why}.*build it again"):
-        MediaIndex.load(tmp_path, toy_index.model)
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf, -torch.inf])
+def test_numbers_that_are_not_finite_are_not_stored(toy_index, wrong):
+    embeddings = torch.zeros(2, 32)
+    embeddings[1, 3] = wrong
+    with pytest.raises(ValueError, match="some embeddings are not finite"):
+        holding(toy_index, list(toy_index.files) * 2, embeddings)
+    with pytest.raises(ValueError, match="not finite, or too large for half precision"):
+        holding(toy_index, list(toy_index.files), torch.full((1, 32), 1e5), half=True)
 
 
 @pytest.fixture(scope="module")
 def written(toy_processor, media, tmp_path_factory):
-    """The folder of a small index, its bytes, its model and what it answers."""
+    """The folder of a small index, its model and what it answers."""
     folder, model = tmp_path_factory.mktemp("written"), RetrievalModel(build_clip(), toy_processor)
     index = MediaIndex.build(model, media, folder=folder)
-    return folder, (folder / "index.safetensors").read_bytes(), model, index.query("a dog", 10)
+    return folder, {path: path.read_bytes() for path in folder.glob("[!.]*")}, model, index.query("a dog", 10)
 
 
 @settings(max_examples=400, deadline=None)
 @given(choice=st.randoms(use_true_random=False), truncated=st.booleans(), early=st.booleans())
 def test_a_damaged_index_answers_as_before_or_is_refused(written, choice, truncated, early):
     """One byte is another one, or the end is missing; `early`: in the header, where little may not matter."""
-    folder, content, model, answers = written
-    file, place = folder / "index.safetensors", choice.randrange(1500 if early else len(content))
+    folder, contents, model, answers = written
+    file, content = choice.choice(sorted(contents.items()))
+    place = choice.randrange(min(1500, len(content)) if early else len(content))
     byte = (content[place] ^ choice.choice([1, 2, 4, 8, 16, 32, 64, 128, 255])).to_bytes()
-    file.write_bytes(content[:place] + (b"" if truncated else byte + content[place + 1 :]))
+    damaged = content[:place] + (b"" if truncated else byte + content[place + 1 :])
+    file.unlink()  # the tensors of the last example may still be mapped
+    file.write_bytes(damaged)
     try:
-        assert MediaIndex.load(folder, model).query("a dog", 10) == answers
-        assert place < 8 + int.from_bytes(content[:8], "little") and not truncated
+        index = MediaIndex.load(folder, model)
+        assert index.query("a dog", 10) == answers
+        for part in index.segments:
+            part.check()
+        assert not truncated and file.suffix == ".safetensors"
+        assert place < 8 + int.from_bytes(content[:8], "little")
     except ValueError as error:
-        assert str(error).startswith(f"{file}: ") and "build it again" in str(error)
+        assert str(error).startswith(f"{file}: ") and "again" in str(error)
+    finally:
+        file.unlink()
+        file.write_bytes(content)
 
 
 def test_an_index_is_shown_in_one_line_and_equal_to_itself_alone(model, media):

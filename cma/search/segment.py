@@ -1,0 +1,149 @@
+"""A segment: items of an index with their embeddings, in one file that never changes once it is written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from pydantic import TypeAdapter
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..files import parse_json, write_whole
+from .listing import MediaFile
+
+SEGMENT = "segment-{}.safetensors"
+LARGE = 100_000  # items from which an index is kept in half precision: a cosine differs by 0.0005 at most
+AXES, SKETCHED = 96, 10_000  # numbers of a sketch; items from which a segment in half precision has one
+# What is asked of all items at once, and so without parsing them: one more line is one more column.
+COLUMNS: dict[str, tuple[torch.dtype, Callable[[MediaFile], int]]] = {
+    "is_clip": (torch.uint8, lambda file: file.kind == "video"),
+    "captions": (torch.int32, lambda file: len(file.captions)),
+}
+_FILE = TypeAdapter(MediaFile)
+
+
+class Segment:
+    """Items with their embeddings: tensors by name, in memory or mapped from the file at `path`.
+
+    "vectors" [N, D] are un-normalised embeddings of all frames, item by item, "lengths" [n] says how many,
+    "means" [n, D] their means (left out if all have one), "scales" [n] one divided by the norms of those.
+    "files" is the JSON of each item's `MediaFile`, which ends at "ends" [n]. A mapped tensor is compared with
+    its digest when it is first used.
+    """
+
+    def __init__(
+        self, tensors: dict[str, Tensor], path: Path | None = None, about: dict | None = None
+    ) -> None:
+        self._tensors, self.path, self.about = tensors, path, about or {"digests": {}}
+        self._unchecked = dict(self.about["digests"])
+
+    @classmethod
+    def of(cls, files: Sequence[MediaFile], vectors: Tensor, lengths: Tensor, half: bool = False) -> Segment:
+        """A segment in memory, in half precision if `half`. Raises ValueError for what is not finite."""
+        vectors, lengths = vectors.to(torch.float16 if half else torch.float32).contiguous(), lengths.int()
+        if not vectors.isfinite().all():
+            raise ValueError("some embeddings are not finite, or too large for half precision")
+        tensors, means = {"vectors": vectors, "lengths": lengths}, vectors.float()
+        if (lengths != 1).any():
+            tensors["means"] = torch.segment_reduce(means, "mean", lengths=lengths.long()).to(vectors.dtype)
+            means = tensors["means"].float()
+        tensors["scales"] = 1 / means.norm(dim=1).clamp(min=1e-12)
+        if half and len(means) >= SKETCHED:
+            tensors |= sketched(F.normalize(means, dim=1))
+        rows = [_FILE.dump_json(file, exclude_defaults=True) for file in files]
+        tensors["files"] = torch.frombuffer(bytearray(b"".join(rows)), dtype=torch.uint8)
+        tensors["ends"] = torch.tensor([len(row) for row in rows]).cumsum(0)
+        for name, (dtype, value) in COLUMNS.items():
+            tensors[name] = torch.tensor([value(file) for file in files], dtype=dtype)
+        return cls(tensors)
+
+    @classmethod
+    def open(cls, path: Path) -> Segment:
+        """The segment in a file, mapped. Raises ValueError for a damaged one, FileNotFoundError for none."""
+        try:
+            with safe_open(path, "pt") as stored:
+                about = json.loads(text := stored.metadata()["index"])
+                if path.name != SEGMENT.format(digest_of([], text)):
+                    raise ValueError("its header does not have its digest")
+                return cls({name: stored.get_tensor(name) for name in about["digests"]}, path, about)
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: no index, or a damaged one ({error}); build it again") from error
+
+    def write(self, folder: Path, made_with: str) -> Segment:
+        """The same one, mapped: written into `folder` whole, or OSError is raised, as on a full disk."""
+        digests = {name: digest_of([tensor]) for name, tensor in self._tensors.items()}
+        about = json.dumps({"made_with": made_with, "digests": digests})
+        path = folder / SEGMENT.format(digest_of([], about))
+        try:
+            write_whole(path, save(self._tensors, {"index": about}))
+        except OSError as error:
+            advice = "what was written before is kept: make room on the disk and start again"
+            raise OSError(f"{path}: cannot be written ({error.strerror}); {advice}") from error
+        return Segment.open(path)
+
+    def __len__(self) -> int:
+        return len(self._tensors["lengths"])
+
+    def __getitem__(self, name: str) -> Tensor:
+        if expected := self._unchecked.get(name):
+            if digest_of([self._tensors[name]]) != expected:
+                raise ValueError(f"{self.path}: its {name} do not have their digest; build the index again")
+            self._unchecked.pop(name, None)
+        return self._tensors[name]
+
+    def check(self) -> None:
+        """Compare all of it with its digests. Raises ValueError that names the file."""
+        for name in self._tensors:
+            self[name]
+
+    def cosines(self, vector: Tensor, exact: bool = True) -> Tensor:
+        """The cosines [n] of each item's mean with a normalised vector [D]; not `exact`: from the sketch."""
+        if not exact and "sketch" in self._tensors:
+            short = (self["axes"] @ vector).half()
+            return (self["sketch"] @ short).float() + self["centre"] @ vector
+        means = self["means" if "means" in self._tensors else "vectors"]
+        return (means @ vector.to(means.dtype)).float() * self["scales"]
+
+    def frames(self, rows: Tensor) -> Tensor:
+        """The embeddings of all frames of some rows, one row after the other [N, D], in float32."""
+        return self["vectors"][spread(self._begins[rows], self["lengths"][rows].long())].float()
+
+    def file(self, row: int) -> MediaFile:
+        """The file of one row."""
+        begin, end = int(self["ends"][row - 1]) if row else 0, int(self["ends"][row])
+        text = self["files"][begin:end].numpy().tobytes().decode()
+        return parse_json(text, MediaFile, f"{self.path}: row {row}")
+
+    @cached_property
+    def _begins(self) -> Tensor:
+        """Where the frames of each row begin [n]."""
+        return self["lengths"].cumsum(0) - self["lengths"]
+
+
+def sketched(means: Tensor) -> dict[str, Tensor]:
+    """What is left of means [n, D] on the `AXES` axes on which they differ most (principal components)."""
+    centred = means - (centre := means.mean(0))
+    axes = torch.linalg.eigh(centred.T @ centred).eigenvectors.T[-AXES:].contiguous()
+    return {"centre": centre, "axes": axes, "sketch": (centred @ axes.T).half()}
+
+
+def spread(begins: Tensor, lengths: Tensor) -> Tensor:
+    """The places `begins[i]`, …, `begins[i] + lengths[i] - 1` of each i, one after the other."""
+    before = lengths.cumsum(0) - lengths
+    return torch.arange(int(lengths.sum())) + (begins - before).repeat_interleave(lengths)
+
+
+def digest_of(tensors: Iterable[Tensor], about: str = "") -> str:
+    """A digest of a text and of the type, shape and content of some tensors."""
+    digest = hashlib.sha256(about.encode())
+    for tensor in tensors:
+        digest.update(f"{tensor.dtype}{list(tensor.shape)}".encode())
+        digest.update(tensor.cpu().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]

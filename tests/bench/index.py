@@ -1,0 +1,182 @@
+"""An index of a million items, 512 wide, in half precision: opened, asked and added to, each by a process.
+
+The vectors are random: 20,000 clusters around one mean, with variances that fall as 1 / i in clusters and
+between them, so that two items have a cosine of 0.6, and the nearest of a million one of 0.9.
+"""
+
+import json
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from unittest import mock
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cma import RetrievalModel
+from cma.config import ReadConfig
+from cma.search import build, index, listing, segment, store
+from tests import ROOT
+from tests.conftest import build_clip, build_processor
+
+WIDTH, CLUSTERS, QUERIES, ADDED = 512, 20_000, 50, 1000
+
+
+def figures(quick: bool) -> dict:
+    """Seconds, memory and recall of an index of a million items, or of 100,000."""
+    with tempfile.TemporaryDirectory() as folder:
+        items = 100_000 if quick else 1_000_000
+        return {"items": items} | {
+            name: in_process(name, folder, items) for name in ("write", "exact", "rough", "add")
+        }
+
+
+def in_process(name: str, *arguments: object) -> dict:
+    """What a function of this module returns in a fresh process, with the private memory of that process."""
+    code = (
+        f"import json, sys\nfrom tests.bench import index\nfound = index.{name}(*json.loads(sys.argv[1]))\n"
+        "print(json.dumps(found | {'private GiB at the end': index.private()}))"
+    )
+    command = [sys.executable, "-c", code, json.dumps(arguments)]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def private() -> float:
+    """GiB of memory that is no page of a file (Linux), of this process now."""
+    status = Path("/proc/self/status").read_text()
+    return round(int(re.search(r"RssAnon:\s+(\d+)", status)[1]) / 2**20, 3)
+
+
+def write(folder: str, items: int) -> dict:
+    """The index on disk, as a build leaves it, from vectors that are drawn."""
+    start, segments, header = time.perf_counter(), [], header_of(toy_model())
+    for first in range(0, items, store.FULL):
+        files = [file(number) for number in range(first, min(items, first + store.FULL))]
+        part = segment.Segment.of(files, clustered(len(files), first), torch.ones(len(files)), half=True)
+        segments.append(part.write(Path(folder), store.as_json(header)))
+    whole = store.Embedded(
+        built_with=header.built_with,
+        config=header.config,
+        media_root=Path("/media"),
+        segments=tuple(segments),
+        order=torch.arange(items),
+    )
+    store.publish(Path(folder), header, whole)
+    means = clustered(store.FULL, 0)
+    began = time.perf_counter()
+    segment.sketched(F.normalize(means, dim=1))
+    sketching = (time.perf_counter() - began) * items / store.FULL
+    return {
+        "seconds": round(time.perf_counter() - start, 1),
+        "seconds of the sketches": round(sketching, 1),
+        "GB on disk": round(size_of(Path(folder)) / 1e9, 3),
+        "GB of the sketches": round(items * segment.AXES * 2 / 1e9, 3),
+    }
+
+
+def exact(folder: str, items: int) -> dict:
+    return ask(folder, items, exact=True)
+
+
+def rough(folder: str, items: int) -> dict:
+    return ask(folder, items, exact=False)
+
+
+def ask(folder: str, items: int, exact: bool) -> dict:
+    """Time to open and to answer, and the share of the true best ten that is found."""
+    model, before = toy_model(), private()
+    start = time.perf_counter()
+    opened = Asked.load(folder, model, exact)
+    opening, texts = time.perf_counter() - start, clustered(QUERIES, -1)
+    start = time.perf_counter()
+    opened.given = texts[:1]
+    opened.query("a query", 10)
+    first, seconds, found = time.perf_counter() - start, [], []
+    for text in texts:
+        opened.given = text[None]
+        start = time.perf_counter()
+        found.append({name for name, _ in opened.query("a query", 10)})
+        seconds.append(time.perf_counter() - start)
+    used, expected = private() - before, best_ten(opened, texts)
+    recall = sum(len(one & other) for one, other in zip(found, expected, strict=True)) / (10 * QUERIES)
+    return {
+        "opened in seconds": round(opening, 3),
+        "first answer, with the digests of what it reads, seconds": round(first, 2),
+        "answer, ms": {
+            "median": round(1e3 * statistics.median(seconds), 1),
+            "min": round(1e3 * min(seconds), 1),
+        },
+        "recall@10": recall,
+        "private GiB of the index": round(used, 3),
+    }
+
+
+def add(folder: str, items: int) -> dict:
+    """What a build writes that finds `ADDED` new files."""
+    before = {path.name for path in Path(folder).iterdir()}
+    known = [file(number) for number in range(items)]
+    new = [file(items + number) for number in range(ADDED)]
+    vectors = dict(zip([one.media for one in new], clustered(ADDED, -2), strict=True))
+    model, config = toy_model(), ReadConfig()
+    read = mock.patch.object(build.Building, "_read", lambda self, one: (one, vectors.get(one.media)))
+    embedded = mock.patch.object(build, "embed", lambda _, pixels: [vector[None] for vector in pixels])
+    found = mock.patch.object(listing, "find", lambda source: (Path("/media"), known + new, []))
+    with read, embedded, found:
+        start = time.perf_counter()
+        built = index.MediaIndex.build(model, "media", config, folder=folder)
+        seconds = time.perf_counter() - start
+    written = [path for path in Path(folder).iterdir() if path.name not in before or path.suffix == ".json"]
+    assert len(built) == items + ADDED
+    return {"seconds": round(seconds, 1), "MB": round(sum(path.stat().st_size for path in written) / 1e6, 2)}
+
+
+class Asked(index.MediaIndex):
+    """An index that takes the vectors `given` [T, D] for what a text tower makes of a query."""
+
+    def _encode(self, texts: object) -> Tensor:
+        return vars(self)["given"]
+
+    def __setattr__(self, name: str, value: object) -> None:
+        vars(self)[name] = value
+
+
+def best_ten(opened: index.MediaIndex, texts: Tensor) -> list[set[str]]:
+    """The names of the ten items nearest to each text, from all stored vectors in float32."""
+    scores = torch.empty(len(texts), len(opened))
+    for items in torch.arange(len(opened)).split(2**16):
+        scores[:, items] = F.normalize(texts, dim=1) @ F.normalize(opened.gather(items), dim=1).T
+    return [{opened.files[i].file_name for i in best} for best in scores.topk(10).indices.tolist()]
+
+
+def clustered(count: int, seed: int) -> Tensor:
+    """Vectors [N, D] of clusters; the clusters are the same for all seeds."""
+    shared, own = torch.Generator().manual_seed(1), torch.Generator().manual_seed(seed)
+    spread = F.normalize(torch.arange(1, WIDTH + 1) ** -0.5, dim=0)  # the root of the variances
+    mean = 1.2 * F.normalize(torch.randn(WIDTH, generator=shared), dim=0)
+    centres = 0.75 * spread * torch.randn(CLUSTERS, WIDTH, generator=shared)
+    chosen = centres[torch.randint(CLUSTERS, (count,), generator=own)]
+    return 10 * (mean + chosen + 0.66 * spread * torch.randn(count, WIDTH, generator=own))
+
+
+def file(number: int) -> listing.MediaFile:
+    """One of the files, with as much about it as a build keeps."""
+    name = f"holidays/{number // 1000:04}/IMG_{number:08}.jpg"
+    return listing.MediaFile(name, name, "image", size=4_000_000, modified=number, digest=f"{number:064x}")
+
+
+def toy_model() -> RetrievalModel:
+    return RetrievalModel(build_clip(), build_processor())
+
+
+def header_of(model: RetrievalModel) -> store.Header:
+    return store.Header({"name": "toy"}, None, store.identify(model), ReadConfig())
+
+
+def size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())

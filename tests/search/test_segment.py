@@ -1,0 +1,248 @@
+"""Segments: what is written when files come and go, half precision, sketches, kills and a full disk."""
+
+import errno
+import os
+import random
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from unittest import mock
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from cma import RetrievalModel
+from cma.config import ReadConfig
+from cma.search import __main__, build, segment, store
+from cma.search.index import MediaIndex
+from cma.search.listing import MediaFile
+from cma.search.segment import Segment
+from tests import ROOT
+from tests.conftest import build_clip
+from tests.search.test_index import holding, same, vectors
+from tests.toy_media import write_clip, write_picture
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    for i in range(6):
+        write_picture(tmp_path / "media" / f"p{i}.png", i * 7 + 1)
+    return tmp_path / "media"
+
+
+@pytest.fixture
+def index(model, pictures, tmp_path):
+    return MediaIndex.build(model, pictures, folder=tmp_path / "index")
+
+
+def drawn(n, seed=0, width=32):
+    """Random files, and embeddings [n, D] that differ on a few axes more than on others."""
+    generator = torch.Generator().manual_seed(seed)
+    spectrum = torch.arange(1, width + 1) ** -0.5
+    return [MediaFile(f"{i}.png", f"{i}.png", "image") for i in range(n)], 3 + 10 * spectrum * torch.randn(
+        n, width, generator=generator
+    )
+
+
+# ---- what is written
+
+
+def test_adding_writes_what_is_new_and_deleting_writes_no_embedding(
+    index, model, pictures, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(build, "SMALL", 0)
+    folder = tmp_path / "index"
+
+    def written(change):
+        before = {path: path.stat().st_mtime_ns for path in folder.glob("segment-*")}
+        change()
+        updated = MediaIndex.build(model, pictures, folder=folder)
+        same(updated, MediaIndex.build(model, pictures))
+        same(updated, MediaIndex.load(folder, model))
+        new = [path for path in folder.glob("segment-*") if before.pop(path, None) != path.stat().st_mtime_ns]
+        return [len(Segment.open(path)) for path in new], len(before)
+
+    assert written(lambda: write_picture(pictures / "a.png", 60)) == ([1], 0)
+    assert written((pictures / "p3.png").unlink) == ([], 0)
+    assert written(lambda: os.utime(pictures / "p2.png", ns=(1, 1))) == (
+        [1],
+        0,
+    )  # and its old row is not used
+    assert written(lambda: None) == ([], 0)
+    for i in (0, 1):
+        (pictures / f"p{i}.png").unlink()
+    assert written(lambda: None) == ([2], 1)  # more than half of the first segment was not in use
+
+
+def test_compact_joins_and_answers_as_before(index, model, pictures, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(build, "SMALL", 0)
+    for i in range(5):
+        write_clip(pictures / f"c{i}.mp4", i)
+        (pictures / f"p{i}.png").unlink()
+        index = MediaIndex.build(model, pictures, folder=tmp_path / "index")
+    answers, parts = index.query("a red cat", 10), len(index.segments)
+    size = sum(path.stat().st_size for path in (tmp_path / "index").iterdir())
+    __main__.main(["compact", str(tmp_path / "index")])
+    assert f"index: {len(index)} files" in capsys.readouterr().out and parts > 2
+    assert index.query("a red cat", 10) == answers  # of a reader that has it open
+    compacted = MediaIndex.load(tmp_path / "index", model)
+    assert len(compacted.segments) == 1
+    same(compacted, index)
+    assert compacted.query("a red cat", 10) == answers
+    assert size > sum(path.stat().st_size for path in (tmp_path / "index").iterdir())
+    with pytest.raises(SystemExit, match="nowhere/index.json: no such file"):
+        __main__.main(["compact", str(tmp_path / "nowhere")])
+
+
+def test_a_reader_that_opens_while_another_process_joins_finds_the_new_index(index, model, tmp_path):
+    really, folder = Segment.open, tmp_path / "index"
+
+    def replaced(path):
+        with mock.patch.object(Segment, "open", really):
+            replace(index, order=index.order[:3]).save(folder)
+        return really(path)
+
+    with mock.patch.object(Segment, "open", replaced):
+        assert len(MediaIndex.load(folder, model)) == 3
+    next(folder.glob("segment-*")).unlink()
+    with pytest.raises(ValueError, match="index.json: a segment is not there .*; build the index again"):
+        MediaIndex.load(folder, model)
+
+
+def test_damage_is_found_when_it_is_used_and_mended_by_a_build(index, model, pictures, tmp_path):
+    path = next((tmp_path / "index").glob("segment-*"))
+    content = bytearray(path.read_bytes())
+    place = content.index(index.gather(torch.tensor([2])).numpy().tobytes())
+    path.unlink()
+    content[place] ^= 1
+    path.write_bytes(content)
+    loaded = MediaIndex.load(tmp_path / "index", model)
+    assert [file.media for file in loaded.files] == [file.media for file in index.files]
+    for ask in (lambda: loaded.query("a dog"), lambda: loaded.query("a dog"), lambda: loaded.frames(0)):
+        with pytest.raises(ValueError, match="its vectors do not have their digest; build the index again"):
+            ask()
+    with pytest.raises(ValueError, match="its vectors do not have their digest"):
+        store.compact(tmp_path / "index")
+    same(MediaIndex.build(model, pictures, folder=tmp_path / "index"), index)
+    same(MediaIndex.load(tmp_path / "index", model), index)
+
+
+def test_columns_are_read_without_parsing_the_files(index, monkeypatch):
+    files, embeddings = drawn(3)
+    files[1] = replace(files[1], kind="video", captions=("a dog", "A  Dog", "a cat"))
+    held = holding(index, files, torch.cat([embeddings, embeddings]), torch.tensor([2, 3, 1]))
+    assert held.text_to_item.tolist() == [1, 1, 1] and held.right(" a DOG ") == [1]
+    monkeypatch.setattr(Segment, "file", None)
+    assert "2 pictures, 1 clips" in repr(held) and held.lengths.tolist() == [2, 3, 1]
+
+
+# ---- large ones
+
+
+def test_a_large_index_is_in_half_precision_and_gives_the_best(index, monkeypatch, tmp_path):
+    monkeypatch.setattr(segment, "SKETCHED", 500)
+    monkeypatch.setattr(segment, "AXES", 16)
+    for module in ("segment", "store", "build", "index"):
+        monkeypatch.setattr(f"cma.search.{module}.LARGE", 900, raising=False)
+    monkeypatch.setattr("cma.search.index.DEPTH", 100)
+    monkeypatch.setattr(store, "FULL", 600)
+    files, embeddings = drawn(1500)
+    holding(index, files, embeddings).save(tmp_path / "large")
+    large = MediaIndex.load(tmp_path / "large", index.model)
+    assert [len(part) for part in large.segments] == [600, 600, 300]
+    assert {part["vectors"].dtype for part in large.segments} == {torch.float16}
+    torch.testing.assert_close(vectors(large), embeddings, atol=0, rtol=2**-11)
+    asked, found, rough = drawn(40, 1)[1], 0, replace(large, exact=False)
+    monkeypatch.setattr(MediaIndex, "_encode", lambda self, texts: asked[[int(text) for text in texts]])
+    for text in range(40):
+        items, scores = large.ranking(str(text))
+        exact = normalize(vectors(large), dim=1) @ normalize(asked[text], dim=0)
+        assert len(items) == 100 and items[:10].tolist() == exact.topk(10).indices.tolist()
+        torch.testing.assert_close(scores, exact[items], atol=1e-3, rtol=0)
+        found += len(set(rough.ranking(str(text))[0][:10].tolist()) & set(items[:10].tolist()))
+    assert 380 <= found < 400  # it is the sketch that was asked
+
+
+# ---- kills, and a disk that is full
+
+KILLED = """
+import itertools, os, pathlib, sys
+from tests import conftest
+from cma import RetrievalModel
+from cma.search import build, store
+from cma.search.index import MediaIndex
+from tests.toy_media import write_picture
+
+build.PART_SECONDS, build.FILES, build.SMALL = 0, 2, 3
+media, folder = map(pathlib.Path, sys.argv[1:])
+model = RetrievalModel(conftest.build_clip(), conftest.build_processor())
+print("ready", flush=True)
+for i in itertools.count():
+    for j in range(3):
+        write_picture(media.parent / "new.png", i + j)
+        (media.parent / "new.png").replace(media / f"{os.getpid()}-{i}-{j}.png")
+    MediaIndex.build(model, media, folder=folder)
+    if i % 2:
+        store.compact(folder)
+"""
+
+
+@pytest.mark.processes
+def test_ten_kills_at_random_moments_lose_nothing_and_give_no_wrong_answer(
+    toy_processor, pictures, tmp_path, monkeypatch, capsys
+):
+    """Of a process that builds, adds and compacts without pause."""
+    model, folder, listed = RetrievalModel(build_clip(), toy_processor), tmp_path / "index", 0
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    for seed in range(10):
+        command = [sys.executable, "-c", KILLED, str(pictures), str(folder)]
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout.readline() == "ready\n"
+            time.sleep(random.Random(seed).uniform(0.02, 0.6))
+            process.kill()
+        if not (folder / "index.json").exists():
+            continue
+        index = MediaIndex.load(folder, model)
+        files = list(index.files)
+        assert len({file.media for file in files}) == len(files) >= listed
+        listed = len(files)
+        pixels = [build.read_pixels(file, index.path(file), model, ReadConfig()) for file in files]
+        torch.testing.assert_close(vectors(index), torch.cat(build.embed(model, pixels)))
+    assert listed > 6
+    read, really = [], build.read_pixels
+    monkeypatch.setattr(build, "read_pixels", lambda file, *_: read.append(file) or really(file, *_))
+    same(MediaIndex.build(model, pictures, folder=folder), MediaIndex.build(model, pictures))
+    assert (
+        len(read) - len(list(pictures.iterdir())) <= 2 + 3
+    )  # being embedded, and not listed yet, at the kill
+    assert len(list(folder.glob("[!.]*"))) < 5 and not list(folder.glob(".*.tmp"))
+    assert "not taken over" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("full_after", range(4))
+def test_a_full_disk_keeps_what_was_embedded_and_says_one_line(
+    model, pictures, tmp_path, monkeypatch, full_after
+):
+    """Each of three parts fails to be written, or the list of them."""
+    monkeypatch.setattr(build, "PART_SECONDS", 0)
+    monkeypatch.setattr(build, "FILES", 2)
+    really, writes = store.write_whole, []
+
+    def write_whole(path, content):
+        writes.append(path)
+        if len(writes) > 2 * full_after:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        really(path, content)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left on device") as raised:
+        for module in (segment, store):
+            patch.setattr(module, "write_whole", write_whole)
+        MediaIndex.build(model, pictures, folder=tmp_path / "index")
+    assert "\n" not in str(raised.value) and str(tmp_path / "index") in str(raised.value)
+    read, really_read = [], build.read_pixels
+    monkeypatch.setattr(build, "read_pixels", lambda file, *_: read.append(file) or really_read(file, *_))
+    index = MediaIndex.build(model, pictures, folder=tmp_path / "index")
+    assert len(read) == 6 - min(6, 2 * full_after)
+    same(index, MediaIndex.build(model, pictures))

@@ -20,9 +20,7 @@ def python(code: str, *path: Path) -> subprocess.CompletedProcess:
     )
 
 
-HEAVY = (
-    "matplotlib IPython ipywidgets jupyter decord av data_prep papermill anywidget faiss nbformat playwright"
-)
+HEAVY = "matplotlib IPython ipywidgets jupyter decord av data_prep papermill anywidget nbformat playwright"
 
 
 @pytest.mark.parametrize(

@@ -123,12 +123,10 @@ class Building:
         if not places:
             raise ValueError(f"{self.root}: none of its {len(files)} files can be read ({skipped[0][1]}, …)")
         about = {"built_with": self.header.built_with, "config": self.config, "media_root": self.root}
-        (numbers, rows), starts = (
-            torch.tensor(places).T,
-            torch.tensor([0, *map(len, self.segments)]).cumsum(0),
-        )
-        segments, order = tuple(self.segments), starts[numbers] + rows
-        return Embedded(segments=segments, order=order, skipped=tuple(skipped), **about)
+        starts = torch.tensor([0, *map(len, self.segments)]).cumsum(0)
+        numbers, rows = torch.tensor(places).T
+        held = {"segments": tuple(self.segments), "order": starts[numbers] + rows}
+        return Embedded(**about, **held, skipped=tuple(skipped))
 
     def _write(self) -> None:
         """Write what was embedded since the last time into a new segment; without a folder, keep it."""
@@ -137,9 +135,9 @@ class Building:
             files, vectors = zip(*new, strict=True)
             lengths = torch.tensor([len(frames) for frames in vectors])
             segment = Segment.of(files, torch.cat(vectors), lengths, self._half)
-            self.segments.append(
-                segment.write(self.folder, store.as_json(self.header)) if self.folder else segment
-            )
+            if self.folder:
+                segment = segment.write(self.folder, store.as_json(self.header))
+            self.segments.append(segment)
 
     def _embed_files(
         self, files: Sequence[MediaFile]

@@ -242,23 +242,13 @@ def joined(folder: Path, header: Header, index: Embedded, least: float = math.in
             moving &= ~own
             rows += len(part)
             segments.append(part)
-    at_once = FULL * len(index) // int(index.lengths.sum()) + 1
+    at_once = max(1, FULL * len(index) // int(index.lengths.sum()))
     for items in moving.nonzero().flatten().split(at_once) if moving.any() else ():
         files = [index.files[item] for item in items.tolist()]
         new = Segment.of(files, index.gather(items), index.lengths[items], len(index) >= LARGE)
         segments.append(new.write(folder, as_json(header)))
         order[items] = torch.arange(rows, rows := rows + len(items))
     return replace(index, segments=tuple(segments), order=order)
-
-
-def compact(folder: Path) -> Embedded:
-    """Join the segments of the index in `folder`, and free what was deleted; raises as `read`."""
-    with writing(folder):
-        header, index = read(folder)
-        for segment in index.segments:
-            segment.check()
-        publish(folder, header, index := joined(folder, header, index))
-    return index
 
 
 def read(folder: Path) -> tuple[Header, Embedded]:

@@ -13,6 +13,7 @@ from cma.explore import answers
 from cma.explore import page as pages
 from cma.media import MediaError, read_frames, seconds
 from cma.search import MediaFile, MediaIndex
+from tests.search.test_index import holding
 from tests.toy_galleries import HOSTILE, Page, write_hostile
 from tests.toy_media import write_animation, write_clip, write_picture
 
@@ -122,7 +123,7 @@ def test_grid_has_a_row_a_model_and_marks_the_right_ones(indexes):
 def test_a_file_that_is_gone_leaves_a_message_in_its_place(hostile):
     file = hostile.files[0]
     hostile.path(file).unlink()
-    gone = {"gone": replace(hostile, files=(replace(file, digest="new"),))}
+    gone = {"gone": holding(hostile, [replace(file, digest="new")], hostile.frames(0))}
     page = page_of(gone, "a dog")
     assert "cannot be read as a picture" in page.text and not page.all("img")
     figure = pages.results_grid(gone, answers.search_both(gone, HOSTILE))

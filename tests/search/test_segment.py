@@ -15,7 +15,8 @@ from torch.nn.functional import normalize
 
 from cma import RetrievalModel
 from cma.config import ReadConfig
-from cma.search import __main__, build, segment, store
+from cma.search import build, segment, store
+from cma.search.compact import compact
 from cma.search.index import MediaIndex
 from cma.search.listing import MediaFile
 from cma.search.segment import Segment
@@ -76,7 +77,7 @@ def test_adding_writes_what_is_new_and_deleting_writes_no_embedding(
     assert written(lambda: None) == ([2], 1)  # more than half of the first segment was not in use
 
 
-def test_compact_joins_and_answers_as_before(index, model, pictures, tmp_path, monkeypatch, capsys):
+def test_compact_joins_and_answers_as_before(index, model, pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(build, "SMALL", 0)
     for i in range(5):
         write_clip(pictures / f"c{i}.mp4", i)
@@ -84,16 +85,27 @@ def test_compact_joins_and_answers_as_before(index, model, pictures, tmp_path, m
         index = MediaIndex.build(model, pictures, folder=tmp_path / "index")
     answers, parts = index.query("a red cat", 10), len(index.segments)
     size = sum(path.stat().st_size for path in (tmp_path / "index").iterdir())
-    __main__.main(["compact", str(tmp_path / "index")])
-    assert f"index: {len(index)} files" in capsys.readouterr().out and parts > 2
+    assert compact(tmp_path / "index") == len(index) and parts > 2
     assert index.query("a red cat", 10) == answers  # of a reader that has it open
     compacted = MediaIndex.load(tmp_path / "index", model)
     assert len(compacted.segments) == 1
     same(compacted, index)
     assert compacted.query("a red cat", 10) == answers
     assert size > sum(path.stat().st_size for path in (tmp_path / "index").iterdir())
-    with pytest.raises(SystemExit, match="nowhere/index.json: no such file"):
-        __main__.main(["compact", str(tmp_path / "nowhere")])
+
+
+@pytest.mark.slow
+def test_the_command_that_compacts_says_how_many_or_one_line(index, tmp_path):
+    index.save(tmp_path / "index")
+    for folder, code, said in (
+        ("index", 0, "index: 6 files"),
+        ("nowhere", 1, "nowhere/index.json: no such f"),
+    ):
+        command = [sys.executable, "-m", "cma.search.compact", str(tmp_path / folder)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        told = (done.stdout + done.stderr).splitlines()
+        assert done.returncode == code and len(told) == 1 and said in told[0]
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_a_reader_that_opens_while_another_process_joins_finds_the_new_index(index, model, tmp_path):
@@ -124,7 +136,7 @@ def test_damage_is_found_when_it_is_used_and_mended_by_a_build(index, model, pic
         with pytest.raises(ValueError, match="its vectors do not have their digest; build the index again"):
             ask()
     with pytest.raises(ValueError, match="its vectors do not have their digest"):
-        store.compact(tmp_path / "index")
+        compact(tmp_path / "index")
     same(MediaIndex.build(model, pictures, folder=tmp_path / "index"), index)
     same(MediaIndex.load(tmp_path / "index", model), index)
 
@@ -171,7 +183,8 @@ KILLED = """
 import itertools, os, pathlib, sys
 from tests import conftest
 from cma import RetrievalModel
-from cma.search import build, store
+from cma.search import build
+from cma.search.compact import compact
 from cma.search.index import MediaIndex
 from tests.toy_media import write_picture
 
@@ -185,7 +198,7 @@ for i in itertools.count():
         (media.parent / "new.png").replace(media / f"{os.getpid()}-{i}-{j}.png")
     MediaIndex.build(model, media, folder=folder)
     if i % 2:
-        store.compact(folder)
+        compact(folder)
 """
 
 

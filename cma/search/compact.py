@@ -8,7 +8,7 @@ from . import store
 
 
 def compact(folder: Path) -> int:
-    """Write the items of the index in `folder` into new segments; returns their number, raises as `store.read`."""
+    """Write the items of the index in `folder` into new segments; returns how many there are."""
     store.read(folder)  # or the folder would be made
     with store.writing(folder):
         header, index = store.read(folder)

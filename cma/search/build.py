@@ -54,8 +54,7 @@ def build(
 class Building:
     """One build of an index: the `segments` there are, what is `known` from them, and what it adds.
 
-    It writes what it embeds into segments in `folder` (None: they stay in memory), to be used inside
-    `store.writing`; after a kill the next build finds them there.
+    It writes segments into `folder` (None: they stay in memory), to be used inside `store.writing`.
     """
 
     def __init__(self, model: RetrievalModel, header: Header, root: Path, folder: Path | None) -> None:
@@ -66,10 +65,9 @@ class Building:
         self._written, self._half = time.monotonic(), False
 
     def take_over(self) -> None:
-        """Know what `folder` holds: the segments of a finished index, and those of builds that were stopped.
+        """Know what `folder` holds, also from builds that were stopped.
 
-        What was made with another model, adapter, scale or config, or is damaged, is left aside, and a line
-        is printed that says so.
+        What was made with another model, adapter, scale or config, or is damaged, is left aside and told.
         """
         refused = []
         for path in store.written(self.folder):

@@ -150,6 +150,15 @@ def test_columns_are_read_without_parsing_the_files(index, monkeypatch):
     assert "2 pictures, 1 clips" in repr(held) and held.lengths.tolist() == [2, 3, 1]
 
 
+def test_an_index_without_a_column_is_built_again(index, model, pictures, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(segment.COLUMNS, "size", (torch.int64, lambda file: file.size))
+    with pytest.raises(ValueError, match="no index, or a damaged one .*size.*; build it again"):
+        MediaIndex.load(tmp_path / "index", model)
+    index = MediaIndex.build(model, pictures, folder=tmp_path / "index")
+    assert "not taken over" in capsys.readouterr().out
+    assert index.column("size").tolist() == [file.size for file in index.files]
+
+
 # ---- large ones
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from ..files import parse_json, printable
 from ..media import MediaError, to_pixels
 from ..model import RetrievalModel
 from . import listing, store
+from .copies import picture_hash
 from .listing import MediaFile, Problem
 from .segment import LARGE, Segment
 from .store import Embedded, Header
@@ -113,6 +115,8 @@ class Building:
                         self._write()
             finally:  # also after KeyboardInterrupt: nothing that was embedded is lost
                 self._write()
+        if not self.root.is_dir():  # its files are not deleted, so their embeddings are kept
+            raise FileNotFoundError(f"{self.root}: gone while it was read; bring it back and start again")
         print(f"indexed {len(places):,} / {len(files):,} files, {embedded:,} of them embedded now")
         for name, reason in skipped[:5]:
             print(f"  skipped {printable(name)}: {reason}")
@@ -169,8 +173,9 @@ class Building:
         path, old = self.root / file.media, self.known.get(file.key, (None,))[0]
         try:
             stamped = listing.stamp(file, path, old)
-            same = old is not None and stamped.digest == old.digest
-            return stamped, None if same else read_pixels(file, path, self.model, self.config)
+            if old is not None and stamped.digest == old.digest:
+                return replace(stamped, copy_hash=old.copy_hash), None
+            return read_pixels(stamped, path, self.model, self.config)
         except MediaError as error:
             return file, error
         except (OSError, ValueError, MemoryError) as error:
@@ -182,10 +187,13 @@ def reads_ahead(device: torch.device) -> bool:
     return device.type != "cpu"
 
 
-def read_pixels(file: MediaFile, path: Path, model: RetrievalModel, config: ReadConfig) -> Tensor:
-    """CLIP's input [F, 3, H, W] of one file. Raises MediaError that names the path."""
+def read_pixels(
+    file: MediaFile, path: Path, model: RetrievalModel, config: ReadConfig
+) -> tuple[MediaFile, Tensor]:
+    """The file with its `copy_hash`, and CLIP's input [F, 3, H, W]. Raises MediaError that names the path."""
     pictures = listing.read_pictures(file, path, config.max_frames, config.fps)
-    return to_pixels(pictures, model.processor.image_processor)
+    copy_hash = picture_hash(pictures[0]) if file.kind == "image" else 0
+    return replace(file, copy_hash=copy_hash), to_pixels(pictures, model.processor.image_processor)
 
 
 def embed(model: RetrievalModel, pixels: Sequence[Tensor]) -> list[Tensor]:

@@ -165,7 +165,8 @@ class MediaIndex(Embedded):
             raise MediaError(f"{path}: neither picture nor clip; expected {', '.join(listing.SUFFIXES)}")
         wanted = MediaFile(path.name, path.name, kind)
         with self._own_adapter():
-            vector = embed(self.model, [read_pixels(wanted, path, self.model, self.config)])[0].mean(0)
+            _, pixels = read_pixels(wanted, path, self.model, self.config)
+            vector = embed(self.model, [pixels])[0].mean(0)
         vector = F.normalize(vector, dim=0)
         return self._ranked(vector, lambda near: self._pooled(near) @ vector)
 

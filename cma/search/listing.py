@@ -33,8 +33,8 @@ class MediaFile:
     """One picture or clip: `file_name` is shown, `media` is the path below the media root.
 
     They differ where a name is no UTF-8 text: `file_name` can always be shown. `start` and `end` (seconds)
-    cut a part out of a clip. `size` (bytes), `modified` (ns) and `digest` (SHA-256) are those of the file
-    when it was read.
+    cut a part out of a clip. `size` (bytes), `modified` (ns), `digest` (SHA-256) and, of a picture,
+    `copy_hash` (`copies.picture_hash`) are those of the file when it was read.
     """
 
     file_name: str
@@ -48,6 +48,7 @@ class MediaFile:
     size: int = 0
     modified: int = 0
     digest: str = ""
+    copy_hash: int = 0
 
     @property
     def key(self) -> tuple[str, str, float | None, float | None]:

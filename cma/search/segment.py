@@ -25,6 +25,7 @@ AXES, SKETCHED = 96, 10_000  # numbers of a sketch; items from which a segment i
 COLUMNS: dict[str, tuple[torch.dtype, Callable[[MediaFile], int]]] = {
     "is_clip": (torch.uint8, lambda file: file.kind == "video"),
     "captions": (torch.int32, lambda file: len(file.captions)),
+    "copy_hash": (torch.int64, lambda file: file.copy_hash - (file.copy_hash >> 63 << 64)),  # the same bits
 }
 _FILE = TypeAdapter(MediaFile)
 

@@ -11,19 +11,20 @@ from pathlib import Path
 from unittest import mock
 from unittest.mock import DEFAULT
 
+import numpy as np
 import pytest
 import torch
 
 from cma import RetrievalModel
 from cma.config import ReadConfig
-from cma.search import build
+from cma.search import build, fold
 from cma.search.index import MediaIndex
 from cma.search.listing import find
 from cma.search.segment import Segment
 from tests.conftest import build_clip
 from tests.search.test_index import same, vectors
 from tests.toy_data import write_images
-from tests.toy_media import write_animation, write_clip, write_picture
+from tests.toy_media import halves, write_animation, write_clip, write_picture
 
 SLOW_BUILD = """
 import sys, time
@@ -104,6 +105,43 @@ def test_parts_of_several_builds_are_taken_over_and_a_damaged_one_is_read_again(
     assert sorted(read) == ["p1.png", "p3.png", "p4.png", "p5.png"]
     assert "not taken over: " in capsys.readouterr().out
     same(index, MediaIndex.build(model, pictures))
+
+
+def test_a_folder_that_vanishes_costs_no_embeddings(model, pictures, tmp_path, read, monkeypatch):
+    before = MediaIndex.build(model, pictures, folder=tmp_path / "index")
+    write_picture(pictures / "q.png", 60)
+    away, really = tmp_path / "away", build.listing.stamp
+
+    def unplugged(file, path, old):
+        if pictures.exists() and file.media == "p2.png":
+            pictures.rename(away)
+        return really(file, path, old)
+
+    monkeypatch.setattr(build.listing, "stamp", unplugged)
+    with pytest.raises(FileNotFoundError, match="media: gone while it was read; bring it back"):
+        MediaIndex.build(model, pictures, folder=tmp_path / "index")
+    same(MediaIndex.load(tmp_path / "index", model), before)
+    away.rename(pictures)
+    monkeypatch.undo()
+    assert len(MediaIndex.build(model, pictures, folder=tmp_path / "index")) == 7
+
+
+def test_copies_of_a_picture_are_known_and_stay_known(model, tmp_path, read):
+    original = halves(12, (400, 300)).resize((300, 220))
+    (tmp_path / "media").mkdir()
+    original.save(tmp_path / "media" / "a.png")
+    original.resize((150, 110)).save(tmp_path / "media" / "b.jpg", quality=60)
+    halves(33, (300, 220)).rotate(90).save(tmp_path / "media" / "c.png")
+    write_clip(tmp_path / "media" / "d.mp4", 3)
+    index = MediaIndex.build(model, tmp_path / "media", folder=tmp_path / "index")
+    hashes = index.column("copy_hash").numpy().view(np.uint64)
+    assert hashes.tolist() == [file.copy_hash for file in index.files]
+    assert hashes[3] == 0 and fold(hashes, [3, 1, 2, 0]) == [(3, [3]), (1, [1, 0]), (2, [2])]
+    read.clear()
+    for name in ("a.png", "c.png"):
+        os.utime(tmp_path / "media" / name, (1, 1))
+    again = MediaIndex.build(model, tmp_path / "media", folder=tmp_path / "index")
+    assert again.column("copy_hash").equal(index.column("copy_hash")) and read == []
 
 
 def test_without_the_extra_video_a_clip_stops_the_build(model, pictures, tmp_path, monkeypatch):

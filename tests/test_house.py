@@ -16,7 +16,7 @@ LEVELS = {room: level for level, floor in enumerate(FLOORS) for room in floor}
 PACKAGES = ("cma", "data_prep", "experiments")
 # Lines of each room and package. One may be longer only by OVER: that is still to be taken away, so it may
 # fall and never rise.
-LIMITS = {"core": 1989, "training": 1600, "methods": 720, "media": 510, "search": 1050, "explore": 1111}
+LIMITS = {"core": 1989, "training": 1600, "methods": 720, "media": 510, "search": 1050, "explore": 1000}
 LIMITS |= {"cma": 6850, "experiments": 1900, "data_prep": 4400}
 
 OVER = {"core": 193, "training": 373, "cma": 509, "experiments": 235}
@@ -70,6 +70,13 @@ def test_there_is_no_more_to_read_than_was_agreed(part):
     names = names or [name for name in FILES if f"{name}.".startswith(f"{below}.")]
     lines = sum(len(FILES[name].read_text("utf-8").splitlines()) for name in names)
     assert lines <= LIMITS[part] + OVER.get(part, 0)
+
+
+def test_the_front_end_of_the_explorer_is_short():
+    files = [
+        path for path in (ROOT / "cma" / "explore" / "static").iterdir() if path.suffix in (".js", ".css")
+    ]
+    assert 0 < sum(len(path.read_text("utf-8").splitlines()) for path in files) <= 700
 
 
 def test_one_run_is_read_in_seven_floors_at_most():

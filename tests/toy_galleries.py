@@ -1,6 +1,5 @@
-"""Galleries of pictures and of clips for the explorer's tests, and a page taken apart."""
+"""Galleries of pictures and of clips for the explorer's tests."""
 
-from html.parser import HTMLParser
 from pathlib import Path
 
 from cma.explore.gallery import Gallery
@@ -27,21 +26,3 @@ def write_hostile(folder: Path) -> Path:
     write_picture(folder / "media" / name, 3)
     line = {"file_name": f"media/{name}", "id": "1", "captions": [HOSTILE, HOSTILE * 2], "split": "test"}
     return write_dataset(folder, [line], {"kind": "image"})
-
-
-class Page(HTMLParser):
-    """Every tag with its attributes, and the text."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags, self.text = [], ""
-        self.feed(html)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_data(self, data):
-        self.text += data
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.tags if name == tag]

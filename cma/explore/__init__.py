@@ -4,15 +4,13 @@ import lazy_loader
 
 from .. import require
 
-PACKAGES = ("ipywidgets", "anywidget", "jinja2", "matplotlib", "nbformat", "voila", "av", "decord")
-
 _load, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "answers": ["ask", "examples", "rank_changes", "search_both", "why"],
         "attention": ["explain"],
         "gallery": ["Gallery", "load_first", "open_galleries"],
-        "page": ["results_grid", "still", "title_of", "why_figure"],
+        "pictures": ["results_grid", "still", "title_of", "why_figure"],
         "widget": ["Explorer", "STRENGTHS"],
     },
 )
@@ -21,5 +19,5 @@ _load, __dir__, __all__ = lazy_loader.attach(
 def __getattr__(name: str) -> object:
     """Load one of the names above at its first use. Raises ImportError if a package is missing."""
     if name in __all__:
-        require("explore", *PACKAGES)
+        require("explore", "ipywidgets", "anywidget", "matplotlib", "voila", "av", "decord")
     return _load(name)

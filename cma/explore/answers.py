@@ -2,12 +2,14 @@
 
 import random
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
+from itertools import compress, count
+from pathlib import Path, PurePosixPath
 
 from PIL import Image
-from torch import Tensor
 
 from .. import metrics
 from ..search import MediaFile, MediaIndex, read_pictures
@@ -20,33 +22,45 @@ MOST_CAPTIONS = 5000  # that `rank_changes` compares
 
 @dataclass(frozen=True)
 class Hit:
-    """A result: its rank from 1, its item, its cosine, and whether the query is one of its captions.
-
-    `weights` [F] of a clip's frames sum to 1; None for a picture, and if the query is a picture or clip.
-    """
+    """A result: rank from 1, item, cosine, whether the query is its caption; near-copies it stands for."""
 
     rank: int
     item: int
     score: float
     file: MediaFile
     right: bool
-    weights: Tensor | None = None
+    alike: int = 0
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The best hits of `items`; `right_rank` is the rank of the first right one, None if that is not known.
+    """What an index has for a query: items in `order`, best first; of a very large index not all."""
 
-    `ranked` is how many items the search has put in order; in a very large index these are not all.
-    `cut`: the query was longer than the text tower takes.
-    """
-
-    hits: tuple[Hit, ...]
-    items: int
-    ranked: int
-    right_rank: int | None
+    index: MediaIndex
+    query: str | Path
+    k: int
+    order: list[int]
+    scores: list[float]
+    right: frozenset[int]  # the items that have the query as a caption
     seconds: float
-    cut: bool
+    cut: bool  # the query is longer than the text tower takes
+
+    @cached_property
+    def hits(self) -> tuple[Hit, ...]:
+        """The best `k`."""
+        return self.piece(0, self.k)
+
+    @cached_property
+    def right_rank(self) -> int | None:
+        """The rank of the first right one, None if that is not known."""
+        places = enumerate(self.order, start=1) if self.right else ()
+        return next((rank for rank, item in places if item in self.right), None)
+
+    def piece(self, start: int, k: int) -> tuple[Hit, ...]:
+        """At most `k` results, from that of rank `start` + 1 on."""
+        pairs = zip(self.order[start : start + k], self.scores[start : start + k], strict=True)
+        files, right, ranks = self.index.files, self.right, count(start + 1)
+        return tuple(Hit(next(ranks), item, score, files[item], item in right) for item, score in pairs)
 
 
 @dataclass(frozen=True)
@@ -61,12 +75,8 @@ class RankChange:
 
 @dataclass(frozen=True)
 class Why:
-    """What weighs most in a match of a sentence: the frames [F] that were compared, with weights and cosines.
+    """What weighs most in a match: frames [F] under the heat of their patches, words with weights to 1."""
 
-    `frames` show what CLIP saw under the heat of its patches; `words` are (word, weight from 0 to 1).
-    """
-
-    file: MediaFile
     score: float
     frames: tuple[Image.Image, ...]
     weights: tuple[float, ...]
@@ -74,27 +84,23 @@ class Why:
     words: tuple[tuple[str, float], ...]
 
 
-def ask(index: MediaIndex, query: str | Path, k: int = 5) -> Answer:
-    """The `k` best of an index for a sentence, or for the picture or clip at a path.
+def ask(index: MediaIndex, query: str | Path, k: int = 5, kind: str = "", folder: str = "") -> Answer:
+    """What an index has for a sentence, or the picture or clip at a path, of a `kind` or one of `folders`.
 
-    Raises ValueError as `MediaIndex.query` and `query_media`.
+    Its first `k` are the hits. Raises as `MediaIndex.query` and `query_media`.
     """
     if k < 1:
         raise ValueError(f"k={k}: expected at least 1")
-    start = time.perf_counter()
-    by_text = isinstance(query, str)
-    items, scores = index.ranking(query) if by_text else index.ranking_media(query)
-    order = items.tolist()
-    right = set(index.right(query)) if by_text else set()
-    clips = [item for item in order[:k] if by_text and index.files[item].kind == "video"]
-    weights = dict(zip(clips, index.frame_weights(query, clips), strict=True)) if clips else {}
-    hits = tuple(
-        Hit(rank, item, score, index.files[item], item in right, weights.get(item))
-        for rank, (item, score) in enumerate(zip(order[:k], scores[:k].tolist(), strict=True), start=1)
-    )
-    first = next((rank for rank, item in enumerate(order, start=1) if item in right), None)
-    seconds = time.perf_counter() - start
-    return Answer(hits, len(index), len(order), first, seconds, by_text and bool(index.model.cut))
+    start, by_text = time.perf_counter(), isinstance(query, str)
+    items, scores = (one.tolist() for one in (index.ranking if by_text else index.ranking_media)(query))
+    if kind or folder:
+        within, files = f"{folder}/" if folder else "", index.files
+        named = ((files[item].kind, files[item].file_name) for item in items)
+        wanted = [kind in ("", found) and name.startswith(within) for found, name in named]
+        items, scores = list(compress(items, wanted)), list(compress(scores, wanted))
+    right = frozenset(index.right(query)) if by_text else frozenset()
+    cut, seconds = by_text and bool(index.model.cut), time.perf_counter() - start
+    return Answer(index, query, k, items, scores, right, seconds, cut)
 
 
 def search_both(indexes: Indexes, query: str | Path, k: int = 5) -> dict[str, Answer]:
@@ -103,38 +109,32 @@ def search_both(indexes: Indexes, query: str | Path, k: int = 5) -> dict[str, An
 
 
 def why(index: MediaIndex, text: str, item: int) -> Why:
-    """What weighs most in the match of a sentence with an item, by `cma.explore.explain`.
-
-    Raises ValueError for a blank sentence or a clip that has changed, MediaError for an unreadable file.
-    """
+    """What weighs most in the match of a sentence with an item. Raises ValueError if that has changed."""
     file = index.files[item]
     weights = index.frame_weights(text, [item])[0]
     frames = read_pictures(file, index.path(file), index.config.max_frames, index.config.fps)
     if len(frames) != len(weights):
-        counts = f"found {len(frames)} frames, its index holds {len(weights)}"
-        raise ValueError(f"{index.path(file)}: {counts}; build it again")
+        counts = f"found {len(frames)} frames, its index holds {len(weights)}; build it again"
+        raise ValueError(f"{index.path(file)}: {counts}")
     with index.model.acting(index.adapter, index.scale):
         explained = attention.explain(index.model, text, frames, weights, index.config.max_words)
-    # a frame that hardly counts shows hardly any heat
-    heat = attention.scaled(explained.patches * weights[:, None, None])
+    heat = attention.scaled(explained.patches * weights[:, None, None])  # of frames that count
     for frame in frames:
         frame.thumbnail((SEEN, SEEN))
     seen = [attention.overlay(*pair, index.model.processor) for pair in zip(frames, heat, strict=True)]
     score = index.scores([text], [item]).item()
     words = tuple(zip(explained.words, explained.word_weights.tolist(), strict=True))
-    return Why(file, score, tuple(seen), tuple(weights.tolist()), tuple(explained.cosines.tolist()), words)
+    return Why(score, tuple(seen), tuple(weights.tolist()), tuple(explained.cosines.tolist()), words)
 
 
 def rank_changes(before: MediaIndex, after: MediaIndex, seed: int = 0) -> list[RankChange]:
     """The captions of the media with the ranks that two models give their items, largest gain first.
 
-    The gain is `before / after`: the list starts with what only `after` finds and ends with what it loses.
-    Ties count against a model, as in `cma.metrics`. Of many captions, `MOST_CAPTIONS` are drawn by `seed`.
-    Raises ValueError for indexes of different files.
+    The gain is `before / after`. Ties count against a model, as in `cma.metrics`. Of many captions,
+    `MOST_CAPTIONS` are drawn by `seed`. Raises ValueError for indexes of different files.
     """
     if [file.key for file in before.files] != [file.key for file in after.files]:
-        counts = f"{len(before)} and {len(after)}"
-        raise ValueError(f"the indexes hold different files ({counts}); build both alike")
+        raise ValueError(f"they hold different files ({len(before)} and {len(after)}); build both alike")
     captions, owners = before.captions, before.text_to_item
     if len(captions) > MOST_CAPTIONS:
         drawn = sorted(random.Random(seed).sample(range(len(captions)), MOST_CAPTIONS))
@@ -147,6 +147,12 @@ def rank_changes(before: MediaIndex, after: MediaIndex, seed: int = 0) -> list[R
         for caption, item, *pair in zip(captions, owners.tolist(), *ranks, strict=True)
     ]
     return sorted(changes, key=lambda change: change.after / change.before)
+
+
+def folders(index: MediaIndex, most: int = 200) -> list[str]:
+    """The folders that hold some of the media but not all, by name; of more than `most` the fullest."""
+    counts = Counter(str(one) for file in index.files for one in PurePosixPath(file.file_name).parents)
+    return sorted(name for name, count in counts.most_common(most + 1) if count < len(index))
 
 
 def examples(index: MediaIndex, n: int = 8, seed: int = 0) -> list[str]:

@@ -28,7 +28,7 @@ class Explanation:
     """How much each word of a sentence and each patch of F frames weighs in their match.
 
     `words` as typed. `word_weights` [W] and `patches` [F, h, w] lie in [0, 1]; the largest is 1 unless all
-    are 0. Words beyond what the text tower takes weigh 0. `cosines` [F] of the sentence with each frame.
+    are 0. Words that the text tower does not take weigh 0. `cosines` [F] of the sentence with each frame.
     """
 
     words: tuple[str, ...]
@@ -38,27 +38,21 @@ class Explanation:
 
 
 def explain(
-    model: RetrievalModel,
-    text: str,
-    frames: Sequence[Image.Image],
-    weights: Tensor | None = None,
+    model: RetrievalModel, text: str, frames: Sequence[Image.Image], weights: Tensor | None = None,
     max_words: int | None = None,
-) -> Explanation:
+) -> Explanation:  # fmt: skip
     """How much each word and patch weighs in the cosine of a sentence with a picture or frames (Fig. 6).
 
     Source: Chefer, Gur & Wolf 2021, "Generic Attention-model Explainability for Interpreting Bi-Modal and
-    Encoder-Decoder Transformers", eqs. 5 and 6. The weights of patches are the class token's, for the cosine
-    of their own frame. The weights of words are those of the token that ends the sentence, for the mean of
-    the cosines, or for their sum weighted by `weights` [F]. The active adapter of the model is used.
-    Of a longer sentence the first `max_words` tokens count. Families that pool otherwise are asked there: for
-    SigLIP's patches by the mean attention of its pooling head.
-
-    Raises ValueError for a blank sentence, no frames, weights of another shape, prompts or a slow tokenizer.
+    Encoder-Decoder Transformers", eqs. 5 and 6, with the active adapter. The weights of patches are the class
+    token's, for the cosine of their own frame (SigLIP: the mean attention of its pooling head). The weights
+    of words are those of the token that ends the sentence, for the mean of the cosines, or for their sum
+    weighted by `weights` [F]. Of a longer sentence the first `max_words` tokens count. Raises ValueError for
+    a blank sentence, no frames, weights of another shape, prompts or a slow tokenizer.
     """
     if not len(frames):
         raise ValueError("no frames were given; expected a picture, or the frames of a clip")
-    if weights is None:
-        weights = torch.full((len(frames),), 1 / len(frames))
+    weights = torch.full((len(frames),), 1 / len(frames)) if weights is None else weights
     if weights.shape != (len(frames),):
         raise ValueError(f"weights must be [{len(frames)}] like the frames, not {list(weights.shape)}")
     ids, _ = model.tokenize([text], max_words)
@@ -92,10 +86,10 @@ def explain(
 def watched(clip: PreTrainedModel, tower: str) -> Iterator[list[Tensor]]:
     """Within `with`, a forward of `tower` ("vision" | "text") fills the list with each layer's attention.
 
-    It is [N, H, L, L], and with gradients on it is part of a graph, though all of `clip` is frozen. Where an
-    attention pools the patches (SigLIP), its weights [N, 1, L] come last, and are part of none.
+    It is [N, H, L, L], and with gradients on it is part of a graph. Where an attention pools the patches
+    (SigLIP), its weights [N, 1, L] come last, and are part of none.
     """
-    attention, layers, config = [], encoder_layers(clip, tower), clip.config
+    attention, config = [], clip.config
     modules = [module for of, _, module in parts(clip, "attention") if of == tower]
     if tower == "vision" and not family_of(config).class_tokens:
         modules.append(tower_of(clip, tower).head.attention)
@@ -103,9 +97,8 @@ def watched(clip: PreTrainedModel, tower: str) -> Iterator[list[Tensor]]:
     with ExitStack() as stack:
         stack.callback(clip.set_attn_implementation, kernels)
         clip.set_attn_implementation("eager")  # the only kernel that returns the attention
-        begin = layers[0]  # nothing below its input has a gradient: the graph begins there
-        mark = begin.register_forward_pre_hook(lambda _, inputs: (inputs[0].requires_grad_(), *inputs[1:]))
-        stack.enter_context(mark)
+        begin = encoder_layers(clip, tower)[0].register_forward_pre_hook  # no gradient is needed below it
+        stack.enter_context(begin(lambda _, inputs: (inputs[0].requires_grad_(), *inputs[1:])))
         for module in modules:
             keep = module.register_forward_hook(lambda _, __, output: attention.append(output[1]))
             stack.enter_context(keep)
@@ -127,10 +120,7 @@ def relevance(attention: Sequence[Tensor], y: Tensor) -> Tensor:
 
 
 def by_word(text: str, spans: Sequence[tuple[int, int]], weights: Tensor) -> tuple[tuple[str, ...], Tensor]:
-    """The words of `text`, separated by blanks, and the sum [W] of the weights of their tokens.
-
-    `spans` are (start, end) of each token in `text`, `weights` one value for each token.
-    """
+    """The words of `text` and the sum [W] of the weights of their tokens, of which `spans` are the places."""
     words = text.split()
     sums = torch.zeros(len(words))
     for (_, end), weight in zip(spans, weights.tolist(), strict=True):
@@ -140,11 +130,7 @@ def by_word(text: str, spans: Sequence[tuple[int, int]], weights: Tensor) -> tup
 
 
 def overlay(picture: Image.Image, patches: Tensor, processor: ProcessorMixin) -> Image.Image:
-    """The picture in grey under a heat map of `patches` [h, w], from 0 (no colour) by violet to 1 (yellow).
-
-    The map covers the part that CLIP saw; the rest is dimmed. `picture` may be a smaller copy of the one that
-    was explained.
-    """
+    """The picture in grey under a heat map of `patches` [h, w]: violet to yellow, dim where CLIP saw none."""
     picture = picture.convert("RGB").convert("L").convert("RGB")  # so that all colour is heat
     left, top, right, bottom = box = crop_box(picture.size, processor)
     small = Image.fromarray(patches.numpy(force=True).astype(np.float32))
@@ -164,14 +150,11 @@ def crop_box(size: tuple[int, int], processor: ProcessorMixin) -> tuple[int, int
     if not images.do_center_crop:
         return 0, 0, *size
     target, crop = dict(images.size), dict(images.crop_size)
-    starts, ends = [], []
-    for side, name in zip(size, ("width", "height"), strict=True):
-        short = target.get("shortest_edge")
-        zoom = short / min(size) if short else target[name] / side
-        seen = max(1, round(crop[name] / zoom))
-        starts.append(round((side - seen) / 2))
-        ends.append(starts[-1] + seen)
-    return *starts, *ends
+    short, sides = target.get("shortest_edge"), dict(zip(("width", "height"), size, strict=True))
+    zooms = {name: short / min(size) if short else target[name] / side for name, side in sides.items()}
+    seen = {name: max(1, round(crop[name] / zoom)) for name, zoom in zooms.items()}
+    left, top = (round((side - seen[name]) / 2) for name, side in sides.items())
+    return left, top, left + seen["width"], top + seen["height"]
 
 
 def scaled(weights: Tensor) -> Tensor:

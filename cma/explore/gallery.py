@@ -1,8 +1,8 @@
 """What the explorer searches: pictures and clips, with any adapter of one frozen CLIP, at any strength."""
 
+import contextlib
 import hashlib
 import re
-import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,18 +23,13 @@ class Gallery:
     """The indexes of one set of media: one for each adapter and strength, built when it is first asked for.
 
     `source` and `config` are those of `MediaIndex.build`; the indexes are kept in `folder`, if given.
-    `adapter` is the one that was trained for these media, None if there is none. Raises ValueError for an
-    adapter that `model` does not have.
+    `adapter` was trained for these media. Raises ValueError if `model` does not have it.
     """
 
     def __init__(
-        self,
-        model: RetrievalModel,
-        source: data.RetrievalDataset | str | Path,
-        config: ReadConfig | None = None,
-        folder: str | Path | None = None,
-        adapter: str | None = None,
-    ) -> None:
+        self, model: RetrievalModel, source: data.RetrievalDataset | str | Path,
+        config: ReadConfig | None = None, folder: str | Path | None = None, adapter: str | None = None,
+    ) -> None:  # fmt: skip
         if adapter is not None:
             model.get_adapter(adapter)
         self.model, self.source, self.config, self.adapter = model, source, config, adapter
@@ -44,8 +39,7 @@ class Gallery:
     def index(self, adapter: str | None = None, scale: float = 1.0) -> MediaIndex:
         """The index for an adapter whose output is multiplied by `scale`; None, or a scale of 0, is CLIP.
 
-        It is built again if the adapter was trained since. Raises as `MediaIndex.build` and `set_adapter`,
-        and ValueError for an adapter called "zero-shot".
+        It is built again if the adapter was trained since. Raises as `MediaIndex.build` and `set_adapter`.
         """
         key = _key(adapter, scale)
         with self.model.acting(*key):
@@ -55,78 +49,57 @@ class Gallery:
                 self._indexes[key] = MediaIndex.build(self.model, self.source, self.config, folder=kept)
         return self._indexes[key]
 
-    def has(self, adapter: str | None, scale: float = 1.0) -> bool:
-        """Whether that index was built or read already, so that `index` takes no time."""
-        return _key(adapter, scale) in self._indexes
-
     def indexes(self, adapters: Sequence[str | None], scale: float = 1.0) -> dict[str, MediaIndex]:
         """The indexes for several adapters by their labels, in the order given, each once."""
         return {label(name, scale): self.index(name, scale) for name in adapters}
 
-    def switching_seconds(self, adapters: Sequence[str | None]) -> float:
-        """How long it takes on average to switch the backbone to the next of several adapters, in seconds."""
-        with self.model.acting(self.model.active, self.model.scale):
-            started = time.perf_counter()
-            for name in adapters:
-                self.model.set_adapter(name)
-            return (time.perf_counter() - started) / len(adapters)
+    def frames(self, adapters: Sequence[str | None], scale: float = 1.0) -> int:
+        """About how many frames `indexes` has to embed, by the first hundred items; 0 if that is unknown."""
+        new = {key for name in adapters if (key := _key(name, scale)) not in self._indexes}
+        index = next(iter(self._indexes.values()), ())
+        some = [len(index.frames(item)) for item in range(min(len(index), 100))]
+        return round(len(new) * len(index) * sum(some) / max(1, len(some)))
 
 
 def label(adapter: str | None, scale: float = 1.0) -> str:
     """What a column is called: "zero-shot", or the adapter's name, with its strength where that is not 1."""
-    if adapter is None or not scale:
-        return ZERO_SHOT
-    return adapter if scale == 1 else f"{adapter} × {scale:g}"
+    adapter, scale = _key(adapter, scale)
+    return f"{adapter or ZERO_SHOT} × {scale:g}".removesuffix(" × 1")
 
 
 def open_galleries(
-    media: Sequence[str | Path] = (),
-    adapters: Sequence[str | Path] = (),
-    backbone: str | None = None,
+    media: Sequence[str | Path] = (), adapters: Sequence[str | Path] = (), backbone: str | None = None,
     index: str | Path = Path("runs") / "explorer",
-) -> dict[str, Gallery]:
+) -> dict[str, Gallery]:  # fmt: skip
     """Galleries by name for the folders `media`, or without them for the offline benchmarks' test splits.
 
     `adapters` are folders that `save_adapter` has written; embeddings are kept in `index`. Without `backbone`
     it is that of the adapters; without these, "mini" for the benchmarks, and for `media` a CLIP for
-    photographs from the hub, or "mini" if the hub cannot be reached. Prints the progress. Raises
-    FileNotFoundError, ValueError or OSError that say what is missing and what to do.
+    photographs from the hub, if it can be reached. Raises OSError or ValueError that say what to do.
     """
     media, adapters = ([Path(one).expanduser().absolute() for one in given] for given in (media, adapters))
-    if backbone is None and adapters:
-        backbone = trained_on(adapters[0])
-    usual = [PHOTOGRAPHS, "mini"] if media else ["mini"]
-    model = load_first(usual if backbone is None else [backbone])
+    if backbone is None and adapters and (backbone := read_config(adapters[0]).backbone["name"]) is None:
+        config = adapters[0] / CONFIG
+        raise ValueError(f"{config}: its backbone has no name; name the one it was trained on")
+    model = load_first([backbone] if backbone else [PHOTOGRAPHS, "mini"] if media else ["mini"])
     print("backbone", backbone_text(model.clip.config.name_or_path))
     for name, folder in named(adapters, "-cross-modal").items():
         _add_adapter(model, folder, name.replace(".", "·"))  # torch takes no dots
     first, kept = next(iter(model.adapters), None), Path(index).expanduser()
     galleries = {name: _benchmark(model, name, kept / name, first) for name in ([] if media else BENCHMARKS)}
-    for name, folder in named(media).items():
-        place = kept / folder_name(folder.name, str(folder))
-        galleries[name] = Gallery(model, folder, None, place, first)
+    for name, at in named(media).items():
+        galleries[name] = Gallery(model, at, None, kept / folder_name(at.name, str(at)), first)
     for gallery in galleries.values():
         gallery.indexes([None, *filter(None, [gallery.adapter])])
     return galleries
 
 
-def trained_on(folder: Path) -> str:
-    """The name of the backbone that the adapter in `folder` was trained on, as `cma.load_backbone` takes it.
-
-    Raises FileNotFoundError, or ValueError for a damaged file and a backbone without a name, built in code.
-    """
-    if (name := read_config(folder).backbone["name"]) is None:
-        raise ValueError(f"{folder / CONFIG}: its backbone has no name; name the one it was trained on")
-    return name
-
-
 def load_first(backbones: Sequence[str], device: Device = None) -> RetrievalModel:
     """A model on the first backbone that can be loaded; prints which cannot. Raises as `load_backbone`."""
     for name in backbones[:-1]:
-        try:
+        with contextlib.suppress(OSError):
             return RetrievalModel.from_pretrained(name, device=device)
-        except OSError:
-            print(f"{name}: neither in the cache nor reachable")
+        print(f"{name}: neither in the cache nor reachable")
     return RetrievalModel.from_pretrained(backbones[-1], device=device)
 
 
@@ -174,10 +147,9 @@ def _add_adapter(model: RetrievalModel, folder: Path, name: str) -> None:
 
 def _benchmark(model: RetrievalModel, name: str, kept: Path, adapter: str | None) -> Gallery:
     """The test split of an offline benchmark, with `adapter`, or else with that of its notebook."""
-    folder = Path("data") / name
-    if not folder.is_dir():
-        builds = "`python -m data_prep mini` builds it"
-        raise FileNotFoundError(f"{folder}: no such folder here; {builds}, or give --media")
+    if not (folder := Path("data") / name).is_dir():
+        builds = "`python -m data_prep mini` builds it, or give --media"
+        raise FileNotFoundError(f"{folder}: no such folder here; {builds}")
     test = data.load(folder, "test")
     if adapter is None:
         try:

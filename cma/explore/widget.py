@@ -1,230 +1,199 @@
-"""Ask pictures and clips in a notebook: a widget over `answers`, which computes everything."""
+"""Ask pictures and clips in a notebook: `static/explorer.js` shows what `answers` finds."""
 
-from __future__ import annotations
-
-import contextlib
-import io
-import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial, wraps
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from weakref import WeakSet
 
-import ipywidgets as widgets
+import anywidget
+import traitlets
 
-from ..media import MediaError
-from ..search import MediaFile, kind_of
-from . import answers, page
-from .answers import Indexes
-from .dropzone import DropZone
-from .gallery import ZERO_SHOT, Gallery, backbone_text, label
+from ..media import shown_name
+from ..search import SUFFIXES, MediaIndex
+from . import answers, pictures
+from .attention import crop_box
+from .gallery import ZERO_SHOT, Gallery, backbone_text
+from .work import Task, worker
 
+STATIC = Path(__file__).parent / "static"
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of an adapter: 0 is CLIP, 1 the adapter as trained
-STEPS = [(f"{strength:g}", strength) for strength in STRENGTHS]
-ASK = "type a few words, then Enter"
-NONE = ("—", None)  # the option that chooses nothing
-WRAP = widgets.Layout(flex_flow="row wrap")  # at any width
-MOST = 30  # missed captions to choose from
+MOST_HITS, MOST_THUMBS, MOST_LISTED, MOST_TEXT = 200, 24, 50, 500  # in one message; characters of a text
+MOST_MEGABYTES, MOST_FILES = 200, 8  # of a file that asks, and how many of them are kept
+
+Found = dict[str, answers.Answer]  # by the label of the model
+Wanted = dict  # a message of the front end: what to "do", and the "id" of the search that it belongs to
 
 
-def _reporting(callback: Callable) -> Callable:
-    """Run a callback, unless the widget itself changes the control, and show in the widget what goes wrong.
+class Explorer(anywidget.AnyWidget):
+    """A query box over galleries by their names: CLIP without adapter beside its adapters, at any strength.
 
-    Only the first build prints: later there is no cell to print into.
+    `k` results a model are sent at a time. The front end sends {"do": "search", …}, which `_search` answers
+    by {"is": …}, and so on. Raises ValueError for no galleries and for k outside 1 to `MOST_HITS`.
     """
 
-    @wraps(callback)
-    def guarded(self: Explorer, *args: object) -> None:
-        if self._quiet:
-            return
-        try:
-            out, err = (io.StringIO(), io.StringIO()) if self._made else (sys.stdout, sys.stderr)
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-                callback(self, *args)
-        except Exception as error:
-            self.status.value = page.render("alert", str(error) or type(error).__name__)
+    _esm, _css = STATIC / "explorer.js", STATIC / "explorer.css"
+    setup = traitlets.Dict().tag(sync=True)
 
-    return guarded
-
-
-def _show(shown: bool, *controls: widgets.Widget) -> None:
-    """Show some controls, or hide them."""
-    for control in controls:
-        control.layout.display = None if shown else "none"
-
-
-class Explorer(widgets.VBox):
-    """A query box over galleries by their names: zero-shot CLIP beside one or two adapters, at any strength.
-
-    Sentences are typed, pictures and clips dropped; each model gives `k` results, and `why?` explains one.
-    A control that has no use is hidden, such as those for adapters if there are none. Raises ValueError for
-    no galleries.
-    """
-
-    def __init__(self, galleries: Mapping[str, Gallery], query: str = "", k: int = 5) -> None:
+    def __init__(self, galleries: Mapping[str, Gallery], query: str = "", k: int = 60) -> None:
         if not galleries:
             raise ValueError("no galleries were given; expected at least one, by its name")
+        if not 1 <= k <= MOST_HITS:
+            raise ValueError(f"k={k}: expected at least one result and at most {MOST_HITS}")
         self.galleries, self.k = dict(galleries), k
-        self._asked: str | Path = query
-        self._kept: object = None  # the folder of the file that asks
-        self._indexes: Indexes = {}  # of the columns that are shown, by their labels
-        self._quiet, self._made = True, False  # while the widget sets its own controls; once it is built
-        add, dropdown = self._add, partial(widgets.Dropdown, options=[NONE])
-        self.dataset = add("dataset", dropdown(description="media", options=list(galleries)), self._enter)
-        numbered = {n: dropdown(description=f"adapter {n}") for n in (1, 2)}
-        self.adapters = [add(f"adapter-{n}", control, self._change) for n, control in numbered.items()]
-        slider = widgets.SelectionSlider(options=STEPS, value=1.0, description="strength")
-        self.strength = add("strength", slider, self._change)
-        self.text = add("query", widgets.Text(query, description="query", placeholder=ASK), self._ask_text)
-        self.text.continuous_update = False
-        button = widgets.Button(description="search", button_style="primary")
-        self.button = add("search", button, self._ask_text)
-        self.example = add("examples", dropdown(description="examples"), self._take_caption)
-        self.drop = add("drop", DropZone(self._take_file))
-        self.why = add("why", dropdown(description="why?"), self._explain)
-        self.find = add("find", widgets.Button(description="find what CLIP misses"), self._find_missed)
-        self.missed = add("missed", dropdown(description="missed"), self._take_caption)
-        self.play = add("play", widgets.Checkbox(True, description="play clips", indent=False), self._change)
-        shown = ("about", "status", "results", "reason")
-        self.backbone, self.status, self.results, self.reason = (add(name, widgets.HTML()) for name in shown)
-        model = widgets.HBox([self.dataset, *self.adapters, self.strength, self.backbone], layout=WRAP)
-        query = widgets.HBox([self.text, self.button, self.example, self.drop], layout=WRAP)
-        closer = widgets.HBox([self.why, self.find, self.missed, self.play], layout=WRAP)
-        super().__init__([model, query, self.status, self.results, closer, self.reason])
-        self.add_class("cma-explorer")
-        self._quiet = False
-        _show(False, self.why)  # until there is a result
-        self._enter()
-        self._made = True
+        self._found: dict[int, Found] = {}  # by the last search, by its id
+        self._parts: dict[str, list[bytes]] = {}  # of the file that is arriving
+        self._files: dict[str, tuple[TemporaryDirectory, Path]] = {}  # that arrived, by name
+        self._tasks: WeakSet[Task] = WeakSet()  # that wait or run
+        self._readers = ThreadPoolExecutor(2, "cma-previews")
+        worker()  # it has to know the cell that makes the first explorer
+        limits = {"suffixes": list(SUFFIXES), "megabytes": MOST_MEGABYTES, "strengths": list(STRENGTHS)}
+        super().__init__(setup={"media": list(galleries), "query": query, **limits})
+        self.on_msg(self.receive)
 
     def __repr__(self) -> str:
         """What is read where no widget can be shown."""
         return f"a query box over {', '.join(self.galleries)}: run the notebook in JupyterLab to use it"
 
-    @property
-    def gallery(self) -> Gallery:
-        """The gallery that is asked now."""
-        return self.galleries[self.dataset.value]
+    def receive(self, _: object, wanted: Wanted, buffers: Sequence[memoryview]) -> None:
+        """Take a message. What needs the model waits for the one thread; previews are made in two others."""
+        do = wanted["do"]
+        if do in ("cancel", "search", "missed"):  # what was asked before is no longer wanted
+            for task in list(self._tasks):
+                task.cancelled |= task.name in ("search", "missed") or do == "cancel"
+        if do in ("media", "search", "more", "why", "missed"):
+            model, job = self.galleries[wanted["media"]].model, partial(self._guarded, wanted)
+            self._tasks.add(task := Task(do, model, job, partial(self._report, wanted)))
+            task.report(0, 0)
+            worker().thread.submit(task.run)
+        elif do in ("thumbs", "open"):
+            self._readers.submit(self._guarded, wanted, buffers)
+        elif do == "file":
+            self._guarded(wanted, buffers)
 
-    def _columns(self) -> list[str | None]:
-        """The adapters side by side: none, and those that are chosen, each once."""
-        return list(dict.fromkeys([None, *(control.value for control in self.adapters)]))
+    def _report(self, wanted: Wanted, done: int, total: int) -> None:
+        waits = worker().cells > 0
+        self.send({"is": "progress", **wanted, "done": done, "total": total, "waits": waits})
 
-    def _add(self, name: str, control: widgets.Widget, callback: Callable | None = None) -> widgets.Widget:
-        """The control, with its name for the style sheet, and what happens when it is used."""
-        control.add_class(f"cma-{name}")
-        if isinstance(control, widgets.Button):
-            control.on_click(callback)
-        elif callback:
-            control.observe(callback, "value")
-        return control
-
-    def _say(self, message: str) -> None:
-        self.status.value = page.render("status", message)
-
-    def _offer(self, control: widgets.Dropdown, options: Sequence[tuple], value: object = None) -> None:
-        """Let a dropdown offer nothing and `options`, and choose the one of `value`, if it is among them."""
-        options = [NONE, *options]
-        values = [value for _, value in options]
-        self._quiet = True
-        control.options, control.index = options, 0  # or the page shows none
-        control.index = values.index(value) if value in values else 0
-        self._quiet = False
-
-    @_reporting
-    def _enter(self, _: object = None) -> None:
-        """Other media: their backbone, adapter and examples, the controls they need, and the same query."""
-        model = self.gallery.model
-        self.backbone.value = page.render("about", backbone_text(model.clip.config.name_or_path))
-        for number, control in enumerate(self.adapters):
-            self._offer(control, [(n, n) for n in model.adapters], None if number else self.gallery.adapter)
-            _show(len(model.adapters) > number, control)
-        self._offer(self.missed, [])
-        index = self.gallery.index()
-        self._offer(self.example, [(text, text) for text in answers.examples(index)])
-        adapted, captions = len(model.adapters) > 0, bool(index.captions)
-        _show(adapted, self.strength)
-        _show(captions, self.example)
-        _show(captions and adapted, self.find, self.missed)
-        _show(any(file.kind == "video" for file in index.files), self.play)
-        self._search()
-
-    @_reporting
-    def _change(self, _: object) -> None:
-        self._offer(self.missed, [])
-        self._search()
-
-    @_reporting
-    def _ask_text(self, _: object) -> None:
-        if not self.text.value.strip():
-            raise ValueError("the query is blank; type a few words")
-        self._asked = self.text.value
-        self._search()
-
-    @_reporting
-    def _take_caption(self, change: dict) -> None:
-        """Ask for the caption that was chosen in a list."""
-        if change["new"]:
-            self.text.value = change["new"]
-            change["owner"].value = None  # so that it can be chosen again
-
-    @_reporting
-    def _take_file(self, path: Path, name: str) -> None:
+    def _guarded(self, wanted: Wanted, given: object) -> None:
+        """Do what is wanted, or say in one line what is wrong; what belongs to an old search is left out."""
         try:
-            source = page.data_uri(path, MediaFile(name, path.name, kind_of(path)))
-        except MediaError as error:
-            raise MediaError(str(error).replace(str(path), name)) from error
-        self._asked, self._kept = path, self.drop.folder  # the file stays as long as it asks
-        self._quiet = True
-        self.text.value = ""
-        self._quiet = False
-        self._search()
-        self.status.value += page.render("asked", source, kind_of(path), name, self.play.value)
+            if wanted["do"] in ("media", "search", "missed", "file"):
+                getattr(self, f"_{wanted['do']}")(wanted, given)
+            elif found := self._found.get(wanted["id"]):
+                getattr(self, f"_{wanted['do']}")(wanted, found)
+        except Exception as error:
+            text = " ".join((str(error) or type(error).__name__).split())
+            for name, (_, path) in self._files.items():
+                text = text.replace(str(path), name)
+            self.send({"is": "error", "id": wanted["id"], "do": wanted["do"], "text": text[:MOST_TEXT]})
 
-    @_reporting
-    def _find_missed(self, _: object) -> None:
-        self._say("ranking every caption …")
-        zero_shot, *adapted = self.gallery.indexes(self._columns(), self.strength.value).items()
-        if not adapted:
-            raise ValueError("choose an adapter first: what CLIP misses is what an adapter finds")
-        name, index = adapted[0]
-        changes = [c for c in answers.rank_changes(zero_shot[1], index) if c.after < c.before]
-        named = [(f"{c.before:,} → {c.after:,} {c.caption}", c.caption) for c in changes[:MOST]]
-        self._offer(self.missed, named)
-        self._say(f"{len(changes):,} captions rank better with {name}; choose one")
+    def _media(self, wanted: Wanted, _: Task) -> None:
+        """What there is to choose from in a gallery, which is embedded first if it is new."""
+        gallery = self.galleries[wanted["media"]]
+        index, model = gallery.index(), gallery.model
+        skipped = [f"{shown_name(name)}: {reason}" for name, reason in index.skipped[:MOST_LISTED]]
+        self.send({
+            "is": "media", **wanted, "items": len(index),
+            "about": backbone_text(model.clip.config.name_or_path),
+            "adapters": list(model.adapters), "adapter": gallery.adapter,
+            "kinds": sorted({file.kind for file in index.files}), "folders": answers.folders(index),
+            "examples": answers.examples(index), "unread": len(index.skipped), "skipped": skipped,
+        })  # fmt: skip
 
-    @_reporting
-    def _explain(self, _: object = None) -> None:
-        self.reason.value = ""
-        if self.why.value is not None:
-            column, item = self.why.value
-            explained = answers.why(self._indexes[column], str(self._asked), item)
-            self.reason.value = page.render("why", column, explained)
+    def _search(self, wanted: Wanted, task: Task) -> None:
+        """Rank the media by every model, and send the first results."""
+        gallery, adapters, strength = self.galleries[wanted["media"]], wanted["adapters"], wanted["strength"]
+        task.total = gallery.frames(adapters, strength)
+        indexes = gallery.indexes(adapters, strength)
+        query = self._query(next(iter(indexes.values())), wanted)
+        chosen = self.k, wanted["kind"], wanted["folder"]
+        found = {label: answers.ask(index, query, *chosen) for label, index in indexes.items()}
+        self._found = {wanted["id"]: found}
+        self._more(wanted | {"start": 0}, found)
 
-    def _search(self) -> None:
-        """Show the answers of all columns; first embed the media with an adapter that is new to them."""
-        if not self._asked:
-            return
-        adapters, scale = self._columns(), self.strength.value
-        new = [label(name, scale) for name in adapters if not self.gallery.has(name, scale)]
-        if new:
-            self._say(f"embedding the media with {', '.join(new)} …")
-        started = time.perf_counter()
-        self._indexes = self.gallery.indexes(adapters, scale)
-        about = f"embedded in {time.perf_counter() - started:.1f} s, now kept · " if new else ""
-        both = answers.search_both(self._indexes, self._asked, self.k)
-        self.results.value = page.results_html(self._indexes, both, self.play.value)
-        reasons = [
-            (f"{column}, {hit.rank}: {page.title_of(hit.file)}", (column, hit.item))
-            for column, answer in both.items()
-            for hit in answer.hits
-            if isinstance(self._asked, str)  # a file that asks has no words to explain by
-        ]
-        self._offer(self.why, reasons, self.why.value)
-        _show(bool(reasons), self.why)
-        self._explain()
-        if len(adapters) > 1:
-            switched = self.gallery.switching_seconds(adapters) * 1000
-            about += f"switching adapters on the one backbone: {switched:.1f} ms"
-        self._say(about)
-        self.status.value += page.render("skipped", self._indexes[ZERO_SHOT].skipped)
+    def _query(self, index: MediaIndex, wanted: Wanted) -> str | Path:
+        """The sentence, the file that was sent, or the one among the media of which more are wanted."""
+        if not wanted["like"]:
+            return self._files[wanted["file"]][1] if wanted["file"] else wanted["text"]
+        if found := next((file for file in index.files if file.file_name == wanted["like"]), None):
+            return index.path(found)
+        raise ValueError(f"{wanted['like']}: no such file among these media; search by words instead")
+
+    def _more(self, wanted: Wanted, found: Found) -> None:
+        """The next results of every model."""
+        columns = []
+        for label, one in found.items():
+            hits = [_hit(one.index, hit) for hit in one.piece(wanted["start"], self.k)]
+            counts = {"items": len(one.index), "ranked": len(one.order), "right": one.right_rank}
+            about = {"label": label, "zero": label == ZERO_SHOT, "seconds": one.seconds, "cut": one.cut}
+            columns.append({"hits": hits, **counts, **about})
+        self.send({"is": "hits", "id": wanted["id"], "start": wanted["start"], "columns": columns})
+
+    def _thumbs(self, wanted: Wanted, found: Found) -> None:
+        """Small pictures of some results, or with "moving" clips that play."""
+        make, problems, contents = pictures.moving if wanted["moving"] else pictures.thumbnail, [], []
+        for column, item in wanted["items"][:MOST_THUMBS]:
+            index = found[column].index
+            try:
+                content, problem = make(index.path(index.files[item]), index.files[item]), ""
+            except ValueError as error:  # the file changed since the index was built
+                content, problem = b"", str(error)[:MOST_TEXT]
+            contents.append(content)
+            problems.append(problem)
+        self.send({"is": "thumbs", **wanted, "problems": problems}, contents)
+
+    def _open(self, wanted: Wanted, found: Found) -> None:
+        """A result as large as it is looked at, and what the model saw of it."""
+        index = found[wanted["column"]].index
+        path = index.path(file := index.files[wanted["item"]])
+        picture = pictures.copy_of(path, file, pictures.LARGE)
+        seen = picture.crop(crop_box(picture.size, index.model.processor))
+        shown = pictures.moving(path, file) if file.kind == "video" else pictures.jpeg(picture)
+        about = {"captions": [one[:MOST_TEXT] for one in file.captions[:MOST_LISTED]]}
+        about["path"] = shown_name(str(path))
+        self.send({"is": "open", **wanted, **about}, [shown, pictures.jpeg(seen)])
+
+    def _why(self, wanted: Wanted, found: Found) -> None:
+        """What weighs most in the match of one result with a sentence."""
+        answer = found[wanted["column"]]
+        why = answers.why(answer.index, answer.query, wanted["item"])
+        weights = {"words": why.words, "weights": why.weights, "cosines": why.cosines}
+        self.send({"is": "why", **wanted, **weights}, list(map(pictures.jpeg, why.frames[:MOST_LISTED])))
+
+    def _missed(self, wanted: Wanted, task: Task) -> None:
+        """The captions whose own picture or clip the first adapter ranks better than CLIP."""
+        gallery, strength = self.galleries[wanted["media"]], wanted["strength"]
+        adapter = next(filter(None, wanted["adapters"]), None)
+        if adapter is None or not strength:
+            raise ValueError("what CLIP misses is what an adapter finds: choose one, of a strength above 0")
+        both = gallery.index(), gallery.index(adapter, strength)
+        better = [one for one in answers.rank_changes(*both) if one.after < one.before]
+        listed = [[one.caption[:MOST_TEXT], one.before, one.after] for one in better[:MOST_LISTED]]
+        self.send({"is": "missed", **wanted, "adapter": adapter, "count": len(better), "changes": listed})
+
+    def _file(self, wanted: Wanted, buffers: Sequence[memoryview]) -> None:
+        """Take a part of a file; once it is whole, one can search by it."""
+        name, part, suffix = wanted["name"], wanted["part"], Path(wanted["name"]).suffix.lower()
+        if suffix not in SUFFIXES:
+            raise ValueError(f"{name}: neither picture nor clip; choose one of {', '.join(SUFFIXES)}")
+        parts = [*self._parts.get(name, [])[:part], bytes(buffers[0])]
+        self._parts = {name: parts}
+        if len(parts) != part + 1:
+            raise ValueError(f"{name}: a part of it is missing; choose it again")
+        if sum(map(len, parts)) > MOST_MEGABYTES * 1_000_000:
+            raise ValueError(f"{name}: more than {MOST_MEGABYTES} MB; choose a smaller file")
+        if part + 1 == wanted["parts"]:
+            folder = TemporaryDirectory(prefix="cma-")  # deleted once nothing refers to it
+            path = Path(folder.name) / f"asked{suffix}"
+            path.write_bytes(b"".join(parts))
+            self._files = dict([*self._files.items(), (name, (folder, path))][-MOST_FILES:])
+            self.send({"is": "file", "id": wanted["id"], "name": name})
+
+
+def _hit(index: MediaIndex, hit: answers.Hit) -> dict:
+    """A result as the front end takes it."""
+    file, key = hit.file, str(hash((hit.file.digest, hit.file.key)))
+    shown = {"title": pictures.title_of(file)[:MOST_TEXT], "file": file.file_name, "kind": file.kind}
+    return vars(hit) | shown | {"ratio": pictures.ratio(index.path(file)), "key": key}

@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 import pytest
-import torch
 
 from cma import metrics
 from cma.explore import answers, attention
 from cma.media import video
 from cma.search.index import MediaIndex
 from tests.search.test_index import holding, vectors
+from tests.toy_media import write_clip, write_picture
 
 
 def test_answers_are_the_index_s_own(indexes):
@@ -19,12 +19,13 @@ def test_answers_are_the_index_s_own(indexes):
         index = indexes["pictures"][label]
         assert [(hit.file.file_name, hit.score) for hit in answer.hits] == index.query("a red cat", k=4)
         assert [hit.rank for hit in answer.hits] == [1, 2, 3, 4]
-        assert all(index.files[hit.item] == hit.file and hit.weights is None for hit in answer.hits)
+        assert all(index.files[hit.item] == hit.file for hit in answer.hits)
         assert [hit.right for hit in answer.hits] == ["a red cat" in hit.file.captions for hit in answer.hits]
         everything = [name for name, _ in index.query("a red cat", k=99)]
         right = [index.files[item].file_name for item in index.right("a red cat")]
         assert answer.right_rank == 1 + min(everything.index(name) for name in right)
-        assert answer.items == answer.ranked == 14 and answer.seconds > 0
+        assert len(answer.order) == 14 and answer.seconds > 0
+        assert [*answer.hits, *answer.piece(4, 3), *answer.piece(7, 99)] == list(answer.piece(0, 14))
     assert answers.ask(indexes["pictures"]["adapted"], "no caption of any").right_rank is None
     with pytest.raises(ValueError, match="k=0: expected at least 1"):
         answers.ask(indexes["pictures"]["adapted"], "a cat", k=0)
@@ -37,7 +38,7 @@ def test_a_right_answer_beyond_what_is_ranked_is_not_known(indexes, monkeypatch)
     for ranked in (right[0], right[0] + 1):
         monkeypatch.setattr(MediaIndex, "ranking", lambda self, text, n=ranked: (items[:n], scores[:n]))
         answer = answers.ask(index, "a red cat", k=14)
-        assert answer.ranked == len(answer.hits) == ranked < answer.items
+        assert len(answer.order) == len(answer.hits) == ranked < len(answer.index)
         assert answer.right_rank == (None if ranked == right[0] else right[0] + 1)
 
 
@@ -48,28 +49,36 @@ def test_a_picture_or_a_clip_asks(indexes):
     assert [(hit.file.file_name, hit.score) for hit in answer.hits] == index.query_media(clip, k=3)
     assert answer.hits[0].file == index.files[3] and answer.hits[0].score == pytest.approx(1, abs=1e-5)
     assert answer.right_rank is None and not answer.cut
-    assert all(hit.weights is None and not hit.right for hit in answer.hits)
+    assert not any(hit.right for hit in answer.hits)
 
 
-def test_clips_come_with_the_weights_of_their_frames(indexes):
-    index = indexes["clips"]["zero-shot"]
-    vector = index.model.encode_text(["a red boat"])[0]
-    for hit in answers.ask(index, "a red boat", k=5).hits:
-        frames = index.frames(hit.item)
-        expected = torch.tensor([torch.dot(vector, frame) / index.config.temperature for frame in frames])
-        torch.testing.assert_close(hit.weights, expected.softmax(0))
+def test_kinds_and_folders_leave_the_rest_out_in_the_same_order(galleries, tmp_path):
+    for number, name in enumerate(("a/x.png", "a/b/y.png", "ab/z.png", "c/w.png", "v.png")):
+        write_picture(tmp_path / name, number)
+    write_clip(tmp_path / "a" / "clip.mp4", 1)
+    index = MediaIndex.build(galleries["pictures"].model, tmp_path)
+    everything = [hit.file.file_name for hit in answers.ask(index, "a red cat", 99).hits]
+    assert answers.folders(index) == ["a", "a/b", "ab", "c"] and answers.folders(index, most=1) == ["a"]
+
+    def found(**chosen):
+        return [hit.file.file_name for hit in answers.ask(index, "a red cat", 99, **chosen).hits]
+
+    assert found(folder="a") == [name for name in everything if name.startswith("a/")]
+    assert found(kind="video") == ["a/clip.mp4"] and found(kind="image", folder="a/b") == ["a/b/y.png"]
+    assert found(kind="video", folder="c") == []
+    assert [hit.rank for hit in answers.ask(index, "a red cat", 99, folder="a").hits] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(("name", "item"), [("pictures", 2), ("clips", 4)])
 def test_why_is_the_explanation_of_the_frames_that_were_compared(indexes, name, item):
     for index in indexes[name].values():
         found = answers.why(index, "a red cat", item)
-        path, file = index.path(index.files[item]), index.files[item]
+        path = index.path(index.files[item])
         frames = [video.read_image(path)] if name == "pictures" else video.read_frames(path, 12, None)
         with index.model.acting(index.adapter):
             weights = index.frame_weights("a red cat", [item])[0]
             expected = attention.explain(index.model, "a red cat", frames, weights)
-        assert found.file == file and len(found.frames) == len(frames) == len(index.frames(item))
+        assert len(found.frames) == len(frames) == len(index.frames(item))
         assert [word for word, _ in found.words] == ["a", "red", "cat"]
         assert [weight for _, weight in found.words] == pytest.approx(expected.word_weights.tolist())
         assert sum(found.weights) == pytest.approx(1)

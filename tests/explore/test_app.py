@@ -1,5 +1,7 @@
 """The page of its own: what it is built from, and what is said if something is missing."""
 
+import json
+import os
 import re
 import shlex
 import shutil
@@ -23,7 +25,6 @@ from tests import ROOT
         (["--media", "nowhere"], r"nowhere: no such folder"),
         (["--media", "empty"], r"empty: no pictures or clips in it"),
         (["--media", "pictures", "--adapter", "empty"], r"adapter_config.json: no such file"),
-        (["--media", "pictures", "-k", "0"], r"k=0: expected at least one"),
         (["--media", "pictures", "--backbone", "./none"], r"none: no such folder; expected 'mini'"),
     ],
 )
@@ -46,14 +47,13 @@ def test_missing_packages_are_one_line(code):
 
 
 def test_a_port_in_use_is_an_error_before_anything_is_embedded(media, monkeypatch, capsys):
-    monkeypatch.setattr(app, "build", lambda **_: pytest.fail("the port comes first"))
+    monkeypatch.setattr("cma.explore.open_galleries", lambda **_: pytest.fail("the port comes first"))
     with socket.socket() as taken:
         taken.bind((app.HOST, 0))
         taken.listen()
         port = taken.getsockname()[1]
         assert app.main(["--media", "pictures", "--port", str(port)]) == 1
         assert f"error: port {port}: " in capsys.readouterr().err
-    assert app.free_port(0) > 0
     for port in ("99999", "-1"):
         assert app.main(["--media", "pictures", "--port", port]) == 1
         said = capsys.readouterr().err
@@ -81,27 +81,37 @@ def test_make_explore_takes_a_folder_with_a_blank_in_its_name():
 
 
 def test_the_page_is_built_where_the_command_was_given(media, backbone, tmp_path, monkeypatch):
-    served = {}
-    monkeypatch.setattr(app, "serve", lambda notebook, port, browser: served.update(
-        cells=nbformat.read(notebook, as_version=4).cells, port=port, browser=browser))  # fmt: skip
-    assert app.main(["--media", "pictures", "--backbone", backbone, "--port", "0", "--no-browser"]) == 0
-    assert served["port"] and not served["browser"]
-    code = [cell.source for cell in served["cells"] if cell.cell_type == "code"]
+    served = []
+    monkeypatch.setattr(app, "serve", lambda *given: served.append(given))
+    monkeypatch.setenv(app.SETTINGS, "")  # restored afterwards
+    command = ["--media", "pictures", "--backbone", backbone, "--port", "0", "--no-browser"]
+    assert app.main(command) == 0
+    assert served[0][0] > 0 and served[0][1] is False
+    (cell,) = nbformat.read(app.NOTEBOOK, as_version=4).cells
+    nbformat.validate(nbformat.read(app.NOTEBOOK, as_version=4))
     monkeypatch.chdir(tmp_path.parent)  # the kernel starts elsewhere
-    kept, last = {}, code[0].splitlines()[-1]
-    exec(code[0].replace(last, f"shown = {last}"), kept)
-    assert list(kept["shown"].galleries) == ["pictures"]
+    exec(cell.source, defined := {})
+    assert list(defined["shown"].galleries) == ["pictures"]
 
 
 @hypothesis.settings(max_examples=25)
 @given(where=st.text(), settings=st.dictionaries(st.text(), st.text() | st.lists(st.text()) | st.integers()))
-def test_settings_reach_the_page_as_they_are(where, settings, tmp_path_factory):
-    path = tmp_path_factory.mktemp("notebook") / "explorer.ipynb"
-    app.write_notebook(path, where, settings)
-    nbformat.validate(nbformat.read(path, as_version=4))
-    (code,) = (c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code")
-    got = []
+def test_settings_reach_the_page_as_they_are(where, settings):
+    got, (cell,) = [], nbformat.read(app.NOTEBOOK, as_version=4).cells
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(app, "page_widget", lambda *arguments: got.append(arguments))
-        exec(code, {})
-    assert got == [(where, settings)]
+        patch.setitem(os.environ, app.SETTINGS, json.dumps([where, settings]))
+        patch.setattr(os, "chdir", got.append)
+        patch.setattr("cma.explore.open_galleries", lambda **given: got.append(given) or {"one": None})
+        patch.setattr("cma.explore.Explorer", got.append)
+        exec(cell.source, {})
+    assert got == [where, settings, {"one": None}]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="files have no such modes here")
+def test_the_token_is_kept_for_its_owner_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "new"))
+    token = app.kept_token()
+    (path,) = (tmp_path / "new").iterdir()
+    assert len(token) == 48 and path.stat().st_mode & 0o777 == 0o600 and app.kept_token() == token
+    path.chmod(0o644)  # others may have read it
+    assert app.kept_token() != token and path.stat().st_mode & 0o777 == 0o600

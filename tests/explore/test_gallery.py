@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cma import AdapterConfig, RetrievalModel, load_backbone
-from cma.explore import Explorer, Gallery, open_galleries
+from cma.explore import Gallery, open_galleries
 from cma.explore.gallery import BENCHMARKS, PHOTOGRAPHS, named
 from cma.search import MediaIndex
 from tests.toy_data import write_images
@@ -33,9 +33,8 @@ def built(monkeypatch):
 
 
 def test_each_index_is_built_once(gallery, built, monkeypatch):
-    assert not gallery.has(None) and not gallery.has("a")
     zero_shot = gallery.index()
-    assert gallery.index() is zero_shot and gallery.index("a", 0) is zero_shot and gallery.has("b", 0.0)
+    assert gallery.index() is zero_shot and gallery.index("a", 0) is zero_shot
     adapted, half = gallery.index("a"), gallery.index("a", 0.5)
     assert gallery.index("a", 0.5) is half and gallery.index("a", 1) is adapted and len(built) == 3
     assert (zero_shot.adapter, adapted.adapter, half.adapter) == (None, "a", "a")
@@ -72,10 +71,13 @@ def test_an_index_is_kept_in_a_plain_folder_of_its_own(gallery, built, tmp_path,
     assert all(re.fullmatch(r"[\w-]{1,50}", folder.name) for folder in folders)
 
 
-def test_switching_leaves_the_model_as_it_was(gallery):
-    gallery.model.set_adapter("b", 0.25)
-    assert 0 < gallery.switching_seconds([None, "a"]) < 1
-    assert (gallery.model.active, gallery.model.scale) == ("b", 0.25)
+def test_the_frames_to_embed_are_counted_once_there_is_an_index(tmp_path):
+    for gallery in build_galleries(tmp_path).values():
+        assert gallery.frames([None, "a"]) == 0
+        index = gallery.index()
+        frames = sum(len(index.frames(item)) for item in range(len(index)))
+        counted = [gallery.frames(given, 0.5) for given in ([None], [None, "a"], ["a", "b", None])]
+        assert counted == [0, frames, 2 * frames] and gallery.frames(["a"], 0) == 0
 
 
 def test_an_adapter_that_is_not_there_is_an_error(gallery):
@@ -121,12 +123,12 @@ def test_folders_of_one_name_are_told_apart(media, backbone, tmp_path):
     for number, run in enumerate(("one", "two")):
         save_adapter(tmp_path / run / "mine-cross-modal", backbone, number)
     adapters = [tmp_path / run / "mine-cross-modal" for run in ("one", "two")]
-    explorer = Explorer(open_galleries([media, other], adapters, backbone, tmp_path / "kept"))
-    assert list(explorer.galleries) == [f"{tmp_path.name}/pictures", "other/pictures"]
-    assert list(explorer.gallery.model.adapters) == ["one/mine-cross-modal", "two/mine-cross-modal"]
+    galleries = open_galleries([media, other], adapters, backbone, tmp_path / "kept")
+    assert list(galleries) == [f"{tmp_path.name}/pictures", "other/pictures"]
+    first = next(iter(galleries.values()))
+    assert list(first.model.adapters) == ["one/mine-cross-modal", "two/mine-cross-modal"]
     before = {path for path in tmp_path.rglob("*") if tmp_path / "kept" not in path.parents}
-    explorer.adapters[1].value = "two/mine-cross-modal"
-    explorer.text.value = "a cat"
+    first.index("two/mine-cross-modal").query("a cat")
     assert {path for path in tmp_path.rglob("*") if tmp_path / "kept" not in path.parents} == before
     kept = [path.relative_to(tmp_path / "kept").parts for path in (tmp_path / "kept").rglob("*.safetensors")]
     assert len(kept) == 5 and all(len(parts) == 3 for parts in kept), "three models, two folders, one asked"

@@ -1,224 +1,296 @@
-"""The widget shows what the plain functions return, follows its controls, and survives what goes wrong."""
+"""The explorer without a browser: every message is answered, in bounds, or refused in one line."""
 
-import ipywidgets as widgets
+import io
+import json
+import re
+import time
+
 import pytest
+from PIL import Image
 
+import cma
 from cma import RetrievalModel
-from cma.explore import answers, page
+from cma.explore import answers, widget
 from cma.explore.gallery import Gallery
-from cma.explore.widget import MOST, Explorer
+from cma.explore.widget import MOST_HITS, MOST_LISTED, MOST_THUMBS, STATIC, Explorer
+from cma.explore.work import worker
 from tests.conftest import build_clip, build_processor
-from tests.toy_galleries import Page
+from tests.toy_galleries import HOSTILE, write_hostile
 from tests.toy_media import write_clip, write_picture
 
-
-def shown(widget) -> dict[str, list[str]]:
-    """The files in each column."""
-    columns, label = {}, None
-    for tag, attributes in Page(widget.results.value).tags:
-        if tag == "section":
-            label = attributes["aria-label"]
-            columns[label] = []
-        elif tag == "figure":
-            columns[label].append(attributes["data-file"])
-    return columns
+PATIENCE = 60  # seconds
 
 
-def expected(gallery, query, adapters, scale=1.0, k=5):
+class FrontEnd:
+    """Stands in for the browser: it asks, waits for the answers, and keeps all that was sent."""
+
+    def __init__(self, explorer: Explorer, media: str) -> None:
+        self.explorer, self.media, self.id, self.sent = explorer, media, 0, []
+        explorer.send = lambda content, buffers=None: self.sent.append(
+            (json.loads(json.dumps(content)), buffers)
+        )
+
+    def send(self, do: str, buffers=(), **wanted) -> int:
+        self.id += do in ("media", "search", "missed")
+        wanted = {"do": do, "id": self.id, "media": self.media} | wanted
+        self.explorer.receive(self.explorer, wanted, [memoryview(content) for content in buffers])
+        return self.id
+
+    def wait(self, *kinds: str, number: int) -> tuple[dict, list[bytes]]:
+        """The first answer of these kinds to a message."""
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            for content, buffers in list(self.sent):
+                if content["is"] in kinds and content["id"] == number:
+                    return content, buffers
+            time.sleep(0.01)
+        raise TimeoutError(f"no {kinds} among {[content for content, _ in self.sent]}")
+
+    def search(
+        self, text="", adapters=(None, "a"), strength=1.0, kind="", folder="", like="", file=""
+    ) -> dict:
+        wanted = {"text": text, "like": like, "file": file, "kind": kind, "folder": folder}
+        number = self.send("search", **wanted, adapters=list(adapters), strength=strength)
+        return self.wait("hits", "error", number=number)[0]
+
+    def ask(self, do: str, **wanted) -> tuple[dict, list[bytes]]:
+        self.sent.clear()
+        return self.wait(do, "error", number=self.send(do, **wanted))
+
+
+@pytest.fixture
+def front(galleries):
+    return FrontEnd(Explorer(galleries, k=3), "pictures")
+
+
+def files(answer) -> dict[str, list[str]]:
+    return {column["label"]: [hit["file"] for hit in column["hits"]] for column in answer["columns"]}
+
+
+def expected(gallery, query, adapters=(None, "a"), scale=1.0, k=3):
     found = answers.search_both(gallery.indexes(adapters, scale), query, k)
     return {label: [hit.file.file_name for hit in answer.hits] for label, answer in found.items()}
 
 
-def test_the_widget_answers_at_once_and_again(galleries):
-    widget = Explorer(galleries, query="a red cat", k=3)
-    gallery = galleries["pictures"]
-    assert shown(widget) == expected(gallery, "a red cat", [None, "a"], k=3)
-    widget.text.value = "a dog"
-    assert shown(widget) == expected(gallery, "a dog", [None, "a"], k=3)
-    widget.results.value = ""
-    widget.button.click()
-    assert shown(widget) == expected(gallery, "a dog", [None, "a"], k=3)
-
-
-def test_without_galleries_or_widgets_it_says_what_is_missing(galleries):
+def test_it_needs_galleries_a_sensible_k_and_no_browser(galleries):
     with pytest.raises(ValueError, match="no galleries were given"):
         Explorer({})
-    text = Explorer(galleries)._repr_mimebundle_()["text/plain"]
-    assert text.startswith("a query box over pictures, clips: run the notebook")
+    for k in (0, MOST_HITS + 1):
+        with pytest.raises(ValueError, match=f"k={k}: expected at least one result and at most 200"):
+            Explorer(galleries, k=k)
+    shown = cma.Explorer(galleries, "a cat")
+    assert shown._repr_mimebundle_()[0]["text/plain"].startswith("a query box over pictures, clips: run the")
+    assert shown.setup["media"] == ["pictures", "clips"] and shown.setup["query"] == "a cat"
+    json.dumps(shown.setup)
 
 
-def test_the_widget_changes_media_and_takes_examples(galleries):
-    widget = Explorer(galleries)
-    assert widget.results.value == ""
-    widget.dataset.value = "clips"
-    assert widget.results.value == "", "nothing has been asked yet"
-    assert widget.example.value is None
-    label, example = widget.example.options[1]
-    assert label == example and example in galleries["clips"].index().captions
-    widget.example.value = example
-    assert widget.text.value == example and widget.example.value is None
-    assert len(Page(widget.results.value).all("video")) == 10
-    widget.dataset.value = "pictures"
-    assert shown(widget) == expected(galleries["pictures"], example, [None, "a"])
+def test_each_model_answers_at_any_strength_piece_by_piece(front, galleries):
+    gallery = galleries["pictures"]
+    found = front.search("a red cat")
+    assert files(found) == expected(gallery, "a red cat")
+    right = answers.ask(gallery.index(), "a red cat").right_rank
+    column = found["columns"][0]
+    assert (column["items"], column["ranked"], column["right"], column["zero"]) == (14, 14, right, True)
+    front.sent.clear()
+    front.send("more", start=3)
+    more, _ = front.wait("hits", number=front.id)
+    everything = expected(gallery, "a red cat", k=6)
+    assert {label: [*files(found)[label], *names] for label, names in files(more).items()} == everything
+    for scale in (0.5, 0.0):
+        found = front.search("a red cat", adapters=["b", "a"], strength=scale)
+        assert files(found) == expected(gallery, "a red cat", ["b", "a"], scale)
+    assert list(files(found)) == ["zero-shot"], "adapters of no strength are CLIP"
 
 
-def test_columns_follow_the_adapters(galleries):
-    widget, gallery = Explorer(galleries, query="a cat"), galleries["pictures"]
-    assert [name for name, _ in widget.adapters[0].options] == ["—", "a", "b"]
-    assert [control.value for control in widget.adapters] == ["a", None]
-    widget.adapters[1].value = "b"
-    assert shown(widget) == expected(gallery, "a cat", [None, "a", "b"])
-    assert "switching adapters on the one backbone" in widget.status.value
-    widget.adapters[0].value = "b"
-    assert list(shown(widget)) == ["zero-shot", "b"], "the same adapter twice is one column"
-    widget.adapters[0].value = widget.adapters[1].value = None
-    assert list(shown(widget)) == ["zero-shot"] and "switching" not in widget.status.value
-
-
-def test_ranks_follow_the_strength(galleries, capsys):
-    widget, gallery = Explorer(galleries, query="a cat"), galleries["clips"]
-    widget.dataset.value = "clips"
-    for scale in (0.5, 0.0, 0.25, 1.0):
-        widget.strength.value = scale
-        assert shown(widget) == expected(gallery, "a cat", [None, "a"], scale)
-        assert ("embedded in" in widget.status.value) == (scale in (0.5, 0.25)), "once for each strength"
-    assert list(shown(widget)) == ["zero-shot", "a"]
-    capsys.readouterr()
-    widget.strength.value = 0.75
-    assert "embedded in" in widget.status.value
-    assert capsys.readouterr() == ("", ""), "nothing is printed into the notebook"
-    widget.strength.value = 0.0
-    assert list(shown(widget)) == ["zero-shot"], "an adapter of no strength is CLIP"
-
-
-def test_a_dropped_file_asks(galleries, tmp_path):
-    widget, gallery = Explorer(galleries, query="a cat"), galleries["pictures"]
-    widget.why.value = widget.why.options[6][1]
-    for path in (write_picture(tmp_path / "x.png", 3), write_clip(tmp_path / "x.mp4", 2)):
-        content = {"name": "<i>my " + path.name, "part": 0, "parts": 1}
-        widget.drop.receive(widget.drop, content, [path.read_bytes()])
-        assert shown(widget) == expected(gallery, path, [None, "a"])
-        assert widget.text.value == "" and widget.why.options == (("—", None),)
-        assert widget.reason.value == "", "no words, no reasons"
-        assert f"asked by <i>my {path.name}" in Page(widget.status.value).text
-    widget.adapters[1].value = "b"
-    assert shown(widget) == expected(gallery, path, [None, "a", "b"]), "still asked by the clip"
-    widget.text.value = "a dog"
-    assert shown(widget) == expected(gallery, "a dog", [None, "a", "b"])
-
-
-def test_what_cannot_be_asked_is_a_message_and_the_last_query_stays(galleries, tmp_path):
-    widget, gallery = Explorer(galleries, query="a cat"), galleries["pictures"]
-    good = write_picture(tmp_path / "good.png", 5)
-
-    def drop(content):
-        widget.drop.receive(widget.drop, {"name": "x.png", "part": 0, "parts": 1}, [content])
-
-    drop(b"no picture")
-    assert 'role="alert"' in widget.status.value and "<b>Error:</b> x.png: cannot be" in widget.status.value
-    assert shown(widget) == expected(gallery, "a cat", [None, "a"])
-    drop(good.read_bytes())
-    drop(b"no picture")
-    widget.adapters[1].value = "b"
-    assert shown(widget) == expected(gallery, good, [None, "a", "b"]), "a good file still asks"
-    widget.text.value = "a dog"
-    assert 'role="alert"' not in widget.status.value and shown(widget)["a"]
-    widget.text.value = " "
-    assert 'role="alert"' in widget.status.value and "blank" in widget.status.value
-    widget.adapters[1].value = None
-    assert shown(widget) == expected(gallery, "a dog", [None, "a"])
-
-
-def test_clips_stand_still_where_that_is_chosen(galleries):
-    widget = Explorer({"clips": galleries["clips"]}, query="a cat")
-    assert all("autoplay" in clip for clip in Page(widget.results.value).all("video"))
-    widget.play.value = False
-    assert all("controls" in clip for clip in Page(widget.results.value).all("video"))
-    widget.text.value = "a dog"
-    assert not any("autoplay" in clip for clip in Page(widget.results.value).all("video"))
-
-
-def test_why_explains_a_result_and_follows_it(galleries):
-    widget, gallery = Explorer(galleries, query="a red cat", k=3), galleries["pictures"]
-    assert len(widget.why.options) == 7 and widget.reason.value == ""
-    label, value = widget.why.options[4]
-    item = answers.ask(gallery.index("a"), "a red cat").hits[0].item
-    assert value == ("a", item) and label.startswith("a, 1: ")
-    widget.why.value = value
-    assert widget.reason.value == page.render("why", "a", answers.why(gallery.index("a"), "a red cat", item))
-    widget.text.value = "a blue boat"
-    kept = ("a", item) in [value for _, value in widget.why.options]
-    assert bool(widget.reason.value) == kept and (widget.why.value == ("a", item)) == kept
-    widget.why.value = widget.why.options[1][1]
-    assert "boat" in Page(widget.reason.value).text
-    widget.why.value = None
-    assert widget.reason.value == ""
-
-
-def test_what_clip_misses_is_found_and_asked(galleries):
-    widget, gallery = Explorer(galleries), galleries["pictures"]
-    widget.find.click()
-    changes = answers.rank_changes(gallery.index(), gallery.index("a"))
-    better = [change for change in changes if change.after < change.before]
-    assert [value for _, value in widget.missed.options[1:]] == [c.caption for c in better[:MOST]]
-    assert f"{len(better)} captions rank better with a" in widget.status.value
-    first = better[0]
-    assert widget.missed.options[1][0] == f"{first.before} → {first.after} {first.caption}"
-    widget.missed.value = first.caption
-    assert widget.text.value == first.caption
-    assert shown(widget) == expected(gallery, first.caption, [None, "a"])
-    widget.adapters[0].value = None
-    assert len(widget.missed.options) == 1
-    widget.find.click()
-    assert "choose an adapter first" in widget.status.value
-
-
-def controls(widget) -> list[widgets.Widget]:
-    return [one for row in widget.children for one in (row, *getattr(row, "children", ()))]
-
-
-def visible(widget) -> set[str]:
-    """The names of the controls that are not hidden."""
-    seen = [one for one in controls(widget) if one.layout.display != "none"]
-    return {name.removeprefix("cma-") for one in seen for name in one._dom_classes}
-
-
-def test_only_controls_of_use_are_shown(galleries, tmp_path):
-    own = {"dataset", "query", "search", "drop", "about", "status", "results", "reason"}
-    captions, adapters = {"examples"}, {"adapter-1", "adapter-2", "strength"}
-    every = own | captions | adapters | {"find", "missed"}
-    widget = Explorer(galleries)
-    assert visible(widget) == every
-    widget.dataset.value = "clips"
-    widget.text.value = "a cat"
-    assert visible(widget) == every | {"play", "why"}
-    write_picture(tmp_path / "a.png", 1)
-    (tmp_path / "b.png").touch()
-    bare = RetrievalModel(build_clip(), build_processor())
-    widget = Explorer({"mine": Gallery(bare, tmp_path)}, query="a cat")
-    assert visible(widget) == own | {"why"}
-    assert shown(widget) == {"zero-shot": ["a.png"]}
-    assert "1 file could not be read" in widget.status.value and "b.png: empty file" in widget.status.value
-    widget.drop.taken(tmp_path / "a.png", "a.png")
-    assert "why" not in visible(widget), "no words, no reasons"
-    widget = Explorer({"gone": Gallery(bare, tmp_path / "gone")}, query="a cat")
-    assert 'role="alert"' in widget.status.value and "no such folder" in widget.status.value
+def test_what_there_is_to_choose_from(front, galleries, tmp_path):
+    media, _ = front.ask("media", media="clips")
+    assert media["kinds"] == ["video"] and media["adapters"] == ["a", "b"] and media["adapter"] == "a"
+    assert media["examples"] == answers.examples(galleries["clips"].index()) and media["items"] == 5
+    write_picture(tmp_path / "in" / "a.png", 1)
+    write_clip(tmp_path / "b.mp4", 1)
+    for number in range(MOST_LISTED + 5):
+        (tmp_path / f"{number}.png").touch()
+    front.explorer.galleries["mine"] = Gallery(RetrievalModel(build_clip(), build_processor()), tmp_path)
+    mine, _ = front.ask("media", media="mine")
+    assert (mine["kinds"], mine["folders"], mine["adapters"]) == (["image", "video"], ["in"], [])
+    assert mine["unread"] == MOST_LISTED + 5 and len(mine["skipped"]) == MOST_LISTED
+    assert mine["skipped"][0] == "0.png: empty file; cannot be read as a picture"
+    front.media = "mine"
+    assert files(front.search("a cat", adapters=[None], kind="image")) == {"zero-shot": ["in/a.png"]}
+    assert files(front.search("a cat", adapters=[None], folder="in")) == {"zero-shot": ["in/a.png"]}
+    gone = Gallery(RetrievalModel(build_clip(), build_processor()), tmp_path / "gone")
+    front.explorer.galleries["gone"] = gone
+    error, _ = front.ask("media", media="gone")
+    assert error["is"] == "error" and "no such folder" in error["text"]
 
 
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("mini", "backbone mini: knows simple drawn scenes, not photographs"),
-        ("openai/clip-vit-base-patch32", "backbone openai/clip-vit-base-patch32: knows photographs"),
-        ("mini-clips/one", "backbone mini-clips/one"),
-        ("{folder}", "backbone my <b>clip"),
-        ("", "backbone CLIP"),
+        ("mini", "mini: knows simple drawn scenes, not photographs"),
+        ("openai/clip-vit-base-patch32", "openai/clip-vit-base-patch32: knows photographs"),
+        ("mini-clips/one", "mini-clips/one"),
+        ("{folder}", "my <b>clip"),
+        ("", "CLIP"),
     ],
 )
-def test_the_backbone_is_always_named(galleries, name, said, tmp_path, monkeypatch):
+def test_what_the_model_knows_is_said(front, galleries, name, said, tmp_path, monkeypatch):
     (tmp_path / "my <b>clip").mkdir()
     config = galleries["pictures"].model.clip.config
     monkeypatch.setattr(config, "name_or_path", name.format(folder=tmp_path / "my <b>clip"))
-    htmls = [one for one in controls(Explorer(galleries)) if isinstance(one, widgets.HTML)]
-    text = [Page(one.value).text.strip() for one in htmls]
-    assert any(one.endswith(said) for one in text), text
+    assert front.ask("media")[0]["about"] == said
+
+
+def test_previews_are_small_pictures_and_at_most_so_many(front, galleries):
+    front.search("a red cat")
+    wanted = [["a", item] for item in range(14)] * 3
+    thumbs, contents = front.ask("thumbs", items=wanted, moving=False)
+    assert len(contents) == len(thumbs["problems"]) == MOST_THUMBS and set(thumbs["problems"]) == {""}
+    assert all(max(Image.open(io.BytesIO(content)).size) <= 256 for content in contents)
+    front.media = "clips"
+    front.search("a red boat")
+    _, (playing,) = front.ask("thumbs", items=[["a", 2]], moving=True)
+    assert Image.open(io.BytesIO(playing)).n_frames > 1
+    front.sent.clear()
+    front.send("thumbs", id=-5, items=[["a", 2]], moving=False)  # of a search that is gone
+    front.ask("thumbs", items=[["a", 1]], moving=False)
+    assert [content["id"] for content, _ in front.sent] == [front.id]
+
+
+def test_a_file_that_changed_leaves_a_message_in_its_place(toy_clip, toy_processor, tmp_path):
+    path = write_picture(tmp_path / "media" / "a.png", 1)
+    front = FrontEnd(
+        Explorer({"mine": Gallery(RetrievalModel(toy_clip, toy_processor), path.parent)}), "mine"
+    )
+    front.search("a cat", adapters=[None])
+    path.write_bytes(b"no picture")
+    thumbs, contents = front.ask("thumbs", items=[["zero-shot", 0]], moving=False)
+    assert contents == [b""] and "a.png: cannot be read as a picture" in thumbs["problems"][0]
+    error, _ = front.ask("open", column="zero-shot", item=0)
+    assert error["is"] == "error" and "a.png: cannot be read" in error["text"]
+
+
+@pytest.mark.parametrize("media", ["pictures", "clips"])
+def test_one_opens_large_with_its_reason(front, galleries, media):
+    front.media, index = media, galleries[media].index("a")
+    hit = front.search("a red cat")["columns"][1]["hits"][1]
+    shown, (large, seen) = front.ask("open", column="a", item=hit["item"])
+    assert shown["path"] == str(index.path(index.files[hit["item"]]))
+    assert shown["captions"] == list(index.files[hit["item"]].captions)
+    width, height = Image.open(io.BytesIO(seen)).size
+    assert width == height <= min(Image.open(io.BytesIO(large)).size), "the centre crop"
+    why, frames = front.ask("why", column="a", item=hit["item"])
+    found = answers.why(index, "a red cat", hit["item"])
+    assert [word for word, _ in why["words"]] == ["a", "red", "cat"] and len(frames) == len(found.frames)
+    assert why["weights"] == pytest.approx(found.weights) and why["cosines"] == pytest.approx(found.cosines)
+
+
+def test_more_like_one_of_the_results(front, galleries):
+    index = galleries["pictures"].index()
+    name = front.search("a red cat")["columns"][0]["hits"][2]["file"]
+    path = next(index.path(file) for file in index.files if file.file_name == name)
+    found = front.search(like=name)
+    assert files(found) == expected(galleries["pictures"], path) and files(found)["zero-shot"][0] == name
+    assert "no such file among these media" in front.search(like="gone.png")["text"]
+
+
+def send_file(front, name, parts, numbers=None):
+    for part in numbers or range(len(parts)):
+        front.send("file", [parts[part]], name=name, part=part, parts=len(parts))
+
+
+def test_a_dropped_file_arrives_in_parts_and_asks(front, galleries, tmp_path):
+    for path in (write_picture(tmp_path / "x.png", 3), write_clip(tmp_path / "x.mp4", 2)):
+        content = path.read_bytes()
+        name = f"../<i>my {path.name}"  # never a path
+        send_file(front, name, [content[:50], content[50:60], content[60:]])
+        front.wait("file", number=front.id)
+        assert files(front.search(file=name)) == expected(galleries["pictures"], path)
+        front.sent.clear()
+    again = front.search(file="../<i>my x.png", adapters=["b"])
+    assert files(again) == expected(galleries["pictures"], tmp_path / "x.png", ["b"])
+
+
+def test_files_that_cannot_ask_are_refused_in_one_line_and_the_last_query_stays(front, galleries, tmp_path):
+    before = front.search("a cat")
+    cases = [
+        ("notes.txt", [b"1"], None, "notes.txt: neither picture nor clip; choose one of .jpg"),
+        ("late.png", [b"1", b"2"], [1], "late.png: a part of it is missing; choose it again"),
+    ]
+    for name, parts, numbers, said in cases:
+        front.sent.clear()
+        send_file(front, name, parts, numbers)
+        ((error, _),) = front.sent
+        assert error["is"] == "error" and error["text"].startswith(said) and "\n" not in error["text"]
+    front.sent.clear()
+    send_file(front, "broken.png", [b"no picture"])
+    assert front.search(file="broken.png")["text"].startswith("broken.png: cannot be read as a picture")
+    assert files(front.search("a cat")) == files(before)
+
+
+def test_a_file_may_not_be_too_large_and_few_are_kept(front, monkeypatch):
+    monkeypatch.setattr(widget, "MOST_MEGABYTES", 1)
+    send_file(front, "large.png", [bytes(700_000)] * 2)
+    assert front.sent[-1][0]["text"] == "large.png: more than 1 MB; choose a smaller file"
+    for number in range(widget.MOST_FILES + 3):
+        send_file(front, f"{number}.png", [b"1"])
+    kept = front.explorer._files
+    assert len(kept) == widget.MOST_FILES and list(kept)[-1] == f"{number}.png"
+    folders = [folder.name for folder, _ in kept.values()]
+    assert len(set(folders)) == len(folders)
+
+
+def test_what_clip_misses_is_what_an_adapter_finds(front, galleries):
+    gallery = galleries["pictures"]
+    missed, _ = front.ask("missed", adapters=[None, "a", "b"], strength=1.0)
+    changes = answers.rank_changes(gallery.index(), gallery.index("a"))
+    better = [[one.caption, one.before, one.after] for one in changes if one.after < one.before]
+    assert missed["count"] == len(better) and missed["changes"] == better[:MOST_LISTED]
+    for wanted in ({"adapters": [None], "strength": 1.0}, {"adapters": ["a"], "strength": 0.0}):
+        error, _ = front.ask("missed", **wanted)
+        assert error["text"] == "what CLIP misses is what an adapter finds: choose one, of a strength above 0"
+
+
+def test_every_refusal_is_one_line(front):
+    assert front.search(" ")["text"] == "the query is blank; type a few words"
+    assert "no adapter 'c'" in front.search("a cat", adapters=["c"])["text"]
+    front.explorer.galleries["pictures"].index = lambda *_: 1 / 0
+    assert front.ask("media")[0]["text"] == "division by zero"
+
+
+def test_hostile_captions_and_names_are_sent_as_they_are(toy_clip, toy_processor, tmp_path):
+    gallery = Gallery(RetrievalModel(toy_clip, toy_processor), write_hostile(tmp_path))
+    front = FrontEnd(Explorer({"<b>": gallery}), "<b>")
+    hit = front.search(HOSTILE, adapters=[None])["columns"][0]["hits"][0]
+    assert hit["title"] == HOSTILE and hit["file"].endswith("a'b\"c<i>&d.png") and hit["right"]
+
+
+def test_a_search_is_cancelled_at_the_next_batch_and_what_is_embedded_is_kept(
+    toy_clip, toy_processor, tmp_path
+):
+    for number in range(100):
+        write_picture(tmp_path / "media" / f"{number}.png", number)
+    model = RetrievalModel(toy_clip, toy_processor)
+    front = FrontEnd(Explorer({"mine": Gallery(model, tmp_path / "media", folder=tmp_path / "kept")}), "mine")
+    embedded = []
+
+    def first(_, given, named):
+        embedded.append(1)
+        if len(embedded) == 2:
+            front.send("cancel")
+
+    hook = toy_clip.vision_model.register_forward_pre_hook(first, with_kwargs=True)
+    wanted = {"text": "a cat", "like": "", "file": "", "kind": "", "folder": "", "adapters": [None]}
+    front.send("search", **wanted, strength=1.0)
+    until = time.monotonic() + PATIENCE
+    while not list((tmp_path / "kept").rglob("part-*")) and time.monotonic() < until:
+        time.sleep(0.01)
+    worker().thread.submit(int).result(PATIENCE)  # after the task
+    hook.remove()
+    assert model.active is None and not toy_clip.vision_model._forward_pre_hooks
+    assert not [content for content, _ in front.sent if content["is"] == "hits"] and len(embedded) == 2
+    assert len(files(front.search("a cat", adapters=[None]))["zero-shot"]) == 60
+
+
+def test_the_front_end_sets_texts_as_text_and_names_no_host():
+    assert not re.search(r"innerHTML|insertAdjacentHTML|https?:", (STATIC / "explorer.js").read_text("utf-8"))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from cma.explore import page
+from cma.explore import pictures
 from cma.media import MediaError, frame_indices, read_frames, seconds, stream_frames, video_file
 from cma.media.video_file import VideoFile
 from cma.search.listing import MediaFile
@@ -165,7 +165,7 @@ def test_few_frames_are_held_at_full_size(long_clips, tmp_path, number, use):
     path, short_side = list(long_clips.items())[number]
     with full_size_frames(short_side) as most:
         if use == "preview":
-            page.data_uri(path, MediaFile(path.name, path.name, "video", digest=str(tmp_path)))
+            pictures.moving(path, MediaFile(path.name, path.name, "video", digest=str(tmp_path)))
         else:
             decode(ClipPart(path, None, None, tmp_path / "out"), Extraction(None, 64))
             assert len(list((tmp_path / "out").iterdir())) == 40

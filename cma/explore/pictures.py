@@ -1,0 +1,113 @@
+"""Small copies of pictures and clips, never the files themselves, and figures for printed notebooks."""
+
+import contextlib
+import io
+import textwrap
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from PIL import ExifTags, Image
+
+from .. import plots
+from ..media import MediaError, read_image, seconds, shown_name, stream_frames
+from ..search import MediaFile
+from .answers import Answer, Indexes, Why
+
+SIDE, LARGE = 256, 1024  # pixels of the longer side of a preview, and of a picture that is looked at
+FPS, MOST = 12, 60  # of a clip that plays: frames a second, and frames at most; longer clips play faster
+
+
+def title_of(file: MediaFile) -> str:
+    """What a result is called: its first caption, or its file name."""
+    return file.captions[0] if file.captions else shown_name(file.file_name)
+
+
+def copy_of(path: Path, file: MediaFile, side: int = SIDE) -> Image.Image:
+    """The picture, or the middle frame of a clip, of at most `side` pixels. Raises MediaError."""
+    frames = _frames(path, file, 3, side)
+    return frames[len(frames) // 2]
+
+
+def still(path: Path, file: MediaFile) -> Image.Image:
+    """The same, small; grey if the file cannot be read."""
+    try:
+        return copy_of(path, file)
+    except MediaError:
+        return Image.new("RGB", (SIDE, SIDE), plots.GREY)
+
+
+@lru_cache(maxsize=2048)  # `file` holds the digest of what was read: another content has another preview
+def thumbnail(path: Path, file: MediaFile) -> bytes:
+    """The same as a JPEG. Raises MediaError."""
+    return jpeg(copy_of(path, file))
+
+
+@lru_cache(maxsize=64)
+def moving(path: Path, file: MediaFile) -> bytes:
+    """A clip as a small animated WebP, which plays wherever pictures are shown. Raises MediaError."""
+    frames, whole, each = _frames(path, file, MOST, SIDE, FPS), seconds(path), 1000 / FPS
+    if whole is not None and len(frames) < MOST:  # it has fewer frames a second, or is short
+        each = max(each, 1000 * (min(file.end or whole, whole) - (file.start or 0)) / len(frames))
+    settings = {"save_all": True, "append_images": frames[1:], "loop": 0, "quality": 70, "method": 0}
+    frames[0].save(buffer := io.BytesIO(), "WEBP", duration=round(each), **settings)
+    return buffer.getvalue()
+
+
+def ratio(path: Path) -> float:
+    """Width to height of a picture by its header alone; 4 / 3 of clips and unreadable files."""
+    with contextlib.suppress(Exception), Image.open(path) as picture:  # a decoder can raise anything
+        turned = picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # by a quarter
+        return (picture.height / picture.width) ** (1 if turned else -1)
+    return 4 / 3
+
+
+def jpeg(picture: Image.Image) -> bytes:
+    """A picture as the bytes of a JPEG."""
+    picture.save(buffer := io.BytesIO(), "JPEG", quality=85)
+    return buffer.getvalue()
+
+
+def results_grid(indexes: Indexes, answers: Mapping[str, Answer]) -> plt.Figure:
+    """The answers as a figure, one row for each model; right answers have a frame."""
+    hits = [(indexes[label], hit) for label, answer in answers.items() for hit in answer.hits]
+    pictures = [still(index.path(hit.file), hit.file) for index, hit in hits]
+    said = (f"{hit.rank}. {hit.score:.3f}{' ✓' * hit.right} {title_of(hit.file)}" for _, hit in hits)
+    captions = [caption.replace("$", r"\$") for caption in said]
+    columns = max(len(answer.hits) for answer in answers.values())
+    figure = plots.image_grid(pictures, captions, columns, marked=[hit.right for _, hit in hits])
+    for row, label in enumerate(answers):
+        figure.axes[row * columns].set_ylabel(label, fontsize=8)
+    return figure
+
+
+def why_figure(reasons: Mapping[str, Why]) -> plt.Figure:
+    """Explanations as a figure with all weights: one row for each model, for a single picture one column."""
+    columns = max(len(one.frames) for one in reasons.values())
+    rows, across = (len(reasons), columns) if columns > 1 else (1, len(reasons))
+    side = min(3.4, 13 / across)  # inches of a frame, with 0.65 above for the words and 0.25 below
+    height = (side + 0.9) * rows
+    figure, axes = plt.subplots(rows, across, figsize=(side * across, height), squeeze=False)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[], frame_on=False)
+    for row, (label, one) in zip(axes.reshape(len(reasons), columns), reasons.items(), strict=True):
+        for axis, frame, weight in zip(row, one.frames, one.weights, strict=False):
+            axis.imshow(frame)
+            axis.set_xlabel(f"{weight:.0%}" if len(one.frames) > 1 else "", fontsize=8)
+        words = "  ".join(f"{word} {weight:.2f}" for word, weight in one.words).replace("$", r"\$")
+        title = textwrap.fill(f"{label}, cosine {one.score:.3f}: {words}", round(13 * side * columns))
+        row[0].set_title(title, fontsize=9, loc="left")
+    figure.subplots_adjust(0.01, 0.25 / height, 0.99, 1 - 0.65 / height, wspace=0.05, hspace=0.9 / side)
+    return figure
+
+
+def _frames(path: Path, file: MediaFile, most: int, side: int, fps: float | None = None) -> list[Image.Image]:
+    """The picture, or at most `most` frames of a clip, `fps` a second or spread over all of it."""
+    image = file.kind == "image"
+    shown = [read_image(path, side)] if image else stream_frames(path, most, fps, file.start, file.end)
+    frames = []
+    for frame in shown:  # one at a time: frames of a folder or an animation may be large
+        frame.thumbnail((side, side))
+        frames.append(frame)
+    return frames

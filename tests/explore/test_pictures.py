@@ -1,0 +1,156 @@
+"""Figures of answers, and previews that can be decoded: small, upright, of the right speed."""
+
+import io
+from dataclasses import replace
+
+import matplotlib
+import pytest
+from PIL import Image
+
+from cma import RetrievalModel, plots
+from cma.explore import answers, pictures
+from cma.media import MediaError, read_frames, seconds
+from cma.search import MediaFile, MediaIndex
+from tests.toy_galleries import HOSTILE, write_hostile
+from tests.toy_media import write_animation, write_clip, write_picture
+
+matplotlib.use("Agg")
+pytestmark = pytest.mark.filterwarnings("ignore:1 of 1 captions exceed")
+
+
+def test_grid_has_a_row_a_model_and_marks_the_right_ones(indexes):
+    found = answers.search_both(indexes["clips"], "clip 2 of test", k=5)
+    figure = pictures.results_grid(indexes["clips"], found)
+    shown = [axis for axis in figure.axes if axis.images]
+    assert len(shown) == 10
+    assert [axis.get_ylabel() for axis in shown] == ["zero-shot", *[""] * 4, "adapted", *[""] * 4]
+    hits = [hit for answer in found.values() for hit in answer.hits]
+    assert any(hit.right for hit in hits)
+    for axis, hit in zip(shown, hits, strict=True):
+        assert axis.get_xlabel().startswith(f"{hit.rank}. {hit.score:.3f}")
+        assert axis.spines["left"].get_visible() == hit.right
+    plots.plt.close("all")
+
+
+@pytest.fixture
+def hostile(tmp_path, toy_clip, toy_processor):
+    return MediaIndex.build(RetrievalModel(toy_clip, toy_processor), write_hostile(tmp_path))
+
+
+def test_a_file_that_is_gone_is_grey_and_a_lone_dollar_is_text(hostile):
+    file = hostile.files[0]
+    hostile.path(file).unlink()
+    gone = {"gone": replace(hostile, files=(replace(file, digest="new"),))}
+    figure = pictures.results_grid(gone, answers.search_both(gone, HOSTILE))
+    figure.canvas.draw()  # a lone $ would be read as mathematics
+    plots.plt.close("all")
+
+
+def test_explanations_as_a_figure(indexes):
+    found = {label: answers.why(index, "a $ boat", 3) for label, index in indexes["clips"].items()}
+    figure = pictures.why_figure(found)
+    figure.canvas.draw()
+    shown = [axis for axis in figure.axes if axis.images]
+    assert len(shown) == 8
+    weights = [weight for one in found.values() for weight in one.weights]
+    assert [axis.get_xlabel() for axis in shown] == [f"{weight:.0%}" for weight in weights]
+    assert figure.axes[0].get_title(loc="left").startswith("zero-shot, cosine")
+    plots.plt.close("all")
+
+
+# ---- previews
+
+
+def clip(path, **known) -> MediaFile:
+    return MediaFile(path.name, path.name, "video", **known)
+
+
+def image(path, **known) -> MediaFile:
+    return MediaFile(path.name, path.name, "image", **known)
+
+
+def thumbnail_of(path, **known) -> Image.Image:
+    """The preview of a picture, decoded."""
+    return Image.open(io.BytesIO(pictures.thumbnail(path, image(path, **known))), formats=["JPEG"])
+
+
+def moving_of(path, **known):
+    """The preview of a clip that plays, as a file."""
+    file = path.with_name("preview.webp")
+    file.write_bytes(pictures.moving(path, clip(path, **known)))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"), [("p.png", "RGB"), ("p.tif", "CMYK"), ("p.gif", "P"), ("p.png", "RGBA")]
+)
+def test_a_picture_becomes_a_small_jpeg(tmp_path, name, mode):
+    Image.new("RGB", (400, 200), "red").convert(mode).save(tmp_path / name)
+    picture = thumbnail_of(tmp_path / name)
+    red, green, blue = picture.getpixel((128, 64))
+    assert picture.size == (256, 128) and red > 200 and green < 60 and blue < 60
+    large = pictures.copy_of(tmp_path / name, image(tmp_path / name), pictures.LARGE)
+    assert large.size == (400, 200)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 2000), (2000, 1), (257, 7)])
+def test_sizes_at_the_edge(tmp_path, size):
+    path = write_picture(tmp_path / "p.png", 1, size)
+    assert max(thumbnail_of(path).size) <= pictures.SIDE
+    assert pictures.ratio(path) == pytest.approx(size[0] / size[1])
+    write_picture(tmp_path / "frames" / "0.png", 1, size)
+    assert len(read_frames(moving_of(tmp_path / "frames"), 9, None)) == 1
+
+
+def test_the_shape_is_known_from_the_header_and_is_that_of_the_upright_picture(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (300, 200)).save(tmp_path / "turned.jpg", exif=exif)
+    assert pictures.ratio(tmp_path / "turned.jpg") == pytest.approx(2 / 3)
+    assert thumbnail_of(tmp_path / "turned.jpg").size == (171, 256)
+    (tmp_path / "none.png").write_bytes(b"no picture")
+    clip = write_clip(tmp_path / "c.mp4", 1)
+    assert {pictures.ratio(path) for path in (tmp_path / "none.png", tmp_path / "gone", clip)} == {4 / 3}
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "rate", "lasts", "shows"),
+    [
+        *[(name, 24, 24, 1, pictures.FPS) for name in ("c.mp4", "c.mkv", "c.avi")],
+        ("slow.mp4", 6, 2, 3, 6),
+        ("long.mp4", 90, 10, pictures.MOST / pictures.FPS, pictures.MOST),
+    ],
+)
+def test_a_clip_plays_at_its_own_speed(tmp_path, name, frames, rate, lasts, shows):
+    played = moving_of(write_clip(tmp_path / name, 1, frames, rate))
+    assert seconds(played) == pytest.approx(lasts, abs=0.1)
+    shown = read_frames(played, 100, None)
+    assert len(shown) == pytest.approx(shows, abs=1) and shown[0].size == (64, 48)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp"])
+def test_an_animation_plays_at_its_own_speed(tmp_path, suffix):
+    path = write_animation(tmp_path / f"a{suffix}", [0, 9, 18], [500, 500, 1000])
+    assert seconds(moving_of(path)) == pytest.approx(2, abs=0.1)
+
+
+def test_a_part_of_a_clip_and_a_folder_of_frames(tmp_path):
+    path = write_clip(tmp_path / "c.mp4", 1, frames=36, rate=12)
+    assert seconds(moving_of(path, start=1.0, end=1.5)) == pytest.approx(0.5, abs=0.1)
+    for i in range(3):
+        write_picture(tmp_path / "frames" / f"{i}.png", i, size=(301, 99))
+    frames = read_frames(moving_of(tmp_path / "frames"), 100, None)
+    assert len(frames) == 3 and frames[0].size == (256, 84)
+    middle = pictures.still(tmp_path / "frames", clip(tmp_path / "frames"))
+    assert middle.getpixel((10, 10)) == (0, 128, 0)
+
+
+def test_a_new_content_has_a_new_preview_and_what_is_gone_is_an_error(tmp_path):
+    path = write_picture(tmp_path / "p.png", 0)
+    before = thumbnail_of(path, digest="1")
+    write_picture(path, 9)
+    assert thumbnail_of(path, digest="2").tobytes() != before.tobytes()
+    path.unlink()
+    assert len(set(pictures.still(path, image(path, digest="3")).get_flattened_data())) == 1
+    with pytest.raises(MediaError, match="p.png"):
+        thumbnail_of(path, digest="3")

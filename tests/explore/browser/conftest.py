@@ -45,17 +45,6 @@ def browser(executable: Path) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="package")
-def h264(browser: Browser, executable: Path) -> None:
-    """Skip where clips cannot play: Playwright's own Chromium for Linux on ARM has no H.264."""
-    page = browser.new_page()
-    query = "document.createElement('video').canPlayType('video/mp4; codecs=\"avc1.42E01E\"')"
-    plays = page.evaluate(query)
-    page.close()
-    if not plays and executable != chromium.of_the_system():
-        pytest.skip(f"{executable} has no H.264")
-
-
-@pytest.fixture(scope="package")
 def kept() -> Path:
     """The folder for all that these tests leave, emptied."""
     shutil.rmtree(KEPT, ignore_errors=True)

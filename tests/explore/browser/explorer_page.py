@@ -1,4 +1,4 @@
-"""The explorer as a person meets it in a browser: its controls by their classes, and what it shows."""
+"""The explorer as a person meets it in a browser: what one types, presses, drops and sees."""
 
 import base64
 import mimetypes
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import ConsoleMessage, Locator, Page, Request
 
 PATIENCE = 120_000  # milliseconds, for a slow machine
@@ -34,30 +35,54 @@ class ExplorerPage:
             self.outside.append(request.url)
 
     def _listen(self, message: ConsoleMessage) -> None:
-        if message.type == "error" and "Content Security Policy" not in message.text:
+        ours = "/voila/api/shutdown/" not in message.location["url"]  # Voilà's own, which its server refuses
+        if ours and message.type == "error" and "Content Security Policy" not in message.text:
             self.errors.append(message.text)
 
     # ---- controls
+
+    def open(self, address: str) -> None:
+        """Load the page, until the media can be asked."""
+        self.page.goto(address, timeout=PATIENCE)
+        self.ready()
+
+    def ready(self) -> None:
+        """Wait until the media are open."""
+        self.root.locator(".cma-note[role=status]:not(:empty)").wait_for()
 
     @property
     def root(self) -> Locator:
         """All of the widget."""
         return self.page.locator(".cma-explorer")
 
-    def control(self, name: str) -> Locator:
-        """What a person uses of a control: the box, the list, the button, the handle, the file input."""
-        inner = "input, select, [role=slider]"
-        return self.root.locator(f"button.cma-{name}, .cma-{name} :is({inner})").first
+    @property
+    def box(self) -> Locator:
+        """Where the query is typed."""
+        return self.root.get_by_label("query")
 
-    def part(self, name: str) -> Locator:
-        """A part of the widget that only shows something."""
-        return self.root.locator(f".cma-{name}")
+    @property
+    def viewer(self) -> Locator:
+        """The one result that is shown large."""
+        return self.root.locator("dialog")
+
+    @property
+    def tiles(self) -> Locator:
+        """All results."""
+        return self.root.locator(".cma-tile")
+
+    def button(self, name: str) -> Locator:
+        """A button by its text."""
+        return self.root.get_by_role("button", name=name, exact=True)
+
+    def control(self, name: str) -> Locator:
+        """One of the choices: "media", "strength", "kind" or "folder"."""
+        return self.root.locator(f"[data-part={name}]")
 
     def ask(self, text: str) -> dict[str, list[str]]:
         """Type a query, press Enter; the results."""
         with self.searching():
-            self.control("query").fill(text)
-            self.control("query").press("Enter")
+            self.box.fill(text)
+            self.box.press("Enter")
         return self.results()
 
     def drop(self, path: Path) -> None:
@@ -66,46 +91,47 @@ class ExplorerPage:
         content = base64.b64encode(path.read_bytes()).decode()
         held = self.page.evaluate_handle(DROP, [content, path.name, kind])
         for event in ("dragenter", "dragover", "drop"):
-            self.control("drop").dispatch_event(event, {"dataTransfer": held})
+            self.root.locator(".cma-results").dispatch_event(event, {"dataTransfer": held})
+
+    def set_strength(self, step: int) -> None:
+        """Move the slider to one of its steps, from 0."""
+        slider = self.control("strength")
+        slider.fill(str(step))
+        slider.dispatch_event("change")
 
     @contextmanager
     def searching(self) -> Iterator[None]:
         """Wait at the end of the block until other results are shown than at its beginning."""
-        mark = "(all) => all.forEach((one) => one.setAttribute('data-old', ''))"
-        self.part("results").locator(".cma-sides").evaluate_all(mark)
+        columns = self.root.locator(".cma-column")
+        columns.evaluate_all("(all) => all.forEach((one) => one.setAttribute('data-old', ''))")
         yield
-        self.part("results").locator(".cma-sides:not([data-old])").first.wait_for()
+        self.root.locator(".cma-column:not([data-old])").first.wait_for()
 
     # ---- what is shown
 
     def results(self) -> dict[str, list[str]]:
-        """The files of every column, best first, by its label."""
-        return self.part("results").evaluate(
-            """(results) => Object.fromEntries([...results.querySelectorAll("section")].map((side) => [
-              side.getAttribute("aria-label"),
-              [...side.querySelectorAll("figure")].map((figure) => figure.dataset.file)]))"""
+        """The files of every column so far, best first, by its label."""
+        return self.root.evaluate(
+            """(root) => Object.fromEntries([...root.querySelectorAll(".cma-column")].map((column) => [
+              column.dataset.label,
+              [...column.querySelectorAll(".cma-tile")].map((one) => one.dataset.file)]))"""
         )
 
-    def preview_widths(self) -> list[float]:
-        """The widths of all results in pixels."""
-        figures = self.part("results").locator("figure")
-        return figures.evaluate_all("(all) => all.map((one) => one.getBoundingClientRect().width)")
-
-    def playing(self) -> dict:
-        """The first clip's width and time, once it plays."""
-        video = self.part("results").locator("video").first
-        video.scroll_into_view_if_needed()
-        plays = "(one) => one.videoWidth > 0 && !one.paused && one.currentTime > 0.1"
-        self.page.wait_for_function(plays, arg=video.element_handle(), timeout=PATIENCE)
-        return video.evaluate("(one) => ({ width: one.videoWidth, time: one.currentTime })")
+    def previews(self) -> int:
+        """Wait until every result in sight has its picture; how many have one in all."""
+        self.page.wait_for_function(
+            """() => { const edge = document.querySelector(".cma-results").getBoundingClientRect();
+              return [...document.querySelectorAll(".cma-tile")].filter((one) => {
+                const { top, bottom } = one.getBoundingClientRect();
+                return bottom > edge.top && top < edge.bottom;
+              }).every((one) => one.image.naturalWidth > 0); }""",
+            timeout=PATIENCE,
+        )
+        return self.root.locator(".cma-tile img[src]").count()
 
     def focused(self) -> str:
-        """The class `cma-…` of the control that has the keyboard's focus, empty for none of ours."""
-        return self.page.evaluate(
-            """() => { for (let at = document.activeElement; at; at = at.parentElement) {
-              const names = [...at.classList].filter((name) => name.startsWith("cma-"));
-              if (names.length && !names.includes("cma-drop-area")) return names[0]; } return ""; }"""
-        )
+        """The name of what has the keyboard's focus."""
+        return self.page.evaluate("document.activeElement.ariaLabel || document.activeElement.textContent")
 
     def too_wide(self) -> list[str]:
         """The parts of the widget that reach beyond its right edge or the window's."""
@@ -115,12 +141,8 @@ class ExplorerPage:
                 && one.getBoundingClientRect().right > edge).map((one) => one.outerHTML.slice(0, 120)); }"""
         )
 
-    def nameless(self) -> list[str]:
-        """The pictures, clips and controls that a screen reader has no name for."""
-        return self.root.evaluate(
-            """(root) => [...root.querySelectorAll("img, video, input, select, button")]
-              .filter((one) => one.offsetParent && !(one.getAttribute("alt") || one.ariaLabel
-                || one.title || one.textContent.trim() || one.labels?.length
-                || document.getElementById(one.getAttribute("aria-labelledby"))))
-              .map((one) => one.outerHTML.slice(0, 120))"""
-        )
+    def axe(self, within: str | None = None) -> list[str]:
+        """What axe-core finds wrong for people with disabilities, on the page or in a part of it."""
+        axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core is not installed")
+        found = axe.Axe().run(self.page, context=within).response["violations"]
+        return [f"{one['id']}: {node['html'][:200]}" for one in found for node in one["nodes"]]

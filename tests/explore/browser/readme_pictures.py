@@ -4,6 +4,7 @@ pytest tests/explore/browser/readme_pictures.py    # not part of the tests, for 
 """
 
 import io
+import json
 
 import pytest
 from PIL import Image
@@ -12,25 +13,36 @@ from cma import data
 from tests.explore.browser import servers
 from tests.explore.browser.explorer_page import ExplorerPage
 from tests.explore.browser.servers import ROOT
+from tests.toy_data import write_dataset
 
 FIGURES, MOST = ROOT / "notebooks" / "figures", 150_000  # bytes of a picture
-DATASET, K = "mini-msrvtt", 4  # asked for the caption of its first test clip; results a model
+DATASET, ITEMS = "mini-flickr30k", 500  # the first test items, asked for the caption of the very first
 
 
 @pytest.fixture
-def shown(open_page, tmp_path):
-    if not (ROOT / "runs" / f"{DATASET}-cross-modal").is_dir():
-        pytest.fail(f"no adapter in runs/{DATASET}-cross-modal; notebook 04 leaves one (`make run`)")
-    with servers.app(["-k", str(K)], ROOT, tmp_path / "state") as address, open_page("readme") as page:
+def first_items(tmp_path):
+    """A dataset folder of the first items of the test split."""
+    source, folder = ROOT / "data" / DATASET, tmp_path / DATASET
+    lines = (source / "metadata.jsonl").read_text("utf-8").splitlines()
+    lines = [line for line in map(json.loads, lines) if line["split"] == "test"][:ITEMS]
+    write_dataset(folder, lines, {"name": DATASET, "kind": "image"})
+    (folder / "media").symlink_to((source / "media").resolve())
+    return folder
+
+
+@pytest.fixture
+def shown(first_items, open_page, tmp_path):
+    adapter = ROOT / "runs" / f"{DATASET}-cross-modal"
+    if not adapter.is_dir():
+        pytest.fail(f"no adapter in {adapter}; notebook 03 leaves one (`make run`)")
+    command = ["--media", str(first_items), "--adapter", str(adapter)]
+    with servers.app(command, tmp_path, tmp_path / "state") as address, open_page("readme") as page:
         shown = ExplorerPage(page)
-        page.goto(address)
-        shown.root.wait_for()
-        shown.page.set_viewport_size({"width": 1000, "height": 1400})
-        shown.control("dataset").select_option(DATASET)
-        shown.ask(data.load(ROOT / "data" / DATASET, "test").captions[0])
-        shown.playing()
-        shown.page.mouse.move(0, 0)
-        shown.page.wait_for_timeout(5000)  # until the browser hides the controls of clips that play
+        page.set_viewport_size({"width": 1000, "height": 640})
+        shown.open(address)
+        shown.ask(data.load(first_items, "test").captions[0])
+        shown.previews()
+        page.mouse.move(0, 0)
         yield shown
 
 
@@ -45,8 +57,10 @@ def write(picture: bytes, name: str) -> None:
 
 
 def test_side_by_side_and_why(shown):
-    write(shown.root.screenshot(), "explorer.jpg")
-    shown.control("why").select_option(index=1 + K)  # the adapter's first, after zero-shot's results
-    shown.part("reason").locator("img").first.wait_for()
-    write(shown.part("reason").screenshot(), "explorer_why.jpg")
+    write(shown.page.screenshot(), "explorer.jpg")
+    adapted = shown.root.locator(".cma-column").nth(1)
+    adapted.locator(".cma-tile").first.click()
+    shown.viewer.get_by_text("Why it matches").wait_for()
+    shown.viewer.get_by_text("What the model saw").wait_for()
+    write(shown.page.screenshot(), "explorer_why.jpg")
     assert all((FIGURES / name).stat().st_size <= MOST for name in ("explorer.jpg", "explorer_why.jpg"))

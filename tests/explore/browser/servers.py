@@ -37,7 +37,8 @@ def lab(folder: Path, state: Path) -> Iterator[str]:
 @contextmanager
 def app(arguments: Sequence[str], folder: Path, state: Path) -> Iterator[str]:
     """The page served in `folder` with these arguments; yields its address. The log lies in `state`."""
-    with _server(["cma.explore.app", "--no-browser", "--port", "0", *arguments], folder, state) as address:
+    options = ["--no-browser", "--port", "0"]  # the last port counts
+    with _server(["cma.explore.app", *options, *arguments], folder, state) as address:
         yield address
 
 

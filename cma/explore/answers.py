@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import compress, count
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
@@ -22,7 +21,7 @@ MOST_CAPTIONS = 5000  # that `rank_changes` compares
 
 @dataclass(frozen=True)
 class Hit:
-    """A result: rank from 1, item, cosine, whether the query is its caption; near-copies it stands for."""
+    """A result: rank from 1, item, cosine, whether the query is its caption; copies that it stands for."""
 
     rank: int
     item: int
@@ -34,13 +33,12 @@ class Hit:
 
 @dataclass(frozen=True)
 class Answer:
-    """What an index has for a query: items in `order`, best first; of a very large index not all."""
+    """What an index has for a query: (item, cosine, copies), best first; of a very large index not all."""
 
     index: MediaIndex
     query: str | Path
     k: int
-    order: list[int]
-    scores: list[float]
+    ranked: list[tuple[int, float, int]]
     right: frozenset[int]  # the items that have the query as a caption
     seconds: float
     cut: bool  # the query is longer than the text tower takes
@@ -53,14 +51,14 @@ class Answer:
     @cached_property
     def right_rank(self) -> int | None:
         """The rank of the first right one, None if that is not known."""
-        places = enumerate(self.order, start=1) if self.right else ()
-        return next((rank for rank, item in places if item in self.right), None)
+        places = enumerate(self.ranked, start=1) if self.right else ()
+        return next((rank for rank, (item, *_) in places if item in self.right), None)
 
     def piece(self, start: int, k: int) -> tuple[Hit, ...]:
         """At most `k` results, from that of rank `start` + 1 on."""
-        pairs = zip(self.order[start : start + k], self.scores[start : start + k], strict=True)
-        files, right, ranks = self.index.files, self.right, count(start + 1)
-        return tuple(Hit(next(ranks), item, score, files[item], item in right) for item, score in pairs)
+        ranked, files, right = self.ranked[start : start + k], self.index.files, self.right
+        hits = enumerate(ranked, start + 1)
+        return tuple(Hit(rank, i, score, files[i], i in right, alike) for rank, (i, score, alike) in hits)
 
 
 @dataclass(frozen=True)
@@ -84,23 +82,27 @@ class Why:
     words: tuple[tuple[str, float], ...]
 
 
-def ask(index: MediaIndex, query: str | Path, k: int = 5, kind: str = "", folder: str = "") -> Answer:
+def ask(
+    index: MediaIndex, query: str | Path, k: int = 5, kind: str = "", folder: str = "", folded: bool = False
+) -> Answer:
     """What an index has for a sentence, or the picture or clip at a path, of a `kind` or one of `folders`.
 
-    Its first `k` are the hits. Raises as `MediaIndex.query` and `query_media`.
+    Its first `k` are the hits. `folded`: copies of a picture are one result; those that are right stay.
+    Raises as `MediaIndex.query` and `query_media`.
     """
     if k < 1:
         raise ValueError(f"k={k}: expected at least 1")
     start, by_text = time.perf_counter(), isinstance(query, str)
     items, scores = (one.tolist() for one in (index.ranking if by_text else index.ranking_media)(query))
-    if kind or folder:
-        within, files = f"{folder}/" if folder else "", index.files
-        named = ((files[item].kind, files[item].file_name) for item in items)
-        wanted = [kind in ("", found) and name.startswith(within) for found, name in named]
-        items, scores = list(compress(items, wanted)), list(compress(scores, wanted))
     right = frozenset(index.right(query)) if by_text else frozenset()
+    score_of, within = dict(zip(items, scores, strict=True)), f"{folder}/" if folder else ""
+    if kind or folder:
+        files = ((item, index.files[item]) for item in items)
+        items = [i for i, file in files if kind in ("", file.kind) and file.file_name.startswith(within)]
+    copies = index.copies(items, right) if folded else {item: [item] for item in items}
+    ranked = [(item, score_of[item], len(alike) - 1) for item, alike in copies.items()]
     cut, seconds = by_text and bool(index.model.cut), time.perf_counter() - start
-    return Answer(index, query, k, items, scores, right, seconds, cut)
+    return Answer(index, query, k, ranked, right, seconds, cut)
 
 
 def search_both(indexes: Indexes, query: str | Path, k: int = 5) -> dict[str, Answer]:

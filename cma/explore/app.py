@@ -97,8 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\nstopped; the same command goes on from what {settings['index']} holds", file=sys.stderr)
         return 130
-    for gallery in galleries.values():
-        settings["backbone"] = gallery.model.clip.config.name_or_path  # the page takes the same one
+    settings["backbone"] = next(iter(galleries.values())).model.clip.config.name_or_path  # the page's, too
     os.environ[SETTINGS] = json.dumps([str(Path.cwd()), settings])
     serve(port, browser)
     return 0

@@ -32,10 +32,9 @@ def copy_of(path: Path, file: MediaFile, side: int = SIDE) -> Image.Image:
 
 def still(path: Path, file: MediaFile) -> Image.Image:
     """The same, small; grey if the file cannot be read."""
-    try:
+    with contextlib.suppress(MediaError):
         return copy_of(path, file)
-    except MediaError:
-        return Image.new("RGB", (SIDE, SIDE), plots.GREY)
+    return Image.new("RGB", (SIDE, SIDE), plots.GREY)
 
 
 @lru_cache(maxsize=2048)  # `file` holds the digest of what was read: another content has another preview

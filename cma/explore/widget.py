@@ -108,7 +108,7 @@ class Explorer(anywidget.AnyWidget):
         task.total = gallery.frames(adapters, strength)
         indexes = gallery.indexes(adapters, strength)
         query = self._query(next(iter(indexes.values())), wanted)
-        chosen = self.k, wanted["kind"], wanted["folder"]
+        chosen = self.k, wanted["kind"], wanted["folder"], True
         found = {label: answers.ask(index, query, *chosen) for label, index in indexes.items()}
         self._found = {wanted["id"]: found}
         self._more(wanted | {"start": 0}, found)
@@ -126,7 +126,7 @@ class Explorer(anywidget.AnyWidget):
         columns = []
         for label, one in found.items():
             hits = [_hit(one.index, hit) for hit in one.piece(wanted["start"], self.k)]
-            counts = {"items": len(one.index), "ranked": len(one.order), "right": one.right_rank}
+            counts = {"items": len(one.index), "ranked": len(one.ranked), "right": one.right_rank}
             about = {"label": label, "zero": label == ZERO_SHOT, "seconds": one.seconds, "cut": one.cut}
             columns.append({"hits": hits, **counts, **about})
         self.send({"is": "hits", "id": wanted["id"], "start": wanted["start"], "columns": columns})

@@ -7,12 +7,13 @@ with all frames of the best `DEPTH` items; an index of at most `DEPTH` items is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -24,11 +25,13 @@ from ..model import RetrievalModel
 from ..similarity import text_conditioned
 from . import listing, store
 from .build import Source, build, check_finite, embed, read_pixels
+from .copies import fold
 from .listing import MediaFile
 from .segment import LARGE
 from .store import ActingWeights, Embedded, Header
 
 DEPTH = 1000  # items whose frames are compared with the text
+FOLDED, ALIKE = 5000, 0.95  # items among which copies are looked for; the cosine of one with the best
 BLOCK = 4096  # items whose frames are gathered at once
 
 
@@ -190,6 +193,22 @@ class MediaIndex(Embedded):
         """The items that have `text` as a caption; case and spaces do not count."""
         wanted, owned = text.casefold().split(), zip(self.captions, self.text_to_item.tolist(), strict=True)
         return sorted({item for caption, item in owned if caption.casefold().split() == wanted})
+
+    def copies(self, items: Sequence[int], apart: Iterable[int] = ()) -> dict[int, list[int]]:
+        """Ranked items without the copies of a better one, each with its copies, itself first (`fold`).
+
+        Copies agree in colour, too, so in their embeddings: at a cosine of `ALIKE`. Those in `apart` stay
+        alone, and so do those after the first `FOLDED`.
+        """
+        hashes = self.column("copy_hash").numpy().view(np.uint64)
+        hashes[list(apart)] = 0
+        copies = {item: [item] for item in items}
+        for best, members in fold(hashes, items[:FOLDED]):
+            if len(members) > 1:
+                means = self._pooled(torch.tensor(members))
+                for item in torch.tensor(members)[means @ means[0] >= ALIKE].tolist()[1:]:
+                    copies[best] += copies.pop(item)
+        return copies
 
     def _ranked(self, vector: Tensor, compare: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """(items, cosines), best first, of equal ones the first: all, or the best `DEPTH` of `LARGE` or more.

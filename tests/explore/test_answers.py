@@ -9,7 +9,7 @@ from cma.explore import answers, attention
 from cma.media import video
 from cma.search.index import MediaIndex
 from tests.search.test_index import holding, vectors
-from tests.toy_media import write_clip, write_picture
+from tests.toy_media import halves, write_clip, write_picture
 
 
 def test_answers_are_the_index_s_own(indexes):
@@ -24,7 +24,7 @@ def test_answers_are_the_index_s_own(indexes):
         everything = [name for name, _ in index.query("a red cat", k=99)]
         right = [index.files[item].file_name for item in index.right("a red cat")]
         assert answer.right_rank == 1 + min(everything.index(name) for name in right)
-        assert len(answer.order) == 14 and answer.seconds > 0
+        assert len(answer.ranked) == 14 and answer.seconds > 0
         assert [*answer.hits, *answer.piece(4, 3), *answer.piece(7, 99)] == list(answer.piece(0, 14))
     assert answers.ask(indexes["pictures"]["adapted"], "no caption of any").right_rank is None
     with pytest.raises(ValueError, match="k=0: expected at least 1"):
@@ -38,7 +38,7 @@ def test_a_right_answer_beyond_what_is_ranked_is_not_known(indexes, monkeypatch)
     for ranked in (right[0], right[0] + 1):
         monkeypatch.setattr(MediaIndex, "ranking", lambda self, text, n=ranked: (items[:n], scores[:n]))
         answer = answers.ask(index, "a red cat", k=14)
-        assert len(answer.order) == len(answer.hits) == ranked < len(answer.index)
+        assert len(answer.ranked) == len(answer.hits) == ranked < len(answer.index)
         assert answer.right_rank == (None if ranked == right[0] else right[0] + 1)
 
 
@@ -136,3 +136,25 @@ def test_examples_are_captions_and_the_same_each_time(indexes):
     assert len(answers.examples(index, n=99)) == 5
     bare = holding(index, [replace(file, captions=()) for file in index.files], vectors(index), index.lengths)
     assert answers.examples(bare) == answers.rank_changes(bare, bare) == []
+
+
+def test_copies_are_one_result_and_a_right_answer_is_never_hidden(model, tmp_path):
+    original = halves(12, (400, 300))
+    original.save(tmp_path / "a.png")
+    original.resize((200, 150)).save(tmp_path / "b.jpg", quality=70)
+    original.resize((100, 75)).save(tmp_path / "c.png")
+    halves(33, (300, 220)).rotate(90).save(tmp_path / "d.png")
+    index = MediaIndex.build(model, tmp_path)
+    plain, folded = answers.ask(index, "a red cat", k=9), answers.ask(index, "a red cat", k=9, folded=True)
+    assert len(plain.hits) == 4 and {hit.alike for hit in plain.hits} == {0}
+    first = next(hit for hit in plain.hits if hit.file.file_name != "d.png")
+    assert {(hit.item, hit.score, hit.alike) for hit in folded.hits} == {
+        (first.item, first.score, 2),
+        next((hit.item, hit.score, 0) for hit in plain.hits if hit.file.file_name == "d.png"),
+    }
+    assert [hit.rank for hit in folded.hits] == [1, 2]
+    third = next(hit.item for hit in reversed(plain.hits) if hit.file.file_name != "d.png")
+    files = [replace(file, captions=("a red cat",) * (i == third)) for i, file in enumerate(index.files)]
+    known = holding(index, files, vectors(index), index.lengths)
+    folded = answers.ask(known, "a red cat", k=9, folded=True)
+    assert sorted(hit.alike for hit in folded.hits) == [0, 0, 1] and folded.right_rank is not None

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from cma import RetrievalModel, data
 from cma.config import ReadConfig, TrainConfig
 from cma.media import MediaError
-from cma.search import build, segment, store
+from cma.search import MediaFile, build, segment, store
 from cma.search.index import MediaIndex
 from cma.search.segment import Segment
 from cma.similarity import compare, mean_pooled, text_conditioned
@@ -421,3 +421,16 @@ def test_as_many_answers_as_a_number_says(toy_index, k):
     for ask, query in ((toy_index.query, "a dog"), (toy_index.query_media, path)):
         with pytest.raises(ValueError, match=f"^k={k!r}: expected at least 1$"):
             ask(query, k)
+
+
+def test_copies_agree_in_their_hash_and_in_their_embedding(model, tmp_path):
+    files = [
+        MediaFile(f"{i}.png", f"{i}.png", "image", copy_hash=7 if i != 3 else 2**64 - 1) for i in range(5)
+    ]
+    vectors = torch.eye(8)[[0, 0, 1, 0, 0]]  # 2 has another colour, 3 another shape
+    write_picture(tmp_path / "any.png", 1)
+    index = holding(MediaIndex.build(model, tmp_path), files, vectors)
+    assert index.copies([4, 2, 3, 0, 1]) == {4: [4, 0, 1], 2: [2], 3: [3]}
+    assert list(index.copies([4, 2, 3, 0, 1])) == [4, 2, 3]
+    assert index.copies([4, 2, 3, 0, 1], apart=[0]) == {4: [4, 1], 2: [2], 3: [3], 0: [0]}
+    assert index.copies([]) == {}

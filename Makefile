@@ -53,7 +53,7 @@ browser: $(READY) ## a Chromium for the browser tests, if there is none
 pictures: minis ## README's pictures of the explorer, after `make run`
 	$(PYTHON) -m pytest -q tests/explore/browser/readme_pictures.py
 
-bench: $(READY) ## figures of time and memory, as JSON: 25 minutes on two cores that should be quiet
+bench: $(READY) ## figures of time and memory, as JSON: more than half an hour, on two cores that should be quiet
 	$(PYTHON) -m tests.bench
 
 ifndef CONDA_PREFIX

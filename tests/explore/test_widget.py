@@ -283,7 +283,7 @@ def test_a_search_is_cancelled_at_the_next_batch_and_what_is_embedded_is_kept(
     wanted = {"text": "a cat", "like": "", "file": "", "kind": "", "folder": "", "adapters": [None]}
     front.send("search", **wanted, strength=1.0)
     until = time.monotonic() + PATIENCE
-    while not list((tmp_path / "kept").rglob("part-*")) and time.monotonic() < until:
+    while not list((tmp_path / "kept").rglob("segment-*")) and time.monotonic() < until:
         time.sleep(0.01)
     worker().thread.submit(int).result(PATIENCE)  # after the task
     hook.remove()

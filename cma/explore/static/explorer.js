@@ -5,8 +5,7 @@ const GAP = 4, PART = 1 << 20;  // pixels between tiles, bytes of a file in one 
 const AT_ONCE = 8, REQUESTS = 3, KEPT = 1500;  // previews in a request, requests on their way, previews kept
 const AHEAD = "600px 0px";  // how far beyond the results in sight previews are asked for
 const SOON = 300, SILENCE = 8000;  // milliseconds until it is said that something is done, or not answered
-const WATCH = 3000;  // milliseconds between two looks whether the page's server is there
-const MOST_HISTORY = 30;
+const WATCH = 3000, MOST_HISTORY = 30;  // milliseconds between two looks for the page's server; queries kept
 const LONG = ["media", "search", "missed"];  // what may take long, and has an id of its own
 const NOTHING = { text: "", like: "", file: "" };  // a query is one of these
 const ZERO_SHOT = "without adapter", OWN_KEYS = "data-lm-suppress-shortcuts";
@@ -129,7 +128,8 @@ class Previews {
 /** One result as a button; a clip plays while the pointer is over it. */
 function makeTile(column, hit, previews, open) {
   const image = make("img", { alt: "" }), title = make("b", {}, hit.title), clip = hit.kind === "video";
-  const label = [`${hit.rank}. ${hit.title}`, clip && "clip", alike(hit.score), hit.right && "right answer"];
+  const copies = hit.alike ? `+${count(hit.alike)} alike` : "", right = hit.right && "right answer";
+  const label = [`${hit.rank}. ${hit.title}`, clip && "clip", alike(hit.score), right, copies];
   let over = false;
   const start = () => { over = clip; if (clip) previews.ask([tile], true); };
   const stop = () => { over = false; if (clip) image.src = previews.kept.get(hit.key) ?? ""; };
@@ -140,7 +140,7 @@ function makeTile(column, hit, previews, open) {
     image, make("span", { class: "cma-rank" }, `${hit.rank}${hit.right ? " ✓" : ""}`),
     make("span", { class: "cma-info" }, title, hit.score.toFixed(3)));
   if (clip) tile.append(make("span", { class: "cma-clip" }, "▶"));
-  if (hit.alike) tile.append(make("span", { class: "cma-alike" }, `+${count(hit.alike)} alike`));
+  if (copies) tile.append(make("span", { class: "cma-alike" }, copies));
   return Object.assign(tile, { column, hit, image, play, fail });
 }
 

@@ -5,8 +5,10 @@ import statistics
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 
 import pytest
+from playwright.sync_api import TimeoutError
 
 from cma.explore.gallery import Gallery
 from tests.conftest import build_clip, build_processor
@@ -166,9 +168,13 @@ def test_it_fits_both_widths_and_themes_runs_no_caption_and_loads_nothing_from_e
 
 
 def test_what_takes_long_is_said_dims_the_old_results_and_can_be_cancelled(shown, kept):
-    before = shown.ask("a clip of number 5")
-    shown.set_strength(1)
-    shown.button("cancel").wait_for()
+    shown.ask("a clip of number 5")
+    for step in (1, 2, 3):  # a fast machine may be done before it has to be said
+        before = shown.results()
+        shown.set_strength(step)
+        with suppress(TimeoutError):
+            shown.button("cancel").wait_for(timeout=5000)
+            break
     assert shown.root.locator(".cma-results[aria-busy]").count() == 1
     shown.page.screenshot(path=kept / "busy.png")
     shown.button("cancel").click()
@@ -176,7 +182,7 @@ def test_what_takes_long_is_said_dims_the_old_results_and_can_be_cancelled(shown
     assert shown.root.locator(".cma-results[aria-busy]").count() == 0 and shown.results() == before
     with shown.searching():
         shown.box.press("Enter")
-    assert list(shown.results()) == ["zero-shot", f"{NAME} × 0.25"]
+    assert list(shown.results()) == ["zero-shot", f"{NAME} × {step / 4:g}"]
 
 
 def test_without_its_token_nobody_sees_anything(address, media):

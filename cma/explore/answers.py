@@ -159,5 +159,5 @@ def folders(index: MediaIndex, most: int = 200) -> list[str]:
 
 def examples(index: MediaIndex, n: int = 8, seed: int = 0) -> list[str]:
     """At most `n` captions of an index to start from, drawn by `seed`."""
-    firsts = list(dict.fromkeys(file.captions[0] for file in index.files if file.captions))
+    firsts = [*dict.fromkeys(index.files[i].captions[0] for i in index.column("captions").nonzero()[:, 0])]
     return random.Random(seed).sample(firsts, min(n, len(firsts)))

@@ -96,10 +96,10 @@ class Explorer(anywidget.AnyWidget):
         skipped = [f"{shown_name(name)}: {reason}" for name, reason in index.skipped[:MOST_LISTED]]
         self.send({
             "is": "media", **wanted, "items": len(index),
-            "about": backbone_text(model.clip.config.name_or_path),
-            "adapters": list(model.adapters), "adapter": gallery.adapter,
-            "kinds": sorted({file.kind for file in index.files}), "folders": answers.folders(index),
-            "examples": answers.examples(index), "unread": len(index.skipped), "skipped": skipped,
+            "about": backbone_text(model.clip.config.name_or_path), "adapter": gallery.adapter,
+            "adapters": list(model.adapters), "folders": answers.folders(index), "unread": len(index.skipped),
+            "kinds": [("image", "video")[kind] for kind in index.column("is_clip").unique().tolist()],
+            "examples": answers.examples(index), "skipped": skipped,
         })  # fmt: skip
 
     def _search(self, wanted: Wanted, task: Task) -> None:

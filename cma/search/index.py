@@ -30,8 +30,8 @@ from .listing import MediaFile
 from .segment import LARGE
 from .store import ActingWeights, Embedded, Header
 
-DEPTH = 1000  # items whose frames are compared with the text
-FOLDED, ALIKE = 5000, 0.95  # items among which copies are looked for; the cosine of one with the best
+DEPTH = 1000  # items whose frames are compared with the text, and among which copies are looked for
+ALIKE = 0.95  # the cosine of a picture with its copies, at least
 BLOCK = 4096  # items whose frames are gathered at once
 
 
@@ -198,16 +198,16 @@ class MediaIndex(Embedded):
         """Ranked items without the copies of a better one, each with its copies, itself first (`fold`).
 
         Copies agree in colour, too, so in their embeddings: at a cosine of `ALIKE`. Those in `apart` stay
-        alone, and so do those after the first `FOLDED`.
+        alone, and so do those after the first `DEPTH`.
         """
         hashes = self.column("copy_hash").numpy().view(np.uint64)
         hashes[list(apart)] = 0
-        copies = {item: [item] for item in items}
-        for best, members in fold(hashes, items[:FOLDED]):
-            if len(members) > 1:
-                means = self._pooled(torch.tensor(members))
-                for item in torch.tensor(members)[means @ means[0] >= ALIKE].tolist()[1:]:
-                    copies[best] += copies.pop(item)
+        groups = [group for _, group in fold(hashes, items[:DEPTH]) if len(group) > 1]
+        copies, members = {item: [item] for item in items}, [item for group in groups for item in group]
+        means = self._pooled(torch.tensor(members)).split(list(map(len, groups))) if groups else ()
+        for (best, *others), own in zip(groups, means, strict=True):
+            for item, near in zip(others, (own[1:] @ own[0] >= ALIKE).tolist(), strict=True):
+                copies[best] += copies.pop(item) if near else []
         return copies
 
     def _ranked(self, vector: Tensor, compare: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,8 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "images": ["MediaError", "is_animation", "read_image", "shown_name", "to_pixels", "with_content"],
+        "animation": ["is_animation"],
+        "images": ["MediaError", "read_image", "shown_name", "to_pixels", "with_content"],
         "suffixes": ["ANIMATABLE", "CLIPS", "LACKING", "PICTURES", "not_read"],
         "video": ["FrameFolder", "frame_indices", "read_frames", "read_media", "seconds", "stream_frames"],
     },

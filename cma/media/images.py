@@ -1,14 +1,14 @@
-"""Pictures and animations, read as viewers show them, and their pixels as CLIP takes them."""
+"""Pictures, read as viewers show them, and their pixels as CLIP takes them."""
 
 from __future__ import annotations
 
 import re
 import stat
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -21,12 +21,10 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import BaseImageProcessor
 
-T = TypeVar("T")
 ENOUGH = 672  # pixels of the shorter side: twice what the largest CLIP takes
 LONGEST = 16  # a picture that is longer than so many times its width is cut to its middle
 NEARLY_WHITE, NEARLY_ALL, DARK = 240, 0.98, "#404040"  # how a white drawing is known, and what it is put on
 TURNS = dict(enumerate(map(Image.Transpose, (0, 3, 1, 5, 4, 6, 2)), start=2))  # upright again, by EXIF
-SLOWED = 0.1  # seconds for which browsers show a frame that asks for 10 ms or less
 if HEIC[0] not in LACKING:
     import pillow_heif.HeifImagePlugin  # noqa: F401 (from here on Pillow reads HEIC, whatever its name)
 
@@ -59,7 +57,7 @@ def with_content(path: Path, kind: str) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Hide Pillow's warnings: about small damage, and about large pictures, read up to twice its limit."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -67,9 +65,9 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-@_quiet()
+@quiet()
 def read_image(path: str | Path, enough: int | None = ENOUGH) -> Image.Image:
-    """The picture, or the first frame of an animation: upright, opaque, in RGB of 8 bits (`_as_shown`).
+    """The picture, or the first frame of an animation: upright, opaque, in RGB of 8 bits (`as_shown`).
 
     A large JPEG is decoded at a half, a quarter or an eighth of its size while its shorter side keeps at
     least `enough` pixels, which is several times faster; None decodes it in full.
@@ -89,9 +87,9 @@ def read_image(path: str | Path, enough: int | None = ENOUGH) -> Image.Image:
                 raise ValueError("PostScript, which is a program; save it as .png")
             if enough and min(image.size) >= 2 * enough:  # smaller pictures stay as they are, bitwise
                 image.draft(None, (enough, enough))
-            return _as_shown(image)
+            return as_shown(image)
     except Exception as error:  # a damaged file can make a decoder raise anything
-        raise MediaError(f"{path}: cannot be read as a picture ({_reason(path, error)})") from error
+        raise MediaError(f"{path}: cannot be read as a picture ({reason_of(path, error)})") from error
 
 
 def _developed(path: Path, enough: int | None) -> Image.Image:
@@ -113,14 +111,14 @@ def to_pixels(
     `settings` go to the image processor, such as `do_normalize=False`.
     """
     return image_processor(
-        images=[_central(_as_shown(picture)) for picture in pictures],
+        images=[_central(as_shown(picture)) for picture in pictures],
         input_data_format="channels_last",  # else it takes 1 or 3 rows of pixels for channels
         return_tensors="pt",
         **settings,
     )["pixel_values"]
 
 
-def _as_shown(image: Image.Image) -> Image.Image:
+def as_shown(image: Image.Image) -> Image.Image:
     """A picture as viewers show it: upright (EXIF), RGB of 8 bits, opaque; itself if it is like that.
 
     What is transparent becomes white, as most pages are. A drawing that is itself white could not be seen
@@ -167,103 +165,18 @@ def _central(picture: Image.Image) -> Image.Image:
     return picture.crop((x, y, width - x, height - y))
 
 
-@_quiet()
-def is_animation(path: Path) -> bool:
-    """Whether a gif, webp or png has several frames, by its header; False where that cannot be read."""
-    try:
-        with_content(path, "a picture")  # opening a pipe would wait for ever
-        head = _head(path)
-        if _is_webp(head):  # Pillow would read the whole file
-            return head[12:16] == b"VP8X" and bool(head[20] & 2)
-        with Image.open(path) as image:
-            return getattr(image, "is_animated", False)
-    except Exception:  # whoever reads the file later says what is wrong with it
-        return False
-
-
-def may_be_animation(path: Path) -> bool:
-    """Whether a file starts like a gif, webp or png, whatever its name."""
-    head = _head(path)
-    return head.startswith((b"GIF8", b"\x89PNG")) or _is_webp(head)
-
-
-class Animation:
-    """The frames of a gif, webp or png of `seconds`, timed by the file. Raises MediaError for a damaged one.
-
-    `starts` [F + 1]: when each frame is first shown, in seconds from 0, and when the last one ends. To know
-    that, the whole file is decoded once.
-    """
-
-    def __init__(self, path: Path) -> None:
-        def duration(image: Image.Image) -> float:
-            image.load()
-            seconds = float(image.info.get("duration", 0)) / 1000
-            return seconds if seconds > 0.01 else SLOWED
-
-        self.path = path
-        self.starts = np.cumsum([0.0, *self._each_frame(duration)])
-        self.seconds = float(self.starts[-1])
-
-    def sampled(self, fps: float | None, start: float | None, end: float | None) -> list[int]:
-        """The frames between `start` and `end` (seconds), those shown every 1 / `fps` seconds, at least one.
-
-        For frames of equal length the result is that of `VideoFile.sampled`. Raises ValueError for an
-        animation that ends before `start`.
-        """
-        count = len(self.starts) - 1
-        first = int(np.searchsorted(self.starts, start or 0.0, side="right")) - 1
-        if first >= count:
-            shown = f"{self.starts[-1]:.2f} s of {count} frames"
-            raise ValueError(f"expected a part from {start} s on, found {shown}")
-        last = count
-        if end is not None:
-            last = min(count, max(first + 1, int(np.searchsorted(self.starts, end, side="left"))))
-        if fps is None:
-            return list(range(first, last))
-        begins = self.starts[first : last + 1] - self.starts[first]
-        ticks = np.ceil(begins * fps - 1e-6)  # how many ticks come before each frame begins
-        return (first + np.flatnonzero(np.diff(ticks))).tolist()
-
-    def read(self, chosen: Sequence[int]) -> Iterator[Image.Image]:
-        """The frames at the ascending indices `chosen`, one at a time. Raises MediaError."""
-        return self._each_frame(lambda image: _as_shown(image).copy(), chosen)
-
-    stream = read
-
-    def _each_frame(
-        self, take: Callable[[Image.Image], T], chosen: Sequence[int] | None = None
-    ) -> Iterator[T]:
-        """What `take` makes of the frames at the indices `chosen`, or of each; no warning while it waits."""
-        try:
-            with _quiet():
-                image = Image.open(self.path)
-                numbers = range(getattr(image, "n_frames", 1)) if chosen is None else chosen
-            with image:
-                for number in numbers:
-                    with _quiet():
-                        image.seek(number)
-                        taken = take(image)
-                    yield taken
-        except Exception as error:  # a damaged file can make a decoder raise anything
-            reason = _reason(self.path, error)
-            raise MediaError(f"{self.path}: cannot be decoded as an animation ({reason})") from error
-
-
-def _head(path: Path) -> bytes:
+def head_of(path: Path) -> bytes:
+    """The first bytes of a file, by which its kind is known."""
     with path.open("rb") as stream:
         return stream.read(24)
 
 
-def _is_webp(head: bytes) -> bool:
-    return (head[:4], head[8:12]) == (b"RIFF", b"WEBP")
-
-
-def _reason(path: Path, error: Exception) -> str:
+def reason_of(path: Path, error: Exception) -> str:
     """What is wrong with a picture, and what to do where something can be done."""
     if isinstance(error, Image.DecompressionBombError):
         size, limit = (int(n) / 1e6 for n in re.findall(r"(\d+) pixels", str(error))[:2])
         return f"{size:.0f} megapixels, more than the limit of {limit:.0f}; save a smaller copy of it"
     if isinstance(error, UnidentifiedImageError):
-        extra = "; HEIC needs the extra `formats`" if LACKING and b"ftyp" in _head(path) else ""
-        return f"no picture that Pillow knows: it starts with {_head(path)!r}{extra}"
+        extra = "; HEIC needs the extra `formats`" if LACKING and b"ftyp" in head_of(path) else ""
+        return f"no picture that Pillow knows: it starts with {head_of(path)!r}{extra}"
     return str(error) or type(error).__name__

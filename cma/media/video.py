@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from .images import Animation, MediaError, may_be_animation, read_image, with_content
+from .animation import Animation, may_be_animation
+from .images import MediaError, read_image, with_content
 
 if TYPE_CHECKING:
     from .video_file import VideoFile

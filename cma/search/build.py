@@ -25,7 +25,8 @@ from . import listing, store
 from .copies import picture_hash
 from .listing import MediaFile, Problem
 from .segment import LARGE, Segment
-from .store import Embedded, Header
+from .store import Embedded
+from .weights import Header
 
 PART_SECONDS = 30  # a build that is killed loses the work of so many seconds at most
 SMALL = 2**13  # frames: segments with fewer are joined at the end of a build, so adding little writes little

@@ -28,7 +28,8 @@ from .build import Source, build, check_finite, embed, read_pixels
 from .copies import fold
 from .listing import MediaFile
 from .segment import LARGE
-from .store import ActingWeights, Embedded, Header
+from .store import Embedded
+from .weights import ActingWeights, Header, adapter_text
 
 DEPTH = 1000  # items whose frames are compared with the text, and among which copies are looked for
 ALIKE = 0.95  # the cosine of a picture with its copies, at least
@@ -105,7 +106,7 @@ class MediaIndex(Embedded):
     def __repr__(self) -> str:
         clips = int(self.column("is_clip").sum())
         counts = f"{len(self) - clips:,} pictures, {clips:,} clips"
-        adapter = store.adapter_text(self.adapter, self.built_with)
+        adapter = adapter_text(self.adapter, self.built_with)
         return f"<MediaIndex of {self.media_root}: {counts}, {adapter}>"
 
     def path(self, file: MediaFile) -> Path:

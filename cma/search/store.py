@@ -21,19 +21,15 @@ from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from ..backbone import identity
 from ..config import ReadConfig
 from ..files import parse_json, read_json, write_whole
-from ..method import describe
-from ..model import RetrievalModel
 from .listing import MediaFile, Name, Problem
 from .segment import LARGE, SEGMENT, Segment, digest_of, spread
+from .weights import Digests, Header
 
 INDEX, LOCK, SEGMENTS = "index.json", ".index.lock", SEGMENT.format("[0-9a-f]" * 16)
 FORMAT_VERSION = 6  # 5: one file, `index.safetensors`
 FULL = 2**17  # frames of a segment; twice as much memory as they take is needed to join segments
-
-Digests = dict[str, str | float | None]  # as `identify` gives them
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -104,28 +100,6 @@ class Files(Sequence):
 
 
 @dataclass(frozen=True)
-class Header:
-    """What embeddings were made with, in each segment; `backbone` and `adapter` are names for messages."""
-
-    backbone: dict[str, str | None]
-    adapter: str | None
-    built_with: Digests
-    config: ReadConfig
-
-    def check(self, path: Path, model: RetrievalModel, digests: Digests) -> None:
-        """Raise ValueError unless the backbone and the active adapter, with these digests, are the same."""
-        if self.built_with == digests:
-            return
-        said = f"the backbone {self.backbone}, but this one is {identity(model.clip)} or has other weights"
-        advice = "load that backbone"
-        if self.built_with["backbone"] == digests["backbone"]:
-            there, here = adapter_text(self.adapter, self.built_with), adapter_text(model.active, digests)
-            said = f"{there}, but now {here} is active or its weights differ"
-            advice = "call set_adapter with the right one"
-        raise ValueError(f"{path}: built with {said}; {advice}, or build the index again")
-
-
-@dataclass(frozen=True)
 class Manifest:
     """What `index.json` says: names of segments, and `order` as runs of (first row, row after the last)."""
 
@@ -139,50 +113,6 @@ class Manifest:
 
 def as_json(record: Header | Manifest) -> str:
     return TypeAdapter(type(record)).dump_json(record).decode()
-
-
-def identify(model: RetrievalModel) -> Digests:
-    """What embeddings depend on: digests of the backbone's weights and of the active adapter (or None).
-
-    The backbone's are rounded to bfloat16 first: the same in float32 and in bfloat16 are one backbone, those
-    rounded to float16 another one. The adapter's count exactly, with its method, options and scale.
-    """
-    with model.acting(None):  # a method may have put its own tensors in the backbone's place
-        weights = [weight.detach() for _, weight in sorted(model.clip.named_parameters())]
-        backbone = digest_of(weight.to(torch.bfloat16) for weight in weights)
-    if model.active is None:
-        return {"backbone": backbone, "adapter": None, "scale": 1.0}
-    adapter = model.get_adapter(model.active)
-    weights = [weight.detach() for _, weight in sorted(adapter.named_parameters())]
-    digest = digest_of(weights, repr(describe(adapter)))
-    return {"backbone": backbone, "adapter": digest, "scale": model.scale}
-
-
-def adapter_text(adapter: str | None, digests: Digests) -> str:
-    """What a message calls an adapter, with its scale where that is not 1."""
-    scale = "" if digests["scale"] == 1 else f" at scale {digests['scale']:g}"
-    return f"adapter {adapter!r}{scale}" if adapter else "no adapter"
-
-
-class ActingWeights:
-    """The weights of a model's backbone and active adapter: their `digests`, and whether they have changed.
-
-    Only a change that torch counts (an update in place, another tensor or device) has them read again.
-    """
-
-    def __init__(self, model: RetrievalModel) -> None:
-        self.digests, self._seen = identify(model), _versions(model)
-
-    def changed(self, model: RetrievalModel) -> str:
-        """What of the model, with the same adapter active, differs from `digests`; "" if nothing does."""
-        seen = _versions(model)
-        if seen[1] != self._seen[1]:
-            now = identify(model)
-            if now != self.digests:
-                own = now["backbone"] == self.digests["backbone"]
-                return f"adapter {model.active!r}" if own else "the backbone"
-            self._seen = seen
-        return ""
 
 
 @contextmanager
@@ -270,15 +200,3 @@ def read(folder: Path) -> tuple[Header, Embedded]:
     header, rows = manifest.header, torch.cat([torch.arange(*run) for run in manifest.runs])
     about = {"built_with": header.built_with, "config": header.config, "skipped": manifest.skipped}
     return header, Embedded(media_root=Path(manifest.media_root), segments=segments, order=rows, **about)
-
-
-def _versions(model: RetrievalModel) -> tuple[list[Tensor], list[tuple]]:
-    """The weights that `identify` reads (to be kept, so that their addresses are not given to new ones), and
-    what differs once one was changed or is another tensor."""
-    with model.acting(None):
-        weights = list(model.clip.parameters())
-    weights += model.get_adapter(model.active).parameters() if model.active else []
-    return weights, [
-        (id(weight), weight.data_ptr(), weight.dtype, None if weight.is_inference() else weight._version)
-        for weight in weights
-    ]

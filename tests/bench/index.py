@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from cma import RetrievalModel
 from cma.config import ReadConfig
-from cma.search import build, index, listing, segment, store
+from cma.search import build, index, listing, segment, store, weights
 from tests import ROOT
 from tests.conftest import build_clip, build_processor
 
@@ -174,8 +174,8 @@ def toy_model() -> RetrievalModel:
     return RetrievalModel(build_clip(), build_processor())
 
 
-def header_of(model: RetrievalModel) -> store.Header:
-    return store.Header({"name": "toy"}, None, store.identify(model), ReadConfig())
+def header_of(model: RetrievalModel) -> weights.Header:
+    return weights.Header({"name": "toy"}, None, weights.identify(model), ReadConfig())
 
 
 def size_of(folder: Path) -> int:

@@ -15,7 +15,7 @@ from transformers import CLIPImageProcessorPil, CLIPProcessor
 
 from cma import RetrievalModel, TrainConfig, data
 from cma.search import MediaIndex
-from cma.search.store import identify
+from cma.search.weights import identify
 from cma.training import Pixels, model_frames
 from cma.training.reading import load_media
 from data_prep.frames import Extraction, extract

@@ -41,7 +41,7 @@ def test_each_index_is_built_once(gallery, built, monkeypatch):
     assert (adapted.scale, half.scale) == (1.0, 0.5)
     assert list(gallery.indexes([None, "b", "a"], 0.5)) == ["zero-shot", "b × 0.5", "a × 0.5"]
     assert gallery.model.active is None and gallery.model.scale == 1.0
-    monkeypatch.setattr("cma.search.store.identify", None)  # nor are weights read again
+    monkeypatch.setattr("cma.search.weights.identify", None)  # nor are weights read again
     assert gallery.index("a").query("a cat") and gallery.index() is zero_shot
 
 

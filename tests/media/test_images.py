@@ -26,7 +26,8 @@ from cma.media import (
     stream_frames,
     to_pixels,
 )
-from cma.media.images import ENOUGH, LONGEST, Animation
+from cma.media.animation import Animation
+from cma.media.images import ENOUGH, LONGEST
 from tests import ROOT
 from tests.toy_media import write_animation, write_clip, write_picture, write_raw
 

@@ -11,7 +11,7 @@ from cma import AdapterConfig, RetrievalModel, TrainConfig, train
 from cma.data import load as load_data
 from cma.methods import NAMES, Method, attach
 from cma.patching import active
-from cma.search.store import identify
+from cma.search.weights import identify
 from cma.training import RunRecord, prepare
 from tests.conftest import build_clip
 from tests.methods.conftest import FRAMES, build, embed, move

@@ -16,6 +16,7 @@ from cma import RetrievalModel, data
 from cma.config import ReadConfig, TrainConfig
 from cma.media import MediaError
 from cma.search import MediaFile, build, segment, store
+from cma.search import weights as model_weights
 from cma.search.index import MediaIndex
 from cma.search.segment import Segment
 from cma.similarity import compare, mean_pooled, text_conditioned
@@ -175,8 +176,8 @@ def test_weights_are_read_once_a_build_or_load_and_again_when_they_changed(
 ):
     """Not for each part of an index, and not for each query."""
     model.set_adapter(adapter)
-    calls, really = [], store.identify
-    monkeypatch.setattr(store, "identify", lambda *given: calls.append(given) or really(*given))
+    calls, really = [], model_weights.identify
+    monkeypatch.setattr(model_weights, "identify", lambda *given: calls.append(given) or really(*given))
     monkeypatch.setattr(build, "PART_SECONDS", 0)
     MediaIndex.build(model, media, folder=tmp_path)
     (tmp_path / "index.json").unlink()  # all its segments are left by a stopped build

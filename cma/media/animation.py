@@ -1,0 +1,101 @@
+"""Animations: gif, webp and png files of several frames, read as browsers show them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image
+
+from .images import MediaError, as_shown, head_of, quiet, reason_of, with_content
+
+T = TypeVar("T")
+SLOWED = 0.1  # seconds for which browsers show a frame that asks for 10 ms or less
+
+
+@quiet()
+def is_animation(path: Path) -> bool:
+    """Whether a gif, webp or png has several frames, by its header; False where that cannot be read."""
+    try:
+        with_content(path, "a picture")  # opening a pipe would wait for ever
+        head = head_of(path)
+        if _is_webp(head):  # Pillow would read the whole file
+            return head[12:16] == b"VP8X" and bool(head[20] & 2)
+        with Image.open(path) as image:
+            return getattr(image, "is_animated", False)
+    except Exception:  # whoever reads the file later says what is wrong with it
+        return False
+
+
+def may_be_animation(path: Path) -> bool:
+    """Whether a file starts like a gif, webp or png, whatever its name."""
+    head = head_of(path)
+    return head.startswith((b"GIF8", b"\x89PNG")) or _is_webp(head)
+
+
+class Animation:
+    """The frames of a gif, webp or png of `seconds`, timed by the file. Raises MediaError for a damaged one.
+
+    `starts` [F + 1]: when each frame is first shown, in seconds from 0, and when the last one ends. To know
+    that, the whole file is decoded once.
+    """
+
+    def __init__(self, path: Path) -> None:
+        def duration(image: Image.Image) -> float:
+            image.load()
+            seconds = float(image.info.get("duration", 0)) / 1000
+            return seconds if seconds > 0.01 else SLOWED
+
+        self.path = path
+        self.starts = np.cumsum([0.0, *self._each_frame(duration)])
+        self.seconds = float(self.starts[-1])
+
+    def sampled(self, fps: float | None, start: float | None, end: float | None) -> list[int]:
+        """The frames between `start` and `end` (seconds), those shown every 1 / `fps` seconds, at least one.
+
+        For frames of equal length the result is that of `VideoFile.sampled`. Raises ValueError for an
+        animation that ends before `start`.
+        """
+        count = len(self.starts) - 1
+        first = int(np.searchsorted(self.starts, start or 0.0, side="right")) - 1
+        if first >= count:
+            shown = f"{self.starts[-1]:.2f} s of {count} frames"
+            raise ValueError(f"expected a part from {start} s on, found {shown}")
+        last = count
+        if end is not None:
+            last = min(count, max(first + 1, int(np.searchsorted(self.starts, end, side="left"))))
+        if fps is None:
+            return list(range(first, last))
+        begins = self.starts[first : last + 1] - self.starts[first]
+        ticks = np.ceil(begins * fps - 1e-6)  # how many ticks come before each frame begins
+        return (first + np.flatnonzero(np.diff(ticks))).tolist()
+
+    def read(self, chosen: Sequence[int]) -> Iterator[Image.Image]:
+        """The frames at the ascending indices `chosen`, one at a time. Raises MediaError."""
+        return self._each_frame(lambda image: as_shown(image).copy(), chosen)
+
+    stream = read
+
+    def _each_frame(
+        self, take: Callable[[Image.Image], T], chosen: Sequence[int] | None = None
+    ) -> Iterator[T]:
+        """What `take` makes of the frames at the indices `chosen`, or of each; no warning while it waits."""
+        try:
+            with quiet():
+                image = Image.open(self.path)
+                numbers = range(getattr(image, "n_frames", 1)) if chosen is None else chosen
+            with image:
+                for number in numbers:
+                    with quiet():
+                        image.seek(number)
+                        taken = take(image)
+                    yield taken
+        except Exception as error:  # a damaged file can make a decoder raise anything
+            reason = reason_of(self.path, error)
+            raise MediaError(f"{self.path}: cannot be decoded as an animation ({reason})") from error
+
+
+def _is_webp(head: bytes) -> bool:
+    return (head[:4], head[8:12]) == (b"RIFF", b"WEBP")

@@ -1,0 +1,95 @@
+"""What the embeddings of an index depend on: the weights of a model, by digests, and how media are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..backbone import identity
+from ..config import ReadConfig
+from ..method import describe
+from ..model import RetrievalModel
+from .segment import digest_of
+
+Digests = dict[str, str | float | None]  # as `identify` gives them
+
+
+@dataclass(frozen=True)
+class Header:
+    """What embeddings were made with, in each segment; `backbone` and `adapter` are names for messages."""
+
+    backbone: dict[str, str | None]
+    adapter: str | None
+    built_with: Digests
+    config: ReadConfig
+
+    def check(self, path: Path, model: RetrievalModel, digests: Digests) -> None:
+        """Raise ValueError unless the backbone and the active adapter, with these digests, are the same."""
+        if self.built_with == digests:
+            return
+        said = f"the backbone {self.backbone}, but this one is {identity(model.clip)} or has other weights"
+        advice = "load that backbone"
+        if self.built_with["backbone"] == digests["backbone"]:
+            there, here = adapter_text(self.adapter, self.built_with), adapter_text(model.active, digests)
+            said = f"{there}, but now {here} is active or its weights differ"
+            advice = "call set_adapter with the right one"
+        raise ValueError(f"{path}: built with {said}; {advice}, or build the index again")
+
+
+def identify(model: RetrievalModel) -> Digests:
+    """What embeddings depend on: digests of the backbone's weights and of the active adapter (or None).
+
+    The backbone's are rounded to bfloat16 first: the same in float32 and in bfloat16 are one backbone, those
+    rounded to float16 another one. The adapter's count exactly, with its method, options and scale.
+    """
+    with model.acting(None):  # a method may have put its own tensors in the backbone's place
+        weights = [weight.detach() for _, weight in sorted(model.clip.named_parameters())]
+        backbone = digest_of(weight.to(torch.bfloat16) for weight in weights)
+    if model.active is None:
+        return {"backbone": backbone, "adapter": None, "scale": 1.0}
+    adapter = model.get_adapter(model.active)
+    weights = [weight.detach() for _, weight in sorted(adapter.named_parameters())]
+    digest = digest_of(weights, repr(describe(adapter)))
+    return {"backbone": backbone, "adapter": digest, "scale": model.scale}
+
+
+def adapter_text(adapter: str | None, digests: Digests) -> str:
+    """What a message calls an adapter, with its scale where that is not 1."""
+    scale = "" if digests["scale"] == 1 else f" at scale {digests['scale']:g}"
+    return f"adapter {adapter!r}{scale}" if adapter else "no adapter"
+
+
+class ActingWeights:
+    """The weights of a model's backbone and active adapter: their `digests`, and whether they have changed.
+
+    Only a change that torch counts (an update in place, another tensor or device) has them read again.
+    """
+
+    def __init__(self, model: RetrievalModel) -> None:
+        self.digests, self._seen = identify(model), _versions(model)
+
+    def changed(self, model: RetrievalModel) -> str:
+        """What of the model, with the same adapter active, differs from `digests`; "" if nothing does."""
+        seen = _versions(model)
+        if seen[1] != self._seen[1]:
+            now = identify(model)
+            if now != self.digests:
+                own = now["backbone"] == self.digests["backbone"]
+                return f"adapter {model.active!r}" if own else "the backbone"
+            self._seen = seen
+        return ""
+
+
+def _versions(model: RetrievalModel) -> tuple[list[Tensor], list[tuple]]:
+    """The weights that `identify` reads (to be kept, so that their addresses are not given to new ones), and
+    what differs once one was changed or is another tensor."""
+    with model.acting(None):
+        weights = list(model.clip.parameters())
+    weights += model.get_adapter(model.active).parameters() if model.active else []
+    return weights, [
+        (id(weight), weight.data_ptr(), weight.dtype, None if weight.is_inference() else weight._version)
+        for weight in weights
+    ]

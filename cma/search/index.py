@@ -198,8 +198,8 @@ class MediaIndex(Embedded):
     def copies(self, items: Sequence[int], apart: Iterable[int] = ()) -> dict[int, list[int]]:
         """Ranked items without the copies of a better one, each with its copies, itself first (`fold`).
 
-        Copies agree in colour, too, so in their embeddings: at a cosine of `ALIKE`. Those in `apart` stay
-        alone, and so do those after the first `DEPTH`.
+        The hashes are of grey values, so copies must have a cosine of `ALIKE`, too: most pictures of another
+        colour have less. Those in `apart` stay alone, and so do those after the first `DEPTH`.
         """
         hashes = self.column("copy_hash").numpy().view(np.uint64)
         hashes[list(apart)] = 0

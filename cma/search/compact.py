@@ -4,11 +4,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import store
+from . import lance, store
 
 
-def compact(folder: Path) -> int:
-    """Write the items of the index in `folder` into new segments; returns how many there are."""
+def compact(folder: str | Path) -> int:
+    """Join the parts of the index in a folder, or of a LanceDB table; returns how many items there are."""
+    if lance.is_table(folder):
+        table = lance.Table(folder)
+        table.compact()
+        return len(table)
+    folder = Path(folder)
     store.read(folder)  # or the folder would be made
     with store.writing(folder):
         header, index = store.read(folder)
@@ -20,9 +25,9 @@ def compact(folder: Path) -> int:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser("python -m cma.search.compact", description=__doc__)
-    parser.add_argument("folder", type=Path, help="that of `MediaIndex.build` or `save`")
+    parser.add_argument("folder", help="what `MediaIndex.build` was given as `folder` or `store`")
     options = parser.parse_args()
     try:
         print(f"{options.folder}: {compact(options.folder):,} files")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         sys.exit(str(error))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -23,12 +23,12 @@ from ..config import ReadConfig
 from ..media import MediaError
 from ..model import RetrievalModel
 from ..similarity import text_conditioned
-from . import listing, store
+from . import lance, listing, store
 from .build import Source, build, check_finite, embed, read_pixels
 from .copies import fold
 from .listing import MediaFile
-from .segment import LARGE
-from .store import Embedded
+from .segment import LARGE, Segment
+from .store import FORMAT_VERSION, Embedded, Manifest
 from .weights import ActingWeights, Header, adapter_text
 
 DEPTH = 1000  # items whose frames are compared with the text, and among which copies are looked for
@@ -41,15 +41,13 @@ class MediaIndex(Embedded):
     """The embeddings of pictures and clips, made with the model's `adapter` (None: plain CLIP) at `scale`.
 
     A query is embedded with that adapter too, whichever is active meanwhile, so that several indexes of one
-    model answer side by side. Two indexes are equal only if they are the same object. Without `exact`, the
-    first search reads the sketches of large segments: of the best ten, one in fifty may be missing.
+    model answer side by side. Two indexes are equal only if they are the same object.
     """
 
     model: RetrievalModel
     adapter: str | None
     scale: float
     weights: ActingWeights
-    exact: bool = True
 
     @classmethod
     def build(
@@ -59,7 +57,9 @@ class MediaIndex(Embedded):
         config: ReadConfig | None = None,
         previous: MediaIndex | None = None,
         folder: str | Path | None = None,
-    ) -> MediaIndex:
+        store: str | Path | None = None,
+        shard: tuple[int, int] = (0, 1),
+    ) -> MediaIndex | LanceIndex:
         """Embed a split, a dataset folder (all its splits) or any folder of pictures and clips.
 
         `config` says how they are read and compared; a `TrainConfig` is one, of which the rest is left out.
@@ -69,7 +69,13 @@ class MediaIndex(Embedded):
         The index is saved in `folder`, in parts while it is built: after a kill the next call goes on from
         there. An index that lies there is brought up to date; one of another model, adapter, scale or config
         is replaced, so give each adapter a folder of its own. While another process writes there, this one
-        waits. Raises FileNotFoundError if there is no such source, ValueError if nothing in it can be read,
+        waits.
+
+        With `store`, a folder or an address such as `s3://bucket/photos`, the index is a LanceDB table there
+        (`LanceIndex`; extra `lance`). Several processes, also on several machines, fill one table: each is
+        given its `shard` (number, how many) of the same files. One that was killed is started again.
+
+        Raises FileNotFoundError if there is no such source, ValueError if nothing in it can be read,
         if embeddings are not finite, and at once for a folder of other things; ImportError for a video file
         without the extra `video`.
         """
@@ -77,31 +83,57 @@ class MediaIndex(Embedded):
         config = ReadConfig(**{field.name: getattr(given, field.name) for field in fields(ReadConfig)})
         folder = None if folder is None else Path(folder).expanduser()
         header = Header(identity(model.clip), model.active, weights.digests, config)
+        if store is not None:
+            return cls._stored(model, weights, lance.build(model, source, header, store, shard))
         return cls._of(model, weights, build(model, source, header, previous, folder))
 
     def save(self, folder: str | Path) -> None:
         """Write the index into `folder`, whole or not at all; waits and raises as `build`."""
         folder = Path(folder).expanduser()
         with store.writing(folder), self._own_adapter():
-            header = Header(identity(self.model.clip), self.adapter, self.built_with, self.config)
-            store.publish(folder, header, store.joined(folder, header, self))
+            store.publish(folder, self._header, store.joined(folder, self._header, self))
+
+    def to_lance(self, uri: str | Path) -> LanceIndex:
+        """Write the index to `uri` as a LanceDB table, in the place of what is there; see `build`."""
+        with self._own_adapter():
+            manifest = Manifest(self._header, str(self.media_root), (), (), (), FORMAT_VERSION)
+            table = lance.Table(uri, manifest)
+            table.write(self)
+            table.compact()
+        return self._stored(self.model, self.weights, table)
 
     @classmethod
-    def load(cls, folder: str | Path, model: RetrievalModel, exact: bool = True) -> MediaIndex:
+    def load(cls, folder: str | Path, model: RetrievalModel) -> MediaIndex | LanceIndex:
         """Open an index for `model`, whose active adapter and scale must be those it was built with.
 
-        Its vectors stay in the file, and are read when they are used. Raises FileNotFoundError, or ValueError
-        for a damaged index or another backbone or adapter; damage of the vectors is found by the first query.
+        `folder` may also be where a LanceDB table is. Vectors stay in the file, and are read when they are
+        used. Raises FileNotFoundError, or ValueError for a damaged index or another backbone or adapter;
+        damage of the vectors is found by the first query.
         """
-        folder, weights = Path(folder).expanduser(), ActingWeights(model)
+        weights = ActingWeights(model)
+        if lance.is_table(folder):
+            table = lance.Table(folder)
+            table.manifest.header.check(table.uri, model, weights.digests)
+            return cls._stored(model, weights, table)
+        folder = Path(folder).expanduser()
         header, index = store.read(folder)
         header.check(folder / store.INDEX, model, weights.digests)
-        return cls._of(model, weights, index, exact)
+        return cls._of(model, weights, index)
 
     @classmethod
-    def _of(cls, model: RetrievalModel, weights: ActingWeights, index: Embedded, exact: bool = True):
+    def _of(cls, model: RetrievalModel, weights: ActingWeights, index: Embedded) -> MediaIndex:
         held = {field.name: getattr(index, field.name) for field in fields(Embedded)}
-        return cls(model=model, adapter=model.active, scale=model.scale, weights=weights, exact=exact, **held)
+        return cls(model=model, adapter=model.active, scale=model.scale, weights=weights, **held)
+
+    @classmethod
+    def _stored(cls, model: RetrievalModel, weights: ActingWeights, table: lance.Table) -> LanceIndex:
+        about = {"config": table.manifest.header.config, "media_root": Path(table.manifest.media_root)}
+        nothing = Embedded(built_with=weights.digests, **about, segments=(), order=torch.arange(0))
+        return LanceIndex(table, cls._of(model, weights, nothing))
+
+    @property
+    def _header(self) -> Header:
+        return Header(identity(self.model.clip), self.adapter, self.built_with, self.config)
 
     def __repr__(self) -> str:
         clips = int(self.column("is_clip").sum())
@@ -148,12 +180,7 @@ class MediaIndex(Embedded):
         All items [V], or the best `DEPTH` of `LARGE` or more. The first `DEPTH` are compared by all their
         frames; the rest are in the order of the first search, the same for pictures and for mean_pooled.
         """
-        if not isinstance(text, str):
-            raise TypeError(f"a query is a sentence, not {text!r}; for a picture or clip see `query_media`")
-        if not text.strip():
-            raise ValueError("the query is blank; type a few words")
-        vector = self._encode([text])
-        return self._ranked(F.normalize(vector[0], dim=0), lambda near: self._compare(vector, near)[0])
+        return self._ranked(self._text(text), self._compare)
 
     def ranking_media(self, path: str | Path) -> tuple[Tensor, Tensor]:
         """(items, their cosines) by mean frames, best first, for a picture, a clip or a folder of frames.
@@ -161,18 +188,7 @@ class MediaIndex(Embedded):
         As many as `ranking` returns. Raises TypeError for what is no path, MediaError (a ValueError) that
         names a file that cannot be read, and ValueError as `query`.
         """
-        if not isinstance(path, str | Path):
-            raise TypeError(f"expected the path of a picture or clip, not {path!r}")
-        path = Path(path).expanduser()
-        kind = listing.kind_of(path)
-        if kind is None:
-            raise MediaError(f"{path}: neither picture nor clip; expected {', '.join(listing.SUFFIXES)}")
-        wanted = MediaFile(path.name, path.name, kind)
-        with self._own_adapter():
-            _, pixels = read_pixels(wanted, path, self.model, self.config)
-            vector = embed(self.model, [pixels])[0].mean(0)
-        vector = F.normalize(vector, dim=0)
-        return self._ranked(vector, lambda near: self._pooled(near) @ vector)
+        return self._ranked(self._media(path), self._compare_means)
 
     def frame_weights(self, text: str, items: Sequence[int]) -> list[Tensor]:
         """The share [F] of each frame in the match of some items with a sentence: softmax_f(t . v_f / τ).
@@ -211,15 +227,37 @@ class MediaIndex(Embedded):
                 copies[best] += copies.pop(item) if near else []
         return copies
 
-    def _ranked(self, vector: Tensor, compare: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    def _text(self, text: str) -> Tensor:
+        """What a sentence is embedded as [1, D]."""
+        if not isinstance(text, str):
+            raise TypeError(f"a query is a sentence, not {text!r}; for a picture or clip see `query_media`")
+        if not text.strip():
+            raise ValueError("the query is blank; type a few words")
+        return self._encode([text])
+
+    def _media(self, path: str | Path) -> Tensor:
+        """The mean of what the frames of a picture or clip are embedded as [1, D]."""
+        if not isinstance(path, str | Path):
+            raise TypeError(f"expected the path of a picture or clip, not {path!r}")
+        path = Path(path).expanduser()
+        kind = listing.kind_of(path)
+        if kind is None:
+            raise MediaError(f"{path}: neither picture nor clip; expected {', '.join(listing.SUFFIXES)}")
+        wanted = MediaFile(path.name, path.name, kind)
+        with self._own_adapter():
+            _, pixels = read_pixels(wanted, path, self.model, self.config)
+            return embed(self.model, [pixels])[0].mean(0, keepdim=True)
+
+    def _ranked(self, vector: Tensor, compare: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """(items, cosines), best first, of equal ones the first: all, or the best `DEPTH` of `LARGE` or more.
 
-        The `DEPTH` items whose means are nearest to a normalised vector [D] are put in order by `compare`.
+        The `DEPTH` items whose means are nearest to a vector [1, D] are put in order by `compare`.
         """
-        first = torch.cat([part.cosines(vector, self.exact) for part in self.segments])[self.order]
+        unit = F.normalize(vector[0], dim=0)
+        first = torch.cat([part.cosines(unit) for part in self.segments])[self.order]
         items = first.topk(DEPTH).indices if len(self) >= LARGE else best_first(first)[0]
         near, rest = items[:DEPTH].sort().values, items[DEPTH:]
-        order, again = best_first(compare(near))
+        order, again = best_first(compare(vector, near)[0])
         return torch.cat([near[order], rest]), torch.cat([again, first[rest]])
 
     def _encode(self, texts: Sequence[str]) -> Tensor:
@@ -234,12 +272,16 @@ class MediaIndex(Embedded):
             torch.segment_reduce(self.gather(items), "mean", lengths=self.lengths[items]), dim=1
         )
 
+    def _compare_means(self, vectors: Tensor, items: Tensor) -> Tensor:
+        """Cosine [T, V] of every vector [T, D] with the mean of each item's frames."""
+        return F.normalize(vectors, dim=1) @ self._pooled(items).T
+
     def _compare(self, text: Tensor, items: Tensor) -> Tensor:
         """Cosine [T, V] of every text [T, D] with some items [V], over all their frames."""
         scores = torch.empty(len(text), len(items))
         for block in torch.arange(len(items)).split(BLOCK):
             if self.config.similarity == "mean_pooled":
-                scores[:, block] = F.normalize(text, dim=1) @ self._pooled(items[block]).T
+                scores[:, block] = self._compare_means(text, items[block])
                 continue
             frames, lengths = self.gather(items[block]), self.lengths[items[block]]
             places = lengths.cumsum(0) - lengths
@@ -261,6 +303,44 @@ class MediaIndex(Embedded):
             if changed := self.weights.changed(self.model):
                 raise ValueError(f"the weights of {changed} changed since; build the index again")
             yield
+
+
+@dataclass(frozen=True, repr=False)
+class LanceIndex:
+    """An index in a LanceDB `table`; `asking`, an index of nothing, embeds the queries.
+
+    LanceDB finds the `DEPTH` items whose means are nearest, and they are ranked again by all their frames. It
+    looks at all of them; in a table of `LARGE` or more that was compacted (by `to_lance`, a build by one
+    process or `python -m cma.search.compact`), at the most promising. What others add is found at once.
+    """
+
+    table: lance.Table
+    asking: MediaIndex
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __repr__(self) -> str:
+        return f"<LanceIndex at {self.table.uri}: {len(self):,} pictures and clips>"
+
+    def near(self, text: str) -> MediaIndex:
+        """The `DEPTH` items nearest to a sentence, as an index of their own."""
+        return self._near(self.asking._text(text))
+
+    def query(self, text: str, k: int = 5) -> list[tuple[str, float]]:
+        """As `MediaIndex.query`, but `DEPTH` at most; raises OSError for storage that does not answer."""
+        near = self._near(vector := self.asking._text(text))
+        return near._best(*near._ranked(vector, near._compare), k)
+
+    def query_media(self, path: str | Path, k: int = 5) -> list[tuple[str, float]]:
+        """As `query`, for a picture, a clip or a folder of frames."""
+        near = self._near(vector := self.asking._media(path))
+        return near._best(*near._ranked(vector, near._compare_means), k)
+
+    def _near(self, vector: Tensor) -> MediaIndex:
+        files, frames = zip(*self.table.nearest(vector[0], DEPTH), strict=True)
+        segment = Segment.of(files, torch.cat(frames), torch.tensor(list(map(len, frames))))
+        return replace(self.asking, segments=(segment,), order=torch.arange(len(files)))
 
 
 def best_first(scores: Tensor) -> tuple[Tensor, Tensor]:

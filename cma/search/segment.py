@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -13,21 +13,19 @@ from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..files import parse_json, write_whole
 from .listing import MediaFile
 
 SEGMENT = "segment-{}.safetensors"
 LARGE = 100_000  # items from which an index is kept in half precision: a cosine differs by 0.0005 at most
-AXES, SKETCHED = 96, 10_000  # numbers of a sketch; items from which a segment in half precision has one
 # What is asked of all items at once, and so without parsing them: one more line is one more column.
 COLUMNS: dict[str, tuple[torch.dtype, Callable[[MediaFile], int]]] = {
     "is_clip": (torch.uint8, lambda file: file.kind == "video"),
     "captions": (torch.int32, lambda file: len(file.captions)),
     "copy_hash": (torch.int64, lambda file: file.copy_hash - (file.copy_hash >> 63 << 64)),  # the same bits
 }
-_FILE = TypeAdapter(MediaFile)
+as_row = partial(TypeAdapter(MediaFile).dump_json, exclude_defaults=True)  # a file as JSON
 
 
 class Segment:
@@ -56,9 +54,7 @@ class Segment:
             tensors["means"] = torch.segment_reduce(means, "mean", lengths=lengths.long()).to(vectors.dtype)
             means = tensors["means"].float()
         tensors["scales"] = 1 / means.norm(dim=1).clamp(min=1e-12)
-        if half and len(means) >= SKETCHED:
-            tensors |= sketched(F.normalize(means, dim=1))
-        rows = [_FILE.dump_json(file, exclude_defaults=True) for file in files]
+        rows = list(map(as_row, files))
         tensors["files"] = torch.frombuffer(bytearray(b"".join(rows)), dtype=torch.uint8)
         tensors["ends"] = torch.tensor([len(row) for row in rows]).cumsum(0)
         for name, (dtype, value) in COLUMNS.items():
@@ -105,11 +101,8 @@ class Segment:
         for name in self._tensors:
             self[name]
 
-    def cosines(self, vector: Tensor, exact: bool = True) -> Tensor:
-        """The cosines [n] of each item's mean with a normalised vector [D]; not `exact`: from the sketch."""
-        if not exact and "sketch" in self._tensors:
-            short = (self["axes"] @ vector).half()
-            return (self["sketch"] @ short).float() + self["centre"] @ vector
+    def cosines(self, vector: Tensor) -> Tensor:
+        """The cosines [n] of each item's mean with a normalised vector [D]."""
         means = self["means" if "means" in self._tensors else "vectors"]
         return (means @ vector.to(means.dtype)).float() * self["scales"]
 
@@ -127,13 +120,6 @@ class Segment:
     def _begins(self) -> Tensor:
         """Where the frames of each row begin [n]."""
         return self["lengths"].cumsum(0) - self["lengths"]
-
-
-def sketched(means: Tensor) -> dict[str, Tensor]:
-    """What is left of means [n, D] on the `AXES` axes on which they differ most (principal components)."""
-    centred = means - (centre := means.mean(0))
-    axes = torch.linalg.eigh(centred.T @ centred).eigenvectors.T[-AXES:].contiguous()
-    return {"centre": centre, "axes": axes, "sketch": (centred @ axes.T).half()}
 
 
 def spread(begins: Tensor, lengths: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ class Header:
     built_with: Digests
     config: ReadConfig
 
-    def check(self, path: Path, model: RetrievalModel, digests: Digests) -> None:
+    def check(self, path: str | Path, model: RetrievalModel, digests: Digests) -> None:
         """Raise ValueError unless the backbone and the active adapter, with these digests, are the same."""
         if self.built_with == digests:
             return

@@ -1,0 +1,313 @@
+"""A LanceDB table answers as the index that it was made of, whoever fills it and whatever is killed."""
+
+import os
+import subprocess
+import sys
+import time
+from unittest import mock
+
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from cma import RetrievalModel
+from cma.config import ReadConfig
+from cma.search import MediaFile, build, lance
+from cma.search.compact import compact
+from cma.search.index import MediaIndex
+from cma.search.lance import Table
+from tests import ROOT
+from tests.conftest import build_clip
+from tests.search.test_index import holding
+from tests.search.test_segment import drawn
+from tests.toy_media import write_clip, write_picture
+
+QUERIES = "a dog", "two boats at night", "red"
+
+
+@pytest.fixture
+def media(tmp_path):
+    """Pictures, clips, and names that JSON or SQL would have to quote."""
+    for i in range(6):
+        write_picture(tmp_path / "media" / f"it's {i}.png", i * 7 + 1)
+    for i in range(3):
+        write_clip(tmp_path / "media" / f"clip {i}.mp4", i, frames=2 + 3 * i)
+    write_picture(tmp_path / "media" / os.fsdecode(b"caf\xe9.png"), 50)
+    return tmp_path / "media"
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """The names of the files whose pixels are read."""
+    names, really = [], build.read_pixels
+    monkeypatch.setattr(
+        build, "read_pixels", lambda file, *rest: names.append(file.media) or really(file, *rest)
+    )
+    return names
+
+
+def alike(one, other, k=20):
+    """Both give the same names, and cosines that differ by the batches alone they were embedded in."""
+    for query in QUERIES:
+        ours, theirs = dict(one.query(query, k)), dict(other.query(query, k))
+        assert ours == pytest.approx(theirs, abs=1e-5)
+        assert [theirs[name] for name in ours] == pytest.approx(list(theirs.values()), abs=1e-5)
+
+
+# ---- what it answers
+
+
+@pytest.mark.parametrize("similarity", ["mean_pooled", "text_conditioned"])
+def test_a_table_of_an_index_gives_its_answers(model, media, tmp_path, similarity):
+    index = MediaIndex.build(model, media, ReadConfig(similarity, temperature=0.5, max_frames=4))
+    written = index.to_lance(tmp_path / "table")
+    for table in (written, MediaIndex.load(tmp_path / "table", model)):
+        assert len(table) == len(index) == 10
+        assert [table.query(query, 20) for query in QUERIES] == [index.query(query, 20) for query in QUERIES]
+        picture = media / "it's 3.png"
+        assert table.query_media(picture, 4) == index.query_media(picture, 4)
+    near = written.near("a dog")
+    assert sorted(near.files, key=lambda file: file.media) == sorted(index.files, key=lambda file: file.media)
+    assert {near.path(file) for file in near.files} == {index.path(file) for file in index.files}
+
+
+def test_an_adapter_goes_with_its_table(model, media, tmp_path):
+    model.set_adapter("a")
+    index = MediaIndex.build(model, media)
+    table = index.to_lance(tmp_path / "table")
+    model.set_adapter(None)
+    assert table.query("a dog") == index.query("a dog")
+    for act in (
+        lambda: MediaIndex.load(tmp_path / "table", model),
+        lambda: build_into(model, media, tmp_path),
+    ):
+        with pytest.raises(
+            ValueError, match="built with adapter 'a', but now no adapter is active"
+        ) as raised:
+            act()
+        assert "\n" not in str(raised.value)
+
+
+def build_into(model, media, tmp_path, **more):
+    return MediaIndex.build(model, media, store=tmp_path / "table", **more)
+
+
+def test_what_others_add_is_found_by_a_reader_that_was_there_before(model, media, tmp_path):
+    reader = build_into(model, media, tmp_path)
+    write_picture(media / "new.png", 90)
+    build_into(model, media, tmp_path)
+    assert len(reader) == 11 and "new.png" in dict(reader.query("a dog", 20))
+
+
+def test_a_file_that_two_processes_added_is_given_once(model, media, tmp_path):
+    table = build_into(model, media, tmp_path)
+    again = Table(tmp_path / "table")
+    again.add(again.nearest(table.near("a dog").frames(0)[0], 4))
+    assert len(table) == 14 and len(table.query("a dog", 20)) == 10
+
+
+def test_a_large_table_is_searched_by_lists_and_so_is_what_was_added_since(
+    model, media, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(lance, "LARGE", 2000)
+    monkeypatch.setattr(lance, "LIST", 100)
+    monkeypatch.setattr(lance, "LISTS", 8)
+    monkeypatch.setattr("cma.search.index.DEPTH", 100)
+    files, embeddings = drawn(2100)
+    index = holding(MediaIndex.build(model, media), files[:2000], embeddings[:2000])
+    table, asked = index.to_lance(tmp_path / "table"), drawn(40, 1)[1]
+    assert table.table._table.index_stats("vector_idx").num_indexed_rows == 2000
+    table.table.add(
+        [(file, vector[None]) for file, vector in zip(files[2000:], embeddings[2000:], strict=True)]
+    )
+    monkeypatch.setattr(MediaIndex, "_encode", lambda self, texts: asked[[int(text) for text in texts]])
+    expected = (normalize(asked, dim=1) @ normalize(embeddings, dim=1).T).topk(10).indices.tolist()
+
+    def found():
+        answers = [{name for name, _ in table.query(str(text), 10)} for text in range(40)]
+        wanted = [{files[item].file_name for item in best} for best in expected]
+        return sum(len(one & other) for one, other in zip(answers, wanted, strict=True))
+
+    assert 380 <= found() < 400  # some are in lists that were not looked through
+    assert compact(tmp_path / "table") == 2100
+    assert table.table._table.index_stats("vector_idx").num_indexed_rows == 2100
+    assert found() >= 380
+
+
+# ---- what is written
+
+
+def test_a_build_embeds_what_is_new_and_forgets_what_is_gone(model, media, tmp_path, read):
+    build_into(model, media, tmp_path)
+    read.clear()
+    alike(build_into(model, media, tmp_path), MediaIndex.load(tmp_path / "table", model))
+    assert read == []
+    (media / "it's 0.png").unlink()
+    write_picture(media / "it's 1.png", 77)
+    (media / "it's 2.png").write_bytes(b"damaged")
+    os.utime(media / "clip 1.mp4", ns=(5, 5))
+    write_picture(media / "new.png", 78)
+    table = build_into(model, media, tmp_path)
+    assert sorted(read) == ["it's 1.png", "it's 2.png", "new.png"] and len(table) == 9
+    times = {file.media: file.modified for file in table.near("a dog").files}
+    assert times["clip 1.mp4"] == 5  # with its old embeddings
+    alike(table, MediaIndex.build(model, media))
+
+
+def test_a_table_is_replaced_whole_or_not_at_all(model, media, tmp_path, monkeypatch):
+    index = MediaIndex.build(model, media)
+    table = index.to_lance(tmp_path / "table")
+    answer = table.query("a dog", 20)
+    monkeypatch.setattr(lance, "ROWS", 3)
+    rows = Table._as_rows
+    calls = []
+
+    def failing(self, items):
+        calls.append(items)
+        if len(calls) == 3:
+            raise OSError("No space left on device")
+        return rows(self, items)
+
+    other = holding(index, list(index.files)[:8], torch.ones(8, 32))
+    with (
+        mock.patch.object(Table, "_as_rows", failing),
+        pytest.raises(OSError, match="No space left") as raised,
+    ):
+        other.to_lance(tmp_path / "table")
+    assert "\n" not in str(raised.value)
+    assert table.query("a dog", 20) == answer
+    assert len(other.to_lance(tmp_path / "table")) == 8 == len(table)
+
+
+# ---- refusals
+
+
+def test_refusals_are_one_line_that_says_where(model, media, tmp_path, monkeypatch):
+    table = build_into(model, media, tmp_path)
+    with pytest.raises(ValueError, match=r"table: built with ReadConfig.*, now ReadConfig.* is wanted"):
+        build_into(model, media, tmp_path, config=ReadConfig(max_frames=3))
+    for shard in ((2, 2), (-1, 2), (0, 0)):
+        with pytest.raises(ValueError, match=r"shard=.*: expected \(number, how many\)"):
+            build_into(model, media, tmp_path, shard=shard)
+    with pytest.raises(FileNotFoundError, match="elsewhere: no index there"):
+        Table(tmp_path / "elsewhere")
+    for path in (tmp_path / "table" / "media.lance" / "data").iterdir():
+        path.write_bytes(b"damaged")
+    for act in (
+        lambda: table.query("a dog"),
+        lambda: MediaIndex.load(tmp_path / "table", model).query("a dog"),
+    ):
+        with pytest.raises(OSError, match="table: .*") as raised:
+            act()
+        assert "\n" not in str(raised.value) and len(str(raised.value)) < 400
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(
+        ImportError, match=r"lancedb: not installed; run `pip install 'cross-modal-adapter\[lance"
+    ):
+        build_into(model, media, tmp_path)
+
+
+def test_a_table_of_somebody_else_is_no_index(model, media, tmp_path):
+    lance.lancedb.connect(tmp_path / "table").create_table("media", [{"vector": [1.0, 2.0]}])
+    with pytest.raises(ValueError, match="table: .*its table is no index, take another place"):
+        build_into(model, media, tmp_path)
+
+
+def test_a_place_is_a_full_path_or_an_address_and_compact_takes_both(tmp_path, monkeypatch, model, media):
+    assert lance.place("s3://bucket/a b") == "s3://bucket/a b" and lance.is_table("s3://bucket/a b")
+    monkeypatch.chdir(tmp_path)
+    assert lance.place("table") == str(tmp_path / "table") and not lance.is_table("table")
+    build_into(model, media, tmp_path)
+    command = [sys.executable, "-m", "cma.search.compact", "table"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
+    assert done.stdout == "table: 10 files\n"
+
+
+# ---- several processes
+
+SHARD = """
+import sys, time
+from tests import conftest
+from cma import RetrievalModel
+from cma.search import build
+from cma.search.index import MediaIndex
+
+build.PART_SECONDS, build.FILES = 0, 2
+media, store, number, count, pause = sys.argv[1:]
+quick = build.read_pixels
+build.read_pixels = lambda *given: (time.sleep(float(pause)), quick(*given))[1]
+model = RetrievalModel(conftest.build_clip(), conftest.build_processor())
+print("ready", flush=True)
+MediaIndex.build(model, media, store=store, shard=(int(number), int(count)))
+"""
+
+
+def environment(**more):
+    return os.environ | {"PYTHONPATH": str(ROOT)} | more
+
+
+def start(media, place, number, count, pause=0.0, **more):
+    command = [sys.executable, "-c", SHARD, *map(str, (media, place, number, count, pause))]
+    return subprocess.Popen(command, env=environment(**more), stdout=subprocess.PIPE, text=True)
+
+
+@pytest.fixture
+def many(media):
+    for i in range(30):
+        write_picture(media / "more" / f"{i}.png", i * 3 + 2)
+    return media
+
+
+@pytest.fixture(scope="module")
+def s3():
+    """The variables with which an S3 of our own is found, and the address of a bucket in it."""
+    boto3, server = pytest.importorskip("boto3"), pytest.importorskip("moto.server")
+    running = server.ThreadedMotoServer(port=0)
+    running.start()
+    host, port = running.get_host_and_port()
+    found = {"AWS_ENDPOINT": f"http://{host}:{port}", "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1"}
+    found |= {"AWS_ACCESS_KEY_ID": "somebody", "AWS_SECRET_ACCESS_KEY": "secret"}
+    with mock.patch.dict(os.environ, found):
+        client = boto3.client("s3", endpoint_url=found["AWS_ENDPOINT"], region_name="us-east-1")
+        client.create_bucket(Bucket="bucket")
+        yield "s3://bucket/photos"
+    running.stop()
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("count", [2, 3])
+def test_several_processes_fill_one_table_as_one_does(toy_processor, many, tmp_path, s3, count):
+    model = RetrievalModel(build_clip(), toy_processor)
+    alone = MediaIndex.build(model, many)
+    for place in (tmp_path / "table", f"{s3}/{count}"):
+        processes = [start(many, place, number, count) for number in range(count)]
+        assert [process.wait(timeout=120) for process in processes] == [0] * count
+        table = MediaIndex.load(place, model)
+        assert len(table) == len(alone) == 40
+        alike(table, alone, k=40)
+
+
+@pytest.mark.processes
+def test_a_process_that_was_killed_is_started_again(toy_processor, many, tmp_path, s3):
+    model = RetrievalModel(build_clip(), toy_processor)
+    for place in (tmp_path / "table", f"{s3}/killed"):
+        other = start(many, place, 0, 2)
+        assert other.wait(timeout=120) == 0
+        table, before = MediaIndex.load(place, model), 20
+        for _ in range(3):
+            with start(many, place, 1, 2, 0.2) as process:
+                while len(table) == before and process.poll() is None:
+                    time.sleep(0.02)
+                process.kill()
+            before = len(table)
+        assert 20 + 3 <= before < 40  # something was kept each time
+        with start(many, place, 1, 2) as process:
+            assert f"{40 - before} of them embedded now" in process.communicate(timeout=120)[0]
+        alike(MediaIndex.load(place, model), MediaIndex.build(model, many), k=40)
+
+
+def test_two_parts_of_a_clip_are_two_rows(model, media, tmp_path):
+    index = MediaIndex.build(model, media)
+    parts = [MediaFile("c", "c.mp4", "video", start=start, end=start + 1) for start in (0.0, 1.0)]
+    table = holding(index, parts, torch.randn(2, 32)).to_lance(tmp_path / "table")
+    assert {file.start for file in table.near("a dog").files} == {0.0, 1.0}

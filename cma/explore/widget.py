@@ -179,15 +179,14 @@ class Explorer(anywidget.AnyWidget):
         if suffix not in SUFFIXES:
             raise ValueError(f"{name}: neither picture nor clip; choose one of {', '.join(SUFFIXES)}")
         parts = [*self._parts.get(name, [])[:part], bytes(buffers[0])]
-        self._parts = {name: parts}
+        self._parts = {name: parts} if part + 1 < wanted["parts"] else {}
         if len(parts) != part + 1:
             raise ValueError(f"{name}: a part of it is missing; choose it again")
         if sum(map(len, parts)) > MOST_MEGABYTES * 1_000_000:
             raise ValueError(f"{name}: more than {MOST_MEGABYTES} MB; choose a smaller file")
         if part + 1 == wanted["parts"]:
             folder = TemporaryDirectory(prefix="cma-")  # deleted once nothing refers to it
-            path = Path(folder.name) / f"asked{suffix}"
-            path.write_bytes(b"".join(parts))
+            (path := Path(folder.name) / f"asked{suffix}").write_bytes(b"".join(parts))
             self._files = dict([*self._files.items(), (name, (folder, path))][-MOST_FILES:])
             self.send({"is": "file", "id": wanted["id"], "name": name})
 

@@ -1,5 +1,6 @@
 """The explorer without a browser: every message is answered, in bounds, or refused in one line."""
 
+import gc
 import io
 import json
 import re
@@ -235,9 +236,35 @@ def test_a_file_may_not_be_too_large_and_few_are_kept(front, monkeypatch):
     for number in range(widget.MOST_FILES + 3):
         send_file(front, f"{number}.png", [b"1"])
     kept = front.explorer._files
+    assert not front.explorer._parts, "a file that has arrived is on the disk alone"
     assert len(kept) == widget.MOST_FILES and list(kept)[-1] == f"{number}.png"
     folders = [folder.name for folder, _ in kept.values()]
     assert len(set(folders)) == len(folders)
+
+
+def test_queries_leave_nothing_behind(front):
+    def ask(queries):
+        for number in queries:
+            column = front.search(f"a red cat {number}")["columns"][number % 2]
+            which = {"column": column["label"], "item": column["hits"][0]["item"]}
+            front.ask(
+                "thumbs", items=[[column["label"], hit["item"]] for hit in column["hits"]], moving=False
+            )
+            front.sent.clear()
+            front.send("more", start=3)
+            front.wait("hits", number=front.id)
+            if number % 20 == 0:
+                front.ask("open", **which)
+                front.ask("why", **which)
+        front.sent.clear()
+        gc.collect()
+        found = gc.get_objects()
+        return len(found), sum(type(one) is answers.Answer for one in found)
+
+    before, kept = ask(range(30))
+    after, still_kept = ask(range(30, 130))
+    assert still_kept <= kept, "those of the last search alone"
+    assert after - before < 100, "less than one object a query"
 
 
 def test_what_clip_misses_is_what_an_adapter_finds(front, galleries):

@@ -14,9 +14,9 @@ from .. import metrics
 from ..search import MediaFile, MediaIndex, read_pictures
 from . import attention
 
+Query = str | Path | MediaFile  # a sentence, a picture or clip, or one among the media
 Indexes = Mapping[str, MediaIndex]  # of one set of media, by the label of the model, such as "zero-shot"
-SEEN = 264  # pixels of the longer side of a frame in an explanation, at most
-MOST_CAPTIONS = 5000  # that `rank_changes` compares
+SEEN, MOST_CAPTIONS = 264, 5000  # pixels of the longer side of an explained frame; captions compared
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Answer:
     """What an index has for a query: (item, cosine, copies), best first; of a very large index not all."""
 
     index: MediaIndex
-    query: str | Path
+    query: Query
     k: int
     ranked: list[tuple[int, float, int]]
     right: frozenset[int]  # the items that have the query as a caption
@@ -83,12 +83,11 @@ class Why:
 
 
 def ask(
-    index: MediaIndex, query: str | Path, k: int = 5, kind: str = "", folder: str = "", folded: bool = False
+    index: MediaIndex, query: Query, k: int = 5, kind: str = "", folder: str = "", folded: bool = False
 ) -> Answer:
-    """What an index has for a sentence, or the picture or clip at a path, of a `kind` or one of `folders`.
+    """What an index has for a sentence, a picture or a clip, of one `kind` or below one of its `folders`.
 
-    Its first `k` are the hits. `folded`: copies of a picture are one result; those that are right stay.
-    Raises as `MediaIndex.query` and `query_media`.
+    Its first `k` are the hits. `folded`: copies are one result, but right ones stay. Raises as `query_media`.
     """
     if k < 1:
         raise ValueError(f"k={k}: expected at least 1")
@@ -105,7 +104,7 @@ def ask(
     return Answer(index, query, k, ranked, right, seconds, cut)
 
 
-def search_both(indexes: Indexes, query: str | Path, k: int = 5) -> dict[str, Answer]:
+def search_both(indexes: Indexes, query: Query, k: int = 5) -> dict[str, Answer]:
     """The answer of every model to one query, by the model's label."""
     return {label: ask(index, query, k) for label, index in indexes.items()}
 

@@ -87,9 +87,8 @@ def why_figure(reasons: Mapping[str, Why]) -> plt.Figure:
     rows, across = (len(reasons), columns) if columns > 1 else (1, len(reasons))
     side = min(3.4, 13 / across)  # inches of a frame, with 0.65 above for the words and 0.25 below
     height = (side + 0.9) * rows
-    figure, axes = plt.subplots(rows, across, figsize=(side * across, height), squeeze=False)
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[], frame_on=False)
+    bare = {"xticks": [], "yticks": [], "frame_on": False}
+    figure, axes = plt.subplots(rows, across, figsize=(side * across, height), squeeze=False, subplot_kw=bare)
     for row, (label, one) in zip(axes.reshape(len(reasons), columns), reasons.items(), strict=True):
         for axis, frame, weight in zip(row, one.frames, one.weights, strict=False):
             axis.imshow(frame)

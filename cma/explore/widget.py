@@ -73,8 +73,7 @@ class Explorer(anywidget.AnyWidget):
             self._guarded(wanted, buffers)
 
     def _report(self, wanted: Wanted, done: int, total: int) -> None:
-        waits = worker().cells > 0
-        self.send({"is": "progress", **wanted, "done": done, "total": total, "waits": waits})
+        self.send({"is": "progress", **wanted, "done": done, "total": total, "waits": worker().cells > 0})
 
     def _guarded(self, wanted: Wanted, given: object) -> None:
         """Do what is wanted, or say in one line what is wrong; what belongs to an old search is left out."""
@@ -113,13 +112,16 @@ class Explorer(anywidget.AnyWidget):
         self._found = {wanted["id"]: found}
         self._more(wanted | {"start": 0}, found)
 
-    def _query(self, index: MediaIndex, wanted: Wanted) -> str | Path:
+    def _query(self, index: MediaIndex, wanted: Wanted) -> answers.Query:
         """The sentence, the file that was sent, or the one among the media of which more are wanted."""
-        if not wanted["like"]:
-            return self._files[wanted["file"]][1] if wanted["file"] else wanted["text"]
-        if found := next((file for file in index.files if file.file_name == wanted["like"]), None):
-            return index.path(found)
-        raise ValueError(f"{wanted['like']}: no such file among these media; search by words instead")
+        if not (name := wanted["like"] or wanted["file"]):
+            return wanted["text"]
+        if wanted["file"] in self._files:
+            return self._files[name][1]
+        for file in index.files:
+            if wanted["like"] == (file.id if file.start or file.end else file.file_name):
+                return file
+        raise ValueError(f"{name}: no such file is here any more; choose another, or search by words")
 
     def _more(self, wanted: Wanted, found: Found) -> None:
         """The next results of every model."""
@@ -194,5 +196,6 @@ class Explorer(anywidget.AnyWidget):
 def _hit(index: MediaIndex, hit: answers.Hit) -> dict:
     """A result as the front end takes it."""
     file, key = hit.file, str(hash((hit.file.digest, hit.file.key)))
-    shown = {"title": pictures.title_of(file)[:MOST_TEXT], "file": file.file_name, "kind": file.kind}
+    name = file.id if file.start or file.end else file.file_name  # a part of a clip shares its file's name
+    shown = {"title": pictures.title_of(file)[:MOST_TEXT], "file": name, "kind": file.kind}
     return vars(hit) | shown | {"ratio": pictures.ratio(index.path(file)), "key": key}

@@ -182,8 +182,8 @@ class MediaIndex(Embedded):
         """
         return self._ranked(self._text(text), self._compare)
 
-    def ranking_media(self, path: str | Path) -> tuple[Tensor, Tensor]:
-        """(items, their cosines) by mean frames, best first, for a picture, a clip or a folder of frames.
+    def ranking_media(self, path: str | Path | MediaFile) -> tuple[Tensor, Tensor]:
+        """(items, their cosines) by mean frames, best first, for a picture, clip, folder of frames or item.
 
         As many as `ranking` returns. Raises TypeError for what is no path, MediaError (a ValueError) that
         names a file that cannot be read, and ValueError as `query`.
@@ -235,15 +235,16 @@ class MediaIndex(Embedded):
             raise ValueError("the query is blank; type a few words")
         return self._encode([text])
 
-    def _media(self, path: str | Path) -> Tensor:
-        """The mean of what the frames of a picture or clip are embedded as [1, D]."""
-        if not isinstance(path, str | Path):
+    def _media(self, path: str | Path | MediaFile) -> Tensor:
+        """The mean of what the frames of a picture, a clip or an item are embedded as [1, D]."""
+        if isinstance(path, MediaFile):  # one of `files`, which may be a part of a clip
+            wanted, path = path, self.path(path)
+        elif not isinstance(path, str | Path):
             raise TypeError(f"expected the path of a picture or clip, not {path!r}")
-        path = Path(path).expanduser()
-        kind = listing.kind_of(path)
-        if kind is None:
+        elif kind := listing.kind_of(path := Path(path).expanduser()):
+            wanted = MediaFile(path.name, path.name, kind)
+        else:
             raise MediaError(f"{path}: neither picture nor clip; expected {', '.join(listing.SUFFIXES)}")
-        wanted = MediaFile(path.name, path.name, kind)
         with self._own_adapter():
             _, pixels = read_pixels(wanted, path, self.model, self.config)
             return embed(self.model, [pixels])[0].mean(0, keepdim=True)

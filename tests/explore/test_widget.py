@@ -16,6 +16,7 @@ from cma.explore.gallery import Gallery
 from cma.explore.widget import MOST_HITS, MOST_LISTED, MOST_THUMBS, STATIC, Explorer
 from cma.explore.work import worker
 from tests.conftest import build_clip, build_processor
+from tests.toy_data import write_dataset
 from tests.toy_galleries import HOSTILE, write_hostile
 from tests.toy_media import write_clip, write_picture
 
@@ -192,7 +193,28 @@ def test_more_like_one_of_the_results(front, galleries):
     path = next(index.path(file) for file in index.files if file.file_name == name)
     found = front.search(like=name)
     assert files(found) == expected(galleries["pictures"], path) and files(found)["zero-shot"][0] == name
-    assert "no such file among these media" in front.search(like="gone.png")["text"]
+    for gone in ({"like": "gone.png"}, {"file": "gone.png"}):
+        assert front.search(**gone)["text"].startswith(
+            "gone.png: no such file is here any more; choose another"
+        )
+
+
+def test_more_like_a_part_of_a_clip_is_like_that_part_alone(toy_clip, toy_processor, tmp_path):
+    write_clip(tmp_path / "media" / "long.mp4", 1, frames=24)
+    parts = [(0.0, 0.5), (1.5, 2.0)]
+    lines = [
+        {"file_name": "media/long.mp4", "id": f"part{number}", "start": start, "end": end}
+        for number, (start, end) in enumerate(parts)
+    ]
+    lines = [line | {"captions": ["a clip"], "split": "test"} for line in lines]
+    gallery = Gallery(
+        RetrievalModel(toy_clip, toy_processor), write_dataset(tmp_path, lines, {"kind": "video"})
+    )
+    front = FrontEnd(Explorer({"parts": gallery}), "parts")
+    assert sorted(files(front.search("a clip", adapters=[None]))["zero-shot"]) == ["part0", "part1"]
+    for name in ("part0", "part1"):
+        best, other = front.search(like=name, adapters=[None])["columns"][0]["hits"]
+        assert best["file"] == name and best["score"] > max(0.999, other["score"] + 0.001)
 
 
 def send_file(front, name, parts, numbers=None):

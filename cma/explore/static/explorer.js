@@ -6,17 +6,19 @@ const AT_ONCE = 8, REQUESTS = 3, KEPT = 1500;  // previews in a request, request
 const AHEAD = "600px 0px";  // how far beyond the results in sight previews are asked for
 const SOON = 300, SILENCE = 8000;  // milliseconds until it is said that something is done, or not answered
 const WATCH = 3000, MOST_HISTORY = 30;  // milliseconds between two looks for the page's server; queries kept
-const LONG = ["media", "search", "missed"];  // what may take long, and has an id of its own
+const LONG = { media: "opening the media …", search: "searching …", missed: "ranking every caption …" };
 const NOTHING = { text: "", like: "", file: "" };  // a query is one of these
 const ZERO_SHOT = "without adapter", OWN_KEYS = "data-lm-suppress-shortcuts";
 const DRAGS = ["dragenter", "dragover", "dragleave", "drop"];
+const HINT = "Type what you look for, or drop a picture or clip here to find others like it. "
+  + "A dropped file is kept only until you close this page or notebook.";
 const HOW_TO_READ = "The thicker the line below a word and the brighter a patch, the more it weighs. "
   + "What was not seen is dimmed.";
 const PAGE = `
 <div class="cma-top">
   <h1 data-part="title">Ask your pictures and clips</h1>
   <form class="cma-ask" role="search" data-part="form">
-    <input type="search" data-part="box" aria-label="query" placeholder="type a few words, then Enter">
+    <input type="search" data-part="box" aria-label="query" placeholder="type a few words">
     <button class="cma-main">search</button>
     <label class="cma-file">picture or clip … <input type="file" data-part="chosen"></label>
   </form>
@@ -57,6 +59,7 @@ const plural = (number, one) => `${count(number)} ${one}${number === 1 ? "" : "s
 const addressOf = (bytes) => URL.createObjectURL(new Blob([bytes]));
 const alike = (score) => `how alike: ${score.toFixed(3)}`;
 const asked = ({ text, like, file }) => text ? `“${text}”` : like ? `more like ${like}` : `the file ${file}`;
+const own = (event) => event.preventDefault() ?? event.stopPropagation();  // no notebook acts on it
 const same = (one, other) => Object.keys(NOTHING).every((key) => one[key] === other[key]);
 
 /** A picture that lets its bytes go once it is shown. */
@@ -77,9 +80,7 @@ class Previews {
   /** Forget the tiles of the last search. */
   reset() {
     this.observer.disconnect();
-    this.waiting.clear();
-    this.asked.clear();
-    this.requests = 0;
+    Object.assign(this, { waiting: new Set(), asked: new Map(), requests: 0 });
   }
 
   see(tile, near) {
@@ -192,7 +193,7 @@ class Column {
       tile.ratio = Math.max(0.6, Math.min(2.2, tile.hit.ratio));
       row.push(tile);
       sum += tile.ratio;
-      if (sum * wanted + GAP * (row.length - 1) >= width) close(Infinity);
+      if ((sum + 0.5) * wanted + GAP * (row.length - 1) >= width) close(Infinity);  // or nearly
     }
     if (row.length) close(wanted);
     old.forEach((line) => line.remove());
@@ -210,9 +211,8 @@ class Column {
   walk(event) {
     const at = this.tiles.indexOf(event.target), way = { ArrowUp: -1, ArrowDown: 1 }[event.key];
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (at < 0 || !(step || way)) return;
-    event.preventDefault();
-    this.focus(step ? at + step : this.beside(event.target, way));
+    if (at >= 0 && step) own(event) ?? this.focus(at + step);
+    if (at >= 0 && way) own(event) ?? this.focus(this.beside(event.target, way));
   }
 
   /** The nearest tile in the row above or below. */
@@ -241,7 +241,8 @@ class Viewer {
 
   key(event) {
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (step) event.preventDefault() ?? this.step(step);
+    if (event.key === "Escape") this.node.close();
+    if (step) own(event) ?? this.step(step);
   }
 
   step(by) {
@@ -258,7 +259,8 @@ class Viewer {
     const words = explorer.shown.text;
     if (!words) this.reason.replaceChildren("Asked by a picture or clip: no words to explain by.");
     this.about.replaceChildren(make("h2", {}, hit.title), list(this.places()), this.actions(), this.reason);
-    if (!this.node.open) this.node.showModal();
+    const apart = innerHeight <= screen.height;  // in VS Code the window is as high as the whole notebook
+    if (!this.node.open) this.node[apart ? "showModal" : "show"]();
     explorer.send("open", which);
     if (words) explorer.send("why", which);
   }
@@ -343,21 +345,18 @@ class Explorer {
     on(this.stop, "click", () => this.cancel());
     on(this.results, "scroll", () => this.grow());
     on(this.node, "keydown", (event) => this.key(event));
-    const submit = (event) => event.preventDefault() ?? this.search({ ...NOTHING, text: this.box.value });
+    const submit = (event) => own(event) ?? this.close() ?? this.search({ ...NOTHING, text: this.box.value });
     on(this.form, "submit", submit);
     on(this.box, "keydown", (event) => event.key === "Enter" && submit(event));  // which JupyterLab stops
   }
 
   key(event) {
     const typing = event.target.matches("input:not([type=checkbox]), select");
-    if (event.key !== "/" || typing || this.viewer.node.open) return;
-    event.preventDefault();
-    this.box.select();
+    if (event.key === "/" && !typing && !this.viewer.node.open) own(event) ?? this.box.select();
   }
 
   drag(event) {
-    event.preventDefault();
-    event.stopPropagation();
+    own(event);
     this.node.classList.toggle("cma-over", event.type === "dragenter" || event.type === "dragover");
     if (event.type === "drop") this.sendFile(event.dataTransfer.files[0]);
   }
@@ -378,8 +377,7 @@ class Explorer {
   choose(name, query = this.shown) {
     this.media.value = name;
     Object.assign(this, { columns: [], next: query, choices: null });
-    this.results.replaceChildren();
-    this.wait("opening the media …");
+    this.results.replaceChildren(make("p", {}, HINT));
     this.send("media");
   }
 
@@ -404,6 +402,7 @@ class Explorer {
     this.done();
     this.heading.textContent = plural(items, "item");
     if (!same(this.next, NOTHING)) this.search(this.next, false);
+    else if (examples[0]) this.toggle(this.lists()[0]);
   }
 
   /** Open a list of suggestions, which stays until it is closed. */
@@ -416,8 +415,7 @@ class Explorer {
     const example = (text) => [text, { ...NOTHING, text }];
     if (option === "examples") this.suggest(this.choices.examples.map(example));
     else if (option === "history") this.suggest(this.history.map((query) => [asked(query), query]));
-    if (option === "missed") this.wait("ranking every caption …");
-    if (option === "missed") this.send("missed", this.wanted());
+    else this.send("missed", this.wanted());
   }
 
   close() {
@@ -434,7 +432,8 @@ class Explorer {
   }
 
   send(what, more = {}) {
-    const id = LONG.includes(what) ? ++this.id : this.shown.id;
+    if (what in LONG) this.wait(LONG[what]);  // it may take long, and has an id of its own
+    const id = what in LONG ? ++this.id : this.shown.id;
     this.model.send({ do: what, id, media: this.media.value, ...more });
     clearTimeout(this.silence);
     const text = "No answer: the notebook's kernel is busy, or was stopped. Wait, or run the cell again.";
@@ -453,9 +452,8 @@ class Explorer {
   search({ text, like, file }, remember = true) {
     this.next = { text, like, file };
     if (!this.choices) return this.active || this.choose(this.media.value, this.next);  // once they are open
-    this.wait("searching …");
-    this.results.setAttribute("aria-busy", "true");
     this.send("search", { ...this.wanted(), text, like, file });
+    this.results.setAttribute("aria-busy", "true");
     this.pending = { text, like, file, remember, id: this.id };
   }
 
@@ -467,8 +465,7 @@ class Explorer {
   }
 
   cancel() {
-    this.model.send({ do: "cancel", id: this.id });
-    this.id += 1;
+    this.model.send({ do: "cancel", id: this.id++ });
     this.fail("Cancelled. The same search goes on from what is embedded so far.");
   }
 
@@ -505,11 +502,11 @@ class Explorer {
   }
 
   receive(answer, views) {
-    const buffers = views.map((view) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength));
+    const buffers = views.map((one) => new Uint8Array(one.buffer ?? one, one.byteOffset, one.byteLength));
     const { is, id } = answer, { shown } = this;
     clearTimeout(this.silence);
     if (!this.page) this.gone.textContent = "";
-    if (is === "progress" && id === this.id && LONG.includes(answer.do)) this.progress(answer);
+    if (is === "progress" && id === this.id && answer.do in LONG) this.progress(answer);
     else if (is === "media" && id === this.id) this.offer(answer);
     else if (is === "hits") this.take(answer);
     else if (is === "thumbs" && id === shown.id) this.previews.receive(answer, buffers);

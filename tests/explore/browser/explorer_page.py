@@ -134,10 +134,12 @@ class ExplorerPage:
         return self.page.evaluate("document.activeElement.ariaLabel || document.activeElement.textContent")
 
     def too_wide(self) -> list[str]:
-        """The parts of the widget that reach beyond its right edge or the window's."""
+        """The parts of the widget that reach beyond its right edge or the window's, to stay there."""
         return self.root.evaluate(
             """(root) => { const edge = Math.min(root.getBoundingClientRect().right, innerWidth) + 1;
-              return [...root.querySelectorAll("*")].filter((one) => one.offsetParent
+              const line = root.querySelector(".cma-top > .cma-row"), { overflowX } = getComputedStyle(line);
+              const out = (one) => overflowX !== "auto" || !line.contains(one.parentElement);
+              return [...root.querySelectorAll("*")].filter((one) => one.offsetParent && out(one)
                 && one.getBoundingClientRect().right > edge).map((one) => one.outerHTML.slice(0, 120)); }"""
         )
 

@@ -167,6 +167,30 @@ def test_it_fits_both_widths_and_themes_runs_no_caption_and_loads_nothing_from_e
     shown.page.set_viewport_size({"width": 1300, "height": 900})
 
 
+def test_it_begins_with_something_to_do_and_a_telephone_shows_pictures(address, browser, kept):
+    size = {"width": 390, "height": 800}
+    page = browser.new_page(viewport=size, has_touch=True, is_mobile=True, color_scheme="dark")
+    shown = ExplorerPage(page)
+    shown.open(address)
+    suggestions = shown.root.get_by_label("suggestions").get_by_role("button")
+    suggestions.first.wait_for()
+    shown.root.get_by_text("or drop a picture or clip here").wait_for()
+    box = shown.box.evaluate("(box) => getComputedStyle(box, '::placeholder').color")
+    assert box.startswith("color(srgb 0.7") and not shown.axe(), "light on dark"
+    page.screenshot(path=kept / "telephone-start.png")
+    shown.ask("a clip of number 1")
+    shown.previews()
+    assert suggestions.count() == 0 and shown.tiles.first.bounding_box()["y"] < 300
+    assert shown.tiles.first.locator(".cma-info").evaluate("(info) => getComputedStyle(info).opacity") == "0"
+    assert shown.tiles.first.bounding_box()["height"] > 60
+    page.screenshot(path=kept / "telephone.png")
+    shown.button("history").tap()
+    assert not shown.too_wide()
+    shown.tiles.nth(1).tap()
+    shown.viewer.get_by_text("What the model saw").wait_for()
+    page.close()
+
+
 def test_what_takes_long_is_said_dims_the_old_results_and_can_be_cancelled(shown, kept):
     shown.ask("a clip of number 5")
     for step in (1, 2, 3):  # a fast machine may be done before it has to be said

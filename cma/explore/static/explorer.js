@@ -375,7 +375,7 @@ class Explorer {
 
   /** Other media: what there is to choose from comes back, and then the query is asked again. */
   choose(name, query = this.shown) {
-    this.media.value = name;
+    if (this.setup.media.includes(name)) this.media.value = name;
     Object.assign(this, { columns: [], next: query, choices: null });
     this.results.replaceChildren(make("p", {}, HINT));
     this.send("media");
@@ -587,14 +587,13 @@ class Page {
 
 function render({ model, el }) {
   const page = document.body.dataset.voila ? new Page() : null, explorer = new Explorer(model, page);
-  const { setup, media } = explorer, ended = new AbortController(), { signal } = ended;
-  const known = (name) => (setup.media.includes(name) ? name : media.value);
-  const begin = (query) => explorer.choose(known(query.media), query);
+  const ended = new AbortController(), { signal } = ended;
+  const begin = (query) => explorer.choose(query.media, query);
   const receive = (answer, views) => explorer.receive(answer, views);
   model.on("msg:custom", receive);
   el.append(explorer.node);
   const query = page?.read() ?? NOTHING;
-  begin(same(query, NOTHING) ? { ...query, text: setup.query } : query);
+  begin(same(query, NOTHING) ? { ...query, text: explorer.setup.query } : query);
   const say = (text) => { explorer.gone.textContent = text; }, watch = setInterval(() => page?.look(say), WATCH);
   if (page) addEventListener("popstate", () => begin(page.read()), { signal });
   if (page) document.addEventListener("keydown", (event) => explorer.key(event), { signal });

@@ -273,6 +273,7 @@ def test_first_results_come_at_once_and_thousands_as_one_scrolls(many, kept):
     assert min(first for first, _ in timed) < 300
     assert statistics.median(gaps) < 50 and max(gaps) < 1000
     assert len(many.results()["zero-shot"]) >= 5000 and kept_pictures < 400
+    assert not many.root.get_by_role("heading", name="without adapter").is_visible(), "there is no other"
     files = many.results()["zero-shot"]
     assert len(set(files)) == len(files), "none twice"
     many.control("folder").select_option("07")

@@ -98,7 +98,7 @@ class MediaIndex(Embedded):
         with self._own_adapter():
             manifest = Manifest(self._header, str(self.media_root), (), (), (), FORMAT_VERSION)
             table = lance.Table(uri, manifest)
-            table.write(self)
+            table.write(self, manifest)
             table.compact()
         return self._stored(self.model, self.weights, table)
 

@@ -63,9 +63,7 @@ class Table:
     def _open(self) -> None:
         self._table = self._database.open_table(TABLE)
         manifest = (self._table.schema.metadata or {}).get(b"manifest", b"").decode()
-        self.manifest = parse_json(
-            manifest, Manifest, self.uri, "; its table is no index, take another place"
-        )
+        self.manifest = parse_json(manifest, Manifest, self.uri, "; its table is no index, use another")
 
     def __len__(self) -> int:
         with told(self.uri):
@@ -93,8 +91,9 @@ class Table:
                 merge.when_not_matched_insert_all().execute(rows)
         return range(len(items))
 
-    def write(self, index: Embedded) -> None:
+    def write(self, index: Embedded, manifest: Manifest) -> None:
         """Let an index be the table: a reader finds what was there before, or all of it."""
+        self.manifest = manifest
 
         def batches() -> Iterator[pa.RecordBatch]:
             for items in torch.arange(len(index)).split(ROWS):

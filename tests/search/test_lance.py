@@ -88,6 +88,14 @@ def test_an_adapter_goes_with_its_table(model, media, tmp_path):
         assert "\n" not in str(raised.value)
 
 
+def test_a_table_of_another_adapter_is_replaced_with_what_it_was_made_with(model, media, tmp_path):
+    MediaIndex.build(model, media).to_lance(tmp_path / "table")
+    model.set_adapter("a")
+    index = MediaIndex.build(model, media)
+    index.to_lance(tmp_path / "table")
+    assert MediaIndex.load(tmp_path / "table", model).query("a dog") == index.query("a dog")
+
+
 def build_into(model, media, tmp_path, **more):
     return MediaIndex.build(model, media, store=tmp_path / "table", **more)
 
@@ -209,7 +217,7 @@ def test_refusals_are_one_line_that_says_where(model, media, tmp_path, monkeypat
 
 def test_a_table_of_somebody_else_is_no_index(model, media, tmp_path):
     lance.lancedb.connect(tmp_path / "table").create_table("media", [{"vector": [1.0, 2.0]}])
-    with pytest.raises(ValueError, match="table: .*its table is no index, take another place"):
+    with pytest.raises(ValueError, match="table: .*its table is no index, use another"):
         build_into(model, media, tmp_path)
 
 

@@ -245,7 +245,6 @@ media, store, number, count, pause = sys.argv[1:]
 quick = build.read_pixels
 build.read_pixels = lambda *given: (time.sleep(float(pause)), quick(*given))[1]
 model = RetrievalModel(conftest.build_clip(), conftest.build_processor())
-print("ready", flush=True)
 MediaIndex.build(model, media, store=store, shard=(int(number), int(count)))
 """
 
@@ -283,35 +282,34 @@ def s3():
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("count", [2, 3])
-def test_several_processes_fill_one_table_as_one_does(toy_processor, many, tmp_path, s3, count):
-    model = RetrievalModel(build_clip(), toy_processor)
+@pytest.mark.parametrize("count, at", [(2, "folder"), (3, "s3")])
+def test_several_processes_fill_one_table_as_one_does(toy_processor, many, tmp_path, s3, count, at):
+    model, place = RetrievalModel(build_clip(), toy_processor), s3 if at == "s3" else tmp_path / "table"
+    processes = [start(many, place, number, count) for number in range(count)]
     alone = MediaIndex.build(model, many)
-    for place in (tmp_path / "table", f"{s3}/{count}"):
-        processes = [start(many, place, number, count) for number in range(count)]
-        assert [process.wait(timeout=120) for process in processes] == [0] * count
-        table = MediaIndex.load(place, model)
-        assert len(table) == len(alone) == 40
-        alike(table, alone, k=40)
+    assert [process.wait(timeout=300) for process in processes] == [0] * count
+    table = MediaIndex.load(place, model)
+    assert len(table) == len(alone) == 40
+    alike(table, alone, k=40)
 
 
 @pytest.mark.processes
-def test_a_process_that_was_killed_is_started_again(toy_processor, many, tmp_path, s3):
+@pytest.mark.parametrize("at", ["folder", "s3"])
+def test_a_process_that_was_killed_is_started_again(toy_processor, many, tmp_path, s3, at, capsys):
     model = RetrievalModel(build_clip(), toy_processor)
-    for place in (tmp_path / "table", f"{s3}/killed"):
-        other = start(many, place, 0, 2)
-        assert other.wait(timeout=120) == 0
-        table, before = MediaIndex.load(place, model), 20
-        for _ in range(3):
-            with start(many, place, 1, 2, 0.2) as process:
-                while len(table) == before and process.poll() is None:
-                    time.sleep(0.02)
-                process.kill()
-            before = len(table)
-        assert 20 + 3 <= before < 40  # something was kept each time
-        with start(many, place, 1, 2) as process:
-            assert f"{40 - before} of them embedded now" in process.communicate(timeout=120)[0]
-        alike(MediaIndex.load(place, model), MediaIndex.build(model, many), k=40)
+    place = f"{s3}/killed" if at == "s3" else tmp_path / "table"
+    table, before = MediaIndex.build(model, many, store=place, shard=(0, 2)), 20
+    for _ in range(2):
+        with start(many, place, 1, 2, 0.2) as process:
+            while len(table) == before and process.poll() is None:
+                time.sleep(0.02)
+            process.kill()
+        before = len(table)
+    assert 20 + 2 <= before < 40  # something was kept each time
+    capsys.readouterr()
+    MediaIndex.build(model, many, store=place, shard=(1, 2))
+    assert f"{40 - before} of them embedded now" in capsys.readouterr().out
+    alike(table, MediaIndex.build(model, many), k=40)
 
 
 def test_two_parts_of_a_clip_are_two_rows(model, media, tmp_path):

@@ -29,7 +29,7 @@ from .weights import Header
 
 lancedb, pa = lazy_loader.load("lancedb"), lazy_loader.load("pyarrow")  # the extra `lance`
 TABLE, COLUMNS = "media", ["key", "file", "vector", "frames"]
-LIST, LISTS = 4096, 40  # items in a list of the approximate search, and how many lists it looks through
+LIST, LISTS = 4096, 80  # items in a list of the approximate search, and how many lists it looks through
 ROWS = 8192  # written or deleted at once
 
 

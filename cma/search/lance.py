@@ -57,8 +57,8 @@ class Table:
             self._database = lancedb.connect(self.uri, read_consistency_interval=timedelta(0))
             if TABLE in self._database.list_tables().tables:
                 self._open()
-            elif manifest is None:
-                raise FileNotFoundError(f"{uri}: no index there; `MediaIndex.build(…, store=…)` makes one")
+        if self.manifest is None:
+            raise FileNotFoundError(f"{uri}: no index there; `MediaIndex.build(…, store=…)` makes one")
 
     def _open(self) -> None:
         self._table = self._database.open_table(TABLE)
@@ -131,6 +131,8 @@ class Table:
         with told(self.uri):
             search = self._table.search(vector.numpy(), "vector").distance_type("cosine").nprobes(LISTS)
             rows = search.limit(count).select([*COLUMNS, "_distance"]).to_arrow()
+        if not rows.num_rows:
+            raise ValueError(f"{self.uri}: no items in it yet; ask again once a process has added some")
         files = [parse_json(file, MediaFile, self.uri) for file in rows["file"].to_pylist()]
         found = dict(zip(rows["key"].to_pylist(), zip(files, frames_of(rows), strict=True), strict=True))
         return [found[key] for key in sorted(found)]
@@ -212,8 +214,6 @@ def told(uri: str) -> Iterator[None]:
     """Tell in one line what LanceDB says in several, and where."""
     try:
         yield
-    except FileNotFoundError:
-        raise
     except (RuntimeError, OSError) as error:
         said = " ".join(str(error).split())[:200]
         raise OSError(f"{uri}: {said}; what was added before is kept, start again") from error

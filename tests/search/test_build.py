@@ -43,16 +43,6 @@ MediaIndex.build(model, sys.argv[1], folder=sys.argv[2])
 
 
 @pytest.fixture
-def read(monkeypatch):
-    """The names of the files whose pixels are read."""
-    names, really = [], build.read_pixels
-    monkeypatch.setattr(
-        build, "read_pixels", lambda file, *rest: names.append(file.media) or really(file, *rest)
-    )
-    return names
-
-
-@pytest.fixture
 def pictures(tmp_path):
     for i in range(6):
         write_picture(tmp_path / "media" / f"p{i}.png", i * 7 + 1)

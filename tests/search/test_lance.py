@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from cma import RetrievalModel
 from cma.config import ReadConfig
-from cma.search import MediaFile, build, lance
+from cma.search import MediaFile, lance
 from cma.search.compact import compact
 from cma.search.index import MediaIndex
 from cma.search.lance import Table
@@ -34,16 +34,6 @@ def media(tmp_path):
         write_clip(tmp_path / "media" / f"clip {i}.mp4", i, frames=2 + 3 * i)
     write_picture(tmp_path / "media" / os.fsdecode(b"caf\xe9.png"), 50)
     return tmp_path / "media"
-
-
-@pytest.fixture
-def read(monkeypatch):
-    """The names of the files whose pixels are read."""
-    names, really = [], build.read_pixels
-    monkeypatch.setattr(
-        build, "read_pixels", lambda file, *rest: names.append(file.media) or really(file, *rest)
-    )
-    return names
 
 
 def alike(one, other, k=20):
@@ -213,6 +203,13 @@ def test_refusals_are_one_line_that_says_where(model, media, tmp_path, monkeypat
         ImportError, match=r"lancedb: not installed; run `pip install 'cross-modal-adapter\[lance"
     ):
         build_into(model, media, tmp_path)
+
+
+def test_a_table_without_items_says_so(model, media, tmp_path):
+    table = build_into(model, media, tmp_path)
+    table.table.delete(table.table.rows().keys)
+    with pytest.raises(ValueError, match="table: no items in it yet"):
+        table.query("a dog")
 
 
 def test_a_table_of_somebody_else_is_no_index(model, media, tmp_path):

@@ -37,9 +37,8 @@ def test_a_point_changes_one_thing(usual, monkeypatch, tmp_path):
 
 
 def test_the_command_runs_every_method_at_every_point(usual, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(curves, "study_of", lambda _: usual)
     ran = []
     monkeypatch.setattr(Study, "run_all", lambda study, names: ran.append((study.results.name, *names)))
     assert main(["curves", str(usual.folder), "--results", str(tmp_path)]) == 0
     assert [point[1:] for point in ran] == 4 * [curves.METHODS]
-    assert capsys.readouterr().out.splitlines()[0] == f"{usual.results / 'data-1-16'}:"
+    assert capsys.readouterr().out.splitlines()[0] == f"{tmp_path / 'data-1-16'}:"

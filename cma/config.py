@@ -63,7 +63,7 @@ class TrainConfig(ReadConfig):
     loss: Literal["cross_entropy", "sigmoid"] = "cross_entropy"  # "sigmoid": SigLIP's, needs its logit bias
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     seed: Annotated[int, Field(ge=0, le=MOST_SEED)] = 42
-    select_on: Literal["val", "last", "test"] = "val"  # the kept epoch; "test" is the authors' habit
+    select_on: Literal["val", "last", "test"] = "val"  # the kept epoch; the authors use "test"
     select_by: Literal["R@1", "mR"] = "R@1"  # text to visual, or the mean of six recalls: less noisy
     val_items: Positive = 1000  # training items held out where a dataset has no val split
     report_on: Literal["test", "val"] = "test"  # the split of the final numbers; "val" never reads test

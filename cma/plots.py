@@ -63,7 +63,7 @@ def training_curve(record: object) -> Figure:
         right.legend(fontsize=8)
         if record.selected_epoch:
             right.axvline(record.selected_epoch, color=GREY, linewidth=1)
-    split = next((result["split"] for result in watched.values()), "no validation split")
+    split = next((result["split"] for result in watched.values()), "no epoch was validated")
     right.set(xlabel="epoch (line: kept)", ylabel="R@1 in %")
     right.set_title(f"{split} {record.label}" if record.select_on == "test" else split, fontsize=8)
     right.xaxis.get_major_locator().set_params(integer=True)

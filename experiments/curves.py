@@ -25,8 +25,7 @@ def points(usual: Study, states: list[Path]) -> Iterator[Study]:
     """The study of each point. On a share of the items it has as many steps as on all, so more epochs."""
 
     def point(name: str, share: float = 1, factor: float = 1, **changes: object) -> Study:
-        training, runs = usual.training, Path(usual.config.runs_dir)
-        config = usual.config.merge({"runs_dir": runs / name})
+        training, config = usual.training, usual.config.merge({"runs_dir": Path(usual.config.runs_dir, name)})
         part = training.subset(round(share * len(training)), seed=42) if share < 1 else training
         whole, length = (epoch_size(items, config)[1] for items in (training, part))  # steps
         budget = replace(usual.budget, epochs=max(1, round(factor * usual.budget.epochs * whole / length)))

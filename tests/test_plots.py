@@ -61,7 +61,7 @@ def test_curve_draws_loss_rate_and_recall_and_says_how_it_was_chosen(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["curve.png"]
     assert Image.open(tmp_path / "curve.png").size[0] > 300
     assert "(chosen on test, the authors' habit)" in labels(plots.training_curve(record("test")))
-    assert "no validation split" in labels(plots.training_curve(record("last")))
+    assert "no epoch was validated" in labels(plots.training_curve(record("last")))
 
 
 @pytest.mark.parametrize(

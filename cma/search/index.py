@@ -7,7 +7,9 @@ with all frames of the best `DEPTH` items; an index of at most `DEPTH` items is 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -34,6 +36,7 @@ from .weights import ActingWeights, Header, adapter_text
 DEPTH = 1000  # items whose frames are compared with the text, and among which copies are looked for
 ALIKE = 0.95  # the cosine of a picture with its copies, at least
 BLOCK = 4096  # items whose frames are gathered at once
+THREADS = ThreadPoolExecutor(os.cpu_count(), "search")  # kept: for a new one torch starts threads of its own
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -254,12 +257,17 @@ class MediaIndex(Embedded):
 
         The `DEPTH` items whose means are nearest to a vector [1, D] are put in order by `compare`.
         """
-        unit = F.normalize(vector[0], dim=0)
-        first = torch.cat([part.cosines(unit) for part in self.segments])[self.order]
-        items = first.topk(DEPTH).indices if len(self) >= LARGE else best_first(first)[0]
-        near, rest = items[:DEPTH].sort().values, items[DEPTH:]
+        unit, most = F.normalize(vector[0], dim=0), DEPTH if len(self) >= LARGE else len(self)
+        spare = len(self.items) - len(self)  # rows that are deleted, which may be the nearest ones
+        found = list(THREADS.map(lambda part: part.nearest(unit, most + spare), self.segments))
+        rows = torch.cat([rows + start for (rows, _), start in zip(found, self.starts, strict=True)])
+        items, by = self.items[rows].sort()
+        first = torch.cat([cosines for _, cosines in found])[by]
+        order, first = best_first(first[items >= 0])
+        items = items[items >= 0][order[:most]]
+        near = items[:DEPTH].sort().values
         order, again = best_first(compare(vector, near)[0])
-        return torch.cat([near[order], rest]), torch.cat([again, first[rest]])
+        return torch.cat([near[order], items[DEPTH:]]), torch.cat([again, first[DEPTH:most]])
 
     def _encode(self, texts: Sequence[str]) -> Tensor:
         parts = [texts[i : i + 256] for i in range(0, len(texts), 256)]
@@ -269,9 +277,10 @@ class MediaIndex(Embedded):
 
     def _pooled(self, items: Tensor) -> Tensor:
         """The mean of each item's frames, normalised [V, D]."""
-        return F.normalize(
-            torch.segment_reduce(self.gather(items), "mean", lengths=self.lengths[items]), dim=1
-        )
+        means = self.gather(items)
+        if len(means) > len(items):  # some have several frames
+            means = torch.segment_reduce(means, "mean", lengths=self.lengths[items])
+        return F.normalize(means, dim=1)
 
     def _compare_means(self, vectors: Tensor, items: Tensor) -> Tensor:
         """Cosine [T, V] of every vector [T, D] with the mean of each item's frames."""
@@ -281,10 +290,11 @@ class MediaIndex(Embedded):
         """Cosine [T, V] of every text [T, D] with some items [V], over all their frames."""
         scores = torch.empty(len(text), len(items))
         for block in torch.arange(len(items)).split(BLOCK):
-            if self.config.similarity == "mean_pooled":
+            lengths = self.lengths[items[block]]
+            if self.config.similarity == "mean_pooled" or lengths.max() == 1:
                 scores[:, block] = self._compare_means(text, items[block])
                 continue
-            frames, lengths = self.gather(items[block]), self.lengths[items[block]]
+            frames = self.gather(items[block])
             places = lengths.cumsum(0) - lengths
             for length in lengths.unique().tolist():  # items with the same number of frames need no padding
                 own = lengths == length
@@ -323,10 +333,6 @@ class LanceIndex:
 
     def __repr__(self) -> str:
         return f"<LanceIndex at {self.table.uri}: {len(self):,} pictures and clips>"
-
-    def near(self, text: str) -> MediaIndex:
-        """The `DEPTH` items nearest to a sentence, as an index of their own."""
-        return self._near(self.asking._text(text))
 
     def query(self, text: str, k: int = 5) -> list[tuple[str, float]]:
         """As `MediaIndex.query`, but `DEPTH` at most; raises OSError for storage that does not answer."""

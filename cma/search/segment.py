@@ -8,15 +8,18 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 
+import lazy_loader
 import torch
 from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from .. import require
 from ..files import parse_json, write_whole
 from .listing import MediaFile
 
+faiss = lazy_loader.load("faiss")  # the extra `faiss`
 SEGMENT = "segment-{}.safetensors"
 LARGE = 100_000  # items from which an index is kept in half precision: a cosine differs by 0.0005 at most
 # What is asked of all items at once, and so without parsing them: one more line is one more column.
@@ -33,8 +36,9 @@ class Segment:
 
     "vectors" [N, D] are un-normalised embeddings of all frames, item by item, "lengths" [n] says how many,
     "means" [n, D] their means (left out if all have one), "scales" [n] one divided by the norms of those.
-    "files" is the JSON of each item's `MediaFile`, which ends at "ends" [n]. A mapped tensor is compared with
-    its digest when it is first used.
+    "files" is the JSON of each item's `MediaFile`, which ends at "ends" [n]. "codes", if there are any, is a
+    faiss index of the means, of one bit a number (RaBitQ, Gao and Long 2024), from which cosines are
+    estimated. A mapped tensor is compared with its digest when it is first used.
     """
 
     def __init__(
@@ -74,6 +78,15 @@ class Segment:
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: no index, or a damaged one ({error}); build it again") from error
 
+    def with_codes(self) -> Segment:
+        """The same one with "codes". Raises ImportError without the extra `faiss`."""
+        require("faiss", "faiss")
+        units = (self._means.float() * self["scales"][:, None]).numpy()
+        codes = faiss.index_factory(units.shape[1], "RR,RaBitQfs", faiss.METRIC_INNER_PRODUCT)
+        codes.train(units)
+        codes.add(units)
+        return Segment(self._tensors | {"codes": torch.from_numpy(faiss.serialize_index(codes))})
+
     def write(self, folder: Path, made_with: str) -> Segment:
         """The same one, mapped: written into `folder` whole, or OSError is raised, as on a full disk."""
         digests = {name: digest_of([tensor]) for name, tensor in self._tensors.items()}
@@ -101,13 +114,25 @@ class Segment:
         for name in self._tensors:
             self[name]
 
-    def cosines(self, vector: Tensor) -> Tensor:
-        """The cosines [n] of each item's mean with a normalised vector [D]."""
-        means = self["means" if "means" in self._tensors else "vectors"]
-        return (means @ vector.to(means.dtype)).float() * self["scales"]
+    def nearest(self, vector: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """(rows, cosines) of the `count` items whose means are nearest to a normalised vector [D], or of all.
+
+        In no order. By codes, where there are any, some of them are others, and cosines are estimates.
+        """
+        if count >= len(self):
+            return torch.arange(len(self)), self._cosines(vector)
+        if "codes" not in self._tensors:
+            return tuple(reversed(self._cosines(vector).topk(count)))
+        cosines, rows = map(torch.from_numpy, self._codes.search(vector[None].numpy(), count))
+        return rows[0], cosines[0]
+
+    def _cosines(self, vector: Tensor) -> Tensor:
+        return (self._means @ vector.to(self._means.dtype)).float() * self["scales"]
 
     def frames(self, rows: Tensor) -> Tensor:
         """The embeddings of all frames of some rows, one row after the other [N, D], in float32."""
+        if "means" not in self._tensors:  # each item has one frame
+            return self["vectors"][rows].float()
         return self["vectors"][spread(self._begins[rows], self["lengths"][rows].long())].float()
 
     def file(self, row: int) -> MediaFile:
@@ -115,6 +140,15 @@ class Segment:
         begin, end = int(self["ends"][row - 1]) if row else 0, int(self["ends"][row])
         text = self["files"][begin:end].numpy().tobytes().decode()
         return parse_json(text, MediaFile, f"{self.path}: row {row}")
+
+    @property
+    def _means(self) -> Tensor:
+        return self["means" if "means" in self._tensors else "vectors"]
+
+    @cached_property
+    def _codes(self) -> faiss.Index:
+        require("faiss", "faiss")
+        return faiss.deserialize_index(self["codes"].numpy())
 
     @cached_property
     def _begins(self) -> Tensor:

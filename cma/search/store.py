@@ -74,6 +74,13 @@ class Embedded:
         return gathered
 
     @cached_property
+    def items(self) -> Tensor:
+        """The item of each row of all segments, -1 where it is deleted."""
+        items = torch.full((sum(map(len, self.segments)),), -1)
+        items[self.order] = torch.arange(len(self))
+        return items
+
+    @cached_property
     def starts(self) -> Tensor:
         """The first row of each segment."""
         sizes = torch.tensor([len(segment) for segment in self.segments])
@@ -158,10 +165,13 @@ def publish(folder: Path, header: Header, index: Embedded) -> None:
             path.name in names or path.unlink()
 
 
-def joined(folder: Path, header: Header, index: Embedded, least: float = math.inf) -> Embedded:
+def joined(
+    folder: Path, header: Header, index: Embedded, least: float = math.inf, codes: bool = False
+) -> Embedded:
     """The same index: items of segments of fewer than `least` frames are written into new ones in `folder`.
 
-    So are those of a segment of which half the rows are not in use, or which is not in `folder`.
+    So are those of a segment of which half the rows are not in use, or which is not in `folder`. The new ones
+    have `codes` or not.
     """
     used = torch.bincount(index.owners, minlength=len(index.segments)).tolist()
     order, rows, segments, moving = index.order.clone(), 0, [], index.order >= 0
@@ -176,7 +186,7 @@ def joined(folder: Path, header: Header, index: Embedded, least: float = math.in
     for items in moving.nonzero().flatten().split(at_once) if moving.any() else ():
         files = [index.files[item] for item in items.tolist()]
         new = Segment.of(files, index.gather(items), index.lengths[items], len(index) >= LARGE)
-        segments.append(new.write(folder, as_json(header)))
+        segments.append((new.with_codes() if codes else new).write(folder, as_json(header)))
         order[items] = torch.arange(rows, rows := rows + len(items))
     return replace(index, segments=tuple(segments), order=order)
 

@@ -44,6 +44,11 @@ def alike(one, other, k=20):
         assert [theirs[name] for name in ours] == pytest.approx(list(theirs.values()), abs=1e-5)
 
 
+def nearest(table):
+    """The items that are nearest to a sentence, as an index."""
+    return table._near(table.asking._text("a dog"))
+
+
 # ---- what it answers
 
 
@@ -56,7 +61,7 @@ def test_a_table_of_an_index_gives_its_answers(model, media, tmp_path, similarit
         assert [table.query(query, 20) for query in QUERIES] == [index.query(query, 20) for query in QUERIES]
         picture = media / "it's 3.png"
         assert table.query_media(picture, 4) == index.query_media(picture, 4)
-    near = written.near("a dog")
+    near = nearest(written)
     assert sorted(near.files, key=lambda file: file.media) == sorted(index.files, key=lambda file: file.media)
     assert {near.path(file) for file in near.files} == {index.path(file) for file in index.files}
 
@@ -100,7 +105,7 @@ def test_what_others_add_is_found_by_a_reader_that_was_there_before(model, media
 def test_a_file_that_two_processes_added_is_given_once(model, media, tmp_path):
     table = build_into(model, media, tmp_path)
     again = Table(tmp_path / "table")
-    again.add(again.nearest(table.near("a dog").frames(0)[0], 4))
+    again.add(again.nearest(nearest(table).frames(0)[0], 4))
     assert len(table) == 14 and len(table.query("a dog", 20)) == 10
 
 
@@ -147,7 +152,7 @@ def test_a_build_embeds_what_is_new_and_forgets_what_is_gone(model, media, tmp_p
     write_picture(media / "new.png", 78)
     table = build_into(model, media, tmp_path)
     assert sorted(read) == ["it's 1.png", "it's 2.png", "new.png"] and len(table) == 9
-    times = {file.media: file.modified for file in table.near("a dog").files}
+    times = {file.media: file.modified for file in nearest(table).files}
     assert times["clip 1.mp4"] == 5  # with its old embeddings
     alike(table, MediaIndex.build(model, media))
 
@@ -313,4 +318,4 @@ def test_two_parts_of_a_clip_are_two_rows(model, media, tmp_path):
     index = MediaIndex.build(model, media)
     parts = [MediaFile("c", "c.mp4", "video", start=start, end=start + 1) for start in (0.0, 1.0)]
     table = holding(index, parts, torch.randn(2, 32)).to_lance(tmp_path / "table")
-    assert {file.start for file in table.near("a dog").files} == {0.0, 1.0}
+    assert {file.start for file in nearest(table).files} == {0.0, 1.0}

@@ -162,24 +162,81 @@ def test_an_index_without_a_column_is_built_again(index, model, pictures, tmp_pa
 # ---- large ones
 
 
-def test_a_large_index_is_in_half_precision_and_gives_the_best(index, monkeypatch, tmp_path):
+@pytest.fixture
+def large(index, monkeypatch, tmp_path):
+    """An index in a folder of 1,500 items, which is large, and 40 queries "0", "1", …"""
     for module in ("segment", "store", "build", "index"):
         monkeypatch.setattr(f"cma.search.{module}.LARGE", 900, raising=False)
     monkeypatch.setattr("cma.search.index.DEPTH", 100)
     monkeypatch.setattr(store, "FULL", 600)
-    files, embeddings = drawn(1500)
-    holding(index, files, embeddings).save(tmp_path / "large")
-    large = MediaIndex.load(tmp_path / "large", index.model)
-    assert [len(part) for part in large.segments] == [600, 600, 300]
-    assert {part["vectors"].dtype for part in large.segments} == {torch.float16}
-    torch.testing.assert_close(vectors(large), embeddings, atol=0, rtol=2**-11)
     asked = drawn(40, 1)[1]
     monkeypatch.setattr(MediaIndex, "_encode", lambda self, texts: asked[[int(text) for text in texts]])
-    for text in range(40):
-        items, scores = large.ranking(str(text))
-        exact = normalize(vectors(large), dim=1) @ normalize(asked[text], dim=0)
-        assert len(items) == 100 and items[:10].tolist() == exact.topk(10).indices.tolist()
-        torch.testing.assert_close(scores, exact[items], atol=1e-3, rtol=0)
+    holding(index, *drawn(1500)).save(tmp_path / "large")
+    return MediaIndex.load(tmp_path / "large", index.model)
+
+
+def cosines(index, text):
+    """Of all items."""
+    return normalize(vectors(index), dim=1) @ normalize(index._encode([text])[0], dim=0)
+
+
+def test_a_large_index_is_in_half_precision_and_gives_the_best(large):
+    assert [len(part) for part in large.segments] == [600, 600, 300]
+    assert {part["vectors"].dtype for part in large.segments} == {torch.float16}
+    torch.testing.assert_close(vectors(large), drawn(1500)[1], atol=0, rtol=2**-11)
+    without = replace(large, order=large.order[large.order % 3 > 0])
+    for index in (large, without):
+        for text in map(str, range(40)):
+            items, scores = index.ranking(text)
+            exact = cosines(index, text)
+            assert len(items) == 100 and items[:10].tolist() == exact.topk(10).indices.tolist()
+            torch.testing.assert_close(scores, exact[items], atol=1e-3, rtol=0)
+
+
+def test_an_approximate_index_finds_nearly_all_of_the_best(large, tmp_path):
+    folder = tmp_path / "large"
+
+    def recall(index):
+        found = 0
+        for text in map(str, range(40)):
+            items, scores = index.ranking(text)
+            exact = cosines(index, text)
+            assert len(items.unique()) == 100
+            torch.testing.assert_close(scores, exact[items], atol=1e-3, rtol=0)
+            found += len({*items[:10].tolist()} & {*exact.topk(10).indices.tolist()})
+        return found / 400
+
+    def codes(index):
+        return [part.about["digests"].get("codes") is not None for part in index.segments]
+
+    compact(folder, approximate=True)
+    index = MediaIndex.load(folder, large.model)
+    assert codes(index) == [True, True, True] and 0.9 < recall(index) < 1
+    best = index.ranking("0")[0]
+    kept = torch.ones(1500, dtype=torch.bool).scatter(0, best[:50], False)
+    assert recall(less := replace(index, order=index.order[kept])) > 0.9  # of what is not deleted
+    files, more = drawn(20, 2)
+    more[0] = index._encode(["0"])[0]  # an item that was added since is found by its exact cosine
+    added = Segment.of(
+        [replace(one, media=f"new/{one.media}") for one in files], more, torch.ones(20), half=True
+    )
+    order = torch.cat([less.order, torch.arange(1500, 1520)])
+    grown = replace(less, segments=(*less.segments, added), order=order)
+    assert recall(grown) > 0.9 and grown.ranking("0")[0][0] == 1450
+    small = replace(index, order=index.order[:800])
+    items, scores = small.ranking("0")  # all of them, by none of the codes
+    torch.testing.assert_close(scores, cosines(small, "0")[items], atol=2e-3, rtol=0)
+    compact(folder)
+    exact = MediaIndex.load(folder, large.model)
+    assert codes(exact) == [False, False, False] and recall(exact) == 1
+
+
+def test_codes_need_an_extra_and_without_it_the_index_stays(large, monkeypatch, tmp_path):
+    with monkeypatch.context() as patch:
+        patch.setattr("importlib.util.find_spec", lambda name: None)
+        with pytest.raises(ImportError, match="faiss: not installed; run `pip install .*faiss"):
+            compact(tmp_path / "large", approximate=True)
+    same(MediaIndex.load(tmp_path / "large", large.model), large)
 
 
 # ---- kills, and a disk that is full

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import transformers
 from tokenizers import pre_tokenizers, trainers
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer
+from transformers import CLIPConfig, CLIPModel, CLIPProcessor, CLIPTokenizer
 
 from cma.files import checked_dataclass
 
@@ -68,7 +68,7 @@ def build_model(shape: ClipShape, tokenizer: CLIPTokenizer) -> CLIPModel:
 def processor_for(model: CLIPModel, tokenizer: CLIPTokenizer) -> CLIPProcessor:
     """The processor of `model`: resize, centre crop, CLIP's mean and deviation, and the tokenizer."""
     size = model.config.vision_config.image_size
-    kind = getattr(transformers, "CLIPImageProcessorPil", CLIPImageProcessor)  # needs no torchvision
+    kind = getattr(transformers, "CLIPImageProcessorPil", None) or transformers.CLIPImageProcessor
     images = kind(size={"shortest_edge": size}, crop_size=size, image_mean=MEAN, image_std=STD)
     return CLIPProcessor(images, tokenizer)
 

@@ -1,14 +1,16 @@
-"""What training gains over zero-shot, from the rows of a study: README's five sentences."""
+"""What training gains over zero-shot, from the rows of a study: README's sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from cma.training import RunRecord
 
 from .published import FULL, ZERO_SHOT
 from .published import PAPER as OURS
-from .rows import DIRECTIONS, MethodRow, difference, holm, share_of_gain
+from .rows import DIRECTIONS, MethodRow, difference, holm, read_rows, share_of_gain
 
 CLEAR = 0.05  # a difference is clear if its corrected p is below
 NONE = "No record yet."
@@ -28,6 +30,13 @@ def by_dataset(rows: Sequence[MethodRow]) -> dict[str, dict[str, MethodRow]]:
     tested = [row for row in rows if row.ranks]
     names = dict.fromkeys(row.dataset for row in tested)
     return {name: {row.method: row for row in tested if row.dataset == name} for name in names}
+
+
+def read_parts(results: Path) -> list[MethodRow]:
+    """The rows of trainings on a part of the items; their datasets are named after it."""
+    places, name = sorted(results.glob("curves/data-*")), "{} with {} of its training items"
+    of = {place.name.removeprefix("data-").replace("-", "/"): read_rows(place) for place in places}
+    return [replace(row, dataset=name.format(row.dataset, part)) for part, rows in of.items() for row in rows]
 
 
 def summary(rows: Sequence[MethodRow], records: Sequence[RunRecord] = ()) -> str:

@@ -141,20 +141,11 @@ def _recalls(group: Group, way: str) -> str:
     """`23.7 [20.1, 27.3] · 45.0 [..] · 66.6 [..]`."""
     parts = []
     for key in RECALLS:
-        ends = _interval(group, way, key)
-        between = f" [{ends[0]:.1f}, {ends[1]:.1f}]" if ends else ""
-        parts.append(f"{_mean(group, way, key):.1f}{between}")
+        ends = [run.metrics.get("intervals", {}).get(way, {}).get(key) for run in group]  # empty without any
+        means = map(statistics.mean, zip(*ends, strict=True)) if all(ends) else ()
+        between = " [{:.1f}, {:.1f}]".format(*means) if all(ends) else ""
+        parts.append(f"{statistics.mean(run.metrics[way][key] for run in group):.1f}{between}")
     return " · ".join(parts)
-
-
-def _mean(group: Group, way: str, key: str) -> float:
-    return statistics.mean(run.metrics[way][key] for run in group)
-
-
-def _interval(group: Group, way: str, key: str) -> list[float]:
-    """[low, high], the means over the runs; empty if a run has none."""
-    ends = [run.metrics.get("intervals", {}).get(way, {}).get(key) for run in group]
-    return [statistics.mean(side) for side in zip(*ends, strict=True)] if all(ends) else []
 
 
 def _other_settings(record: RunRecord) -> str:
@@ -212,7 +203,7 @@ def run(options: argparse.Namespace) -> None:
     file = folder / published.FILE
     rows = published.read_published(file) if file.exists() else []
     made = tables(records, rows)
-    made["summary"] = gains.summary(read_rows(folder / "methods"), records)
+    made["summary"] = gains.summary(read_rows(folder / "methods") + gains.read_parts(folder), records)
     for path in options.readme:
         update(path, made)
     print("\n\n".join([printed, *(made[name] for name in ("paper", "methods") if name in made)]))

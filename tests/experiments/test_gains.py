@@ -53,6 +53,17 @@ def test_the_sentences_are_computed_from_the_rows():
     assert "; full fine-tuning gains too little for a share." in little
 
 
+def test_trainings_on_a_part_of_the_items_are_told_apart(tmp_path):
+    for part in ("data-1-16", "steps-2"):
+        for one in ROWS[:3]:
+            one.save(tmp_path / "curves" / part)
+    lines = gains.summary(gains.read_parts(tmp_path)).splitlines()
+    assert (
+        len(lines) == 5 and "On mini-flickr30k with 1/16 of its training items the adapter gains" in lines[3]
+    )
+    assert gains.read_parts(tmp_path / "curves") == []
+
+
 def test_nothing_is_said_of_a_dataset_that_lacks_a_row():
     assert gains.summary([]) == gains.summary(ROWS[1:]) == gains.NONE == published.markdown([])
 

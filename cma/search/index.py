@@ -207,7 +207,7 @@ class MediaIndex(Embedded):
     def scores(self, texts: Sequence[str], items: list[int] | None = None) -> Tensor:
         """Cosine [T, V] of every text with every item, or with those in `items`, by all their frames."""
         chosen = range(len(self)) if items is None else items
-        return self._compare(self._encode(texts), torch.tensor(chosen))
+        return self._compare(self._encode(texts), torch.tensor(chosen, dtype=torch.long))
 
     def right(self, text: str) -> list[int]:
         """The items that have `text` as a caption; case and spaces do not count."""
@@ -291,7 +291,7 @@ class MediaIndex(Embedded):
         scores = torch.empty(len(text), len(items))
         for block in torch.arange(len(items)).split(BLOCK):
             lengths = self.lengths[items[block]]
-            if self.config.similarity == "mean_pooled" or lengths.max() == 1:
+            if self.config.similarity == "mean_pooled" or (lengths == 1).all():
                 scores[:, block] = self._compare_means(text, items[block])
                 continue
             frames = self.gather(items[block])

@@ -77,6 +77,7 @@ def test_scores_of_a_split_are_those_of_the_evaluation(model, tmp_path, similari
     expected = compare(encoded.text, encoded.frames, encoded.mask, config)
     assert torch.equal(index.lengths, encoded.mask.sum(1))
     torch.testing.assert_close(index.scores(dataset.captions), expected, atol=1e-5, rtol=0)
+    assert index.scores(dataset.captions, []).shape == (len(dataset.captions), 0)
     assert index.captions == dataset.captions
     assert torch.equal(index.text_to_item, dataset.text_to_item)
     assert index.query("a dog and a red cat") == index.query("a dog")  # as many words as its config says

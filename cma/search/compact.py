@@ -29,7 +29,7 @@ def compact(folder: str | Path, approximate: bool = False) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser("python -m cma.search.compact", description=__doc__)
     parser.add_argument("folder", help="what `MediaIndex.build` was given as `folder` or `store`")
-    said = "answer in a third of the time, with 99 of 100 of the best ten; from 100,000 items on"
+    said = "answer in a third of the time, with nearly all of the best ten; from 100,000 items on"
     parser.add_argument("--approximate", action="store_true", help=f"{said} (extra faiss)")
     options = parser.parse_args()
     try:

@@ -37,11 +37,11 @@ def fold(
     own = np.asarray(hashes, np.uint64)[items]
     signs = np.unpackbits(own[:, None].view(np.uint8), axis=1).astype(np.float32) * 2 - 1  # [R, 64]
     signs[own == 0] = 0  # as far from all others as half of the bits
-    near, free, groups = signs @ signs.T >= 64 - 2 * threshold, np.ones(len(items), bool), []
-    np.fill_diagonal(near, True)
+    free, groups = np.ones(len(items), bool), []
     for row in range(len(items)):
         if free[row]:
-            members = np.flatnonzero(near[row] & free)
-            free[members] = False
-            groups.append((int(items[row]), items[members].tolist()))
+            near = free & (signs @ signs[row] >= 64 - 2 * threshold)
+            near[row] = True
+            free &= ~near
+            groups.append((int(items[row]), items[near].tolist()))
     return groups

@@ -47,6 +47,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m experiments curves`."""
     add_run_options(parser, results="results/curves", runs="runs/curves")
     parser.add_argument("--states", nargs="*", type=Path, default=[], help="folders OUT-700 of pretrain")
+    parser.add_argument("--points", nargs="+", metavar="NAME", help="such as data-1-16; default: all")
+    parser.add_argument("--methods", nargs="+", metavar="NAME", default=METHODS, help="default: those four")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -55,6 +57,9 @@ def run(options: argparse.Namespace) -> None:
     The folder of results gets a folder for each point. What is done already is not done again: start the
     command again after a stop, or to add hours.
     """
-    for study in points(study_of(options), options.states):
-        print(f"{study.results}:")
-        study.run_all(METHODS)
+    studies = {study.results.name: study for study in points(study_of(options), options.states)}
+    for name in options.points or studies:
+        if name not in studies:
+            raise ValueError(f"no point {name!r}: expected some of {', '.join(studies)}")
+        print(f"{studies[name].results}:", flush=True)
+        studies[name].run_all(options.methods)

@@ -163,21 +163,18 @@ class Study:
     def test(self, row: MethodRow, model: RetrievalModel, config: TrainConfig, seed: str) -> None:
         """Enter into the row, for a seed, the rank of each query's right answer on test and further sets."""
 
-        def ranks(folder: Path) -> dict[str, list[int]]:
-            test = data.load(folder, "test")
-            embeddings = encode(model, test, config)
+        def ranks(tested: data.RetrievalDataset) -> dict[str, list[int]]:
+            embeddings = encode(model, tested, config)
             row.text_to_item = row.text_to_item or embeddings.text_to_item.tolist()
-            return query_ranks(embeddings, test, config)
+            return query_ranks(embeddings, tested, config)
 
-        def told_apart(folder: Path) -> dict[str, dict[str, list[int]]]:
-            return twin_hits(model, data.load(folder, "test"), config)
-
-        row.ranks[seed] = ranks(self.folder)
+        row.ranks[seed] = ranks(data.load(self.folder, "test"))
         row.further[seed] = further = {}
         for kind in FURTHER:
             place = self.folder.with_name(f"{self.folder.name}-{kind}")
             if (place / "dataset.json").exists():
-                further[place.name] = (told_apart if kind == "twins" else ranks)(place)
+                test = data.load(place, "test")
+                further[place.name] = twin_hits(model, test, config) if kind == "twins" else ranks(test)
 
     def _check_time(self) -> None:
         if time.time() >= self.until:

@@ -45,6 +45,7 @@ AFTER = {  # these load the adapters that others have trained
     "05_retrieval_explorer": ("03_train_flickr30k", "04_train_msrvtt"),
     "07_your_own_media": ("03_train_flickr30k",),
 }
+QUIET = ["--log-level=CRITICAL"]  # else each kernel warns that it is not encrypted, also on one machine
 CI = {"runs_dir": "runs/ci"}  # tiny adapters and records, apart from real ones
 TINY = {
     "a1_pretrain_mini_clip": {},
@@ -154,7 +155,7 @@ def run(notebook: Path, target: Path, parameters: dict, limit: int | None, prepa
     try:
         papermill.execute_notebook(
             str(notebook), str(running), parameters=parameters, kernel_name="python3", cwd=str(ROOT),
-            execution_timeout=limit, prepare_only=prepare_only, progress_bar=False,
+            execution_timeout=limit, prepare_only=prepare_only, progress_bar=False, extra_arguments=QUIET,
         )  # fmt: skip
     except OSError:  # a full disk
         running.unlink(missing_ok=True)

@@ -36,9 +36,16 @@ def test_a_point_changes_one_thing(usual, monkeypatch, tmp_path):
     assert usual.choice["select_on"] == "val" and len(usual.training) > len(larger)
 
 
-def test_the_command_runs_every_method_at_every_point(usual, monkeypatch, capsys, tmp_path):
+def test_the_command_runs_every_method_at_every_point_or_those_that_are_named(usual, monkeypatch, capsys, tmp_path):
     ran = []
     monkeypatch.setattr(Study, "run_all", lambda study, names: ran.append((study.results.name, *names)))
     assert main(["curves", str(usual.folder), "--results", str(tmp_path)]) == 0
     assert [point[1:] for point in ran] == 4 * [curves.METHODS]
     assert capsys.readouterr().out.splitlines()[0] == f"{tmp_path / 'data-1-16'}:"
+    ran.clear()
+    few = ["--points", "steps-2", "data-1-4", "--methods", "LoRA"]
+    assert main(["curves", str(usual.folder), "--results", str(tmp_path), *few]) == 0
+    assert ran == [("steps-2", "LoRA"), ("data-1-4", "LoRA")]
+    assert main(["curves", str(usual.folder), "--results", str(tmp_path), "--points", "half"]) == 1
+    said = "error: no point 'half': expected some of data-1-16, data-1-4, steps-0.5, steps-2\n"
+    assert capsys.readouterr().err == said

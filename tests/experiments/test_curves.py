@@ -36,7 +36,7 @@ def test_a_point_changes_one_thing(usual, monkeypatch, tmp_path):
     assert usual.choice["select_on"] == "val" and len(usual.training) > len(larger)
 
 
-def test_the_command_runs_every_method_at_every_point_or_those_that_are_named(usual, monkeypatch, capsys, tmp_path):
+def test_the_command_runs_all_or_what_is_named(usual, monkeypatch, capsys, tmp_path):
     ran = []
     monkeypatch.setattr(Study, "run_all", lambda study, names: ran.append((study.results.name, *names)))
     assert main(["curves", str(usual.folder), "--results", str(tmp_path)]) == 0

@@ -101,11 +101,6 @@ def tested(study: Study, row: MethodRow, runs: dict[str, str]) -> MethodRow:
     return result
 
 
-def finished(row: MethodRow) -> dict[str, str]:
-    """When the run of each seed ended: what was measured is of these runs."""
-    return {seed: record["finished"] for seed, record in row.records.items()}
-
-
 def compared(after: MethodRow, before: MethodRow) -> dict:
     """{"R@1": [%, low, high], "difference": [points, low, high, p]}, each in both directions."""
     found = {"R@1": rows.recall, "difference": partial(rows.difference, other=before)}
@@ -140,11 +135,12 @@ def run(options: argparse.Namespace) -> None:
     content |= {"hardware": hardware(study.clip.device)}
     content |= {"R@1 of zero-shot": compared(before, before)["R@1"]}
     for row in rows.read_rows(study.results):
-        measured = content["rows"].get(row.name, {}).get("finished") == finished(row)
+        ended = {seed: record["finished"] for seed, record in row.records.items()}
+        measured = content["rows"].get(row.name, {}).get("finished") == ended
         if measured or not row.records or row.method == ZERO_SHOT or methods.why_not(row.method, drawings):
             continue
         runs = {seed: record["name"] for seed, record in row.records.items()}
-        found = {"finished": finished(row), "lr": row.lr} | compared(tested(study, row, runs), before)
+        found = {"finished": ended, "lr": row.lr} | compared(tested(study, row, runs), before)
         gentle = gentlest(row)
         runs = {str(seed): f"{row.name}-lr{gentle:g}-seed{seed}" for seed in row.budget["rate_seeds"]}
         found["gentlest"] = {"lr": gentle} | compared(tested(study, row, runs), before)

@@ -14,6 +14,7 @@ from .rows import DIRECTIONS, MethodRow, difference, holm, read_rows, share_of_g
 
 CLEAR = 0.05  # a difference is clear if its corrected p is below
 NONE = "No record yet."
+POINTS = {"data": "{} of its training items", "state": "a backbone of {} steps", "steps": "{} × the steps"}
 PICTURE = "![R@1 minus that of zero-shot CLIP, by method, with intervals](notebooks/figures/gains.png)"
 
 
@@ -32,11 +33,14 @@ def by_dataset(rows: Sequence[MethodRow]) -> dict[str, dict[str, MethodRow]]:
     return {name: {row.method: row for row in tested if row.dataset == name} for name in names}
 
 
-def read_parts(results: Path) -> list[MethodRow]:
-    """The rows of trainings on a part of the items; their datasets are named after it."""
-    places, name = sorted(results.glob("curves/data-*")), "{} with {} of its training items"
-    of = {place.name.removeprefix("data-").replace("-", "/"): read_rows(place) for place in places}
-    return [replace(row, dataset=name.format(row.dataset, part)) for part, rows in of.items() for row in rows]
+def read_points(results: Path) -> list[MethodRow]:
+    """The rows of the curves; their datasets are named after what is changed."""
+    rows = []
+    for place in sorted(results.glob("curves/*-*")):
+        changed, _, to = place.name.partition("-")
+        point = POINTS[changed].format(to.replace("-", "/"))
+        rows += [replace(row, dataset=f"{row.dataset} with {point}") for row in read_rows(place)]
+    return rows
 
 
 def summary(rows: Sequence[MethodRow], records: Sequence[RunRecord] = ()) -> str:
@@ -45,7 +49,7 @@ def summary(rows: Sequence[MethodRow], records: Sequence[RunRecord] = ()) -> str
     for name, tested in by_dataset(rows).items():
         if needed <= tested.keys():
             said += [] if said else [_trained(tested)]
-            said += [_gained(name, tested), _clearly(name, tested)]
+            said += [_gained(name, tested), *([] if " with " in name else [_clearly(name, tested)])]
     for run in () if said else [run for run in records if run.metrics["split"] == "test"]:
         ends = [(run.metrics[way]["R@1"], *run.metrics["intervals"][way]["R@1"]) for way in DIRECTIONS]
         texts, visuals = ("{:.1f} % [{:.1f}, {:.1f}]".format(*values) for values in ends)

@@ -53,15 +53,15 @@ def test_the_sentences_are_computed_from_the_rows():
     assert "; full fine-tuning gains too little for a share." in little
 
 
-def test_trainings_on_a_part_of_the_items_are_told_apart(tmp_path):
-    for part in ("data-1-16", "steps-2"):
+def test_a_point_of_the_curves_is_one_sentence(tmp_path):
+    for part in ("data-1-16", "state-700", "steps-0.5"):
         for one in ROWS[:3]:
             one.save(tmp_path / "curves" / part)
-    lines = gains.summary(gains.read_parts(tmp_path)).splitlines()
-    assert (
-        len(lines) == 5 and "On mini-flickr30k with 1/16 of its training items the adapter gains" in lines[3]
-    )
-    assert gains.read_parts(tmp_path / "curves") == []
+    lines = gains.summary(gains.read_points(tmp_path)).splitlines()
+    points = ("1/16 of its training items", "a backbone of 700 steps", "0.5 × the steps")
+    for line, point in zip(lines[3:], points, strict=True):
+        assert f"On mini-flickr30k with {point} the adapter gains over zero-shot, in points of R@1:" in line
+    assert gains.read_points(tmp_path / "curves") == []
 
 
 def test_nothing_is_said_of_a_dataset_that_lacks_a_row():

@@ -36,6 +36,7 @@ def points(usual: Study, states: list[Path]) -> Iterator[Study]:
 
     for folder in states:
         clip, processor = load_backbone(str(folder), device=usual.clip.device)
+        clip.config.name_or_path = str(folder)  # as it was typed: records name no place on this machine
         yield point(f"state-{folder.name.rpartition('-')[2]}", clip=clip, processor=processor)
     for share in SHARES:
         yield point(f"data-1-{1 / share:g}", share=share)
@@ -54,8 +55,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Train ours, LoRA and full fine-tuning with other backbones, less data, fewer and more steps.
 
-    The folder of results gets a folder for each point. What is done already is not done again: start the
-    command again after a stop, or to add hours.
+    The results get a folder for each point. What is done is not done again: start it again after a stop.
     """
     studies = {study.results.name: study for study in points(study_of(options), options.states)}
     for name in options.points or studies:

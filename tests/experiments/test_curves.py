@@ -2,6 +2,7 @@
 
 import pytest
 
+from cma.backbone import identity
 from cma.training import epoch_size
 from experiments import curves
 from experiments.__main__ import main
@@ -29,6 +30,7 @@ def test_a_point_changes_one_thing(usual, monkeypatch, tmp_path):
     assert steps["data-1-16"] == pytest.approx(4, abs=0.5) and steps["data-1-4"] == pytest.approx(4, abs=0.5)
     small, larger = ({item.id for item in found[f"data-1-{n}"].training.items} for n in (16, 4))
     assert small < larger and len(larger) == round(len(usual.training) / 4)
+    assert identity(other)["name"] == str(tmp_path / "model-10")
     assert found["state-10"].clip is other and found["steps-2"].clip is usual.clip
     assert len({study.results for study in found.values()}) == len(found)
     assert len({study.config.runs_dir for study in found.values()}) == len(found)

@@ -60,8 +60,7 @@ def build_drawings(out: Path, workers: int = 2) -> None:
         entries.append(Entry(name, f"{name}.png", drawing.captions, "test"))
     protocol = {"query": "caption", "visual_to_text": "captions"}
     files = [f"@iconify/json@{PINS['@iconify/json'].version}"]
-    expected = {"test": EXPECTED}
-    annotations = Annotations(NAME, "image", protocol, expected, entries, "mini-flickr30k", files)
+    annotations = Annotations(NAME, "image", protocol, {"test": EXPECTED}, entries, "mini-flickr30k", files)
     prepare(annotations, source, dataset, workers=workers)
 
 
@@ -132,8 +131,7 @@ def run(options: argparse.Namespace) -> None:
     before = tested(study, MethodRow(drawings.name, ZERO_SHOT, {}), {"0": ""})
     content = json.loads(file.read_text("utf-8")) if file.exists() else {"rows": {}}
     content |= {"dataset": drawings.name, "items": len(drawings), "texts": len(drawings.captions)}
-    content |= {"hardware": hardware(study.clip.device)}
-    content |= {"R@1 of zero-shot": compared(before, before)["R@1"]}
+    content |= {"hardware": hardware(study.clip.device), "R@1 of zero-shot": compared(before, before)["R@1"]}
     for row in rows.read_rows(study.results):
         ended = {seed: record["finished"] for seed, record in row.records.items()}
         measured = content["rows"].get(row.name, {}).get("finished") == ended

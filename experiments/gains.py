@@ -14,6 +14,7 @@ from .rows import DIRECTIONS, MethodRow, difference, holm, read_rows, share_of_g
 
 CLEAR = 0.05  # a difference is clear if its corrected p is below
 NONE = "No record yet."
+Rows = Sequence[MethodRow]
 POINTS = {"data": "{} of its training items", "state": "a backbone of {} steps", "steps": "{} × the steps"}
 PICTURE = "![R@1 minus that of zero-shot CLIP, by method, with intervals](notebooks/figures/gains.png)"
 
@@ -26,7 +27,7 @@ def compared(tested: dict[str, MethodRow], k: int = 1) -> dict[tuple[str, str], 
     return {key: (*values[:3], p) for (key, values), p in zip(told.items(), adjusted, strict=True)}
 
 
-def by_dataset(rows: Sequence[MethodRow]) -> dict[str, dict[str, MethodRow]]:
+def by_dataset(rows: Rows) -> dict[str, dict[str, MethodRow]]:
     """The rows that have been tested: {dataset: {method: row}}."""
     tested = [row for row in rows if row.ranks]
     names = dict.fromkeys(row.dataset for row in tested)
@@ -36,20 +37,21 @@ def by_dataset(rows: Sequence[MethodRow]) -> dict[str, dict[str, MethodRow]]:
 def read_points(results: Path) -> list[MethodRow]:
     """The rows of the curves; their datasets are named after what is changed."""
     rows = []
-    for place in sorted(results.glob("curves/*-*")):
-        changed, _, to = place.name.partition("-")
-        point = POINTS[changed].format(to.replace("-", "/"))
-        rows += [replace(row, dataset=f"{row.dataset} with {point}") for row in read_rows(place)]
+    for changed, words in POINTS.items():
+        for place in sorted(results.glob(f"curves/{changed}-*")):
+            point = words.format(place.name.removeprefix(f"{changed}-").replace("-", "/"))
+            rows += [replace(row, dataset=f"{row.dataset} with {point}") for row in read_rows(place)]
     return rows
 
 
-def summary(rows: Sequence[MethodRow], records: Sequence[RunRecord] = ()) -> str:
+def summary(rows: Rows, records: Sequence[RunRecord] = (), points: Rows = ()) -> str:
     """README's figure and sentences, in Markdown: of rows of ours, full and zero-shot, or of single runs."""
     needed, said = {OURS, FULL, ZERO_SHOT}, []
     for name, tested in by_dataset(rows).items():
         if needed <= tested.keys():
             said += [] if said else [_trained(tested)]
-            said += [_gained(name, tested), *([] if " with " in name else [_clearly(name, tested)])]
+            said += [_gained(name, tested), _clearly(name, tested)]
+    said += [_gained(*point) for point in by_dataset(points).items() if needed <= point[1].keys()]
     for run in () if said else [run for run in records if run.metrics["split"] == "test"]:
         ends = [(run.metrics[way]["R@1"], *run.metrics["intervals"][way]["R@1"]) for way in DIRECTIONS]
         texts, visuals = ("{:.1f} % [{:.1f}, {:.1f}]".format(*values) for values in ends)

@@ -203,7 +203,7 @@ def run(options: argparse.Namespace) -> None:
     file = folder / published.FILE
     rows = published.read_published(file) if file.exists() else []
     made = tables(records, rows)
-    made["summary"] = gains.summary(read_rows(folder / "methods") + gains.read_points(folder), records)
+    made["summary"] = gains.summary(read_rows(folder / "methods"), records, gains.read_points(folder))
     for path in options.readme:
         update(path, made)
     print("\n\n".join([printed, *(made[name] for name in ("paper", "methods") if name in made)]))

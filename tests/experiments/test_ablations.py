@@ -117,7 +117,7 @@ def test_the_command_says_what_is_to_come_and_goes_on(command, tmp_path):
     assert status == 1 and len(err) == 1 and "toy-default-adapter.json: its budget is" in err[0]
 
 
-def test_the_rate_is_that_of_the_study(command, tmp_path):
+def test_the_rate_is_that_of_the_study(command, tmp_path, capsys):
     status, _, err = command("--only", "init")
     assert status == 1
     assert "no rate of the cross-modal adapter on toy yet; run `python -m experiments study" in err[0]
@@ -125,3 +125,5 @@ def test_the_rate_is_that_of_the_study(command, tmp_path):
     assert command("--only", "init", "--hours", "0")[:2] == (0, ["3 points: 3 to train, 36 steps"])
     with pytest.raises(SystemExit, match="2"):
         command("--only", "share", "--rate", "0.01")
+    said = capsys.readouterr().err
+    assert "--only: invalid choice: 'share'" in said and all(group in said for group in GROUPS)

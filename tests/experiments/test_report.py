@@ -163,8 +163,8 @@ def test_the_recipe_of_a_run_is_recognised_and_is_no_other_setting(variant, sele
 def test_the_committed_pages_are_those_of_the_kept_records():
     records = report.read_records(ROOT / "results")
     tables = report.tables(records, published.read_published(ROOT / "results" / published.FILE))
-    rows = read_rows(ROOT / "results" / "methods") + gains.read_points(ROOT / "results")
-    tables["summary"] = gains.summary(rows, records)
+    rows, points = read_rows(ROOT / "results" / "methods"), gains.read_points(ROOT / "results")
+    tables["summary"] = gains.summary(rows, records, points)
     for name in list(tables):
         page = "README.md" if name == "summary" else "results/README.md"
         start, end = report.markers(name)

@@ -16,6 +16,7 @@ import ast
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,9 +34,11 @@ import click
 import nbformat
 import papermill
 import yaml
+import zmq
 from papermill.cli import _resolve_type
 from papermill.iorw import NoDatesSafeLoader
 from pydantic import TypeAdapter, ValidationError
+from traitlets.config import Config
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -45,7 +48,6 @@ AFTER = {  # these load the adapters that others have trained
     "05_retrieval_explorer": ("03_train_flickr30k", "04_train_msrvtt"),
     "07_your_own_media": ("03_train_flickr30k",),
 }
-QUIET = ["--log-level=CRITICAL"]  # else each kernel warns that it is not encrypted, also on one machine
 CI = {"runs_dir": "runs/ci"}  # tiny adapters and records, apart from real ones
 TINY = {
     "a1_pretrain_mini_clip": {},
@@ -143,6 +145,15 @@ def _clean_outputs(outputs: list) -> list:
     return kept
 
 
+def kernels(sockets: str) -> Config:
+    """How a kernel is reached: by files in the folder `sockets`, where the system has such, else by ports.
+
+    Ports are chosen before the kernel takes them, so of kernels that start together one may find its taken.
+    """
+    by_files = {"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}}
+    return Config(by_files if zmq.has("ipc") else {})
+
+
 def run(notebook: Path, target: Path, parameters: dict, limit: int | None, prepare_only: bool) -> None:
     """Execute a copy of `notebook` at `target`; it fails if a cell takes longer than `limit` seconds.
 
@@ -152,17 +163,19 @@ def run(notebook: Path, target: Path, parameters: dict, limit: int | None, prepa
     target.parent.mkdir(parents=True, exist_ok=True)
     start, running = time.monotonic(), target.with_name(f".{target.name}")
     running.unlink(missing_ok=True)  # of a run that was killed
-    try:
-        papermill.execute_notebook(
-            str(notebook), str(running), parameters=parameters, kernel_name="python3", cwd=str(ROOT),
-            execution_timeout=limit, prepare_only=prepare_only, progress_bar=False, extra_arguments=QUIET,
-        )  # fmt: skip
-    except OSError:  # a full disk
-        running.unlink(missing_ok=True)
-        raise
-    finally:
-        if running.exists():
-            running.replace(target)
+    with tempfile.TemporaryDirectory() as sockets:
+        try:
+            papermill.execute_notebook(
+                str(notebook), str(running), parameters=parameters, kernel_name="python3", cwd=str(ROOT),
+                config=kernels(sockets), execution_timeout=limit, prepare_only=prepare_only,
+                progress_bar=False,
+            )  # fmt: skip
+        except OSError:  # a full disk
+            running.unlink(missing_ok=True)
+            raise
+        finally:
+            if running.exists():
+                running.replace(target)
     done = "prepared" if prepare_only else f"{time.monotonic() - start:.0f} s"
     print(f"{notebook.name}: {done} → {target}")
 

@@ -271,6 +271,14 @@ def test_two_notebooks_run_at_a_time_and_those_that_load_adapters_wait(tmp_path)
     assert "05_retrieval_explorer.ipynb: " in ended.stdout
 
 
+def test_kernels_that_start_together_cannot_take_each_others_ports(tmp_path):
+    read = "import json, sys; seen = json.load(open(sys.argv[sys.argv.index('-f') + 1])); print(seen)"
+    small_notebook(tmp_path / "a.ipynb", read)
+    run.run(tmp_path / "a.ipynb", tmp_path / "out.ipynb", {}, None, False)
+    seen = ast.literal_eval(nbformat.read(tmp_path / "out.ipynb", 4).cells[0].outputs[0].text)
+    assert seen["transport"] == "ipc" and not Path(seen["ip"]).parent.exists()  # files, gone afterwards
+
+
 def test_an_executed_copy_is_whole_or_the_old_one_and_a_failing_one_can_be_looked_at(tmp_path, monkeypatch):
     target = tmp_path / "out" / "a.ipynb"
     small_notebook(tmp_path / "a.ipynb", "1 + 1", "1 / 0")

@@ -95,7 +95,7 @@ def tested(study: Study, row: MethodRow, runs: dict[str, str]) -> MethodRow:
         model = RetrievalModel(study.clip, study.processor)
         if name:
             model.load_adapter(Path(study.config.runs_dir) / name, "method")
-        study.test(result, model, study.config, seed)
+        study.test(result, model, seed, None)
         model.set_adapter(None)
     return result
 

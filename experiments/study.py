@@ -24,7 +24,7 @@ from transformers import CLIPModel, CLIPProcessor
 from cma import RetrievalModel, TrainConfig, data, load_backbone, methods
 from cma.files import parse_json, read_json
 from cma.recipes import recipe
-from cma.training import NotFinite, RunRecord, encode, evaluate_and_record, query_ranks, train
+from cma.training import Embeddings, NotFinite, RunRecord, encode, evaluate_and_record, query_ranks, train
 
 from .probes import twin_hits
 from .rows import Budget, MethodRow
@@ -148,7 +148,7 @@ class Study:
             record = train(model, self.training, config)
             if config.report_on == "test":
                 row.records[str(seed)] = json.loads(record.to_json())
-                self.test(row, model, config, str(seed))
+                self.test(row, model, str(seed), record.encoded)
         finally:
             model.set_adapter(None)
         return record
@@ -157,24 +157,24 @@ class Study:
         model, config = RetrievalModel(self.clip, self.processor), replace(self.config, name=row.name)
         record = evaluate_and_record(model, data.load(self.folder, "test"), config)
         row.records["0"] = json.loads(record.to_json())
-        self.test(row, model, config, "0")
+        self.test(row, model, "0", record.encoded)
         row.save(self.results)
 
-    def test(self, row: MethodRow, model: RetrievalModel, config: TrainConfig, seed: str) -> None:
-        """Enter into the row, for a seed, the rank of each query's right answer on test and further sets."""
+    def test(self, row: MethodRow, model: RetrievalModel, seed: str, encoded: Embeddings | None) -> None:
+        """Enter a seed's ranks of all right answers, on test (`encoded`, if it is) and further sets."""
 
-        def ranks(tested: data.RetrievalDataset) -> dict[str, list[int]]:
-            embeddings = encode(model, tested, config)
-            row.text_to_item = row.text_to_item or embeddings.text_to_item.tolist()
-            return query_ranks(embeddings, tested, config)
+        def ranks(tested: data.RetrievalDataset, encoded: Embeddings | None = None) -> dict[str, list[int]]:
+            encoded = encoded or encode(model, tested, self.config)
+            row.text_to_item = row.text_to_item or encoded.text_to_item.tolist()
+            return query_ranks(encoded, tested, self.config)
 
-        row.ranks[seed] = ranks(data.load(self.folder, "test"))
+        row.ranks[seed] = ranks(data.load(self.folder, "test"), encoded)
         row.further[seed] = further = {}
         for kind in FURTHER:
             place = self.folder.with_name(f"{self.folder.name}-{kind}")
             if (place / "dataset.json").exists():
                 test = data.load(place, "test")
-                further[place.name] = twin_hits(model, test, config) if kind == "twins" else ranks(test)
+                further[place.name] = twin_hits(model, test, self.config) if kind == "twins" else ranks(test)
 
     def _check_time(self) -> None:
         if time.time() >= self.until:

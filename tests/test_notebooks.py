@@ -419,7 +419,8 @@ def test_the_twin_is_trained_where_no_row_of_it_is_recorded(
         row = rows.MethodRow(name, method, {"epochs": 8}, ranks=ranks, text_to_item=[0, 1])
         row.save(tmp_path / "results" / "methods")
     monkeypatch.setattr(cma, "train", lambda *_: SimpleNamespace(metrics={}))
-    own = {"ROOT": tmp_path, "OURS": OURS, "TWIN": TWIN, "records": {}, "results": {}, "model": None}
+    own = {"ROOT": tmp_path, "OURS": OURS, "TWIN": TWIN, "records": {}, "runs": {}, "results": {}}
+    own["model"] = None
     own |= {"train_set": SimpleNamespace(name="mini-flickr30k"), "settings": SimpleNamespace(backbone="mini")}
     nothing = lambda *_, **__: None  # noqa: E731
     own |= {"config": TrainConfig(), "named": str, "fresh": nothing, "say": nothing}

@@ -81,14 +81,16 @@ def evaluate(
     pixels: Pixels | None = None,
     samples: int = 10_000,
     team: Team = ALONE,
+    encoded: Embeddings | None = None,
 ) -> dict:
     """Recall (%) and ranks of `model` with its active adapter on one split, in both directions.
 
     Returns the dict of `cma.metrics.retrieval_metrics` with `split`, `similarity`, `texts`, `items`,
     `expected_items`, `cut_captions`, and `intervals` {direction: {"R@k": (low, high)}}: 95 % bootstrap
-    intervals over items from `samples` draws (empty if `samples` is 0).
+    intervals over items from `samples` draws (empty if `samples` is 0). Without `encoded`, which is what
+    `encode` gives, the split is embedded here.
     """
-    encoded = encode(model, dataset, config, pixels, team)
+    encoded = encoded or encode(model, dataset, config, pixels, team)
 
     def result() -> dict:
         similarity = compare(*(tensor.to(model.device) for tensor in encoded[:3]), config).cpu()
@@ -114,7 +116,8 @@ def evaluate_and_record(model: RetrievalModel, dataset: RetrievalDataset, config
     if (record.folder / resume.CHECKPOINT).exists():
         raise ValueError(f"{record.folder} holds a training run; choose another name")
     resume.require_writable(record.folder)
-    record.metrics = evaluate(model, dataset, config)
+    record.encoded = encode(model, dataset, config)
+    record.metrics = evaluate(model, dataset, config, encoded=record.encoded)
     record.stamp(model.device).save(record.folder)
     return record
 

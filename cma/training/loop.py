@@ -17,7 +17,7 @@ from ..media import MediaError
 from ..model import RetrievalModel
 from . import devices, optim, precision, resume
 from .devices import Stopped, Team
-from .evaluation import evaluate
+from .evaluation import encode, evaluate
 from .planning import plan
 from .reading import Batch, Pixels, read_batches
 from .record import RunRecord, best_epoch, draw_curve, sentence
@@ -88,7 +88,8 @@ def train(
             # the kept epoch's adapter is evaluated once, and stays in the model
             record = run.state.record
             resume.set_parameters(model, run.state.kept)
-            record.metrics = evaluate(model, splits.final, config, run.pixels, team=team)
+            record.encoded = encode(model, splits.final, config, run.pixels, team)
+            record.metrics = evaluate(model, splits.final, config, team=team, encoded=record.encoded)
         finally:
             model.eval()
             precision.restore(model)
@@ -140,10 +141,8 @@ class Run:
         with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
             for epoch in range(len(record.history), self.config.epochs):
                 entry = self.epoch(epoch)
-                if self.splits.watched is not None:
-                    entry["validation"] = evaluate(
-                        model, self.splits.watched, self.config, self.pixels, samples=0, team=self.team
-                    )
+                if (watched := self.splits.watched) is not None:
+                    entry["validation"] = evaluate(model, watched, self.config, self.pixels, 0, self.team)
                     said = f"epoch {epoch + 1}: loss {entry['loss']:.3f}"
                     self.team.say(f"{said}, {sentence(entry['validation'], record)}")
                 record.history.append(entry)
@@ -170,8 +169,7 @@ class Run:
         # batches are read ahead by the workers; each process reads its own share of each
         shares = [team.own(batch) for batch in order[done:]]
         batches = read_batches(training, self.ids, self.pixels, shares, config.workers)
-        name = f"epoch {epoch + 1}/{config.epochs}"
-        bar = team.bar(batches, name, total=len(order), initial=done)
+        bar = team.bar(batches, f"epoch {epoch + 1}/{config.epochs}", total=len(order), initial=done)
         saved = time.perf_counter()
         start = saved - part.seconds
         self.model.train()
@@ -185,8 +183,7 @@ class Run:
                     part.losses.append(loss)
                     part.seconds = round(time.perf_counter() - start, 3)
                     if len(part.losses) % every == 0:
-                        mean = sum(part.losses[-every:]) / every
-                        part.curve.append([step + 1, round(mean, 5), rate])
+                        part.curve.append([step + 1, round(sum(part.losses[-every:]) / every, 5), rate])
                     bar.set_postfix(loss=f"{loss:.3f}", rate=f"{rate:.1e}", refresh=False)
 
                     # a signal to one process stops all after the same step
@@ -211,9 +208,8 @@ class Run:
             if stopping.asked or self.splits.watched:  # the evaluation may take long, or fail
                 self.save("last")
             stopping.end_if_asked(folder)
-        mean = sum(part.losses) / len(part.losses)
-        entry = {"epoch": epoch + 1, "steps": len(order), "loss": mean, "seconds": part.seconds}
-        return entry | {"curve": part.curve}
+        mean, done = sum(part.losses) / len(part.losses), len(part.losses)
+        return {"epoch": epoch + 1, "steps": done, "loss": mean, "seconds": part.seconds, "curve": part.curve}
 
     def step(self, step: int, batch: Batch, rate: float) -> float:
         """One update; returns the loss. If memory runs out, the micro-batch is halved and it is done again.

@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import transformers
@@ -67,6 +67,7 @@ class RunRecord:
     versions: dict = field(default_factory=dict)
     commit: str | None = None
     folder: Path | None = None  # where it was written; not part of the file
+    encoded: Any = None  # the `Embeddings` that `metrics` are of; not part of the file either
 
     @property
     def trained_percent(self) -> float:
@@ -129,7 +130,7 @@ class RunRecord:
     def to_json(self) -> str:
         """The text of `run.json`."""
         content = dataclasses.asdict(self)
-        del content["folder"]
+        del content["folder"], content["encoded"]
         content |= {"trained_percent": round(self.trained_percent, 4), "label": self.label}
         return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 

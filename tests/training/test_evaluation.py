@@ -72,6 +72,8 @@ def test_a_zero_shot_record_has_no_trained_parameters(model, dataset, tmp_path):
     (read,) = read_records(tmp_path)
     assert (read.method, read.trained_parameters, read.select_on) == ("zero-shot", 0, "none")
     assert read.metrics["text_to_visual"] == written.metrics["text_to_visual"]
+    again = evaluate(model, dataset, config, encoded=written.encoded)  # nothing is embedded twice
+    assert again == written.metrics and read.encoded is None
     (tmp_path / "zero-shot" / "checkpoint.pt").touch()
     with pytest.raises(ValueError, match="holds a training run"):
         evaluate_and_record(model, dataset, config)

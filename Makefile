@@ -2,12 +2,13 @@
 # README gives the plain commands behind all of it, for those without make.
 
 ifdef CONDA_PREFIX
-PYTHON := $(CONDA_PREFIX)/bin/python
-READY := $(CONDA_PREFIX)/.cma-ready
+PLACE := $(CONDA_PREFIX)
 else
-PYTHON := .venv/bin/python
-READY := .venv/.cma-ready
+PLACE := .venv
 endif
+PYTHON := $(PLACE)/bin/python
+READY := $(PLACE)/.cma-all
+TESTED := $(PLACE)/.cma-test
 
 .PHONY: run test fast minis notebooks explore book browser pictures bench clean
 
@@ -15,7 +16,7 @@ run: minis ## environment, offline benchmarks, every notebook by papermill into 
 	$(PYTHON) notebooks/run.py --replace --jobs 2
 	$(PYTHON) -m experiments report
 
-test: $(READY) ## lint, fast suite, wheel, the book, offline benchmarks, notebooks at tiny size, a browser, papermill reruns
+test: $(TESTED) ## lint, fast suite, wheel, the book, offline benchmarks, notebooks at tiny size, a browser, papermill reruns
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/test.yml .github/workflows/book.yml
@@ -30,7 +31,7 @@ test: $(READY) ## lint, fast suite, wheel, the book, offline benchmarks, noteboo
 	$(PYTHON) -m pytest -q -m "browser and not book"
 	$(PYTHON) notebooks/run.py --tiny --replace --out runs/rerun 03 04 -p seed 7 -y 'overrides: {epochs: 1, lr: 0.002}'
 
-fast: $(READY) ## the fast suite alone: neither network nor offline benchmarks
+fast: $(TESTED) ## the fast suite alone: neither network nor offline benchmarks
 	$(PYTHON) -m pytest -q -m "not minis and not wheel and not processes and not slow and not book" -n auto
 
 minis: $(READY) ## the offline benchmarks, built only when missing
@@ -44,27 +45,27 @@ notebooks: minis ## run every notebook; executed copies into notebooks/, records
 explore: $(if $(MEDIA),$(READY),minis) ## the explorer as a page of its own; MEDIA=~/pictures searches your own
 	$(PYTHON) -m cma.explore.app $(if $(MEDIA),--media "$(MEDIA)")
 
-book: $(READY) ## the website, into book/_build/html: half a minute, no network
+book: $(TESTED) ## the website, into book/_build/html: half a minute, no network
 	$(PYTHON) book/build.py
 
-browser: $(READY) ## a Chromium for the browser tests, if there is none
+browser: $(TESTED) ## a Chromium for the browser tests, if there is none
 	$(PYTHON) tests/explore/browser/chromium.py
 
-pictures: minis ## README's pictures of the explorer, after `make run`
+pictures: $(TESTED) minis ## README's pictures of the explorer, after `make run`
 	$(PYTHON) -m pytest -q tests/explore/browser/readme_pictures.py
 
-bench: $(READY) ## figures of time and memory, as JSON: more than half an hour, on two cores that should be quiet
+bench: $(TESTED) ## figures of time and memory, as JSON: more than half an hour, on two cores that should be quiet
 	$(PYTHON) -m tests.bench
 
 ifndef CONDA_PREFIX
 .venv/bin/python:
 	python3 -m venv .venv
-$(READY): .venv/bin/python
+$(READY) $(TESTED): .venv/bin/python
 endif
 
-$(READY): pyproject.toml
+$(PLACE)/.cma-%: pyproject.toml # what `make run` needs is the extra `all`, what `make test` needs is `test`
 	$(PYTHON) -m pip install --upgrade --quiet pip
-	$(PYTHON) -m pip install --quiet --editable ".[test]"
+	$(PYTHON) -m pip install --quiet --editable ".[$*]"
 	$(PYTHON) -c "import cma"
 	touch $@
 

@@ -137,12 +137,10 @@ def verdict(difference: tuple[float, float, float], metric: str = "R@1") -> str:
     return f"{gain:+.1f} points of {metric} [{low:+.1f}, {high:+.1f}]: {word}"
 
 
-def _drawn(
-    ranks: Array, query_to_item: Array, metrics: Sequence[str], samples: int, seed: int
-) -> list[np.ndarray]:
+def _drawn(ranks: Array, owner: Array, metrics: Sequence[str], samples: int, seed: int) -> list[np.ndarray]:
     """Each metric [samples] of ranks [T] in each draw."""
     factors, values = zip(*(_as_mean(_array(ranks), name) for name in metrics), strict=True)
-    means = bootstrap_means(values, query_to_item, samples, seed)
+    means = bootstrap_means(values, owner, samples, seed)
     return [factor * row for factor, row in zip(factors, means, strict=True)]
 
 

@@ -29,6 +29,7 @@ from .method import CrossModalAdapter, Method
 from .patching import TOWERS, activate, active, deactivate, encoder_layers, parts
 
 CACHE = 8 * 2**20  # bytes of a layer's largest activations that stay in a CPU's cache
+TEXTS = 256  # that are embedded at once; of more, those of a length together, so that little is padded
 
 
 class RetrievalModel(nn.Module):
@@ -205,7 +206,11 @@ class RetrievalModel(nn.Module):
         if ids.ndim != 2:
             raise ValueError(f"input_ids must be [T, L], not {list(ids.shape)}")
         self.set_adapter(self.active, self.scale)
-        return self.family.embed_text(self.clip, ids.to(self.device))
+        ends = self.family.ends(self.clip.config.text_config, ids)  # what follows changes nothing
+        order = ends.argsort() if len(ids) > TEXTS else torch.arange(len(ids), device=ids.device)
+        parts = (ids[part, : int(ends[part].max()) + 1] for part in order.split(TEXTS))
+        embedded = [self.family.embed_text(self.clip, part.to(self.device)) for part in parts]
+        return torch.cat(embedded)[order.argsort()]
 
     def encode_images(self, images: Sequence[Image.Image] | Tensor) -> Tensor:
         """Un-normalised embeddings [V, D] of pictures, or of prepared pixels [V, 3, H, W].
@@ -267,8 +272,7 @@ class RetrievalModel(nn.Module):
         ids, self.cut = self.family.tokenize(self._part("tokenizer"), texts, places, most)
         if self.cut and not self._warned:
             self._warned = True
-            said = f"{self.cut} of {len(ids)} captions exceed {most} tokens and were cut"
-            warnings.warn(said, stacklevel=3)
+            warnings.warn(f"{self.cut} of {len(ids)} captions exceed {most} tokens and are cut", stacklevel=3)
         return ids, self.cut
 
     @property

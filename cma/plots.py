@@ -21,12 +21,9 @@ COLOURS = (GREY, BLUE, ORANGE, "#5b8c5a", "#8a5a9e", "#b04a4a")
 
 
 def image_grid(
-    images: Sequence[Image.Image],
-    captions: Sequence[str],
-    columns: int = 5,
-    size: float = 1.6,
+    images: Sequence[Image.Image], captions: Sequence[str], columns: int = 5, size: float = 1.6,
     marked: Sequence[bool] | None = None,
-) -> Figure:
+) -> Figure:  # fmt: skip
     """Pictures with a caption below each; `marked` ones have a frame. size: of a picture, in inches."""
     if len(images) != len(captions):
         raise ValueError(f"{len(images)} images and {len(captions)} captions: expected one for each")

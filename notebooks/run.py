@@ -14,12 +14,14 @@ because your data may be large. Training continues where an earlier run with the
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import cma
@@ -180,27 +182,39 @@ def run(notebook: Path, target: Path, parameters: dict, limit: int | None, prepa
     print(f"{notebook.name}: {done} → {target}")
 
 
+def minutes(notebook: Path) -> int:
+    """How long a notebook takes, as it tells its readers; 0 for seconds."""
+    told = re.search(r"\*\*Time:\*\* (\d+) min", notebook.read_text("utf-8"))
+    return int(told[1]) if told else 0
+
+
 def run_several(notebooks: Iterable[Path], jobs: int) -> list[str]:
     """Run this command again for each notebook, `jobs` at a time; returns the names of those that failed.
 
-    A notebook starts once those of `AFTER` have ended; the cores are divided among the jobs.
+    A notebook starts once those of `AFTER` have ended. Of those that can start, the longest comes first. The
+    cores are divided among the jobs.
     """
     import torch
 
     environment = {"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // jobs))} | os.environ
-    ended: dict[str, Future] = {}
+    order = [path.stem for path in sorted(notebooks, key=minutes, reverse=True)]
+    plan = TopologicalSorter({name: {*AFTER.get(name, ())}.intersection(order) for name in order})
+    plan.prepare()
 
     def one(name: str) -> int:
-        for earlier in AFTER.get(name, ()):
-            if earlier in ended:
-                ended[earlier].result()
         return subprocess.run([sys.executable, *sys.argv, "--one", name], env=environment).returncode
 
-    names = sorted((path.stem for path in notebooks), key=AFTER.__contains__)  # those that wait come last
+    ready, running, failed = [], {}, []
     with ThreadPoolExecutor(jobs) as pool:
-        for name in names:
-            ended[name] = pool.submit(one, name)
-    return [name for name, future in ended.items() if future.result()]
+        while plan.is_active():
+            ready = sorted([*ready, *plan.get_ready()], key=order.index)
+            while ready and len(running) < jobs:
+                name = ready.pop(0)
+                running[pool.submit(one, name)] = name
+            for ended in wait(running, return_when=FIRST_COMPLETED).done:
+                plan.done(name := running.pop(ended))
+                failed += [name] if ended.result() else []
+    return sorted(failed)
 
 
 @click.command(help="\b\n" + __doc__.replace("\n\n", "\n\n\b\n"))

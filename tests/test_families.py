@@ -20,7 +20,6 @@ from cma.methods import NAMES, attach
 from cma.patching import TOWERS, encoder_layers, parts
 from cma.similarity import text_conditioned
 from cma.training import Batch, prepare, restore, train_step
-from cma.training.reading import without_padding
 from cma.training.step import batch_gradient, batch_loss, recomputed
 from tests import ROOT
 from tests.methods.conftest import FRAMES, MASK, hooks, move
@@ -98,7 +97,7 @@ def test_every_word_matters_and_the_captions_beside_do_not(kind):
     for other in ("the red cat", "a blue cat", "a red dog"):
         assert (model.encode_text([other]) - alone).abs().max() > 1e-3
     ids, _ = model.tokenize(TEXTS)
-    torch.testing.assert_close(model.encode_text(without_padding(model, ids[:2])), model.encode_text(ids[:2]))
+    torch.testing.assert_close(model.encode_text(TEXTS[:2]), model.encode_text(ids[:2]))
     with pytest.warns(UserWarning, match="1 of 1 captions exceed 5 tokens"):
         cut = model.tokenize(["a red cat sits on the green grass"], max_words=5)[0]
     assert torch.equal(
@@ -111,7 +110,6 @@ def test_siglip_reads_lower_case_and_padding():
     ids, _ = model.tokenize(["A Red CAT"])
     assert torch.equal(ids, model.tokenize(["a red cat"])[0]) and ids.shape == (1, 64)
     assert ids[0, 3:].eq(model.processor.tokenizer.pad_token_id).all()
-    assert without_padding(model, ids).shape == (1, 64)
     unpadded = model.clip.get_text_features(ids[:, :4]).pooler_output
     assert F.cosine_similarity(unpadded, model.encode_text(ids)).item() < 0.99
     with pytest.raises(ValueError, match=r"SigLIP reads padding: input_ids must be \[T, 64\], not \[1, 4\]"):
@@ -447,7 +445,7 @@ def test_the_table_of_readme_is_what_real_shapes_give():
             pixels = torch.zeros(2, 3, *[model.clip.config.vision_config.image_size] * 2)
             joint = model.encode_images(pixels).shape
             if not model.family.mask:  # transformers looks into a mask, and there are no values in it
-                assert model.encode_text(torch.ones(2, 64, dtype=torch.long)).shape == joint
+                assert model.encode_text(torch.ones(2, 64, dtype=torch.long, device="cpu")).shape == joint
         rows.append(f"| `{hub}` | {widths} | {layers} | {trained:,} |")
         assert family_of(config).name == FAMILIES[kind].name
     readme = (ROOT / "README.md").read_text("utf-8")

@@ -271,6 +271,18 @@ def test_two_notebooks_run_at_a_time_and_those_that_load_adapters_wait(tmp_path)
     assert "05_retrieval_explorer.ipynb: " in ended.stdout
 
 
+def test_the_longest_notebook_that_can_start_starts(tmp_path, monkeypatch):
+    times = {"01": "", "03": "6 min", "05": "8 min", "08": "10 min", "a1": "2 min"}
+    names = {name[:2]: name for name in NOTEBOOKS}
+    for name, time in times.items():
+        (tmp_path / f"{names[name]}.ipynb").write_text(f"**Time:** {time} on one CPU core")
+    started = []
+    one = lambda command, **_: started.append(command[-1][:2]) or SimpleNamespace(returncode=0)  # noqa: E731
+    monkeypatch.setattr(run.subprocess, "run", one)
+    assert run.run_several(sorted(tmp_path.iterdir()), jobs=1) == []
+    assert started == ["08", "03", "05", "a1", "01"]
+
+
 def test_kernels_that_start_together_cannot_take_each_others_ports(tmp_path):
     read = "import json, sys; seen = json.load(open(sys.argv[sys.argv.index('-f') + 1])); print(seen)"
     small_notebook(tmp_path / "a.ipynb", read)

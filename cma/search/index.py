@@ -270,10 +270,9 @@ class MediaIndex(Embedded):
         return torch.cat([near[order], items[DEPTH:]]), torch.cat([again, first[DEPTH:most]])
 
     def _encode(self, texts: Sequence[str]) -> Tensor:
-        parts = [texts[i : i + 256] for i in range(0, len(texts), 256)]
         with self._own_adapter():
-            encoded = [self.model.encode_text(part, self.config.max_words) for part in parts]
-            return check_finite(self.model.family.comparable(torch.cat(encoded)).float().cpu(), self.model)
+            encoded = self.model.encode_text(texts, self.config.max_words)
+            return check_finite(self.model.family.comparable(encoded).float().cpu(), self.model)
 
     def _pooled(self, items: Tensor) -> Tensor:
         """The mean of each item's frames, normalised [V, D]."""

@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "splits": ["choose_splits", "describe_epoch", "epoch_batches", "epoch_size"],
-        "reading": ["Batch", "Pixels", "model_frames", "read_batches", "without_padding"],
+        "reading": ["Batch", "Pixels", "model_frames", "read_batches"],
         "devices": ["choose_device"],
         "optim": ["BertAdam", "parameter_groups", "rate_factor", "set_rate"],
         "precision": ["prepare", "restore"],

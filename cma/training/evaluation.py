@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from typing import NamedTuple
 
@@ -16,10 +17,10 @@ from ..similarity import compare
 from . import resume
 from .devices import ALONE, Team
 from .precision import attention, autocast
-from .reading import Pixels, load_media, model_frames, without_padding
+from .reading import Pixels, load_media, model_frames
 from .record import RunRecord
 
-FRAMES, CAPTIONS = 128, 256  # that are embedded at a time
+FRAMES = 128  # that are embedded at a time
 
 
 class Embeddings(NamedTuple):
@@ -55,16 +56,14 @@ def encode(
     bar = team.bar(media, f"encode {dataset.split}", total=len(batches), leave=False)
     acting = model.acting(model.active, model.scale)
     with acting, autocast(model, config.precision), attention(model, config.precision):
-        order = model.family.ends(model.clip.config.text_config, ids).argsort()  # so that little is padded
-        for part in team.own(ids[order].split(CAPTIONS)):
-            embedded = model.encode_text(without_padding(model, part))
-            text.append(model.family.comparable(embedded).float().cpu())
+        for part in team.own(ids.split(math.ceil(len(ids) / team.count))):
+            text.append(model.family.comparable(model.encode_text(part)).float().cpu())
         for part, mask in bar:
             embedded = model.encode_videos(model_frames(model, part, mask), mask.to(model.device))
             frames.append(model.family.comparable(embedded).float().cpu())
             masks.append(mask)
     text, frames, masks = (torch.cat(sum(team.everyones(parts), [])) for parts in (text, frames, masks))
-    return Embeddings(text[order.argsort()], frames, masks, dataset.text_to_item, cut)
+    return Embeddings(text, frames, masks, dataset.text_to_item, cut)
 
 
 def query_ranks(encoded: Embeddings, dataset: RetrievalDataset, config: ReadConfig) -> dict[str, list[int]]:

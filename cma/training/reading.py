@@ -161,13 +161,3 @@ def model_frames(model: RetrievalModel, frames: Tensor, mask: Tensor) -> Tensor:
     std = torch.tensor(processor.image_std, device=model.device).view(3, 1, 1)
     normal = (frames * processor.rescale_factor - mean) / std
     return normal.masked_fill(~mask.bool()[..., None, None, None], 0.0)
-
-
-def without_padding(model: RetrievalModel, ids: Tensor) -> Tensor:
-    """Token ids [B, L] up to the end of the longest caption.
-
-    CLIP reads a caption at its first end token, and its text tower is causal: what follows changes nothing.
-    Other families mask what follows, or read it (SigLIP, whose ids stay as they are).
-    """
-    ends = model.family.ends(model.clip.config.text_config, ids)
-    return ids[:, : int(ends.max()) + 1]

@@ -19,7 +19,7 @@ from ..similarity import compare
 from . import optim
 from .devices import ALONE, Team, is_out_of_memory
 from .precision import attention, autocast
-from .reading import Batch, model_frames, without_padding
+from .reading import Batch, model_frames
 
 
 class NotFinite(ValueError):
@@ -172,10 +172,9 @@ def norms(model: RetrievalModel, batch: Batch, config: TrainConfig) -> str:
 
 def _embed(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[Tensor, Tensor]:
     """Embeddings of the captions [B, D] and of the frames [B, F, D]."""
-    ids = without_padding(model, batch.input_ids)
     frames = model_frames(model, batch.frames, batch.mask)
     with autocast(model, config.precision):
-        return model.encode_text(ids), model.encode_videos(frames, batch.mask.to(frames.device))
+        return model.encode_text(batch.input_ids), model.encode_videos(frames, batch.mask.to(frames.device))
 
 
 def _loss(model: RetrievalModel, scale: Tensor, batch: Batch, pairs: tuple, config: TrainConfig) -> Tensor:

@@ -192,8 +192,8 @@ class Building:
 
 
 def reads_ahead(device: torch.device) -> bool:
-    """Whether files are read while the model embeds others: not on a CPU, where both need the same cores."""
-    return device.type != "cpu"
+    """Whether files are read while the model embeds others: not where both need the same cores."""
+    return device.type != "cpu" or torch.get_num_threads() < (os.cpu_count() or 1)
 
 
 def read_pixels(

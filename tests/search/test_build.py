@@ -229,8 +229,15 @@ def test_a_model_that_stops_leaves_nothing_to_be_read(model, pictures, tmp_path,
     assert sorted(read) == [f"p{i}.png" for i in range(2, 6)]
 
 
+def test_files_are_read_ahead_where_a_core_is_free(monkeypatch):
+    cpu, threads = torch.device("cpu"), torch.get_num_threads()
+    monkeypatch.setattr(os, "cpu_count", lambda: threads)
+    assert not build.reads_ahead(cpu) and build.reads_ahead(torch.device("cuda"))
+    monkeypatch.setattr(os, "cpu_count", lambda: threads + 1)
+    assert build.reads_ahead(cpu)
+
+
 def test_on_a_cpu_each_core_embeds_a_share_and_torch_keeps_its_threads(model, monkeypatch):
-    assert not build.reads_ahead(torch.device("cpu")) and build.reads_ahead(torch.device("cuda"))
     pixels, seen, before = [torch.rand(n, 3, 32, 32) for n in (1, 3, 2, 3)], [], torch.get_num_threads()
     really = model.encode_images
     wanted = really(torch.cat(pixels)).split([1, 3, 2, 3])

@@ -13,11 +13,9 @@ def compact(folder: str | Path, approximate: bool = False) -> int:
     `approximate`: the first search of `LARGE` items or more estimates cosines, until the next `compact`.
     """
     if lance.is_table(folder):
-        table = lance.Table(folder)
-        table.compact()
+        (table := lance.Table(folder)).compact()
         return len(table)
-    folder = Path(folder)
-    store.read(folder)  # or the folder would be made
+    store.read(folder := Path(folder))  # or the folder would be made
     with store.writing(folder):
         header, index = store.read(folder)
         for segment in index.segments:
@@ -33,6 +31,8 @@ if __name__ == "__main__":
     parser.add_argument("--approximate", action="store_true", help=f"{said} (extra faiss)")
     options = parser.parse_args()
     try:
-        print(f"{options.folder}: {compact(options.folder, options.approximate):,} files")
+        count = compact(options.folder, options.approximate)
+        few = ": too few, so answers stay exact" * (options.approximate and count < lance.LARGE)
+        print(f"{options.folder}: {count:,} files{few}")
     except (OSError, ValueError, ImportError) as error:
         sys.exit(str(error))

@@ -97,11 +97,12 @@ def test_compact_joins_and_answers_as_before(index, model, pictures, tmp_path, m
 @pytest.mark.slow
 def test_the_command_that_compacts_says_how_many_or_one_line(index, tmp_path):
     index.save(tmp_path / "index")
-    for folder, code, said in (
-        ("index", 0, "index: 6 files"),
-        ("nowhere", 1, "nowhere/index.json: no such f"),
+    for words, code, said in (
+        (["index"], 0, "index: 6 files"),
+        (["index", "--approximate"], 0, "index: 6 files: too few, so answers stay exact"),
+        (["nowhere"], 1, "nowhere/index.json: no such f"),
     ):
-        command = [sys.executable, "-m", "cma.search.compact", str(tmp_path / folder)]
+        command = [sys.executable, "-m", "cma.search.compact", str(tmp_path / words[0]), *words[1:]]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         told = (done.stdout + done.stderr).splitlines()
         assert done.returncode == code and len(told) == 1 and said in told[0]

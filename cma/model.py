@@ -29,7 +29,7 @@ from .method import CrossModalAdapter, Method
 from .patching import TOWERS, activate, active, deactivate, encoder_layers, parts
 
 CACHE = 8 * 2**20  # bytes of a layer's largest activations that stay in a CPU's cache
-TEXTS = 256  # that are embedded at once; of more, those of a length together, so that little is padded
+TEXTS = 256  # embedded at once; more are sorted by length. A batch keeps its order, so its gradient its bits
 
 
 class RetrievalModel(nn.Module):

@@ -129,7 +129,7 @@ class RunRecord:
 
     def to_json(self) -> str:
         """The text of `run.json`."""
-        content = dataclasses.asdict(self)
+        content = dataclasses.asdict(dataclasses.replace(self, encoded=None))  # which would be copied
         del content["folder"], content["encoded"]
         content |= {"trained_percent": round(self.trained_percent, 4), "label": self.label}
         return json.dumps(content, indent=1, ensure_ascii=False) + "\n"

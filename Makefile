@@ -21,13 +21,13 @@ test: $(TESTED) ## lint, fast suite, wheel, the book, offline benchmarks, notebo
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/test.yml .github/workflows/book.yml
 	$(PYTHON) -m pytest -q -m "not minis and not wheel and not processes and not slow and not book" -n auto
-	$(PYTHON) -m pytest -q -m "processes or slow"
+	$(PYTHON) -m pytest -q -m "processes or slow" -n 2
 	$(PYTHON) -m pytest -q -m wheel
 	$(PYTHON) -m pytest -q -m book
 	$(PYTHON) -m data_prep mini
 	$(PYTHON) -m pytest -q -m "minis and not browser"
 	$(PYTHON) notebooks/run.py --tiny --replace --prepare-only --out runs/ci
-	$(PYTHON) -m pytest -q --nbval-lax --nbval-cell-timeout 600 -p no:cacheprovider runs/ci notebooks/02_adapter_anatomy.ipynb
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n 2 --dist loadfile --nbval-lax --nbval-cell-timeout 600 -p no:cacheprovider runs/ci notebooks/02_adapter_anatomy.ipynb
 	$(PYTHON) -m pytest -q -m "browser and not book"
 	$(PYTHON) notebooks/run.py --tiny --replace --out runs/rerun 03 04 -p seed 7 -y 'overrides: {epochs: 1, lr: 0.002}'
 

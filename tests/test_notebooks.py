@@ -256,9 +256,10 @@ def test_two_notebooks_run_at_a_time_and_those_that_load_adapters_wait(tmp_path)
     folder, log = tmp_path / "notebooks", tmp_path / "log"
     folder.mkdir()
     shutil.copyfile(HERE / "run.py", folder / "run.py")
-    said = f"import time; note = lambda word: open({str(log)!r}, 'a').write(word + '\\n')"
+    said = f"import time; log = {str(log)!r}; note = lambda word: open(log, 'a').write(word + '\\n')"
+    until_06 = "while time.monotonic() < end and '06' not in open(log).read(): time.sleep(0.05)"
     for name, does in (
-        ("03_train_flickr30k", "note('03'); time.sleep(3); note('03 ends')"),
+        ("03_train_flickr30k", f"end = time.monotonic() + 60; note('03')\n{until_06}\nnote('03 ends')"),
         ("05_retrieval_explorer", "note('05')"),
         ("06_compare_methods", "note('06'); assert False"),
     ):

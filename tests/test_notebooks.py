@@ -112,8 +112,10 @@ def test_readme_names_every_notebook_with_its_times(stem):
 def test_the_map_of_the_notebooks_has_each_with_the_times_of_readme():
     page = (HERE / "README.md").read_text("utf-8")
     times = re.findall(r"^\| \[.*?\]\(notebooks/(\w+)\.ipynb\).*\| ([^|]+) \|$", README, flags=re.MULTILINE)
-    here = re.findall(r"^\| \[.*?\]\((\w+)\.ipynb\) \| [^|]+ \| ([^|]+) \|", page, flags=re.MULTILINE)
-    assert here == times and [stem for stem, _ in here] == list(NOTEBOOKS)
+    row = r"^\| \[.*?\]\((\w+)\.ipynb\) \| [^|]+ \| ([^|]+) \| ([^|]+) \|"
+    here = re.findall(row, page, flags=re.MULTILINE)
+    assert [(stem, time) for stem, _, time in here] == times and [one[0] for one in here] == list(NOTEBOOKS)
+    assert [stem for stem, written, _ in here if written != "–"] == list(EXERCISES)
     words = re.findall(r"^- \*\*([^*]+)\*\*", page, flags=re.MULTILINE)
     assert len(words) == len(set(words)) > 20
     assert "](README.md#words)" in NOTEBOOKS["02_adapter_anatomy"].cells[0].source and "\n## Words\n" in page
@@ -136,6 +138,10 @@ def test_every_name_that_the_code_takes_from_a_module_is_there(stem):
 
 
 EXERCISES = {  # by notebook: cma's own function, and what a wrong answer puts for what
+    "01_data_prep": {
+        "recall_at": ("library_recall", ("<=", "<")),
+        "picture_ranks": ("visual_ranks", (" & ~own", "")),
+    },
     "02_adapter_anatomy": {
         "adapter_output": (
             "CrossModalAdapters.forward",
@@ -151,6 +157,15 @@ EXERCISES = {  # by notebook: cma's own function, and what a wrong answer puts f
     "04_train_msrvtt": {
         "mean_of_frames": ("mean_pooled", ("frames * mask[..., None]", "frames")),
         "weighed_by_text": ("text_conditioned", ("-torch.inf", "0.0")),
+    },
+    "05_retrieval_explorer": {"nearest": ("library_nearest", (" / (vectors.norm(dim=1) * text.norm())", ""))},
+    "06_compare_methods": {
+        "paired": ("library_paired", ("other <= k", "other < k")),
+        "holm": ("holm", ("max(highest, ", "max(0.0, ")),
+    },
+    "08_quirks": {
+        "bert_adam": ("library_bert_adam", ("0.1 * g", "g")),
+        "warmup_cosine": ("library_warmup_cosine", ("np.pi * x", "np.pi * (x - warmup) / (1 - warmup)")),
     },
 }
 EACH_EXERCISE = [(stem, name) for stem, names in EXERCISES.items() for name in names]

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cma.training import RunRecord
-
 from .published import FULL, ZERO_SHOT
 from .published import PAPER as OURS
 from .rows import DIRECTIONS, MethodRow, difference, holm, read_rows, share_of_gain
 
 CLEAR = 0.05  # a difference is clear if its corrected p is below
 NONE = "No record yet."
-Rows = Sequence[MethodRow]
+Rows, Tested = Sequence[MethodRow], dict[str, dict[str, MethodRow]]
 POINTS = {"data": "{} of its training items", "state": "a backbone of {} steps", "steps": "{} × the steps"}
 PICTURE = "![R@1 minus that of zero-shot CLIP, by method, with intervals](notebooks/figures/gains.png)"
 
@@ -27,11 +25,12 @@ def compared(tested: dict[str, MethodRow], k: int = 1) -> dict[tuple[str, str], 
     return {key: (*values[:3], p) for (key, values), p in zip(told.items(), adjusted, strict=True)}
 
 
-def by_dataset(rows: Rows) -> dict[str, dict[str, MethodRow]]:
-    """The rows that have been tested: {dataset: {method: row}}."""
+def by_dataset(rows: Rows, needed: Sequence[str] = ()) -> Tested:
+    """The rows that were tested, {dataset: {method: row}}, of datasets with all of the `needed` methods."""
     tested = [row for row in rows if row.ranks]
     names = dict.fromkeys(row.dataset for row in tested)
-    return {name: {row.method: row for row in tested if row.dataset == name} for name in names}
+    made = {name: {row.method: row for row in tested if row.dataset == name} for name in names}
+    return {name: of for name, of in made.items() if of.keys() >= set(needed)}
 
 
 def read_points(results: Path) -> list[MethodRow]:
@@ -44,58 +43,61 @@ def read_points(results: Path) -> list[MethodRow]:
     return rows
 
 
-def summary(rows: Rows, records: Sequence[RunRecord] = (), points: Rows = ()) -> str:
-    """README's figure and sentences, in Markdown: of rows of ours, full and zero-shot, or of single runs."""
-    needed, said = {OURS, FULL, ZERO_SHOT}, []
-    for name, tested in by_dataset(rows).items():
-        if needed <= tested.keys():
-            said += [] if said else [_trained(tested)]
-            said += [_gained(name, tested), _clearly(name, tested)]
-    said += [_gained(*point) for point in by_dataset(points).items() if needed <= point[1].keys()]
-    for run in () if said else [run for run in records if run.metrics["split"] == "test"]:
-        ends = [(run.metrics[way]["R@1"], *run.metrics["intervals"][way]["R@1"]) for way in DIRECTIONS]
-        texts, visuals = ("{:.1f} % [{:.1f}, {:.1f}]".format(*values) for values in ends)
-        said.append(f"{run.dataset}, {run.method}, one run: R@1 {texts} by text, {visuals} by {run.kind}.")
-    numbered = [f"{number}. {line}" for number, line in enumerate(said, start=1)]
-    return "\n".join([PICTURE, "", *numbered]) if said else NONE
+def summary(rows: Rows, points: Rows = ()) -> str:
+    """README's figure and sentences, in Markdown, of datasets with rows of ours, full and zero-shot."""
+    tested, turned = (by_dataset(part, (OURS, FULL, ZERO_SHOT)) for part in (rows, points))
+    said = [_trained(tested), *map(_gained, tested, tested.values()), _clearly(tested)] if tested else []
+    said += [_at_points(turned)] if turned else []
+    return "\n".join([PICTURE, "", *(f"{n}. {line}" for n, line in enumerate(said, 1))]) if said else NONE
 
 
-def _trained(tested: dict[str, MethodRow]) -> str:
-    ours, full = (next(iter(tested[m].records.values()))["trained_parameters"] for m in (OURS, FULL))
+def _trained(tested: Tested) -> str:
+    of = next(iter(tested.values()))
+    ours, full = (next(iter(of[m].records.values()))["trained_parameters"] for m in (OURS, FULL))
     return f"The adapter trains {ours:,} numbers, {100 * ours / full:.1f} % of those of full fine-tuning."
 
 
-def _gained(name: str, tested: dict[str, MethodRow]) -> str:
-    words, shares = {}, {}
-    for way, said in _ways(tested).items():
-        gain = {m: difference(tested[m], tested[ZERO_SHOT], way) for m in (OURS, FULL)}
-        words[said] = f"{said} {_shown(gain[OURS])}, full fine-tuning {_shown(gain[FULL])}"
-        if found := share_of_gain(*(tested[m] for m in (OURS, FULL, ZERO_SHOT)), way):
-            shares[said] = "{:.0f} % [{:.0f}, {:.0f}] ".format(*found) + said
-    part = f"that is {' and '.join(shares.values())} of full fine-tuning's gain" if shares else ""
-    part = part or "full fine-tuning gains too little for a share"
-    return (
-        f"On {name} the adapter gains over zero-shot, in points of R@1: {'; '.join(words.values())}; {part}."
-    )
+def _gained(name: str, of: dict[str, MethodRow]) -> str:
+    gains, shares = [], " and ".join(f"{_share(of, way)} {said}" for way, said in _ways(of).items())
+    for way, said in _ways(of).items():
+        ours, full = (difference(of[m], of[ZERO_SHOT], way)[:3] for m in (OURS, FULL))
+        shown = "{:+.1f} [{:+.1f}, {:+.1f}], full fine-tuning {:+.1f} [{:+.1f}, {:+.1f}]".format(*ours, *full)
+        gains.append(f"{said} {shown}")
+    said = f"On {name} the adapter gains over zero-shot, in points of R@1: {'; '.join(gains)}; "
+    return f"{said}that is {shares} of full fine-tuning's gain."
 
 
-def _clearly(name: str, tested: dict[str, MethodRow]) -> str:
-    told, ways, lists = compared(tested), _ways(tested), []
-    for sign in (-1, 1):  # the other method is better, worse
-        found: dict[str, list[str]] = {}
-        for (way, method), (gain, *_, p) in told.items():
-            if p < CLEAR and gain * sign > 0:
-                found.setdefault(method, []).append(ways[way])
-        words = {m: "both ways" if len(of) == 2 else of[0] for m, of in found.items()}
-        lists.append(", ".join(f"{m} ({of})" for m, of in words.items()) or "none")
-    rule = f"Holm's rule over {len(told)} comparisons"
-    return f"Clearly better than the adapter on {name} ({rule}): {lists[0]}; clearly worse: {lists[1]}."
+def _share(of: dict[str, MethodRow], way: str, method: str = OURS) -> str:
+    found = share_of_gain(*(of[m] for m in (method, FULL, ZERO_SHOT)), way)
+    return "{:.0f} % [{:.0f}, {:.0f}]".format(*found) if found else "no share (too little)"
 
 
-def _ways(tested: dict[str, MethodRow]) -> dict[str, str]:
-    kind = next(iter(tested[OURS].records.values()))["kind"]
+def _clearly(tested: Tested) -> str:
+    lists, counts = {-1: [], 1: []}, []
+    for name, of in tested.items():
+        told, ways = compared(of), _ways(of)
+        counts.append(str(len(told)))
+        for sign, parts in lists.items():  # the other method is better, worse
+            found: dict[str, list[str]] = {}
+            for (way, method), (gain, *_, p) in told.items():
+                if p < CLEAR and gain * sign > 0:
+                    found.setdefault(method, []).append(ways[way])
+            words = (f"{m} ({'both ways' if len(by) == 2 else by[0]})" for m, by in found.items())
+            parts.append(f"{', '.join(words) or 'none'} on {name}")
+    rule = f"Holm's rule over {' and '.join(counts)} comparisons"
+    better, worse = map("; ".join, lists.values())
+    return f"Clearly better than the adapter ({rule}): {better}. Clearly worse: {worse}."
+
+
+def _at_points(turned: Tested) -> str:
+    told = []
+    for name, of in turned.items():
+        way, said = next(iter(_ways(of).items()))
+        also = f" (LoRA: {_share(of, way, 'LoRA')})" if "LoRA" in of else ""
+        told.append(f"{_share(of, way)}{also} on {name}")
+    return f"The adapter's share of full fine-tuning's gain in R@1, {said}, is {'; '.join(told)}."
+
+
+def _ways(of: dict[str, MethodRow]) -> dict[str, str]:
+    kind = next(iter(of[OURS].records.values()))["kind"]
     return dict(zip(DIRECTIONS, (f"text-to-{kind}", f"{kind}-to-text"), strict=True))
-
-
-def _shown(values: Sequence[float]) -> str:
-    return "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(round(value, 1) + 0.0 for value in values[:3]))

@@ -139,13 +139,9 @@ def _line(group: Group) -> dict[str, str]:
 
 def _recalls(group: Group, way: str) -> str:
     """`23.7 [20.1, 27.3] · 45.0 [..] · 66.6 [..]`."""
-    parts = []
-    for key in RECALLS:
-        ends = [run.metrics.get("intervals", {}).get(way, {}).get(key) for run in group]  # empty without any
-        means = map(statistics.mean, zip(*ends, strict=True)) if all(ends) else ()
-        between = " [{:.1f}, {:.1f}]".format(*means) if all(ends) else ""
-        parts.append(f"{statistics.mean(run.metrics[way][key] for run in group):.1f}{between}")
-    return " · ".join(parts)
+    of = [[(run.metrics[way][key], *run.metrics["intervals"][way][key]) for run in group] for key in RECALLS]
+    means = ([statistics.mean(values) for values in zip(*runs, strict=True)] for runs in of)
+    return " · ".join("{:.1f} [{:.1f}, {:.1f}]".format(*values) for values in means)
 
 
 def _other_settings(record: RunRecord) -> str:
@@ -203,7 +199,7 @@ def run(options: argparse.Namespace) -> None:
     file = folder / published.FILE
     rows = published.read_published(file) if file.exists() else []
     made = tables(records, rows)
-    made["summary"] = gains.summary(read_rows(folder / "methods"), records, gains.read_points(folder))
+    made["summary"] = gains.summary(read_rows(folder / "methods"), gains.read_points(folder))
     for path in options.readme:
         update(path, made)
     print("\n\n".join([printed, *(made[name] for name in ("paper", "methods") if name in made)]))

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import runpy
 
 import numpy as np
@@ -39,30 +40,40 @@ def test_the_sentences_are_computed_from_the_rows():
     lines = gains.summary([*ROWS, row(OURS, 0.2, dataset="half")]).splitlines()
     assert lines[0] == gains.PICTURE and lines[1] == "" and len(lines) == 5
     assert lines[2] == "1. The adapter trains 100 numbers, 2.0 % of those of full fine-tuning."
-    assert lines[3].startswith(
-        "2. On mini-flickr30k the adapter gains over zero-shot, in points of R@1: text-to-image +"
-    )
+    start = "2. On mini-flickr30k the adapter gains over zero-shot, in points of R@1: text-to-image +"
+    assert lines[3].startswith(start)
     assert "full fine-tuning's gain." in lines[3] and lines[3].count("[") == 6
     both = "(both ways)"
-    end = f": full fine-tuning {both}; clearly worse: zero-shot {both}, CoOp {both}."
+    assert lines[4] == (
+        "3. Clearly better than the adapter (Holm's rule over 8 comparisons): full fine-tuning "
+        f"{both} on mini-flickr30k. Clearly worse: zero-shot {both}, CoOp {both} on mini-flickr30k."
+    )
+    other = [row(m, chance, dataset="b") for m, chance in ((ZERO, 0.1), (OURS, 0.3), (FULL, 0.3))]
+    end = gains.summary([*ROWS, *other]).splitlines()[-1]
     assert (
-        lines[4]
-        == f"3. Clearly better than the adapter on mini-flickr30k (Holm's rule over 8 comparisons){end}"
+        "over 8 and 4 comparisons" in end and f"{both} on mini-flickr30k; none on b. Clearly worse: " in end
     )
     little = gains.summary([ROWS[0], ROWS[1], row(FULL, 0.12)])
-    assert "; full fine-tuning gains too little for a share." in little
+    assert (
+        "; that is no share (too little) text-to-image and no share (too little) image-to-text of full"
+        in little
+    )
 
 
-def test_a_point_of_the_curves_is_one_sentence(tmp_path):
+def test_the_points_of_the_curves_are_one_sentence(tmp_path):
     for part in ("data-1-16", "state-700", "steps-0.5"):
-        for one in ROWS[:3]:
+        for one in ROWS[:3] if part != "state-700" else [ROWS[0], ROWS[1], row(FULL, 0.12)]:
             one.save(tmp_path / "curves" / part)
+    ROWS[4].save(tmp_path / "curves" / "steps-0.5")
     (tmp_path / "curves" / "my-notes").mkdir()
-    lines = gains.summary(ROWS, (), gains.read_points(tmp_path)).splitlines()
-    assert lines[:5] == gains.summary(ROWS).splitlines()
-    points = ("1/16 of its training items", "a backbone of 700 steps", "0.5 × the steps")
-    for line, point in zip(lines[5:], points, strict=True):
-        assert f"On mini-flickr30k with {point} the adapter gains over zero-shot, in points of R@1:" in line
+    *before, last = gains.summary(ROWS, gains.read_points(tmp_path)).splitlines()
+    assert before == gains.summary(ROWS).splitlines()
+    assert last.startswith("4. The adapter's share of full fine-tuning's gain in R@1, text-to-image, is ")
+    parts = last.split(" is ")[1].split("; ")
+    assert re.fullmatch(r"\d+ % \[\d+, \d+\] on mini-flickr30k with 1/16 of its training items", parts[0])
+    assert parts[1] == "no share (too little) on mini-flickr30k with a backbone of 700 steps"
+    shares = r"(\d+ % \[\d+, \d+\]) \(LoRA: \1\) on mini-flickr30k with 0\.5 × the steps\."  # its twin here
+    assert re.fullmatch(shares, parts[2])
     assert gains.read_points(tmp_path / "curves") == []
 
 

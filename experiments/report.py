@@ -1,7 +1,4 @@
-"""The results tables, from the records of runs: see `python -m experiments report --help`.
-
-Runs that differ in their seed alone are one line.
-"""
+"""The results tables, from the records of runs: see `python -m experiments report --help`."""
 
 from __future__ import annotations
 
@@ -139,9 +136,12 @@ def _line(group: Group) -> dict[str, str]:
 
 def _recalls(group: Group, way: str) -> str:
     """`23.7 [20.1, 27.3] · 45.0 [..] · 66.6 [..]`."""
-    of = [[(run.metrics[way][key], *run.metrics["intervals"][way][key]) for run in group] for key in RECALLS]
-    means = ([statistics.mean(values) for values in zip(*runs, strict=True)] for runs in of)
-    return " · ".join("{:.1f} [{:.1f}, {:.1f}]".format(*values) for values in means)
+    parts = []
+    for key in RECALLS:
+        ends = [run.metrics.get("intervals", {}).get(way, {}).get(key) for run in group]  # empty without any
+        span = " [{:.1f}, {:.1f}]".format(*map(statistics.mean, zip(*ends, strict=True))) if all(ends) else ""
+        parts.append(f"{statistics.mean(run.metrics[way][key] for run in group):.1f}{span}")
+    return " · ".join(parts)
 
 
 def _other_settings(record: RunRecord) -> str:

@@ -11,7 +11,7 @@ from .published import PAPER as OURS
 from .rows import DIRECTIONS, MethodRow, difference, holm, read_rows, share_of_gain
 
 CLEAR = 0.05  # a difference is clear if its corrected p is below
-NONE = "No record yet."
+NONE, NO_SHARE = "No record yet.", "no share (full fine-tuning gains too little)"
 Rows, Tested = Sequence[MethodRow], dict[str, dict[str, MethodRow]]
 POINTS = {"data": "{} of its training items", "state": "a backbone of {} steps", "steps": "{} × the steps"}
 PICTURE = "![R@1 minus that of zero-shot CLIP, by method, with intervals](notebooks/figures/gains.png)"
@@ -60,7 +60,8 @@ def _trained(tested: Tested) -> str:
 def _gained(name: str, of: dict[str, MethodRow]) -> str:
     gains, shares = [], " and ".join(f"{_share(of, way)} {said}" for way, said in _ways(of).items())
     for way, said in _ways(of).items():
-        ours, full = (difference(of[m], of[ZERO_SHOT], way)[:3] for m in (OURS, FULL))
+        both = (difference(of[m], of[ZERO_SHOT], way)[:3] for m in (OURS, FULL))
+        ours, full = ([round(value, 1) + 0.0 for value in gain] for gain in both)  # -0.0 becomes 0.0
         shown = "{:+.1f} [{:+.1f}, {:+.1f}], full fine-tuning {:+.1f} [{:+.1f}, {:+.1f}]".format(*ours, *full)
         gains.append(f"{said} {shown}")
     said = f"On {name} the adapter gains over zero-shot, in points of R@1: {'; '.join(gains)}; "
@@ -69,7 +70,7 @@ def _gained(name: str, of: dict[str, MethodRow]) -> str:
 
 def _share(of: dict[str, MethodRow], way: str, method: str = OURS) -> str:
     found = share_of_gain(*(of[m] for m in (method, FULL, ZERO_SHOT)), way)
-    return "{:.0f} % [{:.0f}, {:.0f}]".format(*found) if found else "no share (too little)"
+    return "{:.0f} % [{:.0f}, {:.0f}]".format(*found) if found else NO_SHARE
 
 
 def _clearly(tested: Tested) -> str:

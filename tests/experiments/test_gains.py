@@ -54,10 +54,8 @@ def test_the_sentences_are_computed_from_the_rows():
         "over 8 and 4 comparisons" in end and f"{both} on mini-flickr30k; none on b. Clearly worse: " in end
     )
     little = gains.summary([ROWS[0], ROWS[1], row(FULL, 0.12)])
-    assert (
-        "; that is no share (too little) text-to-image and no share (too little) image-to-text of full"
-        in little
-    )
+    none = "no share (full fine-tuning gains too little)"
+    assert f"; that is {none} text-to-image and {none} image-to-text of full fine-tuning's gain." in little
 
 
 def test_the_points_of_the_curves_are_one_sentence(tmp_path):
@@ -71,7 +69,10 @@ def test_the_points_of_the_curves_are_one_sentence(tmp_path):
     assert last.startswith("4. The adapter's share of full fine-tuning's gain in R@1, text-to-image, is ")
     parts = last.split(" is ")[1].split("; ")
     assert re.fullmatch(r"\d+ % \[\d+, \d+\] on mini-flickr30k with 1/16 of its training items", parts[0])
-    assert parts[1] == "no share (too little) on mini-flickr30k with a backbone of 700 steps"
+    assert (
+        parts[1]
+        == "no share (full fine-tuning gains too little) on mini-flickr30k with a backbone of 700 steps"
+    )
     shares = r"(\d+ % \[\d+, \d+\]) \(LoRA: \1\) on mini-flickr30k with 0\.5 × the steps\."  # its twin here
     assert re.fullmatch(shares, parts[2])
     assert gains.read_points(tmp_path / "curves") == []

@@ -133,6 +133,11 @@ class ExplorerPage:
         """The name of what has the keyboard's focus."""
         return self.page.evaluate("document.activeElement.ariaLabel || document.activeElement.textContent")
 
+    def wait_for_focus(self, beginning: str) -> None:
+        """Wait until what has the keyboard's focus has a name that begins so."""
+        script = "(text) => document.activeElement.ariaLabel?.startsWith(text)"
+        self.page.wait_for_function(script, arg=beginning)
+
     def too_wide(self) -> list[str]:
         """The parts of the widget that reach beyond its right edge or the window's, to stay there."""
         return self.root.evaluate(

@@ -106,7 +106,8 @@ def test_keys_are_the_widgets_own_and_cells_go_on(lab, kept):
     lab.viewer.get_by_text("Why it matches").wait_for()
     lab.page.screenshot(path=kept / "lab-viewer.png")
     lab.page.keyboard.press("Escape")
-    assert lab.focused().startswith("2. ") and not lab.viewer.is_visible()
+    lab.wait_for_focus("2. ")
+    assert not lab.viewer.is_visible()
 
 
 @pytest.mark.parametrize("theme", ["JupyterLab Dark", "JupyterLab Light"])

@@ -77,7 +77,7 @@ def test_it_has_the_colours_shows_bytes_of_any_kind_and_one_result_within_sight(
     shown.page.keyboard.press("ArrowRight")
     shown.viewer.get_by_text("without adapter: rank 3, how alike: ").wait_for()
     shown.page.keyboard.press("Escape")
-    shown.page.wait_for_function("document.activeElement.ariaLabel?.startsWith('3. ')")
+    shown.wait_for_focus("3. ")
     assert not shown.viewer.is_visible()
     shown.page.keyboard.press("ArrowLeft")
     assert "ArrowLeft" not in shown.page.evaluate("heard"), "the notebook would go to another cell"

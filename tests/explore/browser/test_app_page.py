@@ -264,18 +264,18 @@ def test_first_results_come_at_once_and_thousands_as_one_scrolls(many, kept):
     many.previews()
     kept_pictures = many.root.locator(".cma-tile img[src]").count()
     back = many.page.evaluate(SCROLL, [-400, 200, MANY])  # nothing is added: a frame of this machine
-    first, second, without = map(statistics.mean, (gaps[: len(gaps) // 2], gaps[len(gaps) // 2 :], back))
+    growing, without = statistics.mean(gaps[len(gaps) // 2 :]), statistics.mean(back)
     figures = {
         "first results (ms)": timed,
         "frames": len(gaps),
         "longest (ms)": max(gaps),
-        "mean of both halves, without additions (ms)": [first, second, without],
+        "mean of the later half, without additions (ms)": [growing, without],
         "kept": kept_pictures,
     }
     (kept / "many.json").write_text(json.dumps(figures))
     assert min(first for first, _ in timed) < 300
     assert len(back) == 200, "it had far to go"
-    assert second < 2.5 * first and first < 4 * without and max(gaps) < 1000
+    assert growing < 4 * without and max(gaps) < 1000
     assert len(many.results()["zero-shot"]) >= 5000 and kept_pictures < 400
     assert not many.root.get_by_role("heading", name="without adapter").is_visible(), "there is no other"
     files = many.results()["zero-shot"]

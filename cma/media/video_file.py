@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,8 +15,11 @@ from .images import MediaError, shown_name
 
 require("video", "av", "decord")
 import av  # noqa: E402 (after the check)
+
+sys.modules["nvidia"] = None  # or decord loads NVIDIA's libraries, of which libnvblas breaks faiss
 import decord  # noqa: E402
 
+del sys.modules["nvidia"]
 decord.logging.set_level(decord.logging.QUIET)
 AT_ONCE = 2**26  # bytes of frames that `stream` lets decord decode at once
 
@@ -60,9 +64,8 @@ class VideoFile:
         """
         first = 0 if start is None else int(start * self.fps)
         if first >= self.count:
-            raise ValueError(
-                f"expected a part from {start} s on, found {self.count} frames at {self.fps:.2f} fps"
-            )
+            found = f"{self.count} frames at {self.fps:.2f} fps"
+            raise ValueError(f"expected a part from {start} s on, found {found}")
         last = self.count if end is None else min(self.count, max(first + 1, round(end * self.fps)))
         step = 1.0 if fps is None else max(1.0, self.fps / fps)
         return np.arange(first, last, step).astype(int).tolist()
@@ -90,14 +93,11 @@ class VideoFile:
 
     def _by_pyav(self, chosen: list[int]) -> Iterator[Image.Image]:
         """The same frames, fewer where the file ends earlier or is damaged."""
-        left = set(chosen)
+        wanted = set(chosen)
         with suppress(Exception), self.path.open("rb") as stream, av.open(stream) as container:
-            for number, frame in enumerate(container.decode(video=0)):
-                if number in left:
-                    left.remove(number)
+            for number, frame in zip(range(chosen[-1] + 1), container.decode(video=0), strict=False):
+                if number in wanted:
                     yield Image.fromarray(np.rot90(_rgb(frame), frame.rotation // 90))
-                if not left:
-                    return
 
     def _error(self, reason: str) -> MediaError:
         short = reason.strip().rpartition(": ")[2]  # decord's messages start with its own source lines

@@ -1,6 +1,9 @@
+import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from itertools import count
+from pathlib import Path
 from types import SimpleNamespace
 
 import av
@@ -231,4 +234,28 @@ for path in sorted(Path({str(tmp_path)!r}).glob("*.mp4")):
         "audio.mp4: no video in it, only audio; expected a clip",
         "cut.mp4: cannot be decoded, corrupt or cut short (Invalid data found when processing input)",
         "text.mp4: cannot be decoded, corrupt or cut short (Invalid data found when processing input)",
+    ]
+
+
+LOADED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+{imported}
+import importlib.util
+print("trap" in open("/proc/self/maps").read(), importlib.util.find_spec("nvidia") is not None)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="decord loads libraries of CUDA on Linux alone")
+@pytest.mark.parametrize(("imported", "loaded"), [("decord", True), ("cma.media.video_file", False)])
+def test_decord_loads_no_libraries_of_nvidia_that_would_take_the_place_of_others(tmp_path, imported, loaded):
+    trap = tmp_path / "nvidia" / "cu0" / "lib" / "libtrap.so"  # as libnvblas.so: faiss would use its sgemm
+    trap.parent.mkdir(parents=True)
+    libraries = Path(find_spec("decord").origin).parents[1] / "decord2.libs"
+    shutil.copy(next(libraries.glob("libXau*.so*")), trap)
+    script = LOADED.format(imported=f"import {imported}")
+    run = [sys.executable, "-c", script, str(tmp_path)]
+    assert subprocess.run(run, capture_output=True, text=True, check=True).stdout.split() == [
+        str(loaded),
+        "True",
     ]

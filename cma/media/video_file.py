@@ -16,10 +16,10 @@ from .images import MediaError, shown_name
 require("video", "av", "decord")
 import av  # noqa: E402 (after the check)
 
-sys.modules["nvidia"] = None  # or decord loads NVIDIA's libraries, of which libnvblas breaks faiss
+nvidia, sys.modules["nvidia"] = sys.modules.get("nvidia"), None  # whose libnvblas, by decord, breaks faiss
 import decord  # noqa: E402
 
-del sys.modules["nvidia"]
+sys.modules.update(nvidia=nvidia) if nvidia else sys.modules.pop("nvidia")
 decord.logging.set_level(decord.logging.QUIET)
 AT_ONCE = 2**26  # bytes of frames that `stream` lets decord decode at once
 

@@ -240,22 +240,24 @@ for path in sorted(Path({str(tmp_path)!r}).glob("*.mp4")):
 LOADED = """
 import sys
 sys.path.insert(0, sys.argv[1])
-{imported}
+{first}
+before = sys.modules.get("nvidia")
+import {imported}
 import importlib.util
 print("trap" in open("/proc/self/maps").read(), importlib.util.find_spec("nvidia") is not None)
+print(sys.modules.get("nvidia") is before)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="decord loads libraries of CUDA on Linux alone")
+@pytest.mark.parametrize("first", ["", "import nvidia"])
 @pytest.mark.parametrize(("imported", "loaded"), [("decord", True), ("cma.media.video_file", False)])
-def test_decord_loads_no_libraries_of_nvidia_that_would_take_the_place_of_others(tmp_path, imported, loaded):
+def test_decord_loads_no_libraries_that_take_the_place_of_others(tmp_path, imported, loaded, first):
     trap = tmp_path / "nvidia" / "cu0" / "lib" / "libtrap.so"  # as libnvblas.so: faiss would use its sgemm
     trap.parent.mkdir(parents=True)
     libraries = Path(find_spec("decord").origin).parents[1] / "decord2.libs"
     shutil.copy(next(libraries.glob("libXau*.so*")), trap)
-    script = LOADED.format(imported=f"import {imported}")
+    script = LOADED.format(imported=imported, first=first)
     run = [sys.executable, "-c", script, str(tmp_path)]
-    assert subprocess.run(run, capture_output=True, text=True, check=True).stdout.split() == [
-        str(loaded),
-        "True",
-    ]
+    said = subprocess.run(run, capture_output=True, text=True, check=True).stdout
+    assert said.split() == [str(loaded), "True", "True"]

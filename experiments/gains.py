@@ -85,9 +85,8 @@ def _clearly(tested: Tested) -> str:
                     found.setdefault(method, []).append(ways[way])
             words = (f"{m} ({'both ways' if len(by) == 2 else by[0]})" for m, by in found.items())
             parts.append(f"{', '.join(words) or 'none'} on {name}")
-    rule = f"Holm's rule over {' and '.join(counts)} comparisons"
-    better, worse = map("; ".join, lists.values())
-    return f"Clearly better than the adapter ({rule}): {better}. Clearly worse: {worse}."
+    said = "Clearly better than the adapter (Holm's rule over {} comparisons): {}. Clearly worse: {}."
+    return said.format(" and ".join(counts), *map("; ".join, lists.values()))
 
 
 def _at_points(turned: Tested) -> str:

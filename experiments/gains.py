@@ -58,7 +58,7 @@ def _trained(tested: Tested) -> str:
 
 
 def _gained(name: str, of: dict[str, MethodRow]) -> str:
-    gains, shares = [], " and ".join(f"{_share(of, way)} {said}" for way, said in _ways(of).items())
+    gains, shares = [], " and ".join(f"{_share(of, way)[1]} {said}" for way, said in _ways(of).items())
     for way, said in _ways(of).items():
         both = (difference(of[m], of[ZERO_SHOT], way)[:3] for m in (OURS, FULL))
         ours, full = ([round(value, 1) + 0.0 for value in gain] for gain in both)  # -0.0 becomes 0.0
@@ -68,9 +68,9 @@ def _gained(name: str, of: dict[str, MethodRow]) -> str:
     return f"{said}that is {shares} of full fine-tuning's gain."
 
 
-def _share(of: dict[str, MethodRow], way: str, method: str = OURS) -> str:
+def _share(of: dict[str, MethodRow], way: str, method: str = OURS) -> tuple[tuple[float, ...], str]:
     found = share_of_gain(*(of[m] for m in (method, FULL, ZERO_SHOT)), way)
-    return "{:.0f} % [{:.0f}, {:.0f}]".format(*found) if found else NO_SHARE
+    return found or (), "{:.0f} % [{:.0f}, {:.0f}]".format(*found) if found else NO_SHARE
 
 
 def _clearly(tested: Tested) -> str:
@@ -90,12 +90,12 @@ def _clearly(tested: Tested) -> str:
 
 
 def _at_points(turned: Tested) -> str:
-    told = []
-    for name, of in turned.items():
-        way, said = next(iter(_ways(of).items()))
-        also = f" (LoRA: {_share(of, way, 'LoRA')})" if "LoRA" in of else ""
-        told.append(f"{_share(of, way)}{also} on {name}")
-    return f"The adapter's share of full fine-tuning's gain in R@1, {said}, is {'; '.join(told)}."
+    told, (way, said) = [], next(iter(_ways(next(iter(turned.values()))).items()))
+    for method in (OURS, "LoRA"):
+        found = sorted((*_share(of, way, method), name) for name, of in turned.items() if method in of)
+        ends = (f"{share} ({name})" for _, share, name in dict.fromkeys(found[:1] + found[-1:]))
+        told += [f"{method} {' to '.join(ends)}"] if found else []
+    return f"Share of full fine-tuning's gain in R@1, {said}, at {len(turned)} points: {'; '.join(told)}."
 
 
 def _ways(of: dict[str, MethodRow]) -> dict[str, str]:

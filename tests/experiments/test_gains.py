@@ -59,22 +59,25 @@ def test_the_sentences_are_computed_from_the_rows():
 
 
 def test_the_points_of_the_curves_are_one_sentence(tmp_path):
-    for part in ("data-1-16", "state-700", "steps-0.5"):
-        for one in ROWS[:3] if part != "state-700" else [ROWS[0], ROWS[1], row(FULL, 0.12)]:
+    better = row(OURS, 0.37)
+    for part in ("data-1-16", "data-1-4", "state-700", "steps-0.5"):
+        of = {"data-1-4": [ROWS[0], better, ROWS[2]], "state-700": [ROWS[0], ROWS[1], row(FULL, 0.12)]}
+        for one in of.get(part, ROWS[:3]):
             one.save(tmp_path / "curves" / part)
     ROWS[4].save(tmp_path / "curves" / "steps-0.5")
     (tmp_path / "curves" / "my-notes").mkdir()
     *before, last = gains.summary(ROWS, gains.read_points(tmp_path)).splitlines()
     assert before == gains.summary(ROWS).splitlines()
-    assert last.startswith("4. The adapter's share of full fine-tuning's gain in R@1, text-to-image, is ")
-    parts = last.split(" is ")[1].split("; ")
-    assert re.fullmatch(r"\d+ % \[\d+, \d+\] on mini-flickr30k with 1/16 of its training items", parts[0])
-    assert (
-        parts[1]
-        == "no share (full fine-tuning gains too little) on mini-flickr30k with a backbone of 700 steps"
-    )
-    shares = r"(\d+ % \[\d+, \d+\]) \(LoRA: \1\) on mini-flickr30k with 0\.5 × the steps\."  # its twin here
-    assert re.fullmatch(shares, parts[2])
+    start = "4. Share of full fine-tuning's gain in R@1, text-to-image, at 4 points: cross-modal adapter "
+    assert last.startswith(start)
+    ours, lora = last.removeprefix(start).split("; LoRA ")
+    none = f"{gains.NO_SHARE} (mini-flickr30k with a backbone of 700 steps)"
+    lowest, highest = ours.split(" to ")
+    assert lowest == none
+    share = r"(\d+) % \[\d+, \d+\] \(mini-flickr30k with"
+    highest = re.fullmatch(rf"{share} 1/4 of its training items\)", highest)
+    same = re.fullmatch(rf"{share} 0\.5 × the steps\)\.", lora)
+    assert int(highest[1]) > int(same[1])
     assert gains.read_points(tmp_path / "curves") == []
 
 

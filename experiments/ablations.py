@@ -58,31 +58,31 @@ class Ablations(Study):
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m experiments ablations`."""
-    add_run_options(parser, results="results", runs="runs/ablations")
+    add_run_options(parser, results="results/ablations", runs="runs/ablations")
     parser.add_argument("--only", nargs="+", choices=GROUPS, default=GROUPS, help="default: all")
     parser.add_argument("--rate", type=float, help="of the adapter; default: the study's")
-    parser.add_argument("--epochs", type=int, default=4, help="default: 4")
+    parser.add_argument("--epochs", type=int, help="default: the study's")
 
 
 def run(options: argparse.Namespace) -> None:
     """Train the ablations of the adapter on a prepared dataset; they are judged on validation.
 
-    The folder of results has methods/ and gets ablations/. What is done already is not done again: start the
-    command again after a stop, or to add hours.
+    The rate is that of the study, whose methods/ is beside the folder of results. What is done already is not
+    done again: start the command again after a stop, or to add hours.
     """
     ablations = study_of(options, Ablations)
     training, model = ablations.training, RetrievalModel(ablations.clip, ablations.processor)
-    studied = MethodRow(training.name, OURS, {}).path(options.results / "methods")
+    studied = MethodRow(training.name, OURS, {}).path(options.results.parent / "methods")
     rate = options.rate or (read_json(studied, MethodRow).lr if studied.exists() else None)
     if rate is None:
         hint = f"run `python -m experiments study {options.folder}` first, or give --rate"
         raise ValueError(f"{options.results}: no rate of the {OURS} on {training.name} yet; {hint}")
-    ablations.config = replace(ablations.config, epochs=options.epochs, lr=rate)
-    ablations.results = options.results / "ablations"
+    epochs = options.epochs or ablations.budget.epochs
+    ablations.config = replace(ablations.config, epochs=epochs, lr=rate)
     chosen = points(model, training, ablations.config.similarity)
     chosen = [point for point in chosen if point.group in ("default", *options.only)]
     left = [point for point in chosen if not ablations.row(point).records]
-    steps = len(left) * options.epochs * epoch_size(training, ablations.config)[1]
+    steps = len(left) * epochs * epoch_size(training, ablations.config)[1]
     print(f"{len(chosen)} points: {len(left)} to train, {steps:,} steps", flush=True)
     for number, point in enumerate(left, start=1):
         if time.time() >= ablations.until:

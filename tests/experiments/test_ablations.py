@@ -96,7 +96,7 @@ def command(ablations, folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("experiments.study.load_backbone", toy)
 
     def run(*words: str) -> tuple[int, list[str], list[str]]:
-        places = ["--results", str(tmp_path / "results"), "--runs", str(tmp_path / "runs")]
+        places = ["--results", str(tmp_path / "results" / "ablations"), "--runs", str(tmp_path / "runs")]
         status = main(["ablations", str(folder), *places, *words])
         out, err = capsys.readouterr()
         return status, out.splitlines(), [line for line in err.splitlines() if "error" in line]
@@ -117,12 +117,14 @@ def test_the_command_says_what_is_to_come_and_goes_on(command, tmp_path):
     assert status == 1 and len(err) == 1 and "toy-default-adapter.json: its budget is" in err[0]
 
 
-def test_the_rate_is_that_of_the_study(command, tmp_path, capsys):
+def test_rate_and_epochs_are_those_of_the_study(command, tmp_path, capsys):
     status, _, err = command("--only", "init")
     assert status == 1
     assert "no rate of the cross-modal adapter on toy yet; run `python -m experiments study" in err[0]
     MethodRow("toy", OURS, {}, lr=0.01).save(tmp_path / "results" / "methods")
     assert command("--only", "init", "--hours", "0")[:2] == (0, ["3 points: 3 to train, 36 steps"])
+    (tmp_path / "results" / "protocol.json").write_text('{"budgets": {"toy": {"epochs": 2}}}')
+    assert command("--only", "init", "--hours", "0")[1] == ["3 points: 3 to train, 18 steps"]
     with pytest.raises(SystemExit, match="2"):
         command("--only", "share", "--rate", "0.01")
     said = capsys.readouterr().err

@@ -1,6 +1,7 @@
 """What is forgotten: kept adapters of a toy study, tested on other pictures; and what was measured."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -15,7 +16,7 @@ from tests.conftest import build_clip
 from tests.toy_data import write_images
 
 
-def test_kept_adapters_are_tested_on_the_drawings_once(folder, config, toy_processor, tmp_path, monkeypatch):
+def test_kept_adapters_are_tested_once(folder, config, toy_processor, tmp_path, monkeypatch, capsys):
     budget = Budget(epochs=1, rates=[1e-2], rate_seeds=[9], seeds=[1, 2])
     study = Study(build_clip(), toy_processor, folder, config, budget, tmp_path / "methods")
     monkeypatch.setattr(studies, "EXTENSIONS", 0)
@@ -25,10 +26,12 @@ def test_kept_adapters_are_tested_on_the_drawings_once(folder, config, toy_proce
     assert forgetting.tested(study, zero_shot, {"0": ""}).ranks == zero_shot.ranks
 
     drawings = write_images(tmp_path / "data" / forgetting.NAME, {"test": 12})
+    replace(row, method="LoRA").save(study.results)  # whose adapters are not there; by name it comes first
     monkeypatch.setattr(forgetting, "build_drawings", lambda out, workers: None)
     monkeypatch.setattr(forgetting, "load_backbone", lambda name: (study.clip, study.processor))
     words = ["forgetting", "--data", tmp_path / "data", "--results", tmp_path, "--runs", config.runs_dir]
     assert main(list(map(str, words))) == 0
+    assert "toy-lora: left out: " in capsys.readouterr().out
     content = json.loads((tmp_path / forgetting.FILE).read_text())
     (entry,) = content["rows"].values()
     assert set(content["rows"]) == {row.name} and set(entry["finished"]) == {"1", "2"}
@@ -38,6 +41,7 @@ def test_kept_adapters_are_tested_on_the_drawings_once(folder, config, toy_proce
         assert entry["difference"][way][0] == pytest.approx(gain, abs=0.02)
     assert entry["lr"] == entry["gentlest"]["lr"] == 1e-2  # the only one
     assert set(entry["gentlest"]) == {"lr", "R@1", "difference"}
+    (study.results / "toy-lora.json").unlink()
     monkeypatch.setattr(forgetting, "gentlest", None)
     assert main(list(map(str, words))) == 0  # the row is not measured again
 

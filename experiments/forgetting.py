@@ -118,7 +118,7 @@ def run(options: argparse.Namespace) -> None:
     """Test the adapters of a study on drawings that CLIP was pre-trained on, half a minute for each row.
 
     The drawings are built the first time; 104 MB are fetched for them. The folder of results has methods/ and
-    gets forgetting.json. A row is measured once after its runs, where their adapters are in --runs.
+    gets forgetting.json. A row is measured if its adapters are in --runs, and once for the same runs.
     """
     build_drawings(options.data, options.workers)
     folder, file = options.data / NAME, options.results / FILE
@@ -141,7 +141,7 @@ def run(options: argparse.Namespace) -> None:
         except FileNotFoundError as error:  # of a row that was made elsewhere
             print(f"{row.name}: left out: {error}", flush=True)
             continue
-        found |= {"finished": ended, "lr": row.lr, "gentlest": {"lr": rate} | again}
+        found = {"finished": ended, "lr": row.lr} | found | {"gentlest": {"lr": rate} | again}
         content["rows"][row.name] = found
         print(row.name, json.dumps(found), flush=True)
         write_whole(file, json.dumps(content, indent=1) + "\n")

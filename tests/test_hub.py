@@ -59,7 +59,8 @@ def test_what_was_pushed_is_loaded_by_name_and_the_second_time_without_a_request
     assert model.push_adapter("a", "user/scenes") == f"{hub.address}/user/scenes"
     (files,) = list(hub.repositories["user/scenes"].commits.values())[1:]
     assert files.keys() == {".gitattributes", CONFIG, WEIGHTS, "README.md"}
-    assert set(hub.cards) == {files["README.md"].decode()}  # huggingface-hub 1.5 sends it twice
+    card = files["README.md"].decode()
+    assert hub.cards in ([card], [card, card])  # twice by huggingface-hub 1.16 and before
     monkeypatch.delenv("HF_TOKEN")  # it is public
     other = RetrievalModel(model.clip)
     other.load_adapter("user/scenes", "one")

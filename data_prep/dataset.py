@@ -172,9 +172,7 @@ def refuse_other_content(out: Path, name: str) -> None:
         )
     others = [path.name for path in sorted(out.iterdir()) if not _is_ours(path)] if out.is_dir() else []
     if others:
-        raise BadInput(
-            f"{out}: holds {others[0]}, which is no part of a dataset folder; choose another --out"
-        )
+        raise BadInput(f"{out}: holds {others[0]}, which is no part of a dataset; choose another --out")
 
 
 def _is_ours(path: Path) -> bool:

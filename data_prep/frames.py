@@ -29,8 +29,10 @@ from data_prep.dataset import (
     write_dataset,
     write_missing,
 )
-from data_prep.media import parallel
+from data_prep.media import mark_of, one_by_one
 from data_prep.readers import BadInput
+
+MARK = ".clip"  # beside the frames: size and time of the video that they are of
 
 
 @dataclass(frozen=True)
@@ -66,22 +68,15 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     """Add `python -m data_prep frames`."""
     summary = "decode a dataset's clips once, into JPEG frames"
     command = commands.add_parser("frames", help=summary, description=__doc__)
-    command.add_argument("--dataset", type=Path, required=True, help="dataset folder of clips")
-    command.add_argument("--out", type=Path, help="dataset folder to write (default: DATASET-frames)")
-    command.add_argument(
-        "--fps", type=_rate, default=1.0, help="frames a second, or all (default: %(default)g)"
-    )
-    command.add_argument(
-        "--short-side", type=_positive, default=224, metavar="PX", help="pixels (default: %(default)s)"
-    )
-    command.add_argument(
-        "--max-frames", type=_positive, metavar="N", help="at most, evenly spread (default: no limit)"
-    )
-    command.add_argument(
-        "--quality", type=_positive, default=95, metavar="Q", help="of the JPEG files (default: %(default)s)"
-    )
-    command.add_argument("--workers", type=int, default=2, metavar="N", help="processes (default: 2)")
-    command.add_argument("--allow-missing", action="store_true", help="go on without clips that fail")
+    add = command.add_argument
+    add("--dataset", type=Path, required=True, help="dataset folder of clips")
+    add("--out", type=Path, help="dataset folder to write (default: DATASET-frames)")
+    add("--fps", type=_rate, default=1.0, help="frames a second, or all (default: %(default)g)")
+    add("--short-side", type=_positive, default=224, metavar="PX", help="pixels (default: %(default)s)")
+    add("--max-frames", type=_positive, metavar="N", help="at most, evenly spread (default: no limit)")
+    add("--quality", type=_positive, default=95, metavar="Q", help="of the JPEG files (default: %(default)s)")
+    add("--workers", type=int, default=2, metavar="N", help="processes (default: 2)")
+    add("--allow-missing", action="store_true", help="go on without clips that fail")
     command.set_defaults(run=_run)
 
 
@@ -111,7 +106,7 @@ def extract(
     if left:
         require("video", "av", "decord")
         unseal(out)
-    failed = parallel(partial(decode, extraction=extraction), left, workers, "decode clips")
+    failed = one_by_one(partial(decode, extraction=extraction), left, workers, "decode clips")
     reasons = {clip: why for clip, why in zip(left, failed, strict=True) if why}
     missing = [(entry.id, str(clip.path), reasons[clip]) for entry, clip in items.items() if clip in reasons]
     write_missing(out, missing)
@@ -174,6 +169,7 @@ def decode(clip: ClipPart, extraction: Extraction) -> str | None:
     except MediaError as error:
         shutil.rmtree(unfinished)
         return printable(str(error).removeprefix(f"{clip.path}: "))
+    (unfinished / MARK).write_text(f"{mark_of(clip.path)}")
     shutil.rmtree(clip.target, ignore_errors=True)
     unfinished.replace(clip.target)
     return None
@@ -181,9 +177,8 @@ def decode(clip: ClipPart, extraction: Extraction) -> str | None:
 
 def is_done(clip: ClipPart) -> bool:
     """Whether the frames of a clip are there, and the video has not been replaced since."""
-    if not clip.target.is_dir():
-        return False
-    return not clip.path.exists() or clip.path.stat().st_mtime_ns <= clip.target.stat().st_mtime_ns
+    mark = clip.target / MARK
+    return mark.is_file() and (not clip.path.exists() or mark.read_text() == mark_of(clip.path))
 
 
 def _shrink(frame: Image.Image, short_side: int) -> Image.Image:

@@ -3,10 +3,11 @@
 import json
 import multiprocessing
 import signal
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -17,6 +18,7 @@ from cma.media import CLIPS, PICTURES
 
 IMAGE_SUFFIXES, VIDEO_SUFFIXES = set(PICTURES), set(CLIPS)
 WORTH_A_PROCESS = 32  # with fewer jobs, starting processes takes longer than they save
+Part = tuple[Path, float | None]  # of a clip, from so many seconds on; None: all of it
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -41,7 +43,9 @@ class MediaFiles:
         self._found = set(found)
         self._by_name: dict[str, Path] = {}
         found.sort(key=lambda path: (len(path.parts), path))
+        self._named: dict[str, list[Path]] = defaultdict(list)
         for path in found:
+            self._named[path.name].append(path)
             for name in (path.relative_to(source).as_posix(), path.name):
                 self._by_name.setdefault(name, path)
         for path in found:
@@ -62,6 +66,18 @@ class MediaFiles:
         name = file.rpartition("/")[2]
         return next((found for key in (file, name, stem(name)) if (found := self._by_name.get(key))), None)
 
+    def is_doubtful(self, file: str, path: Path) -> bool:
+        """Whether `path`, which is used for `file`, may be another picture or clip than the one meant.
+
+        It may be a picture with another extension, such as a mask. Or another file has its name, and another
+        size: files of one size are taken for copies.
+        """
+        if path == self.at(file) or path.is_dir():
+            return False
+        kind = path.suffix.lower()
+        sizes = {one.stat().st_size for one in self._named[path.name]}
+        return len(sizes) > 1 or (kind in IMAGE_SUFFIXES and kind != PurePosixPath(file).suffix.lower())
+
 
 def stem(name: str) -> str:
     """A file's name up to its last dot, even if nothing follows the dot (`a.`: DiDeMo has such names)."""
@@ -80,35 +96,35 @@ def _is_media(name: str, suffixes: set[str]) -> bool:
     return end in suffixes or (end == "." and suffixes is VIDEO_SUFFIXES)
 
 
-def check(paths: Mapping[str, Path], kind: str, workers: int, kept: Path) -> dict[str, str]:
+def check(parts: Mapping[str, Part], kind: str, workers: int, kept: Path) -> dict[str, str]:
     """The `problem` of each id whose media cannot be used, found by `workers` processes.
 
     `kept` is a JSON file with the results of earlier checks: only files that are new or have changed are
-    decoded, and a file that several ids share is decoded once. It is written after Ctrl-C too, with what was
-    found until then. ImportError for clips without PyAV.
+    decoded, and a part that several ids share is decoded once. It is written after Ctrl-C too, with what was
+    found until then. ImportError for clips without the extra `video`.
     """
     if kind == "video":
-        require("video", "av")
+        require("video", "av", "decord")
     try:
         before = files.read_json(kept, dict[str, tuple[str | None, str | None]])
     except (OSError, ValueError):
         before = {}
-    marks = {str(path): _mark(path) for path in paths.values()}
-    known = {file for file, mark in marks.items() if mark and file in before and before[file][0] == mark}
-    left = [file for file in marks if file not in known]
-    jobs = [Path(file) for file in left]
-    reasons = one_by_one(partial(problem, kind=kind), jobs, workers, f"check {kind}s")
-    results = {file: before[file] for file in known}
+    names = {part: f"{part[0]}" + (f" from {part[1]} s" if part[1] else "") for part in parts.values()}
+    marks = {part: mark_of(part[0]) for part in names}
+    known = {part for part, mark in marks.items() if mark and before.get(names[part], ("",))[0] == mark}
+    left = [part for part in marks if part not in known]
+    reasons = one_by_one(partial(problem, kind=kind), left, workers, f"check {kind}s")
+    results = {names[part]: before[names[part]] for part in known}
     try:
-        for file, why in zip(left, reasons, strict=True):
-            results[file] = (marks[file], why)
+        for part, why in zip(left, reasons, strict=True):
+            results[names[part]] = (marks[part], why)
     finally:
         if left:
             files.write_whole(kept, json.dumps(dict(sorted(results.items())), indent=0) + "\n")
-    return {id: why for id, path in paths.items() if (why := results[str(path)][1])}
+    return {id: why for id, part in parts.items() if (why := results[names[part]][1])}
 
 
-def _mark(path: Path) -> str | None:
+def mark_of(path: Path) -> str | None:
     """What changes if a file, or a frame in a folder, changes: sizes and times; None if it is not there."""
     try:
         parts = sorted(path.iterdir()) if path.is_dir() else [path]
@@ -119,18 +135,21 @@ def _mark(path: Path) -> str | None:
     return f"{len(stats)} files, {sizes} bytes, {latest} ns"
 
 
-def problem(path: Path, kind: str) -> str | None:
-    """Why the picture or clip cannot be used, or None: pictures are read as later on, clips at both ends."""
-    from cma.media import MediaError, read_image  # here, because it loads numpy
+def problem(part: Part, kind: str) -> str | None:
+    """Why it cannot be used, or None: pictures are read as later on, clips at both ends and at the start."""
+    from cma.media import MediaError, read_frames, read_image  # here, because it loads numpy
 
+    path, start = part
     try:
         if path.is_file() and path.stat().st_size == 0:
             return "empty file"
-        if path.is_dir():
+        if path.is_dir() and kind == "video":
             frames = sorted(frame for frame in path.iterdir() if not frame.name.startswith("."))
-            problems = ((frame.name, problem(frame, "image")) for frame in frames)
+            problems = ((frame.name, problem((frame, None), "image")) for frame in frames)
             return next((f"{name}: {why}" for name, why in problems if why), None)
         read_image(path) if kind == "image" else _read_ends(path)
+        if start:
+            read_frames(path, 1, start=start)
     except MediaError as error:
         return str(error).removeprefix(printable(f"{path}: "))
     except (OSError, ValueError) as error:
@@ -143,11 +162,9 @@ def _read_ends(path: Path) -> None:
     import av
 
     try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise ValueError("no video stream")
-            if next(container.decode(video=0), None) is None:
-                raise ValueError("no frame")
+        with av.open(str(path.absolute())) as container:
+            if not container.streams.video or next(container.decode(video=0), None) is None:
+                raise ValueError("no frame of a video in it")
             container.seek(container.duration or 0)
             packets = [packet for packet in container.demux(video=0) if packet.size]
             if not packets or any(packet.is_corrupt for packet in packets):
@@ -156,17 +173,10 @@ def _read_ends(path: Path) -> None:
         raise ValueError(str(error)) from error
 
 
-def parallel(
-    function: Callable[[Job], Result], jobs: Sequence[Job], workers: int, title: str
-) -> list[Result]:
-    """`[function(job) for job in jobs]` with a progress bar called `title`, by `workers` processes."""
-    return list(one_by_one(function, jobs, workers, title))
-
-
 def one_by_one(
     function: Callable[[Job], Result], jobs: Sequence[Job], workers: int, title: str
 ) -> Iterator[Result]:
-    """The results of `parallel`, in the order of the jobs; a few jobs, or `workers` < 2, need no process."""
+    """`map(function, jobs)` with a progress bar, by `workers` processes; few jobs are done in this one."""
     if workers < 2 or len(jobs) < WORTH_A_PROCESS:
         yield from map(function, tqdm(jobs, desc=title, disable=not jobs))
         return

@@ -45,9 +45,7 @@ def read(source: Path, captions: Path | None = None, kind: str | None = None, se
             file = path_of(row)
             texts[file] = texts.get(file, ()) + cleaner(row.captions, row.where)
             if splits.setdefault(file, row.split) != row.split:
-                raise BadInput(
-                    f"{row.where}: {file} is in the split {splits[file]} above and {row.split} here"
-                )
+                raise BadInput(f"{row.where}: {file} is in split {splits[file]} above and {row.split} here")
         bare = [name for name in names if not texts.get(name)]
         absent = sorted(set(texts) - set(names))
         notes += cleaner.notes() + count_of(bare, f"files without captions in {captions.name}")
@@ -84,9 +82,7 @@ def add_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--kind", choices=READINGS, help="which to use if pictures and clips are there")
     parser.add_argument("--seed", type=int, default=0, help="of the drawn splits (default: %(default)s)")
-    parser.set_defaults(
-        read=lambda options: read(options.source, options.captions, options.kind, options.seed)
-    )
+    parser.set_defaults(read=lambda given: read(given.source, given.captions, given.kind, given.seed))
 
 
 def find_media(source: Path, kind: str | None = None) -> tuple[str, list[str], list[str], list[str]]:

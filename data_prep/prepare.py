@@ -13,6 +13,7 @@ from data_prep.dataset import (
     Annotations,
     Counts,
     Entry,
+    count_of,
     count_table,
     counts_of_split,
     refuse_other_content,
@@ -46,16 +47,15 @@ def prepare(
     for note in annotations.notes:
         print(f"  {printable(note)}")
     unlike = _unlike_published(annotations)
-    for line in unlike:
-        print(f"  WARNING: not the published counts: {line}")
-    for fault in annotations.faults:
+    for fault in [*(f"not the published counts: {line}" for line in unlike), *annotations.faults]:
         print(f"  WARNING: {printable(fault)}")
 
     placed = {entry.id: entry for entry in annotations.entries}
     if not annotations_only:
         placed = _place(annotations, media.MediaFiles(source, annotations.kind, annotations.listed))
     paths = {} if annotations_only else {id: source / entry.file for id, entry in placed.items()}
-    problems = media.check(paths, annotations.kind, workers, out / CHECKED) if check else {}
+    parts = {id: (path, placed[id].start) for id, path in paths.items()}
+    problems = media.check(parts, annotations.kind, workers, out / CHECKED) if check else {}
     problems |= {entry.id: "not found" for entry in annotations.entries if entry.id not in placed}
     counts = _count(annotations, problems, annotations_only)
     for line in count_table(counts):
@@ -88,13 +88,16 @@ def prepare(
 def _place(annotations: Annotations, index: media.MediaFiles) -> dict[str, Entry]:
     """The entries whose media is there, by id, each with the file, start and end that were found."""
     locate = index.at if annotations.exact else index.locate
-    placed = {}
+    placed, doubtful = {}, []
     for entry in annotations.entries:
         for place in entry.places:
             if path := locate(place.file):
                 file = path.relative_to(index.source).as_posix()
                 placed[entry.id] = replace(entry, file=file, start=place.start, end=place.end)
+                doubtful += [file] if index.is_doubtful(place.file, path) else []
                 break
+    for note in count_of(doubtful, "files of another extension, or one of several with that name"):
+        print(f"  WARNING: look whether they are the right ones: {printable(note)}")
     return placed
 
 

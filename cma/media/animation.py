@@ -12,7 +12,7 @@ from PIL import Image
 from .images import MediaError, as_shown, head_of, quiet, reason_of, with_content
 
 T = TypeVar("T")
-SLOWED = 0.1  # seconds for which browsers show a frame that asks for 10 ms or less
+SLOWED = 100.0  # milliseconds for which browsers show a frame that asks for 10 or less
 
 
 @quiet()
@@ -43,20 +43,20 @@ class Animation:
     """
 
     def __init__(self, path: Path) -> None:
-        def duration(image: Image.Image) -> float:
+        def duration(image: Image.Image) -> float:  # in milliseconds, whose sums are exact
             image.load()
-            seconds = float(image.info.get("duration", 0)) / 1000
-            return seconds if seconds > 0.01 else SLOWED
+            asked = float(image.info.get("duration", 0))
+            return asked if asked > 10 else SLOWED
 
         self.path = path
-        self.starts = np.cumsum([0.0, *self._each_frame(duration)])
+        self.starts = np.cumsum([0.0, *self._each_frame(duration)]) / 1000
         self.seconds = float(self.starts[-1])
 
     def sampled(self, fps: float | None, start: float | None, end: float | None) -> list[int]:
         """The frames between `start` and `end` (seconds), those shown every 1 / `fps` seconds, at least one.
 
-        For frames of equal length the result is that of `VideoFile.sampled`. Raises ValueError for an
-        animation that ends before `start`.
+        For frames of equal length the result is that of `VideoFile.sampled`; only an `end` inside a frame is
+        not rounded, and takes it. Raises ValueError for an animation that ends before `start`.
         """
         count = len(self.starts) - 1
         first = int(np.searchsorted(self.starts, start or 0.0, side="right")) - 1

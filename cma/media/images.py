@@ -46,8 +46,9 @@ def with_content(path: Path, kind: str) -> None:
     try:
         about = path.stat()
         problem = None if about.st_size else "empty file"
-        if not stat.S_ISREG(about.st_mode):
-            problem = "no regular file"
+        problem = problem if stat.S_ISREG(about.st_mode) else "no regular file"
+        if not problem:
+            path.open("rb").close()
     except FileNotFoundError:
         problem = "no such file"
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name

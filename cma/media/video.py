@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -12,10 +11,8 @@ from PIL import Image
 from .animation import Animation, may_be_animation
 from .images import MediaError, read_image, with_content
 
-if TYPE_CHECKING:
-    from .video_file import VideoFile
-
 Seconds = float | None
+Clip = "FrameFolder | Animation | VideoFile"  # a path is opened as one of them
 
 
 def read_media(
@@ -74,12 +71,11 @@ class FrameFolder:
 
     def __init__(self, path: Path) -> None:
         try:
-            self.files = [frame for frame in path.iterdir() if not frame.name.startswith(".")]
+            self.files = sorted((p for p in path.iterdir() if p.name[0] != "."), key=lambda p: p.name)
         except OSError as error:
             raise MediaError(f"{path}: cannot be opened ({error.strerror})") from error
         if not self.files:
             raise MediaError(f"{path}: empty folder; expected the frames of a clip")
-        self.files.sort(key=lambda frame: frame.name)
 
     def sampled(self, fps: float | None, start: Seconds, end: Seconds) -> list[int]:
         """All frames: a folder does not say when they are shown."""
@@ -94,7 +90,7 @@ class FrameFolder:
         return (read_image(self.files[i], enough=None) for i in chosen)
 
 
-def _opened(path: Path) -> FrameFolder | Animation | VideoFile:
+def _opened(path: Path) -> Clip:
     if path.is_dir():
         return FrameFolder(path)
     with_content(path, "a clip")
@@ -105,9 +101,7 @@ def _opened(path: Path) -> FrameFolder | Animation | VideoFile:
     return VideoFile(path)
 
 
-def _chosen(
-    path: Path, max_frames: int, *part: float | None
-) -> tuple[FrameFolder | Animation | VideoFile, list[int]]:
+def _chosen(path: Path, max_frames: int, *part: Seconds) -> tuple[Clip, list[int]]:
     """The opened clip, and the ascending indices of the frames to read; `part` is fps, start and end."""
     clip = _opened(path)
     try:

@@ -43,18 +43,22 @@ class VideoFile:
             raise self._error("nothing in it")
         if "video" not in kinds:
             raise MediaError(f"{path}: no video in it, only {', '.join(kinds)}; expected a clip")
-        if told > path.stat().st_size:  # decord would make a list of them, and end the process
-            raise self._error(f"it claims to have {told:,} frames")
         self._bytes = 3 * np.prod(sizes[0])  # of a frame
+        self._reader = self._refused = None  # decord's, or why there is none
         try:
+            if told > path.stat().st_size:  # decord would make a list of them, and end the process
+                raise ValueError(f"it claims to have {told:,} frames")
             with path.open("rb") as stream:  # decord takes no name that is not UTF-8
-                source = str(path) if shown_name(str(path)) == str(path) else stream
+                source = str(path.absolute()) if shown_name(str(path)) == str(path) else stream
                 self._reader = decord.VideoReader(source, num_threads=1)
             self.count, self.fps = len(self._reader), self._reader.get_avg_fps()
-        except Exception as error:
-            raise self._error(str(error)) from error
+        except Exception as error:  # a recording that was piped does not say how long it is
+            self.count, self.fps, self._refused = 0, 0.0, error
+            with suppress(Exception), path.open("rb") as stream, av.open(stream) as container:
+                self.fps = float(container.streams.video[0].guessed_rate)
+                self.count = sum(packet.size > 0 for packet in container.demux(video=0))
         if self.count < 1 or not 0 < self.fps < float("inf"):
-            raise self._error(f"{self.count} frames at {self.fps} frames a second")
+            raise self._error(str(self._refused or f"{self.count} frames at {self.fps} frames a second"))
         self.seconds = self.count / self.fps
 
     def sampled(self, fps: float | None, start: float | None, end: float | None) -> list[int]:
@@ -73,13 +77,12 @@ class VideoFile:
     def read(self, chosen: list[int]) -> list[Image.Image]:
         """The frames at the ascending indices `chosen`, in RGB and upright. Raises MediaError."""
         try:
-            pixels = self._reader.get_batch(chosen).asnumpy()  # [F, H, W, 3], uint8
-        except Exception as error:  # also for frames less than 50 pixels wide, in some widths
+            return list(map(Image.fromarray, self._reader.get_batch(chosen).asnumpy()))  # [F, H, W, 3], uint8
+        except Exception as error:  # no reader; or frames less than 50 pixels wide, in some widths
             frames = list(self._by_pyav(chosen))
             if len(frames) < len(chosen):
-                raise self._error(str(error)) from error
+                raise self._error(str(self._refused or error)) from error
             return frames
-        return [Image.fromarray(frame) for frame in pixels]
 
     def stream(self, chosen: list[int]) -> Iterator[Image.Image]:
         """The same frames one at a time: by PyAV if there are many, because decord decodes far ahead."""
@@ -107,9 +110,7 @@ class VideoFile:
 def _rgb(frame: av.VideoFrame) -> np.ndarray:
     """[H, W, 3] as decord converts it: by ffmpeg's filter, which differs from `to_ndarray` above 8 bits."""
     graph = av.filter.Graph()
-    source = graph.add_buffer(
-        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
-    )
+    source = graph.add_buffer(None, frame.width, frame.height, frame.format, time_base=frame.time_base)
     graph.link_nodes(source, graph.add("format", "rgb24"), graph.add("buffersink")).configure()
     graph.push(frame)
     return graph.pull().to_ndarray()

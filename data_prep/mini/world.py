@@ -16,7 +16,7 @@ from pathlib import Path
 from PIL import Image
 
 from cma.files import replacing, write_whole
-from data_prep.media import parallel
+from data_prep.media import one_by_one
 from data_prep.mini import events
 from data_prep.mini.drawings import is_animated
 from data_prep.mini.emoji import emoji_code
@@ -50,7 +50,7 @@ def write_flickr30k(folder: Path, pictures: Sequence[Picture], workers: int) -> 
         images.append(image | {"split": picture.split, "filename": f"{picture.id}.jpg"})
     _write_json(folder / "dataset_flickr30k.json", {"images": images, "dataset": "flickr30k"})
     jobs = [(picture, media / f"{picture.id}.jpg") for picture in pictures]
-    digests = parallel(save_picture, jobs, workers, f"compose {folder.stem}")
+    digests = list(one_by_one(save_picture, jobs, workers, f"compose {folder.stem}"))
     return _write_records(folder, pictures, digests)
 
 
@@ -62,7 +62,7 @@ def write_msrvtt(folder: Path, clips: Sequence[Clip], workers: int) -> str:
     media, videos, sentences = folder / "videos", [], []
     media.mkdir()
     moving = {event.code for clip in clips for event in clip.events if event.style == STILL}
-    strips = parallel(pose_strip, sorted(moving & animations().keys()), workers, "decode animations")
+    strips = list(one_by_one(pose_strip, sorted(moving & animations().keys()), workers, "decode animations"))
     for number, clip in enumerate(clips):
         id, part = f"video{number}", {"category": CATEGORY, "url": "", "start time": 0.0}
         seconds = len(events.HELD) * max(2, len(clip.events)) / FPS
@@ -75,7 +75,7 @@ def write_msrvtt(folder: Path, clips: Sequence[Clip], workers: int) -> str:
     if ids:
         _write_csv(folder / "MSRVTT_train.9k.csv", ["video_id"], ([id] for id in ids))
     jobs = [(clip, media / f"video{number}.mp4") for number, clip in enumerate(clips)]
-    digests = parallel(save_clip, jobs, workers, f"compose {folder.stem}")
+    digests = list(one_by_one(save_clip, jobs, workers, f"compose {folder.stem}"))
     return _write_records(folder, clips, [*digests, *strips])
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from cma import require
 from cma.files import read_jsonl, replacing, write_whole
-from data_prep.media import parallel
+from data_prep.media import one_by_one
 from data_prep.mini.drawings import render, to_svg
 from data_prep.mini.emoji import Words, has_skin_tone, read_words
 from data_prep.mini.packages import PINS, cache_folder, fetch
@@ -164,7 +164,7 @@ def build(workers: int = 2) -> tuple[np.ndarray, list[Drawing]]:
     pixels_file, rows_file = folder / "pixels.npy", folder / "drawings.jsonl"
     if not rows_file.exists():  # it is written last
         parts = choose()
-        rendered = parallel(render_part, parts, workers, "render icons")
+        rendered = list(one_by_one(render_part, parts, workers, "render icons"))
         kept = [drawing for _, part in rendered for drawing in part]
         print(f"icons: {len(kept):,} drawn / {sum(len(chosen) for _, chosen in parts):,} chosen")
         with replacing(pixels_file) as temporary, temporary.open("wb") as stream:

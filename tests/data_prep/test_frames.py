@@ -73,11 +73,11 @@ def test_nothing_is_decoded_twice_and_a_stopped_run_goes_on(tmp_path, monkeypatc
     assert not (out / "dataset.json").exists()
     capsys.readouterr()
     replaced = dataset / "media" / "deep" / "b.mp4"
-    for left, rate, time in ((2, 1.0, None), (0, 1.0, 2**32), (1, 1.0, None), (4, 2.0, None)):
+    for left, rate, time in ((2, 1.0, None), (0, 1.0, 1), (1, 1.0, None), (4, 2.0, None)):
         frames.extract(dataset, out, Extraction(fps=rate))
         assert f"4 clips, {left} to decode" in capsys.readouterr().out
         if time:
-            os.utime(replaced, (time, time))
+            os.utime(replaced, (time, time))  # older, as `cp -p` leaves it
 
 
 def test_frames_are_written_all_or_none(tmp_path, monkeypatch):
@@ -97,7 +97,7 @@ def test_frames_are_written_all_or_none(tmp_path, monkeypatch):
             frames.decode(clip, Extraction())
     assert not clip.target.exists() and not frames.is_done(clip)
     assert frames.decode(clip, Extraction()) is None and frames.is_done(clip)
-    assert [frame.name for frame in sorted(clip.target.iterdir())] == [f"{n:06}.jpg" for n in range(3)]
+    assert [frame.name for frame in sorted(clip.target.glob("*.jpg"))] == [f"{n:06}.jpg" for n in range(3)]
     assert [path.name for path in (tmp_path / "frames").iterdir()] == ["a.mp4"]
 
 
@@ -123,7 +123,7 @@ def test_the_frames_are_those_that_the_clip_itself_would_give(tmp_path_factory, 
     clip = ClipPart(path, start, None, folder / "frames")
     assert frames.decode(clip, Extraction(fps, 32, kept, 100)) is None
     here = read_frames(path, kept or 1000, fps, start)
-    assert len(list(clip.target.iterdir())) == len(here)
+    assert len(list(clip.target.glob("*.jpg"))) == len(here)
     if kept is None or kept == most:
         here = read_frames(path, most, fps, start)
         found = read_frames(clip.target, most)
@@ -153,7 +153,7 @@ def test_what_cannot_be_made_into_frames_is_one_line(tmp_path, capsys):
     (tmp_path / "broken" / "metadata.jsonl").write_text("{")
     for arguments, message in [
         ((dataset, "--out", dataset), "is the dataset itself"),
-        ((dataset, "--out", other), "holds a.jpg, which is no part of a dataset folder"),
+        ((dataset, "--out", other), "holds a.jpg, which is no part of a dataset;"),
         ((stills,), "holds pictures, which need no decoding"),
         ((other,), "metadata.jsonl: no such file"),
         ((tmp_path / "broken",), "metadata.jsonl:1: broken JSON: EOF"),

@@ -7,7 +7,9 @@ import pytest
 
 from data_prep import media
 from data_prep.__main__ import main
+from data_prep.dataset import Annotations, Entry
 from data_prep.media import VIDEO_SUFFIXES, MediaFiles, bare, check, problem
+from data_prep.prepare import prepare
 from tests import ROOT
 from tests.grey_media import write_clip, write_picture
 
@@ -38,6 +40,38 @@ def test_media_are_found_by_path_then_name_then_name_without_extension(tmp_path,
         assert index.at(file) == (tmp_path / file if file == found else None)
 
 
+def test_media_that_may_be_others_than_those_meant(tmp_path, capsys):
+    for file, size in {
+        "1.jpg": 8,
+        "b/2.jpg": 8,
+        "a/2.jpg": 9,
+        "b/3.png": 8,
+        "a/4.jpg": 8,
+        "b/4.jpg": 8,
+    }.items():
+        write_picture(tmp_path / file, size=(size, 8))
+    index = MediaFiles(tmp_path, "image")
+    files = ("1.jpg", "2.jpg", "x/2.jpg", "b/2.jpg", "3.tif", "4.jpg")  # the two 4.jpg are copies
+    assert [index.is_doubtful(file, index.locate(file)) for file in files] == [0, 1, 1, 0, 1, 0]
+    entries = [Entry(file, file, ("a caption",), "test") for file in files if file != "b/2.jpg"]
+    protocol = {"query": "caption", "visual_to_text": "captions"}
+    prepare(
+        Annotations("flickr30k", "image", protocol, {}, entries, "flickr30k", []), tmp_path, tmp_path / "o"
+    )
+    said = "WARNING: look whether they are the right ones: files of another extension, or one of several with"
+    assert f"{said} that name: 3 (a/2.jpg, a/2.jpg, b/3.png)" in capsys.readouterr().out
+
+
+def test_a_part_has_to_begin_in_its_clip_and_a_folder_holds_nothing_but_frames(tmp_path):
+    path = write_clip(tmp_path / "clip.mp4", [40, 90] * 5)
+    assert problem((path, 0.5), "video") is None
+    assert problem((path, 1.0), "video") == "expected a part from 1.0 s on, found 10 frames at 10.00 fps"
+    frames = write_picture(tmp_path / "frames" / "1.jpg").parent
+    assert problem((frames, None), "video") is None
+    (frames / "deeper").mkdir()
+    assert problem((frames, None), "video") == "deeper: no regular file; cannot be read as a picture"
+
+
 def test_an_id_loses_the_extension_of_a_video_alone():
     assert [bare(id) for id in ("a.mov", "a.b.MP4", "a.b", "a.")] == ["a", "a.b", "a.b", "a."]
 
@@ -45,11 +79,11 @@ def test_an_id_loses_the_extension_of_a_video_alone():
 @pytest.mark.parametrize("faststart", [True, False])
 def test_a_clip_is_checked_at_both_ends(tmp_path, faststart):
     path = write_clip(tmp_path / "clip.mp4", [0, 250, 10, 240] * 20, faststart)
-    assert problem(path, "video") is None
+    assert problem((path, None), "video") is None
     content = path.read_bytes()
     for kept in (0.1, 0.6, 0.8, 0.95):
         path.write_bytes(content[: int(kept * len(content))])
-        assert "cannot be decoded" in problem(path, "video")
+        assert "cannot be decoded" in problem((path, None), "video")
 
 
 @pytest.fixture
@@ -57,10 +91,10 @@ def decoded(monkeypatch):
     """The clips that were decoded, in order."""
     names, problem = [], media.problem
 
-    def watch(path, kind):
+    def watch(part, kind):
         if kind == "video":
-            names.append(path.name)
-        return problem(path, kind)
+            names.append(part[0].name)
+        return problem(part, kind)
 
     monkeypatch.setattr(media, "problem", watch)
     return names
@@ -72,7 +106,8 @@ def paths(tmp_path):
     found = {name: write_clip(tmp_path / f"{name}.mp4", [40, 90]) for name in ("a", "b")}
     (tmp_path / "broken.mp4").write_bytes(b"no clip" * 50)
     frames = write_picture(tmp_path / "frames" / "1.jpg").parent
-    return found | {"again": tmp_path / "a.mp4", "broken": tmp_path / "broken.mp4", "frames": frames}
+    found |= {"again": tmp_path / "a.mp4", "broken": tmp_path / "broken.mp4", "frames": frames}
+    return {id: (path, None) for id, path in found.items()}
 
 
 def test_only_what_has_changed_is_decoded_again(tmp_path, paths, decoded):
@@ -82,10 +117,10 @@ def test_only_what_has_changed_is_decoded_again(tmp_path, paths, decoded):
     assert sorted(decoded) == ["a.mp4", "b.mp4", "broken.mp4", "frames"]  # a.mp4 once for its two ids
     decoded.clear()
     assert check(paths, "video", 1, kept) == first and decoded == []
-    os.utime(paths["a"], ns=(1, 1))
-    write_clip(paths["broken"], [40, 90])
-    paths["b"].write_bytes(b"")
-    (paths["frames"] / "2.jpg").write_bytes(b"no picture")
+    os.utime(paths["a"][0], ns=(1, 1))
+    write_clip(paths["broken"][0], [40, 90])
+    paths["b"][0].write_bytes(b"")
+    (paths["frames"][0] / "2.jpg").write_bytes(b"no picture")
     problems = check(paths, "video", 1, kept)
     assert sorted(decoded) == ["a.mp4", "b.mp4", "broken.mp4", "frames"]
     assert problems["b"] == "empty file" and problems["frames"].startswith("2.jpg: cannot be read")
@@ -99,7 +134,7 @@ def test_results_that_cannot_be_read_are_made_anew(tmp_path, paths, decoded, con
     kept = tmp_path / "checked.json"
     first = check(paths, "video", 1, kept)
     right = kept.read_text()
-    kept.write_text(content.replace("FILE", str(paths["a"])))
+    kept.write_text(content.replace("FILE", str(paths["a"][0])))
     decoded.clear()
     assert check(paths, "video", 1, kept) == first and len(decoded) == 4
     assert json.loads(kept.read_text()) == json.loads(right)
@@ -109,10 +144,10 @@ def test_ctrl_c_is_one_line_and_what_was_checked_is_kept(tmp_path, monkeypatch, 
     for number in range(3):
         write_picture(tmp_path / "source" / f"{number}.jpg")
 
-    def stopped(path, kind, really=media.problem):
-        if path.name == "2.jpg":
+    def stopped(part, kind, really=media.problem):
+        if part[0].name == "2.jpg":
             raise KeyboardInterrupt
-        return really(path, kind)
+        return really(part, kind)
 
     words = ["folder", "--source", str(tmp_path / "source"), "--out", str(tmp_path / "out")]
     with monkeypatch.context() as patch:
@@ -121,7 +156,7 @@ def test_ctrl_c_is_one_line_and_what_was_checked_is_kept(tmp_path, monkeypatch, 
     said = capsys.readouterr().err.splitlines()
     assert said[-1].startswith("stopped") and "kept" in said[-1]
     assert not any("Traceback" in line for line in said)
-    monkeypatch.setattr(media, "problem", lambda path, kind: checked.append(path.name))
+    monkeypatch.setattr(media, "problem", lambda part, kind: checked.append(part[0].name))
     checked = []
     assert main(words) == 0 and checked == ["2.jpg"]
 
@@ -131,13 +166,13 @@ def test_ctrl_c_while_processes_work_is_one_line(tmp_path):
     """As a terminal does it: every process of the command gets the signal."""
     program = (
         "import os, signal, time\n"
-        "from data_prep.media import parallel\n"
+        "from data_prep.media import one_by_one\n"
         "if __name__ == '__main__':\n"
         "    signal.signal(signal.SIGALRM, lambda *_: os.killpg(0, signal.SIGINT))\n"
         "    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background\n"
         "    signal.setitimer(signal.ITIMER_REAL, 1)  # both processes have started\n"
         "    try:\n"
-        "        parallel(time.sleep, [0.05] * 400, 2, 'sleep')\n"
+        "        list(one_by_one(time.sleep, [0.05] * 400, 2, 'sleep'))\n"
         "    except KeyboardInterrupt:\n"
         "        print('stopped')\n"
     )

@@ -173,7 +173,7 @@ def test_folders_of_frames_are_clips_where_there_are_no_others(tmp_path):
         ("c.csv", "file_name,caption\n", "no captions in this file"),
         ("c.csv", "file_name,caption\nc.jpg,x", "c.csv:2: c.jpg may be deep/c.jpg or deeper/c.jpg"),
         ("c.csv", "file_name,caption,split\na.jpg,x,dev", "c.csv:2: expected split train, val, test, found"),
-        ("c.csv", "file_name,caption,split\na.jpg,x,val\na.jpg,x,test", "c.csv:3: a.jpg is in the split val"),
+        ("c.csv", "file_name,caption,split\na.jpg,x,val\na.jpg,x,test", "c.csv:3: a.jpg is in split val"),
         ("c.jsonl", '{"file_name": "a.jpg"}', "c.jsonl:1: expected file_name and caption or captions, found"),
         ("c.jsonl", '\n{"file_name": "a.jpg"', "c.jsonl:2:22: broken JSON"),
         ("c.jsonl", "[]", "c.jsonl:1: expected a JSON object, found []"),

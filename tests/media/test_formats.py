@@ -58,7 +58,7 @@ def shown(path: Path, **options) -> tuple[tuple[int, int], list[str]]:
 )
 def test_pillow_reads_these_by_itself(tmp_path, name, written_as):
     halves(16, (80, 40)).save(tmp_path / name, written_as)
-    assert listing.kind_of(tmp_path / name) == "image" and problem(tmp_path / name, "image") is None
+    assert listing.kind_of(tmp_path / name) == "image" and problem((tmp_path / name, None), "image") is None
     assert shown(tmp_path / name) == ((80, 40), ["red", "blue", "red"])
 
 
@@ -67,7 +67,9 @@ def test_heic_is_upright_and_known_by_its_content(tmp_path, heif):
     exif[0x0112] = 6
     for name in ("a.heic", "b.HEIF", "c.hif"):
         picture.save(tmp_path / name, "HEIF", exif=exif.tobytes())  # which the library writes as a rotation
-        assert listing.kind_of(tmp_path / name) == "image" and problem(tmp_path / name, "image") is None
+        assert (
+            listing.kind_of(tmp_path / name) == "image" and problem((tmp_path / name, None), "image") is None
+        )
     assert shown(tmp_path / "a.heic") == ((40, 80), ["red", "red", "blue"])
     (tmp_path / "a.heic").rename(tmp_path / "a.jpg")  # as some programs export them
     assert read_image(tmp_path / "a.jpg").size == (40, 80)
@@ -90,7 +92,7 @@ def bayer():
 )
 def test_camera_raw_is_developed_upright(tmp_path, rawpy, bayer, orientation, size, colours):
     path = write_raw(tmp_path / "p.dng", bayer, orientation)
-    assert listing.kind_of(path) == "image" and problem(path, "image") is None
+    assert listing.kind_of(path) == "image" and problem((path, None), "image") is None
     assert shown(path) == (size, colours)
     assert shown(path, enough=40) == ((size[0] // 2, size[1] // 2), colours)
     assert shown(path, enough=41) == shown(path, enough=None) == (size, colours)
@@ -120,7 +122,7 @@ def test_a_small_raw_file_that_claims_a_billion_pixels_is_a_message(tmp_path, ra
     path = write_raw(tmp_path / "p.dng", bayer, size=(30_000, 30_000))
     with pytest.raises(MediaError, match=r"\(900 megapixels, more than the limit of 179; save a smaller"):
         read_image(path)
-    assert problem(path, "image").startswith("cannot be read as a picture (900 megapixels")
+    assert problem((path, None), "image").startswith("cannot be read as a picture (900 megapixels")
 
 
 def test_without_the_extra_its_kinds_are_counted_and_named_and_reading_one_says_what_to_install(tmp_path):

@@ -5,6 +5,7 @@ import importlib.util
 import random
 import re
 import warnings
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -263,6 +264,20 @@ def test_what_is_no_picture_says_why(tmp_path, name, message):
         read_image(tmp_path / "nul\0.jpg")
 
 
+def test_what_may_not_be_opened_says_so(tmp_path, monkeypatch):
+    for name in ("a.jpg", "a.gif", "a.mp4"):
+        (tmp_path / name).write_bytes(b"GIF89a")
+
+    def forbidden(path, *mode):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", forbidden)
+    clips = partial(read_frames, max_frames=2)
+    for read, name in ((read_image, "a.jpg"), (clips, "a.gif"), (clips, "a.mp4")):
+        with pytest.raises(MediaError, match=f"{name}: cannot be opened .*Permission denied"):
+            read(tmp_path / name)
+
+
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
     """A small file of every kind that can be read, by its name."""
@@ -318,6 +333,9 @@ def test_an_animation_is_a_clip_by_its_content(tmp_path, suffix):
     assert colours[0] == read_image(moving).getpixel((0, 0)) == RED
     assert len(set(colours)) == 3
     assert read_frames(moving, 12, None, start=0.2, end=0.4) == read_frames(moving, 12, None)[2:4]
+    assert (
+        read_frames(moving, 12, None, start=0.3) == read_frames(moving, 12, None)[3:]
+    )  # 0.1 + 0.1 + 0.1 > 0.3
     with pytest.raises(MediaError, match=rf"a\{suffix}: expected a part from 0.5 s on, found 0.50 s of 5"):
         read_frames(moving, 12, None, start=0.5)
     if suffix == ".gif":

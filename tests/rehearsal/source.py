@@ -8,7 +8,7 @@ from typing import NamedTuple
 from cma.files import write_whole
 from data_prep.benchmarks import BENCHMARKS
 from data_prep.dataset import Annotations
-from data_prep.media import parallel
+from data_prep.media import one_by_one
 from tests.data_prep.fuzz_sources import SOURCES, Item
 from tests.rehearsal.likeness import LIKENESSES
 from tests.rehearsal.media import SECONDS, join_shots, save_picture, save_shot
@@ -55,12 +55,16 @@ def make_source(name: str, items: int, out: Path, workers: int) -> None:
     if like.lengths:
         ending = ".avi" if name == "msvd" else ".mp4"
         shots = {n: out / "shots" / f"{n:03}{ending}" for item in made for n in item.shots}
-        parallel(save_shot, [(path, like.size, n) for n, path in shots.items()], workers, "encode shots")
+        list(
+            one_by_one(
+                save_shot, [(path, like.size, n) for n, path in shots.items()], workers, "encode shots"
+            )
+        )
         jobs = [(source / item.file, tuple(shots[n] for n in item.shots)) for item in made]
-        parallel(join_shots, jobs, workers, "make videos")
+        list(one_by_one(join_shots, jobs, workers, "make videos"))
     else:
         jobs = [(source / item.file, like.size, number) for number, item in enumerate(made)]
-        parallel(save_picture, jobs, workers, "make images")
+        list(one_by_one(save_picture, jobs, workers, "make images"))
     form = next(form for form in SOURCES.values() if form.benchmark == name)
     for file, content in form.write({one.id: Item(one.split, one.captions) for one in made}).items():
         write_whole(source / file, content)

@@ -82,7 +82,7 @@ def test_a_clip_in_two_files_has_the_captions_of_the_first(folder):
 
 def test_trimmed_clips_come_first_and_source_videos_are_cut(folder):
     names = ("clips/-a_b_000001_000011.mp4", "whole/-a_b.mkv.mp4", "whole/e.mp4", "whole/-a_b.mp4")
-    clips = dict.fromkeys(names, write_clip(folder / "clip.mp4", [40, 90]).read_bytes())
+    clips = dict.fromkeys(names, write_clip(folder / "clip.mp4", [40] * 130).read_bytes())
     assert run("vatex", files_of() | clips, folder, "--allow-missing", media=True)[0] == 0
     items = [item for split in ("train", "test") for item in cma.data.load(folder / "out", split).items]
     assert {item.id: (item.file_name, item.start, item.end) for item in items} == {
@@ -90,3 +90,9 @@ def test_trimmed_clips_come_first_and_source_videos_are_cut(folder):
         "-a_b_000012_000022": ("media/whole/-a_b.mp4", 12.0, 22.0),
         "e_000005_000015": ("media/whole/e.mp4", 5.0, 15.0),
     }
+    short = write_clip(folder / "short.mp4", [40] * 115).read_bytes()  # it ends before the part begins
+    assert (
+        run("vatex", files_of() | clips | {names[-1]: short}, folder, "--allow-missing", media=True)[0] == 0
+    )
+    missing = (folder / "out/missing.txt").read_text()
+    assert "-a_b.mp4\texpected a part from 12.0 s on, found 115 frames at 10.00 fps\n" in missing

@@ -21,14 +21,14 @@ SEEN, MOST_CAPTIONS = 264, 5000  # pixels of the longer side of an explained fra
 
 @dataclass(frozen=True)
 class Hit:
-    """A result: rank from 1, item, cosine, whether the query is its caption; copies that it stands for."""
+    """A result: rank from 1, item, cosine, whether the query is its caption; the items it stands for."""
 
     rank: int
     item: int
     score: float
     file: MediaFile
     right: bool
-    alike: int = 0
+    alike: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Answer:
     index: MediaIndex
     query: Query
     k: int
-    ranked: list[tuple[int, float, int]]
+    ranked: list[tuple[int, float, tuple[int, ...]]]
     right: frozenset[int]  # the items that have the query as a caption
     seconds: float
     cut: bool  # the query is longer than the text tower takes
@@ -99,7 +99,7 @@ def ask(
         files = ((item, index.files[item]) for item in items)
         items = [i for i, file in files if kind in ("", file.kind) and file.file_name.startswith(within)]
     copies = index.copies(items, right) if folded else {item: [item] for item in items}
-    ranked = [(item, score_of[item], len(alike) - 1) for item, alike in copies.items()]
+    ranked = [(item, score_of[item], tuple(others)) for item, (_, *others) in copies.items()]
     cut, seconds = by_text and bool(index.model.cut), time.perf_counter() - start
     return Answer(index, query, k, ranked, right, seconds, cut)
 
@@ -143,10 +143,8 @@ def rank_changes(before: MediaIndex, after: MediaIndex, seed: int = 0) -> list[R
     if not captions:
         return []
     ranks = [metrics.ranks(index.scores(captions), owners).tolist() for index in (before, after)]
-    changes = [
-        RankChange(caption, before.files[item], *pair)
-        for caption, item, *pair in zip(captions, owners.tolist(), *ranks, strict=True)
-    ]
+    rows = zip(captions, owners.tolist(), *ranks, strict=True)
+    changes = [RankChange(caption, before.files[item], *pair) for caption, item, *pair in rows]
     return sorted(changes, key=lambda change: change.after / change.before)
 
 

@@ -32,7 +32,7 @@ def copy_of(path: Path, file: MediaFile, side: int = SIDE) -> Image.Image:
 
 def still(path: Path, file: MediaFile) -> Image.Image:
     """The same, small; grey if the file cannot be read."""
-    with contextlib.suppress(MediaError):
+    with contextlib.suppress(MediaError, OSError):
         return copy_of(path, file)
     return Image.new("RGB", (SIDE, SIDE), plots.GREY)
 

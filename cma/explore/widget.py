@@ -10,6 +10,7 @@ from weakref import WeakSet
 import anywidget
 import traitlets
 
+from ..files import printable
 from ..media import shown_name
 from ..search import SUFFIXES, MediaIndex
 from . import answers, pictures
@@ -21,6 +22,7 @@ STATIC = Path(__file__).parent / "static"
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of an adapter: 0 is CLIP, 1 the adapter as trained
 MOST_HITS, MOST_THUMBS, MOST_LISTED, MOST_TEXT = 200, 24, 50, 500  # in one message; characters of a text
 MOST_MEGABYTES, MOST_FILES = 200, 8  # of a file that asks, and how many of them are kept
+MOST_FOUND = 4  # searches whose results can be looked at: one widget may be shown more than once
 
 Found = dict[str, answers.Answer]  # by the label of the model
 Wanted = dict  # a message of the front end: what to "do", and the "id" of the search that it belongs to
@@ -42,7 +44,7 @@ class Explorer(anywidget.AnyWidget):
         if not 1 <= k <= MOST_HITS:
             raise ValueError(f"k={k}: expected at least one result and at most {MOST_HITS}")
         self.galleries, self.k = dict(galleries), k
-        self._found: dict[int, Found] = {}  # by the last search, by its id
+        self._found: dict[int, Found] = {}  # by the last searches, by their ids
         self._parts: dict[str, list[bytes]] = {}  # of the file that is arriving
         self._files: dict[str, tuple[TemporaryDirectory, Path]] = {}  # that arrived, by name
         self._tasks: WeakSet[Task] = WeakSet()  # that wait or run
@@ -78,15 +80,14 @@ class Explorer(anywidget.AnyWidget):
     def _guarded(self, wanted: Wanted, given: object) -> None:
         """Do what is wanted, or say in one line what is wrong; what belongs to an old search is left out."""
         try:
-            if wanted["do"] in ("media", "search", "missed", "file"):
-                getattr(self, f"_{wanted['do']}")(wanted, given)
-            elif found := self._found.get(wanted["id"]):
-                getattr(self, f"_{wanted['do']}")(wanted, found)
+            new = wanted["do"] in ("media", "search", "missed", "file")
+            if (about := given if new else self._found.get(wanted["id"])) is not None:
+                getattr(self, f"_{wanted['do']}")(wanted, about)
         except Exception as error:
             text = " ".join((str(error) or type(error).__name__).split())
             for name, (_, path) in self._files.items():
                 text = text.replace(str(path), name)
-            self.send({"is": "error", "id": wanted["id"], "do": wanted["do"], "text": text[:MOST_TEXT]})
+            self.send({**wanted, "is": "error", "text": text[:MOST_TEXT]})
 
     def _media(self, wanted: Wanted, _: Task) -> None:
         """What there is to choose from in a gallery, which is embedded first if it is new."""
@@ -109,7 +110,7 @@ class Explorer(anywidget.AnyWidget):
         query = self._query(next(iter(indexes.values())), wanted)
         chosen = self.k, wanted["kind"], wanted["folder"], True
         found = {label: answers.ask(index, query, *chosen) for label, index in indexes.items()}
-        self._found = {wanted["id"]: found}
+        self._found = dict([*self._found.items(), (wanted["id"], found)][-MOST_FOUND:])
         self._more(wanted | {"start": 0}, found)
 
     def _query(self, index: MediaIndex, wanted: Wanted) -> answers.Query:
@@ -119,7 +120,7 @@ class Explorer(anywidget.AnyWidget):
         if wanted["file"] in self._files:
             return self._files[name][1]
         for file in index.files:
-            if wanted["like"] == (file.id if file.start or file.end else file.file_name):
+            if wanted["like"] == (file.id if file.start or file.end else printable(file.media)):
                 return file
         raise ValueError(f"{name}: no such file is here any more; choose another, or search by words")
 
@@ -140,7 +141,7 @@ class Explorer(anywidget.AnyWidget):
             index = found[column].index
             try:
                 content, problem = make(index.path(index.files[item]), index.files[item]), ""
-            except ValueError as error:  # the file changed since the index was built
+            except (ImportError, OSError, ValueError) as error:  # the file changed since it was embedded
                 content, problem = b"", str(error)[:MOST_TEXT]
             contents.append(content)
             problems.append(problem)
@@ -195,7 +196,8 @@ class Explorer(anywidget.AnyWidget):
 
 def _hit(index: MediaIndex, hit: answers.Hit) -> dict:
     """A result as the front end takes it."""
-    file, key = hit.file, str(hash((hit.file.digest, hit.file.key)))
-    name = file.id if file.start or file.end else file.file_name  # a part of a clip shares its file's name
+    file, copies = hit.file, [index.files[item] for item in hit.alike]
+    key, *alike = (str(hash((one.digest, one.key))) for one in (file, *copies))
+    name = file.id if file.start or file.end else printable(file.media)  # `file_name` may be that of others
     shown = {"title": pictures.title_of(file)[:MOST_TEXT], "file": name, "kind": file.kind}
-    return vars(hit) | shown | {"ratio": pictures.ratio(index.path(file)), "key": key}
+    return vars(hit) | shown | {"ratio": pictures.ratio(index.path(file)), "key": key, "alike": alike}

@@ -3,6 +3,7 @@
 import gc
 import io
 import json
+import os
 import re
 import time
 
@@ -18,7 +19,7 @@ from cma.explore.work import worker
 from tests.conftest import build_clip, build_processor
 from tests.toy_data import write_dataset
 from tests.toy_galleries import HOSTILE, write_hostile
-from tests.toy_media import write_clip, write_picture
+from tests.toy_media import halves, write_clip, write_picture
 
 PATIENCE = 60  # seconds
 
@@ -170,6 +171,58 @@ def test_a_file_that_changed_leaves_a_message_in_its_place(toy_clip, toy_process
     assert contents == [b""] and "a.png: cannot be read as a picture" in thumbs["problems"][0]
     error, _ = front.ask("open", column="zero-shot", item=0)
     assert error["is"] == "error" and "a.png: cannot be read" in error["text"]
+    assert (error["do"], error["column"], error["item"]) == ("open", "zero-shot", 0), "what it belongs to"
+
+
+def test_a_file_that_may_not_be_opened_is_a_message_among_the_previews(front, monkeypatch):
+    def make(path, file):
+        if path.name == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return b"preview"
+
+    monkeypatch.setattr(widget.pictures, "thumbnail", make)
+    hits = front.search("a red cat")["columns"][0]["hits"]
+    closed = hits[1]["file"].rpartition("/")[2]
+    wanted = [["zero-shot", hit["item"]] for hit in hits]
+    thumbs, contents = front.ask("thumbs", items=wanted, moving=False)
+    assert contents == [b"preview", b"", b"preview"]
+    assert thumbs["problems"][::2] == ["", ""] and "Permission denied" in thumbs["problems"][1]
+
+
+def test_the_last_few_searches_go_on_for_views_that_show_them(front):
+    numbers = []
+    for text in ("a red cat", "a cat", "a boat", "a dog")[: widget.MOST_FOUND]:
+        front.search(text)
+        numbers.append(front.id)
+    index = front.explorer.galleries["pictures"].index()
+    for number, text in zip(numbers, ("a red cat", "a cat"), strict=False):
+        front.sent.clear()
+        front.send("more", id=number, start=3)
+        more, _ = front.wait("hits", number=number)
+        expected = [hit.file.file_name for hit in answers.ask(index, text, 6).hits[3:]]
+        assert files(more)["zero-shot"] == expected
+    front.search("a red boat")
+    front.sent.clear()
+    front.send("more", id=numbers[0], start=3)
+    front.send("more", start=3)
+    front.wait("hits", number=front.id)
+    assert {content["id"] for content, _ in front.sent if content["is"] != "progress"} == {front.id}
+    assert list(front.explorer._found) == [*numbers[1:], front.id], "no more than a few are kept"
+
+
+def test_a_result_names_the_copies_that_it_stands_for(toy_clip, toy_processor, tmp_path):
+    original = halves(12, (400, 300))
+    for number in (1, 2):
+        original.resize((400 // number, 300 // number)).save(tmp_path / f"{number}.png")
+    halves(33, (300, 220)).rotate(90).save(tmp_path / "other.png")
+    gallery = Gallery(RetrievalModel(toy_clip, toy_processor), tmp_path)
+    front = FrontEnd(Explorer({"mine": gallery}), "mine")
+    (column,) = front.search("a cat", adapters=[None])["columns"]
+    alike = {hit["file"]: hit["alike"] for hit in column["hits"]}
+    best = min(alike.keys() - {"other.png"})
+    assert len(alike) == 2 and alike["other.png"] == []
+    (copy,) = (file for file in gallery.index().files if file.file_name not in alike)
+    assert alike[best] == [str(hash((copy.digest, copy.key)))]
 
 
 @pytest.mark.parametrize("media", ["pictures", "clips"])
@@ -220,6 +273,21 @@ def test_more_like_a_part_of_a_clip_is_like_that_part_alone(toy_clip, toy_proces
 def send_file(front, name, parts, numbers=None):
     for part in numbers or range(len(parts)):
         front.send("file", [parts[part]], name=name, part=part, parts=len(parts))
+
+
+def test_more_like_one_of_two_whose_names_look_alike(toy_clip, toy_processor, tmp_path):
+    names = [os.fsdecode(name) for name in (b"B\xe4r.png", b"B\xf6r.png", b"bear.png")]
+    try:
+        for number, name in enumerate(names):
+            write_picture(tmp_path / name, 9 * number)
+    except OSError:
+        pytest.skip("this file system takes names of UTF-8 alone")
+    front = FrontEnd(Explorer({"mine": Gallery(RetrievalModel(toy_clip, toy_processor), tmp_path)}), "mine")
+    hits = front.search("a cat", adapters=[None])["columns"][0]["hits"]
+    assert sorted(hit["title"] for hit in hits) == ["B\ufffdr.png", "B\ufffdr.png", "bear.png"]
+    for hit in hits:
+        best = front.search(like=hit["file"], adapters=[None])["columns"][0]["hits"][0]
+        assert best["item"] == hit["item"] and best["score"] > 0.999
 
 
 def test_a_dropped_file_arrives_in_parts_and_asks(front, galleries, tmp_path):
@@ -285,7 +353,7 @@ def test_queries_leave_nothing_behind(front):
 
     before, kept = ask(range(30))
     after, still_kept = ask(range(30, 130))
-    assert still_kept <= kept, "those of the last search alone"
+    assert still_kept <= kept, "those of the last searches alone"
     assert after - before < 100, "less than one object a query"
 
 

@@ -114,7 +114,7 @@ class Previews {
     this.send("thumbs", { moving, items: tiles.map((tile) => [tile.column, tile.hit.item]) });
   }
 
-  receive({ items, moving, problems }, buffers) {
+  receive({ items, moving, text, problems = items.map(() => text) }, buffers) {
     problems.forEach((problem, at) => {
       const tile = this.asked.get([...items[at], moving].join());
       if (problem) tile?.fail(problem);
@@ -129,7 +129,7 @@ class Previews {
 /** One result as a button; a clip plays while the pointer is over it. */
 function makeTile(column, hit, previews, open) {
   const image = make("img", { alt: "" }), title = make("b", {}, hit.title), clip = hit.kind === "video";
-  const copies = hit.alike ? `+${count(hit.alike)} alike` : "", right = hit.right && "right answer";
+  const more = hit.alike.length, copies = more && `+${count(more)} alike`, right = hit.right && "right answer";
   const label = [`${hit.rank}. ${hit.title}`, clip && "clip", alike(hit.score), right, copies];
   let over = false;
   const start = () => { over = clip; if (clip) previews.ask([tile], true); };
@@ -157,16 +157,15 @@ class Column {
 
   facts() {
     const { items, ranked, right, seconds, cut } = this.about;
-    const facts = [ranked < items ? `${count(ranked)} of ${plural(items, "item")}` : plural(items, "item")];
-    facts.push(`${seconds.toFixed(3)} s`);
-    if (right) facts.push(`right answer at rank ${count(right)}`);
+    const all = plural(items, "item"), place = right && `right answer at rank ${count(right)}`;
+    const facts = [ranked < items ? `${count(ranked)} of ${all}` : all, `${seconds.toFixed(3)} s`, place];
     if (cut) facts.push("the query is longer than the model takes: its end is left out");
-    return facts.join(" · ");
+    return facts.filter(Boolean).join(" · ");
   }
 
-  add(hits, previews, open) {
+  add(hits, { previews, viewer }) {
     for (const hit of hits) {
-      const tile = makeTile(this.label, hit, previews, () => open(this, this.tiles.indexOf(tile)));
+      const tile = makeTile(this.label, hit, previews, () => viewer.open(this, this.tiles.indexOf(tile)));
       tile.tabIndex = this.tiles.length ? -1 : 0;
       this.tiles.push(tile);
     }
@@ -226,10 +225,9 @@ class Column {
 /** One result large, with what is known about it and why it matches. */
 class Viewer {
   constructor(explorer) {
-    this.explorer = explorer;
-    this.picture = make("img");
-    this.about = make("aside", { tabindex: 0, "aria-label": "about this result" });
-    this.node = make("dialog", { class: "cma-viewer", "aria-label": "one result" });
+    const about = make("aside", { tabindex: 0, "aria-label": "about this result" });
+    const node = make("dialog", { class: "cma-viewer", "aria-label": "one result" });
+    Object.assign(this, { explorer, about, node, picture: make("img") });
     const close = () => this.node.close(), back = () => this.step(-1), on = () => this.step(1);
     const button = (label, sign, click) => make("button", { "aria-label": label, title: label, click }, sign);
     this.node.append(make("div", { class: "cma-stage" }, this.picture, button("previous result", "‹", back),
@@ -255,9 +253,8 @@ class Viewer {
     const { hit } = column.tiles[at], which = { column: column.label, item: hit.item }, { explorer } = this;
     Object.assign(this, { column, at, hit, path: "" });
     Object.assign(this.picture, { src: explorer.previews.kept.get(hit.key) ?? "", alt: hit.title });
-    this.reason = make("div", {}, make("p", {}, "…"));
     const words = explorer.shown.text;
-    if (!words) this.reason.replaceChildren("Asked by a picture or clip: no words to explain by.");
+    this.reason = make("div", {}, words ? "…" : "Asked by a picture or clip: no words to explain by.");
     this.about.replaceChildren(make("h2", {}, hit.title), list(this.places()), this.actions(), this.reason);
     const apart = innerHeight <= screen.height;  // in VS Code the window is as high as the whole notebook
     if (!this.node.open) this.node[apart ? "showModal" : "show"]();
@@ -265,12 +262,13 @@ class Viewer {
     if (words) explorer.send("why", which);
   }
 
-  /** Its rank by every model. */
+  /** Its rank by every model, or that of a copy which is shown for it. */
   places() {
+    const shows = ({ hit }) => [hit.key, ...hit.alike].includes(this.hit.key);
     return this.explorer.columns.map(({ tiles, title }) => {
-      const hit = tiles.find((tile) => tile.hit.key === this.hit.key)?.hit;
+      const hit = tiles.find(shows)?.hit, by = hit?.key === this.hit.key ? "" : " by a copy of it";
       if (!hit) return `${title}: beyond rank ${count(tiles.length)}`;
-      return `${title}: rank ${count(hit.rank)}, ${alike(hit.score)}`;
+      return `${title}: rank ${count(hit.rank)}${by}, ${alike(hit.score)}`;
     });
   }
 
@@ -283,9 +281,11 @@ class Viewer {
   }
 
   receive(answer, buffers) {
-    const { id, column, item } = answer;
+    const { is, id, column, item, text } = answer;
     if (id !== this.explorer.shown.id || column !== this.column?.label || item !== this.hit.item) return;
-    if (answer.is === "why") return this.explain(answer, buffers);
+    if (is === "why") return this.explain(answer, buffers);
+    if (is === "error" && answer.do === "why") return this.reason.replaceChildren(text);
+    if (is === "error") return this.about.prepend(make("p", { class: "cma-alert", role: "alert" }, text));
     this.path = answer.path;
     this.picture.src = photo(buffers[0], "").src;
     const captions = answer.captions.length ? [make("h3", {}, "Captions"), list(answer.captions)] : [];
@@ -307,12 +307,11 @@ class Viewer {
   }
 }
 
-/** All of it: the controls, the search that is shown, and the messages. */
+/** All of it: the controls, the query whose results are `shown`, and the messages. */
 class Explorer {
   constructor(model, page) {
-    Object.assign(this, { model, page, setup: model.get("setup"), columns: [], history: [] });
+    Object.assign(this, { model, page, setup: model.get("setup"), columns: [], history: [], shown: NOTHING });
     this.id = Math.floor(Math.random() * 1e9);  // of what was asked last; two views of one widget count apart
-    this.shown = { ...NOTHING, id: -1 };  // the query whose results are on the page
     this.build();
     this.previews = new Previews((what, more) => this.send(what, more), this.results);
     this.viewer = new Viewer(this);
@@ -333,8 +332,7 @@ class Explorer {
     this.chosen.accept = setup.suffixes.join();
     this.media.append(...setup.media.map((name) => new Option(name)));
     this.strength.max = this.strength.value = setup.strengths.length - 1;
-    const choices = [this.models, this.strength, this.kind, this.folder];
-    choices.forEach((part) => on(part, "change", () => this.again()));
+    for (const part of [this.models, this.strength, this.kind, this.folder]) on(part, "change", () => this.again());
     for (const kind of DRAGS) on(this.node, kind, (event) => this.drag(event));
     for (const button of this.lists()) on(button, "click", () => this.toggle(button));
     const name = () => { this.amount.textContent = setup.strengths[this.strength.value]; };
@@ -363,20 +361,24 @@ class Explorer {
 
   async sendFile(file) {
     const most = this.setup.megabytes, parts = Math.max(1, Math.ceil((file?.size ?? 0) / PART));
+    this.chosen.value = "";
     if (!file) return;
-    if (file.size > most * 1e6) return this.fail(`${file.name}: more than ${most} MB; choose a smaller file`);
-    this.wait(`sending ${file.name} …`);
+    if (file.size > most * 1e6) return this.fail(`${file.name}: more than ${most} MB; choose a smaller file`, true);
+    if (!this.active) this.wait("file", `sending ${file.name} …`);
     for (let part = 0; part < parts; part++) {
-      const bytes = await file.slice(part * PART, (part + 1) * PART).arrayBuffer();
+      const bytes = await file.slice(part * PART, (part + 1) * PART).arrayBuffer().catch(() => null);
+      if (!bytes) return this.fail(`${file.name}: cannot be read; choose a picture or clip`, true);
       this.model.send({ do: "file", id: this.id, name: file.name, part, parts }, undefined, [bytes]);
     }
-    this.chosen.value = "";
   }
 
   /** Other media: what there is to choose from comes back, and then the query is asked again. */
-  choose(name, query = this.shown) {
+  choose(name, query = this.query) {
     if (this.setup.media.includes(name)) this.media.value = name;
+    if (this.box.value === this.query?.text) this.box.value = query.text;  // else one is typing
+    if (same(query, NOTHING)) this.shown = NOTHING;
     Object.assign(this, { columns: [], next: query, choices: null });
+    this.viewer.node.close();
     this.results.replaceChildren(make("p", {}, HINT));
     this.send("media");
   }
@@ -412,8 +414,7 @@ class Explorer {
     if (!opens || !this.choices) return;
     button.ariaExpanded = "true";
     this.list.hidden = false;
-    const example = (text) => [text, { ...NOTHING, text }];
-    if (option === "examples") this.suggest(this.choices.examples.map(example));
+    if (option === "examples") this.suggest(this.choices.examples.map((text) => [text, { ...NOTHING, text }]));
     else if (option === "history") this.suggest(this.history.map((query) => [asked(query), query]));
     else this.send("missed", this.wanted());
   }
@@ -432,7 +433,7 @@ class Explorer {
   }
 
   send(what, more = {}) {
-    if (what in LONG) this.wait(LONG[what]);  // it may take long, and has an id of its own
+    if (what in LONG) this.wait(what, LONG[what]);  // it may take long, and has an id of its own
     const id = what in LONG ? ++this.id : this.shown.id;
     this.model.send({ do: what, id, media: this.media.value, ...more });
     clearTimeout(this.silence);
@@ -448,20 +449,21 @@ class Explorer {
     return { adapters, strength, kind: this.kind.value, folder: this.folder.value };
   }
 
-  /** Search; the results so far stay, dimmed, until others come. */
+  /** Search, once the media are open; the results so far stay, dimmed, until others come. */
   search({ text, like, file }, remember = true) {
     this.next = { text, like, file };
-    if (!this.choices) return this.active || this.choose(this.media.value, this.next);  // once they are open
+    if (!this.choices) return this.active === "media" || this.choose(this.media.value, this.next);
     this.send("search", { ...this.wanted(), text, like, file });
     this.results.setAttribute("aria-busy", "true");
     this.pending = { text, like, file, remember, id: this.id };
   }
 
+  get query() { return this.choices ? this.pending ?? this.shown : this.next; }  // that was asked last
+
   /** The same query, once something else was chosen. */
   again() {
-    const query = this.pending ?? this.shown;
     if (this.lists()[1].ariaExpanded === "true") this.close();  // others are missed now
-    if (!same(query, NOTHING)) this.search(query, false);
+    if (!same(this.query, NOTHING)) this.search(this.query, false);
   }
 
   cancel() {
@@ -481,40 +483,39 @@ class Explorer {
     if (scrollHeight - scrollTop < 3 * clientHeight) this.more();
   }
 
-  wait(text) {
-    this.done(true);
+  wait(what, text) {
+    this.done(what);
     this.alert.textContent = "";
     this.doing.textContent = text;
     this.bar.removeAttribute("value");
     this.slow = setTimeout(() => { this.busy.hidden = false; }, SOON);
   }
 
-  done(active = false) {
+  done(active = "") {
     clearTimeout(this.slow);
     this.busy.hidden = true;
     Object.assign(this, { active, pending: null, growing: false });
     this.results.removeAttribute("aria-busy");
   }
 
-  fail(text) {
-    this.done();
+  fail(text, file = false) {
+    if (!file || this.active === "file") this.done();  // a search goes on where a file is refused
     this.alert.textContent = text;
   }
 
   receive(answer, views) {
     const buffers = views.map((one) => new Uint8Array(one.buffer ?? one, one.byteOffset, one.byteLength));
-    const { is, id } = answer, { shown } = this;
+    const { is, id } = answer, { shown } = this, of = is === "error" ? answer.do : is;
     clearTimeout(this.silence);
     if (!this.page) this.gone.textContent = "";
     if (is === "progress" && id === this.id && answer.do in LONG) this.progress(answer);
     else if (is === "media" && id === this.id) this.offer(answer);
     else if (is === "hits") this.take(answer);
-    else if (is === "thumbs" && id === shown.id) this.previews.receive(answer, buffers);
-    else if (is === "open" || is === "why") this.viewer.receive(answer, buffers);
+    else if (of === "thumbs" && id === shown.id) this.previews.receive(answer, buffers);
+    else if (of === "open" || of === "why") this.viewer.receive(answer, buffers);
     else if (is === "missed" && id === this.id) this.showMissed(answer);
     else if (is === "file") this.search({ ...NOTHING, file: answer.name });
-    else if (is === "error" && answer.do === "why") this.viewer.reason?.replaceChildren(answer.text);
-    else if (is === "error" && (id === this.id || answer.do === "file")) this.fail(answer.text);
+    else if (is === "error" && (id === this.id || of === "file")) this.fail(answer.text, of === "file");
   }
 
   progress({ do: what, done, total, waits }) {
@@ -528,8 +529,7 @@ class Explorer {
     if (this.pending?.id === id) this.replace(columns);
     else if (id !== this.shown.id || !start) return;
     this.growing = false;
-    const open = (column, at) => this.viewer.open(column, at);
-    columns.forEach(({ hits }, at) => this.columns[at].add(hits, this.previews, open));
+    columns.forEach(({ hits }, at) => this.columns[at].add(hits, this));
     this.grow();
   }
 
@@ -537,6 +537,7 @@ class Explorer {
   replace(columns) {
     const { remember, ...query } = this.pending;
     this.done();
+    this.viewer.node.close();
     this.shown = query;
     this.previews.reset();
     this.columns = columns.map((about) => new Column(about));

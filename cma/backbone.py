@@ -107,10 +107,8 @@ def check_tokenizer(clip: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
         said = f"starts a caption with id {ids[0]} and pads with {tokenizer.pad_token_id}"
         raise ValueError(f"the tokenizer {said}; expected [CLS] and text_config.pad_token_id")
     if family.pooled == "end" and end != (highest if family.legacy_end and pooled == 2 else pooled):
-        raise ValueError(
-            f"text_config.eos_token_id is {pooled}, but the tokenizer ends captions with id {end}: words "
-            "would never be seen. Give EOS another id than 2 and set text_config.eos_token_id to it"
-        )
+        said = f"text_config.eos_token_id is {pooled}, but the tokenizer ends captions with id {end}"
+        raise ValueError(f"{said}: words would never be seen. Give EOS another id than 2, and set it to that")
 
 
 def _source(name: str | Path) -> str | Path:

@@ -161,12 +161,13 @@ def from_official(checkpoint: dict[str, Tensor] | str | Path) -> tuple[AdapterCo
 def to_official(model: nn.Module, name: str) -> dict[str, Tensor]:
     """The adapter `name` of a `RetrievalModel` under the authors' keys, each with "clip." before it.
 
-    A part without rows is left out. Raises ValueError for an unknown adapter, another method, and towers of
-    unequal depth, which the authors' format does not have.
+    A part without rows is left out. Raises ValueError for an unknown adapter, and for another method, another
+    activation and towers of unequal depth, which the authors' format does not have.
     """
     adapters = model.get_adapter(name)
-    if not isinstance(adapters, CrossModalAdapters) or len(set(adapters.layers.values())) > 1:
-        what = f"{adapters.NAME} for towers of depth {adapters.layers}"
+    theirs = isinstance(adapters, CrossModalAdapters) and adapters.config.activation == "quick_gelu"
+    if not theirs or len(set(adapters.layers.values())) > 1:
+        what = f"{adapters.NAME} with {adapters.options} for towers of depth {adapters.layers}"
         raise ValueError(f"adapter {name!r}: the authors' format has no {what}; keep it with save_adapter")
     state = adapters.state_dict().items()
     return {f"clip.{OFFICIAL[k]}": v.detach().clone() for k, v in state if v.numel() or "vision" in k}

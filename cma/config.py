@@ -86,8 +86,7 @@ class TrainConfig(ReadConfig):
     def merge(self, overrides: dict) -> TrainConfig:
         """A copy with other values of some fields. Raises ValueError as the class, and for no dictionary."""
         if not isinstance(overrides, dict):
-            hint = "papermill takes one by -y 'overrides: {epochs: 2}'"
-            raise ValueError(f"overrides must be a dictionary, not {overrides!r}; {hint}")
+            raise ValueError(f"overrides must be a dictionary, not {overrides!r}; papermill: {{epochs: 2}}")
         return dataclasses.replace(self, **{str(key): value for key, value in overrides.items()})
 
 

@@ -122,8 +122,7 @@ class RetrievalDataset:
         """Raise ValueError that names the first item without captions, which can be searched and no more."""
         if without := [item.id for item in self.items if not item.captions]:
             counts = f"{len(without):,} of {len(self):,} items have no captions, the first is {without[0]}"
-            needed = "training and evaluation need them, cma.search does not"
-            raise ValueError(f"{self.folder} ({self.split}): {counts}; {needed}")
+            raise ValueError(f"{self.folder} ({self.split}): {counts}; training and evaluation need them")
 
     def require_media(self) -> None:
         """Raise `cma.media.MediaError` that names the first picture, clip or folder that is not there."""

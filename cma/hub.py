@@ -55,8 +55,7 @@ def card_of(method: Method, backbone: dict, record: object, license: str, source
             raise ValueError(f"of {it}, but the adapter is {own}")
         template = jinja2.Template(TEMPLATE.read_text("utf-8"), undefined=jinja2.StrictUndefined)
         given = {"own": own, "backbone": backbone, "record": about, "license": license or "unknown"}
-        # the card's classes check what stands before its text
-        return str(ModelCard(template.render(given, source=source)))
+        return str(ModelCard(template.render(given, source=source)))  # which checks what is before its text
     except (AttributeError, LookupError, TypeError, ValueError, jinja2.UndefinedError) as error:
         said = printable(f"record: {error}; expected that of the run which trained the adapter")
         raise ValueError(said) from error

@@ -203,7 +203,7 @@ class RetrievalModel(nn.Module):
     def encode_text(self, texts: Sequence[str] | Tensor, max_words: int | None = None) -> Tensor:
         """Un-normalised embeddings [T, D] of captions, or of `input_ids` [T, L]."""
         ids = texts if isinstance(texts, Tensor) else self.tokenize(texts, max_words)[0]
-        if ids.ndim != 2:
+        if ids.ndim != 2 or not ids.numel():
             raise ValueError(f"input_ids must be [T, L], not {list(ids.shape)}")
         self.set_adapter(self.active, self.scale)
         ends = self.family.ends(self.clip.config.text_config, ids)  # what follows changes nothing
@@ -228,7 +228,7 @@ class RetrievalModel(nn.Module):
         return self._embed(images, None)
 
     def _embed(self, pixels: Tensor, mask: Tensor | None) -> Tensor:
-        if pixels.ndim != 4 or not pixels.is_floating_point():
+        if pixels.ndim != 4 or not pixels.numel() or not pixels.is_floating_point():
             raise ValueError(f"pixels must be float [V, 3, H, W], not {pixels.dtype} {list(pixels.shape)}")
         self.set_adapter(self.active, self.scale)
         acts = self.adapters[self.active] if self.active else None

@@ -52,7 +52,11 @@ def activate(clip: nn.Module, method: nn.Module, scale: float = 1.0) -> None:
     if scale not in (0, 1) and not method.scales:
         raise ValueError(f"{method.NAME}: acts or does not; scale must be 1 or 0, not {scale}")
     deactivate(clip)
-    clip.cma.handles = list(method.hang(clip, scale)) if scale else []
+    try:  # what fails half-way is taken off again
+        clip.cma.handles.extend(method.hang(clip, scale) if scale else ())
+    except BaseException:
+        deactivate(clip)
+        raise
     clip.cma.acting = method, scale
 
 

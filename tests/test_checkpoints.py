@@ -296,7 +296,9 @@ def test_what_has_no_official_form():
     model = RetrievalModel(build_clip(vision_layers=4, text_layers=2))
     model.add_adapter("deep", AdapterConfig(2, 4))
     attach(model, "CoOp", "prompts")
+    model.add_adapter("relu", AdapterConfig(2, 4, activation="relu"))
     for name, said in (
+        ("relu", "'relu': the authors' format has no .*activation='relu'"),
         ("deep", "'deep': the authors' format has no .*'text': 2"),
         ("other", "no adapter 'other'"),
         ("prompts", "'prompts': the authors' format has no CoOp"),

@@ -47,6 +47,22 @@ def test_adapters_hang_on_one_hook_a_site_and_leave_clip_bitwise_as_it_was(toy_c
     assert hook_count(toy_clip) == len(seen) == 1 and active(toy_clip) is None
 
 
+def test_a_method_that_fails_half_way_leaves_nothing_behind(toy_clip, inputs):
+    before, adapters = toy_clip(**inputs).logits_per_image, adapters_of(toy_clip)
+
+    def half(clip, scale, whole=adapters.hang):
+        handles = whole(clip, scale)
+        yield next(handles)
+        raise ValueError("no more")
+
+    adapters.hang = half
+    activate(toy_clip, adapters_of(toy_clip))
+    with pytest.raises(ValueError, match="no more"):
+        activate(toy_clip, adapters)
+    assert torch.equal(toy_clip(**inputs).logits_per_image, before)
+    assert hook_count(toy_clip) == 0 and active(toy_clip) is None
+
+
 def test_scale_multiplies_what_is_added(toy_clip, inputs):
     layer = encoder_layers(toy_clip, "text")[1]
     z = torch.randn(3, 64)

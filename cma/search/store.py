@@ -176,7 +176,8 @@ def joined(
     used = torch.bincount(index.owners, minlength=len(index.segments)).tolist()
     order, rows, segments, moving = index.order.clone(), 0, [], index.order >= 0
     for number, part in enumerate(index.segments):
-        if len(part["vectors"]) >= least and part.path.parent == folder and 2 * used[number] > len(part):
+        here = part.path and part.path.parent == folder
+        if here and len(part["vectors"]) >= least and 2 * used[number] > len(part):
             own = index.owners == number
             order[own] += rows - index.starts[number]
             moving &= ~own

@@ -51,9 +51,8 @@ def identify(model: RetrievalModel) -> Digests:
     if model.active is None:
         return {"backbone": backbone, "adapter": None, "scale": 1.0}
     adapter = model.get_adapter(model.active)
-    weights = [weight.detach() for _, weight in sorted(adapter.named_parameters())]
-    digest = digest_of(weights, repr(describe(adapter)))
-    return {"backbone": backbone, "adapter": digest, "scale": model.scale}
+    own = [weight.detach() for _, weight in sorted(adapter.named_parameters())]
+    return {"backbone": backbone, "adapter": digest_of(own, repr(describe(adapter))), "scale": model.scale}
 
 
 def adapter_text(adapter: str | None, digests: Digests) -> str:

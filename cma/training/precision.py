@@ -77,7 +77,8 @@ def halve(model: RetrievalModel) -> Callable[[], None]:
     kept, hooks = [], []  # parameters of the backbone with their own tensors; handles
 
     def replace(parameter: nn.Parameter, value: Tensor) -> None:
-        kept.append((parameter, parameter.data.cpu()))  # a GPU has no room for both
+        if parameter.dtype != torch.float16:  # what trains may stand in CLIP's place, and is not put back
+            kept.append((parameter, parameter.data.cpu()))  # a GPU has no room for both
         parameter.data = value
 
     embeddings = [tower_of(model.clip, tower).embeddings for tower in TOWERS]

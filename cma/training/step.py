@@ -46,8 +46,7 @@ def train_step(
     with recomputed(model, config), attention(model, config.precision):
         loss = batch_gradient(model, batch, config, team)
 
-    # in half precision the size of the gradient decides the step: recipe "paper" divides it as the authors'
-    # four processes do
+    # in half precision the size of the gradient decides the step, and the authors' four processes divide it
     if config.gradient_divisor > 1:
         for parameter in parameters:
             parameter.grad /= config.gradient_divisor

@@ -345,6 +345,14 @@ def test_files_that_go_change_or_grow_while_they_are_read(model, pictures, monke
     same(MediaIndex.build(model, pictures, previous=index), MediaIndex.build(model, pictures))
 
 
+def test_an_index_in_memory_is_the_start_of_one_in_a_folder(model, pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "SMALL", 2)  # of so many frames a segment is not written again, if it is there
+    index = MediaIndex.build(model, pictures)
+    kept = MediaIndex.build(model, pictures, previous=index, folder=tmp_path / "index")
+    same(kept, index)
+    same(MediaIndex.load(tmp_path / "index", model), index)
+
+
 def test_folders_that_cannot_be_read_are_listed(model, pictures, monkeypatch):
     for name in ("forbidden", "gone"):
         write_picture(pictures / name / "p.png", 1)

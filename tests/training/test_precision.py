@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import cma
-from cma import TrainConfig
+from cma import TrainConfig, methods
 from cma.checkpoints import OFFICIAL
 from cma.recipes import recipe
 from cma.training import prepare, restore
@@ -87,6 +87,23 @@ def test_the_backbone_gets_its_own_tensors_back_and_the_adapter_float32(model):
         assert parameter.dtype == torch.float32 and torch.equal(parameter, half.float())
     hooks = [m for m in model.clip.modules() if isinstance(m, nn.LayerNorm) and m._forward_hooks]
     assert not hooks
+
+
+@pytest.mark.parametrize("name", ["LoRA", "projection"])
+def test_what_trains_in_the_backbones_place_is_not_put_back(model, monkeypatch, name):
+    copied = torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: copied(tensor).clone())  # as from a GPU
+    methods.attach(model, name, "tuned")
+    own = {name: p.detach().clone() for name, p in model.clip.named_parameters() if not p.requires_grad}
+    prepare(model, TrainConfig(**SETTINGS))
+    for parameter in model.trainable_parameters():
+        parameter.data += 1  # a step
+    trained = [parameter.detach().float() for parameter in model.trainable_parameters()]
+    restore(model)
+    for parameter, value in zip(model.trainable_parameters(), trained, strict=True):
+        assert parameter.dtype == torch.float32 and torch.equal(parameter, value)
+    left = dict(model.clip.named_parameters())
+    assert all(torch.equal(left[name], value) for name, value in own.items())
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])

@@ -26,11 +26,11 @@ class Ablations(Study):
     def row(self, point: Point) -> MethodRow:
         """The row of a point, from its file if any: one seed, the ranks on validation.
 
-        `budget` holds the point's definition, too. Raises ValueError if the file has another.
+        `budget` holds the point's definition, too. Raises ValueError as `MethodRow.kept`.
         """
         budget = {name: getattr(self.config, name) for name in ("epochs", "seed", "precision", "lr")}
         name, own = f"{point.group}-{point.name}", budget | point.definition
-        return MethodRow(self.training.name, name, own, lr=self.config.lr).kept(self.results)
+        return MethodRow(self.training.name, name, own, lr=self.config.lr).kept(self.results, self.clip)
 
     def run(self, point: Point) -> MethodRow:
         """Train a point and keep its row, unless that is done. Raises ValueError as `row` and `cma.train`."""

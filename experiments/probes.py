@@ -83,11 +83,10 @@ def recall_by_describer(
     """
     if len(ranks) % len(habits):
         raise ValueError(f"{len(ranks)} captions: expected {len(habits)} of each item")
-    hits, owner = np.asarray(ranks).reshape(-1, len(habits)) <= k, np.asarray(text_to_item)
-    owner = owner.reshape(-1, len(habits))
+    hits, owner = (np.asarray(of).reshape(-1, len(habits)) for of in (ranks, text_to_item))
     if (owner != owner[:, :1]).any():
         raise ValueError(f"expected {len(habits)} captions of each item, one after the other")
-    return {habit: _share(hits[:, number], owner[:, 0]) for number, habit in enumerate(habits)}
+    return {habit: _share(hits[:, number] <= k, owner[:, 0]) for number, habit in enumerate(habits)}
 
 
 def shuffled(dataset: RetrievalDataset, seed: int = 0) -> RetrievalDataset:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Self
 
 import numpy as np
 from pydantic import Field
+from transformers import PreTrainedModel
 
+from cma.backbone import identity, known_by
 from cma.files import checked_dataclass, read_json, write_whole
 from cma.metrics import bootstrap_means, interval
 
@@ -46,15 +48,15 @@ class MethodRow:
     """One method on one dataset, as it is kept in `results/methods/`.
 
     `rates`: {"lr", "seed", "mR", "R@1"} on validation, null where training failed. By seed: `records`, the
-    run's record; `ranks`, the rank of each query's right answer on test, {"text_to_visual": [T],
-    "visual_to_text": [V]}; `further`, the ranks on each further test set, or which of its twins are told
-    apart, {kind: {"text" | "image" | "group": [P]}}.
-    `text_to_item` [T]: the item of each text.
+    run's record; `ranks`, the rank of each query's right answer on test, {"text_to_visual":
+    [T], "visual_to_text": [V]}; `further`, the ranks on each further test set, or which of its twins are
+    told apart, {kind: {"text" | "image" | "group": [P]}}. `text_to_item` [T]: the item of each text.
     """
 
     dataset: str
     method: str
     budget: dict
+    backbone: str | None = None  # that of `kept`
     rates: list[dict] = field(default_factory=list)
     lr: float | None = None
     records: dict[str, dict] = field(default_factory=dict)
@@ -71,17 +73,19 @@ class MethodRow:
         """The row's file in `folder`."""
         return folder / f"{self.name}.json"
 
-    def kept(self, folder: Path) -> Self:
+    def kept(self, folder: Path, clip: PreTrainedModel) -> Self:
         """The row's file in `folder`, or the row itself if there is none.
 
-        Raises ValueError if the file has another budget.
+        Raises ValueError if the file has another budget or backbone (`cma.backbone.known_by`).
         """
         path = self.path(folder)
         there = read_json(path, type(self)) if path.exists() else self
-        if there.budget != self.budget:
-            said = f"{path}: its budget is {there.budget}, not {self.budget}"
+        here = known_by(identity(clip))
+        made = {there.backbone, *(known_by(record["backbone"]) for record in there.records.values())}
+        if there.budget != self.budget or made - {None, here}:
+            said = f"{path}: its budget is {there.budget}, not {self.budget}, or its backbone is not {here}"
             raise ValueError(f"{said}; use other folders (--results, --runs), or delete the file")
-        return there
+        return replace(there, backbone=here)
 
     def save(self, folder: Path) -> None:
         """Write the row's file, whole or not at all."""
@@ -114,7 +118,8 @@ def drawn(row: MethodRow, direction: str, k: int = 1) -> np.ndarray:
     """R@k in % in each of 10,000 draws of items, with all their queries, and of seeds.
 
     All rows of a dataset see the same draws of items, so the draws of two rows may be subtracted. Seeds are
-    drawn for each row on its own: a seed of one method has nothing to do with that of another.
+    drawn for each row on its own: a seed of one method has nothing to do with that of another. Of few seeds
+    the spread comes out too small, of three by a third of its variance.
     """
     return drawn_means(row.name, row.hits(direction, k), row.items(direction))
 
@@ -127,8 +132,7 @@ def drawn_means(name: str, hits: np.ndarray, owner: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=1024)  # a notebook compares one row with many others
 def _drawn(name: str, hits: bytes, seeds: int, owner: bytes) -> np.ndarray:
     of_seeds = bootstrap_means(np.frombuffer(hits, bool).reshape(seeds, -1), np.frombuffer(owner, np.int64))
-    chance = np.random.default_rng(zlib.crc32(name.encode()))
-    chosen = chance.integers(seeds, size=of_seeds.shape)
+    chosen = np.random.default_rng(zlib.crc32(name.encode())).integers(seeds, size=of_seeds.shape)
     return 100 * np.take_along_axis(of_seeds, chosen, axis=0).mean(0)
 
 

@@ -63,10 +63,10 @@ class Study:
         return data.load(self.folder, "train")
 
     def row(self, method: AnyMethod) -> MethodRow:
-        """The row of a method, from its file if any. Raises ValueError if that has another budget."""
+        """The row of a method, from its file if any. Raises ValueError as `MethodRow.kept`."""
         name = method if isinstance(method, str) else method.NAME
         budget = asdict(self.budget) | {"precision": self.config.precision}
-        return MethodRow(self.training.name, name, budget).kept(self.results)
+        return MethodRow(self.training.name, name, budget).kept(self.results, self.clip)
 
     def run(self, method: AnyMethod) -> MethodRow:
         """Go on with a method until its row is whole, or time is over. Raises ValueError as `cma.train`."""

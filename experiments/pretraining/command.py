@@ -59,10 +59,9 @@ def run(options: argparse.Namespace) -> None:
     config = parse_json(options.config, PretrainConfig, "--config")
     pixels, drawings = icons.build(options.workers)
     crowds = Crowds(pixels, drawings, read_things()) if config.scenes else None
-    measure, folder = None, options.data / VALIDATION
-    if folder.exists():
-        measure = recall_on(data.load(folder, "val"))
-    else:
+    folder = options.data / VALIDATION
+    measure = recall_on(data.load(folder, "val")) if folder.exists() else None
+    if not measure:
         print(f"{folder}: no such folder, so no recall is logged; `python -m data_prep mini` builds it")
 
     def train_and_save(config: PretrainConfig, folder: Path, out: Path) -> None:

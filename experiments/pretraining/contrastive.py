@@ -206,15 +206,13 @@ def pretrain(
             image = model.visual_projection(model.vision_model(pixel_values=views).pooler_output)
             text = model.text_projection(model.text_model(input_ids=ids).pooler_output)
         image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
-        logits = model.logit_scale.exp() * text @ image.T
-        loss = contrastive_loss(logits, contents, captions)
+        loss = contrastive_loss(model.logit_scale.exp() * text @ image.T, contents, captions)
         model.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
-        with torch.no_grad():
-            model.logit_scale.clamp_(max=math.log(100))
+        model.logit_scale.data.clamp_(max=math.log(100))
         averaged.update_parameters(model)
         bar.set_postfix(loss=f"{loss.item():.3f}", rate=f"{rate:.1e}", refresh=False)
         last, branch = step + 1 == config.steps, step + 1 in branches(config)

@@ -95,6 +95,21 @@ def test_a_rate_at_which_training_fails_is_worse_than_any_other(study, monkeypat
     assert {entry["mR"] for entry in row.rates} == {None}
 
 
+def test_a_row_of_another_backbone_is_refused(study, monkeypatch):
+    monkeypatch.setattr(study.clip.config, "_commit_hash", "4567", raising=False)
+    row = study.row(METHOD)
+    row.rates = [{"lr": 1e-3, "seed": 1, "mR": 20.0, "R@1": 10.0}]  # no run is finished yet
+    row.save(study.results)
+    assert study.row(METHOD).rates == row.rates
+    monkeypatch.setattr(study.clip.config, "_commit_hash", "0123abcd")
+    with pytest.raises(ValueError, match=r"toy-projection\.json: .*its backbone is not 0123abcd; use other"):
+        study.row(METHOD)
+    row.backbone, row.records = None, {"42": {"backbone": {"name": "mini", "revision": "4567"}}}  # older
+    row.save(study.results)
+    with pytest.raises(ValueError, match="its backbone is not 0123abcd"):
+        study.row(METHOD)
+
+
 def test_zero_shot_trains_nothing(study, seen):
     row = study.run("zero-shot")
     assert list(row.records) == ["0"] and not seen

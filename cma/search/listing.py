@@ -33,7 +33,7 @@ class MediaFile:
     """One picture or clip: `file_name` is shown, `media` is the path below the media root.
 
     They differ where a name is no UTF-8 text: `file_name` can always be shown. `start` and `end` (seconds)
-    cut a part out of a clip. `size` (bytes), `modified` (ns), `digest` (SHA-256) and, of a picture,
+    cut a part out of a clip. `size` (bytes), `modified` (ns, or moved), `digest` (SHA-256) and, of a picture,
     `copy_hash` (`copies.picture_hash`) are those of the file when it was read.
     """
 
@@ -105,7 +105,7 @@ def stamp(file: MediaFile, path: Path, old: MediaFile | None = None) -> MediaFil
         media.with_content(path, "a picture" if file.kind == "image" else "a clip")
         parts = [path]
     stats = [part.stat() for part in parts]
-    size, modified = sum(one.st_size for one in stats), max(one.st_mtime_ns for one in stats)
+    size, modified = sum(s.st_size for s in stats), max(max(s.st_mtime_ns, s.st_ctime_ns) for s in stats)
     if old and (old.size, old.modified) == (size, modified):
         return replace(file, size=size, modified=modified, digest=old.digest)
     digest = hashlib.sha256()

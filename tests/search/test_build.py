@@ -345,6 +345,16 @@ def test_files_that_go_change_or_grow_while_they_are_read(model, pictures, monke
     same(MediaIndex.build(model, pictures, previous=index), MediaIndex.build(model, pictures))
 
 
+def test_pictures_that_exchange_names_exchange_embeddings(model, tmp_path):
+    for name, level in (("a.bmp", 40), ("b.bmp", 200)):
+        write_picture(tmp_path / name, level)  # of equal size
+        os.utime(tmp_path / name, (9, 9))  # as out of one archive
+    before = MediaIndex.build(model, tmp_path)
+    for old, new in (("a.bmp", "c"), ("b.bmp", "a.bmp"), ("c", "b.bmp")):
+        (tmp_path / old).rename(tmp_path / new)
+    same(MediaIndex.build(model, tmp_path, previous=before), MediaIndex.build(model, tmp_path))
+
+
 def test_an_index_in_memory_is_the_start_of_one_in_a_folder(model, pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(build, "SMALL", 2)  # of so many frames a segment is not written again, if it is there
     index = MediaIndex.build(model, pictures)

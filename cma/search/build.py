@@ -76,8 +76,7 @@ class Building:
         self.config, self.segments = header.config, []
         self.known: dict[tuple, tuple[MediaFile, int, int]] = {}  # key → file, number of its segment, its row
         self.unread: list[MediaFile] = []
-        self._new: list[Item] = []  # what is in no segment yet
-        self._written = time.monotonic()
+        self._new, self._written = [], time.monotonic()  # what is in no segment yet, and since when
 
     def take_over(self, folder: Path) -> None:
         """Know what a folder holds, also from builds that were stopped.
@@ -215,19 +214,20 @@ def embed(model: RetrievalModel, pixels: Sequence[Tensor]) -> list[Tensor]:
         return []
     frames, threads = torch.cat(list(pixels)), 1 if model.device.type != "cpu" else torch.get_num_threads()
     rounds = math.ceil(len(frames) / (threads * min(FRAMES, model.frames_at_once)))
-    parts = frames.tensor_split(max(1, min(len(frames) // FEW, rounds * threads)))
+    across = model.active and "image" not in model.get_adapter(model.active).kinds  # it looks across frames
+    parts = pixels if across else frames.tensor_split(max(1, min(len(frames) // FEW, rounds * threads)))
 
     def encode(part: Tensor) -> Tensor:
         with torch.no_grad():  # which another thread does not inherit
-            embedded = model.family.comparable(model.encode_images(part))
-            return check_finite(embedded.float().cpu(), model)
+            embedded = model.encode_videos(part[None])[0] if across else model.encode_images(part)
+            return check_finite(model.family.comparable(embedded).float().cpu(), model)
 
-    if threads == 1 or len(parts) == 1:
+    if threads == 1 or len(parts) == 1 or across:
         vectors = torch.cat(list(map(encode, parts)))
     else:
-        of_each = (max(1, threads // len(parts)),)
         try:
-            with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=of_each) as pool:
+            of_each = max(1, threads // len(parts))
+            with ThreadPoolExecutor(threads, "embed", torch.set_num_threads, (of_each,)) as pool:
                 vectors = torch.cat(list(pool.map(encode, parts)))
         finally:
             torch.set_num_threads(threads)  # it holds for every thread that begins later

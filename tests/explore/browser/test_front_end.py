@@ -6,7 +6,7 @@ from playwright.sync_api import expect
 from cma.explore.widget import STATIC
 from tests.explore.browser.explorer_page import PATIENCE, ExplorerPage
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.minis]  # it runs with the other tests in a browser
 expect.set_options(timeout=PATIENCE)
 
 ADDRESS = "http://127.0.0.1:9/"  # nothing is there: the pages are given below
@@ -28,6 +28,11 @@ class FrontEnd(ExplorerPage):
     def last(self, do: str) -> dict | None:
         """The last message of a kind, None if there was none."""
         return self.page.evaluate("(name) => sent.findLast((one) => one.do === name) ?? null", do)
+
+    def wait_for(self, do: str, after: int = -1) -> None:
+        """Wait for a message of a kind with a later id; previews may be asked for meanwhile."""
+        message = "([name, id]) => sent.some((one) => one.do === name && one.id > id)"
+        self.page.wait_for_function(message, arg=[do, after])
 
     def answer(self, to: str | dict, kind: str = "error", **content) -> None:
         """Answer a message, or the last one of a kind, as `widget.Explorer` does."""
@@ -99,8 +104,9 @@ def test_back_to_no_query_forgets_it_and_what_is_being_typed_stays(front):
     front.offer()
     front.type("a cat")
     front.find([{"key": "cat"}])
+    opened = front.last("media")["id"]
     front.page.go_back()
-    front.page.wait_for_function("sent.at(-1).do === 'media'")
+    front.wait_for("media", opened)
     front.offer()
     asked = front.last("search")["id"]
     front.set_strength(1)
@@ -120,7 +126,7 @@ def test_a_file_that_cannot_ask_leaves_a_search_alone(front, tmp_path):
     front.drop(tmp_path / "large.png")
     expect(alert).to_have_text("large.png: more than 1 MB; choose a smaller file")
     front.drop(tmp_path / "small.png")
-    front.page.wait_for_function("sent.at(-1).do === 'file'")
+    front.wait_for("file")
     front.answer("file", text="small.png: refused")
     expect(alert).to_have_text("small.png: refused")
     assert front.root.locator("[aria-busy]").count() == 1

@@ -34,7 +34,7 @@ def image_grid(
     for i, (axis, image, caption) in enumerate(zip(axes.flat, images, captions, strict=False)):
         axis.imshow(image)
         axis.set(xticks=[], yticks=[])
-        axis.set_xlabel("\n".join(textwrap.wrap(caption, 22)[:3]), fontsize=7)
+        axis.set_xlabel("\n".join(textwrap.wrap(caption, 22, max_lines=3, placeholder=" …")), fontsize=7)
         for spine in axis.spines.values():
             spine.set(visible=bool(marked and marked[i]), color=ORANGE, linewidth=3)
     figure.tight_layout()

@@ -93,7 +93,7 @@ def why_figure(reasons: Mapping[str, Why]) -> plt.Figure:
         for axis, frame, weight in zip(row, one.frames, one.weights, strict=False):
             axis.imshow(frame)
             axis.set_xlabel(f"{weight:.0%}" if len(one.frames) > 1 else "", fontsize=8)
-        words = "  ".join(f"{word} {weight:.2f}" for word, weight in one.words).replace("$", r"\$")
+        words = "  ".join(f"{word}\u00a0{weight:.2f}" for word, weight in one.words).replace("$", r"\$")
         title = textwrap.fill(f"{label}, cosine {one.score:.3f}: {words}", round(13 * side * columns))
         row[0].set_title(title, fontsize=9, loc="left")
     figure.subplots_adjust(0.01, 0.25 / height, 0.99, 1 - 0.65 / height, wspace=0.05, hspace=0.9 / side)

@@ -571,7 +571,7 @@ def run_of_07(folder: Path, dataset, tmp_path: Path, **parameters) -> TrainConfi
     """The settings with which 07 trains on the captions of `folder`; nothing is trained."""
     trained, nothing = [], lambda *_: None
     stand_ins = {"plots": SimpleNamespace(training_curve=nothing), "splits": {"train": dataset}}
-    stand_ins["model"] = SimpleNamespace(add_adapter=nothing, set_adapter=nothing)
+    stand_ins["model"] = SimpleNamespace(add_adapter=nothing, set_adapter=nothing, adapters={})
     record = SimpleNamespace(seconds=0, trained_percent=0, folder="")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cma, "train", lambda _, __, config: trained.append(config) or record)
@@ -638,4 +638,4 @@ def test_07_asks_for_the_name_of_the_first_picture_where_no_query_is_given(query
     index = SimpleNamespace(files=files)
     gallery = SimpleNamespace(Gallery=lambda *_, **__: SimpleNamespace(index=lambda: index))
     own = {"model": SimpleNamespace(set_adapter=lambda _: None), "explore": gallery, "own": Path()}
-    assert execute("07_your_own_media", "by_rule = ", query=query, folder=None, **own)["query"] == asked
+    assert execute("07_your_own_media", "by_rule = ", query=query, folder=None, **own)["sentence"] == asked

@@ -117,6 +117,11 @@ def test_a_clip_that_claims_more_frames_than_bytes_does_not_end_the_process(tmp_
         10,
         30,
     ]  # which are there
+    begin, end = content.index(b"mdat") + 4, content.index(b"moov") - 4
+    content[begin:end] = bytes(end - begin)  # nothing is there
+    (tmp_path / "c.mp4").write_bytes(content)
+    with pytest.raises(MediaError, match=r"c\.mp4: .*it claims to have 2,147,483,647 frames"):
+        read_frames(tmp_path / "c.mp4", 2)
 
 
 def test_a_recording_that_does_not_say_how_long_it_is(tmp_path):

@@ -114,7 +114,7 @@ def test_a_large_table_is_searched_by_lists_and_so_is_what_was_added_since(
 ):
     monkeypatch.setattr(lance, "LARGE", 2000)
     monkeypatch.setattr(lance, "LIST", 100)
-    monkeypatch.setattr(lance, "LISTS", 8)
+    monkeypatch.setattr(lance, "LISTS", 9)  # of 20, which LanceDB draws anew each time
     monkeypatch.setattr("cma.search.index.DEPTH", 100)
     files, embeddings = drawn(2100)
     index = holding(MediaIndex.build(model, media), files[:2000], embeddings[:2000])
@@ -131,10 +131,10 @@ def test_a_large_table_is_searched_by_lists_and_so_is_what_was_added_since(
         wanted = [{files[item].file_name for item in best} for best in expected]
         return sum(len(one & other) for one, other in zip(answers, wanted, strict=True))
 
-    assert 360 <= found() < 400  # some are in lists that were not looked through; LanceDB draws the lists
+    assert 380 <= found() < 400  # some are in lists that were not looked through
     assert compact(tmp_path / "table") == 2100
     assert table.table._table.index_stats("vector_idx").num_indexed_rows == 2100
-    assert found() >= 360
+    assert found() >= 380
 
 
 # ---- what is written

@@ -26,11 +26,14 @@ def retrieval_metrics(similarity: Tensor, text_to_item: Tensor, visual_to_text: 
     items by their best caption (MSVD, VATEX). Raises ValueError for a NaN (its position is named),
     an index out of range, and an item without captions (`ranks` accepts it as a distractor).
     """
-    result = {
-        "text_to_visual": summary(ranks(similarity, text_to_item)),
-        "visual_to_text": summary(visual_ranks(similarity, text_to_item, visual_to_text)),
-    }
-    recalls = [value for side in result.values() for name, value in side.items() if name.startswith("R@")]
+    there, back = ranks(similarity, text_to_item), visual_ranks(similarity, text_to_item, visual_to_text)
+    return both_ways({"text_to_visual": there, "visual_to_text": back})
+
+
+def both_ways(ranks: dict[str, Array]) -> dict:
+    """The dict of `retrieval_metrics`, from the ranks {"text_to_visual": [T], "visual_to_text": [V]}."""
+    result = {way: summary(found) for way, found in ranks.items()}
+    recalls = [side[name] for side in result.values() for name in RECALLS]
     return result | {"mR": sum(recalls) / len(recalls)}
 
 
@@ -43,9 +46,7 @@ def ranks(similarity: Tensor, text_to_item: Tensor) -> Tensor:
     """Rank [T] of each text's item among all V items; an item without texts is one more wrong candidate."""
     similarity, owner = _checked(similarity, text_to_item)
     right = similarity.gather(1, owner[:, None])  # [T, 1]
-    size = max(1, BLOCK // similarity.shape[1])
-    pairs = zip(similarity.split(size), right.split(size), strict=True)
-    return torch.cat([(block >= own).sum(1) for block, own in pairs])  # the right item itself is the 1
+    return (similarity >= right).sum(1)  # the right item itself is the 1
 
 
 def visual_ranks(similarity: Tensor, text_to_item: Tensor, mode: str = "captions") -> Tensor:
@@ -177,8 +178,7 @@ def _checked(similarity: Tensor, text_to_item: Tensor) -> tuple[Tensor, Tensor]:
         raise ValueError(f"expected similarity [T, V] and text_to_item [T], not {shapes}")
     if owner.is_floating_point() or owner.min() < 0 or owner.max() >= similarity.shape[1]:
         raise ValueError(f"text_to_item must hold item indices from 0 to {similarity.shape[1] - 1}")
-    for start, block in enumerate(similarity.split(size := max(1, BLOCK // similarity.shape[1]))):
-        if (bad := block.isnan()).any():
-            row, column = bad.nonzero()[0].tolist()
-            raise ValueError(f"similarity[{start * size + row}, {column}] is NaN; no rank is defined")
+    if (bad := similarity.isnan()).any():
+        row, column = bad.nonzero()[0].tolist()
+        raise ValueError(f"similarity[{row}, {column}] is NaN; no rank is defined")
     return similarity, owner.long()

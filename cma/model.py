@@ -26,7 +26,7 @@ from .checkpoints import FILES, read_adapter, read_config, write_adapter
 from .families import check_parts
 from .media import to_pixels
 from .method import CrossModalAdapter, Method
-from .patching import TOWERS, activate, active, deactivate, encoder_layers, parts
+from .patching import TOWERS, activate, deactivate, encoder_layers, on_clip, parts
 
 CACHE = 8 * 2**20  # bytes of a layer's largest activations that stay in a CPU's cache
 TEXTS = 256  # embedded at once; more are sorted by length. A batch keeps its order, so its gradient its bits
@@ -124,7 +124,7 @@ class RetrievalModel(nn.Module):
         wanted = None if name is None else (self.get_adapter(name), float(scale))
         if not math.isfinite(scale):
             raise ValueError(f"scale must be a number, not {scale!r}")
-        if active(self.clip) != wanted:  # nothing to do most of the time: every encode_* asks
+        if on_clip(self.clip).acting != wanted:  # nothing to do most of the time: every encode_* asks
             deactivate(self.clip) if wanted is None else activate(self.clip, *wanted)
         self.active, self.scale = name, float(scale)
 

@@ -66,8 +66,3 @@ def deactivate(clip: nn.Module) -> None:
     for handle in reversed(state.handles):  # a method may have replaced one thing twice: the last goes first
         handle.remove()
     state.acting, state.handles = None, []
-
-
-def active(clip: nn.Module) -> tuple[nn.Module, float] | None:
-    """The method that acts on `clip` now and its scale, or None."""
-    return on_clip(clip).acting

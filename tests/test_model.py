@@ -8,7 +8,7 @@ from PIL import ExifTags, Image
 
 from cma.adapter import AdapterConfig
 from cma.model import RetrievalModel
-from cma.patching import active
+from cma.patching import on_clip
 from cma.similarity import mean_pooled, text_conditioned
 from tests.conftest import EOS, SOS, build_clip
 
@@ -208,7 +208,7 @@ def test_what_is_added_acts_and_what_is_removed_does_not(model, ids):
     model.remove_adapter("a")  # another one
     assert model.active == "c" and list(model.adapters) == ["b", "c"]
     model.remove_adapter("c")
-    assert model.active is None and active(model.clip) is None and model.trainable_parameters() == []
+    assert model.active is None and on_clip(model.clip).acting is None and model.trainable_parameters() == []
     assert torch.equal(model.encode_text(ids), plain)
     with pytest.raises(ValueError, match="no adapter 'c'; there are: b"):
         model.remove_adapter("c")

@@ -5,7 +5,7 @@ import torch
 
 from cma.adapter import AdapterConfig
 from cma.method import CrossModalAdapter
-from cma.patching import activate, active, deactivate, encoder_layers, on_clip
+from cma.patching import activate, deactivate, encoder_layers, on_clip
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_adapters_hang_on_one_hook_a_site_and_leave_clip_bitwise_as_it_was(toy_c
     encoder_layers(toy_clip, "text")[0].mlp.fc2.register_forward_hook(lambda *_: seen.append(1))
     deactivate(toy_clip)
     assert torch.equal(toy_clip(**inputs).logits_per_image, before)
-    assert hook_count(toy_clip) == len(seen) == 1 and active(toy_clip) is None
+    assert hook_count(toy_clip) == len(seen) == 1 and on_clip(toy_clip).acting is None
 
 
 def test_a_method_that_fails_half_way_leaves_nothing_behind(toy_clip, inputs):
@@ -60,7 +60,7 @@ def test_a_method_that_fails_half_way_leaves_nothing_behind(toy_clip, inputs):
     with pytest.raises(ValueError, match="no more"):
         activate(toy_clip, adapters)
     assert torch.equal(toy_clip(**inputs).logits_per_image, before)
-    assert hook_count(toy_clip) == 0 and active(toy_clip) is None
+    assert hook_count(toy_clip) == 0 and on_clip(toy_clip).acting is None
 
 
 def test_scale_multiplies_what_is_added(toy_clip, inputs):

@@ -7,7 +7,8 @@ import shlex
 import pytest
 
 from cma import recipes
-from cma.training.launch import read_description
+from cma.files import read_json
+from cma.training.__main__ import RunDescription
 from data_prep.__main__ import build_parser
 from data_prep.benchmarks import BENCHMARKS
 from data_prep.dataset import count_table
@@ -65,7 +66,7 @@ def test_each_section_prepares_its_benchmark_and_trains_it_by_its_recipe(name, t
     _, text, data, _, file = shlex.split(described)
     assert shlex.split(launched) == ["accelerate", "launch", "-m", "cma.training", file]
     (tmp_path / file).write_text(text % data)
-    description = read_description(tmp_path / file)
+    description = read_json(tmp_path / file, RunDescription)
     assert (description.data, description.recipe) == (f"~/datasets/{folder}", budget.variant(name))
     recipe.train_config(description.recipe).merge(description.config)
 

@@ -10,18 +10,50 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import field
 
 import torch
 
-from ..files import printable
+from .. import data, methods, recipes
+from ..config import TrainConfig
+from ..data import RetrievalDataset
+from ..files import checked_dataclass, printable, read_json
+from ..model import RetrievalModel
 from . import devices
-from .launch import read_description
 from .loop import train
 from .planning import plan
 from .record import sentence
 
 # one line; anything else keeps its traceback
 USER_ERRORS = (ValueError, OSError, ImportError, MemoryError, torch.OutOfMemoryError, devices.Stopped)
+
+
+@checked_dataclass
+class RunDescription:
+    """What `python -m cma.training run.json` trains; each field but `data` has a default.
+
+    `recipe` is a variant of the recipe that the dataset folder names; `config` holds fields of TrainConfig
+    that shall be other than the recipe's, and `adapter` such fields of AdapterConfig, or the options of
+    another `method` of `cma.methods`. The same `init_seed` gives the same initial weights.
+    """
+
+    data: str  # a dataset folder, as data_prep writes it
+    backbone: str = ""  # "mini", an id of the Hugging Face hub, or a folder; empty: the recipe's
+    recipe: str = "float32"  # or "bf16", "paper"
+    method: str = "cross-modal adapter"
+    adapter: dict = field(default_factory=dict)
+    config: dict = field(default_factory=dict)
+    init_seed: int = 42
+
+    def build(self, device: torch.device) -> tuple[RetrievalModel, RetrievalDataset, TrainConfig]:
+        """What `cma.train` takes. Raises ValueError or OSError that says what is wrong."""
+        dataset = data.load(self.data, "train")
+        recipe = recipes.recipe(dataset.recipe)
+        config = recipe.train_config(self.recipe).merge(self.config)
+        model = RetrievalModel.from_pretrained(self.backbone or recipe.backbone, device=device)
+        options = methods.options_of(self.method, dataset) | self.adapter
+        methods.attach(model, self.method, "adapter", self.init_seed, **options)
+        return model, dataset, config
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warnings.simplefilter("ignore")  # the first process warns
     try:
         device = devices.choose_device()
-        model, dataset, config = read_description(options.description).build(device)
+        hint = '; expected a description such as {"data": "data/msrvtt"}'
+        described = read_json(options.description, RunDescription, hint)
+        model, dataset, config = described.build(device)
         with devices.joined(device) as team:
             if options.plan:
                 team.say(str(plan(model, dataset, config, team)))

@@ -66,9 +66,12 @@ def encode(
     return Embeddings(text, frames, masks, dataset.text_to_item, cut)
 
 
-def query_ranks(encoded: Embeddings, dataset: RetrievalDataset, config: ReadConfig) -> dict[str, list[int]]:
+def query_ranks(
+    encoded: Embeddings, dataset: RetrievalDataset, config: ReadConfig, device: torch.device | str = "cpu"
+) -> dict[str, list[int]]:
     """The rank of each query's right answer, {"text_to_visual": [T], "visual_to_text": [V]}."""
-    similarity, owner = compare(*encoded[:3], config), encoded.text_to_item
+    similarity = compare(*(tensor.to(device) for tensor in encoded[:3]), config).cpu()
+    owner = encoded.text_to_item
     back = metrics.visual_ranks(similarity, owner, dataset.protocol["visual_to_text"])
     return {"text_to_visual": metrics.ranks(similarity, owner).tolist(), "visual_to_text": back.tolist()}
 
@@ -92,8 +95,10 @@ def evaluate(
     encoded = encoded or encode(model, dataset, config, pixels, team)
 
     def result() -> dict:
-        similarity = compare(*(tensor.to(model.device) for tensor in encoded[:3]), config).cpu()
-        return score(similarity, encoded.text_to_item, dataset.protocol["visual_to_text"], samples)
+        ranks = query_ranks(encoded, dataset, config, model.device)
+        owners = {"text_to_visual": encoded.text_to_item, "visual_to_text": range(len(dataset))}
+        drawn = {way: metrics.intervals(ranks[way], owners[way], samples=samples) for way in ranks if samples}
+        return metrics.both_ways(ranks) | {"intervals": drawn}
 
     return {
         "split": dataset.split,
@@ -119,20 +124,6 @@ def evaluate_and_record(model: RetrievalModel, dataset: RetrievalDataset, config
     record.metrics = evaluate(model, dataset, config, encoded=record.encoded)
     record.stamp(model.device).save(record.folder)
     return record
-
-
-def score(similarity: Tensor, text_to_item: Tensor, visual_to_text: str, samples: int = 10_000) -> dict:
-    """The dict of `retrieval_metrics` for similarity [T, V], with the bootstrap interval of every R@k.
-
-    The arguments are those of `cma.metrics.retrieval_metrics`; `samples` is that of `evaluate`.
-    """
-    result = metrics.retrieval_metrics(similarity, text_to_item, visual_to_text) | {"intervals": {}}
-    if samples:
-        by_text = metrics.ranks(similarity, text_to_item)
-        by_item = metrics.visual_ranks(similarity, text_to_item, visual_to_text)
-        sides = {"text_to_visual": (by_text, text_to_item), "visual_to_text": (by_item, range(len(by_item)))}
-        result["intervals"] = {side: metrics.intervals(*of, samples=samples) for side, of in sides.items()}
-    return result
 
 
 def chance_recall(dataset: RetrievalDataset, k: int = 1) -> float:

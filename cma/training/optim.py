@@ -7,9 +7,6 @@ import math
 import torch
 from torch import nn
 
-from ..config import TrainConfig
-from ..model import RetrievalModel
-
 
 class BertAdam(torch.optim.Optimizer):
     """Adam without bias correction and with decoupled decay, as in the authors' code (paper section 4.1).
@@ -54,13 +51,6 @@ def parameter_groups(model: nn.Module, parameters: list[nn.Parameter], weight_de
     weights = [p for p in parameters if id(p) not in biases]
     parts = (weights, weight_decay), ([p for p in parameters if id(p) in biases], 0.0)
     return [{"params": part, "weight_decay": decay} for part, decay in parts if part]
-
-
-def build_optimizer(model: RetrievalModel, config: TrainConfig) -> torch.optim.Optimizer:
-    """`config.optimizer` for the active adapter: "adamw" or "bert_adam", with β 0.9 and 0.98 and ε 1e-6."""
-    kind = {"adamw": torch.optim.AdamW, "bert_adam": BertAdam}[config.optimizer]
-    groups = parameter_groups(model, model.trainable_parameters(), config.weight_decay)
-    return kind(groups, lr=config.lr, betas=(0.9, 0.98), eps=1e-6)
 
 
 def rate_factor(name: str, step: int, total: int, warmup: float) -> float:

@@ -22,7 +22,7 @@ from ..config import TrainConfig
 from ..families import tower_of
 from ..model import RetrievalModel
 from ..patching import TOWERS, on_clip
-from . import optim
+from .optim import BertAdam, parameter_groups
 
 
 def prepare(model: RetrievalModel, config: TrainConfig) -> torch.optim.Optimizer:
@@ -40,7 +40,9 @@ def prepare(model: RetrievalModel, config: TrainConfig) -> torch.optim.Optimizer
     restore(model)
     if config.precision == "fp16":
         on_clip(model.clip).undo.append(halve(model))
-    return optim.build_optimizer(model, config)
+    kind = {"adamw": torch.optim.AdamW, "bert_adam": BertAdam}[config.optimizer]
+    groups = parameter_groups(model, model.trainable_parameters(), config.weight_decay)
+    return kind(groups, lr=config.lr, betas=(0.9, 0.98), eps=1e-6)
 
 
 def restore(model: RetrievalModel) -> None:

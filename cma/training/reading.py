@@ -42,10 +42,6 @@ class Batch(NamedTuple):
         """Some of the pairs."""
         return Batch(*(None if field is None else field[rows] for field in self))
 
-    def split(self, size: int) -> list[Batch]:
-        """Parts of at most `size` pairs, in order."""
-        return [self.part(slice(start, start + size)) for start in range(0, len(self.input_ids), size)]
-
 
 class Pixels:
     """Reads media as CLIP's input, with the resizing and the crop of `processor`.

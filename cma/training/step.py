@@ -85,7 +85,7 @@ def batch_gradient(model: RetrievalModel, batch: Batch, config: TrainConfig, tea
     share. Loss and gradient are those of all shares together, in every process.
     """
     size = config.micro_batch if isinstance(config.micro_batch, int) else len(batch.input_ids)
-    parts = batch.split(size)
+    parts = [batch.part(slice(start, start + size)) for start in range(0, len(batch.input_ids), size)]
     at_once = len(parts) == 1
     parameters = model.trainable_parameters()
     model.zero_grad(set_to_none=True)

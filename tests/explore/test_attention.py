@@ -19,7 +19,7 @@ from cma.explore.attention import by_word, crop_box, explain, overlay
 from cma.files import read_jsonl
 from cma.methods import attach
 from cma.model import RetrievalModel
-from cma.patching import active, encoder_layers
+from cma.patching import encoder_layers, on_clip
 from tests import ROOT
 from tests.conftest import EOS, SOS
 
@@ -117,7 +117,7 @@ def state(model):
     parameters = [(p.requires_grad, p.grad is None) for p in model.parameters()]
     modes = [module.training for module in model.modules()]
     kernels = [getattr(model.clip.config, f"{tower}_config")._attn_implementation for tower in TOWERS]
-    return hooks, parameters, modes, model.active, active(model.clip), kernels
+    return hooks, parameters, modes, model.active, on_clip(model.clip).acting, kernels
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -10,7 +10,7 @@ from transformers import CLIPConfig, CLIPModel
 from cma import AdapterConfig, RetrievalModel, TrainConfig, train
 from cma.data import load as load_data
 from cma.methods import NAMES, Method, attach
-from cma.patching import active
+from cma.patching import on_clip
 from cma.search.weights import identify
 from cma.training import RunRecord, prepare
 from tests.conftest import build_clip
@@ -74,7 +74,7 @@ def test_switching_and_two_models_on_one_clip(method):
     model.add_adapter("a", AdapterConfig(4, 8, init_std=0.3))
     move(attach(model, "partial", "last"))
     other = RetrievalModel(model.clip)  # wrapped again: no adapter acts
-    assert active(model.clip) is None
+    assert on_clip(model.clip).acting is None
     seen = {}
     for name in ("m", "a", None, "last"):
         model.set_adapter(name)

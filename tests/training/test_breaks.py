@@ -7,6 +7,7 @@ import signal
 import threading
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -125,7 +126,7 @@ def test_a_worker_that_gets_the_signal_too_says_nothing(capfd):
 
 
 def test_the_command_ends_as_a_shell_expects_after_ctrl_c(monkeypatch, capsys):
-    monkeypatch.setattr(command, "read_description", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(command, "read_json", Mock(side_effect=KeyboardInterrupt))
     assert command.main(["run.json"]) == 130 and capsys.readouterr().err == ""
 
 

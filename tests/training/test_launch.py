@@ -13,8 +13,7 @@ import torch
 from cma.files import parse_json
 from cma.recipes import recipe
 from cma.training import RunRecord, choose_device, devices
-from cma.training.__main__ import main
-from cma.training.launch import RunDescription
+from cma.training.__main__ import RunDescription, main
 from tests import ROOT
 from tests.toy_data import write_images
 from tests.training.worlds import LIMIT, free_port

@@ -11,7 +11,7 @@ import cma
 from cma import TrainConfig
 from cma.checkpoints import to_official
 from cma.data import load
-from cma.training import Batch, RunRecord, batch_loss, loop, optim, train_step
+from cma.training import Batch, RunRecord, batch_loss, loop, optim, prepare, train_step
 from tests.parity_model import largest_difference, numbers, parity_model
 from tests.toy_data import write_images
 from tests.training.conftest import equal, weights
@@ -168,7 +168,7 @@ def test_three_steps_of_the_authors(name, similarity):
     """Losses, gradient norms, rates and every adapter tensor after each step, with their optimiser."""
     model, inputs, theirs = parity_model(), numbers("inputs"), numbers(f"train3_{name}")
     config = TrainConfig(optimizer="bert_adam", similarity=similarity, lr=1e-3)
-    optimizer = optim.build_optimizer(model, config)
+    optimizer = prepare(model, config)
     batch = Batch(inputs["input_ids"], inputs["video"], inputs["video_mask"], torch.arange(4))
     for step in range(3):
         rate = config.lr * optim.rate_factor(config.optimizer, step, 10, config.warmup)

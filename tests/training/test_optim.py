@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from cma import TrainConfig
-from cma.training import optim
+from cma.training import optim, prepare
 from cma.training.optim import BertAdam, rate_factor
 
 
@@ -51,7 +51,7 @@ def test_the_usual_schedule_rises_to_one_then_falls(total, warmup):
 @pytest.mark.parametrize("name", ["adamw", "bert_adam"])
 def test_stacked_weights_decay_and_biases_do_not(make_model, name):
     model = make_model()
-    optimizer = optim.build_optimizer(model, TrainConfig(optimizer=name, weight_decay=0.2, lr=1.0))
+    optimizer = prepare(model, TrainConfig(optimizer=name, weight_decay=0.2, lr=1.0))
     optim.set_rate(optimizer, 0.5)
     before = {key: value.detach().clone() for key, value in model.get_adapter("a").named_parameters()}
     for parameter in model.trainable_parameters():

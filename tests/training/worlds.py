@@ -31,7 +31,7 @@ def begin(count: int, jobs: dict[str, Callable[[Path], object]], folder: Path) -
     """Start processes that do every job; they come from a server that has the libraries imported."""
     context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
     if os.name == "posix":
-        context.set_forkserver_preload(["accelerate", "cma.training.launch", "tests.training.test_devices"])
+        context.set_forkserver_preload(["accelerate", "cma.training.__main__", "tests.training.test_devices"])
     folder.mkdir(exist_ok=True)
     port = free_port()
     processes = [

@@ -9,15 +9,83 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from torch import nn
 
 from cma import RetrievalModel, data, methods
 from cma.files import read_json
 from cma.training import NotFinite, encode, epoch_size, query_ranks, train
 
-from .points import GROUPS, OURS, Point, points, start
 from .rows import MethodRow
 from .study import Study, add_run_options, study_of
+
+OURS = "cross-modal adapter"
+GROUPS = ("sharing", "where", "bottleneck", "init", "pooling")  # after "default"
+SHARED_DIMS = (0, 64)  # and the whole width of the narrower tower
+LAST_LAYERS = 2
+BOTTLENECK_DIMS = (2, 32)
+UP_SCALES = (0.0, 10.0)  # of the initial values of all up-projections; 0 starts at CLIP
+POOLINGS = ("mean_pooled", "text_conditioned")
+
+
+@dataclass(frozen=True)
+class Point:
+    """The adapter with its options.
+
+    `sites`: where the adapter acts, None for everywhere (2i: the attention of layer i, 2i + 1: its MLP).
+    """
+
+    group: str
+    name: str
+    options: dict
+    similarity: str
+    up_scale: float = 1.0
+    sites: list[int] | None = None
+
+    @property
+    def definition(self) -> dict:
+        """What is trained and how, without the point's names: equal definitions are one point."""
+        return {key: value for key, value in asdict(self).items() if key not in ("group", "name")}
+
+
+def points(model: RetrievalModel, dataset: data.RetrievalDataset, similarity: str) -> list[Point]:
+    """Every point for a backbone and a dataset, the default first; equal points are there once."""
+    usual, narrow = methods.options_of(OURS, dataset), min(model.widths.values())
+    made = [default := Point("default", "adapter", usual, similarity)]
+
+    def add(group: str, name: str, **changes: object) -> None:
+        point = replace(default, group=group, name=name, **changes)
+        if all(point.definition != earlier.definition for earlier in made):
+            made.append(point)
+
+    for d in [*(d for d in SHARED_DIMS if d < narrow), narrow]:
+        add("sharing", f"d{d}", options=usual | {"shared_dim": d})
+    end = 2 * min(model.layers.values())
+    where = {"attention": range(0, end, 2), "mlp": range(1, end, 2)}
+    where[f"last-{LAST_LAYERS}"] = range(end - 2 * LAST_LAYERS, end)
+    for name, sites in where.items():
+        add("where", name, sites=list(sites))
+    for r in BOTTLENECK_DIMS:
+        add("bottleneck", f"r{r}", options=usual | {"bottleneck_dim": r})
+    for scale in UP_SCALES:
+        add("init", f"up-{scale:g}", up_scale=scale)
+    for pooling in POOLINGS if dataset.kind == "video" else ():
+        add("pooling", pooling.replace("_", "-"), similarity=pooling)
+    return made
+
+
+def start(adapters: nn.Module, point: Point) -> None:
+    """Give the adapter the point's initial values; beside its `sites` it adds nothing and never trains."""
+    for name, parameter in adapters.named_parameters():
+        if name.endswith(("up_weight", "shared_weight")):
+            parameter.data *= point.up_scale
+        if point.sites is not None and "down" not in name:
+            acts = torch.zeros(len(parameter), *[1] * (parameter.ndim - 1), device=parameter.device)
+            acts[point.sites] = 1
+            parameter.data *= acts
+            parameter.register_hook(acts.mul)  # of its gradient
 
 
 class Ablations(Study):
@@ -60,24 +128,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m experiments ablations`."""
     add_run_options(parser, results="results/ablations", runs="runs/ablations")
     parser.add_argument("--only", nargs="+", choices=GROUPS, default=GROUPS, help="default: all")
-    parser.add_argument("--rate", type=float, help="of the adapter; default: the study's")
-    parser.add_argument("--epochs", type=int, help="default: the study's")
 
 
 def run(options: argparse.Namespace) -> None:
     """Train the ablations of the adapter on a prepared dataset; they are judged on validation.
 
-    The rate is that of the study, whose methods/ is beside the folder of results. What is done already is not
-    done again: start the command again after a stop, or to add hours.
+    Rate and epochs are those of the study, whose methods/ is beside the folder of results. What is done
+    already is not done again: start the command again after a stop, or to add hours.
     """
     ablations = study_of(options, Ablations)
     training, model = ablations.training, RetrievalModel(ablations.clip, ablations.processor)
     studied = MethodRow(training.name, OURS, {}).path(options.results.parent / "methods")
-    rate = options.rate or (read_json(studied, MethodRow).lr if studied.exists() else None)
-    if rate is None:
-        hint = f"run `python -m experiments study {options.folder}` first, or give --rate"
-        raise ValueError(f"{options.results}: no rate of the {OURS} on {training.name} yet; {hint}")
-    epochs = options.epochs or ablations.budget.epochs
+    hint = f"; run `python -m experiments study {options.folder}` until it has chosen a rate"
+    rate, epochs = read_json(studied, MethodRow, hint).lr, ablations.budget.epochs
     ablations.config = replace(ablations.config, epochs=epochs, lr=rate)
     chosen = points(model, training, ablations.config.similarity)
     chosen = [point for point in chosen if point.group in ("default", *options.only)]

@@ -49,11 +49,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_run_options(parser, results="results/curves", runs="runs/curves")
     parser.add_argument("--states", nargs="*", type=Path, default=[], help="folders OUT-700 of pretrain")
     parser.add_argument("--points", nargs="+", metavar="NAME", help="such as data-1-16; default: all")
-    parser.add_argument("--methods", nargs="+", metavar="NAME", default=METHODS, help="default: those four")
+    parser.add_argument("--methods", nargs="+", metavar="NAME", default=METHODS, help="default: all four")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Train ours, LoRA and full fine-tuning with other backbones, less data, fewer and more steps.
+    """Try zero-shot, ours, LoRA and full fine-tuning with other backbones, less data, fewer and more steps.
 
     The results get a folder for each point. What is done is not done again: start it again after a stop.
     """

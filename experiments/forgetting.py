@@ -129,10 +129,11 @@ def run(options: argparse.Namespace) -> None:
     content = json.loads(file.read_text("utf-8")) if file.exists() else {"rows": {}}
     content |= {"dataset": drawings.name, "items": len(drawings), "texts": len(drawings.captions)}
     content |= {"hardware": hardware(study.clip.device), "R@1 of zero-shot": compared(before, before)["R@1"]}
+    able = [name for name in methods.NAMES[1:] if not methods.why_not(name, drawings)]
     for row in rows.read_rows(study.results):
         ended = {seed: record["finished"] for seed, record in row.records.items()}
         measured = content["rows"].get(row.name, {}).get("finished") == ended
-        if measured or not row.records or row.method == ZERO_SHOT or methods.why_not(row.method, drawings):
+        if measured or not row.records or row.method not in able:
             continue
         reported, rate = {seed: record["name"] for seed, record in row.records.items()}, gentlest(row)
         half = {str(seed): f"{row.name}-lr{rate:g}-seed{seed}" for seed in row.budget["rate_seeds"]}

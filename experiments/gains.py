@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from .published import FULL, ZERO_SHOT
@@ -12,7 +11,8 @@ from .rows import DIRECTIONS, MethodRow, difference, holm, read_rows, share_of_g
 
 CLEAR = 0.05  # a difference is clear if its corrected p is below
 NONE, NO_SHARE = "No record yet.", "no share (full fine-tuning gains too little)"
-Rows, Tested = Sequence[MethodRow], dict[str, dict[str, MethodRow]]
+NEEDED = (OURS, FULL, ZERO_SHOT)  # for a share
+Tested = dict[str, dict[str, MethodRow]]  # {dataset: {method: row}}
 POINTS = {"data": "{} of its training items", "state": "a backbone of {} steps", "steps": "{} × the steps"}
 PICTURE = "![R@1 minus that of zero-shot CLIP, by method, with intervals](notebooks/figures/gains.png)"
 
@@ -25,7 +25,7 @@ def compared(tested: dict[str, MethodRow], k: int = 1) -> dict[tuple[str, str], 
     return {key: (*values[:3], p) for (key, values), p in zip(told.items(), adjusted, strict=True)}
 
 
-def by_dataset(rows: Rows, needed: Sequence[str] = ()) -> Tested:
+def by_dataset(rows: Sequence[MethodRow], needed: Sequence[str] = ()) -> Tested:
     """The rows that were tested, {dataset: {method: row}}, of datasets with all of the `needed` methods."""
     tested = [row for row in rows if row.ranks]
     names = dict.fromkeys(row.dataset for row in tested)
@@ -33,21 +33,22 @@ def by_dataset(rows: Rows, needed: Sequence[str] = ()) -> Tested:
     return {name: of for name, of in made.items() if of.keys() >= set(needed)}
 
 
-def read_points(results: Path) -> list[MethodRow]:
-    """The rows of the curves; their datasets are named after what is changed."""
-    rows = []
+def read_points(results: Path) -> Tested:
+    """The rows of the curves that were tested, {dataset and what is changed: {method: row}}."""
+    points = {}
     for changed, words in POINTS.items():
         for place in sorted(results.glob(f"curves/{changed}-*")):
             point = words.format(place.name.removeprefix(f"{changed}-").replace("-", "/"))
-            rows += [replace(row, dataset=f"{row.dataset} with {point}") for row in read_rows(place)]
-    return rows
+            of_point = by_dataset(read_rows(place), NEEDED)
+            points |= {f"{dataset} with {point}": of for dataset, of in of_point.items()}
+    return points
 
 
-def summary(rows: Rows, points: Rows = ()) -> str:
+def summary(rows: Sequence[MethodRow], points: Tested | None = None) -> str:
     """README's figure and sentences, in Markdown, of datasets with rows of ours, full and zero-shot."""
-    tested, turned = (by_dataset(part, (OURS, FULL, ZERO_SHOT)) for part in (rows, points))
+    tested = by_dataset(rows, NEEDED)
     said = [_trained(tested), *map(_gained, tested, tested.values()), _clearly(tested)] if tested else []
-    said += [_at_points(turned)] if turned else []
+    said += [_at_points(points)] if points else []
     return "\n".join([PICTURE, "", *(f"{n}. {line}" for n, line in enumerate(said, 1))]) if said else NONE
 
 
@@ -89,13 +90,14 @@ def _clearly(tested: Tested) -> str:
     return said.format(" and ".join(counts), *map("; ".join, lists.values()))
 
 
-def _at_points(turned: Tested) -> str:
-    told, (way, said) = [], next(iter(_ways(next(iter(turned.values()))).items()))
-    for method in (OURS, "LoRA"):
-        found = sorted((*_share(of, way, method), name) for name, of in turned.items() if method in of)
-        ends = (f"{share} ({name})" for _, share, name in dict.fromkeys(found[:1] + found[-1:]))
-        told += [f"{method} {' to '.join(ends)}"] if found else []
-    return f"Share of full fine-tuning's gain in R@1, {said}, at {len(turned)} points: {'; '.join(told)}."
+def _at_points(points: Tested) -> str:
+    told = []
+    for way, said in _ways(next(iter(points.values()))).items():
+        for method in (OURS, "LoRA"):
+            found = sorted((*_share(of, way, method), name) for name, of in points.items() if method in of)
+            ends = (f"{share} ({name})" for _, share, name in dict.fromkeys(found[:1] + found[-1:]))
+            told += [f"{said}, {method} (of {len(found)}): {' to '.join(ends)}"] if found else []
+    return f"Share of full fine-tuning's gain in R@1, lowest to highest of the points. {'; '.join(told)}."
 
 
 def _ways(of: dict[str, MethodRow]) -> dict[str, str]:

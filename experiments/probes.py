@@ -20,7 +20,7 @@ from cma.data import RetrievalDataset
 from cma.files import read_jsonl
 from cma.metrics import Array, bootstrap_means, interval
 from cma.similarity import compare
-from cma.training import encode
+from cma.training import Embeddings, encode
 from data_prep.mini.world import RECORDS
 
 CHANCE = {"text": 25.0, "image": 25.0, "group": 100 / 6}  # in %, of `twin_scores`
@@ -45,9 +45,9 @@ def pair_hits(similarity: Tensor) -> dict[str, np.ndarray]:
 
 
 def twin_hits(
-    model: RetrievalModel, twins: RetrievalDataset, config: ReadConfig
+    encoded: Embeddings, twins: RetrievalDataset, config: ReadConfig
 ) -> dict[str, dict[str, list[int]]]:
-    """{kind: `pair_hits` of its pairs, as 0 and 1} on a dataset of twins, with the model's active adapter.
+    """{kind: `pair_hits` of its pairs, as 0 and 1} on a dataset of twins.
 
     The kind is the start of a record's id, such as `places` of `places-017-a`, in `media/records.jsonl` of
     the dataset: MSR-VTT's format calls a clip `video<n>`. Raises FileNotFoundError without the records,
@@ -56,7 +56,7 @@ def twin_hits(
     records = [record["id"] for _, record in read_jsonl(twins.folder / "media" / RECORDS, dict)]
     if len(records) != len(twins):
         raise ValueError(f"{twins.folder}: {len(records)} records / {len(twins)} items; build it again")
-    hits = pair_hits(compare(*encode(model, twins, config)[:3], config))
+    hits = pair_hits(compare(*encoded[:3], config))
     kinds = np.array([id.partition("-")[0] for id in records[::2]])
     return {
         kind: {name: hit[kinds == kind].astype(int).tolist() for name, hit in hits.items()}
@@ -70,7 +70,7 @@ def twin_scores(
     """{kind: {"text" | "image" | "group": (%, low, high)}}: `twin_hits` with intervals that draw pairs."""
     return {
         kind: {name: _share(np.array(hit), np.arange(len(hit))) for name, hit in of_kind.items()}
-        for kind, of_kind in twin_hits(model, twins, config).items()
+        for kind, of_kind in twin_hits(encode(model, twins, config), twins, config).items()
     }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,17 +62,15 @@ def beside(rows: Sequence[PublishedRow], ours: dict[tuple[str, str], list[tuple[
     """A markdown table of the published rows with our results beside them, blank where nobody ran it.
 
     `ours` has (T2V, V2T, how) of each of our results by `PublishedRow.key`. They stand beside the last source
-    of their method, one line each. Rows of one method whose sources give different numbers are marked.
+    of their method, one line each.
     """
-    lines, sources_left = [], Counter(row.key for row in rows)
+    lines, last = [], {row.key: row for row in rows}
     for row in rows:
-        sources_left[row.key] -= 1
-        results = [] if sources_left[row.key] else ours.get(row.key, [])
-        source = "; ".join(filter(None, [row.source, row.note, disagreement(row, rows)]))
-        theirs = [row.dataset, row.method, _millions(row), _recalls(row, "t2v"), _recalls(row, "v2t"), source]
-        first, *more = results or [("", "", "")]
-        lines.append([*theirs, *first])
-        lines += [[row.dataset, row.method, "", "", "", "", *result] for result in more]
+        source = "; ".join(filter(None, [row.source, row.note]))
+        trained = f"{row.numbers['parameters_m']} M" if row.numbers["parameters_m"] else ""
+        theirs = [row.dataset, row.method, trained, _recalls(row, "t2v"), _recalls(row, "v2t"), source]
+        beside_it = ours.get(row.key, []) if row is last[row.key] else []
+        lines += [[*theirs, *result] for result in beside_it or [("", "", "")]]
     return markdown([dict(zip(COLUMNS, line, strict=True)) for line in lines])
 
 
@@ -83,28 +80,6 @@ def markdown(lines: Sequence[dict[str, str]]) -> str:
         return "No record yet."
     cells = [list(lines[0]), ["---"] * len(lines[0]), *(line.values() for line in lines)]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
-
-
-def with_others(rows: Sequence[PublishedRow], ours: Sequence[tuple[str, str]]) -> list[PublishedRow]:
-    """The rows, and one without numbers for each (dataset, method) of ours that nobody published there."""
-    known, every = {row.key for row in rows}, list(rows)
-    for dataset, method in dict.fromkeys(ours):
-        places = [place for place, row in enumerate(every) if row.dataset == dataset]
-        if places and (dataset, method.lower()) not in known:
-            empty = dict.fromkeys(NUMBERS, "")
-            every.insert(places[-1] + 1, PublishedRow(dataset, method, "", "not in the tables", "", empty))
-    return every
-
-
-def disagreement(row: PublishedRow, rows: Sequence[PublishedRow]) -> str:
-    """ "sources disagree" if another row of the same method has another recall, else nothing."""
-    others = [other for other in rows if other.key == row.key and other.backbone == row.backbone]
-    differ = any(len({other.numbers[name] for other in others} - {""}) > 1 for name in RECALLS)
-    return "**sources disagree**" if differ else ""
-
-
-def _millions(row: PublishedRow) -> str:
-    return f"{row.numbers['parameters_m']} M" if row.numbers["parameters_m"] else ""
 
 
 def _recalls(row: PublishedRow, way: str) -> str:

@@ -6,7 +6,7 @@ import argparse
 import json
 import re
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from cma.config import NO_EFFECT
@@ -65,45 +65,29 @@ def recipe_of(record: RunRecord) -> str:
     return next(fits, record.config.get("precision", "float32"))
 
 
-def table(records: Sequence[RunRecord]) -> str:
-    """A markdown table: recalls in % with their 95 % interval, and how each was made.
+def tables(records: Sequence[RunRecord], rows: Sequence[published.PublishedRow] = ()) -> dict[str, str]:
+    """Markdown tables by name: our results; beside published rows those of the paper's method and the others.
 
-    Runs that differ in their seed alone are one line: their mean, with the mean of their intervals, which is
-    an interval over items; seeds are not drawn again. Raises ValueError that names a record whose metrics or
-    config are not those of a run.
+    Recalls are in % with their 95 % interval. Runs that differ in their seed alone are one line: their mean,
+    with the mean of their intervals, which is an interval over items; seeds are not drawn again. Raises
+    ValueError that names a record whose metrics or config are not those of a run.
     """
-    return published.markdown([_named(_line, group) for group in by_seed(records)])
-
-
-def beside_published(records: Sequence[RunRecord], rows: Sequence[published.PublishedRow]) -> str:
-    """A markdown table of published rows, with our results beside them; see `published.beside`."""
-    ours: dict[tuple[str, str], list[tuple[str, str, str]]] = {}
+    lines, ours = [], {}
     for group in by_seed(records):
-        line = _named(_line, group)
-        how = f"{line['method']}: {line['trained']} trained; {'; '.join(line[column] for column in HOW)}"
-        key = group[0].dataset, group[0].method.lower()
-        ours.setdefault(key, []).append((line[TO_VISUAL], line[TO_TEXT], how))
-    return published.beside(rows, ours)
-
-
-def tables(records: Sequence[RunRecord], rows: Sequence[published.PublishedRow]) -> dict[str, str]:
-    """The tables by name: our results; the paper's method, theirs and ours; the other methods likewise."""
-    made = {"results": table(records)}
-    if rows:
-        every = published.with_others(rows, [(record.dataset, record.method) for record in records])
-        paper = [row for row in every if row.method == published.PAPER]
-        others = [row for row in every if row.method != published.PAPER]
-        made |= {"paper": beside_published(records, paper), "methods": beside_published(records, others)}
-    return made
-
-
-def _named(make: Callable, group: Group):
-    """make(group), with the name of the record in the error if its metrics or config are not a run's."""
-    try:
-        return make(group)
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
         record = group[0]
-        raise ValueError(f"{record.folder}: {record.name}: no metrics of a run ({error!r})") from error
+        try:
+            lines.append(line := _line(group))
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise ValueError(f"{record.folder}: {record.name}: no metrics of a run ({error!r})") from error
+        how = f"{line['method']}: {line['trained']} trained; {'; '.join(line[column] for column in HOW)}"
+        cells = line[TO_VISUAL], line[TO_TEXT], how
+        ours.setdefault((record.dataset, record.method.lower()), []).append(cells)
+    made = {"results": published.markdown(lines)}
+    if rows:
+        paper = [row for row in rows if row.method == published.PAPER]
+        others = [row for row in rows if row.method != published.PAPER]
+        made |= {"paper": published.beside(paper, ours), "methods": published.beside(others, ours)}
+    return made
 
 
 def _line(group: Group) -> dict[str, str]:
@@ -190,15 +174,14 @@ def run(options: argparse.Namespace) -> None:
     records, folder = read_records(options.records), Path(options.records)
     if not records:
         raise ValueError(f"{options.records}: 0 finished runs found; train one first")
-    printed = table(records)  # before anything is written
+    printed = tables(records)["results"]  # before anything is written
     if options.keep:
         for record in records:
             if "," not in record.name:
                 write_whole(options.keep / f"{record.name}.json", record.to_json())
         records, folder = read_records(options.keep), options.keep
     file = folder / published.FILE
-    rows = published.read_published(file) if file.exists() else []
-    made = tables(records, rows)
+    made = tables(records, published.read_published(file) if file.exists() else ())
     made["summary"] = gains.summary(read_rows(folder / "methods"), gains.read_points(folder))
     for path in options.readme:
         update(path, made)

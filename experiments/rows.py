@@ -169,8 +169,7 @@ def share_of_gain(
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjusted p-values that hold for all comparisons together (Holm 1979), in the order given."""
-    adjusted, highest = [0.0] * len(p_values), 0.0
-    for place, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[index]))
-        adjusted[index] = highest
-    return adjusted
+    order = np.argsort(p_values)
+    factors = np.arange(len(order), 0, -1)  # of the smallest p: how many there are
+    adjusted = np.maximum.accumulate(factors * np.array(p_values)[order]).clip(max=1)
+    return adjusted[np.argsort(order)].tolist()

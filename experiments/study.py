@@ -22,7 +22,7 @@ import torch
 from transformers import CLIPModel, CLIPProcessor
 
 from cma import RetrievalModel, TrainConfig, data, load_backbone, methods
-from cma.files import parse_json, read_json
+from cma.files import read_json
 from cma.recipes import recipe
 from cma.training import Embeddings, NotFinite, RunRecord, encode, evaluate_and_record, query_ranks, train
 
@@ -162,19 +162,17 @@ class Study:
 
     def test(self, row: MethodRow, model: RetrievalModel, seed: str, encoded: Embeddings | None) -> None:
         """Enter a seed's ranks of all right answers, on test (`encoded`, if it is) and further sets."""
-
-        def ranks(tested: data.RetrievalDataset, encoded: Embeddings | None = None) -> dict[str, list[int]]:
-            encoded = encoded or encode(model, tested, self.config)
-            row.text_to_item = row.text_to_item or encoded.text_to_item.tolist()
-            return query_ranks(encoded, tested, self.config)
-
-        row.ranks[seed] = ranks(data.load(self.folder, "test"), encoded)
-        row.further[seed] = further = {}
+        test = data.load(self.folder, "test")
+        encoded = encoded or encode(model, test, self.config)
+        row.text_to_item = encoded.text_to_item.tolist()
+        row.ranks[seed], row.further[seed] = query_ranks(encoded, test, self.config), {}
         for kind in FURTHER:
             place = self.folder.with_name(f"{self.folder.name}-{kind}")
             if (place / "dataset.json").exists():
                 test = data.load(place, "test")
-                further[place.name] = twin_hits(model, test, self.config) if kind == "twins" else ranks(test)
+                found = encode(model, test, self.config)
+                told = twin_hits if kind == "twins" else query_ranks
+                row.further[seed][place.name] = told(found, test, self.config)
 
     def _check_time(self) -> None:
         if time.time() >= self.until:
@@ -187,7 +185,7 @@ class TimeIsOver(Exception):
 
 def budget_of(dataset: str, protocol: Path) -> Budget:
     """What each method gets on a dataset: that of `protocol`, or the usual one if it says nothing of it."""
-    budgets = read_json(protocol, dict)["budgets"] if protocol.exists() else {}
+    budgets = read_json(protocol, dict).get("budgets", {}) if protocol.exists() else {}
     return Budget(**budgets.get(dataset, {}))
 
 
@@ -219,16 +217,12 @@ def study_of(options: argparse.Namespace, kind: type[Study] = Study) -> Study:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m experiments study`."""
     add_run_options(parser, results="results/methods", runs="runs/methods")
-    parser.add_argument("--methods", nargs="+", metavar="NAME", help=f"default: {', '.join(methods.NAMES)}")
-    parser.add_argument("--budget", help=f"JSON, such as '{{\"epochs\": 8}}'; default: that of {PROTOCOL}")
+    parser.add_argument("--methods", nargs="+", metavar="NAME", default=methods.NAMES, help="default: all")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Run every method of the paper's tables on a prepared dataset, each with the same budget.
+    """Run every method of the paper's tables on a prepared dataset, each with the budget of protocol.json.
 
     What is done already is not done again: start the command again after a stop, or to add hours.
     """
-    study = study_of(options)
-    if options.budget:
-        study.budget = parse_json(options.budget, Budget, "--budget")
-    study.run_all(options.methods or methods.NAMES)
+    study_of(options).run_all(options.methods)

@@ -134,7 +134,6 @@ def pretrain(
     config: PretrainConfig,
     folder: Path,
     evaluate: Callable[[CLIPModel, CLIPTokenizer], dict] | None = None,
-    checkpoint_seconds: float = 180,
     evaluate_every: int = 500,
     crowds: Crowds | None = None,
 ) -> tuple[CLIPModel, CLIPTokenizer, list[dict]]:
@@ -142,10 +141,9 @@ def pretrain(
 
     pixels [N, H, W, 4] uint8 RGBA. Each of the N drawings has `concept`, `captions`, `tags` and `group` (a
     name in `config.mix`). `crowds` draws the scenes, if `config.scenes` asks for some.
-    Every `checkpoint_seconds`, `folder/checkpoint.pt` is written, from which a run of the same settings goes
-    on; at the steps of `branches` it is kept as `folder/step-<n>.pt`, too. Every `evaluate_every` steps, what
-    `evaluate` returns is added to the log.
-    Raises ValueError if the checkpoint has other settings than `SCHEDULE`.
+    Every three minutes, `folder/checkpoint.pt` is written, from which a run of the same settings goes on; at
+    the steps of `branches` it is kept as `folder/step-<n>.pt`, too. Every `evaluate_every` steps, what
+    `evaluate` returns is added to the log. Raises ValueError if settings outside `SCHEDULE` have changed.
     """
     texts = [text for drawing in drawings for text in (*drawing.captions, *drawing.tags)]
     texts += crowds.words if crowds else []
@@ -220,7 +218,7 @@ def pretrain(
             entry = {"step": step + 1, "seconds": seconds + time.monotonic() - clock, "loss": loss.item()}
             log.append(entry | (evaluate(averaged.module, tokenizer) if evaluate else {}))
             tqdm.write(json.dumps(log[-1]))
-        if last or branch or time.monotonic() - saved > checkpoint_seconds:
+        if last or branch or time.monotonic() - saved > 180:
             saved = time.monotonic()
             state = {"model": model.state_dict(), "averaged": averaged.state_dict(), "step": step + 1}
             state |= {"optimizers": [optimizer.state_dict() for optimizer in optimizers], "log": log}

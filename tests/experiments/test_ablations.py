@@ -1,5 +1,6 @@
 """Ablations: which points there are, what is measured of the shared slice, and rows that go on."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -8,8 +9,7 @@ from cma import AdapterConfig, RetrievalModel, data
 from cma.files import read_json
 from cma.training import loop
 from experiments.__main__ import main
-from experiments.ablations import Ablations
-from experiments.points import GROUPS, OURS, Point, points, start
+from experiments.ablations import GROUPS, OURS, Ablations, Point, points, start
 from experiments.rows import Budget, MethodRow
 from tests.conftest import build_clip
 from tests.experiments.conftest import stopped_after
@@ -106,26 +106,29 @@ def command(ablations, folder, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_the_command_says_what_is_to_come_and_goes_on(command, tmp_path):
-    words = ("--only", "init", "--epochs", "1", "--rate", "0.01")
+    studied, words = MethodRow("toy", OURS, {}, lr=0.01), ("--only", "init")
+    studied.save(tmp_path / "results" / "methods")
+    (tmp_path / "results" / "protocol.json").write_text('{"budgets": {"toy": {"epochs": 1}}}')
     status, out, _ = command(*words, "--hours", "0")
     assert status == 0 and out == ["3 points: 3 to train, 9 steps"]
     status, out, _ = command(*words)
     assert status == 0 and "3/3 init-up-10: R@1" in out[-1]
     assert len(list((tmp_path / "results" / "ablations").glob("toy-*.json"))) == 3
     assert command(*words)[1] == ["3 points: 0 to train, 0 steps"]
-    status, _, err = command("--only", "init", "--epochs", "1", "--rate", "0.02")
+    replace(studied, lr=0.02).save(tmp_path / "results" / "methods")
+    status, _, err = command(*words)
     assert status == 1 and len(err) == 1 and "toy-default-adapter.json: its budget is" in err[0]
 
 
 def test_rate_and_epochs_are_those_of_the_study(command, tmp_path, capsys):
     status, _, err = command("--only", "init")
     assert status == 1
-    assert "no rate of the cross-modal adapter on toy yet; run `python -m experiments study" in err[0]
+    assert "toy-cross-modal-adapter.json: no such file; run `python -m experiments study" in err[0]
     MethodRow("toy", OURS, {}, lr=0.01).save(tmp_path / "results" / "methods")
     assert command("--only", "init", "--hours", "0")[:2] == (0, ["3 points: 3 to train, 36 steps"])
     (tmp_path / "results" / "protocol.json").write_text('{"budgets": {"toy": {"epochs": 2}}}')
     assert command("--only", "init", "--hours", "0")[1] == ["3 points: 3 to train, 18 steps"]
     with pytest.raises(SystemExit, match="2"):
-        command("--only", "share", "--rate", "0.01")
+        command("--only", "share")
     said = capsys.readouterr().err
     assert "--only: invalid choice: 'share'" in said and all(group in said for group in GROUPS)

@@ -27,6 +27,10 @@ def record(name="r", method="cross-modal adapter", select_on="val", **changes) -
     return RunRecord(**values | {"hardware": {"threads": 2}, "commit": "abc1234"} | changes)
 
 
+def table(records) -> str:
+    return report.tables(records)["results"]
+
+
 def command(*arguments) -> int:
     return main(["report", *map(str, arguments)])
 
@@ -41,7 +45,7 @@ def readme(tmp_path):
 def test_the_table_says_how_each_number_was_made(tmp_path):
     record("b").save(tmp_path / "b")
     record("a", "zero-shot", "none", trained_parameters=0, selected_epoch=None).save(tmp_path / "a")
-    lines = report.table(report.read_records(tmp_path)).splitlines()
+    lines = table(report.read_records(tmp_path)).splitlines()
     assert len(lines) == 4 and len({line.count("|") for line in lines}) == 1
     assert "| T2I / T2V R@1 · R@5 · R@10 | I2T / V2T R@1 · R@5 · R@10 |" in lines[0]
     assert lines[2].startswith("| mini-flickr30k | zero-shot | 0 |")
@@ -60,7 +64,7 @@ def test_the_table_says_how_each_number_was_made(tmp_path):
     ],
 )
 def test_what_is_unusual_about_a_number_stands_beside_it(changes, said):
-    assert said in report.table([record(**changes)])
+    assert said in table([record(**changes)])
 
 
 def test_other_files_and_runs_that_report_on_validation_are_left_out(tmp_path):
@@ -75,7 +79,7 @@ def test_the_seeds_of_a_method_in_a_study_are_one_row(tmp_path):
     row = MethodRow("toy", "CoOp", {}, records={k: json.loads(run.to_json()) for k, run in runs.items()})
     row.save(tmp_path / "methods")
     record("a").save(tmp_path / "a")
-    *_, coop, adapter = report.table(report.read_records(tmp_path)).splitlines()
+    *_, coop, adapter = table(report.read_records(tmp_path)).splitlines()
     assert coop.startswith("| mini-flickr30k | CoOp | 1,000") and "| 1, 2, 3 | 98 |" in coop
     assert adapter.startswith("| mini-flickr30k | cross-modal adapter |")
     row.records["1"]["seed"] = "one"
@@ -117,7 +121,7 @@ def test_readmes_sentences_are_written_where_their_markers_are(tmp_path, capsys)
     (page := tmp_path / "README.md").write_text(f"{start}\nold\n{end}\n")
     assert command(tmp_path / "runs", "--readme", page) == 0
     said = page.read_text().removeprefix(f"{start}\n").removesuffix(f"\n{end}\n")
-    assert said == gains.NONE == report.table([])  # without a study
+    assert said == gains.NONE == table([])  # without a study
 
 
 def test_a_run_of_other_settings_says_so_and_stays_out_of_readme(tmp_path, readme, capsys):
@@ -143,7 +147,7 @@ def other_seed(**changes) -> RunRecord:
 def test_runs_that_differ_in_their_seed_alone_are_one_line_with_their_mean():
     other = other_seed(selected_epoch=5, config={"epochs": 10, "seed": 7}, seconds=100.0)
     different = record("r,epochs=20", config={"epochs": 20, "seed": 42})
-    *_, both, alone = report.table([record(config={"epochs": 10, "seed": 42}), other, different]).splitlines()
+    *_, both, alone = table([record(config={"epochs": 10, "seed": 42}), other, different]).splitlines()
     assert "| 24.2 [20.6, 27.8] · 45.0" in both and "| 7, 5 of 10, chosen on validation |" in both
     assert "| 42, 7 | 99 |" in both and "(seed" not in both
     assert "cross-modal adapter (epochs=20) |" in alone and "| 23.7 [20.1" in alone
@@ -155,7 +159,7 @@ def test_the_recipe_of_a_run_is_recognised_and_is_no_other_setting(variant, sele
     name = recipes.recipe("msrvtt").run_name("msrvtt-cross-modal", config, "openai/clip-vit-base-patch32")
     run = record(name, dataset="msrvtt", kind="video", config=asdict(config), select_on=select_on)
     assert report.recipe_of(run) == variant
-    cells = report.table([run]).splitlines()[2].split(" | ")
+    cells = table([run]).splitlines()[2].split(" | ")
     assert cells[1].startswith("cross-modal adapter") and "=" not in cells[1] and cells[7] == variant
 
 

@@ -10,7 +10,7 @@ from cma.training import RunRecord
 from experiments import report, rows
 from tests import ROOT
 from tests.bench.budget import COUNTS
-from tests.experiments.test_report import record
+from tests.experiments.test_report import record, table
 
 
 def check(run: RunRecord) -> None:
@@ -76,7 +76,7 @@ def good() -> RunRecord:
 
 def test_a_sound_record_passes_and_its_row_says_how_it_was_made():
     check(good())
-    cells = report.table([good()]).splitlines()[2].split(" | ")
+    cells = table([good()]).splitlines()[2].split(" | ")
     assert cells[5:8] == ["1,000 texts, 1,000 items", "2 of 5, (chosen on test, the authors' habit)", "paper"]
 
 

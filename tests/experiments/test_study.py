@@ -163,7 +163,8 @@ def test_errors_are_one_line(study, folder, tmp_path, capsys):
         study.run("prompt")
     capsys.readouterr()
     assert main(["study", str(tmp_path / "absent")]) == 1
-    assert main(["study", str(folder), "--budget", '{"epoch": 3}']) == 1
+    (tmp_path / studies.PROTOCOL).write_text('{"budgets": {"toy": {"epoch": 3}}}')
+    assert main(["study", str(folder), "--results", str(tmp_path / "methods")]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2 and all(line.startswith("error: ") for line in lines)
 

@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from .. import metrics
-from ..search import MediaFile, MediaIndex, read_pictures
+from .. import media, metrics
+from ..search import MediaFile, MediaIndex
 from . import attention
 
 Query = str | Path | MediaFile  # a sentence, a picture or clip, or one among the media
@@ -111,14 +111,14 @@ def search_both(indexes: Indexes, query: Query, k: int = 5) -> dict[str, Answer]
 
 def why(index: MediaIndex, text: str, item: int) -> Why:
     """What weighs most in the match of a sentence with an item. Raises ValueError if that has changed."""
-    file = index.files[item]
-    weights = index.frame_weights(text, [item])[0]
-    frames = read_pictures(file, index.path(file), index.config.max_frames, index.config.fps)
+    path, config = index.path(file := index.files[item]), index.config
+    weights = index.frame_weights(text, item)
+    frames = media.read_media(path, file.kind, config.max_frames, config.fps, file.start, file.end)
     if len(frames) != len(weights):
         counts = f"found {len(frames)} frames, its index holds {len(weights)}; build it again"
-        raise ValueError(f"{index.path(file)}: {counts}")
-    with index.model.acting(index.adapter, index.scale):
-        explained = attention.explain(index.model, text, frames, weights, index.config.max_words)
+        raise ValueError(f"{path}: {counts}")
+    with index.acting():
+        explained = attention.explain(index.model, text, frames, weights, config.max_words)
     heat = attention.scaled(explained.patches * weights[:, None, None])  # of frames that count
     for frame in frames:
         frame.thumbnail((SEEN, SEEN))

@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "copies": ["fold", "picture_hash"],
-        "listing": ["MediaFile", "SUFFIXES", "find", "kind_of", "read_pictures"],
+        "listing": ["MediaFile", "SUFFIXES", "find", "kind_of"],
         "index": ["LanceIndex", "MediaIndex"],
     },
 )

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from ..config import ReadConfig
 from ..data import RetrievalDataset
 from ..files import parse_json, printable
-from ..media import MediaError, to_pixels
+from ..media import MediaError, read_media, to_pixels
 from ..model import RetrievalModel
 from . import listing, store
 from .copies import picture_hash
@@ -40,8 +40,8 @@ def build(
     model: RetrievalModel, source: Source, header: Header, previous: Embedded | None, folder: Path | None
 ) -> Embedded:
     """List the files of a source, embed what is not known yet, and save all of it; as `MediaIndex.build`."""
-    if previous and (previous.built_with, previous.config) != (header.built_with, header.config):
-        raise ValueError("`previous` is of another model, adapter or config; build the index without it")
+    if previous:
+        previous.header.check("`previous`", header)
     root, files, problems = listing.find(source)
     half = len(files) >= LARGE
 
@@ -59,7 +59,7 @@ def build(
     with store.writing(folder):
         building.take_over(folder)
         index = building.run(files, problems)
-        store.publish(folder, header, index := store.joined(folder, header, index, SMALL))
+        store.publish(folder, index := store.joined(folder, index, SMALL))
     return index
 
 
@@ -73,8 +73,8 @@ class Building:
         self, model: RetrievalModel, header: Header, root: Path, keep: Callable[[Sequence[Item]], Segment]
     ) -> None:
         self.model, self.header, self.root, self.keep = model, header, root, keep
-        self.config, self.segments = header.config, []
-        self.known: dict[tuple, tuple[MediaFile, int, int]] = {}  # key → file, number of its segment, its row
+        self.segments: list[Segment] = []
+        self.known: dict[str, tuple[MediaFile, int, int]] = {}  # key → file, number of its segment, its row
         self.unread: list[MediaFile] = []
         self._new, self._written = [], time.monotonic()  # what is in no segment yet, and since when
 
@@ -88,9 +88,7 @@ class Building:
             try:
                 (segment := Segment.open(path)).check()
                 made = parse_json(segment.about["made_with"], Header, str(path))
-                made.check(path, self.model, self.header.built_with)
-                if made.config != self.config:
-                    raise ValueError(f"{path}: built with {made.config}, now {self.config} is wanted")
+                made.check(path, self.header)
                 self.know(segment)
             except ValueError as error:
                 refused.append(str(error))
@@ -137,11 +135,10 @@ class Building:
             print(f"  … and {len(skipped) - 5:,} more, listed in `skipped`")
         if not places:
             raise ValueError(f"{self.root}: none of its {len(files)} files can be read ({skipped[0][1]}, …)")
-        about = {"built_with": self.header.built_with, "config": self.config, "media_root": self.root}
         starts = torch.tensor([0, *map(len, self.segments)]).cumsum(0)
         numbers, rows = torch.tensor(places).T
-        held = {"segments": tuple(self.segments), "order": starts[numbers] + rows}
-        return Embedded(**about, **held, skipped=tuple(skipped))
+        order = starts[numbers] + rows
+        return Embedded(self.header, self.root, tuple(self.segments), order, tuple(skipped))
 
     def _write(self) -> None:
         """Keep what was embedded since the last time."""
@@ -183,7 +180,7 @@ class Building:
             stamped = listing.stamp(file, path, old)
             if old is not None and stamped.digest == old.digest:
                 return replace(stamped, copy_hash=old.copy_hash), None
-            return read_pixels(stamped, path, self.model, self.config)
+            return read_pixels(stamped, path, self.model, self.header.config)
         except MediaError as error:
             return file, error
         except (OSError, ValueError, MemoryError) as error:
@@ -199,7 +196,7 @@ def read_pixels(
     file: MediaFile, path: Path, model: RetrievalModel, config: ReadConfig
 ) -> tuple[MediaFile, Tensor]:
     """The file with its `copy_hash`, and CLIP's input [F, 3, H, W]. Raises MediaError that names the path."""
-    pictures = listing.read_pictures(file, path, config.max_frames, config.fps)
+    pictures = read_media(path, file.kind, config.max_frames, config.fps, file.start, file.end)
     copy_hash = picture_hash(pictures[0]) if file.kind == "image" else 0
     return replace(file, copy_hash=copy_hash), to_pixels(pictures, model.processor.image_processor)
 

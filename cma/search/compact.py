@@ -17,10 +17,10 @@ def compact(folder: str | Path, approximate: bool = False) -> int:
         return len(table)
     store.read(folder := Path(folder))  # or the folder would be made
     with store.writing(folder):
-        header, index = store.read(folder)
+        index = store.read(folder)
         for segment in index.segments:
             segment.check()
-        store.publish(folder, header, store.joined(folder, header, index, codes=approximate))
+        store.publish(folder, store.joined(folder, index, codes=approximate))
     return len(index)
 
 

@@ -1,7 +1,5 @@
 """Copies of one picture, which a list of results shows as one: resized, saved again, or cut a little."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from PIL import Image
 
@@ -25,23 +23,19 @@ def picture_hash(image: Image.Image) -> int:
     return int.from_bytes(np.packbits(low > np.median(low)).tobytes())
 
 
-def fold(
-    hashes: Sequence[int] | np.ndarray, ranked: Sequence[int], threshold: int = CLOSE
-) -> list[tuple[int, list[int]]]:
-    """(the best item, it and its copies) of the items `ranked` [R], best first, in that order.
+def fold(hashes: np.ndarray) -> list[list[int]]:
+    """The rows of hashes [R], uint64, best first, as groups: each row that is no copy, then its copies.
 
-    `hashes` [V] are those of all items, as uint64. An item joins the first one that is at most `threshold`
-    bits away and is no copy itself, so that chains of small differences do not grow.
+    A row joins the first one that is at most `CLOSE` bits away and is no copy itself, so that chains of small
+    differences do not grow.
     """
-    items = np.asarray(ranked, np.int64)
-    own = np.asarray(hashes, np.uint64)[items]
-    signs = np.unpackbits(own[:, None].view(np.uint8), axis=1).astype(np.float32) * 2 - 1  # [R, 64]
-    signs[own == 0] = 0  # as far from all others as half of the bits
-    free, groups = np.ones(len(items), bool), []
-    for row in range(len(items)):
+    signs = np.unpackbits(hashes[:, None].view(np.uint8), axis=1).astype(np.float32) * 2 - 1  # [R, 64]
+    signs[hashes == 0] = 0  # as far from all others as half of the bits
+    free, groups = np.ones(len(hashes), bool), []
+    for row in range(len(hashes)):
         if free[row]:
-            near = free & (signs @ signs[row] >= 64 - 2 * threshold)
+            near = free & (signs @ signs[row] >= 64 - 2 * CLOSE)
             near[row] = True
             free &= ~near
-            groups.append((int(items[row]), items[near].tolist()))
+            groups.append(np.flatnonzero(near).tolist())
     return groups

@@ -20,18 +20,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..backbone import identity
+from .. import similarity
 from ..config import ReadConfig
 from ..media import MediaError
 from ..model import RetrievalModel
-from ..similarity import text_conditioned
 from . import lance, listing, store
 from .build import Source, build, check_finite, embed, read_pixels
 from .copies import fold
 from .listing import MediaFile
 from .segment import LARGE, Segment
 from .store import FORMAT_VERSION, Embedded, Manifest
-from .weights import ActingWeights, Header, adapter_text
+from .weights import ActingWeights
 
 DEPTH = 1000  # items whose frames are compared with the text, and among which copies are looked for
 ALIKE = 0.95  # the cosine of a picture with its copies, at least
@@ -41,15 +40,13 @@ THREADS = ThreadPoolExecutor(os.cpu_count(), "search")  # kept: for a new one to
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class MediaIndex(Embedded):
-    """The embeddings of pictures and clips, made with the model's `adapter` (None: plain CLIP) at `scale`.
+    """The embeddings of pictures and clips, made with an adapter of the model, or plain CLIP.
 
     A query is embedded with that adapter too, whichever is active meanwhile, so that several indexes of one
     model answer side by side. Two indexes are equal only if they are the same object.
     """
 
     model: RetrievalModel
-    adapter: str | None
-    scale: float
     weights: ActingWeights
 
     @classmethod
@@ -85,7 +82,7 @@ class MediaIndex(Embedded):
         given, weights = config or ReadConfig(), ActingWeights(model)
         config = ReadConfig(**{field.name: getattr(given, field.name) for field in fields(ReadConfig)})
         folder = None if folder is None else Path(folder).expanduser()
-        header = Header(identity(model.clip), model.active, weights.digests, config)
+        header = weights.header(model, config)
         if store is not None:
             return cls._stored(model, weights, lance.build(model, source, header, store, shard))
         return cls._of(model, weights, build(model, source, header, previous, folder))
@@ -93,13 +90,13 @@ class MediaIndex(Embedded):
     def save(self, folder: str | Path) -> None:
         """Write the index into `folder`, whole or not at all; waits and raises as `build`."""
         folder = Path(folder).expanduser()
-        with store.writing(folder), self._own_adapter():
-            store.publish(folder, self._header, store.joined(folder, self._header, self))
+        with store.writing(folder), self.acting():
+            store.publish(folder, store.joined(folder, self))
 
     def to_lance(self, uri: str | Path) -> LanceIndex:
         """Write the index to `uri` as a LanceDB table, in the place of what is there; see `build`."""
-        with self._own_adapter():
-            manifest = Manifest(self._header, str(self.media_root), (), (), (), FORMAT_VERSION)
+        with self.acting():
+            manifest = Manifest(self.header, str(self.media_root), (), (), (), FORMAT_VERSION)
             table = lance.Table(uri, manifest)
             table.write(self, manifest)
             table.compact()
@@ -116,33 +113,30 @@ class MediaIndex(Embedded):
         weights = ActingWeights(model)
         if lance.is_table(folder):
             table = lance.Table(folder)
-            table.manifest.header.check(table.uri, model, weights.digests)
+            header = table.manifest.header
+            header.check(table.uri, weights.header(model, header.config))
             return cls._stored(model, weights, table)
         folder = Path(folder).expanduser()
-        header, index = store.read(folder)
-        header.check(folder / store.INDEX, model, weights.digests)
+        index = store.read(folder)
+        index.header.check(folder / store.INDEX, weights.header(model, index.config))
         return cls._of(model, weights, index)
 
     @classmethod
     def _of(cls, model: RetrievalModel, weights: ActingWeights, index: Embedded) -> MediaIndex:
         held = {field.name: getattr(index, field.name) for field in fields(Embedded)}
-        return cls(model=model, adapter=model.active, scale=model.scale, weights=weights, **held)
+        held["header"] = weights.header(model, index.config)  # the same adapter may have another name here
+        return cls(model=model, weights=weights, **held)
 
     @classmethod
     def _stored(cls, model: RetrievalModel, weights: ActingWeights, table: lance.Table) -> LanceIndex:
-        about = {"config": table.manifest.header.config, "media_root": Path(table.manifest.media_root)}
-        nothing = Embedded(built_with=weights.digests, **about, segments=(), order=torch.arange(0))
+        made = table.manifest
+        nothing = Embedded(made.header, Path(made.media_root), segments=(), order=torch.arange(0))
         return LanceIndex(table, cls._of(model, weights, nothing))
-
-    @property
-    def _header(self) -> Header:
-        return Header(identity(self.model.clip), self.adapter, self.built_with, self.config)
 
     def __repr__(self) -> str:
         clips = int(self.column("is_clip").sum())
         counts = f"{len(self) - clips:,} pictures, {clips:,} clips"
-        adapter = adapter_text(self.adapter, self.built_with)
-        return f"<MediaIndex of {self.media_root}: {counts}, {adapter}>"
+        return f"<MediaIndex of {self.media_root}: {counts}, {self.header.acting()}>"
 
     def path(self, file: MediaFile) -> Path:
         """Where the picture, clip or folder of frames lies."""
@@ -193,16 +187,12 @@ class MediaIndex(Embedded):
         """
         return self._ranked(self._media(path), self._compare_means)
 
-    def frame_weights(self, text: str, items: Sequence[int]) -> list[Tensor]:
-        """The share [F] of each frame in the match of some items with a sentence: softmax_f(t . v_f / τ).
-
-        It is 1 / F for `mean_pooled`.
-        """
-        parts = [self.frames(item) for item in items]
+    def frame_weights(self, text: str, item: int) -> Tensor:
+        """The share [F] of each frame in the match of an item: softmax_f(t . v_f / τ); mean_pooled: 1 / F."""
+        matches = self.frames(item) @ self._encode([text])[0]
         if self.config.similarity == "mean_pooled":
-            return [torch.full((len(frames),), 1 / len(frames)) for frames in parts]
-        vector = self._encode([text])[0]
-        return [(frames @ vector / self.config.temperature).softmax(0) for frames in parts]
+            matches = torch.zeros_like(matches)
+        return (matches / self.config.temperature).softmax(0)
 
     def scores(self, texts: Sequence[str], items: list[int] | None = None) -> Tensor:
         """Cosine [T, V] of every text with every item, or with those in `items`, by all their frames."""
@@ -220,14 +210,13 @@ class MediaIndex(Embedded):
         The hashes are of grey values, so copies must have a cosine of `ALIKE`, too: most pictures of another
         colour have less. Those in `apart` stay alone, and so do those after the first `DEPTH`.
         """
-        hashes = self.column("copy_hash").numpy().view(np.uint64)
-        hashes[list(apart)] = 0
-        groups = [group for _, group in fold(hashes, items[:DEPTH]) if len(group) > 1]
-        copies, members = {item: [item] for item in items}, [item for group in groups for item in group]
-        means = self._pooled(torch.tensor(members)).split(list(map(len, groups))) if groups else ()
-        for (best, *others), own in zip(groups, means, strict=True):
-            for item, near in zip(others, (own[1:] @ own[0] >= ALIKE).tolist(), strict=True):
-                copies[best] += copies.pop(item) if near else []
+        first, copies = torch.tensor(items[:DEPTH], dtype=torch.long), {item: [item] for item in items}
+        hashes, means = self.column("copy_hash")[first].numpy().view(np.uint64), self._pooled(first)
+        hashes[np.isin(first, list(apart))] = 0
+        for best, *others in fold(hashes):
+            for row in others:
+                if means[row] @ means[best] >= ALIKE:
+                    copies[items[best]] += copies.pop(items[row])
         return copies
 
     def _text(self, text: str) -> Tensor:
@@ -248,7 +237,7 @@ class MediaIndex(Embedded):
             wanted = MediaFile(path.name, path.name, kind)
         else:
             raise MediaError(f"{path}: neither picture nor clip; expected {', '.join(listing.SUFFIXES)}")
-        with self._own_adapter():
+        with self.acting():
             _, pixels = read_pixels(wanted, path, self.model, self.config)
             return embed(self.model, [pixels])[0].mean(0, keepdim=True)
 
@@ -258,19 +247,17 @@ class MediaIndex(Embedded):
         The `DEPTH` items whose means are nearest to a vector [1, D] are put in order by `compare`.
         """
         unit, most = F.normalize(vector[0], dim=0), DEPTH if len(self) >= LARGE else len(self)
-        spare = len(self.items) - len(self)  # rows that are deleted, which may be the nearest ones
-        found = list(THREADS.map(lambda part: part.nearest(unit, most + spare), self.segments))
-        rows = torch.cat([rows + start for (rows, _), start in zip(found, self.starts, strict=True)])
-        items, by = self.items[rows].sort()
-        first = torch.cat([cosines for _, cosines in found])[by]
-        order, first = best_first(first[items >= 0])
-        items = items[items >= 0][order[:most]]
-        near = items[:DEPTH].sort().values
-        order, again = best_first(compare(vector, near)[0])
-        return torch.cat([near[order], items[DEPTH:]]), torch.cat([again, first[DEPTH:most]])
+        deleted = sum(map(len, self.segments)) - len(self)  # rows which may be the nearest ones
+        found = THREADS.map(lambda part: part.cosines(unit, most + deleted), self.segments)
+        cosines = torch.cat(list(found))[self.order]
+        items = cosines.topk(most).indices.sort().values
+        first, order = cosines[items].sort(descending=True, stable=True)
+        near, rest = items[order[:DEPTH]].sort().values, items[order[DEPTH:]]
+        again, order = compare(vector, near)[0].sort(descending=True, stable=True)
+        return torch.cat([near[order], rest]), torch.cat([again, first[DEPTH:]])
 
     def _encode(self, texts: Sequence[str]) -> Tensor:
-        with self._own_adapter():
+        with self.acting():
             encoded = self.model.encode_text(texts, self.config.max_words)
             return check_finite(self.model.family.comparable(encoded).float().cpu(), self.model)
 
@@ -287,18 +274,11 @@ class MediaIndex(Embedded):
 
     def _compare(self, text: Tensor, items: Tensor) -> Tensor:
         """Cosine [T, V] of every text [T, D] with some items [V], over all their frames."""
-        scores = torch.empty(len(text), len(items))
-        for block in torch.arange(len(items)).split(BLOCK):
-            lengths = self.lengths[items[block]]
-            if self.config.similarity == "mean_pooled" or (lengths == 1).all():
-                scores[:, block] = self._compare_means(text, items[block])
-                continue
-            frames = self.gather(items[block])
-            places = lengths.cumsum(0) - lengths
-            for length in lengths.unique().tolist():  # items with the same number of frames need no padding
-                own = lengths == length
-                some = frames[places[own, None] + torch.arange(length)]
-                scores[:, block[own]] = text_conditioned(text, some, None, self.config.temperature)
+        scores, lengths = torch.empty(len(text), len(items)), self.lengths[items]
+        for length in lengths.unique().tolist():  # items with the same number of frames need no padding
+            for block in (lengths == length).nonzero().flatten().split(BLOCK):
+                frames = self.gather(items[block]).unflatten(0, (-1, length))
+                scores[:, block] = similarity.compare(text, frames, None, self.config)
         return scores
 
     def _best(self, items: Tensor, scores: Tensor, k: int) -> list[tuple[str, float]]:
@@ -308,8 +288,9 @@ class MediaIndex(Embedded):
         return [(self.files[item].file_name, score) for item, score in pairs]
 
     @contextmanager
-    def _own_adapter(self) -> Iterator[None]:
-        with self.model.acting(self.adapter, self.scale):
+    def acting(self) -> Iterator[None]:
+        """Within `with`, the model embeds as for this index. ValueError if its weights have changed."""
+        with self.model.acting(self.header.adapter, self.header.built_with["scale"]):
             if changed := self.weights.changed(self.model):
                 raise ValueError(f"the weights of {changed} changed since; build the index again")
             yield
@@ -347,9 +328,3 @@ class LanceIndex:
         files, frames = zip(*self.table.nearest(vector[0], DEPTH), strict=True)
         segment = Segment.of(files, torch.cat(frames), torch.tensor(list(map(len, frames))))
         return replace(self.asking, segments=(segment,), order=torch.arange(len(files)))
-
-
-def best_first(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """(items [V], scores [V]) of the scores [V]; of equal scores the first item comes first."""
-    ordered = scores.sort(descending=True, stable=True)
-    return ordered.indices, ordered.values

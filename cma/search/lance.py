@@ -7,7 +7,6 @@ metadata is a `store.Manifest`. Storage at `s3://…` is configured by the usual
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -142,7 +141,7 @@ class Table:
         means = torch.stack([one.mean(0) for one in frames])
         several = [one.numpy().tobytes() if len(one) > 1 else None for one in frames]
         columns = {
-            "key": list(map(key_of, files)),
+            "key": [file.key for file in files],
             "file": [as_row(file).decode() for file in files],
             "vector": pa.FixedSizeListArray.from_arrays(means.flatten().numpy(), means.shape[1]),
             "frames": pa.array(several, pa.binary()),
@@ -180,23 +179,17 @@ def build(
         raise ValueError(f"shard={shard!r}: expected (number, how many), from (0, {count}) on")
     root, files, problems = listing.find(source)
     table = Table(uri, Manifest(header, str(root), (), (), (), FORMAT_VERSION))
-    made = table.manifest.header
-    made.check(table.uri, model, header.built_with)
-    if made.config != header.config:
-        raise ValueError(f"{table.uri}: built with {made.config}, now {header.config} is wanted")
+    table.manifest.header.check(table.uri, header)
     building = Building(model, header, root, table.add)
     if table:
         building.know(table.rows())
     if own := files[number::count]:
         building.run(own, () if number else problems)
-    table.delete(table.keys - set(map(key_of, files)) | table.keys & set(map(key_of, building.unread)))
+    kept = {file.key for file in files} - {file.key for file in building.unread}
+    table.delete(table.keys - kept)
     if count == 1:
         table.compact(anew=False)
     return table
-
-
-def key_of(file: MediaFile) -> str:
-    return json.dumps(file.key)
 
 
 def frames_of(rows: pa.Table) -> list[Tensor]:

@@ -1,6 +1,7 @@
 """The pictures and clips of a source: which they are, whether they changed, and how they are read."""
 
 import hashlib
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote, unquote
 
-from PIL import Image
 from pydantic import AfterValidator, PlainSerializer
 
 from .. import data, media
@@ -40,9 +40,7 @@ class MediaFile:
     file_name: str
     media: Name
     kind: Literal["image", "video"]
-    id: str = ""
     captions: tuple[str, ...] = ()
-    split: str = ""
     start: float | None = None
     end: float | None = None
     size: int = 0
@@ -51,9 +49,9 @@ class MediaFile:
     copy_hash: int = 0
 
     @property
-    def key(self) -> tuple[str, str, float | None, float | None]:
+    def key(self) -> str:
         """What tells it from the others: two parts of one clip have the same path."""
-        return self.media, self.kind, self.start, self.end
+        return json.dumps([self.media, self.kind, self.start, self.end])
 
 
 def find(source: RetrievalDataset | str | Path) -> tuple[Path, list[MediaFile], list[Problem]]:
@@ -115,11 +113,6 @@ def stamp(file: MediaFile, path: Path, old: MediaFile | None = None) -> MediaFil
     return replace(file, size=size, modified=modified, digest=digest.hexdigest())
 
 
-def read_pictures(file: MediaFile, path: Path, max_frames: int, fps: float | None) -> list[Image.Image]:
-    """The picture, or the frames [F] of `cma.media.read_frames`. Raises MediaError that names the path."""
-    return media.read_media(path, file.kind, max_frames, fps, file.start, file.end)
-
-
 def _below(folder: Path) -> tuple[list[MediaFile], list[Problem]]:
     """The media below a folder in the order of their paths, and what is left out."""
     names, problems = [], []
@@ -144,6 +137,5 @@ def _of_splits(splits: Sequence[RetrievalDataset]) -> tuple[Path, list[MediaFile
     for split in splits:
         for item in split.items:
             names = shown_name(item.file_name), split.path(item).relative_to(root).as_posix()
-            about = item.id, item.captions, item.split, item.start, item.end
-            files.append(MediaFile(*names, split.kind, *about))
+            files.append(MediaFile(*names, split.kind, item.captions, item.start, item.end))
     return root.absolute(), files

@@ -114,25 +114,18 @@ class Segment:
         for name in self._tensors:
             self[name]
 
-    def nearest(self, vector: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """(rows, cosines) of the `count` items whose means are nearest to a normalised vector [D], or of all.
+    def cosines(self, vector: Tensor, count: int) -> Tensor:
+        """The cosine [n] of each item's mean with a normalised vector [D].
 
-        In no order. By codes, where there are any, some of them are others, and cosines are estimates.
+        Codes, where there are any, estimate those of about the `count` nearest; the rest is -inf.
         """
-        if count >= len(self):
-            return torch.arange(len(self)), self._cosines(vector)
-        if "codes" not in self._tensors:
-            return tuple(reversed(self._cosines(vector).topk(count)))
+        if "codes" not in self._tensors or count >= len(self):
+            return (self._means @ vector.to(self._means.dtype)).float() * self["scales"]
         cosines, rows = map(torch.from_numpy, self._codes.search(vector[None].numpy(), count))
-        return rows[0], cosines[0]
-
-    def _cosines(self, vector: Tensor) -> Tensor:
-        return (self._means @ vector.to(self._means.dtype)).float() * self["scales"]
+        return torch.full((len(self),), -torch.inf).scatter(0, rows[0], cosines[0])
 
     def frames(self, rows: Tensor) -> Tensor:
         """The embeddings of all frames of some rows, one row after the other [N, D], in float32."""
-        if "means" not in self._tensors:  # each item has one frame
-            return self["vectors"][rows].float()
         return self["vectors"][spread(self._begins[rows], self["lengths"][rows].long())].float()
 
     def file(self, row: int) -> MediaFile:

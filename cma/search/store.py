@@ -25,22 +25,21 @@ from ..config import ReadConfig
 from ..files import parse_json, read_json, write_whole
 from .listing import MediaFile, Name, Problem
 from .segment import LARGE, SEGMENT, Segment, digest_of, spread
-from .weights import Digests, Header
+from .weights import Header
 
 INDEX, LOCK, SEGMENTS = "index.json", ".index.lock", SEGMENT.format("[0-9a-f]" * 16)
 FORMAT_VERSION = 6  # 5: one file, `index.safetensors`
 FULL = 2**17  # frames of a segment; twice as much memory as they take is needed to join segments
 
 
-@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Embedded:
     """What an index holds: `segments`, and `order` [V], the row of each item in all of them.
 
-    `skipped` lists (name, reason) of what could not be read; for `built_with` see `identify`.
+    `skipped` lists (name, reason) of what could not be read.
     """
 
-    built_with: Digests
-    config: ReadConfig
+    header: Header
     media_root: Path
     segments: tuple[Segment, ...]
     order: Tensor
@@ -48,6 +47,10 @@ class Embedded:
 
     def __len__(self) -> int:
         return len(self.order)
+
+    @property
+    def config(self) -> ReadConfig:
+        return self.header.config
 
     @cached_property
     def files(self) -> Files:
@@ -72,13 +75,6 @@ class Embedded:
             own = owners == number
             gathered[spread(places[own], lengths[own])] = self.segments[number].frames(rows[own])
         return gathered
-
-    @cached_property
-    def items(self) -> Tensor:
-        """The item of each row of all segments, -1 where it is deleted."""
-        items = torch.full((sum(map(len, self.segments)),), -1)
-        items[self.order] = torch.arange(len(self))
-        return items
 
     @cached_property
     def starts(self) -> Tensor:
@@ -150,7 +146,7 @@ def written(folder: Path) -> list[Path]:
     return sorted(folder.glob(SEGMENTS), key=lambda path: path.stat().st_mtime_ns)
 
 
-def publish(folder: Path, header: Header, index: Embedded) -> None:
+def publish(folder: Path, index: Embedded) -> None:
     """Let `index`, whose segments are in `folder`, be what is found there; what it does not use is deleted.
 
     A kill at any moment leaves the old index or the new one. To be called inside `writing`.
@@ -158,16 +154,14 @@ def publish(folder: Path, header: Header, index: Embedded) -> None:
     names, order = tuple(segment.path.name for segment in index.segments), index.order
     first, after = order.diff(prepend=order[:1] - 2) != 1, order.diff(append=order[-1:] + 2) != 1
     runs = tuple(zip(order[first].tolist(), (order[after] + 1).tolist(), strict=True))
-    manifest = Manifest(header, str(index.media_root), index.skipped, names, runs, FORMAT_VERSION)
+    manifest = Manifest(index.header, str(index.media_root), index.skipped, names, runs, FORMAT_VERSION)
     write_whole(folder / INDEX, json.dumps([digest_of([], text := as_json(manifest)), text]))
     for path in [*written(folder), *folder.glob(".segment-*.tmp")]:  # and what a kill has left
         with suppress(PermissionError):  # Windows, while it is mapped: the next build deletes it
             path.name in names or path.unlink()
 
 
-def joined(
-    folder: Path, header: Header, index: Embedded, least: float = math.inf, codes: bool = False
-) -> Embedded:
+def joined(folder: Path, index: Embedded, least: float = math.inf, codes: bool = False) -> Embedded:
     """The same index: items of segments of fewer than `least` frames are written into new ones in `folder`.
 
     So are those of a segment of which half the rows are not in use, or which is not in `folder`. The new ones
@@ -187,13 +181,13 @@ def joined(
     for items in moving.nonzero().flatten().split(at_once) if moving.any() else ():
         files = [index.files[item] for item in items.tolist()]
         new = Segment.of(files, index.gather(items), index.lengths[items], len(index) >= LARGE)
-        segments.append((new.with_codes() if codes else new).write(folder, as_json(header)))
+        segments.append((new.with_codes() if codes else new).write(folder, as_json(index.header)))
         order[items] = torch.arange(rows, rows := rows + len(items))
     return replace(index, segments=tuple(segments), order=order)
 
 
-def read(folder: Path) -> tuple[Header, Embedded]:
-    """The index in `folder`, mapped, and its header.
+def read(folder: Path) -> Embedded:
+    """The index in `folder`, mapped.
 
     Raises FileNotFoundError, or ValueError that names the file if it is damaged or of another format.
     """
@@ -208,6 +202,5 @@ def read(folder: Path) -> tuple[Header, Embedded]:
         if read_json(path, tuple[str, str], hint)[0] != digest:  # another process has just replaced the index
             return read(folder)
         raise ValueError(f"{path}: a segment is not there ({error}){hint}") from error
-    header, rows = manifest.header, torch.cat([torch.arange(*run) for run in manifest.runs])
-    about = {"built_with": header.built_with, "config": header.config, "skipped": manifest.skipped}
-    return header, Embedded(media_root=Path(manifest.media_root), segments=segments, order=rows, **about)
+    order = torch.cat([torch.arange(*run) for run in manifest.runs])
+    return Embedded(manifest.header, Path(manifest.media_root), segments, order, manifest.skipped)

@@ -26,17 +26,25 @@ class Header:
     built_with: Digests
     config: ReadConfig
 
-    def check(self, path: str | Path, model: RetrievalModel, digests: Digests) -> None:
-        """Raise ValueError unless the backbone and the active adapter, with these digests, are the same."""
-        if self.built_with == digests:
-            return
-        said = f"the backbone {self.backbone}, but this one is {identity(model.clip)} or has other weights"
-        advice = "load that backbone"
-        if self.built_with["backbone"] == digests["backbone"]:
-            there, here = adapter_text(self.adapter, self.built_with), adapter_text(model.active, digests)
-            said = f"{there}, but now {here} is active or its weights differ"
+    def check(self, path: str | Path, now: Header) -> None:
+        """Raise ValueError unless `now` is of the same backbone, adapter, scale and config."""
+        if self.built_with["backbone"] != now.built_with["backbone"]:
+            said = f"the backbone {self.backbone}, but this one is {now.backbone} or has other weights"
+            advice = "load that backbone"
+        elif self.built_with != now.built_with:
+            said = f"{self.acting()}, but now {now.acting()} is active or its weights differ"
             advice = "call set_adapter with the right one"
+        elif self.config != now.config:
+            said, advice = f"{self.config}, now {now.config} is wanted", "give the same config"
+        else:
+            return
         raise ValueError(f"{path}: built with {said}; {advice}, or build the index again")
+
+    def acting(self) -> str:
+        """What a message calls the adapter, with its scale where that is not 1."""
+        scale = self.built_with["scale"]
+        at = "" if scale == 1 else f" at scale {scale:g}"
+        return f"adapter {self.adapter!r}{at}" if self.adapter else "no adapter"
 
 
 def identify(model: RetrievalModel) -> Digests:
@@ -55,12 +63,6 @@ def identify(model: RetrievalModel) -> Digests:
     return {"backbone": backbone, "adapter": digest_of(own, repr(describe(adapter))), "scale": model.scale}
 
 
-def adapter_text(adapter: str | None, digests: Digests) -> str:
-    """What a message calls an adapter, with its scale where that is not 1."""
-    scale = "" if digests["scale"] == 1 else f" at scale {digests['scale']:g}"
-    return f"adapter {adapter!r}{scale}" if adapter else "no adapter"
-
-
 class ActingWeights:
     """The weights of a model's backbone and active adapter: their `digests`, and whether they have changed.
 
@@ -69,6 +71,10 @@ class ActingWeights:
 
     def __init__(self, model: RetrievalModel) -> None:
         self.digests, self._seen = identify(model), _versions(model)
+
+    def header(self, model: RetrievalModel, config: ReadConfig) -> Header:
+        """What this model embeds with, for an index of this config."""
+        return Header(identity(model.clip), model.active, self.digests, config)
 
     def changed(self, model: RetrievalModel) -> str:
         """What of the model, with the same adapter active, differs from `digests`; "" if nothing does."""

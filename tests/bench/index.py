@@ -62,14 +62,8 @@ def write(folder: str, items: int) -> dict:
         files = [file(number) for number in range(first, min(items, first + store.FULL))]
         part = segment.Segment.of(files, clustered(len(files), first), torch.ones(len(files)), half=True)
         segments.append(part.write(Path(folder), store.as_json(header)))
-    whole = store.Embedded(
-        built_with=header.built_with,
-        config=header.config,
-        media_root=Path("/media"),
-        segments=tuple(segments),
-        order=torch.arange(items),
-    )
-    store.publish(Path(folder), header, whole)
+    whole = store.Embedded(header, Path("/media"), tuple(segments), torch.arange(items))
+    store.publish(Path(folder), whole)
     return {
         "seconds": round(time.perf_counter() - start, 1),
         "GB on disk": round(size_of(Path(folder)) / 1e9, 3),

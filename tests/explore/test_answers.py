@@ -75,8 +75,8 @@ def test_why_is_the_explanation_of_the_frames_that_were_compared(indexes, name, 
         found = answers.why(index, "a red cat", item)
         path = index.path(index.files[item])
         frames = [video.read_image(path)] if name == "pictures" else video.read_frames(path, 12, None)
-        with index.model.acting(index.adapter):
-            weights = index.frame_weights("a red cat", [item])[0]
+        with index.acting():
+            weights = index.frame_weights("a red cat", item)
             expected = attention.explain(index.model, "a red cat", frames, weights)
         assert len(found.frames) == len(frames) == len(index.frames(item))
         assert [word for word, _ in found.words] == ["a", "red", "cat"]
@@ -87,9 +87,13 @@ def test_why_is_the_explanation_of_the_frames_that_were_compared(indexes, name, 
         assert index.model.active is None
 
 
+def with_config(index, **changes):
+    return replace(index, header=replace(index.header, config=replace(index.config, **changes)))
+
+
 def test_heat_lies_on_the_frames_that_count(indexes):
     index = indexes["clips"]["zero-shot"]
-    sharp = replace(index, config=replace(index.config, temperature=1e-4))  # one frame has all the weight
+    sharp = with_config(index, temperature=1e-4)  # one frame has all the weight
     found = answers.why(sharp, "a red cat", 4)
     assert max(found.weights) > 0.99
     coloured = [frame.convert("L").convert("RGB") != frame for frame in found.frames]
@@ -98,7 +102,7 @@ def test_heat_lies_on_the_frames_that_count(indexes):
 
 def test_why_of_a_clip_that_changed_says_so(indexes):
     index = indexes["clips"]["zero-shot"]
-    other = replace(index, config=replace(index.config, max_frames=2))
+    other = with_config(index, max_frames=2)
     with pytest.raises(ValueError, match=r"test5?4\.mp4: found 2 frames, its index holds 5; build it again"):
         answers.why(other, "a cat", 4)
 

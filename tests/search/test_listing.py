@@ -7,7 +7,7 @@ import shutil
 import pytest
 from PIL import Image
 
-from cma.media import MediaError
+from cma.media import MediaError, read_media
 from cma.search import listing
 from tests.toy_data import write_images
 from tests.toy_media import write_picture
@@ -69,7 +69,7 @@ def test_a_path_that_may_not_be_looked_at_is_listed_and_says_so_when_it_is_read(
     root, files, _ = listing.find(tmp_path)
     assert [(file.media, file.kind) for file in files] == [("a.jpg", "image"), ("shut.jpg", "image")]
     with pytest.raises(MediaError, match=r"shut\.jpg: cannot be opened \(.*Permission denied"):
-        listing.read_pictures(files[1], root / "shut.jpg", 1, None)
+        read_media(root / "shut.jpg", "image", 1, None)
 
 
 @pytest.mark.parametrize(

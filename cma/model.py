@@ -224,7 +224,7 @@ class RetrievalModel(nn.Module):
                 raise TypeError(f"{wanted}; found {type(wrong[0]).__name__}")
             if not images:
                 raise ValueError("no images were given")
-            images = to_pixels(images, self._part("image_processor"))
+            images = to_pixels(images, self.of_processor("image_processor"))
         return self._embed(images, None)
 
     def _embed(self, pixels: Tensor, mask: Tensor | None) -> Tensor:
@@ -269,7 +269,7 @@ class RetrievalModel(nn.Module):
             raise ValueError(f"max_words must leave room for start, one word and end, not {max_words}")
         places = self.clip.config.text_config.max_position_embeddings
         most = min(places, max_words or math.inf)
-        ids, self.cut = self.family.tokenize(self._part("tokenizer"), texts, places, most)
+        ids, self.cut = self.family.tokenize(self.of_processor("tokenizer"), texts, places, most)
         if self.cut and not self._warned:
             self._warned = True
             warnings.warn(f"{self.cut} of {len(ids)} captions exceed {most} tokens and are cut", stacklevel=3)
@@ -309,8 +309,8 @@ class RetrievalModel(nn.Module):
         """exp of the frozen logit scale: logits = logit_scale * similarity."""
         return self.clip.logit_scale.float().exp()
 
-    def _part(self, name: str) -> object:
-        """The tokenizer or the image processor."""
+    def of_processor(self, name: str) -> object:
+        """Its "tokenizer" or "image_processor". Raises ValueError if the model has no processor."""
         if self.processor is None:
             raise ValueError("this model has no processor: give tensors, or RetrievalModel(clip, processor)")
         return getattr(self.processor, name)

@@ -198,7 +198,7 @@ def read_pixels(
     """The file with its `copy_hash`, and CLIP's input [F, 3, H, W]. Raises MediaError that names the path."""
     pictures = read_media(path, file.kind, config.max_frames, config.fps, file.start, file.end)
     copy_hash = picture_hash(pictures[0]) if file.kind == "image" else 0
-    return replace(file, copy_hash=copy_hash), to_pixels(pictures, model.processor.image_processor)
+    return replace(file, copy_hash=copy_hash), to_pixels(pictures, model.of_processor("image_processor"))
 
 
 def embed(model: RetrievalModel, pixels: Sequence[Tensor]) -> list[Tensor]:

@@ -50,7 +50,9 @@ class Pixels:
     frames (uint8) in the memory of the process that read them, so that an epoch does not decode them again.
     """
 
-    def __init__(self, processor: CLIPProcessor, config: TrainConfig) -> None:
+    def __init__(self, processor: CLIPProcessor | None, config: TrainConfig) -> None:
+        if processor is None:
+            raise ValueError("this model has no processor to read media: RetrievalModel(clip, processor)")
         self.image_processor = processor.image_processor
         self.config = config
         self.cache: dict[tuple, Tensor] = {}
@@ -150,9 +152,7 @@ def model_frames(model: RetrievalModel, frames: Tensor, mask: Tensor) -> Tensor:
     frames, mask = frames.to(model.device), mask.to(model.device)
     if frames.dtype != torch.uint8:
         return frames
-    if model.processor is None:
-        raise ValueError("uint8 frames need RetrievalModel(clip, processor), or give normalised frames")
-    processor = model.processor.image_processor
+    processor = model.of_processor("image_processor")
     mean = torch.tensor(processor.image_mean, device=model.device).view(3, 1, 1)
     std = torch.tensor(processor.image_std, device=model.device).view(3, 1, 1)
     normal = (frames * processor.rescale_factor - mean) / std

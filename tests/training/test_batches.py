@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import cma
 from cma import RetrievalModel, TrainConfig
 from cma.data import load
 from cma.media import MediaError, read_frames
@@ -162,7 +163,15 @@ def test_msrvtt_counts_180000_pairs_and_1406_steps():
     assert "9,000 items, one caption each: 70 steps" in words
 
 
-def test_raw_frames_need_a_processor(model):
+def test_what_reads_media_needs_a_processor(model, dataset, tmp_path):
     bare = RetrievalModel(model.clip)
-    with pytest.raises(ValueError, match="uint8 frames need RetrievalModel"):
-        model_frames(bare, torch.zeros(1, 1, 3, 32, 32, dtype=torch.uint8), torch.ones(1, 1))
+    bare.add_adapter("a", cma.AdapterConfig(4, 8))
+    frames, mask = torch.zeros(1, 1, 3, 32, 32, dtype=torch.uint8), torch.ones(1, 1)
+    for reads in (
+        lambda: model_frames(bare, frames, mask),
+        lambda: cma.evaluate(bare, dataset, TrainConfig()),
+        lambda: cma.train(bare, dataset, TrainConfig(runs_dir=tmp_path)),
+        lambda: cma.MediaIndex.build(bare, dataset),
+    ):
+        with pytest.raises(ValueError, match=r"no processor.* RetrievalModel\(clip, processor\)"):
+            reads()

@@ -96,8 +96,8 @@ def _at_points(points: Tested) -> str:
         for method in (OURS, "LoRA"):
             found = sorted((*_share(of, way, method), name) for name, of in points.items() if method in of)
             ends = (f"{share} ({name})" for _, share, name in dict.fromkeys(found[:1] + found[-1:]))
-            told += [f"{said}, {method} (of {len(found)}): {' to '.join(ends)}"] if found else []
-    return f"Share of full fine-tuning's gain in R@1, lowest to highest of the points. {'; '.join(told)}."
+            told += [f"{said}, {method} (of {len(found)}) {' to '.join(ends)}"] if found else []
+    return f"Share of full fine-tuning's gain in R@1, lowest to highest of the points: {'; '.join(told)}."
 
 
 def _ways(of: dict[str, MethodRow]) -> dict[str, str]:

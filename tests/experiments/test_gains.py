@@ -68,17 +68,17 @@ def test_the_points_of_the_curves_are_one_sentence(tmp_path):
     (tmp_path / "curves" / "my-notes").mkdir()
     *before, last = gains.summary(ROWS, gains.read_points(tmp_path)).splitlines()
     assert before == gains.summary(ROWS).splitlines()
-    start = "4. Share of full fine-tuning's gain in R@1, lowest to highest of the points. "
+    start = "4. Share of full fine-tuning's gain in R@1, lowest to highest of the points: "
     assert last.startswith(start) and last.endswith(".")
     ours, lora, back, lora_back = last.removeprefix(start).removesuffix(".").split("; ")
-    assert back.startswith(f"image-to-text, {OURS} (of 4): ") and lora_back.startswith(
-        "image-to-text, LoRA (of 1): "
+    assert back.startswith(f"image-to-text, {OURS} (of 4) ") and lora_back.startswith(
+        "image-to-text, LoRA (of 1) "
     )
-    lowest, highest = ours.removeprefix(f"text-to-image, {OURS} (of 4): ").split(" to ")
+    lowest, highest = ours.removeprefix(f"text-to-image, {OURS} (of 4) ").split(" to ")
     assert lowest == f"{gains.NO_SHARE} (mini-flickr30k with a backbone of 700 steps)"
     share = r"(\d+) % \[\d+, \d+\] \(mini-flickr30k with"
     highest = re.fullmatch(rf"{share} 1/4 of its training items\)", highest)
-    same = re.fullmatch(rf"text-to-image, LoRA \(of 1\): {share} 0\.5 × the steps\)", lora)
+    same = re.fullmatch(rf"text-to-image, LoRA \(of 1\) {share} 0\.5 × the steps\)", lora)
     assert int(highest[1]) > int(same[1])
     assert gains.read_points(tmp_path / "curves") == {}
 

@@ -4,7 +4,7 @@
     python book/build.py --setup-cells     # give each notebook its first cell, for Colab
 
 Any warning is an error. The first cell needs the repository's address, which is set in pyproject.toml;
-without it the cell is taken out again.
+without an address the cell is removed.
 """
 
 import shutil
@@ -28,14 +28,14 @@ BUILT = HERE / "_build"
 
 
 def write_setup_cells(address: str) -> None:
-    """Put the first cell into every committed notebook, or take it out if there is no address."""
+    """Put the first cell into every committed notebook, or remove it if there is no address."""
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         notebook = with_setup(nbformat.read(path, as_version=4), address)
         write_whole(path, nbformat.writes(notebook).rstrip("\n") + "\n")
 
 
 def main() -> int:
-    """Parse the command line; returns the exit status. What a user can correct is one line."""
+    """Run the command line and return the exit status. Errors that a user can correct are one line."""
     try:
         address = repository()
         if sys.argv[1:] == ["--setup-cells"]:

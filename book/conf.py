@@ -1,4 +1,4 @@
-"""Sphinx's settings of the book; `build.py` calls Sphinx with them, in its own process."""
+"""Sphinx's settings for the book; `build.py` runs Sphinx with them, within its own process."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,15 +9,15 @@ project = html_title = "Cross-Modal Adapter"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "hook"]
 exclude_patterns = ["notebooks/figures/*.md"]
 
-nb_execution_mode = "off"  # the notebooks are committed as they ran
+nb_execution_mode = "off"  # the notebooks are committed with their outputs
 nb_render_markdown_format = "gfm"  # tables that a cell prints in Markdown
-nb_ipywidgets_js = {}  # no widget is kept, and its scripts would come from another host
+nb_ipywidgets_js = {}  # no widgets are kept, and their scripts would come from another host
 nb_merge_streams = True
 nb_code_prompt_show, nb_code_prompt_hide = "Show the code", "Hide the code"
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 
-highlight_language = "none"  # of blocks that name no language; mostly they are commands
+highlight_language = "none"  # for blocks without a language, which are mostly commands
 default_role = "literal"  # docstrings have names in single backticks
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
@@ -30,7 +30,7 @@ html_theme_options = {
     "use_fullscreen_button": False,
     "show_toc_level": 2,
     "footer_content_items": [],
-    "navbar_persistent": [],  # a second field for the search, above the page
+    "navbar_persistent": [],  # removes the second search field, above the page
 }
 if repository_address:  # Colab opens the committed notebook, whose first cell clones and installs
     html_theme_options |= {
@@ -41,7 +41,7 @@ if repository_address:  # Colab opens the committed notebook, whose first cell c
         "launch_buttons": {"colab_url": "https://colab.research.google.com"},
     }
 mathjax = Path(find_spec("sphinx-mathjax-offline").origin).parent / "static" / "mathjax" / "tex-svg.js"
-mathjax_path = mathjax.name  # one file, with its glyphs
+mathjax_path = mathjax.name  # one file that contains its glyphs
 html_static_path = ["book.css", str(mathjax)]
 html_css_files = ["book.css"]
 html_domain_indices = html_use_index = False  # the search finds more

@@ -1,4 +1,4 @@
-"""The book's hook: links to files that are no page, and figures without a text."""
+"""The book's Sphinx extension: links to files that are not pages, figures without text, and docstrings."""
 
 import ast
 import posixpath
@@ -14,9 +14,9 @@ LOG = logging.getLogger(__name__)
 
 
 def repository_link(address: str, page: str, target: str) -> str | None:
-    """Where a relative link of a page leads: the address of a file or folder of the repository.
+    """Return the address, in the repository, of the file or folder that a page's relative link leads to.
 
-    "" if the repository has no address yet, None if `target` is no file or folder there.
+    "" if the repository has no address yet, None if `target` is not a file or folder there.
     """
     path = posixpath.normpath(posixpath.join(posixpath.dirname(page), target.partition("#")[0]))
     if not target or path.startswith("..") or not (ROOT / path).exists():
@@ -26,7 +26,7 @@ def repository_link(address: str, page: str, target: str) -> str | None:
 
 
 def send_links(app: Sphinx, doctree: nodes.document) -> None:
-    """Send links to files and folders that are no page to the repository; they are text without it."""
+    """Point links to files and folders that are not pages to the repository, or make them plain text."""
     page, pages = app.env.docname, app.env.found_docs
     for link in [*doctree.findall(addnodes.pending_xref), *doctree.findall(addnodes.download_reference)]:
         target = link["reftarget"]
@@ -41,7 +41,7 @@ def send_links(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def ask_for_text(app: Sphinx, doctree: nodes.document) -> None:
-    """Warn, which ends the build, of a figure that has no text for those who do not see it."""
+    """Warn about a figure without a text for readers who do not see it; a warning fails the build."""
     for image in doctree.findall(nodes.image):
         if not image.get("alt", "").strip():
             LOG.warning("a figure without a text: write it in the cell's metadata, mystnb.image.alt, "
@@ -49,7 +49,7 @@ def ask_for_text(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def as_code(app: Sphinx, what: str, name: str, found: object, options: object, lines: list[str]) -> None:
-    """Make an indented block of a docstring, such as a command, a block of code."""
+    """Turn an indented block of a docstring, such as a command, into a block of code."""
     for at in range(len(lines) - 1, 0, -1):
         if lines[at].startswith("    ") and not lines[at - 1].strip():
             lines[at:at] = ["::", ""]
@@ -61,7 +61,7 @@ def skipped(app: Sphinx, what: str, name: str, found: object, skip: bool, option
 
 
 class WithoutChecks(ast.NodeTransformer):
-    """`Annotated[int, …]`, as pydantic's checks are written, becomes `int`."""
+    """Replaces `Annotated[int, …]`, which is how pydantic's checks are written, by `int`."""
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
         self.generic_visit(node)
@@ -69,7 +69,7 @@ class WithoutChecks(ast.NodeTransformer):
 
 
 def readable(app: Sphinx, what: str, name: str, found: object, options: object, *said: str) -> tuple | None:
-    """The signature and what it returns, without pydantic's checks and with `...` for <objects>."""
+    """Return signature and return type, without pydantic's checks and with `...` for <objects>."""
     signature, returned = said
     if not signature or not re.search("<|Annotated", signature):
         return None
@@ -79,7 +79,7 @@ def readable(app: Sphinx, what: str, name: str, found: object, options: object, 
 
 
 def setup(app: Sphinx) -> dict:
-    """Called by Sphinx."""
+    """Connect the functions above to Sphinx, which calls this."""
     app.add_config_value("repository_address", "", "env")
     app.connect("doctree-read", send_links)
     app.connect("doctree-read", ask_for_text)

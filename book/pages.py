@@ -1,4 +1,4 @@
-"""What the book is made of: the pages that Sphinx reads, copied or made into one folder."""
+"""The pages of the book: they are copied or made, in one folder, from which Sphinx reads them."""
 
 import importlib
 import inspect
@@ -21,7 +21,7 @@ ANSWER = "<details><summary>Answer</summary>"  # how an output of `cma.plots.fol
 
 
 def repository() -> str:
-    """The repository's address, `Repository` of [project.urls] in pyproject.toml; "" while there is none.
+    """Return the repository's address, `Repository` of [project.urls] in pyproject.toml; "" if there is none.
 
     Raises ValueError for an address that is not https://github.com/OWNER/NAME: Colab opens no other.
     """
@@ -33,7 +33,7 @@ def repository() -> str:
 
 
 def setup_code(address: str) -> str:
-    """The code of a notebook's first cell: it clones and installs, and does nothing in a clone."""
+    """Return the code of a notebook's first cell: it clones and installs, and does nothing in a clone."""
     return f'''# For Colab: clone, install, build the offline benchmarks. In a clone this does nothing.
 import os
 import subprocess
@@ -52,7 +52,7 @@ if not any((folder / "notebooks" / "run.py").exists() for folder in (here, *here
 
 
 def with_setup(notebook: nbformat.NotebookNode, address: str) -> nbformat.NotebookNode:
-    """The notebook with `setup_code` as its first code cell, or without it if `address` is ""."""
+    """Return the notebook with `setup_code` as its first code cell, or without it if `address` is ""."""
     notebook.cells = [cell for cell in notebook.cells if SETUP not in cell.metadata.get("tags", [])]
     if address:
         cell = nbformat.v4.new_code_cell(setup_code(address), id="setup", metadata={"tags": [SETUP]})
@@ -66,7 +66,7 @@ def with_setup(notebook: nbformat.NotebookNode, address: str) -> nbformat.Notebo
 
 
 def for_the_book(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The notebook with tags that hide the code that holds a folded answer, and the setup, from readers."""
+    """Tag cells so that the book hides the code that holds a folded answer, and the setup cell."""
     for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
         tags = cell.metadata.setdefault("tags", [])
         if any(o.get("data", {}).get("text/markdown", "").startswith(ANSWER) for o in cell.outputs):
@@ -77,7 +77,7 @@ def for_the_book(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def doors(package: str) -> Iterator[str]:
-    """The modules that a package shows: itself, then those of its `__all__`, or all if it has none."""
+    """Yield the public modules of a package: itself, then those of its `__all__`, or all if it has none."""
     module = importlib.import_module(package)
     yield package
     below = sorted(found.name for found in pkgutil.iter_modules(module.__path__) if found.name[0] != "_")
@@ -86,7 +86,7 @@ def doors(package: str) -> Iterator[str]:
 
 
 def reference(module: str, shown: Collection[str]) -> str:
-    """The page of one module: its docstring, then all that it shows; another page's names are links."""
+    """Return the page of one module: its docstring, its public names, and links to those on other pages."""
     found, here, elsewhere = importlib.import_module(module), [], []
     for name in getattr(found, "__all__", ()):
         value = getattr(found, name)

@@ -1,6 +1,6 @@
 """Cross-Modal Adapter: frozen CLIP, 0.3 % trained, for images and videos.
 
-`import cma` is fast: each name and submodule below is loaded when it is first used, and torch with it.
+`import cma` is fast: each name and submodule below is loaded when it is first used, and so is torch.
 """
 
 import importlib.util
@@ -10,7 +10,7 @@ import lazy_loader
 
 
 def _installed(name: str) -> str | None:
-    """The version of a distribution, or None if it is not installed."""
+    """Return the version of a distribution, or None if it is not installed."""
     return next((found.version for found in metadata.distributions(name=name)), None)
 
 
@@ -29,7 +29,7 @@ if other := _installed("cma"):
         "cross-modal-adapter` (in a clone: `pip install --no-deps -e .`), or give each its own environment"
     )
 
-__version__ = _installed("cross-modal-adapter") or "0+unknown"  # of a source tree that is not installed
+__version__ = _installed("cross-modal-adapter") or "0+unknown"  # unknown: a source tree, not installed
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,

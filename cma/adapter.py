@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 
 def quick_gelu(x: Tensor) -> Tensor:
-    """CLIP's own activation, x * sigmoid(1.702 x)."""
+    """Return CLIP's own activation, x * sigmoid(1.702 x)."""
     return x * torch.sigmoid(1.702 * x)
 
 
@@ -30,9 +30,9 @@ ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": F.gelu, "relu": F.relu}
 class AdapterConfig:
     """Size and initialisation of an adapter; the defaults are the paper's (519,168 parameters on ViT-B/32).
 
-    bottleneck_dim: the paper's r; shared_dim: its d_s, 0 shares nothing; dropout: after the activation;
-    init_std: of the normal distribution of the initial weights (biases start at 0). Raises ValueError that
-    names the field, its value and what is allowed.
+    bottleneck_dim: the paper's r; shared_dim: its d_s, 0 shares nothing; dropout: its rate, after the
+    activation; init_std: the standard deviation of the normal initial weights (biases start at 0). Raises
+    ValueError that names the field, its value and what is allowed.
     """
 
     bottleneck_dim: int = 8
@@ -55,10 +55,10 @@ class AdapterConfig:
 
 
 def shared_slices(layers: int, deepest: int) -> list[int]:
-    """Which of the `deepest` shared slices each of a tower's `layers` layers uses.
+    """Return, for each of a tower's `layers` layers, which of the `deepest` shared slices it uses.
 
-    With equal depth, as in the paper, layer i uses slice i. A shallower tower spreads over the deeper one, so
-    that both end with the last slice; the slices that it skips are used by the deeper tower alone.
+    With equal depth, as in the paper, layer i uses slice i. A shallower tower is spread over the deeper one,
+    so that both end with the last slice; only the deeper tower uses the slices that it skips.
     """
     return [(i + 1) * deepest // layers - 1 for i in range(layers)]
 
@@ -100,9 +100,9 @@ class CrossModalAdapters(nn.Module):
                 nn.init.trunc_normal_(parameter, std=config.init_std, a=-2.0, b=2.0)
 
     def forward(self, tower: str, site: int, z: Tensor) -> Tensor:
-        """What `tower` ("vision" | "text") adds to the sublayer output z [..., D] of `site`, as z's dtype.
+        """Return what is added to the sublayer output z [..., D] of one site, in the precision of z.
 
-        Site 2i is the attention of layer i, site 2i + 1 its MLP.
+        `tower` is "vision" or "text". Site 2i is the attention of layer i, site 2i + 1 its MLP.
         """
         own: TowerAdapters = getattr(self, tower)
         shared = 2 * self.slices[tower][site // 2] + site % 2

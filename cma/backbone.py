@@ -14,8 +14,8 @@ from .families import family_of
 
 Device = str | torch.device | None
 MINI = Path(__file__).parent / "mini_clip"
-PHOTOGRAPHS = "openai/clip-vit-base-patch32"  # of the hub; the paper's, and the one to take for photographs
-NEEDED = (  # one file of each group is in the folder of a complete model
+PHOTOGRAPHS = "openai/clip-vit-base-patch32"  # a hub id: the paper's backbone, to be used for photographs
+NEEDED = (  # the folder of a complete model has at least one file of each group
     ("config.json",), ("preprocessor_config.json", "processor_config.json"),
     ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model"),
     ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"),
@@ -25,18 +25,18 @@ NEEDED = (  # one file of each group is in the folder of a complete model
 def load_backbone(
     name: str | Path, dtype: torch.dtype = torch.float32, device: Device = None, revision: str | None = None
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """A pre-trained backbone and its processor: "mini", a hub id ("openai/clip-vit-base-patch32"), a folder.
+    """Load a backbone and its processor: "mini", a hub id ("openai/clip-vit-base-patch32") or a folder.
 
-    A hub model that is complete in the cache is taken from there; the hub is not asked for a newer revision.
-    `revision` is its commit, branch or tag. Nothing in it is executed, tensors are read.
+    A hub model that is complete in the cache is loaded from there, without asking the hub for a newer one.
+    `revision` is its commit, branch or tag. No code of a model is executed; only tensors are read.
     Images are prepared with Pillow even if torchvision is installed, so that recall does not depend on it.
     Raises FileNotFoundError for a folder that is missing or holds no model, OSError for a hub id that cannot
-    be loaded, ValueError for a device that is not there, and for a model that is in no family
+    be loaded, ValueError for a device that does not exist, and for a model that is in no family
     (`cma.families`), lacks weights, or would pool the wrong token.
     """
     try:
         torch.empty(0, device=device)
-    except (AssertionError, RuntimeError) as error:  # torch's, by how it was built
+    except (AssertionError, RuntimeError) as error:  # which one depends on torch's build
         reason = str(error).splitlines()[0]
         raise ValueError(f"device {str(device)!r} cannot be used here ({reason}); try 'cpu'") from error
     found = _source(name)
@@ -45,7 +45,7 @@ def load_backbone(
     at = {"revision": revision or "main", "trust_remote_code": False}  # else transformers asks the user
     try:
         if isinstance(source, str):
-            huggingface_hub.model_info(source, revision=revision, timeout=10)  # transformers tries for 30 s
+            huggingface_hub.model_info(source, revision=revision, timeout=10)  # transformers would wait 30 s
         config = AutoConfig.from_pretrained(source, **at)
     except Exception as error:  # the client's errors differ from release to release
         tried = "neither 'mini', nor a folder here, nor a hub model that can be loaded"
@@ -54,7 +54,7 @@ def load_backbone(
     kind = getattr(transformers, family.model)
     bar = logging.is_progress_bar_enabled()
     if isinstance(source, Path):
-        logging.disable_progress_bar()  # it is for downloads
+        logging.disable_progress_bar()  # the bar is meant for downloads
     try:
         clip, info = kind.from_pretrained(source, dtype=dtype, output_loading_info=True, **at)
     finally:
@@ -73,7 +73,7 @@ def load_backbone(
     processor = getattr(transformers, f"{family.processor}Processor")(images, tokenizer)
     check_tokenizer(clip, processor.tokenizer)
     clip.config.name_or_path = name if name == "mini" or isinstance(found, str) else str(found.absolute())
-    if isinstance(source, str):  # what was fetched: transformers does not always say which commit it is
+    if isinstance(source, str):  # just fetched: transformers does not always say which commit it is
         cached = _cached(source, revision)
     if cached or isinstance(source, Path):
         clip.config._commit_hash = cached.name if cached else _digest(source)
@@ -81,12 +81,12 @@ def load_backbone(
 
 
 def identity(clip: PreTrainedModel) -> dict[str, str | None]:
-    """Name (a folder's absolute path) and revision (the hub's commit, or a digest of the weight files)."""
+    """Return name (a folder's absolute path) and revision (the hub's commit, or a digest of the weights)."""
     return {"name": clip.config.name_or_path or None, "revision": getattr(clip.config, "_commit_hash", None)}
 
 
 def known_by(identity: dict[str, str | None]) -> str | None:
-    """What tells two backbones apart: the revision, or the name if there is none (a folder may be copied)."""
+    """Return what identifies a backbone: its revision (folders may be copied), or its name without one."""
     return identity["revision"] or identity["name"]
 
 
@@ -94,7 +94,7 @@ def check_tokenizer(clip: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
     """Raise ValueError unless the text tower takes its embedding at the token that ends a caption.
 
     transformers pools at the first `text_config.eos_token_id`; in CLIP the id 2 is a legacy value that means
-    "at the highest id". With a tokenizer that ends its captions otherwise, words would silently be ignored.
+    "at the highest id". With a tokenizer that ends captions differently, words would silently be ignored.
     """
     family, config = family_of(clip.config), clip.config.text_config
     size, pooled, ids = config.vocab_size, config.eos_token_id, tokenizer("a")["input_ids"]
@@ -112,7 +112,7 @@ def check_tokenizer(clip: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
 
 
 def _source(name: str | Path) -> str | Path:
-    """The folder that `name` means, or `name` itself if it is a hub id."""
+    """Return the folder that `name` means, or `name` itself if it is a hub id."""
     folder = MINI if name == "mini" else Path(name).expanduser()
     if (folder / "config.json").is_file():
         return folder
@@ -124,7 +124,7 @@ def _source(name: str | Path) -> str | Path:
 
 
 def _cached(name: str, revision: str | None) -> Path | None:
-    """The folder of a hub model in the cache, if it is complete; the folder's name is the revision."""
+    """Return a hub model's folder in the cache, or None if incomplete; the folder's name is the revision."""
     try:
         folder = Path(huggingface_hub.snapshot_download(name, revision=revision, local_files_only=True))
     except (OSError, ValueError):
@@ -133,9 +133,9 @@ def _cached(name: str, revision: str | None) -> Path | None:
 
 
 def _digest(folder: Path) -> str:
-    """A short digest of the weight files of a folder, whatever their names."""
+    """Return a short digest of the contents of a folder's weight files, but not of their names."""
     digest = hashlib.sha256()
     for file in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")]):
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()[:12]  # the hub's commits have 40 digits
+    return digest.hexdigest()[:12]  # 12 digits; the hub's commits have 40

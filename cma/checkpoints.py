@@ -1,8 +1,8 @@
 """Adapters on disk: our own format, for every method, and the format of the paper's authors.
 
 Ours is a folder of `adapter_config.json` and `adapter_model.safetensors`. Theirs is a `checkpoint.pth` of
-{"model": …} with "clip." before every key. Both stack the sites alike, so only names differ, and the authors
-leave out a part without rows: the shared one, or the text tower's own one where all its width is shared.
+{"model": …} with "clip." before every key. Both stack the sites in the same way; only the names differ. The
+authors leave out a part without rows: the shared part, or the text tower's own if all its width is shared.
 """
 
 import argparse
@@ -25,8 +25,8 @@ from .files import printable, read_json, replacing
 from .method import Method, describe
 
 FILES = CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-HEADER = 2**20  # bytes of a config, and of a file of weights before its numbers, at most
-PARTS = {  # ours: theirs
+HEADER = 2**20  # the most bytes of a config, and of a file of weights before its numbers
+PARTS = {  # our name: the authors' name
     "vision.down": "visual_adapter_down", "vision.up": "visual_adapter_up_unique",
     "text.down": "text_adapter_down", "text.up": "text_adapter_up_unique", "shared": "vt_adapter_up_share",
 }  # fmt: skip
@@ -36,7 +36,7 @@ Tower, Key = Literal["vision", "text"], Literal["name", "revision"]
 
 
 class AdapterFile(BaseModel):
-    """What `adapter_config.json` holds, of any method; `backbone` is as `cma.backbone.identity` gives it."""
+    """The content of `adapter_config.json`, for any method; `backbone` is from `cma.backbone.identity`."""
 
     method: str
     options: dict
@@ -46,25 +46,25 @@ class AdapterFile(BaseModel):
 
 
 def write_adapter(method: Method, folder: Path, backbone: dict[str, str | None]) -> None:
-    """Write the two files of a method into `folder`; `backbone` is as `cma.backbone.identity` gives it."""
+    """Write the two files of a method into `folder`; `backbone` is what `cma.backbone.identity` returns."""
     tensors = {key: value.detach().float().contiguous() for key, value in method.state_dict().items()}
     (name, options), sizes = describe(method), {"widths": method.widths, "layers": method.layers}
     about = AdapterFile(method=name, options=options or {}, backbone=backbone, **sizes)
     config, content = folder / CONFIG, f"{about.model_dump_json(indent=2)}\n".encode()
     with replacing(config) as new_config, replacing(folder / WEIGHTS) as new_weights:
         new_config.write_bytes(content)
-        # `save_file` would make it readable by its owner alone
+        # `save_file` would make the file readable only by its owner
         new_weights.write_bytes(save(tensors, {"digest": _digest(tensors, about)}))
         if config.is_file() and config.read_bytes() != content:
             config.unlink()  # if killed here, no old config is left beside new weights
 
 
 def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str | None]]:
-    """The method in `folder`, built for a `RetrievalModel`, and the backbone that it was trained on.
+    """Return the method in `folder`, built for a `RetrievalModel`, and the backbone that it was trained on.
 
-    Nothing in the files is executed. Names, shapes and sizes are checked before memory is taken. Raises
+    Nothing in the files is executed. Names, shapes and sizes are checked before memory is allocated. Raises
     FileNotFoundError, or ValueError in one line that names the file, the key, what was expected and what to
-    do. Weights that are not those that were saved with this config, or are not finite, are refused.
+    do. Weights that were not saved together with this config, or are not finite, are refused.
     """
     saved, config, weights = read_config(folder), folder / CONFIG, folder / WEIGHTS
     try:
@@ -72,7 +72,7 @@ def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str 
             if (there := getattr(saved, key)) != (here := getattr(model, key)):
                 wanted = f"load the backbone it was trained on, {saved.backbone}"
                 raise ValueError(f"{key} {there} do not fit this backbone's {here}; {wanted}")
-        # The core does not know its plug-ins: here, importing them makes their classes known to Python.
+        # The core does not know the methods. Importing them here defines their classes, so they are found.
         kind = importlib.import_module("cma.methods").class_of(saved.method)
         known = {option.name for option in fields(kind.Options)}
         if wrong := known ^ set(saved.options):  # an option that is missing would silently get its default
@@ -83,7 +83,7 @@ def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str 
         numbers = sum(value.numel() for value in method.state_dict().values())
         if numbers > (most := sum(64 * depth * saved.widths[t] ** 2 for t, depth in saved.layers.items())):
             raise ValueError(f"options: {saved.options} mean {numbers:,} numbers, expected {most:,} at most")
-    except (ValueError, TypeError, RuntimeError) as error:  # torch's too, for numbers that are too large
+    except (ValueError, TypeError, RuntimeError) as error:  # some are torch's, for too large sizes
         raise ValueError(printable(f"{config}: {error}")) from error
     if not weights.is_file():
         raise FileNotFoundError(f"{weights}: no such file; save the adapter again")
@@ -95,7 +95,7 @@ def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str 
             found = {key: (file.get_slice(key).get_dtype(), file.get_slice(key).get_shape()) for key in keys}
         if wrong := [key for key in expected | found if expected.get(key) != found.get(key)]:
             raise ValueError(f"{wrong[0]}: found {found.get(wrong[0])}, expected {expected.get(wrong[0])}")
-        state = load(weights.read_bytes())  # `load_file` would leave the tensors in the file
+        state = load(weights.read_bytes())  # `load_file` would keep the tensors mapped to the file
         method.load_state_dict(state, assign=True)
     except (SafetensorError, ValueError) as error:
         said = f"{weights}: damaged, or does not fit {CONFIG}; save the adapter again. {error}"
@@ -108,7 +108,7 @@ def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str 
 
 
 def _digest(tensors: dict[str, Tensor], about: AdapterFile) -> str:
-    """The SHA-256 of the names, shapes and values of float32 tensors, and of the config but its backbone."""
+    """Return the SHA-256 of float32 tensors (name, shape, values) and of the config without `backbone`."""
     config = json.dumps(about.model_dump(exclude={"backbone"}), sort_keys=True)
     digest = hashlib.sha256(config.encode())
     for key, value in sorted(tensors.items()):
@@ -118,26 +118,26 @@ def _digest(tensors: dict[str, Tensor], about: AdapterFile) -> str:
 
 
 def read_config(folder: Path) -> AdapterFile:
-    """The `adapter_config.json` in `folder`. Raises FileNotFoundError, or ValueError that names the key."""
+    """Read `adapter_config.json` in `folder`. Raises FileNotFoundError, or ValueError that names the key."""
     if (folder / CONFIG).is_file() and (size := (folder / CONFIG).stat().st_size) > HEADER:
         raise ValueError(f"{folder / CONFIG}: {size:,} bytes; expected a file of `save_adapter`, far smaller")
     return read_json(folder / CONFIG, AdapterFile, "; expected a file of `save_adapter`: save it again")
 
 
 def from_official(checkpoint: dict[str, Tensor] | str | Path) -> tuple[AdapterConfig, dict[str, Tensor]]:
-    """Config and state dict, for `add_adapter`, from the authors' state dict or file (.pth, .safetensors).
+    """Convert the authors' state dict or file (.pth, .safetensors) to a config and a state dict of ours.
 
-    Keys may start with "clip." and may be below "model"; keys that belong to no adapter are ignored. Dropout
-    and activation are not stored: the config has the released runs' (0, quick_gelu). Raises ValueError naming
-    the key for an adapter tensor that is missing or of a shape that does not fit the others, and for a file
-    that holds more than tensors and plain data (nothing in it is run).
+    They are for `add_adapter`. Keys may start with "clip." and be below "model"; keys of no adapter are
+    ignored. Dropout and activation are not stored, so the config has those of the released runs (0,
+    quick_gelu). Raises ValueError that names the key if an adapter tensor is missing or its shape does not
+    fit the others, and for a file with more than tensors and plain data (nothing in it is run).
     """
     where = "the state dict" if isinstance(checkpoint, dict) else str(checkpoint)
     state = checkpoint if isinstance(checkpoint, dict) else _read_official(Path(checkpoint))
     tensors = {key.removeprefix("clip."): value for key, value in state.get("model", state).items()}
 
     def take(key: str, shape: torch.Size | None = None) -> Tensor:
-        """The tensor of a key; ValueError if it has not this shape, or, without a shape, 3 dimensions."""
+        """Return a key's tensor. Raises ValueError unless it has this shape (without one: 3 dimensions)."""
         if key not in tensors and shape is not None and not shape.numel():
             return torch.zeros(shape)
         if key not in tensors:
@@ -159,10 +159,10 @@ def from_official(checkpoint: dict[str, Tensor] | str | Path) -> tuple[AdapterCo
 
 
 def to_official(model: nn.Module, name: str) -> dict[str, Tensor]:
-    """The adapter `name` of a `RetrievalModel` under the authors' keys, each with "clip." before it.
+    """Return the adapter `name` of a `RetrievalModel` under the authors' keys, each with "clip." before it.
 
-    A part without rows is left out. Raises ValueError for an unknown adapter, and for another method, another
-    activation and towers of unequal depth, which the authors' format does not have.
+    A shared or text part without rows is left out. Raises ValueError for an unknown adapter, and for another
+    method, another activation or towers of unequal depth, which the authors' format cannot hold.
     """
     adapters = model.get_adapter(name)
     theirs = isinstance(adapters, CrossModalAdapters) and adapters.config.activation == "quick_gelu"
@@ -179,7 +179,7 @@ def _read_official(file: Path) -> dict[str, Tensor]:
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
-        with torch.serialization.safe_globals([argparse.Namespace]):  # the run's arguments: plain data
+        with torch.serialization.safe_globals([argparse.Namespace]):  # it holds the run's arguments
             return dict(torch.load(file, map_location="cpu", weights_only=True))
     except (SafetensorError, UnpicklingError, EOFError, RuntimeError, TypeError) as error:
         what = "it is no checkpoint, or holds more than tensors and plain data (nothing in it was run)"

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field
 from .files import checked_dataclass
 
 WHERE = ("runs_dir", "if_exists")  # settings of this machine, not of the run
-NO_EFFECT = ("name", "workers", "cache", "micro_batch", "checkpoint_activations")  # but rounding
+NO_EFFECT = ("name", "workers", "cache", "micro_batch", "checkpoint_activations")  # except rounding
 
 
 def _folder_name(name: str) -> str:
@@ -22,21 +22,21 @@ def _folder_name(name: str) -> str:
     return name
 
 
-MOST_SEED = 2**32 - 1  # so that seeds derived from it, one an epoch, fit in the 64 bits of torch
+MOST_SEED = 2**32 - 1  # so that the seed derived for each epoch fits into torch's 64 bits
 Positive = Annotated[int, Field(ge=1)]
 
 
 @checked_dataclass
 class ReadConfig:
-    """How captions and clips are read and compared: what `encode`, `evaluate` and `MediaIndex` need.
+    """Settings for reading and comparing captions and clips; `encode`, `evaluate` and `MediaIndex` take them.
 
-    The default similarity serves pictures too: for an item of one frame it is the plain cosine. With `fps`
+    The default similarity works for pictures too: for an item of one frame it is the plain cosine. With `fps`
     None, `max_frames` are spread over the whole clip. Raises ValueError that names the field and its value.
     """
 
     similarity: Literal["mean_pooled", "text_conditioned"] = "text_conditioned"
-    temperature: Annotated[float, Field(ge=1e-6)] = 5.0  # of text-conditioned pooling (paper: τ)
-    max_words: Annotated[int, Field(ge=3)] = 77  # tokens, with start and end
+    temperature: Annotated[float, Field(ge=1e-6)] = 5.0  # of text-conditioned pooling; the paper's τ
+    max_words: Annotated[int, Field(ge=3)] = 77  # tokens, including start and end
     max_frames: Positive = 12
     fps: Annotated[float, Field(ge=1e-6)] | None = None  # frames a second; None: every frame
 
@@ -45,15 +45,15 @@ class ReadConfig:
 class TrainConfig(ReadConfig):
     """Settings of one run of `cma.train`; the defaults are the paper's where it gives one (section 4.1).
 
-    `if_exists` is about a run that is in `runs_dir/name` already. "resume" goes on with it or returns it, and
-    other settings or data are an error; "replace" deletes its files, after all that is needed has been found,
-    and starts again. Raises ValueError that names the field, its value and what is allowed.
+    `if_exists` is for a run that is in `runs_dir/name` already. "resume" continues it, or returns it if it is
+    finished; other settings or data are an error. "replace" deletes its files and starts again, but only once
+    all inputs are found. Raises ValueError that names the field, its value and what is allowed.
     """
 
     name: Annotated[str, AfterValidator(_folder_name)] = "run"  # the run is written to runs_dir/name
     epochs: Positive = 5
     batch_size: Positive = 128
-    lr: Annotated[float, Field(ge=0)] = 1e-5  # per step
+    lr: Annotated[float, Field(ge=0)] = 1e-5  # the highest rate of the schedule
     weight_decay: Annotated[float, Field(ge=0)] = 0.2  # on weights; biases have none
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.1  # share of all steps
     optimizer: Literal["adamw", "bert_adam"] = "adamw"  # "bert_adam": the authors' optimiser and schedule
@@ -63,17 +63,17 @@ class TrainConfig(ReadConfig):
     loss: Literal["cross_entropy", "sigmoid"] = "cross_entropy"  # "sigmoid": SigLIP's, needs its logit bias
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     seed: Annotated[int, Field(ge=0, le=MOST_SEED)] = 42
-    select_on: Literal["val", "last", "test"] = "val"  # the kept epoch; the authors use "test"
-    select_by: Literal["R@1", "mR"] = "R@1"  # text to visual, or the mean of six recalls: less noisy
-    val_items: Positive = 1000  # training items held out where a dataset has no val split
+    select_on: Literal["val", "last", "test"] = "val"  # chooses the kept epoch; the authors use "test"
+    select_by: Literal["R@1", "mR"] = "R@1"  # text-to-visual, or the less noisy mean of six recalls
+    val_items: Positive = 1000  # training items held out if a dataset has no val split
     report_on: Literal["test", "val"] = "test"  # the split of the final numbers; "val" never reads test
-    epoch_unit: Literal["captions", "items"] = "captions"  # an epoch: each (item, caption), or each item
-    precision: Literal["float32", "bf16", "fp16"] = "float32"  # "fp16": all of it, as in the authors' code
-    gradient_divisor: Positive = 1  # of the gradient, before clipping: 4 in the authors' 4 processes
+    epoch_unit: Literal["captions", "items"] = "captions"  # an epoch: each (item, caption), or item, once
+    precision: Literal["float32", "bf16", "fp16"] = "float32"  # "fp16": throughout, as the authors do
+    gradient_divisor: Positive = 1  # divides the gradient before clipping; 4 in the authors' 4 processes
     mask_same_item: bool = True  # captions of one item in a batch are not each other's negatives
-    micro_batch: Positive | Literal["auto"] | None = None  # pairs in memory at once; None: the batch
+    micro_batch: Positive | Literal["auto"] | None = None  # pairs in memory at once; None: all
     checkpoint_activations: bool = False  # compute them again in the backward pass: less memory, slower
-    workers: Annotated[int, Field(ge=0)] = 0  # processes that decode
+    workers: Annotated[int, Field(ge=0)] = 0  # processes that decode media
     cache: bool = False  # keep preprocessed pixels in memory (small sets)
     eval_items: Positive | None = None  # evaluate on that many items only (tiny runs)
     if_exists: Literal["resume", "replace"] = "resume"
@@ -84,17 +84,17 @@ class TrainConfig(ReadConfig):
             raise ValueError(f"workers={self.workers} with cache=True: set workers=0 or cache=False")
 
     def merge(self, overrides: dict) -> TrainConfig:
-        """A copy with other values of some fields. Raises ValueError as the class, and for no dictionary."""
+        """Return a copy with other values of some fields. Raises ValueError as the class, or for no dict."""
         if not isinstance(overrides, dict):
             raise ValueError(f"overrides must be a dictionary, not {overrides!r}; papermill: {{epochs: 2}}")
         return dataclasses.replace(self, **{str(key): value for key, value in overrides.items()})
 
 
 def run_name(base: str, given: dict, usual: dict) -> str:
-    """A folder name: `base`, then the settings that are not as usual, as in `base,epochs=20,seed=7`.
+    """Return a folder name: `base`, then the settings that are not as usual, as in `base,epochs=20,seed=7`.
 
-    Equal settings give equal names and other settings other names, in any order of `given`. In a value that
-    cannot be part of a folder name, such as a path, characters become "-", and a digest of all is added.
+    Equal settings give equal names, in any order of `given`, and other settings other names. Characters that
+    do not belong in a folder name become "-", and long settings are cut; then a digest of all is added.
     """
     differing = [(key, str(given[key])) for key in sorted(given) if given[key] != usual.get(key)]
     exact = ",".join([base, *(f"{key}={value}" for key, value in differing)])

@@ -1,7 +1,7 @@
 """A split of a dataset folder: its items and their captions, and where the media are.
 
 `dataset.json` and `metadata.jsonl` are read strictly: an error names the file, the line, the key and what was
-expected. Letters: V items, T captions.
+expected. Letters in shapes: V items, T captions.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .media import MediaError
 
 SPLITS = ("train", "val", "test")
 HINT = "; the folder is no finished dataset: prepare it by `python -m data_prep`"
-READINGS = {"image": "captions", "video": "items"}  # of `visual_to_text`, where a protocol does not say
+READINGS = {"image": "captions", "video": "items"}  # the `visual_to_text` of a protocol that has none
 
 
 def _inside(name: str) -> str:
@@ -43,8 +43,8 @@ Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 class Item:
     """One picture or clip with its captions; `start` and `end` (seconds) cut a clip out of a longer file.
 
-    An item without captions can be searched, but neither trained on nor evaluated. Raises ValueError for a
-    part that ends before it starts.
+    An item without captions can be searched, but neither trained on nor evaluated. Raises ValueError if
+    `start` is not before `end`.
     """
 
     id: Text
@@ -61,7 +61,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a dataset is evaluated: what a query is, and how visual-to-text is read (see `cma.metrics`)."""
+    """How a dataset is evaluated: what a query is, and what visual-to-text ranks (see `cma.metrics`)."""
 
     query: str = "caption"
     visual_to_text: Literal["captions", "items"] | None = None
@@ -69,14 +69,14 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Count:
-    """The published number of items of a split; None if there is none."""
+    """The published number of items of a split, or None if none is published."""
 
     expected: int | None = None
 
 
 @dataclass(frozen=True)
 class About:
-    """What `dataset.json` says about the whole folder."""
+    """The content of `dataset.json`, which describes the whole folder."""
 
     kind: Literal["image", "video"]
     format_version: Literal[1] = 1
@@ -92,7 +92,7 @@ class RetrievalDataset:
     """One split of a dataset folder, in the order of its `metadata.jsonl`: V items with T captions.
 
     `protocol["visual_to_text"]` is "captions" or "items" (see `cma.metrics`); `expected` is the published
-    number of items, where `dataset.json` gives it.
+    number of items, if `dataset.json` gives it.
     """
 
     folder: Path
@@ -119,25 +119,25 @@ class RetrievalDataset:
         return torch.tensor([i for i, item in enumerate(self.items) for _ in item.captions], dtype=torch.long)
 
     def require_captions(self) -> None:
-        """Raise ValueError that names the first item without captions, which can be searched and no more."""
+        """Raise ValueError, naming the first, if items have no captions: these can only be searched."""
         if without := [item.id for item in self.items if not item.captions]:
             counts = f"{len(without):,} of {len(self):,} items have no captions, the first is {without[0]}"
             raise ValueError(f"{self.folder} ({self.split}): {counts}; training and evaluation need them")
 
     def require_media(self) -> None:
-        """Raise `cma.media.MediaError` that names the first picture, clip or folder that is not there."""
+        """Raise `cma.media.MediaError`, naming the first, if pictures, clips or folders are missing."""
         if missing := [path for path in map(self.path, self.items) if not path.exists()]:
             counts = f"the media of {len(missing):,} of {len(self):,} items are missing"
             raise MediaError(f"{self.folder} ({self.split}): {counts}, the first is {missing[0]}")
 
     def path(self, item: Item) -> Path:
-        """The item's picture, clip or folder of frames."""
+        """Return the path of the item's picture, clip or folder of frames."""
         if self.media_root is None:
             return self.folder / item.file_name
         return self.media_root / PurePosixPath(item.file_name).relative_to("media")
 
     def subset(self, n: int | None, seed: int = 0) -> RetrievalDataset:
-        """The first `n` items (ValueError below 1) of a seeded permutation; None keeps all, as they are."""
+        """Return the first `n` items of a seeded permutation, or all for None. ValueError if `n` < 1."""
         if n is None:
             return self
         if n < 1:
@@ -147,10 +147,10 @@ class RetrievalDataset:
 
 
 def load(folder: str | Path, split: str) -> RetrievalDataset:
-    """The train, val or test split of a dataset folder.
+    """Read the train, val or test split of a dataset folder.
 
-    Raises FileNotFoundError if `dataset.json` or `metadata.jsonl` is not there, ValueError (with file and
-    line) if their content is not as expected, and if the folder has no such split.
+    Raises FileNotFoundError if `dataset.json` or `metadata.jsonl` is missing, and ValueError if their content
+    is not as expected (with file and line) or if the folder has no such split.
     """
     folder = Path(folder).expanduser()
     about = read_json(folder / "dataset.json", About, HINT)
@@ -175,7 +175,7 @@ load_dataset = load  # its name at the top level of cma
 
 
 def splits(folder: str | Path) -> list[str]:
-    """Which of train, val and test have items in a dataset folder; raises as `load`."""
+    """Return which of train, val and test have items in a dataset folder. Raises as `load`."""
     present = {item.split for item in _read_items(Path(folder).expanduser())}
     return [split for split in SPLITS if split in present]
 

@@ -1,4 +1,4 @@
-"""What two-tower backbones differ in: one description a family, for all that reads them or acts on them."""
+"""Families of two-tower backbones: one description each, for all code that reads a backbone or adapts it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,11 +13,11 @@ TOWERS = ("vision", "text")
 
 @dataclass(frozen=True)
 class Tower:
-    """Where the parts of an encoder are: `layers` below the tower, all others below a layer.
+    """Module names of an encoder's parts: `layers` is a name inside the tower, all others inside a layer.
 
-    Adapters join at the last linear maps of attention and MLP, whose output is z, before the residual: x is
-    then x + z + up(act(down(z))). A post-norm layer takes its norm of that sum, so z means the same (Houlsby
-    et al. 2019 do so in BERT). `other_names`: what attention's projections are called, by CLIP's names.
+    Adapters act on z, the output of the last linear map of the attention and of the MLP, before the residual:
+    x becomes x + z + up(act(down(z))). A post-norm layer normalises that sum, so z means the same (as Houlsby
+    et al. 2019 do in BERT). `other_names` maps CLIP's names of the attention's projections to this tower's.
     """
 
     layers: str = "encoder.layers"
@@ -25,35 +25,35 @@ class Tower:
     after_attention: str = "self_attn.out_proj"
     after_mlp: str = "mlp.fc2"
     activation: str = "mlp.activation_fn"
-    mlp: str | None = "mlp"  # None: no one module is the whole MLP
+    mlp: str | None = "mlp"  # None: no single module is the whole MLP
     other_names: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Family:
-    """One model class of transformers, and the prefix of the classes that prepare its input."""
+    """A model class of transformers, the prefix of the classes that prepare its input, and how it is read."""
 
     name: str
     model: str
     processor: str = "CLIP"
-    pooled: str = "end"  # what stands for a text: the token at its "end", the "last" place, or the "first"
+    pooled: str = "end"  # whose output embeds a text: its "end" token, the "last" place or the "first"
     legacy_end: bool = False  # an `eos_token_id` of 2 means the highest id
-    full: bool = False  # texts are padded to all places of the text tower
-    mask: bool = False  # padding must be masked; the other text towers are causal, or trained with it
+    full: bool = False  # texts are padded to the full context of the text tower
+    mask: bool = False  # padding must be masked; other text towers are causal, or trained with padding
     lower: bool = False  # texts are lower-cased
     starts: int = 1  # tokens before the words
-    class_tokens: int = 1  # before the patches; 0: an attention, `vision_model.head`, pools them
+    class_tokens: int = 1  # before the patches; 0: `vision_model.head`, an attention, pools the patches
     projected: bool = True  # both towers end with a projection
     norm: float | None = 10.0  # see `comparable`
     vision: Tower = Tower()
     text: Tower = Tower()
 
     def end_of(self, tokenizer: object) -> int | None:
-        """The id that ends each caption."""
+        """Return the id of the token that ends each caption."""
         return tokenizer.sep_token_id if self.pooled == "first" else tokenizer.eos_token_id
 
     def ends(self, config: object, ids: Tensor) -> Tensor:
-        """The place [T] up to which each caption of `ids` [T, L] is read; `config` is the text tower's."""
+        """Return the last place [T] read of each caption in `ids` [T, L]; `config` is the text tower's."""
         if self.pooled == "last":
             return torch.full_like(ids[:, 0], ids.shape[1] - 1)
         if self.pooled == "first":
@@ -62,7 +62,7 @@ class Family:
         return (ids if self.legacy_end and end == 2 else (ids == end).int()).argmax(1)
 
     def tokenize(self, tokenizer: object, texts: Sequence[str], places: int, most: int) -> tuple[Tensor, int]:
-        """Ids [T, L] for a text tower of `places`; how many were cut: of `most` tokens the end is one."""
+        """Return ids [T, L] for a tower of `places`, and how many were cut to `most` tokens, end included."""
         rows = tokenizer([t.lower() if self.lower else t for t in texts], verbose=False)["input_ids"]
         cut, padding = sum(len(row) > most for row in rows), tokenizer.pad_token_id or 0
         rows = [torch.tensor(row if len(row) <= most else row[: most - 1] + row[-1:]) for row in rows]
@@ -70,7 +70,7 @@ class Family:
         return nn.utils.rnn.pad_sequence(rows, True, padding), cut
 
     def embed_text(self, clip: nn.Module, ids: Tensor) -> Tensor:
-        """Embeddings [T, D] of token ids [T, L]. Raises ValueError for ids that are not padded as needed."""
+        """Return embeddings [T, D] of token ids [T, L]. Raises ValueError for ids not padded as needed."""
         config = clip.config.text_config
         if self.full and ids.shape[1] != (most := config.max_position_embeddings):
             raise ValueError(f"{self.name} reads padding: input_ids must be [T, {most}], not {[*ids.shape]}")
@@ -80,16 +80,16 @@ class Family:
         return clip.text_projection(pooled) if self.projected else pooled
 
     def embed_pixels(self, clip: nn.Module, pixels: Tensor) -> Tensor:
-        """Embeddings [V, D] of prepared pixels [V, 3, H, W]."""
+        """Return embeddings [V, D] of prepared pixels [V, 3, H, W]."""
         pooled = clip.vision_model(pixel_values=pixels).pooler_output
         return clip.visual_projection(pooled) if self.projected else pooled
 
     def comparable(self, embeddings: Tensor) -> Tensor:
-        """Embeddings [.., D] with the norm that the temperature τ of text-conditioned pooling is for.
+        """Scale embeddings [.., D] to the norm that the temperature τ of text-conditioned pooling expects.
 
-        τ = 5 is for CLIP's, which stay. Others become `norm · x / |x|`: frames v_f get the weights
-        `softmax_f(norm² cos(t, v_f) / τ)`, as if τ were scaled by `|t| |v_f| / norm²`. A norm of 10 is
-        a guess at CLIP ViT-B/32's; only norm² / τ counts, so another τ corrects it.
+        τ = 5 is meant for CLIP's embeddings, which stay as they are. Others become `norm · x / |x|`: frames
+        v_f get weights `softmax_f(norm² cos(t, v_f) / τ)`, as if τ were scaled by `|t| |v_f| / norm²`. A norm
+        of 10 is a guess at CLIP ViT-B/32's; only norm² / τ counts, so another τ corrects it.
         """
         return embeddings if self.norm is None else self.norm * F.normalize(embeddings.float(), dim=-1)
 
@@ -100,16 +100,16 @@ BERT = Tower(
     {"q_proj": "query", "k_proj": "key", "v_proj": "value", "out_proj": "attention.output.dense"},
 )
 SIGLIP = {"full": True, "lower": True, "starts": 0, "class_tokens": 0, "projected": False}
-FAMILIES = {  # by `config.model_type`
+FAMILIES = {  # the keys are values of `config.model_type`
     "clip": Family("CLIP", "CLIPModel", legacy_end=True, norm=None),
-    "siglip": Family("SigLIP", "SiglipModel", "Siglip", "last", **SIGLIP),  # and SigLIP 2 of fixed size
+    "siglip": Family("SigLIP", "SiglipModel", "Siglip", "last", **SIGLIP),  # also SigLIP 2 of fixed size
     "metaclip_2": Family("MetaCLIP 2", "MetaClip2Model"),
     "chinese_clip": Family("Chinese-CLIP", "ChineseCLIPModel", "ChineseCLIP", "first", mask=True, text=BERT),
 }
 
 
 def family_of(config: object, name: object = "the backbone") -> Family:
-    """The family of a model's configuration. Raises ValueError that says why there is none."""
+    """Return the family of a model's configuration. Raises ValueError that says why it is in none."""
     kind = getattr(config, "model_type", None)
     if kind in FAMILIES:
         return FAMILIES[kind]
@@ -122,7 +122,7 @@ def family_of(config: object, name: object = "the backbone") -> Family:
 
 
 def check_parts(clip: object) -> Family:
-    """A model's family. Raises TypeError that names a part that it lacks, of its family's or of CLIP's."""
+    """Return a model's family. Raises TypeError that names a missing part (of CLIP, if in no family)."""
     config, said = getattr(clip, "config", None), "expected RetrievalModel(clip, processor), but clip is a"
     kind = getattr(config, "model_type", None)
     family = FAMILIES.get("siglip" if kind == "siglip2" else kind, FAMILIES["clip"])
@@ -139,6 +139,6 @@ def check_parts(clip: object) -> Family:
 
 
 def tower_of(clip: nn.Module, tower: str) -> nn.Module:
-    """One tower ("vision" | "text"), where embeddings and encoder are; some releases nest it once more."""
+    """Return the tower ("vision" | "text") with embeddings and encoder; some releases nest it once more."""
     model = getattr(clip, f"{tower}_model")
     return getattr(model, f"{tower}_model", model)

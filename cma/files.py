@@ -17,20 +17,20 @@ from pydantic import TypeAdapter, ValidationError
 
 T = TypeVar("T")
 Folders = Iterator[tuple[Path, list[str], list[str]]]  # (a folder, names of its folders, names of its files)
-RULES = {"strict": True, "extra": "forbid", "allow_inf_nan": False}  # of `checked_dataclass`
+RULES = {"strict": True, "extra": "forbid", "allow_inf_nan": False}  # for pydantic, in `checked_dataclass`
 _adapter = lru_cache(TypeAdapter)
 
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """A temporary path, `.NAME.PID.tmp`, that replaces `path` at the end; an error leaves it and names it."""
+    """Yield `.NAME.PID.tmp`, which then replaces `path`; an error leaves `path` as is, OSError names it."""
     (path := Path(path)).parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
         temporary.replace(path)
     except OSError as error:
-        if error.errno is not None:  # without a number, its text is all that it says
+        if error.errno is not None:  # without errno, a file name would hide its text
             error.filename = error.filename or str(path)
         raise
     finally:
@@ -44,22 +44,22 @@ def write_whole(path: Path | str, content: str | bytes) -> None:
 
 
 def read_json(path: Path | str, kind: type[T], hint: str = "") -> T:
-    """The JSON file as `kind`, a pydantic model, a dataclass or any type; nothing is converted silently.
+    """Read a JSON file as `kind`: a pydantic model, a dataclass or any type. Nothing is converted silently.
 
-    Raises FileNotFoundError, or ValueError in one line: the file, the key, what was expected and found, and
-    the `hint`, such as "; save it again".
+    Raises FileNotFoundError, or ValueError in one line with the file, the key, what was expected and found,
+    and the `hint`, such as "; save it again".
     """
     return parse_json(_text(Path(path), hint), kind, str(path), hint)
 
 
 def read_jsonl(path: Path | str, kind: type[T], hint: str = "") -> Iterator[tuple[str, T]]:
-    """(`file:line`, value) of every line of a `.jsonl` file; raises as `read_json`, naming the line."""
+    """Yield (`file:line`, value) for every line of a `.jsonl` file. Raises as `read_json`, with the line."""
     for number, line in enumerate(_text(Path(path), hint).removesuffix("\n").split("\n"), start=1):
         yield f"{path}:{number}", parse_json(line, kind, f"{path}:{number}", hint)
 
 
 def parse_json(text: str, kind: type[T], where: str, hint: str = "") -> T:
-    """One JSON value as `kind`. Raises ValueError in one line that starts with `where`."""
+    """Parse one JSON value as `kind`. Raises ValueError in one line that starts with `where`."""
     try:
         return _adapter(kind).validate_json(text.encode(errors="surrogatepass"), strict=True)
     except ValidationError as error:
@@ -70,10 +70,10 @@ def parse_json(text: str, kind: type[T], where: str, hint: str = "") -> T:
 
 
 def checked_dataclass(cls: type[T]) -> type[T]:
-    """Class decorator: a frozen dataclass whose fields pydantic checks; numbers must be finite.
+    """Make a class a frozen dataclass whose fields pydantic checks (decorator); numbers must be finite.
 
-    Building one raises ValueError in one line, such as `epochs=0: expected greater than or equal to 1`, or
-    names the field that is nearest to an unknown one.
+    A wrong value raises ValueError in one line, such as `epochs=0: expected greater than or equal to 1`. For
+    an unknown field, the error names the field with the most similar name.
     """
     checked = pydantic.dataclasses.dataclass(frozen=True, config=RULES)(cls)
     names, build = [field.name for field in dataclasses.fields(checked)], checked.__init__
@@ -84,7 +84,7 @@ def checked_dataclass(cls: type[T]) -> type[T]:
             build(self, *values, **named)
         except ValidationError as error:
             first, message = _first(error)
-            place = next(iter(first["loc"]), None)  # a number, if the value came without a name
+            place = next(iter(first["loc"]), None)  # a position, if the value came without a name
             key = dict(enumerate(names)).get(place, place)
             if first["type"] == "unexpected_keyword_argument":
                 near = " or ".join(difflib.get_close_matches(key, names))
@@ -101,7 +101,7 @@ def checked_dataclass(cls: type[T]) -> type[T]:
 
 
 def _first(error: ValidationError) -> tuple[dict, str]:
-    """The first of pydantic's errors, and what it expects in our words."""
+    """Return the first of pydantic's errors, and in our words what was expected."""
     first = error.errors(include_url=False)[0]
     said = re.sub(r"^\w+ should (be|have) ", "expected ", first["msg"]).removeprefix("Value error, ")
     said = "expected, but missing" if first["type"] == "missing" else said
@@ -109,9 +109,9 @@ def _first(error: ValidationError) -> tuple[dict, str]:
 
 
 def walk(folder: Path | str, failed: Callable[[OSError], None] | None = None) -> Folders:
-    """`os.walk` in sorted order, also through links; each real folder once, since links may form a circle.
+    """Walk as `os.walk`, but sorted and through links; each real folder once, as links may form a circle.
 
-    A folder whose name the caller removes is not entered; `failed` gets the errors of unreadable folders.
+    A folder whose name the caller removes is not entered; `failed` is called with errors of unreadable ones.
     """
     seen = set()
     for parent, folders, files in os.walk(folder, onerror=failed, followlinks=True):
@@ -124,13 +124,13 @@ def walk(folder: Path | str, failed: Callable[[OSError], None] | None = None) ->
 
 
 def leads_out(name: str) -> bool:
-    """Whether a file name is absolute or has a `..`, as POSIX or Windows reads it (`C:a` on Windows only)."""
+    """Return whether a file name is absolute or has `..`, for POSIX or Windows (`C:a` on Windows only)."""
     kinds = PurePosixPath(name), PureWindowsPath(name)
     return any(path.root or ".." in path.parts for path in kinds) or bool(PurePath(name).drive)
 
 
 def printable(text: str) -> str:
-    """`text` in one line of UTF-8: line breaks, control characters and undecodable bytes are spelled out."""
+    """Return `text` as one line of UTF-8: line breaks, control characters, undecodable bytes are escaped."""
     return "".join(repr(c)[1:-1] if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text)
 
 

@@ -1,6 +1,6 @@
 """Adapters on the Hugging Face hub: fetched, described by a model card, and pushed.
 
-Nothing of what is fetched is executed: `cma.checkpoints` reads and checks a config and tensors, no more.
+Nothing that is fetched is executed: `cma.checkpoints` only reads and checks a config and tensors.
 """
 
 import hashlib
@@ -24,17 +24,17 @@ HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+", re.ASCII)
 
 
 def fetch(source: str | Path, files: Sequence[str], revision: str | None = None) -> Path:
-    """The folder of an adapter: `source` if it is one, else that of the hub's "user/name", with its `files`.
+    """Return an adapter's folder: `source` itself, or that of the fetched `files` of the hub's "user/name".
 
-    Raises FileNotFoundError for what is neither, and for a repository without an adapter; OSError in one line
-    for what cannot be had.
+    Raises FileNotFoundError if `source` is neither, or if the repository has no adapter; OSError in one line
+    if the files cannot be fetched.
     """
     if (folder := Path(source).expanduser()).is_dir():
         return folder
     if not (isinstance(source, str) and HUB_ID.fullmatch(source)):
         raise FileNotFoundError(f"{source}: no such folder; expected one of save_adapter, or 'user/name'")
     snapshot = partial(snapshot_download, source, revision=revision, allow_patterns=[*files])
-    with suppress(OSError, ValueError):  # what is in the cache needs no request
+    with suppress(OSError, ValueError):  # files in the cache need no request
         folder = Path(snapshot(local_files_only=True))
     if not all((folder / file).is_file() for file in files):
         with _on_hub(source, revision):
@@ -45,7 +45,7 @@ def fetch(source: str | Path, files: Sequence[str], revision: str | None = None)
 
 
 def card_of(method: Method, backbone: dict, record: object, license: str, source: str) -> str:
-    """The model card of an adapter, as `RetrievalModel.save_adapter` says; `source`: its hub id or folder."""
+    """Return an adapter's model card (see `RetrievalModel.save_adapter`); `source`: its hub id or folder."""
     own = *describe(method), known_by(backbone)
     try:
         if isinstance(record, str | Path):
@@ -55,20 +55,20 @@ def card_of(method: Method, backbone: dict, record: object, license: str, source
             raise ValueError(f"of {it}, but the adapter is {own}")
         template = jinja2.Template(TEMPLATE.read_text("utf-8"), undefined=jinja2.StrictUndefined)
         given = {"own": own, "backbone": backbone, "record": about, "license": license or "unknown"}
-        return str(ModelCard(template.render(given, source=source)))  # which checks what is before its text
+        return str(ModelCard(template.render(given, source=source)))  # checks the metadata before the text
     except (AttributeError, LookupError, TypeError, ValueError, jinja2.UndefinedError) as error:
         said = printable(f"record: {error}; expected that of the run which trained the adapter")
         raise ValueError(said) from error
 
 
 def write_card(folder: Path, card: str) -> None:
-    """Write README.md, unless a text is there that is not ours, or was edited: that stays, with a warning."""
+    """Write README.md. One that is not ours, or that somebody has edited, is kept, with a warning."""
     if not _kept(folder / CARD, str(folder / CARD)):
         write_whole(folder / CARD, _signed(card))
 
 
 def push(folder: Path, repo_id: str, private: bool | None, revision: str | None, message: str) -> str:
-    """Commit what is in `folder` to the hub's `repo_id`, which is made if needed; returns its address."""
+    """Commit the files in `folder` to the hub's `repo_id`, created if needed, and return its address."""
     api = HfApi()
     with _on_hub(repo_id, revision):
         address = api.create_repo(repo_id, private=private, exist_ok=True)
@@ -82,13 +82,13 @@ def push(folder: Path, repo_id: str, private: bool | None, revision: str | None,
 
 
 def _signed(card: str) -> str:
-    """The card with its digest, by which an edited one is known."""
+    """Return the card with its digest added, which shows later whether somebody has edited it."""
     digest = hashlib.sha256(card.encode()).hexdigest()[:12]
     return f"{card}\n<!-- By cma, {digest}: a card that somebody has edited is kept. -->\n"
 
 
 def _kept(readme: Path, name: str) -> bool:
-    """Whether a README.md is there that stays; a warning says so."""
+    """Return whether there is a README.md to keep (not ours, or edited); warn if there is."""
     there = readme.read_text("utf-8", "replace") if readme.is_file() else ""
     if kept := there not in ("", _signed(there.rpartition("\n<!-- ")[0])):
         warnings.warn(f"{name}: kept, as we did not write this text; delete it for a new card", stacklevel=4)

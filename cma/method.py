@@ -1,4 +1,4 @@
-"""One protocol for all that adapts a frozen CLIP. The cross-modal adapter is a method like any other."""
+"""The base class of all that adapts a frozen CLIP. The cross-modal adapter is a method like any other."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields
@@ -12,22 +12,22 @@ from .adapter import AdapterConfig, CrossModalAdapters
 from .files import checked_dataclass
 from .patching import parts
 
-WITHOUT_SHARING = "adapter without sharing"  # what the tables call a cross-modal adapter of `shared_dim` 0
+WITHOUT_SHARING = "adapter without sharing"  # the tables' name for a cross-modal adapter of `shared_dim` 0
 
 
 @checked_dataclass
 class NoOptions:
-    """The options of a method that has none."""
+    """Options for a method that has nothing to choose."""
 
 
 class Method(nn.Module):
-    """One way to adapt a CLIP that stays frozen. Its parameters are what trains, all of them.
+    """One way to adapt a CLIP that stays frozen. All of its parameters are trained, and nothing else is.
 
     A subclass has a `NAME`, its row in the tables, and `Options` (a `cma.files.checked_dataclass`). It makes
-    its parameters in `__init__`, and acts by `hang`; it never copies a forward. `scales`: whether it can act
-    at any scale, or at 1 and 0 only. `kinds`: the data it can do. `halves`: whether it trains with
+    its parameters in `__init__` and acts on CLIP in `hang`; it never copies a forward. `scales`: whether it
+    can act at any scale, or only at 1 and 0. `kinds`: the data it works on. `halves`: whether it trains with
     `precision="fp16"`. `why_not`: the reason if it cannot do one of these. `defaults`: options that differ
-    from those of `Options`; `pictures`: options that the paper's tables have for pictures.
+    from those of `Options`; `pictures`: the options for pictures in the paper's tables.
     """
 
     NAME: ClassVar[str]
@@ -41,13 +41,13 @@ class Method(nn.Module):
     frame_mask: Tensor | None = None  # [V, F] of the clips that are encoded now; None for pictures
 
     def __init__(self, model: nn.Module, options: object) -> None:
-        """`model`: the `RetrievalModel` that it is for; `options`: an instance of `Options`."""
+        """`model`: the `RetrievalModel` that the method is for; `options`: an instance of `Options`."""
         super().__init__()
         self.options, self.widths, self.layers = options, model.widths, model.layers
 
     @classmethod
     def options_from(cls, given: dict) -> object:
-        """`Options` from a dict as JSON holds it. Raises ValueError that names the method and the option."""
+        """Make `Options` from a dict of JSON values. Raises ValueError that names the method and option."""
         given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
         try:
             return cls.Options(**cls.defaults | given)
@@ -58,9 +58,9 @@ class Method(nn.Module):
             raise ValueError(f"{cls.NAME}: {error}") from error
 
     def hang(self, clip: nn.Module, scale: float) -> Iterable:
-        """Act on `clip` at a scale other than 0 (1: as trained), by hooks or in place of tensors and modules.
+        """Add hooks to `clip`, or replace its tensors or modules; `scale` is not 0 (1: as trained).
 
-        Returns or yields what removes the method again by its `remove()`, such as torch's handles of hooks.
+        Returns or yields objects whose `remove()` undoes that, such as the handles of torch's hooks.
         """
         raise NotImplementedError
 
@@ -80,8 +80,8 @@ class Method(nn.Module):
 
 
 class CrossModalAdapter(Method, CrossModalAdapters):
-    """Jiang et al. 2025, "Cross-Modal Adapter for Vision-Language Retrieval": what `cma.adapter` computes is
-    added to the output of each attention and each MLP of both towers, before the residual (0.5M).
+    """Jiang et al. 2025, "Cross-Modal Adapter for Vision-Language Retrieval": the output of `cma.adapter` is
+    added to that of each attention and each MLP of both towers, before the residual (0.5M parameters).
     """
 
     NAME, Options = "cross-modal adapter", AdapterConfig
@@ -99,7 +99,7 @@ class CrossModalAdapter(Method, CrossModalAdapters):
 
 
 def describe(method: Method | None) -> tuple[str, dict | None]:
-    """(the row of the tables, its options as JSON has them); ("zero-shot", None) without a method."""
+    """Return (name in the tables, options as JSON values) of a method; ("zero-shot", None) for None."""
     if method is None:
         return "zero-shot", None
     options = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(method.options).items()}

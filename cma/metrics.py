@@ -1,8 +1,8 @@
 """How well the right items rank: recall at k, median and mean rank, and their bootstrap intervals.
 
-Letters: T texts, V items. Ties count against the model: rank = 1 + wrong candidates that score better + wrong
-candidates that score the same, so a constant score finds nothing. Recall is in %; MdR is the median rank, the
-mean of the middle two for an even number; MnR is the mean.
+Letters in shapes: T texts, V items. Ties count against the model: rank = 1 + wrong candidates that score
+better + wrong candidates that score the same, so a constant score finds nothing. Recall is in %; MdR is the
+median rank, the mean of the middle two for an even number; MnR is the mean.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 BLOCK = 2**24  # elements of the similarity compared at once
-DRAWN = 2**21  # queries of all draws that are counted at once
+DRAWN = 2**21  # queries, over all draws, that are counted at once
 RECALLS = ("R@1", "R@5", "R@10")
 Array = Tensor | np.ndarray | Sequence
 LEVEL = 0.95  # of the bootstrap intervals
@@ -46,7 +46,7 @@ def ranks(similarity: Tensor, text_to_item: Tensor) -> Tensor:
     """Rank [T] of each text's item among all V items; an item without texts is one more wrong candidate."""
     similarity, owner = _checked(similarity, text_to_item)
     right = similarity.gather(1, owner[:, None])  # [T, 1]
-    return (similarity >= right).sum(1)  # the right item itself is the 1
+    return (similarity >= right).sum(1)  # the right item counts itself: ranks start at 1
 
 
 def visual_ranks(similarity: Tensor, text_to_item: Tensor, mode: str = "captions") -> Tensor:
@@ -71,10 +71,10 @@ def visual_ranks(similarity: Tensor, text_to_item: Tensor, mode: str = "captions
 
 
 def bootstrap_means(values: Array, query_to_item: Array, samples: int = 10_000, seed: int = 0) -> np.ndarray:
-    """The mean of a value per query in each of `samples` draws of items, each with all its queries.
+    """Return the mean of a value per query in each of `samples` draws of items, each with all its queries.
 
     values [T] give [samples]; K sets of values [K, T] give [K, samples], all from the same draws.
-    query_to_item [T]: the item of each query, by any numbers. Drawing single queries would give too narrow an
+    query_to_item [T]: a number for the item of each query. Drawing single queries would give too narrow an
     interval, because queries of one item are not independent. The same seed draws the same items again.
     Raises ValueError for shapes that do not fit.
     """
@@ -89,7 +89,7 @@ def bootstrap_means(values: Array, query_to_item: Array, samples: int = 10_000, 
     for start in range(0, samples, most):
         count = min(most, samples - start)
         chosen = rng.integers(items, size=(count, items)) + items * np.arange(count)[:, None]
-        drawn = np.bincount(chosen.ravel(), minlength=count * items).reshape(count, items)  # how often each
+        drawn = np.bincount(chosen.ravel(), minlength=count * items).reshape(count, items)  # counts per item
         drawn = drawn.astype(float)  # products of integer matrices are slow
         means.append((drawn @ by_item) / (drawn @ queries)[:, None])
     return np.concatenate(means).T.reshape(*values.shape[:-1], samples)
@@ -98,7 +98,7 @@ def bootstrap_means(values: Array, query_to_item: Array, samples: int = 10_000, 
 def intervals(
     ranks: Array, query_to_item: Array, metrics: Sequence[str] = RECALLS, samples: int = 10_000, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """{metric: (low, high)}: 95 % percentile intervals when items are drawn anew, each with all its queries.
+    """Return {metric: (low, high)}: 95 % percentile intervals over draws of items with all their queries.
 
     ranks [T]; query_to_item [T]: the item of each query; metrics: "R@k" or "MnR". Raises ValueError for
     another metric, and as `bootstrap_means`.
@@ -110,17 +110,17 @@ def intervals(
 def bootstrap_interval(
     ranks: Array, query_to_item: Array, metric: str = "R@1", samples: int = 10_000, seed: int = 0
 ) -> tuple[float, float]:
-    """(low, high) of one metric; as `intervals`."""
+    """Return (low, high) of one metric. Arguments and errors are as in `intervals`."""
     return intervals(ranks, query_to_item, [metric], samples, seed)[metric]
 
 
 def bootstrap_difference(
     one: Array, other: Array, query_to_item: Array, metric: str = "R@1", samples: int = 10_000, seed: int = 0
 ) -> tuple[float, float, float]:
-    """(one − other, low, high) of a metric, from two models' ranks [T] of the same queries.
+    """Return (one − other, low, high) of a metric, from two models' ranks [T] of the same queries.
 
-    Items are drawn for both models at once, so what is hard for both cancels out: this is narrower and fairer
-    than comparing two of `intervals`. Raises ValueError as that does, and for ranks of different length.
+    The same items are drawn for both models, so items that are hard for both cancel out. This is narrower and
+    fairer than comparing two `intervals`. Raises ValueError as they do, and for ranks of different length.
     """
     drawn = [_drawn(ranks, query_to_item, [metric], samples, seed)[0] for ranks in (one, other)]
     gain = _metric(_array(one), metric) - _metric(_array(other), metric)
@@ -128,10 +128,10 @@ def bootstrap_difference(
 
 
 def verdict(difference: tuple[float, float, float], metric: str = "R@1") -> str:
-    """A paired difference in words, such as `+3.5 points of R@1 [+1.0, +6.0]: better`.
+    """Describe a paired difference in words, such as `+3.5 points of R@1 [+1.0, +6.0]: better`.
 
     difference: (one − other, low, high) of `bootstrap_difference`, for a metric in % where more is better.
-    It is "better" or "worse" if the interval, as printed, is on one side of 0, or "no clear difference".
+    It is "better" or "worse" if the interval, as printed, is on one side of 0, else "no clear difference".
     """
     gain, low, high = (round(value, 1) + 0.0 for value in difference)  # −0.0 becomes 0.0
     word = "better" if low > 0 else "worse" if high < 0 else "no clear difference"
@@ -139,14 +139,14 @@ def verdict(difference: tuple[float, float, float], metric: str = "R@1") -> str:
 
 
 def _drawn(ranks: Array, owner: Array, metrics: Sequence[str], samples: int, seed: int) -> list[np.ndarray]:
-    """Each metric [samples] of ranks [T] in each draw."""
+    """Return, for each metric of ranks [T], its values [samples] in all draws."""
     factors, values = zip(*(_as_mean(_array(ranks), name) for name in metrics), strict=True)
     means = bootstrap_means(values, owner, samples, seed)
     return [factor * row for factor, row in zip(factors, means, strict=True)]
 
 
 def interval(drawn: np.ndarray) -> tuple[float, float]:
-    """(low, high): the 95 % percentile interval of draws."""
+    """Return (low, high), the 95 % percentile interval of draws."""
     return tuple(np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist())
 
 
@@ -162,7 +162,7 @@ def _metric(ranks: np.ndarray, name: str) -> float:
 
 
 def _as_mean(ranks: np.ndarray, name: str) -> tuple[int, np.ndarray]:
-    """(factor, values [T]): the metric is the factor times the mean of these values, one a query."""
+    """Return (factor, values [T]): the metric is factor times the mean of values, one value per query."""
     if name == "MnR":
         return 1, ranks
     if name.startswith("R@") and name[2:].isdigit():

@@ -1,6 +1,6 @@
 """A frozen CLIP with named adapters: it embeds texts, images and videos.
 
-Letters: T texts, V items, F frames, L tokens, D width of the joint space.
+Letters in shapes: T texts, V items, F frames, L tokens, D width of the joint space.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from .media import to_pixels
 from .method import CrossModalAdapter, Method
 from .patching import TOWERS, activate, deactivate, encoder_layers, on_clip, parts
 
-CACHE = 8 * 2**20  # bytes of a layer's largest activations that stay in a CPU's cache
-TEXTS = 256  # embedded at once; more are sorted by length. A batch keeps its order, so its gradient its bits
+CACHE = 8 * 2**20  # bytes of a layer's largest activations; so many stay in a CPU's cache
+TEXTS = 256  # texts embedded at once. More are sorted by length; fewer are not, so gradients keep their bits
 
 
 class RetrievalModel(nn.Module):
     """A frozen CLIP and any number of named adapters, or other methods of `cma.methods`; at most one acts.
 
-    It starts without adapter and in eval mode. `train()` switches the adapters' dropout, never CLIP's. A CLIP
-    may serve several models: before it encodes, each makes its own adapter the one that acts. `processor` may
-    be None if only tensors are encoded. `cut` is the number of captions that the last call cut. Raises
-    TypeError if `clip` lacks a part, ValueError if it is in no family, or for a tokenizer that does not fit.
+    It starts without adapter and in eval mode. `train()` switches the adapters' dropout, never CLIP's. Models
+    may share one CLIP: before a model encodes, it makes its own adapter act. `processor` may be None if only
+    tensors are encoded. `cut` is the number of captions that the last call cut. Raises TypeError if `clip`
+    lacks a part, ValueError if it is in no family, or for a tokenizer that does not fit.
     """
 
     def __init__(self, clip: PreTrainedModel, processor: ProcessorMixin | None = None) -> None:
@@ -46,7 +46,7 @@ class RetrievalModel(nn.Module):
         self.family = check_parts(clip)
         if processor is not None:
             check_tokenizer(clip, processor.tokenizer)
-        deactivate(clip)  # of a model that had this CLIP before
+        deactivate(clip)  # an adapter of another model that used this CLIP before
         self.clip, self.processor = clip.requires_grad_(False), processor
         self.adapters = nn.ModuleDict()
         self.active, self.scale = None, 1.0
@@ -57,7 +57,7 @@ class RetrievalModel(nn.Module):
     def from_pretrained(
         cls, name: str | Path, dtype: torch.dtype = torch.float32, device: Device = None
     ) -> RetrievalModel:
-        """A model on a backbone: "mini", a hub id or a folder. Raises as `cma.load_backbone`."""
+        """Load a backbone ("mini", a hub id or a folder) as a model. Raises as `cma.load_backbone`."""
         return cls(*load_backbone(name, dtype, device))
 
     @classmethod
@@ -65,14 +65,14 @@ class RetrievalModel(nn.Module):
         cls, source: str | Path, revision: str | None = None, dtype: torch.dtype = torch.float32,
         device: Device = None,
     ) -> RetrievalModel:  # fmt: skip
-        """A model on the backbone that an adapter names, at its revision, on which the adapter acts.
+        """Load an adapter and, at its revision, the backbone that it names. The adapter acts from now on.
 
-        `source` and `revision` are as in `load_adapter`. The adapter is held as the last part of its name,
-        with "_" for a dot. Raises as `load_adapter` and `load_backbone`, ValueError for another backbone.
+        `source` and `revision`: as in `load_adapter`. The adapter's name is the last part of `source`, with
+        "_" for a dot. Raises as `load_adapter` and `load_backbone`, ValueError for another backbone.
         """
         wanted = read_config(folder := hub.fetch(source, FILES, revision)).backbone
         name, commit, own = wanted["name"], wanted["revision"], folder == Path(source).expanduser()
-        # of a stranger's adapter, a folder's name means nothing here
+        # if somebody else's adapter names a folder, that is not a folder of this machine
         if name and commit and (own or name == "mini" or hub.HUB_ID.fullmatch(name)):
             model = cls(*load_backbone(name, dtype, device, commit))
             if identity(model.clip)["revision"] == commit:
@@ -83,7 +83,7 @@ class RetrievalModel(nn.Module):
     def add_adapter(
         self, name: str, config: AdapterConfig, state_dict: dict[str, Tensor] | None = None
     ) -> CrossModalAdapter:
-        """Build an adapter, from random or from given weights. It acts from now on.
+        """Build an adapter with random or given weights. It acts from now on.
 
         Raises ValueError for a name that is in use or cannot be used, a config that does not fit the
         backbone, and weights with a missing or extra key or a wrong shape (named).
@@ -99,7 +99,7 @@ class RetrievalModel(nn.Module):
         return self.keep(name, adapter)
 
     def keep(self, name: str, method: Method) -> Method:
-        """Hold a method as `name`; it acts from now on. Raises ValueError for a name that cannot be used."""
+        """Add a method as `name`; it acts from now on. Raises ValueError for a name that cannot be used."""
         if name in self.adapters:
             raise ValueError(f"adapter {name!r} exists already; choose another name, or remove it first")
         try:
@@ -110,27 +110,27 @@ class RetrievalModel(nn.Module):
         return method
 
     def remove_adapter(self, name: str) -> None:
-        """Forget the adapter `name`; if it acts, none acts afterwards. Raises ValueError if there is none."""
+        """Remove the adapter `name`; if it acts, none acts afterwards. Raises ValueError if it is unknown."""
         self.get_adapter(name)
         if self.active == name:
             self.set_adapter(None)
         del self.adapters[name]
 
     def set_adapter(self, name: str | None, scale: float = 1.0) -> None:
-        """Let the adapter `name` act, or none: then CLIP computes bitwise as it was loaded.
+        """Let the adapter `name` act. With None no adapter acts, and CLIP is bitwise as it was loaded.
 
-        `scale` multiplies what is added (1: as trained). Raises ValueError for an unknown name.
+        `scale` multiplies what is added (1: as trained). Raises ValueError for an unknown name or bad scale.
         """
         wanted = None if name is None else (self.get_adapter(name), float(scale))
         if not math.isfinite(scale):
             raise ValueError(f"scale must be a number, not {scale!r}")
-        if on_clip(self.clip).acting != wanted:  # nothing to do most of the time: every encode_* asks
+        if on_clip(self.clip).acting != wanted:  # mostly equal, as every encode_* calls this
             deactivate(self.clip) if wanted is None else activate(self.clip, *wanted)
         self.active, self.scale = name, float(scale)
 
     @contextmanager
     def acting(self, name: str | None, scale: float = 1.0) -> Iterator[None]:
-        """Within `with`, the adapter `name` acts (or none), in evaluation and without gradients."""
+        """Inside this context the adapter `name` acts (or none), in eval mode and without gradients."""
         before, training = (self.active, self.scale), self.training
         self.set_adapter(name, scale)
         self.eval()
@@ -142,7 +142,7 @@ class RetrievalModel(nn.Module):
             self.train(training)
 
     def get_adapter(self, name: str) -> Method:
-        """The adapter `name`. Raises ValueError if there is none."""
+        """Return the adapter `name`. Raises ValueError if there is none."""
         if name not in self.adapters:
             raise ValueError(f"no adapter {name!r}; there are: {', '.join(self.adapters) or 'none'}")
         return self.adapters[name]
@@ -150,10 +150,10 @@ class RetrievalModel(nn.Module):
     def save_adapter(self, folder: str | Path, name: str, record: object = None, license: str = "") -> None:
         """Write `adapter_config.json`, `adapter_model.safetensors` and a model card of the adapter `name`.
 
-        `record`, of the run that trained it, fills the card: a `RunRecord`, its dict, or a path. A dict may
+        `record` of the run that trained it fills the card: a `RunRecord`, its dict, or a path. A dict may
         have "forgetting": {"dataset": name, "difference": as in `results/forgetting.json`}. The `license`
-        ("mit", as the hub names it) is the author's to choose; without one the card says unknown. A README.md
-        of another text is kept, with a warning. Raises ValueError for a name or record of no adapter here.
+        ("mit", as the hub names it) is your choice; without one the card says unknown. A README.md with other
+        text is kept, with a warning. Raises ValueError for an unknown name or a record of another adapter.
         """
         self._save(Path(folder).absolute(), name, record, license)
 
@@ -167,7 +167,7 @@ class RetrievalModel(nn.Module):
         self, name: str, repo_id: str, record: object = None, license: str = "", private: bool | None = None,
         revision: str | None = None, commit_message: str = "Add adapter",
     ) -> str:  # fmt: skip
-        """Save an adapter into the hub's repository "user/name", made if needed; returns its address.
+        """Save an adapter to the hub repository "user/name", created if needed; returns its address.
 
         It goes to the branch `revision`, which must exist. Raises as `save_adapter`, and OSError in one line
         if the hub refuses it or cannot be reached.
@@ -177,12 +177,12 @@ class RetrievalModel(nn.Module):
             return hub.push(folder, repo_id, private, revision, commit_message)
 
     def load_adapter(self, source: str | Path, name: str, revision: str | None = None) -> Method:
-        """Read an adapter, of any method, and hold it as `name`. It acts from now on.
+        """Read an adapter, of any method, and add it as `name`. It acts from now on.
 
-        `source` is a folder, or "user/name" on the hub, at a branch, tag or commit `revision`. What is in the
-        cache needs no request; `hf download user/name` puts the newest there. Nothing in it is executed.
-        Warns if it was trained on another backbone. Raises FileNotFoundError, OSError in one line for what
-        the hub does not give, ValueError naming the file and the key that does not fit, and as `keep`.
+        `source` is a folder, or "user/name" on the hub, at a branch, tag or commit `revision`. Files in the
+        cache need no request; `hf download user/name` puts the newest there. Nothing in them is executed.
+        Warns if it was trained on another backbone. Raises FileNotFoundError, OSError in one line if the hub
+        does not give it, ValueError with the file and the key that does not fit, and as `keep`.
         """
         method, backbone = read_adapter(hub.fetch(source, FILES, revision), self)
         if known_by(backbone) != known_by(identity(self.clip)):
@@ -201,19 +201,19 @@ class RetrievalModel(nn.Module):
         return self
 
     def encode_text(self, texts: Sequence[str] | Tensor, max_words: int | None = None) -> Tensor:
-        """Un-normalised embeddings [T, D] of captions, or of `input_ids` [T, L]."""
+        """Return un-normalised embeddings [T, D] of captions, or of `input_ids` [T, L]."""
         ids = texts if isinstance(texts, Tensor) else self.tokenize(texts, max_words)[0]
         if ids.ndim != 2 or not ids.numel():
             raise ValueError(f"input_ids must be [T, L], not {list(ids.shape)}")
         self.set_adapter(self.active, self.scale)
-        ends = self.family.ends(self.clip.config.text_config, ids)  # what follows changes nothing
+        ends = self.family.ends(self.clip.config.text_config, ids)  # later tokens change nothing
         order = ends.argsort() if len(ids) > TEXTS else torch.arange(len(ids), device=ids.device)
         parts = (ids[part, : int(ends[part].max()) + 1] for part in order.split(TEXTS))
         embedded = [self.family.embed_text(self.clip, part.to(self.device)) for part in parts]
         return torch.cat(embedded)[order.argsort()]
 
     def encode_images(self, images: Sequence[Image.Image] | Tensor) -> Tensor:
-        """Un-normalised embeddings [V, D] of pictures, or of prepared pixels [V, 3, H, W].
+        """Return un-normalised embeddings [V, D] of pictures, or of prepared pixels [V, 3, H, W].
 
         Raises TypeError for anything else, ValueError for no picture and for pixels of another shape.
         """
@@ -242,9 +242,9 @@ class RetrievalModel(nn.Module):
         return torch.cat(embedded)
 
     def encode_videos(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Un-normalised embeddings [V, F, D] of prepared frames [V, F, 3, H, W], padded ones included.
+        """Return un-normalised embeddings [V, F, D] of prepared frames [V, F, 3, H, W], padding included.
 
-        `mask` [V, F] is for methods that look across frames, and the similarity; both leave padded ones out.
+        `mask` [V, F], 0 for padding, is for methods that look across frames. The similarity takes it again.
         """
         if pixels.ndim != 5:
             raise ValueError(f"pixels must be [V, F, 3, H, W], not {list(pixels.shape)}")
@@ -254,10 +254,10 @@ class RetrievalModel(nn.Module):
         return self._embed(pixels.flatten(0, 1), mask.to(self.device)).unflatten(0, pixels.shape[:2])
 
     def tokenize(self, texts: Sequence[str], max_words: int | None = None) -> tuple[Tensor, int]:
-        """Token ids [T, L] of captions, and how many captions were cut (a warning is given once).
+        """Return token ids [T, L] of captions, and how many captions were cut (with a warning, once).
 
         A caption keeps at most min(context, max_words) tokens, start and end included. Raises ValueError for
-        no caption, a blank one (named by its index) or a max_words below 3, TypeError for no list of strings.
+        no caption, a blank one (named by its index) or a max_words below 3, TypeError if not given strings.
         """
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
             raise TypeError("expected a list of captions, each a string")
@@ -277,12 +277,12 @@ class RetrievalModel(nn.Module):
 
     @property
     def widths(self) -> dict[str, int]:
-        """Width of each tower, {"vision": 768, "text": 512} for ViT-B/32."""
+        """The width of each tower, {"vision": 768, "text": 512} for ViT-B/32."""
         return {tower: getattr(self.clip.config, f"{tower}_config").hidden_size for tower in TOWERS}
 
     @property
     def layers(self) -> dict[str, int]:
-        """Depth of each tower."""
+        """The number of layers of each tower."""
         return {tower: len(encoder_layers(self.clip, tower)) for tower in TOWERS}
 
     @property
@@ -301,7 +301,7 @@ class RetrievalModel(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Precision of the backbone, chosen in `load_backbone`; adapters are float32."""
+        """The precision of the backbone, chosen in `load_backbone`; adapters are float32."""
         return next(parts(self.clip, "after_mlp"))[2].weight.dtype
 
     @property
@@ -310,7 +310,7 @@ class RetrievalModel(nn.Module):
         return self.clip.logit_scale.float().exp()
 
     def of_processor(self, name: str) -> object:
-        """Its "tokenizer" or "image_processor". Raises ValueError if the model has no processor."""
+        """Return the processor's "tokenizer" or "image_processor". Raises ValueError without a processor."""
         if self.processor is None:
             raise ValueError("this model has no processor: give tensors, or RetrievalModel(clip, processor)")
         return getattr(self.processor, name)

@@ -1,4 +1,4 @@
-"""Freeze a CLIP and let one method at a time act on it: no forward is copied, no weight is changed."""
+"""Let one method at a time act on a frozen CLIP: no forward is copied, no weight is changed."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,8 +12,8 @@ from .families import TOWERS, family_of, tower_of
 class OnClip:
     """All that this library keeps on a CLIP, as its attribute `cma`.
 
-    `acting`: the method that acts and its scale, or None; `handles` remove it again. `undo` is for
-    `cma.training.prepare`: calls that give the CLIP back its precision and its forward.
+    `acting`: the method that acts and its scale, or None; `handles` remove it again. `undo`: functions that
+    give the CLIP its own precision and forward back after `cma.training.prepare`.
     """
 
     acting: tuple[nn.Module, float] | None = None
@@ -22,7 +22,7 @@ class OnClip:
 
 
 def on_clip(clip: nn.Module) -> OnClip:
-    """What this library keeps on `clip`; it is made at the first call."""
+    """Return the `OnClip` of `clip`, which is created at the first call."""
     if not hasattr(clip, "cma"):
         clip.cma = OnClip()
     return clip.cma
@@ -34,25 +34,25 @@ def encoder_layers(clip: nn.Module, tower: str) -> nn.ModuleList:
 
 
 def towers_and_layers(clip: nn.Module) -> Iterator[tuple[str, int, nn.Module]]:
-    """(tower, depth from 0, layer) of all layers of both towers."""
+    """Yield (tower, depth from 0, layer) for all layers of both towers."""
     for tower in TOWERS:
         for depth, layer in enumerate(encoder_layers(clip, tower)):
             yield tower, depth, layer
 
 
 def parts(clip: nn.Module, name: str) -> Iterator[tuple[str, int, nn.Module]]:
-    """(tower, depth from 0, module) of a part of each layer, by its name in `cma.families.Tower`."""
+    """Yield (tower, depth from 0, module) of the part `name` (in `cma.families.Tower`) of each layer."""
     family = family_of(clip.config)
     for tower, depth, layer in towers_and_layers(clip):
         yield tower, depth, layer.get_submodule(getattr(getattr(family, tower), name))
 
 
 def activate(clip: nn.Module, method: nn.Module, scale: float = 1.0) -> None:
-    """Let `method`, a `cma.method.Method`, act on `clip` alone. ValueError if it cannot at this scale."""
+    """Let only `method` (a `cma.method.Method`) act on `clip`. Raises ValueError if it cannot at `scale`."""
     if scale not in (0, 1) and not method.scales:
         raise ValueError(f"{method.NAME}: acts or does not; scale must be 1 or 0, not {scale}")
     deactivate(clip)
-    try:  # what fails half-way is taken off again
+    try:  # if it fails half-way, its hooks are removed again
         clip.cma.handles.extend(method.hang(clip, scale) if scale else ())
     except BaseException:
         deactivate(clip)
@@ -63,6 +63,6 @@ def activate(clip: nn.Module, method: nn.Module, scale: float = 1.0) -> None:
 def deactivate(clip: nn.Module) -> None:
     """Remove the method that acts on `clip`, which then computes bitwise the same as before."""
     state = on_clip(clip)
-    for handle in reversed(state.handles):  # a method may have replaced one thing twice: the last goes first
+    for handle in reversed(state.handles):  # last first: a method may have replaced one thing twice
         handle.remove()
     state.acting, state.handles = None, []

@@ -1,4 +1,4 @@
-"""Figures for the notebooks, from plain data, and what they do with an answer; of the extra `notebooks`."""
+"""Figures and exercises for the notebooks, from plain data; needs the extra `notebooks`."""
 
 import textwrap
 import warnings
@@ -24,7 +24,7 @@ def image_grid(
     images: Sequence[Image.Image], captions: Sequence[str], columns: int = 5, size: float = 1.6,
     marked: Sequence[bool] | None = None,
 ) -> Figure:  # fmt: skip
-    """Pictures with a caption below each; `marked` ones have a frame. size: of a picture, in inches."""
+    """Draw pictures with a caption below each and a frame around `marked` ones; size: of one, in inches."""
     if len(images) != len(captions):
         raise ValueError(f"{len(images)} images and {len(captions)} captions: expected one for each")
     rows = -(-len(images) // columns)
@@ -42,7 +42,7 @@ def image_grid(
 
 
 def training_curve(record: object) -> Figure:
-    """Loss and learning rate by step, and R@1 (%) by epoch, of a run's `cma.training.RunRecord`."""
+    """Plot loss and learning rate by step, and R@1 (%) by epoch, of a run's `cma.training.RunRecord`."""
     points = [point for entry in record.history for point in entry["curve"]]
     steps, losses, rates = zip(*points, strict=True) if points else ((), (), ())
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8))
@@ -69,15 +69,15 @@ def training_curve(record: object) -> Figure:
 
 
 def folded(answer: str) -> object:
-    """An answer in Markdown that a notebook shows at a click, for "predict first"."""
+    """Return an answer in Markdown that a notebook shows only after a click, for "predict first"."""
     from IPython.display import Markdown  # only notebooks have it
 
     return Markdown(f"<details><summary>Answer</summary>\n\n{answer}\n\n</details>")
 
 
 def checked(yours: Callable, ours: Callable, *cases: tuple) -> Callable:
-    """The function of an exercise that is called from here on: `yours` if it gives in every case, which are
-    arguments, the same as `ours`; else `ours`. Prints which and why.
+    """Return the function that an exercise goes on with: `yours` if it gives the same as `ours` for every
+    case, a tuple of arguments; else `ours`. Prints which one, and why.
     """
     import torch
 

@@ -1,8 +1,8 @@
 """The paper's settings for each benchmark, and ours for the offline benchmarks.
 
 `paper` is the authors' training: optimiser, schedule, a rate of 1e-5 (section 4.1), half precision (see
-`cma.training.prepare`; there 1e-5 makes steps 50 to 100 times those of float32), the gradient divided by 4 as
-their four processes leave it, and the epoch chosen on test. `float32` is ours: AdamW, a rate of our own,
+`cma.training.prepare`; in it 1e-5 makes steps 50 to 100 times as large as in float32), the gradient divided
+by 4 as in their four processes, and the epoch chosen on test. `float32` is ours: AdamW, a rate of our own,
 validation; `bf16` is ours with bfloat16 activations, for GPUs. Ours are **untried on real data**.
 """
 
@@ -19,10 +19,10 @@ VARIANTS = {"paper": PAPER | HALF, "float32": {}, "bf16": {"precision": "bf16"}}
 
 @checked_dataclass
 class Recipe:
-    """Settings of one benchmark, and in `source` where they are from.
+    """Settings of one benchmark; `source` says where they are from.
 
-    `bottleneck_dim` is the paper's r, `shared_dim` its d_s. `config` is the float32 variant. A recipe without
-    `paper` has only the variants that are ours.
+    `bottleneck_dim` is the paper's r, `shared_dim` its d_s. `config` is the float32 variant. If `paper` is
+    False, there is no variant "paper".
     """
 
     dataset: str
@@ -34,11 +34,11 @@ class Recipe:
     backbone: str = "openai/clip-vit-base-patch32"  # the paper's
 
     def adapter_config(self) -> AdapterConfig:
-        """The adapter of this benchmark."""
+        """Return the adapter's settings for this benchmark."""
         return AdapterConfig(bottleneck_dim=self.bottleneck_dim, shared_dim=self.shared_dim)
 
     def train_config(self, variant: str = "float32") -> TrainConfig:
-        """The run's settings in one of VARIANTS. Raises ValueError for another, or if there is none."""
+        """Return the run's settings in one of VARIANTS. Raises ValueError for one that does not exist."""
         if variant not in VARIANTS:
             known = f"expected one of {', '.join(VARIANTS)}"
             raise ValueError(f"the recipe of {self.dataset} has no variant {variant!r}: {known}")
@@ -47,7 +47,7 @@ class Recipe:
         return replace(self.config, name=f"{self.dataset}-{variant}", **VARIANTS[variant])
 
     def run_name(self, base: str, config: TrainConfig, backbone: str) -> str:
-        """`config.run_name` for this benchmark: `base` alone for its own float32 settings and backbone."""
+        """Return `cma.config.run_name`: only `base` for this recipe's float32 settings and backbone."""
         given = {key: value for key, value in asdict(config).items() if key not in (*NO_EFFECT, *WHERE)}
         usual = asdict(self.config) | {"backbone": self.backbone}
         return run_name(base, given | {"backbone": backbone}, usual)
@@ -81,7 +81,7 @@ RECIPES: dict[str, Recipe] = {recipe.dataset: recipe for recipe in _ALL}
 
 
 def recipe(name: str) -> Recipe:
-    """The recipe of a benchmark. Raises ValueError that lists the benchmarks there are."""
+    """Return the recipe of a benchmark. Raises ValueError that lists the known benchmarks."""
     if name not in RECIPES:
         raise ValueError(f"no benchmark {name!r} has a recipe: expected one of {', '.join(RECIPES)}")
     return RECIPES[name]

@@ -1,4 +1,4 @@
-"""Each benchmark's files in, one dataset folder out: `python -m data_prep NAME --source DIR --out DIR`."""
+"""Turn a benchmark's files into one dataset folder: `python -m data_prep NAME --source DIR --out DIR`."""
 
 import cma
 

@@ -13,7 +13,7 @@ from data_prep.readers import BadInput
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """A subcommand for each benchmark, `folder` for a user's own media, and those that need no source."""
+    """Return the parser: a subcommand for each benchmark, `folder` for own media, `mini` and `frames`."""
     parser = argparse.ArgumentParser(prog="python -m data_prep", description=sys.modules["data_prep"].__doc__)
     commands = parser.add_subparsers(required=True, metavar="NAME")
     mini.add_command(commands)
@@ -44,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status; what the user can correct is one line on stderr, and 1."""
+    """Run one command; return 0, 1 for an error the user can correct (one line on stderr), 130 for Ctrl-C."""
     try:
         run(arguments)
     except (BadInput, ImportError, OSError) as error:
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
-    """Run one command. Raises `BadInput`, ImportError or OSError for what the user can correct."""
+    """Run one command. Raises `BadInput`, ImportError or OSError for errors that the user can correct."""
     options = build_parser().parse_args(arguments)
     options.run(options)
 

@@ -1,7 +1,7 @@
 """What a benchmark's reader returns, and the dataset folder that is written from it.
 
 The folder holds `metadata.jsonl` (one line for each item), `media` (a link to the user's files) and
-`dataset.json`. The last is removed first and written last, so a folder without it is known to be unfinished.
+`dataset.json`, which is removed first and written last: a folder without it is unfinished.
 """
 
 import json
@@ -16,7 +16,7 @@ from cma import files
 from data_prep.readers import BadInput
 
 SPLITS = ("train", "val", "test")
-SHOWN = 10  # how many ids a note names
+SHOWN = 10  # the most ids that a note lists
 FORMAT_VERSION = 1
 SEAL, METADATA, MEDIA, MISSING = "dataset.json", "metadata.jsonl", "media", "missing.txt"
 CHECKED = "checked.json"  # what `media.check` found
@@ -31,7 +31,7 @@ class Counts(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where media may be: `file` is a path or a name, with or without extension; times in seconds."""
+    """A place where media may be. `file`: a path or name, with or without extension; times in seconds."""
 
     file: str
     start: float | None = None
@@ -40,11 +40,10 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Entry:
-    """One item as annotated; `file` names its media: a relative path, or a video's id without extension.
+    """One item of the annotations. `file`: its media, a relative path or a video's id without extension.
 
-    If no such file is found, `instead` says what to use in its place, with a start and end of its own.
-
-    An entry may have no captions: such an item is reported as missing, like one without media.
+    If that file is not found, `instead` is used, with a start and end of its own. An entry without captions
+    is reported as missing, like an entry without media.
     """
 
     id: str
@@ -57,14 +56,14 @@ class Entry:
 
     @property
     def places(self) -> tuple[Place, ...]:
-        """Where its media may be, the best place first."""
+        """The places where its media may be, the preferred one first."""
         here = Place(self.file, self.start, self.end)
         return (here,) if self.instead is None else (here, self.instead)
 
 
 @dataclass
 class Annotations:
-    """A benchmark as read: its entries, how it is evaluated, and the size that was published for it."""
+    """What was read of a benchmark: its entries, its evaluation protocol, and its published sizes."""
 
     name: str
     kind: Literal["image", "video"]
@@ -74,22 +73,22 @@ class Annotations:
     recipe: str
     files: list[str]  # the annotation files that were used
     notes: list[str] = field(default_factory=list)  # what was cleaned or left out, with counts
-    faults: list[str] = field(default_factory=list)  # what keeps it from being used, unless that is allowed
-    advice: str = "Use the files of this benchmark"  # against such faults
-    exact: bool = False  # True: `file` of an entry is a path; a file of that name in another folder is not it
+    faults: list[str] = field(default_factory=list)  # problems that raise `BadInput`, unless allowed
+    advice: str = "Use the files of this benchmark"  # what to do about the faults
+    exact: bool = False  # True: an entry's `file` is its full path; the same name elsewhere does not count
     captioned: bool = True  # False: the dataset is only searched, so no item needs a caption
-    listed: Sequence[tuple[Path, list[str]]] | None = None  # folders of the source and their files, if known
+    listed: Sequence[tuple[Path, list[str]]] | None = None  # folders of the source, and their files
 
 
 class CaptionCleaner:
-    """Cleans captions, and counts what it did: line breaks and repeated blanks become one space."""
+    """Cleans captions and counts the changes: line breaks and repeated spaces become one space."""
 
     def __init__(self) -> None:
         self.cleaned = 0
         self.blank = 0
 
     def __call__(self, captions: Iterable[object], where: str) -> tuple[str, ...]:
-        """The captions of one item without the blank ones; a `BadInput` names `where` if one is not text."""
+        """Return an item's cleaned captions, no blank ones. Raises `BadInput` with `where` for non-text."""
         kept = []
         for caption in captions:
             if not isinstance(caption, str):
@@ -112,14 +111,14 @@ class CaptionCleaner:
 
 
 def left_out(absent: Mapping[str, str], detail: str = "") -> list[str]:
-    """One note on the splits that are left out, none if no split is; `absent` says what each split lacks."""
+    """Return one note on the splits left out, [] if none is; `absent` says what each of them lacks."""
     lacks = " and no ".join(absent.values())
     are = "splits are" if len(absent) > 1 else "split is"
     return [f"no {lacks}{detail}: the {' and '.join(absent)} {are} left out"] if absent else []
 
 
 def count_of(ids: Iterable[str], what: str) -> list[str]:
-    """One note that counts ids and names the first of them; none if there are no ids."""
+    """Return one note that counts the ids and lists the first of them; [] if there are no ids."""
     ids = list(ids)
     more = ", …" if len(ids) > SHOWN else ""
     return [f"{what}: {len(ids):,} ({', '.join(ids[:SHOWN])}{more})"] if ids else []
@@ -131,10 +130,10 @@ def counts_of_split(
     media_found: int | None,
     media_expected: int,
 ) -> dict:
-    """Found / expected items, captions and media of one split, as they stand in `dataset.json`.
+    """Return found / expected items, captions and media of one split, in the form of `dataset.json`.
 
-    `published` is (items, captions), None where nothing was published; `media_found` is None where media was
-    not looked for.
+    `published` is (items, captions), or None if nothing was published; `media_found` is None if media was not
+    looked for.
     """
     items, captions = published or (None, None)
     return {
@@ -146,7 +145,7 @@ def counts_of_split(
 
 
 def count_table(counts: dict[str, dict]) -> list[str]:
-    """Lines of a table of found / expected items, captions and media, from the counts of `dataset.json`."""
+    """Format the counts of `dataset.json` as lines of a table: found / expected items, captions, media."""
     rows = [("split", "items", "captions", "media")]
     for split, items in counts.items():
         rows.append((split, *map(_of_expected, (items, items["captions"], items["media"]))))
@@ -161,7 +160,7 @@ def _of_expected(count: dict) -> str:
 
 
 def refuse_other_content(out: Path, name: str) -> None:
-    """`BadInput` if `out` holds anything but the dataset `name` in this format version, finished or not."""
+    """Raise `BadInput` if `out` holds anything but the dataset `name`, finished or not, in this version."""
     if out.exists() and not out.is_dir():
         raise BadInput(f"{out}: is a file; expected a new folder, or one that holds {name}")
     there = read_object(out / SEAL)
@@ -180,7 +179,7 @@ def _is_ours(path: Path) -> bool:
         return path.is_symlink()
     if path.name == FRAMES:
         return path.is_dir()
-    left = re.fullmatch(r"\.(.+)\.\d+\.tmp", path.name)  # by `files.replacing`, in a run that was killed
+    left = re.fullmatch(r"\.(.+)\.\d+\.tmp", path.name)  # a temporary file that a killed run left
     return (left[1] if left else path.name) in (SEAL, METADATA, MISSING, CHECKED)
 
 
@@ -199,7 +198,7 @@ def is_whole(out: Path, name: str) -> bool:
 
 
 def read_object(path: Path) -> dict:
-    """The JSON object in `path`; an empty one where there is no such file or it cannot be read."""
+    """Return the JSON object in `path`, or {} if the file is missing or cannot be read."""
     try:
         return files.read_json(path, dict)
     except (OSError, ValueError):
@@ -207,7 +206,7 @@ def read_object(path: Path) -> dict:
 
 
 def write_missing(out: Path, missing: Iterable[tuple[str, str, str]]) -> None:
-    """List in `missing.txt` what cannot be used: id, file and reason, separated by tabs; no file for none."""
+    """List unusable items in `missing.txt`: id, file and reason, tab-separated. Without any, remove it."""
     rows = ["\t".join(row) + "\n" for row in missing]
     if rows:
         files.write_whole(out / MISSING, "".join(rows))
@@ -216,9 +215,9 @@ def write_missing(out: Path, missing: Iterable[tuple[str, str, str]]) -> None:
 
 
 def write_dataset(out: Path, source: Path, entries: Iterable[Entry], seal: dict) -> None:
-    """Write the folder, `dataset.json` last: `seal`, the format version and, where links fail, `media_root`.
+    """Write the dataset folder of `entries`, whose `file` is relative to `source`, with `dataset.json` last.
 
-    `file` of each entry is relative to `source`.
+    `dataset.json` gets `seal`, the format version and, if links cannot be made, `media_root`.
     """
     out.mkdir(parents=True, exist_ok=True)
     unseal(out)
@@ -230,7 +229,7 @@ def write_dataset(out: Path, source: Path, entries: Iterable[Entry], seal: dict)
 
 
 def _to_line(entry: Entry) -> str:
-    """One line of `metadata.jsonl`; `start` and `end` only where they are set."""
+    """Return the entry's line of `metadata.jsonl`, with `start` and `end` only if they are set."""
     fields = {"file_name": f"{MEDIA}/{entry.file}", "id": entry.id}
     fields |= {"captions": entry.captions, "split": entry.split}
     fields |= {name: value for name in ("start", "end") if (value := getattr(entry, name)) is not None}
@@ -238,7 +237,7 @@ def _to_line(entry: Entry) -> str:
 
 
 def _link(link: Path, source: Path) -> bool:
-    """Point `link` at `source`, by a relative path if they are near; False where the system has no links."""
+    """Make `link` point to `source`, by a relative path if they are near; False if links cannot be made."""
     target, beside = source.resolve(), link.parent.resolve().parent
     if target.is_relative_to(beside):
         target = Path(os.path.relpath(target, link.parent.resolve()))

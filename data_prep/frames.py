@@ -32,12 +32,12 @@ from data_prep.dataset import (
 from data_prep.media import mark_of, one_by_one
 from data_prep.readers import BadInput
 
-MARK = ".clip"  # beside the frames: size and time of the video that they are of
+MARK = ".clip"  # a file beside the frames: the size and time of their video
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """Which frames are kept and how: one every 1 / `fps` seconds (None: every one), at most `max_frames`.
+    """Which frames are kept: one every 1 / `fps` seconds (None: all), at most `max_frames` of a clip.
 
     `short_side` is in pixels; smaller frames keep their size. `quality` is that of the JPEG files.
     """
@@ -49,7 +49,7 @@ class Extraction:
 
     @property
     def folder(self) -> str:
-        """The name of the folder for frames of these settings, so that different settings never mix."""
+        """The name of the folder for these settings, so that frames of different settings never mix."""
         rate = "all" if self.fps is None else f"{self.fps:g}fps"
         most = "" if self.max_frames is None else f"-{self.max_frames}frames"
         return f"{rate}{most}-{self.short_side}px-q{self.quality}"
@@ -90,11 +90,11 @@ def _run(options: argparse.Namespace) -> None:
 def extract(
     dataset: Path, out: Path, extraction: Extraction, workers: int = 2, allow_missing: bool = False
 ) -> None:
-    """Write the dataset folder `out`: `dataset` with folders of frames as clips, cut to their start and end.
+    """Write the dataset folder `out`: like `dataset`, but each clip, start to end, is a folder of frames.
 
-    Clips whose frames are there, from the same file and settings, are not decoded again. Raises `BadInput`
-    if `dataset` is no finished folder of clips, and, unless `allow_missing`, if clips cannot be decoded
-    (they are listed in `missing.txt`); ImportError if the packages of the extra `video` are missing.
+    A clip that was already decoded, from the same file with these settings, is not decoded again. Raises
+    `BadInput` if `dataset` is not a finished dataset of clips, and, unless `allow_missing`, if clips cannot
+    be decoded (they are listed in `missing.txt`); ImportError if packages of the extra `video` are missing.
     """
     if out.resolve() == dataset.resolve():
         raise BadInput(f"{out}: is the dataset itself; choose another --out")
@@ -130,7 +130,7 @@ def extract(
 
 
 def _plan(dataset: Path, frames: Path, extraction: Extraction) -> tuple[dict, dict[Entry, ClipPart]]:
-    """The content of `dataset.json`, and for each item its entry in the new folder and its clip."""
+    """Return the content for the new `dataset.json`, and the clip of each entry of the new folder."""
     from cma import data  # here, because it loads torch
 
     try:
@@ -155,7 +155,7 @@ def _plan(dataset: Path, frames: Path, extraction: Extraction) -> tuple[dict, di
 
 
 def decode(clip: ClipPart, extraction: Extraction) -> str | None:
-    """Write the frames of one clip, all or none; returns why it cannot be decoded, or None."""
+    """Write all frames of one clip, or none; return the reason if it cannot be decoded, else None."""
     from cma.media import MediaError, stream_frames  # here, because it loads numpy
 
     unfinished = clip.target.with_name(f"{clip.target.name}.partial")
@@ -182,7 +182,7 @@ def is_done(clip: ClipPart) -> bool:
 
 
 def _shrink(frame: Image.Image, short_side: int) -> Image.Image:
-    """The frame with this short side and its proportions; unchanged if it is smaller."""
+    """Return the frame resized to this short side, with its proportions; smaller frames are unchanged."""
     scale = short_side / min(frame.size)
     if scale >= 1:
         return frame

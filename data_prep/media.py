@@ -1,4 +1,4 @@
-"""Where each item's picture or clip is under the user's folder, and whether it can be read."""
+"""Find each item's picture or clip in the user's folder, and check that it can be read."""
 
 import json
 import multiprocessing
@@ -18,16 +18,16 @@ from cma.media import CLIPS, PICTURES
 
 IMAGE_SUFFIXES, VIDEO_SUFFIXES = set(PICTURES), set(CLIPS)
 WORTH_A_PROCESS = 32  # with fewer jobs, starting processes takes longer than they save
-Part = tuple[Path, float | None]  # of a clip, from so many seconds on; None: all of it
+Part = tuple[Path, float | None]  # a file, and the second from which to read; None: all of it
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
 class MediaFiles:
-    """Pictures or clips under `source` by path, by name and by name without extension; top folders first.
+    """Finds pictures or clips under `source` by path, name, or name without extension; top folders first.
 
-    For videos, a folder that holds pictures counts as one clip, with its frames in the order of their names.
-    `listed` holds the folders below `source` and the names of their files, if they have been listed already.
+    For videos, a folder of pictures counts as one clip, with its frames in the order of their names.
+    `listed` holds the folders below `source` and the names of their files, if they are already known.
     """
 
     def __init__(
@@ -50,27 +50,27 @@ class MediaFiles:
                 self._by_name.setdefault(name, path)
         for path in found:
             self._by_name.setdefault(stem(path.name), path)
-        for path in found:  # transcoded, and the old extension kept: `a.mov.mp4` is `a` too
+        for path in found:  # transcoded with the old extension kept: `a.mov.mp4` is `a` too
             if _is_media(stem(path.name), suffixes):
                 self._by_name.setdefault(stem(stem(path.name)), path)
 
     def at(self, file: str) -> Path | None:
-        """The media with exactly this path below the source, if it is there."""
+        """Return the media file with exactly this path below the source, or None."""
         return path if (path := self.source / file) in self._found else None
 
     def locate(self, file: str) -> Path | None:
-        """The media of an entry's `file`: by its path, else its name, else its name without extension.
+        """Return the media of an entry's `file`, or None: by path, else name, else name without extension.
 
-        So `a.mov` is found as `a.mov`, or transcoded as `a.mov.mp4` or `a.mp4`.
+        So `a.mov` is found as `a.mov`, and also if it was transcoded to `a.mov.mp4` or `a.mp4`.
         """
         name = file.rpartition("/")[2]
         return next((found for key in (file, name, stem(name)) if (found := self._by_name.get(key))), None)
 
     def is_doubtful(self, file: str, path: Path) -> bool:
-        """Whether `path`, which is used for `file`, may be another picture or clip than the one meant.
+        """Whether `path`, which was found for `file`, may be the wrong picture or clip.
 
-        It may be a picture with another extension, such as a mask. Or another file has its name, and another
-        size: files of one size are taken for copies.
+        It may be wrong if it is a picture with another extension (such as a mask), or if another file has the
+        same name and another size. Files of the same size are taken for copies.
         """
         if path == self.at(file) or path.is_dir():
             return False
@@ -85,23 +85,23 @@ def stem(name: str) -> str:
 
 
 def bare(id: str) -> str:
-    """A clip's id without the extension of a video, if it has one."""
+    """A clip's id without its video extension, if it has one."""
     name = stem(id)
     return name if id[len(name) :].lower() in VIDEO_SUFFIXES else id
 
 
 def _is_media(name: str, suffixes: set[str]) -> bool:
-    """Whether the extension says so; a clip's name may also end in a dot without an extension."""
+    """Whether a name has one of the extensions `suffixes`; a clip's name may also end in a dot alone."""
     end = name[len(stem(name)) :].lower()
     return end in suffixes or (end == "." and suffixes is VIDEO_SUFFIXES)
 
 
 def check(parts: Mapping[str, Part], kind: str, workers: int, kept: Path) -> dict[str, str]:
-    """The `problem` of each id whose media cannot be used, found by `workers` processes.
+    """Check media with `workers` processes; return {id: its `problem`} for the media that cannot be used.
 
     `kept` is a JSON file with the results of earlier checks: only files that are new or have changed are
-    decoded, and a part that several ids share is decoded once. It is written after Ctrl-C too, with what was
-    found until then. ImportError for clips without the extra `video`.
+    decoded, and a part that several ids share is decoded once. After Ctrl-C it is written too, with the
+    results so far. Raises ImportError for clips if packages of the extra `video` are missing.
     """
     if kind == "video":
         require("video", "av", "decord")
@@ -125,7 +125,7 @@ def check(parts: Mapping[str, Part], kind: str, workers: int, kept: Path) -> dic
 
 
 def mark_of(path: Path) -> str | None:
-    """What changes if a file, or a frame in a folder, changes: sizes and times; None if it is not there."""
+    """Sizes and times, which show whether a file or a folder of frames has changed; None if it is absent."""
     try:
         parts = sorted(path.iterdir()) if path.is_dir() else [path]
         stats = [part.stat() for part in parts]
@@ -136,7 +136,7 @@ def mark_of(path: Path) -> str | None:
 
 
 def problem(part: Part, kind: str) -> str | None:
-    """Why it cannot be used, or None: pictures are read as later on, clips at both ends and at the start."""
+    """Read a picture, or a clip at both ends and its start time; return why it cannot be used, or None."""
     from cma.media import MediaError, read_frames, read_image  # here, because it loads numpy
 
     path, start = part
@@ -158,7 +158,7 @@ def problem(part: Part, kind: str) -> str | None:
 
 
 def _read_ends(path: Path) -> None:
-    """Decode the first frame and read on from the last key frame: a truncated file fails at one of them."""
+    """Decode the first frame and read from the last key frame on: one of them fails for a truncated file."""
     import av
 
     try:
@@ -176,13 +176,13 @@ def _read_ends(path: Path) -> None:
 def one_by_one(
     function: Callable[[Job], Result], jobs: Sequence[Job], workers: int, title: str
 ) -> Iterator[Result]:
-    """`map(function, jobs)` with a progress bar, by `workers` processes; few jobs are done in this one."""
+    """Yield `map(function, jobs)` with a progress bar, by `workers` processes; few jobs run in this one."""
     if workers < 2 or len(jobs) < WORTH_A_PROCESS:
         yield from map(function, tqdm(jobs, desc=title, disable=not jobs))
         return
-    chunk = max(1, min(16, len(jobs) // (8 * workers)))  # after Ctrl-C, those begun are waited for
+    chunk = max(1, min(16, len(jobs) // (8 * workers)))  # not large: Ctrl-C waits for chunks that have begun
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        # The processes are started by `map`, and inherit that Ctrl-C is not for them: this one answers it.
+        # `map` starts the processes, which inherit that Ctrl-C is ignored. Only this process reacts to it.
         usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             results = pool.map(function, jobs, chunksize=chunk)

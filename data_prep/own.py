@@ -1,8 +1,8 @@
 """A folder of your own pictures or clips, with captions from a CSV or JSONL file, or without captions.
 
 Without captions the dataset can only be searched, and every item is in its test split. With captions, a
-column `split` (train, val or test) decides; without that column, items are drawn: 80 % train, 10 % val,
-10 % test.
+column `split` gives the split of each item (train, val or test). Without that column, splits are drawn at
+random: 80 % train, 10 % val, 10 % test.
 """
 
 import os
@@ -18,12 +18,12 @@ from data_prep.dataset import SPLITS, Annotations, CaptionCleaner, Entry, count_
 from data_prep.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from data_prep.readers import BadInput, read_csv, read_json_lines
 
-READINGS = {"image": "captions", "video": "items"}  # of `visual_to_text`
+READINGS = {"image": "captions", "video": "items"}  # what `visual_to_text` ranks
 RECIPES = {"image": "flickr30k", "video": "msrvtt"}  # the settings of the paper's benchmark of that kind
 
 
 class CaptionRow(NamedTuple):
-    """Captions of one file; `where` is the file of captions and the line, for messages."""
+    """Captions of one picture or clip; `where` is the line of the caption file, for error messages."""
 
     where: str
     file_name: str
@@ -34,8 +34,8 @@ class CaptionRow(NamedTuple):
 def read(source: Path, captions: Path | None = None, kind: str | None = None, seed: int = 0) -> Annotations:
     """The pictures or clips under `source`, each with its captions; an item's id is its path below `source`.
 
-    `kind` ("image" or "video") chooses if both are there. Raises `BadInput` if there are no media, if both
-    kinds are there without a `kind`, and if the file of captions is not as expected.
+    If there are both, `kind` ("image" or "video") chooses one. Raises `BadInput` if there are no media, if
+    there are both and `kind` is None, and if the file of captions is not as expected.
     """
     kind, names, notes, faults = find_media(source, kind)
     texts, splits, cleaner = {}, {}, CaptionCleaner()
@@ -73,7 +73,7 @@ def read(source: Path, captions: Path | None = None, kind: str | None = None, se
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """Add the options of `read`."""
+    """Add the command-line options of `read`."""
     parser.add_argument(
         "--captions",
         type=Path,
@@ -86,10 +86,10 @@ def add_options(parser: ArgumentParser) -> None:
 
 
 def find_media(source: Path, kind: str | None = None) -> tuple[str, list[str], list[str], list[str]]:
-    """(kind, the paths below `source` in order, notes, faults); hidden files are ignored.
+    """Return (kind, sorted paths below `source`, notes, faults); hidden files are ignored.
 
-    Folders that cannot be read are faults; files of other kinds, or with names that JSON cannot hold, notes.
-    If there are no clips, `kind` "video" takes each folder of pictures as the frames of one clip.
+    A folder that cannot be read is a fault. Other files, and files whose names JSON cannot hold, get a note.
+    If `kind` is "video" and there are no clips, each folder of pictures is one clip. Raises as `read`.
     """
     if not source.is_dir():
         raise BadInput(f"{source}: no such folder; expected the folder with your pictures or clips")
@@ -128,7 +128,7 @@ def find_media(source: Path, kind: str | None = None) -> tuple[str, list[str], l
 
 
 def _path_finder(names: Sequence[str]) -> Callable[[CaptionRow], str]:
-    """Which file a row means: the one with that path below the source, or the only one with that name."""
+    """Return a function that finds a row's file: the one with that path, or the only one with that name."""
     known, by_name = set(names), {}
     for path in names:
         by_name.setdefault(path.rpartition("/")[2], []).append(path)
@@ -146,7 +146,7 @@ def _path_finder(names: Sequence[str]) -> Callable[[CaptionRow], str]:
 
 
 def read_rows(path: Path) -> Iterator[CaptionRow]:
-    """Every row of a `.csv` or `.jsonl` file of captions; a `BadInput` names the line that is wrong.
+    """Yield the rows of a `.csv` or `.jsonl` file of captions. Raises `BadInput` with the line that is wrong.
 
     A CSV has the columns file_name, caption and optionally split; JSONL has keys of the same names, or
     `captions`, a list.
@@ -184,7 +184,7 @@ def _read_jsonl(path: Path) -> Iterator[CaptionRow]:
 
 
 def draw_splits(names: Sequence[str], seed: int) -> dict[str, str]:
-    """A split for each name: a tenth val, a tenth test, at least one each; fewer than three are all test."""
+    """Draw the split of each name: 10 % val, 10 % test, at least one each; fewer than three are all test."""
     order = sorted(names)
     random.Random(seed).shuffle(order)
     held = max(1, len(order) // 10) if len(order) >= len(SPLITS) else 0

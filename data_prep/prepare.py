@@ -1,4 +1,4 @@
-"""Make a dataset folder of annotations: find the media, check it, count found / expected, write."""
+"""Make a dataset folder from annotations: find the media, check it, count found / expected, write."""
 
 from collections import Counter
 from dataclasses import replace
@@ -37,9 +37,9 @@ def prepare(
     With `annotations_only` media is not looked for, and every item with a caption is written. Without
     `check` media is looked for but not decoded.
 
-    Items that cannot be used (no media, unreadable media, no caption) are listed in `missing.txt`. Unless
-    `allow_missing`, they raise `BadInput`, and so do the `faults` of the annotations and splits whose numbers
-    of items and captions are not the published ones. A split without items is not compared.
+    Items that cannot be used (no media, unreadable media, no caption) are listed in `missing.txt`. They raise
+    `BadInput`, and so do the `faults` of the annotations and splits whose numbers of items and captions are
+    not the published ones, unless `allow_missing`. A split without items is not compared.
     """
     _refuse_bad_entries(annotations, source)
     refuse_other_content(out, annotations.name)
@@ -86,7 +86,7 @@ def prepare(
 
 
 def _place(annotations: Annotations, index: media.MediaFiles) -> dict[str, Entry]:
-    """The entries whose media is there, by id, each with the file, start and end that were found."""
+    """Return the entries whose media was found, by id, each with the file, start and end that apply."""
     locate = index.at if annotations.exact else index.locate
     placed, doubtful = {}, []
     for entry in annotations.entries:
@@ -102,7 +102,7 @@ def _place(annotations: Annotations, index: media.MediaFiles) -> dict[str, Entry
 
 
 def _count(annotations: Annotations, problems: dict[str, str], annotations_only: bool) -> dict[str, dict]:
-    """Usable items and their captions against those published, readable media against those annotated."""
+    """Count by split: usable items and captions / those published, readable media / those annotated."""
     counts = {}
     for split in SPLITS:
         published = annotations.expected.get(split)
@@ -130,7 +130,7 @@ def _unlike_published(annotations: Annotations) -> list[str]:
 
 
 def _refuse_bad_entries(annotations: Annotations, source: Path) -> None:
-    """`BadInput` for no entries, repeated ids, and file names with control characters or that lead out."""
+    """Raise `BadInput` for no entries, repeated ids, control characters in names, files outside `source`."""
     where = f"{source} ({', '.join(annotations.files)})"
     if not annotations.entries:
         raise BadInput(f"{where}: no item in these files")

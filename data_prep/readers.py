@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-STAND_INS = {  # how a file begins that was left in place of the real one, and what it is
+STAND_INS = {  # how files begin that stand in for the real one, and what they are
     r"version https://(git-lfs|hawser)\.github\.com/spec": "a Git LFS pointer; get the file itself by "
     "`git lfs pull` in its repository, or by the download button of its page",
     r"/annex/objects/": "a git-annex pointer; get the file itself by `git annex get` in its repository",
@@ -29,13 +29,13 @@ class BadInput(ValueError):
 
 
 def read_start(path: Path, size: int = 4096) -> str:
-    """The first bytes of a file as text, whatever its encoding."""
+    """Return the first bytes of a file as text; bytes that are not UTF-8 are replaced."""
     with path.open("rb") as file:
         return file.read(size).decode("utf-8-sig", errors="replace")
 
 
 def stand_in(path: Path) -> str | None:
-    """What is there in place of the file (a Git LFS pointer, a web page), and what to do; or None."""
+    """Return what stands in for the real file (a Git LFS pointer, a web page) and what to do, or None."""
     start = read_start(path).lstrip()
     found = (what for begin, what in STAND_INS.items() if re.match(begin, start, re.IGNORECASE | re.DOTALL))
     return next(found, None)
@@ -48,7 +48,7 @@ def refuse_stand_in(path: Path) -> None:
 
 
 def read_text(path: Path) -> str:
-    """The file as UTF-8 text, with or without a byte-order mark; `BadInput` for a `stand_in`."""
+    """Read UTF-8 text, with or without a byte-order mark. Raises `BadInput` for other content."""
     refuse_stand_in(path)
     try:
         return path.read_text(encoding="utf-8-sig")
@@ -58,9 +58,9 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path, unique_keys: bool = False, without: tuple[str, ...] = ()) -> object:
-    """The file's JSON value; a `BadInput` names the line and column where it is broken.
+    """Read a JSON file. Raises `BadInput` with the line and column where it is broken.
 
-    With `unique_keys`, a key that an object has twice is a `BadInput` too (Python would keep the last one).
+    With `unique_keys`, a key that an object has twice raises it too (Python would keep the last one).
     The keys `without` are dropped while reading, so that a large file takes less memory. Give only one of
     the two.
     """
@@ -73,7 +73,7 @@ def read_json(path: Path, unique_keys: bool = False, without: tuple[str, ...] = 
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[str, dict]]:
-    """(`file:line`, object) of each line that is not blank; `BadInput` if a line is not a JSON object."""
+    """Yield (`file:line`, object) for each non-blank line. Raises `BadInput` if one is not an object."""
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():
             content = _parse(line, path, number)
@@ -90,7 +90,7 @@ def _parse(text: str, path: Path, first_line: int = 1, **hooks: Callable | None)
     except json.JSONDecodeError as error:
         where = f"{path}:{first_line + error.lineno - 1}:{error.colno}"
         raise BadInput(f"{where}: broken JSON ({error.msg}); download it again") from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets a thousand deep
+    except (ValueError, RecursionError) as error:  # very long numbers, brackets nested very deep
         raise BadInput(f"{path}:{first_line}: JSON that cannot be read ({error})") from error
 
 
@@ -109,7 +109,7 @@ def _unique(path: Path, pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def read_csv(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and row of a CSV file with a header, separated by commas or semicolons.
+    """Yield line number and row of a CSV file that has a header and commas or semicolons between fields.
 
     Blank lines are skipped. Raises `BadInput` if one of `columns` is missing, or if a row has more or fewer
     fields than the header.
@@ -132,19 +132,19 @@ def read_csv(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[s
 
 
 class IdList(NamedTuple):
-    """The ids of one file, each once and in their order; `repeated` is how many more lines were dropped."""
+    """The ids of one file, in order and each once; `repeated` counts the repetitions that were dropped."""
 
     path: Path
     ids: tuple[str, ...]
     repeated: int
 
     def notes(self) -> list[str]:
-        """What was dropped, for `Annotations.notes`."""
+        """Return a note on what was dropped, for `Annotations.notes`."""
         return [f"repeated ids of {self.path.name}, dropped: {self.repeated:,}"] if self.repeated else []
 
 
 def read_id_list(path: Path) -> IdList:
-    """The ids of a text file (one a line, the last with or without newline) or of a JSON list."""
+    """Read the ids of a text file (one per line, the final newline is optional) or of a JSON list."""
     if path.suffix.lower() == ".json":
         ids = read_json(path)
         if not isinstance(ids, list) or not all(isinstance(id, str) and id.strip() for id in ids):

@@ -1,4 +1,4 @@
-"""What compares many runs and makes `results/`: `python -m experiments --help`. It needs a clone."""
+"""Commands that compare many runs and make `results/`: `python -m experiments --help`. Needs a clone."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""What compares many runs and makes `results/`, and how the bundled CLIP was made."""
+"""Compare many runs and make `results/`, or make the bundled CLIP again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COMMANDS |= {"forgetting": forgetting, "pretrain": pretraining.command}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status; what the user can correct is one line on stderr, and 1."""
+    """Run one command; return 0, or 1 for an error that the user can correct, with one line on stderr."""
     parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, module in COMMANDS.items():

@@ -1,7 +1,7 @@
-"""The adapter with one thing changed at a time, on validation: `python -m experiments ablations --help`.
+"""The adapter with one setting changed at a time, on validation: `python -m experiments ablations --help`.
 
-All points start from one seed, train at the rate that the study chose for the adapter on the same split, and
-are judged after their last epoch: no epoch is chosen, and test is never read.
+All points use one seed and the learning rate that the study chose for the adapter on the same split. They
+are evaluated after their last epoch: no epoch is chosen, and test is never read.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from .rows import MethodRow
 from .study import Study, add_run_options, study_of
 
 OURS = "cross-modal adapter"
-GROUPS = ("sharing", "where", "bottleneck", "init", "pooling")  # after "default"
-SHARED_DIMS = (0, 64)  # and the whole width of the narrower tower
+GROUPS = ("sharing", "where", "bottleneck", "init", "pooling")  # besides "default"
+SHARED_DIMS = (0, 64)  # and the full width of the narrower tower
 LAST_LAYERS = 2
 BOTTLENECK_DIMS = (2, 32)
-UP_SCALES = (0.0, 10.0)  # of the initial values of all up-projections; 0 starts at CLIP
+UP_SCALES = (0.0, 10.0)  # factors of the initial values of all up-projections; 0 starts at CLIP
 POOLINGS = ("mean_pooled", "text_conditioned")
 
 
 @dataclass(frozen=True)
 class Point:
-    """The adapter with its options.
+    """One setting of the adapter that is trained and compared.
 
     `sites`: where the adapter acts, None for everywhere (2i: the attention of layer i, 2i + 1: its MLP).
     """
@@ -46,12 +46,12 @@ class Point:
 
     @property
     def definition(self) -> dict:
-        """What is trained and how, without the point's names: equal definitions are one point."""
+        """What is trained and how, without the point's names. Points with equal definitions are the same."""
         return {key: value for key, value in asdict(self).items() if key not in ("group", "name")}
 
 
 def points(model: RetrievalModel, dataset: data.RetrievalDataset, similarity: str) -> list[Point]:
-    """Every point for a backbone and a dataset, the default first; equal points are there once."""
+    """Return every point for a backbone and a dataset, the default first and each only once."""
     usual, narrow = methods.options_of(OURS, dataset), min(model.widths.values())
     made = [default := Point("default", "adapter", usual, similarity)]
 
@@ -77,7 +77,7 @@ def points(model: RetrievalModel, dataset: data.RetrievalDataset, similarity: st
 
 
 def start(adapters: nn.Module, point: Point) -> None:
-    """Give the adapter the point's initial values; beside its `sites` it adds nothing and never trains."""
+    """Give the adapter the point's initial values; outside its `sites` it adds nothing and is not trained."""
     for name, parameter in adapters.named_parameters():
         if name.endswith(("up_weight", "shared_weight")):
             parameter.data *= point.up_scale
@@ -85,23 +85,23 @@ def start(adapters: nn.Module, point: Point) -> None:
             acts = torch.zeros(len(parameter), *[1] * (parameter.ndim - 1), device=parameter.device)
             acts[point.sites] = 1
             parameter.data *= acts
-            parameter.register_hook(acts.mul)  # of its gradient
+            parameter.register_hook(acts.mul)  # sets its gradient to 0 elsewhere
 
 
 class Ablations(Study):
-    """A study of points: one run each, with epochs, rate and seed of `config`, and tested on validation."""
+    """A study of points: one run each, with epochs, rate and seed of `config`, evaluated on validation."""
 
     def row(self, point: Point) -> MethodRow:
-        """The row of a point, from its file if any: one seed, the ranks on validation.
+        """Return the row of a point, from its file if there is one: one seed, with the ranks on validation.
 
-        `budget` holds the point's definition, too. Raises ValueError as `MethodRow.kept`.
+        Its `budget` also holds the point's definition. Raises ValueError as `MethodRow.kept`.
         """
         budget = {name: getattr(self.config, name) for name in ("epochs", "seed", "precision", "lr")}
         name, own = f"{point.group}-{point.name}", budget | point.definition
         return MethodRow(self.training.name, name, own, lr=self.config.lr).kept(self.results, self.clip)
 
     def run(self, point: Point) -> MethodRow:
-        """Train a point and keep its row, unless that is done. Raises ValueError as `row` and `cma.train`."""
+        """Train a point and save its row, unless that is done. Raises ValueError as `row` and `cma.train`."""
         row = self.row(point)
         if row.records:
             return row
@@ -125,16 +125,16 @@ class Ablations(Study):
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of `python -m experiments ablations`."""
+    """Add the options of `python -m experiments ablations`."""
     add_run_options(parser, results="results/ablations", runs="runs/ablations")
     parser.add_argument("--only", nargs="+", choices=GROUPS, default=GROUPS, help="default: all")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Train the ablations of the adapter on a prepared dataset; they are judged on validation.
+    """Train the ablations of the adapter on a prepared dataset; they are evaluated on validation.
 
-    Rate and epochs are those of the study, whose methods/ is beside the folder of results. What is done
-    already is not done again: start the command again after a stop, or to add hours.
+    Learning rate and epochs are those of the study, whose methods/ is beside the folder of results. What is
+    already done is not done again: start the command again after a stop, or to add hours.
     """
     ablations = study_of(options, Ablations)
     training, model = ablations.training, RetrievalModel(ablations.clip, ablations.processor)

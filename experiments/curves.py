@@ -1,7 +1,7 @@
 """When a small adapter comes near full fine-tuning: `python -m experiments curves --help`.
 
-One of backbone, data and steps is changed at a time. Each point is a study of its own, with rates of its own.
-Its runs are judged after their last epoch. The usual point is the study's own row.
+One of backbone, data and steps is changed at a time. Each point is a study that chooses its own learning
+rates and evaluates its runs after their last epoch. The unchanged point is the row of the usual study.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from cma.training import epoch_size
 from .study import ZERO_SHOT, Study, add_run_options, study_of
 
 METHODS = (ZERO_SHOT, "cross-modal adapter", "LoRA", "full fine-tuning")
-SHARES = (1 / 16, 1 / 4)  # of the training items; the smaller ones lie in the larger ones
+SHARES = (1 / 16, 1 / 4)  # of the training items; the smaller share is part of the larger one
 FACTORS = (0.5, 2.0)  # of the steps
 
 
 def points(usual: Study, states: list[Path]) -> Iterator[Study]:
-    """The study of each point. On a share of the items it has as many steps as on all, so more epochs."""
+    """Yield the study of each point. A share of the items has as many steps as all, so more epochs."""
 
     def point(name: str, share: float = 1, factor: float = 1, **changes: object) -> Study:
         training, config = usual.training, usual.config.merge({"runs_dir": Path(usual.config.runs_dir, name)})
         part = training.subset(round(share * len(training)), seed=42) if share < 1 else training
-        whole, length = (epoch_size(items, config)[1] for items in (training, part))  # steps
+        whole, length = (epoch_size(items, config)[1] for items in (training, part))  # steps per epoch
         budget = replace(usual.budget, epochs=max(1, round(factor * usual.budget.epochs * whole / length)))
         changes |= {"config": config, "budget": budget, "results": usual.results / name}
         study = replace(usual, choice={"select_on": "last"}, **changes)
@@ -36,7 +36,7 @@ def points(usual: Study, states: list[Path]) -> Iterator[Study]:
 
     for folder in states:
         clip, processor = load_backbone(str(folder), device=usual.clip.device)
-        clip.config.name_or_path = str(folder)  # as it was typed: records name no place on this machine
+        clip.config.name_or_path = str(folder)  # as typed: records name no place on this machine
         yield point(f"state-{folder.name.rpartition('-')[2]}", clip=clip, processor=processor)
     for share in SHARES:
         yield point(f"data-1-{1 / share:g}", share=share)
@@ -45,7 +45,7 @@ def points(usual: Study, states: list[Path]) -> Iterator[Study]:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of `python -m experiments curves`."""
+    """Add the options of `python -m experiments curves`."""
     add_run_options(parser, results="results/curves", runs="runs/curves")
     parser.add_argument("--states", nargs="*", type=Path, default=[], help="folders OUT-700 of pretrain")
     parser.add_argument("--points", nargs="+", metavar="NAME", help="such as data-1-16; default: all")
@@ -53,9 +53,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Try zero-shot, ours, LoRA and full fine-tuning with other backbones, less data, fewer and more steps.
+    """Compare zero-shot, ours, LoRA and full fine-tuning on other backbones, less data, fewer and more steps.
 
-    The results get a folder for each point. What is done is not done again: start it again after a stop.
+    Each point has its own folder of results. What is done is not done again: start it again after a stop.
     """
     studies = {study.results.name: study for study in points(study_of(options), options.states)}
     for name in options.points or studies:

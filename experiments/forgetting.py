@@ -1,8 +1,8 @@
-"""What training on one dataset costs on what CLIP knew: drawings of the pre-training sets, before and after.
+"""What training on one dataset costs on drawings that CLIP was pre-trained on: recall before and after.
 
-Each adapter that a study has kept is tested on the drawings, in float32 and without training. A difference is
-that of R@1 to zero-shot on the same captions, the mean over the seeds, with its paired interval. It is
-measured for the reported runs, and for those of half the length at the smallest rate that is nearly as good.
+Each adapter that a study has kept is tested on the drawings, in float32 and without training. Its R@1 is
+compared with that of zero-shot on the same captions: the mean difference over the seeds, with its paired
+interval. This is done for the reported runs, and for those of half the length at the `gentlest` rate.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ SEED = 42
 def build_drawings(out: Path, workers: int = 2) -> None:
     """Build the dataset `out`/pretraining-drawings, unless it is there; its pictures are in `out`/sources.
 
-    It has the split test alone: one drawing each of 1,000 concepts, drawn at random, with all its captions,
-    1,596 in all. 700 are emoji by six artists, 200 icons in colour and 100 of one colour, the shares of the
-    single drawings in a pre-training batch. The artist of the offline benchmarks is not among them. Raises
-    as `icons.build`.
+    It has only a test split: one random drawing of each of 1,000 concepts with all its captions, 1,596 in
+    all. 700 are emoji by six artists, 200 are icons in colour and 100 are icons of one colour: the shares of
+    the single drawings in a pre-training batch. The artist of the offline benchmarks is not among them.
+    Raises the errors of `icons.build`.
     """
     source, dataset = out / "sources" / NAME, out / NAME
     if is_whole(dataset, NAME):
@@ -65,7 +65,7 @@ def build_drawings(out: Path, workers: int = 2) -> None:
 
 
 def choose(rows: Sequence[icons.Drawing], concepts: int) -> list[int]:
-    """The indices of one drawing each of so many concepts, in the groups' shares of a pre-training batch."""
+    """Return the indices of one drawing for each of so many concepts, in pre-training's shares of groups."""
     random, chosen = np.random.default_rng(SEED), {}
     for group, share in PretrainConfig().mix:
         indices = defaultdict(list)  # by concept
@@ -78,7 +78,7 @@ def choose(rows: Sequence[icons.Drawing], concepts: int) -> list[int]:
 
 
 def gentlest(row: MethodRow) -> float:
-    """The smallest rate whose mean mR on validation is at most one point below the best."""
+    """Return the smallest rate whose mean mR on validation is at most one point below the best."""
     means = defaultdict(float)
     for entry in row.rates:
         means[entry["lr"]] += (entry["mR"] or 0.0) / len(row.budget["rate_seeds"])
@@ -86,7 +86,7 @@ def gentlest(row: MethodRow) -> float:
 
 
 def tested(study: Study, row: MethodRow, runs: dict[str, str]) -> MethodRow:
-    """Ranks on the dataset of `study` of its adapters `runs`, {seed: name in runs_dir}; "" for zero-shot."""
+    """Test adapters on the dataset of `study`; `runs`: {seed: name in runs_dir}, "" for zero-shot."""
     result = MethodRow(study.folder.name, row.method, {})
     for seed, name in runs.items():
         model = RetrievalModel(study.clip, study.processor)
@@ -98,7 +98,7 @@ def tested(study: Study, row: MethodRow, runs: dict[str, str]) -> MethodRow:
 
 
 def compared(after: MethodRow, before: MethodRow) -> dict:
-    """{"R@1": [%, low, high], "difference": [points, low, high, p]}, each in both directions."""
+    """Return {"R@1": {direction: [%, low, high]}, "difference": {direction: [points, low, high, p]}}."""
     found = {"R@1": rows.recall, "difference": partial(rows.difference, other=before)}
     return {
         name: {way: [round(value, 4) for value in of(after, direction=way)] for way in rows.DIRECTIONS}
@@ -107,7 +107,7 @@ def compared(after: MethodRow, before: MethodRow) -> dict:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of `python -m experiments forgetting`."""
+    """Add the options of `python -m experiments forgetting`."""
     parser.add_argument("--data", type=Path, default=Path("data"), help="has the drawings; default: data")
     parser.add_argument("--results", type=Path, default=Path("results"), help="default: results")
     parser.add_argument("--runs", default="runs/methods", help="has the adapters; default: runs/methods")
@@ -117,8 +117,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Test the adapters of a study on drawings that CLIP was pre-trained on, half a minute for each row.
 
-    The drawings are built the first time; 104 MB are fetched for them. The folder of results has methods/ and
-    gets forgetting.json. A row is measured if its adapters are in --runs, and once for the same runs.
+    The first time, 104 MB are fetched and the drawings are built. The folder of results has the rows, in
+    methods/, and gets forgetting.json. A row is tested if its adapters are in --runs, once for the same runs.
     """
     build_drawings(options.data, options.workers)
     folder, file = options.data / NAME, options.results / FILE
@@ -139,7 +139,7 @@ def run(options: argparse.Namespace) -> None:
         half = {str(seed): f"{row.name}-lr{rate:g}-seed{seed}" for seed in row.budget["rate_seeds"]}
         try:
             found, again = (compared(tested(study, row, runs), before) for runs in (reported, half))
-        except FileNotFoundError as error:  # of a row that was made elsewhere
+        except FileNotFoundError as error:  # the row was made elsewhere
             print(f"{row.name}: left out: {error}", flush=True)
             continue
         found = {"finished": ended, "lr": row.lr} | found | {"gentlest": {"lr": rate} | again}

@@ -1,4 +1,4 @@
-"""What training gains over zero-shot, from the rows of a study: README's sentences."""
+"""README's sentences about what training gains over zero-shot, from the rows of a study."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from .published import FULL, ZERO_SHOT
 from .published import PAPER as OURS
 from .rows import DIRECTIONS, MethodRow, difference, holm, read_rows, share_of_gain
 
-CLEAR = 0.05  # a difference is clear if its corrected p is below
+CLEAR = 0.05  # a difference is clear if its corrected p is below this
 NONE, NO_SHARE = "No record yet.", "no share (full fine-tuning gains too little)"
-NEEDED = (OURS, FULL, ZERO_SHOT)  # for a share
+NEEDED = (OURS, FULL, ZERO_SHOT)  # by `share_of_gain`
 Tested = dict[str, dict[str, MethodRow]]  # {dataset: {method: row}}
 POINTS = {"data": "{} of its training items", "state": "a backbone of {} steps", "steps": "{} × the steps"}
 PICTURE = "![R@1 minus that of zero-shot CLIP, by method, with intervals](notebooks/figures/gains.png)"
 
 
 def compared(tested: dict[str, MethodRow], k: int = 1) -> dict[tuple[str, str], tuple[float, ...]]:
-    """{(direction, method): (ours − that method, low, high, p)}; p holds for all of them together (Holm)."""
+    """Return {(direction, method): (ours − that method, low, high, p)}, with p corrected for all (Holm)."""
     pairs = [(way, m) for way in DIRECTIONS for m in tested if m != OURS and OURS in tested]
     told = {(way, m): difference(tested[OURS], tested[m], way, k) for way, m in pairs}
     adjusted = holm([values[3] for values in told.values()])
@@ -26,7 +26,7 @@ def compared(tested: dict[str, MethodRow], k: int = 1) -> dict[tuple[str, str], 
 
 
 def by_dataset(rows: Sequence[MethodRow], needed: Sequence[str] = ()) -> Tested:
-    """The rows that were tested, {dataset: {method: row}}, of datasets with all of the `needed` methods."""
+    """Return the tested rows, {dataset: {method: row}}, of datasets that have all of the `needed` methods."""
     tested = [row for row in rows if row.ranks]
     names = dict.fromkeys(row.dataset for row in tested)
     made = {name: {row.method: row for row in tested if row.dataset == name} for name in names}
@@ -34,7 +34,7 @@ def by_dataset(rows: Sequence[MethodRow], needed: Sequence[str] = ()) -> Tested:
 
 
 def read_points(results: Path) -> Tested:
-    """The rows of the curves that were tested, {dataset and what is changed: {method: row}}."""
+    """Read the tested rows of the curves: {dataset and what is changed: {method: row}}."""
     points = {}
     for changed, words in POINTS.items():
         for place in sorted(results.glob(f"curves/{changed}-*")):
@@ -45,7 +45,7 @@ def read_points(results: Path) -> Tested:
 
 
 def summary(rows: Sequence[MethodRow], points: Tested | None = None) -> str:
-    """README's figure and sentences, in Markdown, of datasets with rows of ours, full and zero-shot."""
+    """Return README's figure and sentences, in Markdown, for datasets with ours, full and zero-shot."""
     tested = by_dataset(rows, NEEDED)
     said = [_trained(tested), *map(_gained, tested, tested.values()), _clearly(tested)] if tested else []
     said += [_at_points(points)] if points else []
@@ -79,7 +79,7 @@ def _clearly(tested: Tested) -> str:
     for name, of in tested.items():
         told, ways = compared(of), _ways(of)
         counts.append(str(len(told)))
-        for sign, parts in lists.items():  # the other method is better, worse
+        for sign, parts in lists.items():  # -1: the other method is better; 1: worse
             found: dict[str, list[str]] = {}
             for (way, method), (gain, *_, p) in told.items():
                 if p < CLEAR and gain * sign > 0:

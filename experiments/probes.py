@@ -1,4 +1,4 @@
-"""What a model has learnt of scenes: relations or a bag of words, and from which describers.
+"""Probes of what a model has learnt: relations or a bag of words, and its recall for each describer.
 
 Twins are scored as in Thrush et al. 2022, "Winoground: Probing Vision and Language Models for
 Visio-Linguistic Compositionality". Captions with their words shuffled are a control after Yuksekgonul et al.
@@ -28,11 +28,11 @@ Measured = tuple[float, float, float]  # value in %, low, high
 
 
 def pair_hits(similarity: Tensor) -> dict[str, np.ndarray]:
-    """For each pair of twins, whether it is told apart: {"text" | "image" | "group": bool [P]}.
+    """Return whether each pair of twins is told apart: {"text" | "image" | "group": bool [P]}.
 
     similarity [2P, 2P] of captions and items, in which 2p and 2p + 1 are a pair with their own captions.
-    "text": of the two captions, each item scores its own higher; "image": of the two items, each caption its
-    own; "group": both. Equal scores count as wrong. Raises ValueError for another shape.
+    "text": both items score their own caption above the twin's; "image": both captions score their own item
+    above the twin; "group": both hold. Equal scores count as wrong. Raises ValueError for another shape.
     """
     if similarity.ndim != 2 or similarity.shape[0] != similarity.shape[1] or len(similarity) % 2:
         raise ValueError(f"expected the similarity [2P, 2P] of pairs, not {list(similarity.shape)}")
@@ -47,11 +47,11 @@ def pair_hits(similarity: Tensor) -> dict[str, np.ndarray]:
 def twin_hits(
     encoded: Embeddings, twins: RetrievalDataset, config: ReadConfig
 ) -> dict[str, dict[str, list[int]]]:
-    """{kind: `pair_hits` of its pairs, as 0 and 1} on a dataset of twins.
+    """Return {kind: `pair_hits` of its pairs, as 0 and 1} for a dataset of twins.
 
-    The kind is the start of a record's id, such as `places` of `places-017-a`, in `media/records.jsonl` of
-    the dataset: MSR-VTT's format calls a clip `video<n>`. Raises FileNotFoundError without the records,
-    ValueError if they are not those of the items.
+    The kind is the start of a record's id, such as `places` in `places-017-a`. It is read from the dataset's
+    `media/records.jsonl`, because MSR-VTT's format calls a clip `video<n>`. Raises FileNotFoundError without
+    the records, ValueError if there are not as many as items.
     """
     records = [record["id"] for _, record in read_jsonl(twins.folder / "media" / RECORDS, dict)]
     if len(records) != len(twins):
@@ -67,7 +67,7 @@ def twin_hits(
 def twin_scores(
     model: RetrievalModel, twins: RetrievalDataset, config: ReadConfig
 ) -> dict[str, dict[str, Measured]]:
-    """{kind: {"text" | "image" | "group": (%, low, high)}}: `twin_hits` with intervals that draw pairs."""
+    """Return {kind: {"text" | "image" | "group": (%, low, high)}}; the interval comes from drawing pairs."""
     return {
         kind: {name: _share(np.array(hit), np.arange(len(hit))) for name, hit in of_kind.items()}
         for kind, of_kind in twin_hits(encode(model, twins, config), twins, config).items()
@@ -77,9 +77,9 @@ def twin_scores(
 def recall_by_describer(
     ranks: Sequence[int], text_to_item: Array, habits: Sequence[str], k: int = 1
 ) -> dict[str, Measured]:
-    """{habit: (R@k in %, low, high)} of captions that come in the order of `habits` for each item.
+    """Return {habit: (R@k in %, low, high)}; each item has one caption of each of `habits`, in this order.
 
-    ranks [T], text to visual. Raises ValueError if an item has not one caption of each habit.
+    ranks [T], text to visual. Raises ValueError if an item does not have one caption of each habit.
     """
     if len(ranks) % len(habits):
         raise ValueError(f"{len(ranks)} captions: expected {len(habits)} of each item")
@@ -90,7 +90,7 @@ def recall_by_describer(
 
 
 def shuffled(dataset: RetrievalDataset, seed: int = 0) -> RetrievalDataset:
-    """The same items, the words of each caption in a random order."""
+    """Return the same items, with the words of each caption in a random order."""
     chance, items = random.Random(f"words {seed}"), []
     for item in dataset.items:
         words = [caption.split() for caption in item.captions]

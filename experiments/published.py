@@ -1,4 +1,4 @@
-"""The numbers of the paper and of the methods in its tables, beside ours: `results/published.csv`."""
+"""Published numbers of the paper and of other methods (`results/published.csv`), beside our own."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FILE = "published.csv"
-PAPER, FULL, ZERO_SHOT = "cross-modal adapter", "full fine-tuning", "zero-shot"  # PAPER: its own method
-RECALLS = [f"{way}_r{k}" for way in ("t2v", "v2t") for k in (1, 5, 10)]  # in %; t2v: text-to-image, too
-NUMBERS = [*RECALLS, "t2v_mnr", "v2t_mnr", "mr", "parameters_m"]  # mean rank, mR, trained in millions
+PAPER, FULL, ZERO_SHOT = "cross-modal adapter", "full fine-tuning", "zero-shot"  # PAPER: the paper's own
+RECALLS = [f"{way}_r{k}" for way in ("t2v", "v2t") for k in (1, 5, 10)]  # in %; t2v also text-to-image
+NUMBERS = [*RECALLS, "t2v_mnr", "v2t_mnr", "mr", "parameters_m"]  # mean ranks, mR, millions trained
 WORDS = ["dataset", "method", "backbone", "source", "note"]
 COLUMNS = (
     "dataset", "method", "theirs: trained", "theirs: T2I / T2V R@1 · R@5 · R@10", "theirs: I2T / V2T",
     "source", "ours: T2I / T2V R@1 · R@5 · R@10", "ours: I2T / V2T", "ours: how",
 )  # fmt: skip
-NUMBER = re.compile(r"\d+(\.\d+)?(–\d+(\.\d+)?)?")  # or a range, where sources differ
+NUMBER = re.compile(r"\d+(\.\d+)?(–\d+(\.\d+)?)?")  # or a range, if sources differ
 
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One line of the file: what somebody published for one method on one benchmark; "" where not given."""
+    """One line of the file: published numbers of one method on one benchmark; "" for those not given."""
 
     dataset: str
     method: str
@@ -33,14 +33,14 @@ class PublishedRow:
 
     @property
     def key(self) -> tuple[str, str]:
-        """(dataset, method in lower case): a run of ours with the same key stands beside this row."""
+        """(dataset, method in lower case). A run of ours with the same key is shown beside this row."""
         return self.dataset, self.method.lower()
 
 
 def read_published(path: Path | str) -> list[PublishedRow]:
-    """The rows of a file like `results/published.csv`.
+    """Read the rows of a file like `results/published.csv`.
 
-    Raises ValueError that names the file and line for other columns, and for a cell that is no number.
+    Raises ValueError that names file and line, for other columns and for a cell that is not a number.
     """
     with Path(path).open(encoding="utf-8", newline="") as file:
         reader, rows = csv.DictReader(file), []
@@ -59,10 +59,10 @@ def read_published(path: Path | str) -> list[PublishedRow]:
 
 
 def beside(rows: Sequence[PublishedRow], ours: dict[tuple[str, str], list[tuple[str, str, str]]]) -> str:
-    """A markdown table of the published rows with our results beside them, blank where nobody ran it.
+    """Return a Markdown table of the published rows with our results beside them, blank where nobody ran it.
 
-    `ours` has (T2V, V2T, how) of each of our results by `PublishedRow.key`. They stand beside the last source
-    of their method, one line each.
+    `ours` has (T2V, V2T, how) of each of our results by `PublishedRow.key`. They are put beside the last
+    source of their method, one line each.
     """
     lines, last = [], {row.key: row for row in rows}
     for row in rows:
@@ -75,7 +75,7 @@ def beside(rows: Sequence[PublishedRow], ours: dict[tuple[str, str], list[tuple[
 
 
 def markdown(lines: Sequence[dict[str, str]]) -> str:
-    """A table in Markdown, of lines with the same columns."""
+    """Return a table in Markdown, of lines with the same columns."""
     if not lines:
         return "No record yet."
     cells = [list(lines[0]), ["---"] * len(lines[0]), *(line.values() for line in lines)]

@@ -1,4 +1,4 @@
-"""The results tables, from the records of runs: see `python -m experiments report --help`."""
+"""Make the tables of results from the records of runs: see `python -m experiments report --help`."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ Group = list[RunRecord]  # runs that differ in their seed alone
 
 
 def read_records(folder: Path | str) -> list[RunRecord]:
-    """The records of finished runs in a folder, sorted for the table.
+    """Read the records of finished runs in a folder, sorted for the table.
 
-    They are in `*.json`, `*/run.json` and, from a study, `methods/*.json`. Left out: a JSON file without
-    `metrics`, and runs that report on validation; a name stands once. Raises FileNotFoundError if the folder
-    is missing, ValueError that names a file that is not as expected.
+    They are in `*.json`, `*/run.json` and, from a study, `methods/*.json`. JSON files without `metrics` and
+    runs that report on validation are left out; of runs with one name, one is kept. Raises FileNotFoundError
+    if the folder is missing, ValueError that names a file that is not as expected.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -47,7 +47,7 @@ def read_records(folder: Path | str) -> list[RunRecord]:
 
 
 def by_seed(records: Sequence[RunRecord]) -> list[Group]:
-    """Runs of one method on one dataset with the same settings, whatever their seeds, in the given order."""
+    """Group runs of one method on one dataset that differ only in their seed, in the given order."""
     groups: dict[str, Group] = {}
     for record in records:
         settings = {key: value for key, value in record.config.items() if key not in (*NO_EFFECT, "seed")}
@@ -59,17 +59,17 @@ def by_seed(records: Sequence[RunRecord]) -> list[Group]:
 
 
 def recipe_of(record: RunRecord) -> str:
-    """Whose arithmetic, optimiser and choice of epoch a run has (of `VARIANTS`); untrained: its precision."""
+    """Return "paper" or "bf16" if a run has the settings of this entry of `VARIANTS`, else its precision."""
     names = ("paper", "bf16") if record.selected_epoch else ()
     fits = (name for name in names if VARIANTS[name].items() <= record.config.items())
     return next(fits, record.config.get("precision", "float32"))
 
 
 def tables(records: Sequence[RunRecord], rows: Sequence[published.PublishedRow] = ()) -> dict[str, str]:
-    """Markdown tables by name: our results; beside published rows those of the paper's method and the others.
+    """Return Markdown tables: `results`; with published `rows` also `paper` (its own method) and `methods`.
 
-    Recalls are in % with their 95 % interval. Runs that differ in their seed alone are one line: their mean,
-    with the mean of their intervals, which is an interval over items; seeds are not drawn again. Raises
+    Recalls are in % with their 95 % interval. Runs that differ only in their seed share a line, which has
+    their mean, with the mean of their intervals: an interval over items that does not resample seeds. Raises
     ValueError that names a record whose metrics or config are not those of a run.
     """
     lines, ours = [], {}
@@ -91,7 +91,7 @@ def tables(records: Sequence[RunRecord], rows: Sequence[published.PublishedRow] 
 
 
 def _line(group: Group) -> dict[str, str]:
-    """A line of the table of our results: {column: cell}."""
+    """Return a line of the table of our results: {column: cell}."""
     record, metrics = group[0], group[0].metrics
     expected = metrics.get("expected_items")
     of_expected = f" of {expected:,}" if expected not in (None, metrics["items"]) else ""
@@ -119,29 +119,29 @@ def _line(group: Group) -> dict[str, str]:
 
 
 def _recalls(group: Group, way: str) -> str:
-    """`23.7 [20.1, 27.3] · 45.0 [..] · 66.6 [..]`."""
+    """Return mean recalls and intervals: `23.7 [20.1, 27.3] · 45.0 [..] · 66.6 [..]`."""
     parts = []
     for key in RECALLS:
-        ends = [run.metrics.get("intervals", {}).get(way, {}).get(key) for run in group]  # empty without any
+        ends = [run.metrics.get("intervals", {}).get(way, {}).get(key) for run in group]  # None: no interval
         span = " [{:.1f}, {:.1f}]".format(*map(statistics.mean, zip(*ends, strict=True))) if all(ends) else ""
         parts.append(f"{statistics.mean(run.metrics[way][key] for run in group):.1f}{span}")
     return " · ".join(parts)
 
 
 def _other_settings(record: RunRecord) -> str:
-    """The settings in a run's name that are not its recipe's; the seed has a column of its own."""
+    """Return the settings in a run's name that are not its recipe's, without the seed, which has a column."""
     given = record.name.partition(",")[2].split(",")
     usual = {f"{key}={value}" for key, value in VARIANTS.get(recipe_of(record), {}).items()}
     return ",".join(part for part in given if part not in usual and not part.startswith("seed="))
 
 
 def markers(name: str) -> tuple[str, str]:
-    """The lines before and after the text `name`: summary, results, paper or methods."""
+    """Return the lines before and after the text `name`: summary, results, paper or methods."""
     return START.replace("results", name), END.replace("results", name)
 
 
 def update(path: Path | str, texts: dict[str, str]) -> None:
-    """Put each text between the markers of its name. Raises ValueError if a file has none, or half of one."""
+    """Put each text between its markers in a file. Raises ValueError for no markers, or half of a pair."""
     content, replaced = Path(path).read_text(encoding="utf-8"), 0
     for name, text in texts.items():
         start, end = markers(name)
@@ -158,18 +158,18 @@ def update(path: Path | str, texts: dict[str, str]) -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of `python -m experiments report`."""
+    """Add the options of `python -m experiments report`."""
     parser.add_argument("records", nargs="?", default="runs", help="folder of records; default: runs")
     parser.add_argument("--readme", nargs="+", default=[], help="files whose tables and summary are replaced")
     parser.add_argument("--keep", type=Path, help="folder that gets each record as NAME.json")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print the table of results; with a file published.csv in the folder, also beside published numbers.
+    """Print the table of results and, if the folder has a file published.csv, tables with published numbers.
 
-    --readme puts the tables and README's sentences between the markers of files, --keep keeps the records.
-    The latter leaves out runs with settings in their names, which are not their recipe's, and then the tables
-    are those of the folder of kept records.
+    --readme puts the tables and README's sentences between the markers of files. --keep copies the records
+    to a folder, except runs with settings in their names that are not their recipe's. The tables for --readme
+    are then made from that folder.
     """
     records, folder = read_records(options.records), Path(options.records)
     if not records:

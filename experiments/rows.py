@@ -24,12 +24,12 @@ DIRECTIONS = ("text_to_visual", "visual_to_text")
 
 @checked_dataclass
 class Budget:
-    """What each method gets, the same for all. No seed that chooses a rate is reported.
+    """The budget of each method, the same for all. Seeds that choose the learning rate are not reported.
 
-    Each of `rates` is trained with each of `rate_seeds` for half of `epochs`, and judged by the mean of mR on
-    validation, which is less noisy than R@1. While the first or the last one is the best, the next of 1e-5,
-    3e-5, 1e-4, … is tried too, `study.EXTENSIONS` more at most: that finds the best rate if recall has one
-    peak over the rates. Raises ValueError if there is no rate or no seed, or a seed stands in both lists.
+    Each of `rates` is trained with each of `rate_seeds` for half of `epochs`, and scored by the mean of mR on
+    validation, which is less noisy than R@1. While the lowest or the highest rate is the best, the next of
+    1e-5, 3e-5, 1e-4, … is tried too, at most `study.EXTENSIONS` more: this finds the best rate if recall has
+    one peak over the rates. Raises ValueError if there is no rate or no seed, or a seed is in both lists.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 4
@@ -45,18 +45,18 @@ class Budget:
 
 @dataclass
 class MethodRow:
-    """One method on one dataset, as it is kept in `results/methods/`.
+    """The results of one method on one dataset, as saved in `results/methods/`.
 
     `rates`: {"lr", "seed", "mR", "R@1"} on validation, null where training failed. By seed: `records`, the
-    run's record; `ranks`, the rank of each query's right answer on test, {"text_to_visual":
-    [T], "visual_to_text": [V]}; `further`, the ranks on each further test set, or which of its twins are
-    told apart, {kind: {"text" | "image" | "group": [P]}}. `text_to_item` [T]: the item of each text.
+    run's record; `ranks`, the rank of each query's right answer on test, {"text_to_visual": [T],
+    "visual_to_text": [V]}; `further`, the ranks on each further test set, or which of its twins are told
+    apart, {kind: {"text" | "image" | "group": [P]}}. `text_to_item` [T]: the item of each text.
     """
 
     dataset: str
     method: str
     budget: dict
-    backbone: str | None = None  # that of `kept`
+    backbone: str | None = None  # set by `kept`
     rates: list[dict] = field(default_factory=list)
     lr: float | None = None
     records: dict[str, dict] = field(default_factory=dict)
@@ -66,15 +66,15 @@ class MethodRow:
 
     @property
     def name(self) -> str:
-        """Such as `mini-flickr30k-full-fine-tuning`."""
+        """The row's name, such as `mini-flickr30k-full-fine-tuning`."""
         return f"{self.dataset}-{self.method.lower().replace(' ', '-')}"
 
     def path(self, folder: Path) -> Path:
-        """The row's file in `folder`."""
+        """Return the path of the row's file in `folder`."""
         return folder / f"{self.name}.json"
 
     def kept(self, folder: Path, clip: PreTrainedModel) -> Self:
-        """The row's file in `folder`, or the row itself if there is none.
+        """Return the row from its file in `folder`, or this row if there is no file.
 
         Raises ValueError if the file has another budget or backbone (`cma.backbone.known_by`).
         """
@@ -99,33 +99,33 @@ class MethodRow:
         return np.array(of_seeds) <= k
 
     def items(self, direction: str) -> np.ndarray:
-        """The item of each query."""
+        """Return the item of each query: [T] or [V]."""
         owner = np.array(self.text_to_item)
         return owner if direction == "text_to_visual" else np.arange(owner.max() + 1)
 
 
 def read_rows(folder: Path | str) -> list[MethodRow]:
-    """Every row in a folder, in order of file names. Raises ValueError naming a file that is not a row."""
+    """Read every row in a folder, in order of file names. Raises ValueError for a file that is not a row."""
     return [read_json(path, MethodRow) for path in sorted(Path(folder).glob("*.json"))]
 
 
 def recall(row: MethodRow, direction: str, k: int = 1) -> tuple[float, float, float]:
-    """(R@k in %, low, high): mean over seeds, 95 % interval over items and seeds."""
+    """Return (R@k in %, low, high): the mean over seeds, with a 95 % interval over items and seeds."""
     return (float(100 * row.hits(direction, k).mean()), *interval(drawn(row, direction, k)))
 
 
 def drawn(row: MethodRow, direction: str, k: int = 1) -> np.ndarray:
-    """R@k in % in each of 10,000 draws of items, with all their queries, and of seeds.
+    """Return R@k in % in each of 10,000 bootstrap draws of items (with all their queries) and of seeds.
 
-    All rows of a dataset see the same draws of items, so the draws of two rows may be subtracted. Seeds are
-    drawn for each row on its own: a seed of one method has nothing to do with that of another. Of few seeds
-    the spread comes out too small, of three by a third of its variance.
+    All rows of a dataset get the same draws of items, so the draws of two rows may be subtracted. Seeds are
+    drawn for each row separately, because the seeds of two methods are unrelated. With few seeds their spread
+    is underestimated: with three, its variance is a third too small.
     """
     return drawn_means(row.name, row.hits(direction, k), row.items(direction))
 
 
 def drawn_means(name: str, hits: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """The same of any hits [seeds, Q] of queries that belong to the items `owner` [Q]; `name` draws seeds."""
+    """Return draws like `drawn` for hits [seeds, Q]; `owner` [Q]: each query's item; `name` fixes seeds."""
     return _drawn(name, hits.astype(bool).tobytes(), len(hits), owner.astype(np.int64).tobytes())
 
 
@@ -137,9 +137,9 @@ def _drawn(name: str, hits: bytes, seeds: int, owner: bytes) -> np.ndarray:
 
 
 def difference(one: MethodRow, other: MethodRow, direction: str, k: int = 1) -> tuple[float, ...]:
-    """(one − other in points of R@k, low, high, p): means over seeds, with items and seeds drawn.
+    """Return (one − other in points of R@k, low, high, p) of the means over seeds; low, high, p by `drawn`.
 
-    p is two-sided: twice the share of draws on the rarer side of 0, the observed one counted with them.
+    p is two-sided: twice the share of draws on the rarer side of 0, where the observed one counts as a draw.
     Raises ValueError for rows of different test items.
     """
     if one.text_to_item != other.text_to_item:
@@ -154,10 +154,10 @@ def difference(one: MethodRow, other: MethodRow, direction: str, k: int = 1) -> 
 def share_of_gain(
     ours: MethodRow, full: MethodRow, start: MethodRow, direction: str, k: int = 1
 ) -> tuple[float, float, float] | None:
-    """(ours − start) ÷ (full − start) in %, with its 95 % interval over items and seeds.
+    """Return (ours − start) ÷ (full − start) in %, with its 95 % interval over items and seeds.
 
-    None where the gain of `full` is below LEAST_GAIN points at its lower bound: a share of little says
-    nothing. Raises ValueError as `difference`.
+    None if the lower bound of the gain of `full` is below LEAST_GAIN points, because a share of a small gain
+    says nothing. Raises ValueError as `difference`.
     """
     whole = difference(full, start, direction, k)
     if whole[1] < LEAST_GAIN:
@@ -168,8 +168,8 @@ def share_of_gain(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values that hold for all comparisons together (Holm 1979), in the order given."""
+    """Return p-values corrected for all comparisons together (Holm 1979), in the order given."""
     order = np.argsort(p_values)
-    factors = np.arange(len(order), 0, -1)  # of the smallest p: how many there are
+    factors = np.arange(len(order), 0, -1)  # n for the smallest p, 1 for the largest
     adjusted = np.maximum.accumulate(factors * np.array(p_values)[order]).clip(max=1)
     return adjusted[np.argsort(order)].tolist()

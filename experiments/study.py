@@ -1,9 +1,9 @@
-"""Every method on one dataset, with one budget: `python -m experiments study --help`.
+"""Run every method on one dataset with the same budget: `python -m experiments study --help`.
 
-A method's rate is chosen on validation: runs of half the length, with two seeds that are not reported. While
-a rate at the edge of the grid is the best, the grid grows by its neighbour. Then the reported seeds are
-trained at the best rate. The test split, and the further test sets beside the dataset, are read once a seed,
-at the end. What each method gets on a dataset stands in `protocol.json` in the folder of results.
+A method's learning rate is chosen on validation, by runs of half the length with two seeds that are not
+reported. While a rate at the edge of the grid is the best, its next neighbour is added. Then the reported
+seeds are trained at the best rate. The test split and the further test sets beside the dataset are read once
+for each seed, at the end. The budget for a dataset is in `protocol.json` in the folder of results.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ZERO_SHOT = methods.NAMES[0]
 GRID = [float(f"{digit}e{power}") for power in range(-12, 6) for digit in (1, 3)]  # …, 1e-3, 3e-3, 1e-2, …
 EXTENSIONS = 4  # the most rates that are added to a grid
 CHOICE = {"select_on": "val", "select_by": "mR"}
-FURTHER = ("new", "whole", "moments", "twins")  # test sets that may stand beside a dataset, as NAME-new
+FURTHER = ("new", "whole", "moments", "twins")  # test sets that may be beside a dataset, as NAME-new
 PROTOCOL = "protocol.json"
 FAILED = -math.inf  # the score of a rate at which training failed: below any recall
 
@@ -42,10 +42,10 @@ AnyMethod = str | type[methods.Method]  # one of `cma.methods.NAMES`, or a class
 
 @dataclass
 class Study:
-    """Runs methods on the dataset in `folder`, keeps a row of each in `results`, runs in `config.runs_dir`.
+    """Runs methods on the dataset in `folder`; saves a row of each in `results`, runs in `config.runs_dir`.
 
-    No run is begun after `until` (of `time.time()`); one that was begun is finished. `choice`: the settings
-    by which a run's epoch is chosen.
+    No run starts after `until` (as in `time.time()`); a run that has started is finished. `choice`: the
+    settings that choose a run's epoch.
     """
 
     clip: CLIPModel
@@ -63,13 +63,13 @@ class Study:
         return data.load(self.folder, "train")
 
     def row(self, method: AnyMethod) -> MethodRow:
-        """The row of a method, from its file if any. Raises ValueError as `MethodRow.kept`."""
+        """Return the row of a method, from its file if any. Raises ValueError as `MethodRow.kept`."""
         name = method if isinstance(method, str) else method.NAME
         budget = asdict(self.budget) | {"precision": self.config.precision}
         return MethodRow(self.training.name, name, budget).kept(self.results, self.clip)
 
     def run(self, method: AnyMethod) -> MethodRow:
-        """Go on with a method until its row is whole, or time is over. Raises ValueError as `cma.train`."""
+        """Continue a method until its row is complete or time is over. Raises ValueError as `cma.train`."""
         row = self.row(method)
         if method == ZERO_SHOT:
             if not row.records:
@@ -89,7 +89,7 @@ class Study:
         return row
 
     def run_all(self, names: Sequence[str]) -> None:
-        """Go on with methods and print a line on each, also on one that cannot do such a dataset."""
+        """Continue each method and print a line about it, also if it cannot be used on such a dataset."""
         for name in names:
             if reason := methods.why_not(name, self.training):
                 print(f"{name}: left out, because it cannot do {self.training.name}: {reason}")
@@ -100,7 +100,7 @@ class Study:
             print(f"{row.name}: {len(row.records)} / {seeds} seeds{rate}", flush=True)
 
     def choose_rate(self, row: MethodRow, method: AnyMethod) -> float:
-        """The rate with the best mean of mR on validation; of equally good ones, the smaller.
+        """Return the rate with the best mean of mR on validation; of equally good ones, the smallest.
 
         What is in `row.rates` is not trained again. Raises `TimeIsOver`, and ValueError if training fails at
         every rate.
@@ -118,7 +118,7 @@ class Study:
         return best
 
     def _score(self, row: MethodRow, method: AnyMethod, rate: float) -> float:
-        """The mean over the rate seeds of mR on validation at a rate, `FAILED` where a training failed."""
+        """Return the mean mR on validation over the rate seeds, or `FAILED` if a training failed."""
         found = []
         for seed in self.budget.rate_seeds:
             entry = next((one for one in row.rates if (one["lr"], one["seed"]) == (rate, seed)), None)
@@ -139,7 +139,7 @@ class Study:
         return statistics.mean(found)
 
     def _train(self, row: MethodRow, method: AnyMethod, rate: float, seed: int, **own: object) -> RunRecord:
-        """Train, or go on with an earlier run; one that reports on test enters the row, too."""
+        """Train, or continue an earlier run; a run that reports on test is also entered in the row."""
         model = RetrievalModel(self.clip, self.processor)
         methods.attach(model, method, "method", seed, **methods.options_of(method, self.training))
         name = f"{row.name}-lr{rate:g}-seed{seed}"
@@ -161,7 +161,7 @@ class Study:
         row.save(self.results)
 
     def test(self, row: MethodRow, model: RetrievalModel, seed: str, encoded: Embeddings | None) -> None:
-        """Enter a seed's ranks of all right answers, on test (`encoded`, if it is) and further sets."""
+        """Enter a seed's ranks of the right answers on test and further sets; `encoded`: test, if encoded."""
         test = data.load(self.folder, "test")
         encoded = encoded or encode(model, test, self.config)
         row.text_to_item = encoded.text_to_item.tolist()
@@ -180,22 +180,22 @@ class Study:
 
 
 class TimeIsOver(Exception):
-    """The time for beginning a run is over."""
+    """Raised when no run may be started any more."""
 
 
 def budget_of(dataset: str, protocol: Path) -> Budget:
-    """What each method gets on a dataset: that of `protocol`, or the usual one if it says nothing of it."""
+    """Return the budget for a dataset: that in the file `protocol`, or the default if that has none."""
     budgets = read_json(protocol, dict).get("budgets", {}) if protocol.exists() else {}
     return Budget(**budgets.get(dataset, {}))
 
 
 def neighbour(rate: float, up: bool) -> float:
-    """The next rate of `GRID` above or below."""
+    """Return the next rate of `GRID` above or below."""
     return min(one for one in GRID if one > rate) if up else max(one for one in GRID if one < rate)
 
 
 def add_run_options(parser: argparse.ArgumentParser, results: str, runs: str) -> None:
-    """The options of a command that trains many runs on a dataset, for hours, and goes on after a stop."""
+    """Add the options of a command that trains runs on a dataset for hours and continues after a stop."""
     parser.add_argument("folder", type=Path, help="a prepared dataset, such as data/mini-flickr30k")
     parser.add_argument("--backbone", default="mini", help="default: mini")
     parser.add_argument("--results", type=Path, default=Path(results), help=f"default: {results}")
@@ -205,7 +205,7 @@ def add_run_options(parser: argparse.ArgumentParser, results: str, runs: str) ->
 
 
 def study_of(options: argparse.Namespace, kind: type[Study] = Study) -> Study:
-    """The study that the options of `add_run_options` name, by the dataset's recipe and the protocol."""
+    """Return the study for the options of `add_run_options`, with the dataset's recipe and budget."""
     until, dataset = time.time() + 3600 * options.hours, data.load(options.folder, "train")
     own = {"runs_dir": options.runs, "precision": options.precision}
     config = recipe(dataset.recipe).train_config().merge(own)
@@ -215,7 +215,7 @@ def study_of(options: argparse.Namespace, kind: type[Study] = Study) -> Study:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of `python -m experiments study`."""
+    """Add the options of `python -m experiments study`."""
     add_run_options(parser, results="results/methods", runs="runs/methods")
     parser.add_argument("--methods", nargs="+", metavar="NAME", default=methods.NAMES, help="default: all")
 
@@ -223,6 +223,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Run every method of the paper's tables on a prepared dataset, each with the budget of protocol.json.
 
-    What is done already is not done again: start the command again after a stop, or to add hours.
+    What is already done is not done again: start the command again after a stop, or to add hours.
     """
     study_of(options).run_all(options.methods)

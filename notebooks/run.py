@@ -7,7 +7,7 @@
     python notebooks/run.py --commit               # then copy the executed notebooks, cleaned, to notebooks/
 
 `-p`, `-r` and `-y` are papermill's options; a parameter that the notebook does not have is an error here.
-A cell may take half an hour. There is no limit in a notebook that trains, nor once you give a parameter,
+A cell may take half an hour. There is no limit in a notebook that trains, or if you give a parameter,
 because your data may be large. Training continues where an earlier run with the same settings stopped;
 `--replace` starts it again.
 """
@@ -44,7 +44,7 @@ from traitlets.config import Config
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-LIMIT = 1800  # seconds that a cell may take, but not in these notebooks:
+LIMIT = 1800  # seconds that a cell may take, except in these notebooks:
 TRAINING = ("03_train_flickr30k", "04_train_msrvtt", "06_compare_methods", "a1_pretrain_mini_clip")
 AFTER = {  # these load the adapters that others have trained
     "05_retrieval_explorer": ("03_train_flickr30k", "04_train_msrvtt"),
@@ -65,7 +65,7 @@ TINY = {
 
 
 def chosen(names: list[str]) -> list[Path]:
-    """The notebooks whose names begin with one of `names`, in order; all of them if there are no names.
+    """Return the notebooks whose names begin with one of `names`, in order; all of them without names.
 
     Raises ValueError for a name that no notebook begins with.
     """
@@ -76,7 +76,7 @@ def chosen(names: list[str]) -> list[Path]:
 
 
 def given_parameters(typed: tuple, raw: tuple, yamls: tuple) -> dict:
-    """The parameters of -p, -r and -y, read as papermill reads them: -r wins over -p, and -p over -y.
+    """Return the parameters of -p, -r and -y, read as papermill reads them: -r wins over -p, and -p over -y.
 
     Raises ValueError for text that is not YAML, or YAML that is not a dictionary.
     """
@@ -93,7 +93,7 @@ def given_parameters(typed: tuple, raw: tuple, yamls: tuple) -> dict:
 
 
 def parameters_of(notebook: Path, given: dict, tiny: bool = False, replace: bool = False) -> dict:
-    """The parameters to inject into `notebook`: those given, and what `--tiny` and `--replace` add.
+    """Return the parameters to inject into `notebook`: those given, and what `--tiny` and `--replace` add.
 
     Raises ValueError for a parameter that the notebook does not have, or a value of another type.
     """
@@ -118,9 +118,9 @@ def parameters_of(notebook: Path, given: dict, tiny: bool = False, replace: bool
 
 
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """An executed notebook as it is committed: no widget state, progress bars, timings or injected cell.
+    """Remove what is not committed: widget state, progress bars, timings and the injected cell.
 
-    Of a cell's metadata its tags stay, and `mystnb`, which has the text of its figure.
+    A cell's metadata keeps only its tags, and `mystnb`, which has the text that describes its figure.
     """
     notebook.metadata = {key: notebook.metadata[key] for key in ("kernelspec", "language_info")}
     notebook.cells = [c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])]
@@ -135,7 +135,7 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def _clean_outputs(outputs: list) -> list:
-    """The outputs without progress bars and widgets; text that was printed in pieces becomes one output."""
+    """Drop progress bars and widgets; text that was printed in pieces becomes one output."""
     kept = []
     for output in outputs:
         output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
@@ -148,9 +148,9 @@ def _clean_outputs(outputs: list) -> list:
 
 
 def kernels(sockets: str) -> Config:
-    """How a kernel is reached: by files in the folder `sockets`, where the system has such, else by ports.
+    """Return how a kernel is reached: by socket files in the folder `sockets` if possible, else by ports.
 
-    Ports are chosen before the kernel takes them, so of kernels that start together one may find its taken.
+    Ports are chosen before a kernel opens them, so if kernels start together, one may find its port in use.
     """
     by_files = {"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}}
     return Config(by_files if zmq.has("ipc") else {})
@@ -160,11 +160,11 @@ def run(notebook: Path, target: Path, parameters: dict, limit: int | None, prepa
     """Execute a copy of `notebook` at `target`; it fails if a cell takes longer than `limit` seconds.
 
     While it runs, the copy is beside the target, as `.NAME.ipynb`. It replaces the target at the end, also
-    when a cell has failed, but not when it could not be written whole (OSError).
+    if a cell failed, but not if the copy could not be written completely (OSError).
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     start, running = time.monotonic(), target.with_name(f".{target.name}")
-    running.unlink(missing_ok=True)  # of a run that was killed
+    running.unlink(missing_ok=True)  # left by a killed run
     with tempfile.TemporaryDirectory() as sockets:
         try:
             papermill.execute_notebook(
@@ -183,7 +183,7 @@ def run(notebook: Path, target: Path, parameters: dict, limit: int | None, prepa
 
 
 def minutes(notebook: Path) -> int:
-    """How long a notebook takes, as it tells its readers; 0 for seconds."""
+    """Return the minutes that a notebook says it takes; 0 if it says seconds."""
     told = re.search(r"\*\*Time:\*\* (\d+) min", notebook.read_text("utf-8"))
     return int(told[1]) if told else 0
 
@@ -191,8 +191,8 @@ def minutes(notebook: Path) -> int:
 def run_several(notebooks: Iterable[Path], jobs: int) -> list[str]:
     """Run this command again for each notebook, `jobs` at a time; returns the names of those that failed.
 
-    A notebook starts once those of `AFTER` have ended. Of those that can start, the longest comes first. The
-    cores are divided among the jobs.
+    A notebook starts when those that it needs (`AFTER`) have ended. Of those that can start, the longest is
+    first. The cores are divided among the jobs.
     """
     import torch
 
@@ -231,7 +231,7 @@ def run_several(notebooks: Iterable[Path], jobs: int) -> list[str]:
 @click.option("--jobs", type=click.IntRange(1), default=1, help="notebooks that run at a time")
 @click.option("--one", hidden=True, help="the notebook that one of several jobs runs")
 def main(names, typed, raw, yamls, out, tiny, replace, prepare_only, commit, limit, jobs, one) -> None:
-    """Parse the command line. What a user can correct is one line and exit code 1; a failed cell raises."""
+    """Run the command line. Errors a user can correct are one line and exit code 1; a failed cell raises."""
     try:
         given = given_parameters(typed, raw, yamls)
         notebooks = chosen([one] if one else names)

@@ -1,4 +1,4 @@
-"""Ask pictures and clips by sentence, picture or clip: answers, reasons, the widget and its page."""
+"""Search pictures and clips by sentence, picture or clip: answers, explanations, the widget, its page."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""What an index answers to a query, and what weighs most in a match: the explorer without its display."""
+"""Answer queries from an index, and show what weighs most in a match: the explorer without its display."""
 
 import random
 import time
@@ -14,14 +14,14 @@ from .. import media, metrics
 from ..search import MediaFile, MediaIndex
 from . import attention
 
-Query = str | Path | MediaFile  # a sentence, a picture or clip, or one among the media
-Indexes = Mapping[str, MediaIndex]  # of one set of media, by the label of the model, such as "zero-shot"
-SEEN, MOST_CAPTIONS = 264, 5000  # pixels of the longer side of an explained frame; captions compared
+Query = str | Path | MediaFile  # a sentence, the path of a picture or clip, or one of the media
+Indexes = Mapping[str, MediaIndex]  # for one set of media, by the label of the model, such as "zero-shot"
+SEEN, MOST_CAPTIONS = 264, 5000  # longer side in pixels of an explained frame; captions compared
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A result: rank from 1, item, cosine, whether the query is its caption; the items it stands for."""
+    """A result: rank from 1, item, cosine, file, whether the query is its caption, and its copies."""
 
     rank: int
     item: int
@@ -33,7 +33,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class Answer:
-    """What an index has for a query: (item, cosine, copies), best first; of a very large index not all."""
+    """The answer to a query: `ranked` has (item, cosine, copies), best first; of a large index not all."""
 
     index: MediaIndex
     query: Query
@@ -41,21 +41,21 @@ class Answer:
     ranked: list[tuple[int, float, tuple[int, ...]]]
     right: frozenset[int]  # the items that have the query as a caption
     seconds: float
-    cut: bool  # the query is longer than the text tower takes
+    cut: bool  # whether the query is longer than the text tower takes
 
     @cached_property
     def hits(self) -> tuple[Hit, ...]:
-        """The best `k`."""
+        """The best `k` results."""
         return self.piece(0, self.k)
 
     @cached_property
     def right_rank(self) -> int | None:
-        """The rank of the first right one, None if that is not known."""
+        """The rank of the first right result, or None if none is known."""
         places = enumerate(self.ranked, start=1) if self.right else ()
         return next((rank for rank, (item, *_) in places if item in self.right), None)
 
     def piece(self, start: int, k: int) -> tuple[Hit, ...]:
-        """At most `k` results, from that of rank `start` + 1 on."""
+        """Return at most `k` results, from rank `start` + 1 on."""
         ranked, files, right = self.ranked[start : start + k], self.index.files, self.right
         hits = enumerate(ranked, start + 1)
         return tuple(Hit(rank, i, score, files[i], i in right, alike) for rank, (i, score, alike) in hits)
@@ -73,7 +73,7 @@ class RankChange:
 
 @dataclass(frozen=True)
 class Why:
-    """What weighs most in a match: frames [F] under the heat of their patches, words with weights to 1."""
+    """What weighs most in a match: F frames with heat maps of their patches, words with weights up to 1."""
 
     score: float
     frames: tuple[Image.Image, ...]
@@ -85,9 +85,9 @@ class Why:
 def ask(
     index: MediaIndex, query: Query, k: int = 5, kind: str = "", folder: str = "", folded: bool = False
 ) -> Answer:
-    """What an index has for a sentence, a picture or a clip, of one `kind` or below one of its `folders`.
+    """Rank the media of an index (those of one `kind` or in one `folder`) for a sentence, picture or clip.
 
-    Its first `k` are the hits. `folded`: copies are one result, but right ones stay. Raises as `query_media`.
+    The first `k` are the hits. `folded`: copies are one result, but right ones stay. Raises as `query_media`.
     """
     if k < 1:
         raise ValueError(f"k={k}: expected at least 1")
@@ -105,12 +105,12 @@ def ask(
 
 
 def search_both(indexes: Indexes, query: Query, k: int = 5) -> dict[str, Answer]:
-    """The answer of every model to one query, by the model's label."""
+    """Return the answer of every model to one query, by the model's label."""
     return {label: ask(index, query, k) for label, index in indexes.items()}
 
 
 def why(index: MediaIndex, text: str, item: int) -> Why:
-    """What weighs most in the match of a sentence with an item. Raises ValueError if that has changed."""
+    """Explain the match of a sentence with an item. Raises ValueError if its number of frames has changed."""
     path, config = index.path(file := index.files[item]), index.config
     weights = index.frame_weights(text, item)
     frames = media.read_media(path, file.kind, config.max_frames, config.fps, file.start, file.end)
@@ -119,7 +119,7 @@ def why(index: MediaIndex, text: str, item: int) -> Why:
         raise ValueError(f"{path}: {counts}")
     with index.acting():
         explained = attention.explain(index.model, text, frames, weights, config.max_words)
-    heat = attention.scaled(explained.patches * weights[:, None, None])  # of frames that count
+    heat = attention.scaled(explained.patches * weights[:, None, None])  # heavier frames are hotter
     for frame in frames:
         frame.thumbnail((SEEN, SEEN))
     seen = [attention.overlay(*pair, index.model.processor) for pair in zip(frames, heat, strict=True)]
@@ -129,10 +129,10 @@ def why(index: MediaIndex, text: str, item: int) -> Why:
 
 
 def rank_changes(before: MediaIndex, after: MediaIndex, seed: int = 0) -> list[RankChange]:
-    """The captions of the media with the ranks that two models give their items, largest gain first.
+    """Compare the ranks that two models give the items of all captions; the largest gain comes first.
 
-    The gain is `before / after`. Ties count against a model, as in `cma.metrics`. Of many captions,
-    `MOST_CAPTIONS` are drawn by `seed`. Raises ValueError for indexes of different files.
+    The gain is `before / after`. Ties count against a model, as in `cma.metrics`. If there are more captions,
+    `MOST_CAPTIONS` are drawn by `seed`. Raises ValueError if the indexes hold different files.
     """
     if [file.key for file in before.files] != [file.key for file in after.files]:
         raise ValueError(f"they hold different files ({len(before)} and {len(after)}); build both alike")
@@ -149,12 +149,12 @@ def rank_changes(before: MediaIndex, after: MediaIndex, seed: int = 0) -> list[R
 
 
 def folders(index: MediaIndex, most: int = 200) -> list[str]:
-    """The folders that hold some of the media but not all, by name; of more than `most` the fullest."""
+    """The folders that hold some of the media but not all, by name; if more than `most`, the fullest."""
     counts = Counter(str(one) for file in index.files for one in PurePosixPath(file.file_name).parents)
     return sorted(name for name, count in counts.most_common(most + 1) if count < len(index))
 
 
 def examples(index: MediaIndex, n: int = 8, seed: int = 0) -> list[str]:
-    """At most `n` captions of an index to start from, drawn by `seed`."""
+    """Draw at most `n` captions of an index by `seed`, as queries to start with."""
     firsts = [*dict.fromkeys(index.files[i].captions[0] for i in index.column("captions").nonzero()[:, 0])]
     return random.Random(seed).sample(firsts, min(n, len(firsts)))

@@ -4,8 +4,8 @@
     python -m cma.explore.app --media ~/pictures ~/clips --adapter runs/mini-flickr30k-cross-modal
 
 The media are embedded before the page opens, and the embeddings are kept. The page shows small previews; your
-files are not served. Its address contains a token, so that other users of this computer cannot open it, and
-the token is kept in a file that only you can read: so an open page comes back when its server does.
+files are not served. Its address contains a token, so that other users of this computer cannot open it. The
+token is kept in a file that only you can read, so an open page works again once its server is restarted.
 """
 
 import argparse
@@ -23,17 +23,17 @@ from pathlib import Path
 from .. import explore
 
 HOST, PORT = "127.0.0.1", 8866
-POLICY = (  # what a page may load: nothing from elsewhere, such as the icon fonts of Voilà's template
+POLICY = (  # what the page may load: nothing from other hosts, such as the icon fonts of Voilà's template
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'none'; "
     "connect-src 'self' data: blob:"
 )
 NOTEBOOK = Path(__file__).parent / "static" / "explorer.ipynb"  # what Voilà shows: the widget
-SETTINGS = "CMA_EXPLORER"  # the environment variable from which the notebook has what to show
-CLOSED = 20  # seconds that a kernel is kept for a page that is closed or has lost its connection
+SETTINGS = "CMA_EXPLORER"  # the environment variable that tells the notebook what to show
+CLOSED = 20  # seconds for which a kernel is kept after its page was closed or lost its connection
 
 
 def kept_token() -> str:
-    """The token of this user's pages, from a file that only this user can read; made at the first call."""
+    """Return the token of this user's pages, from a file that only this user can read; make it if needed."""
     from jupyter_core.paths import jupyter_runtime_dir, secure_write
 
     path = Path(jupyter_runtime_dir()) / "cma-explorer-token"
@@ -45,16 +45,16 @@ def kept_token() -> str:
 
 
 def serve(port: int, browser: bool) -> None:
-    """Show the page until Ctrl-C; the kernel of one that was closed ends within a minute."""
+    """Serve the page until Ctrl-C. The kernel of a page that was closed ends within a minute."""
     from traitlets.config import Config
     from voila.app import Voila
 
     token = kept_token()
 
     class Page(Voila):
-        display_url = f"http://{HOST}:{port}/?token={token}"  # what is printed
+        display_url = f"http://{HOST}:{port}/?token={token}"  # the address that is printed
 
-        def launch_browser(self) -> None:  # by a file: other users see the addresses in command lines
+        def launch_browser(self) -> None:  # by a file: other users can see addresses in command lines
             with tempfile.NamedTemporaryFile("w", suffix=".html", delete=False) as file:
                 file.write(f'<meta http-equiv="refresh" content="0; url={self.display_url}">')
             webbrowser.open(Path(file.name).as_uri())
@@ -62,7 +62,7 @@ def serve(port: int, browser: bool) -> None:
     server = {"ip": HOST, "port": port, "port_retries": 0, "open_browser": browser, "token": token}
     server["cookie_secret"] = hashlib.sha256(token.encode()).digest()
     server["tornado_settings"] = {"headers": {"Content-Security-Policy": f"{POLICY} ws://{HOST}:{port}"}}
-    pages = {"file_allowlist": [], "show_tracebacks": True}  # no file beside the notebook is served
+    pages = {"file_allowlist": [], "show_tracebacks": True}  # no file other than the notebook is served
     kernels = {"cull_idle_timeout": CLOSED, "cull_interval": CLOSED // 2}
     here = str(Path(__file__).resolve().parents[2])  # where the kernel finds `cma`, installed or not
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
@@ -71,7 +71,7 @@ def serve(port: int, browser: bool) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Embed the media and serve the page; returns 1 if that fails, 130 if stopped, after a message."""
+    """Embed the media and serve the page; return 0, or after a message 1 if that fails and 130 if stopped."""
     parser = argparse.ArgumentParser("python -m cma.explore.app", description=__doc__)
     parser.formatter_class, add = argparse.RawDescriptionHelpFormatter, parser.add_argument
     add("--media", nargs="+", default=[], metavar="FOLDER", help="of pictures and clips")
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\nstopped; the same command goes on from what {settings['index']} holds", file=sys.stderr)
         return 130
-    settings["backbone"] = next(iter(galleries.values())).model.clip.config.name_or_path  # the page's, too
+    settings["backbone"] = next(iter(galleries.values())).model.clip.config.name_or_path  # for the page
     os.environ[SETTINGS] = json.dumps([str(Path.cwd()), settings])
     serve(port, browser)
     return 0

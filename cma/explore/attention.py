@@ -19,16 +19,16 @@ from ..families import family_of, tower_of
 from ..model import RetrievalModel
 from ..patching import encoder_layers, parts
 
-HEAT = 0.85  # how much of the picture the colour of the hottest patch covers
-DIM = 0.65  # how much of the picture grey covers where CLIP saw nothing
+HEAT = 0.85  # opacity of the colour on the hottest patch
+DIM = 0.65  # opacity of the grey where CLIP saw nothing
 
 
 @dataclass(frozen=True)
 class Explanation:
     """How much each word of a sentence and each patch of F frames weighs in their match.
 
-    `words` as typed. `word_weights` [W] and `patches` [F, h, w] lie in [0, 1]; the largest is 1 unless all
-    are 0. Words that the text tower does not take weigh 0. `cosines` [F] of the sentence with each frame.
+    `words` are as typed. `word_weights` [W] and `patches` [F, h, w] lie in [0, 1]; the largest is 1 unless
+    all are 0. Words beyond the text tower's limit weigh 0. `cosines` [F] are of the sentence with each frame.
     """
 
     words: tuple[str, ...]
@@ -41,14 +41,14 @@ def explain(
     model: RetrievalModel, text: str, frames: Sequence[Image.Image], weights: Tensor | None = None,
     max_words: int | None = None,
 ) -> Explanation:  # fmt: skip
-    """How much each word and patch weighs in the cosine of a sentence with a picture or frames (Fig. 6).
+    """Find how much each word and patch weighs in the cosine of a sentence with a picture or frames (Fig. 6).
 
     Source: Chefer, Gur & Wolf 2021, "Generic Attention-model Explainability for Interpreting Bi-Modal and
-    Encoder-Decoder Transformers", eqs. 5 and 6, with the active adapter. The weights of patches are the class
-    token's, for the cosine of their own frame (SigLIP: the mean attention of its pooling head). The weights
-    of words are those of the token that ends the sentence, for the mean of the cosines, or for their sum
-    weighted by `weights` [F]. Of a longer sentence the first `max_words` tokens count. Raises ValueError for
-    a blank sentence, no frames, weights of another shape, prompts or a slow tokenizer.
+    Encoder-Decoder Transformers", eqs. 5 and 6, with the active adapter. The weights of patches are
+    those in the class token, for the cosine of their own frame (SigLIP: in its pooling head, mean of heads).
+    Those of words are in the token that stands for the text (CLIP: its end token), for the mean cosine, or
+    the sum weighted by `weights` [F]. Only the first `max_words` tokens count. Raises ValueError for a blank
+    sentence, no frames, weights of another shape, an adapter that adds tokens, or a slow tokenizer.
     """
     if not len(frames):
         raise ValueError("no frames were given; expected a picture, or the frames of a clip")
@@ -86,8 +86,8 @@ def explain(
 def watched(clip: PreTrainedModel, tower: str) -> Iterator[list[Tensor]]:
     """Within `with`, a forward of `tower` ("vision" | "text") fills the list with each layer's attention.
 
-    It is [N, H, L, L], and with gradients on it is part of a graph. Where an attention pools the patches
-    (SigLIP), its weights [N, 1, L] come last, and are part of none.
+    Each is [N, H, L, L], and with gradients on it is part of a graph. If an attention pools the patches
+    (SigLIP), its weights [N, 1, L] come last, and are not part of a graph.
     """
     attention, config = [], clip.config
     modules = [module for of, _, module in parts(clip, "attention") if of == tower]
@@ -97,7 +97,7 @@ def watched(clip: PreTrainedModel, tower: str) -> Iterator[list[Tensor]]:
     with ExitStack() as stack:
         stack.callback(clip.set_attn_implementation, kernels)
         clip.set_attn_implementation("eager")  # the only kernel that returns the attention
-        begin = encoder_layers(clip, tower)[0].register_forward_pre_hook  # no gradient is needed below it
+        begin = encoder_layers(clip, tower)[0].register_forward_pre_hook  # no gradient is needed before it
         stack.enter_context(begin(lambda _, inputs: (inputs[0].requires_grad_(), *inputs[1:])))
         for module in modules:
             keep = module.register_forward_hook(lambda _, __, output: attention.append(output[1]))
@@ -106,9 +106,9 @@ def watched(clip: PreTrainedModel, tower: str) -> Iterator[list[Tensor]]:
 
 
 def relevance(attention: Sequence[Tensor], y: Tensor) -> Tensor:
-    """R [N, L, L]: how much token j of the first layer weighs in token i of the last one, for the score `y`.
+    """Return R [N, L, L]: how much token j of the first layer weighs in token i of the last, for score `y`.
 
-    R starts as 1 and becomes R + A_bar R at each layer, with A_bar = mean over heads of (dy/dA * A)+.
+    R starts as the identity; each layer adds A_bar R to it, with A_bar = mean over heads of (dy/dA * A)+.
     """
     gradients = torch.autograd.grad(y, attention, retain_graph=True)
     n, _, length, _ = attention[0].shape
@@ -120,7 +120,7 @@ def relevance(attention: Sequence[Tensor], y: Tensor) -> Tensor:
 
 
 def by_word(text: str, spans: Sequence[tuple[int, int]], weights: Tensor) -> tuple[tuple[str, ...], Tensor]:
-    """The words of `text` and the sum [W] of the weights of their tokens, of which `spans` are the places."""
+    """Return the words of `text` and the sum [W] of their tokens' weights; `spans` are the tokens' places."""
     words = text.split()
     sums = torch.zeros(len(words))
     for (_, end), weight in zip(spans, weights.tolist(), strict=True):
@@ -130,14 +130,14 @@ def by_word(text: str, spans: Sequence[tuple[int, int]], weights: Tensor) -> tup
 
 
 def overlay(picture: Image.Image, patches: Tensor, processor: ProcessorMixin) -> Image.Image:
-    """The picture in grey under a heat map of `patches` [h, w]: violet to yellow, dim where CLIP saw none."""
+    """Draw a heat map of `patches` [h, w] on the grey picture: violet to yellow, dim where CLIP saw none."""
     picture = picture.convert("RGB").convert("L").convert("RGB")  # so that all colour is heat
     left, top, right, bottom = box = crop_box(picture.size, processor)
     small = Image.fromarray(patches.numpy(force=True).astype(np.float32))
     heat = np.asarray(small.resize((right - left, bottom - top), Image.Resampling.BILINEAR)).clip(0, 1)
     seen = np.asarray(picture.crop(box))
     colours = colormaps["plasma"](heat)[..., :3] * 255
-    cover = HEAT * heat[..., None] ** 0.6  # so that little heat shows
+    cover = HEAT * heat[..., None] ** 0.6  # so that even little heat is visible
     hot = Image.fromarray((seen * (1 - cover) + colours * cover).round().astype(np.uint8))
     shown = Image.blend(picture, Image.new("RGB", picture.size, "grey"), DIM)
     shown.paste(hot, (left, top))
@@ -158,5 +158,5 @@ def crop_box(size: tuple[int, int], processor: ProcessorMixin) -> tuple[int, int
 
 
 def scaled(weights: Tensor) -> Tensor:
-    """Divided by the largest, unless all are 0."""
+    """Divide the weights by the largest one, unless all are 0."""
     return weights / weights.max().clamp_min(torch.finfo(weights.dtype).tiny)

@@ -14,16 +14,16 @@ from ..config import ReadConfig
 from ..model import RetrievalModel
 from ..search import MediaIndex
 
-ZERO_SHOT = "zero-shot"  # what CLIP without an adapter is called
-ADAPTER = "adapter for {}s"  # what the adapter of a benchmark is called, by the kind of its media
-BENCHMARKS = {"mini-flickr30k": "03", "mini-msrvtt": "04"}  # and the notebook that trains the adapter of each
+ZERO_SHOT = "zero-shot"  # the name of CLIP without an adapter
+ADAPTER = "adapter for {}s"  # the name of a benchmark's adapter, by the kind of its media
+BENCHMARKS = {"mini-flickr30k": "03", "mini-msrvtt": "04"}  # name → notebook that trains its adapter
 
 
 class Gallery:
-    """The indexes of one set of media: one for each adapter and strength, built when it is first asked for.
+    """The indexes of one set of media: one for each adapter and strength, built when it is first used.
 
     `source` and `config` are those of `MediaIndex.build`; the indexes are kept in `folder`, if given.
-    `adapter` was trained for these media. Raises ValueError if `model` does not have it.
+    `adapter` is the one trained for these media. Raises ValueError if `model` does not have it.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Gallery:
         self._indexes: dict[tuple[str | None, float], MediaIndex] = {}
 
     def index(self, adapter: str | None = None, scale: float = 1.0) -> MediaIndex:
-        """The index for an adapter whose output is multiplied by `scale`; None, or a scale of 0, is CLIP.
+        """Return the index for an adapter whose output is multiplied by `scale`; None or scale 0 is CLIP.
 
         It is built again if the adapter was trained since. Raises as `MediaIndex.build` and `set_adapter`.
         """
@@ -50,11 +50,11 @@ class Gallery:
         return self._indexes[key]
 
     def indexes(self, adapters: Sequence[str | None], scale: float = 1.0) -> dict[str, MediaIndex]:
-        """The indexes for several adapters by their labels, in the order given, each once."""
+        """Return the indexes for several adapters by their labels, in the order given, each once."""
         return {label(name, scale): self.index(name, scale) for name in adapters}
 
     def frames(self, adapters: Sequence[str | None], scale: float = 1.0) -> int:
-        """About how many frames `indexes` has to embed, by the first hundred items; 0 if that is unknown."""
+        """Estimate how many frames `indexes` has to embed, from the first hundred items; 0 if unknown."""
         new = {key for name in adapters if (key := _key(name, scale)) not in self._indexes}
         index = next(iter(self._indexes.values()), ())
         some = [len(index.frames(item)) for item in range(min(len(index), 100))]
@@ -62,7 +62,7 @@ class Gallery:
 
 
 def label(adapter: str | None, scale: float = 1.0) -> str:
-    """What a column is called: "zero-shot", or the adapter's name, with its strength where that is not 1."""
+    """Return the title of a column: "zero-shot" or the adapter's name, with its strength if that is not 1."""
     adapter, scale = _key(adapter, scale)
     return f"{adapter or ZERO_SHOT} × {scale:g}".removesuffix(" × 1")
 
@@ -71,11 +71,11 @@ def open_galleries(
     media: Sequence[str | Path] = (), adapters: Sequence[str | Path] = (), backbone: str | None = None,
     index: str | Path = Path("runs") / "explorer",
 ) -> dict[str, Gallery]:  # fmt: skip
-    """Galleries by name for the folders `media`, or without them for the offline benchmarks' test splits.
+    """Open galleries by name: the folders `media`, or if there are none the offline benchmarks' test splits.
 
-    `adapters` are folders that `save_adapter` has written; embeddings are kept in `index`. Without `backbone`
-    it is that of the adapters; without these, "mini" for the benchmarks, and for `media` a CLIP for
-    photographs from the hub, if it can be reached. Raises OSError or ValueError that say what to do.
+    `adapters` are folders that `save_adapter` has written; embeddings are kept in `index`. The default
+    `backbone` is that of the adapters; without adapters "mini" for the benchmarks, and for `media` a CLIP for
+    photographs from the hub (or else "mini"). Raises OSError or ValueError that say what to do.
     """
     media, adapters = ([Path(one).expanduser().absolute() for one in given] for given in (media, adapters))
     if backbone is None and adapters and (backbone := read_config(adapters[0]).backbone["name"]) is None:
@@ -95,7 +95,7 @@ def open_galleries(
 
 
 def load_first(backbones: Sequence[str], device: Device = None) -> RetrievalModel:
-    """A model on the first backbone that can be loaded; prints which cannot. Raises as `load_backbone`."""
+    """Load a model on the first backbone available; print those that are not. Raises as `load_backbone`."""
     for name in backbones[:-1]:
         with contextlib.suppress(OSError):
             return RetrievalModel.from_pretrained(name, device=device)
@@ -104,7 +104,7 @@ def load_first(backbones: Sequence[str], device: Device = None) -> RetrievalMode
 
 
 def backbone_text(name: str) -> str:
-    """The name of a backbone, for a folder only the last part, and what it knows if that is known."""
+    """Return the name of a backbone (of a folder only the last part), and what it knows, if that is known."""
     if name == "mini":
         return "mini: knows simple drawn scenes, not photographs"
     if name and Path(name).expanduser().is_dir():
@@ -113,7 +113,7 @@ def backbone_text(name: str) -> str:
 
 
 def named(folders: Sequence[Path], suffix: str = "") -> dict[str, Path]:
-    """Each folder by its name without `suffix`, or by as many last parts of its path as tell all apart."""
+    """Return folders by their names without `suffix` or, if these clash, by the last parts of their paths."""
     folders = list(dict.fromkeys(folders))
     names, parts = [folder.name.removesuffix(suffix) or str(folder) for folder in folders], 0
     while len(set(names)) < len(folders):
@@ -123,14 +123,14 @@ def named(folders: Sequence[Path], suffix: str = "") -> dict[str, Path]:
 
 
 def folder_name(name: str, identity: str) -> str:
-    """A plain folder name for what is called `name`, with a digest of its `identity`; never a path."""
+    """Make a plain folder name, never a path, from `name` and a digest of `identity`."""
     plain = re.sub(r"[^\w-]+", "-", name)[:40].strip("-")
     digest = hashlib.blake2s(identity.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
     return f"{plain}-{digest}".lstrip("-")
 
 
 def _key(adapter: str | None, scale: float) -> tuple[str | None, float]:
-    """The adapter and its scale; all of scale 0 are CLIP."""
+    """Return the adapter and its scale; every adapter of scale 0 is CLIP, (None, 1.0)."""
     if adapter == ZERO_SHOT:
         raise ValueError(f"adapter {ZERO_SHOT!r}: CLIP without an adapter has this name; rename yours")
     return (adapter, float(scale)) if adapter is not None and scale else (None, 1.0)
@@ -146,7 +146,7 @@ def _add_adapter(model: RetrievalModel, folder: Path, name: str) -> None:
 
 
 def _benchmark(model: RetrievalModel, name: str, kept: Path, adapter: str | None) -> Gallery:
-    """The test split of an offline benchmark, with `adapter`, or else with that of its notebook."""
+    """Open the test split of an offline benchmark with `adapter`, or else with that of its notebook."""
     if not (folder := Path("data") / name).is_dir():
         builds = "`python -m data_prep mini` builds it, or give --media"
         raise FileNotFoundError(f"{folder}: no such folder here; {builds}")

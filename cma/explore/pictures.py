@@ -15,39 +15,39 @@ from ..media import MediaError, read_image, seconds, shown_name, stream_frames
 from ..search import MediaFile
 from .answers import Answer, Indexes, Why
 
-SIDE, LARGE = 256, 1024  # pixels of the longer side of a preview, and of a picture that is looked at
-FPS, MOST = 12, 60  # of a clip that plays: frames a second, and frames at most; longer clips play faster
+SIDE, LARGE = 256, 1024  # longer side in pixels of a preview, and of a picture that is shown large
+FPS, MOST = 12, 60  # of a playing clip: frames a second, and most frames; longer clips play faster
 
 
 def title_of(file: MediaFile) -> str:
-    """What a result is called: its first caption, or its file name."""
+    """The title of a result: its first caption, or its file name."""
     return file.captions[0] if file.captions else shown_name(file.file_name)
 
 
 def copy_of(path: Path, file: MediaFile, side: int = SIDE) -> Image.Image:
-    """The picture, or the middle frame of a clip, of at most `side` pixels. Raises MediaError."""
+    """Return the picture, or the middle frame of a clip, of at most `side` pixels. Raises MediaError."""
     frames = _frames(path, file, 3, side)
     return frames[len(frames) // 2]
 
 
 def still(path: Path, file: MediaFile) -> Image.Image:
-    """The same, small; grey if the file cannot be read."""
+    """Return a small copy of a picture or clip, or a grey picture if the file cannot be read."""
     with contextlib.suppress(MediaError, OSError):
         return copy_of(path, file)
     return Image.new("RGB", (SIDE, SIDE), plots.GREY)
 
 
-@lru_cache(maxsize=2048)  # `file` holds the digest of what was read: another content has another preview
+@lru_cache(maxsize=2048)  # `file` holds the digest of the content, so changed content has another preview
 def thumbnail(path: Path, file: MediaFile) -> bytes:
-    """The same as a JPEG. Raises MediaError."""
+    """Return a small copy of a picture or clip as a JPEG. Raises MediaError."""
     return jpeg(copy_of(path, file))
 
 
 @lru_cache(maxsize=64)
 def moving(path: Path, file: MediaFile) -> bytes:
-    """A clip as a small animated WebP, which plays wherever pictures are shown. Raises MediaError."""
+    """Return a clip as a small animated WebP, which plays wherever pictures are shown. Raises MediaError."""
     frames, whole, each = _frames(path, file, MOST, SIDE, FPS), seconds(path), 1000 / FPS
-    if whole is not None and len(frames) < MOST:  # it has fewer frames a second, or is short
+    if whole is not None and len(frames) < MOST:  # the clip has fewer frames a second, or is short
         each = max(each, 1000 * (min(file.end or whole, whole) - (file.start or 0)) / len(frames))
     settings = {"save_all": True, "append_images": frames[1:], "loop": 0, "quality": 70, "method": 0}
     frames[0].save(buffer := io.BytesIO(), "WEBP", duration=round(each), **settings)
@@ -55,21 +55,21 @@ def moving(path: Path, file: MediaFile) -> bytes:
 
 
 def ratio(path: Path) -> float:
-    """Width to height of a picture by its header alone; 4 / 3 of clips and unreadable files."""
+    """Width divided by height of a picture, from its header alone; 4 / 3 for clips and unreadable files."""
     with contextlib.suppress(Exception), Image.open(path) as picture:  # a decoder can raise anything
-        turned = picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # by a quarter
+        turned = picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # by 90 degrees
         return (picture.height / picture.width) ** (1 if turned else -1)
     return 4 / 3
 
 
 def jpeg(picture: Image.Image) -> bytes:
-    """A picture as the bytes of a JPEG."""
+    """Return a picture as the bytes of a JPEG."""
     picture.save(buffer := io.BytesIO(), "JPEG", quality=85)
     return buffer.getvalue()
 
 
 def results_grid(indexes: Indexes, answers: Mapping[str, Answer]) -> plt.Figure:
-    """The answers as a figure, one row for each model; right answers have a frame."""
+    """Draw the answers as a figure, one row for each model; right answers have a frame."""
     hits = [(indexes[label], hit) for label, answer in answers.items() for hit in answer.hits]
     pictures = [still(index.path(hit.file), hit.file) for index, hit in hits]
     said = (f"{hit.rank}. {hit.score:.3f}{' ✓' * hit.right} {title_of(hit.file)}" for _, hit in hits)
@@ -82,7 +82,7 @@ def results_grid(indexes: Indexes, answers: Mapping[str, Answer]) -> plt.Figure:
 
 
 def why_figure(reasons: Mapping[str, Why]) -> plt.Figure:
-    """Explanations as a figure with all weights: one row for each model, for a single picture one column."""
+    """Draw explanations with all weights: a row for each model, or a column for each for a single picture."""
     columns = max(len(one.frames) for one in reasons.values())
     rows, across = (len(reasons), columns) if columns > 1 else (1, len(reasons))
     side = min(3.4, 13 / across)  # inches of a frame, with 0.65 above for the words and 0.25 below
@@ -101,7 +101,7 @@ def why_figure(reasons: Mapping[str, Why]) -> plt.Figure:
 
 
 def _frames(path: Path, file: MediaFile, most: int, side: int, fps: float | None = None) -> list[Image.Image]:
-    """The picture, or at most `most` frames of a clip, `fps` a second or spread over all of it."""
+    """Read the picture, or at most `most` frames of a clip, `fps` a second or spread over all of it."""
     image = file.kind == "image"
     shown = [read_image(path, side)] if image else stream_frames(path, most, fps, file.start, file.end)
     frames = []

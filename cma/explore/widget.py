@@ -1,4 +1,4 @@
-"""Ask pictures and clips in a notebook: `static/explorer.js` shows what `answers` finds."""
+"""Search pictures and clips in a notebook: `static/explorer.js` shows what `answers` finds."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,20 +19,20 @@ from .gallery import ZERO_SHOT, Gallery, backbone_text
 from .work import Task, worker
 
 STATIC = Path(__file__).parent / "static"
-STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of an adapter: 0 is CLIP, 1 the adapter as trained
-MOST_HITS, MOST_THUMBS, MOST_LISTED, MOST_TEXT = 200, 24, 50, 500  # in one message; characters of a text
-MOST_MEGABYTES, MOST_FILES = 200, 8  # of a file that asks, and how many of them are kept
-MOST_FOUND = 4  # searches whose results can be looked at: one widget may be shown more than once
+STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)  # strengths of an adapter: 0 is CLIP, 1 the adapter as trained
+MOST_HITS, MOST_THUMBS, MOST_LISTED, MOST_TEXT = 200, 24, 50, 500  # most in a message; characters of a text
+MOST_MEGABYTES, MOST_FILES = 200, 8  # size of a file used as a query; how many are kept
+MOST_FOUND = 4  # searches whose results are kept, because one widget may be shown more than once
 
-Found = dict[str, answers.Answer]  # by the label of the model
+Found = dict[str, answers.Answer]  # answers by the label of the model
 Wanted = dict  # a message of the front end: what to "do", and the "id" of the search that it belongs to
 
 
 class Explorer(anywidget.AnyWidget):
     """A query box over galleries by their names: CLIP without adapter beside its adapters, at any strength.
 
-    `k` results a model are sent at a time. The front end sends {"do": "search", …}, which `_search` answers
-    by {"is": …}, and so on. Raises ValueError for no galleries and for k outside 1 to `MOST_HITS`.
+    `k` results of each model are sent at a time. The front end sends messages such as {"do": "search", …},
+    which `_search` answers by {"is": …}. Raises ValueError for no galleries, or k outside 1 to `MOST_HITS`.
     """
 
     _esm, _css = STATIC / "explorer.js", STATIC / "explorer.css"
@@ -44,24 +44,24 @@ class Explorer(anywidget.AnyWidget):
         if not 1 <= k <= MOST_HITS:
             raise ValueError(f"k={k}: expected at least one result and at most {MOST_HITS}")
         self.galleries, self.k = dict(galleries), k
-        self._found: dict[int, Found] = {}  # by the last searches, by their ids
-        self._parts: dict[str, list[bytes]] = {}  # of the file that is arriving
-        self._files: dict[str, tuple[TemporaryDirectory, Path]] = {}  # that arrived, by name
-        self._tasks: WeakSet[Task] = WeakSet()  # that wait or run
+        self._found: dict[int, Found] = {}  # the answers of the last searches, by id
+        self._parts: dict[str, list[bytes]] = {}  # of the file that is arriving, by name
+        self._files: dict[str, tuple[TemporaryDirectory, Path]] = {}  # files that arrived, by name
+        self._tasks: WeakSet[Task] = WeakSet()  # those that wait or run
         self._readers = ThreadPoolExecutor(2, "cma-previews")
-        worker()  # it has to know the cell that makes the first explorer
+        worker()  # made here, so that it counts the cell that makes the first explorer
         limits = {"suffixes": list(SUFFIXES), "megabytes": MOST_MEGABYTES, "strengths": list(STRENGTHS)}
         super().__init__(setup={"media": list(galleries), "query": query, **limits})
         self.on_msg(self.receive)
 
     def __repr__(self) -> str:
-        """What is read where no widget can be shown."""
+        """The text that is shown where no widget can be shown."""
         return f"a query box over {', '.join(self.galleries)}: run the notebook in JupyterLab to use it"
 
     def receive(self, _: object, wanted: Wanted, buffers: Sequence[memoryview]) -> None:
-        """Take a message. What needs the model waits for the one thread; previews are made in two others."""
+        """Handle a message. Work with the model waits for the one thread; previews are made in two others."""
         do = wanted["do"]
-        if do in ("cancel", "search", "missed"):  # what was asked before is no longer wanted
+        if do in ("cancel", "search", "missed"):  # earlier requests are no longer wanted
             for task in list(self._tasks):
                 task.cancelled |= task.name in ("search", "missed") or do == "cancel"
         if do in ("media", "search", "more", "why", "missed"):
@@ -78,7 +78,7 @@ class Explorer(anywidget.AnyWidget):
         self.send({"is": "progress", **wanted, "done": done, "total": total, "waits": worker().cells > 0})
 
     def _guarded(self, wanted: Wanted, given: object) -> None:
-        """Do what is wanted, or say in one line what is wrong; what belongs to an old search is left out."""
+        """Do what is wanted, or send the error in one line. Requests about an old search are ignored."""
         try:
             new = wanted["do"] in ("media", "search", "missed", "file")
             if (about := given if new else self._found.get(wanted["id"])) is not None:
@@ -90,7 +90,7 @@ class Explorer(anywidget.AnyWidget):
             self.send({**wanted, "is": "error", "text": text[:MOST_TEXT]})
 
     def _media(self, wanted: Wanted, _: Task) -> None:
-        """What there is to choose from in a gallery, which is embedded first if it is new."""
+        """Send what there is to choose from in a gallery, which is embedded first if it is new."""
         gallery = self.galleries[wanted["media"]]
         index, model = gallery.index(), gallery.model
         skipped = [f"{shown_name(name)}: {reason}" for name, reason in index.skipped[:MOST_LISTED]]
@@ -114,7 +114,7 @@ class Explorer(anywidget.AnyWidget):
         self._more(wanted | {"start": 0}, found)
 
     def _query(self, index: MediaIndex, wanted: Wanted) -> answers.Query:
-        """The sentence, the file that was sent, or the one among the media of which more are wanted."""
+        """Return the sentence, the file that was sent, or the one of the media to find similar ones of."""
         if not (name := wanted["like"] or wanted["file"]):
             return wanted["text"]
         if wanted["file"] in self._files:
@@ -125,7 +125,7 @@ class Explorer(anywidget.AnyWidget):
         raise ValueError(f"{name}: no such file is here any more; choose another, or search by words")
 
     def _more(self, wanted: Wanted, found: Found) -> None:
-        """The next results of every model."""
+        """Send the next results of every model."""
         columns = []
         for label, one in found.items():
             hits = [_hit(one.index, hit) for hit in one.piece(wanted["start"], self.k)]
@@ -135,20 +135,20 @@ class Explorer(anywidget.AnyWidget):
         self.send({"is": "hits", "id": wanted["id"], "start": wanted["start"], "columns": columns})
 
     def _thumbs(self, wanted: Wanted, found: Found) -> None:
-        """Small pictures of some results, or with "moving" clips that play."""
+        """Send small pictures of some results or, with "moving", clips that play."""
         make, problems, contents = pictures.moving if wanted["moving"] else pictures.thumbnail, [], []
         for column, item in wanted["items"][:MOST_THUMBS]:
             index = found[column].index
             try:
                 content, problem = make(index.path(index.files[item]), index.files[item]), ""
-            except (ImportError, OSError, ValueError) as error:  # the file changed since it was embedded
+            except (ImportError, OSError, ValueError) as error:  # e.g. the file changed since it was embedded
                 content, problem = b"", str(error)[:MOST_TEXT]
             contents.append(content)
             problems.append(problem)
         self.send({"is": "thumbs", **wanted, "problems": problems}, contents)
 
     def _open(self, wanted: Wanted, found: Found) -> None:
-        """A result as large as it is looked at, and what the model saw of it."""
+        """Send a result at the size of the large view, and the part of it that the model saw."""
         index = found[wanted["column"]].index
         path = index.path(file := index.files[wanted["item"]])
         picture = pictures.copy_of(path, file, pictures.LARGE)
@@ -159,14 +159,14 @@ class Explorer(anywidget.AnyWidget):
         self.send({"is": "open", **wanted, **about}, [shown, pictures.jpeg(seen)])
 
     def _why(self, wanted: Wanted, found: Found) -> None:
-        """What weighs most in the match of one result with a sentence."""
+        """Send what weighs most in the match of one result with a sentence."""
         answer = found[wanted["column"]]
         why = answers.why(answer.index, answer.query, wanted["item"])
         weights = {"words": why.words, "weights": why.weights, "cosines": why.cosines}
         self.send({"is": "why", **wanted, **weights}, list(map(pictures.jpeg, why.frames[:MOST_LISTED])))
 
     def _missed(self, wanted: Wanted, task: Task) -> None:
-        """The captions whose own picture or clip the first adapter ranks better than CLIP."""
+        """Send the captions whose own picture or clip the first adapter ranks better than CLIP."""
         gallery, strength = self.galleries[wanted["media"]], wanted["strength"]
         adapter = next(filter(None, wanted["adapters"]), None)
         if adapter is None or not strength:
@@ -177,7 +177,7 @@ class Explorer(anywidget.AnyWidget):
         self.send({"is": "missed", **wanted, "adapter": adapter, "count": len(better), "changes": listed})
 
     def _file(self, wanted: Wanted, buffers: Sequence[memoryview]) -> None:
-        """Take a part of a file; once it is whole, one can search by it."""
+        """Receive a part of a file; once the file is complete, it can be a query."""
         name, part, suffix = wanted["name"], wanted["part"], Path(wanted["name"]).suffix.lower()
         if suffix not in SUFFIXES:
             raise ValueError(f"{name}: neither picture nor clip; choose one of {', '.join(SUFFIXES)}")
@@ -195,9 +195,9 @@ class Explorer(anywidget.AnyWidget):
 
 
 def _hit(index: MediaIndex, hit: answers.Hit) -> dict:
-    """A result as the front end takes it."""
+    """Return a result in the form that the front end takes."""
     file, copies = hit.file, [index.files[item] for item in hit.alike]
     key, *alike = (str(hash((one.digest, one.key))) for one in (file, *copies))
-    name = file.id if file.start or file.end else printable(file.media)  # `file_name` may be that of others
+    name = file.id if file.start or file.end else printable(file.media)  # `file_name` may not be unique
     shown = {"title": pictures.title_of(file)[:MOST_TEXT], "file": name, "kind": file.kind}
     return vars(hit) | shown | {"ratio": pictures.ratio(index.path(file)), "key": key, "alike": alike}

@@ -1,4 +1,4 @@
-"""Where explorers compute: in one thread, whose work says how far it is and can be stopped."""
+"""The one thread in which explorers compute: its tasks report their progress and can be cancelled."""
 
 import contextlib
 import io
@@ -19,18 +19,18 @@ FIRST, EVERY = 0.7, 0.25  # seconds until a task first reports, and between two 
 
 
 class Task:
-    """Work with a model that reports frames and texts `done`, of about `total`, until it is `cancelled`."""
+    """Work with a model; it reports frames and texts `done`, of about `total`, and ends once `cancelled`."""
 
     def __init__(self, name: str, model: RetrievalModel, job: Callable, report: Callable) -> None:
         self.name, self.model, self.job, self.report = name, model, job, report
         self.cancelled, self.done, self.total, self._due = False, 0, 0, time.monotonic() + FIRST
 
     def run(self) -> None:
-        """Do the work, again if a cell came between."""
+        """Do the work; begin again if a cell of the notebook interrupted it."""
         while not self.cancelled:
             with worker().turn, contextlib.suppress(CancelledError), contextlib.ExitStack() as stack:
                 for redirect in (contextlib.redirect_stdout, contextlib.redirect_stderr):
-                    stack.enter_context(redirect(io.StringIO()))  # no cell runs that could print meanwhile
+                    stack.enter_context(redirect(io.StringIO()))  # safe: no cell runs that could print
                 for tower in (tower_of(self.model.clip, name) for name in TOWERS):
                     stack.callback(tower.register_forward_pre_hook(self._batch, with_kwargs=True).remove)
                 return self.job(self)
@@ -38,7 +38,7 @@ class Task:
 
     def _batch(self, _: object, given: tuple, named: dict) -> None:
         if self.cancelled or worker().cells:
-            raise CancelledError  # which no `except Exception` takes for an error
+            raise CancelledError  # no `except Exception` catches it
         self.done += len((*given, *named.values())[0])
         if time.monotonic() >= self._due:
             self._due = time.monotonic() + EVERY
@@ -48,8 +48,8 @@ class Task:
 class Worker:
     """One thread for all explorers of a process, which computes only while no cell of the notebook runs.
 
-    Both would switch the adapters of one model. A cell waits for the batch that is being computed; the task
-    that it stops begins again after it, and what is embedded by then is kept if the gallery has a folder.
+    Otherwise both could switch the adapters of one model. A cell waits for the batch that is being computed.
+    The task that it stops begins again after it; embeddings so far are kept if the gallery has a folder.
     """
 
     def __init__(self) -> None:
@@ -57,10 +57,10 @@ class Worker:
         if shell := get_ipython():
             shell.events.register("pre_run_cell", lambda *_: self.count(1))
             shell.events.register("post_run_cell", lambda *_: self.count(-1))
-            self.count(1)  # the cell that makes the first explorer
+            self.count(1)  # for the cell that makes the first explorer
 
     def count(self, more: int) -> None:
-        """So many cells run now that did not, or -1 if one ended: a cell may run another one."""
+        """Count `more` running cells, -1 if one ended. Several can run, since a cell may run another one."""
         before, self.cells = self.cells, self.cells + more
         if not before:
             self.turn.acquire()

@@ -1,7 +1,7 @@
-"""Pictures and frames of clips, read as viewers show them, and their pixels as CLIP takes them.
+"""Read pictures and frames of clips as viewers show them, and convert them to the pixels that CLIP takes.
 
 Video files need the extra `video`, HEIC and camera raw the extra `formats`; other pictures, animations and
-folders of frames need none.
+folders of frames need no extra.
 """
 
 import lazy_loader

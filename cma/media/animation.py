@@ -17,7 +17,7 @@ SLOWED = 100.0  # milliseconds for which browsers show a frame that asks for 10 
 
 @quiet()
 def is_animation(path: Path) -> bool:
-    """Whether a gif, webp or png has several frames, by its header; False where that cannot be read."""
+    """Whether a gif, webp or png has several frames, by its header; False if the header cannot be read."""
     try:
         with_content(path, "a picture")  # opening a pipe would wait for ever
         head = head_of(path)
@@ -25,7 +25,7 @@ def is_animation(path: Path) -> bool:
             return head[12:16] == b"VP8X" and bool(head[20] & 2)
         with Image.open(path) as image:
             return getattr(image, "is_animated", False)
-    except Exception:  # whoever reads the file later says what is wrong with it
+    except Exception:  # the error is reported when the file is read
         return False
 
 
@@ -36,14 +36,14 @@ def may_be_animation(path: Path) -> bool:
 
 
 class Animation:
-    """The frames of a gif, webp or png of `seconds`, timed by the file. Raises MediaError for a damaged one.
+    """The frames of a gif, webp or png, with the times in the file. Raises MediaError if it is damaged.
 
-    `starts` [F + 1]: when each frame is first shown, in seconds from 0, and when the last one ends. To know
-    that, the whole file is decoded once.
+    `starts` [F + 1] is when each frame is first shown, in seconds from 0, and when the last one ends, which
+    is also `seconds`. To find these times, the whole file is decoded once.
     """
 
     def __init__(self, path: Path) -> None:
-        def duration(image: Image.Image) -> float:  # in milliseconds, whose sums are exact
+        def duration(image: Image.Image) -> float:  # in milliseconds, because their sums are exact
             image.load()
             asked = float(image.info.get("duration", 0))
             return asked if asked > 10 else SLOWED
@@ -53,10 +53,10 @@ class Animation:
         self.seconds = float(self.starts[-1])
 
     def sampled(self, fps: float | None, start: float | None, end: float | None) -> list[int]:
-        """The frames between `start` and `end` (seconds), those shown every 1 / `fps` seconds, at least one.
+        """Return indices of the frames from `start` to `end` (seconds) shown every 1 / `fps` s, at least one.
 
-        For frames of equal length the result is that of `VideoFile.sampled`; only an `end` inside a frame is
-        not rounded, and takes it. Raises ValueError for an animation that ends before `start`.
+        For frames of equal length the result is that of `VideoFile.sampled`, but an `end` inside a frame is
+        not rounded: that frame is included. Raises ValueError if the animation ends before `start`.
         """
         count = len(self.starts) - 1
         first = int(np.searchsorted(self.starts, start or 0.0, side="right")) - 1
@@ -81,7 +81,7 @@ class Animation:
     def _each_frame(
         self, take: Callable[[Image.Image], T], chosen: Sequence[int] | None = None
     ) -> Iterator[T]:
-        """What `take` makes of the frames at the indices `chosen`, or of each; no warning while it waits."""
+        """Yield `take(frame)` for the indices `chosen`, or for all frames; hide warnings while reading."""
         try:
             with quiet():
                 image = Image.open(self.path)

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import BaseImageProcessor
 
-ENOUGH = 672  # pixels of the shorter side: twice what the largest CLIP takes
-LONGEST = 16  # a picture that is longer than so many times its width is cut to its middle
-NEARLY_WHITE, NEARLY_ALL, DARK = 240, 0.98, "#404040"  # how a white drawing is known, and what it is put on
-TURNS = dict(enumerate(map(Image.Transpose, (0, 3, 1, 5, 4, 6, 2)), start=2))  # upright again, by EXIF
+ENOUGH = 672  # pixels of the shorter side: twice the input of the largest CLIP
+LONGEST = 16  # a picture longer than this many times its width is cropped to its middle
+NEARLY_WHITE, NEARLY_ALL, DARK = 240, 0.98, "#404040"  # to recognise a white drawing, and its background
+TURNS = dict(enumerate(map(Image.Transpose, (0, 3, 1, 5, 4, 6, 2)), start=2))  # EXIF orientation → turn
 if HEIC[0] not in LACKING:
     import pillow_heif.HeifImagePlugin  # noqa: F401 (from here on Pillow reads HEIC, whatever its name)
 
@@ -59,7 +59,7 @@ def with_content(path: Path, kind: str) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hide Pillow's warnings: about small damage, and about large pictures, read up to twice its limit."""
+    """Hide Pillow's warnings about small damage, and about large pictures (read up to twice its limit)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
@@ -68,12 +68,12 @@ def quiet() -> Iterator[None]:
 
 @quiet()
 def read_image(path: str | Path, enough: int | None = ENOUGH) -> Image.Image:
-    """The picture, or the first frame of an animation: upright, opaque, in RGB of 8 bits (`as_shown`).
+    """Read a picture, or the first frame of an animation: upright, opaque, in RGB of 8 bits (`as_shown`).
 
-    A large JPEG is decoded at a half, a quarter or an eighth of its size while its shorter side keeps at
-    least `enough` pixels, which is several times faster; None decodes it in full.
-    Camera raw is developed with the camera's white balance, at half its size in the same way.
-    Raises MediaError for a file that is missing, empty, damaged, no picture, or of more than twice
+    A large JPEG is decoded at a half, a quarter or an eighth of its size, as long as its shorter side keeps
+    at least `enough` pixels; this is several times faster. With None it is decoded at full size. Camera raw
+    is developed with the camera's white balance, at half its size under the same condition.
+    Raises MediaError for a file that is missing, empty, damaged, not a picture, or has more than twice
     `PIL.Image.MAX_IMAGE_PIXELS`; ImportError for HEIC and camera raw without the extra `formats`.
     """
     path = Path(path)
@@ -81,12 +81,12 @@ def read_image(path: str | Path, enough: int | None = ENOUGH) -> Image.Image:
     if (kind := path.suffix.lower()) in LACKING:
         require("formats", NEEDS[kind])
     try:
-        if kind in RAW:  # by its name, because Pillow would find a TIFF, and a small picture in it
+        if kind in RAW:  # by its name, because Pillow would read it as a TIFF with a small picture
             return _developed(path, enough)
         with Image.open(path) as image:
-            if image.format == "EPS":  # whatever its name; Pillow would have Ghostscript run it
+            if image.format == "EPS":  # whatever its name; Pillow would run it by Ghostscript
                 raise ValueError("PostScript, which is a program; save it as .png")
-            if enough and min(image.size) >= 2 * enough:  # smaller pictures stay as they are, bitwise
+            if enough and min(image.size) >= 2 * enough:  # smaller pictures are decoded as they are
                 image.draft(None, (enough, enough))
             return as_shown(image)
     except Exception as error:  # a damaged file can make a decoder raise anything
@@ -96,44 +96,44 @@ def read_image(path: str | Path, enough: int | None = ENOUGH) -> Image.Image:
 def _developed(path: Path, enough: int | None) -> Image.Image:
     import rawpy
 
-    with path.open("rb") as stream, rawpy.imread(stream) as raw:  # rawpy takes no name that is not UTF-8
+    with path.open("rb") as stream, rawpy.imread(stream) as raw:  # rawpy takes only UTF-8 names
         about = raw.sizes
         Image._decompression_bomb_check((about.raw_width, about.raw_height))
         half = bool(enough) and min(about.width, about.height) >= 2 * enough
-        pixels = raw.postprocess(use_camera_wb=True, half_size=half)  # [H, W, 3], or 1 of a camera for grey
+        pixels = raw.postprocess(use_camera_wb=True, half_size=half)  # [H, W, 3]; 1 from a grey camera
         return Image.fromarray(pixels.squeeze()).convert("RGB")
 
 
 def to_pixels(
     pictures: Sequence[Image.Image], image_processor: BaseImageProcessor, **settings: bool
 ) -> Tensor:
-    """CLIP's input [F, 3, H, W] of F pictures of any mode and size: the one way from a picture to a backbone.
+    """Convert F pictures of any mode and size to CLIP's input [F, 3, H, W]; no other function does this.
 
-    `settings` go to the image processor, such as `do_normalize=False`.
+    `settings`, such as `do_normalize=False`, go to the image processor.
     """
     return image_processor(
         images=[_central(as_shown(picture)) for picture in pictures],
-        input_data_format="channels_last",  # else it takes 1 or 3 rows of pixels for channels
+        input_data_format="channels_last",  # otherwise it would take 1 or 3 rows of pixels for channels
         return_tensors="pt",
         **settings,
     )["pixel_values"]
 
 
 def as_shown(image: Image.Image) -> Image.Image:
-    """A picture as viewers show it: upright (EXIF), RGB of 8 bits, opaque; itself if it is like that.
+    """Return a picture as viewers show it: upright (EXIF), RGB of 8 bits, opaque; itself if it already is.
 
-    What is transparent becomes white, as most pages are. A drawing that is itself white could not be seen
-    there, so it is put on dark grey: one whose visible pixels are `NEARLY_ALL` lighter than `NEARLY_WHITE`.
-    Grey of 16 bits may hold 8, 10, 12, 14 or 16 of them: white is the lowest of 255, 1023 … 65535 that no
-    pixel exceeds. Other numbers have no known range: black is the lowest of them, white the highest.
+    Transparent parts become white, like most pages. A white drawing could not be seen there, so it is put on
+    dark grey if a share `NEARLY_ALL` of its visible pixels have all channels at `NEARLY_WHITE` or above.
+    Grey of 16 bits may use only 8, 10, 12 or 14 of them: white is the lowest of 255, 1023 … 65535 that no
+    pixel exceeds. Other number types have no known range: black is the lowest value, white the highest.
     """
     image.load()  # the EXIF data may come after the pixels
     turn = None
-    with suppress(Exception):  # damaged EXIF data hides no picture, so `ImageOps.exif_transpose` is not used
+    with suppress(Exception):  # `ImageOps.exif_transpose` would raise for damaged EXIF data
         turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
     if turn is not None:
         image, kept = image.transpose(turn), image.info.keys() & {"transparency"}
-        image.info = {key: image.info[key] for key in kept}  # no EXIF data: it would turn it again
+        image.info = {key: image.info[key] for key in kept}  # without EXIF data, which would turn it twice
     if image.mode.startswith(("I", "F")):
         values = np.nan_to_num(np.asarray(image, np.float64), posinf=0.0, neginf=0.0)
         black, white = values.min(), values.max()
@@ -152,14 +152,14 @@ def as_shown(image: Image.Image) -> Image.Image:
 
 
 def _central(picture: Image.Image) -> Image.Image:
-    """The picture, cut to its middle where it is longer than `LONGEST` times its width.
+    """Crop a picture to its middle if it is longer than `LONGEST` times its width.
 
     CLIP's processor resizes the short side and then crops the square in the middle, which stays the same.
-    Uncut, a picture of 1 x 20,000 pixels would be resized to 224 x 4,480,000 on the way.
+    Without this, a picture of 1 x 20,000 pixels would first be resized to 224 x 4,480,000.
     """
     width, height = picture.size
     short, long = min(width, height), max(width, height)
-    cut = max(0, long // short - LONGEST) // 2 * short  # whole squares, so that resizing samples alike
+    cut = max(0, long // short - LONGEST) // 2 * short  # whole squares, so that the resized pixels are equal
     if cut == 0:
         return picture
     x, y = (cut, 0) if width > height else (0, cut)
@@ -167,13 +167,13 @@ def _central(picture: Image.Image) -> Image.Image:
 
 
 def head_of(path: Path) -> bytes:
-    """The first bytes of a file, by which its kind is known."""
+    """Return the first 24 bytes of a file, which show its format."""
     with path.open("rb") as stream:
         return stream.read(24)
 
 
 def reason_of(path: Path, error: Exception) -> str:
-    """What is wrong with a picture, and what to do where something can be done."""
+    """Say what is wrong with a picture and, if possible, what to do about it."""
     if isinstance(error, Image.DecompressionBombError):
         size, limit = (int(n) / 1e6 for n in re.findall(r"(\d+) pixels", str(error))[:2])
         return f"{size:.0f} megapixels, more than the limit of {limit:.0f}; save a smaller copy of it"

@@ -1,4 +1,4 @@
-"""Which files are pictures and clips, by their suffix, and which of them are of a kind that is not read."""
+"""The suffixes of pictures and clips, and of the kinds of them that are not read."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import PurePath
 
 HEIC = (".heic", ".heif", ".hif")
-RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2", ".pef", ".srw")  # of cameras
+RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2", ".pef", ".srw")  # camera raw
 NEEDS = dict.fromkeys(HEIC, "pillow_heif") | dict.fromkeys(RAW, "rawpy")  # modules of the extra `formats`
 LACKING = tuple(kind for kind, module in NEEDS.items() if find_spec(module) is None)
 ANIMATABLE = (".gif", ".webp", ".png", ".apng")
@@ -20,9 +20,9 @@ UNREAD |= dict.fromkeys(NEVER, "not read, save them as .jpg, .png or .mp4")
 
 
 def not_read(names: Iterable[str], read: int) -> list[tuple[str, str]]:
-    """Which kinds of `UNREAD` are among the files `names`, and what to do: a pair for each advice.
+    """Count the kinds of `UNREAD` among the files `names`, and say what to do: a pair for each advice.
 
-    `read` is how many files beside them are read. A pair is ("2 .psd, 1 .svg", "not read, …: 40 / 43").
+    `read` is the number of files that are read. A pair is ("2 .psd, 1 .svg", "not read, … (…: 40 / 43)").
     """
     kinds = Counter(kind for name in names if (kind := PurePath(name).suffix.lower()) in UNREAD)
     of_all = f"pictures and clips of a kind that is read: {read:,} / {read + kinds.total():,}"

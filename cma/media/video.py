@@ -1,4 +1,4 @@
-"""Frames of a clip: which ones to take, and reading them from a video file, an animation or a folder."""
+"""Choose frames of a clip, and read them from a video file, an animation or a folder of frames."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ Clip = "FrameFolder | Animation | VideoFile"  # a path is opened as one of them
 def read_media(
     path: Path, kind: str, max_frames: int, fps: float | None, start: Seconds = None, end: Seconds = None
 ) -> list[Image.Image]:
-    """The picture (`kind` "image"), or the frames of `read_frames` ("video"); raises as they do."""
+    """Read a picture (`kind` "image") or frames of a clip ("video"), as `read_image` and `read_frames` do."""
     return [read_image(path)] if kind == "image" else read_frames(path, max_frames, fps, start, end)
 
 
 def read_frames(
     path: str | Path, max_frames: int, fps: float | None = 1.0, start: Seconds = None, end: Seconds = None
 ) -> list[Image.Image]:
-    """At most `max_frames` RGB frames of a clip, evenly taken from one frame every 1 / `fps` seconds.
+    """Read RGB frames of a clip: of one frame every 1 / `fps` seconds, at most `max_frames`, evenly spread.
 
     `path` is a video file, an animated gif, webp or png (whatever its name), or a folder of frames, which are
-    taken in the order of their names, whatever `fps` is. `fps` None considers every frame; `start` and `end`
-    (seconds) cut a part out of a file. Raises MediaError that names the path when nothing can be decoded,
-    ImportError for a video file without the extra `video`.
+    taken in the order of their names, whatever `fps` is. With `fps` None every frame is considered. `start`
+    and `end` (seconds) cut a part out of a file. Raises MediaError that names the path if the frames cannot
+    be decoded, ImportError for a video file without the extra `video`.
     """
     clip, chosen = _chosen(Path(path), max_frames, fps, start, end)
     return list(clip.read(chosen))
@@ -39,23 +39,23 @@ def read_frames(
 def stream_frames(
     path: str | Path, max_frames: int, fps: float | None = 1.0, start: Seconds = None, end: Seconds = None
 ) -> Iterator[Image.Image]:
-    """The frames of `read_frames` one after the other, for clips that are too long to be held in memory.
+    """Yield the frames of `read_frames` one after the other, for clips that do not fit into memory.
 
-    Raises MediaError where the next frame cannot be decoded, after those before it.
+    If a frame cannot be decoded, those before it are yielded, and then MediaError is raised.
     """
     clip, chosen = _chosen(Path(path), max_frames, fps, start, end)
     yield from clip.stream(chosen)
 
 
 def seconds(path: Path) -> float | None:
-    """How long a clip lasts, None for a folder of frames. Raises as `read_frames`."""
+    """Return the length of a clip in seconds, or None for a folder of frames. Raises as `read_frames`."""
     return _opened(path).seconds
 
 
 def frame_indices(n: int, max_frames: int) -> list[int]:
-    """Which of `n` frames to take: all, or `max_frames` evenly spread from the first to the last.
+    """Return the indices of the frames to take of `n`: all, or `max_frames` evenly from first to last.
 
-    That is linspace(0, n - 1, max_frames), rounded down, as in the paper's code. Raises ValueError below 1.
+    As in the paper's code: linspace(0, n - 1, max_frames), rounded down. Raises ValueError if one is below 1.
     """
     if n < 1 or max_frames < 1:
         raise ValueError(f"expected at least 1 frame, found n={n} and max_frames={max_frames}")
@@ -65,7 +65,7 @@ def frame_indices(n: int, max_frames: int) -> list[int]:
 
 
 class FrameFolder:
-    """The pictures in a folder, in the order of their names; MediaError if there are none."""
+    """The pictures in a folder, in the order of their names. Raises MediaError if there are none."""
 
     seconds = None
 
@@ -78,7 +78,7 @@ class FrameFolder:
             raise MediaError(f"{path}: empty folder; expected the frames of a clip")
 
     def sampled(self, fps: float | None, start: Seconds, end: Seconds) -> list[int]:
-        """All frames: a folder does not say when they are shown."""
+        """Return the indices of all frames, because a folder does not say when they are shown."""
         return list(range(len(self.files)))
 
     def read(self, chosen: Sequence[int]) -> Iterator[Image.Image]:
@@ -86,7 +86,7 @@ class FrameFolder:
         return (read_image(self.files[i]) for i in chosen)
 
     def stream(self, chosen: Sequence[int]) -> Iterator[Image.Image]:
-        """The same frames in their full size, however large."""
+        """The same frames at full size, however large."""
         return (read_image(self.files[i], enough=None) for i in chosen)
 
 
@@ -96,7 +96,7 @@ def _opened(path: Path) -> Clip:
     with_content(path, "a clip")
     if may_be_animation(path):
         return Animation(path)
-    from .video_file import VideoFile  # here, because the other two need no extra
+    from .video_file import VideoFile  # imported here, because the other two need no extra
 
     return VideoFile(path)
 

@@ -1,4 +1,4 @@
-"""One video file, decoded by decord, and by PyAV where decord cannot: both give the same pixels."""
+"""One video file, decoded by decord, or by PyAV if decord cannot. Both give the same pixels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .images import MediaError, shown_name
 require("video", "av", "decord")
 import av  # noqa: E402 (after the check)
 
-nvidia, sys.modules["nvidia"] = sys.modules.get("nvidia"), None  # whose libnvblas, by decord, breaks faiss
+nvidia, sys.modules["nvidia"] = sys.modules.get("nvidia"), None  # else decord loads libnvblas: breaks faiss
 import decord  # noqa: E402
 
 sys.modules.update(nvidia=nvidia) if nvidia else sys.modules.pop("nvidia")
@@ -25,9 +25,9 @@ AT_ONCE = 2**26  # bytes of frames that `stream` lets decord decode at once
 
 
 class VideoFile:
-    """`count` frames at `fps` frames a second. Raises MediaError, naming the path, for what is no video.
+    """A video of `count` frames at `fps` frames a second. MediaError names the path if it is not a video.
 
-    PyAV opens the file first, because it says what is wrong with it; decord prints that to stderr.
+    PyAV opens the file first, because its errors say what is wrong; decord only prints that to stderr.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,16 +43,16 @@ class VideoFile:
             raise self._error("nothing in it")
         if "video" not in kinds:
             raise MediaError(f"{path}: no video in it, only {', '.join(kinds)}; expected a clip")
-        self._bytes = 3 * np.prod(sizes[0])  # of a frame
-        self._reader = self._refused = None  # decord's, or why there is none
+        self._bytes = 3 * np.prod(sizes[0])  # size of a frame
+        self._reader = self._refused = None  # decord's reader, or the error instead of it
         try:
-            if told > path.stat().st_size:  # decord would make a list of them, and end the process
+            if told > path.stat().st_size:  # decord would list all of them and crash the process
                 raise ValueError(f"it claims to have {told:,} frames")
-            with path.open("rb") as stream:  # decord takes no name that is not UTF-8
+            with path.open("rb") as stream:  # decord takes only UTF-8 names
                 source = str(path.absolute()) if shown_name(str(path)) == str(path) else stream
                 self._reader = decord.VideoReader(source, num_threads=1)
             self.count, self.fps = len(self._reader), self._reader.get_avg_fps()
-        except Exception as error:  # a recording that was piped does not say how long it is
+        except Exception as error:  # e.g. a piped recording that does not give its length
             self.count, self.fps, self._refused = 0, 0.0, error
             with suppress(Exception), path.open("rb") as stream, av.open(stream) as container:
                 self.fps = float(container.streams.video[0].guessed_rate)
@@ -62,9 +62,9 @@ class VideoFile:
         self.seconds = self.count / self.fps
 
     def sampled(self, fps: float | None, start: float | None, end: float | None) -> list[int]:
-        """The frames between `start` and `end` (seconds), one every 1 / `fps` seconds, at least one.
+        """Return indices of the frames from `start` to `end` (seconds), one every 1 / `fps` s, at least one.
 
-        Raises ValueError when the clip ends before `start`.
+        Raises ValueError if the clip ends before `start`.
         """
         first = 0 if start is None else int(start * self.fps)
         if first >= self.count:
@@ -78,14 +78,14 @@ class VideoFile:
         """The frames at the ascending indices `chosen`, in RGB and upright. Raises MediaError."""
         try:
             return list(map(Image.fromarray, self._reader.get_batch(chosen).asnumpy()))  # [F, H, W, 3], uint8
-        except Exception as error:  # no reader; or frames less than 50 pixels wide, in some widths
+        except Exception as error:  # no reader, or frames in some widths below 50 pixels
             frames = list(self._by_pyav(chosen))
             if len(frames) < len(chosen):
                 raise self._error(str(self._refused or error)) from error
             return frames
 
     def stream(self, chosen: list[int]) -> Iterator[Image.Image]:
-        """The same frames one at a time: by PyAV if there are many, because decord decodes far ahead."""
+        """Yield the same frames one at a time; many are read by PyAV, because decord decodes far ahead."""
         done = 0
         if len(chosen) * self._bytes > AT_ONCE:
             for frame in self._by_pyav(chosen):
@@ -95,7 +95,7 @@ class VideoFile:
             yield from self.read(chosen[done:])
 
     def _by_pyav(self, chosen: list[int]) -> Iterator[Image.Image]:
-        """The same frames, fewer where the file ends earlier or is damaged."""
+        """Yield the same frames, but fewer if the file ends early or is damaged."""
         wanted = set(chosen)
         with suppress(Exception), self.path.open("rb") as stream, av.open(stream) as container:
             for number, frame in zip(range(chosen[-1] + 1), container.decode(video=0), strict=False):
@@ -108,7 +108,7 @@ class VideoFile:
 
 
 def _rgb(frame: av.VideoFrame) -> np.ndarray:
-    """[H, W, 3] as decord converts it: by ffmpeg's filter, which differs from `to_ndarray` above 8 bits."""
+    """Convert a frame to [H, W, 3] as decord does: by ffmpeg's filter. `to_ndarray` differs above 8 bits."""
     graph = av.filter.Graph()
     source = graph.add_buffer(None, frame.width, frame.height, frame.format, time_base=frame.time_base)
     graph.link_nodes(source, graph.add("format", "rgb24"), graph.add("buffersink")).configure()

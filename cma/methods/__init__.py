@@ -1,8 +1,8 @@
-"""Every method of the paper's tables on a frozen CLIP. `cma.method` says what a method is.
+"""Every method of the paper's tables, on a frozen CLIP. `cma.method` says what a method is.
 
-`model.adapters` holds them all: `attach` adds one, `model.set_adapter(name)` switches, `cma.train` trains,
-`model.save_adapter` and `load_adapter` write and read. A class of your own is one more: `attach(model,
-YourMethod, name)`.
+`model.adapters` holds all methods of a model: `attach` adds one, `model.set_adapter(name)` makes one act,
+`cma.train` trains it, `model.save_adapter` and `load_adapter` write and read it. A class of your own works
+too: `attach(model, YourMethod, name)`.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ NAMES = tuple(METHODS)
 def attach(
     model: RetrievalModel, method: str | type[Method], name: str, seed: int = 42, **options: object
 ) -> Method:
-    """Build a method and hold it as `name`; it acts from now on. Returns it.
+    """Build a method, add it to the model as `name` and return it. It acts from now on.
 
-    `method` is one of `NAMES`, or a class of `Method`; `seed` decides its initial values, `options` are those
-    of its class. The CPU's random state is not changed. Raises ValueError for an unknown method (with the
-    list) or option, and for a name in use.
+    `method` is one of `NAMES`, or a subclass of `Method`; `seed` decides its initial values, `options` are
+    fields of its `Options`. The CPU's random state is not changed. Raises ValueError for an unknown method
+    (with the list) or option, and for a name in use.
     """
     kind = class_of(method)
     with torch.random.fork_rng(devices=[]):
@@ -64,9 +64,9 @@ def attach(
 
 
 def options_of(method: str | type[Method], dataset: RetrievalDataset) -> dict:
-    """What `attach` is given for a method on a dataset, as in the paper's table for such data.
+    """Return the options for `attach` of a method on a dataset, as in the paper's table for such data.
 
-    The cross-modal adapter takes r and d_s of the dataset's recipe.
+    The cross-modal adapter gets r and d_s of the dataset's recipe.
     """
     kind = class_of(method)
     if issubclass(kind, CrossModalAdapter):
@@ -77,13 +77,13 @@ def options_of(method: str | type[Method], dataset: RetrievalDataset) -> dict:
 
 
 def why_not(method: str | type[Method], dataset: RetrievalDataset) -> str:
-    """Why a method cannot do the data; empty if it can."""
+    """Return why a method does not work on this kind of data, or an empty string if it does."""
     kind = class_of(method)
     return "" if dataset.kind in kind.kinds else kind.why_not
 
 
 def class_of(method: str | type[Method]) -> type[Method]:
-    """The class with this `NAME`, of ours or of your own; a class is returned as it is.
+    """Return the class with this `NAME`, of ours or of your own. A class is returned as it is.
 
     Raises ValueError that lists the names.
     """

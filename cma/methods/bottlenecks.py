@@ -20,8 +20,8 @@ from ..patching import parts
 
 @checked_dataclass
 class BottleneckOptions:
-    """`bottleneck_dim`: the width in the middle; the paper's tables have 64 for clips (2.0M) and, as their
-    0.5M trained parameters say, 16 for pictures."""
+    """`bottleneck_dim`: the width in the middle. The paper's tables have 64 for clips (2.0M parameters); for
+    pictures we infer 16 from their 0.5M trained parameters."""
 
     bottleneck_dim: PositiveInt = 64
 
@@ -39,13 +39,13 @@ class Bottleneck(nn.Module):
         nn.init.zeros_(self.up.bias)
 
     def forward(self, x: Tensor, rows: Tensor | float = 1.0) -> Tensor:
-        """What is added [.., D]; `rows` [r, 1] are factors of the rows of `down`."""
+        """Return what is added [.., D]; `rows` [r, 1] are factors for the rows of `down.weight`."""
         middle = F.linear(x, (rows * self.down.weight).to(x.dtype), self.down.bias.to(x.dtype))
         return linear(self.up, ACTIVATIONS[self.activation](middle))
 
 
 class Bottlenecks(Method):
-    """A `Bottleneck` in every layer of both towers."""
+    """The base class of methods with one `Bottleneck` for every layer of both towers."""
 
     Options, activation = BottleneckOptions, "relu"
 
@@ -58,8 +58,8 @@ class Bottlenecks(Method):
 
 class AdapterATTN(Bottlenecks):
     """Houlsby et al. 2019, "Parameter-Efficient Transfer Learning for NLP", after the attention alone: its
-    output z becomes z + up(act(down(z))) before the residual, in both towers (2.0M). Weights start at
-    N(0, 0.01), so near CLIP: it is the cross-modal adapter without the MLP's half, sharing, and small width.
+    output z becomes z + up(act(down(z))) before the residual, in both towers (2.0M). Small weights (std 0.01)
+    start it near CLIP. It is a cross-modal adapter that is wider, shares nothing and has no MLP part.
     """
 
     NAME, activation, pictures = "Adapter-ATTN", "gelu", PICTURES
@@ -71,15 +71,15 @@ class AdapterATTN(Bottlenecks):
                 nn.init.trunc_normal_(parameter, std=0.01, a=-0.02, b=0.02)
 
     def hang(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
-        """Stand after each attention."""
+        """Add the bottleneck's output to that of each attention."""
         for tower, depth, sublayer in parts(clip, "after_attention"):
             yield sublayer.register_forward_hook(partial(_after, getattr(self, tower)[depth], scale))
 
 
 class AdaptFormer(Bottlenecks):
-    """Chen et al. 2022, "AdaptFormer: Adapting Vision Transformers for Scalable Visual Recognition": beside
-    each MLP, on the input of the MLP, stands 0.1 · up(relu(down(x))), here in both towers (2.0M). `up` starts
-    at 0, so at CLIP.
+    """Chen et al. 2022, "AdaptFormer: Adapting Vision Transformers for Scalable Visual Recognition": each MLP
+    with input x gets 0.1 · up(relu(down(x))) added to its output, here in both towers (2.0M). `up` starts at
+    0, so that training starts at CLIP.
     """
 
     NAME, weight, pictures = "AdaptFormer", 0.1, PICTURES
@@ -91,7 +91,7 @@ class AdaptFormer(Bottlenecks):
         start_at_clip(self)
 
     def hang(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
-        """Stand beside each MLP."""
+        """Add the bottleneck's output, computed from the MLP's input, to that of each MLP."""
         for tower, depth, mlp in parts(clip, "mlp"):
             hook = partial(_beside, getattr(self, tower)[depth], self.weight * scale)
             yield mlp.register_forward_hook(hook)
@@ -99,7 +99,7 @@ class AdaptFormer(Bottlenecks):
 
 @checked_dataclass
 class TyingOptions:
-    """`tied_layers`: how many last layers are tied, by a vector of `factor_dim` numbers each."""
+    """`tied_layers`: how many of the last layers are tied, each by a vector of `factor_dim` numbers."""
 
     bottleneck_dim: PositiveInt = 64
     tied_layers: PositiveInt = 2
@@ -108,9 +108,9 @@ class TyingOptions:
 
 class TiedBottlenecks(Bottlenecks):
     """The cross-modality tying of Jin et al. 2024, "MV-Adapter: Multimodal Video Adapter for Parameter
-    Efficient Video Text Retrieval", without its attention over frames: after each MLP stands a bottleneck
-    (times 0.1, `up` from 0); in the last layers a vector that both towers share, by a projection of each
-    tower's own, gives the factors of the rows of `down`. Not among the paper's rows; 2.0M.
+    Efficient Video Text Retrieval", without its attention over frames. After each MLP, 0.1 times a bottleneck
+    is added (`up` starts at 0). In the last layers both towers share a vector; each tower projects it to
+    factors for the rows of `down`. Not among the paper's rows; 2.0M.
     """
 
     NAME, Options, activation, weight = "MV-Adapter tying", TyingOptions, "quick_gelu", 0.1
@@ -127,12 +127,12 @@ class TiedBottlenecks(Bottlenecks):
         start_at_clip(self)
 
     def hang(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
-        """Stand after each MLP."""
+        """Add the bottleneck's output to that of each MLP."""
         for tower, depth, last in parts(clip, "after_mlp"):
             yield last.register_forward_hook(partial(self.add, tower, depth, self.weight * scale))
 
     def add(self, tower: str, depth: int, scale: float, mlp: nn.Module, inputs: tuple, z: Tensor) -> Tensor:
-        """The MLP's output and the bottleneck's; `last` counts the layers from the end."""
+        """Return the MLP's output z plus the bottleneck's; `last` counts the layers from the end."""
         last, rows = self.layers[tower] - 1 - depth, 1.0
         if last < len(self.factors):
             rows = linear(self.projections[tower][last], self.factors[last])[:, None]
@@ -140,14 +140,14 @@ class TiedBottlenecks(Bottlenecks):
 
 
 def start_at_clip(method: Method) -> None:
-    """Let every bottleneck add nothing yet, `down` being as torch starts a layer."""
+    """Set `up` to 0, so that no bottleneck adds anything yet; `down` starts as any layer of torch."""
     for module in method.modules():
         if isinstance(module, Bottleneck):
             nn.init.zeros_(module.up.weight)
 
 
 def linear(layer: nn.Linear, x: Tensor) -> Tensor:
-    """The layer in the precision of x: adapters stay float32 where the backbone is not."""
+    """Apply a layer in the precision of x: adapters stay float32 even if the backbone is not."""
     return F.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))
 
 

@@ -1,4 +1,4 @@
-"""LoRA, by the library `peft`: a low-rank product beside the projections of attention."""
+"""LoRA, by the library `peft`: a low-rank product is added to the projections of attention."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class LoraOptions:
 class LoRA(Method):
     """Hu et al. 2022, "LoRA: Low-Rank Adaptation of Large Language Models": the queries and values of every
     attention of both towers get alpha / r · B A x (0.5M at r 8; the paper has no such row). B starts at 0, so
-    at CLIP. `peft` makes the layers; while the method acts they stand in the place of CLIP's own.
+    training starts at CLIP. `peft` makes the layers; while the method acts they replace CLIP's own.
     """
 
     NAME, Options = "LoRA", LoraOptions
@@ -58,10 +58,10 @@ class LoRA(Method):
                 for n, m in self.wrappers.items()
             }
         )
-        self.parts.float()  # peft makes them of CLIP's precision, in which small updates would vanish
+        self.parts.float()  # peft makes them in CLIP's precision, in which small updates may vanish
 
     def hang(self, clip: nn.Module, scale: float) -> Iterator[Replaced]:
-        """Put peft's layers in the place of CLIP's."""
+        """Replace CLIP's projections by peft's layers."""
         for name, wrapper in self.wrappers.items():
             owner, _, child = name.rpartition(".")
             module = clip.get_submodule(owner)

@@ -1,8 +1,8 @@
 """Methods that add learnt tokens to the input of the towers' layers: CoOp, VPT, VL-Prompt, MaPLe.
 
-A caption gets its tokens behind the one that starts it (in SigLIP none does), a picture behind its patches
-(SigLIP pools them too). `prompt(i)` [n, D] is what stands there at the input of layer i; a deeper layer takes
-what the one before it made of them.
+In a caption they come after its start token (SigLIP has none), in a picture after its patches (SigLIP pools
+them too). `prompt(i)` [n, D] gives the tokens at the input of layer i. Layers beyond the prompted ones take
+what the layer before has made of them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Prompt = Callable[[int], Tensor]
 
 @checked_dataclass
 class ContextOptions:
-    """`tokens`: context vectors before a caption; `init_std`: of their initial normal distribution."""
+    """`tokens`: context vectors before a caption; `init_std`: standard deviation of their initial values."""
 
     tokens: PositiveInt = 4
     init_std: PositiveFloat = 0.02
@@ -34,7 +34,7 @@ class ContextOptions:
 
 @checked_dataclass
 class PromptOptions:
-    """`tokens`: prompts of a layer; `depth`: layers that get their own, from the first; None: all."""
+    """`tokens`: prompts per layer; `depth`: how many layers, from the first, have their own; None: all."""
 
     tokens: PositiveInt = 5
     depth: PositiveInt | None = None
@@ -42,10 +42,10 @@ class PromptOptions:
 
 
 class Prompted(Method):
-    """Learnt tokens for one tower or both: `vision` and `text` [depth, n, D] are their prompts, or None."""
+    """Learnt tokens for the `towers`, one or both; its parameters `vision` and `text` are [depth, n, D]."""
 
     Options = PromptOptions
-    scales = False  # a token is there or not
+    scales = False  # a token is either there or not
     towers: tuple[str, ...] = ()
 
     def __init__(self, model: RetrievalModel, options: object) -> None:
@@ -55,14 +55,14 @@ class Prompted(Method):
             self.register_parameter(tower, nn.Parameter(values))
 
     def depth(self, tower: str) -> int:
-        """How many layers of a tower get prompts. Raises ValueError if it has not so many."""
+        """Return how many layers of a tower get prompts. Raises ValueError if it has fewer layers."""
         layers, asked = self.layers[tower], getattr(self.options, "depth", 1)
         if asked is not None and asked > layers:
             raise ValueError(f"{self.NAME}: depth={asked}, but the {tower} tower has {layers} layers")
         return asked or layers
 
     def prompt(self, tower: str, layer: int) -> Tensor:
-        """The prompts [n, D] of one layer."""
+        """Return the prompts [n, D] of one layer."""
         return getattr(self, tower)[layer]
 
     def hang(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
@@ -73,8 +73,8 @@ class Prompted(Method):
 
 
 class CoOp(Prompted):
-    """Zhou et al. 2022, "Learning to Prompt for Vision-Language Models": learnt word vectors stand before
-    every caption (4 x 512, 0.002M), at the input of the text tower alone. The position table is not
+    """Zhou et al. 2022, "Learning to Prompt for Vision-Language Models": learnt word vectors are put before
+    every caption (4 x 512, 0.002M), only at the input of the text tower. The position table is not
     lengthened: a caption that no longer fits loses its last words.
     """
 
@@ -82,15 +82,15 @@ class CoOp(Prompted):
 
 
 class VPT(Prompted):
-    """Jia et al. 2022, "Visual Prompt Tuning", deep: new tokens stand beside the patches at the input of
-    every vision layer, which drops those of the layer before (12 x 5 x 768, 0.05M). The text tower is CLIP's.
+    """Jia et al. 2022, "Visual Prompt Tuning", deep: at the input of every vision layer, new tokens join the
+    patches and replace those of the layer before (12 x 5 x 768, 0.05M). The text tower is CLIP's.
     """
 
     NAME, towers = "VPT", ("vision",)
 
 
 class VLPrompt(Prompted):
-    """Deep prompts in both towers, apart from each other: VPT and its counterpart for text (0.08M), which
+    """Deep prompts in both towers, not connected: VPT and its counterpart for text (0.08M), which
     Khattak et al. 2023, "MaPLe: Multi-modal Prompt Learning", call independent vision-language prompting.
     """
 
@@ -111,29 +111,29 @@ class MaPLe(Prompted):
         self.coupling = nn.ModuleList(nn.Linear(*pair) for _ in range(self.depth("text")))
 
     def depth(self, tower: str) -> int:
-        """The same for both towers."""
+        """Return how many layers get prompts, the same number for both towers."""
         return min(super(MaPLe, self).depth(each) for each in self.layers)
 
     def hang(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
-        """Add the text prompts, and what the coupling makes of them."""
+        """Add the text prompts, and the vision prompts that the coupling makes of them."""
         yield from super().hang(clip, scale)
         yield from prompt_vision(clip, self.coupled, self.depth("vision"), self.options.tokens)
 
     def coupled(self, layer: int) -> Tensor:
-        """The vision prompts [n, D] of one layer."""
+        """Return the vision prompts [n, D] of one layer."""
         return self.coupling[layer](self.text[layer])
 
 
 def prompt_vision(clip: nn.Module, prompt: Prompt, depth: int, count: int) -> Iterator[RemovableHandle]:
-    """Let `count` prompts stand behind the patches in the first `depth` layers, each its own."""
+    """Put `count` prompts after the patches in each of the first `depth` layers."""
     for i, layer in enumerate(encoder_layers(clip, "vision")[:depth]):
         yield layer.register_forward_pre_hook(partial(_behind, prompt, i, count))
 
 
 def prompt_text(clip: nn.Module, prompt: Prompt, depth: int, count: int) -> Iterator[RemovableHandle]:
-    """Let `count` prompts stand behind the token that starts a caption in the first `depth` layers.
+    """Put `count` prompts after the start token of a caption in each of the first `depth` layers.
 
-    Token ids hold their places, so that mask, positions and the place of pooling are the tower's own doing.
+    Filler token ids keep their places, so that the tower itself handles mask, positions and pooling.
     """
     family = family_of(clip.config)
     at = slice(family.starts, family.starts + count)
@@ -154,13 +154,13 @@ def _within(prompt: Prompt, i: int, at: slice, layer: nn.Module, inputs: tuple) 
 
 
 def _embedded(prompt: Callable, at: slice, module: nn.Module, inputs: tuple, x: Tensor) -> Tensor:
-    """Tokens [T, L, D] with prompts in the places that `_make_room` made."""
+    """Return tokens [T, L, D] with the prompts in the places that `_make_room` has made."""
     prompts = prompt().to(x.dtype).expand(len(x), -1, -1)
     return torch.cat([x[:, : at.start], prompts, x[:, at.stop :]], dim=1)
 
 
 def _make_room(family: Family, at: slice, tower: nn.Module, inputs: tuple, named: dict) -> tuple[tuple, dict]:
-    """`input_ids` [T, L] with more ids in the places `at`, cut to the context with its end kept."""
+    """Insert filler ids into `input_ids` [T, L] at the places `at`; cut to the context, but keep the end."""
     ids, config, count = named["input_ids"], tower.config, at.stop - at.start
     most, ends = config.max_position_embeddings, family.ends(config, ids)[:, None]
     filler = torch.zeros_like(ids[:, :1]).expand(-1, count) + (config.eos_token_id == 0)

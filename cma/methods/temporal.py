@@ -19,7 +19,7 @@ from .bottlenecks import linear
 
 @checked_dataclass
 class TemporalOptions:
-    """`bottleneck_dim`: the width in the middle; `kernel`: over frames, rows and columns of patches."""
+    """`bottleneck_dim`: the width in the middle; `kernel`: its size in frames, patch rows and columns."""
 
     bottleneck_dim: PositiveInt = 384
     kernel: tuple[PositiveInt, PositiveInt, PositiveInt] = (3, 1, 1)
@@ -27,8 +27,8 @@ class TemporalOptions:
 
 class STAdapter(Method):
     """Pan et al. 2022, "ST-Adapter: Parameter-Efficient Image-to-Video Transfer Learning": before each
-    attention of the vision tower, patches get up(convolution(down(x))), a depth-wise convolution over the
-    frames of a clip. It starts at 0, so at CLIP. 7.1M: the paper's 7.2M within 2 %; the text tower is CLIP's.
+    attention of the vision tower, up(convolution(down(x))) is added to the patches. The convolution is
+    depth-wise, over a clip's frames, and starts at 0. 7.1M: the paper's 7.2M within 2 %; text is CLIP's.
     """
 
     NAME, Options, kinds = "ST-Adapter", TemporalOptions, ("video",)
@@ -51,20 +51,20 @@ class STAdapter(Method):
                 nn.init.zeros_(parameter)
 
     def hang(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
-        """Stand before each layer of the vision tower."""
+        """Change the input of each layer of the vision tower."""
         for tower, depth, layer in towers_and_layers(clip):
             if tower == "vision":
                 yield layer.register_forward_pre_hook(partial(self.add, depth, scale))
 
     def add(self, depth: int, scale: float, layer: nn.Module, inputs: tuple) -> tuple:
-        """The layer's inputs, with what a patch gets from the frames around its own."""
-        x, mask = inputs[0], self.frame_mask  # [V * F, 1 + P, D] with the class token, if any; [V, F]
+        """Return the layer's inputs, with what is added to a patch from the frames around its own."""
+        x, mask = inputs[0], self.frame_mask  # x [V * F, 1 + P, D] (class token first, if any); mask [V, F]
         if mask is None:
             raise ValueError(f"{self.NAME}: cannot do pictures, use encode_videos: {self.why_not}")
         tokens, patches = x[:, : self.first], x[:, self.first :]
         h = linear(self.down[depth], patches).unflatten(0, mask.shape)  # [V, F, P, r]
         rows = round(h.shape[2] ** 0.5)
-        h = h * mask.to(h)[:, :, None, None]  # a frame that fills up is as one beyond the end of the clip
+        h = h * mask.to(h)[:, :, None, None]  # padding becomes 0, as beyond the end of a clip
         h = h.unflatten(2, (rows, -1)).permute(0, 4, 1, 2, 3)  # [V, r, F, rows, columns]
         convolution = self.convolution[depth]
         h = convolution(h.to(convolution.weight.dtype)).permute(0, 2, 3, 4, 1).flatten(2, 3).flatten(0, 1)

@@ -1,7 +1,7 @@
-"""Methods that train tensors of CLIP itself: all of them, the last layers, the projections; and none.
+"""Methods that train tensors of CLIP itself: all, the last layers or the projections; and zero-shot: none.
 
-The tensors that train are copies. While the method acts they stand in the place of CLIP's own, which are
-never written to: once the method is removed the backbone is bitwise as it was loaded.
+The tensors that train are copies. While the method acts they replace CLIP's own, which are never written to.
+Once the method is removed, the backbone is bitwise as it was loaded.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from ..model import RetrievalModel
 
 
 class Replaced:
-    """A parameter or child of a module, replaced until `remove`."""
+    """A parameter or child of a module that is replaced until `remove` is called."""
 
     def __init__(self, module: nn.Module, name: str, value: nn.Parameter | nn.Module) -> None:
         self.module, self.name, self.value, self.own = module, name, value, getattr(module, name)
         setattr(module, name, value)
 
     def remove(self) -> None:
-        """Put the module's own back, on the device where the module now is."""
+        """Put the module's own parameter or child back, on the device where the module now is."""
         if isinstance(self.own, Tensor) and self.own.device != self.value.device:
             self.own.data = self.own.data.to(self.value.device)
         setattr(self.module, self.name, self.own)
@@ -31,7 +31,7 @@ class Replaced:
 
 class ZeroShot(Method):
     """CLIP as it was pre-trained (Radford et al. 2021, "Learning Transferable Visual Models From Natural
-    Language Supervision"). Nothing is added and nothing trains: the row that every other one is measured by.
+    Language Supervision"). Nothing is added and nothing trains; the other methods are compared with it.
     """
 
     NAME = "zero-shot"
@@ -42,11 +42,11 @@ class ZeroShot(Method):
 
 
 class Tuning(Method):
-    """Copies of the tensors that `trains` names stand in their place and train; at the start, CLIP.
+    """The base class of methods that train copies of CLIP's tensors: of those that `trains` selects.
 
-    `scale` weighs between CLIP's tensors and the tuned ones (Wortsman et al. 2022, "Robust fine-tuning of
-    zero-shot models"); such a blend is for evaluation and does not train. Raises ValueError for a backbone in
-    half precision, in which small updates would vanish.
+    `scale` interpolates from CLIP's tensors to the tuned ones (Wortsman et al. 2022, "Robust fine-tuning of
+    zero-shot models"); such a blend is only for evaluation. Raises ValueError for a backbone in half
+    precision, in which small updates would vanish.
     """
 
     why_not = "its LayerNorms would be rounded too, which the authors' code keeps in float32"
@@ -67,11 +67,11 @@ class Tuning(Method):
             raise ValueError(f"{self.NAME}: {self.family.name} has nothing of what it trains; take partial")
 
     def trains(self, name: str) -> bool:
-        """Whether CLIP's parameter of this name trains."""
+        """Return whether CLIP's parameter of this name is trained."""
         raise NotImplementedError
 
     def hang(self, clip: nn.Module, scale: float) -> Iterator[Replaced]:
-        """Put the tuned tensors in the place of CLIP's."""
+        """Replace CLIP's tensors by the tuned ones."""
         for key, tuned in self.named_parameters():
             owner, _, name = key.replace("/", ".").rpartition(".")
             module = clip.get_submodule(owner)
@@ -82,15 +82,15 @@ class Tuning(Method):
 
 
 class FullFineTuning(Tuning):
-    """CLIP4Clip's way (Luo et al. 2022, "CLIP4Clip: An Empirical Study of CLIP for End to End Video Clip
-    Retrieval"): every tensor trains but, as the paper counts 123.5M, the token, position, class and patch
-    embeddings, and, as with the adapters, the logit scale.
+    """Full fine-tuning as in CLIP4Clip (Luo et al. 2022, "CLIP4Clip: An Empirical Study of CLIP for End to
+    End Video Clip Retrieval"). The token, position, class and patch embeddings do not train, to match the
+    paper's 123.5M, nor does the logit scale, as with the adapters.
     """
 
     NAME, halves = "full fine-tuning", False
 
     def trains(self, name: str) -> bool:
-        """All but embeddings, logit scale and bias."""
+        """Return True for all but embeddings, logit scale and logit bias."""
         return ".embeddings." not in name and not name.startswith("logit_")
 
 
@@ -102,7 +102,7 @@ class Partial(Tuning):
     NAME, halves = "partial", False
 
     def trains(self, name: str) -> bool:
-        """The tensors of a tower's last layer."""
+        """Return True for the tensors of a tower's last layer."""
         tower = name.partition("_")[0]
         at = getattr(self.family, tower, None)
         return bool(at) and f".{at.layers}.{self.layers[tower] - 1}." in name
@@ -116,5 +116,5 @@ class Projection(Tuning):
     NAME = "projection"
 
     def trains(self, name: str) -> bool:
-        """The weights of the projections."""
+        """Return True for the weights of the projections."""
         return name in ("visual_projection.weight", "text_projection.weight")

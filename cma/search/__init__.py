@@ -1,4 +1,4 @@
-"""An index of pictures and clips: files are listed, embedded and stored, then asked by sentence or media."""
+"""An index of pictures and clips: list, embed and store files, then search by sentence, picture or clip."""
 
 import lazy_loader
 

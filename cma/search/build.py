@@ -1,4 +1,4 @@
-"""Building an index: every file of a source embedded once, and kept in parts so that a kill costs little."""
+"""Build an index: embed every file of a source once, and save it in parts, so that a kill loses little."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from .segment import LARGE, Segment
 from .store import Embedded
 from .weights import Header
 
-PART_SECONDS = 30  # a build that is killed loses the work of so many seconds at most
-SMALL = 2**13  # frames: segments with fewer are joined at the end of a build, so adding little writes little
-FILES, FRAMES, FEW = 32, 128, 4  # files read at once, frames embedded at once, and by one core at least
+PART_SECONDS = 30  # a build that is killed loses at most the work of this many seconds
+SMALL = 2**13  # frames; a build joins segments with fewer and keeps larger ones, so small additions are quick
+FILES, FRAMES, FEW = 32, 128, 4  # files read at once; most and fewest frames that a core embeds at once
 
 Source = RetrievalDataset | str | Path
-Item = tuple[MediaFile, Tensor]  # with the embeddings [F, D] of its frames
+Item = tuple[MediaFile, Tensor]  # a file and the embeddings [F, D] of its frames
 
 
 def build(
     model: RetrievalModel, source: Source, header: Header, previous: Embedded | None, folder: Path | None
 ) -> Embedded:
-    """List the files of a source, embed what is not known yet, and save all of it; as `MediaIndex.build`."""
+    """List the files of a source, embed those not known yet, and save all of them; see `MediaIndex.build`."""
     if previous:
         previous.header.check("`previous`", header)
     root, files, problems = listing.find(source)
@@ -64,9 +64,9 @@ def build(
 
 
 class Building:
-    """One build of an index: the `segments` there are, what is `known` from them, and what it adds.
+    """One build of an index: its `segments`, the files that are `known` from them, and the files it adds.
 
-    `keep` makes a segment of what was embedded in the last `PART_SECONDS`, and may write it.
+    `keep` turns the items embedded in the last `PART_SECONDS` into a segment, and may also write it to disk.
     """
 
     def __init__(
@@ -76,12 +76,13 @@ class Building:
         self.segments: list[Segment] = []
         self.known: dict[str, tuple[MediaFile, int, int]] = {}  # key → file, number of its segment, its row
         self.unread: list[MediaFile] = []
-        self._new, self._written = [], time.monotonic()  # what is in no segment yet, and since when
+        self._new, self._written = [], time.monotonic()  # items in no segment yet; time of the last write
 
     def take_over(self, folder: Path) -> None:
-        """Know what a folder holds, also from builds that were stopped.
+        """Reuse the segments in a folder, including those of builds that were stopped.
 
-        What was made with another model, adapter, scale or config, or is damaged, is left aside and told.
+        Segments that are damaged or were made with another model, adapter, scale or config are not used; the
+        first reason is printed.
         """
         refused = []
         for path in store.written(folder):
@@ -96,7 +97,7 @@ class Building:
             print(printable(f"not taken over: {refused[0]}"))
 
     def know(self, segment: Segment) -> None:
-        """Take the embeddings of files that have not changed from this segment."""
+        """Add a segment, whose embeddings are reused for files that have not changed."""
         for row in range(len(segment)):
             file = segment.file(row)
             self.known[file.key] = file, len(self.segments), row
@@ -116,7 +117,7 @@ class Building:
                         continue
                     old, number, row = self.known[file.key] if result is None else (None, 0, 0)
                     embedded += result is not None
-                    if file != old:  # it is new, or only its time or its captions are
+                    if file != old:  # it is new, or its time or captions have changed
                         if result is None:
                             result = self.segments[number].frames(torch.tensor([row]))
                         number, row = len(self.segments), len(self._new)
@@ -124,9 +125,9 @@ class Building:
                     places.append((number, row))
                     if time.monotonic() - self._written >= PART_SECONDS:
                         self._write()
-            finally:  # also after KeyboardInterrupt: nothing that was embedded is lost
+            finally:  # also after KeyboardInterrupt, so that nothing embedded is lost
                 self._write()
-        if not self.root.is_dir():  # its files are not deleted, so their embeddings are kept
+        if not self.root.is_dir():  # e.g. unplugged: stop before its embeddings are removed
             raise FileNotFoundError(f"{self.root}: gone while it was read; bring it back and start again")
         print(f"indexed {len(places):,} / {len(files):,} files, {embedded:,} of them embedded now")
         for name, reason in skipped[:5]:
@@ -141,7 +142,7 @@ class Building:
         return Embedded(self.header, self.root, tuple(self.segments), order, tuple(skipped))
 
     def _write(self) -> None:
-        """Keep what was embedded since the last time."""
+        """Turn the items embedded since the last call into a segment, if there are any."""
         new, self._new, self._written = self._new, [], time.monotonic()
         if new:
             self.segments.append(self.keep(new))
@@ -149,10 +150,10 @@ class Building:
     def _embed_files(
         self, files: Sequence[MediaFile]
     ) -> Iterator[tuple[MediaFile, Tensor | MediaError | None]]:
-        """Every file with the embeddings [F, D] of its frames, or why there are none; None if it is known.
+        """Yield each file with the embeddings [F, D] of its frames, or an error, or None if it is unchanged.
 
-        As many threads as there are cores read the files; where `reads_ahead`, the next `FILES` while the
-        model embeds those before them.
+        One thread per core reads the files. If `reads_ahead`, they read the next `FILES` files while the
+        model embeds the ones before.
         """
         rest = iter(files)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -170,11 +171,11 @@ class Building:
                     for file, read in batch:
                         yield file, next(embedded) if isinstance(read, Tensor) else read
                     following = following or begin()
-            finally:  # also Ctrl-C: what is not being read yet is not read
+            finally:  # also after Ctrl-C: files that no thread has begun are not read
                 pool.shutdown(cancel_futures=True)
 
     def _read(self, file: MediaFile) -> tuple[MediaFile, Tensor | MediaError | None]:
-        """The file as it is now, and its pixels; None if it is known and has not changed."""
+        """Return the file as it is now, and its pixels, or an error, or None if it is known and unchanged."""
         path, old = self.root / file.media, self.known.get(file.key, (None,))[0]
         try:
             stamped = listing.stamp(file, path, old)
@@ -188,24 +189,23 @@ class Building:
 
 
 def reads_ahead(device: torch.device) -> bool:
-    """Whether files are read while the model embeds others: not where both need the same cores."""
+    """Whether to read files while the model embeds others: not if both need the same cores."""
     return device.type != "cpu" or torch.get_num_threads() < (os.cpu_count() or 1)
 
 
 def read_pixels(
     file: MediaFile, path: Path, model: RetrievalModel, config: ReadConfig
 ) -> tuple[MediaFile, Tensor]:
-    """The file with its `copy_hash`, and CLIP's input [F, 3, H, W]. Raises MediaError that names the path."""
+    """Return the file with its `copy_hash`, and CLIP's input [F, 3, H, W]. MediaError names the path."""
     pictures = read_media(path, file.kind, config.max_frames, config.fps, file.start, file.end)
     copy_hash = picture_hash(pictures[0]) if file.kind == "image" else 0
     return replace(file, copy_hash=copy_hash), to_pixels(pictures, model.of_processor("image_processor"))
 
 
 def embed(model: RetrievalModel, pixels: Sequence[Tensor]) -> list[Tensor]:
-    """The un-normalised embeddings [F, D] of every item's pixels [F, 3, H, W].
+    """Return the un-normalised embeddings [F, D] of each item from its pixels [F, 3, H, W].
 
-    On a CPU each core embeds a share of them, if that is `FEW` frames or more: all cores on one share after
-    another take longer.
+    On a CPU each core embeds its own share of at least `FEW` frames; all cores on one share are slower.
     """
     if not pixels:
         return []
@@ -215,7 +215,7 @@ def embed(model: RetrievalModel, pixels: Sequence[Tensor]) -> list[Tensor]:
     parts = pixels if across else frames.tensor_split(max(1, min(len(frames) // FEW, rounds * threads)))
 
     def encode(part: Tensor) -> Tensor:
-        with torch.no_grad():  # which another thread does not inherit
+        with torch.no_grad():  # here, because threads do not inherit it
             embedded = model.encode_videos(part[None])[0] if across else model.encode_images(part)
             return check_finite(model.family.comparable(embedded).float().cpu(), model)
 
@@ -227,12 +227,12 @@ def embed(model: RetrievalModel, pixels: Sequence[Tensor]) -> list[Tensor]:
             with ThreadPoolExecutor(threads, "embed", torch.set_num_threads, (of_each,)) as pool:
                 vectors = torch.cat(list(pool.map(encode, parts)))
         finally:
-            torch.set_num_threads(threads)  # it holds for every thread that begins later
+            torch.set_num_threads(threads)  # otherwise later threads would keep the lower number
     return list(vectors.split([len(one) for one in pixels]))
 
 
 def check_finite(vectors: Tensor, model: RetrievalModel) -> Tensor:
-    """The embeddings. Raises ValueError if one is infinite or no number, as those of damaged weights are."""
+    """Return the embeddings. Raises ValueError if any is infinite or NaN, as happens with damaged weights."""
     if not vectors.isfinite().all():
         acting = "the backbone" if model.active is None else f"adapter {model.active!r} or the backbone"
         raise ValueError(f"an embedding is not finite: weights of {acting} are damaged; load them again")

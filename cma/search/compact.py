@@ -1,4 +1,4 @@
-"""Joins the parts of an index and frees the room of what was deleted; a kill leaves the index as it was."""
+"""Join the parts of an index and free the space of deleted items; a kill leaves the index as it was."""
 
 import argparse
 import sys
@@ -8,14 +8,14 @@ from . import lance, store
 
 
 def compact(folder: str | Path, approximate: bool = False) -> int:
-    """Join the parts of the index in a folder, or of a LanceDB table; returns how many items there are.
+    """Join the parts of the index in a folder, or of a LanceDB table; return how many items it has.
 
-    `approximate`: the first search of `LARGE` items or more estimates cosines, until the next `compact`.
+    With `approximate`, the first search of `LARGE` or more items estimates cosines until the next `compact`.
     """
     if lance.is_table(folder):
         (table := lance.Table(folder)).compact()
         return len(table)
-    store.read(folder := Path(folder))  # or the folder would be made
+    store.read(folder := Path(folder))  # raises if there is no index; `writing` would make the folder
     with store.writing(folder):
         index = store.read(folder)
         for segment in index.segments:

@@ -1,36 +1,36 @@
-"""Copies of one picture, which a list of results shows as one: resized, saved again, or cut a little."""
+"""Find copies of a picture (resized, saved again or slightly cropped), to show them as one result."""
 
 import numpy as np
 from PIL import Image
 
-CLOSE = 4  # of 64 bits: what two pictures may differ by to be copies
-PLAIN = 2  # grey levels: a picture of no more has nothing to compare
-_WAVES = np.cos(np.pi / 64 * np.arange(8)[:, None] * (2 * np.arange(32) + 1))  # [8, 32]
+CLOSE = 4  # the hashes of two copies differ in at most this many of 64 bits
+PLAIN = 2  # a picture whose grey levels span no more than this has nothing to compare
+_WAVES = np.cos(np.pi / 64 * np.arange(8)[:, None] * (2 * np.arange(32) + 1))  # DCT, [8, 32]
 
 
 def picture_hash(image: Image.Image) -> int:
-    """64 bits of a picture, which its copies share but for a few; 0 if it is plain, a copy of nothing.
+    """Return a 64-bit hash, which differs in few bits between copies; 0 for a plain picture, a copy of none.
 
-    This is pHash, ImageHash's `phash` but for 2 bits at most: which of the lowest 8 × 8 frequencies of its
-    grey values, shrunk to 32 × 32, are above their median. With `reducing_gap` a large picture is shrunk
-    about 20 times as fast.
+    This is pHash: the picture in grey is shrunk to 32 × 32, and the bits say which of its lowest 8 × 8
+    frequencies are above their median. At most 2 bits differ from ImageHash's `phash`. With `reducing_gap`
+    a large picture is shrunk about 20 times as fast.
     """
     small = image.convert("L").resize((32, 32), Image.Resampling.LANCZOS, reducing_gap=2.0)
     grey = np.asarray(small, np.float64)
     if np.ptp(grey) <= PLAIN:
         return 0
-    low = (_WAVES @ grey @ _WAVES.T).round(3)  # so that what is 0 but for rounding is the same on any machine
+    low = (_WAVES @ grey @ _WAVES.T).round(3)  # so that values near 0 give the same bits on every machine
     return int.from_bytes(np.packbits(low > np.median(low)).tobytes())
 
 
 def fold(hashes: np.ndarray) -> list[list[int]]:
-    """The rows of hashes [R], uint64, best first, as groups: each row that is no copy, then its copies.
+    """Group the rows of hashes [R], uint64, best first: each row that is no copy, followed by its copies.
 
-    A row joins the first one that is at most `CLOSE` bits away and is no copy itself, so that chains of small
-    differences do not grow.
+    A row joins the first row that is at most `CLOSE` bits away and is not a copy itself, so small differences
+    do not add up along a chain.
     """
     signs = np.unpackbits(hashes[:, None].view(np.uint8), axis=1).astype(np.float32) * 2 - 1  # [R, 64]
-    signs[hashes == 0] = 0  # as far from all others as half of the bits
+    signs[hashes == 0] = 0  # 32 bits away from every other hash
     free, groups = np.ones(len(hashes), bool), []
     for row in range(len(hashes)):
         if free[row]:

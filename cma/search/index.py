@@ -1,8 +1,8 @@
-"""An index of pictures and clips that is asked by sentence, by picture or by clip.
+"""An index of pictures and clips that can be searched by sentence, picture or clip.
 
 Letters: T texts, V items, F frames, N frames of all items, D width. A first search compares a query with the
 mean of each item's frames. Pooling depends on the text (paper, section 3.4), so a sentence is compared again
-with all frames of the best `DEPTH` items; an index of at most `DEPTH` items is answered exactly.
+with all frames of the best `DEPTH` items. For an index of at most `DEPTH` items the answer is exact.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from .segment import LARGE, Segment
 from .store import FORMAT_VERSION, Embedded, Manifest
 from .weights import ActingWeights
 
-DEPTH = 1000  # items whose frames are compared with the text, and among which copies are looked for
-ALIKE = 0.95  # the cosine of a picture with its copies, at least
+DEPTH = 1000  # best items: all their frames are compared with the text, and copies are searched among them
+ALIKE = 0.95  # a picture and its copy have at least this cosine
 BLOCK = 4096  # items whose frames are gathered at once
-THREADS = ThreadPoolExecutor(os.cpu_count(), "search")  # kept: for a new one torch starts threads of its own
+THREADS = ThreadPoolExecutor(os.cpu_count(), "search")  # kept, since torch starts threads for each new one
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class MediaIndex(Embedded):
-    """The embeddings of pictures and clips, made with an adapter of the model, or plain CLIP.
+    """The embeddings of pictures and clips, made with one adapter of the model or with plain CLIP.
 
-    A query is embedded with that adapter too, whichever is active meanwhile, so that several indexes of one
-    model answer side by side. Two indexes are equal only if they are the same object.
+    Queries are embedded with the same adapter, whichever one is active at that time, so several indexes of
+    one model can be used side by side. Two indexes are equal only if they are the same object.
     """
 
     model: RetrievalModel
@@ -62,22 +62,21 @@ class MediaIndex(Embedded):
     ) -> MediaIndex | LanceIndex:
         """Embed a split, a dataset folder (all its splits) or any folder of pictures and clips.
 
-        `config` says how they are read and compared; a `TrainConfig` is one, of which the rest is left out.
-        Files that cannot be read are skipped, listed and counted. Files that have not changed (by size and
-        time, or by content) have their embeddings from `previous`, an index of the same model and config.
+        `config` says how they are read and compared; of a `TrainConfig` only these settings are used. Files
+        that cannot be read are skipped, listed and counted. For files that have not changed (same size and
+        time, or same content), embeddings are taken from `previous`, an index of the same model and config.
 
-        The index is saved in `folder`, in parts while it is built: after a kill the next call goes on from
-        there. An index that lies there is brought up to date; one of another model, adapter, scale or config
-        is replaced, so give each adapter a folder of its own. While another process writes there, this one
-        waits.
+        The index is saved in `folder`, in parts during the build, so that after a kill the next call goes on
+        from there. An index that is already there is updated; one of another model, adapter, scale or config
+        is replaced, so give each adapter its own folder. If another process writes there, this one waits.
 
         With `store`, a folder or an address such as `s3://bucket/photos`, the index is a LanceDB table there
-        (`LanceIndex`; extra `lance`). Several processes, also on several machines, fill one table: each is
-        given its `shard` (number, how many) of the same files. One that was killed is started again.
+        (`LanceIndex`; extra `lance`). Several processes, on one machine or several, can fill one table: give
+        each one its `shard` (number, how many) of the same files. If one is killed, start it again.
 
-        Raises FileNotFoundError if there is no such source, ValueError if nothing in it can be read,
-        if embeddings are not finite, and at once for a folder of other things; ImportError for a video file
-        without the extra `video`.
+        Raises FileNotFoundError if the source does not exist; ValueError if nothing in it can be read, if
+        embeddings are not finite, or, before anything is embedded, if `folder` holds other things;
+        ImportError for a video file without the extra `video`.
         """
         given, weights = config or ReadConfig(), ActingWeights(model)
         config = ReadConfig(**{field.name: getattr(given, field.name) for field in fields(ReadConfig)})
@@ -88,13 +87,13 @@ class MediaIndex(Embedded):
         return cls._of(model, weights, build(model, source, header, previous, folder))
 
     def save(self, folder: str | Path) -> None:
-        """Write the index into `folder`, whole or not at all; waits and raises as `build`."""
+        """Write the index to `folder`, completely or not at all; waits and raises as `build` does."""
         folder = Path(folder).expanduser()
         with store.writing(folder), self.acting():
             store.publish(folder, store.joined(folder, self))
 
     def to_lance(self, uri: str | Path) -> LanceIndex:
-        """Write the index to `uri` as a LanceDB table, in the place of what is there; see `build`."""
+        """Write the index to `uri` as a LanceDB table, replacing what is there; see `store` of `build`."""
         with self.acting():
             manifest = Manifest(self.header, str(self.media_root), (), (), (), FORMAT_VERSION)
             table = lance.Table(uri, manifest)
@@ -104,11 +103,11 @@ class MediaIndex(Embedded):
 
     @classmethod
     def load(cls, folder: str | Path, model: RetrievalModel) -> MediaIndex | LanceIndex:
-        """Open an index for `model`, whose active adapter and scale must be those it was built with.
+        """Open an index for `model`, whose active adapter and scale must be those the index was built with.
 
-        `folder` may also be where a LanceDB table is. Vectors stay in the file, and are read when they are
-        used. Raises FileNotFoundError, or ValueError for a damaged index or another backbone or adapter;
-        damage of the vectors is found by the first query.
+        `folder` may also be the place of a LanceDB table. Vectors stay in the file and are read when they are
+        used. Raises FileNotFoundError if there is no index; ValueError if it is damaged or of another
+        backbone or adapter. Damaged vectors are found by the first query.
         """
         weights = ActingWeights(model)
         if lance.is_table(folder):
@@ -139,18 +138,18 @@ class MediaIndex(Embedded):
         return f"<MediaIndex of {self.media_root}: {counts}, {self.header.acting()}>"
 
     def path(self, file: MediaFile) -> Path:
-        """Where the picture, clip or folder of frames lies."""
+        """The path of the picture, clip or folder of frames."""
         return self.media_root / file.media
 
     @cached_property
     def captions(self) -> list[str]:
-        """Every caption known, item by item [T]."""
+        """All captions, item by item [T]."""
         captioned = self.column("captions").nonzero().flatten().tolist()
         return [caption for item in captioned for caption in self.files[item].captions]
 
     @property
     def text_to_item(self) -> Tensor:
-        """The index of each caption's item [T]."""
+        """The number of each caption's item [T]."""
         return torch.arange(len(self)).repeat_interleave(self.column("captions"))
 
     def frames(self, item: int) -> Tensor:
@@ -160,55 +159,55 @@ class MediaIndex(Embedded):
     # ---- asking
 
     def query(self, text: str, k: int = 5) -> list[tuple[str, float]]:
-        """The `k` best (file name, cosine) for a sentence, best first; all items if there are fewer.
+        """Return the `k` best (file name, cosine) for a sentence, best first; all items if there are fewer.
 
         Raises TypeError for anything but a string, ValueError for a blank sentence, k below 1, embeddings
-        that are not finite, and a backbone or adapter that changed since `build`.
+        that are not finite, or a backbone or adapter that has changed since `build`.
         """
         return self._best(*self.ranking(text), k)
 
     def query_media(self, path: str | Path, k: int = 5) -> list[tuple[str, float]]:
-        """As `query`, for a picture, a clip or a folder of frames; see `ranking_media`."""
+        """Do the same as `query` for a picture, a clip or a folder of frames; raises as `ranking_media`."""
         return self._best(*self.ranking_media(path), k)
 
     def ranking(self, text: str) -> tuple[Tensor, Tensor]:
-        """(items, their cosines), best first; raises as `query`.
+        """Return (items, their cosines) for a sentence, best first; raises as `query`.
 
-        All items [V], or the best `DEPTH` of `LARGE` or more. The first `DEPTH` are compared by all their
-        frames; the rest are in the order of the first search, the same for pictures and for mean_pooled.
+        These are all items [V], or the best `DEPTH` of `LARGE` or more. The first `DEPTH` are ranked by all
+        their frames, the rest by the first search, which is the same for pictures and for mean_pooled.
         """
         return self._ranked(self._text(text), self._compare)
 
     def ranking_media(self, path: str | Path | MediaFile) -> tuple[Tensor, Tensor]:
-        """(items, their cosines) by mean frames, best first, for a picture, clip, folder of frames or item.
+        """Return (items, cosines of mean frames), best first, for a picture, clip, folder of frames or item.
 
-        As many as `ranking` returns. Raises TypeError for what is no path, MediaError (a ValueError) that
-        names a file that cannot be read, and ValueError as `query`.
+        There are as many as `ranking` returns. Raises TypeError if `path` is not a path or a MediaFile,
+        MediaError (a ValueError) that names a file that cannot be read, and ValueError as `query`.
         """
         return self._ranked(self._media(path), self._compare_means)
 
     def frame_weights(self, text: str, item: int) -> Tensor:
-        """The share [F] of each frame in the match of an item: softmax_f(t . v_f / τ); mean_pooled: 1 / F."""
+        """The weights [F] of the frames in an item's match: softmax_f(t . v_f / τ); 1 / F if mean_pooled."""
         matches = self.frames(item) @ self._encode([text])[0]
         if self.config.similarity == "mean_pooled":
             matches = torch.zeros_like(matches)
         return (matches / self.config.temperature).softmax(0)
 
     def scores(self, texts: Sequence[str], items: list[int] | None = None) -> Tensor:
-        """Cosine [T, V] of every text with every item, or with those in `items`, by all their frames."""
+        """The cosine [T, V] of every text with all items, or with those in `items`, from all their frames."""
         chosen = range(len(self)) if items is None else items
         return self._compare(self._encode(texts), torch.tensor(chosen, dtype=torch.long))
 
     def right(self, text: str) -> list[int]:
-        """The items that have `text` as a caption; case and spaces do not count."""
+        """The items that have `text` as a caption, ignoring case and extra spaces."""
         wanted, owned = text.casefold().split(), zip(self.captions, self.text_to_item.tolist(), strict=True)
         return sorted({item for caption, item in owned if caption.casefold().split() == wanted})
 
     def copies(self, items: Sequence[int], apart: Iterable[int] = ()) -> dict[int, list[int]]:
-        """Ranked items without the copies of a better one, each with its copies, itself first (`fold`).
+        """Return {item: [item and its copies]} for the ranked items that are no copy of a better one (`fold`).
 
-        The hashes are of grey values, so copies must have a cosine of `ALIKE`, too: most pictures of another
-        colour have less. Those in `apart` stay alone, and so do those after the first `DEPTH`.
+        The hashes are of grey values, so copies must also have a cosine of at least `ALIKE`: most pictures
+        that differ in colour have less. Items in `apart` and items after the first `DEPTH` stay alone.
         """
         first, copies = torch.tensor(items[:DEPTH], dtype=torch.long), {item: [item] for item in items}
         hashes, means = self.column("copy_hash")[first].numpy().view(np.uint64), self._pooled(first)
@@ -220,7 +219,7 @@ class MediaIndex(Embedded):
         return copies
 
     def _text(self, text: str) -> Tensor:
-        """What a sentence is embedded as [1, D]."""
+        """The embedding [1, D] of a sentence."""
         if not isinstance(text, str):
             raise TypeError(f"a query is a sentence, not {text!r}; for a picture or clip see `query_media`")
         if not text.strip():
@@ -228,7 +227,7 @@ class MediaIndex(Embedded):
         return self._encode([text])
 
     def _media(self, path: str | Path | MediaFile) -> Tensor:
-        """The mean of what the frames of a picture, a clip or an item are embedded as [1, D]."""
+        """The mean embedding [1, D] of the frames of a picture, a clip or an item."""
         if isinstance(path, MediaFile):  # one of `files`, which may be a part of a clip
             wanted, path = path, self.path(path)
         elif not isinstance(path, str | Path):
@@ -242,12 +241,12 @@ class MediaIndex(Embedded):
             return embed(self.model, [pixels])[0].mean(0, keepdim=True)
 
     def _ranked(self, vector: Tensor, compare: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        """(items, cosines), best first, of equal ones the first: all, or the best `DEPTH` of `LARGE` or more.
+        """Return (items, cosines), best first, ties by item; all, or the best `DEPTH` of `LARGE` or more.
 
-        The `DEPTH` items whose means are nearest to a vector [1, D] are put in order by `compare`.
+        The `DEPTH` items whose means are nearest to a vector [1, D] are ranked again by `compare`.
         """
         unit, most = F.normalize(vector[0], dim=0), DEPTH if len(self) >= LARGE else len(self)
-        deleted = sum(map(len, self.segments)) - len(self)  # rows which may be the nearest ones
+        deleted = sum(map(len, self.segments)) - len(self)  # their rows may be among the nearest
         found = THREADS.map(lambda part: part.cosines(unit, most + deleted), self.segments)
         cosines = torch.cat(list(found))[self.order]
         items = cosines.topk(most).indices.sort().values
@@ -262,7 +261,7 @@ class MediaIndex(Embedded):
             return check_finite(self.model.family.comparable(encoded).float().cpu(), self.model)
 
     def _pooled(self, items: Tensor) -> Tensor:
-        """The mean of each item's frames, normalised [V, D]."""
+        """The normalised mean [V, D] of each item's frames."""
         means = self.gather(items)
         if len(means) > len(items):  # some have several frames
             means = torch.segment_reduce(means, "mean", lengths=self.lengths[items])
@@ -273,7 +272,7 @@ class MediaIndex(Embedded):
         return F.normalize(vectors, dim=1) @ self._pooled(items).T
 
     def _compare(self, text: Tensor, items: Tensor) -> Tensor:
-        """Cosine [T, V] of every text [T, D] with some items [V], over all their frames."""
+        """Cosine [T, V] of every text [T, D] with some items [V], from all their frames."""
         scores, lengths = torch.empty(len(text), len(items)), self.lengths[items]
         for length in lengths.unique().tolist():  # items with the same number of frames need no padding
             for block in (lengths == length).nonzero().flatten().split(BLOCK):
@@ -289,7 +288,7 @@ class MediaIndex(Embedded):
 
     @contextmanager
     def acting(self) -> Iterator[None]:
-        """Within `with`, the model embeds as for this index. ValueError if its weights have changed."""
+        """Within `with`, the model embeds as for this index. ValueError if its weights have changed since."""
         with self.model.acting(self.header.adapter, self.header.built_with["scale"]):
             if changed := self.weights.changed(self.model):
                 raise ValueError(f"the weights of {changed} changed since; build the index again")
@@ -298,11 +297,12 @@ class MediaIndex(Embedded):
 
 @dataclass(frozen=True, repr=False)
 class LanceIndex:
-    """An index in a LanceDB `table`; `asking`, an index of nothing, embeds the queries.
+    """An index in a LanceDB `table`; `asking` is an empty index that embeds the queries.
 
-    LanceDB finds the `DEPTH` items whose means are nearest, and they are ranked again by all their frames. It
-    looks at all of them; in a table of `LARGE` or more that was compacted (by `to_lance`, a build by one
-    process or `python -m cma.search.compact`), at the most promising. What others add is found at once.
+    LanceDB finds the `DEPTH` items whose means are nearest, and they are ranked again by all their frames.
+    LanceDB compares all items, but only the most promising ones in a table of `LARGE` or more that was
+    compacted (by `to_lance`, a build by one process or `python -m cma.search.compact`). Items that other
+    processes add are found at once.
     """
 
     table: lance.Table
@@ -315,12 +315,12 @@ class LanceIndex:
         return f"<LanceIndex at {self.table.uri}: {len(self):,} pictures and clips>"
 
     def query(self, text: str, k: int = 5) -> list[tuple[str, float]]:
-        """As `MediaIndex.query`, but `DEPTH` at most; raises OSError for storage that does not answer."""
+        """Do the same as `MediaIndex.query`, `DEPTH` at most; OSError if the storage does not answer."""
         near = self._near(vector := self.asking._text(text))
         return near._best(*near._ranked(vector, near._compare), k)
 
     def query_media(self, path: str | Path, k: int = 5) -> list[tuple[str, float]]:
-        """As `query`, for a picture, a clip or a folder of frames."""
+        """Do the same as `query` for a picture, a clip or a folder of frames."""
         near = self._near(vector := self.asking._media(path))
         return near._best(*near._ranked(vector, near._compare_means), k)
 

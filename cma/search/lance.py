@@ -1,8 +1,8 @@
-"""An index in a LanceDB table: in a folder or at `s3://…`, larger than memory, filled by several processes.
+"""An index in a LanceDB table, in a folder or at `s3://…`: larger than memory, filled by several processes.
 
-A row is an item: `key` tells it from the others, `file` is its MediaFile as JSON, `vector` [D] the mean of
-its frames and `frames` [F, D] all of them if there are more than one, un-normalised, in float32. The table's
-metadata is a `store.Manifest`. Storage at `s3://…` is configured by the usual `AWS_…` variables.
+Each row is an item: `key` identifies it, `file` is its MediaFile as JSON, `vector` [D] is the mean embedding
+of its frames, and `frames` [F, D] holds all of them if there are several, un-normalised, in float32. The
+table's metadata is a `store.Manifest`. Storage at `s3://…` is configured by the usual `AWS_…` variables.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ from .weights import Header
 
 lancedb, pa = lazy_loader.load("lancedb"), lazy_loader.load("pyarrow")  # the extra `lance`
 TABLE, COLUMNS = "media", ["key", "file", "vector", "frames"]
-LIST, LISTS = 4096, 80  # items in a list of the approximate search, and how many lists it looks through
-ROWS = 8192  # written or deleted at once
+LIST, LISTS = 4096, 80  # of the approximate search: items in a list, and how many lists are searched
+ROWS = 8192  # rows written or deleted at once
 
 
 def place(uri: str | Path) -> str:
-    """A folder as a full path; an address such as `s3://bucket/photos` as it is."""
+    """Return a folder as an absolute path, and an address such as `s3://bucket/photos` unchanged."""
     return str(uri) if "://" in str(uri) else str(Path(uri).expanduser().absolute())
 
 
 def is_table(uri: str | Path) -> bool:
-    """Whether this is an address, or a folder that holds a table."""
+    """Whether `uri` is an address, or a folder that holds a table."""
     return "://" in str(uri) or Path(place(uri), f"{TABLE}.lance").is_dir()
 
 
 class Table:
-    """The table at `uri`, as it is at each call: other processes may write to it.
+    """The table at `uri`. Every call sees its current rows, because other processes may write to it.
 
-    Raises FileNotFoundError if there is none, unless a `manifest` is given: then the first `add` makes it.
-    Each method raises OSError, in one line, for storage that cannot be used and for files that are damaged.
+    Raises FileNotFoundError if there is none, unless a `manifest` is given: then the first `add` creates it.
+    Every method raises OSError, in one line, if the storage cannot be used or a file is damaged.
     """
 
     def __init__(self, uri: str | Path, manifest: Manifest | None = None) -> None:
@@ -69,14 +69,14 @@ class Table:
             return self._table.count_rows() if self._table else 0
 
     def rows(self) -> Rows:
-        """What is there now, for a build: `add` replaces what is among it."""
+        """The rows that are there now, for a build; from now on `add` replaces those of the same key."""
         with told(self.uri):
             rows = Rows(self.uri)
         self.keys = set(rows.keys)
         return rows
 
     def add(self, items: Sequence[Item]) -> range:
-        """Write items: a reader finds all of them or none. The range stands for a segment of as many."""
+        """Write items; a reader sees all or none. Returns a range, which stands for a segment of them."""
         rows = self._as_rows(items)
         with told(self.uri):
             if self._table is None:
@@ -91,7 +91,7 @@ class Table:
         return range(len(items))
 
     def write(self, index: Embedded, manifest: Manifest) -> None:
-        """Let an index be the table: a reader finds what was there before, or all of it."""
+        """Replace the table with an index; a reader sees the old table or all of the new one."""
         self.manifest = manifest
 
         def batches() -> Iterator[pa.RecordBatch]:
@@ -112,9 +112,9 @@ class Table:
                 self._table.delete(f"key IN ({', '.join(quoted[start : start + ROWS])})")
 
     def compact(self, anew: bool = True) -> None:
-        """Join what was added in parts; from `LARGE` rows on, make the lists of the approximate search.
+        """Join the parts that were added; from `LARGE` rows on, make the lists of the approximate search.
 
-        Without `anew`, lists that are there stay, and what was added is put into them.
+        Without `anew`, existing lists are kept, and new rows are put into them.
         """
         with told(self.uri):
             self._table.optimize()
@@ -123,9 +123,9 @@ class Table:
                 self._table.create_index("vector", config=lists)
 
     def nearest(self, vector: Tensor, count: int) -> list[Item]:
-        """The items whose means are nearest to a vector [D], in the order of their keys.
+        """Return the `count` items whose means are nearest to a vector [D], in the order of their keys.
 
-        Two processes that embed one file at the same time add it twice; it is given once.
+        A file that two processes embedded at the same time is stored twice, but returned once.
         """
         with told(self.uri):
             search = self._table.search(vector.numpy(), "vector").distance_type("cosine").nprobes(LISTS)
@@ -150,10 +150,10 @@ class Table:
 
 
 class Rows:
-    """The rows of a table at one moment, as a build asks a segment for them."""
+    """The rows of a table at one moment, with the methods of a segment that a build uses."""
 
     def __init__(self, uri: str) -> None:
-        self.uri, self._table = uri, lancedb.connect(uri).open_table(TABLE)  # which stays as it is now
+        self.uri, self._table = uri, lancedb.connect(uri).open_table(TABLE)  # later writes are not seen
         rows = self._table.search().select(["key", "file"]).with_row_id(True).to_arrow()
         self.keys, self._files, self._numbers = rows["key"].to_pylist(), rows["file"], rows["_rowid"]
 
@@ -164,7 +164,7 @@ class Rows:
         return parse_json(self._files[row].as_py(), MediaFile, f"{self.uri}: {self.keys[row]}")
 
     def frames(self, rows: Tensor) -> Tensor:
-        """The embeddings of all frames of some rows [N, D]."""
+        """The embeddings [N, D] of all frames of some rows."""
         with told(self.uri):
             numbers = [self._numbers[row].as_py() for row in rows.tolist()]
             return torch.cat(frames_of(self._table.take_row_ids(numbers).select(COLUMNS).to_arrow()))
@@ -173,7 +173,7 @@ class Rows:
 def build(
     model: RetrievalModel, source: Source, header: Header, uri: str | Path, shard: tuple[int, int]
 ) -> Table:
-    """Embed the files of a shard that are not in the table yet; as `MediaIndex.build`."""
+    """Embed the files of a shard that are not in the table yet; see `MediaIndex.build`."""
     number, count = shard
     if not 0 <= number < count:
         raise ValueError(f"shard={shard!r}: expected (number, how many), from (0, {count}) on")
@@ -204,7 +204,7 @@ def frames_of(rows: pa.Table) -> list[Tensor]:
 
 @contextmanager
 def told(uri: str) -> Iterator[None]:
-    """Tell in one line what LanceDB says in several, and where."""
+    """Turn an error of LanceDB, which has several lines, into an OSError of one line that names `uri`."""
     try:
         yield
     except (RuntimeError, OSError) as error:

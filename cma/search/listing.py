@@ -1,4 +1,4 @@
-"""The pictures and clips of a source: which they are, whether they changed, and how they are read."""
+"""List the pictures and clips of a source, and tell of which kind they are and whether they have changed."""
 
 import hashlib
 import json
@@ -19,8 +19,8 @@ from ..media import shown_name
 
 SUFFIXES = media.PICTURES + media.CLIPS
 
-Problem = tuple[str, str]  # the name of a file or folder that cannot be read, or "2 .heic", and why
-# Linux allows names that are no UTF-8 text and JSON does not, so JSON has them as they are in a URL.
+Problem = tuple[str, str]  # name of a file or folder that cannot be read (or "2 .heic"), and reason
+# Linux allows names that are not UTF-8, and JSON does not: in JSON they are written as in a URL.
 Name = Annotated[
     str,
     AfterValidator(partial(unquote, errors="surrogateescape")),
@@ -32,9 +32,9 @@ Name = Annotated[
 class MediaFile:
     """One picture or clip: `file_name` is shown, `media` is the path below the media root.
 
-    They differ where a name is no UTF-8 text: `file_name` can always be shown. `start` and `end` (seconds)
-    cut a part out of a clip. `size` (bytes), `modified` (ns, or moved), `digest` (SHA-256) and, of a picture,
-    `copy_hash` (`copies.picture_hash`) are those of the file when it was read.
+    `media` may not be UTF-8 text; `file_name` always is. `start` and `end` (seconds) cut a part out of a
+    clip. `size` (bytes), `modified` (ns, when it was last changed or moved), `digest` (SHA-256) and, for a
+    picture, `copy_hash` (`copies.picture_hash`) are those of the file when it was read.
     """
 
     file_name: str
@@ -50,19 +50,19 @@ class MediaFile:
 
     @property
     def key(self) -> str:
-        """What tells it from the others: two parts of one clip have the same path."""
+        """A text that identifies the item; the path is not enough, since parts of one clip share it."""
         return json.dumps([self.media, self.kind, self.start, self.end])
 
 
 def find(source: RetrievalDataset | str | Path) -> tuple[Path, list[MediaFile], list[Problem]]:
-    """(media root, its files, what is left out) of a split, a dataset folder or any other folder.
+    """Return (media root, files, problems) of a split, a dataset folder or any other folder.
 
     A dataset folder has `dataset.json` and `metadata.jsonl`; all its splits are taken. Any other folder is
-    searched with all folders in it, also through links, each once, in the order of names. Hidden files and
-    files that are neither pictures nor clips are not listed. Folders that cannot be read, and the number of
-    pictures and clips of each kind that is not read, are what is left out. An animated gif, webp or png is a
-    clip; in a dataset of pictures it is a picture. Raises FileNotFoundError if there is no such folder,
-    ValueError if there are no pictures or clips in it that can be read.
+    searched with all its subfolders, in the order of names; links are followed, and each folder is searched
+    once. Hidden files and files that are neither pictures nor clips are not listed. The problems are folders
+    that cannot be read, and counts of pictures and clips of each kind that is not supported. An animated gif,
+    webp or png is a clip; in a dataset of pictures it is a picture. Raises FileNotFoundError if there is no
+    such folder, ValueError if it holds no pictures or clips of a kind that is supported.
     """
     if isinstance(source, RetrievalDataset):
         return *_of_splits([source]), []
@@ -80,22 +80,22 @@ def find(source: RetrievalDataset | str | Path) -> tuple[Path, list[MediaFile], 
 
 
 def kind_of(path: Path) -> str | None:
-    """What a path is: "image", "video" (also a folder, of the frames of a clip), or None for neither.
+    """Return "image", "video" (also for a folder, of the frames of a clip), or None for other files.
 
-    The suffix decides, and for pictures that may be animated the header of the file. A picture that needs the
-    extra `formats` is one without it, too: reading it says so.
+    The suffix decides, and for pictures that may be animated also the header of the file. A picture that
+    needs the extra `formats` is an "image" even without it; the error comes when it is read.
     """
     suffix = path.suffix.lower()
-    folder = os.path.isdir(path)  # noqa: PTH112 (which is False, and no error, where a path cannot be looked at)
+    folder = os.path.isdir(path)  # noqa: PTH112 (False, not an error, if access is denied)
     if folder or suffix in media.CLIPS or (suffix in media.ANIMATABLE and media.is_animation(path)):
         return "video"
     return "image" if suffix in media.PICTURES + media.LACKING else None
 
 
 def stamp(file: MediaFile, path: Path, old: MediaFile | None = None) -> MediaFile:
-    """`file` with its size, time and content hash (that of `old` if size and time are the same).
+    """Return `file` with its size, time and content hash (that of `old` if size and time are the same).
 
-    Raises MediaError for a file that is missing or empty, OSError for one that may not be read.
+    Raises MediaError for a file that is missing, empty or cannot be opened; OSError if reading it fails.
     """
     if path.is_dir():
         parts = media.FrameFolder(path).files
@@ -114,7 +114,7 @@ def stamp(file: MediaFile, path: Path, old: MediaFile | None = None) -> MediaFil
 
 
 def _below(folder: Path) -> tuple[list[MediaFile], list[Problem]]:
-    """The media below a folder in the order of their paths, and what is left out."""
+    """Return the media below a folder, in the order of their paths, and the problems as in `find`."""
     names, problems = [], []
 
     def failed(error: OSError) -> None:

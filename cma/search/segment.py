@@ -21,8 +21,8 @@ from .listing import MediaFile
 
 faiss = lazy_loader.load("faiss")  # the extra `faiss`
 SEGMENT = "segment-{}.safetensors"
-LARGE = 100_000  # items from which an index is kept in half precision: a cosine differs by 0.0005 at most
-# What is asked of all items at once, and so without parsing them: one more line is one more column.
+LARGE = 100_000  # from so many items on, an index is in half precision: cosines differ by 0.0005 at most
+# Values that are needed for all items at once, without parsing their JSON. Each line makes one column.
 COLUMNS: dict[str, tuple[torch.dtype, Callable[[MediaFile], int]]] = {
     "is_clip": (torch.uint8, lambda file: file.kind == "video"),
     "captions": (torch.int32, lambda file: len(file.captions)),
@@ -34,10 +34,10 @@ as_row = partial(TypeAdapter(MediaFile).dump_json, exclude_defaults=True)  # a f
 class Segment:
     """Items with their embeddings: tensors by name, in memory or mapped from the file at `path`.
 
-    "vectors" [N, D] are un-normalised embeddings of all frames, item by item, "lengths" [n] says how many,
-    "means" [n, D] their means (left out if all have one), "scales" [n] one divided by the norms of those.
-    "files" is the JSON of each item's `MediaFile`, which ends at "ends" [n]. "codes", if there are any, is a
-    faiss index of the means, of one bit a number (RaBitQ, Gao and Long 2024), from which cosines are
+    "vectors" [N, D] are un-normalised embeddings of all frames, item by item; "lengths" [n] are the numbers
+    of frames, "means" [n, D] their means (left out if each item has one frame), "scales" [n] 1 / norm of each
+    mean. "files" is the JSON of all `MediaFile`s; that of an item ends at "ends" [n]. "codes" is optional: a
+    faiss index of the means with one bit per number (RaBitQ, Gao and Long 2024), from which cosines are
     estimated. A mapped tensor is compared with its digest when it is first used.
     """
 
@@ -49,7 +49,7 @@ class Segment:
 
     @classmethod
     def of(cls, files: Sequence[MediaFile], vectors: Tensor, lengths: Tensor, half: bool = False) -> Segment:
-        """A segment in memory, in half precision if `half`. Raises ValueError for what is not finite."""
+        """Make a segment in memory, in half precision if `half`. Raises ValueError unless all is finite."""
         vectors, lengths = vectors.to(torch.float16 if half else torch.float32).contiguous(), lengths.int()
         if not vectors.isfinite().all():
             raise ValueError("some embeddings are not finite, or too large for half precision")
@@ -67,19 +67,19 @@ class Segment:
 
     @classmethod
     def open(cls, path: Path) -> Segment:
-        """The segment in a file, mapped. Raises ValueError for a damaged one, FileNotFoundError for none."""
+        """Map the segment in a file. Raises ValueError if damaged, FileNotFoundError if there is none."""
         try:
             with safe_open(path, "pt") as stored:
                 about = json.loads(text := stored.metadata()["index"])
                 if path.name != SEGMENT.format(digest_of([], text)):
                     raise ValueError("its header does not have its digest")
-                names = about["digests"].keys() | COLUMNS  # a column that is newer than the file is an error
+                names = about["digests"].keys() | COLUMNS  # a file without a newer column is an error
                 return cls({name: stored.get_tensor(name) for name in names}, path, about)
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: no index, or a damaged one ({error}); build it again") from error
 
     def with_codes(self) -> Segment:
-        """The same one with "codes". Raises ImportError without the extra `faiss`."""
+        """Return this segment with "codes". Raises ImportError without the extra `faiss`."""
         require("faiss", "faiss")
         units = (self._means.float() * self["scales"][:, None]).numpy()
         codes = faiss.index_factory(units.shape[1], "RR,RaBitQfs", faiss.METRIC_INNER_PRODUCT)
@@ -88,7 +88,7 @@ class Segment:
         return Segment(self._tensors | {"codes": torch.from_numpy(faiss.serialize_index(codes))})
 
     def write(self, folder: Path, made_with: str) -> Segment:
-        """The same one, mapped: written into `folder` whole, or OSError is raised, as on a full disk."""
+        """Write it to `folder`, whole or not at all (OSError, as on a full disk), and return it mapped."""
         digests = {name: digest_of([tensor]) for name, tensor in self._tensors.items()}
         about = json.dumps({"made_with": made_with, "digests": digests})
         path = folder / SEGMENT.format(digest_of([], about))
@@ -110,14 +110,14 @@ class Segment:
         return self._tensors[name]
 
     def check(self) -> None:
-        """Compare all of it with its digests. Raises ValueError that names the file."""
+        """Compare every tensor with its digest. Raises ValueError that names the file if one differs."""
         for name in self._tensors:
             self[name]
 
     def cosines(self, vector: Tensor, count: int) -> Tensor:
-        """The cosine [n] of each item's mean with a normalised vector [D].
+        """Return the cosine [n] of each item's mean with a normalised vector [D].
 
-        Codes, where there are any, estimate those of about the `count` nearest; the rest is -inf.
+        With "codes", only those of about the `count` nearest are estimated, and the others are -inf.
         """
         if "codes" not in self._tensors or count >= len(self):
             return (self._means @ vector.to(self._means.dtype)).float() * self["scales"]
@@ -125,7 +125,7 @@ class Segment:
         return torch.full((len(self),), -torch.inf).scatter(0, rows[0], cosines[0])
 
     def frames(self, rows: Tensor) -> Tensor:
-        """The embeddings of all frames of some rows, one row after the other [N, D], in float32."""
+        """The embeddings [N, D] of all frames of some rows, row by row, in float32."""
         return self["vectors"][spread(self._begins[rows], self["lengths"][rows].long())].float()
 
     def file(self, row: int) -> MediaFile:
@@ -145,18 +145,18 @@ class Segment:
 
     @cached_property
     def _begins(self) -> Tensor:
-        """Where the frames of each row begin [n]."""
+        """The place in "vectors" where the frames of each row begin [n]."""
         return self["lengths"].cumsum(0) - self["lengths"]
 
 
 def spread(begins: Tensor, lengths: Tensor) -> Tensor:
-    """The places `begins[i]`, …, `begins[i] + lengths[i] - 1` of each i, one after the other."""
+    """Return the places `begins[i]`, …, `begins[i] + lengths[i] - 1` for each i, one after the other."""
     before = lengths.cumsum(0) - lengths
     return torch.arange(int(lengths.sum())) + (begins - before).repeat_interleave(lengths)
 
 
 def digest_of(tensors: Iterable[Tensor], about: str = "") -> str:
-    """A digest of a text and of the type, shape and content of some tensors."""
+    """Return a digest (16 hex digits) of a text and of the type, shape and content of some tensors."""
     digest = hashlib.sha256(about.encode())
     for tensor in tensors:
         digest.update(f"{tensor.dtype}{list(tensor.shape)}".encode())

@@ -1,8 +1,8 @@
-"""An index on disk: segments that never change, and `index.json`, which is written whole and lists them.
+"""An index on disk: segments that never change, and `index.json`, which lists them and is replaced whole.
 
-Opening it compares `index.json` with its digest; a tensor is compared with its digest when it is first used
-(about a second for two gigabytes), so that a million items open at once and what is damaged never takes part
-in an answer. Adding writes a segment; an item is deleted when `index.json` lists its row no more.
+Opening it compares `index.json` with its digest. A tensor is compared with its digest when it is first used
+(about a second for two gigabytes), so a million items open at once, and damaged data is never used in an
+answer. Adding items writes a segment; an item is deleted when `index.json` no longer lists its row.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from .segment import LARGE, SEGMENT, Segment, digest_of, spread
 from .weights import Header
 
 INDEX, LOCK, SEGMENTS = "index.json", ".index.lock", SEGMENT.format("[0-9a-f]" * 16)
-FORMAT_VERSION = 6  # 5: one file, `index.safetensors`
-FULL = 2**17  # frames of a segment; twice as much memory as they take is needed to join segments
+FORMAT_VERSION = 6  # 5 was one file, `index.safetensors`
+FULL = 2**17  # frames of a joined segment; joining needs twice the memory that they take
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Embedded:
-    """What an index holds: `segments`, and `order` [V], the row of each item in all of them.
+    """The content of an index: `segments`, and `order` [V], each item's row, counted through all of them.
 
     `skipped` lists (name, reason) of what could not be read.
     """
@@ -54,7 +54,7 @@ class Embedded:
 
     @cached_property
     def files(self) -> Files:
-        """The files, item by item [V]; one is parsed when it is asked for."""
+        """The files, item by item [V]; each is parsed when it is accessed."""
         return Files(self)
 
     @cached_property
@@ -67,7 +67,7 @@ class Embedded:
         return torch.cat([segment[name] for segment in self.segments])[self.order]
 
     def gather(self, items: Tensor) -> Tensor:
-        """The embeddings of all frames of some items, one item after the other [N, D], in float32."""
+        """The embeddings [N, D] of all frames of some items, item by item, in float32."""
         owners, lengths = self.owners[items], self.lengths[items]
         rows, places = self.order[items] - self.starts[owners], lengths.cumsum(0) - lengths
         gathered = torch.empty(int(lengths.sum()), self.segments[0]["vectors"].shape[1])
@@ -84,12 +84,12 @@ class Embedded:
 
     @cached_property
     def owners(self) -> Tensor:
-        """The segment of each item [V]."""
+        """The number of each item's segment [V]."""
         return torch.bucketize(self.order, self.starts, right=True) - 1
 
 
 class Files(Sequence):
-    """The files of an index, item by item: each is parsed when it is asked for."""
+    """The files of an index, item by item; each is parsed when it is accessed."""
 
     def __init__(self, index: Embedded) -> None:
         self._index = index
@@ -104,7 +104,7 @@ class Files(Sequence):
 
 @dataclass(frozen=True)
 class Manifest:
-    """What `index.json` says: names of segments, and `order` as runs of (first row, row after the last)."""
+    """The content of `index.json`: names of segments, and `order` as runs of (first row, last row + 1)."""
 
     header: Header
     media_root: Name
@@ -120,9 +120,9 @@ def as_json(record: Header | Manifest) -> str:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Be the only one that writes an index into `folder`, which is made if needed; waits for others.
+    """Lock `folder`, which is created if needed, to write an index into it; waits for other writers.
 
-    Raises ValueError for a folder that holds other things and no index; hidden files do not count.
+    Raises ValueError if it is a file, or holds other things and no index; hidden files do not count.
     """
     advice = "give the index a folder of its own"
     if folder.exists() and not folder.is_dir():
@@ -142,30 +142,30 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 def written(folder: Path) -> list[Path]:
-    """The segments in `folder`, the oldest first, also those of stopped builds."""
+    """The paths of the segments in `folder`, oldest first, including those of stopped builds."""
     return sorted(folder.glob(SEGMENTS), key=lambda path: path.stat().st_mtime_ns)
 
 
 def publish(folder: Path, index: Embedded) -> None:
-    """Let `index`, whose segments are in `folder`, be what is found there; what it does not use is deleted.
+    """Write `index.json` for `index`, whose segments are in `folder`, and delete all other segments there.
 
-    A kill at any moment leaves the old index or the new one. To be called inside `writing`.
+    A kill at any moment leaves the old index or the new one. Call it inside `writing`.
     """
     names, order = tuple(segment.path.name for segment in index.segments), index.order
     first, after = order.diff(prepend=order[:1] - 2) != 1, order.diff(append=order[-1:] + 2) != 1
     runs = tuple(zip(order[first].tolist(), (order[after] + 1).tolist(), strict=True))
     manifest = Manifest(index.header, str(index.media_root), index.skipped, names, runs, FORMAT_VERSION)
     write_whole(folder / INDEX, json.dumps([digest_of([], text := as_json(manifest)), text]))
-    for path in [*written(folder), *folder.glob(".segment-*.tmp")]:  # and what a kill has left
-        with suppress(PermissionError):  # Windows, while it is mapped: the next build deletes it
+    for path in [*written(folder), *folder.glob(".segment-*.tmp")]:  # and what a kill has left behind
+        with suppress(PermissionError):  # on Windows, while it is mapped; the next build deletes it
             path.name in names or path.unlink()
 
 
 def joined(folder: Path, index: Embedded, least: float = math.inf, codes: bool = False) -> Embedded:
-    """The same index: items of segments of fewer than `least` frames are written into new ones in `folder`.
+    """Return the same index, with segments of fewer than `least` frames rewritten into new ones in `folder`.
 
-    So are those of a segment of which half the rows are not in use, or which is not in `folder`. The new ones
-    have `codes` or not.
+    Segments with half or more of their rows unused, or that lie outside `folder`, are rewritten too. The new
+    segments have "codes" if `codes` is true.
     """
     used = torch.bincount(index.owners, minlength=len(index.segments)).tolist()
     order, rows, segments, moving = index.order.clone(), 0, [], index.order >= 0
@@ -187,7 +187,7 @@ def joined(folder: Path, index: Embedded, least: float = math.inf, codes: bool =
 
 
 def read(folder: Path) -> Embedded:
-    """The index in `folder`, mapped.
+    """Open the index in `folder`; its tensors stay in their files.
 
     Raises FileNotFoundError, or ValueError that names the file if it is damaged or of another format.
     """

@@ -1,4 +1,4 @@
-"""What the embeddings of an index depend on: the weights of a model, by digests, and how media are read."""
+"""What the embeddings of an index depend on: digests of a model's weights, and how media are read."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..method import describe
 from ..model import RetrievalModel
 from .segment import digest_of
 
-Digests = dict[str, str | float | None]  # as `identify` gives them
+Digests = dict[str, str | float | None]  # as `identify` returns them
 
 
 @dataclass(frozen=True)
 class Header:
-    """What embeddings were made with, in each segment; `backbone` and `adapter` are names for messages."""
+    """What embeddings were made with, for each segment; `backbone` and `adapter` are names for messages."""
 
     backbone: dict[str, str | None]
     adapter: str | None
@@ -27,7 +27,7 @@ class Header:
     config: ReadConfig
 
     def check(self, path: str | Path, now: Header) -> None:
-        """Raise ValueError unless `now` is of the same backbone, adapter, scale and config."""
+        """Raise ValueError unless `now` has the same backbone, adapter, scale and config."""
         if self.built_with["backbone"] != now.built_with["backbone"]:
             said = f"the backbone {self.backbone}, but this one is {now.backbone} or has other weights"
             advice = "load that backbone"
@@ -41,17 +41,17 @@ class Header:
         raise ValueError(f"{path}: built with {said}; {advice}, or build the index again")
 
     def acting(self) -> str:
-        """What a message calls the adapter, with its scale where that is not 1."""
+        """The name of the adapter in messages, with its scale if that is not 1."""
         scale = self.built_with["scale"]
         at = "" if scale == 1 else f" at scale {scale:g}"
         return f"adapter {self.adapter!r}{at}" if self.adapter else "no adapter"
 
 
 def identify(model: RetrievalModel) -> Digests:
-    """What embeddings depend on: digests of the backbone's weights and of the active adapter (or None).
+    """Return what embeddings depend on: digests of the backbone's weights and the active adapter (or None).
 
-    The backbone's are rounded to bfloat16 first: the same in float32 and in bfloat16 are one backbone, those
-    rounded to float16 another one. The adapter's count exactly, with its method, options and scale.
+    The backbone's weights are rounded to bfloat16 first, so it is the same backbone in float32 and in
+    bfloat16, but not in float16. The adapter's are not rounded; its method, options and scale count too.
     """
     with model.acting(None):  # a method may have put its own tensors in the backbone's place
         weights = [weight.detach() for _, weight in sorted(model.clip.named_parameters())]
@@ -66,18 +66,18 @@ def identify(model: RetrievalModel) -> Digests:
 class ActingWeights:
     """The weights of a model's backbone and active adapter: their `digests`, and whether they have changed.
 
-    Only a change that torch counts (an update in place, another tensor or device) has them read again.
+    They are read again only after a change that torch counts: an update in place, another tensor or device.
     """
 
     def __init__(self, model: RetrievalModel) -> None:
         self.digests, self._seen = identify(model), _versions(model)
 
     def header(self, model: RetrievalModel, config: ReadConfig) -> Header:
-        """What this model embeds with, for an index of this config."""
+        """The header of an index that this model builds with this config."""
         return Header(identity(model.clip), model.active, self.digests, config)
 
     def changed(self, model: RetrievalModel) -> str:
-        """What of the model, with the same adapter active, differs from `digests`; "" if nothing does."""
+        """Name the part that differs from `digests`, with the same adapter active; "" if nothing does."""
         seen = _versions(model)
         if seen[1] != self._seen[1]:
             now = identify(model)
@@ -89,8 +89,8 @@ class ActingWeights:
 
 
 def _versions(model: RetrievalModel) -> tuple[list[Tensor], list[tuple]]:
-    """The weights that `identify` reads (to be kept, so that their addresses are not given to new ones), and
-    what differs once one was changed or is another tensor."""
+    """Return the weights that `identify` reads, and values that change when one is updated or replaced. Keep
+    the weights, so that no new tensor gets the address of an old one."""
     with model.acting(None):
         weights = list(model.clip.parameters())
     weights += model.get_adapter(model.active).parameters() if model.active else []

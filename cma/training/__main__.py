@@ -24,17 +24,17 @@ from .loop import train
 from .planning import plan
 from .record import sentence
 
-# one line; anything else keeps its traceback
+# these are printed in one line; any other error keeps its traceback
 USER_ERRORS = (ValueError, OSError, ImportError, MemoryError, torch.OutOfMemoryError, devices.Stopped)
 
 
 @checked_dataclass
 class RunDescription:
-    """What `python -m cma.training run.json` trains; each field but `data` has a default.
+    """The content of `run.json`, for `python -m cma.training run.json`; each field but `data` has a default.
 
-    `recipe` is a variant of the recipe that the dataset folder names; `config` holds fields of TrainConfig
-    that shall be other than the recipe's, and `adapter` such fields of AdapterConfig, or the options of
-    another `method` of `cma.methods`. The same `init_seed` gives the same initial weights.
+    `recipe` is a variant of the recipe that the dataset folder names. `config` holds fields of TrainConfig
+    that differ from the recipe's. `adapter` holds such fields of AdapterConfig, or the options of another
+    `method` of `cma.methods`. The same `init_seed` gives the same initial weights.
     """
 
     data: str  # a dataset folder, as data_prep writes it
@@ -46,7 +46,7 @@ class RunDescription:
     init_seed: int = 42
 
     def build(self, device: torch.device) -> tuple[RetrievalModel, RetrievalDataset, TrainConfig]:
-        """What `cma.train` takes. Raises ValueError or OSError that says what is wrong."""
+        """Return what `cma.train` takes. Raises ValueError or OSError that says what is wrong."""
         dataset = data.load(self.data, "train")
         recipe = recipes.recipe(dataset.recipe)
         config = recipe.train_config(self.recipe).merge(self.config)
@@ -57,14 +57,14 @@ class RunDescription:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status; what the user can correct is one line on stderr, and 1."""
+    """Run the command; return its exit status. One of USER_ERRORS is one line on stderr, and status 1."""
     parser = argparse.ArgumentParser(prog="python -m cma.training", description=__doc__)
     parser.add_argument("description", metavar="run.json", help="what to train, as JSON")
     parser.add_argument("--plan", action="store_true", help="say memory, time and hours, and stop")
     options = parser.parse_args(arguments)
     number = os.environ.get("RANK", "0")
     if number != "0":
-        warnings.simplefilter("ignore")  # the first process warns
+        warnings.simplefilter("ignore")  # only the first process warns
     try:
         device = devices.choose_device()
         hint = '; expected a description such as {"data": "data/msrvtt"}'
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 record = train(model, dataset, config, team=team)
                 said = f"{sentence(record.metrics, record)}; epoch {record.selected_epoch}, {record.label}"
                 team.say(f"{said}; all metrics are in {record.folder}")
-    except KeyboardInterrupt:  # a run that had begun has said how it goes on
+    except KeyboardInterrupt:  # a run that had started has said how to continue it
         return 130
     except USER_ERRORS as error:
         which = f"process {number}: " if "WORLD_SIZE" in os.environ else ""

@@ -1,9 +1,9 @@
 """One process, or several that train as one: `accelerate launch` or `torchrun` start one for each GPU.
 
 Each process embeds its share of a batch. The embeddings are gathered, every process computes the loss of the
-whole batch, and its backward pass goes through its own rows alone; the sum of the gradients over the
-processes is that of the whole batch in one. The first process alone writes and speaks. A process that fails
-says why and leaves; the others notice that it is gone, and the launcher ends them.
+whole batch, and its backward pass goes only through its own rows. The sum of the gradients over the processes
+is the gradient of the whole batch in one process. Only the first process writes files and prints. A process
+that fails says why and exits; the others notice that it is gone, and the launcher ends them.
 """
 
 from __future__ import annotations
@@ -24,41 +24,41 @@ from tqdm import tqdm
 from .. import require
 
 T = TypeVar("T")
-PATIENCE = datetime.timedelta(hours=2)  # for another process, which may decode or write
+PATIENCE = datetime.timedelta(hours=2)  # how long to wait for a process that decodes or writes
 
 
 class Stopped(RuntimeError):
-    """Another process of the run has ended; that one says why."""
+    """Another process of the run has ended; its own error says why."""
 
 
 class Team:
-    """The processes of a run. In a team of one nothing is shared, and nothing has to be agreed on."""
+    """The processes of a run, as one of them sees it. With one process, nothing has to be exchanged."""
 
     def __init__(self, number: int = 0, count: int = 1, group: dist.ProcessGroup | None = None) -> None:
-        self.number, self.count = number, count  # of this process, from 0; of all
-        self.group = group  # for what the CPUs tell each other; GPUs add up gradients by NCCL
+        self.number, self.count = number, count  # which process, from 0; of how many
+        self.group = group  # for messages between CPUs; GPUs add up gradients by NCCL
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+        """Whether this is the process that writes files and prints."""
         return self.number == 0
 
     def say(self, text: str) -> None:
-        """Print a line, in the first process."""
+        """Print a line, in the first process only."""
         if self.first:
             tqdm.write(text)
 
     def bar(self, steps: Iterable[T], *values: object, **options: object) -> tqdm:
-        """A progress bar, in the first process."""
+        """Return a progress bar over `steps` that is shown in the first process only."""
         return tqdm(steps, *values, **options, mininterval=1, disable=not self.first)
 
     def own(self, parts: Sequence[T]) -> Sequence[T]:
-        """This process's share of something; shares differ by one at most."""
+        """Return this process's share of `parts`; the sizes of the shares differ by one at most."""
         start, end = (len(parts) * number // self.count for number in (self.number, self.number + 1))
         return parts[start:end]
 
     def everyones(self, value: T) -> list[T]:
-        """The `value` of each process, in order."""
+        """Return the values of all processes, in order; each process calls this with its own `value`."""
         if self.count == 1:
             return [value]
         values = [None] * self.count
@@ -67,7 +67,7 @@ class Team:
         return values
 
     def by_first(self, function: Callable[[], T]) -> T:
-        """What `function` returns in the first process, in every process."""
+        """Call `function` in the first process only and return its result in every process."""
         if self.count == 1:
             return function()
         values = [function() if self.first else None]
@@ -77,7 +77,7 @@ class Team:
 
     @contextmanager
     def agree_on_memory(self) -> Iterator[None]:
-        """A part that each process computes by itself; where one lacks memory, all raise MemoryError.
+        """Run a part that each process computes on its own. If one runs out of memory, all raise MemoryError.
 
         So all can try again with less. Other errors end the process.
         """
@@ -94,15 +94,15 @@ class Team:
             raise MemoryError(f"{where}{lacking or 'no memory is left'}") from lacking
 
     def gather(self, rows: Tensor) -> Tensor:
-        """The rows of all processes, in their order; a gradient goes to the rows of this one alone."""
+        """Return the rows of all processes, in order; gradients flow only to the rows of this process."""
         if self.count == 1:
             return rows
         parts = [part.to(rows.device) for part in self.everyones(rows.detach().cpu())]
-        parts[self.number] = rows  # with its graph
+        parts[self.number] = rows  # these keep their autograd graph
         return torch.cat(parts)
 
     def add_up(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """The sum of each tensor over all processes: the same bits in each of them."""
+        """Return the sum of each tensor over all processes, with the same bits in each process."""
         flat = torch.cat([tensor.flatten() for tensor in tensors])
         with _connected():
             dist.all_reduce(flat, group=None if flat.is_cuda else self.group)
@@ -115,10 +115,10 @@ ALONE = Team()
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Team]:
-    """The team of this process: all processes of its launch (`WORLD_SIZE`), each with its own `device`.
+    """Yield the team of this process: all processes of its launch (`WORLD_SIZE`), each with its own `device`.
 
-    Raises ImportError without accelerate, and ValueError for a launch that is not complete or a GPU that is
-    not the one of this process.
+    Raises ImportError without accelerate, and ValueError for an incomplete launch, or a `device` that is the
+    GPU of another process.
     """
     count = int(os.environ.get("WORLD_SIZE") or 1)
     if count <= 1:
@@ -138,7 +138,7 @@ def joined(device: torch.device) -> Iterator[Team]:
     state = PartialState(cpu=device.type != "cuda")
     group = dist.new_group(backend="gloo", timeout=PATIENCE)
     try:
-        with _connected():  # NCCL begins, and takes its memory, before `plan` looks what is free
+        with _connected():  # NCCL starts, and takes its memory, before `plan` measures what is free
             state.wait_for_everyone()
         yield Team(dist.get_rank(), dist.get_world_size(), group)
     finally:
@@ -147,7 +147,7 @@ def joined(device: torch.device) -> Iterator[Team]:
 
 @contextmanager
 def _connected() -> Iterator[None]:
-    """An exchange. Raises Stopped if it fails, which mostly is because another process has ended."""
+    """Wrap an exchange. Raises Stopped if it fails, mostly because another process has ended."""
     try:
         yield
     except RuntimeError as error:
@@ -156,7 +156,7 @@ def _connected() -> Iterator[None]:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether a step failed for lack of memory, on a GPU or on a CPU, and can be tried again with less."""
+    """Return whether a step ran out of memory, on a GPU or a CPU, and can be tried again with less."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     signs = "can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED"
@@ -164,7 +164,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def choose_device() -> torch.device:
-    """The GPU of this process, else the CPU; `ACCELERATE_USE_CPU`, as accelerate's `--cpu` sets it, says CPU.
+    """Return the GPU of this process; the CPU if there is none or `ACCELERATE_USE_CPU` (`--cpu`) is set.
 
     Raises ValueError if a machine has more processes than GPUs.
     """

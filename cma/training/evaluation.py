@@ -20,17 +20,17 @@ from .precision import attention, autocast
 from .reading import Pixels, load_media, model_frames
 from .record import RunRecord
 
-FRAMES = 128  # that are embedded at a time
+FRAMES = 128  # so many are embedded at a time
 
 
 class Embeddings(NamedTuple):
-    """A split encoded: text [T, D], frames [V, F, D], mask [V, F], text_to_item [T], all on the CPU."""
+    """The embeddings of a split: text [T, D], frames [V, F, D], mask [V, F], text_to_item [T], on the CPU."""
 
     text: Tensor
     frames: Tensor
     mask: Tensor
     text_to_item: Tensor
-    cut: int  # captions that were cut to the context
+    cut: int  # number of captions that were cut
 
 
 def encode(
@@ -43,7 +43,7 @@ def encode(
     """Embed every caption and frame of `dataset` (`Family.comparable`), without dropout or gradients.
 
     Precision and workers are those of a `TrainConfig`. The processes of a `team` share the batches, and each
-    gets all embeddings, as one process computes them. Raises ValueError naming an item without captions.
+    returns all embeddings, the same as one process alone. Raises ValueError naming an item without captions.
     """
     dataset.require_captions()
     config = config if isinstance(config, TrainConfig) else TrainConfig(**vars(config))
@@ -69,7 +69,7 @@ def encode(
 def query_ranks(
     encoded: Embeddings, dataset: RetrievalDataset, config: ReadConfig, device: torch.device | str = "cpu"
 ) -> dict[str, list[int]]:
-    """The rank of each query's right answer, {"text_to_visual": [T], "visual_to_text": [V]}."""
+    """Return the rank of each query's right answer, {"text_to_visual": [T], "visual_to_text": [V]}."""
     similarity = compare(*(tensor.to(device) for tensor in encoded[:3]), config).cpu()
     owner = encoded.text_to_item
     back = metrics.visual_ranks(similarity, owner, dataset.protocol["visual_to_text"])
@@ -89,8 +89,8 @@ def evaluate(
 
     Returns the dict of `cma.metrics.retrieval_metrics` with `split`, `similarity`, `texts`, `items`,
     `expected_items`, `cut_captions`, and `intervals` {direction: {"R@k": (low, high)}}: 95 % bootstrap
-    intervals over items from `samples` draws (empty if `samples` is 0). Without `encoded`, which is what
-    `encode` gives, the split is embedded here.
+    intervals over items from `samples` draws (empty if `samples` is 0). `encoded` is the result of
+    `encode`; without it the split is embedded here.
     """
     encoded = encoded or encode(model, dataset, config, pixels, team)
 

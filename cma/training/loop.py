@@ -26,8 +26,8 @@ from .splits import Splits, choose_splits, epoch_batches, epoch_size
 from .step import NotFinite, norms, train_step
 from .stopping import Stopping
 
-CURVE_POINTS = 50  # an epoch, at most
-CHECKPOINT_SECONDS = 300  # so much work is lost at most when a run is killed
+CURVE_POINTS = 50  # points of the curve per epoch: so many, or up to twice as many
+CHECKPOINT_SECONDS = 300  # at most so much work is lost when a run is killed
 
 
 def train(
@@ -41,15 +41,14 @@ def train(
 
     `on_epoch` is called with the record after every epoch. Returns the record and writes into
     `runs_dir/name`: the kept adapter and its card, `best/` and `last/`, `run.json`, `curve.png`, and
-    `checkpoint.pt` every five minutes too. A run of the same settings is resumed from there, or returned if
-    it is finished. If memory runs out, the micro-batch is halved and the run goes on from the same step;
-    Ctrl-C and SIGTERM end it after a whole step, with a checkpoint.
+    `checkpoint.pt`, which is also written every five minutes. A run of the same settings is resumed from it,
+    or returned if it is finished. If memory runs out, the micro-batch is halved and the run continues with
+    the same step. Ctrl-C and SIGTERM end it after the current step, with a checkpoint.
     The same seed, initial adapter and number of threads give the same result, bitwise on a CPU in float32.
     The seed decides held-out items, batches and dropout, not the adapter's initial weights; the global random
-    state is not changed. All processes of a launch train as one; `team` is theirs, if they have met already.
-    Raises ValueError for no active adapter, data that is missing, another run in the folder, or a loss that
-    is not finite; OSError if the folder cannot be written to. All but the loss is checked before the first
-    step.
+    state is not changed. All processes of a launch train as one; `team` is theirs, if it is joined already.
+    Raises ValueError for no active adapter, missing data, another run in the folder, or a loss that is not
+    finite; OSError if the folder cannot be written to. All but the loss is checked before the first step.
     """
     if team is None:
         with devices.joined(model.device) as team:
@@ -71,7 +70,7 @@ def train(
     for split in filter(None, splits):
         split.require_media()
 
-    # the first process writes, and nobody else writes there
+    # only the first process writes, and no other run may write into this folder
     with resume.writing(record.folder) if team.first else nullcontext():
         if team.first and config.if_exists == "replace":
             for path in resume.own_files(record.folder):
@@ -103,7 +102,7 @@ def train(
 
 
 def check_processes(record: RunRecord, splits: Splits, config: TrainConfig, team: Team) -> None:
-    """Raise ValueError if the processes have different runs, or a batch has not a pair for each of them."""
+    """Raise ValueError if the processes have different runs, or a batch has fewer pairs than processes."""
     if differing := resume.differences(team.by_first(lambda: record), record):
         raise ValueError(f"process {team.number} has another run than process 0: {differing}")
     pairs = min(config.batch_size, epoch_size(splits.training, config)[0])
@@ -115,7 +114,7 @@ def check_processes(record: RunRecord, splits: Splits, config: TrainConfig, team
 
 
 class Run:
-    """What the epochs of one run share; `state` goes from one epoch to the next, and to disk."""
+    """One run, with what its epochs share; `state` is kept from epoch to epoch and saved to disk."""
 
     def __init__(
         self, model: RetrievalModel, splits: Splits, config: TrainConfig, state: RunState, team: Team
@@ -132,11 +131,11 @@ class Run:
             team.say(f"{state.record.folder}: resumed after {where}")
             resume.set_parameters(model, state.last)
             self.optimizer.load_state_dict(state.optimizer)
-        elif team.count > 1:  # all start from the first one's adapter
+        elif team.count > 1:  # all start from the first process's adapter
             resume.set_parameters(model, team.by_first(lambda: resume.copy_parameters(model)))
 
     def epochs(self, on_epoch: Callable[[RunRecord], None] | None) -> None:
-        """Run the epochs that are left; best, last and checkpoint are saved after each."""
+        """Run the epochs that are left; after each, save `last/`, a new `best/` and the checkpoint."""
         model, state, record = self.model, self.state, self.state.record
         with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
             for epoch in range(len(record.history), self.config.epochs):
@@ -156,17 +155,17 @@ class Run:
                     on_epoch(record)
 
     def epoch(self, epoch: int) -> dict:
-        """Train on the batches of an epoch (from 0) that are left; returns its entry of history.
+        """Train on the batches of an epoch (from 0) that are left; returns its entry for the history.
 
         A checkpoint is written every `CHECKPOINT_SECONDS`, and when the run stops: for a loss that is not
-        finite, media that cannot be read, memory, Ctrl-C or SIGTERM.
+        finite, media that cannot be read, too little memory, Ctrl-C or SIGTERM.
         """
         config, training, team, part = self.config, self.splits.training, self.team, self.state.epoch
         order, folder = epoch_batches(training, config, epoch), self.state.record.folder
         done, total = len(part.losses), config.epochs * len(order)
-        every = max(1, len(order) // CURVE_POINTS)  # steps to a point of the curve
+        every = max(1, len(order) // CURVE_POINTS)  # steps per point of the curve
 
-        # batches are read ahead by the workers; each process reads its own share of each
+        # the workers read batches ahead; each process reads its own share of each batch
         shares = [team.own(batch) for batch in order[done:]]
         batches = read_batches(training, self.ids, self.pixels, shares, config.workers)
         bar = team.bar(batches, f"epoch {epoch + 1}/{config.epochs}", total=len(order), initial=done)
@@ -179,7 +178,7 @@ class Run:
                     rate = config.lr * optim.rate_factor(config.optimizer, step, total, config.warmup)
                     loss = self.step(step, batch, rate)
 
-                    # the step is whole: from here on it counts
+                    # the step is complete, so from here on it counts
                     part.losses.append(loss)
                     part.seconds = round(time.perf_counter() - start, 3)
                     if len(part.losses) % every == 0:
@@ -195,7 +194,7 @@ class Run:
                         saved = time.perf_counter()
             except (MediaError, MemoryError, NotFinite, Stopped) as error:
                 sound = all(p.isfinite().all() for p in self.model.trainable_parameters())
-                if sound:  # the steps before this one are whole
+                if sound:  # the steps before this one are complete
                     self.save("last")
                 stopping.end_if_asked(folder)  # a worker, or another process, may get the signal too
                 if not isinstance(error, NotFinite):
@@ -212,12 +211,12 @@ class Run:
         return {"epoch": epoch + 1, "steps": done, "loss": mean, "seconds": part.seconds, "curve": part.curve}
 
     def step(self, step: int, batch: Batch, rate: float) -> float:
-        """One update; returns the loss. If memory runs out, the micro-batch is halved and it is done again.
+        """Do one update and return the loss. If memory runs out, halve the micro-batch and try again.
 
         Raises MemoryError if not even one pair fits.
         """
         while True:
-            # dropout depends on seed, step and process alone: so a resumed run draws the same numbers
+            # dropout depends only on seed, step and process, so a resumed run draws the same numbers
             numbers = [self.config.seed, step, self.team.number]
             torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1)
             try:

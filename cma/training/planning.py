@@ -1,4 +1,4 @@
-"""What a run will need, measured on its first pairs: memory, time of a step, hours to the end."""
+"""Measure on a run's first pairs what the whole run needs: memory, time of a step, hours to the end."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ SPARE = 0.9  # share of the free memory that a run may take
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run needs."""
+    """The memory and the time that a run needs."""
 
     device: str
-    batch: int  # pairs that make a step
-    pairs: int  # that are in memory with their activations at once
+    batch: int  # pairs of a step, over all processes
+    pairs: int  # pairs that are in memory at once, with their activations
     steps: int
     step_seconds: float
-    peak: float  # GiB of a step
+    peak: float  # GiB that a step needs
     free: float | None  # GiB that the device has for it; None if unknown
     fitting: int  # the most pairs at once that fit; 0: not even one does
-    processes: int  # that share a batch; the other numbers are of one of them
+    processes: int  # that share a batch; pairs, memory and time are of one of them
 
     def __str__(self) -> str:
-        """One line, with what to set where the step does not fit; decoding and evaluation are not counted."""
+        """Return one line, with what to set if a step does not fit; decoding and evaluation do not count."""
         each = f" in each of {self.processes} processes" if self.processes > 1 else ""
         memory = "unknown" if self.free is None else f"{self.free:.1f} GiB free"
         said = (
@@ -59,15 +59,15 @@ class Plan:
 
 
 def plan(model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig, team: Team = ALONE) -> Plan:
-    """Measure small steps of a run on the train split `dataset`, and say what the whole run needs.
+    """Measure small steps of a run on the train split `dataset`, and return what the whole run needs.
 
-    What a second pair adds to the memory of one is what each pair adds. A CPU takes the same time for each
-    pair; a GPU takes for a few as long as for many, so there as many are timed as will be in memory at once.
-    The model and the random state are afterwards as they were. Raises ValueError as `cma.train`. In a `team`
-    it is about the share of one process.
+    Each pair counts with the memory that a second pair adds to one. A CPU takes the same time for each pair.
+    A GPU takes as long for a few as for many, so on a GPU as many are timed as will be in memory at once. The
+    model and the random state are restored at the end. In a `team` memory and time are for the share of one
+    process. Raises ValueError as `cma.train`.
     """
     training = choose_splits(dataset, config).training
-    describe_epoch(training, config)  # its errors are those of a run
+    describe_epoch(training, config)  # raises the errors of a run
     order = epoch_batches(training, config, 0)
     share = -(-len(order[0]) // team.count)
     ids, _ = model.tokenize(training.captions, config.max_words)
@@ -88,10 +88,10 @@ def plan(model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig, 
         fitting = share if free is None else max(0, min(share, int((SPARE * free - fixed) // each)))
         pairs = max(1, min(share, fitting if config.micro_batch == "auto" else config.micro_batch or share))
 
-        # time: in parts, each pair is embedded twice
+        # time: in micro-batches each pair is embedded twice
         at_once = 1 if model.device.type in EVEN else max(1, min(pairs, fitting))
         rows, part = (max(2, at_once), None) if pairs == share else (2 * at_once, at_once)
-        with suppress(MemoryError):  # more was needed than the two pairs promised
+        with suppress(MemoryError):  # they need more than the two pairs suggested
             timed = two.part(torch.arange(rows) % 2)
             step_seconds = share / rows * measure(model, timed, replace(whole, micro_batch=part))[1]
     finally:
@@ -114,9 +114,9 @@ def plan(model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig, 
 
 
 def measure(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[int, float]:
-    """(bytes, seconds) of the forward and backward pass of a small batch, the second time it is done.
+    """Return (bytes, seconds) of the second forward and backward pass of a small batch.
 
-    Bytes are counted on a GPU at their peak, else of the activations that are kept for the backward pass.
+    On a GPU the bytes are the peak, elsewhere the size of the activations kept for the backward pass.
     """
     device = model.device
     kept: dict[int, int] = {}  # bytes of each storage, by its address
@@ -129,7 +129,7 @@ def measure(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[i
         return tensor
 
     with recomputed(model, config):
-        batch_gradient(model, batch, config).item()  # `item` waits for a GPU
+        batch_gradient(model, batch, config).item()  # `item` waits for the GPU
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
             before = torch.cuda.memory_allocated(device)
@@ -143,12 +143,12 @@ def measure(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[i
 
 
 def free_memory(device: torch.device, team: Team) -> int | None:
-    """Bytes that this process can still take on a device; None where the system does not tell."""
+    """Return the bytes that this process can still allocate on a device; None if the system does not say."""
     if device.type == "cuda":
-        torch.cuda.empty_cache()  # what torch keeps for later is free, too
+        torch.cuda.empty_cache()  # memory that torch keeps for later is free, too
         return torch.cuda.mem_get_info(device)[0]
     try:
         free = 1024 * int(re.search(r"MemAvailable: +(\d+)", Path("/proc/meminfo").read_text())[1])
-    except (OSError, TypeError):  # Linux alone says it without another package
+    except (OSError, TypeError):  # only Linux says it without another package
         return None
     return free // (int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if team.count > 1 else 1)

@@ -6,7 +6,7 @@ both means of the optimiser and the update. These stay float32: the weights and 
 whose output is rounded to float16; the token, position and class embeddings, rounded when they are used; the
 logit scale; and everything from the embeddings on: pooling, similarity and loss. There is no loss scaling.
 
-On a GPU "float32" is as in torch: since Ampere, the convolution of the patches rounds its factors to TF32.
+On a GPU "float32" is torch's default: since Ampere, the patch convolution rounds its factors to TF32.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def prepare(model: RetrievalModel, config: TrainConfig) -> torch.optim.Optimizer
 
     "float32" and "bf16" change no tensor: bfloat16 is used by autocast in the forward pass, and the adapter's
     weights stay float32. "fp16" changes the model in place until `restore`. The optimiser has two groups,
-    weights with decay and biases without. Raises ValueError if no adapter is active, and for a method or a
-    loss that cannot be trained so.
+    weights with decay and biases without. Raises ValueError if no adapter is active, for a method that cannot
+    be trained in this precision or at this scale, and for a loss that the backbone cannot use.
     """
     require_adapter(model)
     model.get_adapter(model.active).check_training(config.precision, model.scale)
@@ -46,7 +46,7 @@ def prepare(model: RetrievalModel, config: TrainConfig) -> torch.optim.Optimizer
 
 
 def restore(model: RetrievalModel) -> None:
-    """Give the backbone its own tensors (from a GPU: their bits), the adapter float32; undoes `prepare`."""
+    """Undo `prepare`: give the backbone its own tensors back (bitwise), and the adapter float32."""
     undo = on_clip(model.clip).undo
     while undo:
         undo.pop()()
@@ -59,27 +59,27 @@ def require_adapter(model: RetrievalModel) -> None:
 
 
 def autocast(model: RetrievalModel, precision: str) -> torch.autocast:
-    """The context for a forward pass in `precision`."""
+    """Return the context for a forward pass in `precision`."""
     return torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
 def attention(model: RetrievalModel, precision: str) -> AbstractContextManager:
-    """The context for a step or an evaluation: on a CPU, bfloat16 attention is computed by plain products.
+    """Return the context for a step or an evaluation: a CPU computes bfloat16 attention by plain products.
 
-    torch's fused kernel is slower at so few tokens: with plain products a step of the offline benchmark takes
-    0.82 of the time (cross-modal adapter, batch of 128, one thread of an AMD EPYC, torch 2.13).
+    torch's fused kernel is slower for so few tokens: with plain products a step of the offline benchmark
+    takes 0.82 of the time (cross-modal adapter, batch of 128, one thread of an AMD EPYC, torch 2.13).
     """
     plain = precision == "bf16" and model.device.type == "cpu"
     return sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
 
 
 def halve(model: RetrievalModel) -> Callable[[], None]:
-    """Put CLIP and the active adapter into half precision; returns what gives every tensor back."""
+    """Put CLIP and the active adapter into half precision; returns a function that undoes it."""
     adapter = model.get_adapter(model.active).half()
-    kept, hooks = [], []  # parameters of the backbone with their own tensors; handles
+    kept, hooks = [], []  # (backbone's parameter, its own tensor); hook handles
 
     def replace(parameter: nn.Parameter, value: Tensor) -> None:
-        if parameter.dtype != torch.float16:  # what trains may stand in CLIP's place, and is not put back
+        if parameter.dtype != torch.float16:  # else it is a trained one in CLIP's place: not put back
             kept.append((parameter, parameter.data.cpu()))  # a GPU has no room for both
         parameter.data = value
 
@@ -95,7 +95,7 @@ def halve(model: RetrievalModel) -> Callable[[], None]:
     for name, token in model.clip.named_parameters():  # no module of their own, so no hook rounds them
         if name.endswith("class_embedding"):
             replace(token, token.data.half().to(token.dtype))
-        if name.endswith("head.probe"):  # SigLIP's query of the patches
+        if name.endswith("head.probe"):  # the query of SigLIP's pooling attention
             replace(token, token.data.half())
 
     def undo() -> None:

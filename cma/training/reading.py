@@ -23,9 +23,9 @@ from ..model import RetrievalModel
 class Batch(NamedTuple):
     """B pairs: input_ids [B, L], frames [B, F, 3, H, W], mask [B, F], item_ids [B], caption_ids [B] or None.
 
-    Frames are uint8 as they are read, so that workers and transfers move a quarter of the bytes, or float
-    where they are normalised already (`model_frames`). Pairs of one item, or of one caption, are no negatives
-    of each other (`cma.losses`).
+    Frames are uint8 as they are read, so that workers and transfers move a quarter of the bytes, or float if
+    they are normalised already (`model_frames`). Pairs of one item, or of one caption, are no negatives of
+    each other (`cma.losses`).
     """
 
     input_ids: Tensor
@@ -35,11 +35,11 @@ class Batch(NamedTuple):
     caption_ids: Tensor | list | None = None
 
     def to(self, device: torch.device) -> Batch:
-        """The batch on `device`."""
+        """Return the batch on `device`."""
         return Batch(*(field.to(device) if isinstance(field, Tensor) else field for field in self))
 
     def part(self, rows: slice | Tensor) -> Batch:
-        """Some of the pairs."""
+        """Return a batch of the pairs at `rows`."""
         return Batch(*(None if field is None else field[rows] for field in self))
 
 
@@ -58,9 +58,9 @@ class Pixels:
         self.cache: dict[tuple, Tensor] = {}
 
     def __call__(self, dataset: RetrievalDataset, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """(frames [V, F, 3, H, W] uint8, mask [V, F] int64) of the items at `indices`.
+        """Return (frames [V, F, 3, H, W] uint8, mask [V, F] int64) of the items at `indices`.
 
-        F is 1 for pictures and `max_frames` for clips; a shorter clip is filled up with black frames that
+        F is 1 for pictures and `max_frames` for clips; a shorter clip is padded with black frames that
         have mask 0. Raises `cma.media.MediaError` naming a file that cannot be read.
         """
         clips = [self._frames(dataset, dataset.items[index]) for index in indices]
@@ -73,7 +73,7 @@ class Pixels:
         return frames, mask
 
     def _frames(self, dataset: RetrievalDataset, item: Item) -> Tensor:
-        """The item's frames [F, 3, H, W], resized and cropped, uint8."""
+        """Return the item's frames [F, 3, H, W], resized and cropped, uint8."""
         part = path, start, end = dataset.path(item), item.start, item.end
         if part in self.cache:
             return self.cache[part]
@@ -88,7 +88,7 @@ class Pixels:
 def load_media(
     dataset: RetrievalDataset, pixels: Pixels, batches: Sequence[list[int]], workers: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """(frames [B, F, 3, H, W], mask [B, F]) of each batch of item indices, decoded by `workers` processes.
+    """Yield (frames [B, F, 3, H, W], mask [B, F]) of each batch of item indices; `workers` processes decode.
 
     Raises `cma.media.MediaError` that names a file that cannot be read, or says that a worker has died.
     """
@@ -112,7 +112,7 @@ def load_media(
 
 
 def _read_or_error(pixels: Pixels, dataset: RetrievalDataset, indices: list[int]) -> tuple | MediaError:
-    """What `pixels` reads, or why it cannot: an error raised in a worker would arrive with its traceback."""
+    """Return what `pixels` reads, or its error: raised in a worker, it would arrive with its traceback."""
     try:
         return pixels(dataset, indices)
     except MediaError as error:
@@ -120,7 +120,7 @@ def _read_or_error(pixels: Pixels, dataset: RetrievalDataset, indices: list[int]
 
 
 def _end_with_parent(worker: int) -> None:
-    """In a worker: end when the parent was killed, instead of waiting for ever to hand over a batch."""
+    """End a worker when its parent is killed; else it would wait forever to hand over a batch."""
 
     def watch() -> None:
         multiprocessing.parent_process().join()
@@ -132,9 +132,9 @@ def _end_with_parent(worker: int) -> None:
 def read_batches(
     dataset: RetrievalDataset, ids: Tensor, pixels: Pixels, batches: list[Tensor], workers: int
 ) -> Iterator[Batch]:
-    """A `Batch` for each of `batches`, indices [B] into `dataset.captions`, whose token ids are `ids` [T, L].
+    """Yield a `Batch` for each of `batches`: indices [B] into `dataset.captions`, with token `ids` [T, L].
 
-    `item_ids`: indices into `dataset.items`, decoded once a batch; `caption_ids`: equal for equal tokens.
+    `item_ids`: indices into `dataset.items`, each decoded once per batch; `caption_ids`: equal for equal ids.
     """
     captions = ids.unique(dim=0, return_inverse=True)[1]
     items = [dataset.text_to_item[batch].unique(return_inverse=True) for batch in batches]
@@ -144,7 +144,7 @@ def read_batches(
 
 
 def model_frames(model: RetrievalModel, frames: Tensor, mask: Tensor) -> Tensor:
-    """The frames of a batch [B, F, 3, H, W] on the model's device, normalised as its processor says.
+    """Return the frames of a batch [B, F, 3, H, W] on the model's device, normalised as its processor says.
 
     Frames with mask 0 become zeros; float frames are taken as they are. Raises ValueError for uint8 frames
     and a model without processor.

@@ -1,4 +1,4 @@
-"""The record a run leaves: what was run, where, for how long and what came out, as one JSON file."""
+"""The record of a run: what was run, where, for how long and with what result, as one JSON file."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ LABELS = {  # by `select_on`: how the epoch was chosen, in words
 
 @dataclass
 class RunRecord:
-    """One run: `metrics` are of the kept adapter; recalls in %, `seconds` of training, memory in GiB."""
+    """One run. `metrics` are of the kept adapter, recalls in %; `seconds` are of training; memory in GiB."""
 
     name: str
     dataset: str
     kind: Literal["image", "video"]
-    method: str  # one of `cma.methods.NAMES`, or of your own
+    method: str  # one of `cma.methods.NAMES`, or the name of your own
     backbone: dict  # name and revision
     config: dict  # TrainConfig without the settings of the machine
     adapter: dict | None  # AdapterConfig or the options of the method; None for the frozen backbone
@@ -57,17 +57,17 @@ class RunRecord:
     steps_per_epoch: int = 0
     total_steps: int = 0
     selected_epoch: int | None = None  # from 1
-    history: list[dict] = field(default_factory=list)  # one dict an epoch
-    metrics: dict = field(default_factory=dict)  # of `evaluate`; empty until the run is finished
+    history: list[dict] = field(default_factory=list)  # one dict per epoch
+    metrics: dict = field(default_factory=dict)  # from `evaluate`; empty until the run is finished
     seconds: float = 0.0
     peak_memory_gib: float | None = None
     peak_memory_of: Literal["process", "gpu"] = "process"
-    finished: str = ""  # UTC
+    finished: str = ""  # time in UTC; empty until then
     hardware: dict = field(default_factory=dict)
     versions: dict = field(default_factory=dict)
     commit: str | None = None
     folder: Path | None = None  # where it was written; not part of the file
-    encoded: Any = None  # the `Embeddings` that `metrics` are of; not part of the file either
+    encoded: Any = None  # the `Embeddings` behind `metrics`; not part of the file either
 
     @property
     def trained_percent(self) -> float:
@@ -76,7 +76,7 @@ class RunRecord:
 
     @property
     def label(self) -> str:
-        """How the epoch was chosen, in the words that go beside every number."""
+        """How the epoch was chosen, in the words that are shown with the numbers."""
         return LABELS[self.select_on]
 
     @classmethod
@@ -87,7 +87,7 @@ class RunRecord:
         config: TrainConfig,
         training: RetrievalDataset | None = None,
     ) -> RunRecord:
-        """A record of `model`, data and settings before anything is run; `training`: the items trained on.
+        """Make the record of model, data and settings before a run; `training`: the items trained on.
 
         Raises ValueError if the active method cannot do this kind of data.
         """
@@ -96,7 +96,7 @@ class RunRecord:
             adapter.check_data(dataset.kind)
         method, options = describe(adapter)
         trained = model.trainable_parameters()
-        model.set_adapter(model.active, model.scale)  # tensors that train may stand in the backbone's place
+        model.set_adapter(model.active, model.scale)  # its tensors may replace the backbone's: count these
         every = {id(p): p.numel() for p in [*model.clip.parameters(), *trained]}
         record = cls(
             name=config.name,
@@ -128,8 +128,8 @@ class RunRecord:
         return self
 
     def to_json(self) -> str:
-        """The text of `run.json`."""
-        content = dataclasses.asdict(dataclasses.replace(self, encoded=None))  # which would be copied
+        """Return the text of `run.json`."""
+        content = dataclasses.asdict(dataclasses.replace(self, encoded=None))  # or it is copied
         del content["folder"], content["encoded"]
         content |= {"trained_percent": round(self.trained_percent, 4), "label": self.label}
         return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
@@ -153,7 +153,7 @@ class RunRecord:
 
 
 def hardware(device: torch.device) -> dict:
-    """Names and counts of what a run on `device` uses."""
+    """Return names and counts of the hardware that a run on `device` uses."""
     names = {"device": str(device), "machine": f"{platform.system()} {platform.machine()}"}
     counts = {"cpus": os.cpu_count(), "threads": torch.get_num_threads()}
     gpu = {"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}
@@ -161,13 +161,13 @@ def hardware(device: torch.device) -> dict:
 
 
 def versions() -> dict:
-    """Versions of Python and of the packages that can change a result."""
+    """Return the versions of Python and of the packages that can change a result."""
     packages = {"torch": torch.__version__, "transformers": transformers.__version__}
     return {"python": platform.python_version(), **packages, "cross-modal-adapter": __version__}
 
 
 def commit() -> str | None:
-    """The commit of this source tree, "+" after it if files of `cma` differ; None outside a git checkout."""
+    """Return this source tree's commit, with "+" if files of `cma` differ; None outside a git checkout."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():  # an installed package may lie inside another repository
         return None
@@ -180,7 +180,7 @@ def commit() -> str | None:
 
 
 def peak_memory(device: torch.device) -> tuple[float | None, str]:
-    """(GiB, of what): the GPU's highest allocation, or the process's since it started; None where unknown."""
+    """Return (peak GiB or None, of what): of the "gpu", or of the "process" since it was started."""
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 2**30, 3), "gpu"
     try:
@@ -202,7 +202,7 @@ def draw_curve(record: RunRecord) -> None:
 
 
 def best_epoch(history: list[dict], by: str = "R@1") -> int:
-    """The first epoch (from 1) with the highest recall (`select_by`); the last one if none was evaluated."""
+    """Return the first epoch (from 1) with the highest recall `by`, or the last if none was evaluated."""
     if "validation" not in history[-1]:
         return len(history)
     evaluated = [entry["validation"] for entry in history]
@@ -211,7 +211,7 @@ def best_epoch(history: list[dict], by: str = "R@1") -> int:
 
 
 def sentence(metrics: dict, record: RunRecord) -> str:
-    """One line about an evaluation: R@1 in both directions, with its intervals if they were drawn."""
+    """Return one line about an evaluation: R@1 in both directions, with intervals if they were drawn."""
     recalls = []
     names = {"text_to_visual": f"text-to-{record.kind}", "visual_to_text": f"{record.kind}-to-text"}
     for direction, name in names.items():

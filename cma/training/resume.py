@@ -1,4 +1,4 @@
-"""What a run needs to go on from where it was, and whether a folder holds the same run."""
+"""Save what a stopped run needs to continue, find it again, and check that it is the same run."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ UNREADABLE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupErr
 
 @dataclass
 class EpochState:
-    """An epoch up to a step."""
+    """The part of an epoch that is done so far."""
 
-    losses: list[float] = field(default_factory=list)  # one a step
+    losses: list[float] = field(default_factory=list)  # one per step
     curve: list[list] = field(default_factory=list)  # [step, mean loss since the last point, rate]
     seconds: float = 0.0
 
 
 @dataclass
 class RunState:
-    """The record so far, the trained parameters as they are and after the best epoch, the optimiser."""
+    """The record so far, the trained parameters now and after the best epoch, and the optimiser's state."""
 
     record: RunRecord
     last: list[Tensor] = field(default_factory=list)
@@ -52,15 +52,15 @@ class RunState:
 
     def save(self) -> None:
         """Write the checkpoint into the record's folder, whole or not at all."""
-        content = io.BytesIO()  # written by torch, a full disk would be no OSError
+        content = io.BytesIO()  # if torch wrote the file, a full disk would be no OSError
         torch.save(vars(self) | {"record": self.record.to_json(), "epoch": asdict(self.epoch)}, content)
         write_whole(self.record.folder / CHECKPOINT, content.getvalue())
 
 
 def find(record: RunRecord) -> RunState | None:
-    """The state of the same run in the record's folder, or None if no run is there.
+    """Return the state of the same run in the record's folder, or None if no run is there.
 
-    Raises ValueError, which says what to do, for a checkpoint that cannot be read and for another run.
+    Raises ValueError that says what to do, for a checkpoint that cannot be read and for another run.
     """
     folder, checkpoint = record.folder, record.folder / CHECKPOINT
     ways_out = f'choose another name, delete {folder}, or set if_exists="replace"'
@@ -85,13 +85,13 @@ def find(record: RunRecord) -> RunState | None:
 
 
 def differences(there: RunRecord, here: RunRecord) -> str:
-    """What makes two runs different ones: "lr 0.01 there, 0.5 here"; empty if they are the same run."""
+    """Return how two runs differ, as in "lr 0.01 there, 0.5 here"; empty if they are the same run."""
     one, other = _same_in_a_run(there), _same_in_a_run(here)
     return "; ".join(f"{k} {one.get(k)!r} there, {other[k]!r} here" for k in other if one.get(k) != other[k])
 
 
 def _same_in_a_run(record: RunRecord) -> dict:
-    """What must be equal for two runs to be the same one: config, adapter, backbone and data."""
+    """Return what must be equal for two runs to be the same: config, adapter, backbone and data."""
     config = {key: value for key, value in record.config.items() if key not in NO_EFFECT}
     names = ("dataset", "train_items", "held_out_items", "data_digest", "method", "adapter")
     about = {name: getattr(record, name) for name in names}
@@ -99,17 +99,17 @@ def _same_in_a_run(record: RunRecord) -> dict:
 
 
 def own_files(folder: Path) -> list[Path]:
-    """The files that a run writes into its folder."""
+    """Return the files that a run writes into its folder, except its card (README.md) and its lock."""
     adapters = [folder / part / name for part in (".", "best", "last") for name in (CONFIG, WEIGHTS)]
     return [folder / CHECKPOINT, folder / "run.json", folder / "curve.png", *adapters]
 
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Be the only run that writes into `folder`, which is made if needed; what a killed one left is removed.
+    """Lock `folder`, created if needed, for this run; remove the unfinished files of a killed run.
 
-    Raises ValueError if another process trains there now, OSError if the folder cannot be written to. An
-    error of the media or of the disk inside says how the run goes on.
+    Raises ValueError if another process trains there now, OSError if the folder cannot be written to. To a
+    media or disk error inside, it adds how to continue the run.
     """
     require_writable(folder)
     lock = FileLock(folder / LOCK)
@@ -135,7 +135,7 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 def require_writable(folder: Path) -> None:
-    """Make the folder of a run and write into it. Raises OSError that names it, also if the disk is full."""
+    """Create a run's folder and try to write into it. Raises OSError that names it, also for a full disk."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as probe:
@@ -146,7 +146,7 @@ def require_writable(folder: Path) -> None:
 
 
 def copy_parameters(model: nn.Module) -> list[Tensor]:
-    """A copy of the trained parameters, on the CPU."""
+    """Return a copy of the trained parameters, on the CPU."""
     return [parameter.detach().cpu().clone() for parameter in model.trainable_parameters()]
 
 

@@ -23,13 +23,13 @@ class Splits(NamedTuple):
 
 
 def choose_splits(dataset: RetrievalDataset, config: TrainConfig) -> Splits:
-    """The items of a run on the train split `dataset`.
+    """Return the items of a run on the train split `dataset`.
 
-    Watched after each epoch is the split that `select_on` names; "val" holds out `val_items` of the training
-    items where the folder has no val split, and "last" watches nothing. Final is the test split; if
-    `report_on` is "val" or there is no test split, what is watched, or else the val split. `eval_items` cuts
-    what is evaluated. Raises ValueError for a dataset that is no train split, if there is nothing to evaluate
-    at the end, and for an item without captions.
+    `watched` is the split that `select_on` names. For "val" it is `val_items` of the training items, held out
+    from training, if the folder has no val split; for "last" it is None. `final` is the test split. If
+    `report_on` is "val" or there is no test split, it is `watched`, or else the val split. Of `watched` and
+    `final` at most `eval_items` are used. Raises ValueError for a dataset that is no train split, if there is
+    nothing to evaluate at the end, and for an item without captions.
     """
     if dataset.split != "train":
         hint = 'cma.load_dataset(folder, "train")'
@@ -58,7 +58,7 @@ def choose_splits(dataset: RetrievalDataset, config: TrainConfig) -> Splits:
 
 
 def hold_out(dataset: RetrievalDataset, n: int, seed: int) -> tuple[RetrievalDataset, RetrievalDataset]:
-    """(n items for validation, the rest), by a seeded permutation of ids; n is at most a fifth of the items.
+    """Return (n items for validation, the rest), by a seeded permutation of ids; n is at most a fifth.
 
     Raises ValueError for fewer than five items.
     """
@@ -75,16 +75,16 @@ def hold_out(dataset: RetrievalDataset, n: int, seed: int) -> tuple[RetrievalDat
 
 
 def epoch_size(dataset: RetrievalDataset, config: TrainConfig) -> tuple[int, int]:
-    """(examples, steps) of an epoch; an example is an (item, caption) pair or an item, as `epoch_unit` says.
+    """Return (examples, steps) of an epoch; an example is an (item, caption) pair or item, by `epoch_unit`.
 
-    A last, smaller batch is dropped, as in the authors' code; a set smaller than one batch is one step.
+    A last, smaller batch is dropped, as in the authors' code. A set smaller than one batch is one step.
     """
     examples = len(dataset.captions) if config.epoch_unit == "captions" else len(dataset)
     return examples, max(1, examples // config.batch_size)
 
 
 def describe_epoch(dataset: RetrievalDataset, config: TrainConfig) -> str:
-    """One line: what an epoch counts, how many steps it has and how many steps there are in all.
+    """Return one line: what an epoch counts, how many steps it has and how many steps there are in all.
 
     Raises ValueError for batches of one example, whose loss is always 0.
     """
@@ -102,7 +102,7 @@ def describe_epoch(dataset: RetrievalDataset, config: TrainConfig) -> str:
 
 
 def epoch_batches(dataset: RetrievalDataset, config: TrainConfig, epoch: int) -> list[Tensor]:
-    """The batches of one epoch (from 0): indices [B] into `dataset.captions`, from seed and epoch alone."""
+    """Return one epoch's batches, indices [B] into `dataset.captions`, from seed and epoch (from 0) only."""
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
     if config.epoch_unit == "captions":
         texts = torch.randperm(len(dataset.captions), generator=generator)
@@ -116,6 +116,6 @@ def epoch_batches(dataset: RetrievalDataset, config: TrainConfig, epoch: int) ->
 
 
 def digest(dataset: RetrievalDataset) -> str:
-    """A short hash of ids and captions, in order: equal for equal training data."""
+    """Return a short hash of ids and captions, in order: equal for equal training data."""
     text = "".join(repr((item.id, item.captions)) for item in dataset.items)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -23,7 +23,7 @@ from .reading import Batch, model_frames
 
 
 class NotFinite(ValueError):
-    """A loss or a gradient is infinite or no number; no step was taken."""
+    """A loss or a gradient is infinite or NaN; no step was taken."""
 
 
 def train_step(
@@ -34,7 +34,7 @@ def train_step(
     config: TrainConfig,
     team: Team = ALONE,
 ) -> tuple[float, float]:
-    """One update of the active adapter at the learning rate `rate`.
+    """Do one update of the active adapter at the learning rate `rate`.
 
     Returns (loss before the update, gradient norm before clipping). Raises NotFinite, without an update, if
     one of them is not finite, and MemoryError if the batch does not fit. `team`: see `batch_gradient`.
@@ -46,12 +46,12 @@ def train_step(
     with recomputed(model, config), attention(model, config.precision):
         loss = batch_gradient(model, batch, config, team)
 
-    # in half precision the size of the gradient decides the step, and the authors' four processes divide it
+    # in half precision the step depends on the gradient's size, which the authors' four processes divide
     if config.gradient_divisor > 1:
         for parameter in parameters:
             parameter.grad /= config.gradient_divisor
 
-    # one norm over all adapters; a batch that would ruin them is refused before it does
+    # one norm over all parameters; a batch that would make them infinite or NaN is refused first
     norm = clip_grad_norm_(parameters, config.max_grad_norm)
     if not (loss.isfinite() and norm.isfinite()):
         problem = f"loss {loss.item()} with gradient norm {norm.item()} at rate {rate:.2e}: no step taken"
@@ -62,7 +62,7 @@ def train_step(
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        # some numbers may be new already, so the step cannot be tried again
+        # some parameters may be updated already, so the step cannot be tried again
         raise ValueError(f"out of memory in the optimiser's update, so the run ends: {error}") from error
     return loss.item(), norm.item()
 
@@ -75,11 +75,11 @@ def batch_loss(model: RetrievalModel, batch: Batch, config: TrainConfig) -> Tens
 def batch_gradient(model: RetrievalModel, batch: Batch, config: TrainConfig, team: Team = ALONE) -> Tensor:
     """Set the adapter's `.grad` to the gradient of `batch_loss`; returns the loss, without its graph.
 
-    With `config.micro_batch` no more than so many pairs are in memory with their activations (GradCache: Gao
+    With `config.micro_batch` at most so many pairs are in memory with their activations (GradCache: Gao
     et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup"): all pairs are
     embedded without a graph, the loss gives the gradient of each embedding, and each micro-batch is embedded
-    again, with the same dropout, to carry its part back. So every pair still is a negative of all others. The
-    parts are summed in float32 (float64 stays) and rounded to the precision of the parameter once.
+    again, with the same dropout, to carry its part back. So every pair is still a negative of all others. The
+    parts are summed in float32 (float64 stays) and rounded once, to the precision of the parameter.
 
     In a `team` of several processes, `batch` is the share of this one, and micro-batches are parts of the
     share. Loss and gradient are those of all shares together, in every process.
@@ -106,7 +106,7 @@ def batch_gradient(model: RetrievalModel, batch: Batch, config: TrainConfig, tea
         ids = (None if one is None else team.gather(torch.as_tensor(one)) for one in ids)
         everyone = Batch(batch.input_ids, batch.frames, team.gather(batch.mask), *ids)
     all_text, all_frames = team.gather(text), team.gather(frames)
-    scale = model.logit_scale if team.first else model.logit_scale.detach()  # if it is trained: once
+    scale = model.logit_scale if team.first else model.logit_scale.detach()  # its gradient counts once
     sums: list[Tensor | None] = [None] * len(parameters)
     with team.agree_on_memory():
         loss = _loss(model, scale, everyone, (all_text, all_frames), config)
@@ -119,7 +119,7 @@ def batch_gradient(model: RetrievalModel, batch: Batch, config: TrainConfig, tea
                 set_random_state(model.device, state)  # the same dropout as the first time
                 embedded = [_embed(model, part, config)]
             sides = zip(embedded.pop(), of_part, strict=True)
-            sides = [side for side in sides if side[0].requires_grad]  # a method may act in one tower alone
+            sides = [side for side in sides if side[0].requires_grad]  # a method may act in one tower only
             torch.autograd.backward([side for side, _ in sides], [gradient for _, gradient in sides])
             for i, parameter in enumerate(parameters):
                 if (gradient := parameter.grad) is not None:
@@ -128,7 +128,7 @@ def batch_gradient(model: RetrievalModel, batch: Batch, config: TrainConfig, tea
                     parameter.grad = None
         set_random_state(model.device, after)
 
-    # the same loss in every process; the gradients are of each one's own pairs
+    # every process has the same loss, but gradients of its own pairs only: they are added up
     if team.count > 1:
         pairs = zip(sums, parameters, strict=True)
         sums = team.add_up([torch.zeros_like(p).float() if own is None else own for own, p in pairs])
@@ -139,10 +139,10 @@ def batch_gradient(model: RetrievalModel, batch: Batch, config: TrainConfig, tea
 
 @contextmanager
 def recomputed(model: RetrievalModel, config: TrainConfig) -> Iterator[None]:
-    """Inside, a forward pass keeps less for the backward pass, which computes it again.
+    """Inside this context a forward pass keeps less for the backward pass, which computes the rest again.
 
-    With `checkpoint_activations` the input of each layer alone is kept: the activations of one layer are in
-    memory at a time, and the step takes about half as long again (`python -m tests.bench step`). Without it
+    With `checkpoint_activations` only the input of each layer is kept. The activations of one layer at a
+    time are in memory, and a step takes about 1.5 times as long (`python -m tests.bench step`). Without it
     only the MLP's activation function is computed again, which costs hardly any time: with ViT-B/32 and 4
     clips of 12 frames, a step's peak above the loaded model falls from 1.381 to 1.055 GiB. The gradient is
     the same, bitwise.
@@ -156,11 +156,11 @@ def recomputed(model: RetrievalModel, config: TrainConfig) -> Iterator[None]:
         yield
     finally:
         for part in again:
-            del part.forward  # the class's own again
+            del part.forward  # then the class's own is used again
 
 
 def norms(model: RetrievalModel, batch: Batch, config: TrainConfig) -> str:
-    """A line: the mean norms of a batch's first pairs, and what τ means for them (`Family.comparable`)."""
+    """Return a line: mean norms of a batch's first 8 pairs, and what τ means there (`Family.comparable`)."""
     with model.acting(model.active, model.scale):
         text, frames = _embed(model, batch.part(slice(8)), config)
     text, frames = (x.float().norm(dim=-1).mean() for x in (text, frames[batch.mask[:8].bool()]))
@@ -170,14 +170,14 @@ def norms(model: RetrievalModel, batch: Batch, config: TrainConfig) -> str:
 
 
 def _embed(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[Tensor, Tensor]:
-    """Embeddings of the captions [B, D] and of the frames [B, F, D]."""
+    """Return embeddings of the captions [B, D] and of the frames [B, F, D]."""
     frames = model_frames(model, batch.frames, batch.mask)
     with autocast(model, config.precision):
         return model.encode_text(batch.input_ids), model.encode_videos(frames, batch.mask.to(frames.device))
 
 
 def _loss(model: RetrievalModel, scale: Tensor, batch: Batch, pairs: tuple, config: TrainConfig) -> Tensor:
-    """The loss of embedded pairs (text, frames); of the batch, its mask and ids alone are read."""
+    """Return the loss of embedded `pairs` (text, frames); only the mask and ids of `batch` are read."""
     same = (batch.item_ids, batch.caption_ids) if config.mask_same_item else ()  # the authors mask nothing
     text, frames = map(model.family.comparable, pairs)
     logits = scale * compare(text, frames, batch.mask, config)
@@ -187,13 +187,13 @@ def _loss(model: RetrievalModel, scale: Tensor, batch: Batch, pairs: tuple, conf
 
 
 def random_state(device: torch.device) -> list[Tensor]:
-    """The state of the generators that dropout draws from."""
+    """Return the state of the random generators that dropout draws from."""
     own = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
     return [torch.get_rng_state(), *own]
 
 
 def set_random_state(device: torch.device, state: list[Tensor]) -> None:
-    """Put the generators back to a `random_state`."""
+    """Set the random generators back to a state that `random_state` returned."""
     torch.set_rng_state(state[0])
     if device.type == "cuda":
         torch.cuda.set_rng_state(state[1], device)

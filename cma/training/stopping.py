@@ -11,15 +11,15 @@ from types import FrameType
 
 
 class Stopping:
-    """A context in which the first Ctrl-C or SIGTERM is kept in `asked` until a step is done.
+    """A context that keeps the first Ctrl-C or SIGTERM in `asked`, so that the step can be finished.
 
-    A second one ends the run at once. Only the main thread of a process can do that; elsewhere signals act as
-    always. Processes that are forked inside, such as workers, wait for the main one too. `say` prints a line.
+    A second one ends the run at once. This works only in the main thread of a process; elsewhere signals act
+    as usual. Processes forked inside, such as workers, wait for the main one too. `say` prints a line.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self.say = say
-        self.asked = 0  # the number of the signal
+        self.asked = 0  # the number of the signal; 0: none yet
         self.process = os.getpid()
         self.before: dict[int, object] = {}
 
@@ -37,7 +37,7 @@ class Stopping:
         if self.asked:
             raise KeyboardInterrupt("stopped at once; the run goes on from its last checkpoint")
         self.asked = number
-        if os.getpid() == self.process:  # and no worker of it
+        if os.getpid() == self.process:  # not in a worker
             self.say(f"{signal.Signals(number).name}: stopping after this step; once more stops at once")
 
     def end_if_asked(self, folder: Path) -> None:

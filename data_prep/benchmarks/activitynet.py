@@ -1,4 +1,4 @@
-"""ActivityNet Captions: long videos, each found by its paragraph; 10,009 to train, 4,917 (val_1) to test."""
+"""ActivityNet Captions: long videos with one paragraph each; 10,009 to train, 4,917 (val_1) to test."""
 
 import re
 import reprlib
@@ -28,8 +28,8 @@ def read(downloads: Downloads) -> Annotations:
     """Read `train.json` as train and `val_1.json` as test, or files that hold their paragraphs.
 
     A split without a file is left out. There is no val split: published numbers are those of `val_1`. Lists
-    of ids are only compared, since the published one holds nine ids without captions. In lists and files, ids
-    may be without their `v_`.
+    of ids are only compared with the captions, since the published list holds nine ids without captions. In
+    lists and files, ids may lack their `v_`.
     """
     clean, entries, files, notes, absent = CaptionCleaner(), [], [], [], {}
     for split, name in FILES.items():
@@ -59,15 +59,15 @@ def read(downloads: Downloads) -> Annotations:
 
 
 def _find_paragraphs(downloads: Downloads, split: str) -> tuple[Path, dict[str, list[str]]] | None:
-    """The file with the paragraphs of a split, and these by id; in the file, ids may have an extension."""
+    """Return the file with a split's paragraphs, and these by id; its ids may have a video extension."""
     found = find_clips(downloads, JOINED[split], ID)
     return (found.files[0], {bare(row.id): row.captions for row in found.rows}) if found else None
 
 
 def _read_videos(path: Path) -> dict[str, list[object]] | None:
-    """The sentences of each video by id, or None if no video has sentences: the file is another benchmark's.
+    """Read the sentences of each video by id; None if none has sentences (another benchmark's file).
 
-    Raises `BadInput` for a video that is not as expected, or that is there with and without `v_`.
+    Raises `BadInput` for a video that is not as expected, or whose id is there with and without `v_`.
     """
     content = read_json(path, unique_keys=True)
     if not isinstance(content, dict) or not any(
@@ -88,7 +88,7 @@ def _read_videos(path: Path) -> dict[str, list[object]] | None:
 
 
 def _compare(downloads: Downloads, split: str, others: dict[str, str]) -> list[str]:
-    """Notes on ids that only the list of ids has, and on ids that only the captions have."""
+    """Return notes on ids that only the list of ids has, and on ids that only the captions have."""
     known = others.keys() | set(others.values())
     found = downloads.id_list(LISTS[split], known)
     if found is None:
@@ -104,8 +104,8 @@ def _compare(downloads: Downloads, split: str, others: dict[str, str]) -> list[s
 
 
 def _other_names(ids: Collection[str]) -> dict[str, str]:
-    """Each id without `v_`, or with it if they have none (an id of YouTube may begin with `v_` itself)."""
-    prefixed = all(id.startswith("v_") for id in ids)
+    """Map each id to its form without `v_` if all ids begin with it, else to its form with `v_`."""
+    prefixed = all(id.startswith("v_") for id in ids)  # a single YouTube id may begin with `v_` itself
     return {id: id[2:] if prefixed else f"v_{id}" for id in ids}
 
 

@@ -1,4 +1,4 @@
-"""Captions of clips in each shape of JSON that is in circulation; the content of a file tells its shape."""
+"""Read captions of clips from every JSON layout in circulation; a file's content tells its layout."""
 
 import re
 import reprlib
@@ -13,7 +13,7 @@ from data_prep.readers import BadInput, read_json
 
 ID_FIELDS = ("videoID", "video_id", "videoId", "video", "vid", "id", "image_id")
 CAPTION_FIELDS = ("enCap", "desc", "captions", "caption", "sentences", "en")
-OTHER_TASKS = re.compile(r"(?<![a-z])(cap|qa|mc)(?![a-z])")  # captioning and questions divide clips otherwise
+OTHER_TASKS = re.compile(r"(?<![a-z])(cap|qa|mc)(?![a-z])")  # tasks that use other splits of the clips
 
 
 class CaptionedClip(NamedTuple):
@@ -24,7 +24,7 @@ class CaptionedClip(NamedTuple):
 
 
 class ClipRow(NamedTuple):
-    """A clip of a split, the place of its captions for messages, and its captions."""
+    """A clip of a split: its id, where its captions are (for error messages), and its captions."""
 
     id: str
     where: str
@@ -40,7 +40,7 @@ class SplitRows(NamedTuple):
 
 
 def find_clips(downloads: Downloads, names: Sequence[str], known: re.Pattern) -> SplitRows | None:
-    """The clips in the first of `names` that holds an id which `known` matches, or None.
+    """Read the clips of the first file of `names` with an id that matches `known`, or return None.
 
     Other benchmarks may have files of the same name; their ids look different.
     """
@@ -52,10 +52,10 @@ def find_clips(downloads: Downloads, names: Sequence[str], known: re.Pattern) ->
 
 
 def read_clips(path: Path, known: re.Pattern) -> dict[str, CaptionedClip]:
-    """The clips of one JSON file by id, none if it holds no captions (a list of ids, durations).
+    """Read the clips of one JSON file by id; {} if it holds no captions (a list of ids, durations).
 
     It may be a list of objects with an id and captions (`videoID` and `enCap`, `video_id` and `desc`, …),
-    captions by id, or any of these by split or below "annotations". A clip without captions is returned if
+    captions by id, or either of these by split or under "annotations". A clip without captions is returned if
     `known` matches its id. Raises `BadInput` if ids or captions are not as expected.
     """
     content = read_json(path, unique_keys=True)
@@ -78,7 +78,7 @@ def read_clips(path: Path, known: re.Pattern) -> dict[str, CaptionedClip]:
 
 
 def _captions(path: Path, known: re.Pattern) -> dict[str, list[str]] | None:
-    """The captions by id; None if `known` matches no id (without the extension of a video)."""
+    """Read captions by id; None if no id, without its video extension, matches `known`."""
     clips = read_clips(path, known)
     if not any(known.fullmatch(bare(id)) for id in clips):
         return None
@@ -86,7 +86,7 @@ def _captions(path: Path, known: re.Pattern) -> dict[str, list[str]] | None:
 
 
 def _rows(group: object) -> list[tuple[object, object]]:
-    """The id and the value of each entry of a list or of an object."""
+    """Return the id and the value of each entry of a list or an object."""
     if isinstance(group, dict):
         return list(group.items())
     if isinstance(group, list):

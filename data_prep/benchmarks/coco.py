@@ -29,7 +29,7 @@ NAMES = ("dataset_coco.json", "karpathy_coco.json")
 def read(
     downloads: Downloads, split: str = DEFAULT_SPLIT, form: str | None = None, from_hub: bool = False
 ) -> Annotations:
-    """Read the downloaded annotations, or those on the hub; `form` is a key of `forms()`.
+    """Read the downloaded annotations, or with `from_hub` those on the hub; `form` is a key of `forms()`.
 
     With `split` "restval", the images of val2014 that are in neither val nor test are training images too.
     """
@@ -37,7 +37,7 @@ def read(
 
 
 def forms(split: str = DEFAULT_SPLIT) -> dict[str, Form]:
-    """The forms of MSCOCO, with the training images that `split`, a key of TRAIN, says."""
+    """Return the forms of MSCOCO; `split`, a key of TRAIN, chooses the training images."""
     divisions = ({"train": TRAIN[split]} | HELD,)
     splits = SAME | {"restval": "train" if split == "restval" else None}
     return {
@@ -57,7 +57,7 @@ def forms(split: str = DEFAULT_SPLIT) -> dict[str, Form]:
 
 
 def _albef_rows(path: Path, split: str) -> Iterator[Row]:
-    """ALBEF's rows; training images of val2014, by their folder or their name, are of the split "restval"."""
+    """Yield ALBEF's rows; training images with val2014 in folder or name get the split "restval"."""
     for row in albef_rows(path, split):
         yield row._replace(split="restval") if split == "train" and "val2014" in str(row.image) else row
 

@@ -1,4 +1,4 @@
-"""DiDeMo: 30-second clips, each found by the paragraph of its descriptions; 8,392, 1,065 and 1,004 clips."""
+"""DiDeMo: 30-second clips with one paragraph each; 8,392 to train, 1,065 to validate, 1,004 to test."""
 
 import re
 from collections.abc import Iterable
@@ -20,9 +20,9 @@ ID = re.compile(r"\d+@N\d+_.+")
 def read(downloads: Downloads) -> Annotations:
     """Read each split from `{split}_data.json` and `{split}_list.txt`, or from one file of paragraphs.
 
-    The list decides, since the JSON holds more clips. In place of these two, a split may be in
+    The list decides which clips are used, since the JSON holds more. Instead of these two, a split may be in
     `descs_ret_{split}.json`, `didemo_ret_{split}.json` or `didemo_{split}_label.csv`. A split without any of
-    these is left out. Ids keep their extension, or the dot in which they end; transcoded files are found too.
+    these is left out. Ids keep their extension or their final dot; transcoded files are found too.
     """
     clean, entries, files, notes, absent = CaptionCleaner(), [], [], [], {}
     for split in SPLITS:
@@ -52,16 +52,16 @@ def read(downloads: Downloads) -> Annotations:
 
 
 def paragraph(descriptions: Iterable[object], clean: CaptionCleaner, where: str) -> tuple[str, ...]:
-    """The one caption of a clip: its descriptions, each cleaned, joined by spaces in their order.
+    """Join the cleaned descriptions of a clip in their order, by spaces, into its one caption.
 
-    It is empty if all descriptions are blank. Raises `BadInput` with `where` if one is no text.
+    Returns () if all descriptions are blank. Raises `BadInput` with `where` if one is not text.
     """
     text = " ".join(clean(descriptions, where))
     return (text,) if text else ()
 
 
 def _pair(downloads: Downloads, split: str) -> SplitRows | None:
-    """The clips of a list with their descriptions in the JSON; None if there is no list with its ids."""
+    """Read the listed clips of a split with their descriptions; None if no list has ids of the JSON."""
     data = downloads.known((DATA.format(split),), _read_descriptions)
     listed = downloads.id_list((LIST.format(split),), data[1].keys()) if data else None
     if listed is None:
@@ -77,7 +77,7 @@ def _pair(downloads: Downloads, split: str) -> SplitRows | None:
 
 
 def _labels(downloads: Downloads, split: str) -> SplitRows | None:
-    """A CSV with paths of videos, as they were on its author's machine, and their paragraphs."""
+    """Read a CSV with paragraphs and the paths of the videos on its author's machine; None without one."""
     path = downloads.find(LABELS.format(split))
     if path is None:
         return None

@@ -16,7 +16,7 @@ SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "va
 SPLIT_WORDS |= {"dev": "val", "test": "test"}
 PLAIN_WORDS = {"karpathy", "captions", "caption", "caps", "filename", "verify", "annotations", "annotation"}
 PLAIN_WORDS |= {"data", "dataset", "list", "lists", "ids", "id", "images", "image", "split", "splits"}
-PLAIN_WORDS |= {"retrieval", "k", ""}  # a file with these words alone may be of any benchmark; k: 1k, 5k
+PLAIN_WORDS |= {"retrieval", "k", ""}  # a name of these words alone fits any benchmark; k: 1k, 5k
 SETS = {  # how paths name the datasets; files of Sydney and UCM lie beside the lists of RSICD
     "flickr30k": r"flickr(?![_ -]?8k)([_ -]?30k)?|f30k",
     "coco": r"(ms[_ -]?)?coco",
@@ -36,9 +36,8 @@ SETS = {  # how paths name the datasets; files of Sydney and UCM lie beside the 
 class Downloads:
     """The files in `folder` and below it, listed when this is made. Raises `BadInput` if it is no folder.
 
-    `listed` holds each folder with the names of its files.
-
-    Where a file and a stand-in for it (`readers.stand_in`) are there, the file is used.
+    `listed` holds each folder with the names of its files. If both a file and a stand-in for it
+    (`readers.stand_in`) are there, the file is used.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -54,11 +53,11 @@ class Downloads:
         ]
 
     def names_of(self, paths: Iterable[Path]) -> list[str]:
-        """Where files lie in the folder, for `Annotations.files`."""
+        """Return paths relative to the folder, for `Annotations.files`."""
         return [path.relative_to(self.folder).as_posix() for path in paths]
 
     def named(self, *names: str) -> list[Path]:
-        """The files with one of `names`, in the order of `names`; those nearest to the top come first.
+        """Return the files called one of `names`, in the order of `names`, then nearest to the top first.
 
         All stand-ins come after all files.
         """
@@ -80,10 +79,10 @@ class Downloads:
         return path
 
     def known(self, names: Collection[str], read: Callable[[Path], T | None]) -> tuple[Path, T] | None:
-        """The first of `names` with content that `read` knows, and this content; None if there is none.
+        """Return the first file of `names` that `read` recognises, and its content; or None.
 
         Other benchmarks may have files of the same name: `read` returns None for these. Raises `BadInput` if
-        another file of that name is known too, with other content.
+        it recognises another file of that name that has other content.
         """
         found = None
         for path in self.named(*names):
@@ -104,12 +103,12 @@ class Downloads:
         fits: Callable[[Path], bool] = lambda path: True,
         parts: Callable[[Path], tuple[Path, ...]] = lambda path: (path,),
     ) -> dict[str, Path]:
-        """The file of each split of the dataset `name`.
+        """Find the file of each split of the dataset `name`.
 
-        Its name has one of `endings` and the word of the split, it is `of_set`, and it `fits`. A stand-in is
-        found where there is nothing else. Of several files, those whose path names the dataset are taken, of
-        these those nearest to the top, and of copies the first. Raises `BadInput` if two of these differ in
-        one of their `parts`.
+        The file has one of `endings` and the word of the split in its name, it is `of_set`, and it `fits`. A
+        stand-in is used only if there is nothing else. Files whose path names the dataset are preferred, then
+        those nearest to the top, then the first of several copies. Raises `BadInput` if two of these differ
+        in one of their `parts`.
         """
         found: dict[str, list[Path]] = {}
         for path in self.ending(*endings):
@@ -120,10 +119,10 @@ class Downloads:
         return {split: chosen[split] for split in SPLITS if split in chosen}
 
     def id_list(self, names: Collection[str], known: Collection[str]) -> IdList | None:
-        """The first list of ids with one of `names` that shares an id with `known`, or None.
+        """Read the first list of ids called one of `names` that shares an id with `known`, or return None.
 
-        Other benchmarks may have lists of the same name; `known` are this benchmark's ids. Raises `BadInput`
-        if two lists of one name share such ids, and differ.
+        Other benchmarks may have lists of the same name; `known` holds the ids of this one. Raises `BadInput`
+        if two such lists of one name differ.
         """
 
         def ids_of(path: Path) -> tuple[str, ...] | None:
@@ -135,7 +134,7 @@ class Downloads:
 
 
 def split_word(stem: str) -> str | None:
-    """The split in a file name without extension: val in `coco_karpathy_val`; None for no split, or two."""
+    """Return the split in the stem of a file name: val for `coco_karpathy_val`; None for no split, or two."""
     splits = {SPLIT_WORDS[word] for word in _words(stem) if word in SPLIT_WORDS}
     return splits.pop() if len(splits) == 1 else None
 
@@ -143,8 +142,8 @@ def split_word(stem: str) -> str | None:
 def of_set(path: Path, name: str) -> bool:
     """Whether a file may belong to the dataset `name`: its own name says so, or nothing says otherwise.
 
-    In the second case, its name has usual words alone (`captions_val.json`), and no folder names another
-    dataset.
+    Nothing says otherwise if its name has only usual words (`captions_val.json`), and its folders name this
+    dataset or none.
     """
     if _names(path.name, name):
         return True

@@ -31,12 +31,12 @@ ON_HUB = HubFile("nlphuji/flickr30k", HUB, "hub")
 
 
 def read(downloads: Downloads, form: str | None = None, from_hub: bool = False) -> Annotations:
-    """Read the downloaded annotations, or those on the hub; `form` is a key of FORMS."""
+    """Read the downloaded annotations, or with `from_hub` those on the hub; `form` is a key of FORMS."""
     return read_form("flickr30k", downloads, FORMS, form, ON_HUB if from_hub else None)
 
 
 def hub_rows(path: Path, split: str) -> Iterator[Row]:
-    """The rows of the hub's CSV: `filename`, `split` and, as a JSON list, the captions in `raw`."""
+    """Yield the rows of the hub's CSV: `filename`, `split`, and `raw` with a JSON list of captions."""
     for line, row in read_csv(path, ("raw", "split", "filename")):
         where, text = f"{path}:{line}", row["raw"]
         try:
@@ -49,13 +49,13 @@ def hub_rows(path: Path, split: str) -> Iterator[Row]:
 
 
 def csv_rows(path: Path, split: str) -> Iterator[Row]:
-    """The rows of `flickr30k_test_karpathy.txt` and the like: one for each split, a row for each caption."""
+    """Yield the rows of a split's file, such as `flickr30k_test_karpathy.txt`: one row for each caption."""
     for line, row in read_csv(path, COLUMNS):
         yield Row(f"{path}:{line}", split, row["image"], row["caption"])
 
 
 def find_csvs(downloads: Downloads) -> dict[str, Path]:
-    """The CSV of each split, known by the split in its name and by its columns."""
+    """Find the CSV of each split by the split in its name and by its columns."""
 
     def fits(path: Path) -> bool:
         header = read_start(path).partition("\n")[0].replace(";", ",")
@@ -65,7 +65,7 @@ def find_csvs(downloads: Downloads) -> dict[str, Path]:
 
 
 def find_token(downloads: Downloads) -> dict[str, Path]:
-    """`results_20130124.token`, and a list of ids for each split; nothing if one of the two is not there."""
+    """Find `results_20130124.token` and a list of ids for each split; {} if one of the two is missing."""
     path = downloads.find(TOKEN)
     if path is None:
         return {}
@@ -77,7 +77,7 @@ def find_token(downloads: Downloads) -> dict[str, Path]:
 def read_token(paths: dict[str, Path]) -> Reading:
     """Read the captions of all images, and the list of ids of each split.
 
-    An id that has no captions becomes an entry without any; images in no list are left out. Notes count both.
+    An id without captions becomes an entry without any; images in no list are left out. Notes count both.
     """
     clean = CaptionCleaner()
     images = {entry.id: entry for entry in to_entries(_token_rows(paths[ALL]), clean)}
@@ -110,7 +110,7 @@ def _image_id(id: str) -> str:
 
 
 def _lists_any(path: Path, ids: Collection[str]) -> bool:
-    """Whether one of the first ids in a file, a JSON list or one a line, is among `ids`."""
+    """Whether one of the first ids in a file (a JSON list, or one id per line) is among `ids`."""
     start = read_start(path)
     found = re.findall(r'"([^"]*)"', start) if path.suffix.lower() == ".json" else start.splitlines()
     return any(_image_id(id) in ids for id in found)

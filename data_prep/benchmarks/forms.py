@@ -12,7 +12,7 @@ from data_prep.benchmarks.hub import HubFile, fetch
 from data_prep.dataset import SPLITS, Annotations, CaptionCleaner, Counts, Entry, left_out
 from data_prep.readers import BadInput
 
-IMAGES = {"query": "caption", "visual_to_text": "captions"}  # how it is evaluated: see `cma.metrics`
+IMAGES = {"query": "caption", "visual_to_text": "captions"}  # protocols of evaluation: see `cma.metrics`
 VIDEOS = {"query": "caption", "visual_to_text": "items"}
 PARAGRAPHS = {"query": "paragraph", "visual_to_text": "items"}
 SAME = {split: split for split in SPLITS}
@@ -38,7 +38,7 @@ class Benchmark:
         return replace(self.reader(downloads, **options), listed=downloads.listed)
 
     def add_options(self, parser: ArgumentParser) -> None:
-        """Add the benchmark's own options, and set `read` to what reads the parsed options' annotations."""
+        """Add the benchmark's own options, and set `read`, which reads annotations by parsed options."""
         names = [parser.add_argument(flag, **settings).dest for flag, settings in self.options.items()]
 
         def read(options: Namespace) -> Annotations:
@@ -48,7 +48,7 @@ class Benchmark:
 
 
 class Row(NamedTuple):
-    """One row of a file: its place for messages, its split, an image, and one caption or a list of all."""
+    """One row of a file: where it is (for messages), its split, its image, and one caption or all of them."""
 
     where: str
     split: object
@@ -68,10 +68,10 @@ class Reading(NamedTuple):
 class Form:
     """One form in which the annotations of an image benchmark are in circulation.
 
-    `looks_for` names the files in messages. `divisions` are the published counts, one dictionary for each
-    known way to divide the images: the files are compared with the one that has most splits of the size that
-    was found, or else with the first that has all splits that were found. `find` returns the files by split
-    (empty if they are not there), and `read` reads them.
+    `looks_for` names the files in messages. `divisions` holds the published counts, one dictionary for each
+    known division into splits. The files are compared with the division that has the most splits of the same
+    size; of equally good ones, with the first that has all splits of the files. `find` returns the files by
+    split ({} if they are not there), and `read` reads them.
     """
 
     looks_for: str
@@ -87,10 +87,10 @@ def read_form(
     chosen: str | None = None,
     hub: HubFile | None = None,
 ) -> Annotations:
-    """The annotations of the image benchmark `name` in the form `chosen`, or in the first that is there.
+    """Read the annotations of the image benchmark `name` in the form `chosen`, or in the first that is there.
 
-    A note names further forms that are there. With `hub`, this file is downloaded and read in place of
-    `downloads`. Raises `BadInput` with the names of the files that were looked for if no form is there.
+    A note names further forms that are there. With `hub`, that file is downloaded and read instead of
+    `downloads`. If no form is there, raises `BadInput` with the names of the files that were looked for.
     """
     if hub:
         downloads, chosen = Downloads(fetch(hub).parent), hub.form
@@ -108,13 +108,13 @@ def read_form(
 
 
 def form_option(forms: Mapping[str, Form]) -> dict:
-    """The settings of the option `--form`: which form to read if several are in one folder."""
+    """Return the settings of the option `--form`: which form to read if several are in one folder."""
     listed = "; ".join(f"{name}: {form.looks_for}" for name, form in forms.items())
     return {"choices": forms, "help": f"which annotations to read (default: the first found of {listed})"}
 
 
 def find_named(downloads: Downloads, names: tuple[str, ...]) -> dict[str, Path]:
-    """The first of `names` that is there, as the file of all splits."""
+    """Return {ALL: the first of `names` that is there}, a file of all splits, or {}."""
     path = downloads.find(*names)
     return {ALL: path} if path else {}
 
@@ -126,8 +126,8 @@ def read_rows(
 ) -> Reading:
     """Read the files of a form, where `rows(path, split)` yields the rows of one file.
 
-    `splits` says as which split an item of each split is read; items of a split that maps to None are left
-    out and counted. Raises `BadInput` if a file has no row, or a row is not as expected.
+    `splits` maps each split of the files to the split that it is read as; items of a split that maps to None
+    are left out and counted. Raises `BadInput` if a file has no row, or a row is not as expected.
     """
     clean, entries, dropped = CaptionCleaner(), [], Counter()
     for split, path in paths.items():
@@ -141,7 +141,7 @@ def read_rows(
 
 
 def to_entries(rows: Iterable[Row], clean: CaptionCleaner, splits: Iterable[str] = SPLITS) -> Iterator[Entry]:
-    """One entry for each image of the rows, with all its captions; its id is the file name without extension.
+    """Yield one entry for each image, with all its captions; its id is the file name without extension.
 
     Raises `BadInput` for an image or a split that is not as expected, and for a second row of an image whose
     row holds a list of all captions.
@@ -161,7 +161,7 @@ def to_entries(rows: Iterable[Row], clean: CaptionCleaner, splits: Iterable[str]
 
 
 def some(items: Items, path: Path) -> Items:
-    """The items that were read in `path`. Raises `BadInput` if there are none."""
+    """Return the items that were read from `path`. Raises `BadInput` if there are none."""
     if not items:
         raise BadInput(
             f"{path}: no item in this file; download it again, or remove it to leave the split out"
@@ -170,7 +170,7 @@ def some(items: Items, path: Path) -> Items:
 
 
 def image_file(value: object, where: str) -> PurePosixPath:
-    """An image's file name. Raises `BadInput` with `where` if it is no text, blank, or cannot be saved."""
+    """Return an image's file name. Raises `BadInput` with `where` if it is blank, not text or not UTF-8."""
     text = value.strip() if isinstance(value, str) else ""
     if not PurePosixPath(text).stem or text != text.encode(errors="replace").decode():
         raise BadInput(f"{where}: expected a file name, found {value!r}")

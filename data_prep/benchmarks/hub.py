@@ -24,12 +24,12 @@ class HubFile(NamedTuple):
 
 
 def fetch(file: HubFile) -> Path:
-    """The path of the file in the hub's cache; it is downloaded if it is not there yet.
+    """Return the path of the file in the hub's cache; download it if it is not there yet.
 
     Raises `BadInput` that says what to do if it cannot be downloaded.
     """
     verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # each retry would print a line
+    logging.set_verbosity_error()  # otherwise each retry prints a line
     try:
         return _cached(file) or Path(hf_hub_download(file.repo, file.name, repo_type="dataset"))
     except OSError as error:

@@ -30,7 +30,7 @@ def karpathy_rows(path: Path, split: str) -> Iterator[Row]:
 
 
 def find_albef(downloads: Downloads, name: str) -> dict[str, Path]:
-    """ALBEF's file of each split, known by the split in its name and by how it begins."""
+    """Find ALBEF's file of each split by the split in its name and by how it begins."""
     return downloads.splits(name, (".json",), looks_like_albef)
 
 
@@ -56,7 +56,7 @@ def albef_rows(path: Path, split: str) -> Iterator[Row]:
 
 
 def find_json_lines(downloads: Downloads, name: str) -> dict[str, Path]:
-    """CLIP-RSICD's file of each split, known by the split in its name and by how it begins."""
+    """Find CLIP-RSICD's file of each split by the split in its name and by how it begins."""
 
     def fits(path: Path) -> bool:
         start = read_start(path).lstrip()
@@ -66,7 +66,7 @@ def find_json_lines(downloads: Downloads, name: str) -> dict[str, Path]:
 
 
 def json_line_rows(path: Path, split: str) -> Iterator[Row]:
-    """The rows of CLIP-RSICD's file, one image a line: `{"filename": "images/1.jpg", "captions": […]}`."""
+    """The rows of CLIP-RSICD's file, one image per line: `{"filename": "images/1.jpg", "captions": […]}`."""
     for where, row in read_json_lines(path):
         captions = row.get("captions")
         if not isinstance(captions, list):
@@ -75,10 +75,10 @@ def json_line_rows(path: Path, split: str) -> Iterator[Row]:
 
 
 def find_caption_lists(downloads: Downloads, name: str) -> dict[str, Path]:
-    """AMFMN's `train_caps.txt` and the like, each with a list of its images, `train_filename.txt`, beside it.
+    """Find AMFMN's caption lists, such as `train_caps.txt` beside its list of images, `train_filename.txt`.
 
-    Where `train_caps.txt` holds the validation images too, `train_caps_verify.txt` and `val_caps_verify.txt`
-    divide it (as in the repositories of SWAN and GaLR): these are preferred.
+    In the repositories of SWAN and GaLR, `train_caps.txt` holds the validation images too, and is divided
+    into `train_caps_verify.txt` and `val_caps_verify.txt`: these are preferred.
     """
     found = downloads.splits(name, (CAPTIONS,), parts=_pair)
     found |= downloads.splits(name, (DIVIDED,), parts=_pair)
@@ -86,7 +86,7 @@ def find_caption_lists(downloads: Downloads, name: str) -> dict[str, Path]:
 
 
 def read_caption_lists(paths: dict[str, Path]) -> Reading:
-    """Read pairs of lists; train is left without the images of a `val_caps_verify.txt`."""
+    """Read pairs of lists; images of a `val_caps_verify.txt` are left out of train."""
     clean, notes, found = CaptionCleaner(), [], {}
     for split, path in paths.items():
         entries = some(list(to_entries(caption_list_rows(path, split), clean)), path)
@@ -103,9 +103,9 @@ def read_caption_lists(paths: dict[str, Path]) -> Reading:
 
 
 def caption_list_rows(captions: Path, split: str) -> Iterator[Row]:
-    """The rows of a pair of lists: a caption a line, and the file of its image a line.
+    """Yield the rows of a pair of lists: one caption per line, and one image file per line.
 
-    The images are there once for each caption (test), or once for all captions of the image (train).
+    An image is there once for each of its captions (test), or once for all of its captions (train).
     """
     _, images = _pair(captions)
     if not images.is_file():
@@ -124,12 +124,12 @@ def caption_list_rows(captions: Path, split: str) -> Iterator[Row]:
 
 
 def _pair(captions: Path) -> tuple[Path, Path]:
-    """The file of captions and that of their images."""
+    """Return the file of captions and the file of their images."""
     start, _, ending = captions.name.rpartition("_caps")
     return captions, captions.with_name(f"{start}_filename{ending}")
 
 
 def _lines(path: Path) -> list[str]:
-    """The lines of a file, blank ones too; the last may end without a newline."""
+    """Return the lines of a file, including blank ones; the last may end without a newline."""
     lines = read_text(path).split("\n")
     return lines[:-1] if not lines[-1] else lines

@@ -1,4 +1,4 @@
-"""MSR-VTT: 9,000 (or 7,010) training clips of twenty captions, 1,000 test clips of one caption (1k-A).
+"""MSR-VTT (1k-A): 9,000 or 7,010 training clips with twenty captions each, 1,000 test clips with one.
 
 Or its official splits: 6,513 training clips, 497 for validation, 2,990 for the test, twenty captions each.
 """
@@ -21,17 +21,17 @@ TEST_CAPTIONS = ("descs_ret_test.json", "msrvtt_ret_test1k.json")
 ID = re.compile(r"video\d+")
 PUBLISHED_TEST = Counts(1_000, 1_000)
 OFFICIAL = "official"  # the splits of `MSRVTT_data.json` itself, with every caption of a test clip as a query
-DIVISIONS = {"train": "train", "validate": "val", "test": "test"}  # what that file calls them
+DIVISIONS = {"train": "train", "validate": "val", "test": "test"}  # as `MSRVTT_data.json` calls them
 PUBLISHED = {"train": Counts(6_513, 130_260), "val": Counts(497, 9_940), "test": Counts(2_990, 59_800)}
 VALIDATE = PUBLISHED["val"].items  # both training lists hold these clips
 
 
 def read(downloads: Downloads, split: str = "9k", val: bool = False) -> Annotations:
-    """Read `MSRVTT_data.json`, a training list and the 1k-A test list, or a JSON of captions for either.
+    """Read `MSRVTT_data.json`, a training list and the 1k-A test list; a JSON of captions may replace each.
 
     `split`, a key of TRAIN_LISTS, chooses the training list; with OFFICIAL the splits of `MSRVTT_data.json`
-    are read instead. A split without files is left out. 1k-A has no validation split: `val` makes one of the
-    training clips that `MSRVTT_data.json` marks "validate".
+    are read instead. A split without files is left out. 1k-A has no validation split: `val` makes one from
+    the training clips that `MSRVTT_data.json` marks "validate".
     """
     if split == OFFICIAL:
         return _read_official(downloads)
@@ -113,7 +113,7 @@ def _read_test(downloads: Downloads) -> SplitRows | None:
 
 
 def _hint(downloads: Downloads, split: str) -> list[str]:
-    """Which file another choice of `--split` would read."""
+    """Return notes on files that another choice of `--split` would read."""
     return [
         f"{path.name} is there: --split {other} reads it"
         for other, (name, _) in TRAIN_LISTS.items()

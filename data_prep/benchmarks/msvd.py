@@ -1,4 +1,4 @@
-"""MSVD: 1,970 clips of 18 to 81 captions, 1,200 to train, 100 to validate and 670 to test."""
+"""MSVD: 1,970 clips with 18 to 81 captions each; 1,200 to train, 100 to validate, 670 to test."""
 
 import pickle
 import reprlib
@@ -19,9 +19,9 @@ BROKEN = (pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError, 
 
 
 def read(downloads: Downloads) -> Annotations:
-    """Read the captions and `{train,val,test}_list.txt`; a list that is absent leaves its split out.
+    """Read the captions and `{train,val,test}_list.txt`; a split without a list is left out.
 
-    If `youtube_mapping.txt` is there, media, captions and lists may call the clips `vid1`, … as well.
+    If `youtube_mapping.txt` is there, media, captions and lists may also call the clips `vid1`, ….
     """
     path, mapping = downloads.require(*CAPTIONS), downloads.find(MAPPING)
     ids = _read_mapping(mapping) if mapping else {}
@@ -52,7 +52,7 @@ def read(downloads: Downloads) -> Annotations:
 
 
 def _read_captions(path: Path, ids: dict[str, str]) -> dict[str, list[str]]:
-    """The captions of each id, in the file as sentences or as lists of words; `ids` are those of `vid1`, …"""
+    """Read captions by id; each is a sentence or a list of words. `ids` maps `vid1`, … to the clips' ids."""
     content = read_pickle(path) if path.suffix == ".pkl" else read_json(path, unique_keys=True)
     if not isinstance(content, dict):
         raise BadInput(f"{path}: expected captions by id, found a value of type {type(content).__name__}")
@@ -76,7 +76,7 @@ def _sentence(value: object, where: str) -> str:
 
 
 def _read_mapping(path: Path) -> dict[str, str]:
-    """The clip's id of each `vid1`, `vid2`, … (counted from 1)."""
+    """Read the file that maps `vid1`, `vid2`, … (counted from 1) to the clips' ids."""
     ids: dict[str, str] = {}
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         fields = line.split()
@@ -91,7 +91,7 @@ def _read_mapping(path: Path) -> dict[str, str]:
 
 
 def read_pickle(path: Path) -> object:
-    """The lists, dicts and strings in a pickle, which is read without running any code.
+    """Read a pickle of lists, dicts and strings without running any code in it.
 
     Raises `BadInput` if the pickle is broken or holds anything else.
     """

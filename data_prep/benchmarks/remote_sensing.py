@@ -26,7 +26,7 @@ RSICD_DIVISIONS = {
 RSITMD_DIVISIONS = {
     "official": {"train": Counts(4_291, 21_455)} | RSITMD_TEST,  # it has no val split
     "re-split": {"train": Counts(3_435, 17_175), "val": Counts(856, 4_280)} | RSITMD_TEST,
-    "re-split at 80 %": {"train": Counts(3_432, 17_160), "val": Counts(859, 4_295)} | RSITMD_TEST,  # by AMFMN
+    "re-split at 80 %": {"train": Counts(3_432, 17_160), "val": Counts(859, 4_295)} | RSITMD_TEST,  # AMFMN's
 }
 
 
@@ -41,10 +41,10 @@ def read_rsitmd(downloads: Downloads, form: str | None = None) -> Annotations:
 
 
 def _forms(name: str, karpathy: str, divisions: dict[str, dict[str, Counts]]) -> dict[str, Form]:
-    """The forms of both benchmarks; `karpathy` names the JSON that holds the "official" split.
+    """Return the forms of RSICD or RSITMD; `karpathy` names the JSON that holds the "official" division.
 
-    ALBEF's files and lists usually hold the "re-split" one: train and val divided anew, the same test. Any of
-    them may hold another of the `divisions`.
+    ALBEF's files and lists usually hold the "re-split" one: new train and val splits, the same test. Each
+    file may hold another of the `divisions`.
     """
     official = tuple(divisions.values())
     divided = (divisions["re-split"], *(it for which, it in divisions.items() if which != "re-split"))

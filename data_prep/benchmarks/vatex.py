@@ -1,4 +1,4 @@
-"""VATEX: ten-second clips of ten English captions; 25,991 to train, the official validation halved."""
+"""VATEX: ten-second clips with ten English captions; 25,991 to train, 1,500 to validate, 1,500 to test."""
 
 import re
 from pathlib import Path
@@ -10,10 +10,10 @@ from data_prep.dataset import SPLITS, Annotations, CaptionCleaner, Counts, Entry
 from data_prep.media import bare
 from data_prep.readers import BadInput, IdList, read_start
 
-PUBLISHED = {
+PUBLISHED = {  # val and test are halves of the official validation set
     split: Counts(items, 10 * items) for split, items in zip(SPLITS, (25_991, 1_500, 1_500), strict=True)
 }
-ID = re.compile(r"(.+)_(\d{6})_(\d{6})")  # the source video, and the seconds of it that are the clip
+ID = re.compile(r"(.+)_(\d{6})_(\d{6})")  # the source video, and the clip's start and end in seconds
 START = 1 << 16  # bytes in which the first id is looked for
 LIST = "{}_list.txt"
 OTHER_TEST = "test1k5_sec_list.txt"  # a test split of other works; half of its ids are in test_list.txt too
@@ -23,7 +23,7 @@ def read(downloads: Downloads) -> Annotations:
     """Read every JSON with captions of VATEX, whatever its name, and the lists of ids.
 
     `{train,val,test}_list.txt` say which clips a split holds. A split without a list takes the clips that a
-    JSON puts into it by a field, by a key, or by its file name. Media are clips, or the whole videos.
+    JSON puts into it by a field, by a key, or by its file name. Media are the clips, or the whole videos.
     """
     by_file = _find_json(downloads)
     if not by_file:

@@ -1,4 +1,4 @@
-"""The offline benchmarks, made of open packages."""
+"""The offline benchmarks, made from open packages."""
 
 import lazy_loader
 

@@ -1,12 +1,12 @@
-"""Build the offline benchmarks: mini-flickr30k and mini-msrvtt of scenes and events, and further test sets.
+"""Build the offline benchmarks: mini-flickr30k (scenes), mini-msrvtt (events), and further test sets.
 
 Scenes and events are composed of drawings by one artist, from open packages, and described in sentences.
-Beside the benchmarks there are pictures of new things (mini-flickr30k-new), pairs that differ in one respect
-(mini-flickr30k-twins, mini-msrvtt-twins), and captions of the whole of a clip or of one moment alone
+The further sets are pictures of new things (mini-flickr30k-new), pairs that differ in one respect
+(mini-flickr30k-twins, mini-msrvtt-twins), and captions of a whole clip or of one moment only
 (mini-msrvtt-whole, mini-msrvtt-moments).
 
-Their sources in OUT/sources have the file formats of Flickr30K and MSR-VTT, and are prepared by the same
-code as those. What is there already is not built again.
+The sources in OUT/sources have the file formats of Flickr30K and MSR-VTT, and are prepared by the same code.
+What is already there is not built again.
 """
 
 import argparse
@@ -29,14 +29,14 @@ from data_prep.mini.things import LEXICON, PACKAGES, read_things
 from data_prep.mini.world import ANIMATIONS, write_flickr30k, write_msrvtt, write_test
 from data_prep.prepare import prepare
 
-BUILD = 3  # raised when what is written changes, so that older builds are replaced
-ORIGIN = "origin.json"  # last file of a source folder: what it was built from
+BUILD = 3  # increased when the output changes, so that older builds are replaced
+ORIGIN = "origin.json"  # written last into a source folder: what it was built from
 FLICKR30K, MSRVTT = BENCHMARKS["flickr30k"].read, BENCHMARKS["msrvtt"].read
 READERS: dict[str, Callable[[Path], Annotations]]
 READERS = {f"mini-flickr30k{kind}": FLICKR30K for kind in ("", "-new", "-twins")}
 READERS |= {"mini-msrvtt": partial(MSRVTT, val=True)}
 READERS |= {f"mini-msrvtt-{kind}": MSRVTT for kind in ("whole", "moments", "twins")}
-TESTS = {"mini-msrvtt-whole": "whole", "mini-msrvtt-moments": "moments"}  # of the clips of mini-msrvtt
+TESTS = {"mini-msrvtt-whole": "whole", "mini-msrvtt-moments": "moments"}  # tests on mini-msrvtt's clips
 
 
 def add_command(commands: argparse._SubParsersAction) -> None:
@@ -48,9 +48,9 @@ def add_command(commands: argparse._SubParsersAction) -> None:
 
 
 def build_minis(out: Path, workers: int = 2) -> None:
-    """Build the offline benchmarks in `out`, unless they are there.
+    """Build the offline benchmarks in `out`, unless they are already there.
 
-    ImportError, in one line, if they are not there and the packages of the extra `prep` are missing.
+    Raises ImportError, in one line, if they have to be built and packages of the extra `prep` are missing.
     """
     sources, there = out / "sources", {}
     for name in READERS:
@@ -77,7 +77,7 @@ def build_minis(out: Path, workers: int = 2) -> None:
 
 
 def origin(name: str) -> dict:
-    """What decides the content of a source folder."""
+    """Return what the content of a source folder depends on."""
     packages = (*PACKAGES.values(), *(ANIMATIONS if name.startswith("mini-msrvtt") else ()))
     lexicon = hashlib.sha256(LEXICON.read_bytes()).hexdigest()
     return {"build": BUILD, "lexicon": lexicon, "packages": {one: PINS[one].version for one in packages}}

@@ -1,7 +1,7 @@
-"""Five describers of a scene, each with a habit, and of which other scenes what they say is true.
+"""Five describers, who each caption a scene in their own way, and a test if a caption is true of a scene.
 
-One lists, one writes a sentence, one says where things are, one counts and names the colour behind, one
-mentions a part only. All draw their words from what the scene records.
+One lists the things, one writes a sentence, one says where things are, one counts them and names the colour
+of the background, and one mentions only a part. All take their words from the scene's record.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PLACES = {
     "bottom": ("at the bottom", "in the lower part"),
     "middle": ("in the middle", "in the centre"),
 }
-BEFORE = {True: ("to the left of", "left of"), False: ("above", "higher than")}  # across or down
+BEFORE = {True: ("to the left of", "left of"), False: ("above", "higher than")}  # True: across, False: down
 AFTER = {True: ("to the right of", "right of"), False: ("below", "lower than")}
 
 
@@ -28,8 +28,8 @@ AFTER = {True: ("to the right of", "right of"), False: ("below", "lower than")}
 class Caption:
     """One sentence about a scene, and what it claims.
 
-    things: codes, each with a number, or with None where the caption would also be true of another number.
-    order: pairs of codes of which the first stands to the left of, or above, the second, with the axis.
+    things: (code, number), with None if the caption is also true of other numbers. order: (code, code, axis),
+    where the first thing is left of the second, or above it. cells: (code, cell). sizes: (code, size).
     """
 
     text: str
@@ -40,7 +40,7 @@ class Caption:
     sizes: tuple[tuple[str, str], ...] = ()
 
     def is_true_of(self, scene: Scene) -> bool:
-        """Whether all that the caption claims holds in a scene, which may show more than it claims."""
+        """Whether everything that the caption claims is true of a scene; the scene may show more."""
         groups = {group.code: group for group in scene.groups}
         at = {code: number for number, code in enumerate(groups)}
         cells = dict(zip(groups, scene.cells(), strict=True))
@@ -54,15 +54,15 @@ class Caption:
 
 
 class Describer:
-    """Says things about one scene, with random words. `lexicon`: the things by code."""
+    """Describes one scene in random words. `lexicon`: the things by code."""
 
     def __init__(self, scene: Scene, lexicon: dict[str, Thing], chance: random.Random) -> None:
         self.scene, self.chance = scene, chance
-        codes = sorted(group.code for group in scene.groups)  # so that twins are called by the same names
+        codes = sorted(group.code for group in scene.groups)  # sorted: twins get the same names
         self.names = {code: chance.choice(lexicon[code].names) for code in codes}
 
     def some(self, group: Group, sized: bool = False, definite: bool = False) -> str:
-        """`a fox`, `two foxes`, `a big fox`, `the fox`, `the two foxes`."""
+        """Name a group: `a fox`, `two foxes`, `a big fox`, `the fox`, `the two foxes`."""
         name = self.names[group.code]
         if group.count == 1:
             return name.one(group.size if sized else "", definite)
@@ -75,7 +75,7 @@ class Describer:
         return self.chance.sample(self.scene.groups, len(self.scene.groups))
 
     def listed(self) -> Caption:
-        """`bicycle, foxes, grass`."""
+        """List the things, usually with the ground: `bicycle, foxes, grass`."""
         words, things = [], []
         for group in self.shuffled():
             name = self.names[group.code]
@@ -87,7 +87,7 @@ class Describer:
         return Caption(", ".join(words), tuple(things), frozenset([self.scene.ground]))
 
     def sentence(self) -> Caption:
-        """`There are a fox and two balls on the grass.`"""
+        """Write one sentence: `There are a fox and two balls on the grass.`"""
         groups, sized = self.shuffled(), self.chance.random() < 0.8
         what = joined([self.some(group, sized) for group in groups])
         verb = "is" if groups[0].count == 1 else "are"
@@ -98,7 +98,7 @@ class Describer:
         return Caption(f"{start}{what} {self.ground()}.", things, frozenset([self.scene.ground]), sizes=sizes)
 
     def placed(self) -> Caption:
-        """`A fox is to the left of a bicycle.`"""
+        """Say where a thing is: `A fox is to the left of a bicycle.`"""
         groups, ground = self.scene.groups, frozenset(GROUNDS)
         if len(groups) == 1:
             verb, end = ("is" if groups[0].count == 1 else "are"), f" {self.ground()}"
@@ -122,7 +122,7 @@ class Describer:
         return Caption(text + ".", things, ground, ((one.code, other.code, self.scene.axis),), (), sizes)
 
     def counted(self) -> Caption:
-        """`one bicycle and two foxes, the background is green`."""
+        """Count things and name the colour: `one bicycle and two foxes, the background is green`."""
         groups, colour = self.shuffled(), GROUNDS[self.scene.ground].colour
         each = [self.names[group.code].counted(group.count) for group in groups]
         end = self.chance.choice((f"the background is {colour}", f"all {colour} behind", f"against {colour}"))
@@ -132,7 +132,7 @@ class Describer:
         )
 
     def part(self) -> Caption:
-        """`the bicycle on the right, in the snow`."""
+        """Mention one group only: `the bicycle on the right, in the snow`."""
         at = self.chance.randrange(len(self.scene.groups))
         group, cell = self.scene.groups[at], self.scene.cells()[at]
         start = self.chance.choice(("", "look at ", "notice ", "I see "))
@@ -141,7 +141,7 @@ class Describer:
         return Caption(text, things, frozenset([self.scene.ground]), (), ((group.code, cell),))
 
     def _number(self, group: Group) -> int | None:
-        """What the words of `some` claim: `a fox` is true of two foxes, `two foxes` is not true of three."""
+        """The number that `some` claims: None for `a fox` (also true of two foxes), but 2 for `two foxes`."""
         return None if group.count == 1 else group.count
 
 
@@ -156,19 +156,19 @@ TWIN_HABITS = {"places": "place", "count": "count", "ground": "sentence"}
 
 
 def describe(scene: Scene, lexicon: dict[str, Thing], chance: random.Random) -> list[Caption]:
-    """Five captions, one of each describer, in the order of `HABITS`."""
+    """Return five captions, one of each describer, in the order of `HABITS`."""
     return [habit(Describer(scene, lexicon, chance)) for habit in HABITS.values()]
 
 
 def describe_twin(scene: Scene, kind: str, lexicon: dict[str, Thing], seed: int) -> Caption:
-    """The caption that tells twins of a kind apart; twins of one `seed` are described in the same words."""
+    """Return the caption that tells twins of a kind apart; twins of one `seed` get the same words."""
     return HABITS[TWIN_HABITS[kind]](Describer(scene, lexicon, random.Random(f"twin {seed}")))
 
 
 def ceiling(captions: Iterable[Sequence[Caption]], gallery: Sequence[Scene]) -> float:
-    """The highest R@1 in % that a perfect reader reaches, text to image.
+    """Return the highest text-to-image R@1 in %, that of a perfect reader.
 
-    captions: those of each scene in the gallery. A caption that is true of n scenes counts 1 / n.
+    captions: the captions of each scene in the gallery. A caption that is true of n scenes counts 1 / n.
     """
     holders: dict[str, list[Scene]] = {}
     for scene in gallery:
@@ -183,7 +183,7 @@ def ceiling(captions: Iterable[Sequence[Caption]], gallery: Sequence[Scene]) -> 
 
 
 def joined(parts: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
+    """Join parts as in `a`, `a and b`, `a, b and c`."""
     return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
 
 

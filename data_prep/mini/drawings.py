@@ -1,4 +1,4 @@
-"""Drawings: icons as SVG and as pixels, a picture on a white square, and which files move."""
+"""Draw icons as SVG and as pixels, put pictures on a white square, and tell which files are animated."""
 
 import io
 from pathlib import Path
@@ -14,7 +14,7 @@ def is_animated(path: Path) -> bool:
 
 
 def to_svg(icon_set: dict, name: str, colour: str) -> str:
-    """One icon of a set in Iconify's JSON as an SVG; what has no colour of its own gets `colour`."""
+    """Return one icon of a set in Iconify's JSON as SVG; parts without their own colour get `colour`."""
     icon = icon_set["icons"][name]
     width = icon.get("width", icon_set.get("width", 16))
     height = icon.get("height", icon_set.get("height", 16))
@@ -27,8 +27,8 @@ def to_svg(icon_set: dict, name: str, colour: str) -> str:
 
 
 def render(svg: str, size: int) -> np.ndarray:
-    """An SVG as RGBA [size, size, 4] uint8, centred; ValueError if it cannot be rendered."""
-    import resvg_py  # here, so that the builders can say that it is absent
+    """Render an SVG as RGBA [size, size, 4] uint8, centred. Raises ValueError if it cannot be rendered."""
+    import resvg_py  # imported late: builders report it if it is missing
 
     png = resvg_py.svg_to_bytes(svg_string=svg, width=size, skip_system_fonts=True)
     picture = Image.open(io.BytesIO(png)).convert("RGBA")
@@ -39,7 +39,7 @@ def render(svg: str, size: int) -> np.ndarray:
 
 
 def on_white(image: Image.Image, size: int) -> Image.Image:
-    """The picture as RGB on a white square, its longer side `size` pixels."""
+    """Centre a picture on a white square, as RGB, resized so that its longer side is `size` pixels."""
     drawing = image.convert("RGBA")
     side = max(drawing.size)
     square = Image.new("RGBA", (side, side), "white")

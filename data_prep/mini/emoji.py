@@ -1,4 +1,4 @@
-"""The words for emoji: `emojibase-data` (CLDR labels, tags, shortcodes of five vendors) and `emojilib`."""
+"""Words for emoji from `emojibase-data` (CLDR labels, tags, shortcodes of five vendors) and `emojilib`."""
 
 import json
 import re
@@ -13,7 +13,7 @@ SKIN_TONES = {"1f3fb", "1f3fc", "1f3fd", "1f3fe", "1f3ff"}
 
 @dataclass(frozen=True)
 class Words:
-    """What the two packages call one emoji, in their spelling; `tags` are those of the emoji without tone."""
+    """The packages' words for one emoji, unchanged; `tags` are those of the emoji without skin tone."""
 
     code: str
     label: str
@@ -23,7 +23,7 @@ class Words:
 
 
 def emoji_code(hexcode: str) -> str:
-    """One spelling for all that file names use: `23-FE0F-20E3` and `0023-20e3` are both `0023-20e3`."""
+    """Return one spelling of a code from file names: `23-FE0F-20E3` and `0023-20e3` become `0023-20e3`."""
     points = re.split("[-_]", hexcode.lower())
     return "-".join(point.zfill(4) for point in points if point not in ("fe0f", "e007f"))
 
@@ -34,7 +34,7 @@ def has_skin_tone(code: str) -> bool:
 
 
 def read_words(vendors: Iterable[str]) -> Iterator[Words]:
-    """The words for every emoji in `emojibase-data`, with the shortcodes of some of its vendors."""
+    """Yield the words for every emoji in `emojibase-data`, with the shortcodes of these vendors."""
     english = fetch("emojibase-data") / "en"
     shortcodes = [_read(english / "shortcodes" / f"{vendor}.json") for vendor in vendors]
     keywords = {

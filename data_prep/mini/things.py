@@ -1,7 +1,7 @@
-"""The things of the small world: what they are called, how they are drawn, and which of them train.
+"""The things that scenes show: their names, their drawings, and which of them are used for training.
 
-What trains is decided by lot, each lot a hash of the thing's code, so that a change of the lexicon moves
-nothing else.
+Hashes of the things' codes decide what is used for training, so a change of the lexicon changes nothing for
+other things.
 """
 
 import hashlib
@@ -26,27 +26,27 @@ PACKAGES = {
     CONTRAST: "@iconify-json/fluent-emoji-high-contrast",
     STILL: "@lobehub/fluent-emoji-3d",
 }
-NEW_SHARE = 0.2  # of the things, which no training scene shows
-PAIR_SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}  # of the pairs of things
+NEW_SHARE = 0.2  # share of the things that no training scene shows
+PAIR_SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}  # shares of the pairs of things
 NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four"}
 SPRITE = 128  # pixels of a drawing before it is placed
 
 
 class Name(NamedTuple):
-    """A name of a thing, such as `a pair of` + `scissors`, `pairs of scissors`."""
+    """A name of a thing: article, singular and plural (`a pair of`, `scissors`, `pairs of scissors`)."""
 
     article: str
     singular: str
     plural: str
 
     def one(self, size: str = "", definite: bool = False) -> str:
-        """`a fox`, `a big fox`, `the big pair of scissors`."""
+        """Name one thing: `a fox`, `a big fox`, `the big pair of scissors`."""
         first, *rest = self.article.split()
         first = "the" if definite else "a" if size else first
         return " ".join(word for word in (first, size, *rest, self.singular) if word)
 
     def counted(self, number: int) -> str:
-        """`one fox`, `one pair of scissors`, `three foxes`."""
+        """Name a number of things: `one fox`, `one pair of scissors`, `three foxes`."""
         if number > 1:
             return f"{NUMBERS[number]} {self.plural}"
         return " ".join([NUMBERS[1], *self.article.split()[1:], self.singular])
@@ -54,7 +54,7 @@ class Name(NamedTuple):
 
 @dataclass(frozen=True)
 class Thing:
-    """One thing of the lexicon: its emoji's code, its names, the first one the commonest, and its kind."""
+    """One thing of the lexicon: its emoji's code, its names (the most common one first), and its kind."""
 
     code: str
     names: tuple[Name, ...]
@@ -67,11 +67,11 @@ class Thing:
 
     @property
     def held_style(self) -> str:
-        """The style of the drawing that is kept for val and test; the others train."""
+        """The style that is kept for val and test; training shows the others."""
         return STYLES[int(lot(f"style {self.code}") * len(STYLES))]
 
     def styles(self, split: str) -> tuple[str, ...]:
-        """The styles in which the scenes of a split show it; the new things are shown in all of them."""
+        """Return the styles in which scenes of a split show it; a new thing is shown in all styles."""
         if self.is_new:
             return STYLES
         return tuple(style for style in STYLES if (style == self.held_style) == (split != "train"))
@@ -79,12 +79,12 @@ class Thing:
 
 @cache
 def lot(text: str) -> float:
-    """A number from 0 (included) to 1 (excluded) that only `text` decides."""
+    """Return a number in [0, 1) that depends only on `text`."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6]) / 2**48
 
 
 def pair_split(one: str, other: str) -> str:
-    """The split whose scenes may show these two things together."""
+    """Return the split whose scenes may show these two things together."""
     number = lot("pair " + " ".join(sorted((one, other))))
     for split, share in PAIR_SHARES.items():
         if number < share:
@@ -94,9 +94,9 @@ def pair_split(one: str, other: str) -> str:
 
 
 def read_things(path: Path = LEXICON) -> dict[str, Thing]:
-    """The things of a lexicon by code.
+    """Read the things of a lexicon, by code.
 
-    `BadInput` names file and line: of a line that is not as expected, and of a name that two things have.
+    Raises `BadInput` with file and line for a line that is not as expected, or a name that two things have.
     """
     things, owners = {}, {}
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -124,7 +124,7 @@ def read_things(path: Path = LEXICON) -> dict[str, Thing]:
 
 
 def _read_name(text: str, where: str) -> Name:
-    """`a bike/bikes` or `a pair of specs/pairs of specs` as a name."""
+    """Parse a name such as `a bike/bikes` or `a pair of specs/pairs of specs`."""
     head, slash, plural = text.partition("/")
     words = head.split()
     end = words.index("of") + 1 if "of" in words[:-1] and plural.split()[1:2] == ["of"] else 1
@@ -151,9 +151,9 @@ def still_files() -> dict[str, Path]:
 
 @cache
 def drawing(code: str, style: str, ink: str = "#000000") -> Image.Image:
-    """One drawing as RGBA [128, 128], cut to what it shows. `ink`: the colour of high-contrast drawings.
+    """Return one drawing as RGBA [128, 128], without empty border. `ink`: colour of high-contrast drawings.
 
-    `BadInput` if the packages do not have it.
+    Raises `BadInput` if the packages do not have it.
     """
     try:
         if style == STILL:
@@ -168,7 +168,7 @@ def drawing(code: str, style: str, ink: str = "#000000") -> Image.Image:
 
 
 def cut_out(picture: Image.Image, side: int = SPRITE) -> Image.Image:
-    """What an RGBA picture shows, without its empty border, in the middle of a square of `side` pixels."""
+    """Crop an RGBA picture to what it shows; resize and centre that to fit a square of `side` pixels."""
     picture = picture.crop(picture.getchannel("A").getbbox())
     scale = side / max(picture.size)
     size = [max(1, round(length * scale)) for length in picture.size]

@@ -1,4 +1,4 @@
-"""The small world as files: pictures and clips, composed and encoded, in the formats of the benchmarks."""
+"""Compose and encode pictures and clips, and write them in the file formats of Flickr30K and MSR-VTT."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from data_prep.mini.things import CONTRAST, STILL, drawing, lot
 
 PICTURE_SIZE, CLIP_SIZE = 192, 128  # pixels
 ANIMATIONS = tuple(f"@lobehub/fluent-emoji-anim-{number}" for number in (1, 2, 3, 4))
-RECORDS = "records.jsonl"  # what each picture or clip of a source folder shows, for whoever looks into errors
-VTT_SPLITS = {"train": "train", "val": "validate", "test": "test"}  # MSR-VTT's words
+RECORDS = "records.jsonl"  # what each picture or clip of a source folder shows, to look into errors
+VTT_SPLITS = {"train": "train", "val": "validate", "test": "test"}  # MSR-VTT's names
 CATEGORY = 0  # MSR-VTT has twenty numbered topics; here there is one
 
 
@@ -82,7 +82,7 @@ def write_msrvtt(folder: Path, clips: Sequence[Clip], workers: int) -> str:
 def write_test(folder: Path, clips: Sequence[Clip], kind: str) -> int:
     """Write 1k-A's list of test captions, one for each clip; returns how many.
 
-    kind: whole | moments | common, in which a clip has either. All are drawn by lot.
+    kind: whole | moments | common (one of the two for each clip, at random). Captions are drawn at random.
     """
     rows = []
     for number, clip in enumerate(clips):
@@ -96,12 +96,12 @@ def write_test(folder: Path, clips: Sequence[Clip], kind: str) -> int:
 
 
 def still(code: str, style: str, ink: str) -> Image.Image:
-    """The drawing of a thing; only high-contrast ones have an ink."""
+    """Return the drawing of a thing; only high-contrast drawings have an ink."""
     return drawing(code, style, ink if style == CONTRAST else "")
 
 
 def in_motion(event: Event, ink: str, pose: int) -> Image.Image:
-    """The drawing of an event in a pose; three-dimensional ones move as their artist drew them."""
+    """Return the drawing of an event in a pose; for three-dimensional ones, from the artist's animation."""
     if event.style == STILL and event.code in animations():
         left = pose * CLIP_SIZE
         return _strip(event.code).crop((left, 0, left + CLIP_SIZE, CLIP_SIZE))
@@ -110,7 +110,7 @@ def in_motion(event: Event, ink: str, pose: int) -> Image.Image:
 
 @cache
 def animations() -> dict[str, Path]:
-    """The files that move, by code."""
+    """Return the animated files by code."""
     found: dict[str, Path] = {}
     for package in ANIMATIONS:
         for path in sorted((fetch(package) / "assets").glob("*.webp")):
@@ -130,7 +130,7 @@ def _strip(code: str) -> Image.Image:
 
 
 def pose_strip(code: str) -> str:
-    """Keep seven frames of an animation, side by side, in the cache folder; returns their digest."""
+    """Save seven frames of an animation, side by side, in the cache folder; returns their digest."""
     path = _strip_file(code)
     if not path.exists():
         with Image.open(animations()[code]) as image:

@@ -23,7 +23,7 @@ def _ramp(count: int, size: int, generator: torch.Generator) -> torch.Tensor:
 
 
 def recolour(rgba: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """RGBA drawings [B, 4, H, W] (0…1), each in one random colour; alpha stays as it is."""
+    """Give each RGBA drawing [B, 4, H, W] (0…1) one random colour; alpha stays as it is."""
     colours = torch.rand((len(rgba), 3, 1, 1), generator=generator)
     return torch.cat([colours.expand(-1, -1, *rgba.shape[2:]), rgba[:, 3:]], dim=1)
 
@@ -31,9 +31,9 @@ def recolour(rgba: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 def views(
     rgba: torch.Tensor, size: int, generator: torch.Generator, scale: tuple[float, float] = (0.95, 1.5)
 ) -> torch.Tensor:
-    """Random views of RGBA drawings [B, 4, H, W] (0…1): moved, turned, tinted, shaded, with a gloss.
+    """Return random views of RGBA drawings [B, 4, H, W] (0…1): moved, turned, tinted, shaded, with a gloss.
 
-    scale: lowest and highest; above 1 the drawing is smaller. Returns RGBA [B, 4, size, size], the colours
+    scale: lowest and highest; above 1 the drawing is smaller. Returns RGBA [B, 4, size, size], with colours
     multiplied by alpha.
     """
     count = len(rgba)
@@ -59,7 +59,7 @@ def views(
 
 
 def develop(picture: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Pictures [B, 3, H, W] (0…1) with random contrast, brightness, saturation and blur."""
+    """Give pictures [B, 3, H, W] (0…1) random contrast, brightness, saturation and blur."""
     count = len(picture)
     mean = picture.mean(dim=(1, 2, 3), keepdim=True)
     picture = mean + (picture - mean) * _uniform((count, 1, 1, 1), 0.7, 1.2, generator)
@@ -72,7 +72,7 @@ def develop(picture: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def augment(rgba: torch.Tensor, size: int, generator: torch.Generator) -> torch.Tensor:
-    """Opaque random RGB views [B, 3, size, size] (0…1) of RGBA drawings [B, 4, H, W] (0…1)."""
+    """Return opaque random RGB views [B, 3, size, size] (0…1) of RGBA drawings [B, 4, H, W] (0…1)."""
     count = len(rgba)
     view = views(rgba, size, generator)
     plain = torch.rand((count, 1, 1, 1), generator=generator) < 0.5

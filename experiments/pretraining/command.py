@@ -27,7 +27,7 @@ VALIDATION = "mini-flickr30k"
 
 
 def recall_on(validation: RetrievalDataset) -> Callable[[CLIPModel, CLIPTokenizer], dict]:
-    """What `pretrain` logs beside the loss: text-to-visual R@1 and R@10 in % on a split."""
+    """Return what `pretrain` calls for its log: it measures text-to-visual R@1 and R@10 in % on a split."""
     config = recipe(validation.recipe).train_config()
 
     def measure(clip: CLIPModel, tokenizer: CLIPTokenizer) -> dict:
@@ -40,7 +40,7 @@ def recall_on(validation: RetrievalDataset) -> Callable[[CLIPModel, CLIPTokenize
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of `python -m experiments pretrain`."""
+    """Add the options of `python -m experiments pretrain`."""
     parser.add_argument("--out", type=Path, required=True, help="folder that gets the CLIP")
     parser.add_argument("--config", default="{}", help="JSON of PretrainConfig, such as '{\"steps\": 50}'")
     parser.add_argument("--runs", type=Path, default=Path("runs/mini_clip"), help="default: runs/mini_clip")
@@ -51,10 +51,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Make the bundled CLIP again: draw its corpus, train for two hours on two cores, and save it.
 
-    104 MB are fetched the first time. A checkpoint is kept in the folder of runs every three minutes, from
-    which the same command goes on after a stop. Recall is logged if mini-flickr30k has been built, on its
-    split val. `cma.load_backbone(OUT)` loads the result; those of `states` are beside it, as OUT-700 for the
-    one of 700 steps.
+    104 MB are fetched the first time. Every three minutes a checkpoint is saved in the folder of runs; after
+    a stop, the same command continues from it. If mini-flickr30k has been built, recall on its val split is
+    logged. `cma.load_backbone(OUT)` loads the result. Those of `states` are beside it, for example OUT-700,
+    trained for 700 steps.
     """
     config = parse_json(options.config, PretrainConfig, "--config")
     pixels, drawings = icons.build(options.workers)

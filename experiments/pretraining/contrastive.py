@@ -1,9 +1,9 @@
 """How the bundled CLIP was made: contrastive pre-training from scratch on drawings and scenes with captions.
 
-The two towers have different widths and equal depth, as in ViT-B/32 (768 and 512). After Radford et al.,
-*Learning Transferable Visual Models From Natural Language Supervision* (2021), on a small scale, with the
-patch dropping of FLIP (Li et al., 2023), the optimiser Muon (Jordan et al., 2024) for the weight matrices,
-and averaged weights. Notebook a1 runs it.
+The two towers have different widths and equal depth, as in ViT-B/32 (768 and 512). The training follows
+Radford et al., *Learning Transferable Visual Models From Natural Language Supervision* (2021), on a small
+scale, with the patch dropping of FLIP (Li et al., 2023), the optimiser Muon (Jordan et al., 2024) for the
+weight matrices, and averaged weights. Notebook a1 runs it.
 """
 
 import json
@@ -26,7 +26,7 @@ from .augmentation import augment, recolour
 from .crowds import Crowds
 from .small_clip import MEAN, STD, ClipShape, build_model, build_tokenizer
 
-SCHEDULE = ("steps", "decay", "states")  # what may change when a run goes on
+SCHEDULE = ("steps", "decay", "states")  # fields that may change when a run is continued
 
 
 @checked_dataclass
@@ -44,14 +44,14 @@ class PretrainConfig:
     drop: float = 0.4  # share of the patches that are left out …
     full_view: float = 0.07  # … except in this last share of the steps
     scenes: float = 0.5  # share of a batch that are scenes; the others are single drawings
-    mix: tuple[tuple[str, float], ...] = (("emoji", 0.7), ("colour", 0.2), ("mono", 0.1))  # of those
+    mix: tuple[tuple[str, float], ...] = (("emoji", 0.7), ("colour", 0.2), ("mono", 0.1))  # of the drawings
     states: tuple[int, ...] = (700, 2000)  # steps after which a shorter run would have ended
     shape: ClipShape = ClipShape()
     seed: int = 42
 
 
 def caption_of(drawing, random: np.random.Generator) -> str:
-    """A random caption of a drawing: its label, another caption, or two to five of its tags, shuffled."""
+    """Draw a caption of a drawing: its label, any of its captions, or two to five of its tags, shuffled."""
     kind = random.random()
     if drawing.tags and kind < 0.35:
         tags = random.permutation(drawing.tags)[: random.integers(2, 6)]
@@ -64,7 +64,7 @@ def caption_of(drawing, random: np.random.Generator) -> str:
 def sample_rows(
     groups: dict[str, list[list[int]]], count: int, config: PretrainConfig, random: np.random.Generator
 ) -> list[int]:
-    """About `count` rows: of each group its share of concepts, drawn evenly, and one drawing of each.
+    """Draw about `count` rows: each group's share, of concepts drawn evenly, with one drawing of each.
 
     groups: for each name in `config.mix`, the rows of every concept.
     """
@@ -85,7 +85,7 @@ def contrastive_loss(logits: Tensor, concepts: Sequence[str], texts: Sequence[st
 
 
 def moving_average(decay: float) -> Callable:
-    """An exponential average of weights with a growing window, so that the first ones soon count little."""
+    """Return an exponential average of weights with a growing window: the first ones soon count little."""
     return lambda old, new, n: old + (new - old) * (1 - min(decay, (1 + n.item()) / (10 + n.item())))
 
 
@@ -124,7 +124,7 @@ def learning_rate(step: int, config: PretrainConfig) -> float:
 
 
 def branches(config: PretrainConfig) -> dict[int, int]:
-    """{step: state}: where a state leaves the run, to be cooled down in the last tenth of its steps."""
+    """Return {step: state}: where a run of `state` steps branches off, to decay in its last tenth."""
     return {round(0.9 * state): state for state in config.states}
 
 
@@ -141,8 +141,8 @@ def pretrain(
 
     pixels [N, H, W, 4] uint8 RGBA. Each of the N drawings has `concept`, `captions`, `tags` and `group` (a
     name in `config.mix`). `crowds` draws the scenes, if `config.scenes` asks for some.
-    Every three minutes, `folder/checkpoint.pt` is written, from which a run of the same settings goes on; at
-    the steps of `branches` it is kept as `folder/step-<n>.pt`, too. Every `evaluate_every` steps, what
+    Every three minutes, `folder/checkpoint.pt` is written, from which a run with the same settings continues;
+    at the steps of `branches` it is also saved as `folder/step-<n>.pt`. Every `evaluate_every` steps, what
     `evaluate` returns is added to the log. Raises ValueError if settings outside `SCHEDULE` have changed.
     """
     texts = [text for drawing in drawings for text in (*drawing.captions, *drawing.tags)]

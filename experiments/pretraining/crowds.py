@@ -1,4 +1,4 @@
-"""Scenes for pre-training: drawings by other artists, put together by the composer of the offline benchmarks.
+"""Scenes for pre-training: drawings by other artists, composed by the code of the offline benchmarks.
 
 Their captions are like alt text: names, lists, counts, and words that say nothing about the picture. They
 never say where something is, or on what ground, and no pair of things of val or test is shown.
@@ -18,7 +18,7 @@ from data_prep.mini.things import Name, Thing
 
 from .augmentation import develop, views
 
-# fox, ball · a fox and a ball · one fox and one ball · fox and ball
+# such as: fox, ball · a fox and a ball · one fox and one ball · fox and ball
 FORMS = ("list", "and", "count", "plain")
 JOINTS = (" and ", " and ", ", ", " with ", " plus ", " & ")
 BEFORE = (
@@ -34,14 +34,14 @@ MONO = 0.35  # share of the drawings that are of one colour
 
 
 class Crowds:
-    """Random scenes of the things of which the corpus holds drawings.
+    """Random scenes of those things that the corpus has drawings of.
 
     pixels [N, H, W, 4] uint8 RGBA; drawings: the N `Drawing`s; things: the lexicon.
     """
 
     def __init__(self, pixels: np.ndarray, drawings: Sequence, things: dict[str, Thing]) -> None:
         self.pixels, self.drawings = pixels, drawings
-        self.rows: dict[str, tuple[list[int], list[int]]] = {}  # in colours, and of one colour
+        self.rows: dict[str, tuple[list[int], list[int]]] = {}  # in colours, in one colour
         for row, drawing in enumerate(drawings):
             if drawing.concept in things:
                 self.rows.setdefault(drawing.concept, ([], []))[drawing.group == "mono"].append(row)
@@ -51,7 +51,7 @@ class Crowds:
         self.words = [text for name in names for text in (name.one(), name.plural)]
 
     def caption(self, scene: Scene, chance: random.Random) -> str:
-        """A list of what is there, in any order."""
+        """Return a caption that lists what is there, in random order."""
         form, joint, parts = chance.choice(FORMS), chance.choice(JOINTS), []
         for group in chance.sample(scene.groups, len(scene.groups)):
             name: Name = chance.choice(self.names[group.code])
@@ -84,7 +84,7 @@ class Crowds:
         return chance.choice(mono if mono and (not coloured or chance.random() < MONO) else coloured)
 
     def _sprites(self, rows: list[int], scenes: list[Scene], generator: torch.Generator) -> list[Image.Image]:
-        """The drawings of the rows, each a little changed; those of one colour in ink or a random colour."""
+        """Return the drawings of the rows, slightly varied; one-colour drawings in ink or a random colour."""
         rgba = torch.from_numpy(self.pixels[rows]).permute(0, 3, 1, 2).float() / 255
         for number, (row, scene) in enumerate(zip(rows, scenes, strict=True)):
             if self.drawings[row].group == "mono":

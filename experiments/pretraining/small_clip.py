@@ -31,7 +31,7 @@ class ClipShape:
 
 
 def build_tokenizer(texts: Sequence[str], shape: ClipShape) -> CLIPTokenizer:
-    """A byte-level BPE tokenizer trained on `texts`, in CLIP's own format.
+    """Train a byte-level BPE tokenizer on `texts`, in CLIP's own format.
 
     `<|endoftext|>` has the highest id, since transformers gives the id 2 another meaning.
     """
@@ -52,7 +52,7 @@ def build_tokenizer(texts: Sequence[str], shape: ClipShape) -> CLIPTokenizer:
 
 
 def build_model(shape: ClipShape, tokenizer: CLIPTokenizer) -> CLIPModel:
-    """A randomly initialised `CLIPModel` for `tokenizer`."""
+    """Return a randomly initialised `CLIPModel` for `tokenizer`."""
 
     def tower(width: int) -> dict:
         sizes = {"hidden_size": width, "intermediate_size": 4 * width, "num_attention_heads": width // 64}
@@ -66,7 +66,7 @@ def build_model(shape: ClipShape, tokenizer: CLIPTokenizer) -> CLIPModel:
 
 
 def processor_for(model: CLIPModel, tokenizer: CLIPTokenizer) -> CLIPProcessor:
-    """The processor of `model`: resize, centre crop, CLIP's mean and deviation, and the tokenizer."""
+    """Return the processor of `model`: resize, centre crop, CLIP's mean and deviation, and the tokenizer."""
     size = model.config.vision_config.image_size
     kind = getattr(transformers, "CLIPImageProcessorPil", None) or transformers.CLIPImageProcessor
     images = kind(size={"shortest_edge": size}, crop_size=size, image_mean=MEAN, image_std=STD)

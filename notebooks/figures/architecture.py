@@ -2,7 +2,7 @@
 
     python notebooks/figures/architecture.py    # writes architecture.png beside this file
 
-Places and sizes are pixels of a picture shown 800 wide; it is drawn with twice as many.
+Places and sizes are in pixels of a picture that is 800 wide; the file has twice as many pixels each way.
 """
 
 import io
@@ -24,13 +24,13 @@ TEXT, SMALL = 12.5 / POINT, 11.5 / POINT
 DARK, BROWN = "#33383d", "#8a4a0c"
 FROZEN = {"facecolor": "#f1f2f3", "edgecolor": "#7a8087", "linewidth": 1.6}
 OWN = {"facecolor": "#c5dcf3", "edgecolor": BLUE, "linewidth": 2.6}
-SHARED = {"facecolor": "#f6bf83", "edgecolor": BROWN, "linewidth": 2.6, "hatch": "//"}  # told apart in grey
+SHARED = {"facecolor": "#f6bf83", "edgecolor": BROWN, "linewidth": 2.6, "hatch": "//"}  # visible in grey too
 PLAIN = {"facecolor": "white", "edgecolor": DARK, "linewidth": 1.6}
 EQUATION = r"$z + [\;own(h) \;\|\; shared(h)\;], \quad h = act(down(z))$"
 
 
 def architecture() -> Figure:
-    """Two frozen encoders, a layer of each with its adapters, one adapter enlarged (paper, Fig. 2).
+    """Draw two frozen encoders, a layer of each with its adapters, and one adapter enlarged (paper, Fig. 2).
 
     Sizes are those of CLIP ViT-B/32 and of the default `AdapterConfig`.
     """
@@ -51,14 +51,14 @@ def architecture() -> Figure:
 
 
 def _encoder(axis: Axes, x: float, side: int, title: str, entry: str) -> None:
-    """One tower, bottom to top: a layer with its two adapters, then CLIP's projection; `side` is outwards."""
+    """Draw a tower, bottom to top: a layer with two adapters, CLIP's projection; `side` points outwards."""
     _text(axis, x, 22, title, weight="bold")
     _text(axis, x, 44, entry, SMALL)
     axis.add_patch(
         FancyBboxPatch((x - 83, 66), 166, 306, "round,pad=0,rounding_size=8", **PLAIN | {"linestyle": "--"})
     )
     _text(axis, x - side * 56, 357, "× 12")
-    adapter = x - side * 56  # the first adapter's edge, from which it is enlarged
+    adapter = x - side * 56  # the inner edge of the first adapter: the enlargement starts here
     corners = [(adapter, 156), (adapter, 182), (400 + side * 210, 450), (400 + side * 210, 66)]
     axis.add_patch(Polygon(corners, facecolor="#d3e3f4", alpha=0.45, edgecolor="none"))
     for y, sublayer in ((78, "attention"), (222, "MLP")):
@@ -76,7 +76,7 @@ def _encoder(axis: Axes, x: float, side: int, title: str, entry: str) -> None:
 
 
 def _bottleneck(axis: Axes, x: float, side: int, width: int) -> None:
-    """One encoder's adapter, bottom to top: z, down, activation, h, its own up, and z added again."""
+    """Draw an encoder's adapter, bottom to top: z, down, activation, h, its own up, and z added again."""
     _box(axis, x, 92, 112, 22, f"z   {width}", PLAIN)
     _arrow(axis, (x, 103), (x, 120))
     _trapezoid(axis, x, 120, 112, 74, f"down\n{width} → 8", OWN)
@@ -97,7 +97,7 @@ def _bottleneck(axis: Axes, x: float, side: int, width: int) -> None:
 
 
 def _shared_slice(axis: Axes) -> None:
-    """The one up-projection that both encoders use: drawn once, fed by both, read by both."""
+    """Draw the one up-projection that both encoders use, with arrows from and to both."""
     _arrow(axis, (307, 225), (388, 225), (388, 258), color=BROWN)
     _arrow(axis, (493, 225), (412, 225), (412, 258), color=BROWN)
     _trapezoid(axis, 400, 258, 68, 92, "shared up\n8 → 16", SHARED)
@@ -107,7 +107,7 @@ def _shared_slice(axis: Axes) -> None:
 
 
 def _cosine(axis: Axes) -> None:
-    """The two streams meet here and nowhere else."""
+    """Draw the cosine, the only place where the two streams meet."""
     _box(axis, 400, 494, 92, 32, "cosine", PLAIN)
     for x, edge, words in ((95, 354, "512 numbers an image or frame"), (705, 446, "512 numbers a caption")):
         _arrow(axis, (x, 420), (x, 494), (edge, 494))
@@ -131,14 +131,14 @@ def _box(axis: Axes, x: float, y: float, width: float, height: float, words: str
 
 
 def _trapezoid(axis: Axes, x: float, y: float, low: float, high: float, words: str, style: dict) -> None:
-    """A projection 40 high standing on `y`, whose sides show which way the width goes."""
+    """Draw a projection, 40 high with its base at `y`; its sides show how the width changes."""
     corners = [(x - low / 2, y), (x + low / 2, y), (x + high / 2, y + 40), (x - high / 2, y + 40)]
     axis.add_patch(Polygon(corners, **style))
     _label(axis, x, y + 20, words, style)
 
 
 def _label(axis: Axes, x: float, y: float, words: str, style: dict) -> None:
-    """Words inside a shape, on a plain ground where the shape is hatched."""
+    """Write words inside a shape, on a plain background if the shape is hatched."""
     ground = {"facecolor": style["facecolor"], "edgecolor": "none", "pad": 1.5} if "hatch" in style else None
     axis.text(x, y, words, ha="center", va="center", fontsize=SMALL, linespacing=1.15, bbox=ground)
 
@@ -154,7 +154,7 @@ def _plus(axis: Axes, x: float, y: float) -> None:
 
 
 def _arrow(axis: Axes, *points: tuple[float, float], color: str = DARK) -> None:
-    """A line through `points` with a head at the last."""
+    """Draw a line through `points` with an arrowhead at the last one."""
     axis.plot(*zip(*points, strict=True), color=color, linewidth=2, solid_joinstyle="miter")
     style = {"arrowstyle": "-|>,head_length=0.5,head_width=0.25", "color": color, "linewidth": 2}
     axis.annotate("", points[-1], points[-2], arrowprops=style | {"shrinkA": 0, "shrinkB": 0})

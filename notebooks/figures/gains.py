@@ -22,7 +22,7 @@ Gains = list[tuple[float, ...]]  # points, low and high, for a text and for a pi
 
 
 def panels(studied: Sequence[rows.MethodRow], records: Sequence[RunRecord]) -> dict[str, dict[str, Gains]]:
-    """{title: {method: gains}}, a panel for each dataset with zero-shot among its rows or records."""
+    """Return {title: {method: gains}}, a panel for each dataset with zero-shot among its rows or records."""
     made = {}
     for name, tested in by_dataset(studied).items():
         if ZERO_SHOT in tested:
@@ -44,13 +44,13 @@ def panels(studied: Sequence[rows.MethodRow], records: Sequence[RunRecord]) -> d
 
 
 def above(metrics: dict, base: dict, way: str) -> tuple[float, ...]:
-    """R@1 of a run and the ends of its interval, minus R@1 of zero-shot."""
+    """Return R@1 of a run and the ends of its interval, minus R@1 of zero-shot."""
     values = metrics[way]["R@1"], *metrics["intervals"][way]["R@1"]
     return tuple(value - base[way]["R@1"] for value in values)
 
 
 def gains(shown: dict[str, dict[str, Gains]]) -> Figure:
-    """One panel for each dataset, methods down; the paper's method is blue, zero-shot is the line at 0."""
+    """Draw a panel for each dataset, a row for each method; the paper's is blue, zero-shot the line at 0."""
     size = 4.4 * len(shown), 1.2 + 0.28 * max(map(len, shown.values()))
     figure, axes = plt.subplots(1, len(shown), squeeze=False, figsize=size, layout="constrained")
     for axis, (title, of) in zip(axes[0], shown.items(), strict=True):

@@ -1,13 +1,13 @@
-// What a person sees of the explorer. It asks widget.py by messages that say what to "do", and shows what the
-// answers say that they "are". Texts are set as text, never as markup.
+// The front end of the explorer. It sends messages to widget.py, whose "do" says what to do, and shows the
+// answers, whose "is" says what they are. Texts are set as text, never as markup.
 
 const GAP = 4, PART = 1 << 20;  // pixels between tiles, bytes of a file in one message
-const AT_ONCE = 8, REQUESTS = 3, KEPT = 1500;  // previews in a request, requests on their way, previews kept
-const AHEAD = "600px 0px";  // how far beyond the results in sight previews are asked for
-const SOON = 300, SILENCE = 8000;  // milliseconds until it is said that something is done, or not answered
-const WATCH = 3000, MOST_HISTORY = 30;  // milliseconds between two looks for the page's server; queries kept
+const AT_ONCE = 8, REQUESTS = 3, KEPT = 1500;  // previews in a request, open requests, previews kept
+const AHEAD = "600px 0px";  // how far outside the visible results previews are requested
+const SOON = 300, SILENCE = 8000;  // milliseconds until progress, or a missing answer, is shown
+const WATCH = 3000, MOST_HISTORY = 30;  // milliseconds between two checks of the page's server; queries kept
 const LONG = { media: "opening the media …", search: "searching …", missed: "ranking every caption …" };
-const NOTHING = { text: "", like: "", file: "" };  // a query is one of these
+const NOTHING = { text: "", like: "", file: "" };  // a query sets one of these
 const ZERO_SHOT = "without adapter", OWN_KEYS = "data-lm-suppress-shortcuts";
 const DRAGS = ["dragenter", "dragover", "dragleave", "drop"];
 const HINT = "Type what you look for, or drop a picture or clip here to find others like it. "
@@ -42,7 +42,7 @@ const PAGE = `
 </div>
 <div class="cma-results" data-part="results" tabindex="-1"></div>`;
 
-/** An element, whose keys JupyterLab leaves alone; a function is called for the event of its name. */
+/** Make an element whose keys JupyterLab ignores. A function as attribute handles the event of its name. */
 function make(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries({ [OWN_KEYS]: "", ...attributes })) {
@@ -59,17 +59,17 @@ const plural = (number, one) => `${count(number)} ${one}${number === 1 ? "" : "s
 const addressOf = (bytes) => URL.createObjectURL(new Blob([bytes]));
 const alike = (score) => `how alike: ${score.toFixed(3)}`;
 const asked = ({ text, like, file }) => text ? `“${text}”` : like ? `more like ${like}` : `the file ${file}`;
-const own = (event) => event.preventDefault() ?? event.stopPropagation();  // no notebook acts on it
+const own = (event) => event.preventDefault() ?? event.stopPropagation();  // so that no notebook acts on it
 const same = (one, other) => Object.keys(NOTHING).every((key) => one[key] === other[key]);
 
-/** A picture that lets its bytes go once it is shown. */
+/** Make a picture that frees its bytes once it is shown. */
 function photo(bytes, alt) {
   const image = make("img", { alt, load: () => URL.revokeObjectURL(image.src) });
   image.src = addressOf(bytes);
   return image;
 }
 
-/** Small pictures, asked for when their tile comes near and taken off it when it is far. */
+/** Small pictures, requested when their tile comes near the visible part and removed when it is far. */
 class Previews {
   constructor(send, root) {
     Object.assign(this, { send, kept: new Map(), waiting: new Set(), asked: new Map(), requests: 0 });
@@ -91,7 +91,7 @@ class Previews {
     else tile.image.removeAttribute("src");
   }
 
-  /** Show a preview, and keep those that were shown last. */
+  /** Show a preview, and keep the ones that were shown most recently. */
   show(tile, address) {
     if (tile.near) tile.image.src = address;
     this.kept.delete(tile.hit.key);
@@ -173,10 +173,10 @@ class Column {
     this.layout(this.last, previews);
   }
 
-  /** Lay the tiles out from one that begins a row. A row is closed once it is full, and fits exactly. */
+  /** Lay out the tiles, beginning with one that starts a row. A row that is full is scaled to fit exactly. */
   layout(from, previews) {
     const width = (this.width = this.grid.clientWidth), wanted = Math.max(84, Math.min(190, width / 4));
-    const held = this.tiles.find((tile) => tile === document.activeElement);  // it moves, and keeps the focus
+    const held = this.tiles.find((tile) => tile === document.activeElement);  // it moves: refocused below
     let row = [], sum = 0;
     const close = (most) => {
       const height = Math.min(most, (width - GAP * (row.length - 1) - 0.5) / sum);
@@ -192,7 +192,7 @@ class Column {
       tile.ratio = Math.max(0.6, Math.min(2.2, tile.hit.ratio));
       row.push(tile);
       sum += tile.ratio;
-      if ((sum + 0.5) * wanted + GAP * (row.length - 1) >= width) close(Infinity);  // or nearly
+      if ((sum + 0.5) * wanted + GAP * (row.length - 1) >= width) close(Infinity);  // (nearly) full
     }
     if (row.length) close(wanted);
     old.forEach((line) => line.remove());
@@ -214,7 +214,7 @@ class Column {
     if (at >= 0 && way) own(event) ?? this.focus(this.beside(event.target, way));
   }
 
-  /** The nearest tile in the row above or below. */
+  /** Return the number of the nearest tile in the row above or below. */
   beside(tile, way) {
     const line = tile.parentElement, away = (one) => Math.abs(one.offsetLeft - tile.offsetLeft);
     const row = (way < 0 ? line.previousElementSibling : line.nextElementSibling)?.children ?? [];
@@ -262,7 +262,7 @@ class Viewer {
     if (words) explorer.send("why", which);
   }
 
-  /** Its rank by every model, or that of a copy which is shown for it. */
+  /** Say its rank by every model, or the rank of a copy that is shown instead of it. */
   places() {
     const shows = ({ hit }) => [hit.key, ...hit.alike].includes(this.hit.key);
     return this.explorer.columns.map(({ tiles, title }) => {
@@ -307,11 +307,11 @@ class Viewer {
   }
 }
 
-/** All of it: the controls, the query whose results are `shown`, and the messages. */
+/** The whole explorer: the controls, the query whose results are `shown`, and the messages. */
 class Explorer {
   constructor(model, page) {
     Object.assign(this, { model, page, setup: model.get("setup"), columns: [], history: [], shown: NOTHING });
-    this.id = Math.floor(Math.random() * 1e9);  // of what was asked last; two views of one widget count apart
+    this.id = Math.floor(Math.random() * 1e9);  // of the last request; each view of a widget has its own
     this.build();
     this.previews = new Previews((what, more) => this.send(what, more), this.results);
     this.viewer = new Viewer(this);
@@ -345,7 +345,7 @@ class Explorer {
     on(this.node, "keydown", (event) => this.key(event));
     const submit = (event) => own(event) ?? this.close() ?? this.search({ ...NOTHING, text: this.box.value });
     on(this.form, "submit", submit);
-    on(this.box, "keydown", (event) => event.key === "Enter" && submit(event));  // which JupyterLab stops
+    on(this.box, "keydown", (event) => event.key === "Enter" && submit(event));  // JupyterLab blocks its own
   }
 
   key(event) {
@@ -372,10 +372,10 @@ class Explorer {
     }
   }
 
-  /** Other media: what there is to choose from comes back, and then the query is asked again. */
+  /** Choose other media: the answer says what there is to choose from, and then the query is sent again. */
   choose(name, query = this.query) {
     if (this.setup.media.includes(name)) this.media.value = name;
-    if (this.box.value === this.query?.text) this.box.value = query.text;  // else one is typing
+    if (this.box.value === this.query?.text) this.box.value = query.text;  // otherwise someone is typing
     if (same(query, NOTHING)) this.shown = NOTHING;
     Object.assign(this, { columns: [], next: query, choices: null });
     this.viewer.node.close();
@@ -407,7 +407,7 @@ class Explorer {
     else if (examples[0]) this.toggle(this.lists()[0]);
   }
 
-  /** Open a list of suggestions, which stays until it is closed. */
+  /** Open a list of suggestions, which stays until it is closed; close it if it is open. */
   toggle(button) {
     const opens = button.ariaExpanded === "false", { option } = button.dataset;
     this.close();
@@ -433,7 +433,7 @@ class Explorer {
   }
 
   send(what, more = {}) {
-    if (what in LONG) this.wait(what, LONG[what]);  // it may take long, and has an id of its own
+    if (what in LONG) this.wait(what, LONG[what]);  // it may take long, so it gets an id of its own
     const id = what in LONG ? ++this.id : this.shown.id;
     this.model.send({ do: what, id, media: this.media.value, ...more });
     clearTimeout(this.silence);
@@ -449,7 +449,7 @@ class Explorer {
     return { adapters, strength, kind: this.kind.value, folder: this.folder.value };
   }
 
-  /** Search, once the media are open; the results so far stay, dimmed, until others come. */
+  /** Search, once the media are open. The old results stay, dimmed, until new ones come. */
   search({ text, like, file }, remember = true) {
     this.next = { text, like, file };
     if (!this.choices) return this.active === "media" || this.choose(this.media.value, this.next);
@@ -458,11 +458,11 @@ class Explorer {
     this.pending = { text, like, file, remember, id: this.id };
   }
 
-  get query() { return this.choices ? this.pending ?? this.shown : this.next; }  // that was asked last
+  get query() { return this.choices ? this.pending ?? this.shown : this.next; }  // the query asked last
 
-  /** The same query, once something else was chosen. */
+  /** Send the same query after another choice of models, strength, kind or folder. */
   again() {
-    if (this.lists()[1].ariaExpanded === "true") this.close();  // others are missed now
+    if (this.lists()[1].ariaExpanded === "true") this.close();  // it would now list other captions
     if (!same(this.query, NOTHING)) this.search(this.query, false);
   }
 
@@ -499,7 +499,7 @@ class Explorer {
   }
 
   fail(text, file = false) {
-    if (!file || this.active === "file") this.done();  // a search goes on where a file is refused
+    if (!file || this.active === "file") this.done();  // a refused file does not stop a search
     this.alert.textContent = text;
   }
 
@@ -533,7 +533,7 @@ class Explorer {
     this.grow();
   }
 
-  /** Other results than before: those of the search that was pending. */
+  /** Replace the results by those of the search that was pending. */
   replace(columns) {
     const { remember, ...query } = this.pending;
     this.done();
@@ -557,7 +557,7 @@ class Explorer {
   }
 }
 
-/** The page of `make explore`: its address holds the query, and it comes back once its server does. */
+/** The page of `make explore`: its address holds the query, and it reloads after its server was restarted. */
 class Page {
   constructor() {
     const { baseUrl, kernelId } = JSON.parse(document.getElementById("jupyter-config-data").textContent);
@@ -574,7 +574,7 @@ class Page {
     if (address !== location.hash) history[isNew ? "pushState" : "replaceState"](null, "", address);
   }
 
-  /** Say when the server is gone, and load the page again when it is back without this page's kernel. */
+  /** Say when the server is gone, and reload the page when the server is back without this page's kernel. */
   async look(say) {
     try {
       const { status } = await fetch(this.kernel, { cache: "no-store" });

@@ -204,7 +204,7 @@ class MediaIndex(Embedded):
         return sorted({item for caption, item in owned if caption.casefold().split() == wanted})
 
     def copies(self, items: Sequence[int], apart: Iterable[int] = ()) -> dict[int, list[int]]:
-        """Return {item: [item and its copies]} for the ranked items that are no copy of a better one (`fold`).
+        """Return {item: [item and its copies]} for the ranked items that copy no better one (`fold`).
 
         The hashes are of grey values, so copies must also have a cosine of at least `ALIKE`: most pictures
         that differ in colour have less. Items in `apart` and items after the first `DEPTH` stay alone.

@@ -40,6 +40,7 @@ class MediaFile:
     file_name: str
     media: Name
     kind: Literal["image", "video"]
+    id: str = ""
     captions: tuple[str, ...] = ()
     start: float | None = None
     end: float | None = None
@@ -137,5 +138,5 @@ def _of_splits(splits: Sequence[RetrievalDataset]) -> tuple[Path, list[MediaFile
     for split in splits:
         for item in split.items:
             names = shown_name(item.file_name), split.path(item).relative_to(root).as_posix()
-            files.append(MediaFile(*names, split.kind, item.captions, item.start, item.end))
+            files.append(MediaFile(*names, split.kind, item.id, item.captions, item.start, item.end))
     return root.absolute(), files

@@ -12,16 +12,15 @@ import time
 from dataclasses import asdict, dataclass, replace
 
 import torch
-from torch import nn
 
 from cma import RetrievalModel, data, methods
 from cma.files import read_json
 from cma.training import NotFinite, encode, epoch_size, query_ranks, train
 
+from .published import PAPER as OURS
 from .rows import MethodRow
 from .study import Study, add_run_options, study_of
 
-OURS = "cross-modal adapter"
 GROUPS = ("sharing", "where", "bottleneck", "init", "pooling")  # besides "default"
 SHARED_DIMS = (0, 64)  # and the full width of the narrower tower
 LAST_LAYERS = 2
@@ -76,7 +75,7 @@ def points(model: RetrievalModel, dataset: data.RetrievalDataset, similarity: st
     return made
 
 
-def start(adapters: nn.Module, point: Point) -> None:
+def start(adapters: torch.nn.Module, point: Point) -> None:
     """Give the adapter the point's initial values; outside its `sites` it adds nothing and is not trained."""
     for name, parameter in adapters.named_parameters():
         if name.endswith(("up_weight", "shared_weight")):
@@ -141,6 +140,8 @@ def run(options: argparse.Namespace) -> None:
     studied = MethodRow(training.name, OURS, {}).path(options.results.parent / "methods")
     hint = f"; run `python -m experiments study {options.folder}` until it has chosen a rate"
     rate, epochs = read_json(studied, MethodRow, hint).lr, ablations.budget.epochs
+    if rate is None:
+        raise ValueError(f"{studied}: no rate yet{hint}")
     ablations.config = replace(ablations.config, epochs=epochs, lr=rate)
     chosen = points(model, training, ablations.config.similarity)
     chosen = [point for point in chosen if point.group in ("default", *options.only)]

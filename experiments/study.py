@@ -170,9 +170,8 @@ class Study:
             place = self.folder.with_name(f"{self.folder.name}-{kind}")
             if (place / "dataset.json").exists():
                 test = data.load(place, "test")
-                found = encode(model, test, self.config)
                 told = twin_hits if kind == "twins" else query_ranks
-                row.further[seed][place.name] = told(found, test, self.config)
+                row.further[seed][place.name] = told(encode(model, test, self.config), test, self.config)
 
     def _check_time(self) -> None:
         if time.time() >= self.until:

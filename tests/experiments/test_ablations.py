@@ -124,6 +124,9 @@ def test_rate_and_epochs_are_those_of_the_study(command, tmp_path, capsys):
     status, _, err = command("--only", "init")
     assert status == 1
     assert "toy-cross-modal-adapter.json: no such file; run `python -m experiments study" in err[0]
+    MethodRow("toy", OURS, {}).save(tmp_path / "results" / "methods")
+    _, _, err = command("--only", "init")
+    assert "adapter.json: no rate yet; run `python -m experiments study" in err[0]
     MethodRow("toy", OURS, {}, lr=0.01).save(tmp_path / "results" / "methods")
     assert command("--only", "init", "--hours", "0")[:2] == (0, ["3 points: 3 to train, 36 steps"])
     (tmp_path / "results" / "protocol.json").write_text('{"budgets": {"toy": {"epochs": 2}}}')

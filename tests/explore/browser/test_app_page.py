@@ -5,10 +5,10 @@ import statistics
 import time
 import urllib.error
 import urllib.request
-from contextlib import suppress
+from contextlib import contextmanager
 
+import psutil
 import pytest
-from playwright.sync_api import TimeoutError
 
 from cma.explore.gallery import Gallery
 from tests.conftest import build_clip, build_processor
@@ -63,6 +63,21 @@ def toy_backbone(tmp_path_factory):
     build_clip().save_pretrained(folder)
     build_processor().save_pretrained(folder)
     return folder
+
+
+@contextmanager
+def stopped_kernels():
+    """The kernels that this process started compute nothing in the block; what they are sent waits."""
+    started = psutil.Process().children(recursive=True)
+    kernels = [one for one in started if "ipykernel_launcher" in one.cmdline()]
+    assert kernels
+    for one in kernels:
+        one.suspend()
+    try:
+        yield
+    finally:
+        for one in kernels:
+            one.resume()
 
 
 def best(model, media, query, k=60) -> dict[str, list[str]]:
@@ -193,21 +208,18 @@ def test_it_begins_with_something_to_do_and_a_telephone_shows_pictures(address, 
 
 
 def test_what_takes_long_is_said_dims_the_old_results_and_can_be_cancelled(shown, kept):
-    shown.ask("a clip of number 5")
-    for step in (1, 2, 3):  # a fast machine may be done before it has to be said
-        before = shown.results()
-        shown.set_strength(step)
-        with suppress(TimeoutError):
-            shown.button("cancel").wait_for(timeout=5000)
-            break
-    assert shown.root.locator(".cma-results[aria-busy]").count() == 1
-    shown.page.screenshot(path=kept / "busy.png")
-    shown.button("cancel").click()
-    shown.root.get_by_text("Cancelled.").wait_for()
-    assert shown.root.locator(".cma-results[aria-busy]").count() == 0 and shown.results() == before
+    before = shown.ask("a clip of number 5")
+    with stopped_kernels():  # a fast machine would be done before one can cancel
+        shown.set_strength(1)
+        shown.button("cancel").wait_for()
+        assert shown.root.locator(".cma-results[aria-busy]").count() == 1
+        shown.page.screenshot(path=kept / "busy.png")
+        shown.button("cancel").click()
+        shown.root.get_by_text("Cancelled.").wait_for()
+        assert shown.root.locator(".cma-results[aria-busy]").count() == 0 and shown.results() == before
     with shown.searching():
         shown.box.press("Enter")
-    assert list(shown.results()) == ["zero-shot", f"{NAME} × {step / 4:g}"]
+    assert list(shown.results()) == ["zero-shot", f"{NAME} × 0.25"]
 
 
 def test_without_its_token_nobody_sees_anything(address, media):

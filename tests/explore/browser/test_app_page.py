@@ -5,7 +5,7 @@ import statistics
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psutil
 import pytest
@@ -68,16 +68,19 @@ def toy_backbone(tmp_path_factory):
 @contextmanager
 def stopped_kernels():
     """The kernels that this process started compute nothing in the block; what they are sent waits."""
-    started = psutil.Process().children(recursive=True)
-    kernels = [one for one in started if "ipykernel_launcher" in one.cmdline()]
+    ours = set(psutil.Process().children(recursive=True))
+    started = [one for one in psutil.process_iter(["cmdline"]) if one in ours]  # also if one ends meanwhile
+    kernels = [one for one in started if "ipykernel_launcher" in (one.info["cmdline"] or ())]
     assert kernels
-    for one in kernels:
-        one.suspend()
     try:
+        for one in kernels:
+            with suppress(psutil.NoSuchProcess):  # of a page that was just closed
+                one.suspend()
         yield
     finally:
         for one in kernels:
-            one.resume()
+            with suppress(psutil.NoSuchProcess):
+                one.resume()
 
 
 def best(model, media, query, k=60) -> dict[str, list[str]]:

@@ -102,10 +102,10 @@ class RetrievalModel(nn.Module):
         """Add a method as `name`; it acts from now on. Raises ValueError for a name that cannot be used."""
         if name in self.adapters:
             raise ValueError(f"adapter {name!r} exists already; choose another name, or remove it first")
-        try:
-            self.adapters[name] = method.to(self.device).train(self.training)
-        except KeyError as error:
-            raise ValueError(f"adapter name {name!r} cannot be used: {error.args[0]}") from error
+        if not name or "." in name or hasattr(self.adapters, name):
+            raise ValueError(f"adapter name {name!r} cannot be used: empty, with a dot, or one of torch's")
+        activate(self.clip, method.to(self.device).train(self.training))  # first: it may fail
+        self.adapters[name] = method
         self.set_adapter(name)
         return method
 

@@ -93,7 +93,7 @@ def class_of(method: str | type[Method]) -> type[Method]:
     while waiting:
         kind = waiting.pop()
         waiting += kind.__subclasses__()
-        known |= {kind.NAME: kind} if "NAME" in vars(kind) else {}
+        known = ({kind.NAME: kind} if "NAME" in vars(kind) else {}) | known  # the newest of a name
     if method not in known:
         raise ValueError(f"unknown method {method!r}; there are: {', '.join(NAMES)}")
     return known[method]

@@ -186,3 +186,23 @@ def test_a_method_of_your_own(tmp_path):
     torch.testing.assert_close(embed(model)[1], plain + 2 * model.adapters["mine"].vector.detach())
     model.save_adapter(tmp_path, "mine")
     assert torch.equal(model.load_adapter(tmp_path, "again").vector, model.adapters["mine"].vector)
+
+
+def test_a_method_that_fails_leaves_its_name_free_and_its_mended_class_is_found(model):
+    class Shift(Method):
+        NAME = "mended later"
+
+    with pytest.raises(NotImplementedError):
+        attach(model, "mended later", "mine")
+    assert list(model.adapters) == ["a", "b"] and model.active is None
+
+    broken = Shift  # a notebook keeps the old class, too
+
+    class Shift(Method):
+        NAME = "mended later"
+
+        def hang(self, clip, scale):
+            return ()
+
+    assert type(attach(model, "mended later", "mine")) is Shift is not broken
+    assert model.active == "mine"

@@ -26,7 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         options.run(options)
-    except (ImportError, OSError, TypeError, ValueError) as error:
+    except KeyboardInterrupt:  # a run that had started has said how to continue it
+        return 130
+    except (ImportError, MemoryError, OSError, TypeError, ValueError) as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return 1
     return 0

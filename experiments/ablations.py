@@ -84,7 +84,7 @@ def start(adapters: torch.nn.Module, point: Point) -> None:
             acts = torch.zeros(len(parameter), *[1] * (parameter.ndim - 1), device=parameter.device)
             acts[point.sites] = 1
             parameter.data *= acts
-            parameter.register_hook(acts.mul)  # sets its gradient to 0 elsewhere
+            parameter.register_hook(lambda grad, acts=acts: grad * acts.to(grad))  # 0 elsewhere
 
 
 class Ablations(Study):

@@ -129,8 +129,8 @@ def _recalls(group: Group, way: str) -> str:
 
 
 def _other_settings(record: RunRecord) -> str:
-    """Return the settings in a run's name that are not its recipe's, without the seed, which has a column."""
-    given = record.name.partition(",")[2].split(",")
+    """Return the settings in a run's name that are not its recipe's, without its seed and digest."""
+    given = re.sub(r",[0-9a-f]{8}$", "", record.name).partition(",")[2].split(",")
     usual = {f"{key}={value}" for key, value in VARIANTS.get(recipe_of(record), {}).items()}
     return ",".join(part for part in given if part not in usual and not part.startswith("seed="))
 

@@ -90,8 +90,8 @@ class Study:
 
     def run_all(self, names: Sequence[str]) -> None:
         """Continue each method and print a line about it, also if it cannot be used on such a dataset."""
-        for name in names:
-            if reason := methods.why_not(name, self.training):
+        for name, reason in {name: methods.why_not(name, self.training) for name in names}.items():
+            if reason:
                 print(f"{name}: left out, because it cannot do {self.training.name}: {reason}")
                 continue
             row = self.run(name)

@@ -37,7 +37,7 @@ def kept_token() -> str:
     from jupyter_core.paths import jupyter_runtime_dir, secure_write
 
     path = Path(jupyter_runtime_dir()) / "cma-explorer-token"
-    if not path.is_file() or (os.name == "posix" and path.stat().st_mode & 0o077):
+    if not path.is_file() or not path.stat().st_size or (os.name == "posix" and path.stat().st_mode & 0o077):
         path.parent.mkdir(parents=True, exist_ok=True)
         with secure_write(str(path)) as file:
             file.write(secrets.token_hex(24))

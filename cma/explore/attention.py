@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel, ProcessorMixin
 
 from ..families import family_of, tower_of
+from ..media import to_pixels
 from ..model import RetrievalModel
 from ..patching import encoder_layers, parts
 
@@ -56,7 +57,7 @@ def explain(
     if weights.shape != (len(frames),):
         raise ValueError(f"weights must be [{len(frames)}] like the frames, not {list(weights.shape)}")
     ids, _ = model.tokenize([text], max_words)
-    tokenizer, family = model.processor.tokenizer, model.family
+    tokenizer, images, family = model.processor.tokenizer, model.processor.image_processor, model.family
     if not tokenizer.is_fast:
         raise ValueError(f"{type(tokenizer).__name__} does not tell where words are; use a fast tokenizer")
     side = model.clip.config.vision_config.image_size // model.clip.config.vision_config.patch_size
@@ -64,7 +65,7 @@ def explain(
         with watched(model.clip, "text") as text_attention:
             sentence = model.encode_text(ids).float()
         with watched(model.clip, "vision") as vision_attention:
-            pictures = model.encode_images(frames).float()
+            pictures = model.encode_videos(to_pixels(frames, images)[None])[0].float()
         lengths = vision_attention[0].shape[-1], text_attention[0].shape[-1]
         if lengths != (side**2 + family.class_tokens, ids.shape[1]):
             raise ValueError(f"{model.active!r} adds tokens of its own, which are no words and no patches")
@@ -111,8 +112,7 @@ def relevance(attention: Sequence[Tensor], y: Tensor) -> Tensor:
     R starts as the identity; each layer adds A_bar R to it, with A_bar = mean over heads of (dy/dA * A)+.
     """
     gradients = torch.autograd.grad(y, attention, retain_graph=True)
-    n, _, length, _ = attention[0].shape
-    r = torch.eye(length, device=y.device).expand(n, -1, -1)
+    r = torch.eye(attention[0].shape[-1], device=y.device).expand(len(attention[0]), -1, -1)
     for weights, gradient in zip(attention, gradients, strict=True):
         a_bar = (gradient.float() * weights.detach().float()).clamp_min(0).mean(1)
         r = r + a_bar @ r

@@ -34,7 +34,7 @@ class RunDescription:
 
     `recipe` is a variant of the recipe that the dataset folder names. `config` holds fields of TrainConfig
     that differ from the recipe's. `adapter` holds such fields of AdapterConfig, or the options of another
-    `method` of `cma.methods`. The same `init_seed` gives the same initial weights.
+    `method` of `cma.methods`. The config's `seed` also decides the initial weights.
     """
 
     data: str  # a dataset folder, as data_prep writes it
@@ -43,7 +43,6 @@ class RunDescription:
     method: str = "cross-modal adapter"
     adapter: dict = field(default_factory=dict)
     config: dict = field(default_factory=dict)
-    init_seed: int = 42
 
     def build(self, device: torch.device) -> tuple[RetrievalModel, RetrievalDataset, TrainConfig]:
         """Return what `cma.train` takes. Raises ValueError or OSError that says what is wrong."""
@@ -52,7 +51,7 @@ class RunDescription:
         config = recipe.train_config(self.recipe).merge(self.config)
         model = RetrievalModel.from_pretrained(self.backbone or recipe.backbone, device=device)
         options = methods.options_of(self.method, dataset) | self.adapter
-        methods.attach(model, self.method, "adapter", self.init_seed, **options)
+        methods.attach(model, self.method, "adapter", config.seed, **options)
         return model, dataset, config
 
 

@@ -87,7 +87,7 @@ class Team:
         except (MemoryError, RuntimeError) as error:  # torch's OutOfMemoryError is a RuntimeError
             if not is_out_of_memory(error):
                 raise
-            lacking = error
+            lacking = error.with_traceback(None)  # its frames hold tensors
         everyone = self.everyones(lacking is not None)
         if any(everyone):
             where = f"process {everyone.index(True)} of {self.count}: " if self.count > 1 else ""

@@ -19,6 +19,7 @@ from .devices import ALONE, Team
 from .precision import attention, autocast
 from .reading import Pixels, load_media, model_frames
 from .record import RunRecord
+from .step import NotFinite
 
 FRAMES = 128  # so many are embedded at a time
 
@@ -34,16 +35,14 @@ class Embeddings(NamedTuple):
 
 
 def encode(
-    model: RetrievalModel,
-    dataset: RetrievalDataset,
-    config: ReadConfig,
-    pixels: Pixels | None = None,
+    model: RetrievalModel, dataset: RetrievalDataset, config: ReadConfig, pixels: Pixels | None = None,
     team: Team = ALONE,
-) -> Embeddings:
+) -> Embeddings:  # fmt: skip
     """Embed every caption and frame of `dataset` (`Family.comparable`), without dropout or gradients.
 
-    Precision and workers are those of a `TrainConfig`. The processes of a `team` share the batches, and each
-    returns all embeddings, the same as one process alone. Raises ValueError naming an item without captions.
+    Workers and "bf16" are those of a `TrainConfig`; only `cma.train` evaluates in "fp16", until it ends. The
+    processes of a `team` share the batches, and each returns all embeddings, the same as one process alone.
+    Raises ValueError naming an item without captions, NotFinite for embeddings that are infinite or NaN.
     """
     dataset.require_captions()
     config = config if isinstance(config, TrainConfig) else TrainConfig(**vars(config))
@@ -63,6 +62,8 @@ def encode(
             frames.append(model.family.comparable(embedded).float().cpu())
             masks.append(mask)
     text, frames, masks = (torch.cat(sum(team.everyones(parts), [])) for parts in (text, frames, masks))
+    if not (text.isfinite().all() and frames.isfinite().all()):
+        raise NotFinite(f"{dataset.split}: an embedding is infinite or NaN; train with a lower lr")
     return Embeddings(text, frames, masks, dataset.text_to_item, cut)
 
 
@@ -77,14 +78,9 @@ def query_ranks(
 
 
 def evaluate(
-    model: RetrievalModel,
-    dataset: RetrievalDataset,
-    config: ReadConfig,
-    pixels: Pixels | None = None,
-    samples: int = 10_000,
-    team: Team = ALONE,
-    encoded: Embeddings | None = None,
-) -> dict:
+    model: RetrievalModel, dataset: RetrievalDataset, config: ReadConfig, pixels: Pixels | None = None,
+    samples: int = 10_000, team: Team = ALONE, encoded: Embeddings | None = None,
+) -> dict:  # fmt: skip
     """Recall (%) and ranks of `model` with its active adapter on one split, in both directions.
 
     Returns the dict of `cma.metrics.retrieval_metrics` with `split`, `similarity`, `texts`, `items`,
@@ -116,6 +112,7 @@ def evaluate_and_record(model: RetrievalModel, dataset: RetrievalDataset, config
 
     Raises ValueError if the folder holds a training run, OSError if it cannot be written to.
     """
+    config = config.merge({"precision": "float32"} if config.precision == "fp16" else {})  # see `encode`
     record = RunRecord.describe(model, dataset, config)
     if (record.folder / resume.CHECKPOINT).exists():
         raise ValueError(f"{record.folder} holds a training run; choose another name")

@@ -55,7 +55,7 @@ def train(
             return train(model, dataset, config, on_epoch, team)
 
     # everything that can be wrong is found before the first step
-    precision.require_adapter(model)
+    precision.check_training(model, config)
     splits = choose_splits(dataset, config)
     record = RunRecord.describe(model, dataset, config, splits.training)
     check_processes(record, splits, config, team)

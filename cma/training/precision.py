@@ -33,10 +33,7 @@ def prepare(model: RetrievalModel, config: TrainConfig) -> torch.optim.Optimizer
     weights with decay and biases without. Raises ValueError if no adapter is active, for a method that cannot
     be trained in this precision or at this scale, and for a loss that the backbone cannot use.
     """
-    require_adapter(model)
-    model.get_adapter(model.active).check_training(config.precision, model.scale)
-    if config.loss == "sigmoid" and not hasattr(model.clip, "logit_bias"):
-        raise ValueError(f'{model.family.name} has no logit bias for loss="sigmoid": take "cross_entropy"')
+    check_training(model, config)
     restore(model)
     if config.precision == "fp16":
         on_clip(model.clip).undo.append(halve(model))
@@ -52,10 +49,13 @@ def restore(model: RetrievalModel) -> None:
         undo.pop()()
 
 
-def require_adapter(model: RetrievalModel) -> None:
-    """Raise ValueError if no adapter is active: nothing would be trained."""
+def check_training(model: RetrievalModel, config: TrainConfig) -> None:
+    """Raise ValueError, as `prepare`, if no adapter is active or the active one cannot be trained so."""
     if model.active is None:
         raise ValueError("no adapter is active: model.add_adapter(name, config), or model.set_adapter(name)")
+    model.get_adapter(model.active).check_training(config.precision, model.scale)
+    if config.loss == "sigmoid" and not hasattr(model.clip, "logit_bias"):
+        raise ValueError(f'{model.family.name} has no logit bias for loss="sigmoid": take "cross_entropy"')
 
 
 def autocast(model: RetrievalModel, precision: str) -> torch.autocast:

@@ -102,7 +102,7 @@ def load_media(
     )
     try:
         for read in loader:
-            if isinstance(read, MediaError):
+            if isinstance(read, MediaError | ImportError):
                 raise read
             yield read
     except RuntimeError as error:
@@ -111,11 +111,11 @@ def load_media(
         raise MediaError(f"{dataset.name}: {error}; use fewer workers, or fewer max_frames") from error
 
 
-def _read_or_error(pixels: Pixels, dataset: RetrievalDataset, indices: list[int]) -> tuple | MediaError:
+def _read_or_error(pixels: Pixels, dataset: RetrievalDataset, indices: list[int]) -> tuple | Exception:
     """Return what `pixels` reads, or its error: raised in a worker, it would arrive with its traceback."""
     try:
         return pixels(dataset, indices)
-    except MediaError as error:
+    except (MediaError, ImportError) as error:
         return error
 
 

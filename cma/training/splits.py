@@ -27,9 +27,9 @@ def choose_splits(dataset: RetrievalDataset, config: TrainConfig) -> Splits:
 
     `watched` is the split that `select_on` names. For "val" it is `val_items` of the training items, held out
     from training, if the folder has no val split; for "last" it is None. `final` is the test split. If
-    `report_on` is "val" or there is no test split, it is `watched`, or else the val split. Of `watched` and
-    `final` at most `eval_items` are used. Raises ValueError for a dataset that is no train split, if there is
-    nothing to evaluate at the end, and for an item without captions.
+    `report_on` is "val" or there is no test split, it is `watched` (unless that is test), or else the val
+    split. Of both at most `eval_items` are used. Raises ValueError for a dataset that is no train split, if
+    there is nothing to evaluate at the end, and for an item without captions.
     """
     if dataset.split != "train":
         hint = 'cma.load_dataset(folder, "train")'
@@ -45,7 +45,8 @@ def choose_splits(dataset: RetrievalDataset, config: TrainConfig) -> Splits:
     elif config.select_on == "val":
         held_out, training = hold_out(dataset, config.val_items, config.seed)
         watched = held_out.subset(config.eval_items, seed=config.seed)
-    final = evaluated("test") if config.report_on == "test" and "test" in present else watched
+    reads_test = config.report_on == "test" and "test" in present
+    final = evaluated("test") if reads_test else watched if config.select_on != "test" else None
     if final is None and "val" in present:
         final = evaluated("val")
     if final is None:

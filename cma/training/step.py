@@ -23,7 +23,7 @@ from .reading import Batch, model_frames
 
 
 class NotFinite(ValueError):
-    """A loss or a gradient is infinite or NaN; no step was taken."""
+    """A loss, a gradient or an embedding is infinite or NaN; no step was taken with it."""
 
 
 def train_step(

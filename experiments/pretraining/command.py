@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from transformers import CLIPModel, CLIPTokenizer
 
 from cma import RetrievalModel, data
 from cma.data import RetrievalDataset
-from cma.files import parse_json
+from cma.files import parse_json, write_whole
 from cma.recipes import recipe
 from cma.training import evaluate
 from data_prep.mini.things import read_things
@@ -74,8 +73,7 @@ def run(options: argparse.Namespace) -> None:
     train_and_save(config, training, options.out)
     for step, state in branches(config).items():
         branch = training / f"state-{state}"
-        branch.mkdir(exist_ok=True)
         if not (branch / "checkpoint.pt").exists():
-            shutil.copy(training / f"step-{step}.pt", branch / "checkpoint.pt")
+            write_whole(branch / "checkpoint.pt", (training / f"step-{step}.pt").read_bytes())
         shorter = replace(config, steps=state, decay=0.1, states=())
         train_and_save(shorter, branch, options.out.with_name(f"{options.out.name}-{state}"))

@@ -125,7 +125,7 @@ def learning_rate(step: int, config: PretrainConfig) -> float:
 
 def branches(config: PretrainConfig) -> dict[int, int]:
     """Return {step: state}: where a run of `state` steps branches off, to decay in its last tenth."""
-    return {round(0.9 * state): state for state in config.states}
+    return {step: state for state in config.states if (step := round(0.9 * state)) <= config.steps}
 
 
 def pretrain(
@@ -223,7 +223,7 @@ def pretrain(
             state = {"model": model.state_dict(), "averaged": averaged.state_dict(), "step": step + 1}
             state |= {"optimizers": [optimizer.state_dict() for optimizer in optimizers], "log": log}
             state |= {"seconds": seconds + saved - clock, "config": json.dumps(asdict(config))}
-            for file in [checkpoint, *([folder / f"step-{step + 1}.pt"] if branch else [])]:
+            for file in [*([folder / f"step-{step + 1}.pt"] if branch else []), checkpoint]:
                 with replacing(file) as temporary:
                     torch.save(state, temporary)
     hook.remove()

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 
@@ -61,6 +62,14 @@ def test_beside_its_sites_an_adapter_adds_nothing_and_never_trains(ablations, si
         row.budget["sites"] == sites
         and row.records["42"]["trained_parameters"] == count(fresh) * len(sites) // 6
     )
+
+
+def test_beside_its_sites_a_gradient_in_half_precision_is_zero_too(ablations):
+    model = RetrievalModel(ablations.clip, ablations.processor)
+    fresh = model.add_adapter("fresh", AdapterConfig(8, 16))
+    start(fresh, Point("where", "some", DEFAULT.options, "mean_pooled", sites=[1]))
+    fresh.half().shared_bias.sum().backward()
+    assert fresh.shared_bias.grad.bool().any(1).nonzero().tolist() == [[1]]
 
 
 def test_a_row_is_on_validation_and_read_back(ablations, seen):
@@ -135,3 +144,5 @@ def test_rate_and_epochs_are_those_of_the_study(command, tmp_path, capsys):
         command("--only", "share")
     said = capsys.readouterr().err
     assert "--only: invalid choice: 'share'" in said and all(group in said for group in GROUPS)
+    with mock.patch("experiments.ablations.points", side_effect=KeyboardInterrupt):  # Ctrl-C
+        assert command("--only", "init")[0] == 130

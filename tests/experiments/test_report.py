@@ -7,6 +7,7 @@ from dataclasses import asdict
 import pytest
 
 from cma import recipes
+from cma.config import run_name
 from cma.training import RunRecord
 from experiments import gains, published, report
 from experiments.__main__ import main
@@ -151,6 +152,8 @@ def test_runs_that_differ_in_their_seed_alone_are_one_line_with_their_mean():
     assert "| 24.2 [20.6, 27.8] · 45.0" in both and "| 7, 5 of 10, chosen on validation |" in both
     assert "| 42, 7 | 99 |" in both and "(seed" not in both
     assert "cross-modal adapter (epochs=20) |" in alone and "| 23.7 [20.1" in alone
+    runs = [record(run_name("r", {"backbone": "a/b", "seed": seed}, {"seed": 42})) for seed in (42, 7)]
+    assert runs[0].name != "r,backbone=a-b" and len(report.by_seed(runs)) == 1  # a digest ends the names
 
 
 @pytest.mark.parametrize("variant, select_on", [("paper", "test"), ("bf16", "val"), ("float32", "val")])

@@ -57,6 +57,12 @@ def test_a_row_is_made_and_read_back(study, seen):
     assert study.run(METHOD) == row and not seen
 
 
+def test_an_unknown_method_is_found_before_the_first_run(study, seen):
+    with pytest.raises(ValueError, match="unknown method 'Adaptformer'; there are: zero-shot, "):
+        study.run_all([METHOD, "Adaptformer"])
+    assert not seen and not study.results.exists()
+
+
 def test_no_run_begins_after_the_time_is_over(study, seen):
     study.until = time.time() - 1
     row = study.run(METHOD)

@@ -115,3 +115,5 @@ def test_the_token_is_kept_for_its_owner_alone(tmp_path, monkeypatch):
     assert len(token) == 48 and path.stat().st_mode & 0o777 == 0o600 and app.kept_token() == token
     path.chmod(0o644)  # others may have read it
     assert app.kept_token() != token and path.stat().st_mode & 0o777 == 0o600
+    path.write_text("")  # the disk was full: without a token, Voilà would serve the page to all
+    assert len(app.kept_token()) == 48

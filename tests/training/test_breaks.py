@@ -195,3 +195,11 @@ def test_a_checkpoint_that_does_not_fit_names_itself(folder, config, make_model)
         fill()
         resume.RunState(record, optimizer={"a": b"b" * 9000}).save()
     assert (record.folder / "checkpoint.pt").read_bytes() == whole
+
+
+@longer
+def test_an_extra_that_is_missing_is_one_line_from_a_worker_too(folder, config, make_model, monkeypatch):
+    missing = ImportError("av, decord: not installed; run `pip install 'cross-modal-adapter[video]'`")
+    monkeypatch.setattr("cma.training.reading.read_media", Mock(side_effect=missing))
+    with pytest.raises(ImportError, match="^av, decord: not installed; run `pip install [^ ]*`$"):
+        cma.train(make_model(), load(folder, "train"), config.merge({"workers": 1}))

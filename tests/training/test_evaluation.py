@@ -74,6 +74,8 @@ def test_a_zero_shot_record_has_no_trained_parameters(model, dataset, tmp_path):
     assert read.metrics["text_to_visual"] == written.metrics["text_to_visual"]
     again = evaluate(model, dataset, config, encoded=written.encoded)  # nothing is embedded twice
     assert again == written.metrics and read.encoded is None
+    half = evaluate_and_record(model, dataset, config.merge({"precision": "fp16"}))
+    assert half.config["precision"] == "float32" and half.metrics == written.metrics  # as it was computed
     (tmp_path / "zero-shot" / "checkpoint.pt").touch()
     with pytest.raises(ValueError, match="holds a training run"):
         evaluate_and_record(model, dataset, config)

@@ -1,9 +1,11 @@
 """`python -m cma.training run.json`: what it reads, the device of a process, and errors in one line."""
 
+import gc
 import json
 import re
 import subprocess
 import sys
+import weakref
 from unittest.mock import Mock
 
 import psutil
@@ -67,6 +69,31 @@ def test_what_is_wrong_is_one_line(tmp_path, description, change, said, monkeypa
     assert run(tmp_path, description | change) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: process 0: ") and said in error and error.count("\n") == 1
+
+
+def test_the_seed_decides_the_initial_weights_too(description):
+    def weights(seed: int) -> torch.Tensor:
+        described = RunDescription(**description | {"config": {"seed": seed}})
+        return described.build(torch.device("cpu"))[0].adapters["adapter"].shared_weight
+
+    assert torch.equal(weights(1), weights(1)) and not torch.equal(weights(1), weights(2))
+
+
+def test_what_a_step_without_memory_held_is_free_before_the_next(monkeypatch):
+    held = []
+
+    def step() -> None:
+        activations = torch.zeros(8)
+        held.append(weakref.ref(activations))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    gc.disable()
+    try:
+        with pytest.raises(MemoryError, match="CUDA out of memory"), devices.Team().agree_on_memory():
+            step()
+        assert held[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_a_process_takes_its_own_gpu_and_more_processes_than_gpus_are_refused(monkeypatch):

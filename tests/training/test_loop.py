@@ -11,7 +11,8 @@ import cma
 from cma import TrainConfig
 from cma.checkpoints import to_official
 from cma.data import load
-from cma.training import Batch, RunRecord, batch_loss, loop, optim, prepare, train_step
+from cma.methods import attach
+from cma.training import Batch, NotFinite, RunRecord, batch_loss, loop, optim, prepare, train_step
 from tests.parity_model import largest_difference, numbers, parity_model
 from tests.toy_data import write_images
 from tests.training.conftest import equal, weights
@@ -142,6 +143,38 @@ def test_bad_starts_are_refused(folder, config, make_model):
     model.trainable_parameters()[0].data.fill_(math.nan)
     with pytest.raises(ValueError, match="loss .* at rate"):
         cma.train(model, train_set, config)
+
+
+@pytest.mark.parametrize(
+    "method, changes, said",
+    [
+        ("LoRA", {"loss": "sigmoid"}, "CLIP has no logit bias"),
+        ("full fine-tuning", {"precision": "fp16"}, "cannot train in fp16"),
+    ],
+)
+def test_a_run_that_cannot_start_replaces_nothing(folder, config, make_model, method, changes, said):
+    model = make_model()
+    attach(model, method, "m")
+    first = config.merge({"epochs": 1, "select_on": "last", "eval_items": 2})
+    kept = cma.train(model, load(folder, "train").subset(8), first).folder
+    there = {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match=said):
+        cma.train(model, load(folder, "train").subset(8), first.merge({"if_exists": "replace", **changes}))
+    assert there == {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()}
+
+
+def test_a_run_that_reports_on_validation_never_reads_test(folder, config, make_model, tmp_path):
+    config = config.merge({"epochs": 1, "select_on": "test", "report_on": "val"})
+    assert cma.train(make_model(), load(folder, "train"), config).metrics["split"] == "val"
+    bare = write_images(tmp_path / "data", {"train": 12, "test": 4})
+    with pytest.raises(ValueError, match="no split to report on"):
+        cma.train(make_model(), load(bare, "train"), config.merge({"name": "other"}))
+
+
+def test_an_adapter_that_diverges_in_the_last_step_says_so(folder, config, make_model):
+    config = config.merge({"epochs": 1, "batch_size": 48, "lr": 1e20, "warmup": 0.0, "max_grad_norm": 1e9})
+    with pytest.raises(NotFinite, match="val: an embedding is infinite or NaN; train with a lower lr"):
+        cma.train(make_model(), load(folder, "train"), config)
 
 
 def test_a_set_smaller_than_a_batch_and_an_uneven_micro_batch_train(folder, config, make_model, capsys):

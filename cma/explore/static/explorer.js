@@ -551,8 +551,8 @@ class Explorer {
 
   showMissed({ adapter, changes, count: found }) {
     this.done();
-    const rank = (before, after) => `rank ${count(before)} → ${count(after)}`;
-    const pairs = changes.map(([text, ...ranks]) => [`${text} (${rank(...ranks)})`, { ...NOTHING, text }]);
+    if (this.lists()[1].ariaExpanded !== "true") return;  // another list has been opened
+    const pairs = changes.map(([text, a, b]) => [`${text} (rank ${count(a)} → ${count(b)})`, { ...NOTHING, text }]);
     this.suggest(pairs, `${plural(found, "caption")} whose picture or clip ranks better with ${adapter}:`);
   }
 }

@@ -82,3 +82,4 @@ def test_a_run_keeps_the_states_from_which_shorter_ones_end(tmp_path):
     contrastive.pretrain(pixels, rows, config, tmp_path)
     kept = {path.name: torch.load(path, weights_only=True) for path in tmp_path.glob("step-*.pt")}
     assert {name: state["step"] for name, state in kept.items()} == {"step-2.pt": 2, "step-9.pt": 9}
+    assert contrastive.branches(replace(config, steps=8)) == {2: 2}  # a short run has no state of 10 steps

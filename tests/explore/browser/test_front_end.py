@@ -39,10 +39,11 @@ class FrontEnd(ExplorerPage):
         to = self.last(to) if isinstance(to, str) else to
         self.page.evaluate("(message) => window.answer(message)", to | {"is": kind} | content)
 
-    def offer(self) -> None:
+    def offer(self, **changes) -> None:
         """Open the media."""
         empty = {"folders": [], "examples": [], "skipped": [], "unread": 0, "kinds": ["image"]}
-        self.answer("media", "media", **empty, items=9, about="CLIP", adapter="a", adapters=["a"])
+        shown = {"items": 9, "about": "CLIP", "adapter": "a", "adapters": ["a"]}
+        self.answer("media", "media", **empty | shown | changes)
 
     def find(self, *columns: list[dict]) -> None:
         """Answer the last search by columns of hits, of which the keys are given."""
@@ -205,3 +206,15 @@ def test_previews_go_on_after_an_error(front):
     front.answer("thumbs", text="no memory")
     front.page.wait_for_function("sent.filter((one) => one.do === 'thumbs').length === 4")
     assert front.root.locator(".cma-broken").first.inner_text().endswith("no memory\n0.500")
+
+
+def test_a_late_answer_leaves_a_list_that_was_opened_meanwhile(front):
+    front.offer(examples=["a cat"])
+    front.button("what CLIP misses").click()
+    front.button("examples").click()
+    front.answer("missed", "missed", adapter="a", count=1, changes=[["a dog", 9, 1]])
+    listed = front.root.get_by_label("suggestions").get_by_role("button")
+    expect(listed).to_have_text(["a cat"])
+    front.button("what CLIP misses").click()
+    front.answer("missed", "missed", adapter="a", count=1, changes=[["a dog", 9, 1]])
+    expect(listed).to_have_text(["a dog (rank 9 → 1)"])

@@ -54,12 +54,16 @@ browser: $(TESTED) ## a Chromium for the browser tests, if there is none
 pictures: $(TESTED) minis ## README's pictures of the explorer, after `make run`
 	$(PYTHON) -m pytest -q tests/explore/browser/readme_pictures.py
 
-bench: $(TESTED) ## figures of time and memory, as JSON: more than half an hour, on two cores that should be quiet
+bench: $(TESTED) minis ## figures of time and memory, as JSON: more than half an hour, on two cores that should be quiet
 	$(PYTHON) -m tests.bench
 
+.DELETE_ON_ERROR: # an environment that is made by halves is made again
+
 ifndef CONDA_PREFIX
+BASE ?= python3
 .venv/bin/python:
-	python3 -m venv .venv
+	$(BASE) -c "import sys; (3, 11) <= sys.version_info < (3, 14) or sys.exit('found Python %d.%d, expected 3.11 to 3.13: add BASE=python3.12, or whichever you have' % sys.version_info[:2])"
+	$(BASE) -m venv .venv
 $(READY) $(TESTED): .venv/bin/python
 endif
 

@@ -3,13 +3,12 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from cma.files import printable
 from data_prep import frames, mini, own
 from data_prep.benchmarks import BENCHMARKS
 from data_prep.prepare import prepare
-from data_prep.readers import BadInput
+from data_prep.readers import BadInput, typed_path
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -22,22 +21,14 @@ def build_parser() -> argparse.ArgumentParser:
     readers["folder"] = (own.__doc__, own.add_options)
     for name, (description, add_options) in readers.items():
         command = commands.add_parser(name, help=description.splitlines()[0], description=description)
-        command.add_argument("--source", type=Path, required=True, help="folder with the downloaded files")
-        command.add_argument("--out", type=Path, required=True, help="dataset folder to write")
-        command.add_argument(
-            "--allow-missing",
-            action="store_true",
-            help="go on without items that cannot be used, and with counts unlike the published ones",
-        )
-        command.add_argument(
-            "--no-check", action="store_true", help="do not decode the media, only look for it"
-        )
-        command.add_argument(
-            "--annotations-only", action="store_true", help="write every item without looking for media"
-        )
-        command.add_argument(
-            "--workers", type=int, default=2, help="processes that decode (default: %(default)s)"
-        )
+        add = command.add_argument
+        add("--source", type=typed_path, required=True, help="folder with the downloaded files")
+        add("--out", type=typed_path, required=True, help="dataset folder to write")
+        without = "go on without items that cannot be used, and with counts unlike the published ones"
+        add("--allow-missing", action="store_true", help=without)
+        add("--no-check", action="store_true", help="do not decode the media, only look for it")
+        add("--annotations-only", action="store_true", help="write every item without looking for media")
+        add("--workers", type=int, default=2, help="processes that decode (default: %(default)s)")
         add_options(command)
         command.set_defaults(run=_prepare)
     return parser

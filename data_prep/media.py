@@ -6,6 +6,7 @@ import signal
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -26,7 +27,7 @@ Result = TypeVar("Result")
 class MediaFiles:
     """Finds pictures or clips under `source` by path, name, or name without extension; top folders first.
 
-    For videos, a folder of pictures counts as one clip, with its frames in the order of their names.
+    For videos, a folder of pictures counts as a clip, unless a file has its name; frames are sorted by name.
     `listed` holds the folders below `source` and the names of their files, if they are already known.
     """
 
@@ -35,21 +36,22 @@ class MediaFiles:
     ) -> None:
         self.source = source
         suffixes = IMAGE_SUFFIXES if kind == "image" else VIDEO_SUFFIXES
-        found = []
+        found, framed = [], []  # files, and folders of frames
         for parent, names in listed or ((parent, names) for parent, _, names in files.walk(source)):
             found += [parent / name for name in names if _is_media(name, suffixes)]
             if kind == "video" and any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in names):
-                found.append(parent)
-        self._found = set(found)
+                framed.append(parent)
+        self._found = {*found, *framed}
         self._by_name: dict[str, Path] = {}
-        found.sort(key=lambda path: (len(path.parts), path))
         self._named: dict[str, list[Path]] = defaultdict(list)
-        for path in found:
-            self._named[path.name].append(path)
-            for name in (path.relative_to(source).as_posix(), path.name):
-                self._by_name.setdefault(name, path)
-        for path in found:
-            self._by_name.setdefault(stem(path.name), path)
+        for paths in (found, framed):
+            paths.sort(key=lambda path: (len(path.parts), path))
+            for path in paths:
+                self._named[path.name].append(path)
+                for name in (path.relative_to(source).as_posix(), path.name):
+                    self._by_name.setdefault(name, path)
+            for path in paths:
+                self._by_name.setdefault(stem(path.name), path)
         for path in found:  # transcoded with the old extension kept: `a.mov.mp4` is `a` too
             if _is_media(stem(path.name), suffixes):
                 self._by_name.setdefault(stem(stem(path.name)), path)
@@ -75,7 +77,7 @@ class MediaFiles:
         if path == self.at(file) or path.is_dir():
             return False
         kind = path.suffix.lower()
-        sizes = {one.stat().st_size for one in self._named[path.name]}
+        sizes = {one.stat().st_size for one in self._named[path.name] if one.exists()}
         return len(sizes) > 1 or (kind in IMAGE_SUFFIXES and kind != PurePosixPath(file).suffix.lower())
 
 
@@ -103,8 +105,6 @@ def check(parts: Mapping[str, Part], kind: str, workers: int, kept: Path) -> dic
     decoded, and a part that several ids share is decoded once. After Ctrl-C it is written too, with the
     results so far. Raises ImportError for clips if packages of the extra `video` are missing.
     """
-    if kind == "video":
-        require("video", "av", "decord")
     try:
         before = files.read_json(kept, dict[str, tuple[str | None, str | None]])
     except (OSError, ValueError):
@@ -113,6 +113,8 @@ def check(parts: Mapping[str, Part], kind: str, workers: int, kept: Path) -> dic
     marks = {part: mark_of(part[0]) for part in names}
     known = {part for part, mark in marks.items() if mark and before.get(names[part], ("",))[0] == mark}
     left = [part for part in marks if part not in known]
+    if kind == "video" and not all(path.is_dir() for path, _ in left):
+        require("video", "av", "decord")
     reasons = one_by_one(partial(problem, kind=kind), left, workers, f"check {kind}s")
     results = {names[part]: before[names[part]] for part in known}
     try:
@@ -188,4 +190,8 @@ def one_by_one(
             results = pool.map(function, jobs, chunksize=chunk)
         finally:
             signal.signal(signal.SIGINT, usual)
-        yield from tqdm(results, total=len(jobs), desc=title)
+        try:
+            yield from tqdm(results, total=len(jobs), desc=title)
+        except BrokenProcessPool as error:
+            said = "a process died, of a file that crashes the decoder or for lack of memory"
+            raise OSError(f"{title}: {said}; try fewer --workers") from error

@@ -11,12 +11,13 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
+from unicodedata import normalize
 
 from cma.files import printable, walk
 from cma.media import not_read
 from data_prep.dataset import SPLITS, Annotations, CaptionCleaner, Entry, count_of
 from data_prep.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from data_prep.readers import BadInput, read_csv, read_json_lines
+from data_prep.readers import BadInput, read_csv, read_json_lines, typed_path
 
 READINGS = {"image": "captions", "video": "items"}  # what `visual_to_text` ranks
 RECIPES = {"image": "flickr30k", "video": "msrvtt"}  # the settings of the paper's benchmark of that kind
@@ -74,12 +75,9 @@ def read(source: Path, captions: Path | None = None, kind: str | None = None, se
 
 def add_options(parser: ArgumentParser) -> None:
     """Add the command-line options of `read`."""
-    parser.add_argument(
-        "--captions",
-        type=Path,
-        help="CSV with the columns file_name,caption (one row for each caption) or JSONL with file_name and "
-        "caption or captions; split is optional (default: none, the items can only be searched)",
-    )
+    said = "CSV with the columns file_name,caption (one row for each caption) or JSONL with file_name and "
+    said += "caption or captions; split is optional (default: none, the items can only be searched)"
+    parser.add_argument("--captions", type=typed_path, help=said)
     parser.add_argument("--kind", choices=READINGS, help="which to use if pictures and clips are there")
     parser.add_argument("--seed", type=int, default=0, help="of the drawn splits (default: %(default)s)")
     parser.set_defaults(read=lambda given: read(given.source, given.captions, given.kind, given.seed))
@@ -131,11 +129,12 @@ def _path_finder(names: Sequence[str]) -> Callable[[CaptionRow], str]:
     """Return a function that finds a row's file: the one with that path, or the only one with that name."""
     known, by_name = set(names), {}
     for path in names:
-        by_name.setdefault(path.rpartition("/")[2], []).append(path)
+        for key in {path, path.rpartition("/")[2]}:  # a Mac writes é as two characters
+            by_name.setdefault(normalize("NFC", key), []).append(path)
 
     def find(row: CaptionRow) -> str:
         name = PurePosixPath(row.file_name).as_posix()
-        same = by_name.get(name, [])
+        same = by_name.get(normalize("NFC", name), [])
         if name in known or not same:
             return name
         if len(same) > 1:

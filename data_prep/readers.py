@@ -28,6 +28,11 @@ class BadInput(ValueError):
     """
 
 
+def typed_path(text: str) -> Path:
+    """Return the path that somebody typed: shells leave the `~` in `--out=~/x` as it is."""
+    return Path(text).expanduser()
+
+
 def read_start(path: Path, size: int = 4096) -> str:
     """Return the first bytes of a file as text; bytes that are not UTF-8 are replaced."""
     with path.open("rb") as file:
@@ -116,8 +121,8 @@ def read_csv(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[s
     """
     text = read_text(path)
     header = text.partition("\n")[0]
-    delimiter = ";" if header.count(";") > header.count(",") else ","
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    form = {"delimiter": ";" if header.count(";") > header.count(",") else ",", "skipinitialspace": True}
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, **form)
     try:
         reader.fieldnames = names = [name.strip() for name in reader.fieldnames or []]
         if not set(columns) <= set(names):

@@ -7,8 +7,8 @@
     python notebooks/run.py --commit               # then copy the executed notebooks, cleaned, to notebooks/
 
 `-p`, `-r` and `-y` are papermill's options; a parameter that the notebook does not have is an error here.
-A cell may take half an hour. There is no limit in a notebook that trains, or if you give a parameter,
-because your data may be large. Training continues where an earlier run with the same settings stopped;
+A cell may take half an hour. There is no limit in 03, 04, 06 and a1, or if you give a parameter, because
+your data may be large. Training continues where an earlier run with the same settings stopped;
 `--replace` starts it again.
 """
 
@@ -111,7 +111,7 @@ def parameters_of(notebook: Path, given: dict, tiny: bool = False, replace: bool
                 f"{notebook.name}: {name}={value!r}: expected {kind.__name__}, such as {usual[name]!r}; "
                 "-p reads True, False, None, numbers and text, -r only text, -y YAML"
             ) from error
-    small = TINY[notebook.stem] if tiny else {}
+    small = TINY.get(notebook.stem, {}) if tiny else {}
     anew = {"if_exists": "replace"} if replace and "overrides" in usual else {}
     overrides = small.get("overrides", {}) | anew | checked.get("overrides", {})
     return small | checked | ({"overrides": overrides} if overrides else {})
@@ -234,7 +234,7 @@ def main(names, typed, raw, yamls, out, tiny, replace, prepare_only, commit, lim
     """Run the command line. Errors a user can correct are one line and exit code 1; a failed cell raises."""
     try:
         given = given_parameters(typed, raw, yamls)
-        notebooks = chosen([one] if one else names)
+        notebooks = [HERE / f"{one}.ipynb"] if one else chosen(names)
         plan = {notebook: parameters_of(notebook, given, tiny, replace) for notebook in notebooks}
     except ValueError as error:
         sys.exit(f"error: {error}")

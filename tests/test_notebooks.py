@@ -243,7 +243,7 @@ def test_what_a_reader_is_told_to_type_can_run_to_its_end(line):
         assert "--replace" in words or "if_exists" not in how["parameters"].get("overrides", {})
 
 
-def test_make_run_trains_anew_and_limits_what_does_not_train():
+def test_make_run_trains_anew_and_limits_what_does_not_train(tmp_path):
     makefile = (ROOT / "Makefile").read_text("utf-8")
     for goal in ("run", "notebooks"):
         recipe = rf"^{goal}: .*\n\t\$\(PYTHON\) notebooks/run\.py(.*)$"
@@ -260,6 +260,12 @@ def test_make_run_trains_anew_and_limits_what_does_not_train():
     assert command("04", "--limit", "60")[1]["04_train_msrvtt"]["execution_timeout"] == 60
     assert list(command("03", "01")[1]) == ["01_data_prep", "03_train_flickr30k"]  # by their beginnings
     assert list(command()[1]) == list(NOTEBOOKS)
+    with pytest.MonkeyPatch.context() as patch:  # a copy beside the notebooks is none of them
+        patch.setattr(run, "HERE", tmp_path)
+        small_notebook(tmp_path / "03_train_flickr30k.ipynb", "")
+        small_notebook(tmp_path / "03_train_flickr30k-Copy1.ipynb", "")
+        assert list(command("--one", "03_train_flickr30k")[1]) == ["03_train_flickr30k"]
+        assert command("--tiny")[0].exit_code == 0
 
 
 def small_notebook(path, *sources):

@@ -36,15 +36,15 @@ SETS = {  # how paths name the datasets; files of Sydney and UCM lie beside the 
 class Downloads:
     """The files in `folder` and below it, listed when this is made. Raises `BadInput` if it is no folder.
 
-    `listed` holds each folder with the names of its files. If both a file and a stand-in for it
-    (`readers.stand_in`) are there, the file is used.
+    `listed` holds each folder with the names of its files, without a Mac's `._NAME`. If both a file and a
+    stand-in for it (`readers.stand_in`) are there, the file is used.
     """
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
             raise BadInput(f"{folder}: no such folder; expected the folder with the downloaded files")
         self.folder = folder
-        self.listed = [(parent, names) for parent, _, names in walk(folder)]
+        self.listed = [(top, [n for n in names if n[:2] != "._"]) for top, _, names in walk(folder)]
 
     def ending(self, *endings: str) -> list[Path]:
         """The files whose names end in one of `endings` (lower case; the names may have capitals)."""

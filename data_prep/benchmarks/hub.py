@@ -32,7 +32,7 @@ def fetch(file: HubFile) -> Path:
     logging.set_verbosity_error()  # otherwise each retry prints a line
     try:
         return _cached(file) or Path(hf_hub_download(file.repo, file.name, repo_type="dataset"))
-    except OSError as error:
+    except Exception as error:  # the client's errors differ from release to release
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BadInput(
             f"{file.name} of the dataset {file.repo} on the hub cannot be downloaded ({reason}); connect to "

@@ -84,7 +84,7 @@ def cache_folder() -> Path:
     """Where packages are kept: `CMA_CACHE`, else the user's cache folder on this platform."""
     from platformdirs import user_cache_path
 
-    return Path(os.environ.get("CMA_CACHE") or user_cache_path("cma", appauthor=False)).expanduser()
+    return Path(os.environ.get("CMA_CACHE") or user_cache_path("cma", False)).expanduser().absolute()
 
 
 def fetch(name: str) -> Path:

@@ -26,6 +26,7 @@ from tests.grey_media import write_clip, write_picture
         ("video", ["1@N01_2_b.mp4"], {"1@N01_2_b.": "1@N01_2_b.mp4"}),
         ("video", ["1@N01_2_b..mp4"], {"1@N01_2_b.": "1@N01_2_b..mp4"}),
         ("video", ["deep/-b_1_2/0001.jpg"], {"-b_1_2": "deep/-b_1_2"}),  # a folder of frames
+        ("video", ["thumbs/a/1.jpg", "b/c/a.mp4"], {"a": "b/c/a.mp4"}),  # a file before a folder
         *(("video", [f"deep/a{end.upper()}"], {"a": f"deep/a{end.upper()}"}) for end in VIDEO_SUFFIXES),
     ],
 )  # fmt: skip
@@ -53,6 +54,8 @@ def test_media_that_may_be_others_than_those_meant(tmp_path, capsys):
     index = MediaFiles(tmp_path, "image")
     files = ("1.jpg", "2.jpg", "x/2.jpg", "b/2.jpg", "3.tif", "4.jpg")  # the two 4.jpg are copies
     assert [index.is_doubtful(file, index.locate(file)) for file in files] == [0, 1, 1, 0, 1, 0]
+    (tmp_path / "b" / "1.jpg").symlink_to(tmp_path / "gone.jpg")
+    assert MediaFiles(tmp_path, "image").is_doubtful("x/1.jpg", tmp_path / "1.jpg") is False
     entries = [Entry(file, file, ("a caption",), "test") for file in files if file != "b/2.jpg"]
     protocol = {"query": "caption", "visual_to_text": "captions"}
     prepare(
@@ -189,3 +192,12 @@ def test_clips_without_the_packages_for_them_are_one_line(tmp_path, monkeypatch,
     assert main(["folder", "--source", str(tmp_path / "source"), "--out", str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
     assert error == "error: av: not installed; run `pip install 'cross-modal-adapter[video]'`\n"
+    captions = tmp_path / "c.csv"
+    captions.write_text("file_name,caption\na.mp4,a cat\n")
+    words = ["--source", str(tmp_path / "source"), "--captions", str(captions), "--annotations-only"]
+    assert main(["folder", *words, "--out", str(tmp_path / "out")]) == 0  # nothing is decoded
+
+
+def test_a_process_that_dies_is_one_line():
+    with pytest.raises(OSError, match="^check: a process died, .*; try fewer --workers$"):
+        list(media.one_by_one(os._exit, [1] * 40, 2, "check"))

@@ -73,6 +73,18 @@ def test_captions_from_csv_and_jsonl_are_the_same(tmp_path, capsys):
     assert "blank captions dropped: 20" in capsys.readouterr().out
 
 
+def test_accents_may_be_written_in_two_ways_and_a_path_may_begin_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    pictures(tmp_path / "source", *(f"deep/cafe\u0301 {n}.jpg" for n in range(2)))  # as a Mac does
+    csv(tmp_path / "c.csv", "deep/caf\u00e9 0.jpg,a cup", "caf\u00e9 1.jpg,a pot")
+    words = ["--source=~/source", "--captions=~/c.csv", "--out=~/out"]
+    assert run(*words) == 0
+    assert {texts for _, texts in items(tmp_path / "out").values()} == {("a cup",), ("a pot",)}
+    (tmp_path / "out" / ".DS_Store").touch()  # somebody has looked at it
+    assert run(*words) == 0
+
+
 def test_a_column_of_splits_decides(tmp_path):
     source = pictures(tmp_path / "source", "a.jpg", "b.jpg")
     captions = csv(tmp_path / "c.csv", "a.jpg;x;val", "b.jpg;y;train", header="file_name;caption;split")

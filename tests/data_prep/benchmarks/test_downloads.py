@@ -41,6 +41,8 @@ def test_copies_are_one_file_and_two_files_that_differ_are_refused(tmp_path, loo
 def test_what_is_not_there_is_said_and_a_file_that_does_not_fit_is_no_split(tmp_path):
     write(tmp_path / "a_val.json", "")
     assert Downloads(tmp_path).splits("coco", (".json",), lambda path: path.stat().st_size > 0) == {}
+    write(tmp_path / "__MACOSX" / "._a_val.json", "written by a Mac into a zip")
+    assert Downloads(tmp_path).ending(".json") == [tmp_path / "a_val.json"]
     with pytest.raises(BadInput, match=r"gone: no such folder"):
         Downloads(tmp_path / "gone")
     with pytest.raises(BadInput, match=r"found no a\.txt and no b\.txt in this folder"):

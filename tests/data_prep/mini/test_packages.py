@@ -50,12 +50,15 @@ def npm(tmp_path, monkeypatch):
     return npm
 
 
-def test_a_package_is_fetched_once_and_whole(tmp_path, npm):
+def test_a_package_is_fetched_once_and_whole(tmp_path, npm, monkeypatch):
     folder = packages.fetch(NAME)
     assert folder == tmp_path / "cache" / "packages" / "someone-drawings-1.2.3"
     assert (folder / "assets" / "a.webp").read_bytes() == b"picture"
     assert packages.fetch(NAME) == folder and npm.call_count == 1
     assert list(folder.parent.iterdir()) == [folder]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CMA_CACHE", "cache")
+    assert packages.cache_folder() == tmp_path / "cache"  # npm works in another folder
 
 
 def test_what_cannot_be_fetched_or_is_not_the_pinned_is_said_and_not_kept(tmp_path, npm):

@@ -6,6 +6,7 @@ from pathlib import Path
 import huggingface_hub
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 from transformers.utils import logging
 
@@ -57,6 +58,8 @@ def load_backbone(
         logging.disable_progress_bar()  # the bar is meant for downloads
     try:
         clip, info = kind.from_pretrained(source, dtype=dtype, output_loading_info=True, **at)
+    except SafetensorError as error:
+        raise ValueError(f"{name}: its weights are damaged ({error}); save or fetch them again") from error
     finally:
         if bar:
             logging.enable_progress_bar()
@@ -117,7 +120,7 @@ def _source(name: str | Path) -> str | Path:
     if (folder / "config.json").is_file():
         return folder
     if folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no config.json; expected a folder of `CLIPModel.save_pretrained`")
+        raise FileNotFoundError(f"{folder}: no config.json; expected that of a model and its processor")
     if isinstance(name, Path) or name.count("/") > 1 or name.startswith(".") or folder.is_absolute():
         raise FileNotFoundError(f"{folder}: no such folder; expected 'mini', a hub id or a folder of a CLIP")
     return name

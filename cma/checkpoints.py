@@ -133,7 +133,7 @@ def from_official(checkpoint: dict[str, Tensor] | str | Path) -> tuple[AdapterCo
     fit the others, and for a file with more than tensors and plain data (nothing in it is run).
     """
     where = "the state dict" if isinstance(checkpoint, dict) else str(checkpoint)
-    state = checkpoint if isinstance(checkpoint, dict) else _read_official(Path(checkpoint))
+    state = checkpoint if isinstance(checkpoint, dict) else _read_official(Path(checkpoint).expanduser())
     tensors = {key.removeprefix("clip."): value for key, value in state.get("model", state).items()}
 
     def take(key: str, shape: torch.Size | None = None) -> Tensor:

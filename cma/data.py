@@ -158,17 +158,11 @@ def load(folder: str | Path, split: str) -> RetrievalDataset:
     if not items:
         raise ValueError(f"{folder}: no split {split!r}; it has {', '.join(splits(folder))}")
     reading = about.protocol.visual_to_text or READINGS[about.kind]
+    protocol = asdict(about.protocol) | {"visual_to_text": reading}
     return RetrievalDataset(
-        folder=folder,
-        name=about.name or folder.name,
-        kind=about.kind,
-        protocol=asdict(about.protocol) | {"visual_to_text": reading},
-        recipe=about.recipe or folder.name,
-        split=split,
-        items=items,
-        expected=about.counts.get(split, Count()).expected,
-        media_root=about.media_root,
-    )
+        folder, about.name or folder.name, about.kind, protocol, about.recipe or folder.name, split, items,
+        about.counts.get(split, Count()).expected, about.media_root and folder / about.media_root,
+    )  # fmt: skip
 
 
 load_dataset = load  # its name at the top level of cma

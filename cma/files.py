@@ -54,7 +54,7 @@ def read_json(path: Path | str, kind: type[T], hint: str = "") -> T:
 
 def read_jsonl(path: Path | str, kind: type[T], hint: str = "") -> Iterator[tuple[str, T]]:
     """Yield (`file:line`, value) for every line of a `.jsonl` file. Raises as `read_json`, with the line."""
-    for number, line in enumerate(_text(Path(path), hint).removesuffix("\n").split("\n"), start=1):
+    for number, line in enumerate(_text(Path(path), hint).rstrip("\n").split("\n"), start=1):
         yield f"{path}:{number}", parse_json(line, kind, f"{path}:{number}", hint)
 
 

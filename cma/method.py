@@ -89,7 +89,8 @@ class CrossModalAdapter(Method, CrossModalAdapters):
     def __init__(self, model: nn.Module, options: AdapterConfig) -> None:
         CrossModalAdapters.__init__(self, options, model.widths, model.layers)
         self.options = options
-        self.NAME = CrossModalAdapter.NAME if options.shared_dim else WITHOUT_SHARING
+        if self.NAME in (CrossModalAdapter.NAME, WITHOUT_SHARING):  # a class of your own keeps its name
+            self.NAME = CrossModalAdapter.NAME if options.shared_dim else WITHOUT_SHARING
 
     def hang(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
         """Add a hook to the last linear layer of each sublayer: its output is z."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from .method import CrossModalAdapter, Method
 from .patching import TOWERS, activate, deactivate, encoder_layers, on_clip, parts
 
 CACHE = 8 * 2**20  # bytes of a layer's largest activations; so many stay in a CPU's cache
+TURN = threading.RLock()  # held while an adapter acts in a context: models may share one CLIP
 TEXTS = 256  # texts embedded at once. More are sorted by length; fewer are not, so gradients keep their bits
 
 
@@ -130,16 +132,16 @@ class RetrievalModel(nn.Module):
 
     @contextmanager
     def acting(self, name: str | None, scale: float = 1.0) -> Iterator[None]:
-        """Inside this context the adapter `name` acts (or none), in eval mode and without gradients."""
-        before, training = (self.active, self.scale), self.training
-        self.set_adapter(name, scale)
-        self.eval()
-        try:
-            with torch.no_grad():
+        """In this context the adapter `name` acts (or none), in eval mode without gradients; threads wait."""
+        with TURN, torch.no_grad():
+            before, training = (self.active, self.scale), self.training
+            self.set_adapter(name, scale)
+            self.eval()
+            try:
                 yield
-        finally:
-            self.set_adapter(*before)
-            self.train(training)
+            finally:
+                self.set_adapter(*before)
+                self.train(training)
 
     def get_adapter(self, name: str) -> Method:
         """Return the adapter `name`. Raises ValueError if there is none."""
@@ -155,7 +157,7 @@ class RetrievalModel(nn.Module):
         ("mit", as the hub names it) is your choice; without one the card says unknown. A README.md with other
         text is kept, with a warning. Raises ValueError for an unknown name or a record of another adapter.
         """
-        self._save(Path(folder).absolute(), name, record, license)
+        self._save(Path(folder).expanduser().absolute(), name, record, license)
 
     def _save(self, folder: Path, name: str, record: object, license: str, repo_id: str = "") -> None:
         about = self.get_adapter(name), identity(self.clip)

@@ -31,10 +31,10 @@ def image_grid(
     figure, axes = plt.subplots(rows, columns, figsize=(columns * size, rows * size * 1.3), squeeze=False)
     for axis in axes.flat[len(images) :]:
         axis.axis("off")
-    for i, (axis, image, caption) in enumerate(zip(axes.flat, images, captions, strict=False)):
+    for i, (axis, image, text) in enumerate(zip(axes.flat, images, captions, strict=False)):
         axis.imshow(image)
         axis.set(xticks=[], yticks=[])
-        axis.set_xlabel("\n".join(textwrap.wrap(caption, 22, max_lines=3, placeholder=" …")), fontsize=7)
+        axis.set_xlabel(textwrap.fill(text, 22, max_lines=3, placeholder=" …"), fontsize=7, parse_math=False)
         for spine in axis.spines.values():
             spine.set(visible=bool(marked and marked[i]), color=ORANGE, linewidth=3)
     figure.tight_layout()

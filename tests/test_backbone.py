@@ -83,6 +83,9 @@ def test_folders_without_a_whole_clip(folder, tmp_path):
     build_clip().save_pretrained(folder, state_dict=state)
     with pytest.raises(ValueError, match=r"1 weights.*visual_projection\.weight"):
         load_backbone(folder)
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:1000])
+    with pytest.raises(ValueError, match="its weights are damaged"):
+        load_backbone(folder)
     edit(folder / "config.json", lambda content: content.update(model_type="clip_text_model"))
     with pytest.raises(ValueError, match="'clip_text_model'; expected a CLIP"):
         load_backbone(folder)

@@ -121,6 +121,9 @@ def test_what_dataset_json_tells(tmp_path):
     dataset = data.load(folder, "val")
     assert dataset.protocol == protocol
     assert dataset.path(dataset.items[0]) == tmp_path / "elsewhere" / "0.jpg"
+    write_folder(folder, numbered(["val"]), media_root="../elsewhere")
+    dataset = data.load(folder, "val")
+    assert dataset.path(dataset.items[0]).resolve() == tmp_path / "elsewhere" / "0.jpg"
     (folder / "dataset.json").unlink()  # the seal
     with pytest.raises(FileNotFoundError, match="dataset.json: no such file; the folder is no finished"):
         data.load(folder, "val")

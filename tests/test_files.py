@@ -69,7 +69,7 @@ def test_json_becomes_the_type_that_was_asked_for(tmp_path):
     (tmp_path / "a.json").write_text("\ufeff" + text, encoding="utf-8")
     expected = Stored("a", "image", ("b", "c"), 1.0, Path("d/e"))
     assert files.read_json(tmp_path / "a.json", Stored) == expected
-    (tmp_path / "a.jsonl").write_text(f'{text}\n{{"id": "\u2028"}}\n', encoding="utf-8")
+    (tmp_path / "a.jsonl").write_text(f'{text}\n{{"id": "\u2028"}}\n\n', encoding="utf-8")
     assert list(files.read_jsonl(tmp_path / "a.jsonl", Stored)) == [
         (f"{tmp_path / 'a.jsonl'}:1", expected),
         (f"{tmp_path / 'a.jsonl'}:2", Stored("\u2028")),

@@ -46,6 +46,8 @@ def test_grid_shows_every_picture_once_and_marks_the_right_one():
     assert [axis.images[0].get_array()[0, 0, 0] for axis in shown] == list(range(7))
     assert [axis.get_xlabel() for axis in shown] == names
     assert [axis.spines["left"].get_visible() for axis in shown] == marked
+    priced = plots.image_grid(pictures[:2], ["$1_of_$2.jpg", "$$.jpg"])
+    assert labels(priced) == "$1_of_$2.jpg | $$.jpg"  # not read as mathematics
     with pytest.raises(ValueError, match="7 images and 1 captions"):
         plots.image_grid(pictures, ["one"])
 

@@ -72,8 +72,7 @@ def results_grid(indexes: Indexes, answers: Mapping[str, Answer]) -> plt.Figure:
     """Draw the answers as a figure, one row for each model; right answers have a frame."""
     hits = [(indexes[label], hit) for label, answer in answers.items() for hit in answer.hits]
     pictures = [still(index.path(hit.file), hit.file) for index, hit in hits]
-    said = (f"{hit.rank}. {hit.score:.3f}{' ✓' * hit.right} {title_of(hit.file)}" for _, hit in hits)
-    captions = [caption.replace("$", r"\$") for caption in said]
+    captions = [f"{hit.rank}. {hit.score:.3f}{' ✓' * hit.right} {title_of(hit.file)}" for _, hit in hits]
     columns = max(len(answer.hits) for answer in answers.values())
     figure = plots.image_grid(pictures, captions, columns, marked=[hit.right for _, hit in hits])
     for row, label in enumerate(answers):

@@ -85,11 +85,12 @@ class Animation:
         try:
             with quiet():
                 image = Image.open(self.path)
-                numbers = range(getattr(image, "n_frames", 1)) if chosen is None else chosen
+                hidden = getattr(image, "default_image", False)  # an APNG's picture for old viewers
+                numbers = range(getattr(image, "n_frames", 1) - hidden) if chosen is None else chosen
             with image:
                 for number in numbers:
                     with quiet():
-                        image.seek(number)
+                        image.seek(number + hidden)
                         taken = take(image)
                     yield taken
         except Exception as error:  # a damaged file can make a decoder raise anything

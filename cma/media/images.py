@@ -111,8 +111,9 @@ def to_pixels(
 
     `settings`, such as `do_normalize=False`, go to the image processor.
     """
+    fit = _central if getattr(image_processor, "do_center_crop", False) else lambda shown: shown
     return image_processor(
-        images=[_central(as_shown(picture)) for picture in pictures],
+        images=[fit(as_shown(picture)) for picture in pictures],
         input_data_format="channels_last",  # otherwise it would take 1 or 3 rows of pixels for channels
         return_tensors="pt",
         **settings,

@@ -71,7 +71,8 @@ class FrameFolder:
 
     def __init__(self, path: Path) -> None:
         try:
-            self.files = sorted((p for p in path.iterdir() if p.name[0] != "."), key=lambda p: p.name)
+            frames = (p for p in path.iterdir() if p.name[0] not in ".@" and p.suffix not in (".db", ".ini"))
+            self.files = sorted(frames, key=lambda p: p.name)  # without what Windows or a NAS adds
         except OSError as error:
             raise MediaError(f"{path}: cannot be opened ({error.strerror})") from error
         if not self.files:

@@ -43,7 +43,7 @@ class MediaIndex(Embedded):
     """The embeddings of pictures and clips, made with one adapter of the model or with plain CLIP.
 
     Queries are embedded with the same adapter, whichever one is active at that time, so several indexes of
-    one model can be used side by side. Two indexes are equal only if they are the same object.
+    one model, and threads, can ask side by side. Two indexes are equal only if they are the same object.
     """
 
     model: RetrievalModel
@@ -51,15 +51,10 @@ class MediaIndex(Embedded):
 
     @classmethod
     def build(
-        cls,
-        model: RetrievalModel,
-        source: Source,
-        config: ReadConfig | None = None,
-        previous: MediaIndex | None = None,
-        folder: str | Path | None = None,
-        store: str | Path | None = None,
-        shard: tuple[int, int] = (0, 1),
-    ) -> MediaIndex | LanceIndex:
+        cls, model: RetrievalModel, source: Source, config: ReadConfig | None = None,
+        previous: MediaIndex | None = None, folder: str | Path | None = None,
+        store: str | Path | None = None, shard: tuple[int, int] = (0, 1),
+    ) -> MediaIndex | LanceIndex:  # fmt: skip
         """Embed a split, a dataset folder (all its splits) or any folder of pictures and clips.
 
         `config` says how they are read and compared; of a `TrainConfig` only these settings are used. Files
@@ -78,6 +73,8 @@ class MediaIndex(Embedded):
         embeddings are not finite, or, before anything is embedded, if `folder` holds other things;
         ImportError for a video file without the extra `video`.
         """
+        if shard != (0, 1) if store is None else folder or previous:
+            raise ValueError("`shard` needs `store`, and `store` goes with neither `folder` nor `previous`")
         given, weights = config or ReadConfig(), ActingWeights(model)
         config = ReadConfig(**{field.name: getattr(given, field.name) for field in fields(ReadConfig)})
         folder = None if folder is None else Path(folder).expanduser()
@@ -115,8 +112,7 @@ class MediaIndex(Embedded):
             header = table.manifest.header
             header.check(table.uri, weights.header(model, header.config))
             return cls._stored(model, weights, table)
-        folder = Path(folder).expanduser()
-        index = store.read(folder)
+        index = store.read(folder := Path(folder).expanduser())
         index.header.check(folder / store.INDEX, weights.header(model, index.config))
         return cls._of(model, weights, index)
 
@@ -235,7 +231,8 @@ class MediaIndex(Embedded):
         elif kind := listing.kind_of(path := Path(path).expanduser()):
             wanted = MediaFile(path.name, path.name, kind)
         else:
-            raise MediaError(f"{path}: neither picture nor clip; expected {', '.join(listing.SUFFIXES)}")
+            what = f"neither picture nor clip{'' if path.exists() else ', and not there'}"
+            raise MediaError(f"{path}: {what}; expected {', '.join(listing.SUFFIXES)}")
         with self.acting():
             _, pixels = read_pixels(wanted, path, self.model, self.config)
             return embed(self.model, [pixels])[0].mean(0, keepdim=True)

@@ -178,6 +178,7 @@ def build(
     if not 0 <= number < count:
         raise ValueError(f"shard={shard!r}: expected (number, how many), from (0, {count}) on")
     root, files, problems = listing.find(source)
+    files = list({file.key: file for file in files}.values())  # a table has each file once
     table = Table(uri, Manifest(header, str(root), (), (), (), FORMAT_VERSION))
     table.manifest.header.check(table.uri, header)
     building = Building(model, header, root, table.add)

@@ -97,7 +97,9 @@ class Files(Sequence):
     def __len__(self) -> int:
         return len(self._index)
 
-    def __getitem__(self, item: int) -> MediaFile:
+    def __getitem__(self, item: int | slice) -> MediaFile | list[MediaFile]:
+        if isinstance(item, slice):
+            return [self[one] for one in range(len(self))[item]]
         owner = int(self._index.owners[item])
         return self._index.segments[owner].file(int(self._index.order[item] - self._index.starts[owner]))
 

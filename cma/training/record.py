@@ -110,7 +110,7 @@ class RunRecord:
             select_on="none",
             trained_parameters=sum(p.numel() for p in trained),
             total_parameters=sum(every.values()),
-            folder=Path(config.runs_dir) / config.name,
+            folder=Path(config.runs_dir).expanduser() / config.name,
         )
         if training is not None:
             record.select_on, record.data_digest = config.select_on, digest(training)

@@ -15,6 +15,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageColor, ImageDraw
+from transformers import SiglipImageProcessor
 
 from cma import data
 from cma.media import (
@@ -153,6 +154,14 @@ def test_clip_sees_the_same_middle_of_a_very_long_picture(toy_processor, short, 
     exact = ratio <= LONGEST
     tolerance = 0 if exact else 0.005 if long % short == 0 else 0.1  # a level is 0.004
     torch.testing.assert_close(found, whole["pixel_values"], atol=tolerance, rtol=0)
+
+
+def test_a_processor_that_crops_nothing_sees_the_ends_of_a_long_picture():
+    prepare = SiglipImageProcessor(size={"height": 32, "width": 32})
+    picture = Image.new("RGB", (2000, 20), "white")
+    picture.paste("red", (0, 0, 100, 20))
+    shown = to_pixels([picture], prepare, do_normalize=False)[0, :, 16, 0]
+    assert shown[0] > 0.9 and shown[1:].max() < 0.1
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P", "CMYK", "I;16", "F", "1"])
@@ -319,6 +328,14 @@ def test_damage_is_a_media_error_or_nothing(real, seed):
 
 
 # ---- animations
+
+
+def test_an_animated_png_is_shown_without_its_picture_for_old_viewers(tmp_path):
+    first, *others = (Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue"))
+    first.save(tmp_path / "a.png", save_all=True, append_images=others, default_image=True, duration=200)
+    assert Animation(tmp_path / "a.png").seconds == pytest.approx(0.4)
+    shown = [frame.getpixel((0, 0)) for frame in read_frames(tmp_path / "a.png", 9, None)]
+    assert shown == [(0, 255, 0), (0, 0, 255)]
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])

@@ -89,6 +89,8 @@ def test_the_frames_of_a_file_are_those_asked_for(clip, tmp_path):
 def test_a_folder_of_frames_is_sorted_as_text(tmp_path):
     for name, level in {"1": 40, "10": 80, "2": 120, "3": 160}.items():
         write_picture(tmp_path / "video7.mp4" / f"{name}.jpg", level)
+    (tmp_path / "video7.mp4" / "Thumbs.db").write_bytes(b"written by Windows")
+    (tmp_path / "video7.mp4" / "@eaDir").mkdir()  # by a NAS
     levels_near(read_frames(tmp_path / "video7.mp4", 12), [40, 80, 120, 160])
     levels_near(read_frames(tmp_path / "video7.mp4", 2), [40, 160])
     assert seconds(tmp_path / "video7.mp4") is None

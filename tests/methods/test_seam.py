@@ -9,6 +9,7 @@ from transformers import CLIPConfig, CLIPModel
 
 from cma import AdapterConfig, RetrievalModel, TrainConfig, train
 from cma.data import load as load_data
+from cma.method import CrossModalAdapter
 from cma.methods import NAMES, Method, attach
 from cma.patching import on_clip
 from cma.search.weights import identify
@@ -206,3 +207,17 @@ def test_a_method_that_fails_leaves_its_name_free_and_its_mended_class_is_found(
 
     assert type(attach(model, "mended later", "mine")) is Shift is not broken
     assert model.active == "mine"
+
+
+def test_a_class_of_your_own_that_derives_from_ours_keeps_its_name(model, tmp_path, monkeypatch):
+    class TextAlone(CrossModalAdapter):
+        NAME = "text alone"
+
+        def hang(self, clip, scale):
+            yield from ()
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert attach(model, TextAlone, "mine").NAME == "text alone"
+    model.save_adapter("~/adapter", "mine")
+    assert type(model.load_adapter("~/adapter", "again")) is TextAlone

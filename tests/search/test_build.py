@@ -23,7 +23,7 @@ from cma.search.listing import find
 from cma.search.segment import Segment
 from tests.conftest import build_clip
 from tests.search.test_index import same, vectors
-from tests.toy_data import write_images
+from tests.toy_data import write_dataset, write_images
 from tests.toy_media import halves, write_animation, write_clip, write_picture
 
 SLOW_BUILD = """
@@ -114,6 +114,28 @@ def test_a_folder_that_vanishes_costs_no_embeddings(model, pictures, tmp_path, r
     away.rename(pictures)
     monkeypatch.undo()
     assert len(MediaIndex.build(model, pictures, folder=tmp_path / "index")) == 7
+
+
+def test_a_disk_that_vanishes_behind_the_link_of_a_dataset_costs_no_embeddings(
+    model, pictures, tmp_path, monkeypatch
+):
+    pictures.rename(disk := tmp_path / "disk")
+    lines = [{"file_name": f"media/p{i}.png", "captions": [f"number {i}"]} for i in range(6)]
+    lines = [line | {"id": str(i), "split": "test"} for i, line in enumerate(lines)]
+    dataset = write_dataset(tmp_path / "data", lines, {"name": "toy", "kind": "image"})
+    (dataset / "media").symlink_to(disk)
+    before = MediaIndex.build(model, dataset, folder=tmp_path / "index")
+    really = build.listing.stamp
+
+    def unplugged(file, path, old):
+        if disk.exists() and file.media == "media/p2.png":
+            disk.rename(tmp_path / "away")
+        return really(file, path, old)
+
+    monkeypatch.setattr(build.listing, "stamp", unplugged)
+    with pytest.raises(FileNotFoundError, match="media: gone while it was read; bring it back"):
+        MediaIndex.build(model, dataset, folder=tmp_path / "index")
+    same(MediaIndex.load(tmp_path / "index", model), before)
 
 
 def test_copies_of_a_picture_are_known_and_stay_known(model, tmp_path, read):

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -62,6 +63,30 @@ def names(pairs):
 
 
 # ---- the answers
+
+
+def test_threads_that_ask_side_by_side_get_the_answers_of_one(model, media):
+    for parameter in model.get_adapter("a").parameters():
+        parameter.data *= 8
+    indexes = []
+    for adapter in (None, "a"):
+        model.set_adapter(adapter)
+        indexes.append(MediaIndex.build(model, media))
+    asked = [(index, f"a dog {number}") for number in range(10) for index in indexes]
+    alone = [index.query(text, 10) for index, text in asked]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(lambda pair: pair[0].query(pair[1], 10), asked))
+    for one, other in zip(alone, together, strict=True):
+        assert dict(one) == pytest.approx(dict(other), abs=1e-5)
+
+
+def test_files_are_a_sequence_and_what_a_build_cannot_use_is_refused(model, media, tmp_path):
+    files = MediaIndex.build(model, media).files
+    assert files[1:3] == [files[1], files[2]] and files[::-1][0] == files[len(files) - 1]
+    for both in ({"shard": (0, 2)}, {"store": tmp_path / "a", "folder": tmp_path / "b"}):
+        with pytest.raises(ValueError, match="`shard` needs `store`, and `store` goes with neither"):
+            MediaIndex.build(model, media, **both)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.filterwarnings("ignore:.* captions exceed")
@@ -432,6 +457,7 @@ def test_a_source_without_media_is_an_error(model, tmp_path):
         ("query_media", [None, 3, b"p.png"], TypeError, "^expected the path of a picture or clip, not "),
         ("query_media", ["notes.txt"], MediaError, "notes.txt: neither picture nor clip"),
         ("query_media", ["gone.mp4"], MediaError, "gone.mp4: no such file"),
+        ("query_media", ["gone"], MediaError, "gone: neither picture nor clip, and not there; expected"),
     ],
 )
 def test_questions_that_cannot_be_answered_say_why(toy_index, asked, wrong, error, said):

@@ -20,6 +20,7 @@ from tests import ROOT
 from tests.conftest import build_clip
 from tests.search.test_index import holding
 from tests.search.test_segment import drawn
+from tests.toy_data import write_dataset
 from tests.toy_media import write_clip, write_picture
 
 QUERIES = "a dog", "two boats at night", "red"
@@ -319,3 +320,12 @@ def test_two_parts_of_a_clip_are_two_rows(model, media, tmp_path):
     parts = [MediaFile("c", "c.mp4", "video", start=start, end=start + 1) for start in (0.0, 1.0)]
     table = holding(index, parts, torch.randn(2, 32)).to_lance(tmp_path / "table")
     assert {file.start for file in nearest(table).files} == {0.0, 1.0}
+
+
+def test_a_picture_of_two_ids_is_one_row_and_is_read_again_if_it_changes(model, media, tmp_path):
+    lines = [{"file_name": "media/new.png", "id": name, "captions": [name], "split": "test"} for name in "ab"]
+    dataset = write_dataset(tmp_path / "data", lines, {"name": "toy", "kind": "image"})
+    for level in (10, 200):
+        write_picture(dataset / "media" / "new.png", level)
+        table = MediaIndex.build(model, dataset, store=tmp_path / "table")
+        assert len(table) == 1

@@ -49,7 +49,7 @@ def card_of(method: Method, backbone: dict, record: object, license: str, source
     own = *describe(method), known_by(backbone)
     try:
         if isinstance(record, str | Path):
-            record = read_json(Path(record) / ("run.json" if Path(record).is_dir() else ""), dict)
+            record = read_json((at := Path(record).expanduser()) / ("run.json" if at.is_dir() else ""), dict)
         about = record if isinstance(record, dict | None) else json.loads(record.to_json())
         if about and (it := (about["method"], about["adapter"], known_by(about["backbone"]))) != own:
             raise ValueError(f"of {it}, but the adapter is {own}")

@@ -51,8 +51,7 @@ class RetrievalModel(nn.Module):
         deactivate(clip)  # an adapter of another model that used this CLIP before
         self.clip, self.processor = clip.requires_grad_(False), processor
         self.adapters = nn.ModuleDict()
-        self.active, self.scale = None, 1.0
-        self.cut, self._warned = 0, False
+        self.active, self.scale, self.cut, self._warned = None, 1.0, 0, False
         self.eval()
 
     @classmethod

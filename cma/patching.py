@@ -53,7 +53,8 @@ def activate(clip: nn.Module, method: nn.Module, scale: float = 1.0) -> None:
         raise ValueError(f"{method.NAME}: acts or does not; scale must be 1 or 0, not {scale}")
     deactivate(clip)
     try:  # if it fails half-way, its hooks are removed again
-        clip.cma.handles.extend(method.hang(clip, scale) if scale else ())
+        made = method.hang(clip, scale) if scale else ()
+        clip.cma.handles.extend(made if hasattr(made, "__iter__") else [made])
     except BaseException:
         deactivate(clip)
         raise

@@ -1,7 +1,7 @@
 """The paper's settings for each benchmark, and ours for the offline benchmarks.
 
 `paper` is the authors' training: optimiser, schedule, a rate of 1e-5 (section 4.1), half precision (see
-`cma.training.prepare`; in it 1e-5 makes steps 50 to 100 times as large as in float32), the gradient divided
+`cma.training.prepare`; in it 1e-5 makes steps about 100 times as large as in float32), the gradient divided
 by 4 as in their four processes, and the epoch chosen on test. `float32` is ours: AdamW, a rate of our own,
 validation; `bf16` is ours with bfloat16 activations, for GPUs. Ours are **untried on real data**.
 """

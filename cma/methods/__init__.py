@@ -87,7 +87,7 @@ def class_of(method: str | type[Method]) -> type[Method]:
 
     Raises ValueError that lists the names.
     """
-    if not isinstance(method, str):
+    if hasattr(method, "NAME"):
         return method
     known, waiting = {}, [Method]
     while waiting:
@@ -95,5 +95,6 @@ def class_of(method: str | type[Method]) -> type[Method]:
         waiting += kind.__subclasses__()
         known = ({kind.NAME: kind} if "NAME" in vars(kind) else {}) | known  # the newest of a name
     if method not in known:
-        raise ValueError(f"unknown method {method!r}; there are: {', '.join(NAMES)}")
+        known = f"{', '.join(NAMES)}, and a class of yours with a NAME, once it is defined"
+        raise ValueError(f"unknown method {method!r}; there are: {known}")
     return known[method]

@@ -62,8 +62,8 @@ class MediaIndex(Embedded):
         time, or same content), embeddings are taken from `previous`, an index of the same model and config.
 
         The index is saved in `folder`, in parts during the build, so that after a kill the next call goes on
-        from there. An index that is already there is updated; one of another model, adapter, scale or config
-        is replaced, so give each adapter its own folder. If another process writes there, this one waits.
+        from there. An index that is already there is updated, so that it holds this source alone; one of
+        another model, adapter, scale or config is replaced. If another process writes there, this one waits.
 
         With `store`, a folder or an address such as `s3://bucket/photos`, the index is a LanceDB table there
         (`LanceIndex`; extra `lance`). Several processes, on one machine or several, can fill one table: give

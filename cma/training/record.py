@@ -145,7 +145,7 @@ class RunRecord:
 
         Raises FileNotFoundError, or ValueError that names the file and the key that is not as expected.
         """
-        path = Path(path)
+        path = Path(path).expanduser()
         path = path / "run.json" if path.is_dir() else path
         record = read_json(path, cls, "; expected a run record as cma.train writes it")
         record.folder = path.parent

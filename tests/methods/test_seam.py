@@ -208,6 +208,20 @@ def test_a_method_that_fails_leaves_its_name_free_and_its_mended_class_is_found(
     assert type(attach(model, "mended later", "mine")) is Shift is not broken
     assert model.active == "mine"
 
+    class Nameless(Method):
+        def hang(self, clip, scale):  # one handle, not several
+            return clip.visual_projection.register_forward_hook(lambda *call: call[-1] + 1)
+
+    with pytest.raises(ValueError, match="unknown method .*Nameless.*a class of yours with a NAME"):
+        attach(model, Nameless, "other")
+    model.set_adapter(None)
+    plain = embed(model)[1]
+    Nameless.NAME = "named"
+    attach(model, Nameless, "other")
+    assert not torch.equal(embed(model)[1], plain)
+    model.set_adapter(None)
+    assert torch.equal(embed(model)[1], plain)
+
 
 def test_a_class_of_your_own_that_derives_from_ours_keeps_its_name(model, tmp_path, monkeypatch):
     class TextAlone(CrossModalAdapter):

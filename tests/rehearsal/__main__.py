@@ -12,7 +12,7 @@ from tests.rehearsal.likeness import LIKENESSES
 from tests.rehearsal.stages import Rehearsal
 from tests.rehearsal.watch import run_stage
 
-KILLED = "train, killed"
+KILLED = "train-killed"
 STAGES = {
     "make": stages.make,
     "prepare": stages.prepare_twice,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from cma.files import printable
 
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         module.add_options(command)
         command.set_defaults(run=module.run)
     options = parser.parse_args(arguments)
+    vars(options).update({k: v.expanduser() for k, v in vars(options).items() if isinstance(v, Path)})
     try:
         options.run(options)
     except KeyboardInterrupt:  # a run that had started has said how to continue it

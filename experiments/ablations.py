@@ -61,10 +61,10 @@ def points(model: RetrievalModel, dataset: data.RetrievalDataset, similarity: st
 
     for d in [*(d for d in SHARED_DIMS if d < narrow), narrow]:
         add("sharing", f"d{d}", options=usual | {"shared_dim": d})
-    end = 2 * min(model.layers.values())
+    end = 2 * max(model.layers.values())
     where = {"attention": range(0, end, 2), "mlp": range(1, end, 2)}
     where[f"last-{LAST_LAYERS}"] = range(end - 2 * LAST_LAYERS, end)
-    for name, sites in where.items():
+    for name, sites in where.items() if len({*model.layers.values()}) == 1 else ():  # else sites differ
         add("where", name, sites=list(sites))
     for r in BOTTLENECK_DIMS:
         add("bottleneck", f"r{r}", options=usual | {"bottleneck_dim": r})

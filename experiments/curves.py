@@ -38,10 +38,8 @@ def points(usual: Study, states: list[Path]) -> Iterator[Study]:
         clip, processor = load_backbone(str(folder), device=usual.clip.device)
         clip.config.name_or_path = str(folder)  # as typed: records name no place on this machine
         yield point(f"state-{folder.name.rpartition('-')[2]}", clip=clip, processor=processor)
-    for share in SHARES:
-        yield point(f"data-1-{1 / share:g}", share=share)
-    for factor in FACTORS:
-        yield point(f"steps-{factor:g}", factor=factor)
+    yield from (point(f"data-1-{1 / share:g}", share=share) for share in SHARES)
+    yield from (point(f"steps-{factor:g}", factor=factor) for factor in FACTORS)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -73,18 +73,20 @@ class MethodRow:
         """Return the path of the row's file in `folder`."""
         return folder / f"{self.name}.json"
 
-    def kept(self, folder: Path, clip: PreTrainedModel) -> Self:
+    def kept(self, folder: Path, clip: PreTrainedModel, data: str = "") -> Self:
         """Return the row from its file in `folder`, or this row if there is no file.
 
-        Raises ValueError if the file has another budget or backbone (`cma.backbone.known_by`).
+        Raises ValueError if the file has another budget, backbone (`known_by`) or training `data` (a digest).
         """
-        path = self.path(folder)
-        there = read_json(path, type(self)) if path.exists() else self
+        there = read_json(path, type(self)) if (path := self.path(folder)).exists() else self
+        runs = there.records.values()
         here = known_by(identity(clip))
-        made = {there.backbone, *(known_by(record["backbone"]) for record in there.records.values())}
-        if there.budget != self.budget or made - {None, here}:
-            said = f"{path}: its budget is {there.budget}, not {self.budget}, or its backbone is not {here}"
-            raise ValueError(f"{said}; use other folders (--results, --runs), or delete the file")
+        made = {there.backbone, *(known_by(run["backbone"]) for run in runs)}
+        seen = {run.get("data_digest", "") for run in runs if not run.get("held_out_items")} - {"", data}
+        if there.budget != self.budget or made - {None, here} or (data and seen):
+            said = f"its budget is {there.budget}, not {self.budget}, or its backbone is not {here}"
+            said = "it was trained on other data" if data and seen else said
+            raise ValueError(f"{path}: {said}; use other folders (--results, --runs), or delete the file")
         return replace(there, backbone=here)
 
     def save(self, folder: Path) -> None:

@@ -14,6 +14,7 @@ import math
 import statistics
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,7 @@ from pathlib import Path
 import torch
 from transformers import CLIPModel, CLIPProcessor
 
-from cma import RetrievalModel, TrainConfig, data, load_backbone, methods
+from cma import RetrievalModel, TrainConfig, data, load_backbone, methods, training
 from cma.files import read_json
 from cma.recipes import recipe
 from cma.training import Embeddings, NotFinite, RunRecord, encode, evaluate_and_record, query_ranks, train
@@ -66,7 +67,8 @@ class Study:
         """Return the row of a method, from its file if any. Raises ValueError as `MethodRow.kept`."""
         name = method if isinstance(method, str) else method.NAME
         budget = asdict(self.budget) | {"precision": self.config.precision}
-        return MethodRow(self.training.name, name, budget).kept(self.results, self.clip)
+        row = MethodRow(self.training.name, name, budget)
+        return row.kept(self.results, self.clip, training.digest(self.training))
 
     def run(self, method: AnyMethod) -> MethodRow:
         """Continue a method until its row is complete or time is over. Raises ValueError as `cma.train`."""
@@ -75,7 +77,7 @@ class Study:
             if not row.records:
                 self._zero_shot(row)
             return row
-        try:
+        with suppress(TimeIsOver):
             if row.lr is None:
                 row.lr = self.choose_rate(row, method)
                 row.save(self.results)
@@ -84,15 +86,14 @@ class Study:
                     self._check_time()
                     self._train(row, method, row.lr, seed, epochs=self.budget.epochs, report_on="test")
                     row.save(self.results)
-        except TimeIsOver:
-            pass
         return row
 
     def run_all(self, names: Sequence[str]) -> None:
         """Continue each method and print a line about it, also if it cannot be used on such a dataset."""
-        for name, reason in {name: methods.why_not(name, self.training) for name in names}.items():
+        how = self.training, self.config.precision
+        for name, reason in {name: methods.why_not(name, *how) for name in names}.items():
             if reason:
-                print(f"{name}: left out, because it cannot do {self.training.name}: {reason}")
+                print(f"{name}: left out, because it cannot do {how[0].name} in {how[1]}: {reason}")
                 continue
             row = self.run(name)
             rate = "" if row.lr is None else f", rate {row.lr:g}"
@@ -107,11 +108,10 @@ class Study:
         """
         scores = {rate: self._score(row, method, rate) for rate in self.budget.rates}
         for added in range(EXTENSIONS + 1):
-            lowest, highest = min(scores), max(scores)  # rates
             best = max(sorted(scores), key=scores.get)  # the rate with the best score
-            if best not in (lowest, highest) or added == EXTENSIONS:
+            if best not in (min(scores), max(scores)) or added == EXTENSIONS:  # the ends of the grid
                 break
-            new = neighbour(best, up=best == highest)
+            new = neighbour(best, up=best == max(scores))
             scores[new] = self._score(row, method, new)
         if scores[best] == FAILED:
             raise ValueError(f"{row.name}: no rate of {self.budget.rates} could be trained")
@@ -200,7 +200,7 @@ def add_run_options(parser: argparse.ArgumentParser, results: str, runs: str) ->
     parser.add_argument("--results", type=Path, default=Path(results), help=f"default: {results}")
     parser.add_argument("--runs", default=runs, help=f"checkpoints; default: {runs}")
     parser.add_argument("--hours", type=float, default=math.inf, help="begin no run after so many hours")
-    parser.add_argument("--precision", default="float32", help="of training and testing; default: float32")
+    parser.add_argument("--precision", default="float32", help="of training; default: float32")
 
 
 def study_of(options: argparse.Namespace, kind: type[Study] = Study) -> Study:

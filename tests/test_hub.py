@@ -326,7 +326,7 @@ def test_the_card_tells_what_is_forgotten_and_what_is_not_known(mini, tmp_path):
     difference = {
         "text_to_visual": [-3.25, -4.5, -2.0, 0.001],
         "visual_to_text": [0.5, -0.5, 1.5],
-    }  # p or not
+    }
     record["forgetting"] = {"dataset": "pretraining-drawings", "difference": difference}
     mini.save_adapter(tmp_path, "a", record)
     text = (tmp_path / "README.md").read_text("utf-8")

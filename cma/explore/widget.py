@@ -61,9 +61,9 @@ class Explorer(anywidget.AnyWidget):
     def receive(self, _: object, wanted: Wanted, buffers: Sequence[memoryview]) -> None:
         """Handle a message. Work with the model waits for the one thread; previews are made in two others."""
         do = wanted["do"]
-        if do in ("cancel", "search", "missed"):  # earlier requests are no longer wanted
-            for task in list(self._tasks):
-                task.cancelled |= task.name in ("search", "missed") or do == "cancel"
+        if do in ("cancel", "search", "missed", "why"):  # earlier requests are no longer wanted
+            for task in [one for one in self._tasks if do != "why" or one.name == "why"]:
+                task.cancelled |= task.name in ("search", "missed", "why") or do == "cancel"
         if do in ("media", "search", "more", "why", "missed"):
             model, job = self.galleries[wanted["media"]].model, partial(self._guarded, wanted)
             self._tasks.add(task := Task(do, model, job, partial(self._report, wanted)))
@@ -152,11 +152,10 @@ class Explorer(anywidget.AnyWidget):
         index = found[wanted["column"]].index
         path = index.path(file := index.files[wanted["item"]])
         picture = pictures.copy_of(path, file, pictures.LARGE)
-        seen = picture.crop(crop_box(picture.size, index.model.processor))
+        seen = pictures.jpeg(picture.crop(crop_box(picture.size, index.model.processor)))
         shown = pictures.moving(path, file) if file.kind == "video" else pictures.jpeg(picture)
         about = {"captions": [one[:MOST_TEXT] for one in file.captions[:MOST_LISTED]]}
-        about["path"] = shown_name(str(path))
-        self.send({"is": "open", **wanted, **about}, [shown, pictures.jpeg(seen)])
+        self.send({"is": "open", **wanted, **about, "path": shown_name(str(path))}, [shown, seen])
 
     def _why(self, wanted: Wanted, found: Found) -> None:
         """Send what weighs most in the match of one result with a sentence."""

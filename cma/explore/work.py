@@ -53,7 +53,8 @@ class Worker:
     """
 
     def __init__(self) -> None:
-        self.turn, self.cells, self.thread = threading.Lock(), 0, ThreadPoolExecutor(1, "cma-explorer")
+        self.turn, self.cells, self.held = threading.Lock(), 0, False
+        self.thread = ThreadPoolExecutor(1, "cma-explorer")
         if shell := get_ipython():
             shell.events.register("pre_run_cell", lambda *_: self.count(1))
             shell.events.register("post_run_cell", lambda *_: self.count(-1))
@@ -61,11 +62,11 @@ class Worker:
 
     def count(self, more: int) -> None:
         """Count `more` running cells, -1 if one ended. Several can run, since a cell may run another one."""
-        before, self.cells = self.cells, self.cells + more
-        if not before:
-            self.turn.acquire()
-        elif not self.cells:
-            self.turn.release()
+        before, self.cells = self.cells, max(0, self.cells + more)  # a blank cell ends without a beginning
+        if self.cells > before == 0:
+            self.held = self.turn.acquire()  # not if the cell is interrupted while it waits
+        elif self.held and not self.cells:
+            self.held = bool(self.turn.release())
 
 
 @cache

@@ -76,10 +76,10 @@ def options_of(method: str | type[Method], dataset: RetrievalDataset) -> dict:
     return kind.pictures if dataset.kind == "image" else {}
 
 
-def why_not(method: str | type[Method], dataset: RetrievalDataset) -> str:
-    """Return why a method does not work on this kind of data, or an empty string if it does."""
+def why_not(method: str | type[Method], dataset: RetrievalDataset, precision: str = "float32") -> str:
+    """Return why a method does not work on such data or in this precision, or an empty string if it does."""
     kind = class_of(method)
-    return "" if dataset.kind in kind.kinds else kind.why_not
+    return "" if dataset.kind in kind.kinds and (kind.halves or precision != "fp16") else kind.why_not
 
 
 def class_of(method: str | type[Method]) -> type[Method]:

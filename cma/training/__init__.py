@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "splits": ["choose_splits", "describe_epoch", "epoch_batches", "epoch_size"],
+        "splits": ["choose_splits", "describe_epoch", "digest", "epoch_batches", "epoch_size"],
         "reading": ["Batch", "Pixels", "model_frames", "read_batches"],
         "devices": ["choose_device"],
         "optim": ["BertAdam", "parameter_groups", "rate_factor", "set_rate"],

@@ -48,7 +48,7 @@ def train_step(
 
     # in half precision the step depends on the gradient's size, which the authors' four processes divide
     if config.gradient_divisor > 1:
-        for parameter in parameters:
+        for parameter in (one for one in parameters if one.grad is not None):
             parameter.grad /= config.gradient_divisor
 
     # one norm over all parameters; a batch that would make them infinite or NaN is refused first

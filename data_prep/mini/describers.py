@@ -75,7 +75,7 @@ class Describer:
         return self.chance.sample(self.scene.groups, len(self.scene.groups))
 
     def listed(self) -> Caption:
-        """List the things, usually with the ground: `bicycle, foxes, grass`."""
+        """List the things, usually with the ground: `bicycle, foxes, grass`. `foxes` counts as any number."""
         words, things = [], []
         for group in self.shuffled():
             name = self.names[group.code]

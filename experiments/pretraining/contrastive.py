@@ -170,6 +170,8 @@ def pretrain(
         for optimizer, saved_state in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved_state)
         start, log, seconds = state["step"], state["log"], state["seconds"]
+        if start > config.steps:
+            raise ValueError(f"{checkpoint}: of {start} steps, more than {config.steps}; use another --runs")
     dropper = PatchDropper()
     hook = model.vision_model.embeddings.register_forward_hook(dropper)
     mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
@@ -185,7 +187,7 @@ def pretrain(
         batch = [drawings[row] for row in rows]
         captions = [caption_of(drawing, random) for drawing in batch]
         rgba = torch.from_numpy(pixels[rows]).permute(0, 3, 1, 2).float() / 255
-        mono = torch.tensor([drawing.group == "mono" for drawing in batch])
+        mono = torch.tensor([drawing.group == "mono" for drawing in batch], dtype=torch.bool)
         rgba[mono] = recolour(rgba[mono], generator)
         size, contents = config.shape.image_size, [drawing.concept for drawing in batch]
         pictures = augment(rgba, size, generator)

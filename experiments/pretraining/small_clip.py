@@ -37,12 +37,8 @@ def build_tokenizer(texts: Sequence[str], shape: ClipShape) -> CLIPTokenizer:
     """
     backend = CLIPTokenizer().backend_tokenizer
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(
-        vocab_size=shape.vocabulary - 514,
-        initial_alphabet=alphabet,
-        end_of_word_suffix="</w>",
-        show_progress=False,
-    )
+    how = {"initial_alphabet": alphabet, "end_of_word_suffix": "</w>", "show_progress": False}
+    trainer = trainers.BpeTrainer(vocab_size=shape.vocabulary - 514, **how)
     backend.train_from_iterator(texts, trainer)
     merges = [tuple(pair) for pair in json.loads(backend.to_str())["model"]["merges"]]
     words = alphabet + [letter + "</w>" for letter in alphabet] + ["".join(pair) for pair in merges]

@@ -40,6 +40,9 @@ def test_no_point_stands_twice_and_the_default_is_the_first(ablations, toy_clip)
     assert list(dict.fromkeys(p.group for p in found.values())) == ["default", *GROUPS[:-1]]
     assert {"sharing-d0", "sharing-d32", "where-mlp", "where-last-2"} <= set(found) and len(found) <= 12
     assert found["where-last-2"].sites == [2, 3, 4, 5] and found["where-mlp"].sites == [1, 3, 5]
+    model.clip.vision_model.encoder.layers.append(model.clip.vision_model.encoder.layers[0])
+    assert not any(name.startswith("where") for name in by_name(model, ablations.training))  # unequal depth
+    del model.clip.vision_model.encoder.layers[-1]
     clips = data.RetrievalDataset(**{**vars(ablations.training), "kind": "video"})
     assert set(by_name(model, clips)) - set(found) == {"pooling-text-conditioned"}
 

@@ -114,6 +114,22 @@ def test_a_row_of_another_backbone_is_refused(study, monkeypatch):
     row.save(study.results)
     with pytest.raises(ValueError, match="its backbone is not 0123abcd"):
         study.row(METHOD)
+    for digest, held_out in (("", 0), ("of other data", 5)):  # evaluated alone, or trained on a part
+        row.records["42"] |= {"data_digest": digest, "held_out_items": held_out}
+        row.records["42"]["backbone"]["revision"] = "0123abcd"
+        row.save(study.results)
+        assert study.row(METHOD).records == row.records
+    row.records["42"]["held_out_items"] = 0
+    row.save(study.results)
+    with pytest.raises(ValueError, match=r"toy-projection\.json: it was trained on other data; use other"):
+        study.row(METHOD)
+
+
+def test_what_cannot_be_trained_in_half_precision_is_left_out(study, seen, capsys):
+    study.config = study.config.merge({"precision": "fp16"})
+    study.run_all(["full fine-tuning"])
+    assert "full fine-tuning: left out, because it cannot do toy in fp16: its" in capsys.readouterr().out
+    assert not seen
 
 
 def test_zero_shot_trains_nothing(study, seen):

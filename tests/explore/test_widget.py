@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import threading
 import time
 
 import pytest
@@ -407,6 +408,18 @@ def test_a_search_is_cancelled_at_the_next_batch_and_what_is_embedded_is_kept(
     assert model.active is None and not toy_clip.vision_model._forward_pre_hooks
     assert not [content for content, _ in front.sent if content["is"] == "hits"] and len(embedded) == 2
     assert len(files(front.search("a cat", adapters=[None]))["zero-shot"]) == 60
+
+
+def test_only_the_last_explanation_that_was_asked_for_is_made(front, galleries):
+    front.search("a red cat", adapters=[None])
+    before = threading.Event()
+    worker().thread.submit(before.wait)
+    for item in range(4):  # an arrow key is held
+        front.send("why", column="zero-shot", item=item)
+    before.set()
+    front.wait("why", number=front.id)
+    worker().thread.submit(int).result(PATIENCE)
+    assert [content["item"] for content, _ in front.sent if content["is"] == "why"] == [3]
 
 
 def test_the_front_end_sets_texts_as_text_and_names_no_host():

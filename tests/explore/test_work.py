@@ -3,6 +3,7 @@
 import sys
 import threading
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -41,6 +42,25 @@ def test_nothing_is_computed_while_a_cell_runs(worker, model):
     assert not done.wait(0.3)
     worker.end()
     assert done.wait(20)
+
+
+def test_a_blank_cell_and_one_that_was_interrupted_while_it_waited_do_not_count(worker, model, monkeypatch):
+    worker.end()
+    worker.end()  # a blank cell ends without a beginning
+    assert (worker.cells, worker.turn.locked()) == (0, False)
+    turn = worker.turn
+    interrupted = SimpleNamespace(acquire=Mock(side_effect=KeyboardInterrupt))
+    monkeypatch.setattr(worker, "turn", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        worker.begin()
+    monkeypatch.setattr(worker, "turn", turn)
+    with turn:  # the task that the cell waited for still computes
+        worker.end()
+        assert turn.locked()
+    worker.begin()
+    assert turn.locked()
+    worker.end()
+    assert not turn.locked()
 
 
 def test_a_cell_goes_first_and_the_task_begins_again(worker, model):

@@ -159,3 +159,11 @@ def test_a_step_uses_the_settings_of_memory():
             train_step(model, optimizer, a_batch(torch.float32), config.lr, config)
         moved.append(list(model.trainable_parameters()))
     assert largest(*moved) <= 1e-4
+
+
+def test_a_parameter_without_a_gradient_does_not_end_the_papers_step():
+    model, config = build(dtype=torch.float32), TrainConfig(gradient_divisor=4)
+    model.adapters["a"].unused = nn.Parameter(torch.ones(1))
+    optimizer = prepare(model, config)
+    loss, norm = train_step(model, optimizer, a_batch(torch.float32), 1e-3, config)
+    assert loss > 0 and norm > 0

@@ -11,7 +11,7 @@ const NOTHING = { text: "", like: "", file: "" };  // a query sets one of these
 const ZERO_SHOT = "without adapter", OWN_KEYS = "data-lm-suppress-shortcuts";
 const DRAGS = ["dragenter", "dragover", "dragleave", "drop"];
 const HINT = "Type what you look for, or drop a picture or clip here to find others like it. "
-  + "A dropped file is kept only until you close this page or notebook.";
+  + "A dropped file is kept only until this page is closed, or the notebook's kernel stops.";
 const HOW_TO_READ = "The thicker the line below a word and the brighter a patch, the more it weighs. "
   + "What was not seen is dimmed.";
 const PAGE = `
@@ -275,14 +275,14 @@ class Viewer {
   actions() {
     const more = () => { this.node.close(); this.explorer.search({ ...NOTHING, like: this.hit.file }); };
     const said = (text) => () => { copy.textContent = text; }, not = said("copy it below");
-    const write = () => navigator.clipboard?.writeText(this.path).then(said("copied"), not) ?? not();
+    const write = () => (this.path && navigator.clipboard?.writeText(this.path).then(said("copied"), not)) || not();
     const copy = make("button", { click: write }, "copy path");
     return make("p", { class: "cma-row" }, make("button", { click: more }, "more like this"), copy);
   }
 
   receive(answer, buffers) {
     const { is, id, column, item, text } = answer;
-    if (id !== this.explorer.shown.id || column !== this.column?.label || item !== this.hit.item) return;
+    if (id !== this.explorer.shown.id || column !== this.column?.label || item !== this.hit.item || (is === "open" && this.path)) return;
     if (is === "why") return this.explain(answer, buffers);
     if (is === "error" && answer.do === "why") return this.reason.replaceChildren(text);
     if (is === "error") return this.about.prepend(make("p", { class: "cma-alert", role: "alert" }, text));
@@ -345,7 +345,7 @@ class Explorer {
     on(this.node, "keydown", (event) => this.key(event));
     const submit = (event) => own(event) ?? this.close() ?? this.search({ ...NOTHING, text: this.box.value });
     on(this.form, "submit", submit);
-    on(this.box, "keydown", (event) => event.key === "Enter" && submit(event));  // JupyterLab blocks its own
+    on(this.box, "keydown", (event) => event.key === "Enter" && !event.isComposing && submit(event));  // JupyterLab blocks its own
   }
 
   key(event) {
@@ -360,15 +360,15 @@ class Explorer {
   }
 
   async sendFile(file) {
-    const most = this.setup.megabytes, parts = Math.max(1, Math.ceil((file?.size ?? 0) / PART));
+    const { id, setup: { megabytes: most } } = this, parts = Math.max(1, Math.ceil((file?.size ?? 0) / PART));
     this.chosen.value = "";
     if (!file) return;
     if (file.size > most * 1e6) return this.fail(`${file.name}: more than ${most} MB; choose a smaller file`, true);
     if (!this.active) this.wait("file", `sending ${file.name} …`);
-    for (let part = 0; part < parts; part++) {
+    for (let part = 0; part < parts && id === this.id; part++) {  // until it is cancelled
       const bytes = await file.slice(part * PART, (part + 1) * PART).arrayBuffer().catch(() => null);
       if (!bytes) return this.fail(`${file.name}: cannot be read; choose a picture or clip`, true);
-      this.model.send({ do: "file", id: this.id, name: file.name, part, parts }, undefined, [bytes]);
+      this.model.send({ do: "file", id, name: file.name, part, parts }, undefined, [bytes]);
     }
   }
 
@@ -455,7 +455,7 @@ class Explorer {
     if (!this.choices) return this.active === "media" || this.choose(this.media.value, this.next);
     this.send("search", { ...this.wanted(), text, like, file });
     this.results.setAttribute("aria-busy", "true");
-    this.pending = { text, like, file, remember, id: this.id };
+    this.pending = { text, like, file, remember, typed: this.box.value, id: this.id };
   }
 
   get query() { return this.choices ? this.pending ?? this.shown : this.next; }  // the query asked last
@@ -514,8 +514,8 @@ class Explorer {
     else if (of === "thumbs" && id === shown.id) this.previews.receive(answer, buffers);
     else if (of === "open" || of === "why") this.viewer.receive(answer, buffers);
     else if (is === "missed" && id === this.id) this.showMissed(answer);
-    else if (is === "file") this.search({ ...NOTHING, file: answer.name });
-    else if (is === "error" && (id === this.id || of === "file")) this.fail(answer.text, of === "file");
+    else if (is === "file" && id === this.id) this.search({ ...NOTHING, file: answer.name });
+    else if (is === "error" && id === this.id) this.fail(answer.text, of === "file");
   }
 
   progress({ do: what, done, total, waits }) {
@@ -529,13 +529,13 @@ class Explorer {
     if (this.pending?.id === id) this.replace(columns);
     else if (id !== this.shown.id || !start) return;
     this.growing = false;
-    columns.forEach(({ hits }, at) => this.columns[at].add(hits, this));
+    columns.forEach(({ hits }, at) => this.columns[at]?.add(hits, this));
     this.grow();
   }
 
   /** Replace the results by those of the search that was pending. */
   replace(columns) {
-    const { remember, ...query } = this.pending;
+    const { remember, typed, ...query } = this.pending;
     this.done();
     this.viewer.node.close();
     this.shown = query;
@@ -543,7 +543,7 @@ class Explorer {
     this.columns = columns.map((about) => new Column(about));
     this.results.replaceChildren(...this.columns.map((column) => column.node));
     this.results.scrollTop = 0;
-    this.box.value = query.text;
+    if (this.box.value === typed) this.box.value = query.text;  // otherwise someone is typing
     this.heading.textContent = `Results for ${asked(query)}`;
     this.history = [query, ...this.history.filter((one) => !same(one, query))].slice(0, MOST_HISTORY);
     if (!query.file) this.page?.remember({ ...query, media: this.media.value }, remember);

@@ -74,6 +74,8 @@ def test_other_settings_do_not_resume_a_checkpoint(tmp_path):
         other = replace(CONFIG, shape=replace(CONFIG.shape, projection=64))
         contrastive.pretrain(pixels, rows, other, tmp_path)
     contrastive.pretrain(pixels, rows, replace(CONFIG, steps=5), tmp_path)  # a longer run goes on
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: of 5 steps, more than 4; use another --runs"):
+        contrastive.pretrain(pixels, rows, replace(CONFIG, steps=4), tmp_path)
 
 
 def test_a_run_keeps_the_states_from_which_shorter_ones_end(tmp_path):

@@ -16,7 +16,7 @@ PAGE = """<!doctype html><link rel="stylesheet" href="explorer.css"><body data-v
   import explorer from "./explorer.js";
   const setup = { media: ["A", "B"], query: "", suffixes: [".png"], megabytes: 1, strengths: [0, 0.5, 1] };
   window.sent = [];
-  const on = (_, listener) => { window.answer = (message) => listener(message, []); };
+  const on = (_, listener) => { window.answer = (message, views = []) => listener(message, views); };
   const model = { get: () => setup, send: (message) => sent.push(message), on, off() {} };
   explorer.render({ model, el: document.body });
 </script>"""
@@ -206,6 +206,48 @@ def test_previews_go_on_after_an_error(front):
     front.answer("thumbs", text="no memory")
     front.page.wait_for_function("sent.filter((one) => one.do === 'thumbs').length === 4")
     assert front.root.locator(".cma-broken").first.inner_text().endswith("no memory\n0.500")
+
+
+def test_an_upload_is_cancelled_and_no_other_view_searches_by_it(front, tmp_path):
+    front.offer()
+    (tmp_path / "small.png").write_bytes(b"1")
+    front.drop(tmp_path / "small.png")
+    front.wait_for("file")
+    sent = front.last("file")
+    front.answer(sent | {"id": sent["id"] + 7}, "file", name="small.png")  # of another view of the widget
+    assert front.last("search") is None
+    front.page.evaluate("document.querySelector('[data-part=stop]').click()")
+    front.answer(sent, "file", name="small.png")
+    assert front.last("search") is None
+
+
+def test_what_is_being_typed_or_composed_is_left_alone(front):
+    front.offer()
+    front.type("a dog")
+    front.box.fill("a cat in the")
+    front.find([{"key": "dog"}])
+    assert front.box.input_value() == "a cat in the"
+    asked = front.last("search")["id"]
+    front.box.dispatch_event("keydown", {"key": "Enter", "isComposing": True})  # it confirms 猫
+    assert front.last("search")["id"] == asked
+
+
+def test_an_answer_that_comes_twice_is_shown_once_and_no_path_is_copied_before_it(front):
+    front.offer()
+    front.type("a cat")
+    front.find([{"key": "a"}])
+    front.tiles.first.click()
+    front.button("copy path").click()
+    expect(front.button("copy it below")).to_be_visible()
+    photo = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    for _ in range(2):
+        front.page.evaluate(
+            """([message, photo]) => { const bytes = Uint8Array.from(atob(photo), (c) => c.charCodeAt(0));
+              const buffer = () => new DataView(bytes.buffer.slice(0));
+              window.answer(message, [buffer(), buffer()]); }""",
+            [front.last("open") | {"is": "open", "captions": ["a cat"], "path": "/a.png"}, photo],
+        )
+    expect(front.viewer.get_by_role("heading", name="What the model saw")).to_have_count(1)
 
 
 def test_a_late_answer_leaves_a_list_that_was_opened_meanwhile(front):

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from .. import data, recipes
+from .. import data, recipes, training
 from ..backbone import PHOTOGRAPHS, Device
 from ..checkpoints import CONFIG, read_config
 from ..config import ReadConfig
@@ -81,7 +81,8 @@ def open_galleries(
     if backbone is None and adapters and (backbone := read_config(adapters[0]).backbone["name"]) is None:
         config = adapters[0] / CONFIG
         raise ValueError(f"{config}: its backbone has no name; name the one it was trained on")
-    model = load_first([backbone] if backbone else [PHOTOGRAPHS, "mini"] if media else ["mini"])
+    names = [backbone] if backbone else [PHOTOGRAPHS, "mini"] if media else ["mini"]
+    model = load_first(names, training.choose_device())
     print("backbone", backbone_text(model.clip.config.name_or_path))
     for name, folder in named(adapters, "-cross-modal").items():
         _add_adapter(model, folder, name.replace(".", "·"))  # torch takes no dots

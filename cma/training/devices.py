@@ -12,6 +12,7 @@ import atexit
 import datetime
 import os
 import textwrap
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -87,7 +88,8 @@ class Team:
         except (MemoryError, RuntimeError) as error:  # torch's OutOfMemoryError is a RuntimeError
             if not is_out_of_memory(error):
                 raise
-            lacking = error.with_traceback(None)  # its frames hold tensors
+            traceback.clear_frames(error.__traceback__)  # they hold tensors
+            lacking = error.with_traceback(None)
         everyone = self.everyones(lacking is not None)
         if any(everyone):
             where = f"process {everyone.index(True)} of {self.count}: " if self.count > 1 else ""

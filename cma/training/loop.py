@@ -31,12 +31,9 @@ CHECKPOINT_SECONDS = 300  # at most so much work is lost when a run is killed
 
 
 def train(
-    model: RetrievalModel,
-    dataset: RetrievalDataset,
-    config: TrainConfig,
-    on_epoch: Callable[[RunRecord], None] | None = None,
-    team: Team | None = None,
-) -> RunRecord:
+    model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig,
+    on_epoch: Callable[[RunRecord], None] | None = None, team: Team | None = None,
+) -> RunRecord:  # fmt: skip
     """Train the active adapter of `model` on a train split, keep one epoch's adapter, and evaluate it.
 
     `on_epoch` is called with the record after every epoch. Returns the record and writes into
@@ -75,8 +72,6 @@ def train(
         if team.first and config.if_exists == "replace":
             for path in resume.own_files(record.folder):
                 path.unlink(missing_ok=True)
-        if model.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(model.device)
         if config.micro_batch == "auto":
             planned = plan(model, dataset, config, team)
             team.say(str(planned))
@@ -222,8 +217,8 @@ class Run:
             try:
                 with self.team.agree_on_memory():
                     batch = batch.to(self.model.device)
-                if step == 0 and self.model.family.norm:
-                    self.team.say(norms(self.model, batch, self.config))
+                    if step == 0 and self.model.family.norm:
+                        self.team.say(norms(self.model, batch, self.config))
                 return train_step(self.model, self.optimizer, batch, rate, self.config, self.team)[0]
             except MemoryError as error:
                 largest = max(self.team.everyones(len(batch.input_ids)))

@@ -78,12 +78,13 @@ def plan(model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig, 
     precision.prepare(model, whole)
     model.train()
     try:
-        # memory: the pairs with their activations, and the whole share as it is read and normalised
+        # memory: the pairs with their activations, normalised, and the whole share as it is read
         one_pair, _ = measure(model, two.part(slice(1)), whole)
         two_pairs, seconds = measure(model, two, whole)
         step_seconds = share / 2 * seconds
-        each = max(two_pairs - one_pair, 1.0)
-        fixed = max(one_pair - each, 0.0) + share * two.frames[0].numel() * (1 + 4)
+        pixels, trained = two.frames[0].numel(), sum(p.numel() for p in model.trainable_parameters())
+        each = max(two_pairs - one_pair, 1.0) + 4 * pixels
+        fixed = max(one_pair - each, 0.0) + share * pixels + 12 * trained  # with gradient and both means
         free = free_memory(model.device, team)
         fitting = share if free is None else max(0, min(share, int((SPARE * free - fixed) // each)))
         pairs = max(1, min(share, fitting if config.micro_batch == "auto" else config.micro_batch or share))
@@ -116,7 +117,7 @@ def plan(model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig, 
 def measure(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[int, float]:
     """Return (bytes, seconds) of the second forward and backward pass of a small batch.
 
-    On a GPU the bytes are the peak, elsewhere the size of the activations kept for the backward pass.
+    The bytes are the size of the activations kept for the backward pass, and on a GPU the peak, if larger.
     """
     device = model.device
     kept: dict[int, int] = {}  # bytes of each storage, by its address
@@ -138,7 +139,7 @@ def measure(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[i
             batch_gradient(model, batch, config).item()
         seconds = time.perf_counter() - start
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) - before, seconds
+        return max(torch.cuda.max_memory_allocated(device) - before, sum(kept.values())), seconds
     return sum(kept.values()), seconds
 
 

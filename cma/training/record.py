@@ -81,16 +81,15 @@ class RunRecord:
 
     @classmethod
     def describe(
-        cls,
-        model: RetrievalModel,
-        dataset: RetrievalDataset,
-        config: TrainConfig,
+        cls, model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig,
         training: RetrievalDataset | None = None,
-    ) -> RunRecord:
+    ) -> RunRecord:  # fmt: skip
         """Make the record of model, data and settings before a run; `training`: the items trained on.
 
         Raises ValueError if the active method cannot do this kind of data.
         """
+        if model.device.type == "cuda":  # the peak is that of this run
+            torch.cuda.reset_peak_memory_stats(model.device)
         adapter = model.get_adapter(model.active) if model.active else None
         if adapter:
             adapter.check_data(dataset.kind)

@@ -160,10 +160,11 @@ def recomputed(model: RetrievalModel, config: TrainConfig) -> Iterator[None]:
 
 
 def norms(model: RetrievalModel, batch: Batch, config: TrainConfig) -> str:
-    """Return a line: mean norms of a batch's first 8 pairs, and what τ means there (`Family.comparable`)."""
+    """Return a line: mean norms of a batch's first pairs, and what τ means there (`Family.comparable`)."""
+    few = batch.part(slice(min(8, config.micro_batch or 8)))
     with model.acting(model.active, model.scale):
-        text, frames = _embed(model, batch.part(slice(8)), config)
-    text, frames = (x.float().norm(dim=-1).mean() for x in (text, frames[batch.mask[:8].bool()]))
+        text, frames = _embed(model, few, config)
+    text, frames = (x.float().norm(dim=-1).mean() for x in (text, frames[few.mask.bool()]))
     said = f"{model.family.name}: mean norms {text:.2f} of texts, {frames:.2f} of frames; scaled to"
     to, τ = model.family.norm, config.temperature
     return f"{said} {to:g}, so that temperature {τ:g} weighs frames by softmax({to**2:g} cos / {τ:g})"

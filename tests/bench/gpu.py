@@ -273,14 +273,14 @@ def measured(
     try:
         train_step(model, optimizer, batch, 1e-5, config)
         if on_gpu:
-            torch.cuda.reset_peak_memory_stats()
-            before = torch.cuda.memory_allocated()
+            torch.cuda.reset_peak_memory_stats(model.device)
+            before = torch.cuda.memory_allocated(model.device)
         seconds = []
         for _ in range(repeats):
             start = time.perf_counter()
             train_step(model, optimizer, batch, 1e-5, config)  # it waits for the GPU, for its loss
             seconds.append(time.perf_counter() - start)
-        peak = (torch.cuda.max_memory_allocated() - before) / GIB if on_gpu else None
+        peak = (torch.cuda.max_memory_allocated(model.device) - before) / GIB if on_gpu else None
     finally:
         restore(model)
     return statistics.median(seconds), peak

@@ -89,9 +89,13 @@ def test_what_a_step_without_memory_held_is_free_before_the_next(monkeypatch):
 
     gc.disable()
     try:
-        with pytest.raises(MemoryError, match="CUDA out of memory"), devices.Team().agree_on_memory():
-            step()
-        assert held[0]() is None
+        try:
+            with devices.Team().agree_on_memory():
+                step()
+        except MemoryError:
+            assert held[0]() is None  # `restore` needs room already while the error is on its way
+        else:
+            pytest.fail("no MemoryError")
     finally:
         gc.enable()
 

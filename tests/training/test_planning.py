@@ -5,6 +5,7 @@ import torch
 
 import cma
 from cma.data import load
+from cma.methods import attach
 from cma.training import planning
 from cma.training.planning import GIB, plan
 from tests.training.conftest import equal, weights
@@ -85,6 +86,9 @@ def test_memory_grows_with_the_pairs_as_planned(folder, config, make_model):
     assert peaks[2] < peaks[8] < peaks[16]
     less = plan(model, dataset, config.merge({"batch_size": 16, "checkpoint_activations": True}))
     assert less.peak < peaks[16] / 2
+    attach(model, "full fine-tuning", "full")
+    trained = sum(parameter.numel() for parameter in model.trainable_parameters())
+    assert plan(model, dataset, config).peak > 12 * trained / GIB  # gradient and both means of AdamW
 
 
 def test_it_says_what_to_set_where_the_batch_does_not_fit(folder, config, make_model, free):

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from itertools import repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from weakref import WeakKeyDictionary
 
 import torch
 from PIL import Image
@@ -30,7 +31,7 @@ from .method import CrossModalAdapter, Method
 from .patching import TOWERS, activate, deactivate, encoder_layers, on_clip, parts
 
 CACHE = 8 * 2**20  # bytes of a layer's largest activations; so many stay in a CPU's cache
-TURN = threading.RLock()  # held while an adapter acts in a context: models may share one CLIP
+TURNS = WeakKeyDictionary()  # of each CLIP, which models may share: the lock of who uses `acting`
 TEXTS = 256  # texts embedded at once. More are sorted by length; fewer are not, so gradients keep their bits
 
 
@@ -132,7 +133,7 @@ class RetrievalModel(nn.Module):
     @contextmanager
     def acting(self, name: str | None, scale: float = 1.0) -> Iterator[None]:
         """In this context the adapter `name` acts (or none), in eval mode without gradients; threads wait."""
-        with TURN, torch.no_grad():
+        with TURNS.setdefault(self.clip, threading.RLock()), torch.no_grad():
             before, training = (self.active, self.scale), self.training
             self.set_adapter(name, scale)
             self.eval()

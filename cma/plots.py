@@ -48,8 +48,7 @@ def training_curve(record: object) -> Figure:
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8))
     left.plot(steps, losses, color=BLUE)
     left.set(xlabel="step", ylabel="loss")
-    second = left.twinx()
-    second.plot(steps, rates, color=GREY, linewidth=1, linestyle=":")
+    (second := left.twinx()).plot(steps, rates, color=GREY, linewidth=1, linestyle=":")
     second.set_ylabel("rate (dotted)", color=GREY)
     watched = {entry["epoch"]: entry["validation"] for entry in record.history if "validation" in entry}
     if watched:

@@ -369,10 +369,10 @@ def test_what_clip_misses_is_what_an_adapter_finds(front, galleries):
         assert error["text"] == "what CLIP misses is what an adapter finds: choose one, of a strength above 0"
 
 
-def test_every_refusal_is_one_line(front):
+def test_every_refusal_is_one_line(front, monkeypatch):
     assert front.search(" ")["text"] == "the query is blank; type a few words"
     assert "no adapter 'c'" in front.search("a cat", adapters=["c"])["text"]
-    front.explorer.galleries["pictures"].index = lambda *_: 1 / 0
+    monkeypatch.setattr(front.explorer.galleries["pictures"], "index", lambda *_: 1 / 0)
     assert front.ask("media")[0]["text"] == "division by zero"
 
 

@@ -31,7 +31,7 @@ from .method import CrossModalAdapter, Method
 from .patching import TOWERS, activate, deactivate, encoder_layers, on_clip, parts
 
 CACHE = 8 * 2**20  # bytes of a layer's largest activations; so many stay in a CPU's cache
-TURNS = WeakKeyDictionary()  # of each CLIP, which models may share: the lock of who uses `acting`
+TURNS = WeakKeyDictionary()  # the lock of each CLIP, which models may share; held within `acting`
 TEXTS = 256  # texts embedded at once. More are sorted by length; fewer are not, so gradients keep their bits
 
 

@@ -3,12 +3,13 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from cma.files import printable
 from data_prep import frames, mini, own
 from data_prep.benchmarks import BENCHMARKS
 from data_prep.prepare import prepare
-from data_prep.readers import BadInput, typed_path
+from data_prep.readers import BadInput, expand_home
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -22,8 +23,8 @@ def build_parser() -> argparse.ArgumentParser:
     for name, (description, add_options) in readers.items():
         command = commands.add_parser(name, help=description.splitlines()[0], description=description)
         add = command.add_argument
-        add("--source", type=typed_path, required=True, help="folder with the downloaded files")
-        add("--out", type=typed_path, required=True, help="dataset folder to write")
+        add("--source", type=Path, required=True, help="folder with the downloaded files")
+        add("--out", type=Path, required=True, help="dataset folder to write")
         without = "go on without items that cannot be used, and with counts unlike the published ones"
         add("--allow-missing", action="store_true", help=without)
         add("--no-check", action="store_true", help="do not decode the media, only look for it")
@@ -50,21 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(arguments: Sequence[str] | None = None) -> None:
     """Run one command. Raises `BadInput`, ImportError or OSError for errors that the user can correct."""
-    options = build_parser().parse_args(arguments)
+    options = expand_home(build_parser().parse_args(arguments))
     options.run(options)
 
 
 def _prepare(options: argparse.Namespace) -> None:
     annotations = options.read(options)
-    prepare(
-        annotations,
-        options.source,
-        options.out,
-        options.allow_missing,
-        not options.no_check,
-        options.workers,
-        options.annotations_only,
-    )
+    how = options.allow_missing, not options.no_check, options.workers, options.annotations_only
+    prepare(annotations, options.source, options.out, *how)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ SHOWN = 10  # the most ids that a note lists
 FORMAT_VERSION = 1
 SEAL, METADATA, MEDIA, MISSING = "dataset.json", "metadata.jsonl", "media", "missing.txt"
 CHECKED = "checked.json"  # what `media.check` found
-NOT_OURS = (".DS_Store", "desktop.ini", "Thumbs.db")  # written by file managers, which is no harm
+HARMLESS = (".DS_Store", "desktop.ini", "Thumbs.db")  # added by file managers
 FRAMES = "frames"  # the decoded frames in a folder written by `data_prep.frames`
 
 
@@ -181,7 +181,7 @@ def _is_ours(path: Path) -> bool:
     if path.name == FRAMES:
         return path.is_dir()
     left = re.fullmatch(r"\.(.+)\.\d+\.tmp", path.name)  # a temporary file that a killed run left
-    return (left[1] if left else path.name) in (SEAL, METADATA, MISSING, CHECKED, *NOT_OURS)
+    return (left[1] if left else path.name) in (SEAL, METADATA, MISSING, CHECKED, *HARMLESS)
 
 
 def _is_dataset(seal: dict, name: str) -> bool:

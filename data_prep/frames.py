@@ -30,7 +30,7 @@ from data_prep.dataset import (
     write_missing,
 )
 from data_prep.media import mark_of, one_by_one
-from data_prep.readers import BadInput, typed_path
+from data_prep.readers import BadInput
 
 MARK = ".clip"  # a file beside the frames: the size and time of their video
 
@@ -69,8 +69,8 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     summary = "decode a dataset's clips once, into JPEG frames"
     command = commands.add_parser("frames", help=summary, description=__doc__)
     add = command.add_argument
-    add("--dataset", type=typed_path, required=True, help="dataset folder of clips")
-    add("--out", type=typed_path, help="dataset folder to write (default: DATASET-frames)")
+    add("--dataset", type=Path, required=True, help="dataset folder of clips")
+    add("--out", type=Path, help="dataset folder to write (default: DATASET-frames)")
     add("--fps", type=_rate, default=1.0, help="frames a second, or all (default: %(default)g)")
     add("--short-side", type=_positive, default=224, metavar="PX", help="pixels (default: %(default)s)")
     add("--max-frames", type=_positive, metavar="N", help="at most, evenly spread (default: no limit)")

@@ -17,7 +17,7 @@ from cma.files import printable, walk
 from cma.media import not_read
 from data_prep.dataset import SPLITS, Annotations, CaptionCleaner, Entry, count_of
 from data_prep.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from data_prep.readers import BadInput, read_csv, read_json_lines, typed_path
+from data_prep.readers import BadInput, read_csv, read_json_lines
 
 READINGS = {"image": "captions", "video": "items"}  # what `visual_to_text` ranks
 RECIPES = {"image": "flickr30k", "video": "msrvtt"}  # the settings of the paper's benchmark of that kind
@@ -77,7 +77,7 @@ def add_options(parser: ArgumentParser) -> None:
     """Add the command-line options of `read`."""
     said = "CSV with the columns file_name,caption (one row for each caption) or JSONL with file_name and "
     said += "caption or captions; split is optional (default: none, the items can only be searched)"
-    parser.add_argument("--captions", type=typed_path, help=said)
+    parser.add_argument("--captions", type=Path, help=said)
     parser.add_argument("--kind", choices=READINGS, help="which to use if pictures and clips are there")
     parser.add_argument("--seed", type=int, default=0, help="of the drawn splits (default: %(default)s)")
     parser.set_defaults(read=lambda given: read(given.source, given.captions, given.kind, given.seed))

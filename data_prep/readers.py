@@ -5,6 +5,7 @@ import io
 import json
 import re
 import reprlib
+from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -28,9 +29,10 @@ class BadInput(ValueError):
     """
 
 
-def typed_path(text: str) -> Path:
-    """Return the path that somebody typed: shells leave the `~` in `--out=~/x` as it is."""
-    return Path(text).expanduser()
+def expand_home(options: Namespace) -> Namespace:
+    """Expand the `~` of every path in the options of a command: shells leave that of `--out=~/x` as it is."""
+    vars(options).update({k: v.expanduser() for k, v in vars(options).items() if isinstance(v, Path)})
+    return options
 
 
 def read_start(path: Path, size: int = 4096) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from cma.files import printable
+from data_prep.readers import expand_home
 
 from . import ablations, curves, forgetting, pretraining, report, study
 
@@ -24,8 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = commands.add_parser(name, help=text.splitlines()[0], description=text)
         module.add_options(command)
         command.set_defaults(run=module.run)
-    options = parser.parse_args(arguments)
-    vars(options).update({k: v.expanduser() for k, v in vars(options).items() if isinstance(v, Path)})
+    options = expand_home(parser.parse_args(arguments))
     try:
         options.run(options)
     except KeyboardInterrupt:  # a run that had started has said how to continue it

@@ -90,10 +90,11 @@ class Study:
 
     def run_all(self, names: Sequence[str]) -> None:
         """Continue each method and print a line about it, also if it cannot be used on such a dataset."""
-        how = self.training, self.config.precision
-        for name, reason in {name: methods.why_not(name, *how) for name in names}.items():
+        items, precision = self.training, self.config.precision
+        reasons = {name: methods.why_not(name, items, precision) for name in names}  # before the first run
+        for name, reason in reasons.items():
             if reason:
-                print(f"{name}: left out, because it cannot do {how[0].name} in {how[1]}: {reason}")
+                print(f"{name}: left out, because it cannot do {items.name} in {precision}: {reason}")
                 continue
             row = self.run(name)
             rate = "" if row.lr is None else f", rate {row.lr:g}"

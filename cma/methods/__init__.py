@@ -95,6 +95,5 @@ def class_of(method: str | type[Method]) -> type[Method]:
         waiting += kind.__subclasses__()
         known = ({kind.NAME: kind} if "NAME" in vars(kind) else {}) | known  # the newest of a name
     if method not in known:
-        known = f"{', '.join(NAMES)}, and a class of yours with a NAME, once it is defined"
-        raise ValueError(f"unknown method {method!r}; there are: {known}")
+        raise ValueError(f"unknown method {method!r}; there are: {', '.join(NAMES)}; or yours, by its NAME")
     return known[method]

@@ -127,8 +127,8 @@ class Building:
                         self._write()
             finally:  # also after KeyboardInterrupt, so that nothing embedded is lost
                 self._write()
-        if not (media := (self.root / files[0].media).parent).is_dir():  # e.g. unplugged: keep its embeddings
-            raise FileNotFoundError(f"{media}: gone while it was read; bring it back and start again")
+        if not (top := self.root.joinpath(*Path(files[0].media).parts[:-1][:1])).is_dir():  # e.g. unplugged
+            raise FileNotFoundError(f"{top}: gone while it was read; bring it back and start again")
         print(f"indexed {len(places):,} / {len(files):,} files, {embedded:,} of them embedded now")
         for name, reason in skipped[:5]:
             print(f"  skipped {printable(name)}: {reason}")

@@ -73,7 +73,7 @@ class MediaIndex(Embedded):
         embeddings are not finite, or, before anything is embedded, if `folder` holds other things;
         ImportError for a video file without the extra `video`.
         """
-        if shard != (0, 1) if store is None else folder or previous:
+        if (store is None and shard != (0, 1)) or (store is not None and (folder or previous)):
             raise ValueError("`shard` needs `store`, and `store` goes with neither `folder` nor `previous`")
         given, weights = config or ReadConfig(), ActingWeights(model)
         config = ReadConfig(**{field.name: getattr(given, field.name) for field in fields(ReadConfig)})

@@ -45,8 +45,9 @@ def choose_splits(dataset: RetrievalDataset, config: TrainConfig) -> Splits:
     elif config.select_on == "val":
         held_out, training = hold_out(dataset, config.val_items, config.seed)
         watched = held_out.subset(config.eval_items, seed=config.seed)
-    reads_test = config.report_on == "test" and "test" in present
-    final = evaluated("test") if reads_test else watched if config.select_on != "test" else None
+    final = None if config.select_on == "test" else watched
+    if config.report_on == "test" and "test" in present:
+        final = evaluated("test")
     if final is None and "val" in present:
         final = evaluated("val")
     if final is None:

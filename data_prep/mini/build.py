@@ -28,7 +28,6 @@ from data_prep.mini.pictures import draw_pictures
 from data_prep.mini.things import LEXICON, PACKAGES, read_things
 from data_prep.mini.world import ANIMATIONS, write_flickr30k, write_msrvtt, write_test
 from data_prep.prepare import prepare
-from data_prep.readers import typed_path
 
 BUILD = 3  # increased when the output changes, so that older builds are replaced
 ORIGIN = "origin.json"  # written last into a source folder: what it was built from
@@ -43,7 +42,7 @@ TESTS = {"mini-msrvtt-whole": "whole", "mini-msrvtt-moments": "moments"}  # test
 def add_command(commands: argparse._SubParsersAction) -> None:
     """Add `python -m data_prep mini`."""
     command = commands.add_parser("mini", help="build the offline benchmarks", description=__doc__)
-    command.add_argument("--out", type=typed_path, default=Path("data"), help="folder (default: data)")
+    command.add_argument("--out", type=Path, default=Path("data"), help="folder (default: data)")
     command.add_argument("--workers", type=int, default=2, metavar="N", help="processes (default: 2)")
     command.set_defaults(run=lambda options: build_minis(options.out, options.workers))
 

@@ -212,7 +212,7 @@ def test_a_method_that_fails_leaves_its_name_free_and_its_mended_class_is_found(
         def hang(self, clip, scale):  # one handle, not several
             return clip.visual_projection.register_forward_hook(lambda *call: call[-1] + 1)
 
-    with pytest.raises(ValueError, match="unknown method .*Nameless.*a class of yours with a NAME"):
+    with pytest.raises(ValueError, match="unknown method .*Nameless.*or yours, by its NAME"):
         attach(model, Nameless, "other")
     model.set_adapter(None)
     plain = embed(model)[1]

@@ -138,6 +138,16 @@ def test_a_disk_that_vanishes_behind_the_link_of_a_dataset_costs_no_embeddings(
     same(MediaIndex.load(tmp_path / "index", model), before)
 
 
+def test_a_dataset_whose_first_folder_was_never_there_is_indexed_without_it(model, pictures, tmp_path):
+    names = ["media/train/a.png", *(f"media/val/p{i}.png" for i in range(6))]
+    lines = [{"file_name": name, "id": name, "captions": ["a"], "split": "test"} for name in names]
+    dataset = write_dataset(tmp_path / "data", lines, {"name": "toy", "kind": "image"})
+    (dataset / "media").mkdir()
+    pictures.rename(dataset / "media" / "val")
+    index = MediaIndex.build(model, dataset)
+    assert len(index) == 6 and [name for name, _ in index.skipped] == names[:1]
+
+
 def test_copies_of_a_picture_are_known_and_stay_known(model, tmp_path, read):
     original = halves(12, (400, 300)).resize((300, 220))
     (tmp_path / "media").mkdir()

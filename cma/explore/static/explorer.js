@@ -281,8 +281,8 @@ class Viewer {
   }
 
   receive(answer, buffers) {
-    const { is, id, column, item, text } = answer;
-    if (id !== this.explorer.shown.id || column !== this.column?.label || item !== this.hit.item || (is === "open" && this.path)) return;
+    const { is, id, column, item, text } = answer, { explorer: { shown }, hit, path } = this;
+    if (id !== shown.id || column !== this.column?.label || item !== hit.item || (path && is === "open")) return;
     if (is === "why") return this.explain(answer, buffers);
     if (is === "error" && answer.do === "why") return this.reason.replaceChildren(text);
     if (is === "error") return this.about.prepend(make("p", { class: "cma-alert", role: "alert" }, text));
@@ -345,7 +345,7 @@ class Explorer {
     on(this.node, "keydown", (event) => this.key(event));
     const submit = (event) => own(event) ?? this.close() ?? this.search({ ...NOTHING, text: this.box.value });
     on(this.form, "submit", submit);
-    on(this.box, "keydown", (event) => event.key === "Enter" && !event.isComposing && submit(event));  // JupyterLab blocks its own
+    on(this.box, "keydown", (event) => event.key === "Enter" && !event.isComposing && submit(event));  // for JupyterLab
   }
 
   key(event) {

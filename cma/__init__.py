@@ -35,8 +35,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
         *("adapter", "method", "families", "patching", "backbone", "model", "checkpoints"),
-        *("similarity", "losses", "metrics"),
-        *("data", "config", "recipes", "plots", "files", "hub"),
+        *("similarity", "losses", "metrics", "data", "config", "recipes", "plots", "files", "hub"),
         *("media", "methods", "training", "search", "explore"),
     ],
     submod_attrs={

@@ -41,8 +41,7 @@ def load_backbone(
         reason = str(error).splitlines()[0]
         raise ValueError(f"device {str(device)!r} cannot be used here ({reason}); try 'cpu'") from error
     found = _source(name)
-    cached = _cached(found, revision) if isinstance(found, str) else None
-    source = cached or found
+    source = (cached := _cached(found, revision) if isinstance(found, str) else None) or found
     at = {"revision": revision or "main", "trust_remote_code": False}  # else transformers asks the user
     try:
         if isinstance(source, str):

@@ -63,6 +63,7 @@ class Family:
 
     def tokenize(self, tokenizer: object, texts: Sequence[str], places: int, most: int) -> tuple[Tensor, int]:
         """Return ids [T, L] for a tower of `places`, and how many were cut to `most` tokens, end included."""
+        texts = [text.encode(errors="replace").decode() for text in texts]  # half a character becomes "?"
         rows = tokenizer([t.lower() if self.lower else t for t in texts], verbose=False)["input_ids"]
         cut, padding = sum(len(row) > most for row in rows), tokenizer.pad_token_id or 0
         rows = [torch.tensor(row if len(row) <= most else row[: most - 1] + row[-1:]) for row in rows]

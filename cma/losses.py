@@ -38,13 +38,14 @@ def sigmoid(logits: Tensor, item_ids: Ids = None, caption_ids: Ids = None) -> Te
 
 def _prepare(logits: Tensor, item_ids: Ids, caption_ids: Ids) -> tuple[Tensor, Tensor]:
     """Check all; return float32 logits and a mask [N, N] of off-diagonal pairs of one item or caption."""
-    if logits.ndim != 2 or logits.shape[0] != logits.shape[1]:
+    if logits.ndim != 2 or logits.shape[0] != logits.shape[1] or not len(logits):
         raise ValueError(f"logits must be [N, N], not {list(logits.shape)}")
     same = torch.zeros(logits.shape, dtype=torch.bool, device=logits.device)
     for name, ids in (("item_ids", item_ids), ("caption_ids", caption_ids)):
         if ids is None:
             continue
-        ids = ids.tolist() if isinstance(ids, Tensor) else list(ids)
+        ids = ids.flatten().tolist() if isinstance(ids, Tensor) else list(ids)
+        ids = [one.item() if isinstance(one, Tensor) else one for one in ids]
         if len(ids) != len(logits):
             raise ValueError(f"{len(ids)} {name} for {len(logits)} pairs")
         numbers = {one: number for number, one in enumerate(dict.fromkeys(ids))}

@@ -52,8 +52,9 @@ class Method(nn.Module):
         try:
             return cls.Options(**cls.defaults | given)
         except TypeError as error:
-            known = ", ".join(option.name for option in fields(cls.Options))
-            raise ValueError(f"{cls.NAME}: options are {known}, not {', '.join(given)}") from error
+            known = [option.name for option in fields(cls.Options)]
+            wrong = ", ".join(sorted({*given} - {*known}))
+            raise ValueError(f"{cls.NAME}: options are {', '.join(known)}, not {wrong}") from error
         except ValueError as error:
             raise ValueError(f"{cls.NAME}: {error}") from error
 

@@ -172,6 +172,7 @@ def _as_mean(ranks: np.ndarray, name: str) -> tuple[int, np.ndarray]:
 
 def _checked(similarity: Tensor, text_to_item: Tensor) -> tuple[Tensor, Tensor]:
     similarity = torch.as_tensor(similarity).detach()
+    similarity = similarity if similarity.is_floating_point() else similarity.double()
     owner = torch.as_tensor(text_to_item, device=similarity.device)
     if similarity.ndim != 2 or not similarity.numel() or owner.shape != similarity.shape[:1]:
         shapes = f"{list(similarity.shape)} and {list(owner.shape)}"

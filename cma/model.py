@@ -230,7 +230,7 @@ class RetrievalModel(nn.Module):
         return self._embed(images, None)
 
     def _embed(self, pixels: Tensor, mask: Tensor | None) -> Tensor:
-        if pixels.ndim != 4 or not pixels.numel() or not pixels.is_floating_point():
+        if pixels.ndim != 4 or pixels.shape[1] != 3 or not (pixels.numel() and pixels.is_floating_point()):
             raise ValueError(f"pixels must be float [V, 3, H, W], not {pixels.dtype} {list(pixels.shape)}")
         self.set_adapter(self.active, self.scale)
         acts = self.adapters[self.active] if self.active else None

@@ -67,6 +67,5 @@ def _prepare(text: Tensor, frames: Tensor, mask: Tensor | None) -> tuple[Tensor,
     mask = mask.to(frames.device).bool()
     if not (seen := mask.any(1)).all():
         empty = (~seen).nonzero().flatten().tolist()
-        items = f"items {empty[:5]} ({len(empty)} of {len(mask)})"
-        raise ValueError(f"{items} have no frame: every frame is masked")
+        raise ValueError(f"items {empty[:5]} ({len(empty)} of {len(mask)}): every frame is masked")
     return text.float(), frames.float().masked_fill(~mask[..., None], 0.0), mask

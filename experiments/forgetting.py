@@ -2,7 +2,7 @@
 
 Each adapter that a study has kept is tested on the drawings, in float32 and without training. Its R@1 is
 compared with that of zero-shot on the same captions: the mean difference over the seeds, with its paired
-interval. This is done for the reported runs, and for those of half the length at the `gentlest` rate.
+interval. This is done for the reported runs, and for those that chose the rate, at the `gentlest` one.
 """
 
 from __future__ import annotations
@@ -42,9 +42,8 @@ def build_drawings(out: Path, workers: int = 2) -> None:
     """Build the dataset `out`/pretraining-drawings, unless it is there; its pictures are in `out`/sources.
 
     It has only a test split: one random drawing of each of 1,000 concepts with all its captions, 1,596 in
-    all. 700 are emoji by six artists, 200 are icons in colour and 100 are icons of one colour: the shares of
-    the single drawings in a pre-training batch. The artist of the offline benchmarks is not among them.
-    Raises the errors of `icons.build`.
+    all. 700 are emoji by six artists, 200 icons in colour and 100 of one colour, as among the single drawings
+    of pre-training. The artist of the offline benchmarks is not among them. Raises as `icons.build`.
     """
     source, dataset = out / "sources" / NAME, out / NAME
     if is_whole(dataset, NAME):
@@ -130,7 +129,9 @@ def run(options: argparse.Namespace) -> None:
     content |= {"dataset": drawings.name, "items": len(drawings), "texts": len(drawings.captions)}
     content |= {"hardware": hardware(study.clip.device), "R@1 of zero-shot": compared(before, before)["R@1"]}
     able = [name for name in methods.NAMES[1:] if not methods.why_not(name, drawings)]
-    for row in rows.read_rows(study.results):
+    if not (studied := rows.read_rows(study.results)):
+        raise ValueError(f"{study.results}: no rows there; `python -m experiments study` makes them")
+    for row in studied:
         ended = {seed: record["finished"] for seed, record in row.records.items()}
         measured = content["rows"].get(row.name, {}).get("finished") == ended
         if measured or not row.records or row.method not in able:
@@ -142,7 +143,7 @@ def run(options: argparse.Namespace) -> None:
         except FileNotFoundError as error:  # the row was made elsewhere
             print(f"{row.name}: left out: {error}", flush=True)
             continue
-        found = {"finished": ended, "lr": row.lr} | found | {"gentlest": {"lr": rate} | again}
-        content["rows"][row.name] = found
+        found |= {"finished": ended, "lr": row.lr, "gentlest": {"lr": rate} | again}
         print(row.name, json.dumps(found), flush=True)
+        content["rows"][row.name] = found
         write_whole(file, json.dumps(content, indent=1) + "\n")

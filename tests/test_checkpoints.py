@@ -280,12 +280,15 @@ def test_what_is_no_adapter_says_so_and_no_code_in_it_is_run(tmp_path, capsys):
     torch.save({"model": {}, "args": Dangerous()}, tmp_path / "code.pth")
     for name in ("broken.pth", "broken.safetensors"):
         (tmp_path / name).write_bytes(b"not a checkpoint")
+    for name, content in (("hello.pth", b"hello world"), ("table.pth", b"table"), ("junk.pth", b"junk")):
+        (tmp_path / name).write_bytes(content)  # torch raises another error for each
     for source, said in (
         ({"ln_final.weight": torch.ones(3)}, "the state dict: visual_adapter_down_weight is missing"),
         (tmp_path / "other.pth", r"other\.pth: visual_adapter_down_weight is missing"),
         (tmp_path / "nowhere.pth", r"nowhere\.pth: no such checkpoint"),
         (tmp_path / "code.pth", "code.pth cannot be read: .*nothing in it was run"),
         *((tmp_path / f, f"{f} cannot be read") for f in ("tensor.pth", "broken.pth", "broken.safetensors")),
+        *((tmp_path / f"{word}.pth", f"{word}.pth cannot be read") for word in ("hello", "table", "junk")),
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=said):
             from_official(source)

@@ -71,9 +71,17 @@ def test_half_precision_logits_give_a_float32_loss(loss):
 
 
 @LOSSES
+def test_ids_may_be_a_column_or_a_list_of_tensors(loss):
+    logits, ids = torch.randn(3, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 0, 1])
+    expected = loss(logits, [0, 0, 1])
+    assert loss(logits, list(ids)) == loss(logits, ids[:, None]) == expected != loss(logits)
+
+
+@LOSSES
 def test_bad_shapes_are_named(loss):
     for arguments, said in (
         ((torch.zeros(2, 3),), r"\[N, N\], not \[2, 3\]"),
+        ((torch.zeros(0, 0),), r"\[N, N\], not \[0, 0\]"),
         ((torch.zeros(2, 2), [1, 2, 3]), "3 item_ids for 2 pairs"),
         ((torch.zeros(2, 2), None, [1]), "1 caption_ids for 2 pairs"),
     ):

@@ -84,6 +84,11 @@ def test_types_of_input():
     assert retrieval_metrics(similarity.numpy(), np.array(owner)) == expected
     assert retrieval_metrics(similarity.clone().requires_grad_(), owner) == expected
     assert all(type(value) is float for value in expected["text_to_visual"].values())
+    order = similarity.flatten().argsort().argsort().view(6, 3)  # whole numbers
+    assert all(
+        retrieval_metrics(order, owner, mode) == retrieval_metrics(order.float(), owner, mode)
+        for mode in ("captions", "items")
+    )
 
 
 def test_bad_input_is_named():

@@ -100,6 +100,10 @@ def test_many_texts_are_embedded_by_length_and_stay_in_order(model, monkeypatch)
     assert seen == [(2, 4), (2, 5), (1, 6)]
 
 
+def test_half_a_character_is_read_as_a_question_mark(model):
+    assert torch.equal(model.encode_text(["a cat \ud800"]), model.encode_text(["a cat ?"]))
+
+
 def test_bad_inputs_are_named(model, pixels, ids):
     for texts in ("a cat", ["a cat", None]):
         with pytest.raises(TypeError, match="list of captions"):
@@ -123,6 +127,7 @@ def test_bad_inputs_are_named(model, pixels, ids):
         (lambda: model.encode_images(pixels[:0, 0]), r"not torch.float32 \[0, 3, "),
         (lambda: model.encode_videos(pixels[:, :0]), r"not torch.float32 \[0, 3, "),
         (lambda: model.encode_images(pixels), r"pixels must be float \[V, 3, H, W\]"),
+        (lambda: model.encode_images(pixels[:, 0, :1]), r"pixels must be float \[V, 3, H, W\]"),
         (lambda: model.encode_videos(pixels[:, 0], torch.ones(2, 3)), r"pixels must be \[V, F, 3, H, W\]"),
         (lambda: model.encode_videos(pixels, torch.ones(3, 2)), r"mask must be \[2, 3\]"),
     ):

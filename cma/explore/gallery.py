@@ -77,10 +77,10 @@ def open_galleries(
     `backbone` is that of the adapters; without adapters "mini" for the benchmarks, and for `media` a CLIP for
     photographs from the hub (or else "mini"). Raises OSError or ValueError that say what to do.
     """
-    media, adapters = ([Path(one).expanduser().absolute() for one in given] for given in (media, adapters))
+    given = ([one] if isinstance(one, str | Path) else one for one in (media, adapters))
+    media, adapters = ([Path(one).expanduser().absolute() for one in several] for several in given)
     if backbone is None and adapters and (backbone := read_config(adapters[0]).backbone["name"]) is None:
-        config = adapters[0] / CONFIG
-        raise ValueError(f"{config}: its backbone has no name; name the one it was trained on")
+        raise ValueError(f"{adapters[0] / CONFIG}: its backbone has no name; name the one it was trained on")
     names = [backbone] if backbone else [PHOTOGRAPHS, "mini"] if media else ["mini"]
     model = load_first(names, training.choose_device())
     print("backbone", backbone_text(model.clip.config.name_or_path))

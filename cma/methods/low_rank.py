@@ -52,12 +52,8 @@ class LoRA(Method):
                     setattr(clip.get_submodule(owner), child, own[name])
                 vars(clip).pop("peft_config", None)
         parts = ("lora_A", "lora_B")
-        self.parts = nn.ModuleDict(
-            {
-                n.replace(".", "/"): nn.ModuleDict({p: getattr(m, p) for p in parts})
-                for n, m in self.wrappers.items()
-            }
-        )
+        trained = {n: nn.ModuleDict({p: getattr(m, p) for p in parts}) for n, m in self.wrappers.items()}
+        self.parts = nn.ModuleDict({name.replace(".", "/"): own for name, own in trained.items()})
         self.parts.float()  # peft makes them in CLIP's precision, in which small updates may vanish
 
     def hang(self, clip: nn.Module, scale: float) -> Iterator[Replaced]:

@@ -55,9 +55,7 @@ class Tuning(Method):
         super().__init__(model, options)
         self.family = model.family
         if model.dtype in (torch.float16, torch.bfloat16):
-            raise ValueError(
-                f"{self.NAME}: needs a float32 backbone, not {model.dtype}: small updates vanish"
-            )
+            raise ValueError(f"{self.NAME}: needs a float32 backbone, not {model.dtype}: updates vanish")
         with model.acting(None):
             for name, own in model.clip.named_parameters():
                 if self.trains(name):

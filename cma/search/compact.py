@@ -15,7 +15,7 @@ def compact(folder: str | Path, approximate: bool = False) -> int:
     if lance.is_table(folder):
         (table := lance.Table(folder)).compact()
         return len(table)
-    store.read(folder := Path(folder))  # raises if there is no index; `writing` would make the folder
+    store.read(folder := Path(folder).expanduser())  # raises if there is none; `writing` would make it
     with store.writing(folder):
         index = store.read(folder)
         for segment in index.segments:
@@ -27,8 +27,8 @@ def compact(folder: str | Path, approximate: bool = False) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser("python -m cma.search.compact", description=__doc__)
     parser.add_argument("folder", help="what `MediaIndex.build` was given as `folder` or `store`")
-    said = "answer in a third of the time, with nearly all of the best ten; from 100,000 items on"
-    parser.add_argument("--approximate", action="store_true", help=f"{said} (extra faiss)")
+    said = "nearly the same answers in a third of the time, from 100,000 items on (extra faiss)"
+    parser.add_argument("--approximate", action="store_true", help=said)
     options = parser.parse_args()
     try:
         count = compact(options.folder, options.approximate)

@@ -226,7 +226,7 @@ class MediaIndex(Embedded):
         """The mean embedding [1, D] of the frames of a picture, a clip or an item."""
         if isinstance(path, MediaFile):  # one of `files`, which may be a part of a clip
             wanted, path = path, self.path(path)
-        elif not isinstance(path, str | Path):
+        elif not isinstance(path, str | Path) or path == "":
             raise TypeError(f"expected the path of a picture or clip, not {path!r}")
         elif kind := listing.kind_of(path := Path(path).expanduser()):
             wanted = MediaFile(path.name, path.name, kind)

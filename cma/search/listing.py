@@ -68,7 +68,7 @@ def find(source: RetrievalDataset | str | Path) -> tuple[Path, list[MediaFile], 
     if isinstance(source, RetrievalDataset):
         return *_of_splits([source]), []
     folder = Path(source).expanduser().absolute()
-    if not folder.is_dir():
+    if not folder.is_dir() or source == "":
         there = "a file" if folder.is_file() else "no such folder"
         raise FileNotFoundError(f"{folder}: {there}; expected a dataset, or a folder of pictures or clips")
     if (folder / "dataset.json").is_file() and (folder / "metadata.jsonl").is_file():

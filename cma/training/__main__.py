@@ -51,6 +51,7 @@ class RunDescription:
         config = recipe.train_config(self.recipe).merge(self.config)
         model = RetrievalModel.from_pretrained(self.backbone or recipe.backbone, device=device)
         options = methods.options_of(self.method, dataset) | self.adapter
+        methods.class_of(self.method).options_from(options)  # else "seed" or "name" would go to `attach`
         methods.attach(model, self.method, "adapter", config.seed, **options)
         return model, dataset, config
 

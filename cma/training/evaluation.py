@@ -44,6 +44,8 @@ def encode(
     processes of a `team` share the batches, and each returns all embeddings, the same as one process alone.
     Raises ValueError naming an item without captions, NotFinite for embeddings that are infinite or NaN.
     """
+    if not isinstance(dataset, RetrievalDataset):
+        raise TypeError(f"expected a split, `cma.load_dataset(folder, split)`, not {dataset!r}")
     dataset.require_captions()
     config = config if isinstance(config, TrainConfig) else TrainConfig(**vars(config))
     pixels = pixels or Pixels(model.processor, config)

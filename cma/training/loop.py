@@ -69,15 +69,15 @@ def train(
 
     # only the first process writes, and no other run may write into this folder
     with resume.writing(record.folder) if team.first else nullcontext():
-        if team.first and config.if_exists == "replace":
-            for path in resume.own_files(record.folder):
-                path.unlink(missing_ok=True)
         if config.micro_batch == "auto":
             planned = plan(model, dataset, config, team)
             team.say(str(planned))
             config = replace(config, micro_batch=min(team.everyones(planned.pairs)))
         try:
             run = Run(model, splits, config, state or RunState(record), team)
+            for path in resume.own_files(record.folder) if config.if_exists == "replace" else ():
+                if team.first:  # only now that nothing is missing
+                    path.unlink(missing_ok=True)
             run.epochs(on_epoch)
             # the kept epoch's adapter is evaluated once, and stays in the model
             record = run.state.record

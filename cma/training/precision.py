@@ -51,6 +51,8 @@ def restore(model: RetrievalModel) -> None:
 
 def check_training(model: RetrievalModel, config: TrainConfig) -> None:
     """Raise ValueError, as `prepare`, if no adapter is active or the active one cannot be trained so."""
+    if not isinstance(config, TrainConfig):
+        raise TypeError(f"expected a cma.TrainConfig, such as recipe(name).train_config(), not {config!r}")
     if model.active is None:
         raise ValueError("no adapter is active: model.add_adapter(name, config), or model.set_adapter(name)")
     model.get_adapter(model.active).check_training(config.precision, model.scale)

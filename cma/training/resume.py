@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +22,6 @@ from .record import RunRecord
 
 CHECKPOINT, LOCK = "checkpoint.pt", ".run.lock"
 ROOM = 2**20  # bytes that a disk must have free at the start
-UNREADABLE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, LookupError, TypeError, ValueError)
 
 
 @dataclass
@@ -73,7 +71,7 @@ def find(record: RunRecord) -> RunState | None:
         state = RunState(**torch.load(checkpoint, map_location="cpu", weights_only=True))
         state.record = parse_json(state.record, RunRecord, str(checkpoint))
         state.epoch = EpochState(**state.epoch)
-    except UNREADABLE as error:
+    except Exception as error:  # which one depends on the bytes
         problem = "no checkpoint of this version of cma.train, or cut short"
         raise ValueError(f"{checkpoint}: {problem}; {ways_out}") from error
     if differing := differences(state.record, record):

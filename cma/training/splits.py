@@ -31,9 +31,9 @@ def choose_splits(dataset: RetrievalDataset, config: TrainConfig) -> Splits:
     split. Of both at most `eval_items` are used. Raises ValueError for a dataset that is no train split, if
     there is nothing to evaluate at the end, and for an item without captions.
     """
-    if dataset.split != "train":
-        hint = 'cma.load_dataset(folder, "train")'
-        raise ValueError(f"{dataset.name}: expected its train split, found {dataset.split}: {hint}")
+    if (found := getattr(dataset, "split", repr(dataset))) != "train":
+        said = f"{getattr(dataset, 'name', 'data')}: expected its train split, found {found}"
+        raise ValueError(f'{said}: cma.load_dataset(folder, "train")')
     present = data.splits(dataset.folder)
 
     def evaluated(split: str) -> RetrievalDataset:

@@ -27,19 +27,17 @@ class NotFinite(ValueError):
 
 
 def train_step(
-    model: RetrievalModel,
-    optimizer: torch.optim.Optimizer,
-    batch: Batch,
-    rate: float,
-    config: TrainConfig,
+    model: RetrievalModel, optimizer: torch.optim.Optimizer, batch: Batch, rate: float, config: TrainConfig,
     team: Team = ALONE,
-) -> tuple[float, float]:
+) -> tuple[float, float]:  # fmt: skip
     """Do one update of the active adapter at the learning rate `rate`.
 
     Returns (loss before the update, gradient norm before clipping). Raises NotFinite, without an update, if
     one of them is not finite, and MemoryError if the batch does not fit. `team`: see `batch_gradient`.
     """
     parameters = model.trainable_parameters()
+    if {*parameters} != {one for group in optimizer.param_groups for one in group["params"]}:
+        raise ValueError("the active adapter is not the optimiser's: call set_adapter, or `prepare` again")
     optim.set_rate(optimizer, rate)
 
     # forward and backward pass of the whole batch, as in the paper: every pair is a negative of all others

@@ -104,10 +104,9 @@ def drawings(name: str, icon_set: dict, group: str, wording: dict[str, Words]) -
     labels = {plain(emoji.label): hexcode for hexcode, emoji in wording.items()}
     seen, most = Counter(), 1 if group == "mono" else 3
     for icon in icon_set["icons"]:
-        if icon_set["icons"][icon].get("hidden") or "skin-tone" in icon:
-            continue
+        left_out = icon_set["icons"][icon].get("hidden") or "skin-tone" in icon
         phrase = icon_phrase(icon)
-        if not phrase or seen[phrase] >= most:
+        if left_out or not phrase or seen[phrase] >= most:
             continue
         seen[phrase] += 1
         hexcode = _emoji_of(icon, index) if group == "emoji" else labels.get(phrase)

@@ -44,6 +44,9 @@ def test_kept_adapters_are_tested_once(folder, config, toy_processor, tmp_path, 
     (study.results / "toy-lora.json").unlink()
     monkeypatch.setattr(forgetting, "gentlest", None)
     assert main(list(map(str, words))) == 0  # the row is not measured again
+    (tmp_path / "empty").mkdir()
+    words[words.index(tmp_path)] = tmp_path / "empty"
+    assert main(list(map(str, words))) == 1 and "methods: no rows there" in capsys.readouterr().err
 
 
 def test_the_gentlest_rate_is_the_smallest_of_those_that_are_nearly_as_good():

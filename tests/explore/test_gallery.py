@@ -109,6 +109,7 @@ def test_the_backbone_is_the_adapters_own_or_one_for_the_media(
     ((name, gallery),) = open_galleries([media], [trained]).items()
     assert name == "pictures" and gallery.adapter == "mine·v2"
     assert len(gallery.index()) == len(gallery.index("mine·v2")) == 4
+    assert list(open_galleries(str(media), trained)) == ["pictures"]  # one path is one folder
     assert f"backbone {Path(backbone).name}\n" in capsys.readouterr().out
     monkeypatch.setattr("huggingface_hub.model_info", None)  # no hub
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))

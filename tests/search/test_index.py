@@ -439,6 +439,8 @@ def test_a_source_without_media_is_an_error(model, tmp_path):
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=said):
             MediaIndex.build(model, tmp_path / source)
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        MediaIndex.build(model, "")  # not the current folder
     (tmp_path / "empty.jpg").touch()
     with pytest.raises(ValueError, match="none of its 1 files can be read"):
         MediaIndex.build(model, tmp_path)
@@ -454,7 +456,7 @@ def test_a_source_without_media_is_an_error(model, tmp_path):
             TypeError,
             "^a query is a sentence, not .*query_media`",
         ),
-        ("query_media", [None, 3, b"p.png"], TypeError, "^expected the path of a picture or clip, not "),
+        ("query_media", [None, 3, b"p.png", ""], TypeError, "^expected the path of a picture or clip, not "),
         ("query_media", ["notes.txt"], MediaError, "notes.txt: neither picture nor clip"),
         ("query_media", ["gone.mp4"], MediaError, "gone.mp4: no such file"),
         ("query_media", ["gone"], MediaError, "gone: neither picture nor clip, and not there; expected"),

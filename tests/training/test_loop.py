@@ -163,6 +163,29 @@ def test_a_run_that_cannot_start_replaces_nothing(folder, config, make_model, me
     assert there == {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()}
 
 
+def test_a_model_without_processor_replaces_nothing(folder, config, make_model):
+    first = config.merge({"epochs": 1, "select_on": "last", "eval_items": 2})
+    kept = cma.train(make_model(), load(folder, "train").subset(8), first).folder
+    there = {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()}
+    bare = make_model()
+    bare.processor = None
+    with pytest.raises(ValueError, match="this model has no processor"):
+        cma.train(bare, load(folder, "train").subset(8), first.merge({"if_exists": "replace"}))
+    assert there == {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()}
+
+
+def test_a_folder_is_no_split_and_a_dict_no_config(folder, config, make_model):
+    model, train_set = make_model(), load(folder, "train")
+    for wrong in (str(folder), folder):
+        with pytest.raises(ValueError, match=r'found .*: cma.load_dataset\(folder, "train"\)'):
+            cma.train(model, wrong, config)
+        with pytest.raises(TypeError, match=r"expected a split, `cma.load_dataset\(folder, split\)`, not"):
+            cma.evaluate(model, wrong, config)
+    for wrong in ({"epochs": 1}, None, cma.ReadConfig()):
+        with pytest.raises(TypeError, match="expected a cma.TrainConfig, such as recipe"):
+            cma.train(model, train_set, wrong)
+
+
 def test_a_run_that_reports_on_validation_never_reads_test(folder, config, make_model, tmp_path):
     config = config.merge({"epochs": 1, "select_on": "test", "report_on": "val"})
     assert cma.train(make_model(), load(folder, "train"), config).metrics["split"] == "val"

@@ -82,7 +82,8 @@ def test_a_broken_checkpoint_is_named(folder, config, make_model):
     other = whole.replace(b'"train_items": 24', b'"train_items": ""')
     assert other != whole
     torch.save(torch.load(checkpoint, weights_only=True) | {"format": 2}, checkpoint)  # of an older version
-    for content in (checkpoint.read_bytes(), b"", b"not a checkpoint", whole[: len(whole) // 2], other):
+    contents = (checkpoint.read_bytes(), b"", b"not a checkpoint", b"junk", whole[: len(whole) // 2], other)
+    for content in contents:
         checkpoint.write_bytes(content)
         with pytest.raises(ValueError, match=r"checkpoint\.pt: no checkpoint.*delete"):
             cma.train(make_model(), load(folder, "train"), config)

@@ -161,6 +161,16 @@ def test_a_step_uses_the_settings_of_memory():
     assert largest(*moved) <= 1e-4
 
 
+def test_an_optimiser_of_another_adapter_is_refused():
+    model, config = build(dtype=torch.float32), TrainConfig()
+    optimizer = prepare(model, config)
+    model.add_adapter("b", AdapterConfig(bottleneck_dim=4, shared_dim=8))
+    for active in ("b", None):
+        model.set_adapter(active)
+        with pytest.raises(ValueError, match="the active adapter is not the optimiser's"):
+            train_step(model, optimizer, a_batch(torch.float32), 1e-3, config)
+
+
 def test_a_parameter_without_a_gradient_does_not_end_the_papers_step():
     model, config = build(dtype=torch.float32), TrainConfig(gradient_divisor=4)
     model.adapters["a"].unused = nn.Parameter(torch.ones(1))

@@ -56,7 +56,7 @@ class Recipe:
 _PAPER = "paper section 4.1 and its table of trained parameters"
 _IMAGES = "paper section 4.1; r and d_s of the image rows inferred from their 0.5 M trained parameters"
 _NONE = "the paper gives none for remote sensing; these are Flickr30K's"
-_MINI = "ours; the adapter's rate is that of a trial of another small world, not tuned here"
+_MINI = "ours; the adapter's rate came from a trial of another small world, and the study chose it, too"
 
 _IMAGE = TrainConfig(max_frames=1, lr=5e-4, workers=4)
 _VIDEO = TrainConfig(similarity="text_conditioned", lr=5e-4, workers=4)

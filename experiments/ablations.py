@@ -22,11 +22,6 @@ from .rows import MethodRow
 from .study import Study, add_run_options, study_of
 
 GROUPS = ("sharing", "where", "bottleneck", "init", "pooling")  # besides "default"
-SHARED_DIMS = (0, 64)  # and the full width of the narrower tower
-LAST_LAYERS = 2
-BOTTLENECK_DIMS = (2, 32)
-UP_SCALES = (0.0, 10.0)  # factors of the initial values of all up-projections; 0 starts at CLIP
-POOLINGS = ("mean_pooled", "text_conditioned")
 
 
 @dataclass(frozen=True)
@@ -59,18 +54,17 @@ def points(model: RetrievalModel, dataset: data.RetrievalDataset, similarity: st
         if all(point.definition != earlier.definition for earlier in made):
             made.append(point)
 
-    for d in [*(d for d in SHARED_DIMS if d < narrow), narrow]:
+    for d in [*(d for d in (0, 64) if d < narrow), narrow]:
         add("sharing", f"d{d}", options=usual | {"shared_dim": d})
     end = 2 * max(model.layers.values())
-    where = {"attention": range(0, end, 2), "mlp": range(1, end, 2)}
-    where[f"last-{LAST_LAYERS}"] = range(end - 2 * LAST_LAYERS, end)
+    where = {"attention": range(0, end, 2), "mlp": range(1, end, 2), "last-2": range(end - 4, end)}
     for name, sites in where.items() if len({*model.layers.values()}) == 1 else ():  # else sites differ
         add("where", name, sites=list(sites))
-    for r in BOTTLENECK_DIMS:
+    for r in (2, 32):
         add("bottleneck", f"r{r}", options=usual | {"bottleneck_dim": r})
-    for scale in UP_SCALES:
+    for scale in (0.0, 10.0):  # times the initial values of all up-projections; 0 starts at CLIP
         add("init", f"up-{scale:g}", up_scale=scale)
-    for pooling in POOLINGS if dataset.kind == "video" else ():
+    for pooling in ("mean_pooled", "text_conditioned") if dataset.kind == "video" else ():
         add("pooling", pooling.replace("_", "-"), similarity=pooling)
     return made
 

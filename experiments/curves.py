@@ -17,8 +17,6 @@ from cma.training import epoch_size
 from .study import ZERO_SHOT, Study, add_run_options, study_of
 
 METHODS = (ZERO_SHOT, "cross-modal adapter", "LoRA", "full fine-tuning")
-SHARES = (1 / 16, 1 / 4)  # of the training items; the smaller share is part of the larger one
-FACTORS = (0.5, 2.0)  # of the steps
 
 
 def points(usual: Study, states: list[Path]) -> Iterator[Study]:
@@ -38,8 +36,8 @@ def points(usual: Study, states: list[Path]) -> Iterator[Study]:
         clip, processor = load_backbone(str(folder), device=usual.clip.device)
         clip.config.name_or_path = str(folder)  # as typed: records name no place on this machine
         yield point(f"state-{folder.name.rpartition('-')[2]}", clip=clip, processor=processor)
-    yield from (point(f"data-1-{1 / share:g}", share=share) for share in SHARES)
-    yield from (point(f"steps-{factor:g}", factor=factor) for factor in FACTORS)
+    yield from (point(f"data-1-{1 / share:g}", share=share) for share in (1 / 16, 1 / 4))  # one in the other
+    yield from (point(f"steps-{factor:g}", factor=factor) for factor in (0.5, 2.0))
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

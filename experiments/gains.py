@@ -1,11 +1,11 @@
-"""README's sentences about what training gains over zero-shot, from the rows of a study."""
+"""README's sentences and tables about what training gains over zero-shot, from the rows of a study."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from .published import FULL, ZERO_SHOT
+from .published import FULL, ZERO_SHOT, markdown
 from .published import PAPER as OURS
 from .rows import DIRECTIONS, MethodRow, difference, holm, read_rows, share_of_gain
 
@@ -39,8 +39,8 @@ def read_points(results: Path) -> Tested:
     for changed, words in POINTS.items():
         for place in sorted(results.glob(f"curves/{changed}-*")):
             point = words.format(place.name.removeprefix(f"{changed}-").replace("-", "/"))
-            of_point = by_dataset(read_rows(place), NEEDED)
-            points |= {f"{dataset} with {point}": of for dataset, of in of_point.items()}
+            here = by_dataset(read_rows(place), NEEDED)
+            points |= {f"{dataset} with {point}": of for dataset, of in here.items()}
     return points
 
 
@@ -52,6 +52,22 @@ def summary(rows: Sequence[MethodRow], points: Tested | None = None) -> str:
     return "\n".join([PICTURE, "", *(f"{n}. {line}" for n, line in enumerate(said, 1))]) if said else NONE
 
 
+def differences(rows: Sequence[MethodRow]) -> str:
+    """Return a Markdown table of the adapter minus each other method, in points of R@1, with Holm's p."""
+    lines = []
+    for name, of in by_dataset(rows, (OURS,)).items():
+        told = {key: f"{_points(gain)}, p {gain[3]:.3f}" for key, gain in compared(of).items()}
+        for m in (m for m in of if m != OURS):
+            cells = zip(("T2I / T2V", "I2T / V2T"), (told[way, m] for way in DIRECTIONS), strict=True)
+            lines.append({"dataset": name, "the adapter minus": m} | dict(cells))
+    return markdown(lines)
+
+
+def _points(gain: Sequence[float]) -> str:
+    """Return `+1.5 [+0.2, +2.9]`; a value that rounds to 0 has a plus."""
+    return "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(round(value, 1) + 0.0 for value in gain[:3]))
+
+
 def _trained(tested: Tested) -> str:
     of = next(iter(tested.values()))
     ours, full = (next(iter(of[m].records.values()))["trained_parameters"] for m in (OURS, FULL))
@@ -61,10 +77,8 @@ def _trained(tested: Tested) -> str:
 def _gained(name: str, of: dict[str, MethodRow]) -> str:
     gains, shares = [], " and ".join(f"{_share(of, way)[1]} {said}" for way, said in _ways(of).items())
     for way, said in _ways(of).items():
-        both = (difference(of[m], of[ZERO_SHOT], way)[:3] for m in (OURS, FULL))
-        ours, full = ([round(value, 1) + 0.0 for value in gain] for gain in both)  # -0.0 becomes 0.0
-        shown = "{:+.1f} [{:+.1f}, {:+.1f}], full fine-tuning {:+.1f} [{:+.1f}, {:+.1f}]".format(*ours, *full)
-        gains.append(f"{said} {shown}")
+        ours, full = (_points(difference(of[m], of[ZERO_SHOT], way)) for m in (OURS, FULL))
+        gains.append(f"{said} {ours}, full fine-tuning {full}")
     said = f"On {name} the adapter gains over zero-shot, in points of R@1: {'; '.join(gains)}; "
     return f"{said}that is {shares} of full fine-tuning's gain."
 
@@ -91,13 +105,11 @@ def _clearly(tested: Tested) -> str:
 
 
 def _at_points(points: Tested) -> str:
-    told = []
-    for way, said in _ways(next(iter(points.values()))).items():
-        for method in (OURS, "LoRA"):
-            found = sorted((*_share(of, way, method), name) for name, of in points.items() if method in of)
-            ends = (f"{share} ({name})" for _, share, name in dict.fromkeys(found[:1] + found[-1:]))
-            told += [f"{said}, {method} (of {len(found)}) {' to '.join(ends)}"] if found else []
-    return f"Share of full fine-tuning's gain in R@1, lowest to highest of the points: {'; '.join(told)}."
+    way = _ways(next(iter(points.values())))[DIRECTIONS[0]]
+    found = sorted((*_share(of, DIRECTIONS[0]), name) for name, of in points.items())
+    ends = " to ".join(f"{share} ({name})" for _, share, name in dict.fromkeys((found[0], found[-1])))
+    said = f"With another backbone, fewer items, or fewer or more steps ({len(found)} points)"
+    return f"{said}, the adapter's share of full fine-tuning's gain in {way} R@1 is {ends}."
 
 
 def _ways(of: dict[str, MethodRow]) -> dict[str, str]:

@@ -93,9 +93,8 @@ def shuffled(dataset: RetrievalDataset, seed: int = 0) -> RetrievalDataset:
     """Return the same items, with the words of each caption in a random order."""
     chance, items = random.Random(f"words {seed}"), []
     for item in dataset.items:
-        words = [caption.split() for caption in item.captions]
-        captions = tuple(" ".join(chance.sample(own, len(own))) for own in words)
-        items.append(replace(item, captions=captions))
+        orders = (chance.sample(words := caption.split(), len(words)) for caption in item.captions)
+        items.append(replace(item, captions=tuple(map(" ".join, orders))))
     return replace(dataset, items=items)
 
 

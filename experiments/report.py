@@ -119,13 +119,14 @@ def _line(group: Group) -> dict[str, str]:
 
 
 def _recalls(group: Group, way: str) -> str:
-    """Return mean recalls and intervals: `23.7 [20.1, 27.3] · 45.0 [..] · 66.6 [..]`."""
+    """Return means, recalls with intervals: `23.7 [20.1, 27.3] · 45.0 [..] · 66.6 [..] (MdR 6, MnR 20.5)`."""
+    middle, mean = (statistics.mean(run.metrics[way][key] for run in group) for key in ("MdR", "MnR"))
     parts = []
     for key in RECALLS:
         ends = [run.metrics.get("intervals", {}).get(way, {}).get(key) for run in group]  # None: no interval
         span = " [{:.1f}, {:.1f}]".format(*map(statistics.mean, zip(*ends, strict=True))) if all(ends) else ""
         parts.append(f"{statistics.mean(run.metrics[way][key] for run in group):.1f}{span}")
-    return " · ".join(parts)
+    return f"{' · '.join(parts)} (MdR {middle:.3g}, MnR {mean:.1f})"
 
 
 def _other_settings(record: RunRecord) -> str:
@@ -136,7 +137,7 @@ def _other_settings(record: RunRecord) -> str:
 
 
 def markers(name: str) -> tuple[str, str]:
-    """Return the lines before and after the text `name`: summary, results, paper or methods."""
+    """Return the lines before and after the text `name`, such as `summary` or `results`."""
     return START.replace("results", name), END.replace("results", name)
 
 
@@ -182,7 +183,8 @@ def run(options: argparse.Namespace) -> None:
         records, folder = read_records(options.keep), options.keep
     file = folder / published.FILE
     made = tables(records, published.read_published(file) if file.exists() else ())
-    made["summary"] = gains.summary(read_rows(folder / "methods"), gains.read_points(folder))
+    rows, points = read_rows(folder / "methods"), gains.read_points(folder)
+    made |= {"summary": gains.summary(rows, points), "differences": gains.differences(rows)}
     for path in options.readme:
         update(path, made)
     print("\n\n".join([printed, *(made[name] for name in ("paper", "methods") if name in made)]))

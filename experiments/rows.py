@@ -26,10 +26,10 @@ DIRECTIONS = ("text_to_visual", "visual_to_text")
 class Budget:
     """The budget of each method, the same for all. Seeds that choose the learning rate are not reported.
 
-    Each of `rates` is trained with each of `rate_seeds` for half of `epochs`, and scored by the mean of mR on
-    validation, which is less noisy than R@1. While the lowest or the highest rate is the best, the next of
-    1e-5, 3e-5, 1e-4, … is tried too, at most `study.EXTENSIONS` more: this finds the best rate if recall has
-    one peak over the rates. Raises ValueError if there is no rate or no seed, or a seed is in both lists.
+    Each of `rates` is trained with each of `rate_seeds` for half of `epochs`, rounded up, and scored by the
+    mean of mR on validation, which is less noisy than R@1. While the lowest or the highest rate is the best,
+    the next of 1e-5, 3e-5, 1e-4, … is tried too, at most `study.EXTENSIONS` more: this finds the best rate
+    if recall has one peak over the rates. Raises ValueError for no rate, no seed, or a seed in both lists.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 4

@@ -1,9 +1,9 @@
 """Run every method on one dataset with the same budget: `python -m experiments study --help`.
 
-A method's learning rate is chosen on validation, by runs of half the length with two seeds that are not
-reported. While a rate at the edge of the grid is the best, its next neighbour is added. Then the reported
-seeds are trained at the best rate. The test split and the further test sets beside the dataset are read once
-for each seed, at the end. The budget for a dataset is in `protocol.json` in the folder of results.
+A method's learning rate is chosen on validation, by runs of half the epochs (rounded up) with two seeds that
+are not reported. While a rate at the edge of the grid is the best, its next neighbour is added. Then the
+reported seeds are trained at the best rate. The test split and the further test sets beside the dataset are
+read once for each seed, at the end. The budget for a dataset is in `protocol.json` in the folder of results.
 """
 
 from __future__ import annotations

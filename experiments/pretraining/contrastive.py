@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
-from transformers import CLIPModel, CLIPTokenizer
+from transformers import CLIPModel, CLIPTokenizer, image_utils
 
 from cma.files import checked_dataclass, parse_json, replacing
 
 from .augmentation import augment, recolour
 from .crowds import Crowds
-from .small_clip import MEAN, STD, ClipShape, build_model, build_tokenizer
+from .small_clip import ClipShape, build_model, build_tokenizer
 
 SCHEDULE = ("steps", "decay", "states")  # fields that may change when a run is continued
 
@@ -174,7 +174,7 @@ def pretrain(
             raise ValueError(f"{checkpoint}: of {start} steps, more than {config.steps}; use another --runs")
     dropper = PatchDropper()
     hook = model.vision_model.embeddings.register_forward_hook(dropper)
-    mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
+    mean, std = torch.tensor([image_utils.OPENAI_CLIP_MEAN, image_utils.OPENAI_CLIP_STD])[..., None, None]
     model.train()
     clock = saved = time.monotonic()
     bar = tqdm(range(start, config.steps), "pre-training", initial=start, total=config.steps)

@@ -18,8 +18,7 @@ from data_prep.mini.things import Name, Thing
 
 from .augmentation import develop, views
 
-# such as: fox, ball · a fox and a ball · one fox and one ball · fox and ball
-FORMS = ("list", "and", "count", "plain")
+FORMS = ("list", "and", "count", "plain")  # fox, egg · a fox and an egg · one fox and one egg · fox and egg
 JOINTS = (" and ", " and ", ", ", " with ", " plus ", " & ")
 BEFORE = (
     "an image with ", "image of ", "photo of ", "drawing of ", "a drawing: ", "icon of ", "clip art of ",

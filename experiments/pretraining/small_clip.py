@@ -12,9 +12,6 @@ from transformers import CLIPConfig, CLIPModel, CLIPProcessor, CLIPTokenizer
 
 from cma.files import checked_dataclass
 
-MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI CLIP's pixel statistics
-STD = (0.26862954, 0.26130258, 0.27577711)
-
 
 @checked_dataclass
 class ClipShape:
@@ -65,8 +62,7 @@ def processor_for(model: CLIPModel, tokenizer: CLIPTokenizer) -> CLIPProcessor:
     """Return the processor of `model`: resize, centre crop, CLIP's mean and deviation, and the tokenizer."""
     size = model.config.vision_config.image_size
     kind = getattr(transformers, "CLIPImageProcessorPil", None) or transformers.CLIPImageProcessor
-    images = kind(size={"shortest_edge": size}, crop_size=size, image_mean=MEAN, image_std=STD)
-    return CLIPProcessor(images, tokenizer)
+    return CLIPProcessor(kind(size={"shortest_edge": size}, crop_size=size), tokenizer)
 
 
 def export(model: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:

@@ -68,18 +68,13 @@ def test_the_points_of_the_curves_are_one_sentence(tmp_path):
     (tmp_path / "curves" / "my-notes").mkdir()
     *before, last = gains.summary(ROWS, gains.read_points(tmp_path)).splitlines()
     assert before == gains.summary(ROWS).splitlines()
-    start = "4. Share of full fine-tuning's gain in R@1, lowest to highest of the points: "
-    assert last.startswith(start) and last.endswith(".")
-    ours, lora, back, lora_back = last.removeprefix(start).removesuffix(".").split("; ")
-    assert back.startswith(f"image-to-text, {OURS} (of 4) ") and lora_back.startswith(
-        "image-to-text, LoRA (of 1) "
-    )
-    lowest, highest = ours.removeprefix(f"text-to-image, {OURS} (of 4) ").split(" to ")
+    start = "4. With another backbone, fewer items, or fewer or more steps (4 points), the adapter's share "
+    start += "of full fine-tuning's gain in text-to-image R@1 is "
+    lowest, highest = last.removeprefix(start).removesuffix(".").split(" to ")
     assert lowest == f"{gains.NO_SHARE} (mini-flickr30k with a backbone of 700 steps)"
-    share = r"(\d+) % \[\d+, \d+\] \(mini-flickr30k with"
-    highest = re.fullmatch(rf"{share} 1/4 of its training items\)", highest)
-    same = re.fullmatch(rf"text-to-image, LoRA \(of 1\) {share} 0\.5 × the steps\)", lora)
-    assert int(highest[1]) > int(same[1])
+    share = r"(\d+) % \[\d+, \d+\] \(mini-flickr30k with 1/4 of its training items\)"
+    found = gains.share_of_gain(better, ROWS[2], ROWS[0], DIRECTIONS[0])
+    assert re.fullmatch(share, highest)[1] == f"{found[0]:.0f}"
     assert gains.read_points(tmp_path / "curves") == {}
 
 
@@ -91,6 +86,18 @@ def test_a_verdict_needs_a_small_p_of_all_comparisons_together():
     told = gains.compared({one.method: one for one in ROWS})
     assert len(told) == 8 and told["text_to_visual", "LoRA"][3] == 1
     assert all(told[way, FULL][3] < gains.CLEAR and told[way, FULL][2] < 0 for way in DIRECTIONS)
+
+
+def test_the_table_of_differences_has_each_other_method_with_its_corrected_p():
+    header, _, *lines = gains.differences([*ROWS, row(FULL, 0.4, dataset="alone")]).splitlines()
+    assert header == "| dataset | the adapter minus | T2I / T2V | I2T / V2T |" and len(lines) == 4
+    told = gains.compared({one.method: one for one in ROWS})
+    for method, line in zip((ZERO, FULL, "CoOp", "LoRA"), lines, strict=True):
+        assert line.startswith(f"| mini-flickr30k | {method} | ")
+        for way in DIRECTIONS:
+            gain, low, high, p = told[way, method]
+            assert f"{gain:+.1f} [{low:+.1f}, {high:+.1f}], p {p:.3f} |" in line.replace("-0.0", "+0.0")
+    assert gains.differences([]) == "No record yet."
 
 
 def test_the_figure_is_small_and_shows_the_notebooks_runs_where_there_are_no_rows(tmp_path):

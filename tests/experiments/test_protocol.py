@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+import re
 
 import pytest
 
 from cma.backbone import MINI
-from data_prep.mini.build import BUILD
+from data_prep.mini.build import BUILD, ORIGIN
 from data_prep.mini.things import LEXICON
 from experiments.rows import Budget, read_rows
 from experiments.study import PROTOCOL, budget_of
@@ -25,6 +26,22 @@ def test_world_and_backbone_are_those_that_were_frozen():
     weights = (MINI / "model.safetensors").read_bytes()
     assert frozen["backbone"] == hashlib.sha256(weights).hexdigest() and len(weights) <= 20e6
     assert len({frozen["backbone"], *frozen["states"].values()}) == 3
+
+
+@pytest.mark.minis
+def test_the_pixels_of_the_built_world_are_those_that_were_frozen():
+    for name, digest in CONTENT["frozen"]["pixels"].items():
+        built = json.loads((ROOT / "data" / "sources" / name / ORIGIN).read_text("utf-8"))
+        assert built["pixels"] == digest, name
+
+
+def test_the_card_names_the_states_that_the_curves_were_trained_on():
+    card = (MINI / "README.md").read_text("utf-8")
+    files = re.search(r"of 700 steps has the SHA-256 `(\w{64})`, that of 2,000 steps `(\w{64})`", card)
+    for state, digest in zip(("state-700", "state-2000"), files.groups(), strict=True):
+        revision = hashlib.sha256(bytes.fromhex(digest)).hexdigest()[:12]  # as `cma.backbone` makes it
+        runs = [run for row in read_rows(ROOT / "results" / "curves" / state) for run in row.records.values()]
+        assert {run["backbone"]["revision"] for run in runs} == {revision}
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)

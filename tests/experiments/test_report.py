@@ -61,7 +61,7 @@ def test_the_table_says_how_each_number_was_made(tmp_path):
         ({"select_on": "test"}, "cross-modal adapter (chosen on test, the authors' habit) |"),
         ({"metrics": record().metrics | {"split": "val"}}, "cross-modal adapter on val |"),
         ({"metrics": record().metrics | {"items": 340}}, "340 of 350 items"),
-        ({"metrics": record().metrics | {"intervals": {}}}, "23.7 · 45.0 · 66.6"),
+        ({"metrics": record().metrics | {"intervals": {}}}, "23.7 · 45.0 · 66.6 (MdR 6, MnR 20.5) |"),
     ],
 )
 def test_what_is_unusual_about_a_number_stands_beside_it(changes, said):
@@ -170,7 +170,7 @@ def test_the_committed_pages_are_those_of_the_kept_records():
     records = report.read_records(ROOT / "results")
     tables = report.tables(records, published.read_published(ROOT / "results" / published.FILE))
     rows, points = read_rows(ROOT / "results" / "methods"), gains.read_points(ROOT / "results")
-    tables["summary"] = gains.summary(rows, points)
+    tables |= {"summary": gains.summary(rows, points), "differences": gains.differences(rows)}
     for name in list(tables):
         page = "README.md" if name == "summary" else "results/README.md"
         start, end = report.markers(name)

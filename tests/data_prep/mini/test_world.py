@@ -136,8 +136,7 @@ def shown_frames(clip):
 
 def test_twins_of_clips_show_the_same_frames_in_another_order(drawn):
     twins = drawn["mini-msrvtt-twins"]
-    chosen = [number for number in range(0, len(twins), 2) if number % 20 == 0]
-    for number in chosen:
+    for number in range(0, len(twins), 2):
         one, other = map(shown_frames, twins[number : number + 2])
         assert Counter(one) == Counter(other)
         assert one != other

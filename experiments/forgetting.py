@@ -119,6 +119,8 @@ def run(options: argparse.Namespace) -> None:
     The first time, 104 MB are fetched and the drawings are built. The folder of results has the rows, in
     methods/, and gets forgetting.json. A row is tested if its adapters are in --runs, once for the same runs.
     """
+    if not (studied := rows.read_rows(options.results / "methods")):
+        raise ValueError(f"{options.results}: no rows in methods/; `python -m experiments study` makes them")
     build_drawings(options.data, options.workers)
     folder, file = options.data / NAME, options.results / FILE
     config = recipe("mini-flickr30k").train_config().merge({"runs_dir": options.runs})
@@ -129,8 +131,6 @@ def run(options: argparse.Namespace) -> None:
     content |= {"dataset": drawings.name, "items": len(drawings), "texts": len(drawings.captions)}
     content |= {"hardware": hardware(study.clip.device), "R@1 of zero-shot": compared(before, before)["R@1"]}
     able = [name for name in methods.NAMES[1:] if not methods.why_not(name, drawings)]
-    if not (studied := rows.read_rows(study.results)):
-        raise ValueError(f"{study.results}: no rows there; `python -m experiments study` makes them")
     for row in studied:
         ended = {seed: record["finished"] for seed, record in row.records.items()}
         measured = content["rows"].get(row.name, {}).get("finished") == ended

@@ -108,8 +108,8 @@ def _at_points(points: Tested) -> str:
     way = _ways(next(iter(points.values())))[DIRECTIONS[0]]
     found = sorted((*_share(of, DIRECTIONS[0]), name) for name, of in points.items())
     ends = " to ".join(f"{share} ({name})" for _, share, name in dict.fromkeys((found[0], found[-1])))
-    said = f"With another backbone, fewer items, or fewer or more steps ({len(found)} points)"
-    return f"{said}, the adapter's share of full fine-tuning's gain in {way} R@1 is {ends}."
+    said = f"With another backbone, fewer items, or fewer or more steps ({len(found)} trainings)"
+    return f"{said}, the adapter's share of full fine-tuning's gain in {way} R@1 goes from {ends}."
 
 
 def _ways(of: dict[str, MethodRow]) -> dict[str, str]:

@@ -126,7 +126,7 @@ def _recalls(group: Group, way: str) -> str:
         ends = [run.metrics.get("intervals", {}).get(way, {}).get(key) for run in group]  # None: no interval
         span = " [{:.1f}, {:.1f}]".format(*map(statistics.mean, zip(*ends, strict=True))) if all(ends) else ""
         parts.append(f"{statistics.mean(run.metrics[way][key] for run in group):.1f}{span}")
-    return f"{' · '.join(parts)} (MdR {middle:.3g}, MnR {mean:.1f})"
+    return f"{' · '.join(parts)} (MdR {round(middle, 2):g}, MnR {mean:.1f})"
 
 
 def _other_settings(record: RunRecord) -> str:

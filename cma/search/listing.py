@@ -69,7 +69,7 @@ def find(source: RetrievalDataset | str | Path) -> tuple[Path, list[MediaFile], 
         return *_of_splits([source]), []
     folder = Path(source).expanduser().absolute()
     if not folder.is_dir() or source == "":
-        there = "a file" if folder.is_file() else "no such folder"
+        there = "a file" if folder.is_file() else "no such folder" if source else "an empty path is none"
         raise FileNotFoundError(f"{folder}: {there}; expected a dataset, or a folder of pictures or clips")
     if (folder / "dataset.json").is_file() and (folder / "metadata.jsonl").is_file():
         return *_of_splits([data.load(folder, split) for split in data.splits(folder)]), []

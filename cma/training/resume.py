@@ -71,6 +71,8 @@ def find(record: RunRecord) -> RunState | None:
         state = RunState(**torch.load(checkpoint, map_location="cpu", weights_only=True))
         state.record = parse_json(state.record, RunRecord, str(checkpoint))
         state.epoch = EpochState(**state.epoch)
+    except MemoryError:
+        raise
     except Exception as error:  # which one depends on the bytes
         problem = "no checkpoint of this version of cma.train, or cut short"
         raise ValueError(f"{checkpoint}: {problem}; {ways_out}") from error

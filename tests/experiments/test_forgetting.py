@@ -46,7 +46,7 @@ def test_kept_adapters_are_tested_once(folder, config, toy_processor, tmp_path, 
     assert main(list(map(str, words))) == 0  # the row is not measured again
     (tmp_path / "empty").mkdir()
     words[words.index(tmp_path)] = tmp_path / "empty"
-    assert main(list(map(str, words))) == 1 and "methods: no rows there" in capsys.readouterr().err
+    assert main(list(map(str, words))) == 1 and "no rows in methods/; " in capsys.readouterr().err
 
 
 def test_the_gentlest_rate_is_the_smallest_of_those_that_are_nearly_as_good():

@@ -68,8 +68,10 @@ def test_the_points_of_the_curves_are_one_sentence(tmp_path):
     (tmp_path / "curves" / "my-notes").mkdir()
     *before, last = gains.summary(ROWS, gains.read_points(tmp_path)).splitlines()
     assert before == gains.summary(ROWS).splitlines()
-    start = "4. With another backbone, fewer items, or fewer or more steps (4 points), the adapter's share "
-    start += "of full fine-tuning's gain in text-to-image R@1 is "
+    start = (
+        "4. With another backbone, fewer items, or fewer or more steps (4 trainings), the adapter's share "
+    )
+    start += "of full fine-tuning's gain in text-to-image R@1 goes from "
     lowest, highest = last.removeprefix(start).removesuffix(".").split(" to ")
     assert lowest == f"{gains.NO_SHARE} (mini-flickr30k with a backbone of 700 steps)"
     share = r"(\d+) % \[\d+, \d+\] \(mini-flickr30k with 1/4 of its training items\)"
@@ -96,7 +98,8 @@ def test_the_table_of_differences_has_each_other_method_with_its_corrected_p():
         assert line.startswith(f"| mini-flickr30k | {method} | ")
         for way in DIRECTIONS:
             gain, low, high, p = told[way, method]
-            assert f"{gain:+.1f} [{low:+.1f}, {high:+.1f}], p {p:.3f} |" in line.replace("-0.0", "+0.0")
+            expected = f"{gain:+.1f} [{low:+.1f}, {high:+.1f}], p {p:.3f} |"
+            assert expected.replace("-0.0", "+0.0") in line
     assert gains.differences([]) == "No record yet."
 
 

@@ -439,7 +439,7 @@ def test_a_source_without_media_is_an_error(model, tmp_path):
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=said):
             MediaIndex.build(model, tmp_path / source)
-    with pytest.raises(FileNotFoundError, match="no such folder"):
+    with pytest.raises(FileNotFoundError, match="an empty path is none; expected a dataset, or a folder"):
         MediaIndex.build(model, "")  # not the current folder
     (tmp_path / "empty.jpg").touch()
     with pytest.raises(ValueError, match="none of its 1 files can be read"):

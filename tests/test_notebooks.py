@@ -158,14 +158,25 @@ EXERCISES = {  # by notebook: cma's own function, and what a wrong answer puts f
         "mean_of_frames": ("mean_pooled", ("frames * mask[..., None]", "frames")),
         "weighed_by_text": ("text_conditioned", ("-torch.inf", "0.0")),
     },
-    "05_retrieval_explorer": {"nearest": ("library_nearest", (" / (vectors.norm(dim=1) * text.norm())", ""))},
+    "05_retrieval_explorer": {
+        "nearest": ("library_nearest", (" / (vectors.norm(dim=1) * text.norm())", "")),
+        "by_change": ("library_by_change", ("after / before", "after - before")),
+    },
     "06_compare_methods": {
         "paired": ("library_paired", ("other <= k", "other < k")),
         "holm": ("holm", ("max(highest, ", "max(0.0, ")),
     },
+    "07_your_own_media": {
+        "nearest_files": ("library_nearest_files", (".mean(dim=0)", "[0]")),
+        "for_few": ("library_for_few", ("** 0.5", "")),
+    },
     "08_quirks": {
         "bert_adam": ("library_bert_adam", ("0.1 * g", "g")),
         "warmup_cosine": ("library_warmup_cosine", ("np.pi * x", "np.pi * (x - warmup) / (1 - warmup)")),
+    },
+    "a1_pretrain_mini_clip": {
+        "many_right": ("contrastive_loss", (" | (texts[:, None] == texts)", "")),
+        "ceiling_of": ("library_ceiling", ("1 / true.sum(dim=1)", "true.float().mean(dim=1)")),
     },
 }
 EACH_EXERCISE = [(stem, name) for stem, names in EXERCISES.items() for name in names]
@@ -221,7 +232,14 @@ def command(*words: str) -> tuple[Result, dict[str, dict]]:
         return CliRunner().invoke(run.main, [*words, "--out", tempfile.gettempdir()]), asked
 
 
-LINES = ("README.md", "REPRODUCE.md", "CONTRIBUTING.md", "data_prep/README.md", "cma/mini_clip/README.md")
+LINES = (
+    "README.md",
+    "results/README.md",
+    "REPRODUCE.md",
+    "CONTRIBUTING.md",
+    "data_prep/README.md",
+    "cma/mini_clip/README.md",
+)
 
 
 def lines_to_type() -> list[str]:
@@ -583,7 +601,8 @@ def run_of_07(folder: Path, dataset, tmp_path: Path, **parameters) -> TrainConfi
         patch.setattr(cma, "train", lambda _, __, config: trained.append(config) or record)
         own = {"media": str(folder), "table": "captions", "chosen": "mini", "runs": tmp_path / "runs"}
         own |= stand_ins | {"folder": folder} | parameters
-        execute("07_your_own_media", "own = runs", "train_config(", **own)
+        cells = ("own = runs", "def for_few(", "= checked(for_few", "train_config(")
+        execute("07_your_own_media", *cells, **own)
     return trained[0]
 
 

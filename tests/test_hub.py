@@ -517,7 +517,8 @@ HUGE = 10**9
     ("method", "option", "value"),
     [
         *(("cross-modal adapter", key, HUGE) for key in ("bottleneck_dim", "shared_dim")),
-        *(("CoOp", "tokens", HUGE), ("AdaptFormer", "bottleneck_dim", HUGE), ("LoRA", "rank", HUGE)),
+        *(("VPT", "tokens", HUGE), ("CoOp", "tokens", HUGE)),
+        *(("AdaptFormer", "bottleneck_dim", HUGE), ("LoRA", "rank", HUGE)),
         *(("ST-Adapter", "kernel", [HUGE + 1, 1, 1]), ("MV-Adapter tying", "factor_dim", HUGE)),
     ],
 )
@@ -530,9 +531,8 @@ def test_a_config_that_means_terabytes_is_refused_before_memory_is_taken(
     change(tmp_path, options=options)
     monkeypatch.setattr(checkpoints, "load", no_memory)
     monkeypatch.setattr(checkpoints, "safe_open", no_memory)
-    said = (
-        "shared_dim 1000000000 exceeds" if option == "shared_dim" else "mean .* numbers, expected .* at most"
-    )
+    said = {"shared_dim": "shared_dim 1000000000 exceeds", "CoOp": "CoOp: tokens=1000000000 leave no word"}
+    said = said.get(option) or said.get(method, "mean .* numbers, expected .* at most")
     with pytest.raises(ValueError, match=f"{CONFIG}: .*{said}") as error:
         model.load_adapter(tmp_path, "c")
     assert "\n" not in str(error.value)

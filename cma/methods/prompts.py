@@ -50,13 +50,13 @@ class Prompted(Method):
 
     def __init__(self, model: RetrievalModel, options: object) -> None:
         super().__init__(model, options)
-        for tower in self.towers:
-            values = torch.randn(self.depth(tower), options.tokens, self.widths[tower]) * options.init_std
-            self.register_parameter(tower, nn.Parameter(values))
         text, reads = model.clip.config.text_config, model.family.starts + 2  # at least a word and the end
         if "text" in self.towers and options.tokens + reads > text.max_position_embeddings:
             most = text.max_position_embeddings - reads
             raise ValueError(f"{self.NAME}: tokens={options.tokens} leave no word; expected at most {most}")
+        for tower in self.towers:
+            values = torch.randn(self.depth(tower), options.tokens, self.widths[tower]) * options.init_std
+            self.register_parameter(tower, nn.Parameter(values))
 
     def depth(self, tower: str) -> int:
         """Return how many layers of a tower get prompts. Raises ValueError if it has fewer layers."""

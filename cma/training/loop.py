@@ -75,8 +75,8 @@ def train(
             config = replace(config, micro_batch=min(team.everyones(planned.pairs)))
         try:
             run = Run(model, splits, config, state or RunState(record), team)
-            for path in resume.own_files(record.folder) if config.if_exists == "replace" else ():
-                if team.first:  # only now that nothing is missing
+            if team.first and config.if_exists == "replace":  # only now that nothing is missing
+                for path in resume.own_files(record.folder):
                     path.unlink(missing_ok=True)
             run.epochs(on_epoch)
             # the kept epoch's adapter is evaluated once, and stays in the model

@@ -135,6 +135,7 @@ def test_what_cannot_be_says_so_in_one_line(tmp_path):
         (lambda: attach(model, NAMES[-1], "x", rank=3), "adapter: options are bottleneck_dim, .*, not rank$"),
         (lambda: attach(model, "CoOp", "x", tokens=75), "CoOp: tokens=75 leave no word; expected at most 13"),
         (lambda: attach(model, "MaPLe", "x", tokens=99), "MaPLe: tokens=99 leave no word"),
+        (lambda: attach(model, "VL-Prompt", "x", tokens=10**15), "VL-Prompt: tokens=10+ leave no word"),
         (lambda: RetrievalModel(build_clip(2, 3)).load_adapter(tmp_path, "x"), r"layers .* do not fit"),
     ):
         with pytest.raises(ValueError, match=said) as error:

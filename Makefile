@@ -43,16 +43,16 @@ notebooks: minis ## run every notebook; executed copies into notebooks/, records
 	$(PYTHON) notebooks/figures/gains.py
 
 explore: $(if $(MEDIA),$(READY),minis) ## the explorer as a page of its own; MEDIA=~/pictures searches your own
-	$(PYTHON) -m cma.explore.app $(if $(MEDIA),--media "$(MEDIA)")
+	$(PYTHON) -m explorer $(if $(MEDIA),--media "$(MEDIA)")
 
 book: $(TESTED) ## the website, into book/_build/html: half a minute, no network
 	$(PYTHON) book/build.py
 
 browser: $(TESTED) ## a Chromium for the browser tests, if there is none
-	$(PYTHON) tests/explore/browser/chromium.py
+	$(PYTHON) tests/explorer/browser/chromium.py
 
 pictures: $(TESTED) minis ## README's pictures of the explorer, after `make run`
-	$(PYTHON) -m pytest -q tests/explore/browser/readme_pictures.py
+	$(PYTHON) -m pytest -q tests/explorer/browser/readme_pictures.py
 
 bench: $(TESTED) minis ## figures of time and memory, as JSON: more than half an hour, on two cores that should be quiet
 	$(PYTHON) -m tests.bench

@@ -3,8 +3,8 @@
     python book/build.py                   # needs the extra `book`, and no network
     python book/build.py --setup-cells     # give each notebook its first cell, for Colab
 
-Any warning is an error. The first cell needs the repository's address, which is set in pyproject.toml;
-without an address the cell is removed.
+Any warning is an error. The first cell needs the repository's address, which is set in
+pyproject.toml; without an address the cell is removed.
 """
 
 import shutil
@@ -15,7 +15,9 @@ import cma
 from cma.files import write_whole
 
 try:
-    cma.require("book", "myst_nb", "nbformat", "sphinx", "sphinx-mathjax-offline", "sphinx_book_theme")
+    cma.require(
+        "book", "myst_nb", "nbformat", "sphinx", "sphinx-mathjax-offline", "sphinx_book_theme"
+    )
 except ImportError as error:
     sys.exit(f"error: {error}")
 
@@ -45,8 +47,19 @@ def main() -> int:
         lay_out(BUILT / "pages", address)
     except ValueError as error:
         sys.exit(f"error: {error}")
-    return build_main(["-W", "--keep-going", "-q", "-c", str(HERE), "-d", str(BUILT / "doctrees"),
-                       str(BUILT / "pages"), str(BUILT / "html")])  # fmt: skip
+    return build_main(
+        [
+            "-W",
+            "--keep-going",
+            "-q",
+            "-c",
+            str(HERE),
+            "-d",
+            str(BUILT / "doctrees"),
+            str(BUILT / "pages"),
+            str(BUILT / "html"),
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -40,7 +40,9 @@ if repository_address:  # Colab opens the committed notebook, whose first cell c
         "use_repository_button": True,
         "launch_buttons": {"colab_url": "https://colab.research.google.com"},
     }
-mathjax = Path(find_spec("sphinx-mathjax-offline").origin).parent / "static" / "mathjax" / "tex-svg.js"
+mathjax = (
+    Path(find_spec("sphinx-mathjax-offline").origin).parent / "static" / "mathjax" / "tex-svg.js"
+)
 mathjax_path = mathjax.name  # one file that contains its glyphs
 html_static_path = ["book.css", str(mathjax)]
 html_css_files = ["book.css"]

@@ -1,4 +1,6 @@
-"""The book's Sphinx extension: links to files that are not pages, figures without text, and docstrings."""
+"""The book's Sphinx extension: links to files that are not pages, figures without text, and
+docstrings.
+"""
 
 import ast
 import posixpath
@@ -14,7 +16,8 @@ LOG = logging.getLogger(__name__)
 
 
 def repository_link(address: str, page: str, target: str) -> str | None:
-    """Return the address, in the repository, of the file or folder that a page's relative link leads to.
+    """Return the address, in the repository, of the file or folder that a page's relative link
+    leads to.
 
     "" if the repository has no address yet, None if `target` is not a file or folder there.
     """
@@ -26,17 +29,30 @@ def repository_link(address: str, page: str, target: str) -> str | None:
 
 
 def send_links(app: Sphinx, doctree: nodes.document) -> None:
-    """Point links to files and folders that are not pages to the repository, or make them plain text."""
+    """Point links to files and folders that are not pages to the repository, or make them plain
+    text.
+    """
     page, pages = app.env.docname, app.env.found_docs
-    for link in [*doctree.findall(addnodes.pending_xref), *doctree.findall(addnodes.download_reference)]:
+    for link in [
+        *doctree.findall(addnodes.pending_xref),
+        *doctree.findall(addnodes.download_reference),
+    ]:
         target = link["reftarget"]
-        if link.get("refdomain") in ("py", "std") or link.get("reftype") not in ("myst", None, "download"):
+        if link.get("refdomain") in ("py", "std") or link.get("reftype") not in (
+            "myst",
+            None,
+            "download",
+        ):
             continue
         where = repository_link(app.config.repository_address, page, target)
         if where is None or posixpath.splitext(where)[0] in pages:
             continue
         new = nodes.reference("", "", refuri=where) if where else nodes.inline()
-        new += link.children[0].children if isinstance(link.children[0], nodes.inline) else link.children
+        new += (
+            link.children[0].children
+            if isinstance(link.children[0], nodes.inline)
+            else link.children
+        )
         link.replace_self(new)
 
 
@@ -44,20 +60,31 @@ def ask_for_text(app: Sphinx, doctree: nodes.document) -> None:
     """Warn about a figure without a text for readers who do not see it; a warning fails the build."""
     for image in doctree.findall(nodes.image):
         if not image.get("alt", "").strip():
-            LOG.warning("a figure without a text: write it in the cell's metadata, mystnb.image.alt, "
-                        "or between ![ and ]", location=image)  # fmt: skip
+            LOG.warning(
+                "a figure without a text: write it in the cell's metadata, mystnb.image.alt, "
+                "or between ![ and ]",
+                location=image,
+            )
 
 
-def as_code(app: Sphinx, what: str, name: str, found: object, options: object, lines: list[str]) -> None:
+def as_code(
+    app: Sphinx, what: str, name: str, found: object, options: object, lines: list[str]
+) -> None:
     """Turn an indented block of a docstring, such as a command, into a block of code."""
     for at in range(len(lines) - 1, 0, -1):
         if lines[at].startswith("    ") and not lines[at - 1].strip():
             lines[at:at] = ["::", ""]
 
 
-def skipped(app: Sphinx, what: str, name: str, found: object, skip: bool, options: object) -> bool | None:
+def skipped(
+    app: Sphinx, what: str, name: str, found: object, skip: bool, options: object
+) -> bool | None:
     """Leave out the fields of a NamedTuple, which have no docstring of their own."""
-    return True if (getattr(found, "__doc__", None) or "").startswith("Alias for field number") else None
+    return (
+        True
+        if (getattr(found, "__doc__", None) or "").startswith("Alias for field number")
+        else None
+    )
 
 
 class WithoutChecks(ast.NodeTransformer):
@@ -68,7 +95,9 @@ class WithoutChecks(ast.NodeTransformer):
         return node.slice.elts[0] if ast.unparse(node.value).endswith("Annotated") else node
 
 
-def readable(app: Sphinx, what: str, name: str, found: object, options: object, *said: str) -> tuple | None:
+def readable(
+    app: Sphinx, what: str, name: str, found: object, options: object, *said: str
+) -> tuple | None:
     """Return signature and return type, without pydantic's checks and with `...` for <objects>."""
     signature, returned = said
     if not signature or not re.search("<|Annotated", signature):

@@ -21,19 +21,25 @@ ANSWER = "<details><summary>Answer</summary>"  # how an output of `cma.plots.fol
 
 
 def repository() -> str:
-    """Return the repository's address, `Repository` of [project.urls] in pyproject.toml; "" if there is none.
+    """Return the repository's address, `Repository` of [project.urls] in pyproject.toml; "" if
+    there is none.
 
-    Raises ValueError for an address that is not https://github.com/OWNER/NAME: Colab opens no other.
+    Raises ValueError for an address that is not https://github.com/OWNER/NAME: Colab opens no
+    other.
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     address = project.get("urls", {}).get("Repository", "").removesuffix("/").removesuffix(".git")
     if address and not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", address):
-        raise ValueError(f"pyproject.toml: Repository {address!r}: expected https://github.com/OWNER/NAME")
+        raise ValueError(
+            f"pyproject.toml: Repository {address!r}: expected https://github.com/OWNER/NAME"
+        )
     return address
 
 
 def setup_code(address: str) -> str:
-    """Return the code of a notebook's first cell: it clones and installs, and does nothing in a clone."""
+    """Return the code of a notebook's first cell: it clones and installs, and does nothing in a
+    clone.
+    """
     return f'''# For Colab: clone, install, build the offline benchmarks. In a clone this does nothing.
 import os
 import subprocess
@@ -47,15 +53,19 @@ if not any((folder / "notebooks" / "run.py").exists() for folder in (here, *here
         subprocess.run(["git", "clone", "--depth", "1", "{address}", clone], check=True)
     os.chdir(clone)
     sys.path.insert(0, str(clone))
-    for words in ("pip install -q -e .[explore,prep,methods]", "data_prep mini"):
+    for words in ("pip install -q -e .[explorer,prep,methods]", "data_prep mini"):
         subprocess.run([sys.executable, "-m", *words.split()], check=True)'''
 
 
 def with_setup(notebook: nbformat.NotebookNode, address: str) -> nbformat.NotebookNode:
-    """Return the notebook with `setup_code` as its first code cell, or without it if `address` is ""."""
+    """Return the notebook with `setup_code` as its first code cell, or without it if `address` is
+    "".
+    """
     notebook.cells = [cell for cell in notebook.cells if SETUP not in cell.metadata.get("tags", [])]
     if address:
-        cell = nbformat.v4.new_code_cell(setup_code(address), id="setup", metadata={"tags": [SETUP]})
+        cell = nbformat.v4.new_code_cell(
+            setup_code(address), id="setup", metadata={"tags": [SETUP]}
+        )
         notebook.cells.insert(1, cell)
     for count, cell in enumerate((c for c in notebook.cells if c.cell_type == "code"), start=1):
         cell.execution_count = count
@@ -77,16 +87,22 @@ def for_the_book(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def doors(package: str) -> Iterator[str]:
-    """Yield the public modules of a package: itself, then those of its `__all__`, or all if it has none."""
+    """Yield the public modules of a package: itself, then those of its `__all__`, or all if it has
+    none.
+    """
     module = importlib.import_module(package)
     yield package
-    below = sorted(found.name for found in pkgutil.iter_modules(module.__path__) if found.name[0] != "_")
+    below = sorted(
+        found.name for found in pkgutil.iter_modules(module.__path__) if found.name[0] != "_"
+    )
     public = getattr(module, "__all__", below)
     yield from (f"{package}.{name}" for name in sorted(public) if name in below)
 
 
 def reference(module: str, shown: Collection[str]) -> str:
-    """Return the page of one module: its docstring, its public names, and links to those on other pages."""
+    """Return the page of one module: its docstring, its public names, and links to those on other
+    pages.
+    """
     found, here, elsewhere = importlib.import_module(module), [], []
     for name in getattr(found, "__all__", ()):
         value = getattr(found, name)
@@ -116,8 +132,10 @@ def lay_out(target: Path, address: str) -> None:
         text = path.read_text("utf-8")
         notebook = nbformat.reads(text, as_version=4)
         if nbformat.writes(with_setup(notebook, address)).strip() != text.strip():
-            raise ValueError(f"{path.name}: its first cell is not that of the address in pyproject.toml; "
-                             "run `python book/build.py --setup-cells`")  # fmt: skip
+            raise ValueError(
+                f"{path.name}: its first cell is not that of the address in pyproject.toml; "
+                "run `python book/build.py --setup-cells`"
+            )
         nbformat.write(for_the_book(notebook), target / "notebooks" / path.name)
     (target / "api").mkdir()
     every = {package: list(doors(package)) for package in PACKAGES}
@@ -126,5 +144,7 @@ def lay_out(target: Path, address: str) -> None:
         (target / "api" / f"{module}.rst").write_text(reference(module, shown), "utf-8")
     index = (ROOT / "book" / "index.md").read_text("utf-8")
     for package, modules in every.items():
-        index = index.replace(f"{{{{{package}}}}}", "\n".join(f"api/{module}" for module in modules))
+        index = index.replace(
+            f"{{{{{package}}}}}", "\n".join(f"api/{module}" for module in modules)
+        )
     (target / "index.md").write_text(index, "utf-8")

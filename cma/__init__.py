@@ -1,6 +1,7 @@
 """Cross-Modal Adapter: frozen CLIP, 0.3 % trained, for images and videos.
 
-`import cma` is fast: each name and submodule below is loaded when it is first used, and so is torch.
+`import cma` is fast: each name and submodule below is loaded when it is first used, and so is
+torch.
 """
 
 import importlib.util
@@ -15,7 +16,9 @@ def _installed(name: str) -> str | None:
 
 
 def require(extra: str, *modules: str) -> None:
-    """Raise ImportError, in one line with the pip command, unless the modules of an extra are installed."""
+    """Raise ImportError, in one line with the pip command, unless the modules of an extra are
+    installed.
+    """
     if missing := [module for module in modules if importlib.util.find_spec(module) is None]:
         raise ImportError(
             f"{', '.join(missing)}: not installed; run `pip install 'cross-modal-adapter[{extra}]'`"
@@ -29,21 +32,21 @@ if other := _installed("cma"):
         "cross-modal-adapter` (in a clone: `pip install --no-deps -e .`), or give each its own environment"
     )
 
-__version__ = _installed("cross-modal-adapter") or "0+unknown"  # unknown: a source tree, not installed
+# unknown: a source tree, not installed
+__version__ = _installed("cross-modal-adapter") or "0+unknown"
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
         *("adapter", "method", "families", "patching", "backbone", "model", "checkpoints"),
         *("similarity", "losses", "metrics", "data", "config", "recipes", "plots", "files", "hub"),
-        *("media", "methods", "training", "search", "explore"),
+        *("media", "methods", "training", "search"),
     ],
     submod_attrs={
         "adapter": ["AdapterConfig", "CrossModalAdapters"],
         "backbone": ["load_backbone"],
         "config": ["ReadConfig", "TrainConfig"],
         "data": ["load_dataset"],
-        "explore": ["Explorer"],
         "model": ["RetrievalModel"],
         "search": ["MediaIndex"],
         "training": ["evaluate", "train"],

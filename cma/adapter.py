@@ -5,10 +5,11 @@ sublayer's output, before the residual:
 
     z = sublayer(LN(x));   x <- x + z + up(act(down(z)))
 
-`down` goes from width D to r. `up` goes back by two projections side by side: one owned by the encoder,
-r -> D - d_s, and one **shared by both encoders**, r -> d_s. The shared one is a single parameter that
-receives the gradients of text and vision: it is the only place where the two meet. The two streams are never
-mixed, so texts and visuals are still embedded separately and can be indexed.
+`down` goes from width D to r. `up` goes back by two projections side by side: one owned by the
+encoder, r -> D - d_s, and one **shared by both encoders**, r -> d_s. The shared one is a single
+parameter that receives the gradients of text and vision: it is the only place where the two meet.
+The two streams are never mixed, so texts and visuals are still embedded separately and can be
+indexed.
 """
 
 from dataclasses import dataclass
@@ -28,11 +29,12 @@ ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": F.gelu, "relu": F.relu}
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """Size and initialisation of an adapter; the defaults are the paper's (519,168 parameters on ViT-B/32).
+    """Size and initialisation of an adapter; the defaults are the paper's (519,168 parameters on
+    ViT-B/32).
 
-    bottleneck_dim: the paper's r; shared_dim: its d_s, 0 shares nothing; dropout: its rate, after the
-    activation; init_std: the standard deviation of the normal initial weights (biases start at 0). Raises
-    ValueError that names the field, its value and what is allowed.
+    bottleneck_dim: the paper's r; shared_dim: its d_s, 0 shares nothing; dropout: its rate, after
+    the activation; init_std: the standard deviation of the normal initial weights (biases start at
+    0). Raises ValueError that names the field, its value and what is allowed.
     """
 
     bottleneck_dim: int = 8
@@ -45,9 +47,24 @@ class AdapterConfig:
         for field, kind, fits, allowed in (
             ("bottleneck_dim", int, lambda value: value >= 1, "an integer of at least 1"),
             ("shared_dim", int, lambda value: value >= 0, "an integer of at least 0"),
-            ("activation", str, lambda value: value in ACTIVATIONS, f"one of {', '.join(ACTIVATIONS)}"),
-            ("dropout", int | float, lambda value: 0 <= value < 1, "a number from 0 to less than 1"),
-            ("init_std", int | float, lambda value: 0 < value < float("inf"), "a finite number above 0"),
+            (
+                "activation",
+                str,
+                lambda value: value in ACTIVATIONS,
+                f"one of {', '.join(ACTIVATIONS)}",
+            ),
+            (
+                "dropout",
+                int | float,
+                lambda value: 0 <= value < 1,
+                "a number from 0 to less than 1",
+            ),
+            (
+                "init_std",
+                int | float,
+                lambda value: 0 < value < float("inf"),
+                "a finite number above 0",
+            ),
         ):
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, kind) or not fits(value):
@@ -57,14 +74,17 @@ class AdapterConfig:
 def shared_slices(layers: int, deepest: int) -> list[int]:
     """Return, for each of a tower's `layers` layers, which of the `deepest` shared slices it uses.
 
-    With equal depth, as in the paper, layer i uses slice i. A shallower tower is spread over the deeper one,
-    so that both end with the last slice; only the deeper tower uses the slices that it skips.
+    With equal depth, as in the paper, layer i uses slice i. A shallower tower is spread over the
+    deeper one, so that both end with the last slice; only the deeper tower uses the slices that it
+    skips.
     """
     return [(i + 1) * deepest // layers - 1 for i in range(layers)]
 
 
 class TowerAdapters(nn.Module):
-    """The parameters of one encoder, stacked over its 2 x layers sites: `down`, and its own part of `up`."""
+    """The parameters of one encoder, stacked over its 2 x layers sites: `down`, and its own part of
+    `up`.
+    """
 
     def __init__(self, config: AdapterConfig, width: int, layers: int) -> None:
         super().__init__()
@@ -78,21 +98,28 @@ class TowerAdapters(nn.Module):
 class CrossModalAdapters(nn.Module):
     """The adapters of both encoders (middle of Fig. 2; one site is on its right).
 
-    `widths` and `layers` give D and the depth of each tower: {"vision": 768, "text": 512}. Parameters are
-    float32 whatever the backbone's precision, because small updates would vanish in half precision;
-    `forward` computes in the precision of what it is given. Raises ValueError if shared_dim exceeds a width.
+    `widths` and `layers` give D and the depth of each tower: {"vision": 768, "text": 512}.
+    Parameters are float32 whatever the backbone's precision, because small updates would vanish in
+    half precision; `forward` computes in the precision of what it is given. Raises ValueError if
+    shared_dim exceeds a width.
     """
 
-    def __init__(self, config: AdapterConfig, widths: dict[str, int], layers: dict[str, int]) -> None:
+    def __init__(
+        self, config: AdapterConfig, widths: dict[str, int], layers: dict[str, int]
+    ) -> None:
         super().__init__()
         for tower, width in widths.items():
             if config.shared_dim > width:
-                raise ValueError(f"shared_dim {config.shared_dim} exceeds the {tower} width {width}")
+                raise ValueError(
+                    f"shared_dim {config.shared_dim} exceeds the {tower} width {width}"
+                )
         self.config, self.widths, self.layers = config, dict(widths), dict(layers)
         deepest = max(layers.values())
         self.vision = TowerAdapters(config, widths["vision"], layers["vision"])
         self.text = TowerAdapters(config, widths["text"], layers["text"])
-        self.shared_weight = nn.Parameter(torch.empty(2 * deepest, config.shared_dim, config.bottleneck_dim))
+        self.shared_weight = nn.Parameter(
+            torch.empty(2 * deepest, config.shared_dim, config.bottleneck_dim)
+        )
         self.shared_bias = nn.Parameter(torch.zeros(2 * deepest, config.shared_dim))
         self.slices = {tower: shared_slices(depth, deepest) for tower, depth in layers.items()}
         for name, parameter in self.named_parameters():
@@ -100,14 +127,17 @@ class CrossModalAdapters(nn.Module):
                 nn.init.trunc_normal_(parameter, std=config.init_std, a=-2.0, b=2.0)
 
     def forward(self, tower: str, site: int, z: Tensor) -> Tensor:
-        """Return what is added to the sublayer output z [..., D] of one site, in the precision of z.
+        """Return what is added to the sublayer output z [..., D] of one site, in the precision of
+        z.
 
         `tower` is "vision" or "text". Site 2i is the attention of layer i, site 2i + 1 its MLP.
         """
         own: TowerAdapters = getattr(self, tower)
         shared = 2 * self.slices[tower][site // 2] + site % 2
-        up_weight = torch.cat([own.up_weight[site], self.shared_weight[shared]])  # [D, r], rows [own, shared]
+        # [D, r], rows [own, shared]
+        up_weight = torch.cat([own.up_weight[site], self.shared_weight[shared]])
         up_bias = torch.cat([own.up_bias[site], self.shared_bias[shared]])
-        h = F.linear(z, own.down_weight[site].to(z.dtype), own.down_bias[site].to(z.dtype))  # [..., r]
+        # [..., r]
+        h = F.linear(z, own.down_weight[site].to(z.dtype), own.down_bias[site].to(z.dtype))
         h = F.dropout(ACTIVATIONS[self.config.activation](h), self.config.dropout, self.training)
         return F.linear(h, up_weight.to(z.dtype), up_bias.to(z.dtype))

@@ -1,4 +1,6 @@
-"""Load the backbone that will be frozen: the bundled `mini`, a model of the Hugging Face hub, or a folder."""
+"""Load the backbone that will be frozen: the bundled `mini`, a model of the Hugging Face hub, or a
+folder.
+"""
 
 import hashlib
 from pathlib import Path
@@ -7,7 +9,13 @@ import huggingface_hub
 import torch
 import transformers
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+)
 from transformers.utils import logging
 
 from . import require
@@ -15,37 +23,47 @@ from .families import family_of
 
 Device = str | torch.device | None
 MINI = Path(__file__).parent / "mini_clip"
-PHOTOGRAPHS = "openai/clip-vit-base-patch32"  # a hub id: the paper's backbone, to be used for photographs
+# a hub id: the paper's backbone, to be used for photographs
+PHOTOGRAPHS = "openai/clip-vit-base-patch32"
 NEEDED = (  # the folder of a complete model has at least one file of each group
-    ("config.json",), ("preprocessor_config.json", "processor_config.json"),
+    ("config.json",),
+    ("preprocessor_config.json", "processor_config.json"),
     ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model"),
     ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"),
-)  # fmt: skip
+)
 
 
 def load_backbone(
-    name: str | Path, dtype: torch.dtype = torch.float32, device: Device = None, revision: str | None = None
+    name: str | Path,
+    dtype: torch.dtype = torch.float32,
+    device: Device = None,
+    revision: str | None = None,
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """Load a backbone and its processor: "mini", a hub id ("openai/clip-vit-base-patch32") or a folder.
+    """Load a backbone and its processor: "mini", a hub id ("openai/clip-vit-base-patch32") or a
+    folder.
 
-    A hub model that is complete in the cache is loaded from there, without asking the hub for a newer one.
-    `revision` is its commit, branch or tag. No code of a model is executed; only tensors are read.
-    Images are prepared with Pillow even if torchvision is installed, so that recall does not depend on it.
-    Raises FileNotFoundError for a folder that is missing or holds no model, OSError for a hub id that cannot
-    be loaded, ValueError for a device that does not exist, and for a model that is in no family
-    (`cma.families`), lacks weights, or would pool the wrong token.
+    A hub model that is complete in the cache is loaded from there, without asking the hub for a
+    newer one. `revision` is its commit, branch or tag. No code of a model is executed; only tensors
+    are read. Images are prepared with Pillow even if torchvision is installed, so that recall does
+    not depend on it. Raises FileNotFoundError for a folder that is missing or holds no model,
+    OSError for a hub id that cannot be loaded, ValueError for a device that does not exist, and for
+    a model that is in no family (`cma.families`), lacks weights, or would pool the wrong token.
     """
     try:
         torch.empty(0, device=device)
     except (AssertionError, RuntimeError) as error:  # which one depends on torch's build
         reason = str(error).splitlines()[0]
-        raise ValueError(f"device {str(device)!r} cannot be used here ({reason}); try 'cpu'") from error
+        raise ValueError(
+            f"device {str(device)!r} cannot be used here ({reason}); try 'cpu'"
+        ) from error
     found = _source(name)
     source = (cached := _cached(found, revision) if isinstance(found, str) else None) or found
-    at = {"revision": revision or "main", "trust_remote_code": False}  # else transformers asks the user
+    # else transformers asks the user
+    at = {"revision": revision or "main", "trust_remote_code": False}
     try:
         if isinstance(source, str):
-            huggingface_hub.model_info(source, revision=revision, timeout=10)  # transformers would wait 30 s
+            # transformers would wait 30 s
+            huggingface_hub.model_info(source, revision=revision, timeout=10)
         config = AutoConfig.from_pretrained(source, **at)
     except Exception as error:  # the client's errors differ from release to release
         tried = "neither 'mini', nor a folder here, nor a hub model that can be loaded"
@@ -58,12 +76,16 @@ def load_backbone(
     try:
         clip, info = kind.from_pretrained(source, dtype=dtype, output_loading_info=True, **at)
     except SafetensorError as error:
-        raise ValueError(f"{name}: its weights are damaged ({error}); save or fetch them again") from error
+        raise ValueError(
+            f"{name}: its weights are damaged ({error}); save or fetch them again"
+        ) from error
     finally:
         if bar:
             logging.enable_progress_bar()
     if wrong := sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]])):
-        raise ValueError(f"{name}: {len(wrong)} weights are missing or misshaped: {', '.join(wrong[:5])}")
+        raise ValueError(
+            f"{name}: {len(wrong)} weights are missing or misshaped: {', '.join(wrong[:5])}"
+        )
     of = f"{family.processor}ImageProcessor"
     images = getattr(transformers, f"{of}Pil", None) or getattr(transformers, of)
     images = images.from_pretrained(source, revision=at["revision"])
@@ -74,7 +96,9 @@ def load_backbone(
         raise
     processor = getattr(transformers, f"{family.processor}Processor")(images, tokenizer)
     check_tokenizer(clip, processor.tokenizer)
-    clip.config.name_or_path = name if name == "mini" or isinstance(found, str) else str(found.absolute())
+    clip.config.name_or_path = (
+        name if name == "mini" or isinstance(found, str) else str(found.absolute())
+    )
     if isinstance(source, str):  # just fetched: transformers does not always say which commit it is
         cached = _cached(source, revision)
     if cached or isinstance(source, Path):
@@ -83,34 +107,53 @@ def load_backbone(
 
 
 def identity(clip: PreTrainedModel) -> dict[str, str | None]:
-    """Return name (a folder's absolute path) and revision (the hub's commit, or a digest of the weights)."""
-    return {"name": clip.config.name_or_path or None, "revision": getattr(clip.config, "_commit_hash", None)}
+    """Return name (a folder's absolute path) and revision (the hub's commit, or a digest of the
+    weights).
+    """
+    return {
+        "name": clip.config.name_or_path or None,
+        "revision": getattr(clip.config, "_commit_hash", None),
+    }
 
 
 def known_by(identity: dict[str, str | None]) -> str | None:
-    """Return what identifies a backbone: its revision (folders may be copied), or its name without one."""
+    """Return what identifies a backbone: its revision (folders may be copied), or its name without
+    one.
+    """
     return identity["revision"] or identity["name"]
 
 
 def check_tokenizer(clip: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise ValueError unless the text tower takes its embedding at the token that ends a caption.
 
-    transformers pools at the first `text_config.eos_token_id`; in CLIP the id 2 is a legacy value that means
-    "at the highest id". With a tokenizer that ends captions differently, words would silently be ignored.
+    transformers pools at the first `text_config.eos_token_id`; in CLIP the id 2 is a legacy value
+    that means "at the highest id". With a tokenizer that ends captions differently, words would
+    silently be ignored.
     """
     family, config = family_of(clip.config), clip.config.text_config
     size, pooled, ids = config.vocab_size, config.eos_token_id, tokenizer("a")["input_ids"]
     end, highest = family.end_of(tokenizer), max(tokenizer.get_vocab().values())
     if highest >= size:
-        raise ValueError(f"the tokenizer has ids up to {highest}, but the text tower only {size} ids")
+        raise ValueError(
+            f"the tokenizer has ids up to {highest}, but the text tower only {size} ids"
+        )
     if ids[-1] != end:
-        raise ValueError(f"the tokenizer does not end a caption with its EOS (id {end}): nowhere to pool")
-    if family.mask and (ids[0], config.pad_token_id) != (tokenizer.cls_token_id, tokenizer.pad_token_id):
+        raise ValueError(
+            f"the tokenizer does not end a caption with its EOS (id {end}): nowhere to pool"
+        )
+    if family.mask and (ids[0], config.pad_token_id) != (
+        tokenizer.cls_token_id,
+        tokenizer.pad_token_id,
+    ):
         said = f"starts a caption with id {ids[0]} and pads with {tokenizer.pad_token_id}"
         raise ValueError(f"the tokenizer {said}; expected [CLS] and text_config.pad_token_id")
     if family.pooled == "end" and end != (highest if family.legacy_end and pooled == 2 else pooled):
-        said = f"text_config.eos_token_id is {pooled}, but the tokenizer ends captions with id {end}"
-        raise ValueError(f"{said}: words would never be seen. Give EOS another id than 2, and set it to that")
+        said = (
+            f"text_config.eos_token_id is {pooled}, but the tokenizer ends captions with id {end}"
+        )
+        raise ValueError(
+            f"{said}: words would never be seen. Give EOS another id than 2, and set it to that"
+        )
 
 
 def _source(name: str | Path) -> str | Path:
@@ -119,19 +162,36 @@ def _source(name: str | Path) -> str | Path:
     if (folder / "config.json").is_file():
         return folder
     if folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no config.json; expected that of a model and its processor")
-    if isinstance(name, Path) or name.count("/") > 1 or name.startswith(".") or folder.is_absolute():
-        raise FileNotFoundError(f"{folder}: no such folder; expected 'mini', a hub id or a folder of a CLIP")
+        raise FileNotFoundError(
+            f"{folder}: no config.json; expected that of a model and its processor"
+        )
+    if (
+        isinstance(name, Path)
+        or name.count("/") > 1
+        or name.startswith(".")
+        or folder.is_absolute()
+    ):
+        raise FileNotFoundError(
+            f"{folder}: no such folder; expected 'mini', a hub id or a folder of a CLIP"
+        )
     return name
 
 
 def _cached(name: str, revision: str | None) -> Path | None:
-    """Return a hub model's folder in the cache, or None if incomplete; the folder's name is the revision."""
+    """Return a hub model's folder in the cache, or None if incomplete; the folder's name is the
+    revision.
+    """
     try:
-        folder = Path(huggingface_hub.snapshot_download(name, revision=revision, local_files_only=True))
+        folder = Path(
+            huggingface_hub.snapshot_download(name, revision=revision, local_files_only=True)
+        )
     except (OSError, ValueError):
         return None
-    return folder if all(any((folder / file).is_file() for file in files) for files in NEEDED) else None
+    return (
+        folder
+        if all(any((folder / file).is_file() for file in files) for files in NEEDED)
+        else None
+    )
 
 
 def _digest(folder: Path) -> str:

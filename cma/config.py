@@ -1,4 +1,6 @@
-"""The settings of a training run, checked when they are built, and the name of a run by its settings."""
+"""The settings of a training run, checked when they are built, and the name of a run by its
+settings.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +30,17 @@ Positive = Annotated[int, Field(ge=1)]
 
 @checked_dataclass
 class ReadConfig:
-    """Settings for reading and comparing captions and clips; `encode`, `evaluate` and `MediaIndex` take them.
+    """Settings for reading and comparing captions and clips; `encode`, `evaluate` and `MediaIndex`
+    take them.
 
-    The default similarity works for pictures too: for an item of one frame it is the plain cosine. With `fps`
-    None, `max_frames` are spread over the whole clip. Raises ValueError that names the field and its value.
+    The default similarity works for pictures too: for an item of one frame it is the plain cosine.
+    With `fps` None, `max_frames` are spread over the whole clip. Raises ValueError that names the
+    field and its value.
     """
 
     similarity: Literal["mean_pooled", "text_conditioned"] = "text_conditioned"
-    temperature: Annotated[float, Field(ge=1e-6)] = 5.0  # of text-conditioned pooling; the paper's τ
+    # of text-conditioned pooling; the paper's τ
+    temperature: Annotated[float, Field(ge=1e-6)] = 5.0
     max_words: Annotated[int, Field(ge=3)] = 77  # tokens, including start and end
     max_frames: Positive = 12
     fps: Annotated[float, Field(ge=1e-6)] | None = None  # frames a second; None: every frame
@@ -43,36 +48,47 @@ class ReadConfig:
 
 @checked_dataclass
 class TrainConfig(ReadConfig):
-    """Settings of one run of `cma.train`; the defaults are the paper's where it gives one (section 4.1).
+    """Settings of one run of `cma.train`; the defaults are the paper's where it gives one (section
+    4.1).
 
-    `if_exists` is for a run that is in `runs_dir/name` already. "resume" continues it, or returns it if it is
-    finished; other settings or data are an error. "replace" deletes its files and starts again, but only once
-    all inputs are found. Raises ValueError that names the field, its value and what is allowed.
+    `if_exists` is for a run that is in `runs_dir/name` already. "resume" continues it, or returns
+    it if it is finished; other settings or data are an error. "replace" deletes its files and
+    starts again, but only once all inputs are found. Raises ValueError that names the field, its
+    value and what is allowed.
     """
 
-    name: Annotated[str, AfterValidator(_folder_name)] = "run"  # the run is written to runs_dir/name
+    # the run is written to runs_dir/name
+    name: Annotated[str, AfterValidator(_folder_name)] = "run"
     epochs: Positive = 5
     batch_size: Positive = 128
     lr: Annotated[float, Field(ge=0)] = 1e-5  # the highest rate of the schedule
     weight_decay: Annotated[float, Field(ge=0)] = 0.2  # on weights; biases have none
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.1  # share of all steps
-    optimizer: Literal["adamw", "bert_adam"] = "adamw"  # "bert_adam": the authors' optimiser and schedule
+    # "bert_adam": the authors' optimiser and schedule
+    optimizer: Literal["adamw", "bert_adam"] = "adamw"
     similarity: Literal["mean_pooled", "text_conditioned"] = "mean_pooled"
     max_words: Annotated[int, Field(ge=3)] = 32
     fps: Annotated[float, Field(ge=1e-6)] | None = 1.0
-    loss: Literal["cross_entropy", "sigmoid"] = "cross_entropy"  # "sigmoid": SigLIP's, needs its logit bias
+    # "sigmoid": SigLIP's, needs its logit bias
+    loss: Literal["cross_entropy", "sigmoid"] = "cross_entropy"
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     seed: Annotated[int, Field(ge=0, le=MOST_SEED)] = 42
-    select_on: Literal["val", "last", "test"] = "val"  # chooses the kept epoch; the authors use "test"
+    # chooses the kept epoch; the authors use "test"
+    select_on: Literal["val", "last", "test"] = "val"
     select_by: Literal["R@1", "mR"] = "R@1"  # text-to-visual, or the less noisy mean of six recalls
     val_items: Positive = 1000  # training items held out if a dataset has no val split
-    report_on: Literal["test", "val"] = "test"  # the split of the final numbers; "val" never reads test
-    epoch_unit: Literal["captions", "items"] = "captions"  # an epoch: each (item, caption), or item, once
-    precision: Literal["float32", "bf16", "fp16"] = "float32"  # "fp16": throughout, as the authors do
-    gradient_divisor: Positive = 1  # divides the gradient before clipping; 4 in the authors' 4 processes
+    # the split of the final numbers; "val" never reads test
+    report_on: Literal["test", "val"] = "test"
+    # an epoch: each (item, caption), or item, once
+    epoch_unit: Literal["captions", "items"] = "captions"
+    # "fp16": throughout, as the authors do
+    precision: Literal["float32", "bf16", "fp16"] = "float32"
+    # divides the gradient before clipping; 4 in the authors' 4 processes
+    gradient_divisor: Positive = 1
     mask_same_item: bool = True  # captions of one item in a batch are not each other's negatives
     micro_batch: Positive | Literal["auto"] | None = None  # pairs in memory at once; None: all
-    checkpoint_activations: bool = False  # compute them again in the backward pass: less memory, slower
+    # compute them again in the backward pass: less memory, slower
+    checkpoint_activations: bool = False
     workers: Annotated[int, Field(ge=0)] = 0  # processes that decode media
     cache: bool = False  # keep preprocessed pixels in memory (small sets)
     eval_items: Positive | None = None  # evaluate on that many items only (tiny runs)
@@ -81,23 +97,35 @@ class TrainConfig(ReadConfig):
 
     def __post_init__(self) -> None:
         if self.cache and self.workers:
-            raise ValueError(f"workers={self.workers} with cache=True: set workers=0 or cache=False")
+            raise ValueError(
+                f"workers={self.workers} with cache=True: set workers=0 or cache=False"
+            )
 
     def merge(self, overrides: dict) -> TrainConfig:
-        """Return a copy with other values of some fields. Raises ValueError as the class, or for no dict."""
+        """Return a copy with other values of some fields. Raises ValueError as the class, or for no
+        dict.
+        """
         if not isinstance(overrides, dict):
-            raise ValueError(f"overrides must be a dictionary, not {overrides!r}; papermill: {{epochs: 2}}")
+            raise ValueError(
+                f"overrides must be a dictionary, not {overrides!r}; papermill: {{epochs: 2}}"
+            )
         return dataclasses.replace(self, **{str(key): value for key, value in overrides.items()})
 
 
 def run_name(base: str, given: dict, usual: dict) -> str:
-    """Return a folder name: `base`, then the settings that are not as usual, as in `base,epochs=20,seed=7`.
+    """Return a folder name: `base`, then the settings that are not as usual, as in
+    `base,epochs=20,seed=7`.
 
-    Equal settings give equal names, in any order of `given`, and other settings other names. Characters that
-    do not belong in a folder name become "-", and long settings are cut; then a digest of all is added.
+    Equal settings give equal names, in any order of `given`, and other settings other names.
+    Characters that do not belong in a folder name become "-", and long settings are cut; then a
+    digest of all is added.
     """
     differing = [(key, str(given[key])) for key in sorted(given) if given[key] != usual.get(key)]
     exact = ",".join([base, *(f"{key}={value}" for key, value in differing)])
     words = [f"{key}={re.sub(r'[^A-Za-z0-9_.+-]', '-', value)}" for key, value in differing]
     name = ",".join([base, ",".join(words)[:120].rstrip(".")]) if words else base
-    return name if name == exact else f"{name},{hashlib.sha256(repr(differing).encode()).hexdigest()[:8]}"
+    return (
+        name
+        if name == exact
+        else f"{name},{hashlib.sha256(repr(differing).encode()).hexdigest()[:8]}"
+    )

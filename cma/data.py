@@ -1,7 +1,7 @@
 """A split of a dataset folder: its items and their captions, and where the media are.
 
-`dataset.json` and `metadata.jsonl` are read strictly: an error names the file, the line, the key and what was
-expected. Letters in shapes: V items, T captions.
+`dataset.json` and `metadata.jsonl` are read strictly: an error names the file, the line, the key
+and what was expected. Letters in shapes: V items, T captions.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from .media import MediaError
 
 SPLITS = ("train", "val", "test")
 HINT = "; the folder is no finished dataset: prepare it by `python -m data_prep`"
-READINGS = {"image": "captions", "video": "items"}  # the `visual_to_text` of a protocol that has none
+# the `visual_to_text` of a protocol that has none
+READINGS = {"image": "captions", "video": "items"}
 
 
 def _inside(name: str) -> str:
@@ -41,10 +42,11 @@ Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 @dataclass(frozen=True)
 class Item:
-    """One picture or clip with its captions; `start` and `end` (seconds) cut a clip out of a longer file.
+    """One picture or clip with its captions; `start` and `end` (seconds) cut a clip out of a longer
+    file.
 
-    An item without captions can be searched, but neither trained on nor evaluated. Raises ValueError if
-    `start` is not before `end`.
+    An item without captions can be searched, but neither trained on nor evaluated. Raises
+    ValueError if `start` is not before `end`.
     """
 
     id: Text
@@ -61,7 +63,9 @@ class Item:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a dataset is evaluated: what a query is, and what visual-to-text ranks (see `cma.metrics`)."""
+    """How a dataset is evaluated: what a query is, and what visual-to-text ranks (see
+    `cma.metrics`).
+    """
 
     query: str = "caption"
     visual_to_text: Literal["captions", "items"] | None = None
@@ -91,8 +95,8 @@ class About:
 class RetrievalDataset:
     """One split of a dataset folder, in the order of its `metadata.jsonl`: V items with T captions.
 
-    `protocol["visual_to_text"]` is "captions" or "items" (see `cma.metrics`); `expected` is the published
-    number of items, if `dataset.json` gives it.
+    `protocol["visual_to_text"]` is "captions" or "items" (see `cma.metrics`); `expected` is the
+    published number of items, if `dataset.json` gives it.
     """
 
     folder: Path
@@ -116,16 +120,24 @@ class RetrievalDataset:
     @cached_property
     def text_to_item(self) -> Tensor:
         """The index of each caption's item [T]."""
-        return torch.tensor([i for i, item in enumerate(self.items) for _ in item.captions], dtype=torch.long)
+        return torch.tensor(
+            [i for i, item in enumerate(self.items) for _ in item.captions], dtype=torch.long
+        )
 
     def require_captions(self) -> None:
-        """Raise ValueError, naming the first, if items have no captions: these can only be searched."""
+        """Raise ValueError, naming the first, if items have no captions: these can only be
+        searched.
+        """
         if without := [item.id for item in self.items if not item.captions]:
             counts = f"{len(without):,} of {len(self):,} items have no captions, the first is {without[0]}"
-            raise ValueError(f"{self.folder} ({self.split}): {counts}; training and evaluation need them")
+            raise ValueError(
+                f"{self.folder} ({self.split}): {counts}; training and evaluation need them"
+            )
 
     def require_media(self) -> None:
-        """Raise `cma.media.MediaError`, naming the first, if pictures, clips or folders are missing."""
+        """Raise `cma.media.MediaError`, naming the first, if pictures, clips or folders are
+        missing.
+        """
         if missing := [path for path in map(self.path, self.items) if not path.exists()]:
             counts = f"the media of {len(missing):,} of {len(self):,} items are missing"
             raise MediaError(f"{self.folder} ({self.split}): {counts}, the first is {missing[0]}")
@@ -137,20 +149,24 @@ class RetrievalDataset:
         return self.media_root / PurePosixPath(item.file_name).relative_to("media")
 
     def subset(self, n: int | None, seed: int = 0) -> RetrievalDataset:
-        """Return the first `n` items of a seeded permutation, or all for None. ValueError if `n` < 1."""
+        """Return the first `n` items of a seeded permutation, or all for None. ValueError if `n` <
+        1.
+        """
         if n is None:
             return self
         if n < 1:
             raise ValueError(f"a subset needs at least 1 item, not {n}; None takes all")
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))[:n].tolist()
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))[
+            :n
+        ].tolist()
         return replace(self, items=tuple(self.items[i] for i in order))
 
 
 def load(folder: str | Path, split: str) -> RetrievalDataset:
     """Read the train, val or test split of a dataset folder.
 
-    Raises FileNotFoundError if `dataset.json` or `metadata.jsonl` is missing, and ValueError if their content
-    is not as expected (with file and line) or if the folder has no such split.
+    Raises FileNotFoundError if `dataset.json` or `metadata.jsonl` is missing, and ValueError if
+    their content is not as expected (with file and line) or if the folder has no such split.
     """
     folder = Path(folder).expanduser()
     about = read_json(folder / "dataset.json", About, HINT)
@@ -160,9 +176,16 @@ def load(folder: str | Path, split: str) -> RetrievalDataset:
     reading = about.protocol.visual_to_text or READINGS[about.kind]
     protocol = asdict(about.protocol) | {"visual_to_text": reading}
     return RetrievalDataset(
-        folder, about.name or folder.name, about.kind, protocol, about.recipe or folder.name, split, items,
-        about.counts.get(split, Count()).expected, about.media_root and folder / about.media_root,
-    )  # fmt: skip
+        folder,
+        about.name or folder.name,
+        about.kind,
+        protocol,
+        about.recipe or folder.name,
+        split,
+        items,
+        about.counts.get(split, Count()).expected,
+        about.media_root and folder / about.media_root,
+    )
 
 
 load_dataset = load  # its name at the top level of cma

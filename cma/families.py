@@ -1,4 +1,6 @@
-"""Families of two-tower backbones: one description each, for all code that reads a backbone or adapts it."""
+"""Families of two-tower backbones: one description each, for all code that reads a backbone or
+adapts it.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,11 +15,13 @@ TOWERS = ("vision", "text")
 
 @dataclass(frozen=True)
 class Tower:
-    """Module names of an encoder's parts: `layers` is a name inside the tower, all others inside a layer.
+    """Module names of an encoder's parts: `layers` is a name inside the tower, all others inside a
+    layer.
 
-    Adapters act on z, the output of the last linear map of the attention and of the MLP, before the residual:
-    x becomes x + z + up(act(down(z))). A post-norm layer normalises that sum, so z means the same (as Houlsby
-    et al. 2019 do in BERT). `other_names` maps CLIP's names of the attention's projections to this tower's.
+    Adapters act on z, the output of the last linear map of the attention and of the MLP, before the
+    residual: x becomes x + z + up(act(down(z))). A post-norm layer normalises that sum, so z means
+    the same (as Houlsby et al. 2019 do in BERT). `other_names` maps CLIP's names of the attention's
+    projections to this tower's.
     """
 
     layers: str = "encoder.layers"
@@ -31,18 +35,23 @@ class Tower:
 
 @dataclass(frozen=True)
 class Family:
-    """A model class of transformers, the prefix of the classes that prepare its input, and how it is read."""
+    """A model class of transformers, the prefix of the classes that prepare its input, and how it
+    is read.
+    """
 
     name: str
     model: str
     processor: str = "CLIP"
-    pooled: str = "end"  # whose output embeds a text: its "end" token, the "last" place or the "first"
+    # whose output embeds a text: its "end" token, the "last" place or the "first"
+    pooled: str = "end"
     legacy_end: bool = False  # an `eos_token_id` of 2 means the highest id
     full: bool = False  # texts are padded to the full context of the text tower
-    mask: bool = False  # padding must be masked; other text towers are causal, or trained with padding
+    # padding must be masked; other text towers are causal, or trained with padding
+    mask: bool = False
     lower: bool = False  # texts are lower-cased
     starts: int = 1  # tokens before the words
-    class_tokens: int = 1  # before the patches; 0: `vision_model.head`, an attention, pools the patches
+    # before the patches; 0: `vision_model.head`, an attention, pools the patches
+    class_tokens: int = 1
     projected: bool = True  # both towers end with a projection
     norm: float | None = 10.0  # see `comparable`
     vision: Tower = Tower()
@@ -53,7 +62,9 @@ class Family:
         return tokenizer.sep_token_id if self.pooled == "first" else tokenizer.eos_token_id
 
     def ends(self, config: object, ids: Tensor) -> Tensor:
-        """Return the last place [T] read of each caption in `ids` [T, L]; `config` is the text tower's."""
+        """Return the last place [T] read of each caption in `ids` [T, L]; `config` is the text
+        tower's.
+        """
         if self.pooled == "last":
             return torch.full_like(ids[:, 0], ids.shape[1] - 1)
         if self.pooled == "first":
@@ -61,20 +72,33 @@ class Family:
         end = config.eos_token_id
         return (ids if self.legacy_end and end == 2 else (ids == end).int()).argmax(1)
 
-    def tokenize(self, tokenizer: object, texts: Sequence[str], places: int, most: int) -> tuple[Tensor, int]:
-        """Return ids [T, L] for a tower of `places`, and how many were cut to `most` tokens, end included."""
-        texts = [text.encode(errors="replace").decode() for text in texts]  # half a character becomes "?"
-        rows = tokenizer([t.lower() if self.lower else t for t in texts], verbose=False)["input_ids"]
+    def tokenize(
+        self, tokenizer: object, texts: Sequence[str], places: int, most: int
+    ) -> tuple[Tensor, int]:
+        """Return ids [T, L] for a tower of `places`, and how many were cut to `most` tokens, end
+        included.
+        """
+        # half a character becomes "?"
+        texts = [text.encode(errors="replace").decode() for text in texts]
+        rows = tokenizer([t.lower() if self.lower else t for t in texts], verbose=False)[
+            "input_ids"
+        ]
         cut, padding = sum(len(row) > most for row in rows), tokenizer.pad_token_id or 0
-        rows = [torch.tensor(row if len(row) <= most else row[: most - 1] + row[-1:]) for row in rows]
+        rows = [
+            torch.tensor(row if len(row) <= most else row[: most - 1] + row[-1:]) for row in rows
+        ]
         rows[0] = F.pad(rows[0], (0, places - len(rows[0]) if self.full else 0), value=padding)
         return nn.utils.rnn.pad_sequence(rows, True, padding), cut
 
     def embed_text(self, clip: nn.Module, ids: Tensor) -> Tensor:
-        """Return embeddings [T, D] of token ids [T, L]. Raises ValueError for ids not padded as needed."""
+        """Return embeddings [T, D] of token ids [T, L]. Raises ValueError for ids not padded as
+        needed.
+        """
         config = clip.config.text_config
         if self.full and ids.shape[1] != (most := config.max_position_embeddings):
-            raise ValueError(f"{self.name} reads padding: input_ids must be [T, {most}], not {[*ids.shape]}")
+            raise ValueError(
+                f"{self.name} reads padding: input_ids must be [T, {most}], not {[*ids.shape]}"
+            )
         mask = {"attention_mask": (ids != config.pad_token_id).long()} if self.mask else {}
         out = clip.text_model(input_ids=ids, **mask)
         pooled = out.last_hidden_state[:, 0] if self.pooled == "first" else out.pooler_output
@@ -86,13 +110,17 @@ class Family:
         return clip.visual_projection(pooled) if self.projected else pooled
 
     def comparable(self, embeddings: Tensor) -> Tensor:
-        """Scale embeddings [.., D] to the norm that the temperature τ of text-conditioned pooling expects.
+        """Scale embeddings [.., D] to the norm that the temperature τ of text-conditioned pooling
+        expects.
 
-        τ = 5 is meant for CLIP's embeddings, which stay as they are. Others become `norm · x / |x|`: frames
-        v_f get weights `softmax_f(norm² cos(t, v_f) / τ)`, as if τ were scaled by `|t| |v_f| / norm²`. A norm
-        of 10 is a guess at CLIP ViT-B/32's; only norm² / τ counts, so another τ corrects it.
+        τ = 5 is meant for CLIP's embeddings, which stay as they are. Others become `norm · x /
+        |x|`: frames v_f get weights `softmax_f(norm² cos(t, v_f) / τ)`, as if τ were scaled by `|t|
+        |v_f| / norm²`. A norm of 10 is a guess at CLIP ViT-B/32's; only norm² / τ counts, so
+        another τ corrects it.
         """
-        return embeddings if self.norm is None else self.norm * F.normalize(embeddings.float(), dim=-1)
+        return (
+            embeddings if self.norm is None else self.norm * F.normalize(embeddings.float(), dim=-1)
+        )
 
 
 BERT = Tower(
@@ -103,9 +131,12 @@ BERT = Tower(
 SIGLIP = {"full": True, "lower": True, "starts": 0, "class_tokens": 0, "projected": False}
 FAMILIES = {  # the keys are values of `config.model_type`
     "clip": Family("CLIP", "CLIPModel", legacy_end=True, norm=None),
-    "siglip": Family("SigLIP", "SiglipModel", "Siglip", "last", **SIGLIP),  # also SigLIP 2 of fixed size
+    # also SigLIP 2 of fixed size
+    "siglip": Family("SigLIP", "SiglipModel", "Siglip", "last", **SIGLIP),
     "metaclip_2": Family("MetaCLIP 2", "MetaClip2Model"),
-    "chinese_clip": Family("Chinese-CLIP", "ChineseCLIPModel", "ChineseCLIP", "first", mask=True, text=BERT),
+    "chinese_clip": Family(
+        "Chinese-CLIP", "ChineseCLIPModel", "ChineseCLIP", "first", mask=True, text=BERT
+    ),
 }
 
 
@@ -123,8 +154,13 @@ def family_of(config: object, name: object = "the backbone") -> Family:
 
 
 def check_parts(clip: object) -> Family:
-    """Return a model's family. Raises TypeError that names a missing part (of CLIP, if in no family)."""
-    config, said = getattr(clip, "config", None), "expected RetrievalModel(clip, processor), but clip is a"
+    """Return a model's family. Raises TypeError that names a missing part (of CLIP, if in no
+    family).
+    """
+    config, said = (
+        getattr(clip, "config", None),
+        "expected RetrievalModel(clip, processor), but clip is a",
+    )
     kind = getattr(config, "model_type", None)
     family = FAMILIES.get("siglip" if kind == "siglip2" else kind, FAMILIES["clip"])
     try:
@@ -132,7 +168,9 @@ def check_parts(clip: object) -> Family:
             at = getattr(family, tower)
             sites = [f"{at.layers}.0.{site}" for site in (at.after_attention, at.after_mlp)]
             attrgetter(*sites)(tower_of(clip, tower))
-        ends = ("visual_projection", "text_projection") if family.projected else ("vision_model.head",)
+        ends = (
+            ("visual_projection", "text_projection") if family.projected else ("vision_model.head",)
+        )
         attrgetter("logit_scale", *ends)(clip)
     except AttributeError as error:
         raise TypeError(f"{said} {type(clip).__name__}: {error}") from error
@@ -140,6 +178,8 @@ def check_parts(clip: object) -> Family:
 
 
 def tower_of(clip: nn.Module, tower: str) -> nn.Module:
-    """Return the tower ("vision" | "text") with embeddings and encoder; some releases nest it once more."""
+    """Return the tower ("vision" | "text") with embeddings and encoder; some releases nest it once
+    more.
+    """
     model = getattr(clip, f"{tower}_model")
     return getattr(model, f"{tower}_model", model)

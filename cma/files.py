@@ -16,14 +16,18 @@ import pydantic.dataclasses
 from pydantic import TypeAdapter, ValidationError
 
 T = TypeVar("T")
-Folders = Iterator[tuple[Path, list[str], list[str]]]  # (a folder, names of its folders, names of its files)
-RULES = {"strict": True, "extra": "forbid", "allow_inf_nan": False}  # for pydantic, in `checked_dataclass`
+# (a folder, names of its folders, names of its files)
+Folders = Iterator[tuple[Path, list[str], list[str]]]
+# for pydantic, in `checked_dataclass`
+RULES = {"strict": True, "extra": "forbid", "allow_inf_nan": False}
 _adapter = lru_cache(TypeAdapter)
 
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Yield `.NAME.PID.tmp`, which then replaces `path`; an error leaves `path` as is, OSError names it."""
+    """Yield `.NAME.PID.tmp`, which then replaces `path`; an error leaves `path` as is, OSError
+    names it.
+    """
     (path := Path(path)).parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -38,22 +42,27 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 
 def write_whole(path: Path | str, content: str | bytes) -> None:
-    """Write text (as UTF-8) or bytes, so that a reader finds the old file or the new one, never a part."""
+    """Write text (as UTF-8) or bytes, so that a reader finds the old file or the new one, never a
+    part.
+    """
     with replacing(path) as temporary:
         temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
 def read_json(path: Path | str, kind: type[T], hint: str = "") -> T:
-    """Read a JSON file as `kind`: a pydantic model, a dataclass or any type. Nothing is converted silently.
+    """Read a JSON file as `kind`: a pydantic model, a dataclass or any type. Nothing is converted
+    silently.
 
-    Raises FileNotFoundError, or ValueError in one line with the file, the key, what was expected and found,
-    and the `hint`, such as "; save it again".
+    Raises FileNotFoundError, or ValueError in one line with the file, the key, what was expected
+    and found, and the `hint`, such as "; save it again".
     """
     return parse_json(_text(Path(path), hint), kind, str(path), hint)
 
 
 def read_jsonl(path: Path | str, kind: type[T], hint: str = "") -> Iterator[tuple[str, T]]:
-    """Yield (`file:line`, value) for every line of a `.jsonl` file. Raises as `read_json`, with the line."""
+    """Yield (`file:line`, value) for every line of a `.jsonl` file. Raises as `read_json`, with the
+    line.
+    """
     for number, line in enumerate(_text(Path(path), hint).rstrip("\n").split("\n"), start=1):
         yield f"{path}:{number}", parse_json(line, kind, f"{path}:{number}", hint)
 
@@ -70,10 +79,11 @@ def parse_json(text: str, kind: type[T], where: str, hint: str = "") -> T:
 
 
 def checked_dataclass(cls: type[T]) -> type[T]:
-    """Make a class a frozen dataclass whose fields pydantic checks (decorator); numbers must be finite.
+    """Make a class a frozen dataclass whose fields pydantic checks (decorator); numbers must be
+    finite.
 
-    A wrong value raises ValueError in one line, such as `epochs=0: expected greater than or equal to 1`. For
-    an unknown field, the error names the field with the most similar name.
+    A wrong value raises ValueError in one line, such as `epochs=0: expected greater than or equal
+    to 1`. For an unknown field, the error names the field with the most similar name.
     """
     checked = pydantic.dataclasses.dataclass(frozen=True, config=RULES)(cls)
     names, build = [field.name for field in dataclasses.fields(checked)], checked.__init__
@@ -103,15 +113,19 @@ def checked_dataclass(cls: type[T]) -> type[T]:
 def _first(error: ValidationError) -> tuple[dict, str]:
     """Return the first of pydantic's errors, and in our words what was expected."""
     first = error.errors(include_url=False)[0]
-    said = re.sub(r"^\w+ should (be|have) ", "expected ", first["msg"]).removeprefix("Value error, ")
+    said = re.sub(r"^\w+ should (be|have) ", "expected ", first["msg"]).removeprefix(
+        "Value error, "
+    )
     said = "expected, but missing" if first["type"] == "missing" else said
     return first, said.replace("Invalid JSON", "broken JSON", 1)
 
 
 def walk(folder: Path | str, failed: Callable[[OSError], None] | None = None) -> Folders:
-    """Walk as `os.walk`, but sorted and through links; each real folder once, as links may form a circle.
+    """Walk as `os.walk`, but sorted and through links; each real folder once, as links may form a
+    circle.
 
-    A folder whose name the caller removes is not entered; `failed` is called with errors of unreadable ones.
+    A folder whose name the caller removes is not entered; `failed` is called with errors of
+    unreadable ones.
     """
     seen = set()
     for parent, folders, files in os.walk(folder, onerror=failed, followlinks=True):
@@ -124,14 +138,20 @@ def walk(folder: Path | str, failed: Callable[[OSError], None] | None = None) ->
 
 
 def leads_out(name: str) -> bool:
-    """Return whether a file name is absolute or has `..`, for POSIX or Windows (`C:a` on Windows only)."""
+    """Return whether a file name is absolute or has `..`, for POSIX or Windows (`C:a` on Windows
+    only).
+    """
     kinds = PurePosixPath(name), PureWindowsPath(name)
     return any(path.root or ".." in path.parts for path in kinds) or bool(PurePath(name).drive)
 
 
 def printable(text: str) -> str:
-    """Return `text` as one line of UTF-8: line breaks, control characters, undecodable bytes are escaped."""
-    return "".join(repr(c)[1:-1] if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text)
+    """Return `text` as one line of UTF-8: line breaks, control characters, undecodable bytes are
+    escaped.
+    """
+    return "".join(
+        repr(c)[1:-1] if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text
+    )
 
 
 def _text(path: Path, hint: str) -> str:
@@ -140,4 +160,6 @@ def _text(path: Path, hint: str) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}){hint}") from None
+        raise ValueError(
+            f"{path}: not UTF-8 text ({error.reason} at byte {error.start}){hint}"
+        ) from None

@@ -24,15 +24,18 @@ HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+", re.ASCII)
 
 
 def fetch(source: str | Path, files: Sequence[str], revision: str | None = None) -> Path:
-    """Return an adapter's folder: `source` itself, or that of the fetched `files` of the hub's "user/name".
+    """Return an adapter's folder: `source` itself, or that of the fetched `files` of the hub's
+    "user/name".
 
-    Raises FileNotFoundError if `source` is neither, or if the repository has no adapter; OSError in one line
-    if the files cannot be fetched.
+    Raises FileNotFoundError if `source` is neither, or if the repository has no adapter; OSError in
+    one line if the files cannot be fetched.
     """
     if (folder := Path(source).expanduser()).is_dir():
         return folder
     if not (isinstance(source, str) and HUB_ID.fullmatch(source)):
-        raise FileNotFoundError(f"{source}: no such folder; expected one of save_adapter, or 'user/name'")
+        raise FileNotFoundError(
+            f"{source}: no such folder; expected one of save_adapter, or 'user/name'"
+        )
     snapshot = partial(snapshot_download, source, revision=revision, allow_patterns=[*files])
     with suppress(OSError, ValueError):  # files in the cache need no request
         folder = Path(snapshot(local_files_only=True))
@@ -40,22 +43,32 @@ def fetch(source: str | Path, files: Sequence[str], revision: str | None = None)
         with _on_hub(source, revision):
             folder = Path(snapshot())
     if not (folder / files[0]).is_file():
-        raise FileNotFoundError(f"{source}: has no {files[0]}; expected a repository of push_adapter")
+        raise FileNotFoundError(
+            f"{source}: has no {files[0]}; expected a repository of push_adapter"
+        )
     return folder
 
 
 def card_of(method: Method, backbone: dict, record: object, license: str, source: str) -> str:
-    """Return an adapter's model card (see `RetrievalModel.save_adapter`); `source`: its hub id or folder."""
+    """Return an adapter's model card (see `RetrievalModel.save_adapter`); `source`: its hub id or
+    folder.
+    """
     own = *describe(method), known_by(backbone)
     try:
         if isinstance(record, str | Path):
-            record = read_json((at := Path(record).expanduser()) / ("run.json" if at.is_dir() else ""), dict)
+            record = read_json(
+                (at := Path(record).expanduser()) / ("run.json" if at.is_dir() else ""), dict
+            )
         about = record if isinstance(record, dict | None) else json.loads(record.to_json())
-        if about and (it := (about["method"], about["adapter"], known_by(about["backbone"]))) != own:
+        if (
+            about
+            and (it := (about["method"], about["adapter"], known_by(about["backbone"]))) != own
+        ):
             raise ValueError(f"of {it}, but the adapter is {own}")
         template = jinja2.Template(TEMPLATE.read_text("utf-8"), undefined=jinja2.StrictUndefined)
         given = {"own": own, "backbone": backbone, "record": about, "license": license or "unknown"}
-        return str(ModelCard(template.render(given, source=source)))  # checks the metadata before the text
+        # checks the metadata before the text
+        return str(ModelCard(template.render(given, source=source)))
     except (AttributeError, LookupError, TypeError, ValueError, jinja2.UndefinedError) as error:
         said = printable(f"record: {error}; expected that of the run which trained the adapter")
         raise ValueError(said) from error
@@ -67,13 +80,19 @@ def write_card(folder: Path, card: str) -> None:
         write_whole(folder / CARD, _signed(card))
 
 
-def push(folder: Path, repo_id: str, private: bool | None, revision: str | None, message: str) -> str:
-    """Commit the files in `folder` to the hub's `repo_id`, created if needed, and return its address."""
+def push(
+    folder: Path, repo_id: str, private: bool | None, revision: str | None, message: str
+) -> str:
+    """Commit the files in `folder` to the hub's `repo_id`, created if needed, and return its
+    address.
+    """
     api = HfApi()
     with _on_hub(repo_id, revision):
         address = api.create_repo(repo_id, private=private, exist_ok=True)
         with suppress(errors.EntryNotFoundError):
-            there = api.hf_hub_download(repo_id, CARD, revision=revision, cache_dir=folder / "there")
+            there = api.hf_hub_download(
+                repo_id, CARD, revision=revision, cache_dir=folder / "there"
+            )
             if _kept(Path(there), f"{repo_id}: {CARD}"):
                 (folder / CARD).unlink()
         about = {"revision": revision, "commit_message": message, "ignore_patterns": "there/*"}
@@ -91,13 +110,17 @@ def _kept(readme: Path, name: str) -> bool:
     """Return whether there is a README.md to keep (not ours, or edited); warn if there is."""
     there = readme.read_text("utf-8", "replace") if readme.is_file() else ""
     if kept := there not in ("", _signed(there.rpartition("\n<!-- ")[0])):
-        warnings.warn(f"{name}: kept, as we did not write this text; delete it for a new card", stacklevel=4)
+        warnings.warn(
+            f"{name}: kept, as we did not write this text; delete it for a new card", stacklevel=4
+        )
     return kept
 
 
 @contextmanager
 def _on_hub(repo_id: str, revision: str | None) -> Iterator[None]:
-    """Turn the client's errors, which differ from release to release, into one line that says what to do."""
+    """Turn the client's errors, which differ from release to release, into one line that says what
+    to do.
+    """
     try:
         yield
     except Exception as error:

@@ -9,13 +9,16 @@ from torch.nn import functional as F
 Ids = Sequence | Tensor | None
 
 
-def symmetric_cross_entropy(logits: Tensor, item_ids: Ids = None, caption_ids: Ids = None) -> Tensor:
-    """Mean of the cross-entropies of logits [N, N] (text i belongs to item i) along both axes, as in CLIP.
+def symmetric_cross_entropy(
+    logits: Tensor, item_ids: Ids = None, caption_ids: Ids = None
+) -> Tensor:
+    """Mean of the cross-entropies of logits [N, N] (text i belongs to item i) along both axes, as
+    in CLIP.
 
     Two pairs with the same entry in `item_ids` [N] show the same item; two with the same entry in
-    `caption_ids` [N] have the same caption. Such pairs are no negatives of each other: off the diagonal,
-    their logits become -inf. Returns a float32 scalar. Raises ValueError if `logits` is not square, or if
-    there are not N ids.
+    `caption_ids` [N] have the same caption. Such pairs are no negatives of each other: off the
+    diagonal, their logits become -inf. Returns a float32 scalar. Raises ValueError if `logits` is
+    not square, or if there are not N ids.
     """
     logits, same = _prepare(logits, item_ids, caption_ids)
     # The diagonal stays, so each row and column keeps a finite logit and the gradient is never NaN.
@@ -25,11 +28,12 @@ def symmetric_cross_entropy(logits: Tensor, item_ids: Ids = None, caption_ids: I
 
 
 def sigmoid(logits: Tensor, item_ids: Ids = None, caption_ids: Ids = None) -> Tensor:
-    """Mean over texts of -sum_j log sigmoid(z_ij logits_ij), where z is 1 on the diagonal and -1 elsewhere.
+    """Mean over texts of -sum_j log sigmoid(z_ij logits_ij), where z is 1 on the diagonal and -1
+    elsewhere.
 
-    Source: Zhai et al. 2023, "Sigmoid Loss for Language Image Pre-Training"; logits = scale · cosine + bias.
-    Off the diagonal, pairs of one item or caption are left out: they are neither negatives nor positives. The
-    rest is as in `symmetric_cross_entropy`.
+    Source: Zhai et al. 2023, "Sigmoid Loss for Language Image Pre-Training"; logits = scale ·
+    cosine + bias. Off the diagonal, pairs of one item or caption are left out: they are neither
+    negatives nor positives. The rest is as in `symmetric_cross_entropy`.
     """
     logits, same = _prepare(logits, item_ids, caption_ids)
     signs = 2 * torch.eye(len(logits), device=logits.device) - 1
@@ -37,7 +41,9 @@ def sigmoid(logits: Tensor, item_ids: Ids = None, caption_ids: Ids = None) -> Te
 
 
 def _prepare(logits: Tensor, item_ids: Ids, caption_ids: Ids) -> tuple[Tensor, Tensor]:
-    """Check all; return float32 logits and a mask [N, N] of off-diagonal pairs of one item or caption."""
+    """Check all; return float32 logits and a mask [N, N] of off-diagonal pairs of one item or
+    caption.
+    """
     if logits.ndim != 2 or logits.shape[0] != logits.shape[1] or not len(logits):
         raise ValueError(f"logits must be [N, N], not {list(logits.shape)}")
     same = torch.zeros(logits.shape, dtype=torch.bool, device=logits.device)

@@ -1,4 +1,6 @@
-"""The base class of all that adapts a frozen CLIP. The cross-modal adapter is a method like any other."""
+"""The base class of all that adapts a frozen CLIP. The cross-modal adapter is a method like any
+other.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields
@@ -12,7 +14,8 @@ from .adapter import AdapterConfig, CrossModalAdapters
 from .files import checked_dataclass
 from .patching import parts
 
-WITHOUT_SHARING = "adapter without sharing"  # the tables' name for a cross-modal adapter of `shared_dim` 0
+# the tables' name for a cross-modal adapter of `shared_dim` 0
+WITHOUT_SHARING = "adapter without sharing"
 
 
 @checked_dataclass
@@ -21,13 +24,15 @@ class NoOptions:
 
 
 class Method(nn.Module):
-    """One way to adapt a CLIP that stays frozen. All of its parameters are trained, and nothing else is.
+    """One way to adapt a CLIP that stays frozen. All of its parameters are trained, and nothing
+    else is.
 
-    A subclass has a `NAME`, its row in the tables, and `Options` (a `cma.files.checked_dataclass`). It makes
-    its parameters in `__init__` and acts on CLIP in `hang`; it never copies a forward. `scales`: whether it
-    can act at any scale, or only at 1 and 0. `kinds`: the data it works on. `halves`: whether it trains with
-    `precision="fp16"`. `why_not`: the reason if it cannot do one of these. `defaults`: options that differ
-    from those of `Options`; `pictures`: the options for pictures in the paper's tables.
+    A subclass has a `NAME`, its row in the tables, and `Options` (a `cma.files.checked_dataclass`).
+    It makes its parameters in `__init__` and acts on CLIP in `hang`; it never copies a forward.
+    `scales`: whether it can act at any scale, or only at 1 and 0. `kinds`: the data it works on.
+    `halves`: whether it trains with `precision="fp16"`. `why_not`: the reason if it cannot do one
+    of these. `defaults`: options that differ from those of `Options`; `pictures`: the options for
+    pictures in the paper's tables.
     """
 
     NAME: ClassVar[str]
@@ -41,14 +46,20 @@ class Method(nn.Module):
     frame_mask: Tensor | None = None  # [V, F] of the clips that are encoded now; None for pictures
 
     def __init__(self, model: nn.Module, options: object) -> None:
-        """`model`: the `RetrievalModel` that the method is for; `options`: an instance of `Options`."""
+        """`model`: the `RetrievalModel` that the method is for; `options`: an instance of
+        `Options`.
+        """
         super().__init__()
         self.options, self.widths, self.layers = options, model.widths, model.layers
 
     @classmethod
     def options_from(cls, given: dict) -> object:
-        """Make `Options` from a dict of JSON values. Raises ValueError that names the method and option."""
-        given = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+        """Make `Options` from a dict of JSON values. Raises ValueError that names the method and
+        option.
+        """
+        given = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
+        }
         try:
             return cls.Options(**cls.defaults | given)
         except TypeError as error:
@@ -61,7 +72,8 @@ class Method(nn.Module):
     def hang(self, clip: nn.Module, scale: float) -> Iterable:
         """Add hooks to `clip`, or replace its tensors or modules; `scale` is not 0 (1: as trained).
 
-        Returns or yields objects whose `remove()` undoes that, such as the handles of torch's hooks.
+        Returns or yields objects whose `remove()` undoes that, such as the handles of torch's
+        hooks.
         """
         raise NotImplementedError
 
@@ -75,14 +87,19 @@ class Method(nn.Module):
         if not any(True for _ in self.parameters()):
             raise ValueError(f"{self.NAME}: has nothing to train; use cma.evaluate")
         if precision == "fp16" and not self.halves:
-            raise ValueError(f"{self.NAME}: cannot train in fp16: {self.why_not}; use bf16 or float32")
+            raise ValueError(
+                f"{self.NAME}: cannot train in fp16: {self.why_not}; use bf16 or float32"
+            )
         if scale != 1:
-            raise ValueError(f"{self.NAME}: trains at scale 1, not {scale}; use model.set_adapter(name)")
+            raise ValueError(
+                f"{self.NAME}: trains at scale 1, not {scale}; use model.set_adapter(name)"
+            )
 
 
 class CrossModalAdapter(Method, CrossModalAdapters):
-    """Jiang et al. 2025, "Cross-Modal Adapter for Vision-Language Retrieval": the output of `cma.adapter` is
-    added to that of each attention and each MLP of both towers, before the residual (0.5M parameters).
+    """Jiang et al. 2025, "Cross-Modal Adapter for Vision-Language Retrieval": the output of
+    `cma.adapter` is added to that of each attention and each MLP of both towers, before the
+    residual (0.5M parameters).
     """
 
     NAME, Options = "cross-modal adapter", AdapterConfig
@@ -90,18 +107,23 @@ class CrossModalAdapter(Method, CrossModalAdapters):
     def __init__(self, model: nn.Module, options: AdapterConfig) -> None:
         CrossModalAdapters.__init__(self, options, model.widths, model.layers)
         self.options = options
-        if self.NAME in (CrossModalAdapter.NAME, WITHOUT_SHARING):  # a class of your own keeps its name
+        # a class of your own keeps its name
+        if self.NAME in (CrossModalAdapter.NAME, WITHOUT_SHARING):
             self.NAME = CrossModalAdapter.NAME if options.shared_dim else WITHOUT_SHARING
 
     def hang(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
         """Add a hook to the last linear layer of each sublayer: its output is z."""
         for i, name in enumerate(("after_attention", "after_mlp")):
             for tower, depth, sublayer in parts(clip, name):
-                yield sublayer.register_forward_hook(partial(_add, self, scale, tower, 2 * depth + i))
+                yield sublayer.register_forward_hook(
+                    partial(_add, self, scale, tower, 2 * depth + i)
+                )
 
 
 def describe(method: Method | None) -> tuple[str, dict | None]:
-    """Return (name in the tables, options as JSON values) of a method; ("zero-shot", None) for None."""
+    """Return (name in the tables, options as JSON values) of a method; ("zero-shot", None) for
+    None.
+    """
     if method is None:
         return "zero-shot", None
     options = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(method.options).items()}

@@ -1,8 +1,8 @@
 """How well the right items rank: recall at k, median and mean rank, and their bootstrap intervals.
 
-Letters in shapes: T texts, V items. Ties count against the model: rank = 1 + wrong candidates that score
-better + wrong candidates that score the same, so a constant score finds nothing. Recall is in %; MdR is the
-median rank, the mean of the middle two for an even number; MnR is the mean.
+Letters in shapes: T texts, V items. Ties count against the model: rank = 1 + wrong candidates that
+score better + wrong candidates that score the same, so a constant score finds nothing. Recall is in
+%; MdR is the median rank, the mean of the middle two for an even number; MnR is the mean.
 """
 
 from collections.abc import Sequence
@@ -18,20 +18,28 @@ Array = Tensor | np.ndarray | Sequence
 LEVEL = 0.95  # of the bootstrap intervals
 
 
-def retrieval_metrics(similarity: Tensor, text_to_item: Tensor, visual_to_text: str = "captions") -> dict:
+def retrieval_metrics(
+    similarity: Tensor, text_to_item: Tensor, visual_to_text: str = "captions"
+) -> dict:
     """R@1, R@5, R@10, MdR and MnR in both directions, and mR, the mean of the six recalls.
 
-    similarity [T, V]; text_to_item [T]: the item each text belongs to, any number of texts to an item.
-    visual_to_text: "captions" ranks an item's best caption among all captions (images), "items" ranks the
-    items by their best caption (MSVD, VATEX). Raises ValueError for a NaN (its position is named),
-    an index out of range, and an item without captions (`ranks` accepts it as a distractor).
+    similarity [T, V]; text_to_item [T]: the item each text belongs to, any number of texts to an
+    item. visual_to_text: "captions" ranks an item's best caption among all captions (images),
+    "items" ranks the items by their best caption (MSVD, VATEX). Raises ValueError for a NaN (its
+    position is named), an index out of range, and an item without captions (`ranks` accepts it as a
+    distractor).
     """
-    there, back = ranks(similarity, text_to_item), visual_ranks(similarity, text_to_item, visual_to_text)
+    there, back = (
+        ranks(similarity, text_to_item),
+        visual_ranks(similarity, text_to_item, visual_to_text),
+    )
     return both_ways({"text_to_visual": there, "visual_to_text": back})
 
 
 def both_ways(ranks: dict[str, Array]) -> dict:
-    """The dict of `retrieval_metrics`, from the ranks {"text_to_visual": [T], "visual_to_text": [V]}."""
+    """The dict of `retrieval_metrics`, from the ranks {"text_to_visual": [T], "visual_to_text":
+    [V]}.
+    """
     result = {way: summary(found) for way, found in ranks.items()}
     recalls = [side[name] for side in result.values() for name in RECALLS]
     return result | {"mR": sum(recalls) / len(recalls)}
@@ -43,7 +51,9 @@ def summary(ranks: Array) -> dict[str, float]:
 
 
 def ranks(similarity: Tensor, text_to_item: Tensor) -> Tensor:
-    """Rank [T] of each text's item among all V items; an item without texts is one more wrong candidate."""
+    """Rank [T] of each text's item among all V items; an item without texts is one more wrong
+    candidate.
+    """
     similarity, owner = _checked(similarity, text_to_item)
     right = similarity.gather(1, owner[:, None])  # [T, 1]
     return (similarity >= right).sum(1)  # the right item counts itself: ranks start at 1
@@ -56,9 +66,13 @@ def visual_ranks(similarity: Tensor, text_to_item: Tensor, mode: str = "captions
         raise ValueError(f"visual_to_text must be 'captions' or 'items', not {mode!r}")
     count = torch.bincount(owner, minlength=similarity.shape[1])
     if len(bare := (count == 0).nonzero().flatten().tolist()):
-        raise ValueError(f"items {bare[:5]} ({len(bare)} of {len(count)}) have no captions to be found by")
+        raise ValueError(
+            f"items {bare[:5]} ({len(bare)} of {len(count)}) have no captions to be found by"
+        )
     blocks, owner = [], owner[:, None]
-    for items in torch.arange(len(count), device=owner.device).split(max(1, BLOCK // len(similarity))):
+    for items in torch.arange(len(count), device=owner.device).split(
+        max(1, BLOCK // len(similarity))
+    ):
         scores = similarity[:, items]  # [T, block]
         if mode == "captions":
             best = scores.masked_fill(owner != items, -torch.inf).amax(0)
@@ -70,38 +84,50 @@ def visual_ranks(similarity: Tensor, text_to_item: Tensor, mode: str = "captions
     return torch.cat(blocks)
 
 
-def bootstrap_means(values: Array, query_to_item: Array, samples: int = 10_000, seed: int = 0) -> np.ndarray:
-    """Return the mean of a value per query in each of `samples` draws of items, each with all its queries.
+def bootstrap_means(
+    values: Array, query_to_item: Array, samples: int = 10_000, seed: int = 0
+) -> np.ndarray:
+    """Return the mean of a value per query in each of `samples` draws of items, each with all its
+    queries.
 
     values [T] give [samples]; K sets of values [K, T] give [K, samples], all from the same draws.
-    query_to_item [T]: a number for the item of each query. Drawing single queries would give too narrow an
-    interval, because queries of one item are not independent. The same seed draws the same items again.
-    Raises ValueError for shapes that do not fit.
+    query_to_item [T]: a number for the item of each query. Drawing single queries would give too
+    narrow an interval, because queries of one item are not independent. The same seed draws the
+    same items again. Raises ValueError for shapes that do not fit.
     """
     values, owner = _array(values), _array(query_to_item)
     if owner.ndim != 1 or not len(owner) or values.shape[-1:] != owner.shape:
         shapes = f"{list(values.shape)} and {list(owner.shape)}"
-        raise ValueError(f"expected values of the same queries, and as many item indices, not {shapes}")
+        raise ValueError(
+            f"expected values of the same queries, and as many item indices, not {shapes}"
+        )
     owner = np.unique(owner, return_inverse=True)[1]
-    by_item = np.stack([np.bincount(owner, row) for row in np.atleast_2d(values)], axis=1)  # sums [items, K]
+    # sums [items, K]
+    by_item = np.stack([np.bincount(owner, row) for row in np.atleast_2d(values)], axis=1)
     queries, rng, means = np.bincount(owner), np.random.default_rng(seed), []
     items, most = len(queries), max(1, DRAWN // len(owner))
     for start in range(0, samples, most):
         count = min(most, samples - start)
         chosen = rng.integers(items, size=(count, items)) + items * np.arange(count)[:, None]
-        drawn = np.bincount(chosen.ravel(), minlength=count * items).reshape(count, items)  # counts per item
+        # counts per item
+        drawn = np.bincount(chosen.ravel(), minlength=count * items).reshape(count, items)
         drawn = drawn.astype(float)  # products of integer matrices are slow
         means.append((drawn @ by_item) / (drawn @ queries)[:, None])
     return np.concatenate(means).T.reshape(*values.shape[:-1], samples)
 
 
 def intervals(
-    ranks: Array, query_to_item: Array, metrics: Sequence[str] = RECALLS, samples: int = 10_000, seed: int = 0
+    ranks: Array,
+    query_to_item: Array,
+    metrics: Sequence[str] = RECALLS,
+    samples: int = 10_000,
+    seed: int = 0,
 ) -> dict[str, tuple[float, float]]:
-    """Return {metric: (low, high)}: 95 % percentile intervals over draws of items with all their queries.
+    """Return {metric: (low, high)}: 95 % percentile intervals over draws of items with all their
+    queries.
 
-    ranks [T]; query_to_item [T]: the item of each query; metrics: "R@k" or "MnR". Raises ValueError for
-    another metric, and as `bootstrap_means`.
+    ranks [T]; query_to_item [T]: the item of each query; metrics: "R@k" or "MnR". Raises ValueError
+    for another metric, and as `bootstrap_means`.
     """
     drawn = _drawn(ranks, query_to_item, metrics, samples, seed)
     return dict(zip(metrics, map(interval, drawn), strict=True))
@@ -115,12 +141,18 @@ def bootstrap_interval(
 
 
 def bootstrap_difference(
-    one: Array, other: Array, query_to_item: Array, metric: str = "R@1", samples: int = 10_000, seed: int = 0
+    one: Array,
+    other: Array,
+    query_to_item: Array,
+    metric: str = "R@1",
+    samples: int = 10_000,
+    seed: int = 0,
 ) -> tuple[float, float, float]:
     """Return (one − other, low, high) of a metric, from two models' ranks [T] of the same queries.
 
-    The same items are drawn for both models, so items that are hard for both cancel out. This is narrower and
-    fairer than comparing two `intervals`. Raises ValueError as they do, and for ranks of different length.
+    The same items are drawn for both models, so items that are hard for both cancel out. This is
+    narrower and fairer than comparing two `intervals`. Raises ValueError as they do, and for ranks
+    of different length.
     """
     drawn = [_drawn(ranks, query_to_item, [metric], samples, seed)[0] for ranks in (one, other)]
     gain = _metric(_array(one), metric) - _metric(_array(other), metric)
@@ -130,15 +162,18 @@ def bootstrap_difference(
 def verdict(difference: tuple[float, float, float], metric: str = "R@1") -> str:
     """Describe a paired difference in words, such as `+3.5 points of R@1 [+1.0, +6.0]: better`.
 
-    difference: (one − other, low, high) of `bootstrap_difference`, for a metric in % where more is better.
-    It is "better" or "worse" if the interval, as printed, is on one side of 0, else "no clear difference".
+    difference: (one − other, low, high) of `bootstrap_difference`, for a metric in % where more is
+    better. It is "better" or "worse" if the interval, as printed, is on one side of 0, else "no
+    clear difference".
     """
     gain, low, high = (round(value, 1) + 0.0 for value in difference)  # −0.0 becomes 0.0
     word = "better" if low > 0 else "worse" if high < 0 else "no clear difference"
     return f"{gain:+.1f} points of {metric} [{low:+.1f}, {high:+.1f}]: {word}"
 
 
-def _drawn(ranks: Array, owner: Array, metrics: Sequence[str], samples: int, seed: int) -> list[np.ndarray]:
+def _drawn(
+    ranks: Array, owner: Array, metrics: Sequence[str], samples: int, seed: int
+) -> list[np.ndarray]:
     """Return, for each metric of ranks [T], its values [samples] in all draws."""
     factors, values = zip(*(_as_mean(_array(ranks), name) for name in metrics), strict=True)
     means = bootstrap_means(values, owner, samples, seed)
@@ -162,7 +197,9 @@ def _metric(ranks: np.ndarray, name: str) -> float:
 
 
 def _as_mean(ranks: np.ndarray, name: str) -> tuple[int, np.ndarray]:
-    """Return (factor, values [T]): the metric is factor times the mean of values, one value per query."""
+    """Return (factor, values [T]): the metric is factor times the mean of values, one value per
+    query.
+    """
     if name == "MnR":
         return 1, ranks
     if name.startswith("R@") and name[2:].isdigit():

@@ -32,16 +32,19 @@ from .patching import TOWERS, activate, deactivate, encoder_layers, on_clip, par
 
 CACHE = 8 * 2**20  # bytes of a layer's largest activations; so many stay in a CPU's cache
 TURNS = WeakKeyDictionary()  # the lock of each CLIP, which models may share; held within `acting`
-TEXTS = 256  # texts embedded at once. More are sorted by length; fewer are not, so gradients keep their bits
+# texts embedded at once. More are sorted by length; fewer are not, so gradients keep their bits
+TEXTS = 256
 
 
 class RetrievalModel(nn.Module):
-    """A frozen CLIP and any number of named adapters, or other methods of `cma.methods`; at most one acts.
+    """A frozen CLIP and any number of named adapters, or other methods of `cma.methods`; at most
+    one acts.
 
-    It starts without adapter and in eval mode. `train()` switches the adapters' dropout, never CLIP's. Models
-    may share one CLIP: before a model encodes, it makes its own adapter act. `processor` may be None if only
-    tensors are encoded. `cut` is the number of captions that the last call cut. Raises TypeError if `clip`
-    lacks a part, ValueError if it is in no family, or for a tokenizer that does not fit.
+    It starts without adapter and in eval mode. `train()` switches the adapters' dropout, never
+    CLIP's. Models may share one CLIP: before a model encodes, it makes its own adapter act.
+    `processor` may be None if only tensors are encoded. `cut` is the number of captions that the
+    last call cut. Raises TypeError if `clip` lacks a part, ValueError if it is in no family, or for
+    a tokenizer that does not fit.
     """
 
     def __init__(self, clip: PreTrainedModel, processor: ProcessorMixin | None = None) -> None:
@@ -64,13 +67,18 @@ class RetrievalModel(nn.Module):
 
     @classmethod
     def from_adapter(
-        cls, source: str | Path, revision: str | None = None, dtype: torch.dtype = torch.float32,
+        cls,
+        source: str | Path,
+        revision: str | None = None,
+        dtype: torch.dtype = torch.float32,
         device: Device = None,
-    ) -> RetrievalModel:  # fmt: skip
-        """Load an adapter and, at its revision, the backbone that it names. The adapter acts from now on.
+    ) -> RetrievalModel:
+        """Load an adapter and, at its revision, the backbone that it names. The adapter acts from
+        now on.
 
-        `source` and `revision`: as in `load_adapter`. The adapter's name is the last part of `source`, with
-        "_" for a dot. Raises as `load_adapter` and `load_backbone`, ValueError for another backbone.
+        `source` and `revision`: as in `load_adapter`. The adapter's name is the last part of
+        `source`, with "_" for a dot. Raises as `load_adapter` and `load_backbone`, ValueError for
+        another backbone.
         """
         wanted = read_config(folder := hub.fetch(source, FILES, revision)).backbone
         name, commit, own = wanted["name"], wanted["revision"], folder == Path(source).expanduser()
@@ -78,50 +86,68 @@ class RetrievalModel(nn.Module):
         if name and commit and (own or name == "mini" or hub.HUB_ID.fullmatch(name)):
             model = cls(*load_backbone(name, dtype, device, commit))
             if identity(model.clip)["revision"] == commit:
-                model.load_adapter(folder, Path(source).expanduser().resolve().name.replace(".", "_"))
+                model.load_adapter(
+                    folder, Path(source).expanduser().resolve().name.replace(".", "_")
+                )
                 return model
-        raise ValueError(f"{source}: its backbone is {wanted}; load that yourself, then use load_adapter")
+        raise ValueError(
+            f"{source}: its backbone is {wanted}; load that yourself, then use load_adapter"
+        )
 
     def add_adapter(
         self, name: str, config: AdapterConfig, state_dict: dict[str, Tensor] | None = None
     ) -> CrossModalAdapter:
         """Build an adapter with random or given weights. It acts from now on.
 
-        Raises ValueError for a name that is in use or cannot be used, a config that does not fit the
-        backbone, and weights with a missing or extra key or a wrong shape (named).
+        Raises ValueError for a name that is in use or cannot be used, a config that does not fit
+        the backbone, and weights with a missing or extra key or a wrong shape (named).
         """
         if not isinstance(config, AdapterConfig):
-            raise TypeError(f"config must be a cma.AdapterConfig, not {type(config).__name__} {config!r}")
+            raise TypeError(
+                f"config must be a cma.AdapterConfig, not {type(config).__name__} {config!r}"
+            )
         adapter = CrossModalAdapter(self, config)
         if state_dict is not None:
             try:
                 adapter.load_state_dict(state_dict)
             except RuntimeError as error:
-                raise ValueError(f"adapter {name!r} does not fit its config and backbone: {error}") from error
+                raise ValueError(
+                    f"adapter {name!r} does not fit its config and backbone: {error}"
+                ) from error
         return self.keep(name, adapter)
 
     def keep(self, name: str, method: Method) -> Method:
-        """Add a method as `name`; it acts from now on. Raises ValueError for a name that cannot be used."""
+        """Add a method as `name`; it acts from now on. Raises ValueError for a name that cannot be
+        used.
+        """
         if name in self.adapters:
-            raise ValueError(f"adapter {name!r} exists already; choose another name, or remove it first")
+            raise ValueError(
+                f"adapter {name!r} exists already; choose another name, or remove it first"
+            )
         if not name or "." in name or hasattr(self.adapters, name):
-            raise ValueError(f"adapter name {name!r} cannot be used: empty, with a dot, or one of torch's")
+            raise ValueError(
+                f"adapter name {name!r} cannot be used: empty, with a dot, or one of torch's"
+            )
         activate(self.clip, method.to(self.device).train(self.training))  # first: it may fail
         self.adapters[name] = method
         self.set_adapter(name)
         return method
 
     def remove_adapter(self, name: str) -> None:
-        """Remove the adapter `name`; if it acts, none acts afterwards. Raises ValueError if it is unknown."""
+        """Remove the adapter `name`; if it acts, none acts afterwards. Raises ValueError if it is
+        unknown.
+        """
         self.get_adapter(name)
         if self.active == name:
             self.set_adapter(None)
         del self.adapters[name]
 
     def set_adapter(self, name: str | None, scale: float = 1.0) -> None:
-        """Let the adapter `name` act. With None no adapter acts, and CLIP is bitwise as it was loaded.
+        """Let the adapter `name` act. With None no adapter acts, and CLIP is bitwise as it was
+        loaded.
 
-        `scale` multiplies what is added (1: as trained). Raises ValueError for an unknown name or bad scale.
+        `scale` multiplies what is added (1: as trained). Raises ValueError for an unknown name or
+        bad scale.
         """
         wanted = None if name is None else (self.get_adapter(name), float(scale))
         if not math.isfinite(scale):
@@ -132,7 +158,9 @@ class RetrievalModel(nn.Module):
 
     @contextmanager
     def acting(self, name: str | None, scale: float = 1.0) -> Iterator[None]:
-        """In this context the adapter `name` acts (or none), in eval mode without gradients; threads wait."""
+        """In this context the adapter `name` acts (or none), in eval mode without gradients;
+        threads wait.
+        """
         with TURNS.setdefault(self.clip, threading.RLock()), torch.no_grad():
             before, training = (self.active, self.scale), self.training
             self.set_adapter(name, scale)
@@ -146,33 +174,48 @@ class RetrievalModel(nn.Module):
     def get_adapter(self, name: str) -> Method:
         """Return the adapter `name`. Raises ValueError if there is none."""
         if name not in self.adapters:
-            raise ValueError(f"no adapter {name!r}; there are: {', '.join(self.adapters) or 'none'}")
+            raise ValueError(
+                f"no adapter {name!r}; there are: {', '.join(self.adapters) or 'none'}"
+            )
         return self.adapters[name]
 
-    def save_adapter(self, folder: str | Path, name: str, record: object = None, license: str = "") -> None:
-        """Write `adapter_config.json`, `adapter_model.safetensors` and a model card of the adapter `name`.
+    def save_adapter(
+        self, folder: str | Path, name: str, record: object = None, license: str = ""
+    ) -> None:
+        """Write `adapter_config.json`, `adapter_model.safetensors` and a model card of the adapter
+        `name`.
 
-        `record` of the run that trained it fills the card: a `RunRecord`, its dict, or a path. A dict may
-        have "forgetting": {"dataset": name, "difference": as in `results/forgetting.json`}. The `license`
-        ("mit", as the hub names it) is your choice; without one the card says unknown. A README.md with other
-        text is kept, with a warning. Raises ValueError for an unknown name or a record of another adapter.
+        `record` of the run that trained it fills the card: a `RunRecord`, its dict, or a path. A
+        dict may have "forgetting": {"dataset": name, "difference": as in
+        `results/forgetting.json`}. The `license` ("mit", as the hub names it) is your choice;
+        without one the card says unknown. A README.md with other text is kept, with a warning.
+        Raises ValueError for an unknown name or a record of another adapter.
         """
         self._save(Path(folder).expanduser().absolute(), name, record, license)
 
-    def _save(self, folder: Path, name: str, record: object, license: str, repo_id: str = "") -> None:
+    def _save(
+        self, folder: Path, name: str, record: object, license: str, repo_id: str = ""
+    ) -> None:
         about = self.get_adapter(name), identity(self.clip)
         card = hub.card_of(*about, record, license, repo_id or folder.name)
         write_adapter(about[0], folder, about[1])
         hub.write_card(folder, card)
 
     def push_adapter(
-        self, name: str, repo_id: str, record: object = None, license: str = "", private: bool | None = None,
-        revision: str | None = None, commit_message: str = "Add adapter",
-    ) -> str:  # fmt: skip
-        """Save an adapter to the hub repository "user/name", created if needed; returns its address.
+        self,
+        name: str,
+        repo_id: str,
+        record: object = None,
+        license: str = "",
+        private: bool | None = None,
+        revision: str | None = None,
+        commit_message: str = "Add adapter",
+    ) -> str:
+        """Save an adapter to the hub repository "user/name", created if needed; returns its
+        address.
 
-        It goes to the branch `revision`, which must exist. Raises as `save_adapter`, and OSError in one line
-        if the hub refuses it or cannot be reached.
+        It goes to the branch `revision`, which must exist. Raises as `save_adapter`, and OSError in
+        one line if the hub refuses it or cannot be reached.
         """
         with TemporaryDirectory() as temporary:
             self._save(folder := Path(temporary), name, record, license, repo_id)
@@ -181,15 +224,18 @@ class RetrievalModel(nn.Module):
     def load_adapter(self, source: str | Path, name: str, revision: str | None = None) -> Method:
         """Read an adapter, of any method, and add it as `name`. It acts from now on.
 
-        `source` is a folder, or "user/name" on the hub, at a branch, tag or commit `revision`. Files in the
-        cache need no request; `hf download user/name` puts the newest there. Nothing in them is executed.
-        Warns if it was trained on another backbone. Raises FileNotFoundError, OSError in one line if the hub
-        does not give it, ValueError with the file and the key that does not fit, and as `keep`.
+        `source` is a folder, or "user/name" on the hub, at a branch, tag or commit `revision`.
+        Files in the cache need no request; `hf download user/name` puts the newest there. Nothing
+        in them is executed. Warns if it was trained on another backbone. Raises FileNotFoundError,
+        OSError in one line if the hub does not give it, ValueError with the file and the key that
+        does not fit, and as `keep`.
         """
         method, backbone = read_adapter(hub.fetch(source, FILES, revision), self)
         if known_by(backbone) != known_by(identity(self.clip)):
             loaded = f"trained on {backbone}, loaded on {identity(self.clip)}"
-            warnings.warn(f"{source}: {loaded}; with other weights it will retrieve badly", stacklevel=2)
+            warnings.warn(
+                f"{source}: {loaded}; with other weights it will retrieve badly", stacklevel=2
+            )
         return self.keep(name, method)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
@@ -217,11 +263,16 @@ class RetrievalModel(nn.Module):
     def encode_images(self, images: Sequence[Image.Image] | Tensor) -> Tensor:
         """Return un-normalised embeddings [V, D] of pictures, or of prepared pixels [V, 3, H, W].
 
-        Raises TypeError for anything else, ValueError for no picture and for pixels of another shape.
+        Raises TypeError for anything else, ValueError for no picture and for pixels of another
+        shape.
         """
         if not isinstance(images, Tensor):
             several = isinstance(images, list | tuple)
-            if wrong := [one for one in images if not isinstance(one, Image.Image)] if several else [images]:
+            if (
+                wrong := [one for one in images if not isinstance(one, Image.Image)]
+                if several
+                else [images]
+            ):
                 wanted = "expected a list of PIL pictures, or a float tensor [V, 3, H, W]"
                 raise TypeError(f"{wanted}; found {type(wrong[0]).__name__}")
             if not images:
@@ -230,8 +281,14 @@ class RetrievalModel(nn.Module):
         return self._embed(images, None)
 
     def _embed(self, pixels: Tensor, mask: Tensor | None) -> Tensor:
-        if pixels.ndim != 4 or pixels.shape[1] != 3 or not (pixels.numel() and pixels.is_floating_point()):
-            raise ValueError(f"pixels must be float [V, 3, H, W], not {pixels.dtype} {list(pixels.shape)}")
+        if (
+            pixels.ndim != 4
+            or pixels.shape[1] != 3
+            or not (pixels.numel() and pixels.is_floating_point())
+        ):
+            raise ValueError(
+                f"pixels must be float [V, 3, H, W], not {pixels.dtype} {list(pixels.shape)}"
+            )
         self.set_adapter(self.active, self.scale)
         acts = self.adapters[self.active] if self.active else None
         frames = 1 if mask is None else mask.shape[1]
@@ -244,22 +301,30 @@ class RetrievalModel(nn.Module):
         return torch.cat(embedded)
 
     def encode_videos(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return un-normalised embeddings [V, F, D] of prepared frames [V, F, 3, H, W], padding included.
+        """Return un-normalised embeddings [V, F, D] of prepared frames [V, F, 3, H, W], padding
+        included.
 
-        `mask` [V, F], 0 for padding, is for methods that look across frames. The similarity takes it again.
+        `mask` [V, F], 0 for padding, is for methods that look across frames. The similarity takes
+        it again.
         """
         if pixels.ndim != 5:
             raise ValueError(f"pixels must be [V, F, 3, H, W], not {list(pixels.shape)}")
         if mask is not None and mask.shape != pixels.shape[:2]:
-            raise ValueError(f"mask must be {list(pixels.shape[:2])} like the frames, not {list(mask.shape)}")
+            raise ValueError(
+                f"mask must be {list(pixels.shape[:2])} like the frames, not {list(mask.shape)}"
+            )
         mask = torch.ones(pixels.shape[:2]) if mask is None else mask
-        return self._embed(pixels.flatten(0, 1), mask.to(self.device)).unflatten(0, pixels.shape[:2])
+        return self._embed(pixels.flatten(0, 1), mask.to(self.device)).unflatten(
+            0, pixels.shape[:2]
+        )
 
     def tokenize(self, texts: Sequence[str], max_words: int | None = None) -> tuple[Tensor, int]:
-        """Return token ids [T, L] of captions, and how many captions were cut (with a warning, once).
+        """Return token ids [T, L] of captions, and how many captions were cut (with a warning,
+        once).
 
-        A caption keeps at most min(context, max_words) tokens, start and end included. Raises ValueError for
-        no caption, a blank one (named by its index) or a max_words below 3, TypeError if not given strings.
+        A caption keeps at most min(context, max_words) tokens, start and end included. Raises
+        ValueError for no caption, a blank one (named by its index) or a max_words below 3,
+        TypeError if not given strings.
         """
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
             raise TypeError("expected a list of captions, each a string")
@@ -268,13 +333,17 @@ class RetrievalModel(nn.Module):
         if blank := [index for index, text in enumerate(texts) if not text.strip()]:
             raise ValueError(f"caption {blank[0]} is blank; drop it or give it words")
         if max_words is not None and max_words < 3:
-            raise ValueError(f"max_words must leave room for start, one word and end, not {max_words}")
+            raise ValueError(
+                f"max_words must leave room for start, one word and end, not {max_words}"
+            )
         places = self.clip.config.text_config.max_position_embeddings
         most = min(places, max_words or math.inf)
         ids, self.cut = self.family.tokenize(self.of_processor("tokenizer"), texts, places, most)
         if self.cut and not self._warned:
             self._warned = True
-            warnings.warn(f"{self.cut} of {len(ids)} captions exceed {most} tokens and are cut", stacklevel=3)
+            warnings.warn(
+                f"{self.cut} of {len(ids)} captions exceed {most} tokens and are cut", stacklevel=3
+            )
         return ids, self.cut
 
     @property
@@ -289,7 +358,9 @@ class RetrievalModel(nn.Module):
 
     @property
     def frames_at_once(self) -> int:
-        """How many frames pass the encoder together: on a CPU as many as its cache holds, which is faster."""
+        """How many frames pass the encoder together: on a CPU as many as its cache holds, which is
+        faster.
+        """
         if self.device.type != "cpu":
             return sys.maxsize
         vision = self.clip.config.vision_config
@@ -312,7 +383,11 @@ class RetrievalModel(nn.Module):
         return self.clip.logit_scale.float().exp()
 
     def of_processor(self, name: str) -> object:
-        """Return the processor's "tokenizer" or "image_processor". Raises ValueError without a processor."""
+        """Return the processor's "tokenizer" or "image_processor". Raises ValueError without a
+        processor.
+        """
         if self.processor is None:
-            raise ValueError("this model has no processor: give tensors, or RetrievalModel(clip, processor)")
+            raise ValueError(
+                "this model has no processor: give tensors, or RetrievalModel(clip, processor)"
+            )
         return getattr(self.processor, name)

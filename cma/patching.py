@@ -12,8 +12,8 @@ from .families import TOWERS, family_of, tower_of
 class OnClip:
     """All that this library keeps on a CLIP, as its attribute `cma`.
 
-    `acting`: the method that acts and its scale, or None; `handles` remove it again. `undo`: functions that
-    give the CLIP its own precision and forward back after `cma.training.prepare`.
+    `acting`: the method that acts and its scale, or None; `handles` remove it again. `undo`:
+    functions that give the CLIP its own precision and forward back after `cma.training.prepare`.
     """
 
     acting: tuple[nn.Module, float] | None = None
@@ -41,14 +41,18 @@ def towers_and_layers(clip: nn.Module) -> Iterator[tuple[str, int, nn.Module]]:
 
 
 def parts(clip: nn.Module, name: str) -> Iterator[tuple[str, int, nn.Module]]:
-    """Yield (tower, depth from 0, module) of the part `name` (in `cma.families.Tower`) of each layer."""
+    """Yield (tower, depth from 0, module) of the part `name` (in `cma.families.Tower`) of each
+    layer.
+    """
     family = family_of(clip.config)
     for tower, depth, layer in towers_and_layers(clip):
         yield tower, depth, layer.get_submodule(getattr(getattr(family, tower), name))
 
 
 def activate(clip: nn.Module, method: nn.Module, scale: float = 1.0) -> None:
-    """Let only `method` (a `cma.method.Method`) act on `clip`. Raises ValueError if it cannot at `scale`."""
+    """Let only `method` (a `cma.method.Method`) act on `clip`. Raises ValueError if it cannot at
+    `scale`.
+    """
     if scale not in (0, 1) and not method.scales:
         raise ValueError(f"{method.NAME}: acts or does not; scale must be 1 or 0, not {scale}")
     deactivate(clip)

@@ -21,20 +21,31 @@ COLOURS = (GREY, BLUE, ORANGE, "#5b8c5a", "#8a5a9e", "#b04a4a")
 
 
 def image_grid(
-    images: Sequence[Image.Image], captions: Sequence[str], columns: int = 5, size: float = 1.6,
+    images: Sequence[Image.Image],
+    captions: Sequence[str],
+    columns: int = 5,
+    size: float = 1.6,
     marked: Sequence[bool] | None = None,
-) -> Figure:  # fmt: skip
-    """Draw pictures with a caption below each and a frame around `marked` ones; size: of one, in inches."""
+) -> Figure:
+    """Draw pictures with a caption below each and a frame around `marked` ones; size: of one, in
+    inches.
+    """
     if len(images) != len(captions):
-        raise ValueError(f"{len(images)} images and {len(captions)} captions: expected one for each")
+        raise ValueError(
+            f"{len(images)} images and {len(captions)} captions: expected one for each"
+        )
     rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(columns * size, rows * size * 1.3), squeeze=False)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(columns * size, rows * size * 1.3), squeeze=False
+    )
     for axis in axes.flat[len(images) :]:
         axis.axis("off")
     for i, (axis, image, text) in enumerate(zip(axes.flat, images, captions, strict=False)):
         axis.imshow(image)
         axis.set(xticks=[], yticks=[])
-        axis.set_xlabel(textwrap.fill(text, 22, max_lines=3, placeholder=" …"), fontsize=7, parse_math=False)
+        axis.set_xlabel(
+            textwrap.fill(text, 22, max_lines=3, placeholder=" …"), fontsize=7, parse_math=False
+        )
         for spine in axis.spines.values():
             spine.set(visible=bool(marked and marked[i]), color=ORANGE, linewidth=3)
     figure.tight_layout()
@@ -42,7 +53,9 @@ def image_grid(
 
 
 def training_curve(record: object) -> Figure:
-    """Plot loss and learning rate by step, and R@1 (%) by epoch, of a run's `cma.training.RunRecord`."""
+    """Plot loss and learning rate by step, and R@1 (%) by epoch, of a run's
+    `cma.training.RunRecord`.
+    """
     points = [point for entry in record.history for point in entry["curve"]]
     steps, losses, rates = zip(*points, strict=True) if points else ((), (), ())
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8))
@@ -50,7 +63,9 @@ def training_curve(record: object) -> Figure:
     left.set(xlabel="step", ylabel="loss")
     (second := left.twinx()).plot(steps, rates, color=GREY, linewidth=1, linestyle=":")
     second.set_ylabel("rate (dotted)", color=GREY)
-    watched = {entry["epoch"]: entry["validation"] for entry in record.history if "validation" in entry}
+    watched = {
+        entry["epoch"]: entry["validation"] for entry in record.history if "validation" in entry
+    }
     if watched:
         for direction, colour in (("text_to_visual", BLUE), ("visual_to_text", ORANGE)):
             recalls = [result[direction]["R@1"] for result in watched.values()]
@@ -75,8 +90,8 @@ def folded(answer: str) -> object:
 
 
 def checked(yours: Callable, ours: Callable, *cases: tuple) -> Callable:
-    """Return the function that an exercise goes on with: `yours` if it gives the same as `ours` for every
-    case, a tuple of arguments; else `ours`. Prints which one, and why.
+    """Return the function that an exercise goes on with: `yours` if it gives the same as `ours` for
+    every case, a tuple of arguments; else `ours`. Prints which one, and why.
     """
     import torch
 
@@ -86,9 +101,13 @@ def checked(yours: Callable, ours: Callable, *cases: tuple) -> Callable:
             print("not filled in yet: going on with cma's own function")
             return ours
         try:
-            torch.testing.assert_close(torch.as_tensor(result), torch.as_tensor(wanted), check_dtype=False)
+            torch.testing.assert_close(
+                torch.as_tensor(result), torch.as_tensor(wanted), check_dtype=False
+            )
         except AssertionError as error:
-            print(f"case {number} of {len(cases)} differs, so we go on with cma's own function: {error}")
+            print(
+                f"case {number} of {len(cases)} differs, so we go on with cma's own function: {error}"
+            )
             return ours
     print(f"right, in all {len(cases)} cases")
     return yours

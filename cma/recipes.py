@@ -1,9 +1,10 @@
 """The paper's settings for each benchmark, and ours for the offline benchmarks.
 
-`paper` is the authors' training: optimiser, schedule, a rate of 1e-5 (section 4.1), half precision (see
-`cma.training.prepare`; in it 1e-5 makes steps about 100 times as large as in float32), the gradient divided
-by 4 as in their four processes, and the epoch chosen on test. `float32` is ours: AdamW, a rate of our own,
-validation; `bf16` is ours with bfloat16 activations, for GPUs. Ours are **untried on real data**.
+`paper` is the authors' training: optimiser, schedule, a rate of 1e-5 (section 4.1), half precision
+(see `cma.training.prepare`; in it 1e-5 makes steps about 100 times as large as in float32), the
+gradient divided by 4 as in their four processes, and the epoch chosen on test. `float32` is ours:
+AdamW, a rate of our own, validation; `bf16` is ours with bfloat16 activations, for GPUs. Ours are
+**untried on real data**.
 """
 
 from dataclasses import asdict, replace
@@ -21,8 +22,8 @@ VARIANTS = {"paper": PAPER | HALF, "float32": {}, "bf16": {"precision": "bf16"}}
 class Recipe:
     """Settings of one benchmark; `source` says where they are from.
 
-    `bottleneck_dim` is the paper's r, `shared_dim` its d_s. `config` is the float32 variant. If `paper` is
-    False, there is no variant "paper".
+    `bottleneck_dim` is the paper's r, `shared_dim` its d_s. `config` is the float32 variant. If
+    `paper` is False, there is no variant "paper".
     """
 
     dataset: str
@@ -38,30 +39,43 @@ class Recipe:
         return AdapterConfig(bottleneck_dim=self.bottleneck_dim, shared_dim=self.shared_dim)
 
     def train_config(self, variant: str = "float32") -> TrainConfig:
-        """Return the run's settings in one of VARIANTS. Raises ValueError for one that does not exist."""
+        """Return the run's settings in one of VARIANTS. Raises ValueError for one that does not
+        exist.
+        """
         if variant not in VARIANTS:
             known = f"expected one of {', '.join(VARIANTS)}"
             raise ValueError(f"the recipe of {self.dataset} has no variant {variant!r}: {known}")
         if variant == "paper" and not self.paper:
-            raise ValueError(f'{self.dataset}: no recipe of the paper exists ({self.source}); use "float32"')
+            raise ValueError(
+                f'{self.dataset}: no recipe of the paper exists ({self.source}); use "float32"'
+            )
         return replace(self.config, name=f"{self.dataset}-{variant}", **VARIANTS[variant])
 
     def run_name(self, base: str, config: TrainConfig, backbone: str) -> str:
-        """Return `cma.config.run_name`: only `base` for this recipe's float32 settings and backbone."""
-        given = {key: value for key, value in asdict(config).items() if key not in (*NO_EFFECT, *WHERE)}
+        """Return `cma.config.run_name`: only `base` for this recipe's float32 settings and
+        backbone.
+        """
+        given = {
+            key: value for key, value in asdict(config).items() if key not in (*NO_EFFECT, *WHERE)
+        }
         usual = asdict(self.config) | {"backbone": self.backbone}
         return run_name(base, given | {"backbone": backbone}, usual)
 
 
 _PAPER = "paper section 4.1 and its table of trained parameters"
-_IMAGES = "paper section 4.1; r and d_s of the image rows inferred from their 0.5 M trained parameters"
+_IMAGES = (
+    "paper section 4.1; r and d_s of the image rows inferred from their 0.5 M trained parameters"
+)
 _NONE = "the paper gives none for remote sensing; these are Flickr30K's"
-_MINI = "ours; the adapter's rate came from a trial of another small world, and the study chose it, too"
+_MINI = (
+    "ours; the adapter's rate came from a trial of another small world, and the study chose it, too"
+)
 
 _IMAGE = TrainConfig(max_frames=1, lr=5e-4, workers=4)
 _VIDEO = TrainConfig(similarity="text_conditioned", lr=5e-4, workers=4)
 _PARAGRAPH = replace(_VIDEO, max_words=64, max_frames=64)
-_SMALL = {"epochs": 1, "lr": 1e-2, "epoch_unit": "items", "cache": True, "workers": 0}  # a notebook's budget
+# a notebook's budget
+_SMALL = {"epochs": 1, "lr": 1e-2, "epoch_unit": "items", "cache": True, "workers": 0}
 _CLIPS = {"batch_size": 32, "max_frames": 6, "fps": None}
 
 _ALL = (
@@ -75,7 +89,9 @@ _ALL = (
     Recipe("rsicd", 8, 16, _NONE, _IMAGE, paper=False),
     Recipe("rsitmd", 8, 16, _NONE, _IMAGE, paper=False),
     Recipe("mini-flickr30k", 8, 16, _MINI, _IMAGE.merge(_SMALL), paper=False, backbone="mini"),
-    Recipe("mini-msrvtt", 8, 16, _MINI, _VIDEO.merge(_SMALL | _CLIPS), paper=False, backbone="mini"),
+    Recipe(
+        "mini-msrvtt", 8, 16, _MINI, _VIDEO.merge(_SMALL | _CLIPS), paper=False, backbone="mini"
+    ),
 )
 RECIPES: dict[str, Recipe] = {recipe.dataset: recipe for recipe in _ALL}
 
@@ -83,5 +99,7 @@ RECIPES: dict[str, Recipe] = {recipe.dataset: recipe for recipe in _ALL}
 def recipe(name: str) -> Recipe:
     """Return the recipe of a benchmark. Raises ValueError that lists the known benchmarks."""
     if name not in RECIPES:
-        raise ValueError(f"no benchmark {name!r} has a recipe: expected one of {', '.join(RECIPES)}")
+        raise ValueError(
+            f"no benchmark {name!r} has a recipe: expected one of {', '.join(RECIPES)}"
+        )
     return RECIPES[name]

@@ -1,7 +1,8 @@
 """Similarity of texts and visuals: cosine to the mean frame, or to frames weighted by the text.
 
-Letters in shapes: T texts, V items, F frames, D width. Embeddings are given un-normalised; all arithmetic is
-float32. An image is an item of one frame, for which both similarities are the plain cosine.
+Letters in shapes: T texts, V items, F frames, D width. Embeddings are given un-normalised; all
+arithmetic is float32. An image is an item of one frame, for which both similarities are the plain
+cosine.
 """
 
 import torch
@@ -10,21 +11,26 @@ from torch.nn import functional as F
 
 from .config import ReadConfig
 
-BLOCK = 2**19  # elements of a [V, F, T] block held at once; larger blocks do not fit the cache and are slower
+# elements of a [V, F, T] block held at once; larger blocks do not fit the cache and are slower
+BLOCK = 2**19
 TINY = torch.finfo(torch.float32).tiny
 
 
 def compare(text: Tensor, frames: Tensor, mask: Tensor | None, config: ReadConfig) -> Tensor:
-    """Cosine [T, V] of text [T, D] and frames [V, F, D] with mask [V, F], pooled by `config.similarity`."""
+    """Cosine [T, V] of text [T, D] and frames [V, F, D] with mask [V, F], pooled by
+    `config.similarity`.
+    """
     if config.similarity == "mean_pooled":
         return mean_pooled(text, frames, mask)
     return text_conditioned(text, frames, mask, config.temperature)
 
 
 def mean_pooled(text: Tensor, frames: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Cosine [T, V] of text [T, D] with the mean of an item's frames [V, F, D]; mask [V, F], 0 = padding.
+    """Cosine [T, V] of text [T, D] with the mean of an item's frames [V, F, D]; mask [V, F], 0 =
+    padding.
 
-    Raises ValueError for shapes that do not match, and for a fully masked item (its index is named).
+    Raises ValueError for shapes that do not match, and for a fully masked item (its index is
+    named).
     """
     with torch.autocast(text.device.type, enabled=False):
         text, frames, mask = _prepare(text, frames, mask)
@@ -35,19 +41,22 @@ def mean_pooled(text: Tensor, frames: Tensor, mask: Tensor | None = None) -> Ten
 def text_conditioned(
     text: Tensor, frames: Tensor, mask: Tensor | None = None, temperature: float = 5.0
 ) -> Tensor:
-    """Cosine [T, V] of text t [T, D] with frames v [V, F, D] pooled by w = softmax_f(t . v_f / temperature).
+    """Cosine [T, V] of text t [T, D] with frames v [V, F, D] pooled by w = softmax_f(t . v_f /
+    temperature).
 
-    The pooled frames [T, V, D] are never built: with S = t . v_f and the Gram matrix G = v v^T of an item,
-    the cosine is `sum_f(w S) / (|t| sqrt(w G w))`. Raises ValueError as `mean_pooled`.
+    The pooled frames [T, V, D] are never built: with S = t . v_f and the Gram matrix G = v v^T of
+    an item, the cosine is `sum_f(w S) / (|t| sqrt(w G w))`. Raises ValueError as `mean_pooled`.
     """
     with torch.autocast(text.device.type, enabled=False):
         text, frames, mask = _prepare(text, frames, mask)
         size = max(1, BLOCK // max(1, len(text) * frames.shape[1]))
-        # If frames nearly cancel each other, float32 loses its digits; Apple's GPUs have no float64.
+        # If frames nearly cancel each other, float32 loses its digits; Apple's GPUs have no
+        # float64.
         exact = torch.float32 if frames.device.type == "mps" else torch.float64
         cosines = []
         for part, own in zip(frames.split(size), mask.split(size), strict=True):
-            scores = part @ text.T  # [V, F, T]: as [V, T, F], the softmax would take longer than the product
+            # [V, F, T]: as [V, T, F], the softmax would take longer than the product
+            scores = part @ text.T
             weights = (scores / temperature).masked_fill(~own[..., None], -torch.inf).softmax(1)
             dots = (weights * scores).sum(1)  # t . pooled, [V, T]
             gram = part.to(exact) @ part.to(exact).mT  # [V, F, F]
@@ -60,10 +69,14 @@ def text_conditioned(
 def _prepare(text: Tensor, frames: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Check all; return float32 text, float32 frames with zeros for padding, and a boolean mask."""
     if text.ndim != 2 or frames.ndim != 3 or text.shape[1] != frames.shape[2]:
-        raise ValueError(f"expected text [T, D], frames [V, F, D], not {[*text.shape]}, {[*frames.shape]}")
+        raise ValueError(
+            f"expected text [T, D], frames [V, F, D], not {[*text.shape]}, {[*frames.shape]}"
+        )
     mask = torch.ones(frames.shape[:2], device=frames.device) if mask is None else mask
     if mask.shape != frames.shape[:2]:
-        raise ValueError(f"mask must be {list(frames.shape[:2])} like the frames, not {list(mask.shape)}")
+        raise ValueError(
+            f"mask must be {list(frames.shape[:2])} like the frames, not {list(mask.shape)}"
+        )
     mask = mask.to(frames.device).bool()
     if not (seen := mask.any(1)).all():
         empty = (~seen).nonzero().flatten().tolist()

@@ -1,4 +1,6 @@
-"""Turn a benchmark's files into one dataset folder: `python -m data_prep NAME --source DIR --out DIR`."""
+"""Turn a benchmark's files into one dataset folder: `python -m data_prep NAME --source DIR --out
+DIR`.
+"""
 
 import cma
 

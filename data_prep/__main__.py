@@ -1,4 +1,6 @@
-"""The command line: `python -m data_prep NAME --source DIR --out DIR`, or `python -m data_prep mini`."""
+"""The command line: `python -m data_prep NAME --source DIR --out DIR`, or `python -m data_prep
+mini`.
+"""
 
 import argparse
 import sys
@@ -13,22 +15,36 @@ from data_prep.readers import BadInput, expand_home
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser: a subcommand for each benchmark, `folder` for own media, `mini` and `frames`."""
-    parser = argparse.ArgumentParser(prog="python -m data_prep", description=sys.modules["data_prep"].__doc__)
+    """Return the parser: a subcommand for each benchmark, `folder` for own media, `mini` and
+    `frames`.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m data_prep", description=sys.modules["data_prep"].__doc__
+    )
     commands = parser.add_subparsers(required=True, metavar="NAME")
     mini.add_command(commands)
     frames.add_command(commands)
-    readers = {name: (benchmark.help, benchmark.add_options) for name, benchmark in BENCHMARKS.items()}
+    readers = {
+        name: (benchmark.help, benchmark.add_options) for name, benchmark in BENCHMARKS.items()
+    }
     readers["folder"] = (own.__doc__, own.add_options)
     for name, (description, add_options) in readers.items():
-        command = commands.add_parser(name, help=description.splitlines()[0], description=description)
+        command = commands.add_parser(
+            name, help=description.splitlines()[0], description=description
+        )
         add = command.add_argument
         add("--source", type=Path, required=True, help="folder with the downloaded files")
         add("--out", type=Path, required=True, help="dataset folder to write")
-        without = "go on without items that cannot be used, and with counts unlike the published ones"
+        without = (
+            "go on without items that cannot be used, and with counts unlike the published ones"
+        )
         add("--allow-missing", action="store_true", help=without)
         add("--no-check", action="store_true", help="do not decode the media, only look for it")
-        add("--annotations-only", action="store_true", help="write every item without looking for media")
+        add(
+            "--annotations-only",
+            action="store_true",
+            help="write every item without looking for media",
+        )
         add("--workers", type=int, default=2, help="processes that decode (default: %(default)s)")
         add_options(command)
         command.set_defaults(run=_prepare)
@@ -36,7 +52,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return 0, 1 for an error the user can correct (one line on stderr), 130 for Ctrl-C."""
+    """Run one command; return 0, 1 for an error the user can correct (one line on stderr), 130 for
+    Ctrl-C.
+    """
     try:
         run(arguments)
     except (BadInput, ImportError, OSError) as error:
@@ -50,7 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
-    """Run one command. Raises `BadInput`, ImportError or OSError for errors that the user can correct."""
+    """Run one command. Raises `BadInput`, ImportError or OSError for errors that the user can
+    correct.
+    """
     options = expand_home(build_parser().parse_args(arguments))
     options.run(options)
 

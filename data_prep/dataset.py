@@ -32,7 +32,9 @@ class Counts(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A place where media may be. `file`: a path or name, with or without extension; times in seconds."""
+    """A place where media may be. `file`: a path or name, with or without extension; times in
+    seconds.
+    """
 
     file: str
     start: float | None = None
@@ -41,10 +43,11 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Entry:
-    """One item of the annotations. `file`: its media, a relative path or a video's id without extension.
+    """One item of the annotations. `file`: its media, a relative path or a video's id without
+    extension.
 
-    If that file is not found, `instead` is used, with a start and end of its own. An entry without captions
-    is reported as missing, like an entry without media.
+    If that file is not found, `instead` is used, with a start and end of its own. An entry without
+    captions is reported as missing, like an entry without media.
     """
 
     id: str
@@ -74,9 +77,11 @@ class Annotations:
     recipe: str
     files: list[str]  # the annotation files that were used
     notes: list[str] = field(default_factory=list)  # what was cleaned or left out, with counts
-    faults: list[str] = field(default_factory=list)  # problems that raise `BadInput`, unless allowed
+    # problems that raise `BadInput`, unless allowed
+    faults: list[str] = field(default_factory=list)
     advice: str = "Use the files of this benchmark"  # what to do about the faults
-    exact: bool = False  # True: an entry's `file` is its full path; the same name elsewhere does not count
+    # True: an entry's `file` is its full path; the same name elsewhere does not count
+    exact: bool = False
     captioned: bool = True  # False: the dataset is only searched, so no item needs a caption
     listed: Sequence[tuple[Path, list[str]]] | None = None  # folders of the source, and their files
 
@@ -89,7 +94,9 @@ class CaptionCleaner:
         self.blank = 0
 
     def __call__(self, captions: Iterable[object], where: str) -> tuple[str, ...]:
-        """Return an item's cleaned captions, no blank ones. Raises `BadInput` with `where` for non-text."""
+        """Return an item's cleaned captions, no blank ones. Raises `BadInput` with `where` for
+        non-text.
+        """
         kept = []
         for caption in captions:
             if not isinstance(caption, str):
@@ -131,10 +138,11 @@ def counts_of_split(
     media_found: int | None,
     media_expected: int,
 ) -> dict:
-    """Return found / expected items, captions and media of one split, in the form of `dataset.json`.
+    """Return found / expected items, captions and media of one split, in the form of
+    `dataset.json`.
 
-    `published` is (items, captions), or None if nothing was published; `media_found` is None if media was not
-    looked for.
+    `published` is (items, captions), or None if nothing was published; `media_found` is None if
+    media was not looked for.
     """
     items, captions = published or (None, None)
     return {
@@ -146,12 +154,17 @@ def counts_of_split(
 
 
 def count_table(counts: dict[str, dict]) -> list[str]:
-    """Format the counts of `dataset.json` as lines of a table: found / expected items, captions, media."""
+    """Format the counts of `dataset.json` as lines of a table: found / expected items, captions,
+    media.
+    """
     rows = [("split", "items", "captions", "media")]
     for split, items in counts.items():
         rows.append((split, *map(_of_expected, (items, items["captions"], items["media"]))))
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return [
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    ]
 
 
 def _of_expected(count: dict) -> str:
@@ -161,7 +174,9 @@ def _of_expected(count: dict) -> str:
 
 
 def refuse_other_content(out: Path, name: str) -> None:
-    """Raise `BadInput` if `out` holds anything but the dataset `name`, finished or not, in this version."""
+    """Raise `BadInput` if `out` holds anything but the dataset `name`, finished or not, in this
+    version.
+    """
     if out.exists() and not out.is_dir():
         raise BadInput(f"{out}: is a file; expected a new folder, or one that holds {name}")
     there = read_object(out / SEAL)
@@ -170,9 +185,13 @@ def refuse_other_content(out: Path, name: str) -> None:
             f"{out}: expected {name} in format version {FORMAT_VERSION} or nothing, found "
             f"{there.get('name')} in version {there.get('format_version')}; choose another --out or remove it"
         )
-    others = [path.name for path in sorted(out.iterdir()) if not _is_ours(path)] if out.is_dir() else []
+    others = (
+        [path.name for path in sorted(out.iterdir()) if not _is_ours(path)] if out.is_dir() else []
+    )
     if others:
-        raise BadInput(f"{out}: holds {others[0]}, which is no part of a dataset; choose another --out")
+        raise BadInput(
+            f"{out}: holds {others[0]}, which is no part of a dataset; choose another --out"
+        )
 
 
 def _is_ours(path: Path) -> bool:
@@ -207,7 +226,9 @@ def read_object(path: Path) -> dict:
 
 
 def write_missing(out: Path, missing: Iterable[tuple[str, str, str]]) -> None:
-    """List unusable items in `missing.txt`: id, file and reason, tab-separated. Without any, remove it."""
+    """List unusable items in `missing.txt`: id, file and reason, tab-separated. Without any, remove
+    it.
+    """
     rows = ["\t".join(row) + "\n" for row in missing]
     if rows:
         files.write_whole(out / MISSING, "".join(rows))
@@ -216,7 +237,8 @@ def write_missing(out: Path, missing: Iterable[tuple[str, str, str]]) -> None:
 
 
 def write_dataset(out: Path, source: Path, entries: Iterable[Entry], seal: dict) -> None:
-    """Write the dataset folder of `entries`, whose `file` is relative to `source`, with `dataset.json` last.
+    """Write the dataset folder of `entries`, whose `file` is relative to `source`, with
+    `dataset.json` last.
 
     `dataset.json` gets `seal`, the format version and, if links cannot be made, `media_root`.
     """
@@ -233,12 +255,16 @@ def _to_line(entry: Entry) -> str:
     """Return the entry's line of `metadata.jsonl`, with `start` and `end` only if they are set."""
     fields = {"file_name": f"{MEDIA}/{entry.file}", "id": entry.id}
     fields |= {"captions": entry.captions, "split": entry.split}
-    fields |= {name: value for name in ("start", "end") if (value := getattr(entry, name)) is not None}
+    fields |= {
+        name: value for name in ("start", "end") if (value := getattr(entry, name)) is not None
+    }
     return json.dumps(fields, ensure_ascii=False) + "\n"
 
 
 def _link(link: Path, source: Path) -> bool:
-    """Make `link` point to `source`, by a relative path if they are near; False if links cannot be made."""
+    """Make `link` point to `source`, by a relative path if they are near; False if links cannot be
+    made.
+    """
     target, beside = source.resolve(), link.parent.resolve().parent
     if target.is_relative_to(beside):
         target = Path(os.path.relpath(target, link.parent.resolve()))

@@ -1,7 +1,8 @@
-"""Decode the clips of a dataset folder once, into JPEG frames, so that epochs do not decode them again.
+"""Decode the clips of a dataset folder once, into JPEG frames, so that epochs do not decode them
+again.
 
-The result is a new dataset folder with the same items, captions and splits, whose clips are folders of
-frames: train and evaluate on it instead. A run that was stopped continues where it was.
+The result is a new dataset folder with the same items, captions and splits, whose clips are folders
+of frames: train and evaluate on it instead. A run that was stopped continues where it was.
 """
 
 import argparse
@@ -37,7 +38,8 @@ MARK = ".clip"  # a file beside the frames: the size and time of their video
 
 @dataclass(frozen=True)
 class Extraction:
-    """Which frames are kept: one every 1 / `fps` seconds (None: all), at most `max_frames` of a clip.
+    """Which frames are kept: one every 1 / `fps` seconds (None: all), at most `max_frames` of a
+    clip.
 
     `short_side` is in pixels; smaller frames keep their size. `quality` is that of the JPEG files.
     """
@@ -49,7 +51,9 @@ class Extraction:
 
     @property
     def folder(self) -> str:
-        """The name of the folder for these settings, so that frames of different settings never mix."""
+        """The name of the folder for these settings, so that frames of different settings never
+        mix.
+        """
         rate = "all" if self.fps is None else f"{self.fps:g}fps"
         most = "" if self.max_frames is None else f"-{self.max_frames}frames"
         return f"{rate}{most}-{self.short_side}px-q{self.quality}"
@@ -72,9 +76,26 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     add("--dataset", type=Path, required=True, help="dataset folder of clips")
     add("--out", type=Path, help="dataset folder to write (default: DATASET-frames)")
     add("--fps", type=_rate, default=1.0, help="frames a second, or all (default: %(default)g)")
-    add("--short-side", type=_positive, default=224, metavar="PX", help="pixels (default: %(default)s)")
-    add("--max-frames", type=_positive, metavar="N", help="at most, evenly spread (default: no limit)")
-    add("--quality", type=_positive, default=95, metavar="Q", help="of the JPEG files (default: %(default)s)")
+    add(
+        "--short-side",
+        type=_positive,
+        default=224,
+        metavar="PX",
+        help="pixels (default: %(default)s)",
+    )
+    add(
+        "--max-frames",
+        type=_positive,
+        metavar="N",
+        help="at most, evenly spread (default: no limit)",
+    )
+    add(
+        "--quality",
+        type=_positive,
+        default=95,
+        metavar="Q",
+        help="of the JPEG files (default: %(default)s)",
+    )
     add("--workers", type=int, default=2, metavar="N", help="processes (default: 2)")
     add("--allow-missing", action="store_true", help="go on without clips that fail")
     command.set_defaults(run=_run)
@@ -90,11 +111,13 @@ def _run(options: argparse.Namespace) -> None:
 def extract(
     dataset: Path, out: Path, extraction: Extraction, workers: int = 2, allow_missing: bool = False
 ) -> None:
-    """Write the dataset folder `out`: like `dataset`, but each clip, start to end, is a folder of frames.
+    """Write the dataset folder `out`: like `dataset`, but each clip, start to end, is a folder of
+    frames.
 
-    A clip that was already decoded, from the same file with these settings, is not decoded again. Raises
-    `BadInput` if `dataset` is not a finished dataset of clips, and, unless `allow_missing`, if clips cannot
-    be decoded (they are listed in `missing.txt`); ImportError if packages of the extra `video` are missing.
+    A clip that was already decoded, from the same file with these settings, is not decoded again.
+    Raises `BadInput` if `dataset` is not a finished dataset of clips, and, unless `allow_missing`,
+    if clips cannot be decoded (they are listed in `missing.txt`); ImportError if packages of the
+    extra `video` are missing.
     """
     if out.resolve() == dataset.resolve():
         raise BadInput(f"{out}: is the dataset itself; choose another --out")
@@ -108,7 +131,11 @@ def extract(
         unseal(out)
     failed = one_by_one(partial(decode, extraction=extraction), left, workers, "decode clips")
     reasons = {clip: why for clip, why in zip(left, failed, strict=True) if why}
-    missing = [(entry.id, str(clip.path), reasons[clip]) for entry, clip in items.items() if clip in reasons]
+    missing = [
+        (entry.id, str(clip.path), reasons[clip])
+        for entry, clip in items.items()
+        if clip in reasons
+    ]
     write_missing(out, missing)
     used = [entry for entry, clip in items.items() if clip not in reasons]
     if missing and not (allow_missing and used):
@@ -129,7 +156,9 @@ def extract(
     write_dataset(out, out / FRAMES, used, about | {"frames": asdict(extraction)})
 
 
-def _plan(dataset: Path, frames: Path, extraction: Extraction) -> tuple[dict, dict[Entry, ClipPart]]:
+def _plan(
+    dataset: Path, frames: Path, extraction: Extraction
+) -> tuple[dict, dict[Entry, ClipPart]]:
     """Return the content for the new `dataset.json`, and the clip of each entry of the new folder."""
     from cma import data  # here, because it loads torch
 
@@ -138,7 +167,9 @@ def _plan(dataset: Path, frames: Path, extraction: Extraction) -> tuple[dict, di
     except ValueError as error:
         raise BadInput(str(error)) from error
     if splits[0].kind != "video":
-        raise BadInput(f"{dataset}: holds pictures, which need no decoding into frames; expected clips")
+        raise BadInput(
+            f"{dataset}: holds pictures, which need no decoding into frames; expected clips"
+        )
     items = {}
     for split in splits:
         for item in split.items:
@@ -163,7 +194,9 @@ def decode(clip: ClipPart, extraction: Extraction) -> str | None:
     unfinished.mkdir(parents=True)
     most = extraction.max_frames or sys.maxsize
     try:
-        for number, frame in enumerate(stream_frames(clip.path, most, extraction.fps, clip.start, clip.end)):
+        for number, frame in enumerate(
+            stream_frames(clip.path, most, extraction.fps, clip.start, clip.end)
+        ):
             small = _shrink(frame, extraction.short_side)
             small.save(unfinished / f"{number:06}.jpg", quality=extraction.quality)
     except MediaError as error:
@@ -182,7 +215,9 @@ def is_done(clip: ClipPart) -> bool:
 
 
 def _shrink(frame: Image.Image, short_side: int) -> Image.Image:
-    """Return the frame resized to this short side, with its proportions; smaller frames are unchanged."""
+    """Return the frame resized to this short side, with its proportions; smaller frames are
+    unchanged.
+    """
     scale = short_side / min(frame.size)
     if scale >= 1:
         return frame

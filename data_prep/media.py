@@ -25,10 +25,12 @@ Result = TypeVar("Result")
 
 
 class MediaFiles:
-    """Finds pictures or clips under `source` by path, name, or name without extension; top folders first.
+    """Finds pictures or clips under `source` by path, name, or name without extension; top folders
+    first.
 
-    For videos, a folder of pictures counts as a clip, unless a file has its name; frames are sorted by name.
-    `listed` holds the folders below `source` and the names of their files, if they are already known.
+    For videos, a folder of pictures counts as a clip, unless a file has its name; frames are sorted
+    by name. `listed` holds the folders below `source` and the names of their files, if they are
+    already known.
     """
 
     def __init__(
@@ -39,7 +41,9 @@ class MediaFiles:
         found, framed = [], []  # files, and folders of frames
         for parent, names in listed or ((parent, names) for parent, _, names in files.walk(source)):
             found += [parent / name for name in names if _is_media(name, suffixes)]
-            if kind == "video" and any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in names):
+            if kind == "video" and any(
+                Path(name).suffix.lower() in IMAGE_SUFFIXES for name in names
+            ):
                 framed.append(parent)
         self._found = {*found, *framed}
         self._by_name: dict[str, Path] = {}
@@ -61,28 +65,35 @@ class MediaFiles:
         return path if (path := self.source / file) in self._found else None
 
     def locate(self, file: str) -> Path | None:
-        """Return the media of an entry's `file`, or None: by path, else name, else name without extension.
+        """Return the media of an entry's `file`, or None: by path, else name, else name without
+        extension.
 
         So `a.mov` is found as `a.mov`, and also if it was transcoded to `a.mov.mp4` or `a.mp4`.
         """
         name = file.rpartition("/")[2]
-        return next((found for key in (file, name, stem(name)) if (found := self._by_name.get(key))), None)
+        return next(
+            (found for key in (file, name, stem(name)) if (found := self._by_name.get(key))), None
+        )
 
     def is_doubtful(self, file: str, path: Path) -> bool:
         """Whether `path`, which was found for `file`, may be the wrong picture or clip.
 
-        It may be wrong if it is a picture with another extension (such as a mask), or if another file has the
-        same name and another size. Files of the same size are taken for copies.
+        It may be wrong if it is a picture with another extension (such as a mask), or if another
+        file has the same name and another size. Files of the same size are taken for copies.
         """
         if path == self.at(file) or path.is_dir():
             return False
         kind = path.suffix.lower()
         sizes = {one.stat().st_size for one in self._named[path.name] if one.exists()}
-        return len(sizes) > 1 or (kind in IMAGE_SUFFIXES and kind != PurePosixPath(file).suffix.lower())
+        return len(sizes) > 1 or (
+            kind in IMAGE_SUFFIXES and kind != PurePosixPath(file).suffix.lower()
+        )
 
 
 def stem(name: str) -> str:
-    """A file's name up to its last dot, even if nothing follows the dot (`a.`: DiDeMo has such names)."""
+    """A file's name up to its last dot, even if nothing follows the dot (`a.`: DiDeMo has such
+    names).
+    """
     return name.rpartition(".")[0] or name
 
 
@@ -93,25 +104,33 @@ def bare(id: str) -> str:
 
 
 def _is_media(name: str, suffixes: set[str]) -> bool:
-    """Whether a name has one of the extensions `suffixes`; a clip's name may also end in a dot alone."""
+    """Whether a name has one of the extensions `suffixes`; a clip's name may also end in a dot
+    alone.
+    """
     end = name[len(stem(name)) :].lower()
     return end in suffixes or (end == "." and suffixes is VIDEO_SUFFIXES)
 
 
 def check(parts: Mapping[str, Part], kind: str, workers: int, kept: Path) -> dict[str, str]:
-    """Check media with `workers` processes; return {id: its `problem`} for the media that cannot be used.
+    """Check media with `workers` processes; return {id: its `problem`} for the media that cannot be
+    used.
 
-    `kept` is a JSON file with the results of earlier checks: only files that are new or have changed are
-    decoded, and a part that several ids share is decoded once. After Ctrl-C it is written too, with the
-    results so far. Raises ImportError for clips if packages of the extra `video` are missing.
+    `kept` is a JSON file with the results of earlier checks: only files that are new or have
+    changed are decoded, and a part that several ids share is decoded once. After Ctrl-C it is
+    written too, with the results so far. Raises ImportError for clips if packages of the extra
+    `video` are missing.
     """
     try:
         before = files.read_json(kept, dict[str, tuple[str | None, str | None]])
     except (OSError, ValueError):
         before = {}
-    names = {part: f"{part[0]}" + (f" from {part[1]} s" if part[1] else "") for part in parts.values()}
+    names = {
+        part: f"{part[0]}" + (f" from {part[1]} s" if part[1] else "") for part in parts.values()
+    }
     marks = {part: mark_of(part[0]) for part in names}
-    known = {part for part, mark in marks.items() if mark and before.get(names[part], ("",))[0] == mark}
+    known = {
+        part for part, mark in marks.items() if mark and before.get(names[part], ("",))[0] == mark
+    }
     left = [part for part in marks if part not in known]
     if kind == "video" and not all(path.is_dir() for path, _ in left):
         require("video", "av", "decord")
@@ -127,18 +146,25 @@ def check(parts: Mapping[str, Part], kind: str, workers: int, kept: Path) -> dic
 
 
 def mark_of(path: Path) -> str | None:
-    """Sizes and times, which show whether a file or a folder of frames has changed; None if it is absent."""
+    """Sizes and times, which show whether a file or a folder of frames has changed; None if it is
+    absent.
+    """
     try:
         parts = sorted(path.iterdir()) if path.is_dir() else [path]
         stats = [part.stat() for part in parts]
     except OSError:
         return None
-    sizes, latest = sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)
+    sizes, latest = (
+        sum(stat.st_size for stat in stats),
+        max((stat.st_mtime_ns for stat in stats), default=0),
+    )
     return f"{len(stats)} files, {sizes} bytes, {latest} ns"
 
 
 def problem(part: Part, kind: str) -> str | None:
-    """Read a picture, or a clip at both ends and its start time; return why it cannot be used, or None."""
+    """Read a picture, or a clip at both ends and its start time; return why it cannot be used, or
+    None.
+    """
     from cma.media import MediaError, read_frames, read_image  # here, because it loads numpy
 
     path, start = part
@@ -160,7 +186,9 @@ def problem(part: Part, kind: str) -> str | None:
 
 
 def _read_ends(path: Path) -> None:
-    """Decode the first frame and read from the last key frame on: one of them fails for a truncated file."""
+    """Decode the first frame and read from the last key frame on: one of them fails for a truncated
+    file.
+    """
     import av
 
     try:
@@ -178,13 +206,17 @@ def _read_ends(path: Path) -> None:
 def one_by_one(
     function: Callable[[Job], Result], jobs: Sequence[Job], workers: int, title: str
 ) -> Iterator[Result]:
-    """Yield `map(function, jobs)` with a progress bar, by `workers` processes; few jobs run in this one."""
+    """Yield `map(function, jobs)` with a progress bar, by `workers` processes; few jobs run in this
+    one.
+    """
     if workers < 2 or len(jobs) < WORTH_A_PROCESS:
         yield from map(function, tqdm(jobs, desc=title, disable=not jobs))
         return
-    chunk = max(1, min(16, len(jobs) // (8 * workers)))  # not large: Ctrl-C waits for chunks that have begun
+    # not large: Ctrl-C waits for chunks that have begun
+    chunk = max(1, min(16, len(jobs) // (8 * workers)))
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        # `map` starts the processes, which inherit that Ctrl-C is ignored. Only this process reacts to it.
+        # `map` starts the processes, which inherit that Ctrl-C is ignored. Only this process reacts
+        # to it.
         usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             results = pool.map(function, jobs, chunksize=chunk)

@@ -1,8 +1,9 @@
-"""A folder of your own pictures or clips, with captions from a CSV or JSONL file, or without captions.
+"""A folder of your own pictures or clips, with captions from a CSV or JSONL file, or without
+captions.
 
-Without captions the dataset can only be searched, and every item is in its test split. With captions, a
-column `split` gives the split of each item (train, val or test). Without that column, splits are drawn at
-random: 80 % train, 10 % val, 10 % test.
+Without captions the dataset can only be searched, and every item is in its test split. With
+captions, a column `split` gives the split of each item (train, val or test). Without that column,
+splits are drawn at random: 80 % train, 10 % val, 10 % test.
 """
 
 import os
@@ -20,7 +21,8 @@ from data_prep.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from data_prep.readers import BadInput, read_csv, read_json_lines
 
 READINGS = {"image": "captions", "video": "items"}  # what `visual_to_text` ranks
-RECIPES = {"image": "flickr30k", "video": "msrvtt"}  # the settings of the paper's benchmark of that kind
+# the settings of the paper's benchmark of that kind
+RECIPES = {"image": "flickr30k", "video": "msrvtt"}
 
 
 class CaptionRow(NamedTuple):
@@ -32,11 +34,14 @@ class CaptionRow(NamedTuple):
     split: str | None
 
 
-def read(source: Path, captions: Path | None = None, kind: str | None = None, seed: int = 0) -> Annotations:
-    """The pictures or clips under `source`, each with its captions; an item's id is its path below `source`.
+def read(
+    source: Path, captions: Path | None = None, kind: str | None = None, seed: int = 0
+) -> Annotations:
+    """The pictures or clips under `source`, each with its captions; an item's id is its path below
+    `source`.
 
-    If there are both, `kind` ("image" or "video") chooses one. Raises `BadInput` if there are no media, if
-    there are both and `kind` is None, and if the file of captions is not as expected.
+    If there are both, `kind` ("image" or "video") chooses one. Raises `BadInput` if there are no
+    media, if there are both and `kind` is None, and if the file of captions is not as expected.
     """
     kind, names, notes, faults = find_media(source, kind)
     texts, splits, cleaner = {}, {}, CaptionCleaner()
@@ -46,7 +51,9 @@ def read(source: Path, captions: Path | None = None, kind: str | None = None, se
             file = path_of(row)
             texts[file] = texts.get(file, ()) + cleaner(row.captions, row.where)
             if splits.setdefault(file, row.split) != row.split:
-                raise BadInput(f"{row.where}: {file} is in split {splits[file]} above and {row.split} here")
+                raise BadInput(
+                    f"{row.where}: {file} is in split {splits[file]} above and {row.split} here"
+                )
         bare = [name for name in names if not texts.get(name)]
         absent = sorted(set(texts) - set(names))
         notes += cleaner.notes() + count_of(bare, f"files without captions in {captions.name}")
@@ -54,7 +61,9 @@ def read(source: Path, captions: Path | None = None, kind: str | None = None, se
         names += absent
         without = [file for file, split in splits.items() if split is None]
         if 0 < len(without) < len(splits):
-            raise BadInput(f"{captions}: files without a split: {len(without):,}, the first is {without[0]}")
+            raise BadInput(
+                f"{captions}: files without a split: {len(without):,}, the first is {without[0]}"
+            )
         if without:
             splits = draw_splits([name for name in names if texts.get(name)], seed)
     return Annotations(
@@ -62,7 +71,9 @@ def read(source: Path, captions: Path | None = None, kind: str | None = None, se
         kind=kind,
         protocol={"query": "caption", "visual_to_text": READINGS[kind]},
         expected={},
-        entries=[Entry(name, name, texts.get(name, ()), splits.get(name, "test")) for name in names],
+        entries=[
+            Entry(name, name, texts.get(name, ()), splits.get(name, "test")) for name in names
+        ],
         recipe=RECIPES[kind],
         files=[captions.name] if captions else ["no captions, so only to be searched"],
         notes=notes,
@@ -78,16 +89,25 @@ def add_options(parser: ArgumentParser) -> None:
     said = "CSV with the columns file_name,caption (one row for each caption) or JSONL with file_name and "
     said += "caption or captions; split is optional (default: none, the items can only be searched)"
     parser.add_argument("--captions", type=Path, help=said)
-    parser.add_argument("--kind", choices=READINGS, help="which to use if pictures and clips are there")
-    parser.add_argument("--seed", type=int, default=0, help="of the drawn splits (default: %(default)s)")
-    parser.set_defaults(read=lambda given: read(given.source, given.captions, given.kind, given.seed))
+    parser.add_argument(
+        "--kind", choices=READINGS, help="which to use if pictures and clips are there"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the drawn splits (default: %(default)s)"
+    )
+    parser.set_defaults(
+        read=lambda given: read(given.source, given.captions, given.kind, given.seed)
+    )
 
 
-def find_media(source: Path, kind: str | None = None) -> tuple[str, list[str], list[str], list[str]]:
+def find_media(
+    source: Path, kind: str | None = None
+) -> tuple[str, list[str], list[str], list[str]]:
     """Return (kind, sorted paths below `source`, notes, faults); hidden files are ignored.
 
-    A folder that cannot be read is a fault. Other files, and files whose names JSON cannot hold, get a note.
-    If `kind` is "video" and there are no clips, each folder of pictures is one clip. Raises as `read`.
+    A folder that cannot be read is a fault. Other files, and files whose names JSON cannot hold,
+    get a note. If `kind` is "video" and there are no clips, each folder of pictures is one clip.
+    Raises as `read`.
     """
     if not source.is_dir():
         raise BadInput(f"{source}: no such folder; expected the folder with your pictures or clips")
@@ -106,27 +126,34 @@ def find_media(source: Path, kind: str | None = None) -> tuple[str, list[str], l
     if not names:
         known = ", ".join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))
         also = "".join(f"; {line}" for line in faults + unread)
-        raise BadInput(f"{source}: no pictures or clips in it or below it{also}; expected files in {known}")
+        raise BadInput(
+            f"{source}: no pictures or clips in it or below it{also}; expected files in {known}"
+        )
     if pictures and clips and kind is None:
         raise BadInput(
             f"{source}: holds {len(pictures):,} pictures and {len(clips):,} clips, and a dataset is of one "
             "kind; choose --kind image or --kind video, or prepare each into its own --out"
         )
     kind = kind or ("image" if pictures else "video")
-    frames = {parent.as_posix() for picture in pictures if (parent := PurePosixPath(picture).parent).name}
+    frames = {
+        parent.as_posix() for picture in pictures if (parent := PurePosixPath(picture).parent).name
+    }
     chosen = pictures if kind == "image" else clips or sorted(frames)
     if not chosen:
         what = "pictures" if kind == "image" else "clips or folders of frames"
         raise BadInput(f"{source}: no {what} in it or below it; leave out --kind {kind}")
     left, what = (clips, "clips") if kind == "image" else (pictures if clips else [], "pictures")
     notes = [f"{what} left out, as --kind {kind} says: {len(left):,}"] if left else []
-    nameless = [printable(path) for path in media if path != printable(path)]  # Linux allows such names
+    # Linux allows such names
+    nameless = [printable(path) for path in media if path != printable(path)]
     notes += count_of(nameless, "files left out, whose names hold a line break or are not UTF-8")
     return kind, chosen, notes + unread, faults
 
 
 def _path_finder(names: Sequence[str]) -> Callable[[CaptionRow], str]:
-    """Return a function that finds a row's file: the one with that path, or the only one with that name."""
+    """Return a function that finds a row's file: the one with that path, or the only one with that
+    name.
+    """
     known, by_name = set(names), {}
     for path in names:
         for key in {path, path.rpartition("/")[2]}:  # a Mac writes é as two characters
@@ -138,17 +165,20 @@ def _path_finder(names: Sequence[str]) -> Callable[[CaptionRow], str]:
         if name in known or not same:
             return name
         if len(same) > 1:
-            raise BadInput(f"{row.where}: {name} may be {same[0]} or {same[1]}; write the whole path")
+            raise BadInput(
+                f"{row.where}: {name} may be {same[0]} or {same[1]}; write the whole path"
+            )
         return same[0]
 
     return find
 
 
 def read_rows(path: Path) -> Iterator[CaptionRow]:
-    """Yield the rows of a `.csv` or `.jsonl` file of captions. Raises `BadInput` with the line that is wrong.
+    """Yield the rows of a `.csv` or `.jsonl` file of captions. Raises `BadInput` with the line that
+    is wrong.
 
-    A CSV has the columns file_name, caption and optionally split; JSONL has keys of the same names, or
-    `captions`, a list.
+    A CSV has the columns file_name, caption and optionally split; JSONL has keys of the same names,
+    or `captions`, a list.
     """
     if not path.is_file():
         raise BadInput(f"{path}: no such file; expected a .csv or .jsonl file of captions")
@@ -176,14 +206,18 @@ def _read_jsonl(path: Path) -> Iterator[CaptionRow]:
     for where, fields in read_json_lines(path):
         captions = fields.get("captions", [fields.get("caption")])
         if "file_name" not in fields or not fields.keys() & {"caption", "captions"}:
-            raise BadInput(f"{where}: expected file_name and caption or captions, found {', '.join(fields)}")
+            raise BadInput(
+                f"{where}: expected file_name and caption or captions, found {', '.join(fields)}"
+            )
         if not isinstance(captions, list):
             raise BadInput(f"{where}: expected captions to be a list, found {captions!r}")
         yield CaptionRow(where, fields["file_name"], captions, fields.get("split"))
 
 
 def draw_splits(names: Sequence[str], seed: int) -> dict[str, str]:
-    """Draw the split of each name: 10 % val, 10 % test, at least one each; fewer than three are all test."""
+    """Draw the split of each name: 10 % val, 10 % test, at least one each; fewer than three are all
+    test.
+    """
     order = sorted(names)
     random.Random(seed).shuffle(order)
     held = max(1, len(order) // 10) if len(order) >= len(SPLITS) else 0

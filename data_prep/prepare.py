@@ -32,14 +32,16 @@ def prepare(
     workers: int = 2,
     annotations_only: bool = False,
 ) -> None:
-    """Write the dataset folder `out` for the media under `source`, and print found / expected of each split.
+    """Write the dataset folder `out` for the media under `source`, and print found / expected of
+    each split.
 
-    With `annotations_only` media is not looked for, and every item with a caption is written. Without
-    `check` media is looked for but not decoded.
+    With `annotations_only` media is not looked for, and every item with a caption is written.
+    Without `check` media is looked for but not decoded.
 
-    Items that cannot be used (no media, unreadable media, no caption) are listed in `missing.txt`. They raise
-    `BadInput`, and so do the `faults` of the annotations and splits whose numbers of items and captions are
-    not the published ones, unless `allow_missing`. A split without items is not compared.
+    Items that cannot be used (no media, unreadable media, no caption) are listed in `missing.txt`.
+    They raise `BadInput`, and so do the `faults` of the annotations and splits whose numbers of
+    items and captions are not the published ones, unless `allow_missing`. A split without items is
+    not compared.
     """
     _refuse_bad_entries(annotations, source)
     refuse_other_content(out, annotations.name)
@@ -86,7 +88,9 @@ def prepare(
 
 
 def _place(annotations: Annotations, index: media.MediaFiles) -> dict[str, Entry]:
-    """Return the entries whose media was found, by id, each with the file, start and end that apply."""
+    """Return the entries whose media was found, by id, each with the file, start and end that
+    apply.
+    """
     locate = index.at if annotations.exact else index.locate
     placed, doubtful = {}, []
     for entry in annotations.entries:
@@ -101,8 +105,12 @@ def _place(annotations: Annotations, index: media.MediaFiles) -> dict[str, Entry
     return placed
 
 
-def _count(annotations: Annotations, problems: dict[str, str], annotations_only: bool) -> dict[str, dict]:
-    """Count by split: usable items and captions / those published, readable media / those annotated."""
+def _count(
+    annotations: Annotations, problems: dict[str, str], annotations_only: bool
+) -> dict[str, dict]:
+    """Count by split: usable items and captions / those published, readable media / those
+    annotated.
+    """
     counts = {}
     for split in SPLITS:
         published = annotations.expected.get(split)
@@ -116,32 +124,41 @@ def _count(annotations: Annotations, problems: dict[str, str], annotations_only:
 
 
 def _unlike_published(annotations: Annotations) -> list[str]:
-    """The splits whose numbers of items or captions are not the published ones, with found / expected."""
+    """The splits whose numbers of items or captions are not the published ones, with found /
+    expected.
+    """
     unlike = []
     for split, published in annotations.expected.items():
         captions = [entry.captions for entry in annotations.entries if entry.split == split]
         found = Counts(sum(map(bool, captions)), sum(map(len, captions)))
         if captions and found != published:
             of_each = (
-                f"{n:,} / {m:,} {what}" for what, n, m in zip(Counts._fields, found, published, strict=True)
+                f"{n:,} / {m:,} {what}"
+                for what, n, m in zip(Counts._fields, found, published, strict=True)
             )
             unlike.append(f"{split} {', '.join(of_each)}")
     return unlike
 
 
 def _refuse_bad_entries(annotations: Annotations, source: Path) -> None:
-    """Raise `BadInput` for no entries, repeated ids, control characters in names, files outside `source`."""
+    """Raise `BadInput` for no entries, repeated ids, control characters in names, files outside
+    `source`.
+    """
     where = f"{source} ({', '.join(annotations.files)})"
     if not annotations.entries:
         raise BadInput(f"{where}: no item in these files")
-    repeated = [id for id, times in Counter(entry.id for entry in annotations.entries).items() if times > 1]
+    repeated = [
+        id for id, times in Counter(entry.id for entry in annotations.entries).items() if times > 1
+    ]
     if repeated:
         raise BadInput(
             f"{where}: ids that are there more than once: {len(repeated):,}, the first is {repeated[0]}"
         )
     for entry in annotations.entries:
         if entry.id != printable(entry.id) or entry.file != printable(entry.file):
-            raise BadInput(f"{where}: the id {entry.id!r} ({entry.file!r}) holds what no file name should")
+            raise BadInput(
+                f"{where}: the id {entry.id!r} ({entry.file!r}) holds what no file name should"
+            )
         for place in entry.places:
             if leads_out(place.file):
                 raise BadInput(

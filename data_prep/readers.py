@@ -30,8 +30,12 @@ class BadInput(ValueError):
 
 
 def expand_home(options: Namespace) -> Namespace:
-    """Expand the `~` of every path in the options of a command: shells leave that of `--out=~/x` as it is."""
-    vars(options).update({k: v.expanduser() for k, v in vars(options).items() if isinstance(v, Path)})
+    """Expand the `~` of every path in the options of a command: shells leave that of `--out=~/x` as
+    it is.
+    """
+    vars(options).update(
+        {k: v.expanduser() for k, v in vars(options).items() if isinstance(v, Path)}
+    )
     return options
 
 
@@ -42,9 +46,15 @@ def read_start(path: Path, size: int = 4096) -> str:
 
 
 def stand_in(path: Path) -> str | None:
-    """Return what stands in for the real file (a Git LFS pointer, a web page) and what to do, or None."""
+    """Return what stands in for the real file (a Git LFS pointer, a web page) and what to do, or
+    None.
+    """
     start = read_start(path).lstrip()
-    found = (what for begin, what in STAND_INS.items() if re.match(begin, start, re.IGNORECASE | re.DOTALL))
+    found = (
+        what
+        for begin, what in STAND_INS.items()
+        if re.match(begin, start, re.IGNORECASE | re.DOTALL)
+    )
     return next(found, None)
 
 
@@ -67,9 +77,9 @@ def read_text(path: Path) -> str:
 def read_json(path: Path, unique_keys: bool = False, without: tuple[str, ...] = ()) -> object:
     """Read a JSON file. Raises `BadInput` with the line and column where it is broken.
 
-    With `unique_keys`, a key that an object has twice raises it too (Python would keep the last one).
-    The keys `without` are dropped while reading, so that a large file takes less memory. Give only one of
-    the two.
+    With `unique_keys`, a key that an object has twice raises it too (Python would keep the last
+    one). The keys `without` are dropped while reading, so that a large file takes less memory. Give
+    only one of the two.
     """
     return _parse(
         read_text(path),
@@ -80,12 +90,16 @@ def read_json(path: Path, unique_keys: bool = False, without: tuple[str, ...] = 
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[str, dict]]:
-    """Yield (`file:line`, object) for each non-blank line. Raises `BadInput` if one is not an object."""
+    """Yield (`file:line`, object) for each non-blank line. Raises `BadInput` if one is not an
+    object.
+    """
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():
             content = _parse(line, path, number)
             if not isinstance(content, dict):
-                raise BadInput(f"{path}:{number}: expected a JSON object, found {reprlib.repr(content)}")
+                raise BadInput(
+                    f"{path}:{number}: expected a JSON object, found {reprlib.repr(content)}"
+                )
             yield f"{path}:{number}", content
 
 
@@ -116,14 +130,18 @@ def _unique(path: Path, pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def read_csv(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield line number and row of a CSV file that has a header and commas or semicolons between fields.
+    """Yield line number and row of a CSV file that has a header and commas or semicolons between
+    fields.
 
-    Blank lines are skipped. Raises `BadInput` if one of `columns` is missing, or if a row has more or fewer
-    fields than the header.
+    Blank lines are skipped. Raises `BadInput` if one of `columns` is missing, or if a row has more
+    or fewer fields than the header.
     """
     text = read_text(path)
     header = text.partition("\n")[0]
-    form = {"delimiter": ";" if header.count(";") > header.count(",") else ",", "skipinitialspace": True}
+    form = {
+        "delimiter": ";" if header.count(";") > header.count(",") else ",",
+        "skipinitialspace": True,
+    }
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, **form)
     try:
         reader.fieldnames = names = [name.strip() for name in reader.fieldnames or []]
@@ -132,14 +150,18 @@ def read_csv(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[s
             raise BadInput(f"{path}:1: expected the columns {', '.join(columns)}; found {found}")
         for row in reader:
             if None in row or None in row.values():
-                raise BadInput(f"{path}:{reader.line_num}: expected {len(names)} fields ({', '.join(names)})")
+                raise BadInput(
+                    f"{path}:{reader.line_num}: expected {len(names)} fields ({', '.join(names)})"
+                )
             yield reader.line_num, row
     except csv.Error as error:
         raise BadInput(f"{path}:{reader.line_num}: broken CSV ({error})") from error
 
 
 class IdList(NamedTuple):
-    """The ids of one file, in order and each once; `repeated` counts the repetitions that were dropped."""
+    """The ids of one file, in order and each once; `repeated` counts the repetitions that were
+    dropped.
+    """
 
     path: Path
     ids: tuple[str, ...]
@@ -147,7 +169,11 @@ class IdList(NamedTuple):
 
     def notes(self) -> list[str]:
         """Return a note on what was dropped, for `Annotations.notes`."""
-        return [f"repeated ids of {self.path.name}, dropped: {self.repeated:,}"] if self.repeated else []
+        return (
+            [f"repeated ids of {self.path.name}, dropped: {self.repeated:,}"]
+            if self.repeated
+            else []
+        )
 
 
 def read_id_list(path: Path) -> IdList:

@@ -1,4 +1,6 @@
-"""Commands that compare many runs and make `results/`: `python -m experiments --help`. Needs a clone."""
+"""Commands that compare many runs and make `results/`: `python -m experiments --help`. Needs a
+clone.
+"""
 
 import lazy_loader
 

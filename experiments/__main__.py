@@ -16,7 +16,9 @@ COMMANDS |= {"forgetting": forgetting, "pretrain": pretraining.command}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return 0, or 1 for an error that the user can correct, with one line on stderr."""
+    """Run one command; return 0, or 1 for an error that the user can correct, with one line on
+    stderr.
+    """
     parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, module in COMMANDS.items():

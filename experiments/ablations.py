@@ -1,7 +1,8 @@
-"""The adapter with one setting changed at a time, on validation: `python -m experiments ablations --help`.
+"""The adapter with one setting changed at a time, on validation: `python -m experiments ablations
+--help`.
 
-All points use one seed and the learning rate that the study chose for the adapter on the same split. They
-are evaluated after their last epoch: no epoch is chosen, and test is never read.
+All points use one seed and the learning rate that the study chose for the adapter on the same
+split. They are evaluated after their last epoch: no epoch is chosen, and test is never read.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ GROUPS = ("sharing", "where", "bottleneck", "init", "pooling")  # besides "defau
 class Point:
     """One setting of the adapter that is trained and compared.
 
-    `sites`: where the adapter acts, None for everywhere (2i: the attention of layer i, 2i + 1: its MLP).
+    `sites`: where the adapter acts, None for everywhere (2i: the attention of layer i, 2i + 1: its
+    MLP).
     """
 
     group: str
@@ -40,7 +42,9 @@ class Point:
 
     @property
     def definition(self) -> dict:
-        """What is trained and how, without the point's names. Points with equal definitions are the same."""
+        """What is trained and how, without the point's names. Points with equal definitions are the
+        same.
+        """
         return {key: value for key, value in asdict(self).items() if key not in ("group", "name")}
 
 
@@ -58,7 +62,8 @@ def points(model: RetrievalModel, dataset: data.RetrievalDataset, similarity: st
         add("sharing", f"d{d}", options=usual | {"shared_dim": d})
     end = 2 * max(model.layers.values())
     where = {"attention": range(0, end, 2), "mlp": range(1, end, 2), "last-2": range(end - 4, end)}
-    for name, sites in where.items() if len({*model.layers.values()}) == 1 else ():  # else sites differ
+    # else sites differ
+    for name, sites in where.items() if len({*model.layers.values()}) == 1 else ():
         add("where", name, sites=list(sites))
     for r in (2, 32):
         add("bottleneck", f"r{r}", options=usual | {"bottleneck_dim": r})
@@ -70,7 +75,9 @@ def points(model: RetrievalModel, dataset: data.RetrievalDataset, similarity: st
 
 
 def start(adapters: torch.nn.Module, point: Point) -> None:
-    """Give the adapter the point's initial values; outside its `sites` it adds nothing and is not trained."""
+    """Give the adapter the point's initial values; outside its `sites` it adds nothing and is not
+    trained.
+    """
     for name, parameter in adapters.named_parameters():
         if name.endswith(("up_weight", "shared_weight")):
             parameter.data *= point.up_scale
@@ -82,23 +89,37 @@ def start(adapters: torch.nn.Module, point: Point) -> None:
 
 
 class Ablations(Study):
-    """A study of points: one run each, with epochs, rate and seed of `config`, evaluated on validation."""
+    """A study of points: one run each, with epochs, rate and seed of `config`, evaluated on
+    validation.
+    """
 
     def row(self, point: Point) -> MethodRow:
-        """Return the row of a point, from its file if there is one: one seed, with the ranks on validation.
+        """Return the row of a point, from its file if there is one: one seed, with the ranks on
+        validation.
 
         Its `budget` also holds the point's definition. Raises ValueError as `MethodRow.kept`.
         """
-        budget = {name: getattr(self.config, name) for name in ("epochs", "seed", "precision", "lr")}
+        budget = {
+            name: getattr(self.config, name) for name in ("epochs", "seed", "precision", "lr")
+        }
         name, own = f"{point.group}-{point.name}", budget | point.definition
-        return MethodRow(self.training.name, name, own, lr=self.config.lr).kept(self.results, self.clip)
+        return MethodRow(self.training.name, name, own, lr=self.config.lr).kept(
+            self.results, self.clip
+        )
 
     def run(self, point: Point) -> MethodRow:
-        """Train a point and save its row, unless that is done. Raises ValueError as `row` and `cma.train`."""
+        """Train a point and save its row, unless that is done. Raises ValueError as `row` and
+        `cma.train`.
+        """
         row = self.row(point)
         if row.records:
             return row
-        own = {"name": row.name, "similarity": point.similarity, "select_on": "last", "report_on": "val"}
+        own = {
+            "name": row.name,
+            "similarity": point.similarity,
+            "select_on": "last",
+            "report_on": "val",
+        }
         config, validation = replace(self.config, **own), data.load(self.folder, "val")
         seed, model = str(config.seed), RetrievalModel(self.clip, self.processor)
         method = methods.attach(model, OURS, "method", config.seed, **point.options)
@@ -126,8 +147,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Train the ablations of the adapter on a prepared dataset; they are evaluated on validation.
 
-    Learning rate and epochs are those of the study, whose methods/ is beside the folder of results. What is
-    already done is not done again: start the command again after a stop, or to add hours.
+    Learning rate and epochs are those of the study, whose methods/ is beside the folder of results.
+    What is already done is not done again: start the command again after a stop, or to add hours.
     """
     ablations = study_of(options, Ablations)
     training, model = ablations.training, RetrievalModel(ablations.clip, ablations.processor)

@@ -1,8 +1,10 @@
-"""What training on one dataset costs on drawings that CLIP was pre-trained on: recall before and after.
+"""What training on one dataset costs on drawings that CLIP was pre-trained on: recall before and
+after.
 
-Each adapter that a study has kept is tested on the drawings, in float32 and without training. Its R@1 is
-compared with that of zero-shot on the same captions: the mean difference over the seeds, with its paired
-interval. This is done for the reported runs, and for those that chose the rate, at the `gentlest` one.
+Each adapter that a study has kept is tested on the drawings, in float32 and without training. Its
+R@1 is compared with that of zero-shot on the same captions: the mean difference over the seeds,
+with its paired interval. This is done for the reported runs, and for those that chose the rate, at
+the `gentlest` one.
 """
 
 from __future__ import annotations
@@ -39,11 +41,13 @@ SEED = 42
 
 
 def build_drawings(out: Path, workers: int = 2) -> None:
-    """Build the dataset `out`/pretraining-drawings, unless it is there; its pictures are in `out`/sources.
+    """Build the dataset `out`/pretraining-drawings, unless it is there; its pictures are in
+    `out`/sources.
 
-    It has only a test split: one random drawing of each of 1,000 concepts with all its captions, 1,596 in
-    all. 700 are emoji by six artists, 200 icons in colour and 100 of one colour, as among the single drawings
-    of pre-training. The artist of the offline benchmarks is not among them. Raises as `icons.build`.
+    It has only a test split: one random drawing of each of 1,000 concepts with all its captions,
+    1,596 in all. 700 are emoji by six artists, 200 icons in colour and 100 of one colour, as among
+    the single drawings of pre-training. The artist of the offline benchmarks is not among them.
+    Raises as `icons.build`.
     """
     source, dataset = out / "sources" / NAME, out / NAME
     if is_whole(dataset, NAME):
@@ -59,12 +63,16 @@ def build_drawings(out: Path, workers: int = 2) -> None:
         entries.append(Entry(name, f"{name}.png", drawing.captions, "test"))
     protocol = {"query": "caption", "visual_to_text": "captions"}
     files = [f"@iconify/json@{PINS['@iconify/json'].version}"]
-    annotations = Annotations(NAME, "image", protocol, {"test": EXPECTED}, entries, "mini-flickr30k", files)
+    annotations = Annotations(
+        NAME, "image", protocol, {"test": EXPECTED}, entries, "mini-flickr30k", files
+    )
     prepare(annotations, source, dataset, workers=workers)
 
 
 def choose(rows: Sequence[icons.Drawing], concepts: int) -> list[int]:
-    """Return the indices of one drawing for each of so many concepts, in pre-training's shares of groups."""
+    """Return the indices of one drawing for each of so many concepts, in pre-training's shares of
+    groups.
+    """
     random, chosen = np.random.default_rng(SEED), {}
     for group, share in PretrainConfig().mix:
         indices = defaultdict(list)  # by concept
@@ -97,46 +105,66 @@ def tested(study: Study, row: MethodRow, runs: dict[str, str]) -> MethodRow:
 
 
 def compared(after: MethodRow, before: MethodRow) -> dict:
-    """Return {"R@1": {direction: [%, low, high]}, "difference": {direction: [points, low, high, p]}}."""
+    """Return {"R@1": {direction: [%, low, high]}, "difference": {direction: [points, low, high,
+    p]}}.
+    """
     found = {"R@1": rows.recall, "difference": partial(rows.difference, other=before)}
     return {
-        name: {way: [round(value, 4) for value in of(after, direction=way)] for way in rows.DIRECTIONS}
+        name: {
+            way: [round(value, 4) for value in of(after, direction=way)] for way in rows.DIRECTIONS
+        }
         for name, of in found.items()
     }
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `python -m experiments forgetting`."""
-    parser.add_argument("--data", type=Path, default=Path("data"), help="has the drawings; default: data")
+    parser.add_argument(
+        "--data", type=Path, default=Path("data"), help="has the drawings; default: data"
+    )
     parser.add_argument("--results", type=Path, default=Path("results"), help="default: results")
-    parser.add_argument("--runs", default="runs/methods", help="has the adapters; default: runs/methods")
+    parser.add_argument(
+        "--runs", default="runs/methods", help="has the adapters; default: runs/methods"
+    )
     parser.add_argument("--workers", type=int, default=2, help="processes that draw; default: 2")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Test the adapters of a study on drawings that CLIP was pre-trained on, half a minute for each row.
+    """Test the adapters of a study on drawings that CLIP was pre-trained on, half a minute for each
+    row.
 
-    The first time, 104 MB are fetched and the drawings are built. The folder of results has the rows, in
-    methods/, and gets forgetting.json. A row is tested if its adapters are in --runs, once for the same runs.
+    The first time, 104 MB are fetched and the drawings are built. The folder of results has the
+    rows, in methods/, and gets forgetting.json. A row is tested if its adapters are in --runs, once
+    for the same runs.
     """
     if not (studied := rows.read_rows(options.results / "methods")):
-        raise ValueError(f"{options.results}: no rows in methods/; `python -m experiments study` makes them")
+        raise ValueError(
+            f"{options.results}: no rows in methods/; `python -m experiments study` makes them"
+        )
     build_drawings(options.data, options.workers)
     folder, file = options.data / NAME, options.results / FILE
     config = recipe("mini-flickr30k").train_config().merge({"runs_dir": options.runs})
-    study = Study(*load_backbone("mini"), folder, config, rows.Budget(), options.results / "methods")
+    study = Study(
+        *load_backbone("mini"), folder, config, rows.Budget(), options.results / "methods"
+    )
     drawings = data.load(folder, "test")
     before = tested(study, MethodRow(drawings.name, ZERO_SHOT, {}), {"0": ""})
     content = json.loads(file.read_text("utf-8")) if file.exists() else {"rows": {}}
     content |= {"dataset": drawings.name, "items": len(drawings), "texts": len(drawings.captions)}
-    content |= {"hardware": hardware(study.clip.device), "R@1 of zero-shot": compared(before, before)["R@1"]}
+    content |= {
+        "hardware": hardware(study.clip.device),
+        "R@1 of zero-shot": compared(before, before)["R@1"],
+    }
     able = [name for name in methods.NAMES[1:] if not methods.why_not(name, drawings)]
     for row in studied:
         ended = {seed: record["finished"] for seed, record in row.records.items()}
         measured = content["rows"].get(row.name, {}).get("finished") == ended
         if measured or not row.records or row.method not in able:
             continue
-        reported, rate = {seed: record["name"] for seed, record in row.records.items()}, gentlest(row)
+        reported, rate = (
+            {seed: record["name"] for seed, record in row.records.items()},
+            gentlest(row),
+        )
         half = {str(seed): f"{row.name}-lr{rate:g}-seed{seed}" for seed in row.budget["rate_seeds"]}
         try:
             found, again = (compared(tested(study, row, runs), before) for runs in (reported, half))

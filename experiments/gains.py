@@ -13,12 +13,20 @@ CLEAR = 0.05  # a difference is clear if its corrected p is below this
 NONE, NO_SHARE = "No record yet.", "no share (full fine-tuning gains too little)"
 NEEDED = (OURS, FULL, ZERO_SHOT)  # by `share_of_gain`
 Tested = dict[str, dict[str, MethodRow]]  # {dataset: {method: row}}
-POINTS = {"data": "{} of its training items", "state": "a backbone of {} steps", "steps": "{} × the steps"}
-PICTURE = "![R@1 minus that of zero-shot CLIP, by method, with intervals](notebooks/figures/gains.png)"
+POINTS = {
+    "data": "{} of its training items",
+    "state": "a backbone of {} steps",
+    "steps": "{} × the steps",
+}
+PICTURE = (
+    "![R@1 minus that of zero-shot CLIP, by method, with intervals](notebooks/figures/gains.png)"
+)
 
 
 def compared(tested: dict[str, MethodRow], k: int = 1) -> dict[tuple[str, str], tuple[float, ...]]:
-    """Return {(direction, method): (ours − that method, low, high, p)}, with p corrected for all (Holm)."""
+    """Return {(direction, method): (ours − that method, low, high, p)}, with p corrected for all
+    (Holm).
+    """
     pairs = [(way, m) for way in DIRECTIONS for m in tested if m != OURS and OURS in tested]
     told = {(way, m): difference(tested[OURS], tested[m], way, k) for way, m in pairs}
     adjusted = holm([values[3] for values in told.values()])
@@ -26,7 +34,9 @@ def compared(tested: dict[str, MethodRow], k: int = 1) -> dict[tuple[str, str], 
 
 
 def by_dataset(rows: Sequence[MethodRow], needed: Sequence[str] = ()) -> Tested:
-    """Return the tested rows, {dataset: {method: row}}, of datasets that have all of the `needed` methods."""
+    """Return the tested rows, {dataset: {method: row}}, of datasets that have all of the `needed`
+    methods.
+    """
     tested = [row for row in rows if row.ranks]
     names = dict.fromkeys(row.dataset for row in tested)
     made = {name: {row.method: row for row in tested if row.dataset == name} for name in names}
@@ -45,20 +55,34 @@ def read_points(results: Path) -> Tested:
 
 
 def summary(rows: Sequence[MethodRow], points: Tested | None = None) -> str:
-    """Return README's figure and sentences, in Markdown, for datasets with ours, full and zero-shot."""
+    """Return README's figure and sentences, in Markdown, for datasets with ours, full and
+    zero-shot.
+    """
     tested = by_dataset(rows, NEEDED)
-    said = [_trained(tested), *map(_gained, tested, tested.values()), _clearly(tested)] if tested else []
+    said = (
+        [_trained(tested), *map(_gained, tested, tested.values()), _clearly(tested)]
+        if tested
+        else []
+    )
     said += [_at_points(points)] if points else []
-    return "\n".join([PICTURE, "", *(f"{n}. {line}" for n, line in enumerate(said, 1))]) if said else NONE
+    return (
+        "\n".join([PICTURE, "", *(f"{n}. {line}" for n, line in enumerate(said, 1))])
+        if said
+        else NONE
+    )
 
 
 def differences(rows: Sequence[MethodRow]) -> str:
-    """Return a Markdown table of the adapter minus each other method, in points of R@1, with Holm's p."""
+    """Return a Markdown table of the adapter minus each other method, in points of R@1, with Holm's
+    p.
+    """
     lines = []
     for name, of in by_dataset(rows, (OURS,)).items():
         told = {key: f"{_points(gain)}, p {gain[3]:.3f}" for key, gain in compared(of).items()}
         for m in (m for m in of if m != OURS):
-            cells = zip(("T2I / T2V", "I2T / V2T"), (told[way, m] for way in DIRECTIONS), strict=True)
+            cells = zip(
+                ("T2I / T2V", "I2T / V2T"), (told[way, m] for way in DIRECTIONS), strict=True
+            )
             lines.append({"dataset": name, "the adapter minus": m} | dict(cells))
     return markdown(lines)
 
@@ -75,7 +99,10 @@ def _trained(tested: Tested) -> str:
 
 
 def _gained(name: str, of: dict[str, MethodRow]) -> str:
-    gains, shares = [], " and ".join(f"{_share(of, way)[1]} {said}" for way, said in _ways(of).items())
+    gains, shares = (
+        [],
+        " and ".join(f"{_share(of, way)[1]} {said}" for way, said in _ways(of).items()),
+    )
     for way, said in _ways(of).items():
         ours, full = (_points(difference(of[m], of[ZERO_SHOT], way)) for m in (OURS, FULL))
         gains.append(f"{said} {ours}, full fine-tuning {full}")
@@ -100,14 +127,18 @@ def _clearly(tested: Tested) -> str:
                     found.setdefault(method, []).append(ways[way])
             words = (f"{m} ({'both ways' if len(by) == 2 else by[0]})" for m, by in found.items())
             parts.append(f"{', '.join(words) or 'none'} on {name}")
-    said = "Clearly better than the adapter (Holm's rule over {} comparisons): {}. Clearly worse: {}."
+    said = (
+        "Clearly better than the adapter (Holm's rule over {} comparisons): {}. Clearly worse: {}."
+    )
     return said.format(" and ".join(counts), *map("; ".join, lists.values()))
 
 
 def _at_points(points: Tested) -> str:
     way = _ways(next(iter(points.values())))[DIRECTIONS[0]]
     found = sorted((*_share(of, DIRECTIONS[0]), name) for name, of in points.items())
-    ends = " to ".join(f"{share} ({name})" for _, share, name in dict.fromkeys((found[0], found[-1])))
+    ends = " to ".join(
+        f"{share} ({name})" for _, share, name in dict.fromkeys((found[0], found[-1]))
+    )
     said = f"With another backbone, fewer items, or fewer or more steps ({len(found)} trainings)"
     return f"{said}, the adapter's share of full fine-tuning's gain in {way} R@1 goes from {ends}."
 

@@ -1,8 +1,10 @@
-"""Probes of what a model has learnt: relations or a bag of words, and its recall for each describer.
+"""Probes of what a model has learnt: relations or a bag of words, and its recall for each
+describer.
 
 Twins are scored as in Thrush et al. 2022, "Winoground: Probing Vision and Language Models for
-Visio-Linguistic Compositionality". Captions with their words shuffled are a control after Yuksekgonul et al.
-2023, "When and Why Vision-Language Models Behave like Bags-of-Words, and What to Do About It?" (ARO).
+Visio-Linguistic Compositionality". Captions with their words shuffled are a control after
+Yuksekgonul et al. 2023, "When and Why Vision-Language Models Behave like Bags-of-Words, and What to
+Do About It?" (ARO).
 """
 
 from __future__ import annotations
@@ -30,18 +32,23 @@ Measured = tuple[float, float, float]  # value in %, low, high
 def pair_hits(similarity: Tensor) -> dict[str, np.ndarray]:
     """Return whether each pair of twins is told apart: {"text" | "image" | "group": bool [P]}.
 
-    similarity [2P, 2P] of captions and items, in which 2p and 2p + 1 are a pair with their own captions.
-    "text": both items score their own caption above the twin's; "image": both captions score their own item
-    above the twin; "group": both hold. Equal scores count as wrong. Raises ValueError for another shape.
+    similarity [2P, 2P] of captions and items, in which 2p and 2p + 1 are a pair with their own
+    captions. "text": both items score their own caption above the twin's; "image": both captions
+    score their own item above the twin; "group": both hold. Equal scores count as wrong. Raises
+    ValueError for another shape.
     """
     if similarity.ndim != 2 or similarity.shape[0] != similarity.shape[1] or len(similarity) % 2:
         raise ValueError(f"expected the similarity [2P, 2P] of pairs, not {list(similarity.shape)}")
     pairs = len(similarity) // 2
-    pair = similarity.view(pairs, 2, pairs, 2).diagonal(dim1=0, dim2=2).permute(2, 0, 1)  # [P, text, item]
+    # [P, text, item]
+    pair = similarity.view(pairs, 2, pairs, 2).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
     first, second = pair[:, 0], pair[:, 1]
     text = (first[:, 0] > second[:, 0]) & (second[:, 1] > first[:, 1])
     image = (first[:, 0] > first[:, 1]) & (second[:, 1] > second[:, 0])
-    return {name: hit.numpy() for name, hit in (("text", text), ("image", image), ("group", text & image))}
+    return {
+        name: hit.numpy()
+        for name, hit in (("text", text), ("image", image), ("group", text & image))
+    }
 
 
 def twin_hits(
@@ -49,13 +56,15 @@ def twin_hits(
 ) -> dict[str, dict[str, list[int]]]:
     """Return {kind: `pair_hits` of its pairs, as 0 and 1} for a dataset of twins.
 
-    The kind is the start of a record's id, such as `places` in `places-017-a`. It is read from the dataset's
-    `media/records.jsonl`, because MSR-VTT's format calls a clip `video<n>`. Raises FileNotFoundError without
-    the records, ValueError if there are not as many as items.
+    The kind is the start of a record's id, such as `places` in `places-017-a`. It is read from the
+    dataset's `media/records.jsonl`, because MSR-VTT's format calls a clip `video<n>`. Raises
+    FileNotFoundError without the records, ValueError if there are not as many as items.
     """
     records = [record["id"] for _, record in read_jsonl(twins.folder / "media" / RECORDS, dict)]
     if len(records) != len(twins):
-        raise ValueError(f"{twins.folder}: {len(records)} records / {len(twins)} items; build it again")
+        raise ValueError(
+            f"{twins.folder}: {len(records)} records / {len(twins)} items; build it again"
+        )
     hits = pair_hits(compare(*encoded[:3], config))
     kinds = np.array([id.partition("-")[0] for id in records[::2]])
     return {
@@ -67,7 +76,9 @@ def twin_hits(
 def twin_scores(
     model: RetrievalModel, twins: RetrievalDataset, config: ReadConfig
 ) -> dict[str, dict[str, Measured]]:
-    """Return {kind: {"text" | "image" | "group": (%, low, high)}}; the interval comes from drawing pairs."""
+    """Return {kind: {"text" | "image" | "group": (%, low, high)}}; the interval comes from drawing
+    pairs.
+    """
     return {
         kind: {name: _share(np.array(hit), np.arange(len(hit))) for name, hit in of_kind.items()}
         for kind, of_kind in twin_hits(encode(model, twins, config), twins, config).items()
@@ -77,7 +88,8 @@ def twin_scores(
 def recall_by_describer(
     ranks: Sequence[int], text_to_item: Array, habits: Sequence[str], k: int = 1
 ) -> dict[str, Measured]:
-    """Return {habit: (R@k in %, low, high)}; each item has one caption of each of `habits`, in this order.
+    """Return {habit: (R@k in %, low, high)}; each item has one caption of each of `habits`, in this
+    order.
 
     ranks [T], text to visual. Raises ValueError if an item does not have one caption of each habit.
     """

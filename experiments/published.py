@@ -9,20 +9,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FILE = "published.csv"
-PAPER, FULL, ZERO_SHOT = "cross-modal adapter", "full fine-tuning", "zero-shot"  # PAPER: the paper's own
-RECALLS = [f"{way}_r{k}" for way in ("t2v", "v2t") for k in (1, 5, 10)]  # in %; t2v also text-to-image
+# PAPER: the paper's own
+PAPER, FULL, ZERO_SHOT = "cross-modal adapter", "full fine-tuning", "zero-shot"
+# in %; t2v also text-to-image
+RECALLS = [f"{way}_r{k}" for way in ("t2v", "v2t") for k in (1, 5, 10)]
 NUMBERS = [*RECALLS, "t2v_mnr", "v2t_mnr", "mr", "parameters_m"]  # mean ranks, mR, millions trained
 WORDS = ["dataset", "method", "backbone", "source", "note"]
 COLUMNS = (
-    "dataset", "method", "theirs: trained", "theirs: T2I / T2V R@1 · R@5 · R@10", "theirs: I2T / V2T",
-    "source", "ours: T2I / T2V R@1 · R@5 · R@10", "ours: I2T / V2T", "ours: how",
-)  # fmt: skip
+    "dataset",
+    "method",
+    "theirs: trained",
+    "theirs: T2I / T2V R@1 · R@5 · R@10",
+    "theirs: I2T / V2T",
+    "source",
+    "ours: T2I / T2V R@1 · R@5 · R@10",
+    "ours: I2T / V2T",
+    "ours: how",
+)
 NUMBER = re.compile(r"\d+(\.\d+)?(–\d+(\.\d+)?)?")  # or a range, if sources differ
 
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One line of the file: published numbers of one method on one benchmark; "" for those not given."""
+    """One line of the file: published numbers of one method on one benchmark; "" for those not
+    given.
+    """
 
     dataset: str
     method: str
@@ -33,14 +44,17 @@ class PublishedRow:
 
     @property
     def key(self) -> tuple[str, str]:
-        """(dataset, method in lower case). A run of ours with the same key is shown beside this row."""
+        """(dataset, method in lower case). A run of ours with the same key is shown beside this
+        row.
+        """
         return self.dataset, self.method.lower()
 
 
 def read_published(path: Path | str) -> list[PublishedRow]:
     """Read the rows of a file like `results/published.csv`.
 
-    Raises ValueError that names file and line, for other columns and for a cell that is not a number.
+    Raises ValueError that names file and line, for other columns and for a cell that is not a
+    number.
     """
     with Path(path).open(encoding="utf-8", newline="") as file:
         reader, rows = csv.DictReader(file), []
@@ -48,27 +62,44 @@ def read_published(path: Path | str) -> list[PublishedRow]:
             raise ValueError(f"{path}: expected the columns {', '.join([*WORDS, *NUMBERS])}")
         for row in reader:
             where = f"{path}:{reader.line_num}"
-            whole = None not in row and None not in row.values()  # neither too many cells nor too few
+            # neither too many cells nor too few
+            whole = None not in row and None not in row.values()
             if not (whole and row["dataset"] and row["method"] and row["source"]):
-                raise ValueError(f"{where}: expected a cell for each column, with dataset, method and source")
+                raise ValueError(
+                    f"{where}: expected a cell for each column, with dataset, method and source"
+                )
             for name in NUMBERS:
                 if row[name] and not NUMBER.fullmatch(row[name]):
-                    raise ValueError(f"{where}: {name}: expected a number or nothing, found {row[name]!r}")
-            rows.append(PublishedRow(*(row[w] for w in WORDS), {name: row[name] for name in NUMBERS}))
+                    raise ValueError(
+                        f"{where}: {name}: expected a number or nothing, found {row[name]!r}"
+                    )
+            rows.append(
+                PublishedRow(*(row[w] for w in WORDS), {name: row[name] for name in NUMBERS})
+            )
     return rows
 
 
-def beside(rows: Sequence[PublishedRow], ours: dict[tuple[str, str], list[tuple[str, str, str]]]) -> str:
-    """Return a Markdown table of the published rows with our results beside them, blank where nobody ran it.
+def beside(
+    rows: Sequence[PublishedRow], ours: dict[tuple[str, str], list[tuple[str, str, str]]]
+) -> str:
+    """Return a Markdown table of the published rows with our results beside them, blank where
+    nobody ran it.
 
-    `ours` has (T2V, V2T, how) of each of our results by `PublishedRow.key`. They are put beside the last
-    source of their method, one line each.
+    `ours` has (T2V, V2T, how) of each of our results by `PublishedRow.key`. They are put beside the
+    last source of their method, one line each.
     """
     lines, last = [], {row.key: row for row in rows}
     for row in rows:
         source = "; ".join(filter(None, [row.source, row.note]))
         trained = f"{row.numbers['parameters_m']} M" if row.numbers["parameters_m"] else ""
-        theirs = [row.dataset, row.method, trained, _recalls(row, "t2v"), _recalls(row, "v2t"), source]
+        theirs = [
+            row.dataset,
+            row.method,
+            trained,
+            _recalls(row, "t2v"),
+            _recalls(row, "v2t"),
+            source,
+        ]
         beside_it = ours.get(row.key, []) if row is last[row.key] else []
         lines += [[*theirs, *result] for result in beside_it or [("", "", "")]]
     return markdown([dict(zip(COLUMNS, line, strict=True)) for line in lines])

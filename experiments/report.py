@@ -20,7 +20,8 @@ from . import gains, published
 from .rows import MethodRow, read_rows
 
 START, END = "<!-- results: python -m experiments report -->", "<!-- end of results -->"
-TO_VISUAL, TO_TEXT = (f"{way} {' · '.join(RECALLS)}" for way in ("T2I / T2V", "I2T / V2T"))  # columns
+# columns
+TO_VISUAL, TO_TEXT = (f"{way} {' · '.join(RECALLS)}" for way in ("T2I / T2V", "I2T / V2T"))
 HOW = ("N", "epoch kept", "recipe", "seed", "seconds", "hardware", "commit")  # columns
 Group = list[RunRecord]  # runs that differ in their seed alone
 
@@ -28,9 +29,10 @@ Group = list[RunRecord]  # runs that differ in their seed alone
 def read_records(folder: Path | str) -> list[RunRecord]:
     """Read the records of finished runs in a folder, sorted for the table.
 
-    They are in `*.json`, `*/run.json` and, from a study, `methods/*.json`. JSON files without `metrics` and
-    runs that report on validation are left out; of runs with one name, one is kept. Raises FileNotFoundError
-    if the folder is missing, ValueError that names a file that is not as expected.
+    They are in `*.json`, `*/run.json` and, from a study, `methods/*.json`. JSON files without
+    `metrics` and runs that report on validation are left out; of runs with one name, one is kept.
+    Raises FileNotFoundError if the folder is missing, ValueError that names a file that is not as
+    expected.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -41,17 +43,26 @@ def read_records(folder: Path | str) -> list[RunRecord]:
     for file in sorted(folder.glob("methods/*.json")):
         of_seeds = read_json(file, MethodRow).records.values()
         records += [parse_json(json.dumps(record), RunRecord, str(file)) for record in of_seeds]
-    kept = {run.name: run for run in records if run.metrics and run.config.get("report_on") != "val"}
+    kept = {
+        run.name: run for run in records if run.metrics and run.config.get("report_on") != "val"
+    }
     order = {method: place for place, method in enumerate(NAMES)}
-    return sorted(kept.values(), key=lambda run: (run.dataset, order.get(run.method, len(order)), run.name))
+    return sorted(
+        kept.values(), key=lambda run: (run.dataset, order.get(run.method, len(order)), run.name)
+    )
 
 
 def by_seed(records: Sequence[RunRecord]) -> list[Group]:
     """Group runs of one method on one dataset that differ only in their seed, in the given order."""
     groups: dict[str, Group] = {}
     for record in records:
-        settings = {key: value for key, value in record.config.items() if key not in (*NO_EFFECT, "seed")}
-        same = [getattr(record, name) for name in ("dataset", "method", "backbone", "adapter", "select_on")]
+        settings = {
+            key: value for key, value in record.config.items() if key not in (*NO_EFFECT, "seed")
+        }
+        same = [
+            getattr(record, name)
+            for name in ("dataset", "method", "backbone", "adapter", "select_on")
+        ]
         counts = [record.metrics.get(name) for name in ("split", "texts", "items")]
         key = json.dumps([settings, same, counts, _other_settings(record)], sort_keys=True)
         groups.setdefault(key, []).append(record)
@@ -59,18 +70,24 @@ def by_seed(records: Sequence[RunRecord]) -> list[Group]:
 
 
 def recipe_of(record: RunRecord) -> str:
-    """Return "paper" or "bf16" if a run has the settings of this entry of `VARIANTS`, else its precision."""
+    """Return "paper" or "bf16" if a run has the settings of this entry of `VARIANTS`, else its
+    precision.
+    """
     names = ("paper", "bf16") if record.selected_epoch else ()
     fits = (name for name in names if VARIANTS[name].items() <= record.config.items())
     return next(fits, record.config.get("precision", "float32"))
 
 
-def tables(records: Sequence[RunRecord], rows: Sequence[published.PublishedRow] = ()) -> dict[str, str]:
-    """Return Markdown tables: `results`; with published `rows` also `paper` (its own method) and `methods`.
+def tables(
+    records: Sequence[RunRecord], rows: Sequence[published.PublishedRow] = ()
+) -> dict[str, str]:
+    """Return Markdown tables: `results`; with published `rows` also `paper` (its own method) and
+    `methods`.
 
-    Recalls are in % with their 95 % interval. Runs that differ only in their seed share a line, which has
-    their mean, with the mean of their intervals: an interval over items that does not resample seeds. Raises
-    ValueError that names a record whose metrics or config are not those of a run.
+    Recalls are in % with their 95 % interval. Runs that differ only in their seed share a line,
+    which has their mean, with the mean of their intervals: an interval over items that does not
+    resample seeds. Raises ValueError that names a record whose metrics or config are not those of a
+    run.
     """
     lines, ours = [], {}
     for group in by_seed(records):
@@ -78,7 +95,9 @@ def tables(records: Sequence[RunRecord], rows: Sequence[published.PublishedRow] 
         try:
             lines.append(line := _line(group))
         except (AttributeError, LookupError, TypeError, ValueError) as error:
-            raise ValueError(f"{record.folder}: {record.name}: no metrics of a run ({error!r})") from error
+            raise ValueError(
+                f"{record.folder}: {record.name}: no metrics of a run ({error!r})"
+            ) from error
         how = f"{line['method']}: {line['trained']} trained; {'; '.join(line[column] for column in HOW)}"
         cells = line[TO_VISUAL], line[TO_TEXT], how
         ours.setdefault((record.dataset, record.method.lower()), []).append(cells)
@@ -97,10 +116,15 @@ def _line(group: Group) -> dict[str, str]:
     of_expected = f" of {expected:,}" if expected not in (None, metrics["items"]) else ""
     split = "" if metrics["split"] == "test" else f" on {metrics['split']}"
     others = _other_settings(record)
-    how = (f" ({others})" if others else "") + (f" {record.label}" if record.select_on == "test" else "")
+    how = (f" ({others})" if others else "") + (
+        f" {record.label}" if record.select_on == "test" else ""
+    )
     share = f" ({record.trained_percent:.2f} %)" if record.trained_parameters else ""
     epochs = ", ".join(str(run.selected_epoch) for run in group) + f" of {record.config['epochs']}"
-    hardware = [run.hardware.get("gpu") or f"{run.hardware.get('threads', '?')} CPU threads" for run in group]
+    hardware = [
+        run.hardware.get("gpu") or f"{run.hardware.get('threads', '?')} CPU threads"
+        for run in group
+    ]
     seconds = statistics.mean(run.seconds for run in group)
     return {
         "dataset": record.dataset,
@@ -119,12 +143,21 @@ def _line(group: Group) -> dict[str, str]:
 
 
 def _recalls(group: Group, way: str) -> str:
-    """Return means, recalls with intervals: `23.7 [20.1, 27.3] · 45.0 [..] · 66.6 [..] (MdR 6, MnR 20.5)`."""
-    middle, mean = (statistics.mean(run.metrics[way][key] for run in group) for key in ("MdR", "MnR"))
+    """Return means, recalls with intervals: `23.7 [20.1, 27.3] · 45.0 [..] · 66.6 [..] (MdR 6, MnR
+    20.5)`.
+    """
+    middle, mean = (
+        statistics.mean(run.metrics[way][key] for run in group) for key in ("MdR", "MnR")
+    )
     parts = []
     for key in RECALLS:
-        ends = [run.metrics.get("intervals", {}).get(way, {}).get(key) for run in group]  # None: no interval
-        span = " [{:.1f}, {:.1f}]".format(*map(statistics.mean, zip(*ends, strict=True))) if all(ends) else ""
+        # None: no interval
+        ends = [run.metrics.get("intervals", {}).get(way, {}).get(key) for run in group]
+        span = (
+            " [{:.1f}, {:.1f}]".format(*map(statistics.mean, zip(*ends, strict=True)))
+            if all(ends)
+            else ""
+        )
         parts.append(f"{statistics.mean(run.metrics[way][key] for run in group):.1f}{span}")
     return f"{' · '.join(parts)} (MdR {round(middle, 2):g}, MnR {mean:.1f})"
 
@@ -142,7 +175,9 @@ def markers(name: str) -> tuple[str, str]:
 
 
 def update(path: Path | str, texts: dict[str, str]) -> None:
-    """Put each text between its markers in a file. Raises ValueError for no markers, or half of a pair."""
+    """Put each text between its markers in a file. Raises ValueError for no markers, or half of a
+    pair.
+    """
     content, replaced = Path(path).read_text(encoding="utf-8"), 0
     for name, text in texts.items():
         start, end = markers(name)
@@ -154,23 +189,30 @@ def update(path: Path | str, texts: dict[str, str]) -> None:
         content = f"{before}{start}\n{text}\n{end}{marked[-1]}"
         replaced += 1
     if not replaced:
-        raise ValueError(f"{path}: expected the line {START!r}, or that of another table; found none")
+        raise ValueError(
+            f"{path}: expected the line {START!r}, or that of another table; found none"
+        )
     write_whole(path, content)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `python -m experiments report`."""
-    parser.add_argument("records", nargs="?", default="runs", help="folder of records; default: runs")
-    parser.add_argument("--readme", nargs="+", default=[], help="files whose tables and summary are replaced")
+    parser.add_argument(
+        "records", nargs="?", default="runs", help="folder of records; default: runs"
+    )
+    parser.add_argument(
+        "--readme", nargs="+", default=[], help="files whose tables and summary are replaced"
+    )
     parser.add_argument("--keep", type=Path, help="folder that gets each record as NAME.json")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print the table of results and, if the folder has a file published.csv, tables with published numbers.
+    """Print the table of results and, if the folder has a file published.csv, tables with published
+    numbers.
 
-    --readme puts the tables and README's sentences between the markers of files. --keep copies the records
-    to a folder, except runs with settings in their names that are not their recipe's. The tables for --readme
-    are then made from that folder.
+    --readme puts the tables and README's sentences between the markers of files. --keep copies the
+    records to a folder, except runs with settings in their names that are not their recipe's. The
+    tables for --readme are then made from that folder.
     """
     records, folder = read_records(options.records), Path(options.records)
     if not records:

@@ -1,4 +1,6 @@
-"""A method's row of the comparison: its budget, rates and seeds, and paired differences between two rows."""
+"""A method's row of the comparison: its budget, rates and seeds, and paired differences between two
+rows.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +26,14 @@ DIRECTIONS = ("text_to_visual", "visual_to_text")
 
 @checked_dataclass
 class Budget:
-    """The budget of each method, the same for all. Seeds that choose the learning rate are not reported.
+    """The budget of each method, the same for all. Seeds that choose the learning rate are not
+    reported.
 
-    Each of `rates` is trained with each of `rate_seeds` for half of `epochs`, rounded up, and scored by the
-    mean of mR on validation, which is less noisy than R@1. While the lowest or the highest rate is the best,
-    the next of 1e-5, 3e-5, 1e-4, … is tried too, at most `study.EXTENSIONS` more: this finds the best rate
-    if recall has one peak over the rates. Raises ValueError for no rate, no seed, or a seed in both lists.
+    Each of `rates` is trained with each of `rate_seeds` for half of `epochs`, rounded up, and
+    scored by the mean of mR on validation, which is less noisy than R@1. While the lowest or the
+    highest rate is the best, the next of 1e-5, 3e-5, 1e-4, … is tried too, at most
+    `study.EXTENSIONS` more: this finds the best rate if recall has one peak over the rates. Raises
+    ValueError for no rate, no seed, or a seed in both lists.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 4
@@ -38,7 +42,9 @@ class Budget:
     seeds: list[int] = field(default_factory=lambda: [42, 43, 44])
 
     def __post_init__(self) -> None:
-        if not (self.rates and self.rate_seeds and self.seeds) or {*self.rate_seeds} & {*self.seeds}:
+        if not (self.rates and self.rate_seeds and self.seeds) or {*self.rate_seeds} & {
+            *self.seeds
+        }:
             given = f"rates {self.rates}, rate_seeds {self.rate_seeds}, seeds {self.seeds}"
             raise ValueError(f"{given}: expected some of each, and no seed in both lists")
 
@@ -47,10 +53,11 @@ class Budget:
 class MethodRow:
     """The results of one method on one dataset, as saved in `results/methods/`.
 
-    `rates`: {"lr", "seed", "mR", "R@1"} on validation, null where training failed. By seed: `records`, the
-    run's record; `ranks`, the rank of each query's right answer on test, {"text_to_visual": [T],
-    "visual_to_text": [V]}; `further`, the ranks on each further test set, or which of its twins are told
-    apart, {kind: {"text" | "image" | "group": [P]}}. `text_to_item` [T]: the item of each text.
+    `rates`: {"lr", "seed", "mR", "R@1"} on validation, null where training failed. By seed:
+    `records`, the run's record; `ranks`, the rank of each query's right answer on test,
+    {"text_to_visual": [T], "visual_to_text": [V]}; `further`, the ranks on each further test set,
+    or which of its twins are told apart, {kind: {"text" | "image" | "group": [P]}}. `text_to_item`
+    [T]: the item of each text.
     """
 
     dataset: str
@@ -76,17 +83,23 @@ class MethodRow:
     def kept(self, folder: Path, clip: PreTrainedModel, data: str = "") -> Self:
         """Return the row from its file in `folder`, or this row if there is no file.
 
-        Raises ValueError if the file has another budget, backbone (`known_by`) or training `data` (a digest).
+        Raises ValueError if the file has another budget, backbone (`known_by`) or training `data`
+        (a digest).
         """
         there = read_json(path, type(self)) if (path := self.path(folder)).exists() else self
         runs = there.records.values()
         here = known_by(identity(clip))
         made = {there.backbone, *(known_by(run["backbone"]) for run in runs)}
-        seen = {run.get("data_digest", "") for run in runs if not run.get("held_out_items")} - {"", data}
+        seen = {run.get("data_digest", "") for run in runs if not run.get("held_out_items")} - {
+            "",
+            data,
+        }
         if there.budget != self.budget or made - {None, here} or (data and seen):
             said = f"its budget is {there.budget}, not {self.budget}, or its backbone is not {here}"
             said = "it was trained on other data" if data and seen else said
-            raise ValueError(f"{path}: {said}; use other folders (--results, --runs), or delete the file")
+            raise ValueError(
+                f"{path}: {said}; use other folders (--results, --runs), or delete the file"
+            )
         return replace(there, backbone=here)
 
     def save(self, folder: Path) -> None:
@@ -94,7 +107,9 @@ class MethodRow:
         write_whole(self.path(folder), json.dumps(vars(self), separators=(",", ":")) + "\n")
 
     def hits(self, direction: str, k: int = 1) -> np.ndarray:
-        """Whether each query found its answer among the first k, for each seed: [seeds, T] or [seeds, V]."""
+        """Whether each query found its answer among the first k, for each seed: [seeds, T] or
+        [seeds, V].
+        """
         of_seeds = [ranks[direction] for _, ranks in sorted(self.ranks.items())]
         if not of_seeds:
             raise ValueError(f"{self.name}: no seed has been tested yet")
@@ -107,7 +122,9 @@ class MethodRow:
 
 
 def read_rows(folder: Path | str) -> list[MethodRow]:
-    """Read every row in a folder, in order of file names. Raises ValueError for a file that is not a row."""
+    """Read every row in a folder, in order of file names. Raises ValueError for a file that is not
+    a row.
+    """
     return [read_json(path, MethodRow) for path in sorted(Path(folder).glob("*.json"))]
 
 
@@ -117,35 +134,43 @@ def recall(row: MethodRow, direction: str, k: int = 1) -> tuple[float, float, fl
 
 
 def drawn(row: MethodRow, direction: str, k: int = 1) -> np.ndarray:
-    """Return R@k in % in each of 10,000 bootstrap draws of items (with all their queries) and of seeds.
+    """Return R@k in % in each of 10,000 bootstrap draws of items (with all their queries) and of
+    seeds.
 
-    All rows of a dataset get the same draws of items, so the draws of two rows may be subtracted. Seeds are
-    drawn for each row separately, because the seeds of two methods are unrelated. With few seeds their spread
-    is underestimated: with three, its variance is a third too small.
+    All rows of a dataset get the same draws of items, so the draws of two rows may be subtracted.
+    Seeds are drawn for each row separately, because the seeds of two methods are unrelated. With
+    few seeds their spread is underestimated: with three, its variance is a third too small.
     """
     return drawn_means(row.name, row.hits(direction, k), row.items(direction))
 
 
 def drawn_means(name: str, hits: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """Return draws like `drawn` for hits [seeds, Q]; `owner` [Q]: each query's item; `name` fixes seeds."""
+    """Return draws like `drawn` for hits [seeds, Q]; `owner` [Q]: each query's item; `name` fixes
+    seeds.
+    """
     return _drawn(name, hits.astype(bool).tobytes(), len(hits), owner.astype(np.int64).tobytes())
 
 
 @lru_cache(maxsize=1024)  # a notebook compares one row with many others
 def _drawn(name: str, hits: bytes, seeds: int, owner: bytes) -> np.ndarray:
-    of_seeds = bootstrap_means(np.frombuffer(hits, bool).reshape(seeds, -1), np.frombuffer(owner, np.int64))
+    of_seeds = bootstrap_means(
+        np.frombuffer(hits, bool).reshape(seeds, -1), np.frombuffer(owner, np.int64)
+    )
     chosen = np.random.default_rng(zlib.crc32(name.encode())).integers(seeds, size=of_seeds.shape)
     return 100 * np.take_along_axis(of_seeds, chosen, axis=0).mean(0)
 
 
 def difference(one: MethodRow, other: MethodRow, direction: str, k: int = 1) -> tuple[float, ...]:
-    """Return (one − other in points of R@k, low, high, p) of the means over seeds; low, high, p by `drawn`.
+    """Return (one − other in points of R@k, low, high, p) of the means over seeds; low, high, p by
+    `drawn`.
 
-    p is two-sided: twice the share of draws on the rarer side of 0, where the observed one counts as a draw.
-    Raises ValueError for rows of different test items.
+    p is two-sided: twice the share of draws on the rarer side of 0, where the observed one counts
+    as a draw. Raises ValueError for rows of different test items.
     """
     if one.text_to_item != other.text_to_item:
-        raise ValueError(f"{one.name} and {other.name} were tested on different items; test one again")
+        raise ValueError(
+            f"{one.name} and {other.name} were tested on different items; test one again"
+        )
     gain = 100 * float(one.hits(direction, k).mean() - other.hits(direction, k).mean())
     draws = drawn(one, direction, k) - drawn(other, direction, k)
     rarer = min((draws <= 0).sum(), (draws >= 0).sum())
@@ -158,8 +183,8 @@ def share_of_gain(
 ) -> tuple[float, float, float] | None:
     """Return (ours − start) ÷ (full − start) in %, with its 95 % interval over items and seeds.
 
-    None if the lower bound of the gain of `full` is below LEAST_GAIN points, because a share of a small gain
-    says nothing. Raises ValueError as `difference`.
+    None if the lower bound of the gain of `full` is below LEAST_GAIN points, because a share of a
+    small gain says nothing. Raises ValueError as `difference`.
     """
     whole = difference(full, start, direction, k)
     if whole[1] < LEAST_GAIN:

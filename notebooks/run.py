@@ -1,15 +1,16 @@
 """Run notebooks by papermill; `make run`, `make test` and CI use this command.
 
-    python notebooks/run.py                        # all, in order, into runs/notebooks
-    python notebooks/run.py 03 -p dataset flickr30k -p data_root DIR -p backbone openai/clip-vit-base-patch32
-    python notebooks/run.py --jobs 2               # two at a time, each on half of the cores
-    python notebooks/run.py --tiny                 # a few items and steps each
-    python notebooks/run.py --commit               # then copy the executed notebooks, cleaned, to notebooks/
+    python notebooks/run.py                        # all, in order, into runs/notebooks python
+    notebooks/run.py 03 -p dataset flickr30k -p data_root DIR -p backbone
+    openai/clip-vit-base-patch32 python notebooks/run.py --jobs 2               # two at a time,
+    each on half of the cores python notebooks/run.py --tiny                 # a few items and steps
+    each python notebooks/run.py --commit               # then copy the executed notebooks, cleaned,
+    to notebooks/
 
-`-p`, `-r` and `-y` are papermill's options; a parameter that the notebook does not have is an error here.
-A cell may take half an hour. There is no limit in 03, 04, 06 and a1, or if you give a parameter, because
-your data may be large. Training continues where an earlier run with the same settings stopped;
-`--replace` starts it again.
+`-p`, `-r` and `-y` are papermill's options; a parameter that the notebook does not have is an error
+here. A cell may take half an hour. There is no limit in 03, 04, 06 and a1, or if you give a
+parameter, because your data may be large. Training continues where an earlier run with the same
+settings stopped; `--replace` starts it again.
 """
 
 import ast
@@ -56,7 +57,11 @@ TINY = {
     "01_data_prep": {**CI, "items": 24},
     "02_adapter_anatomy": {},
     "03_train_flickr30k": {**CI, "items": 24, "overrides": {"epochs": 2, "batch_size": 8}},
-    "04_train_msrvtt": {**CI, "items": 12, "overrides": {"epochs": 2, "batch_size": 8, "max_frames": 4}},
+    "04_train_msrvtt": {
+        **CI,
+        "items": 12,
+        "overrides": {"epochs": 2, "batch_size": 8, "max_frames": 4},
+    },
     "05_retrieval_explorer": {**CI, "items": 24},
     "06_compare_methods": {**CI, "items": 24, "overrides": {"epochs": 1, "batch_size": 8}},
     "07_your_own_media": {**CI, "items": 24, "overrides": {"epochs": 2}},
@@ -65,7 +70,8 @@ TINY = {
 
 
 def chosen(names: list[str]) -> list[Path]:
-    """Return the notebooks whose names begin with one of `names`, in order; all of them without names.
+    """Return the notebooks whose names begin with one of `names`, in order; all of them without
+    names.
 
     Raises ValueError for a name that no notebook begins with.
     """
@@ -76,7 +82,8 @@ def chosen(names: list[str]) -> list[Path]:
 
 
 def given_parameters(typed: tuple, raw: tuple, yamls: tuple) -> dict:
-    """Return the parameters of -p, -r and -y, read as papermill reads them: -r wins over -p, and -p over -y.
+    """Return the parameters of -p, -r and -y, read as papermill reads them: -r wins over -p, and -p
+    over -y.
 
     Raises ValueError for text that is not YAML, or YAML that is not a dictionary.
     """
@@ -93,7 +100,8 @@ def given_parameters(typed: tuple, raw: tuple, yamls: tuple) -> dict:
 
 
 def parameters_of(notebook: Path, given: dict, tiny: bool = False, replace: bool = False) -> dict:
-    """Return the parameters to inject into `notebook`: those given, and what `--tiny` and `--replace` add.
+    """Return the parameters to inject into `notebook`: those given, and what `--tiny` and
+    `--replace` add.
 
     Raises ValueError for a parameter that the notebook does not have, or a value of another type.
     """
@@ -120,7 +128,8 @@ def parameters_of(notebook: Path, given: dict, tiny: bool = False, replace: bool
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Remove what is not committed: widget state, progress bars, timings and the injected cell.
 
-    A cell's metadata keeps only its tags, and `mystnb`, which has the text that describes its figure.
+    A cell's metadata keeps only its tags, and `mystnb`, which has the text that describes its
+    figure.
     """
     notebook.metadata = {key: notebook.metadata[key] for key in ("kernelspec", "language_info")}
     notebook.cells = [c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])]
@@ -148,19 +157,22 @@ def _clean_outputs(outputs: list) -> list:
 
 
 def kernels(sockets: str) -> Config:
-    """Return how a kernel is reached: by socket files in the folder `sockets` if possible, else by ports.
+    """Return how a kernel is reached: by socket files in the folder `sockets` if possible, else by
+    ports.
 
-    Ports are chosen before a kernel opens them, so if kernels start together, one may find its port in use.
+    Ports are chosen before a kernel opens them, so if kernels start together, one may find its port
+    in use.
     """
     by_files = {"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}}
     return Config(by_files if zmq.has("ipc") else {})
 
 
 def run(notebook: Path, target: Path, parameters: dict, limit: int | None, prepare_only: bool) -> None:
-    """Execute a copy of `notebook` at `target`; it fails if a cell takes longer than `limit` seconds.
+    """Execute a copy of `notebook` at `target`; it fails if a cell takes longer than `limit`
+    seconds.
 
-    While it runs, the copy is beside the target, as `.NAME.ipynb`. It replaces the target at the end, also
-    if a cell failed, but not if the copy could not be written completely (OSError).
+    While it runs, the copy is beside the target, as `.NAME.ipynb`. It replaces the target at the
+    end, also if a cell failed, but not if the copy could not be written completely (OSError).
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     start, running = time.monotonic(), target.with_name(f".{target.name}")
@@ -168,10 +180,16 @@ def run(notebook: Path, target: Path, parameters: dict, limit: int | None, prepa
     with tempfile.TemporaryDirectory() as sockets:
         try:
             papermill.execute_notebook(
-                str(notebook), str(running), parameters=parameters, kernel_name="python3", cwd=str(ROOT),
-                config=kernels(sockets), execution_timeout=limit, prepare_only=prepare_only,
+                str(notebook),
+                str(running),
+                parameters=parameters,
+                kernel_name="python3",
+                cwd=str(ROOT),
+                config=kernels(sockets),
+                execution_timeout=limit,
+                prepare_only=prepare_only,
                 progress_bar=False,
-            )  # fmt: skip
+            )
         except OSError:  # a full disk
             running.unlink(missing_ok=True)
             raise
@@ -189,10 +207,11 @@ def minutes(notebook: Path) -> int:
 
 
 def run_several(notebooks: Iterable[Path], jobs: int) -> list[str]:
-    """Run this command again for each notebook, `jobs` at a time; returns the names of those that failed.
+    """Run this command again for each notebook, `jobs` at a time; returns the names of those that
+    failed.
 
-    A notebook starts when those that it needs (`AFTER`) have ended. Of those that can start, the longest is
-    first. The cores are divided among the jobs.
+    A notebook starts when those that it needs (`AFTER`) have ended. Of those that can start, the
+    longest is first. The cores are divided among the jobs.
     """
     import torch
 
@@ -231,7 +250,9 @@ def run_several(notebooks: Iterable[Path], jobs: int) -> list[str]:
 @click.option("--jobs", type=click.IntRange(1), default=1, help="notebooks that run at a time")
 @click.option("--one", hidden=True, help="the notebook that one of several jobs runs")
 def main(names, typed, raw, yamls, out, tiny, replace, prepare_only, commit, limit, jobs, one) -> None:
-    """Run the command line. Errors a user can correct are one line and exit code 1; a failed cell raises."""
+    """Run the command line. Errors a user can correct are one line and exit code 1; a failed cell
+    raises.
+    """
     try:
         given = given_parameters(typed, raw, yamls)
         notebooks = [HERE / f"{one}.ipynb"] if one else chosen(names)

@@ -1,4 +1,6 @@
-"""What the tests share: a random CLIP built in code, and a real processor for it. No network, no files."""
+"""What the tests share: a random CLIP built in code, and a real processor for it. No network, no
+files.
+"""
 
 import json
 import os
@@ -9,7 +11,15 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a process for each core, so one threa
 import pytest
 import torch
 import transformers
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from transformers import CLIPConfig, CLIPModel, CLIPProcessor, PreTrainedTokenizerFast
 
 import data_prep  # noqa: F401 (first: it says so if another package called `cma` is found)
@@ -22,7 +32,9 @@ sits jumps eats sings plays walking flying smiling holding street water beach sk
 
 
 def build_clip(vision_layers: int = 3, text_layers: int = 3, eos_token_id: int = EOS) -> CLIPModel:
-    """A random CLIP: widths 48 and 32, projection 32, 32 px in patches of 8; no bias is 0, no norm is 1."""
+    """A random CLIP: widths 48 and 32, projection 32, 32 px in patches of 8; no bias is 0, no norm
+    is 1.
+    """
     text = {
         "hidden_size": 32,
         "intermediate_size": 64,
@@ -54,7 +66,9 @@ def build_clip(vision_layers: int = 3, text_layers: int = 3, eos_token_id: int =
 
 
 def build_processor() -> CLIPProcessor:
-    """A byte-level BPE that knows WORDS (any other word costs a token a byte) and a 32-px image processor."""
+    """A byte-level BPE that knows WORDS (any other word costs a token a byte) and a 32-px image
+    processor.
+    """
     learnt = Tokenizer(models.BPE())
     learnt.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -65,7 +79,9 @@ def build_processor() -> CLIPProcessor:
     bpe = json.loads(learnt.to_str())["model"]
     vocabulary = bpe["vocab"] | {f"<unused{i}>": i for i in range(len(bpe["vocab"]), SOS)}
     vocabulary |= {"<sos>": SOS, "<eos>": EOS}
-    tokens = Tokenizer(models.BPE(vocab=vocabulary, merges=[tuple(merge) for merge in bpe["merges"]]))
+    tokens = Tokenizer(
+        models.BPE(vocab=vocabulary, merges=[tuple(merge) for merge in bpe["merges"]])
+    )
     tokens.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     tokens.pre_tokenizer = learnt.pre_tokenizer
     tokens.decoder = decoders.ByteLevel()
@@ -79,7 +95,9 @@ def build_processor() -> CLIPProcessor:
         pad_token="<pad>",
         model_max_length=CONTEXT,
     )
-    image_processor = getattr(transformers, "CLIPImageProcessorPil", None) or transformers.CLIPImageProcessor
+    image_processor = (
+        getattr(transformers, "CLIPImageProcessorPil", None) or transformers.CLIPImageProcessor
+    )
     images = image_processor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     return CLIPProcessor(images, tokenizer)
 

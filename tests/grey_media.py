@@ -33,7 +33,9 @@ def write_clip(
 
 @contextmanager
 def full_size_frames(short_side: int) -> Iterator[list[int]]:
-    """[pictures of at least this short side, bytes of Python and NumPy] that were in memory at once."""
+    """[pictures of at least this short side, bytes of Python and NumPy] that were in memory at
+    once.
+    """
     made, most, build = [], [0, 0], Image.Image.__init__
 
     def watched(picture: Image.Image) -> None:

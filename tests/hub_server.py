@@ -82,8 +82,13 @@ class Routes(BaseHTTPRequestHandler):
         if route == "revision":
             return self.answer({"id": "/".join(parts[:2]), "sha": sha, "siblings": [], "tags": []})
         if route == "tree":
-            rows = [(name, content, hashlib.sha1(content).hexdigest()) for name, content in files.items()]
-            return self.answer([{"type": "file", "path": n, "size": len(c), "oid": o} for n, c, o in rows])
+            rows = [
+                (name, content, hashlib.sha1(content).hexdigest())
+                for name, content in files.items()
+            ]
+            return self.answer(
+                [{"type": "file", "path": n, "size": len(c), "oid": o} for n, c, o in rows]
+            )
         if file not in files:
             return self.refuse(404, "EntryNotFound")
         etag = f'"{hashlib.sha1(files[file]).hexdigest()}"'
@@ -113,7 +118,9 @@ class Routes(BaseHTTPRequestHandler):
         if branch not in repository.branches:
             return self.refuse(404, "RevisionNotFound")
         if route == "preupload":
-            files = [{"path": one["path"], "uploadMode": "regular"} for one in json.loads(body)["files"]]
+            files = [
+                {"path": one["path"], "uploadMode": "regular"} for one in json.loads(body)["files"]
+            ]
             return self.answer({"files": [one | {"shouldIgnore": False} for one in files]})
         lines = [json.loads(line) for line in body.splitlines()]
         files = {
@@ -122,14 +129,18 @@ class Routes(BaseHTTPRequestHandler):
             if one["key"] == "file"
         }
         sha = repository.commit(files, branch)
-        self.answer({"commitOid": sha, "commitUrl": f"{self.server.address}/{'/'.join(owner)}/commit/{sha}"})
+        self.answer(
+            {"commitOid": sha, "commitUrl": f"{self.server.address}/{'/'.join(owner)}/commit/{sha}"}
+        )
 
 
 @contextmanager
 def serving() -> Iterator[Hub]:
     """A hub that answers in a thread."""
     with Hub() as hub:
-        thread = threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread = threading.Thread(
+            target=hub.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        )
         thread.start()
         try:
             yield hub

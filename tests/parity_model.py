@@ -1,12 +1,12 @@
 """The authors' numbers under tests/parity, and the same tiny CLIP and adapter in our form.
 
-The authors' code (commit 07b2203, unedited) gave them in float32 on one CPU thread; the keys are theirs.
-`state_dict`: CLIP and adapter; `inputs`: 4 texts, 4 videos of 3 frames, video 2 with one padded frame;
-`outputs`: features, similarities times exp(logit_scale), losses and gradients, for the text-conditioned
-("qscore") and the mean-pooled ("meanp") similarity; `train3_*`: three steps of their optimiser.
-`half_*` are of half-precision training, as they train: six batches of 8; thirty steps from adapters times
-1/16 in one process ("one"), with gradients divided by 4 ("div4") and in four processes ("ddp4"); and the
-clipped gradients of "one".
+The authors' code (commit 07b2203, unedited) gave them in float32 on one CPU thread; the keys are
+theirs. `state_dict`: CLIP and adapter; `inputs`: 4 texts, 4 videos of 3 frames, video 2 with one
+padded frame; `outputs`: features, similarities times exp(logit_scale), losses and gradients, for
+the text-conditioned ("qscore") and the mean-pooled ("meanp") similarity; `train3_*`: three steps of
+their optimiser. `half_*` are of half-precision training, as they train: six batches of 8; thirty
+steps from adapters times 1/16 in one process ("one"), with gradients divided by 4 ("div4") and in
+four processes ("ddp4"); and the clipped gradients of "one".
 """
 
 import re
@@ -64,8 +64,19 @@ def clip_from_openai(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def parity_model() -> RetrievalModel:
     """The authors' tiny CLIP with their adapter, named "official", active."""
     shape = {"num_hidden_layers": 3, "hidden_act": "quick_gelu"}
-    text = {"hidden_size": 64, "intermediate_size": 256, "num_attention_heads": 1, "vocab_size": 500, **shape}
-    text |= {"max_position_embeddings": 16, "bos_token_id": 498, "eos_token_id": 499, "pad_token_id": 0}
+    text = {
+        "hidden_size": 64,
+        "intermediate_size": 256,
+        "num_attention_heads": 1,
+        "vocab_size": 500,
+        **shape,
+    }
+    text |= {
+        "max_position_embeddings": 16,
+        "bos_token_id": 498,
+        "eos_token_id": 499,
+        "pad_token_id": 0,
+    }
     vision = {"hidden_size": 128, "intermediate_size": 512, "num_attention_heads": 2, **shape}
     vision |= {"image_size": 32, "patch_size": 8}
     clip = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=32))

@@ -12,7 +12,9 @@ from cma.model import RetrievalModel
 def build(config: AdapterConfig, layers=(2, 2)) -> CrossModalAdapters:
     """Adapters of random weights and biases, so that nothing cancels."""
     widths = {"vision": 12, "text": 10}
-    adapters = CrossModalAdapters(config, widths, dict(zip(("vision", "text"), layers, strict=True)))
+    adapters = CrossModalAdapters(
+        config, widths, dict(zip(("vision", "text"), layers, strict=True))
+    )
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in adapters.parameters():
@@ -36,7 +38,10 @@ def build(config: AdapterConfig, layers=(2, 2)) -> CrossModalAdapters:
 def test_parameter_counts_of_the_paper(patch_size, bottleneck_dim, shared_dim, count):
     with torch.device("meta"):
         model = RetrievalModel(CLIPModel(CLIPConfig(vision_config={"patch_size": patch_size})))
-    assert (model.widths, model.layers) == ({"vision": 768, "text": 512}, {"vision": 12, "text": 12})
+    assert (model.widths, model.layers) == (
+        {"vision": 768, "text": 512},
+        {"vision": 12, "text": 12},
+    )
     model.add_adapter("paper", AdapterConfig(bottleneck_dim, shared_dim))
     assert sum(p.numel() for p in model.trainable_parameters()) == count
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == count
@@ -53,14 +58,17 @@ def test_parameter_counts_of_the_paper(patch_size, bottleneck_dim, shared_dim, c
     activation=st.sampled_from(["quick_gelu", "gelu", "relu"]),
     data=st.data(),
 )
-def test_forward_is_two_projections_side_by_side(bottleneck_dim, shared_dim, layers, activation, data):
+def test_forward_is_two_projections_side_by_side(
+    bottleneck_dim, shared_dim, layers, activation, data
+):
     adapters = build(AdapterConfig(bottleneck_dim, shared_dim, activation), layers=layers)
     tower = data.draw(st.sampled_from(["vision", "text"]))
     site = data.draw(st.integers(0, 2 * adapters.layers[tower] - 1))
     z = torch.randn(3, 5, adapters.widths[tower])
     act = ACT2FN[activation]  # quick_gelu too is CLIP's own
     layer, deepest = site // 2, max(layers)
-    shared = 2 * ((layer + 1) * deepest // adapters.layers[tower] - 1) + site % 2  # design: pairing by depth
+    # design: pairing by depth
+    shared = 2 * ((layer + 1) * deepest // adapters.layers[tower] - 1) + site % 2
     own = getattr(adapters, tower)
     h = act(z @ own.down_weight[site].T + own.down_bias[site])
     u_own = h @ own.up_weight[site].T + own.up_bias[site]
@@ -91,7 +99,9 @@ def test_initial_weights_are_small_and_biases_zero():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
-def test_parameters_are_float32_in_memory_of_their_own_and_the_output_is_of_the_sublayers_dtype(dtype):
+def test_parameters_are_float32_in_memory_of_their_own_and_the_output_is_of_the_sublayers_dtype(
+    dtype,
+):
     adapters = build(AdapterConfig(2, 4), layers=(3, 3))
     out = adapters("vision", 1, torch.randn(3, 12, dtype=dtype))
     assert out.dtype == dtype

@@ -47,7 +47,9 @@ def test_a_folder_loads_whole_and_quietly(folder, toy_clip, toy_processor, capfd
 
 @pytest.mark.parametrize("device", ["cuda:99", "gpu", "meta:x"])
 def test_a_device_that_is_not_there_is_named_before_anything_is_loaded(device):
-    with pytest.raises(ValueError, match=f"device '{device}' cannot be used here .*; try 'cpu'") as error:
+    with pytest.raises(
+        ValueError, match=f"device '{device}' cannot be used here .*; try 'cpu'"
+    ) as error:
         load_backbone("nobody/no-clip", device=device)
     assert "\n" not in str(error.value)
 
@@ -92,9 +94,13 @@ def test_folders_without_a_whole_clip(folder, tmp_path):
 
 
 def test_a_hub_model_in_the_cache_needs_no_hub(folder, tmp_path, monkeypatch):
-    """The hub's own cache: a commit's folder, and a reference to it. Half a model in it is not taken."""
+    """The hub's own cache: a commit's folder, and a reference to it. Half a model in it is not
+    taken.
+    """
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr("huggingface_hub.model_info", lambda *a, **k: pytest.fail("the hub was asked"))
+    monkeypatch.setattr(
+        "huggingface_hub.model_info", lambda *a, **k: pytest.fail("the hub was asked")
+    )
     cached = tmp_path / "hub" / "models--some--clip"
     commit = "0123456789abcdef0123456789abcdef01234567"
     (cached / "refs").mkdir(parents=True)
@@ -121,7 +127,8 @@ def test_a_tokenizer_of_ours_with_eos_2_is_refused(toy_processor, folder):
     ids = torch.tensor(tokenizer(["a red cat"])["input_ids"])
     check_tokenizer(clip, tokenizer)
     assert pooled_position(clip, ids) == pooled_position(build_clip(), ids) == ids.shape[1] - 1
-    low = torch.cat([torch.tensor([[1]]), ids[:, 1:-1], torch.tensor([[2]])], dim=1)  # words are higher
+    # words are higher
+    low = torch.cat([torch.tensor([[1]]), ids[:, 1:-1], torch.tensor([[2]])], dim=1)
     assert pooled_position(clip, low) < low.shape[1] - 1
 
     def swap(content):  # give EOS the id 2 and an ordinary token the id 499
@@ -133,8 +140,14 @@ def test_a_tokenizer_of_ours_with_eos_2_is_refused(toy_processor, folder):
         content["post_processor"]["special_tokens"]["<eos>"]["ids"] = [2]
 
     edit(folder / "tokenizer.json", swap)
-    for eos, said in ((2, "never be seen. Give EOS another id than 2"), (77, "eos_token_id is 77, .* id 2")):
-        edit(folder / "config.json", lambda content, eos=eos: content["text_config"].update(eos_token_id=eos))
+    for eos, said in (
+        (2, "never be seen. Give EOS another id than 2"),
+        (77, "eos_token_id is 77, .* id 2"),
+    ):
+        edit(
+            folder / "config.json",
+            lambda content, eos=eos: content["text_config"].update(eos_token_id=eos),
+        )
         with pytest.raises(ValueError, match=said):
             load_backbone(folder)
 
@@ -149,19 +162,31 @@ def test_tokenizers_of_another_model_are_refused(toy_clip, toy_processor, folder
 
 
 def test_the_layout_of_openais_repositories(tmp_path):
-    """Old files: vocab.json, merges.txt, preprocessor_config.json with bare sizes; and the legacy EOS 2."""
+    """Old files: vocab.json, merges.txt, preprocessor_config.json with bare sizes; and the legacy
+    EOS 2.
+    """
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
     vocabulary = [*letters, *(f"{letter}</w>" for letter in letters), "ca", "cat</w>"]
     vocabulary += ["<|startoftext|>", "<|endoftext|>"]  # the two highest ids
-    (tmp_path / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(vocabulary)}))
+    (tmp_path / "vocab.json").write_text(
+        json.dumps({token: i for i, token in enumerate(vocabulary)})
+    )
     (tmp_path / "merges.txt").write_text("#version: 0.2\nc a\nca t</w>\n")
     names = {
         "bos_token": "<|startoftext|>",
         **dict.fromkeys(("eos_token", "unk_token", "pad_token"), "<|endoftext|>"),
     }
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**names, "tokenizer_class": "CLIPTokenizer"}))
+    (tmp_path / "tokenizer_config.json").write_text(
+        json.dumps({**names, "tokenizer_class": "CLIPTokenizer"})
+    )
     (tmp_path / "special_tokens_map.json").write_text(json.dumps(names))
-    pixels = {"crop_size": 32, "size": 32, "resample": 3, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    pixels = {
+        "crop_size": 32,
+        "size": 32,
+        "resample": 3,
+        "image_mean": [0.5] * 3,
+        "image_std": [0.5] * 3,
+    }
     pixels |= {"do_resize": True, "do_center_crop": True, "do_normalize": True}
     pixels |= {"feature_extractor_type": "CLIPFeatureExtractor"}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(pixels))

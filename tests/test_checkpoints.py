@@ -1,4 +1,6 @@
-"""An adapter that was saved is loaded as it was, in both formats; whatever else lies there is named."""
+"""An adapter that was saved is loaded as it was, in both formats; whatever else lies there is
+named.
+"""
 
 import argparse
 import json
@@ -23,7 +25,8 @@ from tests.parity_model import numbers, parity_model
 
 CONFIG = AdapterConfig(4, 8, init_std=0.3)  # of the adapters a and b of `model`
 WIDTHS, LAYERS = {"vision": 48, "text": 32}, {"vision": 3, "text": 3}
-SIZES = SimpleNamespace(widths=WIDTHS, layers=LAYERS)  # of the toy CLIP, for methods that need no more
+# of the toy CLIP, for methods that need no more
+SIZES = SimpleNamespace(widths=WIDTHS, layers=LAYERS)
 
 
 def same(ours, theirs):
@@ -47,7 +50,12 @@ def test_a_saved_adapter_loads_as_it_was_and_acts(model, tmp_path, shared_dim):
         model.save_adapter(folder, "one")
     names = {"adapter_config.json", "adapter_model.safetensors", "README.md"}
     assert {file.name for file in folder.iterdir()} == names
-    options = {"bottleneck_dim": 4, "shared_dim": shared_dim, "activation": "quick_gelu", "dropout": 0.0}
+    options = {
+        "bottleneck_dim": 4,
+        "shared_dim": shared_dim,
+        "activation": "quick_gelu",
+        "dropout": 0.0,
+    }
     assert json.loads((folder / "adapter_config.json").read_text()) == {
         "method": "cross-modal adapter" if shared_dim else "adapter without sharing",
         "options": options | {"init_std": 0.01},
@@ -105,14 +113,22 @@ def test_files_missing_or_damaged(model, tmp_path):
     model.save_adapter(tmp_path, "a")
     file = tmp_path / "adapter_model.safetensors"
     whole = file.read_bytes()
-    for damaged in (whole[:-1] + bytes([whole[-1] ^ 1]), whole[: len(whole) // 2], whole + b"x", b""):
+    for damaged in (
+        whole[:-1] + bytes([whole[-1] ^ 1]),
+        whole[: len(whole) // 2],
+        whole + b"x",
+        b"",
+    ):
         file.write_bytes(damaged)
         with pytest.raises(ValueError, match="safetensors: damaged, .*; save the adapter again"):
             model.load_adapter(tmp_path, "c")
     file.unlink()
     with pytest.raises(FileNotFoundError, match="adapter_model.safetensors"):
         model.load_adapter(tmp_path, "c")
-    for text, message in (("{", "broken JSON.*save it again"), ("{}", "'method': expected, but missing")):
+    for text, message in (
+        ("{", "broken JSON.*save it again"),
+        ("{}", "'method': expected, but missing"),
+    ):
         (tmp_path / "adapter_config.json").write_text(text)
         with pytest.raises(ValueError, match=f"adapter_config.json: {message}"):
             model.load_adapter(tmp_path, "c")
@@ -151,7 +167,9 @@ def test_a_damaged_config_is_an_error_that_names_it(saved, key, value):
         assert type(error) is ValueError and str(folder) in str(error)
 
 
-def test_the_same_weights_in_two_folders_are_one_backbone(toy_clip, toy_processor, tmp_path, monkeypatch):
+def test_the_same_weights_in_two_folders_are_one_backbone(
+    toy_clip, toy_processor, tmp_path, monkeypatch
+):
     for name in ("one", "other"):
         toy_clip.save_pretrained(tmp_path / name)
         toy_processor.save_pretrained(tmp_path / name)
@@ -189,8 +207,12 @@ def test_a_write_that_fails_leaves_the_adapter_that_was_there(model, tmp_path, m
 
 
 @pytest.mark.parametrize("changed", [False, True])
-def test_killed_between_its_two_files_an_adapter_is_whole_or_not_there(model, tmp_path, monkeypatch, changed):
-    """New weights under the old config are the newer adapter of a run, unless the config is another one."""
+def test_killed_between_its_two_files_an_adapter_is_whole_or_not_there(
+    model, tmp_path, monkeypatch, changed
+):
+    """New weights under the old config are the newer adapter of a run, unless the config is another
+    one.
+    """
     model.save_adapter(tmp_path, "a")
     name = "gelu" if changed else "a"
     if changed:
@@ -216,8 +238,15 @@ def test_killed_between_its_two_files_an_adapter_is_whole_or_not_there(model, tm
 # ---- the authors' format
 
 
-PARTS = ("visual_adapter_down", "visual_adapter_up_unique", "text_adapter_down", "text_adapter_up_unique")
-THEIRS = [f"{part}_{kind}" for part in (*PARTS, "vt_adapter_up_share") for kind in ("weight", "bias")]
+PARTS = (
+    "visual_adapter_down",
+    "visual_adapter_up_unique",
+    "text_adapter_down",
+    "text_adapter_up_unique",
+)
+THEIRS = [
+    f"{part}_{kind}" for part in (*PARTS, "vt_adapter_up_share") for kind in ("weight", "bias")
+]
 OFFICIAL_STATE = numbers("state_dict")  # CLIP and adapter, keys without "clip."
 
 
@@ -231,14 +260,24 @@ def test_every_layout_of_a_state_dict_and_of_files(prefix, tmp_path):
     """Their checkpoint.pth also holds the optimiser, the epoch and the parsed arguments."""
     state = {prefix + key: value for key, value in OFFICIAL_STATE.items()}
     args = argparse.Namespace(lr=1e-5, datatype="msrvtt", adapter=True)
-    content = {"model": state, "optimizer": {"state": {}}, "scheduler": None, "epoch": 4, "args": args}
+    content = {
+        "model": state,
+        "optimizer": {"state": {}},
+        "scheduler": None,
+        "epoch": 4,
+        "args": args,
+    }
     pth, safetensors = tmp_path / "checkpoint.pth", tmp_path / "model.safetensors"
     torch.save(content, pth)
     save_file(state, safetensors)
     for source in (state | {"loss_fct.scale": torch.ones(1)}, content, pth, str(pth), safetensors):
         config, adapter = from_official(source)
-        assert config == AdapterConfig(bottleneck_dim=8, shared_dim=16) and set(adapter) == set(OFFICIAL)
-        assert all(torch.equal(adapter[key], OFFICIAL_STATE[theirs]) for key, theirs in OFFICIAL.items())
+        assert config == AdapterConfig(bottleneck_dim=8, shared_dim=16) and set(adapter) == set(
+            OFFICIAL
+        )
+        assert all(
+            torch.equal(adapter[key], OFFICIAL_STATE[theirs]) for key, theirs in OFFICIAL.items()
+        )
     assert argparse.Namespace not in torch.serialization.get_safe_globals()
 
 
@@ -257,7 +296,8 @@ def test_round_trip_of_ours_is_exact_for_every_size(bottleneck_dim, shared_dim):
     config = AdapterConfig(bottleneck_dim, shared_dim)
     state = model.add_adapter("a", config).state_dict()
     theirs = to_official(model, "a")
-    # their code registers no shared tensors without sharing, nor own ones for a text tower that is all shared
+    # their code registers no shared tensors without sharing, nor own ones for a text tower that is
+    # all shared
     empty = {0: "vt_adapter_up_share", 32: "text_adapter_up_unique"}.get(shared_dim, "-")
     assert set(theirs) == {f"clip.{key}" for key in THEIRS if not key.startswith(empty)}
     again, adapter = from_official(theirs)
@@ -269,7 +309,12 @@ def test_round_trip_of_ours_is_exact_for_every_size(bottleneck_dim, shared_dim):
 def test_a_missing_or_misshaped_key_is_named(key):
     value = OFFICIAL_STATE[key]
     without = {name: other for name, other in OFFICIAL_STATE.items() if name != key}
-    for wrong in (torch.cat([value] * 9, dim=1), value[None], value.narrow(-1, 0, value.shape[-1] - 1), None):
+    for wrong in (
+        torch.cat([value] * 9, dim=1),
+        value[None],
+        value.narrow(-1, 0, value.shape[-1] - 1),
+        None,
+    ):
         with pytest.raises(ValueError, match=key):
             from_official(without if wrong is None else without | {key: wrong})
 
@@ -280,15 +325,28 @@ def test_what_is_no_adapter_says_so_and_no_code_in_it_is_run(tmp_path, capsys):
     torch.save({"model": {}, "args": Dangerous()}, tmp_path / "code.pth")
     for name in ("broken.pth", "broken.safetensors"):
         (tmp_path / name).write_bytes(b"not a checkpoint")
-    for name, content in (("hello.pth", b"hello world"), ("table.pth", b"table"), ("junk.pth", b"junk")):
+    for name, content in (
+        ("hello.pth", b"hello world"),
+        ("table.pth", b"table"),
+        ("junk.pth", b"junk"),
+    ):
         (tmp_path / name).write_bytes(content)  # torch raises another error for each
     for source, said in (
-        ({"ln_final.weight": torch.ones(3)}, "the state dict: visual_adapter_down_weight is missing"),
+        (
+            {"ln_final.weight": torch.ones(3)},
+            "the state dict: visual_adapter_down_weight is missing",
+        ),
         (tmp_path / "other.pth", r"other\.pth: visual_adapter_down_weight is missing"),
         (tmp_path / "nowhere.pth", r"nowhere\.pth: no such checkpoint"),
         (tmp_path / "code.pth", "code.pth cannot be read: .*nothing in it was run"),
-        *((tmp_path / f, f"{f} cannot be read") for f in ("tensor.pth", "broken.pth", "broken.safetensors")),
-        *((tmp_path / f"{word}.pth", f"{word}.pth cannot be read") for word in ("hello", "table", "junk")),
+        *(
+            (tmp_path / f, f"{f} cannot be read")
+            for f in ("tensor.pth", "broken.pth", "broken.safetensors")
+        ),
+        *(
+            (tmp_path / f"{word}.pth", f"{word}.pth cannot be read")
+            for word in ("hello", "table", "junk")
+        ),
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=said):
             from_official(source)

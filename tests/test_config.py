@@ -64,13 +64,17 @@ def test_the_highest_seed_is_named_and_fits_in_64_bits_whatever_is_derived_from_
     torch.Generator().manual_seed(TrainConfig(seed=MOST_SEED).seed * 1_000_003 + 10**9)
 
 
-SETTINGS = st.dictionaries(st.sampled_from("abc"), st.text() | st.integers() | st.none(), min_size=3)
+SETTINGS = st.dictionaries(
+    st.sampled_from("abc"), st.text() | st.integers() | st.none(), min_size=3
+)
 
 
 @given(SETTINGS, SETTINGS, SETTINGS)
 def test_runs_have_one_name_exactly_where_their_settings_are_equal(one, other, usual):
     first, second = run_name("base", one, usual), run_name("base", other, usual)
-    assert (first == second) == ({k: str(v) for k, v in one.items()} == {k: str(v) for k, v in other.items()})
+    assert (first == second) == (
+        {k: str(v) for k, v in one.items()} == {k: str(v) for k, v in other.items()}
+    )
     assert first == run_name("base", dict(reversed(one.items())), usual)
     assert (first == "base") == (one == usual)
     assert TrainConfig(name=first).name == first and len(first) < 150 and not first.endswith(".")

@@ -12,7 +12,9 @@ from tests import ROOT
 
 
 def test_numbers_are_those_of_the_default_adapter_on_vit_b_32():
-    figure = runpy.run_path(str(ROOT / "notebooks" / "figures" / "architecture.py"))["architecture"]()
+    figure = runpy.run_path(str(ROOT / "notebooks" / "figures" / "architecture.py"))[
+        "architecture"
+    ]()
     config, clip = AdapterConfig(), CLIPConfig()
     towers = {"vision": clip.vision_config, "text": clip.text_config}
     widths = {tower: sizes.hidden_size for tower, sizes in towers.items()}

@@ -35,7 +35,7 @@ assert len(cma.search.MediaIndex.build(model, "toy", folder="index").query("red 
 open("clip.mp4", "wb").write(bytes(64))
 open("photo.heic", "wb").write(bytes(64))
 lacking = {
-    "explore": lambda: cma.explore.Explorer,
+    "explorer": lambda: explorer.Explorer,
     "notebooks": lambda: cma.plots.image_grid,
     "formats": lambda: cma.media.read_image("photo.heic"),
     "video": lambda: cma.media.read_frames("clip.mp4", 4),
@@ -72,11 +72,21 @@ def built(tmp_path_factory):
 def test_both_hold_the_backbone_and_the_page(built):
     wheel, sdist = built
     names = set(zipfile.ZipFile(wheel).namelist())
-    kept = [path for folder in ("mini_clip", "explore/static") for path in (ROOT / "cma" / folder).iterdir()]
-    wanted = {path.relative_to(ROOT).as_posix() for path in kept if path.is_file()} | {"cma/adapter_card.md"}
+    kept = [
+        path
+        for folder in ("cma/mini_clip", "explorer/static")
+        for path in (ROOT / folder).iterdir()
+    ]
+    wanted = {path.relative_to(ROOT).as_posix() for path in kept if path.is_file()} | {
+        "cma/adapter_card.md"
+    }
     assert "cma/mini_clip/model.safetensors" in wanted and wanted <= names
     roots = {name.partition("/")[0] for name in names}
-    assert {root for root in roots if not root.endswith(".dist-info")} == {"cma", "data_prep"}
+    assert {root for root in roots if not root.endswith(".dist-info")} == {
+        "cma",
+        "data_prep",
+        "explorer",
+    }
     with tarfile.open(sdist) as content:
         inside = {name.partition("/")[2] for name in content.getnames()}
     assert wanted | {"pyproject.toml", "README.md", "LICENSE"} <= inside
@@ -90,6 +100,6 @@ def test_a_bare_install_loads_and_names_the_extras_it_lacks(built, tmp_path):
     write_images(tmp_path / "toy", {"train": 3, "test": 3})
     run(python, "-c", BARE, cwd=tmp_path)
     run(python, "-m", "cma.training", "--help", cwd=tmp_path)
-    missing = run(python, "-m", "cma.explore.app", cwd=tmp_path, code=1)
+    missing = run(python, "-m", "explorer", cwd=tmp_path, code=1)
     assert missing.stderr.count("\n") == 1
-    assert "pip install 'cross-modal-adapter[explore]'" in missing.stderr
+    assert "pip install 'cross-modal-adapter[explorer]'" in missing.stderr

@@ -14,13 +14,13 @@ from torch.nn import functional as F
 import cma
 from cma import AdapterConfig, MediaIndex, RetrievalModel, TrainConfig
 from cma.backbone import check_tokenizer, identity, load_backbone
-from cma.explore.attention import explain, overlay
 from cma.families import FAMILIES, family_of
 from cma.methods import NAMES, attach
 from cma.patching import TOWERS, encoder_layers, parts
 from cma.similarity import text_conditioned
 from cma.training import Batch, prepare, restore, train_step
 from cma.training.step import batch_gradient, batch_loss, recomputed
+from explorer.attention import explain, overlay
 from tests import ROOT
 from tests.methods.conftest import FRAMES, MASK, hooks, move
 from tests.toy_data import write_images
@@ -33,7 +33,9 @@ REFUSED = {("siglip", "projection"), ("chinese_clip", "AdaptFormer")}
 CONFIG = TrainConfig(lr=1e-2, weight_decay=0.0, similarity="text_conditioned")
 
 
-def build(kind: str, method: str | None = None, dtype: torch.dtype = torch.float32) -> RetrievalModel:
+def build(
+    kind: str, method: str | None = None, dtype: torch.dtype = torch.float32
+) -> RetrievalModel:
     """A toy backbone with its processor; the weights of `method` are large enough to matter."""
     model = RetrievalModel(build_backbone(kind).to(dtype), build_family_processor(kind))
     if method:
@@ -48,7 +50,11 @@ def a_batch(model: RetrievalModel) -> Batch:
 
 def embed(model: RetrievalModel) -> list[torch.Tensor]:
     with torch.no_grad():
-        return [model.encode_text(TEXTS), model.encode_videos(FRAMES, MASK), model.encode_images(PIXELS)]
+        return [
+            model.encode_text(TEXTS),
+            model.encode_videos(FRAMES, MASK),
+            model.encode_images(PIXELS),
+        ]
 
 
 def same(ours: list, theirs: list) -> bool:
@@ -86,7 +92,12 @@ def test_a_folder_loads_by_its_model_type(kind, tmp_path):
     picture = Image.linear_gradient("L").convert("RGB").resize((80, 50))
     torch.testing.assert_close(model.encode_images([picture]), build(kind).encode_images([picture]))
     half = RetrievalModel.from_pretrained(tmp_path, dtype=torch.bfloat16)
-    assert half.dtype == half.encode_text(TEXTS).dtype == half.encode_videos(FRAMES).dtype == torch.bfloat16
+    assert (
+        half.dtype
+        == half.encode_text(TEXTS).dtype
+        == half.encode_videos(FRAMES).dtype
+        == torch.bfloat16
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -114,7 +125,9 @@ def test_siglip_reads_lower_case_and_padding():
     assert torch.equal(model.encode_text(ids), model.family.embed_text(model.clip, ids))
     unpadded = model.clip.get_text_features(ids[:, :4]).pooler_output
     assert F.cosine_similarity(unpadded, model.encode_text(ids)).item() < 0.99
-    with pytest.raises(ValueError, match=r"SigLIP reads padding: input_ids must be \[T, 64\], not \[1, 4\]"):
+    with pytest.raises(
+        ValueError, match=r"SigLIP reads padding: input_ids must be \[T, 64\], not \[1, 4\]"
+    ):
         model.encode_text(ids[:, :4])
 
 
@@ -125,7 +138,9 @@ def test_metaclips_end_is_2_and_not_the_highest_id():
     assert model.clip.config.text_config.eos_token_id == 2 and ids.max() > 2
     assert ids.gather(1, ends[:, None]).eq(2).all() and (ids.argmax(1) != ends).any()
     model.clip.config.text_config.eos_token_id = 5
-    with pytest.raises(ValueError, match="eos_token_id is 5, but the tokenizer ends captions with id 2"):
+    with pytest.raises(
+        ValueError, match="eos_token_id is 5, but the tokenizer ends captions with id 2"
+    ):
         check_tokenizer(model.clip, model.processor.tokenizer)
 
 
@@ -135,7 +150,9 @@ def test_chinese_clip_needs_its_mask():
     unmasked = model.clip.get_text_features(ids).pooler_output
     assert F.cosine_similarity(unmasked, model.encode_text(ids))[3] < 0.999
     model.clip.config.text_config.pad_token_id = 7
-    with pytest.raises(ValueError, match=r"starts a caption with id 2 and pads with 0; expected \[CLS\]"):
+    with pytest.raises(
+        ValueError, match=r"starts a caption with id 2 and pads with 0; expected \[CLS\]"
+    ):
         RetrievalModel(model.clip, model.processor)
 
 
@@ -231,7 +248,9 @@ def test_word_vectors_as_prompts_are_those_words(kind):
     expected = model.encode_text(["red green cat sits", "red green dog"])
     prompts = attach(model, "CoOp", "m", tokens=2)
     words = [model.processor.tokenizer.get_vocab()[word] for word in ("red", "green")]
-    prompts.text.data = model.clip.text_model.get_input_embeddings().weight[words].detach()[None].clone()
+    prompts.text.data = (
+        model.clip.text_model.get_input_embeddings().weight[words].detach()[None].clone()
+    )
     torch.testing.assert_close(model.encode_text(["cat sits", "dog"]), expected)
 
 
@@ -278,7 +297,9 @@ def test_half_precision_follows_float32_and_is_given_back_bitwise(kind):
     assert losses[1:] == pytest.approx([losses[0]] * 2, rel=0.05)
     restore(model)
     model.set_adapter(None)
-    assert same(embed(model), plain) and {p.dtype for p in model.clip.parameters()} == {torch.float32}
+    assert same(embed(model), plain) and {p.dtype for p in model.clip.parameters()} == {
+        torch.float32
+    }
 
 
 # ---- runs, indexes, explanations
@@ -286,7 +307,8 @@ def test_half_precision_follows_float32_and_is_given_back_bitwise(kind):
 
 @pytest.mark.parametrize("kind", OTHERS)
 def test_an_epoch_of_training_and_its_adapter(kind, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)  # a curve takes most of the time of a toy run
+    # a curve takes most of the time of a toy run
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.delitem(sys.modules, "cma.plots", raising=False)
     folder = write_images(tmp_path / "data", {"train": 12, "val": 4, "test": 4})
     model, dataset = build(kind), cma.load_dataset(folder, "train")
@@ -295,7 +317,8 @@ def test_an_epoch_of_training_and_its_adapter(kind, tmp_path, capsys, monkeypatc
     config = TrainConfig(epochs=1, batch_size=4, lr=1e-2, runs_dir=tmp_path, loss=loss, cache=True)
     record = cma.train(model, dataset, config)
     said = re.search(
-        r"(.*): mean norms ([\d.]+) of texts, ([\d.]+) of frames; scaled to 10", capsys.readouterr().out
+        r"(.*): mean norms ([\d.]+) of texts, ([\d.]+) of frames; scaled to 10",
+        capsys.readouterr().out,
     )
     assert said[1] == model.family.name and float(said[2]) > 0 and float(said[3]) > 0
     assert np.isfinite(record.history[0]["loss"]) and record.config["loss"] == loss
@@ -313,7 +336,9 @@ def test_an_index_finds_the_picture_that_is_nearest(kind, tmp_path):
         images = model.encode_images([Image.open(path) for path in pictures])
         cosines = F.cosine_similarity(model.encode_text(["A red CAT"]), images)
     (best, score), *_ = index.query("A red CAT", k=2)
-    assert best == f"{int(cosines.argmax())}.png" and score == pytest.approx(cosines.max().item(), abs=1e-5)
+    assert best == f"{int(cosines.argmax())}.png" and score == pytest.approx(
+        cosines.max().item(), abs=1e-5
+    )
     assert index.query_media(pictures[3], k=1)[0][0] == "3.png"
 
 
@@ -339,11 +364,18 @@ def test_an_explanation_weighs_each_word_and_patch(kind):
 
 def small(kind: str, text: dict | None = None, vision: dict | None = None) -> torch.nn.Module:
     """A model of transformers, on no device."""
-    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
+    sizes = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_attention_heads": 2,
+        "num_hidden_layers": 1,
+    }
     config = getattr(transformers, f"{kind}Config")
     both = {"text_config": sizes | (text or {}), "vision_config": sizes | (vision or {})}
     with torch.device("meta"):
-        return getattr(transformers, f"{kind}Model")(config(**both if "Text" not in kind else sizes))
+        return getattr(transformers, f"{kind}Model")(
+            config(**both if "Text" not in kind else sizes)
+        )
 
 
 def test_a_backbone_that_does_not_fit_says_which_part_is_missing(tmp_path):
@@ -369,7 +401,10 @@ def test_a_backbone_that_does_not_fit_says_which_part_is_missing(tmp_path):
     ):
         RetrievalModel(small("CLIPSeg"))
     for config, said in (
-        (transformers.BertConfig(), "'bert'; expected a CLIP .*: it has no vision_config and no text_config"),
+        (
+            transformers.BertConfig(),
+            "'bert'; expected a CLIP .*: it has no vision_config and no text_config",
+        ),
         (transformers.BlipConfig(), "'blip'; expected a CLIP .*: how it reads is not in"),
         (
             transformers.Siglip2Config(),
@@ -385,11 +420,20 @@ def test_a_backbone_that_does_not_fit_says_which_part_is_missing(tmp_path):
 
 
 def test_the_tokenizer_of_siglip_itself(tmp_path):
-    """`SiglipTokenizer` lower-cases and drops punctuation; it is slow, so it tells no places of tokens."""
+    """`SiglipTokenizer` lower-cases and drops punctuation; it is slow, so it tells no places of
+    tokens.
+    """
     sentencepiece, learnt = pytest.importorskip("sentencepiece"), io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         **{"sentence_iterator": iter(TEXTS * 50), "model_writer": learnt, "vocab_size": 40},
-        **{"unk_id": 2, "bos_id": -1, "eos_id": 1, "pad_id": 0, "hard_vocab_limit": False, "minloglevel": 2},
+        **{
+            "unk_id": 2,
+            "bos_id": -1,
+            "eos_id": 1,
+            "pad_id": 0,
+            "hard_vocab_limit": False,
+            "minloglevel": 2,
+        },
     )
     (tmp_path / "spiece.model").write_bytes(learnt.getvalue())
     images = build_family_processor("siglip").image_processor
@@ -400,7 +444,11 @@ def test_the_tokenizer_of_siglip_itself(tmp_path):
     build_backbone("siglip").save_pretrained(tmp_path)
     model = RetrievalModel.from_pretrained(tmp_path)
     ids, _ = model.tokenize(["A Red, Cat!", "a red cat"])
-    assert torch.equal(*ids) and ids.shape == (2, 64) and ids[0, -1] == processor.tokenizer.eos_token_id
+    assert (
+        torch.equal(*ids)
+        and ids.shape == (2, 64)
+        and ids[0, -1] == processor.tokenizer.eos_token_id
+    )
     with pytest.raises(ValueError, match="SiglipTokenizer does not tell where words are"):
         explain(model, "a red cat", [Image.new("RGB", (32, 32))])
 
@@ -414,7 +462,9 @@ def test_the_extra_of_siglips_tokenizer_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", many_lines)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r"^sentencepiece: not installed; run `pip .*\[siglip\]'`$"):
+    with pytest.raises(
+        ImportError, match=r"^sentencepiece: not installed; run `pip .*\[siglip\]'`$"
+    ):
         load_backbone(tmp_path)
 
 
@@ -426,28 +476,50 @@ SHAPES = {  # of the configs on the hub: what is not transformers' default
     "google/siglip2-base-patch16-224": ("siglip", {"vocab_size": 256_000}, {}),
     "facebook/metaclip-2-worldwide-huge-quickgelu": (
         "metaclip_2",
-        {"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16, "num_hidden_layers": 24}
+        {
+            "hidden_size": 1024,
+            "intermediate_size": 4096,
+            "num_attention_heads": 16,
+            "num_hidden_layers": 24,
+        }
         | {"vocab_size": 901_629, "eos_token_id": 2},
-        {"hidden_size": 1280, "intermediate_size": 5120, "num_attention_heads": 16, "num_hidden_layers": 32}
+        {
+            "hidden_size": 1280,
+            "intermediate_size": 5120,
+            "num_attention_heads": 16,
+            "num_hidden_layers": 32,
+        }
         | {"patch_size": 14},
     ),
-    "OFA-Sys/chinese-clip-vit-base-patch16": ("chinese_clip", {"vocab_size": 21_128}, {"patch_size": 16}),
+    "OFA-Sys/chinese-clip-vit-base-patch16": (
+        "chinese_clip",
+        {"vocab_size": 21_128},
+        {"patch_size": 16},
+    ),
 }
 
 
 def test_the_table_of_readme_is_what_real_shapes_give():
     rows = []
     for hub, (kind, text, vision) in SHAPES.items():
-        config = getattr(transformers, f"{PREFIX[kind]}Config")(text_config=text, vision_config=vision)
+        config = getattr(transformers, f"{PREFIX[kind]}Config")(
+            text_config=text, vision_config=vision
+        )
         with torch.device("meta"):
             model = RetrievalModel(getattr(transformers, FAMILIES[kind].model)(config))
             model.add_adapter("a", AdapterConfig())
-            widths, layers = (" / ".join(map(str, one.values())) for one in (model.widths, model.layers))
+            widths, layers = (
+                " / ".join(map(str, one.values())) for one in (model.widths, model.layers)
+            )
             trained = sum(p.numel() for p in model.trainable_parameters())
             pixels = torch.zeros(2, 3, *[model.clip.config.vision_config.image_size] * 2)
             joint = model.encode_images(pixels).shape
-            if not model.family.mask:  # transformers looks into a mask, and there are no values in it
-                assert model.encode_text(torch.ones(2, 64, dtype=torch.long, device="cpu")).shape == joint
+            # transformers looks into a mask, and there are no values in it
+            if not model.family.mask:
+                assert (
+                    model.encode_text(torch.ones(2, 64, dtype=torch.long, device="cpu")).shape
+                    == joint
+                )
         rows.append(f"| `{hub}` | {widths} | {layers} | {trained:,} |")
         assert family_of(config).name == FAMILIES[kind].name
     readme = (ROOT / "README.md").read_text("utf-8")

@@ -1,4 +1,6 @@
-"""Files are whole or not there, walks end, and stored JSON is what was asked for or an error in one line."""
+"""Files are whole or not there, walks end, and stored JSON is what was asked for or an error in one
+line.
+"""
 
 import json
 import os
@@ -85,8 +87,14 @@ def test_json_becomes_the_type_that_was_asked_for(tmp_path):
         ("[]", "expected an object, found []"),
         ("{}", "'id': expected, but missing, found {}"),
         ('{"id": 7}', "'id': expected a valid string, found 7"),
-        ('{"id": "a", "kind": "audio\\n"}', r"'kind': expected 'image' or 'video', found 'audio\n'"),
-        ('{"id": "a", "captions": ["b", null]}', "'captions.1': expected a valid string, found None"),
+        (
+            '{"id": "a", "kind": "audio\\n"}',
+            r"'kind': expected 'image' or 'video', found 'audio\n'",
+        ),
+        (
+            '{"id": "a", "captions": ["b", null]}',
+            "'captions.1': expected a valid string, found None",
+        ),
         ('{"id": "a", "start": "0"}', "'start': expected a valid number, found '0'"),
         ('{"id": "a", "start": true}', "'start': expected a valid number, found True"),
         ('{"id": "a", "start": NaN}', "'start': expected a finite number, found nan"),
@@ -107,7 +115,9 @@ def test_no_file_and_no_text_are_errors_too(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"a\.json: no such file"):
         files.read_json(tmp_path / "a.json", Stored)
     (tmp_path / "a.json").write_bytes(b'{"id": "\xff"}')
-    with pytest.raises(ValueError, match=r"a\.json: not UTF-8 text \(invalid start byte at byte 8\)"):
+    with pytest.raises(
+        ValueError, match=r"a\.json: not UTF-8 text \(invalid start byte at byte 8\)"
+    ):
         files.read_json(tmp_path / "a.json", Stored)
 
 
@@ -158,7 +168,9 @@ def test_a_walk_is_sorted_follows_links_ends_and_tells_what_it_could_not_read(tm
         seen += [(parent / name).relative_to(tmp_path / "top").as_posix() for name in names]
     assert seen == ["a/3", "b/1", "b/2", "c/5"]
     may_read = os.name == "nt" or os.geteuid() == 0
-    assert [error.filename for error in failed] == ([] if may_read else [str(tmp_path / "top/locked")])
+    assert [error.filename for error in failed] == (
+        [] if may_read else [str(tmp_path / "top/locked")]
+    )
     failed.clear()
     assert list(files.walk(tmp_path / "gone", failed.append)) == []
     assert [error.filename for error in failed] == [str(tmp_path / "gone")]

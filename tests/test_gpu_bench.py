@@ -1,4 +1,6 @@
-"""The bench for a GPU, here on the CPU at toy size; and what it says without a GPU or after a failure."""
+"""The bench for a GPU, here on the CPU at toy size; and what it says without a GPU or after a
+failure.
+"""
 
 import json
 

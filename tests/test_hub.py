@@ -1,4 +1,6 @@
-"""Adapters on the hub: pushed, fetched by name, described; a stranger's file can do nothing but compute."""
+"""Adapters on the hub: pushed, fetched by name, described; a stranger's file can do nothing but
+compute.
+"""
 
 import copy
 import json
@@ -53,7 +55,9 @@ def files_of(folder):
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
-def test_what_was_pushed_is_loaded_by_name_and_the_second_time_without_a_request(hub, model, monkeypatch):
+def test_what_was_pushed_is_loaded_by_name_and_the_second_time_without_a_request(
+    hub, model, monkeypatch
+):
     model.clip.config.name_or_path, model.clip.config._commit_hash = "some/clip", "1" * 40
     model.set_adapter("a")
     assert model.push_adapter("a", "user/scenes") == f"{hub.address}/user/scenes"
@@ -79,7 +83,9 @@ def test_a_new_version_is_fetched_by_its_revision_and_a_folder_of_that_name_wins
     before = embed(model)
     model.push_adapter("a", "user/scenes")
     old = hub.repositories["user/scenes"].branches["main"]
-    with pytest.raises(OSError, match="user/scenes: no revision 'v2'; expected one of its branches"):
+    with pytest.raises(
+        OSError, match="user/scenes: no revision 'v2'; expected one of its branches"
+    ):
         model.push_adapter("b", "user/scenes", revision="v2")
     model.push_adapter("b", "user/scenes", commit_message="better")
     new = hub.repositories["user/scenes"].branches["main"]
@@ -107,8 +113,14 @@ def test_a_new_version_is_fetched_by_its_revision_and_a_folder_of_that_name_wins
     ("refused", "said"),
     [
         (None, "unknown, or private: check the name, or run `hf auth login` with a token"),
-        ((401, "RepoNotFound"), "unknown, or private: check the name, or run `hf auth login` with a token"),
-        ((403, "Forbidden"), "unknown, or private: check the name, or run `hf auth login` with a token"),
+        (
+            (401, "RepoNotFound"),
+            "unknown, or private: check the name, or run `hf auth login` with a token",
+        ),
+        (
+            (403, "Forbidden"),
+            "unknown, or private: check the name, or run `hf auth login` with a token",
+        ),
         ((403, "GatedRepo"), "gated: ask for access on its page, then run `hf auth login`"),
     ],
 )
@@ -126,12 +138,24 @@ def test_what_the_hub_refuses_is_one_line_that_says_what_to_do(hub, model, refus
 def test_a_revision_or_an_adapter_that_is_not_there(hub, model, tmp_path):
     hub.repositories["user/other"] = Repository()
     hub.repositories["user/other"].commit({"config.json": b"{}", "adapter_model.bin": b"pickle"})
-    with pytest.raises(OSError, match=r"^user/other: no revision 'v2'; expected one of its branches, tags"):
+    with pytest.raises(
+        OSError, match=r"^user/other: no revision 'v2'; expected one of its branches, tags"
+    ):
         model.load_adapter("user/other", "c", revision="v2")
-    with pytest.raises(FileNotFoundError, match=r"^user/other: has no adapter_config\.json; expected a repo"):
+    with pytest.raises(
+        FileNotFoundError, match=r"^user/other: has no adapter_config\.json; expected a repo"
+    ):
         model.load_adapter("user/other", "c")
     asked = len(hub.asked)
-    for name in ("scenes", "a/b/c", "../scenes", "/no/folder", tmp_path / "nowhere", "user/", "user/sc nes"):
+    for name in (
+        "scenes",
+        "a/b/c",
+        "../scenes",
+        "/no/folder",
+        tmp_path / "nowhere",
+        "user/",
+        "user/sc nes",
+    ):
         with pytest.raises(
             FileNotFoundError, match="no such folder; expected one of save_adapter, or 'user/"
         ):
@@ -150,8 +174,12 @@ def test_without_a_hub_what_is_cached_is_loaded_and_the_rest_is_one_line(hub, mo
         model.load_adapter("user/more", "c")
     assert "\n" not in str(error.value)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens
-    for call in (lambda: model.load_adapter("user/more", "c"), lambda: model.push_adapter("a", "user/more")):
+    # nobody listens
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    for call in (
+        lambda: model.load_adapter("user/more", "c"),
+        lambda: model.push_adapter("a", "user/more"),
+    ):
         with pytest.raises(OSError, match=said) as error:
             call()
         assert "\n" not in str(error.value)
@@ -178,7 +206,8 @@ def test_pushing_needs_a_token_and_keeps_a_card_that_somebody_has_edited(hub, mo
     assert files["README.md"] == card + b"\nMy own words.\n"
     assert files.keys() == {".gitattributes", CONFIG, WEIGHTS, "README.md"}
     assert (
-        model.load_adapter("user/scenes", "c").state_dict().keys() == model.adapters["b"].state_dict().keys()
+        model.load_adapter("user/scenes", "c").state_dict().keys()
+        == model.adapters["b"].state_dict().keys()
     )
     assert torch.equal(model.adapters["c"].shared_weight, model.adapters["b"].shared_weight)
 
@@ -202,13 +231,17 @@ def backbones(toy_processor, tmp_path, monkeypatch):
     return commits
 
 
-def test_from_adapter_loads_the_backbone_at_the_revision_that_the_adapter_names(backbones, tmp_path):
+def test_from_adapter_loads_the_backbone_at_the_revision_that_the_adapter_names(
+    backbones, tmp_path
+):
     for number, commit in enumerate(backbones):
         model = RetrievalModel(*load_backbone("some/clip", revision=commit))
         assert identity(model.clip) == {"name": "some/clip", "revision": commit}
         model.add_adapter("a", AdapterConfig(4, 8, init_std=0.3))
         model.save_adapter(tmp_path / "scenes.v2", "a")
-        again = RetrievalModel.from_adapter(tmp_path / "scenes.v2", dtype=torch.float32, device="cpu")
+        again = RetrievalModel.from_adapter(
+            tmp_path / "scenes.v2", dtype=torch.float32, device="cpu"
+        )
         assert again.active == "scenes_v2" and same(embed(again), embed(model))
         assert again.clip.logit_scale == number
         data = ModelCard.load(tmp_path / "scenes.v2" / "README.md").data
@@ -224,7 +257,8 @@ def test_adapter_and_backbone_are_fetched_by_name_and_the_second_time_without_a_
     hub, toy_processor, tmp_path, monkeypatch
 ):
     client = huggingface_hub.HfApi(endpoint=hub.address)
-    monkeypatch.setattr(huggingface_hub, "model_info", client.model_info)  # the module's own asks elsewhere
+    # the module's own asks elsewhere
+    monkeypatch.setattr(huggingface_hub, "model_info", client.model_info)
     repository = hub.repositories["some/clip"] = Repository()
     for number in (0, 1):
         clip = build_clip()
@@ -242,7 +276,11 @@ def test_adapter_and_backbone_are_fetched_by_name_and_the_second_time_without_a_
     for asks in (True, False):
         hub.asked.clear()
         again = RetrievalModel.from_adapter("user/scenes")
-        assert again.active == "scenes" and again.clip.logit_scale == 0 and same(embed(again), embed(model))
+        assert (
+            again.active == "scenes"
+            and again.clip.logit_scale == 0
+            and same(embed(again), embed(model))
+        )
         assert bool(hub.asked) == asks and not any(newest in one for one in hub.asked)
 
 
@@ -257,7 +295,9 @@ def test_adapter_and_backbone_are_fetched_by_name_and_the_second_time_without_a_
 def test_from_adapter_refuses_a_backbone_that_it_cannot_find(backbones, model, tmp_path, backbone):
     model.save_adapter(tmp_path / "a", "a")
     change(tmp_path / "a", backbone=backbone)
-    with pytest.raises(ValueError, match="its backbone is .*; load that yourself, then use load_adapter"):
+    with pytest.raises(
+        ValueError, match="its backbone is .*; load that yourself, then use load_adapter"
+    ):
         RetrievalModel.from_adapter(tmp_path / "a")
 
 
@@ -270,7 +310,9 @@ def test_a_folder_that_a_strangers_adapter_names_is_not_looked_up(hub, toy_proce
     assert same(embed(RetrievalModel.from_adapter(tmp_path / "own")), embed(model))
     assert str(tmp_path) not in (tmp_path / "own" / "README.md").read_text("utf-8")
     model.push_adapter("a", "user/scenes")
-    with pytest.raises(ValueError, match="user/scenes: its backbone is .*clip.*; load that yourself"):
+    with pytest.raises(
+        ValueError, match="user/scenes: its backbone is .*clip.*; load that yourself"
+    ):
         RetrievalModel.from_adapter("user/scenes")
 
 
@@ -299,7 +341,9 @@ def test_the_card_tells_what_the_record_tells(mini, tmp_path):
         cards.append((tmp_path / "scenes" / "README.md").read_text("utf-8"))
     assert len(set(cards)) == 1
     card, metrics = ModelCard(cards[0]), record["metrics"]
-    assert card.data.license == "cc-by-4.0" and card.data.base_model is None, "mini is no model of the hub"
+    assert card.data.license == "cc-by-4.0" and card.data.base_model is None, (
+        "mini is no model of the hub"
+    )
     for one in card.data.eval_results:
         way = "text_to_visual" if one.task_type == "text-to-image-retrieval" else "visual_to_text"
         assert one.metric_value == round(metrics[way][one.metric_name], 2)
@@ -340,7 +384,9 @@ def test_the_card_tells_what_is_forgotten_and_what_is_not_known(mini, tmp_path):
     assert text.count("Not measured.") == 2 and "Not recorded." in text
 
 
-def test_what_is_no_record_of_the_adapter_is_refused_before_anything_is_written(mini, model, tmp_path):
+def test_what_is_no_record_of_the_adapter_is_refused_before_anything_is_written(
+    mini, model, tmp_path
+):
     record, empty = recorded() | {"backbone": identity(mini.clip)}, tmp_path / "empty.json"
     empty.write_text("[]")
     for wrong, said in (
@@ -354,7 +400,9 @@ def test_what_is_no_record_of_the_adapter_is_refused_before_anything_is_written(
         (3, "to_json"),
         (empty, r"empty\.json: expected an object"),
     ):
-        with pytest.raises(ValueError, match=f"^record: .*{said}.*; expected that of the run which") as error:
+        with pytest.raises(
+            ValueError, match=f"^record: .*{said}.*; expected that of the run which"
+        ) as error:
             mini.save_adapter(tmp_path / "a", "a", wrong)
         assert "\n" not in str(error.value) and not (tmp_path / "a").exists()
     with pytest.raises(FileNotFoundError, match=r"nothing\.json: no such file"):
@@ -370,10 +418,14 @@ def test_a_readme_of_another_text_is_kept(model, tmp_path):
     assert readme.read_text("utf-8") == written
     for other in ("My notes.\n", written.replace("Not measured", "Measured"), written + "More.\n"):
         readme.write_text(other, "utf-8")
-        with pytest.warns(UserWarning, match=r"README\.md: kept, as we did not write this text; delete it"):
+        with pytest.warns(
+            UserWarning, match=r"README\.md: kept, as we did not write this text; delete it"
+        ):
             model.save_adapter(tmp_path, "b")
         assert readme.read_text("utf-8") == other
-        assert torch.equal(model.load_adapter(tmp_path, "c").shared_bias, model.adapters["b"].shared_bias)
+        assert torch.equal(
+            model.load_adapter(tmp_path, "c").shared_bias, model.adapters["b"].shared_bias
+        )
         model.remove_adapter("c")
 
 
@@ -461,10 +513,14 @@ def mutated(name, content, random):
     size = (
         8 + int.from_bytes(content[:8], "little") if name == WEIGHTS else len(content)
     )  # of what is no number
-    kind = random.choice(("flip", "flip in the header", "cut", "insert", "edit", "edit", "repeat", "zeros"))
+    kind = random.choice(
+        ("flip", "flip in the header", "cut", "insert", "edit", "edit", "repeat", "zeros")
+    )
     at = random.randrange(len(content) if kind != "flip in the header" else size)
     if kind.startswith("flip"):
-        return kind, content[:at] + bytes([content[at] ^ 1 << random.randrange(8)]) + content[at + 1 :]
+        return kind, content[:at] + bytes([content[at] ^ 1 << random.randrange(8)]) + content[
+            at + 1 :
+        ]
     if kind == "cut":
         return kind, content[:at]
     if kind == "insert":
@@ -484,7 +540,10 @@ def test_2000_damaged_adapters_are_refused_in_one_line_or_compute_the_same(tmp_p
     for name in (CONFIG, WEIGHTS):  # in each folder, one file is damaged
         model.save_adapter(tmp_path / name, "a")
     model.set_adapter("a")
-    whole, right = {name: (tmp_path / name / name).read_bytes() for name in (CONFIG, WEIGHTS)}, embed(model)
+    whole, right = (
+        {name: (tmp_path / name / name).read_bytes() for name in (CONFIG, WEIGHTS)},
+        embed(model),
+    )
     random, loaded = Random(7), Counter()
     for number in range(2000):
         name = random.choice((CONFIG, WEIGHTS))
@@ -495,7 +554,12 @@ def test_2000_damaged_adapters_are_refused_in_one_line_or_compute_the_same(tmp_p
             model.load_adapter(tmp_path / name, "stranger")
         except Exception as error:
             assert type(error) in (ValueError, FileNotFoundError), (number, kind, name)
-            assert "\n" not in str(error) and str(tmp_path) in str(error), (number, kind, name, str(error))
+            assert "\n" not in str(error) and str(tmp_path) in str(error), (
+                number,
+                kind,
+                name,
+                str(error),
+            )
         else:
             assert same(embed(model), right), (number, kind, name, content[:300])
             loaded[name, kind] += 1
@@ -531,7 +595,10 @@ def test_a_config_that_means_terabytes_is_refused_before_memory_is_taken(
     change(tmp_path, options=options)
     monkeypatch.setattr(checkpoints, "load", no_memory)
     monkeypatch.setattr(checkpoints, "safe_open", no_memory)
-    said = {"shared_dim": "shared_dim 1000000000 exceeds", "CoOp": "CoOp: tokens=1000000000 leave no word"}
+    said = {
+        "shared_dim": "shared_dim 1000000000 exceeds",
+        "CoOp": "CoOp: tokens=1000000000 leave no word",
+    }
     said = said.get(option) or said.get(method, "mean .* numbers, expected .* at most")
     with pytest.raises(ValueError, match=f"{CONFIG}: .*{said}") as error:
         model.load_adapter(tmp_path, "c")
@@ -547,8 +614,13 @@ def test_weights_that_claim_terabytes_or_other_names_are_refused_from_size_and_h
     header, numbers = json.loads(content[8:size]), content[size:]
     monkeypatch.setattr(checkpoints, "load", no_memory)
     first = next(key for key in header if key != "__metadata__")
-    entry, end = header[first], max(one["data_offsets"][1] for key, one in header.items() if key[0] != "_")
-    none, long = ({"dtype": "F32", "shape": [n], "data_offsets": [end, end + 4 * n]} for n in (0, 2**40))
+    entry, end = (
+        header[first],
+        max(one["data_offsets"][1] for key, one in header.items() if key[0] != "_"),
+    )
+    none, long = (
+        {"dtype": "F32", "shape": [n], "data_offsets": [end, end + 4 * n]} for n in (0, 2**40)
+    )
     for changed, said in (
         (header | {first: entry | {"shape": [2**40, 2**20]}}, "overflow"),
         (header | {"huge": long}, "header"),
@@ -579,7 +651,10 @@ def test_a_refused_lora_leaves_the_backbone_as_it_was(model, tmp_path):
     model.set_adapter(None)
     before, modules = embed(model), [type(module) for module in model.clip.modules()]
     options = json.loads((tmp_path / CONFIG).read_text())["options"]
-    change(tmp_path, options=options | {"targets": ["q_proj", "layer_norm1"]})  # peft refuses the second
+    # peft refuses the second
+    change(tmp_path, options=options | {"targets": ["q_proj", "layer_norm1"]})
     with pytest.raises(ValueError, match=CONFIG):
         model.load_adapter(tmp_path, "c")
-    assert same(embed(model), before) and [type(module) for module in model.clip.modules()] == modules
+    assert (
+        same(embed(model), before) and [type(module) for module in model.clip.modules()] == modules
+    )

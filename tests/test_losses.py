@@ -12,14 +12,18 @@ def naive(logits, items, captions):
     """Both directions pair by pair, with the pairs of one's own item and caption left out."""
     n, total = len(logits), 0.0
     for i in range(n):
-        others = [j for j in range(n) if j == i or (items[j] != items[i] and captions[j] != captions[i])]
+        others = [
+            j for j in range(n) if j == i or (items[j] != items[i] and captions[j] != captions[i])
+        ]
         total -= logits[i][i] - math.log(sum(math.exp(logits[i][j]) for j in others))
         total -= logits[i][i] - math.log(sum(math.exp(logits[j][i]) for j in others))
     return total / (2 * n)
 
 
 def naive_sigmoid(logits, items, captions):
-    """The equation of Zhai et al., pair by pair; off-diagonal pairs of one's item or caption are left out."""
+    """The equation of Zhai et al., pair by pair; off-diagonal pairs of one's item or caption are
+    left out.
+    """
     n, total = len(logits), 0.0
     for i in range(n):
         for j in range(n):
@@ -31,7 +35,10 @@ def naive_sigmoid(logits, items, captions):
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=7), st.integers(0, 99))
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=7),
+    st.integers(0, 99),
+)
 def test_equals_the_naive_sum(pairs, seed):
     ids, captions = [item for item, _ in pairs], [f"caption {caption}" for _, caption in pairs]
     logits = 3 * torch.randn(len(ids), len(ids), generator=torch.Generator().manual_seed(seed))
@@ -72,7 +79,10 @@ def test_half_precision_logits_give_a_float32_loss(loss):
 
 @LOSSES
 def test_ids_may_be_a_column_or_a_list_of_tensors(loss):
-    logits, ids = torch.randn(3, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 0, 1])
+    logits, ids = (
+        torch.randn(3, 3, generator=torch.Generator().manual_seed(0)),
+        torch.tensor([0, 0, 1]),
+    )
     expected = loss(logits, [0, 0, 1])
     assert loss(logits, list(ids)) == loss(logits, ids[:, None]) == expected != loss(logits)
 

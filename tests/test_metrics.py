@@ -27,7 +27,8 @@ def rank_of(right: float, wrong: list[float]) -> int:
 
 def naive_ranks(s, owner):
     return [
-        rank_of(row[i], [x for j, x in enumerate(row) if j != i]) for row, i in zip(s, owner, strict=True)
+        rank_of(row[i], [x for j, x in enumerate(row) if j != i])
+        for row, i in zip(s, owner, strict=True)
     ]
 
 
@@ -101,7 +102,8 @@ def test_bad_input_is_named():
             retrieval_metrics(broken, owner)
     with pytest.raises(ValueError, match=r"items \[1\] \(1 of 3\) have no captions"):
         retrieval_metrics(similarity, torch.tensor([0, 0, 2, 2]))
-    assert ranks(torch.eye(3), torch.tensor([0, 2, 2])).tolist() == [1, 3, 1]  # there, item 1 is a distractor
+    # there, item 1 is a distractor
+    assert ranks(torch.eye(3), torch.tensor([0, 2, 2])).tolist() == [1, 3, 1]
     for wrong in ([0, 1, 2, 3], [0, 1, 2, -1], [0.0, 1.0, 2.0, 2.0]):
         with pytest.raises(ValueError, match="from 0 to 2"):
             retrieval_metrics(similarity, torch.tensor(wrong))
@@ -145,7 +147,9 @@ def test_bootstrap_equals_naive_one(case, seed, block):
             assert bootstrap_interval(of, ids, name, 30, seed) == together[name]
             less = np.subtract(drawn, naive_draws(other, ids.tolist(), value, 30, seed))
             expected = value(one) - value(other), *np.quantile(less, [0.025, 0.975])
-            assert bootstrap_difference(of, of.flip(0), ids, name, 30, seed) == pytest.approx(expected)
+            assert bootstrap_difference(of, of.flip(0), ids, name, 30, seed) == pytest.approx(
+                expected
+            )
         means = bootstrap_means(np.array([one, other]), ids, 30, seed)
         assert means[0] == pytest.approx(naive_draws(one, ids.tolist(), statistics.fmean, 30, seed))
         assert (bootstrap_means(other, ids, 30, seed) == means[1]).all() and means.shape == (2, 30)
@@ -167,7 +171,9 @@ def test_a_verdict_needs_an_interval_on_one_side_of_zero(values):
     numbers, word = said.split(": ")
     assert numbers == f"{gain:+z.1f} points of R@5 [{low:+z.1f}, {high:+z.1f}]"
     printed = [float(number) for number in numbers.split("[")[1].strip("]").split(", ")]
-    assert word == ("better" if printed[0] > 0 else "worse" if printed[1] < 0 else "no clear difference")
+    assert word == (
+        "better" if printed[0] > 0 else "worse" if printed[1] < 0 else "no clear difference"
+    )
 
 
 def test_bad_input_of_the_bootstrap_is_named():
@@ -180,5 +186,7 @@ def test_bad_input_of_the_bootstrap_is_named():
         (bootstrap_means, torch.zeros(2, 5), items),
         (bootstrap_difference, of, of[:2], items),
     ):
-        with pytest.raises(ValueError, match="values of the same queries, and as many item indices"):
+        with pytest.raises(
+            ValueError, match="values of the same queries, and as many item indices"
+        ):
             call(*wrong)

@@ -85,7 +85,11 @@ def test_text_is_tokens_and_cut_captions_are_counted_and_told_once(model):
         warnings.simplefilter("error")  # said once
         short, cut = model.tokenize(["a cat", "a small bird sings"], max_words=4)
     assert short.shape == (2, 4) and cut == model.cut == 1
-    assert short[1].tolist() == [*ids[1, :1].tolist(), *model.tokenize(["a small"])[0][0, 1:3].tolist(), EOS]
+    assert short[1].tolist() == [
+        *ids[1, :1].tolist(),
+        *model.tokenize(["a small"])[0][0, 1:3].tolist(),
+        EOS,
+    ]
     assert model.tokenize(["a cat"], max_words=99)[1] == model.cut == 0
 
 
@@ -128,7 +132,10 @@ def test_bad_inputs_are_named(model, pixels, ids):
         (lambda: model.encode_videos(pixels[:, :0]), r"not torch.float32 \[0, 3, "),
         (lambda: model.encode_images(pixels), r"pixels must be float \[V, 3, H, W\]"),
         (lambda: model.encode_images(pixels[:, 0, :1]), r"pixels must be float \[V, 3, H, W\]"),
-        (lambda: model.encode_videos(pixels[:, 0], torch.ones(2, 3)), r"pixels must be \[V, F, 3, H, W\]"),
+        (
+            lambda: model.encode_videos(pixels[:, 0], torch.ones(2, 3)),
+            r"pixels must be \[V, F, 3, H, W\]",
+        ),
         (lambda: model.encode_videos(pixels, torch.ones(3, 2)), r"mask must be \[2, 3\]"),
     ):
         with pytest.raises(ValueError, match=said):
@@ -168,12 +175,18 @@ def test_acting_lasts_as_long_as_its_block(model):
         assert (model.active, model.scale, model.training) == ("a", 1.0, False)
         assert not torch.is_grad_enabled()
         raise KeyError
-    assert (model.active, model.scale, model.training) == ("b", 0.5, True) and torch.is_grad_enabled()
+    assert (model.active, model.scale, model.training) == (
+        "b",
+        0.5,
+        True,
+    ) and torch.is_grad_enabled()
 
 
 def test_training_touches_the_active_adapter_only(model, ids, pixels):
     """That CLIP stays as it is, tests/methods prove for every method."""
-    before = {name: {k: v.clone() for k, v in model.adapters[name].state_dict().items()} for name in "ab"}
+    before = {
+        name: {k: v.clone() for k, v in model.adapters[name].state_dict().items()} for name in "ab"
+    }
     model.set_adapter("a")
     optimizer = torch.optim.AdamW(model.trainable_parameters(), lr=0.1)
     text_conditioned(model.encode_text(ids[:2]), model.encode_videos(pixels)).trace().backward()
@@ -185,7 +198,8 @@ def test_training_touches_the_active_adapter_only(model, ids, pixels):
 
 def test_train_switches_adapter_dropout_but_never_clip(model, ids):
     model.add_adapter("dropout", AdapterConfig(4, 6, dropout=0.5, init_std=0.3))
-    assert torch.equal(model.encode_text(ids), model.encode_text(ids))  # a new model is in eval mode
+    # a new model is in eval mode
+    assert torch.equal(model.encode_text(ids), model.encode_text(ids))
     model.train()
     assert not any(module.training for module in model.clip.modules())
     assert not torch.equal(model.encode_text(ids), model.encode_text(ids))
@@ -201,7 +215,9 @@ def test_names_in_use_unknown_or_unusable(model):
     for name in ("a.b", "", "train"):
         with pytest.raises(ValueError, match="cannot be used"):
             model.add_adapter(name, CONFIG)
-    with pytest.raises(TypeError, match="config must be a cma.AdapterConfig, not dict {'shared_dim': 8}"):
+    with pytest.raises(
+        TypeError, match="config must be a cma.AdapterConfig, not dict {'shared_dim': 8}"
+    ):
         model.add_adapter("c", {"shared_dim": 8})
     assert list(model.adapters) == ["a", "b"] and model.active is None
 
@@ -213,7 +229,11 @@ def test_what_is_added_acts_and_what_is_removed_does_not(model, ids):
     model.remove_adapter("a")  # another one
     assert model.active == "c" and list(model.adapters) == ["b", "c"]
     model.remove_adapter("c")
-    assert model.active is None and on_clip(model.clip).acting is None and model.trainable_parameters() == []
+    assert (
+        model.active is None
+        and on_clip(model.clip).acting is None
+        and model.trainable_parameters() == []
+    )
     assert torch.equal(model.encode_text(ids), plain)
     with pytest.raises(ValueError, match="no adapter 'c'; there are: b"):
         model.remove_adapter("c")
@@ -231,7 +251,9 @@ def test_given_weights_are_checked_by_name(model):
         with pytest.raises(ValueError, match=key):
             model.add_adapter("c", CONFIG, wrong)
     model.add_adapter("c", CONFIG, state)
-    assert all(torch.equal(value, state[key]) for key, value in model.adapters["c"].state_dict().items())
+    assert all(
+        torch.equal(value, state[key]) for key, value in model.adapters["c"].state_dict().items()
+    )
     assert model.adapters["c"].shared_bias.data_ptr() != state["shared_bias"].data_ptr()
 
 
@@ -243,9 +265,13 @@ def test_given_weights_are_checked_by_name(model):
 def test_precisions_and_devices(toy_clip, ids, pixels, device, mode):
     reference = RetrievalModel(toy_clip)
     state = reference.add_adapter("a", AdapterConfig(4, 6, init_std=0.1)).state_dict()
-    expected = mean_pooled(reference.encode_text(ids), reference.encode_videos(pixels), torch.ones(2, 3))
+    expected = mean_pooled(
+        reference.encode_text(ids), reference.encode_videos(pixels), torch.ones(2, 3)
+    )
 
-    model = RetrievalModel(build_clip().to(torch.bfloat16 if mode == "bf16 backbone" else torch.float32))
+    model = RetrievalModel(
+        build_clip().to(torch.bfloat16 if mode == "bf16 backbone" else torch.float32)
+    )
     model.add_adapter("a", AdapterConfig(4, 6), state)
     model.to(device)
     with torch.autocast(device, dtype=torch.bfloat16, enabled=mode == "autocast"):
@@ -253,15 +279,21 @@ def test_precisions_and_devices(toy_clip, ids, pixels, device, mode):
         similarity = mean_pooled(text, frames, torch.ones(2, 3))
     assert text.dtype == frames.dtype == (torch.float32 if mode == "float32" else torch.bfloat16)
     assert similarity.dtype == torch.float32 and similarity.device.type == device
-    torch.testing.assert_close(similarity.cpu(), expected, atol=1e-5 if mode == "float32" else 0.03, rtol=0)
+    torch.testing.assert_close(
+        similarity.cpu(), expected, atol=1e-5 if mode == "float32" else 0.03, rtol=0
+    )
     similarity.sum().backward()
     for parameter in model.trainable_parameters():
         assert parameter.dtype == parameter.grad.dtype == torch.float32
         assert parameter.device.type == device
 
 
-@pytest.mark.parametrize(("shape", "at_once", "sizes"), [((5, 1), 2, [2, 2, 1]), ((3, 4), 6, [4, 4, 4])])
-def test_on_a_cpu_few_frames_or_one_clip_pass_the_encoder_at_once(model, monkeypatch, shape, at_once, sizes):
+@pytest.mark.parametrize(
+    ("shape", "at_once", "sizes"), [((5, 1), 2, [2, 2, 1]), ((3, 4), 6, [4, 4, 4])]
+)
+def test_on_a_cpu_few_frames_or_one_clip_pass_the_encoder_at_once(
+    model, monkeypatch, shape, at_once, sizes
+):
     """The embeddings and the gradient are those of all at once, and each clip keeps its own mask."""
     frames, mask, seen = torch.randn(*shape, 3, 32, 32), torch.ones(shape, dtype=torch.long), []
     mask[0, 1:] = 0
@@ -274,7 +306,9 @@ def test_on_a_cpu_few_frames_or_one_clip_pass_the_encoder_at_once(model, monkeyp
         assert model.frames_at_once == count
         seen.clear()
         embeddings = model.encode_videos(frames, mask)
-        return embeddings, *torch.autograd.grad(embeddings.square().sum(), list(adapter.vision.parameters()))
+        return embeddings, *torch.autograd.grad(
+            embeddings.square().sum(), list(adapter.vision.parameters())
+        )
 
     model.clip.vision_model.register_forward_pre_hook(lambda *_: seen.append(adapter.frame_mask))
     whole = embed(99)

@@ -51,7 +51,9 @@ OURS, TWIN = "cross-modal adapter", "adapter without sharing"
 
 
 def code_of(stem: str) -> list:
-    """The code cells but the one that sets up Colab, which is there once the repository has an address."""
+    """The code cells but the one that sets up Colab, which is there once the repository has an
+    address.
+    """
     cells = [cell for cell in NOTEBOOKS[stem].cells if cell.cell_type == "code"]
     return [cell for cell in cells if "setup" not in cell.metadata.get("tags", [])]
 
@@ -59,7 +61,8 @@ def code_of(stem: str) -> list:
 def execute(stem: str, *holds: str, **names) -> dict:
     """Run a notebook's imports, its parameters and, in this order, the cells that hold these texts.
 
-    `names` replace parameters and stand for what other cells define. Returns all that is defined then.
+    `names` replace parameters and stand for what other cells define. Returns all that is defined
+    then.
     """
     sources = [cell.source for cell in code_of(stem)]
     cells = [source for text in holds for source in sources if text in source]
@@ -100,25 +103,36 @@ def test_prose_states_no_number_that_no_cell_prints(stem):
             for number in re.findall(r"\d+(?:\.\d+)? ?%|\d+\.\d+", prose):
                 assert number in above, f"{number} in: {prose}"
         above += cell.source if cell.cell_type == "code" else ""
-        above += "".join(str(output.get("text", output.get("data"))) for output in cell.get("outputs", []))
+        above += "".join(
+            str(output.get("text", output.get("data"))) for output in cell.get("outputs", [])
+        )
 
 
 @pytest.mark.parametrize("stem", NOTEBOOKS)
 def test_readme_names_every_notebook_with_its_times(stem):
     row = re.search(rf"^\| \[.*notebooks/{stem}\.ipynb.*$", README, flags=re.MULTILINE)[0]
-    assert f"**Time:** {row.split('|')[-2].strip()} on one CPU core" in NOTEBOOKS[stem].cells[0].source
+    assert (
+        f"**Time:** {row.split('|')[-2].strip()} on one CPU core" in NOTEBOOKS[stem].cells[0].source
+    )
 
 
 def test_the_map_of_the_notebooks_has_each_with_the_times_of_readme():
     page = (HERE / "README.md").read_text("utf-8")
-    times = re.findall(r"^\| \[.*?\]\(notebooks/(\w+)\.ipynb\).*\| ([^|]+) \|$", README, flags=re.MULTILINE)
+    times = re.findall(
+        r"^\| \[.*?\]\(notebooks/(\w+)\.ipynb\).*\| ([^|]+) \|$", README, flags=re.MULTILINE
+    )
     row = r"^\| \[.*?\]\((\w+)\.ipynb\) \| [^|]+ \| ([^|]+) \| ([^|]+) \|"
     here = re.findall(row, page, flags=re.MULTILINE)
-    assert [(stem, time) for stem, _, time in here] == times and [one[0] for one in here] == list(NOTEBOOKS)
+    assert [(stem, time) for stem, _, time in here] == times and [one[0] for one in here] == list(
+        NOTEBOOKS
+    )
     assert [stem for stem, written, _ in here if written != "–"] == list(EXERCISES)
     words = re.findall(r"^- \*\*([^*]+)\*\*", page, flags=re.MULTILINE)
     assert len(words) == len(set(words)) > 20
-    assert "](README.md#words)" in NOTEBOOKS["02_adapter_anatomy"].cells[0].source and "\n## Words\n" in page
+    assert (
+        "](README.md#words)" in NOTEBOOKS["02_adapter_anatomy"].cells[0].source
+        and "\n## Words\n" in page
+    )
 
 
 @pytest.mark.parametrize("stem", NOTEBOOKS)
@@ -131,7 +145,9 @@ def test_every_name_that_the_code_takes_from_a_module_is_there(stem):
             exec(ast.unparse(node), imported)
     modules = {name for name, value in imported.items() if isinstance(value, ModuleType)}
     names = {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)}
-    taken = [name for name in names if re.fullmatch(r"[\w.]+", name) and name.split(".")[0] in modules]
+    taken = [
+        name for name in names if re.fullmatch(r"[\w.]+", name) and name.split(".")[0] in modules
+    ]
     assert len(taken) > 5
     for name in taken:
         eval(name, imported)
@@ -148,7 +164,10 @@ EXERCISES = {  # by notebook: cma's own function, and what a wrong answer puts f
             ("[own_part, shared_part]", "[shared_part, own_part]"),
         ),
         "trained_numbers": ("counted", ("- 2 * d_s", "- d_s")),
-        "contrastive_loss": ("symmetric_cross_entropy", (".log_softmax(dim=1)", ".softmax(dim=1).log()")),
+        "contrastive_loss": (
+            "symmetric_cross_entropy",
+            (".log_softmax(dim=1)", ".softmax(dim=1).log()"),
+        ),
     },
     "03_train_flickr30k": {
         "text_ranks": ("ranks", (">=", ">")),
@@ -172,7 +191,10 @@ EXERCISES = {  # by notebook: cma's own function, and what a wrong answer puts f
     },
     "08_quirks": {
         "bert_adam": ("library_bert_adam", ("0.1 * g", "g")),
-        "warmup_cosine": ("library_warmup_cosine", ("np.pi * x", "np.pi * (x - warmup) / (1 - warmup)")),
+        "warmup_cosine": (
+            "library_warmup_cosine",
+            ("np.pi * x", "np.pi * (x - warmup) / (1 - warmup)"),
+        ),
     },
     "a1_pretrain_mini_clip": {
         "many_right": ("contrastive_loss", (" | (texts[:, None] == texts)", "")),
@@ -192,7 +214,9 @@ def exercise(stem: str, name: str, *change: str) -> tuple[dict, str]:
     asked, check = [number for number, cell in enumerate(cells) if re.search(found, cell.source)]
     stub, after = cells[asked].source, cells[check + 1].source
     if change:
-        solution = re.search(r"<summary>Solution</summary>.*?```python\n(.*?)```", after, flags=re.DOTALL)[1]
+        solution = re.search(
+            r"<summary>Solution</summary>.*?```python\n(.*?)```", after, flags=re.DOTALL
+        )[1]
         assert stub.endswith("\n    return None") and change[0] in solution
         stub = stub.removesuffix("    return None") + solution.replace(*change)
     with redirect_stdout(io.StringIO()) as printed:
@@ -243,7 +267,9 @@ LINES = (
 
 
 def lines_to_type() -> list[str]:
-    """What follows every `python notebooks/run.py` in the files of `LINES` and in the notebooks' text."""
+    """What follows every `python notebooks/run.py` in the files of `LINES` and in the notebooks'
+    text.
+    """
     texts = [(ROOT / name).read_text("utf-8") for name in LINES]
     cells = [cell for notebook in NOTEBOOKS.values() for cell in notebook.cells]
     texts += [cell.source for cell in cells if cell.cell_type == "markdown"]
@@ -276,7 +302,8 @@ def test_make_run_trains_anew_and_limits_what_does_not_train(tmp_path):
     (how,) = command("07", "-y", "overrides: {lr: 0.002}", "-r", "query", "42")[1].values()
     assert how["parameters"] == {"overrides": {"lr": 0.002}, "query": "42"}
     assert command("04", "--limit", "60")[1]["04_train_msrvtt"]["execution_timeout"] == 60
-    assert list(command("03", "01")[1]) == ["01_data_prep", "03_train_flickr30k"]  # by their beginnings
+    # by their beginnings
+    assert list(command("03", "01")[1]) == ["01_data_prep", "03_train_flickr30k"]
     assert list(command()[1]) == list(NOTEBOOKS)
     with pytest.MonkeyPatch.context() as patch:  # a copy beside the notebooks is none of them
         patch.setattr(run, "HERE", tmp_path)
@@ -295,10 +322,15 @@ def test_two_notebooks_run_at_a_time_and_those_that_load_adapters_wait(tmp_path)
     folder, log = tmp_path / "notebooks", tmp_path / "log"
     folder.mkdir()
     shutil.copyfile(HERE / "run.py", folder / "run.py")
-    said = f"import time; log = {str(log)!r}; note = lambda word: open(log, 'a').write(word + '\\n')"
+    said = (
+        f"import time; log = {str(log)!r}; note = lambda word: open(log, 'a').write(word + '\\n')"
+    )
     until_06 = "while time.monotonic() < end and '06' not in open(log).read(): time.sleep(0.05)"
     for name, does in (
-        ("03_train_flickr30k", f"end = time.monotonic() + 60; note('03')\n{until_06}\nnote('03 ends')"),
+        (
+            "03_train_flickr30k",
+            f"end = time.monotonic() + 60; note('03')\n{until_06}\nnote('03 ends')",
+        ),
         ("05_retrieval_explorer", "note('05')"),
         ("06_compare_methods", "note('06'); assert False"),
     ):
@@ -324,14 +356,19 @@ def test_the_longest_notebook_that_can_start_starts(tmp_path, monkeypatch):
 
 
 def test_kernels_that_start_together_cannot_take_each_others_ports(tmp_path):
-    read = "import json, sys; seen = json.load(open(sys.argv[sys.argv.index('-f') + 1])); print(seen)"
+    read = (
+        "import json, sys; seen = json.load(open(sys.argv[sys.argv.index('-f') + 1])); print(seen)"
+    )
     small_notebook(tmp_path / "a.ipynb", read)
     run.run(tmp_path / "a.ipynb", tmp_path / "out.ipynb", {}, None, False)
     seen = ast.literal_eval(nbformat.read(tmp_path / "out.ipynb", 4).cells[0].outputs[0].text)
-    assert seen["transport"] == "ipc" and not Path(seen["ip"]).parent.exists()  # files, gone afterwards
+    # files, gone afterwards
+    assert seen["transport"] == "ipc" and not Path(seen["ip"]).parent.exists()
 
 
-def test_an_executed_copy_is_whole_or_the_old_one_and_a_failing_one_can_be_looked_at(tmp_path, monkeypatch):
+def test_an_executed_copy_is_whole_or_the_old_one_and_a_failing_one_can_be_looked_at(
+    tmp_path, monkeypatch
+):
     target = tmp_path / "out" / "a.ipynb"
     small_notebook(tmp_path / "a.ipynb", "1 + 1", "1 / 0")
     with pytest.raises(papermill.PapermillExecutionError):
@@ -352,11 +389,15 @@ def test_an_executed_copy_is_whole_or_the_old_one_and_a_failing_one_can_be_looke
 
 def test_an_output_folder_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").touch()
-    ended = CliRunner().invoke(run.main, ["02", "--prepare-only", "--out", str(tmp_path / "file" / "x")])
+    ended = CliRunner().invoke(
+        run.main, ["02", "--prepare-only", "--out", str(tmp_path / "file" / "x")]
+    )
     assert ended.exit_code == 1 and re.fullmatch(r"error: .*file.*\n", ended.output)
 
 
-VALUES = st.text() | st.sampled_from(["cat: black", "yes", "@home", "[1", "1e3", "None", "-1", "--tiny"])
+VALUES = st.text() | st.sampled_from(
+    ["cat: black", "yes", "@home", "[1", "1e3", "None", "-1", "--tiny"]
+)
 
 
 @given(st.sampled_from("pr"), VALUES)
@@ -364,11 +405,16 @@ VALUES = st.text() | st.sampled_from(["cat: black", "yes", "@home", "[1", "1e3",
 def test_a_value_is_read_as_papermill_reads_it(option, value):
     theirs = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(papermill.cli, "execute_notebook", lambda **how: theirs.update(how["parameters"]))
-        papermill.cli.papermill(["a.ipynb", "b.ipynb", f"-{option}", "items", value], standalone_mode=False)
+        patch.setattr(
+            papermill.cli, "execute_notebook", lambda **how: theirs.update(how["parameters"])
+        )
+        papermill.cli.papermill(
+            ["a.ipynb", "b.ipynb", f"-{option}", "items", value], standalone_mode=False
+        )
     ended, asked = command("03", f"-{option}", "items", value, "--prepare-only")
     assert ended.exit_code == 0
-    assert repr(asked["03_train_flickr30k"]["parameters"]) == repr(theirs)  # nan is not equal to itself
+    # nan is not equal to itself
+    assert repr(asked["03_train_flickr30k"]["parameters"]) == repr(theirs)
 
 
 def test_without_the_packages_of_notebooks_one_line_says_what_to_install(monkeypatch):
@@ -377,11 +423,15 @@ def test_without_the_packages_of_notebooks_one_line_says_what_to_install(monkeyp
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
 
-@pytest.mark.parametrize("stem", [stem for stem in NOTEBOOKS if stem[:2] in ("03", "04", "06", "a1")])
+@pytest.mark.parametrize(
+    "stem", [stem for stem in NOTEBOOKS if stem[:2] in ("03", "04", "06", "a1")]
+)
 def test_a_notebook_says_what_to_do_where_experiments_is_absent(stem, monkeypatch):
     imports = code_of(stem)[0].source
     monkeypatch.setitem(sys.modules, "experiments", None)
-    with pytest.raises(ImportError, match=r"^`experiments` comes with a clone alone: run `pip install -e"):
+    with pytest.raises(
+        ImportError, match=r"^`experiments` comes with a clone alone: run `pip install -e"
+    ):
         exec(imports[imports.index("try:") :], {})
 
 
@@ -407,7 +457,9 @@ def test_a_broken_value_is_one_line(words, said):
 
 @pytest.fixture(scope="module")
 def data_root(tmp_path_factory):
-    """Toy dataset folders named as the offline benchmarks, with their recipes, and one of another name."""
+    """Toy dataset folders named as the offline benchmarks, with their recipes, and one of another
+    name.
+    """
     root = tmp_path_factory.mktemp("data")
     for name, recipe in {"mini-flickr30k": None, "mini-msrvtt": None, "mine": "flickr30k"}.items():
         write_images(root / name, {"train": 8, "val": 4, "test": 4}, recipe=recipe or name)
@@ -441,7 +493,9 @@ def runs_of(name: str, data_root: Path, parameters: dict) -> tuple[set[str], str
 @pytest.mark.parametrize(
     "name, data", [("03_train_flickr30k", "mini-flickr30k"), ("04_train_msrvtt", "mini-msrvtt")]
 )
-def test_other_parameters_make_other_runs_and_leave_the_adapters_that_05_and_07_load(name, data, data_root):
+def test_other_parameters_make_other_runs_and_leave_the_adapters_that_05_and_07_load(
+    name, data, data_root
+):
     usual, if_exists = runs_of(name, data_root, {})
     assert {f"{data}-cross-modal", f"{data}-zero-shot"} <= usual and if_exists == "resume"
     seen = set(usual)
@@ -473,7 +527,10 @@ def test_the_twin_is_trained_where_no_row_of_it_is_recorded(
     monkeypatch.setattr(cma, "train", lambda *_: SimpleNamespace(metrics={}))
     own = {"ROOT": tmp_path, "OURS": OURS, "TWIN": TWIN, "records": {}, "runs": {}, "results": {}}
     own["model"] = None
-    own |= {"train_set": SimpleNamespace(name="mini-flickr30k"), "settings": SimpleNamespace(backbone="mini")}
+    own |= {
+        "train_set": SimpleNamespace(name="mini-flickr30k"),
+        "settings": SimpleNamespace(backbone="mini"),
+    }
     nothing = lambda *_, **__: None  # noqa: E731
     own |= {"config": TrainConfig(), "named": str, "fresh": nothing, "say": nothing}
     defined = execute(stem, "kept = {", "-no-sharing", **own)
@@ -482,11 +539,18 @@ def test_the_twin_is_trained_where_no_row_of_it_is_recorded(
 
 
 @pytest.mark.parametrize("recorded", [ROWS, ROWS[:2], []], ids=["whole", "in part", "none"])
-def test_06_answers_in_five_computed_sentences_or_says_that_there_is_no_record(recorded, tmp_path, capsys):
+def test_06_answers_in_five_computed_sentences_or_says_that_there_is_no_record(
+    recorded, tmp_path, capsys
+):
     for row in recorded:
         row.save(tmp_path / "methods")
     said, of = [], SimpleNamespace(name="mini-flickr30k", recipe="mini-flickr30k")
-    own = {"results": str(tmp_path / "methods"), "train_set": of, "kind": "image", "display": said.append}
+    own = {
+        "results": str(tmp_path / "methods"),
+        "train_set": of,
+        "kind": "image",
+        "display": said.append,
+    }
     own |= {"there": "text-to-image", "back": "image-to-text"}
     cells = (
         "OURS, FULL, ZERO, TWIN",
@@ -499,7 +563,9 @@ def test_06_answers_in_five_computed_sentences_or_says_that_there_is_no_record(r
     execute("06_compare_methods", *cells, **own)
     if recorded != ROWS:
         command = "`python -m experiments study data/mini-flickr30k`"
-        assert not said and capsys.readouterr().out.endswith(f"No record yet: {command} makes it.\n")
+        assert not said and capsys.readouterr().out.endswith(
+            f"No record yet: {command} makes it.\n"
+        )
         return
     lines = said[0].data.splitlines()
     assert len(lines) == 5 and "flickr30k 96 %; coco 91 %" in lines[1] and " % [" in lines[1]
@@ -510,7 +576,9 @@ def test_06_answers_in_five_computed_sentences_or_says_that_there_is_no_record(r
 def test_another_pre_training_has_a_folder_of_its_own():
     def folder(**parameters) -> Path:
         validation = SimpleNamespace(recipe="mini-flickr30k")
-        return execute("a1_pretrain_mini_clip", "\nfolder = ", validation=validation, **parameters)["folder"]
+        return execute("a1_pretrain_mini_clip", "\nfolder = ", validation=validation, **parameters)[
+            "folder"
+        ]
 
     assert folder() == ROOT / "runs" / "mini_clip"
     assert len({folder(), folder(steps=50), folder(seed=7), folder(drawings=64)}) == 4
@@ -527,7 +595,9 @@ def test_cleaning_drops_what_a_reader_does_not_need():
         v4.new_output("execute_result", data={"text/plain": "3"}, execution_count=9),
     ]
     cells = [
-        v4.new_code_cell("a = 1", metadata={"tags": ["parameters"], "papermill": {}}, execution_count=4),
+        v4.new_code_cell(
+            "a = 1", metadata={"tags": ["parameters"], "papermill": {}}, execution_count=4
+        ),
         v4.new_code_cell("a = 2", metadata={"tags": ["injected-parameters"]}, execution_count=5),
         v4.new_code_cell("a", outputs=outputs, execution_count=9),
     ]
@@ -544,7 +614,8 @@ def test_cleaning_drops_what_a_reader_does_not_need():
 def test_a1_takes_any_seed(seed):
     pixels, drawings = corpus()
     things = {
-        one.concept: Thing(one.concept, (Name("a", one.concept, "many"),), "object") for one in drawings
+        one.concept: Thing(one.concept, (Name("a", one.concept, "many"),), "object")
+        for one in drawings
     }
     shown = {"pixels": pixels, "rows": drawings, "crowds": Crowds(pixels, drawings, things)}
     config = PretrainConfig(mix=(("emoji", 0.5), ("mono", 0.5)))
@@ -556,7 +627,14 @@ def test_01_looks_at_benchmarks_of_which_nobody_recorded_what_they_show(tmp_path
     counts = {"train": 6, "val": 2, "test": 4}
     write_images(tmp_path / "data" / "flickr30k", counts)
     write_videos(tmp_path / "data" / "msrvtt", counts)
-    cells = ("def records_of", "whole = {}", "    known = [", "further = {}", "words = {}", "def of_splits")
+    cells = (
+        "def records_of",
+        "whole = {}",
+        "    known = [",
+        "further = {}",
+        "words = {}",
+        "def of_splits",
+    )
     cells += ("shared = {}", ".boxplot(")
     names = {"image_dataset": "flickr30k", "video_dataset": "msrvtt"}
     defined = execute("01_data_prep", *cells, ROOT=tmp_path, **names)
@@ -572,16 +650,32 @@ def test_07_makes_its_example_anew_with_a_dataset_in_it_but_replaces_no_folder_o
 
     def make(folder, items):
         cells = "def copy_named", "def make_example"
-        return execute("07_your_own_media", *cells, ROOT=tmp_path, items=items)["make_example"](folder)
+        return execute("07_your_own_media", *cells, ROOT=tmp_path, items=items)["make_example"](
+            folder
+        )
 
     make(tmp_path / "mine", 5)
     folder, table = make(tmp_path / "mine", None)
     kinds = {file.file_name: file.kind for file in cma.search.find(folder)[1]}
-    assert {"pictures/a red cat.png", "clips/moving.gif", "empty.jpg", "not a picture.png"} < set(kinds)
+    assert {"pictures/a red cat.png", "clips/moving.gif", "empty.jpg", "not a picture.png"} < set(
+        kinds
+    )
     assert Counter(kinds.values()) == {"image": 20 + 2, "video": 6 + 1}
-    words = ["folder", "--source", folder, "--captions", table, "--kind", "image", "--out", tmp_path / "out"]
+    words = [
+        "folder",
+        "--source",
+        folder,
+        "--captions",
+        table,
+        "--kind",
+        "image",
+        "--out",
+        tmp_path / "out",
+    ]
     assert data_prep([*map(str, words), "--allow-missing"]) == 0
-    captions = [len(cma.data.load(tmp_path / "out", split).captions) for split in ("train", "val", "test")]
+    captions = [
+        len(cma.data.load(tmp_path / "out", split).captions) for split in ("train", "val", "test")
+    ]
     assert captions == [20, 4, 16]
 
     (tmp_path / "holiday").mkdir()
@@ -599,7 +693,12 @@ def run_of_07(folder: Path, dataset, tmp_path: Path, **parameters) -> TrainConfi
     record = SimpleNamespace(seconds=0, trained_percent=0, folder="")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cma, "train", lambda _, __, config: trained.append(config) or record)
-        own = {"media": str(folder), "table": "captions", "chosen": "mini", "runs": tmp_path / "runs"}
+        own = {
+            "media": str(folder),
+            "table": "captions",
+            "chosen": "mini",
+            "runs": tmp_path / "runs",
+        }
         own |= stand_ins | {"folder": folder} | parameters
         cells = ("own = runs", "def for_few(", "= checked(for_few", "train_config(")
         execute("07_your_own_media", *cells, **own)
@@ -640,14 +739,21 @@ def test_05_asks_by_its_rule_and_names_what_records_say(tmp_path, monkeypatch):
     write_images(tmp_path / "data" / "mini-msrvtt", {"test": 1}, captions=1)
     shown, names = [], {"ROOT": tmp_path, "indexes": {"mini-flickr30k": {"a": None}}}
     figures = SimpleNamespace(why=lambda _, *asked: shown.append(asked), why_figure=lambda _: None)
-    names |= {"labels": {"mini-flickr30k": "a"}, "explore": figures}
+    names |= {"labels": {"mini-flickr30k": "a"}, "explorer": figures}
     defined = execute("05_retrieval_explorer", "queries = {", "def named_things(", **names)
-    assert defined["queries"] == {"mini-flickr30k": "cat in the red water", "mini-msrvtt": "a red cat"}
+    assert defined["queries"] == {
+        "mini-flickr30k": "cat in the red water",
+        "mini-msrvtt": "a red cat",
+    }
     assert defined["named"] == shown == []
     groups = [{"code": code} for code in ("f", "b", "c")]
     listed = [{"text": "bikes, fox, grass", "things": [["b", None], ["f", None]]}]
     records = [
-        {"id": f"test00{n}", "scene": {"axis": "down", "groups": groups[: 2 + n]}, "captions": listed}
+        {
+            "id": f"test00{n}",
+            "scene": {"axis": "down", "groups": groups[: 2 + n]},
+            "captions": listed,
+        }
         for n in (0, 1)
     ]
     (folder / "media" / "records.jsonl").write_text("\n".join(map(json.dumps, records)), "utf-8")
@@ -662,5 +768,8 @@ def test_07_asks_for_the_name_of_the_first_picture_where_no_query_is_given(query
     files = [SimpleNamespace(kind=kind, file_name=name) for name, kind in names.items()]
     index = SimpleNamespace(files=files)
     gallery = SimpleNamespace(Gallery=lambda *_, **__: SimpleNamespace(index=lambda: index))
-    own = {"model": SimpleNamespace(set_adapter=lambda _: None), "explore": gallery, "own": Path()}
-    assert execute("07_your_own_media", "by_rule = ", query=query, folder=None, **own)["sentence"] == asked
+    own = {"model": SimpleNamespace(set_adapter=lambda _: None), "explorer": gallery, "own": Path()}
+    assert (
+        execute("07_your_own_media", "by_rule = ", query=query, folder=None, **own)["sentence"]
+        == asked
+    )

@@ -27,7 +27,7 @@ HEAVY = "matplotlib IPython ipywidgets jupyter decord av data_prep papermill any
     ("module", "heavy"),
     [
         ("cma", f"{HEAVY} voila torch transformers numpy PIL"),
-        ("cma.explore.app", "voila jupyter_server"),  # a server is imported only to serve
+        ("explorer", "voila jupyter_server"),  # a server is imported only to serve
     ],
 )
 def test_import_leaves_heavy_things_alone(module, heavy):
@@ -48,7 +48,9 @@ def test_import_exposes_the_submodules():
 
 def test_a_missing_extra_is_named_with_the_command_that_installs_it():
     cma.require("video", "json", "csv")
-    message = "no_such_module, nor_this: not installed; run `pip install 'cross-modal-adapter[video]'`"
+    message = (
+        "no_such_module, nor_this: not installed; run `pip install 'cross-modal-adapter[video]'`"
+    )
     with pytest.raises(ImportError, match=f"^{re.escape(message)}$"):
         cma.require("video", "json", "no_such_module", "nor_this")
 
@@ -56,7 +58,8 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it():
 def test_the_namesake_beside_ours_is_refused_with_the_remedy(tmp_path):
     """What pip leaves of the CMA-ES optimiser: its metadata, and a package called cma."""
     write_whole(
-        tmp_path / "cma-4.0.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: cma\nVersion: 4.0.0\n"
+        tmp_path / "cma-4.0.0.dist-info/METADATA",
+        "Metadata-Version: 2.1\nName: cma\nVersion: 4.0.0\n",
     )
     write_whole(tmp_path / "cma/__init__.py", "def fmin(): ...\n")
     for code, path, said in (

@@ -56,7 +56,9 @@ def test_similarity_loss_and_gradients(model, inputs, theirs, name):
     parameters = dict(model.adapters["official"].named_parameters())
     assert len(parameters) == 10
     for key, parameter in parameters.items():
-        assert largest_difference(parameter.grad, theirs[f"{name}.grad.{OFFICIAL[key]}"]) <= 5e-6, key
+        assert largest_difference(parameter.grad, theirs[f"{name}.grad.{OFFICIAL[key]}"]) <= 5e-6, (
+            key
+        )
 
 
 def test_the_adapter_matters_to_these_numbers(model, inputs, theirs):

@@ -28,14 +28,20 @@ def record(select_on: str = "val") -> SimpleNamespace:
         validation = {"split": "val", "text_to_visual": recall, "visual_to_text": recall}
         watched = {} if select_on == "last" else {"validation": validation}
         history.append({"epoch": epoch, "curve": curve} | watched)
-    label = "(chosen on test, the authors' habit)" if select_on == "test" else "chosen on validation"
-    return SimpleNamespace(history=history, kind="image", selected_epoch=2, select_on=select_on, label=label)
+    label = (
+        "(chosen on test, the authors' habit)" if select_on == "test" else "chosen on validation"
+    )
+    return SimpleNamespace(
+        history=history, kind="image", selected_epoch=2, select_on=select_on, label=label
+    )
 
 
 def labels(figure) -> str:
     """All the words of a figure."""
     figure.canvas.draw()
-    return " | ".join(text.get_text() for text in figure.findobj(matplotlib.text.Text) if text.get_text())
+    return " | ".join(
+        text.get_text() for text in figure.findobj(matplotlib.text.Text) if text.get_text()
+    )
 
 
 def test_grid_shows_every_picture_once_and_marks_the_right_one():
@@ -58,7 +64,10 @@ def test_curve_draws_loss_rate_and_recall_and_says_how_it_was_chosen(tmp_path):
     assert loss.lines[0].get_xydata().tolist() == [[1, 2], [2, 1.5], [3, 1], [4, 0.5]]
     assert rate.lines[0].get_ydata()[0] == 1e-3
     assert recall.lines[0].get_xydata().tolist() == [[1, 10], [2, 20]]
-    assert [text.get_text() for text in recall.get_legend().get_texts()] == ["text-to-image", "image-to-text"]
+    assert [text.get_text() for text in recall.get_legend().get_texts()] == [
+        "text-to-image",
+        "image-to-text",
+    ]
     plots.save(figure, tmp_path / "curve.png")
     assert [path.name for path in tmp_path.iterdir()] == ["curve.png"]
     assert Image.open(tmp_path / "curve.png").size[0] > 300
@@ -83,5 +92,7 @@ def test_an_exercise_goes_on_with_what_is_right(yours, taken, said, capsys):
 def test_matplotlib_is_of_an_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.delitem(sys.modules, "cma.plots")
-    with pytest.raises(ImportError, match=r"^matplotlib: not installed; run `pip install .*\[notebooks\]'`$"):
+    with pytest.raises(
+        ImportError, match=r"^matplotlib: not installed; run `pip install .*\[notebooks\]'`$"
+    ):
         importlib.import_module("cma.plots")

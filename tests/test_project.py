@@ -47,7 +47,7 @@ def test_readme_names_targets_that_are_there_and_the_commands_behind_them():
     assert targets == set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, flags=re.MULTILINE)[1].split())
     named = set(re.findall(r"(?:^|`)make ([a-z]+)", README, flags=re.MULTILINE))
     assert {"run", "test", "explore", "book", "browser", "pictures"} <= named <= targets
-    command = r"\$\(PYTHON\) ((?:notebooks/run|book/build|tests/explore/browser/chromium)\.py.*"
+    command = r"\$\(PYTHON\) ((?:notebooks/run|book/build|tests/explorer/browser/chromium)\.py.*"
     for words in re.findall(command + r"|-m (?:data_prep|experiments|cma\.)[^\n]*)", MAKEFILE):
         words = re.sub(r" \$\(if .*", "", words)  # what MEDIA adds
         if "--commit" not in words and "--keep" not in words:

@@ -24,11 +24,21 @@ def test_there_is_one_for_each_benchmark():
 def test_the_papers_settings(name):
     chosen = recipe(name)
     config, adapter = chosen.train_config("paper"), chosen.adapter_config()
-    found = (adapter.bottleneck_dim, adapter.shared_dim, config.max_words, config.max_frames, config.epochs)
+    found = (
+        adapter.bottleneck_dim,
+        adapter.shared_dim,
+        config.max_words,
+        config.max_frames,
+        config.epochs,
+    )
     assert (*found, config.similarity) == PAPER[name]
     assert (config.lr, config.batch_size, config.seed, config.temperature) == (1e-5, 128, 42, 5.0)
     assert (config.weight_decay, config.warmup, config.max_grad_norm) == (0.2, 0.1, 1.0)
-    assert (config.optimizer, config.epoch_unit, config.select_on) == ("bert_adam", "captions", "test")
+    assert (config.optimizer, config.epoch_unit, config.select_on) == (
+        "bert_adam",
+        "captions",
+        "test",
+    )
     assert (config.precision, config.gradient_divisor, config.mask_same_item) == ("fp16", 4, False)
     assert (adapter.activation, adapter.dropout, adapter.init_std) == ("quick_gelu", 0.0, 0.01)
 
@@ -46,7 +56,9 @@ def test_ours_are_chosen_on_validation_in_float32_or_with_bfloat16(name):
 def test_unknown_names_are_errors_and_no_recipe_of_the_paper_is_invented():
     with pytest.raises(ValueError, match="no benchmark 'msr' has a recipe.*msrvtt"):
         recipe("msr")
-    with pytest.raises(ValueError, match="recipe of coco has no variant 'fp16'.*paper, float32, bf16"):
+    with pytest.raises(
+        ValueError, match="recipe of coco has no variant 'fp16'.*paper, float32, bf16"
+    ):
         recipe("coco").train_config("fp16")
     for name in OURS:
         with pytest.raises(ValueError, match=f"{name}: no recipe of the paper"):
@@ -56,8 +68,20 @@ def test_unknown_names_are_errors_and_no_recipe_of_the_paper_is_invented():
 @pytest.mark.parametrize("name", RECIPES)
 def test_only_a_run_of_the_recipes_own_settings_has_the_plain_name(name):
     settings = recipe(name)
-    config = settings.train_config().merge({"name": "x", "workers": 0, "cache": False, "runs_dir": "y"})
-    assert settings.run_name("base", config.merge({"if_exists": "replace"}), settings.backbone) == "base"
-    others = [({"seed": 7}, None), ({"epochs": 7}, None), ({"eval_items": 24}, None), ({}, "some/clip")]
-    names = {settings.run_name("base", config.merge(o), clip or settings.backbone) for o, clip in others}
+    config = settings.train_config().merge(
+        {"name": "x", "workers": 0, "cache": False, "runs_dir": "y"}
+    )
+    assert (
+        settings.run_name("base", config.merge({"if_exists": "replace"}), settings.backbone)
+        == "base"
+    )
+    others = [
+        ({"seed": 7}, None),
+        ({"epochs": 7}, None),
+        ({"eval_items": 24}, None),
+        ({}, "some/clip"),
+    ]
+    names = {
+        settings.run_name("base", config.merge(o), clip or settings.backbone) for o, clip in others
+    }
     assert len(names) == 4 and "base" not in names

@@ -1,4 +1,6 @@
-"""REPRODUCE.md says what the code does: its commands parse, its counts and settings are those of the code."""
+"""REPRODUCE.md says what the code does: its commands parse, its counts and settings are those of
+the code.
+"""
 
 import json
 import re
@@ -43,9 +45,13 @@ def test_the_counts_are_what_data_prep_prints(name):
 def test_the_settings_are_those_of_the_recipe(name):
     recipe, config = recipes.recipe(name), budget.config_of(name)
     steps = budget.epoch_steps(name)
-    said = f"Settings: r {recipe.bottleneck_dim}, d_s {recipe.shared_dim}; batch {config.batch_size}, "
+    said = (
+        f"Settings: r {recipe.bottleneck_dim}, d_s {recipe.shared_dim}; batch {config.batch_size}, "
+    )
     said += f"{config.epochs} epochs of {steps:,} steps; {config.max_words} tokens"
-    said += f", {config.max_frames} frames at {config.fps:g} a second" if config.max_frames > 1 else ""
+    said += (
+        f", {config.max_frames} frames at {config.fps:g} a second" if config.max_frames > 1 else ""
+    )
     assert f"{said}; rate {config.lr:g}.\n" in SECTIONS[name]
     published, trained = budget.COUNTS[name]["train"].items, len(budget.training_set(name))
     held = f"{published - trained:,} of the {published:,} training items are held out"
@@ -55,7 +61,9 @@ def test_the_settings_are_those_of_the_recipe(name):
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_each_section_prepares_its_benchmark_and_trains_it_by_its_recipe(name, tmp_path):
     lines = re.findall(r"^python -m data_prep (.*)$", SECTIONS[name], re.MULTILINE)
-    prepared, *frames = [build_parser().parse_args(shlex.split(line, comments=True)) for line in lines]
+    prepared, *frames = [
+        build_parser().parse_args(shlex.split(line, comments=True)) for line in lines
+    ]
     assert lines[0].startswith(f"{name} ") and prepared.out.name == name
     folder, recipe = name, recipes.recipe(name)
     assert bool(frames) == (recipe.config.max_frames > 1)
@@ -75,7 +83,9 @@ def test_every_command_is_of_a_program_that_is_there():
     for command in COMMANDS:
         if "-m" in command:
             module = command[command.index("-m") + 1].replace(".", "/")
-            assert any((ROOT / file).is_file() for file in (f"{module}.py", f"{module}/__main__.py")), command
+            assert any(
+                (ROOT / file).is_file() for file in (f"{module}.py", f"{module}/__main__.py")
+            ), command
         else:
             files = command[1:] if command[0] == "pytest" else command[1:2]
             assert all((ROOT / file).exists() for file in files), command
@@ -84,7 +94,9 @@ def test_every_command_is_of_a_program_that_is_there():
 
 def test_links_lead_to_files_and_headings_that_are_there():
     headings = re.findall(r"^#+ (.+)$", PAGE, re.MULTILINE)
-    anchors = {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    anchors = {
+        re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings
+    }
     for target in re.findall(r"\]\(([^)]+)\)", PAGE):
         if target.startswith("#"):
             assert target[1:] in anchors, target

@@ -93,19 +93,27 @@ def test_nearly_cancelling_frames_keep_their_digits():
     text = 1e-3 * torch.randn(10, 16, generator=generator)
     mask = torch.ones(20, 2)
     torch.testing.assert_close(
-        text_conditioned(text, frames, mask).double(), direct(text, frames, mask, 5.0), atol=1e-3, rtol=0
+        text_conditioned(text, frames, mask).double(),
+        direct(text, frames, mask, 5.0),
+        atol=1e-3,
+        rtol=0,
     )
 
 
 @pytest.mark.parametrize("similarity", [mean_pooled, text_conditioned])
 def test_arithmetic_is_float32_also_under_autocast_and_on_half_inputs(similarity):
     generator = torch.Generator().manual_seed(0)
-    text, frames = torch.randn(3, 64, generator=generator), torch.randn(4, 2, 64, generator=generator)
+    text, frames = (
+        torch.randn(3, 64, generator=generator),
+        torch.randn(4, 2, 64, generator=generator),
+    )
     expected = similarity(text, frames, torch.ones(4, 2))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(similarity(text, frames, torch.ones(4, 2)), expected)
     half = similarity(text.bfloat16(), frames.bfloat16(), torch.ones(4, 2))
-    assert torch.equal(half, similarity(text.bfloat16().float(), frames.bfloat16().float(), torch.ones(4, 2)))
+    assert torch.equal(
+        half, similarity(text.bfloat16().float(), frames.bfloat16().float(), torch.ones(4, 2))
+    )
 
 
 @pytest.mark.parametrize("similarity", [mean_pooled, text_conditioned])

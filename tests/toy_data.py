@@ -12,7 +12,9 @@ THINGS = ("cat", "dog", "bird", "horse", "car", "boat", "tree", "house", "flower
 def write_dataset(folder: Path, lines: list[dict | str], about: dict) -> Path:
     """Write `metadata.jsonl`, whose lines may be given as text, and `dataset.json`; the folder."""
     folder.mkdir(exist_ok=True)
-    texts = [line if isinstance(line, str) else json.dumps(line, ensure_ascii=False) for line in lines]
+    texts = [
+        line if isinstance(line, str) else json.dumps(line, ensure_ascii=False) for line in lines
+    ]
     (folder / "metadata.jsonl").write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
     (folder / "dataset.json").write_text(json.dumps(about), encoding="utf-8")
     return folder
@@ -35,10 +37,16 @@ def write_images(
             picture = Image.new("RGB", (32, 32), colour)
             picture.putpixel((i % 32, i // 32), (128, 128, 128))
             picture.save(folder / name)
-            texts = [f"a {colour} {thing}", f"{thing} in the {colour} water", f"the {thing}"][:captions]
-            lines.append({"file_name": name, "id": f"{split}{i:03}", "captions": texts, "split": split})
+            texts = [f"a {colour} {thing}", f"{thing} in the {colour} water", f"the {thing}"][
+                :captions
+            ]
+            lines.append(
+                {"file_name": name, "id": f"{split}{i:03}", "captions": texts, "split": split}
+            )
         numbers = {"items": count, "captions": count * captions, "media": count}
-        held[split] = {what: {"found": number, "expected": number} for what, number in numbers.items()}
+        held[split] = {
+            what: {"found": number, "expected": number} for what, number in numbers.items()
+        }
     about = {"format_version": 1, "name": "toy", "kind": "image", "recipe": recipe, "counts": held}
     about["protocol"] = {"query": "caption", "visual_to_text": reading}
     return write_dataset(folder, lines, about)

@@ -31,7 +31,9 @@ def write_animation(path: Path, numbers: list[int], milliseconds: int | list[int
     path.parent.mkdir(parents=True, exist_ok=True)
     frames = [halves(number) for number in numbers]
     options = {"lossless": True} if path.suffix == ".webp" else {}
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=milliseconds, loop=0, **options)
+    frames[0].save(
+        path, save_all=True, append_images=frames[1:], duration=milliseconds, loop=0, **options
+    )
     return path
 
 
@@ -73,7 +75,9 @@ def write_videos(folder: Path, counts: dict[str, int]) -> Path:
             name = f"media/{split}{i}.mp4"
             write_clip(folder / name, i, frames=1 + i % 6)
             captions = [f"a {COLOURS[i % 8]} boat", f"clip {i} of {split}"]
-            lines.append({"file_name": name, "id": f"{split}{i}", "captions": captions, "split": split})
+            lines.append(
+                {"file_name": name, "id": f"{split}{i}", "captions": captions, "split": split}
+            )
     return write_dataset(folder, lines, {"name": "toy-clips", "kind": "video"})
 
 
@@ -112,9 +116,13 @@ def write_raw(
     fields[273] = (4, 1, struct.pack("<I", start))
     entries, rest = b"", b""
     for tag, (kind, count, content) in fields.items():
-        value = content.ljust(4, b"\0") if len(content) <= 4 else struct.pack("<I", longer + len(rest))
+        value = (
+            content.ljust(4, b"\0") if len(content) <= 4 else struct.pack("<I", longer + len(rest))
+        )
         entries += struct.pack("<HHI", tag, kind, count) + value
         rest += content if len(content) > 4 else b""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"II*\0\x08\0\0\0" + struct.pack("<H", len(fields)) + entries + bytes(4) + rest + pixels)
+    path.write_bytes(
+        b"II*\0\x08\0\0\0" + struct.pack("<H", len(fields)) + entries + bytes(4) + rest + pixels
+    )
     return path

@@ -1,7 +1,8 @@
-"""Read pictures and frames of clips as viewers show them, and convert them to the pixels that CLIP takes.
+"""Read pictures and frames of clips as viewers show them, and convert them to the pixels that CLIP
+takes.
 
-Video files need the extra `video`, HEIC and camera raw the extra `formats`; other pictures, animations and
-folders of frames need no extra.
+Video files need the extra `video`, HEIC and camera raw the extra `formats`; other pictures,
+animations and folders of frames need no extra.
 """
 
 import lazy_loader
@@ -12,6 +13,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "animation": ["is_animation"],
         "images": ["MediaError", "read_image", "shown_name", "to_pixels", "with_content"],
         "suffixes": ["ANIMATABLE", "CLIPS", "LACKING", "PICTURES", "not_read"],
-        "video": ["FrameFolder", "frame_indices", "read_frames", "read_media", "seconds", "stream_frames"],
+        "video": [
+            "FrameFolder",
+            "frame_indices",
+            "read_frames",
+            "read_media",
+            "seconds",
+            "stream_frames",
+        ],
     },
 )

@@ -17,7 +17,9 @@ SLOWED = 100.0  # milliseconds for which browsers show a frame that asks for 10 
 
 @quiet()
 def is_animation(path: Path) -> bool:
-    """Whether a gif, webp or png has several frames, by its header; False if the header cannot be read."""
+    """Whether a gif, webp or png has several frames, by its header; False if the header cannot be
+    read.
+    """
     try:
         with_content(path, "a picture")  # opening a pipe would wait for ever
         head = head_of(path)
@@ -36,10 +38,11 @@ def may_be_animation(path: Path) -> bool:
 
 
 class Animation:
-    """The frames of a gif, webp or png, with the times in the file. Raises MediaError if it is damaged.
+    """The frames of a gif, webp or png, with the times in the file. Raises MediaError if it is
+    damaged.
 
-    `starts` [F + 1] is when each frame is first shown, in seconds from 0, and when the last one ends, which
-    is also `seconds`. To find these times, the whole file is decoded once.
+    `starts` [F + 1] is when each frame is first shown, in seconds from 0, and when the last one
+    ends, which is also `seconds`. To find these times, the whole file is decoded once.
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,10 +56,12 @@ class Animation:
         self.seconds = float(self.starts[-1])
 
     def sampled(self, fps: float | None, start: float | None, end: float | None) -> list[int]:
-        """Return indices of the frames from `start` to `end` (seconds) shown every 1 / `fps` s, at least one.
+        """Return indices of the frames from `start` to `end` (seconds) shown every 1 / `fps` s, at
+        least one.
 
-        For frames of equal length the result is that of `VideoFile.sampled`, but an `end` inside a frame is
-        not rounded: that frame is included. Raises ValueError if the animation ends before `start`.
+        For frames of equal length the result is that of `VideoFile.sampled`, but an `end` inside a
+        frame is not rounded: that frame is included. Raises ValueError if the animation ends before
+        `start`.
         """
         count = len(self.starts) - 1
         first = int(np.searchsorted(self.starts, start or 0.0, side="right")) - 1
@@ -81,12 +86,16 @@ class Animation:
     def _each_frame(
         self, take: Callable[[Image.Image], T], chosen: Sequence[int] | None = None
     ) -> Iterator[T]:
-        """Yield `take(frame)` for the indices `chosen`, or for all frames; hide warnings while reading."""
+        """Yield `take(frame)` for the indices `chosen`, or for all frames; hide warnings while
+        reading.
+        """
         try:
             with quiet():
                 image = Image.open(self.path)
                 hidden = getattr(image, "default_image", False)  # an APNG's picture for old viewers
-                numbers = range(getattr(image, "n_frames", 1) - hidden) if chosen is None else chosen
+                numbers = (
+                    range(getattr(image, "n_frames", 1) - hidden) if chosen is None else chosen
+                )
             with image:
                 for number in numbers:
                     with quiet():
@@ -95,7 +104,9 @@ class Animation:
                     yield taken
         except Exception as error:  # a damaged file can make a decoder raise anything
             reason = reason_of(self.path, error)
-            raise MediaError(f"{self.path}: cannot be decoded as an animation ({reason})") from error
+            raise MediaError(
+                f"{self.path}: cannot be decoded as an animation ({reason})"
+            ) from error
 
 
 def _is_webp(head: bytes) -> bool:

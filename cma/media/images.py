@@ -23,26 +23,34 @@ if TYPE_CHECKING:
 
 ENOUGH = 672  # pixels of the shorter side: twice the input of the largest CLIP
 LONGEST = 16  # a picture longer than this many times its width is cropped to its middle
-NEARLY_WHITE, NEARLY_ALL, DARK = 240, 0.98, "#404040"  # to recognise a white drawing, and its background
-TURNS = dict(enumerate(map(Image.Transpose, (0, 3, 1, 5, 4, 6, 2)), start=2))  # EXIF orientation → turn
+# to recognise a white drawing, and its background
+NEARLY_WHITE, NEARLY_ALL, DARK = 240, 0.98, "#404040"
+# EXIF orientation → turn
+TURNS = dict(enumerate(map(Image.Transpose, (0, 3, 1, 5, 4, 6, 2)), start=2))
 if HEIC[0] not in LACKING:
     import pillow_heif.HeifImagePlugin  # noqa: F401 (from here on Pillow reads HEIC, whatever its name)
 
 
 class MediaError(ValueError):
-    """A picture or clip is missing, empty or cannot be decoded; the message names its path, in one line."""
+    """A picture or clip is missing, empty or cannot be decoded; the message names its path, in one
+    line.
+    """
 
     def __init__(self, message: str) -> None:
         super().__init__(printable(message))
 
 
 def shown_name(name: str) -> str:
-    """A file name as text: bytes that are not UTF-8, which Linux allows, become the replacement character."""
+    """A file name as text: bytes that are not UTF-8, which Linux allows, become the replacement
+    character.
+    """
     return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def with_content(path: Path, kind: str) -> None:
-    """Raise MediaError unless `path` is a file that is not empty; `kind` ("a clip") is for the message."""
+    """Raise MediaError unless `path` is a file that is not empty; `kind` ("a clip") is for the
+    message.
+    """
     try:
         about = path.stat()
         problem = None if about.st_size else "empty file"
@@ -59,7 +67,9 @@ def with_content(path: Path, kind: str) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hide Pillow's warnings about small damage, and about large pictures (read up to twice its limit)."""
+    """Hide Pillow's warnings about small damage, and about large pictures (read up to twice its
+    limit).
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
@@ -68,13 +78,15 @@ def quiet() -> Iterator[None]:
 
 @quiet()
 def read_image(path: str | Path, enough: int | None = ENOUGH) -> Image.Image:
-    """Read a picture, or the first frame of an animation: upright, opaque, in RGB of 8 bits (`as_shown`).
+    """Read a picture, or the first frame of an animation: upright, opaque, in RGB of 8 bits
+    (`as_shown`).
 
-    A large JPEG is decoded at a half, a quarter or an eighth of its size, as long as its shorter side keeps
-    at least `enough` pixels; this is several times faster. With None it is decoded at full size. Camera raw
-    is developed with the camera's white balance, at half its size under the same condition.
-    Raises MediaError for a file that is missing, empty, damaged, not a picture, or has more than twice
-    `PIL.Image.MAX_IMAGE_PIXELS`; ImportError for HEIC and camera raw without the extra `formats`.
+    A large JPEG is decoded at a half, a quarter or an eighth of its size, as long as its shorter
+    side keeps at least `enough` pixels; this is several times faster. With None it is decoded at
+    full size. Camera raw is developed with the camera's white balance, at half its size under the
+    same condition. Raises MediaError for a file that is missing, empty, damaged, not a picture, or
+    has more than twice `PIL.Image.MAX_IMAGE_PIXELS`; ImportError for HEIC and camera raw without
+    the extra `formats`.
     """
     path = Path(path)
     with_content(path, "a picture")
@@ -90,7 +102,9 @@ def read_image(path: str | Path, enough: int | None = ENOUGH) -> Image.Image:
                 image.draft(None, (enough, enough))
             return as_shown(image)
     except Exception as error:  # a damaged file can make a decoder raise anything
-        raise MediaError(f"{path}: cannot be read as a picture ({reason_of(path, error)})") from error
+        raise MediaError(
+            f"{path}: cannot be read as a picture ({reason_of(path, error)})"
+        ) from error
 
 
 def _developed(path: Path, enough: int | None) -> Image.Image:
@@ -100,33 +114,38 @@ def _developed(path: Path, enough: int | None) -> Image.Image:
         about = raw.sizes
         Image._decompression_bomb_check((about.raw_width, about.raw_height))
         half = bool(enough) and min(about.width, about.height) >= 2 * enough
-        pixels = raw.postprocess(use_camera_wb=True, half_size=half)  # [H, W, 3]; 1 from a grey camera
+        # [H, W, 3]; 1 from a grey camera
+        pixels = raw.postprocess(use_camera_wb=True, half_size=half)
         return Image.fromarray(pixels.squeeze()).convert("RGB")
 
 
 def to_pixels(
     pictures: Sequence[Image.Image], image_processor: BaseImageProcessor, **settings: bool
 ) -> Tensor:
-    """Convert F pictures of any mode and size to CLIP's input [F, 3, H, W]; no other function does this.
+    """Convert F pictures of any mode and size to CLIP's input [F, 3, H, W]; no other function does
+    this.
 
     `settings`, such as `do_normalize=False`, go to the image processor.
     """
     fit = _central if getattr(image_processor, "do_center_crop", False) else lambda shown: shown
     return image_processor(
         images=[fit(as_shown(picture)) for picture in pictures],
-        input_data_format="channels_last",  # otherwise it would take 1 or 3 rows of pixels for channels
+        # otherwise it would take 1 or 3 rows of pixels for channels
+        input_data_format="channels_last",
         return_tensors="pt",
         **settings,
     )["pixel_values"]
 
 
 def as_shown(image: Image.Image) -> Image.Image:
-    """Return a picture as viewers show it: upright (EXIF), RGB of 8 bits, opaque; itself if it already is.
+    """Return a picture as viewers show it: upright (EXIF), RGB of 8 bits, opaque; itself if it
+    already is.
 
-    Transparent parts become white, like most pages. A white drawing could not be seen there, so it is put on
-    dark grey if a share `NEARLY_ALL` of its visible pixels have all channels at `NEARLY_WHITE` or above.
-    Grey of 16 bits may use only 8, 10, 12 or 14 of them: white is the lowest of 255, 1023 … 65535 that no
-    pixel exceeds. Other number types have no known range: black is the lowest value, white the highest.
+    Transparent parts become white, like most pages. A white drawing could not be seen there, so it
+    is put on dark grey if a share `NEARLY_ALL` of its visible pixels have all channels at
+    `NEARLY_WHITE` or above. Grey of 16 bits may use only 8, 10, 12 or 14 of them: white is the
+    lowest of 255, 1023 … 65535 that no pixel exceeds. Other number types have no known range: black
+    is the lowest value, white the highest.
     """
     image.load()  # the EXIF data may come after the pixels
     turn = None
@@ -134,7 +153,8 @@ def as_shown(image: Image.Image) -> Image.Image:
         turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
     if turn is not None:
         image, kept = image.transpose(turn), image.info.keys() & {"transparency"}
-        image.info = {key: image.info[key] for key in kept}  # without EXIF data, which would turn it twice
+        # without EXIF data, which would turn it twice
+        image.info = {key: image.info[key] for key in kept}
     if image.mode.startswith(("I", "F")):
         values = np.nan_to_num(np.asarray(image, np.float64), posinf=0.0, neginf=0.0)
         black, white = values.min(), values.max()
@@ -147,7 +167,9 @@ def as_shown(image: Image.Image) -> Image.Image:
     drawing = image.convert("RGBA")
     *colours, alpha = np.moveaxis(np.asarray(drawing), -1, 0)
     white_part = alpha[np.min(colours, axis=0) >= NEARLY_WHITE].sum()
-    page = Image.new("RGBA", drawing.size, DARK if 0 < alpha.sum() * NEARLY_ALL <= white_part else "white")
+    page = Image.new(
+        "RGBA", drawing.size, DARK if 0 < alpha.sum() * NEARLY_ALL <= white_part else "white"
+    )
     page.alpha_composite(drawing)
     return page.convert("RGB")
 
@@ -155,12 +177,13 @@ def as_shown(image: Image.Image) -> Image.Image:
 def _central(picture: Image.Image) -> Image.Image:
     """Crop a picture to its middle if it is longer than `LONGEST` times its width.
 
-    CLIP's processor resizes the short side and then crops the square in the middle, which stays the same.
-    Without this, a picture of 1 x 20,000 pixels would first be resized to 224 x 4,480,000.
+    CLIP's processor resizes the short side and then crops the square in the middle, which stays the
+    same. Without this, a picture of 1 x 20,000 pixels would first be resized to 224 x 4,480,000.
     """
     width, height = picture.size
     short, long = min(width, height), max(width, height)
-    cut = max(0, long // short - LONGEST) // 2 * short  # whole squares, so that the resized pixels are equal
+    # whole squares, so that the resized pixels are equal
+    cut = max(0, long // short - LONGEST) // 2 * short
     if cut == 0:
         return picture
     x, y = (cut, 0) if width > height else (0, cut)
@@ -177,7 +200,9 @@ def reason_of(path: Path, error: Exception) -> str:
     """Say what is wrong with a picture and, if possible, what to do about it."""
     if isinstance(error, Image.DecompressionBombError):
         size, limit = (int(n) / 1e6 for n in re.findall(r"(\d+) pixels", str(error))[:2])
-        return f"{size:.0f} megapixels, more than the limit of {limit:.0f}; save a smaller copy of it"
+        return (
+            f"{size:.0f} megapixels, more than the limit of {limit:.0f}; save a smaller copy of it"
+        )
     if isinstance(error, UnidentifiedImageError):
         extra = "; HEIC needs the extra `formats`" if LACKING and b"ftyp" in head_of(path) else ""
         return f"no picture that Pillow knows: it starts with {head_of(path)!r}{extra}"

@@ -7,22 +7,54 @@ from pathlib import PurePath
 
 HEIC = (".heic", ".heif", ".hif")
 RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2", ".pef", ".srw")  # camera raw
-NEEDS = dict.fromkeys(HEIC, "pillow_heif") | dict.fromkeys(RAW, "rawpy")  # modules of the extra `formats`
+# modules of the extra `formats`
+NEEDS = dict.fromkeys(HEIC, "pillow_heif") | dict.fromkeys(RAW, "rawpy")
 LACKING = tuple(kind for kind, module in NEEDS.items() if find_spec(module) is None)
 ANIMATABLE = (".gif", ".webp", ".png", ".apng")
-PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".tif", ".tiff", ".avif", ".jp2", ".j2k", *ANIMATABLE)
+PICTURES = (
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".avif",
+    ".jp2",
+    ".j2k",
+    *ANIMATABLE,
+)
 PICTURES += tuple(kind for kind in NEEDS if kind not in LACKING)
-CLIPS = (".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".wmv", ".3gp", ".3g2", ".asf",
-         ".flv", ".m2ts", ".mts", ".ogv")  # fmt: skip
+CLIPS = (
+    ".mp4",
+    ".m4v",
+    ".mov",
+    ".webm",
+    ".mkv",
+    ".avi",
+    ".mpg",
+    ".mpeg",
+    ".wmv",
+    ".3gp",
+    ".3g2",
+    ".asf",
+    ".flv",
+    ".m2ts",
+    ".mts",
+    ".ogv",
+)
 NEVER = (".svg", ".svgz", ".jxl", ".psd", ".rmvb", ".vob", ".mxf", ".f4v")
-UNREAD = dict.fromkeys(LACKING, "not read, run `pip install 'cross-modal-adapter[formats]'`")  # what to do
+# what to do
+UNREAD = dict.fromkeys(LACKING, "not read, run `pip install 'cross-modal-adapter[formats]'`")
 UNREAD |= dict.fromkeys(NEVER, "not read, save them as .jpg, .png or .mp4")
 
 
 def not_read(names: Iterable[str], read: int) -> list[tuple[str, str]]:
-    """Count the kinds of `UNREAD` among the files `names`, and say what to do: a pair for each advice.
+    """Count the kinds of `UNREAD` among the files `names`, and say what to do: a pair for each
+    advice.
 
-    `read` is the number of files that are read. A pair is ("2 .psd, 1 .svg", "not read, … (…: 40 / 43)").
+    `read` is the number of files that are read. A pair is ("2 .psd, 1 .svg", "not read, … (…: 40 /
+    43)").
     """
     kinds = Counter(kind for name in names if (kind := PurePath(name).suffix.lower()) in UNREAD)
     of_all = f"pictures and clips of a kind that is read: {read:,} / {read + kinds.total():,}"

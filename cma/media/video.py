@@ -16,28 +16,45 @@ Clip = "FrameFolder | Animation | VideoFile"  # a path is opened as one of them
 
 
 def read_media(
-    path: Path, kind: str, max_frames: int, fps: float | None, start: Seconds = None, end: Seconds = None
+    path: Path,
+    kind: str,
+    max_frames: int,
+    fps: float | None,
+    start: Seconds = None,
+    end: Seconds = None,
 ) -> list[Image.Image]:
-    """Read a picture (`kind` "image") or frames of a clip ("video"), as `read_image` and `read_frames` do."""
+    """Read a picture (`kind` "image") or frames of a clip ("video"), as `read_image` and
+    `read_frames` do.
+    """
     return [read_image(path)] if kind == "image" else read_frames(path, max_frames, fps, start, end)
 
 
 def read_frames(
-    path: str | Path, max_frames: int, fps: float | None = 1.0, start: Seconds = None, end: Seconds = None
+    path: str | Path,
+    max_frames: int,
+    fps: float | None = 1.0,
+    start: Seconds = None,
+    end: Seconds = None,
 ) -> list[Image.Image]:
-    """Read RGB frames of a clip: of one frame every 1 / `fps` seconds, at most `max_frames`, evenly spread.
+    """Read RGB frames of a clip: of one frame every 1 / `fps` seconds, at most `max_frames`, evenly
+    spread.
 
-    `path` is a video file, an animated gif, webp or png (whatever its name), or a folder of frames, which are
-    taken in the order of their names, whatever `fps` is. With `fps` None every frame is considered. `start`
-    and `end` (seconds) cut a part out of a file. Raises MediaError that names the path if the frames cannot
-    be decoded, ImportError for a video file without the extra `video`.
+    `path` is a video file, an animated gif, webp or png (whatever its name), or a folder of frames,
+    which are taken in the order of their names, whatever `fps` is. With `fps` None every frame is
+    considered. `start` and `end` (seconds) cut a part out of a file. Raises MediaError that names
+    the path if the frames cannot be decoded, ImportError for a video file without the extra
+    `video`.
     """
     clip, chosen = _chosen(Path(path), max_frames, fps, start, end)
     return list(clip.read(chosen))
 
 
 def stream_frames(
-    path: str | Path, max_frames: int, fps: float | None = 1.0, start: Seconds = None, end: Seconds = None
+    path: str | Path,
+    max_frames: int,
+    fps: float | None = 1.0,
+    start: Seconds = None,
+    end: Seconds = None,
 ) -> Iterator[Image.Image]:
     """Yield the frames of `read_frames` one after the other, for clips that do not fit into memory.
 
@@ -48,14 +65,18 @@ def stream_frames(
 
 
 def seconds(path: Path) -> float | None:
-    """Return the length of a clip in seconds, or None for a folder of frames. Raises as `read_frames`."""
+    """Return the length of a clip in seconds, or None for a folder of frames. Raises as
+    `read_frames`.
+    """
     return _opened(path).seconds
 
 
 def frame_indices(n: int, max_frames: int) -> list[int]:
-    """Return the indices of the frames to take of `n`: all, or `max_frames` evenly from first to last.
+    """Return the indices of the frames to take of `n`: all, or `max_frames` evenly from first to
+    last.
 
-    As in the paper's code: linspace(0, n - 1, max_frames), rounded down. Raises ValueError if one is below 1.
+    As in the paper's code: linspace(0, n - 1, max_frames), rounded down. Raises ValueError if one
+    is below 1.
     """
     if n < 1 or max_frames < 1:
         raise ValueError(f"expected at least 1 frame, found n={n} and max_frames={max_frames}")
@@ -71,7 +92,11 @@ class FrameFolder:
 
     def __init__(self, path: Path) -> None:
         try:
-            frames = (p for p in path.iterdir() if p.name[0] not in ".@" and p.suffix not in (".db", ".ini"))
+            frames = (
+                p
+                for p in path.iterdir()
+                if p.name[0] not in ".@" and p.suffix not in (".db", ".ini")
+            )
             self.files = sorted(frames, key=lambda p: p.name)  # without what Windows or a NAS adds
         except OSError as error:
             raise MediaError(f"{path}: cannot be opened ({error.strerror})") from error
@@ -103,7 +128,9 @@ def _opened(path: Path) -> Clip:
 
 
 def _chosen(path: Path, max_frames: int, *part: Seconds) -> tuple[Clip, list[int]]:
-    """The opened clip, and the ascending indices of the frames to read; `part` is fps, start and end."""
+    """The opened clip, and the ascending indices of the frames to read; `part` is fps, start and
+    end.
+    """
     clip = _opened(path)
     try:
         considered = clip.sampled(*part)

@@ -16,7 +16,8 @@ from .images import MediaError, shown_name
 require("video", "av", "decord")
 import av  # noqa: E402 (after the check)
 
-nvidia, sys.modules["nvidia"] = sys.modules.get("nvidia"), None  # else decord loads libnvblas: breaks faiss
+# else decord loads libnvblas: breaks faiss
+nvidia, sys.modules["nvidia"] = sys.modules.get("nvidia"), None
 import decord  # noqa: E402
 
 sys.modules.update(nvidia=nvidia) if nvidia else sys.modules.pop("nvidia")
@@ -25,9 +26,11 @@ AT_ONCE = 2**26  # bytes of frames that `stream` lets decord decode at once
 
 
 class VideoFile:
-    """A video of `count` frames at `fps` frames a second. MediaError names the path if it is not a video.
+    """A video of `count` frames at `fps` frames a second. MediaError names the path if it is not a
+    video.
 
-    PyAV opens the file first, because its errors say what is wrong; decord only prints that to stderr.
+    PyAV opens the file first, because its errors say what is wrong; decord only prints that to
+    stderr.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,7 +38,10 @@ class VideoFile:
         try:
             with path.open("rb") as stream, av.open(stream) as container:
                 kinds = [one.type for one in container.streams]
-                sizes = [(getattr(s, "width", 1), getattr(s, "height", 1)) for s in container.streams.video]
+                sizes = [
+                    (getattr(s, "width", 1), getattr(s, "height", 1))
+                    for s in container.streams.video
+                ]
                 told = max((one.frames for one in container.streams.video), default=0)
         except Exception as error:  # a damaged file can make a decoder raise anything
             raise self._error(getattr(error, "strerror", None) or str(error)) from error
@@ -58,11 +64,14 @@ class VideoFile:
                 self.fps = float(container.streams.video[0].guessed_rate)
                 self.count = sum(packet.size > 0 for packet in container.demux(video=0))
         if self.count < 1 or not 0 < self.fps < float("inf"):
-            raise self._error(str(self._refused or f"{self.count} frames at {self.fps} frames a second"))
+            raise self._error(
+                str(self._refused or f"{self.count} frames at {self.fps} frames a second")
+            )
         self.seconds = self.count / self.fps
 
     def sampled(self, fps: float | None, start: float | None, end: float | None) -> list[int]:
-        """Return indices of the frames from `start` to `end` (seconds), one every 1 / `fps` s, at least one.
+        """Return indices of the frames from `start` to `end` (seconds), one every 1 / `fps` s, at
+        least one.
 
         Raises ValueError if the clip ends before `start`.
         """
@@ -77,7 +86,8 @@ class VideoFile:
     def read(self, chosen: list[int]) -> list[Image.Image]:
         """The frames at the ascending indices `chosen`, in RGB and upright. Raises MediaError."""
         try:
-            return list(map(Image.fromarray, self._reader.get_batch(chosen).asnumpy()))  # [F, H, W, 3], uint8
+            # [F, H, W, 3], uint8
+            return list(map(Image.fromarray, self._reader.get_batch(chosen).asnumpy()))
         except Exception as error:  # no reader, or frames in some widths below 50 pixels
             frames = list(self._by_pyav(chosen))
             if len(frames) < len(chosen):
@@ -85,7 +95,9 @@ class VideoFile:
             return frames
 
     def stream(self, chosen: list[int]) -> Iterator[Image.Image]:
-        """Yield the same frames one at a time; many are read by PyAV, because decord decodes far ahead."""
+        """Yield the same frames one at a time; many are read by PyAV, because decord decodes far
+        ahead.
+        """
         done = 0
         if len(chosen) * self._bytes > AT_ONCE:
             for frame in self._by_pyav(chosen):
@@ -98,19 +110,26 @@ class VideoFile:
         """Yield the same frames, but fewer if the file ends early or is damaged."""
         wanted = set(chosen)
         with suppress(Exception), self.path.open("rb") as stream, av.open(stream) as container:
-            for number, frame in zip(range(chosen[-1] + 1), container.decode(video=0), strict=False):
+            for number, frame in zip(
+                range(chosen[-1] + 1), container.decode(video=0), strict=False
+            ):
                 if number in wanted:
                     yield Image.fromarray(np.rot90(_rgb(frame), frame.rotation // 90))
 
     def _error(self, reason: str) -> MediaError:
-        short = reason.strip().rpartition(": ")[2]  # decord's messages start with its own source lines
+        # decord's messages start with its own source lines
+        short = reason.strip().rpartition(": ")[2]
         return MediaError(f"{self.path}: cannot be decoded, corrupt or cut short ({short})")
 
 
 def _rgb(frame: av.VideoFrame) -> np.ndarray:
-    """Convert a frame to [H, W, 3] as decord does: by ffmpeg's filter. `to_ndarray` differs above 8 bits."""
+    """Convert a frame to [H, W, 3] as decord does: by ffmpeg's filter. `to_ndarray` differs above 8
+    bits.
+    """
     graph = av.filter.Graph()
-    source = graph.add_buffer(None, frame.width, frame.height, frame.format, time_base=frame.time_base)
+    source = graph.add_buffer(
+        None, frame.width, frame.height, frame.format, time_base=frame.time_base
+    )
     graph.link_nodes(source, graph.add("format", "rgb24"), graph.add("buffersink")).configure()
     graph.push(frame)
     return graph.pull().to_ndarray()

@@ -1,8 +1,8 @@
 """Every method of the paper's tables, on a frozen CLIP. `cma.method` says what a method is.
 
-`model.adapters` holds all methods of a model: `attach` adds one, `model.set_adapter(name)` makes one act,
-`cma.train` trains it, `model.save_adapter` and `load_adapter` write and read it. A class of your own works
-too: `attach(model, YourMethod, name)`.
+`model.adapters` holds all methods of a model: `attach` adds one, `model.set_adapter(name)` makes
+one act, `cma.train` trains it, `model.save_adapter` and `load_adapter` write and read it. A class
+of your own works too: `attach(model, YourMethod, name)`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,15 @@ class AdapterWithoutSharing(CrossModalAdapter):
 
 ROWS = (
     *(ZeroShot, FullFineTuning, Partial, Projection, CoOp, VPT, VLPrompt, MaPLe),
-    *(AdapterATTN, AdaptFormer, STAdapter, LoRA, TiedBottlenecks, AdapterWithoutSharing, CrossModalAdapter),
+    *(
+        AdapterATTN,
+        AdaptFormer,
+        STAdapter,
+        LoRA,
+        TiedBottlenecks,
+        AdapterWithoutSharing,
+        CrossModalAdapter,
+    ),
 )
 METHODS: dict[str, type[Method]] = {method.NAME: method for method in ROWS}
 NAMES = tuple(METHODS)
@@ -53,9 +61,9 @@ def attach(
 ) -> Method:
     """Build a method, add it to the model as `name` and return it. It acts from now on.
 
-    `method` is one of `NAMES`, or a subclass of `Method`; `seed` decides its initial values, `options` are
-    fields of its `Options`. The CPU's random state is not changed. Raises ValueError for an unknown method
-    (with the list) or option, and for a name in use.
+    `method` is one of `NAMES`, or a subclass of `Method`; `seed` decides its initial values,
+    `options` are fields of its `Options`. The CPU's random state is not changed. Raises ValueError
+    for an unknown method (with the list) or option, and for a name in use.
     """
     kind = class_of(method)
     with torch.random.fork_rng(devices=[]):
@@ -64,7 +72,8 @@ def attach(
 
 
 def options_of(method: str | type[Method], dataset: RetrievalDataset) -> dict:
-    """Return the options for `attach` of a method on a dataset, as in the paper's table for such data.
+    """Return the options for `attach` of a method on a dataset, as in the paper's table for such
+    data.
 
     The cross-modal adapter gets r and d_s of the dataset's recipe.
     """
@@ -76,10 +85,16 @@ def options_of(method: str | type[Method], dataset: RetrievalDataset) -> dict:
     return kind.pictures if dataset.kind == "image" else {}
 
 
-def why_not(method: str | type[Method], dataset: RetrievalDataset, precision: str = "float32") -> str:
-    """Return why a method does not work on such data or in this precision, or an empty string if it does."""
+def why_not(
+    method: str | type[Method], dataset: RetrievalDataset, precision: str = "float32"
+) -> str:
+    """Return why a method does not work on such data or in this precision, or an empty string if it
+    does.
+    """
     kind = class_of(method)
-    return "" if dataset.kind in kind.kinds and (kind.halves or precision != "fp16") else kind.why_not
+    return (
+        "" if dataset.kind in kind.kinds and (kind.halves or precision != "fp16") else kind.why_not
+    )
 
 
 def class_of(method: str | type[Method]) -> type[Method]:
@@ -95,5 +110,7 @@ def class_of(method: str | type[Method]) -> type[Method]:
         waiting += kind.__subclasses__()
         known = ({kind.NAME: kind} if "NAME" in vars(kind) else {}) | known  # the newest of a name
     if method not in known:
-        raise ValueError(f"unknown method {method!r}; there are: {', '.join(NAMES)}; or yours, by its NAME")
+        raise ValueError(
+            f"unknown method {method!r}; there are: {', '.join(NAMES)}; or yours, by its NAME"
+        )
     return known[method]

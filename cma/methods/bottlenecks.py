@@ -20,8 +20,8 @@ from ..patching import parts
 
 @checked_dataclass
 class BottleneckOptions:
-    """`bottleneck_dim`: the width in the middle. The paper's tables have 64 for clips (2.0M parameters); for
-    pictures we infer 16 from their 0.5M trained parameters."""
+    """`bottleneck_dim`: the width in the middle. The paper's tables have 64 for clips (2.0M
+    parameters); for pictures we infer 16 from their 0.5M trained parameters."""
 
     bottleneck_dim: PositiveInt = 64
 
@@ -34,7 +34,11 @@ class Bottleneck(nn.Module):
 
     def __init__(self, width: int, middle: int, activation: str) -> None:
         super().__init__()
-        self.down, self.up, self.activation = nn.Linear(width, middle), nn.Linear(middle, width), activation
+        self.down, self.up, self.activation = (
+            nn.Linear(width, middle),
+            nn.Linear(middle, width),
+            activation,
+        )
         nn.init.zeros_(self.down.bias)
         nn.init.zeros_(self.up.bias)
 
@@ -57,9 +61,10 @@ class Bottlenecks(Method):
 
 
 class AdapterATTN(Bottlenecks):
-    """Houlsby et al. 2019, "Parameter-Efficient Transfer Learning for NLP", after the attention alone: its
-    output z becomes z + up(act(down(z))) before the residual, in both towers (2.0M). Small weights (std 0.01)
-    start it near CLIP. It is a cross-modal adapter that is wider, shares nothing and has no MLP part.
+    """Houlsby et al. 2019, "Parameter-Efficient Transfer Learning for NLP", after the attention
+    alone: its output z becomes z + up(act(down(z))) before the residual, in both towers (2.0M).
+    Small weights (std 0.01) start it near CLIP. It is a cross-modal adapter that is wider, shares
+    nothing and has no MLP part.
     """
 
     NAME, activation, pictures = "Adapter-ATTN", "gelu", PICTURES
@@ -73,13 +78,15 @@ class AdapterATTN(Bottlenecks):
     def hang(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
         """Add the bottleneck's output to that of each attention."""
         for tower, depth, sublayer in parts(clip, "after_attention"):
-            yield sublayer.register_forward_hook(partial(_after, getattr(self, tower)[depth], scale))
+            yield sublayer.register_forward_hook(
+                partial(_after, getattr(self, tower)[depth], scale)
+            )
 
 
 class AdaptFormer(Bottlenecks):
-    """Chen et al. 2022, "AdaptFormer: Adapting Vision Transformers for Scalable Visual Recognition": each MLP
-    with input x gets 0.1 · up(relu(down(x))) added to its output, here in both towers (2.0M). `up` starts at
-    0, so that training starts at CLIP.
+    """Chen et al. 2022, "AdaptFormer: Adapting Vision Transformers for Scalable Visual
+    Recognition": each MLP with input x gets 0.1 · up(relu(down(x))) added to its output, here in
+    both towers (2.0M). `up` starts at 0, so that training starts at CLIP.
     """
 
     NAME, weight, pictures = "AdaptFormer", 0.1, PICTURES
@@ -99,7 +106,9 @@ class AdaptFormer(Bottlenecks):
 
 @checked_dataclass
 class TyingOptions:
-    """`tied_layers`: how many of the last layers are tied, each by a vector of `factor_dim` numbers."""
+    """`tied_layers`: how many of the last layers are tied, each by a vector of `factor_dim`
+    numbers.
+    """
 
     bottleneck_dim: PositiveInt = 64
     tied_layers: PositiveInt = 2
@@ -107,10 +116,11 @@ class TyingOptions:
 
 
 class TiedBottlenecks(Bottlenecks):
-    """The cross-modality tying of Jin et al. 2024, "MV-Adapter: Multimodal Video Adapter for Parameter
-    Efficient Video Text Retrieval", without its attention over frames. After each MLP, 0.1 times a bottleneck
-    is added (`up` starts at 0). In the last layers both towers share a vector; each tower projects it to
-    factors for the rows of `down`. Not among the paper's rows; 2.0M.
+    """The cross-modality tying of Jin et al. 2024, "MV-Adapter: Multimodal Video Adapter for
+    Parameter Efficient Video Text Retrieval", without its attention over frames. After each MLP,
+    0.1 times a bottleneck is added (`up` starts at 0). In the last layers both towers share a
+    vector; each tower projects it to factors for the rows of `down`. Not among the paper's rows;
+    2.0M.
     """
 
     NAME, Options, activation, weight = "MV-Adapter tying", TyingOptions, "quick_gelu", 0.1
@@ -118,11 +128,16 @@ class TiedBottlenecks(Bottlenecks):
     def __init__(self, model: RetrievalModel, options: TyingOptions) -> None:
         super().__init__(model, options)
         if options.tied_layers > (most := min(self.layers.values())):
-            raise ValueError(f"{self.NAME}: tied_layers={options.tied_layers}: a tower has {most} layers")
+            raise ValueError(
+                f"{self.NAME}: tied_layers={options.tied_layers}: a tower has {most} layers"
+            )
         self.factors = nn.Parameter(torch.randn(options.tied_layers, options.factor_dim))
         sizes = options.factor_dim, options.bottleneck_dim
         self.projections = nn.ModuleDict(
-            {t: nn.ModuleList(nn.Linear(*sizes) for _ in range(options.tied_layers)) for t in self.layers}
+            {
+                t: nn.ModuleList(nn.Linear(*sizes) for _ in range(options.tied_layers))
+                for t in self.layers
+            }
         )
         start_at_clip(self)
 
@@ -131,7 +146,9 @@ class TiedBottlenecks(Bottlenecks):
         for tower, depth, last in parts(clip, "after_mlp"):
             yield last.register_forward_hook(partial(self.add, tower, depth, self.weight * scale))
 
-    def add(self, tower: str, depth: int, scale: float, mlp: nn.Module, inputs: tuple, z: Tensor) -> Tensor:
+    def add(
+        self, tower: str, depth: int, scale: float, mlp: nn.Module, inputs: tuple, z: Tensor
+    ) -> Tensor:
         """Return the MLP's output z plus the bottleneck's; `last` counts the layers from the end."""
         last, rows = self.layers[tower] - 1 - depth, 1.0
         if last < len(self.factors):
@@ -151,9 +168,13 @@ def linear(layer: nn.Linear, x: Tensor) -> Tensor:
     return F.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))
 
 
-def _after(bottleneck: Bottleneck, scale: float, sublayer: nn.Module, inputs: tuple, z: Tensor) -> Tensor:
+def _after(
+    bottleneck: Bottleneck, scale: float, sublayer: nn.Module, inputs: tuple, z: Tensor
+) -> Tensor:
     return z + scale * bottleneck(z)
 
 
-def _beside(bottleneck: Bottleneck, scale: float, sublayer: nn.Module, inputs: tuple, z: Tensor) -> Tensor:
+def _beside(
+    bottleneck: Bottleneck, scale: float, sublayer: nn.Module, inputs: tuple, z: Tensor
+) -> Tensor:
     return z + scale * bottleneck(inputs[0])

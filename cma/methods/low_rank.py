@@ -16,7 +16,9 @@ from .tuning import Replaced
 
 @checked_dataclass
 class LoraOptions:
-    """`rank` r and `alpha`: what is added is alpha / r · B A x; `targets`: the projections of attention."""
+    """`rank` r and `alpha`: what is added is alpha / r · B A x; `targets`: the projections of
+    attention.
+    """
 
     rank: PositiveInt = 8
     alpha: PositiveFloat = 16.0
@@ -24,9 +26,10 @@ class LoraOptions:
 
 
 class LoRA(Method):
-    """Hu et al. 2022, "LoRA: Low-Rank Adaptation of Large Language Models": the queries and values of every
-    attention of both towers get alpha / r · B A x (0.5M at r 8; the paper has no such row). B starts at 0, so
-    training starts at CLIP. `peft` makes the layers; while the method acts they replace CLIP's own.
+    """Hu et al. 2022, "LoRA: Low-Rank Adaptation of Large Language Models": the queries and values
+    of every attention of both towers get alpha / r · B A x (0.5M at r 8; the paper has no such
+    row). B starts at 0, so training starts at CLIP. `peft` makes the layers; while the method acts
+    they replace CLIP's own.
     """
 
     NAME, Options = "LoRA", LoraOptions
@@ -40,9 +43,15 @@ class LoRA(Method):
         with model.acting(None):
             own = dict(clip.named_modules())
             targets = {at.other_names.get(t, t) for t in options.targets for at in towers}
-            if wrong := [t for t in options.targets if not any(name.endswith(f".{t}") for name in own)]:
-                raise ValueError(f"{self.NAME}: targets: no projection of CLIP is called {wrong[0]!r}")
-            config = LoraConfig(r=options.rank, lora_alpha=options.alpha, target_modules=sorted(targets))
+            if wrong := [
+                t for t in options.targets if not any(name.endswith(f".{t}") for name in own)
+            ]:
+                raise ValueError(
+                    f"{self.NAME}: targets: no projection of CLIP is called {wrong[0]!r}"
+                )
+            config = LoraConfig(
+                r=options.rank, lora_alpha=options.alpha, target_modules=sorted(targets)
+            )
             try:
                 inject_adapter_in_model(config, clip)
             finally:  # also if peft refuses one target after it has replaced others
@@ -52,7 +61,9 @@ class LoRA(Method):
                     setattr(clip.get_submodule(owner), child, own[name])
                 vars(clip).pop("peft_config", None)
         parts = ("lora_A", "lora_B")
-        trained = {n: nn.ModuleDict({p: getattr(m, p) for p in parts}) for n, m in self.wrappers.items()}
+        trained = {
+            n: nn.ModuleDict({p: getattr(m, p) for p in parts}) for n, m in self.wrappers.items()
+        }
         self.parts = nn.ModuleDict({name.replace(".", "/"): own for name, own in trained.items()})
         self.parts.float()  # peft makes them in CLIP's precision, in which small updates may vanish
 

@@ -1,8 +1,8 @@
 """Methods that add learnt tokens to the input of the towers' layers: CoOp, VPT, VL-Prompt, MaPLe.
 
-In a caption they come after its start token (SigLIP has none), in a picture after its patches (SigLIP pools
-them too). `prompt(i)` [n, D] gives the tokens at the input of layer i. Layers beyond the prompted ones take
-what the layer before has made of them.
+In a caption they come after its start token (SigLIP has none), in a picture after its patches
+(SigLIP pools them too). `prompt(i)` [n, D] gives the tokens at the input of layer i. Layers beyond
+the prompted ones take what the layer before has made of them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ Prompt = Callable[[int], Tensor]
 
 @checked_dataclass
 class ContextOptions:
-    """`tokens`: context vectors before a caption; `init_std`: standard deviation of their initial values."""
+    """`tokens`: context vectors before a caption; `init_std`: standard deviation of their initial
+    values.
+    """
 
     tokens: PositiveInt = 4
     init_std: PositiveFloat = 0.02
@@ -34,7 +36,9 @@ class ContextOptions:
 
 @checked_dataclass
 class PromptOptions:
-    """`tokens`: prompts per layer; `depth`: how many layers, from the first, have their own; None: all."""
+    """`tokens`: prompts per layer; `depth`: how many layers, from the first, have their own; None:
+    all.
+    """
 
     tokens: PositiveInt = 5
     depth: PositiveInt | None = None
@@ -42,7 +46,9 @@ class PromptOptions:
 
 
 class Prompted(Method):
-    """Learnt tokens for the `towers`, one or both; its parameters `vision` and `text` are [depth, n, D]."""
+    """Learnt tokens for the `towers`, one or both; its parameters `vision` and `text` are [depth,
+    n, D].
+    """
 
     Options = PromptOptions
     scales = False  # a token is either there or not
@@ -50,19 +56,27 @@ class Prompted(Method):
 
     def __init__(self, model: RetrievalModel, options: object) -> None:
         super().__init__(model, options)
-        text, reads = model.clip.config.text_config, model.family.starts + 2  # at least a word and the end
+        # at least a word and the end
+        text, reads = model.clip.config.text_config, model.family.starts + 2
         if "text" in self.towers and options.tokens + reads > text.max_position_embeddings:
             most = text.max_position_embeddings - reads
-            raise ValueError(f"{self.NAME}: tokens={options.tokens} leave no word; expected at most {most}")
+            raise ValueError(
+                f"{self.NAME}: tokens={options.tokens} leave no word; expected at most {most}"
+            )
         for tower in self.towers:
-            values = torch.randn(self.depth(tower), options.tokens, self.widths[tower]) * options.init_std
+            values = (
+                torch.randn(self.depth(tower), options.tokens, self.widths[tower])
+                * options.init_std
+            )
             self.register_parameter(tower, nn.Parameter(values))
 
     def depth(self, tower: str) -> int:
         """Return how many layers of a tower get prompts. Raises ValueError if it has fewer layers."""
         layers, asked = self.layers[tower], getattr(self.options, "depth", 1)
         if asked is not None and asked > layers:
-            raise ValueError(f"{self.NAME}: depth={asked}, but the {tower} tower has {layers} layers")
+            raise ValueError(
+                f"{self.NAME}: depth={asked}, but the {tower} tower has {layers} layers"
+            )
         return asked or layers
 
     def prompt(self, tower: str, layer: int) -> Tensor:
@@ -73,21 +87,24 @@ class Prompted(Method):
         """Add the prompts of each tower that has some."""
         for tower in self.towers:
             add = prompt_text if tower == "text" else prompt_vision
-            yield from add(clip, partial(self.prompt, tower), self.depth(tower), self.options.tokens)
+            yield from add(
+                clip, partial(self.prompt, tower), self.depth(tower), self.options.tokens
+            )
 
 
 class CoOp(Prompted):
-    """Zhou et al. 2022, "Learning to Prompt for Vision-Language Models": learnt word vectors are put before
-    every caption (4 x 512, 0.002M), only at the input of the text tower. The position table is not
-    lengthened: a caption that no longer fits loses its last words.
+    """Zhou et al. 2022, "Learning to Prompt for Vision-Language Models": learnt word vectors are
+    put before every caption (4 x 512, 0.002M), only at the input of the text tower. The position
+    table is not lengthened: a caption that no longer fits loses its last words.
     """
 
     NAME, Options, towers = "CoOp", ContextOptions, ("text",)
 
 
 class VPT(Prompted):
-    """Jia et al. 2022, "Visual Prompt Tuning", deep: at the input of every vision layer, new tokens join the
-    patches and replace those of the layer before (12 x 5 x 768, 0.05M). The text tower is CLIP's.
+    """Jia et al. 2022, "Visual Prompt Tuning", deep: at the input of every vision layer, new tokens
+    join the patches and replace those of the layer before (12 x 5 x 768, 0.05M). The text tower is
+    CLIP's.
     """
 
     NAME, towers = "VPT", ("vision",)
@@ -95,16 +112,18 @@ class VPT(Prompted):
 
 class VLPrompt(Prompted):
     """Deep prompts in both towers, not connected: VPT and its counterpart for text (0.08M), which
-    Khattak et al. 2023, "MaPLe: Multi-modal Prompt Learning", call independent vision-language prompting.
+    Khattak et al. 2023, "MaPLe: Multi-modal Prompt Learning", call independent vision-language
+    prompting.
     """
 
     NAME, towers = "VL-Prompt", ("vision", "text")
 
 
 class MaPLe(Prompted):
-    """Khattak et al. 2023, "MaPLe: Multi-modal Prompt Learning": deep text prompts, and the vision prompts
-    of the same layer are a linear function of them (12 x (512 -> 768), 4.8M with 5 tokens): the towers are
-    tied by their prompts. In towers of unequal depth the layers of the shallower one get them.
+    """Khattak et al. 2023, "MaPLe: Multi-modal Prompt Learning": deep text prompts, and the vision
+    prompts of the same layer are a linear function of them (12 x (512 -> 768), 4.8M with 5 tokens):
+    the towers are tied by their prompts. In towers of unequal depth the layers of the shallower one
+    get them.
     """
 
     NAME, towers = "MaPLe", ("text",)
@@ -128,20 +147,27 @@ class MaPLe(Prompted):
         return self.coupling[layer](self.text[layer])
 
 
-def prompt_vision(clip: nn.Module, prompt: Prompt, depth: int, count: int) -> Iterator[RemovableHandle]:
+def prompt_vision(
+    clip: nn.Module, prompt: Prompt, depth: int, count: int
+) -> Iterator[RemovableHandle]:
     """Put `count` prompts after the patches in each of the first `depth` layers."""
     for i, layer in enumerate(encoder_layers(clip, "vision")[:depth]):
         yield layer.register_forward_pre_hook(partial(_behind, prompt, i, count))
 
 
-def prompt_text(clip: nn.Module, prompt: Prompt, depth: int, count: int) -> Iterator[RemovableHandle]:
+def prompt_text(
+    clip: nn.Module, prompt: Prompt, depth: int, count: int
+) -> Iterator[RemovableHandle]:
     """Put `count` prompts after the start token of a caption in each of the first `depth` layers.
 
-    Filler token ids keep their places, so that the tower itself handles mask, positions and pooling.
+    Filler token ids keep their places, so that the tower itself handles mask, positions and
+    pooling.
     """
     family = family_of(clip.config)
     at = slice(family.starts, family.starts + count)
-    yield clip.text_model.register_forward_pre_hook(partial(_make_room, family, at), with_kwargs=True)
+    yield clip.text_model.register_forward_pre_hook(
+        partial(_make_room, family, at), with_kwargs=True
+    )
     tokens = clip.text_model.get_input_embeddings()
     yield tokens.register_forward_hook(partial(_embedded, partial(prompt, 0), at))
     for i, layer in enumerate(encoder_layers(clip, "text")[1:depth], start=1):
@@ -163,13 +189,21 @@ def _embedded(prompt: Callable, at: slice, module: nn.Module, inputs: tuple, x: 
     return torch.cat([x[:, : at.start], prompts, x[:, at.stop :]], dim=1)
 
 
-def _make_room(family: Family, at: slice, tower: nn.Module, inputs: tuple, named: dict) -> tuple[tuple, dict]:
-    """Insert filler ids into `input_ids` [T, L] at the places `at`; cut to the context, but keep the end."""
+def _make_room(
+    family: Family, at: slice, tower: nn.Module, inputs: tuple, named: dict
+) -> tuple[tuple, dict]:
+    """Insert filler ids into `input_ids` [T, L] at the places `at`; cut to the context, but keep
+    the end.
+    """
     ids, config, count = named["input_ids"], tower.config, at.stop - at.start
     most, ends = config.max_position_embeddings, family.ends(config, ids)[:, None]
     filler = torch.zeros_like(ids[:, :1]).expand(-1, count) + (config.eos_token_id == 0)
     longer = torch.cat([ids[:, : at.start], filler, ids[:, at.start :]], dim=1)[:, :most]
-    room = {"input_ids": longer.scatter(1, (ends + count).clamp(max=len(longer[0]) - 1), ids.gather(1, ends))}
+    room = {
+        "input_ids": longer.scatter(
+            1, (ends + count).clamp(max=len(longer[0]) - 1), ids.gather(1, ends)
+        )
+    }
     if (mask := named.get("attention_mask")) is not None:
         room["attention_mask"] = torch.cat([torch.ones_like(filler), mask], dim=1)[:, :most]
     return inputs, named | room

@@ -19,16 +19,19 @@ from .bottlenecks import linear
 
 @checked_dataclass
 class TemporalOptions:
-    """`bottleneck_dim`: the width in the middle; `kernel`: its size in frames, patch rows and columns."""
+    """`bottleneck_dim`: the width in the middle; `kernel`: its size in frames, patch rows and
+    columns.
+    """
 
     bottleneck_dim: PositiveInt = 384
     kernel: tuple[PositiveInt, PositiveInt, PositiveInt] = (3, 1, 1)
 
 
 class STAdapter(Method):
-    """Pan et al. 2022, "ST-Adapter: Parameter-Efficient Image-to-Video Transfer Learning": before each
-    attention of the vision tower, up(convolution(down(x))) is added to the patches. The convolution is
-    depth-wise, over a clip's frames, and starts at 0. 7.1M: the paper's 7.2M within 2 %; text is CLIP's.
+    """Pan et al. 2022, "ST-Adapter: Parameter-Efficient Image-to-Video Transfer Learning": before
+    each attention of the vision tower, up(convolution(down(x))) is added to the patches. The
+    convolution is depth-wise, over a clip's frames, and starts at 0. 7.1M: the paper's 7.2M within
+    2 %; text is CLIP's.
     """
 
     NAME, Options, kinds = "ST-Adapter", TemporalOptions, ("video",)
@@ -37,13 +40,16 @@ class STAdapter(Method):
     def __init__(self, model: RetrievalModel, options: TemporalOptions) -> None:
         super().__init__(model, options)
         if even := [size for size in options.kernel if size % 2 == 0]:
-            raise ValueError(f"{self.NAME}: kernel={options.kernel}: expected odd numbers, not {even[0]}")
+            raise ValueError(
+                f"{self.NAME}: kernel={options.kernel}: expected odd numbers, not {even[0]}"
+            )
         self.first, width = model.family.class_tokens, self.widths["vision"]
         middle, depth = options.bottleneck_dim, self.layers["vision"]
         padding = tuple(size // 2 for size in options.kernel)
         self.down = nn.ModuleList(nn.Linear(width, middle) for _ in range(depth))
         self.convolution = nn.ModuleList(
-            nn.Conv3d(middle, middle, options.kernel, padding=padding, groups=middle) for _ in range(depth)
+            nn.Conv3d(middle, middle, options.kernel, padding=padding, groups=middle)
+            for _ in range(depth)
         )
         self.up = nn.ModuleList(nn.Linear(middle, width) for _ in range(depth))
         for name, parameter in self.named_parameters():
@@ -58,7 +64,8 @@ class STAdapter(Method):
 
     def add(self, depth: int, scale: float, layer: nn.Module, inputs: tuple) -> tuple:
         """Return the layer's inputs, with what is added to a patch from the frames around its own."""
-        x, mask = inputs[0], self.frame_mask  # x [V * F, 1 + P, D] (class token first, if any); mask [V, F]
+        # x [V * F, 1 + P, D] (class token first, if any); mask [V, F]
+        x, mask = inputs[0], self.frame_mask
         if mask is None:
             raise ValueError(f"{self.NAME}: cannot do pictures, use encode_videos: {self.why_not}")
         tokens, patches = x[:, : self.first], x[:, self.first :]
@@ -67,5 +74,12 @@ class STAdapter(Method):
         h = h * mask.to(h)[:, :, None, None]  # padding becomes 0, as beyond the end of a clip
         h = h.unflatten(2, (rows, -1)).permute(0, 4, 1, 2, 3)  # [V, r, F, rows, columns]
         convolution = self.convolution[depth]
-        h = convolution(h.to(convolution.weight.dtype)).permute(0, 2, 3, 4, 1).flatten(2, 3).flatten(0, 1)
-        return torch.cat([tokens, patches + scale * linear(self.up[depth], h.to(x.dtype))], 1), *inputs[1:]
+        h = (
+            convolution(h.to(convolution.weight.dtype))
+            .permute(0, 2, 3, 4, 1)
+            .flatten(2, 3)
+            .flatten(0, 1)
+        )
+        return torch.cat(
+            [tokens, patches + scale * linear(self.up[depth], h.to(x.dtype))], 1
+        ), *inputs[1:]

@@ -1,7 +1,8 @@
-"""Methods that train tensors of CLIP itself: all, the last layers or the projections; and zero-shot: none.
+"""Methods that train tensors of CLIP itself: all, the last layers or the projections; and
+zero-shot: none.
 
-The tensors that train are copies. While the method acts they replace CLIP's own, which are never written to.
-Once the method is removed, the backbone is bitwise as it was loaded.
+The tensors that train are copies. While the method acts they replace CLIP's own, which are never
+written to. Once the method is removed, the backbone is bitwise as it was loaded.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ class Replaced:
 
 
 class ZeroShot(Method):
-    """CLIP as it was pre-trained (Radford et al. 2021, "Learning Transferable Visual Models From Natural
-    Language Supervision"). Nothing is added and nothing trains; the other methods are compared with it.
+    """CLIP as it was pre-trained (Radford et al. 2021, "Learning Transferable Visual Models From
+    Natural Language Supervision"). Nothing is added and nothing trains; the other methods are
+    compared with it.
     """
 
     NAME = "zero-shot"
@@ -42,11 +44,12 @@ class ZeroShot(Method):
 
 
 class Tuning(Method):
-    """The base class of methods that train copies of CLIP's tensors: of those that `trains` selects.
+    """The base class of methods that train copies of CLIP's tensors: of those that `trains`
+    selects.
 
-    `scale` interpolates from CLIP's tensors to the tuned ones (Wortsman et al. 2022, "Robust fine-tuning of
-    zero-shot models"); such a blend is only for evaluation. Raises ValueError for a backbone in half
-    precision, in which small updates would vanish.
+    `scale` interpolates from CLIP's tensors to the tuned ones (Wortsman et al. 2022, "Robust
+    fine-tuning of zero-shot models"); such a blend is only for evaluation. Raises ValueError for a
+    backbone in half precision, in which small updates would vanish.
     """
 
     why_not = "its LayerNorms would be rounded too, which the authors' code keeps in float32"
@@ -55,14 +58,19 @@ class Tuning(Method):
         super().__init__(model, options)
         self.family = model.family
         if model.dtype in (torch.float16, torch.bfloat16):
-            raise ValueError(f"{self.NAME}: needs a float32 backbone, not {model.dtype}: updates vanish")
+            raise ValueError(
+                f"{self.NAME}: needs a float32 backbone, not {model.dtype}: updates vanish"
+            )
         with model.acting(None):
             for name, own in model.clip.named_parameters():
                 if self.trains(name):
                     copy = nn.Parameter(own.detach().clone())
-                    self.register_parameter(name.replace(".", "/"), copy)  # torch allows no dot in a name
+                    # torch allows no dot in a name
+                    self.register_parameter(name.replace(".", "/"), copy)
         if not self._parameters:
-            raise ValueError(f"{self.NAME}: {self.family.name} has nothing of what it trains; take partial")
+            raise ValueError(
+                f"{self.NAME}: {self.family.name} has nothing of what it trains; take partial"
+            )
 
     def trains(self, name: str) -> bool:
         """Return whether CLIP's parameter of this name is trained."""
@@ -80,9 +88,9 @@ class Tuning(Method):
 
 
 class FullFineTuning(Tuning):
-    """Full fine-tuning as in CLIP4Clip (Luo et al. 2022, "CLIP4Clip: An Empirical Study of CLIP for End to
-    End Video Clip Retrieval"). The token, position, class and patch embeddings do not train, to match the
-    paper's 123.5M, nor does the logit scale, as with the adapters.
+    """Full fine-tuning as in CLIP4Clip (Luo et al. 2022, "CLIP4Clip: An Empirical Study of CLIP for
+    End to End Video Clip Retrieval"). The token, position, class and patch embeddings do not train,
+    to match the paper's 123.5M, nor does the logit scale, as with the adapters.
     """
 
     NAME, halves = "full fine-tuning", False
@@ -93,8 +101,8 @@ class FullFineTuning(Tuning):
 
 
 class Partial(Tuning):
-    """The last transformer layer of both towers trains (10.2M), as in the partial tuning of Jia et al. 2022,
-    "Visual Prompt Tuning" (section 4.1); all below it stays CLIP's.
+    """The last transformer layer of both towers trains (10.2M), as in the partial tuning of Jia et
+    al. 2022, "Visual Prompt Tuning" (section 4.1); all below it stays CLIP's.
     """
 
     NAME, halves = "partial", False
@@ -107,8 +115,9 @@ class Partial(Tuning):
 
 
 class Projection(Tuning):
-    """The two projections into the joint space train (0.66M, the paper's 0.7M), a linear probe for retrieval
-    (Jia et al. 2022, "Visual Prompt Tuning", section 4.1: "Linear"); both towers stay CLIP's.
+    """The two projections into the joint space train (0.66M, the paper's 0.7M), a linear probe for
+    retrieval (Jia et al. 2022, "Visual Prompt Tuning", section 4.1: "Linear"); both towers stay
+    CLIP's.
     """
 
     NAME = "projection"

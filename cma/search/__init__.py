@@ -1,4 +1,6 @@
-"""An index of pictures and clips: list, embed and store files, then search by sentence, picture or clip."""
+"""An index of pictures and clips: list, embed and store files, then search by sentence, picture or
+clip.
+"""
 
 import lazy_loader
 

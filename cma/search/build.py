@@ -1,4 +1,6 @@
-"""Build an index: embed every file of a source once, and save it in parts, so that a kill loses little."""
+"""Build an index: embed every file of a source once, and save it in parts, so that a kill loses
+little.
+"""
 
 from __future__ import annotations
 
@@ -29,17 +31,25 @@ from .store import Embedded
 from .weights import Header
 
 PART_SECONDS = 30  # a build that is killed loses at most the work of this many seconds
-SMALL = 2**13  # frames; a build joins segments with fewer and keeps larger ones, so small additions are quick
-FILES, FRAMES, FEW = 32, 128, 4  # files read at once; most and fewest frames that a core embeds at once
+# frames; a build joins segments with fewer and keeps larger ones, so small additions are quick
+SMALL = 2**13
+# files read at once; most and fewest frames that a core embeds at once
+FILES, FRAMES, FEW = 32, 128, 4
 
 Source = RetrievalDataset | str | Path
 Item = tuple[MediaFile, Tensor]  # a file and the embeddings [F, D] of its frames
 
 
 def build(
-    model: RetrievalModel, source: Source, header: Header, previous: Embedded | None, folder: Path | None
+    model: RetrievalModel,
+    source: Source,
+    header: Header,
+    previous: Embedded | None,
+    folder: Path | None,
 ) -> Embedded:
-    """List the files of a source, embed those not known yet, and save all of them; see `MediaIndex.build`."""
+    """List the files of a source, embed those not known yet, and save all of them; see
+    `MediaIndex.build`.
+    """
     if previous:
         previous.header.check("`previous`", header)
     root, files, problems = listing.find(source)
@@ -64,25 +74,33 @@ def build(
 
 
 class Building:
-    """One build of an index: its `segments`, the files that are `known` from them, and the files it adds.
+    """One build of an index: its `segments`, the files that are `known` from them, and the files it
+    adds.
 
-    `keep` turns the items embedded in the last `PART_SECONDS` into a segment, and may also write it to disk.
+    `keep` turns the items embedded in the last `PART_SECONDS` into a segment, and may also write it
+    to disk.
     """
 
     def __init__(
-        self, model: RetrievalModel, header: Header, root: Path, keep: Callable[[Sequence[Item]], Segment]
+        self,
+        model: RetrievalModel,
+        header: Header,
+        root: Path,
+        keep: Callable[[Sequence[Item]], Segment],
     ) -> None:
         self.model, self.header, self.root, self.keep = model, header, root, keep
         self.segments: list[Segment] = []
-        self.known: dict[str, tuple[MediaFile, int, int]] = {}  # key → file, number of its segment, its row
+        # key → file, number of its segment, its row
+        self.known: dict[str, tuple[MediaFile, int, int]] = {}
         self.unread: list[MediaFile] = []
-        self._new, self._written = [], time.monotonic()  # items in no segment yet; time of the last write
+        # items in no segment yet; time of the last write
+        self._new, self._written = [], time.monotonic()
 
     def take_over(self, folder: Path) -> None:
         """Reuse the segments in a folder, including those of builds that were stopped.
 
-        Segments that are damaged or were made with another model, adapter, scale or config are not used; the
-        first reason is printed.
+        Segments that are damaged or were made with another model, adapter, scale or config are not
+        used; the first reason is printed.
         """
         refused = []
         for path in store.written(folder):
@@ -127,7 +145,8 @@ class Building:
                         self._write()
             finally:  # also after KeyboardInterrupt, so that nothing embedded is lost
                 self._write()
-        if not (top := self.root.joinpath(*Path(files[0].media).parts[:-1][:1])).is_dir():  # e.g. unplugged
+        # e.g. unplugged
+        if not (top := self.root.joinpath(*Path(files[0].media).parts[:-1][:1])).is_dir():
             raise FileNotFoundError(f"{top}: gone while it was read; bring it back and start again")
         print(f"indexed {len(places):,} / {len(files):,} files, {embedded:,} of them embedded now")
         for name, reason in skipped[:5]:
@@ -135,7 +154,9 @@ class Building:
         if len(skipped) > 5:
             print(f"  … and {len(skipped) - 5:,} more, listed in `skipped`")
         if not places:
-            raise ValueError(f"{self.root}: none of its {len(files)} files can be read ({skipped[0][1]}, …)")
+            raise ValueError(
+                f"{self.root}: none of its {len(files)} files can be read ({skipped[0][1]}, …)"
+            )
         starts = torch.tensor([0, *map(len, self.segments)]).cumsum(0)
         numbers, rows = torch.tensor(places).T
         order = starts[numbers] + rows
@@ -150,10 +171,11 @@ class Building:
     def _embed_files(
         self, files: Sequence[MediaFile]
     ) -> Iterator[tuple[MediaFile, Tensor | MediaError | None]]:
-        """Yield each file with the embeddings [F, D] of its frames, or an error, or None if it is unchanged.
+        """Yield each file with the embeddings [F, D] of its frames, or an error, or None if it is
+        unchanged.
 
-        One thread per core reads the files. If `reads_ahead`, they read the next `FILES` files while the
-        model embeds the ones before.
+        One thread per core reads the files. If `reads_ahead`, they read the next `FILES` files
+        while the model embeds the ones before.
         """
         rest = iter(files)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -175,7 +197,9 @@ class Building:
                 pool.shutdown(cancel_futures=True)
 
     def _read(self, file: MediaFile) -> tuple[MediaFile, Tensor | MediaError | None]:
-        """Return the file as it is now, and its pixels, or an error, or None if it is known and unchanged."""
+        """Return the file as it is now, and its pixels, or an error, or None if it is known and
+        unchanged.
+        """
         path, old = self.root / file.media, self.known.get(file.key, (None,))[0]
         try:
             stamped = listing.stamp(file, path, old)
@@ -196,23 +220,34 @@ def reads_ahead(device: torch.device) -> bool:
 def read_pixels(
     file: MediaFile, path: Path, model: RetrievalModel, config: ReadConfig
 ) -> tuple[MediaFile, Tensor]:
-    """Return the file with its `copy_hash`, and CLIP's input [F, 3, H, W]. MediaError names the path."""
+    """Return the file with its `copy_hash`, and CLIP's input [F, 3, H, W]. MediaError names the
+    path.
+    """
     pictures = read_media(path, file.kind, config.max_frames, config.fps, file.start, file.end)
     copy_hash = picture_hash(pictures[0]) if file.kind == "image" else 0
-    return replace(file, copy_hash=copy_hash), to_pixels(pictures, model.of_processor("image_processor"))
+    return replace(file, copy_hash=copy_hash), to_pixels(
+        pictures, model.of_processor("image_processor")
+    )
 
 
 def embed(model: RetrievalModel, pixels: Sequence[Tensor]) -> list[Tensor]:
     """Return the un-normalised embeddings [F, D] of each item from its pixels [F, 3, H, W].
 
-    On a CPU each core embeds its own share of at least `FEW` frames; all cores on one share are slower.
+    On a CPU each core embeds its own share of at least `FEW` frames; all cores on one share are
+    slower.
     """
     if not pixels:
         return []
-    frames, threads = torch.cat(list(pixels)), 1 if model.device.type != "cpu" else torch.get_num_threads()
+    frames, threads = (
+        torch.cat(list(pixels)),
+        1 if model.device.type != "cpu" else torch.get_num_threads(),
+    )
     rounds = math.ceil(len(frames) / (threads * min(FRAMES, model.frames_at_once)))
-    across = model.active and "image" not in model.get_adapter(model.active).kinds  # it looks across frames
-    parts = pixels if across else frames.tensor_split(max(1, min(len(frames) // FEW, rounds * threads)))
+    # it looks across frames
+    across = model.active and "image" not in model.get_adapter(model.active).kinds
+    parts = (
+        pixels if across else frames.tensor_split(max(1, min(len(frames) // FEW, rounds * threads)))
+    )
 
     def encode(part: Tensor) -> Tensor:
         with torch.no_grad():  # here, because threads do not inherit it
@@ -232,8 +267,14 @@ def embed(model: RetrievalModel, pixels: Sequence[Tensor]) -> list[Tensor]:
 
 
 def check_finite(vectors: Tensor, model: RetrievalModel) -> Tensor:
-    """Return the embeddings. Raises ValueError if any is infinite or NaN, as happens with damaged weights."""
+    """Return the embeddings. Raises ValueError if any is infinite or NaN, as happens with damaged
+    weights.
+    """
     if not vectors.isfinite().all():
-        acting = "the backbone" if model.active is None else f"adapter {model.active!r} or the backbone"
-        raise ValueError(f"an embedding is not finite: weights of {acting} are damaged; load them again")
+        acting = (
+            "the backbone" if model.active is None else f"adapter {model.active!r} or the backbone"
+        )
+        raise ValueError(
+            f"an embedding is not finite: weights of {acting} are damaged; load them again"
+        )
     return vectors

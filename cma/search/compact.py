@@ -1,4 +1,6 @@
-"""Join the parts of an index and free the space of deleted items; a kill leaves the index as it was."""
+"""Join the parts of an index and free the space of deleted items; a kill leaves the index as it
+was.
+"""
 
 import argparse
 import sys
@@ -10,12 +12,14 @@ from . import lance, store
 def compact(folder: str | Path, approximate: bool = False) -> int:
     """Join the parts of the index in a folder, or of a LanceDB table; return how many items it has.
 
-    With `approximate`, the first search of `LARGE` or more items estimates cosines until the next `compact`.
+    With `approximate`, the first search of `LARGE` or more items estimates cosines until the next
+    `compact`.
     """
     if lance.is_table(folder):
         (table := lance.Table(folder)).compact()
         return len(table)
-    store.read(folder := Path(folder).expanduser())  # raises if there is none; `writing` would make it
+    # raises if there is none; `writing` would make it
+    store.read(folder := Path(folder).expanduser())
     with store.writing(folder):
         index = store.read(folder)
         for segment in index.segments:

@@ -9,27 +9,31 @@ _WAVES = np.cos(np.pi / 64 * np.arange(8)[:, None] * (2 * np.arange(32) + 1))  #
 
 
 def picture_hash(image: Image.Image) -> int:
-    """Return a 64-bit hash, which differs in few bits between copies; 0 for a plain picture, a copy of none.
+    """Return a 64-bit hash, which differs in few bits between copies; 0 for a plain picture, a copy
+    of none.
 
-    This is pHash: the picture in grey is shrunk to 32 × 32, and the bits say which of its lowest 8 × 8
-    frequencies are above their median. At most 2 bits differ from ImageHash's `phash`. With `reducing_gap`
-    a large picture is shrunk about 20 times as fast.
+    This is pHash: the picture in grey is shrunk to 32 × 32, and the bits say which of its lowest 8
+    × 8 frequencies are above their median. At most 2 bits differ from ImageHash's `phash`. With
+    `reducing_gap` a large picture is shrunk about 20 times as fast.
     """
     small = image.convert("L").resize((32, 32), Image.Resampling.LANCZOS, reducing_gap=2.0)
     grey = np.asarray(small, np.float64)
     if np.ptp(grey) <= PLAIN:
         return 0
-    low = (_WAVES @ grey @ _WAVES.T).round(3)  # so that values near 0 give the same bits on every machine
+    # so that values near 0 give the same bits on every machine
+    low = (_WAVES @ grey @ _WAVES.T).round(3)
     return int.from_bytes(np.packbits(low > np.median(low)).tobytes())
 
 
 def fold(hashes: np.ndarray) -> list[list[int]]:
-    """Group the rows of hashes [R], uint64, best first: each row that is no copy, followed by its copies.
+    """Group the rows of hashes [R], uint64, best first: each row that is no copy, followed by its
+    copies.
 
-    A row joins the first row that is at most `CLOSE` bits away and is not a copy itself, so small differences
-    do not add up along a chain.
+    A row joins the first row that is at most `CLOSE` bits away and is not a copy itself, so small
+    differences do not add up along a chain.
     """
-    signs = np.unpackbits(hashes[:, None].view(np.uint8), axis=1).astype(np.float32) * 2 - 1  # [R, 64]
+    # [R, 64]
+    signs = np.unpackbits(hashes[:, None].view(np.uint8), axis=1).astype(np.float32) * 2 - 1
     signs[hashes == 0] = 0  # 32 bits away from every other hash
     free, groups = np.ones(len(hashes), bool), []
     for row in range(len(hashes)):

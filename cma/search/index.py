@@ -1,8 +1,9 @@
 """An index of pictures and clips that can be searched by sentence, picture or clip.
 
-Letters: T texts, V items, F frames, N frames of all items, D width. A first search compares a query with the
-mean of each item's frames. Pooling depends on the text (paper, section 3.4), so a sentence is compared again
-with all frames of the best `DEPTH` items. For an index of at most `DEPTH` items the answer is exact.
+Letters: T texts, V items, F frames, N frames of all items, D width. A first search compares a query
+with the mean of each item's frames. Pooling depends on the text (paper, section 3.4), so a sentence
+is compared again with all frames of the best `DEPTH` items. For an index of at most `DEPTH` items
+the answer is exact.
 """
 
 from __future__ import annotations
@@ -32,18 +33,21 @@ from .segment import LARGE, Segment
 from .store import FORMAT_VERSION, Embedded, Manifest
 from .weights import ActingWeights
 
-DEPTH = 1000  # best items: all their frames are compared with the text, and copies are searched among them
+# best items: all their frames are compared with the text, and copies are searched among them
+DEPTH = 1000
 ALIKE = 0.95  # a picture and its copy have at least this cosine
 BLOCK = 4096  # items whose frames are gathered at once
-THREADS = ThreadPoolExecutor(os.cpu_count(), "search")  # kept, since torch starts threads for each new one
+# kept, since torch starts threads for each new one
+THREADS = ThreadPoolExecutor(os.cpu_count(), "search")
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class MediaIndex(Embedded):
     """The embeddings of pictures and clips, made with one adapter of the model or with plain CLIP.
 
-    Queries are embedded with the same adapter, whichever one is active at that time, so several indexes of
-    one model, and threads, can ask side by side. Two indexes are equal only if they are the same object.
+    Queries are embedded with the same adapter, whichever one is active at that time, so several
+    indexes of one model, and threads, can ask side by side. Two indexes are equal only if they are
+    the same object.
     """
 
     model: RetrievalModel
@@ -51,32 +55,44 @@ class MediaIndex(Embedded):
 
     @classmethod
     def build(
-        cls, model: RetrievalModel, source: Source, config: ReadConfig | None = None,
-        previous: MediaIndex | None = None, folder: str | Path | None = None,
-        store: str | Path | None = None, shard: tuple[int, int] = (0, 1),
-    ) -> MediaIndex | LanceIndex:  # fmt: skip
+        cls,
+        model: RetrievalModel,
+        source: Source,
+        config: ReadConfig | None = None,
+        previous: MediaIndex | None = None,
+        folder: str | Path | None = None,
+        store: str | Path | None = None,
+        shard: tuple[int, int] = (0, 1),
+    ) -> MediaIndex | LanceIndex:
         """Embed a split, a dataset folder (all its splits) or any folder of pictures and clips.
 
-        `config` says how they are read and compared; of a `TrainConfig` only these settings are used. Files
-        that cannot be read are skipped, listed and counted. For files that have not changed (same size and
-        time, or same content), embeddings are taken from `previous`, an index of the same model and config.
+        `config` says how they are read and compared; of a `TrainConfig` only these settings are
+        used. Files that cannot be read are skipped, listed and counted. For files that have not
+        changed (same size and time, or same content), embeddings are taken from `previous`, an
+        index of the same model and config.
 
-        The index is saved in `folder`, in parts during the build, so that after a kill the next call goes on
-        from there. An index that is already there is updated, so that it holds this source alone; one of
-        another model, adapter, scale or config is replaced. If another process writes there, this one waits.
+        The index is saved in `folder`, in parts during the build, so that after a kill the next
+        call goes on from there. An index that is already there is updated, so that it holds this
+        source alone; one of another model, adapter, scale or config is replaced. If another process
+        writes there, this one waits.
 
-        With `store`, a folder or an address such as `s3://bucket/photos`, the index is a LanceDB table there
-        (`LanceIndex`; extra `lance`). Several processes, on one machine or several, can fill one table: give
-        each one its `shard` (number, how many) of the same files. If one is killed, start it again.
+        With `store`, a folder or an address such as `s3://bucket/photos`, the index is a LanceDB
+        table there (`LanceIndex`; extra `lance`). Several processes, on one machine or several, can
+        fill one table: give each one its `shard` (number, how many) of the same files. If one is
+        killed, start it again.
 
-        Raises FileNotFoundError if the source does not exist; ValueError if nothing in it can be read, if
-        embeddings are not finite, or, before anything is embedded, if `folder` holds other things;
-        ImportError for a video file without the extra `video`.
+        Raises FileNotFoundError if the source does not exist; ValueError if nothing in it can be
+        read, if embeddings are not finite, or, before anything is embedded, if `folder` holds other
+        things; ImportError for a video file without the extra `video`.
         """
         if (store is None and shard != (0, 1)) or (store is not None and (folder or previous)):
-            raise ValueError("`shard` needs `store`, and `store` goes with neither `folder` nor `previous`")
+            raise ValueError(
+                "`shard` needs `store`, and `store` goes with neither `folder` nor `previous`"
+            )
         given, weights = config or ReadConfig(), ActingWeights(model)
-        config = ReadConfig(**{field.name: getattr(given, field.name) for field in fields(ReadConfig)})
+        config = ReadConfig(
+            **{field.name: getattr(given, field.name) for field in fields(ReadConfig)}
+        )
         folder = None if folder is None else Path(folder).expanduser()
         header = weights.header(model, config)
         if store is not None:
@@ -90,7 +106,9 @@ class MediaIndex(Embedded):
             store.publish(folder, store.joined(folder, self))
 
     def to_lance(self, uri: str | Path) -> LanceIndex:
-        """Write the index to `uri` as a LanceDB table, replacing what is there; see `store` of `build`."""
+        """Write the index to `uri` as a LanceDB table, replacing what is there; see `store` of
+        `build`.
+        """
         with self.acting():
             manifest = Manifest(self.header, str(self.media_root), (), (), (), FORMAT_VERSION)
             table = lance.Table(uri, manifest)
@@ -100,11 +118,12 @@ class MediaIndex(Embedded):
 
     @classmethod
     def load(cls, folder: str | Path, model: RetrievalModel) -> MediaIndex | LanceIndex:
-        """Open an index for `model`, whose active adapter and scale must be those the index was built with.
+        """Open an index for `model`, whose active adapter and scale must be those the index was
+        built with.
 
-        `folder` may also be the place of a LanceDB table. Vectors stay in the file and are read when they are
-        used. Raises FileNotFoundError if there is no index; ValueError if it is damaged or of another
-        backbone or adapter. Damaged vectors are found by the first query.
+        `folder` may also be the place of a LanceDB table. Vectors stay in the file and are read
+        when they are used. Raises FileNotFoundError if there is no index; ValueError if it is
+        damaged or of another backbone or adapter. Damaged vectors are found by the first query.
         """
         weights = ActingWeights(model)
         if lance.is_table(folder):
@@ -119,11 +138,14 @@ class MediaIndex(Embedded):
     @classmethod
     def _of(cls, model: RetrievalModel, weights: ActingWeights, index: Embedded) -> MediaIndex:
         held = {field.name: getattr(index, field.name) for field in fields(Embedded)}
-        held["header"] = weights.header(model, index.config)  # the same adapter may have another name here
+        # the same adapter may have another name here
+        held["header"] = weights.header(model, index.config)
         return cls(model=model, weights=weights, **held)
 
     @classmethod
-    def _stored(cls, model: RetrievalModel, weights: ActingWeights, table: lance.Table) -> LanceIndex:
+    def _stored(
+        cls, model: RetrievalModel, weights: ActingWeights, table: lance.Table
+    ) -> LanceIndex:
         made = table.manifest
         nothing = Embedded(made.header, Path(made.media_root), segments=(), order=torch.arange(0))
         return LanceIndex(table, cls._of(model, weights, nothing))
@@ -155,57 +177,75 @@ class MediaIndex(Embedded):
     # ---- asking
 
     def query(self, text: str, k: int = 5) -> list[tuple[str, float]]:
-        """Return the `k` best (file name, cosine) for a sentence, best first; all items if there are fewer.
+        """Return the `k` best (file name, cosine) for a sentence, best first; all items if there
+        are fewer.
 
-        Raises TypeError for anything but a string, ValueError for a blank sentence, k below 1, embeddings
-        that are not finite, or a backbone or adapter that has changed since `build`.
+        Raises TypeError for anything but a string, ValueError for a blank sentence, k below 1,
+        embeddings that are not finite, or a backbone or adapter that has changed since `build`.
         """
         return self._best(*self.ranking(text), k)
 
     def query_media(self, path: str | Path, k: int = 5) -> list[tuple[str, float]]:
-        """Do the same as `query` for a picture, a clip or a folder of frames; raises as `ranking_media`."""
+        """Do the same as `query` for a picture, a clip or a folder of frames; raises as
+        `ranking_media`.
+        """
         return self._best(*self.ranking_media(path), k)
 
     def ranking(self, text: str) -> tuple[Tensor, Tensor]:
         """Return (items, their cosines) for a sentence, best first; raises as `query`.
 
-        These are all items [V], or the best `DEPTH` of `LARGE` or more. The first `DEPTH` are ranked by all
-        their frames, the rest by the first search, which is the same for pictures and for mean_pooled.
+        These are all items [V], or the best `DEPTH` of `LARGE` or more. The first `DEPTH` are
+        ranked by all their frames, the rest by the first search, which is the same for pictures and
+        for mean_pooled.
         """
         return self._ranked(self._text(text), self._compare)
 
     def ranking_media(self, path: str | Path | MediaFile) -> tuple[Tensor, Tensor]:
-        """Return (items, cosines of mean frames), best first, for a picture, clip, folder of frames or item.
+        """Return (items, cosines of mean frames), best first, for a picture, clip, folder of frames
+        or item.
 
-        There are as many as `ranking` returns. Raises TypeError if `path` is not a path or a MediaFile,
-        MediaError (a ValueError) that names a file that cannot be read, and ValueError as `query`.
+        There are as many as `ranking` returns. Raises TypeError if `path` is not a path or a
+        MediaFile, MediaError (a ValueError) that names a file that cannot be read, and ValueError
+        as `query`.
         """
         return self._ranked(self._media(path), self._compare_means)
 
     def frame_weights(self, text: str, item: int) -> Tensor:
-        """The weights [F] of the frames in an item's match: softmax_f(t . v_f / τ); 1 / F if mean_pooled."""
+        """The weights [F] of the frames in an item's match: softmax_f(t . v_f / τ); 1 / F if
+        mean_pooled.
+        """
         matches = self.frames(item) @ self._encode([text])[0]
         if self.config.similarity == "mean_pooled":
             matches = torch.zeros_like(matches)
         return (matches / self.config.temperature).softmax(0)
 
     def scores(self, texts: Sequence[str], items: list[int] | None = None) -> Tensor:
-        """The cosine [T, V] of every text with all items, or with those in `items`, from all their frames."""
+        """The cosine [T, V] of every text with all items, or with those in `items`, from all their
+        frames.
+        """
         chosen = range(len(self)) if items is None else items
         return self._compare(self._encode(texts), torch.tensor(chosen, dtype=torch.long))
 
     def right(self, text: str) -> list[int]:
         """The items that have `text` as a caption, ignoring case and extra spaces."""
-        wanted, owned = text.casefold().split(), zip(self.captions, self.text_to_item.tolist(), strict=True)
+        wanted, owned = (
+            text.casefold().split(),
+            zip(self.captions, self.text_to_item.tolist(), strict=True),
+        )
         return sorted({item for caption, item in owned if caption.casefold().split() == wanted})
 
     def copies(self, items: Sequence[int], apart: Iterable[int] = ()) -> dict[int, list[int]]:
-        """Return {item: [item and its copies]} for the ranked items that copy no better one (`fold`).
+        """Return {item: [item and its copies]} for the ranked items that copy no better one
+        (`fold`).
 
-        The hashes are of grey values, so copies must also have a cosine of at least `ALIKE`: most pictures
-        that differ in colour have less. Items in `apart` and items after the first `DEPTH` stay alone.
+        The hashes are of grey values, so copies must also have a cosine of at least `ALIKE`: most
+        pictures that differ in colour have less. Items in `apart` and items after the first `DEPTH`
+        stay alone.
         """
-        first, copies = torch.tensor(items[:DEPTH], dtype=torch.long), {item: [item] for item in items}
+        first, copies = (
+            torch.tensor(items[:DEPTH], dtype=torch.long),
+            {item: [item] for item in items},
+        )
         hashes, means = self.column("copy_hash")[first].numpy().view(np.uint64), self._pooled(first)
         hashes[np.isin(first, list(apart))] = 0
         for best, *others in fold(hashes):
@@ -217,7 +257,9 @@ class MediaIndex(Embedded):
     def _text(self, text: str) -> Tensor:
         """The embedding [1, D] of a sentence."""
         if not isinstance(text, str):
-            raise TypeError(f"a query is a sentence, not {text!r}; for a picture or clip see `query_media`")
+            raise TypeError(
+                f"a query is a sentence, not {text!r}; for a picture or clip see `query_media`"
+            )
         if not text.strip():
             raise ValueError("the query is blank; type a few words")
         return self._encode([text])
@@ -237,8 +279,11 @@ class MediaIndex(Embedded):
             _, pixels = read_pixels(wanted, path, self.model, self.config)
             return embed(self.model, [pixels])[0].mean(0, keepdim=True)
 
-    def _ranked(self, vector: Tensor, compare: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        """Return (items, cosines), best first, ties by item; all, or the best `DEPTH` of `LARGE` or more.
+    def _ranked(
+        self, vector: Tensor, compare: Callable[[Tensor, Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Return (items, cosines), best first, ties by item; all, or the best `DEPTH` of `LARGE` or
+        more.
 
         The `DEPTH` items whose means are nearest to a vector [1, D] are ranked again by `compare`.
         """
@@ -271,7 +316,8 @@ class MediaIndex(Embedded):
     def _compare(self, text: Tensor, items: Tensor) -> Tensor:
         """Cosine [T, V] of every text [T, D] with some items [V], from all their frames."""
         scores, lengths = torch.empty(len(text), len(items)), self.lengths[items]
-        for length in lengths.unique().tolist():  # items with the same number of frames need no padding
+        # items with the same number of frames need no padding
+        for length in lengths.unique().tolist():
             for block in (lengths == length).nonzero().flatten().split(BLOCK):
                 frames = self.gather(items[block]).unflatten(0, (-1, length))
                 scores[:, block] = similarity.compare(text, frames, None, self.config)
@@ -285,7 +331,9 @@ class MediaIndex(Embedded):
 
     @contextmanager
     def acting(self) -> Iterator[None]:
-        """Within `with`, the model embeds as for this index. ValueError if its weights have changed since."""
+        """Within `with`, the model embeds as for this index. ValueError if its weights have changed
+        since.
+        """
         with self.model.acting(self.header.adapter, self.header.built_with["scale"]):
             if changed := self.weights.changed(self.model):
                 raise ValueError(f"the weights of {changed} changed since; build the index again")
@@ -296,10 +344,10 @@ class MediaIndex(Embedded):
 class LanceIndex:
     """An index in a LanceDB `table`; `asking` is an empty index that embeds the queries.
 
-    LanceDB finds the `DEPTH` items whose means are nearest, and they are ranked again by all their frames.
-    LanceDB compares all items, but only the most promising ones in a table of `LARGE` or more that was
-    compacted (by `to_lance`, a build by one process or `python -m cma.search.compact`). Items that other
-    processes add are found at once.
+    LanceDB finds the `DEPTH` items whose means are nearest, and they are ranked again by all their
+    frames. LanceDB compares all items, but only the most promising ones in a table of `LARGE` or
+    more that was compacted (by `to_lance`, a build by one process or `python -m
+    cma.search.compact`). Items that other processes add are found at once.
     """
 
     table: lance.Table
@@ -312,7 +360,9 @@ class LanceIndex:
         return f"<LanceIndex at {self.table.uri}: {len(self):,} pictures and clips>"
 
     def query(self, text: str, k: int = 5) -> list[tuple[str, float]]:
-        """Do the same as `MediaIndex.query`, `DEPTH` at most; OSError if the storage does not answer."""
+        """Do the same as `MediaIndex.query`, `DEPTH` at most; OSError if the storage does not
+        answer.
+        """
         near = self._near(vector := self.asking._text(text))
         return near._best(*near._ranked(vector, near._compare), k)
 

@@ -1,8 +1,10 @@
-"""An index in a LanceDB table, in a folder or at `s3://…`: larger than memory, filled by several processes.
+"""An index in a LanceDB table, in a folder or at `s3://…`: larger than memory, filled by several
+processes.
 
-Each row is an item: `key` identifies it, `file` is its MediaFile as JSON, `vector` [D] is the mean embedding
-of its frames, and `frames` [F, D] holds all of them if there are several, un-normalised, in float32. The
-table's metadata is a `store.Manifest`. Storage at `s3://…` is configured by the usual `AWS_…` variables.
+Each row is an item: `key` identifies it, `file` is its MediaFile as JSON, `vector` [D] is the mean
+embedding of its frames, and `frames` [F, D] holds all of them if there are several, un-normalised,
+in float32. The table's metadata is a `store.Manifest`. Storage at `s3://…` is configured by the
+usual `AWS_…` variables.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from .weights import Header
 
 lancedb, pa = lazy_loader.load("lancedb"), lazy_loader.load("pyarrow")  # the extra `lance`
 TABLE, COLUMNS = "media", ["key", "file", "vector", "frames"]
-LIST, LISTS = 4096, 80  # of the approximate search: items in a list, and how many lists are searched
+# of the approximate search: items in a list, and how many lists are searched
+LIST, LISTS = 4096, 80
 ROWS = 8192  # rows written or deleted at once
 
 
@@ -43,10 +46,12 @@ def is_table(uri: str | Path) -> bool:
 
 
 class Table:
-    """The table at `uri`. Every call sees its current rows, because other processes may write to it.
+    """The table at `uri`. Every call sees its current rows, because other processes may write to
+    it.
 
-    Raises FileNotFoundError if there is none, unless a `manifest` is given: then the first `add` creates it.
-    Every method raises OSError, in one line, if the storage cannot be used or a file is damaged.
+    Raises FileNotFoundError if there is none, unless a `manifest` is given: then the first `add`
+    creates it. Every method raises OSError, in one line, if the storage cannot be used or a file is
+    damaged.
     """
 
     def __init__(self, uri: str | Path, manifest: Manifest | None = None) -> None:
@@ -57,26 +62,34 @@ class Table:
             if TABLE in self._database.list_tables().tables:
                 self._open()
         if self.manifest is None:
-            raise FileNotFoundError(f"{uri}: no index there; `MediaIndex.build(…, store=…)` makes one")
+            raise FileNotFoundError(
+                f"{uri}: no index there; `MediaIndex.build(…, store=…)` makes one"
+            )
 
     def _open(self) -> None:
         self._table = self._database.open_table(TABLE)
         manifest = (self._table.schema.metadata or {}).get(b"manifest", b"").decode()
-        self.manifest = parse_json(manifest, Manifest, self.uri, "; its table is no index, use another")
+        self.manifest = parse_json(
+            manifest, Manifest, self.uri, "; its table is no index, use another"
+        )
 
     def __len__(self) -> int:
         with told(self.uri):
             return self._table.count_rows() if self._table else 0
 
     def rows(self) -> Rows:
-        """The rows that are there now, for a build; from now on `add` replaces those of the same key."""
+        """The rows that are there now, for a build; from now on `add` replaces those of the same
+        key.
+        """
         with told(self.uri):
             rows = Rows(self.uri)
         self.keys = set(rows.keys)
         return rows
 
     def add(self, items: Sequence[Item]) -> range:
-        """Write items; a reader sees all or none. Returns a range, which stands for a segment of them."""
+        """Write items; a reader sees all or none. Returns a range, which stands for a segment of
+        them.
+        """
         rows = self._as_rows(items)
         with told(self.uri):
             if self._table is None:
@@ -112,7 +125,8 @@ class Table:
                 self._table.delete(f"key IN ({', '.join(quoted[start : start + ROWS])})")
 
     def compact(self, anew: bool = True) -> None:
-        """Join the parts that were added; from `LARGE` rows on, make the lists of the approximate search.
+        """Join the parts that were added; from `LARGE` rows on, make the lists of the approximate
+        search.
 
         Without `anew`, existing lists are kept, and new rows are put into them.
         """
@@ -123,17 +137,24 @@ class Table:
                 self._table.create_index("vector", config=lists)
 
     def nearest(self, vector: Tensor, count: int) -> list[Item]:
-        """Return the `count` items whose means are nearest to a vector [D], in the order of their keys.
+        """Return the `count` items whose means are nearest to a vector [D], in the order of their
+        keys.
 
         A file that two processes embedded at the same time is stored twice, but returned once.
         """
         with told(self.uri):
-            search = self._table.search(vector.numpy(), "vector").distance_type("cosine").nprobes(LISTS)
+            search = (
+                self._table.search(vector.numpy(), "vector").distance_type("cosine").nprobes(LISTS)
+            )
             rows = search.limit(count).select([*COLUMNS, "_distance"]).to_arrow()
         if not rows.num_rows:
-            raise ValueError(f"{self.uri}: no items in it yet; ask again once a process has added some")
+            raise ValueError(
+                f"{self.uri}: no items in it yet; ask again once a process has added some"
+            )
         files = [parse_json(file, MediaFile, self.uri) for file in rows["file"].to_pylist()]
-        found = dict(zip(rows["key"].to_pylist(), zip(files, frames_of(rows), strict=True), strict=True))
+        found = dict(
+            zip(rows["key"].to_pylist(), zip(files, frames_of(rows), strict=True), strict=True)
+        )
         return [found[key] for key in sorted(found)]
 
     def _as_rows(self, items: Sequence[Item]) -> pa.Table:
@@ -153,9 +174,14 @@ class Rows:
     """The rows of a table at one moment, with the methods of a segment that a build uses."""
 
     def __init__(self, uri: str) -> None:
-        self.uri, self._table = uri, lancedb.connect(uri).open_table(TABLE)  # later writes are not seen
+        # later writes are not seen
+        self.uri, self._table = uri, lancedb.connect(uri).open_table(TABLE)
         rows = self._table.search().select(["key", "file"]).with_row_id(True).to_arrow()
-        self.keys, self._files, self._numbers = rows["key"].to_pylist(), rows["file"], rows["_rowid"]
+        self.keys, self._files, self._numbers = (
+            rows["key"].to_pylist(),
+            rows["file"],
+            rows["_rowid"],
+        )
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -167,7 +193,9 @@ class Rows:
         """The embeddings [N, D] of all frames of some rows."""
         with told(self.uri):
             numbers = [self._numbers[row].as_py() for row in rows.tolist()]
-            return torch.cat(frames_of(self._table.take_row_ids(numbers).select(COLUMNS).to_arrow()))
+            return torch.cat(
+                frames_of(self._table.take_row_ids(numbers).select(COLUMNS).to_arrow())
+            )
 
 
 def build(
@@ -195,17 +223,23 @@ def build(
 
 def frames_of(rows: pa.Table) -> list[Tensor]:
     """The embeddings [F, D] of each row's frames."""
-    means = torch.from_numpy(rows["vector"].combine_chunks().flatten().to_numpy(False, writable=True))
+    means = torch.from_numpy(
+        rows["vector"].combine_chunks().flatten().to_numpy(False, writable=True)
+    )
     means, several = means.unflatten(0, (rows.num_rows, -1)), rows["frames"].to_pylist()
     return [
-        mean[None] if own is None else torch.frombuffer(bytearray(own), dtype=mean.dtype).view(-1, len(mean))
+        mean[None]
+        if own is None
+        else torch.frombuffer(bytearray(own), dtype=mean.dtype).view(-1, len(mean))
         for mean, own in zip(means, several, strict=True)
     ]
 
 
 @contextmanager
 def told(uri: str) -> Iterator[None]:
-    """Turn an error of LanceDB, which has several lines, into an OSError of one line that names `uri`."""
+    """Turn an error of LanceDB, which has several lines, into an OSError of one line that names
+    `uri`.
+    """
     try:
         yield
     except (RuntimeError, OSError) as error:

@@ -1,4 +1,6 @@
-"""List the pictures and clips of a source, and tell of which kind they are and whether they have changed."""
+"""List the pictures and clips of a source, and tell of which kind they are and whether they have
+changed.
+"""
 
 import hashlib
 import json
@@ -32,9 +34,10 @@ Name = Annotated[
 class MediaFile:
     """One picture or clip: `file_name` is shown, `media` is the path below the media root.
 
-    `media` may not be UTF-8 text; `file_name` always is. `start` and `end` (seconds) cut a part out of a
-    clip. `size` (bytes), `modified` (ns, when it was last changed or moved), `digest` (SHA-256) and, for a
-    picture, `copy_hash` (`copies.picture_hash`) are those of the file when it was read.
+    `media` may not be UTF-8 text; `file_name` always is. `start` and `end` (seconds) cut a part out
+    of a clip. `size` (bytes), `modified` (ns, when it was last changed or moved), `digest`
+    (SHA-256) and, for a picture, `copy_hash` (`copies.picture_hash`) are those of the file when it
+    was read.
     """
 
     file_name: str
@@ -51,40 +54,54 @@ class MediaFile:
 
     @property
     def key(self) -> str:
-        """A text that identifies the item; the path is not enough, since parts of one clip share it."""
+        """A text that identifies the item; the path is not enough, since parts of one clip share
+        it.
+        """
         return json.dumps([self.media, self.kind, self.start, self.end])
 
 
 def find(source: RetrievalDataset | str | Path) -> tuple[Path, list[MediaFile], list[Problem]]:
     """Return (media root, files, problems) of a split, a dataset folder or any other folder.
 
-    A dataset folder has `dataset.json` and `metadata.jsonl`; all its splits are taken. Any other folder is
-    searched with all its subfolders, in the order of names; links are followed, and each folder is searched
-    once. Hidden files and files that are neither pictures nor clips are not listed. The problems are folders
-    that cannot be read, and counts of pictures and clips of each kind that is not supported. An animated gif,
-    webp or png is a clip; in a dataset of pictures it is a picture. Raises FileNotFoundError if there is no
-    such folder, ValueError if it holds no pictures or clips of a kind that is supported.
+    A dataset folder has `dataset.json` and `metadata.jsonl`; all its splits are taken. Any other
+    folder is searched with all its subfolders, in the order of names; links are followed, and each
+    folder is searched once. Hidden files and files that are neither pictures nor clips are not
+    listed. The problems are folders that cannot be read, and counts of pictures and clips of each
+    kind that is not supported. An animated gif, webp or png is a clip; in a dataset of pictures it
+    is a picture. Raises FileNotFoundError if there is no such folder, ValueError if it holds no
+    pictures or clips of a kind that is supported.
     """
     if isinstance(source, RetrievalDataset):
         return *_of_splits([source]), []
     folder = Path(source).expanduser().absolute()
     if not folder.is_dir() or source == "":
-        there = "a file" if folder.is_file() else "no such folder" if source else "an empty path is none"
-        raise FileNotFoundError(f"{folder}: {there}; expected a dataset, or a folder of pictures or clips")
+        there = (
+            "a file"
+            if folder.is_file()
+            else "no such folder"
+            if source
+            else "an empty path is none"
+        )
+        raise FileNotFoundError(
+            f"{folder}: {there}; expected a dataset, or a folder of pictures or clips"
+        )
     if (folder / "dataset.json").is_file() and (folder / "metadata.jsonl").is_file():
         return *_of_splits([data.load(folder, split) for split in data.splits(folder)]), []
     files, problems = _below(folder)
     if not files:
         left_out = "".join(f"; {name}: {why}" for name, why in problems[:3])
-        raise ValueError(f"{folder}: no pictures or clips in it{left_out}; expected {', '.join(SUFFIXES)}")
+        raise ValueError(
+            f"{folder}: no pictures or clips in it{left_out}; expected {', '.join(SUFFIXES)}"
+        )
     return folder, files, problems
 
 
 def kind_of(path: Path) -> str | None:
-    """Return "image", "video" (also for a folder, of the frames of a clip), or None for other files.
+    """Return "image", "video" (also for a folder, of the frames of a clip), or None for other
+    files.
 
-    The suffix decides, and for pictures that may be animated also the header of the file. A picture that
-    needs the extra `formats` is an "image" even without it; the error comes when it is read.
+    The suffix decides, and for pictures that may be animated also the header of the file. A picture
+    that needs the extra `formats` is an "image" even without it; the error comes when it is read.
     """
     suffix = path.suffix.lower()
     folder = os.path.isdir(path)  # noqa: PTH112 (False, not an error, if access is denied)
@@ -94,9 +111,11 @@ def kind_of(path: Path) -> str | None:
 
 
 def stamp(file: MediaFile, path: Path, old: MediaFile | None = None) -> MediaFile:
-    """Return `file` with its size, time and content hash (that of `old` if size and time are the same).
+    """Return `file` with its size, time and content hash (that of `old` if size and time are the
+    same).
 
-    Raises MediaError for a file that is missing, empty or cannot be opened; OSError if reading it fails.
+    Raises MediaError for a file that is missing, empty or cannot be opened; OSError if reading it
+    fails.
     """
     if path.is_dir():
         parts = media.FrameFolder(path).files
@@ -104,7 +123,10 @@ def stamp(file: MediaFile, path: Path, old: MediaFile | None = None) -> MediaFil
         media.with_content(path, "a picture" if file.kind == "image" else "a clip")
         parts = [path]
     stats = [part.stat() for part in parts]
-    size, modified = sum(s.st_size for s in stats), max(max(s.st_mtime_ns, s.st_ctime_ns) for s in stats)
+    size, modified = (
+        sum(s.st_size for s in stats),
+        max(max(s.st_mtime_ns, s.st_ctime_ns) for s in stats),
+    )
     if old and (old.size, old.modified) == (size, modified):
         return replace(file, size=size, modified=modified, digest=old.digest)
     digest = hashlib.sha256()
@@ -138,5 +160,7 @@ def _of_splits(splits: Sequence[RetrievalDataset]) -> tuple[Path, list[MediaFile
     for split in splits:
         for item in split.items:
             names = shown_name(item.file_name), split.path(item).relative_to(root).as_posix()
-            files.append(MediaFile(*names, split.kind, item.id, item.captions, item.start, item.end))
+            files.append(
+                MediaFile(*names, split.kind, item.id, item.captions, item.start, item.end)
+            )
     return root.absolute(), files

@@ -1,4 +1,6 @@
-"""A segment: items of an index with their embeddings, in one file that never changes once it is written."""
+"""A segment: items of an index with their embeddings, in one file that never changes once it is
+written.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +23,15 @@ from .listing import MediaFile
 
 faiss = lazy_loader.load("faiss")  # the extra `faiss`
 SEGMENT = "segment-{}.safetensors"
-LARGE = 100_000  # from so many items on, an index is in half precision: cosines differ by 0.0005 at most
-# Values that are needed for all items at once, without parsing their JSON. Each line makes one column.
+# from so many items on, an index is in half precision: cosines differ by 0.0005 at most
+LARGE = 100_000
+# Values that are needed for all items at once, without parsing their JSON. Each line makes one
+# column.
 COLUMNS: dict[str, tuple[torch.dtype, Callable[[MediaFile], int]]] = {
     "is_clip": (torch.uint8, lambda file: file.kind == "video"),
     "captions": (torch.int32, lambda file: len(file.captions)),
-    "copy_hash": (torch.int64, lambda file: file.copy_hash - (file.copy_hash >> 63 << 64)),  # the same bits
+    # the same bits
+    "copy_hash": (torch.int64, lambda file: file.copy_hash - (file.copy_hash >> 63 << 64)),
 }
 as_row = partial(TypeAdapter(MediaFile).dump_json, exclude_defaults=True)  # a file as JSON
 
@@ -34,11 +39,12 @@ as_row = partial(TypeAdapter(MediaFile).dump_json, exclude_defaults=True)  # a f
 class Segment:
     """Items with their embeddings: tensors by name, in memory or mapped from the file at `path`.
 
-    "vectors" [N, D] are un-normalised embeddings of all frames, item by item; "lengths" [n] are the numbers
-    of frames, "means" [n, D] their means (left out if each item has one frame), "scales" [n] 1 / norm of each
-    mean. "files" is the JSON of all `MediaFile`s; that of an item ends at "ends" [n]. "codes" is optional: a
-    faiss index of the means with one bit per number (RaBitQ, Gao and Long 2024), from which cosines are
-    estimated. A mapped tensor is compared with its digest when it is first used.
+    "vectors" [N, D] are un-normalised embeddings of all frames, item by item; "lengths" [n] are the
+    numbers of frames, "means" [n, D] their means (left out if each item has one frame), "scales"
+    [n] 1 / norm of each mean. "files" is the JSON of all `MediaFile`s; that of an item ends at
+    "ends" [n]. "codes" is optional: a faiss index of the means with one bit per number (RaBitQ, Gao
+    and Long 2024), from which cosines are estimated. A mapped tensor is compared with its digest
+    when it is first used.
     """
 
     def __init__(
@@ -48,14 +54,23 @@ class Segment:
         self._unchecked = dict(self.about["digests"])
 
     @classmethod
-    def of(cls, files: Sequence[MediaFile], vectors: Tensor, lengths: Tensor, half: bool = False) -> Segment:
-        """Make a segment in memory, in half precision if `half`. Raises ValueError unless all is finite."""
-        vectors, lengths = vectors.to(torch.float16 if half else torch.float32).contiguous(), lengths.int()
+    def of(
+        cls, files: Sequence[MediaFile], vectors: Tensor, lengths: Tensor, half: bool = False
+    ) -> Segment:
+        """Make a segment in memory, in half precision if `half`. Raises ValueError unless all is
+        finite.
+        """
+        vectors, lengths = (
+            vectors.to(torch.float16 if half else torch.float32).contiguous(),
+            lengths.int(),
+        )
         if not vectors.isfinite().all():
             raise ValueError("some embeddings are not finite, or too large for half precision")
         tensors, means = {"vectors": vectors, "lengths": lengths}, vectors.float()
         if (lengths != 1).any():
-            tensors["means"] = torch.segment_reduce(means, "mean", lengths=lengths.long()).to(vectors.dtype)
+            tensors["means"] = torch.segment_reduce(means, "mean", lengths=lengths.long()).to(
+                vectors.dtype
+            )
             means = tensors["means"].float()
         tensors["scales"] = 1 / means.norm(dim=1).clamp(min=1e-12)
         rows = list(map(as_row, files))
@@ -67,16 +82,21 @@ class Segment:
 
     @classmethod
     def open(cls, path: Path) -> Segment:
-        """Map the segment in a file. Raises ValueError if damaged, FileNotFoundError if there is none."""
+        """Map the segment in a file. Raises ValueError if damaged, FileNotFoundError if there is
+        none.
+        """
         try:
             with safe_open(path, "pt") as stored:
                 about = json.loads(text := stored.metadata()["index"])
                 if path.name != SEGMENT.format(digest_of([], text)):
                     raise ValueError("its header does not have its digest")
-                names = about["digests"].keys() | COLUMNS  # a file without a newer column is an error
+                # a file without a newer column is an error
+                names = about["digests"].keys() | COLUMNS
                 return cls({name: stored.get_tensor(name) for name in names}, path, about)
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: no index, or a damaged one ({error}); build it again") from error
+            raise ValueError(
+                f"{path}: no index, or a damaged one ({error}); build it again"
+            ) from error
 
     def with_codes(self) -> Segment:
         """Return this segment with "codes". Raises ImportError without the extra `faiss`."""
@@ -88,7 +108,9 @@ class Segment:
         return Segment(self._tensors | {"codes": torch.from_numpy(faiss.serialize_index(codes))})
 
     def write(self, folder: Path, made_with: str) -> Segment:
-        """Write it to `folder`, whole or not at all (OSError, as on a full disk), and return it mapped."""
+        """Write it to `folder`, whole or not at all (OSError, as on a full disk), and return it
+        mapped.
+        """
         digests = {name: digest_of([tensor]) for name, tensor in self._tensors.items()}
         about = json.dumps({"made_with": made_with, "digests": digests})
         path = folder / SEGMENT.format(digest_of([], about))
@@ -105,19 +127,24 @@ class Segment:
     def __getitem__(self, name: str) -> Tensor:
         if expected := self._unchecked.get(name):
             if digest_of([self._tensors[name]]) != expected:
-                raise ValueError(f"{self.path}: its {name} do not have their digest; build the index again")
+                raise ValueError(
+                    f"{self.path}: its {name} do not have their digest; build the index again"
+                )
             self._unchecked.pop(name, None)
         return self._tensors[name]
 
     def check(self) -> None:
-        """Compare every tensor with its digest. Raises ValueError that names the file if one differs."""
+        """Compare every tensor with its digest. Raises ValueError that names the file if one
+        differs.
+        """
         for name in self._tensors:
             self[name]
 
     def cosines(self, vector: Tensor, count: int) -> Tensor:
         """Return the cosine [n] of each item's mean with a normalised vector [D].
 
-        With "codes", only those of about the `count` nearest are estimated, and the others are -inf.
+        With "codes", only those of about the `count` nearest are estimated, and the others are
+        -inf.
         """
         if "codes" not in self._tensors or count >= len(self):
             return (self._means @ vector.to(self._means.dtype)).float() * self["scales"]
@@ -150,7 +177,9 @@ class Segment:
 
 
 def spread(begins: Tensor, lengths: Tensor) -> Tensor:
-    """Return the places `begins[i]`, …, `begins[i] + lengths[i] - 1` for each i, one after the other."""
+    """Return the places `begins[i]`, …, `begins[i] + lengths[i] - 1` for each i, one after the
+    other.
+    """
     before = lengths.cumsum(0) - lengths
     return torch.arange(int(lengths.sum())) + (begins - before).repeat_interleave(lengths)
 

@@ -1,8 +1,10 @@
-"""An index on disk: segments that never change, and `index.json`, which lists them and is replaced whole.
+"""An index on disk: segments that never change, and `index.json`, which lists them and is replaced
+whole.
 
-Opening it compares `index.json` with its digest. A tensor is compared with its digest when it is first used
-(about a second for two gigabytes), so a million items open at once, and damaged data is never used in an
-answer. Adding items writes a segment; an item is deleted when `index.json` no longer lists its row.
+Opening it compares `index.json` with its digest. A tensor is compared with its digest when it is
+first used (about a second for two gigabytes), so a million items open at once, and damaged data is
+never used in an answer. Adding items writes a segment; an item is deleted when `index.json` no
+longer lists its row.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ FULL = 2**17  # frames of a joined segment; joining needs twice the memory that 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Embedded:
-    """The content of an index: `segments`, and `order` [V], each item's row, counted through all of them.
+    """The content of an index: `segments`, and `order` [V], each item's row, counted through all of
+    them.
 
     `skipped` lists (name, reason) of what could not be read.
     """
@@ -101,12 +104,16 @@ class Files(Sequence):
         if isinstance(item, slice):
             return [self[one] for one in range(len(self))[item]]
         owner = int(self._index.owners[item])
-        return self._index.segments[owner].file(int(self._index.order[item] - self._index.starts[owner]))
+        return self._index.segments[owner].file(
+            int(self._index.order[item] - self._index.starts[owner])
+        )
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The content of `index.json`: names of segments, and `order` as runs of (first row, last row + 1)."""
+    """The content of `index.json`: names of segments, and `order` as runs of (first row, last row +
+    1).
+    """
 
     header: Header
     media_root: Name
@@ -122,9 +129,11 @@ def as_json(record: Header | Manifest) -> str:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Lock `folder`, which is created if needed, to write an index into it; waits for other writers.
+    """Lock `folder`, which is created if needed, to write an index into it; waits for other
+    writers.
 
-    Raises ValueError if it is a file, or holds other things and no index; hidden files do not count.
+    Raises ValueError if it is a file, or holds other things and no index; hidden files do not
+    count.
     """
     advice = "give the index a folder of its own"
     if folder.exists() and not folder.is_dir():
@@ -149,25 +158,30 @@ def written(folder: Path) -> list[Path]:
 
 
 def publish(folder: Path, index: Embedded) -> None:
-    """Write `index.json` for `index`, whose segments are in `folder`, and delete all other segments there.
+    """Write `index.json` for `index`, whose segments are in `folder`, and delete all other segments
+    there.
 
     A kill at any moment leaves the old index or the new one. Call it inside `writing`.
     """
     names, order = tuple(segment.path.name for segment in index.segments), index.order
     first, after = order.diff(prepend=order[:1] - 2) != 1, order.diff(append=order[-1:] + 2) != 1
     runs = tuple(zip(order[first].tolist(), (order[after] + 1).tolist(), strict=True))
-    manifest = Manifest(index.header, str(index.media_root), index.skipped, names, runs, FORMAT_VERSION)
+    manifest = Manifest(
+        index.header, str(index.media_root), index.skipped, names, runs, FORMAT_VERSION
+    )
     write_whole(folder / INDEX, json.dumps([digest_of([], text := as_json(manifest)), text]))
-    for path in [*written(folder), *folder.glob(".segment-*.tmp")]:  # and what a kill has left behind
+    # and what a kill has left behind
+    for path in [*written(folder), *folder.glob(".segment-*.tmp")]:
         with suppress(PermissionError):  # on Windows, while it is mapped; the next build deletes it
             path.name in names or path.unlink()
 
 
 def joined(folder: Path, index: Embedded, least: float = math.inf, codes: bool = False) -> Embedded:
-    """Return the same index, with segments of fewer than `least` frames rewritten into new ones in `folder`.
+    """Return the same index, with segments of fewer than `least` frames rewritten into new ones in
+    `folder`.
 
-    Segments with half or more of their rows unused, or that lie outside `folder`, are rewritten too. The new
-    segments have "codes" if `codes` is true.
+    Segments with half or more of their rows unused, or that lie outside `folder`, are rewritten
+    too. The new segments have "codes" if `codes` is true.
     """
     used = torch.bincount(index.owners, minlength=len(index.segments)).tolist()
     order, rows, segments, moving = index.order.clone(), 0, [], index.order >= 0
@@ -191,7 +205,8 @@ def joined(folder: Path, index: Embedded, least: float = math.inf, codes: bool =
 def read(folder: Path) -> Embedded:
     """Open the index in `folder`; its tensors stay in their files.
 
-    Raises FileNotFoundError, or ValueError that names the file if it is damaged or of another format.
+    Raises FileNotFoundError, or ValueError that names the file if it is damaged or of another
+    format.
     """
     path, hint = folder / INDEX, "; build the index again"
     digest, text = read_json(path, tuple[str, str], hint)
@@ -201,7 +216,8 @@ def read(folder: Path) -> Embedded:
     try:
         segments = tuple(Segment.open(folder / name) for name in manifest.segments)
     except FileNotFoundError as error:
-        if read_json(path, tuple[str, str], hint)[0] != digest:  # another process has just replaced the index
+        # another process has just replaced the index
+        if read_json(path, tuple[str, str], hint)[0] != digest:
             return read(folder)
         raise ValueError(f"{path}: a segment is not there ({error}){hint}") from error
     order = torch.cat([torch.arange(*run) for run in manifest.runs])

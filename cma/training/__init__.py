@@ -12,7 +12,14 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "precision": ["prepare", "restore"],
         "step": ["NotFinite", "batch_loss", "train_step"],
         "evaluation": [
-            *("Embeddings", "chance_recall", "encode", "evaluate", "evaluate_and_record", "query_ranks"),
+            *(
+                "Embeddings",
+                "chance_recall",
+                "encode",
+                "evaluate",
+                "evaluate_and_record",
+                "query_ranks",
+            ),
             "recall_ceiling",
         ],
         "planning": ["plan"],

@@ -25,16 +25,25 @@ from .planning import plan
 from .record import sentence
 
 # these are printed in one line; any other error keeps its traceback
-USER_ERRORS = (ValueError, OSError, ImportError, MemoryError, torch.OutOfMemoryError, devices.Stopped)
+USER_ERRORS = (
+    ValueError,
+    OSError,
+    ImportError,
+    MemoryError,
+    torch.OutOfMemoryError,
+    devices.Stopped,
+)
 
 
 @checked_dataclass
 class RunDescription:
-    """The content of `run.json`, for `python -m cma.training run.json`; each field but `data` has a default.
+    """The content of `run.json`, for `python -m cma.training run.json`; each field but `data` has a
+    default.
 
-    `recipe` is a variant of the recipe that the dataset folder names. `config` holds fields of TrainConfig
-    that differ from the recipe's. `adapter` holds such fields of AdapterConfig, or the options of another
-    `method` of `cma.methods`. The config's `seed` also decides the initial weights.
+    `recipe` is a variant of the recipe that the dataset folder names. `config` holds fields of
+    TrainConfig that differ from the recipe's. `adapter` holds such fields of AdapterConfig, or the
+    options of another `method` of `cma.methods`. The config's `seed` also decides the initial
+    weights.
     """
 
     data: str  # a dataset folder, as data_prep writes it
@@ -51,13 +60,16 @@ class RunDescription:
         config = recipe.train_config(self.recipe).merge(self.config)
         model = RetrievalModel.from_pretrained(self.backbone or recipe.backbone, device=device)
         options = methods.options_of(self.method, dataset) | self.adapter
-        methods.class_of(self.method).options_from(options)  # else "seed" or "name" would go to `attach`
+        # else "seed" or "name" would go to `attach`
+        methods.class_of(self.method).options_from(options)
         methods.attach(model, self.method, "adapter", config.seed, **options)
         return model, dataset, config
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status. One of USER_ERRORS is one line on stderr, and status 1."""
+    """Run the command; return its exit status. One of USER_ERRORS is one line on stderr, and status
+    1.
+    """
     parser = argparse.ArgumentParser(prog="python -m cma.training", description=__doc__)
     parser.add_argument("description", metavar="run.json", help="what to train, as JSON")
     parser.add_argument("--plan", action="store_true", help="say memory, time and hours, and stop")

@@ -1,9 +1,11 @@
-"""One process, or several that train as one: `accelerate launch` or `torchrun` start one for each GPU.
+"""One process, or several that train as one: `accelerate launch` or `torchrun` start one for each
+GPU.
 
-Each process embeds its share of a batch. The embeddings are gathered, every process computes the loss of the
-whole batch, and its backward pass goes only through its own rows. The sum of the gradients over the processes
-is the gradient of the whole batch in one process. Only the first process writes files and prints. A process
-that fails says why and exits; the others notice that it is gone, and the launcher ends them.
+Each process embeds its share of a batch. The embeddings are gathered, every process computes the
+loss of the whole batch, and its backward pass goes only through its own rows. The sum of the
+gradients over the processes is the gradient of the whole batch in one process. Only the first
+process writes files and prints. A process that fails says why and exits; the others notice that it
+is gone, and the launcher ends them.
 """
 
 from __future__ import annotations
@@ -33,9 +35,13 @@ class Stopped(RuntimeError):
 
 
 class Team:
-    """The processes of a run, as one of them sees it. With one process, nothing has to be exchanged."""
+    """The processes of a run, as one of them sees it. With one process, nothing has to be
+    exchanged.
+    """
 
-    def __init__(self, number: int = 0, count: int = 1, group: dist.ProcessGroup | None = None) -> None:
+    def __init__(
+        self, number: int = 0, count: int = 1, group: dist.ProcessGroup | None = None
+    ) -> None:
         self.number, self.count = number, count  # which process, from 0; of how many
         self.group = group  # for messages between CPUs; GPUs add up gradients by NCCL
 
@@ -55,11 +61,15 @@ class Team:
 
     def own(self, parts: Sequence[T]) -> Sequence[T]:
         """Return this process's share of `parts`; the sizes of the shares differ by one at most."""
-        start, end = (len(parts) * number // self.count for number in (self.number, self.number + 1))
+        start, end = (
+            len(parts) * number // self.count for number in (self.number, self.number + 1)
+        )
         return parts[start:end]
 
     def everyones(self, value: T) -> list[T]:
-        """Return the values of all processes, in order; each process calls this with its own `value`."""
+        """Return the values of all processes, in order; each process calls this with its own
+        `value`.
+        """
         if self.count == 1:
             return [value]
         values = [None] * self.count
@@ -78,7 +88,8 @@ class Team:
 
     @contextmanager
     def agree_on_memory(self) -> Iterator[None]:
-        """Run a part that each process computes on its own. If one runs out of memory, all raise MemoryError.
+        """Run a part that each process computes on its own. If one runs out of memory, all raise
+        MemoryError.
 
         So all can try again with less. Other errors end the process.
         """
@@ -96,7 +107,9 @@ class Team:
             raise MemoryError(f"{where}{lacking or 'no memory is left'}") from lacking
 
     def gather(self, rows: Tensor) -> Tensor:
-        """Return the rows of all processes, in order; gradients flow only to the rows of this process."""
+        """Return the rows of all processes, in order; gradients flow only to the rows of this
+        process.
+        """
         if self.count == 1:
             return rows
         parts = [part.to(rows.device) for part in self.everyones(rows.detach().cpu())]
@@ -117,23 +130,29 @@ ALONE = Team()
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Team]:
-    """Yield the team of this process: all processes of its launch (`WORLD_SIZE`), each with its own `device`.
+    """Yield the team of this process: all processes of its launch (`WORLD_SIZE`), each with its own
+    `device`.
 
-    Raises ImportError without accelerate, and ValueError for an incomplete launch, or a `device` that is the
-    GPU of another process.
+    Raises ImportError without accelerate, and ValueError for an incomplete launch, or a `device`
+    that is the GPU of another process.
     """
     count = int(os.environ.get("WORLD_SIZE") or 1)
     if count <= 1:
         yield ALONE
         return
     require("gpu", "accelerate")
-    if missing := [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR") if not os.environ.get(name)]:
-        remedy = "start the processes by `accelerate launch` or `torchrun`, or one without WORLD_SIZE"
+    if missing := [
+        name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR") if not os.environ.get(name)
+    ]:
+        remedy = (
+            "start the processes by `accelerate launch` or `torchrun`, or one without WORLD_SIZE"
+        )
         raise ValueError(f"WORLD_SIZE={count} without {', '.join(missing)}: {remedy}")
     own = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     if device.type == "cuda" and device != own:
         raise ValueError(f"the model of this process is on {device}, expected {own}")
-    from accelerate import PartialState  # it knows the launchers, and what each kind of device needs
+    # it knows the launchers, and what each kind of device needs
+    from accelerate import PartialState
 
     if not dist.is_initialized():
         atexit.register(lambda: dist.is_initialized() and dist.destroy_process_group())
@@ -154,7 +173,9 @@ def _connected() -> Iterator[None]:
         yield
     except RuntimeError as error:
         reason = textwrap.shorten(str(error), 200)
-        raise Stopped(f"another process of the run has ended, or cannot be reached ({reason})") from error
+        raise Stopped(
+            f"another process of the run has ended, or cannot be reached ({reason})"
+        ) from error
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -166,7 +187,8 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def choose_device() -> torch.device:
-    """Return the GPU of this process; the CPU if there is none or `ACCELERATE_USE_CPU` (`--cpu`) is set.
+    """Return the GPU of this process; the CPU if there is none or `ACCELERATE_USE_CPU` (`--cpu`) is
+    set.
 
     Raises ValueError if a machine has more processes than GPUs.
     """
@@ -177,5 +199,7 @@ def choose_device() -> torch.device:
     wanted = max(own + 1, int(os.environ.get("LOCAL_WORLD_SIZE") or 0))
     if visible < wanted:
         problem = f"{wanted} processes on this machine, but {visible} GPUs are visible"
-        raise ValueError(f"{problem}: start at most {visible} here, or set CUDA_VISIBLE_DEVICES to more")
+        raise ValueError(
+            f"{problem}: start at most {visible} here, or set CUDA_VISIBLE_DEVICES to more"
+        )
     return torch.device("cuda", own)

@@ -25,7 +25,9 @@ FRAMES = 128  # so many are embedded at a time
 
 
 class Embeddings(NamedTuple):
-    """The embeddings of a split: text [T, D], frames [V, F, D], mask [V, F], text_to_item [T], on the CPU."""
+    """The embeddings of a split: text [T, D], frames [V, F, D], mask [V, F], text_to_item [T], on
+    the CPU.
+    """
 
     text: Tensor
     frames: Tensor
@@ -35,14 +37,19 @@ class Embeddings(NamedTuple):
 
 
 def encode(
-    model: RetrievalModel, dataset: RetrievalDataset, config: ReadConfig, pixels: Pixels | None = None,
+    model: RetrievalModel,
+    dataset: RetrievalDataset,
+    config: ReadConfig,
+    pixels: Pixels | None = None,
     team: Team = ALONE,
-) -> Embeddings:  # fmt: skip
-    """Embed every caption and frame of `dataset` (`Family.comparable`), without dropout or gradients.
+) -> Embeddings:
+    """Embed every caption and frame of `dataset` (`Family.comparable`), without dropout or
+    gradients.
 
-    Workers and "bf16" are those of a `TrainConfig`; only `cma.train` evaluates in "fp16", until it ends. The
-    processes of a `team` share the batches, and each returns all embeddings, the same as one process alone.
-    Raises ValueError naming an item without captions, NotFinite for embeddings that are infinite or NaN.
+    Workers and "bf16" are those of a `TrainConfig`; only `cma.train` evaluates in "fp16", until it
+    ends. The processes of a `team` share the batches, and each returns all embeddings, the same as
+    one process alone. Raises ValueError naming an item without captions, NotFinite for embeddings
+    that are infinite or NaN.
     """
     if not isinstance(dataset, RetrievalDataset):
         raise TypeError(f"expected a split, `cma.load_dataset(folder, split)`, not {dataset!r}")
@@ -63,39 +70,56 @@ def encode(
             embedded = model.encode_videos(model_frames(model, part, mask), mask.to(model.device))
             frames.append(model.family.comparable(embedded).float().cpu())
             masks.append(mask)
-    text, frames, masks = (torch.cat(sum(team.everyones(parts), [])) for parts in (text, frames, masks))
+    text, frames, masks = (
+        torch.cat(sum(team.everyones(parts), [])) for parts in (text, frames, masks)
+    )
     if not (text.isfinite().all() and frames.isfinite().all()):
         raise NotFinite(f"{dataset.split}: an embedding is infinite or NaN; train with a lower lr")
     return Embeddings(text, frames, masks, dataset.text_to_item, cut)
 
 
 def query_ranks(
-    encoded: Embeddings, dataset: RetrievalDataset, config: ReadConfig, device: torch.device | str = "cpu"
+    encoded: Embeddings,
+    dataset: RetrievalDataset,
+    config: ReadConfig,
+    device: torch.device | str = "cpu",
 ) -> dict[str, list[int]]:
     """Return the rank of each query's right answer, {"text_to_visual": [T], "visual_to_text": [V]}."""
     similarity = compare(*(tensor.to(device) for tensor in encoded[:3]), config).cpu()
     owner = encoded.text_to_item
     back = metrics.visual_ranks(similarity, owner, dataset.protocol["visual_to_text"])
-    return {"text_to_visual": metrics.ranks(similarity, owner).tolist(), "visual_to_text": back.tolist()}
+    return {
+        "text_to_visual": metrics.ranks(similarity, owner).tolist(),
+        "visual_to_text": back.tolist(),
+    }
 
 
 def evaluate(
-    model: RetrievalModel, dataset: RetrievalDataset, config: ReadConfig, pixels: Pixels | None = None,
-    samples: int = 10_000, team: Team = ALONE, encoded: Embeddings | None = None,
-) -> dict:  # fmt: skip
+    model: RetrievalModel,
+    dataset: RetrievalDataset,
+    config: ReadConfig,
+    pixels: Pixels | None = None,
+    samples: int = 10_000,
+    team: Team = ALONE,
+    encoded: Embeddings | None = None,
+) -> dict:
     """Recall (%) and ranks of `model` with its active adapter on one split, in both directions.
 
-    Returns the dict of `cma.metrics.retrieval_metrics` with `split`, `similarity`, `texts`, `items`,
-    `expected_items`, `cut_captions`, and `intervals` {direction: {"R@k": (low, high)}}: 95 % bootstrap
-    intervals over items from `samples` draws (empty if `samples` is 0). `encoded` is the result of
-    `encode`; without it the split is embedded here.
+    Returns the dict of `cma.metrics.retrieval_metrics` with `split`, `similarity`, `texts`,
+    `items`, `expected_items`, `cut_captions`, and `intervals` {direction: {"R@k": (low, high)}}: 95
+    % bootstrap intervals over items from `samples` draws (empty if `samples` is 0). `encoded` is
+    the result of `encode`; without it the split is embedded here.
     """
     encoded = encoded or encode(model, dataset, config, pixels, team)
 
     def result() -> dict:
         ranks = query_ranks(encoded, dataset, config, model.device)
         owners = {"text_to_visual": encoded.text_to_item, "visual_to_text": range(len(dataset))}
-        drawn = {way: metrics.intervals(ranks[way], owners[way], samples=samples) for way in ranks if samples}
+        drawn = {
+            way: metrics.intervals(ranks[way], owners[way], samples=samples)
+            for way in ranks
+            if samples
+        }
         return metrics.both_ways(ranks) | {"intervals": drawn}
 
     return {
@@ -109,12 +133,15 @@ def evaluate(
     }
 
 
-def evaluate_and_record(model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig) -> RunRecord:
+def evaluate_and_record(
+    model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig
+) -> RunRecord:
     """Evaluate `model` with its active adapter, or zero-shot, and write `runs_dir/name/run.json`.
 
     Raises ValueError if the folder holds a training run, OSError if it cannot be written to.
     """
-    config = config.merge({"precision": "float32"} if config.precision == "fp16" else {})  # see `encode`
+    # see `encode`
+    config = config.merge({"precision": "float32"} if config.precision == "fp16" else {})
     record = RunRecord.describe(model, dataset, config)
     if (record.folder / resume.CHECKPOINT).exists():
         raise ValueError(f"{record.folder} holds a training run; choose another name")

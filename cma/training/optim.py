@@ -9,17 +9,26 @@ from torch import nn
 
 
 class BertAdam(torch.optim.Optimizer):
-    """Adam without bias correction and with decoupled decay, as in the authors' code (paper section 4.1).
+    """Adam without bias correction and with decoupled decay, as in the authors' code (paper section
+    4.1).
 
-    p ← p − lr (m / (√v + ε) + decay · p), where m and v are the running means of g and g². Each product and
-    sum is rounded to the precision of p, in the order of the authors' code: in half precision this changes
-    the step. The caller sets `lr` in every parameter group before each step (`set_rate`).
+    p ← p − lr (m / (√v + ε) + decay · p), where m and v are the running means of g and g². Each
+    product and sum is rounded to the precision of p, in the order of the authors' code: in half
+    precision this changes the step. The caller sets `lr` in every parameter group before each step
+    (`set_rate`).
     """
 
     def __init__(
-        self, params: list, lr: float, betas: tuple = (0.9, 0.98), eps: float = 1e-6, weight_decay: float = 0
+        self,
+        params: list,
+        lr: float,
+        betas: tuple = (0.9, 0.98),
+        eps: float = 1e-6,
+        weight_decay: float = 0,
     ) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+        super().__init__(
+            params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        )
 
     @torch.no_grad()
     def step(self) -> None:
@@ -42,8 +51,11 @@ class BertAdam(torch.optim.Optimizer):
                 p -= group["lr"] * update
 
 
-def parameter_groups(model: nn.Module, parameters: list[nn.Parameter], weight_decay: float) -> list[dict]:
-    """Return the optimiser's groups: weights with `weight_decay`, biases (by name in `model`) without.
+def parameter_groups(
+    model: nn.Module, parameters: list[nn.Parameter], weight_decay: float
+) -> list[dict]:
+    """Return the optimiser's groups: weights with `weight_decay`, biases (by name in `model`)
+    without.
 
     An empty group is left out.
     """
@@ -54,12 +66,13 @@ def parameter_groups(model: nn.Module, parameters: list[nn.Parameter], weight_de
 
 
 def rate_factor(name: str, step: int, total: int, warmup: float) -> float:
-    """Return the factor of the learning rate at `step` (from 0) of `total`; `warmup` is a share of `total`.
+    """Return the factor of the learning rate at `step` (from 0) of `total`; `warmup` is a share of
+    `total`.
 
-    `bert_adam` is the authors' schedule: x/w during the warm-up w, then ½(1 + cos πx), with x = step/total.
-    The cosine is **not** rescaled after the warm-up, so the factor jumps (1 to 0.976 at w = 0.1), and the
-    first update has rate 0. `adamw` is the usual schedule: a linear warm-up that starts above 0, then a
-    cosine from 1 to 0.
+    `bert_adam` is the authors' schedule: x/w during the warm-up w, then ½(1 + cos πx), with x =
+    step/total. The cosine is **not** rescaled after the warm-up, so the factor jumps (1 to 0.976 at
+    w = 0.1), and the first update has rate 0. `adamw` is the usual schedule: a linear warm-up that
+    starts above 0, then a cosine from 1 to 0.
     """
     if name == "bert_adam":
         x = step / total

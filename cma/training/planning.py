@@ -1,4 +1,6 @@
-"""Measure on a run's first pairs what the whole run needs: memory, time of a step, hours to the end."""
+"""Measure on a run's first pairs what the whole run needs: memory, time of a step, hours to the
+end.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ class Plan:
     processes: int  # that share a batch; pairs, memory and time are of one of them
 
     def __str__(self) -> str:
-        """Return one line, with what to set if a step does not fit; decoding and evaluation do not count."""
+        """Return one line, with what to set if a step does not fit; decoding and evaluation do not
+        count.
+        """
         each = f" in each of {self.processes} processes" if self.processes > 1 else ""
         memory = "unknown" if self.free is None else f"{self.free:.1f} GiB free"
         said = (
@@ -58,13 +62,16 @@ class Plan:
         return f"{said}; it will not fit: set {remedy}"
 
 
-def plan(model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig, team: Team = ALONE) -> Plan:
-    """Measure small steps of a run on the train split `dataset`, and return what the whole run needs.
+def plan(
+    model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig, team: Team = ALONE
+) -> Plan:
+    """Measure small steps of a run on the train split `dataset`, and return what the whole run
+    needs.
 
-    Each pair counts with the memory that a second pair adds to one. A CPU takes the same time for each pair.
-    A GPU takes as long for a few as for many, so on a GPU as many are timed as will be in memory at once. The
-    model and the random state are restored at the end. In a `team` memory and time are for the share of one
-    process. Raises ValueError as `cma.train`.
+    Each pair counts with the memory that a second pair adds to one. A CPU takes the same time for
+    each pair. A GPU takes as long for a few as for many, so on a GPU as many are timed as will be
+    in memory at once. The model and the random state are restored at the end. In a `team` memory
+    and time are for the share of one process. Raises ValueError as `cma.train`.
     """
     training = choose_splits(dataset, config).training
     describe_epoch(training, config)  # raises the errors of a run
@@ -74,7 +81,11 @@ def plan(model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig, 
     pixels = Pixels(model.processor, config)
     two = next(read_batches(training, ids, pixels, [order[0][:2]], workers=0)).to(model.device)
     whole = replace(config, micro_batch=None)
-    before, random, training_mode = copy_parameters(model), random_state(model.device), model.training
+    before, random, training_mode = (
+        copy_parameters(model),
+        random_state(model.device),
+        model.training,
+    )
     precision.prepare(model, whole)
     model.train()
     try:
@@ -82,12 +93,18 @@ def plan(model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig, 
         one_pair, _ = measure(model, two.part(slice(1)), whole)
         two_pairs, seconds = measure(model, two, whole)
         step_seconds = share / 2 * seconds
-        pixels, trained = two.frames[0].numel(), sum(p.numel() for p in model.trainable_parameters())
+        pixels, trained = (
+            two.frames[0].numel(),
+            sum(p.numel() for p in model.trainable_parameters()),
+        )
         each = max(two_pairs - one_pair, 1.0) + 4 * pixels
-        fixed = max(one_pair - each, 0.0) + share * pixels + 12 * trained  # with gradient and both means
+        # with gradient and both means
+        fixed = max(one_pair - each, 0.0) + share * pixels + 12 * trained
         free = free_memory(model.device, team)
         fitting = share if free is None else max(0, min(share, int((SPARE * free - fixed) // each)))
-        pairs = max(1, min(share, fitting if config.micro_batch == "auto" else config.micro_batch or share))
+        pairs = max(
+            1, min(share, fitting if config.micro_batch == "auto" else config.micro_batch or share)
+        )
 
         # time: in micro-batches each pair is embedded twice
         at_once = 1 if model.device.type in EVEN else max(1, min(pairs, fitting))
@@ -117,7 +134,8 @@ def plan(model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig, 
 def measure(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[int, float]:
     """Return (bytes, seconds) of the second forward and backward pass of a small batch.
 
-    The bytes are the size of the activations kept for the backward pass, and on a GPU the peak, if larger.
+    The bytes are the size of the activations kept for the backward pass, and on a GPU the peak, if
+    larger.
     """
     device = model.device
     kept: dict[int, int] = {}  # bytes of each storage, by its address
@@ -144,7 +162,9 @@ def measure(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[i
 
 
 def free_memory(device: torch.device, team: Team) -> int | None:
-    """Return the bytes that this process can still allocate on a device; None if the system does not say."""
+    """Return the bytes that this process can still allocate on a device; None if the system does
+    not say.
+    """
     if device.type == "cuda":
         torch.cuda.empty_cache()  # memory that torch keeps for later is free, too
         return torch.cuda.mem_get_info(device)[0]

@@ -1,12 +1,14 @@
 """The arithmetic of a run: float32, bfloat16, or the half precision of the authors' code.
 
-In the authors' runs (recipe "paper") these are float16: weights and biases of linear layers, attention, the
-patch convolution and both projections; activations; the adapter, its gradients, the norm they are clipped by,
-both means of the optimiser and the update. These stay float32: the weights and the arithmetic of LayerNorm,
-whose output is rounded to float16; the token, position and class embeddings, rounded when they are used; the
-logit scale; and everything from the embeddings on: pooling, similarity and loss. There is no loss scaling.
+In the authors' runs (recipe "paper") these are float16: weights and biases of linear layers,
+attention, the patch convolution and both projections; activations; the adapter, its gradients, the
+norm they are clipped by, both means of the optimiser and the update. These stay float32: the
+weights and the arithmetic of LayerNorm, whose output is rounded to float16; the token, position and
+class embeddings, rounded when they are used; the logit scale; and everything from the embeddings
+on: pooling, similarity and loss. There is no loss scaling.
 
-On a GPU "float32" is torch's default: since Ampere, the patch convolution rounds its factors to TF32.
+On a GPU "float32" is torch's default: since Ampere, the patch convolution rounds its factors to
+TF32.
 """
 
 from __future__ import annotations
@@ -26,12 +28,14 @@ from .optim import BertAdam, parameter_groups
 
 
 def prepare(model: RetrievalModel, config: TrainConfig) -> torch.optim.Optimizer:
-    """Put the backbone and the active adapter into `config.precision`; returns the optimiser of the adapter.
+    """Put the backbone and the active adapter into `config.precision`; returns the optimiser of the
+    adapter.
 
-    "float32" and "bf16" change no tensor: bfloat16 is used by autocast in the forward pass, and the adapter's
-    weights stay float32. "fp16" changes the model in place until `restore`. The optimiser has two groups,
-    weights with decay and biases without. Raises ValueError if no adapter is active, for a method that cannot
-    be trained in this precision or at this scale, and for a loss that the backbone cannot use.
+    "float32" and "bf16" change no tensor: bfloat16 is used by autocast in the forward pass, and the
+    adapter's weights stay float32. "fp16" changes the model in place until `restore`. The optimiser
+    has two groups, weights with decay and biases without. Raises ValueError if no adapter is
+    active, for a method that cannot be trained in this precision or at this scale, and for a loss
+    that the backbone cannot use.
     """
     check_training(model, config)
     restore(model)
@@ -50,14 +54,22 @@ def restore(model: RetrievalModel) -> None:
 
 
 def check_training(model: RetrievalModel, config: TrainConfig) -> None:
-    """Raise ValueError, as `prepare`, if no adapter is active or the active one cannot be trained so."""
+    """Raise ValueError, as `prepare`, if no adapter is active or the active one cannot be trained
+    so.
+    """
     if not isinstance(config, TrainConfig):
-        raise TypeError(f"expected a cma.TrainConfig, such as recipe(name).train_config(), not {config!r}")
+        raise TypeError(
+            f"expected a cma.TrainConfig, such as recipe(name).train_config(), not {config!r}"
+        )
     if model.active is None:
-        raise ValueError("no adapter is active: model.add_adapter(name, config), or model.set_adapter(name)")
+        raise ValueError(
+            "no adapter is active: model.add_adapter(name, config), or model.set_adapter(name)"
+        )
     model.get_adapter(model.active).check_training(config.precision, model.scale)
     if config.loss == "sigmoid" and not hasattr(model.clip, "logit_bias"):
-        raise ValueError(f'{model.family.name} has no logit bias for loss="sigmoid": take "cross_entropy"')
+        raise ValueError(
+            f'{model.family.name} has no logit bias for loss="sigmoid": take "cross_entropy"'
+        )
 
 
 def autocast(model: RetrievalModel, precision: str) -> torch.autocast:
@@ -66,10 +78,12 @@ def autocast(model: RetrievalModel, precision: str) -> torch.autocast:
 
 
 def attention(model: RetrievalModel, precision: str) -> AbstractContextManager:
-    """Return the context for a step or an evaluation: a CPU computes bfloat16 attention by plain products.
+    """Return the context for a step or an evaluation: a CPU computes bfloat16 attention by plain
+    products.
 
-    torch's fused kernel is slower for so few tokens: with plain products a step of the offline benchmark
-    takes 0.82 of the time (cross-modal adapter, batch of 128, one thread of an AMD EPYC, torch 2.13).
+    torch's fused kernel is slower for so few tokens: with plain products a step of the offline
+    benchmark takes 0.82 of the time (cross-modal adapter, batch of 128, one thread of an AMD EPYC,
+    torch 2.13).
     """
     plain = precision == "bf16" and model.device.type == "cpu"
     return sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
@@ -81,7 +95,8 @@ def halve(model: RetrievalModel) -> Callable[[], None]:
     kept, hooks = [], []  # (backbone's parameter, its own tensor); hook handles
 
     def replace(parameter: nn.Parameter, value: Tensor) -> None:
-        if parameter.dtype != torch.float16:  # else it is a trained one in CLIP's place: not put back
+        # else it is a trained one in CLIP's place: not put back
+        if parameter.dtype != torch.float16:
             kept.append((parameter, parameter.data.cpu()))  # a GPU has no room for both
         parameter.data = value
 
@@ -94,7 +109,8 @@ def halve(model: RetrievalModel) -> Callable[[], None]:
             hooks.append(module.register_forward_pre_hook(lambda _, inputs: inputs[0].float()))
         if isinstance(module, nn.LayerNorm | nn.Embedding) or module in embeddings:
             hooks.append(module.register_forward_hook(lambda _, inputs, output: output.half()))
-    for name, token in model.clip.named_parameters():  # no module of their own, so no hook rounds them
+    # no module of their own, so no hook rounds them
+    for name, token in model.clip.named_parameters():
         if name.endswith("class_embedding"):
             replace(token, token.data.half().to(token.dtype))
         if name.endswith("head.probe"):  # the query of SigLIP's pooling attention

@@ -1,4 +1,6 @@
-"""Reading the media of a dataset, in this process or in workers, and the batches of a run as tensors."""
+"""Reading the media of a dataset, in this process or in workers, and the batches of a run as
+tensors.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +23,12 @@ from ..model import RetrievalModel
 
 
 class Batch(NamedTuple):
-    """B pairs: input_ids [B, L], frames [B, F, 3, H, W], mask [B, F], item_ids [B], caption_ids [B] or None.
+    """B pairs: input_ids [B, L], frames [B, F, 3, H, W], mask [B, F], item_ids [B], caption_ids [B]
+    or None.
 
-    Frames are uint8 as they are read, so that workers and transfers move a quarter of the bytes, or float if
-    they are normalised already (`model_frames`). Pairs of one item, or of one caption, are no negatives of
-    each other (`cma.losses`).
+    Frames are uint8 as they are read, so that workers and transfers move a quarter of the bytes, or
+    float if they are normalised already (`model_frames`). Pairs of one item, or of one caption, are
+    no negatives of each other (`cma.losses`).
     """
 
     input_ids: Tensor
@@ -46,13 +49,16 @@ class Batch(NamedTuple):
 class Pixels:
     """Reads media as CLIP's input, with the resizing and the crop of `processor`.
 
-    Of `config` it uses `max_frames`, `fps` (see `cma.media.read_frames`) and `cache`, which keeps the resized
-    frames (uint8) in the memory of the process that read them, so that an epoch does not decode them again.
+    Of `config` it uses `max_frames`, `fps` (see `cma.media.read_frames`) and `cache`, which keeps
+    the resized frames (uint8) in the memory of the process that read them, so that an epoch does
+    not decode them again.
     """
 
     def __init__(self, processor: CLIPProcessor | None, config: TrainConfig) -> None:
         if processor is None:
-            raise ValueError("this model has no processor to read media: RetrievalModel(clip, processor)")
+            raise ValueError(
+                "this model has no processor to read media: RetrievalModel(clip, processor)"
+            )
         self.image_processor = processor.image_processor
         self.config = config
         self.cache: dict[tuple, Tensor] = {}
@@ -60,8 +66,8 @@ class Pixels:
     def __call__(self, dataset: RetrievalDataset, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return (frames [V, F, 3, H, W] uint8, mask [V, F] int64) of the items at `indices`.
 
-        F is 1 for pictures and `max_frames` for clips; a shorter clip is padded with black frames that
-        have mask 0. Raises `cma.media.MediaError` naming a file that cannot be read.
+        F is 1 for pictures and `max_frames` for clips; a shorter clip is padded with black frames
+        that have mask 0. Raises `cma.media.MediaError` naming a file that cannot be read.
         """
         clips = [self._frames(dataset, dataset.items[index]) for index in indices]
         most = 1 if dataset.kind == "image" else self.config.max_frames
@@ -77,7 +83,9 @@ class Pixels:
         part = path, start, end = dataset.path(item), item.start, item.end
         if part in self.cache:
             return self.cache[part]
-        pictures = read_media(path, dataset.kind, self.config.max_frames, self.config.fps, start, end)
+        pictures = read_media(
+            path, dataset.kind, self.config.max_frames, self.config.fps, start, end
+        )
         frames = to_pixels(pictures, self.image_processor, do_rescale=False, do_normalize=False)
         frames = frames.to(torch.uint8)
         if self.config.cache:
@@ -88,9 +96,11 @@ class Pixels:
 def load_media(
     dataset: RetrievalDataset, pixels: Pixels, batches: Sequence[list[int]], workers: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (frames [B, F, 3, H, W], mask [B, F]) of each batch of item indices; `workers` processes decode.
+    """Yield (frames [B, F, 3, H, W], mask [B, F]) of each batch of item indices; `workers`
+    processes decode.
 
-    Raises `cma.media.MediaError` that names a file that cannot be read, or says that a worker has died.
+    Raises `cma.media.MediaError` that names a file that cannot be read, or says that a worker has
+    died.
     """
     loader = DataLoader(
         range(len(dataset)),
@@ -108,11 +118,17 @@ def load_media(
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise MediaError(f"{dataset.name}: {error}; use fewer workers, or fewer max_frames") from error
+        raise MediaError(
+            f"{dataset.name}: {error}; use fewer workers, or fewer max_frames"
+        ) from error
 
 
-def _read_or_error(pixels: Pixels, dataset: RetrievalDataset, indices: list[int]) -> tuple | Exception:
-    """Return what `pixels` reads, or its error: raised in a worker, it would arrive with its traceback."""
+def _read_or_error(
+    pixels: Pixels, dataset: RetrievalDataset, indices: list[int]
+) -> tuple | Exception:
+    """Return what `pixels` reads, or its error: raised in a worker, it would arrive with its
+    traceback.
+    """
     try:
         return pixels(dataset, indices)
     except (MediaError, ImportError) as error:
@@ -132,9 +148,11 @@ def _end_with_parent(worker: int) -> None:
 def read_batches(
     dataset: RetrievalDataset, ids: Tensor, pixels: Pixels, batches: list[Tensor], workers: int
 ) -> Iterator[Batch]:
-    """Yield a `Batch` for each of `batches`: indices [B] into `dataset.captions`, with token `ids` [T, L].
+    """Yield a `Batch` for each of `batches`: indices [B] into `dataset.captions`, with token `ids`
+    [T, L].
 
-    `item_ids`: indices into `dataset.items`, each decoded once per batch; `caption_ids`: equal for equal ids.
+    `item_ids`: indices into `dataset.items`, each decoded once per batch; `caption_ids`: equal for
+    equal ids.
     """
     captions = ids.unique(dim=0, return_inverse=True)[1]
     items = [dataset.text_to_item[batch].unique(return_inverse=True) for batch in batches]
@@ -144,10 +162,11 @@ def read_batches(
 
 
 def model_frames(model: RetrievalModel, frames: Tensor, mask: Tensor) -> Tensor:
-    """Return the frames of a batch [B, F, 3, H, W] on the model's device, normalised as its processor says.
+    """Return the frames of a batch [B, F, 3, H, W] on the model's device, normalised as its
+    processor says.
 
-    Frames with mask 0 become zeros; float frames are taken as they are. Raises ValueError for uint8 frames
-    and a model without processor.
+    Frames with mask 0 become zeros; float frames are taken as they are. Raises ValueError for uint8
+    frames and a model without processor.
     """
     frames, mask = frames.to(model.device), mask.to(model.device)
     if frames.dtype != torch.uint8:

@@ -37,7 +37,9 @@ LABELS = {  # by `select_on`: how the epoch was chosen, in words
 
 @dataclass
 class RunRecord:
-    """One run. `metrics` are of the kept adapter, recalls in %; `seconds` are of training; memory in GiB."""
+    """One run. `metrics` are of the kept adapter, recalls in %; `seconds` are of training; memory
+    in GiB.
+    """
 
     name: str
     dataset: str
@@ -81,10 +83,14 @@ class RunRecord:
 
     @classmethod
     def describe(
-        cls, model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig,
+        cls,
+        model: RetrievalModel,
+        dataset: RetrievalDataset,
+        config: TrainConfig,
         training: RetrievalDataset | None = None,
-    ) -> RunRecord:  # fmt: skip
-        """Make the record of model, data and settings before a run; `training`: the items trained on.
+    ) -> RunRecord:
+        """Make the record of model, data and settings before a run; `training`: the items trained
+        on.
 
         Raises ValueError if the active method cannot do this kind of data.
         """
@@ -95,7 +101,8 @@ class RunRecord:
             adapter.check_data(dataset.kind)
         method, options = describe(adapter)
         trained = model.trainable_parameters()
-        model.set_adapter(model.active, model.scale)  # its tensors may replace the backbone's: count these
+        # its tensors may replace the backbone's: count these
+        model.set_adapter(model.active, model.scale)
         every = {id(p): p.numel() for p in [*model.clip.parameters(), *trained]}
         record = cls(
             name=config.name,
@@ -142,7 +149,8 @@ class RunRecord:
     def load(cls, path: Path | str) -> RunRecord:
         """Read a record: a `.json` file, or the `run.json` of a run's folder.
 
-        Raises FileNotFoundError, or ValueError that names the file and the key that is not as expected.
+        Raises FileNotFoundError, or ValueError that names the file and the key that is not as
+        expected.
         """
         path = Path(path).expanduser()
         path = path / "run.json" if path.is_dir() else path
@@ -166,11 +174,15 @@ def versions() -> dict:
 
 
 def commit() -> str | None:
-    """Return this source tree's commit, with "+" if files of `cma` differ; None outside a git checkout."""
+    """Return this source tree's commit, with "+" if files of `cma` differ; None outside a git
+    checkout.
+    """
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():  # an installed package may lie inside another repository
         return None
-    run = partial(subprocess.check_output, cwd=root, text=True, stderr=subprocess.DEVNULL, timeout=10)
+    run = partial(
+        subprocess.check_output, cwd=root, text=True, stderr=subprocess.DEVNULL, timeout=10
+    )
     try:
         changed = run(["git", "status", "--porcelain", "--untracked-files=no", "--", "cma"])
         return run(["git", "rev-parse", "--short=10", "HEAD"]).strip() + ("+" if changed else "")
@@ -201,7 +213,9 @@ def draw_curve(record: RunRecord) -> None:
 
 
 def best_epoch(history: list[dict], by: str = "R@1") -> int:
-    """Return the first epoch (from 1) with the highest recall `by`, or the last if none was evaluated."""
+    """Return the first epoch (from 1) with the highest recall `by`, or the last if none was
+    evaluated.
+    """
     if "validation" not in history[-1]:
         return len(history)
     evaluated = [entry["validation"] for entry in history]
@@ -210,7 +224,9 @@ def best_epoch(history: list[dict], by: str = "R@1") -> int:
 
 
 def sentence(metrics: dict, record: RunRecord) -> str:
-    """Return one line about an evaluation: R@1 in both directions, with intervals if they were drawn."""
+    """Return one line about an evaluation: R@1 in both directions, with intervals if they were
+    drawn.
+    """
     recalls = []
     names = {"text_to_visual": f"text-to-{record.kind}", "visual_to_text": f"{record.kind}-to-text"}
     for direction, name in names.items():

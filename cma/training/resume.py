@@ -35,7 +35,9 @@ class EpochState:
 
 @dataclass
 class RunState:
-    """The record so far, the trained parameters now and after the best epoch, and the optimiser's state."""
+    """The record so far, the trained parameters now and after the best epoch, and the optimiser's
+    state.
+    """
 
     record: RunRecord
     last: list[Tensor] = field(default_factory=list)
@@ -51,21 +53,26 @@ class RunState:
     def save(self) -> None:
         """Write the checkpoint into the record's folder, whole or not at all."""
         content = io.BytesIO()  # if torch wrote the file, a full disk would be no OSError
-        torch.save(vars(self) | {"record": self.record.to_json(), "epoch": asdict(self.epoch)}, content)
+        torch.save(
+            vars(self) | {"record": self.record.to_json(), "epoch": asdict(self.epoch)}, content
+        )
         write_whole(self.record.folder / CHECKPOINT, content.getvalue())
 
 
 def find(record: RunRecord) -> RunState | None:
     """Return the state of the same run in the record's folder, or None if no run is there.
 
-    Raises ValueError that says what to do, for a checkpoint that cannot be read and for another run.
+    Raises ValueError that says what to do, for a checkpoint that cannot be read and for another
+    run.
     """
     folder, checkpoint = record.folder, record.folder / CHECKPOINT
     ways_out = f'choose another name, delete {folder}, or set if_exists="replace"'
     finished = (folder / "run.json").exists()
     if not checkpoint.exists():
         if finished:
-            raise ValueError(f"{folder}: run.json without {CHECKPOINT}, nothing to resume; {ways_out}")
+            raise ValueError(
+                f"{folder}: run.json without {CHECKPOINT}, nothing to resume; {ways_out}"
+            )
         return None
     try:
         state = RunState(**torch.load(checkpoint, map_location="cpu", weights_only=True))
@@ -87,7 +94,9 @@ def find(record: RunRecord) -> RunState | None:
 def differences(there: RunRecord, here: RunRecord) -> str:
     """Return how two runs differ, as in "lr 0.01 there, 0.5 here"; empty if they are the same run."""
     one, other = _same_in_a_run(there), _same_in_a_run(here)
-    return "; ".join(f"{k} {one.get(k)!r} there, {other[k]!r} here" for k in other if one.get(k) != other[k])
+    return "; ".join(
+        f"{k} {one.get(k)!r} there, {other[k]!r} here" for k in other if one.get(k) != other[k]
+    )
 
 
 def _same_in_a_run(record: RunRecord) -> dict:
@@ -100,7 +109,9 @@ def _same_in_a_run(record: RunRecord) -> dict:
 
 def own_files(folder: Path) -> list[Path]:
     """Return the files that a run writes into its folder, except its card (README.md) and its lock."""
-    adapters = [folder / part / name for part in (".", "best", "last") for name in (CONFIG, WEIGHTS)]
+    adapters = [
+        folder / part / name for part in (".", "best", "last") for name in (CONFIG, WEIGHTS)
+    ]
     return [folder / CHECKPOINT, folder / "run.json", folder / "curve.png", *adapters]
 
 
@@ -108,15 +119,17 @@ def own_files(folder: Path) -> list[Path]:
 def writing(folder: Path) -> Iterator[None]:
     """Lock `folder`, created if needed, for this run; remove the unfinished files of a killed run.
 
-    Raises ValueError if another process trains there now, OSError if the folder cannot be written to. To a
-    media or disk error inside, it adds how to continue the run.
+    Raises ValueError if another process trains there now, OSError if the folder cannot be written
+    to. To a media or disk error inside, it adds how to continue the run.
     """
     require_writable(folder)
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise ValueError(f"{folder}: another run is being trained there now; choose another name") from None
+        raise ValueError(
+            f"{folder}: another run is being trained there now; choose another name"
+        ) from None
     try:
         for path in own_files(folder):
             for unfinished in path.parent.glob(f".{path.name}.*.tmp"):
@@ -128,21 +141,27 @@ def writing(folder: Path) -> Iterator[None]:
     except OSError as error:
         if not Path(error.filename or "").is_relative_to(folder):
             raise
-        hint = "what was there before is whole: once there is room, the same call goes on from there"
+        hint = (
+            "what was there before is whole: once there is room, the same call goes on from there"
+        )
         raise OSError(f"{error.filename}: not written ({error.strerror}); {hint}") from error
     finally:
         lock.release()
 
 
 def require_writable(folder: Path) -> None:
-    """Create a run's folder and try to write into it. Raises OSError that names it, also for a full disk."""
+    """Create a run's folder and try to write into it. Raises OSError that names it, also for a full
+    disk.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(bytes(ROOM))
             probe.flush()
     except OSError as error:
-        raise OSError(f"{folder}: cannot be written to ({error}); choose another runs_dir or name") from error
+        raise OSError(
+            f"{folder}: cannot be written to ({error}); choose another runs_dir or name"
+        ) from error
 
 
 def copy_parameters(model: nn.Module) -> list[Tensor]:

@@ -15,7 +15,9 @@ from ..data import RetrievalDataset
 
 
 class Splits(NamedTuple):
-    """The items of a run: trained on, evaluated after each epoch (or None), and evaluated at the end."""
+    """The items of a run: trained on, evaluated after each epoch (or None), and evaluated at the
+    end.
+    """
 
     training: RetrievalDataset
     watched: RetrievalDataset | None
@@ -25,11 +27,12 @@ class Splits(NamedTuple):
 def choose_splits(dataset: RetrievalDataset, config: TrainConfig) -> Splits:
     """Return the items of a run on the train split `dataset`.
 
-    `watched` is the split that `select_on` names. For "val" it is `val_items` of the training items, held out
-    from training, if the folder has no val split; for "last" it is None. `final` is the test split. If
-    `report_on` is "val" or there is no test split, it is `watched` (unless that is test), or else the val
-    split. Of both at most `eval_items` are used. Raises ValueError for a dataset that is no train split, if
-    there is nothing to evaluate at the end, and for an item without captions.
+    `watched` is the split that `select_on` names. For "val" it is `val_items` of the training
+    items, held out from training, if the folder has no val split; for "last" it is None. `final` is
+    the test split. If `report_on` is "val" or there is no test split, it is `watched` (unless that
+    is test), or else the val split. Of both at most `eval_items` are used. Raises ValueError for a
+    dataset that is no train split, if there is nothing to evaluate at the end, and for an item
+    without captions.
     """
     if (found := getattr(dataset, "split", repr(dataset))) != "train":
         said = f"{getattr(dataset, 'name', 'data')}: expected its train split, found {found}"
@@ -59,8 +62,11 @@ def choose_splits(dataset: RetrievalDataset, config: TrainConfig) -> Splits:
     return splits
 
 
-def hold_out(dataset: RetrievalDataset, n: int, seed: int) -> tuple[RetrievalDataset, RetrievalDataset]:
-    """Return (n items for validation, the rest), by a seeded permutation of ids; n is at most a fifth.
+def hold_out(
+    dataset: RetrievalDataset, n: int, seed: int
+) -> tuple[RetrievalDataset, RetrievalDataset]:
+    """Return (n items for validation, the rest), by a seeded permutation of ids; n is at most a
+    fifth.
 
     Raises ValueError for fewer than five items.
     """
@@ -77,16 +83,19 @@ def hold_out(dataset: RetrievalDataset, n: int, seed: int) -> tuple[RetrievalDat
 
 
 def epoch_size(dataset: RetrievalDataset, config: TrainConfig) -> tuple[int, int]:
-    """Return (examples, steps) of an epoch; an example is an (item, caption) pair or item, by `epoch_unit`.
+    """Return (examples, steps) of an epoch; an example is an (item, caption) pair or item, by
+    `epoch_unit`.
 
-    A last, smaller batch is dropped, as in the authors' code. A set smaller than one batch is one step.
+    A last, smaller batch is dropped, as in the authors' code. A set smaller than one batch is one
+    step.
     """
     examples = len(dataset.captions) if config.epoch_unit == "captions" else len(dataset)
     return examples, max(1, examples // config.batch_size)
 
 
 def describe_epoch(dataset: RetrievalDataset, config: TrainConfig) -> str:
-    """Return one line: what an epoch counts, how many steps it has and how many steps there are in all.
+    """Return one line: what an epoch counts, how many steps it has and how many steps there are in
+    all.
 
     Raises ValueError for batches of one example, whose loss is always 0.
     """
@@ -94,7 +103,9 @@ def describe_epoch(dataset: RetrievalDataset, config: TrainConfig) -> str:
     size = min(config.batch_size, count)
     if size < 2:
         batches = f"{count:,} {config.epoch_unit} in batches of {config.batch_size}"
-        raise ValueError(f"{dataset.name}: {batches}; one pair has no negatives: expected at least 2")
+        raise ValueError(
+            f"{dataset.name}: {batches}; one pair has no negatives: expected at least 2"
+        )
     pairs = config.epoch_unit == "captions"
     unit = "(item, caption) pairs, each once" if pairs else "items, one caption each"
     return (
@@ -104,7 +115,9 @@ def describe_epoch(dataset: RetrievalDataset, config: TrainConfig) -> str:
 
 
 def epoch_batches(dataset: RetrievalDataset, config: TrainConfig, epoch: int) -> list[Tensor]:
-    """Return one epoch's batches, indices [B] into `dataset.captions`, from seed and epoch (from 0) only."""
+    """Return one epoch's batches, indices [B] into `dataset.captions`, from seed and epoch (from 0)
+    only.
+    """
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
     if config.epoch_unit == "captions":
         texts = torch.randperm(len(dataset.captions), generator=generator)

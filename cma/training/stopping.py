@@ -11,10 +11,12 @@ from types import FrameType
 
 
 class Stopping:
-    """A context that keeps the first Ctrl-C or SIGTERM in `asked`, so that the step can be finished.
+    """A context that keeps the first Ctrl-C or SIGTERM in `asked`, so that the step can be
+    finished.
 
-    A second one ends the run at once. This works only in the main thread of a process; elsewhere signals act
-    as usual. Processes forked inside, such as workers, wait for the main one too. `say` prints a line.
+    A second one ends the run at once. This works only in the main thread of a process; elsewhere
+    signals act as usual. Processes forked inside, such as workers, wait for the main one too. `say`
+    prints a line.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
@@ -38,10 +40,16 @@ class Stopping:
             raise KeyboardInterrupt("stopped at once; the run goes on from its last checkpoint")
         self.asked = number
         if os.getpid() == self.process:  # not in a worker
-            self.say(f"{signal.Signals(number).name}: stopping after this step; once more stops at once")
+            self.say(
+                f"{signal.Signals(number).name}: stopping after this step; once more stops at once"
+            )
 
     def end_if_asked(self, folder: Path) -> None:
         """After a signal, raise KeyboardInterrupt, or SystemExit with the status 143 for SIGTERM."""
         if self.asked:
-            self.say(f"{folder}: stopped, a checkpoint is written; the same call goes on from this step")
-            raise SystemExit(128 + self.asked) if self.asked == signal.SIGTERM else KeyboardInterrupt
+            self.say(
+                f"{folder}: stopped, a checkpoint is written; the same call goes on from this step"
+            )
+            raise (
+                SystemExit(128 + self.asked) if self.asked == signal.SIGTERM else KeyboardInterrupt
+            )

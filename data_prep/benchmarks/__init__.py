@@ -1,6 +1,15 @@
 """The nine benchmarks by name, each with its description, the reader of its files, and its options."""
 
-from data_prep.benchmarks import activitynet, coco, didemo, flickr30k, msrvtt, msvd, remote_sensing, vatex
+from data_prep.benchmarks import (
+    activitynet,
+    coco,
+    didemo,
+    flickr30k,
+    msrvtt,
+    msvd,
+    remote_sensing,
+    vatex,
+)
 from data_prep.benchmarks.forms import Benchmark
 
 BENCHMARKS: dict[str, Benchmark] = {

@@ -1,4 +1,6 @@
-"""ActivityNet Captions: long videos with one paragraph each; 10,009 to train, 4,917 (val_1) to test."""
+"""ActivityNet Captions: long videos with one paragraph each; 10,009 to train, 4,917 (val_1) to
+test.
+"""
 
 import re
 import reprlib
@@ -27,9 +29,9 @@ OTHERS = "val_2.json"  # a second description of nearly the same videos
 def read(downloads: Downloads) -> Annotations:
     """Read `train.json` as train and `val_1.json` as test, or files that hold their paragraphs.
 
-    A split without a file is left out. There is no val split: published numbers are those of `val_1`. Lists
-    of ids are only compared with the captions, since the published list holds nine ids without captions. In
-    lists and files, ids may lack their `v_`.
+    A split without a file is left out. There is no val split: published numbers are those of
+    `val_1`. Lists of ids are only compared with the captions, since the published list holds nine
+    ids without captions. In lists and files, ids may lack their `v_`.
     """
     clean, entries, files, notes, absent = CaptionCleaner(), [], [], [], {}
     for split, name in FILES.items():
@@ -43,7 +45,13 @@ def read(downloads: Downloads) -> Annotations:
         files.append(path)
         others = _other_names(videos)
         entries += [
-            Entry(id, id, paragraph(sentences, clean, f"{path}: {id}"), split, instead=Place(others[id]))
+            Entry(
+                id,
+                id,
+                paragraph(sentences, clean, f"{path}: {id}"),
+                split,
+                instead=Place(others[id]),
+            )
             for id, sentences in videos.items()
         ]
         notes += _compare(downloads, split, others)
@@ -55,19 +63,25 @@ def read(downloads: Downloads) -> Annotations:
         notes.append(f"{OTHERS} describes the videos of val_1.json again: not used")
     notes = left_out(absent) + notes + clean.notes()
     names = downloads.names_of(files)
-    return Annotations("activitynet", "video", PARAGRAPHS, PUBLISHED, entries, "activitynet", names, notes)
+    return Annotations(
+        "activitynet", "video", PARAGRAPHS, PUBLISHED, entries, "activitynet", names, notes
+    )
 
 
 def _find_paragraphs(downloads: Downloads, split: str) -> tuple[Path, dict[str, list[str]]] | None:
-    """Return the file with a split's paragraphs, and these by id; its ids may have a video extension."""
+    """Return the file with a split's paragraphs, and these by id; its ids may have a video
+    extension.
+    """
     found = find_clips(downloads, JOINED[split], ID)
     return (found.files[0], {bare(row.id): row.captions for row in found.rows}) if found else None
 
 
 def _read_videos(path: Path) -> dict[str, list[object]] | None:
-    """Read the sentences of each video by id; None if none has sentences (another benchmark's file).
+    """Read the sentences of each video by id; None if none has sentences (another benchmark's
+    file).
 
-    Raises `BadInput` for a video that is not as expected, or whose id is there with and without `v_`.
+    Raises `BadInput` for a video that is not as expected, or whose id is there with and without
+    `v_`.
     """
     content = read_json(path, unique_keys=True)
     if not isinstance(content, dict) or not any(
@@ -78,7 +92,9 @@ def _read_videos(path: Path) -> dict[str, list[object]] | None:
     for id, video in content.items():
         sentences = video.get("sentences") if isinstance(video, dict) else video
         if not isinstance(sentences, list):
-            raise BadInput(f"{path}: {id}: expected sentences, a list of texts; found {reprlib.repr(video)}")
+            raise BadInput(
+                f"{path}: {id}: expected sentences, a list of texts; found {reprlib.repr(video)}"
+            )
         if not id.strip():
             raise BadInput(f"{path}: expected an id, found {id!r}")
         if id.startswith("v_") and id[2:] in content:
@@ -105,7 +121,8 @@ def _compare(downloads: Downloads, split: str, others: dict[str, str]) -> list[s
 
 def _other_names(ids: Collection[str]) -> dict[str, str]:
     """Map each id to its form without `v_` if all ids begin with it, else to its form with `v_`."""
-    prefixed = all(id.startswith("v_") for id in ids)  # a single YouTube id may begin with `v_` itself
+    # a single YouTube id may begin with `v_` itself
+    prefixed = all(id.startswith("v_") for id in ids)
     return {id: id[2:] if prefixed else f"v_{id}" for id in ids}
 
 

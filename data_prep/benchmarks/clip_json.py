@@ -13,7 +13,8 @@ from data_prep.readers import BadInput, read_json
 
 ID_FIELDS = ("videoID", "video_id", "videoId", "video", "vid", "id", "image_id")
 CAPTION_FIELDS = ("enCap", "desc", "captions", "caption", "sentences", "en")
-OTHER_TASKS = re.compile(r"(?<![a-z])(cap|qa|mc)(?![a-z])")  # tasks that use other splits of the clips
+# tasks that use other splits of the clips
+OTHER_TASKS = re.compile(r"(?<![a-z])(cap|qa|mc)(?![a-z])")
 
 
 class CaptionedClip(NamedTuple):
@@ -32,7 +33,9 @@ class ClipRow(NamedTuple):
 
 
 class SplitRows(NamedTuple):
-    """The clips of one split, the files that hold them (that of the captions first), and notes on them."""
+    """The clips of one split, the files that hold them (that of the captions first), and notes on
+    them.
+    """
 
     files: Sequence[Path]
     rows: list[ClipRow]
@@ -48,15 +51,18 @@ def find_clips(downloads: Downloads, names: Sequence[str], known: re.Pattern) ->
     if found is None:
         return None
     path, clips = found
-    return SplitRows([path], [ClipRow(id, f"{path}: {id}", captions) for id, captions in clips.items()])
+    return SplitRows(
+        [path], [ClipRow(id, f"{path}: {id}", captions) for id, captions in clips.items()]
+    )
 
 
 def read_clips(path: Path, known: re.Pattern) -> dict[str, CaptionedClip]:
     """Read the clips of one JSON file by id; {} if it holds no captions (a list of ids, durations).
 
-    It may be a list of objects with an id and captions (`videoID` and `enCap`, `video_id` and `desc`, …),
-    captions by id, or either of these by split or under "annotations". A clip without captions is returned if
-    `known` matches its id. Raises `BadInput` if ids or captions are not as expected.
+    It may be a list of objects with an id and captions (`videoID` and `enCap`, `video_id` and
+    `desc`, …), captions by id, or either of these by split or under "annotations". A clip without
+    captions is returned if `known` matches its id. Raises `BadInput` if ids or captions are not as
+    expected.
     """
     content = read_json(path, unique_keys=True)
     groups = {None: content}
@@ -94,8 +100,12 @@ def _rows(group: object) -> list[tuple[object, object]]:
     return []
 
 
-def _add(clips: dict[str, CaptionedClip], id: object, value: object, split: str | None, where: str) -> bool:
-    """Add the captions in `value` (a list, one caption, or an object with either); False if it has none."""
+def _add(
+    clips: dict[str, CaptionedClip], id: object, value: object, split: str | None, where: str
+) -> bool:
+    """Add the captions in `value` (a list, one caption, or an object with either); False if it has
+    none.
+    """
     if isinstance(value, dict):
         said = value.get("split", value.get("subset"))
         split = (split_word(said) if isinstance(said, str) else None) or split
@@ -103,7 +113,9 @@ def _add(clips: dict[str, CaptionedClip], id: object, value: object, split: str 
     if value is None or isinstance(value, int | float):
         return False  # a clip without captions, or an entry about something else
     if not isinstance(id, str) or not id.strip():
-        raise BadInput(f"{where}: expected an id (one of {', '.join(ID_FIELDS)}), found {reprlib.repr(id)}")
+        raise BadInput(
+            f"{where}: expected an id (one of {', '.join(ID_FIELDS)}), found {reprlib.repr(id)}"
+        )
     if isinstance(value, str):  # one caption a row
         clips.setdefault(id, CaptionedClip([], split)).captions.append(value)
     elif not isinstance(value, list) or not all(isinstance(caption, str) for caption in value):

@@ -1,4 +1,6 @@
-"""MSCOCO: 123,287 photographs with five captions or more each, in Karpathy's split with 5,000 test images."""
+"""MSCOCO: 123,287 photographs with five captions or more each, in Karpathy's split with 5,000 test
+images.
+"""
 
 from collections.abc import Iterator
 from functools import partial
@@ -27,11 +29,16 @@ NAMES = ("dataset_coco.json", "karpathy_coco.json")
 
 
 def read(
-    downloads: Downloads, split: str = DEFAULT_SPLIT, form: str | None = None, from_hub: bool = False
+    downloads: Downloads,
+    split: str = DEFAULT_SPLIT,
+    form: str | None = None,
+    from_hub: bool = False,
 ) -> Annotations:
-    """Read the downloaded annotations, or with `from_hub` those on the hub; `form` is a key of `forms()`.
+    """Read the downloaded annotations, or with `from_hub` those on the hub; `form` is a key of
+    `forms()`.
 
-    With `split` "restval", the images of val2014 that are in neither val nor test are training images too.
+    With `split` "restval", the images of val2014 that are in neither val nor test are training
+    images too.
     """
     return read_form("coco", downloads, forms(split), form, ON_HUB if from_hub else None)
 
@@ -59,7 +66,11 @@ def forms(split: str = DEFAULT_SPLIT) -> dict[str, Form]:
 def _albef_rows(path: Path, split: str) -> Iterator[Row]:
     """Yield ALBEF's rows; training images with val2014 in folder or name get the split "restval"."""
     for row in albef_rows(path, split):
-        yield row._replace(split="restval") if split == "train" and "val2014" in str(row.image) else row
+        yield (
+            row._replace(split="restval")
+            if split == "train" and "val2014" in str(row.image)
+            else row
+        )
 
 
 SPLIT = {

@@ -1,4 +1,6 @@
-"""DiDeMo: 30-second clips with one paragraph each; 8,392 to train, 1,065 to validate, 1,004 to test."""
+"""DiDeMo: 30-second clips with one paragraph each; 8,392 to train, 1,065 to validate, 1,004 to
+test.
+"""
 
 import re
 from collections.abc import Iterable
@@ -10,7 +12,11 @@ from data_prep.benchmarks.forms import PARAGRAPHS, Benchmark, some
 from data_prep.dataset import SPLITS, Annotations, CaptionCleaner, Counts, Entry, count_of, left_out
 from data_prep.readers import BadInput, read_csv, read_json
 
-PUBLISHED = {"train": Counts(8_392, 8_392), "val": Counts(1_065, 1_065), "test": Counts(1_004, 1_004)}
+PUBLISHED = {
+    "train": Counts(8_392, 8_392),
+    "val": Counts(1_065, 1_065),
+    "test": Counts(1_004, 1_004),
+}
 DATA, LIST = "{}_data.json", "{}_list.txt"
 JOINED = ("descs_ret_{}.json", "didemo_ret_{}.json")
 LABELS = "didemo_{}_label.csv"
@@ -18,16 +24,22 @@ ID = re.compile(r"\d+@N\d+_.+")
 
 
 def read(downloads: Downloads) -> Annotations:
-    """Read each split from `{split}_data.json` and `{split}_list.txt`, or from one file of paragraphs.
+    """Read each split from `{split}_data.json` and `{split}_list.txt`, or from one file of
+    paragraphs.
 
-    The list decides which clips are used, since the JSON holds more. Instead of these two, a split may be in
-    `descs_ret_{split}.json`, `didemo_ret_{split}.json` or `didemo_{split}_label.csv`. A split without any of
-    these is left out. Ids keep their extension or their final dot; transcoded files are found too.
+    The list decides which clips are used, since the JSON holds more. Instead of these two, a split
+    may be in `descs_ret_{split}.json`, `didemo_ret_{split}.json` or `didemo_{split}_label.csv`. A
+    split without any of these is left out. Ids keep their extension or their final dot; transcoded
+    files are found too.
     """
     clean, entries, files, notes, absent = CaptionCleaner(), [], [], [], {}
     for split in SPLITS:
         joined = tuple(name.format(split) for name in JOINED)
-        found = _pair(downloads, split) or find_clips(downloads, joined, ID) or _labels(downloads, split)
+        found = (
+            _pair(downloads, split)
+            or find_clips(downloads, joined, ID)
+            or _labels(downloads, split)
+        )
         if found is None:
             absent[split] = data = DATA.format(split)
             if downloads.named(data):
@@ -35,7 +47,9 @@ def read(downloads: Downloads) -> Annotations:
             continue
         files += found.files
         notes += found.notes
-        entries += [Entry(id, id, paragraph(texts, clean, where), split) for id, where, texts in found.rows]
+        entries += [
+            Entry(id, id, paragraph(texts, clean, where), split) for id, where, texts in found.rows
+        ]
     joined = [path.name for path in files if "_ret_" in path.name]
     if joined:
         notes.append(
@@ -61,7 +75,9 @@ def paragraph(descriptions: Iterable[object], clean: CaptionCleaner, where: str)
 
 
 def _pair(downloads: Downloads, split: str) -> SplitRows | None:
-    """Read the listed clips of a split with their descriptions; None if no list has ids of the JSON."""
+    """Read the listed clips of a split with their descriptions; None if no list has ids of the
+    JSON.
+    """
     data = downloads.known((DATA.format(split),), _read_descriptions)
     listed = downloads.id_list((LIST.format(split),), data[1].keys()) if data else None
     if listed is None:
@@ -77,7 +93,9 @@ def _pair(downloads: Downloads, split: str) -> SplitRows | None:
 
 
 def _labels(downloads: Downloads, split: str) -> SplitRows | None:
-    """Read a CSV with paragraphs and the paths of the videos on its author's machine; None without one."""
+    """Read a CSV with paragraphs and the paths of the videos on its author's machine; None without
+    one.
+    """
     path = downloads.find(LABELS.format(split))
     if path is None:
         return None
@@ -85,9 +103,13 @@ def _labels(downloads: Downloads, split: str) -> SplitRows | None:
     for line, row in read_csv(path, ("video_path", "text")):
         id = PurePosixPath(row["video_path"].strip()).name
         if not id:
-            raise BadInput(f"{path}:{line}: expected the path of a video, found {row['video_path']!r}")
+            raise BadInput(
+                f"{path}:{line}: expected the path of a video, found {row['video_path']!r}"
+            )
         texts.setdefault(id, []).append(row["text"])
-    return SplitRows([path], [ClipRow(id, f"{path}: {id}", row) for id, row in some(texts, path).items()])
+    return SplitRows(
+        [path], [ClipRow(id, f"{path}: {id}", row) for id, row in some(texts, path).items()]
+    )
 
 
 def _read_descriptions(path: Path) -> dict[str, list[str]]:
@@ -100,9 +122,13 @@ def _read_descriptions(path: Path) -> dict[str, list[str]]:
         try:
             id, description = row["video"], row["description"]
         except (KeyError, TypeError) as error:
-            raise BadInput(f"{path}: entry {number}: expected video and description; {error!r}") from error
+            raise BadInput(
+                f"{path}: entry {number}: expected video and description; {error!r}"
+            ) from error
         if not isinstance(id, str) or not id.strip() or not isinstance(description, str):
-            raise BadInput(f"{path}: entry {number}: expected texts, found {id!r} and {description!r}")
+            raise BadInput(
+                f"{path}: entry {number}: expected texts, found {id!r} and {description!r}"
+            )
         descriptions.setdefault(id.strip(), []).append(description)
     return descriptions
 

@@ -12,10 +12,36 @@ from data_prep.media import bare
 from data_prep.readers import BadInput, IdList, read_id_list, stand_in
 
 T = TypeVar("T")
-SPLIT_WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
+SPLIT_WORDS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+}
 SPLIT_WORDS |= {"dev": "val", "test": "test"}
-PLAIN_WORDS = {"karpathy", "captions", "caption", "caps", "filename", "verify", "annotations", "annotation"}
-PLAIN_WORDS |= {"data", "dataset", "list", "lists", "ids", "id", "images", "image", "split", "splits"}
+PLAIN_WORDS = {
+    "karpathy",
+    "captions",
+    "caption",
+    "caps",
+    "filename",
+    "verify",
+    "annotations",
+    "annotation",
+}
+PLAIN_WORDS |= {
+    "data",
+    "dataset",
+    "list",
+    "lists",
+    "ids",
+    "id",
+    "images",
+    "image",
+    "split",
+    "splits",
+}
 PLAIN_WORDS |= {"retrieval", "k", ""}  # a name of these words alone fits any benchmark; k: 1k, 5k
 SETS = {  # how paths name the datasets; files of Sydney and UCM lie beside the lists of RSICD
     "flickr30k": r"flickr(?![_ -]?8k)([_ -]?30k)?|f30k",
@@ -34,22 +60,28 @@ SETS = {  # how paths name the datasets; files of Sydney and UCM lie beside the 
 
 
 class Downloads:
-    """The files in `folder` and below it, listed when this is made. Raises `BadInput` if it is no folder.
+    """The files in `folder` and below it, listed when this is made. Raises `BadInput` if it is no
+    folder.
 
-    `listed` holds each folder with the names of its files, without a Mac's `._NAME`. If both a file and a
-    stand-in for it (`readers.stand_in`) are there, the file is used.
+    `listed` holds each folder with the names of its files, without a Mac's `._NAME`. If both a file
+    and a stand-in for it (`readers.stand_in`) are there, the file is used.
     """
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
-            raise BadInput(f"{folder}: no such folder; expected the folder with the downloaded files")
+            raise BadInput(
+                f"{folder}: no such folder; expected the folder with the downloaded files"
+            )
         self.folder = folder
         self.listed = [(top, [n for n in names if n[:2] != "._"]) for top, _, names in walk(folder)]
 
     def ending(self, *endings: str) -> list[Path]:
         """The files whose names end in one of `endings` (lower case; the names may have capitals)."""
         return [
-            parent / name for parent, names in self.listed for name in names if name.lower().endswith(endings)
+            parent / name
+            for parent, names in self.listed
+            for name in names
+            if name.lower().endswith(endings)
         ]
 
     def names_of(self, paths: Iterable[Path]) -> list[str]:
@@ -57,17 +89,22 @@ class Downloads:
         return [path.relative_to(self.folder).as_posix() for path in paths]
 
     def named(self, *names: str) -> list[Path]:
-        """Return the files called one of `names`, in the order of `names`, then nearest to the top first.
+        """Return the files called one of `names`, in the order of `names`, then nearest to the top
+        first.
 
         All stand-ins come after all files.
         """
         wanted = set(names)
-        found = [parent / name for parent, there in self.listed for name in wanted.intersection(there)]
+        found = [
+            parent / name for parent, there in self.listed for name in wanted.intersection(there)
+        ]
         found.sort(key=lambda path: (names.index(path.name), len(path.parts), path))
         return sorted(found, key=lambda path: stand_in(path) is not None)
 
     def find(self, *names: str) -> Path | None:
-        """The first of `names` that is there, or None. Raises `BadInput` if two files of that name differ."""
+        """The first of `names` that is there, or None. Raises `BadInput` if two files of that name
+        differ.
+        """
         found = self.named(*names)
         return first_copy([path for path in found if path.name == found[0].name])
 
@@ -75,14 +112,18 @@ class Downloads:
         """Like `find`, but raises `BadInput` with the names that were looked for if none is there."""
         path = self.find(*names)
         if path is None:
-            raise BadInput(f"{self.folder}: found no {' and no '.join(names)} in this folder or below it")
+            raise BadInput(
+                f"{self.folder}: found no {' and no '.join(names)} in this folder or below it"
+            )
         return path
 
-    def known(self, names: Collection[str], read: Callable[[Path], T | None]) -> tuple[Path, T] | None:
+    def known(
+        self, names: Collection[str], read: Callable[[Path], T | None]
+    ) -> tuple[Path, T] | None:
         """Return the first file of `names` that `read` recognises, and its content; or None.
 
-        Other benchmarks may have files of the same name: `read` returns None for these. Raises `BadInput` if
-        it recognises another file of that name that has other content.
+        Other benchmarks may have files of the same name: `read` returns None for these. Raises
+        `BadInput` if it recognises another file of that name that has other content.
         """
         found = None
         for path in self.named(*names):
@@ -105,24 +146,31 @@ class Downloads:
     ) -> dict[str, Path]:
         """Find the file of each split of the dataset `name`.
 
-        The file has one of `endings` and the word of the split in its name, it is `of_set`, and it `fits`. A
-        stand-in is used only if there is nothing else. Files whose path names the dataset are preferred, then
-        those nearest to the top, then the first of several copies. Raises `BadInput` if two of these differ
-        in one of their `parts`.
+        The file has one of `endings` and the word of the split in its name, it is `of_set`, and it
+        `fits`. A stand-in is used only if there is nothing else. Files whose path names the dataset
+        are preferred, then those nearest to the top, then the first of several copies. Raises
+        `BadInput` if two of these differ in one of their `parts`.
         """
         found: dict[str, list[Path]] = {}
         for path in self.ending(*endings):
             split = split_word(path.stem)
-            if split and of_set(path.relative_to(self.folder), name) and (fits(path) or stand_in(path)):
+            if (
+                split
+                and of_set(path.relative_to(self.folder), name)
+                and (fits(path) or stand_in(path))
+            ):
                 found.setdefault(split, []).append(path)
-        chosen = {split: _nearest(self.folder, paths, name, parts) for split, paths in found.items()}
+        chosen = {
+            split: _nearest(self.folder, paths, name, parts) for split, paths in found.items()
+        }
         return {split: chosen[split] for split in SPLITS if split in chosen}
 
     def id_list(self, names: Collection[str], known: Collection[str]) -> IdList | None:
-        """Read the first list of ids called one of `names` that shares an id with `known`, or return None.
+        """Read the first list of ids called one of `names` that shares an id with `known`, or
+        return None.
 
-        Other benchmarks may have lists of the same name; `known` holds the ids of this one. Raises `BadInput`
-        if two such lists of one name differ.
+        Other benchmarks may have lists of the same name; `known` holds the ids of this one. Raises
+        `BadInput` if two such lists of one name differ.
         """
 
         def ids_of(path: Path) -> tuple[str, ...] | None:
@@ -134,16 +182,19 @@ class Downloads:
 
 
 def split_word(stem: str) -> str | None:
-    """Return the split in the stem of a file name: val for `coco_karpathy_val`; None for no split, or two."""
+    """Return the split in the stem of a file name: val for `coco_karpathy_val`; None for no split,
+    or two.
+    """
     splits = {SPLIT_WORDS[word] for word in _words(stem) if word in SPLIT_WORDS}
     return splits.pop() if len(splits) == 1 else None
 
 
 def of_set(path: Path, name: str) -> bool:
-    """Whether a file may belong to the dataset `name`: its own name says so, or nothing says otherwise.
+    """Whether a file may belong to the dataset `name`: its own name says so, or nothing says
+    otherwise.
 
-    Nothing says otherwise if its name has only usual words (`captions_val.json`), and its folders name this
-    dataset or none.
+    Nothing says otherwise if its name has only usual words (`captions_val.json`), and its folders
+    name this dataset or none.
     """
     if _names(path.name, name):
         return True
@@ -154,7 +205,9 @@ def of_set(path: Path, name: str) -> bool:
 
 
 def first_copy(paths: Sequence[Path]) -> Path | None:
-    """The first of several copies of one file, or None for no path. Raises `BadInput` if two differ."""
+    """The first of several copies of one file, or None for no path. Raises `BadInput` if two
+    differ.
+    """
     paths = [path for path in paths if not stand_in(path)] or paths
     for path in paths[1:]:
         if not filecmp.cmp(paths[0], path, shallow=False):
@@ -176,7 +229,9 @@ def _names(text: str, *names: str) -> bool:
     return re.search(rf"(?<![A-Za-z])(?i:{words})(?![a-z])", text) is not None
 
 
-def _nearest(source: Path, paths: list[Path], name: str, parts: Callable[[Path], tuple[Path, ...]]) -> Path:
+def _nearest(
+    source: Path, paths: list[Path], name: str, parts: Callable[[Path], tuple[Path, ...]]
+) -> Path:
     paths = [path for path in paths if not stand_in(path)] or paths
     own = [path for path in paths if _names(path.relative_to(source).as_posix(), name)] or paths
     top = min(len(path.parts) for path in own)

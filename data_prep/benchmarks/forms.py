@@ -12,7 +12,8 @@ from data_prep.benchmarks.hub import HubFile, fetch
 from data_prep.dataset import SPLITS, Annotations, CaptionCleaner, Counts, Entry, left_out
 from data_prep.readers import BadInput
 
-IMAGES = {"query": "caption", "visual_to_text": "captions"}  # protocols of evaluation: see `cma.metrics`
+# protocols of evaluation: see `cma.metrics`
+IMAGES = {"query": "caption", "visual_to_text": "captions"}
 VIDEOS = {"query": "caption", "visual_to_text": "items"}
 PARAGRAPHS = {"query": "paragraph", "visual_to_text": "items"}
 SAME = {split: split for split in SPLITS}
@@ -24,8 +25,8 @@ Items = TypeVar("Items", dict, list)
 class Benchmark:
     """One benchmark of the command line.
 
-    `reader` takes `Downloads` and the `options` by name, and returns `Annotations`. `options` maps a flag,
-    such as `--split`, to the arguments of `add_argument`.
+    `reader` takes `Downloads` and the `options` by name, and returns `Annotations`. `options` maps
+    a flag, such as `--split`, to the arguments of `add_argument`.
     """
 
     help: str
@@ -33,13 +34,19 @@ class Benchmark:
     options: Mapping[str, dict] = field(default_factory=dict)
 
     def read(self, source: Path, **options: object) -> Annotations:
-        """Read the annotations in the folder `source`. Raises `BadInput` if they are not as expected."""
+        """Read the annotations in the folder `source`. Raises `BadInput` if they are not as
+        expected.
+        """
         downloads = Downloads(source)
         return replace(self.reader(downloads, **options), listed=downloads.listed)
 
     def add_options(self, parser: ArgumentParser) -> None:
-        """Add the benchmark's own options, and set `read`, which reads annotations by parsed options."""
-        names = [parser.add_argument(flag, **settings).dest for flag, settings in self.options.items()]
+        """Add the benchmark's own options, and set `read`, which reads annotations by parsed
+        options.
+        """
+        names = [
+            parser.add_argument(flag, **settings).dest for flag, settings in self.options.items()
+        ]
 
         def read(options: Namespace) -> Annotations:
             return self.read(options.source, **{name: getattr(options, name) for name in names})
@@ -48,7 +55,9 @@ class Benchmark:
 
 
 class Row(NamedTuple):
-    """One row of a file: where it is (for messages), its split, its image, and one caption or all of them."""
+    """One row of a file: where it is (for messages), its split, its image, and one caption or all
+    of them.
+    """
 
     where: str
     split: object
@@ -68,10 +77,10 @@ class Reading(NamedTuple):
 class Form:
     """One form in which the annotations of an image benchmark are in circulation.
 
-    `looks_for` names the files in messages. `divisions` holds the published counts, one dictionary for each
-    known division into splits. The files are compared with the division that has the most splits of the same
-    size; of equally good ones, with the first that has all splits of the files. `find` returns the files by
-    split ({} if they are not there), and `read` reads them.
+    `looks_for` names the files in messages. `divisions` holds the published counts, one dictionary
+    for each known division into splits. The files are compared with the division that has the most
+    splits of the same size; of equally good ones, with the first that has all splits of the files.
+    `find` returns the files by split ({} if they are not there), and `read` reads them.
     """
 
     looks_for: str
@@ -87,10 +96,12 @@ def read_form(
     chosen: str | None = None,
     hub: HubFile | None = None,
 ) -> Annotations:
-    """Read the annotations of the image benchmark `name` in the form `chosen`, or in the first that is there.
+    """Read the annotations of the image benchmark `name` in the form `chosen`, or in the first that
+    is there.
 
-    A note names further forms that are there. With `hub`, that file is downloaded and read instead of
-    `downloads`. If no form is there, raises `BadInput` with the names of the files that were looked for.
+    A note names further forms that are there. With `hub`, that file is downloaded and read instead
+    of `downloads`. If no form is there, raises `BadInput` with the names of the files that were
+    looked for.
     """
     if hub:
         downloads, chosen = Downloads(fetch(hub).parent), hub.form
@@ -110,7 +121,10 @@ def read_form(
 def form_option(forms: Mapping[str, Form]) -> dict:
     """Return the settings of the option `--form`: which form to read if several are in one folder."""
     listed = "; ".join(f"{name}: {form.looks_for}" for name, form in forms.items())
-    return {"choices": forms, "help": f"which annotations to read (default: the first found of {listed})"}
+    return {
+        "choices": forms,
+        "help": f"which annotations to read (default: the first found of {listed})",
+    }
 
 
 def find_named(downloads: Downloads, names: tuple[str, ...]) -> dict[str, Path]:
@@ -126,8 +140,9 @@ def read_rows(
 ) -> Reading:
     """Read the files of a form, where `rows(path, split)` yields the rows of one file.
 
-    `splits` maps each split of the files to the split that it is read as; items of a split that maps to None
-    are left out and counted. Raises `BadInput` if a file has no row, or a row is not as expected.
+    `splits` maps each split of the files to the split that it is read as; items of a split that
+    maps to None are left out and counted. Raises `BadInput` if a file has no row, or a row is not
+    as expected.
     """
     clean, entries, dropped = CaptionCleaner(), [], Counter()
     for split, path in paths.items():
@@ -136,15 +151,20 @@ def read_rows(
                 dropped[entry.split] += 1
             else:
                 entries.append(replace(entry, split=splits[entry.split]))
-    notes = [f"images of the split {split}, left out: {count:,}" for split, count in dropped.items()]
+    notes = [
+        f"images of the split {split}, left out: {count:,}" for split, count in dropped.items()
+    ]
     return Reading(entries, list(paths.values()), notes + clean.notes())
 
 
-def to_entries(rows: Iterable[Row], clean: CaptionCleaner, splits: Iterable[str] = SPLITS) -> Iterator[Entry]:
-    """Yield one entry for each image, with all its captions; its id is the file name without extension.
+def to_entries(
+    rows: Iterable[Row], clean: CaptionCleaner, splits: Iterable[str] = SPLITS
+) -> Iterator[Entry]:
+    """Yield one entry for each image, with all its captions; its id is the file name without
+    extension.
 
-    Raises `BadInput` for an image or a split that is not as expected, and for a second row of an image whose
-    row holds a list of all captions.
+    Raises `BadInput` for an image or a split that is not as expected, and for a second row of an
+    image whose row holds a list of all captions.
     """
     found: dict[tuple[str, str], list[str]] = {}
     for where, split, image, captions in rows:
@@ -153,7 +173,9 @@ def to_entries(rows: Iterable[Row], clean: CaptionCleaner, splits: Iterable[str]
         if not isinstance(split, str) or split not in splits:
             raise BadInput(f"{where}: expected the split {', '.join(splits)}; found {split!r}")
         if isinstance(captions, list) and (split, file) in found:
-            raise BadInput(f"{where}: this image has a row already; expected one row for each image")
+            raise BadInput(
+                f"{where}: this image has a row already; expected one row for each image"
+            )
         captions = captions if isinstance(captions, list) else [captions]
         found.setdefault((split, file), []).extend(clean(captions, where))
     for (split, file), texts in found.items():
@@ -170,7 +192,9 @@ def some(items: Items, path: Path) -> Items:
 
 
 def image_file(value: object, where: str) -> PurePosixPath:
-    """Return an image's file name. Raises `BadInput` with `where` if it is blank, not text or not UTF-8."""
+    """Return an image's file name. Raises `BadInput` with `where` if it is blank, not text or not
+    UTF-8.
+    """
     text = value.strip() if isinstance(value, str) else ""
     if not PurePosixPath(text).stem or text != text.encode(errors="replace").decode():
         raise BadInput(f"{where}: expected a file name, found {value!r}")
@@ -190,7 +214,10 @@ def _annotations(
     there = Counter(entry.split for entry in reading.entries)
     division = max(
         form.divisions,
-        key=lambda it: (sum(it[split].items == there[split] for split in it), there.keys() <= it.keys()),
+        key=lambda it: (
+            sum(it[split].items == there[split] for split in it),
+            there.keys() <= it.keys(),
+        ),
     )
     absent = {split: f"{split} split" for split in SPLITS if there and split not in there}
     if "val" in absent and "val" not in division and there["train"]:

@@ -1,4 +1,6 @@
-"""Annotation files from the Hugging Face hub, kept in the hub's own cache; images are not downloaded."""
+"""Annotation files from the Hugging Face hub, kept in the hub's own cache; images are not
+downloaded.
+"""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -44,6 +46,8 @@ def fetch(file: HubFile) -> Path:
 
 def _cached(file: HubFile) -> Path | None:
     try:
-        return Path(hf_hub_download(file.repo, file.name, repo_type="dataset", local_files_only=True))
+        return Path(
+            hf_hub_download(file.repo, file.name, repo_type="dataset", local_files_only=True)
+        )
     except OSError:
         return None

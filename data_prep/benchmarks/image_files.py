@@ -1,4 +1,6 @@
-"""The forms that image benchmarks share: Karpathy's JSON, ALBEF's JSON, lists of captions, JSON lines."""
+"""The forms that image benchmarks share: Karpathy's JSON, ALBEF's JSON, lists of captions, JSON
+lines.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +28,9 @@ def karpathy_rows(path: Path, split: str) -> Iterator[Row]:
             captions = [sentence["raw"] for sentence in image["sentences"]]
             yield Row(where, image["split"], str(file), captions)
         except (KeyError, TypeError, AttributeError) as error:
-            raise BadInput(f"{where}: expected filename, split and sentences with raw; {error!r}") from error
+            raise BadInput(
+                f"{where}: expected filename, split and sentences with raw; {error!r}"
+            ) from error
 
 
 def find_albef(downloads: Downloads, name: str) -> dict[str, Path]:
@@ -35,9 +39,13 @@ def find_albef(downloads: Downloads, name: str) -> dict[str, Path]:
 
 
 def looks_like_albef(path: Path) -> bool:
-    """Whether a JSON file begins like a list of objects with an image and a caption, or holds nothing."""
+    """Whether a JSON file begins like a list of objects with an image and a caption, or holds
+    nothing.
+    """
     start = read_start(path).strip()
-    return start in ("", "[]") or start.startswith("[") and '"image"' in start and '"caption"' in start
+    return (
+        start in ("", "[]") or start.startswith("[") and '"image"' in start and '"caption"' in start
+    )
 
 
 def albef_rows(path: Path, split: str) -> Iterator[Row]:
@@ -60,13 +68,17 @@ def find_json_lines(downloads: Downloads, name: str) -> dict[str, Path]:
 
     def fits(path: Path) -> bool:
         start = read_start(path).lstrip()
-        return not start or start.startswith("{") and '"filename"' in start and '"captions"' in start
+        return (
+            not start or start.startswith("{") and '"filename"' in start and '"captions"' in start
+        )
 
     return downloads.splits(name, (".jsonl",), fits)
 
 
 def json_line_rows(path: Path, split: str) -> Iterator[Row]:
-    """The rows of CLIP-RSICD's file, one image per line: `{"filename": "images/1.jpg", "captions": […]}`."""
+    """The rows of CLIP-RSICD's file, one image per line: `{"filename": "images/1.jpg", "captions":
+    […]}`.
+    """
     for where, row in read_json_lines(path):
         captions = row.get("captions")
         if not isinstance(captions, list):
@@ -75,10 +87,11 @@ def json_line_rows(path: Path, split: str) -> Iterator[Row]:
 
 
 def find_caption_lists(downloads: Downloads, name: str) -> dict[str, Path]:
-    """Find AMFMN's caption lists, such as `train_caps.txt` beside its list of images, `train_filename.txt`.
+    """Find AMFMN's caption lists, such as `train_caps.txt` beside its list of images,
+    `train_filename.txt`.
 
-    In the repositories of SWAN and GaLR, `train_caps.txt` holds the validation images too, and is divided
-    into `train_caps_verify.txt` and `val_caps_verify.txt`: these are preferred.
+    In the repositories of SWAN and GaLR, `train_caps.txt` holds the validation images too, and is
+    divided into `train_caps_verify.txt` and `val_caps_verify.txt`: these are preferred.
     """
     found = downloads.splits(name, (CAPTIONS,), parts=_pair)
     found |= downloads.splits(name, (DIVIDED,), parts=_pair)
@@ -92,7 +105,9 @@ def read_caption_lists(paths: dict[str, Path]) -> Reading:
         entries = some(list(to_entries(caption_list_rows(path, split), clean)), path)
         found[split] = {entry.file: entry for entry in entries}
     if "val" in found and paths["val"].name.endswith(DIVIDED):
-        shared = [found["train"].pop(file) for file in found["val"] if file in found.get("train", ())]
+        shared = [
+            found["train"].pop(file) for file in found["val"] if file in found.get("train", ())
+        ]
         if shared:
             notes.append(
                 f"images of {paths['val'].name} left out of train, which holds them too: {len(shared):,}"
@@ -109,7 +124,9 @@ def caption_list_rows(captions: Path, split: str) -> Iterator[Row]:
     """
     _, images = _pair(captions)
     if not images.is_file():
-        raise BadInput(f"{images}: no such file; expected the images of the captions in {captions.name}")
+        raise BadInput(
+            f"{images}: no such file; expected the images of the captions in {captions.name}"
+        )
     texts, names = _lines(captions), _lines(images)
     each, rest = divmod(len(texts), len(names)) if names else (0, len(texts))
     if rest or (names and not each):

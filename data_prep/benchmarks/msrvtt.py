@@ -1,6 +1,8 @@
-"""MSR-VTT (1k-A): 9,000 or 7,010 training clips with twenty captions each, 1,000 test clips with one.
+"""MSR-VTT (1k-A): 9,000 or 7,010 training clips with twenty captions each, 1,000 test clips with
+one.
 
-Or its official splits: 6,513 training clips, 497 for validation, 2,990 for the test, twenty captions each.
+Or its official splits: 6,513 training clips, 497 for validation, 2,990 for the test, twenty
+captions each.
 """
 
 import re
@@ -20,18 +22,25 @@ TRAIN_CAPTIONS["7k"] = ("msrvtt_ret_train7k.json",)
 TEST_CAPTIONS = ("descs_ret_test.json", "msrvtt_ret_test1k.json")
 ID = re.compile(r"video\d+")
 PUBLISHED_TEST = Counts(1_000, 1_000)
-OFFICIAL = "official"  # the splits of `MSRVTT_data.json` itself, with every caption of a test clip as a query
-DIVISIONS = {"train": "train", "validate": "val", "test": "test"}  # as `MSRVTT_data.json` calls them
-PUBLISHED = {"train": Counts(6_513, 130_260), "val": Counts(497, 9_940), "test": Counts(2_990, 59_800)}
+# the splits of `MSRVTT_data.json` itself, with every caption of a test clip as a query
+OFFICIAL = "official"
+# as `MSRVTT_data.json` calls them
+DIVISIONS = {"train": "train", "validate": "val", "test": "test"}
+PUBLISHED = {
+    "train": Counts(6_513, 130_260),
+    "val": Counts(497, 9_940),
+    "test": Counts(2_990, 59_800),
+}
 VALIDATE = PUBLISHED["val"].items  # both training lists hold these clips
 
 
 def read(downloads: Downloads, split: str = "9k", val: bool = False) -> Annotations:
-    """Read `MSRVTT_data.json`, a training list and the 1k-A test list; a JSON of captions may replace each.
+    """Read `MSRVTT_data.json`, a training list and the 1k-A test list; a JSON of captions may
+    replace each.
 
-    `split`, a key of TRAIN_LISTS, chooses the training list; with OFFICIAL the splits of `MSRVTT_data.json`
-    are read instead. A split without files is left out. 1k-A has no validation split: `val` makes one from
-    the training clips that `MSRVTT_data.json` marks "validate".
+    `split`, a key of TRAIN_LISTS, chooses the training list; with OFFICIAL the splits of
+    `MSRVTT_data.json` are read instead. A split without files is left out. 1k-A has no validation
+    split: `val` makes one from the training clips that `MSRVTT_data.json` marks "validate".
     """
     if split == OFFICIAL:
         return _read_official(downloads)
@@ -64,7 +73,9 @@ def read(downloads: Downloads, split: str = "9k", val: bool = False) -> Annotati
             held = val and part == "train" and divisions.get(id) == "validate"
             entries.append(Entry(id, id, clean(captions, where), "val" if held else part))
     if val and train and all(entry.split != "val" for entry in entries):
-        raise BadInput(f'{data}: no training clip has "split": "validate", so --val finds none to hold out')
+        raise BadInput(
+            f'{data}: no training clip has "split": "validate", so --val finds none to hold out'
+        )
     used = {entry.id for entry in entries}
     unused = (str(id) for id in sentences if id not in used)
     notes = left_out(absent) + hint + count_of(unused, "clips with captions that are in no list")
@@ -74,7 +85,9 @@ def read(downloads: Downloads, split: str = "9k", val: bool = False) -> Annotati
         expected["val"] = Counts(held, 20 * held)
     files = [path for found in (train, test) if found for path in found.files]
     names = downloads.names_of(dict.fromkeys([data, *files] if val else files))
-    return Annotations("msrvtt", "video", VIDEOS, expected, entries, "msrvtt", names, notes + clean.notes())
+    return Annotations(
+        "msrvtt", "video", VIDEOS, expected, entries, "msrvtt", names, notes + clean.notes()
+    )
 
 
 def _read_official(downloads: Downloads) -> Annotations:
@@ -91,10 +104,14 @@ def _read_official(downloads: Downloads) -> Annotations:
         else:
             others.append(str(id))
     there = {entry.split for entry in entries}
-    notes = left_out({split: f"{split} split" for split in PUBLISHED if split not in there}, " in it")
+    notes = left_out(
+        {split: f"{split} split" for split in PUBLISHED if split not in there}, " in it"
+    )
     notes += count_of(others, f"clips whose split is none of {', '.join(DIVISIONS)}")
     names = downloads.names_of([path])
-    return Annotations("msrvtt", "video", VIDEOS, PUBLISHED, entries, "msrvtt", names, notes + clean.notes())
+    return Annotations(
+        "msrvtt", "video", VIDEOS, PUBLISHED, entries, "msrvtt", names, notes + clean.notes()
+    )
 
 
 def _read_list(path: Path, sentences: dict[str, list[str]]) -> list[ClipRow]:
@@ -108,7 +125,11 @@ def _read_test(downloads: Downloads) -> SplitRows | None:
         return find_clips(downloads, TEST_CAPTIONS, ID)
     rows = read_csv(path, ("video_id", "sentence"))
     return SplitRows(
-        [path], [ClipRow(row["video_id"].strip(), f"{path}:{line}", [row["sentence"]]) for line, row in rows]
+        [path],
+        [
+            ClipRow(row["video_id"].strip(), f"{path}:{line}", [row["sentence"]])
+            for line, row in rows
+        ],
     )
 
 

@@ -7,7 +7,16 @@ from typing import NoReturn
 
 from data_prep.benchmarks.downloads import Downloads
 from data_prep.benchmarks.forms import VIDEOS, Benchmark
-from data_prep.dataset import SPLITS, Annotations, CaptionCleaner, Counts, Entry, Place, count_of, left_out
+from data_prep.dataset import (
+    SPLITS,
+    Annotations,
+    CaptionCleaner,
+    Counts,
+    Entry,
+    Place,
+    count_of,
+    left_out,
+)
 from data_prep.media import bare
 from data_prep.readers import BadInput, read_json, read_text, refuse_stand_in
 
@@ -15,7 +24,15 @@ PUBLISHED = {"train": Counts(1_200, 48_774), "val": Counts(100, 4_290), "test": 
 CAPTIONS = ("captions_msvd.json", "raw-captions.pkl")
 LISTS = {split: f"{split}_list.txt" for split in SPLITS}
 MAPPING = "youtube_mapping.txt"  # lines with a clip's id and vid1, vid2, …
-BROKEN = (pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError, AttributeError, MemoryError)
+BROKEN = (
+    pickle.UnpicklingError,
+    EOFError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    MemoryError,
+)
 
 
 def read(downloads: Downloads) -> Annotations:
@@ -42,27 +59,43 @@ def read(downloads: Downloads) -> Annotations:
             texts = clean(captions.get(id, ()), f"{path}: {id}")
             entries.append(Entry(id, id, texts, split, instead=instead))
     if not entries:
-        raise BadInput(f"{downloads.folder}: found none of {', '.join(LISTS.values())} with the ids of MSVD")
+        raise BadInput(
+            f"{downloads.folder}: found none of {', '.join(LISTS.values())} with the ids of MSVD"
+        )
     listed = {entry.id for entry in entries}
     notes = left_out(absent, " with these ids") + notes
-    notes += count_of((entry.id for entry in entries if not entry.captions), "listed clips without captions")
-    notes += count_of((id for id in captions if id not in listed), "clips with captions that are in no list")
+    notes += count_of(
+        (entry.id for entry in entries if not entry.captions), "listed clips without captions"
+    )
+    notes += count_of(
+        (id for id in captions if id not in listed), "clips with captions that are in no list"
+    )
     names = downloads.names_of(files)
-    return Annotations("msvd", "video", VIDEOS, PUBLISHED, entries, "msvd", names, notes + clean.notes())
+    return Annotations(
+        "msvd", "video", VIDEOS, PUBLISHED, entries, "msvd", names, notes + clean.notes()
+    )
 
 
 def _read_captions(path: Path, ids: dict[str, str]) -> dict[str, list[str]]:
-    """Read captions by id; each is a sentence or a list of words. `ids` maps `vid1`, … to the clips' ids."""
+    """Read captions by id; each is a sentence or a list of words. `ids` maps `vid1`, … to the
+    clips' ids.
+    """
     content = read_pickle(path) if path.suffix == ".pkl" else read_json(path, unique_keys=True)
     if not isinstance(content, dict):
-        raise BadInput(f"{path}: expected captions by id, found a value of type {type(content).__name__}")
+        raise BadInput(
+            f"{path}: expected captions by id, found a value of type {type(content).__name__}"
+        )
     captions = {}
     for key, values in content.items():
         id = ids.get(bare(key), bare(key))
         if id in captions:
-            raise BadInput(f"{path}: the clip {id} is there more than once, the second time as {key!r}")
+            raise BadInput(
+                f"{path}: the clip {id} is there more than once, the second time as {key!r}"
+            )
         if not isinstance(values, list):
-            raise BadInput(f"{path}: {id}: expected a list of captions, found {reprlib.repr(values)}")
+            raise BadInput(
+                f"{path}: {id}: expected a list of captions, found {reprlib.repr(values)}"
+            )
         captions[id] = [_sentence(value, f"{path}: {id}") for value in values]
     return captions
 
@@ -72,7 +105,9 @@ def _sentence(value: object, where: str) -> str:
         return " ".join(value)
     if isinstance(value, str):
         return value
-    raise BadInput(f"{where}: expected a caption (text or a list of words), found {reprlib.repr(value)}")
+    raise BadInput(
+        f"{where}: expected a caption (text or a list of words), found {reprlib.repr(value)}"
+    )
 
 
 def _read_mapping(path: Path) -> dict[str, str]:
@@ -134,7 +169,9 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def _refuse(path: Path, what: str) -> NoReturn:
-    raise BadInput(f"{path}: holds {what}; expected only lists, dicts and strings, so it is not loaded")
+    raise BadInput(
+        f"{path}: holds {what}; expected only lists, dicts and strings, so it is not loaded"
+    )
 
 
 BENCHMARK = Benchmark(__doc__, read)

@@ -4,7 +4,15 @@ from functools import partial
 from pathlib import Path
 
 from data_prep.benchmarks.downloads import Downloads
-from data_prep.benchmarks.forms import Benchmark, Form, Reading, find_named, form_option, read_form, read_rows
+from data_prep.benchmarks.forms import (
+    Benchmark,
+    Form,
+    Reading,
+    find_named,
+    form_option,
+    read_form,
+    read_rows,
+)
 from data_prep.benchmarks.image_files import (
     REPHRASED,
     albef_rows,
@@ -26,7 +34,8 @@ RSICD_DIVISIONS = {
 RSITMD_DIVISIONS = {
     "official": {"train": Counts(4_291, 21_455)} | RSITMD_TEST,  # it has no val split
     "re-split": {"train": Counts(3_435, 17_175), "val": Counts(856, 4_280)} | RSITMD_TEST,
-    "re-split at 80 %": {"train": Counts(3_432, 17_160), "val": Counts(859, 4_295)} | RSITMD_TEST,  # AMFMN's
+    # AMFMN's
+    "re-split at 80 %": {"train": Counts(3_432, 17_160), "val": Counts(859, 4_295)} | RSITMD_TEST,
 }
 
 
@@ -41,13 +50,17 @@ def read_rsitmd(downloads: Downloads, form: str | None = None) -> Annotations:
 
 
 def _forms(name: str, karpathy: str, divisions: dict[str, dict[str, Counts]]) -> dict[str, Form]:
-    """Return the forms of RSICD or RSITMD; `karpathy` names the JSON that holds the "official" division.
+    """Return the forms of RSICD or RSITMD; `karpathy` names the JSON that holds the "official"
+    division.
 
-    ALBEF's files and lists usually hold the "re-split" one: new train and val splits, the same test. Each
-    file may hold another of the `divisions`.
+    ALBEF's files and lists usually hold the "re-split" one: new train and val splits, the same
+    test. Each file may hold another of the `divisions`.
     """
     official = tuple(divisions.values())
-    divided = (divisions["re-split"], *(it for which, it in divisions.items() if which != "re-split"))
+    divided = (
+        divisions["re-split"],
+        *(it for which, it in divisions.items() if which != "re-split"),
+    )
     return {
         "karpathy": Form(
             karpathy,
@@ -62,7 +75,10 @@ def _forms(name: str, karpathy: str, divisions: dict[str, dict[str, Counts]]) ->
             partial(read_rows, albef_rows),
         ),
         "lists": Form(
-            "{train,val,test}_caps.txt", divided, partial(find_caption_lists, name=name), read_caption_lists
+            "{train,val,test}_caps.txt",
+            divided,
+            partial(find_caption_lists, name=name),
+            read_caption_lists,
         ),
     }
 
@@ -71,7 +87,9 @@ def _read_json_lines(paths: dict[str, Path]) -> Reading:
     reading = read_rows(json_line_rows, paths)
     rephrased = ", ".join(path.name for path in paths.values() if REPHRASED in path.name)
     if rephrased:
-        reading.notes.insert(0, f"{rephrased}: repeated captions are rephrased, unlike the benchmark's own")
+        reading.notes.insert(
+            0, f"{rephrased}: repeated captions are rephrased, unlike the benchmark's own"
+        )
     return reading
 
 

@@ -1,4 +1,6 @@
-"""VATEX: ten-second clips with ten English captions; 25,991 to train, 1,500 to validate, 1,500 to test."""
+"""VATEX: ten-second clips with ten English captions; 25,991 to train, 1,500 to validate, 1,500 to
+test.
+"""
 
 import re
 from pathlib import Path
@@ -6,24 +8,37 @@ from pathlib import Path
 from data_prep.benchmarks.clip_json import CaptionedClip, read_clips
 from data_prep.benchmarks.downloads import Downloads, split_word
 from data_prep.benchmarks.forms import VIDEOS, Benchmark
-from data_prep.dataset import SPLITS, Annotations, CaptionCleaner, Counts, Entry, Place, count_of, left_out
+from data_prep.dataset import (
+    SPLITS,
+    Annotations,
+    CaptionCleaner,
+    Counts,
+    Entry,
+    Place,
+    count_of,
+    left_out,
+)
 from data_prep.media import bare
 from data_prep.readers import BadInput, IdList, read_start
 
 PUBLISHED = {  # val and test are halves of the official validation set
-    split: Counts(items, 10 * items) for split, items in zip(SPLITS, (25_991, 1_500, 1_500), strict=True)
+    split: Counts(items, 10 * items)
+    for split, items in zip(SPLITS, (25_991, 1_500, 1_500), strict=True)
 }
-ID = re.compile(r"(.+)_(\d{6})_(\d{6})")  # the source video, and the clip's start and end in seconds
+# the source video, and the clip's start and end in seconds
+ID = re.compile(r"(.+)_(\d{6})_(\d{6})")
 START = 1 << 16  # bytes in which the first id is looked for
 LIST = "{}_list.txt"
-OTHER_TEST = "test1k5_sec_list.txt"  # a test split of other works; half of its ids are in test_list.txt too
+# a test split of other works; half of its ids are in test_list.txt too
+OTHER_TEST = "test1k5_sec_list.txt"
 
 
 def read(downloads: Downloads) -> Annotations:
     """Read every JSON with captions of VATEX, whatever its name, and the lists of ids.
 
-    `{train,val,test}_list.txt` say which clips a split holds. A split without a list takes the clips that a
-    JSON puts into it by a field, by a key, or by its file name. Media are the clips, or the whole videos.
+    `{train,val,test}_list.txt` say which clips a split holds. A split without a list takes the
+    clips that a JSON puts into it by a field, by a key, or by its file name. Media are the clips,
+    or the whole videos.
     """
     by_file = _find_json(downloads)
     if not by_file:
@@ -53,8 +68,12 @@ def read(downloads: Downloads) -> Annotations:
 
 def _find_json(downloads: Downloads) -> dict[Path, dict[str, CaptionedClip]]:
     """The clips by id of each JSON with captions of VATEX; files that name a split come first."""
-    clips = {path: read_clips(path, ID) for path in downloads.ending(".json") if _may_be_vatex(path)}
-    tell = {path: any(clip.split for clip in found.values()) for path, found in clips.items() if found}
+    clips = {
+        path: read_clips(path, ID) for path in downloads.ending(".json") if _may_be_vatex(path)
+    }
+    tell = {
+        path: any(clip.split for clip in found.values()) for path, found in clips.items() if found
+    }
     return {path: clips[path] for path in sorted(tell, key=tell.get, reverse=True)}
 
 
@@ -64,7 +83,9 @@ def _may_be_vatex(path: Path) -> bool:
 
 
 def _list_names(downloads: Downloads, split: str) -> tuple[str, ...]:
-    """The usual name of a split's list, then text files that begin with an id and have the split's name."""
+    """The usual name of a split's list, then text files that begin with an id and have the split's
+    name.
+    """
     usual = LIST.format(split)
     others = {
         path.name
@@ -75,8 +96,12 @@ def _list_names(downloads: Downloads, split: str) -> tuple[str, ...]:
     return (usual, *sorted(others))
 
 
-def _merge(by_file: dict[Path, dict[str, CaptionedClip]]) -> tuple[dict[str, CaptionedClip], list[str]]:
-    """The clips of all files by id, and notes; a clip that is in several files is taken from the first."""
+def _merge(
+    by_file: dict[Path, dict[str, CaptionedClip]],
+) -> tuple[dict[str, CaptionedClip], list[str]]:
+    """The clips of all files by id, and notes; a clip that is in several files is taken from the
+    first.
+    """
     merged: dict[str, CaptionedClip] = {}
     notes = []
     for path, clips in by_file.items():

@@ -1,12 +1,13 @@
-"""Build the offline benchmarks: mini-flickr30k (scenes), mini-msrvtt (events), and further test sets.
+"""Build the offline benchmarks: mini-flickr30k (scenes), mini-msrvtt (events), and further test
+sets.
 
-Scenes and events are composed of drawings by one artist, from open packages, and described in sentences.
-The further sets are pictures of new things (mini-flickr30k-new), pairs that differ in one respect
-(mini-flickr30k-twins, mini-msrvtt-twins), and captions of a whole clip or of one moment only
-(mini-msrvtt-whole, mini-msrvtt-moments).
+Scenes and events are composed of drawings by one artist, from open packages, and described in
+sentences. The further sets are pictures of new things (mini-flickr30k-new), pairs that differ in
+one respect (mini-flickr30k-twins, mini-msrvtt-twins), and captions of a whole clip or of one moment
+only (mini-msrvtt-whole, mini-msrvtt-moments).
 
-The sources in OUT/sources have the file formats of Flickr30K and MSR-VTT, and are prepared by the same code.
-What is already there is not built again.
+The sources in OUT/sources have the file formats of Flickr30K and MSR-VTT, and are prepared by the
+same code. What is already there is not built again.
 """
 
 import argparse
@@ -21,7 +22,16 @@ from pathlib import Path
 from cma import require
 from cma.files import write_whole
 from data_prep.benchmarks import BENCHMARKS
-from data_prep.dataset import SEAL, SPLITS, Annotations, Counts, count_table, is_whole, read_object, unseal
+from data_prep.dataset import (
+    SEAL,
+    SPLITS,
+    Annotations,
+    Counts,
+    count_table,
+    is_whole,
+    read_object,
+    unseal,
+)
 from data_prep.mini.events import draw_clips
 from data_prep.mini.packages import PINS
 from data_prep.mini.pictures import draw_pictures
@@ -36,21 +46,25 @@ READERS: dict[str, Callable[[Path], Annotations]]
 READERS = {f"mini-flickr30k{kind}": FLICKR30K for kind in ("", "-new", "-twins")}
 READERS |= {"mini-msrvtt": partial(MSRVTT, val=True)}
 READERS |= {f"mini-msrvtt-{kind}": MSRVTT for kind in ("whole", "moments", "twins")}
-TESTS = {"mini-msrvtt-whole": "whole", "mini-msrvtt-moments": "moments"}  # tests on mini-msrvtt's clips
+# tests on mini-msrvtt's clips
+TESTS = {"mini-msrvtt-whole": "whole", "mini-msrvtt-moments": "moments"}
 
 
 def add_command(commands: argparse._SubParsersAction) -> None:
     """Add `python -m data_prep mini`."""
     command = commands.add_parser("mini", help="build the offline benchmarks", description=__doc__)
     command.add_argument("--out", type=Path, default=Path("data"), help="folder (default: data)")
-    command.add_argument("--workers", type=int, default=2, metavar="N", help="processes (default: 2)")
+    command.add_argument(
+        "--workers", type=int, default=2, metavar="N", help="processes (default: 2)"
+    )
     command.set_defaults(run=lambda options: build_minis(options.out, options.workers))
 
 
 def build_minis(out: Path, workers: int = 2) -> None:
     """Build the offline benchmarks in `out`, unless they are already there.
 
-    Raises ImportError, in one line, if they have to be built and packages of the extra `prep` are missing.
+    Raises ImportError, in one line, if they have to be built and packages of the extra `prep` are
+    missing.
     """
     sources, there = out / "sources", {}
     for name in READERS:
@@ -80,7 +94,11 @@ def origin(name: str) -> dict:
     """Return what the content of a source folder depends on."""
     packages = (*PACKAGES.values(), *(ANIMATIONS if name.startswith("mini-msrvtt") else ()))
     lexicon = hashlib.sha256(LEXICON.read_bytes()).hexdigest()
-    return {"build": BUILD, "lexicon": lexicon, "packages": {one: PINS[one].version for one in packages}}
+    return {
+        "build": BUILD,
+        "lexicon": lexicon,
+        "packages": {one: PINS[one].version for one in packages},
+    }
 
 
 def _write_source(name: str, drawn: dict[str, list], source: Path, workers: int) -> dict:
@@ -91,14 +109,18 @@ def _write_source(name: str, drawn: dict[str, list], source: Path, workers: int)
     unfinished.mkdir(parents=True)
     records, written = drawn["mini-msrvtt" if name in TESTS else name], origin(name)
     used = [] if name in TESTS else records
-    captions = {split: [len(one.captions) for one in used if one.split == split] for split in SPLITS}
+    captions = {
+        split: [len(one.captions) for one in used if one.split == split] for split in SPLITS
+    }
     if name.startswith("mini-flickr30k"):
         written["pixels"] = write_flickr30k(unfinished, records, workers)
     else:
         if used:
             written["pixels"] = write_msrvtt(unfinished, records, workers)
         captions["test"] = [1] * write_test(unfinished, records, TESTS.get(name, "common"))
-    written["expected"] = {split: Counts(len(each), sum(each)) for split, each in captions.items() if each}
+    written["expected"] = {
+        split: Counts(len(each), sum(each)) for split, each in captions.items() if each
+    }
     write_whole(unfinished / ORIGIN, json.dumps(written, indent=2) + "\n")
     unfinished.rename(source)
     return written

@@ -1,7 +1,9 @@
-"""Five describers, who each caption a scene in their own way, and a test if a caption is true of a scene.
+"""Five describers, who each caption a scene in their own way, and a test if a caption is true of a
+scene.
 
-One lists the things, one writes a sentence, one says where things are, one counts them and names the colour
-of the background, and one mentions only a part. All take their words from the scene's record.
+One lists the things, one writes a sentence, one says where things are, one counts them and names
+the colour of the background, and one mentions only a part. All take their words from the scene's
+record.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ PLACES = {
     "bottom": ("at the bottom", "in the lower part"),
     "middle": ("in the middle", "in the centre"),
 }
-BEFORE = {True: ("to the left of", "left of"), False: ("above", "higher than")}  # True: across, False: down
+# True: across, False: down
+BEFORE = {True: ("to the left of", "left of"), False: ("above", "higher than")}
 AFTER = {True: ("to the right of", "right of"), False: ("below", "lower than")}
 
 
@@ -28,8 +31,9 @@ AFTER = {True: ("to the right of", "right of"), False: ("below", "lower than")}
 class Caption:
     """One sentence about a scene, and what it claims.
 
-    things: (code, number), with None if the caption is also true of other numbers. order: (code, code, axis),
-    where the first thing is left of the second, or above it. cells: (code, cell). sizes: (code, size).
+    things: (code, number), with None if the caption is also true of other numbers. order: (code,
+    code, axis), where the first thing is left of the second, or above it. cells: (code, cell).
+    sizes: (code, size).
     """
 
     text: str
@@ -46,7 +50,10 @@ class Caption:
         cells = dict(zip(groups, scene.cells(), strict=True))
         return (
             scene.ground in self.grounds
-            and all(code in groups and count in (None, groups[code].count) for code, count in self.things)
+            and all(
+                code in groups and count in (None, groups[code].count)
+                for code, count in self.things
+            )
             and all(scene.axis == axis and at[one] < at[other] for one, other, axis in self.order)
             and all(cells[code] == cell for code, cell in self.cells)
             and all(groups[code].size == size for code, size in self.sizes)
@@ -75,7 +82,9 @@ class Describer:
         return self.chance.sample(self.scene.groups, len(self.scene.groups))
 
     def listed(self) -> Caption:
-        """List the things, usually with the ground: `bicycle, foxes, grass`. `foxes` counts as any number."""
+        """List the things, usually with the ground: `bicycle, foxes, grass`. `foxes` counts as any
+        number.
+        """
         words, things = [], []
         for group in self.shuffled():
             name = self.names[group.code]
@@ -91,11 +100,15 @@ class Describer:
         groups, sized = self.shuffled(), self.chance.random() < 0.8
         what = joined([self.some(group, sized) for group in groups])
         verb = "is" if groups[0].count == 1 else "are"
-        start = self.chance.choice((f"There {verb} ", "A picture of ", "Here you can see ", "This shows "))
+        start = self.chance.choice(
+            (f"There {verb} ", "A picture of ", "Here you can see ", "This shows ")
+        )
         things, sizes = tuple((group.code, self._number(group)) for group in groups), ()
         if sized:
             sizes = tuple((group.code, group.size) for group in groups if group.size)
-        return Caption(f"{start}{what} {self.ground()}.", things, frozenset([self.scene.ground]), sizes=sizes)
+        return Caption(
+            f"{start}{what} {self.ground()}.", things, frozenset([self.scene.ground]), sizes=sizes
+        )
 
     def placed(self) -> Caption:
         """Say where a thing is: `A fox is to the left of a bicycle.`"""
@@ -107,25 +120,33 @@ class Describer:
             sizes = ((groups[0].code, groups[0].size),) if groups[0].size else ()
             things = ((groups[0].code, self._number(groups[0])),)
             cells = ((groups[0].code, cell),)
-            return Caption(f"{text}{end}.", things, frozenset([self.scene.ground]), (), cells, sizes)
+            return Caption(
+                f"{text}{end}.", things, frozenset([self.scene.ground]), (), cells, sizes
+            )
         first = self.chance.randrange(len(groups) - 1)
         one, other = groups[first], groups[first + 1]
         across, forwards = self.scene.axis == ACROSS, self.chance.random() < 0.5
         words = self.chance.choice((BEFORE if forwards else AFTER)[across])
         left, right = (one, other) if forwards else (other, one)
         verb = "is" if left.count == 1 else "are"
-        text = f"{capital(self.some(left, sized=True))} {verb} {words} {self.some(right, sized=True)}"
+        text = (
+            f"{capital(self.some(left, sized=True))} {verb} {words} {self.some(right, sized=True)}"
+        )
         things = ((one.code, self._number(one)), (other.code, self._number(other)))
         sizes = tuple((group.code, group.size) for group in (one, other) if group.size)
         if len(groups) == 3 or self.chance.random() < 0.3:
             text, ground = f"{text}, {self.ground()}", frozenset([self.scene.ground])
-        return Caption(text + ".", things, ground, ((one.code, other.code, self.scene.axis),), (), sizes)
+        return Caption(
+            text + ".", things, ground, ((one.code, other.code, self.scene.axis),), (), sizes
+        )
 
     def counted(self) -> Caption:
         """Count things and name the colour: `one bicycle and two foxes, the background is green`."""
         groups, colour = self.shuffled(), GROUNDS[self.scene.ground].colour
         each = [self.names[group.code].counted(group.count) for group in groups]
-        end = self.chance.choice((f"the background is {colour}", f"all {colour} behind", f"against {colour}"))
+        end = self.chance.choice(
+            (f"the background is {colour}", f"all {colour} behind", f"against {colour}")
+        )
         grounds = frozenset(name for name, ground in GROUNDS.items() if ground.colour == colour)
         return Caption(
             f"{joined(each)}, {end}", tuple((group.code, group.count) for group in groups), grounds
@@ -141,7 +162,9 @@ class Describer:
         return Caption(text, things, frozenset([self.scene.ground]), (), ((group.code, cell),))
 
     def _number(self, group: Group) -> int | None:
-        """The number that `some` claims: None for `a fox` (also true of two foxes), but 2 for `two foxes`."""
+        """The number that `some` claims: None for `a fox` (also true of two foxes), but 2 for `two
+        foxes`.
+        """
         return None if group.count == 1 else group.count
 
 
@@ -168,7 +191,8 @@ def describe_twin(scene: Scene, kind: str, lexicon: dict[str, Thing], seed: int)
 def ceiling(captions: Iterable[Sequence[Caption]], gallery: Sequence[Scene]) -> float:
     """Return the highest text-to-image R@1 in %, that of a perfect reader.
 
-    captions: the captions of each scene in the gallery. A caption that is true of n scenes counts 1 / n.
+    captions: the captions of each scene in the gallery. A caption that is true of n scenes counts 1
+    / n.
     """
     holders: dict[str, list[Scene]] = {}
     for scene in gallery:

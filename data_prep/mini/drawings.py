@@ -1,4 +1,6 @@
-"""Draw icons as SVG and as pixels, put pictures on a white square, and tell which files are animated."""
+"""Draw icons as SVG and as pixels, put pictures on a white square, and tell which files are
+animated.
+"""
 
 import io
 from pathlib import Path
@@ -14,20 +16,22 @@ def is_animated(path: Path) -> bool:
 
 
 def to_svg(icon_set: dict, name: str, colour: str) -> str:
-    """Return one icon of a set in Iconify's JSON as SVG; parts without their own colour get `colour`."""
+    """Return one icon of a set in Iconify's JSON as SVG; parts without their own colour get
+    `colour`.
+    """
     icon = icon_set["icons"][name]
     width = icon.get("width", icon_set.get("width", 16))
     height = icon.get("height", icon_set.get("height", 16))
     left, top = icon.get("left", 0), icon.get("top", 0)
     body = icon["body"].replace("currentColor", colour)
-    head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" fill="{colour}"'
-    )
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" fill="{colour}"'
     return f'{head} viewBox="{left} {top} {width} {height}">{body}</svg>'
 
 
 def render(svg: str, size: int) -> np.ndarray:
-    """Render an SVG as RGBA [size, size, 4] uint8, centred. Raises ValueError if it cannot be rendered."""
+    """Render an SVG as RGBA [size, size, 4] uint8, centred. Raises ValueError if it cannot be
+    rendered.
+    """
     import resvg_py  # imported late: builders report it if it is missing
 
     png = resvg_py.svg_to_bytes(svg_string=svg, width=size, skip_system_fonts=True)

@@ -1,4 +1,6 @@
-"""Words for emoji from `emojibase-data` (CLDR labels, tags, shortcodes of five vendors) and `emojilib`."""
+"""Words for emoji from `emojibase-data` (CLDR labels, tags, shortcodes of five vendors) and
+`emojilib`.
+"""
 
 import json
 import re
@@ -13,7 +15,9 @@ SKIN_TONES = {"1f3fb", "1f3fc", "1f3fd", "1f3fe", "1f3ff"}
 
 @dataclass(frozen=True)
 class Words:
-    """The packages' words for one emoji, unchanged; `tags` are those of the emoji without skin tone."""
+    """The packages' words for one emoji, unchanged; `tags` are those of the emoji without skin
+    tone.
+    """
 
     code: str
     label: str
@@ -23,7 +27,9 @@ class Words:
 
 
 def emoji_code(hexcode: str) -> str:
-    """Return one spelling of a code from file names: `23-FE0F-20E3` and `0023-20e3` become `0023-20e3`."""
+    """Return one spelling of a code from file names: `23-FE0F-20E3` and `0023-20e3` become
+    `0023-20e3`.
+    """
     points = re.split("[-_]", hexcode.lower())
     return "-".join(point.zfill(4) for point in points if point not in ("fe0f", "e007f"))
 
@@ -47,7 +53,9 @@ def read_words(vendors: Iterable[str]) -> Iterator[Words]:
             yield Words(
                 code,
                 entry["label"],
-                tuple(name for vendor in shortcodes for name in _listed(vendor.get(entry["hexcode"]))),
+                tuple(
+                    name for vendor in shortcodes for name in _listed(vendor.get(entry["hexcode"]))
+                ),
                 tuple(base.get("tags", ())),
                 tuple(keywords.get(code, ())),
             )

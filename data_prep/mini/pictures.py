@@ -17,7 +17,8 @@ SEED = 42
 TRAIN, VAL, TEST, NEW = 7000, 1000, 1000, 1000  # scenes
 PAIRS = 300  # pairs of twins of each kind
 TRIES = 5  # attempts at captions that are not in `held`, before another scene is drawn
-TWIN_CHANCE = 1 / 15  # that a training scene is followed by its twin: an eighth of the scenes have one
+# that a training scene is followed by its twin: an eighth of the scenes have one
+TWIN_CHANCE = 1 / 15
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,10 @@ def draw_pictures(lexicon: dict[str, Thing]) -> dict[str, list[Picture]]:
     held: set[str] = set()
     evaluated = {}
     for name, things, split, count in (
-        ("test", known, "test", TEST), ("val", known, "val", VAL), ("new", new, "test", NEW),
-    ):  # fmt: skip
+        ("test", known, "test", TEST),
+        ("val", known, "val", VAL),
+        ("new", new, "test", NEW),
+    ):
         drawn = _described(things, split, lexicon, held, random.Random(f"{SEED} {name}"))
         numbered = zip(range(count), drawn, strict=False)
         evaluated[name] = [Picture(f"{name}-{n:04d}", split, *one) for n, one in numbered]
@@ -49,7 +52,10 @@ def draw_pictures(lexicon: dict[str, Thing]) -> dict[str, list[Picture]]:
     twins = _draw_twins(known, lexicon)
     held |= {caption.text for picture in twins for caption in picture.captions}
     drawn = _described(known, "train", lexicon, held, random.Random(f"{SEED} train"), TWIN_CHANCE)
-    train = [Picture(f"train-{n:04d}", "train", *one) for n, one in zip(range(TRAIN), drawn, strict=False)]
+    train = [
+        Picture(f"train-{n:04d}", "train", *one)
+        for n, one in zip(range(TRAIN), drawn, strict=False)
+    ]
     return {
         "mini-flickr30k": [*train, *evaluated["val"], *evaluated["test"]],
         "mini-flickr30k-new": evaluated["new"],
@@ -65,7 +71,9 @@ def _described(
     chance: random.Random,
     twin_chance: float = 0.0,
 ) -> Iterator[tuple[Scene, tuple[Caption, ...]]]:
-    """Yield scenes of a split with captions that are not in `held`; some scenes are followed by a twin."""
+    """Yield scenes of a split with captions that are not in `held`; some scenes are followed by a
+    twin.
+    """
     while True:
         scenes = [draw_scene(chance, things, split)]
         if chance.random() < twin_chance:
@@ -91,7 +99,8 @@ def _draw_twins(things: Sequence[Thing], lexicon: dict[str, Thing]) -> list[Pict
                 continue
             pair = [(one, describe_twin(one, kind, lexicon, number)) for one in (scene, twin)]
             if any(
-                caption.is_true_of(other) for (_, caption), other in zip(pair, (twin, scene), strict=True)
+                caption.is_true_of(other)
+                for (_, caption), other in zip(pair, (twin, scene), strict=True)
             ):
                 continue  # such as `a fox`, which is true of two foxes
             for letter, (one, caption) in zip("ab", pair, strict=True):

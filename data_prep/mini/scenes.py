@@ -1,7 +1,8 @@
-"""Scenes of one to four things on a ground: records drawn from a seed, and pixels composed from records.
+"""Scenes of one to four things on a ground: records drawn from a seed, and pixels composed from
+records.
 
-A scene has one to three groups of one to four equal things. The groups stand from left to right or from top
-to bottom; a single group stands anywhere.
+A scene has one to three groups of one to four equal things. The groups stand from left to right or
+from top to bottom; a single group stands anywhere.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from PIL import Image, ImageDraw
 from data_prep.mini.things import Thing, pair_split
 
 MOST = 4  # the most things in a scene
-ACROSS, DOWN = "across", "down"  # how the groups of a scene stand: from left to right, from top to bottom
+# how the groups of a scene stand: from left to right, from top to bottom
+ACROSS, DOWN = "across", "down"
 CELLS = {
     ACROSS: {2: ("left", "right"), 3: ("left", "middle", "right")},
     DOWN: {2: ("top", "bottom"), 3: ("top", "middle", "bottom")},
@@ -34,7 +36,9 @@ TWINS = ("places", "count", "ground")  # what differs between two twins
 
 @dataclass(frozen=True)
 class Ground:
-    """What is behind the things: its colour's name, how captions say it, RGB above and below the horizon."""
+    """What is behind the things: its colour's name, how captions say it, RGB above and below the
+    horizon.
+    """
 
     colour: str
     phrases: tuple[str, ...]
@@ -42,8 +46,10 @@ class Ground:
     above: tuple[int, int, int]
     below: tuple[int, int, int]
     horizon: float = 1.0  # share of the height that is above
-    dots: tuple[int, int, int] | None = None  # colour of the dots on it, such as clouds, waves, stars
-    dot: tuple[float, float] = (0.012, 0.012)  # width and height of a dot, as shares of the picture's side
+    # colour of the dots on it, such as clouds, waves, stars
+    dots: tuple[int, int, int] | None = None
+    # width and height of a dot, as shares of the picture's side
+    dot: tuple[float, float] = (0.012, 0.012)
 
 
 def _plain(colour: str, *rgb: int) -> Ground:
@@ -65,37 +71,71 @@ GROUNDS = {
     "white": _plain("white", 250, 250, 248),
     "black": _plain("black", 26, 26, 28),
     "sky": Ground(
-        "blue", ("in the sky", "under a blue sky", "among the clouds"), "sky",
-        (110, 180, 240), (176, 216, 248), 0.5, (255, 255, 255), (0.16, 0.05),
+        "blue",
+        ("in the sky", "under a blue sky", "among the clouds"),
+        "sky",
+        (110, 180, 240),
+        (176, 216, 248),
+        0.5,
+        (255, 255, 255),
+        (0.16, 0.05),
     ),
     "grass": Ground(
-        "green", ("on the grass", "in a meadow", "on a lawn"), "grass",
-        (186, 222, 246), (104, 178, 74), 0.3, (72, 142, 52),
+        "green",
+        ("on the grass", "in a meadow", "on a lawn"),
+        "grass",
+        (186, 222, 246),
+        (104, 178, 74),
+        0.3,
+        (72, 142, 52),
     ),
     "sea": Ground(
-        "blue", ("at sea", "on the water", "by the sea"), "sea",
-        (190, 226, 244), (36, 112, 176), 0.3, (120, 186, 226), (0.08, 0.008),
+        "blue",
+        ("at sea", "on the water", "by the sea"),
+        "sea",
+        (190, 226, 244),
+        (36, 112, 176),
+        0.3,
+        (120, 186, 226),
+        (0.08, 0.008),
     ),
     "snow": Ground(
-        "white", ("in the snow", "on a snowy day", "in winter"), "snow",
-        (186, 200, 216), (240, 244, 248), 0.3, (255, 255, 255),
+        "white",
+        ("in the snow", "on a snowy day", "in winter"),
+        "snow",
+        (186, 200, 216),
+        (240, 244, 248),
+        0.3,
+        (255, 255, 255),
     ),
     "night": Ground(
-        "black", ("at night", "under the stars", "in the dark"), "night",
-        (16, 20, 52), (30, 36, 80), 0.6, (250, 244, 200),
+        "black",
+        ("at night", "under the stars", "in the dark"),
+        "night",
+        (16, 20, 52),
+        (30, 36, 80),
+        0.6,
+        (250, 244, 200),
     ),
     "sand": Ground(
-        "yellow", ("on the sand", "in the desert", "on a beach"), "sand",
-        (214, 234, 246), (232, 202, 136), 0.3, (206, 172, 104),
+        "yellow",
+        ("on the sand", "in the desert", "on a beach"),
+        "sand",
+        (214, 234, 246),
+        (232, 202, 136),
+        0.3,
+        (206, 172, 104),
     ),
-}  # fmt: skip
+}
 # On these, high-contrast drawings are white.
 DARK = {"black", "night", "brown", "purple", "blue", "red", "sea"}
 
 
 @dataclass(frozen=True)
 class Group:
-    """Some equal things: the thing's code, the drawing's style, how many, and a size (a key of `SIZES`)."""
+    """Some equal things: the thing's code, the drawing's style, how many, and a size (a key of
+    `SIZES`).
+    """
 
     code: str
     style: str
@@ -105,13 +145,16 @@ class Group:
 
 @dataclass(frozen=True)
 class Scene:
-    """One scene. `cell`: where its only group stands (a key of `ALONE`); empty if there are several."""
+    """One scene. `cell`: where its only group stands (a key of `ALONE`); empty if there are
+    several.
+    """
 
     ground: str
     axis: str
     groups: tuple[Group, ...]
     cell: str = ""
-    seed: int = 0  # of the dots on the ground, and of the small shifts of the things from their places
+    # of the dots on the ground, and of the small shifts of the things from their places
+    seed: int = 0
 
     def cells(self) -> tuple[str, ...]:
         """Where each group stands: left, middle, right, top or bottom."""
@@ -122,7 +165,9 @@ Placed = tuple[Group, float, float, float]  # a group, the centre of one of its 
 
 
 def place(scene: Scene) -> list[Placed]:
-    """Return centre and side of each thing, as shares of the picture's side; (0, 0) is the top left."""
+    """Return centre and side of each thing, as shares of the picture's side; (0, 0) is the top
+    left.
+    """
     shift, placed = random.Random(f"shift {scene.seed}"), []
     many = len(scene.groups)
     for number, group in enumerate(scene.groups):
@@ -140,14 +185,21 @@ def place(scene: Scene) -> list[Placed]:
             side = min(side, 0.94 / group.count, 0.56)
             step = 0.94 / group.count if group.count > 2 else 0.44
             offsets = [0.5 + (copy - (group.count - 1) / 2) * step for copy in range(group.count)]
-            spots = [(along, offset) if scene.axis == ACROSS else (offset, along) for offset in offsets]
+            spots = [
+                (along, offset) if scene.axis == ACROSS else (offset, along) for offset in offsets
+            ]
         for x, y in spots:
             room = max(0.0, min(x, 1 - x, y, 1 - y) - side / 2)
             reach = min(0.035 if group.count == 1 else 0.015, room)
             x += shift.uniform(-reach, reach)
             y += shift.uniform(-reach, reach)
             placed.append(
-                (group, min(max(x, side / 2), 1 - side / 2), min(max(y, side / 2), 1 - side / 2), side)
+                (
+                    group,
+                    min(max(x, side / 2), 1 - side / 2),
+                    min(max(y, side / 2), 1 - side / 2),
+                    side,
+                )
             )
     return placed
 
@@ -156,7 +208,9 @@ def paint_ground(name: str, seed: int, size: int) -> Image.Image:
     """Paint the ground of a scene, RGB [size, size]."""
     ground, chance = GROUNDS[name], random.Random(f"ground {seed}")
     pixels = np.empty((size, size, 3), np.int16)
-    horizon = round(size * (ground.horizon + (chance.uniform(-0.06, 0.06) if ground.horizon < 1 else 0)))
+    horizon = round(
+        size * (ground.horizon + (chance.uniform(-0.06, 0.06) if ground.horizon < 1 else 0))
+    )
     pixels[:horizon], pixels[horizon:] = ground.above, ground.below
     pixels += chance.randint(-12, 12)
     picture = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
@@ -175,8 +229,12 @@ def ink_on(ground: str) -> str:
     return "#ffffff" if ground in DARK else "#202020"
 
 
-def compose(picture: Image.Image, sprites: Sequence[tuple[Image.Image, float, float, float]]) -> Image.Image:
-    """Paste RGBA drawings into a picture, in place; centres and sides are shares of the picture's side."""
+def compose(
+    picture: Image.Image, sprites: Sequence[tuple[Image.Image, float, float, float]]
+) -> Image.Image:
+    """Paste RGBA drawings into a picture, in place; centres and sides are shares of the picture's
+    side.
+    """
     size = picture.width
     for sprite, x, y, side in sprites:
         pixels = max(1, round(side * size))
@@ -185,10 +243,14 @@ def compose(picture: Image.Image, sprites: Sequence[tuple[Image.Image, float, fl
     return picture
 
 
-def picture_of(scene: Scene, size: int, drawing: Callable[[str, str, str], Image.Image]) -> Image.Image:
+def picture_of(
+    scene: Scene, size: int, drawing: Callable[[str, str, str], Image.Image]
+) -> Image.Image:
     """Compose a scene as RGB [size, size]; `drawing(code, style, ink)` returns an RGBA drawing."""
     ink = ink_on(scene.ground)
-    sprites = [(drawing(group.code, group.style, ink), x, y, side) for group, x, y, side in place(scene)]
+    sprites = [
+        (drawing(group.code, group.style, ink), x, y, side) for group, x, y, side in place(scene)
+    ]
     return compose(paint_ground(scene.ground, scene.seed, size), sprites)
 
 
@@ -229,7 +291,9 @@ def draw_scene(chance: random.Random, things: Sequence[Thing], split: str) -> Sc
 
 
 def twin_of(scene: Scene, kind: str, chance: random.Random) -> Scene | None:
-    """Return a scene that differs only in `kind`, one of `TWINS`; None if the scene has no such twin."""
+    """Return a scene that differs only in `kind`, one of `TWINS`; None if the scene has no such
+    twin.
+    """
     groups = scene.groups
     if kind == "places":
         plain = len(groups) == 2 and not any(group.size for group in groups)

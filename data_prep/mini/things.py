@@ -1,7 +1,8 @@
-"""The things that scenes show: their names, their drawings, and which of them are used for training.
+"""The things that scenes show: their names, their drawings, and which of them are used for
+training.
 
-Hashes of the things' codes decide what is used for training, so a change of the lexicon changes nothing for
-other things.
+Hashes of the things' codes decide what is used for training, so a change of the lexicon changes
+nothing for other things.
 """
 
 import hashlib
@@ -33,7 +34,9 @@ SPRITE = 128  # pixels of a drawing before it is placed
 
 
 class Name(NamedTuple):
-    """A name of a thing: article, singular and plural (`a pair of`, `scissors`, `pairs of scissors`)."""
+    """A name of a thing: article, singular and plural (`a pair of`, `scissors`, `pairs of
+    scissors`).
+    """
 
     article: str
     singular: str
@@ -54,7 +57,9 @@ class Name(NamedTuple):
 
 @dataclass(frozen=True)
 class Thing:
-    """One thing of the lexicon: its emoji's code, its names (the most common one first), and its kind."""
+    """One thing of the lexicon: its emoji's code, its names (the most common one first), and its
+    kind.
+    """
 
     code: str
     names: tuple[Name, ...]
@@ -96,12 +101,15 @@ def pair_split(one: str, other: str) -> str:
 def read_things(path: Path = LEXICON) -> dict[str, Thing]:
     """Read the things of a lexicon, by code.
 
-    Raises `BadInput` with file and line for a line that is not as expected, or a name that two things have.
+    Raises `BadInput` with file and line for a line that is not as expected, or a name that two
+    things have.
     """
     things, owners = {}, {}
     lines = path.read_text(encoding="utf-8").splitlines()
     if (header := "".join(lines[:1])).split("\t") != list(COLUMNS):
-        raise BadInput(f"{path}, line 1: expected the columns {', '.join(COLUMNS)}, found {header!r}")
+        raise BadInput(
+            f"{path}, line 1: expected the columns {', '.join(COLUMNS)}, found {header!r}"
+        )
     for number, line in enumerate(lines[1:], start=2):
         cells = line.split("\t")
         if len(cells) != len(COLUMNS) or not all(cells[:4]):
@@ -138,20 +146,24 @@ def _icons(style: str) -> tuple[dict, dict[str, str]]:
     """The icon set of a style, and the icons' names by code."""
     folder = fetch(PACKAGES[style])
     names = read_json(folder / "chars.json", dict[str, str])
-    return read_json(folder / "icons.json", dict), {emoji_code(code): name for code, name in names.items()}
+    return read_json(folder / "icons.json", dict), {
+        emoji_code(code): name for code, name in names.items()
+    }
 
 
 @cache
 def still_files() -> dict[str, Path]:
     """The files of the three-dimensional drawings by code."""
     return {
-        emoji_code(path.stem): path for path in sorted((fetch(PACKAGES[STILL]) / "assets").glob("*.webp"))
+        emoji_code(path.stem): path
+        for path in sorted((fetch(PACKAGES[STILL]) / "assets").glob("*.webp"))
     }
 
 
 @cache
 def drawing(code: str, style: str, ink: str = "#000000") -> Image.Image:
-    """Return one drawing as RGBA [128, 128], without empty border. `ink`: colour of high-contrast drawings.
+    """Return one drawing as RGBA [128, 128], without empty border. `ink`: colour of high-contrast
+    drawings.
 
     Raises `BadInput` if the packages do not have it.
     """
@@ -168,7 +180,9 @@ def drawing(code: str, style: str, ink: str = "#000000") -> Image.Image:
 
 
 def cut_out(picture: Image.Image, side: int = SPRITE) -> Image.Image:
-    """Crop an RGBA picture to what it shows; resize and centre that to fit a square of `side` pixels."""
+    """Crop an RGBA picture to what it shows; resize and centre that to fit a square of `side`
+    pixels.
+    """
     picture = picture.crop(picture.getchannel("A").getbbox())
     scale = side / max(picture.size)
     size = [max(1, round(length * scale)) for length in picture.size]

@@ -1,4 +1,6 @@
-"""Compose and encode pictures and clips, and write them in the file formats of Flickr30K and MSR-VTT."""
+"""Compose and encode pictures and clips, and write them in the file formats of Flickr30K and
+MSR-VTT.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,8 @@ CATEGORY = 0  # MSR-VTT has twenty numbered topics; here there is one
 
 
 def write_flickr30k(folder: Path, pictures: Sequence[Picture], workers: int) -> str:
-    """Write `dataset_flickr30k.json` (Karpathy's format), `flickr30k-images/<id>.jpg` and the records.
+    """Write `dataset_flickr30k.json` (Karpathy's format), `flickr30k-images/<id>.jpg` and the
+    records.
 
     Returns the digest of all pixels before they are encoded.
     """
@@ -42,11 +45,20 @@ def write_flickr30k(folder: Path, pictures: Sequence[Picture], workers: int) -> 
     media.mkdir()
     for number, picture in enumerate(pictures):
         sentences = [
-            {"tokens": caption.text.lower().split(), "raw": caption.text, "imgid": number, "sentid": id}
+            {
+                "tokens": caption.text.lower().split(),
+                "raw": caption.text,
+                "imgid": number,
+                "sentid": id,
+            }
             for id, caption in enumerate(picture.captions, start=sentence)
         ]
         sentence += len(sentences)
-        image = {"sentids": [one["sentid"] for one in sentences], "imgid": number, "sentences": sentences}
+        image = {
+            "sentids": [one["sentid"] for one in sentences],
+            "imgid": number,
+            "sentences": sentences,
+        }
         images.append(image | {"split": picture.split, "filename": f"{picture.id}.jpg"})
     _write_json(folder / "dataset_flickr30k.json", {"images": images, "dataset": "flickr30k"})
     jobs = [(picture, media / f"{picture.id}.jpg") for picture in pictures]
@@ -55,14 +67,18 @@ def write_flickr30k(folder: Path, pictures: Sequence[Picture], workers: int) -> 
 
 
 def write_msrvtt(folder: Path, clips: Sequence[Clip], workers: int) -> str:
-    """Write `MSRVTT_data.json`, the list of 1k-A's training clips, `videos/video<n>.mp4` and the records.
+    """Write `MSRVTT_data.json`, the list of 1k-A's training clips, `videos/video<n>.mp4` and the
+    records.
 
-    The test captions are written by `write_test`. Returns the digest of all pixels before they are encoded.
+    The test captions are written by `write_test`. Returns the digest of all pixels before they are
+    encoded.
     """
     media, videos, sentences = folder / "videos", [], []
     media.mkdir()
     moving = {event.code for clip in clips for event in clip.events if event.style == STILL}
-    strips = list(one_by_one(pose_strip, sorted(moving & animations().keys()), workers, "decode animations"))
+    strips = list(
+        one_by_one(pose_strip, sorted(moving & animations().keys()), workers, "decode animations")
+    )
     for number, clip in enumerate(clips):
         id, part = f"video{number}", {"category": CATEGORY, "url": "", "start time": 0.0}
         seconds = len(events.HELD) * max(2, len(clip.events)) / FPS
@@ -82,7 +98,8 @@ def write_msrvtt(folder: Path, clips: Sequence[Clip], workers: int) -> str:
 def write_test(folder: Path, clips: Sequence[Clip], kind: str) -> int:
     """Write 1k-A's list of test captions, one for each clip; returns how many.
 
-    kind: whole | moments | common (one of the two for each clip, at random). Captions are drawn at random.
+    kind: whole | moments | common (one of the two for each clip, at random). Captions are drawn at
+    random.
     """
     rows = []
     for number, clip in enumerate(clips):
@@ -91,7 +108,9 @@ def write_test(folder: Path, clips: Sequence[Clip], kind: str) -> int:
             which = kind if kind in said else list(said)[lot(f"{kind} {clip.id}") < 0.5]
             caption = random.Random(f"{SEED} {which} {clip.id}").choice(said[which])
             rows.append([f"ret{len(rows)}", f"msr{number}", f"video{number}", caption])
-    _write_csv(folder / "MSRVTT_JSFUSION_test.csv", ["key", "vid_key", "video_id", "sentence"], rows)
+    _write_csv(
+        folder / "MSRVTT_JSFUSION_test.csv", ["key", "vid_key", "video_id", "sentence"], rows
+    )
     return len(rows)
 
 
@@ -101,7 +120,9 @@ def still(code: str, style: str, ink: str) -> Image.Image:
 
 
 def in_motion(event: Event, ink: str, pose: int) -> Image.Image:
-    """Return the drawing of an event in a pose; for three-dimensional ones, from the artist's animation."""
+    """Return the drawing of an event in a pose; for three-dimensional ones, from the artist's
+    animation.
+    """
     if event.style == STILL and event.code in animations():
         left = pose * CLIP_SIZE
         return _strip(event.code).crop((left, 0, left + CLIP_SIZE, CLIP_SIZE))
@@ -163,7 +184,9 @@ def save_clip(job: tuple[Clip, Path]) -> str:
     record, target = job
     digest = hashlib.sha256()
     with av.open(str(target), "w") as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"crf": "23", "preset": "veryfast"})
+        stream = container.add_stream(
+            "libx264", rate=FPS, options={"crf": "23", "preset": "veryfast"}
+        )
         stream.width = stream.height = CLIP_SIZE
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1
@@ -179,7 +202,9 @@ def save_clip(job: tuple[Clip, Path]) -> str:
 
 
 def _write_records(folder: Path, records: Iterable[Picture | Clip], digests: Iterable[str]) -> str:
-    lines = (json.dumps(asdict(record), ensure_ascii=False, default=sorted) + "\n" for record in records)
+    lines = (
+        json.dumps(asdict(record), ensure_ascii=False, default=sorted) + "\n" for record in records
+    )
     write_whole(folder / RECORDS, "".join(lines))
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 

@@ -1,8 +1,8 @@
 """Random views of drawings for pre-training: one RGBA drawing becomes many opaque pictures.
 
-The bundled CLIP is trained on flat vector drawings and then used on shaded 3-D renderings by another artist.
-Each view therefore moves, turns, shades, recolours and blurs the drawing and puts it on a random background.
-Nothing is mirrored, because a "left arrow" must stay one.
+The bundled CLIP is trained on flat vector drawings and then used on shaded 3-D renderings by
+another artist. Each view therefore moves, turns, shades, recolours and blurs the drawing and puts
+it on a random background. Nothing is mirrored, because a "left arrow" must stay one.
 """
 
 import math
@@ -11,7 +11,9 @@ import torch
 import torch.nn.functional as F
 
 
-def _uniform(shape: tuple[int, ...], low: float, high: float, generator: torch.Generator) -> torch.Tensor:
+def _uniform(
+    shape: tuple[int, ...], low: float, high: float, generator: torch.Generator
+) -> torch.Tensor:
     return low + (high - low) * torch.rand(shape, generator=generator)
 
 
@@ -29,12 +31,16 @@ def recolour(rgba: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def views(
-    rgba: torch.Tensor, size: int, generator: torch.Generator, scale: tuple[float, float] = (0.95, 1.5)
+    rgba: torch.Tensor,
+    size: int,
+    generator: torch.Generator,
+    scale: tuple[float, float] = (0.95, 1.5),
 ) -> torch.Tensor:
-    """Return random views of RGBA drawings [B, 4, H, W] (0…1): moved, turned, tinted, shaded, with a gloss.
+    """Return random views of RGBA drawings [B, 4, H, W] (0…1): moved, turned, tinted, shaded, with
+    a gloss.
 
-    scale: lowest and highest; above 1 the drawing is smaller. Returns RGBA [B, 4, size, size], with colours
-    multiplied by alpha.
+    scale: lowest and highest; above 1 the drawing is smaller. Returns RGBA [B, 4, size, size], with
+    colours multiplied by alpha.
     """
     count = len(rgba)
     premultiplied = torch.cat([rgba[:, :3] * rgba[:, 3:], rgba[:, 3:]], dim=1)  # for clean edges
@@ -45,7 +51,9 @@ def views(
     cos, sin = turn.cos() * factor, turn.sin() * factor
     matrix = torch.stack([cos * stretch, -sin, shift[:, 0], sin, cos / stretch, shift[:, 1]], dim=1)
     grid = F.affine_grid(matrix.view(count, 2, 3), (count, 4, size, size), align_corners=False)
-    view = F.grid_sample(premultiplied, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    view = F.grid_sample(
+        premultiplied, grid, mode="bilinear", padding_mode="zeros", align_corners=False
+    )
     colour, alpha = view[:, :3], view[:, 3:]
     tint = _uniform((count, 3, 1, 1), 0.8, 1.2, generator)
     shade = 1 + _ramp(count, size, generator) * _uniform((count, 1, 1, 1), 0, 0.35, generator)

@@ -26,7 +26,9 @@ VALIDATION = "mini-flickr30k"
 
 
 def recall_on(validation: RetrievalDataset) -> Callable[[CLIPModel, CLIPTokenizer], dict]:
-    """Return what `pretrain` calls for its log: it measures text-to-visual R@1 and R@10 in % on a split."""
+    """Return what `pretrain` calls for its log: it measures text-to-visual R@1 and R@10 in % on a
+    split.
+    """
     config = recipe(validation.recipe).train_config()
 
     def measure(clip: CLIPModel, tokenizer: CLIPTokenizer) -> dict:
@@ -41,30 +43,48 @@ def recall_on(validation: RetrievalDataset) -> Callable[[CLIPModel, CLIPTokenize
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `python -m experiments pretrain`."""
     parser.add_argument("--out", type=Path, required=True, help="folder that gets the CLIP")
-    parser.add_argument("--config", default="{}", help="JSON of PretrainConfig, such as '{\"steps\": 50}'")
-    parser.add_argument("--runs", type=Path, default=Path("runs/mini_clip"), help="default: runs/mini_clip")
-    parser.add_argument("--data", type=Path, default=Path("data"), help=f"has {VALIDATION}; default: data")
+    parser.add_argument(
+        "--start", help="a CLIP whose training goes on, such as mini; default: random weights"
+    )
+    parser.add_argument(
+        "--config", default="{}", help="JSON of PretrainConfig, such as '{\"steps\": 50}'"
+    )
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs/mini_clip"), help="default: runs/mini_clip"
+    )
+    parser.add_argument(
+        "--data", type=Path, default=Path("data"), help=f"has {VALIDATION}; default: data"
+    )
+    parser.add_argument(
+        "--every", type=int, default=500, help="steps between two lines of the log; default: 500"
+    )
     parser.add_argument("--workers", type=int, default=2, help="processes that draw; default: 2")
 
 
 def run(options: argparse.Namespace) -> None:
     """Make the bundled CLIP again: draw its corpus, train for two hours on two cores, and save it.
 
-    104 MB are fetched the first time. Every three minutes a checkpoint is saved in the folder of runs; after
-    a stop, the same command continues from it. If mini-flickr30k has been built, recall on its val split is
-    logged. `cma.load_backbone(OUT)` loads the result. Those of `states` are beside it, for example OUT-700,
-    trained for 700 steps.
+    104 MB are fetched the first time. Every three minutes a checkpoint is saved in the folder of
+    runs; after a stop, the same command continues from it. If mini-flickr30k has been built, recall
+    on its val split is logged. `cma.load_backbone(OUT)` loads the result. Those of `states` are
+    beside it, for example OUT-700, trained for 700 steps.
     """
     config = parse_json(options.config, PretrainConfig, "--config")
     pixels, drawings = icons.build(options.workers)
-    crowds = Crowds(pixels, drawings, read_things()) if config.scenes else None
+    crowds = None
+    if config.scenes:
+        crowds = Crowds(pixels, drawings, read_things(), config.grounds, config.things)
     folder = options.data / VALIDATION
     measure = recall_on(data.load(folder, "val")) if folder.exists() else None
     if not measure:
-        print(f"{folder}: no such folder, so no recall is logged; `python -m data_prep mini` builds it")
+        print(
+            f"{folder}: no such folder, so no recall is logged; `python -m data_prep mini` builds it"
+        )
 
     def train_and_save(config: PretrainConfig, folder: Path, out: Path) -> None:
-        clip, tokenizer, _ = pretrain(pixels, drawings, config, folder, measure, crowds=crowds)
+        clip, tokenizer, _ = pretrain(
+            pixels, drawings, config, folder, measure, options.every, crowds, options.start
+        )
         export(clip, tokenizer, out)
         with (out / "model.safetensors").open("rb") as file:
             print(f"written to {out}, sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}")

@@ -1,9 +1,10 @@
-"""How the bundled CLIP was made: contrastive pre-training from scratch on drawings and scenes with captions.
+"""How the bundled CLIP was made: contrastive pre-training from scratch on drawings and scenes with
+captions.
 
-The two towers have different widths and equal depth, as in ViT-B/32 (768 and 512). The training follows
-Radford et al., *Learning Transferable Visual Models From Natural Language Supervision* (2021), on a small
-scale, with the patch dropping of FLIP (Li et al., 2023), the optimiser Muon (Jordan et al., 2024) for the
-weight matrices, and averaged weights. Notebook a1 runs it.
+The two towers have different widths and equal depth, as in ViT-B/32 (768 and 512). The training
+follows Radford et al., *Learning Transferable Visual Models From Natural Language Supervision*
+(2021), on a small scale, with the patch dropping of FLIP (Li et al., 2023), the optimiser Muon
+(Jordan et al., 2024) for the weight matrices, and averaged weights. Notebook a1 runs it.
 """
 
 import json
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import CLIPModel, CLIPTokenizer, image_utils
 
+from cma import load_backbone
 from cma.files import checked_dataclass, parse_json, replacing
 
 from .augmentation import augment, recolour
@@ -31,7 +33,9 @@ SCHEDULE = ("steps", "decay", "states")  # fields that may change when a run is 
 
 @checked_dataclass
 class PretrainConfig:
-    """The settings of a pre-training run. Raises ValueError that names a field that is not as expected."""
+    """The settings of a pre-training run. Raises ValueError that names a field that is not as
+    expected.
+    """
 
     steps: int = 6000
     batch_size: int = 256
@@ -44,14 +48,19 @@ class PretrainConfig:
     drop: float = 0.4  # share of the patches that are left out …
     full_view: float = 0.07  # … except in this last share of the steps
     scenes: float = 0.5  # share of a batch that are scenes; the others are single drawings
-    mix: tuple[tuple[str, float], ...] = (("emoji", 0.7), ("colour", 0.2), ("mono", 0.1))  # of the drawings
+    grounds: float = 0.0  # share of the scenes' captions that name the ground
+    things: int | None = None  # that the scenes of one batch share; None: all
+    # of the drawings
+    mix: tuple[tuple[str, float], ...] = (("emoji", 0.7), ("colour", 0.2), ("mono", 0.1))
     states: tuple[int, ...] = (700, 2000)  # steps after which a shorter run would have ended
     shape: ClipShape = ClipShape()
     seed: int = 42
 
 
 def caption_of(drawing, random: np.random.Generator) -> str:
-    """Draw a caption of a drawing: its label, any of its captions, or two to five of its tags, shuffled."""
+    """Draw a caption of a drawing: its label, any of its captions, or two to five of its tags,
+    shuffled.
+    """
     kind = random.random()
     if drawing.tags and kind < 0.35:
         tags = random.permutation(drawing.tags)[: random.integers(2, 6)]
@@ -62,9 +71,13 @@ def caption_of(drawing, random: np.random.Generator) -> str:
 
 
 def sample_rows(
-    groups: dict[str, list[list[int]]], count: int, config: PretrainConfig, random: np.random.Generator
+    groups: dict[str, list[list[int]]],
+    count: int,
+    config: PretrainConfig,
+    random: np.random.Generator,
 ) -> list[int]:
-    """Draw about `count` rows: each group's share, of concepts drawn evenly, with one drawing of each.
+    """Draw about `count` rows: each group's share, of concepts drawn evenly, with one drawing of
+    each.
 
     groups: for each name in `config.mix`, the rows of every concept.
     """
@@ -76,17 +89,33 @@ def sample_rows(
     return rows
 
 
-def contrastive_loss(logits: Tensor, concepts: Sequence[str], texts: Sequence[str]) -> Tensor:
-    """Symmetric cross-entropy of logits [N, N]; drawings of one concept or caption share their target."""
-    ids = [torch.from_numpy(np.unique(names, return_inverse=True)[1]) for names in (concepts, texts)]
-    same = (ids[0][:, None] == ids[0]) | (ids[1][:, None] == ids[1])
-    target = same.float() / same.sum(dim=1, keepdim=True)
-    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+def same_drawings(concepts: Sequence[str], texts: Sequence[str]) -> Tensor:
+    """Return a mask [N, N]: captions and drawings of one concept, or with one caption, are right
+    for each other.
+    """
+    ids = [
+        torch.from_numpy(np.unique(names, return_inverse=True)[1]) for names in (concepts, texts)
+    ]
+    return (ids[0][:, None] == ids[0]) | (ids[1][:, None] == ids[1])
+
+
+def contrastive_loss(logits: Tensor, right: Tensor) -> Tensor:
+    """Symmetric cross-entropy of logits [N texts, N pictures]; all that is `right` [N, N] shares
+    the target.
+    """
+    losses = []
+    for scores, same in ((logits, right.float()), (logits.T, right.float().T)):
+        losses.append(F.cross_entropy(scores, same / same.sum(dim=1, keepdim=True)))
+    return sum(losses) / 2
 
 
 def moving_average(decay: float) -> Callable:
-    """Return an exponential average of weights with a growing window: the first ones soon count little."""
-    return lambda old, new, n: old + (new - old) * (1 - min(decay, (1 + n.item()) / (10 + n.item())))
+    """Return an exponential average of weights with a growing window: the first ones soon count
+    little.
+    """
+    return lambda old, new, n: (
+        old + (new - old) * (1 - min(decay, (1 + n.item()) / (10 + n.item())))
+    )
 
 
 def build_optimizers(model: CLIPModel, config: PretrainConfig) -> list[torch.optim.Optimizer]:
@@ -97,13 +126,19 @@ def build_optimizers(model: CLIPModel, config: PretrainConfig) -> list[torch.opt
         (matrices if ".layers." in name and parameter.ndim == 2 else outside).append(parameter)
     rate, decay = config.learning_rate, config.weight_decay
     groups = [{"params": decayed, "weight_decay": decay}, {"params": plain, "weight_decay": 0.0}]
-    muon = {"lr": rate * config.muon_factor, "weight_decay": decay, "adjust_lr_fn": "match_rms_adamw"}
+    muon = {
+        "lr": rate * config.muon_factor,
+        "weight_decay": decay,
+        "adjust_lr_fn": "match_rms_adamw",
+    }
     adamw = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True)
     return [adamw, torch.optim.Muon(matrices, **muon)]
 
 
 class PatchDropper:
-    """A forward hook on the vision embeddings: keeps the class token and a random share of the patches."""
+    """A forward hook on the vision embeddings: keeps the class token and a random share of the
+    patches.
+    """
 
     drop = 0.0  # share of the patches that are left out
 
@@ -136,20 +171,27 @@ def pretrain(
     evaluate: Callable[[CLIPModel, CLIPTokenizer], dict] | None = None,
     evaluate_every: int = 500,
     crowds: Crowds | None = None,
+    start_from: str | Path | None = None,
 ) -> tuple[CLIPModel, CLIPTokenizer, list[dict]]:
     """Train a CLIP; returns the averaged model, its tokenizer and the log.
 
-    pixels [N, H, W, 4] uint8 RGBA. Each of the N drawings has `concept`, `captions`, `tags` and `group` (a
-    name in `config.mix`). `crowds` draws the scenes, if `config.scenes` asks for some.
-    Every three minutes, `folder/checkpoint.pt` is written, from which a run with the same settings continues;
-    at the steps of `branches` it is also saved as `folder/step-<n>.pt`. Every `evaluate_every` steps, what
-    `evaluate` returns is added to the log. Raises ValueError if settings outside `SCHEDULE` have changed.
+    pixels [N, H, W, 4] uint8 RGBA. Each of the N drawings has `concept`, `captions`, `tags` and
+    `group` (a name in `config.mix`). `crowds` draws the scenes, if `config.scenes` asks for some.
+    Every three minutes, `folder/checkpoint.pt` is written, from which a run with the same settings
+    continues; at the steps of `branches` it is also saved as `folder/step-<n>.pt`. Every
+    `evaluate_every` steps, what `evaluate` returns is added to the log. Raises ValueError if
+    settings outside `SCHEDULE` have changed.
     """
-    texts = [text for drawing in drawings for text in (*drawing.captions, *drawing.tags)]
-    texts += crowds.words if crowds else []
-    tokenizer = build_tokenizer(texts, config.shape)
     torch.manual_seed(config.seed)
-    model = build_model(config.shape, tokenizer)
+    if start_from is None:
+        texts = [text for drawing in drawings for text in (*drawing.captions, *drawing.tags)]
+        texts += crowds.words if crowds else []
+        tokenizer = build_tokenizer(texts, config.shape)
+        model = build_model(config.shape, tokenizer)
+    else:
+        model, processor = load_backbone(start_from)
+        tokenizer = processor.tokenizer
+        model.requires_grad_(True)
     model.set_attn_implementation("eager")  # on a CPU faster than SDPA for sequences this short
     averaged = torch.optim.swa_utils.AveragedModel(model, avg_fn=moving_average(config.average))
     optimizers = build_optimizers(model, config)
@@ -162,24 +204,34 @@ def pretrain(
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
-        there, here = asdict(parse_json(state["config"], PretrainConfig, str(checkpoint))), asdict(config)
+        there, here = (
+            asdict(parse_json(state["config"], PretrainConfig, str(checkpoint))),
+            asdict(config),
+        )
         if changed := [key for key in here if key not in SCHEDULE and here[key] != there[key]]:
-            raise ValueError(f"{checkpoint}: other settings ({', '.join(changed)}); delete it or use those")
+            raise ValueError(
+                f"{checkpoint}: other settings ({', '.join(changed)}); delete it or use those"
+            )
         model.load_state_dict(state["model"])
         averaged.load_state_dict(state["averaged"])
         for optimizer, saved_state in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved_state)
         start, log, seconds = state["step"], state["log"], state["seconds"]
         if start > config.steps:
-            raise ValueError(f"{checkpoint}: of {start} steps, more than {config.steps}; use another --runs")
+            raise ValueError(
+                f"{checkpoint}: of {start} steps, more than {config.steps}; use another --runs"
+            )
     dropper = PatchDropper()
     hook = model.vision_model.embeddings.register_forward_hook(dropper)
-    mean, std = torch.tensor([image_utils.OPENAI_CLIP_MEAN, image_utils.OPENAI_CLIP_STD])[..., None, None]
+    mean, std = torch.tensor([image_utils.OPENAI_CLIP_MEAN, image_utils.OPENAI_CLIP_STD])[
+        ..., None, None
+    ]
     model.train()
     clock = saved = time.monotonic()
     bar = tqdm(range(start, config.steps), "pre-training", initial=start, total=config.steps)
     for step in bar:
-        random = np.random.default_rng((config.seed, step))  # so that a resumed run draws the same numbers
+        # so that a resumed run draws the same numbers
+        random = np.random.default_rng((config.seed, step))
         generator = torch.Generator().manual_seed(int(random.integers(2**62)))
         torch.manual_seed(int(random.integers(2**62)))
         crowd = round(config.scenes * config.batch_size)
@@ -189,11 +241,12 @@ def pretrain(
         rgba = torch.from_numpy(pixels[rows]).permute(0, 3, 1, 2).float() / 255
         mono = torch.tensor([drawing.group == "mono" for drawing in batch], dtype=torch.bool)
         rgba[mono] = recolour(rgba[mono], generator)
-        size, contents = config.shape.image_size, [drawing.concept for drawing in batch]
+        size = config.shape.image_size
         pictures = augment(rgba, size, generator)
+        right = same_drawings([drawing.concept for drawing in batch], captions)
         if crowd:
-            shown, contained, said = crowds.batch(crowd, size, int(random.integers(2**62)))
-            pictures, contents = torch.cat([pictures, shown]), contents + contained
+            shown, said, true = crowds.batch(crowd, size, int(random.integers(2**62)))
+            pictures, right = torch.cat([pictures, shown]), torch.block_diag(right, true).bool()
             captions += said
         views = (pictures - mean) / std
         ids = tokenizer(captions, padding=True, truncation=True, return_tensors="pt").input_ids
@@ -202,11 +255,11 @@ def pretrain(
         for optimizer, factor in zip(optimizers, (1.0, config.muon_factor), strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = rate * factor
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported()):
             image = model.visual_projection(model.vision_model(pixel_values=views).pooler_output)
             text = model.text_projection(model.text_model(input_ids=ids).pooler_output)
         image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
-        loss = contrastive_loss(model.logit_scale.exp() * text @ image.T, contents, captions)
+        loss = contrastive_loss(model.logit_scale.exp() * text @ image.T, right)
         model.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -217,13 +270,24 @@ def pretrain(
         bar.set_postfix(loss=f"{loss.item():.3f}", rate=f"{rate:.1e}", refresh=False)
         last, branch = step + 1 == config.steps, step + 1 in branches(config)
         if last or (step + 1) % evaluate_every == 0:
-            entry = {"step": step + 1, "seconds": seconds + time.monotonic() - clock, "loss": loss.item()}
+            entry = {
+                "step": step + 1,
+                "seconds": seconds + time.monotonic() - clock,
+                "loss": loss.item(),
+            }
             log.append(entry | (evaluate(averaged.module, tokenizer) if evaluate else {}))
             tqdm.write(json.dumps(log[-1]))
         if last or branch or time.monotonic() - saved > 180:
             saved = time.monotonic()
-            state = {"model": model.state_dict(), "averaged": averaged.state_dict(), "step": step + 1}
-            state |= {"optimizers": [optimizer.state_dict() for optimizer in optimizers], "log": log}
+            state = {
+                "model": model.state_dict(),
+                "averaged": averaged.state_dict(),
+                "step": step + 1,
+            }
+            state |= {
+                "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+                "log": log,
+            }
             state |= {"seconds": seconds + saved - clock, "config": json.dumps(asdict(config))}
             for file in [*([folder / f"step-{step + 1}.pt"] if branch else []), checkpoint]:
                 with replacing(file) as temporary:

@@ -1,7 +1,10 @@
-"""Scenes for pre-training: drawings by other artists, composed by the code of the offline benchmarks.
+"""Scenes for pre-training: drawings by other artists, composed by the code of the offline
+benchmarks.
 
-Their captions are like alt text: names, lists, counts, and words that say nothing about the picture. They
-never say where something is, or on what ground, and no pair of things of val or test is shown.
+Their captions are like alt text: names, lists, counts, and words that say nothing about the
+picture. A share of them also names the ground, as in `fox, egg - snow` or `red background: two
+cups`. They never say where something is or how big it is, and no pair of things of val or test is
+shown.
 """
 
 import random
@@ -12,34 +15,84 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from data_prep.mini.describers import capital
-from data_prep.mini.scenes import Scene, draw_scene, ink_on, picture_of
+from data_prep.mini.describers import Caption, capital
+from data_prep.mini.scenes import GROUNDS, Scene, draw_scene, ink_on, picture_of
 from data_prep.mini.things import Name, Thing
 
 from .augmentation import develop, views
 
-FORMS = ("list", "and", "count", "plain")  # fox, egg · a fox and an egg · one fox and one egg · fox and egg
+# fox, egg · a fox and an egg · one fox and one egg · fox and egg
+FORMS = ("list", "and", "count", "plain")
 JOINTS = (" and ", " and ", ", ", " with ", " plus ", " & ")
 BEFORE = (
-    "an image with ", "image of ", "photo of ", "drawing of ", "a drawing: ", "icon of ", "clip art of ",
-    "vector of ", "illustration with ", "sticker: ", "an emoji picture, ", "cartoon with ",
-    "a small picture showing ", "my ", "new: ",
-)  # fmt: skip
+    "an image with ",
+    "image of ",
+    "photo of ",
+    "drawing of ",
+    "a drawing: ",
+    "icon of ",
+    "clip art of ",
+    "vector of ",
+    "illustration with ",
+    "sticker: ",
+    "an emoji picture, ",
+    "cartoon with ",
+    "a small picture showing ",
+    "my ",
+    "new: ",
+)
 AFTER = (
-    " icons", " clip art", ", vector", ", stock image", " drawing", ", flat design", " png",
-    " for kids", ", cute", ", isolated", " wallpaper", ", free download", " poster", ", simple", ".",
-)  # fmt: skip
+    " icons",
+    " clip art",
+    ", vector",
+    ", stock image",
+    " drawing",
+    ", flat design",
+    " png",
+    " for kids",
+    ", cute",
+    ", isolated",
+    " wallpaper",
+    ", free download",
+    " poster",
+    ", simple",
+    ".",
+)
+# What alt text calls a ground besides its colour.
+GROUND_NAMES = {
+    "sky": ("sky", "blue sky", "clouds", "cloudy sky"),
+    "grass": ("grass", "meadow", "lawn", "green grass"),
+    "sea": ("sea", "water", "ocean", "seaside"),
+    "snow": ("snow", "snowy day", "winter"),
+    "night": ("night", "stars", "dark", "night sky"),
+    "sand": ("sand", "desert", "beach"),
+}
+COLOUR_FORMS = ("{} background", "{} background", "{}", "{} wall", "{} paper", "{} backdrop")
+# before what is shown; the other forms stand behind it
+GROUND_FIRST = ("{}: ", "{} - ", "{} | ", "({}) ")
+GROUND_LAST = (" - {}", " | {}", " ({})", "; {}", " / {}")
+NAMED = 0.7  # how often a ground that is no plain colour is called by its name; else by its colour
 MONO = 0.35  # share of the drawings that are of one colour
 
 
 class Crowds:
     """Random scenes of those things that the corpus has drawings of.
 
-    pixels [N, H, W, 4] uint8 RGBA; drawings: the N `Drawing`s; things: the lexicon.
+    pixels [N, H, W, 4] uint8 RGBA; drawings: the N `Drawing`s; things: the lexicon; grounds: the
+    share of the captions that name the ground; at_once: how many things the scenes of one batch
+    share (None: all), so that one thing alone does not tell which scene a caption is about.
     """
 
-    def __init__(self, pixels: np.ndarray, drawings: Sequence, things: dict[str, Thing]) -> None:
+    def __init__(
+        self,
+        pixels: np.ndarray,
+        drawings: Sequence,
+        things: dict[str, Thing],
+        grounds: float = 0.5,
+        at_once: int | None = None,
+    ) -> None:
         self.pixels, self.drawings = pixels, drawings
+        self.grounds, self.at_once = grounds, at_once
         self.rows: dict[str, tuple[list[int], list[int]]] = {}  # in colours, in one colour
         for row, drawing in enumerate(drawings):
             if drawing.concept in things:
@@ -49,41 +102,66 @@ class Crowds:
         names = [name for thing in self.things for name in thing.names]
         self.words = [text for name in names for text in (name.one(), name.plural)]
 
-    def caption(self, scene: Scene, chance: random.Random) -> str:
-        """Return a caption that lists what is there, in random order."""
-        form, joint, parts = chance.choice(FORMS), chance.choice(JOINTS), []
+    def caption(self, scene: Scene, chance: random.Random) -> Caption:
+        """Return a caption that lists what is there, in random order, sometimes with the ground."""
+        form, joint, parts, things = chance.choice(FORMS), chance.choice(JOINTS), [], []
         for group in chance.sample(scene.groups, len(scene.groups)):
             name: Name = chance.choice(self.names[group.code])
+            numbered = form == "count"
             if group.count > 1:
                 numbered = form in ("and", "count") or chance.random() < 0.5
                 parts.append(name.counted(group.count) if numbered else name.plural)
             else:
                 parts.append({"and": name.one(), "count": name.counted(1)}.get(form, name.singular))
+            things.append((group.code, group.count if numbered else None))
         said = ", ".join(parts) if form == "list" else joint.join(parts)
-        before, after = (chance.choice(words) if chance.random() < 0.35 else "" for words in (BEFORE, AFTER))
+        grounds = frozenset(GROUNDS)
+        if chance.random() < self.grounds:
+            said, grounds = with_ground(said, scene.ground, chance)
+        before, after = (
+            chance.choice(words) if chance.random() < 0.35 else "" for words in (BEFORE, AFTER)
+        )
         said = f"{before}{said}{after}"
-        return capital(said) if chance.random() < 0.3 else said
+        said = capital(said) if chance.random() < 0.3 else said
+        return Caption(said, tuple(things), grounds)
 
-    def batch(self, count: int, size: int, seed: int) -> tuple[Tensor, list[str], list[str]]:
-        """`count` scenes as pictures [count, 3, size, size] (0…1), what each holds, and their captions."""
+    def batch(self, count: int, size: int, seed: int) -> tuple[Tensor, list[str], Tensor]:
+        """Return `count` scenes as pictures [count, 3, size, size] (0…1), their captions, and what
+        is right.
+
+        The last is a mask [count, count]: whether the caption of a row is true of the scene of a
+        column.
+        """
         chance, generator = random.Random(f"crowds {seed}"), torch.Generator().manual_seed(seed)
-        scenes = [draw_scene(chance, self.things, "train") for _ in range(count)]
+        things = self.things if self.at_once is None else chance.sample(self.things, self.at_once)
+        scenes = [draw_scene(chance, things, "train") for _ in range(count)]
         rows = [self._row(group.code, chance) for scene in scenes for group in scene.groups]
-        sprites = iter(self._sprites(rows, [scene for scene in scenes for _ in scene.groups], generator))
+        sprites = iter(
+            self._sprites(rows, [scene for scene in scenes for _ in scene.groups], generator)
+        )
         pictures = []
         for scene in scenes:
             own = {group.code: next(sprites) for group in scene.groups}
-            pictures.append(np.asarray(picture_of(scene, size, lambda code, *_, own=own: own[code])))
+            pictures.append(
+                np.asarray(picture_of(scene, size, lambda code, *_, own=own: own[code]))
+            )
         stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
-        content = [" + ".join(sorted(f"{g.code}*{g.count}" for g in scene.groups)) for scene in scenes]
-        return develop(stacked, generator), content, [self.caption(scene, chance) for scene in scenes]
+        captions = [self.caption(scene, chance) for scene in scenes]
+        said = [caption.text for caption in captions]
+        return develop(stacked, generator), said, truths(captions, scenes)
 
     def _row(self, code: str, chance: random.Random) -> int:
         coloured, mono = self.rows[code]
-        return chance.choice(mono if mono and (not coloured or chance.random() < MONO) else coloured)
+        return chance.choice(
+            mono if mono and (not coloured or chance.random() < MONO) else coloured
+        )
 
-    def _sprites(self, rows: list[int], scenes: list[Scene], generator: torch.Generator) -> list[Image.Image]:
-        """Return the drawings of the rows, slightly varied; one-colour drawings in ink or a random colour."""
+    def _sprites(
+        self, rows: list[int], scenes: list[Scene], generator: torch.Generator
+    ) -> list[Image.Image]:
+        """Return the drawings of the rows, slightly varied; one-colour drawings in ink or a random
+        colour.
+        """
         rgba = torch.from_numpy(self.pixels[rows]).permute(0, 3, 1, 2).float() / 255
         for number, (row, scene) in enumerate(zip(rows, scenes, strict=True)):
             if self.drawings[row].group == "mono":
@@ -95,3 +173,32 @@ class Crowds:
         seen[:, :3] /= seen[:, 3:].clamp(min=1e-3)
         arrays = (seen.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
         return [Image.fromarray(array) for array in arrays]
+
+
+def with_ground(said: str, ground: str, chance: random.Random) -> tuple[str, frozenset[str]]:
+    """Add the name or the colour of a ground to a caption; returns it with the grounds of which it
+    is true.
+    """
+    names = GROUND_NAMES.get(ground, ())
+    if names and chance.random() < NAMED:
+        word, grounds = chance.choice(names), frozenset([ground])
+    else:
+        colour = GROUNDS[ground].colour
+        word = chance.choice(COLOUR_FORMS).format(colour)
+        grounds = frozenset(name for name in GROUNDS if GROUNDS[name].colour == colour)
+    if chance.random() < 0.5:
+        return chance.choice(GROUND_FIRST).format(word) + said, grounds
+    return said + chance.choice(GROUND_LAST).format(word), grounds
+
+
+def truths(captions: Sequence[Caption], scenes: Sequence[Scene]) -> Tensor:
+    """Return a mask [captions, scenes]: which caption is true of which scene."""
+    holders: dict[str, set[int]] = {}
+    for column, scene in enumerate(scenes):
+        for group in scene.groups:
+            holders.setdefault(group.code, set()).add(column)
+    right = torch.zeros(len(captions), len(scenes), dtype=torch.bool)
+    for row, caption in enumerate(captions):
+        for column in set.intersection(*(holders[code] for code, _ in caption.things)):
+            right[row, column] = caption.is_true_of(scenes[column])
+    return right

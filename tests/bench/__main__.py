@@ -1,4 +1,6 @@
-"""The command line: `python -m tests.bench [NAME …] [--quick]` prints JSON; `gpu` is a command of its own."""
+"""The command line: `python -m tests.bench [NAME …] [--quick]` prints JSON; `gpu` is a command of
+its own.
+"""
 
 import argparse
 import contextlib
@@ -20,13 +22,21 @@ def main() -> None:
     if sys.argv[1:2] == ["gpu"]:
         sys.exit(gpu.main(sys.argv[2:]))
     parser = argparse.ArgumentParser("python -m tests.bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)}; all without")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)}; all without"
+    )
     parser.add_argument("--quick", action="store_true", help="fewer pairs")
-    parser.add_argument("--pictures", type=int, metavar="N", help="how many the bench `pictures` makes")
+    parser.add_argument(
+        "--pictures", type=int, metavar="N", help="how many the bench `pictures` makes"
+    )
     options = parser.parse_args()
     if unknown := set(options.names) - set(BENCHES):
         parser.error(f"no bench {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}")
-    machine = {"machine": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    machine = {
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
     BENCHES["pictures"] = partial(pictures.figures, count=options.pictures)
     with contextlib.redirect_stdout(sys.stderr):  # what a build prints is no figure
         found = {name: BENCHES[name](options.quick) for name in options.names or BENCHES}

@@ -1,10 +1,11 @@
 """Memory and hours of the training of `REPRODUCE.md` on cards that we do not have: its table.
 
-python -m tests.bench.budget            # measure (CPU, minutes), write results/budget.json and the table
-python -m tests.bench.budget --table    # the table alone, from results/budget.json
+python -m tests.bench.budget            # measure (CPU, minutes), write results/budget.json and the
+table python -m tests.bench.budget --table    # the table alone, from results/budget.json
 
-Measured: the bytes that the backward pass keeps for one more picture and one more token, in half precision;
-counted: the floating point operations of both. The rest is arithmetic, and the page says which.
+Measured: the bytes that the backward pass keeps for one more picture and one more token, in half
+precision; counted: the floating point operations of both. The rest is arithmetic, and the page says
+which.
 """
 
 import argparse
@@ -34,7 +35,8 @@ START, END = "<!-- budget: python -m tests.bench.budget -->", "<!-- end of budge
 LAYERS = 12  # of each encoder of ViT-B/32
 GIB = 2**30
 CONFIG = TrainConfig(similarity="text_conditioned", precision="fp16")
-CARDS = {  # GiB, peak of dense half precision with float32 sums in TFLOP/s, as their maker publishes it
+# GiB, peak of dense half precision with float32 sums in TFLOP/s, as their maker publishes it
+CARDS = {
     "8 GB (RTX 3070)": (8, 40.6),
     "16 GB (T4)": (16, 65.0),
     "24 GB (RTX 3090)": (24, 71.0),
@@ -49,7 +51,9 @@ COUNTS: dict[str, Mapping[str, Counts]] = {name: LIKENESSES[name].counts for nam
 
 
 def variant(name: str) -> str:
-    """The recipe that the page trains a benchmark by: the paper's, or ours where the paper has none."""
+    """The recipe that the page trains a benchmark by: the paper's, or ours where the paper has
+    none.
+    """
     return "paper" if recipes.recipe(name).paper else "bf16"
 
 
@@ -60,11 +64,15 @@ def config_of(name: str) -> TrainConfig:
 
 @cache
 def training_set(name: str) -> RetrievalDataset:
-    """As many items and captions as the recipe trains on, without media: those it holds out are left out."""
+    """As many items and captions as the recipe trains on, without media: those it holds out are
+    left out.
+    """
     config, counts = config_of(name), COUNTS[name]
     each, more = divmod(counts["train"].captions, counts["train"].items)
     captions = [("a",) * (each + (i < more)) for i in range(counts["train"].items)]
-    items = tuple(Item(f"{i:06}", f"media/{i:06}", texts, "train") for i, texts in enumerate(captions))
+    items = tuple(
+        Item(f"{i:06}", f"media/{i:06}", texts, "train") for i, texts in enumerate(captions)
+    )
     published = RetrievalDataset(ROOT, name, "image", {}, name, "train", items)
     if config.select_on == "val" and "val" not in counts:
         return hold_out(published, config.val_items, config.seed)[1]
@@ -92,7 +100,10 @@ def pair(frames: int, tokens: int, device: str = "cpu") -> Batch:
     """One caption of `tokens` and one clip of `frames`, of noise."""
     ids = torch.full((1, tokens), 7)
     ids[:, -1] = 49407
-    pixels, mask = torch.rand(1, frames, 3, 224, 224, device=device), torch.ones(1, frames, device=device)
+    pixels, mask = (
+        torch.rand(1, frames, 3, 224, 224, device=device),
+        torch.ones(1, frames, device=device),
+    )
     return Batch(ids.to(device), pixels, mask, torch.arange(1, device=device))
 
 
@@ -116,7 +127,9 @@ def flops(model: RetrievalModel, backward: bool, frames: int, tokens: int) -> fl
 
 def bytes_kept(model: RetrievalModel, checkpoint: bool, frames: int, tokens: int) -> float:
     """Bytes that a pair keeps for the backward pass; the model is prepared for `CONFIG`."""
-    return measure_step(model, pair(frames, tokens), CONFIG.merge({"checkpoint_activations": checkpoint}))[0]
+    return measure_step(
+        model, pair(frames, tokens), CONFIG.merge({"checkpoint_activations": checkpoint})
+    )[0]
 
 
 def measure(layers: int = LAYERS) -> dict:
@@ -139,7 +152,9 @@ def of_pair(unit: dict[str, float], config: TrainConfig) -> float:
 
 
 def memory(measured: dict, config: TrainConfig, pairs: int, checkpoint: bool) -> float:
-    """GiB of a step with `pairs` at once: weights, the batch's pixels, what is kept, one layer once more."""
+    """GiB of a step with `pairs` at once: weights, the batch's pixels, what is kept, one layer once
+    more.
+    """
     pixels = config.max_frames * 3 * 224 * 224
     kept = of_pair(measured["bytes kept"], config)
     if checkpoint:  # the inputs of all layers, and of one layer everything
@@ -151,7 +166,8 @@ def memory(measured: dict, config: TrainConfig, pairs: int, checkpoint: bool) ->
 
 
 def setting(measured: dict, config: TrainConfig, gib: float) -> tuple[int, bool]:
-    """(pairs at once, checkpointing) for a card: the most pairs, a power of two, first without checkpointing.
+    """(pairs at once, checkpointing) for a card: the most pairs, a power of two, first without
+    checkpointing.
 
     (0, True) if not even one pair fits.
     """
@@ -172,12 +188,16 @@ def hours(measured: dict, name: str, pairs: int, checkpoint: bool, peak: float) 
     again = (pairs < config.batch_size) + checkpoint  # embedded once more for each
     training = config.epochs * epoch_steps(name) * config.batch_size * (both + again * forward)
     unit, test = measured["operations, forward"], COUNTS[name]["test"]
-    once = test.items * config.max_frames * unit["picture"] + test.captions * config.max_words * unit["token"]
+    once = (
+        test.items * config.max_frames * unit["picture"]
+        + test.captions * config.max_words * unit["token"]
+    )
     return (training + (config.epochs + 1) * once) / (peak * 1e12 * UTILISATION) / 3600
 
 
 def table(measured: dict) -> str:
-    """The markdown table: for each benchmark its steps, GiB of the whole batch at once, and each card.
+    """The markdown table: for each benchmark its steps, GiB of the whole batch at once, and each
+    card.
 
     A benchmark that is not trained by the paper's recipe says by which.
     """
@@ -186,7 +206,9 @@ def table(measured: dict) -> str:
     for name in COUNTS:
         config = config_of(name)
         marked = name if variant(name) == "paper" else f"{name} (`{variant(name)}`)"
-        whole = [memory(measured, config, config.batch_size, checkpoint) for checkpoint in (False, True)]
+        whole = [
+            memory(measured, config, config.batch_size, checkpoint) for checkpoint in (False, True)
+        ]
         steps = config.epochs * epoch_steps(name)
         cells = [marked, f"{steps:,}", f"{whole[0]:.0f}; {whole[1]:.0f} with checkpointing"]
         for gib, peak in CARDS.values():
@@ -203,7 +225,9 @@ def table(measured: dict) -> str:
 def main() -> None:
     """Measure, unless --table is given, and put the table between its markers in REPRODUCE.md."""
     parser = argparse.ArgumentParser("python -m tests.bench.budget", description=main.__doc__)
-    parser.add_argument("--table", action="store_true", help="from results/budget.json, without measuring")
+    parser.add_argument(
+        "--table", action="store_true", help="from results/budget.json, without measuring"
+    )
     if not parser.parse_args().table:
         write_whole(FILE, json.dumps(measure(), indent=1) + "\n")
     text = table(json.loads(FILE.read_text("utf-8")))

@@ -1,8 +1,8 @@
 """What a GPU has to show, meant for less than eight minutes: `python -m tests.bench gpu`.
 
-Nothing is downloaded: the weights are random, of ViT-B/32's shape, and the numbers to compare with are those
-of the authors' code under tests/parity. It prints JSON and, for REPRODUCE.md, a table. A check that fails
-says so in one line, and the others go on. Without a GPU one line says so.
+Nothing is downloaded: the weights are random, of ViT-B/32's shape, and the numbers to compare with
+are those of the authors' code under tests/parity. It prints JSON and, for REPRODUCE.md, a table. A
+check that fails says so in one line, and the others go on. Without a GPU one line says so.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ VIDEO = TrainConfig(similarity="text_conditioned", lr=1e-5, batch_size=128)
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured: layers of each tower, pairs of a step, of a batch, pictures of an index."""
+    """How much is measured: layers of each tower, pairs of a step, of a batch, pictures of an
+    index.
+    """
 
     layers: int = 12
     pairs: int = 16
@@ -82,7 +84,9 @@ def float32(device: torch.device, size: Size) -> dict:
 def bf16(device: torch.device, size: Size) -> dict:
     """The loss in bfloat16 beside the authors' in float32."""
     model, inputs, theirs = parity_model().to(device), numbers("inputs"), numbers("outputs")
-    batch = Batch(inputs["input_ids"], inputs["video"], inputs["video_mask"], torch.arange(4)).to(device)
+    batch = Batch(inputs["input_ids"], inputs["video"], inputs["video_mask"], torch.arange(4)).to(
+        device
+    )
     loss = step.batch_loss(model, batch, VIDEO.merge({"precision": "bf16"})).item()
     off = abs(loss / theirs["qscore.loss"].item() - 1)
     assert off <= 0.02, f"loss off by {off:.4f} of it, allowed 0.02"
@@ -90,7 +94,9 @@ def bf16(device: torch.device, size: Size) -> dict:
 
 
 def fp16(device: torch.device, size: Size) -> dict:
-    """Thirty steps of the authors' half precision, in one process and as their four leave the gradient."""
+    """Thirty steps of the authors' half precision, in one process and as their four leave the
+    gradient.
+    """
     figures = {}
     for run, divisor in (("one", 1), ("ddp4", 4)):
         steps = follow(run, divisor, str(device))
@@ -101,18 +107,27 @@ def fp16(device: torch.device, size: Size) -> dict:
             f"{run}, missed, part": max(off.missed for off in steps if off.missed is not None),
         }
         far = [off for off in steps if not is_close(off)]
-        assert not far, f"{run}: {len(far)} of 30 steps are too far from theirs, the first: {far[0]}"
+        assert not far, (
+            f"{run}: {len(far)} of 30 steps are too far from theirs, the first: {far[0]}"
+        )
     return figures
 
 
 def micro_batches(device: torch.device, size: Size) -> dict:
-    """The gradient in micro-batches, with and without checkpointing, beside that of the whole batch."""
+    """The gradient in micro-batches, with and without checkpointing, beside that of the whole
+    batch.
+    """
     model, batch = build(size, device), noise(size.pairs, 4, device)
     whole = gradient(model, batch, VIDEO)
     off = {}
-    for name, settings in {"micro": {}, "micro and checkpointed": {"checkpoint_activations": True}}.items():
+    for name, settings in {
+        "micro": {},
+        "micro and checkpointed": {"checkpoint_activations": True},
+    }.items():
         config = VIDEO.merge({"micro_batch": max(1, size.pairs // 3)} | settings)
-        off[f"{name}, part"] = ((gradient(model, batch, config) - whole).norm() / whole.norm()).item()
+        off[f"{name}, part"] = (
+            (gradient(model, batch, config) - whole).norm() / whole.norm()
+        ).item()
     assert max(off.values()) <= 1e-3, f"{off}, allowed 1e-3"
     return off
 
@@ -122,7 +137,9 @@ def planned(device: torch.device, size: Size) -> dict:
     with tempfile.TemporaryDirectory() as name:
         pairs, frames = size.batches[0]
         dataset = cma.load_dataset(write_clips(Path(name), pairs // 2, frames), "train")
-        config = VIDEO.merge({"batch_size": pairs, "max_frames": frames, "fps": None, "micro_batch": "auto"})
+        config = VIDEO.merge(
+            {"batch_size": pairs, "max_frames": frames, "fps": None, "micro_batch": "auto"}
+        )
         config = config.merge({"select_on": "last", "precision": "bf16", "runs_dir": name})
         model = build(size, device)
         said = plan(model, dataset, config)
@@ -153,7 +170,9 @@ def large_batches(device: torch.device, size: Size) -> dict:
                     break
                 except MemoryError as error:
                     if config.micro_batch == 1:
-                        raise AssertionError(f"{pairs} × {frames}: one pair does not fit: {error}") from error
+                        raise AssertionError(
+                            f"{pairs} × {frames}: one pair does not fit: {error}"
+                        ) from error
                     config = config.merge({"micro_batch": config.micro_batch // 2})
                     empty(device)
             name = f"{precision}, {pairs} × {frames}"
@@ -164,7 +183,9 @@ def large_batches(device: torch.device, size: Size) -> dict:
 
 
 def adapter_against_all(device: torch.device, size: Size) -> dict:
-    """A step of the adapter ÷ one of full fine-tuning: time and memory (the paper: about two thirds)."""
+    """A step of the adapter ÷ one of full fine-tuning: time and memory (the paper: about two
+    thirds).
+    """
     figures = {}
     for precision in ("float32", "bf16"):
         config = VIDEO.merge({"precision": precision})
@@ -187,7 +208,9 @@ def indexed(device: torch.device, size: Size) -> dict:
         folder, chance = Path(name), np.random.default_rng(0)
         for i in range(size.pictures):
             colours = Image.fromarray(chance.integers(0, 255, (6, 8, 3), np.uint8))
-            colours.resize((1600, 1200), Image.Resampling.BICUBIC).save(folder / f"{i:04}.jpg", quality=85)
+            colours.resize((1600, 1200), Image.Resampling.BICUBIC).save(
+                folder / f"{i:04}.jpg", quality=85
+            )
         start = time.perf_counter()
         index = cma.MediaIndex.build(model, folder)
         seconds = time.perf_counter() - start
@@ -201,9 +224,7 @@ def killed(device: torch.device, size: Size) -> dict:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_clips(folder, 8, 2)
-        code = (
-            f"from tests.bench.gpu import *; small_run(Path({name!r}), 'killed', {str(device)!r}, slow=True)"
-        )
+        code = f"from tests.bench.gpu import *; small_run(Path({name!r}), 'killed', {str(device)!r}, slow=True)"
         with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=2) as process:
             limit = time.monotonic() + 120
             while not (folder / "killed" / "checkpoint.pt").exists() and process.poll() is None:
@@ -252,7 +273,9 @@ def noise(pairs: int, frames: int, device: torch.device) -> Batch:
     chance = torch.Generator().manual_seed(0)
     ids = torch.randint(1, 400, (pairs, 32), generator=chance)
     ids[:, -1] = 499
-    pixels = torch.randint(0, 255, (pairs, frames, 3, 224, 224), generator=chance, dtype=torch.uint8)
+    pixels = torch.randint(
+        0, 255, (pairs, frames, 3, 224, 224), generator=chance, dtype=torch.uint8
+    )
     return Batch(ids, pixels, torch.ones(pairs, frames), torch.arange(pairs)).to(device)
 
 
@@ -267,7 +290,9 @@ def gradient(model: RetrievalModel, batch: Batch, config: TrainConfig) -> torch.
 def measured(
     model: RetrievalModel, batch: Batch, config: TrainConfig, repeats: int
 ) -> tuple[float, float | None]:
-    """(median seconds of a step, GiB at its peak beyond the model or None on a CPU), after one to warm up."""
+    """(median seconds of a step, GiB at its peak beyond the model or None on a CPU), after one to
+    warm up.
+    """
     on_gpu = model.device.type == "cuda"
     optimizer = prepare(model, config)
     try:
@@ -307,7 +332,9 @@ def write_clips(folder: Path, count: int, frames: int) -> Path:
 
 
 def small_run(folder: Path, name: str, device: str, slow: bool = False) -> list[float]:
-    """The losses of a run of a few steps with a checkpoint after each; slow, so that it can be killed."""
+    """The losses of a run of a few steps with a checkpoint after each; slow, so that it can be
+    killed.
+    """
     before = loop.train_step, loop.CHECKPOINT_SECONDS
     loop.CHECKPOINT_SECONDS = 0
     if slow:
@@ -361,7 +388,11 @@ def main(arguments: list[str]) -> int:
     machine = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
     start = time.perf_counter()
     results = run(device, TOY if options.toy else Size())
-    about = {"machine": machine, "torch": torch.__version__, "seconds": round(time.perf_counter() - start)}
+    about = {
+        "machine": machine,
+        "torch": torch.__version__,
+        "seconds": round(time.perf_counter() - start),
+    }
     print(json.dumps(about | results, indent=1, ensure_ascii=False))
     print(table(results, f"{machine}, torch {torch.__version__}"))
     return int(any("failed" in figures for figures in results.values()))

@@ -1,11 +1,12 @@
-"""How much there is to gain on an offline benchmark, and how fine a difference its test split resolves.
+"""How much there is to gain on an offline benchmark, and how fine a difference its test split
+resolves.
 
 python -m tests.bench.headroom mini-flickr30k      # 10 minutes; writes results/headroom.json
 
-The benchmarks and their backbone were fixed by this, on the validation split alone and before any other
-method was run: full fine-tuning gains at least GAIN points of R@1 over zero-shot, and half of the paired 95 %
-interval of the gain, scaled to the size of the test split, is at most MOST. Of test only the number of items
-is read.
+The benchmarks and their backbone were fixed by this, on the validation split alone and before any
+other method was run: full fine-tuning gains at least GAIN points of R@1 over zero-shot, and half of
+the paired 95 % interval of the gain, scaled to the size of the test split, is at most MOST. Of test
+only the number of items is read.
 """
 
 import argparse
@@ -25,14 +26,18 @@ TUNED = {"lr": 3e-4, "epochs": 4, "seed": 7}  # full fine-tuning
 
 
 def measure(name: str) -> dict:
-    """Zero-shot and full fine-tuning on the validation split of `name`, and their paired difference."""
+    """Zero-shot and full fine-tuning on the validation split of `name`, and their paired
+    difference.
+    """
     folder = ROOT / "data" / name
     train, val = (cma.data.load(folder, split) for split in ("train", "val"))
     test = json.loads((folder / "dataset.json").read_text("utf-8"))["counts"]["test"]["found"]
     config = recipes.recipe(name).train_config()
     config = config.merge(TUNED | {"report_on": "val", "select_on": "last"})
     config = config.merge({"runs_dir": str(ROOT / "runs")})
-    config = config.merge({"name": recipes.recipe(name).run_name(f"{name}-headroom", config, "mini")})
+    config = config.merge(
+        {"name": recipes.recipe(name).run_name(f"{name}-headroom", config, "mini")}
+    )
     model = cma.RetrievalModel(*cma.load_backbone("mini"))
 
     def ranks() -> tuple[torch.Tensor, torch.Tensor]:
@@ -63,9 +68,13 @@ def measure(name: str) -> dict:
 
 
 def main() -> None:
-    """Measure one benchmark and enter it in results/headroom.json; exit status 1 if it does not suffice."""
+    """Measure one benchmark and enter it in results/headroom.json; exit status 1 if it does not
+    suffice.
+    """
     parser = argparse.ArgumentParser("python -m tests.bench.headroom", description=main.__doc__)
-    parser.add_argument("name", choices=[name for name in recipes.RECIPES if name.startswith("mini-")])
+    parser.add_argument(
+        "name", choices=[name for name in recipes.RECIPES if name.startswith("mini-")]
+    )
     name = parser.parse_args().name
     found = measure(name)
     print(json.dumps(found, indent=1))

@@ -1,7 +1,9 @@
-"""An index of a million items, 512 wide, in half precision: opened, asked and added to, each by a process.
+"""An index of a million items, 512 wide, in half precision: opened, asked and added to, each by a
+process.
 
-The vectors are random: 20,000 clusters around one mean, with variances that fall as 1 / i in clusters and
-between them, so that two items have a cosine of 0.6, and the nearest of a million one of 0.9.
+The vectors are random: 20,000 clusters around one mean, with variances that fall as 1 / i in
+clusters and between them, so that two items have a cosine of 0.6, and the nearest of a million one
+of 0.9.
 """
 
 import json
@@ -39,7 +41,9 @@ def figures(quick: bool) -> dict:
 
 
 def in_process(name: str, *arguments: object) -> dict:
-    """What a function of this module returns in a fresh process, with the private memory of that process."""
+    """What a function of this module returns in a fresh process, with the private memory of that
+    process.
+    """
     code = (
         f"import json, sys\nfrom tests.bench import index\nfound = index.{name}(*json.loads(sys.argv[1]))\n"
         "print(json.dumps(found | {'private GiB at the end': index.private()}))"
@@ -60,7 +64,9 @@ def write(folder: str, items: int) -> dict:
     start, segments, header = time.perf_counter(), [], header_of(toy_model())
     for first in range(0, items, store.FULL):
         files = [file(number) for number in range(first, min(items, first + store.FULL))]
-        part = segment.Segment.of(files, clustered(len(files), first), torch.ones(len(files)), half=True)
+        part = segment.Segment.of(
+            files, clustered(len(files), first), torch.ones(len(files)), half=True
+        )
         segments.append(part.write(Path(folder), store.as_json(header)))
     whole = store.Embedded(header, Path("/media"), tuple(segments), torch.arange(items))
     store.publish(Path(folder), whole)
@@ -78,12 +84,18 @@ def exact(folder: str, items: int) -> dict:
 
 
 def approximate(folder: str, items: int) -> dict:
-    """The embedded index once it is compacted with codes: time to make them, to open it and to answer."""
+    """The embedded index once it is compacted with codes: time to make them, to open it and to
+    answer.
+    """
     with tempfile.TemporaryDirectory() as place:
         shutil.copytree(folder, place, dirs_exist_ok=True)
         start, before = time.perf_counter(), size_of(Path(place))
         compact(place, approximate=True)
-        making, size, start = time.perf_counter() - start, size_of(Path(place)) - before, time.perf_counter()
+        making, size, start = (
+            time.perf_counter() - start,
+            size_of(Path(place)) - before,
+            time.perf_counter(),
+        )
         opened = Asked.load(place, toy_model())
         found = ask(opened, opened, time.perf_counter() - start)
     return {"compacted in seconds": round(making, 1), "MB of codes": round(size / 1e6, 1)} | found
@@ -95,11 +107,17 @@ def lance(folder: str, items: int) -> dict:
     with tempfile.TemporaryDirectory() as place:
         start = time.perf_counter()
         stored.to_lance(place)
-        writing, size, start = time.perf_counter() - start, size_of(Path(place)), time.perf_counter()
+        writing, size, start = (
+            time.perf_counter() - start,
+            size_of(Path(place)),
+            time.perf_counter(),
+        )
         opened = Asked.load(place, stored.model)
         found = ask(opened, stored, time.perf_counter() - start)
         start = time.perf_counter()
-        opened.table.add([(file(items + i), one[None]) for i, one in enumerate(clustered(ADDED, -2))])
+        opened.table.add(
+            [(file(items + i), one[None]) for i, one in enumerate(clustered(ADDED, -2))]
+        )
         adding = time.perf_counter() - start
     return {
         "written in seconds, lists included": round(writing, 1),
@@ -108,7 +126,9 @@ def lance(folder: str, items: int) -> dict:
     } | found
 
 
-def ask(opened: index.MediaIndex | index.LanceIndex, exact: index.MediaIndex, opening: float) -> dict:
+def ask(
+    opened: index.MediaIndex | index.LanceIndex, exact: index.MediaIndex, opening: float
+) -> dict:
     """Time to answer, and the share of the true best ten that is found."""
     texts, asking, before = clustered(QUERIES, -1), getattr(opened, "asking", opened), private()
     start = time.perf_counter()
@@ -122,12 +142,16 @@ def ask(opened: index.MediaIndex | index.LanceIndex, exact: index.MediaIndex, op
         seconds.append(time.perf_counter() - start)
         busy.append(time.process_time() - cpu)
     used, expected = private() - before, best_ten(exact, texts)
-    recall = sum(len(one & other) for one, other in zip(found, expected, strict=True)) / (10 * QUERIES)
+    recall = sum(len(one & other) for one, other in zip(found, expected, strict=True)) / (
+        10 * QUERIES
+    )
     return {
         "opened in seconds": round(opening, 3),
         "first answer, with the digests of what it reads, seconds": round(first, 2),
         "answer, ms": {name: round(1e3 * of(seconds), 1) for name, of in SUMMARY.items()},
-        "answer, ms of processor time": {name: round(1e3 * of(busy), 1) for name, of in SUMMARY.items()},
+        "answer, ms of processor time": {
+            name: round(1e3 * of(busy), 1) for name, of in SUMMARY.items()
+        },
         "recall@10": recall,
         "private GiB of the answers": round(used, 3),
     }
@@ -140,16 +164,25 @@ def add(folder: str, items: int) -> dict:
     new = [file(items + number) for number in range(ADDED)]
     vectors = dict(zip([one.media for one in new], clustered(ADDED, -2), strict=True))
     model, config = toy_model(), ReadConfig()
-    read = mock.patch.object(build.Building, "_read", lambda self, one: (one, vectors.get(one.media)))
-    embedded = mock.patch.object(build, "embed", lambda _, pixels: [vector[None] for vector in pixels])
+    read = mock.patch.object(
+        build.Building, "_read", lambda self, one: (one, vectors.get(one.media))
+    )
+    embedded = mock.patch.object(
+        build, "embed", lambda _, pixels: [vector[None] for vector in pixels]
+    )
     found = mock.patch.object(listing, "find", lambda source: (Path("/media"), known + new, []))
     with read, embedded, found:
         start = time.perf_counter()
         built = index.MediaIndex.build(model, "media", config, folder=folder)
         seconds = time.perf_counter() - start
-    written = [path for path in Path(folder).iterdir() if path.name not in before or path.suffix == ".json"]
+    written = [
+        path for path in Path(folder).iterdir() if path.name not in before or path.suffix == ".json"
+    ]
     assert len(built) == items + ADDED
-    return {"seconds": round(seconds, 1), "MB": round(sum(path.stat().st_size for path in written) / 1e6, 2)}
+    return {
+        "seconds": round(seconds, 1),
+        "MB": round(sum(path.stat().st_size for path in written) / 1e6, 2),
+    }
 
 
 class Asked(index.MediaIndex):
@@ -183,7 +216,9 @@ def clustered(count: int, seed: int) -> Tensor:
 def file(number: int) -> listing.MediaFile:
     """One of the files, with as much about it as a build keeps."""
     name = f"holidays/{number // 1000:04}/IMG_{number:08}.jpg"
-    return listing.MediaFile(name, name, "image", size=4_000_000, modified=number, digest=f"{number:064x}")
+    return listing.MediaFile(
+        name, name, "image", size=4_000_000, modified=number, digest=f"{number:064x}"
+    )
 
 
 def toy_model() -> RetrievalModel:

@@ -1,7 +1,8 @@
-"""Reading against the model's appetite: clips from files and from kept frames, and large JPEGs into an index.
+"""Reading against the model's appetite: clips from files and from kept frames, and large JPEGs into
+an index.
 
-The clips are H.264 of 240 × 320 pixels and 10 to 30 s, the pictures JPEGs of 12 megapixels; both are made
-here. The model is a ViT-B/32 of random weights.
+The clips are H.264 of 240 × 320 pixels and 10 to 30 s, the pictures JPEGs of 12 megapixels; both
+are made here. The model is a ViT-B/32 of random weights.
 """
 
 import tempfile
@@ -29,7 +30,9 @@ BATCH, FRAMES = 4, 12  # clips of a batch, frames of a clip
 
 
 def figures(quick: bool) -> dict:
-    """Frames a second that are read ÷ those that the model embeds, above 1 where it never waits; JPEGs."""
+    """Frames a second that are read ÷ those that the model embeds, above 1 where it never waits;
+    JPEGs.
+    """
     pairs, found = 1 if quick else 3, {}
     model, processor = build("adapter")[0].eval(), build_processor()
     model.processor = CLIPProcessor(CLIPImageProcessorPil(), processor.tokenizer)
@@ -46,7 +49,9 @@ def figures(quick: bool) -> dict:
                     lambda: read(model, dataset, workers),  # noqa: B023
                     pairs,
                 )
-            found[f"share of the time that the model waits for {kind}, 2 workers"] = waiting(model, dataset)
+            found[f"share of the time that the model waits for {kind}, 2 workers"] = waiting(
+                model, dataset
+            )
         pictures = write_pictures(folder / "pictures", 8 if quick else 96)
         count = len(list(pictures.iterdir()))
         found[f"model ÷ index over {count} JPEGs of 12 megapixels, time"] = ratio(
@@ -62,10 +67,14 @@ def write_clips(folder: Path, count: int) -> Path:
     chance, lines = np.random.default_rng(0), []
     scene = Image.fromarray(chance.integers(0, 255, (30, 40, 3), np.uint8)).resize((960, 720))
     for i in range(count):
-        places = [((2 * t + 37 * i) % 640, (t + 11 * i) % 480) for t in range(25 * (10 + 20 * i // count))]
+        places = [
+            ((2 * t + 37 * i) % 640, (t + 11 * i) % 480) for t in range(25 * (10 + 20 * i // count))
+        ]
         pictures = [scene.crop((x, y, x + 320, y + 240)) for x, y in places]
         encode(folder / "media" / f"{i}.mp4", pictures, rate=25, preset="veryfast")
-        lines.append({"file_name": f"media/{i}.mp4", "id": str(i), "captions": ["a"], "split": "train"})
+        lines.append(
+            {"file_name": f"media/{i}.mp4", "id": str(i), "captions": ["a"], "split": "train"}
+        )
     return write_dataset(folder, lines, {"name": "clips", "kind": "video"})
 
 
@@ -91,7 +100,9 @@ def read(model: RetrievalModel, dataset: data.RetrievalDataset, workers: int) ->
 
 
 def waiting(model: RetrievalModel, dataset: data.RetrievalDataset, workers: int = 2) -> float:
-    """The share of an epoch, from its second batch on, in which the model waits for frames to embed."""
+    """The share of an epoch, from its second batch on, in which the model waits for frames to
+    embed.
+    """
     pixels = Pixels(model.processor, TrainConfig(max_frames=FRAMES))
     batches = [part.tolist() for part in torch.arange(len(dataset)).split(BATCH)] * 2
     media, waited = iter(load_media(dataset, pixels, batches, workers)), 0.0

@@ -12,8 +12,12 @@ from typing import NamedTuple
 from tests import ROOT
 
 
-def ratio(one: Callable[[], object], other: Callable[[], object], pairs: int) -> dict[str, float | int]:
-    """Seconds of `one` divided by those of `other`, pair by pair after one of each that is not counted."""
+def ratio(
+    one: Callable[[], object], other: Callable[[], object], pairs: int
+) -> dict[str, float | int]:
+    """Seconds of `one` divided by those of `other`, pair by pair after one of each that is not
+    counted.
+    """
     found, seconds = [], []
     for _ in range(pairs + 1):
         took = []
@@ -37,13 +41,14 @@ class Peak(NamedTuple):
 
 
 def peak_gib(function: str, *arguments: object, times: int = 1) -> Peak:
-    """The peak memory of a fresh process (Linux), such as of "step.step", a function of `tests.bench`.
+    """The peak memory of a fresh process (Linux), such as of "step.step", a function of
+    `tests.bench`.
 
-    The function loads what is needed and returns what is to be run so many `times`: twice for a step, so that
-    the optimiser's state is there at the peak. `process` counts the interpreter, torch and the weights too;
-    `above` is what the runs add: activations, gradients, the optimiser's state.
-    Tensors above 1 MiB go back to the system when they are freed, so that their sum is counted and not what
-    glibc keeps for later.
+    The function loads what is needed and returns what is to be run so many `times`: twice for a
+    step, so that the optimiser's state is there at the peak. `process` counts the interpreter,
+    torch and the weights too; `above` is what the runs add: activations, gradients, the optimiser's
+    state. Tensors above 1 MiB go back to the system when they are freed, so that their sum is
+    counted and not what glibc keeps for later.
     """
     module, _, name = function.rpartition(".")
     code = (

@@ -1,4 +1,6 @@
-"""One training step of each method against full fine-tuning, on the bundled backbone: time and memory."""
+"""One training step of each method against full fine-tuning, on the bundled backbone: time and
+memory.
+"""
 
 from functools import cache
 
@@ -11,11 +13,13 @@ from tests.bench.measure import peak_gib, ratio
 
 FULL = "full fine-tuning"
 PAIRS = 4
-BATCHES = {"image": (128, 1, "mean_pooled"), "video": (32, 6, "text_conditioned")}  # the offline benchmarks'
+# the offline benchmarks'
+BATCHES = {"image": (128, 1, "mean_pooled"), "video": (32, 6, "text_conditioned")}
 
 
 def figures(quick: bool) -> dict:
-    """By kind of data and method: time of a step and peak above the loaded model ÷ full fine-tuning's.
+    """By kind of data and method: time of a step and peak above the loaded model ÷ full
+    fine-tuning's.
 
     The quick ones are of the adapter on pictures alone.
     """
@@ -48,7 +52,12 @@ def step(kind: str, name: str):
     torch.manual_seed(0)
     size, frames, similarity = BATCHES[kind]
     model = RetrievalModel(*load_backbone("mini"))
-    attach(model, name, "method", **(METHODS[name].pictures if kind == "image" and name in METHODS else {}))
+    attach(
+        model,
+        name,
+        "method",
+        **(METHODS[name].pictures if kind == "image" and name in METHODS else {}),
+    )
     model.set_adapter("method")
     model.train()
     groups = parameter_groups(model, model.trainable_parameters(), 0.2)

@@ -1,8 +1,10 @@
-"""A large collection of photographs' size: listed, read, embedded and hashed, against simpler programs.
+"""A large collection of photographs' size: listed, read, embedded and hashed, against simpler
+programs.
 
-The pictures are made of the drawings in data/mini-flickr30k (`python -m data_prep mini`): JPEGs of 1024 × 768
-pixels with EXIF data, a quarter of them turned, and every twentieth of 12 megapixels. 100,000 of them need
-25 GB in the folder for temporary files. The model is a ViT-B/32 of random weights.
+The pictures are made of the drawings in data/mini-flickr30k (`python -m data_prep mini`): JPEGs of
+1024 × 768 pixels with EXIF data, a quarter of them turned, and every twentieth of 12 megapixels.
+100,000 of them need 25 GB in the folder for temporary files. The model is a ViT-B/32 of random
+weights.
 """
 
 import io
@@ -29,12 +31,17 @@ from tests.conftest import build_clip, build_processor
 
 COUNT, TIMED = 2000, 200  # pictures that are made, and those of them that the model embeds
 QUICK = 160, 32  # the same with --quick
-LARGE, DISTINCT = 20, 60  # every so manyth picture has 12 megapixels; how many different ones there are
-MEAN, STD = [np.array(values, np.float32) for values in ((0.481, 0.458, 0.408), (0.269, 0.261, 0.276))]
+# every so manyth picture has 12 megapixels; how many different ones there are
+LARGE, DISTINCT = 20, 60
+MEAN, STD = [
+    np.array(values, np.float32) for values in ((0.481, 0.458, 0.408), (0.269, 0.261, 0.276))
+]
 
 
 def figures(quick: bool, count: int | None = None) -> dict:
-    """Listing and memory of all `count` pictures; files a second of some of them, in interleaved pairs."""
+    """Listing and memory of all `count` pictures; files a second of some of them, in interleaved
+    pairs.
+    """
     made, timed = QUICK if quick else (COUNT, TIMED)
     count = count or made
     pairs, timed = 1 if quick else 3, min(timed, count)
@@ -49,7 +56,10 @@ def figures(quick: bool, count: int | None = None) -> dict:
         start = time.perf_counter()
         files = find(folder)[1]
         took = time.perf_counter() - start
-        found = {"listed": f"{len(files):,} / {count:,}", "listing, µs a file": round(took / count * 1e6)}
+        found = {
+            "listed": f"{len(files):,} / {count:,}",
+            "listing, µs a file": round(took / count * 1e6),
+        }
         for function, part in itertools.product(("listed", "built"), (count // 4, count)):
             peak = peak_gib(f"pictures.{function}", str(folder), part)
             found[f"{part:,} pictures {function}, GiB above the loaded model"] = peak.above
@@ -59,13 +69,18 @@ def figures(quick: bool, count: int | None = None) -> dict:
             found |= compared(model, half, some, f"{len(some)} {told}", pairs)
         opened = [read_image(path) for path in paths[1:33]]
         found["hashing ÷ embedding, time"] = ratio(
-            lambda: [picture_hash(picture) for picture in opened], lambda: embed(model, len(opened), 1), pairs
+            lambda: [picture_hash(picture) for picture in opened],
+            lambda: embed(model, len(opened), 1),
+            pairs,
         )
     return found
 
 
-def compared(model: RetrievalModel, half: RetrievalModel, paths: list[Path], told: str, pairs: int) -> dict:
-    """Files a second of an index divided by those of the model alone, and of plain loops in float32.
+def compared(
+    model: RetrievalModel, half: RetrievalModel, paths: list[Path], told: str, pairs: int
+) -> dict:
+    """Files a second of an index divided by those of the model alone, and of plain loops in
+    float32.
 
     `half` is the same model in bfloat16, which a CPU with instructions for it computes faster.
     """
@@ -77,7 +92,9 @@ def compared(model: RetrievalModel, half: RetrievalModel, paths: list[Path], tol
         indexes = {"index": index, "index in bfloat16": partial(MediaIndex.build, half, name)}
         for size, (kind, one) in itertools.product((1, 32), indexes.items()):
             plain = partial(plain_loop, model, paths, size)
-            found[f"{kind} ÷ plain loop in batches of {size}, {told} a second"] = ratio(plain, one, pairs)
+            found[f"{kind} ÷ plain loop in batches of {size}, {told} a second"] = ratio(
+                plain, one, pairs
+            )
     return found
 
 
@@ -90,12 +107,19 @@ def write_collection(folder: Path, count: int) -> None:
         width, height = (4000, 3000) if number % LARGE == 0 else (1024, 768)
         drawing = Image.open(dataset.path(item)).convert("RGB").crop((0, 24, 192, 168))
         smooth = np.asarray(drawing.resize((width, height), Image.Resampling.BICUBIC), np.int16)
-        noisy, content = (smooth + grain[:height, :width]).clip(0, 255).astype(np.uint8), io.BytesIO()
+        noisy, content = (
+            (smooth + grain[:height, :width]).clip(0, 255).astype(np.uint8),
+            io.BytesIO(),
+        )
         Image.fromarray(noisy).save(content, "jpeg", quality=85)
         contents.append(content.getvalue())
     for number in range(count):
         exif = Image.Exif()
-        exif[0x0112], exif[0x010F], exif[0x010E] = (1, 1, 1, 6)[number % 4], "camera", f"picture {number}"
+        exif[0x0112], exif[0x010F], exif[0x010E] = (
+            (1, 1, 1, 6)[number % 4],
+            "camera",
+            f"picture {number}",
+        )
         block, content = exif.tobytes(), contents[number % DISTINCT]
         path = folder / f"{number // 1000:03}" / f"{number:06}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +128,9 @@ def write_collection(folder: Path, count: int) -> None:
 
 
 def plain_loop(model: RetrievalModel, paths: list[Path], size: int) -> None:
-    """The loop that is written first: open, resize, crop, normalise, as open_clip does, and embed a batch."""
+    """The loop that is written first: open, resize, crop, normalise, as open_clip does, and embed a
+    batch.
+    """
     for start in range(0, len(paths), size):
         batch = [preprocessed(path) for path in paths[start : start + size]]
         with torch.no_grad():
@@ -116,14 +142,18 @@ def preprocessed(path: Path) -> torch.Tensor:
     """[3, 224, 224] as open_clip's transform makes it of a picture."""
     picture = Image.open(path).convert("RGB")
     scale = 224 / min(picture.size)
-    picture = picture.resize([round(side * scale) for side in picture.size], Image.Resampling.BICUBIC)
+    picture = picture.resize(
+        [round(side * scale) for side in picture.size], Image.Resampling.BICUBIC
+    )
     x, y = ((side - 224) // 2 for side in picture.size)
     levels = np.asarray(picture.crop((x, y, x + 224, y + 224)), np.float32) / 255
     return torch.from_numpy((levels - MEAN) / STD).permute(2, 0, 1)
 
 
 def built(folder: str, count: int) -> Callable[[], object]:
-    """What builds an index over the first `count` pictures with a small model, so that reading decides."""
+    """What builds an index over the first `count` pictures with a small model, so that reading
+    decides.
+    """
     model, part = RetrievalModel(build_clip(), build_processor()), first(folder, count)
     small = first(folder, 8)
     MediaIndex.build(model, small)  # what loads at first use is loaded now

@@ -11,13 +11,18 @@ from tests.bench.measure import peak_gib, ratio
 
 
 def figures(quick: bool) -> dict:
-    """The Gram form of text-conditioned pooling against the direct product; metrics of MSCOCO's size."""
+    """The Gram form of text-conditioned pooling against the direct product; metrics of MSCOCO's
+    size.
+    """
     text, frames = data(1000, 1000)
     found = {
         "direct ÷ Gram form, 1,000 × 1,000 × 12 × 512, time": ratio(
             lambda: direct(text, frames), lambda: text_conditioned(text, frames), 2 if quick else 5
         ),
-        "largest difference": (direct(text, frames) - text_conditioned(text, frames)).abs().max().item(),
+        "largest difference": (direct(text, frames) - text_conditioned(text, frames))
+        .abs()
+        .max()
+        .item(),
     }
     extra = {kind: peak_gib("ranking.one", kind).above for kind in ("gram", "direct")}
     found["Gram form ÷ direct, extra memory"] = round(extra["gram"] / extra["direct"], 4)
@@ -28,7 +33,9 @@ def figures(quick: bool) -> dict:
     if not quick:
         start = time.perf_counter()
         text_conditioned(*data(10_000, 10_000))
-        found["Gram form, 10,000 × 10,000 × 12 × 512, seconds"] = round(time.perf_counter() - start, 1)
+        found["Gram form, 10,000 × 10,000 × 12 × 512, seconds"] = round(
+            time.perf_counter() - start, 1
+        )
     return found
 
 

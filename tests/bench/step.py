@@ -14,30 +14,44 @@ CONFIG = TrainConfig(similarity="text_conditioned", lr=1e-5)
 def figures(quick: bool) -> dict:
     """The adapter's step against full fine-tuning: time, and the peak memory of a process.
 
-    Full fine-tuning is the paper's, which leaves out the embeddings; "all" is every parameter of CLIP. The
-    quick figures leave out the latter, and clips of 64 frames.
+    Full fine-tuning is the paper's, which leaves out the embeddings; "all" is every parameter of
+    CLIP. The quick figures leave out the latter, and clips of 64 frames.
     """
     pairs = 1 if quick else 5
     wholes = {"full": "full fine-tuning"} | ({} if quick else {"all": "all parameters of CLIP"})
     adapter = step("adapter")
-    found = {f"adapter ÷ {said}, time": ratio(adapter, step(kind), pairs) for kind, said in wholes.items()}
-    found["adapter with checkpointing ÷ adapter, time"] = ratio(step("checkpointed"), adapter, pairs)
-    peaks = {kind: peak_gib("step.step", kind, times=2) for kind in ("adapter", "checkpointed", *wholes)}
-    for part, name in (("process", "peak of the process"), ("above", "peak above the loaded model")):
+    found = {
+        f"adapter ÷ {said}, time": ratio(adapter, step(kind), pairs)
+        for kind, said in wholes.items()
+    }
+    found["adapter with checkpointing ÷ adapter, time"] = ratio(
+        step("checkpointed"), adapter, pairs
+    )
+    peaks = {
+        kind: peak_gib("step.step", kind, times=2) for kind in ("adapter", "checkpointed", *wholes)
+    }
+    for part, name in (
+        ("process", "peak of the process"),
+        ("above", "peak above the loaded model"),
+    ):
         sizes = {kind: getattr(peak, part) for kind, peak in peaks.items()}
         found |= {f"{kind}, {name}, GiB": size for kind, size in sizes.items()}
         for whole, said in wholes.items():
             found[f"adapter ÷ {said}, {name}"] = round(sizes["adapter"] / sizes[whole], 3)
-            found[f"with checkpointing ÷ {said}, {name}"] = round(sizes["checkpointed"] / sizes[whole], 3)
+            found[f"with checkpointing ÷ {said}, {name}"] = round(
+                sizes["checkpointed"] / sizes[whole], 3
+            )
     for frames in (12,) if quick else (12, 64):
-        found[f"batch of 128 × {frames} frames in micro-batches of 4, peak of the process, GiB"] = peak_gib(
-            "step.two_micro_batches", frames
-        ).process
+        found[f"batch of 128 × {frames} frames in micro-batches of 4, peak of the process, GiB"] = (
+            peak_gib("step.two_micro_batches", frames).process
+        )
     return found
 
 
 def build(kind: str) -> tuple[RetrievalModel, torch.optim.Optimizer]:
-    """A model of random weights, and the fused AdamW of what is trained: the adapter, or all of CLIP."""
+    """A model of random weights, and the fused AdamW of what is trained: the adapter, or all of
+    CLIP.
+    """
     torch.manual_seed(0)
     model = RetrievalModel(CLIPModel(CLIPConfig()))
     if kind in ("full", "all"):
@@ -69,7 +83,9 @@ def step(kind: str):
 
 
 def two_micro_batches(frames: int):
-    """The part of a step that decides its peak: the frames of 128 clips, and two micro-batches of four."""
+    """The part of a step that decides its peak: the frames of 128 clips, and two micro-batches of
+    four.
+    """
     model, optimizer = build("adapter")
     whole = torch.zeros(128, frames, 3, 224, 224, dtype=torch.uint8)
     config = CONFIG.merge({"micro_batch": 4})

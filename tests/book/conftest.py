@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import ROOT
-from tests.explore.browser.conftest import browser, executable  # noqa: F401 (a Chromium, as the explorer's tests have it)
+from tests.explorer.browser.conftest import browser, executable  # noqa: F401 (a Chromium, as the explorer's tests have it)
 
 
 @dataclass(eq=False)
@@ -28,7 +28,9 @@ class Page(HTMLParser):
 
     def every(self, tag: str, attribute: str) -> list[str]:
         """The values of an attribute in all elements of this kind."""
-        return [found[attribute] for kind, found in self.elements if kind == tag and attribute in found]
+        return [
+            found[attribute] for kind, found in self.elements if kind == tag and attribute in found
+        ]
 
     @property
     def anchors(self) -> set[str]:
@@ -38,7 +40,9 @@ class Page(HTMLParser):
 @pytest.fixture(scope="session")
 def site() -> Path:
     """The folder of the built book. Any warning of Sphinx is a failure."""
-    built = subprocess.run([sys.executable, "book/build.py"], cwd=ROOT, capture_output=True, text=True)
+    built = subprocess.run(
+        [sys.executable, "book/build.py"], cwd=ROOT, capture_output=True, text=True
+    )
     assert built.returncode == 0, built.stderr
     return ROOT / "book" / "_build" / "html"
 

@@ -32,7 +32,14 @@ def made():
 
 
 def test_it_has_every_notebook_every_page_and_every_door(pages):
-    texts = {"README", "REPRODUCE", "SEVERAL_GPUS", "data_prep/README", "results/README", "notebooks/README"}
+    texts = {
+        "README",
+        "REPRODUCE",
+        "SEVERAL_GPUS",
+        "data_prep/README",
+        "results/README",
+        "notebooks/README",
+    }
     texts |= {f"notebooks/{path.stem}" for path in NOTEBOOKS}
     doors = {f"cma.{name}" for name in cma.__all__ if (ROOT / "cma" / name).is_dir()}
     doors |= {f"cma.{path.stem}" for path in (ROOT / "cma").glob("[a-z]*.py")}
@@ -44,10 +51,14 @@ def test_it_has_every_notebook_every_page_and_every_door(pages):
 def test_the_reference_has_every_name_of_every_door(pages):
     for door in ("adapter", "explore", "media", "methods", "model", "search", "training"):
         module = importlib.import_module(f"cma.{door}")
-        names = getattr(module, "__all__", ["RetrievalModel"] if door == "model" else ["AdapterConfig"])
+        names = getattr(
+            module, "__all__", ["RetrievalModel"] if door == "model" else ["AdapterConfig"]
+        )
         documented = [name for name in names if getattr(getattr(module, name), "__doc__", None)]
         callables = [name for name in documented if callable(getattr(module, name))]
-        missing = {f"cma.{door}.{name}" for name in callables} - pages[f"api/cma.{door}.html"].anchors
+        missing = {f"cma.{door}.{name}" for name in callables} - pages[
+            f"api/cma.{door}.html"
+        ].anchors
         text = pages[f"api/cma.{door}.html"].path.read_text("utf-8")
         assert callables and not {name for name in missing if name not in text}
     assert "api/cma.training.html#cma.training.train" in " ".join(
@@ -73,13 +84,23 @@ def test_every_internal_link_leads_to_a_page_that_is_there_and_to_a_place_in_it(
 
 
 def test_no_page_asks_another_host_for_anything(pages, site):
-    asking = [("script", "src"), ("link", "href"), ("img", "src"), ("iframe", "src"), ("source", "src")]
+    asking = [
+        ("script", "src"),
+        ("link", "href"),
+        ("img", "src"),
+        ("iframe", "src"),
+        ("source", "src"),
+    ]
     for name, page in pages.items():
         wanted = [value for tag, attribute in asking for value in page.every(tag, attribute)]
         assert wanted and not [value for value in wanted if re.match(r"(https?:)?//", value)], name
     for sheet in site.rglob("*.css"):
-        assert not re.search(r"(url\(|@import)\s*[\"']?(https?:)?//", sheet.read_text("utf-8")), sheet
-    assert "_static/tex-svg.js" in " ".join(pages["notebooks/02_adapter_anatomy.html"].every("script", "src"))
+        assert not re.search(r"(url\(|@import)\s*[\"']?(https?:)?//", sheet.read_text("utf-8")), (
+            sheet
+        )
+    assert "_static/tex-svg.js" in " ".join(
+        pages["notebooks/02_adapter_anatomy.html"].every("script", "src")
+    )
 
 
 def test_every_figure_has_a_text(pages):
@@ -104,7 +125,11 @@ def test_an_answer_is_folded_and_so_is_the_code_that_holds_it(pages):
             hidden = re.search('<details class="[^"]*hide above-input', code)
             folded += bool(hidden and "<details><summary>Answer</summary>" in output)
     said = [cell.source for path in NOTEBOOKS for cell in nbformat.read(path, as_version=4).cells]
-    assert folded == sum(bool(re.search(r"(^|\()folded\(", source, re.MULTILINE)) for source in said) > 10
+    assert (
+        folded
+        == sum(bool(re.search(r"(^|\()folded\(", source, re.MULTILINE)) for source in said)
+        > 10
+    )
 
 
 def test_tables_that_code_prints_are_tables(pages):
@@ -117,14 +142,18 @@ def test_tables_that_code_prints_are_tables(pages):
 @pytest.mark.parametrize("address", ["", ADDRESS])
 def test_a_link_to_a_file_that_is_no_page_goes_to_the_repository_or_is_text(made, address):
     link = made["hook"].repository_link
-    assert link(address, "README", "tests/media") == (address and f"{address}/tree/main/tests/media")
+    assert link(address, "README", "tests/media") == (
+        address and f"{address}/tree/main/tests/media"
+    )
     assert link(address, "results/README", "published.csv") == (
         address and f"{address}/blob/main/results/published.csv"
     )
     assert link(address, "notebooks/01_data_prep", "../cma/adapter.py#L1") == (
         address and f"{address}/blob/main/cma/adapter.py"
     )
-    assert link(address, "README", "tests/no_such_file.py") is link(address, "README", "../x") is None
+    assert (
+        link(address, "README", "tests/no_such_file.py") is link(address, "README", "../x") is None
+    )
 
 
 def test_the_address_is_set_in_one_place(made, tmp_path, monkeypatch):
@@ -140,7 +169,9 @@ def test_the_address_is_set_in_one_place(made, tmp_path, monkeypatch):
 
 def test_without_an_address_there_are_no_buttons_for_colab_and_no_first_cell(made, pages):
     if not (address := made["pages"].repository()):
-        assert not [name for name, page in pages.items() if "colab.research" in page.path.read_text("utf-8")]
+        assert not [
+            name for name, page in pages.items() if "colab.research" in page.path.read_text("utf-8")
+        ]
     for path in NOTEBOOKS:
         cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
         assert [c.source for c in cells if made["pages"].SETUP in c.metadata.get("tags", [])] == (
@@ -157,7 +188,9 @@ def test_with_an_address_a_notebook_gets_one_first_cell_and_loses_it_again(made)
     assert ADDRESS in once.cells[1].source and once.cells[1].execution_count == 1
     assert "remove-cell" in module.for_the_book(once).cells[1].metadata.tags
     nbformat.validate(once)
-    assert nbformat.writes(module.with_setup(nbformat.read(NOTEBOOKS[0], 4), "")) == nbformat.writes(before)
+    assert nbformat.writes(
+        module.with_setup(nbformat.read(NOTEBOOKS[0], 4), "")
+    ) == nbformat.writes(before)
 
 
 def test_with_an_address_files_are_linked_and_colab_opens_the_notebook(made, tmp_path, monkeypatch):
@@ -166,7 +199,9 @@ def test_with_an_address_files_are_linked_and_colab_opens_the_notebook(made, tmp
     monkeypatch.syspath_prepend(book)
     (source / "notebooks").mkdir(parents=True)
     table = "```{toctree}\nnotebooks/a1_pretrain_mini_clip\n```"
-    (source / "index.md").write_text(f"# A start\n\n[file](cma/adapter.py) [folder](tests/media)\n\n{table}")
+    (source / "index.md").write_text(
+        f"# A start\n\n[file](cma/adapter.py) [folder](tests/media)\n\n{table}"
+    )
     a1 = module.with_setup(nbformat.read(NOTEBOOKS[-1], as_version=4), ADDRESS)
     nbformat.write(module.for_the_book(a1), source / "notebooks" / NOTEBOOKS[-1].name)
     assert build_main(["-W", "-q", "-c", str(book), str(source), str(tmp_path / "html")]) == 0
@@ -181,7 +216,9 @@ def test_with_an_address_files_are_linked_and_colab_opens_the_notebook(made, tmp
 
 
 def run_first_cell(made, address: str, folder: Path) -> tuple[list[str], str, str]:
-    """Run the first cell in `folder`, in a new process: (what it starts but git, its folder, its `cma`)."""
+    """Run the first cell in `folder`, in a new process: (what it starts but git, its folder, its
+    `cma`).
+    """
     watched = f"""
 import subprocess
 real, started = subprocess.run, []
@@ -205,7 +242,9 @@ def test_the_first_cell_clones_installs_and_builds_in_an_empty_folder_and_does_n
     made, tmp_path
 ):
     origin = tmp_path / "origin"
-    files = subprocess.run(["git", "ls-files", "cma", "notebooks/run.py"], cwd=ROOT, capture_output=True)
+    files = subprocess.run(
+        ["git", "ls-files", "cma", "notebooks/run.py"], cwd=ROOT, capture_output=True
+    )
     for name in files.stdout.decode().splitlines():
         (origin / name).parent.mkdir(parents=True, exist_ok=True)
         (origin / name).write_bytes((ROOT / name).read_bytes())
@@ -216,7 +255,7 @@ def test_the_first_cell_clones_installs_and_builds_in_an_empty_folder_and_does_n
     empty.mkdir()
     clone = (empty / "cross-modal-adapter").resolve()
     started, folder, package = run_first_cell(made, origin.as_uri(), empty)
-    assert started == ["-m pip install -q -e .[explore,prep,methods]", "-m data_prep mini"]
+    assert started == ["-m pip install -q -e .[explorer,prep,methods]", "-m data_prep mini"]
     assert Path(folder) == clone and Path(package) == clone / "cma" / "__init__.py"
     for here in (clone, clone / "notebooks"):
         started, folder, _ = run_first_cell(made, origin.as_uri(), here)

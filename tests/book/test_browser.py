@@ -25,7 +25,9 @@ def address(site):
 
 
 @pytest.mark.parametrize("width, scheme", [(390, "light"), (1300, "dark")])
-def test_no_page_scrolls_sideways_and_no_request_leaves_this_computer(browser, address, pages, width, scheme):
+def test_no_page_scrolls_sideways_and_no_request_leaves_this_computer(
+    browser, address, pages, width, scheme
+):
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page, asked, errors = context.new_page(), [], []
     page.on("request", lambda request: asked.append(request.url))

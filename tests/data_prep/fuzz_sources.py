@@ -1,4 +1,6 @@
-"""Invented sources of every benchmark and form from one description of their items, and a run over them."""
+"""Invented sources of every benchmark and form from one description of their items, and a run over
+them.
+"""
 
 import contextlib
 import csv
@@ -18,7 +20,9 @@ Captions = dict[str, tuple[str, ...]]  # by id
 
 
 class Item(NamedTuple):
-    """One item: in no list where `split` is None; a listed id without captions where there are none."""
+    """One item: in no list where `split` is None; a listed id without captions where there are
+    none.
+    """
 
     split: str | None
     captions: tuple[str, ...]
@@ -67,7 +71,9 @@ def as_lines(rows: Iterable[str]) -> bytes:
     return "".join(row.replace("\n", " ") + "\n" for row in rows).encode()
 
 
-def as_csv(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]], delimiter: str = ",") -> bytes:
+def as_csv(
+    columns: tuple[str, ...], rows: Iterable[tuple[str, ...]], delimiter: str = ","
+) -> bytes:
     text = io.StringIO(newline="")
     csv.writer(text, delimiter=delimiter).writerows([columns, *rows])
     return text.getvalue().encode()
@@ -100,13 +106,17 @@ def id_lists(items: Items, name: str = "{}_list.txt") -> Files:
 
 def karpathy_json(name: str, suffix: str = ".jpg") -> Callable[[Items], Files]:
     return lambda items: {
-        name: as_json(karpathy({f"{id}{suffix}": (item.split, item.captions) for id, item in items.items()}))
+        name: as_json(
+            karpathy({f"{id}{suffix}": (item.split, item.captions) for id, item in items.items()})
+        )
     }
 
 
 def albef_json(name: str) -> Callable[[Items], Files]:
     def write(items: Items) -> Files:
-        images = {s: {f"{id}.jpg": c for id, c in of_split(items, s).items()} for s in splits_of(items)}
+        images = {
+            s: {f"{id}.jpg": c for id, c in of_split(items, s).items()} for s in splits_of(items)
+        }
         return {f"{name}_{s}.json": as_json(albef(images[s], train=s == "train")) for s in images}
 
     return write
@@ -114,7 +124,9 @@ def albef_json(name: str) -> Callable[[Items], Files]:
 
 def caption_lists(items: Items, ending: str = "") -> Files:
     return by_split(
-        items, f"{{}}_caps{ending}.txt", lambda captions: as_lines(text for _, text in rows_of(captions))
+        items,
+        f"{{}}_caps{ending}.txt",
+        lambda captions: as_lines(text for _, text in rows_of(captions)),
     ) | by_split(
         items,
         f"{{}}_filename{ending}.txt",
@@ -131,7 +143,9 @@ def divided_lists(items: Items) -> Files:
 
 def json_lines(items: Items) -> Files:
     def write(captions: Captions) -> bytes:
-        rows = [{"filename": f"images/{id}.jpg", "captions": texts} for id, texts in captions.items()]
+        rows = [
+            {"filename": f"images/{id}.jpg", "captions": texts} for id, texts in captions.items()
+        ]
         return as_lines(map(json.dumps, rows))
 
     return by_split(items, "{}_rsicd.jsonl", write)
@@ -144,21 +158,27 @@ def hub_csv(items: Items) -> Files:
 
 def token(items: Items) -> Files:
     captions = with_captions(items)
-    rows = [f"{id}.jpg#{n}\t{text}" for id, texts in captions.items() for n, text in enumerate(texts)]
+    rows = [
+        f"{id}.jpg#{n}\t{text}" for id, texts in captions.items() for n, text in enumerate(texts)
+    ]
     return {"results_20130124.token": as_lines(rows)} | id_lists(items, "{}.txt")
 
 
 def split_csvs(items: Items) -> Files:
     columns = ("image", "caption")
     return by_split(
-        items, "flickr30k_{}_karpathy.txt", lambda captions: as_csv(columns, rows_of(captions, ".jpg"))
+        items,
+        "flickr30k_{}_karpathy.txt",
+        lambda captions: as_csv(columns, rows_of(captions, ".jpg")),
     )
 
 
 def msrvtt_json(items: Items, words: dict[str, str]) -> Files:
     rows = rows_of(with_captions(items))
     sentences = [{"video_id": id, "caption": text} for id, text in rows]
-    videos = [{"video_id": id, "split": words[item.split]} for id, item in items.items() if item.split]
+    videos = [
+        {"video_id": id, "split": words[item.split]} for id, item in items.items() if item.split
+    ]
     return {"MSRVTT_data.json": as_json({"videos": videos, "sentences": sentences})}
 
 
@@ -168,7 +188,9 @@ def msrvtt(items: Items) -> Files:
         "MSRVTT_train.9k.csv": as_csv(("video_id",), ((id,) for id in of_split(items, "train"))),
         "MSRVTT_JSFUSION_test.csv": as_csv(("video_id", "sentence"), tests, delimiter=";"),
     }
-    files = {name: lists[name] for name in lists if any(split in name for split in splits_of(items))}
+    files = {
+        name: lists[name] for name in lists if any(split in name for split in splits_of(items))
+    }
     return msrvtt_json(items, {"train": "train", "test": "train"}) | files
 
 
@@ -196,16 +218,22 @@ def didemo(items: Items) -> Files:
         rows = rows_of(of_split(items, split))
         if split == splits_of(items)[0]:
             rows += rows_of(of_split(items, None))
-        files[f"{split}_data.json"] = as_json([{"video": id, "description": text} for id, text in rows])
+        files[f"{split}_data.json"] = as_json(
+            [{"video": id, "description": text} for id, text in rows]
+        )
     return files
 
 
-def clip_captions(train: str, test: str, video: str = "{}", val: str = "") -> Callable[[Items], Files]:
+def clip_captions(
+    train: str, test: str, video: str = "{}", val: str = ""
+) -> Callable[[Items], Files]:
     """A JSON of these names for each split; `video` is how it names a clip."""
     names = {"train": train, "val": val, "test": test}
 
     def write(captions: Captions) -> bytes:
-        return as_json([{"video": video.format(id), "caption": texts} for id, texts in captions.items()])
+        return as_json(
+            [{"video": video.format(id), "caption": texts} for id, texts in captions.items()]
+        )
 
     return lambda items: {names[split]: write(of_split(items, split)) for split in splits_of(items)}
 
@@ -246,7 +274,9 @@ SOURCES = {  # of each benchmark first the form that is most in use
     "rsicd lists": Source("rsicd", caption_lists),
     "rsicd divided lists": Source("rsicd", divided_lists),
     "rsicd jsonl": Source("rsicd", json_lines),
-    "rsitmd karpathy": Source("rsitmd", karpathy_json("dataset_RSITMD.json", ".tif"), suffix=".tif"),
+    "rsitmd karpathy": Source(
+        "rsitmd", karpathy_json("dataset_RSITMD.json", ".tif"), suffix=".tif"
+    ),
     "rsitmd albef": Source("rsitmd", albef_json("rsitmd")),
     "rsitmd lists": Source("rsitmd", caption_lists),
     "msrvtt": Source("msrvtt", msrvtt, splits=("train", "test"), lists=True, one_test_caption=True),
@@ -281,7 +311,8 @@ SOURCES = {  # of each benchmark first the form that is most in use
 def run(
     benchmark: str, files: Files, folder: Path, *options: str, media: bool = False
 ) -> tuple[int, str, str]:
-    """Exit status, stdout and stderr of the command for these files; what it writes is in folder / "out".
+    """Exit status, stdout and stderr of the command for these files; what it writes is in folder /
+    "out".
 
     Without `media` there are only annotations.
     """

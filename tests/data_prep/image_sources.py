@@ -31,7 +31,10 @@ def albef(images: dict[str, list[str]], train: bool = False) -> list[dict]:
         return [{"image": file, "caption": captions} for file, captions in images.items()]
     most = max(map(len, images.values()))
     pairs = [
-        (file, captions[n]) for n in range(most) for file, captions in images.items() if n < len(captions)
+        (file, captions[n])
+        for n in range(most)
+        for file, captions in images.items()
+        if n < len(captions)
     ]
     return [{"image": file, "caption": text, "image_id": file} for file, text in pairs]
 

@@ -43,8 +43,11 @@ def test_a_folder_is_read_back_also_where_links_cannot_be_made(tmp_path, monkeyp
         dataset = cma.data.load(out, entry.split)
         (item,) = dataset.items
         assert (item.id, item.captions, item.start, item.end) == (
-            entry.id, entry.captions, entry.start, entry.end
-        )  # fmt: skip
+            entry.id,
+            entry.captions,
+            entry.start,
+            entry.end,
+        )
         assert dataset.path(item).resolve() == tmp_path / "source" / entry.file
     before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
     assert write(tmp_path) == out
@@ -75,9 +78,19 @@ def test_a_killed_writer_leaves_no_folder_that_is_taken_for_whole(tmp_path, monk
     ("there", "message"),
     [
         ({}, None),
-        ({"dataset.json": {"name": "toy", "format_version": 1}, "missing.txt": "", "checked.json": ""}, None),
+        (
+            {
+                "dataset.json": {"name": "toy", "format_version": 1},
+                "missing.txt": "",
+                "checked.json": "",
+            },
+            None,
+        ),
         ({"dataset.json": {"name": "toy", "format_version": 0}}, "found toy in version 0"),
-        ({"dataset.json": {"name": "coco", "format_version": 1}}, "nothing, found coco in version 1"),
+        (
+            {"dataset.json": {"name": "coco", "format_version": 1}},
+            "nothing, found coco in version 1",
+        ),
         ({"letter.txt": "mine"}, "holds letter.txt"),
         ({"media/a.jpg": "mine"}, "holds media"),
     ],
@@ -100,4 +113,6 @@ def test_cleaned_captions_are_words_with_single_blanks(captions):
 
 
 def test_notes_name_ten_of_all():
-    assert count_of("abcdefghijkl", "left out") == ["left out: 12 (a, b, c, d, e, f, g, h, i, j, …)"]
+    assert count_of("abcdefghijkl", "left out") == [
+        "left out: 12 (a, b, c, d, e, f, g, h, i, j, …)"
+    ]

@@ -28,11 +28,22 @@ def dataset_of(folder, kind="video"):
         write_clip(folder / "media" / "deep" / f"{name}mp4", levels)
     lines = []
     for n, (name, part, split) in enumerate(PARTS):
-        item = {"file_name": f"media/deep/{name}mp4", "id": f"i{n}", "captions": [f"cat {n}"], "split": split}
+        item = {
+            "file_name": f"media/deep/{name}mp4",
+            "id": f"i{n}",
+            "captions": [f"cat {n}"],
+            "split": split,
+        }
         lines.append(item | part)
     protocol = {"query": "paragraph", "visual_to_text": "captions"}
     counts = {"test": {"found": 2, "expected": 9, "captions": {"found": 2, "expected": 9}}}
-    about = {"name": "toy", "kind": kind, "protocol": protocol, "recipe": "didemo", "counts": counts}
+    about = {
+        "name": "toy",
+        "kind": kind,
+        "protocol": protocol,
+        "recipe": "didemo",
+        "counts": counts,
+    }
     return write_dataset(folder, lines, about)
 
 
@@ -49,7 +60,9 @@ def test_the_new_folder_is_the_same_dataset_in_frames(tmp_path, toy_processor, c
         before, after = cma.data.load(dataset, split), cma.data.load(out, split)
         assert (after.name, after.kind, after.recipe) == ("toy", "video", "didemo")
         assert (after.protocol, after.expected) == (before.protocol, before.expected)
-        assert [(one.id, one.captions) for one in after.items] == [(i.id, i.captions) for i in before.items]
+        assert [(one.id, one.captions) for one in after.items] == [
+            (i.id, i.captions) for i in before.items
+        ]
         assert all((item.start, item.end) == (None, None) for item in after.items)
         every = range(len(before))
         for one, other in zip(pixels(before, every), pixels(after, every), strict=True):
@@ -97,12 +110,15 @@ def test_frames_are_written_all_or_none(tmp_path, monkeypatch):
             frames.decode(clip, Extraction())
     assert not clip.target.exists() and not frames.is_done(clip)
     assert frames.decode(clip, Extraction()) is None and frames.is_done(clip)
-    assert [frame.name for frame in sorted(clip.target.glob("*.jpg"))] == [f"{n:06}.jpg" for n in range(3)]
+    assert [frame.name for frame in sorted(clip.target.glob("*.jpg"))] == [
+        f"{n:06}.jpg" for n in range(3)
+    ]
     assert [path.name for path in (tmp_path / "frames").iterdir()] == ["a.mp4"]
 
 
 @pytest.mark.parametrize(
-    ("size", "expected"), [((640, 360), (398, 224)), ((360, 640), (224, 398)), ((100, 80), (100, 80))]
+    ("size", "expected"),
+    [((640, 360), (398, 224)), ((360, 640), (224, 398)), ((100, 80), (100, 80))],
 )
 def test_the_short_side_shrinks_and_proportions_stay(tmp_path, size, expected):
     path = write_clip(tmp_path / "a.mp4", [40], size=size)
@@ -117,7 +133,9 @@ def test_the_short_side_shrinks_and_proportions_stay(tmp_path, size, expected):
     most=st.integers(1, 12),
     start=st.none() | st.floats(0, 2.5),
 )
-def test_the_frames_are_those_that_the_clip_itself_would_give(tmp_path_factory, fps, kept, most, start):
+def test_the_frames_are_those_that_the_clip_itself_would_give(
+    tmp_path_factory, fps, kept, most, start
+):
     folder = tmp_path_factory.mktemp("clip")
     path = write_clip(folder / "a.mp4", [8 * n for n in range(30)])
     clip = ClipPart(path, start, None, folder / "frames")
@@ -127,7 +145,9 @@ def test_the_frames_are_those_that_the_clip_itself_would_give(tmp_path_factory, 
     if kept is None or kept == most:
         here = read_frames(path, most, fps, start)
         found = read_frames(clip.target, most)
-        np.testing.assert_allclose([level_of(f) for f in found], [level_of(f) for f in here], atol=2)
+        np.testing.assert_allclose(
+            [level_of(f) for f in found], [level_of(f) for f in here], atol=2
+        )
 
 
 def test_clips_that_cannot_be_decoded_are_listed(tmp_path, capsys):

@@ -1,4 +1,6 @@
-"""Whatever the files hold: never a traceback, and every annotated item is written, listed or counted."""
+"""Whatever the files hold: never a traceback, and every annotated item is written, listed or
+counted.
+"""
 
 import json
 import os
@@ -24,8 +26,31 @@ ALL = st.lists(ITEMS, max_size=5).map(
     lambda items: FIXED | {f"c{n}_00000{n}_00001{n}": item for n, item in enumerate(items)}
 )
 JUNK = st.binary(max_size=4) | st.sampled_from(
-    [b"\x00", b"\xff", b"\xef\xbb\xbf", b'"', b",", b";", b"\t", b"\r", b"\n", b"\n\n", b"[", b"}", b"null"]
-    + [b'"\\ud800"', b"../", b"/", b"1e999", b"-" * 40, "é".encode("latin-1"), b"\x80\x04c", b"[" * 5000]
+    [
+        b"\x00",
+        b"\xff",
+        b"\xef\xbb\xbf",
+        b'"',
+        b",",
+        b";",
+        b"\t",
+        b"\r",
+        b"\n",
+        b"\n\n",
+        b"[",
+        b"}",
+        b"null",
+    ]
+    + [
+        b'"\\ud800"',
+        b"../",
+        b"/",
+        b"1e999",
+        b"-" * 40,
+        "é".encode("latin-1"),
+        b"\x80\x04c",
+        b"[" * 5000,
+    ]
 )
 STAND_INS = {
     "a Git LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
@@ -36,8 +61,11 @@ STAND_INS = {
 JUNK |= st.text(max_size=30).map(lambda text: text.encode(errors="surrogatepass"))
 JUNK |= any_json().map(lambda value: json.dumps(value).encode())
 IMAGES = ("flickr30k", "coco", "rsicd", "rsitmd")
-CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # all but the newline
-WITH_JSON = [name for name in SOURCES if any(file.endswith(".json") for file in SOURCES[name].files)]
+# all but the newline
+CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+WITH_JSON = [
+    name for name in SOURCES if any(file.endswith(".json") for file in SOURCES[name].files)
+]
 quick = settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 
 
@@ -90,12 +118,18 @@ def test_what_lies_in_place_of_a_file_is_named_unless_the_file_is_there_too(fold
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_copies_of_the_files_are_read_as_one_and_line_ends_and_a_byte_order_mark_change_nothing(folder, name):
+def test_copies_of_the_files_are_read_as_one_and_line_ends_and_a_byte_order_mark_change_nothing(
+    folder, name
+):
     source, files = SOURCES[name], SOURCES[name].files
     assert run(source.benchmark, files, folder, *source.options, "--allow-missing")[0] == 0
     once = read_back(folder / "out")
     copies = {f"{copy}/{file}": content for copy in "ab" for file, content in files.items()}
-    texts = {file: content.replace(b"\r\n", b"\n") for file, content in files.items() if ".pkl" not in file}
+    texts = {
+        file: content.replace(b"\r\n", b"\n")
+        for file, content in files.items()
+        if ".pkl" not in file
+    }
     for same in (
         copies,
         files | texts,
@@ -111,19 +145,33 @@ def test_every_form_becomes_a_dataset_folder_with_its_media(folder, monkeypatch,
     source, out, walks, walk = SOURCES[name], folder / "out", [], os.walk
     items = source.fit(FIXED)
     kind = "image" if source.benchmark in IMAGES else "video"
-    names = [f"{id.removesuffix('.mp4')}{source.suffix if kind == 'image' else '.mp4'}" for id in items]
-    content = write_picture(folder / f"picture{source.suffix}").read_bytes() if kind == "image" else clip
+    names = [
+        f"{id.removesuffix('.mp4')}{source.suffix if kind == 'image' else '.mp4'}" for id in items
+    ]
+    content = (
+        write_picture(folder / f"picture{source.suffix}").read_bytes() if kind == "image" else clip
+    )
     files = source.files | {f"deep/er/{name}": content for name in names}
-    monkeypatch.setattr("os.walk", lambda path, **options: walks.append(path) or walk(path, **options))
-    status, _, _ = run(source.benchmark, files, folder, *source.options, "--allow-missing", media=True)
+    monkeypatch.setattr(
+        "os.walk", lambda path, **options: walks.append(path) or walk(path, **options)
+    )
+    status, _, _ = run(
+        source.benchmark, files, folder, *source.options, "--allow-missing", media=True
+    )
     assert status == 0 and not (out / "missing.txt").exists()
     assert walks == [folder / "source"]  # listed once, for annotations and media
     for split in {item.split for item in items.values()}:
         dataset = cma.data.load(out, split)
         ids = [item.id.removeprefix("v_") for item in dataset.items]
         assert ids == list(of_split(items, split))
-        assert [dataset.path(item).stem for item in dataset.items] == [id.removesuffix(".mp4") for id in ids]
-        assert (dataset.name, dataset.kind, dataset.recipe) == (source.benchmark, kind, source.benchmark)
+        assert [dataset.path(item).stem for item in dataset.items] == [
+            id.removesuffix(".mp4") for id in ids
+        ]
+        assert (dataset.name, dataset.kind, dataset.recipe) == (
+            source.benchmark,
+            kind,
+            source.benchmark,
+        )
         assert dataset.protocol == {
             "query": "paragraph" if source.paragraph else "caption",
             "visual_to_text": {"image": "captions", "video": "items"}[kind],
@@ -134,14 +182,23 @@ def test_every_form_becomes_a_dataset_folder_with_its_media(folder, monkeypatch,
 def test_files_of_every_other_benchmark_beside_are_passed_over(folder, name):
     files = {}
     for source in SOURCES.values():
-        ending = "" if source.benchmark == "vatex" else "x"  # so that they look like ids of VATEX's alone
+        # so that they look like ids of VATEX's alone
+        ending = "" if source.benchmark == "vatex" else "x"
         items = source.fit({f"{source.benchmark}{id}{ending}": item for id, item in FIXED.items()})
         if source is SOURCES[name] or source.benchmark != SOURCES[name].benchmark:
-            files |= {f"{source.benchmark}/{file}": text for file, text in source.write(items).items()}
-    own = {file: text for file, text in files.items() if file.startswith(f"{SOURCES[name].benchmark}/")}
-    assert run(SOURCES[name].benchmark, own, folder, *SOURCES[name].options, "--allow-missing")[0] == 0
+            files |= {
+                f"{source.benchmark}/{file}": text for file, text in source.write(items).items()
+            }
+    own = {
+        file: text for file, text in files.items() if file.startswith(f"{SOURCES[name].benchmark}/")
+    }
+    assert (
+        run(SOURCES[name].benchmark, own, folder, *SOURCES[name].options, "--allow-missing")[0] == 0
+    )
     alone = read_back(folder / "out")
-    status, _, errors = run(SOURCES[name].benchmark, files, folder, *SOURCES[name].options, "--allow-missing")
+    status, _, errors = run(
+        SOURCES[name].benchmark, files, folder, *SOURCES[name].options, "--allow-missing"
+    )
     assert (status, errors) == (0, "") and read_back(folder / "out") == alone
 
 
@@ -172,7 +229,13 @@ def test_any_value_at_any_place_of_the_json_is_read_or_refused_in_one_line(folde
 def keys_of(content):
     """Every key in the JSON, in order."""
     keys = set(content) if isinstance(content, dict) else set()
-    inner = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
+    inner = (
+        content.values()
+        if isinstance(content, dict)
+        else content
+        if isinstance(content, list)
+        else ()
+    )
     return sorted(keys.union(*map(keys_of, inner)))
 
 
@@ -196,32 +259,43 @@ def test_every_item_is_written_or_listed_or_counted(folder, name, items, absent)
     if absent == {item.split for item in items.values() if item.split}:
         absent = set()
     if name == "msrvtt" and "train" in absent:
-        absent = absent | {None}  # the captions of clips in no list lie in a file that train alone needs
+        # the captions of clips in no list lie in a file that train alone needs
+        absent = absent | {None}
     items = {id: item for id, item in items.items() if item.split not in absent}
     files = source.write(items)
     lists = {file: content * 2 for file, content in files.items() if file.endswith("_list.txt")}
-    status, out, errors = run(source.benchmark, files | lists, folder, *source.options, "--allow-missing")
+    status, out, errors = run(
+        source.benchmark, files | lists, folder, *source.options, "--allow-missing"
+    )
     assert (status, errors) == (0, "")
-    assert set(re.findall(r"^  repeated ids of (.*), dropped: \d$", out, re.MULTILINE)) == lists.keys()
+    assert (
+        set(re.findall(r"^  repeated ids of (.*), dropped: \d$", out, re.MULTILINE)) == lists.keys()
+    )
     rows, missing = read_back(folder / "out")
     listed = {id: item for id, item in items.items() if item.split}
     texts = {
-        id: [text for c in item.captions if (text := " ".join(c.split()))] for id, item in listed.items()
+        id: [text for c in item.captions if (text := " ".join(c.split()))]
+        for id, item in listed.items()
     }
     assert {id for id in listed if texts[id]} == rows.keys()
     assert {id for id in listed if not texts[id]} == missing
     for id, row in rows.items():
         assert row["split"] == listed[id].split
         assert row["captions"] == ([" ".join(texts[id])] if source.paragraph else texts[id])
-    read = items if name == "flickr30k token" else listed  # its captions are counted before they are chosen
+    # its captions are counted before they are chosen
+    read = items if name == "flickr30k token" else listed
     blank = sum(not caption.strip() for item in read.values() for caption in item.captions)
     counted = re.findall(r"^  blank captions dropped: ([\d,]+)$", out, re.MULTILINE)
     assert counted == ([str(blank)] if blank else [])
     said = [line for line in out.splitlines() if line.startswith("  no ")]
     assert sum("left out" in line for line in said) <= 1
-    assert all(sum(bool(re.search(rf"\b{split}\b", line)) for line in said) == 1 for split in absent - {None})
+    assert all(
+        sum(bool(re.search(rf"\b{split}\b", line)) for line in said) == 1
+        for split in absent - {None}
+    )
     unlisted = items.keys() - listed.keys()
-    if name == "msrvtt" and "train" in absent:  # its file of captions is read for the training list alone
+    # its file of captions is read for the training list alone
+    if name == "msrvtt" and "train" in absent:
         unlisted = set()
     notes = [line for line in out.splitlines() if all(id in line for id in unlisted)]
     assert not unlisted or any(f": {len(unlisted)} (" in line for line in notes)

@@ -17,20 +17,30 @@ from tests.grey_media import write_clip, write_picture
 @pytest.mark.parametrize(
     ("kind", "there", "expected"),
     [
-        ("image", ["a/1.jpg", "b/1.jpg", "b/deep/2.png"], {"b/1.jpg": "b/1.jpg", "val2014/1.jpg": "a/1.jpg"}),
+        (
+            "image",
+            ["a/1.jpg", "b/1.jpg", "b/deep/2.png"],
+            {"b/1.jpg": "b/1.jpg", "val2014/1.jpg": "a/1.jpg"},
+        ),
         ("image", ["deep/2.png", "3.txt"], {"2.jpg": "deep/2.png", "3.jpg": None, "3.txt": None}),
         ("video", ["a.mp4", "a.mov.mp4", "deep/a.mov"], {"a.mov": "deep/a.mov"}),
         ("video", ["a.mp4", "a.mov.mp4"], {"a.mov": "a.mov.mp4", "a": "a.mp4"}),  # transcoded
         ("video", ["a.b.mov.mp4"], {"a.b": "a.b.mov.mp4", "a": None}),
-        ("video", ["1@N01_2_b."], {"1@N01_2_b.": "1@N01_2_b."}),  # DiDeMo has names that end in a dot
+        # DiDeMo has names that end in a dot
+        ("video", ["1@N01_2_b."], {"1@N01_2_b.": "1@N01_2_b."}),
         ("video", ["1@N01_2_b.mp4"], {"1@N01_2_b.": "1@N01_2_b.mp4"}),
         ("video", ["1@N01_2_b..mp4"], {"1@N01_2_b.": "1@N01_2_b..mp4"}),
         ("video", ["deep/-b_1_2/0001.jpg"], {"-b_1_2": "deep/-b_1_2"}),  # a folder of frames
         ("video", ["thumbs/a/1.jpg", "b/c/a.mp4"], {"a": "b/c/a.mp4"}),  # a file before a folder
-        *(("video", [f"deep/a{end.upper()}"], {"a": f"deep/a{end.upper()}"}) for end in VIDEO_SUFFIXES),
+        *(
+            ("video", [f"deep/a{end.upper()}"], {"a": f"deep/a{end.upper()}"})
+            for end in VIDEO_SUFFIXES
+        ),
     ],
-)  # fmt: skip
-def test_media_are_found_by_path_then_name_then_name_without_extension(tmp_path, kind, there, expected):
+)
+def test_media_are_found_by_path_then_name_then_name_without_extension(
+    tmp_path, kind, there, expected
+):
     for file in there:
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).touch()
@@ -59,7 +69,9 @@ def test_media_that_may_be_others_than_those_meant(tmp_path, capsys):
     entries = [Entry(file, file, ("a caption",), "test") for file in files if file != "b/2.jpg"]
     protocol = {"query": "caption", "visual_to_text": "captions"}
     prepare(
-        Annotations("flickr30k", "image", protocol, {}, entries, "flickr30k", []), tmp_path, tmp_path / "o"
+        Annotations("flickr30k", "image", protocol, {}, entries, "flickr30k", []),
+        tmp_path,
+        tmp_path / "o",
     )
     said = "WARNING: look whether they are the right ones: files of another extension, or one of several with"
     assert f"{said} that name: 3 (a/2.jpg, a/2.jpg, b/3.png)" in capsys.readouterr().out
@@ -68,11 +80,16 @@ def test_media_that_may_be_others_than_those_meant(tmp_path, capsys):
 def test_a_part_has_to_begin_in_its_clip_and_a_folder_holds_nothing_but_frames(tmp_path):
     path = write_clip(tmp_path / "clip.mp4", [40, 90] * 5)
     assert problem((path, 0.5), "video") is None
-    assert problem((path, 1.0), "video") == "expected a part from 1.0 s on, found 10 frames at 10.00 fps"
+    assert (
+        problem((path, 1.0), "video")
+        == "expected a part from 1.0 s on, found 10 frames at 10.00 fps"
+    )
     frames = write_picture(tmp_path / "frames" / "1.jpg").parent
     assert problem((frames, None), "video") is None
     (frames / "deeper").mkdir()
-    assert problem((frames, None), "video") == "deeper: no regular file; cannot be read as a picture"
+    assert (
+        problem((frames, None), "video") == "deeper: no regular file; cannot be read as a picture"
+    )
 
 
 def test_an_id_loses_the_extension_of_a_video_alone():
@@ -117,7 +134,8 @@ def test_only_what_has_changed_is_decoded_again(tmp_path, paths, decoded):
     kept = tmp_path / "out" / "checked.json"
     first = check(paths, "video", 1, kept)
     assert list(first) == ["broken"] and "cannot be decoded" in first["broken"]
-    assert sorted(decoded) == ["a.mp4", "b.mp4", "broken.mp4", "frames"]  # a.mp4 once for its two ids
+    # a.mp4 once for its two ids
+    assert sorted(decoded) == ["a.mp4", "b.mp4", "broken.mp4", "frames"]
     decoded.clear()
     assert check(paths, "video", 1, kept) == first and decoded == []
     os.utime(paths["a"][0], ns=(1, 1))
@@ -182,19 +200,29 @@ def test_ctrl_c_while_processes_work_is_one_line(tmp_path):
     (tmp_path / "program.py").write_text(program)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     words = [sys.executable, str(tmp_path / "program.py")]
-    ended = subprocess.run(words, capture_output=True, text=True, env=environment, start_new_session=True)
+    ended = subprocess.run(
+        words, capture_output=True, text=True, env=environment, start_new_session=True
+    )
     assert ended.stdout == "stopped\n" and "Traceback" not in ended.stderr
 
 
 def test_clips_without_the_packages_for_them_are_one_line(tmp_path, monkeypatch, capsys):
     write_clip(tmp_path / "source" / "a.mp4", [40, 90])
     monkeypatch.setitem(sys.modules, "av", None)  # not installed
-    assert main(["folder", "--source", str(tmp_path / "source"), "--out", str(tmp_path / "out")]) == 1
+    assert (
+        main(["folder", "--source", str(tmp_path / "source"), "--out", str(tmp_path / "out")]) == 1
+    )
     error = capsys.readouterr().err
     assert error == "error: av: not installed; run `pip install 'cross-modal-adapter[video]'`\n"
     captions = tmp_path / "c.csv"
     captions.write_text("file_name,caption\na.mp4,a cat\n")
-    words = ["--source", str(tmp_path / "source"), "--captions", str(captions), "--annotations-only"]
+    words = [
+        "--source",
+        str(tmp_path / "source"),
+        "--captions",
+        str(captions),
+        "--annotations-only",
+    ]
     assert main(["folder", *words, "--out", str(tmp_path / "out")]) == 0  # nothing is decoded
 
 

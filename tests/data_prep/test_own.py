@@ -49,15 +49,22 @@ def test_pictures_without_captions_can_be_searched_and_nothing_else(
     model = RetrievalModel(toy_clip, toy_processor)
     assert len(MediaIndex.build(model, tmp_path / "out").query("a cat", 2)) == 2
     dataset, config = cma.data.load(tmp_path / "out", "test"), TrainConfig(name="toy")
-    for need in (lambda: cma.evaluate(model, dataset, config), lambda: cma.training.recall_ceiling(dataset)):
-        with pytest.raises(ValueError, match=r"2 of 2 items have no captions, the first is a\.jpg; training"):
+    for need in (
+        lambda: cma.evaluate(model, dataset, config),
+        lambda: cma.training.recall_ceiling(dataset),
+    ):
+        with pytest.raises(
+            ValueError, match=r"2 of 2 items have no captions, the first is a\.jpg; training"
+        ):
             need()
 
 
 def test_captions_from_csv_and_jsonl_are_the_same(tmp_path, capsys):
     source = pictures(tmp_path / "source", *(f"deep/{n}.jpg" for n in range(20)))
     rows = [(f"deep/{n}.jpg" if n % 2 else f"{n}.jpg", [f"cat {n}", "a, b"]) for n in range(20)]
-    of_csv = csv(tmp_path / "c.csv", *(f'{name},"{text}"' for name, texts in rows for text in [*texts, " "]))
+    of_csv = csv(
+        tmp_path / "c.csv", *(f'{name},"{text}"' for name, texts in rows for text in [*texts, " "])
+    )
     lines = [{"file_name": name, "captions": texts} for name, texts in rows[1:]]
     lines += [{"file_name": rows[0][0], "caption": text} for text in rows[0][1]]
     of_jsonl = tmp_path / "c.jsonl"
@@ -87,7 +94,9 @@ def test_accents_may_be_written_in_two_ways_and_a_path_may_begin_at_home(tmp_pat
 
 def test_a_column_of_splits_decides(tmp_path):
     source = pictures(tmp_path / "source", "a.jpg", "b.jpg")
-    captions = csv(tmp_path / "c.csv", "a.jpg;x;val", "b.jpg;y;train", header="file_name;caption;split")
+    captions = csv(
+        tmp_path / "c.csv", "a.jpg;x;val", "b.jpg;y;train", header="file_name;caption;split"
+    )
     assert run("--source", source, "--out", tmp_path / "out", "--captions", captions) == 0
     assert items(tmp_path / "out") == {"a.jpg": ("val", ("x",)), "b.jpg": ("train", ("y",))}
 
@@ -103,7 +112,9 @@ def test_drawn_splits_depend_on_the_names_and_the_seed_alone(names, seed):
         assert counts["test"] == len(names)
 
 
-def test_files_without_captions_and_captions_without_a_file_are_counted_and_listed(tmp_path, capsys):
+def test_files_without_captions_and_captions_without_a_file_are_counted_and_listed(
+    tmp_path, capsys
+):
     source = pictures(tmp_path / "source", "a.jpg", "deep/b.jpg", "c.jpg")
     captions = csv(tmp_path / "c.csv", "a.jpg,x", "other/b.jpg,y", "d.jpg,z")
     arguments = ("--source", source, "--out", tmp_path / "out", "--captions", captions)
@@ -114,7 +125,9 @@ def test_files_without_captions_and_captions_without_a_file_are_counted_and_list
     assert "4 of 5 items cannot be used" in said.err
     assert run(*arguments, "--allow-missing") == 0
     assert items(tmp_path / "out").keys() == {"a.jpg"}  # deep/b.jpg is not other/b.jpg
-    missing = [line.split("\t") for line in (tmp_path / "out" / "missing.txt").read_text().splitlines()]
+    missing = [
+        line.split("\t") for line in (tmp_path / "out" / "missing.txt").read_text().splitlines()
+    ]
     assert {id: why for id, _, why in missing} == {
         "c.jpg": "no caption",
         "deep/b.jpg": "no caption",
@@ -130,7 +143,9 @@ def test_a_name_that_cannot_be_written_down_is_left_out_and_said(tmp_path, capsy
     assert run("--source", source, "--out", tmp_path / "out") == 0
     assert list(items(tmp_path / "out")) == ["a.png"]
     said = capsys.readouterr().out
-    assert r"whose names hold a line break or are not UTF-8: 2 (b\udcff.png, two\nlines.png)" in said
+    assert (
+        r"whose names hold a line break or are not UTF-8: 2 (b\udcff.png, two\nlines.png)" in said
+    )
 
 
 def test_kinds_that_are_not_read_are_counted_and_folders_that_cannot_be_opened_need_a_word(
@@ -180,17 +195,41 @@ def test_folders_of_frames_are_clips_where_there_are_no_others(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("c.csv", "file;text\na.jpg;x", "c.csv:1: expected the columns file_name, caption; found file, text"),
+        (
+            "c.csv",
+            "file;text\na.jpg;x",
+            "c.csv:1: expected the columns file_name, caption; found file, text",
+        ),
         ("c.csv", "file_name,caption\na.jpg,x,y", "c.csv:2: expected 2 fields"),
         ("c.csv", "file_name,caption\n", "no captions in this file"),
         ("c.csv", "file_name,caption\nc.jpg,x", "c.csv:2: c.jpg may be deep/c.jpg or deeper/c.jpg"),
-        ("c.csv", "file_name,caption,split\na.jpg,x,dev", "c.csv:2: expected split train, val, test, found"),
-        ("c.csv", "file_name,caption,split\na.jpg,x,val\na.jpg,x,test", "c.csv:3: a.jpg is in split val"),
-        ("c.jsonl", '{"file_name": "a.jpg"}', "c.jsonl:1: expected file_name and caption or captions, found"),
+        (
+            "c.csv",
+            "file_name,caption,split\na.jpg,x,dev",
+            "c.csv:2: expected split train, val, test, found",
+        ),
+        (
+            "c.csv",
+            "file_name,caption,split\na.jpg,x,val\na.jpg,x,test",
+            "c.csv:3: a.jpg is in split val",
+        ),
+        (
+            "c.jsonl",
+            '{"file_name": "a.jpg"}',
+            "c.jsonl:1: expected file_name and caption or captions, found",
+        ),
         ("c.jsonl", '\n{"file_name": "a.jpg"', "c.jsonl:2:22: broken JSON"),
         ("c.jsonl", "[]", "c.jsonl:1: expected a JSON object, found []"),
-        ("c.jsonl", '{"file_name": "a.jpg", "captions": "x"}', "c.jsonl:1: expected captions to be a list"),
-        ("c.jsonl", '{"file_name": 7, "caption": "x"}', "c.jsonl:1: expected file_name to be text, found 7"),
+        (
+            "c.jsonl",
+            '{"file_name": "a.jpg", "captions": "x"}',
+            "c.jsonl:1: expected captions to be a list",
+        ),
+        (
+            "c.jsonl",
+            '{"file_name": 7, "caption": "x"}',
+            "c.jsonl:1: expected file_name to be text, found 7",
+        ),
         (
             "c.jsonl",
             '{"file_name": "a.jpg", "caption": "x", "split": "val"}\n{"file_name": "b.jpg", "caption": "y"}',
@@ -217,17 +256,24 @@ def test_captions_that_are_not_as_expected(tmp_path, capsys, name, content, mess
     ],
 )
 def test_no_folder_no_media_no_captions(tmp_path, there, more, message):
-    paths = {"source": tmp_path} | {key: tmp_path / name for key, name in more.items() if key != "kind"}
+    paths = {"source": tmp_path} | {
+        key: tmp_path / name for key, name in more.items() if key != "kind"
+    }
     pictures(tmp_path, *there)
     with pytest.raises(BadInput, match=message):
         own.read(**more | paths)
 
 
 @given(st.binary(max_size=60), st.sampled_from(["c.csv", "c.jsonl"]), st.booleans())
-def test_any_file_of_captions_is_read_or_refused_in_one_line(tmp_path_factory, content, name, begun):
+def test_any_file_of_captions_is_read_or_refused_in_one_line(
+    tmp_path_factory, content, name, begun
+):
     source = tmp_path_factory.mktemp("source")
     (source / "a.jpg").write_bytes(b"picture")
-    start = {"c.csv": b"file_name,caption\na.jpg,", "c.jsonl": b'{"file_name": "a.jpg", "caption": "'}[name]
+    start = {
+        "c.csv": b"file_name,caption\na.jpg,",
+        "c.jsonl": b'{"file_name": "a.jpg", "caption": "',
+    }[name]
     (source / name).write_bytes(start * begun + content)
     try:
         assert own.read(source, source / name).entries[0].id == "a.jpg"

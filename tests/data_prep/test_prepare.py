@@ -22,7 +22,9 @@ def entry(id, captions=("a cat",), file=None, instead=None):
     return Entry(id, file or id, captions, "test", instead=instead)
 
 
-@pytest.mark.parametrize(("kept", "why"), [(0.0, "empty file"), (0.5, "cannot be"), (None, "not found")])
+@pytest.mark.parametrize(
+    ("kept", "why"), [(0.0, "empty file"), (0.5, "cannot be"), (None, "not found")]
+)
 @pytest.mark.parametrize("kind", ["image", "video"])
 def test_media_that_cannot_be_used_are_named_and_can_be_left_out(tmp_path, capsys, kind, kept, why):
     source, out = tmp_path / "source", tmp_path / "out"
@@ -38,7 +40,9 @@ def test_media_that_cannot_be_used_are_named_and_can_be_left_out(tmp_path, capsy
     else:
         damaged.write_bytes(content[: int(kept * len(content))])
     read = annotations(entry("a"), entry("b"), kind=kind, published=(2, 2))
-    with pytest.raises(BadInput, match=rf"1 of 2 items .* the first is b \(.*{why}.*add --allow-missing"):
+    with pytest.raises(
+        BadInput, match=rf"1 of 2 items .* the first is b \(.*{why}.*add --allow-missing"
+    ):
         prepare(read, source, out)
     (line,) = (out / "missing.txt").read_text().splitlines()
     assert line.split("\t")[0] == "b" and why in line
@@ -54,7 +58,11 @@ def test_media_that_cannot_be_used_are_named_and_can_be_left_out(tmp_path, capsy
 
 @pytest.mark.parametrize(
     ("ids", "message"),
-    [("", "no item in these files"), ("aba", "more than once: 1, the first is a"), ("a", "1 of 1 items")],
+    [
+        ("", "no item in these files"),
+        ("aba", "more than once: 1, the first is a"),
+        ("a", "1 of 1 items"),
+    ],
 )
 def test_no_items_repeated_ids_and_nothing_usable_are_refused(tmp_path, ids, message):
     with pytest.raises(BadInput, match=message):
@@ -73,7 +81,9 @@ def test_annotations_only_writes_every_item_and_looks_for_no_media(tmp_path, cap
     assert counts["media"] == {"found": None, "expected": 2}
     assert "test 2 / 9 2 / 18 not looked for / 2" in " ".join(capsys.readouterr().out.split())
     with pytest.raises(BadInput, match="b: no caption"):
-        prepare(annotations(entry("a"), entry("b", captions=())), tmp_path, out, annotations_only=True)
+        prepare(
+            annotations(entry("a"), entry("b", captions=())), tmp_path, out, annotations_only=True
+        )
 
 
 @pytest.mark.parametrize("published", [(2, 4), (3, 4), (2, 5)])
@@ -87,7 +97,9 @@ def test_counts_unlike_the_published_are_said_and_need_allow_missing(tmp_path, c
     assert (out / "dataset.json").exists() == (not unlike)
     prepare(read, tmp_path, out, allow_missing=True, annotations_only=True)
     printed = capsys.readouterr().out
-    assert (out / "dataset.json").exists() and printed.count(said) == printed.count("WARNING") == 2 * unlike
+    assert (out / "dataset.json").exists() and printed.count(said) == printed.count(
+        "WARNING"
+    ) == 2 * unlike
 
 
 @pytest.mark.parametrize("file", ["../a", "/a", "b/../../a", "C:/a", r"b\..\..\a"])

@@ -8,7 +8,10 @@ from data_prep.readers import BadInput, read_csv, read_id_list, read_json, read_
 def test_text_with_a_byte_order_mark_or_in_another_encoding(tmp_path):
     path = tmp_path / "list.csv"
     path.write_bytes("\ufeffid,text\n1,naïve\n\n2,b\n".encode())
-    assert [(line, row["text"]) for line, row in read_csv(path, ("id",))] == [(2, "naïve"), (4, "b")]
+    assert [(line, row["text"]) for line, row in read_csv(path, ("id",))] == [
+        (2, "naïve"),
+        (4, "b"),
+    ]
     path.write_text('id, text\n1, "a cup, hot"\n')
     assert [row["text"] for _, row in read_csv(path, ("id",))] == ["a cup, hot"]
     path.write_bytes("id,text\n1,naïve\n".encode("latin-1"))

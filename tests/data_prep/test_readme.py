@@ -1,4 +1,6 @@
-"""The page on the nine benchmarks: its commands parse, its counts are the code's, its links lead there."""
+"""The page on the nine benchmarks: its commands parse, its counts are the code's, its links lead
+there.
+"""
 
 import re
 import shlex
@@ -22,7 +24,10 @@ def counts_in_code(name):
     if name == "coco":
         return {f"train ({choice})": counts for choice, counts in coco.TRAIN.items()} | coco.HELD
     if name == "msrvtt":
-        rows = {"test": msrvtt.PUBLISHED_TEST, "val (--val)": Counts(msrvtt.VALIDATE, 20 * msrvtt.VALIDATE)}
+        rows = {
+            "test": msrvtt.PUBLISHED_TEST,
+            "val (--val)": Counts(msrvtt.VALIDATE, 20 * msrvtt.VALIDATE),
+        }
         for choice, (_, items) in msrvtt.TRAIN_LISTS.items():
             rows[f"train ({choice})"] = Counts(items, 20 * items)
             left = items - msrvtt.VALIDATE

@@ -38,10 +38,13 @@ def test_no_point_stands_twice_and_the_default_is_the_first(ablations, toy_clip)
     assert list(found.values())[0] == DEFAULT
     assert len(found) == len({str(point.definition) for point in found.values()})
     assert list(dict.fromkeys(p.group for p in found.values())) == ["default", *GROUPS[:-1]]
-    assert {"sharing-d0", "sharing-d32", "where-mlp", "where-last-2"} <= set(found) and len(found) <= 12
+    assert {"sharing-d0", "sharing-d32", "where-mlp", "where-last-2"} <= set(found) and len(
+        found
+    ) <= 12
     assert found["where-last-2"].sites == [2, 3, 4, 5] and found["where-mlp"].sites == [1, 3, 5]
     model.clip.vision_model.encoder.layers.append(model.clip.vision_model.encoder.layers[0])
-    assert not any(name.startswith("where") for name in by_name(model, ablations.training))  # unequal depth
+    # unequal depth
+    assert not any(name.startswith("where") for name in by_name(model, ablations.training))
     del model.clip.vision_model.encoder.layers[-1]
     clips = data.RetrievalDataset(**{**vars(ablations.training), "kind": "video"})
     assert set(by_name(model, clips)) - set(found) == {"pooling-text-conditioned"}
@@ -58,7 +61,10 @@ def test_beside_its_sites_an_adapter_adds_nothing_and_never_trains(ablations, si
     start(fresh, point)
     for name, parameter in trained.named_parameters():
         if "down" not in name:
-            assert parameter[sites].any() and not parameter[[i for i in range(6) if i not in sites]].any()
+            assert (
+                parameter[sites].any()
+                and not parameter[[i for i in range(6) if i not in sites]].any()
+            )
             acting = fresh.get_parameter(name)
             assert "bias" in name or acting[sites].any()
     assert (
@@ -84,7 +90,9 @@ def test_a_row_is_on_validation_and_read_back(ablations, seen):
     seen.clear()
     assert ablations.run(DEFAULT) == row and not seen
     ablations.config = ablations.config.merge({"epochs": 3})
-    with pytest.raises(ValueError, match=r"toy-default-adapter\.json: its budget is .*or delete the file"):
+    with pytest.raises(
+        ValueError, match=r"toy-default-adapter\.json: its budget is .*or delete the file"
+    ):
         ablations.run(DEFAULT)
 
 
@@ -108,7 +116,12 @@ def command(ablations, folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("experiments.study.load_backbone", toy)
 
     def run(*words: str) -> tuple[int, list[str], list[str]]:
-        places = ["--results", str(tmp_path / "results" / "ablations"), "--runs", str(tmp_path / "runs")]
+        places = [
+            "--results",
+            str(tmp_path / "results" / "ablations"),
+            "--runs",
+            str(tmp_path / "runs"),
+        ]
         status = main(["ablations", str(folder), *places, *words])
         out, err = capsys.readouterr()
         return status, out.splitlines(), [line for line in err.splitlines() if "error" in line]

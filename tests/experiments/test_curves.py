@@ -23,11 +23,18 @@ def test_a_point_changes_one_thing(usual, monkeypatch, tmp_path):
     found = {study.results.name: study for study in curves.points(usual, [tmp_path / "model-10"])}
     assert list(found) == ["state-10", "data-1-16", "data-1-4", "steps-0.5", "steps-2"]
     whole = epoch_size(usual.training, usual.config)[1]
-    steps = {name: s.budget.epochs * epoch_size(s.training, s.config)[1] / whole for name, s in found.items()}
+    steps = {
+        name: s.budget.epochs * epoch_size(s.training, s.config)[1] / whole
+        for name, s in found.items()
+    }
     assert {name: steps[name] for name in ("state-10", "steps-0.5", "steps-2")} == {
-        "state-10": 4, "steps-0.5": 2, "steps-2": 8,
-    }  # fmt: skip
-    assert steps["data-1-16"] == pytest.approx(4, abs=0.5) and steps["data-1-4"] == pytest.approx(4, abs=0.5)
+        "state-10": 4,
+        "steps-0.5": 2,
+        "steps-2": 8,
+    }
+    assert steps["data-1-16"] == pytest.approx(4, abs=0.5) and steps["data-1-4"] == pytest.approx(
+        4, abs=0.5
+    )
     small, larger = ({item.id for item in found[f"data-1-{n}"].training.items} for n in (16, 4))
     assert small < larger and len(larger) == round(len(usual.training) / 4)
     assert identity(other)["name"] == str(tmp_path / "model-10")
@@ -40,7 +47,9 @@ def test_a_point_changes_one_thing(usual, monkeypatch, tmp_path):
 
 def test_the_command_runs_all_or_what_is_named(usual, monkeypatch, capsys, tmp_path):
     ran = []
-    monkeypatch.setattr(Study, "run_all", lambda study, names: ran.append((study.results.name, *names)))
+    monkeypatch.setattr(
+        Study, "run_all", lambda study, names: ran.append((study.results.name, *names))
+    )
     assert main(["curves", str(usual.folder), "--results", str(tmp_path)]) == 0
     assert [point[1:] for point in ran] == 4 * [curves.METHODS]
     assert capsys.readouterr().out.splitlines()[0] == f"{tmp_path / 'data-1-16'}:"

@@ -16,7 +16,9 @@ from tests.conftest import build_clip
 from tests.toy_data import write_images
 
 
-def test_kept_adapters_are_tested_once(folder, config, toy_processor, tmp_path, monkeypatch, capsys):
+def test_kept_adapters_are_tested_once(
+    folder, config, toy_processor, tmp_path, monkeypatch, capsys
+):
     budget = Budget(epochs=1, rates=[1e-2], rate_seeds=[9], seeds=[1, 2])
     study = Study(build_clip(), toy_processor, folder, config, budget, tmp_path / "methods")
     monkeypatch.setattr(studies, "EXTENSIONS", 0)
@@ -26,10 +28,19 @@ def test_kept_adapters_are_tested_once(folder, config, toy_processor, tmp_path, 
     assert forgetting.tested(study, zero_shot, {"0": ""}).ranks == zero_shot.ranks
 
     drawings = write_images(tmp_path / "data" / forgetting.NAME, {"test": 12})
-    replace(row, method="LoRA").save(study.results)  # whose adapters are not there; by name it comes first
+    # whose adapters are not there; by name it comes first
+    replace(row, method="LoRA").save(study.results)
     monkeypatch.setattr(forgetting, "build_drawings", lambda out, workers: None)
     monkeypatch.setattr(forgetting, "load_backbone", lambda name: (study.clip, study.processor))
-    words = ["forgetting", "--data", tmp_path / "data", "--results", tmp_path, "--runs", config.runs_dir]
+    words = [
+        "forgetting",
+        "--data",
+        tmp_path / "data",
+        "--results",
+        tmp_path,
+        "--runs",
+        config.runs_dir,
+    ]
     assert main(list(map(str, words))) == 0
     assert "toy-lora: left out: " in capsys.readouterr().out
     content = json.loads((tmp_path / forgetting.FILE).read_text())
@@ -51,7 +62,9 @@ def test_kept_adapters_are_tested_once(folder, config, toy_processor, tmp_path, 
 
 def test_the_gentlest_rate_is_the_smallest_of_those_that_are_nearly_as_good():
     scores = {3e-4: (10, 12), 1e-3: (19, 20), 3e-3: (20, 20.9), 1e-2: (None, None)}
-    rates = [{"lr": lr, "seed": s, "mR": mr} for lr, of in scores.items() for s, mr in enumerate(of)]
+    rates = [
+        {"lr": lr, "seed": s, "mR": mr} for lr, of in scores.items() for s, mr in enumerate(of)
+    ]
     row = MethodRow("toy", "LoRA", {"rate_seeds": [0, 1]}, rates=rates, lr=3e-3)
     assert forgetting.gentlest(row) == 1e-3
 
@@ -64,7 +77,9 @@ def test_what_is_recorded_is_of_the_runs_of_the_rows_here():
     rows: dict[str, MethodRow] = {row.name: row for row in read_rows(ROOT / "results" / "methods")}
     for name, entry in kept["rows"].items():
         if name in rows:
-            assert all(rows[name].records[seed]["finished"] == at for seed, at in entry["finished"].items())
+            assert all(
+                rows[name].records[seed]["finished"] == at for seed, at in entry["finished"].items()
+            )
         for way, (difference, low, high, p) in entry["difference"].items():
             assert low <= difference <= high and 0 < p <= 1
             zero_shot, here = kept["R@1 of zero-shot"][way][0], entry["R@1"][way][0]

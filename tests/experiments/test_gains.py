@@ -21,10 +21,14 @@ OWNER = [item for item in range(ITEMS) for _ in range(2)]
 
 
 def row(method: str, chance: float, seeds: int = 3, dataset: str = "mini-flickr30k") -> MethodRow:
-    """A method that finds an item, at rank 1 with all its captions, with probability `chance`; made up."""
+    """A method that finds an item, at rank 1 with all its captions, with probability `chance`; made
+    up.
+    """
     ranks, records = {}, {}
     for seed in range(seeds):
-        luck = np.random.default_rng(7).random(ITEMS) + np.random.default_rng(seed).normal(0, 0.02, ITEMS)
+        luck = np.random.default_rng(7).random(ITEMS) + np.random.default_rng(seed).normal(
+            0, 0.02, ITEMS
+        )
         back = np.where(luck < chance, 1, np.where(luck < chance + 0.2, 7, 40)).tolist()
         ranks[str(seed)] = {"text_to_visual": np.repeat(back, 2).tolist(), "visual_to_text": back}
         one = record(f"{dataset}-{method}-{seed}", method, seed=seed, dataset=dataset)
@@ -33,14 +37,22 @@ def row(method: str, chance: float, seeds: int = 3, dataset: str = "mini-flickr3
     return MethodRow(dataset, method, {}, records=records, ranks=ranks, text_to_item=OWNER)
 
 
-ROWS = [row(ZERO, 0.1, seeds=1), row(OURS, 0.3), row(FULL, 0.4), row("CoOp", 0.05), row("LoRA", 0.3)]
+ROWS = [
+    row(ZERO, 0.1, seeds=1),
+    row(OURS, 0.3),
+    row(FULL, 0.4),
+    row("CoOp", 0.05),
+    row("LoRA", 0.3),
+]
 
 
 def test_the_sentences_are_computed_from_the_rows():
     lines = gains.summary([*ROWS, row(OURS, 0.2, dataset="half")]).splitlines()
     assert lines[0] == gains.PICTURE and lines[1] == "" and len(lines) == 5
     assert lines[2] == "1. The adapter trains 100 numbers, 2.0 % of those of full fine-tuning."
-    start = "2. On mini-flickr30k the adapter gains over zero-shot, in points of R@1: text-to-image +"
+    start = (
+        "2. On mini-flickr30k the adapter gains over zero-shot, in points of R@1: text-to-image +"
+    )
     assert lines[3].startswith(start)
     assert "full fine-tuning's gain." in lines[3] and lines[3].count("[") == 6
     both = "(both ways)"
@@ -51,26 +63,31 @@ def test_the_sentences_are_computed_from_the_rows():
     other = [row(m, chance, dataset="b") for m, chance in ((ZERO, 0.1), (OURS, 0.3), (FULL, 0.3))]
     end = gains.summary([*ROWS, *other]).splitlines()[-1]
     assert (
-        "over 8 and 4 comparisons" in end and f"{both} on mini-flickr30k; none on b. Clearly worse: " in end
+        "over 8 and 4 comparisons" in end
+        and f"{both} on mini-flickr30k; none on b. Clearly worse: " in end
     )
     little = gains.summary([ROWS[0], ROWS[1], row(FULL, 0.12)])
     none = "no share (full fine-tuning gains too little)"
-    assert f"; that is {none} text-to-image and {none} image-to-text of full fine-tuning's gain." in little
+    assert (
+        f"; that is {none} text-to-image and {none} image-to-text of full fine-tuning's gain."
+        in little
+    )
 
 
 def test_the_points_of_the_curves_are_one_sentence(tmp_path):
     better = row(OURS, 0.37)
     for part in ("data-1-16", "data-1-4", "state-700", "steps-0.5"):
-        of = {"data-1-4": [ROWS[0], better, ROWS[2]], "state-700": [ROWS[0], ROWS[1], row(FULL, 0.12)]}
+        of = {
+            "data-1-4": [ROWS[0], better, ROWS[2]],
+            "state-700": [ROWS[0], ROWS[1], row(FULL, 0.12)],
+        }
         for one in of.get(part, ROWS[:3]):
             one.save(tmp_path / "curves" / part)
     ROWS[4].save(tmp_path / "curves" / "steps-0.5")
     (tmp_path / "curves" / "my-notes").mkdir()
     *before, last = gains.summary(ROWS, gains.read_points(tmp_path)).splitlines()
     assert before == gains.summary(ROWS).splitlines()
-    start = (
-        "4. With another backbone, fewer items, or fewer or more steps (4 trainings), the adapter's share "
-    )
+    start = "4. With another backbone, fewer items, or fewer or more steps (4 trainings), the adapter's share "
     start += "of full fine-tuning's gain in text-to-image R@1 goes from "
     lowest, highest = last.removeprefix(start).removesuffix(".").split(" to ")
     assert lowest == f"{gains.NO_SHARE} (mini-flickr30k with a backbone of 700 steps)"

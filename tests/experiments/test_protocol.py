@@ -1,4 +1,6 @@
-"""What was fixed before any method was compared: the world, the backbone, the gates and the budgets."""
+"""What was fixed before any method was compared: the world, the backbone, the gates and the
+budgets.
+"""
 
 import hashlib
 import json
@@ -37,17 +39,28 @@ def test_the_pixels_of_the_built_world_are_those_that_were_frozen():
 
 def test_the_card_names_the_states_that_the_curves_were_trained_on():
     card = (MINI / "README.md").read_text("utf-8")
-    files = re.search(r"of 700 steps has the SHA-256 `(\w{64})`, that of 2,000 steps `(\w{64})`", card)
+    files = re.search(
+        r"of 700 steps has the SHA-256 `(\w{64})`, that of 2,000 steps `(\w{64})`", card
+    )
     for state, digest in zip(("state-700", "state-2000"), files.groups(), strict=True):
-        revision = hashlib.sha256(bytes.fromhex(digest)).hexdigest()[:12]  # as `cma.backbone` makes it
-        runs = [run for row in read_rows(ROOT / "results" / "curves" / state) for run in row.records.values()]
+        # as `cma.backbone` makes it
+        revision = hashlib.sha256(bytes.fromhex(digest)).hexdigest()[:12]
+        runs = [
+            run
+            for row in read_rows(ROOT / "results" / "curves" / state)
+            for run in row.records.values()
+        ]
         assert {run["backbone"]["revision"] for run in runs} == {revision}
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_the_gates_were_passed_on_validation(name):
     gate = json.loads((ROOT / "results" / "headroom.json").read_text("utf-8"))[name]
-    assert gate["split"] == "val" and gate["gain"][0] >= GAIN and gate["half-width, scaled to test"] <= MOST
+    assert (
+        gate["split"] == "val"
+        and gate["gain"][0] >= GAIN
+        and gate["half-width, scaled to test"] <= MOST
+    )
     if name == BENCHMARKS[0]:
         assert 5 <= gate["zero-shot R@1"] <= 45
 
@@ -59,5 +72,8 @@ def test_every_row_has_the_budget_of_the_protocol(name):
     for row in read_rows(ROOT / "results" / "methods"):
         if row.dataset == name:
             assert budget.items() <= row.budget.items()
-            reported, tried = {*row.records, *row.ranks}, {str(entry["seed"]) for entry in row.rates}
+            reported, tried = (
+                {*row.records, *row.ranks},
+                {str(entry["seed"]) for entry in row.rates},
+            )
             assert not reported & tried

@@ -1,4 +1,6 @@
-"""Published numbers beside ours: read strictly, blank where nobody ran it, marked where sources differ."""
+"""Published numbers beside ours: read strictly, blank where nobody ran it, marked where sources
+differ.
+"""
 
 import pytest
 
@@ -34,25 +36,37 @@ def test_trained_parameters_are_those_of_the_recipe_as_far_as_they_are_published
     trained = sum(parameter.numel() for parameter in adapters.parameters())
     for row in rows_of(name):
         said = row.numbers["parameters_m"]
-        assert abs(trained / 1e6 - float(said)) <= 10 ** -len(said.partition(".")[2]), (row, trained)
+        assert abs(trained / 1e6 - float(said)) <= 10 ** -len(said.partition(".")[2]), (
+            row,
+            trained,
+        )
 
 
 def test_rows_of_two_sources_that_differ_say_so():
     for row in ROWS:
         same = [one.numbers for one in ROWS if (one.key, one.backbone) == (row.key, row.backbone)]
-        differ = any(len({numbers[name] for numbers in same} - {""}) > 1 for name in published.RECALLS)
+        differ = any(
+            len({numbers[name] for numbers in same} - {""}) > 1 for name in published.RECALLS
+        )
         assert ("sources disagree" in row.note) == differ, row
 
 
 def test_our_cells_are_blank_where_nobody_ran_it_and_beside_the_last_source_else():
     runs = [record("d", dataset="didemo", kind="video")]
-    runs += [record(name, dataset="msrvtt", config={"epochs": n}) for name, n in (("m", 5), ("p", 9))]
+    runs += [
+        record(name, dataset="msrvtt", config={"epochs": n}) for name, n in (("m", 5), ("p", 9))
+    ]
     lines = report.tables(runs, rows_of("didemo") + rows_of("msrvtt"))["paper"].splitlines()[2:]
     assert len(lines) == 4 and len({line.count("|") for line in lines}) == 1
-    assert "sources disagree" in lines[0] and "23.7 [" not in lines[0] and lines[0].endswith("|  |  |  |")
+    assert (
+        "sources disagree" in lines[0]
+        and "23.7 [" not in lines[0]
+        and lines[0].endswith("|  |  |  |")
+    )
     assert "| 23.7 [20.1, 27.3] · 45.0" in lines[1] and "7 of 10, chosen on validation" in lines[1]
     assert "7 of 5, chosen" in lines[2] and "45.4 · 73.3 · 82.3" in lines[2]
-    assert "7 of 9, chosen" in lines[3] and "45.4 · 73.3 · 82.3" in lines[3]  # a second run of one method
+    # a second run of one method
+    assert "7 of 9, chosen" in lines[3] and "45.4 · 73.3 · 82.3" in lines[3]
 
 
 @pytest.mark.parametrize(
@@ -60,7 +74,11 @@ def test_our_cells_are_blank_where_nobody_ran_it_and_beside_the_last_source_else
     [
         ("43.1,70.4", "43.1%,70.4", ":2: t2v_r1: expected a number or nothing, found '43.1%'"),
         ("dataset,method", "dataset,mothed", "expected the columns dataset, method"),
-        ("msrvtt,full", ",full", ":2: expected a cell for each column, with dataset, method and source"),
+        (
+            "msrvtt,full",
+            ",full",
+            ":2: expected a cell for each column, with dataset, method and source",
+        ),
         ("43.1,70.4", "43.1,70.4,1", ":2: expected a cell for each column"),
     ],
 )

@@ -21,7 +21,13 @@ def record(name="r", method="cross-modal adapter", select_on="val", **changes) -
     metrics = {"split": "test", "texts": 1320, "items": 350, "expected_items": 350, "mR": 48.0}
     metrics |= {"text_to_visual": recalls, "visual_to_text": recalls | {"R@1": 40.0}}
     metrics["intervals"] = {"text_to_visual": between, "visual_to_text": between}
-    values = {"name": name, "dataset": "mini-flickr30k", "kind": "image", "method": method, "seed": 42}
+    values = {
+        "name": name,
+        "dataset": "mini-flickr30k",
+        "kind": "image",
+        "method": method,
+        "seed": 42,
+    }
     values |= {"backbone": {"name": "mini"}, "config": {"epochs": 10}, "adapter": None}
     values |= {"select_on": select_on, "selected_epoch": 7, "metrics": metrics, "seconds": 98.4}
     values |= {"trained_parameters": 1000, "total_parameters": 100_000}
@@ -61,7 +67,10 @@ def test_the_table_says_how_each_number_was_made(tmp_path):
         ({"select_on": "test"}, "cross-modal adapter (chosen on test, the authors' habit) |"),
         ({"metrics": record().metrics | {"split": "val"}}, "cross-modal adapter on val |"),
         ({"metrics": record().metrics | {"items": 340}}, "340 of 350 items"),
-        ({"metrics": record().metrics | {"intervals": {}}}, "23.7 · 45.0 · 66.6 (MdR 6, MnR 20.5) |"),
+        (
+            {"metrics": record().metrics | {"intervals": {}}},
+            "23.7 · 45.0 · 66.6 (MdR 6, MnR 20.5) |",
+        ),
     ],
 )
 def test_what_is_unusual_about_a_number_stands_beside_it(changes, said):
@@ -76,8 +85,12 @@ def test_other_files_and_runs_that_report_on_validation_are_left_out(tmp_path):
 
 
 def test_the_seeds_of_a_method_in_a_study_are_one_row(tmp_path):
-    runs = {seed: record(f"m-lr0.01-seed{seed}", "CoOp", seed=int(seed)) for seed in ("1", "2", "3")}
-    row = MethodRow("toy", "CoOp", {}, records={k: json.loads(run.to_json()) for k, run in runs.items()})
+    runs = {
+        seed: record(f"m-lr0.01-seed{seed}", "CoOp", seed=int(seed)) for seed in ("1", "2", "3")
+    }
+    row = MethodRow(
+        "toy", "CoOp", {}, records={k: json.loads(run.to_json()) for k, run in runs.items()}
+    )
     row.save(tmp_path / "methods")
     record("a").save(tmp_path / "a")
     *_, coop, adapter = table(report.read_records(tmp_path)).splitlines()
@@ -89,7 +102,9 @@ def test_the_seeds_of_a_method_in_a_study_are_one_row(tmp_path):
         report.read_records(tmp_path)
 
 
-@pytest.mark.parametrize("changes", [None, {"seed": "x"}, {"metrics": {"split": "test"}}, {"config": {}}])
+@pytest.mark.parametrize(
+    "changes", [None, {"seed": "x"}, {"metrics": {"split": "test"}}, {"config": {}}]
+)
 def test_a_broken_record_is_named(tmp_path, changes, capsys):
     text = record().to_json()
     text = json.dumps(json.loads(text) | changes) if changes else text[:-3]
@@ -109,7 +124,9 @@ def test_the_command_writes_between_the_markers_alone(tmp_path, readme, capsys):
     for text in (f"{report.END}\n{start}", start, start * 2, "nothing\n"):
         readme.write_text(text)
         assert command(tmp_path / "runs", "--readme", readme) == 1
-        assert "README.md: expected the line" in capsys.readouterr().err and readme.read_text() == text
+        assert (
+            "README.md: expected the line" in capsys.readouterr().err and readme.read_text() == text
+        )
     (tmp_path / "empty").mkdir()
     for folder, said in (("empty", "0 finished runs found"), ("none", "no such folder")):
         assert command(tmp_path / folder) == 1
@@ -131,7 +148,9 @@ def test_a_run_of_other_settings_says_so_and_stays_out_of_readme(tmp_path, readm
     kept = tmp_path / "results"
     assert command(tmp_path / "runs", "--readme", readme, "--keep", kept) == 0
     assert "| cross-modal adapter (epochs=20) |" in capsys.readouterr().out
-    assert readme.read_text().count("cross-modal adapter") == 1 and "seed=7" not in readme.read_text()
+    assert (
+        readme.read_text().count("cross-modal adapter") == 1 and "seed=7" not in readme.read_text()
+    )
     assert [file.name for file in kept.iterdir()] == ["a-run.json"]
     assert command(kept) == 0  # kept records give the same table
     assert capsys.readouterr().out.strip() in readme.read_text()
@@ -148,22 +167,33 @@ def other_seed(**changes) -> RunRecord:
 def test_runs_that_differ_in_their_seed_alone_are_one_line_with_their_mean():
     other = other_seed(selected_epoch=5, config={"epochs": 10, "seed": 7}, seconds=100.0)
     different = record("r,epochs=20", config={"epochs": 20, "seed": 42})
-    *_, both, alone = table([record(config={"epochs": 10, "seed": 42}), other, different]).splitlines()
+    *_, both, alone = table(
+        [record(config={"epochs": 10, "seed": 42}), other, different]
+    ).splitlines()
     assert "| 24.2 [20.6, 27.8] · 45.0" in both and "| 7, 5 of 10, chosen on validation |" in both
     assert "| 42, 7 | 99 |" in both and "(seed" not in both
     assert "cross-modal adapter (epochs=20) |" in alone and "| 23.7 [20.1" in alone
-    runs = [record(run_name("r", {"backbone": "a/b", "seed": seed}, {"seed": 42})) for seed in (42, 7)]
-    assert runs[0].name != "r,backbone=a-b" and len(report.by_seed(runs)) == 1  # a digest ends the names
+    runs = [
+        record(run_name("r", {"backbone": "a/b", "seed": seed}, {"seed": 42})) for seed in (42, 7)
+    ]
+    # a digest ends the names
+    assert runs[0].name != "r,backbone=a-b" and len(report.by_seed(runs)) == 1
 
 
-@pytest.mark.parametrize("variant, select_on", [("paper", "test"), ("bf16", "val"), ("float32", "val")])
+@pytest.mark.parametrize(
+    "variant, select_on", [("paper", "test"), ("bf16", "val"), ("float32", "val")]
+)
 def test_the_recipe_of_a_run_is_recognised_and_is_no_other_setting(variant, select_on):
     config = recipes.recipe("msrvtt").train_config(variant)
-    name = recipes.recipe("msrvtt").run_name("msrvtt-cross-modal", config, "openai/clip-vit-base-patch32")
+    name = recipes.recipe("msrvtt").run_name(
+        "msrvtt-cross-modal", config, "openai/clip-vit-base-patch32"
+    )
     run = record(name, dataset="msrvtt", kind="video", config=asdict(config), select_on=select_on)
     assert report.recipe_of(run) == variant
     cells = table([run]).splitlines()[2].split(" | ")
-    assert cells[1].startswith("cross-modal adapter") and "=" not in cells[1] and cells[7] == variant
+    assert (
+        cells[1].startswith("cross-modal adapter") and "=" not in cells[1] and cells[7] == variant
+    )
 
 
 def test_the_committed_pages_are_those_of_the_kept_records():

@@ -17,7 +17,9 @@ def check(run: RunRecord) -> None:
     """Fail, in words, where something is wrong with a record."""
     metrics = run.metrics
     assert run.finished, "expected a finished run"
-    assert run.commit and not run.commit.endswith("+"), "expected a committed version (commit without +)"
+    assert run.commit and not run.commit.endswith("+"), (
+        "expected a committed version (commit without +)"
+    )
     for way in rows.DIRECTIONS:
         recalls = [metrics[way][key] for key in RECALLS]
         assert recalls == sorted(recalls), f"{way}: recall must grow with K"
@@ -43,11 +45,15 @@ def check_benchmark(run: RunRecord) -> None:
     assert whole, f"expected {published.captions:,} test captions"
     for way, queries in zip(rows.DIRECTIONS, (metrics["texts"], metrics["items"]), strict=True):
         for hits in (metrics[way][key] * queries / 100 for key in RECALLS):
-            assert abs(hits - round(hits)) < 1e-6, f"{way}: no whole number of hits of {queries:,} queries"
+            assert abs(hits - round(hits)) < 1e-6, (
+                f"{way}: no whole number of hits of {queries:,} queries"
+            )
     if report.recipe_of(run) == "paper" and run.method == "cross-modal adapter":
         recipe = recipes.recipe(run.dataset)
         ours = {"bottleneck_dim": recipe.bottleneck_dim, "shared_dim": recipe.shared_dim}
-        assert (run.adapter or {}) | ours == run.adapter, f"expected the adapter of the recipe: {ours}"
+        assert (run.adapter or {}) | ours == run.adapter, (
+            f"expected the adapter of the recipe: {ours}"
+        )
 
 
 @pytest.mark.parametrize("run", report.read_records(ROOT / "results"), ids=lambda run: run.name)
@@ -70,14 +76,20 @@ def good() -> RunRecord:
     run.metrics |= {"texts": 1000, "items": 1000, "expected_items": 1000}
     for way in rows.DIRECTIONS:
         run.metrics[way] |= {"R@1": 23.7, "R@5": 45.0, "R@10": 66.6}
-    run.history = [{"validation": {"text_to_visual": {"R@1": value}}} for value in (20.0, 23.7, 23.7)]
+    run.history = [
+        {"validation": {"text_to_visual": {"R@1": value}}} for value in (20.0, 23.7, 23.7)
+    ]
     return run
 
 
 def test_a_sound_record_passes_and_its_row_says_how_it_was_made():
     check(good())
     cells = table([good()]).splitlines()[2].split(" | ")
-    assert cells[5:8] == ["1,000 texts, 1,000 items", "2 of 5, (chosen on test, the authors' habit)", "paper"]
+    assert cells[5:8] == [
+        "1,000 texts, 1,000 items",
+        "2 of 5, (chosen on test, the authors' habit)",
+        "paper",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -88,8 +100,14 @@ def test_a_sound_record_passes_and_its_row_says_how_it_was_made():
         (lambda run: setattr(run, "selected_epoch", 3), "must be the best on test"),
         (lambda run: run.metrics.update(texts=20_000), "expected 1,000 test captions"),
         (lambda run: run.metrics.update(expected_items=None), "expected 1,000 test items"),
-        (lambda run: run.metrics["text_to_visual"].update({"R@1": 23.75}), "no whole number of hits"),
-        (lambda run: run.metrics["visual_to_text"].update({"R@5": 20.0}), "recall must grow with K"),
+        (
+            lambda run: run.metrics["text_to_visual"].update({"R@1": 23.75}),
+            "no whole number of hits",
+        ),
+        (
+            lambda run: run.metrics["visual_to_text"].update({"R@5": 20.0}),
+            "recall must grow with K",
+        ),
         (lambda run: run.metrics["intervals"]["text_to_visual"].pop("R@5"), "needs an interval"),
         (lambda run: run.metrics["visual_to_text"].update({"R@1": 12.0}), "that it lies in"),
         (lambda run: run.adapter.update(shared_dim=64), "expected the adapter of the recipe"),

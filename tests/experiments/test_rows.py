@@ -32,7 +32,8 @@ def test_recall_has_the_interval_of_the_metrics_whatever_the_number_of_seeds():
 
 def test_seeds_are_drawn_too():
     one = row("a", 0.4, seeds=1)
-    one.ranks["1"] = {way: [1] * len(ranks) for way, ranks in one.ranks["0"].items()}  # a lucky seed
+    # a lucky seed
+    one.ranks["1"] = {way: [1] * len(ranks) for way, ranks in one.ranks["0"].items()}
     value, low, high = recall(one, "text_to_visual")
     assert low < 45 and high == 100 and value == pytest.approx(70, abs=4)
 
@@ -46,16 +47,21 @@ def test_a_share_of_the_gain_and_none_of_a_small_one():
 
 
 def test_a_difference_is_paired():
-    one, other = row("a", 0.5, seeds=1), row("b", 0.4, seeds=1)  # the same draws: what b finds, a finds
+    # the same draws: what b finds, a finds
+    one, other = row("a", 0.5, seeds=1), row("b", 0.4, seeds=1)
     gain, low, high, p = difference(one, other, "text_to_visual")
-    assert gain == pytest.approx(recall(one, "text_to_visual")[0] - recall(other, "text_to_visual")[0])
+    assert gain == pytest.approx(
+        recall(one, "text_to_visual")[0] - recall(other, "text_to_visual")[0]
+    )
     assert 0 < low < gain < high and p < 0.01
     apart = difference(one, row("b", 0.4, seeds=1, shift=50), "text_to_visual")
     assert apart[2] - apart[1] > 1.3 * (high - low)
 
 
 def test_no_difference_has_a_high_p():
-    gain, low, high, p = difference(row("a", 0.4, seeds=1), row("b", 0.4, seeds=1), "text_to_visual")
+    gain, low, high, p = difference(
+        row("a", 0.4, seeds=1), row("b", 0.4, seeds=1), "text_to_visual"
+    )
     assert (gain, low, high, p) == (0, 0, 0, 1)
     assert difference(row("a", 0.4), row("b", 0.4, shift=9), "visual_to_text")[3] > 0.05
 

@@ -1,4 +1,6 @@
-"""A study: rates by two seeds on validation, others on test, and a row that goes on from where it was."""
+"""A study: rates by two seeds on validation, others on test, and a row that goes on from where it
+was.
+"""
 
 import dataclasses
 import json
@@ -36,16 +38,25 @@ def test_a_row_is_made_and_read_back(study, seen):
     means = {}
     for entry in row.rates:
         means.setdefault(entry["lr"], []).append(entry["mR"])
-    assert {entry["seed"] for entry in row.rates} == {8, 9} and {len(two) for two in means.values()} == {2}
+    assert {entry["seed"] for entry in row.rates} == {8, 9} and {
+        len(two) for two in means.values()
+    } == {2}
     assert row.lr == min(means, key=lambda rate: (-sum(means[rate]), rate))
     assert list(row.records) == list(row.ranks) == ["1", "2"]
     for seed, record in row.records.items():
-        assert (record["seed"], record["config"]["lr"], record["method"]) == (int(seed), row.lr, METHOD)
+        assert (record["seed"], record["config"]["lr"], record["method"]) == (
+            int(seed),
+            row.lr,
+            METHOD,
+        )
         means = [entry["validation"]["mR"] for entry in record["history"]]
         assert record["selected_epoch"] == 1 + means.index(max(means))
         hits = [rank <= 1 for rank in row.ranks[seed]["text_to_visual"]]
         recall = record["metrics"]["text_to_visual"]["R@1"]
-        assert 100 * sum(hits) / len(hits) == pytest.approx(recall) and record["metrics"]["split"] == "test"
+        assert (
+            100 * sum(hits) / len(hits) == pytest.approx(recall)
+            and record["metrics"]["split"] == "test"
+        )
     assert seen.count("test") == 2 and seen.index("test") >= 2 * len(row.rates)
     trained = {path.parent.name for path in study.config.runs_dir.glob("*/checkpoint.pt")}
     assert len(trained) == 2 + len(row.rates)
@@ -74,7 +85,10 @@ def test_no_run_begins_after_the_time_is_over(study, seen):
 @pytest.mark.slow
 def test_a_stopped_study_gives_the_row_of_one_that_was_not(study, tmp_path):
     whole = study.run(METHOD)
-    study.results, study.config = tmp_path / "again", study.config.merge({"runs_dir": tmp_path / "other"})
+    study.results, study.config = (
+        tmp_path / "again",
+        study.config.merge({"runs_dir": tmp_path / "other"}),
+    )
     with stopped_after(3, studies, "train"), pytest.raises(KeyboardInterrupt):
         study.run(METHOD)
     row = study.run(METHOD)
@@ -93,10 +107,14 @@ def test_the_grid_is_extended_at_its_edge(study, monkeypatch):
 
 def test_a_rate_at_which_training_fails_is_worse_than_any_other(study, monkeypatch):
     row = MethodRow("toy", METHOD, {})
-    with mock.patch.object(study, "_score", lambda row, method, rate: 0.0 if rate == 3e-3 else FAILED):
+    with mock.patch.object(
+        study, "_score", lambda row, method, rate: 0.0 if rate == 3e-3 else FAILED
+    ):
         assert study.choose_rate(row, METHOD) == 3e-3
     monkeypatch.setattr(study, "_train", mock.Mock(side_effect=NotFinite("loss NaN")))
-    with pytest.raises(ValueError, match=r"toy-projection: no rate of \[0\.001, 0\.003\] could be trained"):
+    with pytest.raises(
+        ValueError, match=r"toy-projection: no rate of \[0\.001, 0\.003\] could be trained"
+    ):
         study.choose_rate(row, METHOD)
     assert {entry["mR"] for entry in row.rates} == {None}
 
@@ -108,27 +126,36 @@ def test_a_row_of_another_backbone_is_refused(study, monkeypatch):
     row.save(study.results)
     assert study.row(METHOD).rates == row.rates
     monkeypatch.setattr(study.clip.config, "_commit_hash", "0123abcd")
-    with pytest.raises(ValueError, match=r"toy-projection\.json: .*its backbone is not 0123abcd; use other"):
+    with pytest.raises(
+        ValueError, match=r"toy-projection\.json: .*its backbone is not 0123abcd; use other"
+    ):
         study.row(METHOD)
-    row.backbone, row.records = None, {"42": {"backbone": {"name": "mini", "revision": "4567"}}}  # older
+    # older
+    row.backbone, row.records = None, {"42": {"backbone": {"name": "mini", "revision": "4567"}}}
     row.save(study.results)
     with pytest.raises(ValueError, match="its backbone is not 0123abcd"):
         study.row(METHOD)
-    for digest, held_out in (("", 0), ("of other data", 5)):  # evaluated alone, or trained on a part
+    # evaluated alone, or trained on a part
+    for digest, held_out in (("", 0), ("of other data", 5)):
         row.records["42"] |= {"data_digest": digest, "held_out_items": held_out}
         row.records["42"]["backbone"]["revision"] = "0123abcd"
         row.save(study.results)
         assert study.row(METHOD).records == row.records
     row.records["42"]["held_out_items"] = 0
     row.save(study.results)
-    with pytest.raises(ValueError, match=r"toy-projection\.json: it was trained on other data; use other"):
+    with pytest.raises(
+        ValueError, match=r"toy-projection\.json: it was trained on other data; use other"
+    ):
         study.row(METHOD)
 
 
 def test_what_cannot_be_trained_in_half_precision_is_left_out(study, seen, capsys):
     study.config = study.config.merge({"precision": "fp16"})
     study.run_all(["full fine-tuning"])
-    assert "full fine-tuning: left out, because it cannot do toy in fp16: its" in capsys.readouterr().out
+    assert (
+        "full fine-tuning: left out, because it cannot do toy in fp16: its"
+        in capsys.readouterr().out
+    )
     assert not seen
 
 
@@ -144,11 +171,16 @@ def test_further_test_sets_beside_a_dataset_are_tested_too(study, folder, tmp_pa
     write_images(root / "toy-new", {"test": 6})
     write_images(root / "toy-twins", {"test": 8}, captions=1)
     records = "".join(
-        json.dumps({"id": f"{kind}-{n}-{one}"}) + "\n" for kind in "xy" for n in "12" for one in "ab"
+        json.dumps({"id": f"{kind}-{n}-{one}"}) + "\n"
+        for kind in "xy"
+        for n in "12"
+        for one in "ab"
     )
     (root / "toy-twins" / "media" / "records.jsonl").write_text(records)
     further = study.run("zero-shot").further["0"]
-    assert list(further) == ["toy-new", "toy-twins"] and len(further["toy-new"]["visual_to_text"]) == 6
+    assert (
+        list(further) == ["toy-new", "toy-twins"] and len(further["toy-new"]["visual_to_text"]) == 6
+    )
     assert {kind: set(scores) for kind, scores in further["toy-twins"].items()} == {
         kind: {"text", "image", "group"} for kind in "xy"
     }
@@ -158,7 +190,9 @@ def test_the_protocol_says_what_each_method_gets(tmp_path):
     file = tmp_path / studies.PROTOCOL
     assert studies.budget_of("toy", file) == Budget()
     file.write_text(json.dumps({"budgets": {"toy": {"epochs": 3}}}))
-    assert studies.budget_of("toy", file).epochs == 3 and studies.budget_of("other", file) == Budget()
+    assert (
+        studies.budget_of("toy", file).epochs == 3 and studies.budget_of("other", file) == Budget()
+    )
     file.write_text("{")
     with pytest.raises(ValueError, match=studies.PROTOCOL):
         studies.budget_of("toy", file)

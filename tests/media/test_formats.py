@@ -46,7 +46,9 @@ def rawpy():
 
 
 def shown(path: Path, **options) -> tuple[tuple[int, int], list[str]]:
-    """The size of a picture, and the colours of its left, right and lower edge: the strongest channel."""
+    """The size of a picture, and the colours of its left, right and lower edge: the strongest
+    channel.
+    """
     pixels = np.asarray(read_image(path, **options), int)
     row = pixels[len(pixels) // 4]
     points = row[4], row[-5], pixels[-5, 4]
@@ -54,11 +56,15 @@ def shown(path: Path, **options) -> tuple[tuple[int, int], list[str]]:
 
 
 @pytest.mark.parametrize(
-    "name, written_as", [("p.jfif", "JPEG"), ("p.avif", "AVIF"), ("p.jp2", "JPEG2000"), ("p.j2k", "JPEG2000")]
+    "name, written_as",
+    [("p.jfif", "JPEG"), ("p.avif", "AVIF"), ("p.jp2", "JPEG2000"), ("p.j2k", "JPEG2000")],
 )
 def test_pillow_reads_these_by_itself(tmp_path, name, written_as):
     halves(16, (80, 40)).save(tmp_path / name, written_as)
-    assert listing.kind_of(tmp_path / name) == "image" and problem((tmp_path / name, None), "image") is None
+    assert (
+        listing.kind_of(tmp_path / name) == "image"
+        and problem((tmp_path / name, None), "image") is None
+    )
     assert shown(tmp_path / name) == ((80, 40), ["red", "blue", "red"])
 
 
@@ -66,9 +72,11 @@ def test_heic_is_upright_and_known_by_its_content(tmp_path, heif):
     picture, exif = halves(16, (80, 40)), Image.Exif()
     exif[0x0112] = 6
     for name in ("a.heic", "b.HEIF", "c.hif"):
-        picture.save(tmp_path / name, "HEIF", exif=exif.tobytes())  # which the library writes as a rotation
+        # which the library writes as a rotation
+        picture.save(tmp_path / name, "HEIF", exif=exif.tobytes())
         assert (
-            listing.kind_of(tmp_path / name) == "image" and problem((tmp_path / name, None), "image") is None
+            listing.kind_of(tmp_path / name) == "image"
+            and problem((tmp_path / name, None), "image") is None
         )
     assert shown(tmp_path / "a.heic") == ((40, 80), ["red", "red", "blue"])
     (tmp_path / "a.heic").rename(tmp_path / "a.jpg")  # as some programs export them
@@ -120,29 +128,41 @@ def test_more_pixels_than_the_limit_are_a_message(tmp_path, monkeypatch, name):
 
 def test_a_small_raw_file_that_claims_a_billion_pixels_is_a_message(tmp_path, rawpy, bayer):
     path = write_raw(tmp_path / "p.dng", bayer, size=(30_000, 30_000))
-    with pytest.raises(MediaError, match=r"\(900 megapixels, more than the limit of 179; save a smaller"):
+    with pytest.raises(
+        MediaError, match=r"\(900 megapixels, more than the limit of 179; save a smaller"
+    ):
         read_image(path)
     assert problem((path, None), "image").startswith("cannot be read as a picture (900 megapixels")
 
 
-def test_without_the_extra_its_kinds_are_counted_and_named_and_reading_one_says_what_to_install(tmp_path):
+def test_without_the_extra_its_kinds_are_counted_and_named_and_reading_one_says_what_to_install(
+    tmp_path,
+):
     for name in ("a.heic", "b.HEIC", "c.nef", "d.svg", "p.png", "notes.txt"):
         halves(16).save(tmp_path / name, "png")
     (tmp_path / "heic.jpg").write_bytes(b"\0\0\0\x1cftypheic" + bytes(40))
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", BARE, str(tmp_path)], env=env, capture_output=True, text=True, check=True
+        [sys.executable, "-c", BARE, str(tmp_path)],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     index, folder, *refusals = done.stdout.splitlines()
     counted = "pictures and clips of a kind that is read: 2 / 6"
     advice = f"not read, run `pip install 'cross-modal-adapter[formats]'` ({counted})"
     other = f"not read, save them as .jpg, .png or .mp4 ({counted})"
-    assert index == str(["heic.jpg", "p.png"]) + " " + str([("2 .heic, 1 .nef", advice), ("1 .svg", other)])
+    assert index == str(["heic.jpg", "p.png"]) + " " + str(
+        [("2 .heic, 1 .nef", advice), ("1 .svg", other)]
+    )
     assert folder == str([f"2 .heic, 1 .nef: {advice}", f"1 .svg: {other}"])
     command = "not installed; run `pip install 'cross-modal-adapter[formats]'`"
     assert refusals[0] == f"ImportError pillow_heif: {command}"
     assert refusals[1] == f"ImportError rawpy: {command}"
-    assert refusals[2].startswith("MediaError") and refusals[2].endswith("HEIC needs the extra `formats`)")
+    assert refusals[2].startswith("MediaError") and refusals[2].endswith(
+        "HEIC needs the extra `formats`)"
+    )
 
 
 def test_a_kind_is_read_or_counted_and_never_both():

@@ -45,7 +45,9 @@ def halves(mode, left, right):
 # ---- as they look
 
 
-@pytest.mark.parametrize("orientation, corner", [(1, (0, 0)), (3, (7, 3)), (6, (3, 0)), (8, (0, 7))])
+@pytest.mark.parametrize(
+    "orientation, corner", [(1, (0, 0)), (3, (7, 3)), (6, (3, 0)), (8, (0, 7))]
+)
 def test_a_rotated_picture_is_upright(tmp_path, orientation, corner):
     picture = Image.new("RGB", (8, 4))
     picture.putpixel((0, 0), WHITE)
@@ -101,13 +103,16 @@ def test_cmyk_and_more_than_eight_bits(tmp_path):
 def test_grey_of_more_bits_looks_like_the_same_grey_of_eight(tmp_path, bits):
     grey = np.random.default_rng(0).integers(0, 256, (30, 40), np.uint8)
     grey[0, 0] = 255
-    Image.fromarray((grey * ((2**bits - 1) / 255)).round().astype(np.uint16)).save(tmp_path / "p.png")
+    Image.fromarray((grey * ((2**bits - 1) / 255)).round().astype(np.uint16)).save(
+        tmp_path / "p.png"
+    )
     difference = np.asarray(read_image(tmp_path / "p.png").convert("L"), int) - grey
     assert np.abs(difference).max() <= 1
 
 
 @pytest.mark.parametrize(
-    ("colour", "page"), [("white", 64), ("#fff8f0", 64), ("#c0c0c0", 255), ("black", 255), (None, 255)]
+    ("colour", "page"),
+    [("white", 64), ("#fff8f0", 64), ("#c0c0c0", 255), ("black", 255), (None, 255)],
 )
 def test_a_white_drawing_on_transparency_can_be_seen(tmp_path, colour, page):
     picture = Image.new("RGBA", (40, 40), (0, 0, 0, 0))
@@ -117,7 +122,9 @@ def test_a_white_drawing_on_transparency_can_be_seen(tmp_path, colour, page):
     found = read_image(tmp_path / "p.png")
     assert found.mode == "RGB" and found.getpixel((0, 0)) == (page,) * 3
     middle = ImageColor.getrgb(colour) if colour else WHITE
-    assert found.getpixel((20, 20)) == middle and bool(np.ptp(np.asarray(found)) >= 60) == bool(colour)
+    assert found.getpixel((20, 20)) == middle and bool(np.ptp(np.asarray(found)) >= 60) == bool(
+        colour
+    )
 
 
 @pytest.mark.minis
@@ -129,7 +136,9 @@ def test_the_pixels_of_the_offline_benchmarks_are_those_of_their_files(name, toy
     for item in dataset.items:
         with Image.open(dataset.path(item)) as opened:
             assert opened.mode == "RGB"
-            for digest, picture in zip(digests, (read_image(dataset.path(item)), opened), strict=True):
+            for digest, picture in zip(
+                digests, (read_image(dataset.path(item)), opened), strict=True
+            ):
                 digest.update(np.asarray(picture))
     assert digests[0].digest() == digests[1].digest()
     picture = read_image(dataset.path(dataset.items[0]))
@@ -143,13 +152,17 @@ def test_the_pixels_of_the_offline_benchmarks_are_those_of_their_files(name, toy
 @settings(max_examples=25, deadline=None)
 @example(short=1, ratio=20_000, rest=0, wide=True)
 @example(short=1, ratio=20_000, rest=0, wide=False)
-@given(short=st.integers(1, 12), ratio=st.integers(1, 60), rest=st.integers(0, 11), wide=st.booleans())
+@given(
+    short=st.integers(1, 12), ratio=st.integers(1, 60), rest=st.integers(0, 11), wide=st.booleans()
+)
 def test_clip_sees_the_same_middle_of_a_very_long_picture(toy_processor, short, ratio, rest, wide):
     long = short * ratio + min(rest, short - 1)
     pixels = np.random.default_rng(long).integers(0, 255, (short, long, 3), np.uint8)
     picture = Image.fromarray(pixels if wide else pixels.transpose(1, 0, 2))
     prepare = toy_processor.image_processor
-    whole = prepare([picture], do_normalize=False, input_data_format="channels_last", return_tensors="pt")
+    whole = prepare(
+        [picture], do_normalize=False, input_data_format="channels_last", return_tensors="pt"
+    )
     found = to_pixels([picture], prepare, do_normalize=False)
     exact = ratio <= LONGEST
     tolerance = 0 if exact else 0.005 if long % short == 0 else 0.1  # a level is 0.004
@@ -157,7 +170,9 @@ def test_clip_sees_the_same_middle_of_a_very_long_picture(toy_processor, short, 
 
 
 def test_a_processor_that_crops_nothing_sees_the_ends_of_a_long_picture():
-    kind = getattr(transformers, "SiglipImageProcessorPil", None) or transformers.SiglipImageProcessor
+    kind = (
+        getattr(transformers, "SiglipImageProcessorPil", None) or transformers.SiglipImageProcessor
+    )
     prepare = kind(size={"height": 32, "width": 32})  # as `cma.load_backbone` takes it
     picture = Image.new("RGB", (2000, 20), "white")
     picture.paste("red", (0, 0, 100, 20))
@@ -173,10 +188,13 @@ def test_a_picture_has_the_same_pixels_read_or_opened(tmp_path, toy_processor, m
     if mode == "I;16":
         picture = Image.fromarray(levels[:, :, 0].astype(np.uint16) * 257)
     else:
-        picture = Image.fromarray(levels if mode in ("RGBA", "LA") else levels[:, :, :3]).convert(mode)
+        picture = Image.fromarray(levels if mode in ("RGBA", "LA") else levels[:, :, :3]).convert(
+            mode
+        )
     picture.save(path, exif=exif, compression="tiff_lzw")
     read, opened = (
-        to_pixels([one], toy_processor.image_processor) for one in (read_image(path), Image.open(path))
+        to_pixels([one], toy_processor.image_processor)
+        for one in (read_image(path), Image.open(path))
     )
     assert read_image(path).size == (33, 47) and torch.equal(read, opened)
 
@@ -203,7 +221,9 @@ def test_a_large_jpeg_is_decoded_small_and_clip_sees_almost_the_same(
     upright = (4 * ENOUGH + 500, 4 * ENOUGH) if orientation == 1 else (4 * ENOUGH, 4 * ENOUGH + 500)
     assert full.size == upright and small.size == tuple(side // 4 for side in upright)
     assert small.mode == "RGB"
-    one, other = (to_pixels([p], toy_processor.image_processor, do_normalize=False) for p in (full, small))
+    one, other = (
+        to_pixels([p], toy_processor.image_processor, do_normalize=False) for p in (full, small)
+    )
     assert (one - other).abs().max() <= 4 / 255 and (one - other).abs().mean() <= 1 / 255
 
 
@@ -227,7 +247,9 @@ def test_frames_to_be_kept_are_read_in_full(tmp_path):
 def test_too_many_pixels_are_a_message_and_many_are_read(tmp_path, monkeypatch):
     Image.new("1", (20_000, 20_000)).save(tmp_path / "p.png")
     with warnings.catch_warnings(record=True) as caught:
-        with pytest.raises(MediaError, match=r"p\.png: .*\(400 megapixels, more than the limit of 179;"):
+        with pytest.raises(
+            MediaError, match=r"p\.png: .*\(400 megapixels, more than the limit of 179;"
+        ):
             read_image(tmp_path / "p.png")
         assert not is_animation(tmp_path / "p.png")
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
@@ -318,9 +340,14 @@ def test_damage_is_a_media_error_or_nothing(real, seed):
             content[chance.randrange(min(reach, len(content)))] = chance.randrange(256)
     path = folder / f"damaged-{name}"
     path.write_bytes(content)
-    with pytest.MonkeyPatch.context() as patch:  # a damaged header may promise a picture that takes minutes
+    # a damaged header may promise a picture that takes minutes
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)
-        for read in (read_image, lambda file: read_frames(file, 3), lambda file: read_frames(file, 3, None)):
+        for read in (
+            read_image,
+            lambda file: read_frames(file, 3),
+            lambda file: read_frames(file, 3, None),
+        ):
             try:
                 read(path)
             except MediaError as error:
@@ -333,7 +360,9 @@ def test_damage_is_a_media_error_or_nothing(real, seed):
 
 def test_an_animated_png_is_shown_without_its_picture_for_old_viewers(tmp_path):
     first, *others = (Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue"))
-    first.save(tmp_path / "a.png", save_all=True, append_images=others, default_image=True, duration=200)
+    first.save(
+        tmp_path / "a.png", save_all=True, append_images=others, default_image=True, duration=200
+    )
     assert Animation(tmp_path / "a.png").seconds == pytest.approx(0.4)
     shown = [frame.getpixel((0, 0)) for frame in read_frames(tmp_path / "a.png", 9, None)]
     assert shown == [(0, 255, 0), (0, 0, 255)]
@@ -354,7 +383,9 @@ def test_an_animation_is_a_clip_by_its_content(tmp_path, suffix):
     assert (
         read_frames(moving, 12, None, start=0.3) == read_frames(moving, 12, None)[3:]
     )  # 0.1 + 0.1 + 0.1 > 0.3
-    with pytest.raises(MediaError, match=rf"a\{suffix}: expected a part from 0.5 s on, found 0.50 s of 5"):
+    with pytest.raises(
+        MediaError, match=rf"a\{suffix}: expected a part from 0.5 s on, found 0.50 s of 5"
+    ):
         read_frames(moving, 12, None, start=0.5)
     if suffix == ".gif":
         moving.write_bytes(moving.read_bytes()[:-200])

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from cma.explore import pictures
 from cma.media import MediaError, frame_indices, read_frames, seconds, stream_frames, video_file
 from cma.media.video_file import VideoFile
 from cma.search.listing import MediaFile
 from data_prep.frames import ClipPart, Extraction, decode
+from explorer import pictures
 from tests.grey_media import FPS, full_size_frames, level_of, write_clip, write_picture
 from tests.toy_media import encode, write_animation
 from tests.toy_media import write_clip as write_coloured
@@ -33,7 +33,8 @@ def clip(tmp_path_factory):
 def levels_near(pictures, expected):
     found = [level_of(picture) for picture in pictures]
     assert len(found) == len(expected)
-    np.testing.assert_allclose(found, expected, atol=3)  # the levels of neighbouring frames are 8 apart
+    # the levels of neighbouring frames are 8 apart
+    np.testing.assert_allclose(found, expected, atol=3)
 
 
 @given(n=st.integers(1, 5000), max_frames=st.integers(1, 80))
@@ -82,7 +83,9 @@ def test_the_frames_of_a_file_are_those_asked_for(clip, tmp_path):
     levels_near(read_frames(clip, 100, fps=None, start=2.5), LEVELS[25:])
     levels_near(read_frames(clip, 100, fps=None, end=99), LEVELS)
     assert seconds(clip) == pytest.approx(2.8)
-    with pytest.raises(MediaError, match=r"clip\.mp4: expected a part from 2\.8 s on, found 28 frames"):
+    with pytest.raises(
+        MediaError, match=r"clip\.mp4: expected a part from 2\.8 s on, found 28 frames"
+    ):
         read_frames(clip, 4, start=len(LEVELS) / FPS)
 
 
@@ -103,7 +106,9 @@ def test_a_folder_of_frames_is_sorted_as_text(tmp_path):
 @pytest.mark.parametrize("faststart", [True, False])
 @pytest.mark.parametrize("kept", [0.0, 0.02, 0.5, 0.97])
 def test_a_truncated_video_is_an_error_that_names_it(tmp_path, faststart, kept):
-    path = write_clip(tmp_path / "cut.mp4", list(np.random.default_rng(0).integers(0, 255, 60)), faststart)
+    path = write_clip(
+        tmp_path / "cut.mp4", list(np.random.default_rng(0).integers(0, 255, 60)), faststart
+    )
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * kept)])
     with pytest.raises(MediaError, match=r"cut\.mp4: (empty file|cannot be decoded)"):
@@ -163,7 +168,8 @@ def test_frames_that_are_streamed_are_those_that_are_read(tmp_path, monkeypatch,
     if turned:  # as a phone held upright: a rotation in the header
         matrices = ((1, 0, 0, 0, 1, 0), (0, 1, 0, -1, 0, 0))
         plain, turn = (
-            b"".join((0x10000 * value).to_bytes(4, signed=True) for value in one) for one in matrices
+            b"".join((0x10000 * value).to_bytes(4, signed=True) for value in one)
+            for one in matrices
         )
         head, _, tail = path.read_bytes().partition(b"tkhd")
         path.write_bytes(head + b"tkhd" + tail.replace(plain, turn, 1))
@@ -171,7 +177,9 @@ def test_frames_that_are_streamed_are_those_that_are_read(tmp_path, monkeypatch,
     monkeypatch.setattr(video_file, "AT_ONCE", 0)
     streamed = list(stream_frames(path, 99, fps))
     assert len(streamed) == len(expected) == (84 if fps is None else 59)
-    assert all(one.tobytes() == other.tobytes() for one, other in zip(streamed, expected, strict=True))
+    assert all(
+        one.tobytes() == other.tobytes() for one, other in zip(streamed, expected, strict=True)
+    )
     assert streamed[0].size == expected[0].size == ((48, 80) if turned else (80, 48))
 
 
@@ -208,7 +216,9 @@ def test_a_damaged_clip_streams_what_can_be_read(tmp_path, monkeypatch):
     path = write_clip(tmp_path / "c.mp4", LEVELS)
     monkeypatch.setattr(video_file, "AT_ONCE", 0)
     really, calls = Image.fromarray, count()
-    monkeypatch.setattr(Image, "fromarray", lambda pixels: really(pixels) if next(calls) != 5 else 1 / 0)
+    monkeypatch.setattr(
+        Image, "fromarray", lambda pixels: really(pixels) if next(calls) != 5 else 1 / 0
+    )
     levels_near(list(stream_frames(path, 99, None)), LEVELS)
 
 
@@ -219,7 +229,11 @@ def test_without_the_extra_video_only_video_files_fail(clip, tmp_path, monkeypat
     write_picture(tmp_path / "frames" / "0.png", 90)
     assert len(read_frames(write_animation(tmp_path / "a.gif", [1, 10]), 9, None)) == 2
     levels_near(read_frames(tmp_path / "frames", 9), [90])
-    for read in (seconds, lambda path: read_frames(path, 3), lambda path: list(stream_frames(path, 3))):
+    for read in (
+        seconds,
+        lambda path: read_frames(path, 3),
+        lambda path: list(stream_frames(path, 3)),
+    ):
         with pytest.raises(
             ImportError, match=r"^av, decord: not installed; run `pip install '.*\[video\]'`$"
         ):
@@ -240,7 +254,9 @@ def test_bad_files_are_messages_and_nothing_else_is_printed(clip, tmp_path):
     (tmp_path / "cut.mp4").write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
     with av.open(str(tmp_path / "audio.mp4"), "w") as container:
         stream = container.add_stream("aac", rate=44100)
-        sound = av.AudioFrame.from_ndarray(np.zeros((1, 4410), np.float32), format="fltp", layout="mono")
+        sound = av.AudioFrame.from_ndarray(
+            np.zeros((1, 4410), np.float32), format="fltp", layout="mono"
+        )
         sound.rate = 44100
         container.mux([*stream.encode(sound), *stream.encode()])
     Image.new("1", (10_000, 10_000)).save(tmp_path / "large.png")
@@ -278,9 +294,12 @@ print(sys.modules.get("nvidia") is before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="decord loads libraries of CUDA on Linux alone")
 @pytest.mark.parametrize("first", ["", "import nvidia"])
-@pytest.mark.parametrize(("imported", "loaded"), [("decord", True), ("cma.media.video_file", False)])
+@pytest.mark.parametrize(
+    ("imported", "loaded"), [("decord", True), ("cma.media.video_file", False)]
+)
 def test_decord_loads_no_libraries_that_take_the_place_of_others(tmp_path, imported, loaded, first):
-    trap = tmp_path / "nvidia" / "cu0" / "lib" / "libtrap.so"  # as libnvblas.so: faiss would use its sgemm
+    # as libnvblas.so: faiss would use its sgemm
+    trap = tmp_path / "nvidia" / "cu0" / "lib" / "libtrap.so"
     trap.parent.mkdir(parents=True)
     libraries = Path(find_spec("decord").origin).parents[1] / "decord2.libs"
     shutil.copy(next(libraries.glob("libXau*.so*")), trap)

@@ -1,4 +1,6 @@
-"""What the tests of the methods share: one method on a toy CLIP, and what a model gives for fixed inputs."""
+"""What the tests of the methods share: one method on a toy CLIP, and what a model gives for fixed
+inputs.
+"""
 
 import torch
 
@@ -23,8 +25,12 @@ def a_batch() -> Batch:
     return Batch(token_ids(), FRAMES, MASK, torch.arange(4))
 
 
-def build(method: str, moved: bool = False, dtype=torch.float32, clip=None, **options) -> RetrievalModel:
-    """A toy model with `method` as "m", acting; `moved`: its weights are as if they had been trained."""
+def build(
+    method: str, moved: bool = False, dtype=torch.float32, clip=None, **options
+) -> RetrievalModel:
+    """A toy model with `method` as "m", acting; `moved`: its weights are as if they had been
+    trained.
+    """
     model = RetrievalModel((clip or build_clip()).to(dtype))
     attach(model, method, "m", **options).to(dtype)
     if moved:

@@ -1,4 +1,6 @@
-"""What holds for every row of the tables: where it starts, what it trains, how it is kept and removed."""
+"""What holds for every row of the tables: where it starts, what it trains, how it is kept and
+removed.
+"""
 
 import json
 
@@ -13,7 +15,15 @@ from cma.training.step import batch_gradient, recomputed
 from tests.conftest import build_clip
 from tests.methods.conftest import FRAMES, MASK, a_batch, build, embed, hooks, token_ids
 
-EXACT = {"zero-shot", "full fine-tuning", "partial", "projection", "AdaptFormer", "ST-Adapter", "LoRA"}
+EXACT = {
+    "zero-shot",
+    "full fine-tuning",
+    "partial",
+    "projection",
+    "AdaptFormer",
+    "ST-Adapter",
+    "LoRA",
+}
 EXACT |= {"MV-Adapter tying"}
 NEAR = {"Adapter-ATTN", "adapter without sharing", "cross-modal adapter"}
 TRAINED = [name for name in NAMES if name != "zero-shot"]
@@ -129,14 +139,32 @@ def test_what_cannot_be_says_so_in_one_line(tmp_path):
     model = build("projection", moved=True)
     model.save_adapter(tmp_path, "m")
     for call, said in (
-        (lambda: attach(model, "BitFit", "x"), "unknown method 'BitFit'; there are: zero-shot, .*CoOp"),
+        (
+            lambda: attach(model, "BitFit", "x"),
+            "unknown method 'BitFit'; there are: zero-shot, .*CoOp",
+        ),
         (lambda: attach(model, "partial", "m"), "adapter 'm' exists already"),
-        (lambda: attach(model, "partial", "x", tokens=3), "partial: NoOptions has no field 'tokens'"),
-        (lambda: attach(model, NAMES[-1], "x", rank=3), "adapter: options are bottleneck_dim, .*, not rank$"),
-        (lambda: attach(model, "CoOp", "x", tokens=75), "CoOp: tokens=75 leave no word; expected at most 13"),
+        (
+            lambda: attach(model, "partial", "x", tokens=3),
+            "partial: NoOptions has no field 'tokens'",
+        ),
+        (
+            lambda: attach(model, NAMES[-1], "x", rank=3),
+            "adapter: options are bottleneck_dim, .*, not rank$",
+        ),
+        (
+            lambda: attach(model, "CoOp", "x", tokens=75),
+            "CoOp: tokens=75 leave no word; expected at most 13",
+        ),
         (lambda: attach(model, "MaPLe", "x", tokens=99), "MaPLe: tokens=99 leave no word"),
-        (lambda: attach(model, "VL-Prompt", "x", tokens=10**15), "VL-Prompt: tokens=10+ leave no word"),
-        (lambda: RetrievalModel(build_clip(2, 3)).load_adapter(tmp_path, "x"), r"layers .* do not fit"),
+        (
+            lambda: attach(model, "VL-Prompt", "x", tokens=10**15),
+            "VL-Prompt: tokens=10+ leave no word",
+        ),
+        (
+            lambda: RetrievalModel(build_clip(2, 3)).load_adapter(tmp_path, "x"),
+            r"layers .* do not fit",
+        ),
     ):
         with pytest.raises(ValueError, match=said) as error:
             call()

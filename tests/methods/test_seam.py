@@ -1,4 +1,6 @@
-"""Methods beside each other and beside adapters: strengths, copies, records, runs, indexes, your own."""
+"""Methods beside each other and beside adapters: strengths, copies, records, runs, indexes, your
+own.
+"""
 
 import copy
 import sys
@@ -19,11 +21,21 @@ from tests.methods.conftest import FRAMES, build, embed, move
 from tests.toy_data import write_images
 from tests.toy_media import write_videos
 
-PAPER = {  # millions of trained parameters in the paper's tables; LoRA and the last two have no row there
-    "zero-shot": 0, "full fine-tuning": 123.5, "partial": 10.2, "projection": 0.7, "CoOp": 0.002,
-    "VPT": 0.05, "VL-Prompt": 0.08, "MaPLe": 4.8, "Adapter-ATTN": 2.0, "AdaptFormer": 2.0, "ST-Adapter": 7.2,
+# millions of trained parameters in the paper's tables; LoRA and the last two have no row there
+PAPER = {
+    "zero-shot": 0,
+    "full fine-tuning": 123.5,
+    "partial": 10.2,
+    "projection": 0.7,
+    "CoOp": 0.002,
+    "VPT": 0.05,
+    "VL-Prompt": 0.08,
+    "MaPLe": 4.8,
+    "Adapter-ATTN": 2.0,
+    "AdaptFormer": 2.0,
+    "ST-Adapter": 7.2,
     "cross-modal adapter": 0.5,
-}  # fmt: skip
+}
 
 
 def test_trained_parameters_are_the_papers():
@@ -86,10 +98,20 @@ def test_switching_and_two_models_on_one_clip(method):
         model.set_adapter(name)
         assert all(map(torch.equal, embed(model), seen[name]))
     for name in ("a", None, "last"):
-        assert any(not torch.allclose(*pair, atol=1e-3) for pair in zip(seen["m"], seen[name], strict=True))
+        assert any(
+            not torch.allclose(*pair, atol=1e-3) for pair in zip(seen["m"], seen[name], strict=True)
+        )
 
 
-COPIED = ["full fine-tuning", "VPT", "MaPLe", "AdaptFormer", "ST-Adapter", "LoRA", "cross-modal adapter"]
+COPIED = [
+    "full fine-tuning",
+    "VPT",
+    "MaPLe",
+    "AdaptFormer",
+    "ST-Adapter",
+    "LoRA",
+    "cross-modal adapter",
+]
 
 
 @pytest.mark.parametrize("method", COPIED)
@@ -107,13 +129,20 @@ def test_a_copy_of_a_model_has_weights_of_its_own(method):
 
 def test_a_record_counts_each_tensor_once_and_holds_the_options(folder):
     dataset, size = load_data(folder, "train"), sum(p.numel() for p in build_clip().parameters())
-    for method, added in (("full fine-tuning", 0), ("projection", 0), ("CoOp", 4 * 32), ("zero-shot", 0)):
+    for method, added in (
+        ("full fine-tuning", 0),
+        ("projection", 0),
+        ("CoOp", 4 * 32),
+        ("zero-shot", 0),
+    ):
         record = RunRecord.describe(build(method), dataset, TrainConfig())
         assert (record.method, record.total_parameters) == (method, size + added)
     assert RunRecord.describe(build("CoOp"), dataset, TrainConfig()).adapter["tokens"] == 4
     options = RunRecord.describe(build("LoRA"), dataset, TrainConfig()).adapter
     assert options["targets"] == ["q_proj", "v_proj"]
-    with pytest.raises(ValueError, match="ST-Adapter: cannot do image data: its convolution runs over"):
+    with pytest.raises(
+        ValueError, match="ST-Adapter: cannot do image data: its convolution runs over"
+    ):
         RunRecord.describe(build("ST-Adapter"), dataset, TrainConfig())
     with pytest.raises(ValueError, match="zero-shot: has nothing to train"):
         prepare(build("zero-shot"), TrainConfig())
@@ -123,10 +152,13 @@ def test_a_record_counts_each_tensor_once_and_holds_the_options(folder):
 def test_a_run_is_trained_known_again_and_kept(
     method, folder, clips, tmp_path, toy_processor, capsys, monkeypatch
 ):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)  # a curve takes most of the time of a toy run
+    # a curve takes most of the time of a toy run
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.delitem(sys.modules, "cma.plots", raising=False)
     source, frames = (clips, 3) if method == "ST-Adapter" else (folder, 1)
-    config = TrainConfig(epochs=2, batch_size=4, epoch_unit="items", lr=1e-2, max_frames=frames, cache=True)
+    config = TrainConfig(
+        epochs=2, batch_size=4, epoch_unit="items", lr=1e-2, max_frames=frames, cache=True
+    )
     config, records = config.merge({"runs_dir": tmp_path}), []
     dataset = load_data(source, "train").subset(4)
     for _ in range(2):
@@ -152,13 +184,17 @@ def test_an_index_knows_the_backbone_below_a_method():
     for name in ("m", "l", None):
         model.set_adapter(name)
         known.append(identify(model))
-    assert len({one["backbone"] for one in known}) == 1 and len({one["adapter"] for one in known}) == 3
+    assert (
+        len({one["backbone"] for one in known}) == 1 and len({one["adapter"] for one in known}) == 3
+    )
     attach(model, "zero-shot", "z")
     assert identify(model)["adapter"]
 
 
 def test_a_backbone_in_half_precision_cannot_be_tuned():
-    with pytest.raises(ValueError, match="projection: needs a float32 backbone, not torch.bfloat16"):
+    with pytest.raises(
+        ValueError, match="projection: needs a float32 backbone, not torch.bfloat16"
+    ):
         attach(RetrievalModel(build_clip().to(torch.bfloat16)), "projection", "m")
     model = RetrievalModel(build_clip().to(torch.bfloat16))
     for method in ("AdaptFormer", "ST-Adapter", "VL-Prompt", "LoRA"):
@@ -178,7 +214,9 @@ def test_a_method_of_your_own(tmp_path):
             self.vector = torch.nn.Parameter(torch.zeros(32))
 
         def hang(self, clip, scale):
-            yield clip.visual_projection.register_forward_hook(lambda *call: call[-1] + scale * self.vector)
+            yield clip.visual_projection.register_forward_hook(
+                lambda *call: call[-1] + scale * self.vector
+            )
 
     model = RetrievalModel(build_clip())
     plain = embed(model)[1]

@@ -1,1 +1,3 @@
-"""A release check: media and annotation files like a benchmark's own, and every stage of a run on them."""
+"""A release check: media and annotation files like a benchmark's own, and every stage of a run on
+them.
+"""

@@ -1,7 +1,8 @@
 """What each benchmark's files look like: their number, names, sizes and lengths.
 
-Numbers of items and captions are the published ones, from the readers. Pictures of RSICD and RSITMD and clips
-of MSR-VTT have their real size; where sizes vary within a benchmark, one that is common there stands for all.
+Numbers of items and captions are the published ones, from the readers. Pictures of RSICD and RSITMD
+and clips of MSR-VTT have their real size; where sizes vary within a benchmark, one that is common
+there stands for all.
 """
 
 from collections.abc import Mapping
@@ -22,9 +23,9 @@ COCO = {"train": coco.TRAIN[coco.DEFAULT_SPLIT]} | coco.HELD
 class Likeness:
     """How to make one benchmark.
 
-    `id` and `file` (below the source) are templates. `lengths` are the least, the usual and the most seconds
-    of a clip, all even, and how far they spread. An item has the mean number of captions, or one more; if
-    they become one paragraph, as many `sentences`.
+    `id` and `file` (below the source) are templates. `lengths` are the least, the usual and the
+    most seconds of a clip, all even, and how far they spread. An item has the mean number of
+    captions, or one more; if they become one paragraph, as many `sentences`.
     """
 
     size: tuple[int, int]  # width and height in pixels
@@ -46,8 +47,12 @@ class Likeness:
         """
         least = 2 * len(self.counts)
         if not least <= items <= self.total:
-            raise ValueError(f"--items {items:,}: expected {least} to {self.total:,}, the published number")
-        shares = {split: max(1, one.items * items // self.total) for split, one in self.counts.items()}
+            raise ValueError(
+                f"--items {items:,}: expected {least} to {self.total:,}, the published number"
+            )
+        shares = {
+            split: max(1, one.items * items // self.total) for split, one in self.counts.items()
+        }
         shares["train"] += items - sum(shares.values())
         return {
             split: Counts(shares[split], one.captions * shares[split] // one.items)
@@ -73,17 +78,37 @@ LIKENESSES = {
     "coco": Likeness((640, 480), COCO, "train2014/COCO_train2014_{n:012}", "{id}.jpg"),
     "rsicd": Likeness((224, 224), RSICD_DIVISIONS["official"], "{n:05}", "RSICD_images/{id}.jpg"),
     "rsitmd": Likeness((256, 256), RSITMD_DIVISIONS["official"], "scene_{n}", "images/{id}.tif"),
-    "msrvtt": Likeness((320, 240), MSRVTT, "video{n}", "videos/all/{id}.mp4", lengths=(10, 12, 30, 0.35)),
+    "msrvtt": Likeness(
+        (320, 240), MSRVTT, "video{n}", "videos/all/{id}.mp4", lengths=(10, 12, 30, 0.35)
+    ),
     "msvd": Likeness(
-        (480, 360), msvd.PUBLISHED, "{youtube}_{start}_{end}", "clips/{id}.avi", lengths=(4, 8, 60, 0.5)
+        (480, 360),
+        msvd.PUBLISHED,
+        "{youtube}_{start}_{end}",
+        "clips/{id}.avi",
+        lengths=(4, 8, 60, 0.5),
     ),
     "vatex": Likeness(
-        (640, 360), vatex.PUBLISHED, "{youtube}_{start:06}_{end:06}", "{id}.mp4", lengths=(10, 10, 10, 0)
+        (640, 360),
+        vatex.PUBLISHED,
+        "{youtube}_{start:06}_{end:06}",
+        "{id}.mp4",
+        lengths=(10, 10, 10, 0),
     ),
     "didemo": Likeness(
-        (480, 360), didemo.PUBLISHED, "{n}@N03_{large}_ab.mov", "{id}", lengths=(24, 28, 30, 0.1), sentences=4
+        (480, 360),
+        didemo.PUBLISHED,
+        "{n}@N03_{large}_ab.mov",
+        "{id}",
+        lengths=(24, 28, 30, 0.1),
+        sentences=4,
     ),
     "activitynet": Likeness(
-        (640, 360), activitynet.PUBLISHED, "{youtube}", "v_{id}.mkv", lengths=(4, 100, 754, 0.55), sentences=4
+        (640, 360),
+        activitynet.PUBLISHED,
+        "{youtube}",
+        "v_{id}.mkv",
+        lengths=(4, 100, 754, 0.55),
+        sentences=4,
     ),
 }

@@ -1,7 +1,8 @@
-"""Pictures, and clips of real length in little time: shots are encoded once, and a clip joins several.
+"""Pictures, and clips of real length in little time: shots are encoded once, and a clip joins
+several.
 
-A shot pans over a ground for two seconds, encoded as one group of pictures that needs no other. A clip is a
-series of shots, copied without encoding, so 10,000 clips take minutes instead of a day.
+A shot pans over a ground for two seconds, encoded as one group of pictures that needs no other. A
+clip is a series of shots, copied without encoding, so 10,000 clips take minutes instead of a day.
 """
 
 from pathlib import Path
@@ -36,13 +37,19 @@ def save_picture(job: tuple[Path, tuple[int, int], int]) -> None:
 
 
 def save_shot(job: tuple[Path, tuple[int, int], int]) -> None:
-    """Encode the shot of a job (file, size, seed), unless the file is there: H.264, or MPEG-4 in an avi."""
+    """Encode the shot of a job (file, size, seed), unless the file is there: H.264, or MPEG-4 in an
+    avi.
+    """
     target, (width, height), seed = job
     if target.exists():
         return
     ground, count = background(seed, (width * 5 // 4, height)), RATE * SECONDS
     avi = target.suffix == ".avi"
-    options = {} if avi else {"crf": "18", "preset": "veryfast", "keyint": str(count), "sc_threshold": "0"}
+    options = (
+        {}
+        if avi
+        else {"crf": "18", "preset": "veryfast", "keyint": str(count), "sc_threshold": "0"}
+    )
     with replacing(target) as temporary, av.open(str(temporary), "w", _container(target)) as out:
         stream = out.add_stream("mpeg4" if avi else "libx264", rate=RATE, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
@@ -62,7 +69,10 @@ def join_shots(job: tuple[Path, tuple[Path, ...]]) -> None:
     if target.exists():
         return
     same = {"fflags": "bitexact"}  # the same bytes each time, also in a mkv
-    with replacing(target) as temporary, av.open(str(temporary), "w", _container(target), same) as out:
+    with (
+        replacing(target) as temporary,
+        av.open(str(temporary), "w", _container(target), same) as out,
+    ):
         stream = None
         for number, shot in enumerate(shots):
             with av.open(str(shot)) as container:

@@ -1,4 +1,6 @@
-"""A source folder like a benchmark's own, made file by file: a run that was stopped goes on where it was."""
+"""A source folder like a benchmark's own, made file by file: a run that was stopped goes on where
+it was.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -39,15 +41,19 @@ def lay_out(name: str, items: int) -> list[Made]:
             id, file = like.place(random, len(made), seconds)
             shots = tuple(random.choices(range(min(SHOTS, items)), k=seconds // SECONDS))
             count = like.sentences or mean + (number < more)
-            texts = tuple(f"{random.choice(SENTENCES)} a {random.choice(COLOURS)} one" for _ in range(count))
+            texts = tuple(
+                f"{random.choice(SENTENCES)} a {random.choice(COLOURS)} one" for _ in range(count)
+            )
             made.append(Made(id, file, split, texts, shots))
     return made
 
 
 def make_source(name: str, items: int, out: Path, workers: int) -> None:
-    """Make `out`/source like the benchmark `name`, with `items` items; shots are kept in `out`/shots.
+    """Make `out`/source like the benchmark `name`, with `items` items; shots are kept in
+    `out`/shots.
 
-    Each file is written whole; those that are there are not made again. Prints media found / expected.
+    Each file is written whole; those that are there are not made again. Prints media found /
+    expected.
     """
     like, made, source = LIKENESSES[name], lay_out(name, items), out / "source"
     for folder in {out / "shots", *((source / item.file).parent for item in made)}:
@@ -57,7 +63,10 @@ def make_source(name: str, items: int, out: Path, workers: int) -> None:
         shots = {n: out / "shots" / f"{n:03}{ending}" for item in made for n in item.shots}
         list(
             one_by_one(
-                save_shot, [(path, like.size, n) for n, path in shots.items()], workers, "encode shots"
+                save_shot,
+                [(path, like.size, n) for n, path in shots.items()],
+                workers,
+                "encode shots",
             )
         )
         jobs = [(source / item.file, tuple(shots[n] for n in item.shots)) for item in made]
@@ -66,7 +75,9 @@ def make_source(name: str, items: int, out: Path, workers: int) -> None:
         jobs = [(source / item.file, like.size, number) for number, item in enumerate(made)]
         list(one_by_one(save_picture, jobs, workers, "make images"))
     form = next(form for form in SOURCES.values() if form.benchmark == name)
-    for file, content in form.write({one.id: Item(one.split, one.captions) for one in made}).items():
+    for file, content in form.write(
+        {one.id: Item(one.split, one.captions) for one in made}
+    ).items():
         write_whole(source / file, content)
     print(f"{source}: {sum((source / item.file).exists() for item in made):,} / {items:,} media")
 

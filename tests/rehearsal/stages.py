@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import cma  # its parts are loaded when they are used, and torch with them: `prepare` is measured without
+# its parts are loaded when they are used, and torch with them: `prepare` is measured without
+import cma
 from data_prep.dataset import SEAL, read_object
 from data_prep.prepare import prepare
 from tests.rehearsal.source import make_source, read_source
@@ -19,7 +20,8 @@ from tests.rehearsal.source import make_source, read_source
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What is rehearsed: a benchmark at `items` items, in the folder `out`, and how much of the run.
+    """What is rehearsed: a benchmark at `items` items, in the folder `out`, and how much of the
+    run.
 
     `backbone` is what `cma.load_backbone` takes; None makes a ViT-B/32 of random weights in `out`.
     """
@@ -37,14 +39,23 @@ class Rehearsal:
     def whole_recipe(self) -> cma.TrainConfig:
         """The settings of the recipe on this machine, the epoch chosen on test."""
         one = cma.recipes.recipe(self.like)
-        config = one.train_config("float32" if self.recipe == "paper" and not one.paper else self.recipe)
+        config = one.train_config(
+            "float32" if self.recipe == "paper" and not one.paper else self.recipe
+        )
         here = {"workers": self.workers, "runs_dir": self.out / "runs", "select_on": "test"}
         return config.merge(here | {"max_frames": self.frames or config.max_frames})
 
     def few_steps(self) -> cma.TrainConfig:
-        """Two epochs of the recipe, in small batches of two micro-batches, evaluated on as many items."""
+        """Two epochs of the recipe, in small batches of two micro-batches, evaluated on as many
+        items.
+        """
         size = self.batch_size
-        small = {"epochs": 2, "epoch_unit": "items", "batch_size": size, "micro_batch": -(-size // 2)}
+        small = {
+            "epochs": 2,
+            "epoch_unit": "items",
+            "batch_size": size,
+            "micro_batch": -(-size // 2),
+        }
         return self.whole_recipe().merge(small | {"eval_items": size})
 
     def split(self, name: str, most: int | None = None) -> cma.data.RetrievalDataset:
@@ -52,7 +63,9 @@ class Rehearsal:
         return cma.load_dataset(self.out / "dataset", name).subset(most)
 
     def model(self, trained: bool = False) -> cma.RetrievalModel:
-        """The backbone, on a GPU if there is one, with a new adapter of the recipe's size or the trained."""
+        """The backbone, on a GPU if there is one, with a new adapter of the recipe's size or the
+        trained.
+        """
         backbone, device = self.backbone or str(self.out / "backbone"), cma.training.choose_device()
         model = cma.RetrievalModel(*cma.load_backbone(backbone, device=device))
         if trained:
@@ -63,10 +76,11 @@ class Rehearsal:
 
 
 def make(it: Rehearsal) -> dict:
-    """The source folder, and unless a backbone is given a CLIP of ViT-B/32's dimensions with random weights.
+    """The source folder, and unless a backbone is given a CLIP of ViT-B/32's dimensions with random
+    weights.
 
-    That takes the time and the memory of `openai/clip-vit-base-patch32`, and retrieves nothing. Its tokenizer
-    is the bundled mini's, with room for 77 tokens.
+    That takes the time and the memory of `openai/clip-vit-base-patch32`, and retrieves nothing. Its
+    tokenizer is the bundled mini's, with room for 77 tokens.
     """
     from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, set_seed
 
@@ -83,7 +97,9 @@ def make(it: Rehearsal) -> dict:
 
 
 def prepare_twice(it: Rehearsal) -> dict:
-    """The dataset folder; the second time nothing is decoded, so it is the time to list files and read."""
+    """The dataset folder; the second time nothing is decoded, so it is the time to list files and
+    read.
+    """
     seconds = []
     for _ in range(2):
         start = time.perf_counter()
@@ -91,7 +107,9 @@ def prepare_twice(it: Rehearsal) -> dict:
         prepare(annotations, it.out / "source", it.out / "dataset", workers=it.workers)
         seconds.append(round(time.perf_counter() - start, 2))
     counts = read_object(it.out / "dataset" / SEAL)["counts"]
-    met = ", ".join(f"{split} {one['found']:,} / {one['expected']:,}" for split, one in counts.items())
+    met = ", ".join(
+        f"{split} {one['found']:,} / {one['expected']:,}" for split, one in counts.items()
+    )
     said = f"{met} found / expected; again, without decoding: {seconds[1]} s"
     return {"said": said, "seconds": seconds, "counts": counts}
 
@@ -113,7 +131,9 @@ def train_until_killed(it: Rehearsal) -> dict:
 
 
 def resume(it: Rehearsal) -> dict:
-    """The same call again. Raises ValueError unless it goes on from the epochs of the run that was killed."""
+    """The same call again. Raises ValueError unless it goes on from the epochs of the run that was
+    killed.
+    """
     import torch
 
     config = it.few_steps()
@@ -122,8 +142,12 @@ def resume(it: Rehearsal) -> dict:
     before = json.loads(state["record"])["history"]
     done = _train(it, config)
     if not before or done["history"][: len(before)] != before:
-        raise ValueError(f"{checkpoint}: the resumed run does not begin with the epochs before the kill")
-    return done | {"said": f"went on after epoch {len(before)} of {config.epochs}, {done['steps']} steps"}
+        raise ValueError(
+            f"{checkpoint}: the resumed run does not begin with the epochs before the kill"
+        )
+    return done | {
+        "said": f"went on after epoch {len(before)} of {config.epochs}, {done['steps']} steps"
+    }
 
 
 def evaluate_gallery(it: Rehearsal) -> dict:
@@ -144,7 +168,9 @@ def explore(it: Rehearsal) -> dict:
     built = time.perf_counter() - start
     index = cma.MediaIndex.load(it.out / "index", model)
     if len(index) != len(test):
-        raise ValueError(f"{it.out / 'index'}: {len(index):,} / {len(test):,} items found / expected")
+        raise ValueError(
+            f"{it.out / 'index'}: {len(index):,} / {len(test):,} items found / expected"
+        )
     start = time.perf_counter()
     best = index.query(test.captions[0], 5)
     asked = time.perf_counter() - start
@@ -152,6 +178,8 @@ def explore(it: Rehearsal) -> dict:
     return {"said": said, "best": best, "seconds": [built, asked]}
 
 
-def _train(it: Rehearsal, config: cma.TrainConfig, on_epoch: Callable[[object], None] | None = None) -> dict:
+def _train(
+    it: Rehearsal, config: cma.TrainConfig, on_epoch: Callable[[object], None] | None = None
+) -> dict:
     record = cma.train(it.model(), it.split("train", 2 * it.batch_size), config, on_epoch)
     return {"history": record.history, "steps": record.total_steps, "seconds": record.seconds}

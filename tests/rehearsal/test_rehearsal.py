@@ -1,4 +1,6 @@
-"""A rehearsal's files are read by the benchmark's own reader, with every count; its stages are watched."""
+"""A rehearsal's files are read by the benchmark's own reader, with every count; its stages are
+watched.
+"""
 
 import json
 import os
@@ -28,7 +30,9 @@ def test_its_own_reader_finds_every_item_caption_and_medium(name, tmp_path, monk
     monkeypatch.setitem(LIKENESSES, name, like)
     out = tmp_path / "out"
     make_source(name, ITEMS, out, workers=1)
-    prepare(read_source(name, ITEMS, out / "source"), out / "source", tmp_path / "dataset", workers=1)
+    prepare(
+        read_source(name, ITEMS, out / "source"), out / "source", tmp_path / "dataset", workers=1
+    )
     counts = json.loads((tmp_path / "dataset" / "dataset.json").read_text("utf-8"))["counts"]
     wanted = like.scaled(ITEMS)
     for split, (items, captions) in wanted.items():
@@ -78,7 +82,10 @@ def test_a_stage_is_measured_and_one_that_ends_otherwise_than_expected_is_named(
     done = run_stage("use", use_memory, tmp_path / "use.json", killed=False)
     assert done["said"] == 200 * 2**20 and done["cost"]["seconds"] > 1
     assert 0.2 < done["cost"]["peak_gib"] < 2 and done["cost"]["open_files"] > 2
-    assert run_stage("stop", be_killed, tmp_path / "stop.json", killed=True)["cost"]["workers_left"] == 0
+    assert (
+        run_stage("stop", be_killed, tmp_path / "stop.json", killed=True)["cost"]["workers_left"]
+        == 0
+    )
     for stage, killed in ((be_killed, False), (use_memory, True)):
         with pytest.raises(RuntimeError, match="odd: the stage ended with"):
             run_stage("odd", stage, tmp_path / "odd.json", killed=killed)

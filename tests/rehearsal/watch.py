@@ -16,16 +16,22 @@ EVERY = 0.1  # seconds between two looks
 GRACE = 15  # seconds in which the workers of a process that was killed should end
 
 
-def run_stage(name: str, stage: Callable[..., dict], answer: Path, *given: object, killed: bool) -> dict:
-    """Run `stage(*given)` in a new process; returns what it did, with `cost`, as in the file `answer`.
+def run_stage(
+    name: str, stage: Callable[..., dict], answer: Path, *given: object, killed: bool
+) -> dict:
+    """Run `stage(*given)` in a new process; returns what it did, with `cost`, as in the file
+    `answer`.
 
-    `cost` holds seconds, the most memory of the process and its workers at one moment (pages that they share
-    count for each), the most files that one had open, and how many workers outlived it by `GRACE` seconds.
-    A stage that is `killed` returns nothing. Raises RuntimeError if it ends in another way than expected.
+    `cost` holds seconds, the most memory of the process and its workers at one moment (pages that
+    they share count for each), the most files that one had open, and how many workers outlived it
+    by `GRACE` seconds. A stage that is `killed` returns nothing. Raises RuntimeError if it ends in
+    another way than expected.
     """
     answer.unlink(missing_ok=True)
     print(f"--- {name}", flush=True)
-    process = multiprocessing.get_context("spawn").Process(target=_answer, args=(answer, stage, given))
+    process = multiprocessing.get_context("spawn").Process(
+        target=_answer, args=(answer, stage, given)
+    )
     start = time.perf_counter()
     process.start()
     watched, seen, peak, files = psutil.Process(process.pid), set(), 0, 0

@@ -58,7 +58,9 @@ def test_a_killed_build_goes_on_where_it_was(model, tmp_path, read):
         write_picture(tmp_path / "media" / f"p{i:02}.png", i)
     write_clip(tmp_path / "media" / "a clip.mp4", 1)
     command = [sys.executable, "-c", SLOW_BUILD, str(tmp_path / "media"), str(tmp_path / "index")]
-    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}) as process:
+    with subprocess.Popen(
+        command, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    ) as process:
         while process.poll() is None and len(list((tmp_path / "index").glob("segment-*"))) < 5:
             time.sleep(0.01)
         assert process.poll() is None  # in its middle
@@ -138,7 +140,9 @@ def test_a_disk_that_vanishes_behind_the_link_of_a_dataset_costs_no_embeddings(
     same(MediaIndex.load(tmp_path / "index", model), before)
 
 
-def test_a_dataset_whose_first_folder_was_never_there_is_indexed_without_it(model, pictures, tmp_path):
+def test_a_dataset_whose_first_folder_was_never_there_is_indexed_without_it(
+    model, pictures, tmp_path
+):
     names = ["media/train/a.png", *(f"media/val/p{i}.png" for i in range(6))]
     lines = [{"file_name": name, "id": name, "captions": ["a"], "split": "test"} for name in names]
     dataset = write_dataset(tmp_path / "data", lines, {"name": "toy", "kind": "image"})
@@ -200,7 +204,9 @@ def test_a_folder_holds_the_index_of_one_adapter(model, pictures, tmp_path, read
         same(MediaIndex.load(tmp_path / "index", model), index)
     model.set_adapter("a", 1.0)
     assert index.query("a dog") and model.scale == 1.0  # it asks at its own scale
-    with pytest.raises(ValueError, match="with adapter 'a' at scale 0.5, but now adapter 'a' is active"):
+    with pytest.raises(
+        ValueError, match="with adapter 'a' at scale 0.5, but now adapter 'a' is active"
+    ):
         MediaIndex.load(tmp_path / "index", model)
 
 
@@ -227,7 +233,10 @@ def test_files_read_ahead_give_the_same_index(model, pictures, monkeypatch):
         and len(ours) == 6
         and torch.equal(vectors(ours), vectors(plain))
     )
-    assert ours.skipped == plain.skipped and "cannot be read as a picture" in dict(ours.skipped)["p2.png"]
+    assert (
+        ours.skipped == plain.skipped
+        and "cannot be read as a picture" in dict(ours.skipped)["p2.png"]
+    )
 
 
 def test_the_next_files_are_read_while_the_model_embeds_and_no_more(
@@ -249,13 +258,17 @@ def test_the_next_files_are_read_while_the_model_embeds_and_no_more(
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
-def test_a_model_that_stops_leaves_nothing_to_be_read(model, pictures, tmp_path, read, ahead, error):
+def test_a_model_that_stops_leaves_nothing_to_be_read(
+    model, pictures, tmp_path, read, ahead, error
+):
     """Two files are embedded, at most two more are being read; then no thread goes on."""
     embedding = mock.patch.object(build, "embed", wraps=build.embed, side_effect=[DEFAULT, error])
     with embedding, pytest.raises(error):
         MediaIndex.build(model, pictures, folder=tmp_path / "index")
     before = list(read)
-    assert {"p0.png", "p1.png"} <= set(before) and not [t for t in threading.enumerate() if "Pool" in t.name]
+    assert {"p0.png", "p1.png"} <= set(before) and not [
+        t for t in threading.enumerate() if "Pool" in t.name
+    ]
     read.clear()
     MediaIndex.build(model, pictures, folder=tmp_path / "index")
     assert sorted(read) == [f"p{i}.png" for i in range(2, 6)]
@@ -270,7 +283,11 @@ def test_files_are_read_ahead_where_a_core_is_free(monkeypatch):
 
 
 def test_on_a_cpu_each_core_embeds_a_share_and_torch_keeps_its_threads(model, monkeypatch):
-    pixels, seen, before = [torch.rand(n, 3, 32, 32) for n in (1, 3, 2, 3)], [], torch.get_num_threads()
+    pixels, seen, before = (
+        [torch.rand(n, 3, 32, 32) for n in (1, 3, 2, 3)],
+        [],
+        torch.get_num_threads(),
+    )
     really = model.encode_images
     wanted = really(torch.cat(pixels)).split([1, 3, 2, 3])
 
@@ -286,7 +303,9 @@ def test_on_a_cpu_each_core_embeds_a_share_and_torch_keeps_its_threads(model, mo
             assert (torch.get_num_threads(), pool.submit(torch.get_num_threads).result()) == (2, 2)
     finally:
         torch.set_num_threads(before)
-    assert sorted(size for size, *_ in seen) == [4, 5] and {threads for _, threads, _ in seen} == {1}
+    assert sorted(size for size, *_ in seen) == [4, 5] and {threads for _, threads, _ in seen} == {
+        1
+    }
     assert threading.current_thread().name not in {name for *_, name in seen}
 
 
@@ -298,7 +317,10 @@ def test_files_beside_an_index_are_kept(model, pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(build, "PART_SECONDS", 0)
     folder = tmp_path / "index"
     MediaIndex.build(model, pictures, folder=folder)
-    files = [folder / name for name in ("parts/1/index.json", "thesis.docx", "segment-000001.safetensors")]
+    files = [
+        folder / name
+        for name in ("parts/1/index.json", "thesis.docx", "segment-000001.safetensors")
+    ]
     files[0].parent.mkdir(parents=True)
     for file in files:
         file.write_text("years of work")
@@ -308,14 +330,19 @@ def test_files_beside_an_index_are_kept(model, pictures, tmp_path, monkeypatch):
     same(MediaIndex.load(folder, model), index)
 
 
-@pytest.mark.parametrize("name", ["thesis.docx", "index.json", "segment-1.safetensors", "parts/1/notes.txt"])
+@pytest.mark.parametrize(
+    "name", ["thesis.docx", "index.json", "segment-1.safetensors", "parts/1/notes.txt"]
+)
 def test_a_folder_of_other_things_is_refused_untouched(model, pictures, tmp_path, read, name):
     index, folder = MediaIndex.build(model, pictures), tmp_path / "theirs"
     (folder / name).parent.mkdir(parents=True)
     (folder / name).write_text("years of work")
     before = sorted(folder.rglob("*"))
     read.clear()
-    for write in (lambda: MediaIndex.build(model, pictures, folder=folder), lambda: index.save(folder)):
+    for write in (
+        lambda: MediaIndex.build(model, pictures, folder=folder),
+        lambda: index.save(folder),
+    ):
         with pytest.raises(ValueError, match=f"theirs.*{name.split('/')[0]}.*a folder of its own"):
             write()
     assert read == [] and sorted(folder.rglob("*")) == before
@@ -323,14 +350,18 @@ def test_a_folder_of_other_things_is_refused_untouched(model, pictures, tmp_path
 
 
 def test_a_file_is_no_folder_and_hidden_files_do_not_count(model, pictures, tmp_path):
-    with pytest.raises(ValueError, match="p0.png: a file, expected a folder; give the index a folder of its"):
+    with pytest.raises(
+        ValueError, match="p0.png: a file, expected a folder; give the index a folder of its"
+    ):
         MediaIndex.build(model, pictures, folder=pictures / "p0.png")
     (tmp_path / "index").mkdir()
     (tmp_path / "index" / ".DS_Store").touch()
     assert len(MediaIndex.build(model, pictures, folder=tmp_path / "index")) == 6
 
 
-def test_two_writers_take_turns(model, toy_processor, pictures, tmp_path, read, monkeypatch, capsys):
+def test_two_writers_take_turns(
+    model, toy_processor, pictures, tmp_path, read, monkeypatch, capsys
+):
     """The second build waits for the first, then finds every file embedded."""
     really, started, released = build.read_pixels, threading.Event(), threading.Event()
 
@@ -349,7 +380,10 @@ def test_two_writers_take_turns(model, toy_processor, pictures, tmp_path, read, 
         released.set()
         same(second.result(), first.result())
     assert sorted(read) == [f"p{i}.png" for i in range(6)]
-    assert "index: another process is writing this index; waiting until it ends" in capsys.readouterr().out
+    assert (
+        "index: another process is writing this index; waiting until it ends"
+        in capsys.readouterr().out
+    )
 
 
 # ---- a folder that changes
@@ -388,7 +422,8 @@ def test_pictures_that_exchange_names_exchange_embeddings(model, tmp_path):
 
 
 def test_an_index_in_memory_is_the_start_of_one_in_a_folder(model, pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "SMALL", 2)  # of so many frames a segment is not written again, if it is there
+    # of so many frames a segment is not written again, if it is there
+    monkeypatch.setattr(build, "SMALL", 2)
     index = MediaIndex.build(model, pictures)
     kept = MediaIndex.build(model, pictures, previous=index, folder=tmp_path / "index")
     same(kept, index)
@@ -429,9 +464,14 @@ def test_links(model, pictures, tmp_path):
     (pictures / "dangling.png").symlink_to(tmp_path / "nowhere.png")
     os.mkfifo(pictures / "pipe.png")
     index = MediaIndex.build(model, pictures)
-    assert [file.media for file in index.files] == ["linked/q.png", *(f"p{i}.png" for i in range(6))]
+    assert [file.media for file in index.files] == [
+        "linked/q.png",
+        *(f"p{i}.png" for i in range(6)),
+    ]
     reasons = dict(index.skipped)
-    assert reasons["dangling.png"].startswith("no such file") and reasons["pipe.png"].startswith("no regular")
+    assert reasons["dangling.png"].startswith("no such file") and reasons["pipe.png"].startswith(
+        "no regular"
+    )
     assert "self.png" in reasons and len(reasons) == 3
 
 
@@ -473,7 +513,9 @@ def test_names_of_every_kind(model, tmp_path, capsys):
     index = MediaIndex.build(model, folder, folder=tmp_path / "index")
     assert {file.media for file in index.files} == set(names)
     shown = [name for name, _ in index.query("a dog", 10)]
-    assert sorted(shown) == sorted(name.replace("\udce9", "�").replace("\udcff", "�") for name in names)
+    assert sorted(shown) == sorted(
+        name.replace("\udce9", "�").replace("\udcff", "�") for name in names
+    )
     assert r"skipped bad\n�.jpg: cannot be read as a picture" in capsys.readouterr().out
     loaded = MediaIndex.load(tmp_path / "index", model)
     assert list(loaded.files) == list(index.files) and loaded.skipped == index.skipped

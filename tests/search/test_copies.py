@@ -22,7 +22,9 @@ def scene(number: int, size: tuple[int, int] = (400, 300)) -> Image.Image:
 
 
 def resized(picture: Image.Image, factor: float) -> Image.Image:
-    return picture.resize([round(side * factor) for side in picture.size], Image.Resampling.BILINEAR)
+    return picture.resize(
+        [round(side * factor) for side in picture.size], Image.Resampling.BILINEAR
+    )
 
 
 def saved(picture: Image.Image, quality: int, kind: str = "JPEG") -> Image.Image:
@@ -59,13 +61,17 @@ def test_a_copy_is_close_and_another_picture_is_not(name):
     changed, share = COPIES[name]
     hashes = [picture_hash(scene(number)) for number in range(40)]
     copies = [picture_hash(changed(scene(number))) for number in range(40)]
-    folded = [fold(np.array(pair, np.uint64)) == [[0, 1]] for pair in zip(hashes, copies, strict=True)]
+    folded = [
+        fold(np.array(pair, np.uint64)) == [[0, 1]] for pair in zip(hashes, copies, strict=True)
+    ]
     assert sum(folded) >= share * len(folded)
     assert len(fold(np.array(hashes, np.uint64))) == 40
 
 
 def test_plain_pictures_are_copies_of_nothing():
-    plain = [Image.new("RGB", (64, 48), colour) for colour in ("white", "white", "black", "#808080")]
+    plain = [
+        Image.new("RGB", (64, 48), colour) for colour in ("white", "white", "black", "#808080")
+    ]
     assert [picture_hash(one) for one in plain] == [0, 0, 0, 0]
     assert fold(np.array([7, 0, 0, 7], np.uint64)) == [[0, 3], [1], [2]]
 
@@ -122,22 +128,30 @@ def test_five_thousand_results_are_folded_at_once():
 
 @pytest.mark.minis
 def test_how_many_copies_and_how_many_other_pictures_are_folded_in_the_offline_benchmarks(capsys):
-    """The copies of 200 pictures, each by each way; and all pairs of pictures, of which none is a copy."""
+    """The copies of 200 pictures, each by each way; and all pairs of pictures, of which none is a
+    copy.
+    """
     with capsys.disabled():
         for name, most in (("mini-flickr30k", 10), ("mini-flickr30k-twins", 100)):
             folder = ROOT / "data" / name
             lines = map(json.loads, (folder / "metadata.jsonl").read_text().splitlines())
-            pictures = [Image.open(folder / line["file_name"]) for line in lines if line["split"] == "test"]
+            pictures = [
+                Image.open(folder / line["file_name"]) for line in lines if line["split"] == "test"
+            ]
             hashes = [picture_hash(picture) for picture in pictures]
             pairs = len(pictures) * (len(pictures) - 1) // 2
             false = sum(
-                differing(one, other) <= CLOSE for i, one in enumerate(hashes) for other in hashes[:i]
+                differing(one, other) <= CLOSE
+                for i, one in enumerate(hashes)
+                for other in hashes[:i]
             )
             print(f"\n{name}: different pictures taken for copies: {false} / {pairs:,} pairs")
             assert false <= most
             if name == "mini-flickr30k":
                 for way, (changed, share) in COPIES.items():
                     copies = [picture_hash(changed(picture)) for picture in pictures[:200]]
-                    found = sum(differing(*pair) <= CLOSE for pair in zip(hashes, copies, strict=False))
+                    found = sum(
+                        differing(*pair) <= CLOSE for pair in zip(hashes, copies, strict=False)
+                    )
                     print(f"  {way}: found {found} / 200")
                     assert found >= share * 200

@@ -1,4 +1,6 @@
-"""An index answers as the naive comparison does, survives the disk, and says what it could not read."""
+"""An index answers as the naive comparison does, survives the disk, and says what it could not
+read.
+"""
 
 import json
 import os
@@ -84,7 +86,9 @@ def test_files_are_a_sequence_and_what_a_build_cannot_use_is_refused(model, medi
     files = MediaIndex.build(model, media).files
     assert files[1:3] == [files[1], files[2]] and files[::-1][0] == files[len(files) - 1]
     for both in ({"shard": (0, 2)}, {"store": tmp_path / "a", "folder": tmp_path / "b"}):
-        with pytest.raises(ValueError, match="`shard` needs `store`, and `store` goes with neither"):
+        with pytest.raises(
+            ValueError, match="`shard` needs `store`, and `store` goes with neither"
+        ):
             MediaIndex.build(model, media, **both)
     assert not list(tmp_path.iterdir())
 
@@ -95,7 +99,9 @@ def test_files_are_a_sequence_and_what_a_build_cannot_use_is_refused(model, medi
 def test_scores_of_a_split_are_those_of_the_evaluation(model, tmp_path, similarity, adapter):
     dataset = data.load(write_videos(tmp_path, {"train": 2, "test": 7}), "test")
     model.set_adapter(adapter)
-    config = TrainConfig(similarity=similarity, max_words=4, max_frames=4, fps=None, temperature=0.5)
+    config = TrainConfig(
+        similarity=similarity, max_words=4, max_frames=4, fps=None, temperature=0.5
+    )
     index = MediaIndex.build(model, dataset, config)
     assert index.config == ReadConfig(similarity, 0.5, 4, 4, None)
     encoded = evaluation.encode(model, dataset, config)
@@ -105,7 +111,8 @@ def test_scores_of_a_split_are_those_of_the_evaluation(model, tmp_path, similari
     assert index.scores(dataset.captions, []).shape == (len(dataset.captions), 0)
     assert index.captions == dataset.captions
     assert torch.equal(index.text_to_item, dataset.text_to_item)
-    assert index.query("a dog and a red cat") == index.query("a dog")  # as many words as its config says
+    # as many words as its config says
+    assert index.query("a dog and a red cat") == index.query("a dog")
 
 
 def test_query_is_the_sorted_cosine_of_files(model, media):
@@ -116,7 +123,9 @@ def test_query_is_the_sorted_cosine_of_files(model, media):
     cosine = dict(zip((file.file_name for file in index.files), scores, strict=True))
     best = index.query("a red cat", k=4)
     assert names(best) == sorted(cosine, key=cosine.get, reverse=True)[:4]
-    assert [score for _, score in best] == pytest.approx([cosine[name] for name in names(best)], abs=1e-5)
+    assert [score for _, score in best] == pytest.approx(
+        [cosine[name] for name in names(best)], abs=1e-5
+    )
     assert set(names(index.query("a red cat", k=100))) == set(cosine)
 
 
@@ -143,7 +152,9 @@ def test_the_second_search_reorders_the_best_of_the_first(toy_index, depth, seed
 @pytest.fixture(scope="module")
 def toy_index(tmp_path_factory, toy_processor):
     folder = write_picture(tmp_path_factory.mktemp("one") / "p.png", 3).parent
-    return MediaIndex.build(RetrievalModel(build_clip(), toy_processor), folder, ReadConfig(temperature=0.5))
+    return MediaIndex.build(
+        RetrievalModel(build_clip(), toy_processor), folder, ReadConfig(temperature=0.5)
+    )
 
 
 def test_a_file_finds_itself_first(model, media, tmp_path):
@@ -160,7 +171,12 @@ def test_a_file_finds_itself_first(model, media, tmp_path):
 def test_captions_know_their_items(model, tmp_path):
     index = MediaIndex.build(model, write_images(tmp_path / "d", {"train": 8, "val": 2, "test": 3}))
     assert len(index) == 13
-    assert [file.media[6:10] for file in list(index.files)[7:11]] == ["trai", "val0", "val0", "test"]
+    assert [file.media[6:10] for file in list(index.files)[7:11]] == [
+        "trai",
+        "val0",
+        "val0",
+        "test",
+    ]
     wanted = [i for i, file in enumerate(index.files) if "a red cat" in file.captions]
     assert index.right("  A  red CAT ") == wanted and len(wanted) == 3
     assert index.right("a red") == []
@@ -204,7 +220,9 @@ def test_weights_are_read_once_a_build_or_load_and_again_when_they_changed(
     """Not for each part of an index, and not for each query."""
     model.set_adapter(adapter)
     calls, really = [], model_weights.identify
-    monkeypatch.setattr(model_weights, "identify", lambda *given: calls.append(given) or really(*given))
+    monkeypatch.setattr(
+        model_weights, "identify", lambda *given: calls.append(given) or really(*given)
+    )
     monkeypatch.setattr(build, "PART_SECONDS", 0)
     MediaIndex.build(model, media, folder=tmp_path)
     (tmp_path / "index.json").unlink()  # all its segments are left by a stopped build
@@ -223,7 +241,9 @@ def test_weights_are_read_once_a_build_or_load_and_again_when_they_changed(
         changing["adapter 'a'"] = model.get_adapter("a").shared_weight.detach()
     for name, weight in changing.items():
         weight[0] += 0.1
-        with pytest.raises(ValueError, match=f"the weights of {name} changed since; build the index again"):
+        with pytest.raises(
+            ValueError, match=f"the weights of {name} changed since; build the index again"
+        ):
             index.query("a dog")
         weight[0] -= 0.1
     if adapter:  # and another one in its place
@@ -312,7 +332,9 @@ def test_a_kill_while_saving_leaves_the_old_index(model, media, tmp_path, monkey
     assert len(list(tmp_path.glob("[!.]*"))) == 2 and not list(tmp_path.glob(".*.tmp"))
 
 
-def test_what_is_no_index_or_of_another_format_is_an_error_that_names_it(model, media, tmp_path, monkeypatch):
+def test_what_is_no_index_or_of_another_format_is_an_error_that_names_it(
+    model, media, tmp_path, monkeypatch
+):
     with pytest.raises(FileNotFoundError, match="index.json: no such file; build the index again"):
         MediaIndex.load(tmp_path, model)
     (tmp_path / "index.safetensors").write_text("an older version")
@@ -328,7 +350,9 @@ def test_what_is_no_index_or_of_another_format_is_an_error_that_names_it(model, 
     with monkeypatch.context() as patch:
         patch.setattr(store, "FORMAT_VERSION", 7)
         index.save(tmp_path / "new")
-    with pytest.raises(ValueError, match="'format_version': expected 6, found 7.*; build the index again"):
+    with pytest.raises(
+        ValueError, match="'format_version': expected 6, found 7.*; build the index again"
+    ):
         MediaIndex.load(tmp_path / "new", model)
 
 
@@ -351,7 +375,9 @@ def test_a_method_that_looks_across_frames_sees_whole_clips(tmp_path, toy_proces
     config = TrainConfig(max_frames=4, fps=None)
     index, wanted = MediaIndex.build(model, clips, config), evaluation.encode(model, clips, config)
     for item in range(3):
-        torch.testing.assert_close(index.frames(item), wanted.frames[item][wanted.mask[item].bool()])
+        torch.testing.assert_close(
+            index.frames(item), wanted.frames[item][wanted.mask[item].bool()]
+        )
 
 
 @pytest.fixture(scope="module")
@@ -359,13 +385,20 @@ def written(toy_processor, media, tmp_path_factory):
     """The folder of a small index, its model and what it answers."""
     folder, model = tmp_path_factory.mktemp("written"), RetrievalModel(build_clip(), toy_processor)
     index = MediaIndex.build(model, media, folder=folder)
-    return folder, {path: path.read_bytes() for path in folder.glob("[!.]*")}, model, index.query("a dog", 10)
+    return (
+        folder,
+        {path: path.read_bytes() for path in folder.glob("[!.]*")},
+        model,
+        index.query("a dog", 10),
+    )
 
 
 @settings(max_examples=400, deadline=None)
 @given(choice=st.randoms(use_true_random=False), truncated=st.booleans(), early=st.booleans())
 def test_a_damaged_index_answers_as_before_or_is_refused(written, choice, truncated, early):
-    """One byte is another one, or the end is missing; `early`: in the header, where little may not matter."""
+    """One byte is another one, or the end is missing; `early`: in the header, where little may not
+    matter.
+    """
     folder, contents, model, answers = written
     file, content = choice.choice(sorted(contents.items()))
     place = choice.randrange(min(1500, len(content)) if early else len(content))
@@ -406,12 +439,16 @@ def test_only_new_and_changed_files_are_embedded_again(model, media, tmp_path, m
     write_picture(folder / "pictures/a new one.png", 60)
     embedded = []
     encode = model.encode_images
-    monkeypatch.setattr(model, "encode_images", lambda pixels: embedded.append(len(pixels)) or encode(pixels))
+    monkeypatch.setattr(
+        model, "encode_images", lambda pixels: embedded.append(len(pixels)) or encode(pixels)
+    )
     updated = MediaIndex.build(model, folder, previous=index)
     assert embedded == [2]
     same(updated, MediaIndex.build(model, folder))
     model.set_adapter("a")
-    with pytest.raises(ValueError, match="`previous`: built with no adapter, but now adapter 'a' is active"):
+    with pytest.raises(
+        ValueError, match="`previous`: built with no adapter, but now adapter 'a' is active"
+    ):
         MediaIndex.build(model, folder, previous=index)
 
 
@@ -426,7 +463,10 @@ def test_unreadable_files_are_skipped_listed_and_counted(model, media, tmp_path,
     assert set(names(index.skipped)) == skipped
     assert dict(index.skipped)["empty.mp4"].startswith("empty file")
     printed = capsys.readouterr().out
-    assert "indexed 8 / 13 files, 8 of them embedded now" in printed and "skipped words.png: " in printed
+    assert (
+        "indexed 8 / 13 files, 8 of them embedded now" in printed
+        and "skipped words.png: " in printed
+    )
     assert skipped.isdisjoint(names(index.query("a dog", k=100)))
 
 
@@ -439,7 +479,9 @@ def test_a_source_without_media_is_an_error(model, tmp_path):
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=said):
             MediaIndex.build(model, tmp_path / source)
-    with pytest.raises(FileNotFoundError, match="an empty path is none; expected a dataset, or a folder"):
+    with pytest.raises(
+        FileNotFoundError, match="an empty path is none; expected a dataset, or a folder"
+    ):
         MediaIndex.build(model, "")  # not the current folder
     (tmp_path / "empty.jpg").touch()
     with pytest.raises(ValueError, match="none of its 1 files can be read"):
@@ -456,10 +498,20 @@ def test_a_source_without_media_is_an_error(model, tmp_path):
             TypeError,
             "^a query is a sentence, not .*query_media`",
         ),
-        ("query_media", [None, 3, b"p.png", ""], TypeError, "^expected the path of a picture or clip, not "),
+        (
+            "query_media",
+            [None, 3, b"p.png", ""],
+            TypeError,
+            "^expected the path of a picture or clip, not ",
+        ),
         ("query_media", ["notes.txt"], MediaError, "notes.txt: neither picture nor clip"),
         ("query_media", ["gone.mp4"], MediaError, "gone.mp4: no such file"),
-        ("query_media", ["gone"], MediaError, "gone: neither picture nor clip, and not there; expected"),
+        (
+            "query_media",
+            ["gone"],
+            MediaError,
+            "gone: neither picture nor clip, and not there; expected",
+        ),
     ],
 )
 def test_questions_that_cannot_be_answered_say_why(toy_index, asked, wrong, error, said):
@@ -478,7 +530,8 @@ def test_as_many_answers_as_a_number_says(toy_index, k):
 
 def test_copies_agree_in_their_hash_and_in_their_embedding(model, tmp_path):
     files = [
-        MediaFile(f"{i}.png", f"{i}.png", "image", copy_hash=7 if i != 3 else 2**64 - 1) for i in range(5)
+        MediaFile(f"{i}.png", f"{i}.png", "image", copy_hash=7 if i != 3 else 2**64 - 1)
+        for i in range(5)
     ]
     vectors = torch.eye(8)[[0, 0, 1, 0, 0]]  # 2 has another colour, 3 another shape
     write_picture(tmp_path / "any.png", 1)

@@ -1,4 +1,6 @@
-"""A LanceDB table answers as the index that it was made of, whoever fills it and whatever is killed."""
+"""A LanceDB table answers as the index that it was made of, whoever fills it and whatever is
+killed.
+"""
 
 import os
 import subprocess
@@ -59,11 +61,15 @@ def test_a_table_of_an_index_gives_its_answers(model, media, tmp_path, similarit
     written = index.to_lance(tmp_path / "table")
     for table in (written, MediaIndex.load(tmp_path / "table", model)):
         assert len(table) == len(index) == 10
-        assert [table.query(query, 20) for query in QUERIES] == [index.query(query, 20) for query in QUERIES]
+        assert [table.query(query, 20) for query in QUERIES] == [
+            index.query(query, 20) for query in QUERIES
+        ]
         picture = media / "it's 3.png"
         assert table.query_media(picture, 4) == index.query_media(picture, 4)
     near = nearest(written)
-    assert sorted(near.files, key=lambda file: file.media) == sorted(index.files, key=lambda file: file.media)
+    assert sorted(near.files, key=lambda file: file.media) == sorted(
+        index.files, key=lambda file: file.media
+    )
     assert {near.path(file) for file in near.files} == {index.path(file) for file in index.files}
 
 
@@ -124,7 +130,9 @@ def test_a_large_table_is_searched_by_lists_and_so_is_what_was_added_since(
     table.table.add(
         [(file, vector[None]) for file, vector in zip(files[2000:], embeddings[2000:], strict=True)]
     )
-    monkeypatch.setattr(MediaIndex, "_encode", lambda self, texts: asked[[int(text) for text in texts]])
+    monkeypatch.setattr(
+        MediaIndex, "_encode", lambda self, texts: asked[[int(text) for text in texts]]
+    )
     expected = (normalize(asked, dim=1) @ normalize(embeddings, dim=1).T).topk(10).indices.tolist()
 
     def found():
@@ -154,7 +162,8 @@ def test_a_build_embeds_what_is_new_and_forgets_what_is_gone(model, media, tmp_p
     table = build_into(model, media, tmp_path)
     assert sorted(read) == ["it's 1.png", "it's 2.png", "new.png"] and len(table) == 9
     times = {file.media: file.modified for file in nearest(table).files}
-    assert times["clip 1.mp4"] == (media / "clip 1.mp4").stat().st_ctime_ns  # with its old embeddings
+    # with its old embeddings
+    assert times["clip 1.mp4"] == (media / "clip 1.mp4").stat().st_ctime_ns
     alike(table, MediaIndex.build(model, media))
 
 
@@ -188,7 +197,9 @@ def test_a_table_is_replaced_whole_or_not_at_all(model, media, tmp_path, monkeyp
 
 def test_refusals_are_one_line_that_says_where(model, media, tmp_path, monkeypatch):
     table = build_into(model, media, tmp_path)
-    with pytest.raises(ValueError, match=r"table: built with ReadConfig.*, now ReadConfig.* is wanted"):
+    with pytest.raises(
+        ValueError, match=r"table: built with ReadConfig.*, now ReadConfig.* is wanted"
+    ):
         build_into(model, media, tmp_path, config=ReadConfig(max_frames=3))
     for shard in ((2, 2), (-1, 2), (0, 0)):
         with pytest.raises(ValueError, match=r"shard=.*: expected \(number, how many\)"):
@@ -224,7 +235,9 @@ def test_a_table_of_somebody_else_is_no_index(model, media, tmp_path):
         build_into(model, media, tmp_path)
 
 
-def test_a_place_is_a_full_path_or_an_address_and_compact_takes_both(tmp_path, monkeypatch, model, media):
+def test_a_place_is_a_full_path_or_an_address_and_compact_takes_both(
+    tmp_path, monkeypatch, model, media
+):
     assert lance.place("s3://bucket/a b") == "s3://bucket/a b" and lance.is_table("s3://bucket/a b")
     monkeypatch.chdir(tmp_path)
     assert lance.place("table") == str(tmp_path / "table") and not lance.is_table("table")
@@ -275,7 +288,11 @@ def s3():
     running = server.ThreadedMotoServer(port=0)
     running.start()
     host, port = running.get_host_and_port()
-    found = {"AWS_ENDPOINT": f"http://{host}:{port}", "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1"}
+    found = {
+        "AWS_ENDPOINT": f"http://{host}:{port}",
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_REGION": "us-east-1",
+    }
     found |= {"AWS_ACCESS_KEY_ID": "somebody", "AWS_SECRET_ACCESS_KEY": "secret"}
     with mock.patch.dict(os.environ, found):
         client = boto3.client("s3", endpoint_url=found["AWS_ENDPOINT"], region_name="us-east-1")
@@ -287,7 +304,10 @@ def s3():
 @pytest.mark.processes
 @pytest.mark.parametrize("count, at", [(2, "folder"), (3, "s3")])
 def test_several_processes_fill_one_table_as_one_does(toy_processor, many, tmp_path, s3, count, at):
-    model, place = RetrievalModel(build_clip(), toy_processor), s3 if at == "s3" else tmp_path / "table"
+    model, place = (
+        RetrievalModel(build_clip(), toy_processor),
+        s3 if at == "s3" else tmp_path / "table",
+    )
     processes = [start(many, place, number, count) for number in range(count)]
     alone = MediaIndex.build(model, many)
     assert [process.wait(timeout=300) for process in processes] == [0] * count
@@ -323,7 +343,10 @@ def test_two_parts_of_a_clip_are_two_rows(model, media, tmp_path):
 
 
 def test_a_picture_of_two_ids_is_one_row_and_is_read_again_if_it_changes(model, media, tmp_path):
-    lines = [{"file_name": "media/new.png", "id": name, "captions": [name], "split": "test"} for name in "ab"]
+    lines = [
+        {"file_name": "media/new.png", "id": name, "captions": [name], "split": "test"}
+        for name in "ab"
+    ]
     dataset = write_dataset(tmp_path / "data", lines, {"name": "toy", "kind": "image"})
     for level in (10, 200):
         write_picture(dataset / "media" / "new.png", level)

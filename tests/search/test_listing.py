@@ -24,7 +24,16 @@ def found(folder):
 
 
 def test_what_is_not_read_is_counted_by_kind(tmp_path):
-    for name in ("a.png", "b.jfif", "deep/c.JPG", "d.psd", "e.PSD", "deep/f.svg", "notes.txt", ".g.psd"):
+    for name in (
+        "a.png",
+        "b.jfif",
+        "deep/c.JPG",
+        "d.psd",
+        "e.PSD",
+        "deep/f.svg",
+        "notes.txt",
+        ".g.psd",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (8, 8)).save(tmp_path / name, "jpeg")
     _, files, problems = listing.find(tmp_path)
@@ -39,7 +48,9 @@ def test_what_is_not_read_is_counted_by_kind(tmp_path):
         listing.find(tmp_path)
 
 
-def test_a_folder_that_vanishes_while_it_is_listed_leaves_names_that_cannot_be_read(tmp_path, monkeypatch):
+def test_a_folder_that_vanishes_while_it_is_listed_leaves_names_that_cannot_be_read(
+    tmp_path, monkeypatch
+):
     for name in ("a.gif", "b.png", "c.mp4", "deep/d.jpg"):
         write_picture(tmp_path / "media" / name, 1) if name[-1] != "4" else (
             tmp_path / "media" / name
@@ -51,13 +62,20 @@ def test_a_folder_that_vanishes_while_it_is_listed_leaves_names_that_cannot_be_r
 
     monkeypatch.setattr(listing, "kind_of", vanishing)
     root, files, problems = listing.find(tmp_path / "media")
-    assert [file.media for file in files] == ["a.gif", "b.png", "c.mp4", "deep/d.jpg"] and problems == []
+    assert [file.media for file in files] == [
+        "a.gif",
+        "b.png",
+        "c.mp4",
+        "deep/d.jpg",
+    ] and problems == []
     for file in files:
         with pytest.raises(MediaError, match="no such file"):
             listing.stamp(file, root / file.media)
 
 
-def test_a_path_that_may_not_be_looked_at_is_listed_and_says_so_when_it_is_read(tmp_path, monkeypatch):
+def test_a_path_that_may_not_be_looked_at_is_listed_and_says_so_when_it_is_read(
+    tmp_path, monkeypatch
+):
     def stat(path, *rest, really=os.stat, **options):
         if str(path).endswith("shut.jpg"):
             raise PermissionError(13, "Permission denied", str(path))
@@ -67,7 +85,10 @@ def test_a_path_that_may_not_be_looked_at_is_listed_and_says_so_when_it_is_read(
         write_picture(tmp_path / name, 1)
     monkeypatch.setattr(os, "stat", stat)
     root, files, _ = listing.find(tmp_path)
-    assert [(file.media, file.kind) for file in files] == [("a.jpg", "image"), ("shut.jpg", "image")]
+    assert [(file.media, file.kind) for file in files] == [
+        ("a.jpg", "image"),
+        ("shut.jpg", "image"),
+    ]
     with pytest.raises(MediaError, match=r"shut\.jpg: cannot be opened \(.*Permission denied"):
         read_media(root / "shut.jpg", "image", 1, None)
 
@@ -75,9 +96,11 @@ def test_a_path_that_may_not_be_looked_at_is_listed_and_says_so_when_it_is_read(
 @pytest.mark.parametrize(
     "name, content",
     [
-        ("metadata.jsonl", {"file_name": "0001.png", "text": "a dog"}),  # as Hugging Face's image folders
+        # as Hugging Face's image folders
+        ("metadata.jsonl", {"file_name": "0001.png", "text": "a dog"}),
         ("metadata.jsonl", {"file_name": "0001.png", "id": 1}),
-        ("dataset.json", {"images": [{"filename": "0001.png"}], "dataset": "coco"}),  # as Karpathy's files
+        # as Karpathy's files
+        ("dataset.json", {"images": [{"filename": "0001.png"}], "dataset": "coco"}),
     ],
 )
 def test_the_file_of_another_program_does_not_make_a_dataset(tmp_path, name, content):

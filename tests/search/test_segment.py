@@ -42,9 +42,9 @@ def drawn(n, seed=0, width=32):
     """Random files, and embeddings [n, D] that differ on a few axes more than on others."""
     generator = torch.Generator().manual_seed(seed)
     spectrum = torch.arange(1, width + 1) ** -0.5
-    return [MediaFile(f"{i}.png", f"{i}.png", "image") for i in range(n)], 3 + 10 * spectrum * torch.randn(
-        n, width, generator=generator
-    )
+    return [
+        MediaFile(f"{i}.png", f"{i}.png", "image") for i in range(n)
+    ], 3 + 10 * spectrum * torch.randn(n, width, generator=generator)
 
 
 # ---- what is written
@@ -62,7 +62,11 @@ def test_adding_writes_what_is_new_and_deleting_writes_no_embedding(
         updated = MediaIndex.build(model, pictures, folder=folder)
         same(updated, MediaIndex.build(model, pictures))
         same(updated, MediaIndex.load(folder, model))
-        new = [path for path in folder.glob("segment-*") if before.pop(path, None) != path.stat().st_mtime_ns]
+        new = [
+            path
+            for path in folder.glob("segment-*")
+            if before.pop(path, None) != path.stat().st_mtime_ns
+        ]
         return [len(Segment.open(path)) for path in new], len(before)
 
     assert written(lambda: write_picture(pictures / "a.png", 60)) == ([1], 0)
@@ -110,7 +114,9 @@ def test_the_command_that_compacts_says_how_many_or_one_line(index, tmp_path):
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_a_reader_that_opens_while_another_process_joins_finds_the_new_index(index, model, tmp_path):
+def test_a_reader_that_opens_while_another_process_joins_finds_the_new_index(
+    index, model, tmp_path
+):
     really, folder = Segment.open, tmp_path / "index"
 
     def replaced(path):
@@ -121,7 +127,9 @@ def test_a_reader_that_opens_while_another_process_joins_finds_the_new_index(ind
     with mock.patch.object(Segment, "open", replaced):
         assert len(MediaIndex.load(folder, model)) == 3
     next(folder.glob("segment-*")).unlink()
-    with pytest.raises(ValueError, match="index.json: a segment is not there .*; build the index again"):
+    with pytest.raises(
+        ValueError, match="index.json: a segment is not there .*; build the index again"
+    ):
         MediaIndex.load(folder, model)
 
 
@@ -134,8 +142,14 @@ def test_damage_is_found_when_it_is_used_and_mended_by_a_build(index, model, pic
     path.write_bytes(content)
     loaded = MediaIndex.load(tmp_path / "index", model)
     assert [file.media for file in loaded.files] == [file.media for file in index.files]
-    for ask in (lambda: loaded.query("a dog"), lambda: loaded.query("a dog"), lambda: loaded.frames(0)):
-        with pytest.raises(ValueError, match="its vectors do not have their digest; build the index again"):
+    for ask in (
+        lambda: loaded.query("a dog"),
+        lambda: loaded.query("a dog"),
+        lambda: loaded.frames(0),
+    ):
+        with pytest.raises(
+            ValueError, match="its vectors do not have their digest; build the index again"
+        ):
             ask()
     with pytest.raises(ValueError, match="its vectors do not have their digest"):
         compact(tmp_path / "index")
@@ -152,7 +166,9 @@ def test_columns_are_read_without_parsing_the_files(index, monkeypatch):
     assert "2 pictures, 1 clips" in repr(held) and held.lengths.tolist() == [2, 3, 1]
 
 
-def test_an_index_without_a_column_is_built_again(index, model, pictures, tmp_path, monkeypatch, capsys):
+def test_an_index_without_a_column_is_built_again(
+    index, model, pictures, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setitem(segment.COLUMNS, "size", (torch.int64, lambda file: file.size))
     with pytest.raises(ValueError, match="no index, or a damaged one .*size.*; build it again"):
         MediaIndex.load(tmp_path / "index", model)
@@ -172,7 +188,9 @@ def large(index, monkeypatch, tmp_path):
     monkeypatch.setattr("cma.search.index.DEPTH", 100)
     monkeypatch.setattr(store, "FULL", 600)
     asked = drawn(40, 1)[1]
-    monkeypatch.setattr(MediaIndex, "_encode", lambda self, texts: asked[[int(text) for text in texts]])
+    monkeypatch.setattr(
+        MediaIndex, "_encode", lambda self, texts: asked[[int(text) for text in texts]]
+    )
     holding(index, *drawn(1500)).save(tmp_path / "large")
     return MediaIndex.load(tmp_path / "large", index.model)
 
@@ -276,7 +294,9 @@ def test_ten_kills_at_random_moments_lose_nothing_and_give_no_wrong_answer(
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     for seed in range(10):
         command = [sys.executable, "-c", KILLED, str(pictures), str(folder)]
-        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, text=True
+        ) as process:
             assert process.stdout.readline() == "ready\n"
             time.sleep(random.Random(seed).uniform(0.02, 0.6))
             process.kill()
@@ -286,11 +306,15 @@ def test_ten_kills_at_random_moments_lose_nothing_and_give_no_wrong_answer(
         files = list(index.files)
         assert len({file.media for file in files}) == len(files) >= listed
         listed = len(files)
-        pixels = [build.read_pixels(file, index.path(file), model, ReadConfig())[1] for file in files]
+        pixels = [
+            build.read_pixels(file, index.path(file), model, ReadConfig())[1] for file in files
+        ]
         torch.testing.assert_close(vectors(index), torch.cat(build.embed(model, pixels)))
     assert listed > 6
     read, really = [], build.read_pixels
-    monkeypatch.setattr(build, "read_pixels", lambda file, *_: read.append(file) or really(file, *_))
+    monkeypatch.setattr(
+        build, "read_pixels", lambda file, *_: read.append(file) or really(file, *_)
+    )
     same(MediaIndex.build(model, pictures, folder=folder), MediaIndex.build(model, pictures))
     assert (
         len(read) - len(list(pictures.iterdir())) <= 2 + 3
@@ -314,13 +338,18 @@ def test_a_full_disk_keeps_what_was_embedded_and_says_one_line(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         really(path, content)
 
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left on device") as raised:
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(OSError, match="No space left on device") as raised,
+    ):
         for module in (segment, store):
             patch.setattr(module, "write_whole", write_whole)
         MediaIndex.build(model, pictures, folder=tmp_path / "index")
     assert "\n" not in str(raised.value) and str(tmp_path / "index") in str(raised.value)
     read, really_read = [], build.read_pixels
-    monkeypatch.setattr(build, "read_pixels", lambda file, *_: read.append(file) or really_read(file, *_))
+    monkeypatch.setattr(
+        build, "read_pixels", lambda file, *_: read.append(file) or really_read(file, *_)
+    )
     index = MediaIndex.build(model, pictures, folder=tmp_path / "index")
     assert len(read) == 6 - min(6, 2 * full_after)
     same(index, MediaIndex.build(model, pictures))

@@ -14,13 +14,17 @@ from tests.toy_data import write_images
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
-    return write_images(tmp_path_factory.mktemp("toy") / "data", {"train": 24, "val": 8, "test": 10})
+    return write_images(
+        tmp_path_factory.mktemp("toy") / "data", {"train": 24, "val": 8, "test": 10}
+    )
 
 
 @pytest.fixture
 def whole_config(tmp_path) -> TrainConfig:
     runs = tmp_path / "runs"
-    return TrainConfig(name="r", epochs=3, batch_size=8, lr=1e-2, max_frames=1, runs_dir=runs, cache=True)
+    return TrainConfig(
+        name="r", epochs=3, batch_size=8, lr=1e-2, max_frames=1, runs_dir=runs, cache=True
+    )
 
 
 @pytest.fixture
@@ -82,4 +86,6 @@ def same_run(record, model, unbroken) -> None:
     whole, trained = unbroken
     assert equal(weights(model), trained)
     assert json.dumps(record.metrics) == json.dumps(whole.metrics)
-    assert [{**e, "seconds": 0} for e in record.history] == [{**e, "seconds": 0} for e in whole.history]
+    assert [{**e, "seconds": 0} for e in record.history] == [
+        {**e, "seconds": 0} for e in whole.history
+    ]

@@ -48,7 +48,9 @@ def test_an_epoch_of_items_has_each_item_once_and_all_captions_in_time(dataset):
 @pytest.mark.parametrize("unit", ["captions", "items"])
 def test_epochs_and_seeds_differ(dataset, unit):
     configs = [TrainConfig(seed=seed, epoch_unit=unit) for seed in (0, 1)]
-    orders = [splits.epoch_batches(dataset, config, epoch)[0] for config in configs for epoch in (0, 1)]
+    orders = [
+        splits.epoch_batches(dataset, config, epoch)[0] for config in configs for epoch in (0, 1)
+    ]
     assert len({tuple(order.tolist()) for order in orders}) == 4
 
 
@@ -130,12 +132,16 @@ def test_pixels_are_those_of_the_processor_and_the_cache_holds_them(tmp_path, to
         Pixels(toy_processor, TrainConfig())(dataset, [2])
 
 
-def test_a_short_clip_is_filled_up_with_masked_zeros_and_a_part_is_cut_out(tmp_path, toy_processor, model):
+def test_a_short_clip_is_filled_up_with_masked_zeros_and_a_part_is_cut_out(
+    tmp_path, toy_processor, model
+):
     greys = {"short": [50], "long": [50, 100, 150, 200, 250], "part": [20] * 10 + [220] * 10}
     lines = []
     for name, values in greys.items():
         write_clip(tmp_path / "media" / f"{name}.mp4", values)
-        lines.append({"file_name": f"media/{name}.mp4", "id": name, "captions": ["grey"], "split": "val"})
+        lines.append(
+            {"file_name": f"media/{name}.mp4", "id": name, "captions": ["grey"], "split": "val"}
+        )
     lines[2] |= {"start": 1.0, "end": 2.0}
     (tmp_path / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (tmp_path / "dataset.json").write_text(json.dumps({"name": "toy", "kind": "video"}))
@@ -145,7 +151,9 @@ def test_a_short_clip_is_filled_up_with_masked_zeros_and_a_part_is_cut_out(tmp_p
     assert mask.tolist() == [[1, 0, 0], [1, 1, 1], [1, 1, 1]]
     assert not frames[0, 1:].any()
     pictures = read_frames(dataset.path(dataset.items[1]), 3, fps=None)
-    torch.testing.assert_close(frames[1], expected_pixels(toy_processor, pictures), atol=2e-6, rtol=0)
+    torch.testing.assert_close(
+        frames[1], expected_pixels(toy_processor, pictures), atol=2e-6, rtol=0
+    )
     assert frames[2].min() > 1  # light in every frame: nothing of the dark first second
 
 

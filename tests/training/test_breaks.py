@@ -1,4 +1,6 @@
-"""What stops a run from outside: media that vanish, a full disk, a signal. Nothing is lost, it goes on."""
+"""What stops a run from outside: media that vanish, a full disk, a signal. Nothing is lost, it goes
+on.
+"""
 
 import errno
 import multiprocessing
@@ -21,7 +23,10 @@ from tests.toy_data import write_images
 from tests.training.conftest import at_step, same_run, weights
 
 longer = pytest.mark.processes  # so that the fast suite stays fast
-SIGNALS = [(signal.SIGINT, KeyboardInterrupt), pytest.param(signal.SIGTERM, SystemExit, marks=longer)]
+SIGNALS = [
+    (signal.SIGINT, KeyboardInterrupt),
+    pytest.param(signal.SIGTERM, SystemExit, marks=longer),
+]
 
 
 @pytest.fixture
@@ -55,7 +60,9 @@ def files_of(folder: Path) -> set[str]:
 
 
 def goes_on(folder, config, make_model, unbroken, capsys, done: str, seed: int = 9) -> None:
-    """The same call resumes after what is `done`, and ends like the unbroken run; no other file is left."""
+    """The same call resumes after what is `done`, and ends like the unbroken run; no other file is
+    left.
+    """
     *whole, files = unbroken
     capsys.readouterr()
     model = make_model(dropout=0.2, seed=seed)
@@ -131,7 +138,9 @@ def test_the_command_ends_as_a_shell_expects_after_ctrl_c(monkeypatch, capsys):
 
 
 @longer
-def test_a_second_signal_ends_the_run_at_once(folder, config, make_model, unbroken, monkeypatch, capsys):
+def test_a_second_signal_ends_the_run_at_once(
+    folder, config, make_model, unbroken, monkeypatch, capsys
+):
     def twice() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
@@ -139,9 +148,12 @@ def test_a_second_signal_ends_the_run_at_once(folder, config, make_model, unbrok
 
     with monkeypatch.context() as patch:
         at_step(patch, 2, twice)
-        with pytest.raises(KeyboardInterrupt, match="at once; the run goes on from its last checkpoint"):
+        with pytest.raises(
+            KeyboardInterrupt, match="at once; the run goes on from its last checkpoint"
+        ):
             cma.train(make_model(dropout=0.2), load(folder, "train"), config)
-    goes_on(folder, config, make_model, unbroken, capsys, "", seed=0)  # from the start: there was none
+    # from the start: there was none
+    goes_on(folder, config, make_model, unbroken, capsys, "", seed=0)
 
 
 def test_a_run_in_another_thread_trains_without_signals(folder, config, make_model):
@@ -160,7 +172,10 @@ def test_a_run_in_another_thread_trains_without_signals(folder, config, make_mod
 def no_room(size: int):
     """A function that fills the disk: then a file can grow to `size` bytes, and no further."""
     resource = pytest.importorskip("resource")
-    before, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    before, limits = (
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+        resource.getrlimit(resource.RLIMIT_FSIZE),
+    )
     try:
         yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     finally:
@@ -185,7 +200,15 @@ def test_a_full_disk_is_one_line_and_the_checkpoint_before_stays(
         assert not [name for name in files_of(where) if name.endswith(".tmp")]
     else:
         assert said.startswith(f"{where}: cannot be written to") and files_of(where) == set()
-    goes_on(folder, config, make_model, unbroken, capsys, "1 and 1 steps" if done else "", 9 if done else 0)
+    goes_on(
+        folder,
+        config,
+        make_model,
+        unbroken,
+        capsys,
+        "1 and 1 steps" if done else "",
+        9 if done else 0,
+    )
 
 
 def test_a_checkpoint_that_does_not_fit_names_itself(folder, config, make_model):
@@ -198,8 +221,12 @@ def test_a_checkpoint_that_does_not_fit_names_itself(folder, config, make_model)
 
 
 @longer
-def test_an_extra_that_is_missing_is_one_line_from_a_worker_too(folder, config, make_model, monkeypatch):
-    missing = ImportError("av, decord: not installed; run `pip install 'cross-modal-adapter[video]'`")
+def test_an_extra_that_is_missing_is_one_line_from_a_worker_too(
+    folder, config, make_model, monkeypatch
+):
+    missing = ImportError(
+        "av, decord: not installed; run `pip install 'cross-modal-adapter[video]'`"
+    )
     monkeypatch.setattr("cma.training.reading.read_media", Mock(side_effect=missing))
     with pytest.raises(ImportError, match="^av, decord: not installed; run `pip install [^ ]*`$"):
         cma.train(make_model(), load(folder, "train"), config.merge({"workers": 1}))

@@ -1,4 +1,6 @@
-"""Several processes over gloo do what one does: gradient, run, metrics; an error in one ends all, once."""
+"""Several processes over gloo do what one does: gradient, run, metrics; an error in one ends all,
+once.
+"""
 
 import math
 import os
@@ -45,18 +47,29 @@ ROUGH = [{"precision": "fp16"}, {"precision": "fp16", "micro_batch": 2}, {"preci
 def model_of(seed: int = 0, dropout: float = 0.0) -> RetrievalModel:
     torch.manual_seed(seed)
     model = RetrievalModel(build_clip(), build_processor())
-    model.add_adapter("a", AdapterConfig(bottleneck_dim=4, shared_dim=8, dropout=dropout, init_std=0.1))
+    model.add_adapter(
+        "a", AdapterConfig(bottleneck_dim=4, shared_dim=8, dropout=dropout, init_std=0.1)
+    )
     return model
 
 
 def config_of(folder: Path, **settings) -> TrainConfig:
-    usual = {"name": "r", "epochs": 2, "batch_size": 7, "lr": 1e-2, "max_frames": 1, "select_on": "last"}
+    usual = {
+        "name": "r",
+        "epochs": 2,
+        "batch_size": 7,
+        "lr": 1e-2,
+        "max_frames": 1,
+        "select_on": "last",
+    }
     usual |= {"runs_dir": folder, "cache": True, "epoch_unit": "items", "eval_items": 10}
     return TrainConfig(**usual | settings)
 
 
 def gradients(folder: Path) -> list:
-    """Loss and gradient of the whole batch, as one step computes them, for all of GRADIENTS and ROUGH."""
+    """Loss and gradient of the whole batch, as one step computes them, for all of GRADIENTS and
+    ROUGH.
+    """
     results = []
     cases = [(pairs, settings, torch.float64) for pairs, settings in GRADIENTS]
     with devices.joined(CPU) as team:
@@ -125,7 +138,9 @@ def again(folder: Path) -> tuple:
 
 
 def crowded(folder: Path) -> tuple:
-    """In the last process alone, memory runs out for more than one pair at once, the first two times."""
+    """In the last process alone, memory runs out for more than one pair at once, the first two
+    times.
+    """
     really, seen = step._embed, []
 
     def embed(model, batch, config):
@@ -146,7 +161,9 @@ def broken(folder: Path, place: str, breaking, **settings) -> None:
 
 
 def without_memory(really):
-    return failing(0, raising(MemoryError, "no page is left", here=lambda: os.environ["RANK"] == "1"), really)
+    return failing(
+        0, raising(MemoryError, "no page is left", here=lambda: os.environ["RANK"] == "1"), really
+    )
 
 
 def not_finite(really):
@@ -207,7 +224,9 @@ JOBS = {
     ),
     "not_finite": partial(broken, place="step._loss", breaking=not_finite, name="infinite"),
     "after_not_finite": partial(trained, name="infinite"),
-    "unreadable": partial(broken, place="reading.Pixels.__call__", breaking=unreadable, name="unreadable"),
+    "unreadable": partial(
+        broken, place="reading.Pixels.__call__", breaking=unreadable, name="unreadable"
+    ),
     "full_disk": partial(broken, place="resume.RunState.save", breaking=full_disk, name="full"),
     "held": partial(trained, name="held"),
     "unlike": unlike,
@@ -221,7 +240,9 @@ JOBS = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return write_images(tmp_path_factory.mktemp("w") / "data", {"train": 24, "val": 8, "test": 300}).parent
+    return write_images(
+        tmp_path_factory.mktemp("w") / "data", {"train": 24, "val": 8, "test": 300}
+    ).parent
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +260,9 @@ def one(folder):
 
 @pytest.fixture(scope="module", params=SIZES)
 def many(request, folder, one):
-    """What 2 and 3 processes do; other processes have begun the run `resumed`, or hold the run `held`."""
+    """What 2 and 3 processes do; other processes have begun the run `resumed`, or hold the run
+    `held`.
+    """
     part = folder / str(request.param)
     part.mkdir()
     (folder / "one" / "by_one").rename(part / "resumed") if request.param == 2 else None
@@ -258,7 +281,10 @@ def test_the_gradient_is_that_of_one_process(one, many):
         for process in many:
             ours, parts = process["gradients"][case]
             tolerance = 1e-6 if case < len(GRADIENTS) else 2e-2
-            assert ours == pytest.approx(loss, abs=tolerance) and max(g.abs().max() for g in gradient) > 0.01
+            assert (
+                ours == pytest.approx(loss, abs=tolerance)
+                and max(g.abs().max() for g in gradient) > 0.01
+            )
             assert relative(parts, gradient) <= tolerance, case
             assert equal(parts, many[0]["gradients"][case][1])
 
@@ -309,13 +335,33 @@ def test_without_memory_in_one_all_halve_their_micro_batch(many):
 @pytest.mark.parametrize(
     "job, failing, kind, said",
     [
-        ("without_memory", 1, "MemoryError", "one pair at once does not fit .process 1 of .: no page"),
-        ("not_finite", 0, "NotFinite", r"^step 4: loss nan.*last; the batch begins with: (train\d+, ){6}"),
+        (
+            "without_memory",
+            1,
+            "MemoryError",
+            "one pair at once does not fit .process 1 of .: no page",
+        ),
+        (
+            "not_finite",
+            0,
+            "NotFinite",
+            r"^step 4: loss nan.*last; the batch begins with: (train\d+, ){6}",
+        ),
         ("unreadable", -1, "MediaError", r"train007\.png: cut short"),
         ("full_disk", 0, "OSError", r"checkpoint\.pt.*"),
         ("held", 0, "ValueError", "another run is being trained there now"),
-        ("unlike", 1, "ValueError", "process 1 has another run than process 0: lr 0.2 there, 0.1 here"),
-        ("few", 0, "ValueError", "2 pairs for 3 processes: each needs one|one pair has no negatives"),
+        (
+            "unlike",
+            1,
+            "ValueError",
+            "process 1 has another run than process 0: lr 0.2 there, 0.1 here",
+        ),
+        (
+            "few",
+            0,
+            "ValueError",
+            "2 pairs for 3 processes: each needs one|one pair has no negatives",
+        ),
         ("wrong", 0, "ValueError", "batch_size=-1: expected greater than or equal to 1"),
     ],
 )
@@ -354,6 +400,8 @@ def test_nothing_is_left_but_what_one_process_leaves(many, folder):
 def test_a_process_that_is_killed_ends_the_others(folder):
     part = folder / "killed"
     with pytest.raises(FileNotFoundError, match=r"1\.pt"):
-        world(2, {"killed": partial(broken, place="step._loss", breaking=killed, name="killed")}, part)
+        world(
+            2, {"killed": partial(broken, place="step._loss", breaking=killed, name="killed")}, part
+        )
     (said,) = torch.load(part / "0.pt", weights_only=False).values()
     assert said[0] == "Stopped" and "another process of the run has ended" in said[1]

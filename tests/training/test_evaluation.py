@@ -11,7 +11,14 @@ from PIL import Image
 
 from cma import ReadConfig, TrainConfig
 from cma.data import load
-from cma.training import chance_recall, encode, evaluate, evaluate_and_record, evaluation, recall_ceiling
+from cma.training import (
+    chance_recall,
+    encode,
+    evaluate,
+    evaluate_and_record,
+    evaluation,
+    recall_ceiling,
+)
 from experiments.report import read_records
 from tests.toy_data import write_images
 
@@ -32,7 +39,8 @@ def test_encoding_holds_no_files_open(model, tmp_path):
     """A test split has thousands of pictures, a process of macOS 256 descriptors."""
     resource = pytest.importorskip("resource")
     pictures = load(write_images(tmp_path / "data", {"test": 40}), "test")
-    expected = encode(model, pictures.subset(1), CONFIG)  # whatever loads at first use is loaded now
+    # whatever loads at first use is loaded now
+    expected = encode(model, pictures.subset(1), CONFIG)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/dev/fd").iterdir())) + 8, hard))
     try:
@@ -44,7 +52,12 @@ def test_encoding_holds_no_files_open(model, tmp_path):
 
 def test_it_counts_texts_and_items_and_brackets_every_recall(model, dataset):
     found = evaluate(model, dataset, CONFIG)
-    assert (found["split"], found["texts"], found["items"], found["cut_captions"]) == ("test", 20, 10, 0)
+    assert (found["split"], found["texts"], found["items"], found["cut_captions"]) == (
+        "test",
+        20,
+        10,
+        0,
+    )
     for direction in ("text_to_visual", "visual_to_text"):
         for key in ("R@1", "R@5", "R@10"):
             low, high = found["intervals"][direction][key]
@@ -75,7 +88,8 @@ def test_a_zero_shot_record_has_no_trained_parameters(model, dataset, tmp_path):
     again = evaluate(model, dataset, config, encoded=written.encoded)  # nothing is embedded twice
     assert again == written.metrics and read.encoded is None
     half = evaluate_and_record(model, dataset, config.merge({"precision": "fp16"}))
-    assert half.config["precision"] == "float32" and half.metrics == written.metrics  # as it was computed
+    # as it was computed
+    assert half.config["precision"] == "float32" and half.metrics == written.metrics
     (tmp_path / "zero-shot" / "checkpoint.pt").touch()
     with pytest.raises(ValueError, match="holds a training run"):
         evaluate_and_record(model, dataset, config)
@@ -97,7 +111,8 @@ def test_encoding_has_no_dropout_no_gradient_and_leaves_the_mode(model, dataset)
     assert torch.equal(first.frames, second.frames)
     assert not first.frames.requires_grad
     assert first.frames.shape == (10, 1, 32)
-    (first.text * torch.ones(1, requires_grad=True)).sum().backward()  # they can be used in training
+    # they can be used in training
+    (first.text * torch.ones(1, requires_grad=True)).sum().backward()
 
 
 def test_bf16_is_near_float32_and_returns_float32(model, dataset):
@@ -129,11 +144,13 @@ def test_chance_and_a_ceiling_that_reads_case_and_blanks_as_the_tokenizer_does(d
 @settings(max_examples=40, deadline=None)
 def test_the_ceiling_is_what_the_best_answer_to_every_sentence_reaches(dataset, captions):
     items = tuple(
-        dataclasses.replace(dataset.items[i], captions=tuple(words)) for i, words in enumerate(captions)
+        dataclasses.replace(dataset.items[i], captions=tuple(words))
+        for i, words in enumerate(captions)
     )
     small = dataclasses.replace(dataset, items=items)
     hits = sum(
-        max(words.count(sentence) for words in captions) for sentence in {w for ws in captions for w in ws}
+        max(words.count(sentence) for words in captions)
+        for sentence in {w for ws in captions for w in ws}
     )
     assert recall_ceiling(small) == pytest.approx(100 * hits / sum(map(len, captions)))
 

@@ -1,4 +1,6 @@
-"""`kill -9` at any moment, also while a file is written: resumed, a run is bitwise the unbroken one."""
+"""`kill -9` at any moment, also while a file is written: resumed, a run is bitwise the unbroken
+one.
+"""
 
 import json
 import multiprocessing
@@ -27,11 +29,15 @@ pytestmark = pytest.mark.processes
 
 
 def train_until(file: int, folder) -> None:
-    """Train, with a checkpoint after each step; end by SIGKILL when files are opened or replaced so often."""
+    """Train, with a checkpoint after each step; end by SIGKILL when files are opened or replaced so
+    often.
+    """
     left = iter(range(file - 1, -1, -1))
 
     def hook(event: str, arguments: tuple) -> None:
-        writes = event == "os.rename" or event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        writes = (
+            event == "os.rename" or event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        )
         if writes and str(arguments[0]).startswith(str(folder / "r")) and next(left, None) == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -48,7 +54,9 @@ def without_times(text: bytes) -> dict:
 
 
 def attempt(out, file: int = 0, wait: float | None = None) -> bool:
-    """Begin a run or go on; whether it was killed, at a file or `wait` seconds after it took its folder."""
+    """Begin a run or go on; whether it was killed, at a file or `wait` seconds after it took its
+    folder.
+    """
     (process,) = begin(1, {"run": partial(train_until, file)}, out)
     while wait is not None and process.is_alive() and not (out / "r" / ".run.lock").exists():
         time.sleep(0.01)
@@ -62,20 +70,28 @@ def attempt(out, file: int = 0, wait: float | None = None) -> bool:
 
 def files_of(out) -> dict[str, bytes]:
     return {
-        str(path.relative_to(out)): path.read_bytes() for path in (out / "r").rglob("*") if path.is_file()
+        str(path.relative_to(out)): path.read_bytes()
+        for path in (out / "r").rglob("*")
+        if path.is_file()
     }
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
 def test_a_run_that_is_killed_ten_times_is_the_unbroken_one(tmp_path):
-    """In turn while a file is written and at any time; a run that has finished is followed by another."""
+    """In turn while a file is written and at any time; a run that has finished is followed by
+    another.
+    """
     write_images(tmp_path / "data", {"train": 24, "val": 8, "test": 10})
     assert not attempt(tmp_path / "whole")
     whole, chance, killed, runs = files_of(tmp_path / "whole"), random.Random(7), [], 0
     seconds = json.loads(whole["r/run.json"])["seconds"]
     while len(killed) < KILLS:
         out, runs = tmp_path / str(runs), runs + 1
-        how = {"file": chance.randint(5, FILE_EVENTS)} if runs % 2 else {"wait": chance.uniform(0, seconds)}
+        how = (
+            {"file": chance.randint(5, FILE_EVENTS)}
+            if runs % 2
+            else {"wait": chance.uniform(0, seconds)}
+        )
         while attempt(out, **how):
             killed.append(how)
             how = {"file": chance.randint(5, FILE_EVENTS)} if len(killed) < KILLS else {}

@@ -1,4 +1,6 @@
-"""`python -m cma.training run.json`: what it reads, the device of a process, and errors in one line."""
+"""`python -m cma.training run.json`: what it reads, the device of a process, and errors in one
+line.
+"""
 
 import gc
 import json
@@ -24,8 +26,19 @@ from tests.training.worlds import LIMIT, free_port
 @pytest.fixture
 def description(tmp_path):
     data = write_images(tmp_path / "data", {"train": 12, "val": 4, "test": 4})
-    config = {"name": "r", "runs_dir": str(tmp_path / "runs"), "epochs": 1, "workers": 0, "batch_size": 6}
-    return {"data": str(data), "backbone": "mini", "adapter": {"bottleneck_dim": 2}, "config": config}
+    config = {
+        "name": "r",
+        "runs_dir": str(tmp_path / "runs"),
+        "epochs": 1,
+        "workers": 0,
+        "batch_size": 6,
+    }
+    return {
+        "data": str(data),
+        "backbone": "mini",
+        "adapter": {"bottleneck_dim": 2},
+        "config": config,
+    }
 
 
 def run(tmp_path, description, *options) -> int:
@@ -34,14 +47,21 @@ def run(tmp_path, description, *options) -> int:
     return main([str(path), *options])
 
 
-def test_a_described_run_ends_with_its_recalls_their_number_and_intervals(tmp_path, description, capsys):
+def test_a_described_run_ends_with_its_recalls_their_number_and_intervals(
+    tmp_path, description, capsys
+):
     assert run(tmp_path, description, "--plan") == 0
     assert "plan on cpu: 4 steps of 6 pairs" in capsys.readouterr().out
     assert not (tmp_path / "runs").exists()
     assert run(tmp_path, description) == 0
     said = capsys.readouterr().out
-    (line,) = [line for line in said.splitlines() if line.startswith("test R@1 in %: text-to-image ")]
-    assert "], image-to-text " in line and "] (8 texts, 4 items); epoch 1, chosen on validation" in line
+    (line,) = [
+        line for line in said.splitlines() if line.startswith("test R@1 in %: text-to-image ")
+    ]
+    assert (
+        "], image-to-text " in line
+        and "] (8 texts, 4 items); epoch 1, chosen on validation" in line
+    )
     record = json.loads((tmp_path / "runs" / "r" / "run.json").read_text())
     assert record["adapter"]["bottleneck_dim"] == 2 and record["hardware"]["processes"] == 1
     assert main([str(tmp_path / "runs" / "r" / "run.json")]) == 1  # a record is no description
@@ -59,7 +79,8 @@ def test_a_described_run_ends_with_its_recalls_their_number_and_intervals(tmp_pa
         ({"method": "prompt"}, "unknown method 'prompt'; there are: zero-shot, full fine-tuning"),
         ({"method": "CoOp", "adapter": {"words": 3}}, "CoOp: "),
         ({"config": {"epoch": 3}}, "TrainConfig has no field 'epoch': did you mean epochs"),
-        (torch.OutOfMemoryError("CUDA out of memory"), "CUDA out of memory"),  # while the model is loaded
+        # while the model is loaded
+        (torch.OutOfMemoryError("CUDA out of memory"), "CUDA out of memory"),
     ],
 )
 def test_what_is_wrong_is_one_line(tmp_path, description, change, said, monkeypatch, capsys):
@@ -124,7 +145,10 @@ def test_a_launch_that_is_not_complete_or_lacks_accelerate_is_one_line(monkeypat
     monkeypatch.setenv("WORLD_SIZE", "2")
     for key in ("RANK", "LOCAL_RANK", "MASTER_ADDR"):
         monkeypatch.delenv(key, raising=False)
-    with pytest.raises(ValueError, match="WORLD_SIZE=2 without RANK"), devices.joined(torch.device("cpu")):
+    with (
+        pytest.raises(ValueError, match="WORLD_SIZE=2 without RANK"),
+        devices.joined(torch.device("cpu")),
+    ):
         pass
     monkeypatch.setitem(sys.modules, "accelerate", None)
     with (
@@ -138,9 +162,16 @@ def test_what_a_lack_of_memory_looks_like():
     lacking = ["out of memory", "CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"]
     errors = [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()]
     errors += [RuntimeError(f"CUDA error: {said}") for said in lacking]
-    errors += [RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")]
-    others = [ValueError("CUDA error: out of memory"), RuntimeError("CUDA error: an illegal memory access")]
-    assert all(map(devices.is_out_of_memory, errors)) and not any(map(devices.is_out_of_memory, others))
+    errors += [
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+    ]
+    others = [
+        ValueError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: an illegal memory access"),
+    ]
+    assert all(map(devices.is_out_of_memory, errors)) and not any(
+        map(devices.is_out_of_memory, others)
+    )
 
 
 def ended(*arguments: object) -> tuple[int, str, str]:

@@ -42,8 +42,14 @@ def test_a_run_learns_and_leaves_its_record(folder, whole_config, make_model, ca
     assert "val R@1 in %: text-to-image" in said and "image-to-text" in said
 
     card = ModelCard.load(record.folder / "README.md")
-    values = {one.metric_name: one.metric_value for one in card.data.eval_results if "to-im" in one.task_type}
-    assert values == {key: written["metrics"]["text_to_visual"][key] for key in ("R@1", "R@5", "R@10")}
+    values = {
+        one.metric_name: one.metric_value
+        for one in card.data.eval_results
+        if "to-im" in one.task_type
+    }
+    assert values == {
+        key: written["metrics"]["text_to_visual"][key] for key in ("R@1", "R@5", "R@10")
+    }
 
     fresh = make_model(seed=5)
     fresh.load_adapter(record.folder, "kept")
@@ -64,7 +70,9 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(folder, config, m
         model = make_model()
         torch.manual_seed(100 + len(runs))  # the caller's random state does not matter
         before = torch.get_rng_state()
-        cma.train(model, load(folder, "train"), config.merge({"name": name, "seed": seed, "epochs": 1}))
+        cma.train(
+            model, load(folder, "train"), config.merge({"name": name, "seed": seed, "epochs": 1})
+        )
         assert torch.equal(torch.get_rng_state(), before)
         runs.append(weights(model))
     assert equal(runs[0], runs[1])
@@ -74,11 +82,31 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(folder, config, m
 @pytest.mark.parametrize(
     "counts, settings, broken, said",
     [
-        ({"val": 4, "test": 4}, {}, "captions", r"\(test\): 1 of 4 items have no captions.*test002"),
-        ({"val": 4, "test": 4}, {}, "test002", r"\(test\): the media of 1 of 4 items are missing.*test002"),
-        ({"val": 4, "test": 4}, {"report_on": "val"}, "val002", r"\(val\): the media of 1 of 4 items"),
+        (
+            {"val": 4, "test": 4},
+            {},
+            "captions",
+            r"\(test\): 1 of 4 items have no captions.*test002",
+        ),
+        (
+            {"val": 4, "test": 4},
+            {},
+            "test002",
+            r"\(test\): the media of 1 of 4 items are missing.*test002",
+        ),
+        (
+            {"val": 4, "test": 4},
+            {"report_on": "val"},
+            "val002",
+            r"\(val\): the media of 1 of 4 items",
+        ),
         ({}, {"select_on": "last"}, "", "no split to report on"),
-        ({"val": 4, "test": 4}, {}, "runs", "runs.r: cannot be written to.*choose another runs_dir"),
+        (
+            {"val": 4, "test": 4},
+            {},
+            "runs",
+            "runs.r: cannot be written to.*choose another runs_dir",
+        ),
     ],
 )
 def test_what_the_end_needs_is_looked_for_before_the_first_step(
@@ -86,7 +114,9 @@ def test_what_the_end_needs_is_looked_for_before_the_first_step(
 ):
     folder = write_images(tmp_path / "data", {"train": 12, **counts})
     if broken == "captions":
-        lines = [json.loads(line) for line in (folder / "metadata.jsonl").read_text("utf-8").splitlines()]
+        lines = [
+            json.loads(line) for line in (folder / "metadata.jsonl").read_text("utf-8").splitlines()
+        ]
         lines = [line | ({"captions": []} if line["id"] == "test002" else {}) for line in lines]
         (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n", "utf-8")
     elif broken == "runs":
@@ -112,7 +142,9 @@ def test_validation_items_are_held_out_where_there_is_no_split(config, make_mode
     record = cma.train(make_model(), load(folder, "train"), config)
     assert (record.train_items, record.held_out_items) == (20, 4)
     assert record.history[0]["validation"]["items"] == 4
-    last = cma.train(make_model(), load(folder, "train"), config.merge({"name": "l", "select_on": "last"}))
+    last = cma.train(
+        make_model(), load(folder, "train"), config.merge({"name": "l", "select_on": "last"})
+    )
     assert (last.train_items, last.held_out_items) == (24, 0)
     assert "validation" not in last.history[0]
 
@@ -120,7 +152,9 @@ def test_validation_items_are_held_out_where_there_is_no_split(config, make_mode
 def test_captions_that_are_cut_are_counted(folder, config, make_model, capsys):
     model = make_model()
     with pytest.warns(UserWarning, match="cut"):
-        record = cma.train(model, load(folder, "train"), config.merge({"epochs": 1, "max_words": 5}))
+        record = cma.train(
+            model, load(folder, "train"), config.merge({"epochs": 1, "max_words": 5})
+        )
     rows = model.processor.tokenizer(load(folder, "train").captions)["input_ids"]
     long = sum(len(row) > 5 for row in rows)
     assert 0 < long < 48
@@ -135,9 +169,13 @@ def test_bad_starts_are_refused(folder, config, make_model):
         cma.train(model, train_set, config)
     with pytest.raises(ValueError, match="expected its train split, found test"):
         cma.train(make_model(), load(folder, "test"), config)
-    with pytest.raises(ValueError, match="^toy: 48 captions in batches of 1; one pair has no negatives"):
+    with pytest.raises(
+        ValueError, match="^toy: 48 captions in batches of 1; one pair has no negatives"
+    ):
         cma.train(make_model(), train_set, config.merge({"batch_size": 1}))
-    with pytest.raises(ValueError, match="^toy: 1 items in batches of 8; one pair has no negatives"):
+    with pytest.raises(
+        ValueError, match="^toy: 1 items in batches of 8; one pair has no negatives"
+    ):
         cma.train(make_model(), train_set.subset(1), config.merge({"epoch_unit": "items"}))
     model.set_adapter("a")
     model.trainable_parameters()[0].data.fill_(math.nan)
@@ -152,14 +190,18 @@ def test_bad_starts_are_refused(folder, config, make_model):
         ("full fine-tuning", {"precision": "fp16"}, "cannot train in fp16"),
     ],
 )
-def test_a_run_that_cannot_start_replaces_nothing(folder, config, make_model, method, changes, said):
+def test_a_run_that_cannot_start_replaces_nothing(
+    folder, config, make_model, method, changes, said
+):
     model = make_model()
     attach(model, method, "m")
     first = config.merge({"epochs": 1, "select_on": "last", "eval_items": 2})
     kept = cma.train(model, load(folder, "train").subset(8), first).folder
     there = {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()}
     with pytest.raises(ValueError, match=said):
-        cma.train(model, load(folder, "train").subset(8), first.merge({"if_exists": "replace", **changes}))
+        cma.train(
+            model, load(folder, "train").subset(8), first.merge({"if_exists": "replace", **changes})
+        )
     assert there == {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()}
 
 
@@ -179,7 +221,9 @@ def test_a_folder_is_no_split_and_a_dict_no_config(folder, config, make_model):
     for wrong in (str(folder), folder):
         with pytest.raises(ValueError, match=r'found .*: cma.load_dataset\(folder, "train"\)'):
             cma.train(model, wrong, config)
-        with pytest.raises(TypeError, match=r"expected a split, `cma.load_dataset\(folder, split\)`, not"):
+        with pytest.raises(
+            TypeError, match=r"expected a split, `cma.load_dataset\(folder, split\)`, not"
+        ):
             cma.evaluate(model, wrong, config)
     for wrong in ({"epochs": 1}, None, cma.ReadConfig()):
         with pytest.raises(TypeError, match="expected a cma.TrainConfig, such as recipe"):
@@ -195,12 +239,18 @@ def test_a_run_that_reports_on_validation_never_reads_test(folder, config, make_
 
 
 def test_an_adapter_that_diverges_in_the_last_step_says_so(folder, config, make_model):
-    config = config.merge({"epochs": 1, "batch_size": 48, "lr": 1e20, "warmup": 0.0, "max_grad_norm": 1e9})
-    with pytest.raises(NotFinite, match="val: an embedding is infinite or NaN; train with a lower lr"):
+    config = config.merge(
+        {"epochs": 1, "batch_size": 48, "lr": 1e20, "warmup": 0.0, "max_grad_norm": 1e9}
+    )
+    with pytest.raises(
+        NotFinite, match="val: an embedding is infinite or NaN; train with a lower lr"
+    ):
         cma.train(make_model(), load(folder, "train"), config)
 
 
-def test_a_set_smaller_than_a_batch_and_an_uneven_micro_batch_train(folder, config, make_model, capsys):
+def test_a_set_smaller_than_a_batch_and_an_uneven_micro_batch_train(
+    folder, config, make_model, capsys
+):
     """Six captions in batches of 128, five at once: one step an epoch."""
     config = config.merge({"batch_size": 128, "micro_batch": 5, "select_on": "last"})
     cma.train(make_model(), load(folder, "train").subset(3), config)
@@ -210,7 +260,11 @@ def test_a_set_smaller_than_a_batch_and_an_uneven_micro_batch_train(folder, conf
 @pytest.mark.slow
 def test_bf16_trains_near_float32_and_workers_change_nothing(folder, config, make_model):
     runs: dict[str, tuple[RunRecord, list]] = {}
-    for name, changes in (("float32", {}), ("bf16", {"precision": "bf16"}), ("workers", {"workers": 1})):
+    for name, changes in (
+        ("float32", {}),
+        ("bf16", {"precision": "bf16"}),
+        ("workers", {"workers": 1}),
+    ):
         model = make_model()
         settings = config.merge({"name": name, "epochs": 1, "cache": False, **changes})
         runs[name] = cma.train(model, load(folder, "train"), settings), weights(model)
@@ -219,7 +273,9 @@ def test_bf16_trains_near_float32_and_workers_change_nothing(folder, config, mak
     assert equal(runs["float32"][1], runs["workers"][1])
 
 
-@pytest.mark.parametrize("name, similarity", [("qscore", "text_conditioned"), ("meanp", "mean_pooled")])
+@pytest.mark.parametrize(
+    "name, similarity", [("qscore", "text_conditioned"), ("meanp", "mean_pooled")]
+)
 def test_three_steps_of_the_authors(name, similarity):
     """Losses, gradient norms, rates and every adapter tensor after each step, with their optimiser."""
     model, inputs, theirs = parity_model(), numbers("inputs"), numbers(f"train3_{name}")
@@ -237,4 +293,6 @@ def test_three_steps_of_the_authors(name, similarity):
         for key, value in ours.items():
             expected = theirs[f"step{step + 1}.{key.removeprefix('clip.')}"]
             assert largest_difference(value, expected) <= 2e-5, key
-    assert batch_loss(model, batch, config).item() == pytest.approx(theirs["losses"][3].item(), abs=2e-6)
+    assert batch_loss(model, batch, config).item() == pytest.approx(
+        theirs["losses"][3].item(), abs=2e-6
+    )

@@ -1,4 +1,6 @@
-"""The authors' optimiser and schedule against numbers of their code and against the formulas written out."""
+"""The authors' optimiser and schedule against numbers of their code and against the formulas
+written out.
+"""
 
 import math
 
@@ -53,7 +55,9 @@ def test_stacked_weights_decay_and_biases_do_not(make_model, name):
     model = make_model()
     optimizer = prepare(model, TrainConfig(optimizer=name, weight_decay=0.2, lr=1.0))
     optim.set_rate(optimizer, 0.5)
-    before = {key: value.detach().clone() for key, value in model.get_adapter("a").named_parameters()}
+    before = {
+        key: value.detach().clone() for key, value in model.get_adapter("a").named_parameters()
+    }
     for parameter in model.trainable_parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()

@@ -36,7 +36,9 @@ def test_what_cannot_be_trained_is_not_planned(folder, config, make_model):
         plan(make_model(), load(folder, "train"), config.merge({"batch_size": 1}))
 
 
-def test_a_step_in_micro_batches_is_timed_with_its_second_pass(folder, config, make_model, monkeypatch):
+def test_a_step_in_micro_batches_is_timed_with_its_second_pass(
+    folder, config, make_model, monkeypatch
+):
     timed = []
 
     def measure(model, batch, config):
@@ -50,7 +52,9 @@ def test_a_step_in_micro_batches_is_timed_with_its_second_pass(folder, config, m
     assert timed == [(1, None), (2, None), (2, None), (1, None), (2, None), (2, 1)]
 
 
-def test_on_a_gpu_as_many_pairs_are_timed_as_will_be_in_memory(folder, config, make_model, free, monkeypatch):
+def test_on_a_gpu_as_many_pairs_are_timed_as_will_be_in_memory(
+    folder, config, make_model, free, monkeypatch
+):
     timed = []
 
     def measure(model, batch, config):
@@ -65,7 +69,8 @@ def test_on_a_gpu_as_many_pairs_are_timed_as_will_be_in_memory(folder, config, m
     model, dataset, limit = make_model(), load(folder, "train"), None
     assert plan(model, dataset, config).step_seconds == 2.0
     assert timed == [(1, None), (2, None), (8, None)]
-    assert plan(model, dataset, config.merge({"micro_batch": 4})).step_seconds == 2.0  # two of four, again
+    # two of four, again
+    assert plan(model, dataset, config.merge({"micro_batch": 4})).step_seconds == 2.0
     assert timed[-1] == (8, 4)
     limit = 4
     assert plan(model, dataset, config).step_seconds == 8 / 2 * 2.0
@@ -73,7 +78,9 @@ def test_on_a_gpu_as_many_pairs_are_timed_as_will_be_in_memory(folder, config, m
 
 def test_memory_grows_with_the_pairs_as_planned(folder, config, make_model):
     model, dataset = make_model(), load(folder, "train")
-    peaks = {size: plan(model, dataset, config.merge({"batch_size": size})).peak for size in (2, 8, 16)}
+    peaks = {
+        size: plan(model, dataset, config.merge({"batch_size": size})).peak for size in (2, 8, 16)
+    }
     (batch,) = cma.training.read_batches(
         dataset,
         model.tokenize(dataset.captions)[0],
@@ -88,7 +95,8 @@ def test_memory_grows_with_the_pairs_as_planned(folder, config, make_model):
     assert less.peak < peaks[16] / 2
     attach(model, "full fine-tuning", "full")
     trained = sum(parameter.numel() for parameter in model.trainable_parameters())
-    assert plan(model, dataset, config).peak > 12 * trained / GIB  # gradient and both means of AdamW
+    # gradient and both means of AdamW
+    assert plan(model, dataset, config).peak > 12 * trained / GIB
 
 
 def test_it_says_what_to_set_where_the_batch_does_not_fit(folder, config, make_model, free):
@@ -110,10 +118,14 @@ def test_it_says_what_to_set_where_the_batch_does_not_fit(folder, config, make_m
 
 
 @pytest.mark.slow
-def test_auto_trains_with_what_fits_and_the_record_says_auto(folder, config, make_model, free, capsys):
+def test_auto_trains_with_what_fits_and_the_record_says_auto(
+    folder, config, make_model, free, capsys
+):
     model = make_model()
     free(plan(model, load(folder, "train"), config).peak * GIB / 2)
-    record = cma.train(model, load(folder, "train"), config.merge({"micro_batch": "auto", "epochs": 1}))
+    record = cma.train(
+        model, load(folder, "train"), config.merge({"micro_batch": "auto", "epochs": 1})
+    )
     assert "plan on cpu: 6 steps of 8 pairs" in capsys.readouterr().out
     assert record.config["micro_batch"] == "auto"
     plain = make_model()

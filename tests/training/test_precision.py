@@ -1,4 +1,6 @@
-"""The authors' half precision, against the numbers of their own half-precision runs (see parity_model)."""
+"""The authors' half precision, against the numbers of their own half-precision runs (see
+parity_model).
+"""
 
 import copy
 
@@ -27,7 +29,10 @@ def test_the_optimizer_alone_gives_their_parameters_from_their_gradients(theirs)
     gradients, rates = numbers("half_gradients"), theirs["lrs"].tolist()
     ours = {name: nn.Parameter(theirs[f"one.step1.{name}"].clone()) for name in OFFICIAL.values()}
     groups = [
-        {"params": [p for name, p in ours.items() if ("bias" in name) == bias], "weight_decay": decay}
+        {
+            "params": [p for name, p in ours.items() if ("bias" in name) == bias],
+            "weight_decay": decay,
+        }
         for bias, decay in ((False, 0.2), (True, 0.0))
     ]
     optimizer = BertAdam(groups, lr=0.0)
@@ -40,7 +45,9 @@ def test_the_optimizer_alone_gives_their_parameters_from_their_gradients(theirs)
         if step in STEPS:
             wanted = {name: theirs[f"one.step{step}.{name}"] for name in ours}
             missed = length(ours[name].detach().double() - wanted[name] for name in ours)
-            assert missed <= 1e-2 * length(wanted[name].double() - start[name] for name in ours), step
+            assert missed <= 1e-2 * length(wanted[name].double() - start[name] for name in ours), (
+                step
+            )
     state = optimizer.state[ours["vt_adapter_up_share_weight"]]
     assert {tensor.dtype for tensor in state.values()} == {torch.float16}
 
@@ -82,7 +89,9 @@ def test_the_backbone_gets_its_own_tensors_back_and_the_adapter_float32(model):
     restore(model)
     restore(model)
     for name, parameter in model.clip.named_parameters():
-        assert parameter.data_ptr() == before[name][0] and torch.equal(parameter, before[name][1]), name
+        assert parameter.data_ptr() == before[name][0] and torch.equal(
+            parameter, before[name][1]
+        ), name
     for parameter, half in zip(model.trainable_parameters(), halved, strict=True):
         assert parameter.dtype == torch.float32 and torch.equal(parameter, half.float())
     hooks = [m for m in model.clip.modules() if isinstance(m, nn.LayerNorm) and m._forward_hooks]
@@ -94,7 +103,9 @@ def test_what_trains_in_the_backbones_place_is_not_put_back(model, monkeypatch, 
     copied = torch.Tensor.cpu
     monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: copied(tensor).clone())  # as from a GPU
     methods.attach(model, name, "tuned")
-    own = {name: p.detach().clone() for name, p in model.clip.named_parameters() if not p.requires_grad}
+    own = {
+        name: p.detach().clone() for name, p in model.clip.named_parameters() if not p.requires_grad
+    }
     prepare(model, TrainConfig(**SETTINGS))
     for parameter in model.trainable_parameters():
         parameter.data += 1  # a step
@@ -118,9 +129,13 @@ def test_a_run_of_the_papers_recipe_gives_the_backbone_back_and_goes_on_after_it
     model, tmp_path
 ):
     model.set_adapter("a")
-    dataset = cma.data.load(write_images(tmp_path / "toy", {"train": 24, "val": 8, "test": 8}), "train")
+    dataset = cma.data.load(
+        write_images(tmp_path / "toy", {"train": 24, "val": 8, "test": 8}), "train"
+    )
     paper = recipe("flickr30k").train_config("paper")
-    config = paper.merge({"batch_size": 8, "epochs": 2, "workers": 0, "runs_dir": tmp_path, "lr": 1e-3})
+    config = paper.merge(
+        {"batch_size": 8, "epochs": 2, "workers": 0, "runs_dir": tmp_path, "lr": 1e-3}
+    )
     own = {name: p.detach().clone() for name, p in model.clip.named_parameters()}
     start = copy.deepcopy(model.adapters["a"].state_dict())
 

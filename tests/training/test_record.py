@@ -15,7 +15,9 @@ from tests import ROOT
 from tests.any_json import any_json
 
 RESULTS = [
-    path for path in sorted((ROOT / "results").glob("*.json")) if '"metrics"' in path.read_text("utf-8")
+    path
+    for path in sorted((ROOT / "results").glob("*.json"))
+    if '"metrics"' in path.read_text("utf-8")
 ]
 
 
@@ -32,7 +34,9 @@ def test_a_record_says_what_was_trained(make_model, folder):
     found = RunRecord.describe(model, dataset, TrainConfig(name="x"), dataset.subset(20))
     assert (found.method, found.train_items, found.held_out_items) == ("cross-modal adapter", 20, 4)
     assert (found.select_on, found.label) == ("val", "chosen on validation")
-    assert found.trained_percent == pytest.approx(100 * found.trained_parameters / found.total_parameters)
+    assert found.trained_percent == pytest.approx(
+        100 * found.trained_parameters / found.total_parameters
+    )
     model.add_adapter("b", dataclasses.replace(model.get_adapter("a").config, shared_dim=0))
     for name, method in (("b", "adapter without sharing"), (None, "zero-shot")):
         model.set_adapter(name)
@@ -41,7 +45,9 @@ def test_a_record_says_what_was_trained(make_model, folder):
 
 
 @given(any_json(*(field.name for field in dataclasses.fields(RunRecord))))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_a_record_that_is_not_as_expected_is_named(tmp_path, found):
     whole, path = json.loads(RESULTS[0].read_text("utf-8")), tmp_path / "run.json"
     for content in (found, {**whole, **(found if isinstance(found, dict) else {"seed": found})}):
@@ -58,5 +64,7 @@ def test_the_commit_is_that_of_this_source_tree():
     if not (ROOT / ".git").exists():
         assert commit() is None
     else:
-        run = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True)
+        run = subprocess.run(
+            ["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True
+        )
         assert commit() and run.stdout.startswith(commit().removesuffix("+"))

@@ -1,4 +1,6 @@
-"""A broken run goes on bitwise; another run, a damaged checkpoint and foreign files stay as they are."""
+"""A broken run goes on bitwise; another run, a damaged checkpoint and foreign files stay as they
+are.
+"""
 
 from contextlib import suppress
 from unittest.mock import Mock
@@ -15,7 +17,9 @@ from tests.training.conftest import at_step, equal, interrupt, same_run, stop_af
 
 
 def test_the_best_epoch_survives_a_break(folder, config, make_model, monkeypatch):
-    """Recall falls after the first epoch: its adapter is the one kept, though the run stops in between."""
+    """Recall falls after the first epoch: its adapter is the one kept, though the run stops in
+    between.
+    """
     recalls, true_evaluate, seen = iter([30.0, 20.0, 10.0]), loop.evaluate, []
 
     def evaluate(model, dataset, *rest, **options):
@@ -48,7 +52,9 @@ def test_a_finished_run_is_returned_and_another_is_refused(folder, config, make_
     assert "this run was finished" in capsys.readouterr().out
     assert same.to_json() == record.to_json() and equal(weights(again), weights(model))
 
-    with pytest.raises(ValueError, match=r"another run \(lr 0.01 there, 0.5 here\).*another name.*replace"):
+    with pytest.raises(
+        ValueError, match=r"another run \(lr 0.01 there, 0.5 here\).*another name.*replace"
+    ):
         cma.train(make_model(), train_set, config.merge({"lr": 0.5}))
     with pytest.raises(ValueError, match="train_items 24 there, 12 here"):
         cma.train(make_model(), train_set.subset(12), config)
@@ -57,7 +63,9 @@ def test_a_finished_run_is_returned_and_another_is_refused(folder, config, make_
         cma.train(model, train_set, config)
 
 
-def test_replacing_deletes_nothing_of_anothers_and_nothing_before_all_is_found(config, make_model, tmp_path):
+def test_replacing_deletes_nothing_of_anothers_and_nothing_before_all_is_found(
+    config, make_model, tmp_path
+):
     folder = write_images(tmp_path / "data", {"train": 12, "val": 4, "test": 4})
     config = config.merge({"epochs": 1, "if_exists": "replace"})
     record = cma.train(make_model(), load(folder, "train"), config)
@@ -67,7 +75,9 @@ def test_replacing_deletes_nothing_of_anothers_and_nothing_before_all_is_found(c
     (folder / "media" / "test003.png").rename(tmp_path / "test003.png")
     with pytest.raises(ValueError, match=r"test003\.png"):
         cma.train(make_model(), load(folder, "train"), config)
-    assert {path: path.read_bytes() for path in record.folder.rglob("*") if path.is_file()} == before
+    assert {
+        path: path.read_bytes() for path in record.folder.rglob("*") if path.is_file()
+    } == before
     (tmp_path / "test003.png").rename(folder / "media" / "test003.png")
     other = cma.train(make_model(), load(folder, "train"), config.merge({"lr": 0.5}))
     assert other.config["lr"] == 0.5
@@ -81,8 +91,16 @@ def test_a_broken_checkpoint_is_named(folder, config, make_model):
     whole = checkpoint.read_bytes()
     other = whole.replace(b'"train_items": 24', b'"train_items": ""')
     assert other != whole
-    torch.save(torch.load(checkpoint, weights_only=True) | {"format": 2}, checkpoint)  # of an older version
-    contents = (checkpoint.read_bytes(), b"", b"not a checkpoint", b"junk", whole[: len(whole) // 2], other)
+    # of an older version
+    torch.save(torch.load(checkpoint, weights_only=True) | {"format": 2}, checkpoint)
+    contents = (
+        checkpoint.read_bytes(),
+        b"",
+        b"not a checkpoint",
+        b"junk",
+        whole[: len(whole) // 2],
+        other,
+    )
     for content in contents:
         checkpoint.write_bytes(content)
         with pytest.raises(ValueError, match=r"checkpoint\.pt: no checkpoint.*delete"):
@@ -103,24 +121,33 @@ def dropping(config, monkeypatch):
 @pytest.fixture
 def unbroken(folder, dropping, make_model):
     model = make_model(dropout=0.2)
-    return cma.train(model, load(folder, "train"), dropping.merge({"name": "whole"})), weights(model)
+    return cma.train(model, load(folder, "train"), dropping.merge({"name": "whole"})), weights(
+        model
+    )
 
 
-@pytest.mark.parametrize("first, optimizer", [(2, "adamw"), (3, "bert_adam"), (5, "bert_adam"), (9, "adamw")])
-def test_a_run_goes_on_bitwise_from_any_step(folder, dropping, make_model, first, optimizer, capsys):
+@pytest.mark.parametrize(
+    "first, optimizer", [(2, "adamw"), (3, "bert_adam"), (5, "bert_adam"), (9, "adamw")]
+)
+def test_a_run_goes_on_bitwise_from_any_step(
+    folder, dropping, make_model, first, optimizer, capsys
+):
     config, train_set, whole = (
         dropping.merge({"optimizer": optimizer}),
         load(folder, "train"),
         make_model(0.2),
     )
     unbroken = cma.train(whole, train_set, config.merge({"name": "whole"})), weights(whole)
-    for updates, seed in ((first, 0), (2, 9)):  # again, one step later, or not at all after the last ones
+    # again, one step later, or not at all after the last ones
+    for updates, seed in ((first, 0), (2, 9)):
         with pytest.MonkeyPatch.context() as patch, suppress(KeyboardInterrupt):
             at_step(patch, updates, interrupt)
             cma.train(make_model(0.2, seed), train_set, config)
     model = make_model(dropout=0.2, seed=9)  # another process starts from any adapter
     same_run(cma.train(model, train_set, config), model, unbroken)
-    assert ("resumed after epoch 1 and 1 steps of 3 epochs" in capsys.readouterr().out) == (first == 5)
+    assert ("resumed after epoch 1 and 1 steps of 3 epochs" in capsys.readouterr().out) == (
+        first == 5
+    )
 
 
 def test_without_memory_the_micro_batch_is_halved_and_the_step_tried_again(
@@ -141,20 +168,28 @@ def test_without_memory_the_micro_batch_is_halved_and_the_step_tried_again(
     record = cma.train(model, load(folder, "train"), dropping)
     assert sizes[:3] == [8, 4, 2] and set(sizes[2:]) == {2}
     printed = capsys.readouterr().out
-    assert "out of memory with 8 pairs at once; going on with 4" in printed and "with 2\n" in printed
+    assert (
+        "out of memory with 8 pairs at once; going on with 4" in printed and "with 2\n" in printed
+    )
     assert record.config["micro_batch"] is None
     for one, other in zip(weights(model), weights(plain), strict=True):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=0)
 
 
-def test_another_error_or_one_pair_without_memory_ends_the_run(folder, dropping, make_model, monkeypatch):
-    monkeypatch.setattr(loop, "train_step", Mock(side_effect=RuntimeError("shapes cannot be multiplied")))
+def test_another_error_or_one_pair_without_memory_ends_the_run(
+    folder, dropping, make_model, monkeypatch
+):
+    monkeypatch.setattr(
+        loop, "train_step", Mock(side_effect=RuntimeError("shapes cannot be multiplied"))
+    )
     with pytest.raises(RuntimeError, match="shapes cannot"):
         cma.train(make_model(), load(folder, "train"), dropping)
     steps = [(2.0, 1.0)] * 4 + [MemoryError("full")]
     monkeypatch.setattr(loop, "train_step", Mock(side_effect=steps))
     one = dropping.merge({"micro_batch": 1, "name": "one"})
-    with pytest.raises(MemoryError, match="one pair at once does not fit .full.; set checkpoint_act"):
+    with pytest.raises(
+        MemoryError, match="one pair at once does not fit .full.; set checkpoint_act"
+    ):
         cma.train(make_model(), load(folder, "train"), one)
     saved = torch.load(one.runs_dir / "one" / "checkpoint.pt", weights_only=True)
     assert len(saved["epoch"]["losses"]) == 1  # of the second epoch
@@ -188,7 +223,8 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_its_step(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(step, "batch_gradient", broken)
         with pytest.raises(
-            ValueError, match=rf"^step 5: loss nan.*{kept}; the batch begins with: (train\d+, ){{7}}"
+            ValueError,
+            match=rf"^step 5: loss nan.*{kept}; the batch begins with: (train\d+, ){{7}}",
         ):
             cma.train(make_model(dropout=0.2), load(folder, "train"), dropping)
     saved = make_model(seed=3)
@@ -211,13 +247,18 @@ def test_an_update_that_was_broken_off_is_not_tried_again(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.optim.AdamW, "step", crowded)
-        with pytest.raises(ValueError, match="in the optimiser's update, so the run ends: CUDA out of"):
+        with pytest.raises(
+            ValueError, match="in the optimiser's update, so the run ends: CUDA out of"
+        ):
             cma.train(make_model(dropout=0.2), load(folder, "train"), dropping)
     model = make_model(dropout=0.2, seed=9)
     same_run(cma.train(model, load(folder, "train"), dropping), model, unbroken)
 
 
 def test_a_second_run_in_one_folder_is_refused(folder, config, make_model):
-    with resume.writing(config.runs_dir / "r"), pytest.raises(ValueError, match="another run is being"):
+    with (
+        resume.writing(config.runs_dir / "r"),
+        pytest.raises(ValueError, match="another run is being"),
+    ):
         cma.train(make_model(), load(folder, "train"), config)
     assert cma.train(make_model(), load(folder, "train"), config.merge({"epochs": 1})).finished

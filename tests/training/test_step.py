@@ -1,4 +1,6 @@
-"""One step in less memory: micro-batches and checkpointed activations give the gradient of the batch."""
+"""One step in less memory: micro-batches and checkpointed activations give the gradient of the
+batch.
+"""
 
 import pytest
 import torch
@@ -48,7 +50,9 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(similarity, size):
     model, batch, config = build(), a_batch(), TrainConfig(similarity=similarity)
     loss, whole = gradients(model, batch, config)
     again, parts = gradients(model, batch, config.merge({"micro_batch": size}))
-    assert again == pytest.approx(loss, abs=1e-12) and max(g.abs().max().item() for g in whole) > 0.01
+    assert (
+        again == pytest.approx(loss, abs=1e-12) and max(g.abs().max().item() for g in whole) > 0.01
+    )
     assert largest(parts, whole) <= 1e-6
 
 
@@ -58,7 +62,9 @@ def test_both_passes_of_a_micro_batch_have_one_dropout_and_the_random_state_goes
     state = torch.get_rng_state()
     torch.manual_seed(5)  # the same parts with the same dropout, in one graph
     parts = [batch.part(slice(start, start + 3)) for start in range(0, len(batch.input_ids), 3)]
-    embedded = [(model.encode_text(p.input_ids), model.encode_videos(p.frames, p.mask)) for p in parts]
+    embedded = [
+        (model.encode_text(p.input_ids), model.encode_videos(p.frames, p.mask)) for p in parts
+    ]
     assert torch.equal(torch.get_rng_state(), state)
     text, frames = (torch.cat(side) for side in zip(*embedded, strict=True))
 
@@ -88,7 +94,8 @@ def test_checkpointed_activations_give_the_same_gradient_and_leave_the_layers_as
 
 def test_checkpointed_activations_are_not_kept():
     model, batch = build(), a_batch()
-    widest = PAIRS * 3 * 17 * 96  # what the MLP's activation function is given: frames, patches, width
+    # what the MLP's activation function is given: frames, patches, width
+    widest = PAIRS * 3 * 17 * 96
 
     def kept(size: int = 0) -> int:
         found = {}
@@ -110,12 +117,14 @@ def test_checkpointed_activations_are_not_kept():
         assert kept() < plain / 3
 
 
-@pytest.mark.parametrize("end", [EOS, 2])  # 2 in old files of CLIP, which then takes the highest token
+# 2 in old files of CLIP, which then takes the highest token
+@pytest.mark.parametrize("end", [EOS, 2])
 def test_the_text_tower_sees_no_token_after_the_longest_caption_of_a_micro_batch(end):
     model, batch = build(), a_batch()
     model.clip.config.text_config.eos_token_id = model.clip.text_model.eos_token_id = end
     short = batch.input_ids.clone()
-    short[:4, 3:], short[:2, 2:] = EOS, EOS  # padded as CLIP's tokenizer does: 3, 3, 4, 4, 6, 6, 6 tokens
+    # padded as CLIP's tokenizer does: 3, 3, 4, 4, 6, 6, 6 tokens
+    short[:4, 3:], short[:2, 2:] = EOS, EOS
     padded = torch.nn.functional.pad(short, (0, 9), value=0)  # and as others do
     seen = []
     model.clip.text_model.encoder.register_forward_pre_hook(

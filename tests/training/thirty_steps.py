@@ -9,8 +9,10 @@ from cma.checkpoints import OFFICIAL
 from cma.training import Batch, prepare, train_step
 from tests.parity_model import numbers, parity_model
 
-STEPS = {2: 0.2, 5: 0.2, 10: 0.2, 30: 0.25}  # step: how far a movement may be off, as a part of its length
-LOSS, NORM, MOVED = 6e-3, 1e-2, 0.02  # how far a loss, and as a part, a norm and a movement may be off
+# step: how far a movement may be off, as a part of its length
+STEPS = {2: 0.2, 5: 0.2, 10: 0.2, 30: 0.25}
+# how far a loss, and as a part, a norm and a movement may be off
+LOSS, NORM, MOVED = 6e-3, 1e-2, 0.02
 SETTINGS = {"precision": "fp16", "optimizer": "bert_adam", "similarity": "text_conditioned"}
 
 
@@ -37,7 +39,11 @@ def length(tensors) -> float:
 
 def follow(run: str, divisor: int, device: str = "cpu") -> list[Off]:
     """Thirty steps from their start "small", as their `run` "one" or "ddp4"."""
-    model, theirs, inputs = parity_model().to(device), numbers("half_train30"), numbers("half_inputs")
+    model, theirs, inputs = (
+        parity_model().to(device),
+        numbers("half_train30"),
+        numbers("half_inputs"),
+    )
     with torch.no_grad():
         for parameter in model.adapters.parameters():
             parameter.mul_(1 / 16)
@@ -47,7 +53,9 @@ def follow(run: str, divisor: int, device: str = "cpu") -> list[Off]:
     for step, rate in enumerate(theirs["lrs"].tolist(), start=1):
         i = (step - 1) % 6
         frames, mask = inputs["video"][i].float(), inputs["video_mask"][i]
-        batch = Batch(inputs["input_ids"][i], frames, mask, list("abcdefgh")).to(torch.device(device))
+        batch = Batch(inputs["input_ids"][i], frames, mask, list("abcdefgh")).to(
+            torch.device(device)
+        )
         loss, norm = train_step(model, optimizer, batch, rate, config)
         loss_off = abs(loss - theirs[f"{run}.losses"][step - 1].item())
         norm_off = abs(norm / theirs[f"{run}.grad_norms_before_clip"][step - 1].item() - 1)

@@ -1,4 +1,6 @@
-"""Several processes on this machine, as a launcher starts them, for functions that are tests inside."""
+"""Several processes on this machine, as a launcher starts them, for functions that are tests
+inside.
+"""
 
 import multiprocessing
 import os
@@ -31,11 +33,14 @@ def begin(count: int, jobs: dict[str, Callable[[Path], object]], folder: Path) -
     """Start processes that do every job; they come from a server that has the libraries imported."""
     context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
     if os.name == "posix":
-        context.set_forkserver_preload(["accelerate", "cma.training.__main__", "tests.training.test_devices"])
+        context.set_forkserver_preload(
+            ["accelerate", "cma.training.__main__", "tests.training.test_devices"]
+        )
     folder.mkdir(exist_ok=True)
     port = free_port()
     processes = [
-        context.Process(target=_process, args=(rank, count, port, jobs, folder)) for rank in range(count)
+        context.Process(target=_process, args=(rank, count, port, jobs, folder))
+        for rank in range(count)
     ]
     for process in processes:
         process.start()
@@ -53,8 +58,11 @@ def end(processes: list) -> None:
     assert not hanging, f"{len(hanging)} of {len(processes)} processes hang"
 
 
-def world(count: int, jobs: dict[str, Callable[[Path], object]], folder: Path) -> list[dict[str, object]]:
-    """What every process returns from every job, in order of rank; an error is returned as (its type, text).
+def world(
+    count: int, jobs: dict[str, Callable[[Path], object]], folder: Path
+) -> list[dict[str, object]]:
+    """What every process returns from every job, in order of rank; an error is returned as (its
+    type, text).
 
     A job is a function of a folder, at the top of a module.
     """

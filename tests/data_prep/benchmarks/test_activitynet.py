@@ -18,8 +18,14 @@ def test_sentences_become_one_paragraph_and_val_1_is_the_test(folder):
     again = {"val_2.json": as_json({"v_c-": video("Again.")})}
     status, said, _ = run("activitynet", FILES | again, folder, "--allow-missing")
     train, test = (cma.data.load(folder / "out", split) for split in ("train", "test"))
-    assert {item.id: item.captions for item in train.items} == {"v_-a": ("A man. Then he",), "v__b": ("B",)}
-    assert {item.id: item.captions for item in test.items} == {"v_c-": ("One. Two.",), "v_v_d": ("Three.",)}
+    assert {item.id: item.captions for item in train.items} == {
+        "v_-a": ("A man. Then he",),
+        "v__b": ("B",),
+    }
+    assert {item.id: item.captions for item in test.items} == {
+        "v_c-": ("One. Two.",),
+        "v_v_d": ("Three.",),
+    }
     assert (status, train.expected, test.expected) == (0, 10_009, 4_917)
     assert "activitynet: train.json, val_1.json under" in said
     assert "val_2.json describes the videos of val_1.json again: not used" in said
@@ -40,7 +46,9 @@ def test_videos_are_found_with_and_without_v(folder, prefix, captions_with):
 
 @pytest.mark.parametrize("prefix", ["v_", ""])
 @pytest.mark.parametrize(("name", "write"), [("val_ids.json", as_json), ("val_list.txt", as_lines)])
-def test_a_list_of_ids_is_compared_and_its_ids_without_captions_left_out(folder, prefix, name, write):
+def test_a_list_of_ids_is_compared_and_its_ids_without_captions_left_out(
+    folder, prefix, name, write
+):
     listed = {name: write([f"{prefix}c-", f"{prefix}no captions"])}
     status, said, _ = run("activitynet", FILES | listed, folder, "--allow-missing")
     assert status == 0 and {"c-", "v_d"} <= read_back(folder / "out")[0].keys()

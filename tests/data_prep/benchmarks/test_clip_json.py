@@ -1,4 +1,6 @@
-"""Captions by clip in one JSON a split, as the repositories of several video benchmarks have them alike."""
+"""Captions by clip in one JSON a split, as the repositories of several video benchmarks have them
+alike.
+"""
 
 import pytest
 
@@ -16,12 +18,16 @@ IDS = {
 def rows(name, numbers):
     captions = [f"{name} one", "two"]
     desc = " ".join(captions) if name in ("didemo", "activitynet") else captions
-    return [{"video_id": IDS[name].format(number), "desc": desc, "subtitle": "no"} for number in numbers]
+    return [
+        {"video_id": IDS[name].format(number), "desc": desc, "subtitle": "no"} for number in numbers
+    ]
 
 
 @pytest.mark.parametrize("name", IDS)
 def test_each_benchmark_reads_its_own_retrieval_files(folder, name):
-    """From the annotations of a repository that trains on all of them, on captioning and questions too."""
+    """From the annotations of a repository that trains on all of them, on captioning and questions
+    too.
+    """
     files = {"audio/descs_ret_test.json": as_json([{"video_id": "a", "caption": ["b"]}])}
     for other, id in IDS.items():
         files |= {

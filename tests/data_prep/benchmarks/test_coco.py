@@ -35,7 +35,10 @@ def test_both_forms_hold_the_same_images_with_restval_or_without(tmp_path, make)
     make(tmp_path)
     whole, less = coco.BENCHMARK.read(tmp_path), coco.BENCHMARK.read(tmp_path, split="no-restval")
     assert told(whole) == expected() and told(less) == expected(restval=None)
-    assert whole.expected["train"] == (113_287, 566_747) and less.expected["train"] == (82_783, 414_113)
+    assert whole.expected["train"] == (113_287, 566_747) and less.expected["train"] == (
+        82_783,
+        414_113,
+    )
     assert whole.expected["test"] == (5_000, 25_010)
     assert less.notes == ["images of the split restval, left out: 1"]
     assert not whole.notes
@@ -43,9 +46,15 @@ def test_both_forms_hold_the_same_images_with_restval_or_without(tmp_path, make)
 
 @pytest.mark.parametrize(
     "name",
-    ["coco_{}.json", "coco_{}_karpathy.json", "annotations/{}.json", "MSCOCO2014-{}-v2.json",
-     "coco/captions_{}_5k.json", "my coco, {}.json"],
-)  # fmt: skip
+    [
+        "coco_{}.json",
+        "coco_{}_karpathy.json",
+        "annotations/{}.json",
+        "MSCOCO2014-{}-v2.json",
+        "coco/captions_{}_5k.json",
+        "my coco, {}.json",
+    ],
+)
 def test_the_files_of_a_split_have_other_names_too(tmp_path, name):
     as_albef(tmp_path, name)
     write(tmp_path / "flickr30k_val.json", albef({"1.jpg": FIVE}))  # another benchmark's
@@ -55,9 +64,17 @@ def test_the_files_of_a_split_have_other_names_too(tmp_path, name):
 
 @pytest.mark.parametrize(
     "name",
-    ["refcoco+_val_for_adv.json", "RefCOCO_val.json", "coco/refcocog_val.json", "nocaps_val.json",
-     "flickr_val.json", "refcoco/val_refcoco.json", "flickr30k/val.json", "MSR-VTT/val.json"],
-)  # fmt: skip
+    [
+        "refcoco+_val_for_adv.json",
+        "RefCOCO_val.json",
+        "coco/refcocog_val.json",
+        "nocaps_val.json",
+        "flickr_val.json",
+        "refcoco/val_refcoco.json",
+        "flickr30k/val.json",
+        "MSR-VTT/val.json",
+    ],
+)
 def test_the_files_of_other_sets_are_no_split_of_this(tmp_path, name):
     write(tmp_path / "coco_test.json", albef({TEST: SIX}))
     write(tmp_path / name, albef({"7.jpg": FIVE}))
@@ -71,5 +88,7 @@ def test_two_files_that_could_be_one_split_are_an_error_but_its_own_name_and_the
     write(tmp_path / "coco_val.json", albef({VAL: FIVE}))
     assert [entry.file for entry in coco.BENCHMARK.read(tmp_path).entries] == [VAL]
     write(tmp_path / "coco_karpathy_val.json", albef({VAL: SIX}))
-    with pytest.raises(BadInput, match=r"coco_karpathy_val\.json and .*coco_val\.json differ; keep only"):
+    with pytest.raises(
+        BadInput, match=r"coco_karpathy_val\.json and .*coco_val\.json differ; keep only"
+    ):
         coco.BENCHMARK.read(tmp_path)

@@ -24,6 +24,8 @@ def test_descriptions_become_one_paragraph_in_the_order_of_the_file(folder):
 
 
 def test_a_split_without_its_list_is_left_out(folder):
-    status, said, _ = run("didemo", FILES | {"val_data.json": as_json(ROWS)}, folder, "--allow-missing")
+    status, said, _ = run(
+        "didemo", FILES | {"val_data.json": as_json(ROWS)}, folder, "--allow-missing"
+    )
     assert status == 0 and cma.data.splits(folder / "out") == ["test"]
     assert "no val_list.txt with the ids of val_data.json: the" in said

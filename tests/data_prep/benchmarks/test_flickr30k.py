@@ -46,7 +46,9 @@ def test_lists_of_ids_have_other_names_and_endings(tmp_path, lists, ending):
 
 def test_captions_without_lists_are_no_form(tmp_path):
     write(tmp_path / "results_20130124.token", "7.jpg#0\tA dog .\n")
-    with pytest.raises(BadInput, match=r"results_20130124\.token with ids in \{train,val,test\}\.txt"):
+    with pytest.raises(
+        BadInput, match=r"results_20130124\.token with ids in \{train,val,test\}\.txt"
+    ):
         flickr30k.BENCHMARK.read(tmp_path)
     write(tmp_path / "flickr30k_test_karpathy.txt", "image,caption\n7.jpg,A dog .\n")
     assert told(flickr30k.BENCHMARK.read(tmp_path)) == {"7": ("test", "7.jpg", ("A dog .",))}

@@ -15,11 +15,20 @@ REPOS = {"flickr30k": flickr30k.ON_HUB, "coco": coco.ON_HUB}
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """The hub's cache as its library lays it out, and a downloader that puts files there from `online`."""
+    """The hub's cache as its library lays it out, and a downloader that puts files there from
+    `online`.
+    """
     online, asked = {}, []
 
     def download(repo, name, repo_type, local_files_only=False):
-        path = tmp_path / "cache" / f"datasets--{repo.replace('/', '--')}" / "snapshots" / "0a1b" / name
+        path = (
+            tmp_path
+            / "cache"
+            / f"datasets--{repo.replace('/', '--')}"
+            / "snapshots"
+            / "0a1b"
+            / name
+        )
         asked.append((repo, name, repo_type, local_files_only))
         if path.is_file():
             return str(path)
@@ -40,7 +49,9 @@ def put(online, name):
 
 
 @pytest.mark.parametrize("name", REPOS)
-def test_annotations_come_from_the_hub_once_and_offline_one_line_says_what_to_do(name, cache, tmp_path):
+def test_annotations_come_from_the_hub_once_and_offline_one_line_says_what_to_do(
+    name, cache, tmp_path
+):
     online, asked = cache
     status, _, error = run(name, {}, tmp_path, *FROM_HUB)
     assert status == 1 and not (tmp_path / "out" / "dataset.json").exists()

@@ -14,7 +14,9 @@ def source(tmp_path):
     """Three training clips, the last of them for validation, and two for the test."""
     folder, train = tmp_path / "source", ("video1", "video2", "video3")
     videos = [{"video_id": id, "split": "validate" if id == "video3" else "train"} for id in train]
-    sentences = [{"video_id": id, "caption": f"{id} is {what}"} for id in train for what in ("here", "there")]
+    sentences = [
+        {"video_id": id, "caption": f"{id} is {what}"} for id in train for what in ("here", "there")
+    ]
     write(folder / DATA, {"videos": videos, "sentences": sentences})
     write(folder / TRAIN, "\n".join(["video_id", *train]))
     tests = [f"ret0;msr0;{id};see {id}" for id in ("video7", "video9")]
@@ -28,7 +30,15 @@ def run(source, tmp_path, capsys):
 
     def run(*options, fails=False):
         out = tmp_path / "out"
-        words = ["msrvtt", "--source", str(source), "--out", str(out), "--annotations-only", *options]
+        words = [
+            "msrvtt",
+            "--source",
+            str(source),
+            "--out",
+            str(out),
+            "--annotations-only",
+            *options,
+        ]
         assert main(words) == int(fails)
         said = capsys.readouterr()
         names = [] if fails else cma.data.splits(out)
@@ -42,7 +52,11 @@ def test_lists_decide_and_validation_is_held_out_on_request(source, tmp_path, ru
     _, splits = run("--allow-missing")
     assert splits == {"train": ["video1", "video2", "video3"], "test": ["video7", "video9"]}
     _, splits = run("--val", "--allow-missing")  # the clips that MSR-VTT calls "validate"
-    assert splits == {"train": ["video1", "video2"], "val": ["video3"], "test": ["video7", "video9"]}
+    assert splits == {
+        "train": ["video1", "video2"],
+        "val": ["video3"],
+        "test": ["video7", "video9"],
+    }
     assert cma.data.load(tmp_path / "out", "val").expected == 497
     assert cma.data.load(tmp_path / "out", "train").expected == 8_503
     (source / TRAIN).write_text("video_id\nvideo1\n")  # nothing to hold out
@@ -76,11 +90,17 @@ def test_the_official_splits_have_every_caption_as_a_query(source, tmp_path, run
     content = json.loads((source / DATA).read_text())
     splits = {"video4": "test", "video5.mp4": "test", "video6": "spare"}
     content["videos"] += [{"video_id": id, "split": split} for id, split in splits.items()]
-    content["sentences"] += [{"video_id": "video4", "caption": text} for text in ("a cat", "a  cat sits")]
+    content["sentences"] += [
+        {"video_id": "video4", "caption": text} for text in ("a cat", "a  cat sits")
+    ]
     content["sentences"] += [{"video_id": "video5.mp4", "caption": "a dog"}]
     write(source / DATA, content)
     said, splits = run("--split", "official", "--allow-missing")
-    assert splits == {"train": ["video1", "video2"], "val": ["video3"], "test": ["video4", "video5"]}
+    assert splits == {
+        "train": ["video1", "video2"],
+        "val": ["video3"],
+        "test": ["video4", "video5"],
+    }
     assert "clips whose split is none of train, validate, test: 1 (video6)" in said
     test = cma.data.load(tmp_path / "out", "test")
     assert test.captions == ["a cat", "a cat sits", "a dog"] and test.expected == 2_990

@@ -21,14 +21,20 @@ def test_clips_captions_and_lists_may_be_called_vid1_and_so_on(folder):
     files["vid1.avi"] = write_clip(folder / "vid1.avi", [40, 90]).read_bytes()
     assert run("msvd", files, folder, "--allow-missing", media=True)[0] == 0
     (item,) = cma.data.load(folder / "out", "train").items
-    assert (item.id, item.file_name, item.captions[0]) == ("-a_b_0_5", "media/vid1.avi", "-a_b_0_5 is here")
+    assert (item.id, item.file_name, item.captions[0]) == (
+        "-a_b_0_5",
+        "media/vid1.avi",
+        "-a_b_0_5 is here",
+    )
     entries = {entry.id: entry for entry in msvd.BENCHMARK.read(folder / "source").entries}
     assert list(entries) == ids and entries["e_5_6"].instead.file == "vid5"
 
 
 TEXTS = st.recursive(
     st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 

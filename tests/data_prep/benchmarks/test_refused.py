@@ -1,4 +1,6 @@
-"""Files that are not as expected: one line that names the file, the place, and what was expected there."""
+"""Files that are not as expected: one line that names the file, the place, and what was expected
+there.
+"""
 
 import json
 import pickle
@@ -24,27 +26,63 @@ def row(**changed):
 
 ALONE = {  # by benchmark: a file that lies there alone, what is in it, and what is said of it
     "coco": [
-        ("coco_val.json", [{"image": "1.jpg", "caption": [7]}], "[0] (1.jpg): expected a caption (text)"),
-        ("coco_val.json", [{"image": "1.jpg", "caption": []}, 7], "[1]: expected an object with image"),
+        (
+            "coco_val.json",
+            [{"image": "1.jpg", "caption": [7]}],
+            "[0] (1.jpg): expected a caption (text)",
+        ),
+        (
+            "coco_val.json",
+            [{"image": "1.jpg", "caption": []}, 7],
+            "[1]: expected an object with image",
+        ),
         ("coco_val.json", [{"image": " ", "caption": "a"}], "[0]: expected a file name, found ' '"),
         ("coco_val.json", [{"image": "\ud800.jpg", "caption": "a"}], "[0]: expected a file name"),
         ("coco_val.json", albef({"1.jpg": ["a"]}) * 2, "[1] (1.jpg): this image has a row already"),
         ("coco_val.json", [], "coco_val.json: no item in this file"),
         ("dataset_coco.json", [], 'an object with a list "images"'),
-        ("dataset_coco.json", {"images": [row(), {"filename": "2"}]}, "[1]: expected filename, split"),
-        ("dataset_coco.json", {"images": [row(split="dev")]}, "expected the split train, val, test, restval"),
-        ("other.json", [], "found none of dataset_coco.json, coco_karpathy_{train,val,test}.json in"),
+        (
+            "dataset_coco.json",
+            {"images": [row(), {"filename": "2"}]},
+            "[1]: expected filename, split",
+        ),
+        (
+            "dataset_coco.json",
+            {"images": [row(split="dev")]},
+            "expected the split train, val, test, restval",
+        ),
+        (
+            "other.json",
+            [],
+            "found none of dataset_coco.json, coco_karpathy_{train,val,test}.json in",
+        ),
     ],
     "flickr30k": [
-        ("flickr_annotations_30k.csv", f"{HUB}[a,test,1.jpg\n", "csv:2: raw: expected a JSON list, found"),
+        (
+            "flickr_annotations_30k.csv",
+            f"{HUB}[a,test,1.jpg\n",
+            "csv:2: raw: expected a JSON list, found",
+        ),
     ],
     "rsicd": [
-        ("train_rsicd.jsonl", {"filename": "1.jpg", "captions": "a"}, "jsonl:1: expected captions, a list"),
-        ("test_caps.txt", "a\n", "test_filename.txt: no such file; expected the images of the captions in"),
+        (
+            "train_rsicd.jsonl",
+            {"filename": "1.jpg", "captions": "a"},
+            "jsonl:1: expected captions, a list",
+        ),
+        (
+            "test_caps.txt",
+            "a\n",
+            "test_filename.txt: no such file; expected the images of the captions in",
+        ),
     ],
     "msvd": [
         ("test_list.txt", A, "found no captions_msvd.json and no raw-captions.pkl in this folder"),
-        ("captions_msvd.json", {A: ["a"]}, "found none of train_list.txt, val_list.txt, test_list.txt"),
+        (
+            "captions_msvd.json",
+            {A: ["a"]},
+            "found none of train_list.txt, val_list.txt, test_list.txt",
+        ),
         *(
             ("raw-captions.pkl", pickle.dumps(content), message)
             for content, message in (
@@ -61,7 +99,11 @@ ALONE = {  # by benchmark: a file that lies there alone, what is in it, and what
         ("a.json", [ENTRY], "nothing in a.json names a split"),
         ("vatex.json", [ENTRY, ENTRY], f"entry 1: the id {A} is there more than once"),
         ("vatex.json", f'{{"{A}": ["a"], "{A}": ["b"]}}', f"'{A}' is there more than once"),
-        ("vatex.json", [ENTRY | {"videoID": 7}], "entry 0: expected an id (one of videoID, video_id"),
+        (
+            "vatex.json",
+            [ENTRY | {"videoID": 7}],
+            "entry 0: expected an id (one of videoID, video_id",
+        ),
         ("vatex.json", [ENTRY | {"enCap": [7]}], f"({A}): expected a list of captions, found [7]"),
     ],
     "didemo": [("a.json", [], "expected two files of a split such as test_data.json")],
@@ -69,14 +111,30 @@ ALONE = {  # by benchmark: a file that lies there alone, what is in it, and what
 }
 BESIDE = {  # by form: a file that replaces one of a good source, or is added
     "flickr30k token": [
-        ("results_20130124.token", f"{A}.jpg#0\ta\n1.jpg#1 b\n", "token:2: expected image.jpg#0, a tab and"),
+        (
+            "results_20130124.token",
+            f"{A}.jpg#0\ta\n1.jpg#1 b\n",
+            "token:2: expected image.jpg#0, a tab and",
+        ),
     ],
     "rsitmd lists": [
-        ("train_caps.txt", "a\nb\nc\n", "train_caps.txt: captions: 3, lines in train_filename.txt: 2"),
+        (
+            "train_caps.txt",
+            "a\nb\nc\n",
+            "train_caps.txt: captions: 3, lines in train_filename.txt: 2",
+        ),
     ],
     "msrvtt": [
-        ("MSRVTT_JSFUSION_test.csv", "key,video\nret0,v\n", "csv:1: expected the columns video_id, sentence"),
-        ("MSRVTT_JSFUSION_test.csv", "video_id,sentence\nv,see it\nw\n", "test.csv:3: expected 2 fields"),
+        (
+            "MSRVTT_JSFUSION_test.csv",
+            "key,video\nret0,v\n",
+            "csv:1: expected the columns video_id, sentence",
+        ),
+        (
+            "MSRVTT_JSFUSION_test.csv",
+            "video_id,sentence\nv,see it\nw\n",
+            "test.csv:3: expected 2 fields",
+        ),
         ("MSRVTT_JSFUSION_test.csv", 'video_id,sentence\nv,"see it\n', "broken CSV"),
         ("MSRVTT_data.json", {"videos": []}, "expected lists videos (video_id) and sentences"),
         ("MSRVTT_data.json", {"videos": [], "sentences": []}, f"{A} ({A}: no caption)"),
@@ -84,20 +142,40 @@ BESIDE = {  # by form: a file that replaces one of a good source, or is added
     "msvd json": [
         ("captions_msvd.json", f'{{"{A}": ["a"], "{A}": ["b"]}}', f"'{A}' is there more than once"),
         ("captions_msvd.json", {A: ["a"], f"{A}.avi": ["b"]}, f"the clip {A} is there more than"),
-        ("youtube_mapping.txt", f"{A} vid1\n{B}\n", "mapping.txt:2: expected an id and vid<number>"),
+        (
+            "youtube_mapping.txt",
+            f"{A} vid1\n{B}\n",
+            "mapping.txt:2: expected an id and vid<number>",
+        ),
         ("youtube_mapping.txt", f"{A} vid1\n{B} vid1\n", f"mapping.txt:2: '{B} vid1' repeats"),
         ("test_list.txt", "\n", "test_list.txt: no id in this list"),
     ],
     "didemo": [
-        ("test_data.json", {}, "test_data.json: expected a list of objects with video and description"),
+        (
+            "test_data.json",
+            {},
+            "test_data.json: expected a list of objects with video and description",
+        ),
         ("test_data.json", [{"video": B}], "entry 0: expected video and description; KeyError"),
-        ("test_data.json", [{"video": B, "description": 7}], f"entry 0: expected texts, found '{B}' and 7"),
+        (
+            "test_data.json",
+            [{"video": B, "description": 7}],
+            f"entry 0: expected texts, found '{B}' and 7",
+        ),
     ],
     "activitynet": [
         ("val_1.json", [], 'val_1.json: expected {"v_<id>": {"sentences"'),
         ("val_1.json", '{"v_c": {"sentences": []}, "v_c": {}}', "'v_c' is there more than once"),
-        ("val_1.json", {"v_c": {"sentences": []}, "c": {"sentences": []}}, "c is there with and without v_"),
-        ("val_1.json", {"v_c": {"sentences": "a"}}, "v_c: expected sentences, a list of texts; found"),
+        (
+            "val_1.json",
+            {"v_c": {"sentences": []}, "c": {"sentences": []}},
+            "c is there with and without v_",
+        ),
+        (
+            "val_1.json",
+            {"v_c": {"sentences": "a"}},
+            "v_c: expected sentences, a list of texts; found",
+        ),
     ],
 }
 CASES = [(name, {}, *case) for name, cases in ALONE.items() for case in cases]
@@ -105,7 +183,9 @@ CASES += [(name, SOURCES[name], *case) for name, cases in BESIDE.items() for cas
 
 
 @pytest.mark.parametrize(("name", "source", "file", "content", "message"), CASES)
-def test_a_file_that_is_not_as_expected_is_named_in_one_line(folder, name, source, file, content, message):
+def test_a_file_that_is_not_as_expected_is_named_in_one_line(
+    folder, name, source, file, content, message
+):
     files = source.write(source.fit(FIXED)) if source else {}
     if not isinstance(content, str | bytes):
         content = json.dumps(content)

@@ -2,7 +2,14 @@ import pytest
 
 import cma.data
 from data_prep.benchmarks import BENCHMARKS, remote_sensing
-from tests.data_prep.fuzz_sources import Item, albef_json, as_json, caption_lists, karpathy_json, run
+from tests.data_prep.fuzz_sources import (
+    Item,
+    albef_json,
+    as_json,
+    caption_lists,
+    karpathy_json,
+    run,
+)
 from tests.data_prep.image_sources import albef, told, write
 
 DIVISIONS = {"rsicd": remote_sensing.RSICD_DIVISIONS, "rsitmd": remote_sensing.RSITMD_DIVISIONS}
@@ -12,7 +19,9 @@ PLANES = [f"{n} planes ." for n in range(5)]
 
 def lists(folder, split, images, once=False, ending=""):
     """A pair of AMFMN's lists; each image `once`, or once for each of its captions."""
-    names = [file for file, captions in images.items() for _ in (captions[:1] if once else captions)]
+    names = [
+        file for file, captions in images.items() for _ in (captions[:1] if once else captions)
+    ]
     write(folder / f"{split}_filename{ending}.txt", "".join(f"{name}\n" for name in names))
     captions = [text for captions in images.values() for text in captions]
     write(folder / f"{split}_caps{ending}.txt", "".join(f"{text}\n" for text in captions))
@@ -46,14 +55,18 @@ def test_lists_that_divide_train_go_before_the_whole_one(tmp_path):
     expected = {f"{n}": (name, f"{n}.tif", (f"a {n}",) * 5) for name in split for n in split[name]}
     expected["9"] = ("test", "9.tif", tuple(FIVE))
     for name in ("val", "train"):
-        lists(tmp_path, name, {f"{n}.tif": whole[f"{n}.tif"] for n in split[name]}, ending="_verify")
+        lists(
+            tmp_path, name, {f"{n}.tif": whole[f"{n}.tif"] for n in split[name]}, ending="_verify"
+        )
         read = BENCHMARKS["rsitmd"].read(tmp_path)
         assert told(read) == expected
         left_out = ["images of val_caps_verify.txt left out of train, which holds them too: 1"]
         assert read.notes == (left_out if name == "val" else [])
 
 
-def test_a_form_that_hides_another_says_so_and_a_split_is_never_said_to_be_in_an_absent_one(tmp_path):
+def test_a_form_that_hides_another_says_so_and_a_split_is_never_said_to_be_in_an_absent_one(
+    tmp_path,
+):
     lists(tmp_path / "rsicd_precomp", "train", {"river_1.jpg": FIVE}, once=True)
     lists(tmp_path / "rsicd_precomp", "test", {"plane_2.jpg": PLANES})
     write(tmp_path / "rsicd_test.json", albef({"plane_2.jpg": PLANES}))
@@ -77,10 +90,13 @@ def test_lists_of_the_neighbours_are_passed_over(tmp_path, name):
 @pytest.mark.parametrize("prefix", ["", "textaug_"])
 def test_json_lines_of_rephrased_captions_are_read_and_said_to_be_so(folder, prefix):
     files = {
-        f"{prefix}{split}_rsicd.jsonl": as_json({"filename": f"a/{split}.jpg", "captions": FIVE}) + b"\n\n"
+        f"{prefix}{split}_rsicd.jsonl": as_json({"filename": f"a/{split}.jpg", "captions": FIVE})
+        + b"\n\n"
         for split in ("train", "valid", "test")
     }
     status, printed, _ = run("rsicd", files, folder, "--allow-missing")
-    assert status == 0 and [item.id for item in cma.data.load(folder / "out", "val").items] == ["valid"]
+    assert status == 0 and [item.id for item in cma.data.load(folder / "out", "val").items] == [
+        "valid"
+    ]
     said = "textaug_train_rsicd.jsonl, textaug_valid_rsicd.jsonl, textaug_test_rsicd.jsonl: repeated captions"
     assert (said in printed) == bool(prefix)

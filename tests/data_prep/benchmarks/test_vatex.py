@@ -27,7 +27,9 @@ OWN_WORDS = {
 
 
 def files_of(content=OFFICIAL, lists=LISTS, name="anything at all.json"):
-    return {name: as_json(content)} | {f"{split}_list.txt": as_lines(ids) for split, ids in lists.items()}
+    return {name: as_json(content)} | {
+        f"{split}_list.txt": as_lines(ids) for split, ids in lists.items()
+    }
 
 
 def check(files, folder, splits=SPLIT_OF):
@@ -61,14 +63,21 @@ def test_official_files_are_split_by_name_and_the_halves_of_validation_by_lists(
     rest = [entry for entry in OFFICIAL if entry not in train]
     rest.append({"videoID": "f_000000_000010", "enCap": ["in neither half"]})
     files = files_of(train, {}, "vatex_training_v1.0.json")
-    files |= files_of(rest, {"val": LISTS["val"], "test": LISTS["test"]}, "vatex_validation_v1.0.json")
+    files |= files_of(
+        rest, {"val": LISTS["val"], "test": LISTS["test"]}, "vatex_validation_v1.0.json"
+    )
     said = check(files, folder)
-    assert "no train_list.txt with these ids: the files of captions say the split (clips in train: 2)" in said
+    assert (
+        "no train_list.txt with these ids: the files of captions say the split (clips in train: 2)"
+        in said
+    )
     assert "clips with captions that are in no split: 1 (f_000000_000010)" in said
 
 
 def test_lists_under_other_names_are_known_by_their_ids(folder):
-    files = files_of(lists={"train": LISTS["train"]}) | {"test notes.txt": "Prüfung\n".encode("latin-1")}
+    files = files_of(lists={"train": LISTS["train"]}) | {
+        "test notes.txt": "Prüfung\n".encode("latin-1")
+    }
     for name, split in (("vatex_test_1500.txt", "test"), ("validation.txt", "val")):
         files[name] = as_lines(f"{id}.mp4" for id in LISTS[split])
     assert "train_list.txt, validation.txt, vatex_test_1500.txt under" in check(files, folder)
@@ -77,22 +86,30 @@ def test_lists_under_other_names_are_known_by_their_ids(folder):
 def test_a_clip_in_two_files_has_the_captions_of_the_first(folder):
     again = {"deeper/again.json": as_json(CAPTIONS | {"d_000000_000010": ["others"]})}
     said = check(files_of() | again, folder)
-    assert "clips with other captions in again.json than in an earlier file, not used: 1 (d_00" in said
+    assert (
+        "clips with other captions in again.json than in an earlier file, not used: 1 (d_00" in said
+    )
 
 
 def test_trimmed_clips_come_first_and_source_videos_are_cut(folder):
     names = ("clips/-a_b_000001_000011.mp4", "whole/-a_b.mkv.mp4", "whole/e.mp4", "whole/-a_b.mp4")
     clips = dict.fromkeys(names, write_clip(folder / "clip.mp4", [40] * 130).read_bytes())
     assert run("vatex", files_of() | clips, folder, "--allow-missing", media=True)[0] == 0
-    items = [item for split in ("train", "test") for item in cma.data.load(folder / "out", split).items]
+    items = [
+        item for split in ("train", "test") for item in cma.data.load(folder / "out", split).items
+    ]
     assert {item.id: (item.file_name, item.start, item.end) for item in items} == {
         "-a_b_000001_000011": ("media/clips/-a_b_000001_000011.mp4", None, None),
         "-a_b_000012_000022": ("media/whole/-a_b.mp4", 12.0, 22.0),
         "e_000005_000015": ("media/whole/e.mp4", 5.0, 15.0),
     }
-    short = write_clip(folder / "short.mp4", [40] * 115).read_bytes()  # it ends before the part begins
+    # it ends before the part begins
+    short = write_clip(folder / "short.mp4", [40] * 115).read_bytes()
     assert (
-        run("vatex", files_of() | clips | {names[-1]: short}, folder, "--allow-missing", media=True)[0] == 0
+        run(
+            "vatex", files_of() | clips | {names[-1]: short}, folder, "--allow-missing", media=True
+        )[0]
+        == 0
     )
     missing = (folder / "out/missing.txt").read_text()
     assert "-a_b.mp4\texpected a part from 12.0 s on, found 115 frames at 10.00 fps\n" in missing

@@ -37,7 +37,9 @@ def npm(tmp_path, monkeypatch):
     def pack(arguments, **_):
         assert arguments[:2] == ["pack", f"{NAME}@1.2.3"]
         if npm.content is None:
-            return subprocess.CompletedProcess(arguments, 1, "", "npm error code ENOTFOUND\nnpm error more")
+            return subprocess.CompletedProcess(
+                arguments, 1, "", "npm error code ENOTFOUND\nnpm error more"
+            )
         destination = Path(arguments[arguments.index("--pack-destination") + 1])
         (destination / "someone-drawings-1.2.3.tgz").write_bytes(npm.content)
         return subprocess.CompletedProcess(arguments, 0, "", "")
@@ -64,12 +66,19 @@ def test_a_package_is_fetched_once_and_whole(tmp_path, npm, monkeypatch):
 def test_what_cannot_be_fetched_or_is_not_the_pinned_is_said_and_not_kept(tmp_path, npm):
     expected = packages.PINS[NAME].integrity
     npm.content = None
-    with pytest.raises(BadInput, match=r"drawings@1\.2\.3 could not be fetched \(npm error code ENOTFOUND"):
+    with pytest.raises(
+        BadInput, match=r"drawings@1\.2\.3 could not be fetched \(npm error code ENOTFOUND"
+    ):
         packages.fetch(NAME)
     npm.content = tarball({"package/assets/a.webp": b"another picture"})
     with pytest.raises(BadInput) as error:
         packages.fetch(NAME)
-    for part in (f"{NAME}@1.2.3", f"expected {expected}", f"found {integrity(npm.content)}", "Run again"):
+    for part in (
+        f"{NAME}@1.2.3",
+        f"expected {expected}",
+        f"found {integrity(npm.content)}",
+        "Run again",
+    ):
         assert part in str(error.value)
     assert not list((tmp_path / "cache" / "packages").iterdir())
 
@@ -79,7 +88,9 @@ def test_a_file_that_leads_out_of_the_package_is_not_extracted(tmp_path, npm, mo
     monkeypatch.setitem(packages.PINS, NAME, Pin("1.2.3", integrity(npm.content), 1))
     with pytest.raises(tarfile.OutsideDestinationError):
         packages.fetch(NAME)
-    assert not list(tmp_path.rglob("evil")) and not list((tmp_path / "cache" / "packages").iterdir())
+    assert not list(tmp_path.rglob("evil")) and not list(
+        (tmp_path / "cache" / "packages").iterdir()
+    )
 
 
 def test_another_process_may_be_quicker(tmp_path, npm, monkeypatch):

@@ -43,17 +43,21 @@ def scenes(count, split="train"):
 
 def test_each_describer_has_a_habit():
     assert said("list", FOX_AND_BALLS) == {
-        "fox, balls", "balls, fox", "fox, balls, grass", "balls, fox, grass",
-    }  # fmt: skip
+        "fox, balls",
+        "balls, fox",
+        "fox, balls, grass",
+        "balls, fox, grass",
+    }
     sentences = said("sentence", FOX_AND_BALLS)
     assert "There is a fox and two balls on the grass." in sentences
     assert "There are two balls and a fox in a meadow." in sentences
     places = said("place", FOX_AND_BALLS)
     assert {"A fox is to the left of two balls.", "Two balls are right of a fox."} <= places
     assert "one fox and two balls, the background is green" in said("count", FOX_AND_BALLS)
-    assert {"the fox on the left, on the grass", "look at the two balls on the right, on a lawn"} <= said(
-        "part", FOX_AND_BALLS, 400
-    )
+    assert {
+        "the fox on the left, on the grass",
+        "look at the two balls on the right, on a lawn",
+    } <= said("part", FOX_AND_BALLS, 400)
 
 
 def test_one_thing_alone_is_said_with_its_size_and_place():
@@ -72,12 +76,18 @@ def test_one_thing_alone_is_said_with_its_size_and_place():
         ("count", Scene("sea", ACROSS, FOX_AND_BALLS.groups), False),
         ("sentence", Scene("green", ACROSS, FOX_AND_BALLS.groups), False),
         ("count", Scene("grass", ACROSS, (Group("fox", "flat"), Group("ball", "flat", 3))), False),
-        ("sentence", Scene("grass", ACROSS, (Group("fox", "flat", 2), Group("ball", "flat", 2))), True),
+        (
+            "sentence",
+            Scene("grass", ACROSS, (Group("fox", "flat", 2), Group("ball", "flat", 2))),
+            True,
+        ),
         ("sentence", Scene("grass", ACROSS, (*FOX_AND_BALLS.groups, Group("owl", "flat"))), True),
     ],
 )
 def test_a_caption_is_true_of_another_scene_or_not(habit, other, true):
-    captions = [HABITS[habit](Describer(FOX_AND_BALLS, LEXICON, random.Random(n))) for n in range(20)]
+    captions = [
+        HABITS[habit](Describer(FOX_AND_BALLS, LEXICON, random.Random(n))) for n in range(20)
+    ]
     assert all(caption.is_true_of(FOX_AND_BALLS) for caption in captions)
     assert {caption.is_true_of(other) for caption in captions} == {true}
 
@@ -103,7 +113,8 @@ def test_things_are_inside_the_picture_and_in_the_order_of_their_cells():
     for scene in scenes(300):
         placed = place(scene)
         assert all(
-            side / 2 <= x <= 1 - side / 2 and side / 2 <= y <= 1 - side / 2 for _, x, y, side in placed
+            side / 2 <= x <= 1 - side / 2 and side / 2 <= y <= 1 - side / 2
+            for _, x, y, side in placed
         )
         axis = 1 if scene.axis == ACROSS else 2
         ends = [[spot[axis] for spot in placed if spot[0] is group] for group in scene.groups]
@@ -125,7 +136,9 @@ def test_twins_differ_in_one_respect_and_are_described_in_the_same_words(kind):
             "count": sum(a != b for a, b in zip(scene.groups, twin.groups, strict=True)) == 1,
         }
         assert differs[kind]
-        words = [describe_twin(one, kind, lexicon, number).text.lower().split() for one in (scene, twin)]
+        words = [
+            describe_twin(one, kind, lexicon, number).text.lower().split() for one in (scene, twin)
+        ]
         if kind == "places" and all(group.count == 1 for group in scene.groups):
             assert Counter(word.strip(".,") for word in words[0]) == Counter(
                 word.strip(".,") for word in words[1]

@@ -4,7 +4,15 @@ from collections import Counter
 
 import pytest
 
-from data_prep.mini.things import COLUMNS, NEW_SHARE, PAIR_SHARES, STYLES, Name, pair_split, read_things
+from data_prep.mini.things import (
+    COLUMNS,
+    NEW_SHARE,
+    PAIR_SHARES,
+    STYLES,
+    Name,
+    pair_split,
+    read_things,
+)
 from data_prep.readers import BadInput
 
 FOX = "1f98a\ta\tfox\tfoxes\t\tanimal"
@@ -31,7 +39,9 @@ def test_names_are_said_with_article_size_and_number():
 
 def test_the_lexicon_is_large_and_no_two_things_share_a_name(lexicon):
     assert 500 <= len(lexicon) <= 650
-    names = Counter(form for thing in lexicon.values() for form in {f for n in thing.names for f in n[1:]})
+    names = Counter(
+        form for thing in lexicon.values() for form in {f for n in thing.names for f in n[1:]}
+    )
     assert max(names.values()) == 1
 
 
@@ -83,7 +93,9 @@ def test_a_damaged_line_is_named(tmp_path, lines, said):
 def test_other_names_may_be_pairs(tmp_path):
     path = tmp_path / "things.tsv"
     path.write_text(
-        "\n".join(["\t".join(COLUMNS), FOX.replace("\t\t", "\ta pair of x/pairs of x|a vixen/vixens\t")])
+        "\n".join(
+            ["\t".join(COLUMNS), FOX.replace("\t\t", "\ta pair of x/pairs of x|a vixen/vixens\t")]
+        )
     )
     others = read_things(path)["1f98a"].names[1:]
     assert others == (Name("a pair of", "x", "pairs of x"), Name("a", "vixen", "vixens"))

@@ -1,4 +1,6 @@
-"""The small world: its records, its files as the readers of the real formats read them, and its twins."""
+"""The small world: its records, its files as the readers of the real formats read them, and its
+twins.
+"""
 
 import hashlib
 import json
@@ -40,7 +42,9 @@ def of_split(records, split):
 
 
 def spoken(records):
-    return {getattr(caption, "text", caption) for record in records for caption in captions_of(record)}
+    return {
+        getattr(caption, "text", caption) for record in records for caption in captions_of(record)
+    }
 
 
 def captions_of(record):
@@ -49,7 +53,8 @@ def captions_of(record):
 
 def codes_of(record):
     return {
-        one.code for one in (record.scene.groups if isinstance(record, pictures.Picture) else record.events)
+        one.code
+        for one in (record.scene.groups if isinstance(record, pictures.Picture) else record.events)
     }
 
 
@@ -75,7 +80,10 @@ def test_the_world_is_as_large_as_it_says(drawn):
 
 @pytest.mark.parametrize("name", ["mini-flickr30k", "mini-msrvtt"])
 def test_what_is_tested_did_not_train(drawn, lexicon, name):
-    train, rest = of_split(drawn[name], "train"), [one for one in drawn[name] if one.split != "train"]
+    train, rest = (
+        of_split(drawn[name], "train"),
+        [one for one in drawn[name] if one.split != "train"],
+    )
     rest += drawn[f"{name}-twins"] + drawn.get(f"{name}-new", [])
     assert spoken(train).isdisjoint(spoken(rest))
     pairs = [
@@ -85,7 +93,9 @@ def test_what_is_tested_did_not_train(drawn, lexicon, name):
     assert pairs[0].isdisjoint(pairs[1])
     assert not any(lexicon[code].is_new for one in train for code in codes_of(one))
     styles = [set(), set()]
-    for at, part in enumerate((train, of_split(drawn[name], "val") + of_split(drawn[name], "test"))):
+    for at, part in enumerate(
+        (train, of_split(drawn[name], "val") + of_split(drawn[name], "test"))
+    ):
         for record in part:
             shown = record.scene.groups if name == "mini-flickr30k" else record.events
             styles[at] |= {(one.code, one.style) for one in shown}
@@ -94,7 +104,9 @@ def test_what_is_tested_did_not_train(drawn, lexicon, name):
 
 
 def test_new_things_are_all_new(drawn, lexicon):
-    assert all(lexicon[code].is_new for one in drawn["mini-flickr30k-new"] for code in codes_of(one))
+    assert all(
+        lexicon[code].is_new for one in drawn["mini-flickr30k-new"] for code in codes_of(one)
+    )
 
 
 @pytest.mark.parametrize(
@@ -103,14 +115,19 @@ def test_new_things_are_all_new(drawn, lexicon):
 def test_a_perfect_reader_finds_nearly_all(drawn, name, split, least):
     part = of_split(drawn[name], split)
     assert all(len(picture.captions) == len(HABITS) for picture in part)
-    assert ceiling([picture.captions for picture in part], [picture.scene for picture in part]) > least
+    assert (
+        ceiling([picture.captions for picture in part], [picture.scene for picture in part]) > least
+    )
 
 
 def test_an_eighth_of_the_training_scenes_have_a_twin(drawn):
     scenes = Counter(
-        (one.scene.seed, frozenset(codes_of(one))) for one in of_split(drawn["mini-flickr30k"], "train")
+        (one.scene.seed, frozenset(codes_of(one)))
+        for one in of_split(drawn["mini-flickr30k"], "train")
     )
-    assert sum(count for count in scenes.values() if count == 2) / 7000 == pytest.approx(1 / 8, abs=0.03)
+    assert sum(count for count in scenes.values() if count == 2) / 7000 == pytest.approx(
+        1 / 8, abs=0.03
+    )
 
 
 def test_no_caption_of_a_twin_is_true_of_the_other(drawn):
@@ -131,7 +148,10 @@ def shown_frames(clip):
         return sprites.setdefault(colour, Image.new("RGBA", (32, 32), colour))
 
     frames = [frame.tobytes() for times, frame in frames_of(clip, 32, sprite) for _ in range(times)]
-    return [frames[at] for at in frame_indices(len(frames), recipe("mini-msrvtt").train_config().max_frames)]
+    return [
+        frames[at]
+        for at in frame_indices(len(frames), recipe("mini-msrvtt").train_config().max_frames)
+    ]
 
 
 def test_twins_of_clips_show_the_same_frames_in_another_order(drawn):
@@ -161,23 +181,33 @@ def built(tmp_path_factory):
 
 
 def test_the_readers_of_the_real_formats_prepare_it(built, capsys):
-    found = {name: json.loads((built / name / "dataset.json").read_text())["counts"] for name in BENCHMARKS}
+    found = {
+        name: json.loads((built / name / "dataset.json").read_text())["counts"]
+        for name in BENCHMARKS
+    }
     sizes = {
-        name: {split: count["found"] for split, count in counts.items()} for name, counts in found.items()
+        name: {split: count["found"] for split, count in counts.items()}
+        for name, counts in found.items()
     }
     assert sizes["mini-flickr30k"] == {"train": 2, "val": 3, "test": 4}
     assert sizes["mini-msrvtt"] == {"train": 2, "val": 3, "test": 4}
     assert sizes["mini-msrvtt-whole"] == sizes["mini-msrvtt-moments"] == {"test": 4}
-    assert (sizes["mini-flickr30k-new"], sizes["mini-flickr30k-twins"]) == ({"test": 5}, {"test": 6})
+    assert (sizes["mini-flickr30k-new"], sizes["mini-flickr30k-twins"]) == (
+        {"test": 5},
+        {"test": 6},
+    )
     assert all(
-        count["found"] == count["expected"] and count["captions"]["found"] == count["captions"]["expected"]
+        count["found"] == count["expected"]
+        and count["captions"]["found"] == count["captions"]["expected"]
         for counts in found.values()
         for count in counts.values()
     )
     item = cma.data.load(built / "mini-flickr30k", "test").items[0]
     assert len(item.captions) == len(HABITS)
     clips = [
-        cma.data.load(built / name, "test").items for name in BENCHMARKS if name.startswith("mini-msrvtt")
+        cma.data.load(built / name, "test").items
+        for name in BENCHMARKS
+        if name.startswith("mini-msrvtt")
     ]
     assert all(len(clip.captions) == 1 for part in clips for clip in part)
     frames = read_frames(built / "mini-msrvtt" / clips[0][0].file_name, 6, None)
@@ -213,5 +243,8 @@ def test_a_drawing_that_the_packages_lack_is_one_line(tmp_path, monkeypatch, cap
 @pytest.mark.minis
 def test_the_composed_pixels_are_the_same_everywhere(lexicon, drawn, tmp_path):
     """The first pictures and clips of the real packages, before they are encoded."""
-    digests = [world.save_picture((picture, tmp_path / "x.jpg")) for picture in drawn["mini-flickr30k"][:40]]
+    digests = [
+        world.save_picture((picture, tmp_path / "x.jpg"))
+        for picture in drawn["mini-flickr30k"][:40]
+    ]
     assert hashlib.sha256("".join(digests).encode()).hexdigest() == PIXELS

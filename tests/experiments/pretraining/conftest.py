@@ -8,10 +8,23 @@ from experiments.pretraining import ClipShape, PretrainConfig
 from experiments.pretraining.small_clip import build_tokenizer
 
 CONFIG = PretrainConfig(
-    steps=4, batch_size=8, warmup=1, scenes=0.0, mix=(("emoji", 0.5), ("mono", 0.5)), states=(),
-    shape=ClipShape(image_size=24, patch_size=8, vision_width=128, text_width=64, layers=1, projection=32,
-                    vocabulary=600, context=16),
-)  # fmt: skip
+    steps=4,
+    batch_size=8,
+    warmup=1,
+    scenes=0.0,
+    mix=(("emoji", 0.5), ("mono", 0.5)),
+    states=(),
+    shape=ClipShape(
+        image_size=24,
+        patch_size=8,
+        vision_width=128,
+        text_width=64,
+        layers=1,
+        projection=32,
+        vocabulary=600,
+        context=16,
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -23,7 +36,18 @@ class Drawing:
 
 
 def corpus():
-    names = ["red fox", "blue fox", "old house", "new house", "sun", "moon", "tree", "boat", "car", "café"]
+    names = [
+        "red fox",
+        "blue fox",
+        "old house",
+        "new house",
+        "sun",
+        "moon",
+        "tree",
+        "boat",
+        "car",
+        "café",
+    ]
     rows = [Drawing(name, (name, f"a {name}"), ("one", "two", "three"), "emoji") for name in names]
     rows += [Drawing(name, (name,), (), "mono") for name in names]
     pixels = np.random.default_rng(0).integers(0, 256, (len(rows), 24, 24, 4), dtype=np.uint8)

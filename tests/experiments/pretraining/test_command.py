@@ -1,4 +1,6 @@
-"""The command that makes a CLIP: from drawings to a folder that loads, and again from its checkpoint."""
+"""The command that makes a CLIP: from drawings to a folder that loads, and again from its
+checkpoint.
+"""
 
 import json
 from dataclasses import asdict
@@ -17,7 +19,11 @@ def test_a_clip_is_made_and_loads_and_a_longer_run_goes_on(tmp_path, monkeypatch
 
     def run(steps: int, **changes: object) -> list[str]:
         config = json.dumps(asdict(CONFIG) | {"steps": steps} | changes)
-        places = {"--out": tmp_path / "clip", "--runs": tmp_path / "runs", "--data": tmp_path / "data"}
+        places = {
+            "--out": tmp_path / "clip",
+            "--runs": tmp_path / "runs",
+            "--data": tmp_path / "data",
+        }
         words = [str(word) for pair in places.items() for word in pair]
         assert main(["pretrain", *words, "--config", config]) == 0
         return capsys.readouterr().out.splitlines()

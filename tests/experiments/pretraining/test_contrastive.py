@@ -1,4 +1,6 @@
-"""Pre-training on invented drawings: captions, batches, loss, rate, and a run that goes on after a kill."""
+"""Pre-training on invented drawings: captions, batches, loss, rate, and a run that goes on after a
+kill.
+"""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -24,7 +26,9 @@ def test_drawings_of_one_concept_or_caption_share_the_target():
 
 def test_batches_hold_each_concept_once():
     rows = corpus()[1]
-    groups = {name: [[i] for i, row in enumerate(rows) if row.group == name] for name in ("emoji", "mono")}
+    groups = {
+        name: [[i] for i, row in enumerate(rows) if row.group == name] for name in ("emoji", "mono")
+    }
     chosen = contrastive.sample_rows(groups, 8, CONFIG, np.random.default_rng(1))
     assert len(chosen) == len(set(chosen)) == CONFIG.batch_size
     assert [rows[i].group for i in chosen].count("emoji") == 4
@@ -35,7 +39,10 @@ def test_captions_are_those_of_the_drawing():
     found = {contrastive.caption_of(drawing, random) for _ in range(200)}
     names, lists = found & {"red fox", "a red fox"}, found - {"red fox", "a red fox"}
     assert len(names) == 2
-    assert all(set(text.replace(",", "").split()) <= {"one", "two", "three"} for text in lists) and lists
+    assert (
+        all(set(text.replace(",", "").split()) <= {"one", "two", "three"} for text in lists)
+        and lists
+    )
 
 
 @pytest.mark.parametrize("step, rate", [(0, 0.25), (3, 1.0), (49, 1.0), (75, 0.5), (99, 0.02)])
@@ -58,10 +65,13 @@ def test_a_killed_run_goes_on_as_if_unbroken(tmp_path, monkeypatch):
     whole, _, log = contrastive.pretrain(pixels, rows, CONFIG, tmp_path / "whole", evaluate_every=2)
     assert [entry["step"] for entry in log] == [2, 4]
     clock = SimpleNamespace(monotonic=iter(range(0, 10**6, 1000)).__next__)
-    monkeypatch.setattr(contrastive, "time", clock)  # every step is slow, so every step is checkpointed
+    # every step is slow, so every step is checkpointed
+    monkeypatch.setattr(contrastive, "time", clock)
     with stopped_after(2, contrastive, "learning_rate"), pytest.raises(KeyboardInterrupt):
         contrastive.pretrain(pixels, rows, CONFIG, tmp_path / "broken", evaluate_every=2)
-    again, _, log = contrastive.pretrain(pixels, rows, CONFIG, tmp_path / "broken", evaluate_every=2)
+    again, _, log = contrastive.pretrain(
+        pixels, rows, CONFIG, tmp_path / "broken", evaluate_every=2
+    )
     assert [entry["step"] for entry in log] == [2, 4]
     for name, weight in whole.state_dict().items():
         assert torch.equal(weight, again.state_dict()[name]), name
@@ -74,7 +84,9 @@ def test_other_settings_do_not_resume_a_checkpoint(tmp_path):
         other = replace(CONFIG, shape=replace(CONFIG.shape, projection=64))
         contrastive.pretrain(pixels, rows, other, tmp_path)
     contrastive.pretrain(pixels, rows, replace(CONFIG, steps=5), tmp_path)  # a longer run goes on
-    with pytest.raises(ValueError, match=r"checkpoint\.pt: of 5 steps, more than 4; use another --runs"):
+    with pytest.raises(
+        ValueError, match=r"checkpoint\.pt: of 5 steps, more than 4; use another --runs"
+    ):
         contrastive.pretrain(pixels, rows, replace(CONFIG, steps=4), tmp_path)
 
 
@@ -84,4 +96,5 @@ def test_a_run_keeps_the_states_from_which_shorter_ones_end(tmp_path):
     contrastive.pretrain(pixels, rows, config, tmp_path)
     kept = {path.name: torch.load(path, weights_only=True) for path in tmp_path.glob("step-*.pt")}
     assert {name: state["step"] for name, state in kept.items()} == {"step-2.pt": 2, "step-9.pt": 9}
-    assert contrastive.branches(replace(config, steps=8)) == {2: 2}  # a short run has no state of 10 steps
+    # a short run has no state of 10 steps
+    assert contrastive.branches(replace(config, steps=8)) == {2: 2}

@@ -1,4 +1,6 @@
-"""Scenes of other artists' drawings: what they show, what is said of them, and a step of training on them."""
+"""Scenes of other artists' drawings: what they show, what is said of them, and a step of training
+on them.
+"""
 
 from collections import Counter
 from dataclasses import replace
@@ -16,8 +18,13 @@ from tests.experiments.pretraining.conftest import CONFIG, corpus
 @pytest.fixture(scope="module")
 def crowds():
     pixels, drawings = corpus()
-    names = {drawing.concept: (Name("a", drawing.concept, f"{drawing.concept}s"),) for drawing in drawings}
-    return Crowds(pixels, drawings, {code: Thing(code, own, "object") for code, own in names.items()})
+    names = {
+        drawing.concept: (Name("a", drawing.concept, f"{drawing.concept}s"),)
+        for drawing in drawings
+    }
+    return Crowds(
+        pixels, drawings, {code: Thing(code, own, "object") for code, own in names.items()}
+    )
 
 
 def test_scenes_are_the_same_for_one_seed_and_show_pairs_that_train(crowds):
@@ -34,7 +41,9 @@ def test_scenes_are_the_same_for_one_seed_and_show_pairs_that_train(crowds):
 
 def test_captions_are_lists_and_counts_that_name_no_place_and_no_ground(crowds):
     captions = crowds.batch(200, 16, seed=5)[2]
-    words = Counter(word for caption in captions for word in caption.lower().replace(",", "").split())
+    words = Counter(
+        word for caption in captions for word in caption.lower().replace(",", "").split()
+    )
     forbidden = {
         "left",
         "right",

@@ -23,7 +23,11 @@ WORDING = {
 
 @pytest.mark.parametrize(
     "name, phrase",
-    [("hot-dog-outline-24px", "hot dog"), ("parliament-flat", "parliament"), ("uv-index-9-fill", "uv index")],
+    [
+        ("hot-dog-outline-24px", "hot dog"),
+        ("parliament-flat", "parliament"),
+        ("uv-index-9-fill", "uv index"),
+    ],
 )
 def test_style_words_and_sizes_are_no_caption(name, phrase):
     assert icon_phrase(name) == phrase
@@ -52,7 +56,12 @@ def package(tmp_path, monkeypatch):
     folder = tmp_path / "package"
     (folder / "json").mkdir(parents=True)
     (folder / "collections.json").write_text(json.dumps({"some": {"license": {"spdx": "MIT"}}}))
-    bodies = {"fox": '<path d="M0 0h16v16z" fill="red"/>', "plug": "<circle r='9'/>", "empty": "", "no": "<g"}
+    bodies = {
+        "fox": '<path d="M0 0h16v16z" fill="red"/>',
+        "plug": "<circle r='9'/>",
+        "empty": "",
+        "no": "<g",
+    }
     content = {"icons": {name: {"body": body} for name, body in bodies.items()}}
     (folder / "json" / "some.json").write_text(json.dumps(content))
     for name, value in (("SETS", {"colour": ["some"]}), ("emoji_wording", lambda: WORDING)):
@@ -73,7 +82,9 @@ def test_the_corpus_is_what_can_be_drawn_and_is_rendered_once(package, monkeypat
 
 
 def test_a_set_whose_licence_does_not_permit_it_is_refused(package):
-    (package / "collections.json").write_text(json.dumps({"some": {"license": {"spdx": "GPL-3.0"}}}))
+    (package / "collections.json").write_text(
+        json.dumps({"some": {"license": {"spdx": "GPL-3.0"}}})
+    )
     with pytest.raises(ValueError, match=r"some: licence GPL-3\.0, expected one of"):
         icons.choose()
 

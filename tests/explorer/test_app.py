@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cma.explore import app
+import explorer.__main__ as app
 from tests import ROOT
 
 
@@ -28,7 +28,9 @@ from tests import ROOT
         (["--media", "pictures", "--backbone", "./none"], r"none: no such folder; expected 'mini'"),
     ],
 )
-def test_what_is_missing_is_named(arguments, message, media, backbone, tmp_path, capsys, monkeypatch):
+def test_what_is_missing_is_named(
+    arguments, message, media, backbone, tmp_path, capsys, monkeypatch
+):
     monkeypatch.setattr(app, "serve", lambda *_: pytest.fail("nothing to serve"))
     (tmp_path / "empty").mkdir()
     assert app.main(["--backbone", backbone, "--port", "0", *arguments]) == 1
@@ -36,18 +38,18 @@ def test_what_is_missing_is_named(arguments, message, media, backbone, tmp_path,
     assert said.startswith("error: ") and re.search(message, said), said
 
 
-@pytest.mark.parametrize("code", ["app.main(['--port', '0'])", "cma.explore.ask"])
+@pytest.mark.parametrize("code", ["app.main(['--port', '0'])", "explorer.ask"])
 def test_missing_packages_are_one_line(code):
     missing = "import sys; sys.modules.update(ipywidgets=None, anywidget=None); "
-    program = f"{missing}import cma.explore; from cma.explore import app; sys.exit({code})"
+    program = f"{missing}import explorer; from explorer import app; sys.exit({code})"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
-    said = "ipywidgets, anywidget: not installed; run `pip install 'cross-modal-adapter[explore]'`"
+    said = "ipywidgets, anywidget: not installed; run `pip install 'cross-modal-adapter[explorer]'`"
     assert run.returncode == 1 and run.stderr.splitlines()[-1].partition(": ")[2] == said
     assert (run.stderr.count("\n") == 1) == ("main" in code)
 
 
 def test_a_port_in_use_is_an_error_before_anything_is_embedded(media, monkeypatch, capsys):
-    monkeypatch.setattr("cma.explore.open_galleries", lambda **_: pytest.fail("the port comes first"))
+    monkeypatch.setattr("explorer.open_galleries", lambda **_: pytest.fail("the port comes first"))
     with socket.socket() as taken:
         taken.bind((app.HOST, 0))
         taken.listen()
@@ -60,12 +62,17 @@ def test_a_port_in_use_is_an_error_before_anything_is_embedded(media, monkeypatc
         assert said.startswith(f"error: port {port}: ") and said.count("\n") == 1
 
 
-def test_ctrl_c_while_embedding_is_one_line_that_says_where_the_work_is(media, backbone, monkeypatch, capsys):
+def test_ctrl_c_while_embedding_is_one_line_that_says_where_the_work_is(
+    media, backbone, monkeypatch, capsys
+):
     def stop(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("cma.search.build.embed", stop)
-    assert app.main(["--media", "pictures", "--backbone", backbone, "--port", "0", "--index", "kept"]) == 130
+    assert (
+        app.main(["--media", "pictures", "--backbone", backbone, "--port", "0", "--index", "kept"])
+        == 130
+    )
     assert (
         capsys.readouterr()
         .err.splitlines()[-1]
@@ -75,7 +82,8 @@ def test_ctrl_c_while_embedding_is_one_line_that_says_where_the_work_is(media, b
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_make_explore_takes_a_folder_with_a_blank_in_its_name():
-    command = ["make", "--no-print-directory", "-n", "explore", "MEDIA=my pictures"]  # make test calls this
+    # make test calls this
+    command = ["make", "--no-print-directory", "-n", "explore", "MEDIA=my pictures"]
     run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert shlex.split(run.stdout.splitlines()[-1])[-2:] == ["--media", "my pictures"]
 
@@ -95,14 +103,17 @@ def test_the_page_is_built_where_the_command_was_given(media, backbone, tmp_path
 
 
 @hypothesis.settings(max_examples=25)
-@given(where=st.text(), settings=st.dictionaries(st.text(), st.text() | st.lists(st.text()) | st.integers()))
+@given(
+    where=st.text(),
+    settings=st.dictionaries(st.text(), st.text() | st.lists(st.text()) | st.integers()),
+)
 def test_settings_reach_the_page_as_they_are(where, settings):
     got, (cell,) = [], nbformat.read(app.NOTEBOOK, as_version=4).cells
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(os.environ, app.SETTINGS, json.dumps([where, settings]))
         patch.setattr(os, "chdir", got.append)
-        patch.setattr("cma.explore.open_galleries", lambda **given: got.append(given) or {"one": None})
-        patch.setattr("cma.explore.Explorer", got.append)
+        patch.setattr("explorer.open_galleries", lambda **given: got.append(given) or {"one": None})
+        patch.setattr("explorer.Explorer", got.append)
         exec(cell.source, {})
     assert got == [where, settings, {"one": None}]
 

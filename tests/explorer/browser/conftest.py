@@ -1,4 +1,6 @@
-"""A browser, adapters that change what is found, and pages whose pictures are kept under runs/browser."""
+"""A browser, adapters that change what is found, and pages whose pictures are kept under
+runs/browser.
+"""
 
 import os
 import shutil
@@ -11,8 +13,8 @@ import torch
 from playwright.sync_api import Browser, Page
 
 from cma import RetrievalModel, load_backbone, recipes
-from tests.explore.browser import chromium
-from tests.explore.browser.servers import ROOT
+from tests.explorer.browser import chromium
+from tests.explorer.browser.servers import ROOT
 
 OpenPage = Callable[[str], AbstractContextManager[Page]]
 KEPT = ROOT / "runs" / "browser"
@@ -28,7 +30,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="package")
 def executable() -> Path:
-    """The Chromium to drive. Without one the tests are skipped; where CMA_BROWSER is "required" they fail."""
+    """The Chromium to drive. Without one the tests are skipped; where CMA_BROWSER is "required"
+    they fail.
+    """
     found = chromium.find()
     if found is None and os.environ.get("CMA_BROWSER") == "required":
         pytest.fail("no Chromium found, and CMA_BROWSER=required (make browser installs one)")
@@ -54,7 +58,9 @@ def kept() -> Path:
 
 @pytest.fixture(scope="package")
 def model(kept: Path) -> RetrievalModel:
-    """The bundled CLIP with an adapter a benchmark, of random weights, saved where notebook 05 looks."""
+    """The bundled CLIP with an adapter a benchmark, of random weights, saved where notebook 05
+    looks.
+    """
     model = RetrievalModel(*load_backbone("mini"))
     torch.manual_seed(0)
     for name in ("mini-flickr30k", "mini-msrvtt"):

@@ -1,4 +1,6 @@
-"""Answer queries from an index, and show what weighs most in a match: the explorer without its display."""
+"""Answer queries from an index, and show what weighs most in a match: the explorer without its
+display.
+"""
 
 import random
 import time
@@ -10,12 +12,14 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from .. import media, metrics
-from ..search import MediaFile, MediaIndex
+from cma import media, metrics
+from cma.search import MediaFile, MediaIndex
+
 from . import attention
 
 Query = str | Path | MediaFile  # a sentence, the path of a picture or clip, or one of the media
-Indexes = Mapping[str, MediaIndex]  # for one set of media, by the label of the model, such as "zero-shot"
+# for one set of media, by the label of the model, such as "zero-shot"
+Indexes = Mapping[str, MediaIndex]
 SEEN, MOST_CAPTIONS = 264, 5000  # longer side in pixels of an explained frame; captions compared
 
 
@@ -33,7 +37,9 @@ class Hit:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to a query: `ranked` has (item, cosine, copies), best first; of a large index not all."""
+    """The answer to a query: `ranked` has (item, cosine, copies), best first; of a large index not
+    all.
+    """
 
     index: MediaIndex
     query: Query
@@ -58,7 +64,9 @@ class Answer:
         """Return at most `k` results, from rank `start` + 1 on."""
         ranked, files, right = self.ranked[start : start + k], self.index.files, self.right
         hits = enumerate(ranked, start + 1)
-        return tuple(Hit(rank, i, score, files[i], i in right, alike) for rank, (i, score, alike) in hits)
+        return tuple(
+            Hit(rank, i, score, files[i], i in right, alike) for rank, (i, score, alike) in hits
+        )
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,9 @@ class RankChange:
 
 @dataclass(frozen=True)
 class Why:
-    """What weighs most in a match: F frames with heat maps of their patches, words with weights up to 1."""
+    """What weighs most in a match: F frames with heat maps of their patches, words with weights up
+    to 1.
+    """
 
     score: float
     frames: tuple[Image.Image, ...]
@@ -83,21 +93,32 @@ class Why:
 
 
 def ask(
-    index: MediaIndex, query: Query, k: int = 5, kind: str = "", folder: str = "", folded: bool = False
+    index: MediaIndex,
+    query: Query,
+    k: int = 5,
+    kind: str = "",
+    folder: str = "",
+    folded: bool = False,
 ) -> Answer:
-    """Rank the media of an index (those of one `kind` or in one `folder`) for a sentence, picture or clip.
+    """Rank the media of an index (those of one `kind` or in one `folder`) for a sentence, picture
+    or clip.
 
-    The first `k` are the hits. `folded`: copies are one result, but right ones stay. Raises as `query_media`.
+    The first `k` are the hits. `folded`: copies are one result, but right ones stay. Raises as
+    `query_media`.
     """
     if k < 1:
         raise ValueError(f"k={k}: expected at least 1")
     start, by_text = time.perf_counter(), isinstance(query, str)
-    items, scores = (one.tolist() for one in (index.ranking if by_text else index.ranking_media)(query))
+    items, scores = (
+        one.tolist() for one in (index.ranking if by_text else index.ranking_media)(query)
+    )
     right = frozenset(index.right(query)) if by_text else frozenset()
     score_of, within = dict(zip(items, scores, strict=True)), f"{folder}/" if folder else ""
     if kind or folder:
         files = ((item, index.files[item]) for item in items)
-        items = [i for i, file in files if kind in ("", file.kind) and file.file_name.startswith(within)]
+        items = [
+            i for i, file in files if kind in ("", file.kind) and file.file_name.startswith(within)
+        ]
     copies = index.copies(items, right) if folded else {item: [item] for item in items}
     ranked = [(item, score_of[item], tuple(others)) for item, (_, *others) in copies.items()]
     cut, seconds = by_text and bool(index.model.cut), time.perf_counter() - start
@@ -110,7 +131,9 @@ def search_both(indexes: Indexes, query: Query, k: int = 5) -> dict[str, Answer]
 
 
 def why(index: MediaIndex, text: str, item: int) -> Why:
-    """Explain the match of a sentence with an item. Raises ValueError if its number of frames has changed."""
+    """Explain the match of a sentence with an item. Raises ValueError if its number of frames has
+    changed.
+    """
     path, config = index.path(file := index.files[item]), index.config
     weights = index.frame_weights(text, item)
     frames = media.read_media(path, file.kind, config.max_frames, config.fps, file.start, file.end)
@@ -122,20 +145,28 @@ def why(index: MediaIndex, text: str, item: int) -> Why:
     heat = attention.scaled(explained.patches * weights[:, None, None])  # heavier frames are hotter
     for frame in frames:
         frame.thumbnail((SEEN, SEEN))
-    seen = [attention.overlay(*pair, index.model.processor) for pair in zip(frames, heat, strict=True)]
+    seen = [
+        attention.overlay(*pair, index.model.processor) for pair in zip(frames, heat, strict=True)
+    ]
     score = index.scores([text], [item]).item()
     words = tuple(zip(explained.words, explained.word_weights.tolist(), strict=True))
-    return Why(score, tuple(seen), tuple(weights.tolist()), tuple(explained.cosines.tolist()), words)
+    return Why(
+        score, tuple(seen), tuple(weights.tolist()), tuple(explained.cosines.tolist()), words
+    )
 
 
 def rank_changes(before: MediaIndex, after: MediaIndex, seed: int = 0) -> list[RankChange]:
-    """Compare the ranks that two models give the items of all captions; the largest gain comes first.
+    """Compare the ranks that two models give the items of all captions; the largest gain comes
+    first.
 
-    The gain is `before / after`. Ties count against a model, as in `cma.metrics`. If there are more captions,
-    `MOST_CAPTIONS` are drawn by `seed`. Raises ValueError if the indexes hold different files.
+    The gain is `before / after`. Ties count against a model, as in `cma.metrics`. If there are more
+    captions, `MOST_CAPTIONS` are drawn by `seed`. Raises ValueError if the indexes hold different
+    files.
     """
     if [file.key for file in before.files] != [file.key for file in after.files]:
-        raise ValueError(f"they hold different files ({len(before)} and {len(after)}); build both alike")
+        raise ValueError(
+            f"they hold different files ({len(before)} and {len(after)}); build both alike"
+        )
     captions, owners = before.captions, before.text_to_item
     if len(captions) > MOST_CAPTIONS:
         drawn = sorted(random.Random(seed).sample(range(len(captions)), MOST_CAPTIONS))
@@ -149,12 +180,18 @@ def rank_changes(before: MediaIndex, after: MediaIndex, seed: int = 0) -> list[R
 
 
 def folders(index: MediaIndex, most: int = 200) -> list[str]:
-    """The folders that hold some of the media but not all, by name; if more than `most`, the fullest."""
-    counts = Counter(str(one) for file in index.files for one in PurePosixPath(file.file_name).parents)
+    """The folders that hold some of the media but not all, by name; if more than `most`, the
+    fullest.
+    """
+    counts = Counter(
+        str(one) for file in index.files for one in PurePosixPath(file.file_name).parents
+    )
     return sorted(name for name, count in counts.most_common(most + 1) if count < len(index))
 
 
 def examples(index: MediaIndex, n: int = 8, seed: int = 0) -> list[str]:
     """Draw at most `n` captions of an index by `seed`, as queries to start with."""
-    firsts = [*dict.fromkeys(index.files[i].captions[0] for i in index.column("captions").nonzero()[:, 0])]
+    firsts = [
+        *dict.fromkeys(index.files[i].captions[0] for i in index.column("captions").nonzero()[:, 0])
+    ]
     return random.Random(seed).sample(firsts, min(n, len(firsts)))

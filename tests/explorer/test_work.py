@@ -7,7 +7,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from cma.explore import work
+from explorer import work
 
 
 @pytest.fixture
@@ -44,7 +44,9 @@ def test_nothing_is_computed_while_a_cell_runs(worker, model):
     assert done.wait(20)
 
 
-def test_a_blank_cell_and_one_that_was_interrupted_while_it_waited_do_not_count(worker, model, monkeypatch):
+def test_a_blank_cell_and_one_that_was_interrupted_while_it_waited_do_not_count(
+    worker, model, monkeypatch
+):
     worker.end()
     worker.end()  # a blank cell ends without a beginning
     assert (worker.cells, worker.turn.locked()) == (0, False)

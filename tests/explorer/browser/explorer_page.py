@@ -18,7 +18,9 @@ DROP = """([bytes, name, type]) => {
 
 
 class ExplorerPage:
-    """The widget on a page. `outside` lists the requests that left this computer, `errors` the console's."""
+    """The widget on a page. `outside` lists the requests that left this computer, `errors` the
+    console's.
+    """
 
     def __init__(self, page: Page) -> None:
         self.page, self.outside, self.errors = page, [], []
@@ -31,11 +33,13 @@ class ExplorerPage:
 
     def _note(self, request: Request) -> None:
         ours = request.url.startswith(("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:"))
-        if not ours and request.failure != "csp":  # those that the page's policy stops are never sent
+        # those that the page's policy stops are never sent
+        if not ours and request.failure != "csp":
             self.outside.append(request.url)
 
     def _listen(self, message: ConsoleMessage) -> None:
-        ours = "/voila/api/shutdown/" not in message.location["url"]  # Voilà's own, which its server refuses
+        # Voilà's own, which its server refuses
+        ours = "/voila/api/shutdown/" not in message.location["url"]
         if ours and message.type == "error" and "Content Security Policy" not in message.text:
             self.errors.append(message.text)
 
@@ -131,7 +135,9 @@ class ExplorerPage:
 
     def focused(self) -> str:
         """The name of what has the keyboard's focus."""
-        return self.page.evaluate("document.activeElement.ariaLabel || document.activeElement.textContent")
+        return self.page.evaluate(
+            "document.activeElement.ariaLabel || document.activeElement.textContent"
+        )
 
     def wait_for_focus(self, beginning: str) -> None:
         """Wait until what has the keyboard's focus has a name that begins so."""
@@ -150,6 +156,8 @@ class ExplorerPage:
 
     def axe(self, within: str | None = None) -> list[str]:
         """What axe-core finds wrong for people with disabilities, on the page or in a part of it."""
-        axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core is not installed")
+        axe = pytest.importorskip(
+            "axe_playwright_python.sync_playwright", reason="axe-core is not installed"
+        )
         found = axe.Axe().run(self.page, context=within).response["violations"]
         return [f"{one['id']}: {node['html'][:200]}" for one in found for node in one["nodes"]]

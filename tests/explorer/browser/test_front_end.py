@@ -1,10 +1,12 @@
-"""`explorer.js` alone in a real browser: the test answers in the kernel's place, when and as it likes."""
+"""`explorer.js` alone in a real browser: the test answers in the kernel's place, when and as it
+likes.
+"""
 
 import pytest
 from playwright.sync_api import expect
 
-from cma.explore.widget import STATIC
-from tests.explore.browser.explorer_page import PATIENCE, ExplorerPage
+from explorer.widget import STATIC
+from tests.explorer.browser.explorer_page import PATIENCE, ExplorerPage
 
 pytestmark = [pytest.mark.browser, pytest.mark.minis]  # it runs with the other tests in a browser
 expect.set_options(timeout=PATIENCE)
@@ -52,7 +54,9 @@ class FrontEnd(ExplorerPage):
         shown |= {"score": 0.5, "alike": [], "right": False}
         answered = []
         for number, column in enumerate(columns):
-            hits = [shown | {"rank": item + 1, "item": item} | hit for item, hit in enumerate(column)]
+            hits = [
+                shown | {"rank": item + 1, "item": item} | hit for item, hit in enumerate(column)
+            ]
             answered.append(about | {"label": f"model {number}", "hits": hits, "ranked": len(hits)})
         self.answer("search", "hits", start=0, columns=answered)
 
@@ -137,8 +141,11 @@ def test_a_file_that_cannot_ask_leaves_a_search_alone(front, tmp_path):
 
 def test_a_folder_that_is_dropped_is_refused(front, tmp_path):
     front.offer()
-    (tmp_path / "folder").write_bytes(b"1")  # a browser drops no folder for a test: it is made unreadable
-    front.page.evaluate("File.prototype.slice = () => ({ arrayBuffer: () => Promise.reject(new Error()) })")
+    # a browser drops no folder for a test: it is made unreadable
+    (tmp_path / "folder").write_bytes(b"1")
+    front.page.evaluate(
+        "File.prototype.slice = () => ({ arrayBuffer: () => Promise.reject(new Error()) })"
+    )
     front.drop(tmp_path / "folder")
     said = "folder: cannot be read; choose a picture or clip"
     expect(front.root.locator("[data-part=alert]")).to_have_text(said)
@@ -214,7 +221,8 @@ def test_an_upload_is_cancelled_and_no_other_view_searches_by_it(front, tmp_path
     front.drop(tmp_path / "small.png")
     front.wait_for("file")
     sent = front.last("file")
-    front.answer(sent | {"id": sent["id"] + 7}, "file", name="small.png")  # of another view of the widget
+    # of another view of the widget
+    front.answer(sent | {"id": sent["id"] + 7}, "file", name="small.png")
     assert front.last("search") is None
     front.page.evaluate("document.querySelector('[data-part=stop]').click()")
     front.answer(sent, "file", name="small.png")

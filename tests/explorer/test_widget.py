@@ -13,10 +13,10 @@ from PIL import Image
 
 import cma
 from cma import RetrievalModel
-from cma.explore import answers, widget
-from cma.explore.gallery import Gallery
-from cma.explore.widget import MOST_HITS, MOST_LISTED, MOST_THUMBS, STATIC, Explorer
-from cma.explore.work import worker
+from explorer import answers, widget
+from explorer.gallery import Gallery
+from explorer.widget import MOST_HITS, MOST_LISTED, MOST_THUMBS, STATIC, Explorer
+from explorer.work import worker
 from tests.conftest import build_clip, build_processor
 from tests.toy_data import write_dataset
 from tests.toy_galleries import HOSTILE, write_hostile
@@ -68,7 +68,9 @@ def front(galleries):
 
 
 def files(answer) -> dict[str, list[str]]:
-    return {column["label"]: [hit["file"] for hit in column["hits"]] for column in answer["columns"]}
+    return {
+        column["label"]: [hit["file"] for hit in column["hits"]] for column in answer["columns"]
+    }
 
 
 def expected(gallery, query, adapters=(None, "a"), scale=1.0, k=3):
@@ -80,10 +82,14 @@ def test_it_needs_galleries_a_sensible_k_and_no_browser(galleries):
     with pytest.raises(ValueError, match="no galleries were given"):
         Explorer({})
     for k in (0, MOST_HITS + 1):
-        with pytest.raises(ValueError, match=f"k={k}: expected at least one result and at most 200"):
+        with pytest.raises(
+            ValueError, match=f"k={k}: expected at least one result and at most 200"
+        ):
             Explorer(galleries, k=k)
     shown = cma.Explorer(galleries, "a cat")
-    assert shown._repr_mimebundle_()[0]["text/plain"].startswith("a query box over pictures, clips: run the")
+    assert shown._repr_mimebundle_()[0]["text/plain"].startswith(
+        "a query box over pictures, clips: run the"
+    )
     assert shown.setup["media"] == ["pictures", "clips"] and shown.setup["query"] == "a cat"
     json.dumps(shown.setup)
 
@@ -94,12 +100,19 @@ def test_each_model_answers_at_any_strength_piece_by_piece(front, galleries):
     assert files(found) == expected(gallery, "a red cat")
     right = answers.ask(gallery.index(), "a red cat").right_rank
     column = found["columns"][0]
-    assert (column["items"], column["ranked"], column["right"], column["zero"]) == (14, 14, right, True)
+    assert (column["items"], column["ranked"], column["right"], column["zero"]) == (
+        14,
+        14,
+        right,
+        True,
+    )
     front.sent.clear()
     front.send("more", start=3)
     more, _ = front.wait("hits", number=front.id)
     everything = expected(gallery, "a red cat", k=6)
-    assert {label: [*files(found)[label], *names] for label, names in files(more).items()} == everything
+    assert {
+        label: [*files(found)[label], *names] for label, names in files(more).items()
+    } == everything
     for scale in (0.5, 0.0):
         found = front.search("a red cat", adapters=["b", "a"], strength=scale)
         assert files(found) == expected(gallery, "a red cat", ["b", "a"], scale)
@@ -108,19 +121,25 @@ def test_each_model_answers_at_any_strength_piece_by_piece(front, galleries):
 
 def test_what_there_is_to_choose_from(front, galleries, tmp_path):
     media, _ = front.ask("media", media="clips")
-    assert media["kinds"] == ["video"] and media["adapters"] == ["a", "b"] and media["adapter"] == "a"
+    assert (
+        media["kinds"] == ["video"] and media["adapters"] == ["a", "b"] and media["adapter"] == "a"
+    )
     assert media["examples"] == answers.examples(galleries["clips"].index()) and media["items"] == 5
     write_picture(tmp_path / "in" / "a.png", 1)
     write_clip(tmp_path / "b.mp4", 1)
     for number in range(MOST_LISTED + 5):
         (tmp_path / f"{number}.png").touch()
-    front.explorer.galleries["mine"] = Gallery(RetrievalModel(build_clip(), build_processor()), tmp_path)
+    front.explorer.galleries["mine"] = Gallery(
+        RetrievalModel(build_clip(), build_processor()), tmp_path
+    )
     mine, _ = front.ask("media", media="mine")
     assert (mine["kinds"], mine["folders"], mine["adapters"]) == (["image", "video"], ["in"], [])
     assert mine["unread"] == MOST_LISTED + 5 and len(mine["skipped"]) == MOST_LISTED
     assert mine["skipped"][0] == "0.png: empty file; cannot be read as a picture"
     front.media = "mine"
-    assert files(front.search("a cat", adapters=[None], kind="image")) == {"zero-shot": ["in/a.png"]}
+    assert files(front.search("a cat", adapters=[None], kind="image")) == {
+        "zero-shot": ["in/a.png"]
+    }
     assert files(front.search("a cat", adapters=[None], folder="in")) == {"zero-shot": ["in/a.png"]}
     gone = Gallery(RetrievalModel(build_clip(), build_processor()), tmp_path / "gone")
     front.explorer.galleries["gone"] = gone
@@ -149,7 +168,9 @@ def test_previews_are_small_pictures_and_at_most_so_many(front, galleries):
     front.search("a red cat")
     wanted = [["a", item] for item in range(14)] * 3
     thumbs, contents = front.ask("thumbs", items=wanted, moving=False)
-    assert len(contents) == len(thumbs["problems"]) == MOST_THUMBS and set(thumbs["problems"]) == {""}
+    assert len(contents) == len(thumbs["problems"]) == MOST_THUMBS and set(thumbs["problems"]) == {
+        ""
+    }
     assert all(max(Image.open(io.BytesIO(content)).size) <= 256 for content in contents)
     front.media = "clips"
     front.search("a red boat")
@@ -172,7 +193,9 @@ def test_a_file_that_changed_leaves_a_message_in_its_place(toy_clip, toy_process
     assert contents == [b""] and "a.png: cannot be read as a picture" in thumbs["problems"][0]
     error, _ = front.ask("open", column="zero-shot", item=0)
     assert error["is"] == "error" and "a.png: cannot be read" in error["text"]
-    assert (error["do"], error["column"], error["item"]) == ("open", "zero-shot", 0), "what it belongs to"
+    assert (error["do"], error["column"], error["item"]) == ("open", "zero-shot", 0), (
+        "what it belongs to"
+    )
 
 
 def test_a_file_that_may_not_be_opened_is_a_message_among_the_previews(front, monkeypatch):
@@ -237,8 +260,12 @@ def test_one_opens_large_with_its_reason(front, galleries, media):
     assert width == height <= min(Image.open(io.BytesIO(large)).size), "the centre crop"
     why, frames = front.ask("why", column="a", item=hit["item"])
     found = answers.why(index, "a red cat", hit["item"])
-    assert [word for word, _ in why["words"]] == ["a", "red", "cat"] and len(frames) == len(found.frames)
-    assert why["weights"] == pytest.approx(found.weights) and why["cosines"] == pytest.approx(found.cosines)
+    assert [word for word, _ in why["words"]] == ["a", "red", "cat"] and len(frames) == len(
+        found.frames
+    )
+    assert why["weights"] == pytest.approx(found.weights) and why["cosines"] == pytest.approx(
+        found.cosines
+    )
 
 
 def test_more_like_one_of_the_results(front, galleries):
@@ -246,7 +273,10 @@ def test_more_like_one_of_the_results(front, galleries):
     name = front.search("a red cat")["columns"][0]["hits"][2]["file"]
     path = next(index.path(file) for file in index.files if file.file_name == name)
     found = front.search(like=name)
-    assert files(found) == expected(galleries["pictures"], path) and files(found)["zero-shot"][0] == name
+    assert (
+        files(found) == expected(galleries["pictures"], path)
+        and files(found)["zero-shot"][0] == name
+    )
     for gone in ({"like": "gone.png"}, {"file": "gone.png"}):
         assert front.search(**gone)["text"].startswith(
             "gone.png: no such file is here any more; choose another"
@@ -283,7 +313,9 @@ def test_more_like_one_of_two_whose_names_look_alike(toy_clip, toy_processor, tm
             write_picture(tmp_path / name, 9 * number)
     except OSError:
         pytest.skip("this file system takes names of UTF-8 alone")
-    front = FrontEnd(Explorer({"mine": Gallery(RetrievalModel(toy_clip, toy_processor), tmp_path)}), "mine")
+    front = FrontEnd(
+        Explorer({"mine": Gallery(RetrievalModel(toy_clip, toy_processor), tmp_path)}), "mine"
+    )
     hits = front.search("a cat", adapters=[None])["columns"][0]["hits"]
     assert sorted(hit["title"] for hit in hits) == ["B\ufffdr.png", "B\ufffdr.png", "bear.png"]
     for hit in hits:
@@ -303,7 +335,9 @@ def test_a_dropped_file_arrives_in_parts_and_asks(front, galleries, tmp_path):
     assert files(again) == expected(galleries["pictures"], tmp_path / "x.png", ["b"])
 
 
-def test_files_that_cannot_ask_are_refused_in_one_line_and_the_last_query_stays(front, galleries, tmp_path):
+def test_files_that_cannot_ask_are_refused_in_one_line_and_the_last_query_stays(
+    front, galleries, tmp_path
+):
     before = front.search("a cat")
     cases = [
         ("notes.txt", [b"1"], None, "notes.txt: neither picture nor clip; choose one of .jpg"),
@@ -313,10 +347,14 @@ def test_files_that_cannot_ask_are_refused_in_one_line_and_the_last_query_stays(
         front.sent.clear()
         send_file(front, name, parts, numbers)
         ((error, _),) = front.sent
-        assert error["is"] == "error" and error["text"].startswith(said) and "\n" not in error["text"]
+        assert (
+            error["is"] == "error" and error["text"].startswith(said) and "\n" not in error["text"]
+        )
     front.sent.clear()
     send_file(front, "broken.png", [b"no picture"])
-    assert front.search(file="broken.png")["text"].startswith("broken.png: cannot be read as a picture")
+    assert front.search(file="broken.png")["text"].startswith(
+        "broken.png: cannot be read as a picture"
+    )
     assert files(front.search("a cat")) == files(before)
 
 
@@ -339,7 +377,9 @@ def test_queries_leave_nothing_behind(front):
             column = front.search(f"a red cat {number}")["columns"][number % 2]
             which = {"column": column["label"], "item": column["hits"][0]["item"]}
             front.ask(
-                "thumbs", items=[[column["label"], hit["item"]] for hit in column["hits"]], moving=False
+                "thumbs",
+                items=[[column["label"], hit["item"]] for hit in column["hits"]],
+                moving=False,
             )
             front.sent.clear()
             front.send("more", start=3)
@@ -366,7 +406,10 @@ def test_what_clip_misses_is_what_an_adapter_finds(front, galleries):
     assert missed["count"] == len(better) and missed["changes"] == better[:MOST_LISTED]
     for wanted in ({"adapters": [None], "strength": 1.0}, {"adapters": ["a"], "strength": 0.0}):
         error, _ = front.ask("missed", **wanted)
-        assert error["text"] == "what CLIP misses is what an adapter finds: choose one, of a strength above 0"
+        assert (
+            error["text"]
+            == "what CLIP misses is what an adapter finds: choose one, of a strength above 0"
+        )
 
 
 def test_every_refusal_is_one_line(front, monkeypatch):
@@ -389,7 +432,9 @@ def test_a_search_is_cancelled_at_the_next_batch_and_what_is_embedded_is_kept(
     for number in range(100):
         write_picture(tmp_path / "media" / f"{number}.png", number)
     model = RetrievalModel(toy_clip, toy_processor)
-    front = FrontEnd(Explorer({"mine": Gallery(model, tmp_path / "media", folder=tmp_path / "kept")}), "mine")
+    front = FrontEnd(
+        Explorer({"mine": Gallery(model, tmp_path / "media", folder=tmp_path / "kept")}), "mine"
+    )
     embedded = []
 
     def first(_, given, named):
@@ -406,7 +451,9 @@ def test_a_search_is_cancelled_at_the_next_batch_and_what_is_embedded_is_kept(
     worker().thread.submit(int).result(PATIENCE)  # after the task
     hook.remove()
     assert model.active is None and not toy_clip.vision_model._forward_pre_hooks
-    assert not [content for content, _ in front.sent if content["is"] == "hits"] and len(embedded) == 2
+    assert (
+        not [content for content, _ in front.sent if content["is"] == "hits"] and len(embedded) == 2
+    )
     assert len(files(front.search("a cat", adapters=[None]))["zero-shot"]) == 60
 
 
@@ -423,4 +470,6 @@ def test_only_the_last_explanation_that_was_asked_for_is_made(front, galleries):
 
 
 def test_the_front_end_sets_texts_as_text_and_names_no_host():
-    assert not re.search(r"innerHTML|insertAdjacentHTML|https?:", (STATIC / "explorer.js").read_text("utf-8"))
+    assert not re.search(
+        r"innerHTML|insertAdjacentHTML|https?:", (STATIC / "explorer.js").read_text("utf-8")
+    )

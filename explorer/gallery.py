@@ -1,4 +1,6 @@
-"""What the explorer searches: pictures and clips, with any adapter of one frozen CLIP, at any strength."""
+"""What the explorer searches: pictures and clips, with any adapter of one frozen CLIP, at any
+strength.
+"""
 
 import contextlib
 import hashlib
@@ -7,29 +9,36 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from .. import data, recipes, training
-from ..backbone import PHOTOGRAPHS, Device
-from ..checkpoints import CONFIG, read_config
-from ..config import ReadConfig
-from ..model import RetrievalModel
-from ..search import MediaIndex
+from cma import data, recipes, training
+from cma.backbone import PHOTOGRAPHS, Device
+from cma.checkpoints import CONFIG, read_config
+from cma.config import ReadConfig
+from cma.model import RetrievalModel
+from cma.search import MediaIndex
 
 ZERO_SHOT = "zero-shot"  # the name of CLIP without an adapter
 ADAPTER = "adapter for {}s"  # the name of a benchmark's adapter, by the kind of its media
-BENCHMARKS = {"mini-flickr30k": "03", "mini-msrvtt": "04"}  # name → notebook that trains its adapter
+# name → notebook that trains its adapter
+BENCHMARKS = {"mini-flickr30k": "03", "mini-msrvtt": "04"}
 
 
 class Gallery:
-    """The indexes of one set of media: one for each adapter and strength, built when it is first used.
+    """The indexes of one set of media: one for each adapter and strength, built when it is first
+    used.
 
-    `source` and `config` are those of `MediaIndex.build`; the indexes are kept in `folder`, if given.
-    `adapter` is the one trained for these media. Raises ValueError if `model` does not have it.
+    `source` and `config` are those of `MediaIndex.build`; the indexes are kept in `folder`, if
+    given. `adapter` is the one trained for these media. Raises ValueError if `model` does not have
+    it.
     """
 
     def __init__(
-        self, model: RetrievalModel, source: data.RetrievalDataset | str | Path,
-        config: ReadConfig | None = None, folder: str | Path | None = None, adapter: str | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        model: RetrievalModel,
+        source: data.RetrievalDataset | str | Path,
+        config: ReadConfig | None = None,
+        folder: str | Path | None = None,
+        adapter: str | None = None,
+    ) -> None:
         if adapter is not None:
             model.get_adapter(adapter)
         self.model, self.source, self.config, self.adapter = model, source, config, adapter
@@ -37,16 +46,22 @@ class Gallery:
         self._indexes: dict[tuple[str | None, float], MediaIndex] = {}
 
     def index(self, adapter: str | None = None, scale: float = 1.0) -> MediaIndex:
-        """Return the index for an adapter whose output is multiplied by `scale`; None or scale 0 is CLIP.
+        """Return the index for an adapter whose output is multiplied by `scale`; None or scale 0 is
+        CLIP.
 
-        It is built again if the adapter was trained since. Raises as `MediaIndex.build` and `set_adapter`.
+        It is built again if the adapter was trained since. Raises as `MediaIndex.build` and
+        `set_adapter`.
         """
         key = _key(adapter, scale)
         with self.model.acting(*key):
             known = self._indexes.get(key)
             if known is None or known.weights.changed(self.model):
-                kept = self.folder and self.folder / folder_name(label(*key), f"{key[0]} {key[1]!r}")
-                self._indexes[key] = MediaIndex.build(self.model, self.source, self.config, folder=kept)
+                kept = self.folder and self.folder / folder_name(
+                    label(*key), f"{key[0]} {key[1]!r}"
+                )
+                self._indexes[key] = MediaIndex.build(
+                    self.model, self.source, self.config, folder=kept
+                )
         return self._indexes[key]
 
     def indexes(self, adapters: Sequence[str | None], scale: float = 1.0) -> dict[str, MediaIndex]:
@@ -54,7 +69,9 @@ class Gallery:
         return {label(name, scale): self.index(name, scale) for name in adapters}
 
     def frames(self, adapters: Sequence[str | None], scale: float = 1.0) -> int:
-        """Estimate how many frames `indexes` has to embed, from the first hundred items; 0 if unknown."""
+        """Estimate how many frames `indexes` has to embed, from the first hundred items; 0 if
+        unknown.
+        """
         new = {key for name in adapters if (key := _key(name, scale)) not in self._indexes}
         index = next(iter(self._indexes.values()), ())
         some = [len(index.frames(item)) for item in range(min(len(index), 100))]
@@ -62,32 +79,46 @@ class Gallery:
 
 
 def label(adapter: str | None, scale: float = 1.0) -> str:
-    """Return the title of a column: "zero-shot" or the adapter's name, with its strength if that is not 1."""
+    """Return the title of a column: "zero-shot" or the adapter's name, with its strength if that is
+    not 1.
+    """
     adapter, scale = _key(adapter, scale)
     return f"{adapter or ZERO_SHOT} × {scale:g}".removesuffix(" × 1")
 
 
 def open_galleries(
-    media: Sequence[str | Path] = (), adapters: Sequence[str | Path] = (), backbone: str | None = None,
+    media: Sequence[str | Path] = (),
+    adapters: Sequence[str | Path] = (),
+    backbone: str | None = None,
     index: str | Path = Path("runs") / "explorer",
-) -> dict[str, Gallery]:  # fmt: skip
-    """Open galleries by name: the folders `media`, or if there are none the offline benchmarks' test splits.
+) -> dict[str, Gallery]:
+    """Open galleries by name: the folders `media`, or if there are none the offline benchmarks'
+    test splits.
 
-    `adapters` are folders that `save_adapter` has written; embeddings are kept in `index`. The default
-    `backbone` is that of the adapters; without adapters "mini" for the benchmarks, and for `media` a CLIP for
-    photographs from the hub (or else "mini"). Raises OSError or ValueError that say what to do.
+    `adapters` are folders that `save_adapter` has written; embeddings are kept in `index`. The
+    default `backbone` is that of the adapters; without adapters "mini" for the benchmarks, and for
+    `media` a CLIP for photographs from the hub (or else "mini"). Raises OSError or ValueError that
+    say what to do.
     """
     given = ([one] if isinstance(one, str | Path) else one for one in (media, adapters))
     media, adapters = ([Path(one).expanduser().absolute() for one in several] for several in given)
-    if backbone is None and adapters and (backbone := read_config(adapters[0]).backbone["name"]) is None:
-        raise ValueError(f"{adapters[0] / CONFIG}: its backbone has no name; name the one it was trained on")
+    if (
+        backbone is None
+        and adapters
+        and (backbone := read_config(adapters[0]).backbone["name"]) is None
+    ):
+        raise ValueError(
+            f"{adapters[0] / CONFIG}: its backbone has no name; name the one it was trained on"
+        )
     names = [backbone] if backbone else [PHOTOGRAPHS, "mini"] if media else ["mini"]
     model = load_first(names, training.choose_device())
     print("backbone", backbone_text(model.clip.config.name_or_path))
     for name, folder in named(adapters, "-cross-modal").items():
         _add_adapter(model, folder, name.replace(".", "·"))  # torch takes no dots
     first, kept = next(iter(model.adapters), None), Path(index).expanduser()
-    galleries = {name: _benchmark(model, name, kept / name, first) for name in ([] if media else BENCHMARKS)}
+    galleries = {
+        name: _benchmark(model, name, kept / name, first) for name in ([] if media else BENCHMARKS)
+    }
     for name, at in named(media).items():
         galleries[name] = Gallery(model, at, None, kept / folder_name(at.name, str(at)), first)
     for gallery in galleries.values():
@@ -96,7 +127,9 @@ def open_galleries(
 
 
 def load_first(backbones: Sequence[str], device: Device = None) -> RetrievalModel:
-    """Load a model on the first backbone available; print those that are not. Raises as `load_backbone`."""
+    """Load a model on the first backbone available; print those that are not. Raises as
+    `load_backbone`.
+    """
     for name in backbones[:-1]:
         with contextlib.suppress(OSError):
             return RetrievalModel.from_pretrained(name, device=device)
@@ -105,7 +138,9 @@ def load_first(backbones: Sequence[str], device: Device = None) -> RetrievalMode
 
 
 def backbone_text(name: str) -> str:
-    """Return the name of a backbone (of a folder only the last part), and what it knows, if that is known."""
+    """Return the name of a backbone (of a folder only the last part), and what it knows, if that is
+    known.
+    """
     if name == "mini":
         return "mini: knows simple drawn scenes, not photographs"
     if name and Path(name).expanduser().is_dir():
@@ -114,7 +149,9 @@ def backbone_text(name: str) -> str:
 
 
 def named(folders: Sequence[Path], suffix: str = "") -> dict[str, Path]:
-    """Return folders by their names without `suffix` or, if these clash, by the last parts of their paths."""
+    """Return folders by their names without `suffix` or, if these clash, by the last parts of their
+    paths.
+    """
     folders = list(dict.fromkeys(folders))
     names, parts = [folder.name.removesuffix(suffix) or str(folder) for folder in folders], 0
     while len(set(names)) < len(folders):
@@ -133,29 +170,42 @@ def folder_name(name: str, identity: str) -> str:
 def _key(adapter: str | None, scale: float) -> tuple[str | None, float]:
     """Return the adapter and its scale; every adapter of scale 0 is CLIP, (None, 1.0)."""
     if adapter == ZERO_SHOT:
-        raise ValueError(f"adapter {ZERO_SHOT!r}: CLIP without an adapter has this name; rename yours")
+        raise ValueError(
+            f"adapter {ZERO_SHOT!r}: CLIP without an adapter has this name; rename yours"
+        )
     return (adapter, float(scale)) if adapter is not None and scale else (None, 1.0)
 
 
 def _add_adapter(model: RetrievalModel, folder: Path, name: str) -> None:
-    """Load an adapter. Raises FileNotFoundError, or ValueError if it was trained on another backbone."""
+    """Load an adapter. Raises FileNotFoundError, or ValueError if it was trained on another
+    backbone.
+    """
     try:
-        with warnings.catch_warnings(action="error", category=UserWarning):  # trained on another backbone
+        # trained on another backbone
+        with warnings.catch_warnings(action="error", category=UserWarning):
             model.load_adapter(folder, name)
     except UserWarning as warning:
-        raise ValueError(f"{warning}; name the backbone it was trained on by --backbone") from warning
+        raise ValueError(
+            f"{warning}; name the backbone it was trained on by --backbone"
+        ) from warning
 
 
 def _benchmark(model: RetrievalModel, name: str, kept: Path, adapter: str | None) -> Gallery:
-    """Open the test split of an offline benchmark with `adapter`, or else with that of its notebook."""
+    """Open the test split of an offline benchmark with `adapter`, or else with that of its
+    notebook.
+    """
     if not (folder := Path("data") / name).is_dir():
         builds = "`python -m data_prep mini` builds it, or give --media"
         raise FileNotFoundError(f"{folder}: no such folder here; {builds}")
     test = data.load(folder, "test")
     if adapter is None:
         try:
-            _add_adapter(model, Path("runs") / f"{name}-cross-modal", own := ADAPTER.format(test.kind))
+            _add_adapter(
+                model, Path("runs") / f"{name}-cross-modal", own := ADAPTER.format(test.kind)
+            )
             adapter = own
         except (FileNotFoundError, ValueError) as error:
-            print(f"{name}: CLIP alone; `python notebooks/run.py {BENCHMARKS[name]}` trains one ({error})")
+            print(
+                f"{name}: CLIP alone; `python notebooks/run.py {BENCHMARKS[name]}` trains one ({error})"
+            )
     return Gallery(model, test, recipes.recipe(test.recipe).config, kept, adapter)

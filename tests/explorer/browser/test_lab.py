@@ -7,10 +7,10 @@ import pytest
 from playwright.sync_api import Page, TimeoutError
 
 from cma import data, recipes
-from cma.explore.gallery import ADAPTER, Gallery
-from tests.explore.browser import servers
-from tests.explore.browser.explorer_page import PATIENCE, ExplorerPage
-from tests.explore.browser.servers import ROOT
+from explorer.gallery import ADAPTER, Gallery
+from tests.explorer.browser import servers
+from tests.explorer.browser.explorer_page import PATIENCE, ExplorerPage
+from tests.explorer.browser.servers import ROOT
 
 pytestmark = [pytest.mark.browser, pytest.mark.minis]
 
@@ -27,7 +27,8 @@ PROMPTS = """([how, signs, traceback]) => {
   const texts = (selector) => [...document.querySelectorAll(selector)].map((one) => one.textContent);
   return texts(".jp-RenderedText").some((text) => text.includes(traceback))
     || texts(".jp-CodeCell .jp-InputArea-prompt")[how]((prompt) => RegExp(signs).test(prompt)); }"""
-BEGUN = ["some", r"\*", TRACEBACK]  # [*] is a cell that waits or runs; the others keep their old numbers
+# [*] is a cell that waits or runs; the others keep their old numbers
+BEGUN = ["some", r"\*", TRACEBACK]
 RAN_THROUGH = ["every", "[0-9]", TRACEBACK]
 BEGINS, TRIES = 20_000, 3  # milliseconds until the first cell runs, and how often that is asked for
 THEME = """(name) => window.jupyterapp.commands.execute("apputils:change-theme", { theme: name })"""
@@ -58,7 +59,10 @@ def expected(model):
     def ask(dataset, query):
         indexes = galleries[dataset].indexes([None, dataset])
         indexes = {LABELS.get(label, label): index for label, index in indexes.items()}
-        return {label: [name for name, _ in index.query(query, ITEMS)] for label, index in indexes.items()}
+        return {
+            label: [name for name, _ in index.query(query, ITEMS)]
+            for label, index in indexes.items()
+        }
 
     return ask
 
@@ -121,7 +125,9 @@ def test_it_wears_the_theme_and_has_names_for_everything(lab, theme, kept):
     lab.ask("a red flag")
     lab.root.scroll_into_view_if_needed()
     lab.previews()
-    red = lab.root.evaluate("(root) => parseInt(getComputedStyle(root).backgroundColor.match(/[0-9]+/)[0])")
+    red = lab.root.evaluate(
+        "(root) => parseInt(getComputedStyle(root).backgroundColor.match(/[0-9]+/)[0])"
+    )
     assert (red < 100) == dark
     assert not lab.too_wide() and not lab.axe(".cma-explorer")
     lab.page.screenshot(path=kept / f"lab-{'dark' if dark else 'light'}.png")

@@ -1,8 +1,10 @@
-"""Search pictures and clips by sentence, picture or clip: answers, explanations, the widget, its page."""
+"""Search pictures and clips by sentence, picture or clip: answers, explanations, the widget, its
+page.
+"""
 
 import lazy_loader
 
-from .. import require
+from cma import require
 
 _load, __dir__, __all__ = lazy_loader.attach(
     __name__,
@@ -19,5 +21,5 @@ _load, __dir__, __all__ = lazy_loader.attach(
 def __getattr__(name: str) -> object:
     """Load one of the names above at its first use. Raises ImportError if a package is missing."""
     if name in __all__:
-        require("explore", "ipywidgets", "anywidget", "matplotlib", "voila", "av", "decord")
+        require("explorer", "ipywidgets", "anywidget", "matplotlib", "voila", "av", "decord")
     return _load(name)

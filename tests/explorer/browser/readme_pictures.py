@@ -1,6 +1,7 @@
 """README's pictures of the explorer, with the adapters that `make run` has left.
 
-pytest tests/explore/browser/readme_pictures.py    # not part of the tests, for it writes notebooks/figures
+pytest tests/explorer/browser/readme_pictures.py    # not part of the tests, for it writes
+notebooks/figures
 """
 
 import io
@@ -10,13 +11,14 @@ import pytest
 from PIL import Image
 
 from cma import data
-from tests.explore.browser import servers
-from tests.explore.browser.explorer_page import ExplorerPage
-from tests.explore.browser.servers import ROOT
+from tests.explorer.browser import servers
+from tests.explorer.browser.explorer_page import ExplorerPage
+from tests.explorer.browser.servers import ROOT
 from tests.toy_data import write_dataset
 
 FIGURES, MOST = ROOT / "notebooks" / "figures", 150_000  # bytes of a picture
-DATASET, ITEMS = "mini-flickr30k", 500  # the first test items, asked for the caption of the very first
+# the first test items, asked for the caption of the very first
+DATASET, ITEMS = "mini-flickr30k", 500
 
 
 @pytest.fixture
@@ -63,4 +65,6 @@ def test_side_by_side_and_why(shown):
     shown.viewer.get_by_text("Why it matches").wait_for()
     shown.viewer.get_by_text("What the model saw").wait_for()
     write(shown.page.screenshot(), "explorer_why.jpg")
-    assert all((FIGURES / name).stat().st_size <= MOST for name in ("explorer.jpg", "explorer_why.jpg"))
+    assert all(
+        (FIGURES / name).stat().st_size <= MOST for name in ("explorer.jpg", "explorer_why.jpg")
+    )

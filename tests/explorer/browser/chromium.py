@@ -1,6 +1,7 @@
 """The Chromium that the browser tests drive: found, or installed.
 
-    python tests/explore/browser/chromium.py     # Debian's where that may be installed, else Playwright's own
+    python tests/explorer/browser/chromium.py     # Debian's where that may be installed, else
+    Playwright's own
 
 Nothing is installed where a Chromium or Chrome is there already.
 """
@@ -25,7 +26,8 @@ QUIET = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # a page that needs the network fails
+    # a page that needs the network fails
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
 
 
@@ -56,7 +58,9 @@ def launched(executable: Path) -> Iterator[Browser]:
     """
     sandbox = not ROOT_USER and executable == of_the_system()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=QUIET, chromium_sandbox=sandbox)
+        browser = playwright.chromium.launch(
+            executable_path=executable, args=QUIET, chromium_sandbox=sandbox
+        )
         try:
             yield browser
         finally:
@@ -67,7 +71,9 @@ def install() -> None:
     """Install a Chromium; raises CalledProcessError if that fails."""
     if ROOT_USER and shutil.which("apt-get"):
         subprocess.run(["apt-get", "update"], check=True)
-        subprocess.run(["apt-get", "install", "-y", "--no-install-recommends", "chromium"], check=True)
+        subprocess.run(
+            ["apt-get", "install", "-y", "--no-install-recommends", "chromium"], check=True
+        )
     else:  # on a CI machine with the system's libraries, for which it asks sudo
         libraries = ["--with-deps"] if "CI" in os.environ else []
         command = [sys.executable, "-m", "playwright", "install", *libraries, "chromium"]

@@ -1,4 +1,4 @@
-"""The explorer's own page, as `python -m cma.explore.app` opens it, in a real browser."""
+"""The explorer's own page, as `python -m explorer` opens it, in a real browser."""
 
 import json
 import statistics
@@ -10,10 +10,10 @@ from contextlib import contextmanager, suppress
 import psutil
 import pytest
 
-from cma.explore.gallery import Gallery
+from explorer.gallery import Gallery
 from tests.conftest import build_clip, build_processor
-from tests.explore.browser import servers
-from tests.explore.browser.explorer_page import ExplorerPage
+from tests.explorer.browser import servers
+from tests.explorer.browser.explorer_page import ExplorerPage
 from tests.toy_data import write_dataset
 from tests.toy_media import write_clip, write_picture
 
@@ -34,7 +34,12 @@ def media(tmp_path_factory):
     lines = []
     for number, (name, caption) in enumerate(captions.items()):
         write_clip(folder / "media" / name, number)
-        line = {"file_name": f"media/{name}", "id": str(number), "captions": [caption], "split": "test"}
+        line = {
+            "file_name": f"media/{name}",
+            "id": str(number),
+            "captions": [caption],
+            "split": "test",
+        }
         lines.append(line)
     return write_dataset(folder, lines, {"name": "mine", "kind": "video"})
 
@@ -69,7 +74,8 @@ def toy_backbone(tmp_path_factory):
 def stopped_kernels():
     """The kernels that this process started compute nothing in the block; what they are sent waits."""
     ours = set(psutil.Process().children(recursive=True))
-    started = [one for one in psutil.process_iter(["cmdline"]) if one in ours]  # also if one ends meanwhile
+    # also if one ends meanwhile
+    started = [one for one in psutil.process_iter(["cmdline"]) if one in ours]
     kernels = [one for one in started if "ipykernel_launcher" in (one.info["cmdline"] or ())]
     assert kernels
     try:
@@ -86,7 +92,9 @@ def stopped_kernels():
 def best(model, media, query, k=60) -> dict[str, list[str]]:
     indexes = Gallery(model, media).indexes([None, NAME])
     ask = "query" if isinstance(query, str) else "query_media"
-    return {label: [name for name, _ in getattr(one, ask)(query, k)] for label, one in indexes.items()}
+    return {
+        label: [name for name, _ in getattr(one, ask)(query, k)] for label, one in indexes.items()
+    }
 
 
 def test_words_and_dropped_clips_search_and_what_is_found_plays(shown, model, media):
@@ -117,7 +125,12 @@ def test_the_keyboard_is_enough(shown):
     shown.page.locator("body").press("/")
     assert shown.focused() == "query"
     shown.tiles.first.focus()
-    for key, number in (("ArrowRight", 2), ("ArrowRight", 3), ("ArrowLeft", 2), ("ArrowDown", None)):
+    for key, number in (
+        ("ArrowRight", 2),
+        ("ArrowRight", 3),
+        ("ArrowLeft", 2),
+        ("ArrowDown", None),
+    ):
         shown.page.keyboard.press(key)
         assert number is None or shown.focused().startswith(f"{number}. ")
     row = int(shown.focused().partition(".")[0])
@@ -153,7 +166,11 @@ def test_more_like_this_the_lists_and_the_address(shown, model, media):
     shown.button("what CLIP misses").click()
     shown.root.get_by_text("whose picture or clip ranks better").wait_for()
     shown.button("history").click()
-    assert suggestions.all_inner_texts()[:3] == [f"“{text}”", f"more like {name}", "“a clip of number 4”"]
+    assert suggestions.all_inner_texts()[:3] == [
+        f"“{text}”",
+        f"more like {name}",
+        "“a clip of number 4”",
+    ]
     with shown.searching():
         shown.page.go_back()
     assert shown.results() == best(model, media, media / name)
@@ -163,7 +180,9 @@ def test_more_like_this_the_lists_and_the_address(shown, model, media):
     assert shown.results() == best(model, media, media / name)
 
 
-def test_it_fits_both_widths_and_themes_runs_no_caption_and_loads_nothing_from_elsewhere(shown, kept):
+def test_it_fits_both_widths_and_themes_runs_no_caption_and_loads_nothing_from_elsewhere(
+    shown, kept
+):
     for scheme in ("light", "dark"):
         shown.page.emulate_media(color_scheme=scheme)
         for width in WIDTHS:
@@ -200,7 +219,10 @@ def test_it_begins_with_something_to_do_and_a_telephone_shows_pictures(address, 
     shown.ask("a clip of number 1")
     shown.previews()
     assert suggestions.count() == 0 and shown.tiles.first.bounding_box()["y"] < 300
-    assert shown.tiles.first.locator(".cma-info").evaluate("(info) => getComputedStyle(info).opacity") == "0"
+    assert (
+        shown.tiles.first.locator(".cma-info").evaluate("(info) => getComputedStyle(info).opacity")
+        == "0"
+    )
     assert shown.tiles.first.bounding_box()["height"] > 60
     page.screenshot(path=kept / "telephone.png")
     shown.button("history").tap()
@@ -219,7 +241,9 @@ def test_what_takes_long_is_said_dims_the_old_results_and_can_be_cancelled(shown
         shown.page.screenshot(path=kept / "busy.png")
         shown.button("cancel").click()
         shown.root.get_by_text("Cancelled.").wait_for()
-        assert shown.root.locator(".cma-results[aria-busy]").count() == 0 and shown.results() == before
+        assert (
+            shown.root.locator(".cma-results[aria-busy]").count() == 0 and shown.results() == before
+        )
     with shown.searching():
         shown.box.press("Enter")
     assert list(shown.results()) == ["zero-shot", f"{NAME} × 0.25"]
@@ -273,12 +297,14 @@ SCROLL = """async ([pixels, frames, tiles]) => {
 
 def test_first_results_come_at_once_and_thousands_as_one_scrolls(many, kept):
     timed = [
-        many.page.evaluate(TIMED, f"a {colour} boat") for colour in ("red", "green", "blue", "white", "dark")
+        many.page.evaluate(TIMED, f"a {colour} boat")
+        for colour in ("red", "green", "blue", "white", "dark")
     ]
     gaps = many.page.evaluate(SCROLL, [400, 5000, 5000])
     many.previews()
     kept_pictures = many.root.locator(".cma-tile img[src]").count()
-    back = many.page.evaluate(SCROLL, [-400, 200, MANY])  # nothing is added: a frame of this machine
+    # nothing is added: a frame of this machine
+    back = many.page.evaluate(SCROLL, [-400, 200, MANY])
     growing, without = statistics.mean(gaps[len(gaps) // 2 :]), statistics.mean(back)
     figures = {
         "first results (ms)": timed,
@@ -292,7 +318,9 @@ def test_first_results_come_at_once_and_thousands_as_one_scrolls(many, kept):
     assert len(back) == 200, "it had far to go"
     assert growing < 4 * without and max(gaps) < 1000
     assert len(many.results()["zero-shot"]) >= 5000 and kept_pictures < 400
-    assert not many.root.get_by_role("heading", name="without adapter").is_visible(), "there is no other"
+    assert not many.root.get_by_role("heading", name="without adapter").is_visible(), (
+        "there is no other"
+    )
     files = many.results()["zero-shot"]
     assert len(set(files)) == len(files), "none twice"
     many.control("folder").select_option("07")
@@ -323,7 +351,9 @@ def test_the_page_comes_back_after_a_restart_and_a_closed_one_leaves_no_kernel(
         with servers.app(served, tmp_path, tmp_path / "state") as address:
             shown.open(address)
             before = shown.ask("a red boat")
-        shown.root.get_by_text("The server does not answer. Start it again by the same command").wait_for()
+        shown.root.get_by_text(
+            "The server does not answer. Start it again by the same command"
+        ).wait_for()
         page.screenshot(path=kept / "gone.png")
         port = address.rpartition(":")[2].partition("/")[0]
         with servers.app([*served, "--port", port], tmp_path, tmp_path / "state") as again:

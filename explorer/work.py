@@ -11,15 +11,17 @@ from functools import cache
 
 from IPython import get_ipython
 
-from ..families import tower_of
-from ..model import RetrievalModel
-from ..patching import TOWERS
+from cma.families import tower_of
+from cma.model import RetrievalModel
+from cma.patching import TOWERS
 
 FIRST, EVERY = 0.7, 0.25  # seconds until a task first reports, and between two reports
 
 
 class Task:
-    """Work with a model; it reports frames and texts `done`, of about `total`, and ends once `cancelled`."""
+    """Work with a model; it reports frames and texts `done`, of about `total`, and ends once
+    `cancelled`.
+    """
 
     def __init__(self, name: str, model: RetrievalModel, job: Callable, report: Callable) -> None:
         self.name, self.model, self.job, self.report = name, model, job, report
@@ -28,11 +30,18 @@ class Task:
     def run(self) -> None:
         """Do the work; begin again if a cell of the notebook interrupted it."""
         while not self.cancelled:
-            with worker().turn, contextlib.suppress(CancelledError), contextlib.ExitStack() as stack:
+            with (
+                worker().turn,
+                contextlib.suppress(CancelledError),
+                contextlib.ExitStack() as stack,
+            ):
                 for redirect in (contextlib.redirect_stdout, contextlib.redirect_stderr):
-                    stack.enter_context(redirect(io.StringIO()))  # safe: no cell runs that could print
+                    # safe: no cell runs that could print
+                    stack.enter_context(redirect(io.StringIO()))
                 for tower in (tower_of(self.model.clip, name) for name in TOWERS):
-                    stack.callback(tower.register_forward_pre_hook(self._batch, with_kwargs=True).remove)
+                    stack.callback(
+                        tower.register_forward_pre_hook(self._batch, with_kwargs=True).remove
+                    )
                 return self.job(self)
             time.sleep(EVERY)
 
@@ -46,10 +55,12 @@ class Task:
 
 
 class Worker:
-    """One thread for all explorers of a process, which computes only while no cell of the notebook runs.
+    """One thread for all explorers of a process, which computes only while no cell of the notebook
+    runs.
 
-    Otherwise both could switch the adapters of one model. A cell waits for the batch that is being computed.
-    The task that it stops begins again after it; embeddings so far are kept if the gallery has a folder.
+    Otherwise both could switch the adapters of one model. A cell waits for the batch that is being
+    computed. The task that it stops begins again after it; embeddings so far are kept if the
+    gallery has a folder.
     """
 
     def __init__(self) -> None:
@@ -61,8 +72,11 @@ class Worker:
             self.count(1)  # for the cell that makes the first explorer
 
     def count(self, more: int) -> None:
-        """Count `more` running cells, -1 if one ended. Several can run, since a cell may run another one."""
-        before, self.cells = self.cells, max(0, self.cells + more)  # a blank cell ends without a beginning
+        """Count `more` running cells, -1 if one ended. Several can run, since a cell may run
+        another one.
+        """
+        # a blank cell ends without a beginning
+        before, self.cells = self.cells, max(0, self.cells + more)
         if self.cells > before == 0:
             self.held = self.turn.acquire()  # not if the cell is interrupted while it waits
         elif self.held and not self.cells:

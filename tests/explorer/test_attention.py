@@ -1,4 +1,6 @@
-"""The overlay against an explicit attention written out here, and against pictures whose answer is known."""
+"""The overlay against an explicit attention written out here, and against pictures whose answer is
+known.
+"""
 
 import math
 import warnings
@@ -15,11 +17,11 @@ from transformers import AutoTokenizer
 
 from cma import data
 from cma.backbone import MINI, load_backbone
-from cma.explore.attention import by_word, crop_box, explain, overlay
 from cma.files import read_jsonl
 from cma.methods import attach
 from cma.model import RetrievalModel
 from cma.patching import encoder_layers, on_clip
+from explorer.attention import by_word, crop_box, explain, overlay
 from tests import ROOT
 from tests.conftest import EOS, SOS
 from tests.methods.conftest import move
@@ -43,7 +45,9 @@ def forward(model, frames, text=TEXT):
 
 
 class Naive:
-    """Stands in for the forward of one `self_attn`, with A as a tensor of its own that gets a gradient."""
+    """Stands in for the forward of one `self_attn`, with A as a tensor of its own that gets a
+    gradient.
+    """
 
     def __init__(self, sublayer, causal):
         self.sublayer, self.causal = sublayer, causal
@@ -51,7 +55,8 @@ class Naive:
     def __call__(self, hidden_states, attention_mask=None, **_):
         length, heads = hidden_states.shape[1], self.sublayer.num_heads
         q, k, v = (
-            getattr(self.sublayer, f"{name}_proj")(hidden_states).unflatten(-1, (heads, -1)) for name in "qkv"
+            getattr(self.sublayer, f"{name}_proj")(hidden_states).unflatten(-1, (heads, -1))
+            for name in "qkv"
         )
         scores = torch.einsum("nihd,njhd->nhij", q, k) / math.sqrt(q.shape[-1])
         if self.causal:
@@ -130,7 +135,9 @@ def state(model):
     hooks = [len(getattr(module, kind)) for module in model.modules() for kind in kinds]
     parameters = [(p.requires_grad, p.grad is None) for p in model.parameters()]
     modes = [module.training for module in model.modules()]
-    kernels = [getattr(model.clip.config, f"{tower}_config")._attn_implementation for tower in TOWERS]
+    kernels = [
+        getattr(model.clip.config, f"{tower}_config")._attn_implementation for tower in TOWERS
+    ]
     return hooks, parameters, modes, model.active, on_clip(model.clip).acting, kernels
 
 
@@ -171,7 +178,9 @@ def tokenizers(toy_processor):
 
 @pytest.mark.parametrize("which", ["mini", "toy"])
 @given(
-    text=st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]) | st.sampled_from(" \t\n'é,."))
+    text=st.text(
+        st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]) | st.sampled_from(" \t\n'é,.")
+    )
 )
 @example("  A  red CAT,  sits… on the café's table!! ")
 @example("two birds: don't (ever) \u201ctouch\u201d them.\n")
@@ -182,10 +191,13 @@ def test_every_token_goes_to_its_word(tokenizers, which, text):
     chosen = tokenizers[which]
     encoded = chosen(text, return_offsets_mapping=True, verbose=False)
     tokens = chosen.convert_ids_to_tokens(encoded["input_ids"])[1:-1]
-    ones = torch.tensor([float(token != "Ġ") for token in tokens])  # the toy's token of a lone blank
+    # the toy's token of a lone blank
+    ones = torch.tensor([float(token != "Ġ") for token in tokens])
     words, counts = by_word(text, encoded["offset_mapping"][1:-1], ones)
     assert words == tuple(text.split())
-    assert counts.tolist() == [sum(token != "Ġ" for token in chosen.tokenize(word)) for word in words]
+    assert counts.tolist() == [
+        sum(token != "Ġ" for token in chosen.tokenize(word)) for word in words
+    ]
 
 
 def test_words_that_were_cut_weigh_nothing(model, frames):
@@ -200,16 +212,22 @@ def test_words_that_were_cut_weigh_nothing(model, frames):
     for one, words in ((whole, seen), (short, 3)):
         assert one.words == tuple(long.split())
         assert (one.word_weights[words:] == 0).all() and (one.word_weights[: words - 1] > 0).any()
-    torch.testing.assert_close(short.word_weights[:3], explain(model, "a red cat", frames).word_weights)
+    torch.testing.assert_close(
+        short.word_weights[:3], explain(model, "a red cat", frames).word_weights
+    )
 
 
 # ---- the heat map
 
 
-@pytest.mark.parametrize("size", [(64, 64), (96, 64), (50, 131), (33, 32), (301, 64), (20, 16), (12, 9)])
+@pytest.mark.parametrize(
+    "size", [(64, 64), (96, 64), (50, 131), (33, 32), (301, 64), (20, 16), (12, 9)]
+)
 @pytest.mark.parametrize("patch", [(0, 0), (1, 2), (3, 3)])
 def test_the_hot_patch_lies_where_clip_saw_it(toy_processor, size, patch):
-    """CLIP's own preparation of a picture with one white cell, placed by the overlay, lights that patch."""
+    """CLIP's own preparation of a picture with one white cell, placed by the overlay, lights that
+    patch.
+    """
     box = crop_box(size, toy_processor)
     side = (box[2] - box[0]) / 4
     assert box[0] >= 0 and box[1] >= 0 and box[2] <= size[0] and box[3] <= size[1]
@@ -235,7 +253,10 @@ def test_cold_is_clear_and_what_clip_never_saw_is_dimmed(toy_processor):
     noise = np.repeat(grey, 3, axis=2)
     shown = np.asarray(overlay(Image.fromarray(noise), torch.zeros(4, 4), toy_processor))
     assert (shown[:, 18:82] == noise[:, 18:82]).all()
-    assert shown[:, :18].std() < noise[:, :18].std() / 2 and shown[:, 82:].std() < noise[:, 82:].std() / 2
+    assert (
+        shown[:, :18].std() < noise[:, :18].std() / 2
+        and shown[:, 82:].std() < noise[:, 82:].std() / 2
+    )
     hot = np.asarray(overlay(Image.fromarray(noise), torch.ones(4, 4), toy_processor))[:, 18:82]
     assert 5 < hot.std(axis=(0, 1)).min() < noise.std()  # the picture remains visible
 
@@ -253,17 +274,24 @@ def test_pictures_of_any_mode_and_shape(toy_processor, mode, size):
 @pytest.mark.minis
 @pytest.mark.skipif(not MINIS.is_dir(), reason="needs data/, built by `python -m data_prep mini`")
 def test_heat_lies_on_the_half_of_the_thing_that_is_named():
-    """Scenes of two things, asked for each by its name: 61 of 80 were right with the stand-in backbone."""
+    """Scenes of two things, asked for each by its name: 61 of 80 were right with the stand-in
+    backbone.
+    """
     model = RetrievalModel(*load_backbone("mini"))
     records = {one["id"]: one for _, one in read_jsonl(MINIS / "media" / "records.jsonl", dict)}
     test, right, asked = data.load(MINIS, "test"), 0, 0
     for item in test.items:
         scene, listed = records[item.id]["scene"], records[item.id]["captions"][0]
-        names = dict(zip([code for code, _ in listed["things"]], listed["text"].split(", "), strict=False))
-        for half, group in enumerate(scene["groups"] if len(scene["groups"]) == 2 and asked < 80 else ()):
+        names = dict(
+            zip([code for code, _ in listed["things"]], listed["text"].split(", "), strict=False)
+        )
+        for half, group in enumerate(
+            scene["groups"] if len(scene["groups"]) == 2 and asked < 80 else ()
+        ):
             picture = Image.open(test.path(item)).convert("RGB")
             patches = explain(model, names[group["code"]], [picture]).patches[0]
             heat = patches.sum(0 if scene["axis"] == "across" else 1)
             right += bool(heat[-(len(heat) // 2) :].sum() > heat[: len(heat) // 2].sum()) == half
             asked += 1
-    assert asked == 80 and right >= 52, f"{right} of {asked}"  # chance gives 52 or more once in 200 times
+    # chance gives 52 or more once in 200 times
+    assert asked == 80 and right >= 52, f"{right} of {asked}"

@@ -15,7 +15,10 @@ def galleries(tmp_path_factory):
 @pytest.fixture(scope="module")
 def indexes(galleries):
     """Their zero-shot and adapted indexes, by gallery."""
-    return {name: {"zero-shot": one.index(), "adapted": one.index("a")} for name, one in galleries.items()}
+    return {
+        name: {"zero-shot": one.index(), "adapted": one.index("a")}
+        for name, one in galleries.items()
+    }
 
 
 @pytest.fixture

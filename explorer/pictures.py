@@ -1,4 +1,6 @@
-"""Small copies of pictures and clips, never the files themselves, and figures for printed notebooks."""
+"""Small copies of pictures and clips, never the files themselves, and figures for printed
+notebooks.
+"""
 
 import contextlib
 import io
@@ -10,9 +12,10 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from PIL import ExifTags, Image
 
-from .. import plots
-from ..media import MediaError, read_image, seconds, shown_name, stream_frames
-from ..search import MediaFile
+from cma import plots
+from cma.media import MediaError, read_image, seconds, shown_name, stream_frames
+from cma.search import MediaFile
+
 from .answers import Answer, Indexes, Why
 
 SIDE, LARGE = 256, 1024  # longer side in pixels of a preview, and of a picture that is shown large
@@ -25,7 +28,9 @@ def title_of(file: MediaFile) -> str:
 
 
 def copy_of(path: Path, file: MediaFile, side: int = SIDE) -> Image.Image:
-    """Return the picture, or the middle frame of a clip, of at most `side` pixels. Raises MediaError."""
+    """Return the picture, or the middle frame of a clip, of at most `side` pixels. Raises
+    MediaError.
+    """
     frames = _frames(path, file, 3, side)
     return frames[len(frames) // 2]
 
@@ -37,7 +42,8 @@ def still(path: Path, file: MediaFile) -> Image.Image:
     return Image.new("RGB", (SIDE, SIDE), plots.GREY)
 
 
-@lru_cache(maxsize=2048)  # `file` holds the digest of the content, so changed content has another preview
+# `file` holds the digest of the content, so changed content has another preview
+@lru_cache(maxsize=2048)
 def thumbnail(path: Path, file: MediaFile) -> bytes:
     """Return a small copy of a picture or clip as a JPEG. Raises MediaError."""
     return jpeg(copy_of(path, file))
@@ -45,18 +51,29 @@ def thumbnail(path: Path, file: MediaFile) -> bytes:
 
 @lru_cache(maxsize=64)
 def moving(path: Path, file: MediaFile) -> bytes:
-    """Return a clip as a small animated WebP, which plays wherever pictures are shown. Raises MediaError."""
+    """Return a clip as a small animated WebP, which plays wherever pictures are shown. Raises
+    MediaError.
+    """
     frames, whole, each = _frames(path, file, MOST, SIDE, FPS), seconds(path), 1000 / FPS
     if whole is not None and len(frames) < MOST:  # the clip has fewer frames a second, or is short
         each = max(each, 1000 * (min(file.end or whole, whole) - (file.start or 0)) / len(frames))
-    settings = {"save_all": True, "append_images": frames[1:], "loop": 0, "quality": 70, "method": 0}
+    settings = {
+        "save_all": True,
+        "append_images": frames[1:],
+        "loop": 0,
+        "quality": 70,
+        "method": 0,
+    }
     frames[0].save(buffer := io.BytesIO(), "WEBP", duration=round(each), **settings)
     return buffer.getvalue()
 
 
 def ratio(path: Path) -> float:
-    """Width divided by height of a picture, from its header alone; 4 / 3 for clips and unreadable files."""
-    with contextlib.suppress(Exception), Image.open(path) as picture:  # a decoder can raise anything
+    """Width divided by height of a picture, from its header alone; 4 / 3 for clips and unreadable
+    files.
+    """
+    # a decoder can raise anything
+    with contextlib.suppress(Exception), Image.open(path) as picture:
         turned = picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # by 90 degrees
         return (picture.height / picture.width) ** (1 if turned else -1)
     return 4 / 3
@@ -72,7 +89,9 @@ def results_grid(indexes: Indexes, answers: Mapping[str, Answer]) -> plt.Figure:
     """Draw the answers as a figure, one row for each model; right answers have a frame."""
     hits = [(indexes[label], hit) for label, answer in answers.items() for hit in answer.hits]
     pictures = [still(index.path(hit.file), hit.file) for index, hit in hits]
-    captions = [f"{hit.rank}. {hit.score:.3f}{' ✓' * hit.right} {title_of(hit.file)}" for _, hit in hits]
+    captions = [
+        f"{hit.rank}. {hit.score:.3f}{' ✓' * hit.right} {title_of(hit.file)}" for _, hit in hits
+    ]
     columns = max(len(answer.hits) for answer in answers.values())
     figure = plots.image_grid(pictures, captions, columns, marked=[hit.right for _, hit in hits])
     for row, label in enumerate(answers):
@@ -81,28 +100,44 @@ def results_grid(indexes: Indexes, answers: Mapping[str, Answer]) -> plt.Figure:
 
 
 def why_figure(reasons: Mapping[str, Why]) -> plt.Figure:
-    """Draw explanations with all weights: a row for each model, or a column for each for a single picture."""
+    """Draw explanations with all weights: a row for each model, or a column for each for a single
+    picture.
+    """
     columns = max(len(one.frames) for one in reasons.values())
     rows, across = (len(reasons), columns) if columns > 1 else (1, len(reasons))
     side = min(3.4, 13 / across)  # inches of a frame, with 0.65 above for the words and 0.25 below
     height = (side + 0.9) * rows
     bare = {"xticks": [], "yticks": [], "frame_on": False}
-    figure, axes = plt.subplots(rows, across, figsize=(side * across, height), squeeze=False, subplot_kw=bare)
+    figure, axes = plt.subplots(
+        rows, across, figsize=(side * across, height), squeeze=False, subplot_kw=bare
+    )
     for row, (label, one) in zip(axes.reshape(len(reasons), columns), reasons.items(), strict=True):
         for axis, frame, weight in zip(row, one.frames, one.weights, strict=False):
             axis.imshow(frame)
             axis.set_xlabel(f"{weight:.0%}" if len(one.frames) > 1 else "", fontsize=8)
-        words = "  ".join(f"{word}\u00a0{weight:.2f}" for word, weight in one.words).replace("$", r"\$")
-        title = textwrap.fill(f"{label}, cosine {one.score:.3f}: {words}", round(13 * side * columns))
+        words = "  ".join(f"{word}\u00a0{weight:.2f}" for word, weight in one.words).replace(
+            "$", r"\$"
+        )
+        title = textwrap.fill(
+            f"{label}, cosine {one.score:.3f}: {words}", round(13 * side * columns)
+        )
         row[0].set_title(title, fontsize=9, loc="left")
-    figure.subplots_adjust(0.01, 0.25 / height, 0.99, 1 - 0.65 / height, wspace=0.05, hspace=0.9 / side)
+    figure.subplots_adjust(
+        0.01, 0.25 / height, 0.99, 1 - 0.65 / height, wspace=0.05, hspace=0.9 / side
+    )
     return figure
 
 
-def _frames(path: Path, file: MediaFile, most: int, side: int, fps: float | None = None) -> list[Image.Image]:
-    """Read the picture, or at most `most` frames of a clip, `fps` a second or spread over all of it."""
+def _frames(
+    path: Path, file: MediaFile, most: int, side: int, fps: float | None = None
+) -> list[Image.Image]:
+    """Read the picture, or at most `most` frames of a clip, `fps` a second or spread over all of
+    it.
+    """
     image = file.kind == "image"
-    shown = [read_image(path, side)] if image else stream_frames(path, most, fps, file.start, file.end)
+    shown = (
+        [read_image(path, side)] if image else stream_frames(path, most, fps, file.start, file.end)
+    )
     frames = []
     for frame in shown:  # one at a time: frames of a folder or an animation may be large
         frame.thumbnail((side, side))

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cma import AdapterConfig, RetrievalModel, load_backbone
-from cma.explore import Gallery, open_galleries
-from cma.explore.gallery import BENCHMARKS, PHOTOGRAPHS, named
 from cma.search import MediaIndex
+from explorer import Gallery, open_galleries
+from explorer.gallery import BENCHMARKS, PHOTOGRAPHS, named
 from tests.toy_data import write_images
 from tests.toy_galleries import build_galleries
 
@@ -60,7 +60,9 @@ def test_indexes_are_kept_in_a_folder(gallery, tmp_path, monkeypatch):
     assert {scale: again.index("a", scale).query("a cat") for scale in expected} == expected
 
 
-@pytest.mark.parametrize("name", ["/elsewhere", "one/mine", "a\\b", "zero", "ünï ·", "x" * 300, "?*:"])
+@pytest.mark.parametrize(
+    "name", ["/elsewhere", "one/mine", "a\\b", "zero", "ünï ·", "x" * 300, "?*:"]
+)
 def test_an_index_is_kept_in_a_plain_folder_of_its_own(gallery, built, tmp_path, name):
     gallery.model.add_adapter(name, gallery.model.get_adapter("a").config)
     kept = Gallery(gallery.model, gallery.source, folder=tmp_path / "kept")
@@ -81,11 +83,16 @@ def test_the_frames_to_embed_are_counted_once_there_is_an_index(tmp_path):
 
 
 def test_an_adapter_that_is_not_there_is_an_error(gallery):
-    for ask in (lambda: Gallery(gallery.model, gallery.source, adapter="c"), lambda: gallery.index("c")):
+    for ask in (
+        lambda: Gallery(gallery.model, gallery.source, adapter="c"),
+        lambda: gallery.index("c"),
+    ):
         with pytest.raises(ValueError, match="no adapter 'c'; there are: a, b"):
             ask()
     gallery.model.add_adapter("zero-shot", gallery.model.get_adapter("a").config)
-    with pytest.raises(ValueError, match="'zero-shot': CLIP without an adapter has this name; rename"):
+    with pytest.raises(
+        ValueError, match="'zero-shot': CLIP without an adapter has this name; rename"
+    ):
         gallery.indexes([None, "zero-shot"])
 
 
@@ -131,11 +138,18 @@ def test_folders_of_one_name_are_told_apart(media, backbone, tmp_path):
     before = {path for path in tmp_path.rglob("*") if tmp_path / "kept" not in path.parents}
     first.index("two/mine-cross-modal").query("a cat")
     assert {path for path in tmp_path.rglob("*") if tmp_path / "kept" not in path.parents} == before
-    kept = [path.relative_to(tmp_path / "kept").parts for path in (tmp_path / "kept").rglob("*.safetensors")]
-    assert len(kept) == 5 and all(len(parts) == 3 for parts in kept), "three models, two folders, one asked"
+    kept = [
+        path.relative_to(tmp_path / "kept").parts
+        for path in (tmp_path / "kept").rglob("*.safetensors")
+    ]
+    assert len(kept) == 5 and all(len(parts) == 3 for parts in kept), (
+        "three models, two folders, one asked"
+    )
 
 
-PATHS = st.lists(st.sampled_from(["a", "b", "a-run", ".."]), min_size=1).map(lambda parts: Path("/", *parts))
+PATHS = st.lists(st.sampled_from(["a", "b", "a-run", ".."]), min_size=1).map(
+    lambda parts: Path("/", *parts)
+)
 
 
 @given(paths=st.lists(PATHS, min_size=1))
@@ -148,7 +162,9 @@ def test_names_are_short_and_each_folder_has_its_own(paths):
 
 def test_the_offline_benchmarks_are_the_default(backbone, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"mini-flickr30k: no such folder.*data_prep mini.*--media"):
+    with pytest.raises(
+        FileNotFoundError, match=r"mini-flickr30k: no such folder.*data_prep mini.*--media"
+    ):
         open_galleries(backbone=backbone)
     for name in BENCHMARKS:
         write_images(tmp_path / "data" / name, {"train": 1, "test": 5})

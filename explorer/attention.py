@@ -1,6 +1,8 @@
-"""Which patches and which words weigh most in a match (the paper's Fig. 6), by gradient-weighted attention.
+"""Which patches and which words weigh most in a match (the paper's Fig. 6), by gradient-weighted
+attention.
 
-Letters: N texts or frames, H heads, L tokens, F frames, W words, h and w rows and columns of patches.
+Letters: N texts or frames, H heads, L tokens, F frames, W words, h and w rows and columns of
+patches.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,10 +17,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel, ProcessorMixin
 
-from ..families import family_of, tower_of
-from ..media import to_pixels
-from ..model import RetrievalModel
-from ..patching import encoder_layers, parts
+from cma.families import family_of, tower_of
+from cma.media import to_pixels
+from cma.model import RetrievalModel
+from cma.patching import encoder_layers, parts
 
 HEAT = 0.85  # opacity of the colour on the hottest patch
 DIM = 0.65  # opacity of the grey where CLIP saw nothing
@@ -28,8 +30,9 @@ DIM = 0.65  # opacity of the grey where CLIP saw nothing
 class Explanation:
     """How much each word of a sentence and each patch of F frames weighs in their match.
 
-    `words` are as typed. `word_weights` [W] and `patches` [F, h, w] lie in [0, 1]; the largest is 1 unless
-    all are 0. Words beyond the text tower's limit weigh 0. `cosines` [F] are of the sentence with each frame.
+    `words` are as typed. `word_weights` [W] and `patches` [F, h, w] lie in [0, 1]; the largest is 1
+    unless all are 0. Words beyond the text tower's limit weigh 0. `cosines` [F] are of the sentence
+    with each frame.
     """
 
     words: tuple[str, ...]
@@ -39,27 +42,40 @@ class Explanation:
 
 
 def explain(
-    model: RetrievalModel, text: str, frames: Sequence[Image.Image], weights: Tensor | None = None,
+    model: RetrievalModel,
+    text: str,
+    frames: Sequence[Image.Image],
+    weights: Tensor | None = None,
     max_words: int | None = None,
-) -> Explanation:  # fmt: skip
-    """Find how much each word and patch weighs in the cosine of a sentence with a picture or frames (Fig. 6).
+) -> Explanation:
+    """Find how much each word and patch weighs in the cosine of a sentence with a picture or frames
+    (Fig. 6).
 
-    Source: Chefer, Gur & Wolf 2021, "Generic Attention-model Explainability for Interpreting Bi-Modal and
-    Encoder-Decoder Transformers", eqs. 5 and 6, with the active adapter. The weights of patches are
-    those in the class token, for the cosine of their own frame (SigLIP: in its pooling head, mean of heads).
-    Those of words are in the token that stands for the text (CLIP: its end token), for the mean cosine, or
-    the sum weighted by `weights` [F]. Only the first `max_words` tokens count. Raises ValueError for a blank
-    sentence, no frames, weights of another shape, an adapter that adds tokens, or a slow tokenizer.
+    Source: Chefer, Gur & Wolf 2021, "Generic Attention-model Explainability for Interpreting
+    Bi-Modal and Encoder-Decoder Transformers", eqs. 5 and 6, with the active adapter. The weights
+    of patches are those in the class token, for the cosine of their own frame (SigLIP: in its
+    pooling head, mean of heads). Those of words are in the token that stands for the text (CLIP:
+    its end token), for the mean cosine, or the sum weighted by `weights` [F]. Only the first
+    `max_words` tokens count. Raises ValueError for a blank sentence, no frames, weights of another
+    shape, an adapter that adds tokens, or a slow tokenizer.
     """
     if not len(frames):
         raise ValueError("no frames were given; expected a picture, or the frames of a clip")
     weights = torch.full((len(frames),), 1 / len(frames)) if weights is None else weights
     if weights.shape != (len(frames),):
-        raise ValueError(f"weights must be [{len(frames)}] like the frames, not {list(weights.shape)}")
+        raise ValueError(
+            f"weights must be [{len(frames)}] like the frames, not {list(weights.shape)}"
+        )
     ids, _ = model.tokenize([text], max_words)
-    tokenizer, images, family = model.processor.tokenizer, model.processor.image_processor, model.family
+    tokenizer, images, family = (
+        model.processor.tokenizer,
+        model.processor.image_processor,
+        model.family,
+    )
     if not tokenizer.is_fast:
-        raise ValueError(f"{type(tokenizer).__name__} does not tell where words are; use a fast tokenizer")
+        raise ValueError(
+            f"{type(tokenizer).__name__} does not tell where words are; use a fast tokenizer"
+        )
     side = model.clip.config.vision_config.image_size // model.clip.config.vision_config.patch_size
     with model.acting(model.active, model.scale), torch.enable_grad():
         with watched(model.clip, "text") as text_attention:
@@ -68,7 +84,9 @@ def explain(
             pictures = model.encode_videos(to_pixels(frames, images)[None])[0].float()
         lengths = vision_attention[0].shape[-1], text_attention[0].shape[-1]
         if lengths != (side**2 + family.class_tokens, ids.shape[1]):
-            raise ValueError(f"{model.active!r} adds tokens of its own, which are no words and no patches")
+            raise ValueError(
+                f"{model.active!r} adds tokens of its own, which are no words and no patches"
+            )
         cosines = F.cosine_similarity(sentence, pictures)
         pools = vision_attention[model.layers["vision"] :]  # SigLIP's
         patches = relevance(vision_attention[: model.layers["vision"]], cosines.sum())
@@ -85,20 +103,25 @@ def explain(
 
 @contextmanager
 def watched(clip: PreTrainedModel, tower: str) -> Iterator[list[Tensor]]:
-    """Within `with`, a forward of `tower` ("vision" | "text") fills the list with each layer's attention.
+    """Within `with`, a forward of `tower` ("vision" | "text") fills the list with each layer's
+    attention.
 
-    Each is [N, H, L, L], and with gradients on it is part of a graph. If an attention pools the patches
-    (SigLIP), its weights [N, 1, L] come last, and are not part of a graph.
+    Each is [N, H, L, L], and with gradients on it is part of a graph. If an attention pools the
+    patches (SigLIP), its weights [N, 1, L] come last, and are not part of a graph.
     """
     attention, config = [], clip.config
     modules = [module for of, _, module in parts(clip, "attention") if of == tower]
     if tower == "vision" and not family_of(config).class_tokens:
         modules.append(tower_of(clip, tower).head.attention)
-    kernels = {name: getattr(config, name)._attn_implementation for name in ("text_config", "vision_config")}
+    kernels = {
+        name: getattr(config, name)._attn_implementation
+        for name in ("text_config", "vision_config")
+    }
     with ExitStack() as stack:
         stack.callback(clip.set_attn_implementation, kernels)
         clip.set_attn_implementation("eager")  # the only kernel that returns the attention
-        begin = encoder_layers(clip, tower)[0].register_forward_pre_hook  # no gradient is needed before it
+        # no gradient is needed before it
+        begin = encoder_layers(clip, tower)[0].register_forward_pre_hook
         stack.enter_context(begin(lambda _, inputs: (inputs[0].requires_grad_(), *inputs[1:])))
         for module in modules:
             keep = module.register_forward_hook(lambda _, __, output: attention.append(output[1]))
@@ -107,9 +130,11 @@ def watched(clip: PreTrainedModel, tower: str) -> Iterator[list[Tensor]]:
 
 
 def relevance(attention: Sequence[Tensor], y: Tensor) -> Tensor:
-    """Return R [N, L, L]: how much token j of the first layer weighs in token i of the last, for score `y`.
+    """Return R [N, L, L]: how much token j of the first layer weighs in token i of the last, for
+    score `y`.
 
-    R starts as the identity; each layer adds A_bar R to it, with A_bar = mean over heads of (dy/dA * A)+.
+    R starts as the identity; each layer adds A_bar R to it, with A_bar = mean over heads of (dy/dA
+    * A)+.
     """
     gradients = torch.autograd.grad(y, attention, retain_graph=True)
     r = torch.eye(attention[0].shape[-1], device=y.device).expand(len(attention[0]), -1, -1)
@@ -119,22 +144,31 @@ def relevance(attention: Sequence[Tensor], y: Tensor) -> Tensor:
     return r
 
 
-def by_word(text: str, spans: Sequence[tuple[int, int]], weights: Tensor) -> tuple[tuple[str, ...], Tensor]:
-    """Return the words of `text` and the sum [W] of their tokens' weights; `spans` are the tokens' places."""
+def by_word(
+    text: str, spans: Sequence[tuple[int, int]], weights: Tensor
+) -> tuple[tuple[str, ...], Tensor]:
+    """Return the words of `text` and the sum [W] of their tokens' weights; `spans` are the tokens'
+    places.
+    """
     words = text.split()
     sums = torch.zeros(len(words))
     for (_, end), weight in zip(spans, weights.tolist(), strict=True):
-        if text[:end][-1:].strip():  # a token may begin with the blank before its word, or be a blank
+        # a token may begin with the blank before its word, or be a blank
+        if text[:end][-1:].strip():
             sums[len(text[:end].split()) - 1] += weight
     return tuple(words), sums
 
 
 def overlay(picture: Image.Image, patches: Tensor, processor: ProcessorMixin) -> Image.Image:
-    """Draw a heat map of `patches` [h, w] on the grey picture: violet to yellow, dim where CLIP saw none."""
+    """Draw a heat map of `patches` [h, w] on the grey picture: violet to yellow, dim where CLIP saw
+    none.
+    """
     picture = picture.convert("RGB").convert("L").convert("RGB")  # so that all colour is heat
     left, top, right, bottom = box = crop_box(picture.size, processor)
     small = Image.fromarray(patches.numpy(force=True).astype(np.float32))
-    heat = np.asarray(small.resize((right - left, bottom - top), Image.Resampling.BILINEAR)).clip(0, 1)
+    heat = np.asarray(small.resize((right - left, bottom - top), Image.Resampling.BILINEAR)).clip(
+        0, 1
+    )
     seen = np.asarray(picture.crop(box))
     colours = colormaps["plasma"](heat)[..., :3] * 255
     cover = HEAT * heat[..., None] ** 0.6  # so that even little heat is visible
@@ -145,13 +179,17 @@ def overlay(picture: Image.Image, patches: Tensor, processor: ProcessorMixin) ->
 
 
 def crop_box(size: tuple[int, int], processor: ProcessorMixin) -> tuple[int, int, int, int]:
-    """The part of a picture of `size` (width, height) that CLIP sees: left, top, right, bottom in pixels."""
+    """The part of a picture of `size` (width, height) that CLIP sees: left, top, right, bottom in
+    pixels.
+    """
     images = processor.image_processor
     if not images.do_center_crop:
         return 0, 0, *size
     target, crop = dict(images.size), dict(images.crop_size)
     short, sides = target.get("shortest_edge"), dict(zip(("width", "height"), size, strict=True))
-    zooms = {name: short / min(size) if short else target[name] / side for name, side in sides.items()}
+    zooms = {
+        name: short / min(size) if short else target[name] / side for name, side in sides.items()
+    }
     seen = {name: max(1, round(crop[name] / zoom)) for name, zoom in zooms.items()}
     left, top = (round((side - seen[name]) / 2) for name, side in sides.items())
     return left, top, left + seen["width"], top + seen["height"]

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from cma import RetrievalModel, plots
-from cma.explore import answers, pictures
 from cma.media import MediaError, read_frames, seconds
 from cma.search import MediaFile, MediaIndex
+from explorer import answers, pictures
 from tests.toy_galleries import HOSTILE, write_hostile
 from tests.toy_media import write_animation, write_clip, write_picture
 
@@ -108,7 +108,9 @@ def test_the_shape_is_known_from_the_header_and_is_that_of_the_upright_picture(t
     assert thumbnail_of(tmp_path / "turned.jpg").size == (171, 256)
     (tmp_path / "none.png").write_bytes(b"no picture")
     clip = write_clip(tmp_path / "c.mp4", 1)
-    assert {pictures.ratio(path) for path in (tmp_path / "none.png", tmp_path / "gone", clip)} == {4 / 3}
+    assert {pictures.ratio(path) for path in (tmp_path / "none.png", tmp_path / "gone", clip)} == {
+        4 / 3
+    }
 
 
 @pytest.mark.parametrize(

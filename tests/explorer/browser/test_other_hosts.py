@@ -1,15 +1,16 @@
-"""The widget where neither JupyterLab nor Voilà is around it, as in VS Code: its colours, window and bytes.
+"""The widget where neither JupyterLab nor Voilà is around it, as in VS Code: its colours, window
+and bytes.
 
-VS Code shows all outputs of a notebook in one frame that is as high as the notebook, gives its colours as
-`--vscode-…`, and defines those of JupyterLab as if its theme were always light.
+VS Code shows all outputs of a notebook in one frame that is as high as the notebook, gives its
+colours as `--vscode-…`, and defines those of JupyterLab as if its theme were always light.
 """
 
 import base64
 
 import pytest
 
-from cma.explore.widget import STATIC, Explorer
-from tests.explore.browser.explorer_page import ExplorerPage
+from explorer.widget import STATIC, Explorer
+from tests.explorer.browser.explorer_page import ExplorerPage
 from tests.toy_galleries import build_galleries
 
 pytestmark = pytest.mark.browser
@@ -55,7 +56,9 @@ def shown(request, browser, tmp_path, kept):
     page.set_content(PAGE)
     page.expose_function("ask", ask)
     page.add_style_tag(content=(STATIC / "explorer.css").read_text("utf-8"))
-    page.evaluate(HOST, [(STATIC / "explorer.js").read_text("utf-8"), explorer.setup, request.param])
+    page.evaluate(
+        HOST, [(STATIC / "explorer.js").read_text("utf-8"), explorer.setup, request.param]
+    )
     yield ExplorerPage(page)
     page.screenshot(path=kept / f"vscode-{request.node.callspec.id}.png")
     page.close()

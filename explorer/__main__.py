@@ -1,11 +1,12 @@
 """The explorer as a page of its own, which Voilà serves to this computer alone.
 
-    python -m cma.explore.app                      # the two offline benchmarks and their adapters
-    python -m cma.explore.app --media ~/pictures ~/clips --adapter runs/mini-flickr30k-cross-modal
+    python -m explorer                      # the two offline benchmarks and their adapters
+    python -m explorer --media ~/pictures ~/clips --adapter runs/mini-flickr30k-cross-modal
 
-The media are embedded before the page opens, and the embeddings are kept. The page shows small previews; your
-files are not served. Its address contains a token, so that other users of this computer cannot open it. The
-token is kept in a file that only you can read, so an open page works again once its server is restarted.
+The media are embedded before the page opens, and the embeddings are kept. The page shows small
+previews; your files are not served. Its address contains a token, so that other users of this
+computer cannot open it. The token is kept in a file that only you can read, so an open page works
+again once its server is restarted.
 """
 
 import argparse
@@ -20,10 +21,11 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
-from .. import explore
+import explorer
 
 HOST, PORT = "127.0.0.1", 8866
-POLICY = (  # what the page may load: nothing from other hosts, such as the icon fonts of Voilà's template
+# what the page may load: nothing from other hosts, such as the icon fonts of Voilà's template
+POLICY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'none'; "
     "connect-src 'self' data: blob:"
 )
@@ -33,11 +35,17 @@ CLOSED = 20  # seconds for which a kernel is kept after its page was closed or l
 
 
 def kept_token() -> str:
-    """Return the token of this user's pages, from a file that only this user can read; make it if needed."""
+    """Return the token of this user's pages, from a file that only this user can read; make it if
+    needed.
+    """
     from jupyter_core.paths import jupyter_runtime_dir, secure_write
 
     path = Path(jupyter_runtime_dir()) / "cma-explorer-token"
-    if not path.is_file() or not path.stat().st_size or (os.name == "posix" and path.stat().st_mode & 0o077):
+    if (
+        not path.is_file()
+        or not path.stat().st_size
+        or (os.name == "posix" and path.stat().st_mode & 0o077)
+    ):
         path.parent.mkdir(parents=True, exist_ok=True)
         with secure_write(str(path)) as file:
             file.write(secrets.token_hex(24))
@@ -54,30 +62,52 @@ def serve(port: int, browser: bool) -> None:
     class Page(Voila):
         display_url = f"http://{HOST}:{port}/?token={token}"  # the address that is printed
 
-        def launch_browser(self) -> None:  # by a file: other users can see addresses in command lines
+        # by a file: other users can see addresses in command lines
+        def launch_browser(self) -> None:
             with tempfile.NamedTemporaryFile("w", suffix=".html", delete=False) as file:
                 file.write(f'<meta http-equiv="refresh" content="0; url={self.display_url}">')
             webbrowser.open(Path(file.name).as_uri())
 
     server = {"ip": HOST, "port": port, "port_retries": 0, "open_browser": browser, "token": token}
     server["cookie_secret"] = hashlib.sha256(token.encode()).digest()
-    server["tornado_settings"] = {"headers": {"Content-Security-Policy": f"{POLICY} ws://{HOST}:{port}"}}
-    pages = {"file_allowlist": [], "show_tracebacks": True}  # no file other than the notebook is served
+    server["tornado_settings"] = {
+        "headers": {"Content-Security-Policy": f"{POLICY} ws://{HOST}:{port}"}
+    }
+    # no file other than the notebook is served
+    pages = {"file_allowlist": [], "show_tracebacks": True}
     kernels = {"cull_idle_timeout": CLOSED, "cull_interval": CLOSED // 2}
-    here = str(Path(__file__).resolve().parents[2])  # where the kernel finds `cma`, installed or not
+    # where the kernel finds `cma`, installed or not
+    here = str(Path(__file__).resolve().parents[2])
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
     config = {"Voila": server, "VoilaConfiguration": pages, "MappingKernelManager": kernels}
     Page.launch_instance([str(NOTEBOOK)], config=Config(config))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Embed the media and serve the page; return 0, or after a message 1 if that fails and 130 if stopped."""
-    parser = argparse.ArgumentParser("python -m cma.explore.app", description=__doc__)
+    """Embed the media and serve the page; return 0, or after a message 1 if that fails and 130 if
+    stopped.
+    """
+    parser = argparse.ArgumentParser("python -m explorer", description=__doc__)
     parser.formatter_class, add = argparse.RawDescriptionHelpFormatter, parser.add_argument
     add("--media", nargs="+", default=[], metavar="FOLDER", help="of pictures and clips")
-    add("--adapter", nargs="+", default=[], metavar="FOLDER", dest="adapters", help="of trained adapters")
-    add("--backbone", help="mini, a hub id or a folder (default: that of the adapters, or one for the media)")
-    add("--index", default="runs/explorer", metavar="FOLDER", help="for embeddings (default: %(default)s)")
+    add(
+        "--adapter",
+        nargs="+",
+        default=[],
+        metavar="FOLDER",
+        dest="adapters",
+        help="of trained adapters",
+    )
+    add(
+        "--backbone",
+        help="mini, a hub id or a folder (default: that of the adapters, or one for the media)",
+    )
+    add(
+        "--index",
+        default="runs/explorer",
+        metavar="FOLDER",
+        help="for embeddings (default: %(default)s)",
+    )
     add("--port", type=int, default=PORT, help="0 for any (default: %(default)s)")
     add("--no-browser", action="store_true", help="print the address, open nothing")
     settings = vars(parser.parse_args(arguments))
@@ -87,17 +117,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
             port = probe.getsockname()[1]
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or str(error).rstrip(".")
-        print(f"error: port {port}: {why}; choose another, or any free one by --port 0", file=sys.stderr)
+        print(
+            f"error: port {port}: {why}; choose another, or any free one by --port 0",
+            file=sys.stderr,
+        )
         return 1
     try:
-        galleries = explore.open_galleries(**settings)
+        galleries = explorer.open_galleries(**settings)
     except (ImportError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"\nstopped; the same command goes on from what {settings['index']} holds", file=sys.stderr)
+        print(
+            f"\nstopped; the same command goes on from what {settings['index']} holds",
+            file=sys.stderr,
+        )
         return 130
-    settings["backbone"] = next(iter(galleries.values())).model.clip.config.name_or_path  # for the page
+    # for the page
+    settings["backbone"] = next(iter(galleries.values())).model.clip.config.name_or_path
     os.environ[SETTINGS] = json.dumps([str(Path.cwd()), settings])
     serve(port, browser)
     return 0

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from cma import metrics
-from cma.explore import answers, attention
 from cma.media import video
 from cma.search.index import MediaIndex
+from explorer import answers, attention
 from tests.search.test_index import holding, vectors
 from tests.toy_media import halves, write_clip, write_picture
 
@@ -17,15 +17,21 @@ def test_answers_are_the_index_s_own(indexes):
     assert list(found) == ["zero-shot", "adapted"]
     for label, answer in found.items():
         index = indexes["pictures"][label]
-        assert [(hit.file.file_name, hit.score) for hit in answer.hits] == index.query("a red cat", k=4)
+        assert [(hit.file.file_name, hit.score) for hit in answer.hits] == index.query(
+            "a red cat", k=4
+        )
         assert [hit.rank for hit in answer.hits] == [1, 2, 3, 4]
         assert all(index.files[hit.item] == hit.file for hit in answer.hits)
-        assert [hit.right for hit in answer.hits] == ["a red cat" in hit.file.captions for hit in answer.hits]
+        assert [hit.right for hit in answer.hits] == [
+            "a red cat" in hit.file.captions for hit in answer.hits
+        ]
         everything = [name for name, _ in index.query("a red cat", k=99)]
         right = [index.files[item].file_name for item in index.right("a red cat")]
         assert answer.right_rank == 1 + min(everything.index(name) for name in right)
         assert len(answer.ranked) == 14 and answer.seconds > 0
-        assert [*answer.hits, *answer.piece(4, 3), *answer.piece(7, 99)] == list(answer.piece(0, 14))
+        assert [*answer.hits, *answer.piece(4, 3), *answer.piece(7, 99)] == list(
+            answer.piece(0, 14)
+        )
     assert answers.ask(indexes["pictures"]["adapted"], "no caption of any").right_rank is None
     with pytest.raises(ValueError, match="k=0: expected at least 1"):
         answers.ask(indexes["pictures"]["adapted"], "a cat", k=0)
@@ -36,7 +42,9 @@ def test_a_right_answer_beyond_what_is_ranked_is_not_known(indexes, monkeypatch)
     items, scores = index.ranking("a red cat")
     right = [place for place, item in enumerate(items.tolist()) if item in index.right("a red cat")]
     for ranked in (right[0], right[0] + 1):
-        monkeypatch.setattr(MediaIndex, "ranking", lambda self, text, n=ranked: (items[:n], scores[:n]))
+        monkeypatch.setattr(
+            MediaIndex, "ranking", lambda self, text, n=ranked: (items[:n], scores[:n])
+        )
         answer = answers.ask(index, "a red cat", k=14)
         assert len(answer.ranked) == len(answer.hits) == ranked < len(answer.index)
         assert answer.right_rank == (None if ranked == right[0] else right[0] + 1)
@@ -47,7 +55,9 @@ def test_a_picture_or_a_clip_asks(indexes):
     clip = index.path(index.files[3])
     answer = answers.ask(index, clip, k=3)
     assert [(hit.file.file_name, hit.score) for hit in answer.hits] == index.query_media(clip, k=3)
-    assert answer.hits[0].file == index.files[3] and answer.hits[0].score == pytest.approx(1, abs=1e-5)
+    assert answer.hits[0].file == index.files[3] and answer.hits[0].score == pytest.approx(
+        1, abs=1e-5
+    )
     assert answer.right_rank is None and not answer.cut
     assert not any(hit.right for hit in answer.hits)
 
@@ -58,13 +68,17 @@ def test_kinds_and_folders_leave_the_rest_out_in_the_same_order(galleries, tmp_p
     write_clip(tmp_path / "a" / "clip.mp4", 1)
     index = MediaIndex.build(galleries["pictures"].model, tmp_path)
     everything = [hit.file.file_name for hit in answers.ask(index, "a red cat", 99).hits]
-    assert answers.folders(index) == ["a", "a/b", "ab", "c"] and answers.folders(index, most=1) == ["a"]
+    assert answers.folders(index) == ["a", "a/b", "ab", "c"] and answers.folders(index, most=1) == [
+        "a"
+    ]
 
     def found(**chosen):
         return [hit.file.file_name for hit in answers.ask(index, "a red cat", 99, **chosen).hits]
 
     assert found(folder="a") == [name for name in everything if name.startswith("a/")]
-    assert found(kind="video") == ["a/clip.mp4"] and found(kind="image", folder="a/b") == ["a/b/y.png"]
+    assert found(kind="video") == ["a/clip.mp4"] and found(kind="image", folder="a/b") == [
+        "a/b/y.png"
+    ]
     assert found(kind="video", folder="c") == []
     assert [hit.rank for hit in answers.ask(index, "a red cat", 99, folder="a").hits] == [1, 2, 3]
 
@@ -74,13 +88,17 @@ def test_why_is_the_explanation_of_the_frames_that_were_compared(indexes, name, 
     for index in indexes[name].values():
         found = answers.why(index, "a red cat", item)
         path = index.path(index.files[item])
-        frames = [video.read_image(path)] if name == "pictures" else video.read_frames(path, 12, None)
+        frames = (
+            [video.read_image(path)] if name == "pictures" else video.read_frames(path, 12, None)
+        )
         with index.acting():
             weights = index.frame_weights("a red cat", item)
             expected = attention.explain(index.model, "a red cat", frames, weights)
         assert len(found.frames) == len(frames) == len(index.frames(item))
         assert [word for word, _ in found.words] == ["a", "red", "cat"]
-        assert [weight for _, weight in found.words] == pytest.approx(expected.word_weights.tolist())
+        assert [weight for _, weight in found.words] == pytest.approx(
+            expected.word_weights.tolist()
+        )
         assert sum(found.weights) == pytest.approx(1)
         assert found.cosines == pytest.approx(expected.cosines.tolist())
         assert found.score == pytest.approx(index.scores(["a red cat"])[0, item].item())
@@ -103,7 +121,9 @@ def test_heat_lies_on_the_frames_that_count(indexes):
 def test_why_of_a_clip_that_changed_says_so(indexes):
     index = indexes["clips"]["zero-shot"]
     other = with_config(index, max_frames=2)
-    with pytest.raises(ValueError, match=r"test5?4\.mp4: found 2 frames, its index holds 5; build it again"):
+    with pytest.raises(
+        ValueError, match=r"test5?4\.mp4: found 2 frames, its index holds 5; build it again"
+    ):
         answers.why(other, "a cat", 4)
 
 
@@ -135,10 +155,14 @@ def test_examples_are_captions_and_the_same_each_time(indexes):
     index = indexes["clips"]["zero-shot"]
     found = answers.examples(index, n=3)
     assert (
-        len(set(found)) == 3 and set(found) <= set(index.captions) and found == answers.examples(index, n=3)
+        len(set(found)) == 3
+        and set(found) <= set(index.captions)
+        and found == answers.examples(index, n=3)
     )
     assert len(answers.examples(index, n=99)) == 5
-    bare = holding(index, [replace(file, captions=()) for file in index.files], vectors(index), index.lengths)
+    bare = holding(
+        index, [replace(file, captions=()) for file in index.files], vectors(index), index.lengths
+    )
     assert answers.examples(bare) == answers.rank_changes(bare, bare) == []
 
 
@@ -149,17 +173,26 @@ def test_copies_are_one_result_and_a_right_answer_is_never_hidden(model, tmp_pat
     original.resize((100, 75)).save(tmp_path / "c.png")
     halves(33, (300, 220)).rotate(90).save(tmp_path / "d.png")
     index = MediaIndex.build(model, tmp_path)
-    plain, folded = answers.ask(index, "a red cat", k=9), answers.ask(index, "a red cat", k=9, folded=True)
+    plain, folded = (
+        answers.ask(index, "a red cat", k=9),
+        answers.ask(index, "a red cat", k=9, folded=True),
+    )
     assert len(plain.hits) == 4 and {hit.alike for hit in plain.hits} == {()}
     first = next(hit for hit in plain.hits if hit.file.file_name != "d.png")
-    others = [hit for hit in plain.hits if hit.file.file_name not in ("d.png", first.file.file_name)]
+    others = [
+        hit for hit in plain.hits if hit.file.file_name not in ("d.png", first.file.file_name)
+    ]
     assert {(hit.item, hit.score, hit.alike) for hit in folded.hits} == {
         (first.item, first.score, tuple(hit.item for hit in others)),
         next((hit.item, hit.score, ()) for hit in plain.hits if hit.file.file_name == "d.png"),
     }
     assert [hit.rank for hit in folded.hits] == [1, 2]
     third = next(hit.item for hit in reversed(plain.hits) if hit.file.file_name != "d.png")
-    files = [replace(file, captions=("a red cat",) * (i == third)) for i, file in enumerate(index.files)]
+    files = [
+        replace(file, captions=("a red cat",) * (i == third)) for i, file in enumerate(index.files)
+    ]
     known = holding(index, files, vectors(index), index.lengths)
     folded = answers.ask(known, "a red cat", k=9, folded=True)
-    assert sorted(len(hit.alike) for hit in folded.hits) == [0, 0, 1] and folded.right_rank is not None
+    assert (
+        sorted(len(hit.alike) for hit in folded.hits) == [0, 0, 1] and folded.right_rank is not None
+    )

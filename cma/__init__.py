@@ -5,6 +5,8 @@ torch.
 """
 
 import importlib.util
+import logging
+import sys
 from importlib import metadata
 
 import lazy_loader
@@ -23,6 +25,20 @@ def require(extra: str, *modules: str) -> None:
         raise ImportError(
             f"{', '.join(missing)}: not installed; run `pip install 'cross-modal-adapter[{extra}]'`"
         )
+
+
+class _Talk(logging.Handler):
+    """Writes what the library says to standard output, as it is at that moment, one line a record."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stdout.write(f"{self.format(record)}\n")
+
+
+_talk = logging.getLogger(__name__)  # `logging.getLogger("cma").setLevel("WARNING")` makes it quiet
+if not _talk.handlers:
+    _talk.addHandler(_Talk())
+    _talk.setLevel(logging.INFO)
+    _talk.propagate = False
 
 
 if other := _installed("cma"):

@@ -30,7 +30,8 @@ class Method(nn.Module):
     A subclass has a `NAME`, its row in the tables, and `Options` (a `cma.files.checked_dataclass`).
     It makes its parameters in `__init__` and acts on CLIP in `hang`; it never copies a forward.
     `scales`: whether it can act at any scale, or only at 1 and 0. `kinds`: the data it works on.
-    `halves`: whether it trains with `precision="fp16"`. `why_not`: the reason if it cannot do one
+    `halves`: whether it trains with `precision="fp16"`. `across_frames`: whether it looks at all
+    frames of a clip at once, so that none can be embedded alone. `why_not`: the reason if it cannot do one
     of these. `defaults`: options that differ from those of `Options`; `pictures`: the options for
     pictures in the paper's tables.
     """
@@ -42,6 +43,7 @@ class Method(nn.Module):
     scales: ClassVar[bool] = True
     kinds: ClassVar[tuple[str, ...]] = ("image", "video")
     halves: ClassVar[bool] = True
+    across_frames: ClassVar[bool] = False
     why_not: ClassVar[str] = ""
     frame_mask: Tensor | None = None  # [V, F] of the clips that are encoded now; None for pictures
 

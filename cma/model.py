@@ -33,6 +33,7 @@ from .patching import TOWERS, activate, deactivate, encoder_layers, on_clip, par
 CACHE = 8 * 2**20  # bytes of a layer's largest activations; so many stay in a CPU's cache
 TURNS = WeakKeyDictionary()  # the lock of each CLIP, which models may share; held within `acting`
 # texts embedded at once. More are sorted by length; fewer are not, so gradients keep their bits
+OPENED = threading.Lock()  # held while a lock is made
 TEXTS = 256
 
 
@@ -156,12 +157,21 @@ class RetrievalModel(nn.Module):
             deactivate(self.clip) if wanted is None else activate(self.clip, *wanted)
         self.active, self.scale = name, float(scale)
 
+    def turn(self) -> threading.RLock:
+        """Return the lock of the CLIP, which models may share: who holds it has the CLIP alone.
+
+        Everything that switches an adapter, embeds or takes a training step holds it. A thread may
+        take it again while it holds it.
+        """
+        with OPENED:
+            return TURNS.setdefault(self.clip, threading.RLock())
+
     @contextmanager
     def acting(self, name: str | None, scale: float = 1.0) -> Iterator[None]:
         """In this context the adapter `name` acts (or none), in eval mode without gradients;
         threads wait.
         """
-        with TURNS.setdefault(self.clip, threading.RLock()), torch.no_grad():
+        with self.turn(), torch.no_grad():
             before, training = (self.active, self.scale), self.training
             self.set_adapter(name, scale)
             self.eval()

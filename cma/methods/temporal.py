@@ -34,7 +34,10 @@ class STAdapter(Method):
     2 %; text is CLIP's.
     """
 
-    NAME, Options, kinds = "ST-Adapter", TemporalOptions, ("video",)
+    NAME = "ST-Adapter"
+    Options = TemporalOptions
+    kinds = ("video",)
+    across_frames = True
     why_not = "its convolution runs over the frames of a clip, and a picture has one"
 
     def __init__(self, model: RetrievalModel, options: TemporalOptions) -> None:

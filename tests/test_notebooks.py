@@ -197,7 +197,7 @@ EXERCISES = {  # by notebook: cma's own function, and what a wrong answer puts f
         ),
     },
     "a1_pretrain_mini_clip": {
-        "many_right": ("contrastive_loss", (" | (texts[:, None] == texts)", "")),
+        "many_right": ("library_loss", (" | (texts[:, None] == texts)", "")),
         "ceiling_of": ("library_ceiling", ("1 / true.sum(dim=1)", "true.float().mean(dim=1)")),
     },
 }

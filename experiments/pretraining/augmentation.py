@@ -80,7 +80,7 @@ def develop(picture: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def augment(rgba: torch.Tensor, size: int, generator: torch.Generator) -> torch.Tensor:
-    """Return opaque random RGB views [B, 3, size, size] (0…1) of RGBA drawings [B, 4, H, W] (0…1)."""
+    """Return opaque random views RGB [B, 3, size, size] (0…1) of drawings RGBA [B, 4, H, W]."""
     count = len(rgba)
     view = views(rgba, size, generator)
     plain = torch.rand((count, 1, 1, 1), generator=generator) < 0.5

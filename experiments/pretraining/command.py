@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from transformers import CLIPModel, CLIPTokenizer
 
-from cma import RetrievalModel, data
+from cma import RetrievalModel, data, training
 from cma.data import RetrievalDataset
 from cma.files import parse_json, write_whole
 from cma.recipes import recipe
@@ -23,6 +24,7 @@ from .crowds import Crowds
 from .small_clip import export, processor_for
 
 VALIDATION = "mini-flickr30k"
+NORM = 10.0  # mean norm of the embeddings, about that of OpenAI's CLIP ViT-B/32
 
 
 def recall_on(validation: RetrievalDataset) -> Callable[[CLIPModel, CLIPTokenizer], dict]:
@@ -38,6 +40,27 @@ def recall_on(validation: RetrievalDataset) -> Callable[[CLIPModel, CLIPTokenize
         return {"R@1": recalls["R@1"], "R@10": recalls["R@10"]}
 
     return measure
+
+
+def set_mean_norm(
+    clip: CLIPModel, tokenizer: CLIPTokenizer, validation: RetrievalDataset, norm: float = NORM
+) -> dict[str, float]:
+    """Scale both projections so that texts and frames have this mean norm; cosines stay equal.
+
+    Returns the mean norms before. The temperature of text-conditioned pooling (5) is made for
+    embeddings of CLIP's own norm: longer ones turn its softmax into a maximum.
+    """
+    model = RetrievalModel(clip, processor_for(clip, tokenizer))
+    encoded = training.encode(model, validation, recipe(validation.recipe).train_config())
+    frames = encoded.frames[encoded.mask.bool()]
+    before = {
+        "text": encoded.text.float().norm(dim=-1).mean().item(),
+        "visual": frames.float().norm(dim=-1).mean().item(),
+    }
+    with torch.no_grad():
+        clip.text_projection.weight.mul_(norm / before["text"])
+        clip.visual_projection.weight.mul_(norm / before["visual"])
+    return before
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -75,25 +98,29 @@ def run(options: argparse.Namespace) -> None:
     if config.scenes:
         crowds = Crowds(pixels, drawings, read_things(), config.grounds, config.things)
     folder = options.data / VALIDATION
-    measure = recall_on(data.load(folder, "val")) if folder.exists() else None
-    if not measure:
-        print(
-            f"{folder}: no such folder, so no recall is logged; `python -m data_prep mini` builds it"
-        )
+    validation = data.load(folder, "val") if folder.exists() else None
+    measure = None if validation is None else recall_on(validation)
+    if validation is None:
+        missing = f"{folder}: no such folder, so no recall is logged and no norm is set"
+        print(f"{missing}; `python -m data_prep mini` builds it")
 
     def train_and_save(config: PretrainConfig, folder: Path, out: Path) -> None:
         clip, tokenizer, _ = pretrain(
             pixels, drawings, config, folder, measure, options.every, crowds, options.start
         )
+        if validation is not None:
+            before = set_mean_norm(clip, tokenizer, validation)
+            norms = ", ".join(f"{kind} {norm:.2f}" for kind, norm in before.items())
+            print(f"mean norms of the embeddings: {norms}; scaled to {NORM:g}")
         export(clip, tokenizer, out)
         with (out / "model.safetensors").open("rb") as file:
             print(f"written to {out}, sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}")
 
-    training = options.runs / "training"
-    train_and_save(config, training, options.out)
+    whole = options.runs / "training"
+    train_and_save(config, whole, options.out)
     for step, state in branches(config).items():
-        branch = training / f"state-{state}"
+        branch = whole / f"state-{state}"
         if not (branch / "checkpoint.pt").exists():
-            write_whole(branch / "checkpoint.pt", (training / f"step-{step}.pt").read_bytes())
+            write_whole(branch / "checkpoint.pt", (whole / f"step-{step}.pt").read_bytes())
         shorter = replace(config, steps=state, decay=0.1, states=())
         train_and_save(shorter, branch, options.out.with_name(f"{options.out.name}-{state}"))

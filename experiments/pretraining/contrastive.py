@@ -159,7 +159,7 @@ def learning_rate(step: int, config: PretrainConfig) -> float:
 
 
 def branches(config: PretrainConfig) -> dict[int, int]:
-    """Return {step: state}: where a run of `state` steps branches off, to decay in its last tenth."""
+    """Return {step: state}: the steps at which the run of a state branches off, to decay."""
     return {step: state for state in config.states if (step := round(0.9 * state)) <= config.steps}
 
 

@@ -2,68 +2,97 @@
 on them.
 """
 
-from collections import Counter
+import random
+import re
 from dataclasses import replace
 
 import pytest
 import torch
 
-from data_prep.mini.scenes import GROUNDS
+from data_prep.mini.describers import Caption
+from data_prep.mini.scenes import GROUNDS, Scene, draw_scene
 from data_prep.mini.things import Name, Thing, pair_split
 from experiments.pretraining import contrastive
-from experiments.pretraining.crowds import Crowds
+from experiments.pretraining.crowds import Crowds, truths
 from tests.experiments.pretraining.conftest import CONFIG, corpus
+
+
+def crowds_of(grounds: float, at_once: int | None = None) -> Crowds:
+    pixels, drawings = corpus()
+    names = {one.concept: (Name("a", one.concept, f"{one.concept}s"),) for one in drawings}
+    things = {code: Thing(code, own, "object") for code, own in names.items()}
+    return Crowds(pixels, drawings, things, grounds, at_once)
 
 
 @pytest.fixture(scope="module")
 def crowds():
-    pixels, drawings = corpus()
-    names = {
-        drawing.concept: (Name("a", drawing.concept, f"{drawing.concept}s"),)
-        for drawing in drawings
-    }
-    return Crowds(
-        pixels, drawings, {code: Thing(code, own, "object") for code, own in names.items()}
-    )
+    return crowds_of(grounds=0.0)
 
 
-def test_scenes_are_the_same_for_one_seed_and_show_pairs_that_train(crowds):
-    pictures, contents, captions = crowds.batch(60, 32, seed=3)
+def drawn(crowds: Crowds, count: int, seed: int) -> list[tuple[Scene, Caption]]:
+    """Scenes as a batch draws them, each with a caption."""
+    chance = random.Random(seed)
+    scenes = [draw_scene(chance, crowds.things, "train") for _ in range(count)]
+    return [(scene, crowds.caption(scene, chance)) for scene in scenes]
+
+
+def test_scenes_are_the_same_for_one_seed(crowds):
+    pictures, captions, right = crowds.batch(60, 32, seed=3)
     again, *_ = crowds.batch(60, 32, seed=3)
     assert torch.equal(pictures, again)
     assert pictures.shape == (60, 3, 32, 32) and pictures.min() >= 0 and pictures.max() <= 1
     assert not torch.equal(pictures, crowds.batch(60, 32, seed=4)[0])
-    codes = [[part.partition("*")[0] for part in content.split(" + ")] for content in contents]
-    assert all(pair_split(a, b) == "train" for own in codes for a in own for b in own if a < b)
-    said = [caption.lower() for caption in captions]
-    assert all(code in caption for own, caption in zip(codes, said, strict=True) for code in own)
+    assert len(captions) == 60 and right.shape == (60, 60) and right.diagonal().all()
 
 
-def test_captions_are_lists_and_counts_that_name_no_place_and_no_ground(crowds):
-    captions = crowds.batch(200, 16, seed=5)[2]
-    words = Counter(
-        word for caption in captions for word in caption.lower().replace(",", "").split()
-    )
-    forbidden = {
-        "left",
-        "right",
-        "above",
-        "below",
-        "top",
-        "bottom",
-        "background",
-        "behind",
-        "there",
-        "see",
-        "shows",
+def test_scenes_show_pairs_that_train_and_captions_name_what_they_show(crowds):
+    for scene, caption in drawn(crowds, 60, seed=3):
+        codes = [group.code for group in scene.groups]
+        assert all(pair_split(a, b) == "train" for a in codes for b in codes if a < b)
+        assert all(code in caption.text.lower() for code in codes)
+
+
+def test_a_caption_is_right_for_every_scene_of_which_it_is_true(crowds):
+    pairs = drawn(crowds_of(grounds=0.5), 80, seed=1)
+    scenes = [scene for scene, _ in pairs]
+    captions = [caption for _, caption in pairs]
+    right = truths(captions, scenes)
+    naive = [[caption.is_true_of(scene) for scene in scenes] for caption in captions]
+    assert torch.equal(right, torch.tensor(naive)) and right.sum() > len(scenes)
+
+
+def test_the_scenes_of_a_batch_may_share_few_things():
+    few = crowds_of(grounds=0.0, at_once=6)
+    right = few.batch(40, 16, seed=2)[2]
+    assert right.sum() > 2 * crowds_of(grounds=0.0).batch(40, 16, seed=2)[2].sum()
+
+
+FORBIDDEN = {"left", "right", "above", "below", "top", "bottom", "behind", "there", "see", "shows"}
+FORBIDDEN |= {"small", "big"}  # of things; "a small picture showing" is about the picture
+IN_NAMES = {"red", "blue"}
+
+
+def words_of(captions: list[str]) -> set[str]:
+    return {
+        word
+        for caption in captions
+        for word in re.findall(r"[a-z]+", caption.lower().replace("a small picture showing", ""))
     }
-    assert forbidden.isdisjoint(words)
-    grounds = {word for name in GROUNDS for word in (name, GROUNDS[name].colour)} - {
-        "red",
-        "blue",
-    }  # in names
-    assert grounds.isdisjoint(words)
-    assert {"a", "and", "two", "three"} <= words.keys()
+
+
+def test_captions_say_no_place_and_no_size_and_the_ground_only_if_asked(crowds):
+    grounds = {word for name in GROUNDS for word in (name, GROUNDS[name].colour)} | {"background"}
+    grounds -= IN_NAMES
+    silent = words_of([caption.text for _, caption in drawn(crowds, 300, seed=5)])
+    assert FORBIDDEN.isdisjoint(silent) and grounds.isdisjoint(silent)
+    assert {"a", "and", "two", "three"} <= silent
+    telling = words_of([one.text for _, one in drawn(crowds_of(grounds=1.0), 300, seed=5)])
+    assert FORBIDDEN.isdisjoint(telling) and grounds <= telling | {"sand"}
+
+
+def test_a_named_ground_is_what_the_caption_claims():
+    for scene, caption in drawn(crowds_of(grounds=1.0), 200, seed=6):
+        assert scene.ground in caption.grounds and len(caption.grounds) < len(GROUNDS)
 
 
 def test_a_batch_may_hold_scenes(crowds, tmp_path):

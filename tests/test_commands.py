@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from cma import plots
 from tests import ROOT
 
 PAGES = ("README.md", "REPRODUCE.md", "CONTRIBUTING.md", "SEVERAL_GPUS.md")
@@ -14,7 +15,7 @@ OURS = "cma|data_prep|experiments|explorer|tests"
 MODULES = set(re.findall(rf"(?:python|launch) -m ((?:{OURS})\b[\w.]*\w)", TEXT))
 MODULES |= set(re.findall(rf"(?:python|launch) -m ({OURS})\b(?!\.)", TEXT))
 SCRIPTS = set(re.findall(r"python ((?:\w+/)+\w+\.py)", TEXT))
-# these take no words; the tests of the book and of the browser run the first and the last
+# these take no words; the tests of the book and of the browser run the first and the last of them
 WITHOUT_WORDS = {
     "book/build.py",
     "notebooks/figures/gains.py",
@@ -38,3 +39,11 @@ def test_the_pages_name_programs_and_targets_that_are_there():
     assert all((ROOT / script).is_file() for script in SCRIPTS)
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
     assert set(re.findall(r"(?:^|`)make ([a-z]+)", TEXT, re.MULTILINE)) <= set(targets)
+
+
+def test_readmes_figure_is_drawn_from_the_results(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "save", lambda figure, path: drawn.append((figure, path)))
+    runpy.run_path(str(ROOT / "notebooks" / "figures" / "gains.py"), run_name="__main__")
+    ((figure, path),) = drawn
+    assert path == ROOT / "notebooks" / "figures" / "gains.png" and figure.axes

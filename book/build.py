@@ -37,7 +37,7 @@ def write_setup_cells(address: str) -> None:
 
 
 def main() -> int:
-    """Run the command line and return the exit status. Errors that a user can correct are one line."""
+    """Run the command line; return its status. Errors that a user can correct are one line."""
     try:
         address = repository()
         if sys.argv[1:] == ["--setup-cells"]:

@@ -45,6 +45,10 @@ def send_links(app: Sphinx, doctree: nodes.document) -> None:
         ):
             continue
         where = repository_link(app.config.repository_address, page, target)
+        shown = posixpath.normpath(posixpath.join(posixpath.dirname(page), target))
+        shown = shown.removesuffix(".py")
+        if target.endswith(".py") and shown in pages:  # a page that shows the file
+            where = app.builder.get_relative_uri(page, shown)
         if where is None or posixpath.splitext(where)[0] in pages:
             continue
         new = nodes.reference("", "", refuri=where) if where else nodes.inline()
@@ -57,7 +61,7 @@ def send_links(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def ask_for_text(app: Sphinx, doctree: nodes.document) -> None:
-    """Warn about a figure without a text for readers who do not see it; a warning fails the build."""
+    """Warn, which fails the build, about a figure without a text for who does not see it."""
     for image in doctree.findall(nodes.image):
         if not image.get("alt", "").strip():
             LOG.warning(

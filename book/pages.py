@@ -15,6 +15,7 @@ import nbformat
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = ("README.md", "REPRODUCE.md", "SEVERAL_GPUS.md", "CONTRIBUTING.md", "data_prep/README.md")
 TEXTS += ("results/README.md", "notebooks/README.md", "cma/mini_clip/README.md")
+ONE_FILE = "examples/cross_modal_adapter"  # a page that shows this file
 PACKAGES = ("cma", "data_prep", "experiments")
 SETUP = "setup"  # the tag of the first cell, see `with_setup`
 ANSWER = "<details><summary>Answer</summary>"  # how an output of `cma.plots.folded` starts
@@ -40,7 +41,8 @@ def setup_code(address: str) -> str:
     """Return the code of a notebook's first cell: it clones and installs, and does nothing in a
     clone.
     """
-    return f'''# For Colab: clone, install, build the offline benchmarks. In a clone this does nothing.
+    return f'''\
+# For Colab: clone, install, build the offline benchmarks. In a clone this does nothing.
 import os
 import subprocess
 import sys
@@ -119,6 +121,14 @@ def reference(module: str, shown: Collection[str]) -> str:
     return "\n".join([*lines, "", *elsewhere, ""])
 
 
+def one_file() -> str:
+    """Return the page of the paper in one file, which is all of that file."""
+    code = (ROOT / f"{ONE_FILE}.py").read_text("utf-8")
+    said = "Everything that the library adds to these lines is an addition to the paper; "
+    said += "a test holds both to the same losses and recalls."
+    return f"# The paper in one file\n\n`{ONE_FILE}.py`. {said}\n\n```python\n{code}```\n"
+
+
 def lay_out(target: Path, address: str) -> None:
     """Write all pages into the folder `target`, which must not be there yet.
 
@@ -137,6 +147,8 @@ def lay_out(target: Path, address: str) -> None:
                 "run `python book/build.py --setup-cells`"
             )
         nbformat.write(for_the_book(notebook), target / "notebooks" / path.name)
+    (target / ONE_FILE).parent.mkdir()
+    (target / f"{ONE_FILE}.md").write_text(one_file(), "utf-8")
     (target / "api").mkdir()
     every = {package: list(doors(package)) for package in PACKAGES}
     shown = set(sum(every.values(), []))

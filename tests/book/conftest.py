@@ -14,7 +14,7 @@ from tests.explorer.browser.conftest import browser, executable  # noqa: F401 (a
 
 @dataclass(eq=False)
 class Page(HTMLParser):
-    """What the tests ask of a page: its elements with their attributes, and the text within each."""
+    """What the tests ask of a page: its elements with their attributes."""
 
     path: Path
     elements: list[tuple[str, dict]] = field(default_factory=list)

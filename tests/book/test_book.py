@@ -1,5 +1,6 @@
 """The book as a reader meets it: pages, links, figures, answers; and a notebook without a clone."""
 
+import html
 import importlib.util
 import os
 import re
@@ -46,6 +47,12 @@ def test_it_has_every_notebook_every_page_and_every_door(pages):
     doors |= {f"experiments.{name}" for name in experiments.__all__ if name.islower()}
     wanted = texts | {f"api/{door}" for door in doors | {"cma", "data_prep", "experiments"}}
     assert {f"{name}.html" for name in wanted} <= pages.keys() and len(doors) > 20
+
+
+def test_the_paper_in_one_file_is_a_page_that_shows_all_of_it(pages):
+    page = pages["examples/cross_modal_adapter.html"].path.read_text("utf-8")
+    file = (ROOT / "examples" / "cross_modal_adapter.py").read_text("utf-8")
+    assert file.strip() in html.unescape(re.sub(r"<[^>]+>", "", page))
 
 
 def test_the_reference_has_every_name_of_every_door(pages):

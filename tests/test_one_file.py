@@ -1,0 +1,137 @@
+"""The paper in one file computes what the library computes, and what it saves the library loads."""
+
+import re
+import runpy
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import CLIPConfig, CLIPModel
+
+import cma
+from cma import methods, metrics
+from cma.backbone import MINI
+from tests import ROOT
+from tests.conftest import EOS
+from tests.toy_data import write_dataset, write_images
+from tests.toy_media import write_picture
+
+FILE = ROOT / "examples" / "cross_modal_adapter.py"
+
+
+@pytest.fixture
+def backbone(toy_clip, toy_processor, tmp_path) -> Path:
+    """The folder of a toy CLIP and its processor."""
+    for part in (toy_clip, toy_processor):
+        part.save_pretrained(tmp_path / "clip")
+    return tmp_path / "clip"
+
+
+def write_frames(folder: Path) -> Path:
+    """A dataset of clips, each a folder of 1 to 20 frames."""
+    lines = []
+    for number in range(32):
+        name, split = f"media/{number:02}", ("train", "train", "val", "test")[number % 4]
+        for frame in range(1 + number * 7 % 20):
+            write_picture(folder / name / f"{frame:02}.png", number + frame * frame)
+        texts = [f"a {word} cat {number % 7}" for word in ("red", "blue")][: 1 + (split == "train")]
+        lines.append({"file_name": name, "id": name, "captions": texts, "split": split})
+    return write_dataset(folder, lines, {"kind": "video", "recipe": "msrvtt"})
+
+
+def run(monkeypatch, data: Path, backbone: Path, *settings: str) -> dict:
+    """What the file has defined after a run on `data`; the adapter is in the folder `saved`."""
+    words = [str(data), "--backbone", str(backbone), "--out", str(data / "saved"), *settings]
+    monkeypatch.setattr(sys, "argv", [FILE.name, *words])
+    return runpy.run_path(str(FILE))
+
+
+def library(data: Path, backbone: Path, runs: Path, **settings: object) -> list[float]:
+    """The losses of the library's run on `data` with the default recipe."""
+    model, train = cma.RetrievalModel.from_pretrained(backbone), cma.load_dataset(data, "train")
+    methods.attach(model, "cross-modal adapter", "adapter", 42)
+    usual = {"lr": 0.01, "epoch_unit": "items", "select_on": "last", "workers": 0}
+    usual |= {"similarity": "text_conditioned", "runs_dir": str(runs)}
+    config = cma.recipes.recipe(train.recipe).train_config().merge(usual | settings)
+    epochs = cma.train(model, train, config).history
+    return [loss for epoch in epochs for _, loss, _ in epoch["curve"]]
+
+
+def recalls(data: Path, backbone: Path) -> list[dict]:
+    """The library's recalls on test, zero-shot and of the adapter in `data / "saved"`."""
+    model, test = cma.RetrievalModel.from_pretrained(backbone), cma.load_dataset(data, "test")
+    found = [cma.evaluate(model, test, cma.ReadConfig(max_words=32), samples=0)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # such as that for another backbone
+        model.load_adapter(data / "saved", "saved")
+    found.append(cma.evaluate(model, test, cma.ReadConfig(max_words=32), samples=0))
+    return found
+
+
+def agree(said: str, found: list[dict]) -> bool:
+    """Whether the file has printed exactly these recalls, before and after the training."""
+    lines = []
+    for name, one in zip(("zero-shot", "cross-modal adapter"), found, strict=True):
+        for way in ("text_to_visual", "visual_to_text"):
+            recall = ", ".join(f"{k} {one[way][k]:.1f} %" for k in metrics.RECALLS)
+            lines.append(f"{name}: {way.replace('_', '-')} {recall}")
+    return [line for line in said.splitlines() if "R@1" in line] == lines
+
+
+@pytest.mark.parametrize("kind", ["pictures", "frames"])
+def test_losses_and_recalls_are_the_librarys(kind, backbone, tmp_path, monkeypatch, capsys):
+    data = tmp_path / "data"
+    if kind == "frames":
+        write_frames(data)
+    else:  # with 3 captions, items of a batch have one in common
+        write_images(data, {"train": 42, "val": 6, "test": 20}, captions=3)
+    settings = {"epochs": 4 if kind == "pictures" else 10, "batch_size": 8}
+    words = ["--epochs", str(settings["epochs"]), "--batch-size", "8"]
+    defined = run(monkeypatch, data, backbone, *words)
+    said = capsys.readouterr().out
+    losses = library(data, backbone, tmp_path, **settings)
+    assert len(losses) >= 20 and losses[0] - losses[-1] > 0.01
+    torch.testing.assert_close(defined["losses"], losses, atol=1e-5, rtol=0)
+    found = recalls(data, backbone)
+    assert agree(said, found) and found[0] != found[1]
+    assert f"step 20 of {len(losses)}: loss {losses[19]:.3f}" in said
+
+
+@pytest.mark.minis
+def test_on_the_offline_benchmark_too(tmp_path, monkeypatch, capsys):
+    """Three steps of its pictures, and the bundled CLIP."""
+    whole, data = ROOT / "data" / "mini-flickr30k", tmp_path / "data"
+    lines = (whole / "metadata.jsonl").read_text("utf-8").splitlines()
+    chosen = lines[:96] + [line for line in lines if '"split": "test"' in line][:50]
+    write_dataset(data, chosen, {"kind": "image", "recipe": "mini-flickr30k"})
+    (data / "media").symlink_to((whole / "media").resolve())
+    defined = run(monkeypatch, data, MINI, "--batch-size", "32")
+    said = capsys.readouterr().out
+    losses = library(data, MINI, tmp_path, batch_size=32)
+    torch.testing.assert_close(defined["losses"], losses, atol=1e-5, rtol=0)
+    assert len(losses) == 3 and agree(said, recalls(data, MINI))
+    assert "trained: 89,856 numbers, 1.06 % of CLIP's" in said
+
+
+@pytest.mark.slow
+def test_the_papers_backbone_gets_the_papers_number_of_parameters(
+    toy_processor, tmp_path, monkeypatch, capsys
+):
+    """ViT-B/32 of random weights, in its own size; the toy processor's pictures are scaled up."""
+    folder, data = tmp_path / "clip", write_images(tmp_path / "data", {"train": 4, "test": 2})
+    config = CLIPConfig(text_config={"eos_token_id": EOS, "vocab_size": EOS + 1})
+    CLIPModel(config).half().save_pretrained(folder)
+    toy_processor.tokenizer.save_pretrained(folder)
+    size = {"size": {"shortest_edge": 224}, "crop_size": {"height": 224, "width": 224}}
+    type(toy_processor.image_processor)(**size).save_pretrained(folder)
+    defined = run(monkeypatch, data, folder, "--batch-size", "2")
+    assert "trained: 519,168 numbers" in capsys.readouterr().out and len(defined["losses"]) == 2
+    assert recalls(data, folder)[1]["items"] == 2
+
+
+def test_it_is_short_and_needs_nothing_of_the_library():
+    text = FILE.read_text("utf-8")
+    assert len(text.splitlines()) <= 150
+    assert not re.search(r"^\s*(import|from) (cma|explorer|data_prep|experiments)\b", text, re.M)

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TEXTS = ("README.md", "REPRODUCE.md", "SEVERAL_GPUS.md", "CONTRIBUTING.md", "data_prep/README.md")
 TEXTS += ("results/README.md", "notebooks/README.md", "cma/mini_clip/README.md")
 ONE_FILE = "examples/cross_modal_adapter"  # a page that shows this file
-PACKAGES = ("cma", "data_prep", "experiments")
+PACKAGES = ("cma", "explorer", "data_prep", "experiments")
 SETUP = "setup"  # the tag of the first cell, see `with_setup`
 ANSWER = "<details><summary>Answer</summary>"  # how an output of `cma.plots.folded` starts
 

@@ -29,7 +29,10 @@ def test_a_clip_is_made_and_loads_and_a_longer_run_goes_on(tmp_path, monkeypatch
         return capsys.readouterr().out.splitlines()
 
     lines = run(steps=1)
-    assert "so no recall is logged and no norm is set; `python -m data_prep mini` builds it" in lines[0]
+    assert (
+        "so no recall is logged and no norm is set; `python -m data_prep mini` builds it"
+        in lines[0]
+    )
     assert json.loads(lines[1])["step"] == 1 and lines[-1].startswith(
         f"written to {tmp_path / 'clip'}, sha256 "
     )

@@ -48,6 +48,11 @@ def load_backbone(
     not depend on it. Raises FileNotFoundError for a folder that is missing or holds no model,
     OSError for a hub id that cannot be loaded, ValueError for a device that does not exist, and for
     a model that is in no family (`cma.families`), lacks weights, or would pool the wrong token.
+
+    >>> clip, processor = cma.load_backbone("mini")
+    >>> model = cma.RetrievalModel(clip, processor)
+    >>> model.layers
+    {'vision': 6, 'text': 6}
     """
     try:
         torch.empty(0, device=device)

@@ -90,7 +90,7 @@ class Family:
         rows[0] = F.pad(rows[0], (0, places - len(rows[0]) if self.full else 0), value=padding)
         return nn.utils.rnn.pad_sequence(rows, True, padding), cut
 
-    def embed_text(self, clip: nn.Module, ids: Tensor) -> Tensor:
+    def encode_text(self, clip: nn.Module, ids: Tensor) -> Tensor:
         """Return embeddings [T, D] of token ids [T, L]. Raises ValueError for ids not padded as
         needed.
         """
@@ -104,7 +104,7 @@ class Family:
         pooled = out.last_hidden_state[:, 0] if self.pooled == "first" else out.pooler_output
         return clip.text_projection(pooled) if self.projected else pooled
 
-    def embed_pixels(self, clip: nn.Module, pixels: Tensor) -> Tensor:
+    def encode_pixels(self, clip: nn.Module, pixels: Tensor) -> Tensor:
         """Return embeddings [V, D] of prepared pixels [V, 3, H, W]."""
         pooled = clip.vision_model(pixel_values=pixels).pooler_output
         return clip.visual_projection(pooled) if self.projected else pooled

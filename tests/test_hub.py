@@ -641,7 +641,7 @@ def test_weights_that_claim_terabytes_or_other_names_are_refused_from_size_and_h
 def test_weights_beside_a_config_that_was_changed_are_refused(model, tmp_path):
     model.save_adapter(tmp_path, "a")
     change(tmp_path, options=vars(AdapterConfig(4, 8, "gelu")))
-    with pytest.raises(ValueError, match="damaged, its digest is another one"):
+    with pytest.raises(ValueError, match="damaged, .*its digest is another one"):
         model.load_adapter(tmp_path, "c")
 
 

@@ -14,7 +14,6 @@ from torch.utils.hooks import RemovableHandle
 from ..adapter import ACTIVATIONS
 from ..files import checked_dataclass
 from ..method import Method
-from ..model import RetrievalModel
 from ..patching import parts
 
 
@@ -53,7 +52,7 @@ class Bottlenecks(Method):
 
     Options, activation = BottleneckOptions, "relu"
 
-    def __init__(self, model: RetrievalModel, options: BottleneckOptions) -> None:
+    def __init__(self, model: nn.Module, options: BottleneckOptions) -> None:
         super().__init__(model, options)
         for tower, depth in self.layers.items():
             sizes = self.widths[tower], options.bottleneck_dim, self.activation
@@ -69,7 +68,7 @@ class AdapterATTN(Bottlenecks):
 
     NAME, activation, pictures = "Adapter-ATTN", "gelu", PICTURES
 
-    def __init__(self, model: RetrievalModel, options: BottleneckOptions) -> None:
+    def __init__(self, model: nn.Module, options: BottleneckOptions) -> None:
         super().__init__(model, options)
         for name, parameter in self.named_parameters():
             if name.endswith("weight"):
@@ -91,7 +90,7 @@ class AdaptFormer(Bottlenecks):
 
     NAME, weight, pictures = "AdaptFormer", 0.1, PICTURES
 
-    def __init__(self, model: RetrievalModel, options: BottleneckOptions) -> None:
+    def __init__(self, model: nn.Module, options: BottleneckOptions) -> None:
         if not (model.family.vision.mlp and model.family.text.mlp):
             raise ValueError(f"{self.NAME}: {model.family.name} has no module that is a whole MLP")
         super().__init__(model, options)
@@ -125,7 +124,7 @@ class TiedBottlenecks(Bottlenecks):
 
     NAME, Options, activation, weight = "MV-Adapter tying", TyingOptions, "quick_gelu", 0.1
 
-    def __init__(self, model: RetrievalModel, options: TyingOptions) -> None:
+    def __init__(self, model: nn.Module, options: TyingOptions) -> None:
         super().__init__(model, options)
         if options.tied_layers > (most := min(self.layers.values())):
             raise ValueError(

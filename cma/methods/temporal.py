@@ -12,7 +12,6 @@ from torch.utils.hooks import RemovableHandle
 
 from ..files import checked_dataclass
 from ..method import Method
-from ..model import RetrievalModel
 from ..patching import towers_and_layers
 from .bottlenecks import linear
 
@@ -40,7 +39,7 @@ class STAdapter(Method):
     across_frames = True
     why_not = "its convolution runs over the frames of a clip, and a picture has one"
 
-    def __init__(self, model: RetrievalModel, options: TemporalOptions) -> None:
+    def __init__(self, model: nn.Module, options: TemporalOptions) -> None:
         super().__init__(model, options)
         if even := [size for size in options.kernel if size % 2 == 0]:
             raise ValueError(

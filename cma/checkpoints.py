@@ -92,11 +92,10 @@ def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str 
     """
     saved = read_config(folder)
     try:
-        for key in ("widths", "layers"):
-            there, here = getattr(saved, key), getattr(model, key)
-            if there != here:
-                wanted = f"load the backbone it was trained on, {saved.backbone}"
-                raise ValueError(f"{key} {there} do not fit this backbone's {here}; {wanted}")
+        if (saved.widths, saved.layers) != (model.widths, model.layers):
+            there = f"widths {saved.widths} and layers {saved.layers} do not fit this backbone's"
+            wanted = f"load the backbone it was trained on, {saved.backbone}"
+            raise ValueError(f"{there} {model.widths} and {model.layers}; {wanted}")
         # the package knows its rooms: asked for this one, it defines the methods of the tables
         kind = cma.methods.class_of(saved.method)
         known = {option.name for option in fields(kind.Options)}
@@ -199,37 +198,32 @@ def from_official(
         where, state = str(checkpoint), _read_official(Path(checkpoint).expanduser())
     tensors = {key.removeprefix("clip."): value for key, value in state.get("model", state).items()}
 
-    def take(key: str, shape: torch.Size | None = None) -> Tensor:
-        """Return a key's tensor. Raises ValueError unless it has this shape (without one: 3
-        dimensions).
-        """
+    down, up = "visual_adapter_down_weight", "visual_adapter_up_unique_weight"
+    for key in (down, up, "text_adapter_down_weight"):
         if key not in tensors:
-            if shape is not None and not shape.numel():
-                return torch.zeros(shape)
             raise ValueError(f"{where}: {key} is missing; expected an adapter of the authors' code")
-        value = tensors[key]
-        if value.ndim != 3 if shape is None else value.shape != shape:
-            expected = "one matrix for each of 2L sites" if shape is None else list(shape)
-            shapes = [f"{k} {list(tensors[k].shape)}" for k in OFFICIAL.values() if k in tensors]
-            said = f"is not {expected}; these do not fit together: {', '.join(shapes)}"
-            raise ValueError(f"{where}: {key} {said}")
-        if not value.isfinite().all():
-            raise ValueError(f"{where}: {key} holds numbers that are not finite")
-        return value
-
-    sites, bottleneck_dim, vision = take("visual_adapter_down_weight").shape
-    own = take("visual_adapter_up_unique_weight").shape[1]
-    text = take("text_adapter_down_weight").shape[2]
+        if tensors[key].ndim != 3:
+            raise ValueError(f"{where}: {key} is not one matrix for each of 2L sites")
+    sites, bottleneck_dim, vision = tensors[down].shape
+    own = tensors[up].shape[1]
     if own > vision:
-        raise ValueError(
-            f"{where}: visual_adapter_up_unique_weight has {own} rows for a width of {vision}"
-        )
+        raise ValueError(f"{where}: {up} has {own} rows for a width of {vision}")
     config = AdapterConfig(bottleneck_dim, vision - own)
-    widths = {"vision": vision, "text": text}
+    widths = {"vision": vision, "text": tensors["text_adapter_down_weight"].shape[2]}
     with torch.device("meta"):  # names and shapes only
         adapters = CrossModalAdapters(config, widths, dict.fromkeys(widths, sites // 2))
-    expected = adapters.state_dict()
-    return config, {key: take(OFFICIAL[key], value.shape) for key, value in expected.items()}
+    found = {}
+    for key, like in adapters.state_dict().items():
+        theirs = OFFICIAL[key]
+        value = tensors.get(theirs, torch.zeros(0 if like.numel() else like.shape))
+        if value.shape != like.shape:
+            shapes = [f"{k} {list(tensors[k].shape)}" for k in OFFICIAL.values() if k in tensors]
+            said = f"{theirs} is missing or not {list(like.shape)}; they do not fit together"
+            raise ValueError(f"{where}: {said}: {', '.join(shapes)}")
+        if not value.isfinite().all():
+            raise ValueError(f"{where}: {theirs} holds numbers that are not finite")
+        found[key] = value
+    return config, found
 
 
 def to_official(model: nn.Module, name: str) -> dict[str, Tensor]:

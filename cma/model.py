@@ -91,15 +91,16 @@ class RetrievalModel(nn.Module):
         `source`, with "_" for a dot. Raises as `load_adapter` and `load_backbone`, ValueError for
         another backbone.
         """
-        wanted = read_config(folder := hub.fetch(source, FILES, revision)).backbone
-        name, commit, own = wanted["name"], wanted["revision"], folder == Path(source).expanduser()
+        folder = hub.fetch(source, FILES, revision)
+        wanted = read_config(folder).backbone
+        name, commit = wanted["name"], wanted["revision"]
+        path = Path(source).expanduser()
         # if somebody else's adapter names a folder, that is not a folder of this machine
-        if name and commit and (own or name == "mini" or hub.HUB_ID.fullmatch(name)):
+        known = folder == path or name == "mini" or hub.HUB_ID.fullmatch(name or "")
+        if name and commit and known:
             model = cls(*load_backbone(name, dtype, device, commit))
             if identity(model.clip)["revision"] == commit:
-                model.load_adapter(
-                    folder, Path(source).expanduser().resolve().name.replace(".", "_")
-                )
+                model.load_adapter(folder, path.resolve().name.replace(".", "_"))
                 return model
         raise ValueError(
             f"{source}: its backbone is {wanted}; load that yourself, then use load_adapter"

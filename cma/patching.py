@@ -78,8 +78,7 @@ def on_clip(clip: nn.Module) -> OnClip:
 
 def own_parameters(clip: nn.Module) -> dict[str, nn.Parameter]:
     """Return CLIP's own parameters by name, also while a method has put others in their place."""
-    state = on_clip(clip)
-    return state.own if state.acting else dict(clip.named_parameters())
+    return on_clip(clip).own or dict(clip.named_parameters())
 
 
 def encoder_layers(clip: nn.Module, tower: str) -> nn.ModuleList:
@@ -114,7 +113,9 @@ def activate(clip: nn.Module, method: nn.Module, scale: float = 1.0) -> None:
     deactivate(clip)
     state = on_clip(clip)
     state.own = dict(clip.named_parameters())
-    before = [(content, dict(content)) for content in _contents(clip)]
+    modules = [vars(module) for module in clip.modules()]  # attributes, tensors, children, hooks
+    contents = [each for one in modules for each in (one, *one.values()) if isinstance(each, dict)]
+    before = [(content, dict(content)) for content in contents]
     try:
         made = method.hang(clip, scale) if scale else ()
         for handle in made if isinstance(made, Iterable) else [made]:
@@ -143,10 +144,3 @@ def deactivate(clip: nn.Module) -> None:
         state.acting = None
         state.handles = []
         state.own = {}
-
-
-def _contents(clip: nn.Module) -> Iterator[dict]:
-    """Yield the dicts that hold a module's attributes, tensors, children and hooks, of each one."""
-    for module in clip.modules():
-        yield vars(module)
-        yield from (value for value in vars(module).values() if isinstance(value, dict))

@@ -117,7 +117,7 @@ def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str 
 
 
 def _read_weights(file: Path, shapes: dict[str, Tensor], about: AdapterFile) -> dict[str, Tensor]:
-    """Return the tensors of a file. Raises ValueError unless they are those that the config means."""
+    """Return the tensors of a file. Raises ValueError unless they are what the config means."""
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file; save the adapter again")
     expected = {key: ("F32", list(value.shape)) for key, value in shapes.items()}
@@ -128,7 +128,7 @@ def _read_weights(file: Path, shapes: dict[str, Tensor], about: AdapterFile) -> 
             raise ValueError(f"{size:,} bytes for {numbers:,} numbers")
         with safe_open(file, "pt") as content:
             digest = (content.metadata() or {}).get("digest")
-            slices = {key: content.get_slice(key) for key in content.keys()}
+            slices = {key: content.get_slice(key) for key in content.keys()}  # noqa: SIM118
             found = {key: (one.get_dtype(), one.get_shape()) for key, one in slices.items()}
         for key in expected | found:
             if expected.get(key) != found.get(key):

@@ -49,6 +49,7 @@ class Method(nn.Module):
     halves: ClassVar[bool] = True
     across_frames: ClassVar[bool] = False
     why_not: ClassVar[str] = ""
+    hung: bool = False  # whether it has acted on a CLIP, so that its `hang` works
     frame_mask: Tensor | None = None  # [V, F] of the clips that are encoded now; None for pictures
 
     def __init_subclass__(cls) -> None:
@@ -104,8 +105,8 @@ class Method(nn.Module):
     def hang(self, clip: nn.Module, scale: float) -> Iterable:
         """Add hooks to `clip`, or replace its tensors or modules; `scale` is not 0 (1: as trained).
 
-        Returns or yields objects whose `remove()` undoes that, such as the handles of torch's
-        hooks.
+        Yields, each as soon as it is made, or returns objects whose `remove()` undoes that, such as
+        the handles of torch's hooks.
         """
         raise NotImplementedError
 

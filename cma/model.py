@@ -53,15 +53,15 @@ class RetrievalModel(nn.Module):
         self.family = check_parts(clip)
         if processor is not None:
             check_tokenizer(clip, processor.tokenizer)
-        self.clip = clip.requires_grad_(False)
+        with on_clip(clip).turn.taken():
+            deactivate(clip)  # an adapter of another model that used this CLIP before
+            self.clip = clip.requires_grad_(False)
         self.processor = processor
         self.adapters = nn.ModuleDict()
         # what `set_adapter` has chosen, and above it the choice of each `acting` that is entered
         self._states: list[State] = [NOTHING]
         self.cut = 0
         self._warned = False
-        with self.turn():
-            self._act()  # an adapter of another model that used this CLIP before goes
         self.eval()
 
     @classmethod
@@ -245,11 +245,13 @@ class RetrievalModel(nn.Module):
             self._states.append(self._states[-1])
             try:
                 self.set_adapter(name, scale)
-                self.eval()
+                if training:
+                    self.eval()
                 yield
             finally:
                 self._states.pop()
-                self.train(training)
+                if self.training != training:
+                    self.train(training)
                 self._act()
 
     def get_adapter(self, name: str) -> Method:
@@ -344,7 +346,7 @@ class RetrievalModel(nn.Module):
         return [] if name is None else list(self.adapters[name].parameters())
 
     def train(self, mode: bool = True) -> RetrievalModel:
-        """Switch the adapters between training and evaluation; the frozen CLIP stays in evaluation."""
+        """Switch the adapters between training and evaluation; CLIP stays in evaluation."""
         with self.turn():  # within `acting`, another thread needs evaluation
             super().train(mode)
             self.clip.eval()

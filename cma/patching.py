@@ -1,5 +1,6 @@
 """Let one method at a time act on a frozen CLIP: no forward is copied, no weight is changed."""
 
+import inspect
 import reprlib
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -7,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from .families import TOWERS, family_of, tower_of
 
@@ -58,7 +60,7 @@ class OnClip:
     """All that this library keeps on a CLIP, as its attribute `cma`.
 
     `turn`: its lock, which models may share. `acting`: the method that acts and its scale, or None;
-    `handles` remove it again; `own`: CLIP's own parameters by name, until then. `undo`: functions
+    `handles` remove it again; `own`: see `own_parameters`. `undo`: functions
     that give the CLIP its own precision and forward back after `cma.training.prepare`.
     """
 
@@ -77,8 +79,21 @@ def on_clip(clip: nn.Module) -> OnClip:
 
 
 def own_parameters(clip: nn.Module) -> dict[str, nn.Parameter]:
-    """Return CLIP's own parameters by name, also while a method has put others in their place."""
-    return on_clip(clip).own or dict(clip.named_parameters())
+    """Return CLIP's own parameters by name, also while a method has put others in their place.
+
+    The caller holds the turn. Hooks replace nothing, so only other methods are taken off for this,
+    once while they act.
+    """
+    state = on_clip(clip)
+    if all(isinstance(handle, RemovableHandle) for handle in state.handles):
+        return dict(clip.named_parameters())
+    if not state.own:
+        method, scale = state.acting
+        deactivate(clip)
+        own = dict(clip.named_parameters())
+        activate(clip, method, scale)
+        state.own = own
+    return state.own
 
 
 def encoder_layers(clip: nn.Module, tower: str) -> nn.ModuleList:
@@ -112,8 +127,9 @@ def activate(clip: nn.Module, method: nn.Module, scale: float = 1.0) -> None:
         raise ValueError(f"{method.NAME}: acts or does not; scale must be 1 or 0, not {scale}")
     deactivate(clip)
     state = on_clip(clip)
-    state.own = dict(clip.named_parameters())
-    modules = [vars(module) for module in clip.modules()]  # attributes, tensors, children, hooks
+    # what failed once leaves nothing, even if it was hung without a handle; looking takes a while
+    known = method.hung and inspect.isgeneratorfunction(method.hang)
+    modules = [] if known else [vars(module) for module in clip.modules()]
     contents = [each for one in modules for each in (one, *one.values()) if isinstance(each, dict)]
     before = [(content, dict(content)) for content in contents]
     try:
@@ -132,6 +148,7 @@ def activate(clip: nn.Module, method: nn.Module, scale: float = 1.0) -> None:
                     del content[key]
                 content.update(kept)
         raise
+    method.hung = True
     state.acting = (method, scale)
 
 

@@ -1,4 +1,4 @@
-"""Backbones beside CLIP: each embeds as transformers does, takes adapters and methods, and trains."""
+"""Backbones beside CLIP: each embeds as transformers does, takes adapters and methods, trains."""
 
 import io
 import re

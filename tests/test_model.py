@@ -419,7 +419,7 @@ def test_precisions_and_devices(toy_clip, ids, pixels, device, mode):
 def test_on_a_cpu_few_frames_or_one_clip_pass_the_encoder_at_once(
     model, monkeypatch, shape, at_once, sizes
 ):
-    """The embeddings and the gradient are those of all at once, and each clip keeps its own mask."""
+    """Embeddings and gradient are those of all at once, and each clip keeps its own mask."""
     frames, mask, seen = torch.randn(*shape, 3, 32, 32), torch.ones(shape, dtype=torch.long), []
     mask[0, 1:] = 0
     adapter = model.add_adapter("new", AdapterConfig(4, 8))

@@ -21,7 +21,8 @@ def python(code: str, *path: Path) -> subprocess.CompletedProcess:
     )
 
 
-HEAVY = "matplotlib IPython ipywidgets jupyter decord av data_prep papermill anywidget nbformat playwright"
+HEAVY = "matplotlib IPython ipywidgets jupyter decord av data_prep papermill anywidget nbformat"
+HEAVY += " playwright"
 
 
 @pytest.mark.parametrize(

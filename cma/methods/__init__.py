@@ -36,7 +36,7 @@ __all__ = [
 
 
 class AdapterWithoutSharing(CrossModalAdapter):
-    """The paper's ablation: the same adapter with `shared_dim` 0, so that the towers share nothing."""
+    """The paper's ablation: the same adapter with `shared_dim` 0: the towers share nothing."""
 
     NAME, defaults = WITHOUT_SHARING, {"shared_dim": 0}
 

@@ -1,4 +1,4 @@
-"""Methods that add a narrow network to every layer of both towers: after attention, or at the MLP."""
+"""Methods that add a narrow network to each layer of both towers: after attention or at the MLP."""
 
 from __future__ import annotations
 
@@ -33,11 +33,9 @@ class Bottleneck(nn.Module):
 
     def __init__(self, width: int, middle: int, activation: str) -> None:
         super().__init__()
-        self.down, self.up, self.activation = (
-            nn.Linear(width, middle),
-            nn.Linear(middle, width),
-            activation,
-        )
+        self.down = nn.Linear(width, middle)
+        self.up = nn.Linear(middle, width)
+        self.activation = activation
         nn.init.zeros_(self.down.bias)
         nn.init.zeros_(self.up.bias)
 
@@ -148,15 +146,16 @@ class TiedBottlenecks(Bottlenecks):
     def add(
         self, tower: str, depth: int, scale: float, mlp: nn.Module, inputs: tuple, z: Tensor
     ) -> Tensor:
-        """Return the MLP's output z plus the bottleneck's; `last` counts the layers from the end."""
-        last, rows = self.layers[tower] - 1 - depth, 1.0
+        """Return the MLP's output z plus the bottleneck's; `last` counts layers from the end."""
+        last = self.layers[tower] - 1 - depth
+        rows = 1.0
         if last < len(self.factors):
             rows = linear(self.projections[tower][last], self.factors[last])[:, None]
         return z + scale * getattr(self, tower)[depth](z, rows)
 
 
 def start_at_clip(method: Method) -> None:
-    """Set `up` to 0, so that no bottleneck adds anything yet; `down` starts as any layer of torch."""
+    """Set `up` to 0, so that no bottleneck adds anything yet; `down` starts as torch starts it."""
     for module in method.modules():
         if isinstance(module, Bottleneck):
             nn.init.zeros_(module.up.weight)

@@ -70,7 +70,7 @@ class Prompted(Method):
             self.register_parameter(tower, nn.Parameter(values))
 
     def depth(self, tower: str) -> int:
-        """Return how many layers of a tower get prompts. Raises ValueError if it has fewer layers."""
+        """Return how many layers of a tower get prompts. Raises ValueError if it has fewer."""
         layers, asked = self.layers[tower], getattr(self.options, "depth", 1)
         if asked is not None and asked > layers:
             raise ValueError(

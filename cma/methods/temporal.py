@@ -65,7 +65,7 @@ class STAdapter(Method):
                 yield layer.register_forward_pre_hook(partial(self.add, depth, scale))
 
     def add(self, depth: int, scale: float, layer: nn.Module, inputs: tuple) -> tuple:
-        """Return the layer's inputs, with what is added to a patch from the frames around its own."""
+        """Return the layer's inputs; each patch with what comes from frames around its own."""
         # x [V * F, 1 + P, D] (class token first, if any); mask [V, F]
         x, mask = inputs[0], self.frame_mask
         if mask is None:

@@ -89,6 +89,7 @@ def test_switching_and_two_models_on_one_clip(method):
     move(attach(model, "partial", "last"))
     other = RetrievalModel(model.clip)  # wrapped again: no adapter acts
     assert on_clip(model.clip).acting is None
+    assert all(p.requires_grad for one in model.adapters.values() for p in one.parameters())
     seen = {}
     for name in ("m", "a", None, "last"):
         model.set_adapter(name)

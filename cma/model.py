@@ -9,7 +9,7 @@ import math
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from itertools import repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -134,8 +134,8 @@ class RetrievalModel(nn.Module):
         chosen = kind.options_from(given | options)
         with self.turn():
             self._check_name(name)
-            kind.shapes(self, chosen)
-            with nullcontext() if seed is None else torch.random.fork_rng(devices=[]):
+            with self.acting(None), torch.random.fork_rng(devices=[], enabled=seed is not None):
+                kind.shapes(self, chosen)
                 if seed is not None:
                     torch.manual_seed(seed)
                 method = kind(self, chosen)
@@ -332,7 +332,8 @@ class RetrievalModel(nn.Module):
         folder = hub.fetch(source, FILES, revision)
         with self.turn():
             self._check_name(name)
-            method, backbone = read_adapter(folder, self)
+            with self.acting(None):
+                method, backbone = read_adapter(folder, self)
             if known_by(backbone) != known_by(identity(self.clip)):
                 loaded = f"trained on {backbone}, loaded on {identity(self.clip)}"
                 warnings.warn(

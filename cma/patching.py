@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from torch import nn
-from torch.utils.hooks import RemovableHandle
 
 from .families import TOWERS, family_of, tower_of
 
@@ -60,14 +59,13 @@ class OnClip:
     """All that this library keeps on a CLIP, as its attribute `cma`.
 
     `turn`: its lock, which models may share. `acting`: the method that acts and its scale, or None;
-    `handles` remove it again; `own`: see `own_parameters`. `undo`: functions
-    that give the CLIP its own precision and forward back after `cma.training.prepare`.
+    `handles` remove it again. `undo`: functions that give the CLIP its own precision and forward
+    back after `cma.training.prepare`.
     """
 
     turn: Turn = field(default_factory=Turn)
     acting: tuple[nn.Module, float] | None = None
     handles: list = field(default_factory=list)
-    own: dict[str, nn.Parameter] = field(default_factory=dict)
     undo: list[Callable[[], None]] = field(default_factory=list)
 
 
@@ -76,24 +74,6 @@ def on_clip(clip: nn.Module) -> OnClip:
     if "cma" not in vars(clip):
         vars(clip).setdefault("cma", OnClip())  # of two threads, the second gets the first one's
     return clip.cma
-
-
-def own_parameters(clip: nn.Module) -> dict[str, nn.Parameter]:
-    """Return CLIP's own parameters by name, also while a method has put others in their place.
-
-    The caller holds the turn. Hooks replace nothing, so only other methods are taken off for this,
-    once while they act.
-    """
-    state = on_clip(clip)
-    if all(isinstance(handle, RemovableHandle) for handle in state.handles):
-        return dict(clip.named_parameters())
-    if not state.own:
-        method, scale = state.acting
-        deactivate(clip)
-        own = dict(clip.named_parameters())
-        activate(clip, method, scale)
-        state.own = own
-    return state.own
 
 
 def encoder_layers(clip: nn.Module, tower: str) -> nn.ModuleList:
@@ -160,4 +140,3 @@ def deactivate(clip: nn.Module) -> None:
             removing.callback(handle.remove)
         state.acting = None
         state.handles = []
-        state.own = {}

@@ -1,8 +1,9 @@
 """Every method of the paper's tables, on a frozen CLIP. `cma.method` says what a method is.
 
-`model.adapters` holds all methods of a model: `attach` adds one, `model.set_adapter(name)` makes
-one act, `cma.train` trains it, `model.save_adapter` and `load_adapter` write and read it. A class
-of your own works too: `attach(model, YourMethod, name)`.
+`model.adapters` holds all methods of a model: `model.add_adapter(name, "LoRA")` adds one (`attach`
+is its short form with a seed), `model.set_adapter(name)` makes one act, `cma.train` trains it,
+`model.save_adapter` and `load_adapter` write and read it. A class of your own works too:
+`model.add_adapter(name, YourMethod)`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from ..method import Method
-from ..patching import own_parameters
 
 
 class Replaced:
@@ -61,11 +60,12 @@ class Tuning(Method):
             raise ValueError(
                 f"{self.NAME}: needs a float32 backbone, not {model.dtype}: updates vanish"
             )
-        for name, own in own_parameters(model.clip).items():
-            if self.trains(name):
-                copy = nn.Parameter(own.detach().clone())
-                # torch allows no dot in a name
-                self.register_parameter(name.replace(".", "/"), copy)
+        with model.acting(None):
+            for name, own in model.clip.named_parameters():
+                if self.trains(name):
+                    copy = nn.Parameter(own.detach().clone())
+                    # torch allows no dot in a name
+                    self.register_parameter(name.replace(".", "/"), copy)
         if not self._parameters:
             raise ValueError(
                 f"{self.NAME}: {self.family.name} has nothing of what it trains; take partial"

@@ -2,7 +2,6 @@
 other.
 """
 
-import reprlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields
 from functools import partial
@@ -72,7 +71,7 @@ class Method(nn.Module):
         known = [option.name for option in fields(cls.Options)]
         wrong = sorted(given.keys() - set(known))
         if wrong:
-            said = f"options are {', '.join(known) or 'none'}, not {reprlib.repr(wrong[0])}"
+            said = f"options are {', '.join(known) or 'none'}, not {', '.join(wrong)[:99]}"
             raise ValueError(f"{cls.NAME}: {said}")
         given = {
             key: tuple(value) if isinstance(value, list) else value for key, value in given.items()

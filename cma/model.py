@@ -133,7 +133,6 @@ class RetrievalModel(nn.Module):
         given = vars(config) if isinstance(config, kind.Options) else {}
         chosen = kind.options_from(given | options)
         with self.turn():
-            self._check_name(name)
             with self.acting(None), torch.random.fork_rng(devices=[], enabled=seed is not None):
                 kind.shapes(self, chosen)
                 if seed is not None:
@@ -143,7 +142,8 @@ class RetrievalModel(nn.Module):
                 load_weights(method, state_dict, f"adapter {name!r}")
             return self._add(name, method)
 
-    def _check_name(self, name: str) -> None:
+    def _add(self, name: str, method: Method) -> Method:
+        """Add a method that is built; it acts from now on. If it cannot, the model is as before."""
         if name in self.adapters:
             raise ValueError(
                 f"adapter {name!r} exists already; choose another name, or remove it first"
@@ -152,9 +152,6 @@ class RetrievalModel(nn.Module):
             raise ValueError(
                 f"adapter name {name!r} cannot be used: empty, with a dot, or one of torch's"
             )
-
-    def _add(self, name: str, method: Method) -> Method:
-        """Add a method that is built; it acts from now on. If it cannot, the model is as before."""
         self.adapters[name] = method.to(self.device).train(self.training)
         try:
             self.set_adapter(name)
@@ -331,7 +328,6 @@ class RetrievalModel(nn.Module):
         """
         folder = hub.fetch(source, FILES, revision)
         with self.turn():
-            self._check_name(name)
             with self.acting(None):
                 method, backbone = read_adapter(folder, self)
             if known_by(backbone) != known_by(identity(self.clip)):

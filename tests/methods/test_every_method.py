@@ -146,11 +146,11 @@ def test_what_cannot_be_says_so_in_one_line(tmp_path):
         (lambda: attach(model, "partial", "m"), "adapter 'm' exists already"),
         (
             lambda: attach(model, "partial", "x", tokens=3),
-            "partial: options are none, not 'tokens'",
+            "partial: options are none, not tokens",
         ),
         (
             lambda: attach(model, NAMES[-1], "x", rank=3),
-            "adapter: options are bottleneck_dim, .*, not 'rank'$",
+            "adapter: options are bottleneck_dim, .*, not rank$",
         ),
         (
             lambda: attach(model, "CoOp", "x", tokens=75),

@@ -6,6 +6,7 @@ torch.
 
 import importlib.util
 import logging
+import pkgutil
 import sys
 from importlib import metadata
 
@@ -54,11 +55,7 @@ __version__ = _installed("cross-modal-adapter") or "0+unknown"
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=[
-        *("adapter", "method", "families", "patching", "backbone", "model", "checkpoints"),
-        *("similarity", "losses", "metrics", "data", "config", "recipes", "plots", "files", "hub"),
-        *("media", "methods", "training", "search"),
-    ],
+    submodules=[module.name for module in pkgutil.iter_modules(__path__)],
     submod_attrs={
         "adapter": ["AdapterConfig", "CrossModalAdapters"],
         "backbone": ["load_backbone"],

@@ -6,6 +6,7 @@ torch.
 
 import importlib.util
 import logging
+import pkgutil
 import sys
 from importlib import metadata
 
@@ -28,7 +29,7 @@ def require(extra: str, *modules: str) -> None:
 
 
 class _Talk(logging.Handler):
-    """Writes what the library says to standard output, as it is at that moment, one line a record."""
+    """Writes what the library says to standard output, as it is at that moment, a line each."""
 
     def emit(self, record: logging.LogRecord) -> None:
         sys.stdout.write(f"{self.format(record)}\n")
@@ -43,9 +44,10 @@ if not _talk.handlers:
 
 if other := _installed("cma"):
     raise ImportError(
-        f"the CMA-ES optimiser (PyPI's `cma` {other}) is installed beside cross-modal-adapter, and both "
-        "import as `cma`. Run `pip uninstall cma`, then `pip install --force-reinstall --no-deps "
-        "cross-modal-adapter` (in a clone: `pip install --no-deps -e .`), or give each its own environment"
+        f"the CMA-ES optimiser (PyPI's `cma` {other}) is installed beside cross-modal-adapter, and "
+        "both import as `cma`. Run `pip uninstall cma`, then `pip install --force-reinstall "
+        "--no-deps cross-modal-adapter` (in a clone: `pip install --no-deps -e .`), or give each "
+        "its own environment"
     )
 
 # unknown: a source tree, not installed
@@ -53,11 +55,7 @@ __version__ = _installed("cross-modal-adapter") or "0+unknown"
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=[
-        *("adapter", "method", "families", "patching", "backbone", "model", "checkpoints"),
-        *("similarity", "losses", "metrics", "data", "config", "recipes", "plots", "files", "hub"),
-        *("media", "methods", "training", "search"),
-    ],
+    submodules=[module.name for module in pkgutil.iter_modules(__path__)],
     submod_attrs={
         "adapter": ["AdapterConfig", "CrossModalAdapters"],
         "backbone": ["load_backbone"],

@@ -12,9 +12,12 @@ The two streams are never mixed, so texts and visuals are still embedded separat
 indexed.
 """
 
-from dataclasses import dataclass
+import reprlib
+from dataclasses import dataclass, fields
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -37,38 +40,20 @@ class AdapterConfig:
     0). Raises ValueError that names the field, its value and what is allowed.
     """
 
-    bottleneck_dim: int = 8
-    shared_dim: int = 16
-    activation: str = "quick_gelu"
-    dropout: float = 0.0
-    init_std: float = 0.01
+    bottleneck_dim: Annotated[int, Field(ge=1)] = 8
+    shared_dim: Annotated[int, Field(ge=0)] = 16
+    activation: Literal["quick_gelu", "gelu", "relu"] = "quick_gelu"
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    init_std: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.01
 
     def __post_init__(self) -> None:
-        for field, kind, fits, allowed in (
-            ("bottleneck_dim", int, lambda value: value >= 1, "an integer of at least 1"),
-            ("shared_dim", int, lambda value: value >= 0, "an integer of at least 0"),
-            (
-                "activation",
-                str,
-                lambda value: value in ACTIVATIONS,
-                f"one of {', '.join(ACTIVATIONS)}",
-            ),
-            (
-                "dropout",
-                int | float,
-                lambda value: 0 <= value < 1,
-                "a number from 0 to less than 1",
-            ),
-            (
-                "init_std",
-                int | float,
-                lambda value: 0 < value < float("inf"),
-                "a finite number above 0",
-            ),
-        ):
-            value = getattr(self, field)
-            if isinstance(value, bool) or not isinstance(value, kind) or not fits(value):
-                raise ValueError(f"{field}={value!r}: expected {allowed}")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            try:
+                TypeAdapter(field.type).validate_python(value, strict=True)
+            except ValidationError as error:
+                wanted = error.errors()[0]["msg"].replace("Input should be", "expected")
+                raise ValueError(f"{field.name}={reprlib.repr(value)}: {wanted}") from None
 
 
 def shared_slices(layers: int, deepest: int) -> list[int]:

@@ -48,6 +48,11 @@ def load_backbone(
     not depend on it. Raises FileNotFoundError for a folder that is missing or holds no model,
     OSError for a hub id that cannot be loaded, ValueError for a device that does not exist, and for
     a model that is in no family (`cma.families`), lacks weights, or would pool the wrong token.
+
+    >>> clip, processor = cma.load_backbone("mini")
+    >>> model = cma.RetrievalModel(clip, processor)
+    >>> model.layers
+    {'vision': 6, 'text': 6}
     """
     try:
         torch.empty(0, device=device)
@@ -57,7 +62,8 @@ def load_backbone(
             f"device {str(device)!r} cannot be used here ({reason}); try 'cpu'"
         ) from error
     found = _source(name)
-    source = (cached := _cached(found, revision) if isinstance(found, str) else None) or found
+    cached = _cached(found, revision) if isinstance(found, str) else None
+    source = cached or found
     # else transformers asks the user
     at = {"revision": revision or "main", "trust_remote_code": False}
     try:
@@ -82,13 +88,14 @@ def load_backbone(
     finally:
         if bar:
             logging.enable_progress_bar()
-    if wrong := sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]])):
+    wrong = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
+    if wrong:
         raise ValueError(
             f"{name}: {len(wrong)} weights are missing or misshaped: {', '.join(wrong[:5])}"
         )
     of = f"{family.processor}ImageProcessor"
-    images = getattr(transformers, f"{of}Pil", None) or getattr(transformers, of)
-    images = images.from_pretrained(source, revision=at["revision"])
+    reader = getattr(transformers, f"{of}Pil", None) or getattr(transformers, of)
+    images = reader.from_pretrained(source, revision=at["revision"])
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **at)
     except ImportError:  # transformers' message has many lines
@@ -130,13 +137,15 @@ def check_tokenizer(clip: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
     that means "at the highest id". With a tokenizer that ends captions differently, words would
     silently be ignored.
     """
-    family, config = family_of(clip.config), clip.config.text_config
-    size, pooled, ids = config.vocab_size, config.eos_token_id, tokenizer("a")["input_ids"]
-    end, highest = family.end_of(tokenizer), max(tokenizer.get_vocab().values())
-    if highest >= size:
-        raise ValueError(
-            f"the tokenizer has ids up to {highest}, but the text tower only {size} ids"
-        )
+    family = family_of(clip.config)
+    config = clip.config.text_config
+    pooled = config.eos_token_id
+    ids = tokenizer("a")["input_ids"]
+    end = family.end_of(tokenizer)
+    highest = max(tokenizer.get_vocab().values())
+    if highest >= config.vocab_size:
+        said = f"but the text tower only {config.vocab_size} ids"
+        raise ValueError(f"the tokenizer has ids up to {highest}, {said}")
     if ids[-1] != end:
         raise ValueError(
             f"the tokenizer does not end a caption with its EOS (id {end}): nowhere to pool"

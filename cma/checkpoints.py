@@ -8,7 +8,6 @@ tower's own if all its width is shared.
 
 import argparse
 import hashlib
-import importlib
 import json
 from dataclasses import fields
 from pathlib import Path
@@ -20,12 +19,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, load_file, save
 from torch import Tensor, nn
 
+import cma
+
 from .adapter import AdapterConfig, CrossModalAdapters
 from .files import printable, read_json, replacing
 from .method import Method, describe
 
 FILES = CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 HEADER = 2**20  # the most bytes of a config, and of a file of weights before its numbers
+LINE = 1000  # the most characters of a message, which may quote a file
 PARTS = {  # our name: the authors' name
     "vision.down": "visual_adapter_down",
     "vision.up": "visual_adapter_up_unique",
@@ -37,7 +39,9 @@ OFFICIAL = {
     f"{ours}_{k}": f"{theirs}_{k}" for ours, theirs in PARTS.items() for k in ("weight", "bias")
 }
 
-Tower, Key = Literal["vision", "text"], Literal["name", "revision"]
+Tower = Literal["vision", "text"]
+Key = Literal["name", "revision"]
+Text = Annotated[str, Field(max_length=4096)]  # a folder's path may be long
 
 
 class AdapterFile(BaseModel):
@@ -45,11 +49,11 @@ class AdapterFile(BaseModel):
     `cma.backbone.identity`.
     """
 
-    method: str
+    method: Text
     options: dict
     widths: dict[Tower, int]
     layers: dict[Tower, int]
-    backbone: Annotated[dict[Key, str | None], Field(min_length=2)]
+    backbone: Annotated[dict[Key, Text | None], Field(min_length=2)]
 
 
 def write_adapter(method: Method, folder: Path, backbone: dict[str, str | None]) -> None:
@@ -59,9 +63,16 @@ def write_adapter(method: Method, folder: Path, backbone: dict[str, str | None])
     tensors = {
         key: value.detach().float().contiguous() for key, value in method.state_dict().items()
     }
-    (name, options), sizes = describe(method), {"widths": method.widths, "layers": method.layers}
-    about = AdapterFile(method=name, options=options or {}, backbone=backbone, **sizes)
-    config, content = folder / CONFIG, f"{about.model_dump_json(indent=2)}\n".encode()
+    name, options = describe(method)
+    about = AdapterFile(
+        method=name,
+        options=options or {},
+        widths=method.widths,
+        layers=method.layers,
+        backbone=backbone,
+    )
+    config = folder / CONFIG
+    content = f"{about.model_dump_json(indent=2)}\n".encode()
     with replacing(config) as new_config, replacing(folder / WEIGHTS) as new_weights:
         new_config.write_bytes(content)
         # `save_file` would make the file readable only by its owner
@@ -79,60 +90,71 @@ def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str 
     what was expected and what to do. Weights that were not saved together with this config, or are
     not finite, are refused.
     """
-    saved, config, weights = read_config(folder), folder / CONFIG, folder / WEIGHTS
+    saved = read_config(folder)
     try:
-        for key in ("widths", "layers"):
-            if (there := getattr(saved, key)) != (here := getattr(model, key)):
-                wanted = f"load the backbone it was trained on, {saved.backbone}"
-                raise ValueError(f"{key} {there} do not fit this backbone's {here}; {wanted}")
-        # The core does not know the methods. Importing them here defines their classes, so they are
-        # found.
-        kind = importlib.import_module("cma.methods").class_of(saved.method)
+        if (saved.widths, saved.layers) != (model.widths, model.layers):
+            there = f"widths {saved.widths} and layers {saved.layers} do not fit this backbone's"
+            wanted = f"load the backbone it was trained on, {saved.backbone}"
+            raise ValueError(f"{there} {model.widths} and {model.layers}; {wanted}")
+        # the package knows its rooms: asked for this one, it defines the methods of the tables
+        kind = cma.methods.class_of(saved.method)
         known = {option.name for option in fields(kind.Options)}
-        # an option that is missing would silently get its default
-        if wrong := known ^ set(saved.options):
+        wrong = known ^ saved.options.keys()
+        if wrong:  # an option that is missing would silently get its default
             raise ValueError(
                 f"options: unknown or missing {sorted(wrong)}, expected {sorted(known)}"
             )
-        with torch.device("meta"):  # names and shapes only: the values come from the file
-            method = kind(model, kind.options_from(saved.options))
-        expected = {key: ("F32", list(value.shape)) for key, value in method.state_dict().items()}
-        numbers = sum(value.numel() for value in method.state_dict().values())
-        if numbers > (
-            most := sum(64 * depth * saved.widths[t] ** 2 for t, depth in saved.layers.items())
-        ):
-            raise ValueError(
-                f"options: {saved.options} mean {numbers:,} numbers, expected {most:,} at most"
-            )
-    except (ValueError, TypeError, RuntimeError) as error:  # some are torch's, for too large sizes
-        raise ValueError(printable(f"{config}: {error}")) from error
-    if not weights.is_file():
-        raise FileNotFoundError(f"{weights}: no such file; save the adapter again")
-    try:
-        if (size := weights.stat().st_size) > 4 * numbers + HEADER:
-            raise ValueError(f"{size:,} bytes for {numbers:,} numbers")
-        with safe_open(weights, "pt") as file:
-            digest, keys = (file.metadata() or {}).get("digest"), file.keys()
-            found = {
-                key: (file.get_slice(key).get_dtype(), file.get_slice(key).get_shape())
-                for key in keys
-            }
-        if wrong := [key for key in expected | found if expected.get(key) != found.get(key)]:
-            raise ValueError(
-                f"{wrong[0]}: found {found.get(wrong[0])}, expected {expected.get(wrong[0])}"
-            )
-        state = load(weights.read_bytes())  # `load_file` would keep the tensors mapped to the file
-        method.load_state_dict(state, assign=True)
-    except (SafetensorError, ValueError) as error:
-        said = f"{weights}: damaged, or does not fit {CONFIG}; save the adapter again. {error}"
-        raise ValueError(printable(said)) from error
-    if digest != _digest(state, saved):
-        raise ValueError(f"{weights}: damaged, its digest is another one; save the adapter again")
-    if wrong := [key for key, value in state.items() if not value.isfinite().all()]:
-        raise ValueError(
-            f"{weights}: {wrong[0]} holds numbers that are not finite; train the adapter again"
-        )
+        options = kind.options_from(saved.options)
+        shapes = kind.shapes(model, options)
+    except (ValueError, TypeError) as error:
+        raise ValueError(printable(f"{folder / CONFIG}: {error}"[:LINE])) from error
+
+    state = _read_weights(folder / WEIGHTS, shapes, saved)
+    with torch.random.fork_rng(devices=[]):
+        method = kind(model, options)  # the constants that it makes have their values
+    load_weights(method, state, str(folder / WEIGHTS))
     return method, saved.backbone
+
+
+def _read_weights(file: Path, shapes: dict[str, Tensor], about: AdapterFile) -> dict[str, Tensor]:
+    """Return the tensors of a file. Raises ValueError unless they are what the config means."""
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such file; save the adapter again")
+    expected = {key: ("F32", list(value.shape)) for key, value in shapes.items()}
+    numbers = sum(value.numel() for value in shapes.values())
+    try:
+        size = file.stat().st_size
+        if size > 4 * numbers + HEADER:
+            raise ValueError(f"{size:,} bytes for {numbers:,} numbers")
+        with safe_open(file, "pt") as content:
+            digest = (content.metadata() or {}).get("digest")
+            slices = {key: content.get_slice(key) for key in content.keys()}  # noqa: SIM118
+            found = {key: (one.get_dtype(), one.get_shape()) for key, one in slices.items()}
+        for key in expected | found:
+            if expected.get(key) != found.get(key):
+                raise ValueError(f"{key}: found {found.get(key)}, expected {expected.get(key)}")
+        state = load(file.read_bytes())  # `load_file` would keep the tensors mapped to the file
+        if digest != _digest(state, about):
+            raise ValueError("its digest is another one")
+    except (SafetensorError, ValueError) as error:
+        said = f"{file}: damaged, or does not fit {CONFIG}; save the adapter again. {error}"
+        raise ValueError(printable(said[:LINE])) from error
+    return state
+
+
+def load_weights(method: Method, state: dict[str, Tensor], where: str) -> None:
+    """Give a method its tensors. Raises ValueError that names `where` and a tensor that is missing,
+    unknown, of another shape, or not finite.
+    """
+    for key, value in state.items():
+        if not value.isfinite().all():
+            said = "holds numbers that are not finite; train the adapter again"
+            raise ValueError(f"{where}: {key} {said}")
+    try:
+        method.load_state_dict(state)
+    except RuntimeError as error:
+        said = f"{where} does not fit its config and backbone: {error}"
+        raise ValueError(printable(" ".join(said.split())[:LINE])) from error
 
 
 def _digest(tensors: dict[str, Tensor], about: AdapterFile) -> str:
@@ -151,13 +173,11 @@ def read_config(folder: Path) -> AdapterFile:
     """Read `adapter_config.json` in `folder`. Raises FileNotFoundError, or ValueError that names
     the key.
     """
-    if (folder / CONFIG).is_file() and (size := (folder / CONFIG).stat().st_size) > HEADER:
-        raise ValueError(
-            f"{folder / CONFIG}: {size:,} bytes; expected a file of `save_adapter`, far smaller"
-        )
-    return read_json(
-        folder / CONFIG, AdapterFile, "; expected a file of `save_adapter`: save it again"
-    )
+    file = folder / CONFIG
+    if file.is_file() and file.stat().st_size > HEADER:
+        size = file.stat().st_size
+        raise ValueError(f"{file}: {size:,} bytes; expected a file of `save_adapter`, far smaller")
+    return read_json(file, AdapterFile, "; expected a file of `save_adapter`: save it again")
 
 
 def from_official(
@@ -168,51 +188,42 @@ def from_official(
 
     They are for `add_adapter`. Keys may start with "clip." and be below "model"; keys of no adapter
     are ignored. Dropout and activation are not stored, so the config has those of the released runs
-    (0, quick_gelu). Raises ValueError that names the key if an adapter tensor is missing or its
-    shape does not fit the others, and for a file with more than tensors and plain data (nothing in
-    it is run).
+    (0, quick_gelu). Raises ValueError that names the key if an adapter tensor is missing, its shape
+    does not fit the others or a number is not finite, and for a file with more than tensors and
+    plain data (nothing in it is run).
     """
-    where = "the state dict" if isinstance(checkpoint, dict) else str(checkpoint)
-    state = (
-        checkpoint
-        if isinstance(checkpoint, dict)
-        else _read_official(Path(checkpoint).expanduser())
-    )
+    if isinstance(checkpoint, dict):
+        where, state = "the state dict", checkpoint
+    else:
+        where, state = str(checkpoint), _read_official(Path(checkpoint).expanduser())
     tensors = {key.removeprefix("clip."): value for key, value in state.get("model", state).items()}
 
-    def take(key: str, shape: torch.Size | None = None) -> Tensor:
-        """Return a key's tensor. Raises ValueError unless it has this shape (without one: 3
-        dimensions).
-        """
-        if key not in tensors and shape is not None and not shape.numel():
-            return torch.zeros(shape)
+    down, up = "visual_adapter_down_weight", "visual_adapter_up_unique_weight"
+    for key in (down, up, "text_adapter_down_weight"):
         if key not in tensors:
             raise ValueError(f"{where}: {key} is missing; expected an adapter of the authors' code")
-        if tensors[key].ndim != 3 if shape is None else tensors[key].shape != shape:
-            expected = "one matrix for each of 2L sites" if shape is None else list(shape)
-            all_shapes = ", ".join(
-                f"{k} {list(tensors[k].shape)}" for k in OFFICIAL.values() if k in tensors
-            )
-            raise ValueError(
-                f"{where}: {key} is not {expected}; these do not fit together: {all_shapes}"
-            )
-        return tensors[key]
-
-    sites, bottleneck_dim, vision = take("visual_adapter_down_weight").shape
-    own, text = (
-        take("visual_adapter_up_unique_weight").shape[1],
-        take("text_adapter_down_weight").shape[2],
-    )
+        if tensors[key].ndim != 3:
+            raise ValueError(f"{where}: {key} is not one matrix for each of 2L sites")
+    sites, bottleneck_dim, vision = tensors[down].shape
+    own = tensors[up].shape[1]
     if own > vision:
-        raise ValueError(
-            f"{where}: visual_adapter_up_unique_weight has {own} rows for a width of {vision}"
-        )
-    config, widths = AdapterConfig(bottleneck_dim, vision - own), {"vision": vision, "text": text}
+        raise ValueError(f"{where}: {up} has {own} rows for a width of {vision}")
+    config = AdapterConfig(bottleneck_dim, vision - own)
+    widths = {"vision": vision, "text": tensors["text_adapter_down_weight"].shape[2]}
     with torch.device("meta"):  # names and shapes only
-        expected = CrossModalAdapters(
-            config, widths, dict.fromkeys(widths, sites // 2)
-        ).state_dict()
-    return config, {key: take(OFFICIAL[key], value.shape) for key, value in expected.items()}
+        adapters = CrossModalAdapters(config, widths, dict.fromkeys(widths, sites // 2))
+    found = {}
+    for key, like in adapters.state_dict().items():
+        theirs = OFFICIAL[key]
+        value = tensors.get(theirs, torch.zeros(0 if like.numel() else like.shape))
+        if value.shape != like.shape:
+            shapes = [f"{k} {list(tensors[k].shape)}" for k in OFFICIAL.values() if k in tensors]
+            said = f"{theirs} is missing or not {list(like.shape)}; they do not fit together"
+            raise ValueError(f"{where}: {said}: {', '.join(shapes)}")
+        if not value.isfinite().all():
+            raise ValueError(f"{where}: {theirs} holds numbers that are not finite")
+        found[key] = value
+    return config, found
 
 
 def to_official(model: nn.Module, name: str) -> dict[str, Tensor]:

@@ -80,17 +80,17 @@ class Family:
         """
         # half a character becomes "?"
         texts = [text.encode(errors="replace").decode() for text in texts]
-        rows = tokenizer([t.lower() if self.lower else t for t in texts], verbose=False)[
-            "input_ids"
-        ]
-        cut, padding = sum(len(row) > most for row in rows), tokenizer.pad_token_id or 0
-        rows = [
-            torch.tensor(row if len(row) <= most else row[: most - 1] + row[-1:]) for row in rows
-        ]
-        rows[0] = F.pad(rows[0], (0, places - len(rows[0]) if self.full else 0), value=padding)
-        return nn.utils.rnn.pad_sequence(rows, True, padding), cut
+        if self.lower:
+            texts = [text.lower() for text in texts]
+        rows = tokenizer(texts, verbose=False)["input_ids"]
+        cut = sum(len(row) > most for row in rows)
+        ids = [torch.tensor(row[: most - 1] + row[-1:] if len(row) > most else row) for row in rows]
+        padding = tokenizer.pad_token_id or 0
+        if self.full:
+            ids[0] = F.pad(ids[0], (0, places - len(ids[0])), value=padding)
+        return nn.utils.rnn.pad_sequence(ids, True, padding), cut
 
-    def embed_text(self, clip: nn.Module, ids: Tensor) -> Tensor:
+    def encode_text(self, clip: nn.Module, ids: Tensor) -> Tensor:
         """Return embeddings [T, D] of token ids [T, L]. Raises ValueError for ids not padded as
         needed.
         """
@@ -104,7 +104,7 @@ class Family:
         pooled = out.last_hidden_state[:, 0] if self.pooled == "first" else out.pooler_output
         return clip.text_projection(pooled) if self.projected else pooled
 
-    def embed_pixels(self, clip: nn.Module, pixels: Tensor) -> Tensor:
+    def encode_pixels(self, clip: nn.Module, pixels: Tensor) -> Tensor:
         """Return embeddings [V, D] of prepared pixels [V, 3, H, W]."""
         pooled = clip.vision_model(pixel_values=pixels).pooler_output
         return clip.visual_projection(pooled) if self.projected else pooled
@@ -141,14 +141,15 @@ FAMILIES = {  # the keys are values of `config.model_type`
 
 
 def family_of(config: object, name: object = "the backbone") -> Family:
-    """Return the family of a model's configuration. Raises ValueError that says why it is in none."""
+    """Return the family of a model's configuration. Raises ValueError: why it is in none."""
     kind = getattr(config, "model_type", None)
     if kind in FAMILIES:
         return FAMILIES[kind]
     lacking = [f"no {tower}_config" for tower in TOWERS if not hasattr(config, f"{tower}_config")]
     why = f"it has {' and '.join(lacking)}" if lacking else "how it reads is not in cma/families.py"
     if kind == "siglip2":
-        why = "NaFlex takes three tensors a picture; take one of fixed size, google/siglip2-base-patch16-224"
+        take = "take one of fixed size, google/siglip2-base-patch16-224"
+        why = f"NaFlex takes three tensors a picture; {take}"
     known = " or ".join(f"{family.name} (`{family.model}`)" for family in FAMILIES.values())
     raise ValueError(f"{name}: a model of type {kind!r}; expected a {known}: {why}")
 
@@ -157,10 +158,7 @@ def check_parts(clip: object) -> Family:
     """Return a model's family. Raises TypeError that names a missing part (of CLIP, if in no
     family).
     """
-    config, said = (
-        getattr(clip, "config", None),
-        "expected RetrievalModel(clip, processor), but clip is a",
-    )
+    config = getattr(clip, "config", None)
     kind = getattr(config, "model_type", None)
     family = FAMILIES.get("siglip" if kind == "siglip2" else kind, FAMILIES["clip"])
     try:
@@ -173,7 +171,8 @@ def check_parts(clip: object) -> Family:
         )
         attrgetter("logit_scale", *ends)(clip)
     except AttributeError as error:
-        raise TypeError(f"{said} {type(clip).__name__}: {error}") from error
+        said = f"expected RetrievalModel(clip, processor), but clip is a {type(clip).__name__}"
+        raise TypeError(f"{said}: {error}") from error
     return family_of(config)
 
 

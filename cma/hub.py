@@ -19,7 +19,8 @@ from .backbone import known_by
 from .files import printable, read_json, write_whole
 from .method import Method, describe
 
-CARD, TEMPLATE = "README.md", Path(__file__).parent / "adapter_card.md"
+CARD = "README.md"
+TEMPLATE = Path(__file__).parent / "adapter_card.md"
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+", re.ASCII)
 
 
@@ -30,7 +31,8 @@ def fetch(source: str | Path, files: Sequence[str], revision: str | None = None)
     Raises FileNotFoundError if `source` is neither, or if the repository has no adapter; OSError in
     one line if the files cannot be fetched.
     """
-    if (folder := Path(source).expanduser()).is_dir():
+    folder = Path(source).expanduser()
+    if folder.is_dir():
         return folder
     if not (isinstance(source, str) and HUB_ID.fullmatch(source)):
         raise FileNotFoundError(
@@ -53,18 +55,16 @@ def card_of(method: Method, backbone: dict, record: object, license: str, source
     """Return an adapter's model card (see `RetrievalModel.save_adapter`); `source`: its hub id or
     folder.
     """
-    own = *describe(method), known_by(backbone)
+    own = (*describe(method), known_by(backbone))
     try:
         if isinstance(record, str | Path):
-            record = read_json(
-                (at := Path(record).expanduser()) / ("run.json" if at.is_dir() else ""), dict
-            )
+            path = Path(record).expanduser()
+            record = read_json(path / "run.json" if path.is_dir() else path, dict)
         about = record if isinstance(record, dict | None) else json.loads(record.to_json())
-        if (
-            about
-            and (it := (about["method"], about["adapter"], known_by(about["backbone"]))) != own
-        ):
-            raise ValueError(f"of {it}, but the adapter is {own}")
+        if about:
+            trained = (about["method"], about["adapter"], known_by(about["backbone"]))
+            if trained != own:
+                raise ValueError(f"of {str(trained)[:300]}, but the adapter is {own}")
         template = jinja2.Template(TEMPLATE.read_text("utf-8"), undefined=jinja2.StrictUndefined)
         given = {"own": own, "backbone": backbone, "record": about, "license": license or "unknown"}
         # checks the metadata before the text
@@ -75,7 +75,7 @@ def card_of(method: Method, backbone: dict, record: object, license: str, source
 
 
 def write_card(folder: Path, card: str) -> None:
-    """Write README.md. One that is not ours, or that somebody has edited, is kept, with a warning."""
+    """Write README.md. One that is not ours or that somebody has edited is kept, with a warning."""
     if not _kept(folder / CARD, str(folder / CARD)):
         write_whole(folder / CARD, _signed(card))
 
@@ -131,5 +131,6 @@ def _on_hub(repo_id: str, revision: str | None) -> Iterator[None]:
         elif isinstance(cause, errors.RevisionNotFoundError):
             why = f"no revision {revision!r}; expected one of its branches, tags and commits"
         elif getattr(getattr(cause, "response", None), "status_code", None) in (401, 403, 404):
-            why = "unknown, or private: check the name, or run `hf auth login` with a token that may use it"
+            login = "run `hf auth login` with a token that may use it"
+            why = f"unknown, or private: check the name, or {login}"
         raise OSError(printable(f"{repo_id}: {' '.join(why.split())}")) from error

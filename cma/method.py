@@ -7,6 +7,7 @@ from dataclasses import asdict, fields
 from functools import partial
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -16,6 +17,7 @@ from .patching import parts
 
 # the tables' name for a cross-modal adapter of `shared_dim` 0
 WITHOUT_SHARING = "adapter without sharing"
+METHODS: dict[str, type["Method"]] = {}  # every class that has a NAME, by it: the newest of a name
 
 
 @checked_dataclass
@@ -29,11 +31,12 @@ class Method(nn.Module):
 
     A subclass has a `NAME`, its row in the tables, and `Options` (a `cma.files.checked_dataclass`).
     It makes its parameters in `__init__` and acts on CLIP in `hang`; it never copies a forward.
-    `scales`: whether it can act at any scale, or only at 1 and 0. `kinds`: the data it works on.
-    `halves`: whether it trains with `precision="fp16"`. `across_frames`: whether it looks at all
-    frames of a clip at once, so that none can be embedded alone. `why_not`: the reason if it cannot do one
-    of these. `defaults`: options that differ from those of `Options`; `pictures`: the options for
-    pictures in the paper's tables.
+    Only parameters and buffers are saved: other tensors must get the same values whenever it is
+    built. `scales`: whether it can act at any scale, or only at 1 and 0. `kinds`: the data it works
+    on. `halves`: whether it trains with `precision="fp16"`. `across_frames`: whether it looks at
+    all frames of a clip at once, so that none can be embedded alone. `why_not`: the reason if it
+    cannot do one of these. `defaults`: options that differ from those of `Options`; `pictures`: the
+    options for pictures in the paper's tables.
     """
 
     NAME: ClassVar[str]
@@ -45,7 +48,13 @@ class Method(nn.Module):
     halves: ClassVar[bool] = True
     across_frames: ClassVar[bool] = False
     why_not: ClassVar[str] = ""
+    hung: bool = False  # whether it has acted on a CLIP, so that its `hang` works
     frame_mask: Tensor | None = None  # [V, F] of the clips that are encoded now; None for pictures
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "NAME" in vars(cls):
+            METHODS[cls.NAME] = cls
 
     def __init__(self, model: nn.Module, options: object) -> None:
         """`model`: the `RetrievalModel` that the method is for; `options`: an instance of
@@ -59,23 +68,44 @@ class Method(nn.Module):
         """Make `Options` from a dict of JSON values. Raises ValueError that names the method and
         option.
         """
+        known = [option.name for option in fields(cls.Options)]
+        wrong = sorted(given.keys() - set(known))
+        if wrong:
+            said = f"options are {', '.join(known) or 'none'}, not {', '.join(wrong)[:99]}"
+            raise ValueError(f"{cls.NAME}: {said}")
         given = {
             key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
         }
         try:
             return cls.Options(**cls.defaults | given)
-        except TypeError as error:
-            known = [option.name for option in fields(cls.Options)]
-            wrong = ", ".join(sorted({*given} - {*known}))
-            raise ValueError(f"{cls.NAME}: options are {', '.join(known)}, not {wrong}") from error
         except ValueError as error:
             raise ValueError(f"{cls.NAME}: {error}") from error
+
+    @classmethod
+    def shapes(cls, model: nn.Module, options: object) -> dict[str, Tensor]:
+        """Return the tensors that the method would save, without values (on torch's meta device).
+
+        Raises ValueError if they would be many times as large as the backbone, or if the method
+        reads a tensor's values in `__init__`: no file of it could be checked before it is loaded.
+        """
+        try:
+            with torch.random.fork_rng(devices=[]), torch.device("meta"):
+                state = cls(model, options).state_dict()
+        except (RuntimeError, TypeError) as error:
+            why = f"{str(error)[:200].splitlines()[0]}; __init__ may not read a tensor's values"
+            raise ValueError(f"{cls.NAME}: cannot be built from shapes alone: {why}") from error
+        numbers = sum(value.numel() for value in state.values())
+        most = sum(64 * depth * model.widths[t] ** 2 for t, depth in model.layers.items())
+        if numbers > most:
+            said = f"{str(options)[:200]} mean {numbers:,} numbers, expected {most:,} at most"
+            raise ValueError(f"{cls.NAME}: {said}")
+        return state
 
     def hang(self, clip: nn.Module, scale: float) -> Iterable:
         """Add hooks to `clip`, or replace its tensors or modules; `scale` is not 0 (1: as trained).
 
-        Returns or yields objects whose `remove()` undoes that, such as the handles of torch's
-        hooks.
+        Yields, each as soon as it is made, or returns objects whose `remove()` undoes that, such as
+        the handles of torch's hooks.
         """
         raise NotImplementedError
 

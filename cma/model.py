@@ -7,34 +7,33 @@ from __future__ import annotations
 
 import math
 import sys
-import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from weakref import WeakKeyDictionary
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 from transformers import PreTrainedModel, ProcessorMixin
 
+import cma
+
 from . import hub
-from .adapter import AdapterConfig
 from .backbone import Device, check_tokenizer, identity, known_by, load_backbone
-from .checkpoints import FILES, read_adapter, read_config, write_adapter
+from .checkpoints import FILES, load_weights, read_adapter, read_config, write_adapter
 from .families import check_parts
 from .media import to_pixels
-from .method import CrossModalAdapter, Method
+from .method import Method
 from .patching import TOWERS, activate, deactivate, encoder_layers, on_clip, parts
 
 CACHE = 8 * 2**20  # bytes of a layer's largest activations; so many stay in a CPU's cache
-TURNS = WeakKeyDictionary()  # the lock of each CLIP, which models may share; held within `acting`
 # texts embedded at once. More are sorted by length; fewer are not, so gradients keep their bits
-OPENED = threading.Lock()  # held while a lock is made
 TEXTS = 256
+State = tuple[str | None, float]  # the adapter that acts, if any, and its scale
+NOTHING: State = (None, 1.0)
 
 
 class RetrievalModel(nn.Module):
@@ -42,7 +41,8 @@ class RetrievalModel(nn.Module):
     one acts.
 
     It starts without adapter and in eval mode. `train()` switches the adapters' dropout, never
-    CLIP's. Models may share one CLIP: before a model encodes, it makes its own adapter act.
+    CLIP's. Models may share one CLIP: before a model encodes, it makes its own adapter act. Threads
+    may share a model: each method that switches or encodes waits for the CLIP's `turn`.
     `processor` may be None if only tensors are encoded. `cut` is the number of captions that the
     last call cut. Raises TypeError if `clip` lacks a part, ValueError if it is in no family, or for
     a tokenizer that does not fit.
@@ -53,17 +53,27 @@ class RetrievalModel(nn.Module):
         self.family = check_parts(clip)
         if processor is not None:
             check_tokenizer(clip, processor.tokenizer)
-        deactivate(clip)  # an adapter of another model that used this CLIP before
-        self.clip, self.processor = clip.requires_grad_(False), processor
+        with on_clip(clip).turn.taken():
+            deactivate(clip)  # an adapter of another model that used this CLIP before
+            self.clip = clip.requires_grad_(False)
+        self.processor = processor
         self.adapters = nn.ModuleDict()
-        self.active, self.scale, self.cut, self._warned = None, 1.0, 0, False
+        # what `set_adapter` has chosen, and above it the choice of each `acting` that is entered
+        self._states: list[State] = [NOTHING]
+        self.cut = 0
+        self._warned = False
         self.eval()
 
     @classmethod
     def from_pretrained(
         cls, name: str | Path, dtype: torch.dtype = torch.float32, device: Device = None
     ) -> RetrievalModel:
-        """Load a backbone ("mini", a hub id or a folder) as a model. Raises as `cma.load_backbone`."""
+        """Load a backbone ("mini", a hub id or a folder) as a model. Raises as `cma.load_backbone`.
+
+        >>> model = cma.RetrievalModel.from_pretrained("mini")
+        >>> model.encode_text(["a red cat", "two birds"]).shape
+        torch.Size([2, 256])
+        """
         return cls(*load_backbone(name, dtype, device))
 
     @classmethod
@@ -81,46 +91,59 @@ class RetrievalModel(nn.Module):
         `source`, with "_" for a dot. Raises as `load_adapter` and `load_backbone`, ValueError for
         another backbone.
         """
-        wanted = read_config(folder := hub.fetch(source, FILES, revision)).backbone
-        name, commit, own = wanted["name"], wanted["revision"], folder == Path(source).expanduser()
+        folder = hub.fetch(source, FILES, revision)
+        wanted = read_config(folder).backbone
+        name, commit = wanted["name"], wanted["revision"]
+        path = Path(source).expanduser()
         # if somebody else's adapter names a folder, that is not a folder of this machine
-        if name and commit and (own or name == "mini" or hub.HUB_ID.fullmatch(name)):
+        known = folder == path or name == "mini" or hub.HUB_ID.fullmatch(name or "")
+        if name and commit and known:
             model = cls(*load_backbone(name, dtype, device, commit))
             if identity(model.clip)["revision"] == commit:
-                model.load_adapter(
-                    folder, Path(source).expanduser().resolve().name.replace(".", "_")
-                )
+                model.load_adapter(folder, path.resolve().name.replace(".", "_"))
                 return model
         raise ValueError(
             f"{source}: its backbone is {wanted}; load that yourself, then use load_adapter"
         )
 
     def add_adapter(
-        self, name: str, config: AdapterConfig, state_dict: dict[str, Tensor] | None = None
-    ) -> CrossModalAdapter:
-        """Build an adapter with random or given weights. It acts from now on.
+        self,
+        name: str,
+        config: object,
+        state_dict: dict[str, Tensor] | None = None,
+        seed: int | None = None,
+        **options: object,
+    ) -> Method:
+        """Build an adapter, or another method, with random or given weights. It acts from now on.
 
-        Raises ValueError for a name that is in use or cannot be used, a config that does not fit
-        the backbone, and weights with a missing or extra key or a wrong shape (named).
-        """
-        if not isinstance(config, AdapterConfig):
-            raise TypeError(
-                f"config must be a cma.AdapterConfig, not {type(config).__name__} {config!r}"
-            )
-        adapter = CrossModalAdapter(self, config)
-        if state_dict is not None:
-            try:
-                adapter.load_state_dict(state_dict)
-            except RuntimeError as error:
-                raise ValueError(
-                    f"adapter {name!r} does not fit its config and backbone: {error}"
-                ) from error
-        return self.keep(name, adapter)
+        `config` is a `cma.AdapterConfig`, the options of another method, its name in
+        `cma.methods.NAMES` or a class of your own; `options` are fields that differ. With a `seed`
+        it decides the initial values, and the CPU's random state is not changed. Raises ValueError
+        for a name that is in use or cannot be used, an unknown method, options that do not fit the
+        backbone or mean far more numbers than it has, and weights with a missing or extra key, a
+        wrong shape, or a number that is not finite (named).
 
-    def keep(self, name: str, method: Method) -> Method:
-        """Add a method as `name`; it acts from now on. Raises ValueError for a name that cannot be
-        used.
+        >>> model = cma.RetrievalModel.from_pretrained("mini")
+        >>> adapter = model.add_adapter("ours", cma.AdapterConfig(bottleneck_dim=4))
+        >>> lora = model.add_adapter("lora", "LoRA", rank=2)
+        >>> model.active, lora.NAME, adapter.options.shared_dim
+        ('lora', 'LoRA', 16)
         """
+        kind = cma.methods.class_of(config)
+        given = vars(config) if isinstance(config, kind.Options) else {}
+        chosen = kind.options_from(given | options)
+        with self.turn():
+            with self.acting(None), torch.random.fork_rng(devices=[], enabled=seed is not None):
+                kind.shapes(self, chosen)
+                if seed is not None:
+                    torch.manual_seed(seed)
+                method = kind(self, chosen)
+            if state_dict is not None:
+                load_weights(method, state_dict, f"adapter {name!r}")
+            return self._add(name, method)
+
+    def _add(self, name: str, method: Method) -> Method:
+        """Add a method that is built; it acts from now on. If it cannot, the model is as before."""
         if name in self.adapters:
             raise ValueError(
                 f"adapter {name!r} exists already; choose another name, or remove it first"
@@ -129,57 +152,104 @@ class RetrievalModel(nn.Module):
             raise ValueError(
                 f"adapter name {name!r} cannot be used: empty, with a dot, or one of torch's"
             )
-        activate(self.clip, method.to(self.device).train(self.training))  # first: it may fail
-        self.adapters[name] = method
-        self.set_adapter(name)
+        self.adapters[name] = method.to(self.device).train(self.training)
+        try:
+            self.set_adapter(name)
+        except BaseException:
+            del self.adapters[name]
+            raise
         return method
 
     def remove_adapter(self, name: str) -> None:
-        """Remove the adapter `name`; if it acts, none acts afterwards. Raises ValueError if it is
-        unknown.
+        """Remove the adapter `name`; if it acts, none acts afterwards, also after an `acting`
+        around. Raises ValueError if it is unknown.
         """
-        self.get_adapter(name)
-        if self.active == name:
-            self.set_adapter(None)
-        del self.adapters[name]
+        with self.turn():
+            self.get_adapter(name)
+            self._states = [NOTHING if one[0] == name else one for one in self._states]
+            self._act()
+            del self.adapters[name]
 
     def set_adapter(self, name: str | None, scale: float = 1.0) -> None:
         """Let the adapter `name` act. With None no adapter acts, and CLIP is bitwise as it was
         loaded.
 
         `scale` multiplies what is added (1: as trained). Raises ValueError for an unknown name or
-        bad scale.
+        bad scale; then what acted before acts on.
+
+        >>> model = cma.RetrievalModel.from_pretrained("mini")
+        >>> adapter = model.add_adapter("ours", cma.AdapterConfig())
+        >>> model.set_adapter("ours", scale=0.5)
+        >>> model.set_adapter(None)
+        >>> model.active is None
+        True
         """
-        wanted = None if name is None else (self.get_adapter(name), float(scale))
+        wanted = (name, float(scale))
         if not math.isfinite(scale):
             raise ValueError(f"scale must be a number, not {scale!r}")
-        if on_clip(self.clip).acting != wanted:  # mostly equal, as every encode_* calls this
-            deactivate(self.clip) if wanted is None else activate(self.clip, *wanted)
-        self.active, self.scale = name, float(scale)
+        with self.turn():
+            if name is not None:
+                self.get_adapter(name)
+            before = self._states[-1]
+            self._states[-1] = wanted
+            try:
+                self._act()
+            except BaseException:
+                self._states[-1] = before
+                self._act()
+                raise
 
-    def turn(self) -> threading.RLock:
-        """Return the lock of the CLIP, which models may share: who holds it has the CLIP alone.
+    def _act(self) -> None:
+        """Let on CLIP act what this model has chosen; nothing is to do if it does so already."""
+        name, scale = self._states[-1]
+        wanted = None if name is None else (self.adapters[name], scale)
+        if on_clip(self.clip).acting == wanted:
+            return
+        if wanted is None:
+            deactivate(self.clip)
+        else:
+            activate(self.clip, *wanted)
+
+    @property
+    def active(self) -> str | None:
+        """The name of the adapter that acts, or None. `acting` in another thread is not seen."""
+        return self._state[0]
+
+    @property
+    def scale(self) -> float:
+        """What the active adapter's output is multiplied by."""
+        return self._state[1]
+
+    @property
+    def _state(self) -> State:
+        return self._states[-1 if on_clip(self.clip).turn.mine else 0]
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Hold the lock of the CLIP, which models may share, in a `with`: this thread has it alone.
 
         Everything that switches an adapter, embeds or takes a training step holds it. A thread may
         take it again while it holds it.
         """
-        with OPENED:
-            return TURNS.setdefault(self.clip, threading.RLock())
+        return on_clip(self.clip).turn.taken()
 
     @contextmanager
     def acting(self, name: str | None, scale: float = 1.0) -> Iterator[None]:
         """In this context the adapter `name` acts (or none), in eval mode without gradients;
-        threads wait.
+        other threads wait, and see nothing of it.
         """
         with self.turn(), torch.no_grad():
-            before, training = (self.active, self.scale), self.training
-            self.set_adapter(name, scale)
-            self.eval()
+            training = self.training
+            self._states.append(self._states[-1])
             try:
+                self.set_adapter(name, scale)
+                if training:
+                    self.eval()
                 yield
             finally:
-                self.set_adapter(*before)
-                self.train(training)
+                self._states.pop()
+                if self.training != training:
+                    self.train(training)
+                self._act()
 
     def get_adapter(self, name: str) -> Method:
         """Return the adapter `name`. Raises ValueError if there is none."""
@@ -199,17 +269,27 @@ class RetrievalModel(nn.Module):
         dict may have "forgetting": {"dataset": name, "difference": as in
         `results/forgetting.json`}. The `license` ("mit", as the hub names it) is your choice;
         without one the card says unknown. A README.md with other text is kept, with a warning.
-        Raises ValueError for an unknown name or a record of another adapter.
+        Raises ValueError for an unknown name, an empty folder name or a record of another adapter.
+
+        >>> model = cma.RetrievalModel.from_pretrained("mini")
+        >>> adapter = model.add_adapter("ours", cma.AdapterConfig())
+        >>> model.save_adapter(folder, "ours", license="mit")  # `folder`: a new one
+        >>> sorted(file.name for file in folder.iterdir())
+        ['README.md', 'adapter_config.json', 'adapter_model.safetensors']
         """
+        if not str(folder):
+            raise ValueError("the folder's name is empty; expected one for this adapter alone")
         self._save(Path(folder).expanduser().absolute(), name, record, license)
 
     def _save(
         self, folder: Path, name: str, record: object, license: str, repo_id: str = ""
     ) -> None:
-        about = self.get_adapter(name), identity(self.clip)
-        card = hub.card_of(*about, record, license, repo_id or folder.name)
-        write_adapter(about[0], folder, about[1])
-        hub.write_card(folder, card)
+        with self.turn():
+            method = self.get_adapter(name)
+            backbone = identity(self.clip)
+            card = hub.card_of(method, backbone, record, license, repo_id or folder.name)
+            write_adapter(method, folder, backbone)
+            hub.write_card(folder, card)
 
     def push_adapter(
         self,
@@ -238,95 +318,129 @@ class RetrievalModel(nn.Module):
         Files in the cache need no request; `hf download user/name` puts the newest there. Nothing
         in them is executed. Warns if it was trained on another backbone. Raises FileNotFoundError,
         OSError in one line if the hub does not give it, ValueError with the file and the key that
-        does not fit, and as `keep`.
+        does not fit, and for a name as `add_adapter`.
+
+        >>> model = cma.RetrievalModel.from_pretrained("mini")
+        >>> saved = model.add_adapter("ours", cma.AdapterConfig())
+        >>> model.save_adapter(folder, "ours")  # `folder`: a new one
+        >>> model.load_adapter(folder, "again").NAME
+        'cross-modal adapter'
         """
-        method, backbone = read_adapter(hub.fetch(source, FILES, revision), self)
-        if known_by(backbone) != known_by(identity(self.clip)):
-            loaded = f"trained on {backbone}, loaded on {identity(self.clip)}"
-            warnings.warn(
-                f"{source}: {loaded}; with other weights it will retrieve badly", stacklevel=2
-            )
-        return self.keep(name, method)
+        folder = hub.fetch(source, FILES, revision)
+        with self.turn():
+            with self.acting(None):
+                method, backbone = read_adapter(folder, self)
+            if known_by(backbone) != known_by(identity(self.clip)):
+                loaded = f"trained on {backbone}, loaded on {identity(self.clip)}"
+                warnings.warn(
+                    f"{source}: {loaded}; with other weights it will retrieve badly", stacklevel=2
+                )
+            return self._add(name, method)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """The parameters of the active adapter; empty without one."""
-        return [] if self.active is None else list(self.adapters[self.active].parameters())
+        name = self.active
+        return [] if name is None else list(self.adapters[name].parameters())
 
     def train(self, mode: bool = True) -> RetrievalModel:
-        """Switch the adapters between training and evaluation; the frozen CLIP stays in evaluation."""
-        super().train(mode)
-        self.clip.eval()
+        """Switch the adapters between training and evaluation; CLIP stays in evaluation."""
+        with self.turn():  # within `acting`, another thread needs evaluation
+            super().train(mode)
+            self.clip.eval()
         return self
 
     def encode_text(self, texts: Sequence[str] | Tensor, max_words: int | None = None) -> Tensor:
-        """Return un-normalised embeddings [T, D] of captions, or of `input_ids` [T, L]."""
+        """Return un-normalised embeddings [T, D] of captions, or of `input_ids` [T, L].
+
+        Raises as `tokenize`, ValueError for ids of another shape or without the end token.
+
+        >>> model = cma.RetrievalModel.from_pretrained("mini")
+        >>> captions = model.encode_text(["a red cat", "two birds on a roof"])
+        >>> captions.shape
+        torch.Size([2, 256])
+        """
         ids = texts if isinstance(texts, Tensor) else self.tokenize(texts, max_words)[0]
         if ids.ndim != 2 or not ids.numel():
             raise ValueError(f"input_ids must be [T, L], not {list(ids.shape)}")
-        self.set_adapter(self.active, self.scale)
         ends = self.family.ends(self.clip.config.text_config, ids)  # later tokens change nothing
+        unended = (ends < self.family.starts).nonzero()
+        if len(unended):  # only the first id would be read
+            said = "no end token after its words; expected ids as from model.tokenize"
+            raise ValueError(f"input_ids[{int(unended[0])}]: {said}")
+        # captions of like length together
         order = ends.argsort() if len(ids) > TEXTS else torch.arange(len(ids), device=ids.device)
-        parts = (ids[part, : int(ends[part].max()) + 1] for part in order.split(TEXTS))
-        embedded = [self.family.embed_text(self.clip, part.to(self.device)) for part in parts]
-        return torch.cat(embedded)[order.argsort()]
+        embeddings = []
+        with self.turn():
+            self._act()
+            for part in order.split(TEXTS):
+                read = ids[part, : int(ends[part].max()) + 1]
+                embeddings.append(self.family.encode_text(self.clip, read.to(self.device)))
+        return torch.cat(embeddings)[order.argsort()]
 
     def encode_images(self, images: Sequence[Image.Image] | Tensor) -> Tensor:
         """Return un-normalised embeddings [V, D] of pictures, or of prepared pixels [V, 3, H, W].
 
         Raises TypeError for anything else, ValueError for no picture and for pixels of another
         shape.
+
+        >>> model = cma.RetrievalModel.from_pretrained("mini")
+        >>> pictures = [Image.new("RGB", (90, 60), colour) for colour in ("red", "green")]
+        >>> model.encode_images(pictures).shape
+        torch.Size([2, 256])
         """
         if not isinstance(images, Tensor):
-            several = isinstance(images, list | tuple)
-            if (
-                wrong := [one for one in images if not isinstance(one, Image.Image)]
-                if several
-                else [images]
-            ):
+            several = images if isinstance(images, list | tuple) else [images]
+            wrong = [one for one in several if not isinstance(one, Image.Image)]
+            if wrong or several is not images:
                 wanted = "expected a list of PIL pictures, or a float tensor [V, 3, H, W]"
-                raise TypeError(f"{wanted}; found {type(wrong[0]).__name__}")
+                raise TypeError(f"{wanted}; found {type((wrong or several)[0]).__name__}")
             if not images:
                 raise ValueError("no images were given")
             images = to_pixels(images, self.of_processor("image_processor"))
-        return self._embed(images, None)
-
-    def _embed(self, pixels: Tensor, mask: Tensor | None) -> Tensor:
-        if (
-            pixels.ndim != 4
-            or pixels.shape[1] != 3
-            or not (pixels.numel() and pixels.is_floating_point())
-        ):
-            raise ValueError(
-                f"pixels must be float [V, 3, H, W], not {pixels.dtype} {list(pixels.shape)}"
-            )
-        self.set_adapter(self.active, self.scale)
-        acts = self.adapters[self.active] if self.active else None
-        frames = 1 if mask is None else mask.shape[1]
-        clips = max(1, self.frames_at_once // frames)
-        embedded, masks = [], repeat(None) if mask is None else mask.split(clips)
-        for part, own in zip(pixels.split(clips * frames), masks, strict=False):
-            if acts:
-                acts.frame_mask = own  # a method may look across the frames of a clip
-            embedded.append(self.family.embed_pixels(self.clip, part.to(self.device, self.dtype)))
-        return torch.cat(embedded)
+        return self._encode_pixels(images, None)
 
     def encode_videos(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return un-normalised embeddings [V, F, D] of prepared frames [V, F, 3, H, W], padding
         included.
 
         `mask` [V, F], 0 for padding, is for methods that look across frames. The similarity takes
-        it again.
+        it again. Raises ValueError for another shape.
+
+        >>> model = cma.RetrievalModel.from_pretrained("mini")
+        >>> pictures = [Image.new("RGB", (90, 60), colour) for colour in ("red", "blue", "red")]
+        >>> frames = cma.media.to_pixels(pictures, model.processor.image_processor)
+        >>> model.encode_videos(frames[None], mask=torch.tensor([[1, 1, 0]])).shape
+        torch.Size([1, 3, 256])
         """
         if pixels.ndim != 5:
             raise ValueError(f"pixels must be [V, F, 3, H, W], not {list(pixels.shape)}")
-        if mask is not None and mask.shape != pixels.shape[:2]:
+        shape = pixels.shape[:2]
+        if mask is not None and mask.shape != shape:
+            raise ValueError(f"mask must be {list(shape)} like the frames, not {list(mask.shape)}")
+        mask = torch.ones(shape) if mask is None else mask
+        embeddings = self._encode_pixels(pixels.flatten(0, 1), mask.to(self.device))
+        return embeddings.unflatten(0, shape)
+
+    def _encode_pixels(self, pixels: Tensor, mask: Tensor | None) -> Tensor:
+        """Return embeddings [V * F, D] of frames; with a mask [V, F] they are those of clips."""
+        shaped = pixels.ndim == 4 and pixels.shape[1] == 3 and pixels.numel()
+        if not (shaped and pixels.is_floating_point()):
             raise ValueError(
-                f"mask must be {list(pixels.shape[:2])} like the frames, not {list(mask.shape)}"
+                f"pixels must be float [V, 3, H, W], not {pixels.dtype} {list(pixels.shape)}"
             )
-        mask = torch.ones(pixels.shape[:2]) if mask is None else mask
-        return self._embed(pixels.flatten(0, 1), mask.to(self.device)).unflatten(
-            0, pixels.shape[:2]
-        )
+        frames = 1 if mask is None else mask.shape[1]
+        clips = max(1, self.frames_at_once // frames)  # at a time
+        masks = repeat(None) if mask is None else mask.split(clips)
+        embeddings = []
+        with self.turn():
+            self._act()
+            name = self.active
+            for part, own in zip(pixels.split(clips * frames), masks, strict=False):
+                if name is not None:
+                    self.adapters[name].frame_mask = own  # it may look across a clip's frames
+                prepared = part.to(self.device, self.dtype)
+                embeddings.append(self.family.encode_pixels(self.clip, prepared))
+        return torch.cat(embeddings)
 
     def tokenize(self, texts: Sequence[str], max_words: int | None = None) -> tuple[Tensor, int]:
         """Return token ids [T, L] of captions, and how many captions were cut (with a warning,

@@ -1,6 +1,10 @@
 """Let one method at a time act on a frozen CLIP: no forward is copied, no weight is changed."""
 
-from collections.abc import Callable, Iterator
+import inspect
+import reprlib
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from torch import nn
@@ -8,14 +12,58 @@ from torch import nn
 from .families import TOWERS, family_of, tower_of
 
 
+class Turn:
+    """The lock of a CLIP: threads that want it get it one after the other.
+
+    A thread that holds it may take it again. One that lets it go and takes it again, as a training
+    loop does at each step, lets those that wait go first.
+    """
+
+    def __init__(self) -> None:
+        self.door = threading.Lock()  # only one thread at a time waits for `held`
+        self.held = threading.Lock()
+        self.hold: object | None = None  # a new one each time that `held` is taken
+        self.own = threading.local()  # the hold that a thread is part of
+
+    def __reduce__(self) -> tuple:
+        return Turn, ()  # the copy of a model has a CLIP, and so a lock, of its own
+
+    @property
+    def mine(self) -> bool:
+        """Whether this thread holds the lock, or works for the one that does."""
+        return self.hold is not None and getattr(self.own, "hold", None) is self.hold
+
+    def join(self) -> None:
+        """Let this thread, of a pool, work for the thread that holds the lock and waits for it."""
+        self.own.hold = self.hold
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Hold the lock in this context."""
+        if self.mine:
+            yield
+            return
+        with self.door:
+            self.held.acquire()
+        try:
+            self.hold = object()
+            self.join()
+            yield
+        finally:
+            self.hold = None
+            self.held.release()
+
+
 @dataclass
 class OnClip:
     """All that this library keeps on a CLIP, as its attribute `cma`.
 
-    `acting`: the method that acts and its scale, or None; `handles` remove it again. `undo`:
-    functions that give the CLIP its own precision and forward back after `cma.training.prepare`.
+    `turn`: its lock, which models may share. `acting`: the method that acts and its scale, or None;
+    `handles` remove it again. `undo`: functions that give the CLIP its own precision and forward
+    back after `cma.training.prepare`.
     """
 
+    turn: Turn = field(default_factory=Turn)
     acting: tuple[nn.Module, float] | None = None
     handles: list = field(default_factory=list)
     undo: list[Callable[[], None]] = field(default_factory=list)
@@ -23,8 +71,8 @@ class OnClip:
 
 def on_clip(clip: nn.Module) -> OnClip:
     """Return the `OnClip` of `clip`, which is created at the first call."""
-    if not hasattr(clip, "cma"):
-        clip.cma = OnClip()
+    if "cma" not in vars(clip):
+        vars(clip).setdefault("cma", OnClip())  # of two threads, the second gets the first one's
     return clip.cma
 
 
@@ -50,24 +98,45 @@ def parts(clip: nn.Module, name: str) -> Iterator[tuple[str, int, nn.Module]]:
 
 
 def activate(clip: nn.Module, method: nn.Module, scale: float = 1.0) -> None:
-    """Let only `method` (a `cma.method.Method`) act on `clip`. Raises ValueError if it cannot at
-    `scale`.
+    """Let only `method` (a `cma.method.Method`) act on `clip`, whose turn the caller holds.
+
+    Raises ValueError if it cannot at `scale`, TypeError if its `hang` gives no handles. After any
+    error nothing acts, and CLIP is as it was before `hang`.
     """
     if scale not in (0, 1) and not method.scales:
         raise ValueError(f"{method.NAME}: acts or does not; scale must be 1 or 0, not {scale}")
     deactivate(clip)
-    try:  # if it fails half-way, its hooks are removed again
+    state = on_clip(clip)
+    # what failed once leaves nothing, even if it was hung without a handle; looking takes a while
+    known = method.hung and inspect.isgeneratorfunction(method.hang)
+    modules = [] if known else [vars(module) for module in clip.modules()]
+    contents = [each for one in modules for each in (one, *one.values()) if isinstance(each, dict)]
+    before = [(content, dict(content)) for content in contents]
+    try:
         made = method.hang(clip, scale) if scale else ()
-        clip.cma.handles.extend(made if hasattr(made, "__iter__") else [made])
+        for handle in made if isinstance(made, Iterable) else [made]:
+            if not hasattr(handle, "remove"):
+                wanted = "expected it to return or yield handles, each with remove()"
+                raise TypeError(f"{method.NAME}: hang gave {reprlib.repr(handle)}; {wanted}")
+            state.handles.append(handle)
     except BaseException:
-        deactivate(clip)
+        try:
+            deactivate(clip)
+        finally:  # what `hang` had no handle for yet
+            for content, kept in before:
+                for key in content.keys() - kept.keys():
+                    del content[key]
+                content.update(kept)
         raise
-    clip.cma.acting = method, scale
+    method.hung = True
+    state.acting = (method, scale)
 
 
 def deactivate(clip: nn.Module) -> None:
     """Remove the method that acts on `clip`, which then computes bitwise the same as before."""
     state = on_clip(clip)
-    for handle in reversed(state.handles):  # last first: a method may have replaced one thing twice
-        handle.remove()
-    state.acting, state.handles = None, []
+    with ExitStack() as removing:  # last first, and the others also if one fails
+        for handle in state.handles:
+            removing.callback(handle.remove)
+        state.acting = None
+        state.handles = []

@@ -78,6 +78,9 @@ def test_a_saved_adapter_loads_as_it_was_and_acts(model, tmp_path, shared_dim):
         ({"options": {**vars(CONFIG), "rank": 4}}, "'rank'"),
         ({"options": {"bottleneck_dim": 4}}, "shared_dim"),
         ({"options": {**vars(CONFIG), "activation": "swish"}}, "'swish'"),
+        ({"options": {**vars(CONFIG), "x" * 10**5: 4}}, "unknown or missing"),
+        ({"options": {**vars(CONFIG), "bottleneck_dim": 10**9}}, "mean .* numbers, expected"),
+        ({"method": "x" * 10**6}, "'method': expected at most"),
     ],
 )
 def test_config_that_does_not_fit_names_file_and_key(model, tmp_path, changes, message):
@@ -86,6 +89,7 @@ def test_config_that_does_not_fit_names_file_and_key(model, tmp_path, changes, m
     with pytest.raises(ValueError, match=message) as error:
         model.load_adapter(tmp_path, "c")
     assert str(tmp_path / "adapter_config.json") in str(error.value)
+    assert "\n" not in str(error.value) and len(str(error.value)) <= 1000
 
 
 def test_weights_that_do_not_fit_name_file_and_key(model, tmp_path):
@@ -313,6 +317,7 @@ def test_a_missing_or_misshaped_key_is_named(key):
         torch.cat([value] * 9, dim=1),
         value[None],
         value.narrow(-1, 0, value.shape[-1] - 1),
+        torch.full_like(value, torch.nan),
         None,
     ):
         with pytest.raises(ValueError, match=key):

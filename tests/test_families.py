@@ -1,4 +1,4 @@
-"""Backbones beside CLIP: each embeds as transformers does, takes adapters and methods, and trains."""
+"""Backbones beside CLIP: each embeds as transformers does, takes adapters and methods, trains."""
 
 import io
 import re
@@ -108,7 +108,7 @@ def test_every_word_matters_and_the_captions_beside_do_not(kind):
     for other in ("the red cat", "a blue cat", "a red dog"):
         assert (model.encode_text([other]) - alone).abs().max() > 1e-3
     ids, _ = model.tokenize(TEXTS)
-    padded = model.family.embed_text(model.clip, ids[:2])
+    padded = model.family.encode_text(model.clip, ids[:2])
     torch.testing.assert_close(model.encode_text(ids[:2]), padded)
     with pytest.warns(UserWarning, match="1 of 1 captions exceed 5 tokens"):
         cut = model.tokenize(["a red cat sits on the green grass"], max_words=5)[0]
@@ -122,7 +122,7 @@ def test_siglip_reads_lower_case_and_padding():
     ids, _ = model.tokenize(["A Red CAT"])
     assert torch.equal(ids, model.tokenize(["a red cat"])[0]) and ids.shape == (1, 64)
     assert ids[0, 3:].eq(model.processor.tokenizer.pad_token_id).all()
-    assert torch.equal(model.encode_text(ids), model.family.embed_text(model.clip, ids))
+    assert torch.equal(model.encode_text(ids), model.family.encode_text(model.clip, ids))
     unpadded = model.clip.get_text_features(ids[:, :4]).pooler_output
     assert F.cosine_similarity(unpadded, model.encode_text(ids)).item() < 0.99
     with pytest.raises(
@@ -516,10 +516,9 @@ def test_the_table_of_readme_is_what_real_shapes_give():
             joint = model.encode_images(pixels).shape
             # transformers looks into a mask, and there are no values in it
             if not model.family.mask:
-                assert (
-                    model.encode_text(torch.ones(2, 64, dtype=torch.long, device="cpu")).shape
-                    == joint
-                )
+                ids = torch.ones(2, 64, dtype=torch.long, device="cpu")
+                ids[:, -1] = model.clip.config.text_config.eos_token_id
+                assert model.encode_text(ids).shape == joint
         rows.append(f"| `{hub}` | {widths} | {layers} | {trained:,} |")
         assert family_of(config).name == FAMILIES[kind].name
     readme = (ROOT / "README.md").read_text("utf-8")

@@ -36,7 +36,7 @@ def same(ours, theirs):
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """A hub in this process; the client talks to it alone and keeps what it fetches in `tmp_path`."""
+    """A hub in this process; the client talks to it alone, and keeps what it fetches there."""
     with serving() as server:
         template = server.address + "/{repo_id}/resolve/{revision}/{filename}"
         for name, value in (
@@ -169,7 +169,7 @@ def test_without_a_hub_what_is_cached_is_loaded_and_the_rest_is_one_line(hub, mo
     hub.repositories.clear()
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     model.load_adapter("user/scenes", "offline")
-    said = r"user/more: not in the cache, and the hub cannot be used \(.*\); go online, or give a folder"
+    said = r"user/more: not in the cache, and the hub cannot be used \(.*\); go online, or give"
     with pytest.raises(OSError, match=said) as error:
         model.load_adapter("user/more", "c")
     assert "\n" not in str(error.value)
@@ -641,7 +641,7 @@ def test_weights_that_claim_terabytes_or_other_names_are_refused_from_size_and_h
 def test_weights_beside_a_config_that_was_changed_are_refused(model, tmp_path):
     model.save_adapter(tmp_path, "a")
     change(tmp_path, options=vars(AdapterConfig(4, 8, "gelu")))
-    with pytest.raises(ValueError, match="damaged, its digest is another one"):
+    with pytest.raises(ValueError, match="damaged, .*its digest is another one"):
         model.load_adapter(tmp_path, "c")
 
 

@@ -1,5 +1,10 @@
+import sys
+import threading
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -11,6 +16,7 @@ from cma.model import RetrievalModel
 from cma.patching import on_clip
 from cma.similarity import mean_pooled, text_conditioned
 from tests.conftest import EOS, SOS, build_clip
+from tests.methods.conftest import hooks, move
 
 CONFIG = AdapterConfig(4, 8, init_std=0.3)  # of the adapters a and b of `model`
 DEVICES = [
@@ -215,9 +221,7 @@ def test_names_in_use_unknown_or_unusable(model):
     for name in ("a.b", "", "train"):
         with pytest.raises(ValueError, match="cannot be used"):
             model.add_adapter(name, CONFIG)
-    with pytest.raises(
-        TypeError, match="config must be a cma.AdapterConfig, not dict {'shared_dim': 8}"
-    ):
+    with pytest.raises(TypeError, match="such as cma.AdapterConfig; found dict {'shared_dim': 8}"):
         model.add_adapter("c", {"shared_dim": 8})
     assert list(model.adapters) == ["a", "b"] and model.active is None
 
@@ -257,6 +261,127 @@ def test_given_weights_are_checked_by_name(model):
     assert model.adapters["c"].shared_bias.data_ptr() != state["shared_bias"].data_ptr()
 
 
+def test_numbers_that_cannot_be_are_refused_in_one_line(model, tmp_path, ids):
+    state = model.adapters["a"].state_dict()
+    spoilt = state["shared_bias"].clone()
+    spoilt[0, 0] = torch.nan
+    open_ended = ids.clone()
+    open_ended[1] = SOS - 1
+    for call, said in (
+        (lambda: model.add_adapter("c", AdapterConfig(10**9)), r"bottleneck_dim=1000000000.* mean"),
+        (lambda: model.add_adapter("c", "LoRA", rank=10**9), "LoRA: .*rank=1000000000.* at most"),
+        (lambda: model.add_adapter("c", AdapterConfig(2**62)), "cannot be built from shapes"),
+        (lambda: model.add_adapter("c", CONFIG, state | {"shared_bias": spoilt}), "not finite"),
+        (lambda: model.save_adapter("", "a"), "the folder's name is empty"),
+        (lambda: model.encode_text(open_ended), r"input_ids\[1\]: no end token"),
+    ):
+        with pytest.raises(ValueError, match=said) as error:
+            call()
+        assert "\n" not in str(error.value) and len(str(error.value)) < 400
+    assert list(model.adapters) == ["a", "b"]
+
+
+def test_a_method_is_added_by_its_name_or_its_options(model):
+    lora = model.add_adapter("by name", "LoRA", seed=3, rank=2)
+    assert type(model.add_adapter("by options", lora.options)) is type(lora)
+    again = model.add_adapter("again", lora.options, seed=3, alpha=4.0)
+    assert (again.options.rank, again.options.alpha) == (2, 4.0)
+    assert all(map(torch.equal, again.parameters(), lora.parameters()))
+    with pytest.raises(TypeError, match="options of one alone.*; found BottleneckOptions"):
+        model.add_adapter("c", model.add_adapter("n", "AdaptFormer").options)
+
+
+# ---- threads
+
+NAMES = ("cross-modal adapter", "LoRA", "full fine-tuning")
+
+
+def test_threads_that_switch_ask_add_and_remove_get_what_one_thread_gets(model, ids, pixels):
+    for name in NAMES:
+        move(model.add_adapter(name, name, seed=1))
+
+    def embed():
+        with torch.no_grad():
+            return model.encode_text(ids), model.encode_images(pixels[0])
+
+    wanted, names = {}, (None, "a", *NAMES)
+    for name in names:
+        model.set_adapter(name)
+        wanted[name] = embed()
+    model.set_adapter(None)
+    before = dict(model.clip.named_parameters())
+    values = {name: value.clone() for name, value in before.items()}
+    state = model.adapters["a"].state_dict()
+
+    def use(number):
+        random = Random(number)
+        for step in range(10):
+            name, own = random.choice(names), f"{number}-{step}"
+            action = random.randrange(5)
+            if action == 0:
+                model.set_adapter(name)
+                text = embed()[0]
+                assert any(torch.equal(text, each) for each, _ in wanted.values())
+            elif action == 1:
+                model.add_adapter(own, CONFIG, state)
+                model.remove_adapter(own)
+            elif action == 2:
+                with model.turn():
+                    model.set_adapter(name)
+                    assert model.active == name and all(map(torch.equal, embed(), wanted[name]))
+            else:
+                with model.acting(name):
+                    assert model.active == name and all(map(torch.equal, embed(), wanted[name]))
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(use, range(3)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert list(model.adapters) == ["a", "b", *NAMES] and not model.training
+    model.set_adapter(None)
+    assert hooks(model) == 0 and all(map(torch.equal, embed(), wanted[None]))
+    after = dict(model.clip.named_parameters())
+    assert list(after) == list(before)
+    assert all(after[key] is before[key] and torch.equal(after[key], values[key]) for key in before)
+
+
+def test_what_acts_in_one_thread_is_not_seen_in_another_that_goes_next(model, ids):
+    model.set_adapter("a")
+    adapted, steps, waited = model.encode_text(ids), [0], []
+
+    def ask():
+        for _ in range(3):
+            assert model.active == "a"
+            start = steps[0]
+            assert torch.equal(model.encode_text(ids), adapted)
+            waited.append(steps[0] - start)
+
+    other = threading.Thread(target=ask)
+    other.start()
+    while other.is_alive():  # as a training does, which lets the turn go only between its steps
+        with model.acting(None):
+            steps[0] += 1
+            time.sleep(1e-3)
+    assert len(waited) == 3 and max(waited) < 10
+
+
+def test_what_acts_already_is_not_hung_again_and_what_goes_within_a_block_is_gone(model, ids):
+    plain = model.encode_text(ids)
+    model.set_adapter("a", 0.5)
+    handles = on_clip(model.clip).handles
+    with model.acting("a", 0.5):
+        model.encode_text(ids)
+        RetrievalModel.encode_text(model, ids)
+    assert on_clip(model.clip).handles is handles
+    with model.acting("b"):
+        model.remove_adapter("a")
+        assert model.active == "b"
+    assert model.active is None and torch.equal(model.encode_text(ids), plain)
+
+
 # ---- precision and devices
 
 
@@ -294,7 +419,7 @@ def test_precisions_and_devices(toy_clip, ids, pixels, device, mode):
 def test_on_a_cpu_few_frames_or_one_clip_pass_the_encoder_at_once(
     model, monkeypatch, shape, at_once, sizes
 ):
-    """The embeddings and the gradient are those of all at once, and each clip keeps its own mask."""
+    """Embeddings and gradient are those of all at once, and each clip keeps its own mask."""
     frames, mask, seen = torch.randn(*shape, 3, 32, 32), torch.ones(shape, dtype=torch.long), []
     mask[0, 1:] = 0
     adapter = model.add_adapter("new", AdapterConfig(4, 8))

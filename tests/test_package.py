@@ -10,6 +10,7 @@ import pytest
 import cma
 from cma.files import write_whole
 from tests import ROOT
+from tests.test_house import FILES, imports
 
 
 def python(code: str, *path: Path) -> subprocess.CompletedProcess:
@@ -20,7 +21,8 @@ def python(code: str, *path: Path) -> subprocess.CompletedProcess:
     )
 
 
-HEAVY = "matplotlib IPython ipywidgets jupyter decord av data_prep papermill anywidget nbformat playwright"
+HEAVY = "matplotlib IPython ipywidgets jupyter decord av data_prep papermill anywidget nbformat"
+HEAVY += " playwright"
 
 
 @pytest.mark.parametrize(
@@ -33,6 +35,24 @@ HEAVY = "matplotlib IPython ipywidgets jupyter decord av data_prep papermill any
 def test_import_leaves_heavy_things_alone(module, heavy):
     run = python(f"import {module}; print([m for m in {heavy.split()} if m in sys.modules])", ROOT)
     assert run.stdout.strip() == "[]", run.stderr
+
+
+def test_a_method_of_the_tables_is_found_by_its_name_alone():
+    said = "from cma.model import RetrievalModel as M; m = M.from_pretrained('mini')"
+    run = python(f"{said}; print(m.add_adapter('a', 'CoOp').NAME)", ROOT)
+    assert run.stdout.strip() == "CoOp", run.stderr
+
+
+def test_the_methods_know_nothing_of_what_asks_the_package_for_them():
+    """So even if the core imported them, nothing would be imported in a circle."""
+    seen, waiting = set(), [name for name in FILES if name.startswith("cma.methods")]
+    while waiting:
+        module = waiting.pop()
+        seen.add(module)
+        waiting += (imports(module) & FILES.keys()) - seen - {"cma"}
+    asking = {name for name in FILES if "cma.methods." in FILES[name].read_text("utf-8")}
+    assert {"cma.model", "cma.checkpoints"} <= asking - seen
+    assert not seen & {"cma.model", "cma.checkpoints", "cma.hub"}
 
 
 def test_import_exposes_the_submodules():

@@ -1,17 +1,19 @@
 """Every method of the paper's tables, on a frozen CLIP. `cma.method` says what a method is.
 
-`model.adapters` holds all methods of a model: `attach` adds one, `model.set_adapter(name)` makes
-one act, `cma.train` trains it, `model.save_adapter` and `load_adapter` write and read it. A class
-of your own works too: `attach(model, YourMethod, name)`.
+`model.adapters` holds all methods of a model: `model.add_adapter(name, "LoRA")` adds one (`attach`
+is its short form with a seed), `model.set_adapter(name)` makes one act, `cma.train` trains it,
+`model.save_adapter` and `load_adapter` write and read it. A class of your own works too:
+`model.add_adapter(name, YourMethod)`.
 """
 
 from __future__ import annotations
 
-import torch
+import reprlib
+
+from torch import nn
 
 from ..data import RetrievalDataset
-from ..method import WITHOUT_SHARING, CrossModalAdapter, Method, describe
-from ..model import RetrievalModel
+from ..method import METHODS, WITHOUT_SHARING, CrossModalAdapter, Method, describe
 from ..patching import towers_and_layers
 from ..recipes import recipe
 from .bottlenecks import AdapterATTN, AdaptFormer, TiedBottlenecks
@@ -35,7 +37,7 @@ __all__ = [
 
 
 class AdapterWithoutSharing(CrossModalAdapter):
-    """The paper's ablation: the same adapter with `shared_dim` 0, so that the towers share nothing."""
+    """The paper's ablation: the same adapter with `shared_dim` 0: the towers share nothing."""
 
     NAME, defaults = WITHOUT_SHARING, {"shared_dim": 0}
 
@@ -52,23 +54,25 @@ ROWS = (
         CrossModalAdapter,
     ),
 )
-METHODS: dict[str, type[Method]] = {method.NAME: method for method in ROWS}
-NAMES = tuple(METHODS)
+NAMES = tuple(method.NAME for method in ROWS)
 
 
 def attach(
-    model: RetrievalModel, method: str | type[Method], name: str, seed: int = 42, **options: object
+    model: nn.Module, method: str | type[Method], name: str, seed: int = 42, **options: object
 ) -> Method:
-    """Build a method, add it to the model as `name` and return it. It acts from now on.
+    """Build a method, add it to a `RetrievalModel` as `name` and return it. It acts from now on.
 
-    `method` is one of `NAMES`, or a subclass of `Method`; `seed` decides its initial values,
-    `options` are fields of its `Options`. The CPU's random state is not changed. Raises ValueError
-    for an unknown method (with the list) or option, and for a name in use.
+    It is `model.add_adapter(name, method, seed=seed, **options)`: `method` is one of `NAMES`, or a
+    subclass of `Method`; `seed` decides its initial values, `options` are fields of its `Options`.
+    The CPU's random state is not changed. Raises as `add_adapter`.
+
+    >>> model = cma.RetrievalModel.from_pretrained("mini")
+    >>> cma.methods.attach(model, "VPT", "prompts", tokens=2).NAME
+    'VPT'
+    >>> sum(parameter.numel() for parameter in model.trainable_parameters())
+    3072
     """
-    kind = class_of(method)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return model.keep(name, kind(model, kind.options_from(options)))
+    return model.add_adapter(name, method, seed=seed, **options)
 
 
 def options_of(method: str | type[Method], dataset: RetrievalDataset) -> dict:
@@ -97,20 +101,27 @@ def why_not(
     )
 
 
-def class_of(method: str | type[Method]) -> type[Method]:
-    """Return the class with this `NAME`, of ours or of your own. A class is returned as it is.
+def class_of(method: object) -> type[Method]:
+    """Return the class with this `NAME`, of ours or of your own, or the one whose options these
+    are. A class is returned as it is.
 
-    Raises ValueError that lists the names.
+    Raises ValueError that lists the names, TypeError for anything else.
     """
-    if hasattr(method, "NAME"):
+    if isinstance(method, type) and issubclass(method, Method) and hasattr(method, "NAME"):
+        METHODS.setdefault(method.NAME, method)  # it may have got its name after it was made
         return method
-    known, waiting = {}, [Method]
-    while waiting:
-        kind = waiting.pop()
-        waiting += kind.__subclasses__()
-        known = ({kind.NAME: kind} if "NAME" in vars(kind) else {}) | known  # the newest of a name
-    if method not in known:
-        raise ValueError(
-            f"unknown method {method!r}; there are: {', '.join(NAMES)}; or yours, by its NAME"
-        )
-    return known[method]
+    if isinstance(method, str) and method in METHODS:
+        return METHODS[method]
+    if isinstance(method, str | type):
+        there = f"there are: {', '.join(NAMES)}; or yours, by its NAME"
+        raise ValueError(f"unknown method {reprlib.repr(method)}; {there}")
+    # options that a method has from its base class are those of several
+    kinds = [
+        kind
+        for kind in METHODS.values()
+        if kind.Options is type(method) is not kind.__base__.Options
+    ]
+    if len(kinds) == 1:
+        return kinds[0]
+    wanted = "expected the name of a method, or options of one alone, such as cma.AdapterConfig"
+    raise TypeError(f"{wanted}; found {type(method).__name__} {reprlib.repr(method)}")

@@ -1,4 +1,4 @@
-"""Methods that add a narrow network to every layer of both towers: after attention, or at the MLP."""
+"""Methods that add a narrow network to each layer of both towers: after attention or at the MLP."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from torch.utils.hooks import RemovableHandle
 from ..adapter import ACTIVATIONS
 from ..files import checked_dataclass
 from ..method import Method
-from ..model import RetrievalModel
 from ..patching import parts
 
 
@@ -34,11 +33,9 @@ class Bottleneck(nn.Module):
 
     def __init__(self, width: int, middle: int, activation: str) -> None:
         super().__init__()
-        self.down, self.up, self.activation = (
-            nn.Linear(width, middle),
-            nn.Linear(middle, width),
-            activation,
-        )
+        self.down = nn.Linear(width, middle)
+        self.up = nn.Linear(middle, width)
+        self.activation = activation
         nn.init.zeros_(self.down.bias)
         nn.init.zeros_(self.up.bias)
 
@@ -53,7 +50,7 @@ class Bottlenecks(Method):
 
     Options, activation = BottleneckOptions, "relu"
 
-    def __init__(self, model: RetrievalModel, options: BottleneckOptions) -> None:
+    def __init__(self, model: nn.Module, options: BottleneckOptions) -> None:
         super().__init__(model, options)
         for tower, depth in self.layers.items():
             sizes = self.widths[tower], options.bottleneck_dim, self.activation
@@ -69,7 +66,7 @@ class AdapterATTN(Bottlenecks):
 
     NAME, activation, pictures = "Adapter-ATTN", "gelu", PICTURES
 
-    def __init__(self, model: RetrievalModel, options: BottleneckOptions) -> None:
+    def __init__(self, model: nn.Module, options: BottleneckOptions) -> None:
         super().__init__(model, options)
         for name, parameter in self.named_parameters():
             if name.endswith("weight"):
@@ -91,7 +88,7 @@ class AdaptFormer(Bottlenecks):
 
     NAME, weight, pictures = "AdaptFormer", 0.1, PICTURES
 
-    def __init__(self, model: RetrievalModel, options: BottleneckOptions) -> None:
+    def __init__(self, model: nn.Module, options: BottleneckOptions) -> None:
         if not (model.family.vision.mlp and model.family.text.mlp):
             raise ValueError(f"{self.NAME}: {model.family.name} has no module that is a whole MLP")
         super().__init__(model, options)
@@ -125,7 +122,7 @@ class TiedBottlenecks(Bottlenecks):
 
     NAME, Options, activation, weight = "MV-Adapter tying", TyingOptions, "quick_gelu", 0.1
 
-    def __init__(self, model: RetrievalModel, options: TyingOptions) -> None:
+    def __init__(self, model: nn.Module, options: TyingOptions) -> None:
         super().__init__(model, options)
         if options.tied_layers > (most := min(self.layers.values())):
             raise ValueError(
@@ -149,15 +146,16 @@ class TiedBottlenecks(Bottlenecks):
     def add(
         self, tower: str, depth: int, scale: float, mlp: nn.Module, inputs: tuple, z: Tensor
     ) -> Tensor:
-        """Return the MLP's output z plus the bottleneck's; `last` counts the layers from the end."""
-        last, rows = self.layers[tower] - 1 - depth, 1.0
+        """Return the MLP's output z plus the bottleneck's; `last` counts layers from the end."""
+        last = self.layers[tower] - 1 - depth
+        rows = 1.0
         if last < len(self.factors):
             rows = linear(self.projections[tower][last], self.factors[last])[:, None]
         return z + scale * getattr(self, tower)[depth](z, rows)
 
 
 def start_at_clip(method: Method) -> None:
-    """Set `up` to 0, so that no bottleneck adds anything yet; `down` starts as any layer of torch."""
+    """Set `up` to 0, so that no bottleneck adds anything yet; `down` starts as torch starts it."""
     for module in method.modules():
         if isinstance(module, Bottleneck):
             nn.init.zeros_(module.up.weight)

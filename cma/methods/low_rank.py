@@ -10,7 +10,6 @@ from torch import nn
 from .. import require
 from ..files import checked_dataclass
 from ..method import Method
-from ..model import RetrievalModel
 from .tuning import Replaced
 
 
@@ -34,7 +33,7 @@ class LoRA(Method):
 
     NAME, Options = "LoRA", LoraOptions
 
-    def __init__(self, model: RetrievalModel, options: LoraOptions) -> None:
+    def __init__(self, model: nn.Module, options: LoraOptions) -> None:
         require("methods", "peft")
         from peft import LoraConfig, inject_adapter_in_model
 

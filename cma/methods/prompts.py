@@ -18,7 +18,6 @@ from torch.utils.hooks import RemovableHandle
 from ..families import Family, family_of
 from ..files import checked_dataclass
 from ..method import Method
-from ..model import RetrievalModel
 from ..patching import encoder_layers
 
 Prompt = Callable[[int], Tensor]
@@ -54,7 +53,7 @@ class Prompted(Method):
     scales = False  # a token is either there or not
     towers: tuple[str, ...] = ()
 
-    def __init__(self, model: RetrievalModel, options: object) -> None:
+    def __init__(self, model: nn.Module, options: object) -> None:
         super().__init__(model, options)
         # at least a word and the end
         text, reads = model.clip.config.text_config, model.family.starts + 2
@@ -71,7 +70,7 @@ class Prompted(Method):
             self.register_parameter(tower, nn.Parameter(values))
 
     def depth(self, tower: str) -> int:
-        """Return how many layers of a tower get prompts. Raises ValueError if it has fewer layers."""
+        """Return how many layers of a tower get prompts. Raises ValueError if it has fewer."""
         layers, asked = self.layers[tower], getattr(self.options, "depth", 1)
         if asked is not None and asked > layers:
             raise ValueError(
@@ -128,7 +127,7 @@ class MaPLe(Prompted):
 
     NAME, towers = "MaPLe", ("text",)
 
-    def __init__(self, model: RetrievalModel, options: PromptOptions) -> None:
+    def __init__(self, model: nn.Module, options: PromptOptions) -> None:
         super().__init__(model, options)
         pair = self.widths["text"], self.widths["vision"]
         self.coupling = nn.ModuleList(nn.Linear(*pair) for _ in range(self.depth("text")))

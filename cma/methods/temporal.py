@@ -12,7 +12,6 @@ from torch.utils.hooks import RemovableHandle
 
 from ..files import checked_dataclass
 from ..method import Method
-from ..model import RetrievalModel
 from ..patching import towers_and_layers
 from .bottlenecks import linear
 
@@ -40,7 +39,7 @@ class STAdapter(Method):
     across_frames = True
     why_not = "its convolution runs over the frames of a clip, and a picture has one"
 
-    def __init__(self, model: RetrievalModel, options: TemporalOptions) -> None:
+    def __init__(self, model: nn.Module, options: TemporalOptions) -> None:
         super().__init__(model, options)
         if even := [size for size in options.kernel if size % 2 == 0]:
             raise ValueError(
@@ -66,7 +65,7 @@ class STAdapter(Method):
                 yield layer.register_forward_pre_hook(partial(self.add, depth, scale))
 
     def add(self, depth: int, scale: float, layer: nn.Module, inputs: tuple) -> tuple:
-        """Return the layer's inputs, with what is added to a patch from the frames around its own."""
+        """Return the layer's inputs; each patch with what comes from frames around its own."""
         # x [V * F, 1 + P, D] (class token first, if any); mask [V, F]
         x, mask = inputs[0], self.frame_mask
         if mask is None:

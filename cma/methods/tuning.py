@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from ..method import Method
-from ..model import RetrievalModel
 
 
 class Replaced:
@@ -54,7 +53,7 @@ class Tuning(Method):
 
     why_not = "its LayerNorms would be rounded too, which the authors' code keeps in float32"
 
-    def __init__(self, model: RetrievalModel, options: object) -> None:
+    def __init__(self, model: nn.Module, options: object) -> None:
         super().__init__(model, options)
         self.family = model.family
         if model.dtype in (torch.float16, torch.bfloat16):

@@ -23,6 +23,7 @@ from ..data import RetrievalDataset
 from ..files import parse_json, printable
 from ..media import MediaError, read_media, to_pixels
 from ..model import RetrievalModel
+from ..patching import on_clip
 from . import listing, store
 from .copies import picture_hash
 from .listing import MediaFile, Problem
@@ -257,9 +258,13 @@ def embed(model: RetrievalModel, pixels: Sequence[Tensor]) -> list[Tensor]:
     if threads == 1 or len(parts) == 1 or across:
         vectors = torch.cat(list(map(encode, parts)))
     else:
+
+        def begin() -> None:
+            torch.set_num_threads(max(1, threads // len(parts)))
+            on_clip(model.clip).turn.join()  # it works for this thread, which has the turn
+
         try:
-            of_each = max(1, threads // len(parts))
-            with ThreadPoolExecutor(threads, "embed", torch.set_num_threads, (of_each,)) as pool:
+            with model.turn(), ThreadPoolExecutor(threads, "embed", begin) as pool:
                 vectors = torch.cat(list(pool.map(encode, parts)))
         finally:
             torch.set_num_threads(threads)  # otherwise later threads would keep the lower number

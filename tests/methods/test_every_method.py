@@ -146,7 +146,7 @@ def test_what_cannot_be_says_so_in_one_line(tmp_path):
         (lambda: attach(model, "partial", "m"), "adapter 'm' exists already"),
         (
             lambda: attach(model, "partial", "x", tokens=3),
-            "partial: NoOptions has no field 'tokens'",
+            "partial: options are none, not tokens",
         ),
         (
             lambda: attach(model, NAMES[-1], "x", rank=3),

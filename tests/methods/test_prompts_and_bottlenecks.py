@@ -105,7 +105,7 @@ def test_st_adapter_looks_at_neighbouring_frames_and_never_at_padding():
         ("ST-Adapter", {"kernel": [2, 1, 1]}, "ST-Adapter: kernel=.*expected odd numbers, not 2"),
         ("MV-Adapter tying", {"tied_layers": 9}, "tied_layers=9: a tower has 3 layers"),
         ("LoRA", {"targets": ["query"]}, "no projection of CLIP is called 'query'"),
-        ("AdaptFormer", {"rank": 3}, "AdaptFormer: BottleneckOptions has no field 'rank'"),
+        ("AdaptFormer", {"rank": 3}, "AdaptFormer: options are bottleneck_dim, not rank"),
     ],
 )
 def test_options_that_cannot_be_are_named(method, options, said):

@@ -3,6 +3,7 @@ own.
 """
 
 import copy
+import operator
 import sys
 
 import pytest
@@ -17,7 +18,7 @@ from cma.patching import on_clip
 from cma.search.weights import identify
 from cma.training import RunRecord, prepare
 from tests.conftest import build_clip
-from tests.methods.conftest import FRAMES, build, embed, move
+from tests.methods.conftest import FRAMES, build, embed, hooks, move
 from tests.toy_data import write_images
 from tests.toy_media import write_videos
 
@@ -88,6 +89,7 @@ def test_switching_and_two_models_on_one_clip(method):
     move(attach(model, "partial", "last"))
     other = RetrievalModel(model.clip)  # wrapped again: no adapter acts
     assert on_clip(model.clip).acting is None
+    assert all(p.requires_grad for one in model.adapters.values() for p in one.parameters())
     seen = {}
     for name in ("m", "a", None, "last"):
         model.set_adapter(name)
@@ -225,6 +227,65 @@ def test_a_method_of_your_own(tmp_path):
     torch.testing.assert_close(embed(model)[1], plain + 2 * model.adapters["mine"].vector.detach())
     model.save_adapter(tmp_path, "mine")
     assert torch.equal(model.load_adapter(tmp_path, "again").vector, model.adapters["mine"].vector)
+
+
+class Own(Method):
+    """A method of one's own: it scales the pictures' embedding by a mask and a parameter."""
+
+    NAME = "own"
+
+    def __init__(self, model, options):
+        super().__init__(model, options)
+        self.vector = torch.nn.Parameter(torch.zeros(32))
+        self.mask = torch.ones(32)
+        self.register_buffer("halved", torch.full((32,), 0.5), persistent=False)
+
+    def hang(self, clip, scale):
+        change = lambda *call: call[-1] + self.halved * self.mask * self.vector  # noqa: E731
+        yield clip.visual_projection.register_forward_hook(change)
+
+
+def test_a_method_with_constants_is_loaded_as_it_was_trained(tmp_path):
+    model = build(Own, moved=True)
+    before = embed(model)
+    model.save_adapter(tmp_path, "m")
+    model.load_adapter(tmp_path, "again")
+    assert all(map(torch.equal, embed(model), before))
+
+
+def sums(self, model, options):
+    Method.__init__(self, model, options)
+    self.total = float(torch.ones(3).sum())
+
+
+def returns_nothing(self, clip, scale):
+    clip.visual_projection.register_forward_hook(lambda *call: call[-1] + 1)
+
+
+def fails_before_it_returns(self, clip, scale):
+    returns_nothing(self, clip, scale)
+    clip.text_projection.weight = torch.nn.Parameter(torch.zeros(1))
+    raise ValueError("no more")
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "said"),
+    [
+        ({"__init__": sums}, ValueError, "own: cannot be built from shapes alone: .*__init__ may"),
+        ({"hang": returns_nothing}, TypeError, "own: hang gave None; expected .* handles"),
+        ({"hang": fails_before_it_returns}, ValueError, "no more"),
+    ],
+)
+def test_a_method_that_could_not_be_kept_or_removed_is_refused_at_once(model, changed, error, said):
+    model.set_adapter("a")
+    before, parameters = embed(model), list(model.clip.parameters())
+    with pytest.raises(error, match=said) as raised:
+        attach(model, type("Wrong", (Own,), changed), "mine")
+    assert "\n" not in str(raised.value) and list(model.adapters) == ["a", "b"]
+    assert model.active == "a" and all(map(torch.equal, embed(model), before))
+    model.set_adapter(None)
+    assert hooks(model) == 0
+    assert all(map(operator.is_, model.clip.parameters(), parameters))
 
 
 def test_a_method_that_fails_leaves_its_name_free_and_its_mended_class_is_found(model):

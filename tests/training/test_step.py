@@ -132,7 +132,7 @@ def test_the_text_tower_sees_no_token_after_the_longest_caption_of_a_micro_batch
     )
     _, ours = gradients(model, batch._replace(input_ids=padded), TrainConfig(micro_batch=2))
     assert seen == [3, 4, 6, 6] * 2
-    embedded = model.family.embed_text(model.clip, padded)  # with all the padding
+    embedded = model.family.encode_text(model.clip, padded)  # with all the padding
     torch.testing.assert_close(model.encode_text(padded), embedded)
     assert max(gradient.abs().max().item() for gradient in ours) > 0.01
 

@@ -166,8 +166,8 @@ def leads_out(name: str) -> bool:
 
 
 def short(value: object) -> str:
-    """Return the `repr` of a value for a message, cut to `LONGEST` characters."""
-    text = repr(value)
+    """Return the `repr` of a value for a message: one line, cut to `LONGEST` characters."""
+    text = printable(repr(value))
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 

@@ -15,7 +15,9 @@ import matplotlib.pyplot as plt  # noqa: E402 (after the check)
 from matplotlib.figure import Figure  # noqa: E402
 
 log = logging.getLogger(__name__)
-BLUE, ORANGE, GREY = "#3b6ea5", "#d9822b", "#9aa0a6"
+BLUE = "#3b6ea5"
+ORANGE = "#d9822b"
+GREY = "#9aa0a6"
 COLOURS = (GREY, BLUE, ORANGE, "#5b8c5a", "#8a5a9e", "#b04a4a")
 
 
@@ -60,7 +62,8 @@ def training_curve(record: object) -> Figure:
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8))
     left.plot(steps, losses, color=BLUE)
     left.set(xlabel="step", ylabel="loss")
-    (second := left.twinx()).plot(steps, rates, color=GREY, linewidth=1, linestyle=":")
+    second = left.twinx()
+    second.plot(steps, rates, color=GREY, linewidth=1, linestyle=":")
     second.set_ylabel("rate (dotted)", color=GREY)
     watched = {
         entry["epoch"]: entry["validation"] for entry in record.history if "validation" in entry

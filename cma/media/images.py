@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
-import stat
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from .. import require
-from ..files import printable
+from ..files import short
+from .opening import MediaError, head_of, open_media, with_content
 from .suffixes import HEIC, LACKING, NEEDS, RAW
 
 if TYPE_CHECKING:
@@ -23,21 +26,14 @@ if TYPE_CHECKING:
 
 ENOUGH = 672  # pixels of the shorter side: twice the input of the largest CLIP
 LONGEST = 16  # a picture longer than this many times its width is cropped to its middle
-# to recognise a white drawing, and its background
-NEARLY_WHITE, NEARLY_ALL, DARK = 240, 0.98, "#404040"
+# to recognise a white drawing
+NEARLY_WHITE = 240
+NEARLY_ALL = 0.98
+DARK = "#404040"  # its background
 # EXIF orientation → turn
 TURNS = dict(enumerate(map(Image.Transpose, (0, 3, 1, 5, 4, 6, 2)), start=2))
 if HEIC[0] not in LACKING:
     import pillow_heif.HeifImagePlugin  # noqa: F401 (from here on Pillow reads HEIC, whatever its name)
-
-
-class MediaError(ValueError):
-    """A picture or clip is missing, empty or cannot be decoded; the message names its path, in one
-    line.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(printable(message))
 
 
 def shown_name(name: str) -> str:
@@ -47,33 +43,35 @@ def shown_name(name: str) -> str:
     return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
-def with_content(path: Path, kind: str) -> None:
-    """Raise MediaError unless `path` is a file that is not empty; `kind` ("a clip") is for the
-    message.
+_reading = ContextVar("_reading", default=False)  # whether this thread is inside `quiet`
+
+
+def _warn(message: str, category: type = UserWarning, stacklevel: int = 1) -> None:
+    """Stands for `warnings.warn` in Pillow's modules: drops what Pillow says inside `quiet`, in
+    that thread alone, and passes on everything else.
+
+    `warnings.catch_warnings` would change the filters of all threads, and lose those they set.
     """
-    try:
-        about = path.stat()
-        problem = None if about.st_size else "empty file"
-        problem = problem if stat.S_ISREG(about.st_mode) else "no regular file"
-        if not problem:
-            path.open("rb").close()
-    except FileNotFoundError:
-        problem = "no such file"
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        problem = f"cannot be opened ({error})"
-    if problem:
-        raise MediaError(f"{path}: {problem}; cannot be read as {kind}")
+    if not _reading.get() or issubclass(category, DeprecationWarning):
+        warnings.warn(message, category, stacklevel + 1)
+
+
+Image.init()  # loads the modules of all formats
+for _name, _module in list(sys.modules.items()):
+    if _name.startswith("PIL.") and vars(_module).get("warnings") is warnings:
+        _module.warnings = SimpleNamespace(**vars(warnings) | {"warn": _warn})
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Hide Pillow's warnings about small damage, and about large pictures (read up to twice its
-    limit).
+    limit), in this thread.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+    before = _reading.set(True)
+    try:
         yield
+    finally:
+        _reading.reset(before)
 
 
 @quiet()
@@ -95,7 +93,7 @@ def read_image(path: str | Path, enough: int | None = ENOUGH) -> Image.Image:
     try:
         if kind in RAW:  # by its name, because Pillow would read it as a TIFF with a small picture
             return _developed(path, enough)
-        with Image.open(path) as image:
+        with open_media(path) as stream, Image.open(stream) as image:
             if image.format == "EPS":  # whatever its name; Pillow would run it by Ghostscript
                 raise ValueError("PostScript, which is a program; save it as .png")
             if enough and min(image.size) >= 2 * enough:  # smaller pictures are decoded as they are
@@ -107,10 +105,33 @@ def read_image(path: str | Path, enough: int | None = ENOUGH) -> Image.Image:
         ) from error
 
 
+class Held(NamedTuple):
+    """A picture in row `number` of a dataset in memory (`cma.load_dataset`), which stands where the
+    path of a file does.
+    """
+
+    rows: object
+    column: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.column!r} of row {self.number}"
+
+    def picture(self) -> Image.Image:
+        """Return it as `read_image` does a file. Raises MediaError."""
+        try:
+            picture = self.rows[self.number][self.column]
+            if not isinstance(picture, Image.Image):
+                raise ValueError(f"expected a PIL image, found {short(picture)}")
+            return as_shown(picture)
+        except Exception as error:  # a damaged picture can make a decoder raise anything
+            raise MediaError(f"{self}: {error}") from error
+
+
 def _developed(path: Path, enough: int | None) -> Image.Image:
     import rawpy
 
-    with path.open("rb") as stream, rawpy.imread(stream) as raw:  # rawpy takes only UTF-8 names
+    with open_media(path) as stream, rawpy.imread(stream) as raw:  # rawpy takes only UTF-8 names
         about = raw.sizes
         Image._decompression_bomb_check((about.raw_width, about.raw_height))
         half = bool(enough) and min(about.width, about.height) >= 2 * enough
@@ -147,19 +168,24 @@ def as_shown(image: Image.Image) -> Image.Image:
     lowest of 255, 1023 … 65535 that no pixel exceeds. Other number types have no known range: black
     is the lowest value, white the highest.
     """
+    if 0 in image.size:
+        raise ValueError("{} x {} pixels; expected at least 1 x 1".format(*image.size))
     image.load()  # the EXIF data may come after the pixels
     turn = None
     with suppress(Exception):  # `ImageOps.exif_transpose` would raise for damaged EXIF data
         turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
     if turn is not None:
-        image, kept = image.transpose(turn), image.info.keys() & {"transparency"}
+        image = image.transpose(turn)
+        kept = image.info.keys() & {"transparency"}
         # without EXIF data, which would turn it twice
         image.info = {key: image.info[key] for key in kept}
     if image.mode.startswith(("I", "F")):
         values = np.nan_to_num(np.asarray(image, np.float64), posinf=0.0, neginf=0.0)
-        black, white = values.min(), values.max()
+        black = values.min()
+        white = values.max()
         if image.mode.startswith("I;16"):
-            black, white = 0, next(top for top in (255, 1023, 4095, 16383, 65535) if white <= top)
+            black = 0
+            white = next(top for top in (255, 1023, 4095, 16383, 65535) if white <= top)
         levels = (values - black) / max(white - black, np.finfo(np.float64).tiny) * 255
         return Image.fromarray(np.rint(levels).astype(np.uint8)).convert("RGB")
     if not image.has_transparency_data:
@@ -181,19 +207,13 @@ def _central(picture: Image.Image) -> Image.Image:
     same. Without this, a picture of 1 x 20,000 pixels would first be resized to 224 x 4,480,000.
     """
     width, height = picture.size
-    short, long = min(width, height), max(width, height)
+    side = min(width, height)
     # whole squares, so that the resized pixels are equal
-    cut = max(0, long // short - LONGEST) // 2 * short
+    cut = max(0, max(width, height) // side - LONGEST) // 2 * side
     if cut == 0:
         return picture
     x, y = (cut, 0) if width > height else (0, cut)
     return picture.crop((x, y, width - x, height - y))
-
-
-def head_of(path: Path) -> bytes:
-    """Return the first 24 bytes of a file, which show its format."""
-    with path.open("rb") as stream:
-        return stream.read(24)
 
 
 def reason_of(path: Path, error: Exception) -> str:

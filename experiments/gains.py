@@ -33,6 +33,7 @@ UNCHANGED = {"data": (ZERO_SHOT,), "steps": (ZERO_SHOT,), "size": (ZERO_SHOT, FU
 PICTURE = (
     "![R@1 minus that of zero-shot CLIP, by method, with intervals](notebooks/figures/gains.png)"
 )
+AGAINST_LORA = "Ours against LoRA, which trains about as many numbers, in points of R@1"
 CANNOT_SAY = (
     "What this cannot say: the scenes are composed, the backbone is small and ours, and so is the "
     "gap between what it knows and what the captions say. How large a gain is on photographs, with "
@@ -77,7 +78,7 @@ class Verdict(NamedTuple):
 
     @property
     def word(self) -> str:
-        """`clearly better`, `clearly worse`, `not clearly different`, or why there is no verdict."""
+        """`clearly better`, `clearly worse`, `not clearly different`, or why it is blank."""
         if self.blank:
             return self.blank
         if self.p >= CLEAR:
@@ -164,13 +165,14 @@ def summary(found: Findings) -> str:
     told = verdicts(found)
     claims = {
         "near full fine-tuning, or above it": _near(found, told),
-        "sharing weights between the towers helps": _against(found, told, WITHOUT),
+        "sharing weights between the towers helps": BREAK.join(_against(found, told, WITHOUT)),
         "better than other adapters": _others(found, told),
         "fewer parameters, less time, one backbone": _costs(found),
         "less overfitting with little data": _little(found),
     }
     lines = [{"the paper claims": claim, "we find here": said} for claim, said in claims.items()]
-    return "\n\n".join([PICTURE, markdown(lines), _lora(found, told), CANNOT_SAY])
+    lora = f"{AGAINST_LORA}: {'; '.join(_against(found, told, LORA))}."
+    return "\n\n".join([PICTURE, markdown(lines), lora, CANNOT_SAY])
 
 
 def differences(found: Findings) -> str:
@@ -242,31 +244,20 @@ def _near(found: Findings, told: Verdicts) -> str:
     return BREAK.join(said)
 
 
-def _against(found: Findings, told: Verdicts, method: str) -> str:
+def _against(found: Findings, told: Verdicts, method: str) -> list[str]:
+    """Ours against one method, in plain words, for each dataset and direction."""
     said = []
     for name, of in found.tested.items():
         for way, words in ways_of(of).items():
             verdict = told.get((name, method, way), Verdict(blank=NOT_MEASURED))
-            word = verdict.blank or f"ours is {verdict.word}"
-            points = "" if verdict.blank else f"{points_of(verdict)} points, "
-            said.append(f"{name}, {words}: {points}{word}")
-    return BREAK.join(said)
-
-
-def _lora(found: Findings, told: Verdicts) -> str:
-    """Ours against LoRA in plain words."""
-    said = []
-    for name, of in found.tested.items():
-        for way, words in ways_of(of).items():
-            verdict = told.get((name, LORA, way), Verdict(blank=NOT_MEASURED))
-            where = f"{words} on {name}"
+            start = f"{words} on {name}"
             if verdict.blank:
-                said.append(f"{where}: {verdict.blank}")
-            else:
-                than = "from LoRA" if verdict.p >= CLEAR else "than LoRA"
-                said.append(f"{where} ours is {verdict.word} {than} ({points_of(verdict)})")
-    start = "Ours against LoRA, which trains about as many numbers, in points of R@1"
-    return f"{start}: {'; '.join(said)}."
+                said.append(f"{start}: {verdict.blank}")
+                continue
+            joint = "from" if verdict.p >= CLEAR else "than"
+            points = points_of(verdict)
+            said.append(f"{start} ours is {verdict.word} {joint} {method} ({points})")
+    return said
 
 
 def _others(found: Findings, told: Verdicts) -> str:

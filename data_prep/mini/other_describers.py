@@ -268,10 +268,10 @@ def describe_freely(
     return [habit(FreeDescriber(scene, lexicon, chance)) for habit in FREE_HABITS.values()]
 
 
-def draw_others(lexicon: dict[str, Thing]) -> dict[str, list[FreePicture]]:
+def draw_others(lexicon: dict[str, Thing], seed: int = SEED) -> dict[str, list[FreePicture]]:
     """The pictures of `mini-flickr30k-other`: things, styles and pairs are those of test."""
     known = [thing for thing in lexicon.values() if not thing.is_new]
-    chance = random.Random(f"{SEED} other")
+    chance = random.Random(f"{seed} other")
     pictures = []
     for number in range(OTHER):
         scene = draw_free_scene(chance, known, "test")

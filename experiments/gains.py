@@ -23,7 +23,7 @@ FIRST = (FULL, WITHOUT, LORA)  # the first family, for datasets that the protoco
 Tested = dict[str, dict[str, MethodRow]]  # {dataset: {method: row}}
 POINTS = {
     "data": "{} of its training items",
-    "state": "a backbone of {} steps",
+    "state": "the backbone's state {}",
     "steps": "{} × the steps",
     "size": "{}",
     "pooling": "frames pooled by the {}",

@@ -235,6 +235,21 @@ def test_the_first_seed_of_ours_is_kept_in_half_precision_and_measured_from_ther
         load_half(model, "other", place)
 
 
+def test_another_world_takes_the_rates_of_the_first(folder, tmp_path, monkeypatch):
+    MethodRow("toy", METHOD, {}, lr=3e-2).save(tmp_path / "rows")
+    MethodRow("toy", OURS, {}).save(tmp_path / "rows")  # has chosen none yet
+    MethodRow("other", "CoOp", {}, lr=1.0).save(tmp_path / "rows")
+    ran = []
+    monkeypatch.setattr(Study, "run_all", lambda study, names: ran.append((study, names)))
+    words = ["study", str(folder), "--results", str(tmp_path / "again" / "methods")]
+    assert main([*words, "--rates-of", str(tmp_path / "rows"), "--methods", METHOD]) == 0
+    ((study, names),) = ran
+    assert names == [METHOD] and study.given == {METHOD: 3e-2} and study.keep == OURS
+    budget = study.budget_of(METHOD)
+    assert (budget.rates, budget.scan, budget.seeds) == ([3e-2], False, [42, 43, 44])
+    assert study.budget_of(OURS).scan
+
+
 def test_methods_may_report_other_seeds():
     budget = Budget(seeds_of={OURS: [42, 43, 44, 45, 46]})
     assert budget.of(OURS).seeds == [42, 43, 44, 45, 46] and budget.of("CoOp").seeds == [42, 43, 44]

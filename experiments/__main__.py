@@ -9,10 +9,18 @@ from collections.abc import Sequence
 from cma.files import printable
 from data_prep.readers import expand_home
 
-from . import ablations, curves, forgetting, pretraining, report, study
+from . import ablations, curves, forgetting, parts, pretraining, report, study, world
 
-COMMANDS = {"study": study, "curves": curves, "ablations": ablations, "report": report}
-COMMANDS |= {"forgetting": forgetting, "pretrain": pretraining.command}
+COMMANDS = {
+    "study": study,
+    "curves": curves,
+    "ablations": ablations,
+    "parts": parts,
+    "forgetting": forgetting,
+    "report": report,
+    "freeze": world,
+    "pretrain": pretraining.command,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -20,7 +20,7 @@ from cma.training import NotFinite, encode, epoch_size, query_ranks, train
 
 from .published import PAPER as OURS
 from .rows import MethodRow
-from .study import Study, add_run_options, study_of
+from .study import Study, add_run_options, study_of, world_of
 
 GROUPS = ("sharing", "where", "bottleneck", "init", "pooling")  # besides "default"
 
@@ -103,9 +103,9 @@ class Ablations(Study):
             name: getattr(self.config, name) for name in ("epochs", "seed", "precision", "lr")
         }
         name, own = f"{point.group}-{point.name}", budget | point.definition
-        return MethodRow(self.training.name, name, own, lr=self.config.lr).kept(
-            self.results, self.clip
-        )
+        row = MethodRow(self.training.name, name, own, lr=self.config.lr)
+        row.world = world_of(self.folder)
+        return row.kept(self.results, self.clip)
 
     def run(self, point: Point) -> MethodRow:
         """Train a point and save its row, unless that is done. Raises ValueError as `row` and

@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from cma import RetrievalModel, data, load_backbone, methods
+from cma.backbone import identity, known_by
 from cma.files import write_whole
 from cma.recipes import recipe
 from cma.training import hardware
@@ -85,15 +86,26 @@ def choose(rows: Sequence[icons.Drawing], concepts: int) -> list[int]:
 
 
 def gentlest(row: MethodRow) -> float:
-    """Return the smallest rate whose mean mR on validation is at most one point below the best."""
+    """Return the smallest rate whose mean mR on validation is at most one point below the best.
+
+    Only runs of full length count; older rows have none shorter.
+    """
     means = defaultdict(float)
     for entry in row.rates:
-        means[entry["lr"]] += (entry["mR"] or 0.0) / len(row.budget["rate_seeds"])
+        if entry.get("epochs") in (None, row.budget.get("epochs")):
+            means[entry["lr"]] += (entry["mR"] or 0.0) / len(row.budget["rate_seeds"])
     return min(rate for rate, mean in means.items() if mean >= max(means.values()) - 1)
 
 
 def tested(study: Study, row: MethodRow, runs: dict[str, str]) -> MethodRow:
-    """Test adapters on the dataset of `study`; `runs`: {seed: name in runs_dir}, "" for zero-shot."""
+    """Test adapters on the dataset of `study`; `runs`: {seed: name in runs_dir}, "": zero-shot.
+
+    Raises ValueError for a row of another backbone.
+    """
+    here = known_by(identity(study.clip))
+    others = {known_by(run["backbone"]) for run in row.records.values()} - {here}
+    if others:
+        raise ValueError(f"{row.name}: its backbone is {min(others)}, not {here}")
     result = MethodRow(study.folder.name, row.method, {})
     for seed, name in runs.items():
         model = RetrievalModel(study.clip, study.processor)
@@ -168,7 +180,7 @@ def run(options: argparse.Namespace) -> None:
         half = {str(seed): f"{row.name}-lr{rate:g}-seed{seed}" for seed in row.budget["rate_seeds"]}
         try:
             found, again = (compared(tested(study, row, runs), before) for runs in (reported, half))
-        except FileNotFoundError as error:  # the row was made elsewhere
+        except (FileNotFoundError, ValueError) as error:  # made elsewhere, or on another backbone
             print(f"{row.name}: left out: {error}", flush=True)
             continue
         found |= {"finished": ended, "lr": row.lr, "gentlest": {"lr": rate} | again}

@@ -1,4 +1,4 @@
-"""Make the tables of results from the records of runs: see `python -m experiments report --help`."""
+"""Make the tables of results from the records of runs: `python -m experiments report --help`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from cma.recipes import VARIANTS
 from cma.training import RunRecord
 
 from . import gains, published
-from .rows import MethodRow, read_rows
+from . import tables as more
+from .rows import MethodRow
 
 START, END = "<!-- results: python -m experiments report -->", "<!-- end of results -->"
 # columns
@@ -53,7 +54,7 @@ def read_records(folder: Path | str) -> list[RunRecord]:
 
 
 def by_seed(records: Sequence[RunRecord]) -> list[Group]:
-    """Group runs of one method on one dataset that differ only in their seed, in the given order."""
+    """Group runs of one method on one dataset that differ only in their seed, in order."""
     groups: dict[str, Group] = {}
     for record in records:
         settings = {
@@ -98,7 +99,7 @@ def tables(
             raise ValueError(
                 f"{record.folder}: {record.name}: no metrics of a run ({error!r})"
             ) from error
-        how = f"{line['method']}: {line['trained']} trained; {'; '.join(line[column] for column in HOW)}"
+        how = "; ".join([f"{line['method']}: {line['trained']} trained", *(line[c] for c in HOW)])
         cells = line[TO_VISUAL], line[TO_TEXT], how
         ours.setdefault((record.dataset, record.method.lower()), []).append(cells)
     made = {"results": published.markdown(lines)}
@@ -143,9 +144,7 @@ def _line(group: Group) -> dict[str, str]:
 
 
 def _recalls(group: Group, way: str) -> str:
-    """Return means, recalls with intervals: `23.7 [20.1, 27.3] · 45.0 [..] · 66.6 [..] (MdR 6, MnR
-    20.5)`.
-    """
+    """Return means, recalls with intervals: `23.7 [20.1, 27.3] · 45.0 [..] · 66.6 [..] (MdR 6)`."""
     middle, mean = (
         statistics.mean(run.metrics[way][key] for run in group) for key in ("MdR", "MnR")
     )
@@ -163,7 +162,7 @@ def _recalls(group: Group, way: str) -> str:
 
 
 def _other_settings(record: RunRecord) -> str:
-    """Return the settings in a run's name that are not its recipe's, without its seed and digest."""
+    """Return the settings in a run's name that are not its recipe's, without seed and digest."""
     given = re.sub(r",[0-9a-f]{8}$", "", record.name).partition(",")[2].split(",")
     usual = {f"{key}={value}" for key, value in VARIANTS.get(recipe_of(record), {}).items()}
     return ",".join(part for part in given if part not in usual and not part.startswith("seed="))
@@ -193,6 +192,20 @@ def update(path: Path | str, texts: dict[str, str]) -> None:
             f"{path}: expected the line {START!r}, or that of another table; found none"
         )
     write_whole(path, content)
+
+
+def found_in(folder: Path) -> dict[str, str]:
+    """Return the texts that are made of the rows, points and measurements in a folder."""
+    found = gains.Findings.read(folder)
+    return {
+        "summary": gains.summary(found),
+        "differences": gains.differences(found),
+        "further": more.further(found),
+        "curves": more.curves(found),
+        "parts": more.shared_out(folder),
+        "forgotten": more.forgotten(folder),
+        "repeated": more.repeated(found, folder),
+    }
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -225,8 +238,7 @@ def run(options: argparse.Namespace) -> None:
         records, folder = read_records(options.keep), options.keep
     file = folder / published.FILE
     made = tables(records, published.read_published(file) if file.exists() else ())
-    rows, points = read_rows(folder / "methods"), gains.read_points(folder)
-    made |= {"summary": gains.summary(rows, points), "differences": gains.differences(rows)}
+    made |= found_in(folder)
     for path in options.readme:
         update(path, made)
     print("\n\n".join([printed, *(made[name] for name in ("paper", "methods") if name in made)]))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -20,44 +20,56 @@ from cma.backbone import identity, known_by
 from cma.files import checked_dataclass, read_json, write_whole
 from cma.metrics import bootstrap_means, interval
 
+# …, 1e-3, 3e-3, 1e-2, …
+GRID = [float(f"{digit}e{power}") for power in range(-12, 6) for digit in (1, 3)]
+SCANNED = tuple(rate for rate in GRID if 3e-5 <= rate <= 1)
 LEAST_GAIN = 5.0  # points of recall
+KEPT = 0.7  # a seed is lost if its mR on validation is below this share of the method's best
+NEAR = 2.0  # points of R@1: nearer than this is near full fine-tuning
 DIRECTIONS = ("text_to_visual", "visual_to_text")
 
 
 @checked_dataclass
 class Budget:
-    """The budget of each method, the same for all. Seeds that choose the learning rate are not
-    reported.
+    """The budget of each method, the same rule for all. Seeds that choose the learning rate are
+    not reported.
 
-    Each of `rates` is trained with each of `rate_seeds` for half of `epochs`, rounded up, and
-    scored by the mean of mR on validation, which is less noisy than R@1. While the lowest or the
-    highest rate is the best, the next of 1e-5, 3e-5, 1e-4, … is tried too, at most
-    `study.EXTENSIONS` more: this finds the best rate if recall has one peak over the rates. Raises
+    With `scan`, each of `rates` is first trained for one epoch with the first of `rate_seeds`; the
+    best one and its two neighbours go on. These (without `scan`: all `rates`) are trained for all
+    `epochs` with each of `rate_seeds`, and scored by the mean of mR on validation, which is less
+    noisy than R@1. A single rate is not tried. `seeds_of`: methods that report other seeds. Raises
     ValueError for no rate, no seed, or a seed in both lists.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 4
-    rates: list[float] = field(default_factory=lambda: [3e-4, 1e-3, 3e-3])
+    rates: list[float] = field(default_factory=lambda: list(SCANNED))
     rate_seeds: list[int] = field(default_factory=lambda: [1, 2])
     seeds: list[int] = field(default_factory=lambda: [42, 43, 44])
+    seeds_of: dict[str, list[int]] = field(default_factory=dict)
+    scan: bool = True
 
     def __post_init__(self) -> None:
-        if not (self.rates and self.rate_seeds and self.seeds) or {*self.rate_seeds} & {
-            *self.seeds
-        }:
-            given = f"rates {self.rates}, rate_seeds {self.rate_seeds}, seeds {self.seeds}"
+        reported = {*self.seeds}.union(*self.seeds_of.values())
+        complete = self.rates and self.rate_seeds and self.seeds
+        if not complete or {*self.rate_seeds} & reported:
+            given = f"rates {self.rates}, rate_seeds {self.rate_seeds}, seeds {sorted(reported)}"
             raise ValueError(f"{given}: expected some of each, and no seed in both lists")
+
+    def of(self, method: str) -> Self:
+        """Return the budget of one method, with the seeds that it reports."""
+        return replace(self, seeds=self.seeds_of.get(method, self.seeds), seeds_of={})
 
 
 @dataclass
 class MethodRow:
     """The results of one method on one dataset, as saved in `results/methods/`.
 
-    `rates`: {"lr", "seed", "mR", "R@1"} on validation, null where training failed. By seed:
-    `records`, the run's record; `ranks`, the rank of each query's right answer on test,
+    `rates`: {"lr", "seed", "epochs", "mR", "R@1"} on validation, null where training failed. By
+    seed: `records`, the run's record; `ranks`, the rank of each query's right answer on test,
     {"text_to_visual": [T], "visual_to_text": [V]}; `further`, the ranks on each further test set,
-    or which of its twins are told apart, {kind: {"text" | "image" | "group": [P]}}. `text_to_item`
-    [T]: the item of each text.
+    or which of its twins are told apart, {kind: {"text" | "image" | "group": [P]}}; `lost`, why a
+    seed could not be trained. `text_to_item` [T]: the item of each text. `world`: the digest of the
+    pixels of an offline benchmark.
     """
 
     dataset: str
@@ -70,6 +82,8 @@ class MethodRow:
     ranks: dict[str, dict[str, list[int]]] = field(default_factory=dict)
     text_to_item: list[int] = field(default_factory=list)
     further: dict[str, dict[str, dict]] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)
+    world: str = ""
 
     @property
     def name(self) -> str:
@@ -80,27 +94,70 @@ class MethodRow:
         """Return the path of the row's file in `folder`."""
         return folder / f"{self.name}.json"
 
-    def kept(self, folder: Path, clip: PreTrainedModel, data: str = "") -> Self:
+    def kept(self, folder: Path, clip: PreTrainedModel, data: Collection[str] = ()) -> Self:
         """Return the row from its file in `folder`, or this row if there is no file.
 
-        Raises ValueError if the file has another budget, backbone (`known_by`) or training `data`
-        (a digest).
+        Raises ValueError, which says which, if the file is of another budget, backbone
+        (`known_by`), world or training `data` (digests, one for each draw of items).
         """
-        there = read_json(path, type(self)) if (path := self.path(folder)).exists() else self
-        runs = there.records.values()
+        path = self.path(folder)
+        there = read_json(path, type(self)) if path.exists() else self
         here = known_by(identity(clip))
-        made = {there.backbone, *(known_by(run["backbone"]) for run in runs)}
-        seen = {run.get("data_digest", "") for run in runs if not run.get("held_out_items")} - {
-            "",
-            data,
-        }
-        if there.budget != self.budget or made - {None, here} or (data and seen):
-            said = f"its budget is {there.budget}, not {self.budget}, or its backbone is not {here}"
-            said = "it was trained on other data" if data and seen else said
-            raise ValueError(
-                f"{path}: {said}; use other folders (--results, --runs), or delete the file"
-            )
-        return replace(there, backbone=here)
+        runs = there.records.values()
+        others = {there.backbone, *(known_by(run["backbone"]) for run in runs)} - {None, here}
+        whole = [run for run in runs if not run.get("held_out_items")]
+        seen = {run.get("data_digest", "") for run in whole} - {"", *data}
+        said = ""
+        if others:
+            said = f"its backbone is {min(others)}, not {here}"
+        elif there.world and self.world and there.world != self.world:
+            said = f"its world has the pixels {there.world[:12]}, not {self.world[:12]}"
+        elif data and seen:
+            said = "it was trained on other data"
+        elif there.budget != self.budget:
+            said = f"its budget is {there.budget}, not {self.budget}"
+        if said:
+            hint = "use other folders (--results, --runs), or delete the file"
+            raise ValueError(f"{path}: {said}; {hint}")
+        return replace(there, backbone=here, world=self.world or there.world)
+
+    def marks(self) -> list[str]:
+        """Why the row gets no verdict, in words; empty if it gets one.
+
+        Its rate is the lowest or the highest of those that were trained at full length, or a seed
+        is lost: it could not be trained, or its mR on validation is below `KEPT` of the best.
+        """
+        said = [f"seed {seed} could not be trained" for seed in self.lost]
+        full = [one for one in self.rates if one.get("epochs", 0) == self.budget.get("epochs")]
+        tried = sorted({one["lr"] for one in full})
+        if self.budget.get("scan") and tried and self.lr in (tried[0], tried[-1]):
+            said.append(f"its best rate, {self.lr:g}, is at the edge of those that were tried")
+        reached = {}
+        for seed, run in self.records.items():
+            watched = [one["validation"]["mR"] for one in run["history"] if "validation" in one]
+            if watched:
+                reached[seed] = max(watched)
+        best = max([*reached.values(), *(one["mR"] or 0 for one in full)], default=0)
+        fell = [seed for seed, value in reached.items() if value < KEPT * best]
+        if self.budget.get("scan") is not None:
+            said += [f"seed {seed} fell below {KEPT:.0%} of its best" for seed in fell]
+        return said
+
+    def on(self, further: str) -> Self | None:
+        """Return the row on a further test set, such as "new"; None if it was not tested there.
+
+        Raises ValueError if its texts are not the same number for each item, one item's after the
+        other's.
+        """
+        name = f"{self.dataset}-{further}"
+        ranks = {seed: of[name] for seed, of in self.further.items() if name in of}
+        if not ranks:
+            return None
+        texts, items = (len(next(iter(ranks.values()))[way]) for way in DIRECTIONS)
+        if texts % items:
+            raise ValueError(f"{self.name}: {name} has {texts} texts of {items} items")
+        owner = np.repeat(np.arange(items), texts // items).tolist()
+        return replace(self, dataset=name, ranks=ranks, text_to_item=owner, further={})
 
     def save(self, folder: Path) -> None:
         """Write the row's file, whole or not at all."""
@@ -129,7 +186,7 @@ def read_rows(folder: Path | str) -> list[MethodRow]:
 
 
 def recall(row: MethodRow, direction: str, k: int = 1) -> tuple[float, float, float]:
-    """Return (R@k in %, low, high): the mean over seeds, with a 95 % interval over items and seeds."""
+    """Return (R@k in %, low, high): the mean over seeds, its interval over items and seeds."""
     return (float(100 * row.hits(direction, k).mean()), *interval(drawn(row, direction, k)))
 
 
@@ -183,8 +240,9 @@ def share_of_gain(
 ) -> tuple[float, float, float] | None:
     """Return (ours − start) ÷ (full − start) in %, with its 95 % interval over items and seeds.
 
-    None if the lower bound of the gain of `full` is below LEAST_GAIN points, because a share of a
-    small gain says nothing. Raises ValueError as `difference`.
+    A share may rise while the points between the two grow, so both are always told. None if the
+    lower bound of the gain of `full` is below LEAST_GAIN points, because a share of a small gain
+    says nothing. Raises ValueError as `difference`.
     """
     whole = difference(full, start, direction, k)
     if whole[1] < LEAST_GAIN:
@@ -194,9 +252,18 @@ def share_of_gain(
     return (100 * part / whole[0], *interval(100 * (of_ours - of_start) / (of_full - of_start)))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values corrected for all comparisons together (Holm 1979), in the order given."""
+def near_full(ours: MethodRow, full: MethodRow, direction: str) -> bool:
+    """Whether ours is near full fine-tuning: the interval of ours − full is above −`NEAR`."""
+    return difference(ours, full, direction)[1] > -NEAR
+
+
+def holm(p_values: Sequence[float], planned: int = 0) -> list[float]:
+    """Return p-values corrected for all comparisons together (Holm 1979), in the order given.
+
+    planned: how many comparisons were planned, if some of them are blank.
+    """
     order = np.argsort(p_values)
-    factors = np.arange(len(order), 0, -1)  # n for the smallest p, 1 for the largest
+    most = max(planned, len(order))
+    factors = most - np.arange(len(order))  # n for the smallest p
     adjusted = np.maximum.accumulate(factors * np.array(p_values)[order]).clip(max=1)
     return adjusted[np.argsort(order)].tolist()

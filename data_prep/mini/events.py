@@ -80,7 +80,7 @@ class Clip:
 
 
 def pose(event: Event, number: int) -> tuple[float, float, float, float]:
-    """Return x, y, side (shares of the picture's side) and turn (degrees) of the thing in a pose."""
+    """Return x, y, side (shares of the picture's side) and turn (degrees) in a pose."""
     done = number / (POSES - 1)
     if event.action in ("goes", "rises", "shrinks"):
         event, done = event.backwards(), 1 - done

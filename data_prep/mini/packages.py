@@ -121,8 +121,9 @@ def verify(tarball: Path, spec: str, integrity: str) -> None:
     found = "sha512-" + base64.b64encode(digest).decode()
     if found != integrity:
         raise BadInput(
-            f"{spec}: wrong content, nothing was kept: expected {integrity}, found {found}. Run again; if "
-            "that does not help, the registry that npm uses has another file than the one of this project"
+            f"{spec}: wrong content, nothing was kept: expected {integrity}, found {found}. "
+            "Run again; if that does not help, the registry that npm uses has another file than "
+            "the one of this project"
         )
 
 
@@ -159,9 +160,10 @@ def _download(spec: str, size: int, partial: Path) -> Path:
     npm, tarballs = job.result(), list(partial.glob("*.tgz"))
     if npm.returncode or not tarballs:
         errors = [line for line in npm.stderr.splitlines() if line.startswith("npm error")]
+        reason = errors[0] if errors else "no reason given"
         raise BadInput(
-            f"{spec} could not be fetched ({errors[0] if errors else 'no reason given'}). It is needed once: "
-            "connect to the internet and run again, or set CMA_CACHE to a folder filled on another machine"
+            f"{spec} could not be fetched ({reason}). It is needed once: connect to the internet "
+            "and run again, or set CMA_CACHE to a folder filled on another machine"
         )
     return tarballs[0]
 

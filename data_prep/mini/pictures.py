@@ -31,10 +31,11 @@ class Picture:
     captions: tuple[Caption, ...]
 
 
-def draw_pictures(lexicon: dict[str, Thing]) -> dict[str, list[Picture]]:
+def draw_pictures(lexicon: dict[str, Thing], seed: int = SEED) -> dict[str, list[Picture]]:
     """The pictures of `mini-flickr30k`, `mini-flickr30k-new` and `mini-flickr30k-twins`.
 
-    No training picture has a caption of another split, of the new things or of the twins.
+    Which things, pairs and styles are whose does not depend on the seed. No training picture has a
+    caption of another split, of the new things or of the twins.
     """
     known = [thing for thing in lexicon.values() if not thing.is_new]
     new = [thing for thing in lexicon.values() if thing.is_new]
@@ -45,13 +46,13 @@ def draw_pictures(lexicon: dict[str, Thing]) -> dict[str, list[Picture]]:
         ("val", known, "val", VAL),
         ("new", new, "test", NEW),
     ):
-        drawn = _described(things, split, lexicon, held, random.Random(f"{SEED} {name}"))
+        drawn = _described(things, split, lexicon, held, random.Random(f"{seed} {name}"))
         numbered = zip(range(count), drawn, strict=False)
         evaluated[name] = [Picture(f"{name}-{n:04d}", split, *one) for n, one in numbered]
         held |= {caption.text for picture in evaluated[name] for caption in picture.captions}
-    twins = _draw_twins(known, lexicon)
+    twins = _draw_twins(known, lexicon, seed)
     held |= {caption.text for picture in twins for caption in picture.captions}
-    drawn = _described(known, "train", lexicon, held, random.Random(f"{SEED} train"), TWIN_CHANCE)
+    drawn = _described(known, "train", lexicon, held, random.Random(f"{seed} train"), TWIN_CHANCE)
     train = [
         Picture(f"train-{n:04d}", "train", *one)
         for n, one in zip(range(TRAIN), drawn, strict=False)
@@ -87,11 +88,11 @@ def _described(
                     break
 
 
-def _draw_twins(things: Sequence[Thing], lexicon: dict[str, Thing]) -> list[Picture]:
-    """Draw pairs of each kind, such as `places-000-a` and `-b`, with captions that tell them apart."""
+def _draw_twins(things: Sequence[Thing], lexicon: dict[str, Thing], seed: int) -> list[Picture]:
+    """Draw pairs of each kind, such as `places-000-a` and `-b`, and captions that differ."""
     pictures = []
     for kind in TWINS:
-        chance, number = random.Random(f"{SEED} {kind}"), 0
+        chance, number = random.Random(f"{seed} {kind}"), 0
         while number < PAIRS:
             scene = draw_scene(chance, things, "test")
             twin = twin_of(scene, kind, chance)

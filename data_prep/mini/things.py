@@ -29,7 +29,7 @@ PACKAGES = {
 }
 NEW_SHARE = 0.2  # share of the things that no training scene shows
 PAIR_SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}  # shares of the pairs of things
-NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four"}
+NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
 SPRITE = 128  # pixels of a drawing before it is placed
 
 
@@ -76,7 +76,7 @@ class Thing:
         return STYLES[int(lot(f"style {self.code}") * len(STYLES))]
 
     def styles(self, split: str) -> tuple[str, ...]:
-        """Return the styles in which scenes of a split show it; a new thing is shown in all styles."""
+        """Return the styles in which a split shows it; a new thing is shown in all styles."""
         if self.is_new:
             return STYLES
         return tuple(style for style in STYLES if (style == self.held_style) == (split != "train"))
@@ -123,7 +123,8 @@ def read_things(path: Path = LEXICON) -> dict[str, Thing]:
         for form in (form for name in names for form in name[1:]):
             if owners.setdefault(form, code) != code:
                 raise BadInput(
-                    f"{path}, line {number}: {owners[form]} is called {form!r}, too; choose another name"
+                    f"{path}, line {number}: {owners[form]} is called {form!r}, too; "
+                    "choose another name"
                 )
         if code in things:
             raise BadInput(f"{path}, line {number}: {code} has a line already")

@@ -23,6 +23,8 @@ from data_prep.mini import events
 from data_prep.mini.drawings import is_animated
 from data_prep.mini.emoji import emoji_code
 from data_prep.mini.events import FPS, POSES, Clip, Event, frames_of
+from data_prep.mini.other_describers import FreePicture
+from data_prep.mini.other_scenes import free_picture
 from data_prep.mini.packages import PINS, cache_folder, fetch
 from data_prep.mini.pictures import SEED, Picture
 from data_prep.mini.scenes import picture_of
@@ -35,7 +37,7 @@ VTT_SPLITS = {"train": "train", "val": "validate", "test": "test"}  # MSR-VTT's 
 CATEGORY = 0  # MSR-VTT has twenty numbered topics; here there is one
 
 
-def write_flickr30k(folder: Path, pictures: Sequence[Picture], workers: int) -> str:
+def write_flickr30k(folder: Path, pictures: Sequence[Picture | FreePicture], workers: int) -> str:
     """Write `dataset_flickr30k.json` (Karpathy's format), `flickr30k-images/<id>.jpg` and the
     records.
 
@@ -151,7 +153,7 @@ def _strip(code: str) -> Image.Image:
 
 
 def pose_strip(code: str) -> str:
-    """Save seven frames of an animation, side by side, in the cache folder; returns their digest."""
+    """Save seven frames of an animation, side by side, in the cache; returns their digest."""
     path = _strip_file(code)
     if not path.exists():
         with Image.open(animations()[code]) as image:
@@ -169,10 +171,11 @@ def pose_strip(code: str) -> str:
     return hashlib.sha256(_strip(code).tobytes()).hexdigest()
 
 
-def save_picture(job: tuple[Picture, Path]) -> str:
+def save_picture(job: tuple[Picture | FreePicture, Path]) -> str:
     """Compose a picture and save it as JPEG; returns the digest of its pixels."""
     record, target = job
-    picture = picture_of(record.scene, PICTURE_SIZE, still)
+    compose = free_picture if isinstance(record, FreePicture) else picture_of
+    picture = compose(record.scene, PICTURE_SIZE, still)
     picture.save(target, quality=90)
     return hashlib.sha256(picture.tobytes()).hexdigest()
 
@@ -201,7 +204,9 @@ def save_clip(job: tuple[Clip, Path]) -> str:
     return digest.hexdigest()
 
 
-def _write_records(folder: Path, records: Iterable[Picture | Clip], digests: Iterable[str]) -> str:
+def _write_records(
+    folder: Path, records: Iterable[Picture | FreePicture | Clip], digests: Iterable[str]
+) -> str:
     lines = (
         json.dumps(asdict(record), ensure_ascii=False, default=sorted) + "\n" for record in records
     )

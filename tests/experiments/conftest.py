@@ -11,7 +11,7 @@ __all__ = ["config", "folder", "make_model", "whole_config"]
 
 
 def stopped_after(calls: int, place, name: str):
-    """A context in which the function `name` of a module works `calls` times, then comes a Ctrl-C."""
+    """A context in which a module's function `name` works `calls` times; then comes a Ctrl-C."""
     effects = [mock.DEFAULT] * calls + [KeyboardInterrupt]
     return mock.patch.object(place, name, wraps=getattr(place, name), side_effect=effects)
 

@@ -1,62 +1,126 @@
 """The curves: what each point changes, and that the command goes through all of them."""
 
+import json
+from dataclasses import replace
+
 import pytest
 
+from cma import RetrievalModel, methods
 from cma.backbone import identity
 from cma.training import epoch_size
 from experiments import curves
 from experiments.__main__ import main
-from experiments.rows import Budget
-from experiments.study import Study
+from experiments.rows import Budget, MethodRow
+from experiments.study import PROTOCOL, Study, world_of
+from experiments.world import digest_of
 from tests.conftest import build_clip
+
+RATES = dict.fromkeys(curves.METHODS[1:], 1e-2)
 
 
 @pytest.fixture
 def usual(folder, config, toy_processor, tmp_path) -> Study:
     config = config.merge({"batch_size": 4})
-    return Study(build_clip(), toy_processor, folder, config, Budget(epochs=4), tmp_path / "curves")
+    budget = Budget(epochs=4, seeds_of={curves.OURS: [42, 43, 44, 45, 46]})
+    return Study(build_clip(), toy_processor, folder, config, budget, tmp_path / "curves")
+
+
+def state(place, weights: bytes):
+    """A folder with the weights of a state of the backbone."""
+    place.mkdir()
+    (place / "model.safetensors").write_bytes(weights)
+    return place
 
 
 def test_a_point_changes_one_thing(usual, monkeypatch, tmp_path):
     other = build_clip()
+    early = state(tmp_path / "model-10", b"weights")
+    digest = digest_of(early / "model.safetensors")
+    protocol = tmp_path / PROTOCOL
+    protocol.write_text(json.dumps({"frozen": {"states": {"10": digest}}}))
     monkeypatch.setattr(curves, "load_backbone", lambda folder, device: (other, folder))
-    found = {study.results.name: study for study in curves.points(usual, [tmp_path / "model-10"])}
-    assert list(found) == ["state-10", "data-1-16", "data-1-4", "steps-0.5", "steps-2"]
+    found = {study.results.name: study for study in curves.points(usual, [early], RATES)}
+    names = ["state-10", "data-1-16", "data-1-4", "steps-0.5", "steps-2", "size-r2", "size-r32"]
+    assert list(found) == names
     whole = epoch_size(usual.training, usual.config)[1]
-    steps = {
-        name: s.budget.epochs * epoch_size(s.training, s.config)[1] / whole
-        for name, s in found.items()
-    }
-    assert {name: steps[name] for name in ("state-10", "steps-0.5", "steps-2")} == {
-        "state-10": 4,
-        "steps-0.5": 2,
-        "steps-2": 8,
-    }
-    assert steps["data-1-16"] == pytest.approx(4, abs=0.5) and steps["data-1-4"] == pytest.approx(
-        4, abs=0.5
-    )
-    small, larger = ({item.id for item in found[f"data-1-{n}"].training.items} for n in (16, 4))
-    assert small < larger and len(larger) == round(len(usual.training) / 4)
-    assert identity(other)["name"] == str(tmp_path / "model-10")
+    for name, study in found.items():
+        steps = study.budget.epochs * epoch_size(study.items(1), study.config)[1] / whole
+        expected = {"steps-0.5": 2, "steps-2": 8}.get(name, 4)
+        assert steps == pytest.approx(expected, abs=0.5 if name.startswith("data") else 0)
+        tried = [1e-2] if name.startswith("steps") else [3e-3, 1e-2, 3e-2]
+        for method in curves.METHODS[1:]:
+            budget = study.budget_of(method)
+            assert (budget.rates, budget.rate_seeds, budget.seeds) == (tried, [1], [42, 43, 44])
+            assert not budget.scan
+    quarter = found["data-1-4"]
+    draws = [{item.id for item in quarter.items(seed).items} for seed in (42, 43, 44)]
+    assert {len(draw) for draw in draws} == {round(len(usual.training) / 4)}
+    assert draws[0] != draws[1] != draws[2] != draws[0]
+    assert quarter.items(42) == quarter.items(42)
+    assert len(found["steps-2"].items(1)) == len(usual.training)
+    assert identity(other)["name"] == str(early)
     assert found["state-10"].clip is other and found["steps-2"].clip is usual.clip
     assert len({study.results for study in found.values()}) == len(found)
     assert len({study.config.runs_dir for study in found.values()}) == len(found)
     assert all(study.choice == {"select_on": "last"} for study in found.values())
-    assert usual.choice["select_on"] == "val" and len(usual.training) > len(larger)
+    assert found["size-r2"].able == (curves.OURS, curves.LORA)
+    with pytest.raises(ValueError, match="toy, LoRA: its row has no rate yet; run `python -m"):
+        replace(quarter, given={}).row(curves.LORA)
+
+
+def test_clips_are_pooled_by_their_mean_too(usual):
+    usual.training = replace(usual.training, kind="video")
+    found = {study.results.name: study for study in curves.points(usual, [], RATES)}
+    assert list(found) == ["data-1-4", "pooling-mean"]
+    assert found["pooling-mean"].config.similarity == "mean_pooled"
+    assert curves.ZERO_SHOT in found["pooling-mean"].able
+
+
+@pytest.mark.parametrize("r", curves.SIZES)
+def test_lora_has_as_many_numbers_as_ours(usual, r):
+    model, counts = RetrievalModel(usual.clip, usual.processor), []
+    for method, options in curves.sizes(usual, r).items():
+        methods.attach(model, method, method, **options)
+        counts.append(sum(part.numel() for part in model.trainable_parameters()))
+    model.set_adapter(None)
+    methods.attach(model, curves.LORA, "one", rank=1)
+    step = sum(part.numel() for part in model.trainable_parameters())
+    assert abs(counts[0] - counts[1]) <= step
+
+
+def test_a_state_that_was_not_frozen_is_refused(tmp_path):
+    protocol = tmp_path / PROTOCOL
+    protocol.write_text(json.dumps({"frozen": {"states": {"10": "ab" * 32}}}))
+    for name in ("model-10", "model-20"):
+        with pytest.raises(ValueError, match=f"{name}.*: not the state '{name[-2:]}' that was"):
+            curves.check_state(state(tmp_path / name, b"weights"), protocol)
+
+
+def test_each_seed_trains_on_its_own_draw_and_its_row_is_read_again(usual):
+    study = next(one for one in curves.points(usual, [], RATES) if one.share == 1 / 4)
+    study.budget = replace(study.budget, epochs=1, seeds=[42, 43], seeds_of={})
+    study.given = {"projection": 1e-2}
+    study.tries = False
+    row = study.run("projection")
+    digests = {run["data_digest"] for run in row.records.values()}
+    assert len(digests) == 2 and study.row("projection") == row
+    assert row.world == world_of(study.folder) == ""
 
 
 def test_the_command_runs_all_or_what_is_named(usual, monkeypatch, capsys, tmp_path):
-    ran = []
+    ran, results = [], tmp_path / "curves"
     monkeypatch.setattr(
         Study, "run_all", lambda study, names: ran.append((study.results.name, *names))
     )
-    assert main(["curves", str(usual.folder), "--results", str(tmp_path)]) == 0
-    assert [point[1:] for point in ran] == 4 * [curves.METHODS]
-    assert capsys.readouterr().out.splitlines()[0] == f"{tmp_path / 'data-1-16'}:"
+    row = MethodRow("toy", curves.LORA, {}, lr=1e-2)
+    row.save(tmp_path / "methods")
+    assert main(["curves", str(usual.folder), "--results", str(results)]) == 0
+    assert ran[0] == ("data-1-16", *curves.METHODS[1:])
+    assert ran[-1] == ("size-r32", curves.OURS, curves.LORA) and len(ran) == 6
+    assert capsys.readouterr().out.splitlines()[0] == f"{results / 'data-1-16'}:"
     ran.clear()
     few = ["--points", "steps-2", "data-1-4", "--methods", "LoRA"]
-    assert main(["curves", str(usual.folder), "--results", str(tmp_path), *few]) == 0
+    assert main(["curves", str(usual.folder), "--results", str(results), *few]) == 0
     assert ran == [("steps-2", "LoRA"), ("data-1-4", "LoRA")]
-    assert main(["curves", str(usual.folder), "--results", str(tmp_path), "--points", "half"]) == 1
-    said = "error: no point 'half': expected some of data-1-16, data-1-4, steps-0.5, steps-2\n"
-    assert capsys.readouterr().err == said
+    assert main(["curves", str(usual.folder), "--results", str(results), "--points", "half"]) == 1
+    assert capsys.readouterr().err.startswith("error: no point 'half': expected some of data-1-16,")

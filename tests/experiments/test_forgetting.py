@@ -1,4 +1,4 @@
-"""What is forgotten: kept adapters of a toy study, tested on other pictures; and what was measured."""
+"""What is forgotten: kept adapters of a toy study, tested on other pictures."""
 
 import json
 from dataclasses import replace
@@ -7,7 +7,6 @@ import pytest
 
 from cma import data
 from experiments import forgetting
-from experiments import study as studies
 from experiments.__main__ import main
 from experiments.rows import DIRECTIONS, Budget, MethodRow, read_rows
 from experiments.study import Study
@@ -19,9 +18,8 @@ from tests.toy_data import write_images
 def test_kept_adapters_are_tested_once(
     folder, config, toy_processor, tmp_path, monkeypatch, capsys
 ):
-    budget = Budget(epochs=1, rates=[1e-2], rate_seeds=[9], seeds=[1, 2])
+    budget = Budget(epochs=1, rates=[1e-3, 1e-2], rate_seeds=[9], seeds=[1, 2], scan=False)
     study = Study(build_clip(), toy_processor, folder, config, budget, tmp_path / "methods")
-    monkeypatch.setattr(studies, "EXTENSIONS", 0)
     row, zero_shot = study.run("projection"), study.run("zero-shot")
     runs = {seed: record["name"] for seed, record in row.records.items()}
     assert forgetting.tested(study, row, runs).ranks == row.ranks  # on the row's own test split
@@ -50,7 +48,7 @@ def test_kept_adapters_are_tested_once(
     for way in DIRECTIONS:
         gain = entry["R@1"][way][0] - content["R@1 of zero-shot"][way][0]
         assert entry["difference"][way][0] == pytest.approx(gain, abs=0.02)
-    assert entry["lr"] == entry["gentlest"]["lr"] == 1e-2  # the only one
+    assert (entry["lr"], entry["gentlest"]["lr"]) == (row.lr, forgetting.gentlest(row))
     assert set(entry["gentlest"]) == {"lr", "R@1", "difference"}
     (study.results / "toy-lora.json").unlink()
     monkeypatch.setattr(forgetting, "gentlest", None)
@@ -65,8 +63,20 @@ def test_the_gentlest_rate_is_the_smallest_of_those_that_are_nearly_as_good():
     rates = [
         {"lr": lr, "seed": s, "mR": mr} for lr, of in scores.items() for s, mr in enumerate(of)
     ]
-    row = MethodRow("toy", "LoRA", {"rate_seeds": [0, 1]}, rates=rates, lr=3e-3)
+    row = MethodRow("toy", "LoRA", {"rate_seeds": [0, 1], "epochs": 4}, rates=rates, lr=3e-3)
     assert forgetting.gentlest(row) == 1e-3
+    for entry in rates:
+        entry["epochs"] = 4
+    scanned = {"lr": 1e-4, "seed": 0, "epochs": 1, "mR": 99.0}
+    assert forgetting.gentlest(replace(row, rates=[scanned, *rates])) == 1e-3
+
+
+def test_an_adapter_of_another_backbone_is_refused(folder, config, toy_processor, tmp_path):
+    study = Study(build_clip(), toy_processor, folder, config, Budget(), tmp_path / "methods")
+    made = {"42": {"backbone": {"name": "mini", "revision": "4567"}}}
+    row = MethodRow("toy", "LoRA", {}, records=made)
+    with pytest.raises(ValueError, match="toy-lora: its backbone is 4567, not "):
+        forgetting.tested(study, row, {"42": "toy-lora"})
 
 
 def test_what_is_recorded_is_of_the_runs_of_the_rows_here():

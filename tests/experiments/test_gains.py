@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from cma.plots import save
-from experiments import gains, published
+from experiments import gains, published, tables
 from experiments.rows import DIRECTIONS, MethodRow
 from tests import ROOT
 from tests.experiments.test_report import record
@@ -46,78 +46,162 @@ ROWS = [
 ]
 
 
-def test_the_sentences_are_computed_from_the_rows():
-    lines = gains.summary([*ROWS, row(OURS, 0.2, dataset="half")]).splitlines()
-    assert lines[0] == gains.PICTURE and lines[1] == "" and len(lines) == 5
-    assert lines[2] == "1. The adapter trains 100 numbers, 2.0 % of those of full fine-tuning."
-    start = (
-        "2. On mini-flickr30k the adapter gains over zero-shot, in points of R@1: text-to-image +"
-    )
-    assert lines[3].startswith(start)
-    assert "full fine-tuning's gain." in lines[3] and lines[3].count("[") == 6
-    both = "(both ways)"
-    assert lines[4] == (
-        "3. Clearly better than the adapter (Holm's rule over 8 comparisons): full fine-tuning "
-        f"{both} on mini-flickr30k. Clearly worse: zero-shot {both}, CoOp {both} on mini-flickr30k."
-    )
-    other = [row(m, chance, dataset="b") for m, chance in ((ZERO, 0.1), (OURS, 0.3), (FULL, 0.3))]
-    end = gains.summary([*ROWS, *other]).splitlines()[-1]
-    assert (
-        "over 8 and 4 comparisons" in end
-        and f"{both} on mini-flickr30k; none on b. Clearly worse: " in end
-    )
-    little = gains.summary([ROWS[0], ROWS[1], row(FULL, 0.12)])
-    none = "no share (full fine-tuning gains too little)"
-    assert (
-        f"; that is {none} text-to-image and {none} image-to-text of full fine-tuning's gain."
-        in little
-    )
+PLANNED = {
+    "first": {"mini-flickr30k": [FULL, gains.WITHOUT, "LoRA"]},
+    "second": {"mini-flickr30k": [ZERO, "CoOp"]},
+}
 
 
-def test_the_points_of_the_curves_are_one_sentence(tmp_path):
+def findings(rows, points=None, planned=PLANNED, costs=None) -> gains.Findings:
+    return gains.Findings(gains.by_dataset(rows), points or {}, planned, costs or {})
+
+
+def cells(found: gains.Findings) -> dict[str, str]:
+    """README's table, {claim: what we find}."""
+    lines = [line for line in gains.summary(found).splitlines() if line.startswith("| ")]
+    return dict(line.strip("| ").split(" | ") for line in lines[2:])
+
+
+def test_each_claim_is_answered_from_the_rows():
+    costs = {"image": {OURS: {"time": 0.73, "memory": 0.66}}}
+    found = findings(ROWS, costs=costs)
+    said = cells(found)
+    assert gains.summary(found).startswith(gains.PICTURE) and len(said) == 5
+    near = said["near full fine-tuning, or above it"]
+    gain = gains.difference(ROWS[1], ROWS[2], DIRECTIONS[0])
+    share = gains.share_of_gain(ROWS[1], ROWS[2], ROWS[0], DIRECTIONS[0])
+    expected = "{:.0f} % [{:.0f}, {:.0f}] of the gain, ".format(*share) + gains.points_of(gain)
+    assert f"text-to-image: {expected} points: clearly worse; not near" in near
+    sharing = said["sharing weights between the towers helps"]
+    assert sharing.split("<br>")[0] == "text-to-image on mini-flickr30k: not measured yet"
+    others = said["better than other adapters"].split("<br>")
+    assert others == [
+        "mini-flickr30k: ours is not clearly different: LoRA (both ways)",
+        "mini-flickr30k: ours is clearly better: CoOp (both ways)",
+    ]
+    cost = "It trains 100 numbers, 2.0 % of those of full fine-tuning; image: 73 % of the time"
+    assert said["fewer parameters, less time, one backbone"].startswith(cost)
+    assert said["less overfitting with little data"] == gains.NOT_MEASURED
+    lora = "text-to-image on mini-flickr30k ours is not clearly different from LoRA (+0.0 "
+    assert lora in gains.summary(found)
+    assert gains.summary(found).endswith(gains.CANNOT_SAY)
+
+
+def test_near_full_fine_tuning_is_an_interval_above_minus_two_points():
+    full = row(FULL, 0.4)
+    assert gains.near_full(full, full, DIRECTIONS[0])
+    wide = row(OURS, 0.4)  # other luck of the seeds: the same mean, or nearly
+    gain, low, *_ = gains.difference(wide, full, DIRECTIONS[0])
+    assert gains.near_full(wide, full, DIRECTIONS[0]) == (low > -2)
+    assert not gains.near_full(row(OURS, 0.3), full, DIRECTIONS[0])
+    nearly = cells(findings([ROWS[0], row(OURS, 0.5), full]))
+    assert "clearly better; near<br>" in nearly["near full fine-tuning, or above it"]
+
+
+def test_share_and_points_are_always_both_told():
+    of = {one.method: one for one in ROWS}
+    said = gains.share_and_points(of, DIRECTIONS[0])
+    assert re.fullmatch(r"\d+ % \[\d+, \d+\] of the gain, -[\d.]+ \[.*\] points", said)
+    little = gains.share_and_points(of | {FULL: row(FULL, 0.12)}, DIRECTIONS[0])
+    assert little.startswith(f"{gains.NO_SHARE}, +")
+
+
+def test_the_points_of_the_curves_are_read_with_the_rows_that_they_leave_as_they_are(tmp_path):
     better = row(OURS, 0.37)
-    for part in ("data-1-16", "data-1-4", "state-700", "steps-0.5"):
-        of = {
-            "data-1-4": [ROWS[0], better, ROWS[2]],
-            "state-700": [ROWS[0], ROWS[1], row(FULL, 0.12)],
-        }
-        for one in of.get(part, ROWS[:3]):
+    for one in ROWS:
+        one.save(tmp_path / "methods")
+    parts = {
+        "data-1-16": [ROWS[1], ROWS[2], ROWS[4]],
+        "size-r2": [better, ROWS[4]],
+        "state-700": [ROWS[1], ROWS[2]],  # zero-shot of another backbone is another
+        "pooling-mean": ROWS[:3],
+        "my-notes": ROWS,
+    }
+    for part, rows in parts.items():
+        for one in rows:
             one.save(tmp_path / "curves" / part)
-    ROWS[4].save(tmp_path / "curves" / "steps-0.5")
-    (tmp_path / "curves" / "my-notes").mkdir()
-    *before, last = gains.summary(ROWS, gains.read_points(tmp_path)).splitlines()
-    assert before == gains.summary(ROWS).splitlines()
-    start = "4. With another backbone, fewer items, or fewer or more steps (4 trainings), the adapter's share "
-    start += "of full fine-tuning's gain in text-to-image R@1 goes from "
-    lowest, highest = last.removeprefix(start).removesuffix(".").split(" to ")
-    assert lowest == f"{gains.NO_SHARE} (mini-flickr30k with a backbone of 700 steps)"
-    share = r"(\d+) % \[\d+, \d+\] \(mini-flickr30k with 1/4 of its training items\)"
-    found = gains.share_of_gain(better, ROWS[2], ROWS[0], DIRECTIONS[0])
-    assert re.fullmatch(share, highest)[1] == f"{found[0]:.0f}"
-    assert gains.read_points(tmp_path / "curves") == {}
+    found = gains.Findings.read(tmp_path)
+    names = ["1/16 of its training items", "r2", "frames pooled by the mean"]
+    assert list(found.points) == [f"mini-flickr30k with {name}" for name in names]
+    assert found.points[f"mini-flickr30k with {names[1]}"][FULL] == ROWS[2]
+    little = cells(found)["less overfitting with little data"]
+    assert little.startswith(f"mini-flickr30k with {names[0]}: ") and "<br>LoRA there: " in little
+    table = tables.curves(found).splitlines()
+    assert len(table) == 2 + 2 * 4 and "| mini-flickr30k with r2 | LoRA | " in table[7]
+    assert table[2].count(gains.NOT_MEASURED) == 2  # new things and other
+    assert gains.Findings.read(tmp_path / "curves").points == {}
 
 
 def test_nothing_is_said_of_a_dataset_that_lacks_a_row():
-    assert gains.summary([]) == gains.summary(ROWS[1:]) == gains.NONE == published.markdown([])
+    lacking = gains.summary(findings(ROWS[1:]))
+    assert gains.summary(findings([])) == lacking == gains.NONE == published.markdown([])
 
 
-def test_a_verdict_needs_a_small_p_of_all_comparisons_together():
-    told = gains.compared({one.method: one for one in ROWS})
-    assert len(told) == 8 and told["text_to_visual", "LoRA"][3] == 1
-    assert all(told[way, FULL][3] < gains.CLEAR and told[way, FULL][2] < 0 for way in DIRECTIONS)
+def test_a_verdict_needs_a_small_p_of_all_comparisons_that_its_family_plans():
+    told = gains.verdicts(findings(ROWS))
+    assert len(told) == 10  # three and two methods, both ways
+    blank = told["mini-flickr30k", gains.WITHOUT, DIRECTIONS[0]]
+    assert blank.word == blank.blank == gains.NOT_MEASURED
+    raw = gains.difference(ROWS[1], ROWS[2], DIRECTIONS[0])
+    full = told["mini-flickr30k", FULL, DIRECTIONS[0]]
+    assert full.p == pytest.approx(6 * raw[3]) and full.word == "clearly worse"
+    assert told["mini-flickr30k", "LoRA", DIRECTIONS[0]].word == "not clearly different"
+    alone = gains.verdicts(findings(ROWS, planned={}))  # a dataset that nobody planned
+    assert len(alone) == 8
+    notebook = gains.compared({one.method: one for one in ROWS})
+    assert {key[1:]: value.p for key, value in alone.items()} == {
+        (method, way): values[3] for (way, method), values in notebook.items()
+    }
 
 
-def test_the_table_of_differences_has_each_other_method_with_its_corrected_p():
-    header, _, *lines = gains.differences([*ROWS, row(FULL, 0.4, dataset="alone")]).splitlines()
-    assert header == "| dataset | the adapter minus | T2I / T2V | I2T / V2T |" and len(lines) == 4
-    told = gains.compared({one.method: one for one in ROWS})
-    for method, line in zip((ZERO, FULL, "CoOp", "LoRA"), lines, strict=True):
+def test_a_marked_row_gets_no_verdict_and_its_cell_says_why():
+    marked = copy.deepcopy(ROWS[4])
+    marked.lost = {"43": "loss NaN"}
+    found = findings([*ROWS[:4], marked])
+    verdict = gains.verdicts(found)["mini-flickr30k", "LoRA", DIRECTIONS[0]]
+    why = "no verdict (LoRA: seed 43 could not be trained)"
+    assert verdict.word == why
+    assert f"| mini-flickr30k | LoRA | {why} | {why} |" in gains.differences(found)
+
+
+def test_the_table_of_differences_has_each_planned_method_with_its_corrected_p():
+    found = findings([*ROWS, row(FULL, 0.4, dataset="alone")])
+    header, _, *lines = gains.differences(found).splitlines()
+    assert header == "| dataset | the adapter minus | T2I / T2V | I2T / V2T |" and len(lines) == 5
+    told = gains.verdicts(found)
+    methods = (FULL, gains.WITHOUT, "LoRA", ZERO, "CoOp")
+    for method, line in zip(methods, lines, strict=True):
         assert line.startswith(f"| mini-flickr30k | {method} | ")
         for way in DIRECTIONS:
-            gain, low, high, p = told[way, method]
-            expected = f"{gain:+.1f} [{low:+.1f}, {high:+.1f}], p {p:.3f} |"
-            assert expected.replace("-0.0", "+0.0") in line
-    assert gains.differences([]) == "No record yet."
+            gain, low, high, p, blank = told["mini-flickr30k", method, way]
+            expected = blank or f"{gain:+.1f} [{low:+.1f}, {high:+.1f}], p {p:.3f}"
+            assert f"{expected} |".replace("-0.0", "+0.0") in line
+    assert gains.differences(findings([], planned={})) == "No record yet."
+
+
+def test_rows_are_read_on_further_test_sets():
+    one = copy.deepcopy(ROWS[1])
+    way, back = DIRECTIONS
+    one.further = {"0": {"mini-flickr30k-other": {way: [1, 2, 1, 1], back: [1, 3]}}}
+    there = one.on("other")
+    assert (there.dataset, there.text_to_item) == ("mini-flickr30k-other", [0, 0, 1, 1])
+    assert there.hits(way).tolist() == [[True, False, True, True]] and one.on("new") is None
+    one.further["0"]["mini-flickr30k-other"][way].append(1)
+    with pytest.raises(ValueError, match="mini-flickr30k-other has 5 texts of 2 items"):
+        one.on("other")
+    one.further["0"]["mini-flickr30k-other"][way].pop()
+    table = tables.further(findings([one])).splitlines()
+    assert table[2].startswith(f"| mini-flickr30k-other | {OURS} | 75.0 [")
+
+
+def test_a_second_world_says_which_verdicts_repeat(tmp_path):
+    for one in (ROWS[1], row(FULL, 0.41), row("LoRA", 0.1)):
+        one.save(tmp_path / tables.SECOND / "methods")
+    header, _, *lines = tables.repeated(findings(ROWS), tmp_path).splitlines()
+    assert header == "| ours minus | way | first world | second world | repeats |"
+    ends = {line.split(" | ")[0].strip("| "): line[-6:] for line in lines}
+    assert ends == {FULL: " yes |", gains.WITHOUT: " yes |", "LoRA": "| no |"}
+    assert tables.repeated(findings(ROWS), tmp_path / "none") == gains.NONE
 
 
 def test_the_figure_is_small_and_shows_the_notebooks_runs_where_there_are_no_rows(tmp_path):

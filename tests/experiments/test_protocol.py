@@ -5,20 +5,32 @@ budgets.
 import hashlib
 import json
 import re
+from dataclasses import asdict
 
 import pytest
 
+from cma import methods
 from cma.backbone import MINI
-from data_prep.mini.build import BUILD, ORIGIN
+from data_prep.mini.build import BUILD, ORIGIN, READERS, TESTS
 from data_prep.mini.things import LEXICON
-from experiments.rows import Budget, read_rows
-from experiments.study import PROTOCOL, budget_of
+from experiments import gains
+from experiments.rows import KEPT, NEAR, SCANNED, MethodRow, read_rows
+from experiments.study import EXTENSIONS, PROTOCOL, budget_of
+from experiments.world import FIRST, revision
 from tests import ROOT
 from tests.bench.headroom import GAIN, MOST
 
 PROTOCOL_FILE = ROOT / "results" / PROTOCOL
 CONTENT = json.loads(PROTOCOL_FILE.read_text("utf-8"))
+RETIRED = ROOT / "results" / FIRST
+BEFORE = json.loads((RETIRED / PROTOCOL).read_text("utf-8"))
 BENCHMARKS = ("mini-flickr30k", "mini-msrvtt")
+
+
+def rows_here() -> list[MethodRow]:
+    """The rows of the study, and those that were retired."""
+    folders = [place / "methods" for place in (ROOT / "results", RETIRED)]
+    return [row for folder in folders for row in read_rows(folder)]
 
 
 def test_world_and_backbone_are_those_that_were_frozen():
@@ -27,7 +39,11 @@ def test_world_and_backbone_are_those_that_were_frozen():
     assert frozen["lexicon"] == hashlib.sha256(LEXICON.read_bytes()).hexdigest()
     weights = (MINI / "model.safetensors").read_bytes()
     assert frozen["backbone"] == hashlib.sha256(weights).hexdigest() and len(weights) <= 20e6
-    assert len({frozen["backbone"], *frozen["states"].values()}) == 3
+    assert len({frozen["backbone"], *frozen["states"].values()}) == 1 + len(frozen["states"])
+    worlds = {name for name in READERS if name not in TESTS}
+    assert frozen["pixels"].keys() == worlds
+    same = BEFORE["frozen"]["pixels"]
+    assert same.items() <= frozen["pixels"].items()  # the world that was there stays as it is
 
 
 @pytest.mark.minis
@@ -47,7 +63,8 @@ def test_the_card_names_the_states_that_the_curves_were_trained_on():
         revision = hashlib.sha256(bytes.fromhex(digest)).hexdigest()[:12]
         runs = [
             run
-            for row in read_rows(ROOT / "results" / "curves" / state)
+            for place in (ROOT / "results", RETIRED)
+            for row in read_rows(place / "curves" / state)
             for run in row.records.values()
         ]
         assert {run["backbone"]["revision"] for run in runs} == {revision}
@@ -66,14 +83,39 @@ def test_the_gates_were_passed_on_validation(name):
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_every_row_has_the_budget_of_the_protocol(name):
-    budget = vars(budget_of(name, PROTOCOL_FILE))
-    assert budget == CONTENT["budgets"][name] and set(budget) == set(vars(Budget()))
-    for row in read_rows(ROOT / "results" / "methods"):
+def test_every_row_has_the_budget_of_its_protocol_and_its_backbone(name):
+    """Rows of the backbone before have the protocol that is kept in first-world/."""
+    budget = budget_of(name, PROTOCOL_FILE)
+    assert asdict(budget) == CONTENT["budgets"][name]
+    for row in rows_here():
         if row.dataset == name:
-            assert budget.items() <= row.budget.items()
-            reported, tried = (
-                {*row.records, *row.ranks},
-                {str(entry["seed"]) for entry in row.rates},
-            )
-            assert not reported & tried
+            revisions = {run["backbone"]["revision"] for run in row.records.values()}
+            if revisions == {revision(CONTENT["frozen"]["backbone"])} and "scan" in row.budget:
+                assert asdict(budget.of(row.method)).items() <= row.budget.items()
+            else:
+                assert revisions <= {revision(BEFORE["frozen"]["backbone"])}
+                assert BEFORE["budgets"][name].items() <= row.budget.items()
+            reported = {*row.records, *row.ranks}
+            assert not reported & {str(entry["seed"]) for entry in row.rates}
+
+
+def test_the_comparisons_that_are_planned_are_all_of_ours_each_once():
+    families = CONTENT["verdicts"]["families"]
+    assert sum(2 * len(methods) for methods in families["first"].values()) == 12
+    kinds = {"mini-flickr30k": "image", "mini-msrvtt": "video"}
+    for name, kind in kinds.items():
+        planned = [method for of in families.values() for method in of[name]]
+        able = [m for m in methods.NAMES if kind in methods.class_of(m).kinds]
+        assert sorted(planned) == sorted({*able} - {"cross-modal adapter"})
+
+
+def test_the_rule_of_the_protocol_is_that_of_the_code():
+    assert all(budget_of(name, PROTOCOL_FILE).rates == list(SCANNED) for name in BENCHMARKS)
+    assert (SCANNED[0], SCANNED[-1], EXTENSIONS) == (3e-5, 1.0, 2)
+    assert f"under {KEPT:.0%}".replace("%", " %") in CONTENT["rates"]
+    assert f"above -{NEAR:g} points" in CONTENT["verdicts"]["rule"]
+    assert f"p is below {gains.CLEAR:g}" in CONTENT["verdicts"]["rule"]
+    five = [42, 43, 44, 45, 46]
+    pictures = budget_of("mini-flickr30k", PROTOCOL_FILE)
+    for method in ("cross-modal adapter", *gains.FIRST):
+        assert pictures.of(method).seeds == five

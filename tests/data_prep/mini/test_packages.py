@@ -32,7 +32,7 @@ def integrity(content):
 
 @pytest.fixture
 def npm(tmp_path, monkeypatch):
-    """A registry that serves `npm.content`, records its calls, and fails when there is no content."""
+    """A registry that serves `npm.content`, records its calls, and fails without content."""
 
     def pack(arguments, **_):
         assert arguments[:2] == ["pack", f"{NAME}@1.2.3"]

@@ -15,7 +15,7 @@ from cma.media import read_frames
 from cma.media.video import frame_indices
 from cma.recipes import recipe
 from data_prep.__main__ import main
-from data_prep.mini import build, events, pictures, world
+from data_prep.mini import build, events, other_describers, pictures, world
 from data_prep.mini.describers import HABITS, ceiling
 from data_prep.mini.events import frames_of
 from data_prep.mini.things import STYLES, read_things
@@ -53,8 +53,7 @@ def captions_of(record):
 
 def codes_of(record):
     return {
-        one.code
-        for one in (record.scene.groups if isinstance(record, pictures.Picture) else record.events)
+        one.code for one in (record.scene.groups if hasattr(record, "scene") else record.events)
     }
 
 
@@ -173,6 +172,7 @@ def built(tmp_path_factory):
             for number, name in enumerate(sizes.split(), start=2):
                 patch.setattr(module, name, number)
             patch.setattr(module, "PAIRS", 1)
+        patch.setattr(other_describers, "OTHER", 7)
         square = Image.new("RGBA", (128, 128), (200, 30, 30, 255))
         patch.setattr(world, "drawing", lambda *_: square)
         patch.setattr(world, "animations", dict)
@@ -192,10 +192,8 @@ def test_the_readers_of_the_real_formats_prepare_it(built, capsys):
     assert sizes["mini-flickr30k"] == {"train": 2, "val": 3, "test": 4}
     assert sizes["mini-msrvtt"] == {"train": 2, "val": 3, "test": 4}
     assert sizes["mini-msrvtt-whole"] == sizes["mini-msrvtt-moments"] == {"test": 4}
-    assert (sizes["mini-flickr30k-new"], sizes["mini-flickr30k-twins"]) == (
-        {"test": 5},
-        {"test": 6},
-    )
+    further = [sizes[f"mini-flickr30k-{kind}"] for kind in ("new", "other", "twins")]
+    assert further == [{"test": 5}, {"test": 7}, {"test": 6}]
     assert all(
         count["found"] == count["expected"]
         and count["captions"]["found"] == count["captions"]["expected"]
@@ -219,6 +217,50 @@ def test_what_is_there_is_not_built_again(built, capsys, monkeypatch):
     monkeypatch.setattr(build, "draw_pictures", None)
     build.build_minis(built, workers=1)
     assert capsys.readouterr().out.count("already in") == len(BENCHMARKS)
+
+
+def test_another_seed_is_another_world_of_pictures_with_the_same_rules(lexicon, drawn, monkeypatch):
+    for name in ("TRAIN", "VAL", "TEST", "NEW"):
+        monkeypatch.setattr(pictures, name, 100)
+    monkeypatch.setattr(pictures, "PAIRS", 10)
+    monkeypatch.setattr(other_describers, "OTHER", 100)
+    again = pictures.draw_pictures(lexicon, seed=7) | other_describers.draw_others(lexicon, seed=7)
+    for name, records in (drawn | other_describers.draw_others(lexicon)).items():
+        scenes = {one.scene for one in again.get(name, [])}
+        assert scenes.isdisjoint(getattr(one, "scene", None) for one in records)
+    train = of_split(again["mini-flickr30k"], "train")
+    rest = [one for records in again.values() for one in records if one.split != "train"]
+    assert len(train) == 100 and len(rest) == 100 + 100 + 100 + 100 + 60
+    pairs = [
+        {frozenset((a, b)) for one in part for a in codes_of(one) for b in codes_of(one) if a < b}
+        for part in (train, of_split(drawn["mini-flickr30k"], "test"))
+    ]
+    assert pairs[0].isdisjoint(pairs[1]) and spoken(train).isdisjoint(spoken(rest))
+
+
+def test_the_seed_of_a_world_is_named_unless_it_is_the_usual_one(built, tmp_path, monkeypatch):
+    assert "seed" not in build.origin("mini-flickr30k")
+    assert build.origin("mini-flickr30k", 7)["seed"] == 7
+    built_at = json.loads((built / "sources" / "mini-flickr30k-new" / build.ORIGIN).read_text())
+    assert "seed" not in built_at
+    other = tmp_path / "sources" / "mini-flickr30k-new"
+    other.mkdir(parents=True)
+    (other / build.ORIGIN).write_text(json.dumps(built_at | {"seed": 7}))
+    wanted = []
+    monkeypatch.setattr(build, "draw_pictures", lambda lexicon, seed: {})
+    monkeypatch.setattr(build, "draw_others", lambda lexicon, seed: {})
+    monkeypatch.setattr(build, "draw_clips", lambda lexicon: {})
+    monkeypatch.setattr(build, "prepare", lambda *_, **__: None)
+
+    def write(name, *_):
+        wanted.append(name)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(build, "_write_source", write)
+    for seed, first in ((7, "mini-flickr30k"), (42, "mini-flickr30k")):
+        with pytest.raises(KeyboardInterrupt):
+            build.build_minis(tmp_path, 1, seed)
+        assert wanted[-1] == first
 
 
 def test_a_half_built_benchmark_is_built_again(built, monkeypatch, capsys):

@@ -1,0 +1,115 @@
+"""Which part of full fine-tuning's gain ours has, by describer and by number of things.
+
+What a describer says, or how many things a picture shows, decides what must be learnt for it:
+`python -m experiments parts --help`. Nothing is trained.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from cma import data
+from cma.files import read_jsonl, write_whole
+from data_prep.mini.describers import HABITS
+from data_prep.mini.other_describers import FREE_HABITS
+from data_prep.mini.world import RECORDS
+
+from .published import FULL, ZERO_SHOT
+from .published import PAPER as OURS
+from .rows import MethodRow, difference, read_rows, share_of_gain
+
+FILE = "parts.json"  # in the folder of results
+WAY = "text_to_visual"
+SAYERS = {"": tuple(HABITS), "other": tuple(FREE_HABITS)}  # by test set: "" is test itself
+LARGEST = 4  # pictures of so many things or more are one part
+
+
+def parts_of(numbers: Sequence[int], habits: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return which texts belong to each part, {"describer NAME" | "N things": bool [T]}.
+
+    numbers: how many things each item shows. Each item has one text of each of `habits`, in order.
+    """
+    said = np.tile(np.arange(len(habits)), len(numbers))
+    shown = np.repeat(np.minimum(numbers, LARGEST), len(habits))
+    parts = {f"describer {name}": said == at for at, name in enumerate(habits)}
+    for number in sorted({*shown.tolist()}):
+        words = "1 thing" if number == 1 else f"{number} things"
+        parts[words + (" or more" if number == LARGEST else "")] = shown == number
+    return parts
+
+
+def limited(row: MethodRow, kept: np.ndarray) -> MethodRow:
+    """Return a row with only some of its texts [T], and only text-to-visual."""
+    owner = np.unique(np.array(row.text_to_item)[kept], return_inverse=True)[1]
+    ranks = {seed: {WAY: np.array(of[WAY])[kept].tolist()} for seed, of in row.ranks.items()}
+    return replace(row, ranks=ranks, text_to_item=owner.tolist())
+
+
+def measured(
+    of: Mapping[str, MethodRow], numbers: Sequence[int], habits: Sequence[str]
+) -> dict[str, dict]:
+    """Return {part: {"texts", "share", "points"}}: the share of full fine-tuning's gain in R@1 that
+    ours has, or None, and ours − full in points, each with its interval.
+    """
+    found = {}
+    for name, kept in parts_of(numbers, habits).items():
+        ours, full, start = (limited(of[method], kept) for method in (OURS, FULL, ZERO_SHOT))
+        share = share_of_gain(ours, full, start, WAY)
+        points = difference(ours, full, WAY)[:3]
+        found[name] = {
+            "texts": int(kept.sum()),
+            "share": share and [round(value, 1) for value in share],
+            "points": [round(value, 2) for value in points],
+        }
+    return found
+
+
+def things_in(folder: Path) -> list[int]:
+    """Return how many things each test picture shows, from the records beside its pictures."""
+    records = [record for _, record in read_jsonl(folder / "media" / RECORDS, dict)]
+    shown = [record["scene"] for record in records if record["split"] == "test"]
+    return [
+        len(scene["spots"]) if "spots" in scene else sum(g["count"] for g in scene["groups"])
+        for scene in shown
+    ]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `python -m experiments parts`."""
+    parser.add_argument("folder", type=Path, help="a prepared dataset, such as data/mini-flickr30k")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="default: results")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Share out the gain of a study's rows by describer and by number of things, without training.
+
+    The rows of ours, full fine-tuning and zero-shot must be complete. Writes parts.json in the
+    folder of results.
+    """
+    name = data.load(options.folder, "test").name
+    rows = {
+        row.method: row for row in read_rows(options.results / "methods") if row.dataset == name
+    }
+    needed = (OURS, FULL, ZERO_SHOT)
+    if missing := [method for method in needed if method not in rows or not rows[method].ranks]:
+        raise ValueError(f"{options.results}: no finished row of {', '.join(missing)} on {name}")
+    content = {"rows": {}, "parts": {}}
+    for method in needed:
+        finished = {seed: run["finished"] for seed, run in rows[method].records.items()}
+        content["rows"][rows[method].name] = finished
+    for further, habits in SAYERS.items():
+        of = {method: rows[method].on(further) if further else rows[method] for method in needed}
+        if None in of.values():
+            continue
+        folder = options.folder.with_name(of[OURS].dataset)
+        content["parts"][of[OURS].dataset] = measured(of, things_in(folder), habits)
+    write_whole(options.results / FILE, json.dumps(content, indent=1) + "\n")
+    for dataset, found in content["parts"].items():
+        for part, values in found.items():
+            print(f"{dataset}, {part}: share {values['share']}, points {values['points']}")

@@ -1,0 +1,77 @@
+"""Shares of the gain by describer and by number of things, of made-up rows."""
+
+import json
+
+import numpy as np
+import pytest
+
+from data_prep.mini.describers import HABITS
+from experiments import parts, tables
+from experiments.__main__ import main
+from experiments.published import FULL, PAPER, ZERO_SHOT
+from experiments.rows import MethodRow
+from tests.experiments.test_report import record
+from tests.toy_data import write_images
+
+ITEMS = 60
+NUMBERS = [1, 2, 3, 4, 6] * (ITEMS // 5)
+
+
+def row(method: str, finds) -> MethodRow:
+    """A method that finds the texts [V, 5] that `finds` says."""
+    found = np.broadcast_to(finds, (ITEMS, 5))
+    ranks = {"text_to_visual": np.where(found, 1, 9).ravel().tolist()}
+    ranks["visual_to_text"] = [1] * ITEMS
+    run = json.loads(record(finished="now").to_json())
+    owner = np.repeat(range(ITEMS), 5).tolist()
+    return MethodRow("toy", method, {}, records={"1": run}, ranks={"1": ranks}, text_to_item=owner)
+
+
+def three() -> dict[str, MethodRow]:
+    """Zero-shot finds nothing, full all; ours the texts of one describer and single things."""
+    ours = (np.arange(5) == 0) | (np.array(NUMBERS) == 1)[:, None]
+    return {ZERO_SHOT: row(ZERO_SHOT, False), FULL: row(FULL, True), PAPER: row(PAPER, ours)}
+
+
+def test_each_text_is_in_one_part_by_describer_and_one_by_number():
+    found = parts.parts_of([1, 3, 7], ["list", "part"])
+    assert {name: kept.tolist() for name, kept in found.items()} == {
+        "describer list": [True, False] * 3,
+        "describer part": [False, True] * 3,
+        "1 thing": [True, True, False, False, False, False],
+        "3 things": [False, False, True, True, False, False],
+        "4 things or more": [False, False, False, False, True, True],
+    }
+
+
+def test_the_share_is_that_of_the_part():
+    found = parts.measured(three(), NUMBERS, list(HABITS))
+    assert found["describer list"] == {"texts": ITEMS, "share": [100] * 3, "points": [0, 0, 0]}
+    assert found["describer part"]["share"][0] == pytest.approx(20)
+    assert found["describer part"]["points"][0] == pytest.approx(-80)
+    assert found["1 thing"]["share"][0] == 100 and found["2 things"]["share"][0] == 20
+    assert found["4 things or more"]["texts"] == 2 * ITEMS
+    flat = parts.measured(three() | {FULL: row(FULL, False)}, NUMBERS, list(HABITS))
+    assert flat["2 things"]["share"] is None
+
+
+def test_the_command_reads_what_the_pictures_show(tmp_path, capsys):
+    folder = write_images(tmp_path / "data" / "toy", {"test": ITEMS}, captions=5)
+    groups = [{"split": "test", "scene": {"groups": [{"count": n}]}} for n in NUMBERS]
+    train = {"split": "train", "scene": {"groups": [{"count": 2}]}}
+    lines = "".join(json.dumps(one) + "\n" for one in [train, *groups])
+    (folder / "media" / "records.jsonl").write_text(lines)
+    words = ["parts", str(folder), "--results", str(tmp_path)]
+    assert main(words) == 1
+    assert "no finished row of cross-modal adapter, full fine-tuning, zero-shot on toy" in (
+        capsys.readouterr().err
+    )
+    for one in three().values():
+        one.save(tmp_path / "methods")
+    assert main(words) == 0
+    content = json.loads((tmp_path / parts.FILE).read_text())
+    assert content["rows"]["toy-zero-shot"] == {"1": "now"}
+    assert content["parts"]["toy"] == parts.measured(three(), NUMBERS, list(HABITS))
+    table = tables.shared_out(tmp_path).splitlines()
+    assert table[2] == "| toy | describer list | 100 % [100, 100] | +0.0 [+0.0, +0.0] |"
+    assert tables.shared_out(tmp_path / "none") == "No record yet."

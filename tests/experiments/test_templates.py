@@ -1,0 +1,93 @@
+"""No form of sentence is shared by the two worlds' describers, or by the backbone's training."""
+
+import random
+import re
+from itertools import chain
+from types import SimpleNamespace
+
+import pytest
+
+from data_prep.mini.describers import describe
+from data_prep.mini.other_describers import PATTERN_NAMES, describe_freely
+from data_prep.mini.other_scenes import DARK, LIGHT, draw_free_scene
+from data_prep.mini.scenes import GROUNDS, draw_scene
+from data_prep.mini.things import NUMBERS, read_things
+from experiments.pretraining.crowds import COLOUR_FORMS, GROUND_NAMES, Crowds
+
+LEXICON = read_things()
+KNOWN = [thing for thing in LEXICON.values() if not thing.is_new]
+CAPTIONS = 10_000
+COLOURS = {*LIGHT, *DARK, *(ground.colour for ground in GROUNDS.values())}
+
+
+def masks() -> dict[str, str]:
+    """Every name and way to say what is behind the things (X), and every number (N), in small
+    letters. One mark for both, because `orange` is both.
+    """
+    names = list(chain.from_iterable(thing.names for thing in LEXICON.values()))
+    of = {" ".join([*name.article.split()[1:], name.singular]) for name in names}
+    said = {name.lower() for name in of.union(*(name[1:] for name in names))}
+    grounds = {*chain.from_iterable(GROUND_NAMES.values()), *COLOURS}
+    for ground in GROUNDS.values():
+        grounds |= {ground.word, *ground.phrases}
+    for colour in COLOURS:
+        grounds |= {form.format(colour) for form in COLOUR_FORMS}
+        for words in chain.from_iterable(PATTERN_NAMES.values()):
+            grounds |= {words.format(a=colour, b=other) for other in COLOURS}
+    return dict.fromkeys(grounds | said, "X") | dict.fromkeys(NUMBERS.values(), "N")
+
+
+MASKS = masks()
+LONGEST = max(len(text.split()) for text in MASKS)
+
+
+def masked(caption: str) -> str:
+    """The caption in small letters, with the longest names, numbers and grounds masked."""
+    words = re.findall(r"[\w'’-]+|[^\w\s]", re.sub(r"\ban\b", "a", caption.lower()))
+    kept = []
+    while words:
+        for length in range(min(LONGEST, len(words)), 0, -1):
+            mask = MASKS.get(" ".join(words[:length]))
+            if mask:
+                break
+        kept.append(mask or words[0])
+        words = words[length if mask else 1 :]
+    return " ".join(kept)
+
+
+@pytest.fixture(scope="module")
+def first() -> set[str]:
+    chance, found = random.Random("first"), []
+    while len(found) < CAPTIONS:
+        found += describe(draw_scene(chance, KNOWN, "test"), LEXICON, chance)
+    return {masked(caption.text) for caption in found}
+
+
+@pytest.fixture(scope="module")
+def other() -> set[str]:
+    chance, found = random.Random("other"), []
+    while len(found) < CAPTIONS:
+        found += describe_freely(draw_free_scene(chance, KNOWN, "test"), LEXICON, chance)
+    return {masked(caption.text) for caption in found}
+
+
+def test_masking_leaves_the_form_of_a_sentence():
+    assert masked("Two foxes and a wedge of cheese, on the grass.") == "N X and a X , X ."
+    assert masked("fox, egg - snow") == masked("Ant, owl - red wall") == "X , X - X"
+    assert masked("An owl is behind") == "a X is behind"
+
+
+def test_the_other_describers_use_no_form_of_the_first(first, other):
+    assert len(first) > 100 and len(other) > 100
+    assert first.isdisjoint(other)
+
+
+def test_no_pretraining_caption_that_names_a_ground_has_a_form_of_a_describer(first, other):
+    drawings = [SimpleNamespace(concept=code, group="emoji") for code in LEXICON]
+    crowds = Crowds(None, drawings, LEXICON, grounds=0.5)
+    chance, found = random.Random("crowds"), []
+    while len(found) < CAPTIONS:
+        caption = crowds.caption(draw_scene(chance, KNOWN, "train"), chance)
+        if caption.grounds != frozenset(GROUNDS):
+            found.append(masked(caption.text))
+    assert not {*found} & (first | other)

@@ -10,6 +10,7 @@ from pathlib import Path
 from cma.files import printable
 from data_prep import frames, mini, own
 from data_prep.benchmarks import BENCHMARKS
+from data_prep.find import report
 from data_prep.prepare import prepare
 from data_prep.readers import BadInput, expand_home
 
@@ -21,7 +22,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m data_prep", description=sys.modules["data_prep"].__doc__
     )
-    commands = parser.add_subparsers(required=True, metavar="NAME")
+    parser.add_argument(
+        "--find", type=Path, metavar="DIR", help="say which benchmark a folder of downloads holds"
+    )
+    commands = parser.add_subparsers(metavar="NAME")
     mini.add_command(commands)
     frames.add_command(commands)
     readers = {
@@ -71,8 +75,14 @@ def run(arguments: Sequence[str] | None = None) -> None:
     """Run one command. Raises `BadInput`, ImportError or OSError for errors that the user can
     correct.
     """
-    options = expand_home(build_parser().parse_args(arguments))
-    options.run(options)
+    parser = build_parser()
+    options = expand_home(parser.parse_args(arguments))
+    if options.find:
+        print("\n".join(report(options.find)))
+    elif "run" in options:
+        options.run(options)
+    else:
+        parser.error("expected a NAME, or --find DIR")
 
 
 def _prepare(options: argparse.Namespace) -> None:

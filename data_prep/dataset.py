@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from cma import files
+from data_prep.containers import Pictures
 from data_prep.readers import BadInput
 
 SPLITS = ("train", "val", "test")
@@ -22,6 +23,7 @@ SEAL, METADATA, MEDIA, MISSING = "dataset.json", "metadata.jsonl", "media", "mis
 CHECKED = "checked.json"  # what `media.check` found
 HARMLESS = (".DS_Store", "desktop.ini", "Thumbs.db")  # added by file managers
 FRAMES = "frames"  # the decoded frames in a folder written by `data_prep.frames`
+PICTURES = "pictures"  # those of parquet files, written out
 
 
 class Counts(NamedTuple):
@@ -84,6 +86,8 @@ class Annotations:
     exact: bool = False
     captioned: bool = True  # False: the dataset is only searched, so no item needs a caption
     listed: Sequence[tuple[Path, list[str]]] | None = None  # folders of the source, and their files
+    form: str = ""  # which of the forms of an image benchmark it is
+    packed: Pictures | None = None  # media that have to be written out first
 
 
 class CaptionCleaner:
@@ -197,7 +201,7 @@ def refuse_other_content(out: Path, name: str) -> None:
 def _is_ours(path: Path) -> bool:
     if path.name == MEDIA:
         return path.is_symlink()
-    if path.name == FRAMES:
+    if path.name in (FRAMES, PICTURES):
         return path.is_dir()
     left = re.fullmatch(r"\.(.+)\.\d+\.tmp", path.name)  # a temporary file that a killed run left
     return (left[1] if left else path.name) in (SEAL, METADATA, MISSING, CHECKED, *HARMLESS)

@@ -9,6 +9,7 @@ from data_prep import media
 from data_prep.dataset import (
     CHECKED,
     MISSING,
+    PICTURES,
     SPLITS,
     Annotations,
     Counts,
@@ -48,11 +49,15 @@ def prepare(
     print(f"{annotations.name}: {', '.join(annotations.files)} under {source}")
     for note in annotations.notes:
         print(f"  {printable(note)}")
-    unlike = _unlike_published(annotations)
+    unlike = unlike_published(annotations)
     for fault in [*(f"not the published counts: {line}" for line in unlike), *annotations.faults]:
         print(f"  WARNING: {printable(fault)}")
 
     placed = {entry.id: entry for entry in annotations.entries}
+    if annotations.packed and not annotations_only:
+        source = out / PICTURES
+        annotations.packed.write(source)
+        annotations = replace(annotations, listed=None)
     if not annotations_only:
         placed = _place(annotations, media.MediaFiles(source, annotations.kind, annotations.listed))
     paths = {} if annotations_only else {id: source / entry.file for id, entry in placed.items()}
@@ -123,7 +128,7 @@ def _count(
     return counts
 
 
-def _unlike_published(annotations: Annotations) -> list[str]:
+def unlike_published(annotations: Annotations) -> list[str]:
     """The splits whose numbers of items or captions are not the published ones, with found /
     expected.
     """

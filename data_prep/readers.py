@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import pickle
 import re
 import reprlib
 from argparse import Namespace
@@ -10,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 STAND_INS = {  # how files begin that stand in for the real one, and what they are
     r"version https://(git-lfs|hawser)\.github\.com/spec": "a Git LFS pointer; get the file itself by "
@@ -22,11 +23,26 @@ STAND_INS = {  # how files begin that stand in for the real one, and what they a
 }
 
 
+BROKEN = (
+    pickle.UnpicklingError,
+    EOFError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    MemoryError,
+)
+
+
 class BadInput(ValueError):
     """A file, folder or option is not what was expected; the message names it and says what to do.
 
     A user can correct it, so the command line prints it as one line, without a traceback.
     """
+
+
+class NotThere(BadInput):
+    """No file of a benchmark is in the folder, not even a part of what it needs."""
 
 
 def expand_home(options: Namespace) -> Namespace:
@@ -37,6 +53,11 @@ def expand_home(options: Namespace) -> Namespace:
         {k: v.expanduser() for k, v in vars(options).items() if isinstance(v, Path)}
     )
     return options
+
+
+def shortened(error: Exception) -> str:
+    """Return the kind of an error and what it says, of bounded length."""
+    return f"{type(error).__name__}({reprlib.repr(str(error))})"
 
 
 def read_start(path: Path, size: int = 4096) -> str:
@@ -130,32 +151,90 @@ def _unique(path: Path, pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def read_csv(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield line number and row of a CSV file that has a header and commas or semicolons between
-    fields.
+    """Yield row and the line where it begins, of a CSV file that has a header and commas or
+    semicolons between fields.
 
-    Blank lines are skipped. Raises `BadInput` if one of `columns` is missing, or if a row has more
-    or fewer fields than the header.
+    Blank lines are skipped. Raises `BadInput` if one of `columns` is missing or twice there, or if
+    a row has more or fewer fields than the header.
     """
     text = read_text(path)
-    header = text.partition("\n")[0]
-    form = {
-        "delimiter": ";" if header.count(";") > header.count(",") else ",",
-        "skipinitialspace": True,
-    }
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, **form)
-    try:
-        reader.fieldnames = names = [name.strip() for name in reader.fieldnames or []]
-        if not set(columns) <= set(names):
-            found = ", ".join(names) or "none"
-            raise BadInput(f"{path}:1: expected the columns {', '.join(columns)}; found {found}")
-        for row in reader:
-            if None in row or None in row.values():
+    header = text.lstrip().partition("\n")[0]
+    delimiter = ";" if header.count(";") > header.count(",") else ","
+    lines = io.StringIO(text, newline="")
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+    names: list[str] = []
+    while True:
+        line = reader.line_num + 1
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            raise BadInput(f"{path}:{line}: broken CSV ({error})") from error
+        if row is None:
+            break
+        if row == [] or (len(row) == 1 and not row[0].strip()):
+            continue
+        if not names:
+            names = [name.strip() for name in row]
+            if any(names.count(column) != 1 for column in columns):
                 raise BadInput(
-                    f"{path}:{reader.line_num}: expected {len(names)} fields ({', '.join(names)})"
+                    f"{path}:{line}: expected the columns {', '.join(columns)}, each once; "
+                    f"found {reprlib.repr(', '.join(names))}"
                 )
-            yield reader.line_num, row
-    except csv.Error as error:
-        raise BadInput(f"{path}:{reader.line_num}: broken CSV ({error})") from error
+        elif len(row) != len(names):
+            raise BadInput(f"{path}:{line}: expected {len(names)} fields ({', '.join(names)})")
+        else:
+            yield line, dict(zip(names, row, strict=True))
+    if not names:
+        raise BadInput(f"{path}:1: expected the columns {', '.join(columns)}; found none")
+
+
+def read_pickle(path: Path) -> object:
+    """Read a pickle of lists, dicts, strings and whole numbers without running any code in it.
+
+    Raises `BadInput` if the pickle is broken or holds anything else.
+    """
+    refuse_stand_in(path)
+    with path.open("rb") as file:
+        try:
+            content = _PlainUnpickler(file, path).load()
+        except BadInput:
+            raise
+        except (*BROKEN, OverflowError, RecursionError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise BadInput(f"{path}: broken pickle ({reason}); download it again") from error
+    seen, left = set(), [content]
+    while left:  # look at each value once: a pickle may hold a list that holds itself
+        value = left.pop()
+        if type(value) in (str, int) or id(value) in seen:
+            continue
+        seen.add(id(value))
+        if type(value) is dict:
+            left += [*value.keys(), *value.values()]
+        elif type(value) is list:
+            left += value
+        else:
+            _refuse(path, f"a value of type {type(value).__name__}")
+    return content
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Refuses every class and every function, so that only plain values can be built."""
+
+    def __init__(self, file: object, path: Path) -> None:
+        super().__init__(file)
+        self._path = path
+
+    def find_class(self, module: str, name: str) -> NoReturn:
+        _refuse(self._path, f"{module}.{name}")
+
+    def persistent_load(self, pid: object) -> NoReturn:
+        _refuse(self._path, "a reference to something outside it")
+
+
+def _refuse(path: Path, what: str) -> NoReturn:
+    raise BadInput(
+        f"{path}: holds {what}; expected only lists, dicts, strings and whole numbers, so it is not loaded"
+    )
 
 
 class IdList(NamedTuple):

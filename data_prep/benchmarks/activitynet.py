@@ -13,12 +13,23 @@ from data_prep.benchmarks.downloads import Downloads
 from data_prep.benchmarks.forms import PARAGRAPHS, Benchmark
 from data_prep.dataset import Annotations, CaptionCleaner, Counts, Entry, Place, count_of, left_out
 from data_prep.media import bare
-from data_prep.readers import BadInput, read_json
+from data_prep.readers import BadInput, NotThere, read_json
 
 PUBLISHED = {"train": Counts(10_009, 10_009), "test": Counts(4_917, 4_917)}
 FILES = {"train": "train.json", "test": "val_1.json"}
-JOINED = {"train": ("descs_ret_train.json", "anet_ret_train.json")}
-JOINED["test"] = ("descs_ret_test.json", "anet_ret_val_1.json")
+JOINED = {  # paragraphs by id: of VAST and UMT, on the hub
+    "train": (
+        "descs_ret_train.json",
+        "anet_ret_train.json",
+        "activitynet_captions_train.json",
+    ),
+    "test": (
+        "descs_ret_test.json",
+        "anet_ret_val_1.json",
+        "anet_ret_val.json",
+        "activitynet_captions_val1.json",
+    ),
+}
 ID = re.compile(r"v_.+|.{11}")  # an id of YouTube has eleven characters
 LISTS = {"train": ("train_ids.json", "train_list.txt", "train_ids.txt")}
 LISTS["test"] = ("val_ids.json", "val_list.txt", "val_ids.txt")
@@ -56,7 +67,7 @@ def read(downloads: Downloads) -> Annotations:
         ]
         notes += _compare(downloads, split, others)
     if not entries:
-        raise BadInput(
+        raise NotThere(
             f"{downloads.folder}: found neither train.json nor val_1.json with the captions of ActivityNet"
         )
     if downloads.named(OTHERS):

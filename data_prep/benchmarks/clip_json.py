@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_prep.benchmarks.downloads import Downloads, split_word
+from data_prep.containers import PARQUET, columns_of, rows
 from data_prep.media import bare
 from data_prep.readers import BadInput, read_json
 
@@ -64,7 +65,7 @@ def read_clips(path: Path, known: re.Pattern) -> dict[str, CaptionedClip]:
     captions is returned if `known` matches its id. Raises `BadInput` if ids or captions are not as
     expected.
     """
-    content = read_json(path, unique_keys=True)
+    content = _content(path)
     groups = {None: content}
     if isinstance(content, dict) and content and all(split_word(key) for key in content):
         groups = content
@@ -83,12 +84,23 @@ def read_clips(path: Path, known: re.Pattern) -> dict[str, CaptionedClip]:
     return {**empty, **clips} if clips else {}
 
 
+def _content(path: Path) -> object:
+    """Return the content of a JSON file, or the rows of a parquet file."""
+    if path.suffix.lower() != PARQUET:
+        return read_json(path, unique_keys=True)
+    known = (*ID_FIELDS, *CAPTION_FIELDS, "split")
+    return list(rows(path, [name for name in columns_of(path) if name in known]))
+
+
 def _captions(path: Path, known: re.Pattern) -> dict[str, list[str]] | None:
-    """Read captions by id; None if no id, without its video extension, matches `known`."""
-    clips = read_clips(path, known)
-    if not any(known.fullmatch(bare(id)) for id in clips):
-        return None
-    return {id: clip.captions for id, clip in clips.items()}
+    """Read captions by id; None if no id, without folder and video extension, matches `known`."""
+    captions: dict[str, list[str]] = {}
+    for file, clip in read_clips(path, known).items():
+        id = file.rpartition("/")[2]
+        if id in captions:
+            raise BadInput(f"{path}: the clip {id} is there in two folders; keep one of them")
+        captions[id] = clip.captions
+    return captions if any(known.fullmatch(bare(id)) for id in captions) else None
 
 
 def _rows(group: object) -> list[tuple[object, object]]:

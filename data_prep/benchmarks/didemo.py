@@ -10,7 +10,7 @@ from data_prep.benchmarks.clip_json import ClipRow, SplitRows, find_clips
 from data_prep.benchmarks.downloads import Downloads
 from data_prep.benchmarks.forms import PARAGRAPHS, Benchmark, some
 from data_prep.dataset import SPLITS, Annotations, CaptionCleaner, Counts, Entry, count_of, left_out
-from data_prep.readers import BadInput, read_csv, read_json
+from data_prep.readers import BadInput, NotThere, read_csv, read_json
 
 PUBLISHED = {
     "train": Counts(8_392, 8_392),
@@ -18,7 +18,10 @@ PUBLISHED = {
     "test": Counts(1_004, 1_004),
 }
 DATA, LIST = "{}_data.json", "{}_list.txt"
-JOINED = ("descs_ret_{}.json", "didemo_ret_{}.json")
+# paragraphs by id: of VAST and UMT, on the hub, by LAVIS
+JOINED = ("descs_ret_{}.json", "didemo_ret_{}.json", "didemo_{}.json", "retrieval_{}.json")
+HUB_TRAIN = Counts(8_395, 8_395)  # the hub's `didemo_train.json` has three clips more
+PAGE = "https://github.com/albanie/collaborative-experts (misc/datasets/didemo)"
 LABELS = "didemo_{}_label.csv"
 ID = re.compile(r"\d+@N\d+_.+")
 
@@ -28,41 +31,46 @@ def read(downloads: Downloads) -> Annotations:
     paragraphs.
 
     The list decides which clips are used, since the JSON holds more. Instead of these two, a split
-    may be in `descs_ret_{split}.json`, `didemo_ret_{split}.json` or `didemo_{split}_label.csv`. A
-    split without any of these is left out. Ids keep their extension or their final dot; transcoded
+    may be in a file of JOINED or in `didemo_{split}_label.csv`. A split without any of these is
+    left out. Ids keep their extension or their final dot; transcoded
     files are found too.
     """
     clean, entries, files, notes, absent = CaptionCleaner(), [], [], [], {}
+    joined, expected = [], dict(PUBLISHED)
     for split in SPLITS:
-        joined = tuple(name.format(split) for name in JOINED)
-        found = (
-            _pair(downloads, split)
-            or find_clips(downloads, joined, ID)
-            or _labels(downloads, split)
-        )
+        found = _pair(downloads, split)
+        if found is None:
+            names = [name.format(split) for name in JOINED]
+            found = find_clips(downloads, names, ID)
+            joined += [path.name for path in found.files] if found else []
+        found = found or _labels(downloads, split)
         if found is None:
             absent[split] = data = DATA.format(split)
             if downloads.named(data):
-                absent[split] = f"{LIST.format(split)} with the ids of {data}"
+                absent[split] = f"{LIST.format(split)} with the ids of {data} ({PAGE} has it)"
             continue
         files += found.files
         notes += found.notes
         entries += [
             Entry(id, id, paragraph(texts, clean, where), split) for id, where, texts in found.rows
         ]
-    joined = [path.name for path in files if "_ret_" in path.name]
+    if "didemo_train.json" in joined:
+        expected["train"] = HUB_TRAIN
     if joined:
         notes.append(
             f"descriptions joined already, maybe in another order than DiDeMo's: {', '.join(joined)}"
         )
     if not entries:
-        expected = f"two files of a split such as {DATA.format('test')}, {LIST.format('test')}"
-        raise BadInput(
-            f"{downloads.folder}: expected {expected}; found no {' and no '.join(absent.values())}"
+        wanted = f"two files of a split such as {DATA.format('test')}, {LIST.format('test')}"
+        kind = (
+            BadInput if any(LIST.format(split) in absent[split] for split in absent) else NotThere
+        )
+        raise kind(
+            f"{downloads.folder}: expected {wanted}; found no {' and no '.join(absent.values())}"
         )
     notes = left_out(absent) + notes + clean.notes()
     names = downloads.names_of(files)
-    return Annotations("didemo", "video", PARAGRAPHS, PUBLISHED, entries, "didemo", names, notes)
+    return Annotations("didemo", "video", PARAGRAPHS, expected, entries, "didemo", names, notes)
 
 
 def paragraph(descriptions: Iterable[object], clean: CaptionCleaner, where: str) -> tuple[str, ...]:

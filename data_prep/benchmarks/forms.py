@@ -1,5 +1,6 @@
 """What the readers of the benchmarks share: options, protocols, and the forms of image annotations."""
 
+import json
 from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -9,8 +10,9 @@ from typing import NamedTuple, TypeVar
 
 from data_prep.benchmarks.downloads import Downloads
 from data_prep.benchmarks.hub import HubFile, fetch
+from data_prep.containers import Pictures
 from data_prep.dataset import SPLITS, Annotations, CaptionCleaner, Counts, Entry, left_out
-from data_prep.readers import BadInput
+from data_prep.readers import BadInput, NotThere, read_csv, stand_in
 
 # protocols of evaluation: see `cma.metrics`
 IMAGES = {"query": "caption", "visual_to_text": "captions"}
@@ -33,11 +35,11 @@ class Benchmark:
     reader: Callable[..., Annotations]
     options: Mapping[str, dict] = field(default_factory=dict)
 
-    def read(self, source: Path, **options: object) -> Annotations:
+    def read(self, source: Path, split_from: Path | None = None, **options: object) -> Annotations:
         """Read the annotations in the folder `source`. Raises `BadInput` if they are not as
-        expected.
+        expected. `split_from` is the file of the option `--split-from`.
         """
-        downloads = Downloads(source)
+        downloads = Downloads(source, split_from)
         return replace(self.reader(downloads, **options), listed=downloads.listed)
 
     def add_options(self, parser: ArgumentParser) -> None:
@@ -71,6 +73,7 @@ class Reading(NamedTuple):
     entries: list[Entry]
     files: list[Path]
     notes: list[str]
+    packed: Pictures | None = None
 
 
 @dataclass(frozen=True)
@@ -80,13 +83,16 @@ class Form:
     `looks_for` names the files in messages. `divisions` holds the published counts, one dictionary
     for each known division into splits. The files are compared with the division that has the most
     splits of the same size; of equally good ones, with the first that has all splits of the files.
-    `find` returns the files by split ({} if they are not there), and `read` reads them.
+    `find` returns the files by split ({} if they are not there), and `read` reads them. `lacks`, of
+    forms that have no splits of their own, says in one line what is missing if only captions are
+    there.
     """
 
     looks_for: str
     divisions: tuple[dict[str, Counts], ...]
     find: Callable[[Downloads], dict[str, Path]]
     read: Callable[[dict[str, Path]], Reading]
+    lacks: Callable[[Downloads], str | None] | None = None
 
 
 def read_form(
@@ -105,17 +111,35 @@ def read_form(
     """
     if hub:
         downloads, chosen = Downloads(fetch(hub).parent), hub.form
-    left = {chosen: forms[chosen]} if chosen else dict(forms)
-    wanted = ", ".join(form.looks_for for form in left.values())
-    while left:
-        form = left.pop(next(iter(left)))
-        if paths := form.find(downloads):
-            others = {key: it.looks_for for key, it in left.items() if _is_there(it, downloads)}
-            listed = ", ".join(f"{files} (--form {key})" for key, files in others.items())
-            notes = [f"there too, not read: {listed}"] if others else []
-            annotations = _annotations(name, downloads, form, form.read(paths), notes)
-            return replace(annotations, files=[f"{hub.repo}: {hub.name}"]) if hub else annotations
-    raise BadInput(f"{downloads.folder}: found none of {wanted} in this folder or below it")
+    asked = {chosen: forms[chosen]} if chosen else dict(forms)
+    if downloads.split_from:  # it serves these forms alone
+        asked = {key: form for key, form in asked.items() if form.lacks}
+    whole, pointers = {}, {}  # what each form found: files, or also what stands in for one
+    for key, form in asked.items():
+        try:
+            paths = form.find(downloads)
+        except BadInput:  # there, but broken
+            if not whole:
+                raise
+            paths = {"": downloads.folder}
+        if paths:
+            stand_ins = any(stand_in(path) for path in paths.values() if path.is_file())
+            (pointers if stand_ins else whole)[key] = paths
+    there = whole | pointers
+    if there:
+        key, *others = there
+        form, paths = asked[key], there[key]
+        listed = ", ".join(f"{asked[other].looks_for} (--form {other})" for other in others)
+        notes = [f"there too, not read: {listed}"] if others else []
+        annotations = _annotations(name, downloads, form, form.read(paths), notes)
+        annotations = replace(annotations, form=key)
+        return replace(annotations, files=[f"{hub.repo}: {hub.name}"]) if hub else annotations
+    for form in asked.values():
+        line = form.lacks(downloads) if form.lacks else None
+        if line:
+            raise BadInput(line)
+    wanted = ", ".join(form.looks_for for form in asked.values())
+    raise NotThere(f"{downloads.folder}: found none of {wanted} in this folder or below it")
 
 
 def form_option(forms: Mapping[str, Form]) -> dict:
@@ -125,6 +149,14 @@ def form_option(forms: Mapping[str, Form]) -> dict:
         "choices": forms,
         "help": f"which annotations to read (default: the first found of {listed})",
     }
+
+
+SPLIT_FROM = {
+    "type": Path,
+    "metavar": "FILE",
+    "help": "where the split of each image is, if the file of captions has none: Karpathy's JSON, a CSV "
+    "with filename and split, a list of ids with its split in its name, or a folder of such lists",
+}
 
 
 def find_named(downloads: Downloads, names: tuple[str, ...]) -> dict[str, Path]:
@@ -182,6 +214,28 @@ def to_entries(
         yield Entry(PurePosixPath(file).stem, file, tuple(texts), split)
 
 
+def csv_rows(
+    path: Path, split: str, columns: tuple[str, str] = ("image", "caption")
+) -> Iterator[Row]:
+    """Yield the rows of a split's CSV: one row for each caption, in the `columns` image and caption."""
+    image, caption = columns
+    for line, row in read_csv(path, columns):
+        yield Row(f"{path}:{line}", split, row[image], row[caption])
+
+
+def hub_rows(path: Path, split: str) -> Iterator[Row]:
+    """Yield the rows of the hub's CSV: `filename`, `split`, and `raw` with a JSON list of captions."""
+    for line, row in read_csv(path, ("raw", "split", "filename")):
+        where, text = f"{path}:{line}", row["raw"]
+        try:
+            captions = json.loads(text)
+        except (ValueError, RecursionError):
+            captions = None
+        if not isinstance(captions, list):
+            raise BadInput(f"{where}: raw: expected a JSON list, found {text[:60]!r}")
+        yield Row(where, row["split"].strip(), row["filename"], captions)
+
+
 def some(items: Items, path: Path) -> Items:
     """Return the items that were read from `path`. Raises `BadInput` if there are none."""
     if not items:
@@ -201,13 +255,6 @@ def image_file(value: object, where: str) -> PurePosixPath:
     return PurePosixPath(text)
 
 
-def _is_there(form: Form, downloads: Downloads) -> bool:
-    try:
-        return bool(form.find(downloads))
-    except BadInput:  # there, but broken
-        return True
-
-
 def _annotations(
     name: str, downloads: Downloads, form: Form, reading: Reading, notes: list[str]
 ) -> Annotations:
@@ -225,4 +272,14 @@ def _annotations(
         absent.pop("val")
     notes += left_out(absent, " in these files") + reading.notes
     files = downloads.names_of(reading.files)
-    return Annotations(name, "image", IMAGES, division, reading.entries, name, files, notes)
+    return Annotations(
+        name,
+        "image",
+        IMAGES,
+        division,
+        reading.entries,
+        name,
+        files,
+        notes,
+        packed=reading.packed,
+    )

@@ -1,14 +1,22 @@
-"""The forms that image benchmarks share: Karpathy's JSON, ALBEF's JSON, lists of captions, JSON
-lines.
+"""The forms that image benchmarks share: Karpathy's JSON, ALBEF's JSON, COCO's own layout, lists of
+captions, JSON lines.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from data_prep.benchmarks.downloads import Downloads
 from data_prep.benchmarks.forms import Reading, Row, image_file, some, to_entries
 from data_prep.dataset import SPLITS, CaptionCleaner
-from data_prep.readers import BadInput, read_json, read_json_lines, read_start, read_text
+from data_prep.readers import (
+    BadInput,
+    read_json,
+    read_json_lines,
+    read_start,
+    read_text,
+    shortened,
+)
 
 UNUSED = ("tokens", "imgid", "sentid", "sentids", "cocoid")  # keys that take most of the memory
 CAPTIONS, DIVIDED = "_caps.txt", "_caps_verify.txt"
@@ -61,6 +69,45 @@ def albef_rows(path: Path, split: str) -> Iterator[Row]:
         if not isinstance(row, dict) or not {"image", "caption"} <= row.keys():
             raise BadInput(f"{where}: expected an object with image and caption")
         yield Row(where, split, row["image"], row["caption"])
+
+
+def find_coco_style(downloads: Downloads, name: str) -> dict[str, Path]:
+    """Find the file in COCO's style of each split; COCO's own `captions_val2014.json` is none."""
+
+    def fits(path: Path) -> bool:
+        start = read_start(path).lstrip()
+        begins = start.startswith("{") and ('"file_name"' in start or '"annotations"' in start)
+        return begins and '"images"' in start and not re.search(r"_(train|val)20\d\d", path.stem)
+
+    return downloads.splits(name, (".json",), fits)
+
+
+def coco_style_rows(path: Path, split: str) -> Iterator[Row]:
+    """The rows of COCO's own layout: `{"images": [{"id", "file_name"}], "annotations":
+    [{"image_id", "caption"}]}`. An image without a file name is `<id>.jpg`.
+    """
+    content = read_json(path)
+    where = f"{path}: images"
+    try:
+        files = {it["id"]: it.get("file_name", f"{it['id']}.jpg") for it in content["images"]}
+        for number, row in enumerate(content["annotations"]):
+            where = f"{path}: annotations[{number}]"
+            yield Row(where, split, files[row["image_id"]], row["caption"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BadInput(
+            f"{where}: expected images (id, file_name) and annotations (image_id, caption) of these "
+            f"images; {shortened(error)}"
+        ) from error
+
+
+def find_pairs_csv(downloads: Downloads, name: str) -> dict[str, Path]:
+    """Find SkyScript's CSV of each split, such as `RSICD_img_txt_pairs_test.csv`."""
+    found = {}
+    for split in SPLITS:
+        path = downloads.find(f"{name.upper()}_img_txt_pairs_{split}.csv")
+        if path:
+            found[split] = path
+    return found
 
 
 def find_json_lines(downloads: Downloads, name: str) -> dict[str, Path]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from data_prep.benchmarks.clip_json import CaptionedClip, read_clips
 from data_prep.benchmarks.downloads import Downloads, split_word
 from data_prep.benchmarks.forms import VIDEOS, Benchmark
+from data_prep.containers import PARQUET, columns_of
 from data_prep.dataset import (
     SPLITS,
     Annotations,
@@ -19,7 +20,7 @@ from data_prep.dataset import (
     left_out,
 )
 from data_prep.media import bare
-from data_prep.readers import BadInput, IdList, read_start
+from data_prep.readers import BadInput, IdList, NotThere, read_start
 
 PUBLISHED = {  # val and test are halves of the official validation set
     split: Counts(items, 10 * items)
@@ -42,7 +43,7 @@ def read(downloads: Downloads) -> Annotations:
     """
     by_file = _find_json(downloads)
     if not by_file:
-        raise BadInput(
+        raise NotThere(
             f"{downloads.folder}: found no JSON with captions of VATEX; expected entries such as "
             f'{{"videoID": "abc_000001_000011", "enCap": [...]}}'
         )
@@ -69,7 +70,9 @@ def read(downloads: Downloads) -> Annotations:
 def _find_json(downloads: Downloads) -> dict[Path, dict[str, CaptionedClip]]:
     """The clips by id of each JSON with captions of VATEX; files that name a split come first."""
     clips = {
-        path: read_clips(path, ID) for path in downloads.ending(".json") if _may_be_vatex(path)
+        path: read_clips(path, ID)
+        for path in downloads.ending(".json", PARQUET)
+        if _may_be_vatex(path)
     }
     tell = {
         path: any(clip.split for clip in found.values()) for path, found in clips.items() if found
@@ -78,6 +81,8 @@ def _find_json(downloads: Downloads) -> dict[Path, dict[str, CaptionedClip]]:
 
 
 def _may_be_vatex(path: Path) -> bool:
+    if path.suffix.lower() == PARQUET:
+        return "videoID" in columns_of(path)
     start = read_start(path, START)
     return bool(re.search(r'_\d{6}_\d{6}"', start)) or "vatex" in path.name.lower()
 

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from .files import checked_dataclass
+from .files import checked_dataclass, short
 
 WHERE = ("runs_dir", "if_exists")  # settings of this machine, not of the run
 NO_EFFECT = ("name", "workers", "cache", "micro_batch", "checkpoint_activations")  # except rounding
@@ -31,11 +31,11 @@ Positive = Annotated[int, Field(ge=1)]
 @checked_dataclass
 class ReadConfig:
     """Settings for reading and comparing captions and clips; `encode`, `evaluate` and `MediaIndex`
-    take them.
+    take them, and `TrainConfig` has the same with the same defaults.
 
     The default similarity works for pictures too: for an item of one frame it is the plain cosine.
-    With `fps` None, `max_frames` are spread over the whole clip. Raises ValueError that names the
-    field and its value.
+    With `fps` None, `max_frames` are spread over the whole clip. The paper's 32 words and one frame
+    a second are set by the recipes. Raises ValueError that names the field and its value.
     """
 
     similarity: Literal["mean_pooled", "text_conditioned"] = "text_conditioned"
@@ -49,7 +49,7 @@ class ReadConfig:
 @checked_dataclass
 class TrainConfig(ReadConfig):
     """Settings of one run of `cma.train`; the defaults are the paper's where it gives one (section
-    4.1).
+    4.1), but media are read as `ReadConfig` says, so that an index searches as a run was trained.
 
     `if_exists` is for a run that is in `runs_dir/name` already. "resume" continues it, or returns
     it if it is finished; other settings or data are an error. "replace" deletes its files and
@@ -66,9 +66,6 @@ class TrainConfig(ReadConfig):
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.1  # share of all steps
     # "bert_adam": the authors' optimiser and schedule
     optimizer: Literal["adamw", "bert_adam"] = "adamw"
-    similarity: Literal["mean_pooled", "text_conditioned"] = "mean_pooled"
-    max_words: Annotated[int, Field(ge=3)] = 32
-    fps: Annotated[float, Field(ge=1e-6)] | None = 1.0
     # "sigmoid": SigLIP's, needs its logit bias
     loss: Literal["cross_entropy", "sigmoid"] = "cross_entropy"
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
@@ -104,10 +101,17 @@ class TrainConfig(ReadConfig):
     def merge(self, overrides: dict) -> TrainConfig:
         """Return a copy with other values of some fields. Raises ValueError as the class, or for no
         dict.
+
+        >>> from cma import TrainConfig
+        >>> TrainConfig(lr=1e-3).merge({"epochs": 2}) == TrainConfig(lr=1e-3, epochs=2)
+        True
+        >>> TrainConfig().merge({"epochs": 0})
+        Traceback (most recent call last):
+        ValueError: epochs=0: expected greater than or equal to 1
         """
         if not isinstance(overrides, dict):
             raise ValueError(
-                f"overrides must be a dictionary, not {overrides!r}; papermill: {{epochs: 2}}"
+                f"overrides must be a dictionary, not {short(overrides)}; papermill: {{epochs: 2}}"
             )
         return dataclasses.replace(self, **{str(key): value for key, value in overrides.items()})
 
@@ -124,8 +128,6 @@ def run_name(base: str, given: dict, usual: dict) -> str:
     exact = ",".join([base, *(f"{key}={value}" for key, value in differing)])
     words = [f"{key}={re.sub(r'[^A-Za-z0-9_.+-]', '-', value)}" for key, value in differing]
     name = ",".join([base, ",".join(words)[:120].rstrip(".")]) if words else base
-    return (
-        name
-        if name == exact
-        else f"{name},{hashlib.sha256(repr(differing).encode()).hexdigest()[:8]}"
-    )
+    if name == exact:
+        return name
+    return f"{name},{hashlib.sha256(repr(differing).encode()).hexdigest()[:8]}"

@@ -4,10 +4,10 @@ import dataclasses
 import difflib
 import os
 import re
-import reprlib
+import secrets
 import unicodedata
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache, wraps
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import TypeVar
@@ -20,25 +20,44 @@ T = TypeVar("T")
 Folders = Iterator[tuple[Path, list[str], list[str]]]
 # for pydantic, in `checked_dataclass`
 RULES = {"strict": True, "extra": "forbid", "allow_inf_nan": False}
+LONGEST = 120  # characters of a value that a message quotes
 _adapter = lru_cache(TypeAdapter)
 
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Yield `.NAME.PID.tmp`, which then replaces `path`; an error leaves `path` as is, OSError
+    """Yield `.NAME.NUMBER.tmp`, which then replaces `path`; an error leaves `path` as is, OSError
     names it.
+
+    The new file is on the disk before it takes the name, so that a power cut leaves the old file or
+    the new one. What a killed writer leaves is found by `glob(".NAME.*.tmp")`.
     """
-    (path := Path(path)).parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A number of its own: threads, and containers that share a volume, have the same process id.
+    temporary = path.with_name(f".{path.name}.{secrets.randbelow(10**12)}.tmp")
     try:
         yield temporary
+        with temporary.open("rb+") as stream:
+            os.fsync(stream.fileno())
         temporary.replace(path)
+        _sync_folder(path.parent)
     except OSError as error:
         if error.errno is not None:  # without errno, a file name would hide its text
             error.filename = error.filename or str(path)
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Write a folder's list of names to the disk, where the system can do that (Windows cannot)."""
+    with suppress(OSError):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 def write_whole(path: Path | str, content: str | bytes) -> None:
@@ -73,8 +92,9 @@ def parse_json(text: str, kind: type[T], where: str, hint: str = "") -> T:
         return _adapter(kind).validate_json(text.encode(errors="surrogatepass"), strict=True)
     except ValidationError as error:
         first, expected = _first(error)
-        key = f"{'.'.join(map(str, first['loc']))!r}: " if first["loc"] else ""
-        said = f"{where}: {key}{expected}, found {reprlib.repr(first['input'])}{hint}"
+        place = ".".join(map(str, first["loc"]))
+        key = f"{short(place)}: " if place else ""
+        said = f"{where}: {key}{expected}, found {short(first['input'])}{hint}"
         raise ValueError(printable(said)) from None
 
 
@@ -86,7 +106,8 @@ def checked_dataclass(cls: type[T]) -> type[T]:
     to 1`. For an unknown field, the error names the field with the most similar name.
     """
     checked = pydantic.dataclasses.dataclass(frozen=True, config=RULES)(cls)
-    names, build = [field.name for field in dataclasses.fields(checked)], checked.__init__
+    names = [field.name for field in dataclasses.fields(checked)]
+    build = checked.__init__
 
     @wraps(build)
     def init(self: T, *values: object, **named: object) -> None:
@@ -97,13 +118,13 @@ def checked_dataclass(cls: type[T]) -> type[T]:
             place = next(iter(first["loc"]), None)  # a position, if the value came without a name
             key = dict(enumerate(names)).get(place, place)
             if first["type"] == "unexpected_keyword_argument":
-                near = " or ".join(difflib.get_close_matches(key, names))
+                near = " or ".join(difflib.get_close_matches(key[:LONGEST], names))
                 hint = f"did you mean {near}?" if near else f"fields are {', '.join(names)}"
-                message = f"{cls.__name__} has no field {key!r}: {hint}"
+                message = f"{cls.__name__} has no field {short(key)}: {hint}"
             elif first["type"] == "missing":
                 message = f"{key}: {message}"
             elif key is not None:
-                message = f"{key}={first['input']!r}: {message}"
+                message = f"{key}={short(first['input'])}: {message}"
             raise ValueError(printable(message)) from None
 
     checked.__init__ = init
@@ -113,11 +134,10 @@ def checked_dataclass(cls: type[T]) -> type[T]:
 def _first(error: ValidationError) -> tuple[dict, str]:
     """Return the first of pydantic's errors, and in our words what was expected."""
     first = error.errors(include_url=False)[0]
-    said = re.sub(r"^\w+ should (be|have) ", "expected ", first["msg"]).removeprefix(
-        "Value error, "
-    )
-    said = "expected, but missing" if first["type"] == "missing" else said
-    return first, said.replace("Invalid JSON", "broken JSON", 1)
+    if first["type"] == "missing":
+        return first, "expected, but missing"
+    said = first["msg"].removeprefix("Value error, ").replace("Invalid JSON", "broken JSON", 1)
+    return first, re.sub(r"^\w+ should (be|have) ", "expected ", said)
 
 
 def walk(folder: Path | str, failed: Callable[[OSError], None] | None = None) -> Folders:
@@ -143,6 +163,12 @@ def leads_out(name: str) -> bool:
     """
     kinds = PurePosixPath(name), PureWindowsPath(name)
     return any(path.root or ".." in path.parts for path in kinds) or bool(PurePath(name).drive)
+
+
+def short(value: object) -> str:
+    """Return the `repr` of a value for a message: one line, cut to `LONGEST` characters."""
+    text = printable(repr(value))
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 def printable(text: str) -> str:

@@ -1,8 +1,8 @@
 """Similarity of texts and visuals: cosine to the mean frame, or to frames weighted by the text.
 
-Letters in shapes: T texts, V items, F frames, D width. Embeddings are given un-normalised; all
-arithmetic is float32. An image is an item of one frame, for which both similarities are the plain
-cosine.
+Letters in shapes: T texts, V items, F frames, D width. Embeddings are given un-normalised;
+arithmetic is float32, and float64 where frames cancel each other. An image is an item of one frame,
+for which both similarities are the plain cosine.
 """
 
 import torch
@@ -14,13 +14,17 @@ from .config import ReadConfig
 # elements of a [V, F, T] block held at once; larger blocks do not fit the cache and are slower
 BLOCK = 2**19
 TINY = torch.finfo(torch.float32).tiny
+# Frames whose pooled square is below this share of their mean square cancel each other: float32
+# would keep too few digits of the rest.
+CANCELLED = 1e-4
 
 
 def compare(text: Tensor, frames: Tensor, mask: Tensor | None, config: ReadConfig) -> Tensor:
     """Cosine [T, V] of text [T, D] and frames [V, F, D] with mask [V, F], pooled by
     `config.similarity`.
     """
-    if config.similarity == "mean_pooled":
+    one_frame = frames.ndim == 3 and frames.shape[1] == 1
+    if config.similarity == "mean_pooled" or one_frame:
         return mean_pooled(text, frames, mask)
     return text_conditioned(text, frames, mask, config.temperature)
 
@@ -31,6 +35,12 @@ def mean_pooled(text: Tensor, frames: Tensor, mask: Tensor | None = None) -> Ten
 
     Raises ValueError for shapes that do not match, and for a fully masked item (its index is
     named).
+
+    >>> import torch
+    >>> from cma.similarity import mean_pooled
+    >>> frames = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[2.0, 0.0], [0.0, 0.0]]])
+    >>> mean_pooled(torch.tensor([[3.0, 0.0]]), frames, torch.tensor([[1, 1], [1, 0]]))
+    tensor([[0.7071, 1.0000]])
     """
     with torch.autocast(text.device.type, enabled=False):
         text, frames, mask = _prepare(text, frames, mask)
@@ -45,13 +55,19 @@ def text_conditioned(
     temperature).
 
     The pooled frames [T, V, D] are never built: with S = t . v_f and the Gram matrix G = v v^T of
-    an item, the cosine is `sum_f(w S) / (|t| sqrt(w G w))`. Raises ValueError as `mean_pooled`.
+    an item, the cosine is `sum_f(w S) / (|t| sqrt(w G w))`. Only where frames nearly cancel each
+    other they are built, in float64. Raises ValueError as `mean_pooled`.
+
+    >>> import torch
+    >>> from cma.similarity import text_conditioned
+    >>> frames = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
+    >>> text_conditioned(torch.tensor([[3.0, 0.0]]), frames, temperature=0.5)  # w nearly (1, 0)
+    tensor([[1.0000]])
     """
     with torch.autocast(text.device.type, enabled=False):
         text, frames, mask = _prepare(text, frames, mask)
         size = max(1, BLOCK // max(1, len(text) * frames.shape[1]))
-        # If frames nearly cancel each other, float32 loses its digits; Apple's GPUs have no
-        # float64.
+        # Apple's GPUs have no float64
         exact = torch.float32 if frames.device.type == "mps" else torch.float64
         cosines = []
         for part, own in zip(frames.split(size), mask.split(size), strict=True):
@@ -62,8 +78,24 @@ def text_conditioned(
             gram = part.to(exact) @ part.to(exact).mT  # [V, F, F]
             squared = ((gram @ weights.to(exact)) * weights).sum(1)  # |pooled|^2, [V, T]
             lengths = squared.clamp_min(TINY).sqrt() * text.to(exact).norm(dim=-1)
-            cosines.append((dots / lengths.clamp_min(TINY)).float().T)
+            found = (dots / lengths.clamp_min(TINY)).float()
+            squares = gram.detach().diagonal(dim1=1, dim2=2)  # |v_f|^2, [V, F]
+            mean_square = (squares[:, None] @ weights.detach().to(exact)).squeeze(1)  # [V, T]
+            cancelled = squared < CANCELLED * mean_square
+            for item in cancelled.any(1).nonzero().flatten().tolist():
+                built = _built(text, part[item, own[item]], temperature).to(found)
+                found[item] = torch.where(cancelled[item], built, found[item])
+            cosines.append(found.T)
         return torch.cat(cosines, dim=1)
+
+
+def _built(text: Tensor, frames: Tensor, temperature: float) -> Tensor:
+    """Cosine [T] of text [T, D] with one item's frames [F, D], pooled as defined, in float64."""
+    text = text.cpu().double()  # on the CPU, because Apple's GPUs have no float64
+    frames = frames.cpu().double()
+    pooled = (text @ frames.T / temperature).softmax(1) @ frames  # [T, D]
+    lengths = pooled.norm(dim=-1).clamp_min(TINY) * text.norm(dim=-1)
+    return (text * pooled).sum(1) / lengths.clamp_min(TINY)
 
 
 def _prepare(text: Tensor, frames: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:

@@ -26,9 +26,10 @@ import data_prep  # noqa: F401 (first: it says so if another package called `cma
 from cma import AdapterConfig, RetrievalModel
 
 VOCABULARY, CONTEXT, PAD, SOS, EOS = 500, 16, 0, 498, 499
-WORDS = """a an the and of on in at with two three red green blue yellow white black small large round square
-circle cat dog bird horse car boat tree house flower star sun moon face hand man woman child person runs
-sits jumps eats sings plays walking flying smiling holding street water beach sky night grass table"""
+WORDS = """a an the and of on in at with two three red green blue yellow white black small large
+round square circle cat dog bird horse car boat tree house flower star sun moon face hand man woman
+child person runs sits jumps eats sings plays walking flying smiling holding street water beach sky
+night grass table"""
 
 
 def build_clip(vision_layers: int = 3, text_layers: int = 3, eos_token_id: int = EOS) -> CLIPModel:
@@ -103,7 +104,7 @@ def build_processor() -> CLIPProcessor:
 
 
 def with_adapters(clip: CLIPModel, processor: CLIPProcessor) -> RetrievalModel:
-    """A model with the adapters a and b, neither active; their weights are large enough to matter."""
+    """A model with the adapters a and b, neither active; their weights are large enough to see."""
     model = RetrievalModel(clip, processor)
     torch.manual_seed(0)
     for name in ("a", "b"):

@@ -1,13 +1,19 @@
 import dataclasses
 import json
+import pickle
+import re
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cma import data
+import cma
+from cma import data, files
+from cma.media import MediaError, read_media
 from tests.any_json import any_json
 from tests.toy_data import write_dataset
+from tests.toy_media import halves, write_shard
 
 ITEM = {"file_name": "media/a.jpg", "id": "a", "captions": ["a cat"], "split": "train"}
 
@@ -141,10 +147,8 @@ def test_what_dataset_json_tells(tmp_path):
     assert data.load(folder, "train").expected is None
     with pytest.raises(ValueError, match=r"no split 'val'; it has train, test"):
         data.load(folder, "val")
-    root, protocol = (
-        str(tmp_path / "elsewhere"),
-        {"query": "paragraph", "visual_to_text": "captions"},
-    )
+    root = str(tmp_path / "elsewhere")
+    protocol = {"query": "paragraph", "visual_to_text": "captions"}
     write_folder(folder, numbered(["val"]), protocol=protocol, media_root=root)
     dataset = data.load(folder, "val")
     assert dataset.protocol == protocol
@@ -152,6 +156,9 @@ def test_what_dataset_json_tells(tmp_path):
     write_folder(folder, numbered(["val"]), media_root="../elsewhere")
     dataset = data.load(folder, "val")
     assert dataset.path(dataset.items[0]).resolve() == tmp_path / "elsewhere" / "0.jpg"
+    write_folder(folder, [ITEM, ITEM | {"id": "b", "file_name": "b.jpg"}], media_root=root)
+    with pytest.raises(ValueError, match="jsonl:2: 'file_name': .*below media/, found 'b.jpg'"):
+        data.load(folder, "train")
     (folder / "dataset.json").unlink()  # the seal
     with pytest.raises(
         FileNotFoundError, match="dataset.json: no such file; the folder is no finished"
@@ -174,3 +181,97 @@ def test_subsets_are_seeded_nested_and_keep_captions_with_their_items(tmp_path_f
     for wrong in (0, -1):
         with pytest.raises(ValueError, match=f"at least 1 item, not {wrong}"):
             whole.subset(wrong)
+
+
+def test_a_folder_is_parsed_once_for_all_its_splits(tmp_path, monkeypatch):
+    folder = write_folder(tmp_path, numbered(["train", "test", "train", "val"], captions=2))
+    parsed, really = [], files.read_jsonl
+    monkeypatch.setattr(files, "read_jsonl", lambda *one: parsed.append(one) or really(*one))
+    train = data.load(folder, "train")
+    found = pickle.loads(pickle.dumps(train.subset(1))).splits
+    assert list(found) == ["train", "val", "test"] == list(found["val"].splits)
+    assert found["train"] == train and [len(one) for one in found.values()] == [2, 1, 1]
+    assert len(parsed) == 1
+    assert all(data.load(folder, split) == one for split, one in found.items())
+
+
+class Rows:
+    """As much of a `datasets.Dataset` as is used: two pictures with two captions each."""
+
+    column_names = ("image", "captions", "name", "twice", "none")
+
+    def __init__(self, pictures: list) -> None:
+        self.pictures = pictures
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, key: int | str) -> object:
+        if isinstance(key, int):
+            return {"image": self.pictures[key]}
+        captions = [[f"a {name}", f"the {name}"] for name in ("cat", "dog")]
+        return {"captions": captions, "name": ["c", "d"], "twice": [7, 7], "none": [[], [" "]]}[key]
+
+
+def test_a_dataset_in_memory_is_a_split(model, tmp_path):
+    rows = Rows([halves(9).convert("RGBA"), halves(19)])
+    dataset = cma.load_dataset(rows, "test", caption_column="captions", id_column="name")
+    assert dataset.captions == ["a cat", "the cat", "a dog", "the dog"]
+    assert [item.id for item in dataset.items] == ["c", "d"]
+    lines = [
+        {"id": id, "file_name": f"{id}.png", "captions": [f"a {name}", f"the {name}"]}
+        for id, name in (("c", "cat"), ("d", "dog"))
+    ]
+    folder = write_folder(tmp_path, [line | {"split": "test"} for line in lines])
+    for number, name in enumerate("cd"):
+        halves((9, 19)[number]).save(folder / f"{name}.png")
+    dataset.require_media()
+    config = cma.ReadConfig()
+    found, expected = (
+        cma.evaluate(model, one, config, samples=0)
+        for one in (dataset, cma.load_dataset(folder, "test"))
+    )
+    assert found == expected
+    assert cma.load_dataset(rows, "train", caption_column="name").captions == ["c", "d"]
+    broken = cma.load_dataset(Rows([None, b"x"]), "train", caption_column="name")
+    for item, said in zip(broken.items, ("None", "b'x'"), strict=True):
+        with pytest.raises(MediaError, match=f"^'image' of row {item.id}: .* image, found {said}$"):
+            read_media(broken.path(item), "image", 1, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "named", "message"),
+    [
+        (5, {}, "expected a dataset folder or a datasets.Dataset with rows, not 5"),
+        (Rows([]), {}, "a datasets.Dataset with rows, not <"),
+        (Rows([1, 2]), {}, "no column 'caption'; those of the dataset are ('image', 'captions', "),
+        (Rows([1, 2]), {"caption_column": "name", "id_column": "id"}, "no column 'id'; those"),
+        (Rows([1, 2]), {"caption_column": "name", "id_column": "twice"}, "row 1: the id '7' is"),
+        (Rows([1, 2]), {"caption_column": "none"}, "row 1: 'captions.0': expected text that is"),
+        (Rows([1, 2]), {"caption_column": "twice"}, "row 0: 'captions': expected a valid array"),
+    ],
+)
+def test_what_is_no_dataset_in_memory_says_why(given, named, message):
+    with pytest.raises((ValueError, TypeError), match=re.escape(message)):
+        cma.load_dataset(given, "train", **named)
+
+
+def test_the_media_of_a_dataset_may_be_in_shards(tmp_path):
+    names = ["s.tar/0.png", "s.tar/1.png", "s.tar/gone.png"]
+    lines = [
+        {"id": name, "file_name": f"media/{name}", "captions": ["x"], "split": "test"}
+        for name in names
+    ]
+    folder = write_folder(tmp_path, lines)
+    contents = {}
+    for number in range(2):
+        halves(number).save(tmp_path / "p.png")
+        contents[f"{number}.png"] = (tmp_path / "p.png").read_bytes()
+    (folder / "media").mkdir()
+    write_shard(folder / "media" / "s.tar", contents)
+    dataset = data.load(folder, "test")
+    with pytest.raises(MediaError, match=r"1 of 3 items are missing, .*s\.tar.gone\.png$"):
+        dataset.require_media()
+    for number in range(2):
+        found = read_media(dataset.path(dataset.items[number]), "image", 1, None)
+        assert np.array_equal(found[0], halves(number))

@@ -4,9 +4,9 @@ line.
 
 import json
 import os
+import stat
 import subprocess
 import sys
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -48,22 +48,41 @@ def test_an_error_keeps_the_old_file_and_leaves_no_other(tmp_path):
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a", "old")]
 
 
-def test_a_reader_never_meets_half_a_file_while_processes_write_it(tmp_path):
-    """Each of two processes writes under a name of its own: neither moves or deletes the other's."""
-    path, script = tmp_path / "a", "import sys; from cma import files\nfor _ in range(300): "
-    script += "files.write_whole(sys.argv[1], sys.argv[2] * 9000)"
+WRITERS = """
+import sys, threading
+from cma import files
+def write():
+    for _ in range(100):
+        files.write_whole(sys.argv[1], sys.argv[2] * 9000)
+for _ in range(2):
+    threading.Thread(target=write).start()
+"""
+
+
+def test_a_reader_never_meets_half_a_file_while_threads_and_processes_write_it(tmp_path):
+    """Each writer has a name of its own: none moves or deletes another's."""
+    path = tmp_path / "a"
     files.write_whole(path, "x" * 9000)
     writers = [
-        subprocess.Popen([sys.executable, "-c", script, path, letter], stderr=subprocess.PIPE)
+        subprocess.Popen([sys.executable, "-c", WRITERS, path, letter], stderr=subprocess.PIPE)
         for letter in "yz"
     ]
-    waiting = [threading.Thread(target=writer.wait) for writer in writers]
-    for thread in waiting:
-        thread.start()
-    while any(thread.is_alive() for thread in waiting):
+    while any(writer.poll() is None for writer in writers):
         assert path.read_text() in ("x" * 9000, "y" * 9000, "z" * 9000)
     assert [(writer.returncode, writer.stderr.read()) for writer in writers] == [(0, b"")] * 2
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
+    path, synced = tmp_path / "a", []
+    files.write_whole(path, "old")
+
+    def fsync(number: int) -> None:
+        synced.append((stat.S_ISDIR(os.fstat(number).st_mode), path.read_text()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    files.write_whole(path, "new")
+    assert synced == [(False, "old")] + [(True, "new")] * (os.name == "posix")
 
 
 def test_json_becomes_the_type_that_was_asked_for(tmp_path):
@@ -152,6 +171,20 @@ def test_settings_are_checked_in_one_line(values, named, message):
     with pytest.raises(ValueError) as error:
         Checked(*values, **named)
     assert str(error.value) == message
+
+
+LONG = "long\n" * 10**6
+
+
+@pytest.mark.parametrize("values", [{"count": LONG}, {"kind": [LONG] * 2}, {LONG: 1}])
+def test_a_message_is_short_whatever_the_value(values):
+    for fail in (
+        lambda: Checked(**{"count": 0} | values),
+        lambda: files.parse_json(json.dumps([values]), list[dict[str, bool]], "here"),
+    ):
+        with pytest.raises(ValueError) as error:
+            fail()
+        assert len(str(error.value)) < 400 and len(str(error.value).splitlines()) == 1
 
 
 def test_a_walk_is_sorted_follows_links_ends_and_tells_what_it_could_not_read(tmp_path):

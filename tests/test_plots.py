@@ -20,7 +20,7 @@ def close_figures():
 
 
 def record(select_on: str = "val") -> SimpleNamespace:
-    """What a figure needs of a run's record: two epochs of two steps; "last": without validation."""
+    """What a figure needs of a run's record of two epochs; "last" has no validation."""
     history = []
     for epoch in (1, 2):
         curve = [[2 * epoch - 1, 3.0 - epoch, 1e-3], [2 * epoch, 2.5 - epoch, 5e-4]]

@@ -3,6 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cma import ReadConfig
 from cma import similarity as module
 from cma.similarity import mean_pooled, text_conditioned
 
@@ -24,7 +25,7 @@ def direct_mean(text, frames, mask):
 
 @st.composite
 def batches(draw, smallest=2):
-    """text [T, D], frames [V, F, D] around a direction an item has, mask [V, F] with a frame each."""
+    """text [T, D], frames [V, F, D], and mask [V, F] with a frame of each item."""
     t, v, f = draw(st.integers(1, 6)), draw(st.integers(1, 6)), draw(st.integers(1, 5))
     d, scale = draw(st.integers(smallest, 9)), 10.0 ** draw(st.integers(-6, 4))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
@@ -85,19 +86,30 @@ def test_frames_that_cancel_or_vanish_give_no_nan():
         assert all(g.isfinite().all() for g in torch.autograd.grad(got.sum(), (text, frames)))
 
 
-def test_nearly_cancelling_frames_keep_their_digits():
-    """|pooled| is a thousandth of the frames: a Gram form all in float32 is off by 5 % here."""
+@pytest.mark.parametrize("rest", [1e-3, 1e-5, 1e-7])
+def test_cancelling_frames_keep_their_digits_and_change_no_other_item(rest):
+    """|pooled| is `rest` of the frames: a Gram form, also in float64, is off by 0.2 and more."""
     generator = torch.Generator().manual_seed(0)
     v = torch.randn(20, 1, 16, generator=generator)
-    frames = torch.cat([v, -v + 1e-3 * torch.randn(20, 1, 16, generator=generator)], dim=1)
-    text = 1e-3 * torch.randn(10, 16, generator=generator)
-    mask = torch.ones(20, 2)
-    torch.testing.assert_close(
-        text_conditioned(text, frames, mask).double(),
-        direct(text, frames, mask, 5.0),
-        atol=1e-3,
-        rtol=0,
-    )
+    frames = torch.cat([v, -v + rest * torch.randn(20, 1, 16, generator=generator)], dim=1)
+    text = 1e-3 * rest * torch.randn(10, 16, generator=generator)
+    usual = torch.randn(30, 2, 16, generator=generator)
+    mask = torch.ones(50, 2)
+    inputs = [text.requires_grad_(), torch.cat([frames, usual]).requires_grad_()]
+    got = text_conditioned(*inputs, mask)
+    expected = direct(*inputs, mask, 5.0)
+    torch.testing.assert_close(got.double(), expected, atol=1e-5, rtol=0)
+    ours, theirs = (torch.autograd.grad(found.sum(), inputs) for found in (got, expected))
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "CANCELLED", 0.0)
+        assert torch.equal(text_conditioned(*inputs, mask)[:, 20:], got[:, 20:])
+
+
+def test_one_frame_is_the_plain_cosine_bit_for_bit():
+    text, frames = torch.randn(5, 8), torch.randn(7, 1, 8)
+    found = module.compare(text, frames, None, ReadConfig())
+    assert torch.equal(found, mean_pooled(text, frames))
 
 
 @pytest.mark.parametrize("similarity", [mean_pooled, text_conditioned])

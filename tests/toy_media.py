@@ -1,6 +1,8 @@
 """Pictures and clips for the tests of search and explorer: files written in code."""
 
+import io
 import struct
+import tarfile
 from pathlib import Path
 
 import av
@@ -13,7 +15,7 @@ COLOURS = ("red", "green", "blue", "yellow", "white", "black", "orange", "purple
 
 
 def halves(number: int, size: tuple[int, int] = (40, 32)) -> Image.Image:
-    """A picture whose left half has one colour and whose right half another, decided by `number`."""
+    """A picture whose halves, left and right, have colours decided by `number`."""
     picture = Image.new("RGB", size, COLOURS[number % 8])
     picture.paste(COLOURS[number // 8 % 8], (size[0] // 2, 0, *size))
     return picture
@@ -79,6 +81,20 @@ def write_videos(folder: Path, counts: dict[str, int]) -> Path:
                 {"file_name": name, "id": f"{split}{i}", "captions": captions, "split": split}
             )
     return write_dataset(folder, lines, {"name": "toy-clips", "kind": "video"})
+
+
+def write_shard(path: Path, contents: dict[str, bytes]) -> Path:
+    """A tar file of members by name, as WebDataset has them, and a `link` to the first."""
+    with tarfile.open(path, "w") as archive:
+        for name, content in contents.items():
+            header = tarfile.TarInfo(name)
+            header.size = len(content)
+            archive.addfile(header, io.BytesIO(content))
+        link = tarfile.TarInfo("link")
+        link.type = tarfile.SYMTYPE
+        link.linkname = next(iter(contents))
+        archive.addfile(link)
+    return path
 
 
 def write_raw(

@@ -1,8 +1,9 @@
 """Read pictures and frames of clips as viewers show them, and convert them to the pixels that CLIP
 takes.
 
-Video files need the extra `video`, HEIC and camera raw the extra `formats`; other pictures,
-animations and folders of frames need no extra.
+Both may be files, or members of a WebDataset shard (see `opening`). Video files need the extra
+`video`, HEIC and camera raw the extra `formats`; other pictures, animations and folders of frames
+need no extra.
 """
 
 import lazy_loader
@@ -11,7 +12,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "animation": ["is_animation"],
-        "images": ["MediaError", "read_image", "shown_name", "to_pixels", "with_content"],
+        "images": ["Held", "read_image", "shown_name", "to_pixels"],
+        "opening": ["MediaError", "exists", "members", "open_media", "stamp", "with_content"],
         "suffixes": ["ANIMATABLE", "CLIPS", "LACKING", "PICTURES", "not_read"],
         "video": [
             "FrameFolder",

@@ -9,7 +9,8 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from .images import MediaError, as_shown, head_of, quiet, reason_of, with_content
+from .images import as_shown, quiet, reason_of
+from .opening import MediaError, head_of, open_media, with_content
 
 T = TypeVar("T")
 SLOWED = 100.0  # milliseconds for which browsers show a frame that asks for 10 or less
@@ -25,7 +26,7 @@ def is_animation(path: Path) -> bool:
         head = head_of(path)
         if _is_webp(head):  # Pillow would read the whole file
             return head[12:16] == b"VP8X" and bool(head[20] & 2)
-        with Image.open(path) as image:
+        with open_media(path) as stream, Image.open(stream) as image:
             return getattr(image, "is_animated", False)
     except Exception:  # the error is reported when the file is read
         return False
@@ -59,9 +60,9 @@ class Animation:
         """Return indices of the frames from `start` to `end` (seconds) shown every 1 / `fps` s, at
         least one.
 
-        For frames of equal length the result is that of `VideoFile.sampled`, but an `end` inside a
-        frame is not rounded: that frame is included. Raises ValueError if the animation ends before
-        `start`.
+        For frames of equal length the result is that of `VideoFile.sampled`, but a `start` or `end`
+        inside a frame is not rounded: that frame is included. Raises ValueError if the animation
+        ends before `start`.
         """
         count = len(self.starts) - 1
         first = int(np.searchsorted(self.starts, start or 0.0, side="right")) - 1
@@ -90,14 +91,12 @@ class Animation:
         reading.
         """
         try:
-            with quiet():
-                image = Image.open(self.path)
-                hidden = getattr(image, "default_image", False)  # an APNG's picture for old viewers
-                numbers = (
-                    range(getattr(image, "n_frames", 1) - hidden) if chosen is None else chosen
-                )
-            with image:
-                for number in numbers:
+            with open_media(self.path) as stream:
+                with quiet():
+                    image = Image.open(stream)
+                    hidden = getattr(image, "default_image", False)  # an APNG's, for old viewers
+                    count = getattr(image, "n_frames", 1) - hidden
+                for number in range(count) if chosen is None else chosen:
                     with quiet():
                         image.seek(number + hidden)
                         taken = take(image)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
-import stat
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from .. import require
-from ..files import printable
+from ..files import short
+from .opening import MediaError, head_of, open_media, with_content
 from .suffixes import HEIC, LACKING, NEEDS, RAW
 
 if TYPE_CHECKING:
@@ -31,15 +34,6 @@ if HEIC[0] not in LACKING:
     import pillow_heif.HeifImagePlugin  # noqa: F401 (from here on Pillow reads HEIC, whatever its name)
 
 
-class MediaError(ValueError):
-    """A picture or clip is missing, empty or cannot be decoded; the message names its path, in one
-    line.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(printable(message))
-
-
 def shown_name(name: str) -> str:
     """A file name as text: bytes that are not UTF-8, which Linux allows, become the replacement
     character.
@@ -47,33 +41,35 @@ def shown_name(name: str) -> str:
     return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
-def with_content(path: Path, kind: str) -> None:
-    """Raise MediaError unless `path` is a file that is not empty; `kind` ("a clip") is for the
-    message.
+_reading = ContextVar("_reading", default=False)  # whether this thread is inside `quiet`
+
+
+def _warn(message: str, category: type = UserWarning, stacklevel: int = 1) -> None:
+    """Stands for `warnings.warn` in Pillow's modules: drops what Pillow says inside `quiet`, in
+    that thread alone, and passes on everything else.
+
+    `warnings.catch_warnings` would change the filters of all threads, and lose those they set.
     """
-    try:
-        about = path.stat()
-        problem = None if about.st_size else "empty file"
-        problem = problem if stat.S_ISREG(about.st_mode) else "no regular file"
-        if not problem:
-            path.open("rb").close()
-    except FileNotFoundError:
-        problem = "no such file"
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        problem = f"cannot be opened ({error})"
-    if problem:
-        raise MediaError(f"{path}: {problem}; cannot be read as {kind}")
+    if not _reading.get() or issubclass(category, DeprecationWarning):
+        warnings.warn(message, category, stacklevel + 1)
+
+
+Image.init()  # loads the modules of all formats
+for _name, _module in list(sys.modules.items()):
+    if _name.startswith("PIL.") and vars(_module).get("warnings") is warnings:
+        _module.warnings = SimpleNamespace(**vars(warnings) | {"warn": _warn})
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Hide Pillow's warnings about small damage, and about large pictures (read up to twice its
-    limit).
+    limit), in this thread.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+    before = _reading.set(True)
+    try:
         yield
+    finally:
+        _reading.reset(before)
 
 
 @quiet()
@@ -95,7 +91,7 @@ def read_image(path: str | Path, enough: int | None = ENOUGH) -> Image.Image:
     try:
         if kind in RAW:  # by its name, because Pillow would read it as a TIFF with a small picture
             return _developed(path, enough)
-        with Image.open(path) as image:
+        with open_media(path) as stream, Image.open(stream) as image:
             if image.format == "EPS":  # whatever its name; Pillow would run it by Ghostscript
                 raise ValueError("PostScript, which is a program; save it as .png")
             if enough and min(image.size) >= 2 * enough:  # smaller pictures are decoded as they are
@@ -107,10 +103,33 @@ def read_image(path: str | Path, enough: int | None = ENOUGH) -> Image.Image:
         ) from error
 
 
+class Held(NamedTuple):
+    """A picture in row `number` of a dataset in memory (`cma.load_dataset`), which stands where the
+    path of a file does.
+    """
+
+    rows: object
+    column: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.column!r} of row {self.number}"
+
+    def picture(self) -> Image.Image:
+        """Return it as `read_image` does a file. Raises MediaError."""
+        try:
+            picture = self.rows[self.number][self.column]
+            if not isinstance(picture, Image.Image):
+                raise ValueError(f"expected a PIL image, found {short(picture)}")
+            return as_shown(picture)
+        except Exception as error:  # a damaged picture can make a decoder raise anything
+            raise MediaError(f"{self}: {error}") from error
+
+
 def _developed(path: Path, enough: int | None) -> Image.Image:
     import rawpy
 
-    with path.open("rb") as stream, rawpy.imread(stream) as raw:  # rawpy takes only UTF-8 names
+    with open_media(path) as stream, rawpy.imread(stream) as raw:  # rawpy takes only UTF-8 names
         about = raw.sizes
         Image._decompression_bomb_check((about.raw_width, about.raw_height))
         half = bool(enough) and min(about.width, about.height) >= 2 * enough
@@ -147,6 +166,8 @@ def as_shown(image: Image.Image) -> Image.Image:
     lowest of 255, 1023 … 65535 that no pixel exceeds. Other number types have no known range: black
     is the lowest value, white the highest.
     """
+    if 0 in image.size:
+        raise ValueError("{} x {} pixels; expected at least 1 x 1".format(*image.size))
     image.load()  # the EXIF data may come after the pixels
     turn = None
     with suppress(Exception):  # `ImageOps.exif_transpose` would raise for damaged EXIF data
@@ -188,12 +209,6 @@ def _central(picture: Image.Image) -> Image.Image:
         return picture
     x, y = (cut, 0) if width > height else (0, cut)
     return picture.crop((x, y, width - x, height - y))
-
-
-def head_of(path: Path) -> bytes:
-    """Return the first 24 bytes of a file, which show its format."""
-    with path.open("rb") as stream:
-        return stream.read(24)
 
 
 def reason_of(path: Path, error: Exception) -> str:

@@ -9,14 +9,15 @@ import numpy as np
 from PIL import Image
 
 from .animation import Animation, may_be_animation
-from .images import MediaError, read_image, with_content
+from .images import Held, read_image
+from .opening import MediaError, with_content
 
 Seconds = float | None
 Clip = "FrameFolder | Animation | VideoFile"  # a path is opened as one of them
 
 
 def read_media(
-    path: Path,
+    path: Path | Held,
     kind: str,
     max_frames: int,
     fps: float | None,
@@ -24,9 +25,13 @@ def read_media(
     end: Seconds = None,
 ) -> list[Image.Image]:
     """Read a picture (`kind` "image") or frames of a clip ("video"), as `read_image` and
-    `read_frames` do.
+    `read_frames` do, or a picture that a dataset in memory holds.
     """
-    return [read_image(path)] if kind == "image" else read_frames(path, max_frames, fps, start, end)
+    if isinstance(path, Held):
+        return [path.picture()]
+    if kind == "image":
+        return [read_image(path)]
+    return read_frames(path, max_frames, fps, start, end)
 
 
 def read_frames(
@@ -86,7 +91,7 @@ def frame_indices(n: int, max_frames: int) -> list[int]:
 
 
 class FrameFolder:
-    """The pictures in a folder, in the order of their names. Raises MediaError if there are none."""
+    """The pictures in a folder, in the order of their names. MediaError if there are none."""
 
     seconds = None
 

@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from .. import require
-from .images import MediaError, shown_name
+from .images import shown_name
+from .opening import MediaError, open_media, stamp
 
 require("video", "av", "decord")
 import av  # noqa: E402 (after the check)
@@ -36,31 +37,34 @@ class VideoFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            with path.open("rb") as stream, av.open(stream) as container:
+            with open_media(path) as stream, av.open(stream) as container:
                 kinds = [one.type for one in container.streams]
-                sizes = [
-                    (getattr(s, "width", 1), getattr(s, "height", 1))
-                    for s in container.streams.video
-                ]
-                told = max((one.frames for one in container.streams.video), default=0)
+                videos = [(one.width, one.height, one.frames) for one in container.streams.video]
         except Exception as error:  # a damaged file can make a decoder raise anything
             raise self._error(getattr(error, "strerror", None) or str(error)) from error
         if not kinds:
             raise self._error("nothing in it")
-        if "video" not in kinds:
+        if not videos:
             raise MediaError(f"{path}: no video in it, only {', '.join(kinds)}; expected a clip")
-        self._bytes = 3 * np.prod(sizes[0])  # size of a frame
-        self._reader = self._refused = None  # decord's reader, or the error instead of it
+        width, height, _ = videos[0]
+        told = max(frames for *_, frames in videos)
+        self._bytes = 3 * width * height  # size of a frame
+        self._reader = None  # decord's reader
+        self._refused = None  # or the error instead of it
         try:
-            if told > path.stat().st_size:  # decord would list all of them and crash the process
+            if told > stamp(path).size:  # decord would list all of them and crash the process
                 raise ValueError(f"it claims to have {told:,} frames")
-            with path.open("rb") as stream:  # decord takes only UTF-8 names
-                source = str(path.absolute()) if shown_name(str(path)) == str(path) else stream
+            with open_media(path) as stream:  # decord takes only UTF-8 names of files
+                by_name = path.is_file() and shown_name(str(path)) == str(path)
+                source = str(path.absolute()) if by_name else stream
                 self._reader = decord.VideoReader(source, num_threads=1)
-            self.count, self.fps = len(self._reader), self._reader.get_avg_fps()
+            self.count = len(self._reader)
+            self.fps = self._reader.get_avg_fps()
         except Exception as error:  # e.g. a piped recording that does not give its length
-            self.count, self.fps, self._refused = 0, 0.0, error
-            with suppress(Exception), path.open("rb") as stream, av.open(stream) as container:
+            self._refused = error
+            self.count = 0
+            self.fps = 0.0
+            with suppress(Exception), open_media(path) as stream, av.open(stream) as container:
                 self.fps = float(container.streams.video[0].guessed_rate)
                 self.count = sum(packet.size > 0 for packet in container.demux(video=0))
         if self.count < 1 or not 0 < self.fps < float("inf"):
@@ -75,10 +79,11 @@ class VideoFile:
 
         Raises ValueError if the clip ends before `start`.
         """
-        first = 0 if start is None else int(start * self.fps)
-        if first >= self.count:
+        begins = (start or 0.0) * self.fps
+        if begins >= self.count:
             found = f"{self.count} frames at {self.fps:.2f} fps"
             raise ValueError(f"expected a part from {start} s on, found {found}")
+        first = min(round(begins), self.count - 1)
         last = self.count if end is None else min(self.count, max(first + 1, round(end * self.fps)))
         step = 1.0 if fps is None else max(1.0, self.fps / fps)
         return np.arange(first, last, step).astype(int).tolist()
@@ -109,7 +114,7 @@ class VideoFile:
     def _by_pyav(self, chosen: list[int]) -> Iterator[Image.Image]:
         """Yield the same frames, but fewer if the file ends early or is damaged."""
         wanted = set(chosen)
-        with suppress(Exception), self.path.open("rb") as stream, av.open(stream) as container:
+        with suppress(Exception), open_media(self.path) as stream, av.open(stream) as container:
             for number, frame in zip(
                 range(chosen[-1] + 1), container.decode(video=0), strict=False
             ):

@@ -1,10 +1,11 @@
-"""Pictures are read as they look, and whatever is wrong with a file is one message that names it."""
+"""Pictures are read as they look; what is wrong with a file is one message that names it."""
 
 import hashlib
 import importlib.util
 import random
 import re
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -259,16 +260,25 @@ def test_too_many_pixels_are_a_message_and_many_are_read(tmp_path, monkeypatch):
 
 
 def test_the_warnings_of_pillow_stay_those_of_the_caller(tmp_path, monkeypatch):
-    """Neither importing the module nor reading changes what a process hears from Pillow."""
+    """Neither importing the module nor reading, in any thread, changes what a process hears."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
     path = write_picture(tmp_path / "p.png", 1, (6, 5))
     spec = importlib.util.find_spec("cma.media.images")
-    with warnings.catch_warnings():
+
+    def read(times: int) -> None:
+        for _ in range(times):
+            assert read_image(path).size == (6, 5) and not is_animation(path)
+
+    with warnings.catch_warnings(action="error"), ThreadPoolExecutor(2) as pool:
         before = list(warnings.filters)
         spec.loader.exec_module(importlib.util.module_from_spec(spec))  # as the first import does
-        read_image(path)
+        readers = [pool.submit(read, 300) for _ in range(2)]
+        while not all(reader.done() for reader in readers):
+            with pytest.raises(UserWarning):
+                warnings.warn("of another thread", stacklevel=1)
+        assert [reader.result() for reader in readers] == [None, None]
         assert warnings.filters == before
-        with pytest.warns(Image.DecompressionBombWarning):
+        with pytest.raises(Image.DecompressionBombWarning):
             Image.open(path)
 
 
@@ -294,6 +304,12 @@ def test_what_is_no_picture_says_why(tmp_path, name, message):
         read_image(tmp_path / name)
     with pytest.raises(MediaError, match=r"nul\\x00\.jpg: cannot be opened"):
         read_image(tmp_path / "nul\0.jpg")
+
+
+@pytest.mark.parametrize("size", [(9, 0), (0, 9)])
+def test_a_picture_without_height_or_width_says_so(toy_processor, size):
+    with pytest.raises(ValueError, match="^{} x {} pixels; expected at least 1 x 1$".format(*size)):
+        to_pixels([Image.new("RGB", size)], toy_processor.image_processor)
 
 
 def test_what_may_not_be_opened_says_so(tmp_path, monkeypatch):

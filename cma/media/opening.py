@@ -1,0 +1,148 @@
+"""Open a picture or clip where it lies: a file, or a member of a WebDataset shard (`.tar`).
+
+A path below a `.tar` file names a member, as in `media/shard-000.tar/000012.jpg`. Nothing is
+unpacked: each process keeps a table of where a shard's members begin. Every function here takes
+either kind of path, and is safe for threads.
+"""
+
+from __future__ import annotations
+
+import io
+import stat
+import tarfile
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, NamedTuple
+
+from ..files import leads_out, printable
+
+SHARDS = 1024  # whose tables are kept
+
+
+class MediaError(ValueError):
+    """A picture or clip is missing, empty or cannot be decoded; the message names its path, in one
+    line.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
+
+class Member(NamedTuple):
+    """Where a member of a shard begins and its size, both in bytes; `problem` says why it is not
+    read, if it is not.
+    """
+
+    begin: int
+    size: int
+    problem: str
+
+
+class Stamp(NamedTuple):
+    """The size of a file or member in bytes, and when the file (for a member, its shard) was last
+    written and last changed, in ns.
+    """
+
+    size: int
+    modified: int
+    changed: int
+
+
+def members(shard: Path) -> dict[str, Member]:
+    """Return the members of a shard by name, in their order: files, and what is refused (links,
+    devices, names that lead out, a member that is cut short). MediaError if it is no tar file.
+    """
+    about = shard.stat()
+    return _table(shard, about.st_mtime_ns, about.st_size)
+
+
+@lru_cache(SHARDS)
+def _table(shard: Path, modified: int, size: int) -> dict[str, Member]:
+    table = {}
+    try:
+        with tarfile.open(shard, "r:") as archive:
+            for one in archive:
+                if one.size < 0:  # tarfile would go back and read for ever
+                    raise ValueError(f"{one.name}: a size of {one.size}")
+                problem = ""
+                if not one.isreg() or one.issparse():
+                    problem = "a link or no regular file"
+                elif leads_out(one.name):
+                    problem = "a name that leads out of its shard"
+                elif one.offset_data + one.size > size:
+                    problem = f"cut short: the shard ends within its {one.size:,} bytes"
+                if not one.isdir():
+                    name = PurePosixPath(one.name).as_posix()
+                    table[name] = Member(one.offset_data, one.size, problem)
+    except Exception as error:  # a damaged file can make a reader raise anything
+        if not table:  # else what comes before the damage can be read
+            raise MediaError(f"{shard}: cannot be read as a tar file ({error})") from error
+    return table
+
+
+def _member_of(path: Path) -> tuple[Path, Member] | None:
+    """Return the shard and the member that `path` names, or None if it is a path of its own."""
+    for shard in path.parents:
+        if shard.suffix == ".tar" and shard.is_file():
+            name = path.relative_to(shard).as_posix()
+            member = members(shard).get(name, Member(0, 0, "no such member of the shard"))
+            if member.problem:
+                raise MediaError(f"{path}: {member.problem}")
+            return shard, member
+    return None
+
+
+def open_media(path: Path) -> BinaryIO:
+    """Open a file or member for reading bytes. Raises MediaError for a member that is not there or
+    refused, OSError as `Path.open`.
+    """
+    found = _member_of(path)
+    if found is None:
+        return path.open("rb")
+    shard, member = found
+    with shard.open("rb") as stream:
+        stream.seek(member.begin)
+        return io.BytesIO(stream.read(member.size))
+
+
+def exists(path: Path) -> bool:
+    """Whether there is a file, a folder or a member that is not refused at `path`."""
+    try:
+        return _member_of(path) is not None or path.exists()
+    except MediaError:
+        return False
+
+
+def stamp(path: Path) -> Stamp:
+    """Return size and times, to see whether media have changed. Raises as `open_media`."""
+    found = _member_of(path)
+    about = (found[0] if found else path).stat()
+    size = found[1].size if found else about.st_size
+    return Stamp(size, about.st_mtime_ns, about.st_ctime_ns)
+
+
+def with_content(path: Path, kind: str) -> None:
+    """Raise MediaError unless `path` is a file or member that is not empty; `kind` ("a clip") is
+    for the message.
+    """
+    try:
+        if _member_of(path) is None and not stat.S_ISREG(path.stat().st_mode):
+            problem = "no regular file"  # opening a pipe would wait for ever
+        elif stamp(path).size:
+            open_media(path).close()
+            return
+        else:
+            problem = "empty file"
+    except MediaError:
+        raise
+    except FileNotFoundError:
+        problem = "no such file"
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        problem = f"cannot be opened ({error})"
+    raise MediaError(f"{path}: {problem}; cannot be read as {kind}")
+
+
+def head_of(path: Path) -> bytes:
+    """Return the first 24 bytes of a file or member, which show its format."""
+    with open_media(path) as stream:
+        return stream.read(24)

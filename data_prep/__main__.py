@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cma.files import printable
+from cma.hub import HUB_ID
 from data_prep import frames, mini, own
 from data_prep.benchmarks import BENCHMARKS
+from data_prep.benchmarks.hub import KINDS, Repository, obtain
 from data_prep.find import report
 from data_prep.prepare import prepare
 from data_prep.readers import BadInput, expand_home
@@ -37,7 +39,15 @@ def build_parser() -> argparse.ArgumentParser:
             name, help=description.splitlines()[0], description=description
         )
         add = command.add_argument
-        add("--source", type=Path, required=True, help="folder with the downloaded files")
+        own_media = name == "folder"
+        hub = own_media or BENCHMARKS[name].hub
+        what = "folder with the downloaded files"
+        if own_media:
+            what = "folder of media, parquet file, shard, or USER/NAME of a dataset on the hub"
+        add("--source", type=Path, required=own_media or not hub, help=what)
+        if hub:
+            add("--revision", default="main", help="of the hub's dataset (default: %(default)s)")
+            add("--yes", action="store_true", help="fetch from the hub without asking")
         add("--out", type=Path, required=True, help="dataset folder to write")
         without = (
             "go on without items that cannot be used, and with counts unlike the published ones"
@@ -85,8 +95,28 @@ def run(arguments: Sequence[str] | None = None) -> None:
         parser.error("expected a NAME, or --find DIR")
 
 
+def _wanted(options: argparse.Namespace) -> Repository | None:
+    """Return the dataset of the hub that is asked for, by `--hub` or as the source of `folder`."""
+    usual, source = getattr(options, "repository", None), options.source
+    if usual and options.hub:
+        return usual if options.hub == usual.id else Repository(options.hub, ("*",))
+    of_folder = source and usual is None and "yes" in options and not source.exists()
+    if of_folder and HUB_ID.fullmatch(source.as_posix()):
+        return Repository(source.as_posix(), KINDS)
+    return None
+
+
 def _prepare(options: argparse.Namespace) -> None:
+    wanted = _wanted(options)
+    if wanted:
+        options.fetched = obtain(wanted, options.revision, options.yes)
+        if options.source is None or wanted.files == KINDS:
+            options.source = options.fetched.folder
+    if options.source is None:
+        raise BadInput("expected --source DIR with what you downloaded, or --hub")
     annotations = options.read(options)
+    if options.source.is_file():  # a container
+        options.source = options.source.parent
     how = options.allow_missing, not options.no_check, options.workers, options.annotations_only
     prepare(annotations, options.source, options.out, *how)
 

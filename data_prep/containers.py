@@ -1,8 +1,8 @@
 """Pictures and captions inside containers: WebDataset shards (`.tar`) and parquet files.
 
 Shards are read where they are: the path of a member is that of its shard and its name. Parquet
-keeps many pictures in one page, so its pictures are written out once, bytes unchanged. Parquet needs
-the extra `hub`.
+keeps many pictures in one page, so its pictures are written out once, bytes unchanged. Parquet
+needs the extra `hub`.
 """
 
 import json
@@ -33,7 +33,9 @@ IMAGES = ("image", "img", "picture", "jpg", "jpeg", "png", "webp")
 
 
 class Sample(NamedTuple):
-    """A picture of a container with its captions: where it is (for messages), and its path or name."""
+    """A picture of a container with its captions: where it is (for messages), and its path or
+    name.
+    """
 
     where: str
     file: str
@@ -131,7 +133,6 @@ def opened(path: Path) -> Iterator["ParquetFile"]:
     Raises ImportError without pyarrow.
     """
     require("hub", "pyarrow")
-    import pyarrow
     from pyarrow.parquet import ParquetFile
 
     refuse_stand_in(path)
@@ -152,7 +153,9 @@ def opened(path: Path) -> Iterator["ParquetFile"]:
                             f"{MOST_BYTES:,}, so it is not read"
                         )
             yield file
-    except (pyarrow.ArrowException, OSError) as error:
+    except BadInput:
+        raise
+    except Exception as error:  # a damaged file can make a reader raise anything
         raise BadInput(
             f"{path}: cannot be read as parquet ({shortened(error)}); download it again"
         ) from error

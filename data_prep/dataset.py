@@ -69,7 +69,9 @@ class Entry:
 
 @dataclass
 class Annotations:
-    """What was read of a benchmark: its entries, its evaluation protocol, and its published sizes."""
+    """What was read of a benchmark: its entries, its evaluation protocol, and its published
+    sizes.
+    """
 
     name: str
     kind: Literal["image", "video"]
@@ -87,6 +89,7 @@ class Annotations:
     captioned: bool = True  # False: the dataset is only searched, so no item needs a caption
     listed: Sequence[tuple[Path, list[str]]] | None = None  # folders of the source, and their files
     form: str = ""  # which of the forms of an image benchmark it is
+    origin: dict[str, str] | None = None  # the dataset of the hub that it was fetched from
     packed: Pictures | None = None  # media that have to be written out first
 
 
@@ -123,7 +126,9 @@ class CaptionCleaner:
 
 
 def left_out(absent: Mapping[str, str], detail: str = "") -> list[str]:
-    """Return one note on the splits left out, [] if none is; `absent` says what each of them lacks."""
+    """Return one note on the splits left out, [] if none is; `absent` says what each of them
+    lacks.
+    """
     lacks = " and no ".join(absent.values())
     are = "splits are" if len(absent) > 1 else "split is"
     return [f"no {lacks}{detail}: the {' and '.join(absent)} {are} left out"] if absent else []
@@ -187,7 +192,8 @@ def refuse_other_content(out: Path, name: str) -> None:
     if there and not _is_dataset(there, name):
         raise BadInput(
             f"{out}: expected {name} in format version {FORMAT_VERSION} or nothing, found "
-            f"{there.get('name')} in version {there.get('format_version')}; choose another --out or remove it"
+            f"{there.get('name')} in version {there.get('format_version')}; choose another --out "
+            "or remove it"
         )
     others = (
         [path.name for path in sorted(out.iterdir()) if not _is_ours(path)] if out.is_dir() else []

@@ -14,10 +14,13 @@ from data_prep.readers import BadInput, NotThere
 
 
 def report(folder: Path) -> list[str]:
-    """Return what is said of the folder, one line each; benchmarks with the right counts come first.
+    """Return what is said of the folder, one line each; benchmarks with the right counts come
+    first.
 
     Raises `BadInput` if it is no folder.
     """
+    if not folder.is_dir():
+        raise BadInput(f"{folder}: no such folder; expected one with what you downloaded")
     whole, others = [], []
     for name in BENCHMARKS:
         found, lines = _look(folder, name)

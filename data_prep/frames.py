@@ -140,7 +140,8 @@ def extract(
     used = [entry for entry, clip in items.items() if clip not in reasons]
     if missing and not (allow_missing and used):
         raise BadInput(
-            f"{len(missing):,} of {len(items):,} clips cannot be decoded, the first is {missing[0][0]} "
+            f"{len(missing):,} of {len(items):,} clips cannot be decoded, the first is "
+            f"{missing[0][0]} "
             f"({missing[0][2]}); all are listed in {out / MISSING}. Replace them"
             + ("" if allow_missing else ", or add --allow-missing")
         )
@@ -159,7 +160,9 @@ def extract(
 def _plan(
     dataset: Path, frames: Path, extraction: Extraction
 ) -> tuple[dict, dict[Entry, ClipPart]]:
-    """Return the content for the new `dataset.json`, and the clip of each entry of the new folder."""
+    """Return the content for the new `dataset.json`, and the clip of each entry of the new
+    folder.
+    """
     from cma import data  # here, because it loads torch
 
     try:
@@ -186,7 +189,9 @@ def _plan(
 
 
 def decode(clip: ClipPart, extraction: Extraction) -> str | None:
-    """Write all frames of one clip, or none; return the reason if it cannot be decoded, else None."""
+    """Write all frames of one clip, or none; return the reason if it cannot be decoded, else
+    None.
+    """
     from cma.media import MediaError, stream_frames  # here, because it loads numpy
 
     unfinished = clip.target.with_name(f"{clip.target.name}.partial")

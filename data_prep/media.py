@@ -182,7 +182,8 @@ def problem(part: Part, kind: str) -> str | None:
     except MediaError as error:
         return str(error).removeprefix(printable(f"{path}: "))
     except (OSError, ValueError) as error:
-        return f"cannot be decoded ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return f"cannot be decoded ({said})"
     return None
 
 

@@ -10,6 +10,7 @@ import os
 import random
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from unicodedata import normalize
@@ -28,7 +29,9 @@ RECIPES = {"image": "flickr30k", "video": "msrvtt"}
 
 
 class CaptionRow(NamedTuple):
-    """Captions of one picture or clip; `where` is the line of the caption file, for error messages."""
+    """Captions of one picture or clip; `where` is the line of the caption file, for error
+    messages.
+    """
 
     where: str
     file_name: str
@@ -82,12 +85,13 @@ def read(
         without = [file for file, split in splits.items() if split is None]
         if 0 < len(without) < len(splits):
             raise BadInput(
-                f"{captions or source}: files without a split: {len(without):,}, the first is {without[0]}"
+                f"{captions or source}: files without a split: {len(without):,}, the first is "
+                f"{without[0]}"
             )
         if without:
             splits = draw_splits([name for name in names if texts.get(name)], seed)
     return Annotations(
-        name=source.resolve().name,
+        name=source.resolve().stem if source.is_file() else source.resolve().name,
         kind=kind,
         protocol={"query": "caption", "visual_to_text": READINGS[kind]},
         expected={},
@@ -106,7 +110,9 @@ def read(
 
 
 def _inner(source: Path, ending: str) -> Iterator[Path]:
-    """Yield `source`, or the files of an ending in it or below it; hidden folders are not entered."""
+    """Yield `source`, or the files of an ending in it or below it; hidden folders are not
+    entered.
+    """
     if source.is_file():
         if source.name.lower().endswith(ending):
             yield source
@@ -125,7 +131,9 @@ def _split_of(place: Path) -> str | None:
 def _read_tables(
     source: Path, paths: list[Path], named: tuple[str | None, str | None]
 ) -> tuple[Pictures, list[CaptionRow]]:
-    """Return the pictures and captions of parquet files; one file alone has no split by its name."""
+    """Return the pictures and captions of parquet files; one file alone has no split by its
+    name.
+    """
     layout = layout_of(paths[0], *named)
     captions, owners = [], {}
     for path in paths:
@@ -161,8 +169,11 @@ def _rows_inside(source: Path, named: tuple[str | None, str | None]) -> Iterator
 
 def add_options(parser: ArgumentParser) -> None:
     """Add the command-line options of `read`."""
-    said = "CSV with the columns file_name,caption (one row for each caption) or JSONL with file_name and "
-    said += "caption or captions; split is optional (default: none, the items can only be searched)"
+    said = (
+        "CSV with the columns file_name,caption (one row for each caption) or JSONL with file_name "
+        "and caption or captions; split is optional (default: the captions inside, or none: the "
+        "items can only be searched)"
+    )
     parser.add_argument("--captions", type=Path, help=said)
     parser.add_argument(
         "--kind", choices=READINGS, help="which to use if pictures and clips are there"
@@ -175,7 +186,9 @@ def add_options(parser: ArgumentParser) -> None:
 
     def run(given: Namespace) -> Annotations:
         columns = given.image_column, given.caption_column
-        return read(given.source, given.captions, given.kind, given.seed, *columns)
+        found = read(given.source, given.captions, given.kind, given.seed, *columns)
+        fetched = getattr(given, "fetched", None)
+        return replace(found, origin=fetched.origin) if fetched else found
 
     parser.set_defaults(read=run)
 
@@ -217,7 +230,8 @@ def find_media(
         )
     if pictures and clips and kind is None:
         raise BadInput(
-            f"{source}: holds {len(pictures):,} pictures and {len(clips):,} clips, and a dataset is of one "
+            f"{source}: holds {len(pictures):,} pictures and {len(clips):,} clips, and a dataset "
+            "is of one "
             "kind; choose --kind image or --kind video, or prepare each into its own --out"
         )
     kind = kind or ("image" if pictures else "video")

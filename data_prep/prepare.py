@@ -1,4 +1,6 @@
-"""Make a dataset folder from annotations: find the media, check it, count found / expected, write."""
+"""Make a dataset folder from annotations: find the media, check it, count found / expected,
+write.
+"""
 
 from collections import Counter
 from dataclasses import replace
@@ -82,13 +84,16 @@ def prepare(
     if missing:
         id, file, why = missing[0]
         faults.append(
-            f"{len(missing):,} of {len(annotations.entries):,} items cannot be used, the first is {id} "
+            f"{len(missing):,} of {len(annotations.entries):,} items cannot be used, the first is "
+            f"{id} "
             f"({file}: {why}); all are listed in {out / MISSING}"
         )
     if faults and not (allow_missing and used):
         way_out = "" if allow_missing else ", or add --allow-missing"
         raise BadInput(f"{'. '.join(faults)}. {annotations.advice}{way_out}")
     about = {name: getattr(annotations, name) for name in ("name", "kind", "protocol", "recipe")}
+    if annotations.origin:
+        about["hub"] = annotations.origin
     write_dataset(out, source, used, about | {"annotations": annotations.files, "counts": counts})
 
 
@@ -157,7 +162,8 @@ def _refuse_bad_entries(annotations: Annotations, source: Path) -> None:
     ]
     if repeated:
         raise BadInput(
-            f"{where}: ids that are there more than once: {len(repeated):,}, the first is {repeated[0]}"
+            f"{where}: ids that are there more than once: {len(repeated):,}, the first is "
+            f"{repeated[0]}"
         )
     for entry in annotations.entries:
         if entry.id != printable(entry.id) or entry.file != printable(entry.file):
@@ -167,5 +173,6 @@ def _refuse_bad_entries(annotations: Annotations, source: Path) -> None:
         for place in entry.places:
             if leads_out(place.file):
                 raise BadInput(
-                    f"{where}: the file name {place.file!r} of {entry.id} leads out of the media folder"
+                    f"{where}: the file name {place.file!r} of {entry.id} leads out of the media "
+                    "folder"
                 )

@@ -14,12 +14,16 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 STAND_INS = {  # how files begin that stand in for the real one, and what they are
-    r"version https://(git-lfs|hawser)\.github\.com/spec": "a Git LFS pointer; get the file itself by "
+    r"version https://(git-lfs|hawser)\.github\.com/spec": "a Git LFS pointer; get the file "
+    "itself by "
     "`git lfs pull` in its repository, or by the download button of its page",
-    r"/annex/objects/": "a git-annex pointer; get the file itself by `git annex get` in its repository",
-    r"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<(!doctype\s+html|html|head|body)\b": "a web page (HTML); open the "
+    r"/annex/objects/": "a git-annex pointer; get the file itself by `git annex get` in its "
+    "repository",
+    r"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<(!doctype\s+html|html|head|body)\b": "a web page (HTML); "
+    "open the "
     "address in a browser, which may ask to log in or to confirm, and download the file itself",
-    r"404: Not Found\s*$": "a web server's answer that nothing is there; look for the address of the file",
+    r"404: Not Found\s*$": "a web server's answer that nothing is there; look for the address of "
+    "the file",
 }
 
 
@@ -177,8 +181,8 @@ def read_csv(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[s
             names = [name.strip() for name in row]
             if any(names.count(column) != 1 for column in columns):
                 raise BadInput(
-                    f"{path}:{line}: expected the columns {', '.join(columns)}, each once; "
-                    f"found {reprlib.repr(', '.join(names))}"
+                    f"{path}:{line}: expected the columns {', '.join(columns)}; found "
+                    f"{', '.join(names)[:200]}"
                 )
         elif len(row) != len(names):
             raise BadInput(f"{path}:{line}: expected {len(names)} fields ({', '.join(names)})")
@@ -233,7 +237,8 @@ class _PlainUnpickler(pickle.Unpickler):
 
 def _refuse(path: Path, what: str) -> NoReturn:
     raise BadInput(
-        f"{path}: holds {what}; expected only lists, dicts, strings and whole numbers, so it is not loaded"
+        f"{path}: holds {what}; expected only lists, dicts, strings and whole numbers, so it is "
+        "not loaded"
     )
 
 
@@ -256,7 +261,9 @@ class IdList(NamedTuple):
 
 
 def read_id_list(path: Path) -> IdList:
-    """Read the ids of a text file (one per line, the final newline is optional) or of a JSON list."""
+    """Read the ids of a text file (one per line, the final newline is optional) or of a JSON
+    list.
+    """
     if path.suffix.lower() == ".json":
         ids = read_json(path)
         if not isinstance(ids, list) or not all(isinstance(id, str) and id.strip() for id in ids):

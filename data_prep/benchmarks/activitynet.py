@@ -11,6 +11,7 @@ from data_prep.benchmarks.clip_json import find_clips
 from data_prep.benchmarks.didemo import paragraph
 from data_prep.benchmarks.downloads import Downloads
 from data_prep.benchmarks.forms import PARAGRAPHS, Benchmark
+from data_prep.benchmarks.hub import Repository
 from data_prep.dataset import Annotations, CaptionCleaner, Counts, Entry, Place, count_of, left_out
 from data_prep.media import bare
 from data_prep.readers import BadInput, NotThere, read_json
@@ -68,7 +69,8 @@ def read(downloads: Downloads) -> Annotations:
         notes += _compare(downloads, split, others)
     if not entries:
         raise NotThere(
-            f"{downloads.folder}: found neither train.json nor val_1.json with the captions of ActivityNet"
+            f"{downloads.folder}: found neither train.json nor val_1.json with the captions of "
+            "ActivityNet"
         )
     if downloads.named(OTHERS):
         notes.append(f"{OTHERS} describes the videos of val_1.json again: not used")
@@ -137,4 +139,9 @@ def _other_names(ids: Collection[str]) -> dict[str, str]:
     return {id: id[2:] if prefixed else f"v_{id}" for id in ids}
 
 
-BENCHMARK = Benchmark(__doc__, read)
+HUB = Repository(
+    "friedrichor/ActivityNet_Captions",
+    ("activitynet_captions_*.json",),
+    "the videos: name their folder by --source",
+)
+BENCHMARK = Benchmark(__doc__, read, hub=HUB)

@@ -1,4 +1,6 @@
-"""Read captions of clips from every JSON layout in circulation; a file's content tells its layout."""
+"""Read captions of clips from every JSON layout in circulation; a file's content tells its
+layout.
+"""
 
 import re
 import reprlib

@@ -19,7 +19,7 @@ from data_prep.benchmarks.forms import (
     read_form,
     read_rows,
 )
-from data_prep.benchmarks.hub import HubFile
+from data_prep.benchmarks.hub import HubFile, Repository
 from data_prep.benchmarks.image_files import (
     albef_rows,
     coco_style_rows,
@@ -121,7 +121,8 @@ def _restval(row: Row) -> Row:
 SPLIT = {
     "choices": TRAIN,
     "default": DEFAULT_SPLIT,
-    "help": "training images: with those of val2014 that are in neither val nor test, or without them "
+    "help": "training images: with those of val2014 that are in neither val nor test, or without "
+    "them "
     "(default: %(default)s)",
 }
 BENCHMARK = Benchmark(
@@ -133,4 +134,5 @@ BENCHMARK = Benchmark(
         "--from-hub": ON_HUB.option,
         "--split-from": SPLIT_FROM,
     },
+    Repository("jxie/coco_captions", ("*.parquet",)),
 )

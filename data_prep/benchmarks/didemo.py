@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from data_prep.benchmarks.clip_json import ClipRow, SplitRows, find_clips
 from data_prep.benchmarks.downloads import Downloads
 from data_prep.benchmarks.forms import PARAGRAPHS, Benchmark, some
+from data_prep.benchmarks.hub import Repository
 from data_prep.dataset import SPLITS, Annotations, CaptionCleaner, Counts, Entry, count_of, left_out
 from data_prep.readers import BadInput, NotThere, read_csv, read_json
 
@@ -58,7 +59,8 @@ def read(downloads: Downloads) -> Annotations:
         expected["train"] = HUB_TRAIN
     if joined:
         notes.append(
-            f"descriptions joined already, maybe in another order than DiDeMo's: {', '.join(joined)}"
+            "descriptions joined already, maybe in another order than DiDeMo's: "
+            f"{', '.join(joined)}"
         )
     if not entries:
         wanted = f"two files of a split such as {DATA.format('test')}, {LIST.format('test')}"
@@ -141,4 +143,9 @@ def _read_descriptions(path: Path) -> dict[str, list[str]]:
     return descriptions
 
 
-BENCHMARK = Benchmark(__doc__, read)
+HUB = Repository(
+    "friedrichor/DiDeMo",
+    ("didemo_*.json",),
+    "the val split, and the clips: unpack the archive of its page, and name the folder by --source",
+)
+BENCHMARK = Benchmark(__doc__, read, hub=HUB)

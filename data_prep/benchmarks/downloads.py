@@ -80,7 +80,9 @@ class Downloads:
         self.listed = [(top, [n for n in names if n[:2] != "._"]) for top, _, names in walk(folder)]
 
     def ending(self, *endings: str) -> list[Path]:
-        """The files whose names end in one of `endings` (lower case; the names may have capitals)."""
+        """The files whose names end in one of `endings` (lower case; the names may have
+        capitals).
+        """
         return [
             parent / name
             for parent, names in self.listed
@@ -116,7 +118,9 @@ class Downloads:
         return first_copy([path for path in found if path.name == found[0].name])
 
     def require(self, *names: str) -> Path:
-        """Like `find`, but raises `BadInput` with the names that were looked for if none is there."""
+        """Like `find`, but raises `BadInput` with the names that were looked for if none is
+        there.
+        """
         path = self.find(*names)
         if path is None:
             raise NotThere(

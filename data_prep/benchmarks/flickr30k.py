@@ -18,7 +18,7 @@ from data_prep.benchmarks.forms import (
     read_form,
     read_rows,
 )
-from data_prep.benchmarks.hub import HubFile
+from data_prep.benchmarks.hub import HubFile, Repository
 from data_prep.benchmarks.image_files import albef_rows, coco_style_rows, find_albef, karpathy_rows
 from data_prep.benchmarks.packed import Tables, shard_form
 from data_prep.benchmarks.undivided import Undivided
@@ -135,4 +135,5 @@ BENCHMARK = Benchmark(
     __doc__,
     read,
     {"--form": form_option(FORMS), "--from-hub": ON_HUB.option, "--split-from": SPLIT_FROM},
+    Repository("AnyModal/flickr30k", ("*.parquet",)),
 )

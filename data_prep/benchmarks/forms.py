@@ -1,4 +1,6 @@
-"""What the readers of the benchmarks share: options, protocols, and the forms of image annotations."""
+"""What the readers of the benchmarks share: options, protocols, and the forms of image
+annotations.
+"""
 
 import json
 from argparse import ArgumentParser, Namespace
@@ -9,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple, TypeVar
 
 from data_prep.benchmarks.downloads import Downloads
-from data_prep.benchmarks.hub import HubFile, fetch
+from data_prep.benchmarks.hub import Fetched, HubFile, Repository, fetch
 from data_prep.containers import Pictures
 from data_prep.dataset import SPLITS, Annotations, CaptionCleaner, Counts, Entry, left_out
 from data_prep.readers import BadInput, NotThere, read_csv, stand_in
@@ -34,13 +36,27 @@ class Benchmark:
     help: str
     reader: Callable[..., Annotations]
     options: Mapping[str, dict] = field(default_factory=dict)
+    hub: Repository | None = None  # what `--hub` fetches
 
-    def read(self, source: Path, split_from: Path | None = None, **options: object) -> Annotations:
-        """Read the annotations in the folder `source`. Raises `BadInput` if they are not as
-        expected. `split_from` is the file of the option `--split-from`.
+    def read(
+        self,
+        source: Path,
+        split_from: Path | None = None,
+        fetched: Fetched | None = None,
+        **options: object,
+    ) -> Annotations:
+        """Read the annotations in the folder `source`, and in what was `fetched` from the hub.
+
+        Raises `BadInput` if they are not as expected. `split_from` is the file of the option
+        `--split-from`.
         """
-        downloads = Downloads(source, split_from)
-        return replace(self.reader(downloads, **options), listed=downloads.listed)
+        if fetched is None:
+            downloads = Downloads(source, split_from)
+            return replace(self.reader(downloads, **options), listed=downloads.listed)
+        others = [] if source == fetched.folder else Downloads(source).listed
+        downloads = Downloads(fetched.folder, split_from)
+        downloads.listed += others
+        return replace(self.reader(downloads, **options), origin=fetched.origin)
 
     def add_options(self, parser: ArgumentParser) -> None:
         """Add the benchmark's own options, and set `read`, which reads annotations by parsed
@@ -51,9 +67,21 @@ class Benchmark:
         ]
 
         def read(options: Namespace) -> Annotations:
-            return self.read(options.source, **{name: getattr(options, name) for name in names})
+            fetched = getattr(options, "fetched", None)
+            chosen = {name: getattr(options, name) for name in names}
+            return self.read(options.source, fetched=fetched, **chosen)
 
-        parser.set_defaults(read=read)
+        parser.set_defaults(read=read, repository=self.hub)
+        if self.hub:
+            parser.add_argument(
+                "--hub",
+                nargs="?",
+                const=self.hub.id,
+                metavar="USER/NAME",
+                help=f"fetch this dataset of the hub (default: {self.hub.id}); --source may be "
+                "left "
+                "out, or hold what the dataset lacks",
+            )
 
 
 class Row(NamedTuple):
@@ -143,7 +171,9 @@ def read_form(
 
 
 def form_option(forms: Mapping[str, Form]) -> dict:
-    """Return the settings of the option `--form`: which form to read if several are in one folder."""
+    """Return the settings of the option `--form`: which form to read if several are in one
+    folder.
+    """
     listed = "; ".join(f"{name}: {form.looks_for}" for name, form in forms.items())
     return {
         "choices": forms,
@@ -154,7 +184,8 @@ def form_option(forms: Mapping[str, Form]) -> dict:
 SPLIT_FROM = {
     "type": Path,
     "metavar": "FILE",
-    "help": "where the split of each image is, if the file of captions has none: Karpathy's JSON, a CSV "
+    "help": "where the split of each image is, if the file of captions has none: Karpathy's JSON, "
+    "a CSV "
     "with filename and split, a list of ids with its split in its name, or a folder of such lists",
 }
 
@@ -217,14 +248,18 @@ def to_entries(
 def csv_rows(
     path: Path, split: str, columns: tuple[str, str] = ("image", "caption")
 ) -> Iterator[Row]:
-    """Yield the rows of a split's CSV: one row for each caption, in the `columns` image and caption."""
+    """Yield the rows of a split's CSV: one row for each caption, in the `columns` image and
+    caption.
+    """
     image, caption = columns
     for line, row in read_csv(path, columns):
         yield Row(f"{path}:{line}", split, row[image], row[caption])
 
 
 def hub_rows(path: Path, split: str) -> Iterator[Row]:
-    """Yield the rows of the hub's CSV: `filename`, `split`, and `raw` with a JSON list of captions."""
+    """Yield the rows of the hub's CSV: `filename`, `split`, and `raw` with a JSON list of
+    captions.
+    """
     for line, row in read_csv(path, ("raw", "split", "filename")):
         where, text = f"{path}:{line}", row["raw"]
         try:

@@ -24,7 +24,9 @@ REPHRASED = "textaug"  # in the names of files where a machine has rephrased rep
 
 
 def karpathy_rows(path: Path, split: str) -> Iterator[Row]:
-    """The rows of Karpathy's JSON: `{"images": [{"filename", "split", "sentences": [{"raw"}]}]}`."""
+    """The rows of Karpathy's JSON: `{"images": [{"filename", "split", "sentences":
+    [{"raw"}]}]}`.
+    """
     content = read_json(path, without=UNUSED)
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
         raise BadInput(f'{path}: expected Karpathy\'s JSON, an object with a list "images"')
@@ -95,7 +97,8 @@ def coco_style_rows(path: Path, split: str) -> Iterator[Row]:
             yield Row(where, split, files[row["image_id"]], row["caption"])
     except (KeyError, TypeError, AttributeError) as error:
         raise BadInput(
-            f"{where}: expected images (id, file_name) and annotations (image_id, caption) of these "
+            f"{where}: expected images (id, file_name) and annotations (image_id, caption) of "
+            "these "
             f"images; {shortened(error)}"
         ) from error
 
@@ -157,7 +160,8 @@ def read_caption_lists(paths: dict[str, Path]) -> Reading:
         ]
         if shared:
             notes.append(
-                f"images of {paths['val'].name} left out of train, which holds them too: {len(shared):,}"
+                f"images of {paths['val'].name} left out of train, which holds them too: "
+                f"{len(shared):,}"
             )
     entries = [entry for images in found.values() for entry in images.values()]
     files = [part for path in paths.values() for part in _pair(path)]
@@ -178,7 +182,8 @@ def caption_list_rows(captions: Path, split: str) -> Iterator[Row]:
     each, rest = divmod(len(texts), len(names)) if names else (0, len(texts))
     if rest or (names and not each):
         raise BadInput(
-            f"{captions}: captions: {len(texts):,}, lines in {images.name}: {len(names):,}; expected one "
+            f"{captions}: captions: {len(texts):,}, lines in {images.name}: {len(names):,}; "
+            "expected one "
             "caption for each line, or the same number for each; take both files from one copy"
         )
     for number, name in enumerate(names):

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from data_prep.benchmarks.clip_json import ClipRow, SplitRows, find_clips
 from data_prep.benchmarks.downloads import Downloads
 from data_prep.benchmarks.forms import VIDEOS, Benchmark, some
+from data_prep.benchmarks.hub import Repository
 from data_prep.dataset import Annotations, CaptionCleaner, Counts, Entry, count_of, left_out
 from data_prep.media import bare
 from data_prep.readers import BadInput, NotThere, read_csv, read_id_list, read_json, read_pickle
@@ -52,7 +53,9 @@ VALIDATE = PUBLISHED["val"].items  # both training lists hold these clips
 
 
 class Data(NamedTuple):
-    """The sentences and the official split of each clip by id, the files that hold them, and notes."""
+    """The sentences and the official split of each clip by id, the files that hold them, and
+    notes.
+    """
 
     files: list[Path]
     sentences: dict[str, list[str]]
@@ -232,7 +235,9 @@ def _find_data(downloads: Downloads) -> Data | None:
 
 
 def _by_number(number: int) -> str:
-    """Return the official split of a clip: 0 to 6512 train, 6513 to 7009 validate, the rest test."""
+    """Return the official split of a clip: 0 to 6512 train, 6513 to 7009 validate, the rest
+    test.
+    """
     if number < PUBLISHED["train"].items:
         return "train"
     return "validate" if number < PUBLISHED["train"].items + VALIDATE else "test"
@@ -257,6 +262,11 @@ def _read_data(path: Path, sentences: dict[str, list[str]], divisions: dict[str,
         ) from error
 
 
+HUB = Repository(
+    "friedrichor/MSR-VTT",
+    ("msrvtt_*.json",),
+    "the clips: unpack MSRVTT_Videos.zip of its page, and name the folder by --source",
+)
 BENCHMARK = Benchmark(
     __doc__,
     read,
@@ -264,11 +274,14 @@ BENCHMARK = Benchmark(
         "--split": {
             "choices": (*TRAIN_LISTS, OFFICIAL),
             "default": "9k",
-            "help": f"training list of 1k-A, or the official splits of {DATA} (default: %(default)s)",
+            "help": f"training list of 1k-A, or the official splits of {DATA} (default: "
+            "%(default)s)",
         },
         "--val": {
             "action": "store_true",
-            "help": 'make a validation split of the training clips marked "validate" (1k-A has none)',
+            "help": 'make a validation split of the training clips marked "validate" (1k-A has '
+            "none)",
         },
     },
+    HUB,
 )

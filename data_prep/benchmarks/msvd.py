@@ -8,6 +8,7 @@ from pathlib import Path
 from data_prep.benchmarks.clip_json import ClipRow, SplitRows, find_clips
 from data_prep.benchmarks.downloads import Downloads
 from data_prep.benchmarks.forms import VIDEOS, Benchmark
+from data_prep.benchmarks.hub import Repository
 from data_prep.dataset import (
     SPLITS,
     Annotations,
@@ -156,4 +157,9 @@ def _read_mapping(path: Path) -> dict[str, str]:
     return ids
 
 
-BENCHMARK = Benchmark(__doc__, read)
+HUB = Repository(
+    "friedrichor/MSVD",
+    ("msvd_*.json",),
+    "the clips: unpack the archive of its page, and name the folder by --source",
+)
+BENCHMARK = Benchmark(__doc__, read, hub=HUB)

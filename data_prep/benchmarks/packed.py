@@ -54,7 +54,9 @@ class Tables:
         return forms
 
     def layout(self, path: Path) -> Layout:
-        """Return the layout of a file. Raises `BadInput` with the columns if it is none of these."""
+        """Return the layout of a file. Raises `BadInput` with the columns if it is none of
+        these.
+        """
         columns = columns_of(path)
         found = next((layout for layout in self.layouts if layout.fits(columns)), None)
         if found is None:
@@ -102,7 +104,9 @@ def shard_form(name: str, divisions: Divisions) -> Form:
 
 
 def read_shards(paths: dict[str, Path]) -> Reading:
-    """Read pictures and captions of shards, each at its path below the folder; ids are such paths."""
+    """Read pictures and captions of shards, each at its path below the folder; ids are such
+    paths.
+    """
     clean, entries = CaptionCleaner(), []
     for label, path in paths.items():
         split = split_of(Path(label), path)

@@ -14,6 +14,7 @@ from data_prep.benchmarks.forms import (
     read_form,
     read_rows,
 )
+from data_prep.benchmarks.hub import Repository
 from data_prep.benchmarks.image_files import (
     REPHRASED,
     albef_rows,
@@ -118,6 +119,7 @@ RSICD = Benchmark(
     "RSICD: 10,921 remote sensing images with five captions each, 1,093 of them for the test.",
     read_rsicd,
     {"--form": form_option(RSICD_FORMS)},
+    Repository("arampacha/rsicd", ("*.parquet",)),
 )
 RSITMD = Benchmark(
     "RSITMD: 4,743 remote sensing images with five captions each, 452 of them for the test.",

@@ -1,4 +1,6 @@
-"""Captions of all images without splits: these come from lists of ids, or from a file that has both."""
+"""Captions of all images without splits: these come from lists of ids, or from a file that has
+both.
+"""
 
 import re
 from collections import Counter
@@ -87,7 +89,8 @@ class Undivided:
         if not captions:
             return None
         return (
-            f"{captions[0]}: has captions and no splits; put {self.divisions[0]} (from {self.page}) "
+            f"{captions[0]}: has captions and no splits; put {self.divisions[0]} (from "
+            f"{self.page}) "
             "or {train,val,test}.txt with ids beside it, or name one by --split-from"
         )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from data_prep.benchmarks.clip_json import CaptionedClip, read_clips
 from data_prep.benchmarks.downloads import Downloads, split_word
 from data_prep.benchmarks.forms import VIDEOS, Benchmark
+from data_prep.benchmarks.hub import Repository
 from data_prep.containers import PARQUET, columns_of
 from data_prep.dataset import (
     SPLITS,
@@ -158,4 +159,9 @@ def _entry(id: str, split: str, clip: CaptionedClip | None, clean: CaptionCleane
     return Entry(id, id, clean(clip.captions if clip else (), id), split, instead=instead)
 
 
-BENCHMARK = Benchmark(__doc__, read)
+HUB = Repository(
+    "lmms-lab/VATEX",
+    ("*.parquet",),
+    "the clips and the lists of the paper's splits: name a folder with both by --source",
+)
+BENCHMARK = Benchmark(__doc__, read, hub=HUB)

@@ -242,7 +242,9 @@ def keys_of(content):
 
 
 def replaced(content, data, values):
-    """The JSON with the value at some place, or the whole, replaced by another, of the same keys."""
+    """The JSON with the value at some place, or the whole, replaced by another, of the same
+    keys.
+    """
     if isinstance(content, dict | list) and content and data.draw(st.integers(0, 5)):
         keys = sorted(content) if isinstance(content, dict) else range(len(content))
         key = data.draw(st.sampled_from(keys))

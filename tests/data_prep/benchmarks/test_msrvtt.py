@@ -26,7 +26,9 @@ def source(tmp_path):
 
 @pytest.fixture
 def run(source, tmp_path, capsys):
-    """Runs the command; returns (what is said on stdout or, if it fails, on stderr, {split: ids})."""
+    """Runs the command; returns (what is said on stdout or, if it fails, on stderr, {split:
+    ids}).
+    """
 
     def run(*options, fails=False):
         out = tmp_path / "out"

@@ -28,7 +28,7 @@ def require(extra: str, *modules: str) -> None:
 
 
 class _Talk(logging.Handler):
-    """Writes what the library says to standard output, as it is at that moment, one line a record."""
+    """Writes what the library says to standard output as it is then, one line a record."""
 
     def emit(self, record: logging.LogRecord) -> None:
         sys.stdout.write(f"{self.format(record)}\n")
@@ -43,9 +43,10 @@ if not _talk.handlers:
 
 if other := _installed("cma"):
     raise ImportError(
-        f"the CMA-ES optimiser (PyPI's `cma` {other}) is installed beside cross-modal-adapter, and both "
-        "import as `cma`. Run `pip uninstall cma`, then `pip install --force-reinstall --no-deps "
-        "cross-modal-adapter` (in a clone: `pip install --no-deps -e .`), or give each its own environment"
+        f"the CMA-ES optimiser (PyPI's `cma` {other}) is installed beside cross-modal-adapter, and "
+        "both import as `cma`. Run `pip uninstall cma`, then `pip install --force-reinstall "
+        "--no-deps cross-modal-adapter` (in a clone: `pip install --no-deps -e .`), or give each "
+        "its own environment"
     )
 
 # unknown: a source tree, not installed

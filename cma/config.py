@@ -26,6 +26,8 @@ def _folder_name(name: str) -> str:
 
 MOST_SEED = 2**32 - 1  # so that the seed derived for each epoch fits into torch's 64 bits
 Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+AboveZero = Annotated[float, Field(ge=1e-6)]
 
 
 @checked_dataclass
@@ -40,10 +42,10 @@ class ReadConfig:
 
     similarity: Literal["mean_pooled", "text_conditioned"] = "text_conditioned"
     # of text-conditioned pooling; the paper's τ
-    temperature: Annotated[float, Field(ge=1e-6)] = 5.0
+    temperature: AboveZero = 5.0
     max_words: Annotated[int, Field(ge=3)] = 77  # tokens, including start and end
     max_frames: Positive = 12
-    fps: Annotated[float, Field(ge=1e-6)] | None = None  # frames a second; None: every frame
+    fps: AboveZero | None = None  # frames a second; None: every frame
 
 
 @checked_dataclass
@@ -61,8 +63,8 @@ class TrainConfig(ReadConfig):
     name: Annotated[str, AfterValidator(_folder_name)] = "run"
     epochs: Positive = 5
     batch_size: Positive = 128
-    lr: Annotated[float, Field(ge=0)] = 1e-5  # the highest rate of the schedule
-    weight_decay: Annotated[float, Field(ge=0)] = 0.2  # on weights; biases have none
+    lr: NotNegative = 1e-5  # the highest rate of the schedule
+    weight_decay: NotNegative = 0.2  # on weights; biases have none
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.1  # share of all steps
     # "bert_adam": the authors' optimiser and schedule
     optimizer: Literal["adamw", "bert_adam"] = "adamw"

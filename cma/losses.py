@@ -19,6 +19,13 @@ def symmetric_cross_entropy(
     `caption_ids` [N] have the same caption. Such pairs are no negatives of each other: off the
     diagonal, their logits become -inf. Returns a float32 scalar. Raises ValueError if `logits` is
     not square, or if there are not N ids.
+
+    >>> import torch
+    >>> from cma.losses import symmetric_cross_entropy
+    >>> symmetric_cross_entropy(torch.zeros(2, 2))  # log 2: it guesses
+    tensor(0.6931)
+    >>> symmetric_cross_entropy(torch.zeros(2, 2), item_ids=["a", "a"])  # no negatives
+    tensor(0.)
     """
     logits, same = _prepare(logits, item_ids, caption_ids)
     # The diagonal stays, so each row and column keeps a finite logit and the gradient is never NaN.
@@ -50,11 +57,13 @@ def _prepare(logits: Tensor, item_ids: Ids, caption_ids: Ids) -> tuple[Tensor, T
     for name, ids in (("item_ids", item_ids), ("caption_ids", caption_ids)):
         if ids is None:
             continue
-        ids = ids.flatten().tolist() if isinstance(ids, Tensor) else list(ids)
+        if isinstance(ids, Tensor):
+            ids = ids.flatten().tolist()
         ids = [one.item() if isinstance(one, Tensor) else one for one in ids]
         if len(ids) != len(logits):
             raise ValueError(f"{len(ids)} {name} for {len(logits)} pairs")
-        numbers = {one: number for number, one in enumerate(dict.fromkeys(ids))}
-        group = torch.tensor([numbers[one] for one in ids], device=logits.device)
+        numbers: dict[object, int] = {}
+        group = torch.tensor([numbers.setdefault(one, len(numbers)) for one in ids])
+        group = group.to(logits.device)
         same |= group[:, None] == group
     return logits.float(), same.fill_diagonal_(False)

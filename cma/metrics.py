@@ -28,12 +28,19 @@ def retrieval_metrics(
     "items" ranks the items by their best caption (MSVD, VATEX). Raises ValueError for a NaN (its
     position is named), an index out of range, and an item without captions (`ranks` accepts it as a
     distractor).
+
+    >>> import torch
+    >>> from cma.metrics import retrieval_metrics
+    >>> similarity = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]])  # the second text is wrong
+    >>> found = retrieval_metrics(similarity, torch.tensor([0, 1, 1]))
+    >>> round(found["text_to_visual"]["R@1"], 1), found["text_to_visual"]["MdR"]
+    (66.7, 1.0)
     """
-    there, back = (
-        ranks(similarity, text_to_item),
-        visual_ranks(similarity, text_to_item, visual_to_text),
-    )
-    return both_ways({"text_to_visual": there, "visual_to_text": back})
+    found = {
+        "text_to_visual": ranks(similarity, text_to_item),
+        "visual_to_text": visual_ranks(similarity, text_to_item, visual_to_text),
+    }
+    return both_ways(found)
 
 
 def both_ways(ranks: dict[str, Array]) -> dict:
@@ -60,7 +67,7 @@ def ranks(similarity: Tensor, text_to_item: Tensor) -> Tensor:
 
 
 def visual_ranks(similarity: Tensor, text_to_item: Tensor, mode: str = "captions") -> Tensor:
-    """Rank [V] of each item's own captions; `mode` is the `visual_to_text` of `retrieval_metrics`."""
+    """Rank [V] of each item's own captions; `mode` is `visual_to_text` of `retrieval_metrics`."""
     similarity, owner = _checked(similarity, text_to_item)
     if mode not in ("captions", "items"):
         raise ValueError(f"visual_to_text must be 'captions' or 'items', not {mode!r}")
@@ -69,10 +76,10 @@ def visual_ranks(similarity: Tensor, text_to_item: Tensor, mode: str = "captions
         raise ValueError(
             f"items {bare[:5]} ({len(bare)} of {len(count)}) have no captions to be found by"
         )
-    blocks, owner = [], owner[:, None]
-    for items in torch.arange(len(count), device=owner.device).split(
-        max(1, BLOCK // len(similarity))
-    ):
+    blocks = []
+    owner = owner[:, None]
+    size = max(1, BLOCK // len(similarity))
+    for items in torch.arange(len(count), device=owner.device).split(size):
         scores = similarity[:, items]  # [T, block]
         if mode == "captions":
             best = scores.masked_fill(owner != items, -torch.inf).amax(0)
@@ -95,7 +102,8 @@ def bootstrap_means(
     narrow an interval, because queries of one item are not independent. The same seed draws the
     same items again. Raises ValueError for shapes that do not fit.
     """
-    values, owner = _array(values), _array(query_to_item)
+    values = _array(values)
+    owner = _array(query_to_item)
     if owner.ndim != 1 or not len(owner) or values.shape[-1:] != owner.shape:
         shapes = f"{list(values.shape)} and {list(owner.shape)}"
         raise ValueError(
@@ -104,8 +112,11 @@ def bootstrap_means(
     owner = np.unique(owner, return_inverse=True)[1]
     # sums [items, K]
     by_item = np.stack([np.bincount(owner, row) for row in np.atleast_2d(values)], axis=1)
-    queries, rng, means = np.bincount(owner), np.random.default_rng(seed), []
-    items, most = len(queries), max(1, DRAWN // len(owner))
+    queries = np.bincount(owner)
+    items = len(queries)
+    rng = np.random.default_rng(seed)
+    most = max(1, DRAWN // len(owner))
+    means = []
     for start in range(0, samples, most):
         count = min(most, samples - start)
         chosen = rng.integers(items, size=(count, items)) + items * np.arange(count)[:, None]

@@ -1,7 +1,7 @@
 """Figures and exercises for the notebooks, from plain data; needs the extra `notebooks`."""
 
+import logging
 import textwrap
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,9 +14,10 @@ require("notebooks", "matplotlib")
 import matplotlib.pyplot as plt  # noqa: E402 (after the check)
 from matplotlib.figure import Figure  # noqa: E402
 
-warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a file name may be in any script
-
-BLUE, ORANGE, GREY = "#3b6ea5", "#d9822b", "#9aa0a6"
+log = logging.getLogger(__name__)
+BLUE = "#3b6ea5"
+ORANGE = "#d9822b"
+GREY = "#9aa0a6"
 COLOURS = (GREY, BLUE, ORANGE, "#5b8c5a", "#8a5a9e", "#b04a4a")
 
 
@@ -61,7 +62,8 @@ def training_curve(record: object) -> Figure:
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8))
     left.plot(steps, losses, color=BLUE)
     left.set(xlabel="step", ylabel="loss")
-    (second := left.twinx()).plot(steps, rates, color=GREY, linewidth=1, linestyle=":")
+    second = left.twinx()
+    second.plot(steps, rates, color=GREY, linewidth=1, linestyle=":")
     second.set_ylabel("rate (dotted)", color=GREY)
     watched = {
         entry["epoch"]: entry["validation"] for entry in record.history if "validation" in entry
@@ -83,7 +85,7 @@ def training_curve(record: object) -> Figure:
 
 
 def folded(answer: str) -> object:
-    """Return an answer in Markdown that a notebook shows only after a click, for "predict first"."""
+    """Return an answer in Markdown that a notebook shows only after a click."""
     from IPython.display import Markdown  # only notebooks have it
 
     return Markdown(f"<details><summary>Answer</summary>\n\n{answer}\n\n</details>")
@@ -91,25 +93,25 @@ def folded(answer: str) -> object:
 
 def checked(yours: Callable, ours: Callable, *cases: tuple) -> Callable:
     """Return the function that an exercise goes on with: `yours` if it gives the same as `ours` for
-    every case, a tuple of arguments; else `ours`. Prints which one, and why.
+    every case, a tuple of arguments; else `ours`. Says which one, and why.
     """
     import torch
 
     for number, case in enumerate(cases, start=1):
-        result, wanted = yours(*case), ours(*case)
+        result = yours(*case)
+        wanted = ours(*case)
         if result is None or result is ...:
-            print("not filled in yet: going on with cma's own function")
+            log.info("not filled in yet: going on with cma's own function")
             return ours
         try:
             torch.testing.assert_close(
                 torch.as_tensor(result), torch.as_tensor(wanted), check_dtype=False
             )
         except AssertionError as error:
-            print(
-                f"case {number} of {len(cases)} differs, so we go on with cma's own function: {error}"
-            )
+            said = f"case {number} of {len(cases)} differs"
+            log.info(f"{said}, so we go on with cma's own function: {error}")
             return ours
-    print(f"right, in all {len(cases)} cases")
+    log.info(f"right, in all {len(cases)} cases")
     return yours
 
 

@@ -14,8 +14,8 @@ from .config import ReadConfig
 # elements of a [V, F, T] block held at once; larger blocks do not fit the cache and are slower
 BLOCK = 2**19
 TINY = torch.finfo(torch.float32).tiny
-# Frames whose pooled square is below this share of their mean square cancel each other: float32
-# would keep too few digits of the rest.
+# If |pooled|^2 is below this share of the largest frame's, frames cancel each other, and float32
+# keeps too few digits of the rest.
 CANCELLED = 1e-4
 
 
@@ -23,7 +23,7 @@ def compare(text: Tensor, frames: Tensor, mask: Tensor | None, config: ReadConfi
     """Cosine [T, V] of text [T, D] and frames [V, F, D] with mask [V, F], pooled by
     `config.similarity`.
     """
-    one_frame = frames.ndim == 3 and frames.shape[1] == 1
+    one_frame = frames.shape[1:2] == (1,)
     if config.similarity == "mean_pooled" or one_frame:
         return mean_pooled(text, frames, mask)
     return text_conditioned(text, frames, mask, config.temperature)
@@ -79,9 +79,8 @@ def text_conditioned(
             squared = ((gram @ weights.to(exact)) * weights).sum(1)  # |pooled|^2, [V, T]
             lengths = squared.clamp_min(TINY).sqrt() * text.to(exact).norm(dim=-1)
             found = (dots / lengths.clamp_min(TINY)).float()
-            squares = gram.detach().diagonal(dim1=1, dim2=2)  # |v_f|^2, [V, F]
-            mean_square = (squares[:, None] @ weights.detach().to(exact)).squeeze(1)  # [V, T]
-            cancelled = squared < CANCELLED * mean_square
+            largest = gram.diagonal(dim1=1, dim2=2).amax(1, keepdim=True)  # |v_f|^2, [V, 1]
+            cancelled = squared < CANCELLED * largest
             for item in cancelled.any(1).nonzero().flatten().tolist():
                 built = _built(text, part[item, own[item]], temperature).to(found)
                 found[item] = torch.where(cancelled[item], built, found[item])

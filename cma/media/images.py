@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
 ENOUGH = 672  # pixels of the shorter side: twice the input of the largest CLIP
 LONGEST = 16  # a picture longer than this many times its width is cropped to its middle
-# to recognise a white drawing, and its background
-NEARLY_WHITE, NEARLY_ALL, DARK = 240, 0.98, "#404040"
+# to recognise a white drawing
+NEARLY_WHITE = 240
+NEARLY_ALL = 0.98
+DARK = "#404040"  # its background
 # EXIF orientation → turn
 TURNS = dict(enumerate(map(Image.Transpose, (0, 3, 1, 5, 4, 6, 2)), start=2))
 if HEIC[0] not in LACKING:
@@ -173,14 +175,17 @@ def as_shown(image: Image.Image) -> Image.Image:
     with suppress(Exception):  # `ImageOps.exif_transpose` would raise for damaged EXIF data
         turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
     if turn is not None:
-        image, kept = image.transpose(turn), image.info.keys() & {"transparency"}
+        image = image.transpose(turn)
+        kept = image.info.keys() & {"transparency"}
         # without EXIF data, which would turn it twice
         image.info = {key: image.info[key] for key in kept}
     if image.mode.startswith(("I", "F")):
         values = np.nan_to_num(np.asarray(image, np.float64), posinf=0.0, neginf=0.0)
-        black, white = values.min(), values.max()
+        black = values.min()
+        white = values.max()
         if image.mode.startswith("I;16"):
-            black, white = 0, next(top for top in (255, 1023, 4095, 16383, 65535) if white <= top)
+            black = 0
+            white = next(top for top in (255, 1023, 4095, 16383, 65535) if white <= top)
         levels = (values - black) / max(white - black, np.finfo(np.float64).tiny) * 255
         return Image.fromarray(np.rint(levels).astype(np.uint8)).convert("RGB")
     if not image.has_transparency_data:
@@ -202,9 +207,9 @@ def _central(picture: Image.Image) -> Image.Image:
     same. Without this, a picture of 1 x 20,000 pixels would first be resized to 224 x 4,480,000.
     """
     width, height = picture.size
-    short, long = min(width, height), max(width, height)
+    side = min(width, height)
     # whole squares, so that the resized pixels are equal
-    cut = max(0, long // short - LONGEST) // 2 * short
+    cut = max(0, max(width, height) // side - LONGEST) // 2 * side
     if cut == 0:
         return picture
     x, y = (cut, 0) if width > height else (0, cut)

@@ -82,6 +82,8 @@ def _table(shard: Path, modified: int, size: int) -> dict[str, Member]:
 
 def _member_of(path: Path) -> tuple[Path, Member] | None:
     """Return the shard and the member that `path` names, or None if it is a path of its own."""
+    if ".tar/" not in path.as_posix():  # nearly every path
+        return None
     for shard in path.parents:
         if shard.suffix == ".tar" and shard.is_file():
             name = path.relative_to(shard).as_posix()

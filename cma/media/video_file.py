@@ -17,11 +17,14 @@ from .opening import MediaError, open_media, stamp
 require("video", "av", "decord")
 import av  # noqa: E402 (after the check)
 
-# else decord loads libnvblas: breaks faiss
-nvidia, sys.modules["nvidia"] = sys.modules.get("nvidia"), None
+nvidia = sys.modules.get("nvidia")
+sys.modules["nvidia"] = None  # else decord loads libnvblas, which breaks faiss
 import decord  # noqa: E402
 
-sys.modules.update(nvidia=nvidia) if nvidia else sys.modules.pop("nvidia")
+if nvidia:
+    sys.modules["nvidia"] = nvidia
+else:
+    del sys.modules["nvidia"]
 decord.logging.set_level(decord.logging.QUIET)
 AT_ONCE = 2**26  # bytes of frames that `stream` lets decord decode at once
 

@@ -169,13 +169,13 @@ def test_what_cannot_be_made_into_frames_is_one_line(tmp_path, capsys):
     dataset = dataset_of(tmp_path / "toy")
     stills = dataset_of(tmp_path / "stills", kind="image")
     other = write_picture(tmp_path / "other" / "a.jpg").parent
-    (tmp_path / "broken").mkdir()
+    dataset_of(tmp_path / "broken")
     (tmp_path / "broken" / "metadata.jsonl").write_text("{")
     for arguments, message in [
         ((dataset, "--out", dataset), "is the dataset itself"),
         ((dataset, "--out", other), "holds a.jpg, which is no part of a dataset;"),
         ((stills,), "holds pictures, which need no decoding"),
-        ((other,), "metadata.jsonl: no such file"),
+        ((other,), "dataset.json: no such file"),
         ((tmp_path / "broken",), "metadata.jsonl:1: broken JSON: EOF"),
     ]:
         assert run("--dataset", *arguments) == 1

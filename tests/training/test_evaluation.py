@@ -156,5 +156,5 @@ def test_the_ceiling_is_what_the_best_answer_to_every_sentence_reaches(dataset, 
 
 
 def test_what_is_read_and_compared_is_all_that_an_evaluation_needs(model, dataset):
-    read = ReadConfig(similarity="mean_pooled", max_words=32, max_frames=1)
+    read = ReadConfig(max_frames=1)
     assert evaluate(model, dataset, read, samples=0) == evaluate(model, dataset, CONFIG, samples=0)

@@ -16,6 +16,8 @@ from data_prep.find import report
 from data_prep.prepare import prepare
 from data_prep.readers import BadInput, expand_home
 
+LONGEST = 2_000  # characters of an error
+
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser: a subcommand for each benchmark, `folder` for own media, `mini` and
@@ -72,7 +74,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         run(arguments)
     except (BadInput, ImportError, OSError) as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        said = printable(str(error))
+        if len(said) > LONGEST:  # a file can hold long names
+            said = f"{said[: LONGEST // 2]} … {said[-LONGEST // 2 :]}"
+        print(f"error: {said}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         kept = "what was downloaded, checked or decoded is kept"

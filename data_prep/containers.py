@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from tqdm import tqdm
 
 from cma import require
-from cma.files import write_whole
+from cma.files import short, write_whole
 from cma.media import PICTURES, MediaError, members, open_media
-from data_prep.readers import BadInput, refuse_stand_in, shortened
+from data_prep.readers import BadInput, refuse_stand_in
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
@@ -101,7 +101,7 @@ def _texts(shard: Path, names: list[str], caption_key: str | None) -> list:
         try:
             about = json.loads(content)
         except (ValueError, RecursionError) as error:
-            raise BadInput(f"{path}: broken JSON; {shortened(error)}") from error
+            raise BadInput(f"{path}: broken JSON; {short(error)}") from error
         keys = (caption_key,) if caption_key else CAPTIONS
         value = next((about[key] for key in keys if key in about), None) if about else None
         if isinstance(value, str | list):
@@ -157,7 +157,7 @@ def opened(path: Path) -> Iterator["ParquetFile"]:
         raise
     except Exception as error:  # a damaged file can make a reader raise anything
         raise BadInput(
-            f"{path}: cannot be read as parquet ({shortened(error)}); download it again"
+            f"{path}: cannot be read as parquet ({short(error)}); download it again"
         ) from error
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from cma import files
+from cma.files import short
 from data_prep.containers import Pictures
 from data_prep.readers import BadInput
 
@@ -107,7 +108,7 @@ class CaptionCleaner:
         kept = []
         for caption in captions:
             if not isinstance(caption, str):
-                raise BadInput(f"{where}: expected a caption (text), found {caption!r}")
+                raise BadInput(f"{where}: expected a caption (text), found {short(caption)}")
             text = re.sub(r"\s+", " ", caption.encode(errors="replace").decode()).strip()
             if text:
                 self.cleaned += text != caption

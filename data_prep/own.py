@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from unicodedata import normalize
 
-from cma.files import printable, walk
+from cma.files import printable, short, walk
 from cma.media import members, not_read
 from data_prep.benchmarks.downloads import SPLIT_WORDS, split_word
 from data_prep.containers import PARQUET, SHARD, Pictures, layout_of, member_paths, samples
@@ -202,14 +202,13 @@ def find_media(
     get a note. If `kind` is "video" and there are no clips, each folder of pictures is one clip.
     Raises as `read`.
     """
+    paths, closed = [], []
     if source.is_file():
         inside = member_paths(source.parent, [source.name])
-        names = [path.relative_to(source.parent).as_posix() for path in inside]
-        return kind or "image", names, [], []
-    if not source.is_dir():
+        paths = [path.relative_to(source.parent).as_posix() for path in inside]
+    elif not source.is_dir():
         raise BadInput(f"{source}: no such folder; expected the folder with your pictures or clips")
-    paths, closed = [], []
-    for parent, folders, here in walk(source, closed.append):
+    for parent, folders, here in walk(source, closed.append) if source.is_dir() else ():
         folders[:] = [name for name in folders if not name.startswith(".")]
         inside = parent.relative_to(source)
         here = [name for name in here if not name.startswith(".")]
@@ -291,9 +290,13 @@ def read_rows(
     for row in readers[path.suffix.lower()](path, *named):
         empty = False
         if not isinstance(row.file_name, str) or not row.file_name.strip():
-            raise BadInput(f"{row.where}: expected file_name to be text, found {row.file_name!r}")
+            raise BadInput(
+                f"{row.where}: expected file_name to be text, found {short(row.file_name)}"
+            )
         if row.split not in (None, *SPLITS):
-            raise BadInput(f"{row.where}: expected split {', '.join(SPLITS)}, found {row.split!r}")
+            raise BadInput(
+                f"{row.where}: expected split {', '.join(SPLITS)}, found {short(row.split)}"
+            )
         yield row
     if empty:
         raise BadInput(f"{path}: no captions in this file")
@@ -316,7 +319,7 @@ def _read_jsonl(path: Path, file: str | None, caption: str | None) -> Iterator[C
         if key == "caption" or (key != "captions" and not isinstance(captions, list)):
             captions = [captions]
         if not isinstance(captions, list):
-            raise BadInput(f"{where}: expected captions to be a list, found {captions!r}")
+            raise BadInput(f"{where}: expected captions to be a list, found {short(captions)}")
         yield CaptionRow(where, fields[file], captions, fields.get("split"))
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from cma.files import leads_out, printable
+from cma.files import leads_out, printable, short
 from data_prep import media
 from data_prep.dataset import (
     CHECKED,
@@ -168,11 +168,13 @@ def _refuse_bad_entries(annotations: Annotations, source: Path) -> None:
     for entry in annotations.entries:
         if entry.id != printable(entry.id) or entry.file != printable(entry.file):
             raise BadInput(
-                f"{where}: the id {entry.id!r} ({entry.file!r}) holds what no file name should"
+                f"{where}: the id {short(entry.id)} ({short(entry.file)}) holds what no file name "
+                "should"
             )
         for place in entry.places:
             if leads_out(place.file):
                 raise BadInput(
-                    f"{where}: the file name {place.file!r} of {entry.id} leads out of the media "
+                    f"{where}: the file name {short(place.file)} of {entry.id} leads out of the "
+                    "media "
                     "folder"
                 )

@@ -5,13 +5,14 @@ import io
 import json
 import pickle
 import re
-import reprlib
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, NoReturn
+
+from cma.files import short
 
 STAND_INS = {  # how files begin that stand in for the real one, and what they are
     r"version https://(git-lfs|hawser)\.github\.com/spec": "a Git LFS pointer; get the file "
@@ -57,11 +58,6 @@ def expand_home(options: Namespace) -> Namespace:
         {k: v.expanduser() for k, v in vars(options).items() if isinstance(v, Path)}
     )
     return options
-
-
-def shortened(error: Exception) -> str:
-    """Return the kind of an error and what it says, of bounded length."""
-    return f"{type(error).__name__}({reprlib.repr(str(error))})"
 
 
 def read_start(path: Path, size: int = 4096) -> str:
@@ -122,9 +118,7 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, dict]]:
         if line.strip():
             content = _parse(line, path, number)
             if not isinstance(content, dict):
-                raise BadInput(
-                    f"{path}:{number}: expected a JSON object, found {reprlib.repr(content)}"
-                )
+                raise BadInput(f"{path}:{number}: expected a JSON object, found {short(content)}")
             yield f"{path}:{number}", content
 
 
@@ -150,7 +144,7 @@ def _unique(path: Path, pairs: list[tuple[str, object]]) -> dict[str, object]:
     content = dict(pairs)
     if len(content) < len(pairs):
         (key, _), *_ = Counter(key for key, _ in pairs).most_common(1)
-        raise BadInput(f"{path}: {key!r} is there more than once; keep one of them")
+        raise BadInput(f"{path}: {short(key)} is there more than once; keep one of them")
     return content
 
 

@@ -3,10 +3,10 @@ test.
 """
 
 import re
-import reprlib
 from collections.abc import Collection
 from pathlib import Path
 
+from cma.files import short
 from data_prep.benchmarks.clip_json import find_clips
 from data_prep.benchmarks.didemo import paragraph
 from data_prep.benchmarks.downloads import Downloads
@@ -106,10 +106,10 @@ def _read_videos(path: Path) -> dict[str, list[object]] | None:
         sentences = video.get("sentences") if isinstance(video, dict) else video
         if not isinstance(sentences, list):
             raise BadInput(
-                f"{path}: {id}: expected sentences, a list of texts; found {reprlib.repr(video)}"
+                f"{path}: {id}: expected sentences, a list of texts; found {short(video)}"
             )
         if not id.strip():
-            raise BadInput(f"{path}: expected an id, found {id!r}")
+            raise BadInput(f"{path}: expected an id, found {short(id)}")
         if id.startswith("v_") and id[2:] in content:
             raise BadInput(f"{path}: {id[2:]} is there with and without v_; keep one of them")
         videos[id] = sentences

@@ -3,12 +3,12 @@ layout.
 """
 
 import re
-import reprlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from cma.files import short
 from data_prep.benchmarks.downloads import Downloads, split_word
 from data_prep.containers import PARQUET, columns_of, rows
 from data_prep.media import bare
@@ -128,12 +128,12 @@ def _add(
         return False  # a clip without captions, or an entry about something else
     if not isinstance(id, str) or not id.strip():
         raise BadInput(
-            f"{where}: expected an id (one of {', '.join(ID_FIELDS)}), found {reprlib.repr(id)}"
+            f"{where}: expected an id (one of {', '.join(ID_FIELDS)}), found {short(id)}"
         )
     if isinstance(value, str):  # one caption a row
         clips.setdefault(id, CaptionedClip([], split)).captions.append(value)
     elif not isinstance(value, list) or not all(isinstance(caption, str) for caption in value):
-        raise BadInput(f"{where} ({id}): expected a list of captions, found {reprlib.repr(value)}")
+        raise BadInput(f"{where} ({id}): expected a list of captions, found {short(value)}")
     elif id in clips:
         raise BadInput(f"{where}: the id {id} is there more than once; keep one of them")
     else:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+from cma.files import short
 from data_prep.benchmarks.clip_json import ClipRow, SplitRows, find_clips
 from data_prep.benchmarks.downloads import Downloads
 from data_prep.benchmarks.forms import PARAGRAPHS, Benchmark, some
@@ -114,7 +115,7 @@ def _labels(downloads: Downloads, split: str) -> SplitRows | None:
         id = PurePosixPath(row["video_path"].strip()).name
         if not id:
             raise BadInput(
-                f"{path}:{line}: expected the path of a video, found {row['video_path']!r}"
+                f"{path}:{line}: expected the path of a video, found {short(row['video_path'])}"
             )
         texts.setdefault(id, []).append(row["text"])
     return SplitRows(
@@ -133,11 +134,12 @@ def _read_descriptions(path: Path) -> dict[str, list[str]]:
             id, description = row["video"], row["description"]
         except (KeyError, TypeError) as error:
             raise BadInput(
-                f"{path}: entry {number}: expected video and description; {error!r}"
+                f"{path}: entry {number}: expected video and description; {short(error)}"
             ) from error
         if not isinstance(id, str) or not id.strip() or not isinstance(description, str):
             raise BadInput(
-                f"{path}: entry {number}: expected texts, found {id!r} and {description!r}"
+                f"{path}: entry {number}: expected texts, found {short(id)} and "
+                f"{short(description)}"
             )
         descriptions.setdefault(id.strip(), []).append(description)
     return descriptions

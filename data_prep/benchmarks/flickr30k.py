@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from cma.files import short
 from data_prep.benchmarks.downloads import Downloads
 from data_prep.benchmarks.forms import (
     SPLIT_FROM,
@@ -84,7 +85,7 @@ def kaggle_rows(path: Path, split: str) -> Iterator[Row]:
         if found:
             yield Row(f"{path}:{number}", split, found[1], found[2])
         elif line.strip():
-            raise BadInput(f"{path}:{number}: expected image.jpg| 0| caption, found {line[:60]!r}")
+            raise BadInput(f"{path}:{number}: expected image.jpg| 0| caption, found {short(line)}")
 
 
 SHARED = ((KARPATHY, HUB), "https://cs.stanford.edu/people/karpathy/deepimagesent/")

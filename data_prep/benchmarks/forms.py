@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, TypeVar
 
+from cma.files import short
 from data_prep.benchmarks.downloads import Downloads
 from data_prep.benchmarks.hub import Fetched, HubFile, Repository, fetch
 from data_prep.containers import Pictures
@@ -234,7 +235,7 @@ def to_entries(
         file = str(image_file(image, where))
         where = f"{where} ({file})"
         if not isinstance(split, str) or split not in splits:
-            raise BadInput(f"{where}: expected the split {', '.join(splits)}; found {split!r}")
+            raise BadInput(f"{where}: expected the split {', '.join(splits)}; found {short(split)}")
         if isinstance(captions, list) and (split, file) in found:
             raise BadInput(
                 f"{where}: this image has a row already; expected one row for each image"
@@ -267,7 +268,7 @@ def hub_rows(path: Path, split: str) -> Iterator[Row]:
         except (ValueError, RecursionError):
             captions = None
         if not isinstance(captions, list):
-            raise BadInput(f"{where}: raw: expected a JSON list, found {text[:60]!r}")
+            raise BadInput(f"{where}: raw: expected a JSON list, found {short(text)}")
         yield Row(where, row["split"].strip(), row["filename"], captions)
 
 
@@ -286,7 +287,7 @@ def image_file(value: object, where: str) -> PurePosixPath:
     """
     text = value.strip() if isinstance(value, str) else ""
     if not PurePosixPath(text).stem or text != text.encode(errors="replace").decode():
-        raise BadInput(f"{where}: expected a file name, found {value!r}")
+        raise BadInput(f"{where}: expected a file name, found {short(value)}")
     return PurePosixPath(text)
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from cma.files import short
 from data_prep.benchmarks.downloads import Downloads
 from data_prep.benchmarks.forms import Reading, Row, image_file, some, to_entries
 from data_prep.dataset import SPLITS, CaptionCleaner
@@ -15,7 +16,6 @@ from data_prep.readers import (
     read_json_lines,
     read_start,
     read_text,
-    shortened,
 )
 
 UNUSED = ("tokens", "imgid", "sentid", "sentids", "cocoid")  # keys that take most of the memory
@@ -39,7 +39,7 @@ def karpathy_rows(path: Path, split: str) -> Iterator[Row]:
             yield Row(where, image["split"], str(file), captions)
         except (KeyError, TypeError, AttributeError) as error:
             raise BadInput(
-                f"{where}: expected filename, split and sentences with raw; {error!r}"
+                f"{where}: expected filename, split and sentences with raw; {short(error)}"
             ) from error
 
 
@@ -99,7 +99,7 @@ def coco_style_rows(path: Path, split: str) -> Iterator[Row]:
         raise BadInput(
             f"{where}: expected images (id, file_name) and annotations (image_id, caption) of "
             "these "
-            f"images; {shortened(error)}"
+            f"images; {short(error)}"
         ) from error
 
 
@@ -132,7 +132,7 @@ def json_line_rows(path: Path, split: str) -> Iterator[Row]:
     for where, row in read_json_lines(path):
         captions = row.get("captions")
         if not isinstance(captions, list):
-            raise BadInput(f"{where}: expected captions, a list of texts; found {captions!r}")
+            raise BadInput(f"{where}: expected captions, a list of texts; found {short(captions)}")
         yield Row(where, split, row.get("filename"), captions)
 
 

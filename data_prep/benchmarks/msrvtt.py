@@ -6,10 +6,10 @@ captions each.
 """
 
 import re
-import reprlib
 from pathlib import Path
 from typing import NamedTuple
 
+from cma.files import short
 from data_prep.benchmarks.clip_json import ClipRow, SplitRows, find_clips
 from data_prep.benchmarks.downloads import Downloads
 from data_prep.benchmarks.forms import VIDEOS, Benchmark, some
@@ -141,7 +141,7 @@ def _read_official(downloads: Downloads) -> Annotations:
     clean, entries, others = CaptionCleaner(), [], []
     for id, division in some(divisions, path).items():
         if not isinstance(id, str):
-            raise BadInput(f"{path}: expected text as video_id, found {id!r}")
+            raise BadInput(f"{path}: expected text as video_id, found {short(id)}")
         if isinstance(division, str) and division in DIVISIONS:
             captions = clean(sentences.get(id, ()), f"{path}: {id}")
             entries.append(Entry(bare(id), bare(id), captions, DIVISIONS[division]))
@@ -183,7 +183,7 @@ def _read_asked(downloads: Downloads, ids: Path, data: Data) -> SplitRows | None
         if type(number) is not int or not 0 <= number < len(captions):
             raise BadInput(
                 f"{path}: {id}: expected the number of one of its {len(captions)} captions, found "
-                f"{reprlib.repr(number)}; use {TEST_LIST} instead"
+                f"{short(number)}; use {TEST_LIST} instead"
             )
         rows.append(ClipRow(id, f"{ids}:{line}", [captions[number]]))
     return SplitRows([*data.files, ids, path], rows)
@@ -258,7 +258,8 @@ def _read_data(path: Path, sentences: dict[str, list[str]], divisions: dict[str,
         divisions |= {video[name]: video.get("split") for video in content.get(videos, ())}
     except (KeyError, TypeError, AttributeError) as error:
         raise BadInput(
-            f"{path}: expected lists videos (video_id) and sentences (video_id, caption); {error!r}"
+            f"{path}: expected lists videos (video_id) and sentences (video_id, caption); "
+            f"{short(error)}"
         ) from error
 
 

@@ -1,10 +1,10 @@
 """MSVD: 1,970 clips with 18 to 81 captions each; 1,200 to train, 100 to validate, 670 to test."""
 
 import re
-import reprlib
 from functools import partial
 from pathlib import Path
 
+from cma.files import short
 from data_prep.benchmarks.clip_json import ClipRow, SplitRows, find_clips
 from data_prep.benchmarks.downloads import Downloads
 from data_prep.benchmarks.forms import VIDEOS, Benchmark
@@ -107,12 +107,10 @@ def _read_captions(path: Path, ids: dict[str, str]) -> dict[str, list[str]]:
         id = ids.get(bare(key), bare(key))
         if id in captions:
             raise BadInput(
-                f"{path}: the clip {id} is there more than once, the second time as {key!r}"
+                f"{path}: the clip {id} is there more than once, the second time as {short(key)}"
             )
         if not isinstance(values, list):
-            raise BadInput(
-                f"{path}: {id}: expected a list of captions, found {reprlib.repr(values)}"
-            )
+            raise BadInput(f"{path}: {id}: expected a list of captions, found {short(values)}")
         captions[id] = [_sentence(value, f"{path}: {id}") for value in values]
     return captions
 
@@ -137,9 +135,7 @@ def _sentence(value: object, where: str) -> str:
         return " ".join(value)
     if isinstance(value, str):
         return value
-    raise BadInput(
-        f"{where}: expected a caption (text or a list of words), found {reprlib.repr(value)}"
-    )
+    raise BadInput(f"{where}: expected a caption (text or a list of words), found {short(value)}")
 
 
 def _read_mapping(path: Path) -> dict[str, str]:
@@ -150,9 +146,11 @@ def _read_mapping(path: Path) -> dict[str, str]:
         if not fields:
             continue
         if len(fields) != 2 or not fields[1].startswith("vid"):
-            raise BadInput(f"{path}:{number}: expected an id and vid<number>, found {line!r}")
+            raise BadInput(f"{path}:{number}: expected an id and vid<number>, found {short(line)}")
         if fields[1] in ids or fields[0] in ids.values():
-            raise BadInput(f"{path}:{number}: {line!r} repeats an id or a name of an earlier line")
+            raise BadInput(
+                f"{path}:{number}: {short(line)} repeats an id or a name of an earlier line"
+            )
         ids[fields[1]] = fields[0]
     return ids
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from cma.files import short
 from data_prep.benchmarks.downloads import Downloads, of_set, split_word
 from data_prep.benchmarks.forms import SAME, Form, Reading, Row, hub_rows, to_entries
 from data_prep.benchmarks.image_files import karpathy_rows
@@ -114,7 +115,8 @@ class Undivided:
         for key, split in pairs:
             if split not in splits:
                 raise BadInput(
-                    f"{paths[DIVISION]}: expected the split {', '.join(splits)}; found {split!r}"
+                    f"{paths[DIVISION]}: expected the split {', '.join(splits)}; found "
+                    f"{short(split)}"
                 )
             if splits[split] is None:
                 dropped[split] += 1

@@ -53,9 +53,9 @@ JUNK = st.binary(max_size=4) | st.sampled_from(
     ]
 )
 STAND_INS = {
-    "a Git LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
+    "a Git LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9\n",
     "a git-annex pointer": b"/annex/objects/MD5E-s12--4d7a.json\n",
-    "a web page (HTML)": b"\xef\xbb\xbf\r\n<!-- saved -->\n<!DOCTYPE html>\n<html><head><title>Sign in",
+    "a web page (HTML)": b"\xef\xbb\xbf\r\n<!-- saved -->\n<!DOCTYPE html>\n<html><head><title>Hi",
     "a web server's answer": b"404: Not Found",
 }
 JUNK |= st.text(max_size=30).map(lambda text: text.encode(errors="surrogatepass"))

@@ -241,7 +241,8 @@ def test_folders_of_frames_are_clips_where_there_are_no_others(tmp_path):
         ),
         (
             "c.jsonl",
-            '{"file_name": "a.jpg", "caption": "x", "split": "val"}\n{"file_name": "b.jpg", "caption": "y"}',
+            '{"file_name": "a.jpg", "caption": "x", "split": "val"}\n'
+            '{"file_name": "b.jpg", "caption": "y"}',
             "c.jsonl: files without a split: 1, the first is b.jpg",
         ),
         ("c.txt", "a.jpg x", "ends in .csv or .jsonl"),
@@ -312,6 +313,7 @@ def test_captions_inside_containers_and_an_imagefolder_are_read(tmp_path):
     assert (out / "missing.txt").read_text().startswith("test/0.tar/s1.jpg\t")
     alone = ("--source", source / "test" / "0.tar", "--out", tmp_path / "one", "--allow-missing")
     assert run(*alone) == 0 and items(tmp_path / "one").keys() == {"0.tar/s0.jpg"}
+    assert len((tmp_path / "one" / "missing.txt").read_text().splitlines()) == 1  # the cut picture
 
 
 def test_a_parquet_file_with_columns_of_any_name_is_read(tmp_path, capsys):

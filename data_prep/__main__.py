@@ -102,7 +102,8 @@ def run(arguments: Sequence[str] | None = None) -> None:
 
 def _wanted(options: argparse.Namespace) -> Repository | None:
     """Return the dataset of the hub that is asked for, by `--hub` or as the source of `folder`."""
-    usual, source = getattr(options, "repository", None), options.source
+    usual = getattr(options, "repository", None)
+    source = options.source
     if usual and options.hub:
         return usual if options.hub == usual.id else Repository(options.hub, ("*",))
     of_folder = source and usual is None and "yes" in options and not source.exists()

@@ -23,10 +23,12 @@ from data_prep.readers import BadInput, refuse_stand_in
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
-SHARD, PARQUET = ".tar", ".parquet"
+SHARD = ".tar"
+PARQUET = ".parquet"
 MOST_TEXT = 1 << 20  # bytes of captions in one member of a shard
 # what a parquet file may declare: bytes of one column in one row group, and rows
-MOST_BYTES, MOST_ROWS = 4 << 30, 10_000_000
+MOST_BYTES = 4 << 30
+MOST_ROWS = 10_000_000
 AT_ONCE = 1 << 30  # bytes that one batch of rows may take
 CAPTIONS = ("captions", "caption", "text", "texts", "sentences", "txt")
 IMAGES = ("image", "img", "picture", "jpg", "jpeg", "png", "webp")
@@ -92,7 +94,8 @@ def samples(shard: Path, caption_key: str | None = None) -> Iterator[Sample]:
 def _texts(shard: Path, names: list[str], caption_key: str | None) -> list:
     """Return the captions of a sample from its `.txt` or `.json`, in the order of `names`."""
     for name in names:
-        path, kind = shard / name, Path(name).suffix.lower()
+        path = shard / name
+        kind = Path(name).suffix.lower()
         if kind not in (".txt", ".json"):
             continue
         content = _text(path)
@@ -178,7 +181,8 @@ def rows(path: Path, columns: Sequence[str]) -> Iterator[dict]:
     fit into AT_ONCE bytes, whatever their compression.
     """
     with opened(path) as file:
-        about, largest = file.metadata, 1
+        about = file.metadata
+        largest = 1
         for group in range(about.num_row_groups):
             for number in range(about.num_columns):
                 column = about.row_group(group).column(number)
@@ -250,7 +254,8 @@ class Pictures:
         """
         left = {name for name in self.wanted if not (folder / name).is_file()}
         kept = len(self.wanted) - len(left)
-        layout, image = self.layout, self.layout.image
+        layout = self.layout
+        image = self.layout.image
         progress = tqdm(total=len(left), desc="write pictures", disable=not left)
         for path in self.paths if left else ():
             wanted = [name for name in (image, layout.file, layout.folder) if name]

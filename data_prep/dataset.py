@@ -20,7 +20,10 @@ from data_prep.readers import BadInput
 SPLITS = ("train", "val", "test")
 SHOWN = 10  # the most ids that a note lists
 FORMAT_VERSION = 1
-SEAL, METADATA, MEDIA, MISSING = "dataset.json", "metadata.jsonl", "media", "missing.txt"
+SEAL = "dataset.json"
+METADATA = "metadata.jsonl"
+MEDIA = "media"
+MISSING = "missing.txt"
 CHECKED = "checked.json"  # what `media.check` found
 HARMLESS = (".DS_Store", "desktop.ini", "Thumbs.db")  # added by file managers
 FRAMES = "frames"  # the decoded frames in a folder written by `data_prep.frames`
@@ -276,7 +279,8 @@ def _link(link: Path, source: Path) -> bool:
     """Make `link` point to `source`, by a relative path if they are near; False if links cannot be
     made.
     """
-    target, beside = source.resolve(), link.parent.resolve().parent
+    target = source.resolve()
+    beside = link.parent.resolve().parent
     if target.is_relative_to(beside):
         target = Path(os.path.relpath(target, link.parent.resolve()))
     link.unlink(missing_ok=True)

@@ -21,7 +21,8 @@ def report(folder: Path) -> list[str]:
     """
     if not folder.is_dir():
         raise BadInput(f"{folder}: no such folder; expected one with what you downloaded")
-    whole, others = [], []
+    whole = []
+    others = []
     for name in BENCHMARKS:
         found, lines = _look(folder, name)
         (whole if found and not unlike_published(found) else others).extend(lines)
@@ -35,7 +36,8 @@ def report(folder: Path) -> list[str]:
 
 def _look(folder: Path, name: str) -> tuple[Annotations | None, list[str]]:
     """Return the annotations of one benchmark, if they can be read, and what is said of them."""
-    benchmark, broken = BENCHMARKS[name], None
+    benchmark = BENCHMARKS[name]
+    broken = None
     splits = benchmark.options.get("--split", {}).get("choices", (None,))
     for split in splits:
         options = {"split": split} if split else {}

@@ -17,6 +17,7 @@ from PIL import Image
 
 from cma import require
 from cma.files import printable
+from cma.media import exists
 from data_prep.dataset import (
     FRAMES,
     MISSING,
@@ -145,7 +146,8 @@ def extract(
             f"({missing[0][2]}); all are listed in {out / MISSING}. Replace them"
             + ("" if allow_missing else ", or add --allow-missing")
         )
-    before, about["counts"] = about.get("counts", {}), {}
+    before = about.get("counts", {})
+    about["counts"] = {}
     for split in dict.fromkeys(entry.split for entry in items):
         known = before.get(split, {})
         published = known.get("expected"), known.get("captions", {}).get("expected")
@@ -216,7 +218,7 @@ def decode(clip: ClipPart, extraction: Extraction) -> str | None:
 def is_done(clip: ClipPart) -> bool:
     """Whether the frames of a clip are there, and the video has not been replaced since."""
     mark = clip.target / MARK
-    return mark.is_file() and (not clip.path.exists() or mark.read_text() == mark_of(clip.path))
+    return mark.is_file() and (not exists(clip.path) or mark.read_text() == mark_of(clip.path))
 
 
 def _shrink(frame: Image.Image, short_side: int) -> Image.Image:

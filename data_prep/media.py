@@ -18,7 +18,8 @@ from cma.files import printable
 from cma.media import CLIPS, PICTURES, MediaError, exists, open_media, stamp
 from data_prep.containers import member_paths
 
-IMAGE_SUFFIXES, VIDEO_SUFFIXES = set(PICTURES), set(CLIPS)
+IMAGE_SUFFIXES = set(PICTURES)
+VIDEO_SUFFIXES = set(CLIPS)
 WORTH_A_PROCESS = 32  # with fewer jobs, starting processes takes longer than they save
 Part = tuple[Path, float | None]  # a file, and the second from which to read; None: all of it
 Job = TypeVar("Job")
@@ -39,7 +40,8 @@ class MediaFiles:
     ) -> None:
         self.source = source
         suffixes = IMAGE_SUFFIXES if kind == "image" else VIDEO_SUFFIXES
-        found, framed = [], []  # files, and folders of frames
+        found = []
+        framed = []
         for parent, names in listed or ((parent, names) for parent, _, names in files.walk(source)):
             inside = member_paths(parent, names)
             found += [parent / name for name in names if _is_media(name, suffixes)]

@@ -58,16 +58,22 @@ def read(
     """
     named = (image_column, caption_column)
     tables = [] if captions else list(_inner(source, PARQUET))
-    packed, names, notes, faults = None, [], [], []
+    packed = None
+    names = []
+    notes = []
+    faults = []
     if tables:
         packed, rows = _read_tables(source, tables, named)
-        kind, names = "image", sorted(packed.wanted)
+        kind = "image"
+        names = sorted(packed.wanted)
     else:
         kind, names, notes, faults = find_media(source, kind)
         rows = read_rows(captions, named) if captions else _rows_inside(source, named)
     rows = list(rows)
     from_file = captions.name if captions else "the captions inside"
-    texts, splits, cleaner = {}, {}, CaptionCleaner()
+    texts = {}
+    splits = {}
+    cleaner = CaptionCleaner()
     if rows:
         path_of = _path_finder(names)
         for row in rows:
@@ -135,11 +141,13 @@ def _read_tables(
     name.
     """
     layout = layout_of(paths[0], *named)
-    captions, owners = [], {}
+    captions = []
+    owners = {}
     for path in paths:
         place = path.relative_to(source) if source.is_dir() else Path()
         for number, (row, name) in enumerate(layout.names(path)):
-            where, values = f"{path}: row {number}", row[layout.captions]
+            where = f"{path}: row {number}"
+            values = row[layout.captions]
             if isinstance(values, list) and name in owners or owners.get(name, path) != path:
                 raise BadInput(f"{where}: the picture {name} has a row already; keep one of them")
             owners[name] = path
@@ -202,7 +210,8 @@ def find_media(
     get a note. If `kind` is "video" and there are no clips, each folder of pictures is one clip.
     Raises as `read`.
     """
-    paths, closed = [], []
+    paths = []
+    closed = []
     if source.is_file():
         inside = member_paths(source.parent, [source.name])
         paths = [path.relative_to(source.parent).as_posix() for path in inside]
@@ -253,7 +262,8 @@ def _path_finder(names: Sequence[str]) -> Callable[[CaptionRow], str]:
     """Return a function that finds a row's file: the one with that path, or the only one with that
     name.
     """
-    known, by_name = set(names), {}
+    known = set(names)
+    by_name = {}
     for path in names:
         for key in {path, path.rpartition("/")[2]}:  # a Mac writes é as two characters
             by_name.setdefault(normalize("NFC", key), []).append(path)

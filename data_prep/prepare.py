@@ -102,7 +102,8 @@ def _place(annotations: Annotations, index: media.MediaFiles) -> dict[str, Entry
     apply.
     """
     locate = index.at if annotations.exact else index.locate
-    placed, doubtful = {}, []
+    placed = {}
+    doubtful = []
     for entry in annotations.entries:
         for place in entry.places:
             if path := locate(place.file):

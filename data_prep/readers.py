@@ -200,7 +200,8 @@ def read_pickle(path: Path) -> object:
         except (*BROKEN, OverflowError, RecursionError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise BadInput(f"{path}: broken pickle ({reason}); download it again") from error
-    seen, left = set(), [content]
+    seen = set()
+    left = [content]
     while left:  # look at each value once: a pickle may hold a list that holds itself
         value = left.pop()
         if type(value) in (str, int) or id(value) in seen:

@@ -45,7 +45,11 @@ def read(downloads: Downloads) -> Annotations:
     `val_1`. Lists of ids are only compared with the captions, since the published list holds nine
     ids without captions. In lists and files, ids may lack their `v_`.
     """
-    clean, entries, files, notes, absent = CaptionCleaner(), [], [], [], {}
+    clean = CaptionCleaner()
+    entries = []
+    files = []
+    notes = []
+    absent = {}
     for split, name in FILES.items():
         found = downloads.known((name,), _read_videos) or _find_paragraphs(downloads, split)
         if found is None:

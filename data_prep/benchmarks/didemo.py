@@ -19,7 +19,8 @@ PUBLISHED = {
     "val": Counts(1_065, 1_065),
     "test": Counts(1_004, 1_004),
 }
-DATA, LIST = "{}_data.json", "{}_list.txt"
+DATA = "{}_data.json"
+LIST = "{}_list.txt"
 # paragraphs by id: of VAST and UMT, on the hub, by LAVIS
 JOINED = ("descs_ret_{}.json", "didemo_ret_{}.json", "didemo_{}.json", "retrieval_{}.json")
 HUB_TRAIN = Counts(8_395, 8_395)  # the hub's `didemo_train.json` has three clips more
@@ -37,8 +38,13 @@ def read(downloads: Downloads) -> Annotations:
     left out. Ids keep their extension or their final dot; transcoded
     files are found too.
     """
-    clean, entries, files, notes, absent = CaptionCleaner(), [], [], [], {}
-    joined, expected = [], dict(PUBLISHED)
+    clean = CaptionCleaner()
+    entries = []
+    files = []
+    notes = []
+    absent = {}
+    joined = []
+    expected = dict(PUBLISHED)
     for split in SPLITS:
         found = _pair(downloads, split)
         if found is None:
@@ -131,7 +137,8 @@ def _read_descriptions(path: Path) -> dict[str, list[str]]:
     descriptions: dict[str, list[str]] = {}
     for number, row in enumerate(content):
         try:
-            id, description = row["video"], row["description"]
+            id = row["video"]
+            description = row["description"]
         except (KeyError, TypeError) as error:
             raise BadInput(
                 f"{path}: entry {number}: expected video and description; {short(error)}"

@@ -32,11 +32,9 @@ PUBLISHED = {
     "val": Counts(1_014, 5_070),
     "test": Counts(1_000, 5_000),
 }
-KARPATHY, HUB, TOKEN = (
-    "dataset_flickr30k.json",
-    "flickr_annotations_30k.csv",
-    "results_20130124.token",
-)
+KARPATHY = "dataset_flickr30k.json"
+HUB = "flickr_annotations_30k.csv"
+TOKEN = "results_20130124.token"
 COCO_STYLE = "dataset_flickr30k_coco_style.json"
 COLUMNS = ("image", "caption")
 BARS = re.compile(r"\s*([^|]*?)\s*\|\s*\d+\s*[|\s](.*)", re.DOTALL)

@@ -139,11 +139,13 @@ def read_form(
     looked for.
     """
     if hub:
-        downloads, chosen = Downloads(fetch(hub).parent), hub.form
+        downloads = Downloads(fetch(hub).parent)
+        chosen = hub.form
     asked = {chosen: forms[chosen]} if chosen else dict(forms)
     if downloads.split_from:  # it serves these forms alone
         asked = {key: form for key, form in asked.items() if form.lacks}
-    whole, pointers = {}, {}  # what each form found: files, or also what stands in for one
+    whole = {}
+    pointers = {}
     for key, form in asked.items():
         try:
             paths = form.find(downloads)
@@ -157,7 +159,8 @@ def read_form(
     there = whole | pointers
     if there:
         key, *others = there
-        form, paths = asked[key], there[key]
+        form = asked[key]
+        paths = there[key]
         listed = ", ".join(f"{asked[other].looks_for} (--form {other})" for other in others)
         notes = [f"there too, not read: {listed}"] if others else []
         annotations = _annotations(name, downloads, form, form.read(paths), notes)
@@ -208,7 +211,9 @@ def read_rows(
     maps to None are left out and counted. Raises `BadInput` if a file has no row, or a row is not
     as expected.
     """
-    clean, entries, dropped = CaptionCleaner(), [], Counter()
+    clean = CaptionCleaner()
+    entries = []
+    dropped = Counter()
     for split, path in paths.items():
         for entry in some(list(to_entries(rows(path, split), clean, splits)), path):
             if splits[entry.split] is None:
@@ -262,7 +267,8 @@ def hub_rows(path: Path, split: str) -> Iterator[Row]:
     captions.
     """
     for line, row in read_csv(path, ("raw", "split", "filename")):
-        where, text = f"{path}:{line}", row["raw"]
+        where = f"{path}:{line}"
+        text = row["raw"]
         try:
             captions = json.loads(text)
         except (ValueError, RecursionError):

@@ -4,6 +4,7 @@ own cache.
 
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -40,6 +41,10 @@ class Repository(NamedTuple):
     files: Sequence[str]
     lacks: str = ""
 
+    def origin(self, revision: str, commit: str) -> dict[str, str]:
+        """Return what `dataset.json` records of it."""
+        return {"repository": self.id, "revision": revision, "commit": commit}
+
 
 class Fetched(NamedTuple):
     """The folder of fetched files, and where they come from, for `dataset.json`."""
@@ -67,15 +72,29 @@ def obtain(repository: Repository, revision: str = "main", yes: bool = False) ->
     download.
 
     Files that are in the cache are not fetched again, and a download that was stopped goes on.
-    Raises `BadInput` if the answer is no, if the dataset has none of the files, or if it cannot be
-    reached.
+    Without a network what is in the cache is used. Raises `BadInput` if the answer is no, if the
+    dataset has none of the files, or if it cannot be reached.
     """
     what = f"the dataset {repository.id}"
-    about = _asked(
-        lambda: HfApi().dataset_info(repository.id, revision=revision, files_metadata=True),
-        what,
-        "fetch it where there is a network and give its folder as --source",
+    download = partial(
+        snapshot_download,
+        repository.id,
+        repo_type="dataset",
+        revision=revision,
+        allow_patterns=list(repository.files),
     )
+    try:
+        about = _asked(
+            lambda: HfApi().dataset_info(repository.id, revision=revision, files_metadata=True),
+            what,
+            "fetch it where there is a network and give its folder as --source",
+        )
+    except BadInput:
+        kept = _cached(lambda: download(local_files_only=True))
+        if kept is None:
+            raise
+        print(f"{repository.id}: the hub cannot be reached; what is in its cache is used")
+        return Fetched(Path(kept), repository.origin(revision, Path(kept).name))
     sizes = {
         it.rfilename: it.size or 0
         for it in about.siblings or ()
@@ -100,14 +119,11 @@ def obtain(repository: Repository, revision: str = "main", yes: bool = False) ->
     if not yes and not _agreed():
         raise BadInput(f"{repository.id}: nothing was fetched; answer y, or add --yes")
     folder = _asked(
-        lambda: snapshot_download(
-            repository.id, repo_type="dataset", revision=about.sha, allow_patterns=list(sizes)
-        ),
+        download,
         what,
         "run the same command again: it goes on from there",
     )
-    origin = {"repository": repository.id, "revision": revision, "commit": about.sha}
-    return Fetched(Path(folder), origin)
+    return Fetched(Path(folder), repository.origin(revision, Path(folder).name))
 
 
 def _agreed() -> bool:

@@ -19,7 +19,8 @@ from data_prep.readers import (
 )
 
 UNUSED = ("tokens", "imgid", "sentid", "sentids", "cocoid")  # keys that take most of the memory
-CAPTIONS, DIVIDED = "_caps.txt", "_caps_verify.txt"
+CAPTIONS = "_caps.txt"
+DIVIDED = "_caps_verify.txt"
 REPHRASED = "textaug"  # in the names of files where a machine has rephrased repeated captions
 
 
@@ -150,7 +151,9 @@ def find_caption_lists(downloads: Downloads, name: str) -> dict[str, Path]:
 
 def read_caption_lists(paths: dict[str, Path]) -> Reading:
     """Read pairs of lists; images of a `val_caps_verify.txt` are left out of train."""
-    clean, notes, found = CaptionCleaner(), [], {}
+    clean = CaptionCleaner()
+    notes = []
+    found = {}
     for split, path in paths.items():
         entries = some(list(to_entries(caption_list_rows(path, split), clean)), path)
         found[split] = {entry.file: entry for entry in entries}
@@ -178,7 +181,8 @@ def caption_list_rows(captions: Path, split: str) -> Iterator[Row]:
         raise BadInput(
             f"{images}: no such file; expected the images of the captions in {captions.name}"
         )
-    texts, names = _lines(captions), _lines(images)
+    texts = _lines(captions)
+    names = _lines(images)
     each, rest = divmod(len(texts), len(names)) if names else (0, len(texts))
     if rest or (names and not each):
         raise BadInput(

@@ -19,7 +19,8 @@ from data_prep.media import bare
 from data_prep.readers import BadInput, NotThere, read_csv, read_id_list, read_json, read_pickle
 
 TRAIN_LISTS = {"9k": ("MSRVTT_train.9k.csv", 9_000), "7k": ("MSRVTT_train.7k.csv", 7_010)}
-DATA, TEST_LIST = "MSRVTT_data.json", "MSRVTT_JSFUSION_test.csv"
+DATA = "MSRVTT_data.json"
+TEST_LIST = "MSRVTT_JSFUSION_test.csv"
 # the same content under other names: by Frozen in Time, and as Microsoft distributed it
 OTHER_DATA = ("MSR_VTT.json",), ("train_val_videodatainfo.json", "test_videodatainfo.json")
 # by Frozen in Time: the ids of 9k and of 1k-A, and which caption of a test clip is asked
@@ -30,7 +31,8 @@ TRAIN_CAPTIONS = {
     "9k": ("descs_ret_train.json", "msrvtt_ret_train9k.json", "msrvtt_train_9k.json"),
     "7k": ("msrvtt_ret_train7k.json", "msrvtt_train_7k.json"),
 }
-EITHER, VAL_CAPTIONS = "retrieval_train.json", ("retrieval_val.json",)
+EITHER = "retrieval_train.json"
+VAL_CAPTIONS = ("retrieval_val.json",)
 TEST_CAPTIONS = (
     "descs_ret_test.json",
     "msrvtt_ret_test1k.json",
@@ -75,7 +77,8 @@ def read(downloads: Downloads, split: str = "9k", val: bool = False) -> Annotati
         return _read_official(downloads)
     name, published = TRAIN_LISTS[split]
     listed = downloads.find(name, *filter(None, [ID_LISTS.get(split)]))
-    test, ids = _read_test(downloads), downloads.find(ID_LISTS["test"])
+    test = _read_test(downloads)
+    ids = downloads.find(ID_LISTS["test"])
     data = _find_data(downloads) if listed or val or ids else None
     if val and not data:
         raise BadInput(
@@ -87,7 +90,8 @@ def read(downloads: Downloads, split: str = "9k", val: bool = False) -> Annotati
         train = SplitRows([*data.files, listed], _read_list(listed, sentences))
     else:
         train = find_clips(downloads, (*TRAIN_CAPTIONS[split], EITHER), ID)
-    absent, hint = {}, []
+    absent = {}
+    hint = []
     if train is None:
         absent["train"] = f"{DATA}, which has the captions of {name}" if listed else name
         hint = [] if listed else _hint(downloads, split)
@@ -102,7 +106,10 @@ def read(downloads: Downloads, split: str = "9k", val: bool = False) -> Annotati
 
     held_out = None if val else find_clips(downloads, VAL_CAPTIONS, ID)
     parts = {"train": train, "val": held_out, "test": test}
-    clean, entries, used, shared = CaptionCleaner(), [], set(), []
+    clean = CaptionCleaner()
+    entries = []
+    used = set()
+    shared = []
     for part, found in parts.items():
         for id, where, captions in some(found.rows, found.files[-1]) if found else ():
             id = bare(id)
@@ -137,8 +144,12 @@ def _read_official(downloads: Downloads) -> Annotations:
     data = _find_data(downloads)
     if data is None:
         downloads.require(DATA)
-    path, sentences, divisions = data.files[0], data.sentences, data.divisions
-    clean, entries, others = CaptionCleaner(), [], []
+    path = data.files[0]
+    sentences = data.sentences
+    divisions = data.divisions
+    clean = CaptionCleaner()
+    entries = []
+    others = []
     for id, division in some(divisions, path).items():
         if not isinstance(id, str):
             raise BadInput(f"{path}: expected text as video_id, found {short(id)}")

@@ -38,12 +38,16 @@ def read(downloads: Downloads) -> Annotations:
     If `youtube_mapping.txt` is there, media, captions and lists may also call the clips `vid1`, ….
     A split without a list and without a JSON is left out.
     """
-    path, mapping = downloads.find(*CAPTIONS), downloads.find(MAPPING)
+    path = downloads.find(*CAPTIONS)
+    mapping = downloads.find(MAPPING)
     ids = _read_mapping(mapping) if mapping else {}
     names = {id: name for name, id in ids.items()}
     captions = _read_captions(path, ids) if path else {}
     files = [file for file in (path, mapping) if file]
-    clean, entries, notes, absent = CaptionCleaner(), [], [], {}
+    clean = CaptionCleaner()
+    entries = []
+    notes = []
+    absent = {}
     for split in SPLITS:
         known = captions.keys() | names.keys() | ids.keys()
         listed = downloads.id_list((LIST.format(split),), known) if path else None

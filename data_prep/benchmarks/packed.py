@@ -45,7 +45,8 @@ class Tables:
             return reading._replace(files=list(paths.values()))
 
         listed = "parquet files (" + "; ".join(layout.captions for layout in self.layouts) + ")"
-        find, read = partial(self.find, divided=True), partial(self._read, of_all)
+        find = partial(self.find, divided=True)
+        read = partial(self._read, of_all)
         forms = {"parquet": Form(f"{listed} of each split", divisions, find, read)}
         if undivided:
             whole = replace(undivided, rows=self.rows, choose=self._of_all)
@@ -107,7 +108,8 @@ def read_shards(paths: dict[str, Path]) -> Reading:
     """Read pictures and captions of shards, each at its path below the folder; ids are such
     paths.
     """
-    clean, entries = CaptionCleaner(), []
+    clean = CaptionCleaner()
+    entries = []
     for label, path in paths.items():
         split = split_of(Path(label), path)
         for where, file, captions in samples(path):

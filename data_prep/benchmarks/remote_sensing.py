@@ -30,7 +30,8 @@ from data_prep.benchmarks.packed import Tables
 from data_prep.containers import Layout
 from data_prep.dataset import Annotations, Counts
 
-RSICD_TEST, RSITMD_TEST = {"test": Counts(1_093, 5_465)}, {"test": Counts(452, 2_260)}
+RSICD_TEST = {"test": Counts(1_093, 5_465)}
+RSITMD_TEST = {"test": Counts(452, 2_260)}
 RSICD_DIVISIONS = {
     "official": {"train": Counts(8_734, 43_670), "val": Counts(1_094, 5_470)} | RSICD_TEST,
     "re-split": {"train": Counts(7_862, 39_310), "val": Counts(1_966, 9_830)} | RSICD_TEST,

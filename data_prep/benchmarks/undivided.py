@@ -101,17 +101,21 @@ class Undivided:
         A listed id without captions becomes an entry without any; images that nothing divides are
         left out. Notes count both.
         """
-        clean, images = CaptionCleaner(), {}
+        clean = CaptionCleaner()
+        images = {}
         for label, path in paths.items():
             if label not in (*SPLITS, DIVISION):
                 for entry in to_entries(self.rows(path, "test"), clean):
                     images[image_key(entry.file)] = entry
         if DIVISION in paths:
-            pairs, notes = _division(paths[DIVISION]), []
+            pairs = _division(paths[DIVISION])
+            notes = []
             pairs = [(key, split) for key, split in pairs if key in images]
         else:
             pairs, notes = _lists(paths)
-        entries, dropped, without = [], Counter(), []
+        entries = []
+        dropped = Counter()
+        without = []
         for key, split in pairs:
             if split not in splits:
                 raise BadInput(
@@ -153,7 +157,8 @@ def _division(path: Path) -> list[tuple[str, object]]:
 
 def _lists(paths: dict[str, Path]) -> tuple[list[tuple[str, object]], list[str]]:
     """Return key and split of each listed image, and notes."""
-    pairs, notes = [], []
+    pairs = []
+    notes = []
     for split in SPLITS:
         if split in paths:
             ids = read_id_list(paths[split])

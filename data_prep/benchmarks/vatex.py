@@ -128,7 +128,10 @@ def _splits(
     clips: dict[str, CaptionedClip], lists: dict[str, IdList]
 ) -> tuple[list[tuple[str, str]], list[str]]:
     """The id and the split of each clip that is used, and notes on clips that are left out."""
-    chosen, notes, own, absent = [], [], {}, {}
+    chosen = []
+    notes = []
+    own = {}
+    absent = {}
     listed = {bare(id) for found in lists.values() for id in found.ids}
     for split in SPLITS:
         if split in lists:

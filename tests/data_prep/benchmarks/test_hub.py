@@ -4,6 +4,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
+import cma.data
 from data_prep.benchmarks import BENCHMARKS, coco, flickr30k, hub
 from tests.data_prep.fuzz_sources import (
     FIXED,
@@ -16,6 +17,7 @@ from tests.data_prep.fuzz_sources import (
 )
 from tests.data_prep.hub_datasets import DatasetRoutes
 from tests.data_prep.image_sources import write
+from tests.data_prep.test_containers import SHARD, tar
 from tests.hub_server import Repository, serving
 
 FIVE = tuple(f"boat {n}" for n in range(5))
@@ -145,6 +147,17 @@ def test_a_benchmark_is_fetched_by_name_listed_and_its_commit_recorded(
     server.asked.clear()
     assert fetch(tmp_path, capsys, *words)[0] == 0
     assert not any("GET" in asked and "resolve" in asked for asked in server.asked)  # in the cache
+    server.repositories.clear()
+    status, said, _, again = fetch(tmp_path, capsys, *words)
+    assert status == 0 and again == seal and "what is in its cache is used" in said
+
+
+def test_shards_of_the_hub_are_read_in_its_cache(server, tmp_path, capsys):
+    server.repositories["a/wds_mscoco_captions"] = Repository()
+    server.repositories["a/wds_mscoco_captions"].commit({"test/0.tar": tar(SHARD)})
+    assert fetch(tmp_path, capsys, "coco", "--hub", "a/wds_mscoco_captions", "--yes")[0] == 0
+    (item,) = cma.data.load(tmp_path / "out", "test").items
+    assert item.file_name == "media/test/0.tar/s0.jpg"
 
 
 def test_without_a_yes_nothing_is_fetched(server, tmp_path, capsys, monkeypatch):

@@ -26,10 +26,15 @@ import data_prep  # noqa: F401 (first: it says so if another package called `cma
 from cma import AdapterConfig, RetrievalModel
 
 VOCABULARY, CONTEXT, PAD, SOS, EOS = 500, 16, 0, 498, 499
-WORDS = """a an the and of on in at with two three red green blue yellow white black small large
-round square circle cat dog bird horse car boat tree house flower star sun moon face hand man woman
-child person runs sits jumps eats sings plays walking flying smiling holding street water beach sky
-night grass table"""
+# the learnt tokens depend on its line breaks
+WORDS = (
+    "a an the and of on in at with two "
+    "three red green blue yellow white black small large round square\n"
+    "circle cat dog bird horse car boat tree house flower "
+    "star sun moon face hand man woman child person runs\n"
+    "sits jumps eats sings plays walking flying smiling "
+    "holding street water beach sky night grass table"
+)
 
 
 def build_clip(vision_layers: int = 3, text_layers: int = 3, eos_token_id: int = EOS) -> CLIPModel:

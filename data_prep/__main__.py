@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cma.files import printable
-from cma.hub import HUB_ID
 from data_prep import frames, mini, own
 from data_prep.benchmarks import BENCHMARKS
-from data_prep.benchmarks.hub import KINDS, Repository, obtain
+from data_prep.benchmarks.hub import HUB_ID, KINDS, Repository, obtain
 from data_prep.find import report
 from data_prep.prepare import prepare
 from data_prep.readers import BadInput, expand_home
@@ -108,6 +107,7 @@ def _wanted(options: argparse.Namespace) -> Repository | None:
         return usual if options.hub == usual.id else Repository(options.hub, ("*",))
     of_folder = source and usual is None and "yes" in options and not source.exists()
     if of_folder and HUB_ID.fullmatch(source.as_posix()):
+        print(f"{source}: no such folder or file here, so it is looked for on the hub")
         return Repository(source.as_posix(), KINDS)
     return None
 

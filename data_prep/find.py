@@ -26,12 +26,12 @@ def report(folder: Path) -> list[str]:
     for name in BENCHMARKS:
         found, lines = _look(folder, name)
         (whole if found and not unlike_published(found) else others).extend(lines)
-    if whole or others:
-        return [printable(line) for line in whole + others]
-    return [
-        f"{folder}: no annotations of a benchmark in it or below it; for your own media:",
-        f"  {command('folder', folder)}",
-    ]
+    lines = whole + others
+    if not lines:
+        lines.append(f"{folder}: no annotations of a benchmark in it or below it")
+    if not whole:
+        lines += ["your own media:", f"  {command('folder', folder)}"]
+    return [printable(line) for line in lines]
 
 
 def _look(folder: Path, name: str) -> tuple[Annotations | None, list[str]]:
@@ -59,18 +59,21 @@ def _lines(folder: Path, found: Annotations, choice: str) -> Iterator[str]:
     items = Counter(entry.split for entry in found.entries)
     yield f"  there: {', '.join(f'{split} {items[split]:,}' for split in SPLITS if items[split])}"
     missing = [f"the {split} split" for split in found.expected if not items[split]]
-    missing += unlike_published(found)
+    faults = unlike_published(found) + found.faults
+    allow = bool(faults)
     if not found.packed:
         index = MediaFiles(folder, found.kind, found.listed)
         media = sum(
             any(index.locate(place.file) for place in entry.places) for entry in found.entries
         )
+        if media == 0:
+            choice += " --annotations-only"
         if media < len(found.entries):
             missing.append(f"media: {media:,} / {len(found.entries):,}")
-    missing += found.faults
+            allow = allow or media > 0
+    missing += faults
     yield f"  missing: {'; '.join(missing) or 'nothing'}"
-    allow = " --allow-missing" if missing else ""
-    yield f"  {command(found.name, folder)}{choice}{allow}"
+    yield f"  {command(found.name, folder)}{choice}{' --allow-missing' if allow else ''}"
 
 
 def command(name: str, folder: Path) -> str:

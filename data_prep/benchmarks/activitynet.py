@@ -35,6 +35,7 @@ ID = re.compile(r"v_.+|.{11}")  # an id of YouTube has eleven characters
 LISTS = {"train": ("train_ids.json", "train_list.txt", "train_ids.txt")}
 LISTS["test"] = ("val_ids.json", "val_list.txt", "val_ids.txt")
 EXPECTED = '{"v_<id>": {"sentences": [...], "timestamps": [...]}, ...}'
+PAGE = "https://cs.stanford.edu/people/ranjaykrishna/densevid/"
 OTHERS = "val_2.json"  # a second description of nearly the same videos
 
 
@@ -74,7 +75,7 @@ def read(downloads: Downloads) -> Annotations:
     if not entries:
         raise NotThere(
             f"{downloads.folder}: found neither train.json nor val_1.json with the captions of "
-            "ActivityNet"
+            f"ActivityNet; {PAGE} has them"
         )
     if downloads.named(OTHERS):
         notes.append(f"{OTHERS} describes the videos of val_1.json again: not used")

@@ -134,7 +134,8 @@ def read_form(
     """Read the annotations of the image benchmark `name` in the form `chosen`, or in the first that
     is there.
 
-    A note names further forms that are there. With `hub`, that file is downloaded and read instead
+    A form with a stand-in among its files comes after the others. A note names further forms that
+    are there. With `hub`, that file is downloaded and read instead
     of `downloads`. If no form is there, raises `BadInput` with the names of the files that were
     looked for.
     """
@@ -144,8 +145,8 @@ def read_form(
     asked = {chosen: forms[chosen]} if chosen else dict(forms)
     if downloads.split_from:  # it serves these forms alone
         asked = {key: form for key, form in asked.items() if form.lacks}
-    whole = {}
-    pointers = {}
+    whole: dict[str, dict[str, Path]] = {}
+    pointers: dict[str, dict[str, Path]] = {}
     for key, form in asked.items():
         try:
             paths = form.find(downloads)

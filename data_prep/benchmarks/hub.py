@@ -2,6 +2,7 @@
 own cache.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from functools import partial
@@ -14,6 +15,7 @@ from huggingface_hub.utils import logging
 from data_prep.readers import BadInput
 
 T = TypeVar("T")
+HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+", re.ASCII)
 SHOWN = 10  # the most files that are listed
 # what `data_prep folder` fetches
 KINDS = ("*.parquet", "*.tar", "*.jpg", "*.jpeg", "*.png", "*.webp", "*metadata.csv")

@@ -20,7 +20,7 @@ from data_prep.dataset import (
     left_out,
 )
 from data_prep.media import bare
-from data_prep.readers import BadInput, IdList, read_json, read_pickle, read_text
+from data_prep.readers import BadInput, IdList, NotThere, read_json, read_pickle, read_text
 
 PUBLISHED = {"train": Counts(1_200, 48_774), "val": Counts(100, 4_290), "test": Counts(670, 27_763)}
 CAPTIONS = ("captions_msvd.json", "raw-captions.pkl", "AllVideoDescriptions.txt")
@@ -65,7 +65,10 @@ def read(downloads: Downloads) -> Annotations:
             instead = Place(names[id]) if id in names else None
             entries.append(Entry(id, id, clean(row.captions, row.where), split, instead=instead))
     if not entries and path is None:
-        downloads.require(*CAPTIONS)
+        lacks = " and no ".join(CAPTIONS)
+        raise NotThere(
+            f"{downloads.folder}: found no {lacks} in this folder or below it; {PAGE} has them"
+        )
     if not entries:
         lists = ", ".join(map(LIST.format, SPLITS))
         raise BadInput(

@@ -29,6 +29,7 @@ PUBLISHED = {  # val and test are halves of the official validation set
 }
 # the source video, and the clip's start and end in seconds
 ID = re.compile(r"(.+)_(\d{6})_(\d{6})")
+PAGE = "https://github.com/LiuRicky/ts2_net (data/vatex_data)"
 START = 1 << 16  # bytes in which the first id is looked for
 LIST = "{}_list.txt"
 # a test split of other works; half of its ids are in test_list.txt too
@@ -62,7 +63,7 @@ def read(downloads: Downloads) -> Annotations:
     if not entries:
         names = ", ".join(path.name for path in by_file)
         lacks = f"found no list such as {LIST.format('test')}, and nothing in {names} names a split"
-        raise BadInput(f"{downloads.folder}: {lacks}")
+        raise BadInput(f"{downloads.folder}: {lacks}; {PAGE} has the lists")
     names = downloads.names_of([*by_file, *(found.path for found in lists.values())])
     notes += more + clean.notes()
     return Annotations("vatex", "video", VIDEOS, PUBLISHED, entries, "vatex", names, notes)

@@ -53,7 +53,7 @@ def test_a_part_of_a_benchmark_says_what_it_needs_and_own_media_are_a_folder(tmp
     )
     said = look(tmp_path, capsys, {"coco/test/0.tar": tar(SHARD)})
     assert "coco, form shards: coco/test/0.tar\n  there: test 2\n  missing: the train split" in said
-    assert "media" not in said
+    assert "media: 0" not in said
     assert main(["--find", str(tmp_path / "gone")]) == 1
     with pytest.raises(SystemExit):
         main([])

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from cma import require
 from cma.files import short, write_whole
-from cma.media import PICTURES, MediaError, members, open_media
+from cma.media import CLIPS, PICTURES, MediaError, members, open_media
 from data_prep.readers import BadInput, refuse_stand_in
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ IMAGES = ("image", "img", "picture", "jpg", "jpeg", "png", "webp")
 
 
 class Sample(NamedTuple):
-    """A picture of a container with its captions: where it is (for messages), and its path or
-    name.
+    """A picture or clip of a container with its captions: where it is (for messages), and its path
+    or name.
     """
 
     where: str
@@ -60,11 +60,12 @@ def member_paths(folder: Path, names: Iterable[str]) -> list[Path]:
 
 
 def samples(shard: Path, caption_key: str | None = None) -> Iterator[Sample]:
-    """Yield the pictures of a shard with their captions; `file` is the name of the member.
+    """Yield the pictures and clips of a shard with their captions; `file` is the name of the
+    member.
 
     The members of a sample have one name up to the first dot. Captions are the lines of its `.txt`,
     or those in its `.json`: `caption_key`, or else `captions`, `caption` or `text`. Raises
-    `BadInput` for a sample that has neither, for two pictures in one, and for a member that is
+    `BadInput` for a sample that has neither, for two of them in one, and for a member that is
     refused or cut short.
     """
     refuse_stand_in(shard)
@@ -84,11 +85,11 @@ def samples(shard: Path, caption_key: str | None = None) -> Iterator[Sample]:
                 raise BadInput(
                     f"{shard}/{name}: {table[name].problem}; download the shard again, or remove it"
                 )
-        pictures = [name for name in names if name.lower().endswith(PICTURES)]
-        if len(pictures) != 1:
+        media = [name for name in names if name.lower().endswith((*PICTURES, *CLIPS))]
+        if len(media) != 1:
             found = ", ".join(names[:4])
-            raise BadInput(f"{where}: expected one picture in each sample, found {found}")
-        yield Sample(where, pictures[0], _texts(shard, names, caption_key))
+            raise BadInput(f"{where}: expected one picture or clip in each sample, found {found}")
+        yield Sample(where, media[0], _texts(shard, names, caption_key))
 
 
 def _texts(shard: Path, names: list[str], caption_key: str | None) -> list:
@@ -100,15 +101,15 @@ def _texts(shard: Path, names: list[str], caption_key: str | None) -> list:
             continue
         content = _text(path)
         if kind == ".txt":
-            return [line for line in content.split("\n") if line.strip()]
+            return content.rstrip("\n").split("\n")
         try:
             about = json.loads(content)
         except (ValueError, RecursionError) as error:
             raise BadInput(f"{path}: broken JSON; {short(error)}") from error
         keys = (caption_key,) if caption_key else CAPTIONS
-        value = next((about[key] for key in keys if key in about), None) if about else None
-        if isinstance(value, str | list):
-            return value if isinstance(value, list) else [value]
+        there = [about[key] for key in keys if key in about] if isinstance(about, dict) else []
+        if there and isinstance(there[0], str | list):
+            return there[0] if isinstance(there[0], list) else there
     wanted = caption_key or "captions"
     raise BadInput(
         f"{shard}/{names[0]}: no captions beside it; expected a .txt, or a .json with {wanted}"

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from unicodedata import normalize
 
 from cma.files import printable, short, walk
-from cma.media import members, not_read
+from cma.media import not_read
 from data_prep.benchmarks.downloads import SPLIT_WORDS, split_word
 from data_prep.containers import PARQUET, SHARD, Pictures, layout_of, member_paths, samples
 from data_prep.dataset import SPLITS, Annotations, CaptionCleaner, Entry, count_of
@@ -164,7 +164,9 @@ def _rows_inside(source: Path, named: tuple[str | None, str | None]) -> Iterator
     """
     for path in _inner(source, SHARD):
         place = path.relative_to(source) if source.is_dir() else Path(path.name)
-        if any(name.lower().endswith((".txt", ".json")) for name in members(path)):
+        inside = member_paths(path.parent, [path.name])
+        texts = [member for member in inside if member.suffix.lower() in (".txt", ".json")]
+        if texts or not inside:  # what cannot be read is refused with its reason
             for where, file, captions in samples(path, named[1]):
                 yield CaptionRow(where, f"{place.as_posix()}/{file}", captions, _split_of(place))
     for path in (*_inner(source, "metadata.csv"), *_inner(source, "metadata.jsonl")):

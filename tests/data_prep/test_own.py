@@ -295,7 +295,7 @@ def test_what_can_be_prepared_can_be_searched():
     assert set(cma.search.SUFFIXES) >= IMAGE_SUFFIXES | VIDEO_SUFFIXES
 
 
-def test_captions_inside_containers_and_an_imagefolder_are_read(tmp_path):
+def test_captions_inside_containers_and_an_imagefolder_are_read(tmp_path, capsys):
     source = pictures(tmp_path / "source", "train/a.jpg", "validation/b.jpg")
     for split, name in (("train", "a"), ("validation", "b")):
         row = {"file_name": f"{name}.jpg", "text": f"a {name}"}
@@ -313,6 +313,8 @@ def test_captions_inside_containers_and_an_imagefolder_are_read(tmp_path):
     assert (out / "missing.txt").read_text().startswith("test/0.tar/s1.jpg\t")
     alone = ("--source", source / "test" / "0.tar", "--out", tmp_path / "one", "--allow-missing")
     assert run(*alone) == 0 and items(tmp_path / "one").keys() == {"0.tar/s0.jpg"}
+    (source / "test" / "1.tar").write_bytes(b"no tar" * 200)
+    assert run(*words) == 1 and "1.tar: cannot be read as a tar" in capsys.readouterr().err
     assert len((tmp_path / "one" / "missing.txt").read_text().splitlines()) == 1  # the cut picture
 
 

@@ -59,6 +59,15 @@ def member_paths(folder: Path, names: Iterable[str]) -> list[Path]:
     return paths
 
 
+def has_texts(shard: Path) -> bool:
+    """Whether a shard has members of text, or of what `samples` refuses."""
+    try:
+        table = members(shard)
+    except MediaError:
+        return True
+    return any(it.problem or name.lower().endswith((".txt", ".json")) for name, it in table.items())
+
+
 def samples(shard: Path, caption_key: str | None = None) -> Iterator[Sample]:
     """Yield the pictures and clips of a shard with their captions; `file` is the name of the
     member.

@@ -18,7 +18,15 @@ from unicodedata import normalize
 from cma.files import printable, short, walk
 from cma.media import not_read
 from data_prep.benchmarks.downloads import SPLIT_WORDS, split_word
-from data_prep.containers import PARQUET, SHARD, Pictures, layout_of, member_paths, samples
+from data_prep.containers import (
+    PARQUET,
+    SHARD,
+    Pictures,
+    has_texts,
+    layout_of,
+    member_paths,
+    samples,
+)
 from data_prep.dataset import SPLITS, Annotations, CaptionCleaner, Entry, count_of
 from data_prep.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from data_prep.readers import BadInput, read_csv, read_json_lines
@@ -164,9 +172,7 @@ def _rows_inside(source: Path, named: tuple[str | None, str | None]) -> Iterator
     """
     for path in _inner(source, SHARD):
         place = path.relative_to(source) if source.is_dir() else Path(path.name)
-        inside = member_paths(path.parent, [path.name])
-        texts = [member for member in inside if member.suffix.lower() in (".txt", ".json")]
-        if texts or not inside:  # what cannot be read is refused with its reason
+        if has_texts(path):
             for where, file, captions in samples(path, named[1]):
                 yield CaptionRow(where, f"{place.as_posix()}/{file}", captions, _split_of(place))
     for path in (*_inner(source, "metadata.csv"), *_inner(source, "metadata.jsonl")):

@@ -8,7 +8,7 @@ from pathlib import Path
 from data_prep.benchmarks.downloads import SPLIT_WORDS, Downloads, split_of
 from data_prep.benchmarks.forms import SAME, Form, Reading, Row, read_rows
 from data_prep.benchmarks.undivided import Undivided
-from data_prep.containers import PARQUET, SHARD, Layout, Pictures, columns_of, samples
+from data_prep.containers import PARQUET, SHARD, Layout, Pictures, columns_of, has_texts, samples
 from data_prep.dataset import CaptionCleaner, Counts, Entry
 from data_prep.media import stem
 from data_prep.readers import BadInput
@@ -99,7 +99,8 @@ def shard_form(name: str, divisions: Divisions) -> Form:
     """Return the form of WebDataset shards, whose splits are in the names of folders or files."""
 
     def find(downloads: Downloads) -> dict[str, Path]:
-        return downloads.containers(name, SHARD)
+        found = downloads.containers(name, SHARD)
+        return {it: path for it, path in found.items() if has_texts(path)}
 
     return Form("shards (train/0.tar, test-000.tar, …)", divisions, find, read_shards)
 

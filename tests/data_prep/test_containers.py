@@ -36,9 +36,10 @@ JSON = {"1.png": JPEG, "1.json": json.dumps({"captions": ["a cat"], "cocoid": 7}
 def test_members_of_shards_stay_where_they_are_and_a_cut_picture_is_named(folder):
     files = {"wds_mscoco_captions/test/0.tar": tar(SHARD), "coco-train-00.tar": tar(JSON)}
     files["flickr30k/test-0.tar"] = b"another benchmark's"
+    files["test2014.tar"] = tar({"a.jpg": JPEG})  # pictures alone
     status, _, errors = run("coco", files, folder, media=True)
     assert status == 1 and "1 of 3 items cannot be used, the first is wds_mscoco" in errors
-    status, said, errors = run("coco", files, folder, *LENIENT, media=True)
+    status, _, errors = run("coco", files, folder, *LENIENT, media=True)
     rows, missing = read_back(folder / "out")
     assert missing == {"wds_mscoco_captions/test/0.tar/s1"}
     whole = rows["wds_mscoco_captions/test/0.tar/s0"]
@@ -64,10 +65,13 @@ def test_members_of_shards_stay_where_they_are_and_a_cut_picture_is_named(folder
         (tar({"../a.jpg": JPEG}), "a name that leads out of its shard; download the shard again"),
         (tar({"a.jpg": JPEG * 9})[:2000], "test.tar/a.jpg: cut short: the shard ends within"),
         (
-            tar({"a.jpg": JPEG}),
+            tar({"a.jpg": JPEG} | SHARD),
             "test.tar/a.jpg: no captions beside it; expected a .txt, or a .json",
         ),
-        (tar({"a.jpg": JPEG, "a.png": JPEG}), "test.tar/a: expected one picture or clip in"),
+        (
+            tar({"a.jpg": JPEG, "a.png": JPEG, "a.txt": b""}),
+            "test.tar/a: expected one picture or clip in",
+        ),
         (tar({"a.jpg": JPEG, "a.json": b"{"}), "test.tar/a.json: broken JSON"),
         (tar({"a.jpg": JPEG, "a.json": b'"a caption"'}), "a.jpg: no captions beside it"),
         (tar({"a.jpg": JPEG, "a.txt": b"\xff"}), "test.tar/a.txt: not UTF-8 text"),

@@ -10,8 +10,12 @@ from pathlib import Path
 from cma.files import printable
 from data_prep import frames, mini, own
 from data_prep.benchmarks import BENCHMARKS
+from data_prep.benchmarks.hub import HUB_ID, KINDS, Repository, obtain
+from data_prep.find import report
 from data_prep.prepare import prepare
 from data_prep.readers import BadInput, expand_home
+
+LONGEST = 2_000  # characters of an error
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -21,7 +25,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m data_prep", description=sys.modules["data_prep"].__doc__
     )
-    commands = parser.add_subparsers(required=True, metavar="NAME")
+    parser.add_argument(
+        "--find", type=Path, metavar="DIR", help="say which benchmark a folder of downloads holds"
+    )
+    commands = parser.add_subparsers(metavar="NAME")
     mini.add_command(commands)
     frames.add_command(commands)
     readers = {
@@ -33,7 +40,15 @@ def build_parser() -> argparse.ArgumentParser:
             name, help=description.splitlines()[0], description=description
         )
         add = command.add_argument
-        add("--source", type=Path, required=True, help="folder with the downloaded files")
+        own_media = name == "folder"
+        hub = own_media or BENCHMARKS[name].hub
+        what = "folder with the downloaded files"
+        if own_media:
+            what = "folder of media, parquet file, shard, or USER/NAME of a dataset on the hub"
+        add("--source", type=Path, required=own_media or not hub, help=what)
+        if hub:
+            add("--revision", default="main", help="of the hub's dataset (default: %(default)s)")
+            add("--yes", action="store_true", help="fetch from the hub without asking")
         add("--out", type=Path, required=True, help="dataset folder to write")
         without = (
             "go on without items that cannot be used, and with counts unlike the published ones"
@@ -58,7 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         run(arguments)
     except (BadInput, ImportError, OSError) as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        said = printable(str(error))
+        if len(said) > LONGEST:  # a file can hold long names
+            said = f"{said[: LONGEST // 2]} … {said[-LONGEST // 2 :]}"
+        print(f"error: {said}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         kept = "what was downloaded, checked or decoded is kept"
@@ -71,12 +89,40 @@ def run(arguments: Sequence[str] | None = None) -> None:
     """Run one command. Raises `BadInput`, ImportError or OSError for errors that the user can
     correct.
     """
-    options = expand_home(build_parser().parse_args(arguments))
-    options.run(options)
+    parser = build_parser()
+    options = expand_home(parser.parse_args(arguments))
+    if options.find:
+        print("\n".join(report(options.find)))
+    elif "run" in options:
+        options.run(options)
+    else:
+        parser.error("expected a NAME, or --find DIR")
+
+
+def _wanted(options: argparse.Namespace) -> Repository | None:
+    """Return the dataset of the hub that is asked for, by `--hub` or as the source of `folder`."""
+    usual = getattr(options, "repository", None)
+    source = options.source
+    if usual and options.hub:
+        return usual if options.hub == usual.id else Repository(options.hub, ("*",))
+    of_folder = source and usual is None and "yes" in options and not source.exists()
+    if of_folder and HUB_ID.fullmatch(source.as_posix()):
+        print(f"{source}: no such folder or file here, so it is looked for on the hub")
+        return Repository(source.as_posix(), KINDS)
+    return None
 
 
 def _prepare(options: argparse.Namespace) -> None:
+    wanted = _wanted(options)
+    if wanted:
+        options.fetched = obtain(wanted, options.revision, options.yes)
+        if options.source is None or wanted.files == KINDS:
+            options.source = options.fetched.folder
+    if options.source is None:
+        raise BadInput("expected --source DIR with what you downloaded, or --hub")
     annotations = options.read(options)
+    if options.source.is_file():  # a container
+        options.source = options.source.parent
     how = options.allow_missing, not options.no_check, options.workers, options.annotations_only
     prepare(annotations, options.source, options.out, *how)
 

@@ -13,15 +13,21 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from cma import files
+from cma.files import short
+from data_prep.containers import Pictures
 from data_prep.readers import BadInput
 
 SPLITS = ("train", "val", "test")
 SHOWN = 10  # the most ids that a note lists
 FORMAT_VERSION = 1
-SEAL, METADATA, MEDIA, MISSING = "dataset.json", "metadata.jsonl", "media", "missing.txt"
+SEAL = "dataset.json"
+METADATA = "metadata.jsonl"
+MEDIA = "media"
+MISSING = "missing.txt"
 CHECKED = "checked.json"  # what `media.check` found
 HARMLESS = (".DS_Store", "desktop.ini", "Thumbs.db")  # added by file managers
 FRAMES = "frames"  # the decoded frames in a folder written by `data_prep.frames`
+PICTURES = "pictures"  # those of parquet files, written out
 
 
 class Counts(NamedTuple):
@@ -67,7 +73,9 @@ class Entry:
 
 @dataclass
 class Annotations:
-    """What was read of a benchmark: its entries, its evaluation protocol, and its published sizes."""
+    """What was read of a benchmark: its entries, its evaluation protocol, and its published
+    sizes.
+    """
 
     name: str
     kind: Literal["image", "video"]
@@ -84,6 +92,9 @@ class Annotations:
     exact: bool = False
     captioned: bool = True  # False: the dataset is only searched, so no item needs a caption
     listed: Sequence[tuple[Path, list[str]]] | None = None  # folders of the source, and their files
+    form: str = ""  # which of the forms of an image benchmark it is
+    origin: dict[str, str] | None = None  # the dataset of the hub that it was fetched from
+    packed: Pictures | None = None  # media that have to be written out first
 
 
 class CaptionCleaner:
@@ -100,7 +111,7 @@ class CaptionCleaner:
         kept = []
         for caption in captions:
             if not isinstance(caption, str):
-                raise BadInput(f"{where}: expected a caption (text), found {caption!r}")
+                raise BadInput(f"{where}: expected a caption (text), found {short(caption)}")
             text = re.sub(r"\s+", " ", caption.encode(errors="replace").decode()).strip()
             if text:
                 self.cleaned += text != caption
@@ -119,7 +130,9 @@ class CaptionCleaner:
 
 
 def left_out(absent: Mapping[str, str], detail: str = "") -> list[str]:
-    """Return one note on the splits left out, [] if none is; `absent` says what each of them lacks."""
+    """Return one note on the splits left out, [] if none is; `absent` says what each of them
+    lacks.
+    """
     lacks = " and no ".join(absent.values())
     are = "splits are" if len(absent) > 1 else "split is"
     return [f"no {lacks}{detail}: the {' and '.join(absent)} {are} left out"] if absent else []
@@ -183,7 +196,8 @@ def refuse_other_content(out: Path, name: str) -> None:
     if there and not _is_dataset(there, name):
         raise BadInput(
             f"{out}: expected {name} in format version {FORMAT_VERSION} or nothing, found "
-            f"{there.get('name')} in version {there.get('format_version')}; choose another --out or remove it"
+            f"{there.get('name')} in version {there.get('format_version')}; choose another --out "
+            "or remove it"
         )
     others = (
         [path.name for path in sorted(out.iterdir()) if not _is_ours(path)] if out.is_dir() else []
@@ -197,7 +211,7 @@ def refuse_other_content(out: Path, name: str) -> None:
 def _is_ours(path: Path) -> bool:
     if path.name == MEDIA:
         return path.is_symlink()
-    if path.name == FRAMES:
+    if path.name in (FRAMES, PICTURES):
         return path.is_dir()
     left = re.fullmatch(r"\.(.+)\.\d+\.tmp", path.name)  # a temporary file that a killed run left
     return (left[1] if left else path.name) in (SEAL, METADATA, MISSING, CHECKED, *HARMLESS)
@@ -265,7 +279,8 @@ def _link(link: Path, source: Path) -> bool:
     """Make `link` point to `source`, by a relative path if they are near; False if links cannot be
     made.
     """
-    target, beside = source.resolve(), link.parent.resolve().parent
+    target = source.resolve()
+    beside = link.parent.resolve().parent
     if target.is_relative_to(beside):
         target = Path(os.path.relpath(target, link.parent.resolve()))
     link.unlink(missing_ok=True)

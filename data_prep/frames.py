@@ -17,6 +17,7 @@ from PIL import Image
 
 from cma import require
 from cma.files import printable
+from cma.media import exists
 from data_prep.dataset import (
     FRAMES,
     MISSING,
@@ -140,11 +141,13 @@ def extract(
     used = [entry for entry, clip in items.items() if clip not in reasons]
     if missing and not (allow_missing and used):
         raise BadInput(
-            f"{len(missing):,} of {len(items):,} clips cannot be decoded, the first is {missing[0][0]} "
+            f"{len(missing):,} of {len(items):,} clips cannot be decoded, the first is "
+            f"{missing[0][0]} "
             f"({missing[0][2]}); all are listed in {out / MISSING}. Replace them"
             + ("" if allow_missing else ", or add --allow-missing")
         )
-    before, about["counts"] = about.get("counts", {}), {}
+    before = about.get("counts", {})
+    about["counts"] = {}
     for split in dict.fromkeys(entry.split for entry in items):
         known = before.get(split, {})
         published = known.get("expected"), known.get("captions", {}).get("expected")
@@ -159,7 +162,9 @@ def extract(
 def _plan(
     dataset: Path, frames: Path, extraction: Extraction
 ) -> tuple[dict, dict[Entry, ClipPart]]:
-    """Return the content for the new `dataset.json`, and the clip of each entry of the new folder."""
+    """Return the content for the new `dataset.json`, and the clip of each entry of the new
+    folder.
+    """
     from cma import data  # here, because it loads torch
 
     try:
@@ -186,7 +191,9 @@ def _plan(
 
 
 def decode(clip: ClipPart, extraction: Extraction) -> str | None:
-    """Write all frames of one clip, or none; return the reason if it cannot be decoded, else None."""
+    """Write all frames of one clip, or none; return the reason if it cannot be decoded, else
+    None.
+    """
     from cma.media import MediaError, stream_frames  # here, because it loads numpy
 
     unfinished = clip.target.with_name(f"{clip.target.name}.partial")
@@ -211,7 +218,7 @@ def decode(clip: ClipPart, extraction: Extraction) -> str | None:
 def is_done(clip: ClipPart) -> bool:
     """Whether the frames of a clip are there, and the video has not been replaced since."""
     mark = clip.target / MARK
-    return mark.is_file() and (not clip.path.exists() or mark.read_text() == mark_of(clip.path))
+    return mark.is_file() and (not exists(clip.path) or mark.read_text() == mark_of(clip.path))
 
 
 def _shrink(frame: Image.Image, short_side: int) -> Image.Image:

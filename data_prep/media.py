@@ -15,9 +15,11 @@ from tqdm import tqdm
 
 from cma import files, require
 from cma.files import printable
-from cma.media import CLIPS, PICTURES
+from cma.media import CLIPS, PICTURES, MediaError, exists, open_media, stamp
+from data_prep.containers import member_paths
 
-IMAGE_SUFFIXES, VIDEO_SUFFIXES = set(PICTURES), set(CLIPS)
+IMAGE_SUFFIXES = set(PICTURES)
+VIDEO_SUFFIXES = set(CLIPS)
 WORTH_A_PROCESS = 32  # with fewer jobs, starting processes takes longer than they save
 Part = tuple[Path, float | None]  # a file, and the second from which to read; None: all of it
 Job = TypeVar("Job")
@@ -25,8 +27,8 @@ Result = TypeVar("Result")
 
 
 class MediaFiles:
-    """Finds pictures or clips under `source` by path, name, or name without extension; top folders
-    first.
+    """Finds pictures or clips under `source`, members of shards too, by path, name, or name without
+    extension; top folders first.
 
     For videos, a folder of pictures counts as a clip, unless a file has its name; frames are sorted
     by name. `listed` holds the folders below `source` and the names of their files, if they are
@@ -38,9 +40,12 @@ class MediaFiles:
     ) -> None:
         self.source = source
         suffixes = IMAGE_SUFFIXES if kind == "image" else VIDEO_SUFFIXES
-        found, framed = [], []  # files, and folders of frames
+        found = []
+        framed = []
         for parent, names in listed or ((parent, names) for parent, _, names in files.walk(source)):
+            inside = member_paths(parent, names)
             found += [parent / name for name in names if _is_media(name, suffixes)]
+            found += [path for path in inside if _is_media(path.name, suffixes)]
             if kind == "video" and any(
                 Path(name).suffix.lower() in IMAGE_SUFFIXES for name in names
             ):
@@ -84,7 +89,7 @@ class MediaFiles:
         if path == self.at(file) or path.is_dir():
             return False
         kind = path.suffix.lower()
-        sizes = {one.stat().st_size for one in self._named[path.name] if one.exists()}
+        sizes = {stamp(one).size for one in self._named[path.name] if exists(one)}
         return len(sizes) > 1 or (
             kind in IMAGE_SUFFIXES and kind != PurePosixPath(file).suffix.lower()
         )
@@ -146,26 +151,24 @@ def check(parts: Mapping[str, Part], kind: str, workers: int, kept: Path) -> dic
 
 
 def mark_of(path: Path) -> str | None:
-    """Sizes and times, which show whether a file or a folder of frames has changed; None if it is
-    absent.
+    """Sizes and times, which show whether a file, a member of a shard or a folder of frames has
+    changed; None if it is absent.
     """
     try:
         parts = sorted(path.iterdir()) if path.is_dir() else [path]
-        stats = [part.stat() for part in parts]
-    except OSError:
+        stamps = [stamp(part) for part in parts]
+    except (OSError, MediaError):
         return None
-    sizes, latest = (
-        sum(stat.st_size for stat in stats),
-        max((stat.st_mtime_ns for stat in stats), default=0),
-    )
-    return f"{len(stats)} files, {sizes} bytes, {latest} ns"
+    size = sum(one.size for one in stamps)
+    latest = max((one.modified for one in stamps), default=0)
+    return f"{len(stamps)} files, {size} bytes, {latest} ns"
 
 
 def problem(part: Part, kind: str) -> str | None:
     """Read a picture, or a clip at both ends and its start time; return why it cannot be used, or
     None.
     """
-    from cma.media import MediaError, read_frames, read_image  # here, because it loads numpy
+    from cma.media import read_frames, read_image  # here, because it loads numpy
 
     path, start = part
     try:
@@ -181,7 +184,8 @@ def problem(part: Part, kind: str) -> str | None:
     except MediaError as error:
         return str(error).removeprefix(printable(f"{path}: "))
     except (OSError, ValueError) as error:
-        return f"cannot be decoded ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return f"cannot be decoded ({said})"
     return None
 
 
@@ -192,7 +196,8 @@ def _read_ends(path: Path) -> None:
     import av
 
     try:
-        with av.open(str(path.absolute())) as container:
+        place = str(path.absolute()) if path.exists() else open_media(path)
+        with av.open(place) as container:
             if not container.streams.video or next(container.decode(video=0), None) is None:
                 raise ValueError("no frame of a video in it")
             container.seek(container.duration or 0)

@@ -8,14 +8,25 @@ splits are drawn at random: 80 % train, 10 % val, 10 % test.
 
 import os
 import random
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from unicodedata import normalize
 
-from cma.files import printable, walk
+from cma.files import printable, short, walk
 from cma.media import not_read
+from data_prep.benchmarks.downloads import SPLIT_WORDS, split_word
+from data_prep.containers import (
+    PARQUET,
+    SHARD,
+    Pictures,
+    has_texts,
+    layout_of,
+    member_paths,
+    samples,
+)
 from data_prep.dataset import SPLITS, Annotations, CaptionCleaner, Entry, count_of
 from data_prep.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from data_prep.readers import BadInput, read_csv, read_json_lines
@@ -26,7 +37,9 @@ RECIPES = {"image": "flickr30k", "video": "msrvtt"}
 
 
 class CaptionRow(NamedTuple):
-    """Captions of one picture or clip; `where` is the line of the caption file, for error messages."""
+    """Captions of one picture or clip; `where` is the line of the caption file, for error
+    messages.
+    """
 
     where: str
     file_name: str
@@ -35,19 +48,43 @@ class CaptionRow(NamedTuple):
 
 
 def read(
-    source: Path, captions: Path | None = None, kind: str | None = None, seed: int = 0
+    source: Path,
+    captions: Path | None = None,
+    kind: str | None = None,
+    seed: int = 0,
+    image_column: str | None = None,
+    caption_column: str | None = None,
 ) -> Annotations:
     """The pictures or clips under `source`, each with its captions; an item's id is its path below
     `source`.
 
-    If there are both, `kind` ("image" or "video") chooses one. Raises `BadInput` if there are no
-    media, if there are both and `kind` is None, and if the file of captions is not as expected.
+    `source` may be a parquet file or a shard. Without the file `captions`, they are read from
+    parquet files, from shards, or from `metadata.csv` or `metadata.jsonl` (an imagefolder), if
+    these are there; `image_column` and `caption_column` name their columns. If there are pictures
+    and clips, `kind` ("image" or "video") chooses one. Raises `BadInput` if there are no media, if
+    there are both and `kind` is None, and if captions are not as expected.
     """
-    kind, names, notes, faults = find_media(source, kind)
-    texts, splits, cleaner = {}, {}, CaptionCleaner()
-    if captions is not None:
+    named = (image_column, caption_column)
+    tables = [] if captions else list(_inner(source, PARQUET))
+    packed = None
+    names = []
+    notes = []
+    faults = []
+    if tables:
+        packed, rows = _read_tables(source, tables, named)
+        kind = "image"
+        names = sorted(packed.wanted)
+    else:
+        kind, names, notes, faults = find_media(source, kind)
+        rows = read_rows(captions, named) if captions else _rows_inside(source, named)
+    rows = list(rows)
+    from_file = captions.name if captions else "the captions inside"
+    texts = {}
+    splits = {}
+    cleaner = CaptionCleaner()
+    if rows:
         path_of = _path_finder(names)
-        for row in read_rows(captions):
+        for row in rows:
             file = path_of(row)
             texts[file] = texts.get(file, ()) + cleaner(row.captions, row.where)
             if splits.setdefault(file, row.split) != row.split:
@@ -56,18 +93,19 @@ def read(
                 )
         bare = [name for name in names if not texts.get(name)]
         absent = sorted(set(texts) - set(names))
-        notes += cleaner.notes() + count_of(bare, f"files without captions in {captions.name}")
-        notes += count_of(absent, f"files named in {captions.name} that are not there")
+        notes += cleaner.notes() + count_of(bare, f"files without captions in {from_file}")
+        notes += count_of(absent, f"files named in {from_file} that are not there")
         names += absent
         without = [file for file, split in splits.items() if split is None]
         if 0 < len(without) < len(splits):
             raise BadInput(
-                f"{captions}: files without a split: {len(without):,}, the first is {without[0]}"
+                f"{captions or source}: files without a split: {len(without):,}, the first is "
+                f"{without[0]}"
             )
         if without:
             splits = draw_splits([name for name in names if texts.get(name)], seed)
     return Annotations(
-        name=source.resolve().name,
+        name=source.resolve().stem if source.is_file() else source.resolve().name,
         kind=kind,
         protocol={"query": "caption", "visual_to_text": READINGS[kind]},
         expected={},
@@ -75,19 +113,83 @@ def read(
             Entry(name, name, texts.get(name, ()), splits.get(name, "test")) for name in names
         ],
         recipe=RECIPES[kind],
-        files=[captions.name] if captions else ["no captions, so only to be searched"],
+        files=[from_file if rows else "no captions, so only to be searched"],
         notes=notes,
         faults=faults,
         advice="Mend or remove what cannot be used",
         exact=True,
-        captioned=captions is not None,
+        captioned=bool(rows),
+        packed=packed,
     )
+
+
+def _inner(source: Path, ending: str) -> Iterator[Path]:
+    """Yield `source`, or the files of an ending in it or below it; hidden folders are not
+    entered.
+    """
+    if source.is_file():
+        if source.name.lower().endswith(ending):
+            yield source
+        return
+    for parent, folders, names in walk(source):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (parent / name for name in names if name.lower().endswith(ending))
+
+
+def _split_of(place: Path) -> str | None:
+    """Return the split that a path says: by its name, or by the nearest folder."""
+    said = (split_word(name) for name in (place.stem, *(it.name for it in place.parents)))
+    return next(filter(None, said), None)
+
+
+def _read_tables(
+    source: Path, paths: list[Path], named: tuple[str | None, str | None]
+) -> tuple[Pictures, list[CaptionRow]]:
+    """Return the pictures and captions of parquet files; one file alone has no split by its
+    name.
+    """
+    layout = layout_of(paths[0], *named)
+    captions = []
+    owners = {}
+    for path in paths:
+        place = path.relative_to(source) if source.is_dir() else Path()
+        for number, (row, name) in enumerate(layout.names(path)):
+            where = f"{path}: row {number}"
+            values = row[layout.captions]
+            if isinstance(values, list) and name in owners or owners.get(name, path) != path:
+                raise BadInput(f"{where}: the picture {name} has a row already; keep one of them")
+            owners[name] = path
+            split = row[layout.split] if layout.split else _split_of(place)
+            split = SPLIT_WORDS.get(split, split)
+            values = values if isinstance(values, list) else [values]
+            captions.append(CaptionRow(where, name, values, split))
+    return Pictures(tuple(paths), layout, frozenset(owners)), captions
+
+
+def _rows_inside(source: Path, named: tuple[str | None, str | None]) -> Iterator[CaptionRow]:
+    """Yield the captions that lie beside the pictures: in shards, or in the metadata of an
+    imagefolder.
+    """
+    for path in _inner(source, SHARD):
+        place = path.relative_to(source) if source.is_dir() else Path(path.name)
+        if has_texts(path):
+            for where, file, captions in samples(path, named[1]):
+                yield CaptionRow(where, f"{place.as_posix()}/{file}", captions, _split_of(place))
+    for path in (*_inner(source, "metadata.csv"), *_inner(source, "metadata.jsonl")):
+        if path.stem == "metadata":
+            place = path.relative_to(source).parent
+            for row in read_rows(path, named):
+                file = (place / row.file_name).as_posix()
+                yield row._replace(file_name=file, split=row.split or _split_of(place))
 
 
 def add_options(parser: ArgumentParser) -> None:
     """Add the command-line options of `read`."""
-    said = "CSV with the columns file_name,caption (one row for each caption) or JSONL with file_name and "
-    said += "caption or captions; split is optional (default: none, the items can only be searched)"
+    said = (
+        "CSV with the columns file_name,caption (one row for each caption) or JSONL with file_name "
+        "and caption or captions; split is optional (default: the captions inside, or none: the "
+        "items can only be searched)"
+    )
     parser.add_argument("--captions", type=Path, help=said)
     parser.add_argument(
         "--kind", choices=READINGS, help="which to use if pictures and clips are there"
@@ -95,9 +197,16 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, help="of the drawn splits (default: %(default)s)"
     )
-    parser.set_defaults(
-        read=lambda given: read(given.source, given.captions, given.kind, given.seed)
-    )
+    parser.add_argument("--image-column", help="which column holds the pictures, or their names")
+    parser.add_argument("--caption-column", help="which column or key holds the captions")
+
+    def run(given: Namespace) -> Annotations:
+        columns = given.image_column, given.caption_column
+        found = read(given.source, given.captions, given.kind, given.seed, *columns)
+        fetched = getattr(given, "fetched", None)
+        return replace(found, origin=fetched.origin) if fetched else found
+
+    parser.set_defaults(read=run)
 
 
 def find_media(
@@ -109,13 +218,19 @@ def find_media(
     get a note. If `kind` is "video" and there are no clips, each folder of pictures is one clip.
     Raises as `read`.
     """
-    if not source.is_dir():
+    paths = []
+    closed = []
+    if source.is_file():
+        inside = member_paths(source.parent, [source.name])
+        paths = [path.relative_to(source.parent).as_posix() for path in inside]
+    elif not source.is_dir():
         raise BadInput(f"{source}: no such folder; expected the folder with your pictures or clips")
-    paths, closed = [], []
-    for parent, folders, here in walk(source, closed.append):
+    for parent, folders, here in walk(source, closed.append) if source.is_dir() else ():
         folders[:] = [name for name in folders if not name.startswith(".")]
         inside = parent.relative_to(source)
-        paths += [(inside / name).as_posix() for name in here if not name.startswith(".")]
+        here = [name for name in here if not name.startswith(".")]
+        paths += [(inside / name).as_posix() for name in here]
+        paths += [path.relative_to(source).as_posix() for path in member_paths(parent, here)]
     media = [path for path in paths if Path(path).suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES]
     unread = [f"{counts}: {why}" for counts, why in not_read(paths, len(media))]
     shut = [f"{os.path.relpath(error.filename, source)}: {error.strerror}" for error in closed]
@@ -131,7 +246,8 @@ def find_media(
         )
     if pictures and clips and kind is None:
         raise BadInput(
-            f"{source}: holds {len(pictures):,} pictures and {len(clips):,} clips, and a dataset is of one "
+            f"{source}: holds {len(pictures):,} pictures and {len(clips):,} clips, and a dataset "
+            "is of one "
             "kind; choose --kind image or --kind video, or prepare each into its own --out"
         )
     kind = kind or ("image" if pictures else "video")
@@ -154,7 +270,8 @@ def _path_finder(names: Sequence[str]) -> Callable[[CaptionRow], str]:
     """Return a function that finds a row's file: the one with that path, or the only one with that
     name.
     """
-    known, by_name = set(names), {}
+    known = set(names)
+    by_name = {}
     for path in names:
         for key in {path, path.rpartition("/")[2]}:  # a Mac writes é as two characters
             by_name.setdefault(normalize("NFC", key), []).append(path)
@@ -173,12 +290,14 @@ def _path_finder(names: Sequence[str]) -> Callable[[CaptionRow], str]:
     return find
 
 
-def read_rows(path: Path) -> Iterator[CaptionRow]:
+def read_rows(
+    path: Path, named: tuple[str | None, str | None] = (None, None)
+) -> Iterator[CaptionRow]:
     """Yield the rows of a `.csv` or `.jsonl` file of captions. Raises `BadInput` with the line that
     is wrong.
 
     A CSV has the columns file_name, caption and optionally split; JSONL has keys of the same names,
-    or `captions`, a list.
+    or `captions`, a list. `named` are other names of the first two.
     """
     if not path.is_file():
         raise BadInput(f"{path}: no such file; expected a .csv or .jsonl file of captions")
@@ -186,32 +305,40 @@ def read_rows(path: Path) -> Iterator[CaptionRow]:
     if path.suffix.lower() not in readers:
         raise BadInput(f"{path}: expected a file of captions that ends in .csv or .jsonl")
     empty = True
-    for row in readers[path.suffix.lower()](path):
+    for row in readers[path.suffix.lower()](path, *named):
         empty = False
         if not isinstance(row.file_name, str) or not row.file_name.strip():
-            raise BadInput(f"{row.where}: expected file_name to be text, found {row.file_name!r}")
+            raise BadInput(
+                f"{row.where}: expected file_name to be text, found {short(row.file_name)}"
+            )
         if row.split not in (None, *SPLITS):
-            raise BadInput(f"{row.where}: expected split {', '.join(SPLITS)}, found {row.split!r}")
+            raise BadInput(
+                f"{row.where}: expected split {', '.join(SPLITS)}, found {short(row.split)}"
+            )
         yield row
     if empty:
         raise BadInput(f"{path}: no captions in this file")
 
 
-def _read_csv(path: Path) -> Iterator[CaptionRow]:
-    for line, row in read_csv(path, ("file_name", "caption")):
-        yield CaptionRow(f"{path}:{line}", row["file_name"], [row["caption"]], row.get("split"))
+def _read_csv(path: Path, file: str | None, caption: str | None) -> Iterator[CaptionRow]:
+    file, caption = file or "file_name", caption or "caption"
+    for line, row in read_csv(path, (file, caption)):
+        yield CaptionRow(f"{path}:{line}", row[file], [row[caption]], row.get("split"))
 
 
-def _read_jsonl(path: Path) -> Iterator[CaptionRow]:
+def _read_jsonl(path: Path, file: str | None, caption: str | None) -> Iterator[CaptionRow]:
+    file, keys = file or "file_name", (caption,) if caption else ("captions", "caption")
     for where, fields in read_json_lines(path):
-        captions = fields.get("captions", [fields.get("caption")])
-        if "file_name" not in fields or not fields.keys() & {"caption", "captions"}:
-            raise BadInput(
-                f"{where}: expected file_name and caption or captions, found {', '.join(fields)}"
-            )
+        key = next((key for key in keys if key in fields), None)
+        if file not in fields or key is None:
+            expected = caption or "caption or captions"
+            raise BadInput(f"{where}: expected {file} and {expected}, found {', '.join(fields)}")
+        captions = fields[key]
+        if key == "caption" or (key != "captions" and not isinstance(captions, list)):
+            captions = [captions]
         if not isinstance(captions, list):
-            raise BadInput(f"{where}: expected captions to be a list, found {captions!r}")
-        yield CaptionRow(where, fields["file_name"], captions, fields.get("split"))
+            raise BadInput(f"{where}: expected captions to be a list, found {short(captions)}")
+        yield CaptionRow(where, fields[file], captions, fields.get("split"))
 
 
 def draw_splits(names: Sequence[str], seed: int) -> dict[str, str]:

@@ -1,14 +1,17 @@
-"""Make a dataset folder from annotations: find the media, check it, count found / expected, write."""
+"""Make a dataset folder from annotations: find the media, check it, count found / expected,
+write.
+"""
 
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from cma.files import leads_out, printable
+from cma.files import leads_out, printable, short
 from data_prep import media
 from data_prep.dataset import (
     CHECKED,
     MISSING,
+    PICTURES,
     SPLITS,
     Annotations,
     Counts,
@@ -48,11 +51,15 @@ def prepare(
     print(f"{annotations.name}: {', '.join(annotations.files)} under {source}")
     for note in annotations.notes:
         print(f"  {printable(note)}")
-    unlike = _unlike_published(annotations)
+    unlike = unlike_published(annotations)
     for fault in [*(f"not the published counts: {line}" for line in unlike), *annotations.faults]:
         print(f"  WARNING: {printable(fault)}")
 
     placed = {entry.id: entry for entry in annotations.entries}
+    if annotations.packed and not annotations_only:
+        source = out / PICTURES
+        annotations.packed.write(source)
+        annotations = replace(annotations, listed=None)
     if not annotations_only:
         placed = _place(annotations, media.MediaFiles(source, annotations.kind, annotations.listed))
     paths = {} if annotations_only else {id: source / entry.file for id, entry in placed.items()}
@@ -77,13 +84,16 @@ def prepare(
     if missing:
         id, file, why = missing[0]
         faults.append(
-            f"{len(missing):,} of {len(annotations.entries):,} items cannot be used, the first is {id} "
+            f"{len(missing):,} of {len(annotations.entries):,} items cannot be used, the first is "
+            f"{id} "
             f"({file}: {why}); all are listed in {out / MISSING}"
         )
     if faults and not (allow_missing and used):
         way_out = "" if allow_missing else ", or add --allow-missing"
         raise BadInput(f"{'. '.join(faults)}. {annotations.advice}{way_out}")
     about = {name: getattr(annotations, name) for name in ("name", "kind", "protocol", "recipe")}
+    if annotations.origin:
+        about["hub"] = annotations.origin
     write_dataset(out, source, used, about | {"annotations": annotations.files, "counts": counts})
 
 
@@ -92,7 +102,8 @@ def _place(annotations: Annotations, index: media.MediaFiles) -> dict[str, Entry
     apply.
     """
     locate = index.at if annotations.exact else index.locate
-    placed, doubtful = {}, []
+    placed = {}
+    doubtful = []
     for entry in annotations.entries:
         for place in entry.places:
             if path := locate(place.file):
@@ -123,7 +134,7 @@ def _count(
     return counts
 
 
-def _unlike_published(annotations: Annotations) -> list[str]:
+def unlike_published(annotations: Annotations) -> list[str]:
     """The splits whose numbers of items or captions are not the published ones, with found /
     expected.
     """
@@ -152,15 +163,19 @@ def _refuse_bad_entries(annotations: Annotations, source: Path) -> None:
     ]
     if repeated:
         raise BadInput(
-            f"{where}: ids that are there more than once: {len(repeated):,}, the first is {repeated[0]}"
+            f"{where}: ids that are there more than once: {len(repeated):,}, the first is "
+            f"{repeated[0]}"
         )
     for entry in annotations.entries:
         if entry.id != printable(entry.id) or entry.file != printable(entry.file):
             raise BadInput(
-                f"{where}: the id {entry.id!r} ({entry.file!r}) holds what no file name should"
+                f"{where}: the id {short(entry.id)} ({short(entry.file)}) holds what no file name "
+                "should"
             )
         for place in entry.places:
             if leads_out(place.file):
                 raise BadInput(
-                    f"{where}: the file name {place.file!r} of {entry.id} leads out of the media folder"
+                    f"{where}: the file name {short(place.file)} of {entry.id} leads out of the "
+                    "media "
+                    "folder"
                 )

@@ -3,23 +3,40 @@
 import csv
 import io
 import json
+import pickle
 import re
-import reprlib
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
+
+from cma.files import short
 
 STAND_INS = {  # how files begin that stand in for the real one, and what they are
-    r"version https://(git-lfs|hawser)\.github\.com/spec": "a Git LFS pointer; get the file itself by "
+    r"version https://(git-lfs|hawser)\.github\.com/spec": "a Git LFS pointer; get the file "
+    "itself by "
     "`git lfs pull` in its repository, or by the download button of its page",
-    r"/annex/objects/": "a git-annex pointer; get the file itself by `git annex get` in its repository",
-    r"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<(!doctype\s+html|html|head|body)\b": "a web page (HTML); open the "
+    r"/annex/objects/": "a git-annex pointer; get the file itself by `git annex get` in its "
+    "repository",
+    r"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<(!doctype\s+html|html|head|body)\b": "a web page (HTML); "
+    "open the "
     "address in a browser, which may ask to log in or to confirm, and download the file itself",
-    r"404: Not Found\s*$": "a web server's answer that nothing is there; look for the address of the file",
+    r"404: Not Found\s*$": "a web server's answer that nothing is there; look for the address of "
+    "the file",
 }
+
+
+BROKEN = (
+    pickle.UnpicklingError,
+    EOFError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    MemoryError,
+)
 
 
 class BadInput(ValueError):
@@ -27,6 +44,10 @@ class BadInput(ValueError):
 
     A user can correct it, so the command line prints it as one line, without a traceback.
     """
+
+
+class NotThere(BadInput):
+    """No file of a benchmark is in the folder, not even a part of what it needs."""
 
 
 def expand_home(options: Namespace) -> Namespace:
@@ -97,9 +118,7 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, dict]]:
         if line.strip():
             content = _parse(line, path, number)
             if not isinstance(content, dict):
-                raise BadInput(
-                    f"{path}:{number}: expected a JSON object, found {reprlib.repr(content)}"
-                )
+                raise BadInput(f"{path}:{number}: expected a JSON object, found {short(content)}")
             yield f"{path}:{number}", content
 
 
@@ -125,37 +144,97 @@ def _unique(path: Path, pairs: list[tuple[str, object]]) -> dict[str, object]:
     content = dict(pairs)
     if len(content) < len(pairs):
         (key, _), *_ = Counter(key for key, _ in pairs).most_common(1)
-        raise BadInput(f"{path}: {key!r} is there more than once; keep one of them")
+        raise BadInput(f"{path}: {short(key)} is there more than once; keep one of them")
     return content
 
 
 def read_csv(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield line number and row of a CSV file that has a header and commas or semicolons between
-    fields.
+    """Yield row and the line where it begins, of a CSV file that has a header and commas or
+    semicolons between fields.
 
-    Blank lines are skipped. Raises `BadInput` if one of `columns` is missing, or if a row has more
-    or fewer fields than the header.
+    Blank lines are skipped. Raises `BadInput` if one of `columns` is missing or twice there, or if
+    a row has more or fewer fields than the header.
     """
     text = read_text(path)
-    header = text.partition("\n")[0]
-    form = {
-        "delimiter": ";" if header.count(";") > header.count(",") else ",",
-        "skipinitialspace": True,
-    }
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, **form)
-    try:
-        reader.fieldnames = names = [name.strip() for name in reader.fieldnames or []]
-        if not set(columns) <= set(names):
-            found = ", ".join(names) or "none"
-            raise BadInput(f"{path}:1: expected the columns {', '.join(columns)}; found {found}")
-        for row in reader:
-            if None in row or None in row.values():
+    header = text.lstrip().partition("\n")[0]
+    delimiter = ";" if header.count(";") > header.count(",") else ","
+    lines = io.StringIO(text, newline="")
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+    names: list[str] = []
+    while True:
+        line = reader.line_num + 1
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            raise BadInput(f"{path}:{line}: broken CSV ({error})") from error
+        if row is None:
+            break
+        if row == [] or (len(row) == 1 and not row[0].strip()):
+            continue
+        if not names:
+            names = [name.strip() for name in row]
+            if any(names.count(column) != 1 for column in columns):
                 raise BadInput(
-                    f"{path}:{reader.line_num}: expected {len(names)} fields ({', '.join(names)})"
+                    f"{path}:{line}: expected the columns {', '.join(columns)}; found "
+                    f"{', '.join(names)[:200]}"
                 )
-            yield reader.line_num, row
-    except csv.Error as error:
-        raise BadInput(f"{path}:{reader.line_num}: broken CSV ({error})") from error
+        elif len(row) != len(names):
+            raise BadInput(f"{path}:{line}: expected {len(names)} fields ({', '.join(names)})")
+        else:
+            yield line, dict(zip(names, row, strict=True))
+    if not names:
+        raise BadInput(f"{path}:1: expected the columns {', '.join(columns)}; found none")
+
+
+def read_pickle(path: Path) -> object:
+    """Read a pickle of lists, dicts, strings and whole numbers without running any code in it.
+
+    Raises `BadInput` if the pickle is broken or holds anything else.
+    """
+    refuse_stand_in(path)
+    with path.open("rb") as file:
+        try:
+            content = _PlainUnpickler(file, path).load()
+        except BadInput:
+            raise
+        except (*BROKEN, OverflowError, RecursionError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise BadInput(f"{path}: broken pickle ({reason}); download it again") from error
+    seen = set()
+    left = [content]
+    while left:  # look at each value once: a pickle may hold a list that holds itself
+        value = left.pop()
+        if type(value) in (str, int) or id(value) in seen:
+            continue
+        seen.add(id(value))
+        if type(value) is dict:
+            left += [*value.keys(), *value.values()]
+        elif type(value) is list:
+            left += value
+        else:
+            _refuse(path, f"a value of type {type(value).__name__}")
+    return content
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Refuses every class and every function, so that only plain values can be built."""
+
+    def __init__(self, file: object, path: Path) -> None:
+        super().__init__(file)
+        self._path = path
+
+    def find_class(self, module: str, name: str) -> NoReturn:
+        _refuse(self._path, f"{module}.{name}")
+
+    def persistent_load(self, pid: object) -> NoReturn:
+        _refuse(self._path, "a reference to something outside it")
+
+
+def _refuse(path: Path, what: str) -> NoReturn:
+    raise BadInput(
+        f"{path}: holds {what}; expected only lists, dicts, strings and whole numbers, so it is "
+        "not loaded"
+    )
 
 
 class IdList(NamedTuple):
@@ -177,7 +256,9 @@ class IdList(NamedTuple):
 
 
 def read_id_list(path: Path) -> IdList:
-    """Read the ids of a text file (one per line, the final newline is optional) or of a JSON list."""
+    """Read the ids of a text file (one per line, the final newline is optional) or of a JSON
+    list.
+    """
     if path.suffix.lower() == ".json":
         ids = read_json(path)
         if not isinstance(ids, list) or not all(isinstance(id, str) and id.strip() for id in ids):

@@ -1,4 +1,6 @@
-"""The nine benchmarks by name, each with its description, the reader of its files, and its options."""
+"""The nine benchmarks by name, each with its description, the reader of its files, and its
+options.
+"""
 
 from data_prep.benchmarks import (
     activitynet,

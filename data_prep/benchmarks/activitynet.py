@@ -3,26 +3,39 @@ test.
 """
 
 import re
-import reprlib
 from collections.abc import Collection
 from pathlib import Path
 
+from cma.files import short
 from data_prep.benchmarks.clip_json import find_clips
 from data_prep.benchmarks.didemo import paragraph
 from data_prep.benchmarks.downloads import Downloads
 from data_prep.benchmarks.forms import PARAGRAPHS, Benchmark
+from data_prep.benchmarks.hub import Repository
 from data_prep.dataset import Annotations, CaptionCleaner, Counts, Entry, Place, count_of, left_out
 from data_prep.media import bare
-from data_prep.readers import BadInput, read_json
+from data_prep.readers import BadInput, NotThere, read_json
 
 PUBLISHED = {"train": Counts(10_009, 10_009), "test": Counts(4_917, 4_917)}
 FILES = {"train": "train.json", "test": "val_1.json"}
-JOINED = {"train": ("descs_ret_train.json", "anet_ret_train.json")}
-JOINED["test"] = ("descs_ret_test.json", "anet_ret_val_1.json")
+JOINED = {  # paragraphs by id: of VAST and UMT, on the hub
+    "train": (
+        "descs_ret_train.json",
+        "anet_ret_train.json",
+        "activitynet_captions_train.json",
+    ),
+    "test": (
+        "descs_ret_test.json",
+        "anet_ret_val_1.json",
+        "anet_ret_val.json",
+        "activitynet_captions_val1.json",
+    ),
+}
 ID = re.compile(r"v_.+|.{11}")  # an id of YouTube has eleven characters
 LISTS = {"train": ("train_ids.json", "train_list.txt", "train_ids.txt")}
 LISTS["test"] = ("val_ids.json", "val_list.txt", "val_ids.txt")
 EXPECTED = '{"v_<id>": {"sentences": [...], "timestamps": [...]}, ...}'
+PAGE = "https://cs.stanford.edu/people/ranjaykrishna/densevid/"
 OTHERS = "val_2.json"  # a second description of nearly the same videos
 
 
@@ -33,7 +46,11 @@ def read(downloads: Downloads) -> Annotations:
     `val_1`. Lists of ids are only compared with the captions, since the published list holds nine
     ids without captions. In lists and files, ids may lack their `v_`.
     """
-    clean, entries, files, notes, absent = CaptionCleaner(), [], [], [], {}
+    clean = CaptionCleaner()
+    entries = []
+    files = []
+    notes = []
+    absent = {}
     for split, name in FILES.items():
         found = downloads.known((name,), _read_videos) or _find_paragraphs(downloads, split)
         if found is None:
@@ -56,8 +73,9 @@ def read(downloads: Downloads) -> Annotations:
         ]
         notes += _compare(downloads, split, others)
     if not entries:
-        raise BadInput(
-            f"{downloads.folder}: found neither train.json nor val_1.json with the captions of ActivityNet"
+        raise NotThere(
+            f"{downloads.folder}: found neither train.json nor val_1.json with the captions of "
+            f"ActivityNet; {PAGE} has them"
         )
     if downloads.named(OTHERS):
         notes.append(f"{OTHERS} describes the videos of val_1.json again: not used")
@@ -93,10 +111,10 @@ def _read_videos(path: Path) -> dict[str, list[object]] | None:
         sentences = video.get("sentences") if isinstance(video, dict) else video
         if not isinstance(sentences, list):
             raise BadInput(
-                f"{path}: {id}: expected sentences, a list of texts; found {reprlib.repr(video)}"
+                f"{path}: {id}: expected sentences, a list of texts; found {short(video)}"
             )
         if not id.strip():
-            raise BadInput(f"{path}: expected an id, found {id!r}")
+            raise BadInput(f"{path}: expected an id, found {short(id)}")
         if id.startswith("v_") and id[2:] in content:
             raise BadInput(f"{path}: {id[2:]} is there with and without v_; keep one of them")
         videos[id] = sentences
@@ -126,4 +144,9 @@ def _other_names(ids: Collection[str]) -> dict[str, str]:
     return {id: id[2:] if prefixed else f"v_{id}" for id in ids}
 
 
-BENCHMARK = Benchmark(__doc__, read)
+HUB = Repository(
+    "friedrichor/ActivityNet_Captions",
+    ("activitynet_captions_*.json",),
+    "the videos: name their folder by --source",
+)
+BENCHMARK = Benchmark(__doc__, read, hub=HUB)

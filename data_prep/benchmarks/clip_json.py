@@ -1,13 +1,16 @@
-"""Read captions of clips from every JSON layout in circulation; a file's content tells its layout."""
+"""Read captions of clips from every JSON layout in circulation; a file's content tells its
+layout.
+"""
 
 import re
-import reprlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from cma.files import short
 from data_prep.benchmarks.downloads import Downloads, split_word
+from data_prep.containers import PARQUET, columns_of, rows
 from data_prep.media import bare
 from data_prep.readers import BadInput, read_json
 
@@ -64,7 +67,7 @@ def read_clips(path: Path, known: re.Pattern) -> dict[str, CaptionedClip]:
     captions is returned if `known` matches its id. Raises `BadInput` if ids or captions are not as
     expected.
     """
-    content = read_json(path, unique_keys=True)
+    content = _content(path)
     groups = {None: content}
     if isinstance(content, dict) and content and all(split_word(key) for key in content):
         groups = content
@@ -83,12 +86,23 @@ def read_clips(path: Path, known: re.Pattern) -> dict[str, CaptionedClip]:
     return {**empty, **clips} if clips else {}
 
 
+def _content(path: Path) -> object:
+    """Return the content of a JSON file, or the rows of a parquet file."""
+    if path.suffix.lower() != PARQUET:
+        return read_json(path, unique_keys=True)
+    known = (*ID_FIELDS, *CAPTION_FIELDS, "split")
+    return list(rows(path, [name for name in columns_of(path) if name in known]))
+
+
 def _captions(path: Path, known: re.Pattern) -> dict[str, list[str]] | None:
-    """Read captions by id; None if no id, without its video extension, matches `known`."""
-    clips = read_clips(path, known)
-    if not any(known.fullmatch(bare(id)) for id in clips):
-        return None
-    return {id: clip.captions for id, clip in clips.items()}
+    """Read captions by id; None if no id, without folder and video extension, matches `known`."""
+    captions: dict[str, list[str]] = {}
+    for file, clip in read_clips(path, known).items():
+        id = file.rpartition("/")[2]
+        if id in captions:
+            raise BadInput(f"{path}: the clip {id} is there in two folders; keep one of them")
+        captions[id] = clip.captions
+    return captions if any(known.fullmatch(bare(id)) for id in captions) else None
 
 
 def _rows(group: object) -> list[tuple[object, object]]:
@@ -114,12 +128,12 @@ def _add(
         return False  # a clip without captions, or an entry about something else
     if not isinstance(id, str) or not id.strip():
         raise BadInput(
-            f"{where}: expected an id (one of {', '.join(ID_FIELDS)}), found {reprlib.repr(id)}"
+            f"{where}: expected an id (one of {', '.join(ID_FIELDS)}), found {short(id)}"
         )
     if isinstance(value, str):  # one caption a row
         clips.setdefault(id, CaptionedClip([], split)).captions.append(value)
     elif not isinstance(value, list) or not all(isinstance(caption, str) for caption in value):
-        raise BadInput(f"{where} ({id}): expected a list of captions, found {reprlib.repr(value)}")
+        raise BadInput(f"{where} ({id}): expected a list of captions, found {short(value)}")
     elif id in clips:
         raise BadInput(f"{where}: the id {id} is there more than once; keep one of them")
     else:

@@ -2,23 +2,34 @@
 images.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 from data_prep.benchmarks.downloads import Downloads
 from data_prep.benchmarks.forms import (
     SAME,
+    SPLIT_FROM,
     Benchmark,
     Form,
     Row,
     find_named,
     form_option,
+    hub_rows,
     read_form,
     read_rows,
 )
-from data_prep.benchmarks.hub import HubFile
-from data_prep.benchmarks.image_files import albef_rows, find_albef, karpathy_rows
+from data_prep.benchmarks.hub import HubFile, Repository
+from data_prep.benchmarks.image_files import (
+    albef_rows,
+    coco_style_rows,
+    find_albef,
+    find_coco_style,
+    karpathy_rows,
+)
+from data_prep.benchmarks.packed import Tables, shard_form
+from data_prep.benchmarks.undivided import Undivided
+from data_prep.containers import Layout
 from data_prep.dataset import Annotations, Counts
 
 HELD = {"val": Counts(5_000, 25_010), "test": Counts(5_000, 25_010)}
@@ -26,6 +37,23 @@ TRAIN = {"restval": Counts(113_287, 566_747), "no-restval": Counts(82_783, 414_1
 DEFAULT_SPLIT = "restval"
 ON_HUB = HubFile("openflamingo/eval_benchmark", "mscoco_karpathy/karpathy_coco.json", "karpathy")
 NAMES = ("dataset_coco.json", "karpathy_coco.json")
+HUB = "test_5k_mscoco_2014.csv"
+OFFICIAL = Undivided(
+    "coco",
+    ("captions_train2014.json", "captions_val2014.json"),
+    coco_style_rows,
+    (*NAMES, HUB),
+    "https://cs.stanford.edu/people/karpathy/deepimagesent/",
+)
+TABLES = Tables(
+    "coco",
+    (
+        # yerevann/coco-karpathy, jxie/coco_captions, lmms-lab/COCO-Caption
+        Layout("sentences", file="filename", folder="filepath", split="split"),
+        Layout("caption", "image", "filename", also=("cocoid",)),
+        Layout("answer", "image", "file_name", divided=False),
+    ),
+)
 
 
 def read(
@@ -58,27 +86,53 @@ def forms(split: str = DEFAULT_SPLIT) -> dict[str, Form]:
             "coco_karpathy_{train,val,test}.json",
             divisions,
             partial(find_albef, name="coco"),
-            partial(read_rows, _albef_rows, splits=splits),
+            partial(read_rows, partial(_marked, albef_rows), splits=splits),
         ),
+        "hub": Form(
+            HUB,
+            divisions,
+            partial(find_named, names=(HUB,)),
+            partial(read_rows, hub_rows, splits=splits),
+        ),
+        "coco-style": Form(
+            "coco_{train,val,test}_karpathy.json with images and annotations",
+            divisions,
+            partial(find_coco_style, name="coco"),
+            partial(read_rows, partial(_marked, coco_style_rows), splits=splits),
+        ),
+        "official": OFFICIAL.form(
+            "captions_{train,val}2014.json with Karpathy's split", divisions, splits
+        ),
+        **TABLES.forms(divisions, OFFICIAL, splits, _restval),
+        "shards": shard_form("coco", divisions),
     }
 
 
-def _albef_rows(path: Path, split: str) -> Iterator[Row]:
-    """Yield ALBEF's rows; training images with val2014 in folder or name get the split "restval"."""
-    for row in albef_rows(path, split):
-        yield (
-            row._replace(split="restval")
-            if split == "train" and "val2014" in str(row.image)
-            else row
-        )
+def _marked(rows: Callable[[Path, str], Iterator[Row]], path: Path, split: str) -> Iterator[Row]:
+    return map(_restval, rows(path, split))
+
+
+def _restval(row: Row) -> Row:
+    """Return the row; a training image with val2014 in folder or name gets the split "restval"."""
+    rest = row.split == "train" and "val2014" in str(row.image)
+    return row._replace(split="restval") if rest else row
 
 
 SPLIT = {
     "choices": TRAIN,
     "default": DEFAULT_SPLIT,
-    "help": "training images: with those of val2014 that are in neither val nor test, or without them "
+    "help": "training images: with those of val2014 that are in neither val nor test, or without "
+    "them "
     "(default: %(default)s)",
 }
 BENCHMARK = Benchmark(
-    __doc__, read, {"--split": SPLIT, "--form": form_option(forms()), "--from-hub": ON_HUB.option}
+    __doc__,
+    read,
+    {
+        "--split": SPLIT,
+        "--form": form_option(forms()),
+        "--from-hub": ON_HUB.option,
+        "--split-from": SPLIT_FROM,
+    },
+    Repository("jxie/coco_captions", ("*.parquet",)),
 )

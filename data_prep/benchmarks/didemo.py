@@ -6,19 +6,25 @@ import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+from cma.files import short
 from data_prep.benchmarks.clip_json import ClipRow, SplitRows, find_clips
 from data_prep.benchmarks.downloads import Downloads
 from data_prep.benchmarks.forms import PARAGRAPHS, Benchmark, some
+from data_prep.benchmarks.hub import Repository
 from data_prep.dataset import SPLITS, Annotations, CaptionCleaner, Counts, Entry, count_of, left_out
-from data_prep.readers import BadInput, read_csv, read_json
+from data_prep.readers import BadInput, NotThere, read_csv, read_json
 
 PUBLISHED = {
     "train": Counts(8_392, 8_392),
     "val": Counts(1_065, 1_065),
     "test": Counts(1_004, 1_004),
 }
-DATA, LIST = "{}_data.json", "{}_list.txt"
-JOINED = ("descs_ret_{}.json", "didemo_ret_{}.json")
+DATA = "{}_data.json"
+LIST = "{}_list.txt"
+# paragraphs by id: of VAST and UMT, on the hub, by LAVIS
+JOINED = ("descs_ret_{}.json", "didemo_ret_{}.json", "didemo_{}.json", "retrieval_{}.json")
+HUB_TRAIN = Counts(8_395, 8_395)  # the hub's `didemo_train.json` has three clips more
+PAGE = "https://github.com/albanie/collaborative-experts (misc/datasets/didemo)"
 LABELS = "didemo_{}_label.csv"
 ID = re.compile(r"\d+@N\d+_.+")
 
@@ -28,41 +34,52 @@ def read(downloads: Downloads) -> Annotations:
     paragraphs.
 
     The list decides which clips are used, since the JSON holds more. Instead of these two, a split
-    may be in `descs_ret_{split}.json`, `didemo_ret_{split}.json` or `didemo_{split}_label.csv`. A
-    split without any of these is left out. Ids keep their extension or their final dot; transcoded
+    may be in a file of JOINED or in `didemo_{split}_label.csv`. A split without any of these is
+    left out. Ids keep their extension or their final dot; transcoded
     files are found too.
     """
-    clean, entries, files, notes, absent = CaptionCleaner(), [], [], [], {}
+    clean = CaptionCleaner()
+    entries = []
+    files = []
+    notes = []
+    absent = {}
+    joined = []
+    expected = dict(PUBLISHED)
     for split in SPLITS:
-        joined = tuple(name.format(split) for name in JOINED)
-        found = (
-            _pair(downloads, split)
-            or find_clips(downloads, joined, ID)
-            or _labels(downloads, split)
-        )
+        found = _pair(downloads, split)
+        if found is None:
+            names = [name.format(split) for name in JOINED]
+            found = find_clips(downloads, names, ID)
+            joined += [path.name for path in found.files] if found else []
+        found = found or _labels(downloads, split)
         if found is None:
             absent[split] = data = DATA.format(split)
             if downloads.named(data):
-                absent[split] = f"{LIST.format(split)} with the ids of {data}"
+                absent[split] = f"{LIST.format(split)} with the ids of {data} ({PAGE} has it)"
             continue
         files += found.files
         notes += found.notes
         entries += [
             Entry(id, id, paragraph(texts, clean, where), split) for id, where, texts in found.rows
         ]
-    joined = [path.name for path in files if "_ret_" in path.name]
+    if "didemo_train.json" in joined:
+        expected["train"] = HUB_TRAIN
     if joined:
         notes.append(
-            f"descriptions joined already, maybe in another order than DiDeMo's: {', '.join(joined)}"
+            "descriptions joined already, maybe in another order than DiDeMo's: "
+            f"{', '.join(joined)}"
         )
     if not entries:
-        expected = f"two files of a split such as {DATA.format('test')}, {LIST.format('test')}"
-        raise BadInput(
-            f"{downloads.folder}: expected {expected}; found no {' and no '.join(absent.values())}"
+        wanted = f"two files of a split such as {DATA.format('test')}, {LIST.format('test')}"
+        kind = (
+            BadInput if any(LIST.format(split) in absent[split] for split in absent) else NotThere
+        )
+        raise kind(
+            f"{downloads.folder}: expected {wanted}; found no {' and no '.join(absent.values())}"
         )
     notes = left_out(absent) + notes + clean.notes()
     names = downloads.names_of(files)
-    return Annotations("didemo", "video", PARAGRAPHS, PUBLISHED, entries, "didemo", names, notes)
+    return Annotations("didemo", "video", PARAGRAPHS, expected, entries, "didemo", names, notes)
 
 
 def paragraph(descriptions: Iterable[object], clean: CaptionCleaner, where: str) -> tuple[str, ...]:
@@ -104,7 +121,7 @@ def _labels(downloads: Downloads, split: str) -> SplitRows | None:
         id = PurePosixPath(row["video_path"].strip()).name
         if not id:
             raise BadInput(
-                f"{path}:{line}: expected the path of a video, found {row['video_path']!r}"
+                f"{path}:{line}: expected the path of a video, found {short(row['video_path'])}"
             )
         texts.setdefault(id, []).append(row["text"])
     return SplitRows(
@@ -120,17 +137,24 @@ def _read_descriptions(path: Path) -> dict[str, list[str]]:
     descriptions: dict[str, list[str]] = {}
     for number, row in enumerate(content):
         try:
-            id, description = row["video"], row["description"]
+            id = row["video"]
+            description = row["description"]
         except (KeyError, TypeError) as error:
             raise BadInput(
-                f"{path}: entry {number}: expected video and description; {error!r}"
+                f"{path}: entry {number}: expected video and description; {short(error)}"
             ) from error
         if not isinstance(id, str) or not id.strip() or not isinstance(description, str):
             raise BadInput(
-                f"{path}: entry {number}: expected texts, found {id!r} and {description!r}"
+                f"{path}: entry {number}: expected texts, found {short(id)} and "
+                f"{short(description)}"
             )
         descriptions.setdefault(id.strip(), []).append(description)
     return descriptions
 
 
-BENCHMARK = Benchmark(__doc__, read)
+HUB = Repository(
+    "friedrichor/DiDeMo",
+    ("didemo_*.json",),
+    "the val split, and the clips: unpack the archive of its page, and name the folder by --source",
+)
+BENCHMARK = Benchmark(__doc__, read, hub=HUB)

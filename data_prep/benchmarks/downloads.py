@@ -9,7 +9,7 @@ from typing import TypeVar
 from cma.files import walk
 from data_prep.dataset import SPLITS
 from data_prep.media import bare
-from data_prep.readers import BadInput, IdList, read_id_list, stand_in
+from data_prep.readers import BadInput, IdList, NotThere, read_id_list, stand_in
 
 T = TypeVar("T")
 SPLIT_WORDS = {
@@ -64,19 +64,25 @@ class Downloads:
     folder.
 
     `listed` holds each folder with the names of its files, without a Mac's `._NAME`. If both a file
-    and a stand-in for it (`readers.stand_in`) are there, the file is used.
+    and a stand-in for it (`readers.stand_in`) are there, the file is used. `split_from` is the file
+    or folder that the user names for the splits.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, split_from: Path | None = None) -> None:
         if not folder.is_dir():
             raise BadInput(
                 f"{folder}: no such folder; expected the folder with the downloaded files"
             )
+        if split_from and not split_from.exists():
+            raise BadInput(f"{split_from}: no such file; expected one with the split of each image")
         self.folder = folder
+        self.split_from = split_from
         self.listed = [(top, [n for n in names if n[:2] != "._"]) for top, _, names in walk(folder)]
 
     def ending(self, *endings: str) -> list[Path]:
-        """The files whose names end in one of `endings` (lower case; the names may have capitals)."""
+        """The files whose names end in one of `endings` (lower case; the names may have
+        capitals).
+        """
         return [
             parent / name
             for parent, names in self.listed
@@ -85,8 +91,11 @@ class Downloads:
         ]
 
     def names_of(self, paths: Iterable[Path]) -> list[str]:
-        """Return paths relative to the folder, for `Annotations.files`."""
-        return [path.relative_to(self.folder).as_posix() for path in paths]
+        """Return paths relative to the folder, for `Annotations.files`; others as they are."""
+        return [
+            (path.relative_to(self.folder) if path.is_relative_to(self.folder) else path).as_posix()
+            for path in paths
+        ]
 
     def named(self, *names: str) -> list[Path]:
         """Return the files called one of `names`, in the order of `names`, then nearest to the top
@@ -109,10 +118,12 @@ class Downloads:
         return first_copy([path for path in found if path.name == found[0].name])
 
     def require(self, *names: str) -> Path:
-        """Like `find`, but raises `BadInput` with the names that were looked for if none is there."""
+        """Like `find`, but raises `BadInput` with the names that were looked for if none is
+        there.
+        """
         path = self.find(*names)
         if path is None:
-            raise BadInput(
+            raise NotThere(
                 f"{self.folder}: found no {' and no '.join(names)} in this folder or below it"
             )
         return path
@@ -165,6 +176,25 @@ class Downloads:
         }
         return {split: chosen[split] for split in SPLITS if split in chosen}
 
+    def containers(self, name: str, ending: str) -> dict[str, Path]:
+        """Return the files of an ending that no name of a folder gives to another dataset than
+        `name`, by their paths below the folder.
+
+        One of several copies is returned, and no stand-in if a file of its name is there.
+        """
+        found: list[Path] = []
+        paths = self.ending(ending)
+        whole = {path.name for path in paths if not stand_in(path)}
+        for path in paths:
+            of_name = of_set(path.relative_to(self.folder).with_name("captions"), name)
+            replaced = stand_in(path) and path.name in whole
+            copy = any(
+                one.name == path.name and filecmp.cmp(one, path, shallow=False) for one in found
+            )
+            if of_name and not replaced and not copy:
+                found.append(path)
+        return {path.relative_to(self.folder).as_posix(): path for path in found}
+
     def id_list(self, names: Collection[str], known: Collection[str]) -> IdList | None:
         """Read the first list of ids called one of `names` that shares an id with `known`, or
         return None.
@@ -187,6 +217,20 @@ def split_word(stem: str) -> str | None:
     """
     splits = {SPLIT_WORDS[word] for word in _words(stem) if word in SPLIT_WORDS}
     return splits.pop() if len(splits) == 1 else None
+
+
+def split_of(place: Path, path: Path) -> str:
+    """Return the split that a container's name says, or else the nearest folder that says one.
+
+    `place` is its path below the source. Raises `BadInput` with `path` if none does.
+    """
+    for name in (place.stem, *(parent.name for parent in place.parents)):
+        if split := split_word(name):
+            return split
+    raise BadInput(
+        f"{path}: neither its name nor its folders say train, val or test; put it into a folder "
+        "of that name"
+    )
 
 
 def of_set(path: Path, name: str) -> bool:

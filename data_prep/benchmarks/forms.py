@@ -1,5 +1,8 @@
-"""What the readers of the benchmarks share: options, protocols, and the forms of image annotations."""
+"""What the readers of the benchmarks share: options, protocols, and the forms of image
+annotations.
+"""
 
+import json
 from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -7,10 +10,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, TypeVar
 
+from cma.files import short
 from data_prep.benchmarks.downloads import Downloads
-from data_prep.benchmarks.hub import HubFile, fetch
+from data_prep.benchmarks.hub import Fetched, HubFile, Repository, fetch
+from data_prep.containers import Pictures
 from data_prep.dataset import SPLITS, Annotations, CaptionCleaner, Counts, Entry, left_out
-from data_prep.readers import BadInput
+from data_prep.readers import BadInput, NotThere, read_csv, stand_in
 
 # protocols of evaluation: see `cma.metrics`
 IMAGES = {"query": "caption", "visual_to_text": "captions"}
@@ -32,13 +37,27 @@ class Benchmark:
     help: str
     reader: Callable[..., Annotations]
     options: Mapping[str, dict] = field(default_factory=dict)
+    hub: Repository | None = None  # what `--hub` fetches
 
-    def read(self, source: Path, **options: object) -> Annotations:
-        """Read the annotations in the folder `source`. Raises `BadInput` if they are not as
-        expected.
+    def read(
+        self,
+        source: Path,
+        split_from: Path | None = None,
+        fetched: Fetched | None = None,
+        **options: object,
+    ) -> Annotations:
+        """Read the annotations in the folder `source`, and in what was `fetched` from the hub.
+
+        Raises `BadInput` if they are not as expected. `split_from` is the file of the option
+        `--split-from`.
         """
-        downloads = Downloads(source)
-        return replace(self.reader(downloads, **options), listed=downloads.listed)
+        if fetched is None:
+            downloads = Downloads(source, split_from)
+            return replace(self.reader(downloads, **options), listed=downloads.listed)
+        others = [] if source == fetched.folder else Downloads(source).listed
+        downloads = Downloads(fetched.folder, split_from)
+        downloads.listed += others
+        return replace(self.reader(downloads, **options), origin=fetched.origin)
 
     def add_options(self, parser: ArgumentParser) -> None:
         """Add the benchmark's own options, and set `read`, which reads annotations by parsed
@@ -49,9 +68,21 @@ class Benchmark:
         ]
 
         def read(options: Namespace) -> Annotations:
-            return self.read(options.source, **{name: getattr(options, name) for name in names})
+            fetched = getattr(options, "fetched", None)
+            chosen = {name: getattr(options, name) for name in names}
+            return self.read(options.source, fetched=fetched, **chosen)
 
-        parser.set_defaults(read=read)
+        parser.set_defaults(read=read, repository=self.hub)
+        if self.hub:
+            parser.add_argument(
+                "--hub",
+                nargs="?",
+                const=self.hub.id,
+                metavar="USER/NAME",
+                help=f"fetch this dataset of the hub (default: {self.hub.id}); --source may be "
+                "left "
+                "out, or hold what the dataset lacks",
+            )
 
 
 class Row(NamedTuple):
@@ -71,6 +102,7 @@ class Reading(NamedTuple):
     entries: list[Entry]
     files: list[Path]
     notes: list[str]
+    packed: Pictures | None = None
 
 
 @dataclass(frozen=True)
@@ -80,13 +112,16 @@ class Form:
     `looks_for` names the files in messages. `divisions` holds the published counts, one dictionary
     for each known division into splits. The files are compared with the division that has the most
     splits of the same size; of equally good ones, with the first that has all splits of the files.
-    `find` returns the files by split ({} if they are not there), and `read` reads them.
+    `find` returns the files by split ({} if they are not there), and `read` reads them. `lacks`, of
+    forms that have no splits of their own, says in one line what is missing if only captions are
+    there.
     """
 
     looks_for: str
     divisions: tuple[dict[str, Counts], ...]
     find: Callable[[Downloads], dict[str, Path]]
     read: Callable[[dict[str, Path]], Reading]
+    lacks: Callable[[Downloads], str | None] | None = None
 
 
 def read_form(
@@ -99,32 +134,65 @@ def read_form(
     """Read the annotations of the image benchmark `name` in the form `chosen`, or in the first that
     is there.
 
-    A note names further forms that are there. With `hub`, that file is downloaded and read instead
+    A form with a stand-in among its files comes after the others. A note names further forms that
+    are there. With `hub`, that file is downloaded and read instead
     of `downloads`. If no form is there, raises `BadInput` with the names of the files that were
     looked for.
     """
     if hub:
-        downloads, chosen = Downloads(fetch(hub).parent), hub.form
-    left = {chosen: forms[chosen]} if chosen else dict(forms)
-    wanted = ", ".join(form.looks_for for form in left.values())
-    while left:
-        form = left.pop(next(iter(left)))
-        if paths := form.find(downloads):
-            others = {key: it.looks_for for key, it in left.items() if _is_there(it, downloads)}
-            listed = ", ".join(f"{files} (--form {key})" for key, files in others.items())
-            notes = [f"there too, not read: {listed}"] if others else []
-            annotations = _annotations(name, downloads, form, form.read(paths), notes)
-            return replace(annotations, files=[f"{hub.repo}: {hub.name}"]) if hub else annotations
-    raise BadInput(f"{downloads.folder}: found none of {wanted} in this folder or below it")
+        downloads = Downloads(fetch(hub).parent)
+        chosen = hub.form
+    asked = {chosen: forms[chosen]} if chosen else dict(forms)
+    if downloads.split_from:  # it serves these forms alone
+        asked = {key: form for key, form in asked.items() if form.lacks}
+    whole: dict[str, dict[str, Path]] = {}
+    pointers: dict[str, dict[str, Path]] = {}
+    for key, form in asked.items():
+        try:
+            paths = form.find(downloads)
+        except BadInput:  # there, but broken
+            if not whole:
+                raise
+            paths = {"": downloads.folder}
+        if paths:
+            stand_ins = any(stand_in(path) for path in paths.values() if path.is_file())
+            (pointers if stand_ins else whole)[key] = paths
+    there = whole | pointers
+    if there:
+        key, *others = there
+        form = asked[key]
+        paths = there[key]
+        listed = ", ".join(f"{asked[other].looks_for} (--form {other})" for other in others)
+        notes = [f"there too, not read: {listed}"] if others else []
+        annotations = _annotations(name, downloads, form, form.read(paths), notes)
+        annotations = replace(annotations, form=key)
+        return replace(annotations, files=[f"{hub.repo}: {hub.name}"]) if hub else annotations
+    for form in asked.values():
+        line = form.lacks(downloads) if form.lacks else None
+        if line:
+            raise BadInput(line)
+    wanted = ", ".join(form.looks_for for form in asked.values())
+    raise NotThere(f"{downloads.folder}: found none of {wanted} in this folder or below it")
 
 
 def form_option(forms: Mapping[str, Form]) -> dict:
-    """Return the settings of the option `--form`: which form to read if several are in one folder."""
+    """Return the settings of the option `--form`: which form to read if several are in one
+    folder.
+    """
     listed = "; ".join(f"{name}: {form.looks_for}" for name, form in forms.items())
     return {
         "choices": forms,
         "help": f"which annotations to read (default: the first found of {listed})",
     }
+
+
+SPLIT_FROM = {
+    "type": Path,
+    "metavar": "FILE",
+    "help": "where the split of each image is, if the file of captions has none: Karpathy's JSON, "
+    "a CSV "
+    "with filename and split, a list of ids with its split in its name, or a folder of such lists",
+}
 
 
 def find_named(downloads: Downloads, names: tuple[str, ...]) -> dict[str, Path]:
@@ -144,7 +212,9 @@ def read_rows(
     maps to None are left out and counted. Raises `BadInput` if a file has no row, or a row is not
     as expected.
     """
-    clean, entries, dropped = CaptionCleaner(), [], Counter()
+    clean = CaptionCleaner()
+    entries = []
+    dropped = Counter()
     for split, path in paths.items():
         for entry in some(list(to_entries(rows(path, split), clean, splits)), path):
             if splits[entry.split] is None:
@@ -171,7 +241,7 @@ def to_entries(
         file = str(image_file(image, where))
         where = f"{where} ({file})"
         if not isinstance(split, str) or split not in splits:
-            raise BadInput(f"{where}: expected the split {', '.join(splits)}; found {split!r}")
+            raise BadInput(f"{where}: expected the split {', '.join(splits)}; found {short(split)}")
         if isinstance(captions, list) and (split, file) in found:
             raise BadInput(
                 f"{where}: this image has a row already; expected one row for each image"
@@ -180,6 +250,33 @@ def to_entries(
         found.setdefault((split, file), []).extend(clean(captions, where))
     for (split, file), texts in found.items():
         yield Entry(PurePosixPath(file).stem, file, tuple(texts), split)
+
+
+def csv_rows(
+    path: Path, split: str, columns: tuple[str, str] = ("image", "caption")
+) -> Iterator[Row]:
+    """Yield the rows of a split's CSV: one row for each caption, in the `columns` image and
+    caption.
+    """
+    image, caption = columns
+    for line, row in read_csv(path, columns):
+        yield Row(f"{path}:{line}", split, row[image], row[caption])
+
+
+def hub_rows(path: Path, split: str) -> Iterator[Row]:
+    """Yield the rows of the hub's CSV: `filename`, `split`, and `raw` with a JSON list of
+    captions.
+    """
+    for line, row in read_csv(path, ("raw", "split", "filename")):
+        where = f"{path}:{line}"
+        text = row["raw"]
+        try:
+            captions = json.loads(text)
+        except (ValueError, RecursionError):
+            captions = None
+        if not isinstance(captions, list):
+            raise BadInput(f"{where}: raw: expected a JSON list, found {short(text)}")
+        yield Row(where, row["split"].strip(), row["filename"], captions)
 
 
 def some(items: Items, path: Path) -> Items:
@@ -197,15 +294,8 @@ def image_file(value: object, where: str) -> PurePosixPath:
     """
     text = value.strip() if isinstance(value, str) else ""
     if not PurePosixPath(text).stem or text != text.encode(errors="replace").decode():
-        raise BadInput(f"{where}: expected a file name, found {value!r}")
+        raise BadInput(f"{where}: expected a file name, found {short(value)}")
     return PurePosixPath(text)
-
-
-def _is_there(form: Form, downloads: Downloads) -> bool:
-    try:
-        return bool(form.find(downloads))
-    except BadInput:  # there, but broken
-        return True
 
 
 def _annotations(
@@ -225,4 +315,14 @@ def _annotations(
         absent.pop("val")
     notes += left_out(absent, " in these files") + reading.notes
     files = downloads.names_of(reading.files)
-    return Annotations(name, "image", IMAGES, division, reading.entries, name, files, notes)
+    return Annotations(
+        name,
+        "image",
+        IMAGES,
+        division,
+        reading.entries,
+        name,
+        files,
+        notes,
+        packed=reading.packed,
+    )

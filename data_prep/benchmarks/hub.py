@@ -1,14 +1,25 @@
-"""Annotation files from the Hugging Face hub, kept in the hub's own cache; images are not
-downloaded.
+"""Datasets of the Hugging Face hub: what they hold is said, asked for, and fetched into the hub's
+own cache.
 """
 
+import re
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from huggingface_hub import hf_hub_download
+from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.utils import logging
 
 from data_prep.readers import BadInput
+
+T = TypeVar("T")
+HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+", re.ASCII)
+SHOWN = 10  # the most files that are listed
+# what `data_prep folder` fetches
+KINDS = ("*.parquet", "*.tar", "*.jpg", "*.jpeg", "*.png", "*.webp", "*metadata.csv")
+KINDS += ("*metadata.jsonl",)
 
 
 class HubFile(NamedTuple):
@@ -21,8 +32,27 @@ class HubFile(NamedTuple):
     @property
     def option(self) -> dict:
         """The settings of the option `--from-hub`."""
-        text = f"download the annotations: {self.name} of the dataset {self.repo} on the Hugging Face hub"
+        text = f"download the annotations: {self.name} of the dataset {self.repo} on the hub"
         return {"action": "store_true", "help": text}
+
+
+class Repository(NamedTuple):
+    """A dataset on the hub: which of its files are fetched (patterns), and what it lacks."""
+
+    id: str
+    files: Sequence[str]
+    lacks: str = ""
+
+    def origin(self, revision: str, commit: str) -> dict[str, str]:
+        """Return what `dataset.json` records of it."""
+        return {"repository": self.id, "revision": revision, "commit": commit}
+
+
+class Fetched(NamedTuple):
+    """The folder of fetched files, and where they come from, for `dataset.json`."""
+
+    folder: Path
+    origin: dict[str, str]
 
 
 def fetch(file: HubFile) -> Path:
@@ -30,24 +60,99 @@ def fetch(file: HubFile) -> Path:
 
     Raises `BadInput` that says what to do if it cannot be downloaded.
     """
+    cached = _cached(lambda: hf_hub_download(*file[:2], repo_type="dataset", local_files_only=True))
+    what = f"{file.name} of the dataset {file.repo}"
+    otherwise = "put the annotation file into --source and leave out --from-hub"
+    download = cached or _asked(
+        lambda: hf_hub_download(file.repo, file.name, repo_type="dataset"), what, otherwise
+    )
+    return Path(download)
+
+
+def obtain(repository: Repository, revision: str = "main", yes: bool = False) -> Fetched:
+    """Fetch the files of a dataset: list them with size and licence, ask unless `yes`, and
+    download.
+
+    Files that are in the cache are not fetched again, and a download that was stopped goes on.
+    Without a network what is in the cache is used. Raises `BadInput` if the answer is no, if the
+    dataset has none of the files, or if it cannot be reached.
+    """
+    what = f"the dataset {repository.id}"
+    download = partial(
+        snapshot_download,
+        repository.id,
+        repo_type="dataset",
+        revision=revision,
+        allow_patterns=list(repository.files),
+    )
+    try:
+        about = _asked(
+            lambda: HfApi().dataset_info(repository.id, revision=revision, files_metadata=True),
+            what,
+            "fetch it where there is a network and give its folder as --source",
+        )
+    except BadInput:
+        kept = _cached(lambda: download(local_files_only=True))
+        if kept is None:
+            raise
+        print(f"{repository.id}: the hub cannot be reached; what is in its cache is used")
+        return Fetched(Path(kept), repository.origin(revision, Path(kept).name))
+    sizes = {
+        it.rfilename: it.size or 0
+        for it in about.siblings or ()
+        if any(fnmatch(it.rfilename, pattern) for pattern in repository.files)
+    }
+    if not sizes:
+        raise BadInput(
+            f"{repository.id} at {about.sha}: has none of {', '.join(repository.files)}; choose "
+            "another by --hub USER/NAME or --revision"
+        )
+    card = about.card_data or {}
+    licence = card.get("license") or "not said; see its page"
+    total = sum(sizes.values())
+    print(f"{repository.id} at {about.sha}: {len(sizes):,} files, {total / 1e6:,.1f} MB")
+    print(f"  licence: {licence}")
+    for name in list(sizes)[:SHOWN]:
+        print(f"  {name} ({sizes[name] / 1e6:,.1f} MB)")
+    if len(sizes) > SHOWN:
+        print(f"  and {len(sizes) - SHOWN:,} more")
+    if repository.lacks:
+        print(f"  it lacks {repository.lacks}")
+    if not yes and not _agreed():
+        raise BadInput(f"{repository.id}: nothing was fetched; answer y, or add --yes")
+    folder = _asked(
+        download,
+        what,
+        "run the same command again: it goes on from there",
+    )
+    return Fetched(Path(folder), repository.origin(revision, Path(folder).name))
+
+
+def _agreed() -> bool:
+    try:
+        return input("Fetch them? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:  # nobody is there to answer
+        return False
+
+
+def _cached(ask: Callable[[], str]) -> str | None:
+    try:
+        return ask()
+    except OSError:
+        return None
+
+
+def _asked(ask: Callable[[], T], what: str, otherwise: str) -> T:
+    """Return what the hub answers; its client's errors become `BadInput` in one line."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # otherwise each retry prints a line
     try:
-        return _cached(file) or Path(hf_hub_download(file.repo, file.name, repo_type="dataset"))
+        return ask()
     except Exception as error:  # the client's errors differ from release to release
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise BadInput(
-            f"{file.name} of the dataset {file.repo} on the hub cannot be downloaded ({reason}); connect to "
-            "the internet, or put the annotation file into --source and leave out --from-hub"
+            f"{what} on the hub cannot be downloaded ({reason}); connect to the internet, or "
+            f"{otherwise}"
         ) from error
     finally:
         logging.set_verbosity(verbosity)
-
-
-def _cached(file: HubFile) -> Path | None:
-    try:
-        return Path(
-            hf_hub_download(file.repo, file.name, repo_type="dataset", local_files_only=True)
-        )
-    except OSError:
-        return None

@@ -1,22 +1,33 @@
-"""The forms that image benchmarks share: Karpathy's JSON, ALBEF's JSON, lists of captions, JSON
-lines.
+"""The forms that image benchmarks share: Karpathy's JSON, ALBEF's JSON, COCO's own layout, lists of
+captions, JSON lines.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from cma.files import short
 from data_prep.benchmarks.downloads import Downloads
 from data_prep.benchmarks.forms import Reading, Row, image_file, some, to_entries
 from data_prep.dataset import SPLITS, CaptionCleaner
-from data_prep.readers import BadInput, read_json, read_json_lines, read_start, read_text
+from data_prep.readers import (
+    BadInput,
+    read_json,
+    read_json_lines,
+    read_start,
+    read_text,
+)
 
 UNUSED = ("tokens", "imgid", "sentid", "sentids", "cocoid")  # keys that take most of the memory
-CAPTIONS, DIVIDED = "_caps.txt", "_caps_verify.txt"
+CAPTIONS = "_caps.txt"
+DIVIDED = "_caps_verify.txt"
 REPHRASED = "textaug"  # in the names of files where a machine has rephrased repeated captions
 
 
 def karpathy_rows(path: Path, split: str) -> Iterator[Row]:
-    """The rows of Karpathy's JSON: `{"images": [{"filename", "split", "sentences": [{"raw"}]}]}`."""
+    """The rows of Karpathy's JSON: `{"images": [{"filename", "split", "sentences":
+    [{"raw"}]}]}`.
+    """
     content = read_json(path, without=UNUSED)
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
         raise BadInput(f'{path}: expected Karpathy\'s JSON, an object with a list "images"')
@@ -29,7 +40,7 @@ def karpathy_rows(path: Path, split: str) -> Iterator[Row]:
             yield Row(where, image["split"], str(file), captions)
         except (KeyError, TypeError, AttributeError) as error:
             raise BadInput(
-                f"{where}: expected filename, split and sentences with raw; {error!r}"
+                f"{where}: expected filename, split and sentences with raw; {short(error)}"
             ) from error
 
 
@@ -63,6 +74,46 @@ def albef_rows(path: Path, split: str) -> Iterator[Row]:
         yield Row(where, split, row["image"], row["caption"])
 
 
+def find_coco_style(downloads: Downloads, name: str) -> dict[str, Path]:
+    """Find the file in COCO's style of each split; COCO's own `captions_val2014.json` is none."""
+
+    def fits(path: Path) -> bool:
+        start = read_start(path).lstrip()
+        begins = start.startswith("{") and ('"file_name"' in start or '"annotations"' in start)
+        return begins and '"images"' in start and not re.search(r"_(train|val)20\d\d", path.stem)
+
+    return downloads.splits(name, (".json",), fits)
+
+
+def coco_style_rows(path: Path, split: str) -> Iterator[Row]:
+    """The rows of COCO's own layout: `{"images": [{"id", "file_name"}], "annotations":
+    [{"image_id", "caption"}]}`. An image without a file name is `<id>.jpg`.
+    """
+    content = read_json(path)
+    where = f"{path}: images"
+    try:
+        files = {it["id"]: it.get("file_name", f"{it['id']}.jpg") for it in content["images"]}
+        for number, row in enumerate(content["annotations"]):
+            where = f"{path}: annotations[{number}]"
+            yield Row(where, split, files[row["image_id"]], row["caption"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BadInput(
+            f"{where}: expected images (id, file_name) and annotations (image_id, caption) of "
+            "these "
+            f"images; {short(error)}"
+        ) from error
+
+
+def find_pairs_csv(downloads: Downloads, name: str) -> dict[str, Path]:
+    """Find SkyScript's CSV of each split, such as `RSICD_img_txt_pairs_test.csv`."""
+    found = {}
+    for split in SPLITS:
+        path = downloads.find(f"{name.upper()}_img_txt_pairs_{split}.csv")
+        if path:
+            found[split] = path
+    return found
+
+
 def find_json_lines(downloads: Downloads, name: str) -> dict[str, Path]:
     """Find CLIP-RSICD's file of each split by the split in its name and by how it begins."""
 
@@ -82,7 +133,7 @@ def json_line_rows(path: Path, split: str) -> Iterator[Row]:
     for where, row in read_json_lines(path):
         captions = row.get("captions")
         if not isinstance(captions, list):
-            raise BadInput(f"{where}: expected captions, a list of texts; found {captions!r}")
+            raise BadInput(f"{where}: expected captions, a list of texts; found {short(captions)}")
         yield Row(where, split, row.get("filename"), captions)
 
 
@@ -100,7 +151,9 @@ def find_caption_lists(downloads: Downloads, name: str) -> dict[str, Path]:
 
 def read_caption_lists(paths: dict[str, Path]) -> Reading:
     """Read pairs of lists; images of a `val_caps_verify.txt` are left out of train."""
-    clean, notes, found = CaptionCleaner(), [], {}
+    clean = CaptionCleaner()
+    notes = []
+    found = {}
     for split, path in paths.items():
         entries = some(list(to_entries(caption_list_rows(path, split), clean)), path)
         found[split] = {entry.file: entry for entry in entries}
@@ -110,7 +163,8 @@ def read_caption_lists(paths: dict[str, Path]) -> Reading:
         ]
         if shared:
             notes.append(
-                f"images of {paths['val'].name} left out of train, which holds them too: {len(shared):,}"
+                f"images of {paths['val'].name} left out of train, which holds them too: "
+                f"{len(shared):,}"
             )
     entries = [entry for images in found.values() for entry in images.values()]
     files = [part for path in paths.values() for part in _pair(path)]
@@ -127,11 +181,13 @@ def caption_list_rows(captions: Path, split: str) -> Iterator[Row]:
         raise BadInput(
             f"{images}: no such file; expected the images of the captions in {captions.name}"
         )
-    texts, names = _lines(captions), _lines(images)
+    texts = _lines(captions)
+    names = _lines(images)
     each, rest = divmod(len(texts), len(names)) if names else (0, len(texts))
     if rest or (names and not each):
         raise BadInput(
-            f"{captions}: captions: {len(texts):,}, lines in {images.name}: {len(names):,}; expected one "
+            f"{captions}: captions: {len(texts):,}, lines in {images.name}: {len(names):,}; "
+            "expected one "
             "caption for each line, or the same number for each; take both files from one copy"
         )
     for number, name in enumerate(names):

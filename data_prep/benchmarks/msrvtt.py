@@ -7,19 +7,39 @@ captions each.
 
 import re
 from pathlib import Path
+from typing import NamedTuple
 
+from cma.files import short
 from data_prep.benchmarks.clip_json import ClipRow, SplitRows, find_clips
 from data_prep.benchmarks.downloads import Downloads
 from data_prep.benchmarks.forms import VIDEOS, Benchmark, some
+from data_prep.benchmarks.hub import Repository
 from data_prep.dataset import Annotations, CaptionCleaner, Counts, Entry, count_of, left_out
 from data_prep.media import bare
-from data_prep.readers import BadInput, read_csv, read_json
+from data_prep.readers import BadInput, NotThere, read_csv, read_id_list, read_json, read_pickle
 
 TRAIN_LISTS = {"9k": ("MSRVTT_train.9k.csv", 9_000), "7k": ("MSRVTT_train.7k.csv", 7_010)}
-DATA, TEST_LIST = "MSRVTT_data.json", "MSRVTT_JSFUSION_test.csv"
-TRAIN_CAPTIONS = {"9k": ("descs_ret_train.json", "msrvtt_ret_train9k.json")}
-TRAIN_CAPTIONS["7k"] = ("msrvtt_ret_train7k.json",)
-TEST_CAPTIONS = ("descs_ret_test.json", "msrvtt_ret_test1k.json")
+DATA = "MSRVTT_data.json"
+TEST_LIST = "MSRVTT_JSFUSION_test.csv"
+# the same content under other names: by Frozen in Time, and as Microsoft distributed it
+OTHER_DATA = ("MSR_VTT.json",), ("train_val_videodatainfo.json", "test_videodatainfo.json")
+# by Frozen in Time: the ids of 9k and of 1k-A, and which caption of a test clip is asked
+ID_LISTS = {"9k": "train_list_jsfusion.txt", "test": "val_list_jsfusion.txt"}
+ASKED = "jsfusion_val_caption_idx.pkl"
+# captions by id: of VAST and UMT, on the hub, by LAVIS and ALPRO
+TRAIN_CAPTIONS = {
+    "9k": ("descs_ret_train.json", "msrvtt_ret_train9k.json", "msrvtt_train_9k.json"),
+    "7k": ("msrvtt_ret_train7k.json", "msrvtt_train_7k.json"),
+}
+EITHER = "retrieval_train.json"
+VAL_CAPTIONS = ("retrieval_val.json",)
+TEST_CAPTIONS = (
+    "descs_ret_test.json",
+    "msrvtt_ret_test1k.json",
+    "msrvtt_test_1k.json",
+    "retrieval_test.json",
+)
+PAGE = "https://github.com/ArrowLuo/CLIP4Clip (msrvtt_data.zip)"
 ID = re.compile(r"video\d+")
 PUBLISHED_TEST = Counts(1_000, 1_000)
 # the splits of `MSRVTT_data.json` itself, with every caption of a test clip as a query
@@ -34,6 +54,17 @@ PUBLISHED = {
 VALIDATE = PUBLISHED["val"].items  # both training lists hold these clips
 
 
+class Data(NamedTuple):
+    """The sentences and the official split of each clip by id, the files that hold them, and
+    notes.
+    """
+
+    files: list[Path]
+    sentences: dict[str, list[str]]
+    divisions: dict[str, object]
+    notes: list[str]
+
+
 def read(downloads: Downloads, split: str = "9k", val: bool = False) -> Annotations:
     """Read `MSRVTT_data.json`, a training list and the 1k-A test list; a JSON of captions may
     replace each.
@@ -45,46 +76,64 @@ def read(downloads: Downloads, split: str = "9k", val: bool = False) -> Annotati
     if split == OFFICIAL:
         return _read_official(downloads)
     name, published = TRAIN_LISTS[split]
-    listed, test = downloads.find(name), _read_test(downloads)
-    data = downloads.find(DATA) if listed or val else None
+    listed = downloads.find(name, *filter(None, [ID_LISTS.get(split)]))
+    test = _read_test(downloads)
+    ids = downloads.find(ID_LISTS["test"])
+    data = _find_data(downloads) if listed or val or ids else None
     if val and not data:
         raise BadInput(
-            f"{downloads.folder}: found no {DATA} in this folder or below it; --val needs its splits"
+            f"{downloads.folder}: found no {DATA} in this folder or below it; --val needs its "
+            f"splits ({PAGE} has it)"
         )
-    sentences, divisions = _read_data(data) if data else ({}, {})
+    sentences, divisions = (data.sentences, data.divisions) if data else ({}, {})
     if listed and data:
-        train = SplitRows([data, listed], _read_list(listed, sentences))
+        train = SplitRows([*data.files, listed], _read_list(listed, sentences))
     else:
-        train = find_clips(downloads, TRAIN_CAPTIONS[split], ID)
-    absent, hint = {}, []
+        train = find_clips(downloads, (*TRAIN_CAPTIONS[split], EITHER), ID)
+    absent = {}
+    hint = []
     if train is None:
         absent["train"] = f"{DATA}, which has the captions of {name}" if listed else name
         hint = [] if listed else _hint(downloads, split)
+    if test is None and ids and data:
+        test = _read_asked(downloads, ids, data)
     if test is None:
-        absent["test"] = TEST_LIST
+        absent["test"] = f"{TEST_LIST} or {ASKED}, which say the captions" if ids else TEST_LIST
     if len(absent) == 2:
+        kind = BadInput if listed or ids or hint else NotThere
         lacks = f"found no {' and no '.join(absent.values())} in this folder or below it"
-        raise BadInput("; ".join([f"{downloads.folder}: {lacks}", *hint]))
+        raise kind("; ".join([f"{downloads.folder}: {lacks}", *hint, f"{PAGE} has them"]))
 
-    clean, entries = CaptionCleaner(), []
-    for part, found in (("train", train), ("test", test)):
+    held_out = None if val else find_clips(downloads, VAL_CAPTIONS, ID)
+    parts = {"train": train, "val": held_out, "test": test}
+    clean = CaptionCleaner()
+    entries = []
+    used = set()
+    shared = []
+    for part, found in parts.items():
         for id, where, captions in some(found.rows, found.files[-1]) if found else ():
             id = bare(id)
+            if part == "val" and id in used:
+                shared.append(id)
+                continue
+            used.add(id)
             held = val and part == "train" and divisions.get(id) == "validate"
             entries.append(Entry(id, id, clean(captions, where), "val" if held else part))
     if val and train and all(entry.split != "val" for entry in entries):
         raise BadInput(
-            f'{data}: no training clip has "split": "validate", so --val finds none to hold out'
+            f'{data.files[0]}: no training clip has "split": "validate", so --val finds none to '
+            "hold out"
         )
-    used = {entry.id for entry in entries}
     unused = (str(id) for id in sentences if id not in used)
-    notes = left_out(absent) + hint + count_of(unused, "clips with captions that are in no list")
+    notes = left_out(absent) + hint + (data.notes if val else [])
+    notes += count_of(unused, "clips with captions that are in no list")
+    notes += count_of(shared, "validation clips that are in train too, left there")
     held = VALIDATE if val else 0
     expected = {"train": Counts(published - held, 20 * (published - held)), "test": PUBLISHED_TEST}
     if val:
         expected["val"] = Counts(held, 20 * held)
-    files = [path for found in (train, test) if found for path in found.files]
-    names = downloads.names_of(dict.fromkeys([data, *files] if val else files))
+    files = [path for found in parts.values() if found for path in found.files]
+    names = downloads.names_of(dict.fromkeys([*(data.files if val else ()), *files]))
     return Annotations(
         "msrvtt", "video", VIDEOS, expected, entries, "msrvtt", names, notes + clean.notes()
     )
@@ -92,12 +141,18 @@ def read(downloads: Downloads, split: str = "9k", val: bool = False) -> Annotati
 
 def _read_official(downloads: Downloads) -> Annotations:
     """Read `MSRVTT_data.json` alone: its splits, and all its sentences."""
-    path = downloads.require(DATA)
-    sentences, divisions = _read_data(path)
-    clean, entries, others = CaptionCleaner(), [], []
+    data = _find_data(downloads)
+    if data is None:
+        downloads.require(DATA)
+    path = data.files[0]
+    sentences = data.sentences
+    divisions = data.divisions
+    clean = CaptionCleaner()
+    entries = []
+    others = []
     for id, division in some(divisions, path).items():
         if not isinstance(id, str):
-            raise BadInput(f"{path}: expected text as video_id, found {id!r}")
+            raise BadInput(f"{path}: expected text as video_id, found {short(id)}")
         if isinstance(division, str) and division in DIVISIONS:
             captions = clean(sentences.get(id, ()), f"{path}: {id}")
             entries.append(Entry(bare(id), bare(id), captions, DIVISIONS[division]))
@@ -108,15 +163,41 @@ def _read_official(downloads: Downloads) -> Annotations:
         {split: f"{split} split" for split in PUBLISHED if split not in there}, " in it"
     )
     notes += count_of(others, f"clips whose split is none of {', '.join(DIVISIONS)}")
-    names = downloads.names_of([path])
+    notes += data.notes
+    names = downloads.names_of(data.files)
     return Annotations(
         "msrvtt", "video", VIDEOS, PUBLISHED, entries, "msrvtt", names, notes + clean.notes()
     )
 
 
 def _read_list(path: Path, sentences: dict[str, list[str]]) -> list[ClipRow]:
-    rows = ((line, row["video_id"].strip()) for line, row in read_csv(path, ("video_id",)))
-    return [ClipRow(id, f"{path}:{line}", sentences.get(id, ())) for line, id in rows]
+    if path.suffix == ".csv":
+        ids = [(line, row["video_id"].strip()) for line, row in read_csv(path, ("video_id",))]
+    else:
+        ids = list(enumerate(read_id_list(path).ids, start=1))
+    return [ClipRow(id, f"{path}:{line}", sentences.get(id, ())) for line, id in ids]
+
+
+def _read_asked(downloads: Downloads, ids: Path, data: Data) -> SplitRows | None:
+    """Read the clips of Frozen in Time's test list, each with the one caption that is asked.
+
+    Returns None without the pickle that says which. Raises `BadInput` if it is not as expected.
+    """
+    path = downloads.find(ASKED)
+    if path is None:
+        return None
+    numbers = read_pickle(path)
+    rows = []
+    for line, id in enumerate(read_id_list(ids).ids, start=1):
+        number = numbers.get(id) if isinstance(numbers, dict) else None
+        captions = data.sentences.get(id, ())
+        if type(number) is not int or not 0 <= number < len(captions):
+            raise BadInput(
+                f"{path}: {id}: expected the number of one of its {len(captions)} captions, found "
+                f"{short(number)}; use {TEST_LIST} instead"
+            )
+        rows.append(ClipRow(id, f"{ids}:{line}", [captions[number]]))
+    return SplitRows([*data.files, ids, path], rows)
 
 
 def _read_test(downloads: Downloads) -> SplitRows | None:
@@ -143,21 +224,61 @@ def _hint(downloads: Downloads, split: str) -> list[str]:
     ]
 
 
-def _read_data(path: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """The sentences and the official split of each video in `MSRVTT_data.json`, by id."""
-    content = read_json(path)
+def _find_data(downloads: Downloads) -> Data | None:
+    """Read the file of all sentences, or both of those that Microsoft distributed; None without."""
+    for names in ((DATA,), *OTHER_DATA):
+        paths = [path for name in names if (path := downloads.find(name))]
+        if paths:
+            break
+    else:
+        return None
     sentences: dict[str, list[str]] = {}
+    divisions: dict[str, object] = {}
+    for path in paths:
+        _read_data(path, sentences, divisions)
+    untold = all(division in (None, "train") for division in divisions.values())
+    numbered = all(isinstance(id, str) and ID.fullmatch(bare(id)) for id in divisions)
+    notes = []
+    if untold and numbered:  # copies in circulation call every clip "train"
+        divisions = {id: _by_number(int(bare(id).removeprefix("video"))) for id in divisions}
+        notes = [f"{paths[0].name} tells no splits: told by the numbers of the clips"]
+    return Data(paths, sentences, divisions, notes)
+
+
+def _by_number(number: int) -> str:
+    """Return the official split of a clip: 0 to 6512 train, 6513 to 7009 validate, the rest
+    test.
+    """
+    if number < PUBLISHED["train"].items:
+        return "train"
+    return "validate" if number < PUBLISHED["train"].items + VALIDATE else "test"
+
+
+def _read_data(path: Path, sentences: dict[str, list[str]], divisions: dict[str, object]) -> None:
+    """Add the sentences and the official split of each video in a file, by id.
+
+    It has the lists videos and sentences, or in COCO's layout images and annotations.
+    """
+    content = read_json(path)
     try:
-        for sentence in content["sentences"]:
-            sentences.setdefault(sentence["video_id"], []).append(sentence["caption"])
-        divisions = {video["video_id"]: video.get("split") for video in content.get("videos", ())}
+        coco = "sentences" not in content and "annotations" in content
+        rows, key = ("annotations", "image_id") if coco else ("sentences", "video_id")
+        videos, name = ("images", "id") if coco else ("videos", "video_id")
+        for sentence in content[rows]:
+            sentences.setdefault(sentence[key], []).append(sentence["caption"])
+        divisions |= {video[name]: video.get("split") for video in content.get(videos, ())}
     except (KeyError, TypeError, AttributeError) as error:
         raise BadInput(
-            f"{path}: expected lists videos (video_id) and sentences (video_id, caption); {error!r}"
+            f"{path}: expected lists videos (video_id) and sentences (video_id, caption); "
+            f"{short(error)}"
         ) from error
-    return sentences, divisions
 
 
+HUB = Repository(
+    "friedrichor/MSR-VTT",
+    ("msrvtt_*.json",),
+    "the clips: unpack MSRVTT_Videos.zip of its page, and name the folder by --source",
+)
 BENCHMARK = Benchmark(
     __doc__,
     read,
@@ -165,11 +286,14 @@ BENCHMARK = Benchmark(
         "--split": {
             "choices": (*TRAIN_LISTS, OFFICIAL),
             "default": "9k",
-            "help": f"training list of 1k-A, or the official splits of {DATA} (default: %(default)s)",
+            "help": f"training list of 1k-A, or the official splits of {DATA} (default: "
+            "%(default)s)",
         },
         "--val": {
             "action": "store_true",
-            "help": 'make a validation split of the training clips marked "validate" (1k-A has none)',
+            "help": 'make a validation split of the training clips marked "validate" (1k-A has '
+            "none)",
         },
     },
+    HUB,
 )

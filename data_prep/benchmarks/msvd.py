@@ -1,12 +1,14 @@
 """MSVD: 1,970 clips with 18 to 81 captions each; 1,200 to train, 100 to validate, 670 to test."""
 
-import pickle
-import reprlib
+import re
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
+from cma.files import short
+from data_prep.benchmarks.clip_json import ClipRow, SplitRows, find_clips
 from data_prep.benchmarks.downloads import Downloads
 from data_prep.benchmarks.forms import VIDEOS, Benchmark
+from data_prep.benchmarks.hub import Repository
 from data_prep.dataset import (
     SPLITS,
     Annotations,
@@ -18,49 +20,59 @@ from data_prep.dataset import (
     left_out,
 )
 from data_prep.media import bare
-from data_prep.readers import BadInput, read_json, read_text, refuse_stand_in
+from data_prep.readers import BadInput, IdList, NotThere, read_json, read_pickle, read_text
 
 PUBLISHED = {"train": Counts(1_200, 48_774), "val": Counts(100, 4_290), "test": Counts(670, 27_763)}
-CAPTIONS = ("captions_msvd.json", "raw-captions.pkl")
-LISTS = {split: f"{split}_list.txt" for split in SPLITS}
+CAPTIONS = ("captions_msvd.json", "raw-captions.pkl", "AllVideoDescriptions.txt")
+LIST = "{}_list.txt"
+# captions of a split with its ids: on the hub, by UMT, by LAVIS
+JOINED = ("msvd_{}.json", "msvd_ret_{}.json", "retrieval_{}.json")
+ID = re.compile(r".{11}_\d{1,5}_\d{1,5}|vid\d+")
+PAGE = "https://github.com/ArrowLuo/CLIP4Clip (msvd_data.zip)"
 MAPPING = "youtube_mapping.txt"  # lines with a clip's id and vid1, vid2, …
-BROKEN = (
-    pickle.UnpicklingError,
-    EOFError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    MemoryError,
-)
 
 
 def read(downloads: Downloads) -> Annotations:
-    """Read the captions and `{train,val,test}_list.txt`; a split without a list is left out.
+    """Read the captions and `{train,val,test}_list.txt`, or for each split a JSON with both.
 
     If `youtube_mapping.txt` is there, media, captions and lists may also call the clips `vid1`, ….
+    A split without a list and without a JSON is left out.
     """
-    path, mapping = downloads.require(*CAPTIONS), downloads.find(MAPPING)
+    path = downloads.find(*CAPTIONS)
+    mapping = downloads.find(MAPPING)
     ids = _read_mapping(mapping) if mapping else {}
     names = {id: name for name, id in ids.items()}
-    captions = _read_captions(path, ids)
-    files = [path, mapping] if mapping else [path]
-    clean, entries, notes, absent = CaptionCleaner(), [], [], {}
-    for split, name in LISTS.items():
-        found = downloads.id_list((name,), captions.keys() | names.keys() | ids.keys())
+    captions = _read_captions(path, ids) if path else {}
+    files = [file for file in (path, mapping) if file]
+    clean = CaptionCleaner()
+    entries = []
+    notes = []
+    absent = {}
+    for split in SPLITS:
+        known = captions.keys() | names.keys() | ids.keys()
+        listed = downloads.id_list((LIST.format(split),), known) if path else None
+        if listed:
+            found = _listed(listed, captions, ids, path)
+        else:
+            found = find_clips(downloads, [name.format(split) for name in JOINED], ID)
         if found is None:
-            absent[split] = name
+            absent[split] = LIST.format(split)
             continue
-        files.append(found.path)
-        notes += found.notes()
-        for listed in map(bare, found.ids):
-            id = ids.get(listed, listed)
+        files += found.files
+        notes += found.notes
+        for row in found.rows:
+            id = ids.get(bare(row.id), bare(row.id))
             instead = Place(names[id]) if id in names else None
-            texts = clean(captions.get(id, ()), f"{path}: {id}")
-            entries.append(Entry(id, id, texts, split, instead=instead))
+            entries.append(Entry(id, id, clean(row.captions, row.where), split, instead=instead))
+    if not entries and path is None:
+        lacks = " and no ".join(CAPTIONS)
+        raise NotThere(
+            f"{downloads.folder}: found no {lacks} in this folder or below it; {PAGE} has them"
+        )
     if not entries:
+        lists = ", ".join(map(LIST.format, SPLITS))
         raise BadInput(
-            f"{downloads.folder}: found none of {', '.join(LISTS.values())} with the ids of MSVD"
+            f"{downloads.folder}: found none of {lists} with the ids of MSVD; {PAGE} has them"
         )
     listed = {entry.id for entry in entries}
     notes = left_out(absent, " with these ids") + notes
@@ -76,11 +88,23 @@ def read(downloads: Downloads) -> Annotations:
     )
 
 
+def _listed(
+    listed: IdList, captions: dict[str, list[str]], ids: dict[str, str], path: Path
+) -> SplitRows:
+    """Return the clips of a list with their captions, which the file `path` holds."""
+    rows = []
+    for name in map(bare, listed.ids):
+        id = ids.get(name, name)
+        rows.append(ClipRow(name, f"{path}: {id}", captions.get(id, ())))
+    return SplitRows([listed.path], rows, listed.notes())
+
+
 def _read_captions(path: Path, ids: dict[str, str]) -> dict[str, list[str]]:
     """Read captions by id; each is a sentence or a list of words. `ids` maps `vid1`, … to the
     clips' ids.
     """
-    content = read_pickle(path) if path.suffix == ".pkl" else read_json(path, unique_keys=True)
+    readers = {".pkl": read_pickle, ".txt": _read_lines}
+    content = readers.get(path.suffix, partial(read_json, unique_keys=True))(path)
     if not isinstance(content, dict):
         raise BadInput(
             f"{path}: expected captions by id, found a value of type {type(content).__name__}"
@@ -90,13 +114,26 @@ def _read_captions(path: Path, ids: dict[str, str]) -> dict[str, list[str]]:
         id = ids.get(bare(key), bare(key))
         if id in captions:
             raise BadInput(
-                f"{path}: the clip {id} is there more than once, the second time as {key!r}"
+                f"{path}: the clip {id} is there more than once, the second time as {short(key)}"
             )
         if not isinstance(values, list):
-            raise BadInput(
-                f"{path}: {id}: expected a list of captions, found {reprlib.repr(values)}"
-            )
+            raise BadInput(f"{path}: {id}: expected a list of captions, found {short(values)}")
         captions[id] = [_sentence(value, f"{path}: {id}") for value in values]
+    return captions
+
+
+def _read_lines(path: Path) -> dict[str, list[str]]:
+    """Read MSVD's own `AllVideoDescriptions.txt`: an id, a blank and a caption in each line.
+
+    Lines that begin with `#` are comments.
+    """
+    captions: dict[str, list[str]] = {}
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if line.strip() and not line.startswith("#"):
+            id, blank, caption = line.partition(" ")
+            if not id or not blank:
+                raise BadInput(f"{path}:{number}: expected an id, a blank and a caption")
+            captions.setdefault(id, []).append(caption)
     return captions
 
 
@@ -105,9 +142,7 @@ def _sentence(value: object, where: str) -> str:
         return " ".join(value)
     if isinstance(value, str):
         return value
-    raise BadInput(
-        f"{where}: expected a caption (text or a list of words), found {reprlib.repr(value)}"
-    )
+    raise BadInput(f"{where}: expected a caption (text or a list of words), found {short(value)}")
 
 
 def _read_mapping(path: Path) -> dict[str, str]:
@@ -118,60 +153,18 @@ def _read_mapping(path: Path) -> dict[str, str]:
         if not fields:
             continue
         if len(fields) != 2 or not fields[1].startswith("vid"):
-            raise BadInput(f"{path}:{number}: expected an id and vid<number>, found {line!r}")
+            raise BadInput(f"{path}:{number}: expected an id and vid<number>, found {short(line)}")
         if fields[1] in ids or fields[0] in ids.values():
-            raise BadInput(f"{path}:{number}: {line!r} repeats an id or a name of an earlier line")
+            raise BadInput(
+                f"{path}:{number}: {short(line)} repeats an id or a name of an earlier line"
+            )
         ids[fields[1]] = fields[0]
     return ids
 
 
-def read_pickle(path: Path) -> object:
-    """Read a pickle of lists, dicts and strings without running any code in it.
-
-    Raises `BadInput` if the pickle is broken or holds anything else.
-    """
-    refuse_stand_in(path)
-    with path.open("rb") as file:
-        try:
-            content = _PlainUnpickler(file, path).load()
-        except BadInput:
-            raise
-        except (*BROKEN, OverflowError, RecursionError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise BadInput(f"{path}: broken pickle ({reason}); download it again") from error
-    seen, left = set(), [content]
-    while left:  # look at each value once: a pickle may hold a list that holds itself
-        value = left.pop()
-        if type(value) is str or id(value) in seen:
-            continue
-        seen.add(id(value))
-        if type(value) is dict:
-            left += [*value.keys(), *value.values()]
-        elif type(value) is list:
-            left += value
-        else:
-            _refuse(path, f"a value of type {type(value).__name__}")
-    return content
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Refuses every class and every function, so that only plain values can be built."""
-
-    def __init__(self, file: object, path: Path) -> None:
-        super().__init__(file)
-        self._path = path
-
-    def find_class(self, module: str, name: str) -> NoReturn:
-        _refuse(self._path, f"{module}.{name}")
-
-    def persistent_load(self, pid: object) -> NoReturn:
-        _refuse(self._path, "a reference to something outside it")
-
-
-def _refuse(path: Path, what: str) -> NoReturn:
-    raise BadInput(
-        f"{path}: holds {what}; expected only lists, dicts and strings, so it is not loaded"
-    )
-
-
-BENCHMARK = Benchmark(__doc__, read)
+HUB = Repository(
+    "friedrichor/MSVD",
+    ("msvd_*.json",),
+    "the clips: unpack the archive of its page, and name the folder by --source",
+)
+BENCHMARK = Benchmark(__doc__, read, hub=HUB)

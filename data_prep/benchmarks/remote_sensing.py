@@ -8,24 +8,30 @@ from data_prep.benchmarks.forms import (
     Benchmark,
     Form,
     Reading,
+    csv_rows,
     find_named,
     form_option,
     read_form,
     read_rows,
 )
+from data_prep.benchmarks.hub import Repository
 from data_prep.benchmarks.image_files import (
     REPHRASED,
     albef_rows,
     find_albef,
     find_caption_lists,
     find_json_lines,
+    find_pairs_csv,
     json_line_rows,
     karpathy_rows,
     read_caption_lists,
 )
+from data_prep.benchmarks.packed import Tables
+from data_prep.containers import Layout
 from data_prep.dataset import Annotations, Counts
 
-RSICD_TEST, RSITMD_TEST = {"test": Counts(1_093, 5_465)}, {"test": Counts(452, 2_260)}
+RSICD_TEST = {"test": Counts(1_093, 5_465)}
+RSITMD_TEST = {"test": Counts(452, 2_260)}
 RSICD_DIVISIONS = {
     "official": {"train": Counts(8_734, 43_670), "val": Counts(1_094, 5_470)} | RSICD_TEST,
     "re-split": {"train": Counts(7_862, 39_310), "val": Counts(1_966, 9_830)} | RSICD_TEST,
@@ -80,6 +86,12 @@ def _forms(name: str, karpathy: str, divisions: dict[str, dict[str, Counts]]) ->
             partial(find_caption_lists, name=name),
             read_caption_lists,
         ),
+        "pairs": Form(
+            f"{name.upper()}_img_txt_pairs_{{train,val,test}}.csv",
+            official,
+            partial(find_pairs_csv, name=name),
+            partial(read_rows, partial(csv_rows, columns=("filepath", "title"))),
+        ),
     }
 
 
@@ -100,11 +112,15 @@ RSICD_FORMS["jsonl"] = Form(
     partial(find_json_lines, name="rsicd"),
     _read_json_lines,
 )
+# arampacha/rsicd
+TABLES = Tables("rsicd", (Layout("captions", "image", "filename"),))
+RSICD_FORMS |= TABLES.forms(tuple(RSICD_DIVISIONS.values()))
 RSITMD_FORMS = _forms("rsitmd", "dataset_RSITMD.json", RSITMD_DIVISIONS)
 RSICD = Benchmark(
     "RSICD: 10,921 remote sensing images with five captions each, 1,093 of them for the test.",
     read_rsicd,
     {"--form": form_option(RSICD_FORMS)},
+    Repository("arampacha/rsicd", ("*.parquet",)),
 )
 RSITMD = Benchmark(
     "RSITMD: 4,743 remote sensing images with five captions each, 452 of them for the test.",

@@ -8,6 +8,8 @@ from pathlib import Path
 from data_prep.benchmarks.clip_json import CaptionedClip, read_clips
 from data_prep.benchmarks.downloads import Downloads, split_word
 from data_prep.benchmarks.forms import VIDEOS, Benchmark
+from data_prep.benchmarks.hub import Repository
+from data_prep.containers import PARQUET, columns_of
 from data_prep.dataset import (
     SPLITS,
     Annotations,
@@ -19,7 +21,7 @@ from data_prep.dataset import (
     left_out,
 )
 from data_prep.media import bare
-from data_prep.readers import BadInput, IdList, read_start
+from data_prep.readers import BadInput, IdList, NotThere, read_start
 
 PUBLISHED = {  # val and test are halves of the official validation set
     split: Counts(items, 10 * items)
@@ -27,6 +29,7 @@ PUBLISHED = {  # val and test are halves of the official validation set
 }
 # the source video, and the clip's start and end in seconds
 ID = re.compile(r"(.+)_(\d{6})_(\d{6})")
+PAGE = "https://github.com/LiuRicky/ts2_net (data/vatex_data)"
 START = 1 << 16  # bytes in which the first id is looked for
 LIST = "{}_list.txt"
 # a test split of other works; half of its ids are in test_list.txt too
@@ -42,7 +45,7 @@ def read(downloads: Downloads) -> Annotations:
     """
     by_file = _find_json(downloads)
     if not by_file:
-        raise BadInput(
+        raise NotThere(
             f"{downloads.folder}: found no JSON with captions of VATEX; expected entries such as "
             f'{{"videoID": "abc_000001_000011", "enCap": [...]}}'
         )
@@ -60,7 +63,7 @@ def read(downloads: Downloads) -> Annotations:
     if not entries:
         names = ", ".join(path.name for path in by_file)
         lacks = f"found no list such as {LIST.format('test')}, and nothing in {names} names a split"
-        raise BadInput(f"{downloads.folder}: {lacks}")
+        raise BadInput(f"{downloads.folder}: {lacks}; {PAGE} has the lists")
     names = downloads.names_of([*by_file, *(found.path for found in lists.values())])
     notes += more + clean.notes()
     return Annotations("vatex", "video", VIDEOS, PUBLISHED, entries, "vatex", names, notes)
@@ -69,7 +72,9 @@ def read(downloads: Downloads) -> Annotations:
 def _find_json(downloads: Downloads) -> dict[Path, dict[str, CaptionedClip]]:
     """The clips by id of each JSON with captions of VATEX; files that name a split come first."""
     clips = {
-        path: read_clips(path, ID) for path in downloads.ending(".json") if _may_be_vatex(path)
+        path: read_clips(path, ID)
+        for path in downloads.ending(".json", PARQUET)
+        if _may_be_vatex(path)
     }
     tell = {
         path: any(clip.split for clip in found.values()) for path, found in clips.items() if found
@@ -78,6 +83,8 @@ def _find_json(downloads: Downloads) -> dict[Path, dict[str, CaptionedClip]]:
 
 
 def _may_be_vatex(path: Path) -> bool:
+    if path.suffix.lower() == PARQUET:
+        return "videoID" in columns_of(path)
     start = read_start(path, START)
     return bool(re.search(r'_\d{6}_\d{6}"', start)) or "vatex" in path.name.lower()
 
@@ -122,7 +129,10 @@ def _splits(
     clips: dict[str, CaptionedClip], lists: dict[str, IdList]
 ) -> tuple[list[tuple[str, str]], list[str]]:
     """The id and the split of each clip that is used, and notes on clips that are left out."""
-    chosen, notes, own, absent = [], [], {}, {}
+    chosen = []
+    notes = []
+    own = {}
+    absent = {}
     listed = {bare(id) for found in lists.values() for id in found.ids}
     for split in SPLITS:
         if split in lists:
@@ -153,4 +163,9 @@ def _entry(id: str, split: str, clip: CaptionedClip | None, clean: CaptionCleane
     return Entry(id, id, clean(clip.captions if clip else (), id), split, instead=instead)
 
 
-BENCHMARK = Benchmark(__doc__, read)
+HUB = Repository(
+    "lmms-lab/VATEX",
+    ("*.parquet",),
+    "the clips and the lists of the paper's splits: name a folder with both by --source",
+)
+BENCHMARK = Benchmark(__doc__, read, hub=HUB)

@@ -12,6 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow
+from PIL import Image
+from pyarrow.parquet import write_table
+
 from data_prep import __main__ as command_line
 from tests.data_prep.image_sources import albef, karpathy
 
@@ -29,6 +33,7 @@ class Item(NamedTuple):
 
 
 Items = dict[str, Item]
+FIRST = {"val": 6_513, "test": 7_010}  # the first clips of MSR-VTT's official splits
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class Source:
     one_test_caption: bool = False
     paragraph: bool = False
     suffix: str = ".jpg"  # of its pictures
+    undivided: bool = False  # captions of all items are read, and counted, before they are chosen
     ids: str = "{id}"  # how its ids look, where that tells its files from those of other benchmarks
 
     @property
@@ -54,7 +60,8 @@ class Source:
         """The items as this form can hold them."""
         fitted = {}
         for number, (id, (split, captions)) in enumerate(items.items()):
-            id = self.ids.format(id=id, number=number)
+            first = FIRST.get(split, 0)
+            id = self.ids.format(id=id, number=number, official=first + number)
             split = "train" if split and split not in self.splits else split
             one = self.one_test_caption and split == "test"
             if (split and captions) or (self.lists and not one):
@@ -164,13 +171,33 @@ def token(items: Items) -> Files:
     return {"results_20130124.token": as_lines(rows)} | id_lists(items, "{}.txt")
 
 
-def split_csvs(items: Items) -> Files:
-    columns = ("image", "caption")
-    return by_split(
-        items,
-        "flickr30k_{}_karpathy.txt",
-        lambda captions: as_csv(columns, rows_of(captions, ".jpg")),
+def split_csvs(
+    name: str = "flickr30k_{}_karpathy.txt", columns: tuple[str, str] = ("image", "caption")
+) -> Callable[[Items], Files]:
+    return lambda items: by_split(
+        items, name, lambda captions: as_csv(columns, rows_of(captions, ".jpg"))
     )
+
+
+def kaggle(items: Items) -> Files:
+    rows = [f"{id}.jpg| 0| {text}" for id, text in rows_of(with_captions(items))]
+    return {"results.csv": as_lines(["image_name| comment_number| comment", *rows])} | id_lists(
+        items, "{}.txt"
+    )
+
+
+def coco_style(captions: Captions) -> bytes:
+    images = [{"id": n, "file_name": f"{id}.jpg"} for n, id in enumerate(captions)]
+    rows = [
+        {"image_id": n, "caption": text}
+        for n, texts in enumerate(captions.values())
+        for text in texts
+    ]
+    return as_json({"images": images, "annotations": rows})
+
+
+def coco_style_of_all(name: str) -> Callable[[Items], Files]:
+    return lambda items: {name: coco_style(with_captions(items))} | id_lists(items, "{}.txt")
 
 
 def msrvtt_json(items: Items, words: dict[str, str]) -> Files:
@@ -180,6 +207,33 @@ def msrvtt_json(items: Items, words: dict[str, str]) -> Files:
         {"video_id": id, "split": words[item.split]} for id, item in items.items() if item.split
     ]
     return {"MSRVTT_data.json": as_json({"videos": videos, "sentences": sentences})}
+
+
+def msrvtt_distributed(items: Items) -> Files:
+    """Two files, whose splits the numbers of the clips tell."""
+    tests = {id: item for id, item in items.items() if item.split == "test"}
+    others = {id: item for id, item in items.items() if id not in tests}
+    words = {"train": "train", "val": "train", "test": "train"}
+    names = {"train_val_videodatainfo.json": others, "test_videodatainfo.json": tests}
+    return {
+        name: msrvtt_json(part, words)["MSRVTT_data.json"] for name, part in names.items() if part
+    }
+
+
+def msrvtt_frozen(items: Items) -> Files:
+    rows = rows_of(with_captions(items))
+    content = {
+        "images": [{"id": id} for id in with_captions(items)],
+        "annotations": [{"image_id": id, "caption": text} for id, text in rows],
+    }
+    files = {"MSR_VTT.json": as_json(content)}
+    for split, name in (("train", "train"), ("test", "val")):
+        if of_split(items, split):
+            files[f"{name}_list_jsfusion.txt"] = as_lines(of_split(items, split))
+    if of_split(items, "test"):
+        asked = dict.fromkeys(of_split(items, "test"), 0)
+        files["jsfusion_val_caption_idx.pkl"] = pickle.dumps(asked)
+    return files
 
 
 def msrvtt(items: Items) -> Files:
@@ -205,6 +259,11 @@ def msvd_json(items: Items) -> Files:
 def msvd_pickle(items: Items) -> Files:
     words = {id: [text.split(" ") for text in texts] for id, texts in with_captions(items).items()}
     return {"raw-captions.pkl": pickle.dumps(words)} | id_lists(items)
+
+
+def msvd_lines(items: Items) -> Files:
+    rows = [f"{id} {text}" for id, text in rows_of(with_captions(items))]
+    return {"AllVideoDescriptions.txt": as_lines(["# MSVD", "", *rows])} | id_lists(items)
 
 
 def vatex(items: Items) -> Files:
@@ -256,6 +315,66 @@ def activitynet(items: Items) -> Files:
     return {"val_1.json" if name == "test.json" else name: files[name] for name in files}
 
 
+PICTURE = io.BytesIO()
+Image.new("RGB", (8, 8), "grey").save(PICTURE, "jpeg")
+
+
+def parquet(rows: list[dict], **changed: pyarrow.DataType) -> bytes:
+    """A parquet file; of no rows, it has no columns. `changed` are types of columns."""
+    names = rows[0] if rows else ()
+    columns = {
+        name: pyarrow.array([row[name] for row in rows], changed.get(name)) for name in names
+    }
+    file = io.BytesIO()
+    write_table(pyarrow.table(columns), file)
+    return file.getvalue()
+
+
+def inside(name: str | None = None, content: bytes | None = None) -> dict:
+    """A picture as the hub's parquet files hold it."""
+    return {"bytes": PICTURE.getvalue() if content is None else content, "path": name}
+
+
+def parquet_of_splits(row: Callable[[str, tuple[str, ...]], dict]) -> Callable[[Items], Files]:
+    def write(captions: Captions) -> bytes:
+        return parquet([row(id, texts) for id, texts in captions.items()])
+
+    return lambda items: by_split(items, "data/{}-00000-of-00001.parquet", write)
+
+
+def parquet_of_all(items: Items) -> Files:
+    captions = with_captions(items)
+    rows = [
+        {
+            "image": inside(),
+            "caption": texts,
+            "sentids": [0],
+            "img_id": "0",
+            "filename": f"{id}.jpg",
+        }
+        for id, texts in captions.items()
+    ]
+    return {"test-00000-of-00001.parquet": parquet(rows)} | id_lists(items, "{}.txt")
+
+
+def parquet_of_karpathy(items: Items) -> Files:
+    rows = [
+        {
+            "filename": f"{id}.jpg",
+            "filepath": "val2014",
+            "split": it.split,
+            "sentences": it.captions,
+        }
+        for id, it in items.items()
+    ]
+    return {"data/0000.parquet": parquet(rows)}
+
+
+def vatex_parquet(items: Items) -> Files:
+    clips = [{"videoID": id, "enCap": texts} for id, texts in with_captions(items).items()]
+    return {"vatex.parquet": parquet(clips)} | id_lists(items)
+
+
 FIXED = {
     "a_000001_000011": Item("train", ("a boat", " two\nboats ")),
     "-b_000002_000012": Item("test", ("a fox",)),
@@ -265,15 +384,46 @@ SOURCES = {  # of each benchmark first the form that is most in use
     "flickr30k karpathy": Source("flickr30k", karpathy_json("dataset_flickr30k.json")),
     "flickr30k albef": Source("flickr30k", albef_json("flickr30k")),
     "flickr30k hub": Source("flickr30k", hub_csv),
-    "flickr30k token": Source("flickr30k", token, lists=True),
-    "flickr30k csv": Source("flickr30k", split_csvs),
+    "flickr30k token": Source("flickr30k", token, lists=True, undivided=True),
+    "flickr30k csv": Source("flickr30k", split_csvs()),
+    "flickr30k kaggle": Source("flickr30k", kaggle, lists=True, undivided=True),
+    "flickr30k coco-style": Source(
+        "flickr30k",
+        coco_style_of_all("dataset_flickr30k_coco_style.json"),
+        lists=True,
+        undivided=True,
+    ),
+    "flickr30k parquet": Source(
+        "flickr30k",
+        parquet_of_splits(
+            lambda id, texts: {"image": inside(f"{id}.jpg"), "original_alt_text": texts}
+        ),
+    ),
+    "flickr30k parquet-all": Source("flickr30k", parquet_of_all, lists=True, undivided=True),
     "coco karpathy": Source("coco", karpathy_json("dataset_coco.json")),
     "coco albef": Source("coco", albef_json("coco_karpathy"), ("--split", "no-restval")),
+    "coco hub": Source(
+        "coco", lambda items: {"test_5k_mscoco_2014.csv": next(iter(hub_csv(items).values()))}
+    ),
+    "coco coco-style": Source(
+        "coco", lambda items: by_split(items, "coco_{}_karpathy.json", coco_style)
+    ),
+    "coco official": Source(
+        "coco", coco_style_of_all("captions_val2014.json"), lists=True, undivided=True
+    ),
     "rsicd karpathy": Source("rsicd", karpathy_json("dataset_rsicd.json")),
     "rsicd albef": Source("rsicd", albef_json("rsicd")),
     "rsicd lists": Source("rsicd", caption_lists),
     "rsicd divided lists": Source("rsicd", divided_lists),
     "rsicd jsonl": Source("rsicd", json_lines),
+    "coco parquet": Source("coco", parquet_of_karpathy),
+    "rsicd parquet": Source(
+        "rsicd",
+        parquet_of_splits(
+            lambda id, texts: {"filename": f"a/{id}.jpg", "captions": texts, "image": inside()}
+        ),
+    ),
+    "rsicd pairs": Source("rsicd", split_csvs("RSICD_img_txt_pairs_{}.csv", ("filepath", "title"))),
     "rsitmd karpathy": Source(
         "rsitmd", karpathy_json("dataset_RSITMD.json", ".tif"), suffix=".tif"
     ),
@@ -287,13 +437,38 @@ SOURCES = {  # of each benchmark first the form that is most in use
         splits=("train", "test"),
         ids="video{number}",
     ),
+    "msrvtt distributed": Source(
+        "msrvtt", msrvtt_distributed, ("--split", "official"), ids="video{official}"
+    ),
+    "msrvtt frozen": Source(
+        "msrvtt", msrvtt_frozen, splits=("train", "test"), lists=True, one_test_caption=True
+    ),
+    "msrvtt hub": Source(
+        "msrvtt",
+        clip_captions("msrvtt_train_9k.json", "msrvtt_test_1k.json", "{}.mp4"),
+        splits=("train", "test"),
+        ids="video{number}",
+    ),
     "msvd pickle": Source("msvd", msvd_pickle, lists=True),
     "msvd json": Source("msvd", msvd_json, lists=True),
+    "msvd lines": Source("msvd", msvd_lines, lists=True),
+    "msvd hub": Source(
+        "msvd",
+        clip_captions("msvd_train.json", "msvd_test.json", "{}.avi", val="msvd_val.json"),
+        ids="-abcdefghi{number}_1_9",
+    ),
     "vatex": Source("vatex", vatex, lists=True),
+    "vatex parquet": Source("vatex", vatex_parquet, lists=True),
     "didemo": Source("didemo", didemo, lists=True, paragraph=True),
     "didemo captions": Source(
         "didemo",
         clip_captions("didemo_ret_train.json", "didemo_ret_test.json", val="didemo_ret_val.json"),
+        paragraph=True,
+        ids="{number}@N0_{id}.mp4",
+    ),
+    "didemo hub": Source(
+        "didemo",
+        clip_captions("didemo_train.json", "didemo_test.json", "some/{}", val="didemo_val.json"),
         paragraph=True,
         ids="{number}@N0_{id}.mp4",
     ),

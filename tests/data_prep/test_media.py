@@ -11,6 +11,7 @@ from data_prep.dataset import Annotations, Entry
 from data_prep.media import VIDEO_SUFFIXES, MediaFiles, bare, check, problem
 from data_prep.prepare import prepare
 from tests import ROOT
+from tests.data_prep.test_containers import tar
 from tests.grey_media import write_clip, write_picture
 
 
@@ -73,8 +74,10 @@ def test_media_that_may_be_others_than_those_meant(tmp_path, capsys):
         tmp_path,
         tmp_path / "o",
     )
-    said = "WARNING: look whether they are the right ones: files of another extension, or one of several with"
-    assert f"{said} that name: 3 (a/2.jpg, a/2.jpg, b/3.png)" in capsys.readouterr().out
+    said = "look whether they are the right ones: files of another extension, or one of several"
+    assert (
+        f"WARNING: {said} with that name: 3 (a/2.jpg, a/2.jpg, b/3.png)" in capsys.readouterr().out
+    )
 
 
 def test_a_part_has_to_begin_in_its_clip_and_a_folder_holds_nothing_but_frames(tmp_path):
@@ -104,6 +107,13 @@ def test_a_clip_is_checked_at_both_ends(tmp_path, faststart):
     for kept in (0.1, 0.6, 0.8, 0.95):
         path.write_bytes(content[: int(kept * len(content))])
         assert "cannot be decoded" in problem((path, None), "video")
+    shard = tmp_path / "deep" / "clips.tar"
+    shard.parent.mkdir()
+    shard.write_bytes(tar({"a/whole.mp4": content, "cut.mp4": content[: len(content) * 3 // 5]}))
+    index = MediaFiles(tmp_path, "video")
+    assert index.locate("whole") == index.at("deep/clips.tar/a/whole.mp4") == shard / "a/whole.mp4"
+    assert problem((index.locate("whole.avi"), 0.5), "video") is None
+    assert "cannot be decoded" in problem((index.locate("cut"), None), "video")
 
 
 @pytest.fixture
@@ -190,7 +200,8 @@ def test_ctrl_c_while_processes_work_is_one_line(tmp_path):
         "from data_prep.media import one_by_one\n"
         "if __name__ == '__main__':\n"
         "    signal.signal(signal.SIGALRM, lambda *_: os.killpg(0, signal.SIGINT))\n"
-        "    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background\n"
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the "
+        "background\n"
         "    signal.setitimer(signal.ITIMER_REAL, 1)  # both processes have started\n"
         "    try:\n"
         "        list(one_by_one(time.sleep, [0.05] * 400, 2, 'sleep'))\n"

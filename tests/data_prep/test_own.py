@@ -14,6 +14,8 @@ from data_prep import own
 from data_prep.__main__ import main
 from data_prep.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from data_prep.readers import BadInput
+from tests.data_prep.fuzz_sources import inside, parquet
+from tests.data_prep.test_containers import SHARD, tar
 from tests.grey_media import write_clip, write_picture
 
 
@@ -202,6 +204,13 @@ def test_folders_of_frames_are_clips_where_there_are_no_others(tmp_path):
         ),
         ("c.csv", "file_name,caption\na.jpg,x,y", "c.csv:2: expected 2 fields"),
         ("c.csv", "file_name,caption\n", "no captions in this file"),
+        ("c.csv", 'file_name,caption\na.jpg,"x"y\n', "c.csv:2: broken CSV"),
+        (
+            "c.csv",
+            "file_name,caption,caption\na.jpg,,x\n",
+            "c.csv:1: expected the columns file_name",
+        ),
+        ("c.csv", 'file_name,caption\n\na.jpg,"x\ny",z', "c.csv:3: expected 2 fields"),
         ("c.csv", "file_name,caption\nc.jpg,x", "c.csv:2: c.jpg may be deep/c.jpg or deeper/c.jpg"),
         (
             "c.csv",
@@ -232,7 +241,8 @@ def test_folders_of_frames_are_clips_where_there_are_no_others(tmp_path):
         ),
         (
             "c.jsonl",
-            '{"file_name": "a.jpg", "caption": "x", "split": "val"}\n{"file_name": "b.jpg", "caption": "y"}',
+            '{"file_name": "a.jpg", "caption": "x", "split": "val"}\n'
+            '{"file_name": "b.jpg", "caption": "y"}',
             "c.jsonl: files without a split: 1, the first is b.jpg",
         ),
         ("c.txt", "a.jpg x", "ends in .csv or .jsonl"),
@@ -283,3 +293,49 @@ def test_any_file_of_captions_is_read_or_refused_in_one_line(
 
 def test_what_can_be_prepared_can_be_searched():
     assert set(cma.search.SUFFIXES) >= IMAGE_SUFFIXES | VIDEO_SUFFIXES
+
+
+def test_captions_inside_containers_and_an_imagefolder_are_read(tmp_path, capsys):
+    source = pictures(tmp_path / "source", "train/a.jpg", "validation/b.jpg")
+    for split, name in (("train", "a"), ("validation", "b")):
+        row = {"file_name": f"{name}.jpg", "text": f"a {name}"}
+        (source / split / "metadata.jsonl").write_text(json.dumps(row) + "\n")
+    (source / "test").mkdir()
+    (source / "test" / "0.tar").write_bytes(tar(SHARD))
+    out = tmp_path / "out"
+    words = ("--source", source, "--out", out, "--allow-missing")
+    assert run(*words, "--caption-column", "text") == 0
+    assert items(out) == {
+        "train/a.jpg": ("train", ("a a",)),
+        "validation/b.jpg": ("val", ("a b",)),
+        "test/0.tar/s0.jpg": ("test", ("a boat", "two boats")),
+    }
+    assert (out / "missing.txt").read_text().startswith("test/0.tar/s1.jpg\t")
+    alone = ("--source", source / "test" / "0.tar", "--out", tmp_path / "one", "--allow-missing")
+    assert run(*alone) == 0 and items(tmp_path / "one").keys() == {"0.tar/s0.jpg"}
+    (source / "test" / "1.tar").write_bytes(b"no tar" * 200)
+    assert run(*words) == 1 and "1.tar: cannot be read as a tar" in capsys.readouterr().err
+    assert len((tmp_path / "one" / "missing.txt").read_text().splitlines()) == 1  # the cut picture
+
+
+def test_a_parquet_file_with_columns_of_any_name_is_read(tmp_path, capsys):
+    rows = [{"photo": inside(f"{n}.jpg"), "said": f"cat {n}", "n": n} for n in range(10)]
+    (tmp_path / "cats.parquet").write_bytes(parquet(rows))
+    words = ("--source", tmp_path / "cats.parquet", "--out", tmp_path / "out")
+    for columns, message in (
+        ((), "no column of captions ; give --caption-column of photo, said, n"),
+        (("--caption-column", "n"), "row 0: expected a caption (text), found 0"),
+        (("--image-column", "said"), "no column of pictures said; give --image-column of photo"),
+    ):
+        assert run(*words, *columns) == 1 and message in capsys.readouterr().err
+    assert run(*words, "--image-column", "photo", "--caption-column", "said") == 0
+    found = items(tmp_path / "out")
+    assert Counter(split for split, _ in found.values()) == {"train": 8, "val": 1, "test": 1}
+    assert found["3.jpg"][1] == ("cat 3",)
+    assert cma.data.load(tmp_path / "out", "val").name == "cats"
+    for name in ("train", "test"):  # one name in two files is two pictures
+        (tmp_path / "two" / name).mkdir(parents=True)
+        (tmp_path / "two" / name / "0.parquet").write_bytes(parquet(rows[:1]))
+    words = ("--source", tmp_path / "two", "--out", tmp_path / "o", "--caption-column", "said")
+    assert run(*words) == 1
+    assert "the picture 0.jpg has a row already" in capsys.readouterr().err

@@ -9,13 +9,14 @@ import pytest
 
 from data_prep import benchmarks
 from data_prep.__main__ import build_parser
-from data_prep.benchmarks import BENCHMARKS, coco, msrvtt, remote_sensing
+from data_prep.benchmarks import BENCHMARKS, coco, didemo, msrvtt, remote_sensing
 from data_prep.dataset import Counts
 from tests import ROOT
 
 PAGE = (ROOT / "data_prep" / "README.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
 OTHERS = ("mini", "folder", "frames")
+ABOUT = ("What it says and what it writes", "Which benchmark is it?", "From the hub")
 DIVISIONS = {"rsicd": remote_sensing.RSICD_DIVISIONS, "rsitmd": remote_sensing.RSITMD_DIVISIONS}
 
 
@@ -33,6 +34,8 @@ def counts_in_code(name):
             left = items - msrvtt.VALIDATE
             rows[f"train ({choice}, --val)"] = Counts(left, 20 * left)
         return rows | {f"{split} (official)": counts for split, counts in msrvtt.PUBLISHED.items()}
+    if name == "didemo":
+        return didemo.PUBLISHED | {"train (hub)": didemo.HUB_TRAIN}
     if name not in DIVISIONS:
         return dict(getattr(benchmarks, name).PUBLISHED)
     rows = {"test": DIVISIONS[name]["official"]["test"]}
@@ -62,5 +65,15 @@ def test_each_command_is_one_that_the_parser_takes(name):
 
 
 def test_sections_are_the_benchmarks_and_links_lead_to_them():
-    assert set(SECTIONS) == {"What it says and what it writes", *OTHERS, *BENCHMARKS}
-    assert set(re.findall(r"\]\(#([a-z0-9]+)\)", PAGE)) == {"mini", "folder", *BENCHMARKS}
+    assert set(SECTIONS) == {*ABOUT, *OTHERS, *BENCHMARKS}
+    links = {"mini", "folder", *BENCHMARKS, "which-benchmark-is-it", "from-the-hub"}
+    assert set(re.findall(r"\]\(#([a-z0-9-]+)\)", PAGE)) == links
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_each_form_and_each_dataset_of_the_hub_is_named(name):
+    forms = BENCHMARKS[name].options.get("--form", {"choices": ()})["choices"]
+    assert all(f"| `{form}` |" in SECTIONS[name] for form in forms)
+    if BENCHMARKS[name].hub:
+        assert f"| {name} | {BENCHMARKS[name].hub.id} |" in SECTIONS["From the hub"]
+        assert BENCHMARKS[name].hub.id in SECTIONS[name]

@@ -30,6 +30,32 @@ def expected(restval="train"):
     }
 
 
+def as_official(folder):
+    """COCO's own files, with the hub's CSV of the split under another name."""
+    for year in ("train2014", "val2014"):
+        files = [file for file in SPLITS if year in file]
+        rows = [
+            {"image_id": n, "caption": text}
+            for n, file in enumerate(files)
+            for text in SPLITS[file][1]
+        ]
+        images = [{"id": n, "file_name": file} for n, file in enumerate(files)]
+        write(folder / f"captions_{year}.json", {"images": images, "annotations": rows})
+    rows = [f'"[]",{split},{file.rpartition("/")[2]}' for file, (split, _) in SPLITS.items()]
+    write(folder / "split.csv", "\n".join(["raw,split,filename", *rows]))
+
+
+def test_the_official_files_take_their_splits_from_karpathy(tmp_path):
+    as_official(tmp_path)
+    with pytest.raises(
+        BadInput, match=r"captions_train2014\.json: has captions and no splits; put data"
+    ):
+        coco.BENCHMARK.read(tmp_path)
+    for split, rest in (("restval", "train"), ("no-restval", None)):
+        read = coco.BENCHMARK.read(tmp_path, split_from=tmp_path / "split.csv", split=split)
+        assert told(read) == expected(restval=rest)
+
+
 @pytest.mark.parametrize("make", [as_karpathy, as_albef])
 def test_both_forms_hold_the_same_images_with_restval_or_without(tmp_path, make):
     make(tmp_path)

@@ -28,4 +28,4 @@ def test_a_split_without_its_list_is_left_out(folder):
         "didemo", FILES | {"val_data.json": as_json(ROWS)}, folder, "--allow-missing"
     )
     assert status == 0 and cma.data.splits(folder / "out") == ["test"]
-    assert "no val_list.txt with the ids of val_data.json: the" in said
+    assert "no val_list.txt with the ids of val_data.json (https://" in said

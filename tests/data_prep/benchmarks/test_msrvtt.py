@@ -26,7 +26,9 @@ def source(tmp_path):
 
 @pytest.fixture
 def run(source, tmp_path, capsys):
-    """Runs the command; returns (what is said on stdout or, if it fails, on stderr, {split: ids})."""
+    """Runs the command; returns (what is said on stdout or, if it fails, on stderr, {split:
+    ids}).
+    """
 
     def run(*options, fails=False):
         out = tmp_path / "out"
@@ -82,6 +84,26 @@ def test_if_only_the_other_training_list_is_there_its_option_is_named(source, ru
     (source / TEST).unlink()
     assert hint in run(fails=True)[0]
     assert list(run("--split", "7k", "--allow-missing")[1]) == ["train"]
+
+
+def test_if_every_clip_is_called_train_their_numbers_tell_the_splits(source, tmp_path, run):
+    numbers = {"train": "video6512", "val": "video6513", "test": "video7010"}
+    videos = [{"video_id": id, "split": "train"} for id in numbers.values()]
+    sentences = [{"video_id": id, "caption": "a cat"} for id in numbers.values()]
+    write(source / DATA, {"videos": videos, "sentences": sentences})
+    said, splits = run("--split", "official", "--allow-missing")
+    assert splits == {split: [id] for split, id in numbers.items()}
+    assert f"{DATA} tells no splits: told by the numbers of the clips" in said
+    write(source / TRAIN, "\n".join(["video_id", numbers["train"], numbers["val"]]))
+    assert run("--val", "--allow-missing")[1]["val"] == [numbers["val"]]
+
+
+def test_a_validation_file_beside_is_read_without_the_clips_of_train(source, run):
+    rows = [{"video": f"{id}.mp4", "caption": "a cat"} for id in ("video3", "video4")]
+    write(source / "retrieval_val.json", rows)
+    said, splits = run("--allow-missing")
+    assert splits["val"] == ["video4"] and len(splits["train"]) == 3
+    assert "validation clips that are in train too, left there: 1 (video3)" in said
 
 
 def test_the_official_splits_have_every_caption_as_a_query(source, tmp_path, run):

@@ -98,5 +98,5 @@ def test_json_lines_of_rephrased_captions_are_read_and_said_to_be_so(folder, pre
     assert status == 0 and [item.id for item in cma.data.load(folder / "out", "val").items] == [
         "valid"
     ]
-    said = "textaug_train_rsicd.jsonl, textaug_valid_rsicd.jsonl, textaug_test_rsicd.jsonl: repeated captions"
+    said = "textaug_train_rsicd.jsonl, textaug_valid_rsicd.jsonl, textaug_test_rsicd.jsonl: "
     assert (said in printed) == bool(prefix)

@@ -1,0 +1,175 @@
+"""Captions of all images without splits: these come from lists of ids, or from a file that has
+both.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from cma.files import short
+from data_prep.benchmarks.downloads import Downloads, of_set, split_word
+from data_prep.benchmarks.forms import SAME, Form, Reading, Row, hub_rows, to_entries
+from data_prep.benchmarks.image_files import karpathy_rows
+from data_prep.dataset import SPLITS, CaptionCleaner, Counts, Entry, count_of
+from data_prep.readers import BadInput, read_id_list, read_start
+
+DIVISION = "division"  # stands for the split of a file that says the split of every image
+KEY = re.compile(r"(?:COCO_[a-z]+2014_)?0*(\d+)")
+
+
+@dataclass(frozen=True)
+class Undivided:
+    """A form of the benchmark `name` whose captions are in files without splits.
+
+    `names` are those of the files, and `rows` yields the rows of one. The splits come from
+    `--split-from`, from lists of ids beside them, or from a file called one of `divisions`;
+    `page` says where that is to be had.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    rows: Callable[[Path, str], Iterable[Row]]
+    divisions: tuple[str, ...]
+    page: str
+    choose: Callable[[Downloads], list[Path]] | None = None  # the files of captions, not by name
+
+    def form(
+        self,
+        looks_for: str,
+        divisions: tuple[dict[str, Counts], ...],
+        splits: Mapping[str, str | None] = SAME,
+    ) -> Form:
+        """Return it as a form of the table; `splits` as in `forms.read_rows`."""
+        read = partial(self.read, splits=splits)
+        return Form(looks_for, divisions, self.find, read, self.lacks)
+
+    def captions(self, downloads: Downloads) -> list[Path]:
+        """Return the files of captions: of each name the first that no folder gives to others."""
+        if self.choose:
+            return self.choose(downloads)
+        found: dict[str, Path] = {}
+        for path in downloads.named(*self.names):
+            # the name alone says nothing, so that of the folder does
+            place = path.relative_to(downloads.folder).with_name("captions")
+            if of_set(place, self.name):
+                found.setdefault(path.name, path)
+        return list(found.values())
+
+    def find(self, downloads: Downloads) -> dict[str, Path]:
+        """Return the files of captions by name, and what divides them; {} if one is missing."""
+        captions = self.captions(downloads)
+        if not captions:
+            return {}
+        dividing = self._dividing(downloads, captions)
+        return {str(path): path for path in captions} | dividing if dividing else {}
+
+    def _dividing(self, downloads: Downloads, captions: list[Path]) -> dict[str, Path]:
+        given = downloads.split_from
+        if given and given.is_dir():
+            downloads = Downloads(given)
+        elif given:
+            split = split_word(given.stem) if given.suffix.lower() != ".csv" else None
+            return {split or DIVISION: given}
+        keys = {image_key(str(row.image)) for path in captions for row in self.rows(path, "test")}
+
+        def fits(path: Path) -> bool:
+            return path.name not in self.names and _lists_any(path, keys)
+
+        lists = downloads.splits(self.name, (".txt", ".json"), fits)
+        if lists:
+            return lists
+        path = downloads.find(*self.divisions)
+        return {DIVISION: path} if path else {}
+
+    def lacks(self, downloads: Downloads) -> str | None:
+        """Say what is missing if the captions are there; None if they are not."""
+        captions = self.captions(downloads)
+        if not captions:
+            return None
+        return (
+            f"{captions[0]}: has captions and no splits; put {self.divisions[0]} (from "
+            f"{self.page}) "
+            "or {train,val,test}.txt with ids beside it, or name one by --split-from"
+        )
+
+    def read(self, paths: dict[str, Path], splits: Mapping[str, str | None] = SAME) -> Reading:
+        """Read the captions of all images, and the split of each.
+
+        A listed id without captions becomes an entry without any; images that nothing divides are
+        left out. Notes count both.
+        """
+        clean = CaptionCleaner()
+        images = {}
+        for label, path in paths.items():
+            if label not in (*SPLITS, DIVISION):
+                for entry in to_entries(self.rows(path, "test"), clean):
+                    images[image_key(entry.file)] = entry
+        if DIVISION in paths:
+            pairs = _division(paths[DIVISION])
+            notes = []
+            pairs = [(key, split) for key, split in pairs if key in images]
+        else:
+            pairs, notes = _lists(paths)
+        entries = []
+        dropped = Counter()
+        without = []
+        for key, split in pairs:
+            if split not in splits:
+                raise BadInput(
+                    f"{paths[DIVISION]}: expected the split {', '.join(splits)}; found "
+                    f"{short(split)}"
+                )
+            if splits[split] is None:
+                dropped[split] += 1
+                continue
+            if key not in images:
+                without.append(key)
+            entry = images.get(key) or Entry(key, f"{key}.jpg", (), split)
+            entries.append(replace(entry, split=splits[split]))
+        known = {key for key, _ in pairs}
+        notes += count_of(without, "ids without captions")
+        unlisted = (entry.id for key, entry in images.items() if key not in known)
+        notes += count_of(unlisted, "images in no list, left out")
+        notes += [f"images of the split {it}, left out: {n:,}" for it, n in dropped.items()]
+        return Reading(entries, list(paths.values()), notes + clean.notes())
+
+
+def image_key(text: str) -> str:
+    """Return what names an image in a list, a file or a split: its number or name.
+
+    `val2014/COCO_val2014_000000000042.jpg 42`, `42.jpg#0` and `42` are the same image.
+    """
+    words = re.split(r"[#\s]", text.strip(), maxsplit=1)
+    name = PurePosixPath(words[0]).name.removesuffix(".jpg")
+    numbered = KEY.fullmatch(name)
+    return numbered[1] if numbered else name
+
+
+def _division(path: Path) -> list[tuple[str, object]]:
+    """Return key and split of each image of Karpathy's JSON or of the hub's CSV."""
+    rows = hub_rows if path.suffix.lower() == ".csv" else karpathy_rows
+    splits = {image_key(str(row.image)): row.split for row in rows(path, "")}
+    return list(splits.items())
+
+
+def _lists(paths: dict[str, Path]) -> tuple[list[tuple[str, object]], list[str]]:
+    """Return key and split of each listed image, and notes."""
+    pairs = []
+    notes = []
+    for split in SPLITS:
+        if split in paths:
+            ids = read_id_list(paths[split])
+            notes += ids.notes()
+            pairs += [(key, split) for key in dict.fromkeys(map(image_key, ids.ids))]
+    return pairs, notes
+
+
+def _lists_any(path: Path, keys: Collection[str]) -> bool:
+    """Whether one of the first ids in a file (a JSON list, or one id per line) is among `keys`."""
+    start = read_start(path)
+    is_json = path.suffix.lower() == ".json"
+    found = re.findall(r'"([^"]*)"', start) if is_json else start.splitlines()
+    return any(image_key(id) in keys for id in found)

@@ -1,0 +1,304 @@
+"""Pictures and captions inside containers: WebDataset shards (`.tar`) and parquet files.
+
+Shards are read where they are: the path of a member is that of its shard and its name. Parquet
+keeps many pictures in one page, so its pictures are written out once, bytes unchanged. Parquet
+needs the extra `hub`.
+"""
+
+import json
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, NamedTuple
+
+from tqdm import tqdm
+
+from cma import require
+from cma.files import short, write_whole
+from cma.media import CLIPS, PICTURES, MediaError, members, open_media
+from data_prep.readers import BadInput, refuse_stand_in
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
+
+SHARD = ".tar"
+PARQUET = ".parquet"
+MOST_TEXT = 1 << 20  # bytes of captions in one member of a shard
+# what a parquet file may declare: bytes of one column in one row group, and rows
+MOST_BYTES = 4 << 30
+MOST_ROWS = 10_000_000
+AT_ONCE = 1 << 30  # bytes that one batch of rows may take
+CAPTIONS = ("captions", "caption", "text", "texts", "sentences", "txt")
+IMAGES = ("image", "img", "picture", "jpg", "jpeg", "png", "webp")
+
+
+class Sample(NamedTuple):
+    """A picture or clip of a container with its captions: where it is (for messages), and its path
+    or name.
+    """
+
+    where: str
+    file: str
+    captions: list
+
+
+def member_paths(folder: Path, names: Iterable[str]) -> list[Path]:
+    """Return the paths of all members of the shards among the files `names` of a folder.
+
+    A file that is no shard has none.
+    """
+    paths = []
+    for name in names:
+        if name.lower().endswith(SHARD):
+            try:
+                paths += [folder / name / member for member in members(folder / name)]
+            except MediaError:  # whoever reads captions from it says so
+                continue
+    return paths
+
+
+def has_texts(shard: Path) -> bool:
+    """Whether a shard has members of text, or of what `samples` refuses."""
+    try:
+        table = members(shard)
+    except MediaError:
+        return True
+    return any(it.problem or name.lower().endswith((".txt", ".json")) for name, it in table.items())
+
+
+def samples(shard: Path, caption_key: str | None = None) -> Iterator[Sample]:
+    """Yield the pictures and clips of a shard with their captions; `file` is the name of the
+    member.
+
+    The members of a sample have one name up to the first dot. Captions are the lines of its `.txt`,
+    or those in its `.json`: `caption_key`, or else `captions`, `caption` or `text`. Raises
+    `BadInput` for a sample that has neither, for two of them in one, and for a member that is
+    refused or cut short.
+    """
+    refuse_stand_in(shard)
+    try:
+        table = members(shard)
+    except MediaError as error:
+        raise BadInput(f"{error}; download it again") from error
+    groups: dict[str, list[str]] = {}
+    for name in table:
+        folder, slash, file = name.rpartition("/")
+        if not file.startswith("."):
+            groups.setdefault(f"{folder}{slash}{file.partition('.')[0]}", []).append(name)
+    for key, names in groups.items():
+        where = f"{shard}/{key}"
+        for name in names:
+            if table[name].problem:
+                raise BadInput(
+                    f"{shard}/{name}: {table[name].problem}; download the shard again, or remove it"
+                )
+        media = [name for name in names if name.lower().endswith((*PICTURES, *CLIPS))]
+        if len(media) != 1:
+            found = ", ".join(names[:4])
+            raise BadInput(f"{where}: expected one picture or clip in each sample, found {found}")
+        yield Sample(where, media[0], _texts(shard, names, caption_key))
+
+
+def _texts(shard: Path, names: list[str], caption_key: str | None) -> list:
+    """Return the captions of a sample from its `.txt` or `.json`, in the order of `names`."""
+    for name in names:
+        path = shard / name
+        kind = Path(name).suffix.lower()
+        if kind not in (".txt", ".json"):
+            continue
+        content = _text(path)
+        if kind == ".txt":
+            return content.rstrip("\n").split("\n")
+        try:
+            about = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise BadInput(f"{path}: broken JSON; {short(error)}") from error
+        keys = (caption_key,) if caption_key else CAPTIONS
+        there = [about[key] for key in keys if key in about] if isinstance(about, dict) else []
+        if there and isinstance(there[0], str | list):
+            return there[0] if isinstance(there[0], list) else there
+    wanted = caption_key or "captions"
+    raise BadInput(
+        f"{shard}/{names[0]}: no captions beside it; expected a .txt, or a .json with {wanted}"
+    )
+
+
+def _text(path: Path) -> str:
+    """Return the text of a member of a shard. Raises `BadInput` if it is long or not UTF-8."""
+    shard = next(parent for parent in path.parents if parent.suffix.lower() == SHARD)
+    size = members(shard)[path.relative_to(shard).as_posix()].size
+    if size > MOST_TEXT:
+        raise BadInput(f"{path}: {size:,} bytes; expected captions, at most {MOST_TEXT:,} bytes")
+    with open_media(path) as stream:
+        try:
+            return stream.read().decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise BadInput(f"{path}: not UTF-8 text; expected captions") from error
+
+
+@contextmanager
+def opened(path: Path) -> Iterator["ParquetFile"]:
+    """Open a parquet file; every error of reading it becomes `BadInput` in one line.
+
+    What it declares is checked before memory is taken: the rows, and the bytes of each column.
+    Raises ImportError without pyarrow.
+    """
+    require("hub", "pyarrow")
+    from pyarrow.parquet import ParquetFile
+
+    refuse_stand_in(path)
+    try:
+        with ParquetFile(path) as file:
+            about = file.metadata
+            if not 0 <= about.num_rows <= MOST_ROWS:
+                raise BadInput(
+                    f"{path}: declares {about.num_rows:,} rows; expected at most {MOST_ROWS:,}"
+                )
+            for group in range(about.num_row_groups):
+                for number in range(about.num_columns):
+                    column = about.row_group(group).column(number)
+                    if not 0 <= column.total_uncompressed_size <= MOST_BYTES:
+                        raise BadInput(
+                            f"{path}: row group {group}, column {column.path_in_schema}: declares "
+                            f"{column.total_uncompressed_size:,} bytes; expected at most "
+                            f"{MOST_BYTES:,}, so it is not read"
+                        )
+            yield file
+    except BadInput:
+        raise
+    except Exception as error:  # a damaged file can make a reader raise anything
+        raise BadInput(
+            f"{path}: cannot be read as parquet ({short(error)}); download it again"
+        ) from error
+
+
+def columns_of(path: Path) -> dict[str, bool]:
+    """Return the columns of a parquet file, and whether each holds pictures (bytes and a path)."""
+    with opened(path) as file:
+        schema = file.schema_arrow
+    return {
+        field.name: re.match(r"struct<.*bytes: (large_)?binary", str(field.type)) is not None
+        for field in schema
+    }
+
+
+def rows(path: Path, columns: Sequence[str]) -> Iterator[dict]:
+    """Yield the values of some columns of a parquet file, row by row.
+
+    A column may be a part of another, such as `image.path`. As many rows are read at once as surely
+    fit into AT_ONCE bytes, whatever their compression.
+    """
+    with opened(path) as file:
+        about = file.metadata
+        largest = 1
+        for group in range(about.num_row_groups):
+            for number in range(about.num_columns):
+                column = about.row_group(group).column(number)
+                name = column.path_in_schema
+                if any(name == wanted or name.startswith(f"{wanted}.") for wanted in columns):
+                    largest = max(largest, column.total_uncompressed_size)
+        size = max(1, min(1024, AT_ONCE // largest))
+        for batch in file.iter_batches(batch_size=size, columns=list(columns)):
+            yield from batch.to_pylist()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which columns of a parquet file hold what: pictures, captions, file names and splits.
+
+    `also` are further columns that tell this layout from others. Without pictures, they are files
+    of their own. `divided` is False where the file names no split, or names a wrong one.
+    """
+
+    captions: str
+    image: str | None = None
+    file: str | None = None
+    folder: str | None = None
+    split: str | None = None
+    also: tuple[str, ...] = ()
+    divided: bool = True
+
+    def fits(self, columns: Mapping[str, bool]) -> bool:
+        """Whether a file with these columns has this layout."""
+        named = (self.captions, self.image, self.file, self.folder, self.split, *self.also)
+        pictures = self.image is None or columns.get(self.image, False)
+        return pictures and all(name in columns for name in named if name)
+
+    def names(self, path: Path) -> Iterator[tuple[dict, str]]:
+        """Yield each row, without pictures, and the file name of its picture.
+
+        Without a column of names this is the path beside the picture, or the number of the row.
+        """
+        wanted = [self.captions, self.file, self.folder, self.split]
+        if self.image and not self.file:
+            wanted.append(f"{self.image}.path")
+        for number, row in enumerate(rows(path, [name for name in wanted if name])):
+            yield row, self.name_of(path, number, row)
+
+    def name_of(self, path: Path, number: int, row: dict) -> str:
+        """Return the file name of the picture in a row, of which `row` has at least the names."""
+        name = row[self.file] if self.file else None
+        if self.image and not self.file:
+            name = (row[self.image] or {}).get("path")
+        if not isinstance(name, str) or not name.strip():
+            name = f"{path.parent.name}-{path.stem}-{number:06}.jpg"
+        folder = row[self.folder] if self.folder else None
+        return PurePosixPath(str(folder or ""), name.strip()).as_posix()
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The pictures that parquet files hold, and the names of those that are wanted."""
+
+    paths: tuple[Path, ...]
+    layout: Layout
+    wanted: Collection[str]
+
+    def write(self, folder: Path) -> None:
+        """Write each wanted picture below `folder` once, bytes unchanged; those there are kept.
+
+        Prints found / expected. A row without a picture is left out, so that it is reported as not
+        found.
+        """
+        left = {name for name in self.wanted if not (folder / name).is_file()}
+        kept = len(self.wanted) - len(left)
+        layout = self.layout
+        image = self.layout.image
+        progress = tqdm(total=len(left), desc="write pictures", disable=not left)
+        for path in self.paths if left else ():
+            wanted = [name for name in (image, layout.file, layout.folder) if name]
+            for number, row in enumerate(rows(path, wanted)):
+                name = layout.name_of(path, number, row)
+                content = (row[image] or {}).get("bytes")
+                if name in left and content:
+                    write_whole(folder / name, content)
+                    left.discard(name)
+                    progress.update()
+        progress.close()
+        found = len(self.wanted) - len(left)
+        print(f"  pictures in {folder}: {found:,} / {len(self.wanted):,}, {kept:,} of them before")
+
+
+def layout_of(path: Path, image: str | None = None, caption: str | None = None) -> Layout:
+    """Return the layout of any parquet file with pictures: the columns that the user names, or the
+    only one that fits.
+
+    Raises `BadInput` with the columns that are there.
+    """
+    columns = columns_of(path)
+    pictures = [name for name, holds in columns.items() if holds]
+    image = image or next((name for name in IMAGES if name in pictures), *pictures[:1] or [None])
+    caption = caption or next((name for name in CAPTIONS if name in columns), None)
+    found = ", ".join(columns)
+    if image not in pictures:
+        raise BadInput(
+            f"{path}: no column of pictures {image or ''}; give --image-column of {found}"
+        )
+    if caption not in columns:
+        raise BadInput(
+            f"{path}: no column of captions {caption or ''}; give --caption-column of {found}"
+        )
+    names = (name for name in ("file_name", "filename", "image_name") if name in columns)
+    return Layout(caption, image, next(names, None), split="split" if "split" in columns else None)

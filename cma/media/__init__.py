@@ -11,7 +11,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "animation": ["is_animation"],
-        "images": ["MediaError", "read_image", "shown_name", "to_pixels", "with_content"],
+        "images": [
+            *("MediaError", "normalized", "read_image", "shown_name", "to_pixels", "with_content"),
+        ],
         "suffixes": ["ANIMATABLE", "CLIPS", "LACKING", "PICTURES", "not_read"],
         "video": [
             "FrameFolder",

@@ -22,7 +22,7 @@ from ..model import RetrievalModel
 from . import devices
 from .loop import train
 from .planning import plan
-from .record import sentence
+from .words import sentence
 
 # these are printed in one line; any other error keeps its traceback
 USER_ERRORS = (

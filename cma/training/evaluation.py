@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections import Counter, defaultdict
 from typing import NamedTuple
 
@@ -42,28 +43,35 @@ def encode(
     config: ReadConfig,
     pixels: Pixels | None = None,
     team: Team = ALONE,
+    tokens: tuple[Tensor, int] | None = None,
 ) -> Embeddings:
     """Embed every caption and frame of `dataset` (`Family.comparable`), without dropout or
     gradients.
 
-    Workers and "bf16" are those of a `TrainConfig`; only `cma.train` evaluates in "fp16", until it
-    ends. The processes of a `team` share the batches, and each returns all embeddings, the same as
-    one process alone. Raises ValueError naming an item without captions, NotFinite for embeddings
+    Other threads that use the model wait. Workers and "bf16" are those of a `TrainConfig`; only
+    `cma.train` evaluates in "fp16", until it ends. The processes of a `team` share the batches, and
+    each returns all embeddings, the same as one process alone. `tokens` is what `model.tokenize`
+    returns for the captions. Raises ValueError naming an item without captions, NotFinite for embeddings
     that are infinite or NaN.
     """
     if not isinstance(dataset, RetrievalDataset):
-        raise TypeError(f"expected a split, `cma.load_dataset(folder, split)`, not {dataset!r}")
+        found = reprlib.repr(dataset)
+        raise TypeError(f"expected a split, `cma.load_dataset(folder, split)`, not {found}")
     dataset.require_captions()
     config = config if isinstance(config, TrainConfig) else TrainConfig(**vars(config))
     pixels = pixels or Pixels(model.processor, config)
-    ids, cut = model.tokenize(dataset.captions, config.max_words)
+    ids, cut = tokens or model.tokenize(dataset.captions, config.max_words)
     clips = FRAMES if dataset.kind == "image" else max(1, FRAMES // config.max_frames)
     batches = team.own([part.tolist() for part in torch.arange(len(dataset)).split(clips)])
     text, frames, masks = [], [], []
     media = load_media(dataset, pixels, batches, config.workers)
     bar = team.bar(media, f"encode {dataset.split}", total=len(batches), leave=False)
-    acting = model.acting(model.active, model.scale)
-    with acting, autocast(model, config.precision), attention(model, config.precision):
+    with (
+        model.turn(),
+        model.acting(model.active, model.scale),
+        autocast(model, config.precision),
+        attention(model, config.precision),
+    ):
         for part in team.own(ids.split(math.ceil(len(ids) / team.count))):
             text.append(model.family.comparable(model.encode_text(part)).float().cpu())
         for part, mask in bar:

@@ -13,6 +13,7 @@ TF32.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
@@ -57,10 +58,12 @@ def check_training(model: RetrievalModel, config: TrainConfig) -> None:
     """Raise ValueError, as `prepare`, if no adapter is active or the active one cannot be trained
     so.
     """
+    if not isinstance(model, RetrievalModel):
+        found = type(model).__name__
+        raise TypeError(f"expected a cma.RetrievalModel(clip, processor), not {found}")
     if not isinstance(config, TrainConfig):
-        raise TypeError(
-            f"expected a cma.TrainConfig, such as recipe(name).train_config(), not {config!r}"
-        )
+        wanted = "expected a cma.TrainConfig, such as recipe(name).train_config()"
+        raise TypeError(f"{wanted}, not {reprlib.repr(config)}")
     if model.active is None:
         raise ValueError(
             "no adapter is active: model.add_adapter(name, config), or model.set_adapter(name)"

@@ -18,7 +18,7 @@ from transformers import CLIPProcessor
 
 from ..config import TrainConfig
 from ..data import Item, RetrievalDataset
-from ..media import MediaError, read_media, to_pixels
+from ..media import MediaError, normalized, read_media, to_pixels
 from ..model import RetrievalModel
 
 
@@ -80,9 +80,10 @@ class Pixels:
 
     def _frames(self, dataset: RetrievalDataset, item: Item) -> Tensor:
         """Return the item's frames [F, 3, H, W], resized and cropped, uint8."""
-        part = path, start, end = dataset.path(item), item.start, item.end
+        part = (dataset.path(item), item.start, item.end)
         if part in self.cache:
             return self.cache[part]
+        path, start, end = part
         pictures = read_media(
             path, dataset.kind, self.config.max_frames, self.config.fps, start, end
         )
@@ -168,11 +169,9 @@ def model_frames(model: RetrievalModel, frames: Tensor, mask: Tensor) -> Tensor:
     Frames with mask 0 become zeros; float frames are taken as they are. Raises ValueError for uint8
     frames and a model without processor.
     """
-    frames, mask = frames.to(model.device), mask.to(model.device)
+    frames = frames.to(model.device)
     if frames.dtype != torch.uint8:
         return frames
-    processor = model.of_processor("image_processor")
-    mean = torch.tensor(processor.image_mean, device=model.device).view(3, 1, 1)
-    std = torch.tensor(processor.image_std, device=model.device).view(3, 1, 1)
-    normal = (frames * processor.rescale_factor - mean) / std
-    return normal.masked_fill(~mask.bool()[..., None, None, None], 0.0)
+    padding = ~mask.to(model.device).bool()[..., None, None, None]
+    ready = normalized(frames, model.of_processor("image_processor"))
+    return ready.masked_fill(padding, 0.0)

@@ -117,13 +117,18 @@ def expected_pixels(processor, pictures):
     return processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
 
 
-def test_pixels_are_those_of_the_processor_and_the_cache_holds_them(tmp_path, toy_processor, model):
+@pytest.mark.parametrize("without", [None, "do_normalize", "do_rescale"])
+def test_pixels_are_those_of_the_processor_and_the_cache_holds_them(
+    tmp_path, toy_processor, model, without, monkeypatch
+):
+    if without:
+        monkeypatch.setattr(toy_processor.image_processor, without, False)
     dataset = load(write_images(tmp_path / "data", {"test": 3}), "test")
     cached = Pixels(toy_processor, TrainConfig(cache=True))
     frames, mask = cached(dataset, [2, 0])
     pictures = [Image.open(dataset.path(dataset.items[i])) for i in (2, 0)]
     wanted = expected_pixels(toy_processor, pictures)[:, None]
-    torch.testing.assert_close(model_frames(model, frames, mask), wanted, atol=2e-6, rtol=0)
+    torch.testing.assert_close(model_frames(model, frames, mask), wanted, atol=2e-6, rtol=1e-6)
     assert model_frames(model, wanted, mask) is wanted
     assert frames.dtype == torch.uint8 and mask.tolist() == [[1], [1]] and mask.dtype == torch.int64
     dataset.path(dataset.items[2]).unlink()

@@ -1,21 +1,33 @@
 """The loop: seeded, chosen as told, and the authors' numbers after three steps."""
 
+import dataclasses
 import json
 import math
+import threading
 
 import pytest
 import torch
 from huggingface_hub import ModelCard
 
 import cma
-from cma import TrainConfig
+from cma import RetrievalModel, TrainConfig, files
 from cma.checkpoints import to_official
 from cma.data import load
 from cma.methods import attach
-from cma.training import Batch, NotFinite, RunRecord, batch_loss, loop, optim, prepare, train_step
+from cma.training import (
+    Batch,
+    NotFinite,
+    RunRecord,
+    batch_loss,
+    loop,
+    optim,
+    plan,
+    prepare,
+    train_step,
+)
 from tests.parity_model import largest_difference, numbers, parity_model
 from tests.toy_data import write_images
-from tests.training.conftest import equal, weights
+from tests.training.conftest import at_step, equal, same_run, weights
 
 
 def test_a_run_learns_and_leaves_its_record(folder, whole_config, make_model, capsys):
@@ -167,7 +179,7 @@ def test_bad_starts_are_refused(folder, config, make_model):
     model.set_adapter(None)
     with pytest.raises(ValueError, match="no adapter is active.*set_adapter"):
         cma.train(model, train_set, config)
-    with pytest.raises(ValueError, match="expected its train split, found test"):
+    with pytest.raises(ValueError, match="expected a train split, .*, not toy's test"):
         cma.train(make_model(), load(folder, "test"), config)
     with pytest.raises(
         ValueError, match="^toy: 48 captions in batches of 1; one pair has no negatives"
@@ -188,6 +200,7 @@ def test_bad_starts_are_refused(folder, config, make_model):
     [
         ("LoRA", {"loss": "sigmoid"}, "CLIP has no logit bias"),
         ("full fine-tuning", {"precision": "fp16"}, "cannot train in fp16"),
+        ("LoRA", None, "this model has no processor"),
     ],
 )
 def test_a_run_that_cannot_start_replaces_nothing(
@@ -198,28 +211,84 @@ def test_a_run_that_cannot_start_replaces_nothing(
     first = config.merge({"epochs": 1, "select_on": "last", "eval_items": 2})
     kept = cma.train(model, load(folder, "train").subset(8), first).folder
     there = {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()}
+    if changes is None:
+        model.processor = None
+    config = first.merge({"if_exists": "replace"} | (changes or {}))
     with pytest.raises(ValueError, match=said):
-        cma.train(
-            model, load(folder, "train").subset(8), first.merge({"if_exists": "replace", **changes})
-        )
+        cma.train(model, load(folder, "train").subset(8), config)
     assert there == {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()}
 
 
-def test_a_model_without_processor_replaces_nothing(folder, config, make_model):
-    first = config.merge({"epochs": 1, "select_on": "last", "eval_items": 2})
-    kept = cma.train(make_model(), load(folder, "train").subset(8), first).folder
-    there = {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()}
-    bare = make_model()
-    bare.processor = None
-    with pytest.raises(ValueError, match="this model has no processor"):
-        cma.train(bare, load(folder, "train").subset(8), first.merge({"if_exists": "replace"}))
-    assert there == {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()}
+@pytest.mark.parametrize("captions, items", [(("a cat",), 24), (("A cat", "a cat"), 24), (None, 1)])
+def test_training_on_nothing_is_refused(folder, config, make_model, captions, items):
+    """Without negatives the loss is 0 from the first step on."""
+    dataset = load(folder, "train").subset(items)
+    alike = [dataclasses.replace(i, captions=captions or i.captions) for i in dataset.items]
+    dataset = dataclasses.replace(dataset, items=tuple(alike))
+    for start in (cma.train, plan):
+        with pytest.raises(ValueError, match="^toy: .*no pair is another's negative"):
+            start(make_model(), dataset, config.merge({"select_on": "last"}))
+    assert not (config.runs_dir / "r").exists()
+
+
+def test_the_folder_is_read_once_and_each_caption_tokenised_once(
+    folder, config, make_model, monkeypatch
+):
+    dataset, read, tokenised = load(folder, "train"), [], []
+    parse, tokenize = files._text, RetrievalModel.tokenize
+    monkeypatch.setattr(files, "_text", lambda path, hint: read.append(path) or parse(path, hint))
+    monkeypatch.setattr(
+        RetrievalModel,
+        "tokenize",
+        lambda model, texts, most: tokenised.extend(texts) or tokenize(model, texts, most),
+    )
+    cma.train(make_model(), dataset, config.merge({"micro_batch": "auto"}))
+    assert [path.name for path in read].count("metadata.jsonl") <= 1
+    assert len(tokenised) == 48 + 16 + 20  # train, val and test, though val is asked three times
+
+
+def test_queries_in_another_thread_change_nothing(folder, config, make_model, monkeypatch):
+    config = config.merge({"cache": False})
+    alone, model = make_model(dropout=0.2), make_model(dropout=0.2)
+    expected = cma.train(alone, load(folder, "train"), config.merge({"name": "alone"}))
+    ended, wrong = threading.Event(), []
+    with model.acting(None):
+        plain = model.encode_text(["a red cat"])
+
+    def queries() -> None:
+        while not ended.is_set():
+            with model.acting(None):
+                if not torch.equal(model.encode_text(["a red cat"]), plain):
+                    wrong.append("other embeddings")
+            model.set_adapter(None)
+
+    thread = threading.Thread(target=queries)
+    at_step(monkeypatch, 1, thread.start)
+    try:
+        record = cma.train(model, load(folder, "train"), config)
+    finally:
+        ended.set()
+        thread.join()
+    assert not wrong and model.active is None
+    model.set_adapter("a")
+    same_run(record, model, (expected, weights(alone)))
+
+
+def test_only_the_generators_that_a_step_draws_from_are_seeded(
+    folder, config, make_model, monkeypatch
+):
+    model, drawn = make_model(), []
+    torch.default_generator.manual_seed(3)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda _: pytest.fail("all GPUs are seeded"))
+    at_step(monkeypatch, 1, lambda: drawn.append(torch.initial_seed()))
+    cma.train(model, load(folder, "train"), config.merge({"epochs": 1}))
+    assert drawn != [3] == [torch.initial_seed()]
 
 
 def test_a_folder_is_no_split_and_a_dict_no_config(folder, config, make_model):
     model, train_set = make_model(), load(folder, "train")
     for wrong in (str(folder), folder):
-        with pytest.raises(ValueError, match=r'found .*: cma.load_dataset\(folder, "train"\)'):
+        with pytest.raises(ValueError, match=r'cma.load_dataset\(folder, "train"\), not .{9,40}$'):
             cma.train(model, wrong, config)
         with pytest.raises(
             TypeError, match=r"expected a split, `cma.load_dataset\(folder, split\)`, not"
@@ -228,6 +297,8 @@ def test_a_folder_is_no_split_and_a_dict_no_config(folder, config, make_model):
     for wrong in ({"epochs": 1}, None, cma.ReadConfig()):
         with pytest.raises(TypeError, match="expected a cma.TrainConfig, such as recipe"):
             cma.train(model, train_set, wrong)
+    with pytest.raises(TypeError, match=r"expected a cma.RetrievalModel.*, not CLIPModel$"):
+        cma.train(model.clip, train_set, config)
 
 
 def test_a_run_that_reports_on_validation_never_reads_test(folder, config, make_model, tmp_path):

@@ -194,7 +194,7 @@ def _connected() -> Iterator[None]:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Return whether a step ran out of memory, on a GPU or a CPU, and can be tried again with less."""
+    """Return whether a step ran out of memory, on a GPU or a CPU, so that less may fit."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     signs = ("can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")

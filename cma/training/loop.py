@@ -22,7 +22,7 @@ from .planning import plan_of, until_it_fits
 from .reading import Batch, Pixels, read_batches
 from .record import RunRecord, best_epoch, weights_digest
 from .resume import EpochState, RunState
-from .splits import Splits, choose_splits, epoch_batches, epoch_size, require_negatives
+from .splits import Splits, choose_splits, epoch_batches, epoch_size
 from .step import NotFinite, norms, own_turn, seeded, train_step
 from .stopping import Stopping
 
@@ -53,6 +53,26 @@ def train(
     for wrong types, no active adapter, missing data, another run in the folder, or a loss that is
     not finite; OSError if the folder cannot be written to. All but the loss is checked before the
     first step.
+
+    >>> import json, pathlib, tempfile, cma, PIL.Image
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> def item(number, colour):
+    ...     name = f"{colour}{number}.png"
+    ...     PIL.Image.new("RGB", (64, 64), colour).save(folder / name)
+    ...     split = "train" if number < 4 else "test"
+    ...     about = {"file_name": name, "id": name, "captions": [f"a {colour} page"]}
+    ...     return json.dumps(about | {"split": split})
+    >>> lines = [item(number, colour) for number in range(5) for colour in ("red", "blue")]
+    >>> _ = (folder / "metadata.jsonl").write_text("\\n".join(lines))
+    >>> _ = (folder / "dataset.json").write_text('{"kind": "image", "name": "pages"}')
+    >>> model = cma.RetrievalModel.from_pretrained("mini")
+    >>> _ = model.add_adapter("mine", cma.AdapterConfig())
+    >>> config = cma.TrainConfig(epochs=1, batch_size=4, select_on="last", runs_dir=folder)
+    >>> record = cma.train(model, cma.load_dataset(folder, "train"), config)
+    pages train: 8 items found, 0 held out
+    an epoch counts 8 (item, caption) pairs, each once: 2 steps of 4 (0 left over); ...
+    >>> record.total_steps, record.metrics["texts"]
+    (2, 2)
     """
     precision.check_training(model, config)
     if team is None:
@@ -65,10 +85,11 @@ def train(
     splits = choose_splits(dataset, config)
     with own_turn(model, name):
         record = RunRecord.describe(model, dataset, config, splits.training)
-    share = share_of_a_batch(record, splits, config, team)
+    examples, _ = epoch_size(splits.training, config)
+    share = share_of_a_batch(record, min(config.batch_size, examples), team)
     resuming = config.if_exists == "resume"
     state = team.by_first(lambda: resume.find(record, method, team.say) if resuming else None)
-    team.say(words.found(dataset, record))
+    team.say(words.found(record, dataset.expected))
     if state and state.record.finished:
         finished = f"this run was finished on {state.record.finished}"
         team.say(f"{record.folder}: {finished}; its adapter is loaded")
@@ -86,23 +107,22 @@ def train(
             run.epochs(on_epoch)
             run.evaluate_kept()
         finally:
-            model.eval()
             with model.turn():
+                model.eval()
                 precision.restore(model)
             left = weights_digest(method.parameters())
             resume.LEFT[method] = (record.folder.absolute(), left)
         return run.finish()
 
 
-def share_of_a_batch(record: RunRecord, splits: Splits, config: TrainConfig, team: Team) -> int:
-    """Return the most pairs of a batch that one process has.
+def share_of_a_batch(record: RunRecord, pairs: int, team: Team) -> int:
+    """Return how many of a batch's pairs one process has at most.
 
     Raises ValueError if the processes have different runs, or a batch has fewer pairs than
     processes.
     """
     if differing := resume.differences(team.by_first(lambda: record), record):
         raise ValueError(f"process {team.number} has another run than process 0: {differing}")
-    pairs = min(config.batch_size, epoch_size(splits.training, config)[0])
     if pairs < team.count:
         remedy = "each needs one; use a larger batch_size, or fewer processes"
         raise ValueError(f"a batch of {pairs} pairs for {team.count} processes: {remedy}")
@@ -113,7 +133,7 @@ def share_of_a_batch(record: RunRecord, splits: Splits, config: TrainConfig, tea
 
 @dataclass
 class Run:
-    """One run, with what its epochs share; `state` is kept from epoch to epoch and saved to disk."""
+    """One run, with what its epochs share; `state` is kept from epoch to epoch and saved."""
 
     model: RetrievalModel
     name: str  # of the adapter that is trained
@@ -128,7 +148,6 @@ class Run:
         self.pixels = Pixels(self.model.processor, self.config)
         self.tokens: dict[str, tuple[Tensor, int]] = {}  # by split: each is tokenised once
         ids, cut = self.tokens_of(self.splits.training)
-        require_negatives(self.splits.training, ids, self.config)
         if cut:
             self.team.say(f"{cut:,} of {len(ids):,} captions were cut to {ids.shape[1]} tokens")
 
@@ -166,7 +185,7 @@ class Run:
                 path.unlink(missing_ok=True)
 
     def epochs(self, on_epoch: Callable[[RunRecord], None] | None) -> None:
-        """Run the epochs that are left; after each, save `last/`, a new `best/` and the checkpoint."""
+        """Run the epochs that are left; save `last/`, a new `best/` and the checkpoint after each."""
         state = self.state
         record = state.record
         for epoch in range(len(record.history), self.config.epochs):

@@ -22,7 +22,7 @@ from . import precision
 from .devices import ALONE, Team
 from .reading import Batch, Pixels, read_batches
 from .resume import copy_parameters, set_parameters
-from .splits import choose_splits, describe_epoch, epoch_batches, require_negatives
+from .splits import choose_splits, describe_epoch, epoch_batches
 from .step import batch_gradient, own_turn, recomputed, seeded
 
 T = TypeVar("T")
@@ -52,7 +52,8 @@ class Plan:
         each = f" in each of {self.processes} processes" if self.processes > 1 else ""
         memory = "unknown" if self.free is None else f"{self.free:.1f} GiB free"
         said = (
-            f"plan on {self.device}: {self.steps:,} steps of {self.batch} pairs, {self.pairs} at once{each}; "
+            f"plan on {self.device}: {self.steps:,} steps of {self.batch} pairs, "
+            f"{self.pairs} at once{each}; "
             f"{self.step_seconds:.2f} s a step, {self.steps * self.step_seconds / 3600:.1f} h; "
             f"{self.peak:.1f} GiB a step, {memory}"
         )
@@ -77,7 +78,6 @@ def plan(
     training = choose_splits(dataset, config).training
     describe_epoch(training, config)  # raises the errors of a run
     ids, _ = model.tokenize(training.captions, config.max_words)
-    require_negatives(training, ids, config)
     return plan_of(model, training, ids, Pixels(model.processor, config), team)
 
 

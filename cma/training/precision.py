@@ -37,6 +37,13 @@ def prepare(model: RetrievalModel, config: TrainConfig) -> torch.optim.Optimizer
     has two groups, weights with decay and biases without. Raises ValueError if no adapter is
     active, for a method that cannot be trained in this precision or at this scale, and for a loss
     that the backbone cannot use.
+
+    >>> import cma
+    >>> model = cma.RetrievalModel.from_pretrained("mini")
+    >>> _ = model.add_adapter("mine", cma.AdapterConfig())
+    >>> optimizer = cma.training.prepare(model, cma.TrainConfig(weight_decay=0.1))
+    >>> [(len(group["params"]), group["weight_decay"]) for group in optimizer.param_groups]
+    [(5, 0.1), (5, 0.0)]
     """
     check_training(model, config)
     restore(model)

@@ -71,25 +71,23 @@ class Pixels:
         """
         clips = [self._frames(dataset, dataset.items[index]) for index in indices]
         most = 1 if dataset.kind == "image" else self.config.max_frames
+        lengths = torch.tensor([len(clip) for clip in clips])
         frames = torch.zeros(len(clips), most, *clips[0].shape[1:], dtype=torch.uint8)
-        mask = torch.zeros(len(clips), most, dtype=torch.long)
-        for row, clip in enumerate(clips):
-            frames[row, : len(clip)] = clip
-            mask[row, : len(clip)] = 1
-        return frames, mask
+        for row, clip in zip(frames, clips, strict=True):
+            row[: len(clip)] = clip
+        return frames, (torch.arange(most) < lengths[:, None]).long()
 
     def _frames(self, dataset: RetrievalDataset, item: Item) -> Tensor:
         """Return the item's frames [F, 3, H, W], resized and cropped, uint8."""
         part = (dataset.path(item), item.start, item.end)
         if part in self.cache:
             return self.cache[part]
-        path, start, end = part
-        pictures = read_media(
-            path, dataset.kind, self.config.max_frames, self.config.fps, start, end
-        )
+        path, *seconds = part
+        config = self.config
+        pictures = read_media(path, dataset.kind, config.max_frames, config.fps, *seconds)
         frames = to_pixels(pictures, self.image_processor, do_rescale=False, do_normalize=False)
         frames = frames.to(torch.uint8)
-        if self.config.cache:
+        if config.cache:
             self.cache[part] = frames
         return frames
 

@@ -210,7 +210,7 @@ def commit() -> str | None:
 
 
 def peak_memory(device: torch.device) -> tuple[float | None, str]:
-    """Return (peak GiB or None, of what): of the "gpu", or of the "process" since it was started."""
+    """Return (peak GiB or None, of what): of the "gpu", or of the "process" since its start."""
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 2**30, 3), "gpu"
     try:

@@ -92,7 +92,7 @@ def find(record: RunRecord, method: nn.Module, say: Callable[[str], None]) -> Ru
     there = state.record.initial_digest
     known = (there, weights_digest(state.last), weights_digest(state.best))
     if not there:
-        say(f"{folder}: this run does not say which weights it began with; it goes on")
+        say(f"{folder}: the run does not say which weights it began with; taken to be these")
     elif here not in known and LEFT.get(method) != (folder.absolute(), here):
         said = f"{folder} holds another run (initial weights {there} there, {here} here)"
         raise ValueError(f'{said}; {ways_out}, or load_adapter("{folder / "last"}", …) to go on')
@@ -103,7 +103,7 @@ def find(record: RunRecord, method: nn.Module, say: Callable[[str], None]) -> Ru
 
 
 def differences(there: RunRecord, here: RunRecord) -> str:
-    """Return how two runs differ, as in "lr 0.01 there, 0.5 here"; empty if they are the same run."""
+    """Return how two runs differ, as in "lr 0.01 there, 0.5 here"; empty if they do not."""
     one, other = _same_in_a_run(there), _same_in_a_run(here)
     return "; ".join(
         f"{k} {one.get(k)!r} there, {other[k]!r} here" for k in other if one.get(k) != other[k]
@@ -119,7 +119,7 @@ def _same_in_a_run(record: RunRecord) -> dict:
 
 
 def own_files(folder: Path) -> list[Path]:
-    """Return the files that a run writes into its folder, except its card (README.md) and its lock."""
+    """Return the files that a run writes into its folder, except its card (README.md) and lock."""
     adapters = [
         folder / part / name for part in (".", "best", "last") for name in (CONFIG, WEIGHTS)
     ]

@@ -81,18 +81,6 @@ def other_splits(dataset: RetrievalDataset) -> dict[str, RetrievalDataset]:
     return found
 
 
-def require_negatives(dataset: RetrievalDataset, ids: Tensor, config: TrainConfig) -> None:
-    """Raise ValueError if no pair of a training set can be another's negative; `ids` [T, L]: the
-    tokens of its captions.
-
-    Pairs of one item, or of one caption, are no negatives of each other, so that the loss is 0.
-    """
-    alike = "one item" if len(dataset) == 1 else "the same caption for all items"
-    if config.mask_same_item and (len(dataset) == 1 or bool((ids == ids[0]).all())):
-        remedy = "add items with other captions"
-        raise ValueError(f"{dataset.name}: {alike}, so no pair is another's negative; {remedy}")
-
-
 def hold_out(
     dataset: RetrievalDataset, n: int, seed: int
 ) -> tuple[RetrievalDataset, RetrievalDataset]:
@@ -104,8 +92,10 @@ def hold_out(
     ids = sorted(item.id for item in dataset.items)
     n = min(n, len(ids) // 5)
     if n == 0:
-        problem = f"no validation split and {len(ids)} training items, expected at least 5 to hold some out"
-        raise ValueError(f'{dataset.name}: {problem}; use select_on="last" or more items')
+        raise ValueError(
+            f"{dataset.name}: no validation split and {len(ids)} training items, expected at least "
+            '5 to hold some out; use select_on="last" or more items'
+        )
     order = torch.randperm(len(ids), generator=torch.Generator().manual_seed(seed)).tolist()
     chosen = {ids[i] for i in order[:n]}
     held_out = tuple(item for item in dataset.items if item.id in chosen)
@@ -128,21 +118,36 @@ def describe_epoch(dataset: RetrievalDataset, config: TrainConfig) -> str:
     """Return one line: what an epoch counts, how many steps it has and how many steps there are in
     all.
 
-    Raises ValueError for batches of one example, whose loss is always 0.
+    Raises ValueError for batches of one example, and if no pair of the set can be another's
+    negative, as pairs of one item or of one caption are none: the loss would always be 0.
     """
     count, steps = epoch_size(dataset, config)
     size = min(config.batch_size, count)
     if size < 2:
-        batches = f"{count:,} {config.epoch_unit} in batches of {config.batch_size}"
         raise ValueError(
-            f"{dataset.name}: {batches}; one pair has no negatives: expected at least 2"
+            f"{dataset.name}: {count:,} {config.epoch_unit} in batches of {config.batch_size}; "
+            "one pair has no negatives: expected at least 2"
         )
-    pairs = config.epoch_unit == "captions"
-    unit = "(item, caption) pairs, each once" if pairs else "items, one caption each"
+    same = words_of(dataset.captions[0])
+    alike = len(dataset) == 1 or all(words_of(caption) == same for caption in dataset.captions)
+    if alike and config.mask_same_item:
+        raise ValueError(
+            f"{dataset.name}: {len(dataset):,} items, all with one caption or all one: no pair has "
+            "negatives; add items with other captions"
+        )
+    unit = "items, one caption each"
+    if config.epoch_unit == "captions":
+        unit = "(item, caption) pairs, each once"
     return (
-        f"an epoch counts {count:,} {unit}: {steps:,} steps of {size} ({count - steps * size} left over); "
+        f"an epoch counts {count:,} {unit}: {steps:,} steps of {size} "
+        f"({count - steps * size} left over); "
         f"epochs × steps: {config.epochs} × {steps:,} = {config.epochs * steps:,} steps"
     )
+
+
+def words_of(caption: str) -> list[str]:
+    """Return the words of a caption, with case and blanks as the tokenizer reads them."""
+    return caption.lower().split()
 
 
 def epoch_batches(dataset: RetrievalDataset, config: TrainConfig, epoch: int) -> list[Tensor]:

@@ -41,6 +41,18 @@ def train_step(
     Returns (loss before the update, gradient norm before clipping). Raises NotFinite, without an
     update, if one of them is not finite, and MemoryError if the batch does not fit. `team`: see
     `batch_gradient`.
+
+    >>> import torch, cma
+    >>> model = cma.RetrievalModel.from_pretrained("mini")
+    >>> _ = model.add_adapter("mine", cma.AdapterConfig())
+    >>> config = cma.TrainConfig(lr=1e-3)
+    >>> optimizer = cma.training.prepare(model, config)
+    >>> ids, _ = model.tokenize(["a red cat", "two dogs"])
+    >>> frames = torch.rand(2, 1, 3, 96, 96)  # two pictures
+    >>> batch = cma.training.Batch(ids, frames, torch.ones(2, 1), [0, 1])
+    >>> loss, norm = cma.training.train_step(model, optimizer, batch, config.lr, config)
+    >>> loss > 0 and norm > 0
+    True
     """
     with model.turn():
         parameters = model.trainable_parameters()

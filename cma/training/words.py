@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from ..data import RetrievalDataset
 from .record import RunRecord
 
 logger = logging.getLogger(__name__)
 
 
-def found(dataset: RetrievalDataset, record: RunRecord) -> str:
+def found(record: RunRecord, expected: int | None) -> str:
     """Return two lines: the items of the train split, and what an epoch counts."""
-    expected = "" if dataset.expected is None else f" / {dataset.expected:,} expected"
-    items = f"{len(dataset):,} items found{expected}, {record.held_out_items:,} held out"
-    return f"{dataset.name} train: {items}\n{record.epoch_counts}"
+    items = f"{record.train_items + record.held_out_items:,} items found"
+    if expected is not None:
+        items += f" / {expected:,} expected"
+    held_out = f"{record.held_out_items:,} held out"
+    return f"{record.dataset} train: {items}, {held_out}\n{record.epoch_counts}"
 
 
 def sentence(metrics: dict, record: RunRecord) -> str:

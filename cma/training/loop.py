@@ -93,8 +93,8 @@ def train(
     if state and state.record.finished:
         finished = f"this run was finished on {state.record.finished}"
         team.say(f"{record.folder}: {finished}; its adapter is loaded")
-        kept = state.last if record.select_on == "last" else state.best
-        resume.set_parameters(method, kept)
+        with model.turn():
+            resume.set_parameters(method, state.kept)
         return state.record
     for split in filter(None, splits):
         split.require_media()
@@ -146,17 +146,12 @@ class Run:
     def __post_init__(self) -> None:
         self.method = self.model.get_adapter(self.name)
         self.pixels = Pixels(self.model.processor, self.config)
-        self.tokens: dict[str, tuple[Tensor, int]] = {}  # by split: each is tokenised once
-        ids, cut = self.tokens_of(self.splits.training)
+        captions = self.splits.training.captions
+        self.ids, cut = self.model.tokenize(captions, self.config.max_words)
         if cut:
-            self.team.say(f"{cut:,} of {len(ids):,} captions were cut to {ids.shape[1]} tokens")
-
-    def tokens_of(self, split: RetrievalDataset) -> tuple[Tensor, int]:
-        """Return the tokens of a split's captions [T, L], and how many captions were cut."""
-        if split.split not in self.tokens:
-            found = self.model.tokenize(split.captions, self.config.max_words)
-            self.tokens[split.split] = found
-        return self.tokens[split.split]
+            length = self.ids.shape[1]
+            self.team.say(f"{cut:,} of {len(captions):,} captions were cut to {length} tokens")
+        self.tokens: dict[str, tuple[Tensor, int]] = {}  # of what is evaluated, by split
 
     def begin(self) -> None:
         """Choose the micro-batch, put the model into its precision, and load what was saved."""
@@ -165,27 +160,25 @@ class Run:
             self.pairs = min(config.micro_batch, self.pairs)
         with own_turn(self.model, self.name):
             if config.micro_batch == "auto":
-                training = self.splits.training
-                ids, _ = self.tokens_of(training)
-                planned = plan_of(self.model, training, ids, self.pixels, team)
+                planned = plan_of(self.model, self.splits.training, self.ids, self.pixels, team)
                 team.say(str(planned))
                 self.pairs = min(team.everyones(planned.pairs))
             self.optimizer = precision.prepare(self.model, config)
-        if state.last:
-            where = f"epoch {len(state.record.history)} and {len(state.epoch.losses)} steps"
-            team.say(f"{state.record.folder}: resumed after {where} of {config.epochs} epochs")
-            resume.set_parameters(self.method, state.last)
-            self.optimizer.load_state_dict(state.optimizer)
-            state.last, state.optimizer = [], {}  # the model and the optimiser hold them now
-        elif team.count > 1:  # all start from the first process's adapter
-            first = team.by_first(lambda: resume.copy_parameters(self.method))
-            resume.set_parameters(self.method, first)
+            if state.last:
+                where = f"epoch {len(state.record.history)} and {len(state.epoch.losses)} steps"
+                team.say(f"{state.record.folder}: resumed after {where} of {config.epochs} epochs")
+                resume.set_parameters(self.method, state.last)
+                self.optimizer.load_state_dict(state.optimizer)
+                state.last, state.optimizer = [], {}  # the model and the optimiser hold them now
+            elif team.count > 1:  # all start from the first process's adapter
+                first = team.by_first(lambda: resume.copy_parameters(self.method))
+                resume.set_parameters(self.method, first)
         if team.first and config.if_exists == "replace":  # only now that nothing is missing
             for path in resume.own_files(state.record.folder):
                 path.unlink(missing_ok=True)
 
     def epochs(self, on_epoch: Callable[[RunRecord], None] | None) -> None:
-        """Run the epochs that are left; save `last/`, a new `best/` and the checkpoint after each."""
+        """Run the epochs that are left; after each, save `last/`, a new `best/`, the checkpoint."""
         state = self.state
         record = state.record
         for epoch in range(len(record.history), self.config.epochs):
@@ -221,8 +214,7 @@ class Run:
 
         # the workers read batches ahead; each process reads its own share of each batch
         shares = [self.team.own(batch) for batch in order[done:]]
-        ids, _ = self.tokens_of(training)
-        batches = read_batches(training, ids, self.pixels, shares, config.workers)
+        batches = read_batches(training, self.ids, self.pixels, shares, config.workers)
         title = f"epoch {epoch + 1}/{config.epochs}"
         bar = self.team.bar(batches, title, total=len(order), initial=done)
         saved = time.perf_counter()
@@ -304,23 +296,25 @@ class Run:
             record = self.state.record
             for place in places:
                 write_adapter(self.method, record.folder / place, record.backbone)
-            last = [parameter.detach().cpu() for parameter in self.method.parameters()]
+            last = resume.copy_parameters(self.method)
             self.state.save(last, self.optimizer.state_dict())
 
     def evaluate(self, split: RetrievalDataset, samples: int = 10_000) -> dict:
         """Return the metrics of the run's adapter on a split, and keep its embeddings."""
-        model, config, team = self.model, self.config, self.team
+        model, config, team, name = self.model, self.config, self.team, split.split
         with own_turn(model, self.name):
-            tokens = self.tokens_of(split)
-            self.encoded = encode(model, split, config, self.pixels, team, tokens)
+            if name not in self.tokens:
+                self.tokens[name] = model.tokenize(split.captions, config.max_words)
+            self.encoded = encode(model, split, config, self.pixels, team, self.tokens[name])
             return evaluate(model, split, config, samples=samples, team=team, encoded=self.encoded)
 
     def evaluate_kept(self) -> None:
         """Evaluate the kept epoch's adapter, once; it stays in the model."""
         record = self.state.record
-        if record.select_on != "last":
-            resume.set_parameters(self.method, self.state.best)
-        record.metrics = self.evaluate(self.splits.final)
+        with self.model.turn():
+            if record.select_on != "last":
+                resume.set_parameters(self.method, self.state.best)
+            record.metrics = self.evaluate(self.splits.final)
         record.encoded = self.encoded
 
     def finish(self) -> RunRecord:

@@ -8,6 +8,7 @@ import os
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -93,8 +94,7 @@ def plan_of(
     config = pixels.config
     order = epoch_batches(training, config, 0)
     share = -(-len(order[0]) // team.count)  # the most that one process has
-    wanted = config.micro_batch if isinstance(config.micro_batch, int) else share
-    wanted = min(wanted, share)
+    wanted = min(share, config.micro_batch if isinstance(config.micro_batch, int) else share)
     two = next(read_batches(training, ids, pixels, [order[0][:2]], workers=0)).to(model.device)
     whole = replace(config, micro_batch=None)
     name = model.active
@@ -118,17 +118,15 @@ def plan_of(
                 if free is not None and fixed + pairs * each > SPARE * free:
                     raise MemoryError("the device has no room for them")
                 at_once = 1 if model.device.type in EVEN else pairs
-                if pairs == share:
-                    rows, part = max(2, at_once), None
-                else:  # in micro-batches each pair is embedded twice
-                    rows, part = 2 * at_once, at_once
+                part = None if pairs == share else at_once  # each pair is then embedded twice
+                rows = 2 * at_once if part else max(2, at_once)
                 timed = two.part(torch.arange(rows) % 2)
                 return share / rows * measure(model, timed, replace(whole, micro_batch=part))[1]
 
-            try:
+            fitting = 0
+            step_seconds = share / 2 * seconds
+            with suppress(MemoryError):  # not even one pair fits
                 fitting, step_seconds = until_it_fits(wanted, seconds_of)
-            except MemoryError:
-                fitting, step_seconds = 0, share / 2 * seconds
         finally:
             precision.restore(model)
             model.zero_grad(set_to_none=True)

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from transformers import CLIPProcessor
 
 from ..config import TrainConfig
-from ..data import Item, RetrievalDataset
+from ..data import RetrievalDataset
 from ..media import MediaError, normalized, read_media, to_pixels
 from ..model import RetrievalModel
 
@@ -69,27 +69,25 @@ class Pixels:
         F is 1 for pictures and `max_frames` for clips; a shorter clip is padded with black frames
         that have mask 0. Raises `cma.media.MediaError` naming a file that cannot be read.
         """
-        clips = [self._frames(dataset, dataset.items[index]) for index in indices]
-        most = 1 if dataset.kind == "image" else self.config.max_frames
-        lengths = torch.tensor([len(clip) for clip in clips])
-        frames = torch.zeros(len(clips), most, *clips[0].shape[1:], dtype=torch.uint8)
-        for row, clip in zip(frames, clips, strict=True):
-            row[: len(clip)] = clip
-        return frames, (torch.arange(most) < lengths[:, None]).long()
+        config, clips = self.config, []
+        for item in map(dataset.items.__getitem__, indices):
+            part = (dataset.path(item), item.start, item.end)
+            frames = self.cache.get(part)
+            if frames is None:
+                path, *seconds = part
+                pictures = read_media(path, dataset.kind, config.max_frames, config.fps, *seconds)
+                as_read = {"do_rescale": False, "do_normalize": False}
+                frames = to_pixels(pictures, self.image_processor, **as_read).to(torch.uint8)
+            if config.cache:
+                self.cache[part] = frames
+            clips.append(frames)
 
-    def _frames(self, dataset: RetrievalDataset, item: Item) -> Tensor:
-        """Return the item's frames [F, 3, H, W], resized and cropped, uint8."""
-        part = (dataset.path(item), item.start, item.end)
-        if part in self.cache:
-            return self.cache[part]
-        path, *seconds = part
-        config = self.config
-        pictures = read_media(path, dataset.kind, config.max_frames, config.fps, *seconds)
-        frames = to_pixels(pictures, self.image_processor, do_rescale=False, do_normalize=False)
-        frames = frames.to(torch.uint8)
-        if config.cache:
-            self.cache[part] = frames
-        return frames
+        most = 1 if dataset.kind == "image" else config.max_frames
+        lengths = torch.tensor([len(clip) for clip in clips])
+        padded = torch.zeros(len(clips), most, *clips[0].shape[1:], dtype=torch.uint8)
+        for row, clip in zip(padded, clips, strict=True):
+            row[: len(clip)] = clip
+        return padded, (torch.arange(most) < lengths[:, None]).long()
 
 
 def load_media(

@@ -51,6 +51,11 @@ class RunState:
     best: list[Tensor] = field(default_factory=list)
     optimizer: dict = field(default_factory=dict)
 
+    @property
+    def kept(self) -> list[Tensor]:
+        """The parameters of a finished run that `select_on` chooses."""
+        return self.last if self.record.select_on == "last" else self.best
+
     def save(self, last: list[Tensor], optimizer: dict) -> None:
         """Write the checkpoint into the record's folder, whole or not at all."""
         content = io.BytesIO()  # if torch wrote the file, a full disk would be no OSError

@@ -41,7 +41,7 @@ def choose_splits(dataset: RetrievalDataset, config: TrainConfig) -> Splits:
         found = f"{dataset.name}'s {dataset.split}" if is_split else reprlib.repr(dataset)
         raise ValueError(f'expected a train split, cma.load_dataset(folder, "train"), not {found}')
 
-    there = other_splits(dataset)
+    there = getattr(dataset, "splits", None) or other_splits(dataset)
     usable = {key: split.subset(config.eval_items, config.seed) for key, split in there.items()}
     training = dataset
     watched = usable.get(config.select_on)

@@ -153,7 +153,7 @@ def unbroken(folder, dropping, make_model):
     "first, optimizer", [(2, "adamw"), (3, "bert_adam"), (5, "bert_adam"), (9, "adamw")]
 )
 def test_a_run_goes_on_bitwise_from_any_step(
-    folder, dropping, make_model, first, optimizer, capsys
+    folder, dropping, make_model, first, optimizer, capsys, monkeypatch
 ):
     config, train_set, whole = (
         dropping.merge({"optimizer": optimizer}),
@@ -162,6 +162,10 @@ def test_a_run_goes_on_bitwise_from_any_step(
     )
     unbroken = cma.train(whole, train_set, config.merge({"name": "whole"})), weights(whole)
     # again, one step later, or not at all after the last ones
+    held, save = [], resume.RunState.save
+    monkeypatch.setattr(
+        resume.RunState, "save", lambda state, *now: held.extend(state.last) or save(state, *now)
+    )
     broken = make_model(0.2)
     for updates in (first, 2):
         with pytest.MonkeyPatch.context() as patch, suppress(KeyboardInterrupt):
@@ -169,6 +173,7 @@ def test_a_run_goes_on_bitwise_from_any_step(
             cma.train(broken, train_set, config)  # the second time from where it was broken off
     model = make_model(dropout=0.2)
     same_run(cma.train(model, train_set, config), model, unbroken)
+    assert not held  # what is saved is in the model, and not kept twice
     assert ("resumed after epoch 1 and 1 steps of 3 epochs" in capsys.readouterr().out) == (
         first == 5
     )

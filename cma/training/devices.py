@@ -127,13 +127,13 @@ class Team:
             return gradients
         from accelerate.utils import reduce
 
-        present = self.everyones([gradient is not None for gradient in gradients])
         own = [
             torch.zeros_like(one, dtype=torch.promote_types(one.dtype, torch.float32))
             if gradient is None
             else gradient
             for gradient, one in zip(gradients, like, strict=True)
         ]
+        present = self.everyones([gradient is not None for gradient in gradients])
         with _connected():
             sums = reduce(own, "sum")
         return [one if any(there) else None for one, *there in zip(sums, *present, strict=True)]

@@ -48,11 +48,11 @@ def train(
     the current step, with a checkpoint. The same seed, initial adapter and number of threads give
     the same result, bitwise on a CPU in float32. The seed decides held-out items, batches and
     dropout, not the adapter's initial weights; the global random state is not changed. Other
-    threads may use the model meanwhile: they wait for a step or an evaluation. All processes of a
-    launch train as one; `team` is theirs, if it is joined already. Raises TypeError or ValueError
-    for wrong types, no active adapter, missing data, another run in the folder, or a loss that is
-    not finite; OSError if the folder cannot be written to. All but the loss is checked before the
-    first step.
+    threads may use the model meanwhile: they wait for a step or an evaluation, and with "fp16" find
+    CLIP in half precision until the run ends. All processes of a launch train as one; `team` is
+    theirs, if it is joined already. Raises TypeError or ValueError for wrong types, no active
+    adapter, missing data, another run in the folder, or a loss that is not finite; OSError if the
+    folder cannot be written to. All but the loss is checked before the first step.
 
     >>> import json, pathlib, tempfile, cma, PIL.Image
     >>> folder = pathlib.Path(tempfile.mkdtemp())

@@ -12,11 +12,12 @@ logger = logging.getLogger(__name__)
 
 def found(record: RunRecord, expected: int | None) -> str:
     """Return two lines: the items of the train split, and what an epoch counts."""
-    items = f"{record.train_items + record.held_out_items:,} items found"
-    if expected is not None:
-        items += f" / {expected:,} expected"
-    held_out = f"{record.held_out_items:,} held out"
-    return f"{record.dataset} train: {items}, {held_out}\n{record.epoch_counts}"
+    published = "" if expected is None else f" / {expected:,} expected"
+    items = record.train_items + record.held_out_items
+    return (
+        f"{record.dataset} train: {items:,} items found{published}, "
+        f"{record.held_out_items:,} held out\n{record.epoch_counts}"
+    )
 
 
 def sentence(metrics: dict, record: RunRecord) -> str:

@@ -234,7 +234,6 @@ def test_the_folder_is_read_once_and_each_caption_tokenised_once(
 
 
 def test_queries_in_another_thread_change_nothing(folder, config, make_model, monkeypatch):
-    config = config.merge({"cache": False})
     alone, model = make_model(dropout=0.2), make_model(dropout=0.2)
     expected = cma.train(alone, load(folder, "train"), config.merge({"name": "alone"}))
     ended = threading.Event()

@@ -146,7 +146,8 @@ def to_pixels(
     """Convert F pictures of any mode and size to CLIP's input [F, 3, H, W]; no other function does
     this.
 
-    `settings`, such as `do_normalize=False`, go to the image processor.
+    `settings`, such as `do_normalize=False`, go to the image processor. Without rescaling and
+    normalising, the pixels stay as small as uint8, and `normalized` does the rest later.
     """
     fit = _central if getattr(image_processor, "do_center_crop", False) else lambda shown: shown
     return image_processor(
@@ -156,6 +157,18 @@ def to_pixels(
         return_tensors="pt",
         **settings,
     )["pixel_values"]
+
+
+def normalized(frames: Tensor, image_processor: BaseImageProcessor) -> Tensor:
+    """Return uint8 frames [..., 3, H, W] of `to_pixels` as CLIP's input: rescaled and normalised as
+    the processor does by itself, on the device of the frames.
+    """
+    pixels = frames * (image_processor.rescale_factor if image_processor.do_rescale else 1.0)
+    if not image_processor.do_normalize:
+        return pixels
+    mean = pixels.new_tensor(image_processor.image_mean).view(3, 1, 1)
+    std = pixels.new_tensor(image_processor.image_std).view(3, 1, 1)
+    return (pixels - mean) / std
 
 
 def as_shown(image: Image.Image) -> Image.Image:

@@ -22,7 +22,7 @@ from ..model import RetrievalModel
 from . import devices
 from .loop import train
 from .planning import plan
-from .record import sentence
+from .words import sentence
 
 # these are printed in one line; any other error keeps its traceback
 USER_ERRORS = (
@@ -87,8 +87,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 team.say(str(plan(model, dataset, config, team)))
             else:
                 record = train(model, dataset, config, team=team)
-                said = f"{sentence(record.metrics, record)}; epoch {record.selected_epoch}, {record.label}"
-                team.say(f"{said}; all metrics are in {record.folder}")
+                team.say(
+                    f"{sentence(record.metrics, record)}; epoch {record.selected_epoch}, "
+                    f"{record.label}; all metrics are in {record.folder}"
+                )
     except KeyboardInterrupt:  # a run that had started has said how to continue it
         return 130
     except USER_ERRORS as error:

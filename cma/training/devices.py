@@ -4,23 +4,23 @@ GPU.
 Each process embeds its share of a batch. The embeddings are gathered, every process computes the
 loss of the whole batch, and its backward pass goes only through its own rows. The sum of the
 gradients over the processes is the gradient of the whole batch in one process. Only the first
-process writes files and prints. A process that fails says why and exits; the others notice that it
-is gone, and the launcher ends them.
+process writes files and prints. What is exchanged goes through accelerate, which one process alone
+does not import. A process that fails tells the others at their next exchange, and all of them end.
 """
 
 from __future__ import annotations
 
 import atexit
 import datetime
+import logging
 import os
 import textwrap
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from tqdm import tqdm
 
@@ -28,6 +28,7 @@ from .. import require
 
 T = TypeVar("T")
 PATIENCE = datetime.timedelta(hours=2)  # how long to wait for a process that decodes or writes
+logger = logging.getLogger(__name__)
 
 
 class Stopped(RuntimeError):
@@ -39,21 +40,15 @@ class Team:
     exchanged.
     """
 
-    def __init__(
-        self, number: int = 0, count: int = 1, group: dist.ProcessGroup | None = None
-    ) -> None:
+    def __init__(self, number: int = 0, count: int = 1) -> None:
         self.number, self.count = number, count  # which process, from 0; of how many
-        self.group = group  # for messages between CPUs; GPUs add up gradients by NCCL
-
-    @property
-    def first(self) -> bool:
-        """Whether this is the process that writes files and prints."""
-        return self.number == 0
+        self.first = number == 0  # the process that writes files and prints
 
     def say(self, text: str) -> None:
-        """Print a line, in the first process only."""
+        """Log a line, in the first process only, above the progress bars."""
         if self.first:
-            tqdm.write(text)
+            with tqdm.external_write_mode():
+                logger.info(text)
 
     def bar(self, steps: Iterable[T], *values: object, **options: object) -> tqdm:
         """Return a progress bar over `steps` that is shown in the first process only."""
@@ -61,30 +56,36 @@ class Team:
 
     def own(self, parts: Sequence[T]) -> Sequence[T]:
         """Return this process's share of `parts`; the sizes of the shares differ by one at most."""
-        start, end = (
-            len(parts) * number // self.count for number in (self.number, self.number + 1)
-        )
+        start = len(parts) * self.number // self.count
+        end = len(parts) * (self.number + 1) // self.count
         return parts[start:end]
 
-    def everyones(self, value: T) -> list[T]:
+    def everyones(self, value: T, failed: bool = False) -> list[T]:
         """Return the values of all processes, in order; each process calls this with its own
         `value`.
+
+        Raises Stopped in all of them if one has `failed`.
         """
         if self.count == 1:
             return [value]
-        values = [None] * self.count
+        from accelerate.utils import gather_object
+
         with _connected():
-            dist.all_gather_object(values, value, group=self.group)
-        return values
+            told = gather_object([(value, failed)])
+        if any(failed for _, failed in told):
+            raise Stopped("another process of the run has ended; its own error says why")
+        return [value for value, _ in told]
 
     def by_first(self, function: Callable[[], T]) -> T:
         """Call `function` in the first process only and return its result in every process."""
+        result = function() if self.first else None
         if self.count == 1:
-            return function()
-        values = [function() if self.first else None]
+            return result
+        from accelerate.utils import broadcast_object_list
+
+        self.everyones(None)  # raises if the function has failed
         with _connected():
-            dist.broadcast_object_list(values, src=0, group=self.group)
-        return values[0]
+            return broadcast_object_list([result])[0]
 
     @contextmanager
     def agree_on_memory(self) -> Iterator[None]:
@@ -106,23 +107,36 @@ class Team:
             where = f"process {everyone.index(True)} of {self.count}: " if self.count > 1 else ""
             raise MemoryError(f"{where}{lacking or 'no memory is left'}") from lacking
 
-    def gather(self, rows: Tensor) -> Tensor:
+    def gather(self, rows: Tensor | Sequence | None) -> Tensor | Sequence | None:
         """Return the rows of all processes, in order; gradients flow only to the rows of this
         process.
         """
-        if self.count == 1:
+        if self.count == 1 or rows is None:
             return rows
+        rows = torch.as_tensor(rows)
         parts = [part.to(rows.device) for part in self.everyones(rows.detach().cpu())]
         parts[self.number] = rows  # these keep their autograd graph
         return torch.cat(parts)
 
-    def add_up(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Return the sum of each tensor over all processes, with the same bits in each process."""
-        flat = torch.cat([tensor.flatten() for tensor in tensors])
+    def add_up(self, gradients: list[Tensor | None], like: list[Tensor]) -> list[Tensor | None]:
+        """Return the sum of each gradient over all processes, with the same bits in each process.
+
+        One that no process has stays None; `like` gives the shapes of those that others have.
+        """
+        if self.count == 1:
+            return gradients
+        from accelerate.utils import reduce
+
+        own = [
+            torch.zeros_like(one, dtype=torch.promote_types(one.dtype, torch.float32))
+            if gradient is None
+            else gradient
+            for gradient, one in zip(gradients, like, strict=True)
+        ]
+        present = self.everyones([gradient is not None for gradient in gradients])
         with _connected():
-            dist.all_reduce(flat, group=None if flat.is_cuda else self.group)
-        parts = flat.split([tensor.numel() for tensor in tensors])
-        return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
+            sums = reduce(own, "sum")
+        return [one if any(there) else None for one, *there in zip(sums, *present, strict=True)]
 
 
 ALONE = Team()
@@ -133,37 +147,39 @@ def joined(device: torch.device) -> Iterator[Team]:
     """Yield the team of this process: all processes of its launch (`WORLD_SIZE`), each with its own
     `device`.
 
-    Raises ImportError without accelerate, and ValueError for an incomplete launch, or a `device`
-    that is the GPU of another process.
+    An error inside reaches the others at their next exchange. Raises ImportError without
+    accelerate, and ValueError for an incomplete launch, or a `device` that is the GPU of another
+    process.
     """
     count = int(os.environ.get("WORLD_SIZE") or 1)
     if count <= 1:
         yield ALONE
         return
     require("gpu", "accelerate")
-    if missing := [
-        name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR") if not os.environ.get(name)
-    ]:
-        remedy = (
-            "start the processes by `accelerate launch` or `torchrun`, or one without WORLD_SIZE"
-        )
-        raise ValueError(f"WORLD_SIZE={count} without {', '.join(missing)}: {remedy}")
+    needed = ("RANK", "LOCAL_RANK", "MASTER_ADDR")
+    if missing := [name for name in needed if not os.environ.get(name)]:
+        remedy = "start the processes by `accelerate launch` or `torchrun`"
+        problem = f"WORLD_SIZE={count} without {', '.join(missing)}"
+        raise ValueError(f"{problem}: {remedy}, or one without WORLD_SIZE")
     own = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     if device.type == "cuda" and device != own:
         raise ValueError(f"the model of this process is on {device}, expected {own}")
     # it knows the launchers, and what each kind of device needs
     from accelerate import PartialState
 
-    if not dist.is_initialized():
-        atexit.register(lambda: dist.is_initialized() and dist.destroy_process_group())
-    state = PartialState(cpu=device.type != "cuda")
-    group = dist.new_group(backend="gloo", timeout=PATIENCE)
+    state = PartialState(cpu=device.type != "cuda", timeout=PATIENCE)
+    atexit.register(state.destroy_process_group)
+    team = Team(state.process_index, state.num_processes)
     try:
-        with _connected():  # NCCL starts, and takes its memory, before `plan` measures what is free
-            state.wait_for_everyone()
-        yield Team(dist.get_rank(), dist.get_world_size(), group)
-    finally:
-        dist.destroy_process_group(group)  # so that the others notice, if this process has failed
+        team.everyones(None)  # NCCL takes its memory here, before `plan` measures what is free
+        yield team
+        team.everyones(None)  # a run has ended well if it has in all processes
+    except Stopped:
+        raise
+    except BaseException:
+        with suppress(Stopped):
+            team.everyones(None, failed=True)
+        raise
 
 
 @contextmanager
@@ -173,16 +189,15 @@ def _connected() -> Iterator[None]:
         yield
     except RuntimeError as error:
         reason = textwrap.shorten(str(error), 200)
-        raise Stopped(
-            f"another process of the run has ended, or cannot be reached ({reason})"
-        ) from error
+        said = f"another process of the run has ended, or cannot be reached ({reason})"
+        raise Stopped(said) from error
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Return whether a step ran out of memory, on a GPU or a CPU, and can be tried again with less."""
+    """Return whether a step ran out of memory, on a GPU or a CPU, so that less may fit."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    signs = "can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED"
+    signs = ("can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
     return isinstance(error, RuntimeError) and any(words in str(error) for words in signs)
 
 
@@ -195,11 +210,11 @@ def choose_device() -> torch.device:
     wants_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
     if wants_cpu or not torch.cuda.is_available():
         return torch.device("cpu")
-    own, visible = int(os.environ.get("LOCAL_RANK") or 0), torch.cuda.device_count()
+    own = int(os.environ.get("LOCAL_RANK") or 0)
     wanted = max(own + 1, int(os.environ.get("LOCAL_WORLD_SIZE") or 0))
+    visible = torch.cuda.device_count()
     if visible < wanted:
         problem = f"{wanted} processes on this machine, but {visible} GPUs are visible"
-        raise ValueError(
-            f"{problem}: start at most {visible} here, or set CUDA_VISIBLE_DEVICES to more"
-        )
+        remedy = f"start at most {visible} here, or set CUDA_VISIBLE_DEVICES to more"
+        raise ValueError(f"{problem}: {remedy}")
     return torch.device("cuda", own)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections import Counter, defaultdict
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from .devices import ALONE, Team
 from .precision import attention, autocast
 from .reading import Pixels, load_media, model_frames
 from .record import RunRecord
+from .splits import words_of
 from .step import NotFinite
 
 FRAMES = 128  # so many are embedded at a time
@@ -42,33 +44,44 @@ def encode(
     config: ReadConfig,
     pixels: Pixels | None = None,
     team: Team = ALONE,
+    tokens: tuple[Tensor, int] | None = None,
 ) -> Embeddings:
     """Embed every caption and frame of `dataset` (`Family.comparable`), without dropout or
     gradients.
 
-    Workers and "bf16" are those of a `TrainConfig`; only `cma.train` evaluates in "fp16", until it
-    ends. The processes of a `team` share the batches, and each returns all embeddings, the same as
-    one process alone. Raises ValueError naming an item without captions, NotFinite for embeddings
-    that are infinite or NaN.
+    Other threads that use the model wait. Workers and "bf16" are those of a `TrainConfig`; only
+    `cma.train` evaluates in "fp16", until it ends. The processes of a `team` share the batches, and
+    each returns all embeddings, the same as one process alone. `tokens` is what `model.tokenize`
+    returns for the captions. Raises ValueError naming an item without captions, NotFinite for
+    embeddings that are infinite or NaN.
     """
     if not isinstance(dataset, RetrievalDataset):
-        raise TypeError(f"expected a split, `cma.load_dataset(folder, split)`, not {dataset!r}")
+        raise TypeError(
+            f"expected a split, `cma.load_dataset(folder, split)`, not {reprlib.repr(dataset)}"
+        )
     dataset.require_captions()
     config = config if isinstance(config, TrainConfig) else TrainConfig(**vars(config))
     pixels = pixels or Pixels(model.processor, config)
-    ids, cut = model.tokenize(dataset.captions, config.max_words)
+    ids, cut = tokens or model.tokenize(dataset.captions, config.max_words)
     clips = FRAMES if dataset.kind == "image" else max(1, FRAMES // config.max_frames)
     batches = team.own([part.tolist() for part in torch.arange(len(dataset)).split(clips)])
-    text, frames, masks = [], [], []
     media = load_media(dataset, pixels, batches, config.workers)
     bar = team.bar(media, f"encode {dataset.split}", total=len(batches), leave=False)
-    acting = model.acting(model.active, model.scale)
-    with acting, autocast(model, config.precision), attention(model, config.precision):
+    text, frames, masks = [], [], []
+
+    def keep(embedded: Tensor, of: list[Tensor]) -> None:
+        of.append(model.family.comparable(embedded).float().cpu())
+
+    with (
+        model.turn(),
+        model.acting(model.active, model.scale),
+        autocast(model, config.precision),
+        attention(model, config.precision),
+    ):
         for part in team.own(ids.split(math.ceil(len(ids) / team.count))):
-            text.append(model.family.comparable(model.encode_text(part)).float().cpu())
+            keep(model.encode_text(part), text)
         for part, mask in bar:
-            embedded = model.encode_videos(model_frames(model, part, mask), mask.to(model.device))
-            frames.append(model.family.comparable(embedded).float().cpu())
+            keep(model.encode_videos(model_frames(model, part, mask), mask), frames)
             masks.append(mask)
     text, frames, masks = (
         torch.cat(sum(team.everyones(parts), [])) for parts in (text, frames, masks)
@@ -84,7 +97,9 @@ def query_ranks(
     config: ReadConfig,
     device: torch.device | str = "cpu",
 ) -> dict[str, list[int]]:
-    """Return the rank of each query's right answer, {"text_to_visual": [T], "visual_to_text": [V]}."""
+    """Return the rank of each query's right answer: {"text_to_visual": [T], "visual_to_text":
+    [V]}.
+    """
     similarity = compare(*(tensor.to(device) for tensor in encoded[:3]), config).cpu()
     owner = encoded.text_to_item
     back = metrics.visual_ranks(similarity, owner, dataset.protocol["visual_to_text"])
@@ -109,15 +124,27 @@ def evaluate(
     `items`, `expected_items`, `cut_captions`, and `intervals` {direction: {"R@k": (low, high)}}: 95
     % bootstrap intervals over items from `samples` draws (empty if `samples` is 0). `encoded` is
     the result of `encode`; without it the split is embedded here.
+
+    >>> import pathlib, tempfile, cma, PIL.Image
+    >>> folder, items = pathlib.Path(tempfile.mkdtemp()), []
+    >>> for colour in ("red", "blue"):
+    ...     PIL.Image.new("RGB", (64, 64), colour).save(folder / f"{colour}.png")
+    ...     items.append(cma.data.Item(colour, f"{colour}.png", (f"a {colour} page",), "test"))
+    >>> about = {"visual_to_text": "captions"}
+    >>> pages = cma.data.RetrievalDataset(folder, "", "image", about, "", "test", tuple(items))
+    >>> model = cma.RetrievalModel.from_pretrained("mini")
+    >>> found = cma.evaluate(model, pages, cma.ReadConfig(), samples=0)
+    >>> found["texts"], found["text_to_visual"]["R@5"]
+    (2, 100.0)
     """
     encoded = encoded or encode(model, dataset, config, pixels, team)
 
     def result() -> dict:
         ranks = query_ranks(encoded, dataset, config, model.device)
-        owners = {"text_to_visual": encoded.text_to_item, "visual_to_text": range(len(dataset))}
+        owners = (encoded.text_to_item, range(len(dataset)))
         drawn = {
-            way: metrics.intervals(ranks[way], owners[way], samples=samples)
-            for way in ranks
+            way: metrics.intervals(found, owner, samples=samples)
+            for (way, found), owner in zip(ranks.items(), owners, strict=True)
             if samples
         }
         return metrics.both_ways(ranks) | {"intervals": drawn}
@@ -165,5 +192,5 @@ def recall_ceiling(dataset: RetrievalDataset) -> float:
     dataset.require_captions()
     owners: dict[str, Counter] = defaultdict(Counter)
     for caption, item in zip(dataset.captions, dataset.text_to_item.tolist(), strict=True):
-        owners[" ".join(caption.lower().split())][item] += 1
+        owners[tuple(words_of(caption))][item] += 1
     return 100 * sum(max(counts.values()) for counts in owners.values()) / len(dataset.captions)

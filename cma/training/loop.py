@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
+from torch import Tensor
 
 from ..checkpoints import write_adapter
 from ..config import TrainConfig
 from ..data import RetrievalDataset
 from ..media import MediaError
 from ..model import RetrievalModel
-from . import devices, optim, precision, resume
+from . import devices, optim, precision, resume, words
 from .devices import Stopped, Team
 from .evaluation import encode, evaluate
-from .planning import plan
+from .planning import plan_of, until_it_fits
 from .reading import Batch, Pixels, read_batches
-from .record import RunRecord, best_epoch, draw_curve, sentence
+from .record import RunRecord, best_epoch, weights_digest
 from .resume import EpochState, RunState
 from .splits import Splits, choose_splits, epoch_batches, epoch_size
-from .step import NotFinite, norms, train_step
+from .step import NotFinite, norms, own_turn, seeded, train_step
 from .stopping import Stopping
 
 CURVE_POINTS = 50  # points of the curve per epoch: so many, or up to twice as many
@@ -42,138 +42,162 @@ def train(
 
     `on_epoch` is called with the record after every epoch. Returns the record and writes into
     `runs_dir/name`: the kept adapter and its card, `best/` and `last/`, `run.json`, `curve.png`,
-    and `checkpoint.pt`, which is also written every five minutes. A run of the same settings is
-    resumed from it, or returned if it is finished. If memory runs out, the micro-batch is halved
-    and the run continues with the same step. Ctrl-C and SIGTERM end it after the current step, with
-    a checkpoint. The same seed, initial adapter and number of threads give the same result, bitwise
-    on a CPU in float32. The seed decides held-out items, batches and dropout, not the adapter's
-    initial weights; the global random state is not changed. All processes of a launch train as one;
-    `team` is theirs, if it is joined already. Raises ValueError for no active adapter, missing
-    data, another run in the folder, or a loss that is not finite; OSError if the folder cannot be
-    written to. All but the loss is checked before the first step.
+    and `checkpoint.pt`, which is also written every five minutes. A run of the same settings and
+    initial weights is resumed from it, or returned if it is finished. If memory runs out, the
+    micro-batch is halved and the run continues with the same step. Ctrl-C and SIGTERM end it after
+    the current step, with a checkpoint. The same seed, initial adapter and number of threads give
+    the same result, bitwise on a CPU in float32. The seed decides held-out items, batches and
+    dropout, not the adapter's initial weights; the global random state is not changed. Other
+    threads may use the model meanwhile: they wait for a step or an evaluation, and with "fp16" find
+    CLIP in half precision until the run ends. All processes of a launch train as one; `team` is
+    theirs, if it is joined already. Raises TypeError or ValueError for wrong types, no active
+    adapter, missing data, another run in the folder, or a loss that is not finite; OSError if the
+    folder cannot be written to. All but the loss is checked before the first step.
+
+    >>> import json, pathlib, tempfile, cma, PIL.Image
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> def item(number, colour):
+    ...     name = f"{colour}{number}.png"
+    ...     PIL.Image.new("RGB", (64, 64), colour).save(folder / name)
+    ...     split = "train" if number < 4 else "test"
+    ...     about = {"file_name": name, "id": name, "captions": [f"a {colour} page"]}
+    ...     return json.dumps(about | {"split": split})
+    >>> lines = [item(number, colour) for number in range(5) for colour in ("red", "blue")]
+    >>> _ = (folder / "metadata.jsonl").write_text("\\n".join(lines))
+    >>> _ = (folder / "dataset.json").write_text('{"kind": "image", "name": "pages"}')
+    >>> model = cma.RetrievalModel.from_pretrained("mini")
+    >>> _ = model.add_adapter("mine", cma.AdapterConfig())
+    >>> config = cma.TrainConfig(epochs=1, batch_size=4, select_on="last", runs_dir=folder)
+    >>> record = cma.train(model, cma.load_dataset(folder, "train"), config)
+    pages train: 8 items found, 0 held out
+    an epoch counts 8 (item, caption) pairs, each once: 2 steps of 4 (0 left over); ...
+    >>> record.total_steps, record.metrics["texts"]
+    (2, 2)
     """
+    precision.check_training(model, config)
     if team is None:
         with devices.joined(model.device) as team:
             return train(model, dataset, config, on_epoch, team)
 
-    # everything that can be wrong is found before the first step
-    precision.check_training(model, config)
+    # everything is opened once, and what can be wrong is found before the first step
+    name = model.active  # another thread may choose another adapter from here on
+    method = model.get_adapter(name)
     splits = choose_splits(dataset, config)
-    record = RunRecord.describe(model, dataset, config, splits.training)
-    check_processes(record, splits, config, team)
-    state = team.by_first(lambda: resume.find(record) if config.if_exists == "resume" else None)
-    expected = "" if dataset.expected is None else f" / {dataset.expected:,} expected"
-    found = f"{len(dataset):,} items found{expected}, {record.held_out_items:,} held out"
-    team.say(f"{dataset.name} train: {found}\n{record.epoch_counts}")
+    with own_turn(model, name):
+        record = RunRecord.describe(model, dataset, config, splits.training)
+    examples, _ = epoch_size(splits.training, config)
+    share = share_of_a_batch(record, min(config.batch_size, examples), team)
+    resuming = config.if_exists == "resume"
+    state = team.by_first(lambda: resume.find(record, method, team.say) if resuming else None)
+    team.say(words.found(record, dataset.expected))
     if state and state.record.finished:
-        team.say(
-            f"{record.folder}: this run was finished on {state.record.finished}; its adapter is loaded"
-        )
-        resume.set_parameters(model, state.kept)
+        finished = f"this run was finished on {state.record.finished}"
+        team.say(f"{record.folder}: {finished}; its adapter is loaded")
+        with model.turn():
+            resume.set_parameters(method, state.kept)
         return state.record
     for split in filter(None, splits):
         split.require_media()
+    run = Run(model, name, splits, config, state or RunState(record), team, share)
 
     # only the first process writes, and no other run may write into this folder
     with resume.writing(record.folder) if team.first else nullcontext():
-        if config.micro_batch == "auto":
-            planned = plan(model, dataset, config, team)
-            team.say(str(planned))
-            config = replace(config, micro_batch=min(team.everyones(planned.pairs)))
         try:
-            run = Run(model, splits, config, state or RunState(record), team)
-            if team.first and config.if_exists == "replace":  # only now that nothing is missing
-                for path in resume.own_files(record.folder):
-                    path.unlink(missing_ok=True)
+            run.begin()
             run.epochs(on_epoch)
-            # the kept epoch's adapter is evaluated once, and stays in the model
-            record = run.state.record
-            resume.set_parameters(model, run.state.kept)
-            record.encoded = encode(model, splits.final, config, run.pixels, team)
-            record.metrics = evaluate(
-                model, splits.final, config, team=team, encoded=record.encoded
-            )
+            run.evaluate_kept()
         finally:
-            model.eval()
-            precision.restore(model)
-        record.seconds = round(sum(entry["seconds"] for entry in record.history), 2)
-        record.stamp(model.device).hardware |= {"processes": team.count}
-        if team.first:
-            model.save_adapter(record.folder, model.active, record)
-            draw_curve(record)
-            record.save(record.folder)
-    return record
+            with model.turn():
+                model.eval()
+                precision.restore(model)
+            left = weights_digest(method.parameters())
+            resume.LEFT[method] = (record.folder.absolute(), left)
+        return run.finish()
 
 
-def check_processes(record: RunRecord, splits: Splits, config: TrainConfig, team: Team) -> None:
-    """Raise ValueError if the processes have different runs, or a batch has fewer pairs than
+def share_of_a_batch(record: RunRecord, pairs: int, team: Team) -> int:
+    """Return how many of a batch's pairs one process has at most.
+
+    Raises ValueError if the processes have different runs, or a batch has fewer pairs than
     processes.
     """
     if differing := resume.differences(team.by_first(lambda: record), record):
         raise ValueError(f"process {team.number} has another run than process 0: {differing}")
-    pairs = min(config.batch_size, epoch_size(splits.training, config)[0])
     if pairs < team.count:
         remedy = "each needs one; use a larger batch_size, or fewer processes"
         raise ValueError(f"a batch of {pairs} pairs for {team.count} processes: {remedy}")
     if team.count > 1:
         team.say(f"{team.count} processes share each batch of {pairs} pairs")
+    return -(-pairs // team.count)
 
 
+@dataclass
 class Run:
-    """One run, with what its epochs share; `state` is kept from epoch to epoch and saved to disk."""
+    """One run, with what its epochs share; `state` is kept from epoch to epoch and saved."""
 
-    def __init__(
-        self,
-        model: RetrievalModel,
-        splits: Splits,
-        config: TrainConfig,
-        state: RunState,
-        team: Team,
-    ) -> None:
-        self.model, self.splits, self.config, self.state, self.team = (
-            model,
-            splits,
-            config,
-            state,
-            team,
-        )
-        self.pixels = Pixels(model.processor, config)
-        self.ids, cut = model.tokenize(splits.training.captions, config.max_words)
+    model: RetrievalModel
+    name: str  # of the adapter that is trained
+    splits: Splits
+    config: TrainConfig
+    state: RunState
+    team: Team
+    pairs: int  # of a step in this process that are in memory at once; fewer once memory runs out
+
+    def __post_init__(self) -> None:
+        self.method = self.model.get_adapter(self.name)
+        self.pixels = Pixels(self.model.processor, self.config)
+        captions = self.splits.training.captions
+        self.ids, cut = self.model.tokenize(captions, self.config.max_words)
         if cut:
-            team.say(
-                f"{cut:,} of {len(self.ids):,} captions were cut to {self.ids.shape[1]} tokens"
-            )
-        self.optimizer = precision.prepare(model, config)
-        if state.last:
-            done, steps = len(state.record.history), len(state.epoch.losses)
-            where = f"epoch {done} and {steps} steps of {config.epochs} epochs"
-            team.say(f"{state.record.folder}: resumed after {where}")
-            resume.set_parameters(model, state.last)
-            self.optimizer.load_state_dict(state.optimizer)
-        elif team.count > 1:  # all start from the first process's adapter
-            resume.set_parameters(model, team.by_first(lambda: resume.copy_parameters(model)))
+            length = self.ids.shape[1]
+            self.team.say(f"{cut:,} of {len(captions):,} captions were cut to {length} tokens")
+        self.tokens: dict[str, tuple[Tensor, int]] = {}  # of what is evaluated, by split
+
+    def begin(self) -> None:
+        """Choose the micro-batch, put the model into its precision, and load what was saved."""
+        config, state, team = self.config, self.state, self.team
+        if isinstance(config.micro_batch, int):
+            self.pairs = min(config.micro_batch, self.pairs)
+        with own_turn(self.model, self.name):
+            if config.micro_batch == "auto":
+                planned = plan_of(self.model, self.splits.training, self.ids, self.pixels, team)
+                team.say(str(planned))
+                self.pairs = min(team.everyones(planned.pairs))
+            self.optimizer = precision.prepare(self.model, config)
+            if state.last:
+                where = f"epoch {len(state.record.history)} and {len(state.epoch.losses)} steps"
+                team.say(f"{state.record.folder}: resumed after {where} of {config.epochs} epochs")
+                resume.set_parameters(self.method, state.last)
+                self.optimizer.load_state_dict(state.optimizer)
+                state.last, state.optimizer = [], {}  # the model and the optimiser hold them now
+            elif team.count > 1:  # all start from the first process's adapter
+                first = team.by_first(lambda: resume.copy_parameters(self.method))
+                resume.set_parameters(self.method, first)
+        if team.first and config.if_exists == "replace":  # only now that nothing is missing
+            for path in resume.own_files(state.record.folder):
+                path.unlink(missing_ok=True)
 
     def epochs(self, on_epoch: Callable[[RunRecord], None] | None) -> None:
-        """Run the epochs that are left; after each, save `last/`, a new `best/` and the checkpoint."""
-        model, state, record = self.model, self.state, self.state.record
-        with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
-            for epoch in range(len(record.history), self.config.epochs):
-                entry = self.epoch(epoch)
-                if (watched := self.splits.watched) is not None:
-                    entry["validation"] = evaluate(
-                        model, watched, self.config, self.pixels, 0, self.team
-                    )
-                    said = f"epoch {epoch + 1}: loss {entry['loss']:.3f}"
-                    self.team.say(f"{said}, {sentence(entry['validation'], record)}")
-                record.history.append(entry)
-                state.epoch = EpochState()
-                best = best_epoch(record.history, self.config.select_by)
-                record.selected_epoch = epoch + 1 if record.select_on == "last" else best
-                if best == epoch + 1:
-                    state.best = resume.copy_parameters(model)
-                self.save("best", "last") if best == epoch + 1 else self.save("last")
-                if on_epoch and self.team.first:
-                    on_epoch(record)
+        """Run the epochs that are left; after each, save `last/`, a new `best/`, the checkpoint."""
+        state = self.state
+        record = state.record
+        for epoch in range(len(record.history), self.config.epochs):
+            entry = self.epoch(epoch)
+            if self.splits.watched:
+                entry["validation"] = self.evaluate(self.splits.watched, samples=0)
+                found = words.sentence(entry["validation"], record)
+                self.team.say(f"epoch {epoch + 1}: loss {entry['loss']:.3f}, {found}")
+            record.history.append(entry)
+            state.epoch = EpochState()
+            best = best_epoch(record.history, self.config.select_by)
+            record.selected_epoch = epoch + 1 if record.select_on == "last" else best
+            if best == epoch + 1:
+                state.best = resume.copy_parameters(self.method)
+                self.save("best", "last")
+            else:
+                self.save("last")
+            if on_epoch and self.team.first:
+                on_epoch(record)
 
     def epoch(self, epoch: int) -> dict:
         """Train on the batches of an epoch (from 0) that are left; returns its entry for the
@@ -182,79 +206,66 @@ class Run:
         A checkpoint is written every `CHECKPOINT_SECONDS`, and when the run stops: for a loss that
         is not finite, media that cannot be read, too little memory, Ctrl-C or SIGTERM.
         """
-        config, training, team, part = (
-            self.config,
-            self.splits.training,
-            self.team,
-            self.state.epoch,
-        )
-        order, folder = epoch_batches(training, config, epoch), self.state.record.folder
-        done, total = len(part.losses), config.epochs * len(order)
+        config, training, part = self.config, self.splits.training, self.state.epoch
+        order = epoch_batches(training, config, epoch)
+        done = len(part.losses)
+        total = config.epochs * len(order)
         every = max(1, len(order) // CURVE_POINTS)  # steps per point of the curve
 
         # the workers read batches ahead; each process reads its own share of each batch
-        shares = [team.own(batch) for batch in order[done:]]
+        shares = [self.team.own(batch) for batch in order[done:]]
         batches = read_batches(training, self.ids, self.pixels, shares, config.workers)
-        bar = team.bar(
-            batches, f"epoch {epoch + 1}/{config.epochs}", total=len(order), initial=done
-        )
+        title = f"epoch {epoch + 1}/{config.epochs}"
+        bar = self.team.bar(batches, title, total=len(order), initial=done)
         saved = time.perf_counter()
         start = saved - part.seconds
-        self.model.train()
-        with bar, Stopping(team.say) as stopping:
-            try:
-                for step, batch in enumerate(bar, start=epoch * len(order) + done):
-                    rate = config.lr * optim.rate_factor(
-                        config.optimizer, step, total, config.warmup
-                    )
-                    loss = self.step(step, batch, rate)
+        with bar, Stopping(self.team.say) as stopping, self.saved_on_error(order, stopping):
+            for step, batch in enumerate(bar, start=epoch * len(order) + done):
+                factor = optim.rate_factor(config.optimizer, step, total, config.warmup)
+                rate = config.lr * factor
+                loss = self.step(step, batch, rate)
 
-                    # the step is complete, so from here on it counts
-                    part.losses.append(loss)
-                    part.seconds = round(time.perf_counter() - start, 3)
-                    if len(part.losses) % every == 0:
-                        part.curve.append(
-                            [step + 1, round(sum(part.losses[-every:]) / every, 5), rate]
-                        )
-                    bar.set_postfix(loss=f"{loss:.3f}", rate=f"{rate:.1e}", refresh=False)
+                # the step is complete, so from here on it counts
+                part.losses.append(loss)
+                part.seconds = round(time.perf_counter() - start, 3)
+                if len(part.losses) % every == 0:
+                    mean = sum(part.losses[-every:]) / every
+                    part.curve.append([step + 1, round(mean, 5), rate])
+                bar.set_postfix(loss=f"{loss:.3f}", rate=f"{rate:.1e}", refresh=False)
 
-                    # a signal to one process stops all after the same step
-                    stopping.asked = max(team.everyones(stopping.asked))
-                    if stopping.asked:
-                        break
-                    if time.perf_counter() - saved >= CHECKPOINT_SECONDS:
-                        self.save("last")
-                        saved = time.perf_counter()
-            except (MediaError, MemoryError, NotFinite, Stopped) as error:
-                sound = all(p.isfinite().all() for p in self.model.trainable_parameters())
-                if sound:  # the steps before this one are complete
+                # a signal to one process stops all after the same step
+                stopping.asked = max(self.team.everyones(stopping.asked))
+                if stopping.asked:
+                    break
+                if time.perf_counter() - saved >= CHECKPOINT_SECONDS:
                     self.save("last")
-                # a worker, or another process, may get the signal too
-                stopping.end_if_asked(folder)
-                if not isinstance(error, NotFinite):
-                    raise
-                items = [
-                    training.items[i].id for i in training.text_to_item[order[len(part.losses)]][:8]
-                ]
-                kept = (
-                    "the adapter before this step is in" if sound else "it had diverged before; see"
-                )
-                hint = f"another lr is another run: give it another name; {kept} {folder / 'last'}"
-                said = (
-                    f"step {step + 1}: {error}; {hint}; the batch begins with: {', '.join(items)}"
-                )
-                raise NotFinite(said) from error
+                    saved = time.perf_counter()
             if stopping.asked or self.splits.watched:  # the evaluation may take long, or fail
                 self.save("last")
+            stopping.end_if_asked(self.state.record.folder)
+        mean = sum(part.losses) / len(part.losses)
+        entry = {"epoch": epoch + 1, "steps": len(part.losses), "loss": mean}
+        return entry | {"seconds": part.seconds, "curve": part.curve}
+
+    @contextmanager
+    def saved_on_error(self, order: list[Tensor], stopping: Stopping) -> Iterator[None]:
+        """If a step fails, save the steps before it; `order`: the batches of the epoch."""
+        try:
+            yield
+        except (MediaError, MemoryError, NotFinite, Stopped) as error:
+            folder = self.state.record.folder
+            sound = all(one.isfinite().all() for one in self.method.parameters())
+            if sound:  # the steps before this one are complete
+                self.save("last")
+            # a worker, or another process, may get the signal too
             stopping.end_if_asked(folder)
-        mean, done = sum(part.losses) / len(part.losses), len(part.losses)
-        return {
-            "epoch": epoch + 1,
-            "steps": done,
-            "loss": mean,
-            "seconds": part.seconds,
-            "curve": part.curve,
-        }
+            if not isinstance(error, NotFinite):
+                raise
+            done = len(self.state.epoch.losses)
+            training = self.splits.training
+            items = [training.items[i].id for i in training.text_to_item[order[done]][:8]]
+            step = len(self.state.record.history) * len(order) + done + 1
+            raise NotFinite(words.not_finite(error, step, items, sound, folder)) from error
 
     def step(self, step: int, batch: Batch, rate: float) -> float:
         """Do one update and return the loss. If memory runs out, halve the micro-batch and try
@@ -262,40 +273,57 @@ class Run:
 
         Raises MemoryError if not even one pair fits.
         """
-        while True:
-            # dropout depends only on seed, step and process, so a resumed run draws the same
-            # numbers
-            numbers = [self.config.seed, step, self.team.number]
-            torch.manual_seed(
-                int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1
-            )
-            try:
+        # dropout depends only on seed, step and process, so a resumed run draws the same numbers
+        numbers = np.random.SeedSequence([self.config.seed, step, self.team.number])
+        seed = int(numbers.generate_state(1, np.uint64)[0]) >> 1
+        device = self.model.device
+
+        def attempt(pairs: int) -> float:
+            config = replace(self.config, micro_batch=pairs)
+            with own_turn(self.model, self.name, training=True), seeded(device, seed):
                 with self.team.agree_on_memory():
-                    batch = batch.to(self.model.device)
+                    here = batch.to(device)
                     if step == 0 and self.model.family.norm:
-                        self.team.say(norms(self.model, batch, self.config))
-                return train_step(self.model, self.optimizer, batch, rate, self.config, self.team)[
-                    0
-                ]
-            except MemoryError as error:
-                largest = max(self.team.everyones(len(batch.input_ids)))
-                pairs = min(self.config.micro_batch or largest, largest)
-                if pairs == 1:
-                    hint = "set checkpoint_activations=True, or fewer max_frames"
-                    raise MemoryError(f"one pair at once does not fit ({error}); {hint}") from error
-            less = (pairs + 1) // 2
-            self.config = replace(self.config, micro_batch=less)
-            self.team.say(f"out of memory with {pairs} pairs at once; going on with {less}")
-            torch.cuda.empty_cache()  # does nothing without a GPU
+                        self.team.say(norms(self.model, here, config))
+                return train_step(self.model, self.optimizer, here, rate, config, self.team)[0]
+
+        self.pairs, loss = until_it_fits(self.pairs, attempt, self.team.say)
+        return loss
 
     def save(self, *places: str) -> None:
         """Write the adapter into the folders `places` of the run, and the checkpoint."""
-        state, method = self.state, self.model.get_adapter(self.model.active)
-        state.last, state.optimizer = (
-            resume.copy_parameters(self.model),
-            self.optimizer.state_dict(),
-        )
         if self.team.first:
+            record = self.state.record
             for place in places:
-                write_adapter(method, state.record.folder / place, state.record.backbone)
-            state.save()
+                write_adapter(self.method, record.folder / place, record.backbone)
+            last = resume.copy_parameters(self.method)
+            self.state.save(last, self.optimizer.state_dict())
+
+    def evaluate(self, split: RetrievalDataset, samples: int = 10_000) -> dict:
+        """Return the metrics of the run's adapter on a split, and keep its embeddings."""
+        model, config, team, name = self.model, self.config, self.team, split.split
+        with own_turn(model, self.name):
+            if name not in self.tokens:
+                self.tokens[name] = model.tokenize(split.captions, config.max_words)
+            self.encoded = encode(model, split, config, self.pixels, team, self.tokens[name])
+            return evaluate(model, split, config, samples=samples, team=team, encoded=self.encoded)
+
+    def evaluate_kept(self) -> None:
+        """Evaluate the kept epoch's adapter, once; it stays in the model."""
+        record = self.state.record
+        with self.model.turn():
+            if record.select_on != "last":
+                resume.set_parameters(self.method, self.state.best)
+            record.metrics = self.evaluate(self.splits.final)
+        record.encoded = self.encoded
+
+    def finish(self) -> RunRecord:
+        """Write the adapter, its card, the record and the curve; returns the record."""
+        record = self.state.record
+        record.seconds = round(sum(entry["seconds"] for entry in record.history), 2)
+        record.stamp(self.model.device).hardware |= {"processes": self.team.count}
+        if self.team.first:
+            self.model.save_adapter(record.folder, self.name, record)
+            words.draw_curve(record)
+            record.save(record.folder)
+        return record

@@ -7,9 +7,11 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -22,8 +24,9 @@ from .devices import ALONE, Team
 from .reading import Batch, Pixels, read_batches
 from .resume import copy_parameters, set_parameters
 from .splits import choose_splits, describe_epoch, epoch_batches
-from .step import batch_gradient, random_state, recomputed, set_random_state
+from .step import batch_gradient, own_turn, recomputed, seeded
 
+T = TypeVar("T")
 GIB = 2**30
 EVEN = ("cpu",)  # devices that take the same time for each pair
 SPARE = 0.9  # share of the free memory that a run may take
@@ -50,7 +53,8 @@ class Plan:
         each = f" in each of {self.processes} processes" if self.processes > 1 else ""
         memory = "unknown" if self.free is None else f"{self.free:.1f} GiB free"
         said = (
-            f"plan on {self.device}: {self.steps:,} steps of {self.batch} pairs, {self.pairs} at once{each}; "
+            f"plan on {self.device}: {self.steps:,} steps of {self.batch} pairs, "
+            f"{self.pairs} at once{each}; "
             f"{self.step_seconds:.2f} s a step, {self.steps * self.step_seconds / 3600:.1f} h; "
             f"{self.peak:.1f} GiB a step, {memory}"
         )
@@ -68,56 +72,66 @@ def plan(
     """Measure small steps of a run on the train split `dataset`, and return what the whole run
     needs.
 
-    Each pair counts with the memory that a second pair adds to one. A CPU takes the same time for
-    each pair. A GPU takes as long for a few as for many, so on a GPU as many are timed as will be
-    in memory at once. The model and the random state are restored at the end. In a `team` memory
-    and time are for the share of one process. Raises ValueError as `cma.train`.
+    The model and the random state are restored at the end. In a `team` memory and time are for the
+    share of one process. Raises ValueError as `cma.train`.
     """
+    precision.check_training(model, config)
     training = choose_splits(dataset, config).training
     describe_epoch(training, config)  # raises the errors of a run
-    order = epoch_batches(training, config, 0)
-    share = -(-len(order[0]) // team.count)
     ids, _ = model.tokenize(training.captions, config.max_words)
-    pixels = Pixels(model.processor, config)
+    return plan_of(model, training, ids, Pixels(model.processor, config), team)
+
+
+def plan_of(
+    model: RetrievalModel, training: RetrievalDataset, ids: Tensor, pixels: Pixels, team: Team
+) -> Plan:
+    """Return the plan of a run on `training`, whose captions have the tokens `ids` [T, L].
+
+    Each pair counts with the memory that a second pair adds to one. A CPU takes the same time for
+    each pair. A GPU takes as long for a few as for many, so on a GPU as many are timed as will be
+    in memory at once.
+    """
+    config = pixels.config
+    order = epoch_batches(training, config, 0)
+    share = -(-len(order[0]) // team.count)  # the most that one process has
+    wanted = min(share, config.micro_batch if isinstance(config.micro_batch, int) else share)
     two = next(read_batches(training, ids, pixels, [order[0][:2]], workers=0)).to(model.device)
     whole = replace(config, micro_batch=None)
-    before, random, training_mode = (
-        copy_parameters(model),
-        random_state(model.device),
-        model.training,
-    )
-    precision.prepare(model, whole)
-    model.train()
-    try:
-        # memory: the pairs with their activations, normalised, and the whole share as it is read
-        one_pair, _ = measure(model, two.part(slice(1)), whole)
-        two_pairs, seconds = measure(model, two, whole)
-        step_seconds = share / 2 * seconds
-        pixels, trained = (
-            two.frames[0].numel(),
-            sum(p.numel() for p in model.trainable_parameters()),
-        )
-        each = max(two_pairs - one_pair, 1.0) + 4 * pixels
-        # with gradient and both means
-        fixed = max(one_pair - each, 0.0) + share * pixels + 12 * trained
-        free = free_memory(model.device, team)
-        fitting = share if free is None else max(0, min(share, int((SPARE * free - fixed) // each)))
-        pairs = max(
-            1, min(share, fitting if config.micro_batch == "auto" else config.micro_batch or share)
-        )
+    name = model.active
+    with own_turn(model, name, training=True), seeded(model.device, config.seed):
+        method = model.get_adapter(name)
+        before = copy_parameters(method)
+        precision.prepare(model, whole)
+        try:
+            # memory: the pairs with their activations, normalised, and the whole share as it is
+            # read; the trained parameters with their gradient and both means
+            one_pair, _ = measure(model, two.part(slice(1)), whole)
+            two_pairs, seconds = measure(model, two, whole)
+            numbers = two.frames[0].numel()
+            trained = sum(parameter.numel() for parameter in method.parameters())
+            each = max(two_pairs - one_pair, 1.0) + 4 * numbers
+            fixed = max(one_pair - each, 0.0) + share * numbers + 12 * trained
+            free = free_memory(model.device, team)
 
-        # time: in micro-batches each pair is embedded twice
-        at_once = 1 if model.device.type in EVEN else max(1, min(pairs, fitting))
-        rows, part = (max(2, at_once), None) if pairs == share else (2 * at_once, at_once)
-        with suppress(MemoryError):  # they need more than the two pairs suggested
-            timed = two.part(torch.arange(rows) % 2)
-            step_seconds = share / rows * measure(model, timed, replace(whole, micro_batch=part))[1]
-    finally:
-        precision.restore(model)
-        model.train(training_mode)
-        model.zero_grad(set_to_none=True)
-        set_random_state(model.device, random)
-        set_parameters(model, before)  # half precision has rounded them
+            def seconds_of(pairs: int) -> float:
+                """Time a step with so many pairs at once. Raises MemoryError if they do not fit."""
+                if free is not None and fixed + pairs * each > SPARE * free:
+                    raise MemoryError("the device has no room for them")
+                at_once = 1 if model.device.type in EVEN else pairs
+                part = None if pairs == share else at_once  # each pair is then embedded twice
+                rows = 2 * at_once if part else max(2, at_once)
+                timed = two.part(torch.arange(rows) % 2)
+                return share / rows * measure(model, timed, replace(whole, micro_batch=part))[1]
+
+            fitting = 0
+            step_seconds = share / 2 * seconds
+            with suppress(MemoryError):  # not even one pair fits
+                fitting, step_seconds = until_it_fits(wanted, seconds_of)
+        finally:
+            precision.restore(model)
+            model.zero_grad(set_to_none=True)
+            set_parameters(method, before)  # half precision has rounded them
+    pairs = max(1, fitting) if config.micro_batch == "auto" else wanted
     return Plan(
         device=str(model.device),
         batch=len(order[0]),
@@ -129,6 +143,27 @@ def plan(
         fitting=fitting,
         processes=team.count,
     )
+
+
+def until_it_fits(
+    pairs: int, attempt: Callable[[int], T], say: Callable[[str], None] = str
+) -> tuple[int, T]:
+    """Return (pairs, `attempt(pairs)`), with half as many pairs at once whenever memory runs out.
+
+    A plan and each step of a run find in this way how many fit. Raises MemoryError if not even one
+    pair does.
+    """
+    while True:
+        try:
+            return pairs, attempt(pairs)
+        except MemoryError as error:
+            if pairs == 1:
+                hint = "set checkpoint_activations=True, or fewer max_frames"
+                raise MemoryError(f"one pair at once does not fit ({error}); {hint}") from error
+        less = (pairs + 1) // 2
+        say(f"out of memory with {pairs} pairs at once; going on with {less}")
+        torch.cuda.empty_cache()  # does nothing without a GPU
+        pairs = less
 
 
 def measure(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[int, float]:

@@ -13,6 +13,7 @@ TF32.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
@@ -36,6 +37,13 @@ def prepare(model: RetrievalModel, config: TrainConfig) -> torch.optim.Optimizer
     has two groups, weights with decay and biases without. Raises ValueError if no adapter is
     active, for a method that cannot be trained in this precision or at this scale, and for a loss
     that the backbone cannot use.
+
+    >>> import cma
+    >>> model = cma.RetrievalModel.from_pretrained("mini")
+    >>> _ = model.add_adapter("mine", cma.AdapterConfig())
+    >>> optimizer = cma.training.prepare(model, cma.TrainConfig(weight_decay=0.1))
+    >>> [(len(group["params"]), group["weight_decay"]) for group in optimizer.param_groups]
+    [(5, 0.1), (5, 0.0)]
     """
     check_training(model, config)
     restore(model)
@@ -57,10 +65,12 @@ def check_training(model: RetrievalModel, config: TrainConfig) -> None:
     """Raise ValueError, as `prepare`, if no adapter is active or the active one cannot be trained
     so.
     """
+    if not isinstance(model, RetrievalModel):
+        found = type(model).__name__
+        raise TypeError(f"expected a cma.RetrievalModel(clip, processor), not {found}")
     if not isinstance(config, TrainConfig):
-        raise TypeError(
-            f"expected a cma.TrainConfig, such as recipe(name).train_config(), not {config!r}"
-        )
+        wanted = "expected a cma.TrainConfig, such as recipe(name).train_config()"
+        raise TypeError(f"{wanted}, not {reprlib.repr(config)}")
     if model.active is None:
         raise ValueError(
             "no adapter is active: model.add_adapter(name, config), or model.set_adapter(name)"

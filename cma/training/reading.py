@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader
 from transformers import CLIPProcessor
 
 from ..config import TrainConfig
-from ..data import Item, RetrievalDataset
-from ..media import MediaError, read_media, to_pixels
+from ..data import RetrievalDataset
+from ..media import MediaError, normalized, read_media, to_pixels
 from ..model import RetrievalModel
 
 
@@ -69,28 +69,25 @@ class Pixels:
         F is 1 for pictures and `max_frames` for clips; a shorter clip is padded with black frames
         that have mask 0. Raises `cma.media.MediaError` naming a file that cannot be read.
         """
-        clips = [self._frames(dataset, dataset.items[index]) for index in indices]
-        most = 1 if dataset.kind == "image" else self.config.max_frames
-        frames = torch.zeros(len(clips), most, *clips[0].shape[1:], dtype=torch.uint8)
-        mask = torch.zeros(len(clips), most, dtype=torch.long)
-        for row, clip in enumerate(clips):
-            frames[row, : len(clip)] = clip
-            mask[row, : len(clip)] = 1
-        return frames, mask
+        config, clips = self.config, []
+        for item in map(dataset.items.__getitem__, indices):
+            part = (dataset.path(item), item.start, item.end)
+            frames = self.cache.get(part)
+            if frames is None:
+                path, *seconds = part
+                pictures = read_media(path, dataset.kind, config.max_frames, config.fps, *seconds)
+                as_read = {"do_rescale": False, "do_normalize": False}
+                frames = to_pixels(pictures, self.image_processor, **as_read).to(torch.uint8)
+            if config.cache:
+                self.cache[part] = frames
+            clips.append(frames)
 
-    def _frames(self, dataset: RetrievalDataset, item: Item) -> Tensor:
-        """Return the item's frames [F, 3, H, W], resized and cropped, uint8."""
-        part = path, start, end = dataset.path(item), item.start, item.end
-        if part in self.cache:
-            return self.cache[part]
-        pictures = read_media(
-            path, dataset.kind, self.config.max_frames, self.config.fps, start, end
-        )
-        frames = to_pixels(pictures, self.image_processor, do_rescale=False, do_normalize=False)
-        frames = frames.to(torch.uint8)
-        if self.config.cache:
-            self.cache[part] = frames
-        return frames
+        most = 1 if dataset.kind == "image" else config.max_frames
+        lengths = torch.tensor([len(clip) for clip in clips])
+        padded = torch.zeros(len(clips), most, *clips[0].shape[1:], dtype=torch.uint8)
+        for row, clip in zip(padded, clips, strict=True):
+            row[: len(clip)] = clip
+        return padded, (torch.arange(most) < lengths[:, None]).long()
 
 
 def load_media(
@@ -168,11 +165,9 @@ def model_frames(model: RetrievalModel, frames: Tensor, mask: Tensor) -> Tensor:
     Frames with mask 0 become zeros; float frames are taken as they are. Raises ValueError for uint8
     frames and a model without processor.
     """
-    frames, mask = frames.to(model.device), mask.to(model.device)
+    frames = frames.to(model.device)
     if frames.dtype != torch.uint8:
         return frames
-    processor = model.of_processor("image_processor")
-    mean = torch.tensor(processor.image_mean, device=model.device).view(3, 1, 1)
-    std = torch.tensor(processor.image_std, device=model.device).view(3, 1, 1)
-    normal = (frames * processor.rescale_factor - mean) / std
-    return normal.masked_fill(~mask.bool()[..., None, None, None], 0.0)
+    padding = ~mask.to(model.device).bool()[..., None, None, None]
+    ready = normalized(frames, model.of_processor("image_processor"))
+    return ready.masked_fill(padding, 0.0)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import hashlib
 import json
 import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import Any, Literal
 import torch
 import transformers
 from pydantic import PositiveInt
+from torch import Tensor
 
 from .. import __version__
 from ..backbone import identity
@@ -55,6 +58,7 @@ class RunRecord:
     train_items: int = 0
     held_out_items: int = 0  # training items kept back for validation
     data_digest: str = ""  # of the training items' ids and captions
+    initial_digest: str = ""  # of the weights before the first step; empty in older records
     epoch_counts: str = ""  # what an epoch counts, in words
     steps_per_epoch: int = 0
     total_steps: int = 0
@@ -119,8 +123,11 @@ class RunRecord:
             folder=Path(config.runs_dir).expanduser() / config.name,
         )
         if training is not None:
-            record.select_on, record.data_digest = config.select_on, digest(training)
-            record.train_items, record.held_out_items = len(training), len(dataset) - len(training)
+            record.select_on = config.select_on
+            record.data_digest = digest(training)
+            record.initial_digest = weights_digest(trained)
+            record.train_items = len(training)
+            record.held_out_items = len(dataset) - len(training)
             record.epoch_counts = describe_epoch(training, config)
             record.steps_per_epoch = epoch_size(training, config)[1]
             record.total_steps = config.epochs * record.steps_per_epoch
@@ -129,7 +136,9 @@ class RunRecord:
     def stamp(self, device: torch.device) -> RunRecord:
         """Fill in time, hardware, versions, commit and peak memory as they are now."""
         self.finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        self.hardware, self.versions, self.commit = hardware(device), versions(), commit()
+        self.hardware = hardware(device)
+        self.versions = versions()
+        self.commit = commit()
         self.peak_memory_gib, self.peak_memory_of = peak_memory(device)
         return self
 
@@ -137,6 +146,8 @@ class RunRecord:
         """Return the text of `run.json`."""
         content = dataclasses.asdict(dataclasses.replace(self, encoded=None))  # or it is copied
         del content["folder"], content["encoded"]
+        if not self.initial_digest:
+            del content["initial_digest"]
         content |= {"trained_percent": round(self.trained_percent, 4), "label": self.label}
         return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
@@ -157,6 +168,14 @@ class RunRecord:
         record = read_json(path, cls, "; expected a run record as cma.train writes it")
         record.folder = path.parent
         return record
+
+
+def weights_digest(tensors: Iterable[Tensor]) -> str:
+    """Return a short hash of weights, in order: equal for equal values, in any precision."""
+    digest = hashlib.sha256()
+    for one in tensors:
+        digest.update(one.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def hardware(device: torch.device) -> dict:
@@ -191,7 +210,7 @@ def commit() -> str | None:
 
 
 def peak_memory(device: torch.device) -> tuple[float | None, str]:
-    """Return (peak GiB or None, of what): of the "gpu", or of the "process" since it was started."""
+    """Return (peak GiB or None, of what): of the "gpu", or of the "process" since its start."""
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 2**30, 3), "gpu"
     try:
@@ -200,16 +219,6 @@ def peak_memory(device: torch.device) -> tuple[float | None, str]:
         return None, "process"
     unit = 1 if sys.platform == "darwin" else 1024
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 3), "process"
-
-
-def draw_curve(record: RunRecord) -> None:
-    """Write `curve.png` into the record's folder; without matplotlib print one line instead."""
-    try:
-        from ..plots import save, training_curve
-    except ImportError as error:
-        print(f"{record.folder}: no curve.png is drawn ({error})")
-    else:
-        save(training_curve(record), record.folder / "curve.png")
 
 
 def best_epoch(history: list[dict], by: str = "R@1") -> int:
@@ -221,18 +230,3 @@ def best_epoch(history: list[dict], by: str = "R@1") -> int:
     evaluated = [entry["validation"] for entry in history]
     recalls = [one["mR"] if by == "mR" else one["text_to_visual"][by] for one in evaluated]
     return 1 + recalls.index(max(recalls))
-
-
-def sentence(metrics: dict, record: RunRecord) -> str:
-    """Return one line about an evaluation: R@1 in both directions, with intervals if they were
-    drawn.
-    """
-    recalls = []
-    names = {"text_to_visual": f"text-to-{record.kind}", "visual_to_text": f"{record.kind}-to-text"}
-    for direction, name in names.items():
-        drawn = metrics["intervals"].get(direction)
-        interval = " [{:.1f}, {:.1f}]".format(*drawn["R@1"]) if drawn else ""
-        recalls.append(f"{name} {metrics[direction]['R@1']:.1f}{interval}")
-    split = metrics["split"] + (f" {record.label}" if record.select_on == "test" else "")
-    counts = f"({metrics['texts']:,} texts, {metrics['items']:,} items)"
-    return f"{split} R@1 in %: {', '.join(recalls)} {counts}"

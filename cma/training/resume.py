@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import torch
 from filelock import FileLock, Timeout
@@ -18,10 +19,15 @@ from ..checkpoints import CONFIG, WEIGHTS
 from ..config import NO_EFFECT
 from ..files import parse_json, write_whole
 from ..media import MediaError
-from .record import RunRecord
+from .record import RunRecord, weights_digest
 
 CHECKPOINT, LOCK = "checkpoint.pt", ".run.lock"
 ROOM = 2**20  # bytes that a disk must have free at the start
+
+
+# adapters of this process, with the folder of the run that trained each last and the digest of the
+# weights that it left there: the same call may go on from them
+LEFT: WeakKeyDictionary[nn.Module, tuple[Path, str]] = WeakKeyDictionary()
 
 
 @dataclass
@@ -35,8 +41,8 @@ class EpochState:
 
 @dataclass
 class RunState:
-    """The record so far, the trained parameters now and after the best epoch, and the optimiser's
-    state.
+    """The record so far, the trained parameters after the best epoch, and, only while they are
+    read, those after the last step and the optimiser's state.
     """
 
     record: RunRecord
@@ -47,32 +53,32 @@ class RunState:
 
     @property
     def kept(self) -> list[Tensor]:
-        """The parameters that `select_on` chooses."""
+        """The parameters of a finished run that `select_on` chooses."""
         return self.last if self.record.select_on == "last" else self.best
 
-    def save(self) -> None:
+    def save(self, last: list[Tensor], optimizer: dict) -> None:
         """Write the checkpoint into the record's folder, whole or not at all."""
         content = io.BytesIO()  # if torch wrote the file, a full disk would be no OSError
-        torch.save(
-            vars(self) | {"record": self.record.to_json(), "epoch": asdict(self.epoch)}, content
-        )
+        now = {"record": self.record.to_json(), "epoch": asdict(self.epoch)}
+        torch.save(vars(self) | now | {"last": last, "optimizer": optimizer}, content)
         write_whole(self.record.folder / CHECKPOINT, content.getvalue())
 
 
-def find(record: RunRecord) -> RunState | None:
+def find(record: RunRecord, method: nn.Module, say: Callable[[str], None]) -> RunState | None:
     """Return the state of the same run in the record's folder, or None if no run is there.
 
-    Raises ValueError that says what to do, for a checkpoint that cannot be read and for another
-    run.
+    It is the same if settings and data are, and if `method` has the weights that the run began
+    with, or that it left. Raises ValueError that says what to do, for a checkpoint that cannot be
+    read and for another run.
     """
-    folder, checkpoint = record.folder, record.folder / CHECKPOINT
+    folder = record.folder
+    checkpoint = folder / CHECKPOINT
     ways_out = f'choose another name, delete {folder}, or set if_exists="replace"'
     finished = (folder / "run.json").exists()
     if not checkpoint.exists():
         if finished:
-            raise ValueError(
-                f"{folder}: run.json without {CHECKPOINT}, nothing to resume; {ways_out}"
-            )
+            said = f"{folder}: run.json without {CHECKPOINT}, nothing to resume"
+            raise ValueError(f"{said}; {ways_out}")
         return None
     try:
         state = RunState(**torch.load(checkpoint, map_location="cpu", weights_only=True))
@@ -85,6 +91,16 @@ def find(record: RunRecord) -> RunState | None:
         raise ValueError(f"{checkpoint}: {problem}; {ways_out}") from error
     if differing := differences(state.record, record):
         raise ValueError(f"{folder} holds another run ({differing}); {ways_out}")
+
+    # other weights would be lost, or a warm start be taken for a cold one
+    here = record.initial_digest
+    there = state.record.initial_digest
+    known = (there, weights_digest(state.last), weights_digest(state.best))
+    if not there:
+        say(f"{folder}: the run does not say which weights it began with; taken to be these")
+    elif here not in known and LEFT.get(method) != (folder.absolute(), here):
+        said = f"{folder} holds another run (initial weights {there} there, {here} here)"
+        raise ValueError(f'{said}; {ways_out}, or load_adapter("{folder / "last"}", …) to go on')
     if finished:
         state.record = RunRecord.load(folder)
     state.record.folder = folder
@@ -92,7 +108,7 @@ def find(record: RunRecord) -> RunState | None:
 
 
 def differences(there: RunRecord, here: RunRecord) -> str:
-    """Return how two runs differ, as in "lr 0.01 there, 0.5 here"; empty if they are the same run."""
+    """Return how two runs differ, as in "lr 0.01 there, 0.5 here"; empty if they do not."""
     one, other = _same_in_a_run(there), _same_in_a_run(here)
     return "; ".join(
         f"{k} {one.get(k)!r} there, {other[k]!r} here" for k in other if one.get(k) != other[k]
@@ -108,7 +124,7 @@ def _same_in_a_run(record: RunRecord) -> dict:
 
 
 def own_files(folder: Path) -> list[Path]:
-    """Return the files that a run writes into its folder, except its card (README.md) and its lock."""
+    """Return the files that a run writes into its folder, except its card (README.md) and lock."""
     adapters = [
         folder / part / name for part in (".", "best", "last") for name in (CONFIG, WEIGHTS)
     ]
@@ -164,13 +180,13 @@ def require_writable(folder: Path) -> None:
         ) from error
 
 
-def copy_parameters(model: nn.Module) -> list[Tensor]:
-    """Return a copy of the trained parameters, on the CPU."""
-    return [parameter.detach().cpu().clone() for parameter in model.trainable_parameters()]
+def copy_parameters(method: nn.Module) -> list[Tensor]:
+    """Return a copy of a method's parameters, on the CPU."""
+    return [parameter.detach().cpu().clone() for parameter in method.parameters()]
 
 
 @torch.no_grad()
-def set_parameters(model: nn.Module, values: list[Tensor]) -> None:
-    """Set the trained parameters to `values`, in the order of `copy_parameters`."""
-    for parameter, value in zip(model.trainable_parameters(), values, strict=True):
+def set_parameters(method: nn.Module, values: list[Tensor]) -> None:
+    """Set a method's parameters to `values`, in the order of `copy_parameters`."""
+    for parameter, value in zip(method.parameters(), values, strict=True):
         parameter.copy_(value)

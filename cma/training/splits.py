@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import reprlib
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from .. import data
 from ..config import TrainConfig
 from ..data import RetrievalDataset
+from ..files import read_json, read_jsonl
 
 
 class Splits(NamedTuple):
@@ -25,7 +27,7 @@ class Splits(NamedTuple):
 
 
 def choose_splits(dataset: RetrievalDataset, config: TrainConfig) -> Splits:
-    """Return the items of a run on the train split `dataset`.
+    """Return the items of a run on the train split `dataset`; its folder is read once.
 
     `watched` is the split that `select_on` names. For "val" it is `val_items` of the training
     items, held out from training, if the folder has no val split; for "last" it is None. `final` is
@@ -34,25 +36,25 @@ def choose_splits(dataset: RetrievalDataset, config: TrainConfig) -> Splits:
     dataset that is no train split, if there is nothing to evaluate at the end, and for an item
     without captions.
     """
-    if (found := getattr(dataset, "split", repr(dataset))) != "train":
-        said = f"{getattr(dataset, 'name', 'data')}: expected its train split, found {found}"
-        raise ValueError(f'{said}: cma.load_dataset(folder, "train")')
-    present = data.splits(dataset.folder)
+    is_split = isinstance(dataset, RetrievalDataset)
+    if not is_split or dataset.split != "train":
+        found = f"{dataset.name}'s {dataset.split}" if is_split else reprlib.repr(dataset)
+        raise ValueError(f'expected a train split, cma.load_dataset(folder, "train"), not {found}')
 
-    def evaluated(split: str) -> RetrievalDataset:
-        return data.load(dataset.folder, split).subset(config.eval_items, seed=config.seed)
-
-    training, watched = dataset, None
-    if config.select_on == "test" or config.select_on in present:
-        watched = evaluated(config.select_on)
-    elif config.select_on == "val":
+    there = getattr(dataset, "splits", None) or other_splits(dataset)
+    usable = {key: split.subset(config.eval_items, config.seed) for key, split in there.items()}
+    training = dataset
+    watched = usable.get(config.select_on)
+    if config.select_on == "val" and watched is None:
         held_out, training = hold_out(dataset, config.val_items, config.seed)
-        watched = held_out.subset(config.eval_items, seed=config.seed)
+        watched = held_out.subset(config.eval_items, config.seed)
+    if config.select_on == "test" and watched is None:
+        raise ValueError(f"{dataset.folder}: no test split; expected one for select_on='test'")
+
     final = None if config.select_on == "test" else watched
-    if config.report_on == "test" and "test" in present:
-        final = evaluated("test")
-    if final is None and "val" in present:
-        final = evaluated("val")
+    if config.report_on == "test":
+        final = usable.get("test", final)
+    final = final or usable.get("val")
     if final is None:
         hint = 'add a val or test split, or set select_on="val"'
         raise ValueError(f"{dataset.name}: no split to report on; {hint}")
@@ -60,6 +62,23 @@ def choose_splits(dataset: RetrievalDataset, config: TrainConfig) -> Splits:
     for split in filter(None, splits):
         split.require_captions()
     return splits
+
+
+def other_splits(dataset: RetrievalDataset) -> dict[str, RetrievalDataset]:
+    """Return the val and test splits of a train split's folder, those that it has, from one
+    reading.
+    """
+    about = read_json(dataset.folder / "dataset.json", data.About, data.HINT)
+    items = {"val": [], "test": [], "train": []}
+    for _, item in read_jsonl(dataset.folder / "metadata.jsonl", data.Item, data.HINT):
+        items[item.split].append(item)
+    found = {}
+    for split in ("val", "test"):
+        if items[split]:
+            expected = about.counts.get(split, data.Count()).expected
+            own = {"split": split, "items": tuple(items[split]), "expected": expected}
+            found[split] = replace(dataset, **own)
+    return found
 
 
 def hold_out(
@@ -73,8 +92,10 @@ def hold_out(
     ids = sorted(item.id for item in dataset.items)
     n = min(n, len(ids) // 5)
     if n == 0:
-        problem = f"no validation split and {len(ids)} training items, expected at least 5 to hold some out"
-        raise ValueError(f'{dataset.name}: {problem}; use select_on="last" or more items')
+        raise ValueError(
+            f"{dataset.name}: no validation split and {len(ids)} training items, expected at least "
+            '5 to hold some out; use select_on="last" or more items'
+        )
     order = torch.randperm(len(ids), generator=torch.Generator().manual_seed(seed)).tolist()
     chosen = {ids[i] for i in order[:n]}
     held_out = tuple(item for item in dataset.items if item.id in chosen)
@@ -97,21 +118,36 @@ def describe_epoch(dataset: RetrievalDataset, config: TrainConfig) -> str:
     """Return one line: what an epoch counts, how many steps it has and how many steps there are in
     all.
 
-    Raises ValueError for batches of one example, whose loss is always 0.
+    Raises ValueError for batches of one example, and if no pair of the set can be another's
+    negative, as pairs of one item or of one caption are none: the loss would always be 0.
     """
     count, steps = epoch_size(dataset, config)
     size = min(config.batch_size, count)
     if size < 2:
-        batches = f"{count:,} {config.epoch_unit} in batches of {config.batch_size}"
         raise ValueError(
-            f"{dataset.name}: {batches}; one pair has no negatives: expected at least 2"
+            f"{dataset.name}: {count:,} {config.epoch_unit} in batches of {config.batch_size}; "
+            "one pair has no negatives: expected at least 2"
         )
-    pairs = config.epoch_unit == "captions"
-    unit = "(item, caption) pairs, each once" if pairs else "items, one caption each"
+    same = words_of(dataset.captions[0])
+    alike = len(dataset) == 1 or all(words_of(caption) == same for caption in dataset.captions)
+    if alike and config.mask_same_item:
+        raise ValueError(
+            f"{dataset.name}: {len(dataset):,} items, all with one caption or all one: no pair has "
+            "negatives; add items with other captions"
+        )
+    unit = "items, one caption each"
+    if config.epoch_unit == "captions":
+        unit = "(item, caption) pairs, each once"
     return (
-        f"an epoch counts {count:,} {unit}: {steps:,} steps of {size} ({count - steps * size} left over); "
+        f"an epoch counts {count:,} {unit}: {steps:,} steps of {size} "
+        f"({count - steps * size} left over); "
         f"epochs × steps: {config.epochs} × {steps:,} = {config.epochs * steps:,} steps"
     )
+
+
+def words_of(caption: str) -> list[str]:
+    """Return the words of a caption, with case and blanks as the tokenizer reads them."""
+    return caption.lower().split()
 
 
 def epoch_batches(dataset: RetrievalDataset, config: TrainConfig, epoch: int) -> list[Tensor]:

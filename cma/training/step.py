@@ -36,55 +36,65 @@ def train_step(
     config: TrainConfig,
     team: Team = ALONE,
 ) -> tuple[float, float]:
-    """Do one update of the active adapter at the learning rate `rate`.
+    """Do one update of the active adapter at the learning rate `rate`; other threads wait.
 
     Returns (loss before the update, gradient norm before clipping). Raises NotFinite, without an
     update, if one of them is not finite, and MemoryError if the batch does not fit. `team`: see
     `batch_gradient`.
+
+    >>> import torch, cma
+    >>> model = cma.RetrievalModel.from_pretrained("mini")
+    >>> _ = model.add_adapter("mine", cma.AdapterConfig())
+    >>> config = cma.TrainConfig(lr=1e-3)
+    >>> optimizer = cma.training.prepare(model, config)
+    >>> ids, _ = model.tokenize(["a red cat", "two dogs"])
+    >>> frames = torch.rand(2, 1, 3, 96, 96)  # two pictures
+    >>> batch = cma.training.Batch(ids, frames, torch.ones(2, 1), [0, 1])
+    >>> loss, norm = cma.training.train_step(model, optimizer, batch, config.lr, config)
+    >>> loss > 0 and norm > 0
+    True
     """
-    parameters = model.trainable_parameters()
-    if {*parameters} != {one for group in optimizer.param_groups for one in group["params"]}:
-        raise ValueError(
-            "the active adapter is not the optimiser's: call set_adapter, or `prepare` again"
-        )
-    optim.set_rate(optimizer, rate)
+    with model.turn():
+        parameters = model.trainable_parameters()
+        if {*parameters} != {one for group in optimizer.param_groups for one in group["params"]}:
+            raise ValueError(
+                "the active adapter is not the optimiser's: call set_adapter, or `prepare` again"
+            )
+        optim.set_rate(optimizer, rate)
 
-    # forward and backward pass of the whole batch, as in the paper: every pair is a negative of all
-    # others
-    with recomputed(model, config), attention(model, config.precision):
-        loss = batch_gradient(model, batch, config, team)
+        # forward and backward pass: every pair of the batch is a negative of all others
+        with recomputed(model, config), attention(model, config.precision):
+            loss = batch_gradient(model, batch, config, team)
 
-    # in half precision the step depends on the gradient's size, which the authors' four processes
-    # divide
-    if config.gradient_divisor > 1:
-        for parameter in (one for one in parameters if one.grad is not None):
-            parameter.grad /= config.gradient_divisor
+        # in half precision the step depends on the gradient's size, which the authors' four
+        # processes divide
+        for parameter in parameters:
+            if config.gradient_divisor > 1 and parameter.grad is not None:
+                parameter.grad /= config.gradient_divisor
 
-    # one norm over all parameters; a batch that would make them infinite or NaN is refused first
-    norm = clip_grad_norm_(parameters, config.max_grad_norm)
-    if not (loss.isfinite() and norm.isfinite()):
-        problem = (
-            f"loss {loss.item()} with gradient norm {norm.item()} at rate {rate:.2e}: no step taken"
-        )
-        raise NotFinite(f"{problem}; use a lower lr, or look for broken media in this batch")
+        # one norm over all parameters; a batch that would make them infinite or NaN is refused
+        norm = clip_grad_norm_(parameters, config.max_grad_norm)
+        if not (loss.isfinite() and norm.isfinite()):
+            found = f"loss {loss.item()} with gradient norm {norm.item()} at rate {rate:.2e}"
+            remedy = "use a lower lr, or look for broken media in this batch"
+            raise NotFinite(f"{found}: no step taken; {remedy}")
 
-    try:
-        optimizer.step()
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        # some parameters may be updated already, so the step cannot be tried again
-        raise ValueError(
-            f"out of memory in the optimiser's update, so the run ends: {error}"
-        ) from error
-    return loss.item(), norm.item()
+        try:
+            optimizer.step()
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            # some parameters may be updated already, so the step cannot be tried again
+            said = f"out of memory in the optimiser's update, so the run ends: {error}"
+            raise ValueError(said) from error
+        return loss.item(), norm.item()
 
 
 def batch_loss(model: RetrievalModel, batch: Batch, config: TrainConfig) -> Tensor:
     """`config.loss` of exp(logit_scale) · similarity (+ logit_bias) over a batch (paper section
     3.4).
     """
-    return _loss(model, model.logit_scale, batch, _embed(model, batch, config), config)
+    return _loss(model, batch, _embed(model, batch, config), config)
 
 
 def batch_gradient(
@@ -103,70 +113,64 @@ def batch_gradient(
     In a `team` of several processes, `batch` is the share of this one, and micro-batches are parts
     of the share. Loss and gradient are those of all shares together, in every process.
     """
-    size = config.micro_batch if isinstance(config.micro_batch, int) else len(batch.input_ids)
-    parts = [
-        batch.part(slice(start, start + size)) for start in range(0, len(batch.input_ids), size)
-    ]
-    at_once = len(parts) == 1
+    pairs = len(batch.input_ids)
+    size = config.micro_batch if isinstance(config.micro_batch, int) else pairs
+    micro = [batch.part(slice(start, start + size)) for start in range(0, pairs, size)]
+    at_once = len(micro) == 1
     parameters = model.trainable_parameters()
+    sums: list[Tensor | None] = [None] * len(parameters)
     model.zero_grad(set_to_none=True)
 
     # embed all pairs: with their graph if they fit at once
-    embedded, random_states = [], []
+    embedded, states = [], []
     with team.agree_on_memory():
-        for part in parts:
-            random_states.append(random_state(model.device))
+        for part in micro:
+            states.append(random_state(model.device))
             with torch.set_grad_enabled(at_once):
                 embedded.append(_embed(model, part, config))
         text, frames = (
             torch.cat(side).detach().requires_grad_() for side in zip(*embedded, strict=True)
         )
 
-    # the loss needs the embeddings of all pairs, also those of the other processes
-    everyone = batch
-    if team.count > 1:
-        ids = (batch.item_ids, batch.caption_ids)
-        ids = (None if one is None else team.gather(torch.as_tensor(one)) for one in ids)
-        everyone = Batch(batch.input_ids, batch.frames, team.gather(batch.mask), *ids)
-    all_text, all_frames = team.gather(text), team.gather(frames)
-    # its gradient counts once
-    scale = model.logit_scale if team.first else model.logit_scale.detach()
-    sums: list[Tensor | None] = [None] * len(parameters)
+    # the loss compares the pairs of all processes, and gives the gradient of each embedding
+    about = {name: team.gather(getattr(batch, name)) for name in Batch._fields[2:]}
+    everyone = team.gather(text), team.gather(frames)
     with team.agree_on_memory():
-        loss = _loss(model, scale, everyone, (all_text, all_frames), config)
+        loss = _loss(model, batch._replace(**about), everyone, config)
         loss.backward()
+        if not team.first:  # what it gives to a parameter directly is the same in each: once
+            model.zero_grad(set_to_none=True)
 
         # each part carries the gradient of its embeddings back to the parameters
-        after, gradients = (
-            random_state(model.device),
-            (text.grad.split(size), frames.grad.split(size)),
-        )
-        for part, state, *of_part in zip(parts, random_states, *gradients, strict=True):
+        after = random_state(model.device)
+        given = zip(text.grad.split(size), frames.grad.split(size), strict=True)
+        for part, state, of_part in zip(micro, states, given, strict=True):
             if not at_once:
                 set_random_state(model.device, state)  # the same dropout as the first time
                 embedded = [_embed(model, part, config)]
             sides = zip(embedded.pop(), of_part, strict=True)
-            # a method may act in one tower only
-            sides = [side for side in sides if side[0].requires_grad]
-            torch.autograd.backward(
-                [side for side, _ in sides], [gradient for _, gradient in sides]
-            )
-            for i, parameter in enumerate(parameters):
-                if (gradient := parameter.grad) is not None:
-                    wide = torch.promote_types(parameter.dtype, torch.float32)
-                    sums[i] = gradient.to(wide) if sums[i] is None else sums[i].add_(gradient)
-                    parameter.grad = None
+            sides = [
+                side for side in sides if side[0].requires_grad
+            ]  # or only one tower is adapted
+            torch.autograd.backward(*zip(*sides, strict=True))
+            sums = [_taken(*pair) for pair in zip(sums, parameters, strict=True)]
         set_random_state(model.device, after)
 
     # every process has the same loss, but gradients of its own pairs only: they are added up
-    if team.count > 1:
-        pairs = zip(sums, parameters, strict=True)
-        sums = team.add_up(
-            [torch.zeros_like(p).float() if own is None else own for own, p in pairs]
-        )
-    for parameter, total in zip(parameters, sums, strict=True):
+    for parameter, total in zip(parameters, team.add_up(sums, parameters), strict=True):
         parameter.grad = None if total is None else total.to(parameter.dtype)
     return loss.detach()
+
+
+def _taken(total: Tensor | None, parameter: Tensor) -> Tensor | None:
+    """Return `total` with the gradient of a parameter, which then has none, in float32 at least."""
+    gradient = parameter.grad
+    parameter.grad = None
+    if gradient is None:
+        return total
+    if total is not None:
+        return total.add_(gradient)
+    return gradient.to(torch.promote_types(gradient.dtype, torch.float32))
 
 
 @contextmanager
@@ -180,20 +184,41 @@ def recomputed(model: RetrievalModel, config: TrainConfig) -> Iterator[None]:
     time: with ViT-B/32 and 4 clips of 12 frames, a step's peak above the loaded model falls from
     1.381 to 1.055 GiB. The gradient is the same, bitwise.
     """
-    layers = [layer for tower in TOWERS for layer in encoder_layers(model.clip, tower)]
     whole = config.checkpoint_activations
-    again = dict.fromkeys(
-        layers if whole else (part for *_, part in parts(model.clip, "activation"))
-    )
-    for part in again:  # an activation function draws no random numbers
+    if whole:
+        again = [layer for tower in TOWERS for layer in encoder_layers(model.clip, tower)]
+    else:
+        again = [part for *_, part in parts(model.clip, "activation")]
+    # by module, which may serve several layers: a forward of its own, such as accelerate's
+    own = {part: vars(part).get("forward") for part in again}
+    for part in own:  # an activation function draws no random numbers
         part.forward = partial(
             checkpoint, part.forward, use_reentrant=False, preserve_rng_state=whole
         )
     try:
         yield
     finally:
-        for part in again:
-            del part.forward  # then the class's own is used again
+        for part, forward in own.items():
+            del part.forward  # then the class's is used again
+            if forward is not None:
+                part.forward = forward
+
+
+@contextmanager
+def own_turn(model: RetrievalModel, name: str, training: bool = False) -> Iterator[None]:
+    """Let the adapter `name` act, and draw dropout if `training`, while other threads wait.
+
+    Afterwards what acted before acts again, so that another thread finds its choice as it left it.
+    """
+    with model.turn():
+        before = (model.active, model.scale)
+        model.set_adapter(name)
+        model.adapters[name].train(training)
+        try:
+            yield
+        finally:
+            model.adapters[name].train(model.training)
+            model.set_adapter(*before)
 
 
 def norms(model: RetrievalModel, batch: Batch, config: TrainConfig) -> str:
@@ -204,10 +229,11 @@ def norms(model: RetrievalModel, batch: Batch, config: TrainConfig) -> str:
     with model.acting(model.active, model.scale):
         text, frames = _embed(model, few, config)
     text, frames = (x.float().norm(dim=-1).mean() for x in (text, frames[few.mask.bool()]))
-    said = f"{model.family.name}: mean norms {text:.2f} of texts, {frames:.2f} of frames; scaled to"
-    to, τ = model.family.norm, config.temperature
+    to = model.family.norm
+    τ = config.temperature
     return (
-        f"{said} {to:g}, so that temperature {τ:g} weighs frames by softmax({to**2:g} cos / {τ:g})"
+        f"{model.family.name}: mean norms {text:.2f} of texts, {frames:.2f} of frames; scaled to "
+        f"{to:g}, so that temperature {τ:g} weighs frames by softmax({to**2:g} cos / {τ:g})"
     )
 
 
@@ -215,34 +241,51 @@ def _embed(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[Te
     """Return embeddings of the captions [B, D] and of the frames [B, F, D]."""
     frames = model_frames(model, batch.frames, batch.mask)
     with autocast(model, config.precision):
-        return model.encode_text(batch.input_ids), model.encode_videos(
-            frames, batch.mask.to(frames.device)
-        )
+        text = model.encode_text(batch.input_ids)
+        return text, model.encode_videos(frames, batch.mask.to(frames.device))
 
 
-def _loss(
-    model: RetrievalModel, scale: Tensor, batch: Batch, pairs: tuple, config: TrainConfig
-) -> Tensor:
+def _loss(model: RetrievalModel, batch: Batch, pairs: tuple, config: TrainConfig) -> Tensor:
     """Return the loss of embedded `pairs` (text, frames); only the mask and ids of `batch` are
     read.
     """
     # the authors mask nothing
     same = (batch.item_ids, batch.caption_ids) if config.mask_same_item else ()
     text, frames = map(model.family.comparable, pairs)
-    logits = scale * compare(text, frames, batch.mask, config)
+    logits = model.logit_scale * compare(text, frames, batch.mask, config)
     if config.loss == "sigmoid":
         return sigmoid(logits + model.clip.logit_bias.float(), *same)
     return symmetric_cross_entropy(logits, *same)
 
 
+def generators(device: torch.device) -> list[torch.Generator]:
+    """Return the random generators that dropout on a device draws from: the CPU's and its own."""
+    if device.type == "cpu":
+        return [torch.default_generator]
+    if device.type == "mps":
+        return [torch.default_generator, torch.mps._get_default_mps_generator()]
+    own = torch.get_device_module(device).default_generators
+    return [torch.default_generator, own[device.index or 0]]
+
+
 def random_state(device: torch.device) -> list[Tensor]:
     """Return the state of the random generators that dropout draws from."""
-    own = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
-    return [torch.get_rng_state(), *own]
+    return [one.get_state() for one in generators(device)]
 
 
 def set_random_state(device: torch.device, state: list[Tensor]) -> None:
     """Set the random generators back to a state that `random_state` returned."""
-    torch.set_rng_state(state[0])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state[1], device)
+    for one, its_state in zip(generators(device), state, strict=True):
+        one.set_state(its_state)
+
+
+@contextmanager
+def seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """Seed the random generators of a device; afterwards they go on as if nothing had happened."""
+    before = random_state(device)
+    for one in generators(device):
+        one.manual_seed(seed)
+    try:
+        yield
+    finally:
+        set_random_state(device, before)

@@ -45,7 +45,7 @@ class Stopping:
             )
 
     def end_if_asked(self, folder: Path) -> None:
-        """After a signal, raise KeyboardInterrupt, or SystemExit with the status 143 for SIGTERM."""
+        """After a signal, raise KeyboardInterrupt, or SystemExit with status 143 for SIGTERM."""
         if self.asked:
             self.say(
                 f"{folder}: stopped, a checkpoint is written; the same call goes on from this step"

@@ -224,7 +224,8 @@ def killed(device: torch.device, size: Size) -> dict:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_clips(folder, 8, 2)
-        code = f"from tests.bench.gpu import *; small_run(Path({name!r}), 'killed', {str(device)!r}, slow=True)"
+        run = f"small_run(Path({name!r}), 'killed', {str(device)!r}, slow=True)"
+        code = f"from tests.bench.gpu import *; {run}"
         with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=2) as process:
             limit = time.monotonic() + 120
             while not (folder / "killed" / "checkpoint.pt").exists() and process.poll() is None:

@@ -66,6 +66,9 @@ class Rehearsal:
         """The backbone, on a GPU if there is one, with a new adapter of the recipe's size or the
         trained.
         """
+        import torch
+
+        torch.manual_seed(42)  # a run goes on only from the weights that it began with
         backbone, device = self.backbone or str(self.out / "backbone"), cma.training.choose_device()
         model = cma.RetrievalModel(*cma.load_backbone(backbone, device=device))
         if trained:

@@ -76,11 +76,14 @@ def gradients(folder: Path) -> list:
         for pairs, settings, dtype in cases + [(7, settings, torch.float32) for settings in ROUGH]:
             model, config = build(dtype=dtype), TrainConfig(**settings)
             model.clip.logit_bias = torch.tensor(-2.0)  # SigLIP's, which the sigmoid loss needs
+            unused = model.adapters["a"].unused = torch.nn.Parameter(torch.ones(1))
             prepare(model, config)
             own = a_batch(dtype, pairs).part(torch.tensor(team.own(range(pairs))))
             with step.recomputed(model, config):
                 loss = step.batch_gradient(model, own, config, team)
-            results.append((loss.item(), [p.grad for p in model.trainable_parameters()]))
+            assert unused.grad is None  # or it would decay, as it does not in one process
+            own = [p.grad for p in model.trainable_parameters() if p is not unused]
+            results.append((loss.item(), own))
     return results
 
 

@@ -208,7 +208,8 @@ import accelerate, torch, cma
 from tests.training.test_devices import config_of, model_of
 torch.set_num_threads(1)  # more threads do not survive a fork
 folder = pathlib.Path(sys.argv[1])
-dataset, model, config = cma.load_dataset(folder / "data", "train"), model_of(), config_of(folder / "runs")
+dataset = cma.load_dataset(folder / "data", "train")
+model, config = model_of(), config_of(folder / "runs")
 
 def run():
     cma.train(model.to(cma.training.choose_device()), dataset, config)

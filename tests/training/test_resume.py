@@ -32,7 +32,7 @@ def test_the_best_epoch_survives_a_break(folder, config, make_model, monkeypatch
     monkeypatch.setattr(loop, "evaluate", evaluate)
     with pytest.raises(KeyboardInterrupt):
         cma.train(make_model(), load(folder, "train"), config, on_epoch=stop_after(2))
-    model = make_model(seed=3)
+    model = make_model()
     record = cma.train(model, load(folder, "train"), config)
     assert record.selected_epoch == 1
     assert equal(weights(model), seen[0])
@@ -46,7 +46,7 @@ def test_the_best_epoch_survives_a_break(folder, config, make_model, monkeypatch
 def test_a_finished_run_is_returned_and_another_is_refused(folder, config, make_model, capsys):
     config, train_set, model = config.merge({"epochs": 1}), load(folder, "train"), make_model()
     record = cma.train(model, train_set, config)
-    again = make_model(seed=4)
+    again = make_model()
     capsys.readouterr()
     same = cma.train(again, train_set, config.merge({"workers": 1, "cache": False}))
     assert "this run was finished" in capsys.readouterr().out
@@ -61,6 +61,29 @@ def test_a_finished_run_is_returned_and_another_is_refused(folder, config, make_
     model.add_adapter("b", AdapterConfig(bottleneck_dim=2, shared_dim=8))
     with pytest.raises(ValueError, match="another run .adapter {'bottleneck_dim': 4"):
         cma.train(model, train_set, config)
+
+
+def test_other_initial_weights_are_another_run(folder, config, make_model, capsys):
+    config, train_set = config.merge({"epochs": 1}), load(folder, "train")
+    record = cma.train(make_model(), train_set, config)
+    other = make_model(seed=4)
+    before = weights(other)
+    with pytest.raises(
+        ValueError, match=r"\(initial weights .{16} there, .{16} here\).*load_adapter"
+    ):
+        cma.train(other, train_set, config)
+    assert equal(weights(other), before)
+    other.load_adapter(record.folder / "last", "last")  # its own may go on
+    assert cma.train(other, train_set, config).to_json() == record.to_json()
+
+    # written by a version that did not say
+    checkpoint = record.folder / "checkpoint.pt"
+    saved = torch.load(checkpoint)
+    saved["record"] = saved["record"].replace(f'"{record.initial_digest}"', '""')
+    torch.save(saved, checkpoint)
+    capsys.readouterr()
+    assert cma.train(make_model(seed=4), train_set, config).finished
+    assert "does not say which weights it began" in capsys.readouterr().out
 
 
 def test_replacing_deletes_nothing_of_anothers_and_nothing_before_all_is_found(
@@ -130,7 +153,7 @@ def unbroken(folder, dropping, make_model):
     "first, optimizer", [(2, "adamw"), (3, "bert_adam"), (5, "bert_adam"), (9, "adamw")]
 )
 def test_a_run_goes_on_bitwise_from_any_step(
-    folder, dropping, make_model, first, optimizer, capsys
+    folder, dropping, make_model, first, optimizer, capsys, monkeypatch
 ):
     config, train_set, whole = (
         dropping.merge({"optimizer": optimizer}),
@@ -139,12 +162,18 @@ def test_a_run_goes_on_bitwise_from_any_step(
     )
     unbroken = cma.train(whole, train_set, config.merge({"name": "whole"})), weights(whole)
     # again, one step later, or not at all after the last ones
-    for updates, seed in ((first, 0), (2, 9)):
+    held, save = [], resume.RunState.save
+    monkeypatch.setattr(
+        resume.RunState, "save", lambda state, *now: held.extend(state.last) or save(state, *now)
+    )
+    broken = make_model(0.2)
+    for updates in (first, 2):
         with pytest.MonkeyPatch.context() as patch, suppress(KeyboardInterrupt):
             at_step(patch, updates, interrupt)
-            cma.train(make_model(0.2, seed), train_set, config)
-    model = make_model(dropout=0.2, seed=9)  # another process starts from any adapter
+            cma.train(broken, train_set, config)  # the second time from where it was broken off
+    model = make_model(dropout=0.2)
     same_run(cma.train(model, train_set, config), model, unbroken)
+    assert not held  # what is saved is in the model, and not kept twice
     assert ("resumed after epoch 1 and 1 steps of 3 epochs" in capsys.readouterr().out) == (
         first == 5
     )
@@ -230,7 +259,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_its_step(
     saved = make_model(seed=3)
     saved.load_adapter(dropping.runs_dir / "r" / "last", "last")
     assert all(p.isfinite().all() for p in saved.adapters["last"].parameters())
-    model = make_model(dropout=0.2, seed=9)
+    model = make_model(dropout=0.2)
     same_run(cma.train(model, load(folder, "train"), dropping), model, unbroken)
 
 
@@ -251,7 +280,7 @@ def test_an_update_that_was_broken_off_is_not_tried_again(
             ValueError, match="in the optimiser's update, so the run ends: CUDA out of"
         ):
             cma.train(make_model(dropout=0.2), load(folder, "train"), dropping)
-    model = make_model(dropout=0.2, seed=9)
+    model = make_model(dropout=0.2)
     same_run(cma.train(model, load(folder, "train"), dropping), model, unbroken)
 
 

@@ -90,6 +90,11 @@ def test_checkpointed_activations_give_the_same_gradient_and_leave_the_layers_as
         _, ours = gradients(model, batch, config)
     assert largest(ours, plain) == 0
     assert not [module for module in model.modules() if "forward" in vars(module)]
+    layer = model.clip.vision_model.encoder.layers[1]
+    layer.forward = own = layer.forward  # as accelerate's hooks do
+    with recomputed(model, WITH_CHECKPOINTS):
+        assert layer.forward is not own
+    assert vars(layer)["forward"] is own
 
 
 def test_checkpointed_activations_are_not_kept():

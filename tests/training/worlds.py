@@ -30,7 +30,7 @@ def launched(rank: int, count: int, port: int) -> dict[str, str]:
 
 
 def begin(count: int, jobs: dict[str, Callable[[Path], object]], folder: Path) -> list:
-    """Start processes that do every job; they come from a server that has the libraries imported."""
+    """Start processes that do every job; they come from a server that has imported all."""
     context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
     if os.name == "posix":
         context.set_forkserver_preload(

@@ -13,7 +13,6 @@ from torch import Tensor
 from .. import data
 from ..config import TrainConfig
 from ..data import RetrievalDataset
-from ..files import read_json, read_jsonl
 
 
 class Splits(NamedTuple):
@@ -41,8 +40,9 @@ def choose_splits(dataset: RetrievalDataset, config: TrainConfig) -> Splits:
         found = f"{dataset.name}'s {dataset.split}" if is_split else reprlib.repr(dataset)
         raise ValueError(f'expected a train split, cma.load_dataset(folder, "train"), not {found}')
 
-    there = getattr(dataset, "splits", None) or other_splits(dataset)
-    usable = {key: split.subset(config.eval_items, config.seed) for key, split in there.items()}
+    there = dataset.splits or data.load_all(dataset.folder)
+    others = {name: split for name, split in there.items() if name != "train"}
+    usable = {key: split.subset(config.eval_items, config.seed) for key, split in others.items()}
     training = dataset
     watched = usable.get(config.select_on)
     if config.select_on == "val" and watched is None:
@@ -62,23 +62,6 @@ def choose_splits(dataset: RetrievalDataset, config: TrainConfig) -> Splits:
     for split in filter(None, splits):
         split.require_captions()
     return splits
-
-
-def other_splits(dataset: RetrievalDataset) -> dict[str, RetrievalDataset]:
-    """Return the val and test splits of a train split's folder, those that it has, from one
-    reading.
-    """
-    about = read_json(dataset.folder / "dataset.json", data.About, data.HINT)
-    items = {"val": [], "test": [], "train": []}
-    for _, item in read_jsonl(dataset.folder / "metadata.jsonl", data.Item, data.HINT):
-        items[item.split].append(item)
-    found = {}
-    for split in ("val", "test"):
-        if items[split]:
-            expected = about.counts.get(split, data.Count()).expected
-            own = {"split": split, "items": tuple(items[split]), "expected": expected}
-            found[split] = replace(dataset, **own)
-    return found
 
 
 def hold_out(

@@ -1,4 +1,4 @@
-"""The hub's routes for models, in this process: what a push and a fetch by huggingface_hub ask for."""
+"""The hub's routes for models, in this process: what huggingface_hub asks to push or fetch."""
 
 import base64
 import hashlib
@@ -28,7 +28,7 @@ class Repository:
 
 
 class Hub(ThreadingHTTPServer):
-    """`repositories` by "user/name"; `asked`: method and path of each request; `token`: may write."""
+    """`repositories` by "user/name"; `asked`: each request's method and path; `token`: may write."""
 
     daemon_threads = True
 

@@ -39,7 +39,9 @@ lacking = {
     "notebooks": lambda: cma.plots.image_grid,
     "formats": lambda: cma.media.read_image("photo.heic"),
     "video": lambda: cma.media.read_frames("clip.mp4", 4),
-    "faiss": lambda: importlib.import_module("cma.search.compact").compact("index", approximate=True),
+    "faiss": lambda: (
+        importlib.import_module("cma.search.compact").compact("index", approximate=True)
+    ),
     "lance": lambda: cma.search.MediaIndex.build(model, "toy", store="table"),
 }
 for extra, use in lacking.items():

@@ -41,6 +41,7 @@ LIMITS = {
     "experiments": 19500,
     "tests": 191947,
 }
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 UNCOUNTED = {
     tokenize.COMMENT,
     tokenize.NL,
@@ -102,9 +103,8 @@ def unread_lines(tree: ast.Module) -> set[int]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             lines |= set(range(node.lineno, node.end_lineno + 1))
-        elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            if ast.get_docstring(node, clean=False) is not None:
-                lines |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+        elif isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+            lines |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
     return lines
 
 

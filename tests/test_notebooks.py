@@ -482,7 +482,7 @@ def test_the_example_in_readme_runs(data_root, tmp_path, monkeypatch):
 
 
 def runs_of(name: str, data_root: Path, parameters: dict) -> tuple[set[str], str]:
-    """The names of the runs that a training notebook makes with `parameters`, and its `if_exists`."""
+    """The names of the runs that a training notebook makes, and its `if_exists`."""
     defined = execute(name, "train_config(", **{"data_root": str(data_root), **parameters})
     nodes = ast.walk(ast.parse("\n".join(cell.source for cell in code_of(name))))
     words = [word for node in nodes if isinstance(node, ast.Call) for word in node.keywords]

@@ -181,7 +181,7 @@ def setting(measured: dict, config: TrainConfig, gib: float) -> tuple[int, bool]
 
 
 def hours(measured: dict, name: str, pairs: int, checkpoint: bool, peak: float) -> float:
-    """Hours of the recipe's training, with an evaluation of test after each epoch and at the end."""
+    """Hours of the recipe's training, evaluated on test after each epoch and at the end."""
     config = config_of(name)
     forward = of_pair(measured["operations, forward"], config)
     both = of_pair(measured["operations, forward and backward"], config)

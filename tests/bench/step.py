@@ -1,4 +1,4 @@
-"""One training step of ViT-B/32's size, with random weights: 4 clips of 12 frames and 4 captions."""
+"""A training step of ViT-B/32's size, random weights: 4 clips of 12 frames and 4 captions."""
 
 import torch
 from torch import nn

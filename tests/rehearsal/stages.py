@@ -1,4 +1,4 @@
-"""The stages of a rehearsal, each as a user takes it; every function runs in a process of its own."""
+"""The stages of a rehearsal, each as a user takes it; each runs in a process of its own."""
 
 from __future__ import annotations
 
@@ -158,7 +158,8 @@ def evaluate_gallery(it: Rehearsal) -> dict:
     test = it.split("test", it.gallery)
     metrics = cma.evaluate(it.model(trained=True), test, replace(it.few_steps(), eval_items=None))
     recall, (low, high) = (one["text_to_visual"]["R@1"] for one in (metrics, metrics["intervals"]))
-    said = f"{len(test):,} / {len(it.split('test')):,} test items; text-to-{test.kind} R@1 {recall:.1f} % "
+    said = f"{len(test):,} / {len(it.split('test')):,} test items; "
+    said += f"text-to-{test.kind} R@1 {recall:.1f} % "
     said += f"(N = {metrics['texts']:,}, 95 % interval {low:.1f} to {high:.1f})"
     return {"said": said, "metrics": metrics}
 
@@ -177,7 +178,8 @@ def explore(it: Rehearsal) -> dict:
     start = time.perf_counter()
     best = index.query(test.captions[0], 5)
     asked = time.perf_counter() - start
-    said = f"{len(index):,} test items in the index after {built:.1f} s; a sentence answered in {asked:.3f} s"
+    said = f"{len(index):,} test items in the index after {built:.1f} s; "
+    said += f"a sentence answered in {asked:.3f} s"
     return {"said": said, "best": best, "seconds": [built, asked]}
 
 

@@ -94,7 +94,8 @@ def test_a_stage_is_measured_and_one_that_ends_otherwise_than_expected_is_named(
 @pytest.mark.slow
 def test_the_whole_way_of_msrvtt_in_small(tmp_path, capsys):
     """Through the kill and the resumption, with the bundled CLIP."""
-    words = "--like msrvtt --items 20 --backbone mini --recipe float32 --frames 2 --batch-size 2 --workers 1"
+    words = "--like msrvtt --items 20 --backbone mini --recipe float32 "
+    words += "--frames 2 --batch-size 2 --workers 1"
     main([*words.split(), "--out", str(tmp_path / "out")])
     stages = json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))["stages"]
     assert list(stages) == list(STAGES)

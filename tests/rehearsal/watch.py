@@ -1,4 +1,4 @@
-"""A stage of a rehearsal in a process of its own: how long it takes, its memory and its open files."""
+"""A stage of a rehearsal in a process of its own: its time, its memory and its open files."""
 
 import json
 import multiprocessing

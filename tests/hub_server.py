@@ -28,7 +28,7 @@ class Repository:
 
 
 class Hub(ThreadingHTTPServer):
-    """`repositories` by "user/name"; `asked`: each request's method and path; `token`: may write."""
+    """`repositories` by "user/name"; `asked`: each request's path; `token`: may write."""
 
     daemon_threads = True
 

@@ -7,8 +7,10 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "config": ["IndexConfig"],
         "copies": ["fold", "picture_hash"],
-        "listing": ["MediaFile", "SUFFIXES", "find", "kind_of"],
-        "index": ["LanceIndex", "MediaIndex"],
+        "index": ["MediaIndex"],
+        "listing": ["MediaFile", "SUFFIXES", "Where", "find", "kind_of"],
+        "moments": ["frames_of"],
     },
 )

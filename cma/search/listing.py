@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote, unquote
 
-from pydantic import AfterValidator, PlainSerializer
+from pydantic import AfterValidator, PlainSerializer, TypeAdapter
 
 from .. import data, media
 from ..data import RetrievalDataset
-from ..files import walk
+from ..files import checked_dataclass, walk
 from ..media import shown_name
 
 SUFFIXES = media.PICTURES + media.CLIPS
@@ -32,12 +32,13 @@ Name = Annotated[
 
 @dataclass(frozen=True)
 class MediaFile:
-    """One picture or clip: `file_name` is shown, `media` is the path below the media root.
+    """One picture, clip or moment of a clip: `file_name` is shown, `media` is the path below the
+    media root.
 
     `media` may not be UTF-8 text; `file_name` always is. `start` and `end` (seconds) cut a part out
     of a clip. `size` (bytes), `modified` (ns, when it was last changed or moved), `digest`
     (SHA-256) and, for a picture, `copy_hash` (`copies.picture_hash`) are those of the file when it
-    was read.
+    was read. So are the `seconds` of a whole clip, if it may be cut into moments.
     """
 
     file_name: str
@@ -51,6 +52,12 @@ class MediaFile:
     modified: int = 0
     digest: str = ""
     copy_hash: int = 0
+    seconds: float | None = None
+
+    @property
+    def is_moment(self) -> bool:
+        """Whether it is a part of a clip that `moments.cut` made, not one of a dataset."""
+        return self.seconds is not None and self.start is not None
 
     @property
     def key(self) -> str:
@@ -58,6 +65,22 @@ class MediaFile:
         it.
         """
         return json.dumps([self.media, self.kind, self.start, self.end])
+
+
+@checked_dataclass
+class Where:
+    """Which items are asked: those of a `kind` (None: of both) whose names are below a `folder`."""
+
+    kind: Literal["image", "video"] | None = None
+    folder: str = ""
+
+    @property
+    def start(self) -> bytes:
+        """How the JSON of a file that is below `folder` starts (`as_row`), after `NAMED`."""
+        return TypeAdapter(str).dump_json(f"{self.folder.rstrip('/')}/")[1:-1]
+
+
+EVERYWHERE = Where()
 
 
 def find(source: RetrievalDataset | str | Path) -> tuple[Path, list[MediaFile], list[Problem]]:

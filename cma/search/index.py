@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import operator
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -268,7 +269,7 @@ class MediaIndex:
         `without` w_1, w_2, … the query is t/|t| + v/|v| - `AWAY` · Σ w_i/|w_i| at length |t|; the
         sentence t may then be "".
         """
-        more = [] if without is None else [without] if isinstance(without, str) else [*without]
+        more = [without] if isinstance(without, str) else [*(without or ())]
         if like is None and not more:
             return self._ranked(self._text(text), self._compare, where)
         parts = [self._text(text)] if text != "" else []
@@ -313,7 +314,7 @@ class MediaIndex:
         spaces.
         """
         if items is None:
-            return self._owners.get(_folded(text), [])
+            return sorted({*self._owners.get(_folded(text), ())})
         files = self.store.files(torch.tensor(items, dtype=torch.long))
         return sorted(
             item
@@ -324,10 +325,10 @@ class MediaIndex:
     @cached_property
     def _owners(self) -> dict[str, list[int]]:
         """The items of each caption."""
-        owners: dict[str, dict[int, None]] = {}
+        owners = defaultdict(list)
         for caption, item in zip(self.captions, self.text_to_item.tolist(), strict=True):
-            owners.setdefault(_folded(caption), {})[item] = None
-        return {caption: [*items] for caption, items in owners.items()}
+            owners[_folded(caption)].append(item)
+        return owners
 
     def copies(self, items: Sequence[int], apart: Iterable[int] = ()) -> dict[int, list[int]]:
         """Return {item: [item and its copies]} for the ranked items that copy no better one
@@ -444,15 +445,15 @@ class MediaIndex:
         return scores
 
     def _best(self, items: Tensor, scores: Tensor, k: int) -> list[tuple[str, float]]:
-        if at_least_one(k) < len(items) and not self.store.column("is_clip", items[:k]).any():
-            items, scores = items[:k], scores[:k]
-        best, clips = [], set()
+        most = at_least_one(k)
+        best = []
+        clips = set()
         for item, score in zip(items.tolist(), scores.tolist(), strict=True):
             file = self.files[item]
             if not file.is_moment or file.media not in clips:
                 clips.add(file.media)
                 best.append((file.file_name, score))
-            if len(best) == k:
+            if len(best) == most:
                 break
         return best
 

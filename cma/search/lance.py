@@ -3,9 +3,8 @@ processes.
 
 Each row is an item: `key` identifies it, `file` is its MediaFile as JSON, `vector` [D] is the mean
 embedding of its frames, and `frames` [F, D] holds all of them if there are several, un-normalised,
-in float32. Each of `segment.COLUMNS` is a column, too, but in tables of older versions. The table's
-metadata is a `store.Manifest`. What could not be read is in a table of its own for each shard.
-Storage at `s3://…` is configured by the usual `AWS_…` variables.
+in float32. The table's metadata is a `store.Manifest`. What could not be read is in a table of its
+own for each shard. Storage at `s3://…` is configured by the usual `AWS_…` variables.
 """
 
 from __future__ import annotations
@@ -36,7 +35,6 @@ TABLE, SKIPPED = "media", "skipped-"
 # of the approximate search: items in a list, and how many lists are searched
 LIST, LISTS = 4096, 80
 ROWS = 8192  # rows read, written or deleted at once
-KEPT = 8192  # items that were found last, whose files and frames are kept
 
 
 def place(uri: str | Path) -> str:
@@ -71,7 +69,7 @@ class Table:
         self.skipped: tuple[Problem, ...] = ()
         self._live = None  # sees each new version
         self._rows = None  # stays at this one
-        self._met: dict[int, tuple[MediaFile, Tensor]] = {}
+        self._near: tuple[Tensor, pa.Table] | None = None  # what was found last, by item
         with told(self.uri):
             self._database = lancedb.connect(self.uri, read_consistency_interval=timedelta(0))
             names = self._database.list_tables().tables
@@ -111,49 +109,43 @@ class Table:
         """LanceDB's number of the row of each item, ascending [V]."""
         with told(self.uri):
             rows = self._rows.search().select(["_rowid"]).to_arrow()
-        return torch.from_numpy(rows["_rowid"].to_numpy().astype("int64")).sort().values
+        return whole_numbers(rows["_rowid"]).sort().values
 
-    def _taken(self, items: Tensor, columns: Sequence[str]) -> pa.Table:
-        """Some columns of the rows of some items."""
-        rows = self._rows.take_row_ids(self._numbers[items].tolist())
-        return rows.select(list(columns)).to_arrow()
-
-    def _parsed(self, rows: pa.Table) -> list[MediaFile]:
-        return [parse_json(file, MediaFile, f"{self.uri}: a row") for file in rows["file"].to_pylist()]
+    def _taken(self, items: Tensor, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Columns of the rows of some items, part by part; what was found last is at hand."""
+        near = self._near
+        if near is not None and torch.isin(items, near[0]).all():
+            yield near[1].take(torch.searchsorted(near[0], items).numpy())
+            return
+        for part in items.split(ROWS):
+            rows = self._rows.take_row_ids(self._numbers[part].tolist())
+            yield rows.select(list(columns)).to_arrow()
 
     def files(self, items: Tensor) -> list[MediaFile]:
-        met = self._met
-        if met.keys() >= {*items.tolist()}:
-            return [met[item][0] for item in items.tolist()]
+        found = []
         with told(self.uri):
-            parts = [self._taken(part, ["file"]) for part in items.split(ROWS)]
-        return [file for part in parts for file in self._parsed(part)]
+            for rows in self._taken(items, ["file"]):
+                found += [parse_json(file, MediaFile, self.uri) for file in rows["file"].to_pylist()]
+        return found
 
     def _frames(self, items: Tensor) -> list[Tensor]:
         """The embeddings [F, D] of each item's frames."""
-        met = self._met
-        if met.keys() >= {*items.tolist()}:
-            return [met[item][1] for item in items.tolist()]
+        found = []
         with told(self.uri):
-            parts = [self._taken(part, ["vector", "frames"]) for part in items.split(ROWS)]
-            return [frames for part in parts for frames in frames_of(part)]
+            for rows in self._taken(items, ["vector", "frames"]):
+                found += frames_of(rows)
+        return found
 
     def frames(self, items: Tensor) -> Tensor:
-        found = self._frames(items)
-        return torch.cat(found) if found else torch.empty(0, 1)
+        return torch.cat(self._frames(items)) if len(items) else torch.empty(0, 0)
 
     def lengths(self, items: Tensor) -> Tensor:
         return torch.tensor([len(frames) for frames in self._frames(items)], dtype=torch.long)
 
     def column(self, name: str, items: Tensor | None = None) -> Tensor:
         dtype, value = COLUMNS[name]
-        if items is None and len(self) and name in self._rows.schema.names:
-            with told(self.uri):
-                rows = self._rows.search().select([name, "_rowid"]).to_arrow()
-            values = torch.from_numpy(rows[name].to_numpy().copy())
-            return values[torch.from_numpy(rows["_rowid"].to_numpy().astype("int64")).argsort()]
-        chosen = torch.arange(len(self)) if items is None else items
-        return torch.tensor([value(file) for file in self.files(chosen)], dtype=dtype)
+        files = self.files(torch.arange(len(self)) if items is None else items)
+        return torch.tensor([value(file) for file in files], dtype=dtype)
 
     def nearest(self, vector: Tensor, count: int, where: Where) -> tuple[Tensor, Tensor]:
         """As `Store.nearest`; a file that two processes embedded at the same time is found once."""
@@ -163,22 +155,15 @@ class Table:
             )
         with told(self.uri):
             search = self._rows.search(vector.numpy(), "vector").distance_type("cosine")
-            if where == EVERYWHERE:
-                search = search.nprobes(LISTS)
-            else:  # in more lists, until there are enough
-                search = search.where(condition(where)).minimum_nprobes(LISTS).maximum_nprobes(0)
-            columns = ["key", "file", "vector", "frames", "_distance"]
-            rows = search.limit(count).select(columns).with_row_id(True).to_arrow()
-            numbers = torch.tensor(rows["_rowid"].to_pylist(), dtype=torch.long)
-            items = torch.searchsorted(self._numbers, numbers)
-            found = list(zip(self._parsed(rows), frames_of(rows), strict=True))
-        cosines = 1 - torch.tensor(rows["_distance"].to_pylist(), dtype=torch.float32)
-        met = dict(zip(items.tolist(), found, strict=True))
-        self._met = dict([*self._met.items(), *met.items()][-KEPT:])
-        once = dict(zip(rows["key"].to_pylist(), range(len(items)), strict=True))
-        chosen = torch.tensor([*once.values()], dtype=torch.long)
-        chosen = chosen[items[chosen].argsort()]
-        return items[chosen], cosines[chosen]
+            search = search.nprobes(LISTS)
+            if where != EVERYWHERE:  # in more lists, until there are enough
+                search = search.where(condition(where)).maximum_nprobes(0)
+            rows = search.limit(count).with_row_id(True).to_arrow().sort_by("_rowid")
+        once = {key: place for place, key in enumerate(rows["key"].to_pylist())}
+        rows = rows.take(torch.tensor(sorted(once.values()), dtype=torch.long).numpy())
+        items = torch.searchsorted(self._numbers, whole_numbers(rows["_rowid"]))
+        self._near = (items, rows)
+        return items, 1 - torch.tensor(rows["_distance"].to_pylist(), dtype=torch.float32)
 
     # ---- what is written
 
@@ -192,7 +177,7 @@ class Table:
                 with suppress(ValueError):  # another process has just made it
                     self._database.create_table(TABLE, schema=self._as_rows(items).schema)
                 self._open()
-            rows = self._as_rows(items).select(self._live.schema.names)
+            rows = self._as_rows(items)
             if self.known.isdisjoint(rows["key"].to_pylist()):
                 self._live.add(rows)
             else:
@@ -261,8 +246,6 @@ class Table:
             "vector": pa.FixedSizeListArray.from_arrays(means.flatten().numpy(), means.shape[1]),
             "frames": pa.array(several, pa.binary()),
         }
-        for name, (dtype, value) in COLUMNS.items():
-            columns[name] = torch.tensor([value(file) for file in files], dtype=dtype).numpy()
         manifest = Manifest(self.header, str(self.media_root), (), (), (), FORMAT_VERSION)
         return pa.table(columns, metadata={"manifest": as_json(manifest)})
 
@@ -319,20 +302,21 @@ def sql(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def whole_numbers(column: pa.ChunkedArray) -> Tensor:
+    return torch.from_numpy(column.to_numpy().astype("int64"))
+
+
 def frames_of(rows: pa.Table) -> list[Tensor]:
     """The embeddings [F, D] of each row's frames."""
     if not rows.num_rows:
         return []
-    means = torch.from_numpy(
-        rows["vector"].combine_chunks().flatten().to_numpy(False, writable=True)
-    )
-    means, several = means.unflatten(0, (rows.num_rows, -1)), rows["frames"].to_pylist()
-    return [
-        mean[None]
-        if own is None
-        else torch.frombuffer(bytearray(own), dtype=mean.dtype).view(-1, len(mean))
-        for mean, own in zip(means, several, strict=True)
-    ]
+    vectors = rows["vector"].combine_chunks().flatten().to_numpy(False, writable=True)
+    means = torch.from_numpy(vectors).unflatten(0, (rows.num_rows, -1))
+    found = []
+    for mean, own in zip(means, rows["frames"].to_pylist(), strict=True):
+        frames = mean if own is None else torch.frombuffer(bytearray(own), dtype=mean.dtype)
+        found.append(frames.view(-1, len(mean)))
+    return found
 
 
 @contextmanager

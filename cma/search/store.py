@@ -276,20 +276,15 @@ def joined(folder: Path, index: Store, least: float = math.inf, codes: bool = Fa
             rows += len(part)
             segments.append(part)
     half = len(index) >= LARGE
-    for items in parts_of(index, moving.nonzero().flatten()):
-        new = Segment.of(index.files(items), index.frames(items), index.lengths(items), half)
+    lengths = index.lengths(torch.arange(len(index)))
+    at_once = max(1, FULL * len(index) // int(lengths.sum()))
+    for items in moving.nonzero().flatten().split(at_once) if moving.any() else ():
+        new = Segment.of(index.files(items), index.frames(items), lengths[items], half)
         segments.append((new.with_codes() if codes else new).write(folder, as_json(index.header)))
         order[items] = torch.arange(rows, rows + len(items))
         rows += len(items)
     root = index.media_root
     return Segments(index.header, root, tuple(segments), order, index.skipped, folder)
-
-
-def parts_of(index: Store, items: Tensor) -> Iterator[Tensor]:
-    """Divide items so that the items of a part have about `FULL` frames."""
-    if len(items):
-        frames = int(index.lengths(torch.arange(len(index))).sum())
-        yield from items.split(max(1, FULL * len(index) // frames))
 
 
 def read(folder: Path) -> Segments:

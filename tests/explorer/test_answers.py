@@ -43,7 +43,7 @@ def test_a_right_answer_beyond_what_is_ranked_is_not_known(indexes, monkeypatch)
     right = [place for place, item in enumerate(items.tolist()) if item in index.right("a red cat")]
     for ranked in (right[0], right[0] + 1):
         monkeypatch.setattr(
-            MediaIndex, "ranking", lambda self, text, n=ranked: (items[:n], scores[:n])
+            MediaIndex, "ranking", lambda self, *_, n=ranked: (items[:n], scores[:n])
         )
         answer = answers.ask(index, "a red cat", k=14)
         assert len(answer.ranked) == len(answer.hits) == ranked < len(answer.index)

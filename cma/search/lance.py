@@ -118,8 +118,11 @@ class Table:
             yield near[1].take(torch.searchsorted(near[0], items).numpy())
             return
         for part in items.split(ROWS):
-            rows = self._rows.take_row_ids(self._numbers[part].tolist())
-            yield rows.select(list(columns)).to_arrow()
+            numbers = self._numbers[part]
+            taking = self._rows.take_row_ids(numbers.tolist()).select(list(columns))
+            rows = taking.with_row_id().to_arrow().sort_by("_rowid")  # they come in any order
+            found = whole_numbers(rows["_rowid"])
+            yield rows.take(torch.searchsorted(found, numbers).numpy())
 
     def files(self, items: Tensor) -> list[MediaFile]:
         found = []

@@ -373,9 +373,10 @@ def test_numbers_that_are_not_finite_are_not_stored(toy_index, wrong):
         holding(toy_index, list(toy_index.files), torch.full((1, 32), 1e5), half=True)
 
 
-def test_a_method_that_looks_across_frames_sees_whole_clips(tmp_path, toy_processor):
+def test_a_method_that_looks_across_frames_sees_whole_clips(tmp_path, toy_processor, monkeypatch):
     model = RetrievalModel(build_clip(), toy_processor)
-    methods.attach(model, "ST-Adapter", "across")
+    method = methods.attach(model, "ST-Adapter", "across")
+    monkeypatch.setattr(type(method), "kinds", ("image", "video"))  # which says nothing about it
     for parameter in model.trainable_parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     clips = data.load(write_videos(tmp_path / "clips", {"test": 3}), "test")

@@ -171,7 +171,7 @@ class Building:
         return tuple(skipped.items())
 
     def _keep(self, file: MediaFile, vectors: Tensor | None) -> None:
-        """Give an item its place; what is new, or has another time or other captions, is written."""
+        """Give an item its place; write what is new, or has another time or captions."""
         old, number, row = self.known[file.key] if vectors is None else (None, 0, 0)
         if file != old:
             if vectors is None:
@@ -189,9 +189,7 @@ class Building:
         if new:
             self.parts.append(self.store.add(new))
 
-    def _embed_files(
-        self, files: Sequence[MediaFile]
-    ) -> Iterator[tuple[int, MediaFile, Read]]:
+    def _embed_files(self, files: Sequence[MediaFile]) -> Iterator[tuple[int, MediaFile, Read]]:
         """Yield (number of a file, the file or a moment of it, its embeddings [F, D]), or an error
         instead of these, or None if it is unchanged.
 

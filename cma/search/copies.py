@@ -1,4 +1,4 @@
-"""Find copies of a picture (resized, saved again or slightly cropped), to show them as one result."""
+"""Find copies of a picture (resized, saved again or slightly cropped), to show one result."""
 
 import numpy as np
 from PIL import Image

@@ -38,7 +38,7 @@ ROWS = 8192  # rows read, written or deleted at once
 
 
 def place(uri: str | Path) -> str:
-    """Return a folder as an absolute path, and an address such as `s3://bucket/photos` unchanged."""
+    """Return a folder as an absolute path; an address such as `s3://bucket/photos` stays."""
     return str(uri) if "://" in str(uri) else str(Path(uri).expanduser().absolute())
 
 
@@ -128,7 +128,8 @@ class Table:
         found = []
         with told(self.uri):
             for rows in self._taken(items, ["file"]):
-                found += [parse_json(file, MediaFile, self.uri) for file in rows["file"].to_pylist()]
+                texts = rows["file"].to_pylist()
+                found += [parse_json(text, MediaFile, self.uri) for text in texts]
         return found
 
     def _frames(self, items: Tensor) -> list[Tensor]:

@@ -160,7 +160,7 @@ def stamp(file: MediaFile, path: Path, old: MediaFile | None = None) -> MediaFil
 
 
 def _below(folder: Path) -> tuple[list[MediaFile], list[Problem]]:
-    """Return the media below a folder, in the order of their paths, and the problems as in `find`."""
+    """Return the media below a folder, ordered by path, and the problems as in `find`."""
     names, problems = [], []
 
     def failed(error: OSError) -> None:

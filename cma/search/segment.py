@@ -226,7 +226,7 @@ class Segment:
 
 
 def check_sizes(tensors: dict[str, Tensor]) -> None:
-    """Raise ValueError or KeyError unless the tensors of a segment have the shapes that it needs."""
+    """Raise ValueError or KeyError unless the tensors of a segment have the right shapes."""
     count = len(tensors["lengths"])
     wanted = {"lengths": torch.int32, "scales": torch.float32, "ends": torch.int64}
     wanted |= {name: dtype for name, (dtype, _) in COLUMNS.items()}
@@ -249,7 +249,7 @@ def spread(begins: Tensor, lengths: Tensor) -> Tensor:
 
 
 def digest_of(tensors: Iterable[Tensor], about: str = "") -> str:
-    """Return a digest (16 hex digits) of a text and of the type, shape and content of some tensors."""
+    """Return a digest (16 hex digits) of a text, and of type, shape and content of tensors."""
     digest = hashlib.sha256(about.encode())
     for tensor in tensors:
         digest.update(f"{tensor.dtype}{list(tensor.shape)}".encode())

@@ -1,4 +1,4 @@
-"""What the embeddings of an index depend on: digests of a model's weights, and how media are read."""
+"""What the embeddings of an index depend on: digests of a model's weights, how media are read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ SMALL = 2**23  # bytes of an adapter up to which its digest is made for each que
 
 
 def _named(digests: dict) -> dict:
-    if digests.keys() != {"backbone", "adapter", "scale"} or not isinstance(digests["scale"], float):
+    named = digests.keys() == {"backbone", "adapter", "scale"}
+    if not named or not isinstance(digests["scale"], float):
         raise ValueError("expected the digests of a backbone and an adapter, and a scale")
     return digests
 

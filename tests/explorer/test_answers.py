@@ -1,4 +1,4 @@
-"""What the explorer answers: the index's own ranking, with the right answers, weights and reasons."""
+"""What the explorer answers: the index's own ranking, right answers, weights and reasons."""
 
 from dataclasses import replace
 

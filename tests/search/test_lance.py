@@ -40,7 +40,7 @@ def media(tmp_path):
 
 
 def alike(one, other, k=20):
-    """Both give the same names, and cosines that differ by the batches alone they were embedded in."""
+    """Both give the same names, and cosines that differ by the batches they were embedded in."""
     for query in QUERIES:
         ours, theirs = dict(one.query(query, k)), dict(other.query(query, k))
         assert ours == pytest.approx(theirs, abs=1e-5)

@@ -27,9 +27,7 @@ def folder(tmp_path):
     return tmp_path / "media"
 
 
-@given(
-    seconds=st.floats(0.1, 4000), window=st.floats(0.5, 200), rate=st.floats(0.05, 30)
-)
+@given(seconds=st.floats(0.1, 4000), window=st.floats(0.5, 200), rate=st.floats(0.05, 30))
 def test_windows_overlap_by_half_and_leave_nothing_out(seconds, window, rate):
     config = IndexConfig(window=window, rate=rate)
     clip = MediaFile("c", "c.mp4", "video", seconds=seconds)

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 import cma
 from cma import methods
-from cma.search import MediaFile, MediaIndex, Where, segment, store
+from cma.search import MediaIndex, Where, segment, store
 from cma.search.segment import Segment
 from tests.search.test_index import holding, vectors
 from tests.search.test_segment import drawn

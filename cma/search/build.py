@@ -200,7 +200,8 @@ class Building:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
 
             def begin() -> list[tuple[int, Future]]:
-                return [(at, pool.submit(self._read, file)) for at, file in islice(rest, FILES)]
+                some = islice(rest, FILES)
+                return [(at, pool.submit(self._tried, self._read, file)) for at, file in some]
 
             try:
                 following = begin()
@@ -225,62 +226,56 @@ class Building:
         """Yield the moments of a clip with their embeddings; a few minutes of it are in memory."""
         groups = iter(moments.groups(parts))
         while some := list(islice(groups, os.cpu_count())):
-            for group, read in zip(some, pool.map(self._read_group, some), strict=True):
+            reading = [
+                pool.submit(self._tried, self._read_group, group[0], group) for group in some
+            ]
+            for group, future in zip(some, reading, strict=True):
+                _, read = future.result()
                 if isinstance(read, tuple):
                     read = embed_parts(self.model, *read)
                 for place, moment in enumerate(group):
                     yield moment, read[place] if isinstance(read, list) else read
 
-    def _read(self, file: MediaFile) -> tuple[MediaFile, Read | list[MediaFile]]:
-        """Return the file as it is now, and its pixels, or an error, or None if it is known and
-        unchanged, or the moments into which it is cut.
+    def _tried(self, read: Callable[..., tuple], file: MediaFile, *more: object) -> tuple:
+        """Return what `read` returns, (file, …), with a MediaError in place of any other."""
+        try:
+            return read(file, *more)
+        except MediaError as error:
+            return file, error
+        except (OSError, ValueError, MemoryError) as error:
+            reason = getattr(error, "strerror", None) or repr(error)
+            return file, MediaError(f"{self.root / file.media}: {reason}")
+
+    def _read(self, file: MediaFile) -> tuple[MediaFile, Tensor | list[MediaFile] | None]:
+        """Return the file as it is now, and its pixels, or None if it is known and unchanged, or
+        the moments into which it is cut.
         """
         path = self.root / file.media
-
-        def read() -> tuple[MediaFile, Read | list[MediaFile]]:
-            end = self.config.frames / self.config.rate
-            first = replace(file, start=0.0, end=end)  # by which a clip that was cut is known
-            old, *_ = self.known.get(file.key) or self.known.get(first.key) or (None,)
-            now = listing.stamp(file, path, old)
-            same = old is not None and now.digest == old.digest
-            if file.kind == "video" and not file.id:  # of a plain folder
-                known = old.seconds if same else None
-                now = replace(now, seconds=known or media.seconds(path))
-                if parts := moments.cut(now, self.config):
-                    return file, parts
-            if same:
-                return replace(now, copy_hash=old.copy_hash), None
-            return read_pixels(now, path, self.model, self.config)
-
-        found = attempted(path, read)
-        return (file, found) if isinstance(found, MediaError) else found
+        # by which a clip that was cut is known
+        first = replace(file, start=0.0, end=self.config.frames / self.config.rate)
+        old, *_ = self.known.get(file.key) or self.known.get(first.key) or (None,)
+        now = listing.stamp(file, path, old)
+        same = old is not None and now.digest == old.digest
+        if file.kind == "video" and not file.id:  # of a plain folder
+            known = old.seconds if same else None
+            now = replace(now, seconds=known or media.seconds(path))
+            if parts := moments.cut(now, self.config):
+                return file, parts
+        if same:
+            return replace(now, copy_hash=old.copy_hash), None
+        return read_pixels(now, path, self.model, self.config)
 
     def _read_group(
-        self, group: Sequence[MediaFile]
-    ) -> tuple[Tensor, list[list[int]]] | MediaError | None:
+        self, first: MediaFile, group: Sequence[MediaFile]
+    ) -> tuple[MediaFile, tuple[Tensor, list[list[int]]] | None]:
         """Return the pixels of some moments and the places of each in them, or None if all are
         known.
         """
         known = [self.known.get(moment.key, (None,))[0] for moment in group]
-        if all(old and old.digest == now.digest for old, now in zip(known, group, strict=True)):
-            return None
-        path = self.root / group[0].media
-
-        def read() -> tuple[Tensor, list[list[int]]]:
-            frames, numbers = moments.read(group, path, self.config)
-            return to_pixels(frames, self.model.of_processor("image_processor")), numbers
-
-        return attempted(path, read)
-
-
-def attempted(path: Path, read: Callable[[], object]) -> object:
-    """Return what `read()` returns, or a MediaError that names the path of the file."""
-    try:
-        return read()
-    except MediaError as error:
-        return error
-    except (OSError, ValueError, MemoryError) as error:
-        return MediaError(f"{path}: {getattr(error, 'strerror', None) or repr(error)}")
+        if all(old and old.digest == first.digest for old in known):
+            return first, None
+        frames, places = moments.read(group, self.root / first.media, self.config)
+        return first, (to_pixels(frames, self.model.of_processor("image_processor")), places)
 
 
 def reads_ahead(device: torch.device) -> bool:

@@ -26,7 +26,7 @@ class IndexConfig(ReadConfig):
 
     @classmethod
     def of(cls, given: ReadConfig | None) -> IndexConfig:
-        """Return what `given` (None: nothing) says about reading, which is a part of a `TrainConfig`.
+        """Return what `given` (None: nothing) says about reading; a `TrainConfig` says more.
 
         Raises TypeError for anything else.
         """

@@ -94,10 +94,11 @@ class MediaIndex:
         extra `video`.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
-        >>> for colour in ("red", "blue"):
-        ...     Image.new("RGB", (64, 64), colour).save(folder / f"{colour}.png")
+        >>> Image.new("RGB", (64, 64), "red").save(folder / "red.png")  # `folder`: a new one
         >>> index = cma.MediaIndex.build(model, folder)
-        indexed 2 / 2 files, 2 of them embedded now
+        indexed 1 / 1 files, 1 of them embedded now
+        >>> len(index), index.files[0].file_name
+        (1, 'red.png')
         """
         beside = folder is not None or previous is not None
         if (store is None and shard != (0, 1)) or (store is not None and beside):
@@ -120,7 +121,11 @@ class MediaIndex:
     def save(self, folder: str | Path) -> None:
         """Write the index to `folder`, completely or not at all; waits and raises as `build` does.
 
-        >>> index.save(folder / "index")  # `index`: of `build`
+        >>> model = cma.RetrievalModel.from_pretrained("mini")
+        >>> Image.new("RGB", (64, 64), "red").save(folder / "red.png")  # `folder`: a new one
+        >>> index = cma.MediaIndex.build(model, folder)
+        indexed 1 / 1 files, 1 of them embedded now
+        >>> index.save(folder / "index")
         """
         folder = Path(folder).expanduser()
         with writing(folder), self.acting():
@@ -144,6 +149,13 @@ class MediaIndex:
         `folder` may also be the place of a LanceDB table. Vectors stay in the file and are read
         when they are used. Raises FileNotFoundError if there is no index; ValueError if it is
         damaged or of another backbone or adapter. Damaged vectors are found by the first query.
+
+        >>> model = cma.RetrievalModel.from_pretrained("mini")
+        >>> Image.new("RGB", (64, 64), "red").save(folder / "red.png")  # `folder`: a new one
+        >>> index = cma.MediaIndex.build(model, folder, folder=folder / "index")
+        indexed 1 / 1 files, 1 of them embedded now
+        >>> cma.MediaIndex.load(folder / "index", model).query("red") == index.query("red")
+        True
         """
         if lance.is_table(folder):
             store = lance.Table(folder)
@@ -241,6 +253,13 @@ class MediaIndex:
         for anything but a string, ValueError for a blank sentence, k below 1, embeddings that are
         not finite, or a backbone or adapter that has changed since `build`; OSError if the storage
         of a table does not answer.
+
+        >>> model = cma.RetrievalModel.from_pretrained("mini")
+        >>> Image.new("RGB", (64, 64), "red").save(folder / "red.png")  # `folder`: a new one
+        >>> index = cma.MediaIndex.build(model, folder)
+        indexed 1 / 1 files, 1 of them embedded now
+        >>> [name for name, cosine in index.query("a red square", k=3)]
+        ['red.png']
         """
         index = self.now()
         return index._best(*index.ranking(text, where, like, without), k)
@@ -250,6 +269,13 @@ class MediaIndex:
     ) -> list[tuple[str, float]]:
         """Do the same as `query` for a picture, a clip or a folder of frames; raises as
         `ranking_media`.
+
+        >>> model = cma.RetrievalModel.from_pretrained("mini")
+        >>> Image.new("RGB", (64, 64), "red").save(folder / "red.png")  # `folder`: a new one
+        >>> index = cma.MediaIndex.build(model, folder)
+        indexed 1 / 1 files, 1 of them embedded now
+        >>> [(name, round(cosine, 4)) for name, cosine in index.query_media(folder / "red.png")]
+        [('red.png', 1.0)]
         """
         index = self.now()
         return index._best(*index.ranking_media(path, where), k)

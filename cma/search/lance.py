@@ -26,7 +26,7 @@ from ..model import RetrievalModel
 from . import listing
 from .build import Building, Source
 from .listing import EVERYWHERE, MediaFile, Problem, Where
-from .segment import COLUMNS, LARGE, NAMED, as_row
+from .segment import COLUMNS, LARGE, as_row
 from .store import FORMAT_VERSION, Item, Manifest, Store, as_json
 from .weights import Header
 
@@ -66,18 +66,13 @@ class Table:
         self.uri = place(uri)
         self.header = header
         self.media_root = media_root
-        self.skipped: tuple[Problem, ...] = ()
         self._live = None  # sees each new version
         self._rows = None  # stays at this one
         self._near: tuple[Tensor, pa.Table] | None = None  # what was found last, by item
         with told(self.uri):
             self._database = lancedb.connect(self.uri, read_consistency_interval=timedelta(0))
-            names = self._database.list_tables().tables
-            if TABLE in names:
+            if TABLE in self._tables():
                 self._open()
-                skipped = [self._database.open_table(n) for n in names if n.startswith(SKIPPED)]
-                pairs = [row for one in skipped for row in one.to_arrow().to_pylist()]
-                self.skipped = tuple((row["name"], row["reason"]) for row in pairs)
         if self.header is None:
             raise FileNotFoundError(
                 f"{uri}: no index there; `MediaIndex.build(…, store=…)` makes one"
@@ -90,6 +85,18 @@ class Table:
         manifest = parse_json(text, Manifest, self.uri, "; its table is no index, use another")
         self.header = manifest.header
         self.media_root = Path(manifest.media_root)
+
+    def _tables(self) -> list[str]:
+        return self._database.list_tables().tables
+
+    @cached_property
+    def skipped(self) -> tuple[Problem, ...]:
+        """(name, reason) of what no shard could read."""
+        with told(self.uri):
+            lists = [name for name in self._tables() if name.startswith(SKIPPED)]
+            tables = [self._database.open_table(name).to_arrow() for name in lists]
+        rows = [row for table in tables for row in table.to_pylist()]
+        return tuple((row["name"], row["reason"]) for row in rows)
 
     def now(self) -> Table:
         """The table as it is now; itself if nobody has changed it."""
@@ -213,14 +220,15 @@ class Table:
     def skip(self, problems: Sequence[Problem], shard: tuple[int, int]) -> None:
         """Replace what a shard could not read; lists of another division are deleted."""
         number, count = shard
+        own = f"{SKIPPED}{number}-{count}"
+        rows = [{"name": name, "reason": reason} for name, reason in problems]
         with told(self.uri):
-            for name in self._database.list_tables().tables:
-                if name.startswith(SKIPPED) and not name.endswith(f"-{count}"):
+            for name in self._tables():
+                ours = name.endswith(f"-{count}") and name != own
+                if name.startswith(SKIPPED) and not ours:
                     self._database.drop_table(name)
-            names, reasons = zip(*problems, strict=True) if problems else ((), ())
-            rows = {"name": pa.array(names, pa.string()), "reason": pa.array(reasons, pa.string())}
-            name = f"{SKIPPED}{number}-{count}"
-            self._database.create_table(name, pa.table(rows), mode="overwrite")
+            if rows:
+                self._database.create_table(own, rows)
 
     def delete(self, keys: Collection[str]) -> None:
         quoted = [sql(key) for key in keys]
@@ -298,7 +306,7 @@ def condition(where: Where) -> str:
         kind = f'"kind":"{where.kind}"'
         wanted.append(f"contains(file, {sql(kind)})")
     if where.folder:
-        wanted.append(f"starts_with(file, {sql((NAMED + where.start).decode())})")
+        wanted.append(f"starts_with(file, {sql(where.start.decode())})")
     return " AND ".join(wanted)
 
 

@@ -21,6 +21,7 @@ from ..media import shown_name
 
 SUFFIXES = media.PICTURES + media.CLIPS
 
+AS_JSON = TypeAdapter(str).dump_json
 Problem = tuple[str, str]  # name of a file or folder that cannot be read (or "2 .heic"), and reason
 # Linux allows names that are not UTF-8, and JSON does not: in JSON they are written as in a URL.
 Name = Annotated[
@@ -76,8 +77,8 @@ class Where:
 
     @property
     def start(self) -> bytes:
-        """How the JSON of a file that is below `folder` starts (`as_row`), after `NAMED`."""
-        return TypeAdapter(str).dump_json(f"{self.folder.rstrip('/')}/")[1:-1]
+        """How the JSON of a file that is below `folder` starts (`segment.as_row`)."""
+        return b'{"file_name":' + AS_JSON(f"{self.folder.rstrip('/')}/")[:-1]
 
 
 EVERYWHERE = Where()

@@ -34,7 +34,6 @@ COLUMNS: dict[str, tuple[torch.dtype, Callable[[MediaFile], int]]] = {
     "copy_hash": (torch.int64, lambda file: file.copy_hash - (file.copy_hash >> 63 << 64)),
 }
 as_row = partial(TypeAdapter(MediaFile).dump_json, exclude_defaults=True)  # a file as JSON
-NAMED = b'{"file_name":"'  # how each of them starts
 
 
 @dataclass(frozen=True)
@@ -191,12 +190,10 @@ class Segment:
         if where.kind:
             found = self["is_clip"] == (where.kind == "video")
         if where.folder:
-            rows = found.nonzero().flatten()
-            begins = self["ends"].roll(1).scatter(0, torch.tensor([0]), 0) + len(NAMED)
-            rows = rows[self["ends"][rows] - begins[rows] > len(where.start)]
-            for place, byte in enumerate(where.start):
-                rows = rows[self["files"][begins[rows] + place] == byte]
-            found = torch.zeros_like(found).scatter(0, rows, True)
+            texts = memoryview(self["files"].numpy())
+            start = where.start
+            begins = [0, *self["ends"][:-1].tolist()]
+            found &= torch.tensor([texts[one : one + len(start)] == start for one in begins])
         return found
 
     def files(self, rows: Tensor) -> list[MediaFile]:

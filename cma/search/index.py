@@ -402,7 +402,7 @@ class MediaIndex:
         """The embedding [1, D] of a sentence."""
         if not isinstance(text, str):
             raise TypeError(
-                f"a query is a sentence, not {text!r}; for a picture or clip see `query_media`"
+                f"a query is a sentence, not {text!r:.100}; for a picture or clip see `query_media`"
             )
         if not text.strip():
             raise ValueError("the query is blank; type a few words")
@@ -414,7 +414,7 @@ class MediaIndex:
             wanted = path
             path = self.path(path)
         elif not isinstance(path, str | Path) or path == "":
-            raise TypeError(f"expected the path of a picture or clip, not {path!r}")
+            raise TypeError(f"expected the path of a picture or clip, not {path!r:.100}")
         elif kind := listing.kind_of(path := Path(path).expanduser()):
             wanted = MediaFile(path.name, path.name, kind)
         else:
@@ -504,7 +504,7 @@ def at_least_one(k: int) -> int:
     except TypeError:
         number = 0
     if number < 1:
-        raise ValueError(f"k={k!r}: expected at least 1")
+        raise ValueError(f"k={k!r:.100}: expected at least 1")
     return number
 
 

@@ -99,13 +99,9 @@ def find(source: RetrievalDataset | str | Path) -> tuple[Path, list[MediaFile], 
         return *_of_splits([source]), []
     folder = Path(source).expanduser().absolute()
     if not folder.is_dir() or source == "":
-        there = (
-            "a file"
-            if folder.is_file()
-            else "no such folder"
-            if source
-            else "an empty path is none"
-        )
+        there = "no such folder" if source else "an empty path is none"
+        if folder.is_file():
+            there = "a file"
         raise FileNotFoundError(
             f"{folder}: {there}; expected a dataset, or a folder of pictures or clips"
         )
@@ -147,10 +143,8 @@ def stamp(file: MediaFile, path: Path, old: MediaFile | None = None) -> MediaFil
         media.with_content(path, "a picture" if file.kind == "image" else "a clip")
         parts = [path]
     stats = [part.stat() for part in parts]
-    size, modified = (
-        sum(s.st_size for s in stats),
-        max(max(s.st_mtime_ns, s.st_ctime_ns) for s in stats),
-    )
+    size = sum(s.st_size for s in stats)
+    modified = max(max(s.st_mtime_ns, s.st_ctime_ns) for s in stats)
     if old and (old.size, old.modified) == (size, modified):
         return replace(file, size=size, modified=modified, digest=old.digest)
     digest = hashlib.sha256()
@@ -162,7 +156,8 @@ def stamp(file: MediaFile, path: Path, old: MediaFile | None = None) -> MediaFil
 
 def _below(folder: Path) -> tuple[list[MediaFile], list[Problem]]:
     """Return the media below a folder, ordered by path, and the problems as in `find`."""
-    names, problems = [], []
+    names = []
+    problems = []
 
     def failed(error: OSError) -> None:
         name = os.path.relpath(error.filename, folder)
@@ -180,7 +175,8 @@ def _below(folder: Path) -> tuple[list[MediaFile], list[Problem]]:
 
 def _of_splits(splits: Sequence[RetrievalDataset]) -> tuple[Path, list[MediaFile]]:
     """The media root of one or more splits of a dataset folder, and their files."""
-    root, files = splits[0].media_root or splits[0].folder, []
+    root = splits[0].media_root or splits[0].folder
+    files = []
     for split in splits:
         for item in split.items:
             names = shown_name(item.file_name), split.path(item).relative_to(root).as_posix()

@@ -94,7 +94,8 @@ class MediaIndex:
         extra `video`.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
-        >>> Image.new("RGB", (64, 64), "red").save(folder / "red.png")  # `folder`: a new one
+        >>> folder.mkdir()  # a new one
+        >>> Image.new("RGB", (64, 64), "red").save(folder / "red.png")
         >>> index = cma.MediaIndex.build(model, folder)
         indexed 1 / 1 files, 1 of them embedded now
         >>> len(index), index.files[0].file_name
@@ -122,7 +123,8 @@ class MediaIndex:
         """Write the index to `folder`, completely or not at all; waits and raises as `build` does.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
-        >>> Image.new("RGB", (64, 64), "red").save(folder / "red.png")  # `folder`: a new one
+        >>> folder.mkdir()  # a new one
+        >>> Image.new("RGB", (64, 64), "red").save(folder / "red.png")
         >>> index = cma.MediaIndex.build(model, folder)
         indexed 1 / 1 files, 1 of them embedded now
         >>> index.save(folder / "index")
@@ -151,7 +153,8 @@ class MediaIndex:
         damaged or of another backbone or adapter. Damaged vectors are found by the first query.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
-        >>> Image.new("RGB", (64, 64), "red").save(folder / "red.png")  # `folder`: a new one
+        >>> folder.mkdir()  # a new one
+        >>> Image.new("RGB", (64, 64), "red").save(folder / "red.png")
         >>> index = cma.MediaIndex.build(model, folder, folder=folder / "index")
         indexed 1 / 1 files, 1 of them embedded now
         >>> cma.MediaIndex.load(folder / "index", model).query("red") == index.query("red")
@@ -255,7 +258,8 @@ class MediaIndex:
         of a table does not answer.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
-        >>> Image.new("RGB", (64, 64), "red").save(folder / "red.png")  # `folder`: a new one
+        >>> folder.mkdir()  # a new one
+        >>> Image.new("RGB", (64, 64), "red").save(folder / "red.png")
         >>> index = cma.MediaIndex.build(model, folder)
         indexed 1 / 1 files, 1 of them embedded now
         >>> [name for name, cosine in index.query("a red square", k=3)]
@@ -271,7 +275,8 @@ class MediaIndex:
         `ranking_media`.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
-        >>> Image.new("RGB", (64, 64), "red").save(folder / "red.png")  # `folder`: a new one
+        >>> folder.mkdir()  # a new one
+        >>> Image.new("RGB", (64, 64), "red").save(folder / "red.png")
         >>> index = cma.MediaIndex.build(model, folder)
         indexed 1 / 1 files, 1 of them embedded now
         >>> [(name, round(cosine, 4)) for name, cosine in index.query_media(folder / "red.png")]

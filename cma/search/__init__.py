@@ -7,10 +7,9 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "config": ["IndexConfig"],
         "copies": ["fold", "picture_hash"],
         "index": ["MediaIndex"],
         "listing": ["MediaFile", "SUFFIXES", "Where", "find", "kind_of"],
-        "moments": ["frames_of"],
+        "moments": ["IndexConfig", "frames_of"],
     },
 )

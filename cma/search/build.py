@@ -26,9 +26,9 @@ from ..media import MediaError, to_pixels
 from ..model import RetrievalModel
 from ..patching import on_clip
 from . import listing, moments, store
-from .config import IndexConfig
 from .copies import picture_hash
 from .listing import MediaFile, Problem
+from .moments import IndexConfig
 from .segment import LARGE, Segment
 from .store import Segments, Store
 from .weights import Header

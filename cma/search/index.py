@@ -27,9 +27,9 @@ from ..config import ReadConfig
 from ..media import MediaError
 from ..model import RetrievalModel
 from . import build, lance, listing
-from .config import IndexConfig
 from .copies import fold
 from .listing import EVERYWHERE, MediaFile, Where
+from .moments import IndexConfig
 from .store import INDEX, Files, Segments, Store, joined, publish, read, writing
 from .weights import ActingWeights, Header
 

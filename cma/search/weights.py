@@ -13,7 +13,7 @@ from torch.nn import Parameter
 from ..backbone import identity
 from ..method import describe
 from ..model import RetrievalModel
-from .config import IndexConfig
+from .moments import IndexConfig
 from .segment import digest_of
 
 SMALL = 2**23  # bytes of an adapter up to which its digest is made for each query

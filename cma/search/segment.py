@@ -67,6 +67,7 @@ class Segment:
         self.path = path
         self.about = about or About("", {})
         self._unchecked = dict(self.about.digests)
+        self._mask: tuple[Where, Tensor] | None = None
 
     @classmethod
     def of(
@@ -185,7 +186,15 @@ class Segment:
         return self["vectors"][spread(self._begins[rows], self["lengths"][rows].long())].float()
 
     def inside(self, where: Where) -> Tensor:
-        """Whether each item is one of `where` [n]; no JSON is parsed."""
+        """Whether each item is one of `where` [n]; the last mask is kept."""
+        kept = self._mask  # another thread may replace it meanwhile
+        if kept is None or kept[0] != where:
+            kept = (where, self._masked(where))
+            self._mask = kept
+        return kept[1]
+
+    def _masked(self, where: Where) -> Tensor:
+        """Make the mask; no JSON is parsed."""
         found = torch.ones(len(self), dtype=torch.bool)
         if where.kind:
             found = self["is_clip"] == (where.kind == "video")

@@ -5,15 +5,15 @@ display.
 import random
 import time
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from cma import media, metrics
-from cma.search import MediaFile, MediaIndex
+from cma import metrics
+from cma.search import MediaFile, MediaIndex, Where, frames_of
 
 from . import attention
 
@@ -25,7 +25,9 @@ SEEN, MOST_CAPTIONS = 264, 5000  # longer side in pixels of an explained frame; 
 
 @dataclass(frozen=True)
 class Hit:
-    """A result: rank from 1, item, cosine, file, whether the query is its caption, and its copies."""
+    """A result: rank from 1, item, cosine, file, whether the query is its caption, its copies, and
+    other moments of its clip, best first.
+    """
 
     rank: int
     item: int
@@ -33,12 +35,16 @@ class Hit:
     file: MediaFile
     right: bool
     alike: tuple[int, ...] = ()
+    moments: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Answer:
     """The answer to a query: `ranked` has (item, cosine, copies), best first; of a large index not
     all.
+
+    `index` is as it was when it answered, so its items keep their numbers. `moments` are the other
+    ones of a ranked item's clip.
     """
 
     index: MediaIndex
@@ -48,6 +54,7 @@ class Answer:
     right: frozenset[int]  # the items that have the query as a caption
     seconds: float
     cut: bool  # whether the query is longer than the text tower takes
+    moments: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
     @cached_property
     def hits(self) -> tuple[Hit, ...]:
@@ -62,11 +69,12 @@ class Answer:
 
     def piece(self, start: int, k: int) -> tuple[Hit, ...]:
         """Return at most `k` results, from rank `start` + 1 on."""
-        ranked, files, right = self.ranked[start : start + k], self.index.files, self.right
-        hits = enumerate(ranked, start + 1)
-        return tuple(
-            Hit(rank, i, score, files[i], i in right, alike) for rank, (i, score, alike) in hits
-        )
+        hits = []
+        for rank, (item, score, alike) in enumerate(self.ranked[start : start + k], start + 1):
+            file = self.index.files[item]
+            moments = self.moments.get(item, ())
+            hits.append(Hit(rank, item, score, file, item in self.right, alike, moments))
+        return tuple(hits)
 
 
 @dataclass(frozen=True)
@@ -99,30 +107,39 @@ def ask(
     kind: str = "",
     folder: str = "",
     folded: bool = False,
+    like: Query | None = None,
+    without: Sequence[str] = (),
 ) -> Answer:
     """Rank the media of an index (those of one `kind` or in one `folder`) for a sentence, picture
     or clip.
 
-    The first `k` are the hits. `folded`: copies are one result, but right ones stay. Raises as
+    The first `k` are the hits. `folded`: copies, and the moments of a clip, are one result, but
+    right ones stay. `like` and `without` go with a sentence, as in `MediaIndex.ranking`. Raises as
     `query_media`.
     """
     if k < 1:
         raise ValueError(f"k={k}: expected at least 1")
-    start, by_text = time.perf_counter(), isinstance(query, str)
-    items, scores = (
-        one.tolist() for one in (index.ranking if by_text else index.ranking_media)(query)
-    )
-    right = frozenset(index.right(query)) if by_text else frozenset()
-    score_of, within = dict(zip(items, scores, strict=True)), f"{folder}/" if folder else ""
-    if kind or folder:
-        files = ((item, index.files[item]) for item in items)
-        items = [
-            i for i, file in files if kind in ("", file.kind) and file.file_name.startswith(within)
-        ]
-    copies = index.copies(items, right) if folded else {item: [item] for item in items}
+    start = time.perf_counter()
+    by_text = isinstance(query, str)
+    index = index.now()
+    where = Where(kind or None, folder)
+    if by_text:
+        items, scores = index.ranking(query, where, like, list(without) or None)
+    else:
+        items, scores = index.ranking_media(query, where)
+    cut = by_text and bool(index.model.cut)
+    ranking = items.tolist()
+    right = frozenset()
+    if by_text:
+        right = frozenset(index.right(query, None if index.store.whole else ranking))
+    score_of = dict(zip(ranking, scores.tolist(), strict=True))
+    moments = index.moments(ranking) if folded else {}
+    shown = list(moments) if folded else ranking
+    copies = index.copies(shown, right) if folded else {item: [item] for item in shown}
     ranked = [(item, score_of[item], tuple(others)) for item, (_, *others) in copies.items()]
-    cut, seconds = by_text and bool(index.model.cut), time.perf_counter() - start
-    return Answer(index, query, k, ranked, right, seconds, cut)
+    behind = {item: tuple(others) for item, (_, *others) in moments.items() if others}
+    seconds = time.perf_counter() - start
+    return Answer(index, query, k, ranked, right, seconds, cut, behind)
 
 
 def search_both(indexes: Indexes, query: Query, k: int = 5) -> dict[str, Answer]:
@@ -134,9 +151,11 @@ def why(index: MediaIndex, text: str, item: int) -> Why:
     """Explain the match of a sentence with an item. Raises ValueError if its number of frames has
     changed.
     """
-    path, config = index.path(file := index.files[item]), index.config
+    file = index.files[item]
+    path = index.path(file)
+    config = index.config
     weights = index.frame_weights(text, item)
-    frames = media.read_media(path, file.kind, config.max_frames, config.fps, file.start, file.end)
+    frames = frames_of(file, path, config)
     if len(frames) != len(weights):
         counts = f"found {len(frames)} frames, its index holds {len(weights)}; build it again"
         raise ValueError(f"{path}: {counts}")

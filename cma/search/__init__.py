@@ -8,7 +8,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "copies": ["fold", "picture_hash"],
-        "listing": ["MediaFile", "SUFFIXES", "find", "kind_of"],
-        "index": ["LanceIndex", "MediaIndex"],
+        "index": ["MediaIndex"],
+        "listing": ["MediaFile", "SUFFIXES", "Where", "find", "kind_of"],
+        "moments": ["IndexConfig", "frames_of"],
     },
 )

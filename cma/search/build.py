@@ -4,6 +4,7 @@ little.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
@@ -18,17 +19,18 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..config import ReadConfig
+from .. import media
 from ..data import RetrievalDataset
 from ..files import parse_json, printable
-from ..media import MediaError, read_media, to_pixels
+from ..media import MediaError, to_pixels
 from ..model import RetrievalModel
 from ..patching import on_clip
-from . import listing, store
+from . import listing, moments, store
 from .copies import picture_hash
 from .listing import MediaFile, Problem
+from .moments import IndexConfig
 from .segment import LARGE, Segment
-from .store import Embedded
+from .store import Segments, Store
 from .weights import Header
 
 PART_SECONDS = 30  # a build that is killed loses at most the work of this many seconds
@@ -36,181 +38,244 @@ PART_SECONDS = 30  # a build that is killed loses at most the work of this many 
 SMALL = 2**13
 # files read at once; most and fewest frames that a core embeds at once
 FILES, FRAMES, FEW = 32, 128, 4
+logger = logging.getLogger(__name__)
 
 Source = RetrievalDataset | str | Path
-Item = tuple[MediaFile, Tensor]  # a file and the embeddings [F, D] of its frames
+# what is read of a file: its pixels [F, 3, H, W], an error, or None if its embeddings are known
+Read = Tensor | MediaError | None
 
 
 def build(
     model: RetrievalModel,
     source: Source,
     header: Header,
-    previous: Embedded | None,
+    previous: Segments | None,
     folder: Path | None,
-) -> Embedded:
+) -> Segments:
     """List the files of a source, embed those not known yet, and save all of them; see
     `MediaIndex.build`.
     """
     if previous:
         previous.header.check("`previous`", header)
     root, files, problems = listing.find(source)
-    half = len(files) >= LARGE
-
-    def keep(new: Sequence[Item]) -> Segment:
-        files, vectors = zip(*new, strict=True)
-        lengths = torch.tensor([len(frames) for frames in vectors])
-        segment = Segment.of(files, torch.cat(vectors), lengths, half)
-        return segment.write(folder, store.as_json(header)) if folder else segment
-
-    building = Building(model, header, root, keep)
+    nothing = torch.arange(0)
+    index = Segments(header, root, (), nothing, (), folder, half=len(files) >= LARGE)
+    building = Building(model, index)
     for segment in previous.segments if previous else ():
         building.know(segment)
     if folder is None:
-        return building.run(files, problems)
+        return building.index(files, problems)
     with store.writing(folder):
         building.take_over(folder)
-        index = building.run(files, problems)
-        store.publish(folder, index := store.joined(folder, index, SMALL))
+        index = store.joined(folder, building.index(files, problems), SMALL)
+        store.publish(folder, index)
     return index
 
 
 class Building:
-    """One build of an index: its `segments`, the files that are `known` from them, and the files it
-    adds.
+    """One build of an index: the `parts` that are there, the files that are `known` from them, and
+    the files it adds to `store`.
 
-    `keep` turns the items embedded in the last `PART_SECONDS` into a segment, and may also write it
-    to disk.
+    What was embedded in the last `PART_SECONDS` becomes a part of the store, which may write it to
+    disk. `places` are the (number of its part, row in it) of each item; `kept` are their keys.
     """
 
-    def __init__(
-        self,
-        model: RetrievalModel,
-        header: Header,
-        root: Path,
-        keep: Callable[[Sequence[Item]], Segment],
-    ) -> None:
-        self.model, self.header, self.root, self.keep = model, header, root, keep
-        self.segments: list[Segment] = []
-        # key → file, number of its segment, its row
+    def __init__(self, model: RetrievalModel, store: Store) -> None:
+        self.model = model
+        self.store = store
+        self.config = store.header.config
+        self.root = store.media_root
+        self.parts: list[Segment | Store] = []
+        # key → file, number of its part, its row
         self.known: dict[str, tuple[MediaFile, int, int]] = {}
-        self.unread: list[MediaFile] = []
-        # items in no segment yet; time of the last write
-        self._new, self._written = [], time.monotonic()
+        self.places: list[tuple[int, int]] = []
+        self.kept: set[str] = set()
+        # items in no part yet; time of the last write
+        self._new = []
+        self._written = time.monotonic()
 
     def take_over(self, folder: Path) -> None:
         """Reuse the segments in a folder, including those of builds that were stopped.
 
         Segments that are damaged or were made with another model, adapter, scale or config are not
-        used; the first reason is printed.
+        used; the first reason is logged.
         """
         refused = []
         for path in store.written(folder):
             try:
-                (segment := Segment.open(path)).check()
-                made = parse_json(segment.about["made_with"], Header, str(path))
-                made.check(path, self.header)
+                segment = Segment.open(path)
+                segment.check()
+                made = parse_json(segment.about.made_with, Header, str(path))
+                made.check(path, self.store.header)
                 self.know(segment)
             except ValueError as error:
                 refused.append(str(error))
         if refused:
-            print(printable(f"not taken over: {refused[0]}"))
+            logger.info(printable(f"not taken over: {refused[0]}"))
 
-    def know(self, segment: Segment) -> None:
-        """Add a segment, whose embeddings are reused for files that have not changed."""
-        for row in range(len(segment)):
-            file = segment.file(row)
-            self.known[file.key] = file, len(self.segments), row
-        self.segments.append(segment)
+    def know(self, part: Segment | Store) -> None:
+        """Add a part, whose embeddings are reused for files that have not changed."""
+        for row, file in enumerate(store.Files(part)):
+            self.known[file.key] = (file, len(self.parts), row)
+        self.parts.append(part)
 
-    def run(self, files: Sequence[MediaFile], problems: Sequence[Problem]) -> Embedded:
-        """Embed the files that are not `known`; skip, count and print those that cannot be read."""
-        places, skipped, embedded = [], list(problems), 0
+    def index(self, files: Sequence[MediaFile], problems: Sequence[Problem]) -> Segments:
+        """Return the index of all files that can be read. Raises ValueError if none can."""
+        skipped = self.run(files, problems)
+        if not self.places:
+            raise ValueError(
+                f"{self.root}: none of its {len(files)} files can be read ({skipped[0][1]}, …)"
+            )
+        starts = torch.tensor([0, *map(len, self.parts)]).cumsum(0)
+        numbers, rows = torch.tensor(self.places).T
+        order = starts[numbers] + rows
+        return replace(self.store, segments=tuple(self.parts), order=order, skipped=skipped)
+
+    def run(self, files: Sequence[MediaFile], problems: Sequence[Problem]) -> tuple[Problem, ...]:
+        """Embed the files that are not `known`; skip, count and log those that cannot be read.
+
+        Returns what was skipped, after the `problems` of listing.
+        """
+        skipped = dict(problems)
+        embedded, unread = set(), set()
+        bar = tqdm(desc="index", total=len(files), unit="file", mininterval=1)
         reading = closing(self._embed_files(files))
-        with self.model.acting(self.model.active, self.model.scale), reading as read:
+        with self.model.acting(self.model.active, self.model.scale), bar, reading as read:
             try:
-                for file, result in tqdm(read, "index", len(files), unit="file", mininterval=1):
+                for number, file, result in read:
+                    bar.update(number + 1 - bar.n)
                     if isinstance(result, MediaError):
                         reason = str(result).removeprefix(printable(f"{self.root / file.media}: "))
-                        skipped.append((file.file_name, reason))
-                        self.unread.append(file)
+                        skipped[file.file_name] = reason
+                        unread.add(number)
                         continue
-                    old, number, row = self.known[file.key] if result is None else (None, 0, 0)
-                    embedded += result is not None
-                    if file != old:  # it is new, or its time or captions have changed
-                        if result is None:
-                            result = self.segments[number].frames(torch.tensor([row]))
-                        number, row = len(self.segments), len(self._new)
-                        self._new.append((file, result))
-                    places.append((number, row))
+                    if result is not None:
+                        embedded.add(number)
+                    self._keep(file, result)
                     if time.monotonic() - self._written >= PART_SECONDS:
                         self._write()
             finally:  # also after KeyboardInterrupt, so that nothing embedded is lost
                 self._write()
         # e.g. unplugged
-        if not (top := self.root.joinpath(*Path(files[0].media).parts[:-1][:1])).is_dir():
+        top = self.root.joinpath(*Path(files[0].media).parts[:-1][:1])
+        if not top.is_dir():
             raise FileNotFoundError(f"{top}: gone while it was read; bring it back and start again")
-        print(f"indexed {len(places):,} / {len(files):,} files, {embedded:,} of them embedded now")
-        for name, reason in skipped[:5]:
-            print(f"  skipped {printable(name)}: {reason}")
+        there = len(files) - len(unread)
+        parts = f", {len(self.places):,} items with moments" if len(self.places) > there else ""
+        counts = f"{there:,} / {len(files):,} files, {len(embedded):,} of them embedded now"
+        logger.info(f"indexed {counts}{parts}")
+        for name, reason in [*skipped.items()][:5]:
+            logger.info(f"  skipped {printable(name)}: {reason}")
         if len(skipped) > 5:
-            print(f"  … and {len(skipped) - 5:,} more, listed in `skipped`")
-        if not places:
-            raise ValueError(
-                f"{self.root}: none of its {len(files)} files can be read ({skipped[0][1]}, …)"
-            )
-        starts = torch.tensor([0, *map(len, self.segments)]).cumsum(0)
-        numbers, rows = torch.tensor(places).T
-        order = starts[numbers] + rows
-        return Embedded(self.header, self.root, tuple(self.segments), order, tuple(skipped))
+            logger.info(f"  … and {len(skipped) - 5:,} more, listed in `skipped`")
+        return tuple(skipped.items())
+
+    def _keep(self, file: MediaFile, vectors: Tensor | None) -> None:
+        """Give an item its place; write what is new, or has another time or captions."""
+        old, number, row = self.known[file.key] if vectors is None else (None, 0, 0)
+        if file != old:
+            if vectors is None:
+                vectors = self.parts[number].frames(torch.tensor([row]))
+            number, row = len(self.parts), len(self._new)
+            self._new.append((file, vectors))
+        self.places.append((number, row))
+        self.kept.add(file.key)
 
     def _write(self) -> None:
-        """Turn the items embedded since the last call into a segment, if there are any."""
-        new, self._new, self._written = self._new, [], time.monotonic()
+        """Make the items embedded since the last call a part of the store, if there are any."""
+        new = self._new
+        self._new = []
+        self._written = time.monotonic()
         if new:
-            self.segments.append(self.keep(new))
+            self.parts.append(self.store.add(new))
 
-    def _embed_files(
-        self, files: Sequence[MediaFile]
-    ) -> Iterator[tuple[MediaFile, Tensor | MediaError | None]]:
-        """Yield each file with the embeddings [F, D] of its frames, or an error, or None if it is
-        unchanged.
+    def _embed_files(self, files: Sequence[MediaFile]) -> Iterator[tuple[int, MediaFile, Read]]:
+        """Yield (number of a file, the file or a moment of it, its embeddings [F, D]), or an error
+        instead of these, or None if it is unchanged.
 
         One thread per core reads the files. If `reads_ahead`, they read the next `FILES` files
         while the model embeds the ones before.
         """
-        rest = iter(files)
+        rest = iter(enumerate(files))
         with ThreadPoolExecutor(os.cpu_count()) as pool:
 
-            def begin() -> list[Future]:
-                return [pool.submit(self._read, file) for file in islice(rest, FILES)]
+            def begin() -> list[tuple[int, Future]]:
+                some = islice(rest, FILES)
+                return [(at, pool.submit(self._tried, self._read, file)) for at, file in some]
 
             try:
                 following = begin()
                 while following:
-                    batch = [reading.result() for reading in following]
+                    batch = [(at, *reading.result()) for at, reading in following]
                     following = begin() if reads_ahead(self.model.device) else []
-                    pixels = [read for _, read in batch if isinstance(read, Tensor)]
+                    pixels = [read for *_, read in batch if isinstance(read, Tensor)]
                     embedded = iter(embed(self.model, pixels))
-                    for file, read in batch:
-                        yield file, next(embedded) if isinstance(read, Tensor) else read
+                    for at, file, read in batch:
+                        if isinstance(read, list):
+                            for moment, result in self._embed_moments(read, pool):
+                                yield at, moment, result
+                        else:
+                            yield at, file, next(embedded) if isinstance(read, Tensor) else read
                     following = following or begin()
             finally:  # also after Ctrl-C: files that no thread has begun are not read
                 pool.shutdown(cancel_futures=True)
 
-    def _read(self, file: MediaFile) -> tuple[MediaFile, Tensor | MediaError | None]:
-        """Return the file as it is now, and its pixels, or an error, or None if it is known and
-        unchanged.
-        """
-        path, old = self.root / file.media, self.known.get(file.key, (None,))[0]
+    def _embed_moments(
+        self, parts: Sequence[MediaFile], pool: ThreadPoolExecutor
+    ) -> Iterator[tuple[MediaFile, Read]]:
+        """Yield the moments of a clip with their embeddings; a few minutes of it are in memory."""
+        groups = iter(moments.groups(parts))
+        while some := list(islice(groups, os.cpu_count())):
+            reading = [
+                pool.submit(self._tried, self._read_group, group[0], group) for group in some
+            ]
+            for group, future in zip(some, reading, strict=True):
+                _, read = future.result()
+                if isinstance(read, tuple):
+                    read = embed_parts(self.model, *read)
+                for place, moment in enumerate(group):
+                    yield moment, read[place] if isinstance(read, list) else read
+
+    def _tried(self, read: Callable[..., tuple], file: MediaFile, *more: object) -> tuple:
+        """Return what `read` returns, (file, …), with a MediaError in place of any other."""
         try:
-            stamped = listing.stamp(file, path, old)
-            if old is not None and stamped.digest == old.digest:
-                return replace(stamped, copy_hash=old.copy_hash), None
-            return read_pixels(stamped, path, self.model, self.header.config)
+            return read(file, *more)
         except MediaError as error:
             return file, error
         except (OSError, ValueError, MemoryError) as error:
-            return file, MediaError(f"{path}: {getattr(error, 'strerror', None) or repr(error)}")
+            reason = getattr(error, "strerror", None) or repr(error)
+            return file, MediaError(f"{self.root / file.media}: {reason}")
+
+    def _read(self, file: MediaFile) -> tuple[MediaFile, Tensor | list[MediaFile] | None]:
+        """Return the file as it is now, and its pixels, or None if it is known and unchanged, or
+        the moments into which it is cut.
+        """
+        path = self.root / file.media
+        # by which a clip that was cut is known
+        first = replace(file, start=0.0, end=self.config.frames / self.config.rate)
+        old, *_ = self.known.get(file.key) or self.known.get(first.key) or (None,)
+        now = listing.stamp(file, path, old)
+        same = old is not None and now.digest == old.digest
+        if file.kind == "video" and not file.id:  # of a plain folder
+            known = old.seconds if same else None
+            now = replace(now, seconds=known or media.seconds(path))
+            if parts := moments.cut(now, self.config):
+                return file, parts
+        if same:
+            return replace(now, copy_hash=old.copy_hash), None
+        return read_pixels(now, path, self.model, self.config)
+
+    def _read_group(
+        self, first: MediaFile, group: Sequence[MediaFile]
+    ) -> tuple[MediaFile, tuple[Tensor, list[list[int]]] | None]:
+        """Return the pixels of some moments and the places of each in them, or None if all are
+        known.
+        """
+        known = [self.known.get(moment.key, (None,))[0] for moment in group]
+        if all(old and old.digest == first.digest for old in known):
+            return first, None
+        frames, places = moments.read(group, self.root / first.media, self.config)
+        return first, (to_pixels(frames, self.model.of_processor("image_processor")), places)
 
 
 def reads_ahead(device: torch.device) -> bool:
@@ -219,16 +284,30 @@ def reads_ahead(device: torch.device) -> bool:
 
 
 def read_pixels(
-    file: MediaFile, path: Path, model: RetrievalModel, config: ReadConfig
+    file: MediaFile, path: Path, model: RetrievalModel, config: IndexConfig
 ) -> tuple[MediaFile, Tensor]:
     """Return the file with its `copy_hash`, and CLIP's input [F, 3, H, W]. MediaError names the
     path.
     """
-    pictures = read_media(path, file.kind, config.max_frames, config.fps, file.start, file.end)
+    pictures = moments.frames_of(file, path, config)
     copy_hash = picture_hash(pictures[0]) if file.kind == "image" else 0
-    return replace(file, copy_hash=copy_hash), to_pixels(
-        pictures, model.of_processor("image_processor")
-    )
+    pixels = to_pixels(pictures, model.of_processor("image_processor"))
+    return replace(file, copy_hash=copy_hash), pixels
+
+
+def looks_across(model: RetrievalModel) -> bool:
+    """Whether the adapter that acts needs all frames of a clip at once."""
+    return model.active is not None and model.get_adapter(model.active).across_frames
+
+
+def embed_parts(
+    model: RetrievalModel, pixels: Tensor, places: Sequence[Sequence[int]]
+) -> list[Tensor]:
+    """Return the embeddings [F, D] of moments that share frames, of which each is embedded once."""
+    if looks_across(model):
+        return embed(model, [pixels[own] for own in places])
+    (vectors,) = embed(model, [pixels])
+    return [vectors[own] for own in places]
 
 
 def embed(model: RetrievalModel, pixels: Sequence[Tensor]) -> list[Tensor]:
@@ -239,30 +318,27 @@ def embed(model: RetrievalModel, pixels: Sequence[Tensor]) -> list[Tensor]:
     """
     if not pixels:
         return []
-    frames, threads = (
-        torch.cat(list(pixels)),
-        1 if model.device.type != "cpu" else torch.get_num_threads(),
-    )
+    across = looks_across(model)
+    frames = torch.cat(list(pixels))
+    threads = torch.get_num_threads() if model.device.type == "cpu" else 1
     rounds = math.ceil(len(frames) / (threads * min(FRAMES, model.frames_at_once)))
-    # it looks across frames
-    across = model.active and "image" not in model.get_adapter(model.active).kinds
-    parts = (
-        pixels if across else frames.tensor_split(max(1, min(len(frames) // FEW, rounds * threads)))
-    )
+    shares = max(1, min(len(frames) // FEW, rounds * threads))
+    parts = pixels if across else frames.tensor_split(shares)
 
     def encode(part: Tensor) -> Tensor:
         with torch.no_grad():  # here, because threads do not inherit it
             embedded = model.encode_videos(part[None])[0] if across else model.encode_images(part)
             return check_finite(model.family.comparable(embedded).float().cpu(), model)
 
+    of_each = max(1, threads // len(parts))
+
+    def begin() -> None:
+        torch.set_num_threads(of_each)
+        on_clip(model.clip).turn.join()  # it works for this thread, which has the turn
+
     if threads == 1 or len(parts) == 1 or across:
         vectors = torch.cat(list(map(encode, parts)))
     else:
-
-        def begin() -> None:
-            torch.set_num_threads(max(1, threads // len(parts)))
-            on_clip(model.clip).turn.join()  # it works for this thread, which has the turn
-
         try:
             with model.turn(), ThreadPoolExecutor(threads, "embed", begin) as pool:
                 vectors = torch.cat(list(pool.map(encode, parts)))
@@ -276,9 +352,9 @@ def check_finite(vectors: Tensor, model: RetrievalModel) -> Tensor:
     weights.
     """
     if not vectors.isfinite().all():
-        acting = (
-            "the backbone" if model.active is None else f"adapter {model.active!r} or the backbone"
-        )
+        acting = "the backbone"
+        if model.active is not None:
+            acting = f"adapter {model.active!r} or {acting}"
         raise ValueError(
             f"an embedding is not finite: weights of {acting} are damaged; load them again"
         )

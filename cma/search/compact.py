@@ -16,10 +16,12 @@ def compact(folder: str | Path, approximate: bool = False) -> int:
     `compact`.
     """
     if lance.is_table(folder):
-        (table := lance.Table(folder)).compact()
+        table = lance.Table(folder)
+        table.compact()
         return len(table)
     # raises if there is none; `writing` would make it
-    store.read(folder := Path(folder).expanduser())
+    folder = Path(folder).expanduser()
+    store.read(folder)
     with store.writing(folder):
         index = store.read(folder)
         for segment in index.segments:
@@ -36,7 +38,9 @@ if __name__ == "__main__":
     options = parser.parse_args()
     try:
         count = compact(options.folder, options.approximate)
-        few = ": too few, so answers stay exact" * (options.approximate and count < lance.LARGE)
-        print(f"{options.folder}: {count:,} files{few}")
+        few = options.approximate and count < lance.LARGE
+        print(
+            f"{options.folder}: {count:,} files{': too few, so answers stay exact' if few else ''}"
+        )
     except (OSError, ValueError, ImportError) as error:
         sys.exit(str(error))

@@ -1,4 +1,4 @@
-"""Find copies of a picture (resized, saved again or slightly cropped), to show them as one result."""
+"""Find copies of a picture (resized, saved again or slightly cropped), to show one result."""
 
 import numpy as np
 from PIL import Image
@@ -35,7 +35,8 @@ def fold(hashes: np.ndarray) -> list[list[int]]:
     # [R, 64]
     signs = np.unpackbits(hashes[:, None].view(np.uint8), axis=1).astype(np.float32) * 2 - 1
     signs[hashes == 0] = 0  # 32 bits away from every other hash
-    free, groups = np.ones(len(hashes), bool), []
+    free = np.ones(len(hashes), bool)
+    groups = []
     for row in range(len(hashes)):
         if free[row]:
             near = free & (signs @ signs[row] >= 64 - 2 * CLOSE)

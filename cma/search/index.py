@@ -8,11 +8,12 @@ the answer is exact.
 
 from __future__ import annotations
 
-import os
+import logging
+import operator
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -25,51 +26,57 @@ from .. import similarity
 from ..config import ReadConfig
 from ..media import MediaError
 from ..model import RetrievalModel
-from . import lance, listing, store
-from .build import Source, build, check_finite, embed, read_pixels
+from . import build, lance, listing
 from .copies import fold
-from .listing import MediaFile
-from .segment import LARGE, Segment
-from .store import FORMAT_VERSION, Embedded, Manifest
-from .weights import ActingWeights
+from .listing import EVERYWHERE, MediaFile, Where
+from .moments import IndexConfig
+from .store import INDEX, Files, Segments, Store, joined, publish, read, writing
+from .weights import ActingWeights, Header
 
 # best items: all their frames are compared with the text, and copies are searched among them
 DEPTH = 1000
 ALIKE = 0.95  # a picture and its copy have at least this cosine
 BLOCK = 4096  # items whose frames are gathered at once
-# kept, since torch starts threads for each new one
-THREADS = ThreadPoolExecutor(os.cpu_count(), "search")
+AWAY = 0.5  # weight of what is wanted `without`: all sentences have much in common, which stays
+logger = logging.getLogger(__name__)
+
+Like = str | Path | MediaFile  # the path of a picture, a clip or a folder of frames, or an item
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class MediaIndex(Embedded):
+class MediaIndex:
     """The embeddings of pictures and clips, made with one adapter of the model or with plain CLIP.
 
-    Queries are embedded with the same adapter, whichever one is active at that time, so several
-    indexes of one model, and threads, can ask side by side. Two indexes are equal only if they are
-    the same object.
+    They are in a `store`: segments in memory or in a folder, or a LanceDB table. Queries are
+    embedded with the same adapter, whichever one is active at that time, so several indexes of one
+    model, and threads, can ask side by side. Two indexes are equal only if they are the same
+    object. Of a table, `query` and `query_media` see what others have added since, and all else is
+    as it was when the index was opened; `now()` gives the newest.
     """
 
     model: RetrievalModel
     weights: ActingWeights
+    header: Header
+    store: Store
 
     @classmethod
     def build(
         cls,
         model: RetrievalModel,
-        source: Source,
+        source: build.Source,
         config: ReadConfig | None = None,
         previous: MediaIndex | None = None,
         folder: str | Path | None = None,
         store: str | Path | None = None,
         shard: tuple[int, int] = (0, 1),
-    ) -> MediaIndex | LanceIndex:
+    ) -> MediaIndex:
         """Embed a split, a dataset folder (all its splits) or any folder of pictures and clips.
 
-        `config` says how they are read and compared; of a `TrainConfig` only these settings are
-        used. Files that cannot be read are skipped, listed and counted. For files that have not
-        changed (same size and time, or same content), embeddings are taken from `previous`, an
-        index of the same model and config.
+        `config`, an `IndexConfig`, says how they are read and compared; of a `TrainConfig` only
+        these settings are used. Give the one that the adapter was trained with. Files that cannot
+        be read are skipped, listed and counted. For files that have not changed (same size and
+        time, or same content), embeddings are taken from `previous`, an index of the same model and
+        config.
 
         The index is saved in `folder`, in parts during the build, so that after a kill the next
         call goes on from there. An index that is already there is updated, so that it holds this
@@ -77,83 +84,140 @@ class MediaIndex(Embedded):
         writes there, this one waits.
 
         With `store`, a folder or an address such as `s3://bucket/photos`, the index is a LanceDB
-        table there (`LanceIndex`; extra `lance`). Several processes, on one machine or several, can
-        fill one table: give each one its `shard` (number, how many) of the same files. If one is
-        killed, start it again.
+        table there (extra `lance`). Several processes, on one machine or several, can fill one
+        table: give each one its `shard` (number, how many) of the same files. If one is killed,
+        start it again.
 
         Raises FileNotFoundError if the source does not exist; ValueError if nothing in it can be
         read, if embeddings are not finite, or, before anything is embedded, if `folder` holds other
-        things; ImportError for a video file without the extra `video`.
+        things; TypeError for a config of another kind; ImportError for a video file without the
+        extra `video`.
+
+        >>> model = cma.RetrievalModel.from_pretrained("mini")
+        >>> folder.mkdir()  # a new one
+        >>> Image.new("RGB", (64, 64), "red").save(folder / "red.png")
+        >>> index = cma.MediaIndex.build(model, folder)
+        indexed 1 / 1 files, 1 of them embedded now
+        >>> len(index), index.files[0].file_name
+        (1, 'red.png')
         """
-        if (store is None and shard != (0, 1)) or (store is not None and (folder or previous)):
+        beside = folder is not None or previous is not None
+        if (store is None and shard != (0, 1)) or (store is not None and beside):
             raise ValueError(
                 "`shard` needs `store`, and `store` goes with neither `folder` nor `previous`"
             )
-        given, weights = config or ReadConfig(), ActingWeights(model)
-        config = ReadConfig(
-            **{field.name: getattr(given, field.name) for field in fields(ReadConfig)}
-        )
-        folder = None if folder is None else Path(folder).expanduser()
-        header = weights.header(model, config)
+        if previous is not None and not isinstance(previous.store, Segments):
+            raise ValueError("`previous` is in a table, which `store` updates; give that instead")
+        weights = ActingWeights(model)
+        header = weights.header(model, IndexConfig.of(config))
+        if config is None and model.active is not None:
+            said = "give the `config` that it was trained with, if that differs from"
+            logger.info(f"{header.acting()}: {said} {header.config}")
         if store is not None:
-            return cls._stored(model, weights, lance.build(model, source, header, store, shard))
-        return cls._of(model, weights, build(model, source, header, previous, folder))
+            return cls._of(model, weights, lance.build(model, source, header, store, shard))
+        folder = None if folder is None else Path(folder).expanduser()
+        known = None if previous is None else previous.store
+        return cls._of(model, weights, build.build(model, source, header, known, folder))
 
     def save(self, folder: str | Path) -> None:
-        """Write the index to `folder`, completely or not at all; waits and raises as `build` does."""
-        folder = Path(folder).expanduser()
-        with store.writing(folder), self.acting():
-            store.publish(folder, store.joined(folder, self))
+        """Write the index to `folder`, completely or not at all; waits and raises as `build` does.
 
-    def to_lance(self, uri: str | Path) -> LanceIndex:
+        >>> model = cma.RetrievalModel.from_pretrained("mini")
+        >>> folder.mkdir()  # a new one
+        >>> Image.new("RGB", (64, 64), "red").save(folder / "red.png")
+        >>> index = cma.MediaIndex.build(model, folder)
+        indexed 1 / 1 files, 1 of them embedded now
+        >>> index.save(folder / "index")
+        """
+        folder = Path(folder).expanduser()
+        with writing(folder), self.acting():
+            publish(folder, joined(folder, self.store))
+
+    def to_lance(self, uri: str | Path) -> MediaIndex:
         """Write the index to `uri` as a LanceDB table, replacing what is there; see `store` of
         `build`.
         """
         with self.acting():
-            manifest = Manifest(self.header, str(self.media_root), (), (), (), FORMAT_VERSION)
-            table = lance.Table(uri, manifest)
-            table.write(self, manifest)
+            table = lance.Table(uri, self.header, self.media_root)
+            table.write(self.store)
             table.compact()
-        return self._stored(self.model, self.weights, table)
+        return self._of(self.model, self.weights, table.now())
 
     @classmethod
-    def load(cls, folder: str | Path, model: RetrievalModel) -> MediaIndex | LanceIndex:
+    def load(cls, folder: str | Path, model: RetrievalModel) -> MediaIndex:
         """Open an index for `model`, whose active adapter and scale must be those the index was
         built with.
 
         `folder` may also be the place of a LanceDB table. Vectors stay in the file and are read
         when they are used. Raises FileNotFoundError if there is no index; ValueError if it is
         damaged or of another backbone or adapter. Damaged vectors are found by the first query.
+
+        >>> model = cma.RetrievalModel.from_pretrained("mini")
+        >>> folder.mkdir()  # a new one
+        >>> Image.new("RGB", (64, 64), "red").save(folder / "red.png")
+        >>> index = cma.MediaIndex.build(model, folder, folder=folder / "index")
+        indexed 1 / 1 files, 1 of them embedded now
+        >>> cma.MediaIndex.load(folder / "index", model).query("red") == index.query("red")
+        True
         """
-        weights = ActingWeights(model)
         if lance.is_table(folder):
-            table = lance.Table(folder)
-            header = table.manifest.header
-            header.check(table.uri, weights.header(model, header.config))
-            return cls._stored(model, weights, table)
-        index = store.read(folder := Path(folder).expanduser())
-        index.header.check(folder / store.INDEX, weights.header(model, index.config))
-        return cls._of(model, weights, index)
+            store = lance.Table(folder)
+            place = store.uri
+        else:
+            store = read(Path(folder).expanduser())
+            place = store.folder / INDEX
+        weights = ActingWeights(model)
+        store.header.check(place, weights.header(model, store.header.config))
+        return cls._of(model, weights, store)
 
     @classmethod
-    def _of(cls, model: RetrievalModel, weights: ActingWeights, index: Embedded) -> MediaIndex:
-        held = {field.name: getattr(index, field.name) for field in fields(Embedded)}
+    def _of(cls, model: RetrievalModel, weights: ActingWeights, store: Store) -> MediaIndex:
         # the same adapter may have another name here
-        held["header"] = weights.header(model, index.config)
-        return cls(model=model, weights=weights, **held)
+        header = weights.header(model, store.header.config)
+        return cls(model=model, weights=weights, header=header, store=store)
 
-    @classmethod
-    def _stored(
-        cls, model: RetrievalModel, weights: ActingWeights, table: lance.Table
-    ) -> LanceIndex:
-        made = table.manifest
-        nothing = Embedded(made.header, Path(made.media_root), segments=(), order=torch.arange(0))
-        return LanceIndex(table, cls._of(model, weights, nothing))
+    def now(self) -> MediaIndex:
+        """The index with what other processes have made of its table; itself if nothing changed."""
+        store = self.store.now()
+        return self if store is self.store else replace(self, store=store)
+
+    # ---- what it holds
+
+    def __len__(self) -> int:
+        return len(self.store)
 
     def __repr__(self) -> str:
         clips = int(self.column("is_clip").sum())
         counts = f"{len(self) - clips:,} pictures, {clips:,} clips"
         return f"<MediaIndex of {self.media_root}: {counts}, {self.header.acting()}>"
+
+    @property
+    def config(self) -> IndexConfig:
+        return self.header.config
+
+    @property
+    def media_root(self) -> Path:
+        """The folder that holds the media."""
+        return self.store.media_root
+
+    @property
+    def skipped(self) -> tuple[listing.Problem, ...]:
+        """(name, reason) of what could not be read."""
+        return self.store.skipped
+
+    @property
+    def files(self) -> Files:
+        """The files, item by item [V]; each is parsed when it is accessed."""
+        return Files(self.store)
+
+    @property
+    def lengths(self) -> Tensor:
+        """The number of each item's frames [V]."""
+        return self.store.lengths(torch.arange(len(self)))
+
+    def column(self, name: str) -> Tensor:
+        """One of `segment.COLUMNS` for each item [V], such as "is_clip"."""
+        return self.store.column(name)
 
     def path(self, file: MediaFile) -> Path:
         """The path of the picture, clip or folder of frames."""
@@ -172,35 +236,85 @@ class MediaIndex(Embedded):
 
     def frames(self, item: int) -> Tensor:
         """The embeddings [F, D] of one item's frames, un-normalised."""
-        return self.gather(torch.tensor([item]))
+        return self.store.frames(torch.tensor([item]))
 
     # ---- asking
 
-    def query(self, text: str, k: int = 5) -> list[tuple[str, float]]:
+    def query(
+        self,
+        text: str,
+        k: int = 5,
+        like: Like | None = None,
+        without: str | Sequence[str] | None = None,
+        where: Where = EVERYWHERE,
+    ) -> list[tuple[str, float]]:
         """Return the `k` best (file name, cosine) for a sentence, best first; all items if there
         are fewer.
 
-        Raises TypeError for anything but a string, ValueError for a blank sentence, k below 1,
-        embeddings that are not finite, or a backbone or adapter that has changed since `build`.
-        """
-        return self._best(*self.ranking(text), k)
+        A clip that was cut stands there once, with its best moment. `like` and `without` as in
+        `ranking`; `where` leaves out what is of another kind or in another folder. Raises TypeError
+        for anything but a string, ValueError for a blank sentence, k below 1, embeddings that are
+        not finite, or a backbone or adapter that has changed since `build`; OSError if the storage
+        of a table does not answer.
 
-    def query_media(self, path: str | Path, k: int = 5) -> list[tuple[str, float]]:
+        >>> model = cma.RetrievalModel.from_pretrained("mini")
+        >>> folder.mkdir()  # a new one
+        >>> Image.new("RGB", (64, 64), "red").save(folder / "red.png")
+        >>> index = cma.MediaIndex.build(model, folder)
+        indexed 1 / 1 files, 1 of them embedded now
+        >>> [name for name, cosine in index.query("a red square", k=3)]
+        ['red.png']
+        """
+        index = self.now()
+        return index._best(*index.ranking(text, where, like, without), k)
+
+    def query_media(
+        self, path: Like, k: int = 5, where: Where = EVERYWHERE
+    ) -> list[tuple[str, float]]:
         """Do the same as `query` for a picture, a clip or a folder of frames; raises as
         `ranking_media`.
-        """
-        return self._best(*self.ranking_media(path), k)
 
-    def ranking(self, text: str) -> tuple[Tensor, Tensor]:
+        >>> model = cma.RetrievalModel.from_pretrained("mini")
+        >>> folder.mkdir()  # a new one
+        >>> Image.new("RGB", (64, 64), "red").save(folder / "red.png")
+        >>> index = cma.MediaIndex.build(model, folder)
+        indexed 1 / 1 files, 1 of them embedded now
+        >>> [(name, round(cosine, 4)) for name, cosine in index.query_media(folder / "red.png")]
+        [('red.png', 1.0)]
+        """
+        index = self.now()
+        return index._best(*index.ranking_media(path, where), k)
+
+    def ranking(
+        self,
+        text: str,
+        where: Where = EVERYWHERE,
+        like: Like | None = None,
+        without: str | Sequence[str] | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Return (items, their cosines) for a sentence, best first; raises as `query`.
 
-        These are all items [V], or the best `DEPTH` of `LARGE` or more. The first `DEPTH` are
-        ranked by all their frames, the rest by the first search, which is the same for pictures and
-        for mean_pooled.
+        These are all items [V] that are `where`, or the best `DEPTH` of a table or of `LARGE` or
+        more. The first `DEPTH` are ranked by all their frames, the rest by the first search, which
+        is the same for pictures and for mean_pooled. With a picture or clip `like` v and sentences
+        `without` w_1, w_2, … the query is t/|t| + v/|v| - `AWAY` · Σ w_i/|w_i| at length |t|; the
+        sentence t may then be "".
         """
-        return self._ranked(self._text(text), self._compare)
+        more = [without] if isinstance(without, str) else [*(without or ())]
+        if like is None and not more:
+            return self._ranked(self._text(text), self._compare, where)
+        parts = [self._text(text)] if text != "" else []
+        compare = self._compare if parts else self._compare_means
+        length = parts[0].norm() if parts else 1.0
+        if like is not None:
+            parts.append(self._media(like))
+        total = sum(F.normalize(one, dim=1) for one in parts)
+        total = total - AWAY * sum(F.normalize(self._text(one), dim=1) for one in more)
+        if not parts or total.norm() < 1e-4:
+            raise ValueError("nothing is left of the query; type a few words of what it shows")
+        return self._ranked(length * F.normalize(total, dim=1), compare, where)
 
-    def ranking_media(self, path: str | Path | MediaFile) -> tuple[Tensor, Tensor]:
+    def ranking_media(self, path: Like, where: Where = EVERYWHERE) -> tuple[Tensor, Tensor]:
         """Return (items, cosines of mean frames), best first, for a picture, clip, folder of frames
         or item.
 
@@ -208,7 +322,7 @@ class MediaIndex(Embedded):
         MediaFile, MediaError (a ValueError) that names a file that cannot be read, and ValueError
         as `query`.
         """
-        return self._ranked(self._media(path), self._compare_means)
+        return self._ranked(self._media(path), self._compare_means, where)
 
     def frame_weights(self, text: str, item: int) -> Tensor:
         """The weights [F] of the frames in an item's match: softmax_f(t . v_f / τ); 1 / F if
@@ -226,13 +340,26 @@ class MediaIndex(Embedded):
         chosen = range(len(self)) if items is None else items
         return self._compare(self._encode(texts), torch.tensor(chosen, dtype=torch.long))
 
-    def right(self, text: str) -> list[int]:
-        """The items that have `text` as a caption, ignoring case and extra spaces."""
-        wanted, owned = (
-            text.casefold().split(),
-            zip(self.captions, self.text_to_item.tolist(), strict=True),
+    def right(self, text: str, items: Sequence[int] | None = None) -> list[int]:
+        """The items, or those of `items`, that have `text` as a caption, ignoring case and extra
+        spaces.
+        """
+        if items is None:
+            return sorted({*self._owners.get(_folded(text), ())})
+        files = self.store.files(torch.tensor(items, dtype=torch.long))
+        return sorted(
+            item
+            for item, file in zip(items, files, strict=True)
+            if _folded(text) in map(_folded, file.captions)
         )
-        return sorted({item for caption, item in owned if caption.casefold().split() == wanted})
+
+    @cached_property
+    def _owners(self) -> dict[str, list[int]]:
+        """The items of each caption."""
+        owners = defaultdict(list)
+        for caption, item in zip(self.captions, self.text_to_item.tolist(), strict=True):
+            owners[_folded(caption)].append(item)
+        return owners
 
     def copies(self, items: Sequence[int], apart: Iterable[int] = ()) -> dict[int, list[int]]:
         """Return {item: [item and its copies]} for the ranked items that copy no better one
@@ -242,11 +369,10 @@ class MediaIndex(Embedded):
         pictures that differ in colour have less. Items in `apart` and items after the first `DEPTH`
         stay alone.
         """
-        first, copies = (
-            torch.tensor(items[:DEPTH], dtype=torch.long),
-            {item: [item] for item in items},
-        )
-        hashes, means = self.column("copy_hash")[first].numpy().view(np.uint64), self._pooled(first)
+        first = torch.tensor(items[:DEPTH], dtype=torch.long)
+        copies = {item: [item] for item in items}
+        hashes = self.store.column("copy_hash", first).numpy().view(np.uint64)
+        means = self._pooled(first)
         hashes[np.isin(first, list(apart))] = 0
         for best, *others in fold(hashes):
             for row in others:
@@ -254,11 +380,34 @@ class MediaIndex(Embedded):
                     copies[items[best]] += copies.pop(items[row])
         return copies
 
+    def moments(self, items: Sequence[int]) -> dict[int, list[int]]:
+        """Return {item: [item and the other moments of its clip]} for ranked items, without those
+        whose clip has a better moment.
+        """
+        numbers = torch.tensor(items, dtype=torch.long)
+        clips = self.store.column("is_clip", numbers).bool()
+        new = [item for item in numbers[clips].tolist() if item not in self._clips]
+        files = self.store.files(torch.tensor(new, dtype=torch.long))
+        for item, file in zip(new, files, strict=True):
+            self._clips[item] = file.media if file.is_moment else None
+        best: dict[str, int] = {}
+        found = {}
+        for item in items:
+            clip = self._clips.get(item)
+            first = item if clip is None else best.setdefault(clip, item)
+            found.setdefault(first, []).append(item)
+        return found
+
+    @cached_property
+    def _clips(self) -> dict[int, str | None]:
+        """The clip of each moment that was ranked, and None for other clips."""
+        return {}
+
     def _text(self, text: str) -> Tensor:
         """The embedding [1, D] of a sentence."""
         if not isinstance(text, str):
             raise TypeError(
-                f"a query is a sentence, not {text!r}; for a picture or clip see `query_media`"
+                f"a query is a sentence, not {text!r:.100}; for a picture or clip see `query_media`"
             )
         if not text.strip():
             raise ValueError("the query is blank; type a few words")
@@ -267,111 +416,103 @@ class MediaIndex(Embedded):
     def _media(self, path: str | Path | MediaFile) -> Tensor:
         """The mean embedding [1, D] of the frames of a picture, a clip or an item."""
         if isinstance(path, MediaFile):  # one of `files`, which may be a part of a clip
-            wanted, path = path, self.path(path)
+            wanted = path
+            path = self.path(path)
         elif not isinstance(path, str | Path) or path == "":
-            raise TypeError(f"expected the path of a picture or clip, not {path!r}")
+            raise TypeError(f"expected the path of a picture or clip, not {path!r:.100}")
         elif kind := listing.kind_of(path := Path(path).expanduser()):
             wanted = MediaFile(path.name, path.name, kind)
         else:
-            what = f"neither picture nor clip{'' if path.exists() else ', and not there'}"
+            there = "" if path.exists() else ", and not there"
+            what = f"neither picture nor clip{there}"
             raise MediaError(f"{path}: {what}; expected {', '.join(listing.SUFFIXES)}")
         with self.acting():
-            _, pixels = read_pixels(wanted, path, self.model, self.config)
-            return embed(self.model, [pixels])[0].mean(0, keepdim=True)
+            _, pixels = build.read_pixels(wanted, path, self.model, self.config)
+            return build.embed(self.model, [pixels])[0].mean(0, keepdim=True)
 
     def _ranked(
-        self, vector: Tensor, compare: Callable[[Tensor, Tensor], Tensor]
+        self, vector: Tensor, compare: Callable[[Tensor, Tensor], Tensor], where: Where
     ) -> tuple[Tensor, Tensor]:
-        """Return (items, cosines), best first, ties by item; all, or the best `DEPTH` of `LARGE` or
-        more.
+        """Return (items, cosines) of those that are `where`, best first, ties by item.
 
         The `DEPTH` items whose means are nearest to a vector [1, D] are ranked again by `compare`.
         """
-        unit, most = F.normalize(vector[0], dim=0), DEPTH if len(self) >= LARGE else len(self)
-        deleted = sum(map(len, self.segments)) - len(self)  # their rows may be among the nearest
-        found = THREADS.map(lambda part: part.cosines(unit, most + deleted), self.segments)
-        cosines = torch.cat(list(found))[self.order]
-        items = cosines.topk(most).indices.sort().values
-        first, order = cosines[items].sort(descending=True, stable=True)
-        near, rest = items[order[:DEPTH]].sort().values, items[order[DEPTH:]]
+        most = len(self) if self.store.whole else DEPTH
+        items, cosines = self.store.nearest(F.normalize(vector[0], dim=0), most, where)
+        first, order = cosines.sort(descending=True, stable=True)
+        near = items[order[:DEPTH]].sort().values
+        rest = items[order[DEPTH:]]
         again, order = compare(vector, near)[0].sort(descending=True, stable=True)
         return torch.cat([near[order], rest]), torch.cat([again, first[DEPTH:]])
 
     def _encode(self, texts: Sequence[str]) -> Tensor:
         with self.acting():
             encoded = self.model.encode_text(texts, self.config.max_words)
-            return check_finite(self.model.family.comparable(encoded).float().cpu(), self.model)
+            vectors = self.model.family.comparable(encoded).float().cpu()
+            return build.check_finite(vectors, self.model)
 
     def _pooled(self, items: Tensor) -> Tensor:
         """The normalised mean [V, D] of each item's frames."""
-        means = self.gather(items)
+        means = self.store.frames(items)
         if len(means) > len(items):  # some have several frames
-            means = torch.segment_reduce(means, "mean", lengths=self.lengths[items])
+            means = torch.segment_reduce(means, "mean", lengths=self.store.lengths(items))
         return F.normalize(means, dim=1)
 
     def _compare_means(self, vectors: Tensor, items: Tensor) -> Tensor:
         """Cosine [T, V] of every vector [T, D] with the mean of each item's frames."""
+        if not len(items):
+            return torch.empty(len(vectors), 0)
         return F.normalize(vectors, dim=1) @ self._pooled(items).T
 
     def _compare(self, text: Tensor, items: Tensor) -> Tensor:
         """Cosine [T, V] of every text [T, D] with some items [V], from all their frames."""
-        scores, lengths = torch.empty(len(text), len(items)), self.lengths[items]
+        scores = torch.empty(len(text), len(items))
+        lengths = self.store.lengths(items)
         # items with the same number of frames need no padding
         for length in lengths.unique().tolist():
             for block in (lengths == length).nonzero().flatten().split(BLOCK):
-                frames = self.gather(items[block]).unflatten(0, (-1, length))
+                frames = self.store.frames(items[block]).unflatten(0, (-1, length))
                 scores[:, block] = similarity.compare(text, frames, None, self.config)
         return scores
 
     def _best(self, items: Tensor, scores: Tensor, k: int) -> list[tuple[str, float]]:
-        if not isinstance(k, int) or k < 1:
-            raise ValueError(f"k={k!r}: expected at least 1")
-        pairs = zip(items[:k].tolist(), scores[:k].tolist(), strict=True)
-        return [(self.files[item].file_name, score) for item, score in pairs]
+        most = at_least_one(k)
+        best = []
+        clips = set()
+        for item, score in zip(items.tolist(), scores.tolist(), strict=True):
+            file = self.files[item]
+            if not file.is_moment or file.media not in clips:
+                clips.add(file.media)
+                best.append((file.file_name, score))
+            if len(best) == most:
+                break
+        return best
 
     @contextmanager
     def acting(self) -> Iterator[None]:
-        """Within `with`, the model embeds as for this index. ValueError if its weights have changed
-        since.
+        """Within `with`, the model embeds as for this index, and no other thread has it. ValueError
+        if its weights have changed since.
         """
-        with self.model.acting(self.header.adapter, self.header.built_with["scale"]):
+        scale = self.header.built_with["scale"]
+        with self.model.turn(), self.model.acting(self.header.adapter, scale):
             if changed := self.weights.changed(self.model):
                 raise ValueError(f"the weights of {changed} changed since; build the index again")
             yield
 
 
-@dataclass(frozen=True, repr=False)
-class LanceIndex:
-    """An index in a LanceDB `table`; `asking` is an empty index that embeds the queries.
-
-    LanceDB finds the `DEPTH` items whose means are nearest, and they are ranked again by all their
-    frames. LanceDB compares all items, but only the most promising ones in a table of `LARGE` or
-    more that was compacted (by `to_lance`, a build by one process or `python -m
-    cma.search.compact`). Items that other processes add are found at once.
+def at_least_one(k: int) -> int:
+    """Return `k`, a whole number of Python or NumPy. Raises ValueError for less than 1 and for
+    anything else.
     """
+    try:
+        number = operator.index(k)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise ValueError(f"k={k!r:.100}: expected at least 1")
+    return number
 
-    table: lance.Table
-    asking: MediaIndex
 
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def __repr__(self) -> str:
-        return f"<LanceIndex at {self.table.uri}: {len(self):,} pictures and clips>"
-
-    def query(self, text: str, k: int = 5) -> list[tuple[str, float]]:
-        """Do the same as `MediaIndex.query`, `DEPTH` at most; OSError if the storage does not
-        answer.
-        """
-        near = self._near(vector := self.asking._text(text))
-        return near._best(*near._ranked(vector, near._compare), k)
-
-    def query_media(self, path: str | Path, k: int = 5) -> list[tuple[str, float]]:
-        """Do the same as `query` for a picture, a clip or a folder of frames."""
-        near = self._near(vector := self.asking._media(path))
-        return near._best(*near._ranked(vector, near._compare_means), k)
-
-    def _near(self, vector: Tensor) -> MediaIndex:
-        files, frames = zip(*self.table.nearest(vector[0], DEPTH), strict=True)
-        segment = Segment.of(files, torch.cat(frames), torch.tensor(list(map(len, frames))))
-        return replace(self.asking, segments=(segment,), order=torch.arange(len(files)))
+def _folded(text: str) -> str:
+    """A caption as it is compared: without case and extra spaces."""
+    return " ".join(text.casefold().split())

@@ -3,15 +3,17 @@ processes.
 
 Each row is an item: `key` identifies it, `file` is its MediaFile as JSON, `vector` [D] is the mean
 embedding of its frames, and `frames` [F, D] holds all of them if there are several, un-normalised,
-in float32. The table's metadata is a `store.Manifest`. Storage at `s3://…` is configured by the
-usual `AWS_…` variables.
+in float32. The table's metadata is a `store.Manifest`. What could not be read is in a table of its
+own for each shard. Storage at `s3://…` is configured by the usual `AWS_…` variables.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 
 import lazy_loader
@@ -22,21 +24,21 @@ from .. import require
 from ..files import parse_json
 from ..model import RetrievalModel
 from . import listing
-from .build import Building, Item, Source
-from .listing import MediaFile
-from .segment import LARGE, as_row
-from .store import FORMAT_VERSION, Embedded, Manifest, as_json
+from .build import Building, Source
+from .listing import EVERYWHERE, MediaFile, Problem, Where
+from .segment import COLUMNS, LARGE, as_row
+from .store import FORMAT_VERSION, Item, Manifest, Store, as_json
 from .weights import Header
 
 lancedb, pa = lazy_loader.load("lancedb"), lazy_loader.load("pyarrow")  # the extra `lance`
-TABLE, COLUMNS = "media", ["key", "file", "vector", "frames"]
+TABLE, SKIPPED = "media", "skipped-"
 # of the approximate search: items in a list, and how many lists are searched
 LIST, LISTS = 4096, 80
-ROWS = 8192  # rows written or deleted at once
+ROWS = 8192  # rows read, written or deleted at once
 
 
 def place(uri: str | Path) -> str:
-    """Return a folder as an absolute path, and an address such as `s3://bucket/photos` unchanged."""
+    """Return a folder as an absolute path; an address such as `s3://bucket/photos` stays."""
     return str(uri) if "://" in str(uri) else str(Path(uri).expanduser().absolute())
 
 
@@ -46,83 +48,193 @@ def is_table(uri: str | Path) -> bool:
 
 
 class Table:
-    """The table at `uri`. Every call sees its current rows, because other processes may write to
-    it.
+    """The items of the table at `uri` as they are now: the rows of the version that was opened.
 
-    Raises FileNotFoundError if there is none, unless a `manifest` is given: then the first `add`
-    creates it. Every method raises OSError, in one line, if the storage cannot be used or a file is
-    damaged.
+    What is added or deleted, here or by another process, is seen in `now()`. Items are ranked as
+    far as the nearest ones that are asked for, which LanceDB finds among all, or, in a table of
+    `LARGE` or more that was compacted, among the most promising. Raises FileNotFoundError if there
+    is no table, unless a `header` and a `media_root` are given: then the first `add` creates it.
+    Every method raises OSError, in one line, if the storage cannot be used or a file is damaged.
     """
 
-    def __init__(self, uri: str | Path, manifest: Manifest | None = None) -> None:
+    whole = False
+
+    def __init__(
+        self, uri: str | Path, header: Header | None = None, media_root: Path = Path()
+    ) -> None:
         require("lance", "lancedb")
-        self.uri, self.manifest, self.keys, self._table = place(uri), manifest, set(), None
+        self.uri = place(uri)
+        self.header = header
+        self.media_root = media_root
+        self._live = None  # sees each new version
+        self._rows = None  # stays at this one
+        self._near: tuple[Tensor, pa.Table] | None = None  # what was found last, by item
         with told(self.uri):
             self._database = lancedb.connect(self.uri, read_consistency_interval=timedelta(0))
-            if TABLE in self._database.list_tables().tables:
+            if TABLE in self._tables():
                 self._open()
-        if self.manifest is None:
+        if self.header is None:
             raise FileNotFoundError(
                 f"{uri}: no index there; `MediaIndex.build(…, store=…)` makes one"
             )
 
     def _open(self) -> None:
-        self._table = self._database.open_table(TABLE)
-        manifest = (self._table.schema.metadata or {}).get(b"manifest", b"").decode()
-        self.manifest = parse_json(
-            manifest, Manifest, self.uri, "; its table is no index, use another"
-        )
+        self._live = self._database.open_table(TABLE)
+        self._rows = lancedb.connect(self.uri).open_table(TABLE)
+        text = (self._live.schema.metadata or {}).get(b"manifest", b"").decode()
+        manifest = parse_json(text, Manifest, self.uri, "; its table is no index, use another")
+        self.header = manifest.header
+        self.media_root = Path(manifest.media_root)
+
+    def _tables(self) -> list[str]:
+        return self._database.list_tables().tables
+
+    @cached_property
+    def skipped(self) -> tuple[Problem, ...]:
+        """(name, reason) of what no shard could read."""
+        with told(self.uri):
+            lists = [name for name in self._tables() if name.startswith(SKIPPED)]
+            tables = [self._database.open_table(name).to_arrow() for name in lists]
+        rows = [row for table in tables for row in table.to_pylist()]
+        return tuple((row["name"], row["reason"]) for row in rows)
+
+    def now(self) -> Table:
+        """The table as it is now; itself if nobody has changed it."""
+        with told(self.uri):
+            if self._rows is not None and self._live.version == self._rows.version:
+                return self
+        return Table(self.uri, self.header, self.media_root)
+
+    # ---- what it holds
 
     def __len__(self) -> int:
         with told(self.uri):
-            return self._table.count_rows() if self._table else 0
+            return 0 if self._rows is None else self._rows.count_rows()
 
-    def rows(self) -> Rows:
-        """The rows that are there now, for a build; from now on `add` replaces those of the same
-        key.
-        """
+    @cached_property
+    def _numbers(self) -> Tensor:
+        """LanceDB's number of the row of each item, ascending [V]."""
         with told(self.uri):
-            rows = Rows(self.uri)
-        self.keys = set(rows.keys)
-        return rows
+            rows = self._rows.search().select(["_rowid"]).to_arrow()
+        return whole_numbers(rows["_rowid"]).sort().values
+
+    def _taken(self, items: Tensor, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Columns of the rows of some items, part by part; what was found last is at hand."""
+        near = self._near
+        if near is not None and torch.isin(items, near[0]).all():
+            yield near[1].take(torch.searchsorted(near[0], items).numpy())
+            return
+        for part in items.split(ROWS):
+            numbers = self._numbers[part]
+            taking = self._rows.take_row_ids(numbers.tolist()).select(list(columns))
+            rows = taking.with_row_id().to_arrow().sort_by("_rowid")  # they come in any order
+            found = whole_numbers(rows["_rowid"])
+            yield rows.take(torch.searchsorted(found, numbers).numpy())
+
+    def files(self, items: Tensor) -> list[MediaFile]:
+        found = []
+        with told(self.uri):
+            for rows in self._taken(items, ["file"]):
+                texts = rows["file"].to_pylist()
+                found += [parse_json(text, MediaFile, self.uri) for text in texts]
+        return found
+
+    def _frames(self, items: Tensor) -> list[Tensor]:
+        """The embeddings [F, D] of each item's frames."""
+        found = []
+        with told(self.uri):
+            for rows in self._taken(items, ["vector", "frames"]):
+                found += frames_of(rows)
+        return found
+
+    def frames(self, items: Tensor) -> Tensor:
+        return torch.cat(self._frames(items)) if len(items) else torch.empty(0, 0)
+
+    def lengths(self, items: Tensor) -> Tensor:
+        return torch.tensor([len(frames) for frames in self._frames(items)], dtype=torch.long)
+
+    def column(self, name: str, items: Tensor | None = None) -> Tensor:
+        dtype, value = COLUMNS[name]
+        files = self.files(torch.arange(len(self)) if items is None else items)
+        return torch.tensor([value(file) for file in files], dtype=dtype)
+
+    def nearest(self, vector: Tensor, count: int, where: Where) -> tuple[Tensor, Tensor]:
+        """As `Store.nearest`; a file that two processes embedded at the same time is found once."""
+        if not len(self):
+            raise ValueError(
+                f"{self.uri}: no items in it yet; ask again once a process has added some"
+            )
+        with told(self.uri):
+            search = self._rows.search(vector.numpy(), "vector").distance_type("cosine")
+            search = search.nprobes(LISTS)
+            if where != EVERYWHERE:  # in more lists, until there are enough
+                search = search.where(condition(where)).maximum_nprobes(0)
+            rows = search.limit(count).with_row_id(True).to_arrow().sort_by("_rowid")
+        once = {key: place for place, key in enumerate(rows["key"].to_pylist())}
+        rows = rows.take(torch.tensor(sorted(once.values()), dtype=torch.long).numpy())
+        items = torch.searchsorted(self._numbers, whole_numbers(rows["_rowid"]))
+        self._near = (items, rows)
+        return items, 1 - torch.tensor(rows["_distance"].to_pylist(), dtype=torch.float32)
+
+    # ---- what is written
 
     def add(self, items: Sequence[Item]) -> range:
-        """Write items; a reader sees all or none. Returns a range, which stands for a segment of
-        them.
+        """Write items, in the place of those of the same key; a reader sees all or none.
+
+        Returns a range, which stands for a part of them.
         """
-        rows = self._as_rows(items)
         with told(self.uri):
-            if self._table is None:
+            if self._live is None:
                 with suppress(ValueError):  # another process has just made it
-                    self._database.create_table(TABLE, schema=rows.schema)
+                    self._database.create_table(TABLE, schema=self._as_rows(items).schema)
                 self._open()
-            if self.keys.isdisjoint(rows["key"].to_pylist()):
-                self._table.add(rows)
+            rows = self._as_rows(items)
+            if self.known.isdisjoint(rows["key"].to_pylist()):
+                self._live.add(rows)
             else:
-                merge = self._table.merge_insert("key").when_matched_update_all()
+                merge = self._live.merge_insert("key").when_matched_update_all()
                 merge.when_not_matched_insert_all().execute(rows)
         return range(len(items))
 
-    def write(self, index: Embedded, manifest: Manifest) -> None:
+    known: Collection[str] = frozenset()  # keys of rows that are there already
+
+    def write(self, index: Store) -> None:
         """Replace the table with an index; a reader sees the old table or all of the new one."""
-        self.manifest = manifest
+        self.header = index.header
+        self.media_root = index.media_root
+
+        def rows(items: Tensor) -> pa.Table:
+            frames = index.frames(items).split(index.lengths(items).tolist())
+            return self._as_rows(list(zip(index.files(items), frames, strict=True)))
 
         def batches() -> Iterator[pa.RecordBatch]:
             for items in torch.arange(len(index)).split(ROWS):
-                frames = index.gather(items).split(index.lengths[items].tolist())
-                files = [index.files[item] for item in items.tolist()]
-                yield from self._as_rows(list(zip(files, frames, strict=True))).to_batches()
+                yield from rows(items).to_batches()
 
         with told(self.uri):
-            schema = self._as_rows([(index.files[0], index.frames(0))]).schema
+            schema = rows(torch.tensor([0])).schema
             self._database.create_table(TABLE, batches(), schema=schema, mode="overwrite")
             self._open()
+        self.skip(index.skipped, (0, 1))
+
+    def skip(self, problems: Sequence[Problem], shard: tuple[int, int]) -> None:
+        """Replace what a shard could not read; lists of another division are deleted."""
+        number, count = shard
+        own = f"{SKIPPED}{number}-{count}"
+        rows = [{"name": name, "reason": reason} for name, reason in problems]
+        with told(self.uri):
+            for name in self._tables():
+                ours = name.endswith(f"-{count}") and name != own
+                if name.startswith(SKIPPED) and not ours:
+                    self._database.drop_table(name)
+            if rows:
+                self._database.create_table(own, rows)
 
     def delete(self, keys: Collection[str]) -> None:
-        quoted = ["'" + key.replace("'", "''") + "'" for key in keys]
+        quoted = [sql(key) for key in keys]
         with told(self.uri):
             for start in range(0, len(quoted), ROWS):
-                self._table.delete(f"key IN ({', '.join(quoted[start : start + ROWS])})")
+                self._live.delete(f"key IN ({', '.join(quoted[start : start + ROWS])})")
 
     def compact(self, anew: bool = True) -> None:
         """Join the parts that were added; from `LARGE` rows on, make the lists of the approximate
@@ -131,31 +243,10 @@ class Table:
         Without `anew`, existing lists are kept, and new rows are put into them.
         """
         with told(self.uri):
-            self._table.optimize()
-            if len(self) >= LARGE and (anew or not self._table.list_indices()):
+            self._live.optimize()
+            if self._live.count_rows() >= LARGE and (anew or not self._live.list_indices()):
                 lists = lancedb.index.IvfSq(distance_type="cosine", target_partition_size=LIST)
-                self._table.create_index("vector", config=lists)
-
-    def nearest(self, vector: Tensor, count: int) -> list[Item]:
-        """Return the `count` items whose means are nearest to a vector [D], in the order of their
-        keys.
-
-        A file that two processes embedded at the same time is stored twice, but returned once.
-        """
-        with told(self.uri):
-            search = (
-                self._table.search(vector.numpy(), "vector").distance_type("cosine").nprobes(LISTS)
-            )
-            rows = search.limit(count).select([*COLUMNS, "_distance"]).to_arrow()
-        if not rows.num_rows:
-            raise ValueError(
-                f"{self.uri}: no items in it yet; ask again once a process has added some"
-            )
-        files = [parse_json(file, MediaFile, self.uri) for file in rows["file"].to_pylist()]
-        found = dict(
-            zip(rows["key"].to_pylist(), zip(files, frames_of(rows), strict=True), strict=True)
-        )
-        return [found[key] for key in sorted(found)]
+                self._live.create_index("vector", config=lists)
 
     def _as_rows(self, items: Sequence[Item]) -> pa.Table:
         files, frames = zip(*items, strict=True)
@@ -167,35 +258,8 @@ class Table:
             "vector": pa.FixedSizeListArray.from_arrays(means.flatten().numpy(), means.shape[1]),
             "frames": pa.array(several, pa.binary()),
         }
-        return pa.table(columns, metadata={"manifest": as_json(self.manifest)})
-
-
-class Rows:
-    """The rows of a table at one moment, with the methods of a segment that a build uses."""
-
-    def __init__(self, uri: str) -> None:
-        # later writes are not seen
-        self.uri, self._table = uri, lancedb.connect(uri).open_table(TABLE)
-        rows = self._table.search().select(["key", "file"]).with_row_id(True).to_arrow()
-        self.keys, self._files, self._numbers = (
-            rows["key"].to_pylist(),
-            rows["file"],
-            rows["_rowid"],
-        )
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def file(self, row: int) -> MediaFile:
-        return parse_json(self._files[row].as_py(), MediaFile, f"{self.uri}: {self.keys[row]}")
-
-    def frames(self, rows: Tensor) -> Tensor:
-        """The embeddings [N, D] of all frames of some rows."""
-        with told(self.uri):
-            numbers = [self._numbers[row].as_py() for row in rows.tolist()]
-            return torch.cat(
-                frames_of(self._table.take_row_ids(numbers).select(COLUMNS).to_arrow())
-            )
+        manifest = Manifest(self.header, str(self.media_root), (), (), (), FORMAT_VERSION)
+        return pa.table(columns, metadata={"manifest": as_json(manifest)})
 
 
 def build(
@@ -207,32 +271,64 @@ def build(
         raise ValueError(f"shard={shard!r}: expected (number, how many), from (0, {count}) on")
     root, files, problems = listing.find(source)
     files = list({file.key: file for file in files}.values())  # a table has each file once
-    table = Table(uri, Manifest(header, str(root), (), (), (), FORMAT_VERSION))
-    table.manifest.header.check(table.uri, header)
-    building = Building(model, header, root, table.add)
+    table = Table(uri, header, root)
+    table.header.check(table.uri, header)
+    table.media_root = root
+    building = Building(model, table)
     if table:
-        building.know(table.rows())
-    if own := files[number::count]:
-        building.run(own, () if number else problems)
-    kept = {file.key for file in files} - {file.key for file in building.unread}
-    table.delete(table.keys - kept)
+        building.know(table)
+        table.known = set(building.known)
+    own = files[number::count]
+    skipped = building.run(own, () if number else problems) if own else ()
+    # moments of a clip belong to its shard
+    elsewhere = {whole(file) for file in files} - {whole(file) for file in own}
+    gone = [
+        key
+        for key, (file, *_) in building.known.items()
+        if key not in building.kept and whole(file) not in elsewhere
+    ]
+    table.delete(gone)
+    table.skip(skipped, shard)
     if count == 1:
         table.compact(anew=False)
-    return table
+    return Table(uri, header, root)
+
+
+def whole(file: MediaFile) -> str:
+    """The key of what was listed: of the clip, for a moment."""
+    return replace(file, start=None, end=None).key if file.is_moment else file.key
+
+
+def condition(where: Where) -> str:
+    """The SQL for the rows that are `where`, from the JSON in their column `file`."""
+    wanted = []
+    if where.kind:  # in a text of the JSON, the quotes would be escaped
+        kind = f'"kind":"{where.kind}"'
+        wanted.append(f"contains(file, {sql(kind)})")
+    if where.folder:
+        wanted.append(f"starts_with(file, {sql(where.start.decode())})")
+    return " AND ".join(wanted)
+
+
+def sql(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def whole_numbers(column: pa.ChunkedArray) -> Tensor:
+    return torch.from_numpy(column.to_numpy().astype("int64"))
 
 
 def frames_of(rows: pa.Table) -> list[Tensor]:
     """The embeddings [F, D] of each row's frames."""
-    means = torch.from_numpy(
-        rows["vector"].combine_chunks().flatten().to_numpy(False, writable=True)
-    )
-    means, several = means.unflatten(0, (rows.num_rows, -1)), rows["frames"].to_pylist()
-    return [
-        mean[None]
-        if own is None
-        else torch.frombuffer(bytearray(own), dtype=mean.dtype).view(-1, len(mean))
-        for mean, own in zip(means, several, strict=True)
-    ]
+    if not rows.num_rows:
+        return []
+    vectors = rows["vector"].combine_chunks().flatten().to_numpy(False, writable=True)
+    means = torch.from_numpy(vectors).unflatten(0, (rows.num_rows, -1))
+    found = []
+    for mean, own in zip(means, rows["frames"].to_pylist(), strict=True):
+        frames = mean if own is None else torch.frombuffer(bytearray(own), dtype=mean.dtype)
+        found.append(frames.view(-1, len(mean)))
+    return found
 
 
 @contextmanager

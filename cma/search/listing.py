@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote, unquote
 
-from pydantic import AfterValidator, PlainSerializer
+from pydantic import AfterValidator, PlainSerializer, TypeAdapter
 
 from .. import data, media
 from ..data import RetrievalDataset
-from ..files import walk
+from ..files import checked_dataclass, walk
 from ..media import shown_name
 
 SUFFIXES = media.PICTURES + media.CLIPS
 
+AS_JSON = TypeAdapter(str).dump_json
 Problem = tuple[str, str]  # name of a file or folder that cannot be read (or "2 .heic"), and reason
 # Linux allows names that are not UTF-8, and JSON does not: in JSON they are written as in a URL.
 Name = Annotated[
@@ -32,12 +33,13 @@ Name = Annotated[
 
 @dataclass(frozen=True)
 class MediaFile:
-    """One picture or clip: `file_name` is shown, `media` is the path below the media root.
+    """One picture, clip or moment of a clip: `file_name` is shown, `media` is the path below the
+    media root.
 
     `media` may not be UTF-8 text; `file_name` always is. `start` and `end` (seconds) cut a part out
     of a clip. `size` (bytes), `modified` (ns, when it was last changed or moved), `digest`
     (SHA-256) and, for a picture, `copy_hash` (`copies.picture_hash`) are those of the file when it
-    was read.
+    was read. So are the `seconds` of a whole clip, if it may be cut into moments.
     """
 
     file_name: str
@@ -51,6 +53,12 @@ class MediaFile:
     modified: int = 0
     digest: str = ""
     copy_hash: int = 0
+    seconds: float | None = None
+
+    @property
+    def is_moment(self) -> bool:
+        """Whether it is a part of a clip that `moments.cut` made, not one of a dataset."""
+        return self.seconds is not None and self.start is not None
 
     @property
     def key(self) -> str:
@@ -58,6 +66,22 @@ class MediaFile:
         it.
         """
         return json.dumps([self.media, self.kind, self.start, self.end])
+
+
+@checked_dataclass
+class Where:
+    """Which items are asked: those of a `kind` (None: of both) whose names are below a `folder`."""
+
+    kind: Literal["image", "video"] | None = None
+    folder: str = ""
+
+    @property
+    def start(self) -> bytes:
+        """How the JSON of a file that is below `folder` starts (`segment.as_row`)."""
+        return b'{"file_name":' + AS_JSON(f"{self.folder.rstrip('/')}/")[:-1]
+
+
+EVERYWHERE = Where()
 
 
 def find(source: RetrievalDataset | str | Path) -> tuple[Path, list[MediaFile], list[Problem]]:
@@ -72,21 +96,21 @@ def find(source: RetrievalDataset | str | Path) -> tuple[Path, list[MediaFile], 
     pictures or clips of a kind that is supported.
     """
     if isinstance(source, RetrievalDataset):
+        if source.rows is not None:
+            raise ValueError(
+                f"{source.name}: its pictures are in memory; index a folder of files, or a dataset folder"
+            )
         return *_of_splits([source]), []
     folder = Path(source).expanduser().absolute()
     if not folder.is_dir() or source == "":
-        there = (
-            "a file"
-            if folder.is_file()
-            else "no such folder"
-            if source
-            else "an empty path is none"
-        )
+        there = "no such folder" if source else "an empty path is none"
+        if folder.is_file():
+            there = "a file"
         raise FileNotFoundError(
             f"{folder}: {there}; expected a dataset, or a folder of pictures or clips"
         )
     if (folder / "dataset.json").is_file() and (folder / "metadata.jsonl").is_file():
-        return *_of_splits([data.load(folder, split) for split in data.splits(folder)]), []
+        return *_of_splits(list(data.load_all(folder).values())), []
     files, problems = _below(folder)
     if not files:
         left_out = "".join(f"; {name}: {why}" for name, why in problems[:3])
@@ -122,23 +146,22 @@ def stamp(file: MediaFile, path: Path, old: MediaFile | None = None) -> MediaFil
     else:
         media.with_content(path, "a picture" if file.kind == "image" else "a clip")
         parts = [path]
-    stats = [part.stat() for part in parts]
-    size, modified = (
-        sum(s.st_size for s in stats),
-        max(max(s.st_mtime_ns, s.st_ctime_ns) for s in stats),
-    )
+    stamps = [media.stamp(part) for part in parts]
+    size = sum(one.size for one in stamps)
+    modified = max(max(one.modified, one.changed) for one in stamps)
     if old and (old.size, old.modified) == (size, modified):
         return replace(file, size=size, modified=modified, digest=old.digest)
     digest = hashlib.sha256()
     for part in parts:
-        with part.open("rb") as stream:
+        with media.open_media(part) as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return replace(file, size=size, modified=modified, digest=digest.hexdigest())
 
 
 def _below(folder: Path) -> tuple[list[MediaFile], list[Problem]]:
-    """Return the media below a folder, in the order of their paths, and the problems as in `find`."""
-    names, problems = [], []
+    """Return the media below a folder, ordered by path, and the problems as in `find`."""
+    names = []
+    problems = []
 
     def failed(error: OSError) -> None:
         name = os.path.relpath(error.filename, folder)
@@ -156,7 +179,8 @@ def _below(folder: Path) -> tuple[list[MediaFile], list[Problem]]:
 
 def _of_splits(splits: Sequence[RetrievalDataset]) -> tuple[Path, list[MediaFile]]:
     """The media root of one or more splits of a dataset folder, and their files."""
-    root, files = splits[0].media_root or splits[0].folder, []
+    root = splits[0].media_root or splits[0].folder
+    files = []
     for split in splits:
         for item in split.items:
             names = shown_name(item.file_name), split.path(item).relative_to(root).as_posix()

@@ -5,8 +5,8 @@ written.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .. import require
 from ..files import parse_json, write_whole
-from .listing import MediaFile
+from .listing import MediaFile, Where
 
 faiss = lazy_loader.load("faiss")  # the extra `faiss`
 SEGMENT = "segment-{}.safetensors"
@@ -36,6 +36,19 @@ COLUMNS: dict[str, tuple[torch.dtype, Callable[[MediaFile], int]]] = {
 as_row = partial(TypeAdapter(MediaFile).dump_json, exclude_defaults=True)  # a file as JSON
 
 
+@dataclass(frozen=True)
+class About:
+    """What the file of a segment says in its header: a `weights.Header` as JSON, and the digest of
+    each tensor.
+    """
+
+    made_with: str
+    digests: dict[str, str]
+
+
+as_json = TypeAdapter(About).dump_json
+
+
 class Segment:
     """Items with their embeddings: tensors by name, in memory or mapped from the file at `path`.
 
@@ -48,10 +61,13 @@ class Segment:
     """
 
     def __init__(
-        self, tensors: dict[str, Tensor], path: Path | None = None, about: dict | None = None
+        self, tensors: dict[str, Tensor], path: Path | None = None, about: About | None = None
     ) -> None:
-        self._tensors, self.path, self.about = tensors, path, about or {"digests": {}}
-        self._unchecked = dict(self.about["digests"])
+        self._tensors = tensors
+        self.path = path
+        self.about = about or About("", {})
+        self._unchecked = dict(self.about.digests)
+        self._mask: tuple[Where, Tensor] | None = None
 
     @classmethod
     def of(
@@ -60,13 +76,12 @@ class Segment:
         """Make a segment in memory, in half precision if `half`. Raises ValueError unless all is
         finite.
         """
-        vectors, lengths = (
-            vectors.to(torch.float16 if half else torch.float32).contiguous(),
-            lengths.int(),
-        )
+        vectors = vectors.to(torch.float16 if half else torch.float32).contiguous()
+        lengths = lengths.int()
         if not vectors.isfinite().all():
             raise ValueError("some embeddings are not finite, or too large for half precision")
-        tensors, means = {"vectors": vectors, "lengths": lengths}, vectors.float()
+        tensors = {"vectors": vectors, "lengths": lengths}
+        means = vectors.float()
         if (lengths != 1).any():
             tensors["means"] = torch.segment_reduce(means, "mean", lengths=lengths.long()).to(
                 vectors.dtype
@@ -87,15 +102,16 @@ class Segment:
         """
         try:
             with safe_open(path, "pt") as stored:
-                about = json.loads(text := stored.metadata()["index"])
+                text = stored.metadata()["index"]
                 if path.name != SEGMENT.format(digest_of([], text)):
                     raise ValueError("its header does not have its digest")
-                # a file without a newer column is an error
-                names = about["digests"].keys() | COLUMNS
-                return cls({name: stored.get_tensor(name) for name in names}, path, about)
+                about = parse_json(text, About, "its header")
+                tensors = {name: stored.get_tensor(name) for name in about.digests}
+            check_sizes(tensors)
+            return cls(tensors, path, about)
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
-                f"{path}: no index, or a damaged one ({error}); build it again"
+                f"{path}: no index, or a damaged one ({error!s:.200}); build it again"
             ) from error
 
     def with_codes(self) -> Segment:
@@ -112,7 +128,7 @@ class Segment:
         mapped.
         """
         digests = {name: digest_of([tensor]) for name, tensor in self._tensors.items()}
-        about = json.dumps({"made_with": made_with, "digests": digests})
+        about = as_json(About(made_with, digests)).decode()
         path = folder / SEGMENT.format(digest_of([], about))
         try:
             write_whole(path, save(self._tensors, {"index": about}))
@@ -130,8 +146,22 @@ class Segment:
                 raise ValueError(
                     f"{self.path}: its {name} do not have their digest; build the index again"
                 )
+            self._check_bounds(name)
             self._unchecked.pop(name, None)
         return self._tensors[name]
+
+    def _check_bounds(self, name: str) -> None:
+        """Raise ValueError unless the lengths, or the ends, divide what they are of."""
+        whole = {"lengths": "vectors", "ends": "files"}.get(name)
+        if whole is None:
+            return
+        ends = self._tensors[name].long()
+        if name == "lengths":
+            ends = ends.cumsum(0)
+        steps = ends.diff(prepend=torch.zeros(1, dtype=torch.long))
+        if min(ends.min(), steps.min()) < 1 or ends.max() != len(self._tensors[whole]):
+            said = f"its {name} do not fit its {whole}"
+            raise ValueError(f"{self.path}: {said}; build the index again")
 
     def check(self) -> None:
         """Compare every tensor with its digest. Raises ValueError that names the file if one
@@ -155,9 +185,34 @@ class Segment:
         """The embeddings [N, D] of all frames of some rows, row by row, in float32."""
         return self["vectors"][spread(self._begins[rows], self["lengths"][rows].long())].float()
 
+    def inside(self, where: Where) -> Tensor:
+        """Whether each item is one of `where` [n]; the last mask is kept."""
+        kept = self._mask  # another thread may replace it meanwhile
+        if kept is None or kept[0] != where:
+            kept = (where, self._masked(where))
+            self._mask = kept
+        return kept[1]
+
+    def _masked(self, where: Where) -> Tensor:
+        """Make the mask; no JSON is parsed."""
+        found = torch.ones(len(self), dtype=torch.bool)
+        if where.kind:
+            found = self["is_clip"] == (where.kind == "video")
+        if where.folder:
+            texts = memoryview(self["files"].numpy())
+            start = where.start
+            begins = [0, *self["ends"][:-1].tolist()]
+            found &= torch.tensor([texts[one : one + len(start)] == start for one in begins])
+        return found
+
+    def files(self, rows: Tensor) -> list[MediaFile]:
+        """The files of some rows."""
+        return [self.file(row) for row in rows.tolist()]
+
     def file(self, row: int) -> MediaFile:
         """The file of one row."""
-        begin, end = int(self["ends"][row - 1]) if row else 0, int(self["ends"][row])
+        begin = int(self["ends"][row - 1]) if row else 0
+        end = int(self["ends"][row])
         text = self["files"][begin:end].numpy().tobytes().decode()
         return parse_json(text, MediaFile, f"{self.path}: row {row}")
 
@@ -176,6 +231,21 @@ class Segment:
         return self["lengths"].cumsum(0) - self["lengths"]
 
 
+def check_sizes(tensors: dict[str, Tensor]) -> None:
+    """Raise ValueError or KeyError unless the tensors of a segment have the right shapes."""
+    count = len(tensors["lengths"])
+    wanted = {"lengths": torch.int32, "scales": torch.float32, "ends": torch.int64}
+    wanted |= {name: dtype for name, (dtype, _) in COLUMNS.items()}
+    found = {name: tensors[name].dtype for name in wanted if tensors[name].shape == (count,)}
+    if not count or found != wanted or tensors["files"].dtype != torch.uint8:
+        raise ValueError("its columns do not have one number for each item")
+    vectors = tensors["vectors"]
+    means = tensors.get("means", vectors)
+    fitting = vectors.ndim == 2 and means.shape == (count, vectors.shape[1])
+    if not fitting or {vectors.dtype, means.dtype} not in ({torch.float32}, {torch.float16}):
+        raise ValueError("its embeddings are not one for each item, or of another type")
+
+
 def spread(begins: Tensor, lengths: Tensor) -> Tensor:
     """Return the places `begins[i]`, …, `begins[i] + lengths[i] - 1` for each i, one after the
     other.
@@ -185,7 +255,7 @@ def spread(begins: Tensor, lengths: Tensor) -> Tensor:
 
 
 def digest_of(tensors: Iterable[Tensor], about: str = "") -> str:
-    """Return a digest (16 hex digits) of a text and of the type, shape and content of some tensors."""
+    """Return a digest (16 hex digits) of a text, and of type, shape and content of tensors."""
     digest = hashlib.sha256(about.encode())
     for tensor in tensors:
         digest.update(f"{tensor.dtype}{list(tensor.shape)}".encode())

@@ -1,45 +1,91 @@
-"""An index on disk: segments that never change, and `index.json`, which lists them and is replaced
-whole.
+"""What holds the items of an index, and the one that is a folder of segments.
 
-Opening it compares `index.json` with its digest. A tensor is compared with its digest when it is
-first used (about a second for two gigabytes), so a million items open at once, and damaged data is
-never used in an answer. Adding items writes a segment; an item is deleted when `index.json` no
-longer lists its row.
+The segments never change, and `index.json`, which lists them, is replaced whole. Opening it
+compares `index.json` with its digest. A tensor is compared with its digest when it is first used
+(about a second for two gigabytes), so a million items open at once, and damaged data is never used
+in an answer. Adding items writes a segment; an item is deleted when `index.json` no longer lists
+its row.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import math
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Sequence, Sized
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Protocol
 
 import torch
 from filelock import FileLock, Timeout
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 from torch import Tensor
 
-from ..config import ReadConfig
 from ..files import parse_json, read_json, write_whole
-from .listing import MediaFile, Name, Problem
+from .listing import EVERYWHERE, MediaFile, Name, Problem, Where
 from .segment import LARGE, SEGMENT, Segment, digest_of, spread
 from .weights import Header
 
 INDEX, LOCK, SEGMENTS = "index.json", ".index.lock", SEGMENT.format("[0-9a-f]" * 16)
 FORMAT_VERSION = 6  # 5 was one file, `index.safetensors`
 FULL = 2**17  # frames of a joined segment; joining needs twice the memory that they take
+# kept, since torch starts threads for each new one
+THREADS = ThreadPoolExecutor(os.cpu_count(), "search")
+logger = logging.getLogger(__name__)
+
+Item = tuple[MediaFile, Tensor]  # a file and the embeddings [F, D] of its frames
+
+
+class Store(Protocol):
+    """The V items of an index, by their numbers from 0: `Segments`, or `lance.Table`.
+
+    It stays as it is; `now` gives the newest. `whole`: whether all items are ranked, not only the
+    nearest.
+    """
+
+    header: Header
+    media_root: Path
+    skipped: tuple[Problem, ...]  # (name, reason) of what could not be read
+    whole: bool
+
+    def __len__(self) -> int: ...
+
+    def now(self) -> Store:
+        """What other processes have made of it meanwhile; itself if nothing."""
+
+    def add(self, items: Sequence[Item]) -> Sized:
+        """Keep new items, and return a part that holds them."""
+
+    def files(self, items: Tensor) -> list[MediaFile]:
+        """The files of some items."""
+
+    def frames(self, items: Tensor) -> Tensor:
+        """The embeddings [N, D] of all frames of some items, item by item, in float32."""
+
+    def lengths(self, items: Tensor) -> Tensor:
+        """The numbers of their frames."""
+
+    def column(self, name: str, items: Tensor | None = None) -> Tensor:
+        """One number of `segment.COLUMNS` for each of some items (None: of all)."""
+
+    def nearest(self, vector: Tensor, count: int, where: Where) -> tuple[Tensor, Tensor]:
+        """Of the items that are `where`, the `count` whose means are nearest to a unit vector [D].
+
+        Returns their numbers, ascending, and their cosines.
+        """
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Embedded:
-    """The content of an index: `segments`, and `order` [V], each item's row, counted through all of
-    them.
+class Segments:
+    """Items in `segments`, in memory or in `folder`, in the order of `order` [V]: each item's row,
+    counted through all of them.
 
-    `skipped` lists (name, reason) of what could not be read.
+    What is added is in half precision if `half`.
     """
 
     header: Header
@@ -47,37 +93,66 @@ class Embedded:
     segments: tuple[Segment, ...]
     order: Tensor
     skipped: tuple[Problem, ...] = ()
+    folder: Path | None = None
+    half: bool = False
+    _columns: dict[str, Tensor] = field(default_factory=dict, init=False)
 
     def __len__(self) -> int:
         return len(self.order)
 
     @property
-    def config(self) -> ReadConfig:
-        return self.header.config
+    def whole(self) -> bool:
+        return len(self) < LARGE
 
-    @cached_property
-    def files(self) -> Files:
-        """The files, item by item [V]; each is parsed when it is accessed."""
-        return Files(self)
+    def now(self) -> Segments:
+        return self
 
-    @cached_property
-    def lengths(self) -> Tensor:
-        """The number of each item's frames [V]."""
-        return self.column("lengths").long()
+    def add(self, items: Sequence[Item]) -> Segment:
+        files, vectors = zip(*items, strict=True)
+        lengths = torch.tensor([len(frames) for frames in vectors])
+        segment = Segment.of(files, torch.cat(vectors), lengths, self.half)
+        return segment.write(self.folder, as_json(self.header)) if self.folder else segment
 
-    def column(self, name: str) -> Tensor:
-        """One number for each item [V]: "lengths", or one of `segment.COLUMNS`."""
-        return torch.cat([segment[name] for segment in self.segments])[self.order]
+    def files(self, items: Tensor) -> list[MediaFile]:
+        owners = self.owners[items]
+        rows = self.order[items] - self.starts[owners]
+        pairs = zip(owners.tolist(), rows.tolist(), strict=True)
+        return [self.segments[owner].file(row) for owner, row in pairs]
 
-    def gather(self, items: Tensor) -> Tensor:
-        """The embeddings [N, D] of all frames of some items, item by item, in float32."""
-        owners, lengths = self.owners[items], self.lengths[items]
-        rows, places = self.order[items] - self.starts[owners], lengths.cumsum(0) - lengths
+    def lengths(self, items: Tensor) -> Tensor:
+        return self.column("lengths", items).long()
+
+    def column(self, name: str, items: Tensor | None = None) -> Tensor:
+        if name not in self._columns:
+            whole = torch.cat([segment[name] for segment in self.segments])
+            self._columns[name] = whole[self.order]
+        found = self._columns[name]
+        return found if items is None else found[items]
+
+    def frames(self, items: Tensor) -> Tensor:
+        owners = self.owners[items]
+        lengths = self.lengths(items)
+        rows = self.order[items] - self.starts[owners]
+        places = lengths.cumsum(0) - lengths
         gathered = torch.empty(int(lengths.sum()), self.segments[0]["vectors"].shape[1])
         for number in owners.unique().tolist():
             own = owners == number
             gathered[spread(places[own], lengths[own])] = self.segments[number].frames(rows[own])
         return gathered
+
+    def nearest(self, vector: Tensor, count: int, where: Where) -> tuple[Tensor, Tensor]:
+        rows = sum(map(len, self.segments))
+        # rows of deleted items may be among the nearest, and so may all that are elsewhere
+        most = count + rows - len(self) if where == EVERYWHERE else rows
+        found = THREADS.map(lambda part: part.cosines(vector, most), self.segments)
+        cosines = torch.cat(list(found))[self.order]
+        if where == EVERYWHERE:
+            items = cosines.topk(min(count, len(cosines))).indices.sort().values
+            return items, cosines[items]
+        inside = torch.cat([part.inside(where) for part in self.segments])[self.order]
+        items = inside.nonzero().flatten()
+        best = cosines[items].topk(min(count, len(items))).indices.sort().values
+        return items[best], cosines[items[best]]
 
     @cached_property
     def starts(self) -> Tensor:
@@ -94,19 +169,21 @@ class Embedded:
 class Files(Sequence):
     """The files of an index, item by item; each is parsed when it is accessed."""
 
-    def __init__(self, index: Embedded) -> None:
-        self._index = index
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     def __len__(self) -> int:
-        return len(self._index)
+        return len(self._store)
 
     def __getitem__(self, item: int | slice) -> MediaFile | list[MediaFile]:
+        chosen = range(len(self))[item]
         if isinstance(item, slice):
-            return [self[one] for one in range(len(self))[item]]
-        owner = int(self._index.owners[item])
-        return self._index.segments[owner].file(
-            int(self._index.order[item] - self._index.starts[owner])
-        )
+            return self._store.files(torch.tensor(chosen, dtype=torch.long))
+        return self._store.files(torch.tensor([chosen]))[0]
+
+    def __iter__(self) -> Iterator[MediaFile]:
+        for items in torch.arange(len(self)).split(FULL):
+            yield from self._store.files(items)
 
 
 @dataclass(frozen=True)
@@ -118,7 +195,7 @@ class Manifest:
     header: Header
     media_root: Name
     skipped: tuple[Problem, ...]
-    segments: tuple[str, ...]
+    segments: tuple[Annotated[str, Field(pattern=f"^{SEGMENT.format('[0-9a-f]{16}')}$")], ...]
     runs: tuple[tuple[int, int], ...]
     format_version: Literal[FORMAT_VERSION]
 
@@ -146,7 +223,7 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         held = lock.acquire(timeout=0)
     except Timeout:
-        print(f"{folder}: another process is writing this index; waiting until it ends")
+        logger.info(f"{folder}: another process is writing this index; waiting until it ends")
         held = lock.acquire()
     with held:
         yield
@@ -157,52 +234,60 @@ def written(folder: Path) -> list[Path]:
     return sorted(folder.glob(SEGMENTS), key=lambda path: path.stat().st_mtime_ns)
 
 
-def publish(folder: Path, index: Embedded) -> None:
+def publish(folder: Path, index: Segments) -> None:
     """Write `index.json` for `index`, whose segments are in `folder`, and delete all other segments
     there.
 
     A kill at any moment leaves the old index or the new one. Call it inside `writing`.
     """
-    names, order = tuple(segment.path.name for segment in index.segments), index.order
-    first, after = order.diff(prepend=order[:1] - 2) != 1, order.diff(append=order[-1:] + 2) != 1
-    runs = tuple(zip(order[first].tolist(), (order[after] + 1).tolist(), strict=True))
-    manifest = Manifest(
-        index.header, str(index.media_root), index.skipped, names, runs, FORMAT_VERSION
-    )
-    write_whole(folder / INDEX, json.dumps([digest_of([], text := as_json(manifest)), text]))
+    names = tuple(segment.path.name for segment in index.segments)
+    order = index.order
+    first = order.diff(prepend=order[:1] - 2) != 1
+    last = order.diff(append=order[-1:] + 2) != 1
+    runs = tuple(zip(order[first].tolist(), (order[last] + 1).tolist(), strict=True))
+    root = str(index.media_root)
+    text = as_json(Manifest(index.header, root, index.skipped, names, runs, FORMAT_VERSION))
+    write_whole(folder / INDEX, json.dumps([digest_of([], text), text]))
     # and what a kill has left behind
     for path in [*written(folder), *folder.glob(".segment-*.tmp")]:
-        with suppress(PermissionError):  # on Windows, while it is mapped; the next build deletes it
-            path.name in names or path.unlink()
+        if path.name not in names:
+            # on Windows, while it is mapped; the next build deletes it
+            with suppress(PermissionError):
+                path.unlink()
 
 
-def joined(folder: Path, index: Embedded, least: float = math.inf, codes: bool = False) -> Embedded:
-    """Return the same index, with segments of fewer than `least` frames rewritten into new ones in
-    `folder`.
+def joined(folder: Path, index: Store, least: float = math.inf, codes: bool = False) -> Segments:
+    """Return the same index in segments in `folder`: those of fewer than `least` frames, and what
+    is no segment there, are rewritten into new ones.
 
-    Segments with half or more of their rows unused, or that lie outside `folder`, are rewritten
-    too. The new segments have "codes" if `codes` is true.
+    Segments with half or more of their rows unused are rewritten too. The new segments have "codes"
+    if `codes` is true.
     """
-    used = torch.bincount(index.owners, minlength=len(index.segments)).tolist()
-    order, rows, segments, moving = index.order.clone(), 0, [], index.order >= 0
-    for number, part in enumerate(index.segments):
-        here = part.path and part.path.parent == folder
-        if here and len(part["vectors"]) >= least and 2 * used[number] > len(part):
-            own = index.owners == number
-            order[own] += rows - index.starts[number]
+    order = torch.zeros(len(index), dtype=torch.long)
+    moving = torch.ones(len(index), dtype=torch.bool)
+    segments = []
+    rows = 0
+    for number, part in enumerate(getattr(index, "segments", ())):
+        own = index.owners == number
+        here = part.path is not None and part.path.parent == folder
+        if here and len(part["vectors"]) >= least and 2 * int(own.sum()) > len(part):
+            order[own] = index.order[own] - index.starts[number] + rows
             moving &= ~own
             rows += len(part)
             segments.append(part)
-    at_once = max(1, FULL * len(index) // int(index.lengths.sum()))
+    half = len(index) >= LARGE
+    lengths = index.lengths(torch.arange(len(index)))
+    at_once = max(1, FULL * len(index) // int(lengths.sum()))
     for items in moving.nonzero().flatten().split(at_once) if moving.any() else ():
-        files = [index.files[item] for item in items.tolist()]
-        new = Segment.of(files, index.gather(items), index.lengths[items], len(index) >= LARGE)
+        new = Segment.of(index.files(items), index.frames(items), lengths[items], half)
         segments.append((new.with_codes() if codes else new).write(folder, as_json(index.header)))
-        order[items] = torch.arange(rows, rows := rows + len(items))
-    return replace(index, segments=tuple(segments), order=order)
+        order[items] = torch.arange(rows, rows + len(items))
+        rows += len(items)
+    root = index.media_root
+    return Segments(index.header, root, tuple(segments), order, index.skipped, folder)
 
 
-def read(folder: Path) -> Embedded:
+def read(folder: Path) -> Segments:
     """Open the index in `folder`; its tensors stay in their files.
 
     Raises FileNotFoundError, or ValueError that names the file if it is damaged or of another
@@ -220,5 +305,11 @@ def read(folder: Path) -> Embedded:
         if read_json(path, tuple[str, str], hint)[0] != digest:
             return read(folder)
         raise ValueError(f"{path}: a segment is not there ({error}){hint}") from error
+    rows = sum(map(len, segments))
+    listed = sum(last - first for first, last in manifest.runs)
+    sound = all(0 <= first < last <= rows for first, last in manifest.runs)
+    if not sound or not 0 < listed <= rows or len(set(manifest.segments)) < len(segments):
+        raise ValueError(f"{path}: its 'runs' do not fit the {rows:,} rows of its segments{hint}")
     order = torch.cat([torch.arange(*run) for run in manifest.runs])
-    return Embedded(manifest.header, Path(manifest.media_root), segments, order, manifest.skipped)
+    root = Path(manifest.media_root)
+    return Segments(manifest.header, root, segments, order, manifest.skipped, folder)

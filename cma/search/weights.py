@@ -1,20 +1,33 @@
-"""What the embeddings of an index depend on: digests of a model's weights, and how media are read."""
+"""What the embeddings of an index depend on: digests of a model's weights, how media are read."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
-from torch import Tensor
+from pydantic import AfterValidator
+from torch.nn import Parameter
 
 from ..backbone import identity
-from ..config import ReadConfig
 from ..method import describe
 from ..model import RetrievalModel
+from .moments import IndexConfig
 from .segment import digest_of
 
-Digests = dict[str, str | float | None]  # as `identify` returns them
+SMALL = 2**23  # bytes of an adapter up to which its digest is made for each query
+
+
+def _named(digests: dict) -> dict:
+    named = digests.keys() == {"backbone", "adapter", "scale"}
+    if not named or not isinstance(digests["scale"], float):
+        raise ValueError("expected the digests of a backbone and an adapter, and a scale")
+    return digests
+
+
+# as `identify` returns them
+Digests = Annotated[dict[str, str | float | None], AfterValidator(_named)]
 
 
 @dataclass(frozen=True)
@@ -26,20 +39,20 @@ class Header:
     backbone: dict[str, str | None]
     adapter: str | None
     built_with: Digests
-    config: ReadConfig
+    config: IndexConfig
 
     def check(self, path: str | Path, now: Header) -> None:
         """Raise ValueError unless `now` has the same backbone, adapter, scale and config."""
         if self.built_with["backbone"] != now.built_with["backbone"]:
-            said = (
-                f"the backbone {self.backbone}, but this one is {now.backbone} or has other weights"
-            )
+            loaded = f"this one is {now.backbone!s:.200} or has other weights"
+            said = f"the backbone {self.backbone!s:.200}, but {loaded}"
             advice = "load that backbone"
         elif self.built_with != now.built_with:
             said = f"{self.acting()}, but now {now.acting()} is active or its weights differ"
             advice = "call set_adapter with the right one"
         elif self.config != now.config:
-            said, advice = f"{self.config}, now {now.config} is wanted", "give the same config"
+            said = f"{self.config}, now {now.config} is wanted"
+            advice = "give the same config"
         else:
             return
         raise ValueError(f"{path}: built with {said}; {advice}, or build the index again")
@@ -48,10 +61,10 @@ class Header:
         """The name of the adapter in messages, with its scale if that is not 1."""
         scale = self.built_with["scale"]
         at = "" if scale == 1 else f" at scale {scale:g}"
-        return f"adapter {self.adapter!r}{at}" if self.adapter else "no adapter"
+        return f"adapter {self.adapter!r:.100}{at}" if self.adapter else "no adapter"
 
 
-def identify(model: RetrievalModel) -> Digests:
+def identify(model: RetrievalModel) -> dict[str, str | float | None]:
     """Return what embeddings depend on: digests of the backbone's weights and the active adapter
     (or None).
 
@@ -64,56 +77,83 @@ def identify(model: RetrievalModel) -> Digests:
         backbone = digest_of(weight.to(torch.bfloat16) for weight in weights)
     if model.active is None:
         return {"backbone": backbone, "adapter": None, "scale": 1.0}
-    adapter = model.get_adapter(model.active)
-    own = [weight.detach() for _, weight in sorted(adapter.named_parameters())]
-    return {
-        "backbone": backbone,
-        "adapter": digest_of(own, repr(describe(adapter))),
-        "scale": model.scale,
-    }
+    return {"backbone": backbone, "adapter": _adapter(model), "scale": model.scale}
 
 
 class ActingWeights:
     """The weights of a model's backbone and active adapter: their `digests`, and whether they have
     changed.
 
-    They are read again only after a change that torch counts: an update in place, another tensor or
-    device.
+    The numbers of an adapter of at most `SMALL` bytes are compared each time, so every change is
+    noticed. The backbone, and a larger adapter such as full fine-tuning, are read again only after
+    a change that torch counts: an update in place, another tensor or device. A change through
+    `.data`, which torch does not count, is then not noticed.
     """
 
     def __init__(self, model: RetrievalModel) -> None:
-        self.digests, self._seen = identify(model), _versions(model)
+        with model.turn():
+            self.digests = identify(model)
+            self._look(model)
 
-    def header(self, model: RetrievalModel, config: ReadConfig) -> Header:
+    def _look(self, model: RetrievalModel) -> None:
+        """Keep the weights, so that no new tensor gets the address of an old one, and their
+        versions.
+        """
+        with model.acting(None):
+            self._own = dict(model.clip.named_parameters())
+        now = dict(model.clip.named_parameters())
+        # those in whose place the method that acts puts its own
+        self._replaced = {name for name, own in self._own.items() if now.get(name) is not own}
+        self._large = _large(model)
+        self._seen = self._versions()
+
+    def _versions(self) -> list[tuple]:
+        """Return values that change when one of the weights is updated or replaced."""
+        return [
+            (weight.data_ptr(), weight.dtype, None if weight.is_inference() else weight._version)
+            for weight in [*self._own.values(), *self._large]
+        ]
+
+    def header(self, model: RetrievalModel, config: IndexConfig) -> Header:
         """The header of an index that this model builds with this config."""
         return Header(identity(model.clip), model.active, self.digests, config)
 
     def changed(self, model: RetrievalModel) -> str:
         """Name the part that differs from `digests`, with the same adapter active; "" if nothing
         does.
+
+        No hook is taken off or hung for this, unless the weights must be read again.
         """
-        seen = _versions(model)
-        if seen[1] != self._seen[1]:
-            now = identify(model)
-            if now != self.digests:
-                own = now["backbone"] == self.digests["backbone"]
-                return f"adapter {model.active!r}" if own else "the backbone"
-            self._seen = seen
+        with model.turn():
+            adapter = f"adapter {model.active!r}"
+            large = _large(model)
+            digested = model.active is not None and not large
+            if digested and _adapter(model) != self.digests["adapter"]:
+                return adapter
+            now = dict(model.clip.named_parameters())
+            placed = all(
+                now.get(name) is own
+                for name, own in self._own.items()
+                if name not in self._replaced
+            )
+            same = [*map(id, large)] == [*map(id, self._large)]
+            if placed and same and self._versions() == self._seen:
+                return ""
+            found = identify(model)
+            if found != self.digests:
+                return adapter if found["backbone"] == self.digests["backbone"] else "the backbone"
+            self._look(model)
         return ""
 
 
-def _versions(model: RetrievalModel) -> tuple[list[Tensor], list[tuple]]:
-    """Return the weights that `identify` reads, and values that change when one is updated or
-    replaced. Keep the weights, so that no new tensor gets the address of an old one."""
-    with model.acting(None):
-        weights = list(model.clip.parameters())
-    weights += model.get_adapter(model.active).parameters() if model.active else []
-    return weights, [
-        (
-            id(weight),
-            weight.data_ptr(),
-            weight.dtype,
-            None if weight.is_inference() else weight._version,
-        )
-        for weight in weights
-    ]
+def _adapter(model: RetrievalModel) -> str:
+    """The digest of the adapter that acts."""
+    adapter = model.get_adapter(model.active)
+    own = [weight.detach() for _, weight in sorted(adapter.named_parameters())]
+    return digest_of(own, repr(describe(adapter)))
+
+
+def _large(model: RetrievalModel) -> list[Parameter]:
+    """The parameters of the adapter that acts, if they are too large for a digest each time."""
+    weights = model.trainable_parameters()
+    return weights if sum(weight.nbytes for weight in weights) > SMALL else []

@@ -1,5 +1,5 @@
-"""The command line: `python -m tests.bench [NAME …] [--quick]` prints JSON; `gpu` is a command of
-its own.
+"""The command line: `python -m tests.bench [NAME …] [--quick]` prints JSON, bench by bench; `gpu`
+is a command of its own.
 """
 
 import argparse
@@ -11,9 +11,9 @@ from functools import partial
 
 import torch
 
-from tests.bench import gpu, index, loader, methods, pictures, ranking, step
+from tests.bench import gpu, index, loader, methods, moments, pictures, ranking, step
 
-FIGURES = (step, loader, ranking, methods, index, pictures)
+FIGURES = (step, loader, ranking, methods, index, pictures, moments)
 BENCHES = {module.__name__.rpartition(".")[2]: module.figures for module in FIGURES}
 
 
@@ -38,9 +38,11 @@ def main() -> None:
         "torch": torch.__version__,
     }
     BENCHES["pictures"] = partial(pictures.figures, count=options.pictures)
-    with contextlib.redirect_stdout(sys.stderr):  # what a build prints is no figure
-        found = {name: BENCHES[name](options.quick) for name in options.names or BENCHES}
-    print(json.dumps(machine | found, indent=1, ensure_ascii=False))
+    print(json.dumps(machine), flush=True)
+    for name in options.names or BENCHES:
+        with contextlib.redirect_stdout(sys.stderr):  # what a build prints is no figure
+            found = BENCHES[name](options.quick)
+        print(json.dumps({name: found}, indent=1, ensure_ascii=False), flush=True)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,11 @@ def ratio(
     return summary | {"pairs": pairs, "seconds": [round(value, 3) for value in medians]}
 
 
+def told(name: str, figures: object) -> None:
+    """Say a part of a bench as it comes; the whole is printed at its end."""
+    print(json.dumps({name: figures}, ensure_ascii=False), file=sys.stderr, flush=True)
+
+
 class Peak(NamedTuple):
     """GiB of a process at its peak, and how much of that came after everything had been loaded."""
 

@@ -25,7 +25,7 @@ from cma.media import read_image
 from cma.search import MediaIndex, find, picture_hash
 from tests import ROOT
 from tests.bench.loader import embed
-from tests.bench.measure import peak_gib, ratio
+from tests.bench.measure import peak_gib, ratio, told
 from tests.bench.step import build
 from tests.conftest import build_clip, build_processor
 
@@ -60,13 +60,18 @@ def figures(quick: bool, count: int | None = None) -> dict:
             "listed": f"{len(files):,} / {count:,}",
             "listing, µs a file": round(took / count * 1e6),
         }
+        told("pictures", found)
         for function, part in itertools.product(("listed", "built"), (count // 4, count)):
             peak = peak_gib(f"pictures.{function}", str(folder), part)
-            found[f"{part:,} pictures {function}, GiB above the loaded model"] = peak.above
+            name = f"{part:,} pictures {function}, GiB above the loaded model"
+            found[name] = peak.above
+            told(name, peak.above)
         paths = [folder / file.media for file in files]
         samples = {"pictures": paths[:timed], "of 12 megapixels": paths[::LARGE][: timed // 2]}
-        for told, some in samples.items():
-            found |= compared(model, half, some, f"{len(some)} {told}", pairs)
+        for name, some in samples.items():
+            part = compared(model, half, some, f"{len(some)} {name}", pairs)
+            found |= part
+            told(name, part)
         opened = [read_image(path) for path in paths[1:33]]
         found["hashing ÷ embedding, time"] = ratio(
             lambda: [picture_hash(picture) for picture in opened],
@@ -99,7 +104,7 @@ def compared(
 
 
 def write_collection(folder: Path, count: int) -> None:
-    """The pictures, a thousand in a folder: `DISTINCT` ones, repeated with EXIF data of their own."""
+    """The pictures, a thousand in a folder: `DISTINCT` ones, repeated, each with its EXIF data."""
     dataset, chance = data.load(ROOT / "data" / "mini-flickr30k", "test"), np.random.default_rng(0)
     grain = chance.normal(0, 6, (3000, 4000, 1)).astype(np.int16)
     contents = []
@@ -107,19 +112,15 @@ def write_collection(folder: Path, count: int) -> None:
         width, height = (4000, 3000) if number % LARGE == 0 else (1024, 768)
         drawing = Image.open(dataset.path(item)).convert("RGB").crop((0, 24, 192, 168))
         smooth = np.asarray(drawing.resize((width, height), Image.Resampling.BICUBIC), np.int16)
-        noisy, content = (
-            (smooth + grain[:height, :width]).clip(0, 255).astype(np.uint8),
-            io.BytesIO(),
-        )
+        noisy = (smooth + grain[:height, :width]).clip(0, 255).astype(np.uint8)
+        content = io.BytesIO()
         Image.fromarray(noisy).save(content, "jpeg", quality=85)
         contents.append(content.getvalue())
     for number in range(count):
         exif = Image.Exif()
-        exif[0x0112], exif[0x010F], exif[0x010E] = (
-            (1, 1, 1, 6)[number % 4],
-            "camera",
-            f"picture {number}",
-        )
+        exif[0x0112] = (1, 1, 1, 6)[number % 4]
+        exif[0x010F] = "camera"
+        exif[0x010E] = f"picture {number}"
         block, content = exif.tobytes(), contents[number % DISTINCT]
         path = folder / f"{number // 1000:03}" / f"{number:06}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What the explorer answers: the index's own ranking, with the right answers, weights and reasons."""
+"""What the explorer answers: the index's own ranking, right answers, weights and reasons."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import pytest
 
 from cma import metrics
 from cma.media import video
-from cma.search.index import MediaIndex
+from cma.search import MediaIndex, Where
 from explorer import answers, attention
 from tests.search.test_index import holding, vectors
 from tests.toy_media import halves, write_clip, write_picture
@@ -43,7 +43,7 @@ def test_a_right_answer_beyond_what_is_ranked_is_not_known(indexes, monkeypatch)
     right = [place for place, item in enumerate(items.tolist()) if item in index.right("a red cat")]
     for ranked in (right[0], right[0] + 1):
         monkeypatch.setattr(
-            MediaIndex, "ranking", lambda self, text, n=ranked: (items[:n], scores[:n])
+            MediaIndex, "ranking", lambda self, *_, n=ranked: (items[:n], scores[:n])
         )
         answer = answers.ask(index, "a red cat", k=14)
         assert len(answer.ranked) == len(answer.hits) == ranked < len(answer.index)
@@ -62,11 +62,13 @@ def test_a_picture_or_a_clip_asks(indexes):
     assert not any(hit.right for hit in answer.hits)
 
 
-def test_kinds_and_folders_leave_the_rest_out_in_the_same_order(galleries, tmp_path):
+@pytest.mark.parametrize("store", ["segments", "table"])
+def test_kinds_and_folders_leave_the_rest_out_in_the_same_order(galleries, tmp_path, store):
     for number, name in enumerate(("a/x.png", "a/b/y.png", "ab/z.png", "c/w.png", "v.png")):
         write_picture(tmp_path / name, number)
     write_clip(tmp_path / "a" / "clip.mp4", 1)
-    index = MediaIndex.build(galleries["pictures"].model, tmp_path)
+    built = MediaIndex.build(galleries["pictures"].model, tmp_path)
+    index = built if store == "segments" else built.to_lance(tmp_path / ".table")
     everything = [hit.file.file_name for hit in answers.ask(index, "a red cat", 99).hits]
     assert answers.folders(index) == ["a", "a/b", "ab", "c"] and answers.folders(index, most=1) == [
         "a"
@@ -81,6 +83,24 @@ def test_kinds_and_folders_leave_the_rest_out_in_the_same_order(galleries, tmp_p
     ]
     assert found(kind="video", folder="c") == []
     assert [hit.rank for hit in answers.ask(index, "a red cat", 99, folder="a").hits] == [1, 2, 3]
+    asked = {"like": index.files[0], "without": ["a dog"]}
+    both = answers.ask(index, "a red cat", 9, folder="a", **asked)
+    wanted = index.query("a red cat", 9, **asked, where=Where(folder="a"))
+    assert [(hit.file.file_name, hit.score) for hit in both.hits] == wanted
+
+
+def test_moments_of_a_film_are_one_result_and_each_can_be_explained(galleries, tmp_path):
+    write_clip(tmp_path / "film.mp4", 0, frames=130, rate=2)
+    write_picture(tmp_path / "p.png", 3)
+    index = MediaIndex.build(galleries["clips"].model, tmp_path)
+    plain = answers.ask(index, "a red cat", 99)
+    answer = answers.ask(index, "a red cat", 99, folded=True)
+    assert len(plain.hits) == len(index) == 6 and len(answer.hits) == 2
+    film = next(hit for hit in answer.hits if hit.file.is_moment)
+    assert [film.item, *film.moments] == [hit.item for hit in plain.hits if hit.file.is_moment]
+    assert film.score == max(hit.score for hit in plain.hits if hit.file.is_moment)
+    for item in (film.item, *film.moments):
+        assert len(answers.why(index, "a red cat", item).frames) == len(index.frames(item))
 
 
 @pytest.mark.parametrize(("name", "item"), [("pictures", 2), ("clips", 4)])

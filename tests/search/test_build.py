@@ -187,7 +187,7 @@ def test_a_folder_holds_the_index_of_one_adapter(model, pictures, tmp_path, read
         (None, 1.0, ReadConfig(), ""),
         ("a", 1.0, ReadConfig(), "built with no adapter, but now adapter 'a' is active"),
         ("a", 0.5, ReadConfig(), "with adapter 'a', but now adapter 'a' at scale 0.5 is active"),
-        ("a", 0.5, ReadConfig(max_frames=3), ".safetensors: built with ReadConfig("),
+        ("a", 0.5, ReadConfig(max_frames=3), ".safetensors: built with IndexConfig("),
         ("b", 1.0, ReadConfig(), "with adapter 'a' at scale 0.5, but now adapter 'b' is active"),
         ("a", 0.5, ReadConfig(), "with adapter 'b', but now adapter 'a' at scale 0.5 is active"),
     ]

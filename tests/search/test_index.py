@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from cma import RetrievalModel, data, methods
 from cma.config import ReadConfig, TrainConfig
 from cma.media import MediaError
-from cma.search import MediaFile, build, segment, store
+from cma.search import IndexConfig, MediaFile, build, segment, store
 from cma.search import weights as model_weights
 from cma.search.index import MediaIndex
 from cma.search.segment import Segment
@@ -50,14 +50,21 @@ def same(one, other):
 
 def vectors(index):
     """The embeddings [N, D] of all frames."""
-    return index.gather(torch.arange(len(index)))
+    return index.store.frames(torch.arange(len(index)))
 
 
 def holding(index, files, embeddings, lengths=None, half=False):
     """The index with other embeddings [N, D] of other files, of so many frames each (None: one)."""
     lengths = torch.ones(len(files)) if lengths is None else lengths
     part = Segment.of(files, embeddings, lengths, half)
-    return replace(index, segments=(part,), order=torch.arange(len(files)))
+    order = torch.arange(len(files))
+    held = store.Segments(index.header, index.media_root, (part,), order)
+    return replace(index, store=held)
+
+
+def ordered(index, order):
+    """The index with other rows of its segments."""
+    return replace(index, store=replace(index.store, order=order))
 
 
 def names(pairs):
@@ -103,7 +110,7 @@ def test_scores_of_a_split_are_those_of_the_evaluation(model, tmp_path, similari
         similarity=similarity, max_words=4, max_frames=4, fps=None, temperature=0.5
     )
     index = MediaIndex.build(model, dataset, config)
-    assert index.config == ReadConfig(similarity, 0.5, 4, 4, None)
+    assert index.config == IndexConfig(similarity, 0.5, 4, 4, None)
     encoded = evaluation.encode(model, dataset, config)
     expected = compare(encoded.text, encoded.frames, encoded.mask, config)
     assert torch.equal(index.lengths, encoded.mask.sum(1))
@@ -276,7 +283,7 @@ def test_weights_that_are_no_numbers_are_refused(model, media):
 def test_saved_and_loaded_it_is_the_same(model, media, tmp_path):
     model.set_adapter("a")
     index = MediaIndex.build(model, media, ReadConfig("mean_pooled", 2.0, 7, 5, 6.0))
-    index = replace(index, skipped=(("empty.jpg", "empty file"),))
+    index = replace(index, store=replace(index.store, skipped=(("empty.jpg", "empty file"),)))
     index.save(tmp_path / "index")
     loaded = MediaIndex.load(tmp_path / "index", model)
     assert torch.equal(vectors(loaded), vectors(index)) and list(loaded.files) == list(index.files)
@@ -316,7 +323,7 @@ def test_every_weight_of_the_backbone_counts(toy_index, tmp_path_factory, choice
 def test_a_kill_while_saving_leaves_the_old_index(model, media, tmp_path, monkeypatch):
     index = MediaIndex.build(model, media)
     index.save(tmp_path)
-    smaller = replace(index, order=index.order[:4])
+    smaller = ordered(index, index.store.order[:4])
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(segment, "write_whole", mock.Mock(side_effect=KeyboardInterrupt))
@@ -366,9 +373,10 @@ def test_numbers_that_are_not_finite_are_not_stored(toy_index, wrong):
         holding(toy_index, list(toy_index.files), torch.full((1, 32), 1e5), half=True)
 
 
-def test_a_method_that_looks_across_frames_sees_whole_clips(tmp_path, toy_processor):
+def test_a_method_that_looks_across_frames_sees_whole_clips(tmp_path, toy_processor, monkeypatch):
     model = RetrievalModel(build_clip(), toy_processor)
-    methods.attach(model, "ST-Adapter", "across")
+    method = methods.attach(model, "ST-Adapter", "across")
+    monkeypatch.setattr(type(method), "kinds", ("image", "video"))  # which says nothing about it
     for parameter in model.trainable_parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     clips = data.load(write_videos(tmp_path / "clips", {"test": 3}), "test")
@@ -409,7 +417,7 @@ def test_a_damaged_index_answers_as_before_or_is_refused(written, choice, trunca
     try:
         index = MediaIndex.load(folder, model)
         assert index.query("a dog", 10) == answers
-        for part in index.segments:
+        for part in index.store.segments:
             part.check()
         assert not truncated and file.suffix == ".safetensors"
         assert place < 8 + int.from_bytes(content[:8], "little")

@@ -40,16 +40,11 @@ def media(tmp_path):
 
 
 def alike(one, other, k=20):
-    """Both give the same names, and cosines that differ by the batches alone they were embedded in."""
+    """Both give the same names, and cosines that differ by the batches they were embedded in."""
     for query in QUERIES:
         ours, theirs = dict(one.query(query, k)), dict(other.query(query, k))
         assert ours == pytest.approx(theirs, abs=1e-5)
         assert [theirs[name] for name in ours] == pytest.approx(list(theirs.values()), abs=1e-5)
-
-
-def nearest(table):
-    """The items that are nearest to a sentence, as an index."""
-    return table._near(table.asking._text("a dog"))
 
 
 # ---- what it answers
@@ -66,11 +61,6 @@ def test_a_table_of_an_index_gives_its_answers(model, media, tmp_path, similarit
         ]
         picture = media / "it's 3.png"
         assert table.query_media(picture, 4) == index.query_media(picture, 4)
-    near = nearest(written)
-    assert sorted(near.files, key=lambda file: file.media) == sorted(
-        index.files, key=lambda file: file.media
-    )
-    assert {near.path(file) for file in near.files} == {index.path(file) for file in index.files}
 
 
 def test_an_adapter_goes_with_its_table(model, media, tmp_path):
@@ -106,14 +96,14 @@ def test_what_others_add_is_found_by_a_reader_that_was_there_before(model, media
     reader = build_into(model, media, tmp_path)
     write_picture(media / "new.png", 90)
     build_into(model, media, tmp_path)
-    assert len(reader) == 11 and "new.png" in dict(reader.query("a dog", 20))
+    assert "new.png" in dict(reader.query("a dog", 20))
+    assert (len(reader), len(reader.now())) == (10, 11) and reader.now().now() is not reader
 
 
 def test_a_file_that_two_processes_added_is_given_once(model, media, tmp_path):
     table = build_into(model, media, tmp_path)
-    again = Table(tmp_path / "table")
-    again.add(again.nearest(nearest(table).frames(0)[0], 4))
-    assert len(table) == 14 and len(table.query("a dog", 20)) == 10
+    Table(tmp_path / "table").add([(table.files[i], table.frames(i)) for i in range(4)])
+    assert len(table.now()) == 14 and len(table.query("a dog", 20)) == 10
 
 
 def test_a_large_table_is_searched_by_lists_and_so_is_what_was_added_since(
@@ -126,8 +116,8 @@ def test_a_large_table_is_searched_by_lists_and_so_is_what_was_added_since(
     files, embeddings = drawn(2100)
     index = holding(MediaIndex.build(model, media), files[:2000], embeddings[:2000])
     table, asked = index.to_lance(tmp_path / "table"), drawn(40, 1)[1]
-    assert table.table._table.index_stats("vector_idx").num_indexed_rows == 2000
-    table.table.add(
+    assert table.store._live.index_stats("vector_idx").num_indexed_rows == 2000
+    table.store.add(
         [(file, vector[None]) for file, vector in zip(files[2000:], embeddings[2000:], strict=True)]
     )
     monkeypatch.setattr(
@@ -142,7 +132,7 @@ def test_a_large_table_is_searched_by_lists_and_so_is_what_was_added_since(
 
     assert 380 <= found() < 400  # some are in lists that were not looked through
     assert compact(tmp_path / "table") == 2100
-    assert table.table._table.index_stats("vector_idx").num_indexed_rows == 2100
+    assert table.store._live.index_stats("vector_idx").num_indexed_rows == 2100
     assert found() >= 380
 
 
@@ -161,7 +151,7 @@ def test_a_build_embeds_what_is_new_and_forgets_what_is_gone(model, media, tmp_p
     write_picture(media / "new.png", 78)
     table = build_into(model, media, tmp_path)
     assert sorted(read) == ["it's 1.png", "it's 2.png", "new.png"] and len(table) == 9
-    times = {file.media: file.modified for file in nearest(table).files}
+    times = {file.media: file.modified for file in table.now().files}
     # with its old embeddings
     assert times["clip 1.mp4"] == (media / "clip 1.mp4").stat().st_ctime_ns
     alike(table, MediaIndex.build(model, media))
@@ -189,7 +179,7 @@ def test_a_table_is_replaced_whole_or_not_at_all(model, media, tmp_path, monkeyp
         other.to_lance(tmp_path / "table")
     assert "\n" not in str(raised.value)
     assert table.query("a dog", 20) == answer
-    assert len(other.to_lance(tmp_path / "table")) == 8 == len(table)
+    assert len(other.to_lance(tmp_path / "table")) == 8 == len(table.now())
 
 
 # ---- refusals
@@ -198,7 +188,7 @@ def test_a_table_is_replaced_whole_or_not_at_all(model, media, tmp_path, monkeyp
 def test_refusals_are_one_line_that_says_where(model, media, tmp_path, monkeypatch):
     table = build_into(model, media, tmp_path)
     with pytest.raises(
-        ValueError, match=r"table: built with ReadConfig.*, now ReadConfig.* is wanted"
+        ValueError, match=r"table: built with IndexConfig.*, now IndexConfig.* is wanted"
     ):
         build_into(model, media, tmp_path, config=ReadConfig(max_frames=3))
     for shard in ((2, 2), (-1, 2), (0, 0)):
@@ -224,7 +214,7 @@ def test_refusals_are_one_line_that_says_where(model, media, tmp_path, monkeypat
 
 def test_a_table_without_items_says_so(model, media, tmp_path):
     table = build_into(model, media, tmp_path)
-    table.table.delete(table.table.rows().keys)
+    table.store.delete([file.key for file in table.files])
     with pytest.raises(ValueError, match="table: no items in it yet"):
         table.query("a dog")
 
@@ -324,10 +314,10 @@ def test_a_process_that_was_killed_is_started_again(toy_processor, many, tmp_pat
     table, before = MediaIndex.build(model, many, store=place, shard=(0, 2)), 20
     for _ in range(2):
         with start(many, place, 1, 2, 0.2) as process:
-            while len(table) == before and process.poll() is None:
+            while len(table.now()) == before and process.poll() is None:
                 time.sleep(0.02)
             process.kill()
-        before = len(table)
+        before = len(table.now())
     assert 20 + 2 <= before < 40  # something was kept each time
     capsys.readouterr()
     MediaIndex.build(model, many, store=place, shard=(1, 2))
@@ -339,7 +329,7 @@ def test_two_parts_of_a_clip_are_two_rows(model, media, tmp_path):
     index = MediaIndex.build(model, media)
     parts = [MediaFile("c", "c.mp4", "video", start=start, end=start + 1) for start in (0.0, 1.0)]
     table = holding(index, parts, torch.randn(2, 32)).to_lance(tmp_path / "table")
-    assert {file.start for file in nearest(table).files} == {0.0, 1.0}
+    assert {file.start for file in table.now().files} == {0.0, 1.0}
 
 
 def test_a_picture_of_two_ids_is_one_row_and_is_read_again_if_it_changes(model, media, tmp_path):

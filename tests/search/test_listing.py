@@ -1,4 +1,4 @@
-"""Which files a folder holds for the search: those of a dataset, or all pictures and clips in it."""
+"""Which files a folder holds for the search: those of a dataset, or its pictures and clips."""
 
 import json
 import os

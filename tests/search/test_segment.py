@@ -22,7 +22,7 @@ from cma.search.listing import MediaFile
 from cma.search.segment import Segment
 from tests import ROOT
 from tests.conftest import build_clip
-from tests.search.test_index import holding, same, vectors
+from tests.search.test_index import holding, ordered, same, vectors
 from tests.toy_media import write_clip, write_picture
 
 
@@ -87,13 +87,13 @@ def test_compact_joins_and_answers_as_before(index, model, pictures, tmp_path, m
         write_clip(pictures / f"c{i}.mp4", i)
         (pictures / f"p{i}.png").unlink()
         index = MediaIndex.build(model, pictures, folder=tmp_path / "index")
-    answers, parts = index.query("a red cat", 10), len(index.segments)
+    answers, parts = index.query("a red cat", 10), len(index.store.segments)
     size = sum(path.stat().st_size for path in (tmp_path / "index").iterdir())
     monkeypatch.setenv("HOME", str(tmp_path))
     assert compact("~/index") == len(index) and parts > 2
     assert index.query("a red cat", 10) == answers  # of a reader that has it open
     compacted = MediaIndex.load(tmp_path / "index", model)
-    assert len(compacted.segments) == 1
+    assert len(compacted.store.segments) == 1
     same(compacted, index)
     assert compacted.query("a red cat", 10) == answers
     assert size > sum(path.stat().st_size for path in (tmp_path / "index").iterdir())
@@ -121,7 +121,7 @@ def test_a_reader_that_opens_while_another_process_joins_finds_the_new_index(
 
     def replaced(path):
         with mock.patch.object(Segment, "open", really):
-            replace(index, order=index.order[:3]).save(folder)
+            ordered(index, index.store.order[:3]).save(folder)
         return really(path)
 
     with mock.patch.object(Segment, "open", replaced):
@@ -136,7 +136,7 @@ def test_a_reader_that_opens_while_another_process_joins_finds_the_new_index(
 def test_damage_is_found_when_it_is_used_and_mended_by_a_build(index, model, pictures, tmp_path):
     path = next((tmp_path / "index").glob("segment-*"))
     content = bytearray(path.read_bytes())
-    place = content.index(index.gather(torch.tensor([2])).numpy().tobytes())
+    place = content.index(index.store.frames(torch.tensor([2])).numpy().tobytes())
     path.unlink()
     content[place] ^= 1
     path.write_bytes(content)
@@ -201,10 +201,11 @@ def cosines(index, text):
 
 
 def test_a_large_index_is_in_half_precision_and_gives_the_best(large):
-    assert [len(part) for part in large.segments] == [600, 600, 300]
-    assert {part["vectors"].dtype for part in large.segments} == {torch.float16}
+    assert [len(part) for part in large.store.segments] == [600, 600, 300]
+    assert {part["vectors"].dtype for part in large.store.segments} == {torch.float16}
     torch.testing.assert_close(vectors(large), drawn(1500)[1], atol=0, rtol=2**-11)
-    without = replace(large, order=large.order[large.order % 3 > 0])
+    order = large.store.order
+    without = ordered(large, order[order % 3 > 0])
     for index in (large, without):
         for text in map(str, range(40)):
             items, scores = index.ranking(text)
@@ -228,23 +229,24 @@ def test_an_approximate_index_finds_nearly_all_of_the_best(large, tmp_path):
         return found / 400
 
     def codes(index):
-        return [part.about["digests"].get("codes") is not None for part in index.segments]
+        return [part.about.digests.get("codes") is not None for part in index.store.segments]
 
     compact(folder, approximate=True)
     index = MediaIndex.load(folder, large.model)
     assert codes(index) == [True, True, True] and 0.9 < recall(index) < 1
     best = index.ranking("0")[0]
     kept = torch.ones(1500, dtype=torch.bool).scatter(0, best[:50], False)
-    assert recall(less := replace(index, order=index.order[kept])) > 0.9  # of what is not deleted
+    assert recall(less := ordered(index, index.store.order[kept])) > 0.9  # of what is not deleted
     files, more = drawn(20, 2)
     more[0] = index._encode(["0"])[0]  # an item that was added since is found by its exact cosine
     added = Segment.of(
         [replace(one, media=f"new/{one.media}") for one in files], more, torch.ones(20), half=True
     )
-    order = torch.cat([less.order, torch.arange(1500, 1520)])
-    grown = replace(less, segments=(*less.segments, added), order=order)
+    order = torch.cat([less.store.order, torch.arange(1500, 1520)])
+    parts = (*less.store.segments, added)
+    grown = replace(less, store=replace(less.store, segments=parts, order=order))
     assert recall(grown) > 0.9 and grown.ranking("0")[0][0] == 1450
-    small = replace(index, order=index.order[:800])
+    small = ordered(index, index.store.order[:800])
     items, scores = small.ranking("0")  # all of them, by none of the codes
     torch.testing.assert_close(scores, cosines(small, "0")[items], atol=2e-3, rtol=0)
     compact(folder)

@@ -1,0 +1,116 @@
+"""The moments of a long clip: windows that overlap by half, each one an item of the index."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Annotated
+
+from PIL import Image
+from pydantic import Field
+
+from .. import media
+from ..config import ReadConfig
+from ..files import checked_dataclass
+from .listing import MediaFile
+
+# moments that are read together: a clip is then decoded 8 / 7 times, not twice, and 48 frames take
+# little memory
+TOGETHER = 7
+LONGEST = 7 * 24 * 3600  # seconds; a file that says that it is longer is not believed, and not cut
+
+
+@checked_dataclass
+class IndexConfig(ReadConfig):
+    """`ReadConfig`, and how a long clip is cut into moments, which are found apart.
+
+    Only clips of a plain folder are cut; those of a dataset keep their own `start` and `end`. A
+    clip of at most `window` seconds is one item, read as `max_frames` and `fps` say. A longer one
+    is read at `rate` frames a second, in windows of about `window` seconds that overlap by half.
+    Raises ValueError that names the field and its value.
+    """
+
+    rate: Annotated[float, Field(ge=1e-3)] = 0.5  # frames a second of a clip that is cut
+    window: Annotated[float, Field(ge=1e-3)] = 24.0  # seconds
+
+    @classmethod
+    def of(cls, given: ReadConfig | None) -> IndexConfig:
+        """Return what `given` (None: nothing) says about reading; a `TrainConfig` says more.
+
+        Raises TypeError for anything else.
+        """
+        if given is None:
+            return cls()
+        if not isinstance(given, ReadConfig):
+            raise TypeError(f"config: expected a cma.search.IndexConfig, not {given!r:.100}")
+        names = [field.name for field in fields(cls) if hasattr(given, field.name)]
+        return cls(**{name: getattr(given, name) for name in names})
+
+    @property
+    def frames(self) -> int:
+        """The number of frames in a window; `max_frames` of them are kept."""
+        return max(2, round(self.window * self.rate))
+
+    @property
+    def step(self) -> int:
+        """The number of frames from the start of a window to that of the next."""
+        return self.frames // 2
+
+
+def cut(clip: MediaFile, config: IndexConfig) -> list[MediaFile]:
+    """Return the moments of a clip whose `seconds` are known; none if it is not to be cut.
+
+    Moment i has the frames i · step, …, i · step + frames - 1 of those at 0, 1 / rate, 2 / rate, …
+    seconds (`IndexConfig.step`, `frames`); the last one ends with the clip.
+    """
+    seconds = clip.seconds
+    if seconds is None or not config.window < seconds <= LONGEST:
+        return []
+    beyond = math.ceil(seconds * config.rate) - config.frames
+    moments = []
+    for number in range(1 + max(0, math.ceil(beyond / config.step))):
+        first = number * config.step
+        end = min(seconds, (first + config.frames) / config.rate)
+        moments.append(replace(clip, start=first / config.rate, end=end))
+    return moments if len(moments) > 1 else []
+
+
+def groups(moments: Sequence[MediaFile]) -> list[Sequence[MediaFile]]:
+    """Divide all moments of a clip into those that are read together."""
+    return [moments[first : first + TOGETHER] for first in range(0, len(moments), TOGETHER)]
+
+
+def read(
+    group: Sequence[MediaFile], path: Path, config: IndexConfig
+) -> tuple[list[Image.Image], list[list[int]]]:
+    """Return the frames of some moments, each once, and for each moment the numbers of its own.
+
+    Raises MediaError as `media.read_frames`.
+    """
+    most = config.frames + len(group) * config.step
+    frames = media.read_frames(path, most, config.rate, group[0].start, group[-1].end)
+    numbers = []
+    for place in range(len(group)):
+        # at least one, if the file ends before it says so
+        first = min(place * config.step, len(frames) - 1)
+        own = range(first, min(first + config.frames, len(frames)))
+        numbers.append([own[i] for i in media.frame_indices(len(own), config.max_frames)])
+    return frames, numbers
+
+
+def frames_of(file: MediaFile, path: Path, config: IndexConfig) -> list[Image.Image]:
+    """Read a picture, or those frames of a clip that an index of this config embeds.
+
+    Raises MediaError as `media.read_media`.
+    """
+    if not file.is_moment:
+        return media.read_media(
+            path, file.kind, config.max_frames, config.fps, file.start, file.end
+        )
+    for group in groups(cut(replace(file, start=None, end=None), config)):
+        if file in group:
+            frames, numbers = read(group, path, config)
+            return [frames[number] for number in numbers[group.index(file)]]
+    raise media.MediaError(f"{path}: cut otherwise when it was indexed; build the index again")

@@ -1,0 +1,147 @@
+"""A long clip of a folder is cut into moments, which are embedded once and found apart."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cma import RetrievalModel, media, methods
+from cma.config import TrainConfig
+from cma.search import IndexConfig, MediaFile, MediaIndex, build, frames_of, moments, segment
+from tests.conftest import build_clip
+from tests.search.test_index import same, vectors
+from tests.toy_media import write_clip, write_picture, write_videos
+
+CONFIG = IndexConfig(rate=1.0, window=4.0)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A film of 41 seconds whose colours change each second, a clip of a window, a picture."""
+    write_clip(tmp_path / "media" / "film.mp4", 0, frames=82, rate=2)
+    write_clip(tmp_path / "media" / "short.mp4", 5, frames=8, rate=2)
+    write_picture(tmp_path / "media" / "p.png", 3)
+    return tmp_path / "media"
+
+
+@settings(deadline=None)
+@given(seconds=st.floats(0.1, 900), window=st.floats(0.5, 200), rate=st.floats(0.05, 30))
+def test_windows_overlap_by_half_and_leave_nothing_out(seconds, window, rate):
+    config = IndexConfig(window=window, rate=rate)
+    clip = MediaFile("c", "c.mp4", "video", seconds=seconds)
+    parts = moments.cut(clip, config)
+    if seconds <= window:
+        assert parts == []
+    if parts:
+        assert parts[0].start == 0 and parts[-1].end == seconds
+        for one, after in zip(parts, parts[1:], strict=False):
+            assert after.start == pytest.approx(one.start + config.step / rate)
+            assert one.start < after.start < one.end < after.end
+        assert {part.seconds for part in parts} == {seconds} and parts[0].is_moment
+
+
+def test_moments_are_items_with_the_frames_of_their_time(model, folder, tmp_path):
+    index = MediaIndex.build(model, folder, CONFIG)
+    film = [file for file in index.files if file.media == "film.mp4"]
+    assert [(file.start, file.end) for file in film][:2] == [(0, 4), (2, 6)]
+    assert film[-1].end == 41 and len(film) == 20 > moments.TOGETHER
+    assert [file.start for file in index.files[len(film) :]] == [None, None]
+    assert set(index.lengths[: len(film) - 1].tolist()) == {4}
+    everything = media.read_frames(folder / "film.mp4", 999, 1.0)
+    for file in film:
+        frames = frames_of(file, folder / "film.mp4", CONFIG)
+        first = int(file.start)
+        assert [one.tobytes() for one in frames] == [
+            one.tobytes() for one in everything[first : first + 4]
+        ]
+        pixels = build.read_pixels(file, folder / "film.mp4", model, CONFIG)[1]
+        expected = model.encode_images(pixels)
+        torch.testing.assert_close(index.frames(index.files.index(file)), expected)
+    # one result for the film, at its best moment, with the others behind it
+    items = index.ranking("a dog")[0].tolist()
+    best = next(item for item in items if item < len(film))
+    folded = index.moments(items)
+    assert folded[best] == [item for item in items if item < len(film)] and len(folded) == 3
+    assert list(folded) == [item for item in items if item == best or item >= len(film)]
+    assert sorted(name for name, _ in index.query("a dog", 9)) == [
+        "film.mp4",
+        "p.png",
+        "short.mp4",
+    ]
+    table = index.to_lance(tmp_path / "table")
+    assert table.query("a dog", 9) == index.query("a dog", 9)
+    few = MediaIndex.build(model, folder, replace(CONFIG, max_frames=2))
+    assert set(few.lengths[:19].tolist()) == {2}
+
+
+@pytest.mark.parametrize("where", ["folder", "store"])
+def test_a_film_is_decoded_once_and_not_again_if_unchanged(
+    model, folder, tmp_path, monkeypatch, where
+):
+    read, really = [], moments.media.read_frames
+    monkeypatch.setattr(
+        moments.media, "read_frames", lambda path, *rest: read.append(rest) or really(path, *rest)
+    )
+    kept = {where: tmp_path / "index"}
+    index = MediaIndex.build(model, folder, CONFIG, **kept)
+    assert len(read) == 3  # of 7, 7 and 6 moments
+    again = MediaIndex.build(model, folder, CONFIG, **kept)
+    assert len(read) == 3
+    same(index, again)
+    (folder / "film.mp4").unlink()
+    less = MediaIndex.build(model, folder, CONFIG, **kept)
+    assert [file.media for file in less.files] == ["p.png", "short.mp4"]
+    (folder / "film.mp4").write_bytes(b"damaged")
+    assert [name for name, _ in MediaIndex.build(model, folder, CONFIG).skipped] == ["film.mp4"]
+
+
+def test_what_was_embedded_before_there_were_moments_still_opens_and_is_cut(
+    model, folder, tmp_path, monkeypatch
+):
+    """As 02a0ba4 wrote it: neither `rate` nor `window`, and no clip has its `seconds`."""
+    with monkeypatch.context() as patch:
+        patch.setattr(build.moments, "cut", lambda *_: [])
+        patch.setattr(build.media, "seconds", lambda _: None)
+        index = MediaIndex.build(model, folder, folder=tmp_path / "index")
+    part = index.store.segments[0]
+    made = json.loads(part.about.made_with)
+    for name in ("rate", "window"):
+        del made["config"][name]
+    path = tmp_path / "index" / "index.json"
+    part.path.unlink()
+    part.write(tmp_path / "index", json.dumps(made))
+    (part,) = (tmp_path / "index").glob("segment-*")
+    text = json.loads(json.loads(path.read_text())[1]) | {"header": made, "segments": [part.name]}
+    text = json.dumps(text)
+    path.write_text(json.dumps([segment.digest_of([], text), text]))
+    same(MediaIndex.load(tmp_path / "index", model), index)
+    read, really = [], build.read_pixels
+    monkeypatch.setattr(build, "read_pixels", lambda *of: read.append(of[0].media) or really(*of))
+    built = MediaIndex.build(model, folder, folder=tmp_path / "index")
+    assert [file.start for file in built.files] == [0, 12, 24, None, None][-len(built) :]
+    assert read == []  # pictures and short clips keep their embeddings
+
+
+def test_the_clips_of_a_dataset_are_read_as_before(model, tmp_path):
+    clips = write_videos(tmp_path / "clips", {"test": 2})
+    write_clip(clips / "media" / "test0.mp4", 0, frames=80, rate=2)
+    index = MediaIndex.build(model, clips, TrainConfig(max_frames=5, fps=None))
+    assert [(file.start, file.seconds) for file in index.files] == [(None, None)] * 2
+    assert index.lengths.tolist() == [5, 2]
+
+
+def test_a_method_that_looks_across_frames_sees_one_moment_at_a_time(folder, toy_processor):
+    model = RetrievalModel(build_clip(), toy_processor)
+    methods.attach(model, "ST-Adapter", "across")
+    for parameter in model.trainable_parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    index = MediaIndex.build(model, folder, CONFIG)
+    for item in (0, 8, 19):
+        file = index.files[item]
+        pixels = build.read_pixels(file, index.path(file), model, CONFIG)[1]
+        expected = model.encode_videos(pixels[None])[0]
+        torch.testing.assert_close(index.frames(item), expected)
+    assert len(vectors(index)) == int(index.lengths.sum())

@@ -1,0 +1,228 @@
+"""One index, whatever holds its items: every verb, filters before the cut, counted work, hostile
+files.
+"""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+import cma
+from cma import methods
+from cma.search import MediaIndex, Where, segment, store
+from cma.search.segment import Segment
+from tests.search.test_index import holding, vectors
+from tests.search.test_segment import drawn
+from tests.toy_media import halves, write_clip, write_picture
+
+
+@pytest.fixture
+def media(tmp_path):
+    """Pictures, of which one is a copy, clips, and folders whose names SQL or JSON must quote."""
+    for i, name in enumerate(("a/x", "a/b/y", "ab/z", "it's 100%/w", 'q"uote/v', "n")):
+        write_picture(tmp_path / "media" / f"{name}.png", 7 * i + 1)
+    halves(12, (400, 300)).save(tmp_path / "media" / "c0.png")
+    halves(12, (400, 300)).resize((200, 150)).save(tmp_path / "media" / "c1.png")
+    for i in range(3):
+        write_clip(tmp_path / "media" / "a" / f"clip {i}.mp4", i, frames=2 + 3 * i)
+    return tmp_path / "media"
+
+
+@pytest.fixture
+def both(model, media, tmp_path):
+    """An index in segments, with captions, and in a table."""
+    index = MediaIndex.build(model, media)
+    files = [replace(file, captions=("A  dog",) * (i % 3)) for i, file in enumerate(index.files)]
+    index = holding(index, files, vectors(index), index.lengths)
+    return index, index.to_lance(tmp_path / "table")
+
+
+def test_every_verb_answers_alike_on_both(both, model, tmp_path):
+    index, table = both
+    (tmp_path / "elsewhere").mkdir()
+    table.save(tmp_path / "elsewhere")
+    verbs = {
+        "files": lambda one: [list(one.files), one.files[2:4], one.files[-1]],
+        "lists": lambda one: [one.captions, one.skipped, repr(one), len(one), one.media_root],
+        "columns": lambda one: [one.column(n).tolist() for n in (*segment.COLUMNS,)],
+        "lengths": lambda one: [one.lengths.tolist(), one.text_to_item.tolist()],
+        "right": lambda one: [one.right("a DOG"), one.right("a dog", [5, 4, 3]), one.right("cat")],
+        "query": lambda one: one.query("a dog", np.int64(20)),
+        "media": lambda one: one.query_media(index.path(index.files[3]), 20),
+        "both": lambda one: one.query("a dog", 20, like=index.files[1], without=["a cat", "red"]),
+        "copies": lambda one: one.copies(one.ranking("a dog")[0].tolist()),
+        "moments": lambda one: one.moments(one.ranking_media(index.files[8])[0].tolist()),
+        "weights": lambda one: one.frame_weights("a dog", 1).tolist(),
+        "scores": lambda one: one.scores(["a dog", "red"]).tolist(),
+    }
+    for other in (table, MediaIndex.load(tmp_path / "elsewhere", model)):
+        for name, verb in verbs.items():
+            assert verb(other) == verb(index), name
+    assert len(index.copies(range(len(index)))) == len(index) - 1
+
+
+def test_kinds_and_folders_are_left_out_before_the_cut(both, tmp_path, monkeypatch):
+    index = both[0]
+    everything = index.query("a dog", 20)
+    kinds = {file.file_name: file.kind for file in index.files}
+    folders = ("", "a", "a/b", "a/", "ab", "it's 100%", 'q"uote', "none", "a_")
+    for where in (Where(kind, folder) for kind in (None, "image", "video") for folder in folders):
+        below = f"{where.folder.rstrip('/')}/" if where.folder else ""
+        wanted = [
+            (name, score)
+            for name, score in everything
+            if name.startswith(below) and where.kind in (None, kinds[name])
+        ]
+        for one in both:
+            found = one.query("a dog", 20, where=where)
+            assert [name for name, _ in found] == [name for name, _ in wanted]
+            assert dict(found) == pytest.approx(dict(wanted), abs=1e-5)
+    with pytest.raises(ValueError, match="kind='pictures': expected"):
+        Where("pictures")
+    # the three that are wanted are the farthest of 900
+    files, embeddings = drawn(900)
+    asked = index._text("a dog")[0]
+    far = (normalize(embeddings, dim=1) @ normalize(asked, dim=0)).argsort()[:3].tolist()
+    for number in far:
+        files[number] = replace(files[number], file_name=f"far/{number}.png")
+    monkeypatch.setattr(store, "LARGE", 500)
+    monkeypatch.setattr("cma.search.index.DEPTH", 10)
+    large = holding(index, files, embeddings)
+    for one in (large, large.to_lance(tmp_path / "large")):
+        assert len(one.ranking("a dog")[0]) == 10
+        names = [name for name, _ in one.query("a dog", 9, where=Where("image", "far"))]
+        assert names == [files[number].file_name for number in reversed(far)]
+
+
+def test_sentence_and_picture_together_are_those_of_the_naive_loop(both):
+    index = both[0]
+    model = index.model
+    with torch.no_grad():
+        unit = {text: normalize(model.encode_text([text])[0], dim=0) for text in ("a dog", "red")}
+        length = model.encode_text(["a dog"])[0].norm()
+    picture = next(i for i, file in enumerate(index.files) if file.kind == "image")
+    query = normalize(
+        unit["a dog"] + normalize(index.frames(picture)[0], dim=0) - 0.5 * unit["red"], dim=0
+    )
+    items, scores = index.ranking("a dog", like=index.files[picture], without="red")
+    for item, score in zip(items.tolist(), scores.tolist(), strict=True):
+        frames = index.frames(item)[None]
+        wanted = cma.similarity.text_conditioned(length * query[None], frames).item()
+        assert score == pytest.approx(wanted, abs=1e-5)
+    alone = index.ranking("", like=index.files[picture])
+    torch.testing.assert_close(alone, index.ranking_media(index.files[picture]))
+    for wrong in ({"without": "red"}, {"like": index.files[0], "without": [" "]}, {}):
+        with pytest.raises(ValueError, match="type a few words"):
+            index.query("", **wrong)
+
+
+# ---- counted work
+
+
+@pytest.mark.parametrize("name", [None, "a", "full fine-tuning"])
+def test_a_query_hangs_no_hook_anew_and_folds_no_caption(model, media, monkeypatch, name):
+    if name == "full fine-tuning":
+        methods.attach(model, name, name)
+    model.set_adapter(name, 0.5 if name == "full fine-tuning" else 1.0)
+    index = MediaIndex.build(model, media)
+    calls = []
+    for change in ("activate", "deactivate"):
+        really = getattr(cma.model, change)
+        monkeypatch.setattr(
+            cma.model, change, lambda *given, of=really: calls.append(given) or of(*given)
+        )
+    for _ in range(3):
+        index.query("a dog")
+        index.query_media(index.files[0])
+    assert calls == []
+    before = index.query("a dog")
+    model.set_adapter(None)
+    assert index.query("a dog") == before and model.active is None
+    assert len(calls) <= (3 if name else 0)  # it is hung once, and taken off
+    index.right("a dog")
+    monkeypatch.setattr(MediaIndex, "captions", None)
+    assert index.right("a dog") == []
+
+
+def test_a_change_that_torch_does_not_count_is_noticed(model, media):
+    model.set_adapter("a")
+    index = MediaIndex.build(model, media)
+    next(model.get_adapter("a").parameters()).data.mul_(3)
+    with pytest.raises(ValueError, match="the weights of adapter 'a' changed since; build"):
+        index.query("a dog")
+
+
+def test_an_adapter_without_a_config_is_said_and_a_wrong_config_is_one_line(model, media, capsys):
+    model.set_adapter("a")
+    MediaIndex.build(model, media)
+    assert "adapter 'a': give the `config` that it was trained with" in capsys.readouterr().out
+    with pytest.raises(TypeError, match=r"^config: expected a cma.search.IndexConfig, not 5$"):
+        MediaIndex.build(model, media, config=5)
+
+
+def test_what_could_not_be_read_is_listed_in_a_table_too(model, media, tmp_path):
+    (media / "n.png").write_text("no picture")
+    for shard in ((0, 2), (1, 2)):
+        built = MediaIndex.build(model, media, store=tmp_path / "table", shard=shard)
+    for index in (built, MediaIndex.load(tmp_path / "table", model)):
+        ((name, why),) = index.skipped
+        assert name == "n.png" and "cannot be read as a picture" in why
+    write_picture(media / "n.png", 5)
+    assert MediaIndex.build(model, media, store=tmp_path / "table").skipped == ()
+
+
+# ---- hostile files
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"runs": [[0, 3_000_000_000]]},
+        {"runs": [[-5, 3]]},
+        {"runs": [[3, 3]]},
+        {"runs": []},
+        {"runs": [[0, 11], [0, 11]]},
+        {"runs": [[2**70, 2**70 + 1]]},
+        {"segments": ["../x"]},
+        {"segments": []},
+        {"scale": None},
+    ],
+)
+def test_sizes_and_names_are_checked_before_memory_is_taken(model, media, tmp_path, change):
+    index = MediaIndex.build(model, media, folder=tmp_path / "index")
+    path = tmp_path / "index" / "index.json"
+    text = json.loads(json.loads(path.read_text())[1])
+    if "scale" in change:
+        text["header"]["built_with"] |= change
+    text |= {key: value for key, value in change.items() if key in text}
+    text = json.dumps(text)
+    path.write_text(json.dumps([segment.digest_of([], text), text]))
+    with pytest.raises(ValueError, match=r"index\.json: .*; build the index again$") as raised:
+        MediaIndex.load(tmp_path / "index", model)
+    assert len(str(raised.value)) < 400 and "\n" not in str(raised.value)
+    assert len(index) == 11
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lengths": torch.full((3,), 2**31 - 1, dtype=torch.int32)},
+        {"lengths": torch.tensor([3, -1, 1], dtype=torch.int32)},
+        {"lengths": torch.ones(2, dtype=torch.int32)},
+        {"ends": torch.tensor([2**63 - 1, -(2**63), 9])},
+        {"vectors": torch.zeros(3)},
+        {"vectors": torch.zeros(4, 32)},
+        {"scales": torch.zeros(3, dtype=torch.float64)},
+        {"files": torch.zeros(3)},
+    ],
+)
+def test_tensors_that_do_not_fit_each_other_are_refused(tmp_path, change):
+    files, embeddings = drawn(3)
+    part = Segment.of(files, embeddings, torch.ones(3))
+    part._tensors |= change
+    with pytest.raises(ValueError, match=r"segment-.*(do not|are not).*again$"):
+        written = part.write(tmp_path, "")
+        written.check()

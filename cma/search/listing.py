@@ -97,9 +97,7 @@ def find(source: RetrievalDataset | str | Path) -> tuple[Path, list[MediaFile], 
     """
     if isinstance(source, RetrievalDataset):
         if source.rows is not None:
-            raise ValueError(
-                f"{source.name}: its pictures are in memory; index a folder of files, or a dataset folder"
-            )
+            raise ValueError(f"{source.name}: its pictures are in memory; index a folder of files")
         return *_of_splits([source]), []
     folder = Path(source).expanduser().absolute()
     if not folder.is_dir() or source == "":

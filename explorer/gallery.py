@@ -5,12 +5,11 @@ strength.
 import contextlib
 import hashlib
 import re
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from cma import data, recipes, training
-from cma.backbone import PHOTOGRAPHS, Device
+from cma.backbone import PHOTOGRAPHS, Device, identity, known_by
 from cma.checkpoints import CONFIG, read_config
 from cma.config import ReadConfig
 from cma.model import RetrievalModel
@@ -65,7 +64,7 @@ class Gallery:
         return self._indexes[key]
 
     def indexes(self, adapters: Sequence[str | None], scale: float = 1.0) -> dict[str, MediaIndex]:
-        """Return the indexes for several adapters by their labels, in the order given, each once."""
+        """Return the indexes for several adapters by label, in the order given, each once."""
         return {label(name, scale): self.index(name, scale) for name in adapters}
 
     def frames(self, adapters: Sequence[str | None], scale: float = 1.0) -> int:
@@ -160,10 +159,10 @@ def named(folders: Sequence[Path], suffix: str = "") -> dict[str, Path]:
     return dict(zip(names, folders, strict=True))
 
 
-def folder_name(name: str, identity: str) -> str:
-    """Make a plain folder name, never a path, from `name` and a digest of `identity`."""
+def folder_name(name: str, unique: str) -> str:
+    """Make a plain folder name, never a path, from `name` and a digest of `unique`."""
     plain = re.sub(r"[^\w-]+", "-", name)[:40].strip("-")
-    digest = hashlib.blake2s(identity.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
+    digest = hashlib.blake2s(unique.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
     return f"{plain}-{digest}".lstrip("-")
 
 
@@ -180,14 +179,13 @@ def _add_adapter(model: RetrievalModel, folder: Path, name: str) -> None:
     """Load an adapter. Raises FileNotFoundError, or ValueError if it was trained on another
     backbone.
     """
-    try:
-        # trained on another backbone
-        with warnings.catch_warnings(action="error", category=UserWarning):
-            model.load_adapter(folder, name)
-    except UserWarning as warning:
+    trained, given = read_config(folder).backbone, identity(model.clip)
+    if known_by(trained) != known_by(given):
         raise ValueError(
-            f"{warning}; name the backbone it was trained on by --backbone"
-        ) from warning
+            f"{folder}: trained on {str(trained)[:200]}, not on {str(given)[:200]}; "
+            "name the backbone it was trained on by --backbone"
+        )
+    model.load_adapter(folder, name)
 
 
 def _benchmark(model: RetrievalModel, name: str, kept: Path, adapter: str | None) -> Gallery:
@@ -206,6 +204,7 @@ def _benchmark(model: RetrievalModel, name: str, kept: Path, adapter: str | None
             adapter = own
         except (FileNotFoundError, ValueError) as error:
             print(
-                f"{name}: CLIP alone; `python notebooks/run.py {BENCHMARKS[name]}` trains one ({error})"
+                f"{name}: CLIP alone; "
+                f"`python notebooks/run.py {BENCHMARKS[name]}` trains one ({error})"
             )
     return Gallery(model, test, recipes.recipe(test.recipe).config, kept, adapter)

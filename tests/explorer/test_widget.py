@@ -11,7 +11,6 @@ import time
 import pytest
 from PIL import Image
 
-import cma
 from cma import RetrievalModel
 from explorer import answers, widget
 from explorer.gallery import Gallery
@@ -86,7 +85,7 @@ def test_it_needs_galleries_a_sensible_k_and_no_browser(galleries):
             ValueError, match=f"k={k}: expected at least one result and at most 200"
         ):
             Explorer(galleries, k=k)
-    shown = cma.Explorer(galleries, "a cat")
+    shown = Explorer(galleries, "a cat")
     assert shown._repr_mimebundle_()[0]["text/plain"].startswith(
         "a query box over pictures, clips: run the"
     )

@@ -23,7 +23,8 @@ PAGE = """<style>:root {
 HOST = """async ([source, setup, view]) => {
   const address = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
   const { default: widget } = await import(address);
-  const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer, listeners = [];
+  const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer;
+  const listeners = [];
   window.heard = [];
   addEventListener("keydown", ({ key }) => window.heard.push(key));
   const send = async (message) => {
@@ -32,13 +33,14 @@ HOST = """async ([source, setup, view]) => {
     listeners.forEach((listener) => listener(answer, views));
   };
   const on = (_, listener) => listeners.push(listener);
-  widget.render({ model: { get: () => setup, on, off() {}, send }, el: document.getElementById("output") });
+  const model = { get: () => setup, on, off() {}, send };
+  widget.render({ model, el: document.getElementById("output") });
 }"""
 
 
 @pytest.fixture(params=[True, False], ids=["DataView", "ArrayBuffer"])
 def shown(request, browser, tmp_path, kept):
-    """The widget in a window much higher than the screen, whose messages come as one kind of bytes."""
+    """The widget in a window much higher than the screen, with one kind of bytes in messages."""
     explorer = Explorer(build_galleries(tmp_path))
     sent = []
 

@@ -26,8 +26,8 @@ HEAVY = "matplotlib IPython ipywidgets jupyter decord av data_prep papermill any
 @pytest.mark.parametrize(
     ("module", "heavy"),
     [
-        ("cma", f"{HEAVY} voila torch transformers numpy PIL"),
-        ("explorer", "voila jupyter_server"),  # a server is imported only to serve
+        ("cma", f"{HEAVY} tornado torch transformers numpy PIL"),
+        ("explorer", "tornado jupyter_server"),  # a server is imported only to serve
     ],
 )
 def test_import_leaves_heavy_things_alone(module, heavy):

@@ -1,6 +1,5 @@
-"""The page of its own: what it is built from, and what is said if something is missing."""
+"""The command for the page: what it serves, and what is said if something is missing."""
 
-import json
 import os
 import re
 import shlex
@@ -9,11 +8,7 @@ import socket
 import subprocess
 import sys
 
-import hypothesis
-import nbformat
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import explorer.__main__ as command
 from tests import ROOT
@@ -70,7 +65,9 @@ def test_ctrl_c_while_embedding_is_one_line_that_says_where_the_work_is(
 
     monkeypatch.setattr("cma.search.build.embed", stop)
     assert (
-        command.main(["--media", "pictures", "--backbone", backbone, "--port", "0", "--index", "kept"])
+        command.main(
+            ["--media", "pictures", "--backbone", backbone, "--port", "0", "--index", "kept"]
+        )
         == 130
     )
     assert (
@@ -88,34 +85,14 @@ def test_make_explore_takes_a_folder_with_a_blank_in_its_name():
     assert shlex.split(run.stdout.splitlines()[-1])[-2:] == ["--media", "my pictures"]
 
 
-def test_the_page_is_built_where_the_command_was_given(media, backbone, tmp_path, monkeypatch):
+def test_what_was_embedded_is_served(media, backbone, monkeypatch):
     served = []
     monkeypatch.setattr(command, "serve", lambda *given: served.append(given))
-    monkeypatch.setenv(command.SETTINGS, "")  # restored afterwards
     given = ["--media", "pictures", "--backbone", backbone, "--port", "0", "--no-browser"]
     assert command.main(given) == 0
-    assert served[0][0] > 0 and served[0][1] is False
-    (cell,) = nbformat.read(command.NOTEBOOK, as_version=4).cells
-    nbformat.validate(nbformat.read(command.NOTEBOOK, as_version=4))
-    monkeypatch.chdir(tmp_path.parent)  # the kernel starts elsewhere
-    exec(cell.source, defined := {})
-    assert list(defined["shown"].galleries) == ["pictures"]
-
-
-@hypothesis.settings(max_examples=25)
-@given(
-    where=st.text(),
-    settings=st.dictionaries(st.text(), st.text() | st.lists(st.text()) | st.integers()),
-)
-def test_settings_reach_the_page_as_they_are(where, settings):
-    got, (cell,) = [], nbformat.read(command.NOTEBOOK, as_version=4).cells
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(os.environ, command.SETTINGS, json.dumps([where, settings]))
-        patch.setattr(os, "chdir", got.append)
-        patch.setattr("explorer.open_galleries", lambda **given: got.append(given) or {"one": None})
-        patch.setattr("explorer.Explorer", got.append)
-        exec(cell.source, {})
-    assert got == [where, settings, {"one": None}]
+    ((galleries, port, browser),) = served
+    assert list(galleries) == ["pictures"] and len(galleries["pictures"].index()) == 4
+    assert port > 0 and browser is False
 
 
 @pytest.mark.skipif(os.name != "posix", reason="files have no such modes here")
@@ -123,8 +100,10 @@ def test_the_token_is_kept_for_its_owner_alone(tmp_path, monkeypatch):
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "new"))
     token = command.kept_token()
     (path,) = (tmp_path / "new").iterdir()
-    assert len(token) == 48 and path.stat().st_mode & 0o777 == 0o600 and command.kept_token() == token
+    assert (
+        len(token) == 48 and path.stat().st_mode & 0o777 == 0o600 and command.kept_token() == token
+    )
     path.chmod(0o644)  # others may have read it
     assert command.kept_token() != token and path.stat().st_mode & 0o777 == 0o600
-    path.write_text("")  # the disk was full: without a token, Voilà would serve the page to all
+    path.write_text("")  # the disk was full: a token of no letters is none
     assert len(command.kept_token()) == 48

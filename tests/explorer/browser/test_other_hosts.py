@@ -1,4 +1,4 @@
-"""The widget where neither JupyterLab nor Voilà is around it, as in VS Code: its colours, window
+"""The widget where neither JupyterLab nor the page is around it, as in VS Code: its colours, window
 and bytes.
 
 VS Code shows all outputs of a notebook in one frame that is as high as the notebook, gives its
@@ -45,14 +45,16 @@ def shown(request, browser, tmp_path, kept):
     sent = []
 
     def ask(message):
-        explorer.receive(explorer, message, [])
+        explorer.session.receive(message, [])
+        if message["do"] == "stop":
+            return {"is": ""}, []
         while not (answers := [one for one in sent if one[0]["is"] != "progress"]):
             pass
         sent.clear()
         content, buffers = answers[0]
         return content, [base64.b64encode(one).decode() for one in buffers or []]
 
-    explorer.send = lambda content, buffers=None: sent.append((content, buffers))
+    explorer.session.send = lambda content, buffers=None: sent.append((content, buffers))
     sizes = {"viewport": {"width": 1000, "height": 7000}, "screen": {"width": 1300, "height": 1000}}
     page = browser.new_page(**sizes)
     page.set_content(PAGE)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import ConsoleMessage, Locator, Page, Request
 
-PATIENCE = 40_000  # milliseconds, for a slow machine
+PATIENCE = 120_000  # milliseconds, for a slow machine
 DROP = """([bytes, name, type]) => {
   const held = new DataTransfer();
   held.items.add(new File([Uint8Array.from(atob(bytes), (c) => c.charCodeAt(0))], name, { type }));

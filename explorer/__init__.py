@@ -13,7 +13,8 @@ _load, __dir__, __all__ = lazy_loader.attach(
         "attention": ["explain"],
         "gallery": ["Gallery", "load_first", "open_galleries"],
         "pictures": ["results_grid", "still", "title_of", "why_figure"],
-        "widget": ["Explorer", "STRENGTHS"],
+        "session": ["STRENGTHS", "Session"],
+        "widget": ["Explorer"],
     },
 )
 
@@ -21,5 +22,5 @@ _load, __dir__, __all__ = lazy_loader.attach(
 def __getattr__(name: str) -> object:
     """Load one of the names above at its first use. Raises ImportError if a package is missing."""
     if name in __all__:
-        require("explorer", "ipywidgets", "anywidget", "matplotlib", "voila", "av", "decord")
+        require("explorer", "ipywidgets", "anywidget", "matplotlib", "tornado", "av", "decord")
     return _load(name)

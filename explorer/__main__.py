@@ -1,17 +1,16 @@
-"""The explorer as a page of its own, which Voilà serves to this computer alone.
+"""The explorer as a page of its own, which one process serves to this computer alone.
 
     python -m explorer                      # the two offline benchmarks and their adapters
     python -m explorer --media ~/pictures ~/clips --adapter runs/mini-flickr30k-cross-modal
 
 The media are embedded before the page opens, and the embeddings are kept. The page shows small
-previews; your files are not served. Its address contains a token, so that other users of this
-computer cannot open it. The token is kept in a file that only you can read, so an open page works
-again once its server is restarted.
+previews, and of your files only those that you open in it. Its address contains a token, so that
+other users of this computer cannot open it. The token is kept in a file that only you can read, so
+an open page works again once its server is restarted.
 """
 
 import argparse
-import hashlib
-import json
+import contextlib
 import os
 import secrets
 import socket
@@ -24,14 +23,6 @@ from pathlib import Path
 import explorer
 
 HOST, PORT = "127.0.0.1", 8866
-# what the page may load: nothing from other hosts, such as the icon fonts of Voilà's template
-POLICY = (
-    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'none'; "
-    "connect-src 'self' data: blob:"
-)
-NOTEBOOK = Path(__file__).parent / "static" / "explorer.ipynb"  # what Voilà shows: the widget
-SETTINGS = "CMA_EXPLORER"  # the environment variable that tells the notebook what to show
-CLOSED = 20  # seconds for which a kernel is kept after its page was closed or lost its connection
 
 
 def kept_token() -> str:
@@ -52,35 +43,29 @@ def kept_token() -> str:
     return path.read_text("utf-8")
 
 
-def serve(port: int, browser: bool) -> None:
-    """Serve the page until Ctrl-C. The kernel of a page that was closed ends within a minute."""
-    from traitlets.config import Config
-    from voila.app import Voila
+def serve(galleries: dict, port: int, browser: bool) -> None:
+    """Serve the page until Ctrl-C, and show it in a browser if wanted."""
+    from . import server
 
     token = kept_token()
+    address = f"http://{HOST}:{port}/?token={token}"
 
-    class Page(Voila):
-        display_url = f"http://{HOST}:{port}/?token={token}"  # the address that is printed
+    def ready() -> None:
+        print(f"the explorer is at {address}\nCtrl-C ends it", flush=True)
+        if browser:
+            show(address)
 
-        # by a file: other users can see addresses in command lines
-        def launch_browser(self) -> None:
-            with tempfile.NamedTemporaryFile("w", suffix=".html", delete=False) as file:
-                file.write(f'<meta http-equiv="refresh" content="0; url={self.display_url}">')
-            webbrowser.open(Path(file.name).as_uri())
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run(galleries, port, token, ready)
 
-    server = {"ip": HOST, "port": port, "port_retries": 0, "open_browser": browser, "token": token}
-    server["cookie_secret"] = hashlib.sha256(token.encode()).digest()
-    server["tornado_settings"] = {
-        "headers": {"Content-Security-Policy": f"{POLICY} ws://{HOST}:{port}"}
-    }
-    # no file other than the notebook is served
-    pages = {"file_allowlist": [], "show_tracebacks": True}
-    kernels = {"cull_idle_timeout": CLOSED, "cull_interval": CLOSED // 2}
-    # where the kernel finds `cma`, installed or not
-    here = str(Path(__file__).resolve().parents[2])
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
-    config = {"Voila": server, "VoilaConfiguration": pages, "MappingKernelManager": kernels}
-    Page.launch_instance([str(NOTEBOOK)], config=Config(config))
+
+def show(address: str) -> None:
+    """Open a browser by a file that only this user reads: others can see addresses in command
+    lines.
+    """
+    with tempfile.NamedTemporaryFile("w", suffix=".html", delete=False) as file:
+        file.write(f'<meta http-equiv="refresh" content="0; url={address}">')
+    webbrowser.open(Path(file.name).as_uri())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -133,10 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 130
-    # for the page
-    settings["backbone"] = next(iter(galleries.values())).model.clip.config.name_or_path
-    os.environ[SETTINGS] = json.dumps([str(Path.cwd()), settings])
-    serve(port, browser)
+    serve(galleries, port, browser)
     return 0
 
 

@@ -5,16 +5,18 @@ strength.
 import contextlib
 import hashlib
 import re
-import warnings
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from cma import data, recipes, training
-from cma.backbone import PHOTOGRAPHS, Device
+from cma.backbone import PHOTOGRAPHS, Device, identity, known_by
 from cma.checkpoints import CONFIG, read_config
 from cma.config import ReadConfig
 from cma.model import RetrievalModel
 from cma.search import MediaIndex
+
+from .facts import Dates
 
 ZERO_SHOT = "zero-shot"  # the name of CLIP without an adapter
 ADAPTER = "adapter for {}s"  # the name of a benchmark's adapter, by the kind of its media
@@ -27,14 +29,14 @@ class Gallery:
     used.
 
     `source` and `config` are those of `MediaIndex.build`; the indexes are kept in `folder`, if
-    given. `adapter` is the one trained for these media. Raises ValueError if `model` does not have
-    it.
+    given. `source` may also be an open index, which is then the only one. `adapter` is the one
+    trained for these media. Raises ValueError if `model` does not have it.
     """
 
     def __init__(
         self,
         model: RetrievalModel,
-        source: data.RetrievalDataset | str | Path,
+        source: data.RetrievalDataset | MediaIndex | str | Path,
         config: ReadConfig | None = None,
         folder: str | Path | None = None,
         adapter: str | None = None,
@@ -44,6 +46,7 @@ class Gallery:
         self.model, self.source, self.config, self.adapter = model, source, config, adapter
         self.folder = folder and Path(folder)
         self._indexes: dict[tuple[str | None, float], MediaIndex] = {}
+        self._dates: Dates | None = None
 
     def index(self, adapter: str | None = None, scale: float = 1.0) -> MediaIndex:
         """Return the index for an adapter whose output is multiplied by `scale`; None or scale 0 is
@@ -56,26 +59,67 @@ class Gallery:
         with self.model.acting(*key):
             known = self._indexes.get(key)
             if known is None or known.weights.changed(self.model):
-                kept = self.folder and self.folder / folder_name(
-                    label(*key), f"{key[0]} {key[1]!r}"
-                )
                 self._indexes[key] = MediaIndex.build(
-                    self.model, self.source, self.config, folder=kept
+                    self.model, self.source, self.config, folder=self._kept(*key)
                 )
         return self._indexes[key]
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the gallery is one open index, of one model."""
+        return isinstance(self.source, MediaIndex)
+
+    def first(self) -> MediaIndex:
+        """Return the open index, or else that of CLIP without an adapter."""
+        return self.source if self.is_open else self.index()
+
     def indexes(self, adapters: Sequence[str | None], scale: float = 1.0) -> dict[str, MediaIndex]:
-        """Return the indexes for several adapters by their labels, in the order given, each once."""
+        """Return the indexes for several adapters by label, in the order given, each once.
+
+        There is only one if it was given open.
+        """
+        if self.is_open:
+            made = self.source.header
+            return {label(made.adapter, made.built_with["scale"]): self.source}
         return {label(name, scale): self.index(name, scale) for name in adapters}
+
+    def _kept(self, adapter: str | None, scale: float) -> Path | None:
+        """The folder of one index, None if none is kept."""
+        name = folder_name(label(adapter, scale), f"{adapter} {scale!r}")
+        return self.folder and self.folder / name
 
     def frames(self, adapters: Sequence[str | None], scale: float = 1.0) -> int:
         """Estimate how many frames `indexes` has to embed, from the first hundred items; 0 if
         unknown.
         """
-        new = {key for name in adapters if (key := _key(name, scale)) not in self._indexes}
+        if self.is_open:
+            return 0
         index = next(iter(self._indexes.values()), ())
         some = [len(index.frames(item)) for item in range(min(len(index), 100))]
-        return round(len(new) * len(index) * sum(some) / max(1, len(some)))
+        new = {key for name in adapters if (key := _key(name, scale)) not in self._indexes}
+        missing = sum(max(0, len(index) - self._embedded(*key)) for key in new)
+        return round(missing * sum(some) / max(1, len(some)))
+
+    def _embedded(self, adapter: str | None, scale: float) -> int:
+        """How many items of an index that is not open yet are on the disk."""
+        kept = self._kept(adapter, scale)
+        with contextlib.suppress(OSError, ValueError), self.model.acting(adapter, scale):
+            return len(MediaIndex.load(kept, self.model)) if kept else 0
+        return 0
+
+    def pace(self) -> float:
+        """Return about how many seconds a frame takes to be read and embedded."""
+        index = self.first()
+        start = time.perf_counter()
+        index.ranking_media(index.files[0])
+        return (time.perf_counter() - start) / int(index.lengths[0])
+
+    def dates(self) -> Dates:
+        """Return when the items were made; read again if there are other items."""
+        index = self.first()
+        if self._dates is None or self._dates.index is not index:
+            self._dates = Dates(index)
+        return self._dates
 
 
 def label(adapter: str | None, scale: float = 1.0) -> str:
@@ -95,13 +139,15 @@ def open_galleries(
     """Open galleries by name: the folders `media`, or if there are none the offline benchmarks'
     test splits.
 
+    One of `media` may also be an index: its folder, or the place of its table, such as s3://….
     `adapters` are folders that `save_adapter` has written; embeddings are kept in `index`. The
     default `backbone` is that of the adapters; without adapters "mini" for the benchmarks, and for
     `media` a CLIP for photographs from the hub (or else "mini"). Raises OSError or ValueError that
     say what to do.
     """
-    given = ([one] if isinstance(one, str | Path) else one for one in (media, adapters))
-    media, adapters = ([Path(one).expanduser().absolute() for one in several] for several in given)
+    given = [[one] if isinstance(one, str | Path) else one for one in (media, adapters)]
+    tables = {Path(one): one for one in given[0] if "://" in str(one)}  # such as s3://bucket/table
+    media, adapters = ([_whole(one) for one in several] for several in given)
     if (
         backbone is None
         and adapters
@@ -120,7 +166,8 @@ def open_galleries(
         name: _benchmark(model, name, kept / name, first) for name in ([] if media else BENCHMARKS)
     }
     for name, at in named(media).items():
-        galleries[name] = Gallery(model, at, None, kept / folder_name(at.name, str(at)), first)
+        source = _open_index(model, tables.get(at, at)) or at
+        galleries[name] = Gallery(model, source, None, kept / folder_name(at.name, str(at)), first)
     for gallery in galleries.values():
         gallery.indexes([None, *filter(None, [gallery.adapter])])
     return galleries
@@ -160,10 +207,10 @@ def named(folders: Sequence[Path], suffix: str = "") -> dict[str, Path]:
     return dict(zip(names, folders, strict=True))
 
 
-def folder_name(name: str, identity: str) -> str:
-    """Make a plain folder name, never a path, from `name` and a digest of `identity`."""
+def folder_name(name: str, unique: str) -> str:
+    """Make a plain folder name, never a path, from `name` and a digest of `unique`."""
     plain = re.sub(r"[^\w-]+", "-", name)[:40].strip("-")
-    digest = hashlib.blake2s(identity.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
+    digest = hashlib.blake2s(unique.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
     return f"{plain}-{digest}".lstrip("-")
 
 
@@ -180,14 +227,35 @@ def _add_adapter(model: RetrievalModel, folder: Path, name: str) -> None:
     """Load an adapter. Raises FileNotFoundError, or ValueError if it was trained on another
     backbone.
     """
-    try:
-        # trained on another backbone
-        with warnings.catch_warnings(action="error", category=UserWarning):
-            model.load_adapter(folder, name)
-    except UserWarning as warning:
+    trained, given = read_config(folder).backbone, identity(model.clip)
+    if known_by(trained) != known_by(given):
         raise ValueError(
-            f"{warning}; name the backbone it was trained on by --backbone"
-        ) from warning
+            f"{folder}: trained on {str(trained)[:200]}, not on {str(given)[:200]}; "
+            "name the backbone it was trained on by --backbone"
+        )
+    model.load_adapter(folder, name)
+
+
+def _whole(place: str | Path) -> Path:
+    """Return a path from the root on; an address such as s3://… is one already."""
+    return Path(place) if "://" in str(place) else Path(place).expanduser().absolute()
+
+
+def _open_index(model: RetrievalModel, place: str | Path) -> MediaIndex | None:
+    """Open the index at a place, None if there is none; it is of CLIP or of a loaded adapter.
+
+    Raises ValueError if it is of another model, OSError if the storage does not answer.
+    """
+    refused = None
+    for name in (None, *model.adapters):
+        try:
+            with model.acting(name):
+                return MediaIndex.load(place, model)
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            refused = refused or error
+    raise refused
 
 
 def _benchmark(model: RetrievalModel, name: str, kept: Path, adapter: str | None) -> Gallery:
@@ -206,6 +274,7 @@ def _benchmark(model: RetrievalModel, name: str, kept: Path, adapter: str | None
             adapter = own
         except (FileNotFoundError, ValueError) as error:
             print(
-                f"{name}: CLIP alone; `python notebooks/run.py {BENCHMARKS[name]}` trains one ({error})"
+                f"{name}: CLIP alone; "
+                f"`python notebooks/run.py {BENCHMARKS[name]}` trains one ({error})"
             )
     return Gallery(model, test, recipes.recipe(test.recipe).config, kept, adapter)

@@ -13,13 +13,12 @@ import matplotlib.pyplot as plt
 from PIL import ExifTags, Image
 
 from cma import plots
-from cma.media import MediaError, read_image, seconds, shown_name, stream_frames
+from cma.media import MediaError, read_image, shown_name, stream_frames
 from cma.search import MediaFile
 
 from .answers import Answer, Indexes, Why
 
 SIDE, LARGE = 256, 1024  # longer side in pixels of a preview, and of a picture that is shown large
-FPS, MOST = 12, 60  # of a playing clip: frames a second, and most frames; longer clips play faster
 
 
 def title_of(file: MediaFile) -> str:
@@ -27,12 +26,22 @@ def title_of(file: MediaFile) -> str:
     return file.captions[0] if file.captions else shown_name(file.file_name)
 
 
-def copy_of(path: Path, file: MediaFile, side: int = SIDE) -> Image.Image:
-    """Return the picture, or the middle frame of a clip, of at most `side` pixels. Raises
-    MediaError.
+def copy_of(
+    path: Path,
+    file: MediaFile,
+    side: int = SIDE,
+    at: float | None = None,
+) -> Image.Image:
+    """Return the picture, or a frame of a clip, of at most `side` pixels. Raises MediaError.
+
+    It is the frame at the time `at` (seconds), or the middle one.
     """
-    frames = _frames(path, file, 3, side)
-    return frames[len(frames) // 2]
+    if at is None or file.kind == "image":
+        frames = _frames(path, file, 3, side)
+        return frames[len(frames) // 2]
+    picture = next(stream_frames(path, 1, None, at, at))
+    picture.thumbnail((side, side))
+    return picture
 
 
 def still(path: Path, file: MediaFile) -> Image.Image:
@@ -44,28 +53,15 @@ def still(path: Path, file: MediaFile) -> Image.Image:
 
 # `file` holds the digest of the content, so changed content has another preview
 @lru_cache(maxsize=2048)
-def thumbnail(path: Path, file: MediaFile) -> bytes:
-    """Return a small copy of a picture or clip as a JPEG. Raises MediaError."""
-    return jpeg(copy_of(path, file))
+def thumbnail(path: Path, file: MediaFile, at: float | None = None) -> bytes:
+    """Return a small copy of a picture or clip as a JPEG; raises and chooses as `copy_of`."""
+    return jpeg(copy_of(path, file, SIDE, at))
 
 
-@lru_cache(maxsize=64)
-def moving(path: Path, file: MediaFile) -> bytes:
-    """Return a clip as a small animated WebP, which plays wherever pictures are shown. Raises
-    MediaError.
-    """
-    frames, whole, each = _frames(path, file, MOST, SIDE, FPS), seconds(path), 1000 / FPS
-    if whole is not None and len(frames) < MOST:  # the clip has fewer frames a second, or is short
-        each = max(each, 1000 * (min(file.end or whole, whole) - (file.start or 0)) / len(frames))
-    settings = {
-        "save_all": True,
-        "append_images": frames[1:],
-        "loop": 0,
-        "quality": 70,
-        "method": 0,
-    }
-    frames[0].save(buffer := io.BytesIO(), "WEBP", duration=round(each), **settings)
-    return buffer.getvalue()
+@lru_cache(maxsize=65536)
+def shape(path: Path, file: MediaFile) -> float:
+    """Return `ratio` of a file, which is read once."""
+    return ratio(path)
 
 
 def ratio(path: Path) -> float:

@@ -1,4 +1,4 @@
-"""The one thread in which explorers compute: its tasks report their progress and can be cancelled."""
+"""The one thread in which explorers compute; its tasks report progress and can be cancelled."""
 
 import contextlib
 import io

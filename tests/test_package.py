@@ -28,8 +28,8 @@ HEAVY += " playwright"
 @pytest.mark.parametrize(
     ("module", "heavy"),
     [
-        ("cma", f"{HEAVY} voila torch transformers numpy PIL"),
-        ("explorer", "voila jupyter_server"),  # a server is imported only to serve
+        ("cma", f"{HEAVY} tornado torch transformers numpy PIL"),
+        ("explorer", "tornado jupyter_server"),  # a server is imported only to serve
     ],
 )
 def test_import_leaves_heavy_things_alone(module, heavy):

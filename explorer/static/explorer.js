@@ -1,16 +1,26 @@
-// The front end of the explorer. It sends messages to widget.py, whose "do" says what to do, and shows the
-// answers, whose "is" says what they are. Texts are set as text, never as markup.
+// The front end of the explorer. It sends messages to session.py, whose "do" says what to do, and shows the
+// answers, whose "is" says what they are (MESSAGES.md). Texts are set as text, never as markup.
 
 const GAP = 4, PART = 1 << 20;  // pixels between tiles, bytes of a file in one message
 const AT_ONCE = 8, REQUESTS = 3, KEPT = 1500;  // previews in a request, open requests, previews kept
 const AHEAD = "600px 0px";  // how far outside the visible results previews are requested
-const SOON = 300, SILENCE = 8000;  // milliseconds until progress, or a missing answer, is shown
-const WATCH = 3000, MOST_HISTORY = 30;  // milliseconds between two checks of the page's server; queries kept
-const LONG = { media: "opening the media …", search: "searching …", missed: "ranking every caption …" };
-const NOTHING = { text: "", like: "", file: "" };  // a query sets one of these
+const SOON = 300, SILENCE = 4000;  // milliseconds until progress, or a missing answer, is shown
+const PING = 1000;  // milliseconds between an answer and the next question whether the kernel lives
+const ASKED = 2;  // seconds of embedding from which on it is asked whether to begin
+const MOST_HISTORY = 30, STORE = "cma-explorer";  // queries kept, and where
+const LONG = { media: "opening the media …", search: "searching …", missed: "ranking every caption …",
+  cost: "looking what has to be embedded …" };
+const NOTHING = { text: "", like: "", file: "" };  // a query sets one of these; without, the newest are listed
+const VIEW = { kind: "", folder: "", year: "", order: "", names: "" };  // what else decides the results
 const ZERO_SHOT = "without adapter", OWN_KEYS = "data-lm-suppress-shortcuts";
 const DRAGS = ["dragenter", "dragover", "dragleave", "drop"];
-const HINT = "Type what you look for, or drop a picture or clip here to find others like it. "
+const CALM = matchMedia("(prefers-reduced-motion: reduce)");
+const LISTS = { examples: "examples", missed: "what CLIP misses", history: "history" };
+const KEYS = [["/", "go to the query"], ["?", "this list"], ["arrows, Home, End", "go among the results"],
+  ["Enter", "show the result large"], ["x", "choose the result"], ["Ctrl or Shift and click", "choose one, or all between"],
+  ["Escape", "close what is large, or choose nothing"], ["← and →", "the result before and after, when large"],
+  ["Space", "play or pause a clip"]];
+const HINT = "Type what you look for (-word: without it), or drop a picture or clip here to find others like it. "
   + "A dropped file is kept only until this page is closed, or the notebook's kernel stops.";
 const HOW_TO_READ = "The thicker the line below a word and the brighter a patch, the more it weighs. "
   + "What was not seen is dimmed.";
@@ -22,6 +32,7 @@ const PAGE = `
     <button class="cma-main">search</button>
     <label class="cma-file">picture or clip … <input type="file" data-part="chosen"></label>
   </form>
+  <p class="cma-row" data-part="chips" hidden></p>
   <p class="cma-note" data-part="note"></p>
   <div class="cma-row">
     <label data-option="media">media <select data-part="media"></select></label>
@@ -29,15 +40,22 @@ const PAGE = `
     <label data-option="adapters">strength <input type="range" data-part="strength"><i data-part=amount></i></label>
     <label data-option="kinds">show <select data-part="kind"></select></label>
     <label data-option="folders">in <select data-part="folder"></select></label>
+    <label data-option="years">from <select data-part="year"></select></label>
+    <label>by <select data-part="order"><option value="">likeness</option><option value="date">date</option>
+      </select></label>
+    <label><input type="checkbox" data-part="names" value="names">names too</label>
     <button data-option="examples" aria-expanded="false">examples</button>
     <button data-option="missed" aria-expanded="false">what CLIP misses</button>
     <button data-option="history" aria-expanded="false">history</button>
+    <button data-part="help" aria-label="keys">?</button>
   </div>
   <div class="cma-list" data-part="list" role="region" aria-label="suggestions" tabindex="0" hidden></div>
   <details class="cma-note" data-part="unread" hidden></details>
   <p class="cma-row" data-part="busy" role="status" hidden><progress data-part="bar" aria-label="progress">
     </progress> <span data-part="doing"></span> <button data-part="stop">cancel</button></p>
+  <p class="cma-alert cma-row" data-part="question" role="alert" hidden></p>
   <p class="cma-alert" data-part="gone" role="alert"></p><p class="cma-alert" data-part="alert" role="alert"></p>
+  <div class="cma-row" data-part="picked" role="region" aria-label="chosen results" hidden></div>
   <p class="cma-note" data-part="heading" role="status"></p>
 </div>
 <div class="cma-results" data-part="results" tabindex="-1"></div>`;
@@ -58,9 +76,58 @@ const count = (number) => number.toLocaleString("en");
 const plural = (number, one) => `${count(number)} ${one}${number === 1 ? "" : "s"}`;
 const addressOf = (bytes) => URL.createObjectURL(new Blob([bytes]));
 const alike = (score) => `how alike: ${score.toFixed(3)}`;
-const asked = ({ text, like, file }) => text ? `“${text}”` : like ? `more like ${like}` : `the file ${file}`;
+const asked = ({ text, like, file }) =>
+  [text && `“${text}”`, like && `more like ${like}`, file && `the file ${file}`].filter(Boolean).join(" and ");
 const own = (event) => event.preventDefault() ?? event.stopPropagation();  // so that no notebook acts on it
 const same = (one, other) => Object.keys(NOTHING).every((key) => one[key] === other[key]);
+
+/** Say a time in a clip, such as 1:02:03 or 0:07.5. */
+function clock(seconds) {
+  const tenths = Math.round(seconds * 10), whole = Math.floor(tenths / 10), two = (part) => String(part).padStart(2, "0");
+  const minutes = Math.floor(whole / 60) % 60, hours = Math.floor(whole / 3600), part = tenths % 10;
+  const text = hours ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`;
+  return part ? `${text}.${part}` : text;
+}
+
+/** Say about how long something takes. */
+const about = (seconds) => seconds < 90 ? plural(Math.ceil(seconds), "second") : plural(Math.ceil(seconds / 60), "minute");
+
+/** A cell of a CSV table; none that a spreadsheet would compute. */
+const cell = (value) => `"${String(value).replace(/^[=+@\t\r-]/, "'$&").replaceAll('"', '""')}"`;
+
+/** What the browser keeps of earlier visits: queries of the history, and those that were saved. */
+class Store {
+  constructor() {
+    const empty = { history: [], saved: [] };
+    try {
+      Object.assign(this, empty, JSON.parse(localStorage.getItem(STORE)));
+    } catch {  // no storage, or another's
+      Object.assign(this, empty);
+    }
+  }
+
+  add(query) {
+    this.history = [query, ...this.history.filter((one) => !same(one, query))].slice(0, MOST_HISTORY);
+    this.write();
+  }
+
+  /** Save a query, or no longer. */
+  toggle(query) {
+    const others = this.saved.filter((one) => !same(one, query));
+    this.saved = others.length < this.saved.length ? others : [query, ...others].slice(0, MOST_HISTORY);
+    this.write();
+  }
+
+  clear() {
+    Object.assign(this, { history: [], saved: [] });
+    this.write();
+  }
+
+  write() {
+    const { history, saved } = this;
+    try { localStorage.setItem(STORE, JSON.stringify({ history, saved })); } catch { /* no storage */ }
+  }
+}
 
 /** Make a picture that frees its bytes once it is shown. */
 function photo(bytes, alt) {
@@ -85,7 +152,7 @@ class Previews {
 
   see(tile, near) {
     tile.near = near;
-    if (near && this.kept.has(tile.hit.key)) return this.show(tile, this.kept.get(tile.hit.key));
+    if (near && this.kept.has(tile.shot)) return this.show(tile, this.kept.get(tile.shot));
     this.waiting[near ? "add" : "delete"](tile);
     if (near) this.request();
     else tile.image.removeAttribute("src");
@@ -94,8 +161,8 @@ class Previews {
   /** Show a preview, and keep the ones that were shown most recently. */
   show(tile, address) {
     if (tile.near) tile.image.src = address;
-    this.kept.delete(tile.hit.key);
-    this.kept.set(tile.hit.key, address);
+    this.kept.delete(tile.shot);
+    this.kept.set(tile.shot, address);
     const [oldest, gone] = this.kept.entries().next().value;
     if (this.kept.size > KEPT && this.kept.delete(oldest)) URL.revokeObjectURL(gone);
   }
@@ -105,72 +172,72 @@ class Previews {
       const tiles = [...this.waiting].slice(0, AT_ONCE);
       tiles.forEach((tile) => this.waiting.delete(tile));
       this.requests += 1;
-      this.ask(tiles, false);
+      this.ask(tiles);
     }
   }
 
-  ask(tiles, moving) {
-    tiles.forEach((tile) => this.asked.set([tile.column, tile.hit.item, moving].join(), tile));
-    this.send("thumbs", { moving, items: tiles.map((tile) => [tile.column, tile.hit.item]) });
+  ask(tiles) {
+    tiles.forEach((tile) => this.asked.set([tile.column, tile.hit.item].join(), tile));
+    this.send("thumbs", { items: tiles.map((tile) => [tile.column, tile.hit.item]) });
   }
 
-  receive({ items, moving, text, problems = items.map(() => text) }, buffers) {
+  receive({ items, text, problems = items.map(() => text) }, buffers) {
     problems.forEach((problem, at) => {
-      const tile = this.asked.get([...items[at], moving].join());
+      const tile = this.asked.get(items[at].join());
       if (problem) tile?.fail(problem);
-      else if (moving) tile?.play(buffers[at]);
       else if (tile) this.show(tile, addressOf(buffers[at]));
     });
-    this.requests -= moving ? 0 : 1;
+    this.requests -= 1;
     this.request();
   }
 }
 
-/** One result as a button; a clip plays while the pointer is over it. */
-function makeTile(column, hit, previews, open) {
+/** One result as a button. `shot` names its picture: of a clip, the moment. */
+function makeTile(column, hit, explorer, act) {
+  const { shown } = explorer, { newest } = column.about;
   const image = make("img", { alt: "" }), title = make("b", {}, hit.title), clip = hit.kind === "video";
   const more = hit.alike.length, copies = more && `+${count(more)} alike`, right = hit.right && "right answer";
-  const label = [`${hit.rank}. ${hit.title}`, clip && "clip", alike(hit.score), right, copies];
-  let over = false;
-  const start = () => { over = clip; if (clip) previews.ask([tile], true); };
-  const stop = () => { over = false; if (clip) image.src = previews.kept.get(hit.key) ?? ""; };
-  const play = (bytes) => { if (over) image.src = photo(bytes, "").src; };
+  const label = [`${hit.rank}. ${hit.title}`, clip && "clip", !newest && alike(hit.score), right, hit.named && "by its name", copies];
+  const rank = `${hit.rank}${hit.right ? " ✓" : ""}${hit.named ? " name" : ""}`;
+  const shot = clip ? `${hit.key} ${shown.text}` : hit.key;
   const fail = (problem) => { tile.classList.add("cma-broken"); title.textContent = problem; };
-  const tile = make("button", { class: hit.right ? "cma-tile cma-right" : "cma-tile", "data-file": hit.file,
-    "aria-label": label.filter(Boolean).join(", "), click: open, pointerenter: start, pointerleave: stop },
-    image, make("span", { class: "cma-rank" }, `${hit.rank}${hit.right ? " ✓" : ""}`),
-    make("span", { class: "cma-info" }, title, hit.score.toFixed(3)));
+  const info = newest ? [title] : [title, hit.score.toFixed(3)];
+  const tile = make("button", { class: hit.right ? "cma-tile cma-right" : "cma-tile", "data-file": hit.file, "aria-pressed": "false",
+    "aria-label": label.filter(Boolean).join(", "), click: act },
+    image, ...(newest ? [] : [make("span", { class: "cma-rank" }, rank)]), make("span", { class: "cma-info" }, ...info));
   if (clip) tile.append(make("span", { class: "cma-clip" }, "▶"));
   if (copies) tile.append(make("span", { class: "cma-alike" }, copies));
-  return Object.assign(tile, { column, hit, image, play, fail });
+  return Object.assign(tile, { column: column.label, hit, shot, image, fail });
 }
 
 /** The results of one model: rows of one height each, as wide as the column. */
 class Column {
   constructor(about) {
     Object.assign(this, { about, label: about.label, tiles: [], last: 0 });
-    this.title = about.zero ? ZERO_SHOT : about.label;
+    this.title = about.newest ? "newest first" : about.zero ? ZERO_SHOT : about.label;
     this.grid = make("div", { class: "cma-grid", keydown: (event) => this.walk(event) });
     this.node = make("section", { class: "cma-column", "aria-label": this.title, "data-label": about.label },
       make("header", {}, make("h2", {}, this.title), make("span", {}, this.facts())), this.grid);
   }
 
   facts() {
-    const { items, ranked, right, seconds, cut } = this.about;
+    const { items, ranked, right, seconds, cut, newest } = this.about;
+    if (newest) return ranked < items ? `${count(ranked)} of ${plural(items, "item")}` : "";
     const all = plural(items, "item"), place = right && `right answer at rank ${count(right)}`;
     const facts = [ranked < items ? `${count(ranked)} of ${all}` : all, `${seconds.toFixed(3)} s`, place];
     if (cut) facts.push("the query is longer than the model takes: its end is left out");
     return facts.filter(Boolean).join(" · ");
   }
 
-  add(hits, { previews, viewer }) {
-    for (const hit of hits) {
-      const tile = makeTile(this.label, hit, previews, () => viewer.open(this, this.tiles.indexOf(tile)));
-      tile.tabIndex = this.tiles.length ? -1 : 0;
+  add(hits, explorer) {
+    const first = this.tiles.length;
+    for (const [at, hit] of hits.entries()) {
+      const tile = makeTile(this, hit, explorer, (event) => explorer.picks.click(this, first + at, event));
+      tile.tabIndex = first + at ? -1 : 0;
       this.tiles.push(tile);
     }
-    if (!this.tiles.length) this.grid.append(make("p", {}, "nothing here: choose another kind or folder"));
-    this.layout(this.last, previews);
+    if (!this.tiles.length) this.grid.append(make("p", {}, "nothing here: choose another kind, folder or year"));
+    this.layout(this.last, explorer.previews);
   }
 
   /** Lay out the tiles, beginning with one that starts a row. A row that is full is scaled to fit exactly. */
@@ -210,7 +277,9 @@ class Column {
   walk(event) {
     const at = this.tiles.indexOf(event.target), way = { ArrowUp: -1, ArrowDown: 1 }[event.key];
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    const edge = { Home: 0, End: this.tiles.length - 1 }[event.key];
     if (at >= 0 && step) own(event) ?? this.focus(at + step);
+    if (at >= 0 && edge !== undefined) own(event) ?? this.focus(edge);
     if (at >= 0 && way) own(event) ?? this.focus(this.beside(event.target, way));
   }
 
@@ -222,26 +291,116 @@ class Column {
   }
 }
 
-/** One result large, with what is known about it and why it matches. */
+/** The results that were chosen, and what one does with them. */
+class Picks {
+  constructor(explorer) {
+    Object.assign(this, { explorer, chosen: new Set(), last: null });
+  }
+
+  /** Show a result large; with Ctrl choose it, with Shift all from the last one to it. */
+  click(column, at, event) {
+    const tile = column.tiles[at];
+    if (event.shiftKey && this.last?.column === column) {
+      const [from, to] = [this.last.at, at].sort((one, other) => one - other);
+      column.tiles.slice(from, to + 1).forEach((one) => this.set(one, true));
+    } else if (event.ctrlKey || event.metaKey || event.shiftKey) this.set(tile, !this.chosen.has(tile));
+    else return this.explorer.viewer.open(column, at);
+    this.last = { column, at };
+    this.show();
+  }
+
+  toggle(tile) {
+    this.set(tile, !this.chosen.has(tile));
+    this.show();
+  }
+
+  set(tile, on) {
+    this.chosen[on ? "add" : "delete"](tile);
+    tile.setAttribute("aria-pressed", on);
+  }
+
+  clear() {
+    this.chosen.forEach((tile) => this.set(tile, false));
+    this.last = null;
+    this.show();
+  }
+
+  /** Show how many are chosen, and what can be done with them. */
+  show() {
+    const { picked } = this.explorer, { size } = this.chosen;
+    picked.hidden = !size;
+    if (!size) return picked.replaceChildren();
+    this.said = make("span", { role: "status" }, `${plural(size, "result")} chosen`);
+    const button = (text, click) => make("button", { click }, text);
+    this.folder = make("input", { "aria-label": "folder to copy into", placeholder: "~/chosen", size: 18 });
+    picked.replaceChildren(this.said, button("copy the list", () => this.copyList()), button("CSV", () => this.csv()),
+      this.folder, button("copy files into it", () => this.copyFiles()), button("choose nothing", () => this.clear()));
+  }
+
+  copyList() {
+    const text = [...new Set([...this.chosen].map(({ hit }) => hit.path))].join("\n");
+    const say = (said) => () => { this.said.textContent = said; };
+    const written = navigator.clipboard?.writeText(text) ?? Promise.reject(new Error());
+    written.then(say("copied"), say("the browser does not allow it: take the CSV"));
+  }
+
+  csv() {
+    const rows = [["model", "rank", "cosine", "path", "title"]];
+    for (const { column, hit } of this.chosen) rows.push([column, hit.rank, hit.score, hit.path, hit.title]);
+    const text = rows.map((row) => row.map(cell).join()).join("\r\n"), href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
+    make("a", { href, download: "results.csv" }).click();
+    setTimeout(() => URL.revokeObjectURL(href), SILENCE);
+  }
+
+  copyFiles() {
+    const items = [...this.chosen].map(({ column, hit }) => [column, hit.item]);
+    this.explorer.send("copy", { items, folder: this.folder.value });
+    this.said.textContent = "copying …";
+  }
+
+  receive({ is, count: number, into, text }) {
+    if (this.said) this.said.textContent = is === "error" ? text : `${plural(number, "file")} copied into ${into}`;
+  }
+}
+
+/** One result large, with what is known about it and why it matches. A clip plays from its best moment on. */
 class Viewer {
   constructor(explorer) {
     const about = make("aside", { tabindex: 0, "aria-label": "about this result" });
     const node = make("dialog", { class: "cma-viewer", "aria-label": "one result" });
-    Object.assign(this, { explorer, about, node, picture: make("img") });
-    const close = () => this.node.close(), back = () => this.step(-1), on = () => this.step(1);
+    Object.assign(this, { explorer, about, node, picture: make("img", { click: () => this.zoom() }), muted: true });
+    const on = { loadedmetadata: () => this.begin(), error: () => this.refused(), volumechange: () => { this.muted = this.video.muted; } };
+    this.video = make("video", { controls: true, playsinline: true, hidden: true, ...on });
+    this.wait = make("p", { class: "cma-wait", role: "status" });
+    const close = () => this.close(), back = () => this.step(-1), ahead = () => this.step(1);
     const button = (label, sign, click) => make("button", { "aria-label": label, title: label, click }, sign);
-    this.node.append(make("div", { class: "cma-stage" }, this.picture, button("previous result", "‹", back),
-      button("next result", "›", on), button("close", "×", close)), this.about);
+    const full = () => (document.fullscreenElement ? document.exitFullscreen() : this.stage.requestFullscreen?.());
+    this.stage = make("div", { class: "cma-stage" }, this.picture, this.video, this.wait, button("previous result", "‹", back),
+      button("next result", "›", ahead), button("close", "×", close), button("full screen", "full", full));
+    this.node.append(this.stage, this.about);
     this.node.addEventListener("keydown", (event) => this.key(event));
-    this.node.addEventListener("close", () => this.column.focus(this.at));
+    this.node.addEventListener("cancel", (event) => own(event) ?? close());
+    this.node.addEventListener("close", () => this.left());
     this.node.addEventListener("click", ({ target }) => target === this.node && close());
+    this.stage.addEventListener("touchstart", ({ touches }) => { this.touched = touches[0].clientX; }, { passive: true });
+    this.stage.addEventListener("touchend", (event) => this.swipe(event), { passive: true });
+  }
+
+  swipe({ target, changedTouches }) {
+    const way = changedTouches[0].clientX - this.touched;
+    if (Math.abs(way) > 50 && target !== this.video && !this.stage.matches(".cma-zoomed")) this.step(way < 0 ? 1 : -1);
   }
 
   key(event) {
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (event.key === "Escape") this.node.close();
-    if (step) own(event) ?? this.step(step);
+    if (event.key === "Escape") own(event) ?? this.close();
+    if (step && event.target !== this.video) own(event) ?? this.step(step);
+    if (event.key === " " && !this.video.hidden && !event.target.matches("button, a, summary")) own(event) ?? this.pause();
   }
+
+  pause() { this.video[this.video.paused ? "play" : "pause"](); }
+
+  zoom() { this.stage.classList.toggle("cma-zoomed"); }
 
   step(by) {
     const at = this.at + by;
@@ -249,15 +408,45 @@ class Viewer {
     if (this.column.tiles[at]) this.open(this.column, at);
   }
 
+  /** Close it, as the browser's own button Back does. */
+  close() {
+    if (this.explorer.page?.leave()) return;
+    this.node.close();
+  }
+
+  left() {
+    this.still();
+    this.explorer.send("stop");
+    this.explorer.page?.leave();
+    this.column.focus(this.at);
+  }
+
+  /** Play nothing. */
+  still() {
+    this.video.pause();
+    if (this.video.hasAttribute("src")) this.video.removeAttribute("src") ?? this.video.load();
+    this.video.hidden = true;
+    this.picture.hidden = false;
+    this.wait.textContent = "";
+  }
+
   open(column, at) {
-    const { hit } = column.tiles[at], which = { column: column.label, item: hit.item }, { explorer } = this;
-    Object.assign(this, { column, at, hit, path: "" });
-    Object.assign(this.picture, { src: explorer.previews.kept.get(hit.key) ?? "", alt: hit.title });
+    const { hit, shot } = column.tiles[at], which = { column: column.label, item: hit.item }, { explorer } = this;
+    this.still();
+    this.held?.forEach((address) => URL.revokeObjectURL(address));
+    this.held = [];
+    this.stage.classList.remove("cma-zoomed");
+    Object.assign(this, { column, at, hit, which, known: null, part: null, times: [] });
+    Object.assign(this.picture, { src: explorer.previews.kept.get(shot) ?? "", alt: hit.title });
     const words = explorer.shown.text;
-    this.reason = make("div", {}, words ? "…" : "Asked by a picture or clip: no words to explain by.");
+    this.reason = make("div", {}, words ? "…" : explorer.shown.like || explorer.shown.file ? "Asked by a picture or clip: no words to explain by." : "");
     this.about.replaceChildren(make("h2", {}, hit.title), list(this.places()), this.actions(), this.reason);
     const apart = innerHeight <= screen.height;  // in VS Code the window is as high as the whole notebook
-    if (!this.node.open) this.node[apart ? "showModal" : "show"]();
+    if (!this.node.open) {
+      this.node[apart ? "showModal" : "show"]();
+      this.about.focus();
+      explorer.page?.enter();
+    }
     explorer.send("open", which);
     if (words) explorer.send("why", which);
   }
@@ -265,7 +454,7 @@ class Viewer {
   /** Say its rank by every model, or the rank of a copy that is shown instead of it. */
   places() {
     const shows = ({ hit }) => [hit.key, ...hit.alike].includes(this.hit.key);
-    return this.explorer.columns.map(({ tiles, title }) => {
+    return this.explorer.columns.filter(({ about: { newest } }) => !newest).map(({ tiles, title }) => {
       const hit = tiles.find(shows)?.hit, by = hit?.key === this.hit.key ? "" : " by a copy of it";
       if (!hit) return `${title}: beyond rank ${count(tiles.length)}`;
       return `${title}: rank ${count(hit.rank)}${by}, ${alike(hit.score)}`;
@@ -275,32 +464,122 @@ class Viewer {
   actions() {
     const more = () => { this.node.close(); this.explorer.search({ ...NOTHING, like: this.hit.file }); };
     const said = (text) => () => { copy.textContent = text; }, not = said("copy it below");
-    const write = () => (this.path && navigator.clipboard?.writeText(this.path).then(said("copied"), not)) || not();
+    const write = () => navigator.clipboard?.writeText(this.hit.path).then(said("copied"), not) ?? not();
     const copy = make("button", { click: write }, "copy path");
-    return make("p", { class: "cma-row" }, make("button", { click: more }, "more like this"), copy);
+    this.row = make("p", { class: "cma-row" }, make("button", { click: more }, "more like this"), copy);
+    return this.row;
   }
 
   receive(answer, buffers) {
-    const { is, id, column, item, text } = answer, { explorer: { shown }, hit, path } = this;
-    if (id !== shown.id || column !== this.column?.label || item !== hit.item || (path && is === "open")) return;
+    const { is, id, column, item, text } = answer, { explorer: { shown }, hit, known } = this;
+    if (id !== shown.id || column !== this.column?.label || item !== hit.item || (known && is === "open")) return;
+    if (!this.node.open) return;
     if (is === "why") return this.explain(answer, buffers);
+    if (is === "clip") return this.playPart(answer, buffers[0]);
     if (is === "error" && answer.do === "why") return this.reason.replaceChildren(text);
-    if (is === "error") return this.about.prepend(make("p", { class: "cma-alert", role: "alert" }, text));
-    this.path = answer.path;
-    this.picture.src = photo(buffers[0], "").src;
-    const captions = answer.captions.length ? [make("h3", {}, "Captions"), list(answer.captions)] : [];
+    if (is === "error") {
+      this.wait.textContent = "";
+      return this.about.prepend(make("p", { class: "cma-alert", role: "alert" }, text));
+    }
+    this.known = answer;
+    this.picture.src = this.keep(addressOf(buffers[0]));
+    const { captions, facts, file, path } = answer, { copies } = hit;
+    const said = captions.length ? [make("h3", {}, "Captions"), list(captions)] : [];
     const seen = [make("h3", {}, "What the model saw"), photo(buffers[1], "the part that the model saw")];
-    this.about.append(...seen, ...captions, make("h3", {}, "File"), make("p", {}, answer.path));
+    const others = copies.length ? [make("details", {}, make("summary", {}, `+${count(hit.alike.length)} alike`), list(copies))] : [];
+    this.about.append(...seen, ...said, make("h3", {}, "File"), list(this.facts(facts)), make("p", {}, path), ...others);
+    if (file !== null) this.offer(this.addressOf(file));
+    const { at, times } = answer;
+    if (hit.kind === "video") this.playFrom(at ?? times?.[0] ?? 0);
+    if (at !== null) this.row.prepend(make("button", { click: () => this.playFrom(at) }, `best moment: ${clock(at)}`));
+    if (times && !shown.text) this.reason.append(this.moments(times));
+    if (hit.moments?.length) this.row.after(make("details", {}, make("summary", {}, plural(hit.moments.length, "other moment")), this.moments(hit.moments)));
   }
 
-  explain({ words, weights, cosines }, buffers) {
+  /** Keep bytes that are shown until another result is. */
+  keep(address) {
+    this.held.push(address);
+    return address;
+  }
+
+  /** Say what is known about the file. */
+  facts({ taken, changed, bytes, sides, camera, place, seconds }) {
+    const size = bytes < 1e5 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
+    const known = { taken, changed: !taken && changed, size: [sides, size].filter(Boolean).join(", "), camera, place,
+      length: seconds && clock(seconds) };
+    return Object.entries(known).filter(([, value]) => value).map((pair) => pair.join(": "));
+  }
+
+  addressOf(number) { return `file/${this.explorer.setup.tab}/${number}${location.search}`; }
+
+  offer(href) {
+    const show = () => this.explorer.send("reveal", this.which);
+    this.row.append(make("a", { href, target: "_blank", rel: "noopener" }, "open the original"), make("button", { click: show }, "show in its folder"));
+  }
+
+  /** Play the clip from a moment on: the file itself where it is served, else the part around it. */
+  playFrom(at) {
+    const { file } = this.known, { start, end } = this.part ?? {};
+    this.moment = at;
+    if (this.part && at >= start && at < end) return this.begin();
+    if (file === null || this.part || this.hit.refused) return this.askPart(at);
+    if (this.video.hasAttribute("src")) return this.begin();
+    this.shown(this.addressOf(file));
+  }
+
+  shown(src) {
+    Object.assign(this.video, { muted: this.muted, poster: this.picture.src, src });
+    this.picture.hidden = true;
+    this.video.hidden = false;
+  }
+
+  /** Go to the moment, and play. What has no picture that this browser decodes is refused. */
+  begin() {
+    const { video } = this;
+    if (!video.readyState) return;  // it begins once it is loaded
+    if (!video.videoWidth) return this.refused();
+    if (this.part) this.part.end = this.part.start + video.duration;
+    video.currentTime = Math.max(0, this.moment - (this.part?.start ?? 0));
+    if (!CALM.matches) video.play().catch(() => {});
+  }
+
+  refused() {
+    if (!this.video.hasAttribute("src") || !this.known) return;
+    const last = this.part;
+    this.still();
+    if (last) this.wait.textContent = "This browser cannot play the clip.";
+    else this.askPart(this.moment);
+    this.hit.refused = true;
+  }
+
+  askPart(at) {
+    const mp4 = this.video.canPlayType('video/mp4; codecs="avc1.42E01E, mp4a.40.2"');
+    this.wait.textContent = "preparing this part of the clip …";
+    this.explorer.send("clip", { ...this.which, at, form: mp4 ? "mp4" : "webm" });
+  }
+
+  playPart({ start }, bytes) {
+    this.still();
+    this.part = { start, end: Infinity };
+    this.shown(this.keep(addressOf(bytes)));
+    this.wait.textContent = this.known.file === null ? "" : "This browser does not play the file: this is a part of it.";
+  }
+
+  /** Buttons that go to the frames that were compared. */
+  moments(times) {
+    return make("p", { class: "cma-row" }, ...times.map((at) => make("button", { click: () => this.playFrom(at) }, clock(at))));
+  }
+
+  explain({ words, weights, cosines, times }, buffers) {
     const weighs = (weight) => ({ style: `--weight: ${weight}`, title: `weight ${weight.toFixed(2)}` });
     const marks = words.flatMap(([word, weight]) => [make("mark", weighs(weight), word), " "]);
     const frames = buffers.map((bytes, at) => {
-      const one = buffers.length === 1, weight = `weight ${weights[at].toFixed(2)}`;
-      const about = one ? "the picture" : `frame ${at + 1}: ${weight}, ${alike(cosines[at])}`;
+      const one = buffers.length === 1 && !times, weight = `weight ${weights[at].toFixed(2)}`, when = times ? ` at ${clock(times[at])}` : "";
+      const about = one ? "the picture" : `frame ${at + 1}${when}: ${weight}, ${alike(cosines[at])}`;
       const below = one ? [] : [make("i", weighs(weights[at])), make("figcaption", {}, about)];
-      return make("figure", {}, photo(bytes, `${about}, with the heat of its patches`), ...below);
+      const seen = photo(bytes, `${about}, with the heat of its patches`);
+      const go = () => this.known && this.playFrom(times[at]);
+      return make("figure", {}, times ? make("button", { class: "cma-frame", click: go }, seen) : seen, ...below);
     });
     this.reason.replaceChildren(make("h3", {}, "Why it matches"), make("p", { class: "cma-words" }, ...marks),
       make("div", { class: "cma-frames" }, ...frames), make("p", { class: "cma-note" }, HOW_TO_READ));
@@ -310,12 +589,16 @@ class Viewer {
 /** The whole explorer: the controls, the query whose results are `shown`, and the messages. */
 class Explorer {
   constructor(model, page) {
-    Object.assign(this, { model, page, setup: model.get("setup"), columns: [], history: [], shown: NOTHING });
+    Object.assign(this, { model, page, setup: model.get("setup"), columns: [], store: new Store(), shown: NOTHING });
     this.id = Math.floor(Math.random() * 1e9);  // of the last request; each view of a widget has its own
+    this.agreed = new Set();  // the models that may be embedded, by their names and strength
+    this.picks = new Picks(this);
     this.build();
     this.previews = new Previews((what, more) => this.send(what, more), this.results);
     this.viewer = new Viewer(this);
-    this.node.append(this.viewer.node);
+    this.keys = make("dialog", { class: "cma-keys", "aria-label": "keys" }, make("h2", {}, "Keys"),
+      list(KEYS.map((pair) => pair.join(": "))), make("button", { click: () => this.keys.close() }, "close"));
+    this.node.append(this.viewer.node, this.keys);
     const fit = (one) => one.width === one.grid.clientWidth || one.layout(0, this.previews);
     this.resized = new ResizeObserver(() => this.columns.forEach(fit));
     this.resized.observe(this.results);
@@ -332,25 +615,34 @@ class Explorer {
     this.chosen.accept = setup.suffixes.join();
     this.media.append(...setup.media.map((name) => new Option(name)));
     this.strength.max = this.strength.value = setup.strengths.length - 1;
-    for (const part of [this.models, this.strength, this.kind, this.folder]) on(part, "change", () => this.again());
+    for (const part of [this.models, this.strength, this.kind, this.folder, this.year, this.order, this.names]) on(part, "change", () => this.again());
     for (const kind of DRAGS) on(this.node, kind, (event) => this.drag(event));
     for (const button of this.lists()) on(button, "click", () => this.toggle(button));
-    const name = () => { this.amount.textContent = setup.strengths[this.strength.value]; };
-    on(this.strength, "input", name);
-    name();
+    on(this.strength, "input", () => this.name());
+    this.name();
     on(this.media, "change", () => this.choose(this.media.value));
     on(this.chosen, "change", () => this.sendFile(this.chosen.files[0]));
     on(this.stop, "click", () => this.cancel());
+    on(this.help, "click", () => this.keys.showModal());
     on(this.results, "scroll", () => this.grow());
     on(this.node, "keydown", (event) => this.key(event));
-    const submit = (event) => own(event) ?? this.close() ?? this.search({ ...NOTHING, text: this.box.value });
+    const submit = (event) => own(event) ?? this.close() ?? this.search({ ...this.query, text: this.box.value.trim() });
+    on(this.node, "paste", (event) => event.clipboardData.files[0] && (own(event) ?? this.sendFile(event.clipboardData.files[0])));
     on(this.form, "submit", submit);
     on(this.box, "keydown", (event) => event.key === "Enter" && !event.isComposing && submit(event));  // for JupyterLab
   }
 
+  name() { this.amount.textContent = this.setup.strengths[this.strength.value]; }
+
   key(event) {
-    const typing = event.target.matches("input:not([type=checkbox]), select");
-    if (event.key === "/" && !typing && !this.viewer.node.open) own(event) ?? this.box.select();
+    const { key, target } = event, typing = target.matches("input:not([type=checkbox]), select");
+    if (typing || this.viewer.node.open || this.keys.open || event.ctrlKey || event.metaKey || event.altKey) return;
+    const tile = target.closest(".cma-tile");
+    if (key === "/") own(event) ?? this.box.select();
+    else if (key === "?") own(event) ?? this.keys.showModal();
+    else if (key === "x" && tile) own(event) ?? this.picks.toggle(tile);
+    else if (key === "Escape" && this.picks.chosen.size) own(event) ?? this.picks.clear();
+    else if (this.page && key.length === 1 && key !== " ") this.box.focus();  // the letter then arrives there
   }
 
   drag(event) {
@@ -373,21 +665,22 @@ class Explorer {
   }
 
   /** Choose other media: the answer says what there is to choose from, and then the query is sent again. */
-  choose(name, query = this.query) {
+  choose(name, query = this.query, view = null) {
     if (this.setup.media.includes(name)) this.media.value = name;
     if (this.box.value === this.query?.text) this.box.value = query.text;  // otherwise someone is typing
     if (same(query, NOTHING)) this.shown = NOTHING;
-    Object.assign(this, { columns: [], next: query, choices: null });
+    Object.assign(this, { columns: [], next: query, choices: null, view });
+    this.picks.clear();
     this.viewer.node.close();
-    this.results.replaceChildren(make("p", {}, HINT));
+    this.results.replaceChildren();
     this.send("media");
   }
 
   offer(choices) {
     this.choices = choices;
-    const { adapters, adapter, kinds, folders, examples, about, unread, skipped, items } = choices;
+    const { adapters, adapter, kinds, folders, examples, about: model, unread, skipped, items, years } = choices;
     const shown = { media: this.setup.media[1], adapters: adapters[0], kinds: kinds[1], folders: folders[0],
-      examples: examples[0], missed: examples[0] && adapters[0], history: true };
+      years: years[1], examples: examples[0], missed: examples[0] && adapters[0], history: true };
     this.options.forEach((one) => { one.hidden = !shown[one.dataset.option]; });
     const box = (name) => make("label", {}, make("input", { type: "checkbox", value: name ?? "",
       checked: name === null || name === adapter }), name ?? ZERO_SHOT);
@@ -395,16 +688,40 @@ class Explorer {
     this.models.replaceChildren(make("legend", {}, "models"), ...[null, ...adapters].map(box));
     fill(this.kind, ["pictures and clips", ""], ["pictures", "image"], ["clips", "video"]);
     fill(this.folder, ["all folders", ""], ...folders.map((name) => [name]));
+    this.fillYears(years);
     const more = unread > skipped.length ? [`and ${count(unread - skipped.length)} more`] : [];
     const summary = make("summary", {}, `${plural(unread, "file")} could not be read`);
     this.unread.hidden = !unread;
     this.unread.replaceChildren(summary, list([...skipped, ...more]));
-    this.note.textContent = `Model ${about}.`;
+    this.about = `Model ${model}.`;
+    this.note.textContent = `${this.about} ${HINT}`;
+    this.agreed.add(this.wantedModels());
+    if (this.view) this.restore(this.view);
+    this.view = null;
     this.close();
     this.done();
     this.heading.textContent = plural(items, "item");
-    if (!same(this.next, NOTHING)) this.search(this.next, false);
-    else if (examples[0]) this.toggle(this.lists()[0]);
+    this.search(this.next, false);
+    if (same(this.next, NOTHING) && examples[0]) this.toggle(this.lists()[0]);
+  }
+
+  fillYears(years) {
+    const { value } = this.year;
+    this.year.replaceChildren(new Option("all years", ""), ...years.map((year) => new Option(year)));
+    this.year.value = years.includes(Number(value)) ? value : "";
+  }
+
+  /** Set the choices as they were, of an address or before a change that was cancelled. */
+  restore({ adapters, strength, ...view }) {
+    const boxes = [...this.models.querySelectorAll("input")], step = this.setup.strengths.indexOf(strength);
+    if (adapters) boxes.forEach((one) => { one.checked = adapters.includes(one.value || null); });
+    if (step >= 0) this.strength.value = step;
+    this.name();
+    for (const name of ["kind", "folder", "year", "order"]) {
+      const known = [...this[name].options].some((one) => one.value === view[name]);
+      this[name].value = known ? view[name] : "";
+    }
+    this.names.checked = Boolean(view.names);
   }
 
   /** Open a list of suggestions, which stays until it is closed; close it if it is open. */
@@ -415,9 +732,22 @@ class Explorer {
     button.ariaExpanded = "true";
     this.list.hidden = false;
     if (option === "examples") this.suggest(this.choices.examples.map((text) => [text, { ...NOTHING, text }]));
-    else if (option === "history") this.suggest(this.history.map((query) => [asked(query), query]));
+    else if (option === "history") this.remembered();
     else this.send("missed", this.wanted());
   }
+
+  /** The saved queries and the last ones; the one that is shown can be saved, and all be forgotten. */
+  remembered() {
+    const { saved, history } = this.store, { shown } = this, others = history.filter((one) => !saved.some((kept) => same(one, kept)));
+    const pair = (query, mark) => [`${mark}${asked(query)}`, query];
+    this.suggest([...saved.map((one) => pair(one, "★ ")), ...others.map((one) => pair(one, ""))]);
+    const act = (text, doing) => make("button", { class: "cma-act", click: () => doing() ?? this.remembered() }, text);
+    const known = saved.some((one) => same(one, shown)), word = known ? "do not keep this search" : "save this search";
+    if (!same(shown, NOTHING) && !shown.file) this.list.append(act(word, () => this.store.toggle(this.plain(shown))));
+    if (saved.length || history.length) this.list.append(act("clear", () => this.store.clear()));
+  }
+
+  plain({ text, like, file }) { return { text, like, file }; }
 
   close() {
     this.list.hidden = true;
@@ -436,43 +766,71 @@ class Explorer {
     if (what in LONG) this.wait(what, LONG[what]);  // it may take long, so it gets an id of its own
     const id = what in LONG ? ++this.id : this.shown.id;
     this.model.send({ do: what, id, media: this.media.value, ...more });
-    clearTimeout(this.silence);
-    const text = "No answer: the notebook's kernel is busy, or was stopped. Wait, or run the cell again.";
-    if (!this.page) this.silence = setTimeout(() => { this.gone.textContent = text; }, SILENCE);
   }
+
+  /** Ask again and again whether the kernel lives, one question at a time; say when it does not answer. */
+  watch() {
+    const text = "No answer: the notebook's kernel is busy, was restarted or was stopped. Wait, or run the cell again.";
+    this.model.send({ do: "ping", id: 0 });
+    this.silence = setTimeout(() => { this.gone.textContent = text; }, SILENCE);
+  }
+
+  wantedModels() { return JSON.stringify([this.media.value, this.wanted().adapters, this.wanted().strength]); }
 
   wanted() {
     const boxes = [...this.models.querySelectorAll("input")];
     const strength = this.setup.strengths[this.strength.value];
-    if (!boxes.some((one) => one.checked)) boxes[0].checked = true;
+    if (boxes[0] && !boxes.some((one) => one.checked)) boxes[0].checked = true;
     const adapters = boxes.filter((one) => one.checked).map((one) => one.value || null);
-    return { adapters, strength, kind: this.kind.value, folder: this.folder.value };
+    const view = { kind: this.kind.value, folder: this.folder.value, year: this.year.value, order: this.order.value };
+    return { adapters, strength, ...view, names: this.names.checked };
   }
 
-  /** Search, once the media are open. The old results stay, dimmed, until new ones come. */
+  /** Search, once the media are open and embedding was agreed to. The old results stay, dimmed, until new ones come. */
   search({ text, like, file }, remember = true) {
-    this.next = { text, like, file };
+    const query = this.next = { text, like, file };
     if (!this.choices) return this.active === "media" || this.choose(this.media.value, this.next);
-    this.send("search", { ...this.wanted(), text, like, file });
+    this.question.hidden = true;
+    const asks = !same(query, NOTHING) && !this.agreed.has(this.wantedModels()), typed = this.box.value;
+    this.send(asks ? "cost" : "search", { ...this.wanted(), ...query });
     this.results.setAttribute("aria-busy", "true");
-    this.pending = { text, like, file, remember, typed: this.box.value, id: this.id };
+    this.pending = { ...query, remember, typed, id: this.id, view: this.wanted(), asks };
+  }
+
+  /** Ask before much is embedded; begin where it is little. */
+  answerCost({ frames, seconds }) {
+    const { remember, view: _, ...query } = this.pending, key = this.wantedModels();
+    const go = () => { this.agreed.add(key); this.search(query, remember); };
+    if (seconds < ASKED) return go();
+    this.done();
+    const no = () => { this.question.hidden = true; this.putBack(); };
+    const yes = make("button", { class: "cma-act", click: go }, "embed");
+    this.question.replaceChildren(`${plural(frames, "frame")} to embed first: about ${about(seconds)}.`, yes, make("button", { click: no }, "cancel"));
+    this.question.hidden = false;
+    yes.focus();
+  }
+
+  /** Set the choices to those of the results that are shown. */
+  putBack() {
+    if (this.shown.view) this.restore(this.shown.view);
   }
 
   get query() { return this.choices ? this.pending ?? this.shown : this.next; }  // the query asked last
 
-  /** Send the same query after another choice of models, strength, kind or folder. */
+  /** Send the same query after another choice of models, strength, kind, folder, year, order or names. */
   again() {
     if (this.lists()[1].ariaExpanded === "true") this.close();  // it would now list other captions
-    if (!same(this.query, NOTHING)) this.search(this.query, false);
+    this.search(this.query, false);
   }
 
   cancel() {
     this.model.send({ do: "cancel", id: this.id++ });
     this.fail("Cancelled. The same search goes on from what is embedded so far.");
+    this.putBack();
   }
 
   more() {
-    const all = this.columns.every(({ tiles, about }) => tiles.length >= about.ranked);
+    const all = this.columns.every(({ tiles, about: { ranked } }) => tiles.length >= ranked);
     if (this.growing || this.pending || all) return;
     this.growing = true;
     this.send("more", { start: Math.max(...this.columns.map((column) => column.tiles.length)) });
@@ -506,16 +864,30 @@ class Explorer {
   receive(answer, views) {
     const buffers = views.map((one) => new Uint8Array(one.buffer ?? one, one.byteOffset, one.byteLength));
     const { is, id } = answer, { shown } = this, of = is === "error" ? answer.do : is;
-    clearTimeout(this.silence);
     if (!this.page) this.gone.textContent = "";
-    if (is === "progress" && id === this.id && answer.do in LONG) this.progress(answer);
+    if (is === "pong") {
+      clearTimeout(this.silence);
+      this.silence = setTimeout(() => this.watch(), PING);
+    } else if (is === "progress" && id === this.id && answer.do in LONG) this.progress(answer);
     else if (is === "media" && id === this.id) this.offer(answer);
+    else if (is === "dates") this.dated(answer);
+    else if (is === "cost" && id === this.id) this.answerCost(answer);
     else if (is === "hits") this.take(answer);
     else if (of === "thumbs" && id === shown.id) this.previews.receive(answer, buffers);
-    else if (of === "open" || of === "why") this.viewer.receive(answer, buffers);
+    else if (["open", "why", "clip", "reveal"].includes(of)) this.viewer.receive(answer, buffers);
+    else if (of === "copy") this.picks.receive(answer);
     else if (is === "missed" && id === this.id) this.showMissed(answer);
     else if (is === "file" && id === this.id) this.search({ ...NOTHING, file: answer.name });
     else if (is === "error" && id === this.id) this.fail(answer.text, of === "file");
+  }
+
+  /** The dates that cameras wrote are known: list the newest again, unless someone looks further down. */
+  dated({ media, years }) {
+    if (media !== this.media.value || !this.choices) return;
+    this.fillYears(years);
+    this.options.find((one) => one.dataset.option === "years").hidden = !years[1];
+    const dates = same(this.shown, NOTHING) || this.order.value === "date";
+    if (dates && this.results.scrollTop < 10 && !this.active && !this.viewer.node.open) this.search(this.query, false);
   }
 
   progress({ do: what, done, total, waits }) {
@@ -535,18 +907,30 @@ class Explorer {
 
   /** Replace the results by those of the search that was pending. */
   replace(columns) {
-    const { remember, typed, ...query } = this.pending;
+    const { remember, typed, asks: _, ...query } = this.pending;
     this.done();
+    this.picks.clear();
     this.viewer.node.close();
     this.shown = query;
     this.previews.reset();
     this.columns = columns.map((about) => new Column(about));
     this.results.replaceChildren(...this.columns.map((column) => column.node));
     this.results.scrollTop = 0;
-    if (this.box.value === typed) this.box.value = query.text;  // otherwise someone is typing
-    this.heading.textContent = `Results for ${asked(query)}`;
-    this.history = [query, ...this.history.filter((one) => !same(one, query))].slice(0, MOST_HISTORY);
-    if (!query.file) this.page?.remember({ ...query, media: this.media.value }, remember);
+    if (this.box.value === typed && (remember || !typed)) this.box.value = query.text;  // otherwise someone is typing
+    const words = asked(query), { ranked } = columns[0] ?? {};
+    this.heading.textContent = words ? `Results for ${words}` : `${plural(ranked ?? 0, "item")}, newest first`;
+    this.chip(query);
+    this.note.textContent = words ? this.about : `${this.about} ${HINT}`;
+    if (words) this.store.add(this.plain(query));
+    this.page?.remember({ ...this.plain(query), ...query.view, media: this.media.value }, remember);
+  }
+
+  /** Show the picture or clip that asks, with a button that takes it away. */
+  chip({ like, file }) {
+    const name = like || file, drop = () => this.search({ ...NOTHING, text: this.shown.text });
+    this.chips.hidden = !name;
+    const button = make("button", { click: drop, "aria-label": `do not ask by ${name}` }, `${like ? "like" : "file"}: ${name} ×`);
+    this.chips.replaceChildren(...(name ? [button] : []));
   }
 
   showMissed({ adapter, changes, count: found }) {
@@ -557,50 +941,82 @@ class Explorer {
   }
 }
 
-/** The page of `make explore`: its address holds the query, and it reloads after its server was restarted. */
+/** The page of its own: its address holds all that decides the results, and Back closes what is large first. */
 class Page {
-  constructor() {
-    const { baseUrl, kernelId } = JSON.parse(document.getElementById("jupyter-config-data").textContent);
-    this.kernel = `${baseUrl}api/kernels/${kernelId}`;
-  }
-
   read() {
-    const query = new URLSearchParams(location.hash.slice(1) || location.search);
-    return { ...NOTHING, text: query.get("q") ?? "", like: query.get("like") ?? "", media: query.get("in") };
+    const query = new URLSearchParams(location.hash.slice(1)), get = (name) => query.get(name) ?? "";
+    const view = { strength: query.has("strength") ? Number(get("strength")) : null };
+    view.adapters = query.has("model") ? query.getAll("model").map((name) => name || null) : null;
+    for (const name of Object.keys(VIEW)) view[name] = get(name);
+    return { ...NOTHING, text: get("q"), like: get("like"), media: query.get("in"), view };
   }
 
-  remember({ media, text, like }, isNew) {
-    const address = `#${new URLSearchParams(like ? { like, in: media } : { q: text, in: media })}`;
-    if (address !== location.hash) history[isNew ? "pushState" : "replaceState"](null, "", address);
+  /** A query by a file cannot be asked again, so the address then holds the rest alone. */
+  remember({ media, text, like, adapters, strength, ...view }, isNew) {
+    const query = new URLSearchParams({ ...(text && { q: text }), ...(like && { like }) });
+    query.set("in", media);
+    for (const name of adapters) query.append("model", name ?? "");
+    query.set("strength", strength);
+    for (const name of Object.keys(VIEW)) if (view[name]) query.set(name, view[name]);
+    const address = `#${query}`;
+    const way = isNew && !history.state?.large ? "pushState" : "replaceState";
+    if (address !== location.hash) history[way](null, "", address);
   }
 
-  /** Say when the server is gone, and reload the page when the server is back without this page's kernel. */
-  async look(say) {
-    try {
-      const { status } = await fetch(this.kernel, { cache: "no-store" });
-      if (status === 404) location.reload();
-      else say(status === 403 ? "This page is no longer known: open the address that was printed." : "");
-    } catch {
-      say("The server does not answer. Start it again by the same command: this page then comes back.");
-    }
+  /** What is large is a step of its own in the browser's history. */
+  enter() { history.pushState({ large: true }, ""); }
+
+  /** Go back to what was before; false where one is there. */
+  leave() {
+    this.leaving = Boolean(history.state?.large);
+    if (this.leaving) history.back();
+    return this.leaving;
   }
 }
 
+/** Let the keys with Ctrl, Alt or Cmd reach JupyterLab, but for those by which one edits a text. */
+function passChords(node, signal) {
+  const pass = (event) => {
+    const chord = (event.ctrlKey || event.metaKey || event.altKey) && !["Control", "Meta", "Alt"].includes(event.key);
+    const edits = event.target.matches?.("input, select") && "acvxyz".includes(event.key.toLowerCase());
+    if (!chord || edits || !node.contains(event.target)) return;
+    const marked = [];
+    for (let one = event.target; one !== node.parentElement; one = one.parentElement) if (one.hasAttribute(OWN_KEYS)) marked.push(one);
+    marked.forEach((one) => one.removeAttribute(OWN_KEYS));
+    setTimeout(() => marked.forEach((one) => one.setAttribute(OWN_KEYS, "")));
+  };
+  addEventListener("keydown", pass, { capture: true, signal });  // before JupyterLab, which listens at the document
+}
+
 function render({ model, el }) {
-  const page = document.body.dataset.voila ? new Page() : null, explorer = new Explorer(model, page);
+  const page = document.body.dataset.page ? new Page() : null, explorer = new Explorer(model, page);
   const ended = new AbortController(), { signal } = ended;
-  const begin = (query) => explorer.choose(query.media, query);
+  const begin = ({ media, view = null, ...query }) => explorer.choose(media, query, view);
   const receive = (answer, views) => explorer.receive(answer, views);
+  const gone = (text) => { explorer.gone.textContent = text; };
   model.on("msg:custom", receive);
   el.append(explorer.node);
   const query = page?.read() ?? NOTHING;
   begin(same(query, NOTHING) ? { ...query, text: explorer.setup.query } : query);
-  const say = (text) => { explorer.gone.textContent = text; }, watch = setInterval(() => page?.look(say), WATCH);
-  if (page) addEventListener("popstate", () => begin(page.read()), { signal });
-  if (page) document.addEventListener("keydown", (event) => explorer.key(event), { signal });
+  if (page) {
+    model.on("gone", gone);
+    addEventListener("popstate", () => {
+      const { leaving } = page, { node } = explorer.viewer;
+      page.leaving = false;
+      if (node.open) node.close();
+      else if (!leaving) begin(page.read());
+    }, { signal });
+    document.addEventListener("keydown", (event) => event.target === document.body && explorer.key(event), { signal });
+    explorer.box.focus();
+  } else {
+    explorer.node.setAttribute(OWN_KEYS, "");
+    passChords(explorer.node, signal);
+    explorer.watch();
+  }
   return () => {
     model.off("msg:custom", receive);
-    clearInterval(watch);
+    if (page) model.off("gone", gone);
+    clearTimeout(explorer.silence);
     ended.abort();
     explorer.resized.disconnect();
   };

@@ -1,4 +1,4 @@
-"""A gallery builds each index once, and again when the adapter changed; folders become galleries."""
+"""A gallery builds each index once, again when the adapter changed; folders become galleries."""
 
 import json
 import re
@@ -185,10 +185,36 @@ def test_the_offline_benchmarks_are_the_default(backbone, tmp_path, monkeypatch,
         (None, False, "its backbone has no name"),
     ],
 )
-def test_an_adapter_of_another_backbone_is_refused(media, backbone, tmp_path, name, given, said):
+def test_an_adapter_of_another_backbone_is_refused(
+    media, backbone, tmp_path, name, given, said, monkeypatch
+):
+    # it warns, but whether a warning is an error belongs to the whole process
+    monkeypatch.setattr(RetrievalModel, "load_adapter", lambda *_: None)
     trained = save_adapter(tmp_path / "one", backbone)
     config = trained / "adapter_config.json"
     content = json.loads(config.read_text()) | {"backbone": {"name": name, "revision": "0" * 40}}
     config.write_text(json.dumps(content))
     with pytest.raises(ValueError, match=said):
         open_galleries([media], [trained], backbone if given else None)
+
+
+def test_an_index_is_opened_as_it_is(media, backbone, tmp_path):
+    """Of CLIP or of an adapter that is loaded, with what it skipped and where its media are."""
+    trained = save_adapter(tmp_path / "mine", backbone)
+    model = RetrievalModel(*load_backbone(backbone))
+    model.load_adapter(trained, "mine")
+    for name, folder in ((None, "plain"), ("mine", "adapted")):
+        model.set_adapter(name)
+        MediaIndex.build(model, media).save(tmp_path / folder)
+    places = [tmp_path / "plain", tmp_path / "adapted", media]
+    galleries = open_galleries(places, [trained], backbone, tmp_path / "kept")
+    assert [one.is_open for one in galleries.values()] == [True, True, False]
+    expected = galleries["pictures"].index().query("a cat", 9)
+    assert list(galleries["plain"].indexes(["mine"])) == ["zero-shot"]
+    assert galleries["plain"].first().query("a cat", 9) == expected
+    assert list(galleries["adapted"].indexes([None])) == ["mine"]
+    found = galleries["adapted"].first().query("a cat", 9)
+    assert found == galleries["pictures"].index("mine").query("a cat", 9)
+    assert galleries["adapted"].frames([None, "mine"]) == 0
+    with pytest.raises(ValueError, match="adapted"):
+        open_galleries([tmp_path / "adapted"], [], backbone, tmp_path / "kept")

@@ -4,14 +4,14 @@ import io
 
 import matplotlib
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
 from cma import RetrievalModel, plots
-from cma.media import MediaError, read_frames, seconds
+from cma.media import MediaError
 from cma.search import MediaFile, MediaIndex
 from explorer import answers, pictures
 from tests.toy_galleries import HOSTILE, write_hostile
-from tests.toy_media import write_animation, write_clip, write_picture
+from tests.toy_media import write_clip, write_film, write_picture
 
 matplotlib.use("Agg")
 pytestmark = pytest.mark.filterwarnings("ignore:1 of 1 captions exceed")
@@ -72,13 +72,6 @@ def thumbnail_of(path, **known) -> Image.Image:
     return Image.open(io.BytesIO(pictures.thumbnail(path, image(path, **known))), formats=["JPEG"])
 
 
-def moving_of(path, **known):
-    """The preview of a clip that plays, as a file."""
-    file = path.with_name("preview.webp")
-    file.write_bytes(pictures.moving(path, clip(path, **known)))
-    return file
-
-
 @pytest.mark.parametrize(
     ("name", "mode"), [("p.png", "RGB"), ("p.tif", "CMYK"), ("p.gif", "P"), ("p.png", "RGBA")]
 )
@@ -97,7 +90,6 @@ def test_sizes_at_the_edge(tmp_path, size):
     assert max(thumbnail_of(path).size) <= pictures.SIDE
     assert pictures.ratio(path) == pytest.approx(size[0] / size[1])
     write_picture(tmp_path / "frames" / "0.png", 1, size)
-    assert len(read_frames(moving_of(tmp_path / "frames"), 9, None)) == 1
 
 
 def test_the_shape_is_known_from_the_header_and_is_that_of_the_upright_picture(tmp_path):
@@ -113,34 +105,14 @@ def test_the_shape_is_known_from_the_header_and_is_that_of_the_upright_picture(t
     }
 
 
-@pytest.mark.parametrize(
-    ("name", "frames", "rate", "lasts", "shows"),
-    [
-        *[(name, 24, 24, 1, pictures.FPS) for name in ("c.mp4", "c.mkv", "c.avi")],
-        ("slow.mp4", 6, 2, 3, 6),
-        ("long.mp4", 90, 10, pictures.MOST / pictures.FPS, pictures.MOST),
-    ],
-)
-def test_a_clip_plays_at_its_own_speed(tmp_path, name, frames, rate, lasts, shows):
-    played = moving_of(write_clip(tmp_path / name, 1, frames, rate))
-    assert seconds(played) == pytest.approx(lasts, abs=0.1)
-    shown = read_frames(played, 100, None)
-    assert len(shown) == pytest.approx(shows, abs=1) and shown[0].size == (64, 48)
-
-
-@pytest.mark.parametrize("suffix", [".gif", ".webp"])
-def test_an_animation_plays_at_its_own_speed(tmp_path, suffix):
-    path = write_animation(tmp_path / f"a{suffix}", [0, 9, 18], [500, 500, 1000])
-    assert seconds(moving_of(path)) == pytest.approx(2, abs=0.1)
-
-
-def test_a_part_of_a_clip_and_a_folder_of_frames(tmp_path):
-    path = write_clip(tmp_path / "c.mp4", 1, frames=36, rate=12)
-    assert seconds(moving_of(path, start=1.0, end=1.5)) == pytest.approx(0.5, abs=0.1)
+def test_the_preview_of_a_clip_is_its_moment_or_its_middle(tmp_path):
+    path = write_film(tmp_path / "film.mp4", [])
+    for at, colour in ((0.5, "red"), (2.5, "green"), (4.5, "blue"), (6.5, "yellow")):
+        shown = pictures.copy_of(path, clip(path), at=at).getpixel((10, 10))
+        wanted = ImageColor.getrgb(colour)
+        assert all(abs(one - other) < 12 for one, other in zip(shown, wanted, strict=True))
     for i in range(3):
         write_picture(tmp_path / "frames" / f"{i}.png", i, size=(301, 99))
-    frames = read_frames(moving_of(tmp_path / "frames"), 100, None)
-    assert len(frames) == 3 and frames[0].size == (256, 84)
     middle = pictures.still(tmp_path / "frames", clip(tmp_path / "frames"))
     assert middle.getpixel((10, 10)) == (0, 128, 0)
 

@@ -2,6 +2,7 @@
 
 import base64
 import mimetypes
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,10 +39,16 @@ class ExplorerPage:
             self.outside.append(request.url)
 
     def _listen(self, message: ConsoleMessage) -> None:
-        # Voilà's own, which its server refuses
-        ours = "/voila/api/shutdown/" not in message.location["url"]
-        if ours and message.type == "error" and "Content Security Policy" not in message.text:
+        lost = "ERR_CONNECTION_REFUSED" in message.text  # of a server that was stopped
+        if message.type == "error" and not lost:
             self.errors.append(message.text)
+
+    def until(self, script: str, arg: object = None) -> None:
+        """Wait until a script is true. Playwright's own way is stopped by the page's policy."""
+        deadline = time.monotonic() + PATIENCE / 1000
+        while not self.page.evaluate(script, arg):
+            assert time.monotonic() < deadline, script
+            time.sleep(0.05)
 
     # ---- controls
 
@@ -51,8 +58,8 @@ class ExplorerPage:
         self.ready()
 
     def ready(self) -> None:
-        """Wait until the media are open."""
-        self.root.locator(".cma-note[role=status]:not(:empty)").wait_for()
+        """Wait until the media are open, and their newest are listed."""
+        self.root.locator(".cma-column").first.wait_for()
 
     @property
     def root(self) -> Locator:
@@ -67,7 +74,7 @@ class ExplorerPage:
     @property
     def viewer(self) -> Locator:
         """The one result that is shown large."""
-        return self.root.locator("dialog")
+        return self.root.locator("dialog.cma-viewer")
 
     @property
     def tiles(self) -> Locator:
@@ -83,7 +90,10 @@ class ExplorerPage:
         return self.root.locator(f"[data-part={name}]")
 
     def ask(self, text: str) -> dict[str, list[str]]:
-        """Type a query, press Enter; the results."""
+        """Type a query, press Enter; the results. No picture asks any more."""
+        if self.control("chips").is_visible():
+            with self.searching():
+                self.control("chips").get_by_role("button").click()
         with self.searching():
             self.box.fill(text)
             self.box.press("Enter")
@@ -105,31 +115,37 @@ class ExplorerPage:
 
     @contextmanager
     def searching(self) -> Iterator[None]:
-        """Wait at the end of the block until other results are shown than at its beginning."""
+        """Wait at the end of the block until other results are shown than at its beginning; agree
+        where it is asked whether to embed.
+        """
         columns = self.root.locator(".cma-column")
         columns.evaluate_all("(all) => all.forEach((one) => one.setAttribute('data-old', ''))")
         yield
-        self.root.locator(".cma-column:not([data-old])").first.wait_for()
+        fresh = self.root.locator(".cma-column:not([data-old])").first
+        asked = self.control("question").get_by_role("button", name="embed")
+        fresh.or_(asked).first.wait_for()
+        if asked.is_visible():
+            asked.click()
+        fresh.wait_for()
 
     # ---- what is shown
 
     def results(self) -> dict[str, list[str]]:
         """The files of every column so far, best first, by its label."""
         return self.root.evaluate(
-            """(root) => Object.fromEntries([...root.querySelectorAll(".cma-column")].map((column) => [
-              column.dataset.label,
-              [...column.querySelectorAll(".cma-tile")].map((one) => one.dataset.file)]))"""
+            """(root) => Object.fromEntries(
+              [...root.querySelectorAll(".cma-column")].map((column) => [column.dataset.label,
+                [...column.querySelectorAll(".cma-tile")].map((one) => one.dataset.file)]))"""
         )
 
     def previews(self) -> int:
         """Wait until every result in sight has its picture; how many have one in all."""
-        self.page.wait_for_function(
+        self.until(
             """() => { const edge = document.querySelector(".cma-results").getBoundingClientRect();
               return [...document.querySelectorAll(".cma-tile")].filter((one) => {
                 const { top, bottom } = one.getBoundingClientRect();
                 return bottom > edge.top && top < edge.bottom;
-              }).every((one) => one.image.naturalWidth > 0); }""",
-            timeout=PATIENCE,
+              }).every((one) => one.image.naturalWidth > 0); }"""
         )
         return self.root.locator(".cma-tile img[src]").count()
 
@@ -142,20 +158,24 @@ class ExplorerPage:
     def wait_for_focus(self, beginning: str) -> None:
         """Wait until what has the keyboard's focus has a name that begins so."""
         script = "(text) => document.activeElement.ariaLabel?.startsWith(text)"
-        self.page.wait_for_function(script, arg=beginning)
+        self.until(script, beginning)
 
     def too_wide(self) -> list[str]:
-        """The parts of the widget that reach beyond its right edge or the window's, to stay there."""
+        """The parts of the widget that reach beyond its right edge or the window's for good."""
         return self.root.evaluate(
-            """(root) => { const edge = Math.min(root.getBoundingClientRect().right, innerWidth) + 1;
-              const line = root.querySelector(".cma-top > .cma-row"), { overflowX } = getComputedStyle(line);
-              const out = (one) => overflowX !== "auto" || !line.contains(one.parentElement);
-              return [...root.querySelectorAll("*")].filter((one) => one.offsetParent && out(one)
-                && one.getBoundingClientRect().right > edge).map((one) => one.outerHTML.slice(0, 120)); }"""
+            """(root) => {
+              const edge = Math.min(root.getBoundingClientRect().right, innerWidth) + 1;
+              const scrolls = (one) => getComputedStyle(one).overflowX === "auto";
+              const lines = [...root.querySelectorAll(".cma-top > .cma-row")].filter(scrolls);
+              const out = (one) => !lines.some((line) => line.contains(one.parentElement));
+              const wide = (one) => one.getBoundingClientRect().right > edge;
+              return [...root.querySelectorAll("*")]
+                .filter((one) => one.offsetParent && out(one) && wide(one))
+                .map((one) => one.outerHTML.slice(0, 120)); }"""
         )
 
     def axe(self, within: str | None = None) -> list[str]:
-        """What axe-core finds wrong for people with disabilities, on the page or in a part of it."""
+        """What axe-core finds wrong for people with disabilities, on the page or in a part."""
         axe = pytest.importorskip(
             "axe_playwright_python.sync_playwright", reason="axe-core is not installed"
         )

@@ -2,6 +2,8 @@
 likes.
 """
 
+import time
+
 import pytest
 from playwright.sync_api import expect
 
@@ -11,14 +13,22 @@ from tests.explorer.browser.explorer_page import PATIENCE, ExplorerPage
 pytestmark = [pytest.mark.browser, pytest.mark.minis]  # it runs with the other tests in a browser
 expect.set_options(timeout=PATIENCE)
 
+PHOTO = (  # of one pixel
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5Erk"
+    "Jggg=="
+)
 ADDRESS = "http://127.0.0.1:9/"  # nothing is there: the pages are given below
-PAGE = """<!doctype html><link rel="stylesheet" href="explorer.css"><body data-voila="1">
-<script id="jupyter-config-data" type="application/json">{"baseUrl": "/", "kernelId": "1"}</script>
+PAGE = """<!doctype html><link rel="stylesheet" href="explorer.css"><body>
 <script type="module">
   import explorer from "./explorer.js";
-  const setup = { media: ["A", "B"], query: "", suffixes: [".png"], megabytes: 1, strengths: [0, 0.5, 1] };
+  const limits = { suffixes: [".png"], megabytes: 1, strengths: [0, 0.5, 1] };
+  const setup = { media: ["A", "B"], query: "", page: true, tab: "t", ...limits };
+  if (!location.search.includes("notebook")) document.body.dataset.page = 1;
   window.sent = [];
-  const on = (_, listener) => { window.answer = (message, views = []) => listener(message, views); };
+  const hear = {};
+  hear["msg:custom"] = (l) => { window.answer = (message, views = []) => l(message, views); };
+  hear.gone = (listener) => { window.lost = listener; };
+  const on = (kind, listener) => hear[kind](listener);
   const model = { get: () => setup, send: (message) => sent.push(message), on, off() {} };
   explorer.render({ model, el: document.body });
 </script>"""
@@ -41,17 +51,20 @@ class FrontEnd(ExplorerPage):
         to = self.last(to) if isinstance(to, str) else to
         self.page.evaluate("(message) => window.answer(message)", to | {"is": kind} | content)
 
-    def offer(self, **changes) -> None:
-        """Open the media."""
+    def offer(self, newest: bool = True, **changes) -> None:
+        """Open the media; with `newest`, they are listed, and there are none."""
         empty = {"folders": [], "examples": [], "skipped": [], "unread": 0, "kinds": ["image"]}
-        shown = {"items": 9, "about": "CLIP", "adapter": "a", "adapters": ["a"]}
+        shown = {"items": 9, "about": "CLIP", "adapter": "a", "adapters": ["a"], "years": []}
         self.answer("media", "media", **empty | shown | changes)
+        if newest:
+            self.find([], newest=True)
 
-    def find(self, *columns: list[dict]) -> None:
+    def find(self, *columns: list[dict], newest: bool = False) -> None:
         """Answer the last search by columns of hits, of which the keys are given."""
         about = {"items": 9, "zero": False, "seconds": 0.1, "cut": False, "right": None}
-        shown = {"title": "", "file": "", "kind": "image", "ratio": 1}
-        shown |= {"score": 0.5, "alike": [], "right": False}
+        about["newest"] = newest
+        shown = {"title": "", "file": "", "path": "", "kind": "image", "ratio": 1, "copies": []}
+        shown |= {"score": 0.5, "alike": [], "right": False, "named": False}
         answered = []
         for number, column in enumerate(columns):
             hits = [
@@ -94,12 +107,12 @@ def front(browser):
 def test_a_query_is_asked_of_the_media_that_are_chosen_before_its_answer_comes(front):
     front.type("a cat")
     front.control("media").select_option("B")
-    front.offer()
+    front.offer(newest=False)
     assert front.last("search")["text"] == "a cat" and front.last("search")["media"] == "B"
     front.find([{"key": "a cat of B"}])
     front.type("a dog")
     front.control("media").select_option("A")
-    front.offer()
+    front.offer(newest=False)
     assert front.last("search")["text"] == "a dog" and front.last("search")["media"] == "A"
     front.find([{"key": "a dog of A"}])
     front.heading("Results for “a dog”")
@@ -113,9 +126,8 @@ def test_back_to_no_query_forgets_it_and_what_is_being_typed_stays(front):
     front.page.go_back()
     front.wait_for("media", opened)
     front.offer()
-    asked = front.last("search")["id"]
     front.set_strength(1)
-    assert front.last("search")["id"] == asked and front.box.input_value() == ""
+    assert front.last("search")["text"] == "" and front.box.input_value() == ""
     front.box.fill("a do")
     front.control("media").select_option("B")
     front.offer()
@@ -200,9 +212,14 @@ def test_one_result_is_closed_when_other_results_or_media_come(front):
     front.find([{"key": "dog"}])
     expect(front.viewer).to_be_hidden()
     front.tiles.first.click()
+    expect(front.viewer).to_be_visible()
     front.page.go_back()
     expect(front.viewer).to_be_hidden()
-    assert front.last("open")["item"] == 0 and front.tiles.count() == 0
+    assert front.last("open")["item"] == 0 and front.tiles.count() == 1
+    opened = front.last("media")["id"]
+    front.page.go_back()
+    front.wait_for("media", opened)
+    assert front.tiles.count() == 0
 
 
 def test_previews_go_on_after_an_error(front):
@@ -220,13 +237,13 @@ def test_an_upload_is_cancelled_and_no_other_view_searches_by_it(front, tmp_path
     (tmp_path / "small.png").write_bytes(b"1")
     front.drop(tmp_path / "small.png")
     front.wait_for("file")
-    sent = front.last("file")
+    sent, before = front.last("file"), front.last("search")
     # of another view of the widget
     front.answer(sent | {"id": sent["id"] + 7}, "file", name="small.png")
-    assert front.last("search") is None
+    assert front.last("search") == before
     front.page.evaluate("document.querySelector('[data-part=stop]').click()")
     front.answer(sent, "file", name="small.png")
-    assert front.last("search") is None
+    assert front.last("search") == before
 
 
 def test_what_is_being_typed_or_composed_is_left_alone(front):
@@ -240,20 +257,20 @@ def test_what_is_being_typed_or_composed_is_left_alone(front):
     assert front.last("search")["id"] == asked
 
 
-def test_an_answer_that_comes_twice_is_shown_once_and_no_path_is_copied_before_it(front):
+def test_an_answer_that_comes_twice_is_shown_once(front):
     front.offer()
     front.type("a cat")
     front.find([{"key": "a"}])
     front.tiles.first.click()
-    front.button("copy path").click()
-    expect(front.button("copy it below")).to_be_visible()
-    photo = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    known = {"is": "open", "captions": ["a cat"], "path": "/a.png", "facts": {"bytes": 999}}
+    known |= {"at": None, "times": None, "file": None}
     for _ in range(2):
         front.page.evaluate(
-            """([message, photo]) => { const bytes = Uint8Array.from(atob(photo), (c) => c.charCodeAt(0));
+            """([message, photo]) => {
+              const bytes = Uint8Array.from(atob(photo), (c) => c.charCodeAt(0));
               const buffer = () => new DataView(bytes.buffer.slice(0));
               window.answer(message, [buffer(), buffer()]); }""",
-            [front.last("open") | {"is": "open", "captions": ["a cat"], "path": "/a.png"}, photo],
+            [front.last("open") | known, PHOTO],
         )
     expect(front.viewer.get_by_role("heading", name="What the model saw")).to_have_count(1)
 
@@ -268,3 +285,195 @@ def test_a_late_answer_leaves_a_list_that_was_opened_meanwhile(front):
     front.button("what CLIP misses").click()
     front.answer("missed", "missed", adapter="a", count=1, changes=[["a dog", 9, 1]])
     expect(listed).to_have_text(["a dog (rank 9 → 1)"])
+
+
+def test_letters_that_are_typed_anywhere_reach_the_query(front):
+    expect(front.box).to_be_focused()
+    front.page.evaluate("document.activeElement.blur()")
+    front.page.keyboard.type("a c")
+    front.offer()
+    front.type(front.box.input_value() + "at")
+    front.find([{"key": "cat"}])
+    front.tiles.first.focus()
+    front.page.keyboard.type("s")
+    assert front.box.input_value() == "a cats"
+
+
+def test_it_asks_before_much_is_embedded_and_cancel_puts_the_choice_back(front):
+    front.offer()
+    front.type("a cat")
+    front.find([{"key": "cat"}])
+    asked = front.last("search")["id"]
+    question = front.root.locator("[data-part=question]")
+    front.set_strength(1)
+    front.wait_for("cost")
+    front.answer("cost", "cost", frames=1048, seconds=130)
+    expect(question).to_contain_text("1,048 frames to embed first: about 3 minutes.")
+    question.get_by_role("button", name="cancel").click()
+    expect(question).to_be_hidden()
+    assert front.control("strength").input_value() == "2" and front.last("search")["id"] == asked
+    front.set_strength(1)
+    front.answer("cost", "cost", frames=1048, seconds=130)
+    question.get_by_role("button", name="embed").click()
+    assert front.last("search")["strength"] == 0.5
+    front.page.evaluate("document.querySelector('[data-part=stop]').click()")
+    assert front.control("strength").input_value() == "2", "the results are those of strength 1"
+    front.set_strength(0)
+    front.answer("cost", "cost", frames=4, seconds=0.5)
+    assert front.last("search")["strength"] == 0, "little is not asked"
+
+
+def test_the_address_holds_all_that_decides_the_results(front):
+    offer = {"folders": ["in"], "kinds": ["image", "video"], "years": [2024, 2020]}
+    front.offer(**offer)
+    front.type("a cat")
+    front.find([{"key": "cat"}])
+    for name, value in (("kind", "image"), ("folder", "in"), ("year", "2020"), ("order", "date")):
+        front.control(name).select_option(value)
+    front.control("names").check()
+    front.root.get_by_label("a", exact=True).uncheck()
+    front.answer("cost", "cost", frames=0, seconds=0)
+    wanted = front.last("search")
+    front.find([{"key": "cat"}])
+    front.page.reload()
+    front.page.wait_for_function("window.sent?.length")
+    front.offer(newest=False, **offer)
+    front.answer("cost", "cost", frames=0, seconds=0)
+    again = front.last("search")
+    assert again | {"id": 0} == wanted | {"id": 0}
+    chosen = {"adapters": [None], "kind": "image", "folder": "in", "year": "2020", "names": True}
+    assert wanted | chosen | {"order": "date", "strength": 1, "text": "a cat"} == wanted
+
+
+def test_history_and_saved_searches_outlive_the_page_until_they_are_cleared(front):
+    front.offer()
+    for text in ("a cat", "a dog"):
+        front.type(text)
+        front.find([{"key": text}])
+    listed = front.root.get_by_label("suggestions").get_by_role("button")
+    front.button("history").click()
+    front.button("save this search").click()
+    front.page.goto(ADDRESS)
+    front.page.wait_for_function("window.sent?.length")
+    front.offer()
+    front.button("history").click()
+    expect(listed).to_have_text(["★ “a dog”", "“a cat”", "clear"])
+    front.button("clear").click()
+    expect(listed).to_have_count(0)
+    front.page.reload()
+    front.page.wait_for_function("window.sent?.length")
+    front.offer()
+    front.button("history").click()
+    expect(front.root.get_by_label("suggestions")).to_have_text("nothing yet")
+
+
+def test_results_are_chosen_by_click_and_key_and_copied(front):
+    front.offer()
+    front.type("a cat")
+    front.find([{"key": str(item), "path": f"/{item}.png"} for item in range(8)])
+    tiles, picked = front.tiles, front.control("picked")
+    tiles.nth(1).click(modifiers=["Control"])
+    tiles.nth(4).click(modifiers=["Shift"])
+    tiles.nth(2).click(modifiers=["Control"])
+    expect(picked.get_by_role("status")).to_have_text("3 results chosen")
+    tiles.nth(6).focus()
+    front.page.keyboard.press("x")
+    chosen = front.root.locator(".cma-tile[aria-pressed=true]")
+    expect(chosen).to_have_count(4)
+    assert not front.viewer.is_visible() and not front.axe(".cma-explorer")
+    with front.page.expect_download() as told:
+        picked.get_by_role("button", name="CSV").click()
+    rows = told.value.path().read_text("utf-8").splitlines()
+    assert rows[0] == '"model","rank","cosine","path","title"'
+    assert rows[1] == '"model 0","2","0.5","/1.png",""' and len(rows) == 5
+    picked.get_by_label("folder to copy into").fill("~/chosen")
+    picked.get_by_role("button", name="copy files into it").click()
+    wanted = front.last("copy")
+    assert wanted["folder"] == "~/chosen"
+    assert wanted["items"] == [["model 0", item] for item in (1, 3, 4, 6)]
+    front.answer("copy", "copy", count=4, into="/home/me/chosen")
+    expect(picked.get_by_role("status")).to_have_text("4 files copied into /home/me/chosen")
+    tiles.first.focus()
+    front.page.keyboard.press("End")
+    front.page.keyboard.press("Home")
+    expect(tiles.first).to_be_focused()
+    front.page.keyboard.press("Escape")
+    expect(chosen).to_have_count(0)
+
+
+def test_dates_that_become_known_order_the_newest_again(front):
+    front.offer()
+    before = front.last("search")["id"]
+    front.answer("media", "dates", years=[2024, 2020])
+    front.wait_for("search", before)
+    expect(front.control("year").locator("option")).to_have_text(["all years", "2024", "2020"])
+
+
+def test_the_keys_are_listed(front):
+    front.offer()
+    front.button("keys").click()
+    expect(front.root.get_by_role("dialog", name="keys")).to_contain_text("Space: play or pause")
+    assert not front.axe(".cma-keys")
+    front.page.keyboard.press("Escape")
+    front.tiles.first.wait_for(state="detached")
+    front.control("results").focus()
+    front.page.keyboard.press("?")
+    expect(front.root.get_by_role("dialog", name="keys")).to_be_visible()
+
+
+def test_a_kernel_that_does_not_answer_is_said_within_five_seconds(front):
+    front.page.goto(ADDRESS + "?notebook")
+    front.page.wait_for_function("window.sent?.length")
+    gone = front.root.locator("[data-part=gone]")
+    for _ in range(2):  # one question at a time
+        assert front.page.evaluate("sent.filter((one) => one.do === 'ping').length") == 1
+        front.page.evaluate("sent.splice(0, sent.length, sent.findLast((o) => o.do === 'media'))")
+        front.page.evaluate("window.answer({ is: 'pong', id: 0 })")
+        front.wait_for("ping")
+    expect(gone).to_have_text("")
+    start = time.monotonic()
+    expect(gone).to_contain_text("No answer: the notebook's kernel is busy, was restarted")
+    assert time.monotonic() - start < 5
+    front.page.evaluate("window.answer({ is: 'pong', id: 0 })")
+    expect(gone).to_have_text("")
+
+
+def test_a_sentence_and_a_picture_ask_together_until_the_picture_is_taken_away(front):
+    front.offer()
+    front.type("a cat")
+    front.find([{"key": "cat", "file": "in/cat.png"}])
+    front.tiles.first.click()
+    front.button("more like this").click()
+    assert (front.last("search")["like"], front.last("search")["text"]) == ("in/cat.png", "")
+    front.find([{"key": "cat", "file": "in/cat.png"}])
+    front.type("at night -snow")
+    wanted = front.last("search")
+    assert (wanted["like"], wanted["text"]) == ("in/cat.png", "at night -snow")
+    front.find([{"key": "cat"}])
+    front.heading("Results for “at night -snow” and more like in/cat.png")
+    assert "like=in%2Fcat.png" in front.page.url and "q=at+night+-snow" in front.page.url
+    front.control("chips").get_by_role("button").click()
+    assert (front.last("search")["like"], front.last("search")["text"]) == ("", "at night -snow")
+
+
+def test_a_picture_that_is_pasted_asks(front):
+    front.offer()
+    front.root.evaluate("""(root) => { const clipboardData = new DataTransfer();
+      clipboardData.items.add(new File(["1"], "pasted.png", { type: "image/png" }));
+      root.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true })); }""")
+    front.wait_for("file")
+    assert front.last("file")["name"] == "pasted.png"
+
+
+def test_the_other_moments_of_a_clip_are_folded(front):
+    front.offer()
+    front.type("a cat")
+    front.find([{"key": "cat", "kind": "video", "moments": [12.0, 3700.5]}])
+    front.tiles.first.click()
+    known = {"captions": [], "path": "", "facts": {}, "at": 1.0, "times": [1.0], "file": None}
+    message = front.last("open") | {"is": "open"} | known
+    empty = "(message) => window.answer(message, [new Uint8Array(), new Uint8Array()])"
+    front.page.evaluate(empty, message)
+    front.viewer.get_by_text("2 other moments").click()
+    front.viewer.get_by_role("button", name="1:01:40.5", exact=True).click()
+    assert front.last("clip")["at"] == 3700.5

@@ -1,4 +1,4 @@
-"""The widget where neither JupyterLab nor Voilà is around it, as in VS Code: its colours, window
+"""The widget where neither JupyterLab nor the page is around it, as in VS Code: its colours, window
 and bytes.
 
 VS Code shows all outputs of a notebook in one frame that is as high as the notebook, gives its
@@ -23,7 +23,8 @@ PAGE = """<style>:root {
 HOST = """async ([source, setup, view]) => {
   const address = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
   const { default: widget } = await import(address);
-  const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer, listeners = [];
+  const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer;
+  const listeners = [];
   window.heard = [];
   addEventListener("keydown", ({ key }) => window.heard.push(key));
   const send = async (message) => {
@@ -32,25 +33,28 @@ HOST = """async ([source, setup, view]) => {
     listeners.forEach((listener) => listener(answer, views));
   };
   const on = (_, listener) => listeners.push(listener);
-  widget.render({ model: { get: () => setup, on, off() {}, send }, el: document.getElementById("output") });
+  const model = { get: () => setup, on, off() {}, send };
+  widget.render({ model, el: document.getElementById("output") });
 }"""
 
 
 @pytest.fixture(params=[True, False], ids=["DataView", "ArrayBuffer"])
 def shown(request, browser, tmp_path, kept):
-    """The widget in a window much higher than the screen, whose messages come as one kind of bytes."""
+    """The widget in a window much higher than the screen, with one kind of bytes in messages."""
     explorer = Explorer(build_galleries(tmp_path))
     sent = []
 
     def ask(message):
-        explorer.receive(explorer, message, [])
+        explorer.session.receive(message, [])
+        if message["do"] == "stop":
+            return {"is": ""}, []
         while not (answers := [one for one in sent if one[0]["is"] != "progress"]):
             pass
         sent.clear()
         content, buffers = answers[0]
         return content, [base64.b64encode(one).decode() for one in buffers or []]
 
-    explorer.send = lambda content, buffers=None: sent.append((content, buffers))
+    explorer.session.send = lambda content, buffers=None: sent.append((content, buffers))
     sizes = {"viewport": {"width": 1000, "height": 7000}, "screen": {"width": 1300, "height": 1000}}
     page = browser.new_page(**sizes)
     page.set_content(PAGE)

@@ -1,6 +1,5 @@
-"""The page of its own: what it is built from, and what is said if something is missing."""
+"""The command for the page: what it serves, and what is said if something is missing."""
 
-import json
 import os
 import re
 import shlex
@@ -9,13 +8,9 @@ import socket
 import subprocess
 import sys
 
-import hypothesis
-import nbformat
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-import explorer.__main__ as app
+import explorer.__main__ as command
 from tests import ROOT
 
 
@@ -31,17 +26,17 @@ from tests import ROOT
 def test_what_is_missing_is_named(
     arguments, message, media, backbone, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(app, "serve", lambda *_: pytest.fail("nothing to serve"))
+    monkeypatch.setattr(command, "serve", lambda *_: pytest.fail("nothing to serve"))
     (tmp_path / "empty").mkdir()
-    assert app.main(["--backbone", backbone, "--port", "0", *arguments]) == 1
+    assert command.main(["--backbone", backbone, "--port", "0", *arguments]) == 1
     said = capsys.readouterr().err
     assert said.startswith("error: ") and re.search(message, said), said
 
 
-@pytest.mark.parametrize("code", ["app.main(['--port', '0'])", "explorer.ask"])
+@pytest.mark.parametrize("code", ["sys.exit(main(['--port', '0']))", "explorer.ask"])
 def test_missing_packages_are_one_line(code):
     missing = "import sys; sys.modules.update(ipywidgets=None, anywidget=None); "
-    program = f"{missing}import explorer; from explorer import app; sys.exit({code})"
+    program = f"{missing}import explorer; from explorer.__main__ import main; {code}"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
     said = "ipywidgets, anywidget: not installed; run `pip install 'cross-modal-adapter[explorer]'`"
     assert run.returncode == 1 and run.stderr.splitlines()[-1].partition(": ")[2] == said
@@ -51,13 +46,13 @@ def test_missing_packages_are_one_line(code):
 def test_a_port_in_use_is_an_error_before_anything_is_embedded(media, monkeypatch, capsys):
     monkeypatch.setattr("explorer.open_galleries", lambda **_: pytest.fail("the port comes first"))
     with socket.socket() as taken:
-        taken.bind((app.HOST, 0))
+        taken.bind((command.HOST, 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert app.main(["--media", "pictures", "--port", str(port)]) == 1
+        assert command.main(["--media", "pictures", "--port", str(port)]) == 1
         assert f"error: port {port}: " in capsys.readouterr().err
     for port in ("99999", "-1"):
-        assert app.main(["--media", "pictures", "--port", port]) == 1
+        assert command.main(["--media", "pictures", "--port", port]) == 1
         said = capsys.readouterr().err
         assert said.startswith(f"error: port {port}: ") and said.count("\n") == 1
 
@@ -70,7 +65,9 @@ def test_ctrl_c_while_embedding_is_one_line_that_says_where_the_work_is(
 
     monkeypatch.setattr("cma.search.build.embed", stop)
     assert (
-        app.main(["--media", "pictures", "--backbone", backbone, "--port", "0", "--index", "kept"])
+        command.main(
+            ["--media", "pictures", "--backbone", backbone, "--port", "0", "--index", "kept"]
+        )
         == 130
     )
     assert (
@@ -83,48 +80,30 @@ def test_ctrl_c_while_embedding_is_one_line_that_says_where_the_work_is(
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_make_explore_takes_a_folder_with_a_blank_in_its_name():
     # make test calls this
-    command = ["make", "--no-print-directory", "-n", "explore", "MEDIA=my pictures"]
-    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    given = ["make", "--no-print-directory", "-n", "explore", "MEDIA=my pictures"]
+    run = subprocess.run(given, capture_output=True, text=True, cwd=ROOT)
     assert shlex.split(run.stdout.splitlines()[-1])[-2:] == ["--media", "my pictures"]
 
 
-def test_the_page_is_built_where_the_command_was_given(media, backbone, tmp_path, monkeypatch):
+def test_what_was_embedded_is_served(media, backbone, monkeypatch):
     served = []
-    monkeypatch.setattr(app, "serve", lambda *given: served.append(given))
-    monkeypatch.setenv(app.SETTINGS, "")  # restored afterwards
-    command = ["--media", "pictures", "--backbone", backbone, "--port", "0", "--no-browser"]
-    assert app.main(command) == 0
-    assert served[0][0] > 0 and served[0][1] is False
-    (cell,) = nbformat.read(app.NOTEBOOK, as_version=4).cells
-    nbformat.validate(nbformat.read(app.NOTEBOOK, as_version=4))
-    monkeypatch.chdir(tmp_path.parent)  # the kernel starts elsewhere
-    exec(cell.source, defined := {})
-    assert list(defined["shown"].galleries) == ["pictures"]
-
-
-@hypothesis.settings(max_examples=25)
-@given(
-    where=st.text(),
-    settings=st.dictionaries(st.text(), st.text() | st.lists(st.text()) | st.integers()),
-)
-def test_settings_reach_the_page_as_they_are(where, settings):
-    got, (cell,) = [], nbformat.read(app.NOTEBOOK, as_version=4).cells
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(os.environ, app.SETTINGS, json.dumps([where, settings]))
-        patch.setattr(os, "chdir", got.append)
-        patch.setattr("explorer.open_galleries", lambda **given: got.append(given) or {"one": None})
-        patch.setattr("explorer.Explorer", got.append)
-        exec(cell.source, {})
-    assert got == [where, settings, {"one": None}]
+    monkeypatch.setattr(command, "serve", lambda *given: served.append(given))
+    given = ["--media", "pictures", "--backbone", backbone, "--port", "0", "--no-browser"]
+    assert command.main(given) == 0
+    ((galleries, port, browser),) = served
+    assert list(galleries) == ["pictures"] and len(galleries["pictures"].index()) == 4
+    assert port > 0 and browser is False
 
 
 @pytest.mark.skipif(os.name != "posix", reason="files have no such modes here")
 def test_the_token_is_kept_for_its_owner_alone(tmp_path, monkeypatch):
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "new"))
-    token = app.kept_token()
+    token = command.kept_token()
     (path,) = (tmp_path / "new").iterdir()
-    assert len(token) == 48 and path.stat().st_mode & 0o777 == 0o600 and app.kept_token() == token
+    assert (
+        len(token) == 48 and path.stat().st_mode & 0o777 == 0o600 and command.kept_token() == token
+    )
     path.chmod(0o644)  # others may have read it
-    assert app.kept_token() != token and path.stat().st_mode & 0o777 == 0o600
-    path.write_text("")  # the disk was full: without a token, Voilà would serve the page to all
-    assert len(app.kept_token()) == 48
+    assert command.kept_token() != token and path.stat().st_mode & 0o777 == 0o600
+    path.write_text("")  # the disk was full: a token of no letters is none
+    assert len(command.kept_token()) == 48

@@ -7,20 +7,23 @@ import os
 import re
 import threading
 import time
+from pathlib import Path
 
+import av
 import pytest
 from PIL import Image
 
-import cma
 from cma import RetrievalModel
-from explorer import answers, widget
+from cma.media import video
+from explorer import answers, session
 from explorer.gallery import Gallery
-from explorer.widget import MOST_HITS, MOST_LISTED, MOST_THUMBS, STATIC, Explorer
+from explorer.session import MOST_HITS, MOST_LISTED, MOST_THUMBS, Session
+from explorer.widget import STATIC, Explorer
 from explorer.work import worker
 from tests.conftest import build_clip, build_processor
 from tests.toy_data import write_dataset
 from tests.toy_galleries import HOSTILE, write_hostile
-from tests.toy_media import halves, write_clip, write_picture
+from tests.toy_media import halves, write_clip, write_film, write_picture
 
 PATIENCE = 60  # seconds
 
@@ -28,16 +31,16 @@ PATIENCE = 60  # seconds
 class FrontEnd:
     """Stands in for the browser: it asks, waits for the answers, and keeps all that was sent."""
 
-    def __init__(self, explorer: Explorer, media: str) -> None:
-        self.explorer, self.media, self.id, self.sent = explorer, media, 0, []
-        explorer.send = lambda content, buffers=None: self.sent.append(
+    def __init__(self, session: Session, media: str) -> None:
+        self.session, self.media, self.id, self.sent = session, media, 0, []
+        session.send = lambda content, buffers=None: self.sent.append(
             (json.loads(json.dumps(content)), buffers)
         )
 
     def send(self, do: str, buffers=(), **wanted) -> int:
-        self.id += do in ("media", "search", "missed")
+        self.id += do in ("media", "search", "missed", "cost")
         wanted = {"do": do, "id": self.id, "media": self.media} | wanted
-        self.explorer.receive(self.explorer, wanted, [memoryview(content) for content in buffers])
+        self.session.receive(wanted, [memoryview(content) for content in buffers])
         return self.id
 
     def wait(self, *kinds: str, number: int) -> tuple[dict, list[bytes]]:
@@ -51,9 +54,17 @@ class FrontEnd:
         raise TimeoutError(f"no {kinds} among {[content for content, _ in self.sent]}")
 
     def search(
-        self, text="", adapters=(None, "a"), strength=1.0, kind="", folder="", like="", file=""
+        self,
+        text="",
+        adapters=(None, "a"),
+        strength=1.0,
+        kind="",
+        folder="",
+        like="",
+        file="",
+        **view,
     ) -> dict:
-        wanted = {"text": text, "like": like, "file": file, "kind": kind, "folder": folder}
+        wanted = {"text": text, "like": like, "file": file, "kind": kind, "folder": folder, **view}
         number = self.send("search", **wanted, adapters=list(adapters), strength=strength)
         return self.wait("hits", "error", number=number)[0]
 
@@ -64,7 +75,7 @@ class FrontEnd:
 
 @pytest.fixture
 def front(galleries):
-    return FrontEnd(Explorer(galleries, k=3), "pictures")
+    return FrontEnd(Session(galleries, k=3), "pictures")
 
 
 def files(answer) -> dict[str, list[str]]:
@@ -86,7 +97,7 @@ def test_it_needs_galleries_a_sensible_k_and_no_browser(galleries):
             ValueError, match=f"k={k}: expected at least one result and at most 200"
         ):
             Explorer(galleries, k=k)
-    shown = cma.Explorer(galleries, "a cat")
+    shown = Explorer(galleries, "a cat")
     assert shown._repr_mimebundle_()[0]["text/plain"].startswith(
         "a query box over pictures, clips: run the"
     )
@@ -129,7 +140,7 @@ def test_what_there_is_to_choose_from(front, galleries, tmp_path):
     write_clip(tmp_path / "b.mp4", 1)
     for number in range(MOST_LISTED + 5):
         (tmp_path / f"{number}.png").touch()
-    front.explorer.galleries["mine"] = Gallery(
+    front.session.galleries["mine"] = Gallery(
         RetrievalModel(build_clip(), build_processor()), tmp_path
     )
     mine, _ = front.ask("media", media="mine")
@@ -142,7 +153,7 @@ def test_what_there_is_to_choose_from(front, galleries, tmp_path):
     }
     assert files(front.search("a cat", adapters=[None], folder="in")) == {"zero-shot": ["in/a.png"]}
     gone = Gallery(RetrievalModel(build_clip(), build_processor()), tmp_path / "gone")
-    front.explorer.galleries["gone"] = gone
+    front.session.galleries["gone"] = gone
     error, _ = front.ask("media", media="gone")
     assert error["is"] == "error" and "no such folder" in error["text"]
 
@@ -167,29 +178,25 @@ def test_what_the_model_knows_is_said(front, galleries, name, said, tmp_path, mo
 def test_previews_are_small_pictures_and_at_most_so_many(front, galleries):
     front.search("a red cat")
     wanted = [["a", item] for item in range(14)] * 3
-    thumbs, contents = front.ask("thumbs", items=wanted, moving=False)
+    thumbs, contents = front.ask("thumbs", items=wanted)
     assert len(contents) == len(thumbs["problems"]) == MOST_THUMBS and set(thumbs["problems"]) == {
         ""
     }
     assert all(max(Image.open(io.BytesIO(content)).size) <= 256 for content in contents)
-    front.media = "clips"
-    front.search("a red boat")
-    _, (playing,) = front.ask("thumbs", items=[["a", 2]], moving=True)
-    assert Image.open(io.BytesIO(playing)).n_frames > 1
     front.sent.clear()
-    front.send("thumbs", id=-5, items=[["a", 2]], moving=False)  # of a search that is gone
-    front.ask("thumbs", items=[["a", 1]], moving=False)
+    front.send("thumbs", id=-5, items=[["a", 2]])  # of a search that is gone
+    front.ask("thumbs", items=[["a", 1]])
     assert [content["id"] for content, _ in front.sent] == [front.id]
 
 
 def test_a_file_that_changed_leaves_a_message_in_its_place(toy_clip, toy_processor, tmp_path):
     path = write_picture(tmp_path / "media" / "a.png", 1)
     front = FrontEnd(
-        Explorer({"mine": Gallery(RetrievalModel(toy_clip, toy_processor), path.parent)}), "mine"
+        Session({"mine": Gallery(RetrievalModel(toy_clip, toy_processor), path.parent)}), "mine"
     )
     front.search("a cat", adapters=[None])
     path.write_bytes(b"no picture")
-    thumbs, contents = front.ask("thumbs", items=[["zero-shot", 0]], moving=False)
+    thumbs, contents = front.ask("thumbs", items=[["zero-shot", 0]])
     assert contents == [b""] and "a.png: cannot be read as a picture" in thumbs["problems"][0]
     error, _ = front.ask("open", column="zero-shot", item=0)
     assert error["is"] == "error" and "a.png: cannot be read" in error["text"]
@@ -199,26 +206,26 @@ def test_a_file_that_changed_leaves_a_message_in_its_place(toy_clip, toy_process
 
 
 def test_a_file_that_may_not_be_opened_is_a_message_among_the_previews(front, monkeypatch):
-    def make(path, file):
+    def make(path, file, at):
         if path.name == closed:
             raise PermissionError(13, "Permission denied", str(path))
         return b"preview"
 
-    monkeypatch.setattr(widget.pictures, "thumbnail", make)
+    monkeypatch.setattr(session.pictures, "thumbnail", make)
     hits = front.search("a red cat")["columns"][0]["hits"]
     closed = hits[1]["file"].rpartition("/")[2]
     wanted = [["zero-shot", hit["item"]] for hit in hits]
-    thumbs, contents = front.ask("thumbs", items=wanted, moving=False)
+    thumbs, contents = front.ask("thumbs", items=wanted)
     assert contents == [b"preview", b"", b"preview"]
     assert thumbs["problems"][::2] == ["", ""] and "Permission denied" in thumbs["problems"][1]
 
 
 def test_the_last_few_searches_go_on_for_views_that_show_them(front):
     numbers = []
-    for text in ("a red cat", "a cat", "a boat", "a dog")[: widget.MOST_FOUND]:
+    for text in ("a red cat", "a cat", "a boat", "a dog")[: session.MOST_FOUND]:
         front.search(text)
         numbers.append(front.id)
-    index = front.explorer.galleries["pictures"].index()
+    index = front.session.galleries["pictures"].index()
     for number, text in zip(numbers, ("a red cat", "a cat"), strict=False):
         front.sent.clear()
         front.send("more", id=number, start=3)
@@ -231,7 +238,7 @@ def test_the_last_few_searches_go_on_for_views_that_show_them(front):
     front.send("more", start=3)
     front.wait("hits", number=front.id)
     assert {content["id"] for content, _ in front.sent if content["is"] != "progress"} == {front.id}
-    assert list(front.explorer._found) == [*numbers[1:], front.id], "no more than a few are kept"
+    assert list(front.session._found) == [*numbers[1:], front.id], "no more than a few are kept"
 
 
 def test_a_result_names_the_copies_that_it_stands_for(toy_clip, toy_processor, tmp_path):
@@ -240,7 +247,7 @@ def test_a_result_names_the_copies_that_it_stands_for(toy_clip, toy_processor, t
         original.resize((400 // number, 300 // number)).save(tmp_path / f"{number}.png")
     halves(33, (300, 220)).rotate(90).save(tmp_path / "other.png")
     gallery = Gallery(RetrievalModel(toy_clip, toy_processor), tmp_path)
-    front = FrontEnd(Explorer({"mine": gallery}), "mine")
+    front = FrontEnd(Session({"mine": gallery}), "mine")
     (column,) = front.search("a cat", adapters=[None])["columns"]
     alike = {hit["file"]: hit["alike"] for hit in column["hits"]}
     best = min(alike.keys() - {"other.png"})
@@ -294,7 +301,7 @@ def test_more_like_a_part_of_a_clip_is_like_that_part_alone(toy_clip, toy_proces
     gallery = Gallery(
         RetrievalModel(toy_clip, toy_processor), write_dataset(tmp_path, lines, {"kind": "video"})
     )
-    front = FrontEnd(Explorer({"parts": gallery}), "parts")
+    front = FrontEnd(Session({"parts": gallery}), "parts")
     assert sorted(files(front.search("a clip", adapters=[None]))["zero-shot"]) == ["part0", "part1"]
     for name in ("part0", "part1"):
         best, other = front.search(like=name, adapters=[None])["columns"][0]["hits"]
@@ -314,7 +321,7 @@ def test_more_like_one_of_two_whose_names_look_alike(toy_clip, toy_processor, tm
     except OSError:
         pytest.skip("this file system takes names of UTF-8 alone")
     front = FrontEnd(
-        Explorer({"mine": Gallery(RetrievalModel(toy_clip, toy_processor), tmp_path)}), "mine"
+        Session({"mine": Gallery(RetrievalModel(toy_clip, toy_processor), tmp_path)}), "mine"
     )
     hits = front.search("a cat", adapters=[None])["columns"][0]["hits"]
     assert sorted(hit["title"] for hit in hits) == ["B\ufffdr.png", "B\ufffdr.png", "bear.png"]
@@ -359,14 +366,14 @@ def test_files_that_cannot_ask_are_refused_in_one_line_and_the_last_query_stays(
 
 
 def test_a_file_may_not_be_too_large_and_few_are_kept(front, monkeypatch):
-    monkeypatch.setattr(widget, "MOST_MEGABYTES", 1)
+    monkeypatch.setattr(session, "MOST_MEGABYTES", 1)
     send_file(front, "large.png", [bytes(700_000)] * 2)
     assert front.sent[-1][0]["text"] == "large.png: more than 1 MB; choose a smaller file"
-    for number in range(widget.MOST_FILES + 3):
+    for number in range(session.MOST_FILES + 3):
         send_file(front, f"{number}.png", [b"1"])
-    kept = front.explorer._files
-    assert not front.explorer._parts, "a file that has arrived is on the disk alone"
-    assert len(kept) == widget.MOST_FILES and list(kept)[-1] == f"{number}.png"
+    kept = front.session._files
+    assert not front.session._parts, "a file that has arrived is on the disk alone"
+    assert len(kept) == session.MOST_FILES and list(kept)[-1] == f"{number}.png"
     folders = [folder.name for folder, _ in kept.values()]
     assert len(set(folders)) == len(folders)
 
@@ -379,7 +386,6 @@ def test_queries_leave_nothing_behind(front):
             front.ask(
                 "thumbs",
                 items=[[column["label"], hit["item"]] for hit in column["hits"]],
-                moving=False,
             )
             front.sent.clear()
             front.send("more", start=3)
@@ -413,15 +419,14 @@ def test_what_clip_misses_is_what_an_adapter_finds(front, galleries):
 
 
 def test_every_refusal_is_one_line(front, monkeypatch):
-    assert front.search(" ")["text"] == "the query is blank; type a few words"
     assert "no adapter 'c'" in front.search("a cat", adapters=["c"])["text"]
-    monkeypatch.setattr(front.explorer.galleries["pictures"], "index", lambda *_: 1 / 0)
+    monkeypatch.setattr(front.session.galleries["pictures"], "index", lambda *_: 1 / 0)
     assert front.ask("media")[0]["text"] == "division by zero"
 
 
 def test_hostile_captions_and_names_are_sent_as_they_are(toy_clip, toy_processor, tmp_path):
     gallery = Gallery(RetrievalModel(toy_clip, toy_processor), write_hostile(tmp_path))
-    front = FrontEnd(Explorer({"<b>": gallery}), "<b>")
+    front = FrontEnd(Session({"<b>": gallery}), "<b>")
     hit = front.search(HOSTILE, adapters=[None])["columns"][0]["hits"][0]
     assert hit["title"] == HOSTILE and hit["file"].endswith("a'b\"c<i>&d.png") and hit["right"]
 
@@ -433,7 +438,7 @@ def test_a_search_is_cancelled_at_the_next_batch_and_what_is_embedded_is_kept(
         write_picture(tmp_path / "media" / f"{number}.png", number)
     model = RetrievalModel(toy_clip, toy_processor)
     front = FrontEnd(
-        Explorer({"mine": Gallery(model, tmp_path / "media", folder=tmp_path / "kept")}), "mine"
+        Session({"mine": Gallery(model, tmp_path / "media", folder=tmp_path / "kept")}), "mine"
     )
     embedded = []
 
@@ -473,3 +478,156 @@ def test_the_front_end_sets_texts_as_text_and_names_no_host():
     assert not re.search(
         r"innerHTML|insertAdjacentHTML|https?:", (STATIC / "explorer.js").read_text("utf-8")
     )
+
+
+def test_without_a_query_the_newest_are_listed_with_the_number_of_all(
+    toy_clip, toy_processor, tmp_path
+):
+    """By what the camera wrote, or when a file was last changed; of a year, a kind, a folder."""
+    when = {"old.png": 1_000_000_000, "in/new.png": 1_700_000_000, "clip.mp4": 1_600_000_000}
+    for number, (name, seconds) in enumerate(when.items()):
+        write = write_clip if name.endswith("mp4") else write_picture
+        os.utime(write(tmp_path / name, number), (seconds, seconds))
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[36867] = "2014:07:01 12:30:00"
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "taken.jpg", exif=exif)
+    gallery = Gallery(RetrievalModel(toy_clip, toy_processor), tmp_path)
+    front = FrontEnd(Session({"mine": gallery}), "mine")
+    media, _ = front.ask("media")
+    assert media["years"] == [2023, 2020, 2014, 2001]
+
+    def listed(**view):
+        (column,) = front.search(**view)["columns"]
+        assert column["newest"] and column["items"] == 4
+        assert column["ranked"] == len(column["hits"])
+        return [hit["file"] for hit in column["hits"]]
+
+    assert listed() == ["in/new.png", "clip.mp4", "taken.jpg", "old.png"]
+    assert listed(year="2014") == ["taken.jpg"] and listed(kind="video") == ["clip.mp4"]
+    assert listed(kind="image", folder="in") == ["in/new.png"]
+    by_likeness = files(front.search("a cat", adapters=[None]))["zero-shot"]
+    assert files(front.search("a cat", adapters=[None], order="date")) == {"zero-shot": listed()}
+    of_year = files(front.search("a cat", adapters=[None], year="2023"))
+    assert of_year == {"zero-shot": ["in/new.png"]}
+    named = front.search("old PNG", adapters=[None], names=True)["columns"][0]["hits"]
+    assert named[0]["file"] == "old.png" and [one["named"] for one in named] == [True, *[False] * 3]
+    likeness = files(front.search("old PNG", adapters=[None]))["zero-shot"]
+    assert [one["file"] for one in named[1:]] == [one for one in likeness if one != "old.png"]
+    assert sorted(by_likeness) == sorted(when) + ["taken.jpg"]
+
+
+def test_dates_that_are_read_late_are_announced(front, galleries, monkeypatch):
+    """On a file system that answers late nobody waits for them."""
+    late, taken = threading.Event(), session.facts.taken
+    monkeypatch.setattr(session.facts, "taken", lambda path: late.wait(PATIENCE) and taken(path))
+    monkeypatch.setattr(session, "DATED", 0.01)
+    monkeypatch.setattr(galleries["pictures"], "_dates", None)
+    front.ask("media")
+    assert len(front.search()["columns"][0]["hits"]) == 3
+    assert not [content for content, _ in front.sent if content["is"] == "dates"]
+    late.set()
+    until = time.monotonic() + PATIENCE
+    while not [one for one, _ in front.sent if one["is"] == "dates"]:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def film(toy_clip, toy_processor, tmp_path):
+    """A front end that has asked a film and its copy."""
+    write_film(tmp_path / "media" / "film.mp4", ["aac"])
+    gallery = Gallery(RetrievalModel(toy_clip, toy_processor), tmp_path / "media")
+    front = FrontEnd(Session({"mine": gallery}), "mine")
+    front.search("a red cat", adapters=[None])
+    return front
+
+
+def test_a_clip_is_shown_at_its_best_moment_and_that_part_plays(film, tmp_path):
+    index = film.session.galleries["mine"].index()
+    weights = index.frame_weights("a red cat", 0)
+    opened, _ = film.ask("open", column="zero-shot", item=0)
+    expected = video.frame_indices(80, len(weights))
+    assert opened["times"] == pytest.approx([one / 10 for one in expected], abs=0.2)
+    assert opened["at"] == opened["times"][int(weights.argmax())]
+    assert opened["facts"]["seconds"] == pytest.approx(8)
+    why, frames = film.ask("why", column="zero-shot", item=0)
+    assert why["times"] == opened["times"] and len(frames) == len(why["times"])
+    for form in ("mp4", "webm"):
+        clip, (content,) = film.ask("clip", column="zero-shot", item=0, at=7.0, form=form)
+        with av.open(io.BytesIO(content)) as part:
+            assert {stream.type for stream in part.streams} == {"video", "audio"}
+            assert part.duration / 1e6 == pytest.approx(6, abs=0.3)
+        assert clip["start"] == 2.0
+    film.sent.clear()
+    (tmp_path / "media" / "film.mp4").write_bytes(b"no clip")
+    error, _ = film.ask("clip", column="zero-shot", item=0, at=0.0, form="mp4")
+    assert error["is"] == "error" and "film.mp4: cannot be " in error["text"]
+
+
+def test_a_clip_that_nobody_watches_any_more_is_not_made(film, monkeypatch):
+    made, part = [], session.playing.part
+
+    def slow(*given):
+        film.send("stop")
+        made.append(part(*given))
+        return made[-1]
+
+    monkeypatch.setattr(session.playing, "part", slow)
+    film.sent.clear()
+    film.send("clip", column="zero-shot", item=0, at=0.0, form="mp4")
+    session.PLAYERS.submit(int).result(PATIENCE)
+    assert len(made) == 1 and not film.sent
+
+
+def test_files_are_copied_into_a_folder_and_never_over_another(front, galleries, tmp_path):
+    hits = front.search("a red cat")["columns"][0]["hits"]
+    items = [["zero-shot", hit["item"]] for hit in hits]
+    folder = tmp_path / "new" / "chosen"
+    first = Path(hits[0]["path"])
+    for _ in range(2):
+        copied, _ = front.ask("copy", items=items * 2, folder=str(folder))
+        assert (copied["count"], copied["into"]) == (3, str(folder))
+    names = sorted(path.name for path in folder.iterdir())
+    assert len(names) == 6 and f"{first.stem} (2){first.suffix}" in names
+    assert all((folder / Path(hit["path"]).name).read_bytes() for hit in hits)
+    assert (folder / first.name).read_bytes() == first.read_bytes()
+    for wrong in ("", "not/whole"):
+        error, _ = front.ask("copy", items=items, folder=wrong)
+        assert "expected the whole path of a folder" in error["text"]
+    (tmp_path / "file").touch()
+    assert front.ask("copy", items=items, folder=str(tmp_path / "file"))[0]["is"] == "error"
+    refused, _ = front.ask("reveal", column="zero-shot", item=0)
+    assert refused["text"] == "only the page of this computer shows files in their folders"
+
+
+def test_what_is_yet_to_be_embedded_is_told_with_the_time_it_takes(front, galleries):
+    front.search("a cat")
+    told, _ = front.ask("cost", adapters=[None, "a"], strength=1.0)
+    assert (told["frames"], told["seconds"]) == (0, 0)
+    told, _ = front.ask("cost", adapters=[None, "a", "b"], strength=0.125)
+    assert told["frames"] == 2 * 14 and 0 < told["seconds"] < 60
+
+
+def test_a_closed_session_forgets_all_and_sends_nothing(front):
+    front.search("a cat")
+    send_file(front, "x.png", [b"1"])
+    front.session.close()
+    front.sent.clear()
+    front.send("ping")
+    assert not front.sent and not front.session._found and not front.session._files
+
+
+def test_a_sentence_asks_with_a_picture_and_without_some_words(front, monkeypatch):
+    """What the index does with them is its own; here it is what it is given."""
+    given, ask = [], answers.ask
+
+    def asked(index, query, *chosen, **more):
+        given.append((query, more))
+        return ask(index, query, *chosen)
+
+    monkeypatch.setattr(answers, "ask", asked)
+    name = front.search("a red cat", adapters=[None])["columns"][0]["hits"][0]["file"]
+    front.search("a red -cat well-known -dog", adapters=[None], like=name)
+    (_, nothing), (query, more) = given
+    assert nothing == {} and query == "a red well-known"
+    assert more["without"] == ["cat", "dog"] and more["like"].media == name

@@ -1,0 +1,203 @@
+"""The page of the explorer: one process for all tabs, which serves this computer alone.
+
+Every address needs the token. A tab talks through a WebSocket with a `Session` of its own, which
+ends with the tab. Only files that were shown large in that tab are served.
+"""
+
+import asyncio
+import hmac
+import html
+import json
+import mimetypes
+import secrets
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from urllib.parse import urlsplit
+
+from tornado import httpserver, ioloop, netutil, web, websocket
+
+from .gallery import Gallery
+from .session import Session
+from .widget import STATIC
+
+HOST = "127.0.0.1"
+NAMES = ("127.0.0.1", "localhost")  # what the browser may call this computer
+MOST_BYTES = 4_000_000  # of a message
+ALIVE = 20  # seconds between two signs of life of a tab
+# what the page may load: nothing from other hosts
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; media-src 'self' blob:; connect-src 'self' ws://{host}; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+FILES = "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'; sandbox"
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Ask your pictures and clips</title><link rel="icon" href="data:,">
+<link rel="stylesheet" href="explorer.css?token={token}"></head>
+<body data-page="1"><script type="module" src="page.js?token={token}"></script></body></html>
+"""
+REFUSED = "open the address that `python -m explorer` printed: it contains the token of this page"
+
+
+def pack(content: dict, buffers: Sequence[bytes] | None = None) -> bytes:
+    """Return a message as bytes: the length of its JSON in four bytes, the JSON, the buffers."""
+    buffers = [bytes(one) for one in buffers or ()]
+    text = json.dumps({"content": content, "sizes": list(map(len, buffers))}).encode()
+    return b"".join([struct.pack(">I", len(text)), text, *buffers])
+
+
+def unpack(message: bytes) -> tuple[dict, list[memoryview]]:
+    """Return content and buffers of a message. Raises ValueError if it is none."""
+    view = memoryview(message)
+    if len(view) < 4:
+        raise ValueError("a message has at least four bytes")
+    (length,) = struct.unpack(">I", view[:4])
+    told = json.loads(bytes(view[4 : 4 + length]))
+    at, buffers = 4 + length, []
+    for size in told["sizes"]:
+        buffers.append(view[at : at + size])
+        at += size
+    return told["content"], buffers
+
+
+class Guarded(web.RequestHandler):
+    """Answers only who has the token and calls this computer by its own name."""
+
+    def set_default_headers(self) -> None:
+        self.set_header("Content-Security-Policy", POLICY.format(host=self.request.host))
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header("Referrer-Policy", "no-referrer")
+        self.set_header("Cache-Control", "no-store")
+
+    def prepare(self) -> None:
+        given = self.get_query_argument("token", "")
+        known = hmac.compare_digest(given.encode(), self.settings["token"].encode())
+        if not known or urlsplit(f"//{self.request.host}").hostname not in NAMES:
+            raise web.HTTPError(403)
+
+    def write_error(self, status_code: int, **_: object) -> None:
+        self.set_header("Content-Type", "text/plain; charset=utf-8")
+        self.finish(REFUSED if status_code == 403 else f"{status_code}: not here")
+
+
+class Nothing(Guarded):
+    """Any other address."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        raise web.HTTPError(404)
+
+
+class Start(Guarded):
+    """The page itself."""
+
+    def get(self) -> None:
+        self.finish(PAGE.format(token=html.escape(self.settings["token"], quote=True)))
+
+
+class Front(Guarded):
+    """The three files of the front end."""
+
+    def get(self, name: str) -> None:
+        self.set_header("Content-Type", mimetypes.guess_type(name)[0] or "text/plain")
+        self.finish((STATIC / name).read_bytes())
+
+
+class File(Guarded, web.StaticFileHandler):
+    """A file of a gallery that was shown large in a tab, or a range of its bytes."""
+
+    async def get(self, tab: str, number: str, include_body: bool = True) -> None:
+        session = self.application.tabs.get(tab)
+        if session is None or number not in session.opened:
+            raise web.HTTPError(404)
+        path = session.opened[number]
+        self.root = str(path.parent)
+        await super().get(path.name, include_body)
+
+    async def head(self, tab: str, number: str) -> None:
+        await self.get(tab, number, include_body=False)
+
+    def compute_etag(self) -> None:
+        """None: it would read the whole file."""
+
+    def get_content_type(self) -> str:
+        """What browsers show; anything else is only kept as a file."""
+        kind = mimetypes.guess_type(self.path)[0] or ""
+        shows = kind.startswith(("image/", "video/")) and "svg" not in kind
+        return kind if shows else "application/octet-stream"
+
+    def set_extra_headers(self, path: str) -> None:
+        self.set_header("Content-Security-Policy", FILES)
+        self.set_header("Cache-Control", "no-store")
+
+
+class Socket(Guarded, websocket.WebSocketHandler):
+    """One tab: messages in and out, until it is closed."""
+
+    def open(self) -> None:
+        loop = ioloop.IOLoop.current()
+
+        def send(content: dict, buffers: Sequence[bytes] | None = None) -> None:
+            loop.add_callback(self.deliver, pack(content, buffers))
+
+        self.tab = secrets.token_urlsafe(9)
+        self.session = Session(self.application.galleries, send=send, on_page=True)
+        self.application.tabs[self.tab] = self.session
+        send({"is": "setup", "setup": self.session.setup | {"tab": self.tab}})
+
+    def deliver(self, message: bytes) -> None:
+        """Send a message, unless the tab was closed meanwhile."""
+        try:
+            self.write_message(message, binary=True)
+        except websocket.WebSocketClosedError:
+            self.on_close()
+
+    def on_message(self, message: str | bytes) -> None:
+        try:
+            content, buffers = unpack(message)
+            self.session.receive(content, buffers)
+        except (KeyError, TypeError, ValueError):
+            self.close(1003, "no message of the explorer")
+
+    def on_close(self) -> None:
+        if session := self.application.tabs.pop(self.tab, None):
+            session.close()
+
+
+def application(galleries: Mapping[str, Gallery], token: str) -> web.Application:
+    """Return the page over these galleries, for who has the token."""
+    routes = [
+        (r"/", Start),
+        (r"/(explorer\.js|page\.js|explorer\.css)", Front),
+        (r"/file/([\w-]+)/(\w+)", File, {"path": ""}),
+        (r"/socket", Socket),
+    ]
+    made = web.Application(
+        routes,
+        token=token,
+        default_handler_class=Nothing,
+        log_function=lambda _: None,  # addresses contain the token
+        websocket_ping_interval=ALIVE,
+        websocket_max_message_size=MOST_BYTES,
+    )
+    made.tabs, made.galleries = {}, galleries
+    return made
+
+
+def run(galleries: Mapping[str, Gallery], port: int, token: str, ready: Callable[[], None]) -> None:
+    """Serve the page until Ctrl-C; `ready` is called once it answers. Raises OSError."""
+    made = application(galleries, token)
+
+    async def serve() -> None:
+        server = httpserver.HTTPServer(made)
+        server.add_sockets(netutil.bind_sockets(port, HOST))
+        ready()
+        await asyncio.Event().wait()
+
+    try:
+        asyncio.run(serve())
+    finally:
+        for session in made.tabs.values():
+            session.close()

@@ -16,13 +16,12 @@ from cma.metrics import RECALLS
 from cma.recipes import VARIANTS
 from cma.training import RunRecord
 
-from . import gains, published
-from . import tables as more
+from . import published
+from .gains import Findings
 from .rows import MethodRow
+from .tables import MADE, WAYS
 
 START, END = "<!-- results: python -m experiments report -->", "<!-- end of results -->"
-# columns
-TO_VISUAL, TO_TEXT = (f"{way} {' · '.join(RECALLS)}" for way in ("T2I / T2V", "I2T / V2T"))
 HOW = ("N", "epoch kept", "recipe", "seed", "seconds", "hardware", "commit")  # columns
 Group = list[RunRecord]  # runs that differ in their seed alone
 
@@ -39,8 +38,8 @@ def read_records(folder: Path | str) -> list[RunRecord]:
     if not folder.is_dir():
         hint = "expected one that holds run records, such as runs or results"
         raise FileNotFoundError(f"{folder}: no such folder; {hint}")
-    files = [file for file in folder.glob("*.json") if b'"metrics"' in file.read_bytes()]
-    records = [RunRecord.load(file) for file in sorted([*folder.glob("*/run.json"), *files])]
+    files = [*folder.glob("*/run.json"), *single_records(folder)]
+    records = [RunRecord.load(file) for file in sorted(files)]
     for file in sorted(folder.glob("methods/*.json")):
         of_seeds = read_json(file, MethodRow).records.values()
         records += [parse_json(json.dumps(record), RunRecord, str(file)) for record in of_seeds]
@@ -51,6 +50,11 @@ def read_records(folder: Path | str) -> list[RunRecord]:
     return sorted(
         kept.values(), key=lambda run: (run.dataset, order.get(run.method, len(order)), run.name)
     )
+
+
+def single_records(folder: Path) -> list[Path]:
+    """Return the files of a folder of results that hold the record of one run."""
+    return [file for file in folder.glob("*.json") if b'"metrics"' in file.read_bytes()]
 
 
 def by_seed(records: Sequence[RunRecord]) -> list[Group]:
@@ -100,8 +104,8 @@ def tables(
                 f"{record.folder}: {record.name}: no metrics of a run ({error!r})"
             ) from error
         how = "; ".join([f"{line['method']}: {line['trained']} trained", *(line[c] for c in HOW)])
-        cells = line[TO_VISUAL], line[TO_TEXT], how
-        ours.setdefault((record.dataset, record.method.lower()), []).append(cells)
+        recalls = (line[_column(way)] for way in WAYS)
+        ours.setdefault((record.dataset, record.method.lower()), []).append((*recalls, how))
     made = {"results": published.markdown(lines)}
     if rows:
         paper = [row for row in rows if row.method == published.PAPER]
@@ -131,8 +135,7 @@ def _line(group: Group) -> dict[str, str]:
         "dataset": record.dataset,
         "method": f"{record.method}{split}{how}",
         "trained": f"{record.trained_parameters:,}{share}",
-        TO_VISUAL: _recalls(group, "text_to_visual"),
-        TO_TEXT: _recalls(group, "visual_to_text"),
+        **{_column(way): _recalls(group, way) for way in WAYS},
         "N": f"{metrics['texts']:,} texts, {metrics['items']:,}{of_expected} items",
         "epoch kept": f"{epochs}, {record.label}" if record.selected_epoch else "–",
         "recipe": recipe_of(record),
@@ -141,6 +144,10 @@ def _line(group: Group) -> dict[str, str]:
         "hardware": ", ".join(dict.fromkeys(hardware)),
         "commit": ", ".join(dict.fromkeys(run.commit or "–" for run in group)),
     }
+
+
+def _column(way: str) -> str:
+    return f"{WAYS[way]} {' · '.join(RECALLS)}"
 
 
 def _recalls(group: Group, way: str) -> str:
@@ -177,16 +184,16 @@ def update(path: Path | str, texts: dict[str, str]) -> None:
     """Put each text between its markers in a file. Raises ValueError for no markers, or half of a
     pair.
     """
-    content, replaced = Path(path).read_text(encoding="utf-8"), 0
+    content = Path(path).read_text(encoding="utf-8")
+    replaced = 0
     for name, text in texts.items():
         start, end = markers(name)
-        before, *marked = re.split(f"({re.escape(start)}|{re.escape(end)})", content)
-        if not marked:
-            continue
-        if marked[::2] != [start, end]:
+        lines = content.count(start) + content.count(end)
+        new = f"{start}\n{text}\n{end}"
+        content, pairs = re.subn(f"(?s){start}.*?{end}", lambda _, new=new: new, content)
+        if lines != 2 * pairs or pairs > 1:
             raise ValueError(f"{path}: expected the line {start!r} once and {end!r} once after it")
-        content = f"{before}{start}\n{text}\n{end}{marked[-1]}"
-        replaced += 1
+        replaced += pairs
     if not replaced:
         raise ValueError(
             f"{path}: expected the line {START!r}, or that of another table; found none"
@@ -194,18 +201,13 @@ def update(path: Path | str, texts: dict[str, str]) -> None:
     write_whole(path, content)
 
 
-def found_in(folder: Path) -> dict[str, str]:
-    """Return the texts that are made of the rows, points and measurements in a folder."""
-    found = gains.Findings.read(folder)
-    return {
-        "summary": gains.summary(found),
-        "differences": gains.differences(found),
-        "further": more.further(found),
-        "curves": more.curves(found),
-        "parts": more.shared_out(folder),
-        "forgotten": more.forgotten(folder),
-        "repeated": more.repeated(found, folder),
-    }
+def pages_of(folder: Path) -> dict[str, str]:
+    """Return every text for the pages, by the name of its markers, from a folder of results."""
+    file = folder / published.FILE
+    theirs = published.read_published(file) if file.exists() else ()
+    found = Findings.read(folder)
+    made = tables(read_records(folder), theirs)
+    return made | {name: make(found) for name, make in MADE.items()}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -225,20 +227,16 @@ def run(options: argparse.Namespace) -> None:
 
     --readme puts the tables and README's sentences between the markers of files. --keep copies the
     records to a folder, except runs with settings in their names that are not their recipe's. The
-    tables for --readme are then made from that folder.
+    tables for --readme are then made from that folder. A table without a record says so.
     """
     records, folder = read_records(options.records), Path(options.records)
-    if not records:
-        raise ValueError(f"{options.records}: 0 finished runs found; train one first")
-    printed = tables(records)["results"]  # before anything is written
+    printed = [tables(records)["results"]]  # before anything is written
     if options.keep:
+        folder = options.keep
         for record in records:
             if "," not in record.name:
-                write_whole(options.keep / f"{record.name}.json", record.to_json())
-        records, folder = read_records(options.keep), options.keep
-    file = folder / published.FILE
-    made = tables(records, published.read_published(file) if file.exists() else ())
-    made |= found_in(folder)
+                write_whole(folder / f"{record.name}.json", record.to_json())
+    made = pages_of(folder)
     for path in options.readme:
         update(path, made)
-    print("\n\n".join([printed, *(made[name] for name in ("paper", "methods") if name in made)]))
+    print("\n\n".join([*printed, *(made[name] for name in ("paper", "methods") if name in made)]))

@@ -8,11 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from cma.files import read_json
-
 from .published import FULL, NOT_MEASURED, ZERO_SHOT, markdown
 from .published import PAPER as OURS
 from .rows import DIRECTIONS, NEAR, MethodRow, difference, holm, near_full, read_rows, share_of_gain
+from .world import kept_in
 
 BREAK = "<br>"  # a new line in a cell
 CLEAR = 0.05  # a difference is clear if its corrected p is below this
@@ -80,11 +79,10 @@ class Findings:
     @classmethod
     def read(cls, results: Path) -> Findings:
         """Read a folder of results. Raises ValueError that names a file that is not as expected."""
-        protocol, costs = (kept_in(results, name) for name in ("protocol.json", "costs.json"))
         tested = by_dataset(read_rows(results / "methods"))
-        planned = protocol.get("verdicts", {}).get("families", {})
-        points = read_points(results, tested)
-        return cls(results, tested, points, planned, costs.get("methods", {}))
+        planned = kept_in(results).get("verdicts", {}).get("families", {})
+        costs = kept_in(results, "costs.json").get("methods", {})
+        return cls(results, tested, read_points(results, tested), planned, costs)
 
     @cached_property
     def verdicts(self) -> dict[tuple[str, str, str], Verdict]:
@@ -113,12 +111,6 @@ class Findings:
     def verdict(self, dataset: str, method: str, way: str) -> Verdict:
         """One comparison; blank if it was not planned."""
         return self.verdicts.get((dataset, method, way), Verdict())
-
-
-def kept_in(results: Path, name: str) -> dict:
-    """Return what a JSON file in a folder of results holds; empty if it is not there."""
-    file = results / name
-    return read_json(file, dict) if file.exists() else {}
 
 
 def blank(of: Rows, method: str) -> str:

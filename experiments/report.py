@@ -20,8 +20,8 @@ from . import published
 from .gains import Findings
 from .rows import MethodRow
 from .tables import MADE, WAYS
+from .world import single_records
 
-START, END = "<!-- results: python -m experiments report -->", "<!-- end of results -->"
 HOW = ("N", "epoch kept", "recipe", "seed", "seconds", "hardware", "commit")  # columns
 Group = list[RunRecord]  # runs that differ in their seed alone
 
@@ -50,11 +50,6 @@ def read_records(folder: Path | str) -> list[RunRecord]:
     return sorted(
         kept.values(), key=lambda run: (run.dataset, order.get(run.method, len(order)), run.name)
     )
-
-
-def single_records(folder: Path) -> list[Path]:
-    """Return the files of a folder of results that hold the record of one run."""
-    return [file for file in folder.glob("*.json") if b'"metrics"' in file.read_bytes()]
 
 
 def by_seed(records: Sequence[RunRecord]) -> list[Group]:
@@ -177,7 +172,7 @@ def _other_settings(record: RunRecord) -> str:
 
 def markers(name: str) -> tuple[str, str]:
     """Return the lines before and after the text `name`, such as `summary` or `results`."""
-    return START.replace("results", name), END.replace("results", name)
+    return f"<!-- {name}: python -m experiments report -->", f"<!-- end of {name} -->"
 
 
 def update(path: Path | str, texts: dict[str, str]) -> None:
@@ -195,9 +190,7 @@ def update(path: Path | str, texts: dict[str, str]) -> None:
             raise ValueError(f"{path}: expected the line {start!r} once and {end!r} once after it")
         replaced += pairs
     if not replaced:
-        raise ValueError(
-            f"{path}: expected the line {START!r}, or that of another table; found none"
-        )
+        raise ValueError(f"{path}: expected the line {start!r}, or that of another table")
     write_whole(path, content)
 
 
@@ -210,15 +203,7 @@ def pages_of(folder: Path) -> dict[str, str]:
     return made | {name: make(found) for name, make in MADE.items()}
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `python -m experiments report`."""
-    parser.add_argument(
-        "records", nargs="?", default="runs", help="folder of records; default: runs"
-    )
-    parser.add_argument(
-        "--readme", nargs="+", default=[], help="files whose tables and summary are replaced"
-    )
-    parser.add_argument("--keep", type=Path, help="folder that gets each record as NAME.json")
+OPTIONS = {"records": "runs", "--readme": [], "--keep": None}
 
 
 def run(options: argparse.Namespace) -> None:

@@ -90,6 +90,11 @@ class MethodRow:
         """The row's name, such as `mini-flickr30k-full-fine-tuning`."""
         return f"{self.dataset}-{self.method.lower().replace(' ', '-')}"
 
+    @property
+    def finished(self) -> dict[str, str]:
+        """When each seed's run was finished."""
+        return {seed: run["finished"] for seed, run in self.records.items()}
+
     def path(self, folder: Path) -> Path:
         """Return the path of the row's file in `folder`."""
         return folder / f"{self.name}.json"
@@ -180,6 +185,11 @@ class MethodRow:
         """Return the item of each query: [T] or [V]."""
         owner = np.array(self.text_to_item)
         return owner if direction == "text_to_visual" else np.arange(owner.max() + 1)
+
+
+def neighbours(rate: float) -> list[float]:
+    """Return a rate between the next ones of `GRID` below and above."""
+    return [max(one for one in GRID if one < rate), rate, min(one for one in GRID if one > rate)]
 
 
 def read_rows(folder: Path | str) -> list[MethodRow]:

@@ -4,7 +4,6 @@ parts, what is forgotten, and the second world. Each is made from the `Findings`
 
 from __future__ import annotations
 
-
 from . import forgetting, parts
 from .gains import (
     FIRST,
@@ -13,7 +12,6 @@ from .gains import (
     Findings,
     by_dataset,
     has_share,
-    kept_in,
     on_further,
     points_of,
     reached,
@@ -24,6 +22,7 @@ from .gains import (
 from .published import ZERO_SHOT, markdown
 from .rows import DIRECTIONS, read_rows, recall
 from .study import FURTHER
+from .world import kept_in
 
 SECOND = "second-world"  # in the folder of results
 WAYS = dict(zip(DIRECTIONS, ("T2I / T2V", "I2T / V2T"), strict=True))  # names of columns

@@ -9,6 +9,8 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from cma.config import NO_EFFECT
 from cma.files import parse_json, read_json, write_whole
 from cma.methods import NAMES
@@ -22,7 +24,18 @@ from .rows import MethodRow
 from .tables import MADE, WAYS
 from .world import single_records
 
-HOW = ("N", "epoch kept", "recipe", "seed", "seconds", "hardware", "commit")  # columns
+HOW = (
+    "method",
+    "trained",
+    "N",
+    "epoch kept",
+    "recipe",
+    "seed",
+    "seconds",
+    "hardware",
+    "commit",
+)  # columns
+SAME = ("dataset", "method", "backbone", "adapter", "select_on")  # of runs in one line
 Group = list[RunRecord]  # runs that differ in their seed alone
 
 
@@ -56,15 +69,10 @@ def by_seed(records: Sequence[RunRecord]) -> list[Group]:
     """Group runs of one method on one dataset that differ only in their seed, in order."""
     groups: dict[str, Group] = {}
     for record in records:
-        settings = {
-            key: value for key, value in record.config.items() if key not in (*NO_EFFECT, "seed")
-        }
-        same = [
-            getattr(record, name)
-            for name in ("dataset", "method", "backbone", "adapter", "select_on")
-        ]
-        counts = [record.metrics.get(name) for name in ("split", "texts", "items")]
-        key = json.dumps([settings, same, counts, _other_settings(record)], sort_keys=True)
+        same = {name: getattr(record, name) for name in SAME}
+        same |= {key: record.metrics.get(key) for key in ("split", "texts", "items")}
+        settings = {k: v for k, v in record.config.items() if k not in (*NO_EFFECT, "seed")}
+        key = json.dumps([same, settings], sort_keys=True)
         groups.setdefault(key, []).append(record)
     return list(groups.values())
 
@@ -93,12 +101,13 @@ def tables(
     for group in by_seed(records):
         record = group[0]
         try:
-            lines.append(line := _line(group))
+            line = _line(group)
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{record.folder}: {record.name}: no metrics of a run ({error!r})"
             ) from error
-        how = "; ".join([f"{line['method']}: {line['trained']} trained", *(line[c] for c in HOW)])
+        lines.append(line)
+        how = "; ".join(line[column] for column in HOW)
         recalls = (line[_column(way)] for way in WAYS)
         ours.setdefault((record.dataset, record.method.lower()), []).append((*recalls, how))
     made = {"results": published.markdown(lines)}
@@ -116,9 +125,9 @@ def _line(group: Group) -> dict[str, str]:
     of_expected = f" of {expected:,}" if expected not in (None, metrics["items"]) else ""
     split = "" if metrics["split"] == "test" else f" on {metrics['split']}"
     others = _other_settings(record)
-    how = (f" ({others})" if others else "") + (
-        f" {record.label}" if record.select_on == "test" else ""
-    )
+    how = f" ({others})" if others else ""
+    if record.select_on == "test":
+        how += f" {record.label}"
     share = f" ({record.trained_percent:.2f} %)" if record.trained_parameters else ""
     epochs = ", ".join(str(run.selected_epoch) for run in group) + f" of {record.config['epochs']}"
     hardware = [
@@ -147,20 +156,17 @@ def _column(way: str) -> str:
 
 def _recalls(group: Group, way: str) -> str:
     """Return means, recalls with intervals: `23.7 [20.1, 27.3] · 45.0 [..] · 66.6 [..] (MdR 6)`."""
-    middle, mean = (
-        statistics.mean(run.metrics[way][key] for run in group) for key in ("MdR", "MnR")
-    )
+    names = (*RECALLS, "MdR", "MnR")
+    mean = {key: statistics.mean(run.metrics[way][key] for run in group) for key in names}
     parts = []
     for key in RECALLS:
         # None: no interval
         ends = [run.metrics.get("intervals", {}).get(way, {}).get(key) for run in group]
-        span = (
-            " [{:.1f}, {:.1f}]".format(*map(statistics.mean, zip(*ends, strict=True)))
-            if all(ends)
-            else ""
-        )
-        parts.append(f"{statistics.mean(run.metrics[way][key] for run in group):.1f}{span}")
-    return f"{' · '.join(parts)} (MdR {round(middle, 2):g}, MnR {mean:.1f})"
+        span = ""
+        if all(ends):
+            span = " [{:.1f}, {:.1f}]".format(*np.mean(ends, axis=0))
+        parts.append(f"{mean[key]:.1f}{span}")
+    return f"{' · '.join(parts)} (MdR {round(mean['MdR'], 2):g}, MnR {mean['MnR']:.1f})"
 
 
 def _other_settings(record: RunRecord) -> str:

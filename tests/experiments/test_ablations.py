@@ -7,12 +7,10 @@ from unittest import mock
 import pytest
 
 from cma import AdapterConfig, RetrievalModel
-from cma.training import loop
 from experiments.__main__ import main
 from experiments.ablations import GROUPS, OURS, Ablations, points, start
 from experiments.rows import Budget, MethodRow, read_rows
 from tests.conftest import build_clip
-from tests.experiments.conftest import stopped_after
 
 NAME = "default-adapter"
 OPTIONS = {"bottleneck_dim": 8, "shared_dim": 16}
@@ -73,17 +71,6 @@ def test_a_row_is_on_validation_and_read_back(ablations, seen):
     assert ablations.run(NAME, DEFAULT) == row and not seen
     with pytest.raises(ValueError, match=r"default-adapter\.json: its budget is .*or delete the"):
         ablations.run(NAME, DEFAULT | {"up_scale": 2.0})
-
-
-@pytest.mark.slow
-def test_a_stopped_point_goes_on(ablations, tmp_path):
-    whole = ablations.run(NAME, DEFAULT)
-    ablations.results = tmp_path / "again"
-    ablations.config = ablations.config.merge({"runs_dir": tmp_path / "other"})
-    with stopped_after(2, loop, "train_step"), pytest.raises(KeyboardInterrupt):
-        ablations.run(NAME, DEFAULT)
-    assert not ablations.row(NAME, DEFAULT).records
-    assert ablations.run(NAME, DEFAULT).ranks == whole.ranks
 
 
 @pytest.fixture

@@ -63,12 +63,8 @@ def test_what_was_measured_on_the_backbone_before_moves_and_no_table_has_it(resu
     assert freeze(results, "--retire") == 0
     first = results / world.FIRST
     assert len(read_rows(first / "methods")) == len(ROWS)
-    assert {file.name for file in results.iterdir()} == {
-        "README.md",
-        "costs.json",
-        PROTOCOL,
-        world.FIRST,
-    }
+    left = {file.name for file in results.iterdir()}
+    assert left == {"README.md", "costs.json", PROTOCOL, world.FIRST}
     assert (first / PROTOCOL).read_text() == before and (first / "one.json").exists()
     assert (first / "README.md").read_text().count(". ") == 1  # two sentences
     assert world.kept_in(results)["frozen"]["states"] == {}
@@ -76,7 +72,6 @@ def test_what_was_measured_on_the_backbone_before_moves_and_no_table_has_it(resu
     assert page.read_text().count(published.NONE) == len(names)
     assert capsys.readouterr().out.endswith(f"{published.NONE}\n")
     ROWS[0].save(results / "methods")
-    assert freeze(results, "--retire") == 1 and "methods: it is there; move" in (
-        capsys.readouterr().err
-    )
+    assert freeze(results, "--retire") == 1
+    assert "methods: it is there; move" in capsys.readouterr().err
     assert read_rows(results / "methods") == ROWS[:1]

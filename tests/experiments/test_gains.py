@@ -95,13 +95,9 @@ def test_the_points_of_the_curves_are_read_with_the_rows_that_they_leave_as_they
     better = row(OURS, 0.37)
     for one in ROWS:
         one.save(tmp_path / "methods")
-    parts = {
-        "data-1-16": [ROWS[1], ROWS[2], ROWS[4]],
-        "size-r2": [better, ROWS[4]],
-        "state-700": [ROWS[1], ROWS[2]],  # zero-shot of another backbone is another
-        "pooling-mean": ROWS[:3],
-        "my-notes": ROWS,
-    }
+    parts = {"data-1-16": [*ROWS[1:3], ROWS[4]], "size-r2": [better, ROWS[4]]}
+    parts |= {"pooling-mean": ROWS[:3], "my-notes": ROWS}
+    parts["state-700"] = ROWS[1:3]  # zero-shot of another backbone is another
     for part, rows in parts.items():
         for one in rows:
             one.save(tmp_path / "curves" / part)

@@ -18,7 +18,8 @@ PROTOCOL = "protocol.json"
 FIRST = "first-world"  # in the folder of results: what the backbone before this one gave
 WEIGHTS = "model.safetensors"
 # what was measured on a backbone, in a folder of results, besides the records of single runs
-MEASURED = ("methods", "curves", "ablations", "forgetting.json", "parts.json", "headroom.json")
+FOLDERS = ("methods", "curves", "ablations", "second-world")
+MEASURED = (*FOLDERS, "forgetting.json", "parts.json", "headroom.json")
 ABOUT_FIRST = """# The backbone before
 
 Records here are of the backbone before, with the protocol that was fixed for them. They stay for \
@@ -81,7 +82,8 @@ def run(options: argparse.Namespace) -> None:
     the first row: afterwards the tests compare what is there with what was written. With --retire,
     another backbone is in its place: what was measured on the one before moves to first-world/, and
     its states are no longer named. Then run `python -m experiments report results --readme
-    README.md results/README.md`: the tables say that nothing is measured yet.
+    README.md results/README.md` and `python notebooks/figures/gains.py`: the tables then say that
+    nothing is measured yet.
     """
     file = options.results / PROTOCOL
     protocol = read_json(file, dict)

@@ -72,7 +72,7 @@ def by_seed(records: Sequence[RunRecord]) -> list[Group]:
         same = {name: getattr(record, name) for name in SAME}
         same |= {key: record.metrics.get(key) for key in ("split", "texts", "items")}
         settings = {k: v for k, v in record.config.items() if k not in (*NO_EFFECT, "seed")}
-        key = json.dumps([same, settings], sort_keys=True)
+        key = json.dumps([same, settings, _other_settings(record)], sort_keys=True)
         groups.setdefault(key, []).append(record)
     return list(groups.values())
 

@@ -10,6 +10,7 @@ from cma.files import printable
 from data_prep.readers import expand_home
 
 from . import ablations, curves, forgetting, parts, pretraining, report, study, world
+from .options import ABOUT
 
 COMMANDS = {
     "study": study,
@@ -32,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, module in COMMANDS.items():
         text = module.run.__doc__
         command = commands.add_parser(name, help=text.splitlines()[0], description=text)
-        module.add_options(command)
+        for option, default in module.OPTIONS.items():
+            command.add_argument(option, default=default, **ABOUT[option])
         command.set_defaults(run=module.run)
     options = expand_home(parser.parse_args(arguments))
     try:

@@ -10,80 +10,63 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 
 import torch
 
 from cma import RetrievalModel, data, methods
-from cma.files import read_json
 from cma.training import NotFinite, encode, epoch_size, query_ranks, train
 
+from .options import GROUPS, LONG
 from .published import PAPER as OURS
-from .rows import MethodRow
-from .study import Study, add_run_options, study_of, world_of
-
-GROUPS = ("sharing", "where", "bottleneck", "init", "pooling")  # besides "default"
+from .rows import MethodRow, rates_of
+from .study import Study, no_rate, study_of, world_of
 
 
-@dataclass(frozen=True)
-class Point:
-    """One setting of the adapter that is trained and compared.
+def points(
+    model: RetrievalModel, dataset: data.RetrievalDataset, similarity: str
+) -> dict[str, dict]:
+    """Return every point for a backbone and a dataset, the default first and each only once.
 
-    `sites`: where the adapter acts, None for everywhere (2i: the attention of layer i, 2i + 1: its
-    MLP).
+    {"GROUP-NAME": what is trained}: the `options` of the adapter, the `similarity`, `up_scale`
+    (times the initial values of all up-projections; 0 starts at CLIP), and `sites`, where the
+    adapter acts, None for everywhere (2i: the attention of layer i, 2i + 1: its MLP).
     """
-
-    group: str
-    name: str
-    options: dict
-    similarity: str
-    up_scale: float = 1.0
-    sites: list[int] | None = None
-
-    @property
-    def definition(self) -> dict:
-        """What is trained and how, without the point's names. Points with equal definitions are the
-        same.
-        """
-        return {key: value for key, value in asdict(self).items() if key not in ("group", "name")}
-
-
-def points(model: RetrievalModel, dataset: data.RetrievalDataset, similarity: str) -> list[Point]:
-    """Return every point for a backbone and a dataset, the default first and each only once."""
-    usual, narrow = methods.options_of(OURS, dataset), min(model.widths.values())
-    made = [default := Point("default", "adapter", usual, similarity)]
-
-    def add(group: str, name: str, **changes: object) -> None:
-        point = replace(default, group=group, name=name, **changes)
-        if all(point.definition != earlier.definition for earlier in made):
-            made.append(point)
-
-    for d in [*(d for d in (0, 64) if d < narrow), narrow]:
-        add("sharing", f"d{d}", options=usual | {"shared_dim": d})
+    options = methods.options_of(OURS, dataset)
+    usual = {"options": options, "similarity": similarity, "up_scale": 1.0, "sites": None}
+    tried = {"default-adapter": {}}
+    narrow = min(model.widths.values())
+    for d in (0, min(64, narrow), narrow):
+        tried[f"sharing-d{d}"] = {"options": options | {"shared_dim": d}}
     end = 2 * max(model.layers.values())
-    where = {"attention": range(0, end, 2), "mlp": range(1, end, 2), "last-2": range(end - 4, end)}
-    # else sites differ
-    for name, sites in where.items() if len({*model.layers.values()}) == 1 else ():
-        add("where", name, sites=list(sites))
+    if end == 2 * min(model.layers.values()):  # else the towers' sites differ
+        tried["where-attention"] = {"sites": [*range(0, end, 2)]}
+        tried["where-mlp"] = {"sites": [*range(1, end, 2)]}
+        tried["where-last-2"] = {"sites": [*range(end - 4, end)]}
     for r in (2, 32):
-        add("bottleneck", f"r{r}", options=usual | {"bottleneck_dim": r})
-    for scale in (0.0, 10.0):  # times the initial values of all up-projections; 0 starts at CLIP
-        add("init", f"up-{scale:g}", up_scale=scale)
-    for pooling in ("mean_pooled", "text_conditioned") if dataset.kind == "video" else ():
-        add("pooling", pooling.replace("_", "-"), similarity=pooling)
+        tried[f"bottleneck-r{r}"] = {"options": options | {"bottleneck_dim": r}}
+    for scale in (0.0, 10.0):
+        tried[f"init-up-{scale:g}"] = {"up_scale": scale}
+    if dataset.kind == "video":
+        tried["pooling-mean-pooled"] = {"similarity": "mean_pooled"}
+        tried["pooling-text-conditioned"] = {"similarity": "text_conditioned"}
+    made = {}
+    for name, changes in tried.items():
+        if usual | changes not in made.values():
+            made[name] = usual | changes
     return made
 
 
-def start(adapters: torch.nn.Module, point: Point) -> None:
+def start(adapters: torch.nn.Module, up_scale: float, sites: list[int] | None) -> None:
     """Give the adapter the point's initial values; outside its `sites` it adds nothing and is not
     trained.
     """
     for name, parameter in adapters.named_parameters():
         if name.endswith(("up_weight", "shared_weight")):
-            parameter.data *= point.up_scale
-        if point.sites is not None and "down" not in name:
+            parameter.data *= up_scale
+        if sites is not None and "down" not in name:
             acts = torch.zeros(len(parameter), *[1] * (parameter.ndim - 1), device=parameter.device)
-            acts[point.sites] = 1
+            acts[sites] = 1
             parameter.data *= acts
             parameter.register_hook(lambda grad, acts=acts: grad * acts.to(grad))  # 0 elsewhere
 
@@ -93,42 +76,37 @@ class Ablations(Study):
     validation.
     """
 
-    def row(self, point: Point) -> MethodRow:
+    def row(self, name: str, point: dict) -> MethodRow:
         """Return the row of a point, from its file if there is one: one seed, with the ranks on
         validation.
 
-        Its `budget` also holds the point's definition. Raises ValueError as `MethodRow.kept`.
+        Its `budget` also holds what is trained. Raises ValueError as `MethodRow.kept`.
         """
-        budget = {
-            name: getattr(self.config, name) for name in ("epochs", "seed", "precision", "lr")
-        }
-        name, own = f"{point.group}-{point.name}", budget | point.definition
-        row = MethodRow(self.training.name, name, own, lr=self.config.lr)
+        budget = {key: getattr(self.config, key) for key in ("epochs", "seed", "precision", "lr")}
+        row = MethodRow(self.training.name, name, budget | point, lr=self.config.lr)
         row.world = world_of(self.folder)
         return row.kept(self.results, self.clip)
 
-    def run(self, point: Point) -> MethodRow:
+    def run(self, name: str, point: dict) -> MethodRow:
         """Train a point and save its row, unless that is done. Raises ValueError as `row` and
         `cma.train`.
         """
-        row = self.row(point)
+        row = self.row(name, point)
         if row.records:
             return row
-        own = {
-            "name": row.name,
-            "similarity": point.similarity,
-            "select_on": "last",
-            "report_on": "val",
-        }
-        config, validation = replace(self.config, **own), data.load(self.folder, "val")
-        seed, model = str(config.seed), RetrievalModel(self.clip, self.processor)
-        method = methods.attach(model, OURS, "method", config.seed, **point.options)
-        start(method, point)
+        own = {"name": row.name, "similarity": point["similarity"]}
+        config = replace(self.config, **own, select_on="last", report_on="val")
+        seed, sites = str(config.seed), point["sites"]
+        model = RetrievalModel(self.clip, self.processor)
+        method = methods.attach(model, OURS, "method", config.seed, **point["options"])
+        start(method, point["up_scale"], sites)
         try:
             record = train(model, self.training, config)
-            acting = 1 if point.sites is None else len(point.sites) / 2 / max(model.layers.values())
-            record.trained_parameters = round(acting * record.trained_parameters)
+            if sites is not None:
+                every = 2 * max(model.layers.values())
+                record.trained_parameters = round(record.trained_parameters * len(sites) / every)
             row.records[seed] = json.loads(record.to_json())
+            validation = data.load(self.folder, "val")
             embeddings = encode(model, validation, config)
             row.ranks[seed] = query_ranks(embeddings, validation, config)
             row.text_to_item = embeddings.text_to_item.tolist()
@@ -138,10 +116,11 @@ class Ablations(Study):
         return row
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `python -m experiments ablations`."""
-    add_run_options(parser, results="results/ablations", runs="runs/ablations")
-    parser.add_argument("--only", nargs="+", choices=GROUPS, default=GROUPS, help="default: all")
+OPTIONS = LONG | {
+    "--results": "results/ablations",
+    "--runs": "runs/ablations",
+    "--only": GROUPS,
+}
 
 
 def run(options: argparse.Namespace) -> None:
@@ -151,24 +130,24 @@ def run(options: argparse.Namespace) -> None:
     What is already done is not done again: start the command again after a stop, or to add hours.
     """
     ablations = study_of(options, Ablations)
-    training, model = ablations.training, RetrievalModel(ablations.clip, ablations.processor)
-    studied = MethodRow(training.name, OURS, {}).path(options.results.parent / "methods")
-    hint = f"; run `python -m experiments study {options.folder}` until it has chosen a rate"
-    rate, epochs = read_json(studied, MethodRow, hint).lr, ablations.budget.epochs
+    training, epochs = ablations.training, ablations.budget.epochs
+    rate = rates_of(options.results.parent / "methods", training.name).get(OURS)
     if rate is None:
-        raise ValueError(f"{studied}: no rate yet{hint}")
+        raise no_rate(ablations, OURS)
     ablations.config = replace(ablations.config, epochs=epochs, lr=rate)
-    chosen = points(model, training, ablations.config.similarity)
-    chosen = [point for point in chosen if point.group in ("default", *options.only)]
-    left = [point for point in chosen if not ablations.row(point).records]
+    model = RetrievalModel(ablations.clip, ablations.processor)
+    every = points(model, training, ablations.config.similarity)
+    groups = ("default", *options.only)
+    chosen = {name: point for name, point in every.items() if name.split("-")[0] in groups}
+    left = [name for name, point in chosen.items() if not ablations.row(name, point).records]
     steps = len(left) * epochs * epoch_size(training, ablations.config)[1]
     print(f"{len(chosen)} points: {len(left)} to train, {steps:,} steps", flush=True)
-    for number, point in enumerate(left, start=1):
+    for number, name in enumerate(left, start=1):
         if time.time() >= ablations.until:
             break
         try:
-            row = ablations.run(point)
+            row = ablations.run(name, chosen[name])
             said = f"R@1 {100 * row.hits('text_to_visual').mean():.1f} % on validation"
         except NotFinite as error:
             said = f"left out: {error}"
-        print(f"{number}/{len(left)} {point.group}-{point.name}: {said}", flush=True)
+        print(f"{number}/{len(left)} {name}: {said}", flush=True)

@@ -9,19 +9,19 @@ Its runs are evaluated after their last epoch. The unchanged point is the row of
 from __future__ import annotations
 
 import argparse
-import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from cma import RetrievalModel, data, load_backbone, methods
-from cma.files import read_json
 from cma.training import epoch_size
 
+from .options import LONG
 from .published import FULL
 from .published import PAPER as OURS
-from .rows import Budget, read_rows
-from .study import PROTOCOL, ZERO_SHOT, Study, add_run_options, neighbour, study_of
+from .rows import Budget, neighbours, rates_of
+from .study import ZERO_SHOT, Study, no_rate, study_of
+from .world import PROTOCOL, WEIGHTS, digest_of, kept_in, state_of
 
 LORA = "LoRA"
 METHODS = (ZERO_SHOT, OURS, LORA, FULL)
@@ -54,11 +54,9 @@ class PointStudy(Study):
         if method == ZERO_SHOT:
             return budget
         if method not in self.given:
-            hint = f"run `python -m experiments study {self.folder}` until it has one"
-            raise ValueError(f"{self.training.name}, {method}: its row has no rate yet; {hint}")
+            raise no_rate(self, method)
         rate = self.given[method]
-        near = [neighbour(rate, up=False), rate, neighbour(rate, up=True)]
-        return replace(budget, rates=near if self.tries else [rate])
+        return replace(budget, rates=neighbours(rate) if self.tries else [rate])
 
 
 def points(usual: Study, states: list[Path], rates: dict[str, float]) -> Iterator[PointStudy]:
@@ -67,36 +65,34 @@ def points(usual: Study, states: list[Path], rates: dict[str, float]) -> Iterato
     rates: those of the usual rows, by method. Raises ValueError for a state whose weights are not
     those that protocol.json names.
     """
-    whole = epoch_size(usual.training, usual.config)[1]  # steps per epoch
-    own = {name: getattr(usual, name) for name in ("processor", "folder", "until", "commits")}
+    own = {one.name: getattr(usual, one.name) for one in fields(usual)}
+    training = usual.training
+    whole = epoch_size(training, usual.config)[1]  # steps per epoch
 
-    def point(name: str, factor: float = 1, **changes: object) -> PointStudy:
-        runs = Path(usual.config.runs_dir, name)
-        config = usual.config.merge({"runs_dir": runs} | changes.pop("reading", {}))
-        share = changes.get("share", 1)
-        part = usual.training.subset(round(share * len(usual.training)))
-        length = epoch_size(part, config)[1]
+    def point(name: str, factor: float = 1, share: float = 1, **changes: object) -> PointStudy:
+        config = usual.config.merge({"runs_dir": Path(usual.config.runs_dir, name)})
+        length = epoch_size(training.subset(round(share * len(training))), config)[1]
         epochs = max(1, round(factor * usual.budget.epochs * whole / length))
-        made = own | {"clip": usual.clip, "config": config, "results": usual.results / name}
+        made = own | {"config": config, "results": usual.results / name, "share": share}
         made |= {"budget": replace(usual.budget, epochs=epochs), "choice": {"select_on": "last"}}
-        return PointStudy(**(made | {"given": rates} | changes))
+        return PointStudy(**made | {"given": rates} | changes)
 
     for folder in states:
-        check_state(folder, usual.results.parent / PROTOCOL)
+        check_state(folder, usual.results.parent)
         clip, processor = load_backbone(folder, device=usual.clip.device)
         clip.config.name_or_path = str(folder)  # as typed: records name no place on this machine
         yield point(f"state-{state_of(folder)}", clip=clip, processor=processor)
     trained = METHODS[1:]
-    for parts in (16, 4) if usual.training.kind == "image" else (4,):
+    for parts in (16, 4) if training.kind == "image" else (4,):
         yield point(f"data-1-{parts}", share=1 / parts, able=trained)
-    if usual.training.kind == "video":
-        yield point("pooling-mean", reading={"similarity": "mean_pooled"})
+    if training.kind == "video":
+        pooled = point("pooling-mean")
+        yield replace(pooled, config=pooled.config.merge({"similarity": "mean_pooled"}))
         return
     for factor in (0.5, 2.0):
         yield point(f"steps-{factor:g}", factor, tries=False, able=trained)
     for r in SIZES:
-        options = sizes(usual, r)
-        yield point(f"size-r{r}", options=options, able=(OURS, LORA))
+        yield point(f"size-r{r}", options=sizes(usual, r), able=(OURS, LORA))
 
 
 def sizes(usual: Study, r: int) -> dict[str, dict]:
@@ -115,35 +111,23 @@ def sizes(usual: Study, r: int) -> dict[str, dict]:
     return {OURS: {"bottleneck_dim": r}, LORA: {"rank": rank, "alpha": 2.0 * rank}}
 
 
-def state_of(folder: Path) -> str:
-    """The name of a state of the backbone: what follows the last dash, such as `700`."""
-    return folder.name.rpartition("-")[2]
-
-
-def check_state(folder: Path, protocol: Path) -> None:
+def check_state(folder: Path, results: Path) -> None:
     """Raise ValueError unless a state's weights are those that protocol.json names."""
-    frozen = read_json(protocol, dict).get("frozen", {}).get("states", {})
-    name, weights = state_of(folder), folder / "model.safetensors"
-    with weights.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    expected = frozen.get(name)
+    name, weights = state_of(folder), folder / WEIGHTS
+    found = digest_of(weights)
+    expected = kept_in(results).get("frozen", {}).get("states", {}).get(name, "none")
     if found != expected:
-        there = f"its digest is {found[:12]}, {protocol} has {expected and expected[:12]}"
+        there = f"its digest is {found[:12]}, {results / PROTOCOL} has {expected[:12]}"
         raise ValueError(f"{weights}: not the state {name!r} that was frozen: {there}")
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `python -m experiments curves`."""
-    add_run_options(parser, results="results/curves", runs="runs/curves")
-    parser.add_argument(
-        "--states", nargs="*", type=Path, default=[], help="folders such as OUT-700 of pretrain"
-    )
-    parser.add_argument(
-        "--points", nargs="+", metavar="NAME", help="such as data-1-16; default: all"
-    )
-    parser.add_argument(
-        "--methods", nargs="+", metavar="NAME", default=METHODS, help="default: all four"
-    )
+OPTIONS = LONG | {
+    "--methods": None,
+    "--results": "results/curves",
+    "--runs": "runs/curves",
+    "--states": [],
+    "--points": None,
+}
 
 
 def run(options: argparse.Namespace) -> None:
@@ -153,12 +137,11 @@ def run(options: argparse.Namespace) -> None:
     stop. The usual rows, in methods/ beside the folder of results, must have their rates.
     """
     usual = study_of(options)
-    own = [row for row in read_rows(options.results.parent / "methods") if row.lr is not None]
-    rates = {row.method: row.lr for row in own if row.dataset == usual.training.name}
+    rates = rates_of(options.results.parent / "methods", usual.training.name)
     studies = {study.results.name: study for study in points(usual, options.states, rates)}
     for name in options.points or studies:
         if name not in studies:
             raise ValueError(f"no point {name!r}: expected some of {', '.join(studies)}")
         print(f"{studies[name].results}:", flush=True)
         able = studies[name].able
-        studies[name].run_all([method for method in options.methods if method in able])
+        studies[name].run_all([m for m in options.methods or METHODS if m in able])

@@ -14,14 +14,12 @@ import json
 import shutil
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from cma import RetrievalModel, data, load_backbone, methods
-from cma.backbone import identity, known_by
 from cma.files import write_whole
 from cma.recipes import recipe
 from cma.training import hardware
@@ -31,9 +29,11 @@ from data_prep.mini.packages import PINS
 from data_prep.prepare import prepare
 
 from . import rows
+from .options import DATA, RESULTS
 from .pretraining import PretrainConfig, icons
 from .rows import MethodRow
 from .study import ZERO_SHOT, Study
+from .world import kept_in
 
 FILE = "forgetting.json"  # in the folder of results
 NAME = "pretraining-drawings"
@@ -54,13 +54,14 @@ def build_drawings(out: Path, workers: int = 2) -> None:
     if is_whole(dataset, NAME):
         print(f"{NAME}: already in {dataset}")
         return
-    pixels, rows = icons.build(workers)
+    pixels, drawings = icons.build(workers)
     shutil.rmtree(source, ignore_errors=True)
     source.mkdir(parents=True)
     entries = []
-    for row in choose(rows, EXPECTED.items):
-        drawing, name = rows[row], f"{rows[row].source}-{rows[row].name}"
-        on_white(Image.fromarray(pixels[row]), icons.SIZE).save(source / f"{name}.png")
+    for index in choose(drawings, EXPECTED.items):
+        drawing = drawings[index]
+        name = f"{drawing.source}-{drawing.name}"
+        on_white(Image.fromarray(pixels[index]), icons.SIZE).save(source / f"{name}.png")
         entries.append(Entry(name, f"{name}.png", drawing.captions, "test"))
     protocol = {"query": "caption", "visual_to_text": "captions"}
     files = [f"@iconify/json@{PINS['@iconify/json'].version}"]
@@ -102,10 +103,9 @@ def tested(study: Study, row: MethodRow, runs: dict[str, str]) -> MethodRow:
 
     Raises ValueError for a row of another backbone.
     """
-    here = known_by(identity(study.clip))
-    others = {known_by(run["backbone"]) for run in row.records.values()} - {here}
-    if others:
-        raise ValueError(f"{row.name}: its backbone is {min(others)}, not {here}")
+    other = row.other_backbone(study.clip)
+    if other:
+        raise ValueError(f"{row.name}: {other}")
     result = MethodRow(study.folder.name, row.method, {})
     for seed, name in runs.items():
         model = RetrievalModel(study.clip, study.processor)
@@ -120,25 +120,14 @@ def compared(after: MethodRow, before: MethodRow) -> dict:
     """Return {"R@1": {direction: [%, low, high]}, "difference": {direction: [points, low, high,
     p]}}.
     """
-    found = {"R@1": rows.recall, "difference": partial(rows.difference, other=before)}
-    return {
-        name: {
-            way: [round(value, 4) for value in of(after, direction=way)] for way in rows.DIRECTIONS
-        }
-        for name, of in found.items()
-    }
+    found = {"R@1": {}, "difference": {}}
+    for way in rows.DIRECTIONS:
+        found["R@1"][way] = np.round(rows.recall(after, way), 4).tolist()
+        found["difference"][way] = np.round(rows.difference(after, before, way), 4).tolist()
+    return found
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `python -m experiments forgetting`."""
-    parser.add_argument(
-        "--data", type=Path, default=Path("data"), help="has the drawings; default: data"
-    )
-    parser.add_argument("--results", type=Path, default=Path("results"), help="default: results")
-    parser.add_argument(
-        "--runs", default="runs/methods", help="has the adapters; default: runs/methods"
-    )
-    parser.add_argument("--workers", type=int, default=2, help="processes that draw; default: 2")
+OPTIONS = {"--data": DATA, "--results": RESULTS, "--runs": "runs/methods", "--workers": 2}
 
 
 def run(options: argparse.Namespace) -> None:
@@ -149,41 +138,34 @@ def run(options: argparse.Namespace) -> None:
     rows, in methods/, and gets forgetting.json. A row is tested if its adapters are in --runs, once
     for the same runs.
     """
-    if not (studied := rows.read_rows(options.results / "methods")):
-        raise ValueError(
-            f"{options.results}: no rows in methods/; `python -m experiments study` makes them"
-        )
+    place = options.results / "methods"
+    studied = rows.read_rows(place)
+    if not studied:
+        raise ValueError(f"{place}: no rows; `python -m experiments study` makes them")
     build_drawings(options.data, options.workers)
     folder, file = options.data / NAME, options.results / FILE
     config = recipe("mini-flickr30k").train_config().merge({"runs_dir": options.runs})
-    study = Study(
-        *load_backbone("mini"), folder, config, rows.Budget(), options.results / "methods"
-    )
+    study = Study(*load_backbone("mini"), folder, config, rows.Budget(), place)
     drawings = data.load(folder, "test")
     before = tested(study, MethodRow(drawings.name, ZERO_SHOT, {}), {"0": ""})
-    content = json.loads(file.read_text("utf-8")) if file.exists() else {"rows": {}}
+    content = {"rows": {}} | kept_in(options.results, FILE)
     content |= {"dataset": drawings.name, "items": len(drawings), "texts": len(drawings.captions)}
-    content |= {
-        "hardware": hardware(study.clip.device),
-        "R@1 of zero-shot": compared(before, before)["R@1"],
-    }
+    content["hardware"] = hardware(study.clip.device)
+    content["R@1 of zero-shot"] = compared(before, before)["R@1"]
     able = [name for name in methods.NAMES[1:] if not methods.why_not(name, drawings)]
     for row in studied:
-        ended = {seed: record["finished"] for seed, record in row.records.items()}
-        measured = content["rows"].get(row.name, {}).get("finished") == ended
+        measured = content["rows"].get(row.name, {}).get("finished") == row.finished
         if measured or not row.records or row.method not in able:
             continue
-        reported, rate = (
-            {seed: record["name"] for seed, record in row.records.items()},
-            gentlest(row),
-        )
+        reported = {seed: record["name"] for seed, record in row.records.items()}
+        rate = gentlest(row)
         half = {str(seed): f"{row.name}-lr{rate:g}-seed{seed}" for seed in row.budget["rate_seeds"]}
         try:
             found, again = (compared(tested(study, row, runs), before) for runs in (reported, half))
         except (FileNotFoundError, ValueError) as error:  # made elsewhere, or on another backbone
             print(f"{row.name}: left out: {error}", flush=True)
             continue
-        found |= {"finished": ended, "lr": row.lr, "gentlest": {"lr": rate} | again}
+        found |= {"finished": row.finished, "lr": row.lr, "gentlest": {"lr": rate} | again}
         print(row.name, json.dumps(found), flush=True)
         content["rows"][row.name] = found
         write_whole(file, json.dumps(content, indent=1) + "\n")

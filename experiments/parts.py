@@ -20,9 +20,10 @@ from data_prep.mini.describers import HABITS
 from data_prep.mini.other_describers import FREE_HABITS
 from data_prep.mini.world import RECORDS
 
+from .options import RESULTS
 from .published import FULL, ZERO_SHOT
 from .published import PAPER as OURS
-from .rows import MethodRow, difference, read_rows, share_of_gain
+from .rows import MethodRow, difference, rows_of, share_of_gain
 
 FILE = "parts.json"  # in the folder of results
 WAY = "text_to_visual"
@@ -60,30 +61,26 @@ def measured(
     found = {}
     for name, kept in parts_of(numbers, habits).items():
         ours, full, start = (limited(of[method], kept) for method in (OURS, FULL, ZERO_SHOT))
-        share = share_of_gain(ours, full, start, WAY)
-        points = difference(ours, full, WAY)[:3]
         found[name] = {
             "texts": int(kept.sum()),
-            "share": share and [round(value, 1) for value in share],
-            "points": [round(value, 2) for value in points],
+            "share": share_of_gain(ours, full, start, WAY),
+            "points": difference(ours, full, WAY)[:3],
         }
     return found
 
 
 def things_in(folder: Path) -> list[int]:
     """Return how many things each test picture shows, from the records beside its pictures."""
-    records = [record for _, record in read_jsonl(folder / "media" / RECORDS, dict)]
-    shown = [record["scene"] for record in records if record["split"] == "test"]
-    return [
-        len(scene["spots"]) if "spots" in scene else sum(g["count"] for g in scene["groups"])
-        for scene in shown
-    ]
+    shown = []
+    for _, record in read_jsonl(folder / "media" / RECORDS, dict):
+        scene = record["scene"]
+        if record["split"] == "test":
+            groups = [group["count"] for group in scene.get("groups", ())]
+            shown.append(sum(groups) or len(scene["spots"]))
+    return shown
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `python -m experiments parts`."""
-    parser.add_argument("folder", type=Path, help="a prepared dataset, such as data/mini-flickr30k")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="default: results")
+OPTIONS = {"folder": None, "--results": RESULTS}
 
 
 def run(options: argparse.Namespace) -> None:
@@ -93,23 +90,18 @@ def run(options: argparse.Namespace) -> None:
     folder of results.
     """
     name = data.load(options.folder, "test").name
-    rows = {
-        row.method: row for row in read_rows(options.results / "methods") if row.dataset == name
-    }
+    rows = rows_of(options.results / "methods", name)
     needed = (OURS, FULL, ZERO_SHOT)
-    if missing := [method for method in needed if method not in rows or not rows[method].ranks]:
+    missing = [method for method in needed if method not in rows or not rows[method].ranks]
+    if missing:
         raise ValueError(f"{options.results}: no finished row of {', '.join(missing)} on {name}")
-    content = {"rows": {}, "parts": {}}
-    for method in needed:
-        finished = {seed: run["finished"] for seed, run in rows[method].records.items()}
-        content["rows"][rows[method].name] = finished
+    content = {"rows": {rows[m].name: rows[m].finished for m in needed}, "parts": {}}
     for further, habits in SAYERS.items():
         of = {method: rows[method].on(further) if further else rows[method] for method in needed}
-        if None in of.values():
-            continue
-        folder = options.folder.with_name(of[OURS].dataset)
-        content["parts"][of[OURS].dataset] = measured(of, things_in(folder), habits)
-    write_whole(options.results / FILE, json.dumps(content, indent=1) + "\n")
-    for dataset, found in content["parts"].items():
-        for part, values in found.items():
-            print(f"{dataset}, {part}: share {values['share']}, points {values['points']}")
+        if None not in of.values():
+            dataset = of[OURS].dataset
+            shown = things_in(options.folder.with_name(dataset))
+            content["parts"][dataset] = measured(of, shown, habits)
+    file = options.results / FILE
+    write_whole(file, json.dumps(content, indent=1) + "\n")
+    print(f"{file}: {', '.join(content['parts'])}")

@@ -45,10 +45,7 @@ def pair_hits(similarity: Tensor) -> dict[str, np.ndarray]:
     first, second = pair[:, 0], pair[:, 1]
     text = (first[:, 0] > second[:, 0]) & (second[:, 1] > first[:, 1])
     image = (first[:, 0] > first[:, 1]) & (second[:, 1] > second[:, 0])
-    return {
-        name: hit.numpy()
-        for name, hit in (("text", text), ("image", image), ("group", text & image))
-    }
+    return {"text": text.numpy(), "image": image.numpy(), "group": (text & image).numpy()}
 
 
 def twin_hits(
@@ -93,12 +90,13 @@ def recall_by_describer(
 
     ranks [T], text to visual. Raises ValueError if an item does not have one caption of each habit.
     """
-    if len(ranks) % len(habits):
-        raise ValueError(f"{len(ranks)} captions: expected {len(habits)} of each item")
-    hits, owner = (np.asarray(of).reshape(-1, len(habits)) for of in (ranks, text_to_item))
-    if (owner != owner[:, :1]).any():
-        raise ValueError(f"expected {len(habits)} captions of each item, one after the other")
-    return {habit: _share(hits[:, number] <= k, owner[:, 0]) for number, habit in enumerate(habits)}
+    count = len(habits)
+    hits, owner = np.asarray(ranks) <= k, np.asarray(text_to_item)
+    first = owner[::count]  # of each item
+    if not np.array_equal(np.repeat(first, count), owner):
+        said = f"expected {count} of each item, one after the other"
+        raise ValueError(f"{len(ranks)} captions: {said}")
+    return {habit: _share(hits[at::count], first) for at, habit in enumerate(habits)}
 
 
 def shuffled(dataset: RetrievalDataset, seed: int = 0) -> RetrievalDataset:

@@ -15,17 +15,9 @@ PAPER, FULL, ZERO_SHOT = "cross-modal adapter", "full fine-tuning", "zero-shot"
 RECALLS = [f"{way}_r{k}" for way in ("t2v", "v2t") for k in (1, 5, 10)]
 NUMBERS = [*RECALLS, "t2v_mnr", "v2t_mnr", "mr", "parameters_m"]  # mean ranks, mR, millions trained
 WORDS = ["dataset", "method", "backbone", "source", "note"]
-COLUMNS = (
-    "dataset",
-    "method",
-    "theirs: trained",
-    "theirs: T2I / T2V R@1 · R@5 · R@10",
-    "theirs: I2T / V2T",
-    "source",
-    "ours: T2I / T2V R@1 · R@5 · R@10",
-    "ours: I2T / V2T",
-    "ours: how",
-)
+OF_RUN = ("ours: T2I / T2V R@1 · R@5 · R@10", "ours: I2T / V2T", "ours: how")  # columns
+NOT_MEASURED = "not measured yet"
+NONE = "Not measured yet: no run on this backbone that this table is made of has finished."
 NUMBER = re.compile(r"\d+(\.\d+)?(–\d+(\.\d+)?)?")  # or a range, if sources differ
 
 
@@ -62,7 +54,7 @@ def read_published(path: Path | str) -> list[PublishedRow]:
             raise ValueError(f"{path}: expected the columns {', '.join([*WORDS, *NUMBERS])}")
         for row in reader:
             where = f"{path}:{reader.line_num}"
-            # neither too many cells nor too few
+            # None: too many cells, or too few
             whole = None not in row and None not in row.values()
             if not (whole and row["dataset"] and row["method"] and row["source"]):
                 raise ValueError(
@@ -73,9 +65,8 @@ def read_published(path: Path | str) -> list[PublishedRow]:
                     raise ValueError(
                         f"{where}: {name}: expected a number or nothing, found {row[name]!r}"
                     )
-            rows.append(
-                PublishedRow(*(row[w] for w in WORDS), {name: row[name] for name in NUMBERS})
-            )
+            numbers = {name: row.pop(name) for name in NUMBERS}
+            rows.append(PublishedRow(**row, numbers=numbers))
     return rows
 
 
@@ -90,25 +81,25 @@ def beside(
     """
     lines, last = [], {row.key: row for row in rows}
     for row in rows:
-        source = "; ".join(filter(None, [row.source, row.note]))
-        trained = f"{row.numbers['parameters_m']} M" if row.numbers["parameters_m"] else ""
-        theirs = [
-            row.dataset,
-            row.method,
-            trained,
-            _recalls(row, "t2v"),
-            _recalls(row, "v2t"),
-            source,
-        ]
-        beside_it = ours.get(row.key, []) if row is last[row.key] else []
-        lines += [[*theirs, *result] for result in beside_it or [("", "", "")]]
-    return markdown([dict(zip(COLUMNS, line, strict=True)) for line in lines])
+        millions = row.numbers["parameters_m"]
+        theirs = {
+            "dataset": row.dataset,
+            "method": row.method,
+            "theirs: trained": f"{millions} M" if millions else "",
+            "theirs: T2I / T2V R@1 · R@5 · R@10": _recalls(row, "t2v"),
+            "theirs: I2T / V2T": _recalls(row, "v2t"),
+            "source": "; ".join(filter(None, [row.source, row.note])),
+        }
+        results = ours.get(row.key) if row is last[row.key] else None
+        for result in results or [("", "", "")]:
+            lines.append(theirs | dict(zip(OF_RUN, result, strict=True)))
+    return markdown(lines)
 
 
 def markdown(lines: Sequence[dict[str, str]]) -> str:
     """Return a table in Markdown, of lines with the same columns."""
     if not lines:
-        return "No record yet."
+        return NONE
     cells = [list(lines[0]), ["---"] * len(lines[0]), *(line.values() for line in lines)]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 

@@ -9,6 +9,8 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from cma.config import NO_EFFECT
 from cma.files import parse_json, read_json, write_whole
 from cma.methods import NAMES
@@ -16,14 +18,24 @@ from cma.metrics import RECALLS
 from cma.recipes import VARIANTS
 from cma.training import RunRecord
 
-from . import gains, published
-from . import tables as more
+from . import published
+from .gains import Findings
 from .rows import MethodRow
+from .tables import MADE, WAYS
+from .world import single_records
 
-START, END = "<!-- results: python -m experiments report -->", "<!-- end of results -->"
-# columns
-TO_VISUAL, TO_TEXT = (f"{way} {' · '.join(RECALLS)}" for way in ("T2I / T2V", "I2T / V2T"))
-HOW = ("N", "epoch kept", "recipe", "seed", "seconds", "hardware", "commit")  # columns
+HOW = (
+    "method",
+    "trained",
+    "N",
+    "epoch kept",
+    "recipe",
+    "seed",
+    "seconds",
+    "hardware",
+    "commit",
+)  # columns
+SAME = ("dataset", "method", "backbone", "adapter", "select_on")  # of runs in one line
 Group = list[RunRecord]  # runs that differ in their seed alone
 
 
@@ -39,8 +51,8 @@ def read_records(folder: Path | str) -> list[RunRecord]:
     if not folder.is_dir():
         hint = "expected one that holds run records, such as runs or results"
         raise FileNotFoundError(f"{folder}: no such folder; {hint}")
-    files = [file for file in folder.glob("*.json") if b'"metrics"' in file.read_bytes()]
-    records = [RunRecord.load(file) for file in sorted([*folder.glob("*/run.json"), *files])]
+    files = [*folder.glob("*/run.json"), *single_records(folder)]
+    records = [RunRecord.load(file) for file in sorted(files)]
     for file in sorted(folder.glob("methods/*.json")):
         of_seeds = read_json(file, MethodRow).records.values()
         records += [parse_json(json.dumps(record), RunRecord, str(file)) for record in of_seeds]
@@ -57,15 +69,10 @@ def by_seed(records: Sequence[RunRecord]) -> list[Group]:
     """Group runs of one method on one dataset that differ only in their seed, in order."""
     groups: dict[str, Group] = {}
     for record in records:
-        settings = {
-            key: value for key, value in record.config.items() if key not in (*NO_EFFECT, "seed")
-        }
-        same = [
-            getattr(record, name)
-            for name in ("dataset", "method", "backbone", "adapter", "select_on")
-        ]
-        counts = [record.metrics.get(name) for name in ("split", "texts", "items")]
-        key = json.dumps([settings, same, counts, _other_settings(record)], sort_keys=True)
+        same = {name: getattr(record, name) for name in SAME}
+        same |= {key: record.metrics.get(key) for key in ("split", "texts", "items")}
+        settings = {k: v for k, v in record.config.items() if k not in (*NO_EFFECT, "seed")}
+        key = json.dumps([same, settings, _other_settings(record)], sort_keys=True)
         groups.setdefault(key, []).append(record)
     return list(groups.values())
 
@@ -94,14 +101,15 @@ def tables(
     for group in by_seed(records):
         record = group[0]
         try:
-            lines.append(line := _line(group))
+            line = _line(group)
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{record.folder}: {record.name}: no metrics of a run ({error!r})"
             ) from error
-        how = "; ".join([f"{line['method']}: {line['trained']} trained", *(line[c] for c in HOW)])
-        cells = line[TO_VISUAL], line[TO_TEXT], how
-        ours.setdefault((record.dataset, record.method.lower()), []).append(cells)
+        lines.append(line)
+        how = "; ".join(line[column] for column in HOW)
+        recalls = (line[_column(way)] for way in WAYS)
+        ours.setdefault((record.dataset, record.method.lower()), []).append((*recalls, how))
     made = {"results": published.markdown(lines)}
     if rows:
         paper = [row for row in rows if row.method == published.PAPER]
@@ -117,9 +125,9 @@ def _line(group: Group) -> dict[str, str]:
     of_expected = f" of {expected:,}" if expected not in (None, metrics["items"]) else ""
     split = "" if metrics["split"] == "test" else f" on {metrics['split']}"
     others = _other_settings(record)
-    how = (f" ({others})" if others else "") + (
-        f" {record.label}" if record.select_on == "test" else ""
-    )
+    how = f" ({others})" if others else ""
+    if record.select_on == "test":
+        how += f" {record.label}"
     share = f" ({record.trained_percent:.2f} %)" if record.trained_parameters else ""
     epochs = ", ".join(str(run.selected_epoch) for run in group) + f" of {record.config['epochs']}"
     hardware = [
@@ -131,8 +139,7 @@ def _line(group: Group) -> dict[str, str]:
         "dataset": record.dataset,
         "method": f"{record.method}{split}{how}",
         "trained": f"{record.trained_parameters:,}{share}",
-        TO_VISUAL: _recalls(group, "text_to_visual"),
-        TO_TEXT: _recalls(group, "visual_to_text"),
+        **{_column(way): _recalls(group, way) for way in WAYS},
         "N": f"{metrics['texts']:,} texts, {metrics['items']:,}{of_expected} items",
         "epoch kept": f"{epochs}, {record.label}" if record.selected_epoch else "–",
         "recipe": recipe_of(record),
@@ -143,22 +150,23 @@ def _line(group: Group) -> dict[str, str]:
     }
 
 
+def _column(way: str) -> str:
+    return f"{WAYS[way]} {' · '.join(RECALLS)}"
+
+
 def _recalls(group: Group, way: str) -> str:
     """Return means, recalls with intervals: `23.7 [20.1, 27.3] · 45.0 [..] · 66.6 [..] (MdR 6)`."""
-    middle, mean = (
-        statistics.mean(run.metrics[way][key] for run in group) for key in ("MdR", "MnR")
-    )
+    names = (*RECALLS, "MdR", "MnR")
+    mean = {key: statistics.mean(run.metrics[way][key] for run in group) for key in names}
     parts = []
     for key in RECALLS:
         # None: no interval
         ends = [run.metrics.get("intervals", {}).get(way, {}).get(key) for run in group]
-        span = (
-            " [{:.1f}, {:.1f}]".format(*map(statistics.mean, zip(*ends, strict=True)))
-            if all(ends)
-            else ""
-        )
-        parts.append(f"{statistics.mean(run.metrics[way][key] for run in group):.1f}{span}")
-    return f"{' · '.join(parts)} (MdR {round(middle, 2):g}, MnR {mean:.1f})"
+        span = ""
+        if all(ends):
+            span = " [{:.1f}, {:.1f}]".format(*np.mean(ends, axis=0))
+        parts.append(f"{mean[key]:.1f}{span}")
+    return f"{' · '.join(parts)} (MdR {round(mean['MdR'], 2):g}, MnR {mean['MnR']:.1f})"
 
 
 def _other_settings(record: RunRecord) -> str:
@@ -170,53 +178,38 @@ def _other_settings(record: RunRecord) -> str:
 
 def markers(name: str) -> tuple[str, str]:
     """Return the lines before and after the text `name`, such as `summary` or `results`."""
-    return START.replace("results", name), END.replace("results", name)
+    return f"<!-- {name}: python -m experiments report -->", f"<!-- end of {name} -->"
 
 
 def update(path: Path | str, texts: dict[str, str]) -> None:
     """Put each text between its markers in a file. Raises ValueError for no markers, or half of a
     pair.
     """
-    content, replaced = Path(path).read_text(encoding="utf-8"), 0
+    content = Path(path).read_text(encoding="utf-8")
+    replaced = 0
     for name, text in texts.items():
         start, end = markers(name)
-        before, *marked = re.split(f"({re.escape(start)}|{re.escape(end)})", content)
-        if not marked:
-            continue
-        if marked[::2] != [start, end]:
+        lines = content.count(start) + content.count(end)
+        new = f"{start}\n{text}\n{end}"
+        content, pairs = re.subn(f"(?s){start}.*?{end}", lambda _, new=new: new, content)
+        if lines != 2 * pairs or pairs > 1:
             raise ValueError(f"{path}: expected the line {start!r} once and {end!r} once after it")
-        content = f"{before}{start}\n{text}\n{end}{marked[-1]}"
-        replaced += 1
+        replaced += pairs
     if not replaced:
-        raise ValueError(
-            f"{path}: expected the line {START!r}, or that of another table; found none"
-        )
+        raise ValueError(f"{path}: expected the line {start!r}, or that of another table")
     write_whole(path, content)
 
 
-def found_in(folder: Path) -> dict[str, str]:
-    """Return the texts that are made of the rows, points and measurements in a folder."""
-    found = gains.Findings.read(folder)
-    return {
-        "summary": gains.summary(found),
-        "differences": gains.differences(found),
-        "further": more.further(found),
-        "curves": more.curves(found),
-        "parts": more.shared_out(folder),
-        "forgotten": more.forgotten(folder),
-        "repeated": more.repeated(found, folder),
-    }
+def pages_of(folder: Path) -> dict[str, str]:
+    """Return every text for the pages, by the name of its markers, from a folder of results."""
+    file = folder / published.FILE
+    theirs = published.read_published(file) if file.exists() else ()
+    found = Findings.read(folder)
+    made = tables(read_records(folder), theirs)
+    return made | {name: make(found) for name, make in MADE.items()}
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `python -m experiments report`."""
-    parser.add_argument(
-        "records", nargs="?", default="runs", help="folder of records; default: runs"
-    )
-    parser.add_argument(
-        "--readme", nargs="+", default=[], help="files whose tables and summary are replaced"
-    )
-    parser.add_argument("--keep", type=Path, help="folder that gets each record as NAME.json")
+OPTIONS = {"records": "runs", "--readme": [], "--keep": None}
 
 
 def run(options: argparse.Namespace) -> None:
@@ -225,20 +218,16 @@ def run(options: argparse.Namespace) -> None:
 
     --readme puts the tables and README's sentences between the markers of files. --keep copies the
     records to a folder, except runs with settings in their names that are not their recipe's. The
-    tables for --readme are then made from that folder.
+    tables for --readme are then made from that folder. A table without a record says so.
     """
     records, folder = read_records(options.records), Path(options.records)
-    if not records:
-        raise ValueError(f"{options.records}: 0 finished runs found; train one first")
-    printed = tables(records)["results"]  # before anything is written
+    printed = [tables(records)["results"]]  # before anything is written
     if options.keep:
+        folder = options.keep
         for record in records:
             if "," not in record.name:
-                write_whole(options.keep / f"{record.name}.json", record.to_json())
-        records, folder = read_records(options.keep), options.keep
-    file = folder / published.FILE
-    made = tables(records, published.read_published(file) if file.exists() else ())
-    made |= found_in(folder)
+                write_whole(folder / f"{record.name}.json", record.to_json())
+    made = pages_of(folder)
     for path in options.readme:
         update(path, made)
-    print("\n\n".join([printed, *(made[name] for name in ("paper", "methods") if name in made)]))
+    print("\n\n".join([*printed, *(made[name] for name in ("paper", "methods") if name in made)]))

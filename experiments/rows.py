@@ -90,6 +90,11 @@ class MethodRow:
         """The row's name, such as `mini-flickr30k-full-fine-tuning`."""
         return f"{self.dataset}-{self.method.lower().replace(' ', '-')}"
 
+    @property
+    def finished(self) -> dict[str, str]:
+        """When each seed's run was finished."""
+        return {seed: run["finished"] for seed, run in self.records.items()}
+
     def path(self, folder: Path) -> Path:
         """Return the path of the row's file in `folder`."""
         return folder / f"{self.name}.json"
@@ -102,24 +107,28 @@ class MethodRow:
         """
         path = self.path(folder)
         there = read_json(path, type(self)) if path.exists() else self
-        here = known_by(identity(clip))
         runs = there.records.values()
-        others = {there.backbone, *(known_by(run["backbone"]) for run in runs)} - {None, here}
         whole = [run for run in runs if not run.get("held_out_items")]
         seen = {run.get("data_digest", "") for run in whole} - {"", *data}
-        said = ""
-        if others:
-            said = f"its backbone is {min(others)}, not {here}"
-        elif there.world and self.world and there.world != self.world:
-            said = f"its world has the pixels {there.world[:12]}, not {self.world[:12]}"
-        elif data and seen:
-            said = "it was trained on other data"
-        elif there.budget != self.budget:
-            said = f"its budget is {there.budget}, not {self.budget}"
+        said = there.other_backbone(clip)
+        if there.world and self.world and there.world != self.world:
+            said = said or f"its world has the pixels {there.world[:12]}, not {self.world[:12]}"
+        if data and seen:
+            said = said or "it was trained on other data"
+        if there.budget != self.budget:
+            said = said or f"its budget is {there.budget}, not {self.budget}"
         if said:
             hint = "use other folders (--results, --runs), or delete the file"
             raise ValueError(f"{path}: {said}; {hint}")
+        here = known_by(identity(clip))
         return replace(there, backbone=here, world=self.world or there.world)
+
+    def other_backbone(self, clip: PreTrainedModel) -> str:
+        """Why the row is not of this backbone, in words; empty if it is."""
+        here = known_by(identity(clip))
+        there = {known_by(run["backbone"]) for run in self.records.values()}
+        others = there.union([self.backbone]) - {None, here}
+        return f"its backbone is {min(others)}, not {here}" if others else ""
 
     def marks(self) -> list[str]:
         """Why the row gets no verdict, in words; empty if it gets one.
@@ -178,11 +187,27 @@ class MethodRow:
         return owner if direction == "text_to_visual" else np.arange(owner.max() + 1)
 
 
+def neighbours(rate: float) -> list[float]:
+    """Return a rate between the next ones of `GRID` below and above."""
+    return [max(one for one in GRID if one < rate), rate, min(one for one in GRID if one > rate)]
+
+
 def read_rows(folder: Path | str) -> list[MethodRow]:
     """Read every row in a folder, in order of file names. Raises ValueError for a file that is not
     a row.
     """
     return [read_json(path, MethodRow) for path in sorted(Path(folder).glob("*.json"))]
+
+
+def rows_of(folder: Path | str, dataset: str) -> dict[str, MethodRow]:
+    """Read the rows of one dataset in a folder, by method. Raises as `read_rows`."""
+    return {row.method: row for row in read_rows(folder) if row.dataset == dataset}
+
+
+def rates_of(folder: Path | str, dataset: str) -> dict[str, float]:
+    """Read the rates that the rows of a dataset have chosen, by method. Raises as `read_rows`."""
+    rows = rows_of(folder, dataset)
+    return {method: row.lr for method, row in rows.items() if row.lr is not None}
 
 
 def recall(row: MethodRow, direction: str, k: int = 1) -> tuple[float, float, float]:
@@ -205,15 +230,14 @@ def drawn_means(name: str, hits: np.ndarray, owner: np.ndarray) -> np.ndarray:
     """Return draws like `drawn` for hits [seeds, Q]; `owner` [Q]: each query's item; `name` fixes
     seeds.
     """
-    return _drawn(name, hits.astype(bool).tobytes(), len(hits), owner.astype(np.int64).tobytes())
+    return _drawn(name, tuple(map(tuple, hits.tolist())), tuple(owner.tolist()))
 
 
-@lru_cache(maxsize=1024)  # a notebook compares one row with many others
-def _drawn(name: str, hits: bytes, seeds: int, owner: bytes) -> np.ndarray:
-    of_seeds = bootstrap_means(
-        np.frombuffer(hits, bool).reshape(seeds, -1), np.frombuffer(owner, np.int64)
-    )
-    chosen = np.random.default_rng(zlib.crc32(name.encode())).integers(seeds, size=of_seeds.shape)
+@lru_cache(maxsize=256)  # a notebook compares one row with many others
+def _drawn(name: str, hits: tuple[tuple[bool, ...], ...], owner: tuple[int, ...]) -> np.ndarray:
+    of_seeds = bootstrap_means(hits, owner)
+    random = np.random.default_rng(zlib.crc32(name.encode()))
+    chosen = random.integers(len(hits), size=of_seeds.shape)
     return 100 * np.take_along_axis(of_seeds, chosen, axis=0).mean(0)
 
 

@@ -27,30 +27,29 @@ import torch
 from transformers import CLIPModel, CLIPProcessor
 
 from cma import RetrievalModel, TrainConfig, data, load_backbone, methods, training
-from cma.files import read_json
 from cma.recipes import recipe
 from cma.training import (
     Embeddings,
     NotFinite,
     RunRecord,
     encode,
-    evaluate,
     evaluate_and_record,
     query_ranks,
     train,
 )
+from data_prep.mini.build import ORIGIN
 
-from .kept import keep_half, load_half
+from .options import LONG
 from .probes import twin_hits
 from .published import PAPER
-from .rows import GRID, Budget, MethodRow, read_rows
+from .rows import Budget, MethodRow, neighbours, rates_of
+from .world import PROTOCOL, kept_in
 
 ZERO_SHOT = methods.NAMES[0]
 EXTENSIONS = 2  # the most rates that are added beside the best one and its neighbours
 CHOICE = {"select_on": "val", "select_by": "mR"}
 # test sets that may be beside a dataset, as NAME-new
 FURTHER = ("new", "other", "whole", "moments", "twins")
-PROTOCOL = "protocol.json"
 FAILED = -math.inf  # the score of a rate at which training failed: below any recall
 
 AnyMethod = str | type[methods.Method]  # one of `cma.methods.NAMES`, or a class of your own
@@ -64,8 +63,7 @@ class Study:
     No run starts after `until` (as in `time.time()`); a run that has started is finished. `choice`:
     the settings that choose a run's epoch. `options`: those of a method that differ from its
     table's. `given`: rates that are not chosen, by method. `keep`: the method whose first reported
-    seed is kept in half precision beside its row, and measured from there. `commits`: whether git
-    commits each record.
+    seed is saved beside its row, as any adapter. `commits`: whether git commits each record.
     """
 
     clip: CLIPModel
@@ -121,14 +119,11 @@ class Study:
             if row.lr is None:
                 row.lr = self.choose_rate(row, method)
                 self.save(row)
-            for seed in self.budget_of(row.method).seeds:
-                if str(seed) in {*row.records, *row.lost}:
-                    continue
+            seeds = self.budget_of(row.method).seeds
+            for seed in (one for one in seeds if str(one) not in {*row.records, *row.lost}):
                 self._check_time()
                 try:
-                    self._train(
-                        row, method, row.lr, seed, epochs=self.budget.epochs, report_on="test"
-                    )
+                    self._train(row, method, row.lr, seed, self.budget.epochs, "test")
                 except NotFinite as error:
                     row.lost[str(seed)] = str(error)
                 self.save(row)
@@ -137,10 +132,8 @@ class Study:
     def save(self, row: MethodRow) -> None:
         """Save a row, and commit the folder of results if that is wanted."""
         row.save(self.results)
-        if self.commits:
-            git = ("git", "-C", str(self.results))
-            subprocess.run([*git, "add", "."], check=True)
-            subprocess.run([*git, "commit", "-qm", f"results: {row.name}", "."], check=True)
+        for words in (["add"], ["commit", "-qm", f"results: {row.name}"]) if self.commits else ():
+            subprocess.run(["git", *words, "."], check=True, cwd=self.results)
 
     def run_all(self, names: Sequence[str]) -> None:
         """Continue each method and print a line about it, also if it cannot be used on such a
@@ -151,9 +144,8 @@ class Study:
         reasons = {name: methods.why_not(name, items, precision) for name in names}
         for name, reason in reasons.items():
             if reason:
-                print(
-                    f"{name}: left out, because it cannot do {items.name} in {precision}: {reason}"
-                )
+                cannot = f"it cannot do {items.name} in {precision}: {reason}"
+                print(f"{name}: left out, because {cannot}")
                 continue
             row = self.run(name)
             rate = "" if row.lr is None else f", rate {row.lr:g}"
@@ -173,23 +165,20 @@ class Study:
         if len(rates) == 1:
             return rates[0]
         if budget.scan:
-            scanned = {rate: self._score(row, method, rate, 1) for rate in rates}
-            best = self._best(row, scanned)
-            rates = [neighbour(best, up=False), best, neighbour(best, up=True)]
-        scores = {rate: self._score(row, method, rate, budget.epochs) for rate in rates}
-        best = self._best(row, scores)
+            rates = neighbours(self._best(row, method, rates, 1))
+        best = self._best(row, method, rates, budget.epochs)
         for _ in range(EXTENSIONS if budget.scan else 0):
-            if best not in (min(scores), max(scores)):
-                break
-            new = neighbour(best, up=best == max(scores))
-            scores[new] = self._score(row, method, new, budget.epochs)
-            best = self._best(row, scores)
+            if best in (min(rates), max(rates)):
+                rates = sorted({*rates, *neighbours(best)})
+                best = self._best(row, method, rates, budget.epochs)
         return best
 
-    def _best(self, row: MethodRow, scores: dict[float, float]) -> float:
-        best = max(sorted(scores), key=scores.get)
+    def _best(self, row: MethodRow, method: AnyMethod, rates: list[float], epochs: int) -> float:
+        """Return the rate with the best score; of equally good ones, the smallest."""
+        scores = {rate: self._score(row, method, rate, epochs) for rate in sorted(rates)}
+        best = max(scores, key=scores.get)
         if scores[best] == FAILED:
-            tried = ", ".join(f"{rate:g}" for rate in sorted(scores))
+            tried = ", ".join(f"{rate:g}" for rate in scores)
             raise ValueError(f"{row.name}: no rate of {tried} could be trained")
         return best
 
@@ -208,8 +197,7 @@ class Study:
                 self._check_time()
                 entry = known | {"mR": None, "R@1": None}
                 try:
-                    record = self._train(row, method, rate, seed, epochs=epochs, report_on="val")
-                    recalls = record.metrics
+                    recalls = self._train(row, method, rate, seed, epochs, "val").metrics
                     entry |= {"mR": recalls["mR"], "R@1": recalls["text_to_visual"]["R@1"]}
                 except NotFinite as error:
                     print(f"{row.name}, rate {rate:g}, seed {seed}: {error}")
@@ -221,41 +209,37 @@ class Study:
         return statistics.mean(found)
 
     def _train(
-        self, row: MethodRow, method: AnyMethod, rate: float, seed: int, **own: object
+        self, row: MethodRow, method: AnyMethod, rate: float, seed: int, epochs: int, split: str
     ) -> RunRecord:
         """Train, or continue an earlier run; one that reports on test is entered in the row."""
         model = RetrievalModel(self.clip, self.processor)
         options = methods.options_of(method, self.training) | self.options.get(row.method, {})
         methods.attach(model, method, "method", seed, **options)
-        short = "" if own["epochs"] == self.budget.epochs else f"-epochs{own['epochs']}"
-        name = f"{row.name}-lr{rate:g}-seed{seed}{short}"
-        config = self.config.merge(self.choice | own | {"name": name, "lr": rate, "seed": seed})
+        short = "" if epochs == self.budget.epochs else f"-epochs{epochs}"
+        own = {"name": f"{row.name}-lr{rate:g}-seed{seed}{short}", "lr": rate, "seed": seed}
+        own |= {"epochs": epochs, "report_on": split}
+        config = self.config.merge(self.choice | own)
         try:
             record = train(model, self.items(seed), config)
-            if config.report_on == "test":
-                encoded = record.encoded
+            if split == "test":
+                self.enter(row, model, seed, record)
                 if row.method == self.keep and seed == self.budget_of(row.method).seeds[0]:
-                    place = self.results / row.name
-                    keep_half(model, "method", place)
-                    load_half(model, "kept", place)
-                    test = data.load(self.folder, "test")
-                    encoded = encode(model, test, config)
-                    record.metrics = evaluate(model, test, config, encoded=encoded)
-                row.records[str(seed)] = json.loads(record.to_json())
-                self.test(row, model, str(seed), encoded)
+                    model.save_adapter(self.results / row.name, "method", record)
         finally:
             model.set_adapter(None)
         return record
 
     def _zero_shot(self, row: MethodRow) -> None:
-        model, config = (
-            RetrievalModel(self.clip, self.processor),
-            replace(self.config, name=row.name),
-        )
-        record = evaluate_and_record(model, data.load(self.folder, "test"), config)
-        row.records["0"] = json.loads(record.to_json())
-        self.test(row, model, "0", record.encoded)
+        model = RetrievalModel(self.clip, self.processor)
+        test = data.load(self.folder, "test")
+        record = evaluate_and_record(model, test, replace(self.config, name=row.name))
+        self.enter(row, model, 0, record)
         self.save(row)
+
+    def enter(self, row: MethodRow, model: RetrievalModel, seed: int, record: RunRecord) -> None:
+        """Enter the record of a seed's run in a row, with its ranks."""
+        row.records[str(seed)] = json.loads(record.to_json())
+        self.test(row, model, str(seed), record.encoded)
 
     def test(
         self, row: MethodRow, model: RetrievalModel, seed: str, encoded: Embeddings | None
@@ -263,18 +247,17 @@ class Study:
         """Enter a seed's ranks of the right answers on test and further sets; `encoded`: test, if
         it is encoded.
         """
-        test = data.load(self.folder, "test")
-        encoded = encoded or encode(model, test, self.config)
+        test, config = data.load(self.folder, "test"), self.config
+        encoded = encoded or encode(model, test, config)
         row.text_to_item = encoded.text_to_item.tolist()
-        row.ranks[seed], row.further[seed] = query_ranks(encoded, test, self.config), {}
+        row.ranks[seed] = query_ranks(encoded, test, config)
+        row.further[seed] = {}
         for kind in FURTHER:
             place = self.folder.with_name(f"{self.folder.name}-{kind}")
             if (place / "dataset.json").exists():
-                test = data.load(place, "test")
                 told = twin_hits if kind == "twins" else query_ranks
-                row.further[seed][place.name] = told(
-                    encode(model, test, self.config), test, self.config
-                )
+                test = data.load(place, "test")
+                row.further[seed][place.name] = told(encode(model, test, config), test, config)
 
     def _check_time(self) -> None:
         if time.time() >= self.until:
@@ -287,56 +270,43 @@ class TimeIsOver(Exception):
 
 def world_of(folder: Path) -> str:
     """Return the digest of the pixels of an offline benchmark; empty for other datasets."""
-    file = folder / "media" / "origin.json"
-    return read_json(file, dict).get("pixels", "") if file.exists() else ""
+    return kept_in(folder / "media", ORIGIN).get("pixels", "")
 
 
 def budget_of(dataset: str, protocol: Path) -> Budget:
     """Return the budget for a dataset: that in the file `protocol`, or else the default."""
-    budgets = read_json(protocol, dict).get("budgets", {}) if protocol.exists() else {}
+    budgets = kept_in(protocol.parent, protocol.name).get("budgets", {})
     return Budget(**budgets.get(dataset, {}))
 
 
-def neighbour(rate: float, up: bool) -> float:
-    """Return the next rate of `GRID` above or below."""
-    return min(one for one in GRID if one > rate) if up else max(one for one in GRID if one < rate)
-
-
-def add_run_options(parser: argparse.ArgumentParser, results: str, runs: str) -> None:
-    """Add the options of a command that trains for hours and continues after a stop."""
-    parser.add_argument("folder", type=Path, help="a prepared dataset, such as data/mini-flickr30k")
-    parser.add_argument("--backbone", default="mini", help="default: mini")
-    parser.add_argument("--results", type=Path, default=Path(results), help=f"default: {results}")
-    parser.add_argument("--runs", default=runs, help=f"checkpoints; default: {runs}")
-    parser.add_argument(
-        "--hours", type=float, default=math.inf, help="begin no run after so many hours"
-    )
-    parser.add_argument("--precision", default="float32", help="of training; default: float32")
-    parser.add_argument("--commit", action="store_true", help="let git commit each record")
+def no_rate(study: Study, method: str) -> ValueError:
+    """The error that the row of a method has no rate, and what gives it one."""
+    hint = f"run `python -m experiments study {study.folder}` until it has one"
+    return ValueError(f"{study.training.name}, {method}: its row has no rate yet; {hint}")
 
 
 def study_of(options: argparse.Namespace, kind: type[Study] = Study) -> Study:
-    """Return the study for the options of `add_run_options`, with recipe and budget."""
-    until, dataset = time.time() + 3600 * options.hours, data.load(options.folder, "train")
+    """Return the study for the options of `LONG`, with recipe and budget."""
+    dataset = data.load(options.folder, "train")
     own = {"runs_dir": options.runs, "precision": options.precision}
-    config = recipe(dataset.recipe).train_config().merge(own)
-    clip, processor = load_backbone(
-        options.backbone, device="cuda" if torch.cuda.is_available() else "cpu"
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return kind(
+        *load_backbone(options.backbone, device=device),
+        options.folder,
+        recipe(dataset.recipe).train_config().merge(own),
+        budget_of(dataset.name, options.results.parent / PROTOCOL),
+        options.results,
+        time.time() + 3600 * options.hours,
+        commits=options.commit,
     )
-    budget = budget_of(dataset.name, options.results.parent / PROTOCOL)
-    where = (options.folder, config, budget, options.results, until)
-    return kind(clip, processor, *where, commits=options.commit)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `python -m experiments study`."""
-    add_run_options(parser, results="results/methods", runs="runs/methods")
-    parser.add_argument(
-        "--methods", nargs="+", metavar="NAME", default=methods.NAMES, help="default: all"
-    )
-    parser.add_argument(
-        "--rates-of", type=Path, metavar="ROWS", help="take the rates of another world's rows"
-    )
+OPTIONS = LONG | {
+    "--methods": None,
+    "--results": "results/methods",
+    "--runs": "runs/methods",
+    "--rates-of": None,
+}
 
 
 def run(options: argparse.Namespace) -> None:
@@ -347,7 +317,5 @@ def run(options: argparse.Namespace) -> None:
     study = study_of(options)
     study.keep = PAPER
     if options.rates_of:
-        rows = read_rows(options.rates_of)
-        own = [row for row in rows if row.dataset == study.training.name and row.lr is not None]
-        study.given = {row.method: row.lr for row in own}
-    study.run_all(options.methods)
+        study.given = rates_of(options.rates_of, study.training.name)
+    study.run_all(options.methods or methods.NAMES)

@@ -1,110 +1,116 @@
-"""Tables of `results/README.md` besides those of runs: further test sets, curves, parts, what is
-forgotten, and the second world.
+"""Tables of `results/README.md` besides those of runs: differences, further test sets, curves,
+parts, what is forgotten, and the second world. Each is made from the `Findings` of a folder.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from cma.files import read_json
-
 from . import forgetting, parts
 from .gains import (
+    FIRST,
     LORA,
-    NEEDED,
-    NOT_MEASURED,
     OURS,
-    WITHOUT,
-    ZERO_SHOT,
     Findings,
     by_dataset,
+    has_share,
     on_further,
     points_of,
-    share_and_points,
-    verdicts,
+    reached,
+    share_of,
+    summary,
     ways_of,
 )
-from .published import markdown
+from .published import ZERO_SHOT, markdown
 from .rows import DIRECTIONS, read_rows, recall
 from .study import FURTHER
+from .world import kept_in
 
 SECOND = "second-world"  # in the folder of results
-SETS = ("", "new", "other")  # "": test itself
+WAYS = dict(zip(DIRECTIONS, ("T2I / T2V", "I2T / V2T"), strict=True))  # names of columns
+
+
+def differences(found: Findings) -> str:
+    """The adapter minus each other method, in points of R@1, with Holm's p; a blank cell says
+    why.
+    """
+    lines = {}
+    for (dataset, method, way), verdict in found.verdicts.items():
+        if dataset in found.tested:
+            names = {"dataset": dataset, "the adapter minus": method}
+            line = lines.setdefault((dataset, method), names)
+            line[WAYS[way]] = verdict.blank or f"{points_of(verdict)}, p {verdict.p:.3f}"
+    return markdown([*lines.values()])
 
 
 def further(found: Findings) -> str:
     """R@1 of the methods of the first family on each further test set but the twins."""
     lines = []
     for of in found.tested.values():
-        chief = {method: of[method] for method in (*NEEDED, WITHOUT, LORA) if method in of}
+        chief = {method: of[method] for method in (OURS, ZERO_SHOT, *FIRST) if method in of}
         for name in FURTHER:
             for method, row in on_further(chief, name).items() if name != "twins" else ():
-                there, back = (
-                    "{:.1f} [{:.1f}, {:.1f}]".format(*recall(row, w)) for w in DIRECTIONS
-                )
-                cells = {"test set": row.dataset, "method": method}
-                lines.append(cells | {"T2I / T2V R@1": there, "I2T / V2T R@1": back})
+                line = {"test set": row.dataset, "method": method}
+                for way, words in WAYS.items():
+                    line[f"{words} R@1"] = "{:.1f} [{:.1f}, {:.1f}]".format(*recall(row, way))
+                lines.append(line)
     return markdown(lines)
 
 
 def curves(found: Findings) -> str:
     """Share of full fine-tuning's gain and points to it, of ours and LoRA, on three test sets."""
-    usual = {
-        f"{name}, as usual": of for name, of in found.tested.items() if of.keys() >= set(NEEDED)
-    }
+    usual = {f"{name}, as usual": of for name, of in found.tested.items() if has_share(of)}
     lines = []
-    for point, of in (usual | found.points).items() if found.points else ():
+    for point, of in (usual | found.points if found.points else {}).items():
+        sets = {"test": of} | {name: on_further(of, name) for name in ("new", "other")}
         for method in (OURS, LORA):
             line = {"training": point, "method": method}
-            for name in SETS:
-                there = on_further(of, name) if name else of
-                title = f"{name or 'test'}, text as the query"
-                whole = there.keys() >= {*NEEDED, method}
-                line[title] = (
-                    share_and_points(there, DIRECTIONS[0], method) if whole else NOT_MEASURED
-                )
+            for name, there in sets.items():
+                line[f"{name}, text as the query"] = reached(there, method=method)
             lines.append(line)
     return markdown(lines)
 
 
-def shared_out(results: Path) -> str:
+def shared_out(found: Findings) -> str:
     """The parts of the gain by describer and by number of things, from parts.json."""
-    file = results / parts.FILE
     lines = []
-    for dataset, found in (read_json(file, dict)["parts"] if file.exists() else {}).items():
-        for part, values in found.items():
-            share = values["share"]
-            said = "{:.0f} % [{:.0f}, {:.0f}]".format(*share) if share else "too little to gain"
-            points = points_of(values["points"])
-            line = {"test set": dataset, "part": part, "share of the gain": said}
-            lines.append(line | {"ours − full fine-tuning": points})
+    for dataset, of in kept_in(found.results, parts.FILE).get("parts", {}).items():
+        for part, values in of.items():
+            line = {"test set": dataset, "part": part, "share": share_of(values["share"])}
+            lines.append(line | {"ours − full fine-tuning": points_of(values["points"])})
     return markdown(lines)
 
 
-def forgotten(results: Path) -> str:
+def forgotten(found: Findings) -> str:
     """R@1 on the drawings of pre-training, minus that of zero-shot, from forgetting.json."""
-    file = results / forgetting.FILE
     lines = []
-    for name, entry in (read_json(file, dict)["rows"] if file.exists() else {}).items():
+    for name, entry in kept_in(found.results, forgetting.FILE).get("rows", {}).items():
         line = {"trained": name}
         for title, of in (("at its rate", entry), ("at the gentlest good rate", entry["gentlest"])):
-            both = [points_of(of["difference"][way]) for way in DIRECTIONS]
-            line[f"{title}: T2I · I2T"] = f"{of['lr']:g}: {both[0]} · {both[1]}"
+            both = " · ".join(points_of(of["difference"][way]) for way in DIRECTIONS)
+            line[f"{title}: T2I · I2T"] = f"{of['lr']:g}: {both}"
         lines.append(line)
     return markdown(lines)
 
 
-def repeated(found: Findings, results: Path) -> str:
+def repeated(found: Findings) -> str:
     """Which verdicts of the first family repeat in the second world."""
-    again = Findings(by_dataset(read_rows(results / SECOND / "methods")))
-    again.planned = {"first": found.planned.get("first", {})}
-    first, second, lines = verdicts(found), verdicts(again), []
-    for (name, method, way), verdict in second.items():
-        if name not in again.tested or method == ZERO_SHOT:
-            continue
-        before = first[name, method, way]
-        line = {"ours minus": method, "way": ways_of(again.tested[name])[way]}
-        for title, one in (("first world", before), ("second world", verdict)):
-            line[title] = one.blank or f"{points_of(one)}, {one.word}"
-        lines.append(line | {"repeats": "yes" if before.word == verdict.word else "no"})
+    tested = by_dataset(read_rows(found.results / SECOND / "methods"))
+    again = Findings(found.results, tested, planned={"first": found.planned.get("first", {})})
+    lines = []
+    for (name, method, way), second in again.verdicts.items():
+        if name in tested and method != ZERO_SHOT:
+            first = found.verdict(name, method, way)
+            line = {"ours minus": method, "way": ways_of(tested[name])[way]}
+            line |= {"first world": first.said, "second world": second.said}
+            lines.append(line | {"repeats": "yes" if first.word == second.word else "no"})
     return markdown(lines)
+
+
+MADE = {
+    "summary": summary,
+    "differences": differences,
+    "further": further,
+    "curves": curves,
+    "parts": shared_out,
+    "forgotten": forgotten,
+    "repeated": repeated,
+}

@@ -12,11 +12,20 @@ from cma.files import read_json, write_whole
 from data_prep.mini.build import BUILD, ORIGIN, READERS
 from data_prep.mini.things import LEXICON
 
-from .curves import state_of
-from .study import PROTOCOL
+from .options import DATA, RESULTS
 
+PROTOCOL = "protocol.json"
 FIRST = "first-world"  # in the folder of results: what the backbone before this one gave
 WEIGHTS = "model.safetensors"
+# what was measured on a backbone, in a folder of results, besides the records of single runs
+FOLDERS = ("methods", "curves", "ablations", "second-world")
+MEASURED = (*FOLDERS, "forgetting.json", "parts.json", "headroom.json")
+ABOUT_FIRST = """# The backbone before
+
+Records here are of the backbone before, with the protocol that was fixed for them. They stay for \
+those who want to see what changed; nothing of them stands in a table.
+"""
+OPTIONS = {"--data": DATA, "--results": RESULTS, "--states": [], "--retire": False}
 
 
 def digest_of(file: Path) -> str:
@@ -30,20 +39,51 @@ def revision(weights: str) -> str:
     return hashlib.sha256(bytes.fromhex(weights)).hexdigest()[:12]
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `python -m experiments freeze`."""
-    parser.add_argument("--data", type=Path, default=Path("data"), help="default: data")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="default: results")
-    parser.add_argument(
-        "--states", nargs="*", type=Path, default=[], help="folders such as OUT-700 of pretrain"
-    )
+def state_of(folder: Path) -> str:
+    """The name of a state of the backbone: what follows the last dash, such as `700`."""
+    return folder.name.rpartition("-")[2]
+
+
+def kept_in(results: Path, name: str = PROTOCOL) -> dict:
+    """Return what a JSON file in a folder of results holds; empty if it is not there."""
+    file = results / name
+    return read_json(file, dict) if file.exists() else {}
+
+
+def single_records(folder: Path) -> list[Path]:
+    """Return the files of a folder of results that hold the record of one run."""
+    return [file for file in folder.glob("*.json") if b'"metrics"' in file.read_bytes()]
+
+
+def retire(results: Path) -> int:
+    """Move what was measured on the backbone before to `FIRST`; return how many files and folders.
+
+    The protocol is copied there, unless one is there. Raises ValueError, before anything is moved,
+    for a name that is there already.
+    """
+    first = results / FIRST
+    places = [results / name for name in MEASURED] + single_records(results)
+    moved = [place for place in places if place.exists()]
+    for place in moved:
+        if (first / place.name).exists():
+            raise ValueError(f"{first / place.name}: it is there; move it away, then do this again")
+    for name, text in (("README.md", ABOUT_FIRST), (PROTOCOL, (results / PROTOCOL).read_text())):
+        if not (first / name).exists():
+            write_whole(first / name, text)
+    for place in moved:
+        place.rename(first / place.name)
+    return len(moved)
 
 
 def run(options: argparse.Namespace) -> None:
     """Write the digests of the world, of the backbone and of its states into protocol.json.
 
     Pixels and weights are those of the files that the rows and the curves use. Run it once, before
-    the first row: afterwards the tests compare what is there with what was written.
+    the first row: afterwards the tests compare what is there with what was written. With --retire,
+    another backbone is in its place: what was measured on the one before moves to first-world/, and
+    its states are no longer named. Then run `python -m experiments report results --readme
+    README.md results/README.md` and `python notebooks/figures/gains.py`: the tables then say that
+    nothing is measured yet.
     """
     file = options.results / PROTOCOL
     protocol = read_json(file, dict)
@@ -53,12 +93,16 @@ def run(options: argparse.Namespace) -> None:
         if "pixels" in source:
             pixels[name] = source["pixels"]
     states = {state_of(folder): digest_of(folder / WEIGHTS) for folder in options.states}
+    if options.retire:
+        print(f"{options.results / FIRST}: {retire(options.results)} files and folders moved there")
+    elif not states:
+        states = protocol.get("frozen", {}).get("states", {})
     protocol["frozen"] = {
         "build": BUILD,
         "lexicon": digest_of(LEXICON),
         "pixels": pixels,
         "backbone": digest_of(MINI / WEIGHTS),
-        "states": states or protocol.get("frozen", {}).get("states", {}),
+        "states": states,
     }
     write_whole(file, json.dumps(protocol, indent=1, ensure_ascii=False) + "\n")
     print(f"{file}: {len(pixels)} worlds, the backbone and {len(states)} states")

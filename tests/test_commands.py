@@ -42,6 +42,8 @@ def test_the_pages_name_programs_and_targets_that_are_there():
 
 
 def test_readmes_figure_is_drawn_from_the_results(monkeypatch):
+    if not list(ROOT.glob("results/methods/*.json")):
+        pytest.skip("nothing is measured on this backbone yet")
     drawn = []
     monkeypatch.setattr(plots, "save", lambda figure, path: drawn.append((figure, path)))
     runpy.run_path(str(ROOT / "notebooks" / "figures" / "gains.py"), run_name="__main__")

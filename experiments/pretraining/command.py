@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,8 @@ from cma.recipes import recipe
 from cma.training import evaluate
 from data_prep.mini.things import read_things
 
+from ..options import DATA
+from ..world import digest_of
 from . import icons
 from .contrastive import PretrainConfig, branches, pretrain
 from .crowds import Crowds
@@ -63,25 +64,15 @@ def set_mean_norm(
     return before
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `python -m experiments pretrain`."""
-    parser.add_argument("--out", type=Path, required=True, help="folder that gets the CLIP")
-    parser.add_argument(
-        "--start", help="a CLIP whose training goes on, such as mini; default: random weights"
-    )
-    parser.add_argument(
-        "--config", default="{}", help="JSON of PretrainConfig, such as '{\"steps\": 50}'"
-    )
-    parser.add_argument(
-        "--runs", type=Path, default=Path("runs/mini_clip"), help="default: runs/mini_clip"
-    )
-    parser.add_argument(
-        "--data", type=Path, default=Path("data"), help=f"has {VALIDATION}; default: data"
-    )
-    parser.add_argument(
-        "--every", type=int, default=500, help="steps between two lines of the log; default: 500"
-    )
-    parser.add_argument("--workers", type=int, default=2, help="processes that draw; default: 2")
+OPTIONS = {
+    "--out": None,
+    "--start": None,
+    "--config": "{}",
+    "--runs": "runs/mini_clip",
+    "--data": DATA,
+    "--every": 500,
+    "--workers": 2,
+}
 
 
 def run(options: argparse.Namespace) -> None:
@@ -113,8 +104,7 @@ def run(options: argparse.Namespace) -> None:
             norms = ", ".join(f"{kind} {norm:.2f}" for kind, norm in before.items())
             print(f"mean norms of the embeddings: {norms}; scaled to {NORM:g}")
         export(clip, tokenizer, out)
-        with (out / "model.safetensors").open("rb") as file:
-            print(f"written to {out}, sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}")
+        print(f"written to {out}, sha256 {digest_of(out / 'model.safetensors')}")
 
     whole = options.runs / "training"
     train_and_save(config, whole, options.out)

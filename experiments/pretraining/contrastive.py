@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
@@ -204,11 +204,10 @@ def pretrain(
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
-        there, here = (
-            asdict(parse_json(state["config"], PretrainConfig, str(checkpoint))),
-            asdict(config),
-        )
-        if changed := [key for key in here if key not in SCHEDULE and here[key] != there[key]]:
+        there = parse_json(state["config"], PretrainConfig, str(checkpoint))
+        names = [one.name for one in fields(config) if one.name not in SCHEDULE]
+        changed = [name for name in names if getattr(there, name) != getattr(config, name)]
+        if changed:
             raise ValueError(
                 f"{checkpoint}: other settings ({', '.join(changed)}); delete it or use those"
             )
@@ -270,11 +269,8 @@ def pretrain(
         bar.set_postfix(loss=f"{loss.item():.3f}", rate=f"{rate:.1e}", refresh=False)
         last, branch = step + 1 == config.steps, step + 1 in branches(config)
         if last or (step + 1) % evaluate_every == 0:
-            entry = {
-                "step": step + 1,
-                "seconds": seconds + time.monotonic() - clock,
-                "loss": loss.item(),
-            }
+            now = seconds + time.monotonic() - clock
+            entry = {"step": step + 1, "seconds": now, "loss": loss.item()}
             log.append(entry | (evaluate(averaged.module, tokenizer) if evaluate else {}))
             tqdm.write(json.dumps(log[-1]))
         if last or branch or time.monotonic() - saved > 180:
@@ -282,14 +278,13 @@ def pretrain(
             state = {
                 "model": model.state_dict(),
                 "averaged": averaged.state_dict(),
-                "step": step + 1,
-            }
-            state |= {
                 "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+                "step": step + 1,
                 "log": log,
+                "seconds": seconds + saved - clock,
+                "config": json.dumps(asdict(config)),
             }
-            state |= {"seconds": seconds + saved - clock, "config": json.dumps(asdict(config))}
-            for file in [*([folder / f"step-{step + 1}.pt"] if branch else []), checkpoint]:
+            for file in [folder / f"step-{step + 1}.pt", checkpoint] if branch else [checkpoint]:
                 with replacing(file) as temporary:
                     torch.save(state, temporary)
     hook.remove()

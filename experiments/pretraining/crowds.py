@@ -19,58 +19,11 @@ from data_prep.mini.describers import Caption, capital
 from data_prep.mini.scenes import GROUNDS, Scene, draw_scene, ink_on, picture_of
 from data_prep.mini.things import Name, Thing
 
+from . import icons
 from .augmentation import develop, views
 
-# fox, egg · a fox and an egg · one fox and one egg · fox and egg
-FORMS = ("list", "and", "count", "plain")
-JOINTS = (" and ", " and ", ", ", " with ", " plus ", " & ")
-BEFORE = (
-    "an image with ",
-    "image of ",
-    "photo of ",
-    "drawing of ",
-    "a drawing: ",
-    "icon of ",
-    "clip art of ",
-    "vector of ",
-    "illustration with ",
-    "sticker: ",
-    "an emoji picture, ",
-    "cartoon with ",
-    "a small picture showing ",
-    "my ",
-    "new: ",
-)
-AFTER = (
-    " icons",
-    " clip art",
-    ", vector",
-    ", stock image",
-    " drawing",
-    ", flat design",
-    " png",
-    " for kids",
-    ", cute",
-    ", isolated",
-    " wallpaper",
-    ", free download",
-    " poster",
-    ", simple",
-    ".",
-)
-# What alt text calls a ground besides its colour.
-GROUND_NAMES = {
-    "sky": ("sky", "blue sky", "clouds", "cloudy sky"),
-    "grass": ("grass", "meadow", "lawn", "green grass"),
-    "sea": ("sea", "water", "ocean", "seaside"),
-    "snow": ("snow", "snowy day", "winter"),
-    "night": ("night", "stars", "dark", "night sky"),
-    "sand": ("sand", "desert", "beach"),
-}
-COLOUR_FORMS = ("{} background", "{} background", "{}", "{} wall", "{} paper", "{} backdrop")
-# before what is shown; the other forms stand behind it
-GROUND_FIRST = ("{}: ", "{} - ", "{} | ", "({}) ")
-GROUND_LAST = (" - {}", " | {}", " ({})", "; {}", " / {}")
+WORDS = icons.WORDS["captions"]
+GROUND_NAMES, COLOUR_FORMS = WORDS["grounds"], WORDS["colour_forms"]
 NAMED = 0.7  # how often a ground that is no plain colour is called by its name; else by its colour
 MONO = 0.35  # share of the drawings that are of one colour
 
@@ -104,7 +57,9 @@ class Crowds:
 
     def caption(self, scene: Scene, chance: random.Random) -> Caption:
         """Return a caption that lists what is there, in random order, sometimes with the ground."""
-        form, joint, parts, things = chance.choice(FORMS), chance.choice(JOINTS), [], []
+        form = chance.choice(WORDS["forms"])
+        joint = chance.choice(WORDS["joints"])
+        parts, things = [], []
         for group in chance.sample(scene.groups, len(scene.groups)):
             name: Name = chance.choice(self.names[group.code])
             numbered = form == "count"
@@ -119,7 +74,8 @@ class Crowds:
         if chance.random() < self.grounds:
             said, grounds = with_ground(said, scene.ground, chance)
         before, after = (
-            chance.choice(words) if chance.random() < 0.35 else "" for words in (BEFORE, AFTER)
+            chance.choice(words) if chance.random() < 0.35 else ""
+            for words in (WORDS["before"], WORDS["after"])
         )
         said = f"{before}{said}{after}"
         said = capital(said) if chance.random() < 0.3 else said
@@ -187,8 +143,8 @@ def with_ground(said: str, ground: str, chance: random.Random) -> tuple[str, fro
         word = chance.choice(COLOUR_FORMS).format(colour)
         grounds = frozenset(name for name in GROUNDS if GROUNDS[name].colour == colour)
     if chance.random() < 0.5:
-        return chance.choice(GROUND_FIRST).format(word) + said, grounds
-    return said + chance.choice(GROUND_LAST).format(word), grounds
+        return chance.choice(WORDS["ground_first"]).format(word) + said, grounds
+    return said + chance.choice(WORDS["ground_last"]).format(word), grounds
 
 
 def truths(captions: Sequence[Caption], scenes: Sequence[Scene]) -> Tensor:

@@ -10,6 +10,7 @@ artist that the bundled CLIP has never seen) must stay out.
 
 import json
 import re
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -26,75 +27,9 @@ from data_prep.mini.packages import PINS, cache_folder, fetch
 
 SIZE = 80  # pixels, rendered once; the views and scenes of training are drawn from it
 PART = 500  # drawings that a process renders at a time
-SETS = {
-    "emoji": ["twemoji", "noto", "noto-v1", "emojione", "fxemoji", "streamline-emojis"],
-    "colour": [
-        "streamline-color",
-        "streamline-plump-color",
-        "streamline-freehand-color",
-        "streamline-flex-color",
-        "streamline-sharp-color",
-        "streamline-ultimate-color",
-        "streamline-cyber-color",
-        "streamline-kameleon-color",
-        "streamline-stickies-color",
-        "fluent-color",
-        "icon-park",
-        "flat-color-icons",
-        "meteocons",
-        "marketeq",
-        "glyphs-poly",
-        "duo-icons",
-    ],
-    "mono": [
-        "emojione-monotone",
-        "game-icons",
-        "pinhead",
-        "temaki",
-        "maki",
-        "mdi",
-        "ph",
-        "fa7-solid",
-        "healthicons",
-        "mingcute",
-        "covid",
-        "roentgen",
-    ],
-}
-VENDORS = ("cldr", "emojibase", "github", "iamcal", "joypixels")  # whose shortcodes are captions
-ALLOWED_LICENCES = {"Apache-2.0", "MIT", "ISC", "CC0-1.0", "CC-BY-4.0", "CC-BY-3.0"}
-STYLE_WORDS = {
-    "outline",
-    "outlined",
-    "filled",
-    "fill",
-    "solid",
-    "bold",
-    "thin",
-    "light",
-    "regular",
-    "duotone",
-    "duo",
-    "flat",
-    "sharp",
-    "rounded",
-    "round",
-    "linear",
-    "line",
-    "twotone",
-    "alt",
-    "px",
-    "24px",
-    "16px",
-    "20px",
-    "32px",
-    "48px",
-    "negative",
-    "color",
-    "colour",
-    "freehand",
-    "plump",
-}
+WORDS = tomllib.loads(Path(__file__).with_name("words.toml").read_text("utf-8"))
+SETS = WORDS["icons"]["sets"]
+STYLE_WORDS = WORDS["icons"]["style_words"]
 
 
 @dataclass(frozen=True)
@@ -121,7 +56,7 @@ def emoji_wording() -> dict[str, Words]:
     tags.
     """
     wording = {}
-    for words in read_words(VENDORS):
+    for words in read_words(WORDS["icons"]["vendors"]):
         if not has_skin_tone(words.code):
             label = words.label.lower()
             shortcodes = dict.fromkeys(map(plain, words.shortcodes))
@@ -134,7 +69,7 @@ def emoji_wording() -> dict[str, Words]:
 
 def icon_phrase(name: str) -> str:
     """Return an icon's name without sizes and style words: `hot-dog-outline-24` → `hot dog`."""
-    words = [word for word in plain(name).split() if word not in STYLE_WORDS and not word.isdigit()]
+    words = [word for word in plain(name).split() if not (word in STYLE_WORDS or word.isdigit())]
     return " ".join(words)
 
 
@@ -148,13 +83,8 @@ def _emoji_index(wording: dict[str, Words]) -> dict[str, str]:
 
 def _emoji_of(name: str, index: dict[str, str]) -> str | None:
     joined = icon_phrase(name).replace(" ", "")
-    variants = [
-        plain(name).replace(" ", ""),
-        joined,
-        joined.removeprefix("flagfor"),
-        joined + "face",
-    ]
-    variants.append(joined.replace("flagfor", "flag"))
+    variants = [plain(name).replace(" ", ""), joined, joined.removeprefix("flagfor")]
+    variants += [f"{joined}face", joined.replace("flagfor", "flag")]
     return next((index[variant] for variant in variants if variant in index), None)
 
 
@@ -182,17 +112,16 @@ def drawings(name: str, icon_set: dict, group: str, wording: dict[str, Words]) -
 def choose() -> list[tuple[Path, list[Drawing]]]:
     """Choose what to draw: parts of at most `PART` drawings, each with the file of its icon set.
 
-    Raises ValueError if the licence of a set is not one of `ALLOWED_LICENCES`.
+    Raises ValueError if the licence of a set is not one of those in words.toml.
     """
     package = fetch("@iconify/json")
     licences = json.loads((package / "collections.json").read_text("utf-8"))
     wording, parts = emoji_wording(), []
     for group, source in ((group, source) for group, sources in SETS.items() for source in sources):
         licence = licences[source]["license"].get("spdx")
-        if licence not in ALLOWED_LICENCES:
-            raise ValueError(
-                f"{source}: licence {licence}, expected one of {sorted(ALLOWED_LICENCES)}"
-            )
+        if licence not in WORDS["icons"]["licences"]:
+            allowed = ", ".join(WORDS["icons"]["licences"])
+            raise ValueError(f"{source}: licence {licence}, expected one of {allowed}")
         path = package / "json" / f"{source}.json"
         found = list(drawings(source, json.loads(path.read_text("utf-8")), group, wording))
         parts += [(path, found[start : start + PART]) for start in range(0, len(found), PART)]

@@ -1,7 +1,7 @@
 """README's figure: what each method gains over zero-shot CLIP, from the rows and records in
 `results/`.
 
-    python notebooks/figures/gains.py    # writes gains.png beside this file, if there is a record
+    python notebooks/figures/gains.py    # writes gains.png beside this file; without a record, removes it
 
 A dataset without rows of the study shows one run of each method, with the interval of its own
 recall.
@@ -88,7 +88,10 @@ def gains(shown: dict[str, dict[str, Gains]]) -> Figure:
 
 if __name__ == "__main__":
     results = ROOT / "results"
-    if found := panels(rows.read_rows(results / "methods"), report.read_records(results)):
-        save(gains(found), Path(__file__).with_suffix(".png"))
+    picture = Path(__file__).with_suffix(".png")
+    found = panels(rows.read_rows(results / "methods"), report.read_records(results))
+    if found:
+        save(gains(found), picture)
     else:
-        print("no record yet: no figure")
+        picture.unlink(missing_ok=True)
+        print("nothing is measured yet: no figure")

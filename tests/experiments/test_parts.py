@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_prep.mini.describers import HABITS
-from experiments import parts, tables
+from experiments import gains, parts, tables
 from experiments.__main__ import main
 from experiments.published import FULL, PAPER, ZERO_SHOT
 from experiments.rows import MethodRow
@@ -46,7 +46,7 @@ def test_each_text_is_in_one_part_by_describer_and_one_by_number():
 
 def test_the_share_is_that_of_the_part():
     found = parts.measured(three(), NUMBERS, list(HABITS))
-    assert found["describer list"] == {"texts": ITEMS, "share": [100] * 3, "points": [0, 0, 0]}
+    assert found["describer list"] == {"texts": ITEMS, "share": (100,) * 3, "points": (0, 0, 0)}
     assert found["describer part"]["share"][0] == pytest.approx(20)
     assert found["describer part"]["points"][0] == pytest.approx(-80)
     assert found["1 thing"]["share"][0] == 100 and found["2 things"]["share"][0] == 20
@@ -71,7 +71,7 @@ def test_the_command_reads_what_the_pictures_show(tmp_path, capsys):
     assert main(words) == 0
     content = json.loads((tmp_path / parts.FILE).read_text())
     assert content["rows"]["toy-zero-shot"] == {"1": "now"}
-    assert content["parts"]["toy"] == parts.measured(three(), NUMBERS, list(HABITS))
-    table = tables.shared_out(tmp_path).splitlines()
-    assert table[2] == "| toy | describer list | 100 % [100, 100] | +0.0 [+0.0, +0.0] |"
-    assert tables.shared_out(tmp_path / "none") == "No record yet."
+    found = parts.measured(three(), NUMBERS, list(HABITS))
+    assert content["parts"]["toy"] == json.loads(json.dumps(found))
+    table = tables.shared_out(gains.Findings(tmp_path, {})).splitlines()
+    assert table[2] == "| toy | describer list | 100 % [100, 100] of the gain | +0.0 [+0.0, +0.0] |"

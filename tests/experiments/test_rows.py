@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from cma.metrics import bootstrap_interval
-from experiments.rows import MethodRow, difference, holm, read_rows, recall, share_of_gain
+from experiments.rows import (
+    DIRECTIONS,
+    MethodRow,
+    difference,
+    holm,
+    read_rows,
+    recall,
+    share_of_gain,
+)
 
 OWNER = [item for item in range(300) for _ in range(2)]
 
@@ -19,65 +27,64 @@ def row(method: str, chance: float, seeds: int = 3, shift: int = 0) -> MethodRow
     return MethodRow("toy", method, {}, ranks=ranks, text_to_item=OWNER)
 
 
+WAY, BACK = DIRECTIONS
+
+
 def test_recall_has_the_interval_of_the_metrics_whatever_the_number_of_seeds():
     one = row("a", 0.4, seeds=1)
     ranks = np.array(one.ranks["0"]["text_to_visual"])
-    value, low, high = recall(one, "text_to_visual")
+    value, low, high = recall(one, WAY)
     assert value == pytest.approx(100 * (ranks == 1).mean())
     expected = bootstrap_interval(ranks, np.array(OWNER), "R@1", samples=2000)
     assert (low, high) == pytest.approx(expected, abs=0.7)
     one.ranks |= {"1": one.ranks["0"], "2": one.ranks["0"]}  # seeds are not counted as more items
-    assert recall(one, "text_to_visual") == pytest.approx((value, low, high))
+    assert recall(one, WAY) == pytest.approx((value, low, high))
 
 
 def test_seeds_are_drawn_too():
     one = row("a", 0.4, seeds=1)
     # a lucky seed
     one.ranks["1"] = {way: [1] * len(ranks) for way, ranks in one.ranks["0"].items()}
-    value, low, high = recall(one, "text_to_visual")
+    value, low, high = recall(one, WAY)
     assert low < 45 and high == 100 and value == pytest.approx(70, abs=4)
 
 
 def test_a_share_of_the_gain_and_none_of_a_small_one():
     start, full, ours = row("a", 0.2), row("b", 0.6), row("c", 0.5)
-    share, low, high = share_of_gain(ours, full, start, "text_to_visual")
+    share, low, high = share_of_gain(ours, full, start, WAY)
     assert low < share < high and share == pytest.approx(75, abs=5) and high - low < 40
-    assert share_of_gain(full, full, start, "text_to_visual") == pytest.approx((100, 100, 100))
-    assert share_of_gain(ours, row("d", 0.25), start, "text_to_visual") is None
+    assert share_of_gain(full, full, start, WAY) == pytest.approx((100, 100, 100))
+    assert share_of_gain(ours, row("d", 0.25), start, WAY) is None
 
 
 def test_a_difference_is_paired():
     # the same draws: what b finds, a finds
     one, other = row("a", 0.5, seeds=1), row("b", 0.4, seeds=1)
-    gain, low, high, p = difference(one, other, "text_to_visual")
-    assert gain == pytest.approx(
-        recall(one, "text_to_visual")[0] - recall(other, "text_to_visual")[0]
-    )
+    gain, low, high, p = difference(one, other, WAY)
+    assert gain == pytest.approx(recall(one, WAY)[0] - recall(other, WAY)[0])
     assert 0 < low < gain < high and p < 0.01
-    apart = difference(one, row("b", 0.4, seeds=1, shift=50), "text_to_visual")
+    apart = difference(one, row("b", 0.4, seeds=1, shift=50), WAY)
     assert apart[2] - apart[1] > 1.3 * (high - low)
 
 
 def test_no_difference_has_a_high_p():
-    gain, low, high, p = difference(
-        row("a", 0.4, seeds=1), row("b", 0.4, seeds=1), "text_to_visual"
-    )
-    assert (gain, low, high, p) == (0, 0, 0, 1)
-    assert difference(row("a", 0.4), row("b", 0.4, shift=9), "visual_to_text")[3] > 0.05
+    same = difference(row("a", 0.4, seeds=1), row("b", 0.4, seeds=1), WAY)
+    assert same == (0, 0, 0, 1)
+    assert difference(row("a", 0.4), row("b", 0.4, shift=9), BACK)[3] > 0.05
 
 
 def test_rows_of_other_items_or_of_no_seed_are_refused():
     other = row("b", 0.4)
     other.text_to_item = OWNER[1:] + [299]
     with pytest.raises(ValueError, match="toy-a and toy-b were tested on different items"):
-        difference(row("a", 0.4), other, "text_to_visual")
+        difference(row("a", 0.4), other, WAY)
     with pytest.raises(ValueError, match="toy-a: no seed has been tested yet"):
-        recall(MethodRow("toy", "a", {}), "text_to_visual")
+        recall(MethodRow("toy", "a", {}), WAY)
 
 
 def test_holm():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([0.5, 0.9]) == [1.0, 1.0] and holm([0.01], planned=6) == [0.06]
 
 
 def test_a_row_is_read_as_it_was_written(tmp_path):

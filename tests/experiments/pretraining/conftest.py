@@ -36,18 +36,8 @@ class Drawing:
 
 
 def corpus():
-    names = [
-        "red fox",
-        "blue fox",
-        "old house",
-        "new house",
-        "sun",
-        "moon",
-        "tree",
-        "boat",
-        "car",
-        "café",
-    ]
+    words = "red fox, blue fox, old house, new house, sun, moon, tree, boat, car, café"
+    names = words.split(", ")
     rows = [Drawing(name, (name, f"a {name}"), ("one", "two", "three"), "emoji") for name in names]
     rows += [Drawing(name, (name,), (), "mono") for name in names]
     pixels = np.random.default_rng(0).integers(0, 256, (len(rows), 24, 24, 4), dtype=np.uint8)

@@ -19,23 +19,15 @@ def test_a_clip_is_made_and_loads_and_a_longer_run_goes_on(tmp_path, monkeypatch
 
     def run(steps: int, **changes: object) -> list[str]:
         config = json.dumps(asdict(CONFIG) | {"steps": steps} | changes)
-        places = {
-            "--out": tmp_path / "clip",
-            "--runs": tmp_path / "runs",
-            "--data": tmp_path / "data",
-        }
-        words = [str(word) for pair in places.items() for word in pair]
+        places = {"out": "clip", "runs": "runs", "data": "data"}
+        words = [f"--{option}={tmp_path / name}" for option, name in places.items()]
         assert main(["pretrain", *words, "--config", config]) == 0
         return capsys.readouterr().out.splitlines()
 
     lines = run(steps=1)
-    assert (
-        "so no recall is logged and no norm is set; `python -m data_prep mini` builds it"
-        in lines[0]
-    )
-    assert json.loads(lines[1])["step"] == 1 and lines[-1].startswith(
-        f"written to {tmp_path / 'clip'}, sha256 "
-    )
+    said = "so no recall is logged and no norm is set; `python -m data_prep mini` builds it"
+    assert said in lines[0] and json.loads(lines[1])["step"] == 1
+    assert lines[-1].startswith(f"written to {tmp_path / 'clip'}, sha256 ")
     first = cma.load_backbone(tmp_path / "clip")[0].state_dict()
     write_images(tmp_path / "data" / "mini-flickr30k", {"val": 4})
     log = json.loads(run(steps=2)[0])

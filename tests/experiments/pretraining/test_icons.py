@@ -56,16 +56,12 @@ def package(tmp_path, monkeypatch):
     folder = tmp_path / "package"
     (folder / "json").mkdir(parents=True)
     (folder / "collections.json").write_text(json.dumps({"some": {"license": {"spdx": "MIT"}}}))
-    bodies = {
-        "fox": '<path d="M0 0h16v16z" fill="red"/>',
-        "plug": "<circle r='9'/>",
-        "empty": "",
-        "no": "<g",
-    }
+    bodies = {"fox": '<path d="M0 0h16v16z" fill="red"/>', "plug": "<circle r='9'/>"}
+    bodies |= {"empty": "", "no": "<g"}
     content = {"icons": {name: {"body": body} for name, body in bodies.items()}}
     (folder / "json" / "some.json").write_text(json.dumps(content))
-    for name, value in (("SETS", {"colour": ["some"]}), ("emoji_wording", lambda: WORDING)):
-        monkeypatch.setattr(icons, name, value)
+    monkeypatch.setattr(icons, "SETS", {"colour": ["some"]})
+    monkeypatch.setattr(icons, "emoji_wording", lambda: WORDING)
     monkeypatch.setattr(icons, "fetch", lambda name: folder)
     monkeypatch.setenv("CMA_CACHE", str(tmp_path / "cache"))
     return folder

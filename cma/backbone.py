@@ -3,6 +3,7 @@ folder.
 """
 
 import hashlib
+import re
 from pathlib import Path
 
 import huggingface_hub
@@ -23,6 +24,7 @@ from .families import family_of
 
 Device = str | torch.device | None
 MINI = Path(__file__).parent / "mini_clip"
+HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+", re.ASCII)
 # a hub id: the paper's backbone, to be used for photographs
 PHOTOGRAPHS = "openai/clip-vit-base-patch32"
 NEEDED = (  # the folder of a complete model has at least one file of each group
@@ -170,19 +172,9 @@ def _source(name: str | Path) -> str | Path:
     folder = MINI if name == "mini" else Path(name).expanduser()
     if (folder / "config.json").is_file():
         return folder
-    if folder.is_dir():
-        raise FileNotFoundError(
-            f"{folder}: no config.json; expected that of a model and its processor"
-        )
-    if (
-        isinstance(name, Path)
-        or name.count("/") > 1
-        or name.startswith(".")
-        or folder.is_absolute()
-    ):
-        raise FileNotFoundError(
-            f"{folder}: no such folder; expected 'mini', a hub id or a folder of a CLIP"
-        )
+    if folder.is_dir() or not (isinstance(name, str) and HUB_ID.fullmatch(name)):
+        wanted = "expected 'mini', 'user/name' on the hub, or a folder with its config.json"
+        raise FileNotFoundError(f"{folder}: no model there; {wanted}")
     return name
 
 

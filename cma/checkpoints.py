@@ -9,7 +9,6 @@ tower's own if all its width is shared.
 import argparse
 import hashlib
 import json
-from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -98,13 +97,10 @@ def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str 
             raise ValueError(f"{there} {model.widths} and {model.layers}; {wanted}")
         # the package knows its rooms: asked for this one, it defines the methods of the tables
         kind = cma.methods.class_of(saved.method)
-        known = {option.name for option in fields(kind.Options)}
-        wrong = known ^ saved.options.keys()
-        if wrong:  # an option that is missing would silently get its default
-            raise ValueError(
-                f"options: unknown or missing {sorted(wrong)}, expected {sorted(known)}"
-            )
         options = kind.options_from(saved.options)
+        missing = vars(options).keys() - saved.options.keys()
+        if missing:  # it would silently get its default
+            raise ValueError(f"options: {sorted(missing)} expected, but missing")
         shapes = kind.shapes(model, options)
     except (ValueError, TypeError) as error:
         raise ValueError(printable(f"{folder / CONFIG}: {error}"[:LINE])) from error
@@ -118,8 +114,6 @@ def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str 
 
 def _read_weights(file: Path, shapes: dict[str, Tensor], about: AdapterFile) -> dict[str, Tensor]:
     """Return the tensors of a file. Raises ValueError unless they are what the config means."""
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such file; save the adapter again")
     expected = {key: ("F32", list(value.shape)) for key, value in shapes.items()}
     numbers = sum(value.numel() for value in shapes.values())
     try:
@@ -148,8 +142,7 @@ def load_weights(method: Method, state: dict[str, Tensor], where: str) -> None:
     """
     for key, value in state.items():
         if not value.isfinite().all():
-            said = "holds numbers that are not finite; train the adapter again"
-            raise ValueError(f"{where}: {key} {said}")
+            raise ValueError(f"{where}: {key} holds numbers that are not finite; train it again")
     try:
         method.load_state_dict(state)
     except RuntimeError as error:
@@ -198,18 +191,18 @@ def from_official(
         where, state = str(checkpoint), _read_official(Path(checkpoint).expanduser())
     tensors = {key.removeprefix("clip."): value for key, value in state.get("model", state).items()}
 
-    down, up = "visual_adapter_down_weight", "visual_adapter_up_unique_weight"
-    for key in (down, up, "text_adapter_down_weight"):
+    sizes = [f"{PARTS[part]}_weight" for part in ("vision.down", "vision.up", "text.down")]
+    for key in sizes:
         if key not in tensors:
             raise ValueError(f"{where}: {key} is missing; expected an adapter of the authors' code")
         if tensors[key].ndim != 3:
             raise ValueError(f"{where}: {key} is not one matrix for each of 2L sites")
-    sites, bottleneck_dim, vision = tensors[down].shape
-    own = tensors[up].shape[1]
-    if own > vision:
-        raise ValueError(f"{where}: {up} has {own} rows for a width of {vision}")
-    config = AdapterConfig(bottleneck_dim, vision - own)
-    widths = {"vision": vision, "text": tensors["text_adapter_down_weight"].shape[2]}
+    down, up, text = (tensors[key].shape for key in sizes)
+    sites, bottleneck_dim, vision = down
+    if up[1] > vision:
+        raise ValueError(f"{where}: {sizes[1]} has {up[1]} rows for a width of {vision}")
+    config = AdapterConfig(bottleneck_dim, vision - up[1])
+    widths = {"vision": vision, "text": text[2]}
     with torch.device("meta"):  # names and shapes only
         adapters = CrossModalAdapters(config, widths, dict.fromkeys(widths, sites // 2))
     found = {}
@@ -217,9 +210,8 @@ def from_official(
         theirs = OFFICIAL[key]
         value = tensors.get(theirs, torch.zeros(0 if like.numel() else like.shape))
         if value.shape != like.shape:
-            shapes = [f"{k} {list(tensors[k].shape)}" for k in OFFICIAL.values() if k in tensors]
-            said = f"{theirs} is missing or not {list(like.shape)}; they do not fit together"
-            raise ValueError(f"{where}: {said}: {', '.join(shapes)}")
+            wanted = f"expected {list(like.shape)}, as {', '.join(sizes)} have it"
+            raise ValueError(f"{where}: {theirs} is missing or misshaped; {wanted}")
         if not value.isfinite().all():
             raise ValueError(f"{where}: {theirs} holds numbers that are not finite")
         found[key] = value
@@ -248,17 +240,13 @@ def to_official(model: nn.Module, name: str) -> dict[str, Tensor]:
 
 
 def _read_official(file: Path) -> dict[str, Tensor]:
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such checkpoint")
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
         with torch.serialization.safe_globals([argparse.Namespace]):  # it holds the run's arguments
             return dict(torch.load(file, map_location="cpu", weights_only=True))
+    except FileNotFoundError:
+        raise
     except Exception as error:  # which one depends on the bytes
-        what = (
-            "it is no checkpoint, or holds more than tensors and plain data (nothing in it was run)"
-        )
-        raise ValueError(
-            f"{file} cannot be read: {what}; expected one of the authors' code"
-        ) from error
+        said = "holds more than tensors and plain data (nothing in it was run), or no checkpoint"
+        raise ValueError(f"{file} cannot be read: {said}") from error

@@ -2,6 +2,7 @@
 other.
 """
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields
 from functools import partial
@@ -158,7 +159,7 @@ def describe(method: Method | None) -> tuple[str, dict | None]:
     """
     if method is None:
         return "zero-shot", None
-    options = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(method.options).items()}
+    options = json.loads(json.dumps(asdict(method.options)))
     return method.NAME, options or None
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 import cma
 
 from .adapter import AdapterConfig, CrossModalAdapters
-from .files import printable, read_json, replacing
+from .files import printable, read_json, replacing, short
 from .method import Method, describe
 
 FILES = CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -108,7 +108,8 @@ def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str 
     state = _read_weights(folder / WEIGHTS, shapes, saved)
     with torch.random.fork_rng(devices=[]):
         method = kind(model, options)  # the constants that it makes have their values
-    load_weights(method, state, str(folder / WEIGHTS))
+    check_tensors(state, shapes, str(folder / WEIGHTS))
+    method.load_state_dict(state)
     return method, saved.backbone
 
 
@@ -136,18 +137,18 @@ def _read_weights(file: Path, shapes: dict[str, Tensor], about: AdapterFile) -> 
     return state
 
 
-def load_weights(method: Method, state: dict[str, Tensor], where: str) -> None:
-    """Give a method its tensors. Raises ValueError that names `where` and a tensor that is missing,
-    unknown, of another shape, or not finite.
+def check_tensors(state: dict[str, Tensor], shapes: dict[str, Tensor], where: str) -> None:
+    """Raise ValueError that names `where` and a tensor that is missing, unknown, of another shape
+    than its namesake in `shapes`, or not finite.
     """
-    for key, value in state.items():
-        if not value.isfinite().all():
+    for key in shapes | state:
+        found, expected = (
+            list(one[key].shape) if key in one else "nothing" for one in (state, shapes)
+        )
+        if found != expected:
+            raise ValueError(f"{where}: {short(key)}: found {found}, expected {expected}")
+        if not state[key].isfinite().all():
             raise ValueError(f"{where}: {key} holds numbers that are not finite; train it again")
-    try:
-        method.load_state_dict(state)
-    except RuntimeError as error:
-        said = f"{where} does not fit its config and backbone: {error}"
-        raise ValueError(printable(" ".join(said.split())[:LINE])) from error
 
 
 def _digest(tensors: dict[str, Tensor], about: AdapterFile) -> str:
@@ -205,17 +206,11 @@ def from_official(
     widths = {"vision": vision, "text": text[2]}
     with torch.device("meta"):  # names and shapes only
         adapters = CrossModalAdapters(config, widths, dict.fromkeys(widths, sites // 2))
-    found = {}
-    for key, like in adapters.state_dict().items():
-        theirs = OFFICIAL[key]
-        value = tensors.get(theirs, torch.zeros(0 if like.numel() else like.shape))
-        if value.shape != like.shape:
-            wanted = f"expected {list(like.shape)}, as {', '.join(sizes)} have it"
-            raise ValueError(f"{where}: {theirs} is missing or misshaped; {wanted}")
-        if not value.isfinite().all():
-            raise ValueError(f"{where}: {theirs} holds numbers that are not finite")
-        found[key] = value
-    return config, found
+    shapes = {OFFICIAL[key]: value for key, value in adapters.state_dict().items()}
+    empty = {key: torch.zeros(value.shape) for key, value in shapes.items() if not value.numel()}
+    found = empty | {key: tensors[key] for key in shapes.keys() & tensors.keys()}
+    check_tensors(found, shapes, f"{where}, by the sizes of {', '.join(sizes)}")
+    return config, {ours: found[theirs] for ours, theirs in OFFICIAL.items()}
 
 
 def to_official(model: nn.Module, name: str) -> dict[str, Tensor]:

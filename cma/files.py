@@ -5,7 +5,6 @@ import difflib
 import os
 import re
 import secrets
-import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache, wraps
@@ -172,12 +171,10 @@ def short(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """Return `text` as one line of UTF-8: line breaks, control characters, undecodable bytes are
-    escaped.
+    """Return `text` as one line of UTF-8: line breaks, undecodable bytes and whatever else cannot
+    be seen are escaped.
     """
-    return "".join(
-        repr(c)[1:-1] if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text
-    )
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _text(path: Path, hint: str) -> str:

@@ -54,7 +54,7 @@ def both_ways(ranks: dict[str, Array]) -> dict:
 
 def summary(ranks: Array) -> dict[str, float]:
     """R@1, R@5 and R@10 in %, MdR and MnR of a set of ranks."""
-    return {name: _metric(_array(ranks), name) for name in (*RECALLS, "MdR", "MnR")}
+    return {name: _metric(np.asarray(ranks), name) for name in (*RECALLS, "MdR", "MnR")}
 
 
 def ranks(similarity: Tensor, text_to_item: Tensor) -> Tensor:
@@ -63,7 +63,8 @@ def ranks(similarity: Tensor, text_to_item: Tensor) -> Tensor:
     """
     similarity, owner = _checked(similarity, text_to_item)
     right = similarity.gather(1, owner[:, None])  # [T, 1]
-    return (similarity >= right).sum(1)  # the right item counts itself: ranks start at 1
+    found = (similarity >= right).sum(1)  # the right item counts itself: ranks start at 1
+    return found.cpu()
 
 
 def visual_ranks(similarity: Tensor, text_to_item: Tensor, mode: str = "captions") -> Tensor:
@@ -88,7 +89,7 @@ def visual_ranks(similarity: Tensor, text_to_item: Tensor, mode: str = "captions
             best = scores.new_full((len(count), len(items)), -torch.inf)  # [V, block]
             best.scatter_reduce_(0, owner.expand_as(scores), scores, "amax")
             blocks.append((best >= best.gather(0, items[None])).sum(0))
-    return torch.cat(blocks)
+    return torch.cat(blocks).cpu()
 
 
 def bootstrap_means(
@@ -102,8 +103,8 @@ def bootstrap_means(
     narrow an interval, because queries of one item are not independent. The same seed draws the
     same items again. Raises ValueError for shapes that do not fit.
     """
-    values = _array(values)
-    owner = _array(query_to_item)
+    values = np.asarray(values)
+    owner = np.asarray(query_to_item)
     if owner.ndim != 1 or not len(owner) or values.shape[-1:] != owner.shape:
         shapes = f"{list(values.shape)} and {list(owner.shape)}"
         raise ValueError(
@@ -166,7 +167,7 @@ def bootstrap_difference(
     of different length.
     """
     drawn = [_drawn(ranks, query_to_item, [metric], samples, seed)[0] for ranks in (one, other)]
-    gain = _metric(_array(one), metric) - _metric(_array(other), metric)
+    gain = _metric(np.asarray(one), metric) - _metric(np.asarray(other), metric)
     return gain, *interval(drawn[0] - drawn[1])
 
 
@@ -186,7 +187,7 @@ def _drawn(
     ranks: Array, owner: Array, metrics: Sequence[str], samples: int, seed: int
 ) -> list[np.ndarray]:
     """Return, for each metric of ranks [T], its values [samples] in all draws."""
-    factors, values = zip(*(_as_mean(_array(ranks), name) for name in metrics), strict=True)
+    factors, values = zip(*(_as_mean(np.asarray(ranks), name) for name in metrics), strict=True)
     means = bootstrap_means(values, owner, samples, seed)
     return [factor * row for factor, row in zip(factors, means, strict=True)]
 
@@ -194,10 +195,6 @@ def _drawn(
 def interval(drawn: np.ndarray) -> tuple[float, float]:
     """Return (low, high), the 95 % percentile interval of draws."""
     return tuple(np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist())
-
-
-def _array(values: Array) -> np.ndarray:
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
 def _metric(ranks: np.ndarray, name: str) -> float:

@@ -23,7 +23,7 @@ import cma
 
 from . import hub
 from .backbone import Device, check_tokenizer, identity, known_by, load_backbone
-from .checkpoints import FILES, load_weights, read_adapter, read_config, write_adapter
+from .checkpoints import FILES, check_tensors, read_adapter, read_config, write_adapter
 from .families import check_model
 from .files import short
 from .media import to_pixels
@@ -140,7 +140,8 @@ class RetrievalModel(nn.Module):
                     torch.manual_seed(seed)
                 method = kind(self, chosen)
             if state_dict is not None:
-                load_weights(method, state_dict, f"adapter {name!r}")
+                check_tensors(state_dict, method.state_dict(), f"adapter {name!r}")
+                method.load_state_dict(state_dict)
             return self._add(name, method)
 
     def _add(self, name: str, method: Method) -> Method:
@@ -173,7 +174,7 @@ class RetrievalModel(nn.Module):
         loaded.
 
         `scale` multiplies what is added (1: as trained). Raises ValueError for an unknown name or
-        bad scale; then what acted before acts on.
+        bad scale; then what was chosen before acts when the model next encodes.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> adapter = model.add_adapter("ours", cma.AdapterConfig())
@@ -182,31 +183,16 @@ class RetrievalModel(nn.Module):
         >>> model.active is None
         True
         """
-        wanted = (name, float(scale))
         if not math.isfinite(scale):
             raise ValueError(f"scale must be a number, not {scale!r}")
         with self.turn():
-            if name is not None:
-                self.get_adapter(name)
-            before = self._states[-1]
-            self._states[-1] = wanted
-            try:
-                self._act()
-            except BaseException:
-                self._states[-1] = before
-                self._act()
-                raise
+            activate(self.clip, None if name is None else self.get_adapter(name), scale)
+            self._states[-1] = (name, float(scale))
 
     def _act(self) -> None:
-        """Let on CLIP act what this model has chosen; nothing is to do if it does so already."""
+        """Let on CLIP act what this model has chosen."""
         name, scale = self._states[-1]
-        wanted = None if name is None else (self.adapters[name], scale)
-        if on_clip(self.clip).acting == wanted:
-            return
-        if wanted is None:
-            deactivate(self.clip)
-        else:
-            activate(self.clip, *wanted)
+        activate(self.clip, None if name is None else self.adapters[name], scale)
 
     @property
     def active(self) -> str | None:

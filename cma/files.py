@@ -1,7 +1,6 @@
 """Files: written whole or not at all, walked in order, and JSON read into checked types."""
 
 import dataclasses
-import difflib
 import os
 import re
 import secrets
@@ -102,7 +101,7 @@ def checked_dataclass(cls: type[T]) -> type[T]:
     finite.
 
     A wrong value raises ValueError in one line, such as `epochs=0: expected greater than or equal
-    to 1`. For an unknown field, the error names the field with the most similar name.
+    to 1`. For an unknown field, the error names all that there are.
     """
     checked = pydantic.dataclasses.dataclass(frozen=True, config=RULES)(cls)
     names = [field.name for field in dataclasses.fields(checked)]
@@ -117,9 +116,8 @@ def checked_dataclass(cls: type[T]) -> type[T]:
             place = next(iter(first["loc"]), None)  # a position, if the value came without a name
             key = dict(enumerate(names)).get(place, place)
             if first["type"] == "unexpected_keyword_argument":
-                near = " or ".join(difflib.get_close_matches(key[:LONGEST], names))
-                hint = f"did you mean {near}?" if near else f"fields are {', '.join(names)}"
-                message = f"{cls.__name__} has no field {short(key)}: {hint}"
+                known = f"the fields are {', '.join(names)}"
+                message = f"{cls.__name__} has no field {short(key)}: {known}"
             elif first["type"] == "missing":
                 message = f"{key}: {message}"
             elif key is not None:

@@ -12,7 +12,7 @@ import transformers
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
-    AutoTokenizer,
+    AutoProcessor,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     ProcessorMixin,
@@ -95,15 +95,11 @@ def load_backbone(
         raise ValueError(
             f"{name}: {len(wrong)} weights are missing or misshaped: {', '.join(wrong[:5])}"
         )
-    of = f"{family.processor}ImageProcessor"
-    reader = getattr(transformers, f"{of}Pil", None) or getattr(transformers, of)
-    images = reader.from_pretrained(source, revision=at["revision"])
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **at)
+        processor = AutoProcessor.from_pretrained(source, backend="pil", **at)
     except ImportError:  # transformers' message has many lines
         require("siglip", "sentencepiece")
         raise
-    processor = getattr(transformers, f"{family.processor}Processor")(images, tokenizer)
     check_tokenizer(clip, processor.tokenizer)
     clip.config.name_or_path = (
         name if name == "mini" or isinstance(found, str) else str(found.absolute())

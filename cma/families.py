@@ -35,13 +35,10 @@ class Tower:
 
 @dataclass(frozen=True)
 class Family:
-    """A model class of transformers, the prefix of the classes that prepare its input, and how it
-    is read.
-    """
+    """A model class of transformers, and how it is read."""
 
     name: str
     model: str
-    processor: str = "CLIP"
     # whose output embeds a text: its "end" token, the "last" place or the "first"
     pooled: str = "end"
     legacy_end: bool = False  # an `eos_token_id` of 2 means the highest id
@@ -132,11 +129,9 @@ SIGLIP = {"full": True, "lower": True, "starts": 0, "class_tokens": 0, "projecte
 FAMILIES = {  # the keys are values of `config.model_type`
     "clip": Family("CLIP", "CLIPModel", legacy_end=True, norm=None),
     # also SigLIP 2 of fixed size
-    "siglip": Family("SigLIP", "SiglipModel", "Siglip", "last", **SIGLIP),
+    "siglip": Family("SigLIP", "SiglipModel", "last", **SIGLIP),
     "metaclip_2": Family("MetaCLIP 2", "MetaClip2Model"),
-    "chinese_clip": Family(
-        "Chinese-CLIP", "ChineseCLIPModel", "ChineseCLIP", "first", mask=True, text=BERT
-    ),
+    "chinese_clip": Family("Chinese-CLIP", "ChineseCLIPModel", "first", mask=True, text=BERT),
 }
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .adapter import AdapterConfig, CrossModalAdapters
-from .files import checked_dataclass
+from .files import checked_dataclass, parse_json
 from .patching import parts
 
 # the tables' name for a cross-modal adapter of `shared_dim` 0
@@ -74,13 +74,7 @@ class Method(nn.Module):
         if wrong:
             said = f"options are {', '.join(known) or 'none'}, not {', '.join(wrong)[:99]}"
             raise ValueError(f"{cls.NAME}: {said}")
-        given = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
-        }
-        try:
-            return cls.Options(**cls.defaults | given)
-        except ValueError as error:
-            raise ValueError(f"{cls.NAME}: {error}") from error
+        return parse_json(json.dumps(cls.defaults | given), cls.Options, cls.NAME)
 
     @classmethod
     def shapes(cls, model: nn.Module, options: object) -> dict[str, Tensor]:

@@ -151,12 +151,10 @@ class RetrievalModel(nn.Module):
                 f"adapter name {name!r} cannot be used: empty, with a dot, one of torch's, or in "
                 "use (then choose another, or remove_adapter first)"
             )
-        self.adapters[name] = method.to(self.device).train(self.training)
-        try:
-            self.set_adapter(name)
-        except BaseException:
-            del self.adapters[name]
-            raise
+        method.to(self.device).train(self.training)
+        activate(self.clip, method)
+        self.adapters[name] = method
+        self._states[-1] = (name, 1.0)
         return method
 
     def remove_adapter(self, name: str) -> None:

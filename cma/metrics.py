@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-BLOCK = 2**24  # elements of the similarity compared at once
 DRAWN = 2**21  # queries, over all draws, that are counted at once
 RECALLS = ("R@1", "R@5", "R@10")
 Array = Tensor | np.ndarray | Sequence
@@ -77,19 +76,14 @@ def visual_ranks(similarity: Tensor, text_to_item: Tensor, mode: str = "captions
         raise ValueError(
             f"items {bare[:5]} ({len(bare)} of {len(count)}) have no captions to be found by"
         )
-    blocks = []
-    owner = owner[:, None]
-    size = max(1, BLOCK // len(similarity))
-    for items in torch.arange(len(count), device=owner.device).split(size):
-        scores = similarity[:, items]  # [T, block]
-        if mode == "captions":
-            best = scores.masked_fill(owner != items, -torch.inf).amax(0)
-            blocks.append(1 + ((scores >= best) & (owner != items)).sum(0))
-        else:
-            best = scores.new_full((len(count), len(items)), -torch.inf)  # [V, block]
-            best.scatter_reduce_(0, owner.expand_as(scores), scores, "amax")
-            blocks.append((best >= best.gather(0, items[None])).sum(0))
-    return torch.cat(blocks).cpu()
+    # [V, V]: the best caption of each item, for each item
+    best = similarity.new_full((len(count), len(count)), -torch.inf)
+    best.scatter_reduce_(0, owner[:, None].expand_as(similarity), similarity, "amax")
+    right = best.diagonal()
+    if mode == "items":
+        return (best >= right).sum(0).cpu()
+    wrong = owner[:, None] != torch.arange(len(count), device=owner.device)
+    return (1 + (wrong & (similarity >= right)).sum(0)).cpu()
 
 
 def bootstrap_means(

@@ -141,7 +141,8 @@ def check_tensors(state: dict[str, Tensor], shapes: dict[str, Tensor], where: st
     if wrong:
         raise ValueError(f"{where}: missing or unknown: {short(sorted(wrong))}")
     for key, value in state.items():
-        found, expected = list(value.shape), list(shapes[key].shape)
+        found = list(value.shape)
+        expected = list(shapes[key].shape)
         if found != expected:
             raise ValueError(f"{where}: {key} is {found}, expected {expected}")
         if not value.isfinite().all():
@@ -184,9 +185,11 @@ def from_official(
     plain data (nothing in it is run).
     """
     if isinstance(checkpoint, dict):
-        where, state = "the state dict", checkpoint
+        where = "the state dict"
+        state = checkpoint
     else:
-        where, state = str(checkpoint), _read_official(Path(checkpoint).expanduser())
+        where = str(checkpoint)
+        state = _read_official(Path(checkpoint).expanduser())
     tensors = {key.removeprefix("clip."): value for key, value in state.get("model", state).items()}
 
     sizes = [f"{PARTS[part]}_weight" for part in ("vision.down", "vision.up", "text.down")]

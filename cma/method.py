@@ -62,7 +62,9 @@ class Method(nn.Module):
         `Options`.
         """
         super().__init__()
-        self.options, self.widths, self.layers = options, model.widths, model.layers
+        self.options = options
+        self.widths = model.widths
+        self.layers = model.layers
 
     @classmethod
     def options_from(cls, given: dict) -> object:
@@ -129,7 +131,8 @@ class CrossModalAdapter(Method, CrossModalAdapters):
     residual (0.5M parameters).
     """
 
-    NAME, Options = "cross-modal adapter", AdapterConfig
+    NAME = "cross-modal adapter"
+    Options = AdapterConfig
 
     def __init__(self, model: nn.Module, options: AdapterConfig) -> None:
         CrossModalAdapters.__init__(self, options, model.widths, model.layers)

@@ -94,7 +94,8 @@ class RetrievalModel(nn.Module):
         """
         folder = hub.fetch(source, FILES, revision)
         wanted = read_config(folder).backbone
-        name, commit = wanted["name"], wanted["revision"]
+        name = wanted["name"]
+        commit = wanted["revision"]
         path = Path(source).expanduser()
         # if somebody else's adapter names a folder, that is not a folder of this machine
         known = folder == path or name == "mini" or hub.HUB_ID.fullmatch(name or "")

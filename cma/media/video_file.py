@@ -45,9 +45,10 @@ class VideoFile:
                 videos = [(one.width, one.height, one.frames) for one in container.streams.video]
         except Exception as error:  # a damaged file can make a decoder raise anything
             raise self._error(getattr(error, "strerror", None) or str(error)) from error
+        if not kinds:
+            raise self._error("nothing in it")
         if not videos:
-            there = ", ".join(kinds) or "nothing"
-            raise MediaError(f"{path}: no video in it, only {there}; expected a clip")
+            raise MediaError(f"{path}: no video in it, only {', '.join(kinds)}; expected a clip")
         width, height, _ = videos[0]
         told = max(frames for *_, frames in videos)
         self._bytes = 3 * width * height  # size of a frame

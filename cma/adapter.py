@@ -73,7 +73,9 @@ class TowerAdapters(nn.Module):
 
     def __init__(self, config: AdapterConfig, width: int, layers: int) -> None:
         super().__init__()
-        sites, middle, own = 2 * layers, config.bottleneck_dim, width - config.shared_dim
+        sites = 2 * layers
+        middle = config.bottleneck_dim
+        own = width - config.shared_dim
         self.down_weight = nn.Parameter(torch.empty(sites, middle, width))
         self.down_bias = nn.Parameter(torch.zeros(sites, middle))
         self.up_weight = nn.Parameter(torch.empty(sites, own, middle))
@@ -98,7 +100,9 @@ class CrossModalAdapters(nn.Module):
                 raise ValueError(
                     f"shared_dim {config.shared_dim} exceeds the {tower} width {width}"
                 )
-        self.config, self.widths, self.layers = config, dict(widths), dict(layers)
+        self.config = config
+        self.widths = dict(widths)
+        self.layers = dict(layers)
         deepest = max(layers.values())
         self.vision = TowerAdapters(config, widths["vision"], layers["vision"])
         self.text = TowerAdapters(config, widths["text"], layers["text"])

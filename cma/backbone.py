@@ -3,6 +3,7 @@ folder.
 """
 
 import hashlib
+import re
 from pathlib import Path
 
 import huggingface_hub
@@ -11,7 +12,7 @@ import transformers
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
-    AutoTokenizer,
+    AutoProcessor,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     ProcessorMixin,
@@ -23,6 +24,7 @@ from .families import family_of
 
 Device = str | torch.device | None
 MINI = Path(__file__).parent / "mini_clip"
+HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+", re.ASCII)
 # a hub id: the paper's backbone, to be used for photographs
 PHOTOGRAPHS = "openai/clip-vit-base-patch32"
 NEEDED = (  # the folder of a complete model has at least one file of each group
@@ -93,15 +95,11 @@ def load_backbone(
         raise ValueError(
             f"{name}: {len(wrong)} weights are missing or misshaped: {', '.join(wrong[:5])}"
         )
-    of = f"{family.processor}ImageProcessor"
-    reader = getattr(transformers, f"{of}Pil", None) or getattr(transformers, of)
-    images = reader.from_pretrained(source, revision=at["revision"])
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **at)
+        processor = AutoProcessor.from_pretrained(source, backend="pil", **at)
     except ImportError:  # transformers' message has many lines
         require("siglip", "sentencepiece")
         raise
-    processor = getattr(transformers, f"{family.processor}Processor")(images, tokenizer)
     check_tokenizer(clip, processor.tokenizer)
     clip.config.name_or_path = (
         name if name == "mini" or isinstance(found, str) else str(found.absolute())
@@ -170,19 +168,9 @@ def _source(name: str | Path) -> str | Path:
     folder = MINI if name == "mini" else Path(name).expanduser()
     if (folder / "config.json").is_file():
         return folder
-    if folder.is_dir():
-        raise FileNotFoundError(
-            f"{folder}: no config.json; expected that of a model and its processor"
-        )
-    if (
-        isinstance(name, Path)
-        or name.count("/") > 1
-        or name.startswith(".")
-        or folder.is_absolute()
-    ):
-        raise FileNotFoundError(
-            f"{folder}: no such folder; expected 'mini', a hub id or a folder of a CLIP"
-        )
+    if folder.is_dir() or not (isinstance(name, str) and HUB_ID.fullmatch(name)):
+        wanted = "expected 'mini', 'user/name' on the hub, or a folder with its config.json"
+        raise FileNotFoundError(f"{folder}: no model there; {wanted}")
     return name
 
 

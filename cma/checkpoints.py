@@ -9,7 +9,6 @@ tower's own if all its width is shared.
 import argparse
 import hashlib
 import json
-from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 import cma
 
 from .adapter import AdapterConfig, CrossModalAdapters
-from .files import printable, read_json, replacing
+from .files import printable, read_json, replacing, short
 from .method import Method, describe
 
 FILES = CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -98,29 +97,24 @@ def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str 
             raise ValueError(f"{there} {model.widths} and {model.layers}; {wanted}")
         # the package knows its rooms: asked for this one, it defines the methods of the tables
         kind = cma.methods.class_of(saved.method)
-        known = {option.name for option in fields(kind.Options)}
-        wrong = known ^ saved.options.keys()
-        if wrong:  # an option that is missing would silently get its default
-            raise ValueError(
-                f"options: unknown or missing {sorted(wrong)}, expected {sorted(known)}"
-            )
         options = kind.options_from(saved.options)
+        missing = vars(options).keys() - saved.options.keys()
+        if missing:  # it would silently get its default
+            raise ValueError(f"options: {sorted(missing)} expected, but missing")
         shapes = kind.shapes(model, options)
     except (ValueError, TypeError) as error:
         raise ValueError(printable(f"{folder / CONFIG}: {error}"[:LINE])) from error
 
     state = _read_weights(folder / WEIGHTS, shapes, saved)
+    check_tensors(state, shapes, str(folder / WEIGHTS))
     with torch.random.fork_rng(devices=[]):
         method = kind(model, options)  # the constants that it makes have their values
-    load_weights(method, state, str(folder / WEIGHTS))
+    method.load_state_dict(state)
     return method, saved.backbone
 
 
 def _read_weights(file: Path, shapes: dict[str, Tensor], about: AdapterFile) -> dict[str, Tensor]:
     """Return the tensors of a file. Raises ValueError unless they are what the config means."""
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such file; save the adapter again")
-    expected = {key: ("F32", list(value.shape)) for key, value in shapes.items()}
     numbers = sum(value.numel() for value in shapes.values())
     try:
         size = file.stat().st_size
@@ -128,13 +122,10 @@ def _read_weights(file: Path, shapes: dict[str, Tensor], about: AdapterFile) -> 
             raise ValueError(f"{size:,} bytes for {numbers:,} numbers")
         with safe_open(file, "pt") as content:
             digest = (content.metadata() or {}).get("digest")
-            slices = {key: content.get_slice(key) for key in content.keys()}  # noqa: SIM118
-            found = {key: (one.get_dtype(), one.get_shape()) for key, one in slices.items()}
-        for key in expected | found:
-            if expected.get(key) != found.get(key):
-                raise ValueError(f"{key}: found {found.get(key)}, expected {expected.get(key)}")
         state = load(file.read_bytes())  # `load_file` would keep the tensors mapped to the file
-        if digest != _digest(state, about):
+        # the digest is of bytes, which another type would read differently
+        other = any(value.dtype != torch.float32 for value in state.values())
+        if other or digest != _digest(state, about):
             raise ValueError("its digest is another one")
     except (SafetensorError, ValueError) as error:
         said = f"{file}: damaged, or does not fit {CONFIG}; save the adapter again. {error}"
@@ -142,19 +133,20 @@ def _read_weights(file: Path, shapes: dict[str, Tensor], about: AdapterFile) -> 
     return state
 
 
-def load_weights(method: Method, state: dict[str, Tensor], where: str) -> None:
-    """Give a method its tensors. Raises ValueError that names `where` and a tensor that is missing,
-    unknown, of another shape, or not finite.
+def check_tensors(state: dict[str, Tensor], shapes: dict[str, Tensor], where: str) -> None:
+    """Raise ValueError that names `where` and a tensor that is missing, unknown, of another shape
+    than its namesake in `shapes`, or not finite.
     """
+    wrong = state.keys() ^ shapes.keys()
+    if wrong:
+        raise ValueError(f"{where}: missing or unknown: {short(sorted(wrong))}")
     for key, value in state.items():
+        found = list(value.shape)
+        expected = list(shapes[key].shape)
+        if found != expected:
+            raise ValueError(f"{where}: {key} is {found}, expected {expected}")
         if not value.isfinite().all():
-            said = "holds numbers that are not finite; train the adapter again"
-            raise ValueError(f"{where}: {key} {said}")
-    try:
-        method.load_state_dict(state)
-    except RuntimeError as error:
-        said = f"{where} does not fit its config and backbone: {error}"
-        raise ValueError(printable(" ".join(said.split())[:LINE])) from error
+            raise ValueError(f"{where}: {key} holds numbers that are not finite; train it again")
 
 
 def _digest(tensors: dict[str, Tensor], about: AdapterFile) -> str:
@@ -193,37 +185,31 @@ def from_official(
     plain data (nothing in it is run).
     """
     if isinstance(checkpoint, dict):
-        where, state = "the state dict", checkpoint
+        where = "the state dict"
+        state = checkpoint
     else:
-        where, state = str(checkpoint), _read_official(Path(checkpoint).expanduser())
+        where = str(checkpoint)
+        state = _read_official(Path(checkpoint).expanduser())
     tensors = {key.removeprefix("clip."): value for key, value in state.get("model", state).items()}
 
-    down, up = "visual_adapter_down_weight", "visual_adapter_up_unique_weight"
-    for key in (down, up, "text_adapter_down_weight"):
-        if key not in tensors:
-            raise ValueError(f"{where}: {key} is missing; expected an adapter of the authors' code")
-        if tensors[key].ndim != 3:
-            raise ValueError(f"{where}: {key} is not one matrix for each of 2L sites")
-    sites, bottleneck_dim, vision = tensors[down].shape
-    own = tensors[up].shape[1]
-    if own > vision:
-        raise ValueError(f"{where}: {up} has {own} rows for a width of {vision}")
-    config = AdapterConfig(bottleneck_dim, vision - own)
-    widths = {"vision": vision, "text": tensors["text_adapter_down_weight"].shape[2]}
+    sizes = [f"{PARTS[part]}_weight" for part in ("vision.down", "vision.up", "text.down")]
+    for key in sizes:
+        if key not in tensors or tensors[key].ndim != 3:
+            wanted = (
+                "expected an adapter of the authors' code, with one matrix for each of 2L sites"
+            )
+            raise ValueError(f"{where}: {key} is missing or misshaped; {wanted}")
+    down, up, text = (tensors[key].shape for key in sizes)
+    sites, bottleneck_dim, vision = down
+    config = AdapterConfig(bottleneck_dim, max(0, vision - up[1]))  # too many rows do not fit below
+    widths = {"vision": vision, "text": text[2]}
     with torch.device("meta"):  # names and shapes only
         adapters = CrossModalAdapters(config, widths, dict.fromkeys(widths, sites // 2))
-    found = {}
-    for key, like in adapters.state_dict().items():
-        theirs = OFFICIAL[key]
-        value = tensors.get(theirs, torch.zeros(0 if like.numel() else like.shape))
-        if value.shape != like.shape:
-            shapes = [f"{k} {list(tensors[k].shape)}" for k in OFFICIAL.values() if k in tensors]
-            said = f"{theirs} is missing or not {list(like.shape)}; they do not fit together"
-            raise ValueError(f"{where}: {said}: {', '.join(shapes)}")
-        if not value.isfinite().all():
-            raise ValueError(f"{where}: {theirs} holds numbers that are not finite")
-        found[key] = value
-    return config, found
+    shapes = {OFFICIAL[key]: value for key, value in adapters.state_dict().items()}
+    empty = {key: torch.zeros(value.shape) for key, value in shapes.items() if not value.numel()}
+    found = empty | {key: tensors[key] for key in shapes.keys() & tensors.keys()}
+    check_tensors(found, shapes, f"{where}, by the sizes of {', '.join(sizes)}")
+    return config, {ours: found[theirs] for ours, theirs in OFFICIAL.items()}
 
 
 def to_official(model: nn.Module, name: str) -> dict[str, Tensor]:
@@ -248,17 +234,13 @@ def to_official(model: nn.Module, name: str) -> dict[str, Tensor]:
 
 
 def _read_official(file: Path) -> dict[str, Tensor]:
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such checkpoint")
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
         with torch.serialization.safe_globals([argparse.Namespace]):  # it holds the run's arguments
             return dict(torch.load(file, map_location="cpu", weights_only=True))
+    except FileNotFoundError:
+        raise
     except Exception as error:  # which one depends on the bytes
-        what = (
-            "it is no checkpoint, or holds more than tensors and plain data (nothing in it was run)"
-        )
-        raise ValueError(
-            f"{file} cannot be read: {what}; expected one of the authors' code"
-        ) from error
+        said = "holds more than tensors and plain data (nothing in it was run), or no checkpoint"
+        raise ValueError(f"{file} cannot be read: {said}") from error

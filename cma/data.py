@@ -212,7 +212,7 @@ def load(
         if column not in known:
             raise ValueError(f"no column {column!r}; those of the dataset are {files.short(known)}")
     items = _rows(folder, split, caption_column, id_column)
-    return _splits(About("image"), MEMORY, items, None, folder, image_column)[split]
+    return _splits(About("image"), MEMORY, items, folder, image_column)[split]
 
 
 load_dataset = load  # its name at the top level of cma
@@ -225,9 +225,8 @@ def load_all(folder: str | Path) -> dict[str, RetrievalDataset]:
     """
     folder = Path(folder).expanduser()
     about = files.read_json(folder / "dataset.json", About, HINT)
-    root = None if about.media_root is None else folder / about.media_root
     items = files.read_jsonl(folder / "metadata.jsonl", Item, HINT)
-    return _splits(about, folder, items, root)
+    return _splits(about, folder, items)
 
 
 def splits(folder: str | Path) -> list[str]:
@@ -251,11 +250,11 @@ def _splits(
     about: About,
     folder: Path,
     found: Iterable[tuple[str, Item]],
-    media_root: Path | None,
     rows: object = None,
     column: str = "",
 ) -> dict[str, RetrievalDataset]:
     """Return the splits of items, which come with where they are from, to name it in errors."""
+    media_root = None if about.media_root is None else folder / about.media_root
     items: dict[str, Item] = {}
     for where, item in found:
         if item.id in items:

@@ -4,9 +4,9 @@ adapts it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
 
 import torch
+import transformers
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -35,13 +35,10 @@ class Tower:
 
 @dataclass(frozen=True)
 class Family:
-    """A model class of transformers, the prefix of the classes that prepare its input, and how it
-    is read.
-    """
+    """A model class of transformers, and how it is read."""
 
     name: str
     model: str
-    processor: str = "CLIP"
     # whose output embeds a text: its "end" token, the "last" place or the "first"
     pooled: str = "end"
     legacy_end: bool = False  # an `eos_token_id` of 2 means the highest id
@@ -132,11 +129,9 @@ SIGLIP = {"full": True, "lower": True, "starts": 0, "class_tokens": 0, "projecte
 FAMILIES = {  # the keys are values of `config.model_type`
     "clip": Family("CLIP", "CLIPModel", legacy_end=True, norm=None),
     # also SigLIP 2 of fixed size
-    "siglip": Family("SigLIP", "SiglipModel", "Siglip", "last", **SIGLIP),
+    "siglip": Family("SigLIP", "SiglipModel", "last", **SIGLIP),
     "metaclip_2": Family("MetaCLIP 2", "MetaClip2Model"),
-    "chinese_clip": Family(
-        "Chinese-CLIP", "ChineseCLIPModel", "ChineseCLIP", "first", mask=True, text=BERT
-    ),
+    "chinese_clip": Family("Chinese-CLIP", "ChineseCLIPModel", "first", mask=True, text=BERT),
 }
 
 
@@ -145,35 +140,22 @@ def family_of(config: object, name: object = "the backbone") -> Family:
     kind = getattr(config, "model_type", None)
     if kind in FAMILIES:
         return FAMILIES[kind]
-    lacking = [f"no {tower}_config" for tower in TOWERS if not hasattr(config, f"{tower}_config")]
-    why = f"it has {' and '.join(lacking)}" if lacking else "how it reads is not in cma/families.py"
+    why = "how another reads is not in cma/families.py"
     if kind == "siglip2":
-        take = "take one of fixed size, google/siglip2-base-patch16-224"
-        why = f"NaFlex takes three tensors a picture; {take}"
+        why = "NaFlex takes three tensors a picture; try google/siglip2-base-patch16-224"
     known = " or ".join(f"{family.name} (`{family.model}`)" for family in FAMILIES.values())
     raise ValueError(f"{name}: a model of type {kind!r}; expected a {known}: {why}")
 
 
-def check_parts(clip: object) -> Family:
-    """Return a model's family. Raises TypeError that names a missing part (of CLIP, if in no
-    family).
+def check_model(clip: object) -> Family:
+    """Return a model's family. Raises ValueError if it is in none, TypeError if only its
+    configuration is that of a whole two-tower model.
     """
-    config = getattr(clip, "config", None)
-    kind = getattr(config, "model_type", None)
-    family = FAMILIES.get("siglip" if kind == "siglip2" else kind, FAMILIES["clip"])
-    try:
-        for tower in TOWERS:
-            at = getattr(family, tower)
-            sites = [f"{at.layers}.0.{site}" for site in (at.after_attention, at.after_mlp)]
-            attrgetter(*sites)(tower_of(clip, tower))
-        ends = (
-            ("visual_projection", "text_projection") if family.projected else ("vision_model.head",)
-        )
-        attrgetter("logit_scale", *ends)(clip)
-    except AttributeError as error:
-        said = f"expected RetrievalModel(clip, processor), but clip is a {type(clip).__name__}"
-        raise TypeError(f"{said}: {error}") from error
-    return family_of(config)
+    kind = type(clip).__name__
+    family = family_of(getattr(clip, "config", None), f"clip is a {kind}")
+    if not isinstance(clip, getattr(transformers, family.model)):
+        raise TypeError(f"expected a {family.model} as RetrievalModel(clip, …), not a {kind}")
+    return family
 
 
 def tower_of(clip: nn.Module, tower: str) -> nn.Module:

@@ -1,11 +1,9 @@
 """Files: written whole or not at all, walked in order, and JSON read into checked types."""
 
 import dataclasses
-import difflib
 import os
 import re
 import secrets
-import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache, wraps
@@ -103,7 +101,7 @@ def checked_dataclass(cls: type[T]) -> type[T]:
     finite.
 
     A wrong value raises ValueError in one line, such as `epochs=0: expected greater than or equal
-    to 1`. For an unknown field, the error names the field with the most similar name.
+    to 1`. For an unknown field, the error names all that there are.
     """
     checked = pydantic.dataclasses.dataclass(frozen=True, config=RULES)(cls)
     names = [field.name for field in dataclasses.fields(checked)]
@@ -118,9 +116,8 @@ def checked_dataclass(cls: type[T]) -> type[T]:
             place = next(iter(first["loc"]), None)  # a position, if the value came without a name
             key = dict(enumerate(names)).get(place, place)
             if first["type"] == "unexpected_keyword_argument":
-                near = " or ".join(difflib.get_close_matches(key[:LONGEST], names))
-                hint = f"did you mean {near}?" if near else f"fields are {', '.join(names)}"
-                message = f"{cls.__name__} has no field {short(key)}: {hint}"
+                known = f"the fields are {', '.join(names)}"
+                message = f"{cls.__name__} has no field {short(key)}: {known}"
             elif first["type"] == "missing":
                 message = f"{key}: {message}"
             elif key is not None:
@@ -172,12 +169,10 @@ def short(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """Return `text` as one line of UTF-8: line breaks, control characters, undecodable bytes are
-    escaped.
+    """Return `text` as one line of UTF-8: line breaks, undecodable bytes and whatever else cannot
+    be seen are escaped.
     """
-    return "".join(
-        repr(c)[1:-1] if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text
-    )
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _text(path: Path, hint: str) -> str:

@@ -5,7 +5,6 @@ Nothing that is fetched is executed: `cma.checkpoints` only reads and checks a c
 
 import hashlib
 import json
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,21 +14,20 @@ from pathlib import Path
 import jinja2
 from huggingface_hub import HfApi, ModelCard, errors, snapshot_download
 
-from .backbone import known_by
+from .backbone import HUB_ID, known_by
 from .files import printable, read_json, write_whole
 from .method import Method, describe
 
 CARD = "README.md"
 TEMPLATE = Path(__file__).parent / "adapter_card.md"
-HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+", re.ASCII)
 
 
 def fetch(source: str | Path, files: Sequence[str], revision: str | None = None) -> Path:
     """Return an adapter's folder: `source` itself, or that of the fetched `files` of the hub's
     "user/name".
 
-    Raises FileNotFoundError if `source` is neither, or if the repository has no adapter; OSError in
-    one line if the files cannot be fetched.
+    Raises FileNotFoundError if `source` is neither, OSError in one line if the files cannot be
+    fetched. A file that the repository lacks is missed when it is read.
     """
     folder = Path(source).expanduser()
     if folder.is_dir():
@@ -44,10 +42,6 @@ def fetch(source: str | Path, files: Sequence[str], revision: str | None = None)
     if not all((folder / file).is_file() for file in files):
         with _on_hub(source, revision):
             folder = Path(snapshot())
-    if not (folder / files[0]).is_file():
-        raise FileNotFoundError(
-            f"{source}: has no {files[0]}; expected a repository of push_adapter"
-        )
     return folder
 
 
@@ -95,8 +89,13 @@ def push(
             )
             if _kept(Path(there), f"{repo_id}: {CARD}"):
                 (folder / CARD).unlink()
-        about = {"revision": revision, "commit_message": message, "ignore_patterns": "there/*"}
-        api.upload_folder(repo_id=repo_id, folder_path=folder, **about)
+        api.upload_folder(
+            repo_id=repo_id,
+            folder_path=folder,
+            revision=revision,
+            commit_message=message,
+            ignore_patterns="there/*",
+        )
     return str(address)
 
 

@@ -57,13 +57,10 @@ def _prepare(logits: Tensor, item_ids: Ids, caption_ids: Ids) -> tuple[Tensor, T
     for name, ids in (("item_ids", item_ids), ("caption_ids", caption_ids)):
         if ids is None:
             continue
-        if isinstance(ids, Tensor):
-            ids = ids.flatten().tolist()
         ids = [one.item() if isinstance(one, Tensor) else one for one in ids]
         if len(ids) != len(logits):
             raise ValueError(f"{len(ids)} {name} for {len(logits)} pairs")
-        numbers: dict[object, int] = {}
-        group = torch.tensor([numbers.setdefault(one, len(numbers)) for one in ids])
-        group = group.to(logits.device)
+        last = {one: place for place, one in enumerate(ids)}
+        group = torch.tensor([last[one] for one in ids], device=logits.device)
         same |= group[:, None] == group
     return logits.float(), same.fill_diagonal_(False)

@@ -2,6 +2,7 @@
 other.
 """
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields
 from functools import partial
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .adapter import AdapterConfig, CrossModalAdapters
-from .files import checked_dataclass
+from .files import checked_dataclass, parse_json
 from .patching import parts
 
 # the tables' name for a cross-modal adapter of `shared_dim` 0
@@ -61,7 +62,9 @@ class Method(nn.Module):
         `Options`.
         """
         super().__init__()
-        self.options, self.widths, self.layers = options, model.widths, model.layers
+        self.options = options
+        self.widths = model.widths
+        self.layers = model.layers
 
     @classmethod
     def options_from(cls, given: dict) -> object:
@@ -73,13 +76,7 @@ class Method(nn.Module):
         if wrong:
             said = f"options are {', '.join(known) or 'none'}, not {', '.join(wrong)[:99]}"
             raise ValueError(f"{cls.NAME}: {said}")
-        given = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
-        }
-        try:
-            return cls.Options(**cls.defaults | given)
-        except ValueError as error:
-            raise ValueError(f"{cls.NAME}: {error}") from error
+        return parse_json(json.dumps(cls.defaults | given), cls.Options, cls.NAME)
 
     @classmethod
     def shapes(cls, model: nn.Module, options: object) -> dict[str, Tensor]:
@@ -134,7 +131,8 @@ class CrossModalAdapter(Method, CrossModalAdapters):
     residual (0.5M parameters).
     """
 
-    NAME, Options = "cross-modal adapter", AdapterConfig
+    NAME = "cross-modal adapter"
+    Options = AdapterConfig
 
     def __init__(self, model: nn.Module, options: AdapterConfig) -> None:
         CrossModalAdapters.__init__(self, options, model.widths, model.layers)
@@ -158,7 +156,7 @@ def describe(method: Method | None) -> tuple[str, dict | None]:
     """
     if method is None:
         return "zero-shot", None
-    options = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(method.options).items()}
+    options = json.loads(json.dumps(asdict(method.options)))
     return method.NAME, options or None
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-BLOCK = 2**24  # elements of the similarity compared at once
 DRAWN = 2**21  # queries, over all draws, that are counted at once
 RECALLS = ("R@1", "R@5", "R@10")
 Array = Tensor | np.ndarray | Sequence
@@ -54,7 +53,7 @@ def both_ways(ranks: dict[str, Array]) -> dict:
 
 def summary(ranks: Array) -> dict[str, float]:
     """R@1, R@5 and R@10 in %, MdR and MnR of a set of ranks."""
-    return {name: _metric(_array(ranks), name) for name in (*RECALLS, "MdR", "MnR")}
+    return {name: _metric(np.asarray(ranks), name) for name in (*RECALLS, "MdR", "MnR")}
 
 
 def ranks(similarity: Tensor, text_to_item: Tensor) -> Tensor:
@@ -63,7 +62,8 @@ def ranks(similarity: Tensor, text_to_item: Tensor) -> Tensor:
     """
     similarity, owner = _checked(similarity, text_to_item)
     right = similarity.gather(1, owner[:, None])  # [T, 1]
-    return (similarity >= right).sum(1)  # the right item counts itself: ranks start at 1
+    found = (similarity >= right).sum(1)  # the right item counts itself: ranks start at 1
+    return found.cpu()
 
 
 def visual_ranks(similarity: Tensor, text_to_item: Tensor, mode: str = "captions") -> Tensor:
@@ -76,19 +76,14 @@ def visual_ranks(similarity: Tensor, text_to_item: Tensor, mode: str = "captions
         raise ValueError(
             f"items {bare[:5]} ({len(bare)} of {len(count)}) have no captions to be found by"
         )
-    blocks = []
-    owner = owner[:, None]
-    size = max(1, BLOCK // len(similarity))
-    for items in torch.arange(len(count), device=owner.device).split(size):
-        scores = similarity[:, items]  # [T, block]
-        if mode == "captions":
-            best = scores.masked_fill(owner != items, -torch.inf).amax(0)
-            blocks.append(1 + ((scores >= best) & (owner != items)).sum(0))
-        else:
-            best = scores.new_full((len(count), len(items)), -torch.inf)  # [V, block]
-            best.scatter_reduce_(0, owner.expand_as(scores), scores, "amax")
-            blocks.append((best >= best.gather(0, items[None])).sum(0))
-    return torch.cat(blocks)
+    # [V, V]: the best caption of each item, for each item
+    best = similarity.new_full((len(count), len(count)), -torch.inf)
+    best.scatter_reduce_(0, owner[:, None].expand_as(similarity), similarity, "amax")
+    right = best.diagonal()
+    if mode == "items":
+        return (best >= right).sum(0).cpu()
+    wrong = owner[:, None] != torch.arange(len(count), device=owner.device)
+    return (1 + (wrong & (similarity >= right)).sum(0)).cpu()
 
 
 def bootstrap_means(
@@ -102,8 +97,8 @@ def bootstrap_means(
     narrow an interval, because queries of one item are not independent. The same seed draws the
     same items again. Raises ValueError for shapes that do not fit.
     """
-    values = _array(values)
-    owner = _array(query_to_item)
+    values = np.asarray(values)
+    owner = np.asarray(query_to_item)
     if owner.ndim != 1 or not len(owner) or values.shape[-1:] != owner.shape:
         shapes = f"{list(values.shape)} and {list(owner.shape)}"
         raise ValueError(
@@ -166,7 +161,7 @@ def bootstrap_difference(
     of different length.
     """
     drawn = [_drawn(ranks, query_to_item, [metric], samples, seed)[0] for ranks in (one, other)]
-    gain = _metric(_array(one), metric) - _metric(_array(other), metric)
+    gain = _metric(np.asarray(one), metric) - _metric(np.asarray(other), metric)
     return gain, *interval(drawn[0] - drawn[1])
 
 
@@ -186,7 +181,7 @@ def _drawn(
     ranks: Array, owner: Array, metrics: Sequence[str], samples: int, seed: int
 ) -> list[np.ndarray]:
     """Return, for each metric of ranks [T], its values [samples] in all draws."""
-    factors, values = zip(*(_as_mean(_array(ranks), name) for name in metrics), strict=True)
+    factors, values = zip(*(_as_mean(np.asarray(ranks), name) for name in metrics), strict=True)
     means = bootstrap_means(values, owner, samples, seed)
     return [factor * row for factor, row in zip(factors, means, strict=True)]
 
@@ -194,10 +189,6 @@ def _drawn(
 def interval(drawn: np.ndarray) -> tuple[float, float]:
     """Return (low, high), the 95 % percentile interval of draws."""
     return tuple(np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist())
-
-
-def _array(values: Array) -> np.ndarray:
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
 def _metric(ranks: np.ndarray, name: str) -> float:

@@ -23,8 +23,9 @@ import cma
 
 from . import hub
 from .backbone import Device, check_tokenizer, identity, known_by, load_backbone
-from .checkpoints import FILES, load_weights, read_adapter, read_config, write_adapter
-from .families import check_parts
+from .checkpoints import FILES, check_tensors, read_adapter, read_config, write_adapter
+from .families import check_model
+from .files import short
 from .media import to_pixels
 from .method import Method
 from .patching import TOWERS, activate, deactivate, encoder_layers, on_clip, parts
@@ -44,13 +45,13 @@ class RetrievalModel(nn.Module):
     CLIP's. Models may share one CLIP: before a model encodes, it makes its own adapter act. Threads
     may share a model: each method that switches or encodes waits for the CLIP's `turn`.
     `processor` may be None if only tensors are encoded. `cut` is the number of captions that the
-    last call cut. Raises TypeError if `clip` lacks a part, ValueError if it is in no family, or for
-    a tokenizer that does not fit.
+    last call cut. Raises ValueError if `clip` is in no family, TypeError if it is only a part of
+    such a model, and ValueError for a tokenizer that does not fit.
     """
 
     def __init__(self, clip: PreTrainedModel, processor: ProcessorMixin | None = None) -> None:
         super().__init__()
-        self.family = check_parts(clip)
+        self.family = check_model(clip)
         if processor is not None:
             check_tokenizer(clip, processor.tokenizer)
         with on_clip(clip).turn.taken():
@@ -93,7 +94,8 @@ class RetrievalModel(nn.Module):
         """
         folder = hub.fetch(source, FILES, revision)
         wanted = read_config(folder).backbone
-        name, commit = wanted["name"], wanted["revision"]
+        name = wanted["name"]
+        commit = wanted["revision"]
         path = Path(source).expanduser()
         # if somebody else's adapter names a folder, that is not a folder of this machine
         known = folder == path or name == "mini" or hub.HUB_ID.fullmatch(name or "")
@@ -139,25 +141,21 @@ class RetrievalModel(nn.Module):
                     torch.manual_seed(seed)
                 method = kind(self, chosen)
             if state_dict is not None:
-                load_weights(method, state_dict, f"adapter {name!r}")
+                check_tensors(state_dict, method.state_dict(), f"adapter {name!r}")
+                method.load_state_dict(state_dict)
             return self._add(name, method)
 
     def _add(self, name: str, method: Method) -> Method:
         """Add a method that is built; it acts from now on. If it cannot, the model is as before."""
-        if name in self.adapters:
-            raise ValueError(
-                f"adapter {name!r} exists already; choose another name, or remove it first"
-            )
         if not name or "." in name or hasattr(self.adapters, name):
             raise ValueError(
-                f"adapter name {name!r} cannot be used: empty, with a dot, or one of torch's"
+                f"adapter name {name!r} cannot be used: empty, with a dot, one of torch's, or in "
+                "use (then choose another, or remove_adapter first)"
             )
-        self.adapters[name] = method.to(self.device).train(self.training)
-        try:
-            self.set_adapter(name)
-        except BaseException:
-            del self.adapters[name]
-            raise
+        method.to(self.device).train(self.training)
+        activate(self.clip, method)
+        self.adapters[name] = method
+        self._states[-1] = (name, 1.0)
         return method
 
     def remove_adapter(self, name: str) -> None:
@@ -175,7 +173,7 @@ class RetrievalModel(nn.Module):
         loaded.
 
         `scale` multiplies what is added (1: as trained). Raises ValueError for an unknown name or
-        bad scale; then what acted before acts on.
+        bad scale; then what was chosen before acts when the model next encodes.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> adapter = model.add_adapter("ours", cma.AdapterConfig())
@@ -184,31 +182,16 @@ class RetrievalModel(nn.Module):
         >>> model.active is None
         True
         """
-        wanted = (name, float(scale))
         if not math.isfinite(scale):
             raise ValueError(f"scale must be a number, not {scale!r}")
         with self.turn():
-            if name is not None:
-                self.get_adapter(name)
-            before = self._states[-1]
-            self._states[-1] = wanted
-            try:
-                self._act()
-            except BaseException:
-                self._states[-1] = before
-                self._act()
-                raise
+            activate(self.clip, None if name is None else self.get_adapter(name), scale)
+            self._states[-1] = (name, float(scale))
 
     def _act(self) -> None:
-        """Let on CLIP act what this model has chosen; nothing is to do if it does so already."""
+        """Let on CLIP act what this model has chosen."""
         name, scale = self._states[-1]
-        wanted = None if name is None else (self.adapters[name], scale)
-        if on_clip(self.clip).acting == wanted:
-            return
-        if wanted is None:
-            deactivate(self.clip)
-        else:
-            activate(self.clip, *wanted)
+        activate(self.clip, None if name is None else self.adapters[name], scale)
 
     @property
     def active(self) -> str | None:
@@ -260,7 +243,12 @@ class RetrievalModel(nn.Module):
         return self.adapters[name]
 
     def save_adapter(
-        self, folder: str | Path, name: str, record: object = None, license: str = ""
+        self,
+        folder: str | Path,
+        name: str,
+        record: object = None,
+        license: str = "",
+        source: str = "",
     ) -> None:
         """Write `adapter_config.json`, `adapter_model.safetensors` and a model card of the adapter
         `name`.
@@ -268,7 +256,8 @@ class RetrievalModel(nn.Module):
         `record` of the run that trained it fills the card: a `RunRecord`, its dict, or a path. A
         dict may have "forgetting": {"dataset": name, "difference": as in
         `results/forgetting.json`}. The `license` ("mit", as the hub names it) is your choice;
-        without one the card says unknown. A README.md with other text is kept, with a warning.
+        without one the card says unknown. `source` is what the card tells others to load: a hub id,
+        or else the folder's name. A README.md with other text is kept, with a warning.
         Raises ValueError for an unknown name, an empty folder name or a record of another adapter.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
@@ -279,15 +268,11 @@ class RetrievalModel(nn.Module):
         """
         if not str(folder):
             raise ValueError("the folder's name is empty; expected one for this adapter alone")
-        self._save(Path(folder).expanduser().absolute(), name, record, license)
-
-    def _save(
-        self, folder: Path, name: str, record: object, license: str, repo_id: str = ""
-    ) -> None:
+        folder = Path(folder).expanduser().absolute()
         with self.turn():
             method = self.get_adapter(name)
             backbone = identity(self.clip)
-            card = hub.card_of(method, backbone, record, license, repo_id or folder.name)
+            card = hub.card_of(method, backbone, record, license, source or folder.name)
             write_adapter(method, folder, backbone)
             hub.write_card(folder, card)
 
@@ -307,9 +292,9 @@ class RetrievalModel(nn.Module):
         It goes to the branch `revision`, which must exist. Raises as `save_adapter`, and OSError in
         one line if the hub refuses it or cannot be reached.
         """
-        with TemporaryDirectory() as temporary:
-            self._save(folder := Path(temporary), name, record, license, repo_id)
-            return hub.push(folder, repo_id, private, revision, commit_message)
+        with TemporaryDirectory() as folder:
+            self.save_adapter(folder, name, record, license, repo_id)
+            return hub.push(Path(folder), repo_id, private, revision, commit_message)
 
     def load_adapter(self, source: str | Path, name: str, revision: str | None = None) -> Method:
         """Read an adapter, of any method, and add it as `name`. It acts from now on.
@@ -389,11 +374,10 @@ class RetrievalModel(nn.Module):
         torch.Size([2, 256])
         """
         if not isinstance(images, Tensor):
-            several = images if isinstance(images, list | tuple) else [images]
-            wrong = [one for one in several if not isinstance(one, Image.Image)]
-            if wrong or several is not images:
+            listed = isinstance(images, list | tuple)
+            if not (listed and all(isinstance(one, Image.Image) for one in images)):
                 wanted = "expected a list of PIL pictures, or a float tensor [V, 3, H, W]"
-                raise TypeError(f"{wanted}; found {type((wrong or several)[0]).__name__}")
+                raise TypeError(f"{wanted}; found {short(images)}")
             if not images:
                 raise ValueError("no images were given")
             images = to_pixels(images, self.of_processor("image_processor"))
@@ -412,8 +396,6 @@ class RetrievalModel(nn.Module):
         >>> model.encode_videos(frames[None], mask=torch.tensor([[1, 1, 0]])).shape
         torch.Size([1, 3, 256])
         """
-        if pixels.ndim != 5:
-            raise ValueError(f"pixels must be [V, F, 3, H, W], not {list(pixels.shape)}")
         shape = pixels.shape[:2]
         if mask is not None and mask.shape != shape:
             raise ValueError(f"mask must be {list(shape)} like the frames, not {list(mask.shape)}")
@@ -425,9 +407,8 @@ class RetrievalModel(nn.Module):
         """Return embeddings [V * F, D] of frames; with a mask [V, F] they are those of clips."""
         shaped = pixels.ndim == 4 and pixels.shape[1] == 3 and pixels.numel()
         if not (shaped and pixels.is_floating_point()):
-            raise ValueError(
-                f"pixels must be float [V, 3, H, W], not {pixels.dtype} {list(pixels.shape)}"
-            )
+            found = f"{pixels.dtype} {list(pixels.shape)}"
+            raise ValueError(f"pixels must be float [V (* F), 3, H, W], not {found}")
         frames = 1 if mask is None else mask.shape[1]
         clips = max(1, self.frames_at_once // frames)  # at a time
         masks = repeat(None) if mask is None else mask.split(clips)

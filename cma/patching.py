@@ -97,16 +97,21 @@ def parts(clip: nn.Module, name: str) -> Iterator[tuple[str, int, nn.Module]]:
         yield tower, depth, layer.get_submodule(getattr(getattr(family, tower), name))
 
 
-def activate(clip: nn.Module, method: nn.Module, scale: float = 1.0) -> None:
-    """Let only `method` (a `cma.method.Method`) act on `clip`, whose turn the caller holds.
+def activate(clip: nn.Module, method: nn.Module | None, scale: float = 1.0) -> None:
+    """Let only `method` (a `cma.method.Method` or None) act on `clip`, whose turn the caller holds.
+    Nothing is to do if it does so already.
 
     Raises ValueError if it cannot at `scale`, TypeError if its `hang` gives no handles. After any
     error nothing acts, and CLIP is as it was before `hang`.
     """
+    state = on_clip(clip)
+    if state.acting == (method, scale):
+        return
+    deactivate(clip)
+    if method is None:
+        return
     if scale not in (0, 1) and not method.scales:
         raise ValueError(f"{method.NAME}: acts or does not; scale must be 1 or 0, not {scale}")
-    deactivate(clip)
-    state = on_clip(clip)
     # what failed once leaves nothing, even if it was hung without a handle; looking takes a while
     known = method.hung and inspect.isgeneratorfunction(method.hang)
     modules = [] if known else [vars(module) for module in clip.modules()]

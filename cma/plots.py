@@ -31,17 +31,14 @@ def image_grid(
     """Draw pictures with a caption below each and a frame around `marked` ones; size: of one, in
     inches.
     """
-    if len(images) != len(captions):
-        raise ValueError(
-            f"{len(images)} images and {len(captions)} captions: expected one for each"
-        )
     rows = -(-len(images) // columns)
     figure, axes = plt.subplots(
         rows, columns, figsize=(columns * size, rows * size * 1.3), squeeze=False
     )
     for axis in axes.flat[len(images) :]:
         axis.axis("off")
-    for i, (axis, image, text) in enumerate(zip(axes.flat, images, captions, strict=False)):
+    pairs = zip(images, captions, strict=True)
+    for i, (axis, (image, text)) in enumerate(zip(axes.flat, pairs, strict=False)):
         axis.imshow(image)
         axis.set(xticks=[], yticks=[])
         axis.set_xlabel(

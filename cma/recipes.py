@@ -47,13 +47,10 @@ class Recipe:
         >>> config.lr, config.batch_size, config.max_words, config.max_frames, config.fps
         (1e-05, 128, 32, 12, 1.0)
         """
-        if variant not in VARIANTS:
-            known = f"expected one of {', '.join(VARIANTS)}"
-            raise ValueError(f"the recipe of {self.dataset} has no variant {variant!r}: {known}")
-        if variant == "paper" and not self.paper:
-            raise ValueError(
-                f'{self.dataset}: no recipe of the paper exists ({self.source}); use "float32"'
-            )
+        known = [name for name in VARIANTS if self.paper or name != "paper"]
+        if variant not in known:
+            wanted = f"expected one of {', '.join(known)} ({self.source})"
+            raise ValueError(f"the recipe of {self.dataset} has no variant {variant!r}: {wanted}")
         return replace(self.config, name=f"{self.dataset}-{variant}", **VARIANTS[variant])
 
     def run_name(self, base: str, config: TrainConfig, backbone: str) -> str:

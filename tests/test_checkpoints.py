@@ -75,10 +75,10 @@ def test_a_saved_adapter_loads_as_it_was_and_acts(model, tmp_path, shared_dim):
     [
         ({"widths": {"vision": 768, "text": 512}}, r"widths .*768.* do not fit .*48"),
         ({"layers": {"vision": 12, "text": 12}}, r"layers .*12.* do not fit .*3"),
-        ({"options": {**vars(CONFIG), "rank": 4}}, "'rank'"),
+        ({"options": {**vars(CONFIG), "rank": 4}}, "not rank"),
         ({"options": {"bottleneck_dim": 4}}, "shared_dim"),
         ({"options": {**vars(CONFIG), "activation": "swish"}}, "'swish'"),
-        ({"options": {**vars(CONFIG), "x" * 10**5: 4}}, "unknown or missing"),
+        ({"options": {**vars(CONFIG), "x" * 10**5: 4}}, "options are bottleneck_dim, .*, not xxx"),
         ({"options": {**vars(CONFIG), "bottleneck_dim": 10**9}}, "mean .* numbers, expected"),
         ({"method": "x" * 10**6}, "'method': expected at most"),
     ],
@@ -342,7 +342,7 @@ def test_what_is_no_adapter_says_so_and_no_code_in_it_is_run(tmp_path, capsys):
             "the state dict: visual_adapter_down_weight is missing",
         ),
         (tmp_path / "other.pth", r"other\.pth: visual_adapter_down_weight is missing"),
-        (tmp_path / "nowhere.pth", r"nowhere\.pth: no such checkpoint"),
+        (tmp_path / "nowhere.pth", r"No such file .*nowhere\.pth"),
         (tmp_path / "code.pth", "code.pth cannot be read: .*nothing in it was run"),
         *(
             (tmp_path / f, f"{f} cannot be read")

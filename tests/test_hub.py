@@ -143,7 +143,7 @@ def test_a_revision_or_an_adapter_that_is_not_there(hub, model, tmp_path):
     ):
         model.load_adapter("user/other", "c", revision="v2")
     with pytest.raises(
-        FileNotFoundError, match=r"^user/other: has no adapter_config\.json; expected a repo"
+        FileNotFoundError, match=r"user--other.*adapter_config\.json: no such file; expected a file"
     ):
         model.load_adapter("user/other", "c")
     asked = len(hub.asked)
@@ -605,14 +605,13 @@ def test_a_config_that_means_terabytes_is_refused_before_memory_is_taken(
     assert "\n" not in str(error.value)
 
 
-def test_weights_that_claim_terabytes_or_other_names_are_refused_from_size_and_header(
+def test_weights_that_claim_terabytes_other_names_or_another_type_are_refused(
     model, tmp_path, monkeypatch
 ):
     model.save_adapter(tmp_path, "a")
     content = (tmp_path / WEIGHTS).read_bytes()
     size = 8 + int.from_bytes(content[:8], "little")
     header, numbers = json.loads(content[8:size]), content[size:]
-    monkeypatch.setattr(checkpoints, "load", no_memory)
     first = next(key for key in header if key != "__metadata__")
     entry, end = (
         header[first],
@@ -624,13 +623,14 @@ def test_weights_that_claim_terabytes_or_other_names_are_refused_from_size_and_h
     for changed, said in (
         (header | {first: entry | {"shape": [2**40, 2**20]}}, "overflow"),
         (header | {"huge": long}, "header"),
-        (header | {"extra": none}, "extra: found .*, expected None"),
-        (header | {first: entry | {"dtype": "I32"}}, f"{first}: found .'I32'.*, expected .'F32'"),
-        ({("../" + key if key == first else key): one for key, one in header.items()}, "expected"),
+        (header | {"extra": none}, "its digest is another one"),
+        (header | {first: entry | {"dtype": "I32"}}, "its digest is another one"),
+        ({("../" + key if key == first else key): one for key, one in header.items()}, "digest"),
     ):
         (tmp_path / WEIGHTS).write_bytes(packed(changed, numbers))
         with pytest.raises(ValueError, match=f"{WEIGHTS}: damaged, or does not fit .*{said}"):
             model.load_adapter(tmp_path, "c")
+    monkeypatch.setattr(checkpoints, "load", no_memory)
     for name in (WEIGHTS, CONFIG):
         with (tmp_path / name).open("r+b") as file:
             file.truncate(2**40)  # a sparse file: no disk is filled

@@ -120,7 +120,7 @@ def test_bad_inputs_are_named(model, pixels, ids):
             model.encode_text(texts)
     picture = Image.new("RGB", (9, 9))
     for images in (np.zeros((1, 9, 9, 3)), "a.jpg", Path("a.jpg"), None, picture, [picture, None]):
-        with pytest.raises(TypeError, match=r"a list of PIL pictures, or .*; found (\w+)$"):
+        with pytest.raises(TypeError, match="a list of PIL pictures, or .*; found "):
             model.encode_images(images)
     bare = RetrievalModel(model.clip)
     assert torch.equal(bare.encode_text(ids), model.encode_text(ids))
@@ -136,19 +136,17 @@ def test_bad_inputs_are_named(model, pixels, ids):
         (lambda: model.encode_images([]), "no images"),
         (lambda: model.encode_images(pixels[:0, 0]), r"not torch.float32 \[0, 3, "),
         (lambda: model.encode_videos(pixels[:, :0]), r"not torch.float32 \[0, 3, "),
-        (lambda: model.encode_images(pixels), r"pixels must be float \[V, 3, H, W\]"),
-        (lambda: model.encode_images(pixels[:, 0, :1]), r"pixels must be float \[V, 3, H, W\]"),
+        (lambda: model.encode_images(pixels), r"pixels must be float \[V .*, 3, H, W\]"),
+        (lambda: model.encode_images(pixels[:, 0, :1]), r"pixels must be float \[V .*, 3, H, W\]"),
         (
             lambda: model.encode_videos(pixels[:, 0], torch.ones(2, 3)),
-            r"pixels must be \[V, F, 3, H, W\]",
+            r"not torch.float32 \[\d+, 32, 32\]",
         ),
         (lambda: model.encode_videos(pixels, torch.ones(3, 2)), r"mask must be \[2, 3\]"),
     ):
         with pytest.raises(ValueError, match=said):
             call()
-    with pytest.raises(
-        TypeError, match=r"expected RetrievalModel\(clip, processor\), but clip is a CLIPProc"
-    ):
+    with pytest.raises(ValueError, match="clip is a CLIPProcessor: .*; expected a CLIP"):
         RetrievalModel(model.processor, model.clip)
 
 
@@ -214,7 +212,7 @@ def test_train_switches_adapter_dropout_but_never_clip(model, ids):
 
 
 def test_names_in_use_unknown_or_unusable(model):
-    with pytest.raises(ValueError, match="'a' exists already"):
+    with pytest.raises(ValueError, match="'a' cannot be used: .* in use"):
         model.add_adapter("a", CONFIG)
     with pytest.raises(ValueError, match="no adapter 'c'; there are: a, b"):
         model.set_adapter("c")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -232,10 +231,7 @@ def _central(picture: Image.Image) -> Image.Image:
 def reason_of(path: Path, error: Exception) -> str:
     """Say what is wrong with a picture and, if possible, what to do about it."""
     if isinstance(error, Image.DecompressionBombError):
-        size, limit = (int(n) / 1e6 for n in re.findall(r"(\d+) pixels", str(error))[:2])
-        return (
-            f"{size:.0f} megapixels, more than the limit of {limit:.0f}; save a smaller copy of it"
-        )
+        return f"{error} Save a smaller copy of it"
     if isinstance(error, UnidentifiedImageError):
         extra = "; HEIC needs the extra `formats`" if LACKING and b"ftyp" in head_of(path) else ""
         return f"no picture that Pillow knows: it starts with {head_of(path)!r}{extra}"

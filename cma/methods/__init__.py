@@ -39,7 +39,8 @@ __all__ = [
 class AdapterWithoutSharing(CrossModalAdapter):
     """The paper's ablation: the same adapter with `shared_dim` 0: the towers share nothing."""
 
-    NAME, defaults = WITHOUT_SHARING, {"shared_dim": 0}
+    NAME = WITHOUT_SHARING
+    defaults = {"shared_dim": 0}
 
 
 ROWS = (

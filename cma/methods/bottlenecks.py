@@ -48,7 +48,8 @@ class Bottleneck(nn.Module):
 class Bottlenecks(Method):
     """The base class of methods with one `Bottleneck` for every layer of both towers."""
 
-    Options, activation = BottleneckOptions, "relu"
+    Options = BottleneckOptions
+    activation = "relu"
 
     def __init__(self, model: nn.Module, options: BottleneckOptions) -> None:
         super().__init__(model, options)
@@ -64,7 +65,9 @@ class AdapterATTN(Bottlenecks):
     nothing and has no MLP part.
     """
 
-    NAME, activation, pictures = "Adapter-ATTN", "gelu", PICTURES
+    NAME = "Adapter-ATTN"
+    activation = "gelu"
+    pictures = PICTURES
 
     def __init__(self, model: nn.Module, options: BottleneckOptions) -> None:
         super().__init__(model, options)
@@ -86,7 +89,9 @@ class AdaptFormer(Bottlenecks):
     both towers (2.0M). `up` starts at 0, so that training starts at CLIP.
     """
 
-    NAME, weight, pictures = "AdaptFormer", 0.1, PICTURES
+    NAME = "AdaptFormer"
+    weight = 0.1
+    pictures = PICTURES
 
     def __init__(self, model: nn.Module, options: BottleneckOptions) -> None:
         if not (model.family.vision.mlp and model.family.text.mlp):
@@ -120,7 +125,10 @@ class TiedBottlenecks(Bottlenecks):
     2.0M.
     """
 
-    NAME, Options, activation, weight = "MV-Adapter tying", TyingOptions, "quick_gelu", 0.1
+    NAME = "MV-Adapter tying"
+    Options = TyingOptions
+    activation = "quick_gelu"
+    weight = 0.1
 
     def __init__(self, model: nn.Module, options: TyingOptions) -> None:
         super().__init__(model, options)

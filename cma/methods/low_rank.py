@@ -31,14 +31,16 @@ class LoRA(Method):
     they replace CLIP's own.
     """
 
-    NAME, Options = "LoRA", LoraOptions
+    NAME = "LoRA"
+    Options = LoraOptions
 
     def __init__(self, model: nn.Module, options: LoraOptions) -> None:
         require("methods", "peft")
         from peft import LoraConfig, inject_adapter_in_model
 
         super().__init__(model, options)
-        clip, towers = model.clip, (model.family.vision, model.family.text)
+        clip = model.clip
+        towers = (model.family.vision, model.family.text)
         with model.acting(None):
             own = dict(clip.named_modules())
             targets = {at.other_names.get(t, t) for t in options.targets for at in towers}

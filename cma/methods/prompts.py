@@ -55,8 +55,8 @@ class Prompted(Method):
 
     def __init__(self, model: nn.Module, options: object) -> None:
         super().__init__(model, options)
-        # at least a word and the end
-        text, reads = model.clip.config.text_config, model.family.starts + 2
+        text = model.clip.config.text_config
+        reads = model.family.starts + 2  # at least a word and the end
         if "text" in self.towers and options.tokens + reads > text.max_position_embeddings:
             most = text.max_position_embeddings - reads
             raise ValueError(
@@ -71,7 +71,8 @@ class Prompted(Method):
 
     def depth(self, tower: str) -> int:
         """Return how many layers of a tower get prompts. Raises ValueError if it has fewer."""
-        layers, asked = self.layers[tower], getattr(self.options, "depth", 1)
+        layers = self.layers[tower]
+        asked = getattr(self.options, "depth", 1)
         if asked is not None and asked > layers:
             raise ValueError(
                 f"{self.NAME}: depth={asked}, but the {tower} tower has {layers} layers"
@@ -97,7 +98,9 @@ class CoOp(Prompted):
     table is not lengthened: a caption that no longer fits loses its last words.
     """
 
-    NAME, Options, towers = "CoOp", ContextOptions, ("text",)
+    NAME = "CoOp"
+    Options = ContextOptions
+    towers = ("text",)
 
 
 class VPT(Prompted):
@@ -106,7 +109,8 @@ class VPT(Prompted):
     CLIP's.
     """
 
-    NAME, towers = "VPT", ("vision",)
+    NAME = "VPT"
+    towers = ("vision",)
 
 
 class VLPrompt(Prompted):
@@ -115,7 +119,8 @@ class VLPrompt(Prompted):
     prompting.
     """
 
-    NAME, towers = "VL-Prompt", ("vision", "text")
+    NAME = "VL-Prompt"
+    towers = ("vision", "text")
 
 
 class MaPLe(Prompted):
@@ -125,7 +130,8 @@ class MaPLe(Prompted):
     get them.
     """
 
-    NAME, towers = "MaPLe", ("text",)
+    NAME = "MaPLe"
+    towers = ("text",)
 
     def __init__(self, model: nn.Module, options: PromptOptions) -> None:
         super().__init__(model, options)
@@ -194,8 +200,11 @@ def _make_room(
     """Insert filler ids into `input_ids` [T, L] at the places `at`; cut to the context, but keep
     the end.
     """
-    ids, config, count = named["input_ids"], tower.config, at.stop - at.start
-    most, ends = config.max_position_embeddings, family.ends(config, ids)[:, None]
+    ids = named["input_ids"]
+    config = tower.config
+    count = at.stop - at.start
+    most = config.max_position_embeddings
+    ends = family.ends(config, ids)[:, None]
     filler = torch.zeros_like(ids[:, :1]).expand(-1, count) + (config.eos_token_id == 0)
     longer = torch.cat([ids[:, : at.start], filler, ids[:, at.start :]], dim=1)[:, :most]
     room = {

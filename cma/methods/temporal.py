@@ -45,8 +45,10 @@ class STAdapter(Method):
             raise ValueError(
                 f"{self.NAME}: kernel={options.kernel}: expected odd numbers, not {even[0]}"
             )
-        self.first, width = model.family.class_tokens, self.widths["vision"]
-        middle, depth = options.bottleneck_dim, self.layers["vision"]
+        self.first = model.family.class_tokens
+        width = self.widths["vision"]
+        middle = options.bottleneck_dim
+        depth = self.layers["vision"]
         padding = tuple(size // 2 for size in options.kernel)
         self.down = nn.ModuleList(nn.Linear(width, middle) for _ in range(depth))
         self.convolution = nn.ModuleList(
@@ -67,10 +69,12 @@ class STAdapter(Method):
     def add(self, depth: int, scale: float, layer: nn.Module, inputs: tuple) -> tuple:
         """Return the layer's inputs; each patch with what comes from frames around its own."""
         # x [V * F, 1 + P, D] (class token first, if any); mask [V, F]
-        x, mask = inputs[0], self.frame_mask
+        x = inputs[0]
+        mask = self.frame_mask
         if mask is None:
             raise ValueError(f"{self.NAME}: cannot do pictures, use encode_videos: {self.why_not}")
-        tokens, patches = x[:, : self.first], x[:, self.first :]
+        tokens = x[:, : self.first]
+        patches = x[:, self.first :]
         h = linear(self.down[depth], patches).unflatten(0, mask.shape)  # [V, F, P, r]
         rows = round(h.shape[2] ** 0.5)
         h = h * mask.to(h)[:, :, None, None]  # padding becomes 0, as beyond the end of a clip

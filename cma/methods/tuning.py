@@ -19,7 +19,10 @@ class Replaced:
     """A parameter or child of a module that is replaced until `remove` is called."""
 
     def __init__(self, module: nn.Module, name: str, value: nn.Parameter | nn.Module) -> None:
-        self.module, self.name, self.value, self.own = module, name, value, getattr(module, name)
+        self.module = module
+        self.name = name
+        self.value = value
+        self.own = getattr(module, name)
         setattr(module, name, value)
 
     def remove(self) -> None:
@@ -92,7 +95,8 @@ class FullFineTuning(Tuning):
     to match the paper's 123.5M, nor does the logit scale, as with the adapters.
     """
 
-    NAME, halves = "full fine-tuning", False
+    NAME = "full fine-tuning"
+    halves = False
 
     def trains(self, name: str) -> bool:
         """Return True for all but embeddings, logit scale and logit bias."""
@@ -104,7 +108,8 @@ class Partial(Tuning):
     al. 2022, "Visual Prompt Tuning" (section 4.1); all below it stays CLIP's.
     """
 
-    NAME, halves = "partial", False
+    NAME = "partial"
+    halves = False
 
     def trains(self, name: str) -> bool:
         """Return True for the tensors of a tower's last layer."""

@@ -20,7 +20,7 @@ from tests import ROOT
         (["--media", "nowhere"], r"nowhere: no such folder"),
         (["--media", "empty"], r"empty: no pictures or clips in it"),
         (["--media", "pictures", "--adapter", "empty"], r"adapter_config.json: no such file"),
-        (["--media", "pictures", "--backbone", "./none"], r"none: no such folder; expected 'mini'"),
+        (["--media", "pictures", "--backbone", "./none"], r"none: no model there; expected 'mini'"),
     ],
 )
 def test_what_is_missing_is_named(

@@ -101,7 +101,7 @@ def test_st_adapter_looks_at_neighbouring_frames_and_never_at_padding():
     ("method", "options", "said"),
     [
         ("VPT", {"depth": 4}, "VPT: depth=4, but the vision tower has 3 layers"),
-        ("CoOp", {"tokens": 0}, "CoOp: tokens=0: expected greater than 0"),
+        ("CoOp", {"tokens": 0}, "CoOp: 'tokens': expected greater than 0, found 0"),
         ("ST-Adapter", {"kernel": [2, 1, 1]}, "ST-Adapter: kernel=.*expected odd numbers, not 2"),
         ("MV-Adapter tying", {"tied_layers": 9}, "tied_layers=9: a tower has 3 layers"),
         ("LoRA", {"targets": ["query"]}, "no projection of CLIP is called 'query'"),

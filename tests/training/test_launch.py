@@ -78,7 +78,7 @@ def test_a_described_run_ends_with_its_recalls_their_number_and_intervals(
         ({"adapter": {"seed": 1, "shared_dim": 16}}, "init_std, not seed\n"),
         ({"method": "prompt"}, "unknown method 'prompt'; there are: zero-shot, full fine-tuning"),
         ({"method": "CoOp", "adapter": {"words": 3}}, "CoOp: "),
-        ({"config": {"epoch": 3}}, "TrainConfig has no field 'epoch': did you mean epochs"),
+        ({"config": {"epoch": 3}}, "TrainConfig has no field 'epoch': the fields are similarity, "),
         # while the model is loaded
         (torch.OutOfMemoryError("CUDA out of memory"), "CUDA out of memory"),
     ],

@@ -91,10 +91,10 @@ def train(
     state = team.by_first(lambda: resume.find(record, method, team.say) if resuming else None)
     team.say(words.found(record, dataset.expected))
     if state and state.record.finished:
-        finished = f"this run was finished on {state.record.finished}"
-        team.say(f"{record.folder}: {finished}; its adapter is loaded")
+        finished = state.record.finished
+        team.say(f"{record.folder}: this run was finished on {finished}; its adapter is loaded")
         with model.turn():
-            resume.set_parameters(method, state.kept)
+            resume.set_parameters(method, state.best)
         return state.record
     for split in filter(None, splits):
         split.require_media()
@@ -124,8 +124,10 @@ def share_of_a_batch(record: RunRecord, pairs: int, team: Team) -> int:
     if differing := resume.differences(team.by_first(lambda: record), record):
         raise ValueError(f"process {team.number} has another run than process 0: {differing}")
     if pairs < team.count:
-        remedy = "each needs one; use a larger batch_size, or fewer processes"
-        raise ValueError(f"a batch of {pairs} pairs for {team.count} processes: {remedy}")
+        raise ValueError(
+            f"a batch of {pairs} pairs for {team.count} processes: each needs one; use a larger "
+            "batch_size, or fewer processes"
+        )
     if team.count > 1:
         team.say(f"{team.count} processes share each batch of {pairs} pairs")
     return -(-pairs // team.count)
@@ -149,8 +151,9 @@ class Run:
         captions = self.splits.training.captions
         self.ids, cut = self.model.tokenize(captions, self.config.max_words)
         if cut:
-            length = self.ids.shape[1]
-            self.team.say(f"{cut:,} of {len(captions):,} captions were cut to {length} tokens")
+            self.team.say(
+                f"{cut:,} of {len(captions):,} captions were cut to {self.ids.shape[1]} tokens"
+            )
         self.tokens: dict[str, tuple[Tensor, int]] = {}  # of what is evaluated, by split
 
     def begin(self) -> None:
@@ -165,8 +168,10 @@ class Run:
                 self.pairs = min(team.everyones(planned.pairs))
             self.optimizer = precision.prepare(self.model, config)
             if state.last:
-                where = f"epoch {len(state.record.history)} and {len(state.epoch.losses)} steps"
-                team.say(f"{state.record.folder}: resumed after {where} of {config.epochs} epochs")
+                team.say(
+                    f"{state.record.folder}: resumed after epoch {len(state.record.history)} and "
+                    f"{len(state.epoch.losses)} steps of {config.epochs} epochs"
+                )
                 resume.set_parameters(self.method, state.last)
                 self.optimizer.load_state_dict(state.optimizer)
                 state.last, state.optimizer = [], {}  # the model and the optimiser hold them now
@@ -189,9 +194,8 @@ class Run:
                 self.team.say(f"epoch {epoch + 1}: loss {entry['loss']:.3f}, {found}")
             record.history.append(entry)
             state.epoch = EpochState()
-            best = best_epoch(record.history, self.config.select_by)
-            record.selected_epoch = epoch + 1 if record.select_on == "last" else best
-            if best == epoch + 1:
+            record.selected_epoch = best_epoch(record.history, self.config.select_by)
+            if record.selected_epoch == epoch + 1:
                 state.best = resume.copy_parameters(self.method)
                 self.save("best", "last")
             else:
@@ -219,7 +223,7 @@ class Run:
         bar = self.team.bar(batches, title, total=len(order), initial=done)
         saved = time.perf_counter()
         start = saved - part.seconds
-        with bar, Stopping(self.team.say) as stopping, self.saved_on_error(order, stopping):
+        with bar, Stopping(self.team.say) as stopping, self.saved_on_error(stopping):
             for step, batch in enumerate(bar, start=epoch * len(order) + done):
                 factor = optim.rate_factor(config.optimizer, step, total, config.warmup)
                 rate = config.lr * factor
@@ -248,30 +252,22 @@ class Run:
         return entry | {"seconds": part.seconds, "curve": part.curve}
 
     @contextmanager
-    def saved_on_error(self, order: list[Tensor], stopping: Stopping) -> Iterator[None]:
-        """If a step fails, save the steps before it; `order`: the batches of the epoch."""
+    def saved_on_error(self, stopping: Stopping) -> Iterator[None]:
+        """If a step fails, save the steps before it, unless the adapter has diverged in them."""
         try:
             yield
-        except (MediaError, MemoryError, NotFinite, Stopped) as error:
-            folder = self.state.record.folder
-            sound = all(one.isfinite().all() for one in self.method.parameters())
-            if sound:  # the steps before this one are complete
+        except (MediaError, MemoryError, NotFinite, Stopped):
+            if all(one.isfinite().all() for one in self.method.parameters()):
                 self.save("last")
             # a worker, or another process, may get the signal too
-            stopping.end_if_asked(folder)
-            if not isinstance(error, NotFinite):
-                raise
-            done = len(self.state.epoch.losses)
-            training = self.splits.training
-            items = [training.items[i].id for i in training.text_to_item[order[done]][:8]]
-            step = len(self.state.record.history) * len(order) + done + 1
-            raise NotFinite(words.not_finite(error, step, items, sound, folder)) from error
+            stopping.end_if_asked(self.state.record.folder)
+            raise
 
     def step(self, step: int, batch: Batch, rate: float) -> float:
         """Do one update and return the loss. If memory runs out, halve the micro-batch and try
         again.
 
-        Raises MemoryError if not even one pair fits.
+        Raises MemoryError if not even one pair fits, NotFinite that names the first items.
         """
         # dropout depends only on seed, step and process, so a resumed run draws the same numbers
         numbers = np.random.SeedSequence([self.config.seed, step, self.team.number])
@@ -287,7 +283,15 @@ class Run:
                         self.team.say(norms(self.model, here, config))
                 return train_step(self.model, self.optimizer, here, rate, config, self.team)[0]
 
-        self.pairs, loss = until_it_fits(self.pairs, attempt, self.team.say)
+        try:
+            self.pairs, loss = until_it_fits(self.pairs, attempt, self.team.say)
+        except NotFinite as error:
+            items = [self.splits.training.items[i].id for i in batch.item_ids[:8]]
+            raise NotFinite(
+                f"step {step + 1}: {error}; another lr is another run: give it another name; the "
+                f"adapter before it, if it was finite, is in {self.state.record.folder / 'last'}; "
+                f"the batch begins with: {', '.join(items)}"
+            ) from error
         return loss
 
     def save(self, *places: str) -> None:
@@ -312,8 +316,7 @@ class Run:
         """Evaluate the kept epoch's adapter, once; it stays in the model."""
         record = self.state.record
         with self.model.turn():
-            if record.select_on != "last":
-                resume.set_parameters(self.method, self.state.best)
+            resume.set_parameters(self.method, self.state.best)
             record.metrics = self.evaluate(self.splits.final)
         record.encoded = self.encoded
 

@@ -51,11 +51,6 @@ class RunState:
     best: list[Tensor] = field(default_factory=list)
     optimizer: dict = field(default_factory=dict)
 
-    @property
-    def kept(self) -> list[Tensor]:
-        """The parameters of a finished run that `select_on` chooses."""
-        return self.last if self.record.select_on == "last" else self.best
-
     def save(self, last: list[Tensor], optimizer: dict) -> None:
         """Write the checkpoint into the record's folder, whole or not at all."""
         content = io.BytesIO()  # if torch wrote the file, a full disk would be no OSError
@@ -77,8 +72,9 @@ def find(record: RunRecord, method: nn.Module, say: Callable[[str], None]) -> Ru
     finished = (folder / "run.json").exists()
     if not checkpoint.exists():
         if finished:
-            said = f"{folder}: run.json without {CHECKPOINT}, nothing to resume"
-            raise ValueError(f"{said}; {ways_out}")
+            raise ValueError(
+                f"{folder}: run.json without {CHECKPOINT}, nothing to resume; {ways_out}"
+            )
         return None
     try:
         state = RunState(**torch.load(checkpoint, map_location="cpu", weights_only=True))
@@ -87,8 +83,9 @@ def find(record: RunRecord, method: nn.Module, say: Callable[[str], None]) -> Ru
     except MemoryError:
         raise
     except Exception as error:  # which one depends on the bytes
-        problem = "no checkpoint of this version of cma.train, or cut short"
-        raise ValueError(f"{checkpoint}: {problem}; {ways_out}") from error
+        raise ValueError(
+            f"{checkpoint}: no checkpoint of this version of cma.train, or cut short; {ways_out}"
+        ) from error
     if differing := differences(state.record, record):
         raise ValueError(f"{folder} holds another run ({differing}); {ways_out}")
 
@@ -99,8 +96,10 @@ def find(record: RunRecord, method: nn.Module, say: Callable[[str], None]) -> Ru
     if not there:
         say(f"{folder}: the run does not say which weights it began with; taken to be these")
     elif here not in known and LEFT.get(method) != (folder.absolute(), here):
-        said = f"{folder} holds another run (initial weights {there} there, {here} here)"
-        raise ValueError(f'{said}; {ways_out}, or load_adapter("{folder / "last"}", …) to go on')
+        raise ValueError(
+            f"{folder} holds another run (initial weights {there} there, {here} here); {ways_out}, "
+            f'or load_adapter("{folder / "last"}", …) to go on'
+        )
     if finished:
         state.record = RunRecord.load(folder)
     state.record.folder = folder
@@ -152,15 +151,17 @@ def writing(folder: Path) -> Iterator[None]:
                 unfinished.unlink()
         yield
     except MediaError as error:
-        hint = "once it can be read, the same call goes on where the run stopped"
-        raise MediaError(f"{folder}: stopped: {error}; {hint}") from error
+        raise MediaError(
+            f"{folder}: stopped: {error}; once it can be read, the same call goes on where the run "
+            "stopped"
+        ) from error
     except OSError as error:
         if not Path(error.filename or "").is_relative_to(folder):
             raise
-        hint = (
-            "what was there before is whole: once there is room, the same call goes on from there"
-        )
-        raise OSError(f"{error.filename}: not written ({error.strerror}); {hint}") from error
+        raise OSError(
+            f"{error.filename}: not written ({error.strerror}); what was there before is whole: "
+            "once there is room, the same call goes on from there"
+        ) from error
     finally:
         lock.release()
 

@@ -18,6 +18,7 @@ import textwrap
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -35,14 +36,19 @@ class Stopped(RuntimeError):
     """Another process of the run has ended; its own error says why."""
 
 
+@dataclass(frozen=True)
 class Team:
     """The processes of a run, as one of them sees it. With one process, nothing has to be
     exchanged.
     """
 
-    def __init__(self, number: int = 0, count: int = 1) -> None:
-        self.number, self.count = number, count  # which process, from 0; of how many
-        self.first = number == 0  # the process that writes files and prints
+    number: int = 0  # which process, from 0
+    count: int = 1  # of how many
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes files and prints."""
+        return self.number == 0
 
     def say(self, text: str) -> None:
         """Log a line, in the first process only, above the progress bars."""

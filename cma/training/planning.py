@@ -94,11 +94,10 @@ def plan_of(
     order = epoch_batches(training, config, 0)
     share = -(-len(order[0]) // team.count)  # the most that one process has
     wanted = min(share, config.micro_batch if isinstance(config.micro_batch, int) else share)
-    two = next(read_batches(training, ids, pixels, [order[0][:2]], workers=0)).to(model.device)
+    two = next(read_batches(training, ids, pixels, [order[0][:2]], workers=0))
     whole = replace(config, micro_batch=None)
-    name = model.active
-    with own_turn(model, name, training=True), seeded(model.device, config.seed):
-        method = model.get_adapter(name)
+    with own_turn(model, model.active, training=True), seeded(model.device, config.seed):
+        method = model.get_adapter(model.active)
         before = copy_parameters(method)
         precision.prepare(model, whole)
         try:
@@ -155,8 +154,10 @@ def until_it_fits(
             return pairs, attempt(pairs)
         except MemoryError as error:
             if pairs == 1:
-                hint = "set checkpoint_activations=True, or fewer max_frames"
-                raise MemoryError(f"one pair at once does not fit ({error}); {hint}") from error
+                raise MemoryError(
+                    f"one pair at once does not fit ({error}); set checkpoint_activations=True, "
+                    "or fewer max_frames"
+                ) from error
         less = (pairs + 1) // 2
         say(f"out of memory with {pairs} pairs at once; going on with {less}")
         torch.cuda.empty_cache()  # does nothing without a GPU

@@ -54,11 +54,7 @@ class Pixels:
     not decode them again.
     """
 
-    def __init__(self, processor: CLIPProcessor | None, config: TrainConfig) -> None:
-        if processor is None:
-            raise ValueError(
-                "this model has no processor to read media: RetrievalModel(clip, processor)"
-            )
+    def __init__(self, processor: CLIPProcessor, config: TrainConfig) -> None:
         self.image_processor = processor.image_processor
         self.config = config
         self.cache: dict[tuple, Tensor] = {}

@@ -107,19 +107,19 @@ def find(record: RunRecord, method: nn.Module, say: Callable[[str], None]) -> Ru
 
 
 def differences(there: RunRecord, here: RunRecord) -> str:
-    """Return how two runs differ, as in "lr 0.01 there, 0.5 here"; empty if they do not."""
-    one, other = _same_in_a_run(there), _same_in_a_run(here)
+    """Return how two runs differ in config, adapter, backbone or data, as in "lr 0.01 there, 0.5
+    here"; empty if they are the same run.
+    """
+    names = ("dataset", "train_items", "held_out_items", "data_digest", "method", "adapter")
+    runs = []
+    for record in (there, here):
+        config = {key: value for key, value in record.config.items() if key not in NO_EFFECT}
+        about = {name: getattr(record, name) for name in names}
+        runs.append(config | about | {"backbone": known_by(record.backbone)})
+    one, other = runs
     return "; ".join(
         f"{k} {one.get(k)!r} there, {other[k]!r} here" for k in other if one.get(k) != other[k]
     )
-
-
-def _same_in_a_run(record: RunRecord) -> dict:
-    """Return what must be equal for two runs to be the same: config, adapter, backbone and data."""
-    config = {key: value for key, value in record.config.items() if key not in NO_EFFECT}
-    names = ("dataset", "train_items", "held_out_items", "data_digest", "method", "adapter")
-    about = {name: getattr(record, name) for name in names}
-    return config | about | {"backbone": known_by(record.backbone)}
 
 
 def own_files(folder: Path) -> list[Path]:

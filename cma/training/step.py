@@ -117,8 +117,7 @@ def batch_gradient(
     """
     pairs = len(batch.input_ids)
     size = config.micro_batch if isinstance(config.micro_batch, int) else pairs
-    micro = [batch.part(slice(start, start + size)) for start in range(0, pairs, size)]
-    at_once = len(micro) == 1
+    at_once = size >= pairs
     parameters = model.trainable_parameters()
     sums: list[Tensor | None] = [None] * len(parameters)
     model.zero_grad(set_to_none=True)
@@ -126,6 +125,8 @@ def batch_gradient(
     # embed all pairs: with their graph if they fit at once
     embedded, states = [], []
     with team.agree_on_memory():
+        batch = batch.to(model.device)
+        micro = [batch.part(slice(start, start + size)) for start in range(0, pairs, size)]
         for part in micro:
             states.append(random_state(model.device))
             with torch.set_grad_enabled(at_once):
@@ -226,7 +227,7 @@ def norms(model: RetrievalModel, batch: Batch, config: TrainConfig) -> str:
     """Return a line: mean norms of a batch's first pairs, and what τ means there
     (`Family.comparable`).
     """
-    few = batch.part(slice(min(8, config.micro_batch or 8)))
+    few = batch.part(slice(8))
     with model.acting(model.active, model.scale):
         text, frames = _embed(model, few, config)
     texts = text.float().norm(dim=-1).mean()

@@ -138,18 +138,16 @@ def writing(folder: Path) -> Iterator[None]:
     to. To a media or disk error inside, it adds how to continue the run.
     """
     require_writable(folder)
-    lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
+        with FileLock(folder / LOCK, timeout=0):
+            for path in own_files(folder):
+                for unfinished in path.parent.glob(f".{path.name}.*.tmp"):
+                    unfinished.unlink()
+            yield
     except Timeout:
         raise ValueError(
             f"{folder}: another run is being trained there now; choose another name"
         ) from None
-    try:
-        for path in own_files(folder):
-            for unfinished in path.parent.glob(f".{path.name}.*.tmp"):
-                unfinished.unlink()
-        yield
     except MediaError as error:
         raise MediaError(
             f"{folder}: stopped: {error}; once it can be read, the same call goes on where the run "
@@ -162,8 +160,6 @@ def writing(folder: Path) -> Iterator[None]:
             f"{error.filename}: not written ({error.strerror}); what was there before is whole: "
             "once there is room, the same call goes on from there"
         ) from error
-    finally:
-        lock.release()
 
 
 def require_writable(folder: Path) -> None:

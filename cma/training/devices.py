@@ -18,6 +18,7 @@ import textwrap
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -35,14 +36,19 @@ class Stopped(RuntimeError):
     """Another process of the run has ended; its own error says why."""
 
 
+@dataclass(frozen=True)
 class Team:
     """The processes of a run, as one of them sees it. With one process, nothing has to be
     exchanged.
     """
 
-    def __init__(self, number: int = 0, count: int = 1) -> None:
-        self.number, self.count = number, count  # which process, from 0; of how many
-        self.first = number == 0  # the process that writes files and prints
+    number: int = 0  # which process, from 0
+    count: int = 1  # of how many
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes files and prints."""
+        return self.number == 0
 
     def say(self, text: str) -> None:
         """Log a line, in the first process only, above the progress bars."""
@@ -118,25 +124,14 @@ class Team:
         parts[self.number] = rows  # these keep their autograd graph
         return torch.cat(parts)
 
-    def add_up(self, gradients: list[Tensor | None], like: list[Tensor]) -> list[Tensor | None]:
-        """Return the sum of each gradient over all processes, with the same bits in each process.
-
-        One that no process has stays None; `like` gives the shapes of those that others have.
-        """
+    def add_up(self, gradient: Tensor) -> Tensor:
+        """Return the sum of a gradient over all processes, with the same bits in each process."""
         if self.count == 1:
-            return gradients
+            return gradient
         from accelerate.utils import reduce
 
-        own = [
-            torch.zeros_like(one, dtype=torch.promote_types(one.dtype, torch.float32))
-            if gradient is None
-            else gradient
-            for gradient, one in zip(gradients, like, strict=True)
-        ]
-        present = self.everyones([gradient is not None for gradient in gradients])
         with _connected():
-            sums = reduce(own, "sum")
-        return [one if any(there) else None for one, *there in zip(sums, *present, strict=True)]
+            return reduce(gradient, "sum")
 
 
 ALONE = Team()
@@ -156,14 +151,14 @@ def joined(device: torch.device) -> Iterator[Team]:
         yield ALONE
         return
     require("gpu", "accelerate")
-    needed = ("RANK", "LOCAL_RANK", "MASTER_ADDR")
-    if missing := [name for name in needed if not os.environ.get(name)]:
-        remedy = "start the processes by `accelerate launch` or `torchrun`"
-        problem = f"WORLD_SIZE={count} without {', '.join(missing)}"
-        raise ValueError(f"{problem}: {remedy}, or one without WORLD_SIZE")
-    own = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-    if device.type == "cuda" and device != own:
-        raise ValueError(f"the model of this process is on {device}, expected {own}")
+    number = os.environ.get("LOCAL_RANK")
+    if not number:  # accelerate would take it for one process
+        raise ValueError(
+            f"WORLD_SIZE={count} without LOCAL_RANK: start the processes by `accelerate launch` or "
+            "`torchrun`, or one without WORLD_SIZE"
+        )
+    if device.type == "cuda" and device.index != int(number):
+        raise ValueError(f"the model of this process is on {device}, expected cuda:{number}")
     # it knows the launchers, and what each kind of device needs
     from accelerate import PartialState
 
@@ -189,8 +184,9 @@ def _connected() -> Iterator[None]:
         yield
     except RuntimeError as error:
         reason = textwrap.shorten(str(error), 200)
-        said = f"another process of the run has ended, or cannot be reached ({reason})"
-        raise Stopped(said) from error
+        raise Stopped(
+            f"another process of the run has ended, or cannot be reached ({reason})"
+        ) from error
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -214,7 +210,8 @@ def choose_device() -> torch.device:
     wanted = max(own + 1, int(os.environ.get("LOCAL_WORLD_SIZE") or 0))
     visible = torch.cuda.device_count()
     if visible < wanted:
-        problem = f"{wanted} processes on this machine, but {visible} GPUs are visible"
-        remedy = f"start at most {visible} here, or set CUDA_VISIBLE_DEVICES to more"
-        raise ValueError(f"{problem}: {remedy}")
+        raise ValueError(
+            f"{wanted} processes on this machine, but {visible} GPUs are visible: start at most "
+            f"{visible} here, or set CUDA_VISIBLE_DEVICES to more"
+        )
     return torch.device("cuda", own)

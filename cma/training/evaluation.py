@@ -61,16 +61,16 @@ def encode(
         )
     dataset.require_captions()
     config = config if isinstance(config, TrainConfig) else TrainConfig(**vars(config))
-    pixels = pixels or Pixels(model.processor, config)
     ids, cut = tokens or model.tokenize(dataset.captions, config.max_words)
+    pixels = pixels or Pixels(model.processor, config)
     clips = FRAMES if dataset.kind == "image" else max(1, FRAMES // config.max_frames)
     batches = team.own([part.tolist() for part in torch.arange(len(dataset)).split(clips)])
     media = load_media(dataset, pixels, batches, config.workers)
     bar = team.bar(media, f"encode {dataset.split}", total=len(batches), leave=False)
-    text, frames, masks = [], [], []
+    frames, masks = [], []
 
-    def keep(embedded: Tensor, of: list[Tensor]) -> None:
-        of.append(model.family.comparable(embedded).float().cpu())
+    def ready(embedded: Tensor) -> Tensor:
+        return model.family.comparable(embedded).float().cpu()
 
     with (
         model.turn(),
@@ -78,10 +78,10 @@ def encode(
         autocast(model, config.precision),
         attention(model, config.precision),
     ):
-        for part in team.own(ids.split(math.ceil(len(ids) / team.count))):
-            keep(model.encode_text(part), text)
+        own = team.own(ids.split(math.ceil(len(ids) / team.count)))
+        text = [ready(model.encode_text(part)) for part in own]
         for part, mask in bar:
-            keep(model.encode_videos(model_frames(model, part, mask), mask), frames)
+            frames.append(ready(model.encode_videos(model_frames(model, part, mask), mask)))
             masks.append(mask)
     text, frames, masks = (
         torch.cat(sum(team.everyones(parts), [])) for parts in (text, frames, masks)

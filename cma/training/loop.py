@@ -91,10 +91,10 @@ def train(
     state = team.by_first(lambda: resume.find(record, method, team.say) if resuming else None)
     team.say(words.found(record, dataset.expected))
     if state and state.record.finished:
-        finished = f"this run was finished on {state.record.finished}"
-        team.say(f"{record.folder}: {finished}; its adapter is loaded")
+        finished = state.record.finished
+        team.say(f"{record.folder}: this run was finished on {finished}; its adapter is loaded")
         with model.turn():
-            resume.set_parameters(method, state.kept)
+            resume.set_parameters(method, state.best)
         return state.record
     for split in filter(None, splits):
         split.require_media()
@@ -124,8 +124,10 @@ def share_of_a_batch(record: RunRecord, pairs: int, team: Team) -> int:
     if differing := resume.differences(team.by_first(lambda: record), record):
         raise ValueError(f"process {team.number} has another run than process 0: {differing}")
     if pairs < team.count:
-        remedy = "each needs one; use a larger batch_size, or fewer processes"
-        raise ValueError(f"a batch of {pairs} pairs for {team.count} processes: {remedy}")
+        raise ValueError(
+            f"a batch of {pairs} pairs for {team.count} processes: each needs one; use a larger "
+            "batch_size, or fewer processes"
+        )
     if team.count > 1:
         team.say(f"{team.count} processes share each batch of {pairs} pairs")
     return -(-pairs // team.count)
@@ -145,17 +147,21 @@ class Run:
 
     def __post_init__(self) -> None:
         self.method = self.model.get_adapter(self.name)
-        self.pixels = Pixels(self.model.processor, self.config)
+        self.record = self.state.record
         captions = self.splits.training.captions
         self.ids, cut = self.model.tokenize(captions, self.config.max_words)
+        self.pixels = Pixels(self.model.processor, self.config)
         if cut:
-            length = self.ids.shape[1]
-            self.team.say(f"{cut:,} of {len(captions):,} captions were cut to {length} tokens")
+            self.team.say(
+                f"{cut:,} of {len(captions):,} captions were cut to {self.ids.shape[1]} tokens"
+            )
         self.tokens: dict[str, tuple[Tensor, int]] = {}  # of what is evaluated, by split
 
     def begin(self) -> None:
         """Choose the micro-batch, put the model into its precision, and load what was saved."""
-        config, state, team = self.config, self.state, self.team
+        config = self.config
+        state = self.state
+        team = self.team
         if isinstance(config.micro_batch, int):
             self.pairs = min(config.micro_batch, self.pairs)
         with own_turn(self.model, self.name):
@@ -165,8 +171,10 @@ class Run:
                 self.pairs = min(team.everyones(planned.pairs))
             self.optimizer = precision.prepare(self.model, config)
             if state.last:
-                where = f"epoch {len(state.record.history)} and {len(state.epoch.losses)} steps"
-                team.say(f"{state.record.folder}: resumed after {where} of {config.epochs} epochs")
+                team.say(
+                    f"{self.record.folder}: resumed after epoch {len(self.record.history)} and "
+                    f"{len(state.epoch.losses)} steps of {config.epochs} epochs"
+                )
                 resume.set_parameters(self.method, state.last)
                 self.optimizer.load_state_dict(state.optimizer)
                 state.last, state.optimizer = [], {}  # the model and the optimiser hold them now
@@ -174,13 +182,12 @@ class Run:
                 first = team.by_first(lambda: resume.copy_parameters(self.method))
                 resume.set_parameters(self.method, first)
         if team.first and config.if_exists == "replace":  # only now that nothing is missing
-            for path in resume.own_files(state.record.folder):
+            for path in resume.own_files(self.record.folder):
                 path.unlink(missing_ok=True)
 
     def epochs(self, on_epoch: Callable[[RunRecord], None] | None) -> None:
         """Run the epochs that are left; after each, save `last/`, a new `best/`, the checkpoint."""
-        state = self.state
-        record = state.record
+        record = self.record
         for epoch in range(len(record.history), self.config.epochs):
             entry = self.epoch(epoch)
             if self.splits.watched:
@@ -188,11 +195,10 @@ class Run:
                 found = words.sentence(entry["validation"], record)
                 self.team.say(f"epoch {epoch + 1}: loss {entry['loss']:.3f}, {found}")
             record.history.append(entry)
-            state.epoch = EpochState()
-            best = best_epoch(record.history, self.config.select_by)
-            record.selected_epoch = epoch + 1 if record.select_on == "last" else best
-            if best == epoch + 1:
-                state.best = resume.copy_parameters(self.method)
+            self.state.epoch = EpochState()
+            record.selected_epoch = best_epoch(record.history, self.config.select_by)
+            if record.selected_epoch == epoch + 1:
+                self.state.best = resume.copy_parameters(self.method)
                 self.save("best", "last")
             else:
                 self.save("last")
@@ -206,7 +212,9 @@ class Run:
         A checkpoint is written every `CHECKPOINT_SECONDS`, and when the run stops: for a loss that
         is not finite, media that cannot be read, too little memory, Ctrl-C or SIGTERM.
         """
-        config, training, part = self.config, self.splits.training, self.state.epoch
+        config = self.config
+        training = self.splits.training
+        part = self.state.epoch
         order = epoch_batches(training, config, epoch)
         done = len(part.losses)
         total = config.epochs * len(order)
@@ -219,7 +227,7 @@ class Run:
         bar = self.team.bar(batches, title, total=len(order), initial=done)
         saved = time.perf_counter()
         start = saved - part.seconds
-        with bar, Stopping(self.team.say) as stopping, self.saved_on_error(order, stopping):
+        with bar, Stopping(self.team.say) as stopping, self.saved_on_error(stopping):
             for step, batch in enumerate(bar, start=epoch * len(order) + done):
                 factor = optim.rate_factor(config.optimizer, step, total, config.warmup)
                 rate = config.lr * factor
@@ -242,84 +250,81 @@ class Run:
                     saved = time.perf_counter()
             if stopping.asked or self.splits.watched:  # the evaluation may take long, or fail
                 self.save("last")
-            stopping.end_if_asked(self.state.record.folder)
+            stopping.end_if_asked(self.record.folder)
         mean = sum(part.losses) / len(part.losses)
         entry = {"epoch": epoch + 1, "steps": len(part.losses), "loss": mean}
         return entry | {"seconds": part.seconds, "curve": part.curve}
 
     @contextmanager
-    def saved_on_error(self, order: list[Tensor], stopping: Stopping) -> Iterator[None]:
-        """If a step fails, save the steps before it; `order`: the batches of the epoch."""
+    def saved_on_error(self, stopping: Stopping) -> Iterator[None]:
+        """If a step fails, save the steps before it, unless the adapter has diverged in them."""
         try:
             yield
-        except (MediaError, MemoryError, NotFinite, Stopped) as error:
-            folder = self.state.record.folder
-            sound = all(one.isfinite().all() for one in self.method.parameters())
-            if sound:  # the steps before this one are complete
+        except (MediaError, MemoryError, NotFinite, Stopped):
+            if all(one.isfinite().all() for one in self.method.parameters()):
                 self.save("last")
             # a worker, or another process, may get the signal too
-            stopping.end_if_asked(folder)
-            if not isinstance(error, NotFinite):
-                raise
-            done = len(self.state.epoch.losses)
-            training = self.splits.training
-            items = [training.items[i].id for i in training.text_to_item[order[done]][:8]]
-            step = len(self.state.record.history) * len(order) + done + 1
-            raise NotFinite(words.not_finite(error, step, items, sound, folder)) from error
+            stopping.end_if_asked(self.record.folder)
+            raise
 
     def step(self, step: int, batch: Batch, rate: float) -> float:
         """Do one update and return the loss. If memory runs out, halve the micro-batch and try
         again.
 
-        Raises MemoryError if not even one pair fits.
+        Raises MemoryError if not even one pair fits, NotFinite that names the first items.
         """
         # dropout depends only on seed, step and process, so a resumed run draws the same numbers
         numbers = np.random.SeedSequence([self.config.seed, step, self.team.number])
         seed = int(numbers.generate_state(1, np.uint64)[0]) >> 1
-        device = self.model.device
+        if step == 0 and self.model.family.norm:
+            with own_turn(self.model, self.name):
+                self.team.say(norms(self.model, batch, self.config))
 
         def attempt(pairs: int) -> float:
             config = replace(self.config, micro_batch=pairs)
-            with own_turn(self.model, self.name, training=True), seeded(device, seed):
-                with self.team.agree_on_memory():
-                    here = batch.to(device)
-                    if step == 0 and self.model.family.norm:
-                        self.team.say(norms(self.model, here, config))
-                return train_step(self.model, self.optimizer, here, rate, config, self.team)[0]
+            with own_turn(self.model, self.name, training=True), seeded(self.model.device, seed):
+                return train_step(self.model, self.optimizer, batch, rate, config, self.team)[0]
 
-        self.pairs, loss = until_it_fits(self.pairs, attempt, self.team.say)
+        try:
+            self.pairs, loss = until_it_fits(self.pairs, attempt, self.team.say)
+        except NotFinite as error:
+            items = [self.splits.training.items[i].id for i in batch.item_ids[:8]]
+            raise NotFinite(
+                f"step {step + 1}: {error}; another lr is another run: give it another name; the "
+                f"adapter before it, if it was finite, is in {self.record.folder / 'last'}; "
+                f"the batch begins with: {', '.join(items)}"
+            ) from error
         return loss
 
     def save(self, *places: str) -> None:
         """Write the adapter into the folders `places` of the run, and the checkpoint."""
         if self.team.first:
-            record = self.state.record
             for place in places:
-                write_adapter(self.method, record.folder / place, record.backbone)
+                write_adapter(self.method, self.record.folder / place, self.record.backbone)
             last = resume.copy_parameters(self.method)
             self.state.save(last, self.optimizer.state_dict())
 
     def evaluate(self, split: RetrievalDataset, samples: int = 10_000) -> dict:
-        """Return the metrics of the run's adapter on a split, and keep its embeddings."""
-        model, config, team, name = self.model, self.config, self.team, split.split
+        """Return the metrics of the run's adapter on a split; the record has its embeddings."""
+        model = self.model
+        config = self.config
         with own_turn(model, self.name):
-            if name not in self.tokens:
-                self.tokens[name] = model.tokenize(split.captions, config.max_words)
-            self.encoded = encode(model, split, config, self.pixels, team, self.tokens[name])
-            return evaluate(model, split, config, samples=samples, team=team, encoded=self.encoded)
+            if split.split not in self.tokens:
+                self.tokens[split.split] = model.tokenize(split.captions, config.max_words)
+            tokens = self.tokens[split.split]
+            found = encode(model, split, config, self.pixels, self.team, tokens)
+            self.record.encoded = found
+            return evaluate(model, split, config, samples=samples, team=self.team, encoded=found)
 
     def evaluate_kept(self) -> None:
         """Evaluate the kept epoch's adapter, once; it stays in the model."""
-        record = self.state.record
         with self.model.turn():
-            if record.select_on != "last":
-                resume.set_parameters(self.method, self.state.best)
-            record.metrics = self.evaluate(self.splits.final)
-        record.encoded = self.encoded
+            resume.set_parameters(self.method, self.state.best)
+            self.record.metrics = self.evaluate(self.splits.final)
 
     def finish(self) -> RunRecord:
         """Write the adapter, its card, the record and the curve; returns the record."""
-        record = self.state.record
+        record = self.record
         record.seconds = round(sum(entry["seconds"] for entry in record.history), 2)
         record.stamp(self.model.device).hardware |= {"processes": self.team.count}
         if self.team.first:

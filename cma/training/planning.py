@@ -4,7 +4,6 @@ end.
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Callable
@@ -88,18 +87,17 @@ def plan_of(
     """Return the plan of a run on `training`, whose captions have the tokens `ids` [T, L].
 
     Each pair counts with the memory that a second pair adds to one. A CPU takes the same time for
-    each pair. A GPU takes as long for a few as for many, so on a GPU as many are timed as will be
-    in memory at once.
+    each pair, so two are timed there. A GPU takes as long for a few as for many, so as many are
+    timed as will be in memory at once. Micro-batches embed each pair twice: a third more time.
     """
     config = pixels.config
     order = epoch_batches(training, config, 0)
     share = -(-len(order[0]) // team.count)  # the most that one process has
     wanted = min(share, config.micro_batch if isinstance(config.micro_batch, int) else share)
-    two = next(read_batches(training, ids, pixels, [order[0][:2]], workers=0)).to(model.device)
+    two = next(read_batches(training, ids, pixels, [order[0][:2]], workers=0))
     whole = replace(config, micro_batch=None)
-    name = model.active
-    with own_turn(model, name, training=True), seeded(model.device, config.seed):
-        method = model.get_adapter(name)
+    with own_turn(model, model.active, training=True), seeded(model.device, config.seed):
+        method = model.get_adapter(model.active)
         before = copy_parameters(method)
         precision.prepare(model, whole)
         try:
@@ -113,31 +111,29 @@ def plan_of(
             fixed = max(one_pair - each, 0.0) + share * numbers + 12 * trained
             free = free_memory(model.device, team)
 
-            def seconds_of(pairs: int) -> float:
-                """Time a step with so many pairs at once. Raises MemoryError if they do not fit."""
+            def seconds_of_each(pairs: int) -> float:
+                """Time so many pairs at once. Raises MemoryError if they do not fit."""
                 if free is not None and fixed + pairs * each > SPARE * free:
                     raise MemoryError("the device has no room for them")
-                at_once = 1 if model.device.type in EVEN else pairs
-                part = None if pairs == share else at_once  # each pair is then embedded twice
-                rows = 2 * at_once if part else max(2, at_once)
-                timed = two.part(torch.arange(rows) % 2)
-                return share / rows * measure(model, timed, replace(whole, micro_batch=part))[1]
+                rows = 2 if model.device.type in EVEN else pairs
+                return measure(model, two.part(torch.arange(rows) % 2), whole)[1] / rows
 
             fitting = 0
-            step_seconds = share / 2 * seconds
+            seconds_each = seconds / 2
             with suppress(MemoryError):  # not even one pair fits
-                fitting, step_seconds = until_it_fits(wanted, seconds_of)
+                fitting, seconds_each = until_it_fits(wanted, seconds_of_each)
         finally:
             precision.restore(model)
             model.zero_grad(set_to_none=True)
             set_parameters(method, before)  # half precision has rounded them
     pairs = max(1, fitting) if config.micro_batch == "auto" else wanted
+    passes = 1 if pairs == share else 4 / 3
     return Plan(
         device=str(model.device),
         batch=len(order[0]),
         pairs=pairs,
         steps=config.epochs * len(order),
-        step_seconds=step_seconds,
+        step_seconds=passes * share * seconds_each,
         peak=(fixed + pairs * each) / GIB,
         free=None if free is None else free / GIB,
         fitting=fitting,
@@ -158,8 +154,10 @@ def until_it_fits(
             return pairs, attempt(pairs)
         except MemoryError as error:
             if pairs == 1:
-                hint = "set checkpoint_activations=True, or fewer max_frames"
-                raise MemoryError(f"one pair at once does not fit ({error}); {hint}") from error
+                raise MemoryError(
+                    f"one pair at once does not fit ({error}); set checkpoint_activations=True, "
+                    "or fewer max_frames"
+                ) from error
         less = (pairs + 1) // 2
         say(f"out of memory with {pairs} pairs at once; going on with {less}")
         torch.cuda.empty_cache()  # does nothing without a GPU
@@ -169,8 +167,8 @@ def until_it_fits(
 def measure(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[int, float]:
     """Return (bytes, seconds) of the second forward and backward pass of a small batch.
 
-    The bytes are the size of the activations kept for the backward pass, and on a GPU the peak, if
-    larger.
+    The bytes are the size of the activations kept for the backward pass; on a GPU they are the peak
+    above what was allocated before.
     """
     device = model.device
     kept: dict[int, int] = {}  # bytes of each storage, by its address
@@ -192,13 +190,13 @@ def measure(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[i
             batch_gradient(model, batch, config).item()
         seconds = time.perf_counter() - start
     if device.type == "cuda":
-        return max(torch.cuda.max_memory_allocated(device) - before, sum(kept.values())), seconds
+        return torch.cuda.max_memory_allocated(device) - before, seconds
     return sum(kept.values()), seconds
 
 
 def free_memory(device: torch.device, team: Team) -> int | None:
     """Return the bytes that this process can still allocate on a device; None if the system does
-    not say.
+    not say. The processes of a team share the memory of a CPU.
     """
     if device.type == "cuda":
         torch.cuda.empty_cache()  # memory that torch keeps for later is free, too
@@ -207,4 +205,4 @@ def free_memory(device: torch.device, team: Team) -> int | None:
         free = 1024 * int(re.search(r"MemAvailable: +(\d+)", Path("/proc/meminfo").read_text())[1])
     except (OSError, TypeError):  # only Linux says it without another package
         return None
-    return free // (int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if team.count > 1 else 1)
+    return free // team.count

@@ -66,11 +66,14 @@ def check_training(model: RetrievalModel, config: TrainConfig) -> None:
     so.
     """
     if not isinstance(model, RetrievalModel):
-        found = type(model).__name__
-        raise TypeError(f"expected a cma.RetrievalModel(clip, processor), not {found}")
+        raise TypeError(
+            f"expected a cma.RetrievalModel(clip, processor), not {type(model).__name__}"
+        )
     if not isinstance(config, TrainConfig):
-        wanted = "expected a cma.TrainConfig, such as recipe(name).train_config()"
-        raise TypeError(f"{wanted}, not {reprlib.repr(config)}")
+        raise TypeError(
+            "expected a cma.TrainConfig, such as recipe(name).train_config(), not "
+            f"{reprlib.repr(config)}"
+        )
     if model.active is None:
         raise ValueError(
             "no adapter is active: model.add_adapter(name, config), or model.set_adapter(name)"

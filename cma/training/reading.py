@@ -54,11 +54,7 @@ class Pixels:
     not decode them again.
     """
 
-    def __init__(self, processor: CLIPProcessor | None, config: TrainConfig) -> None:
-        if processor is None:
-            raise ValueError(
-                "this model has no processor to read media: RetrievalModel(clip, processor)"
-            )
+    def __init__(self, processor: CLIPProcessor, config: TrainConfig) -> None:
         self.image_processor = processor.image_processor
         self.config = config
         self.cache: dict[tuple, Tensor] = {}
@@ -69,15 +65,17 @@ class Pixels:
         F is 1 for pictures and `max_frames` for clips; a shorter clip is padded with black frames
         that have mask 0. Raises `cma.media.MediaError` naming a file that cannot be read.
         """
-        config, clips = self.config, []
+        config = self.config
+        clips = []
         for item in map(dataset.items.__getitem__, indices):
             part = (dataset.path(item), item.start, item.end)
             frames = self.cache.get(part)
             if frames is None:
                 path, *seconds = part
                 pictures = read_media(path, dataset.kind, config.max_frames, config.fps, *seconds)
-                as_read = {"do_rescale": False, "do_normalize": False}
-                frames = to_pixels(pictures, self.image_processor, **as_read).to(torch.uint8)
+                frames = to_pixels(
+                    pictures, self.image_processor, do_rescale=False, do_normalize=False
+                ).to(torch.uint8)
             if config.cache:
                 self.cache[part] = frames
             clips.append(frames)

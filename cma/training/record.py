@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import transformers
@@ -72,8 +72,10 @@ class RunRecord:
     hardware: dict = field(default_factory=dict)
     versions: dict = field(default_factory=dict)
     commit: str | None = None
-    folder: Path | None = None  # where it was written; not part of the file
-    encoded: Any = None  # the `Embeddings` behind `metrics`; not part of the file either
+
+    # no fields, as they are not part of the file
+    folder = None  # the Path of the folder where it was written
+    encoded = None  # the `Embeddings` behind `metrics`
 
     @property
     def trained_percent(self) -> float:
@@ -120,8 +122,8 @@ class RunRecord:
             select_on="none",
             trained_parameters=sum(p.numel() for p in trained),
             total_parameters=sum(every.values()),
-            folder=Path(config.runs_dir).expanduser() / config.name,
         )
+        record.folder = Path(config.runs_dir).expanduser() / config.name
         if training is not None:
             record.select_on = config.select_on
             record.data_digest = digest(training)
@@ -144,8 +146,7 @@ class RunRecord:
 
     def to_json(self) -> str:
         """Return the text of `run.json`."""
-        content = dataclasses.asdict(dataclasses.replace(self, encoded=None))  # or it is copied
-        del content["folder"], content["encoded"]
+        content = dataclasses.asdict(self)
         if not self.initial_digest:
             del content["initial_digest"]
         content |= {"trained_percent": round(self.trained_percent, 4), "label": self.label}
@@ -180,16 +181,25 @@ def weights_digest(tensors: Iterable[Tensor]) -> str:
 
 def hardware(device: torch.device) -> dict:
     """Return names and counts of the hardware that a run on `device` uses."""
-    names = {"device": str(device), "machine": f"{platform.system()} {platform.machine()}"}
-    counts = {"cpus": os.cpu_count(), "threads": torch.get_num_threads()}
-    gpu = {"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}
-    return names | counts | gpu
+    found = {
+        "device": str(device),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
+    if device.type == "cuda":
+        found["gpu"] = torch.cuda.get_device_name(device)
+    return found
 
 
 def versions() -> dict:
     """Return the versions of Python and of the packages that can change a result."""
-    packages = {"torch": torch.__version__, "transformers": transformers.__version__}
-    return {"python": platform.python_version(), **packages, "cross-modal-adapter": __version__}
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "cross-modal-adapter": __version__,
+    }
 
 
 def commit() -> str | None:

@@ -51,11 +51,6 @@ class RunState:
     best: list[Tensor] = field(default_factory=list)
     optimizer: dict = field(default_factory=dict)
 
-    @property
-    def kept(self) -> list[Tensor]:
-        """The parameters of a finished run that `select_on` chooses."""
-        return self.last if self.record.select_on == "last" else self.best
-
     def save(self, last: list[Tensor], optimizer: dict) -> None:
         """Write the checkpoint into the record's folder, whole or not at all."""
         content = io.BytesIO()  # if torch wrote the file, a full disk would be no OSError
@@ -77,8 +72,9 @@ def find(record: RunRecord, method: nn.Module, say: Callable[[str], None]) -> Ru
     finished = (folder / "run.json").exists()
     if not checkpoint.exists():
         if finished:
-            said = f"{folder}: run.json without {CHECKPOINT}, nothing to resume"
-            raise ValueError(f"{said}; {ways_out}")
+            raise ValueError(
+                f"{folder}: run.json without {CHECKPOINT}, nothing to resume; {ways_out}"
+            )
         return None
     try:
         state = RunState(**torch.load(checkpoint, map_location="cpu", weights_only=True))
@@ -87,8 +83,9 @@ def find(record: RunRecord, method: nn.Module, say: Callable[[str], None]) -> Ru
     except MemoryError:
         raise
     except Exception as error:  # which one depends on the bytes
-        problem = "no checkpoint of this version of cma.train, or cut short"
-        raise ValueError(f"{checkpoint}: {problem}; {ways_out}") from error
+        raise ValueError(
+            f"{checkpoint}: no checkpoint of this version of cma.train, or cut short; {ways_out}"
+        ) from error
     if differing := differences(state.record, record):
         raise ValueError(f"{folder} holds another run ({differing}); {ways_out}")
 
@@ -99,8 +96,10 @@ def find(record: RunRecord, method: nn.Module, say: Callable[[str], None]) -> Ru
     if not there:
         say(f"{folder}: the run does not say which weights it began with; taken to be these")
     elif here not in known and LEFT.get(method) != (folder.absolute(), here):
-        said = f"{folder} holds another run (initial weights {there} there, {here} here)"
-        raise ValueError(f'{said}; {ways_out}, or load_adapter("{folder / "last"}", …) to go on')
+        raise ValueError(
+            f"{folder} holds another run (initial weights {there} there, {here} here); {ways_out}, "
+            f'or load_adapter("{folder / "last"}", …) to go on'
+        )
     if finished:
         state.record = RunRecord.load(folder)
     state.record.folder = folder
@@ -108,19 +107,19 @@ def find(record: RunRecord, method: nn.Module, say: Callable[[str], None]) -> Ru
 
 
 def differences(there: RunRecord, here: RunRecord) -> str:
-    """Return how two runs differ, as in "lr 0.01 there, 0.5 here"; empty if they do not."""
-    one, other = _same_in_a_run(there), _same_in_a_run(here)
+    """Return how two runs differ in config, adapter, backbone or data, as in "lr 0.01 there, 0.5
+    here"; empty if they are the same run.
+    """
+    names = ("dataset", "train_items", "held_out_items", "data_digest", "method", "adapter")
+    runs = []
+    for record in (there, here):
+        config = {key: value for key, value in record.config.items() if key not in NO_EFFECT}
+        about = {name: getattr(record, name) for name in names}
+        runs.append(config | about | {"backbone": known_by(record.backbone)})
+    one, other = runs
     return "; ".join(
         f"{k} {one.get(k)!r} there, {other[k]!r} here" for k in other if one.get(k) != other[k]
     )
-
-
-def _same_in_a_run(record: RunRecord) -> dict:
-    """Return what must be equal for two runs to be the same: config, adapter, backbone and data."""
-    config = {key: value for key, value in record.config.items() if key not in NO_EFFECT}
-    names = ("dataset", "train_items", "held_out_items", "data_digest", "method", "adapter")
-    about = {name: getattr(record, name) for name in names}
-    return config | about | {"backbone": known_by(record.backbone)}
 
 
 def own_files(folder: Path) -> list[Path]:
@@ -139,30 +138,28 @@ def writing(folder: Path) -> Iterator[None]:
     to. To a media or disk error inside, it adds how to continue the run.
     """
     require_writable(folder)
-    lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
+        with FileLock(folder / LOCK, timeout=0):
+            for path in own_files(folder):
+                for unfinished in path.parent.glob(f".{path.name}.*.tmp"):
+                    unfinished.unlink()
+            yield
     except Timeout:
         raise ValueError(
             f"{folder}: another run is being trained there now; choose another name"
         ) from None
-    try:
-        for path in own_files(folder):
-            for unfinished in path.parent.glob(f".{path.name}.*.tmp"):
-                unfinished.unlink()
-        yield
     except MediaError as error:
-        hint = "once it can be read, the same call goes on where the run stopped"
-        raise MediaError(f"{folder}: stopped: {error}; {hint}") from error
+        raise MediaError(
+            f"{folder}: stopped: {error}; once it can be read, the same call goes on where the run "
+            "stopped"
+        ) from error
     except OSError as error:
         if not Path(error.filename or "").is_relative_to(folder):
             raise
-        hint = (
-            "what was there before is whole: once there is room, the same call goes on from there"
-        )
-        raise OSError(f"{error.filename}: not written ({error.strerror}); {hint}") from error
-    finally:
-        lock.release()
+        raise OSError(
+            f"{error.filename}: not written ({error.strerror}); what was there before is whole: "
+            "once there is room, the same call goes on from there"
+        ) from error
 
 
 def require_writable(folder: Path) -> None:

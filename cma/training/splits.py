@@ -30,34 +30,30 @@ def choose_splits(dataset: RetrievalDataset, config: TrainConfig) -> Splits:
 
     `watched` is the split that `select_on` names. For "val" it is `val_items` of the training
     items, held out from training, if the folder has no val split; for "last" it is None. `final` is
-    the test split. If `report_on` is "val" or there is no test split, it is `watched` (unless that
-    is test), or else the val split. Of both at most `eval_items` are used. Raises ValueError for a
-    dataset that is no train split, if there is nothing to evaluate at the end, and for an item
-    without captions.
+    the split that `report_on` names, or the val split (then perhaps those held-out items) if there
+    is no test split. Of both at most `eval_items` are used. Raises ValueError for a dataset that is
+    no train split, if there is nothing to evaluate at the end, and for an item without captions.
     """
     is_split = isinstance(dataset, RetrievalDataset)
     if not is_split or dataset.split != "train":
         found = f"{dataset.name}'s {dataset.split}" if is_split else reprlib.repr(dataset)
         raise ValueError(f'expected a train split, cma.load_dataset(folder, "train"), not {found}')
 
-    there = dataset.splits or data.load_all(dataset.folder)
-    others = {name: split for name, split in there.items() if name != "train"}
-    usable = {key: split.subset(config.eval_items, config.seed) for key, split in others.items()}
+    there = dict(dataset.splits or data.load_all(dataset.folder))
     training = dataset
-    watched = usable.get(config.select_on)
-    if config.select_on == "val" and watched is None:
-        held_out, training = hold_out(dataset, config.val_items, config.seed)
-        watched = held_out.subset(config.eval_items, config.seed)
-    if config.select_on == "test" and watched is None:
+    if config.select_on == "val" and "val" not in there:
+        there["val"], training = hold_out(dataset, config.val_items, config.seed)
+    if config.select_on == "test" and "test" not in there:
         raise ValueError(f"{dataset.folder}: no test split; expected one for select_on='test'")
 
-    final = None if config.select_on == "test" else watched
-    if config.report_on == "test":
-        final = usable.get("test", final)
-    final = final or usable.get("val")
+    usable = {key: split.subset(config.eval_items, config.seed) for key, split in there.items()}
+    watched = usable.get(config.select_on)
+    final = usable.get(config.report_on, usable.get("val"))
     if final is None:
-        hint = 'add a val or test split, or set select_on="val"'
-        raise ValueError(f"{dataset.name}: no split to report on; {hint}")
+        raise ValueError(
+            f"{dataset.name}: no split to report on; add a val or test split, or set "
+            'select_on="val"'
+        )
     splits = Splits(training, watched, final)
     for split in filter(None, splits):
         split.require_captions()

@@ -75,9 +75,10 @@ def train_step(
         # one norm over all parameters; a batch that would make them infinite or NaN is refused
         norm = clip_grad_norm_(parameters, config.max_grad_norm)
         if not (loss.isfinite() and norm.isfinite()):
-            found = f"loss {loss.item()} with gradient norm {norm.item()} at rate {rate:.2e}"
-            remedy = "use a lower lr, or look for broken media in this batch"
-            raise NotFinite(f"{found}: no step taken; {remedy}")
+            raise NotFinite(
+                f"loss {loss.item()} with gradient norm {norm.item()} at rate {rate:.2e}: no step "
+                "taken; use a lower lr, or look for broken media in this batch"
+            )
 
         try:
             optimizer.step()
@@ -85,8 +86,9 @@ def train_step(
             if not is_out_of_memory(error):
                 raise
             # some parameters may be updated already, so the step cannot be tried again
-            said = f"out of memory in the optimiser's update, so the run ends: {error}"
-            raise ValueError(said) from error
+            raise ValueError(
+                f"out of memory in the optimiser's update, so the run ends: {error}"
+            ) from error
         return loss.item(), norm.item()
 
 
@@ -115,8 +117,7 @@ def batch_gradient(
     """
     pairs = len(batch.input_ids)
     size = config.micro_batch if isinstance(config.micro_batch, int) else pairs
-    micro = [batch.part(slice(start, start + size)) for start in range(0, pairs, size)]
-    at_once = len(micro) == 1
+    at_once = size >= pairs
     parameters = model.trainable_parameters()
     sums: list[Tensor | None] = [None] * len(parameters)
     model.zero_grad(set_to_none=True)
@@ -124,6 +125,8 @@ def batch_gradient(
     # embed all pairs: with their graph if they fit at once
     embedded, states = [], []
     with team.agree_on_memory():
+        batch = batch.to(model.device)
+        micro = [batch.part(slice(start, start + size)) for start in range(0, pairs, size)]
         for part in micro:
             states.append(random_state(model.device))
             with torch.set_grad_enabled(at_once):
@@ -139,7 +142,7 @@ def batch_gradient(
         loss = _loss(model, batch._replace(**about), everyone, config)
         loss.backward()
         if not team.first:  # what it gives to a parameter directly is the same in each: once
-            model.zero_grad(set_to_none=True)
+            model.zero_grad(set_to_none=False)  # zeros, as all add up the same parameters
 
         # each part carries the gradient of its embeddings back to the parameters
         after = random_state(model.device)
@@ -149,16 +152,15 @@ def batch_gradient(
                 set_random_state(model.device, state)  # the same dropout as the first time
                 embedded = [_embed(model, part, config)]
             sides = zip(embedded.pop(), of_part, strict=True)
-            sides = [
-                side for side in sides if side[0].requires_grad
-            ]  # or only one tower is adapted
-            torch.autograd.backward(*zip(*sides, strict=True))
+            adapted = [side for side in sides if side[0].requires_grad]  # one tower, or both
+            torch.autograd.backward(*zip(*adapted, strict=True))
             sums = [_taken(*pair) for pair in zip(sums, parameters, strict=True)]
         set_random_state(model.device, after)
 
     # every process has the same loss, but gradients of its own pairs only: they are added up
-    for parameter, total in zip(parameters, team.add_up(sums, parameters), strict=True):
-        parameter.grad = None if total is None else total.to(parameter.dtype)
+    for parameter, total in zip(parameters, sums, strict=True):
+        if total is not None:
+            parameter.grad = team.add_up(total).to(parameter.dtype)
     return loss.detach()
 
 
@@ -225,14 +227,15 @@ def norms(model: RetrievalModel, batch: Batch, config: TrainConfig) -> str:
     """Return a line: mean norms of a batch's first pairs, and what τ means there
     (`Family.comparable`).
     """
-    few = batch.part(slice(min(8, config.micro_batch or 8)))
+    few = batch.part(slice(8))
     with model.acting(model.active, model.scale):
         text, frames = _embed(model, few, config)
-    text, frames = (x.float().norm(dim=-1).mean() for x in (text, frames[few.mask.bool()]))
+    texts = text.float().norm(dim=-1).mean()
+    frames = frames[few.mask.bool()].float().norm(dim=-1).mean()
     to = model.family.norm
     τ = config.temperature
     return (
-        f"{model.family.name}: mean norms {text:.2f} of texts, {frames:.2f} of frames; scaled to "
+        f"{model.family.name}: mean norms {texts:.2f} of texts, {frames:.2f} of frames; scaled to "
         f"{to:g}, so that temperature {τ:g} weighs frames by softmax({to**2:g} cos / {τ:g})"
     )
 

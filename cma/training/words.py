@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 from .record import RunRecord
 
@@ -33,13 +32,6 @@ def sentence(metrics: dict, record: RunRecord) -> str:
     split = metrics["split"] + (f" {record.label}" if record.select_on == "test" else "")
     counts = f"({metrics['texts']:,} texts, {metrics['items']:,} items)"
     return f"{split} R@1 in %: {', '.join(recalls)} {counts}"
-
-
-def not_finite(error: Exception, step: int, items: list[str], sound: bool, folder: Path) -> str:
-    """Return one line about a step (from 1) that was refused, with what to do and its `items`."""
-    kept = "the adapter before this step is in" if sound else "it had diverged before; see"
-    hint = f"another lr is another run: give it another name; {kept} {folder / 'last'}"
-    return f"step {step}: {error}; {hint}; the batch begins with: {', '.join(items)}"
 
 
 def draw_curve(record: RunRecord) -> None:

@@ -24,7 +24,8 @@ from tests.training.test_devices import config_of, model_of
 from tests.training.worlds import begin, end
 
 TIMES = ("seconds", "finished", "peak_memory_gib")
-KILLS, FILE_EVENTS = 10, 45  # six events a step: three files are opened and replaced
+KILLS = 10
+FILE_EVENTS = 68  # nine events a step: three files are opened, synced and replaced
 pytestmark = pytest.mark.processes
 
 
@@ -78,23 +79,25 @@ def files_of(out) -> dict[str, bytes]:
 
 @pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
 def test_a_run_that_is_killed_ten_times_is_the_unbroken_one(tmp_path):
-    """In turn while a file is written and at any time; a run that has finished is followed by
-    another.
-    """
+    """In turn while a file is written and at any time; another run follows a finished one."""
     write_images(tmp_path / "data", {"train": 24, "val": 8, "test": 10})
     assert not attempt(tmp_path / "whole")
     whole, chance, killed, runs = files_of(tmp_path / "whole"), random.Random(7), [], 0
     seconds = json.loads(whole["r/run.json"])["seconds"]
+
+    def way() -> dict:
+        if len(killed) >= KILLS:
+            return {}
+        if len(killed) % 2:
+            return {"wait": chance.uniform(0, seconds)}
+        return {"file": chance.randint(5, FILE_EVENTS)}
+
     while len(killed) < KILLS:
         out, runs = tmp_path / str(runs), runs + 1
-        how = (
-            {"file": chance.randint(5, FILE_EVENTS)}
-            if runs % 2
-            else {"wait": chance.uniform(0, seconds)}
-        )
+        how = way()
         while attempt(out, **how):
             killed.append(how)
-            how = {"file": chance.randint(5, FILE_EVENTS)} if len(killed) < KILLS else {}
+            how = way()
         files = files_of(out)
         assert files.keys() == whole.keys()  # no temporary file either
         assert without_times(files["r/run.json"]) == without_times(whole["r/run.json"])

@@ -146,7 +146,7 @@ def test_a_launch_that_is_not_complete_or_lacks_accelerate_is_one_line(monkeypat
     for key in ("RANK", "LOCAL_RANK", "MASTER_ADDR"):
         monkeypatch.delenv(key, raising=False)
     with (
-        pytest.raises(ValueError, match="WORLD_SIZE=2 without RANK"),
+        pytest.raises(ValueError, match="WORLD_SIZE=2 without LOCAL_RANK"),
         devices.joined(torch.device("cpu")),
     ):
         pass

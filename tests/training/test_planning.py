@@ -29,45 +29,30 @@ def test_a_plan_changes_nothing(folder, config, make_model):
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
-def test_a_step_in_micro_batches_is_timed_with_its_second_pass(
-    folder, config, make_model, monkeypatch
+@pytest.mark.parametrize("even", [("cpu",), ()])
+def test_a_cpu_times_two_pairs_and_a_gpu_as_many_as_will_be_in_memory(
+    folder, config, make_model, free, monkeypatch, even
 ):
     timed = []
 
     def measure(model, batch, config):
-        timed.append((len(batch.frames), config.micro_batch))
-        return 1e3 * len(batch.frames), 3.0 if config.micro_batch else 2.0
-
-    monkeypatch.setattr(planning, "measure", measure)
-    model, dataset = make_model(), load(folder, "train")
-    assert plan(model, dataset, config).step_seconds == 8 / 2 * 2.0
-    assert plan(model, dataset, config.merge({"micro_batch": 2})).step_seconds == 8 / 2 * 3.0
-    assert timed == [(1, None), (2, None), (2, None), (1, None), (2, None), (2, 1)]
-
-
-def test_on_a_gpu_as_many_pairs_are_timed_as_will_be_in_memory(
-    folder, config, make_model, free, monkeypatch
-):
-    timed = []
-
-    def measure(model, batch, config):
-        timed.append((len(batch.frames), config.micro_batch))
-        if limit and len(batch.frames) > limit:
+        timed.append(len(batch.frames))
+        if limit and timed[-1] > limit:
             raise MemoryError("CUDA out of memory")
-        return 1e3 * len(batch.frames), 2.0  # seconds that do not depend on the pairs
+        return 1e3 * timed[-1], 2.0  # seconds that do not depend on the pairs
 
     monkeypatch.setattr(planning, "measure", measure)
-    monkeypatch.setattr(planning, "EVEN", ())
+    monkeypatch.setattr(planning, "EVEN", even)
     free(GIB)
     model, dataset, limit = make_model(), load(folder, "train"), None
-    assert plan(model, dataset, config).step_seconds == 2.0
-    assert timed == [(1, None), (2, None), (8, None)]
-    # two of four, again
-    assert plan(model, dataset, config.merge({"micro_batch": 4})).step_seconds == 2.0
-    assert timed[-1] == (8, 4)
-    limit = 4  # halved as in a run: eight, four in parts of eight, two in parts of four
-    assert plan(model, dataset, config).step_seconds == 8 / 4 * 2.0
-    assert timed[-1] == (4, 2)
+    assert plan(model, dataset, config).step_seconds == 2.0 * (8 / 2 if even else 1)
+    assert timed == [1, 2, 2 if even else 8]
+    # two of four, each pair twice
+    found = plan(model, dataset, config.merge({"micro_batch": 4})).step_seconds
+    assert found == pytest.approx(4 / 3 * 2.0 * (8 / 2 if even else 2))
+    limit = 2  # halved as in a run: eight, four, two
+    found = plan(model, dataset, config)
+    assert (found.fitting, timed[-1]) == (8 if even else 2, 2)
 
 
 def test_memory_grows_with_the_pairs_as_planned(folder, config, make_model):

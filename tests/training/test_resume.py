@@ -233,15 +233,9 @@ def diverged(loss: torch.Tensor, model) -> torch.Tensor:
     return loss * float("nan")
 
 
-@pytest.mark.parametrize(
-    "spoil, kept",
-    [
-        (not_finite, "the adapter before this step is in .*last"),
-        (diverged, "it had diverged before; see .*last"),
-    ],
-)
+@pytest.mark.parametrize("spoil", [not_finite, diverged])
 def test_a_loss_that_is_not_finite_ends_the_run_before_its_step(
-    folder, dropping, make_model, unbroken, monkeypatch, spoil, kept
+    folder, dropping, make_model, unbroken, monkeypatch, spoil
 ):
     really, count = step.batch_gradient, iter(range(100))
 
@@ -253,7 +247,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_its_step(
         patch.setattr(step, "batch_gradient", broken)
         with pytest.raises(
             ValueError,
-            match=rf"^step 5: loss nan.*{kept}; the batch begins with: (train\d+, ){{7}}",
+            match=r"^step 5: loss nan.*, is in .*last; the batch begins with: (train\d+, ){7}",
         ):
             cma.train(make_model(dropout=0.2), load(folder, "train"), dropping)
     saved = make_model(seed=3)

@@ -19,12 +19,11 @@ from cma import RetrievalModel
 from cma.config import ReadConfig
 from cma.search import build, fold
 from cma.search.index import MediaIndex
-from cma.search.listing import find
 from cma.search.segment import Segment
 from tests.conftest import build_clip
 from tests.search.test_index import same, vectors
 from tests.toy_data import write_dataset, write_images
-from tests.toy_media import halves, write_animation, write_clip, write_picture
+from tests.toy_media import halves, write_animation, write_clip, write_picture, write_shard
 
 SLOW_BUILD = """
 import sys, time
@@ -523,12 +522,44 @@ def test_names_of_every_kind(model, tmp_path, capsys):
         assert loaded.query_media(loaded.path(file), 1)[0][1] == pytest.approx(1, abs=1e-5)
 
 
-def test_ten_thousand_files_are_listed_in_seconds(tmp_path):
-    picture = write_picture(tmp_path / "p.png", 3)
-    for i in range(10):
-        (tmp_path / "media" / str(i)).mkdir(parents=True)
-        for j in range(1000):
-            os.link(picture, tmp_path / "media" / str(i) / f"{j}.png")
-    start = time.monotonic()
-    assert len(find(tmp_path / "media")[1]) == 10_000
-    assert time.monotonic() - start < 5
+@pytest.mark.parametrize("of", ["folder", "dataset"])
+def test_the_members_of_shards_are_indexed_where_they_are(model, tmp_path, read, of):
+    """As the files that are in them; what goes with them, as their texts, is no media."""
+    plain = tmp_path / "plain"
+    write_picture(plain / "deep" / "a.png", 5)
+    write_clip(plain / "b.mp4", 1)
+    write_picture(plain / "c.jpg", 40)
+    contents = {path.relative_to(plain).as_posix(): path.read_bytes() for path in files_in(plain)}
+    others = {"c.txt": b"a dog", "c.json": b"{}", "c.cls": b"3", "../out.jpg": contents["c.jpg"]}
+    source = tmp_path / "shards"
+    (source / "media" / "train").mkdir(parents=True)
+    shard = write_shard(source / "media" / "train" / "0.tar", contents | others)
+    names = [f"media/train/0.tar/{name}" for name in contents]
+    problems = {"media/train/0.tar/../out.jpg": "a name that leads out of its shard"}
+    problems["media/train/1.tar"] = "cannot be read as a tar file"
+    if of == "dataset":
+        names = [name for name in names if not name.endswith("mp4")]
+        problems = {"media/train/0.tar/gone.jpg": "no such member of the shard"}
+        lines = [
+            {"file_name": name, "id": name, "captions": ["a"], "split": "test"}
+            for name in [*names, *problems]
+        ]
+        write_dataset(source, lines, {"name": "toy", "kind": "image"})
+    else:
+        (shard.parent / "1.tar").write_bytes(b"no tar file" * 100)
+    index = MediaIndex.build(model, source, folder=tmp_path / "index")
+    assert sorted(file.media for file in index.files) == sorted(names)
+    assert index.skipped and all(problems[name] in why for name, why in index.skipped)
+    assert {name for name, _ in index.skipped} == problems.keys()
+    best = MediaIndex.build(model, plain).query("a dog")
+    inside = {name.partition(".tar/")[2]: score for name, score in index.query("a dog")}
+    assert inside == pytest.approx({name: dict(best)[name] for name in inside}, abs=1e-5)
+    picture = names[-1]
+    assert index.query_media(index.media_root / picture, 1)[0][0] == picture
+    read.clear()
+    same(MediaIndex.build(model, source, folder=tmp_path / "index"), index)
+    assert read == []
+
+
+def files_in(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file())

@@ -1,8 +1,10 @@
 """Which files a folder holds for the search: those of a dataset, or its pictures and clips."""
 
+import io
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -117,3 +119,29 @@ def test_a_dataset_folder_brings_its_captions(tmp_path):
         ("media/test000.png", ("a red cat",)),
         ("media/test001.png", ("a green cat",)),
     ]
+
+
+def test_each_file_is_looked_at_once_and_only_what_may_be_animated_is_opened(tmp_path, monkeypatch):
+    """And not, for each one, its folders or the files beside it."""
+    names = [f"{i % 3}/{i:02}.jpg" for i in range(30)]
+    for name in (*names, "0/moving.png"):
+        write_picture(tmp_path / name, 3)
+    seen, opened = [], []
+
+    def stat(path, *rest, really=os.stat, **options):
+        seen.append(Path(path).name)
+        return really(path, *rest, **options)
+
+    def opening(path, *rest, really=io.open, **options):
+        opened.append(Path(path).name)
+        return really(path, *rest, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    monkeypatch.setattr(io, "open", opening)
+    _, files, _ = listing.find(tmp_path)
+    monkeypatch.undo()
+    assert len(files) == 31 and set(opened) == {"moving.png"}
+    assert sorted(name for name in seen if name.endswith("jpg")) == sorted(
+        Path(name).name for name in names
+    )
+    assert len(seen) < 31 + 10

@@ -92,9 +92,9 @@ def find(source: RetrievalDataset | str | Path) -> tuple[Path, list[MediaFile], 
     folder is searched once, and so are WebDataset shards (`.tar`), whose members are listed as
     `shard.tar/name`. Hidden files and files that are neither pictures nor clips are not listed. The
     problems are folders and shards that cannot be read, members that are refused, and counts of
-    pictures and clips of each kind that is not supported. An animated gif, webp or png is a clip; in a dataset of pictures it
-    is a picture. Raises FileNotFoundError if there is no such folder, ValueError if it holds no
-    pictures or clips of a kind that is supported.
+    pictures and clips of each kind that is not supported. An animated gif, webp or png is a clip;
+    in a dataset of pictures it is a picture. Raises FileNotFoundError if there is no such folder,
+    ValueError if it holds no pictures or clips of a kind that is supported.
     """
     if isinstance(source, RetrievalDataset):
         if source.rows is not None:

@@ -146,22 +146,22 @@ class Segment:
                 raise ValueError(
                     f"{self.path}: its {name} do not have their digest; build the index again"
                 )
-            self._check_bounds(name)
+            if not self._fits(name):
+                raise ValueError(
+                    f"{self.path}: its {name} do not fit what they divide; build the index again"
+                )
             self._unchecked.pop(name, None)
         return self._tensors[name]
 
-    def _check_bounds(self, name: str) -> None:
-        """Raise ValueError unless the lengths, or the ends, divide what they are of."""
-        whole = {"lengths": "vectors", "ends": "files"}.get(name)
-        if whole is None:
-            return
-        ends = self._tensors[name].long()
+    def _fits(self, name: str) -> bool:
+        """Whether the lengths, or the ends, divide all of what they are of; True for others."""
+        values = self._tensors[name]
         if name == "lengths":
-            ends = ends.cumsum(0)
-        steps = ends.diff(prepend=torch.zeros(1, dtype=torch.long))
-        if min(ends.min(), steps.min()) < 1 or ends.max() != len(self._tensors[whole]):
-            said = f"its {name} do not fit its {whole}"
-            raise ValueError(f"{self.path}: {said}; build the index again")
+            return bool(values.min() > 0 and values.sum() == len(self._tensors["vectors"]))
+        if name == "ends":
+            ordered = values[0] > 0 and (values[:-1] < values[1:]).all()
+            return bool(ordered and values[-1] == len(self._tensors["files"]))
+        return True
 
     def check(self) -> None:
         """Compare every tensor with its digest. Raises ValueError that names the file if one
@@ -234,16 +234,18 @@ class Segment:
 def check_sizes(tensors: dict[str, Tensor]) -> None:
     """Raise ValueError or KeyError unless the tensors of a segment have the right shapes."""
     count = len(tensors["lengths"])
+    vectors = tensors["vectors"]
     wanted = {"lengths": torch.int32, "scales": torch.float32, "ends": torch.int64}
     wanted |= {name: dtype for name, (dtype, _) in COLUMNS.items()}
-    found = {name: tensors[name].dtype for name in wanted if tensors[name].shape == (count,)}
-    if not count or found != wanted or tensors["files"].dtype != torch.uint8:
-        raise ValueError("its columns do not have one number for each item")
-    vectors = tensors["vectors"]
-    means = tensors.get("means", vectors)
-    fitting = vectors.ndim == 2 and means.shape == (count, vectors.shape[1])
-    if not fitting or {vectors.dtype, means.dtype} not in ({torch.float32}, {torch.float16}):
-        raise ValueError("its embeddings are not one for each item, or of another type")
+    sizes = {name: (dtype, (count,)) for name, dtype in wanted.items()}
+    sizes["files"] = (torch.uint8, (len(tensors["files"]),))
+    rows = len(vectors) if "means" in tensors else count
+    sizes["vectors"] = (vectors.dtype, (rows, vectors.shape[-1]))
+    if "means" in tensors:
+        sizes["means"] = (vectors.dtype, (count, vectors.shape[-1]))
+    found = {name: (tensors[name].dtype, tensors[name].shape) for name in sizes}
+    if not count or found != sizes or vectors.dtype not in (torch.float32, torch.float16):
+        raise ValueError("its tensors do not have one row of the right type for each item")
 
 
 def spread(begins: Tensor, lengths: Tensor) -> Tensor:

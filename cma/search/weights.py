@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import torch
-from pydantic import AfterValidator
 from torch.nn import Parameter
 
 from ..backbone import identity
@@ -19,15 +17,13 @@ from .segment import digest_of
 SMALL = 2**23  # bytes of an adapter up to which its digest is made for each query
 
 
-def _named(digests: dict) -> dict:
-    named = digests.keys() == {"backbone", "adapter", "scale"}
-    if not named or not isinstance(digests["scale"], float):
-        raise ValueError("expected the digests of a backbone and an adapter, and a scale")
-    return digests
+@dataclass(frozen=True)
+class Digests:
+    """What embeddings depend on, as `identify` returns it."""
 
-
-# as `identify` returns them
-Digests = Annotated[dict[str, str | float | None], AfterValidator(_named)]
+    backbone: str
+    adapter: str | None
+    scale: float
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,7 @@ class Header:
 
     def check(self, path: str | Path, now: Header) -> None:
         """Raise ValueError unless `now` has the same backbone, adapter, scale and config."""
-        if self.built_with["backbone"] != now.built_with["backbone"]:
+        if self.built_with.backbone != now.built_with.backbone:
             loaded = f"this one is {now.backbone!s:.200} or has other weights"
             said = f"the backbone {self.backbone!s:.200}, but {loaded}"
             advice = "load that backbone"
@@ -59,12 +55,12 @@ class Header:
 
     def acting(self) -> str:
         """The name of the adapter in messages, with its scale if that is not 1."""
-        scale = self.built_with["scale"]
+        scale = self.built_with.scale
         at = "" if scale == 1 else f" at scale {scale:g}"
         return f"adapter {self.adapter!r:.100}{at}" if self.adapter else "no adapter"
 
 
-def identify(model: RetrievalModel) -> dict[str, str | float | None]:
+def identify(model: RetrievalModel) -> Digests:
     """Return what embeddings depend on: digests of the backbone's weights and the active adapter
     (or None).
 
@@ -76,8 +72,8 @@ def identify(model: RetrievalModel) -> dict[str, str | float | None]:
         weights = [weight.detach() for _, weight in sorted(model.clip.named_parameters())]
         backbone = digest_of(weight.to(torch.bfloat16) for weight in weights)
     if model.active is None:
-        return {"backbone": backbone, "adapter": None, "scale": 1.0}
-    return {"backbone": backbone, "adapter": _adapter(model), "scale": model.scale}
+        return Digests(backbone, None, 1.0)
+    return Digests(backbone, _adapter(model), model.scale)
 
 
 class ActingWeights:
@@ -128,7 +124,7 @@ class ActingWeights:
             adapter = f"adapter {model.active!r}"
             large = _large(model)
             digested = model.active is not None and not large
-            if digested and _adapter(model) != self.digests["adapter"]:
+            if digested and _adapter(model) != self.digests.adapter:
                 return adapter
             now = dict(model.clip.named_parameters())
             placed = all(
@@ -141,7 +137,7 @@ class ActingWeights:
                 return ""
             found = identify(model)
             if found != self.digests:
-                return adapter if found["backbone"] == self.digests["backbone"] else "the backbone"
+                return adapter if found.backbone == self.digests.backbone else "the backbone"
             self._look(model)
         return ""
 

@@ -98,45 +98,31 @@ def test_parts_of_several_builds_are_taken_over_and_a_damaged_one_is_read_again(
     same(index, MediaIndex.build(model, pictures))
 
 
-def test_a_folder_that_vanishes_costs_no_embeddings(model, pictures, tmp_path, read, monkeypatch):
-    before = MediaIndex.build(model, pictures, folder=tmp_path / "index")
-    write_picture(pictures / "q.png", 60)
+@pytest.mark.parametrize("of", ["folder", "link of a dataset"])
+def test_a_disk_that_vanishes_costs_no_embeddings(model, pictures, tmp_path, monkeypatch, of):
+    source = pictures
+    if of != "folder":
+        pictures.rename(disk := tmp_path / "disk")
+        names = [f"media/p{i}.png" for i in range(6)]
+        lines = [{"file_name": one, "id": one, "captions": ["a"], "split": "test"} for one in names]
+        source = write_dataset(tmp_path / "data", lines, {"name": "toy", "kind": "image"})
+        pictures = disk
+        (source / "media").symlink_to(disk)
+    before = MediaIndex.build(model, source, folder=tmp_path / "index")
     away, really = tmp_path / "away", build.listing.stamp
 
     def unplugged(file, path, old):
-        if pictures.exists() and file.media == "p2.png":
+        if pictures.exists() and file.file_name.endswith("p2.png"):
             pictures.rename(away)
         return really(file, path, old)
 
     monkeypatch.setattr(build.listing, "stamp", unplugged)
     with pytest.raises(FileNotFoundError, match="media: gone while it was read; bring it back"):
-        MediaIndex.build(model, pictures, folder=tmp_path / "index")
+        MediaIndex.build(model, source, folder=tmp_path / "index")
     same(MediaIndex.load(tmp_path / "index", model), before)
     away.rename(pictures)
     monkeypatch.undo()
-    assert len(MediaIndex.build(model, pictures, folder=tmp_path / "index")) == 7
-
-
-def test_a_disk_that_vanishes_behind_the_link_of_a_dataset_costs_no_embeddings(
-    model, pictures, tmp_path, monkeypatch
-):
-    pictures.rename(disk := tmp_path / "disk")
-    lines = [{"file_name": f"media/p{i}.png", "captions": [f"number {i}"]} for i in range(6)]
-    lines = [line | {"id": str(i), "split": "test"} for i, line in enumerate(lines)]
-    dataset = write_dataset(tmp_path / "data", lines, {"name": "toy", "kind": "image"})
-    (dataset / "media").symlink_to(disk)
-    before = MediaIndex.build(model, dataset, folder=tmp_path / "index")
-    really = build.listing.stamp
-
-    def unplugged(file, path, old):
-        if disk.exists() and file.media == "media/p2.png":
-            disk.rename(tmp_path / "away")
-        return really(file, path, old)
-
-    monkeypatch.setattr(build.listing, "stamp", unplugged)
-    with pytest.raises(FileNotFoundError, match="media: gone while it was read; bring it back"):
-        MediaIndex.build(model, dataset, folder=tmp_path / "index")
-    same(MediaIndex.load(tmp_path / "index", model), before)
+    assert len(MediaIndex.build(model, source, folder=tmp_path / "index")) == 6
 
 
 def test_a_dataset_whose_first_folder_was_never_there_is_indexed_without_it(
@@ -199,7 +185,7 @@ def test_a_folder_holds_the_index_of_one_adapter(model, pictures, tmp_path, read
         assert "indexed 6 / 6 files, 6 of them embedded now" in printed
         MediaIndex.build(model, pictures, config, folder=tmp_path / "index")
         assert "indexed 6 / 6 files, 0 of them embedded now" in capsys.readouterr().out
-        assert (index.header.adapter, index.header.built_with["scale"]) == (adapter, scale)
+        assert (index.header.adapter, index.header.built_with.scale) == (adapter, scale)
         same(MediaIndex.load(tmp_path / "index", model), index)
     model.set_adapter("a", 1.0)
     assert index.query("a dog") and model.scale == 1.0  # it asks at its own scale
@@ -386,6 +372,27 @@ def test_two_writers_take_turns(
 
 
 # ---- a folder that changes
+
+
+@pytest.mark.parametrize("kept", ["previous", "folder", "store"])
+def test_what_is_new_or_changed_is_embedded_and_what_is_gone_forgotten(
+    model, pictures, tmp_path, read, kept
+):
+    write_clip(pictures / "clip.mp4", 1)
+    place = {} if kept == "previous" else {kept: tmp_path / "index"}
+    index = MediaIndex.build(model, pictures, **place)
+    (pictures / "p0.png").unlink()
+    write_picture(pictures / "p1.png", 77)
+    (pictures / "p2.png").write_bytes(b"damaged")
+    os.utime(pictures / "clip.mp4", ns=(5, 5))  # another time, the same content
+    write_picture(pictures / "new.png", 78)
+    read.clear()
+    updated = MediaIndex.build(model, pictures, **place or {"previous": index})
+    assert sorted(read) == ["new.png", "p1.png", "p2.png"]
+    times = {file.media: file.modified for file in updated.files}
+    assert times["clip.mp4"] == (pictures / "clip.mp4").stat().st_ctime_ns and len(times) == 6
+    fresh = MediaIndex.build(model, pictures)
+    assert dict(updated.query("a dog", 9)) == pytest.approx(dict(fresh.query("a dog", 9)), abs=1e-5)
 
 
 def test_files_that_go_change_or_grow_while_they_are_read(model, pictures, monkeypatch):

@@ -92,23 +92,14 @@ class ActingWeights:
             self._look(model)
 
     def _look(self, model: RetrievalModel) -> None:
-        """Keep the weights, so that no new tensor gets the address of an old one, and their
-        versions.
+        """Keep the weights, so that no new tensor gets the address of an old one, their versions,
+        and which of them act: a method may put its own in the backbone's place.
         """
         with model.acting(None):
-            self._own = dict(model.clip.named_parameters())
-        now = dict(model.clip.named_parameters())
-        # those in whose place the method that acts puts its own
-        self._replaced = {name for name, own in self._own.items() if now.get(name) is not own}
-        self._large = _large(model)
-        self._seen = self._versions()
-
-    def _versions(self) -> list[tuple]:
-        """Return values that change when one of the weights is updated or replaced."""
-        return [
-            (weight.data_ptr(), weight.dtype, None if weight.is_inference() else weight._version)
-            for weight in [*self._own.values(), *self._large]
-        ]
+            own = list(model.clip.parameters())
+        self._weights = [*own, *_large(model)]
+        self._seen = _versions(self._weights)
+        self._acting = _acting(model) & {id(weight) for weight in self._weights}
 
     def header(self, model: RetrievalModel, config: IndexConfig) -> Header:
         """The header of an index that this model builds with this config."""
@@ -122,18 +113,10 @@ class ActingWeights:
         """
         with model.turn():
             adapter = f"adapter {model.active!r}"
-            large = _large(model)
-            digested = model.active is not None and not large
+            digested = model.active is not None and not _large(model)
             if digested and _adapter(model) != self.digests.adapter:
                 return adapter
-            now = dict(model.clip.named_parameters())
-            placed = all(
-                now.get(name) is own
-                for name, own in self._own.items()
-                if name not in self._replaced
-            )
-            same = [*map(id, large)] == [*map(id, self._large)]
-            if placed and same and self._versions() == self._seen:
+            if self._acting <= _acting(model) and _versions(self._weights) == self._seen:
                 return ""
             found = identify(model)
             if found != self.digests:
@@ -153,3 +136,16 @@ def _large(model: RetrievalModel) -> list[Parameter]:
     """The parameters of the adapter that acts, if they are too large for a digest each time."""
     weights = model.trainable_parameters()
     return weights if sum(weight.nbytes for weight in weights) > SMALL else []
+
+
+def _acting(model: RetrievalModel) -> set[int]:
+    """The ids of the weights in CLIP as it acts now, and of a large adapter's."""
+    return {id(weight) for weight in [*model.clip.parameters(), *_large(model)]}
+
+
+def _versions(weights: list[Parameter]) -> list[tuple]:
+    """Return values that change when one of the weights is updated or moved."""
+    return [
+        (weight.data_ptr(), weight.dtype, None if weight.is_inference() else weight._version)
+        for weight in weights
+    ]

@@ -41,13 +41,6 @@ MediaIndex.build(model, sys.argv[1], folder=sys.argv[2])
 """
 
 
-@pytest.fixture
-def pictures(tmp_path):
-    for i in range(6):
-        write_picture(tmp_path / "media" / f"p{i}.png", i * 7 + 1)
-    return tmp_path / "media"
-
-
 # ---- a build that is stopped
 
 
@@ -532,41 +525,28 @@ def test_names_of_every_kind(model, tmp_path, capsys):
 @pytest.mark.parametrize("of", ["folder", "dataset"])
 def test_the_members_of_shards_are_indexed_where_they_are(model, tmp_path, read, of):
     """As the files that are in them; what goes with them, as their texts, is no media."""
-    plain = tmp_path / "plain"
-    write_picture(plain / "deep" / "a.png", 5)
-    write_clip(plain / "b.mp4", 1)
-    write_picture(plain / "c.jpg", 40)
-    contents = {path.relative_to(plain).as_posix(): path.read_bytes() for path in files_in(plain)}
-    others = {"c.txt": b"a dog", "c.json": b"{}", "c.cls": b"3", "../out.jpg": contents["c.jpg"]}
-    source = tmp_path / "shards"
-    (source / "media" / "train").mkdir(parents=True)
-    shard = write_shard(source / "media" / "train" / "0.tar", contents | others)
-    names = [f"media/train/0.tar/{name}" for name in contents]
-    problems = {"media/train/0.tar/../out.jpg": "a name that leads out of its shard"}
-    problems["media/train/1.tar"] = "cannot be read as a tar file"
+    plain, source = tmp_path / "plain", tmp_path / "shards"
+    paths = [write_picture(plain / "deep" / "a.png", 5), write_picture(plain / "c.jpg", 40)]
+    paths += [write_clip(plain / "b.mp4", 1)] if of == "folder" else []
+    contents = {path.relative_to(plain).as_posix(): path.read_bytes() for path in paths}
+    others = dict.fromkeys(("c.txt", "c.json", "c.cls", "../out.jpg"), b"3")
+    (source / "media").mkdir(parents=True)
+    write_shard(source / "media" / "0.tar", contents | others)
+    (source / "media" / "1.tar").write_bytes(b"no tar file" * 100)
+    names = [f"media/0.tar/{name}" for name in contents]
+    skipped = {"media/0.tar/../out.jpg": "leads out of", "media/1.tar": "cannot be read as a tar"}
     if of == "dataset":
-        names = [name for name in names if not name.endswith("mp4")]
-        problems = {"media/train/0.tar/gone.jpg": "no such member of the shard"}
-        lines = [
-            {"file_name": name, "id": name, "captions": ["a"], "split": "test"}
-            for name in [*names, *problems]
-        ]
+        skipped = {"media/0.tar/gone.jpg": "no such member", "media/1.tar/a.jpg": "as a tar file"}
+        lines = [{"file_name": one, "id": one, "captions": ["a"]} for one in (*names, *skipped)]
+        lines = [line | {"split": "test"} for line in lines]
         write_dataset(source, lines, {"name": "toy", "kind": "image"})
-    else:
-        (shard.parent / "1.tar").write_bytes(b"no tar file" * 100)
     index = MediaIndex.build(model, source, folder=tmp_path / "index")
     assert sorted(file.media for file in index.files) == sorted(names)
-    assert index.skipped and all(problems[name] in why for name, why in index.skipped)
-    assert {name for name, _ in index.skipped} == problems.keys()
-    best = MediaIndex.build(model, plain).query("a dog")
-    inside = {name.partition(".tar/")[2]: score for name, score in index.query("a dog")}
-    assert inside == pytest.approx({name: dict(best)[name] for name in inside}, abs=1e-5)
-    picture = names[-1]
-    assert index.query_media(index.media_root / picture, 1)[0][0] == picture
+    assert dict(index.skipped).keys() == skipped.keys()
+    assert all(skipped[name] in why for name, why in index.skipped)
+    expected = {f"media/0.tar/{name}": of for name, of in MediaIndex.build(model, plain).query("a")}
+    assert dict(index.query("a")) == pytest.approx(expected, abs=1e-5)
+    assert index.query_media(source / names[1], 1)[0][0] == names[1]
     read.clear()
     same(MediaIndex.build(model, source, folder=tmp_path / "index"), index)
     assert read == []
-
-
-def files_in(folder):
-    return sorted(path for path in folder.rglob("*") if path.is_file())

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cma import RetrievalModel, data, methods
+from cma import RetrievalModel, data
 from cma.config import ReadConfig, TrainConfig
 from cma.media import MediaError
 from cma.search import IndexConfig, MediaFile, build, segment, store
@@ -379,15 +379,13 @@ def test_numbers_that_are_not_finite_are_not_stored(toy_index, wrong):
         holding(toy_index, list(toy_index.files), torch.full((1, 32), 1e5), half=True)
 
 
-def test_a_method_that_looks_across_frames_sees_whole_clips(tmp_path, toy_processor, monkeypatch):
-    model = RetrievalModel(build_clip(), toy_processor)
-    method = methods.attach(model, "ST-Adapter", "across")
+def test_a_method_that_looks_across_frames_sees_whole_clips(tmp_path, across, monkeypatch):
+    method = across.get_adapter("across")
     monkeypatch.setattr(type(method), "kinds", ("image", "video"))  # which says nothing about it
-    for parameter in model.trainable_parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
     clips = data.load(write_videos(tmp_path / "clips", {"test": 3}), "test")
     config = TrainConfig(max_frames=4, fps=None)
-    index, wanted = MediaIndex.build(model, clips, config), evaluation.encode(model, clips, config)
+    index = MediaIndex.build(across, clips, config)
+    wanted = evaluation.encode(across, clips, config)
     for item in range(3):
         torch.testing.assert_close(
             index.frames(item), wanted.frames[item][wanted.mask[item].bool()]

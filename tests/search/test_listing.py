@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -123,25 +124,19 @@ def test_a_dataset_folder_brings_its_captions(tmp_path):
 
 def test_each_file_is_looked_at_once_and_only_what_may_be_animated_is_opened(tmp_path, monkeypatch):
     """And not, for each one, its folders or the files beside it."""
-    names = [f"{i % 3}/{i:02}.jpg" for i in range(30)]
-    for name in (*names, "0/moving.png"):
+    for name in (*(f"{i % 3}/{i:02}.jpg" for i in range(30)), "0/moving.png"):
         write_picture(tmp_path / name, 3)
-    seen, opened = [], []
+    work = Counter()
 
-    def stat(path, *rest, really=os.stat, **options):
-        seen.append(Path(path).name)
-        return really(path, *rest, **options)
+    def counted(name, really):
+        def call(path, *rest, **options):
+            work[name, Path(str(path)).suffix] += 1
+            return really(path, *rest, **options)
 
-    def opening(path, *rest, really=io.open, **options):
-        opened.append(Path(path).name)
-        return really(path, *rest, **options)
+        return call
 
-    monkeypatch.setattr(os, "stat", stat)
-    monkeypatch.setattr(io, "open", opening)
-    _, files, _ = listing.find(tmp_path)
-    monkeypatch.undo()
-    assert len(files) == 31 and set(opened) == {"moving.png"}
-    assert sorted(name for name in seen if name.endswith("jpg")) == sorted(
-        Path(name).name for name in names
-    )
-    assert len(seen) < 31 + 10
+    for module, name in ((os, "stat"), (io, "open")):
+        monkeypatch.setattr(module, name, counted(name, getattr(module, name)))
+    assert len(listing.find(tmp_path)[1]) == 31
+    assert (work["stat", ".jpg"], work["open", ".jpg"]) == (30, 0) and work["open", ".png"] > 0
+    assert work.total() < 30 + 20

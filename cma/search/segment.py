@@ -37,7 +37,7 @@ as_row = partial(TypeAdapter(MediaFile).dump_json, exclude_defaults=True)  # a f
 
 
 @dataclass(frozen=True)
-class About:
+class SegmentHeader:
     """What the file of a segment says in its header: a `weights.Header` as JSON, and the digest of
     each tensor.
     """
@@ -46,7 +46,7 @@ class About:
     digests: dict[str, str]
 
 
-as_json = TypeAdapter(About).dump_json
+as_json = TypeAdapter(SegmentHeader).dump_json
 
 
 class Segment:
@@ -61,11 +61,14 @@ class Segment:
     """
 
     def __init__(
-        self, tensors: dict[str, Tensor], path: Path | None = None, about: About | None = None
+        self,
+        tensors: dict[str, Tensor],
+        path: Path | None = None,
+        about: SegmentHeader | None = None,
     ) -> None:
         self._tensors = tensors
         self.path = path
-        self.about = about or About("", {})
+        self.about = about or SegmentHeader("", {})
         self._unchecked = dict(self.about.digests)
         self._mask: tuple[Where, Tensor] | None = None
 
@@ -105,7 +108,7 @@ class Segment:
                 text = stored.metadata()["index"]
                 if path.name != SEGMENT.format(digest_of([], text)):
                     raise ValueError("its header does not have its digest")
-                about = parse_json(text, About, "its header")
+                about = parse_json(text, SegmentHeader, "its header")
                 tensors = {name: stored.get_tensor(name) for name in about.digests}
             check_sizes(tensors)
             return cls(tensors, path, about)
@@ -128,7 +131,7 @@ class Segment:
         mapped.
         """
         digests = {name: digest_of([tensor]) for name, tensor in self._tensors.items()}
-        about = as_json(About(made_with, digests)).decode()
+        about = as_json(SegmentHeader(made_with, digests)).decode()
         path = folder / SEGMENT.format(digest_of([], about))
         try:
             write_whole(path, save(self._tensors, {"index": about}))
@@ -146,22 +149,22 @@ class Segment:
                 raise ValueError(
                     f"{self.path}: its {name} do not have their digest; build the index again"
                 )
-            if not self._fits(name):
-                raise ValueError(
-                    f"{self.path}: its {name} do not fit what they divide; build the index again"
-                )
+            self._check_bounds(name)
             self._unchecked.pop(name, None)
         return self._tensors[name]
 
-    def _fits(self, name: str) -> bool:
-        """Whether the lengths, or the ends, divide all of what they are of; True for others."""
-        values = self._tensors[name]
+    def _check_bounds(self, name: str) -> None:
+        """Raise ValueError unless the lengths, or the ends, divide what they are of."""
+        whole = {"lengths": "vectors", "ends": "files"}.get(name)
+        if whole is None:
+            return
+        ends = self._tensors[name].long()
         if name == "lengths":
-            return bool(values.min() > 0 and values.sum() == len(self._tensors["vectors"]))
-        if name == "ends":
-            ordered = values[0] > 0 and (values[:-1] < values[1:]).all()
-            return bool(ordered and values[-1] == len(self._tensors["files"]))
-        return True
+            ends = ends.cumsum(0)
+        steps = ends.diff(prepend=torch.zeros(1, dtype=torch.long))
+        if min(ends.min(), steps.min()) < 1 or ends.max() != len(self._tensors[whole]):
+            said = f"its {name} do not fit its {whole}"
+            raise ValueError(f"{self.path}: {said}; build the index again")
 
     def check(self) -> None:
         """Compare every tensor with its digest. Raises ValueError that names the file if one
@@ -234,18 +237,16 @@ class Segment:
 def check_sizes(tensors: dict[str, Tensor]) -> None:
     """Raise ValueError or KeyError unless the tensors of a segment have the right shapes."""
     count = len(tensors["lengths"])
-    vectors = tensors["vectors"]
     wanted = {"lengths": torch.int32, "scales": torch.float32, "ends": torch.int64}
     wanted |= {name: dtype for name, (dtype, _) in COLUMNS.items()}
-    sizes = {name: (dtype, (count,)) for name, dtype in wanted.items()}
-    sizes["files"] = (torch.uint8, (len(tensors["files"]),))
-    rows = len(vectors) if "means" in tensors else count
-    sizes["vectors"] = (vectors.dtype, (rows, vectors.shape[-1]))
-    if "means" in tensors:
-        sizes["means"] = (vectors.dtype, (count, vectors.shape[-1]))
-    found = {name: (tensors[name].dtype, tensors[name].shape) for name in sizes}
-    if not count or found != sizes or vectors.dtype not in (torch.float32, torch.float16):
-        raise ValueError("its tensors do not have one row of the right type for each item")
+    found = {name: tensors[name].dtype for name in wanted if tensors[name].shape == (count,)}
+    if not count or found != wanted or tensors["files"].dtype != torch.uint8:
+        raise ValueError("its columns do not have one number for each item")
+    vectors = tensors["vectors"]
+    means = tensors.get("means", vectors)
+    fitting = vectors.ndim == 2 and means.shape == (count, vectors.shape[1])
+    if not fitting or {vectors.dtype, means.dtype} not in ({torch.float32}, {torch.float16}):
+        raise ValueError("its embeddings are not one for each item, or of another type")
 
 
 def spread(begins: Tensor, lengths: Tensor) -> Tensor:

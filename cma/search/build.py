@@ -156,9 +156,9 @@ class Building:
                         self._write()
             finally:  # also after KeyboardInterrupt, so that nothing embedded is lost
                 self._write()
-        # e.g. unplugged
+        # e.g. unplugged; it may also be a shard
         top = self.root.joinpath(*Path(files[0].media).parts[:-1][:1])
-        if not top.is_dir():
+        if not top.exists():
             raise FileNotFoundError(f"{top}: gone while it was read; bring it back and start again")
         there = len(files) - len(unread)
         parts = f", {len(self.places):,} items with moments" if len(self.places) > there else ""

@@ -9,7 +9,6 @@ the answer is exact.
 from __future__ import annotations
 
 import logging
-import operator
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -389,18 +388,15 @@ class MediaIndex:
         new = [item for item in numbers[clips].tolist() if item not in self._clips]
         files = self.store.files(torch.tensor(new, dtype=torch.long))
         for item, file in zip(new, files, strict=True):
-            self._clips[item] = file.media if file.is_moment else None
-        best: dict[str, int] = {}
-        found = {}
+            self._clips[item] = file.media if file.is_moment else item
+        found = defaultdict(list)
         for item in items:
-            clip = self._clips.get(item)
-            first = item if clip is None else best.setdefault(clip, item)
-            found.setdefault(first, []).append(item)
-        return found
+            found[self._clips.get(item, item)].append(item)
+        return {together[0]: together for together in found.values()}
 
     @cached_property
-    def _clips(self) -> dict[int, str | None]:
-        """The clip of each moment that was ranked, and None for other clips."""
+    def _clips(self) -> dict[int, str | int]:
+        """The clip of each moment that was ranked, and other clips' own numbers."""
         return {}
 
     def _text(self, text: str) -> Tensor:
@@ -476,7 +472,8 @@ class MediaIndex:
         return scores
 
     def _best(self, items: Tensor, scores: Tensor, k: int) -> list[tuple[str, float]]:
-        most = at_least_one(k)
+        if not isinstance(k, int | np.integer) or k < 1:
+            raise ValueError(f"k={k!r:.100}: expected at least 1")
         best = []
         clips = set()
         for item, score in zip(items.tolist(), scores.tolist(), strict=True):
@@ -484,7 +481,7 @@ class MediaIndex:
             if not file.is_moment or file.media not in clips:
                 clips.add(file.media)
                 best.append((file.file_name, score))
-            if len(best) == most:
+            if len(best) == k:
                 break
         return best
 
@@ -493,24 +490,11 @@ class MediaIndex:
         """Within `with`, the model embeds as for this index, and no other thread has it. ValueError
         if its weights have changed since.
         """
-        scale = self.header.built_with["scale"]
+        scale = self.header.built_with.scale
         with self.model.turn(), self.model.acting(self.header.adapter, scale):
             if changed := self.weights.changed(self.model):
                 raise ValueError(f"the weights of {changed} changed since; build the index again")
             yield
-
-
-def at_least_one(k: int) -> int:
-    """Return `k`, a whole number of Python or NumPy. Raises ValueError for less than 1 and for
-    anything else.
-    """
-    try:
-        number = operator.index(k)
-    except TypeError:
-        number = 0
-    if number < 1:
-        raise ValueError(f"k={k!r:.100}: expected at least 1")
-    return number
 
 
 def _folded(text: str) -> str:

@@ -281,7 +281,7 @@ def build(
     own = files[number::count]
     skipped = building.run(own, () if number else problems) if own else ()
     # moments of a clip belong to its shard
-    elsewhere = {whole(file) for file in files} - {whole(file) for file in own}
+    elsewhere = {file.key for file in files} - {file.key for file in own}
     gone = [
         key
         for key, (file, *_) in building.known.items()

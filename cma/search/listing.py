@@ -17,7 +17,7 @@ from pydantic import AfterValidator, PlainSerializer, TypeAdapter
 from .. import data, media
 from ..data import RetrievalDataset
 from ..files import checked_dataclass, walk
-from ..media import shown_name
+from ..media import MediaError, shown_name
 
 SUFFIXES = media.PICTURES + media.CLIPS
 
@@ -89,11 +89,12 @@ def find(source: RetrievalDataset | str | Path) -> tuple[Path, list[MediaFile], 
 
     A dataset folder has `dataset.json` and `metadata.jsonl`; all its splits are taken. Any other
     folder is searched with all its subfolders, in the order of names; links are followed, and each
-    folder is searched once. Hidden files and files that are neither pictures nor clips are not
-    listed. The problems are folders that cannot be read, and counts of pictures and clips of each
-    kind that is not supported. An animated gif, webp or png is a clip; in a dataset of pictures it
-    is a picture. Raises FileNotFoundError if there is no such folder, ValueError if it holds no
-    pictures or clips of a kind that is supported.
+    folder is searched once, and so are WebDataset shards (`.tar`), whose members are listed as
+    `shard.tar/name`. Hidden files and files that are neither pictures nor clips are not listed. The
+    problems are folders and shards that cannot be read, members that are refused, and counts of
+    pictures and clips of each kind that is not supported. An animated gif, webp or png is a clip;
+    in a dataset of pictures it is a picture. Raises FileNotFoundError if there is no such folder,
+    ValueError if it holds no pictures or clips of a kind that is supported.
     """
     if isinstance(source, RetrievalDataset):
         if source.rows is not None:
@@ -168,11 +169,35 @@ def _below(folder: Path) -> tuple[list[MediaFile], list[Problem]]:
     for here, folders, files in walk(folder, failed):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
-            if not name.startswith("."):
-                names.append(here.relative_to(folder) / name)
+            path = here.relative_to(folder) / name
+            if path.suffix == ".tar":
+                inside, refused = _inside(folder, path)
+                names += inside
+                problems += refused
+            elif not name.startswith("."):
+                names.append(path)
     below = [path.as_posix() for path in sorted(names) if path.suffix.lower() in SUFFIXES]
     files = [MediaFile(shown_name(path), path, kind_of(folder / path)) for path in below]
     return files, problems + media.not_read(map(str, names), len(files))
+
+
+def _inside(folder: Path, shard: Path) -> tuple[list[Path], list[Problem]]:
+    """Return the paths of the members of a WebDataset shard, and the media that are refused."""
+    if shard.name.startswith(".") or not (folder / shard).is_file():
+        return [], []
+    try:
+        members = media.members(folder / shard)
+    except (OSError, MediaError) as error:
+        return [], [(shown_name(shard.as_posix()), str(error))]
+    names = []
+    refused = []
+    for name, member in members.items():
+        path = shard / name
+        if path.suffix.lower() in SUFFIXES and member.problem:
+            refused.append((shown_name(path.as_posix()), member.problem))
+        elif not path.name.startswith("."):
+            names.append(path)
+    return names, refused
 
 
 def _of_splits(splits: Sequence[RetrievalDataset]) -> tuple[Path, list[MediaFile]]:

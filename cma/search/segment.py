@@ -37,7 +37,7 @@ as_row = partial(TypeAdapter(MediaFile).dump_json, exclude_defaults=True)  # a f
 
 
 @dataclass(frozen=True)
-class About:
+class SegmentHeader:
     """What the file of a segment says in its header: a `weights.Header` as JSON, and the digest of
     each tensor.
     """
@@ -46,7 +46,7 @@ class About:
     digests: dict[str, str]
 
 
-as_json = TypeAdapter(About).dump_json
+as_json = TypeAdapter(SegmentHeader).dump_json
 
 
 class Segment:
@@ -61,11 +61,14 @@ class Segment:
     """
 
     def __init__(
-        self, tensors: dict[str, Tensor], path: Path | None = None, about: About | None = None
+        self,
+        tensors: dict[str, Tensor],
+        path: Path | None = None,
+        about: SegmentHeader | None = None,
     ) -> None:
         self._tensors = tensors
         self.path = path
-        self.about = about or About("", {})
+        self.about = about or SegmentHeader("", {})
         self._unchecked = dict(self.about.digests)
         self._mask: tuple[Where, Tensor] | None = None
 
@@ -105,7 +108,7 @@ class Segment:
                 text = stored.metadata()["index"]
                 if path.name != SEGMENT.format(digest_of([], text)):
                     raise ValueError("its header does not have its digest")
-                about = parse_json(text, About, "its header")
+                about = parse_json(text, SegmentHeader, "its header")
                 tensors = {name: stored.get_tensor(name) for name in about.digests}
             check_sizes(tensors)
             return cls(tensors, path, about)
@@ -128,7 +131,7 @@ class Segment:
         mapped.
         """
         digests = {name: digest_of([tensor]) for name, tensor in self._tensors.items()}
-        about = as_json(About(made_with, digests)).decode()
+        about = as_json(SegmentHeader(made_with, digests)).decode()
         path = folder / SEGMENT.format(digest_of([], about))
         try:
             write_whole(path, save(self._tensors, {"index": about}))

@@ -114,10 +114,14 @@ class Segments:
         return segment.write(self.folder, as_json(self.header)) if self.folder else segment
 
     def files(self, items: Tensor) -> list[MediaFile]:
-        owners = self.owners[items]
-        rows = self.order[items] - self.starts[owners]
+        owners, rows = self._places(items)
         pairs = zip(owners.tolist(), rows.tolist(), strict=True)
         return [self.segments[owner].file(row) for owner, row in pairs]
+
+    def _places(self, items: Tensor) -> tuple[Tensor, Tensor]:
+        """The number of each item's segment, and its row there."""
+        owners = self.owners[items]
+        return owners, self.order[items] - self.starts[owners]
 
     def lengths(self, items: Tensor) -> Tensor:
         return self.column("lengths", items).long()
@@ -130,9 +134,8 @@ class Segments:
         return found if items is None else found[items]
 
     def frames(self, items: Tensor) -> Tensor:
-        owners = self.owners[items]
+        owners, rows = self._places(items)
         lengths = self.lengths(items)
-        rows = self.order[items] - self.starts[owners]
         places = lengths.cumsum(0) - lengths
         gathered = torch.empty(int(lengths.sum()), self.segments[0]["vectors"].shape[1])
         for number in owners.unique().tolist():
@@ -146,11 +149,10 @@ class Segments:
         most = count + rows - len(self) if where == EVERYWHERE else rows
         found = THREADS.map(lambda part: part.cosines(vector, most), self.segments)
         cosines = torch.cat(list(found))[self.order]
-        if where == EVERYWHERE:
-            items = cosines.topk(min(count, len(cosines))).indices.sort().values
-            return items, cosines[items]
-        inside = torch.cat([part.inside(where) for part in self.segments])[self.order]
-        items = inside.nonzero().flatten()
+        items = torch.arange(len(self))
+        if where != EVERYWHERE:
+            inside = torch.cat([part.inside(where) for part in self.segments])
+            items = items[inside[self.order]]
         best = cosines[items].topk(min(count, len(items))).indices.sort().values
         return items[best], cosines[items[best]]
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import torch
-from pydantic import AfterValidator
 from torch.nn import Parameter
 
 from ..backbone import identity
@@ -19,15 +17,13 @@ from .segment import digest_of
 SMALL = 2**23  # bytes of an adapter up to which its digest is made for each query
 
 
-def _named(digests: dict) -> dict:
-    named = digests.keys() == {"backbone", "adapter", "scale"}
-    if not named or not isinstance(digests["scale"], float):
-        raise ValueError("expected the digests of a backbone and an adapter, and a scale")
-    return digests
+@dataclass(frozen=True)
+class Digests:
+    """What embeddings depend on, as `identify` returns it."""
 
-
-# as `identify` returns them
-Digests = Annotated[dict[str, str | float | None], AfterValidator(_named)]
+    backbone: str
+    adapter: str | None
+    scale: float
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,7 @@ class Header:
 
     def check(self, path: str | Path, now: Header) -> None:
         """Raise ValueError unless `now` has the same backbone, adapter, scale and config."""
-        if self.built_with["backbone"] != now.built_with["backbone"]:
+        if self.built_with.backbone != now.built_with.backbone:
             loaded = f"this one is {now.backbone!s:.200} or has other weights"
             said = f"the backbone {self.backbone!s:.200}, but {loaded}"
             advice = "load that backbone"
@@ -59,12 +55,12 @@ class Header:
 
     def acting(self) -> str:
         """The name of the adapter in messages, with its scale if that is not 1."""
-        scale = self.built_with["scale"]
+        scale = self.built_with.scale
         at = "" if scale == 1 else f" at scale {scale:g}"
         return f"adapter {self.adapter!r:.100}{at}" if self.adapter else "no adapter"
 
 
-def identify(model: RetrievalModel) -> dict[str, str | float | None]:
+def identify(model: RetrievalModel) -> Digests:
     """Return what embeddings depend on: digests of the backbone's weights and the active adapter
     (or None).
 
@@ -76,8 +72,8 @@ def identify(model: RetrievalModel) -> dict[str, str | float | None]:
         weights = [weight.detach() for _, weight in sorted(model.clip.named_parameters())]
         backbone = digest_of(weight.to(torch.bfloat16) for weight in weights)
     if model.active is None:
-        return {"backbone": backbone, "adapter": None, "scale": 1.0}
-    return {"backbone": backbone, "adapter": _adapter(model), "scale": model.scale}
+        return Digests(backbone, None, 1.0)
+    return Digests(backbone, _adapter(model), model.scale)
 
 
 class ActingWeights:
@@ -96,23 +92,14 @@ class ActingWeights:
             self._look(model)
 
     def _look(self, model: RetrievalModel) -> None:
-        """Keep the weights, so that no new tensor gets the address of an old one, and their
-        versions.
+        """Keep the weights, so that no new tensor gets the address of an old one, their versions,
+        and which of them act: a method may put its own in the backbone's place.
         """
         with model.acting(None):
-            self._own = dict(model.clip.named_parameters())
-        now = dict(model.clip.named_parameters())
-        # those in whose place the method that acts puts its own
-        self._replaced = {name for name, own in self._own.items() if now.get(name) is not own}
-        self._large = _large(model)
-        self._seen = self._versions()
-
-    def _versions(self) -> list[tuple]:
-        """Return values that change when one of the weights is updated or replaced."""
-        return [
-            (weight.data_ptr(), weight.dtype, None if weight.is_inference() else weight._version)
-            for weight in [*self._own.values(), *self._large]
-        ]
+            own = list(model.clip.parameters())
+        self._weights = [*own, *_large(model)]
+        self._seen = _versions(self._weights)
+        self._acting = _acting(model) & {id(weight) for weight in self._weights}
 
     def header(self, model: RetrievalModel, config: IndexConfig) -> Header:
         """The header of an index that this model builds with this config."""
@@ -126,22 +113,14 @@ class ActingWeights:
         """
         with model.turn():
             adapter = f"adapter {model.active!r}"
-            large = _large(model)
-            digested = model.active is not None and not large
-            if digested and _adapter(model) != self.digests["adapter"]:
+            digested = model.active is not None and not _large(model)
+            if digested and _adapter(model) != self.digests.adapter:
                 return adapter
-            now = dict(model.clip.named_parameters())
-            placed = all(
-                now.get(name) is own
-                for name, own in self._own.items()
-                if name not in self._replaced
-            )
-            same = [*map(id, large)] == [*map(id, self._large)]
-            if placed and same and self._versions() == self._seen:
+            if self._acting <= _acting(model) and _versions(self._weights) == self._seen:
                 return ""
             found = identify(model)
             if found != self.digests:
-                return adapter if found["backbone"] == self.digests["backbone"] else "the backbone"
+                return adapter if found.backbone == self.digests.backbone else "the backbone"
             self._look(model)
         return ""
 
@@ -157,3 +136,16 @@ def _large(model: RetrievalModel) -> list[Parameter]:
     """The parameters of the adapter that acts, if they are too large for a digest each time."""
     weights = model.trainable_parameters()
     return weights if sum(weight.nbytes for weight in weights) > SMALL else []
+
+
+def _acting(model: RetrievalModel) -> set[int]:
+    """The ids of the weights in CLIP as it acts now, and of a large adapter's."""
+    return {id(weight) for weight in [*model.clip.parameters(), *_large(model)]}
+
+
+def _versions(weights: list[Parameter]) -> list[tuple]:
+    """Return values that change when one of the weights is updated or moved."""
+    return [
+        (weight.data_ptr(), weight.dtype, None if weight.is_inference() else weight._version)
+        for weight in weights
+    ]

@@ -38,7 +38,7 @@ def test_each_index_is_built_once(gallery, built, monkeypatch):
     adapted, half = gallery.index("a"), gallery.index("a", 0.5)
     assert gallery.index("a", 0.5) is half and gallery.index("a", 1) is adapted and len(built) == 3
     assert tuple(one.header.adapter for one in (zero_shot, adapted, half)) == (None, "a", "a")
-    assert [one.header.built_with["scale"] for one in (adapted, half)] == [1.0, 0.5]
+    assert [one.header.built_with.scale for one in (adapted, half)] == [1.0, 0.5]
     assert list(gallery.indexes([None, "b", "a"], 0.5)) == ["zero-shot", "b × 0.5", "a × 0.5"]
     assert gallery.model.active is None and gallery.model.scale == 1.0
     monkeypatch.setattr("cma.search.weights.identify", None)  # nor are weights read again

@@ -186,11 +186,9 @@ def test_an_index_knows_the_backbone_below_a_method():
     for name in ("m", "l", None):
         model.set_adapter(name)
         known.append(identify(model))
-    assert (
-        len({one["backbone"] for one in known}) == 1 and len({one["adapter"] for one in known}) == 3
-    )
+    assert len({one.backbone for one in known}) == 1 and len({one.adapter for one in known}) == 3
     attach(model, "zero-shot", "z")
-    assert identify(model)["adapter"]
+    assert identify(model).adapter
 
 
 def test_a_backbone_in_half_precision_cannot_be_tuned():

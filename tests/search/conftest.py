@@ -1,6 +1,10 @@
 import pytest
+import torch
 
+from cma import RetrievalModel, methods
 from cma.search import build
+from tests.conftest import build_clip
+from tests.toy_media import write_picture
 
 
 @pytest.fixture
@@ -11,3 +15,21 @@ def read(monkeypatch):
         build, "read_pixels", lambda file, *rest: names.append(file.media) or really(file, *rest)
     )
     return names
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of six pictures."""
+    for i in range(6):
+        write_picture(tmp_path / "media" / f"p{i}.png", i * 7 + 1)
+    return tmp_path / "media"
+
+
+@pytest.fixture
+def across(toy_processor):
+    """A model whose method looks at all frames of a clip at once, and changes what it sees."""
+    model = RetrievalModel(build_clip(), toy_processor)
+    methods.attach(model, "ST-Adapter", "across")
+    for parameter in model.trainable_parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return model

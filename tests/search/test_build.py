@@ -19,12 +19,11 @@ from cma import RetrievalModel
 from cma.config import ReadConfig
 from cma.search import build, fold
 from cma.search.index import MediaIndex
-from cma.search.listing import find
 from cma.search.segment import Segment
 from tests.conftest import build_clip
 from tests.search.test_index import same, vectors
 from tests.toy_data import write_dataset, write_images
-from tests.toy_media import halves, write_animation, write_clip, write_picture
+from tests.toy_media import halves, write_animation, write_clip, write_picture, write_shard
 
 SLOW_BUILD = """
 import sys, time
@@ -40,13 +39,6 @@ build.read_pixels = lambda *given: (time.sleep(0.1), quick(*given))[1]
 model = RetrievalModel(conftest.build_clip(), conftest.build_processor())
 MediaIndex.build(model, sys.argv[1], folder=sys.argv[2])
 """
-
-
-@pytest.fixture
-def pictures(tmp_path):
-    for i in range(6):
-        write_picture(tmp_path / "media" / f"p{i}.png", i * 7 + 1)
-    return tmp_path / "media"
 
 
 # ---- a build that is stopped
@@ -99,45 +91,31 @@ def test_parts_of_several_builds_are_taken_over_and_a_damaged_one_is_read_again(
     same(index, MediaIndex.build(model, pictures))
 
 
-def test_a_folder_that_vanishes_costs_no_embeddings(model, pictures, tmp_path, read, monkeypatch):
-    before = MediaIndex.build(model, pictures, folder=tmp_path / "index")
-    write_picture(pictures / "q.png", 60)
+@pytest.mark.parametrize("of", ["folder", "link of a dataset"])
+def test_a_disk_that_vanishes_costs_no_embeddings(model, pictures, tmp_path, monkeypatch, of):
+    source = pictures
+    if of != "folder":
+        pictures.rename(disk := tmp_path / "disk")
+        names = [f"media/p{i}.png" for i in range(6)]
+        lines = [{"file_name": one, "id": one, "captions": ["a"], "split": "test"} for one in names]
+        source = write_dataset(tmp_path / "data", lines, {"name": "toy", "kind": "image"})
+        pictures = disk
+        (source / "media").symlink_to(disk)
+    before = MediaIndex.build(model, source, folder=tmp_path / "index")
     away, really = tmp_path / "away", build.listing.stamp
 
     def unplugged(file, path, old):
-        if pictures.exists() and file.media == "p2.png":
+        if pictures.exists() and file.file_name.endswith("p2.png"):
             pictures.rename(away)
         return really(file, path, old)
 
     monkeypatch.setattr(build.listing, "stamp", unplugged)
     with pytest.raises(FileNotFoundError, match="media: gone while it was read; bring it back"):
-        MediaIndex.build(model, pictures, folder=tmp_path / "index")
+        MediaIndex.build(model, source, folder=tmp_path / "index")
     same(MediaIndex.load(tmp_path / "index", model), before)
     away.rename(pictures)
     monkeypatch.undo()
-    assert len(MediaIndex.build(model, pictures, folder=tmp_path / "index")) == 7
-
-
-def test_a_disk_that_vanishes_behind_the_link_of_a_dataset_costs_no_embeddings(
-    model, pictures, tmp_path, monkeypatch
-):
-    pictures.rename(disk := tmp_path / "disk")
-    lines = [{"file_name": f"media/p{i}.png", "captions": [f"number {i}"]} for i in range(6)]
-    lines = [line | {"id": str(i), "split": "test"} for i, line in enumerate(lines)]
-    dataset = write_dataset(tmp_path / "data", lines, {"name": "toy", "kind": "image"})
-    (dataset / "media").symlink_to(disk)
-    before = MediaIndex.build(model, dataset, folder=tmp_path / "index")
-    really = build.listing.stamp
-
-    def unplugged(file, path, old):
-        if disk.exists() and file.media == "media/p2.png":
-            disk.rename(tmp_path / "away")
-        return really(file, path, old)
-
-    monkeypatch.setattr(build.listing, "stamp", unplugged)
-    with pytest.raises(FileNotFoundError, match="media: gone while it was read; bring it back"):
-        MediaIndex.build(model, dataset, folder=tmp_path / "index")
-    same(MediaIndex.load(tmp_path / "index", model), before)
+    assert len(MediaIndex.build(model, source, folder=tmp_path / "index")) == 6
 
 
 def test_a_dataset_whose_first_folder_was_never_there_is_indexed_without_it(
@@ -200,7 +178,7 @@ def test_a_folder_holds_the_index_of_one_adapter(model, pictures, tmp_path, read
         assert "indexed 6 / 6 files, 6 of them embedded now" in printed
         MediaIndex.build(model, pictures, config, folder=tmp_path / "index")
         assert "indexed 6 / 6 files, 0 of them embedded now" in capsys.readouterr().out
-        assert (index.header.adapter, index.header.built_with["scale"]) == (adapter, scale)
+        assert (index.header.adapter, index.header.built_with.scale) == (adapter, scale)
         same(MediaIndex.load(tmp_path / "index", model), index)
     model.set_adapter("a", 1.0)
     assert index.query("a dog") and model.scale == 1.0  # it asks at its own scale
@@ -389,6 +367,27 @@ def test_two_writers_take_turns(
 # ---- a folder that changes
 
 
+@pytest.mark.parametrize("kept", ["previous", "folder", "store"])
+def test_what_is_new_or_changed_is_embedded_and_what_is_gone_forgotten(
+    model, pictures, tmp_path, read, kept
+):
+    write_clip(pictures / "clip.mp4", 1)
+    place = {} if kept == "previous" else {kept: tmp_path / "index"}
+    index = MediaIndex.build(model, pictures, **place)
+    (pictures / "p0.png").unlink()
+    write_picture(pictures / "p1.png", 77)
+    (pictures / "p2.png").write_bytes(b"damaged")
+    os.utime(pictures / "clip.mp4", ns=(5, 5))  # another time, the same content
+    write_picture(pictures / "new.png", 78)
+    read.clear()
+    updated = MediaIndex.build(model, pictures, **place or {"previous": index})
+    assert sorted(read) == ["new.png", "p1.png", "p2.png"]
+    times = {file.media: file.modified for file in updated.files}
+    assert times["clip.mp4"] == (pictures / "clip.mp4").stat().st_ctime_ns and len(times) == 6
+    fresh = MediaIndex.build(model, pictures)
+    assert dict(updated.query("a dog", 9)) == pytest.approx(dict(fresh.query("a dog", 9)), abs=1e-5)
+
+
 def test_files_that_go_change_or_grow_while_they_are_read(model, pictures, monkeypatch):
     really = build.read_pixels
 
@@ -523,12 +522,31 @@ def test_names_of_every_kind(model, tmp_path, capsys):
         assert loaded.query_media(loaded.path(file), 1)[0][1] == pytest.approx(1, abs=1e-5)
 
 
-def test_ten_thousand_files_are_listed_in_seconds(tmp_path):
-    picture = write_picture(tmp_path / "p.png", 3)
-    for i in range(10):
-        (tmp_path / "media" / str(i)).mkdir(parents=True)
-        for j in range(1000):
-            os.link(picture, tmp_path / "media" / str(i) / f"{j}.png")
-    start = time.monotonic()
-    assert len(find(tmp_path / "media")[1]) == 10_000
-    assert time.monotonic() - start < 5
+@pytest.mark.parametrize("of", ["folder", "dataset"])
+def test_the_members_of_shards_are_indexed_where_they_are(model, tmp_path, read, of):
+    """As the files that are in them; what goes with them, as their texts, is no media."""
+    plain, source = tmp_path / "plain", tmp_path / "shards"
+    paths = [write_picture(plain / "deep" / "a.png", 5), write_picture(plain / "c.jpg", 40)]
+    paths += [write_clip(plain / "b.mp4", 1)] if of == "folder" else []
+    contents = {path.relative_to(plain).as_posix(): path.read_bytes() for path in paths}
+    others = dict.fromkeys(("c.txt", "c.json", "c.cls", "../out.jpg"), b"3")
+    (source / "media").mkdir(parents=True)
+    write_shard(source / "media" / "0.tar", contents | others)
+    (source / "media" / "1.tar").write_bytes(b"no tar file" * 100)
+    names = [f"media/0.tar/{name}" for name in contents]
+    skipped = {"media/0.tar/../out.jpg": "leads out of", "media/1.tar": "cannot be read as a tar"}
+    if of == "dataset":
+        skipped = {"media/0.tar/gone.jpg": "no such member", "media/1.tar/a.jpg": "as a tar file"}
+        lines = [{"file_name": one, "id": one, "captions": ["a"]} for one in (*names, *skipped)]
+        lines = [line | {"split": "test"} for line in lines]
+        write_dataset(source, lines, {"name": "toy", "kind": "image"})
+    index = MediaIndex.build(model, source, folder=tmp_path / "index")
+    assert sorted(file.media for file in index.files) == sorted(names)
+    assert dict(index.skipped).keys() == skipped.keys()
+    assert all(skipped[name] in why for name, why in index.skipped)
+    expected = {f"media/0.tar/{name}": of for name, of in MediaIndex.build(model, plain).query("a")}
+    assert dict(index.query("a")) == pytest.approx(expected, abs=1e-5)
+    assert index.query_media(source / names[1], 1)[0][0] == names[1]
+    read.clear()
+    same(MediaIndex.build(model, source, folder=tmp_path / "index"), index)
+    assert read == []

@@ -3,7 +3,6 @@ read.
 """
 
 import json
-import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cma import RetrievalModel, data, methods
+from cma import RetrievalModel, data
 from cma.config import ReadConfig, TrainConfig
 from cma.media import MediaError
 from cma.search import IndexConfig, MediaFile, build, segment, store
@@ -98,6 +97,12 @@ def test_files_are_a_sequence_and_what_a_build_cannot_use_is_refused(model, medi
         ):
             MediaIndex.build(model, media, **both)
     assert not list(tmp_path.iterdir())
+    index = MediaIndex.build(model, media)
+    model.set_adapter("a")
+    with pytest.raises(
+        ValueError, match="`previous`: built with no adapter, but now adapter 'a' is active"
+    ):
+        MediaIndex.build(model, media, previous=index)
 
 
 @pytest.mark.filterwarnings("ignore:.* captions exceed")
@@ -200,6 +205,8 @@ def test_two_parts_of_one_clip_are_two_items(model, tmp_path):
     assert not torch.allclose(index.frames(0), index.frames(1))
     again = MediaIndex.build(model, folder, ReadConfig(max_frames=3), previous=index)
     assert torch.equal(vectors(again), vectors(index))
+    table = index.to_lance(tmp_path / "table")
+    assert {file.start for file in table.files} == {0.0, 1.0}
 
 
 # ---- adapters
@@ -286,10 +293,9 @@ def test_saved_and_loaded_it_is_the_same(model, media, tmp_path):
     index = replace(index, store=replace(index.store, skipped=(("empty.jpg", "empty file"),)))
     index.save(tmp_path / "index")
     loaded = MediaIndex.load(tmp_path / "index", model)
-    assert torch.equal(vectors(loaded), vectors(index)) and list(loaded.files) == list(index.files)
+    same(loaded, index)
     for field in ("header", "media_root", "skipped", "captions"):
         assert getattr(loaded, field) == getattr(index, field)
-    assert loaded.query("a dog") == index.query("a dog")
     index.save(tmp_path / "index")
     assert len(list((tmp_path / "index").glob("[!.]*"))) == 2
     assert loaded.query("a dog") == index.query("a dog")
@@ -373,15 +379,13 @@ def test_numbers_that_are_not_finite_are_not_stored(toy_index, wrong):
         holding(toy_index, list(toy_index.files), torch.full((1, 32), 1e5), half=True)
 
 
-def test_a_method_that_looks_across_frames_sees_whole_clips(tmp_path, toy_processor, monkeypatch):
-    model = RetrievalModel(build_clip(), toy_processor)
-    method = methods.attach(model, "ST-Adapter", "across")
+def test_a_method_that_looks_across_frames_sees_whole_clips(tmp_path, across, monkeypatch):
+    method = across.get_adapter("across")
     monkeypatch.setattr(type(method), "kinds", ("image", "video"))  # which says nothing about it
-    for parameter in model.trainable_parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
     clips = data.load(write_videos(tmp_path / "clips", {"test": 3}), "test")
     config = TrainConfig(max_frames=4, fps=None)
-    index, wanted = MediaIndex.build(model, clips, config), evaluation.encode(model, clips, config)
+    index = MediaIndex.build(across, clips, config)
+    wanted = evaluation.encode(across, clips, config)
     for item in range(3):
         torch.testing.assert_close(
             index.frames(item), wanted.frames[item][wanted.mask[item].bool()]
@@ -436,28 +440,6 @@ def test_an_index_is_shown_in_one_line_and_equal_to_itself_alone(model, media):
 
 
 # ---- files that come, go, change, or cannot be read
-
-
-def test_only_new_and_changed_files_are_embedded_again(model, media, tmp_path, monkeypatch):
-    folder = shutil.copytree(media, tmp_path / "media")
-    index = MediaIndex.build(model, folder)
-    os.utime(folder / "pictures/p0.png", ns=(1, 1))  # another time, the same content
-    write_picture(folder / "pictures/p1.png", 50)
-    (folder / "clip 1.mp4").unlink()
-    write_picture(folder / "pictures/a new one.png", 60)
-    embedded = []
-    encode = model.encode_images
-    monkeypatch.setattr(
-        model, "encode_images", lambda pixels: embedded.append(len(pixels)) or encode(pixels)
-    )
-    updated = MediaIndex.build(model, folder, previous=index)
-    assert embedded == [2]
-    same(updated, MediaIndex.build(model, folder))
-    model.set_adapter("a")
-    with pytest.raises(
-        ValueError, match="`previous`: built with no adapter, but now adapter 'a' is active"
-    ):
-        MediaIndex.build(model, folder, previous=index)
 
 
 def test_unreadable_files_are_skipped_listed_and_counted(model, media, tmp_path, capsys):

@@ -1,8 +1,11 @@
 """Which files a folder holds for the search: those of a dataset, or its pictures and clips."""
 
+import io
 import json
 import os
 import shutil
+from collections import Counter
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -117,3 +120,23 @@ def test_a_dataset_folder_brings_its_captions(tmp_path):
         ("media/test000.png", ("a red cat",)),
         ("media/test001.png", ("a green cat",)),
     ]
+
+
+def test_each_file_is_looked_at_once_and_only_what_may_be_animated_is_opened(tmp_path, monkeypatch):
+    """And not, for each one, its folders or the files beside it."""
+    for name in (*(f"{i % 3}/{i:02}.jpg" for i in range(30)), "0/moving.png"):
+        write_picture(tmp_path / name, 3)
+    work = Counter()
+
+    def counted(name, really):
+        def call(path, *rest, **options):
+            work[name, Path(str(path)).suffix] += 1
+            return really(path, *rest, **options)
+
+        return call
+
+    for module, name in ((os, "stat"), (io, "open")):
+        monkeypatch.setattr(module, name, counted(name, getattr(module, name)))
+    assert len(listing.find(tmp_path)[1]) == 31
+    assert (work["stat", ".jpg"], work["open", ".jpg"]) == (30, 0) and work["open", ".png"] > 0
+    assert work.total() < 30 + 20

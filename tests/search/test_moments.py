@@ -8,10 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cma import RetrievalModel, media, methods
+from cma import media
 from cma.config import TrainConfig
 from cma.search import IndexConfig, MediaFile, MediaIndex, build, frames_of, moments, segment
-from tests.conftest import build_clip
 from tests.search.test_index import same, vectors
 from tests.toy_media import write_clip, write_picture, write_videos
 
@@ -99,7 +98,7 @@ def test_a_film_is_decoded_once_and_not_again_if_unchanged(
 
 
 def test_what_was_embedded_before_there_were_moments_still_opens_and_is_cut(
-    model, folder, tmp_path, monkeypatch
+    model, folder, tmp_path, read, monkeypatch
 ):
     """As 02a0ba4 wrote it: neither `rate` nor `window`, and no clip has its `seconds`."""
     with monkeypatch.context() as patch:
@@ -118,8 +117,7 @@ def test_what_was_embedded_before_there_were_moments_still_opens_and_is_cut(
     text = json.dumps(text)
     path.write_text(json.dumps([segment.digest_of([], text), text]))
     same(MediaIndex.load(tmp_path / "index", model), index)
-    read, really = [], build.read_pixels
-    monkeypatch.setattr(build, "read_pixels", lambda *of: read.append(of[0].media) or really(*of))
+    read.clear()
     built = MediaIndex.build(model, folder, folder=tmp_path / "index")
     assert [file.start for file in built.files] == [0, 12, 24, None, None][-len(built) :]
     assert read == []  # pictures and short clips keep their embeddings
@@ -133,15 +131,11 @@ def test_the_clips_of_a_dataset_are_read_as_before(model, tmp_path):
     assert index.lengths.tolist() == [5, 2]
 
 
-def test_a_method_that_looks_across_frames_sees_one_moment_at_a_time(folder, toy_processor):
-    model = RetrievalModel(build_clip(), toy_processor)
-    methods.attach(model, "ST-Adapter", "across")
-    for parameter in model.trainable_parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-    index = MediaIndex.build(model, folder, CONFIG)
+def test_a_method_that_looks_across_frames_sees_one_moment_at_a_time(folder, across):
+    index = MediaIndex.build(across, folder, CONFIG)
     for item in (0, 8, 19):
         file = index.files[item]
-        pixels = build.read_pixels(file, index.path(file), model, CONFIG)[1]
-        expected = model.encode_videos(pixels[None])[0]
+        pixels = build.read_pixels(file, index.path(file), across, CONFIG)[1]
+        expected = across.encode_videos(pixels[None])[0]
         torch.testing.assert_close(index.frames(item), expected)
     assert len(vectors(index)) == int(index.lengths.sum())

@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 
 import cma
 from cma import methods
+from cma.config import ReadConfig
 from cma.search import MediaIndex, Where, segment, store
 from cma.search.segment import Segment
 from tests.search.test_index import holding, vectors
@@ -31,15 +32,16 @@ def media(tmp_path):
     return tmp_path / "media"
 
 
-@pytest.fixture
-def both(model, media, tmp_path):
+@pytest.fixture(params=["text_conditioned"])
+def both(model, media, tmp_path, request):
     """An index in segments, with captions, and in a table."""
-    index = MediaIndex.build(model, media)
+    index = MediaIndex.build(model, media, ReadConfig(request.param))
     files = [replace(file, captions=("A  dog",) * (i % 3)) for i, file in enumerate(index.files)]
     index = holding(index, files, vectors(index), index.lengths)
     return index, index.to_lance(tmp_path / "table")
 
 
+@pytest.mark.parametrize("both", ["mean_pooled", "text_conditioned"], indirect=True)
 def test_every_verb_answers_alike_on_both(both, model, tmp_path):
     index, table = both
     (tmp_path / "elsewhere").mkdir()

@@ -27,13 +27,6 @@ from tests.toy_media import write_clip, write_picture
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    for i in range(6):
-        write_picture(tmp_path / "media" / f"p{i}.png", i * 7 + 1)
-    return tmp_path / "media"
-
-
-@pytest.fixture
 def index(model, pictures, tmp_path):
     return MediaIndex.build(model, pictures, folder=tmp_path / "index")
 
@@ -289,7 +282,7 @@ for i in itertools.count():
 
 @pytest.mark.processes
 def test_ten_kills_at_random_moments_lose_nothing_and_give_no_wrong_answer(
-    toy_processor, pictures, tmp_path, monkeypatch, capsys
+    toy_processor, pictures, tmp_path, read, capsys
 ):
     """Of a process that builds, adds and compacts without pause."""
     model, folder, listed = RetrievalModel(build_clip(), toy_processor), tmp_path / "index", 0
@@ -313,10 +306,7 @@ def test_ten_kills_at_random_moments_lose_nothing_and_give_no_wrong_answer(
         ]
         torch.testing.assert_close(vectors(index), torch.cat(build.embed(model, pixels)))
     assert listed > 6
-    read, really = [], build.read_pixels
-    monkeypatch.setattr(
-        build, "read_pixels", lambda file, *_: read.append(file) or really(file, *_)
-    )
+    read.clear()
     same(MediaIndex.build(model, pictures, folder=folder), MediaIndex.build(model, pictures))
     assert (
         len(read) - len(list(pictures.iterdir())) <= 2 + 3
@@ -327,7 +317,7 @@ def test_ten_kills_at_random_moments_lose_nothing_and_give_no_wrong_answer(
 
 @pytest.mark.parametrize("full_after", range(4))
 def test_a_full_disk_keeps_what_was_embedded_and_says_one_line(
-    model, pictures, tmp_path, monkeypatch, full_after
+    model, pictures, tmp_path, read, monkeypatch, full_after
 ):
     """Each of three parts fails to be written, or the list of them."""
     monkeypatch.setattr(build, "PART_SECONDS", 0)
@@ -348,10 +338,7 @@ def test_a_full_disk_keeps_what_was_embedded_and_says_one_line(
             patch.setattr(module, "write_whole", write_whole)
         MediaIndex.build(model, pictures, folder=tmp_path / "index")
     assert "\n" not in str(raised.value) and str(tmp_path / "index") in str(raised.value)
-    read, really_read = [], build.read_pixels
-    monkeypatch.setattr(
-        build, "read_pixels", lambda file, *_: read.append(file) or really_read(file, *_)
-    )
+    read.clear()
     index = MediaIndex.build(model, pictures, folder=tmp_path / "index")
     assert len(read) == 6 - min(6, 2 * full_after)
     same(index, MediaIndex.build(model, pictures))

@@ -7,7 +7,6 @@ torch.
 import importlib.util
 import logging
 import pkgutil
-import sys
 from importlib import metadata
 
 import lazy_loader
@@ -32,7 +31,7 @@ class _Talk(logging.Handler):
     """Writes what the library says to standard output, as it is at that moment, a line each."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        sys.stdout.write(f"{self.format(record)}\n")
+        print(self.format(record))  # nothing if there is no standard output
 
 
 _talk = logging.getLogger(__name__)  # `logging.getLogger("cma").setLevel("WARNING")` makes it quiet

@@ -31,16 +31,16 @@ PACKAGES = ("cma", "explorer", "data_prep", "experiments")
 # Python tokens of each room and package, without imports, comments and docstrings: a clear name, a
 # step of its own and white space cost nothing.
 LIMITS = {
-    "core": 14500,
-    "training": 9800,
-    "search": 10800,
-    "media": 3700,
+    "core": 16300,
+    "training": 12690,
+    "search": 15180,
+    "media": 4530,
     "methods": 4400,
-    "cma": 14500 + 9800 + 10800 + 3700 + 4400,
-    "explorer": 12000,
-    "data_prep": 42000,
-    "experiments": 19500,
-    "tests": 182947 + 9000 + 9000,
+    "cma": 16300 + 12690 + 15180 + 4530 + 4400,
+    "explorer": 14050,
+    "data_prep": 44290,
+    "experiments": 21990,
+    "tests": 214710,
 }
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 UNCOUNTED = {

@@ -105,7 +105,7 @@ def activate(clip: nn.Module, method: nn.Module | None, scale: float = 1.0) -> N
     error nothing acts, and CLIP is as it was before `hang`.
     """
     state = on_clip(clip)
-    if state.acting == (method, scale):
+    if state.acting == (None if method is None else (method, scale)):
         return
     deactivate(clip)
     if method is None:

@@ -80,7 +80,7 @@ class Gallery:
         """
         if self.is_open:
             made = self.source.header
-            return {label(made.adapter, made.built_with["scale"]): self.source}
+            return {label(made.adapter, made.built_with.scale): self.source}
         return {label(name, scale): self.index(name, scale) for name in adapters}
 
     def _kept(self, adapter: str | None, scale: float) -> Path | None:

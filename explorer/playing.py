@@ -86,7 +86,7 @@ def part(
 
 def _decoded(path: Path, first: float, last: float) -> Iterator[tuple[float, Image.Image | Sound]]:
     """Yield pictures and sounds of a file with their times, counted from `first` (seconds)."""
-    with path.open("rb") as stream, av.open(stream) as source:
+    with media.open_media(path) as stream, av.open(stream) as source:
         picture = source.streams.video[0]
         begin = float((picture.start_time or 0) * picture.time_base)
         source.seek(round((first + begin) * av.time_base), backward=True)

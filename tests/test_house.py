@@ -31,12 +31,12 @@ PACKAGES = ("cma", "explorer", "data_prep", "experiments")
 # Python tokens of each room and package, without imports, comments and docstrings: a clear name, a
 # step of its own and white space cost nothing.
 LIMITS = {
-    "core": 16300,
+    "core": 16320,
     "training": 12690,
     "search": 15180,
     "media": 4530,
     "methods": 4400,
-    "cma": 16300 + 12690 + 15180 + 4530 + 4400,
+    "cma": 16320 + 12690 + 15180 + 4530 + 4400,
     "explorer": 14050,
     "data_prep": 44290,
     "experiments": 21990,

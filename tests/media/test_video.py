@@ -17,7 +17,7 @@ from cma.media import MediaError, frame_indices, read_frames, seconds, stream_fr
 from cma.media.video_file import VideoFile
 from cma.search.listing import MediaFile
 from data_prep.frames import ClipPart, Extraction, decode
-from explorer import pictures
+from explorer import playing
 from tests.grey_media import FPS, full_size_frames, level_of, write_clip, write_picture
 from tests.toy_media import encode, write_animation
 from tests.toy_media import write_clip as write_coloured
@@ -202,13 +202,15 @@ def long_clips(tmp_path_factory):
     return {folder / "clip.mp4": 720, folder / "clip.gif": 240, folder / "frames": 240}
 
 
-@pytest.mark.parametrize("number", range(3))
-@pytest.mark.parametrize("use", ["frames", "preview"])
+@pytest.mark.parametrize(
+    ("use", "number"), [("frames", 0), ("frames", 1), ("frames", 2), ("played", 0)]
+)
 def test_few_frames_are_held_at_full_size(long_clips, tmp_path, number, use):
     path, short_side = list(long_clips.items())[number]
     with full_size_frames(short_side) as most:
-        if use == "preview":
-            pictures.moving(path, MediaFile(path.name, path.name, "video", digest=str(tmp_path)))
+        if use == "played":
+            file = MediaFile(path.name, path.name, "video")
+            playing.part(path, file, 0.0, "mp4", lambda: True)
         else:
             decode(ClipPart(path, None, None, tmp_path / "out"), Extraction(None, 64))
             assert len(list((tmp_path / "out").glob("*.jpg"))) == 40

@@ -45,12 +45,11 @@ def send_links(app: Sphinx, doctree: nodes.document) -> None:
         ):
             continue
         where = repository_link(app.config.repository_address, page, target)
-        shown = posixpath.normpath(posixpath.join(posixpath.dirname(page), target))
-        shown = shown.removesuffix(".py")
-        if target.endswith(".py") and shown in pages:  # a page that shows the file
-            where = app.builder.get_relative_uri(page, shown)
         if where is None or posixpath.splitext(where)[0] in pages:
             continue
+        shown = posixpath.normpath(posixpath.join(posixpath.dirname(page), target))
+        if target.endswith(".py") and shown.removesuffix(".py") in pages:  # it shows the file
+            where = app.builder.get_relative_uri(page, shown.removesuffix(".py"))
         new = nodes.reference("", "", refuri=where) if where else nodes.inline()
         new += (
             link.children[0].children

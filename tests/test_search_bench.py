@@ -20,7 +20,6 @@ def test_the_index_is_written_asked_and_added_to(monkeypatch, capsys):
     assert found["add"]["MB"] > 0 and found["exact"]["answer in one folder, ms"]["median"] > 0
 
 
-@pytest.mark.slow
 @pytest.mark.minis
 def test_moments_of_a_film_are_found_more_often_than_in_twelve_frames(monkeypatch, capsys):
     monkeypatch.setattr(moments, "FILMS", 1)
@@ -33,7 +32,6 @@ def test_moments_of_a_film_are_found_more_often_than_in_twelve_frames(monkeypatc
     assert dense["R@1"] > twelve["R@1"] and ours["R@1"] > 0
 
 
-@pytest.mark.processes
 @pytest.mark.minis
 def test_pictures_are_listed_built_and_compared(capsys):
     found = pictures.figures(True, count=8)

@@ -296,7 +296,7 @@ class MediaIndex:
         These are all items [V] that are `where`, or the best `DEPTH` of a table or of `LARGE` or
         more. The first `DEPTH` are ranked by all their frames, the rest by the first search, which
         is the same for pictures and for mean_pooled. With a picture or clip `like` v and sentences
-        `without` w_1, w_2, … the query is t/|t| + v/|v| - `AWAY` · Σ w_i/|w_i| at length |t|; the
+        `without` w_1, w_2, … the query is t/‖t‖ + v/‖v‖ − `AWAY` · Σ w_i/‖w_i‖ at length ‖t‖; the
         sentence t may then be "".
         """
         more = [without] if isinstance(without, str) else [*(without or ())]

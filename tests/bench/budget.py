@@ -1,7 +1,7 @@
 """Memory and hours of the training of `REPRODUCE.md` on cards that we do not have: its table.
 
-python -m tests.bench.budget            # measure (CPU, minutes), write results/budget.json and the
-table python -m tests.bench.budget --table    # the table alone, from results/budget.json
+    python -m tests.bench.budget          # measure (minutes), write the file and the table
+    python -m tests.bench.budget --table  # the table alone, from results/budget.json
 
 Measured: the bytes that the backward pass keeps for one more picture and one more token, in half
 precision; counted: the floating point operations of both. The rest is arithmetic, and the page says

@@ -35,7 +35,7 @@ assert len(cma.search.MediaIndex.build(model, "toy", folder="index").query("red 
 open("clip.mp4", "wb").write(bytes(64))
 open("photo.heic", "wb").write(bytes(64))
 lacking = {
-    "explorer": lambda: explorer.Explorer,
+    "explorer": lambda: importlib.import_module("explorer").Explorer,
     "notebooks": lambda: cma.plots.image_grid,
     "formats": lambda: cma.media.read_image("photo.heic"),
     "video": lambda: cma.media.read_frames("clip.mp4", 4),

@@ -360,7 +360,10 @@ def test_a_second_tab_and_a_reload_are_ready_at_once_and_cost_little(address, sh
 def address_of(process: psutil.Process, address: str) -> bool:
     """Whether a process serves the page at an address."""
     port = int(address.partition("127.0.0.1:")[2].partition("/")[0])
-    found = process.net_connections("tcp")
+    try:
+        found = process.net_connections("tcp")
+    except psutil.Error:  # a process of the browser ended meanwhile
+        return False
     return any(one.status == "LISTEN" and one.laddr.port == port for one in found)
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import ConsoleMessage, Locator, Page, Request
+from playwright.sync_api import ConsoleMessage, Error, Locator, Page, Request
 
 PATIENCE = 120_000  # milliseconds, for a slow machine
 DROP = """([bytes, name, type]) => {
@@ -46,8 +46,13 @@ class ExplorerPage:
     def until(self, script: str, arg: object = None) -> None:
         """Wait until a script is true. Playwright's own way is stopped by the page's policy."""
         deadline = time.monotonic() + PATIENCE / 1000
-        while not self.page.evaluate(script, arg):
+        true = False
+        while not true:
             assert time.monotonic() < deadline, script
+            try:
+                true = self.page.evaluate(script, arg)
+            except Error as error:  # the page loads itself anew
+                assert "context was destroyed" in str(error), error
             time.sleep(0.05)
 
     # ---- controls

@@ -17,6 +17,10 @@ ABOUT = {
     "--every": {"type": int, "help": f"steps between two lines of the log; {SHOWN}"},
     "--hours": {"type": float, "help": "begin no run after so many hours"},
     "--keep": {"type": Path, "help": "folder that gets each record as NAME.json"},
+    "--mean": {
+        "action": "store_true",
+        "help": "save the mean of the weights of --start and the end",
+    },
     "--methods": {"nargs": "+", "metavar": "NAME", "help": "default: all"},
     "--only": {"nargs": "+", "choices": GROUPS, "help": "default: all"},
     "--out": {"type": Path, "required": True, "help": "folder that gets the CLIP"},

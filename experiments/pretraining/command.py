@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import torch
 from transformers import CLIPModel, CLIPTokenizer
 
-from cma import RetrievalModel, data, training
+from cma import RetrievalModel, data, load_backbone, training
 from cma.data import RetrievalDataset
 from cma.files import parse_json, write_whole
 from cma.recipes import recipe
@@ -64,9 +65,22 @@ def set_mean_norm(
     return before
 
 
+def average_with(clip: CLIPModel, start: str | Path) -> None:
+    """Replace the weights of a run's end by their mean with those that it started from.
+
+    The start is itself the end of a schedule: the mean of two such ends lies in a flatter place
+    than either ("Averaging Weights Leads to Wider Optima", arXiv 1803.05407).
+    """
+    before = load_backbone(start)[0].state_dict()
+    with torch.no_grad():
+        for name, weight in clip.named_parameters():
+            weight.lerp_(before[name], 0.5)
+
+
 OPTIONS = {
     "--out": None,
     "--start": None,
+    "--mean": False,
     "--config": "{}",
     "--runs": "runs/mini_clip",
     "--data": DATA,
@@ -81,7 +95,8 @@ def run(options: argparse.Namespace) -> None:
     104 MB are fetched the first time. Every three minutes a checkpoint is saved in the folder of
     runs; after a stop, the same command continues from it. If mini-flickr30k has been built, recall
     on its val split is logged. `cma.load_backbone(OUT)` loads the result. Those of `states` are
-    beside it, for example OUT-700, trained for 700 steps.
+    beside it, for example OUT-700, trained for 700 steps. With --mean, the mean of the weights at
+    the start and at the end is saved.
     """
     config = parse_json(options.config, PretrainConfig, "--config")
     pixels, drawings = icons.build(options.workers)
@@ -95,17 +110,27 @@ def run(options: argparse.Namespace) -> None:
         missing = f"{folder}: no such folder, so no recall is logged and no norm is set"
         print(f"{missing}; `python -m data_prep mini` builds it")
 
-    def train_and_save(config: PretrainConfig, folder: Path, out: Path) -> None:
-        clip, tokenizer, _ = pretrain(
-            pixels, drawings, config, folder, measure, options.every, crowds, options.start
-        )
+    def set_norm(clip: CLIPModel, tokenizer: CLIPTokenizer) -> None:
         if validation is not None:
             before = set_mean_norm(clip, tokenizer, validation)
             norms = ", ".join(f"{kind} {norm:.2f}" for kind, norm in before.items())
             print(f"mean norms of the embeddings: {norms}; scaled to {NORM:g}")
+
+    def train_and_save(config: PretrainConfig, folder: Path, out: Path) -> None:
+        clip, tokenizer, _ = pretrain(
+            pixels, drawings, config, folder, measure, options.every, crowds, options.start
+        )
+        set_norm(clip, tokenizer)
+        if options.mean:
+            average_with(clip, options.start)
+            set_norm(clip, tokenizer)
+            recalls = measure(clip, tokenizer) if measure else {}
+            print(f"mean with {options.start}: {json.dumps(recalls)}")
         export(clip, tokenizer, out)
         print(f"written to {out}, sha256 {digest_of(out / 'model.safetensors')}")
 
+    if options.mean and options.start is None:
+        raise ValueError("--mean: there is no --start to take the mean with")
     whole = options.runs / "training"
     train_and_save(config, whole, options.out)
     for step, state in branches(config).items():

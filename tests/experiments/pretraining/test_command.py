@@ -39,6 +39,31 @@ def test_a_clip_is_made_and_loads_and_a_longer_run_goes_on(tmp_path, monkeypatch
     assert not torch.equal(half.logit_scale, cma.load_backbone(tmp_path / "clip")[0].logit_scale)
 
 
+def test_the_mean_of_start_and_end_has_the_norm_and_is_measured(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(icons, "build", lambda workers: corpus())
+    write_images(tmp_path / "data" / "mini-flickr30k", {"val": 4})
+    config = json.dumps(asdict(CONFIG) | {"steps": 2})
+    shared = [f"--data={tmp_path / 'data'}", "--config", config]
+
+    def make(name: str, *words: str) -> dict[str, torch.Tensor]:
+        places = [f"--out={tmp_path / name}", f"--runs={tmp_path / 'runs' / name}"]
+        assert main(["pretrain", *places, *shared, *words]) == 0
+        return cma.load_backbone(tmp_path / name)[0].state_dict()
+
+    start = make("start")
+    end = make("end", f"--start={tmp_path / 'start'}")
+    capsys.readouterr()
+    mean = make("mean", f"--start={tmp_path / 'start'}", "--mean")
+    said = capsys.readouterr().out
+    assert f'mean with {tmp_path / "start"}: {{"R@1": ' in said
+    scaled = ("text_projection.weight", "visual_projection.weight")
+    for name in mean.keys() - set(scaled):
+        middle = (start[name] + end[name]) / 2  # all three are saved in half precision
+        torch.testing.assert_close(mean[name], middle, rtol=1e-3, atol=1e-4)
+    assert main(["pretrain", "--out", str(tmp_path), "--mean"]) == 1
+    assert "--mean: there is no --start" in capsys.readouterr().err
+
+
 def test_an_unknown_setting_is_one_line(tmp_path, capsys):
     assert main(["pretrain", "--out", str(tmp_path), "--config", '{"step": 5}']) == 1
     error = capsys.readouterr().err

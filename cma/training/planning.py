@@ -1,6 +1,4 @@
-"""Measure on a run's first pairs what the whole run needs: memory, time of a step, hours to the
-end.
-"""
+"""Measure on a run's first pairs what the whole run needs: memory, time of a step, hours."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ from .devices import ALONE, Team
 from .reading import Batch, Pixels, read_batches
 from .resume import copy_parameters, set_parameters
 from .splits import choose_splits, describe_epoch, epoch_batches
-from .step import batch_gradient, own_turn, recomputed, seeded
+from .step import batch_gradient, recomputed, seeded
 
 T = TypeVar("T")
 GIB = 2**30
@@ -46,8 +44,9 @@ class Plan:
     processes: int  # that share a batch; pairs, memory and time are of one of them
 
     def __str__(self) -> str:
-        """Return one line, with what to set if a step does not fit; decoding and evaluation do not
-        count.
+        """Return one line, with what to set if a step does not fit.
+
+        Decoding and evaluation do not count.
         """
         each = f" in each of {self.processes} processes" if self.processes > 1 else ""
         memory = "unknown" if self.free is None else f"{self.free:.1f} GiB free"
@@ -68,8 +67,7 @@ class Plan:
 def plan(
     model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig, team: Team = ALONE
 ) -> Plan:
-    """Measure small steps of a run on the train split `dataset`, and return what the whole run
-    needs.
+    """Measure small steps of a run on a train split, and return what the whole run needs.
 
     The model and the random state are restored at the end. In a `team` memory and time are for the
     share of one process. Raises ValueError as `cma.train`.
@@ -96,7 +94,7 @@ def plan_of(
     wanted = min(share, config.micro_batch if isinstance(config.micro_batch, int) else share)
     two = next(read_batches(training, ids, pixels, [order[0][:2]], workers=0))
     whole = replace(config, micro_batch=None)
-    with own_turn(model, model.active, training=True), seeded(model.device, config.seed):
+    with model.acting(model.active, training=True), seeded(model.device, config.seed):
         method = model.get_adapter(model.active)
         before = copy_parameters(method)
         precision.prepare(model, whole)
@@ -195,8 +193,9 @@ def measure(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[i
 
 
 def free_memory(device: torch.device, team: Team) -> int | None:
-    """Return the bytes that this process can still allocate on a device; None if the system does
-    not say. The processes of a team share the memory of a CPU.
+    """Return the bytes that this process can still allocate; None if the system does not say.
+
+    The processes of a team share the memory of a CPU.
     """
     if device.type == "cuda":
         torch.cuda.empty_cache()  # memory that torch keeps for later is free, too

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable
@@ -39,7 +40,7 @@ class Plan:
     steps: int
     step_seconds: float
     peak: float  # GiB that a step needs
-    free: float | None  # GiB that the device has for it; None if unknown
+    free: float  # GiB that the device has for it; infinite if unknown
     fitting: int  # the most pairs at once that fit; 0: not even one does
     processes: int  # that share a batch; pairs, memory and time are of one of them
 
@@ -49,7 +50,7 @@ class Plan:
         Decoding and evaluation do not count.
         """
         each = f" in each of {self.processes} processes" if self.processes > 1 else ""
-        memory = "unknown" if self.free is None else f"{self.free:.1f} GiB free"
+        memory = f"{self.free:.1f} GiB free" if math.isfinite(self.free) else "unknown"
         said = (
             f"plan on {self.device}: {self.steps:,} steps of {self.batch} pairs, "
             f"{self.pairs} at once{each}; "
@@ -111,7 +112,7 @@ def plan_of(
 
             def seconds_of_each(pairs: int) -> float:
                 """Time so many pairs at once. Raises MemoryError if they do not fit."""
-                if free is not None and fixed + pairs * each > SPARE * free:
+                if fixed + pairs * each > SPARE * free:
                     raise MemoryError("the device has no room for them")
                 rows = 2 if model.device.type in EVEN else pairs
                 return measure(model, two.part(torch.arange(rows) % 2), whole)[1] / rows
@@ -133,7 +134,7 @@ def plan_of(
         steps=config.epochs * len(order),
         step_seconds=passes * share * seconds_each,
         peak=(fixed + pairs * each) / GIB,
-        free=None if free is None else free / GIB,
+        free=free / GIB,
         fitting=fitting,
         processes=team.count,
     )
@@ -192,8 +193,8 @@ def measure(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[i
     return sum(kept.values()), seconds
 
 
-def free_memory(device: torch.device, team: Team) -> int | None:
-    """Return the bytes that this process can still allocate; None if the system does not say.
+def free_memory(device: torch.device, team: Team) -> float:
+    """Return the bytes that this process can still allocate; inf if the system does not say.
 
     The processes of a team share the memory of a CPU.
     """
@@ -203,5 +204,5 @@ def free_memory(device: torch.device, team: Team) -> int | None:
     try:
         free = 1024 * int(re.search(r"MemAvailable: +(\d+)", Path("/proc/meminfo").read_text())[1])
     except (OSError, TypeError):  # only Linux says it without another package
-        return None
-    return free // team.count
+        return math.inf
+    return free / team.count

@@ -18,9 +18,7 @@ def _installed(name: str) -> str | None:
 
 
 def require(extra: str, *modules: str) -> None:
-    """Raise ImportError, in one line with the pip command, unless the modules of an extra are
-    installed.
-    """
+    """Raise ImportError, with the pip command, unless an extra's modules are installed."""
     if missing := [module for module in modules if importlib.util.find_spec(module) is None]:
         raise ImportError(
             f"{', '.join(missing)}: not installed; run `pip install 'cross-modal-adapter[{extra}]'`"

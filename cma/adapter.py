@@ -32,8 +32,9 @@ ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": F.gelu, "relu": F.relu}
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """Size and initialisation of an adapter; the defaults are the paper's (519,168 parameters on
-    ViT-B/32).
+    """Size and initialisation of an adapter; the defaults are the paper's.
+
+    On ViT-B/32 they give 519,168 parameters.
 
     bottleneck_dim: the paper's r; shared_dim: its d_s, 0 shares nothing; dropout: its rate, after
     the activation; init_std: the standard deviation of the normal initial weights (biases start at
@@ -67,9 +68,7 @@ def shared_slices(layers: int, deepest: int) -> list[int]:
 
 
 class TowerAdapters(nn.Module):
-    """The parameters of one encoder, stacked over its 2 x layers sites: `down`, and its own part of
-    `up`.
-    """
+    """The parameters of one encoder, stacked over its 2 x layers sites; of `up` its own part."""
 
     def __init__(self, config: AdapterConfig, width: int, layers: int) -> None:
         super().__init__()
@@ -116,8 +115,7 @@ class CrossModalAdapters(nn.Module):
                 nn.init.trunc_normal_(parameter, std=config.init_std, a=-2.0, b=2.0)
 
     def forward(self, tower: str, site: int, z: Tensor) -> Tensor:
-        """Return what is added to the sublayer output z [..., D] of one site, in the precision of
-        z.
+        """Return what is added to the sublayer output z [..., D] of one site, in z's precision.
 
         `tower` is "vision" or "text". Site 2i is the attention of layer i, site 2i + 1 its MLP.
         """

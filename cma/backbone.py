@@ -1,6 +1,4 @@
-"""Load the backbone that will be frozen: the bundled `mini`, a model of the Hugging Face hub, or a
-folder.
-"""
+"""Load the backbone that will be frozen: the bundled `mini`, a model of the hub, or a folder."""
 
 import hashlib
 import re
@@ -41,8 +39,7 @@ def load_backbone(
     device: Device = None,
     revision: str | None = None,
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """Load a backbone and its processor: "mini", a hub id ("openai/clip-vit-base-patch32") or a
-    folder.
+    """Load a backbone and its processor: "mini", a hub id, or a folder.
 
     A hub model that is complete in the cache is loaded from there, without asking the hub for a
     newer one. `revision` is its commit, branch or tag. No code of a model is executed; only tensors
@@ -112,9 +109,7 @@ def load_backbone(
 
 
 def identity(clip: PreTrainedModel) -> dict[str, str | None]:
-    """Return name (a folder's absolute path) and revision (the hub's commit, or a digest of the
-    weights).
-    """
+    """Return name (a folder's absolute path) and revision (a commit, or the weights' digest)."""
     return {
         "name": clip.config.name_or_path or None,
         "revision": getattr(clip.config, "_commit_hash", None),
@@ -122,9 +117,7 @@ def identity(clip: PreTrainedModel) -> dict[str, str | None]:
 
 
 def known_by(identity: dict[str, str | None]) -> str | None:
-    """Return what identifies a backbone: its revision (folders may be copied), or its name without
-    one.
-    """
+    """Return what identifies a backbone: its revision, as folders may be copied, or its name."""
     return identity["revision"] or identity["name"]
 
 
@@ -175,9 +168,7 @@ def _source(name: str | Path) -> str | Path:
 
 
 def _cached(name: str, revision: str | None) -> Path | None:
-    """Return a hub model's folder in the cache, or None if incomplete; the folder's name is the
-    revision.
-    """
+    """Return a hub model's folder in the cache, named by its revision; None if incomplete."""
     try:
         folder = Path(
             huggingface_hub.snapshot_download(name, revision=revision, local_files_only=True)

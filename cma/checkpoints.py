@@ -44,9 +44,7 @@ Text = Annotated[str, Field(max_length=4096)]  # a folder's path may be long
 
 
 class AdapterFile(BaseModel):
-    """The content of `adapter_config.json`, for any method; `backbone` is from
-    `cma.backbone.identity`.
-    """
+    """The content of `adapter_config.json`; `backbone` is from `cma.backbone.identity`."""
 
     method: Text
     options: dict
@@ -56,9 +54,7 @@ class AdapterFile(BaseModel):
 
 
 def write_adapter(method: Method, folder: Path, backbone: dict[str, str | None]) -> None:
-    """Write the two files of a method into `folder`; `backbone` is what `cma.backbone.identity`
-    returns.
-    """
+    """Write the two files of a method; `backbone` is what `cma.backbone.identity` returns."""
     tensors = {
         key: value.detach().float().contiguous() for key, value in method.state_dict().items()
     }
@@ -81,8 +77,7 @@ def write_adapter(method: Method, folder: Path, backbone: dict[str, str | None])
 
 
 def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str | None]]:
-    """Return the method in `folder`, built for a `RetrievalModel`, and the backbone that it was
-    trained on.
+    """Return the method in `folder`, built for a model, and the backbone it was trained on.
 
     Nothing in the files is executed. Names, shapes and sizes are checked before memory is
     allocated. Raises FileNotFoundError, or ValueError in one line that names the file, the key,
@@ -134,9 +129,7 @@ def _read_weights(file: Path, shapes: dict[str, Tensor], about: AdapterFile) -> 
 
 
 def check_tensors(state: dict[str, Tensor], shapes: dict[str, Tensor], where: str) -> None:
-    """Raise ValueError that names `where` and a tensor that is missing, unknown, of another shape
-    than its namesake in `shapes`, or not finite.
-    """
+    """Raise ValueError that names a tensor that is not as in `shapes`, or not finite."""
     wrong = state.keys() ^ shapes.keys()
     if wrong:
         raise ValueError(f"{where}: missing or unknown: {short(sorted(wrong))}")
@@ -150,9 +143,7 @@ def check_tensors(state: dict[str, Tensor], shapes: dict[str, Tensor], where: st
 
 
 def _digest(tensors: dict[str, Tensor], about: AdapterFile) -> str:
-    """Return the SHA-256 of float32 tensors (name, shape, values) and of the config without
-    `backbone`.
-    """
+    """Return the SHA-256 of float32 tensors and of the config without `backbone`."""
     config = json.dumps(about.model_dump(exclude={"backbone"}), sort_keys=True)
     digest = hashlib.sha256(config.encode())
     for key, value in sorted(tensors.items()):
@@ -162,9 +153,7 @@ def _digest(tensors: dict[str, Tensor], about: AdapterFile) -> str:
 
 
 def read_config(folder: Path) -> AdapterFile:
-    """Read `adapter_config.json` in `folder`. Raises FileNotFoundError, or ValueError that names
-    the key.
-    """
+    """Read `adapter_config.json`. Raises FileNotFoundError, or ValueError that names the key."""
     file = folder / CONFIG
     if file.is_file() and file.stat().st_size > HEADER:
         size = file.stat().st_size
@@ -175,8 +164,7 @@ def read_config(folder: Path) -> AdapterFile:
 def from_official(
     checkpoint: dict[str, Tensor] | str | Path,
 ) -> tuple[AdapterConfig, dict[str, Tensor]]:
-    """Convert the authors' state dict or file (.pth, .safetensors) to a config and a state dict of
-    ours.
+    """Convert the authors' state dict or file (.pth, .safetensors) to a config and a state dict.
 
     They are for `add_adapter`. Keys may start with "clip." and be below "model"; keys of no adapter
     are ignored. Dropout and activation are not stored, so the config has those of the released runs
@@ -213,8 +201,7 @@ def from_official(
 
 
 def to_official(model: nn.Module, name: str) -> dict[str, Tensor]:
-    """Return the adapter `name` of a `RetrievalModel` under the authors' keys, each with "clip."
-    before it.
+    """Return the adapter `name` of a model under the authors' keys, each after "clip.".
 
     A shared or text part without rows is left out. Raises ValueError for an unknown adapter, and
     for another method, another activation or towers of unequal depth, which the authors' format

@@ -1,6 +1,4 @@
-"""The settings of a training run, checked when they are built, and the name of a run by its
-settings.
-"""
+"""The settings of a training run, checked when they are built, and its name by them."""
 
 from __future__ import annotations
 
@@ -32,8 +30,10 @@ AboveZero = Annotated[float, Field(ge=1e-6)]
 
 @checked_dataclass
 class ReadConfig:
-    """Settings for reading and comparing captions and clips; `encode`, `evaluate` and `MediaIndex`
-    take them, and `TrainConfig` has the same with the same defaults.
+    """Settings for reading and comparing captions and clips.
+
+    `encode`, `evaluate` and `MediaIndex` take them; `TrainConfig` has the same, with the same
+    defaults.
 
     The default similarity works for pictures too: for an item of one frame it is the plain cosine.
     With `fps` None, `max_frames` are spread over the whole clip. The paper's 32 words and one frame
@@ -50,8 +50,9 @@ class ReadConfig:
 
 @checked_dataclass
 class TrainConfig(ReadConfig):
-    """Settings of one run of `cma.train`; the defaults are the paper's where it gives one (section
-    4.1), but media are read as `ReadConfig` says, so that an index searches as a run was trained.
+    """Settings of one run of `cma.train`; the defaults are the paper's (section 4.1).
+
+    Media are read as `ReadConfig` says, so that an index searches as a run was trained.
 
     `if_exists` is for a run that is in `runs_dir/name` already. "resume" continues it, or returns
     it if it is finished; other settings or data are an error. "replace" deletes its files and
@@ -101,8 +102,7 @@ class TrainConfig(ReadConfig):
             )
 
     def merge(self, overrides: dict) -> TrainConfig:
-        """Return a copy with other values of some fields. Raises ValueError as the class, or for no
-        dict.
+        """Return a copy with other values of some fields. Raises ValueError as the class does.
 
         >>> from cma import TrainConfig
         >>> TrainConfig(lr=1e-3).merge({"epochs": 2}) == TrainConfig(lr=1e-3, epochs=2)
@@ -119,8 +119,7 @@ class TrainConfig(ReadConfig):
 
 
 def run_name(base: str, given: dict, usual: dict) -> str:
-    """Return a folder name: `base`, then the settings that are not as usual, as in
-    `base,epochs=20,seed=7`.
+    """Return a folder name: `base`, then what is not as usual, as in `base,epochs=20,seed=7`.
 
     Equal settings give equal names, in any order of `given`, and other settings other names.
     Characters that do not belong in a folder name become "-", and long settings are cut; then a

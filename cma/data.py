@@ -46,8 +46,7 @@ Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 @dataclass(frozen=True)
 class Item:
-    """One picture or clip with its captions; `start` and `end` (seconds) cut a clip out of a longer
-    file.
+    """One picture or clip with its captions; `start` and `end` (seconds) cut a part out.
 
     An item without captions can be searched, but neither trained on nor evaluated. Raises
     ValueError if `start` is not before `end`.
@@ -67,9 +66,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a dataset is evaluated: what a query is, and what visual-to-text ranks (see
-    `cma.metrics`).
-    """
+    """How a dataset is evaluated: what a query is, and what visual-to-text ranks."""
 
     query: str = "caption"
     visual_to_text: Literal["captions", "items"] | None = None
@@ -133,9 +130,7 @@ class RetrievalDataset:
         return torch.tensor(owners, dtype=torch.long)
 
     def require_captions(self) -> None:
-        """Raise ValueError, naming the first, if items have no captions: these can only be
-        searched.
-        """
+        """Raise ValueError, naming the first, if items have no captions."""
         if without := [item.id for item in self.items if not item.captions]:
             raise ValueError(
                 f"{self.folder} ({self.split}): {len(without):,} of {len(self):,} items have no "
@@ -143,9 +138,7 @@ class RetrievalDataset:
             )
 
     def require_media(self) -> None:
-        """Raise `cma.media.MediaError`, naming the first, if pictures, clips or folders are
-        missing.
-        """
+        """Raise `cma.media.MediaError`, naming the first, if pictures or clips are missing."""
         if self.rows is not None:
             return
         if missing := [path for path in map(self.path, self.items) if not exists(path)]:
@@ -153,8 +146,9 @@ class RetrievalDataset:
             raise MediaError(f"{self.folder} ({self.split}): {counts}, the first is {missing[0]}")
 
     def path(self, item: Item) -> Path | Held:
-        """Return where the item's picture, clip or folder of frames is, for `cma.media`: its path
-        (which may name a member of a shard), or its row in a dataset in memory.
+        """Return where the item's media are, for `cma.media`: a path, or its row in memory.
+
+        The path may be a folder of frames, or name a member of a shard.
         """
         if self.rows is not None:
             return Held(self.rows, self.column, int(item.file_name))
@@ -163,9 +157,7 @@ class RetrievalDataset:
         return self.media_root / PurePosixPath(item.file_name).relative_to("media")
 
     def subset(self, n: int | None, seed: int = 0) -> RetrievalDataset:
-        """Return the first `n` items of a seeded permutation, or all for None. ValueError if `n` <
-        1.
-        """
+        """Return the first `n` items of a seeded permutation; all for None. ValueError if n < 1."""
         if n is None:
             return self
         if n < 1:

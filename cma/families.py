@@ -1,6 +1,4 @@
-"""Families of two-tower backbones: one description each, for all code that reads a backbone or
-adapts it.
-"""
+"""Families of two-tower backbones: one description each, for all code that reads a backbone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,8 +13,7 @@ TOWERS = ("vision", "text")
 
 @dataclass(frozen=True)
 class Tower:
-    """Module names of an encoder's parts: `layers` is a name inside the tower, all others inside a
-    layer.
+    """Module names of an encoder's parts: `layers` inside the tower, all others inside a layer.
 
     Adapters act on z, the output of the last linear map of the attention and of the MLP, before the
     residual: x becomes x + z + up(act(down(z))). A post-norm layer normalises that sum, so z means
@@ -59,8 +56,9 @@ class Family:
         return tokenizer.sep_token_id if self.pooled == "first" else tokenizer.eos_token_id
 
     def ends(self, config: object, ids: Tensor) -> Tensor:
-        """Return the last place [T] read of each caption in `ids` [T, L]; `config` is the text
-        tower's.
+        """Return the last place [T] read of each caption in `ids` [T, L].
+
+        `config` is the text tower's.
         """
         if self.pooled == "last":
             return torch.full_like(ids[:, 0], ids.shape[1] - 1)
@@ -72,9 +70,7 @@ class Family:
     def tokenize(
         self, tokenizer: object, texts: Sequence[str], places: int, most: int
     ) -> tuple[Tensor, int]:
-        """Return ids [T, L] for a tower of `places`, and how many were cut to `most` tokens, end
-        included.
-        """
+        """Return ids [T, L] for `places`, and how many were cut to `most` tokens, end included."""
         # half a character becomes "?"
         texts = [text.encode(errors="replace").decode() for text in texts]
         if self.lower:
@@ -88,9 +84,7 @@ class Family:
         return nn.utils.rnn.pad_sequence(ids, True, padding), cut
 
     def encode_text(self, clip: nn.Module, ids: Tensor) -> Tensor:
-        """Return embeddings [T, D] of token ids [T, L]. Raises ValueError for ids not padded as
-        needed.
-        """
+        """Return embeddings [T, D] of ids [T, L]. ValueError for ids not padded as needed."""
         config = clip.config.text_config
         if self.full and ids.shape[1] != (most := config.max_position_embeddings):
             raise ValueError(
@@ -107,8 +101,7 @@ class Family:
         return clip.visual_projection(pooled) if self.projected else pooled
 
     def comparable(self, embeddings: Tensor) -> Tensor:
-        """Scale embeddings [.., D] to the norm that the temperature τ of text-conditioned pooling
-        expects.
+        """Scale embeddings [.., D] to the norm that text-conditioned pooling's τ expects.
 
         τ = 5 is meant for CLIP's embeddings, which stay as they are. Others become `norm · x /
         |x|`: frames v_f get weights `softmax_f(norm² cos(t, v_f) / τ)`, as if τ were scaled by `|t|
@@ -120,10 +113,15 @@ class Family:
         )
 
 
+BERT_NAMES = {"q_proj": "query", "k_proj": "key", "v_proj": "value"}
 BERT = Tower(
-    *("encoder.layer", "attention.self", "attention.output.dense", "output.dense"),
-    *("intermediate.intermediate_act_fn", None),
-    {"q_proj": "query", "k_proj": "key", "v_proj": "value", "out_proj": "attention.output.dense"},
+    layers="encoder.layer",
+    attention="attention.self",
+    after_attention="attention.output.dense",
+    after_mlp="output.dense",
+    activation="intermediate.intermediate_act_fn",
+    mlp=None,
+    other_names=BERT_NAMES | {"out_proj": "attention.output.dense"},
 )
 SIGLIP = {"full": True, "lower": True, "starts": 0, "class_tokens": 0, "projected": False}
 FAMILIES = {  # the keys are values of `config.model_type`
@@ -148,9 +146,7 @@ def family_of(config: object, name: object = "the backbone") -> Family:
 
 
 def check_model(clip: object) -> Family:
-    """Return a model's family. Raises ValueError if it is in none, TypeError if only its
-    configuration is that of a whole two-tower model.
-    """
+    """Return a model's family. Raises ValueError if it is in none, TypeError for a part."""
     kind = type(clip).__name__
     family = family_of(getattr(clip, "config", None), f"clip is a {kind}")
     if not isinstance(clip, getattr(transformers, family.model)):
@@ -159,8 +155,6 @@ def check_model(clip: object) -> Family:
 
 
 def tower_of(clip: nn.Module, tower: str) -> nn.Module:
-    """Return the tower ("vision" | "text") with embeddings and encoder; some releases nest it once
-    more.
-    """
+    """Return the tower ("vision" | "text"), which some releases of transformers nest."""
     model = getattr(clip, f"{tower}_model")
     return getattr(model, f"{tower}_model", model)

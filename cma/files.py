@@ -24,8 +24,7 @@ _adapter = lru_cache(TypeAdapter)
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Yield `.NAME.NUMBER.tmp`, which then replaces `path`; an error leaves `path` as is, OSError
-    names it.
+    """Yield `.NAME.NUMBER.tmp`, which then replaces `path`; after an error `path` is as before.
 
     The new file is on the disk before it takes the name, so that a power cut leaves the old file or
     the new one. What a killed writer leaves is found by `glob(".NAME.*.tmp")`.
@@ -59,16 +58,13 @@ def _sync_folder(folder: Path) -> None:
 
 
 def write_whole(path: Path | str, content: str | bytes) -> None:
-    """Write text (as UTF-8) or bytes, so that a reader finds the old file or the new one, never a
-    part.
-    """
+    """Write text (as UTF-8) or bytes; a reader finds the old file or the new, never a part."""
     with replacing(path) as temporary:
         temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
 def read_json(path: Path | str, kind: type[T], hint: str = "") -> T:
-    """Read a JSON file as `kind`: a pydantic model, a dataclass or any type. Nothing is converted
-    silently.
+    """Read a JSON file as `kind`, a dataclass or any type. Nothing is converted silently.
 
     Raises FileNotFoundError, or ValueError in one line with the file, the key, what was expected
     and found, and the `hint`, such as "; save it again".
@@ -77,9 +73,7 @@ def read_json(path: Path | str, kind: type[T], hint: str = "") -> T:
 
 
 def read_jsonl(path: Path | str, kind: type[T], hint: str = "") -> Iterator[tuple[str, T]]:
-    """Yield (`file:line`, value) for every line of a `.jsonl` file. Raises as `read_json`, with the
-    line.
-    """
+    """Yield (`file:line`, value) for each line of a `.jsonl` file. Raises as `read_json`."""
     for number, line in enumerate(_text(Path(path), hint).rstrip("\n").split("\n"), start=1):
         yield f"{path}:{number}", parse_json(line, kind, f"{path}:{number}", hint)
 
@@ -97,8 +91,7 @@ def parse_json(text: str, kind: type[T], where: str, hint: str = "") -> T:
 
 
 def checked_dataclass(cls: type[T]) -> type[T]:
-    """Make a class a frozen dataclass whose fields pydantic checks (decorator); numbers must be
-    finite.
+    """Make a class a frozen dataclass whose fields pydantic checks; numbers must be finite.
 
     A wrong value raises ValueError in one line, such as `epochs=0: expected greater than or equal
     to 1`. For an unknown field, the error names all that there are.
@@ -138,8 +131,7 @@ def _first(error: ValidationError) -> tuple[dict, str]:
 
 
 def walk(folder: Path | str, failed: Callable[[OSError], None] | None = None) -> Folders:
-    """Walk as `os.walk`, but sorted and through links; each real folder once, as links may form a
-    circle.
+    """Walk as `os.walk`, but sorted and through links; each real folder once, as links may circle.
 
     A folder whose name the caller removes is not entered; `failed` is called with errors of
     unreadable ones.
@@ -155,9 +147,7 @@ def walk(folder: Path | str, failed: Callable[[OSError], None] | None = None) ->
 
 
 def leads_out(name: str) -> bool:
-    """Return whether a file name is absolute or has `..`, for POSIX or Windows (`C:a` on Windows
-    only).
-    """
+    """Return whether a file name is absolute or has `..`, for POSIX or Windows."""
     kinds = PurePosixPath(name), PureWindowsPath(name)
     return any(path.root or ".." in path.parts for path in kinds) or bool(PurePath(name).drive)
 
@@ -169,9 +159,7 @@ def short(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """Return `text` as one line of UTF-8: line breaks, undecodable bytes and whatever else cannot
-    be seen are escaped.
-    """
+    """Return `text` as one line of UTF-8, with what cannot be seen escaped."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 

@@ -23,8 +23,7 @@ TEMPLATE = Path(__file__).parent / "adapter_card.md"
 
 
 def fetch(source: str | Path, files: Sequence[str], revision: str | None = None) -> Path:
-    """Return an adapter's folder: `source` itself, or that of the fetched `files` of the hub's
-    "user/name".
+    """Return an adapter's folder: `source`, or that of the fetched `files` of "user/name".
 
     Raises FileNotFoundError if `source` is neither, OSError in one line if the files cannot be
     fetched. A file that the repository lacks is missed when it is read.
@@ -46,9 +45,7 @@ def fetch(source: str | Path, files: Sequence[str], revision: str | None = None)
 
 
 def card_of(method: Method, backbone: dict, record: object, license: str, source: str) -> str:
-    """Return an adapter's model card (see `RetrievalModel.save_adapter`); `source`: its hub id or
-    folder.
-    """
+    """Return an adapter's card (see `RetrievalModel.save_adapter`); `source`: hub id or folder."""
     own = (*describe(method), known_by(backbone))
     try:
         if isinstance(record, str | Path):
@@ -77,9 +74,7 @@ def write_card(folder: Path, card: str) -> None:
 def push(
     folder: Path, repo_id: str, private: bool | None, revision: str | None, message: str
 ) -> str:
-    """Commit the files in `folder` to the hub's `repo_id`, created if needed, and return its
-    address.
-    """
+    """Commit the files in `folder` to `repo_id`, created if needed, and return its address."""
     api = HfApi()
     with _on_hub(repo_id, revision):
         address = api.create_repo(repo_id, private=private, exist_ok=True)
@@ -117,9 +112,7 @@ def _kept(readme: Path, name: str) -> bool:
 
 @contextmanager
 def _on_hub(repo_id: str, revision: str | None) -> Iterator[None]:
-    """Turn the client's errors, which differ from release to release, into one line that says what
-    to do.
-    """
+    """Turn the client's errors, which differ by release, into one line that says what to do."""
     try:
         yield
     except Exception as error:

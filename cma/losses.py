@@ -12,8 +12,9 @@ Ids = Sequence | Tensor | None
 def symmetric_cross_entropy(
     logits: Tensor, item_ids: Ids = None, caption_ids: Ids = None
 ) -> Tensor:
-    """Mean of the cross-entropies of logits [N, N] (text i belongs to item i) along both axes, as
-    in CLIP.
+    """Mean of the cross-entropies of logits [N, N] along both axes, as in CLIP.
+
+    Text i belongs to item i.
 
     Two pairs with the same entry in `item_ids` [N] show the same item; two with the same entry in
     `caption_ids` [N] have the same caption. Such pairs are no negatives of each other: off the
@@ -35,8 +36,7 @@ def symmetric_cross_entropy(
 
 
 def sigmoid(logits: Tensor, item_ids: Ids = None, caption_ids: Ids = None) -> Tensor:
-    """Mean over texts of -sum_j log sigmoid(z_ij logits_ij), where z is 1 on the diagonal and -1
-    elsewhere.
+    """Mean over texts of -sum_j log sigmoid(z_ij logits_ij); z is 1 on the diagonal, else -1.
 
     Source: Zhai et al. 2023, "Sigmoid Loss for Language Image Pre-Training"; logits = scale ·
     cosine + bias. Off the diagonal, pairs of one item or caption are left out: they are neither
@@ -48,9 +48,7 @@ def sigmoid(logits: Tensor, item_ids: Ids = None, caption_ids: Ids = None) -> Te
 
 
 def _prepare(logits: Tensor, item_ids: Ids, caption_ids: Ids) -> tuple[Tensor, Tensor]:
-    """Check all; return float32 logits and a mask [N, N] of off-diagonal pairs of one item or
-    caption.
-    """
+    """Check all; return float32 logits and a mask [N, N] of other pairs of one item or caption."""
     if logits.ndim != 2 or logits.shape[0] != logits.shape[1] or not len(logits):
         raise ValueError(f"logits must be [N, N], not {list(logits.shape)}")
     same = torch.zeros(logits.shape, dtype=torch.bool, device=logits.device)

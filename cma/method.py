@@ -1,6 +1,4 @@
-"""The base class of all that adapts a frozen CLIP. The cross-modal adapter is a method like any
-other.
-"""
+"""The base class of all that adapts a frozen CLIP, the cross-modal adapter among them."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -27,8 +25,7 @@ class NoOptions:
 
 
 class Method(nn.Module):
-    """One way to adapt a CLIP that stays frozen. All of its parameters are trained, and nothing
-    else is.
+    """One way to adapt a CLIP that stays frozen; all of its parameters are trained.
 
     A subclass has a `NAME`, its row in the tables, and `Options` (a `cma.files.checked_dataclass`).
     It makes its parameters in `__init__` and acts on CLIP in `hang`; it never copies a forward.
@@ -58,9 +55,7 @@ class Method(nn.Module):
             METHODS[cls.NAME] = cls
 
     def __init__(self, model: nn.Module, options: object) -> None:
-        """`model`: the `RetrievalModel` that the method is for; `options`: an instance of
-        `Options`.
-        """
+        """`model`: the `RetrievalModel` it is for; `options`: an instance of `Options`."""
         super().__init__()
         self.options = options
         self.widths = model.widths
@@ -68,9 +63,7 @@ class Method(nn.Module):
 
     @classmethod
     def options_from(cls, given: dict) -> object:
-        """Make `Options` from a dict of JSON values. Raises ValueError that names the method and
-        option.
-        """
+        """Make `Options` from JSON values. Raises ValueError that names method and option."""
         known = [option.name for option in fields(cls.Options)]
         wrong = sorted(given.keys() - set(known))
         if wrong:
@@ -126,9 +119,10 @@ class Method(nn.Module):
 
 
 class CrossModalAdapter(Method, CrossModalAdapters):
-    """Jiang et al. 2025, "Cross-Modal Adapter for Vision-Language Retrieval": the output of
-    `cma.adapter` is added to that of each attention and each MLP of both towers, before the
-    residual (0.5M parameters).
+    """Jiang et al. 2025, "Cross-Modal Adapter for Vision-Language Retrieval".
+
+    The output of `cma.adapter` is added to that of each attention and each MLP of both towers,
+    before the residual (0.5M parameters).
     """
 
     NAME = "cross-modal adapter"
@@ -151,9 +145,7 @@ class CrossModalAdapter(Method, CrossModalAdapters):
 
 
 def describe(method: Method | None) -> tuple[str, dict | None]:
-    """Return (name in the tables, options as JSON values) of a method; ("zero-shot", None) for
-    None.
-    """
+    """Return (name in the tables, options as JSON values); ("zero-shot", None) for None."""
     if method is None:
         return "zero-shot", None
     options = json.loads(json.dumps(asdict(method.options)))

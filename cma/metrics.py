@@ -35,17 +35,16 @@ def retrieval_metrics(
     >>> round(found["text_to_visual"]["R@1"], 1), found["text_to_visual"]["MdR"]
     (66.7, 1.0)
     """
-    found = {
-        "text_to_visual": ranks(similarity, text_to_item),
-        "visual_to_text": visual_ranks(similarity, text_to_item, visual_to_text),
-    }
-    return both_ways(found)
+    return both_ways(
+        {
+            "text_to_visual": ranks(similarity, text_to_item),
+            "visual_to_text": visual_ranks(similarity, text_to_item, visual_to_text),
+        }
+    )
 
 
 def both_ways(ranks: dict[str, Array]) -> dict:
-    """The dict of `retrieval_metrics`, from the ranks {"text_to_visual": [T], "visual_to_text":
-    [V]}.
-    """
+    """The dict of `retrieval_metrics`, from ranks by direction, [T] and [V]."""
     result = {way: summary(found) for way, found in ranks.items()}
     recalls = [side[name] for side in result.values() for name in RECALLS]
     return result | {"mR": sum(recalls) / len(recalls)}
@@ -57,13 +56,10 @@ def summary(ranks: Array) -> dict[str, float]:
 
 
 def ranks(similarity: Tensor, text_to_item: Tensor) -> Tensor:
-    """Rank [T] of each text's item among all V items; an item without texts is one more wrong
-    candidate.
-    """
+    """Rank [T] of each text's item among all V items; one without texts counts as wrong."""
     similarity, owner = _checked(similarity, text_to_item)
     right = similarity.gather(1, owner[:, None])  # [T, 1]
-    found = (similarity >= right).sum(1)  # the right item counts itself: ranks start at 1
-    return found.cpu()
+    return (similarity >= right).sum(1).cpu()  # the right item counts itself: ranks start at 1
 
 
 def visual_ranks(similarity: Tensor, text_to_item: Tensor, mode: str = "captions") -> Tensor:
@@ -89,8 +85,9 @@ def visual_ranks(similarity: Tensor, text_to_item: Tensor, mode: str = "captions
 def bootstrap_means(
     values: Array, query_to_item: Array, samples: int = 10_000, seed: int = 0
 ) -> np.ndarray:
-    """Return the mean of a value per query in each of `samples` draws of items, each with all its
-    queries.
+    """Return the mean of a value per query in each of `samples` draws of items.
+
+    An item is drawn with all its queries.
 
     values [T] give [samples]; K sets of values [K, T] give [K, samples], all from the same draws.
     query_to_item [T]: a number for the item of each query. Drawing single queries would give too
@@ -129,8 +126,7 @@ def intervals(
     samples: int = 10_000,
     seed: int = 0,
 ) -> dict[str, tuple[float, float]]:
-    """Return {metric: (low, high)}: 95 % percentile intervals over draws of items with all their
-    queries.
+    """Return {metric: (low, high)}: 95 % percentile intervals over draws of whole items.
 
     ranks [T]; query_to_item [T]: the item of each query; metrics: "R@k" or "MnR". Raises ValueError
     for another metric, and as `bootstrap_means`.
@@ -199,9 +195,7 @@ def _metric(ranks: np.ndarray, name: str) -> float:
 
 
 def _as_mean(ranks: np.ndarray, name: str) -> tuple[int, np.ndarray]:
-    """Return (factor, values [T]): the metric is factor times the mean of values, one value per
-    query.
-    """
+    """Return (factor, values [T]): the metric is factor times the mean of values, one a query."""
     if name == "MnR":
         return 1, ranks
     if name.startswith("R@") and name[2:].isdigit():

@@ -38,8 +38,7 @@ NOTHING: State = (None, 1.0)
 
 
 class RetrievalModel(nn.Module):
-    """A frozen CLIP and any number of named adapters, or other methods of `cma.methods`; at most
-    one acts.
+    """A frozen CLIP and any number of named adapters, or other methods; at most one acts.
 
     It starts without adapter and in eval mode. `train()` switches the adapters' dropout, never
     CLIP's. Models may share one CLIP: before a model encodes, it makes its own adapter act. Threads
@@ -56,7 +55,7 @@ class RetrievalModel(nn.Module):
             check_tokenizer(clip, processor.tokenizer)
         with on_clip(clip).turn.taken():
             deactivate(clip)  # an adapter of another model that used this CLIP before
-            self.clip = clip.requires_grad_(False)
+            self.clip = clip.requires_grad_(False).eval()
         self.processor = processor
         self.adapters = nn.ModuleDict()
         # what `set_adapter` has chosen, and above it the choice of each `acting` that is entered
@@ -85,8 +84,7 @@ class RetrievalModel(nn.Module):
         dtype: torch.dtype = torch.float32,
         device: Device = None,
     ) -> RetrievalModel:
-        """Load an adapter and, at its revision, the backbone that it names. The adapter acts from
-        now on.
+        """Load an adapter and, at its revision, the backbone it names. It acts from now on.
 
         `source` and `revision`: as in `load_adapter`. The adapter's name is the last part of
         `source`, with "_" for a dot. Raises as `load_adapter` and `load_backbone`, ValueError for
@@ -159,8 +157,9 @@ class RetrievalModel(nn.Module):
         return method
 
     def remove_adapter(self, name: str) -> None:
-        """Remove the adapter `name`; if it acts, none acts afterwards, also after an `acting`
-        around. Raises ValueError if it is unknown.
+        """Remove the adapter `name`. Raises ValueError if it is unknown.
+
+        If it acts, none acts afterwards, also after an `acting` around.
         """
         with self.turn():
             self.get_adapter(name)
@@ -169,8 +168,7 @@ class RetrievalModel(nn.Module):
             del self.adapters[name]
 
     def set_adapter(self, name: str | None, scale: float = 1.0) -> None:
-        """Let the adapter `name` act. With None no adapter acts, and CLIP is bitwise as it was
-        loaded.
+        """Let the adapter `name` act; with None none acts, and CLIP is bitwise as loaded.
 
         `scale` multiplies what is added (1: as trained). Raises ValueError for an unknown name or
         bad scale; then what was chosen before acts when the model next encodes.
@@ -216,22 +214,24 @@ class RetrievalModel(nn.Module):
         return on_clip(self.clip).turn.taken()
 
     @contextmanager
-    def acting(self, name: str | None, scale: float = 1.0) -> Iterator[None]:
-        """In this context the adapter `name` acts (or none), in eval mode without gradients;
-        other threads wait, and see nothing of it.
+    def acting(
+        self, name: str | None, scale: float = 1.0, training: bool = False
+    ) -> Iterator[None]:
+        """In this context the adapter `name` acts (or none), in eval mode without gradients.
+
+        With `training` it has both, dropout and gradients. Other threads wait and see
+        nothing of it.
         """
-        with self.turn(), torch.no_grad():
-            training = self.training
+        with self.turn(), torch.set_grad_enabled(training):
+            before = self.training
             self._states.append(self._states[-1])
             try:
                 self.set_adapter(name, scale)
-                if training:
-                    self.eval()
+                self.train(training)
                 yield
             finally:
                 self._states.pop()
-                if self.training != training:
-                    self.train(training)
+                self.train(before)
                 self._act()
 
     def get_adapter(self, name: str) -> Method:
@@ -250,8 +250,9 @@ class RetrievalModel(nn.Module):
         license: str = "",
         source: str = "",
     ) -> None:
-        """Write `adapter_config.json`, `adapter_model.safetensors` and a model card of the adapter
-        `name`.
+        """Write the two files and the model card of the adapter `name`.
+
+        They are `adapter_config.json`, `adapter_model.safetensors` and README.md.
 
         `record` of the run that trained it fills the card: a `RunRecord`, its dict, or a path. A
         dict may have "forgetting": {"dataset": name, "difference": as in
@@ -286,8 +287,7 @@ class RetrievalModel(nn.Module):
         revision: str | None = None,
         commit_message: str = "Add adapter",
     ) -> str:
-        """Save an adapter to the hub repository "user/name", created if needed; returns its
-        address.
+        """Save an adapter to the hub's "user/name", created if needed; returns its address.
 
         It goes to the branch `revision`, which must exist. Raises as `save_adapter`, and OSError in
         one line if the hub refuses it or cannot be reached.
@@ -330,8 +330,8 @@ class RetrievalModel(nn.Module):
     def train(self, mode: bool = True) -> RetrievalModel:
         """Switch the adapters between training and evaluation; CLIP stays in evaluation."""
         with self.turn():  # within `acting`, another thread needs evaluation
-            super().train(mode)
-            self.clip.eval()
+            self.training = mode
+            self.adapters.train(mode)
         return self
 
     def encode_text(self, texts: Sequence[str] | Tensor, max_words: int | None = None) -> Tensor:
@@ -384,8 +384,7 @@ class RetrievalModel(nn.Module):
         return self._encode_pixels(images, None)
 
     def encode_videos(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return un-normalised embeddings [V, F, D] of prepared frames [V, F, 3, H, W], padding
-        included.
+        """Return un-normalised embeddings [V, F, D] of prepared frames [V, F, 3, H, W].
 
         `mask` [V, F], 0 for padding, is for methods that look across frames. The similarity takes
         it again. Raises ValueError for another shape.
@@ -424,8 +423,7 @@ class RetrievalModel(nn.Module):
         return torch.cat(embeddings)
 
     def tokenize(self, texts: Sequence[str], max_words: int | None = None) -> tuple[Tensor, int]:
-        """Return token ids [T, L] of captions, and how many captions were cut (with a warning,
-        once).
+        """Return token ids [T, L] of captions, and how many were cut (with a warning, once).
 
         A caption keeps at most min(context, max_words) tokens, start and end included. Raises
         ValueError for no caption, a blank one (named by its index) or a max_words below 3,
@@ -463,9 +461,7 @@ class RetrievalModel(nn.Module):
 
     @property
     def frames_at_once(self) -> int:
-        """How many frames pass the encoder together: on a CPU as many as its cache holds, which is
-        faster.
-        """
+        """How many frames pass the encoder together; on a CPU what its cache holds is faster."""
         if self.device.type != "cpu":
             return sys.maxsize
         vision = self.clip.config.vision_config
@@ -488,9 +484,7 @@ class RetrievalModel(nn.Module):
         return self.clip.logit_scale.float().exp()
 
     def of_processor(self, name: str) -> object:
-        """Return the processor's "tokenizer" or "image_processor". Raises ValueError without a
-        processor.
-        """
+        """Return the processor's "tokenizer" or "image_processor"; ValueError without one."""
         if self.processor is None:
             raise ValueError(
                 "this model has no processor: give tensors, or RetrievalModel(clip, processor)"

@@ -89,16 +89,15 @@ def towers_and_layers(clip: nn.Module) -> Iterator[tuple[str, int, nn.Module]]:
 
 
 def parts(clip: nn.Module, name: str) -> Iterator[tuple[str, int, nn.Module]]:
-    """Yield (tower, depth from 0, module) of the part `name` (in `cma.families.Tower`) of each
-    layer.
-    """
+    """Yield (tower, depth from 0, module) of each layer's part `name` (`cma.families.Tower`)."""
     family = family_of(clip.config)
     for tower, depth, layer in towers_and_layers(clip):
         yield tower, depth, layer.get_submodule(getattr(getattr(family, tower), name))
 
 
 def activate(clip: nn.Module, method: nn.Module | None, scale: float = 1.0) -> None:
-    """Let only `method` (a `cma.method.Method` or None) act on `clip`, whose turn the caller holds.
+    """Let only `method` (a `cma.method.Method` or None) act on `clip`; the caller holds its turn.
+
     Nothing is to do if it does so already.
 
     Raises ValueError if it cannot at `scale`, TypeError if its `hang` gives no handles. After any

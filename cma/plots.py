@@ -28,9 +28,7 @@ def image_grid(
     size: float = 1.6,
     marked: Sequence[bool] | None = None,
 ) -> Figure:
-    """Draw pictures with a caption below each and a frame around `marked` ones; size: of one, in
-    inches.
-    """
+    """Draw pictures with captions, `marked` ones framed; size: of one, in inches."""
     rows = -(-len(images) // columns)
     figure, axes = plt.subplots(
         rows, columns, figsize=(columns * size, rows * size * 1.3), squeeze=False
@@ -51,9 +49,7 @@ def image_grid(
 
 
 def training_curve(record: object) -> Figure:
-    """Plot loss and learning rate by step, and R@1 (%) by epoch, of a run's
-    `cma.training.RunRecord`.
-    """
+    """Plot loss and rate by step, and R@1 (%) by epoch, of a `cma.training.RunRecord`."""
     points = [point for entry in record.history for point in entry["curve"]]
     steps, losses, rates = zip(*points, strict=True) if points else ((), (), ())
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8))
@@ -89,8 +85,9 @@ def folded(answer: str) -> object:
 
 
 def checked(yours: Callable, ours: Callable, *cases: tuple) -> Callable:
-    """Return the function that an exercise goes on with: `yours` if it gives the same as `ours` for
-    every case, a tuple of arguments; else `ours`. Says which one, and why.
+    """Return the function that an exercise goes on with: `yours` if it is right, else `ours`.
+
+    It is right if it gives the same for every case, a tuple of arguments. Says which, and why.
     """
     import torch
 

@@ -39,8 +39,7 @@ class Recipe:
         return AdapterConfig(bottleneck_dim=self.bottleneck_dim, shared_dim=self.shared_dim)
 
     def train_config(self, variant: str = "float32") -> TrainConfig:
-        """Return the run's settings in one of VARIANTS. Raises ValueError for one that does not
-        exist.
+        """Return the run's settings in one of VARIANTS. Raises ValueError for another.
 
         >>> from cma.recipes import recipe
         >>> config = recipe("msrvtt").train_config("paper")
@@ -54,9 +53,7 @@ class Recipe:
         return replace(self.config, name=f"{self.dataset}-{variant}", **VARIANTS[variant])
 
     def run_name(self, base: str, config: TrainConfig, backbone: str) -> str:
-        """Return `cma.config.run_name`: only `base` for this recipe's float32 settings and
-        backbone.
-        """
+        """Return `cma.config.run_name`; `base` alone for this recipe's settings and backbone."""
         given = {
             key: value for key, value in asdict(config).items() if key not in (*NO_EFFECT, *WHERE)
         }

@@ -20,9 +20,7 @@ CANCELLED = 1e-4
 
 
 def compare(text: Tensor, frames: Tensor, mask: Tensor | None, config: ReadConfig) -> Tensor:
-    """Cosine [T, V] of text [T, D] and frames [V, F, D] with mask [V, F], pooled by
-    `config.similarity`.
-    """
+    """Cosine [T, V] of text [T, D] and frames [V, F, D], pooled by `config.similarity`."""
     one_frame = frames.shape[1:2] == (1,)
     if config.similarity == "mean_pooled" or one_frame:
         return mean_pooled(text, frames, mask)
@@ -30,8 +28,9 @@ def compare(text: Tensor, frames: Tensor, mask: Tensor | None, config: ReadConfi
 
 
 def mean_pooled(text: Tensor, frames: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Cosine [T, V] of text [T, D] with the mean of an item's frames [V, F, D]; mask [V, F], 0 =
-    padding.
+    """Cosine [T, V] of text [T, D] with the mean of an item's frames [V, F, D].
+
+    mask [V, F]: 0 for padding.
 
     Raises ValueError for shapes that do not match, and for a fully masked item (its index is
     named).
@@ -51,8 +50,9 @@ def mean_pooled(text: Tensor, frames: Tensor, mask: Tensor | None = None) -> Ten
 def text_conditioned(
     text: Tensor, frames: Tensor, mask: Tensor | None = None, temperature: float = 5.0
 ) -> Tensor:
-    """Cosine [T, V] of text t [T, D] with frames v [V, F, D] pooled by w = softmax_f(t . v_f /
-    temperature).
+    """Cosine [T, V] of text [T, D] with frames [V, F, D] pooled by the text.
+
+    For a text t, frames v_f have the weights w = softmax_f(t . v_f / temperature).
 
     The pooled frames [T, V, D] are never built: with S = t . v_f and the Gram matrix G = v v^T of
     an item, the cosine is `sum_f(w S) / (|t| sqrt(w G w))`. Only where frames nearly cancel each

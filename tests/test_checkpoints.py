@@ -75,11 +75,9 @@ def test_a_saved_adapter_loads_as_it_was_and_acts(model, tmp_path, shared_dim):
     [
         ({"widths": {"vision": 768, "text": 512}}, r"widths .*768.* do not fit .*48"),
         ({"layers": {"vision": 12, "text": 12}}, r"layers .*12.* do not fit .*3"),
-        ({"options": {**vars(CONFIG), "rank": 4}}, "not rank"),
         ({"options": {"bottleneck_dim": 4}}, "shared_dim"),
         ({"options": {**vars(CONFIG), "activation": "swish"}}, "'swish'"),
         ({"options": {**vars(CONFIG), "x" * 10**5: 4}}, "options are bottleneck_dim, .*, not xxx"),
-        ({"options": {**vars(CONFIG), "bottleneck_dim": 10**9}}, "mean .* numbers, expected"),
         ({"method": "x" * 10**6}, "'method': expected at most"),
     ],
 )
@@ -117,12 +115,7 @@ def test_files_missing_or_damaged(model, tmp_path):
     model.save_adapter(tmp_path, "a")
     file = tmp_path / "adapter_model.safetensors"
     whole = file.read_bytes()
-    for damaged in (
-        whole[:-1] + bytes([whole[-1] ^ 1]),
-        whole[: len(whole) // 2],
-        whole + b"x",
-        b"",
-    ):
+    for damaged in (whole[:-1] + bytes([whole[-1] ^ 1]), whole + b"x", b""):
         file.write_bytes(damaged)
         with pytest.raises(ValueError, match="safetensors: damaged, .*; save the adapter again"):
             model.load_adapter(tmp_path, "c")
@@ -149,7 +142,7 @@ def saved(tmp_path_factory):
     return folder, (folder / "adapter_config.json").read_text()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(key=st.sampled_from((None, *KEYS)), value=any_json(*KEYS))
 @example(key=None, value=[])
 @example(key="backbone", value="mini")
@@ -169,6 +162,7 @@ def test_a_damaged_config_is_an_error_that_names_it(saved, key, value):
         read_adapter(folder, SIZES)
     except Exception as error:
         assert type(error) is ValueError and str(folder) in str(error)
+        assert "\n" not in str(error)
 
 
 def test_the_same_weights_in_two_folders_are_one_backbone(

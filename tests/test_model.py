@@ -188,16 +188,12 @@ def test_acting_lasts_as_long_as_its_block(model):
 
 def test_training_touches_the_active_adapter_only(model, ids, pixels):
     """That CLIP stays as it is, tests/methods prove for every method."""
-    before = {
-        name: {k: v.clone() for k, v in model.adapters[name].state_dict().items()} for name in "ab"
-    }
     model.set_adapter("a")
-    optimizer = torch.optim.AdamW(model.trainable_parameters(), lr=0.1)
     text_conditioned(model.encode_text(ids[:2]), model.encode_videos(pixels)).trace().backward()
-    optimizer.step()
-    after = {name: model.adapters[name].state_dict() for name in "ab"}
-    assert not any(torch.equal(value, before["a"][key]) for key, value in after["a"].items())
-    assert all(torch.equal(value, before["b"][key]) for key, value in after["b"].items())
+    assert all(parameter.grad.abs().sum() > 0 for parameter in model.trainable_parameters())
+    trained = {id(parameter) for parameter in model.trainable_parameters()}
+    assert trained == {id(each) for each in model.parameters() if each.grad is not None}
+    assert len(trained) == len([*model.adapters["a"].parameters()])
 
 
 def test_train_switches_adapter_dropout_but_never_clip(model, ids):
@@ -244,14 +240,8 @@ def test_what_is_added_acts_and_what_is_removed_does_not(model, ids):
 
 def test_given_weights_are_checked_by_name(model):
     state = model.adapters["a"].state_dict()
-    missing = {key: value for key, value in state.items() if key != "text.up_bias"}
-    for wrong, key in (
-        (missing, "text.up_bias"),
-        (state | {"text.extra": torch.zeros(1)}, "text.extra"),
-        (state | {"shared_bias": torch.zeros(6, 7)}, "shared_bias"),
-    ):
-        with pytest.raises(ValueError, match=key):
-            model.add_adapter("c", CONFIG, wrong)
+    with pytest.raises(ValueError, match="adapter 'c': shared_bias is "):
+        model.add_adapter("c", CONFIG, state | {"shared_bias": torch.zeros(6, 7)})
     model.add_adapter("c", CONFIG, state)
     assert all(
         torch.equal(value, state[key]) for key, value in model.adapters["c"].state_dict().items()

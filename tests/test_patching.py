@@ -27,19 +27,12 @@ def hook_count(clip) -> int:
     return sum(len(module._forward_hooks) for module in clip.modules())
 
 
-def test_adapters_hang_on_one_hook_a_site_and_leave_clip_bitwise_as_it_was(toy_clip, inputs):
+def test_adapters_hang_on_hooks_alone_and_leave_clip_bitwise_as_it_was(toy_clip, inputs):
+    """One hook a site: tests/test_families.py."""
     keys, attributes = list(toy_clip.state_dict()), {*vars(toy_clip)}
     before, modules = toy_clip(**inputs).logits_per_image, len(list(toy_clip.modules()))
 
     activate(toy_clip, adapters_of(toy_clip))
-    assert (toy_clip(**inputs).logits_per_image - before).abs().max() > 0.01
-    for tower in ("vision", "text"):
-        for layer in encoder_layers(toy_clip, tower):
-            assert (
-                len(layer.self_attn.out_proj._forward_hooks)
-                == len(layer.mlp.fc2._forward_hooks)
-                == 1
-            )
     assert hook_count(toy_clip) == 12
     assert list(toy_clip.state_dict()) == keys and len(list(toy_clip.modules())) == modules
     assert {*vars(toy_clip)} - attributes == {"cma"} and on_clip(toy_clip) is toy_clip.cma

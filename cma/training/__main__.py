@@ -37,8 +37,7 @@ USER_ERRORS = (
 
 @checked_dataclass
 class RunDescription:
-    """The content of `run.json`, for `python -m cma.training run.json`; each field but `data` has a
-    default.
+    """The content of `run.json`, for `python -m cma.training`; only `data` has no default.
 
     `recipe` is a variant of the recipe that the dataset folder names. `config` holds fields of
     TrainConfig that differ from the recipe's. `adapter` holds such fields of AdapterConfig, or the
@@ -67,9 +66,7 @@ class RunDescription:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status. One of USER_ERRORS is one line on stderr, and status
-    1.
-    """
+    """Run the command; return its status. USER_ERRORS are one line on stderr, and status 1."""
     parser = argparse.ArgumentParser(prog="python -m cma.training", description=__doc__)
     parser.add_argument("description", metavar="run.json", help="what to train, as JSON")
     parser.add_argument("--plan", action="store_true", help="say memory, time and hours, and stop")

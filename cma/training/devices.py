@@ -1,5 +1,4 @@
-"""One process, or several that train as one: `accelerate launch` or `torchrun` start one for each
-GPU.
+"""One process, or several that train as one, which `accelerate launch` or `torchrun` start.
 
 Each process embeds its share of a batch. The embeddings are gathered, every process computes the
 loss of the whole batch, and its backward pass goes only through its own rows. The sum of the
@@ -38,9 +37,7 @@ class Stopped(RuntimeError):
 
 @dataclass(frozen=True)
 class Team:
-    """The processes of a run, as one of them sees it. With one process, nothing has to be
-    exchanged.
-    """
+    """The processes of a run, as one of them sees it. One alone has nothing to exchange."""
 
     number: int = 0  # which process, from 0
     count: int = 1  # of how many
@@ -67,8 +64,7 @@ class Team:
         return parts[start:end]
 
     def everyones(self, value: T, failed: bool = False) -> list[T]:
-        """Return the values of all processes, in order; each process calls this with its own
-        `value`.
+        """Return the values of all processes, in order; each calls this with its own `value`.
 
         Raises Stopped in all of them if one has `failed`.
         """
@@ -84,19 +80,11 @@ class Team:
 
     def by_first(self, function: Callable[[], T]) -> T:
         """Call `function` in the first process only and return its result in every process."""
-        result = function() if self.first else None
-        if self.count == 1:
-            return result
-        from accelerate.utils import broadcast_object_list
-
-        self.everyones(None)  # raises if the function has failed
-        with _connected():
-            return broadcast_object_list([result])[0]
+        return self.everyones(function() if self.first else None)[0]
 
     @contextmanager
     def agree_on_memory(self) -> Iterator[None]:
-        """Run a part that each process computes on its own. If one runs out of memory, all raise
-        MemoryError.
+        """Run a part that each process computes alone. If one lacks memory, all raise MemoryError.
 
         So all can try again with less. Other errors end the process.
         """
@@ -114,9 +102,7 @@ class Team:
             raise MemoryError(f"{where}{lacking or 'no memory is left'}") from lacking
 
     def gather(self, rows: Tensor | Sequence | None) -> Tensor | Sequence | None:
-        """Return the rows of all processes, in order; gradients flow only to the rows of this
-        process.
-        """
+        """Return the rows of all processes, in order; gradients flow only to this process's."""
         if self.count == 1 or rows is None:
             return rows
         rows = torch.as_tensor(rows)
@@ -139,8 +125,7 @@ ALONE = Team()
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Team]:
-    """Yield the team of this process: all processes of its launch (`WORLD_SIZE`), each with its own
-    `device`.
+    """Yield the team of this process: all of its launch (`WORLD_SIZE`), each on its own `device`.
 
     An error inside reaches the others at their next exchange. Raises ImportError without
     accelerate, and ValueError for an incomplete launch, or a `device` that is the GPU of another
@@ -198,8 +183,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def choose_device() -> torch.device:
-    """Return the GPU of this process; the CPU if there is none or `ACCELERATE_USE_CPU` (`--cpu`) is
-    set.
+    """Return the GPU of this process; the CPU without one or with `ACCELERATE_USE_CPU` (`--cpu`).
 
     Raises ValueError if a machine has more processes than GPUs.
     """

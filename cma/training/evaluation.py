@@ -20,16 +20,13 @@ from .devices import ALONE, Team
 from .precision import attention, autocast
 from .reading import Pixels, load_media, model_frames
 from .record import RunRecord
-from .splits import words_of
 from .step import NotFinite
 
 FRAMES = 128  # so many are embedded at a time
 
 
 class Embeddings(NamedTuple):
-    """The embeddings of a split: text [T, D], frames [V, F, D], mask [V, F], text_to_item [T], on
-    the CPU.
-    """
+    """A split's text [T, D], frames [V, F, D], mask [V, F], text_to_item [T], on the CPU."""
 
     text: Tensor
     frames: Tensor
@@ -46,8 +43,7 @@ def encode(
     team: Team = ALONE,
     tokens: tuple[Tensor, int] | None = None,
 ) -> Embeddings:
-    """Embed every caption and frame of `dataset` (`Family.comparable`), without dropout or
-    gradients.
+    """Embed every caption and frame of `dataset` (`Family.comparable`), in eval mode.
 
     Other threads that use the model wait. Workers and "bf16" are those of a `TrainConfig`; only
     `cma.train` evaluates in "fp16", until it ends. The processes of a `team` share the batches, and
@@ -97,9 +93,7 @@ def query_ranks(
     config: ReadConfig,
     device: torch.device | str = "cpu",
 ) -> dict[str, list[int]]:
-    """Return the rank of each query's right answer: {"text_to_visual": [T], "visual_to_text":
-    [V]}.
-    """
+    """Return the rank of each right answer: {"text_to_visual": [T], "visual_to_text": [V]}."""
     similarity = compare(*(tensor.to(device) for tensor in encoded[:3]), config).cpu()
     owner = encoded.text_to_item
     back = metrics.visual_ranks(similarity, owner, dataset.protocol["visual_to_text"])
@@ -192,5 +186,5 @@ def recall_ceiling(dataset: RetrievalDataset) -> float:
     dataset.require_captions()
     owners: dict[str, Counter] = defaultdict(Counter)
     for caption, item in zip(dataset.captions, dataset.text_to_item.tolist(), strict=True):
-        owners[tuple(words_of(caption))][item] += 1
+        owners[tuple(caption.lower().split())][item] += 1  # as the tokenizer reads it
     return 100 * sum(max(counts.values()) for counts in owners.values()) / len(dataset.captions)

@@ -8,7 +8,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
-from torch import Tensor
 
 from ..checkpoints import write_adapter
 from ..config import TrainConfig
@@ -23,7 +22,7 @@ from .reading import Batch, Pixels, read_batches
 from .record import RunRecord, best_epoch, weights_digest
 from .resume import EpochState, RunState
 from .splits import Splits, choose_splits, epoch_batches, epoch_size
-from .step import NotFinite, norms, own_turn, seeded, train_step
+from .step import NotFinite, norms, seeded, train_step
 from .stopping import Stopping
 
 CURVE_POINTS = 50  # points of the curve per epoch: so many, or up to twice as many
@@ -37,8 +36,7 @@ def train(
     on_epoch: Callable[[RunRecord], None] | None = None,
     team: Team | None = None,
 ) -> RunRecord:
-    """Train the active adapter of `model` on a train split, keep one epoch's adapter, and evaluate
-    it.
+    """Train the active adapter on a train split, keep one epoch's, and evaluate it.
 
     `on_epoch` is called with the record after every epoch. Returns the record and writes into
     `runs_dir/name`: the kept adapter and its card, `best/` and `last/`, `run.json`, `curve.png`,
@@ -83,7 +81,7 @@ def train(
     name = model.active  # another thread may choose another adapter from here on
     method = model.get_adapter(name)
     splits = choose_splits(dataset, config)
-    with own_turn(model, name):
+    with model.acting(name):
         record = RunRecord.describe(model, dataset, config, splits.training)
     examples, _ = epoch_size(splits.training, config)
     share = share_of_a_batch(record, min(config.batch_size, examples), team)
@@ -148,14 +146,16 @@ class Run:
     def __post_init__(self) -> None:
         self.method = self.model.get_adapter(self.name)
         self.record = self.state.record
-        captions = self.splits.training.captions
-        self.ids, cut = self.model.tokenize(captions, self.config.max_words)
+        # (token ids, how many captions were cut) of each split, by its name
+        self.tokens = {
+            split.split: self.model.tokenize(split.captions, self.config.max_words)
+            for split in filter(None, self.splits)
+        }
         self.pixels = Pixels(self.model.processor, self.config)
+        self.ids, cut = self.tokens[self.splits.training.split]
         if cut:
-            self.team.say(
-                f"{cut:,} of {len(captions):,} captions were cut to {self.ids.shape[1]} tokens"
-            )
-        self.tokens: dict[str, tuple[Tensor, int]] = {}  # of what is evaluated, by split
+            captions, most = self.ids.shape
+            self.team.say(f"{cut:,} of {captions:,} captions were cut to {most} tokens")
 
     def begin(self) -> None:
         """Choose the micro-batch, put the model into its precision, and load what was saved."""
@@ -164,23 +164,22 @@ class Run:
         team = self.team
         if isinstance(config.micro_batch, int):
             self.pairs = min(config.micro_batch, self.pairs)
-        with own_turn(self.model, self.name):
+        with self.model.acting(self.name):
             if config.micro_batch == "auto":
                 planned = plan_of(self.model, self.splits.training, self.ids, self.pixels, team)
                 team.say(str(planned))
                 self.pairs = min(team.everyones(planned.pairs))
             self.optimizer = precision.prepare(self.model, config)
+            # all processes start from the same adapter: the saved one, or the first process's
+            start = state.last or team.by_first(lambda: resume.copy_parameters(self.method))
+            resume.set_parameters(self.method, start)
             if state.last:
                 team.say(
                     f"{self.record.folder}: resumed after epoch {len(self.record.history)} and "
                     f"{len(state.epoch.losses)} steps of {config.epochs} epochs"
                 )
-                resume.set_parameters(self.method, state.last)
                 self.optimizer.load_state_dict(state.optimizer)
                 state.last, state.optimizer = [], {}  # the model and the optimiser hold them now
-            elif team.count > 1:  # all start from the first process's adapter
-                first = team.by_first(lambda: resume.copy_parameters(self.method))
-                resume.set_parameters(self.method, first)
         if team.first and config.if_exists == "replace":  # only now that nothing is missing
             for path in resume.own_files(self.record.folder):
                 path.unlink(missing_ok=True)
@@ -206,8 +205,7 @@ class Run:
                 on_epoch(record)
 
     def epoch(self, epoch: int) -> dict:
-        """Train on the batches of an epoch (from 0) that are left; returns its entry for the
-        history.
+        """Train on an epoch's (from 0) batches that are left; returns its entry of the history.
 
         A checkpoint is written every `CHECKPOINT_SECONDS`, and when the run stops: for a loss that
         is not finite, media that cannot be read, too little memory, Ctrl-C or SIGTERM.
@@ -229,16 +227,12 @@ class Run:
         start = saved - part.seconds
         with bar, Stopping(self.team.say) as stopping, self.saved_on_error(stopping):
             for step, batch in enumerate(bar, start=epoch * len(order) + done):
-                factor = optim.rate_factor(config.optimizer, step, total, config.warmup)
-                rate = config.lr * factor
+                rate = config.lr * optim.rate_factor(config.optimizer, step, total, config.warmup)
                 loss = self.step(step, batch, rate)
 
                 # the step is complete, so from here on it counts
-                part.losses.append(loss)
+                part.add(step + 1, loss, rate, every)
                 part.seconds = round(time.perf_counter() - start, 3)
-                if len(part.losses) % every == 0:
-                    mean = sum(part.losses[-every:]) / every
-                    part.curve.append([step + 1, round(mean, 5), rate])
                 bar.set_postfix(loss=f"{loss:.3f}", rate=f"{rate:.1e}", refresh=False)
 
                 # a signal to one process stops all after the same step
@@ -251,9 +245,7 @@ class Run:
             if stopping.asked or self.splits.watched:  # the evaluation may take long, or fail
                 self.save("last")
             stopping.end_if_asked(self.record.folder)
-        mean = sum(part.losses) / len(part.losses)
-        entry = {"epoch": epoch + 1, "steps": len(part.losses), "loss": mean}
-        return entry | {"seconds": part.seconds, "curve": part.curve}
+        return part.entry(epoch + 1)
 
     @contextmanager
     def saved_on_error(self, stopping: Stopping) -> Iterator[None]:
@@ -268,8 +260,7 @@ class Run:
             raise
 
     def step(self, step: int, batch: Batch, rate: float) -> float:
-        """Do one update and return the loss. If memory runs out, halve the micro-batch and try
-        again.
+        """Do one update and return the loss; if memory runs out, halve the micro-batch.
 
         Raises MemoryError if not even one pair fits, NotFinite that names the first items.
         """
@@ -277,12 +268,12 @@ class Run:
         numbers = np.random.SeedSequence([self.config.seed, step, self.team.number])
         seed = int(numbers.generate_state(1, np.uint64)[0]) >> 1
         if step == 0 and self.model.family.norm:
-            with own_turn(self.model, self.name):
+            with self.model.acting(self.name):
                 self.team.say(norms(self.model, batch, self.config))
 
         def attempt(pairs: int) -> float:
             config = replace(self.config, micro_batch=pairs)
-            with own_turn(self.model, self.name, training=True), seeded(self.model.device, seed):
+            with self.model.acting(self.name, training=True), seeded(self.model.device, seed):
                 return train_step(self.model, self.optimizer, batch, rate, config, self.team)[0]
 
         try:
@@ -308,9 +299,7 @@ class Run:
         """Return the metrics of the run's adapter on a split; the record has its embeddings."""
         model = self.model
         config = self.config
-        with own_turn(model, self.name):
-            if split.split not in self.tokens:
-                self.tokens[split.split] = model.tokenize(split.captions, config.max_words)
+        with model.acting(self.name):
             tokens = self.tokens[split.split]
             found = encode(model, split, config, self.pixels, self.team, tokens)
             self.record.encoded = found

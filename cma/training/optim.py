@@ -9,8 +9,7 @@ from torch import nn
 
 
 class BertAdam(torch.optim.Optimizer):
-    """Adam without bias correction and with decoupled decay, as in the authors' code (paper section
-    4.1).
+    """Adam without bias correction and with decoupled decay, as the authors' (paper section 4.1).
 
     p ← p − lr (m / (√v + ε) + decay · p), where m and v are the running means of g and g². Each
     product and sum is rounded to the precision of p, in the order of the authors' code: in half
@@ -55,8 +54,7 @@ class BertAdam(torch.optim.Optimizer):
 def parameter_groups(
     model: nn.Module, parameters: list[nn.Parameter], weight_decay: float
 ) -> list[dict]:
-    """Return the optimiser's groups: weights with `weight_decay`, biases (by name in `model`)
-    without.
+    """Return the optimiser's groups: weights with `weight_decay`, biases (by name) without.
 
     An empty group is left out.
     """
@@ -67,8 +65,7 @@ def parameter_groups(
 
 
 def rate_factor(name: str, step: int, total: int, warmup: float) -> float:
-    """Return the factor of the learning rate at `step` (from 0) of `total`; `warmup` is a share of
-    `total`.
+    """Return the factor of the learning rate at `step` (from 0); `warmup`: share of `total`.
 
     `bert_adam` is the authors' schedule: x/w during the warm-up w, then ½(1 + cos πx), with x =
     step/total. The cosine is **not** rescaled after the warm-up, so the factor jumps (1 to 0.976 at

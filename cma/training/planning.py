@@ -1,9 +1,8 @@
-"""Measure on a run's first pairs what the whole run needs: memory, time of a step, hours to the
-end.
-"""
+"""Measure on a run's first pairs what the whole run needs: memory, time of a step, hours."""
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from .devices import ALONE, Team
 from .reading import Batch, Pixels, read_batches
 from .resume import copy_parameters, set_parameters
 from .splits import choose_splits, describe_epoch, epoch_batches
-from .step import batch_gradient, own_turn, recomputed, seeded
+from .step import batch_gradient, recomputed, seeded
 
 T = TypeVar("T")
 GIB = 2**30
@@ -41,16 +40,17 @@ class Plan:
     steps: int
     step_seconds: float
     peak: float  # GiB that a step needs
-    free: float | None  # GiB that the device has for it; None if unknown
+    free: float  # GiB that the device has for it; infinite if unknown
     fitting: int  # the most pairs at once that fit; 0: not even one does
     processes: int  # that share a batch; pairs, memory and time are of one of them
 
     def __str__(self) -> str:
-        """Return one line, with what to set if a step does not fit; decoding and evaluation do not
-        count.
+        """Return one line, with what to set if a step does not fit.
+
+        Decoding and evaluation do not count.
         """
         each = f" in each of {self.processes} processes" if self.processes > 1 else ""
-        memory = "unknown" if self.free is None else f"{self.free:.1f} GiB free"
+        memory = f"{self.free:.1f} GiB free" if math.isfinite(self.free) else "unknown"
         said = (
             f"plan on {self.device}: {self.steps:,} steps of {self.batch} pairs, "
             f"{self.pairs} at once{each}; "
@@ -68,8 +68,7 @@ class Plan:
 def plan(
     model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig, team: Team = ALONE
 ) -> Plan:
-    """Measure small steps of a run on the train split `dataset`, and return what the whole run
-    needs.
+    """Measure small steps of a run on a train split, and return what the whole run needs.
 
     The model and the random state are restored at the end. In a `team` memory and time are for the
     share of one process. Raises ValueError as `cma.train`.
@@ -96,7 +95,7 @@ def plan_of(
     wanted = min(share, config.micro_batch if isinstance(config.micro_batch, int) else share)
     two = next(read_batches(training, ids, pixels, [order[0][:2]], workers=0))
     whole = replace(config, micro_batch=None)
-    with own_turn(model, model.active, training=True), seeded(model.device, config.seed):
+    with model.acting(model.active, training=True), seeded(model.device, config.seed):
         method = model.get_adapter(model.active)
         before = copy_parameters(method)
         precision.prepare(model, whole)
@@ -113,7 +112,7 @@ def plan_of(
 
             def seconds_of_each(pairs: int) -> float:
                 """Time so many pairs at once. Raises MemoryError if they do not fit."""
-                if free is not None and fixed + pairs * each > SPARE * free:
+                if fixed + pairs * each > SPARE * free:
                     raise MemoryError("the device has no room for them")
                 rows = 2 if model.device.type in EVEN else pairs
                 return measure(model, two.part(torch.arange(rows) % 2), whole)[1] / rows
@@ -135,7 +134,7 @@ def plan_of(
         steps=config.epochs * len(order),
         step_seconds=passes * share * seconds_each,
         peak=(fixed + pairs * each) / GIB,
-        free=None if free is None else free / GIB,
+        free=free / GIB,
         fitting=fitting,
         processes=team.count,
     )
@@ -194,9 +193,10 @@ def measure(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[i
     return sum(kept.values()), seconds
 
 
-def free_memory(device: torch.device, team: Team) -> int | None:
-    """Return the bytes that this process can still allocate on a device; None if the system does
-    not say. The processes of a team share the memory of a CPU.
+def free_memory(device: torch.device, team: Team) -> float:
+    """Return the bytes that this process can still allocate; inf if the system does not say.
+
+    The processes of a team share the memory of a CPU.
     """
     if device.type == "cuda":
         torch.cuda.empty_cache()  # memory that torch keeps for later is free, too
@@ -204,5 +204,5 @@ def free_memory(device: torch.device, team: Team) -> int | None:
     try:
         free = 1024 * int(re.search(r"MemAvailable: +(\d+)", Path("/proc/meminfo").read_text())[1])
     except (OSError, TypeError):  # only Linux says it without another package
-        return None
-    return free // team.count
+        return math.inf
+    return free / team.count

@@ -29,8 +29,7 @@ from .optim import BertAdam, parameter_groups
 
 
 def prepare(model: RetrievalModel, config: TrainConfig) -> torch.optim.Optimizer:
-    """Put the backbone and the active adapter into `config.precision`; returns the optimiser of the
-    adapter.
+    """Put backbone and active adapter into `config.precision`; returns the adapter's optimiser.
 
     "float32" and "bf16" change no tensor: bfloat16 is used by autocast in the forward pass, and the
     adapter's weights stay float32. "fp16" changes the model in place until `restore`. The optimiser
@@ -62,9 +61,7 @@ def restore(model: RetrievalModel) -> None:
 
 
 def check_training(model: RetrievalModel, config: TrainConfig) -> None:
-    """Raise ValueError, as `prepare`, if no adapter is active or the active one cannot be trained
-    so.
-    """
+    """Raise ValueError, as `prepare`, if no adapter is active or it cannot be trained so."""
     if not isinstance(model, RetrievalModel):
         raise TypeError(
             f"expected a cma.RetrievalModel(clip, processor), not {type(model).__name__}"
@@ -91,8 +88,7 @@ def autocast(model: RetrievalModel, precision: str) -> torch.autocast:
 
 
 def attention(model: RetrievalModel, precision: str) -> AbstractContextManager:
-    """Return the context for a step or an evaluation: a CPU computes bfloat16 attention by plain
-    products.
+    """Return a context in which a CPU computes bfloat16 attention by plain products.
 
     torch's fused kernel is slower for so few tokens: with plain products a step of the offline
     benchmark takes 0.82 of the time (cross-modal adapter, batch of 128, one thread of an AMD EPYC,

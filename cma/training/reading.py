@@ -1,6 +1,4 @@
-"""Reading the media of a dataset, in this process or in workers, and the batches of a run as
-tensors.
-"""
+"""Reading media, in this process or in workers, and the batches of a run as tensors."""
 
 from __future__ import annotations
 
@@ -23,12 +21,11 @@ from ..model import RetrievalModel
 
 
 class Batch(NamedTuple):
-    """B pairs: input_ids [B, L], frames [B, F, 3, H, W], mask [B, F], item_ids [B], caption_ids [B]
-    or None.
+    """B pairs: input_ids [B, L], frames [B, F, 3, H, W], mask [B, F], item_ids, caption_ids [B].
 
     Frames are uint8 as they are read, so that workers and transfers move a quarter of the bytes, or
     float if they are normalised already (`model_frames`). Pairs of one item, or of one caption, are
-    no negatives of each other (`cma.losses`).
+    no negatives of each other (`cma.losses`); `caption_ids` may be None.
     """
 
     input_ids: Tensor
@@ -91,8 +88,9 @@ class Pixels:
 def load_media(
     dataset: RetrievalDataset, pixels: Pixels, batches: Sequence[list[int]], workers: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (frames [B, F, 3, H, W], mask [B, F]) of each batch of item indices; `workers`
-    processes decode.
+    """Yield (frames [B, F, 3, H, W], mask [B, F]) of each batch of item indices.
+
+    `workers` processes decode.
 
     Raises `cma.media.MediaError` that names a file that cannot be read, or says that a worker has
     died.
@@ -121,9 +119,7 @@ def load_media(
 def _read_or_error(
     pixels: Pixels, dataset: RetrievalDataset, indices: list[int]
 ) -> tuple | Exception:
-    """Return what `pixels` reads, or its error: raised in a worker, it would arrive with its
-    traceback.
-    """
+    """Return what `pixels` reads, or its error, which a worker would raise with a traceback."""
     try:
         return pixels(dataset, indices)
     except (MediaError, ImportError) as error:
@@ -143,8 +139,7 @@ def _end_with_parent(worker: int) -> None:
 def read_batches(
     dataset: RetrievalDataset, ids: Tensor, pixels: Pixels, batches: list[Tensor], workers: int
 ) -> Iterator[Batch]:
-    """Yield a `Batch` for each of `batches`: indices [B] into `dataset.captions`, with token `ids`
-    [T, L].
+    """Yield a `Batch` for each of `batches`: indices [B] into captions, with token ids [T, L].
 
     `item_ids`: indices into `dataset.items`, each decoded once per batch; `caption_ids`: equal for
     equal ids.
@@ -157,8 +152,7 @@ def read_batches(
 
 
 def model_frames(model: RetrievalModel, frames: Tensor, mask: Tensor) -> Tensor:
-    """Return the frames of a batch [B, F, 3, H, W] on the model's device, normalised as its
-    processor says.
+    """Return frames [B, F, 3, H, W] on the model's device, normalised as its processor says.
 
     Frames with mask 0 become zeros; float frames are taken as they are. Raises ValueError for uint8
     frames and a model without processor.

@@ -40,9 +40,7 @@ LABELS = {  # by `select_on`: how the epoch was chosen, in words
 
 @dataclass
 class RunRecord:
-    """One run. `metrics` are of the kept adapter, recalls in %; `seconds` are of training; memory
-    in GiB.
-    """
+    """One run: `metrics` of the kept adapter, recalls in %; memory in GiB."""
 
     name: str
     dataset: str
@@ -95,8 +93,7 @@ class RunRecord:
         config: TrainConfig,
         training: RetrievalDataset | None = None,
     ) -> RunRecord:
-        """Make the record of model, data and settings before a run; `training`: the items trained
-        on.
+        """Make the record of a run before it begins; `training`: the items trained on.
 
         Raises ValueError if the active method cannot do this kind of data.
         """
@@ -203,9 +200,7 @@ def versions() -> dict:
 
 
 def commit() -> str | None:
-    """Return this source tree's commit, with "+" if files of `cma` differ; None outside a git
-    checkout.
-    """
+    """Return this source tree's commit, "+" if files of `cma` differ; None outside a checkout."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():  # an installed package may lie inside another repository
         return None
@@ -232,9 +227,7 @@ def peak_memory(device: torch.device) -> tuple[float | None, str]:
 
 
 def best_epoch(history: list[dict], by: str = "R@1") -> int:
-    """Return the first epoch (from 1) with the highest recall `by`, or the last if none was
-    evaluated.
-    """
+    """Return the first epoch (from 1) with the highest recall `by`; the last without any."""
     if "validation" not in history[-1]:
         return len(history)
     evaluated = [entry["validation"] for entry in history]

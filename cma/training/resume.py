@@ -38,11 +38,25 @@ class EpochState:
     curve: list[list] = field(default_factory=list)  # [step, mean loss since the last point, rate]
     seconds: float = 0.0
 
+    def add(self, step: int, loss: float, rate: float, every: int) -> None:
+        """Add a step's (from 1) loss; after `every` so many, a point of the curve."""
+        self.losses.append(loss)
+        if len(self.losses) % every == 0:
+            mean = sum(self.losses[-every:]) / every
+            self.curve.append([step, round(mean, 5), rate])
+
+    def entry(self, epoch: int) -> dict:
+        """Return what the record keeps of the epoch (from 1)."""
+        steps = len(self.losses)
+        entry = {"epoch": epoch, "steps": steps, "loss": sum(self.losses) / steps}
+        return entry | {"seconds": self.seconds, "curve": self.curve}
+
 
 @dataclass
 class RunState:
-    """The record so far, the trained parameters after the best epoch, and, only while they are
-    read, those after the last step and the optimiser's state.
+    """The record so far, and the trained parameters after the best epoch.
+
+    `last`, those after the last step, and `optimizer` are there only while they are read.
     """
 
     record: RunRecord
@@ -107,9 +121,7 @@ def find(record: RunRecord, method: nn.Module, say: Callable[[str], None]) -> Ru
 
 
 def differences(there: RunRecord, here: RunRecord) -> str:
-    """Return how two runs differ in config, adapter, backbone or data, as in "lr 0.01 there, 0.5
-    here"; empty if they are the same run.
-    """
+    """Return how two runs differ, as in "lr 0.01 there, 0.5 here"; empty if they are the same."""
     names = ("dataset", "train_items", "held_out_items", "data_digest", "method", "adapter")
     runs = []
     for record in (there, here):
@@ -163,9 +175,7 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 def require_writable(folder: Path) -> None:
-    """Create a run's folder and try to write into it. Raises OSError that names it, also for a full
-    disk.
-    """
+    """Create a run's folder, and raise OSError that names it if nothing can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as probe:

@@ -16,9 +16,7 @@ from ..data import RetrievalDataset
 
 
 class Splits(NamedTuple):
-    """The items of a run: trained on, evaluated after each epoch (or None), and evaluated at the
-    end.
-    """
+    """The items of a run: trained on, evaluated after each epoch (or None), and at the end."""
 
     training: RetrievalDataset
     watched: RetrievalDataset | None
@@ -63,8 +61,7 @@ def choose_splits(dataset: RetrievalDataset, config: TrainConfig) -> Splits:
 def hold_out(
     dataset: RetrievalDataset, n: int, seed: int
 ) -> tuple[RetrievalDataset, RetrievalDataset]:
-    """Return (n items for validation, the rest), by a seeded permutation of ids; n is at most a
-    fifth.
+    """Return (n items for validation, the rest), by seeded order of ids; n: a fifth at most.
 
     Raises ValueError for fewer than five items.
     """
@@ -83,8 +80,7 @@ def hold_out(
 
 
 def epoch_size(dataset: RetrievalDataset, config: TrainConfig) -> tuple[int, int]:
-    """Return (examples, steps) of an epoch; an example is an (item, caption) pair or item, by
-    `epoch_unit`.
+    """Return (examples, steps) of an epoch; an example is a pair or an item, by `epoch_unit`.
 
     A last, smaller batch is dropped, as in the authors' code. A set smaller than one batch is one
     step.
@@ -94,8 +90,7 @@ def epoch_size(dataset: RetrievalDataset, config: TrainConfig) -> tuple[int, int
 
 
 def describe_epoch(dataset: RetrievalDataset, config: TrainConfig) -> str:
-    """Return one line: what an epoch counts, how many steps it has and how many steps there are in
-    all.
+    """Return one line: what an epoch counts, its steps, and how many there are in all.
 
     Raises ValueError for batches of one example, and if no pair of the set can be another's
     negative, as pairs of one item or of one caption are none: the loss would always be 0.
@@ -107,9 +102,9 @@ def describe_epoch(dataset: RetrievalDataset, config: TrainConfig) -> str:
             f"{dataset.name}: {count:,} {config.epoch_unit} in batches of {config.batch_size}; "
             "one pair has no negatives: expected at least 2"
         )
-    same = words_of(dataset.captions[0])
-    alike = len(dataset) == 1 or all(words_of(caption) == same for caption in dataset.captions)
-    if alike and config.mask_same_item:
+    texts = (caption.lower().split() for caption in dataset.captions)  # as the tokenizer reads them
+    first = next(texts)
+    if config.mask_same_item and (len(dataset) == 1 or all(text == first for text in texts)):
         raise ValueError(
             f"{dataset.name}: {len(dataset):,} items, all with one caption or all one: no pair has "
             "negatives; add items with other captions"
@@ -124,15 +119,8 @@ def describe_epoch(dataset: RetrievalDataset, config: TrainConfig) -> str:
     )
 
 
-def words_of(caption: str) -> list[str]:
-    """Return the words of a caption, with case and blanks as the tokenizer reads them."""
-    return caption.lower().split()
-
-
 def epoch_batches(dataset: RetrievalDataset, config: TrainConfig, epoch: int) -> list[Tensor]:
-    """Return one epoch's batches, indices [B] into `dataset.captions`, from seed and epoch (from 0)
-    only.
-    """
+    """Return one epoch's batches, indices [B] into captions, from seed and epoch (from 0) only."""
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
     if config.epoch_unit == "captions":
         texts = torch.randperm(len(dataset.captions), generator=generator)

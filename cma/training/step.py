@@ -1,6 +1,4 @@
-"""One update of an adapter: the loss of a batch, its gradient in one piece or in micro-batches, the
-step.
-"""
+"""One update of an adapter: the loss of a batch, its gradient in one piece or more, the step."""
 
 from __future__ import annotations
 
@@ -93,27 +91,20 @@ def train_step(
 
 
 def batch_loss(model: RetrievalModel, batch: Batch, config: TrainConfig) -> Tensor:
-    """`config.loss` of exp(logit_scale) · similarity (+ logit_bias) over a batch (paper section
-    3.4).
-    """
+    """`config.loss` of exp(logit_scale) · similarity (+ logit_bias) over a batch (section 3.4)."""
     return _loss(model, batch, _embed(model, batch, config), config)
 
 
 def batch_gradient(
     model: RetrievalModel, batch: Batch, config: TrainConfig, team: Team = ALONE
 ) -> Tensor:
-    """Set the adapter's `.grad` to the gradient of `batch_loss`; returns the loss, without its
-    graph.
+    """Set the adapter's `.grad` to the gradient of `batch_loss`; returns the loss, without graph.
 
     With `config.micro_batch` at most so many pairs are in memory with their activations (GradCache:
-    Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup"): all
-    pairs are embedded without a graph, the loss gives the gradient of each embedding, and each
-    micro-batch is embedded again, with the same dropout, to carry its part back. So every pair is
-    still a negative of all others. The parts are summed in float32 (float64 stays) and rounded
-    once, to the precision of the parameter.
-
-    In a `team` of several processes, `batch` is the share of this one, and micro-batches are parts
-    of the share. Loss and gradient are those of all shares together, in every process.
+    Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup"), and
+    every pair is still a negative of all others. The parts are summed in float32 (float64 stays)
+    and rounded once. In a `team`, `batch` is the share of this process; loss and gradient are those
+    of all shares together, in every process.
     """
     pairs = len(batch.input_ids)
     size = config.micro_batch if isinstance(config.micro_batch, int) else pairs
@@ -122,15 +113,11 @@ def batch_gradient(
     sums: list[Tensor | None] = [None] * len(parameters)
     model.zero_grad(set_to_none=True)
 
-    # embed all pairs: with their graph if they fit at once
-    embedded, states = [], []
-    with team.agree_on_memory():
-        batch = batch.to(model.device)
-        micro = [batch.part(slice(start, start + size)) for start in range(0, pairs, size)]
-        for part in micro:
-            states.append(random_state(model.device))
-            with torch.set_grad_enabled(at_once):
-                embedded.append(_embed(model, part, config))
+    # embed all pairs, part by part: with their graph if they fit at once
+    before = random_state(model.device)
+    with team.agree_on_memory(), torch.set_grad_enabled(at_once):
+        parts = [batch.part(slice(start, start + size)) for start in range(0, pairs, size)]
+        embedded = [_embed(model, part, config) for part in parts]
         text, frames = (
             torch.cat(side).detach().requires_grad_() for side in zip(*embedded, strict=True)
         )
@@ -144,18 +131,15 @@ def batch_gradient(
         if not team.first:  # what it gives to a parameter directly is the same in each: once
             model.zero_grad(set_to_none=False)  # zeros, as all add up the same parameters
 
-        # each part carries the gradient of its embeddings back to the parameters
-        after = random_state(model.device)
+        # each part, embedded again with the same dropout, carries its gradient back
+        if not at_once:
+            set_random_state(model.device, before)
         given = zip(text.grad.split(size), frames.grad.split(size), strict=True)
-        for part, state, of_part in zip(micro, states, given, strict=True):
-            if not at_once:
-                set_random_state(model.device, state)  # the same dropout as the first time
-                embedded = [_embed(model, part, config)]
-            sides = zip(embedded.pop(), of_part, strict=True)
-            adapted = [side for side in sides if side[0].requires_grad]  # one tower, or both
-            torch.autograd.backward(*zip(*adapted, strict=True))
+        for part, of_part in zip(parts, given, strict=True):
+            sides = embedded.pop() if at_once else _embed(model, part, config)
+            adapted = [pair for pair in zip(sides, of_part, strict=True) if pair[0].requires_grad]
+            torch.autograd.backward(*zip(*adapted, strict=True))  # of one tower, or both
             sums = [_taken(*pair) for pair in zip(sums, parameters, strict=True)]
-        set_random_state(model.device, after)
 
     # every process has the same loss, but gradients of its own pairs only: they are added up
     for parameter, total in zip(parameters, sums, strict=True):
@@ -177,8 +161,7 @@ def _taken(total: Tensor | None, parameter: Tensor) -> Tensor | None:
 
 @contextmanager
 def recomputed(model: RetrievalModel, config: TrainConfig) -> Iterator[None]:
-    """Inside this context a forward pass keeps less for the backward pass, which computes the rest
-    again.
+    """In this context a forward pass keeps less, and the backward pass computes the rest again.
 
     With `checkpoint_activations` only the input of each layer is kept. The activations of one layer
     at a time are in memory, and a step takes about 1.5 times as long (`python -m tests.bench
@@ -206,30 +189,10 @@ def recomputed(model: RetrievalModel, config: TrainConfig) -> Iterator[None]:
                 part.forward = forward
 
 
-@contextmanager
-def own_turn(model: RetrievalModel, name: str, training: bool = False) -> Iterator[None]:
-    """Let the adapter `name` act, and draw dropout if `training`, while other threads wait.
-
-    Afterwards what acted before acts again, so that another thread finds its choice as it left it.
-    """
-    with model.turn():
-        before = (model.active, model.scale)
-        model.set_adapter(name)
-        model.adapters[name].train(training)
-        try:
-            yield
-        finally:
-            model.adapters[name].train(model.training)
-            model.set_adapter(*before)
-
-
 def norms(model: RetrievalModel, batch: Batch, config: TrainConfig) -> str:
-    """Return a line: mean norms of a batch's first pairs, and what τ means there
-    (`Family.comparable`).
-    """
+    """Return a line: mean norms of a batch's first pairs, and what τ means with them."""
     few = batch.part(slice(8))
-    with model.acting(model.active, model.scale):
-        text, frames = _embed(model, few, config)
+    text, frames = _embed(model, few, config)
     texts = text.float().norm(dim=-1).mean()
     frames = frames[few.mask.bool()].float().norm(dim=-1).mean()
     to = model.family.norm
@@ -249,9 +212,7 @@ def _embed(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[Te
 
 
 def _loss(model: RetrievalModel, batch: Batch, pairs: tuple, config: TrainConfig) -> Tensor:
-    """Return the loss of embedded `pairs` (text, frames); only the mask and ids of `batch` are
-    read.
-    """
+    """Return the loss of embedded `pairs` (text, frames), with the mask and ids of `batch`."""
     # the authors mask nothing
     same = (batch.item_ids, batch.caption_ids) if config.mask_same_item else ()
     text, frames = map(model.family.comparable, pairs)

@@ -11,8 +11,7 @@ from types import FrameType
 
 
 class Stopping:
-    """A context that keeps the first Ctrl-C or SIGTERM in `asked`, so that the step can be
-    finished.
+    """A context that keeps the first Ctrl-C or SIGTERM in `asked`, so that a step can end.
 
     A second one ends the run at once. This works only in the main thread of a process; elsewhere
     signals act as usual. Processes forked inside, such as workers, wait for the main one too. `say`

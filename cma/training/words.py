@@ -20,9 +20,7 @@ def found(record: RunRecord, expected: int | None) -> str:
 
 
 def sentence(metrics: dict, record: RunRecord) -> str:
-    """Return one line about an evaluation: R@1 in both directions, with intervals if they were
-    drawn.
-    """
+    """Return one line about an evaluation: R@1 both ways, with intervals if there are any."""
     recalls = []
     names = {"text_to_visual": f"text-to-{record.kind}", "visual_to_text": f"{record.kind}-to-text"}
     for direction, name in names.items():

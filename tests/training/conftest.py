@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from cma import AdapterConfig, RetrievalModel, TrainConfig
+from cma.data import RetrievalDataset, load
 from cma.training import loop
 from tests.conftest import build_clip
 from tests.toy_data import write_images
@@ -17,6 +18,11 @@ def folder(tmp_path_factory):
     return write_images(
         tmp_path_factory.mktemp("toy") / "data", {"train": 24, "val": 8, "test": 10}
     )
+
+
+@pytest.fixture
+def train_set(folder) -> RetrievalDataset:
+    return load(folder, "train")
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from unittest.mock import Mock
 import pytest
 
 import cma
-from cma.data import load
 from cma.media import MediaError
 from cma.training import __main__ as command
 from cma.training import loop, resume
@@ -47,10 +46,10 @@ def kept() -> list:
 
 
 @pytest.fixture
-def unbroken(folder, config, make_model, kept):
+def unbroken(train_set, config, make_model, kept):
     if not kept:
         model = make_model(dropout=0.2)
-        record = cma.train(model, load(folder, "train"), config.merge({"name": "whole"}))
+        record = cma.train(model, train_set, config.merge({"name": "whole"}))
         kept += [record, weights(model), files_of(record.folder)]
     return kept
 
@@ -59,18 +58,23 @@ def files_of(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
 
 
-def goes_on(folder, config, make_model, unbroken, capsys, done: str) -> None:
+@pytest.fixture
+def goes_on(train_set, config, make_model, unbroken, capsys):
     """The same call resumes after what is `done`, and ends like the unbroken run; no other file is
     left.
     """
-    *whole, files = unbroken
-    capsys.readouterr()
-    model = make_model(dropout=0.2)
-    record = cma.train(model, load(folder, "train"), config)
-    same_run(record, model, whole)
-    said = capsys.readouterr().out
-    assert (f"resumed after epoch {done} of 2 epochs" in said) if done else "resumed" not in said
-    assert files_of(record.folder) == files
+
+    def resumed(done: str) -> None:
+        *whole, files = unbroken
+        capsys.readouterr()
+        model = make_model(dropout=0.2)
+        record = cma.train(model, train_set, config)
+        same_run(record, model, whole)
+        said = capsys.readouterr().out
+        assert f"resumed after epoch {done} of 2 epochs" in said if done else "resumed" not in said
+        assert files_of(record.folder) == files
+
+    return resumed
 
 
 @pytest.mark.parametrize(
@@ -82,7 +86,7 @@ def goes_on(folder, config, make_model, unbroken, capsys, done: str) -> None:
     ],
 )
 def test_media_that_vanish_stop_the_run_with_nothing_lost(
-    folder, config, make_model, unbroken, split, workers, number, done, monkeypatch, capsys
+    folder, train_set, config, make_model, goes_on, split, workers, number, done, monkeypatch
 ):
     """The media go after an update; two workers have read the rest of its epoch by then."""
     settings, media = config.merge({"workers": workers}), folder / "media"
@@ -94,30 +98,30 @@ def test_media_that_vanish_stop_the_run_with_nothing_lost(
     with monkeypatch.context() as patch:
         at_step(patch, number, vanish)
         with pytest.raises(MediaError) as error:
-            cma.train(make_model(dropout=0.2), load(folder, "train"), settings)
+            cma.train(make_model(dropout=0.2), train_set, settings)
     said = str(error.value)
     assert f"{media}/{split}0" in said and "no such file" in said and "Traceback" not in said
     assert said.endswith("once it can be read, the same call goes on where the run stopped")
     for path in folder.glob(f"{split}*"):
         path.rename(media / path.name)
-    goes_on(folder, settings, make_model, unbroken, capsys, done)
+    goes_on(done)
 
 
 @pytest.mark.parametrize("number, error", SIGNALS)
 def test_a_signal_ends_a_run_after_a_whole_step(
-    folder, config, make_model, unbroken, number, error, monkeypatch, capsys
+    train_set, config, make_model, goes_on, number, error, monkeypatch, capsys
 ):
     before = signal.getsignal(number)
     with monkeypatch.context() as patch:
         at_step(patch, 4, lambda: os.kill(os.getpid(), number))
         with pytest.raises(error) as raised:
-            cma.train(make_model(dropout=0.2), load(folder, "train"), config)
+            cma.train(make_model(dropout=0.2), train_set, config)
     assert signal.getsignal(number) == before
     assert error is KeyboardInterrupt or raised.value.code == 143
     said = capsys.readouterr().out
     assert f"{number.name}: stopping after this step" in said
     assert "r: stopped, a checkpoint is written; the same call goes on from this step" in said
-    goes_on(folder, config, make_model, unbroken, capsys, "1 and 1 steps")
+    goes_on("1 and 1 steps")
 
 
 def test_a_worker_that_gets_the_signal_too_says_nothing(capfd):
@@ -138,9 +142,7 @@ def test_the_command_ends_as_a_shell_expects_after_ctrl_c(monkeypatch, capsys):
 
 
 @longer
-def test_a_second_signal_ends_the_run_at_once(
-    folder, config, make_model, unbroken, monkeypatch, capsys
-):
+def test_a_second_signal_ends_the_run_at_once(train_set, config, make_model, goes_on, monkeypatch):
     def twice() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
@@ -151,16 +153,16 @@ def test_a_second_signal_ends_the_run_at_once(
         with pytest.raises(
             KeyboardInterrupt, match="at once; the run goes on from its last checkpoint"
         ):
-            cma.train(make_model(dropout=0.2), load(folder, "train"), config)
+            cma.train(make_model(dropout=0.2), train_set, config)
     # from the start: there was no checkpoint
-    goes_on(folder, config, make_model, unbroken, capsys, "")
+    goes_on("")
 
 
-def test_a_run_in_another_thread_trains_without_signals(folder, config, make_model):
+def test_a_run_in_another_thread_trains_without_signals(train_set, config, make_model):
     records = []
 
     def run() -> None:
-        records.append(cma.train(make_model(), load(folder, "train"), config.merge({"epochs": 1})))
+        records.append(cma.train(make_model(), train_set, config.merge({"epochs": 1})))
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -185,13 +187,13 @@ def no_room(size: int):
 
 @pytest.mark.parametrize("done", [pytest.param(0, marks=longer), 5])
 def test_a_full_disk_is_one_line_and_the_checkpoint_before_stays(
-    folder, config, make_model, unbroken, done, monkeypatch, capsys
+    train_set, config, make_model, goes_on, done, monkeypatch
 ):
     with monkeypatch.context() as patch, no_room(1000) as fill:
         patch.setattr(loop, "CHECKPOINT_SECONDS", 0)
         at_step(patch, done, fill) if done else fill()
         with pytest.raises(OSError) as error:
-            cma.train(make_model(dropout=0.2), load(folder, "train"), config)
+            cma.train(make_model(dropout=0.2), train_set, config)
     said, where = str(error.value), config.runs_dir / "r"
     assert os.strerror(errno.EFBIG) in said and "\n" not in said
     if done:
@@ -200,11 +202,11 @@ def test_a_full_disk_is_one_line_and_the_checkpoint_before_stays(
         assert not [name for name in files_of(where) if name.endswith(".tmp")]
     else:
         assert said.startswith(f"{where}: cannot be written to") and files_of(where) == set()
-    goes_on(folder, config, make_model, unbroken, capsys, "1 and 1 steps" if done else "")
+    goes_on("1 and 1 steps" if done else "")
 
 
-def test_a_checkpoint_that_does_not_fit_names_itself(folder, config, make_model):
-    record = cma.train(make_model(), load(folder, "train"), config.merge({"epochs": 1}))
+def test_a_checkpoint_that_does_not_fit_names_itself(train_set, config, make_model):
+    record = cma.train(make_model(), train_set, config.merge({"epochs": 1}))
     whole = (record.folder / "checkpoint.pt").read_bytes()
     with no_room(5000) as fill, pytest.raises(OSError, match=r"File too large: .*r/checkpoint\.pt"):
         fill()
@@ -214,11 +216,11 @@ def test_a_checkpoint_that_does_not_fit_names_itself(folder, config, make_model)
 
 @longer
 def test_an_extra_that_is_missing_is_one_line_from_a_worker_too(
-    folder, config, make_model, monkeypatch
+    train_set, config, make_model, monkeypatch
 ):
     missing = ImportError(
         "av, decord: not installed; run `pip install 'cross-modal-adapter[video]'`"
     )
     monkeypatch.setattr("cma.training.reading.read_media", Mock(side_effect=missing))
     with pytest.raises(ImportError, match="^av, decord: not installed; run `pip install [^ ]*`$"):
-        cma.train(make_model(), load(folder, "train"), config.merge({"workers": 1}))
+        cma.train(make_model(), train_set, config.merge({"workers": 1}))

@@ -123,15 +123,6 @@ def test_bf16_is_near_float32_and_returns_float32(model, dataset):
     assert 0 < (exact.text - rough.text).abs().max() < 0.1 * exact.text.abs().max()
 
 
-def test_cut_captions_are_counted(model, dataset):
-    long = dataclasses.replace(dataset.items[0], captions=("a cat and a dog and " * 10, "a cat"))
-    with pytest.warns(UserWarning, match="cut"):
-        found = evaluate(
-            model, dataclasses.replace(dataset, items=(long, *dataset.items[1:])), CONFIG, samples=0
-        )
-    assert found["cut_captions"] == 1
-
-
 def test_chance_and_a_ceiling_that_reads_case_and_blanks_as_the_tokenizer_does(dataset):
     assert chance_recall(dataset) == pytest.approx(10)
     assert chance_recall(dataset, 20) == 100

@@ -29,10 +29,10 @@ from tests.toy_data import write_images
 from tests.training.conftest import at_step, equal, same_run, weights
 
 
-def test_a_run_learns_and_leaves_its_record(folder, whole_config, make_model, capsys):
+def test_a_run_learns_and_leaves_its_record(train_set, whole_config, make_model, capsys):
     config, model = whole_config, make_model()
     frozen = {key: value.clone() for key, value in model.clip.state_dict().items()}
-    record = cma.train(model, load(folder, "train"), config)
+    record = cma.train(model, train_set, config)
     assert record.history[-1]["loss"] < record.history[0]["loss"]
     assert all(torch.equal(value, frozen[key]) for key, value in model.clip.state_dict().items())
     assert record.folder == config.runs_dir / "r"
@@ -69,7 +69,7 @@ def test_a_run_learns_and_leaves_its_record(folder, whole_config, make_model, ca
 
 
 def test_the_same_seed_gives_the_same_run_and_another_does_not(
-    folder, config, make_model, monkeypatch
+    train_set, config, make_model, monkeypatch
 ):
     runs = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
@@ -79,7 +79,7 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(
         settings = config.merge({"name": name, "seed": seed, "epochs": 1})
         with monkeypatch.context() as patch:  # as on a machine with GPUs that others use
             patch.setattr(torch.cuda, "manual_seed_all", lambda _: pytest.fail("all are seeded"))
-            cma.train(model, load(folder, "train"), settings)
+            cma.train(model, train_set, settings)
         assert torch.equal(torch.get_rng_state(), before)
         runs.append(weights(model))
     assert equal(runs[0], runs[1])
@@ -137,29 +137,27 @@ def test_what_the_end_needs_is_looked_for_before_the_first_step(
         cma.train(make_model(), load(folder, "train"), config.merge(settings))
 
 
-def test_a_choice_on_test_is_labelled_everywhere(folder, config, make_model, capsys):
+def test_a_choice_on_test_is_labelled_everywhere(train_set, config, make_model, capsys):
     config = config.merge({"epochs": 1, "select_on": "test"})
-    record = cma.train(make_model(), load(folder, "train"), config)
+    record = cma.train(make_model(), train_set, config)
     label = "(chosen on test, the authors' habit)"
     assert f"test {label} R@1" in capsys.readouterr().out
     assert json.loads((record.folder / "run.json").read_text())["label"] == label
 
 
-def test_captions_that_are_cut_are_counted(folder, config, make_model, capsys):
+def test_captions_that_are_cut_are_counted(train_set, config, make_model, capsys):
     model = make_model()
     with pytest.warns(UserWarning, match="cut"):
-        record = cma.train(
-            model, load(folder, "train"), config.merge({"epochs": 1, "max_words": 5})
-        )
-    rows = model.processor.tokenizer(load(folder, "train").captions)["input_ids"]
+        record = cma.train(model, train_set, config.merge({"epochs": 1, "max_words": 5}))
+    rows = model.processor.tokenizer(train_set.captions)["input_ids"]
     long = sum(len(row) > 5 for row in rows)
     assert 0 < long < 48
     assert f"{long} of 48 captions were cut to 5 tokens" in capsys.readouterr().out
     assert record.metrics["cut_captions"] > 0
 
 
-def test_bad_starts_are_refused(folder, config, make_model):
-    model, train_set = make_model(), load(folder, "train")
+def test_bad_starts_are_refused(folder, train_set, config, make_model):
+    model = make_model()
     model.set_adapter(None)
     one_item = config.merge({"epoch_unit": "items"})
     for start in (cma.train, plan):
@@ -186,25 +184,25 @@ def test_bad_starts_are_refused(folder, config, make_model):
     ],
 )
 def test_a_run_that_cannot_start_replaces_nothing(
-    folder, config, make_model, method, changes, said
+    train_set, config, make_model, method, changes, said
 ):
     model = make_model()
     attach(model, method, "m")
     first = config.merge({"epochs": 1, "select_on": "last", "eval_items": 2})
-    kept = cma.train(model, load(folder, "train").subset(8), first).folder
+    kept = cma.train(model, train_set.subset(8), first).folder
     there = {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()}
     if changes is None:
         model.processor = None
     config = first.merge({"if_exists": "replace"} | (changes or {}))
     with pytest.raises(ValueError, match=said):
-        cma.train(model, load(folder, "train").subset(8), config)
+        cma.train(model, train_set.subset(8), config)
     assert there == {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("captions, items", [(("A cat", "a  cat"), 24), (None, 1)])
-def test_training_on_nothing_is_refused(folder, config, make_model, captions, items):
+def test_training_on_nothing_is_refused(train_set, config, make_model, captions, items):
     """Without negatives the loss is 0 from the first step on."""
-    dataset = load(folder, "train").subset(items)
+    dataset = train_set.subset(items)
     alike = [dataclasses.replace(i, captions=captions or i.captions) for i in dataset.items]
     dataset = dataclasses.replace(dataset, items=tuple(alike))
     for start in (cma.train, plan):
@@ -214,9 +212,9 @@ def test_training_on_nothing_is_refused(folder, config, make_model, captions, it
 
 
 def test_the_folder_is_read_once_and_each_caption_tokenised_once(
-    folder, config, make_model, monkeypatch, capsys
+    train_set, config, make_model, monkeypatch, capsys
 ):
-    dataset, read, tokenised = load(folder, "train"), [], []
+    read, tokenised = [], []
     parse, tokenize = files._text, RetrievalModel.tokenize
     monkeypatch.setattr(files, "_text", lambda path, hint: read.append(path) or parse(path, hint))
     monkeypatch.setattr(
@@ -224,7 +222,7 @@ def test_the_folder_is_read_once_and_each_caption_tokenised_once(
         "tokenize",
         lambda model, texts, most: tokenised.extend(texts) or tokenize(model, texts, most),
     )
-    record = cma.train(make_model(), dataset, config.merge({"micro_batch": "auto"}))
+    record = cma.train(make_model(), train_set, config.merge({"micro_batch": "auto"}))
     assert record.config["micro_batch"] == "auto" and not (record.folder / "curve.png").exists()
     said = capsys.readouterr().out
     assert "plan on cpu: 18 steps of 8 pairs" in said
@@ -233,9 +231,9 @@ def test_the_folder_is_read_once_and_each_caption_tokenised_once(
     assert len(tokenised) == 48 + 16 + 20  # train, val and test, though val is asked three times
 
 
-def test_queries_in_another_thread_change_nothing(folder, config, make_model, monkeypatch):
+def test_queries_in_another_thread_change_nothing(train_set, config, make_model, monkeypatch):
     alone, model = make_model(dropout=0.2), make_model(dropout=0.2)
-    expected = cma.train(alone, load(folder, "train"), config.merge({"name": "alone"}))
+    expected = cma.train(alone, train_set, config.merge({"name": "alone"}))
     ended = threading.Event()
 
     def queries() -> None:
@@ -248,7 +246,7 @@ def test_queries_in_another_thread_change_nothing(folder, config, make_model, mo
     thread = threading.Thread(target=queries)
     at_step(monkeypatch, 1, thread.start)
     try:
-        record = cma.train(model, load(folder, "train"), config)
+        record = cma.train(model, train_set, config)
     finally:
         ended.set()
         thread.join()
@@ -257,8 +255,8 @@ def test_queries_in_another_thread_change_nothing(folder, config, make_model, mo
     same_run(record, model, (expected, weights(alone)))
 
 
-def test_a_folder_is_no_split_and_a_dict_no_config(folder, config, make_model):
-    model, train_set = make_model(), load(folder, "train")
+def test_a_folder_is_no_split_and_a_dict_no_config(folder, train_set, config, make_model):
+    model = make_model()
     for wrong in (str(folder), folder):
         with pytest.raises(ValueError, match=r'cma.load_dataset\(folder, "train"\), not .{9,40}$'):
             cma.train(model, wrong, config)
@@ -273,23 +271,14 @@ def test_a_folder_is_no_split_and_a_dict_no_config(folder, config, make_model):
         cma.train(model.clip, train_set, config)
 
 
-def test_an_adapter_that_diverges_in_the_last_step_says_so(folder, config, make_model):
+def test_an_adapter_that_diverges_in_the_last_step_says_so(train_set, config, make_model):
     config = config.merge(
         {"epochs": 1, "batch_size": 48, "lr": 1e20, "warmup": 0.0, "max_grad_norm": 1e9}
     )
     with pytest.raises(
         NotFinite, match="val: an embedding is infinite or NaN; train with a lower lr"
     ):
-        cma.train(make_model(), load(folder, "train"), config)
-
-
-def test_a_set_smaller_than_a_batch_and_an_uneven_micro_batch_train(
-    folder, config, make_model, capsys
-):
-    """Six captions in batches of 128, five at once: one step an epoch."""
-    config = config.merge({"batch_size": 128, "micro_batch": 5, "select_on": "last"})
-    cma.train(make_model(), load(folder, "train").subset(3), config)
-    assert "1 steps of 6 (0 left over)" in capsys.readouterr().out
+        cma.train(make_model(), train_set, config)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,11 @@
 """A plan measures two small steps and leaves everything as it was; "auto" takes what fits."""
 
+import math
+
 import pytest
 import torch
 
 import cma
-from cma.data import load
 from cma.methods import attach
 from cma.training import planning
 from cma.training.planning import GIB, plan
@@ -17,11 +18,11 @@ def free(monkeypatch):
     return lambda size: monkeypatch.setattr(planning, "free_memory", lambda *_: size)
 
 
-def test_a_plan_changes_nothing(folder, config, make_model):
-    model, dataset = make_model(dropout=0.2), load(folder, "train")
+def test_a_plan_changes_nothing(train_set, config, make_model):
+    model = make_model(dropout=0.2)
     before, state = weights(model), torch.get_rng_state()
     for settings in ({}, {"precision": "fp16"}, {"checkpoint_activations": True}):
-        planned = plan(model, dataset, config.merge(settings))
+        planned = plan(model, train_set, config.merge(settings))
         assert planned.steps == 3 * (48 // 8) and planned.batch == planned.pairs == 8
         assert planned.step_seconds > 0
     assert equal(weights(model), before) and torch.equal(torch.get_rng_state(), state)
@@ -31,7 +32,7 @@ def test_a_plan_changes_nothing(folder, config, make_model):
 
 @pytest.mark.parametrize("even", [("cpu",), ()])
 def test_a_cpu_times_two_pairs_and_a_gpu_as_many_as_will_be_in_memory(
-    folder, config, make_model, free, monkeypatch, even
+    train_set, config, make_model, free, monkeypatch, even
 ):
     timed = []
 
@@ -44,25 +45,25 @@ def test_a_cpu_times_two_pairs_and_a_gpu_as_many_as_will_be_in_memory(
     monkeypatch.setattr(planning, "measure", measure)
     monkeypatch.setattr(planning, "EVEN", even)
     free(GIB)
-    model, dataset, limit = make_model(), load(folder, "train"), None
-    assert plan(model, dataset, config).step_seconds == 2.0 * (8 / 2 if even else 1)
+    model, limit = make_model(), None
+    assert plan(model, train_set, config).step_seconds == 2.0 * (8 / 2 if even else 1)
     assert timed == [1, 2, 2 if even else 8]
     # two of four, each pair twice
-    found = plan(model, dataset, config.merge({"micro_batch": 4})).step_seconds
+    found = plan(model, train_set, config.merge({"micro_batch": 4})).step_seconds
     assert found == pytest.approx(4 / 3 * 2.0 * (8 / 2 if even else 2))
     limit = 2  # halved as in a run: eight, four, two
-    found = plan(model, dataset, config)
+    found = plan(model, train_set, config)
     assert (found.fitting, timed[-1]) == (8 if even else 2, 2)
 
 
-def test_memory_grows_with_the_pairs_as_planned(folder, config, make_model):
-    model, dataset = make_model(), load(folder, "train")
+def test_memory_grows_with_the_pairs_as_planned(train_set, config, make_model):
+    model = make_model()
     peaks = {
-        size: plan(model, dataset, config.merge({"batch_size": size})).peak for size in (2, 8, 16)
+        size: plan(model, train_set, config.merge({"batch_size": size})).peak for size in (2, 8, 16)
     }
     (batch,) = cma.training.read_batches(
-        dataset,
-        model.tokenize(dataset.captions)[0],
+        train_set,
+        model.tokenize(train_set.captions)[0],
         cma.training.Pixels(model.processor, config),
         [torch.arange(16)],
         workers=0,
@@ -70,27 +71,27 @@ def test_memory_grows_with_the_pairs_as_planned(folder, config, make_model):
     measured = planning.measure(model, batch, config)[0] / GIB
     assert peaks[16] == pytest.approx(measured, rel=0.2)
     assert peaks[2] < peaks[8] < peaks[16]
-    less = plan(model, dataset, config.merge({"batch_size": 16, "checkpoint_activations": True}))
+    less = plan(model, train_set, config.merge({"batch_size": 16, "checkpoint_activations": True}))
     assert less.peak < peaks[16] / 2
     attach(model, "full fine-tuning", "full")
     trained = sum(parameter.numel() for parameter in model.trainable_parameters())
     # gradient and both means of AdamW
-    assert plan(model, dataset, config).peak > 12 * trained / GIB
+    assert plan(model, train_set, config).peak > 12 * trained / GIB
 
 
-def test_it_says_what_to_set_where_the_batch_does_not_fit(folder, config, make_model, free):
-    model, dataset = make_model(), load(folder, "train")
-    whole = plan(model, dataset, config)
+def test_it_says_what_to_set_where_the_batch_does_not_fit(train_set, config, make_model, free):
+    model = make_model()
+    whole = plan(model, train_set, config)
     assert "it will not fit" not in str(whole)
     free(whole.peak * GIB / 2)
-    half = plan(model, dataset, config)
+    half = plan(model, train_set, config)
     assert 1 <= half.fitting < 8 and f"it will not fit: set micro_batch={half.fitting}" in str(half)
-    chosen = plan(model, dataset, config.merge({"micro_batch": "auto"}))
+    chosen = plan(model, train_set, config.merge({"micro_batch": "auto"}))
     assert chosen.pairs == chosen.fitting and "it will not fit" not in str(chosen)
     free(1000)
-    nothing = plan(model, dataset, config.merge({"micro_batch": "auto"}))
+    nothing = plan(model, train_set, config.merge({"micro_batch": "auto"}))
     assert (nothing.pairs, nothing.fitting) == (1, 0)
     assert "micro_batch=1 and checkpoint_activations=True" in str(nothing)
-    free(None)
-    unknown = plan(model, dataset, config)
+    free(math.inf)
+    unknown = plan(model, train_set, config)
     assert unknown.fitting == 8 and str(unknown).endswith("unknown")

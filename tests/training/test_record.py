@@ -8,7 +8,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from cma import TrainConfig
-from cma.data import load
 from cma.training import RunRecord
 from cma.training.record import commit
 from tests import ROOT
@@ -30,9 +29,9 @@ def test_a_record_is_the_same_text_after_reading(path, tmp_path):
     assert again == record and again.folder == tmp_path / "run"
 
 
-def test_a_record_says_what_was_trained(make_model, folder):
-    model, dataset = make_model(), load(folder, "train")
-    found = RunRecord.describe(model, dataset, TrainConfig(name="x"), dataset.subset(20))
+def test_a_record_says_what_was_trained(make_model, train_set):
+    model = make_model()
+    found = RunRecord.describe(model, train_set, TrainConfig(name="x"), train_set.subset(20))
     assert (found.method, found.train_items, found.held_out_items) == ("cross-modal adapter", 20, 4)
     assert (found.select_on, found.label) == ("val", "chosen on validation")
     assert found.trained_percent == pytest.approx(
@@ -41,7 +40,7 @@ def test_a_record_says_what_was_trained(make_model, folder):
     model.add_adapter("b", dataclasses.replace(model.get_adapter("a").config, shared_dim=0))
     for name, method in (("b", "adapter without sharing"), (None, "zero-shot")):
         model.set_adapter(name)
-        found = RunRecord.describe(model, dataset, TrainConfig())
+        found = RunRecord.describe(model, train_set, TrainConfig())
         assert (found.method, found.label) == (method, "")
 
 

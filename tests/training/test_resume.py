@@ -16,7 +16,7 @@ from tests.toy_data import write_images
 from tests.training.conftest import at_step, equal, interrupt, same_run, stop_after, weights
 
 
-def test_the_best_epoch_survives_a_break(folder, config, make_model, monkeypatch):
+def test_the_best_epoch_survives_a_break(train_set, config, make_model, monkeypatch):
     """Recall falls after the first epoch: its adapter is the one kept, though the run stops in
     between.
     """
@@ -31,9 +31,9 @@ def test_the_best_epoch_survives_a_break(folder, config, make_model, monkeypatch
 
     monkeypatch.setattr(loop, "evaluate", evaluate)
     with pytest.raises(KeyboardInterrupt):
-        cma.train(make_model(), load(folder, "train"), config, on_epoch=stop_after(2))
+        cma.train(make_model(), train_set, config, on_epoch=stop_after(2))
     model = make_model()
-    record = cma.train(model, load(folder, "train"), config)
+    record = cma.train(model, train_set, config)
     assert record.selected_epoch == 1
     assert equal(weights(model), seen[0])
     assert not equal(weights(model), seen[2])
@@ -43,8 +43,8 @@ def test_the_best_epoch_survives_a_break(folder, config, make_model, monkeypatch
         assert equal(weights(model), expected)
 
 
-def test_a_finished_run_is_returned_and_another_is_refused(folder, config, make_model, capsys):
-    config, train_set, model = config.merge({"epochs": 1}), load(folder, "train"), make_model()
+def test_a_finished_run_is_returned_and_another_is_refused(train_set, config, make_model, capsys):
+    config, model = config.merge({"epochs": 1}), make_model()
     record = cma.train(model, train_set, config)
     again = make_model()
     capsys.readouterr()
@@ -63,8 +63,8 @@ def test_a_finished_run_is_returned_and_another_is_refused(folder, config, make_
         cma.train(model, train_set, config)
 
 
-def test_other_initial_weights_are_another_run(folder, config, make_model, capsys):
-    config, train_set = config.merge({"epochs": 1}), load(folder, "train")
+def test_other_initial_weights_are_another_run(train_set, config, make_model, capsys):
+    config = config.merge({"epochs": 1})
     record = cma.train(make_model(), train_set, config)
     other = make_model(seed=4)
     before = weights(other)
@@ -107,9 +107,9 @@ def test_replacing_deletes_nothing_of_anothers_and_nothing_before_all_is_found(
     assert sorted(path.parent.name for path in record.folder.rglob("mine.txt")) == ["best", "r"]
 
 
-def test_a_broken_checkpoint_is_named(folder, config, make_model):
+def test_a_broken_checkpoint_is_named(train_set, config, make_model):
     config = config.merge({"epochs": 1})
-    record = cma.train(make_model(), load(folder, "train"), config)
+    record = cma.train(make_model(), train_set, config)
     checkpoint = record.folder / "checkpoint.pt"
     whole = checkpoint.read_bytes()
     other = whole.replace(b'"train_items": 24', b'"train_items": ""')
@@ -127,11 +127,11 @@ def test_a_broken_checkpoint_is_named(folder, config, make_model):
     for content in contents:
         checkpoint.write_bytes(content)
         with pytest.raises(ValueError, match=r"checkpoint\.pt: no checkpoint.*delete"):
-            cma.train(make_model(), load(folder, "train"), config)
+            cma.train(make_model(), train_set, config)
         assert checkpoint.read_bytes() == content
     checkpoint.unlink()
     with pytest.raises(ValueError, match=r"run\.json without checkpoint\.pt"):
-        cma.train(make_model(), load(folder, "train"), config)
+        cma.train(make_model(), train_set, config)
 
 
 @pytest.fixture
@@ -142,24 +142,18 @@ def dropping(config, monkeypatch):
 
 
 @pytest.fixture
-def unbroken(folder, dropping, make_model):
+def unbroken(train_set, dropping, make_model):
     model = make_model(dropout=0.2)
-    return cma.train(model, load(folder, "train"), dropping.merge({"name": "whole"})), weights(
-        model
-    )
+    return cma.train(model, train_set, dropping.merge({"name": "whole"})), weights(model)
 
 
 @pytest.mark.parametrize(
     "first, optimizer", [(2, "adamw"), (3, "bert_adam"), (5, "bert_adam"), (9, "adamw")]
 )
 def test_a_run_goes_on_bitwise_from_any_step(
-    folder, dropping, make_model, first, optimizer, capsys, monkeypatch
+    train_set, dropping, make_model, first, optimizer, capsys, monkeypatch
 ):
-    config, train_set, whole = (
-        dropping.merge({"optimizer": optimizer}),
-        load(folder, "train"),
-        make_model(0.2),
-    )
+    config, whole = dropping.merge({"optimizer": optimizer}), make_model(0.2)
     unbroken = cma.train(whole, train_set, config.merge({"name": "whole"})), weights(whole)
     # again, one step later, or not at all after the last ones
     held, save = [], resume.RunState.save
@@ -180,7 +174,7 @@ def test_a_run_goes_on_bitwise_from_any_step(
 
 
 def test_without_memory_the_micro_batch_is_halved_and_the_step_tried_again(
-    folder, dropping, make_model, monkeypatch, capsys
+    train_set, dropping, make_model, monkeypatch, capsys
 ):
     really, sizes = step._embed, []
 
@@ -192,9 +186,9 @@ def test_without_memory_the_micro_batch_is_halved_and_the_step_tried_again(
         return really(model, batch, config)
 
     model, plain = make_model(), make_model()
-    cma.train(plain, load(folder, "train"), dropping.merge({"name": "plain"}))
+    cma.train(plain, train_set, dropping.merge({"name": "plain"}))
     monkeypatch.setattr(step, "_embed", crowded)
-    record = cma.train(model, load(folder, "train"), dropping)
+    record = cma.train(model, train_set, dropping)
     assert sizes[:3] == [8, 4, 2] and set(sizes[2:]) == {2}
     printed = capsys.readouterr().out
     assert (
@@ -206,20 +200,20 @@ def test_without_memory_the_micro_batch_is_halved_and_the_step_tried_again(
 
 
 def test_another_error_or_one_pair_without_memory_ends_the_run(
-    folder, dropping, make_model, monkeypatch
+    train_set, dropping, make_model, monkeypatch
 ):
     monkeypatch.setattr(
         loop, "train_step", Mock(side_effect=RuntimeError("shapes cannot be multiplied"))
     )
     with pytest.raises(RuntimeError, match="shapes cannot"):
-        cma.train(make_model(), load(folder, "train"), dropping)
+        cma.train(make_model(), train_set, dropping)
     steps = [(2.0, 1.0)] * 4 + [MemoryError("full")]
     monkeypatch.setattr(loop, "train_step", Mock(side_effect=steps))
     one = dropping.merge({"micro_batch": 1, "name": "one"})
     with pytest.raises(
         MemoryError, match="one pair at once does not fit .full.; set checkpoint_act"
     ):
-        cma.train(make_model(), load(folder, "train"), one)
+        cma.train(make_model(), train_set, one)
     saved = torch.load(one.runs_dir / "one" / "checkpoint.pt", weights_only=True)
     assert len(saved["epoch"]["losses"]) == 1  # of the second epoch
 
@@ -235,7 +229,7 @@ def diverged(loss: torch.Tensor, model) -> torch.Tensor:
 
 @pytest.mark.parametrize("spoil", [not_finite, diverged])
 def test_a_loss_that_is_not_finite_ends_the_run_before_its_step(
-    folder, dropping, make_model, unbroken, monkeypatch, spoil
+    train_set, dropping, make_model, unbroken, monkeypatch, spoil
 ):
     really, count = step.batch_gradient, iter(range(100))
 
@@ -249,16 +243,16 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_its_step(
             ValueError,
             match=r"^step 5: loss nan.*, is in .*last; the batch begins with: (train\d+, ){7}",
         ):
-            cma.train(make_model(dropout=0.2), load(folder, "train"), dropping)
+            cma.train(make_model(dropout=0.2), train_set, dropping)
     saved = make_model(seed=3)
     saved.load_adapter(dropping.runs_dir / "r" / "last", "last")
     assert all(p.isfinite().all() for p in saved.adapters["last"].parameters())
     model = make_model(dropout=0.2)
-    same_run(cma.train(model, load(folder, "train"), dropping), model, unbroken)
+    same_run(cma.train(model, train_set, dropping), model, unbroken)
 
 
 def test_an_update_that_was_broken_off_is_not_tried_again(
-    folder, dropping, make_model, unbroken, monkeypatch
+    train_set, dropping, make_model, unbroken, monkeypatch
 ):
     really, count = torch.optim.AdamW.step, iter(range(100))
 
@@ -273,15 +267,15 @@ def test_an_update_that_was_broken_off_is_not_tried_again(
         with pytest.raises(
             ValueError, match="in the optimiser's update, so the run ends: CUDA out of"
         ):
-            cma.train(make_model(dropout=0.2), load(folder, "train"), dropping)
+            cma.train(make_model(dropout=0.2), train_set, dropping)
     model = make_model(dropout=0.2)
-    same_run(cma.train(model, load(folder, "train"), dropping), model, unbroken)
+    same_run(cma.train(model, train_set, dropping), model, unbroken)
 
 
-def test_a_second_run_in_one_folder_is_refused(folder, config, make_model):
+def test_a_second_run_in_one_folder_is_refused(train_set, config, make_model):
     with (
         resume.writing(config.runs_dir / "r"),
         pytest.raises(ValueError, match="another run is being"),
     ):
-        cma.train(make_model(), load(folder, "train"), config)
-    assert cma.train(make_model(), load(folder, "train"), config.merge({"epochs": 1})).finished
+        cma.train(make_model(), train_set, config)
+    assert cma.train(make_model(), train_set, config.merge({"epochs": 1})).finished

@@ -13,15 +13,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from cma import RetrievalModel, data, load_backbone, methods
+from cma import RetrievalModel, data, methods
 from cma.training import epoch_size
 
 from .options import LONG
 from .published import FULL
 from .published import PAPER as OURS
 from .rows import Budget, neighbours, rates_of
-from .study import ZERO_SHOT, Study, no_rate, study_of
-from .world import PROTOCOL, WEIGHTS, digest_of, kept_in, state_of
+from .study import ZERO_SHOT, Study, backbone_of, no_rate, study_of
+from .world import WEIGHTS, digest_of, kept_in, protocol_of, state_of
 
 LORA = "LoRA"
 METHODS = (ZERO_SHOT, OURS, LORA, FULL)
@@ -78,9 +78,8 @@ def points(usual: Study, states: list[Path], rates: dict[str, float]) -> Iterato
         return PointStudy(**made | {"given": rates} | changes)
 
     for folder in states:
-        check_state(folder, usual.results.parent)
-        clip, processor = load_backbone(folder, device=usual.clip.device)
-        clip.config.name_or_path = str(folder)  # as typed: records name no place on this machine
+        check_state(folder, protocol_of(usual.results))
+        clip, processor = backbone_of(folder)
         yield point(f"state-{state_of(folder)}", clip=clip, processor=processor)
     trained = METHODS[1:]
     for parts in (16, 4) if training.kind == "image" else (4,):
@@ -111,13 +110,13 @@ def sizes(usual: Study, r: int) -> dict[str, dict]:
     return {OURS: {"bottleneck_dim": r}, LORA: {"rank": rank, "alpha": 2.0 * rank}}
 
 
-def check_state(folder: Path, results: Path) -> None:
+def check_state(folder: Path, protocol: Path) -> None:
     """Raise ValueError unless a state's weights are those that protocol.json names."""
     name, weights = state_of(folder), folder / WEIGHTS
     found = digest_of(weights)
-    expected = kept_in(results).get("frozen", {}).get("states", {}).get(name, "none")
+    expected = kept_in(protocol.parent).get("frozen", {}).get("states", {}).get(name, "none")
     if found != expected:
-        there = f"its digest is {found[:12]}, {results / PROTOCOL} has {expected[:12]}"
+        there = f"its digest is {found[:12]}, {protocol} has {expected[:12]}"
         raise ValueError(f"{weights}: not the state {name!r} that was frozen: {there}")
 
 

@@ -33,17 +33,19 @@ from cma.training import (
     NotFinite,
     RunRecord,
     encode,
+    evaluate,
     evaluate_and_record,
     query_ranks,
     train,
 )
 from data_prep.mini.build import ORIGIN
 
+from .kept import load_half, save_half
 from .options import LONG
 from .probes import twin_hits
 from .published import PAPER
 from .rows import Budget, MethodRow, neighbours, rates_of
-from .world import PROTOCOL, kept_in
+from .world import kept_in, protocol_of
 
 ZERO_SHOT = methods.NAMES[0]
 EXTENSIONS = 2  # the most rates that are added beside the best one and its neighbours
@@ -63,7 +65,8 @@ class Study:
     No run starts after `until` (as in `time.time()`); a run that has started is finished. `choice`:
     the settings that choose a run's epoch. `options`: those of a method that differ from its
     table's. `given`: rates that are not chosen, by method. `keep`: the method whose first reported
-    seed is saved beside its row, as any adapter. `commits`: whether git commits each record.
+    seed is saved beside its row in half precision, and tested from there. `commits`: whether git
+    commits each record.
     """
 
     clip: CLIPModel
@@ -132,8 +135,9 @@ class Study:
     def save(self, row: MethodRow) -> None:
         """Save a row, and commit the folder of results if that is wanted."""
         row.save(self.results)
-        for words in (["add"], ["commit", "-qm", f"results: {row.name}"]) if self.commits else ():
-            subprocess.run(["git", *words, "."], check=True, cwd=self.results)
+        if self.commits:
+            for words in (["add"], ["commit", "-qm", f"results: {row.name}"]):
+                subprocess.run(["git", *words, "."], check=True, cwd=self.results)
 
     def run_all(self, names: Sequence[str]) -> None:
         """Continue each method and print a line about it, also if it cannot be used on such a
@@ -222,12 +226,21 @@ class Study:
         try:
             record = train(model, self.items(seed), config)
             if split == "test":
-                self.enter(row, model, seed, record)
                 if row.method == self.keep and seed == self.budget_of(row.method).seeds[0]:
-                    model.save_adapter(self.results / row.name, "method", record)
+                    self._keep(row, model, record)
+                self.enter(row, model, seed, record)
         finally:
             model.set_adapter(None)
         return record
+
+    def _keep(self, row: MethodRow, model: RetrievalModel, record: RunRecord) -> None:
+        """Save the adapter beside its row; the record's numbers become those of the saved file."""
+        place = self.results / row.name
+        save_half(model, "method", place)
+        load_half(model, place, "kept")  # it acts
+        test = data.load(self.folder, "test")
+        record.encoded = encode(model, test, self.config)
+        record.metrics = evaluate(model, test, self.config, encoded=record.encoded)
 
     def _zero_shot(self, row: MethodRow) -> None:
         model = RetrievalModel(self.clip, self.processor)
@@ -285,16 +298,25 @@ def no_rate(study: Study, method: str) -> ValueError:
     return ValueError(f"{study.training.name}, {method}: its row has no rate yet; {hint}")
 
 
+def backbone_of(name: str | Path) -> tuple[CLIPModel, CLIPProcessor]:
+    """Load a backbone, on the GPU if there is one. Records know that of a folder by the digest of
+    its weights, wherever the folder is.
+    """
+    clip, processor = load_backbone(name, device="cuda" if torch.cuda.is_available() else "cpu")
+    if Path(clip.config.name_or_path).is_absolute():
+        clip.config.name_or_path = ""
+    return clip, processor
+
+
 def study_of(options: argparse.Namespace, kind: type[Study] = Study) -> Study:
     """Return the study for the options of `LONG`, with recipe and budget."""
     dataset = data.load(options.folder, "train")
     own = {"runs_dir": options.runs, "precision": options.precision}
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     return kind(
-        *load_backbone(options.backbone, device=device),
+        *backbone_of(options.backbone),
         options.folder,
         recipe(dataset.recipe).train_config().merge(own),
-        budget_of(dataset.name, options.results.parent / PROTOCOL),
+        budget_of(dataset.name, protocol_of(options.results)),
         options.results,
         time.time() + 3600 * options.hours,
         commits=options.commit,
@@ -318,4 +340,5 @@ def run(options: argparse.Namespace) -> None:
     study.keep = PAPER
     if options.rates_of:
         study.given = rates_of(options.rates_of, study.training.name)
+        study.budget = replace(study.budget, seeds_of={})  # another world has three seeds for all
     study.run_all(options.methods or methods.NAMES)

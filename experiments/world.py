@@ -50,6 +50,12 @@ def kept_in(results: Path, name: str = PROTOCOL) -> dict:
     return read_json(file, dict) if file.exists() else {}
 
 
+def protocol_of(folder: Path) -> Path:
+    """Return the protocol.json of a folder, or of the nearest folder above it that has one."""
+    places = [place / PROTOCOL for place in (folder, *folder.absolute().parents)]
+    return next(filter(Path.exists, places), places[0])
+
+
 def single_records(folder: Path) -> list[Path]:
     """Return the files of a folder of results that hold the record of one run."""
     return [file for file in folder.glob("*.json") if b'"metrics"' in file.read_bytes()]

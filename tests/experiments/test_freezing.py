@@ -9,7 +9,7 @@ from data_prep.mini.build import READERS
 from experiments import published, report, world
 from experiments.__main__ import main
 from experiments.rows import read_rows
-from experiments.study import PROTOCOL
+from experiments.world import PROTOCOL
 from tests.experiments.test_curves import state
 from tests.experiments.test_gains import ROWS
 from tests.experiments.test_report import record

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cma import RetrievalModel, data, methods
@@ -20,7 +20,7 @@ from .options import LONG
 from .published import FULL
 from .published import PAPER as OURS
 from .rows import Budget, neighbours, rates_of
-from .study import ZERO_SHOT, Study, backbone_of, no_rate, study_of
+from .study import ZERO_SHOT, Study, backbone_of, chosen, no_rate, study_of
 from .world import WEIGHTS, digest_of, kept_in, protocol_of, state_of
 
 LORA = "LoRA"
@@ -65,7 +65,6 @@ def points(usual: Study, states: list[Path], rates: dict[str, float]) -> Iterato
     rates: those of the usual rows, by method. Raises ValueError for a state whose weights are not
     those that protocol.json names.
     """
-    own = {one.name: getattr(usual, one.name) for one in fields(usual)}
     training = usual.training
     whole = epoch_size(training, usual.config)[1]  # steps per epoch
 
@@ -73,9 +72,9 @@ def points(usual: Study, states: list[Path], rates: dict[str, float]) -> Iterato
         config = usual.config.merge({"runs_dir": Path(usual.config.runs_dir, name)})
         length = epoch_size(training.subset(round(share * len(training))), config)[1]
         epochs = max(1, round(factor * usual.budget.epochs * whole / length))
-        made = own | {"config": config, "results": usual.results / name, "share": share}
-        made |= {"budget": replace(usual.budget, epochs=epochs), "choice": {"select_on": "last"}}
-        return PointStudy(**made | {"given": rates} | changes)
+        own = {"config": config, "results": usual.results / name, "given": rates, "share": share}
+        own |= {"budget": replace(usual.budget, epochs=epochs), "choice": {"select_on": "last"}}
+        return usual.changed(PointStudy, **own | changes)
 
     for folder in states:
         check_state(folder, protocol_of(usual.results))
@@ -138,9 +137,6 @@ def run(options: argparse.Namespace) -> None:
     usual = study_of(options)
     rates = rates_of(options.results.parent / "methods", usual.training.name)
     studies = {study.results.name: study for study in points(usual, options.states, rates)}
-    for name in options.points or studies:
-        if name not in studies:
-            raise ValueError(f"no point {name!r}: expected some of {', '.join(studies)}")
-        print(f"{studies[name].results}:", flush=True)
-        able = studies[name].able
-        studies[name].run_all([m for m in options.methods or METHODS if m in able])
+    for study in chosen(studies, options.points).values():
+        print(f"{study.results}:", flush=True)
+        study.run_all([m for m in options.methods or METHODS if m in study.able])

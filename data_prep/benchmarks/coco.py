@@ -8,6 +8,7 @@ from pathlib import Path
 
 from data_prep.benchmarks.downloads import Downloads
 from data_prep.benchmarks.forms import (
+    PICTURES,
     SAME,
     SPLIT_FROM,
     Benchmark,
@@ -19,7 +20,7 @@ from data_prep.benchmarks.forms import (
     read_form,
     read_rows,
 )
-from data_prep.benchmarks.hub import HubFile, Repository
+from data_prep.benchmarks.hub import Repository
 from data_prep.benchmarks.image_files import (
     albef_rows,
     coco_style_rows,
@@ -35,8 +36,8 @@ from data_prep.dataset import Annotations, Counts
 HELD = {"val": Counts(5_000, 25_010), "test": Counts(5_000, 25_010)}
 TRAIN = {"restval": Counts(113_287, 566_747), "no-restval": Counts(82_783, 414_113)}
 DEFAULT_SPLIT = "restval"
-ON_HUB = HubFile("openflamingo/eval_benchmark", "mscoco_karpathy/karpathy_coco.json", "karpathy")
 NAMES = ("dataset_coco.json", "karpathy_coco.json")
+ON_HUB = "mscoco_karpathy/karpathy_coco.json"
 HUB = "test_5k_mscoco_2014.csv"
 OFFICIAL = Undivided(
     "coco",
@@ -60,15 +61,13 @@ def read(
     downloads: Downloads,
     split: str = DEFAULT_SPLIT,
     form: str | None = None,
-    from_hub: bool = False,
 ) -> Annotations:
-    """Read the downloaded annotations, or with `from_hub` those on the hub; `form` is a key of
-    `forms()`.
+    """Read the downloaded annotations; `form` is a key of `forms()`.
 
     With `split` "restval", the images of val2014 that are in neither val nor test are training
     images too.
     """
-    return read_form("coco", downloads, forms(split), form, ON_HUB if from_hub else None)
+    return read_form("coco", downloads, forms(split), form)
 
 
 def forms(split: str = DEFAULT_SPLIT) -> dict[str, Form]:
@@ -131,8 +130,10 @@ BENCHMARK = Benchmark(
     {
         "--split": SPLIT,
         "--form": form_option(forms()),
-        "--from-hub": ON_HUB.option,
         "--split-from": SPLIT_FROM,
     },
-    Repository("jxie/coco_captions", ("*.parquet",)),
+    (
+        Repository("jxie/coco_captions", ("*.parquet",)),
+        Repository("openflamingo/eval_benchmark", (ON_HUB,), PICTURES),
+    ),
 )

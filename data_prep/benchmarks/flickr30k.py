@@ -8,6 +8,7 @@ from pathlib import Path
 from cma.files import short
 from data_prep.benchmarks.downloads import Downloads
 from data_prep.benchmarks.forms import (
+    PICTURES,
     SPLIT_FROM,
     Benchmark,
     Form,
@@ -19,7 +20,7 @@ from data_prep.benchmarks.forms import (
     read_form,
     read_rows,
 )
-from data_prep.benchmarks.hub import HubFile, Repository
+from data_prep.benchmarks.hub import Repository
 from data_prep.benchmarks.image_files import albef_rows, coco_style_rows, find_albef, karpathy_rows
 from data_prep.benchmarks.packed import Tables, shard_form
 from data_prep.benchmarks.undivided import Undivided
@@ -38,14 +39,11 @@ TOKEN = "results_20130124.token"
 COCO_STYLE = "dataset_flickr30k_coco_style.json"
 COLUMNS = ("image", "caption")
 BARS = re.compile(r"\s*([^|]*?)\s*\|\s*\d+\s*[|\s](.*)", re.DOTALL)
-ON_HUB = HubFile("nlphuji/flickr30k", HUB, "hub")
 
 
-def read(downloads: Downloads, form: str | None = None, from_hub: bool = False) -> Annotations:
-    """Read the downloaded annotations, or with `from_hub` those on the hub; `form` is a key of
-    FORMS.
-    """
-    return read_form("flickr30k", downloads, FORMS, form, ON_HUB if from_hub else None)
+def read(downloads: Downloads, form: str | None = None) -> Annotations:
+    """Read the downloaded annotations; `form` is a key of FORMS."""
+    return read_form("flickr30k", downloads, FORMS, form)
 
 
 def find_csvs(downloads: Downloads) -> dict[str, Path]:
@@ -133,6 +131,9 @@ FORMS = {
 BENCHMARK = Benchmark(
     __doc__,
     read,
-    {"--form": form_option(FORMS), "--from-hub": ON_HUB.option, "--split-from": SPLIT_FROM},
-    Repository("AnyModal/flickr30k", ("*.parquet",)),
+    {"--form": form_option(FORMS), "--split-from": SPLIT_FROM},
+    (
+        Repository("AnyModal/flickr30k", ("*.parquet",)),
+        Repository("nlphuji/flickr30k", (HUB,), PICTURES),
+    ),
 )

@@ -295,5 +295,5 @@ BENCHMARK = Benchmark(
             "none)",
         },
     },
-    HUB,
+    (HUB,),
 )

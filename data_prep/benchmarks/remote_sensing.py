@@ -120,7 +120,7 @@ RSICD = Benchmark(
     "RSICD: 10,921 remote sensing images with five captions each, 1,093 of them for the test.",
     read_rsicd,
     {"--form": form_option(RSICD_FORMS)},
-    Repository("arampacha/rsicd", ("*.parquet",)),
+    (Repository("arampacha/rsicd", ("*.parquet",)),),
 )
 RSITMD = Benchmark(
     "RSITMD: 4,743 remote sensing images with five captions each, 452 of them for the test.",

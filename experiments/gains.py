@@ -159,7 +159,9 @@ def read_points(results: Path, usual: Tested) -> Tested:
     points = {}
     for place in sorted(results.glob("curves/*-*")):
         changed, _, value = place.name.partition("-")
-        for dataset, own in by_dataset(read_rows(place)).items() if changed in UNCHANGED else ():
+        if changed not in UNCHANGED:
+            continue
+        for dataset, own in by_dataset(read_rows(place)).items():
             rows = usual.get(dataset, {})
             of = {method: rows[method] for method in UNCHANGED[changed] if method in rows} | own
             if has_share(of):

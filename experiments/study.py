@@ -5,7 +5,7 @@ with one seed; the best one and its two neighbours are trained at full length wi
 a rate at the edge of these is the best, its next neighbour is added, at most twice. Then the
 reported seeds are trained at the best rate. None of these runs stops early. The test split and the
 further test sets beside the dataset are read once for each seed, at the end. The budget for a
-dataset is in `protocol.json` in the folder of results. A row whose rate is still at an edge, or
+dataset is in the nearest `protocol.json` above the rows. A row whose rate is still at an edge, or
 that loses a seed, is marked (`MethodRow.marks`) and gets no verdict.
 """
 
@@ -49,8 +49,9 @@ from .world import kept_in, protocol_of
 ZERO_SHOT = methods.NAMES[0]
 EXTENSIONS = 2  # the most rates that are added beside the best one and its neighbours
 CHOICE = {"select_on": "val", "select_by": "mR"}
-# test sets that may be beside a dataset, as NAME-new
-FURTHER = ("new", "other", "whole", "moments", "twins")
+# test sets that may be beside a dataset, as NAME-new: of single items, and of pairs
+ALONE = ("new", "other", "whole", "moments")
+FURTHER = (*ALONE, "twins")
 FAILED = -math.inf  # the score of a rate at which training failed: below any recall
 
 AnyMethod = str | type[methods.Method]  # one of `cma.methods.NAMES`, or a class of your own
@@ -125,7 +126,9 @@ class Study:
             row.lr = self.choose_rate(row, method)
             self.save(row)
         seeds = self.budget_of(row.method).seeds
-        for seed in (one for one in seeds if str(one) not in {*row.records, *row.lost}):
+        for seed in seeds:
+            if str(seed) in {*row.records, *row.lost}:
+                continue
             trained = self._trained(row, method, row.lr, seed, self.budget.epochs, self.split)
             try:
                 with trained as (model, record):
@@ -274,7 +277,8 @@ class Study:
         row.text_to_item = encoded.text_to_item.tolist()
         row.ranks[seed] = query_ranks(encoded, test, config)
         row.further[seed] = {}
-        for kind in FURTHER if self.split == "test" else ():
+        further = FURTHER if self.split == "test" else ()
+        for kind in further:
             place = self.folder.with_name(f"{self.folder.name}-{kind}")
             if (place / "dataset.json").exists():
                 told = twin_hits if kind == "twins" else query_ranks

@@ -26,11 +26,6 @@ def digest_of(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def revision(weights: str) -> str:
-    """Return what `cma.backbone.identity` calls a backbone whose weights have this digest."""
-    return hashlib.sha256(bytes.fromhex(weights)).hexdigest()[:12]
-
-
 def state_of(folder: Path) -> str:
     """The name of a state of the backbone: what follows the last dash, such as `700`."""
     return folder.name.rpartition("-")[2]

@@ -17,8 +17,8 @@ from data_prep.benchmarks.forms import (
     find_named,
     form_option,
     hub_rows,
+    of_rows,
     read_form,
-    read_rows,
 )
 from data_prep.benchmarks.hub import Repository
 from data_prep.benchmarks.image_files import (
@@ -75,29 +75,25 @@ def forms(split: str = DEFAULT_SPLIT) -> dict[str, Form]:
     divisions = ({"train": TRAIN[split]} | HELD,)
     splits = SAME | {"restval": "train" if split == "restval" else None}
     return {
-        "karpathy": Form(
-            "dataset_coco.json",
-            divisions,
-            partial(find_named, names=NAMES),
-            partial(read_rows, karpathy_rows, splits=splits),
+        "karpathy": of_rows(
+            "dataset_coco.json", divisions, find_named, karpathy_rows, splits, names=NAMES
         ),
-        "albef": Form(
+        "albef": of_rows(
             "coco_karpathy_{train,val,test}.json",
             divisions,
-            partial(find_albef, name="coco"),
-            partial(read_rows, partial(_marked, albef_rows), splits=splits),
+            find_albef,
+            partial(_marked, albef_rows),
+            splits,
+            name="coco",
         ),
-        "hub": Form(
-            HUB,
-            divisions,
-            partial(find_named, names=(HUB,)),
-            partial(read_rows, hub_rows, splits=splits),
-        ),
-        "coco-style": Form(
+        "hub": of_rows(HUB, divisions, find_named, hub_rows, splits, names=(HUB,)),
+        "coco-style": of_rows(
             "coco_{train,val,test}_karpathy.json with images and annotations",
             divisions,
-            partial(find_coco_style, name="coco"),
-            partial(read_rows, partial(_marked, coco_style_rows), splits=splits),
+            find_coco_style,
+            partial(_marked, coco_style_rows),
+            splits,
+            name="coco",
         ),
         "official": OFFICIAL.form(
             "captions_{train,val}2014.json with Karpathy's split", divisions, splits

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 from cma.files import short
@@ -11,14 +10,13 @@ from data_prep.benchmarks.forms import (
     PICTURES,
     SPLIT_FROM,
     Benchmark,
-    Form,
     Row,
     csv_rows,
     find_named,
     form_option,
     hub_rows,
+    of_rows,
     read_form,
-    read_rows,
 )
 from data_prep.benchmarks.hub import Repository
 from data_prep.benchmarks.image_files import albef_rows, coco_style_rows, find_albef, karpathy_rows
@@ -96,33 +94,15 @@ TABLES = Tables(
     ),
 )
 FORMS = {
-    "karpathy": Form(
-        KARPATHY,
-        (PUBLISHED,),
-        partial(find_named, names=(KARPATHY,)),
-        partial(read_rows, karpathy_rows),
+    "karpathy": of_rows(KARPATHY, (PUBLISHED,), find_named, karpathy_rows, names=(KARPATHY,)),
+    "albef": of_rows(
+        "flickr30k_{train,val,test}.json", (PUBLISHED,), find_albef, albef_rows, name="flickr30k"
     ),
-    "albef": Form(
-        "flickr30k_{train,val,test}.json",
-        (PUBLISHED,),
-        partial(find_albef, name="flickr30k"),
-        partial(read_rows, albef_rows),
-    ),
-    "hub": Form(
-        HUB,
-        (PUBLISHED,),
-        partial(find_named, names=(HUB, "test_1k_flickr.csv")),
-        partial(read_rows, hub_rows),
-    ),
+    "hub": of_rows(HUB, (PUBLISHED,), find_named, hub_rows, names=(HUB, "test_1k_flickr.csv")),
     "token": Undivided("flickr30k", (TOKEN,), token_rows, *SHARED).form(
         f"{TOKEN} with ids in {{train,val,test}}.txt", (PUBLISHED,)
     ),
-    "csv": Form(
-        "flickr30k_{train,val,test}_karpathy.txt",
-        (PUBLISHED,),
-        find_csvs,
-        partial(read_rows, csv_rows),
-    ),
+    "csv": of_rows("flickr30k_{train,val,test}_karpathy.txt", (PUBLISHED,), find_csvs, csv_rows),
     "kaggle": KAGGLE.form("results.csv or captions.txt of Kaggle", (PUBLISHED,)),
     "coco-style": STYLE.form(COCO_STYLE, (PUBLISHED,)),
     **TABLES.forms((PUBLISHED,), KAGGLE),

@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, TypeVar
 
@@ -123,6 +124,19 @@ class Form:
     find: Callable[[Downloads], dict[str, Path]]
     read: Callable[[dict[str, Path]], Reading]
     lacks: Callable[[Downloads], str | None] | None = None
+
+
+def of_rows(
+    looks_for: str,
+    divisions: tuple[dict[str, Counts], ...],
+    find: Callable[..., dict[str, Path]],
+    rows: Callable[[Path, str], Iterable[Row]],
+    splits: Mapping[str, str | None] = SAME,
+    **named: object,
+) -> Form:
+    """Return the form whose files `rows` reads, as in `read_rows`; `named` is what `find` takes."""
+    read = partial(read_rows, rows, splits=splits)
+    return Form(looks_for, divisions, partial(find, **named), read)
 
 
 def read_form(

@@ -9,6 +9,7 @@ from data_prep.mini.build import READERS
 from experiments import world
 from experiments.__main__ import main
 from experiments.world import PROTOCOL
+from tests.experiments.conftest import revision
 from tests.experiments.test_curves import state
 
 
@@ -36,7 +37,7 @@ def test_digests_are_those_of_the_files(results, tmp_path, capsys):
     frozen = content["frozen"]
     assert content["about"] == "kept" and frozen["states"] == {}
     assert frozen["pixels"] == {name: name for name in READERS if name != "mini-msrvtt-whole"}
-    assert world.revision(frozen["backbone"]) == known_by(identity(load_backbone("mini")[0]))
+    assert revision(frozen["backbone"]) == known_by(identity(load_backbone("mini")[0]))
     made = state(tmp_path / "mini-700", b"weights")
     assert freeze(results, "--states", made) == 0
     states = world.kept_in(results)["frozen"]["states"]

@@ -23,13 +23,12 @@ from .study import Study, chosen, no_rate, study_of
 
 @dataclass
 class Ablation(Study):
-    """A study of one point, which is evaluated on validation; its row has the point's name.
+    """A study of one point; its row has the point's name.
 
     up_scale: times the initial values of all up-projections; 0 starts at CLIP. sites: where the
     adapter acts, None for everywhere (2i: the attention of layer i, 2i + 1: its MLP).
     """
 
-    split: str = "val"
     up_scale: float = 1.0
     sites: list[int] | None = None
 

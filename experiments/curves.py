@@ -81,7 +81,8 @@ def points(usual: Study, states: list[Path], rates: dict[str, float]) -> Iterato
         clip, processor = backbone_of(folder)
         yield point(f"state-{state_of(folder)}", clip=clip, processor=processor)
     trained = METHODS[1:]
-    for parts in (16, 4) if training.kind == "image" else (4,):
+    shares = (16, 4) if training.kind == "image" else (4,)
+    for parts in shares:
         yield point(f"data-1-{parts}", share=1 / parts, able=trained)
     if training.kind == "video":
         pooled = point("pooling-mean")

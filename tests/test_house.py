@@ -39,7 +39,7 @@ LIMITS = {
     "cma": 16320 + 12690 + 15180 + 4530 + 4400,
     "explorer": 14050,
     "data_prep": 43910,
-    "experiments": 21920,
+    "experiments": 21930,
     "tests": 214740,
 }
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)

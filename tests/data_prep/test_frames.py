@@ -185,4 +185,4 @@ def test_what_cannot_be_made_into_frames_is_one_line(tmp_path, capsys):
     for option in (("--fps", "0"), ("--fps", "nan"), ("--short-side", "0"), ("--quality", "101")):
         assert run("--dataset", dataset, *option) == 1
         name = option[0].strip("-").replace("-", "_")
-        assert re.match(rf"error: {name}=\w+: expected .*\n$", capsys.readouterr().err)
+        assert re.match(rf"error: {name}=\S+: expected .*\n$", capsys.readouterr().err)

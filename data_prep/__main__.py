@@ -101,10 +101,11 @@ def run(arguments: Sequence[str] | None = None) -> None:
 
 def _wanted(options: argparse.Namespace) -> Repository | None:
     """Return the dataset of the hub that is asked for, by `--hub` or as the source of `folder`."""
-    usual = getattr(options, "repository", None)
+    usual = getattr(options, "repositories", None)
     source = options.source
     if usual and options.hub:
-        return usual if options.hub == usual.id else Repository(options.hub, ("*",))
+        known = {repository.id: repository for repository in usual}
+        return known.get(options.hub, Repository(options.hub, ("*",)))
     of_folder = source and usual is None and "yes" in options and not source.exists()
     if of_folder and HUB_ID.fullmatch(source.as_posix()):
         print(f"{source}: no such folder or file here, so it is looked for on the hub")

@@ -267,7 +267,8 @@ class Pictures:
         layout = self.layout
         image = self.layout.image
         progress = tqdm(total=len(left), desc="write pictures", disable=not left)
-        for path in self.paths if left else ():
+        paths = self.paths if left else ()
+        for path in paths:
             wanted = [name for name in (image, layout.file, layout.folder) if name]
             for number, row in enumerate(rows(path, wanted)):
                 name = layout.name_of(path, number, row)

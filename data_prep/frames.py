@@ -8,15 +8,16 @@ of frames: train and evaluate on it instead. A run that was stopped continues wh
 import argparse
 import shutil
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from PIL import Image
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from cma import require
-from cma.files import printable
+from cma.files import checked_dataclass, printable
 from cma.media import exists
 from data_prep.dataset import (
     FRAMES,
@@ -37,18 +38,19 @@ from data_prep.readers import BadInput
 MARK = ".clip"  # a file beside the frames: the size and time of their video
 
 
-@dataclass(frozen=True)
+@checked_dataclass
 class Extraction:
     """Which frames are kept: one every 1 / `fps` seconds (None: all), at most `max_frames` of a
     clip.
 
     `short_side` is in pixels; smaller frames keep their size. `quality` is that of the JPEG files.
+    Raises ValueError that names a value that is not as expected.
     """
 
-    fps: float | None = 1.0
-    short_side: int = 224
-    max_frames: int | None = None
-    quality: int = 95
+    fps: PositiveFloat | None = 1.0
+    short_side: PositiveInt = 224
+    max_frames: PositiveInt | None = None
+    quality: Annotated[int, Field(ge=1, le=100)] = 95
 
     @property
     def folder(self) -> str:
@@ -76,34 +78,21 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     add = command.add_argument
     add("--dataset", type=Path, required=True, help="dataset folder of clips")
     add("--out", type=Path, help="dataset folder to write (default: DATASET-frames)")
-    add("--fps", type=_rate, default=1.0, help="frames a second, or all (default: %(default)g)")
-    add(
-        "--short-side",
-        type=_positive,
-        default=224,
-        metavar="PX",
-        help="pixels (default: %(default)s)",
-    )
-    add(
-        "--max-frames",
-        type=_positive,
-        metavar="N",
-        help="at most, evenly spread (default: no limit)",
-    )
-    add(
-        "--quality",
-        type=_positive,
-        default=95,
-        metavar="Q",
-        help="of the JPEG files (default: %(default)s)",
-    )
+    add("--fps", type=rate, default=1.0, help="frames a second, or all (default: %(default)g)")
+    add("--short-side", type=int, default=224, metavar="PX", help="pixels (default: %(default)s)")
+    add("--max-frames", type=int, metavar="N", help="at most, evenly spread (default: no limit)")
+    add("--quality", type=int, default=95, metavar="Q", help="of JPEG, to 100 (default: 95)")
     add("--workers", type=int, default=2, metavar="N", help="processes (default: 2)")
     add("--allow-missing", action="store_true", help="go on without clips that fail")
     command.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> None:
-    extraction = Extraction(options.fps, options.short_side, options.max_frames, options.quality)
+    chosen = options.fps, options.short_side, options.max_frames, options.quality
+    try:
+        extraction = Extraction(*chosen)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
     folder = options.dataset.resolve()
     out = options.out or folder.with_name(f"{folder.name}-frames")
     extract(options.dataset, out, extraction, options.workers, options.allow_missing)
@@ -232,19 +221,5 @@ def _shrink(frame: Image.Image, short_side: int) -> Image.Image:
     return frame.resize(size, Image.Resampling.BICUBIC)
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text}")
-    return int(text)
-
-
-def _rate(text: str) -> float | None:
-    if text == "all":
-        return None
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = 0.0
-    if not 0 < rate < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected frames a second above 0, or all, found {text}")
-    return rate
+def rate(text: str) -> float | None:
+    return None if text == "all" else float(text)

@@ -6,6 +6,6 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["gains", "pretraining", "probes", "published", "report", "rows"],
+    submodules=["gains", "kept", "pretraining", "probes", "published", "report", "rows"],
     submod_attrs={"rows": ["Budget", "MethodRow"], "study": ["Study"]},
 )

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cma import RetrievalModel, data, load_backbone, methods
+from cma import RetrievalModel, data, methods
 from cma.training import epoch_size
 
 from .options import LONG
 from .published import FULL
 from .published import PAPER as OURS
 from .rows import Budget, neighbours, rates_of
-from .study import ZERO_SHOT, Study, no_rate, study_of
-from .world import PROTOCOL, WEIGHTS, digest_of, kept_in, state_of
+from .study import ZERO_SHOT, Study, backbone_of, chosen, no_rate, study_of
+from .world import WEIGHTS, digest_of, kept_in, protocol_of, state_of
 
 LORA = "LoRA"
 METHODS = (ZERO_SHOT, OURS, LORA, FULL)
@@ -65,7 +65,6 @@ def points(usual: Study, states: list[Path], rates: dict[str, float]) -> Iterato
     rates: those of the usual rows, by method. Raises ValueError for a state whose weights are not
     those that protocol.json names.
     """
-    own = {one.name: getattr(usual, one.name) for one in fields(usual)}
     training = usual.training
     whole = epoch_size(training, usual.config)[1]  # steps per epoch
 
@@ -73,17 +72,17 @@ def points(usual: Study, states: list[Path], rates: dict[str, float]) -> Iterato
         config = usual.config.merge({"runs_dir": Path(usual.config.runs_dir, name)})
         length = epoch_size(training.subset(round(share * len(training))), config)[1]
         epochs = max(1, round(factor * usual.budget.epochs * whole / length))
-        made = own | {"config": config, "results": usual.results / name, "share": share}
-        made |= {"budget": replace(usual.budget, epochs=epochs), "choice": {"select_on": "last"}}
-        return PointStudy(**made | {"given": rates} | changes)
+        own = {"config": config, "results": usual.results / name, "given": rates, "share": share}
+        own |= {"budget": replace(usual.budget, epochs=epochs), "choice": {"select_on": "last"}}
+        return usual.changed(PointStudy, **own | changes)
 
     for folder in states:
-        check_state(folder, usual.results.parent)
-        clip, processor = load_backbone(folder, device=usual.clip.device)
-        clip.config.name_or_path = str(folder)  # as typed: records name no place on this machine
+        check_state(folder, protocol_of(usual.results))
+        clip, processor = backbone_of(folder)
         yield point(f"state-{state_of(folder)}", clip=clip, processor=processor)
     trained = METHODS[1:]
-    for parts in (16, 4) if training.kind == "image" else (4,):
+    shares = (16, 4) if training.kind == "image" else (4,)
+    for parts in shares:
         yield point(f"data-1-{parts}", share=1 / parts, able=trained)
     if training.kind == "video":
         pooled = point("pooling-mean")
@@ -111,13 +110,13 @@ def sizes(usual: Study, r: int) -> dict[str, dict]:
     return {OURS: {"bottleneck_dim": r}, LORA: {"rank": rank, "alpha": 2.0 * rank}}
 
 
-def check_state(folder: Path, results: Path) -> None:
+def check_state(folder: Path, protocol: Path) -> None:
     """Raise ValueError unless a state's weights are those that protocol.json names."""
     name, weights = state_of(folder), folder / WEIGHTS
     found = digest_of(weights)
-    expected = kept_in(results).get("frozen", {}).get("states", {}).get(name, "none")
+    expected = kept_in(protocol.parent).get("frozen", {}).get("states", {}).get(name, "none")
     if found != expected:
-        there = f"its digest is {found[:12]}, {results / PROTOCOL} has {expected[:12]}"
+        there = f"its digest is {found[:12]}, {protocol} has {expected[:12]}"
         raise ValueError(f"{weights}: not the state {name!r} that was frozen: {there}")
 
 
@@ -139,9 +138,6 @@ def run(options: argparse.Namespace) -> None:
     usual = study_of(options)
     rates = rates_of(options.results.parent / "methods", usual.training.name)
     studies = {study.results.name: study for study in points(usual, options.states, rates)}
-    for name in options.points or studies:
-        if name not in studies:
-            raise ValueError(f"no point {name!r}: expected some of {', '.join(studies)}")
-        print(f"{studies[name].results}:", flush=True)
-        able = studies[name].able
-        studies[name].run_all([m for m in options.methods or METHODS if m in able])
+    for study in chosen(studies, options.points).values():
+        print(f"{study.results}:", flush=True)
+        study.run_all([m for m in options.methods or METHODS if m in study.able])

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cma import RetrievalModel, data, load_backbone, methods
+from cma import RetrievalModel, data, methods
 from cma.files import write_whole
 from cma.recipes import recipe
 from cma.training import hardware
@@ -32,7 +32,7 @@ from . import rows
 from .options import DATA, RESULTS
 from .pretraining import PretrainConfig, icons
 from .rows import MethodRow
-from .study import ZERO_SHOT, Study
+from .study import ZERO_SHOT, Study, backbone_of
 from .world import kept_in
 
 FILE = "forgetting.json"  # in the folder of results
@@ -127,7 +127,13 @@ def compared(after: MethodRow, before: MethodRow) -> dict:
     return found
 
 
-OPTIONS = {"--data": DATA, "--results": RESULTS, "--runs": "runs/methods", "--workers": 2}
+OPTIONS = {
+    "--backbone": "mini",
+    "--data": DATA,
+    "--results": RESULTS,
+    "--runs": "runs/methods",
+    "--workers": 2,
+}
 
 
 def run(options: argparse.Namespace) -> None:
@@ -145,7 +151,7 @@ def run(options: argparse.Namespace) -> None:
     build_drawings(options.data, options.workers)
     folder, file = options.data / NAME, options.results / FILE
     config = recipe("mini-flickr30k").train_config().merge({"runs_dir": options.runs})
-    study = Study(*load_backbone("mini"), folder, config, rows.Budget(), place)
+    study = Study(*backbone_of(options.backbone), folder, config, rows.Budget(), place)
     drawings = data.load(folder, "test")
     before = tested(study, MethodRow(drawings.name, ZERO_SHOT, {}), {"0": ""})
     content = {"rows": {}} | kept_in(options.results, FILE)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from .published import FULL, NOT_MEASURED, ZERO_SHOT, markdown
 from .published import PAPER as OURS
 from .rows import DIRECTIONS, NEAR, MethodRow, difference, holm, near_full, read_rows, share_of_gain
-from .world import kept_in
+from .world import kept_in, protocol_of
 
 BREAK = "<br>"  # a new line in a cell
 CLEAR = 0.05  # a difference is clear if its corrected p is below this
@@ -80,7 +80,7 @@ class Findings:
     def read(cls, results: Path) -> Findings:
         """Read a folder of results. Raises ValueError that names a file that is not as expected."""
         tested = by_dataset(read_rows(results / "methods"))
-        planned = kept_in(results).get("verdicts", {}).get("families", {})
+        planned = kept_in(protocol_of(results).parent).get("verdicts", {}).get("families", {})
         costs = kept_in(results, "costs.json").get("methods", {})
         return cls(results, tested, read_points(results, tested), planned, costs)
 
@@ -159,7 +159,9 @@ def read_points(results: Path, usual: Tested) -> Tested:
     points = {}
     for place in sorted(results.glob("curves/*-*")):
         changed, _, value = place.name.partition("-")
-        for dataset, own in by_dataset(read_rows(place)).items() if changed in UNCHANGED else ():
+        if changed not in UNCHANGED:
+            continue
+        for dataset, own in by_dataset(read_rows(place)).items():
             rows = usual.get(dataset, {})
             of = {method: rows[method] for method in UNCHANGED[changed] if method in rows} | own
             if has_share(of):

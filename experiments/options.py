@@ -1,12 +1,10 @@
 """The options of all commands. `OPTIONS` of a command are those that it has: {name: default}."""
 
-import math
 from pathlib import Path
 
 DATA = Path("data")
 RESULTS = Path("results")
 SHOWN = "default: %(default)s"
-GROUPS = ("sharing", "where", "bottleneck", "init", "pooling")  # of ablations, besides "default"
 ABOUT = {
     "folder": {"type": Path, "help": "a prepared dataset, such as data/mini-flickr30k"},
     "records": {"type": Path, "nargs": "?", "help": f"folder of records; {SHOWN}"},
@@ -15,16 +13,14 @@ ABOUT = {
     "--config": {"help": "JSON of PretrainConfig, such as '{\"steps\": 50}'"},
     "--data": {"type": Path, "help": f"folder of prepared datasets; {SHOWN}"},
     "--every": {"type": int, "help": f"steps between two lines of the log; {SHOWN}"},
-    "--hours": {"type": float, "help": "begin no run after so many hours"},
     "--keep": {"type": Path, "help": "folder that gets each record as NAME.json"},
     "--mean": {
         "action": "store_true",
         "help": "save the mean of the weights of --start and the end",
     },
     "--methods": {"nargs": "+", "metavar": "NAME", "help": "default: all"},
-    "--only": {"nargs": "+", "choices": GROUPS, "help": "default: all"},
     "--out": {"type": Path, "required": True, "help": "folder that gets the CLIP"},
-    "--points": {"nargs": "+", "metavar": "NAME", "help": "such as data-1-16; default: all"},
+    "--points": {"nargs": "+", "metavar": "NAME", "help": "such as steps-2; default: all"},
     "--precision": {"help": f"of training; {SHOWN}"},
     "--rates-of": {
         "type": Path,
@@ -33,10 +29,6 @@ ABOUT = {
     },
     "--readme": {"nargs": "+", "help": "files whose tables and summary are replaced"},
     "--results": {"type": Path, "help": f"folder of results; {SHOWN}"},
-    "--retire": {
-        "action": "store_true",
-        "help": "first move the records of the backbone before to first-world/",
-    },
     "--runs": {"type": Path, "help": f"checkpoints and adapters; {SHOWN}"},
     "--start": {"help": "a CLIP whose training goes on, such as mini; default: random weights"},
     "--states": {"nargs": "*", "type": Path, "help": "folders such as OUT-700 of pretrain"},
@@ -46,7 +38,6 @@ ABOUT = {
 LONG = {
     "folder": None,
     "--backbone": "mini",
-    "--hours": math.inf,
     "--precision": "float32",
     "--commit": False,
 }

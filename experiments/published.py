@@ -18,7 +18,8 @@ WORDS = ["dataset", "method", "backbone", "source", "note"]
 OF_RUN = ("ours: T2I / T2V R@1 · R@5 · R@10", "ours: I2T / V2T", "ours: how")  # columns
 NOT_MEASURED = "not measured yet"
 NONE = "Not measured yet: no run on this backbone that this table is made of has finished."
-NUMBER = re.compile(r"\d+(\.\d+)?(–\d+(\.\d+)?)?")  # or a range, if sources differ
+# nothing, a number, or a range if sources differ
+NUMBER = re.compile(r"(\d+(\.\d+)?(–\d+(\.\d+)?)?)?")
 
 
 @dataclass(frozen=True)
@@ -49,24 +50,19 @@ def read_published(path: Path | str) -> list[PublishedRow]:
     number.
     """
     with Path(path).open(encoding="utf-8", newline="") as file:
-        reader, rows = csv.DictReader(file), []
-        if set(reader.fieldnames or ()) != {*WORDS, *NUMBERS}:
-            raise ValueError(f"{path}: expected the columns {', '.join([*WORDS, *NUMBERS])}")
-        for row in reader:
+        reader, rows = csv.DictReader(file, restkey="too many"), []
+        for cells in reader:
             where = f"{path}:{reader.line_num}"
-            # None: too many cells, or too few
-            whole = None not in row and None not in row.values()
-            if not (whole and row["dataset"] and row["method"] and row["source"]):
-                raise ValueError(
-                    f"{where}: expected a cell for each column, with dataset, method and source"
-                )
-            for name in NUMBERS:
-                if row[name] and not NUMBER.fullmatch(row[name]):
-                    raise ValueError(
-                        f"{where}: {name}: expected a number or nothing, found {row[name]!r}"
-                    )
-            numbers = {name: row.pop(name) for name in NUMBERS}
-            rows.append(PublishedRow(**row, numbers=numbers))
+            if cells.keys() != {*WORDS, *NUMBERS} or None in cells.values():
+                wanted = ", ".join([*WORDS, *NUMBERS])
+                raise ValueError(f"{where}: expected a cell for each of the columns {wanted}")
+            if not (cells["dataset"] and cells["method"] and cells["source"]):
+                raise ValueError(f"{where}: expected a dataset, a method and a source")
+            numbers = {name: cells.pop(name) for name in NUMBERS}
+            for name, cell in numbers.items():
+                if not NUMBER.fullmatch(cell):
+                    raise ValueError(f"{where}: {name}: expected a number or nothing, not {cell!r}")
+            rows.append(PublishedRow(**cells, numbers=numbers))
     return rows
 
 

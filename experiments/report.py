@@ -35,7 +35,6 @@ HOW = (
     "hardware",
     "commit",
 )  # columns
-SAME = ("dataset", "method", "backbone", "adapter", "select_on")  # of runs in one line
 Group = list[RunRecord]  # runs that differ in their seed alone
 
 
@@ -69,11 +68,11 @@ def by_seed(records: Sequence[RunRecord]) -> list[Group]:
     """Group runs of one method on one dataset that differ only in their seed, in order."""
     groups: dict[str, Group] = {}
     for record in records:
-        same = {name: getattr(record, name) for name in SAME}
-        same |= {key: record.metrics.get(key) for key in ("split", "texts", "items")}
+        same = [record.dataset, record.method, record.adapter, record.select_on]
+        same.append(record.backbone.get("revision") or record.backbone)
+        same += [record.metrics.get(key) for key in ("split", "texts", "items")]
         settings = {k: v for k, v in record.config.items() if k not in (*NO_EFFECT, "seed")}
-        key = json.dumps([same, settings, _other_settings(record)], sort_keys=True)
-        groups.setdefault(key, []).append(record)
+        groups.setdefault(json.dumps([same, settings], sort_keys=True), []).append(record)
     return list(groups.values())
 
 

@@ -107,27 +107,25 @@ class MethodRow:
         """
         path = self.path(folder)
         there = read_json(path, type(self)) if path.exists() else self
-        runs = there.records.values()
-        whole = [run for run in runs if not run.get("held_out_items")]
-        seen = {run.get("data_digest", "") for run in whole} - {"", *data}
-        said = there.other_backbone(clip)
+        runs = [run for run in there.records.values() if not run.get("held_out_items")]
+        seen = {run.get("data_digest", "") for run in runs} - {"", *data}
+        said = [there.other_backbone(clip)]
         if there.world and self.world and there.world != self.world:
-            said = said or f"its world has the pixels {there.world[:12]}, not {self.world[:12]}"
+            said.append(f"its world has the pixels {there.world[:12]}, not {self.world[:12]}")
         if data and seen:
-            said = said or "it was trained on other data"
+            said.append("it was trained on other data")
         if there.budget != self.budget:
-            said = said or f"its budget is {there.budget}, not {self.budget}"
-        if said:
+            said.append(f"its budget is {there.budget}, not {self.budget}")
+        if any(said):
             hint = "use other folders (--results, --runs), or delete the file"
-            raise ValueError(f"{path}: {said}; {hint}")
-        here = known_by(identity(clip))
-        return replace(there, backbone=here, world=self.world or there.world)
+            raise ValueError(f"{path}: {'; '.join(filter(None, said))}; {hint}")
+        return replace(there, backbone=known_by(identity(clip)), world=self.world or there.world)
 
     def other_backbone(self, clip: PreTrainedModel) -> str:
         """Why the row is not of this backbone, in words; empty if it is."""
         here = known_by(identity(clip))
-        there = {known_by(run["backbone"]) for run in self.records.values()}
-        others = there.union([self.backbone]) - {None, here}
+        there = {known_by(run["backbone"]) for run in self.records.values()} | {self.backbone}
+        others = there - {None, here}
         return f"its backbone is {min(others)}, not {here}" if others else ""
 
     def marks(self) -> list[str]:

@@ -5,7 +5,7 @@ with one seed; the best one and its two neighbours are trained at full length wi
 a rate at the edge of these is the best, its next neighbour is added, at most twice. Then the
 reported seeds are trained at the best rate. None of these runs stops early. The test split and the
 further test sets beside the dataset are read once for each seed, at the end. The budget for a
-dataset is in `protocol.json` in the folder of results. A row whose rate is still at an edge, or
+dataset is in the nearest `protocol.json` above the rows. A row whose rate is still at an edge, or
 that loses a seed, is marked (`MethodRow.marks`) and gets no verdict.
 """
 
@@ -16,10 +16,9 @@ import json
 import math
 import statistics
 import subprocess
-import time
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -33,23 +32,26 @@ from cma.training import (
     NotFinite,
     RunRecord,
     encode,
+    evaluate,
     evaluate_and_record,
     query_ranks,
     train,
 )
 from data_prep.mini.build import ORIGIN
 
+from .kept import load_half, save_half
 from .options import LONG
 from .probes import twin_hits
 from .published import PAPER
 from .rows import Budget, MethodRow, neighbours, rates_of
-from .world import PROTOCOL, kept_in
+from .world import kept_in, protocol_of
 
 ZERO_SHOT = methods.NAMES[0]
 EXTENSIONS = 2  # the most rates that are added beside the best one and its neighbours
 CHOICE = {"select_on": "val", "select_by": "mR"}
-# test sets that may be beside a dataset, as NAME-new
-FURTHER = ("new", "other", "whole", "moments", "twins")
+# test sets that may be beside a dataset, as NAME-new: of single items, and of pairs
+ALONE = ("new", "other", "whole", "moments")
+FURTHER = (*ALONE, "twins")
 FAILED = -math.inf  # the score of a rate at which training failed: below any recall
 
 AnyMethod = str | type[methods.Method]  # one of `cma.methods.NAMES`, or a class of your own
@@ -60,10 +62,10 @@ class Study:
     """Runs methods on the dataset in `folder`; saves a row of each in `results`, runs in
     `config.runs_dir`.
 
-    No run starts after `until` (as in `time.time()`); a run that has started is finished. `choice`:
-    the settings that choose a run's epoch. `options`: those of a method that differ from its
-    table's. `given`: rates that are not chosen, by method. `keep`: the method whose first reported
-    seed is saved beside its row, as any adapter. `commits`: whether git commits each record.
+    `choice`: the settings that choose a run's epoch. `options`: those of a method that differ from
+    its table's. `given`: rates that are not chosen, by method. `keep`: the method whose first
+    reported seed is saved beside its row in half precision, and tested from there. `commits`:
+    whether git commits each record. `split`: what the reported seeds are tested on.
     """
 
     clip: CLIPModel
@@ -72,12 +74,17 @@ class Study:
     config: TrainConfig
     budget: Budget
     results: Path
-    until: float = math.inf
     choice: dict = field(default_factory=lambda: dict(CHOICE))
     options: dict[str, dict] = field(default_factory=dict)
     given: dict[str, float] = field(default_factory=dict)
     keep: str = ""
     commits: bool = False
+    split: str = "test"
+
+    def changed(self, kind: type[Study], **changes: object) -> Study:
+        """Return a study of another kind, which has the fields of this one but for the changes."""
+        own = {one.name: getattr(self, one.name) for one in fields(Study)}
+        return kind(**own | changes)
 
     @cached_property
     def training(self) -> data.RetrievalDataset:
@@ -105,7 +112,7 @@ class Study:
         return row.kept(self.results, self.clip, digests)
 
     def run(self, method: AnyMethod) -> MethodRow:
-        """Continue a method until its row is complete or time is over.
+        """Continue a method until its row is complete.
 
         A reported seed whose training fails is lost; the row says why. Raises ValueError as
         `cma.train`.
@@ -115,25 +122,30 @@ class Study:
             if not row.records:
                 self._zero_shot(row)
             return row
-        with suppress(TimeIsOver):
-            if row.lr is None:
-                row.lr = self.choose_rate(row, method)
-                self.save(row)
-            seeds = self.budget_of(row.method).seeds
-            for seed in (one for one in seeds if str(one) not in {*row.records, *row.lost}):
-                self._check_time()
-                try:
-                    self._train(row, method, row.lr, seed, self.budget.epochs, "test")
-                except NotFinite as error:
-                    row.lost[str(seed)] = str(error)
-                self.save(row)
+        if row.lr is None:
+            row.lr = self.choose_rate(row, method)
+            self.save(row)
+        seeds = self.budget_of(row.method).seeds
+        for seed in seeds:
+            if str(seed) in {*row.records, *row.lost}:
+                continue
+            trained = self._trained(row, method, row.lr, seed, self.budget.epochs, self.split)
+            try:
+                with trained as (model, record):
+                    if row.method == self.keep and seed == seeds[0]:
+                        self._keep(row, model, record)
+                    self.enter(row, model, seed, record)
+            except NotFinite as error:
+                row.lost[str(seed)] = str(error)
+            self.save(row)
         return row
 
     def save(self, row: MethodRow) -> None:
         """Save a row, and commit the folder of results if that is wanted."""
         row.save(self.results)
-        for words in (["add"], ["commit", "-qm", f"results: {row.name}"]) if self.commits else ():
-            subprocess.run(["git", *words, "."], check=True, cwd=self.results)
+        if self.commits:
+            for words in (["add"], ["commit", "-qm", f"results: {row.name}"]):
+                subprocess.run(["git", *words, "."], check=True, cwd=self.results)
 
     def run_all(self, names: Sequence[str]) -> None:
         """Continue each method and print a line about it, also if it cannot be used on such a
@@ -147,18 +159,21 @@ class Study:
                 cannot = f"it cannot do {items.name} in {precision}: {reason}"
                 print(f"{name}: left out, because {cannot}")
                 continue
-            row = self.run(name)
-            rate = "" if row.lr is None else f", rate {row.lr:g}"
-            seeds = 1 if name == ZERO_SHOT else len(self.budget_of(name).seeds)
-            marks = "".join(f"; no verdict: {mark}" for mark in row.marks())
-            print(f"{row.name}: {len(row.records)} / {seeds} seeds{rate}{marks}", flush=True)
+            self.report(self.run(name))
+
+    def report(self, row: MethodRow) -> None:
+        """Print a line about a row."""
+        seeds = 1 if row.method == ZERO_SHOT else len(self.budget_of(row.method).seeds)
+        rate = "" if row.lr is None else f", rate {row.lr:g}"
+        marks = "".join(f"; no verdict: {mark}" for mark in row.marks())
+        print(f"{row.name}: {len(row.records)} / {seeds} seeds{rate}{marks}", flush=True)
 
     def choose_rate(self, row: MethodRow, method: AnyMethod) -> float:
         """Return the rate with the best mean of mR on validation; of equally good ones, the
         smallest.
 
-        What is in `row.rates` is not trained again. Raises `TimeIsOver`, and ValueError if training
-        fails at every rate.
+        What is in `row.rates` is not trained again. Raises ValueError if training fails at every
+        rate.
         """
         budget = self.budget_of(row.method)
         rates = budget.rates
@@ -194,11 +209,11 @@ class Study:
             known = {"lr": rate, "seed": seed, "epochs": epochs}
             entry = next((one for one in row.rates if known.items() <= one.items()), None)
             if entry is None:
-                self._check_time()
                 entry = known | {"mR": None, "R@1": None}
                 try:
-                    recalls = self._train(row, method, rate, seed, epochs, "val").metrics
-                    entry |= {"mR": recalls["mR"], "R@1": recalls["text_to_visual"]["R@1"]}
+                    with self._trained(row, method, rate, seed, epochs, "val") as (_, record):
+                        entry["mR"] = record.metrics["mR"]
+                        entry["R@1"] = record.metrics["text_to_visual"]["R@1"]
                 except NotFinite as error:
                     print(f"{row.name}, rate {rate:g}, seed {seed}: {error}")
                 row.rates.append(entry)
@@ -208,26 +223,35 @@ class Study:
             found.append(entry["mR"])
         return statistics.mean(found)
 
-    def _train(
+    @contextmanager
+    def _trained(
         self, row: MethodRow, method: AnyMethod, rate: float, seed: int, epochs: int, split: str
-    ) -> RunRecord:
-        """Train, or continue an earlier run; one that reports on test is entered in the row."""
+    ) -> Iterator[tuple[RetrievalModel, RunRecord]]:
+        """Train, or continue an earlier run; inside, the model has the method."""
         model = RetrievalModel(self.clip, self.processor)
-        options = methods.options_of(method, self.training) | self.options.get(row.method, {})
-        methods.attach(model, method, "method", seed, **options)
+        self.attach(model, method, seed)
         short = "" if epochs == self.budget.epochs else f"-epochs{epochs}"
         own = {"name": f"{row.name}-lr{rate:g}-seed{seed}{short}", "lr": rate, "seed": seed}
         own |= {"epochs": epochs, "report_on": split}
         config = self.config.merge(self.choice | own)
         try:
-            record = train(model, self.items(seed), config)
-            if split == "test":
-                self.enter(row, model, seed, record)
-                if row.method == self.keep and seed == self.budget_of(row.method).seeds[0]:
-                    model.save_adapter(self.results / row.name, "method", record)
+            yield model, train(model, self.items(seed), config)
         finally:
             model.set_adapter(None)
-        return record
+
+    def attach(self, model: RetrievalModel, method: AnyMethod, seed: int) -> methods.Method:
+        """Add a method to a model, with the options for this dataset, and return it; it acts."""
+        options = methods.options_of(method, self.training) | self.options.get(method, {})
+        return methods.attach(model, method, "method", seed, **options)
+
+    def _keep(self, row: MethodRow, model: RetrievalModel, record: RunRecord) -> None:
+        """Save the adapter beside its row; the record's numbers become those of the saved file."""
+        place = self.results / row.name
+        save_half(model, "method", place)
+        load_half(model, place, "kept")  # it acts
+        test = data.load(self.folder, self.split)
+        record.encoded = encode(model, test, self.config)
+        record.metrics = evaluate(model, test, self.config, encoded=record.encoded)
 
     def _zero_shot(self, row: MethodRow) -> None:
         model = RetrievalModel(self.clip, self.processor)
@@ -244,28 +268,22 @@ class Study:
     def test(
         self, row: MethodRow, model: RetrievalModel, seed: str, encoded: Embeddings | None
     ) -> None:
-        """Enter a seed's ranks of the right answers on test and further sets; `encoded`: test, if
-        it is encoded.
+        """Enter a seed's ranks of the right answers on `split`, if it is test on further sets too.
+
+        encoded: the split, if it is encoded.
         """
-        test, config = data.load(self.folder, "test"), self.config
+        test, config = data.load(self.folder, self.split), self.config
         encoded = encoded or encode(model, test, config)
         row.text_to_item = encoded.text_to_item.tolist()
         row.ranks[seed] = query_ranks(encoded, test, config)
         row.further[seed] = {}
-        for kind in FURTHER:
+        further = FURTHER if self.split == "test" else ()
+        for kind in further:
             place = self.folder.with_name(f"{self.folder.name}-{kind}")
             if (place / "dataset.json").exists():
                 told = twin_hits if kind == "twins" else query_ranks
                 test = data.load(place, "test")
                 row.further[seed][place.name] = told(encode(model, test, config), test, config)
-
-    def _check_time(self) -> None:
-        if time.time() >= self.until:
-            raise TimeIsOver
-
-
-class TimeIsOver(Exception):
-    """Raised when no run may be started any more."""
 
 
 def world_of(folder: Path) -> str:
@@ -285,18 +303,34 @@ def no_rate(study: Study, method: str) -> ValueError:
     return ValueError(f"{study.training.name}, {method}: its row has no rate yet; {hint}")
 
 
+def chosen(studies: dict[str, Study], names: Sequence[str] | None) -> dict[str, Study]:
+    """Return the studies of some points, by name; None: of all. Raises ValueError for no point."""
+    unknown = {*(names or ())} - studies.keys()
+    if unknown:
+        raise ValueError(f"no point {min(unknown)!r}: expected some of {', '.join(studies)}")
+    return {name: studies[name] for name in names or studies}
+
+
+def backbone_of(name: str | Path) -> tuple[CLIPModel, CLIPProcessor]:
+    """Load a backbone, on the GPU if there is one. Records know that of a folder by the digest of
+    its weights, wherever the folder is.
+    """
+    clip, processor = load_backbone(name, device="cuda" if torch.cuda.is_available() else "cpu")
+    if Path(clip.config.name_or_path).is_absolute():
+        clip.config.name_or_path = ""
+    return clip, processor
+
+
 def study_of(options: argparse.Namespace, kind: type[Study] = Study) -> Study:
     """Return the study for the options of `LONG`, with recipe and budget."""
     dataset = data.load(options.folder, "train")
     own = {"runs_dir": options.runs, "precision": options.precision}
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     return kind(
-        *load_backbone(options.backbone, device=device),
+        *backbone_of(options.backbone),
         options.folder,
         recipe(dataset.recipe).train_config().merge(own),
-        budget_of(dataset.name, options.results.parent / PROTOCOL),
+        budget_of(dataset.name, protocol_of(options.results)),
         options.results,
-        time.time() + 3600 * options.hours,
         commits=options.commit,
     )
 
@@ -312,10 +346,11 @@ OPTIONS = LONG | {
 def run(options: argparse.Namespace) -> None:
     """Run every method of the paper's tables on a prepared dataset, as protocol.json says.
 
-    What is already done is not done again: start the command again after a stop, or to add hours.
+    What is already done is not done again: start the command again after a stop.
     """
     study = study_of(options)
     study.keep = PAPER
     if options.rates_of:
         study.given = rates_of(options.rates_of, study.training.name)
+        study.budget = replace(study.budget, seeds_of={})  # another world has three seeds for all
     study.run_all(options.methods or methods.NAMES)

@@ -21,7 +21,7 @@ from .gains import (
 )
 from .published import ZERO_SHOT, markdown
 from .rows import DIRECTIONS, read_rows, recall
-from .study import FURTHER
+from .study import ALONE
 from .world import kept_in
 
 SECOND = "second-world"  # in the folder of results
@@ -46,8 +46,8 @@ def further(found: Findings) -> str:
     lines = []
     for of in found.tested.values():
         chief = {method: of[method] for method in (OURS, ZERO_SHOT, *FIRST) if method in of}
-        for name in FURTHER:
-            for method, row in on_further(chief, name).items() if name != "twins" else ():
+        for name in ALONE:
+            for method, row in on_further(chief, name).items():
                 line = {"test set": row.dataset, "method": method}
                 for way, words in WAYS.items():
                     line[f"{words} R@1"] = "{:.1f} [{:.1f}, {:.1f}]".format(*recall(row, way))
@@ -59,7 +59,8 @@ def curves(found: Findings) -> str:
     """Share of full fine-tuning's gain and points to it, of ours and LoRA, on three test sets."""
     usual = {f"{name}, as usual": of for name, of in found.tested.items() if has_share(of)}
     lines = []
-    for point, of in (usual | found.points if found.points else {}).items():
+    trained = usual | found.points if found.points else {}
+    for point, of in trained.items():
         sets = {"test": of} | {name: on_further(of, name) for name in ("new", "other")}
         for method in (OURS, LORA):
             line = {"training": point, "method": method}

@@ -38,8 +38,8 @@ LIMITS = {
     "methods": 4400,
     "cma": 16320 + 12520 + 15180 + 4530 + 4400,
     "explorer": 14050,
-    "data_prep": 44290,
-    "experiments": 21990,
+    "data_prep": 43910,
+    "experiments": 21930,
     "tests": 214740,
 }
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)

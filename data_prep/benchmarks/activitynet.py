@@ -149,4 +149,4 @@ HUB = Repository(
     ("activitynet_captions_*.json",),
     "the videos: name their folder by --source",
 )
-BENCHMARK = Benchmark(__doc__, read, hub=HUB)
+BENCHMARK = Benchmark(__doc__, read, hub=(HUB,))

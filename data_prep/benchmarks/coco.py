@@ -8,6 +8,7 @@ from pathlib import Path
 
 from data_prep.benchmarks.downloads import Downloads
 from data_prep.benchmarks.forms import (
+    PICTURES,
     SAME,
     SPLIT_FROM,
     Benchmark,
@@ -16,10 +17,10 @@ from data_prep.benchmarks.forms import (
     find_named,
     form_option,
     hub_rows,
+    of_rows,
     read_form,
-    read_rows,
 )
-from data_prep.benchmarks.hub import HubFile, Repository
+from data_prep.benchmarks.hub import Repository
 from data_prep.benchmarks.image_files import (
     albef_rows,
     coco_style_rows,
@@ -35,8 +36,8 @@ from data_prep.dataset import Annotations, Counts
 HELD = {"val": Counts(5_000, 25_010), "test": Counts(5_000, 25_010)}
 TRAIN = {"restval": Counts(113_287, 566_747), "no-restval": Counts(82_783, 414_113)}
 DEFAULT_SPLIT = "restval"
-ON_HUB = HubFile("openflamingo/eval_benchmark", "mscoco_karpathy/karpathy_coco.json", "karpathy")
 NAMES = ("dataset_coco.json", "karpathy_coco.json")
+ON_HUB = "mscoco_karpathy/karpathy_coco.json"
 HUB = "test_5k_mscoco_2014.csv"
 OFFICIAL = Undivided(
     "coco",
@@ -60,15 +61,13 @@ def read(
     downloads: Downloads,
     split: str = DEFAULT_SPLIT,
     form: str | None = None,
-    from_hub: bool = False,
 ) -> Annotations:
-    """Read the downloaded annotations, or with `from_hub` those on the hub; `form` is a key of
-    `forms()`.
+    """Read the downloaded annotations; `form` is a key of `forms()`.
 
     With `split` "restval", the images of val2014 that are in neither val nor test are training
     images too.
     """
-    return read_form("coco", downloads, forms(split), form, ON_HUB if from_hub else None)
+    return read_form("coco", downloads, forms(split), form)
 
 
 def forms(split: str = DEFAULT_SPLIT) -> dict[str, Form]:
@@ -76,29 +75,25 @@ def forms(split: str = DEFAULT_SPLIT) -> dict[str, Form]:
     divisions = ({"train": TRAIN[split]} | HELD,)
     splits = SAME | {"restval": "train" if split == "restval" else None}
     return {
-        "karpathy": Form(
-            "dataset_coco.json",
-            divisions,
-            partial(find_named, names=NAMES),
-            partial(read_rows, karpathy_rows, splits=splits),
+        "karpathy": of_rows(
+            "dataset_coco.json", divisions, find_named, karpathy_rows, splits, names=NAMES
         ),
-        "albef": Form(
+        "albef": of_rows(
             "coco_karpathy_{train,val,test}.json",
             divisions,
-            partial(find_albef, name="coco"),
-            partial(read_rows, partial(_marked, albef_rows), splits=splits),
+            find_albef,
+            partial(_marked, albef_rows),
+            splits,
+            name="coco",
         ),
-        "hub": Form(
-            HUB,
-            divisions,
-            partial(find_named, names=(HUB,)),
-            partial(read_rows, hub_rows, splits=splits),
-        ),
-        "coco-style": Form(
+        "hub": of_rows(HUB, divisions, find_named, hub_rows, splits, names=(HUB,)),
+        "coco-style": of_rows(
             "coco_{train,val,test}_karpathy.json with images and annotations",
             divisions,
-            partial(find_coco_style, name="coco"),
-            partial(read_rows, partial(_marked, coco_style_rows), splits=splits),
+            find_coco_style,
+            partial(_marked, coco_style_rows),
+            splits,
+            name="coco",
         ),
         "official": OFFICIAL.form(
             "captions_{train,val}2014.json with Karpathy's split", divisions, splits
@@ -131,8 +126,10 @@ BENCHMARK = Benchmark(
     {
         "--split": SPLIT,
         "--form": form_option(forms()),
-        "--from-hub": ON_HUB.option,
         "--split-from": SPLIT_FROM,
     },
-    Repository("jxie/coco_captions", ("*.parquet",)),
+    (
+        Repository("jxie/coco_captions", ("*.parquet",)),
+        Repository("openflamingo/eval_benchmark", (ON_HUB,), PICTURES),
+    ),
 )

@@ -157,4 +157,4 @@ HUB = Repository(
     ("didemo_*.json",),
     "the val split, and the clips: unpack the archive of its page, and name the folder by --source",
 )
-BENCHMARK = Benchmark(__doc__, read, hub=HUB)
+BENCHMARK = Benchmark(__doc__, read, hub=(HUB,))

@@ -9,7 +9,7 @@ from typing import TypeVar
 from cma.files import walk
 from data_prep.dataset import SPLITS
 from data_prep.media import bare
-from data_prep.readers import BadInput, IdList, NotThere, read_id_list, stand_in
+from data_prep.readers import BadInput, IdList, read_id_list, stand_in
 
 T = TypeVar("T")
 SPLIT_WORDS = {
@@ -116,17 +116,6 @@ class Downloads:
         """
         found = self.named(*names)
         return first_copy([path for path in found if path.name == found[0].name])
-
-    def require(self, *names: str) -> Path:
-        """Like `find`, but raises `BadInput` with the names that were looked for if none is
-        there.
-        """
-        path = self.find(*names)
-        if path is None:
-            raise NotThere(
-                f"{self.folder}: found no {' and no '.join(names)} in this folder or below it"
-            )
-        return path
 
     def known(
         self, names: Collection[str], read: Callable[[Path], T | None]
@@ -280,6 +269,7 @@ def _nearest(
     own = [path for path in paths if _names(path.relative_to(source).as_posix(), name)] or paths
     top = min(len(path.parts) for path in own)
     left = [path for path in own if len(path.parts) == top]
-    for copies in zip(*map(parts, left), strict=True) if len(left) > 1 else ():
-        first_copy(copies)
+    if len(left) > 1:
+        for copies in zip(*map(parts, left), strict=True):
+            first_copy(copies)
     return left[0]

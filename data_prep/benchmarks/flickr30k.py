@@ -2,24 +2,23 @@
 
 import re
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 from cma.files import short
 from data_prep.benchmarks.downloads import Downloads
 from data_prep.benchmarks.forms import (
+    PICTURES,
     SPLIT_FROM,
     Benchmark,
-    Form,
     Row,
     csv_rows,
     find_named,
     form_option,
     hub_rows,
+    of_rows,
     read_form,
-    read_rows,
 )
-from data_prep.benchmarks.hub import HubFile, Repository
+from data_prep.benchmarks.hub import Repository
 from data_prep.benchmarks.image_files import albef_rows, coco_style_rows, find_albef, karpathy_rows
 from data_prep.benchmarks.packed import Tables, shard_form
 from data_prep.benchmarks.undivided import Undivided
@@ -38,14 +37,11 @@ TOKEN = "results_20130124.token"
 COCO_STYLE = "dataset_flickr30k_coco_style.json"
 COLUMNS = ("image", "caption")
 BARS = re.compile(r"\s*([^|]*?)\s*\|\s*\d+\s*[|\s](.*)", re.DOTALL)
-ON_HUB = HubFile("nlphuji/flickr30k", HUB, "hub")
 
 
-def read(downloads: Downloads, form: str | None = None, from_hub: bool = False) -> Annotations:
-    """Read the downloaded annotations, or with `from_hub` those on the hub; `form` is a key of
-    FORMS.
-    """
-    return read_form("flickr30k", downloads, FORMS, form, ON_HUB if from_hub else None)
+def read(downloads: Downloads, form: str | None = None) -> Annotations:
+    """Read the downloaded annotations; `form` is a key of FORMS."""
+    return read_form("flickr30k", downloads, FORMS, form)
 
 
 def find_csvs(downloads: Downloads) -> dict[str, Path]:
@@ -98,33 +94,15 @@ TABLES = Tables(
     ),
 )
 FORMS = {
-    "karpathy": Form(
-        KARPATHY,
-        (PUBLISHED,),
-        partial(find_named, names=(KARPATHY,)),
-        partial(read_rows, karpathy_rows),
+    "karpathy": of_rows(KARPATHY, (PUBLISHED,), find_named, karpathy_rows, names=(KARPATHY,)),
+    "albef": of_rows(
+        "flickr30k_{train,val,test}.json", (PUBLISHED,), find_albef, albef_rows, name="flickr30k"
     ),
-    "albef": Form(
-        "flickr30k_{train,val,test}.json",
-        (PUBLISHED,),
-        partial(find_albef, name="flickr30k"),
-        partial(read_rows, albef_rows),
-    ),
-    "hub": Form(
-        HUB,
-        (PUBLISHED,),
-        partial(find_named, names=(HUB, "test_1k_flickr.csv")),
-        partial(read_rows, hub_rows),
-    ),
+    "hub": of_rows(HUB, (PUBLISHED,), find_named, hub_rows, names=(HUB, "test_1k_flickr.csv")),
     "token": Undivided("flickr30k", (TOKEN,), token_rows, *SHARED).form(
         f"{TOKEN} with ids in {{train,val,test}}.txt", (PUBLISHED,)
     ),
-    "csv": Form(
-        "flickr30k_{train,val,test}_karpathy.txt",
-        (PUBLISHED,),
-        find_csvs,
-        partial(read_rows, csv_rows),
-    ),
+    "csv": of_rows("flickr30k_{train,val,test}_karpathy.txt", (PUBLISHED,), find_csvs, csv_rows),
     "kaggle": KAGGLE.form("results.csv or captions.txt of Kaggle", (PUBLISHED,)),
     "coco-style": STYLE.form(COCO_STYLE, (PUBLISHED,)),
     **TABLES.forms((PUBLISHED,), KAGGLE),
@@ -133,6 +111,9 @@ FORMS = {
 BENCHMARK = Benchmark(
     __doc__,
     read,
-    {"--form": form_option(FORMS), "--from-hub": ON_HUB.option, "--split-from": SPLIT_FROM},
-    Repository("AnyModal/flickr30k", ("*.parquet",)),
+    {"--form": form_option(FORMS), "--split-from": SPLIT_FROM},
+    (
+        Repository("AnyModal/flickr30k", ("*.parquet",)),
+        Repository("nlphuji/flickr30k", (HUB,), PICTURES),
+    ),
 )

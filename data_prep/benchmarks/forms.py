@@ -7,12 +7,13 @@ from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, TypeVar
 
 from cma.files import short
 from data_prep.benchmarks.downloads import Downloads
-from data_prep.benchmarks.hub import Fetched, HubFile, Repository, fetch
+from data_prep.benchmarks.hub import Fetched, Repository
 from data_prep.containers import Pictures
 from data_prep.dataset import SPLITS, Annotations, CaptionCleaner, Counts, Entry, left_out
 from data_prep.readers import BadInput, NotThere, read_csv, stand_in
@@ -22,6 +23,7 @@ IMAGES = {"query": "caption", "visual_to_text": "captions"}
 VIDEOS = {"query": "caption", "visual_to_text": "items"}
 PARAGRAPHS = {"query": "paragraph", "visual_to_text": "items"}
 SAME = {split: split for split in SPLITS}
+PICTURES = "the pictures: name their folder by --source"  # what a repository lacks
 ALL = "all"  # stands for the split of a file that holds every split
 Items = TypeVar("Items", dict, list)
 
@@ -37,7 +39,7 @@ class Benchmark:
     help: str
     reader: Callable[..., Annotations]
     options: Mapping[str, dict] = field(default_factory=dict)
-    hub: Repository | None = None  # what `--hub` fetches
+    hub: tuple[Repository, ...] = ()  # what `--hub` fetches, the usual one first
 
     def read(
         self,
@@ -72,16 +74,16 @@ class Benchmark:
             chosen = {name: getattr(options, name) for name in names}
             return self.read(options.source, fetched=fetched, **chosen)
 
-        parser.set_defaults(read=read, repository=self.hub)
+        parser.set_defaults(read=read, repositories=self.hub)
         if self.hub:
+            ids = [repository.id for repository in self.hub]
             parser.add_argument(
                 "--hub",
                 nargs="?",
-                const=self.hub.id,
+                const=ids[0],
                 metavar="USER/NAME",
-                help=f"fetch this dataset of the hub (default: {self.hub.id}); --source may be "
-                "left "
-                "out, or hold what the dataset lacks",
+                help=f"fetch this dataset of the hub ({', '.join(ids)}; default: {ids[0]}); "
+                "--source may be left out, or hold what the dataset lacks",
             )
 
 
@@ -124,24 +126,32 @@ class Form:
     lacks: Callable[[Downloads], str | None] | None = None
 
 
+def of_rows(
+    looks_for: str,
+    divisions: tuple[dict[str, Counts], ...],
+    find: Callable[..., dict[str, Path]],
+    rows: Callable[[Path, str], Iterable[Row]],
+    splits: Mapping[str, str | None] = SAME,
+    **named: object,
+) -> Form:
+    """Return the form whose files `rows` reads, as in `read_rows`; `named` is what `find` takes."""
+    read = partial(read_rows, rows, splits=splits)
+    return Form(looks_for, divisions, partial(find, **named), read)
+
+
 def read_form(
     name: str,
     downloads: Downloads,
     forms: Mapping[str, Form],
     chosen: str | None = None,
-    hub: HubFile | None = None,
 ) -> Annotations:
     """Read the annotations of the image benchmark `name` in the form `chosen`, or in the first that
     is there.
 
     A form with a stand-in among its files comes after the others. A note names further forms that
-    are there. With `hub`, that file is downloaded and read instead
-    of `downloads`. If no form is there, raises `BadInput` with the names of the files that were
-    looked for.
+    are there. If no form is there, raises `BadInput` with the names of the files that were looked
+    for.
     """
-    if hub:
-        downloads = Downloads(fetch(hub).parent)
-        chosen = hub.form
     asked = {chosen: forms[chosen]} if chosen else dict(forms)
     if downloads.split_from:  # it serves these forms alone
         asked = {key: form for key, form in asked.items() if form.lacks}
@@ -165,8 +175,7 @@ def read_form(
         listed = ", ".join(f"{asked[other].looks_for} (--form {other})" for other in others)
         notes = [f"there too, not read: {listed}"] if others else []
         annotations = _annotations(name, downloads, form, form.read(paths), notes)
-        annotations = replace(annotations, form=key)
-        return replace(annotations, files=[f"{hub.repo}: {hub.name}"]) if hub else annotations
+        return replace(annotations, form=key)
     for form in asked.values():
         line = form.lacks(downloads) if form.lacks else None
         if line:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.utils import logging
 
 from data_prep.readers import BadInput
@@ -20,20 +20,6 @@ SHOWN = 10  # the most files that are listed
 # what `data_prep folder` fetches
 KINDS = ("*.parquet", "*.tar", "*.jpg", "*.jpeg", "*.png", "*.webp", "*metadata.csv")
 KINDS += ("*metadata.jsonl",)
-
-
-class HubFile(NamedTuple):
-    """A file of a dataset on the hub, and the form (`--form`) in which it is read."""
-
-    repo: str
-    name: str
-    form: str
-
-    @property
-    def option(self) -> dict:
-        """The settings of the option `--from-hub`."""
-        text = f"download the annotations: {self.name} of the dataset {self.repo} on the hub"
-        return {"action": "store_true", "help": text}
 
 
 class Repository(NamedTuple):
@@ -53,20 +39,6 @@ class Fetched(NamedTuple):
 
     folder: Path
     origin: dict[str, str]
-
-
-def fetch(file: HubFile) -> Path:
-    """Return the path of the file in the hub's cache; download it if it is not there yet.
-
-    Raises `BadInput` that says what to do if it cannot be downloaded.
-    """
-    cached = _cached(lambda: hf_hub_download(*file[:2], repo_type="dataset", local_files_only=True))
-    what = f"{file.name} of the dataset {file.repo}"
-    otherwise = "put the annotation file into --source and leave out --from-hub"
-    download = cached or _asked(
-        lambda: hf_hub_download(file.repo, file.name, repo_type="dataset"), what, otherwise
-    )
-    return Path(download)
 
 
 def obtain(repository: Repository, revision: str = "main", yes: bool = False) -> Fetched:
@@ -91,10 +63,11 @@ def obtain(repository: Repository, revision: str = "main", yes: bool = False) ->
             what,
             "fetch it where there is a network and give its folder as --source",
         )
-    except BadInput:
-        kept = _cached(lambda: download(local_files_only=True))
-        if kept is None:
-            raise
+    except BadInput as unreachable:
+        try:
+            kept = download(local_files_only=True)
+        except OSError:
+            raise unreachable from None
         print(f"{repository.id}: the hub cannot be reached; what is in its cache is used")
         return Fetched(Path(kept), repository.origin(revision, Path(kept).name))
     sizes = {
@@ -133,13 +106,6 @@ def _agreed() -> bool:
         return input("Fetch them? [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:  # nobody is there to answer
         return False
-
-
-def _cached(ask: Callable[[], str]) -> str | None:
-    try:
-        return ask()
-    except OSError:
-        return None
 
 
 def _asked(ask: Callable[[], T], what: str, otherwise: str) -> T:

@@ -106,12 +106,13 @@ def read(downloads: Downloads, split: str = "9k", val: bool = False) -> Annotati
 
     held_out = None if val else find_clips(downloads, VAL_CAPTIONS, ID)
     parts = {"train": train, "val": held_out, "test": test}
+    parts = {part: found for part, found in parts.items() if found}
     clean = CaptionCleaner()
     entries = []
     used = set()
     shared = []
     for part, found in parts.items():
-        for id, where, captions in some(found.rows, found.files[-1]) if found else ():
+        for id, where, captions in some(found.rows, found.files[-1]):
             id = bare(id)
             if part == "val" and id in used:
                 shared.append(id)
@@ -132,7 +133,7 @@ def read(downloads: Downloads, split: str = "9k", val: bool = False) -> Annotati
     expected = {"train": Counts(published - held, 20 * (published - held)), "test": PUBLISHED_TEST}
     if val:
         expected["val"] = Counts(held, 20 * held)
-    files = [path for found in parts.values() if found for path in found.files]
+    files = [path for found in parts.values() for path in found.files]
     names = downloads.names_of(dict.fromkeys([*(data.files if val else ()), *files]))
     return Annotations(
         "msrvtt", "video", VIDEOS, expected, entries, "msrvtt", names, notes + clean.notes()
@@ -143,7 +144,7 @@ def _read_official(downloads: Downloads) -> Annotations:
     """Read `MSRVTT_data.json` alone: its splits, and all its sentences."""
     data = _find_data(downloads)
     if data is None:
-        downloads.require(DATA)
+        raise NotThere(f"{downloads.folder}: found no {DATA} in this folder or below it")
     path = data.files[0]
     sentences = data.sentences
     divisions = data.divisions
@@ -295,5 +296,5 @@ BENCHMARK = Benchmark(
             "none)",
         },
     },
-    HUB,
+    (HUB,),
 )

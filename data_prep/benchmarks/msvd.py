@@ -167,4 +167,4 @@ HUB = Repository(
     ("msvd_*.json",),
     "the clips: unpack the archive of its page, and name the folder by --source",
 )
-BENCHMARK = Benchmark(__doc__, read, hub=HUB)
+BENCHMARK = Benchmark(__doc__, read, hub=(HUB,))

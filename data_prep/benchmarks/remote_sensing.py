@@ -11,6 +11,7 @@ from data_prep.benchmarks.forms import (
     csv_rows,
     find_named,
     form_option,
+    of_rows,
     read_form,
     read_rows,
 )
@@ -68,17 +69,11 @@ def _forms(name: str, karpathy: str, divisions: dict[str, dict[str, Counts]]) ->
         *(it for which, it in divisions.items() if which != "re-split"),
     )
     return {
-        "karpathy": Form(
-            karpathy,
-            official,
-            partial(find_named, names=(karpathy, karpathy.lower())),
-            partial(read_rows, karpathy_rows),
+        "karpathy": of_rows(
+            karpathy, official, find_named, karpathy_rows, names=(karpathy, karpathy.lower())
         ),
-        "albef": Form(
-            f"{name}_{{train,val,test}}.json",
-            divided,
-            partial(find_albef, name=name),
-            partial(read_rows, albef_rows),
+        "albef": of_rows(
+            f"{name}_{{train,val,test}}.json", divided, find_albef, albef_rows, name=name
         ),
         "lists": Form(
             "{train,val,test}_caps.txt",
@@ -86,11 +81,12 @@ def _forms(name: str, karpathy: str, divisions: dict[str, dict[str, Counts]]) ->
             partial(find_caption_lists, name=name),
             read_caption_lists,
         ),
-        "pairs": Form(
+        "pairs": of_rows(
             f"{name.upper()}_img_txt_pairs_{{train,val,test}}.csv",
             official,
-            partial(find_pairs_csv, name=name),
-            partial(read_rows, partial(csv_rows, columns=("filepath", "title"))),
+            find_pairs_csv,
+            partial(csv_rows, columns=("filepath", "title")),
+            name=name,
         ),
     }
 
@@ -120,7 +116,7 @@ RSICD = Benchmark(
     "RSICD: 10,921 remote sensing images with five captions each, 1,093 of them for the test.",
     read_rsicd,
     {"--form": form_option(RSICD_FORMS)},
-    Repository("arampacha/rsicd", ("*.parquet",)),
+    (Repository("arampacha/rsicd", ("*.parquet",)),),
 )
 RSITMD = Benchmark(
     "RSITMD: 4,743 remote sensing images with five captions each, 452 of them for the test.",

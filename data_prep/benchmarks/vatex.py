@@ -168,4 +168,4 @@ HUB = Repository(
     ("*.parquet",),
     "the clips and the lists of the paper's splits: name a folder with both by --source",
 )
-BENCHMARK = Benchmark(__doc__, read, hub=HUB)
+BENCHMARK = Benchmark(__doc__, read, hub=(HUB,))

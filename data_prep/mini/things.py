@@ -5,6 +5,7 @@ Hashes of the things' codes decide what is used for training, so a change of the
 nothing for other things.
 """
 
+import csv
 import hashlib
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +21,6 @@ from data_prep.mini.packages import fetch
 from data_prep.readers import BadInput
 
 LEXICON = Path(__file__).with_name("things.tsv")
-COLUMNS = ("code", "article", "singular", "plural", "other names", "kind")
 FLAT, CONTRAST, STILL = STYLES = ("flat", "high-contrast", "three-dimensional")
 PACKAGES = {
     FLAT: "@iconify-json/fluent-emoji-flat",
@@ -98,47 +98,22 @@ def pair_split(one: str, other: str) -> str:
     return split
 
 
-def read_things(path: Path = LEXICON) -> dict[str, Thing]:
-    """Read the things of a lexicon, by code.
-
-    Raises `BadInput` with file and line for a line that is not as expected, or a name that two
-    things have.
-    """
-    things, owners = {}, {}
-    lines = path.read_text(encoding="utf-8").splitlines()
-    if (header := "".join(lines[:1])).split("\t") != list(COLUMNS):
-        raise BadInput(
-            f"{path}, line 1: expected the columns {', '.join(COLUMNS)}, found {header!r}"
-        )
-    for number, line in enumerate(lines[1:], start=2):
-        cells = line.split("\t")
-        if len(cells) != len(COLUMNS) or not all(cells[:4]):
-            raise BadInput(
-                f"{path}, line {number}: expected {', '.join(COLUMNS)} between tabs, found {line!r}"
-            )
-        code, article, singular, plural, others, kind = cells
-        names = [Name(article, singular, plural)]
-        for other in filter(None, others.split("|")):
-            names.append(_read_name(other, f"{path}, line {number}"))
-        for form in (form for name in names for form in name[1:]):
-            if owners.setdefault(form, code) != code:
-                raise BadInput(
-                    f"{path}, line {number}: {owners[form]} is called {form!r}, too; "
-                    "choose another name"
-                )
-        if code in things:
-            raise BadInput(f"{path}, line {number}: {code} has a line already")
-        things[code] = Thing(code, tuple(names), kind)
+def read_things() -> dict[str, Thing]:
+    """Read the things of the lexicon, by code."""
+    things = {}
+    with LEXICON.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file, delimiter="\t"):
+            names = [Name(row["article"], row["singular"], row["plural"])]
+            names += map(_read_name, filter(None, row["other names"].split("|")))
+            things[row["code"]] = Thing(row["code"], tuple(names), row["kind"])
     return things
 
 
-def _read_name(text: str, where: str) -> Name:
+def _read_name(text: str) -> Name:
     """Parse a name such as `a bike/bikes` or `a pair of specs/pairs of specs`."""
-    head, slash, plural = text.partition("/")
+    head, _, plural = text.partition("/")
     words = head.split()
     end = words.index("of") + 1 if "of" in words[:-1] and plural.split()[1:2] == ["of"] else 1
-    if not slash or len(words) < 2 or not plural.strip():
-        raise BadInput(f"{where}: expected other names such as 'a bike/bikes', found {text!r}")
     return Name(" ".join(words[:end]), " ".join(words[end:]), plural.strip())
 
 

@@ -74,6 +74,6 @@ def test_sections_are_the_benchmarks_and_links_lead_to_them():
 def test_each_form_and_each_dataset_of_the_hub_is_named(name):
     forms = BENCHMARKS[name].options.get("--form", {"choices": ()})["choices"]
     assert all(f"| `{form}` |" in SECTIONS[name] for form in forms)
-    if BENCHMARKS[name].hub:
-        assert f"| {name} | {BENCHMARKS[name].hub.id} |" in SECTIONS["From the hub"]
-        assert BENCHMARKS[name].hub.id in SECTIONS[name]
+    for repository in BENCHMARKS[name].hub:
+        assert f"| {name} | {repository.id} |" in SECTIONS["From the hub"]
+        assert repository.id in SECTIONS[name]

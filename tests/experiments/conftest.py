@@ -1,5 +1,6 @@
 """What the tests of experiments share, some of it with those of training."""
 
+import hashlib
 from unittest import mock
 
 import pytest
@@ -8,6 +9,11 @@ from cma.training import loop
 from tests.training.conftest import config, folder, make_model, whole_config
 
 __all__ = ["config", "folder", "make_model", "whole_config"]
+
+
+def revision(weights: str) -> str:
+    """Return what `cma.backbone.identity` calls a backbone whose weights have this digest."""
+    return hashlib.sha256(bytes.fromhex(weights)).hexdigest()[:12]
 
 
 def stopped_after(calls: int, place, name: str):

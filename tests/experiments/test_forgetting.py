@@ -31,7 +31,7 @@ def test_kept_adapters_are_tested_once(study, tmp_path, monkeypatch, capsys):
     # whose adapters are not there; by name it comes first
     replace(row, method="LoRA").save(study.results)
     monkeypatch.setattr(forgetting, "build_drawings", lambda out, workers: None)
-    monkeypatch.setattr(forgetting, "load_backbone", lambda name: (study.clip, study.processor))
+    monkeypatch.setattr(forgetting, "backbone_of", lambda name: (study.clip, study.processor))
     places = ["--data", tmp_path / "data", "--runs", study.config.runs_dir]
     words = ["forgetting", *map(str, places), "--results"]
     assert main([*words, str(tmp_path)]) == 0

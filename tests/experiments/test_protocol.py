@@ -14,10 +14,11 @@ from data_prep.mini.build import BUILD, ORIGIN, READERS, TESTS
 from data_prep.mini.things import LEXICON
 from experiments import gains
 from experiments.rows import KEPT, NEAR, SCANNED, MethodRow, read_rows
-from experiments.study import EXTENSIONS, PROTOCOL, budget_of
-from experiments.world import FIRST, digest_of, kept_in, revision
+from experiments.study import EXTENSIONS, budget_of
+from experiments.world import FIRST, PROTOCOL, digest_of, kept_in
 from tests import ROOT
 from tests.bench.headroom import GAIN, MOST
+from tests.experiments.conftest import revision
 
 PROTOCOL_FILE = ROOT / "results" / PROTOCOL
 CONTENT = json.loads(PROTOCOL_FILE.read_text("utf-8"))

@@ -127,8 +127,8 @@ def test_the_command_writes_between_the_markers_alone(tmp_path, readme, capsys):
 
 
 def test_a_run_of_other_settings_says_so_and_stays_out_of_readme(tmp_path, readme, capsys):
-    for name in ("a-run", "a-run,epochs=20,seed=7"):
-        record(name).save(tmp_path / "runs" / name)
+    for name, epochs in (("a-run", 10), ("a-run,epochs=20,seed=7", 20)):
+        record(name, config={"epochs": epochs}).save(tmp_path / "runs" / name)
     kept = tmp_path / "results"
     assert command(tmp_path / "runs", "--readme", readme, "--keep", kept) == 0
     assert "| cross-modal adapter (epochs=20) |" in capsys.readouterr().out

@@ -7,21 +7,26 @@ import json
 import re
 import shutil
 import subprocess
-import time
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
-from cma import RetrievalModel, data, methods
+from cma import RetrievalModel, data, load_backbone, methods
+from cma.backbone import identity
+from cma.checkpoints import WEIGHTS
 from cma.config import TrainConfig
 from cma.methods import options_of, why_not
-from cma.training import NotFinite, RunRecord, encode, query_ranks
+from cma.training import NotFinite, RunRecord, encode, evaluate, query_ranks
 from experiments import study as studies
 from experiments.__main__ import main
+from experiments.kept import load_half
 from experiments.rows import Budget, MethodRow, neighbours, read_rows
-from experiments.study import FAILED, Study, TimeIsOver
+from experiments.study import FAILED, Study
+from experiments.world import PROTOCOL
 from tests.conftest import build_clip
 from tests.experiments.conftest import stopped_after
 from tests.toy_data import write_images
@@ -62,14 +67,6 @@ def test_a_row_is_made_and_read_back(study, seen):
     assert study.run(METHOD) == row and not seen
 
 
-def test_no_run_begins_after_the_time_is_over(study, seen):
-    study.until = time.time() - 1
-    row = study.run(METHOD)
-    assert (row.rates, row.lr, row.records) == ([], None, {}) and not seen
-    with pytest.raises(TimeIsOver):
-        study.choose_rate(row, METHOD)
-
-
 @pytest.mark.slow
 def test_a_stopped_study_gives_the_row_of_one_that_was_not(study, tmp_path):
     whole = study.run(METHOD)
@@ -96,12 +93,13 @@ def test_a_scan_finds_the_rate_that_is_tried_with_its_neighbours(study, peak, as
     """A scan sees its best at 3e-3; at full length the best is the nearest to the peak."""
     study.budget = Budget(epochs=3, rates=[1e-4, 3e-4, 1e-3, 3e-3, 1e-2])
 
-    def train(row, method, rate, seed, epochs, split):
+    @contextmanager
+    def trained(row, method, rate, seed, epochs, split):
         top = peak if epochs == 3 else 3e-3
         metrics = {"mR": -abs(rate - top), "text_to_visual": {"R@1": 0.0}}
-        return SimpleNamespace(metrics=metrics)
+        yield None, SimpleNamespace(metrics=metrics)
 
-    study._train = train
+    study._trained = trained
     row = study.row(METHOD)
     row.lr = study.choose_rate(row, METHOD)
     tried = {epochs: [] for epochs in (1, 3)}
@@ -119,8 +117,10 @@ def test_a_rate_has_neighbours_on_the_grid(rate, near):
     assert neighbours(rate) == near
 
 
+@contextmanager
 def failing(*values):
     raise NotFinite("loss NaN")
+    yield
 
 
 def test_a_rate_at_which_training_fails_is_worse_than_any_other(study):
@@ -128,7 +128,7 @@ def test_a_rate_at_which_training_fails_is_worse_than_any_other(study):
     study._score = lambda row, method, rate, epochs: 0.0 if rate == 3e-3 else FAILED
     assert study.choose_rate(row, METHOD) == 3e-3
     del study._score
-    study._train = failing
+    study._trained = failing
     with pytest.raises(ValueError, match=r"toy-projection: no rate of 0\.001, 0\.003 could be"):
         study.choose_rate(row, METHOD)
     assert {entry["mR"] for entry in row.rates} == {None}
@@ -167,7 +167,7 @@ def test_a_row_of_something_else_is_refused(study, tmp_path, changes, said):
 
 
 def test_a_seed_that_fails_or_falls_is_lost_and_the_row_gets_no_verdict(study):
-    study._train = failing
+    study._trained = failing
     study.given = {METHOD: 1e-3}
     row = study.run(METHOD)
     assert row.lost == {"1": "loss NaN", "2": "loss NaN"} and not row.records and not row.rates
@@ -181,20 +181,61 @@ def test_a_seed_that_fails_or_falls_is_lost_and_the_row_gets_no_verdict(study):
     assert replace(row, budget={}, records={"1": low, "2": high}).marks() == []  # an older rule
 
 
-def test_the_first_seed_of_ours_is_saved_beside_its_row_and_gives_its_ranks(study):
+def test_the_first_seed_of_ours_is_kept_in_half_precision_and_tested_from_there(study):
     study.given, study.keep = {OURS: 3e-2}, OURS
     study.budget = Budget(epochs=1, rates=[1e-3], rate_seeds=[9], seeds=[1, 2])
     row = study.run(OURS)
-    assert {place.name for place in study.results.iterdir()} == {row.name, f"{row.name}.json"}
+    place = study.results / row.name
+    assert {file.name for file in study.results.iterdir()} == {row.name, f"{row.name}.json"}
     model = RetrievalModel(study.clip, study.processor)
-    model.load_adapter(study.results / row.name, "again")
+    trained = model.load_adapter(study.config.runs_dir / f"{row.name}-lr0.03-seed1", "trained")
+    load_half(model, place, "kept")
+    kept, whole = model.get_adapter("kept").state_dict(), trained.state_dict()
+    numbers = sum(value.numel() for value in kept.values())
+    assert 2 * numbers < (place / WEIGHTS).stat().st_size < 2 * numbers + 2000
+    for key, value in kept.items():
+        assert torch.equal(value, whole[key].half().float())
+    assert any(not torch.equal(value, whole[key]) for key, value in kept.items())
     test = data.load(study.folder, "test")
     encoded = encode(model, test, study.config)
     assert query_ranks(encoded, test, study.config) == row.ranks["1"] != row.ranks["2"]
+    metrics = evaluate(model, test, study.config, encoded=encoded)
+    assert json.loads(json.dumps(metrics)) == row.records["1"]["metrics"]
     model.set_adapter(None)
+    study.clip.config._commit_hash = "0123abcd"
+    with pytest.raises(ValueError, match=f"{row.name}: this adapter was trained on the backbone "):
+        load_half(model, place, "other")
+
+
+def test_rows_of_a_state_have_the_committed_protocol_and_stay_once_the_state_is_bundled(
+    folder, seen, toy_processor, tmp_path, monkeypatch
+):
+    state = tmp_path / "state-9"
+    for part in (build_clip(), toy_processor):
+        part.save_pretrained(state)
+    budget = {"epochs": 1, "rates": [1e-3], "seeds_of": {METHOD: [5]}}
+    (tmp_path / PROTOCOL).write_text(json.dumps({"budgets": {"toy": budget}}))
+    places = ["--results", str(tmp_path / "next" / "methods"), "--runs", str(tmp_path / "runs")]
+    words = ["study", str(folder), *places, "--methods", METHOD, "--backbone"]
+    assert main([*words, str(state)]) == 0
+    (row,) = read_rows(tmp_path / "next" / "methods")
+    (record,) = row.records.values()
+    assert list(row.records) == ["5"] and (row.lr, record["config"]["epochs"]) == (1e-3, 1)
+    bundled, processor = load_backbone(state)
+    assert record["backbone"] == {"name": None, "revision": identity(bundled)["revision"]}
+    bundled.config.name_or_path = "mini"
+    (tmp_path / "methods").mkdir()
+    row.path(tmp_path / "next" / "methods").rename(row.path(tmp_path / "methods"))
+    monkeypatch.setattr(studies, "load_backbone", lambda name, device: (bundled, processor))
+    seen.clear()
+    words[3] = str(tmp_path / "methods")
+    assert main([*words, "mini"]) == 0
+    assert read_rows(tmp_path / "methods") == [row] and not seen
 
 
 def test_another_world_takes_the_rates_of_the_first(folder, tmp_path, monkeypatch):
+    protocol = {"budgets": {"toy": {"seeds_of": {METHOD: [42, 43, 44, 45]}}}}
+    (tmp_path / PROTOCOL).write_text(json.dumps(protocol))
     MethodRow("toy", METHOD, {}, lr=3e-2).save(tmp_path / "rows")
     MethodRow("toy", OURS, {}).save(tmp_path / "rows")  # has chosen none yet
     MethodRow("other", "CoOp", {}, lr=1.0).save(tmp_path / "rows")
@@ -247,14 +288,14 @@ def test_zero_shot_trains_nothing_and_is_tested_on_further_sets_too(study, seen,
 
 
 def test_the_protocol_says_what_each_method_gets(tmp_path):
-    file = tmp_path / studies.PROTOCOL
+    file = tmp_path / PROTOCOL
     assert studies.budget_of("toy", file) == Budget()
     file.write_text(json.dumps({"budgets": {"toy": {"epochs": 3}}}))
     assert (
         studies.budget_of("toy", file).epochs == 3 and studies.budget_of("other", file) == Budget()
     )
     file.write_text("{")
-    with pytest.raises(ValueError, match=studies.PROTOCOL):
+    with pytest.raises(ValueError, match=PROTOCOL):
         studies.budget_of("toy", file)
 
 
@@ -277,7 +318,7 @@ def test_what_cannot_be_run_is_said_before_the_first_run(study, seen, tmp_path, 
     for wrong in ({"rates": []}, {"rate_seeds": [1, 42]}, {"seeds_of": {OURS: [1]}}):
         with pytest.raises(ValueError, match="expected some of each, and no seed in both lists"):
             Budget(**wrong)
-    (tmp_path / studies.PROTOCOL).write_text('{"budgets": {"toy": {"epoch": 3}}}')
+    (tmp_path / PROTOCOL).write_text('{"budgets": {"toy": {"epoch": 3}}}')
     for words in ([tmp_path / "absent"], [study.folder, "--results", tmp_path / "methods"]):
         assert main(["study", *map(str, words)]) == 1
         error = capsys.readouterr().err

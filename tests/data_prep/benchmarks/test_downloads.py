@@ -28,8 +28,7 @@ def test_the_split_is_a_word_of_the_name(stem, split):
 @pytest.mark.parametrize(
     "look",
     [
-        lambda downloads: downloads.find("val.txt"),
-        lambda downloads: downloads.require("b.txt", "val.txt"),
+        lambda downloads: downloads.find("b.txt", "val.txt"),
         lambda downloads: downloads.known(("val.txt",), Path.read_text)[0],
         lambda downloads: downloads.id_list(("val.txt",), {"1"}).path,
         lambda downloads: downloads.splits("coco", (".txt",))["val"],
@@ -56,5 +55,4 @@ def test_what_is_not_there_is_said_and_a_file_that_does_not_fit_is_no_split(tmp_
     assert Downloads(tmp_path).ending(".json") == [tmp_path / "a_val.json"]
     with pytest.raises(BadInput, match=r"gone: no such folder"):
         Downloads(tmp_path / "gone")
-    with pytest.raises(BadInput, match=r"found no a\.txt and no b\.txt in this folder"):
-        Downloads(tmp_path).require("a.txt", "b.txt")
+    assert Downloads(tmp_path).find("a.txt", "b.txt") is None

@@ -2,10 +2,10 @@ import json
 
 import huggingface_hub
 import pytest
-from huggingface_hub.errors import LocalEntryNotFoundError
+from PIL import Image
 
 import cma.data
-from data_prep.benchmarks import BENCHMARKS, coco, flickr30k, hub
+from data_prep.benchmarks import BENCHMARKS
 from tests.data_prep.fuzz_sources import (
     FIXED,
     SOURCES,
@@ -13,74 +13,11 @@ from tests.data_prep.fuzz_sources import (
     as_lines,
     command_line,
     read_back,
-    run,
 )
 from tests.data_prep.hub_datasets import DatasetRoutes
 from tests.data_prep.image_sources import write
 from tests.data_prep.test_containers import SHARD, tar
 from tests.hub_server import Repository, serving
-
-FIVE = tuple(f"boat {n}" for n in range(5))
-FORMS = {"flickr30k": "flickr30k hub", "coco": "coco karpathy"}
-FROM_HUB = ("--from-hub", "--allow-missing")
-REPOS = {"flickr30k": flickr30k.ON_HUB, "coco": coco.ON_HUB}
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """The hub's cache as its library lays it out, and a downloader that puts files there from
-    `online`.
-    """
-    online, asked = {}, []
-
-    def download(repo, name, repo_type, local_files_only=False):
-        path = (
-            tmp_path
-            / "cache"
-            / f"datasets--{repo.replace('/', '--')}"
-            / "snapshots"
-            / "0a1b"
-            / name
-        )
-        asked.append((repo, name, repo_type, local_files_only))
-        if path.is_file():
-            return str(path)
-        if local_files_only or (repo, name) not in online:
-            raise LocalEntryNotFoundError("it cannot be located\nin any cache")
-        return str(write(path, online[repo, name]))
-
-    monkeypatch.setattr(hub, "hf_hub_download", download)
-    return online, asked
-
-
-def put(online, name):
-    """Two images in the layout of each dataset on the hub; returns their ids."""
-    items = {"a": Item("train", FIVE), "b": Item("test", FIVE)}
-    (content,) = SOURCES[FORMS[name]].write(items).values()
-    online[REPOS[name].repo, REPOS[name].name] = content.decode()
-    return set(items)
-
-
-@pytest.mark.parametrize("name", REPOS)
-def test_annotations_come_from_the_hub_once_and_offline_one_line_says_what_to_do(
-    name, cache, tmp_path
-):
-    online, asked = cache
-    status, _, error = run(name, {}, tmp_path, *FROM_HUB)
-    assert status == 1 and not (tmp_path / "out" / "dataset.json").exists()
-    assert f"{REPOS[name].name} of the dataset {REPOS[name].repo} on the hub cannot be" in error
-    assert "put the annotation file into --source" in error and error.count("\n") == 1
-    asked.clear()
-    items = put(online, name)
-    assert run(name, {}, tmp_path, *FROM_HUB)[0] == 0
-    assert set(read_back(tmp_path / "out")[0]) == items
-    seal = json.loads((tmp_path / "out" / "dataset.json").read_text(encoding="utf-8"))
-    assert seal["annotations"] == [f"{REPOS[name].repo}: {REPOS[name].name}"]
-    online.clear()
-    assert run(name, {}, tmp_path, *FROM_HUB)[0] == 0  # offline by now
-    place = (REPOS[name].repo, REPOS[name].name, "dataset")
-    assert asked == [(*place, True), (*place, False), (*place, True)]
-
 
 FORM_ON_HUB = {
     "flickr30k": "flickr30k parquet",
@@ -109,7 +46,7 @@ def server(tmp_path, monkeypatch):
             files = SOURCES[form].files | {"README.md": b"# not fetched"}
             if name == "vatex":
                 files = {file: files[file] for file in files if "_list" not in file}
-            repository = hub_server.repositories[BENCHMARKS[name].hub.id] = Repository()
+            repository = hub_server.repositories[BENCHMARKS[name].hub[0].id] = Repository()
             repository.commit(files)
         yield hub_server
 
@@ -128,7 +65,7 @@ def fetch(tmp_path, capsys, *words):
 def test_a_benchmark_is_fetched_by_name_listed_and_its_commit_recorded(
     server, tmp_path, capsys, name
 ):
-    of_form, hub_id = SOURCES[FORM_ON_HUB[name]], BENCHMARKS[name].hub.id
+    of_form, hub_id = SOURCES[FORM_ON_HUB[name]], BENCHMARKS[name].hub[0].id
     lists = tmp_path / "lists"
     write(lists / "test_list.txt", as_lines(of_form.fit(FIXED)).decode())
     more = ("--source", str(lists)) if name == "vatex" else ()
@@ -148,6 +85,33 @@ def test_a_benchmark_is_fetched_by_name_listed_and_its_commit_recorded(
     server.repositories.clear()
     status, said, _, again = fetch(tmp_path, capsys, *words)
     assert status == 0 and again == seal and "what is in its cache is used" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "placed"),
+    [
+        ("flickr30k", "flickr30k hub", "flickr_annotations_30k.csv"),
+        ("coco", "coco karpathy", "mscoco_karpathy/karpathy_coco.json"),
+    ],
+)
+def test_annotations_alone_are_fetched_for_pictures_that_are_here(
+    server, tmp_path, capsys, name, form, placed
+):
+    hub_id = BENCHMARKS[name].hub[1].id
+    items = {"a": Item("train", ("a boat",)), "b": Item("test", ("a ship", "a sail"))}
+    (content,) = SOURCES[form].write(items).values()
+    server.repositories[hub_id] = Repository()
+    server.repositories[hub_id].commit({placed: content, "pictures.zip": b"zip"})
+    here = tmp_path / "here"
+    here.mkdir()
+    for id in items:
+        Image.new("RGB", (8, 8)).save(here / f"{id}.jpg")
+    words = (name, "--hub", hub_id, "--yes", "--source", str(here))
+    status, said, _, seal = fetch(tmp_path, capsys, *words)
+    assert status == 0 and "it lacks the pictures: name their folder by --source" in said
+    assert seal["annotations"] == [placed] and seal["hub"]["repository"] == hub_id
+    assert set(read_back(tmp_path / "out")[0]) == set(items)
+    assert not any("pictures.zip" in asked for asked in server.asked if "resolve" in asked)
 
 
 def test_shards_of_the_hub_are_read_in_its_cache(server, tmp_path, capsys):

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from data_prep.mini.things import (
-    COLUMNS,
+    LEXICON,
     NEW_SHARE,
     PAIR_SHARES,
     STYLES,
@@ -13,9 +13,6 @@ from data_prep.mini.things import (
     pair_split,
     read_things,
 )
-from data_prep.readers import BadInput
-
-FOX = "1f98a\ta\tfox\tfoxes\t\tanimal"
 
 
 @pytest.fixture(scope="module")
@@ -66,36 +63,9 @@ def test_no_drawing_of_a_known_thing_both_trains_and_tests(lexicon):
         )
 
 
-@pytest.mark.parametrize(
-    ("lines", "said"),
-    [
-        ([""], "line 1: expected the columns code, article"),
-        (["code\tname"], "line 1: expected the columns code, article"),
-        (["1f98a\ta\tfox"], "line 2: expected code, article"),
-        ([FOX, FOX.replace("1f98a", "1f43a")], "line 3: 1f98a is called 'fox', too"),
-        ([FOX, FOX], "line 3: 1f98a has a line already"),
-        (
-            [FOX.replace("\t\t", "\tvixen\t")],
-            "line 2: expected other names such as 'a bike/bikes', found 'vixen'",
-        ),
-    ],
-)
-def test_a_damaged_line_is_named(tmp_path, lines, said):
-    header = [] if lines[0].startswith("code") or not lines[0] else ["\t".join(COLUMNS)]
-    path = tmp_path / "things.tsv"
-    path.write_text("\n".join([*header, *lines]))
-    with pytest.raises(BadInput) as error:
-        read_things(path)
-    assert str(path) in str(error.value)
-    assert said in str(error.value)
-
-
-def test_other_names_may_be_pairs(tmp_path):
-    path = tmp_path / "things.tsv"
-    path.write_text(
-        "\n".join(
-            ["\t".join(COLUMNS), FOX.replace("\t\t", "\ta pair of x/pairs of x|a vixen/vixens\t")]
-        )
-    )
-    others = read_things(path)["1f98a"].names[1:]
-    assert others == (Name("a pair of", "x", "pairs of x"), Name("a", "vixen", "vixens"))
+def test_each_line_of_the_lexicon_is_one_thing_with_a_whole_name(lexicon):
+    lines = LEXICON.read_text("utf-8").splitlines()[1:]
+    assert len(lexicon) == len(lines) and all(line.count("\t") == 5 for line in lines)
+    names = [name for thing in lexicon.values() for name in thing.names]
+    assert all(all(name) for name in names)
+    assert Name("a pair of", "spectacles", "pairs of spectacles") in names

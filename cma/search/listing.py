@@ -93,9 +93,12 @@ class Where:
         return '{"file_name":"' + in_json(below)
 
     @property
-    def made(self) -> str:
-        """What the JSON of a file of the `year` holds."""
-        return "" if self.year is None else f'"date":"{self.year}-'
+    def parts(self) -> list[str]:
+        """What the JSON of a file of the `kind` and `year` holds; in a text of it, the quotes would
+        be escaped.
+        """
+        kind = [f'"kind":"{self.kind}"'] if self.kind else []
+        return kind if self.year is None else [*kind, f'"date":"{self.year}-']
 
     @property
     def words(self) -> list[str]:
@@ -207,34 +210,27 @@ def _below(folder: Path) -> tuple[list[MediaFile], list[Problem]]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
             path = here.relative_to(folder) / name
-            if path.suffix == ".tar":
-                inside, refused = _inside(folder, path)
-                names += inside
-                problems += refused
-            elif not name.startswith("."):
-                names.append(path)
+            for inside, problem in _members(folder, path):
+                if problem and inside.suffix.lower() in (*SUFFIXES, ".tar"):
+                    problems.append((shown_name(inside.as_posix()), problem))
+                elif not inside.name.startswith("."):
+                    names.append(inside)
     below = [path.as_posix() for path in sorted(names) if path.suffix.lower() in SUFFIXES]
     files = [MediaFile(shown_name(path), path, kind_of(folder / path)) for path in below]
     return files, problems + media.not_read(map(str, names), len(files))
 
 
-def _inside(folder: Path, shard: Path) -> tuple[list[Path], list[Problem]]:
-    """Return the paths of the members of a WebDataset shard, and the media that are refused."""
-    if shard.name.startswith(".") or not (folder / shard).is_file():
-        return [], []
+def _members(folder: Path, path: Path) -> list[tuple[Path, str]]:
+    """Return the paths of the members of a WebDataset shard, and why one is refused ("" if it is
+    not); of any other file, or a shard that cannot be read, its own path.
+    """
+    shard = folder / path
+    if path.suffix != ".tar" or path.name.startswith(".") or not shard.is_file():
+        return [(path, "")]
     try:
-        members = media.members(folder / shard)
+        return [(path / name, one.problem) for name, one in media.members(shard).items()]
     except (OSError, MediaError) as error:
-        return [], [(shown_name(shard.as_posix()), str(error))]
-    names = []
-    refused = []
-    for name, member in members.items():
-        path = shard / name
-        if path.suffix.lower() in SUFFIXES and member.problem:
-            refused.append((shown_name(path.as_posix()), member.problem))
-        elif not path.name.startswith("."):
-            names.append(path)
-    return names, refused
+        return [(path, str(error))]
 
 
 def _of_splits(splits: Sequence[RetrievalDataset]) -> tuple[Path, list[MediaFile]]:

@@ -115,9 +115,10 @@ def test_the_file_of_another_program_does_not_make_a_dataset(tmp_path, name, con
 
 
 def test_a_dataset_folder_brings_its_captions(tmp_path):
-    folder = write_images(tmp_path / "d", {"test": 2}, captions=1)
+    folder = write_images(tmp_path / "d", {"test": 2, "train": 1}, captions=1)
     write_picture(folder / "media" / "left out.png", 1)
     assert found(folder) == [
+        ("media/train000.png", ("a red cat",)),
         ("media/test000.png", ("a red cat",)),
         ("media/test001.png", ("a green cat",)),
     ]

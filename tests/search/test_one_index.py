@@ -120,21 +120,27 @@ def test_other_kinds_folders_years_and_names_are_left_out_before_the_cut(
             assert names == [files[number].file_name for number in reversed(far)]
 
 
-def test_sentence_and_picture_together_are_those_of_the_naive_loop(both):
+def test_answers_of_a_sentence_and_of_a_picture_with_it_are_those_of_the_naive_loop(both):
     index = both[0]
     model = index.model
     with torch.no_grad():
         unit = {text: normalize(model.encode_text([text])[0], dim=0) for text in ("a dog", "red")}
         length = model.encode_text(["a dog"])[0].norm()
     picture = next(i for i, file in enumerate(index.files) if file.kind == "image")
-    query = normalize(
-        unit["a dog"] + normalize(index.frames(picture)[0], dim=0) - 0.5 * unit["red"], dim=0
-    )
-    items, scores = index.ranking("a dog", like=index.files[picture], without="red")
-    for item, score in zip(items.tolist(), scores.tolist(), strict=True):
-        frames = index.frames(item)[None]
-        wanted = cma.similarity.text_conditioned(length * query[None], frames).item()
-        assert score == pytest.approx(wanted, abs=1e-5)
+    both = unit["a dog"] + normalize(index.frames(picture)[0], dim=0) - 0.5 * unit["red"]
+    asked = ((both, {"like": index.files[picture], "without": "red"}), (unit["a dog"], {}))
+    for query, more in asked:
+        items, scores = index.ranking("a dog", **more)
+        assert sorted(items.tolist()) == list(range(11))
+        assert scores.tolist() == sorted(scores.tolist(), reverse=True)
+        text = length * normalize(query, dim=0)[None]
+        for item, score in zip(items.tolist(), scores.tolist(), strict=True):
+            wanted = cma.similarity.text_conditioned(text, index.frames(item)[None]).item()
+            assert score == pytest.approx(wanted, abs=1e-5)
+        best = [
+            (index.files[item].file_name, scores[place].item()) for place, item in enumerate(items)
+        ]
+        assert [index.query("a dog", k, **more) for k in (4, 99)] == [best[:4], best]
     alone = index.ranking("", like=index.files[picture])
     torch.testing.assert_close(alone, index.ranking_media(index.files[picture]))
     for wrong in ({"without": "red"}, {"like": index.files[0], "without": [" "]}, {}):

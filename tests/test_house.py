@@ -33,10 +33,10 @@ PACKAGES = ("cma", "explorer", "data_prep", "experiments")
 LIMITS = {
     "core": 16320,
     "training": 12690,
-    "search": 15260,
+    "search": 15270,
     "media": 4640,
     "methods": 4400,
-    "cma": 16320 + 12690 + 15260 + 4640 + 4400,
+    "cma": 16320 + 12690 + 15270 + 4640 + 4400,
     "explorer": 14050,
     "data_prep": 44290,
     "experiments": 21990,

@@ -258,7 +258,8 @@ def publish(folder: Path, index: Segments) -> None:
     text = as_json(Manifest(index.header, root, index.skipped, names, runs, FORMAT_VERSION))
     write_whole(folder / INDEX, json.dumps([digest_of([], text), text]))
     # and what a kill has left behind
-    for path in [*written(folder), *folder.glob(".segment-*.tmp")]:
+    left = [*folder.glob(".segment-*.tmp"), *folder.glob(f".{INDEX}.*.tmp")]
+    for path in [*written(folder), *left]:
         if path.name not in names:
             # on Windows, while it is mapped; the next build deletes it
             with suppress(PermissionError):

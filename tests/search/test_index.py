@@ -305,7 +305,8 @@ def test_a_kill_while_saving_leaves_the_old_index(model, media, tmp_path, monkey
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(segment, "write_whole", mock.Mock(side_effect=KeyboardInterrupt))
         smaller.save(tmp_path)
-    (tmp_path / ".segment-0.safetensors.7.tmp").touch()  # as a killed process leaves it
+    for name in (".segment-0.safetensors.7.tmp", ".index.json.7.tmp"):
+        (tmp_path / name).touch()  # as a killed process leaves it
     same(MediaIndex.load(tmp_path, model), index)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(store, "write_whole", mock.Mock(side_effect=KeyboardInterrupt))

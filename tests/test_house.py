@@ -33,14 +33,14 @@ PACKAGES = ("cma", "explorer", "data_prep", "experiments")
 LIMITS = {
     "core": 16320,
     "training": 12520,
-    "search": 15180,
-    "media": 4530,
+    "search": 15270,
+    "media": 4640,
     "methods": 4400,
-    "cma": 16320 + 12520 + 15180 + 4530 + 4400,
+    "cma": 16320 + 12520 + 15270 + 4640 + 4400,
     "explorer": 14050,
     "data_prep": 43910,
-    "experiments": 21930,
-    "tests": 214740,
+    "experiments": 22070,
+    "tests": 214300,
 }
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 UNCOUNTED = {

@@ -50,7 +50,8 @@ class Stamp(NamedTuple):
 
 def members(shard: Path) -> dict[str, Member]:
     """Return the members of a shard by name, in their order: files, and what is refused (links,
-    devices, names that lead out, a member that is cut short). MediaError if it is no tar file.
+    devices, names that lead out or are there twice, a member that is cut short). MediaError if it
+    is no tar file.
     """
     about = shard.stat()
     return _table(shard, about.st_mtime_ns, about.st_size)
@@ -64,15 +65,17 @@ def _table(shard: Path, modified: int, size: int) -> dict[str, Member]:
             for one in archive:
                 if one.size < 0:  # tarfile would go back and read for ever
                     raise ValueError(f"{one.name}: a size of {one.size}")
+                name = PurePosixPath(one.name).as_posix()
                 problem = ""
-                if not one.isreg() or one.issparse():
+                if name in table:
+                    problem = "its name is in the shard twice, so which one counts is not known"
+                elif not one.isreg() or one.issparse():
                     problem = "a link or no regular file"
                 elif leads_out(one.name):
                     problem = "a name that leads out of its shard"
                 elif one.offset_data + one.size > size:
                     problem = f"cut short: the shard ends within its {one.size:,} bytes"
                 if not one.isdir():
-                    name = PurePosixPath(one.name).as_posix()
                     table[name] = Member(one.offset_data, one.size, problem)
     except Exception as error:  # a damaged file can make a reader raise anything
         if not table:  # else what comes before the damage can be read

@@ -115,7 +115,7 @@ class Building:
 
     def know(self, part: Segment | Store) -> None:
         """Add a part, whose embeddings are reused for files that have not changed."""
-        for row, file in enumerate(store.Files(part)):
+        for row, file in enumerate(part.files(torch.arange(len(part)))):
             self.known[file.key] = (file, len(self.parts), row)
         self.parts.append(part)
 

@@ -29,7 +29,7 @@ from . import build, lance, listing
 from .copies import fold
 from .listing import EVERYWHERE, MediaFile, Where
 from .moments import IndexConfig
-from .store import INDEX, Files, Segments, Store, joined, publish, read, writing
+from .store import Files, Segments, Store, joined, publish, read, writing
 from .weights import ActingWeights, Header
 
 # best items: all their frames are compared with the text, and copies are searched among them
@@ -55,7 +55,6 @@ class MediaIndex:
 
     model: RetrievalModel
     weights: ActingWeights
-    header: Header
     store: Store
 
     @classmethod
@@ -113,10 +112,12 @@ class MediaIndex:
             said = "give the `config` that it was trained with, if that differs from"
             logger.info(f"{header.acting()}: {said} {header.config}")
         if store is not None:
-            return cls._of(model, weights, lance.build(model, source, header, store, shard))
-        folder = None if folder is None else Path(folder).expanduser()
-        known = None if previous is None else previous.store
-        return cls._of(model, weights, build.build(model, source, header, known, folder))
+            built = lance.build(model, source, header, store, shard)
+        else:
+            folder = None if folder is None else Path(folder).expanduser()
+            known = None if previous is None else previous.store
+            built = build.build(model, source, header, known, folder)
+        return cls(model=model, weights=weights, store=built)
 
     def save(self, folder: str | Path) -> None:
         """Write the index to `folder`, completely or not at all; waits and raises as `build` does.
@@ -140,7 +141,7 @@ class MediaIndex:
             table = lance.Table(uri, self.header, self.media_root)
             table.write(self.store)
             table.compact()
-        return self._of(self.model, self.weights, table.now())
+        return replace(self, store=table.now())
 
     @classmethod
     def load(cls, folder: str | Path, model: RetrievalModel) -> MediaIndex:
@@ -159,21 +160,11 @@ class MediaIndex:
         >>> cma.MediaIndex.load(folder / "index", model).query("red") == index.query("red")
         True
         """
-        if lance.is_table(folder):
-            store = lance.Table(folder)
-            place = store.uri
-        else:
-            store = read(Path(folder).expanduser())
-            place = store.folder / INDEX
+        table = lance.is_table(folder)
+        store = lance.Table(folder) if table else read(Path(folder).expanduser())
         weights = ActingWeights(model)
-        store.header.check(place, weights.header(model, store.header.config))
-        return cls._of(model, weights, store)
-
-    @classmethod
-    def _of(cls, model: RetrievalModel, weights: ActingWeights, store: Store) -> MediaIndex:
-        # the same adapter may have another name here
-        header = weights.header(model, store.header.config)
-        return cls(model=model, weights=weights, header=header, store=store)
+        store.header.check(folder, weights.header(model, store.header.config))
+        return cls(model=model, weights=weights, store=store)
 
     def now(self) -> MediaIndex:
         """The index with what other processes have made of its table; itself if nothing changed."""
@@ -191,8 +182,13 @@ class MediaIndex:
         return f"<MediaIndex of {self.media_root}: {counts}, {self.header.acting()}>"
 
     @property
+    def header(self) -> Header:
+        """What the embeddings were made with; the adapter may have had another name then."""
+        return self.weights.header(self.model, self.config)
+
+    @property
     def config(self) -> IndexConfig:
-        return self.header.config
+        return self.store.header.config
 
     @property
     def media_root(self) -> Path:
@@ -251,10 +247,10 @@ class MediaIndex:
         are fewer.
 
         A clip that was cut stands there once, with its best moment. `like` and `without` as in
-        `ranking`; `where` leaves out what is of another kind or in another folder. Raises TypeError
-        for anything but a string, ValueError for a blank sentence, k below 1, embeddings that are
-        not finite, or a backbone or adapter that has changed since `build`; OSError if the storage
-        of a table does not answer.
+        `ranking`; `where` leaves out what is of another kind, folder, year or name. Raises
+        TypeError for anything but a string, ValueError for a blank sentence, k below 1, embeddings
+        that are not finite, or a backbone or adapter that has changed since `build`; OSError if the
+        storage of a table does not answer.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> folder.mkdir()  # a new one
@@ -343,22 +339,18 @@ class MediaIndex:
         """The items, or those of `items`, that have `text` as a caption, ignoring case and extra
         spaces.
         """
+        wanted = _folded(text)
         if items is None:
-            return sorted({*self._owners.get(_folded(text), ())})
+            same = torch.tensor([caption == wanted for caption in self._captions], dtype=torch.bool)
+            return self.text_to_item[same].unique().tolist()
         files = self.store.files(torch.tensor(items, dtype=torch.long))
-        return sorted(
-            item
-            for item, file in zip(items, files, strict=True)
-            if _folded(text) in map(_folded, file.captions)
-        )
+        pairs = zip(items, files, strict=True)
+        return sorted(item for item, file in pairs if wanted in map(_folded, file.captions))
 
     @cached_property
-    def _owners(self) -> dict[str, list[int]]:
-        """The items of each caption."""
-        owners = defaultdict(list)
-        for caption, item in zip(self.captions, self.text_to_item.tolist(), strict=True):
-            owners[_folded(caption)].append(item)
-        return owners
+    def _captions(self) -> list[str]:
+        """All captions as they are compared [T]."""
+        return list(map(_folded, self.captions))
 
     def copies(self, items: Sequence[int], apart: Iterable[int] = ()) -> dict[int, list[int]]:
         """Return {item: [item and its copies]} for the ranked items that copy no better one
@@ -474,25 +466,23 @@ class MediaIndex:
     def _best(self, items: Tensor, scores: Tensor, k: int) -> list[tuple[str, float]]:
         if not isinstance(k, int | np.integer) or k < 1:
             raise ValueError(f"k={k!r:.100}: expected at least 1")
-        best = []
-        clips = set()
+        best = {}
         for item, score in zip(items.tolist(), scores.tolist(), strict=True):
             file = self.files[item]
-            if not file.is_moment or file.media not in clips:
-                clips.add(file.media)
-                best.append((file.file_name, score))
+            clip = file.media if file.is_moment else item
+            best.setdefault(clip, (file.file_name, score))
             if len(best) == k:
                 break
-        return best
+        return list(best.values())
 
     @contextmanager
     def acting(self) -> Iterator[None]:
         """Within `with`, the model embeds as for this index, and no other thread has it. ValueError
         if its weights have changed since.
         """
-        scale = self.header.built_with.scale
-        with self.model.turn(), self.model.acting(self.header.adapter, scale):
-            if changed := self.weights.changed(self.model):
+        weights = self.weights
+        with self.model.turn(), self.model.acting(weights.adapter, weights.digests.scale):
+            if changed := weights.changed(self.model):
                 raise ValueError(f"the weights of {changed} changed since; build the index again")
             yield
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from ..files import parse_json
 from ..model import RetrievalModel
 from . import listing
 from .build import Building, Source
-from .listing import EVERYWHERE, MediaFile, Problem, Where
+from .listing import AFTER, EVERYWHERE, NAME, MediaFile, Problem, Where
 from .segment import COLUMNS, LARGE, as_row
 from .store import FORMAT_VERSION, Item, Manifest, Store, as_json
 from .weights import Header
@@ -66,25 +65,25 @@ class Table:
         self.uri = place(uri)
         self.header = header
         self.media_root = media_root
-        self._live = None  # sees each new version
-        self._rows = None  # stays at this one
+        self._rows = None  # stays at the version that was opened
         self._near: tuple[Tensor, pa.Table] | None = None  # what was found last, by item
         with told(self.uri):
-            self._database = lancedb.connect(self.uri, read_consistency_interval=timedelta(0))
+            self._database = lancedb.connect(self.uri)
             if TABLE in self._tables():
-                self._open()
+                self._rows = self._newest()
+        if self._rows is not None:
+            text = (self._rows.schema.metadata or {}).get(b"manifest", b"").decode()
+            manifest = parse_json(text, Manifest, self.uri, "; its table is no index, use another")
+            self.header = manifest.header
+            self.media_root = Path(manifest.media_root)
         if self.header is None:
             raise FileNotFoundError(
                 f"{uri}: no index there; `MediaIndex.build(…, store=…)` makes one"
             )
 
-    def _open(self) -> None:
-        self._live = self._database.open_table(TABLE)
-        self._rows = lancedb.connect(self.uri).open_table(TABLE)
-        text = (self._live.schema.metadata or {}).get(b"manifest", b"").decode()
-        manifest = parse_json(text, Manifest, self.uri, "; its table is no index, use another")
-        self.header = manifest.header
-        self.media_root = Path(manifest.media_root)
+    def _newest(self) -> lancedb.table.Table:
+        """The table as it is now, which may be written to."""
+        return self._database.open_table(TABLE)
 
     def _tables(self) -> list[str]:
         return self._database.list_tables().tables
@@ -95,13 +94,12 @@ class Table:
         with told(self.uri):
             lists = [name for name in self._tables() if name.startswith(SKIPPED)]
             tables = [self._database.open_table(name).to_arrow() for name in lists]
-        rows = [row for table in tables for row in table.to_pylist()]
-        return tuple((row["name"], row["reason"]) for row in rows)
+        return tuple((row["name"], row["reason"]) for one in tables for row in one.to_pylist())
 
     def now(self) -> Table:
         """The table as it is now; itself if nobody has changed it."""
         with told(self.uri):
-            if self._rows is not None and self._live.version == self._rows.version:
+            if self._rows is not None and self._newest().version == self._rows.version:
                 return self
         return Table(self.uri, self.header, self.media_root)
 
@@ -184,15 +182,15 @@ class Table:
         Returns a range, which stands for a part of them.
         """
         with told(self.uri):
-            if self._live is None:
-                with suppress(ValueError):  # another process has just made it
-                    self._database.create_table(TABLE, schema=self._as_rows(items).schema)
-                self._open()
             rows = self._as_rows(items)
+            if TABLE not in self._tables():
+                with suppress(ValueError):  # another process has just made it
+                    self._database.create_table(TABLE, schema=rows.schema)
+            newest = self._newest()
             if self.known.isdisjoint(rows["key"].to_pylist()):
-                self._live.add(rows)
+                newest.add(rows)
             else:
-                merge = self._live.merge_insert("key").when_matched_update_all()
+                merge = newest.merge_insert("key").when_matched_update_all()
                 merge.when_not_matched_insert_all().execute(rows)
         return range(len(items))
 
@@ -214,7 +212,6 @@ class Table:
         with told(self.uri):
             schema = rows(torch.tensor([0])).schema
             self._database.create_table(TABLE, batches(), schema=schema, mode="overwrite")
-            self._open()
         self.skip(index.skipped, (0, 1))
 
     def skip(self, problems: Sequence[Problem], shard: tuple[int, int]) -> None:
@@ -234,7 +231,7 @@ class Table:
         quoted = [sql(key) for key in keys]
         with told(self.uri):
             for start in range(0, len(quoted), ROWS):
-                self._live.delete(f"key IN ({', '.join(quoted[start : start + ROWS])})")
+                self._newest().delete(f"key IN ({', '.join(quoted[start : start + ROWS])})")
 
     def compact(self, anew: bool = True) -> None:
         """Join the parts that were added; from `LARGE` rows on, make the lists of the approximate
@@ -243,10 +240,11 @@ class Table:
         Without `anew`, existing lists are kept, and new rows are put into them.
         """
         with told(self.uri):
-            self._live.optimize()
-            if self._live.count_rows() >= LARGE and (anew or not self._live.list_indices()):
+            newest = self._newest()
+            newest.optimize()
+            if newest.count_rows() >= LARGE and (anew or not newest.list_indices()):
                 lists = lancedb.index.IvfSq(distance_type="cosine", target_partition_size=LIST)
-                self._live.create_index("vector", config=lists)
+                newest.create_index("vector", config=lists)
 
     def _as_rows(self, items: Sequence[Item]) -> pa.Table:
         files, frames = zip(*items, strict=True)
@@ -289,9 +287,9 @@ def build(
     ]
     table.delete(gone)
     table.skip(skipped, shard)
-    if count == 1:
+    if count == 1 and building.kept:
         table.compact(anew=False)
-    return Table(uri, header, root)
+    return table.now()
 
 
 def whole(file: MediaFile) -> str:
@@ -301,12 +299,10 @@ def whole(file: MediaFile) -> str:
 
 def condition(where: Where) -> str:
     """The SQL for the rows that are `where`, from the JSON in their column `file`."""
-    wanted = []
-    if where.kind:  # in a text of the JSON, the quotes would be escaped
-        kind = f'"kind":"{where.kind}"'
-        wanted.append(f"contains(file, {sql(kind)})")
-    if where.folder:
-        wanted.append(f"starts_with(file, {sql(where.start.decode())})")
+    wanted = [f"starts_with(file, {sql(where.start)})"]
+    wanted += [f"contains(file, {sql(part)})" for part in where.parts]
+    name = f"lower(split_part(substr(file, {NAME + 1}), {sql(AFTER)}, 1))"
+    wanted += [f"contains({name}, {sql(word)})" for word in where.words]
     return " AND ".join(wanted)
 
 

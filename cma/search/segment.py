@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import pairwise
 from pathlib import Path
 
 import lazy_loader
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from .. import require
 from ..files import parse_json, write_whole
-from .listing import MediaFile, Where
+from .listing import AFTER, NAME, MediaFile, Where
 
 faiss = lazy_loader.load("faiss")  # the extra `faiss`
 SEGMENT = "segment-{}.safetensors"
@@ -70,7 +71,6 @@ class Segment:
         self.path = path
         self.about = about or SegmentHeader("", {})
         self._unchecked = dict(self.about.digests)
-        self._mask: tuple[Where, Tensor] | None = None
 
     @classmethod
     def of(
@@ -86,11 +86,9 @@ class Segment:
         tensors = {"vectors": vectors, "lengths": lengths}
         means = vectors.float()
         if (lengths != 1).any():
-            tensors["means"] = torch.segment_reduce(means, "mean", lengths=lengths.long()).to(
-                vectors.dtype
-            )
-            means = tensors["means"].float()
-        tensors["scales"] = 1 / means.norm(dim=1).clamp(min=1e-12)
+            means = torch.segment_reduce(means, "mean", lengths=lengths.long()).to(vectors.dtype)
+            tensors["means"] = means
+        tensors["scales"] = 1 / means.float().norm(dim=1).clamp(min=1e-12)
         rows = list(map(as_row, files))
         tensors["files"] = torch.frombuffer(bytearray(b"".join(rows)), dtype=torch.uint8)
         tensors["ends"] = torch.tensor([len(row) for row in rows]).cumsum(0)
@@ -161,8 +159,8 @@ class Segment:
         ends = self._tensors[name].long()
         if name == "lengths":
             ends = ends.cumsum(0)
-        steps = ends.diff(prepend=torch.zeros(1, dtype=torch.long))
-        if min(ends.min(), steps.min()) < 1 or ends.max() != len(self._tensors[whole]):
+        rising = ends[0] > 0 and (ends[1:] > ends[:-1]).all()
+        if not rising or ends[-1] != len(self._tensors[whole]):
             said = f"its {name} do not fit its {whole}"
             raise ValueError(f"{self.path}: {said}; build the index again")
 
@@ -189,24 +187,20 @@ class Segment:
         return self["vectors"][spread(self._begins[rows], self["lengths"][rows].long())].float()
 
     def inside(self, where: Where) -> Tensor:
-        """Whether each item is one of `where` [n]; the last mask is kept."""
-        kept = self._mask  # another thread may replace it meanwhile
-        if kept is None or kept[0] != where:
-            kept = (where, self._masked(where))
-            self._mask = kept
-        return kept[1]
-
-    def _masked(self, where: Where) -> Tensor:
-        """Make the mask; no JSON is parsed."""
-        found = torch.ones(len(self), dtype=torch.bool)
-        if where.kind:
-            found = self["is_clip"] == (where.kind == "video")
-        if where.folder:
-            texts = memoryview(self["files"].numpy())
-            start = where.start
-            begins = [0, *self["ends"][:-1].tolist()]
-            found &= torch.tensor([texts[one : one + len(start)] == start for one in begins])
-        return found
+        """Whether each item is one of `where` [n]; no JSON is parsed."""
+        if where == Where(where.kind):
+            return self["is_clip"] == (where.kind == "video")
+        start, parts, words = where.start, where.parts, where.words
+        texts = self["files"].numpy().tobytes()
+        found = []
+        for begin, end in pairwise([0, *self["ends"].tolist()]):
+            text = texts[begin:end].decode()
+            fits = text.startswith(start) and all(part in text for part in parts)
+            if fits and words:
+                name = text[NAME : text.index(AFTER)].lower()
+                fits = all(word in name for word in words)
+            found.append(fits)
+        return torch.tensor(found)
 
     def files(self, rows: Tensor) -> list[MediaFile]:
         """The files of some rows."""
@@ -236,17 +230,17 @@ class Segment:
 
 def check_sizes(tensors: dict[str, Tensor]) -> None:
     """Raise ValueError or KeyError unless the tensors of a segment have the right shapes."""
-    count = len(tensors["lengths"])
-    wanted = {"lengths": torch.int32, "scales": torch.float32, "ends": torch.int64}
-    wanted |= {name: dtype for name, (dtype, _) in COLUMNS.items()}
-    found = {name: tensors[name].dtype for name in wanted if tensors[name].shape == (count,)}
-    if not count or found != wanted or tensors["files"].dtype != torch.uint8:
-        raise ValueError("its columns do not have one number for each item")
     vectors = tensors["vectors"]
     means = tensors.get("means", vectors)
-    fitting = vectors.ndim == 2 and means.shape == (count, vectors.shape[1])
-    if not fitting or {vectors.dtype, means.dtype} not in ({torch.float32}, {torch.float16}):
-        raise ValueError("its embeddings are not one for each item, or of another type")
+    wanted = {"lengths": torch.int32, "scales": torch.float32, "ends": torch.int64}
+    wanted |= {name: dtype for name, (dtype, _) in COLUMNS.items()}
+    found = {name: tensors[name].dtype for name in wanted if tensors[name].shape == means.shape[:1]}
+    alike = means.shape[1:] == vectors.shape[1:] and means.dtype == vectors.dtype
+    known = (
+        vectors.dtype in (torch.float32, torch.float16) and tensors["files"].dtype == torch.uint8
+    )
+    if not (found == wanted and alike and known and means.ndim == 2 and len(means)):
+        raise ValueError("its tensors do not fit each other, or are of another type")
 
 
 def spread(begins: Tensor, lengths: Tensor) -> Tensor:

@@ -96,6 +96,7 @@ class Segments:
     folder: Path | None = None
     half: bool = False
     _columns: dict[str, Tensor] = field(default_factory=dict, init=False)
+    _inside: dict[Where, Tensor] = field(default_factory=dict, init=False)  # of the last question
 
     def __len__(self) -> int:
         return len(self.order)
@@ -151,10 +152,18 @@ class Segments:
         cosines = torch.cat(list(found))[self.order]
         items = torch.arange(len(self))
         if where != EVERYWHERE:
-            inside = torch.cat([part.inside(where) for part in self.segments])
-            items = items[inside[self.order]]
+            items = items[self.inside(where)]
         best = cosines[items].topk(min(count, len(items))).indices.sort().values
         return items[best], cosines[items[best]]
+
+    def inside(self, where: Where) -> Tensor:
+        """Whether each item is one of `where` [V]."""
+        found = self._inside.get(where)
+        if found is None:
+            found = torch.cat([part.inside(where) for part in self.segments])[self.order]
+            self._inside.clear()
+            self._inside[where] = found
+        return found
 
     @cached_property
     def starts(self) -> Tensor:
@@ -243,15 +252,14 @@ def publish(folder: Path, index: Segments) -> None:
     A kill at any moment leaves the old index or the new one. Call it inside `writing`.
     """
     names = tuple(segment.path.name for segment in index.segments)
-    order = index.order
-    first = order.diff(prepend=order[:1] - 2) != 1
-    last = order.diff(append=order[-1:] + 2) != 1
-    runs = tuple(zip(order[first].tolist(), (order[last] + 1).tolist(), strict=True))
+    ends = (index.order.diff() != 1).nonzero().flatten() + 1
+    runs = tuple((int(run[0]), int(run[-1]) + 1) for run in index.order.tensor_split(ends))
     root = str(index.media_root)
     text = as_json(Manifest(index.header, root, index.skipped, names, runs, FORMAT_VERSION))
     write_whole(folder / INDEX, json.dumps([digest_of([], text), text]))
     # and what a kill has left behind
-    for path in [*written(folder), *folder.glob(".segment-*.tmp")]:
+    left = [*folder.glob(".segment-*.tmp"), *folder.glob(f".{INDEX}.*.tmp")]
+    for path in [*written(folder), *left]:
         if path.name not in names:
             # on Windows, while it is mapped; the next build deletes it
             with suppress(PermissionError):
@@ -310,7 +318,7 @@ def read(folder: Path) -> Segments:
     rows = sum(map(len, segments))
     listed = sum(last - first for first, last in manifest.runs)
     sound = all(0 <= first < last <= rows for first, last in manifest.runs)
-    if not sound or not 0 < listed <= rows or len(set(manifest.segments)) < len(segments):
+    if not sound or not 0 < listed <= rows:
         raise ValueError(f"{path}: its 'runs' do not fit the {rows:,} rows of its segments{hint}")
     order = torch.cat([torch.arange(*run) for run in manifest.runs])
     root = Path(manifest.media_root)

@@ -88,6 +88,7 @@ class ActingWeights:
 
     def __init__(self, model: RetrievalModel) -> None:
         with model.turn():
+            self.adapter = model.active
             self.digests = identify(model)
             self._look(model)
 
@@ -103,7 +104,7 @@ class ActingWeights:
 
     def header(self, model: RetrievalModel, config: IndexConfig) -> Header:
         """The header of an index that this model builds with this config."""
-        return Header(identity(model.clip), model.active, self.digests, config)
+        return Header(identity(model.clip), self.adapter, self.digests, config)
 
     def changed(self, model: RetrievalModel) -> str:
         """Name the part that differs from `digests`, with the same adapter active; "" if nothing

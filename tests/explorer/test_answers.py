@@ -126,7 +126,8 @@ def test_why_is_the_explanation_of_the_frames_that_were_compared(indexes, name, 
 
 
 def with_config(index, **changes):
-    return replace(index, header=replace(index.header, config=replace(index.config, **changes)))
+    header = replace(index.header, config=replace(index.config, **changes))
+    return replace(index, store=replace(index.store, header=header))
 
 
 def test_heat_lies_on_the_frames_that_count(indexes):

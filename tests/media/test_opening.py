@@ -70,6 +70,20 @@ def test_what_is_refused_is_one_line_with_shard_and_member(shard, name, message)
     assert exists(shard / name) == (name == "empty.jpg")
 
 
+def test_a_name_that_is_in_a_shard_twice_is_refused(tmp_path):
+    """A reader of the whole shard would give both, and `tar` the last one."""
+    with tarfile.open(tmp_path / "s.tar", "w") as archive:
+        for name in ("a.jpg", "b.jpg", "./a.jpg"):
+            archive.addfile(tarfile.TarInfo(name))
+    said = "its name is in the shard twice, so which one counts is not known"
+    assert members(tmp_path / "s.tar") == {
+        "a.jpg": (2 * 512 + 512, 0, said),
+        "b.jpg": (1024, 0, ""),
+    }
+    with pytest.raises(MediaError, match=rf"s\.tar/a\.jpg: {said}$"):
+        open_media(tmp_path / "s.tar" / "a.jpg")
+
+
 def test_a_shard_that_is_cut_short_or_hostile(shard, tmp_path):
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as archive:

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 import sys
 import threading
 import time
@@ -25,47 +24,7 @@ from tests.search.test_index import same, vectors
 from tests.toy_data import write_dataset, write_images
 from tests.toy_media import halves, write_animation, write_clip, write_picture, write_shard
 
-SLOW_BUILD = """
-import sys, time
-from tests import conftest
-from cma import RetrievalModel
-from cma.search import build
-from cma.search.index import MediaIndex
-from cma.search.segment import Segment
-
-build.PART_SECONDS, build.FILES = 0, 2
-quick = build.read_pixels
-build.read_pixels = lambda *given: (time.sleep(0.1), quick(*given))[1]
-model = RetrievalModel(conftest.build_clip(), conftest.build_processor())
-MediaIndex.build(model, sys.argv[1], folder=sys.argv[2])
-"""
-
-
 # ---- a build that is stopped
-
-
-@pytest.mark.slow
-def test_a_killed_build_goes_on_where_it_was(model, tmp_path, read):
-    for i in range(40):
-        write_picture(tmp_path / "media" / f"p{i:02}.png", i)
-    write_clip(tmp_path / "media" / "a clip.mp4", 1)
-    command = [sys.executable, "-c", SLOW_BUILD, str(tmp_path / "media"), str(tmp_path / "index")]
-    with subprocess.Popen(
-        command, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    ) as process:
-        while process.poll() is None and len(list((tmp_path / "index").glob("segment-*"))) < 5:
-            time.sleep(0.01)
-        assert process.poll() is None  # in its middle
-        process.kill()
-    resumed = MediaIndex.build(model, tmp_path / "media", folder=tmp_path / "index")
-    assert 20 < len(read) <= 41 - 5 and "a clip.mp4" not in read
-    assert {path.name for path in (tmp_path / "index").glob(".*")} <= {".index.lock"}
-    assert len(list((tmp_path / "index").glob("[!.]*"))) == 2  # what was written in parts is joined
-    same(resumed, MediaIndex.build(model, tmp_path / "media"))
-    same(resumed, MediaIndex.load(tmp_path / "index", model))
-    read.clear()
-    same(resumed, MediaIndex.build(model, tmp_path / "media", folder=tmp_path / "index"))
-    assert read == []
 
 
 def test_parts_of_several_builds_are_taken_over_and_a_damaged_one_is_read_again(

@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+from concurrent.futures import Future
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,7 +20,8 @@ class Dates:
     """When the items of an index were made, `times` [V], as UTC.
 
     At first it is what the index knows, when files were last changed or moved. A thread then reads
-    what the cameras wrote, or else when a file was last changed, and sets `known`.
+    what the cameras wrote, or else when a file (for a member of a shard: the shard) was last
+    changed, and fulfils `known`.
     """
 
     def __init__(self, index: MediaIndex) -> None:
@@ -28,16 +30,17 @@ class Dates:
         names = [(file.media, file.id) for file in index.files]
         self.firsts = sorted({name: item for item, name in reversed([*enumerate(names)])}.values())
         self.times = np.array([file.modified for file in index.files]).astype("datetime64[ns]")
-        self.known = threading.Event()
+        self.known: Future[None] = Future()
         threading.Thread(target=self._read, name="cma-dates", daemon=True).start()
 
     def _read(self) -> None:
         for item, file in enumerate(self.index.files):
             path = self.index.path(file)
-            with contextlib.suppress(OSError):  # e.g. a file that is gone: its old date stays
+            # e.g. a file that is gone: its old date stays
+            with contextlib.suppress(OSError, media.MediaError):
                 found = file.kind == "image" and taken(path)
-                self.times[item] = found or np.datetime64(path.stat().st_mtime_ns, "ns")
-        self.known.set()
+                self.times[item] = found or changed(path)
+        self.known.set_result(None)
 
     def years(self) -> np.ndarray:
         """The year of each item [V]."""
@@ -52,7 +55,11 @@ class Dates:
 def taken(path: Path) -> np.datetime64 | None:
     """Return when a picture was taken, as its camera wrote it; None if it did not."""
     # a decoder can raise anything
-    with contextlib.suppress(Exception), Image.open(path) as picture:
+    with (
+        contextlib.suppress(Exception),
+        media.open_media(path) as stream,
+        Image.open(stream) as picture,
+    ):
         exif = picture.getexif()
         inner = exif.get_ifd(ExifTags.IFD.Exif)
         written = inner.get(ExifTags.Base.DateTimeOriginal) or exif[ExifTags.Base.DateTime]
@@ -61,20 +68,27 @@ def taken(path: Path) -> np.datetime64 | None:
     return None
 
 
+def changed(path: Path) -> np.datetime64:
+    """Return when a file was last changed; of a member of a shard, the shard. Raises OSError, or
+    MediaError if it is no member.
+    """
+    return np.datetime64(media.stamp(path).modified, "ns")
+
+
 def about(path: Path, file: MediaFile) -> dict[str, str | float]:
     """Return what is known about a file, by name: date, bytes, sides, camera, place, seconds.
 
     What cannot be read is left out. A place is degrees of latitude and longitude.
     """
     found = {"bytes": file.size}
-    with contextlib.suppress(OSError):
-        found["changed"] = _said(np.datetime64(path.stat().st_mtime_ns, "ns"))
+    with contextlib.suppress(OSError, media.MediaError):
+        found["changed"] = _said(changed(path))
     # a decoder can raise anything
     with contextlib.suppress(Exception):
         if file.kind == "video":
             found["seconds"] = media.seconds(path)
             return found
-        with Image.open(path) as picture:
+        with media.open_media(path) as stream, Image.open(stream) as picture:
             found["sides"] = " × ".join(map(str, picture.size))
             exif = picture.getexif()
         words = (exif.get(tag) or "" for tag in (ExifTags.Base.Make, ExifTags.Base.Model))

@@ -872,7 +872,7 @@ class Explorer {
     else if (is === "media" && id === this.id) this.offer(answer);
     else if (is === "dates") this.dated(answer);
     else if (is === "cost" && id === this.id) this.answerCost(answer);
-    else if (is === "hits") this.take(answer);
+    else if (is === "hits") this.take(answer, buffers);
     else if (of === "thumbs" && id === shown.id) this.previews.receive(answer, buffers);
     else if (["open", "why", "clip", "reveal"].includes(of)) this.viewer.receive(answer, buffers);
     else if (of === "copy") this.picks.receive(answer);
@@ -897,16 +897,16 @@ class Explorer {
     if (total) Object.assign(this.bar, { max: total, value: Math.min(done, total) });
   }
 
-  take({ id, start, columns }) {
-    if (this.pending?.id === id) this.replace(columns);
+  take({ id, start, columns }, [picture]) {
+    if (this.pending?.id === id) this.replace(columns, picture);
     else if (id !== this.shown.id || !start) return;
     this.growing = false;
     columns.forEach(({ hits }, at) => this.columns[at]?.add(hits, this));
     this.grow();
   }
 
-  /** Replace the results by those of the search that was pending. */
-  replace(columns) {
+  /** Replace the results by those of the search that was pending; `picture` asked. */
+  replace(columns, picture) {
     const { remember, typed, asks: _, ...query } = this.pending;
     this.done();
     this.picks.clear();
@@ -919,18 +919,19 @@ class Explorer {
     if (this.box.value === typed && (remember || !typed)) this.box.value = query.text;  // otherwise someone is typing
     const words = asked(query), { ranked } = columns[0] ?? {};
     this.heading.textContent = words ? `Results for ${words}` : `${plural(ranked ?? 0, "item")}, newest first`;
-    this.chip(query);
+    this.chip(query, picture);
     this.note.textContent = words ? this.about : `${this.about} ${HINT}`;
     if (words) this.store.add(this.plain(query));
     this.page?.remember({ ...this.plain(query), ...query.view, media: this.media.value }, remember);
   }
 
   /** Show the picture or clip that asks, with a button that takes it away. */
-  chip({ like, file }) {
+  chip({ like, file }, picture) {
     const name = like || file, drop = () => this.search({ ...NOTHING, text: this.shown.text });
     this.chips.hidden = !name;
     const button = make("button", { click: drop, "aria-label": `do not ask by ${name}` }, `${like ? "like" : "file"}: ${name} ×`);
-    this.chips.replaceChildren(...(name ? [button] : []));
+    const shown = picture ? [photo(picture, `what asks: ${name}`)] : [];
+    this.chips.replaceChildren(...(name ? [...shown, button] : []));
   }
 
   showMissed({ adapter, changes, count: found }) {

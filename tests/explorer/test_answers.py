@@ -53,8 +53,11 @@ def test_a_right_answer_beyond_what_is_ranked_is_not_known(indexes, monkeypatch)
 def test_a_picture_or_a_clip_asks(indexes):
     index = indexes["clips"]["adapted"]
     clip = index.path(index.files[3])
-    answer = answers.ask(index, clip, k=3)
-    assert [(hit.file.file_name, hit.score) for hit in answer.hits] == index.query_media(clip, k=3)
+    answer = answers.ask(index, like=clip, k=3)
+    wanted = index.query_media(clip, k=3)
+    assert [hit.file.file_name for hit in answer.hits] == [name for name, _ in wanted]
+    scores = [hit.score for hit in answer.hits]
+    assert scores == pytest.approx([score for _, score in wanted], abs=1e-6)
     assert answer.hits[0].file == index.files[3] and answer.hits[0].score == pytest.approx(
         1, abs=1e-5
     )
@@ -74,18 +77,19 @@ def test_kinds_and_folders_leave_the_rest_out_in_the_same_order(galleries, tmp_p
         "a"
     ]
 
-    def found(**chosen):
-        return [hit.file.file_name for hit in answers.ask(index, "a red cat", 99, **chosen).hits]
+    def found(**where):
+        answer = answers.ask(index, "a red cat", 99, where=Where(**where))
+        return [hit.file.file_name for hit in answer.hits]
 
     assert found(folder="a") == [name for name in everything if name.startswith("a/")]
     assert found(kind="video") == ["a/clip.mp4"] and found(kind="image", folder="a/b") == [
         "a/b/y.png"
     ]
     assert found(kind="video", folder="c") == []
-    assert [hit.rank for hit in answers.ask(index, "a red cat", 99, folder="a").hits] == [1, 2, 3]
-    asked = {"like": index.files[0], "without": ["a dog"]}
-    both = answers.ask(index, "a red cat", 9, folder="a", **asked)
-    wanted = index.query("a red cat", 9, **asked, where=Where(folder="a"))
+    asked = {"like": index.files[0], "without": ["a dog"], "where": Where(folder="a")}
+    both = answers.ask(index, "a red cat", 9, **asked)
+    assert [hit.rank for hit in both.hits] == [1, 2, 3]
+    wanted = index.query("a red cat", 9, **asked)
     assert [(hit.file.file_name, hit.score) for hit in both.hits] == wanted
 
 

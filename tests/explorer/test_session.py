@@ -15,7 +15,7 @@ from PIL import Image
 
 from cma import RetrievalModel
 from cma.media import video
-from explorer import answers, session
+from explorer import answers, session, transfer
 from explorer.gallery import Gallery
 from explorer.session import MOST_HITS, MOST_LISTED, MOST_THUMBS, Session
 from explorer.widget import STATIC, Explorer
@@ -64,7 +64,8 @@ class FrontEnd:
         file="",
         **view,
     ) -> dict:
-        wanted = {"text": text, "like": like, "file": file, "kind": kind, "folder": folder, **view}
+        wanted = {"text": text, "like": like, "file": file, "kind": kind, "folder": folder}
+        wanted |= {"year": "", "order": "", "names": False} | view
         number = self.send("search", **wanted, adapters=list(adapters), strength=strength)
         return self.wait("hits", "error", number=number)[0]
 
@@ -85,8 +86,11 @@ def files(answer) -> dict[str, list[str]]:
 
 
 def expected(gallery, query, adapters=(None, "a"), scale=1.0, k=3):
-    found = answers.search_both(gallery.indexes(adapters, scale), query, k)
-    return {label: [hit.file.file_name for hit in answer.hits] for label, answer in found.items()}
+    indexes = gallery.indexes(adapters, scale)
+    ask = "query" if isinstance(query, str) else "query_media"
+    return {
+        label: [name for name, _ in getattr(one, ask)(query, k)] for label, one in indexes.items()
+    }
 
 
 def test_it_needs_galleries_a_sensible_k_and_no_browser(galleries):
@@ -366,15 +370,15 @@ def test_files_that_cannot_ask_are_refused_in_one_line_and_the_last_query_stays(
 
 
 def test_a_file_may_not_be_too_large_and_few_are_kept(front, monkeypatch):
-    monkeypatch.setattr(session, "MOST_MEGABYTES", 1)
+    monkeypatch.setattr(transfer, "MOST_MEGABYTES", 1)
     send_file(front, "large.png", [bytes(700_000)] * 2)
     assert front.sent[-1][0]["text"] == "large.png: more than 1 MB; choose a smaller file"
-    for number in range(session.MOST_FILES + 3):
+    for number in range(transfer.MOST_FILES + 3):
         send_file(front, f"{number}.png", [b"1"])
-    kept = front.session._files
-    assert not front.session._parts, "a file that has arrived is on the disk alone"
-    assert len(kept) == session.MOST_FILES and list(kept)[-1] == f"{number}.png"
-    folders = [folder.name for folder, _ in kept.values()]
+    kept = front.session._arrivals.kept
+    assert not front.session._arrivals.parts, "a file that has arrived is on the disk alone"
+    assert len(kept) == transfer.MOST_FILES and list(kept)[-1] == f"{number}.png"
+    folders = [folder.name for _, folder in kept.values()]
     assert len(set(folders)) == len(folders)
 
 
@@ -448,8 +452,8 @@ def test_a_search_is_cancelled_at_the_next_batch_and_what_is_embedded_is_kept(
             front.send("cancel")
 
     hook = toy_clip.vision_model.register_forward_pre_hook(first, with_kwargs=True)
-    wanted = {"text": "a cat", "like": "", "file": "", "kind": "", "folder": "", "adapters": [None]}
-    front.send("search", **wanted, strength=1.0)
+    wanted = {"text": "a cat", "like": "", "file": "", "kind": "", "folder": "", "year": ""}
+    front.send("search", **wanted, order="", names=False, adapters=[None], strength=1.0)
     until = time.monotonic() + PATIENCE
     while not list((tmp_path / "kept").rglob("segment-*")) and time.monotonic() < until:
         time.sleep(0.01)
@@ -614,20 +618,19 @@ def test_a_closed_session_forgets_all_and_sends_nothing(front):
     front.session.close()
     front.sent.clear()
     front.send("ping")
-    assert not front.sent and not front.session._found and not front.session._files
+    assert not front.sent and not front.session._found and not front.session._arrivals.kept
 
 
 def test_a_sentence_asks_with_a_picture_and_without_some_words(front, monkeypatch):
     """What the index does with them is its own; here it is what it is given."""
     given, ask = [], answers.ask
 
-    def asked(index, query, *chosen, **more):
-        given.append((query, more))
-        return ask(index, query, *chosen)
+    def asked(index, query, k, like, without, *chosen, **more):
+        given.append((query, like and like.media, without))
+        return ask(index, query, k, like, without, *chosen, **more)
 
     monkeypatch.setattr(answers, "ask", asked)
     name = front.search("a red cat", adapters=[None])["columns"][0]["hits"][0]["file"]
     front.search("a red -cat well-known -dog", adapters=[None], like=name)
-    (_, nothing), (query, more) = given
-    assert nothing == {} and query == "a red well-known"
-    assert more["without"] == ["cat", "dog"] and more["like"].media == name
+    wanted = [("a red cat", None, []), ("a red well-known", name, ["cat", "dog"])]
+    assert given == wanted

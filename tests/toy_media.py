@@ -28,6 +28,17 @@ def write_picture(path: Path, number: int, size: tuple[int, int] = (40, 32)) -> 
     return path
 
 
+def dated(path: Path, written: str) -> Path:
+    """A picture, saved again with what a camera wrote as its date."""
+    exif = Image.Exif()
+    exif[0x010F] = "a camera"
+    exif.get_ifd(0x8769)[0x9003] = written
+    with Image.open(path) as picture:
+        picture.load()
+    picture.save(path, exif=exif)
+    return path
+
+
 def write_animation(path: Path, numbers: list[int], milliseconds: int | list[int] = 100) -> Path:
     """A gif, webp or png whose frames are `halves`, each shown for so long."""
     path.parent.mkdir(parents=True, exist_ok=True)

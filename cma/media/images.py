@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple
@@ -102,6 +103,20 @@ def read_image(path: str | Path, enough: int | None = ENOUGH) -> Image.Image:
         raise MediaError(
             f"{path}: cannot be read as a picture ({reason_of(path, error)})"
         ) from error
+
+
+@quiet()
+def taken(path: Path) -> str | None:
+    """Return when a picture was taken, as its camera wrote it, such as 2014-07-01T12:30:00; None if
+    it did not, or if the picture cannot be read.
+    """
+    # a damaged file can make a decoder raise anything
+    with suppress(Exception), open_media(path) as stream, Image.open(stream) as picture:
+        exif = Image.Image.getexif(picture)  # that of a PNG would decode the whole picture
+        inner = exif.get_ifd(ExifTags.IFD.Exif)
+        written = inner.get(ExifTags.Base.DateTimeOriginal) or exif[ExifTags.Base.DateTime]
+        return datetime.strptime(written.strip("\0 "), "%Y:%m:%d %H:%M:%S").isoformat()
+    return None
 
 
 class Held(NamedTuple):

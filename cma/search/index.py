@@ -251,10 +251,10 @@ class MediaIndex:
         are fewer.
 
         A clip that was cut stands there once, with its best moment. `like` and `without` as in
-        `ranking`; `where` leaves out what is of another kind or in another folder. Raises TypeError
-        for anything but a string, ValueError for a blank sentence, k below 1, embeddings that are
-        not finite, or a backbone or adapter that has changed since `build`; OSError if the storage
-        of a table does not answer.
+        `ranking`; `where` leaves out what is of another kind, folder, year or name. Raises
+        TypeError for anything but a string, ValueError for a blank sentence, k below 1, embeddings
+        that are not finite, or a backbone or adapter that has changed since `build`; OSError if the
+        storage of a table does not answer.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> folder.mkdir()  # a new one

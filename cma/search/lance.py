@@ -25,7 +25,7 @@ from ..files import parse_json
 from ..model import RetrievalModel
 from . import listing
 from .build import Building, Source
-from .listing import EVERYWHERE, MediaFile, Problem, Where
+from .listing import AFTER, EVERYWHERE, NAME, MediaFile, Problem, Where
 from .segment import COLUMNS, LARGE, as_row
 from .store import FORMAT_VERSION, Item, Manifest, Store, as_json
 from .weights import Header
@@ -306,7 +306,11 @@ def condition(where: Where) -> str:
         kind = f'"kind":"{where.kind}"'
         wanted.append(f"contains(file, {sql(kind)})")
     if where.folder:
-        wanted.append(f"starts_with(file, {sql(where.start.decode())})")
+        wanted.append(f"starts_with(file, {sql(where.start)})")
+    if where.made:
+        wanted.append(f"contains(file, {sql(where.made)})")
+    name = f"lower(split_part(substr(file, {NAME + 1}), {sql(AFTER)}, 1))"
+    wanted += [f"contains({name}, {sql(word)})" for word in where.words]
     return " AND ".join(wanted)
 
 

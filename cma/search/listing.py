@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote, unquote
 
-from pydantic import AfterValidator, PlainSerializer, TypeAdapter
+import numpy as np
+from pydantic import AfterValidator, PlainSerializer
 
 from .. import data, media
 from ..data import RetrievalDataset
@@ -21,8 +22,9 @@ from ..media import MediaError, shown_name
 
 SUFFIXES = media.PICTURES + media.CLIPS
 
-AS_JSON = TypeAdapter(str).dump_json
 Problem = tuple[str, str]  # name of a file or folder that cannot be read (or "2 .heic"), and reason
+# in the JSON of a file (`segment.as_row`): the place where its name begins, and what follows it
+NAME, AFTER = len('{"file_name":"'), '","media":'
 # Linux allows names that are not UTF-8, and JSON does not: in JSON they are written as in a URL.
 Name = Annotated[
     str,
@@ -39,7 +41,10 @@ class MediaFile:
     `media` may not be UTF-8 text; `file_name` always is. `start` and `end` (seconds) cut a part out
     of a clip. `size` (bytes), `modified` (ns, when it was last changed or moved), `digest`
     (SHA-256) and, for a picture, `copy_hash` (`copies.picture_hash`) are those of the file when it
-    was read. So are the `seconds` of a whole clip, if it may be cut into moments.
+    was read. So are the `seconds` of a whole clip, if it may be cut into moments, and the `date`,
+    such as 2014-07-01T12:30:00: when a picture was taken, as its camera wrote it, or else when the
+    file was last changed (UTC). An index of an earlier version has no dates until it is built
+    again.
     """
 
     file_name: str
@@ -54,6 +59,7 @@ class MediaFile:
     digest: str = ""
     copy_hash: int = 0
     seconds: float | None = None
+    date: str = ""
 
     @property
     def is_moment(self) -> bool:
@@ -70,18 +76,39 @@ class MediaFile:
 
 @checked_dataclass
 class Where:
-    """Which items are asked: those of a `kind` (None: of both) whose names are below a `folder`."""
+    """Which items are asked: those of a `kind` (None: of both) whose names are below a `folder`,
+    whose `date` is in a `year`, and whose names, folders included, have every word of `name`
+    (whatever the case).
+    """
 
     kind: Literal["image", "video"] | None = None
     folder: str = ""
+    year: int | None = None
+    name: str = ""
 
     @property
-    def start(self) -> bytes:
-        """How the JSON of a file that is below `folder` starts (`segment.as_row`)."""
-        return b'{"file_name":' + AS_JSON(f"{self.folder.rstrip('/')}/")[:-1]
+    def start(self) -> str:
+        """How the JSON of a file that is below `folder` starts."""
+        below = f"{self.folder.rstrip('/')}/" if self.folder else ""
+        return '{"file_name":"' + in_json(below)
+
+    @property
+    def made(self) -> str:
+        """What the JSON of a file of the `year` holds."""
+        return "" if self.year is None else f'"date":"{self.year}-'
+
+    @property
+    def words(self) -> list[str]:
+        """What the name in the JSON of a file holds, in lower case."""
+        return [in_json(word) for word in self.name.lower().split()]
 
 
 EVERYWHERE = Where()
+
+
+def in_json(text: str) -> str:
+    """A text as JSON holds it between its quotes."""
+    return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
 def find(source: RetrievalDataset | str | Path) -> tuple[Path, list[MediaFile], list[Problem]]:
@@ -134,7 +161,7 @@ def kind_of(path: Path) -> str | None:
 
 
 def stamp(file: MediaFile, path: Path, old: MediaFile | None = None) -> MediaFile:
-    """Return `file` with its size, time and content hash (that of `old` if size and time are the
+    """Return `file` with its size, times and content hash (those of `old` if size and time are the
     same).
 
     Raises MediaError for a file that is missing, empty or cannot be opened; OSError if reading it
@@ -148,13 +175,23 @@ def stamp(file: MediaFile, path: Path, old: MediaFile | None = None) -> MediaFil
     stamps = [media.stamp(part) for part in parts]
     size = sum(one.size for one in stamps)
     modified = max(max(one.modified, one.changed) for one in stamps)
+    known = file
     if old and (old.size, old.modified) == (size, modified):
-        return replace(file, size=size, modified=modified, digest=old.digest)
+        known = old
+    digest = known.digest or _digest(parts)
+    date = known.date or (file.kind == "image" and media.taken(path))
+    if not date:
+        date = str(np.datetime64(max(one.modified for one in stamps), "ns").astype("datetime64[s]"))
+    return replace(file, size=size, modified=modified, digest=digest, date=date)
+
+
+def _digest(parts: Sequence[Path]) -> str:
+    """The SHA-256 of the SHA-256 of each part."""
     digest = hashlib.sha256()
     for part in parts:
         with media.open_media(part) as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return replace(file, size=size, modified=modified, digest=digest.hexdigest())
+    return digest.hexdigest()
 
 
 def _below(folder: Path) -> tuple[list[MediaFile], list[Problem]]:

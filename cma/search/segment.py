@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import pairwise
 from pathlib import Path
 
 import lazy_loader
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from .. import require
 from ..files import parse_json, write_whole
-from .listing import MediaFile, Where
+from .listing import AFTER, NAME, MediaFile, Where
 
 faiss = lazy_loader.load("faiss")  # the extra `faiss`
 SEGMENT = "segment-{}.safetensors"
@@ -201,11 +202,19 @@ class Segment:
         found = torch.ones(len(self), dtype=torch.bool)
         if where.kind:
             found = self["is_clip"] == (where.kind == "video")
-        if where.folder:
-            texts = memoryview(self["files"].numpy())
-            start = where.start
-            begins = [0, *self["ends"][:-1].tolist()]
-            found &= torch.tensor([texts[one : one + len(start)] == start for one in begins])
+        if where != Where(where.kind):
+            start, made, words = where.start, where.made, where.words
+            texts = self["files"].numpy().tobytes()
+            ends = self["ends"].tolist()
+            inside = []
+            for begin, end in pairwise([0, *ends]):
+                text = texts[begin:end].decode()
+                fits = text.startswith(start) and made in text
+                if fits and words:
+                    name = text[NAME : text.index(AFTER)].lower()
+                    fits = all(word in name for word in words)
+                inside.append(fits)
+            found &= torch.tensor(inside)
         return found
 
     def files(self, rows: Tensor) -> list[MediaFile]:

@@ -5,15 +5,16 @@ import json
 import os
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from cma.media import MediaError, read_media
+from cma.media import MediaError, read_media, taken
 from cma.search import listing
 from tests.toy_data import write_images
-from tests.toy_media import write_picture
+from tests.toy_media import dated, write_picture
 
 
 def found(folder):
@@ -120,6 +121,31 @@ def test_a_dataset_folder_brings_its_captions(tmp_path):
         ("media/test000.png", ("a red cat",)),
         ("media/test001.png", ("a green cat",)),
     ]
+
+
+@pytest.mark.parametrize(
+    ("written", "date"),
+    [
+        ("2014:07:01 12:30:00", "2014-07-01T12:30:00"),
+        (" 2014:07:01 12:30:00\0", "2014-07-01T12:30:00"),
+        ("2014:13:45 99:00:00", None),
+        ("\0 <b>", None),
+        ("", None),
+    ],
+)
+@pytest.mark.parametrize("name", ["p.jpg", "p.png"])
+def test_a_date_is_the_camera_s_or_that_of_the_file(tmp_path, name, written, date):
+    path = dated(write_picture(tmp_path / name, 3), written)
+    os.utime(path, (929_000_000, 929_000_000))
+    file = listing.MediaFile(name, name, "image")
+    found = listing.stamp(file, path)
+    assert found.date == (date or "1999-06-10T07:33:20")
+    path.write_bytes(b"no picture")
+    assert taken(path) is None
+    # what is known is not read again, unless an earlier version did not keep it
+    known = replace(found, size=path.stat().st_size, modified=listing.stamp(file, path).modified)
+    assert listing.stamp(file, path, known).date == found.date
+    assert listing.stamp(file, path, replace(known, date="")).date[:2] == "20"
 
 
 def test_each_file_is_looked_at_once_and_only_what_may_be_animated_is_opened(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@ files.
 """
 
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +18,7 @@ from cma.search import MediaIndex, Where, segment, store
 from cma.search.segment import Segment
 from tests.search.test_index import holding, vectors
 from tests.search.test_segment import drawn
-from tests.toy_media import halves, write_clip, write_picture
+from tests.toy_media import dated, halves, write_clip, write_picture
 
 
 @pytest.fixture
@@ -29,6 +30,9 @@ def media(tmp_path):
     halves(12, (400, 300)).resize((200, 150)).save(tmp_path / "media" / "c1.png")
     for i in range(3):
         write_clip(tmp_path / "media" / "a" / f"clip {i}.mp4", i, frames=2 + 3 * i)
+    for path in (tmp_path / "media").rglob("*.*"):
+        os.utime(path, (929_000_000, 929_000_000))  # in 1999
+    dated(tmp_path / "media" / "n.png", "2014:07:01 12:30:00")
     return tmp_path / "media"
 
 
@@ -66,7 +70,9 @@ def test_every_verb_answers_alike_on_both(both, model, tmp_path):
     assert len(index.copies(range(len(index)))) == len(index) - 1
 
 
-def test_kinds_and_folders_are_left_out_before_the_cut(both, tmp_path, monkeypatch):
+def test_other_kinds_folders_years_and_names_are_left_out_before_the_cut(
+    both, tmp_path, monkeypatch
+):
     index = both[0]
     everything = index.query("a dog", 20)
     kinds = {file.file_name: file.kind for file in index.files}
@@ -82,6 +88,20 @@ def test_kinds_and_folders_are_left_out_before_the_cut(both, tmp_path, monkeypat
             found = one.query("a dog", 20, where=where)
             assert [name for name, _ in found] == [name for name, _ in wanted]
             assert dict(found) == pytest.approx(dict(wanted), abs=1e-5)
+    assert {file.date[:5] for file in index.files} == {"2014-", "1999-"}
+    chosen = {
+        Where(year=2014): {"n.png"},
+        Where(year=1999, folder="a", name="PNG"): {"a/x.png", "a/b/y.png"},
+        Where(name="A mp4 1"): {"a/clip 1.mp4"},
+        Where("video", name="png"): set(),
+        Where(name='Q"UOTE png'): {'q"uote/v.png'},
+        Where(name="it's 100%"): {"it's 100%/w.png"},
+        Where(name="image"): set(),  # only the name is searched, not what is beside it
+        Where(year=19): set(),
+    }
+    for where, wanted in chosen.items():
+        for one in both:
+            assert {name for name, _ in one.query("a dog", 20, where=where)} == wanted
     with pytest.raises(ValueError, match="kind='pictures': expected"):
         Where("pictures")
     # the three that are wanted are the farthest of 900
@@ -89,14 +109,15 @@ def test_kinds_and_folders_are_left_out_before_the_cut(both, tmp_path, monkeypat
     asked = index._text("a dog")[0]
     far = (normalize(embeddings, dim=1) @ normalize(asked, dim=0)).argsort()[:3].tolist()
     for number in far:
-        files[number] = replace(files[number], file_name=f"far/{number}.png")
+        files[number] = replace(files[number], file_name=f"far/{number}.png", date="2001-02-03")
     monkeypatch.setattr(store, "LARGE", 500)
     monkeypatch.setattr("cma.search.index.DEPTH", 10)
     large = holding(index, files, embeddings)
     for one in (large, large.to_lance(tmp_path / "large")):
         assert len(one.ranking("a dog")[0]) == 10
-        names = [name for name, _ in one.query("a dog", 9, where=Where("image", "far"))]
-        assert names == [files[number].file_name for number in reversed(far)]
+        for where in (Where("image", "far"), Where(year=2001), Where(name="FAR")):
+            names = [name for name, _ in one.query("a dog", 9, where=where)]
+            assert names == [files[number].file_name for number in reversed(far)]
 
 
 def test_sentence_and_picture_together_are_those_of_the_naive_loop(both):

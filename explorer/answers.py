@@ -125,11 +125,12 @@ def ask(
     ranking = items.tolist()
     right = frozenset(index.right(query, None if index.store.whole else ranking))
     score_of = dict(zip(ranking, scores.tolist(), strict=True))
-    moments = index.moments(ranking) if folded else {}
-    shown = list(moments) if folded else ranking
-    copies = index.copies(shown, right) if folded else {item: [item] for item in shown}
+    moments = copies = {item: [item] for item in ranking}
+    if folded:
+        moments = index.moments(ranking)
+        copies = index.copies(list(moments), right)
     ranked = [(item, score_of[item], tuple(others)) for item, (_, *others) in copies.items()]
-    behind = {item: tuple(others) for item, (_, *others) in moments.items() if others}
+    behind = {item: tuple(others) for item, (_, *others) in moments.items()}
     seconds = time.perf_counter() - start
     return Answer(index, query, k, ranked, right, seconds, cut, behind)
 

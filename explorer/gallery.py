@@ -16,7 +16,7 @@ from cma.config import ReadConfig
 from cma.model import RetrievalModel
 from cma.search import MediaIndex
 
-from .facts import Dates
+from .browse import Dates
 
 ZERO_SHOT = "zero-shot"  # the name of CLIP without an adapter
 ADAPTER = "adapter for {}s"  # the name of a benchmark's adapter, by the kind of its media

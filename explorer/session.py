@@ -8,7 +8,7 @@ import os
 import webbrowser
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from weakref import WeakSet
@@ -30,9 +30,10 @@ STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 # most in a message; characters of a text
 MOST_HITS, MOST_THUMBS, MOST_LISTED, MOST_TEXT = 200, 24, 50, 500
 MOST_FOUND = 4  # searches whose results are kept, because one widget may be shown more than once
-DATED = 1.0  # seconds for which the first list waits for the dates that cameras wrote
 READERS = ThreadPoolExecutor(2, "cma-previews")  # for all sessions of a process
 PLAYERS = ThreadPoolExecutor(1, "cma-clips")
+HEADERS = ThreadPoolExecutor(8, "cma-headers")
+LATE = 0.5  # seconds for which results wait for the shapes of their files
 OURS = "search", "missed", "why", "cost"  # a later request of one makes earlier ones unwanted
 
 # a message of the front end: what to "do", and the "id" of the search that it belongs to
@@ -168,9 +169,6 @@ class Session:
         gallery = self.galleries[wanted["media"]]
         index, model = gallery.first(), gallery.model
         skipped = [f"{shown_name(name)}: {reason}" for name, reason in index.skipped[:MOST_LISTED]]
-        dates = gallery.dates()
-        if not wait([dates.known], DATED).done:
-            dates.known.add_done_callback(lambda _: self._tell(dates, wanted["media"]))
         kinds = [("image", "video")[kind] for kind in index.column("is_clip").unique().tolist()]
         offer = {
             "items": len(index),
@@ -178,17 +176,13 @@ class Session:
             "adapter": gallery.adapter,
             "adapters": [] if gallery.is_open else list(model.adapters),
             "folders": answers.folders(index),
-            "years": _years(dates),
+            "years": gallery.dates().years,
             "unread": len(index.skipped),
             "kinds": kinds,
             "examples": answers.examples(index),
             "skipped": skipped,
         }
         self.send({"is": "media", **wanted, **offer})
-
-    def _tell(self, dates: facts.Dates, media: str) -> None:
-        """Say that the dates are known."""
-        self.send({"is": "dates", "media": media, "years": _years(dates)})
 
     def _search(self, wanted: Wanted, task: Task) -> None:
         """Rank the media by every model, or list the newest, and send the first results."""
@@ -204,9 +198,8 @@ class Session:
             if like is not None:
                 pictured.append(pictures.thumbnail(first.path(like), like))
         else:
-            where = wanted["kind"], wanted["folder"]
-            answer = browse.newest(gallery.first(), self.k, *where, gallery.dates())
-            found = {ZERO_SHOT: Found(self._narrowed(wanted, answer), newest=True)}
+            answer = browse.newest(gallery.dates(), self.k, _where(wanted))
+            found = {ZERO_SHOT: Found(answer, newest=True)}
         self._found = dict([*self._found.items(), (wanted["id"], found)][-MOST_FOUND:])
         self._more(wanted | {"start": 0}, found, pictured)
 
@@ -217,26 +210,21 @@ class Session:
         words = wanted["text"].split()
         without = [word[1:] for word in words if word[0] == "-" and word != "-"]
         text = " ".join(word for word in words if word[0] != "-")
-        where = Where(wanted["kind"] or None, wanted["folder"])
-        answer = answers.ask(index, text, self.k, like, without, where, folded=True)
-        answer = self._narrowed(wanted, answer)
+        where = _where(wanted)
+        asked = index, text, self.k, like, without
+        answer = answers.ask(*asked, where, folded=True)
         if wanted["order"] == "date":
             answer = browse.by_date(answer, self.galleries[wanted["media"]].dates())
         vector, named = None, frozenset()
         if text and wanted["names"]:
-            answer, named = browse.by_name(answer, text)
+            by_name = answers.ask(*asked, replace(where, name=text), folded=True)
+            named = frozenset(item for item, *_ in by_name.ranked)
+            answer = browse.first(by_name, answer)
         if text and index.column("is_clip").any():
             with index.acting():
                 encoded = index.model.encode_text([text], index.config.max_words)
             vector = index.model.family.comparable(encoded)[0].float().cpu()
         return Found(answer, vector, named)
-
-    def _narrowed(self, wanted: Wanted, answer: answers.Answer) -> answers.Answer:
-        """Keep the results of the wanted year."""
-        if not wanted["year"]:
-            return answer
-        dates = self.galleries[wanted["media"]].dates()
-        return browse.of_year(answer, dates, int(wanted["year"]))
 
     def _like(self, index: MediaIndex, wanted: Wanted) -> MediaFile | None:
         """Return the file that was sent, or the one of the media, to find similar ones of."""
@@ -256,9 +244,11 @@ class Session:
         columns = []
         for label, one in found.items():
             answer = one.answer
+            piece = answer.piece(wanted["start"], self.k)
+            files = [one.file(hit.item) for hit in piece]
             hits = [
-                _hit(answer.index, hit) | {"named": hit.item in one.named}
-                for hit in answer.piece(wanted["start"], self.k)
+                _hit(answer.index, hit, ratio) | {"named": hit.item in one.named}
+                for hit, ratio in zip(piece, _ratios(files), strict=True)
             ]
             about = {
                 "hits": hits,
@@ -379,9 +369,10 @@ class Session:
             self.send({"is": "file", "id": wanted["id"], "name": name})
 
 
-def _years(dates: facts.Dates) -> list[int]:
-    """The years of the media, the last one first."""
-    return sorted(set(dates.years().tolist()), reverse=True)
+def _where(wanted: Wanted) -> Where:
+    """Which media are asked."""
+    year = int(wanted["year"]) if wanted["year"] else None
+    return Where(wanted["kind"] or None, wanted["folder"], year)
 
 
 def _name(file: MediaFile) -> str:
@@ -391,7 +382,16 @@ def _name(file: MediaFile) -> str:
     return file.id or f"{printable(file.media)}#t={file.start or 0:g}"
 
 
-def _hit(index: MediaIndex, hit: answers.Hit) -> dict:
+def _ratios(files: Sequence[tuple[Path, MediaFile]]) -> list[float]:
+    """Return width divided by height of each file; 4 / 3 where its header does not come soon."""
+    asked = [HEADERS.submit(pictures.ratio, *file) for file in files]
+    done, late = wait(asked, LATE)
+    for one in late:
+        one.cancel()
+    return [one.result() if one in done else 4 / 3 for one in asked]
+
+
+def _hit(index: MediaIndex, hit: answers.Hit, ratio: float) -> dict:
     """Return a result in the form that the front end takes."""
     file, copies = hit.file, [index.files[item] for item in hit.alike]
     key, *alike = (str(hash((one.digest, one.key))) for one in (file, *copies))
@@ -403,7 +403,7 @@ def _hit(index: MediaIndex, hit: answers.Hit) -> dict:
         "title": pictures.title_of(file)[:MOST_TEXT],
         "file": _name(file),
         "kind": file.kind,
-        "ratio": pictures.ratio(index.path(file), file),
+        "ratio": ratio,
         "key": key,
         "alike": alike,
         "path": shown_name(str(index.path(file))),

@@ -193,10 +193,9 @@ def test_every_token_goes_to_its_word(tokenizers, which, text):
     tokens = chosen.convert_ids_to_tokens(encoded["input_ids"])[1:-1]
     # the toy's token of a lone blank
     ones = torch.tensor([float(token != "Ġ") for token in tokens])
-    words, counts = by_word(text, encoded["offset_mapping"][1:-1], ones)
-    assert words == tuple(text.split())
+    counts = by_word(text, encoded["offset_mapping"][1:-1], ones)
     assert counts.tolist() == [
-        sum(token != "Ġ" for token in chosen.tokenize(word)) for word in words
+        sum(token != "Ġ" for token in chosen.tokenize(word)) for word in text.split()
     ]
 
 

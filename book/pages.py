@@ -13,7 +13,14 @@ from types import ModuleType
 import nbformat
 
 ROOT = Path(__file__).resolve().parents[1]
-TEXTS = ("README.md", "REPRODUCE.md", "SEVERAL_GPUS.md", "CONTRIBUTING.md", "data_prep/README.md")
+TEXTS = (
+    "README.md",
+    "LIBRARY.md",
+    "REPRODUCE.md",
+    "SEVERAL_GPUS.md",
+    "CONTRIBUTING.md",
+    "data_prep/README.md",
+)
 TEXTS += ("results/README.md", "notebooks/README.md", "cma/mini_clip/README.md")
 ONE_FILE = "examples/cross_modal_adapter"  # a page that shows this file
 PACKAGES = ("cma", "explorer", "data_prep", "experiments")

@@ -9,7 +9,7 @@ import pytest
 from cma import plots
 from tests import ROOT
 
-PAGES = ("README.md", "REPRODUCE.md", "CONTRIBUTING.md", "SEVERAL_GPUS.md")
+PAGES = ("README.md", "LIBRARY.md", "REPRODUCE.md", "CONTRIBUTING.md", "SEVERAL_GPUS.md")
 TEXT = "\n".join((ROOT / page).read_text("utf-8") for page in PAGES)
 OURS = "cma|data_prep|experiments|explorer|tests"
 MODULES = set(re.findall(rf"(?:python|launch) -m ((?:{OURS})\b[\w.]*\w)", TEXT))

@@ -5,6 +5,7 @@ import copy
 import importlib.util
 import io
 import json
+import math
 import re
 import shlex
 import shutil
@@ -201,6 +202,24 @@ EXERCISES = {  # by notebook: cma's own function, and what a wrong answer puts f
         "ceiling_of": ("library_ceiling", ("1 / true.sum(dim=1)", "true.float().mean(dim=1)")),
     },
 }
+WORDS_A_MINUTE, EXERCISE_MINUTES, LONGEST = 200, 5, 240
+
+
+def reading_minutes(stem: str) -> int:
+    """The minutes that a notebook's text and exercises take; folded solutions do not count."""
+    texts = [cell.source for cell in NOTEBOOKS[stem].cells if cell.cell_type == "markdown"]
+    words = sum(len(re.sub(r"```.*?```", "", text, flags=re.DOTALL).split()) for text in texts)
+    return math.ceil(words / WORDS_A_MINUTE) + EXERCISE_MINUTES * len(EXERCISES[stem])
+
+
+def test_readme_says_how_long_reading_takes_and_it_takes_at_most_four_hours():
+    said = re.findall(r"notebooks/(\w+)\.ipynb\).* \| (\d+) min \| [^|]+ \|$", README, re.MULTILINE)
+    minutes = {stem: int(number) for stem, number in said}
+    assert minutes == {stem: reading_minutes(stem) for stem in NOTEBOOKS}
+    total = sum(minutes.values())
+    assert f"Reading takes {total} minutes in all" in README and total <= LONGEST
+
+
 EACH_EXERCISE = [(stem, name) for stem, names in EXERCISES.items() for name in names]
 
 
@@ -258,6 +277,8 @@ def command(*words: str) -> tuple[Result, dict[str, dict]]:
 
 LINES = (
     "README.md",
+    "LIBRARY.md",
+    "notebooks/README.md",
     "results/README.md",
     "REPRODUCE.md",
     "CONTRIBUTING.md",
@@ -466,7 +487,7 @@ def data_root(tmp_path_factory):
     return root
 
 
-def test_the_example_in_readme_runs(data_root, tmp_path, monkeypatch):
+def test_the_example_of_the_library_runs(data_root, tmp_path, monkeypatch):
     shutil.copytree(data_root, tmp_path / "data")
     shutil.copytree(data_root / "mini-flickr30k" / "media", tmp_path / "pictures")
     Image.new("RGB", (32, 32), "red").save(tmp_path / "fox.jpg")
@@ -476,7 +497,8 @@ def test_the_example_in_readme_runs(data_root, tmp_path, monkeypatch):
     monkeypatch.setattr(cma, "train", short)
     monkeypatch.chdir(tmp_path)
     defined = {}
-    exec(re.search(r"```python\n(.*?)```", README, flags=re.DOTALL)[1], defined)
+    page = (ROOT / "LIBRARY.md").read_text("utf-8")
+    exec(re.search(r"```python\n(.*?)```", page, flags=re.DOTALL)[1], defined)
     assert defined["record"].metrics["items"] == 4
     assert len(defined["index"].query_media("fox.jpg", k=5)) == 5
 

@@ -1,4 +1,4 @@
-"""The commands of the Makefile and of README, and the one list of dependencies."""
+"""The commands of the Makefile and of the pages, and the one list of dependencies."""
 
 import re
 import tomllib
@@ -9,7 +9,10 @@ import yaml
 from tests import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-README, MAKEFILE = ((ROOT / name).read_text("utf-8") for name in ("README.md", "Makefile"))
+MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
+README = (ROOT / "README.md").read_text("utf-8")
+PAGES = README + (ROOT / "LIBRARY.md").read_text("utf-8")
+COMMANDS = README + (ROOT / "CONTRIBUTING.md").read_text("utf-8")
 
 
 def test_all_and_test_bring_every_extra_and_conda_users_get_the_same():
@@ -35,28 +38,34 @@ def test_what_is_tested_by_make_is_all_of_the_tests_once():
     ]
 
 
-def test_readme_shows_pictures_that_are_here_and_small():
-    shown = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)
+def test_readme_is_short():
+    assert len(README.splitlines()) <= 130
+
+
+def test_the_pages_show_pictures_that_are_here_and_small():
+    shown = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", PAGES)
     assert "notebooks/figures/architecture.png" in shown
     assert all((ROOT / name).stat().st_size <= 150_000 for name in shown)
     assert len(shown) == len(list((ROOT / "notebooks" / "figures").glob("*.[jp][pn]g")))
 
 
-def test_readme_names_targets_that_are_there_and_the_commands_behind_them():
+def test_the_pages_name_targets_that_are_there_and_the_commands_behind_them():
     targets = set(re.findall(r"^([a-z]+):", MAKEFILE, flags=re.MULTILINE))
     assert targets == set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, flags=re.MULTILINE)[1].split())
-    named = set(re.findall(r"(?:^|`)make ([a-z]+)", README, flags=re.MULTILINE))
+    named = set(re.findall(r"(?:^|`)make ([a-z]+)", COMMANDS, flags=re.MULTILINE))
     assert {"run", "test", "explore", "book", "browser", "pictures"} <= named <= targets
     command = r"\$\(PYTHON\) ((?:notebooks/run|book/build|tests/explorer/browser/chromium)\.py.*"
     for words in re.findall(command + r"|-m (?:data_prep|experiments|cma\.)[^\n]*)", MAKEFILE):
         words = re.sub(r" \$\(if .*", "", words)  # what MEDIA adds
         if "--commit" not in words and "--keep" not in words:
-            assert f"python {words}" in README, words
+            assert f"python {words}" in COMMANDS, words
     for words in re.findall(r"\$\(PYTHON\) -m pytest -q ([^\n]*)", MAKEFILE):
-        assert f"pytest {words.replace('-p no:cacheprovider ', '')}" in README, words
+        assert f"pytest {words.replace('-p no:cacheprovider ', '')}" in COMMANDS, words
 
 
-@pytest.mark.parametrize("page", ["README.md", "results/README.md", "notebooks/README.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "LIBRARY.md", "REPRODUCE.md", "results/README.md", "notebooks/README.md"]
+)
 def test_links_of_a_page_lead_to_files_that_are_there(page):
     targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", (ROOT / page).read_text("utf-8"))
     assert len(targets) > 2

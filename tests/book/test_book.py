@@ -35,6 +35,7 @@ def made():
 def test_it_has_every_notebook_every_page_and_every_door(pages):
     texts = {
         "README",
+        "LIBRARY",
         "REPRODUCE",
         "SEVERAL_GPUS",
         "data_prep/README",

@@ -50,21 +50,6 @@ def test_a_right_answer_beyond_what_is_ranked_is_not_known(indexes, monkeypatch)
         assert answer.right_rank == (None if ranked == right[0] else right[0] + 1)
 
 
-def test_a_picture_or_a_clip_asks(indexes):
-    index = indexes["clips"]["adapted"]
-    clip = index.path(index.files[3])
-    answer = answers.ask(index, like=clip, k=3)
-    wanted = index.query_media(clip, k=3)
-    assert [hit.file.file_name for hit in answer.hits] == [name for name, _ in wanted]
-    scores = [hit.score for hit in answer.hits]
-    assert scores == pytest.approx([score for _, score in wanted], abs=1e-6)
-    assert answer.hits[0].file == index.files[3] and answer.hits[0].score == pytest.approx(
-        1, abs=1e-5
-    )
-    assert answer.right_rank is None and not answer.cut
-    assert not any(hit.right for hit in answer.hits)
-
-
 def test_what_is_asked_besides_goes_to_the_index_and_folders_are_listed(galleries, tmp_path):
     for number, name in enumerate(("a/x.png", "a/b/y.png", "ab/z.png", "c/w.png", "v.png")):
         write_picture(tmp_path / name, number)

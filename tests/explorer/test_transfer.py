@@ -1,5 +1,7 @@
 """Files that are sent in parts, and files that are copied out."""
 
+from pathlib import Path
+
 import pytest
 
 from explorer import transfer
@@ -28,7 +30,7 @@ def test_parts_become_one_file_of_which_few_are_kept():
         assert arrivals.add(f"../{number}.png", 1, 2, b"two")
     assert not arrivals.parts, "a file that has arrived is on the disk alone"
     assert list(arrivals.kept) == [f"../{one}.png" for one in range(3, number + 1)]
-    paths = [transfer.Path(file.media) for file, _ in arrivals.kept.values()]
+    paths = [Path(file.media) for file, _ in arrivals.kept.values()]
     assert {path.read_bytes() for path in paths} == {b"one two"}
     arrivals.kept.clear()
     assert not any(path.exists() for path in paths)

@@ -425,7 +425,7 @@ def test_a_kernel_that_does_not_answer_is_said_within_five_seconds(front):
     expect(gone).to_have_text("")
 
 
-def test_a_sentence_and_a_picture_ask_together_until_the_picture_is_taken_away(front):
+def test_a_sentence_and_a_picture_ask_together_until_the_picture_is_taken_away(front, kept):
     front.begin([{"key": "cat", "file": "in/cat.png"}])
     front.tiles.first.click()
     front.button("more like this").click()
@@ -439,8 +439,13 @@ def test_a_sentence_and_a_picture_ask_together_until_the_picture_is_taken_away(f
     front.find([{"key": "cat"}], photos=1)
     front.heading("Results for “at night -snow” and more like in/cat.png")
     assert "like=in%2Fcat.png" in front.page.url and "q=at+night+-snow" in front.page.url
-    expect(asks).to_be_visible()
-    assert not front.axe(".cma-explorer")
+    for scheme in ("light", "dark"):
+        for width in (1300, 390):
+            front.page.emulate_media(color_scheme=scheme)
+            front.page.set_viewport_size({"width": width, "height": 800})
+            expect(asks).to_be_visible()
+            assert not front.too_wide() and not front.axe(".cma-explorer")
+            front.page.screenshot(path=kept / f"asks-{scheme}-{width}.png")
     front.control("chips").get_by_role("button").click()
     assert (front.last("search")["like"], front.last("search")["text"]) == ("", "at night -snow")
     front.find([{"key": "cat"}])
@@ -486,7 +491,7 @@ def test_a_finger_goes_to_the_next_result_but_not_in_one_that_is_enlarged(front)
 
     assert [swipe(way) for way in (-20, -120, 120, 120)] == [1, 2, 1, 0]
     front.answer_open()
-    front.viewer.get_by_role("img").first.tap()
+    front.viewer.locator(".cma-stage img").tap()
     assert front.viewer.locator(".cma-zoomed").count() == 1
     assert swipe(-120) == 0, "one looks around in it"
 
@@ -510,13 +515,15 @@ def test_a_result_is_enlarged_and_fills_the_screen(front):
     expect(front.viewer.locator(".cma-zoomed")).to_have_count(0)
 
 
-HEAR = """() => {
+HEAR = """() => {  // a status has to be there before it speaks, an alert has not
   window.heard = [];
-  const said = (node) => node.closest?.("[role=status], [role=alert]");
-  new MutationObserver((changes) => changes.forEach(({ target }) => {
-    const text = said(target.nodeType === 3 ? target.parentElement : target)?.innerText.trim();
-    if (text && text !== window.heard.at(-1)) window.heard.push(text);
-  })).observe(document.body, { subtree: true, childList: true, characterData: true });
+  new MutationObserver((changes) => changes.forEach(({ target, addedNodes }) => {
+    const alerts = [...addedNodes].filter((one) => one.matches?.("[role=alert]"));
+    for (const one of [target.closest("[role=status], [role=alert]"), ...alerts]) {
+      const text = one?.innerText.trim();
+      if (text && text !== window.heard.at(-1)) window.heard.push(text);
+    }
+  })).observe(document.body, { subtree: true, childList: true });
 }"""
 
 
@@ -529,20 +536,20 @@ def test_changes_of_the_view_are_said_aloud_and_what_is_large_is_a_dialog(front)
     front.type("a dog")
     front.answer("search", text="the storage does not answer")
     front.tiles.nth(1).click()
-    front.answer("open", text="cat.png: no such file")
+    front.answer("open", text="the file is gone")
     heard = front.page.evaluate("heard")
     expected = ["9 items", "0 items, newest first", "Results for “a cat”", "1 result chosen"]
-    expected += ["the storage does not answer", "cat.png: no such file"]
+    expected += ["the storage does not answer", "the file is gone"]
     assert [text for text in heard if text in expected] == expected
     shown = front.viewer.aria_snapshot()
     assert shown.startswith('- dialog "one result"')
     for name in ("previous result", "next result", "close", "full screen", "more like this"):
         assert f'- button "{name}"' in shown
-    assert '- heading "two cats" [level=2]' in shown and "- alert: cat.png: no such file" in shown
+    assert '- heading "two cats" [level=2]' in shown and "- alert: the file is gone" in shown
     front.page.keyboard.press("Escape")
     expect(front.tiles.nth(1)).to_be_focused()
     columns = front.root.aria_snapshot()
-    assert '- region "model 0"' in columns and '- button "2. two cats, how alike: 0.500"' in columns
+    assert '- region "model 0"' in columns and 'button "2. two cats, how alike: 0.500"' in columns
 
 
 PARTNER = """([shown, total]) => {
@@ -598,7 +605,7 @@ def test_fifty_thousand_tiles_are_scrolled_in_little_memory(front, kept):
     figures = {"heap (MB)": heap, "pictures": with_picture, "quarters (ms)": times}
     (kept / "tiles.json").write_text(json.dumps(figures))
     assert with_picture < 400 and heap < 200, figures
-    assert times[-1] < 4 * times[0] + 1000, figures
+    assert times[-1] < 3 * times[1] + 1000, figures
     front.tiles.last.focus()
     front.page.keyboard.press("Home")
     expect(front.tiles.first).to_be_focused()

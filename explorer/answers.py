@@ -120,7 +120,10 @@ def ask(
         raise ValueError(f"k={k}: expected at least 1")
     start = time.perf_counter()
     index = index.now()
-    items, scores = index.ranking(query, where, like, without)
+    if like is not None and not query and not without:
+        items, scores = index.ranking_media(like, where)  # as `query_media`, to the last bit
+    else:
+        items, scores = index.ranking(query, where, like, without)
     cut = bool(query) and bool(index.model.cut)
     ranking = items.tolist()
     right = frozenset(index.right(query, None if index.store.whole else ranking))

@@ -112,9 +112,9 @@ class Gallery:
         return (time.perf_counter() - start) / int(index.lengths[0])
 
     def dates(self) -> Dates:
-        """Return when the items were made; read again if there are other items."""
-        index = self.first()
-        if self._dates is None or self._dates.index is not index:
+        """Return when the items were made; read again if a table has more or fewer of them."""
+        index = self.first().now()
+        if self._dates is None or len(self._dates.all) != len(index):
             self._dates = Dates(index)
         return self._dates
 

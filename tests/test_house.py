@@ -37,7 +37,7 @@ LIMITS = {
     "media": 4530,
     "methods": 4400,
     "cma": 16320 + 12690 + 15180 + 4530 + 4400,
-    "explorer": 13580,
+    "explorer": 13620,
     "data_prep": 44290,
     "experiments": 21990,
     "tests": 214740,

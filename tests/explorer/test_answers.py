@@ -99,26 +99,32 @@ def test_why_is_the_explanation_of_the_frames_that_were_compared(indexes, name, 
         assert index.model.active is None
 
 
-def with_config(index, **changes):
-    return replace(index, header=replace(index.header, config=replace(index.config, **changes)))
+@pytest.fixture
+def other_config(monkeypatch):
+    """Indexes that say they were built with other settings."""
+
+    def other_config(**changes):
+        config = MediaIndex.config.fget
+        changed = property(lambda index: replace(config(index), **changes))
+        monkeypatch.setattr(MediaIndex, "config", changed)
+
+    return other_config
 
 
-def test_heat_lies_on_the_frames_that_count(indexes):
-    index = indexes["clips"]["zero-shot"]
-    sharp = with_config(index, temperature=1e-4)  # one frame has all the weight
-    found = answers.why(sharp, "a red cat", 4)
+def test_heat_lies_on_the_frames_that_count(indexes, other_config):
+    other_config(temperature=1e-4)  # one frame has all the weight
+    found = answers.why(indexes["clips"]["zero-shot"], "a red cat", 4)
     assert max(found.weights) > 0.99
     coloured = [frame.convert("L").convert("RGB") != frame for frame in found.frames]
     assert coloured == [weight > 0.01 for weight in found.weights]
 
 
-def test_why_of_a_clip_that_changed_says_so(indexes):
-    index = indexes["clips"]["zero-shot"]
-    other = with_config(index, max_frames=2)
+def test_why_of_a_clip_that_changed_says_so(indexes, other_config):
+    other_config(max_frames=2)
     with pytest.raises(
         ValueError, match=r"test5?4\.mp4: found 2 frames, its index holds 5; build it again"
     ):
-        answers.why(other, "a cat", 4)
+        answers.why(indexes["clips"]["zero-shot"], "a cat", 4)
 
 
 def test_rank_changes_against_the_sorted_scores(indexes):

@@ -17,9 +17,10 @@ from cma.search import MediaFile, MediaIndex, Where, frames_of
 
 from . import attention
 
-Query = str | Path | MediaFile  # a sentence, the path of a picture or clip, or one of the media
+Like = str | Path | MediaFile  # the path of a picture or clip, or one of the media
 # for one set of media, by the label of the model, such as "zero-shot"
 Indexes = Mapping[str, MediaIndex]
+EVERYWHERE = Where()
 SEEN, MOST_CAPTIONS = 264, 5000  # longer side in pixels of an explained frame; captions compared
 
 
@@ -40,15 +41,15 @@ class Hit:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to a query: `ranked` has (item, cosine, copies), best first; of a large index not
-    all.
+    """The answer to a sentence `query` or "". `ranked` has (item, cosine, copies), best first; of a
+    large index not all.
 
     `index` is as it was when it answered, so its items keep their numbers. `moments` are the other
     ones of a ranked item's clip.
     """
 
     index: MediaIndex
-    query: Query
+    query: str
     k: int
     ranked: list[tuple[int, float, tuple[int, ...]]]
     right: frozenset[int]  # the items that have the query as a caption
@@ -102,48 +103,43 @@ class Why:
 
 def ask(
     index: MediaIndex,
-    query: Query,
+    query: str = "",
     k: int = 5,
-    kind: str = "",
-    folder: str = "",
-    folded: bool = False,
-    like: Query | None = None,
+    like: Like | None = None,
     without: Sequence[str] = (),
+    where: Where = EVERYWHERE,
+    folded: bool = False,
 ) -> Answer:
-    """Rank the media of an index (those of one `kind` or in one `folder`) for a sentence, picture
-    or clip.
+    """Rank the media of an index, those that are `where`, for a sentence, a picture or clip `like`,
+    or both.
 
     The first `k` are the hits. `folded`: copies, and the moments of a clip, are one result, but
-    right ones stay. `like` and `without` go with a sentence, as in `MediaIndex.ranking`. Raises as
-    `query_media`.
+    right ones stay. Arguments and errors are those of `MediaIndex.ranking`.
     """
     if k < 1:
         raise ValueError(f"k={k}: expected at least 1")
     start = time.perf_counter()
-    by_text = isinstance(query, str)
     index = index.now()
-    where = Where(kind or None, folder)
-    if by_text:
-        items, scores = index.ranking(query, where, like, list(without) or None)
+    if like is not None and not query and not without:
+        items, scores = index.ranking_media(like, where)  # as `query_media`, to the last bit
     else:
-        items, scores = index.ranking_media(query, where)
-    cut = by_text and bool(index.model.cut)
+        items, scores = index.ranking(query, where, like, without)
+    cut = bool(query) and bool(index.model.cut)
     ranking = items.tolist()
-    right = frozenset()
-    if by_text:
-        right = frozenset(index.right(query, None if index.store.whole else ranking))
+    right = frozenset(index.right(query, None if index.store.whole else ranking))
     score_of = dict(zip(ranking, scores.tolist(), strict=True))
-    moments = index.moments(ranking) if folded else {}
-    shown = list(moments) if folded else ranking
-    copies = index.copies(shown, right) if folded else {item: [item] for item in shown}
+    moments = copies = {item: [item] for item in ranking}
+    if folded:
+        moments = index.moments(ranking)
+        copies = index.copies(list(moments), right)
     ranked = [(item, score_of[item], tuple(others)) for item, (_, *others) in copies.items()]
-    behind = {item: tuple(others) for item, (_, *others) in moments.items() if others}
+    behind = {item: tuple(others) for item, (_, *others) in moments.items()}
     seconds = time.perf_counter() - start
     return Answer(index, query, k, ranked, right, seconds, cut, behind)
 
 
-def search_both(indexes: Indexes, query: Query, k: int = 5) -> dict[str, Answer]:
-    """Return the answer of every model to one query, by the model's label."""
+def search_both(indexes: Indexes, query: str, k: int = 5) -> dict[str, Answer]:
+    """Return the answer of every model to one sentence, by the model's label."""
     return {label: ask(index, query, k) for label, index in indexes.items()}
 
 

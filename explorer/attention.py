@@ -67,11 +67,7 @@ def explain(
             f"weights must be [{len(frames)}] like the frames, not {list(weights.shape)}"
         )
     ids, _ = model.tokenize([text], max_words)
-    tokenizer, images, family = (
-        model.processor.tokenizer,
-        model.processor.image_processor,
-        model.family,
-    )
+    tokenizer, family = model.processor.tokenizer, model.family
     if not tokenizer.is_fast:
         raise ValueError(
             f"{type(tokenizer).__name__} does not tell where words are; use a fast tokenizer"
@@ -81,7 +77,9 @@ def explain(
         with watched(model.clip, "text") as text_attention:
             sentence = model.encode_text(ids).float()
         with watched(model.clip, "vision") as vision_attention:
-            pictures = model.encode_videos(to_pixels(frames, images)[None])[0].float()
+            pictures = model.encode_videos(
+                to_pixels(frames, model.processor.image_processor)[None]
+            )[0].float()
         lengths = vision_attention[0].shape[-1], text_attention[0].shape[-1]
         if lengths != (side**2 + family.class_tokens, ids.shape[1]):
             raise ValueError(
@@ -96,7 +94,7 @@ def explain(
     seen = text.lower() if family.lower else text
     spans = tokenizer(seen, return_offsets_mapping=True, verbose=False)["offset_mapping"][first:end]
     row = {"end": end, "last": -1, "first": 0}[family.pooled]
-    _, word_weights = by_word(seen, spans, tokens[row, first:end])
+    word_weights = by_word(seen, spans, tokens[row, first:end])
     patches = scaled(patches.unflatten(1, (side, side)).cpu())
     return Explanation(tuple(text.split()), scaled(word_weights), patches, cosines.detach().cpu())
 
@@ -144,19 +142,16 @@ def relevance(attention: Sequence[Tensor], y: Tensor) -> Tensor:
     return r
 
 
-def by_word(
-    text: str, spans: Sequence[tuple[int, int]], weights: Tensor
-) -> tuple[tuple[str, ...], Tensor]:
-    """Return the words of `text` and the sum [W] of their tokens' weights; `spans` are the tokens'
+def by_word(text: str, spans: Sequence[tuple[int, int]], weights: Tensor) -> Tensor:
+    """Return for each word of `text` the sum [W] of its tokens' weights; `spans` are the tokens'
     places.
     """
-    words = text.split()
-    sums = torch.zeros(len(words))
+    sums = torch.zeros(len(text.split()))
     for (_, end), weight in zip(spans, weights.tolist(), strict=True):
         # a token may begin with the blank before its word, or be a blank
         if text[:end][-1:].strip():
             sums[len(text[:end].split()) - 1] += weight
-    return tuple(words), sums
+    return sums
 
 
 def overlay(picture: Image.Image, patches: Tensor, processor: ProcessorMixin) -> Image.Image:
@@ -166,13 +161,12 @@ def overlay(picture: Image.Image, patches: Tensor, processor: ProcessorMixin) ->
     picture = picture.convert("RGB").convert("L").convert("RGB")  # so that all colour is heat
     left, top, right, bottom = box = crop_box(picture.size, processor)
     small = Image.fromarray(patches.numpy(force=True).astype(np.float32))
-    heat = np.asarray(small.resize((right - left, bottom - top), Image.Resampling.BILINEAR)).clip(
-        0, 1
-    )
-    seen = np.asarray(picture.crop(box))
-    colours = colormaps["plasma"](heat)[..., :3] * 255
-    cover = HEAT * heat[..., None] ** 0.6  # so that even little heat is visible
-    hot = Image.fromarray((seen * (1 - cover) + colours * cover).round().astype(np.uint8))
+    large = small.resize((right - left, bottom - top), Image.Resampling.BILINEAR)
+    heat = np.asarray(large).clip(0, 1)
+    colours = Image.fromarray(colormaps["plasma"](heat, bytes=True)).convert("RGB")
+    cover = 255 * HEAT * heat**0.6  # so that even little heat is visible
+    mask = Image.fromarray(cover.round().astype(np.uint8))
+    hot = Image.composite(colours, picture.crop(box), mask)
     shown = Image.blend(picture, Image.new("RGB", picture.size, "grey"), DIM)
     shown.paste(hot, (left, top))
     return shown
@@ -186,13 +180,15 @@ def crop_box(size: tuple[int, int], processor: ProcessorMixin) -> tuple[int, int
     if not images.do_center_crop:
         return 0, 0, *size
     target, crop = dict(images.size), dict(images.crop_size)
-    short, sides = target.get("shortest_edge"), dict(zip(("width", "height"), size, strict=True))
-    zooms = {
-        name: short / min(size) if short else target[name] / side for name, side in sides.items()
-    }
-    seen = {name: max(1, round(crop[name] / zoom)) for name, zoom in zooms.items()}
-    left, top = (round((side - seen[name]) / 2) for name, side in sides.items())
-    return left, top, left + seen["width"], top + seen["height"]
+    spans = []
+    for name, side in zip(("width", "height"), size, strict=True):
+        short = target.get("shortest_edge")
+        zoom = short / min(size) if short else target[name] / side
+        seen = max(1, round(crop[name] / zoom))
+        first = round((side - seen) / 2)
+        spans.append((first, first + seen))
+    (left, right), (top, bottom) = spans
+    return left, top, right, bottom
 
 
 def scaled(weights: Tensor) -> Tensor:

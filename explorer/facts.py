@@ -1,7 +1,6 @@
-"""What is known about a file besides its content: when it was made, its size, camera and place."""
+"""What is known about a file besides its content: its dates, size, camera and place."""
 
 import contextlib
-import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,56 +8,10 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from cma import media
-from cma.search import MediaFile, MediaIndex
+from cma.search import MediaFile
 
 MOST = 100  # characters of a text that a camera wrote
 GPS = ExifTags.GPS
-
-
-class Dates:
-    """When the items of an index were made, `times` [V], as UTC.
-
-    At first it is what the index knows, when files were last changed or moved. A thread then reads
-    what the cameras wrote, or else when a file was last changed, and sets `known`.
-    """
-
-    def __init__(self, index: MediaIndex) -> None:
-        self.index = index
-        # of the moments of a clip the first one stands for the clip
-        names = [(file.media, file.id) for file in index.files]
-        self.firsts = sorted({name: item for item, name in reversed([*enumerate(names)])}.values())
-        self.times = np.array([file.modified for file in index.files]).astype("datetime64[ns]")
-        self.known = threading.Event()
-        threading.Thread(target=self._read, name="cma-dates", daemon=True).start()
-
-    def _read(self) -> None:
-        for item, file in enumerate(self.index.files):
-            path = self.index.path(file)
-            with contextlib.suppress(OSError):  # e.g. a file that is gone: its old date stays
-                found = file.kind == "image" and taken(path)
-                self.times[item] = found or np.datetime64(path.stat().st_mtime_ns, "ns")
-        self.known.set()
-
-    def years(self) -> np.ndarray:
-        """The year of each item [V]."""
-        return self.times.astype("datetime64[Y]").astype(int) + 1970
-
-    def newest(self, items: list[int]) -> list[int]:
-        """Return items in the order of their dates, the newest first; ties in the order given."""
-        order = (-self.times[items].astype(int)).argsort(kind="stable")
-        return [items[place] for place in order]
-
-
-def taken(path: Path) -> np.datetime64 | None:
-    """Return when a picture was taken, as its camera wrote it; None if it did not."""
-    # a decoder can raise anything
-    with contextlib.suppress(Exception), Image.open(path) as picture:
-        exif = picture.getexif()
-        inner = exif.get_ifd(ExifTags.IFD.Exif)
-        written = inner.get(ExifTags.Base.DateTimeOriginal) or exif[ExifTags.Base.DateTime]
-        day, hour = written.split()
-        return np.datetime64(f"{day.replace(':', '-')}T{hour}", "ns")
-    return None
 
 
 def about(path: Path, file: MediaFile) -> dict[str, str | float]:
@@ -67,26 +20,24 @@ def about(path: Path, file: MediaFile) -> dict[str, str | float]:
     What cannot be read is left out. A place is degrees of latitude and longitude.
     """
     found = {"bytes": file.size}
-    with contextlib.suppress(OSError):
-        found["changed"] = _said(np.datetime64(path.stat().st_mtime_ns, "ns"))
+    with contextlib.suppress(OSError, media.MediaError):
+        # of a member of a shard: when the shard was last changed
+        when = np.datetime64(media.stamp(path).modified, "ns")
+        found["changed"] = str(when.astype("datetime64[m]")).replace("T", " ")
     # a decoder can raise anything
     with contextlib.suppress(Exception):
         if file.kind == "video":
             found["seconds"] = media.seconds(path)
             return found
-        with Image.open(path) as picture:
+        with media.open_media(path) as stream, Image.open(stream) as picture:
             found["sides"] = " × ".join(map(str, picture.size))
             exif = picture.getexif()
         words = (exif.get(tag) or "" for tag in (ExifTags.Base.Make, ExifTags.Base.Model))
         found["camera"] = " ".join(dict.fromkeys(" ".join(words).replace("\0", "").split()))[:MOST]
-        if (when := taken(path)) is not None:
-            found["taken"] = _said(when)
+        if taken := media.taken(path):
+            found["taken"] = taken[:16].replace("T", " ")
         found["place"] = _place(exif.get_ifd(ExifTags.IFD.GPSInfo))
     return found
-
-
-def _said(when: np.datetime64) -> str:
-    return str(when.astype("datetime64[m]")).replace("T", " ")
 
 
 def _place(gps: dict) -> str:

@@ -16,7 +16,7 @@ from cma.config import ReadConfig
 from cma.model import RetrievalModel
 from cma.search import MediaIndex
 
-from .facts import Dates
+from .browse import Dates
 
 ZERO_SHOT = "zero-shot"  # the name of CLIP without an adapter
 ADAPTER = "adapter for {}s"  # the name of a benchmark's adapter, by the kind of its media
@@ -89,16 +89,13 @@ class Gallery:
         return self.folder and self.folder / name
 
     def frames(self, adapters: Sequence[str | None], scale: float = 1.0) -> int:
-        """Estimate how many frames `indexes` has to embed, from the first hundred items; 0 if
-        unknown.
-        """
-        if self.is_open:
+        """Estimate how many frames `indexes` has to embed; 0 if unknown."""
+        if self.is_open or not self._indexes:
             return 0
-        index = next(iter(self._indexes.values()), ())
-        some = [len(index.frames(item)) for item in range(min(len(index), 100))]
-        new = {key for name in adapters if (key := _key(name, scale)) not in self._indexes}
+        index = next(iter(self._indexes.values()))
+        new = {_key(name, scale) for name in adapters} - self._indexes.keys()
         missing = sum(max(0, len(index) - self._embedded(*key)) for key in new)
-        return round(missing * sum(some) / max(1, len(some)))
+        return round(missing * index.lengths.double().mean().item())
 
     def _embedded(self, adapter: str | None, scale: float) -> int:
         """How many items of an index that is not open yet are on the disk."""
@@ -115,9 +112,9 @@ class Gallery:
         return (time.perf_counter() - start) / int(index.lengths[0])
 
     def dates(self) -> Dates:
-        """Return when the items were made; read again if there are other items."""
-        index = self.first()
-        if self._dates is None or self._dates.index is not index:
+        """Return when the items were made; read again if a table has more or fewer of them."""
+        index = self.first().now()
+        if self._dates is None or len(self._dates.all) != len(index):
             self._dates = Dates(index)
         return self._dates
 
@@ -146,16 +143,13 @@ def open_galleries(
     say what to do.
     """
     given = [[one] if isinstance(one, str | Path) else one for one in (media, adapters)]
-    tables = {Path(one): one for one in given[0] if "://" in str(one)}  # such as s3://bucket/table
     media, adapters = ([_whole(one) for one in several] for several in given)
-    if (
-        backbone is None
-        and adapters
-        and (backbone := read_config(adapters[0]).backbone["name"]) is None
-    ):
-        raise ValueError(
-            f"{adapters[0] / CONFIG}: its backbone has no name; name the one it was trained on"
-        )
+    if backbone is None and adapters:
+        backbone = read_config(adapters[0]).backbone["name"]
+        if backbone is None:
+            raise ValueError(
+                f"{adapters[0] / CONFIG}: its backbone has no name; name the one it was trained on"
+            )
     names = [backbone] if backbone else [PHOTOGRAPHS, "mini"] if media else ["mini"]
     model = load_first(names, training.choose_device())
     print("backbone", backbone_text(model.clip.config.name_or_path))
@@ -165,9 +159,10 @@ def open_galleries(
     galleries = {
         name: _benchmark(model, name, kept / name, first) for name in ([] if media else BENCHMARKS)
     }
-    for name, at in named(media).items():
-        source = _open_index(model, tables.get(at, at)) or at
-        galleries[name] = Gallery(model, source, None, kept / folder_name(at.name, str(at)), first)
+    for name, place in named(media).items():
+        source = _open_index(model, place) or place
+        folder = kept / folder_name(Path(place).name, str(place))
+        galleries[name] = Gallery(model, source, None, folder, first)
     for gallery in galleries.values():
         gallery.indexes([None, *filter(None, [gallery.adapter])])
     return galleries
@@ -195,16 +190,18 @@ def backbone_text(name: str) -> str:
     return f"{name}: knows photographs" if name.startswith("openai/clip-vit-") else name or "CLIP"
 
 
-def named(folders: Sequence[Path], suffix: str = "") -> dict[str, Path]:
-    """Return folders by their names without `suffix` or, if these clash, by the last parts of their
-    paths.
+def named(places: Sequence[Path | str], suffix: str = "") -> dict[str, Path | str]:
+    """Return folders, or addresses such as s3://…, by their names without `suffix` or, if these
+    clash, by the last parts of their paths.
     """
-    folders = list(dict.fromkeys(folders))
-    names, parts = [folder.name.removesuffix(suffix) or str(folder) for folder in folders], 0
-    while len(set(names)) < len(folders):
+    places = list(dict.fromkeys(places))
+    paths = [Path(place) for place in places]
+    names = [path.name.removesuffix(suffix) or str(path) for path in paths]
+    parts = 0
+    while len(set(names)) < len(places):
         parts += 1
-        names = ["/".join(folder.parts[-parts:]) for folder in folders]
-    return dict(zip(names, folders, strict=True))
+        names = ["/".join(path.parts[-parts:]) for path in paths]
+    return dict(zip(names, places, strict=True))
 
 
 def folder_name(name: str, unique: str) -> str:
@@ -236,9 +233,9 @@ def _add_adapter(model: RetrievalModel, folder: Path, name: str) -> None:
     model.load_adapter(folder, name)
 
 
-def _whole(place: str | Path) -> Path:
-    """Return a path from the root on; an address such as s3://… is one already."""
-    return Path(place) if "://" in str(place) else Path(place).expanduser().absolute()
+def _whole(place: str | Path) -> Path | str:
+    """Return a path from the root on; an address such as s3://… stays as it is."""
+    return place if "://" in str(place) else Path(place).expanduser().absolute()
 
 
 def _open_index(model: RetrievalModel, place: str | Path) -> MediaIndex | None:

@@ -7,13 +7,14 @@ import io
 import textwrap
 from collections.abc import Mapping
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 from PIL import ExifTags, Image
 
 from cma import plots
-from cma.media import MediaError, read_image, shown_name, stream_frames
+from cma.media import MediaError, open_media, read_image, shown_name, stream_frames
 from cma.search import MediaFile
 
 from .answers import Answer, Indexes, Why
@@ -36,10 +37,13 @@ def copy_of(
 
     It is the frame at the time `at` (seconds), or the middle one.
     """
-    if at is None or file.kind == "image":
-        frames = _frames(path, file, 3, side)
-        return frames[len(frames) // 2]
-    picture = next(stream_frames(path, 1, None, at, at))
+    if file.kind == "image":
+        picture = read_image(path, side)
+    elif at is not None:
+        picture = next(stream_frames(path, 1, None, at, at))
+    else:
+        three = stream_frames(path, 3, None, file.start, file.end)
+        *_, picture = islice(three, 2)  # frames of a folder may be large
     picture.thumbnail((side, side))
     return picture
 
@@ -59,17 +63,16 @@ def thumbnail(path: Path, file: MediaFile, at: float | None = None) -> bytes:
 
 
 @lru_cache(maxsize=65536)
-def shape(path: Path, file: MediaFile) -> float:
-    """Return `ratio` of a file, which is read once."""
-    return ratio(path)
-
-
-def ratio(path: Path) -> float:
-    """Width divided by height of a picture, from its header alone; 4 / 3 for clips and unreadable
-    files.
+def ratio(path: Path, file: MediaFile) -> float:
+    """Return width divided by height of a picture, from its header alone; 4 / 3 for clips and
+    unreadable files.
     """
     # a decoder can raise anything
-    with contextlib.suppress(Exception), Image.open(path) as picture:
+    with (
+        contextlib.suppress(Exception),
+        open_media(path) as stream,
+        Image.open(stream) as picture,
+    ):
         turned = picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # by 90 degrees
         return (picture.height / picture.width) ** (1 if turned else -1)
     return 4 / 3
@@ -101,11 +104,14 @@ def why_figure(reasons: Mapping[str, Why]) -> plt.Figure:
     """
     columns = max(len(one.frames) for one in reasons.values())
     rows, across = (len(reasons), columns) if columns > 1 else (1, len(reasons))
-    side = min(3.4, 13 / across)  # inches of a frame, with 0.65 above for the words and 0.25 below
-    height = (side + 0.9) * rows
-    bare = {"xticks": [], "yticks": [], "frame_on": False}
+    side = min(3.4, 13 / across)  # inches of a frame; the words need 0.9
     figure, axes = plt.subplots(
-        rows, across, figsize=(side * across, height), squeeze=False, subplot_kw=bare
+        rows,
+        across,
+        figsize=(side * across, (side + 0.9) * rows),
+        squeeze=False,
+        subplot_kw={"xticks": [], "yticks": [], "frame_on": False},
+        layout="constrained",
     )
     for row, (label, one) in zip(axes.reshape(len(reasons), columns), reasons.items(), strict=True):
         for axis, frame, weight in zip(row, one.frames, one.weights, strict=False):
@@ -118,24 +124,4 @@ def why_figure(reasons: Mapping[str, Why]) -> plt.Figure:
             f"{label}, cosine {one.score:.3f}: {words}", round(13 * side * columns)
         )
         row[0].set_title(title, fontsize=9, loc="left")
-    figure.subplots_adjust(
-        0.01, 0.25 / height, 0.99, 1 - 0.65 / height, wspace=0.05, hspace=0.9 / side
-    )
     return figure
-
-
-def _frames(
-    path: Path, file: MediaFile, most: int, side: int, fps: float | None = None
-) -> list[Image.Image]:
-    """Read the picture, or at most `most` frames of a clip, `fps` a second or spread over all of
-    it.
-    """
-    image = file.kind == "image"
-    shown = (
-        [read_image(path, side)] if image else stream_frames(path, most, fps, file.start, file.end)
-    )
-    frames = []
-    for frame in shown:  # one at a time: frames of a folder or an animation may be large
-        frame.thumbnail((side, side))
-        frames.append(frame)
-    return frames

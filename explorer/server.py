@@ -23,6 +23,7 @@ from .widget import STATIC
 HOST = "127.0.0.1"
 NAMES = ("127.0.0.1", "localhost")  # what the browser may call this computer
 MOST_BYTES = 4_000_000  # of a message
+FRONT = {"explorer.js": "text/javascript", "page.js": "text/javascript", "explorer.css": "text/css"}
 ALIVE = 20  # seconds between two signs of life of a tab
 # what the page may load: nothing from other hosts
 POLICY = (
@@ -82,27 +83,17 @@ class Guarded(web.RequestHandler):
         self.finish(REFUSED if status_code == 403 else f"{status_code}: not here")
 
 
-class Nothing(Guarded):
-    """Any other address."""
-
-    def prepare(self) -> None:
-        super().prepare()
-        raise web.HTTPError(404)
-
-
-class Start(Guarded):
-    """The page itself."""
-
-    def get(self) -> None:
-        self.finish(PAGE.format(token=html.escape(self.settings["token"], quote=True)))
-
-
 class Front(Guarded):
-    """The three files of the front end."""
+    """The page itself and the files of the front end; there is nothing at any other address."""
 
     def get(self, name: str) -> None:
-        self.set_header("Content-Type", mimetypes.guess_type(name)[0] or "text/plain")
-        self.finish((STATIC / name).read_bytes())
+        if not name:
+            self.finish(PAGE.format(token=html.escape(self.settings["token"], quote=True)))
+        elif name in FRONT:
+            self.set_header("Content-Type", FRONT[name])
+            self.finish((STATIC / name).read_bytes())
+        else:
+            raise web.HTTPError(404)
 
 
 class File(Guarded, web.StaticFileHandler):
@@ -169,15 +160,13 @@ class Socket(Guarded, websocket.WebSocketHandler):
 def application(galleries: Mapping[str, Gallery], token: str) -> web.Application:
     """Return the page over these galleries, for who has the token."""
     routes = [
-        (r"/", Start),
-        (r"/(explorer\.js|page\.js|explorer\.css)", Front),
         (r"/file/([\w-]+)/(\w+)", File, {"path": ""}),
         (r"/socket", Socket),
+        (r"/(.*)", Front),
     ]
     made = web.Application(
         routes,
         token=token,
-        default_handler_class=Nothing,
         log_function=lambda _: None,  # addresses contain the token
         websocket_ping_interval=ALIVE,
         websocket_max_message_size=MOST_BYTES,

@@ -5,38 +5,35 @@
 
 import hashlib
 import os
-import shutil
-import threading
 import webbrowser
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import count
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from weakref import WeakSet
 
 from torch import Tensor
 
 from cma.files import printable
 from cma.media import shown_name
-from cma.search import SUFFIXES, MediaFile, MediaIndex
+from cma.search import SUFFIXES, MediaFile, MediaIndex, Where
 
 from . import answers, browse, facts, pictures, playing
 from .attention import crop_box
 from .gallery import ZERO_SHOT, Gallery, backbone_text
+from .transfer import MOST_MEGABYTES, Arrivals, copy_into
 from .work import Task, worker
 
 # strengths of an adapter: 0 is CLIP, 1 the adapter as trained
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 # most in a message; characters of a text
 MOST_HITS, MOST_THUMBS, MOST_LISTED, MOST_TEXT = 200, 24, 50, 500
-MOST_MEGABYTES, MOST_FILES = 200, 8  # size of a file used as a query; how many are kept
 MOST_FOUND = 4  # searches whose results are kept, because one widget may be shown more than once
-DATED = 1.0  # seconds for which the first list waits for the dates that cameras wrote
 READERS = ThreadPoolExecutor(2, "cma-previews")  # for all sessions of a process
 PLAYERS = ThreadPoolExecutor(1, "cma-clips")
+HEADERS = ThreadPoolExecutor(8, "cma-headers")
+LATE = 0.5  # seconds for which results wait for the shapes of their files
 OURS = "search", "missed", "why", "cost"  # a later request of one makes earlier ones unwanted
 
 # a message of the front end: what to "do", and the "id" of the search that it belongs to
@@ -45,11 +42,14 @@ Wanted = dict
 
 @dataclass(frozen=True)
 class Found:
-    """The answer of one model, the sentence's embedding [D] if there are clips, hits by name."""
+    """The answer of one model, the sentence's embedding [D] if there are clips, hits by name, and
+    whether nobody ranked.
+    """
 
     answer: answers.Answer
     vector: Tensor | None = None
     named: frozenset[int] = frozenset()
+    newest: bool = False
 
     def file(self, item: int) -> tuple[Path, MediaFile]:
         """The path and the record of an item."""
@@ -100,8 +100,7 @@ class Session:
         self.galleries, self.k, self.send = dict(galleries), k, send
         self.opened: dict[str, Path] = {}  # the files that were shown large, by number
         self._found: dict[int, Columns] = {}  # by the ids of the last searches
-        self._parts: dict[str, list[bytes]] = {}  # of the file that is arriving, by name
-        self._files: dict[str, tuple[TemporaryDirectory, Path]] = {}  # files that arrived, by name
+        self._arrivals = Arrivals()
         self._tasks: WeakSet[Task] = WeakSet()  # those that wait or run
         self._playing: Wanted | None = None  # the part of a clip that is wanted
         worker()  # made here, so that it counts the cell that makes the first explorer
@@ -118,8 +117,9 @@ class Session:
         """Handle a message, without waiting: work with the model is done in the one thread."""
         do = wanted["do"]
         if do in (*OURS, "cancel"):
-            for task in [one for one in self._tasks if do != "why" or one.name == "why"]:
-                task.cancelled |= task.name in OURS or do == "cancel"
+            for task in list(self._tasks):
+                unwanted = task.name == "why" if do == "why" else task.name in OURS
+                task.cancelled |= unwanted or do == "cancel"
         if do in ("media", "more", *OURS):
             model, job = self.galleries[wanted["media"]].model, partial(self._guarded, wanted)
             self._tasks.add(task := Task(do, model, job, partial(self._report, wanted)))
@@ -142,8 +142,7 @@ class Session:
         self.receive({"do": "cancel"})
         self.send = lambda content, buffers=None: None
         self._playing = None
-        for one in (self._found, self._files, self._parts, self.opened):
-            one.clear()
+        self._found, self._arrivals, self.opened = {}, Arrivals(), {}
 
     def _report(self, wanted: Wanted, done: int, total: int) -> None:
         waits = worker().cells > 0
@@ -159,8 +158,8 @@ class Session:
                 getattr(self, f"_{wanted['do']}")(wanted, about)
         except Exception as error:
             text = " ".join((str(error) or type(error).__name__).split())
-            for name, (_, path) in self._files.items():
-                text = text.replace(str(path), name)
+            for name, (file, _) in self._arrivals.kept.items():
+                text = text.replace(file.media, name)
             self.send({**wanted, "is": "error", "text": text[:MOST_TEXT]})
 
     # ---- with the model
@@ -170,9 +169,6 @@ class Session:
         gallery = self.galleries[wanted["media"]]
         index, model = gallery.first(), gallery.model
         skipped = [f"{shown_name(name)}: {reason}" for name, reason in index.skipped[:MOST_LISTED]]
-        dates = gallery.dates()
-        if not dates.known.wait(DATED):
-            threading.Thread(target=self._tell, args=(dates, wanted["media"]), daemon=True).start()
         kinds = [("image", "video")[kind] for kind in index.column("is_clip").unique().tolist()]
         offer = {
             "items": len(index),
@@ -180,7 +176,7 @@ class Session:
             "adapter": gallery.adapter,
             "adapters": [] if gallery.is_open else list(model.adapters),
             "folders": answers.folders(index),
-            "years": _years(dates),
+            "years": gallery.dates().years,
             "unread": len(index.skipped),
             "kinds": kinds,
             "examples": answers.examples(index),
@@ -188,67 +184,54 @@ class Session:
         }
         self.send({"is": "media", **wanted, **offer})
 
-    def _tell(self, dates: facts.Dates, media: str) -> None:
-        """Say that the dates are known, once they are."""
-        dates.known.wait()
-        self.send({"is": "dates", "media": media, "years": _years(dates)})
-
     def _search(self, wanted: Wanted, task: Task) -> None:
         """Rank the media by every model, or list the newest, and send the first results."""
         gallery = self.galleries[wanted["media"]]
-        adapters, strength = wanted["adapters"], wanted["strength"]
-        if not (wanted["text"].strip() or wanted["like"] or wanted["file"]):
-            chosen = self.k, wanted["kind"], wanted["folder"], gallery.dates()
-            answer = self._narrowed(wanted, browse.newest(gallery.first(), *chosen))
-            found = {ZERO_SHOT: Found(answer)}
+        chosen = wanted["adapters"], wanted["strength"]
+        pictured = []
+        if wanted["text"].strip() or wanted["like"] or wanted["file"]:
+            task.total = gallery.frames(*chosen)
+            indexes = gallery.indexes(*chosen)
+            first = next(iter(indexes.values()))
+            like = self._like(first, wanted)
+            found = {label: self._ask(index, like, wanted) for label, index in indexes.items()}
+            if like is not None:
+                pictured.append(pictures.thumbnail(first.path(like), like))
         else:
-            task.total = gallery.frames(adapters, strength)
-            indexes = gallery.indexes(adapters, strength)
-            shown = self._shown(next(iter(indexes.values())), wanted)
-            found = {label: self._ask(index, shown, wanted) for label, index in indexes.items()}
+            answer = browse.newest(gallery.dates(), self.k, _where(wanted))
+            found = {ZERO_SHOT: Found(answer, newest=True)}
         self._found = dict([*self._found.items(), (wanted["id"], found)][-MOST_FOUND:])
-        self._more(wanted | {"start": 0}, found)
+        self._more(wanted | {"start": 0}, found, pictured)
 
-    def _ask(self, index: MediaIndex, shown: answers.Query | None, wanted: Wanted) -> Found:
-        """Return the answer of one model to a sentence, without its `-words`, a picture or clip
-        that is `shown`, or both.
+    def _ask(self, index: MediaIndex, like: MediaFile | None, wanted: Wanted) -> Found:
+        """Return the answer of one model to a sentence, without its `-words`, a picture or clip,
+        or both.
         """
         words = wanted["text"].split()
         without = [word[1:] for word in words if word[0] == "-" and word != "-"]
-        query = " ".join(word for word in words if word[0] != "-")
-        chosen = self.k, wanted["kind"], wanted["folder"], True
-        if not query and not without:
-            answer = answers.ask(index, shown, *chosen)
-        elif without or shown is not None:
-            answer = answers.ask(index, query, *chosen, like=shown, without=without)
-        else:
-            answer = answers.ask(index, query, *chosen)
-        answer, named = self._narrowed(wanted, answer), frozenset()
-        vector = None
-        if query:
-            if wanted.get("names"):
-                answer, named = browse.by_name(answer, query)
-            if index.column("is_clip").any():
-                with index.acting():
-                    encoded = index.model.encode_text([query], index.config.max_words)
-                vector = index.model.family.comparable(encoded)[0].float().cpu()
+        text = " ".join(word for word in words if word[0] != "-")
+        where = _where(wanted)
+        asked = index, text, self.k, like, without
+        answer = answers.ask(*asked, where, folded=True)
+        if wanted["order"] == "date":
+            answer = browse.by_date(answer, self.galleries[wanted["media"]].dates())
+        vector, named = None, frozenset()
+        if text and wanted["names"]:
+            by_name = answers.ask(*asked, replace(where, name=text), folded=True)
+            named = frozenset(item for item, *_ in by_name.ranked)
+            answer = browse.first(by_name, answer)
+        if text and index.column("is_clip").any():
+            with index.acting():
+                encoded = index.model.encode_text([text], index.config.max_words)
+            vector = index.model.family.comparable(encoded)[0].float().cpu()
         return Found(answer, vector, named)
 
-    def _narrowed(self, wanted: Wanted, answer: answers.Answer) -> answers.Answer:
-        """Keep the results of the wanted year, in the wanted order."""
-        if year := wanted.get("year"):
-            dates = self.galleries[wanted["media"]].dates()
-            answer = browse.of_year(answer, dates, int(year))
-        if wanted.get("order") == "date" and answer.query != "":
-            answer = browse.by_date(answer, self.galleries[wanted["media"]].dates())
-        return answer
-
-    def _shown(self, index: MediaIndex, wanted: Wanted) -> answers.Query | None:
+    def _like(self, index: MediaIndex, wanted: Wanted) -> MediaFile | None:
         """Return the file that was sent, or the one of the media, to find similar ones of."""
         if not (name := wanted["like"] or wanted["file"]):
             return None
-        if wanted["file"] in self._files:
-            return self._files[name][1]
+        if name == wanted["file"] and name in self._arrivals.kept:
+            return self._arrivals.kept[name][0]
         for file in index.files:
             if wanted["like"] == _name(file):
                 return file
@@ -256,14 +239,16 @@ class Session:
             f"{name}: no such file is here any more; choose another, or search by words"
         )
 
-    def _more(self, wanted: Wanted, found: Columns) -> None:
-        """Send the next results of every model."""
+    def _more(self, wanted: Wanted, found: Columns, pictured: Sequence[bytes] = ()) -> None:
+        """Send the next results of every model; with the first ones the picture that asks."""
         columns = []
         for label, one in found.items():
             answer = one.answer
+            piece = answer.piece(wanted["start"], self.k)
+            files = [one.file(hit.item) for hit in piece]
             hits = [
-                _hit(answer.index, hit) | {"named": hit.item in one.named}
-                for hit in answer.piece(wanted["start"], self.k)
+                _hit(answer.index, hit, ratio) | {"named": hit.item in one.named}
+                for hit, ratio in zip(piece, _ratios(files), strict=True)
             ]
             about = {
                 "hits": hits,
@@ -272,12 +257,13 @@ class Session:
                 "right": answer.right_rank,
                 "label": label,
                 "zero": label == ZERO_SHOT,
-                "newest": answer.query == "",
+                "newest": one.newest,
                 "seconds": answer.seconds,
                 "cut": answer.cut,
             }
             columns.append(about)
-        self.send({"is": "hits", "id": wanted["id"], "start": wanted["start"], "columns": columns})
+        about = {"is": "hits", "id": wanted["id"], "start": wanted["start"], "columns": columns}
+        self.send(about, pictured)
 
     def _cost(self, wanted: Wanted, _: Task) -> None:
         """Send how many frames the models of a search have yet to embed, and for how long."""
@@ -364,15 +350,8 @@ class Session:
 
     def _copy(self, wanted: Wanted, found: Columns) -> None:
         """Copy files into a folder, never over one that is there; say how many were copied."""
-        folder = Path(wanted["folder"].strip()).expanduser()
-        if not wanted["folder"].strip() or not folder.is_absolute():
-            raise ValueError(
-                f"{wanted['folder']!r}: expected the whole path of a folder, such as ~/chosen"
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        paths = {found[column].file(item)[0] for column, item in wanted["items"]}
-        for path in sorted(paths):
-            copy_into(path, folder)
+        paths = sorted({found[column].file(item)[0] for column, item in wanted["items"]})
+        folder = copy_into(paths, wanted["folder"])
         self.send({"is": "copy", **wanted, "count": len(paths), "into": shown_name(str(folder))})
 
     def _reveal(self, wanted: Wanted, found: Columns) -> None:
@@ -380,50 +359,20 @@ class Session:
         if not self.setup["page"]:
             raise ValueError("only the page of this computer shows files in their folders")
         path, _ = found[wanted["column"]].file(wanted["item"])
-        webbrowser.open(path.parent.as_uri())
+        folder = next(parent for parent in path.parents if parent.is_dir())  # a shard is none
+        webbrowser.open(folder.as_uri())
 
     def _file(self, wanted: Wanted, buffers: Sequence[memoryview]) -> None:
         """Receive a part of a file; once the file is complete, it can be a query."""
-        name, part, suffix = wanted["name"], wanted["part"], Path(wanted["name"]).suffix.lower()
-        if suffix not in SUFFIXES:
-            raise ValueError(
-                f"{name}: neither picture nor clip; choose one of {', '.join(SUFFIXES)}"
-            )
-        parts = [*self._parts.get(name, [])[:part], bytes(buffers[0])]
-        self._parts = {name: parts} if part + 1 < wanted["parts"] else {}
-        if len(parts) != part + 1:
-            raise ValueError(f"{name}: a part of it is missing; choose it again")
-        if sum(map(len, parts)) > MOST_MEGABYTES * 1_000_000:
-            raise ValueError(f"{name}: more than {MOST_MEGABYTES} MB; choose a smaller file")
-        if part + 1 == wanted["parts"]:
-            folder = TemporaryDirectory(prefix="cma-")  # deleted once nothing refers to it
-            (path := Path(folder.name) / f"asked{suffix}").write_bytes(b"".join(parts))
-            self._files = dict([*self._files.items(), (name, (folder, path))][-MOST_FILES:])
+        name = wanted["name"]
+        if self._arrivals.add(name, wanted["part"], wanted["parts"], bytes(buffers[0])):
             self.send({"is": "file", "id": wanted["id"], "name": name})
 
 
-def _years(dates: facts.Dates) -> list[int]:
-    """The years of the media, the last one first."""
-    return sorted(set(dates.years().tolist()), reverse=True)
-
-
-def copy_into(path: Path, folder: Path) -> Path:
-    """Copy a file or a folder of frames into a folder, whole or not at all, under a free name."""
-    with TemporaryDirectory(prefix=".cma-", dir=folder) as kept:
-        copied = Path(kept) / path.name
-        copy = shutil.copytree if path.is_dir() else shutil.copy2
-        copy(path, copied)
-        for number in count(1):
-            label = path.stem if number == 1 else f"{path.stem} ({number})"
-            target = folder / f"{label}{path.suffix}"
-            try:  # the name is taken first, so that nobody else takes it
-                if path.is_dir():
-                    target.mkdir()
-                else:
-                    target.touch(exist_ok=False)
-            except FileExistsError:
-                continue
-            return copied.replace(target)
+def _where(wanted: Wanted) -> Where:
+    """Which media are asked."""
+    year = int(wanted["year"]) if wanted["year"] else None
+    return Where(wanted["kind"] or None, wanted["folder"], year)
 
 
 def _name(file: MediaFile) -> str:
@@ -433,7 +382,16 @@ def _name(file: MediaFile) -> str:
     return file.id or f"{printable(file.media)}#t={file.start or 0:g}"
 
 
-def _hit(index: MediaIndex, hit: answers.Hit) -> dict:
+def _ratios(files: Sequence[tuple[Path, MediaFile]]) -> list[float]:
+    """Return width divided by height of each file; 4 / 3 where its header does not come soon."""
+    asked = [HEADERS.submit(pictures.ratio, *file) for file in files]
+    done, late = wait(asked, LATE)
+    for one in late:
+        one.cancel()
+    return [one.result() if one in done else 4 / 3 for one in asked]
+
+
+def _hit(index: MediaIndex, hit: answers.Hit, ratio: float) -> dict:
     """Return a result in the form that the front end takes."""
     file, copies = hit.file, [index.files[item] for item in hit.alike]
     key, *alike = (str(hash((one.digest, one.key))) for one in (file, *copies))
@@ -445,7 +403,7 @@ def _hit(index: MediaIndex, hit: answers.Hit) -> dict:
         "title": pictures.title_of(file)[:MOST_TEXT],
         "file": _name(file),
         "kind": file.kind,
-        "ratio": pictures.shape(index.path(file), file),
+        "ratio": ratio,
         "key": key,
         "alike": alike,
         "path": shown_name(str(index.path(file))),

@@ -55,6 +55,7 @@ const PAGE = `
     </progress> <span data-part="doing"></span> <button data-part="stop">cancel</button></p>
   <p class="cma-alert cma-row" data-part="question" role="alert" hidden></p>
   <p class="cma-alert" data-part="gone" role="alert"></p><p class="cma-alert" data-part="alert" role="alert"></p>
+  <p class="cma-note" data-part="said" role="status"></p>
   <div class="cma-row" data-part="picked" role="region" aria-label="chosen results" hidden></div>
   <p class="cma-note" data-part="heading" role="status"></p>
 </div>
@@ -329,17 +330,20 @@ class Picks {
   show() {
     const { picked } = this.explorer, { size } = this.chosen;
     picked.hidden = !size;
+    this.say(size ? `${plural(size, "result")} chosen` : "");
     if (!size) return picked.replaceChildren();
-    this.said = make("span", { role: "status" }, `${plural(size, "result")} chosen`);
     const button = (text, click) => make("button", { click }, text);
     this.folder = make("input", { "aria-label": "folder to copy into", placeholder: "~/chosen", size: 18 });
-    picked.replaceChildren(this.said, button("copy the list", () => this.copyList()), button("CSV", () => this.csv()),
+    picked.replaceChildren(button("copy the list", () => this.copyList()), button("CSV", () => this.csv()),
       this.folder, button("copy files into it", () => this.copyFiles()), button("choose nothing", () => this.clear()));
   }
 
+  /** Say it where screen readers hear it, too: the element was there before. */
+  say(text) { this.explorer.said.textContent = text; }
+
   copyList() {
     const text = [...new Set([...this.chosen].map(({ hit }) => hit.path))].join("\n");
-    const say = (said) => () => { this.said.textContent = said; };
+    const say = (said) => () => this.say(said);
     const written = navigator.clipboard?.writeText(text) ?? Promise.reject(new Error());
     written.then(say("copied"), say("the browser does not allow it: take the CSV"));
   }
@@ -355,11 +359,11 @@ class Picks {
   copyFiles() {
     const items = [...this.chosen].map(({ column, hit }) => [column, hit.item]);
     this.explorer.send("copy", { items, folder: this.folder.value });
-    this.said.textContent = "copying …";
+    this.say("copying …");
   }
 
   receive({ is, count: number, into, text }) {
-    if (this.said) this.said.textContent = is === "error" ? text : `${plural(number, "file")} copied into ${into}`;
+    this.say(is === "error" ? text : `${plural(number, "file")} copied into ${into}`);
   }
 }
 
@@ -688,7 +692,7 @@ class Explorer {
     this.models.replaceChildren(make("legend", {}, "models"), ...[null, ...adapters].map(box));
     fill(this.kind, ["pictures and clips", ""], ["pictures", "image"], ["clips", "video"]);
     fill(this.folder, ["all folders", ""], ...folders.map((name) => [name]));
-    this.fillYears(years);
+    fill(this.year, ["all years", ""], ...years.map((year) => [year]));
     const more = unread > skipped.length ? [`and ${count(unread - skipped.length)} more`] : [];
     const summary = make("summary", {}, `${plural(unread, "file")} could not be read`);
     this.unread.hidden = !unread;
@@ -703,12 +707,6 @@ class Explorer {
     this.heading.textContent = plural(items, "item");
     this.search(this.next, false);
     if (same(this.next, NOTHING) && examples[0]) this.toggle(this.lists()[0]);
-  }
-
-  fillYears(years) {
-    const { value } = this.year;
-    this.year.replaceChildren(new Option("all years", ""), ...years.map((year) => new Option(year)));
-    this.year.value = years.includes(Number(value)) ? value : "";
   }
 
   /** Set the choices as they were, of an address or before a change that was cancelled. */
@@ -870,24 +868,14 @@ class Explorer {
       this.silence = setTimeout(() => this.watch(), PING);
     } else if (is === "progress" && id === this.id && answer.do in LONG) this.progress(answer);
     else if (is === "media" && id === this.id) this.offer(answer);
-    else if (is === "dates") this.dated(answer);
     else if (is === "cost" && id === this.id) this.answerCost(answer);
-    else if (is === "hits") this.take(answer);
+    else if (is === "hits") this.take(answer, buffers);
     else if (of === "thumbs" && id === shown.id) this.previews.receive(answer, buffers);
     else if (["open", "why", "clip", "reveal"].includes(of)) this.viewer.receive(answer, buffers);
     else if (of === "copy") this.picks.receive(answer);
     else if (is === "missed" && id === this.id) this.showMissed(answer);
     else if (is === "file" && id === this.id) this.search({ ...NOTHING, file: answer.name });
     else if (is === "error" && id === this.id) this.fail(answer.text, of === "file");
-  }
-
-  /** The dates that cameras wrote are known: list the newest again, unless someone looks further down. */
-  dated({ media, years }) {
-    if (media !== this.media.value || !this.choices) return;
-    this.fillYears(years);
-    this.options.find((one) => one.dataset.option === "years").hidden = !years[1];
-    const dates = same(this.shown, NOTHING) || this.order.value === "date";
-    if (dates && this.results.scrollTop < 10 && !this.active && !this.viewer.node.open) this.search(this.query, false);
   }
 
   progress({ do: what, done, total, waits }) {
@@ -897,16 +885,16 @@ class Explorer {
     if (total) Object.assign(this.bar, { max: total, value: Math.min(done, total) });
   }
 
-  take({ id, start, columns }) {
-    if (this.pending?.id === id) this.replace(columns);
+  take({ id, start, columns }, [picture]) {
+    if (this.pending?.id === id) this.replace(columns, picture);
     else if (id !== this.shown.id || !start) return;
     this.growing = false;
     columns.forEach(({ hits }, at) => this.columns[at]?.add(hits, this));
     this.grow();
   }
 
-  /** Replace the results by those of the search that was pending. */
-  replace(columns) {
+  /** Replace the results by those of the search that was pending; `picture` asked. */
+  replace(columns, picture) {
     const { remember, typed, asks: _, ...query } = this.pending;
     this.done();
     this.picks.clear();
@@ -919,18 +907,19 @@ class Explorer {
     if (this.box.value === typed && (remember || !typed)) this.box.value = query.text;  // otherwise someone is typing
     const words = asked(query), { ranked } = columns[0] ?? {};
     this.heading.textContent = words ? `Results for ${words}` : `${plural(ranked ?? 0, "item")}, newest first`;
-    this.chip(query);
+    this.chip(query, picture);
     this.note.textContent = words ? this.about : `${this.about} ${HINT}`;
     if (words) this.store.add(this.plain(query));
     this.page?.remember({ ...this.plain(query), ...query.view, media: this.media.value }, remember);
   }
 
   /** Show the picture or clip that asks, with a button that takes it away. */
-  chip({ like, file }) {
+  chip({ like, file }, picture) {
     const name = like || file, drop = () => this.search({ ...NOTHING, text: this.shown.text });
     this.chips.hidden = !name;
     const button = make("button", { click: drop, "aria-label": `do not ask by ${name}` }, `${like ? "like" : "file"}: ${name} ×`);
-    this.chips.replaceChildren(...(name ? [button] : []));
+    const shown = picture ? [photo(picture, `what asks: ${name}`)] : [];
+    this.chips.replaceChildren(...(name ? [...shown, button] : []));
   }
 
   showMissed({ adapter, changes, count: found }) {

@@ -16,6 +16,7 @@ from explorer import Gallery, open_galleries
 from explorer.gallery import BENCHMARKS, PHOTOGRAPHS, named
 from tests.toy_data import write_images
 from tests.toy_galleries import build_galleries
+from tests.toy_media import write_picture
 
 
 @pytest.fixture
@@ -94,6 +95,17 @@ def test_an_adapter_that_is_not_there_is_an_error(gallery):
         ValueError, match="'zero-shot': CLIP without an adapter has this name; rename"
     ):
         gallery.indexes([None, "zero-shot"])
+
+
+def test_dates_follow_a_table_that_others_fill(gallery, tmp_path):
+    model, media, place = gallery.model, tmp_path / "media", tmp_path / "table"
+    write_picture(media / "0.png", 0)
+    opened = Gallery(model, MediaIndex.build(model, media, store=place))
+    before = opened.dates()
+    assert len(before.all) == 1 and opened.dates() is before
+    write_picture(media / "1.png", 1)
+    MediaIndex.build(model, media, store=place)
+    assert len(opened.dates().all) == 2
 
 
 # ---- galleries of folders

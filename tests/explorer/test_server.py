@@ -1,48 +1,17 @@
 """The page's server: who gets in, what is served, and one session for each tab."""
 
 import asyncio
-import threading
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
 
 import pytest
-from tornado import httpserver, netutil
 from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
 
 from explorer import server
 from explorer.gallery import Gallery
+from tests.explorer.serving import PATIENCE, TOKEN, serving
 from tests.toy_media import write_clip, write_picture
-
-TOKEN = "t" * 48
-PATIENCE = 60  # seconds
-
-
-@contextmanager
-def serving(galleries):
-    """Serve galleries in a thread; yields the port and the application."""
-    made, ready, found = server.application(galleries, TOKEN), threading.Event(), {}
-
-    async def serve():
-        found["end"] = asyncio.Event()
-        found["loop"] = asyncio.get_running_loop()
-        sockets = netutil.bind_sockets(0, server.HOST)
-        found["port"] = sockets[0].getsockname()[1]
-        one = httpserver.HTTPServer(made)
-        one.add_sockets(sockets)
-        ready.set()
-        await found["end"].wait()
-        one.stop()
-
-    thread = threading.Thread(target=asyncio.run, args=(serve(),))
-    thread.start()
-    assert ready.wait(PATIENCE)
-    try:
-        yield found["port"], made
-    finally:
-        found["loop"].call_soon_threadsafe(found["end"].set)
-        thread.join(PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +61,8 @@ class Tab:
         return await self.read({"search": "hits"}.get(do, do))
 
     async def search(self, text=""):
-        wanted = {"text": text, "like": "", "file": "", "kind": "", "folder": ""}
+        wanted = {"text": text, "like": "", "file": "", "kind": "", "folder": "", "year": ""}
+        wanted |= {"order": "", "names": False}
         found, _ = await self.ask("search", **wanted, adapters=[None], strength=1.0)
         return {hit["file"]: hit["item"] for hit in found["columns"][0]["hits"]}
 

@@ -23,7 +23,7 @@ from explorer.work import worker
 from tests.conftest import build_clip, build_processor
 from tests.toy_data import write_dataset
 from tests.toy_galleries import HOSTILE, write_hostile
-from tests.toy_media import halves, write_clip, write_film, write_picture
+from tests.toy_media import halves, write_clip, write_film, write_picture, write_shard
 
 PATIENCE = 60  # seconds
 
@@ -64,7 +64,8 @@ class FrontEnd:
         file="",
         **view,
     ) -> dict:
-        wanted = {"text": text, "like": like, "file": file, "kind": kind, "folder": folder, **view}
+        wanted = {"text": text, "like": like, "file": file, "kind": kind, "folder": folder}
+        wanted |= {"year": "", "order": "", "names": False} | view
         number = self.send("search", **wanted, adapters=list(adapters), strength=strength)
         return self.wait("hits", "error", number=number)[0]
 
@@ -85,8 +86,11 @@ def files(answer) -> dict[str, list[str]]:
 
 
 def expected(gallery, query, adapters=(None, "a"), scale=1.0, k=3):
-    found = answers.search_both(gallery.indexes(adapters, scale), query, k)
-    return {label: [hit.file.file_name for hit in answer.hits] for label, answer in found.items()}
+    indexes = gallery.indexes(adapters, scale)
+    ask = "query" if isinstance(query, str) else "query_media"
+    return {
+        label: [name for name, _ in getattr(one, ask)(query, k)] for label, one in indexes.items()
+    }
 
 
 def test_it_needs_galleries_a_sensible_k_and_no_browser(galleries):
@@ -147,11 +151,6 @@ def test_what_there_is_to_choose_from(front, galleries, tmp_path):
     assert (mine["kinds"], mine["folders"], mine["adapters"]) == (["image", "video"], ["in"], [])
     assert mine["unread"] == MOST_LISTED + 5 and len(mine["skipped"]) == MOST_LISTED
     assert mine["skipped"][0] == "0.png: empty file; cannot be read as a picture"
-    front.media = "mine"
-    assert files(front.search("a cat", adapters=[None], kind="image")) == {
-        "zero-shot": ["in/a.png"]
-    }
-    assert files(front.search("a cat", adapters=[None], folder="in")) == {"zero-shot": ["in/a.png"]}
     gone = Gallery(RetrievalModel(build_clip(), build_processor()), tmp_path / "gone")
     front.session.galleries["gone"] = gone
     error, _ = front.ask("media", media="gone")
@@ -205,40 +204,18 @@ def test_a_file_that_changed_leaves_a_message_in_its_place(toy_clip, toy_process
     )
 
 
-def test_a_file_that_may_not_be_opened_is_a_message_among_the_previews(front, monkeypatch):
-    def make(path, file, at):
-        if path.name == closed:
-            raise PermissionError(13, "Permission denied", str(path))
-        return b"preview"
-
-    monkeypatch.setattr(session.pictures, "thumbnail", make)
-    hits = front.search("a red cat")["columns"][0]["hits"]
-    closed = hits[1]["file"].rpartition("/")[2]
-    wanted = [["zero-shot", hit["item"]] for hit in hits]
-    thumbs, contents = front.ask("thumbs", items=wanted)
-    assert contents == [b"preview", b"", b"preview"]
-    assert thumbs["problems"][::2] == ["", ""] and "Permission denied" in thumbs["problems"][1]
-
-
 def test_the_last_few_searches_go_on_for_views_that_show_them(front):
-    numbers = []
-    for text in ("a red cat", "a cat", "a boat", "a dog")[: session.MOST_FOUND]:
-        front.search(text)
-        numbers.append(front.id)
     index = front.session.galleries["pictures"].index()
-    for number, text in zip(numbers, ("a red cat", "a cat"), strict=False):
-        front.sent.clear()
-        front.send("more", id=number, start=3)
-        more, _ = front.wait("hits", number=number)
-        expected = [hit.file.file_name for hit in answers.ask(index, text, 6).hits[3:]]
-        assert files(more)["zero-shot"] == expected
-    front.search("a red boat")
+    for text in ("a red cat", "a cat", "a boat", "a dog", "a red boat"):
+        front.search(text)
+    assert list(front.session._found) == [2, 3, 4, 5], "no more than a few are kept"
     front.sent.clear()
-    front.send("more", id=numbers[0], start=3)
-    front.send("more", start=3)
-    front.wait("hits", number=front.id)
-    assert {content["id"] for content, _ in front.sent if content["is"] != "progress"} == {front.id}
-    assert list(front.session._found) == [*numbers[1:], front.id], "no more than a few are kept"
+    front.send("more", id=1, start=3)
+    front.send("more", id=2, start=3)
+    more, _ = front.wait("hits", number=2)
+    expected = [hit.file.file_name for hit in answers.ask(index, "a cat", 6).hits[3:]]
+    assert files(more)["zero-shot"] == expected
+    assert {content["id"] for content, _ in front.sent if content["is"] == "hits"} == {2}
 
 
 def test_a_result_names_the_copies_that_it_stands_for(toy_clip, toy_processor, tmp_path):
@@ -342,40 +319,14 @@ def test_a_dropped_file_arrives_in_parts_and_asks(front, galleries, tmp_path):
     assert files(again) == expected(galleries["pictures"], tmp_path / "x.png", ["b"])
 
 
-def test_files_that_cannot_ask_are_refused_in_one_line_and_the_last_query_stays(
-    front, galleries, tmp_path
-):
+def test_a_file_that_cannot_be_read_is_refused_by_its_name_and_the_last_query_stays(front):
     before = front.search("a cat")
-    cases = [
-        ("notes.txt", [b"1"], None, "notes.txt: neither picture nor clip; choose one of .jpg"),
-        ("late.png", [b"1", b"2"], [1], "late.png: a part of it is missing; choose it again"),
-    ]
-    for name, parts, numbers, said in cases:
-        front.sent.clear()
-        send_file(front, name, parts, numbers)
-        ((error, _),) = front.sent
-        assert (
-            error["is"] == "error" and error["text"].startswith(said) and "\n" not in error["text"]
-        )
-    front.sent.clear()
+    send_file(front, "notes.txt", [b"1"])
+    assert front.sent[-1][0]["text"].startswith("notes.txt: neither picture nor clip; choose")
     send_file(front, "broken.png", [b"no picture"])
-    assert front.search(file="broken.png")["text"].startswith(
-        "broken.png: cannot be read as a picture"
-    )
+    said = front.search(file="broken.png")["text"]
+    assert said.startswith("broken.png: cannot be read as a picture")
     assert files(front.search("a cat")) == files(before)
-
-
-def test_a_file_may_not_be_too_large_and_few_are_kept(front, monkeypatch):
-    monkeypatch.setattr(session, "MOST_MEGABYTES", 1)
-    send_file(front, "large.png", [bytes(700_000)] * 2)
-    assert front.sent[-1][0]["text"] == "large.png: more than 1 MB; choose a smaller file"
-    for number in range(session.MOST_FILES + 3):
-        send_file(front, f"{number}.png", [b"1"])
-    kept = front.session._files
-    assert not front.session._parts, "a file that has arrived is on the disk alone"
-    assert len(kept) == session.MOST_FILES and list(kept)[-1] == f"{number}.png"
-    folders = [folder.name for folder, _ in kept.values()]
-    assert len(set(folders)) == len(folders)
 
 
 def test_queries_leave_nothing_behind(front):
@@ -448,8 +399,8 @@ def test_a_search_is_cancelled_at_the_next_batch_and_what_is_embedded_is_kept(
             front.send("cancel")
 
     hook = toy_clip.vision_model.register_forward_pre_hook(first, with_kwargs=True)
-    wanted = {"text": "a cat", "like": "", "file": "", "kind": "", "folder": "", "adapters": [None]}
-    front.send("search", **wanted, strength=1.0)
+    wanted = {"text": "a cat", "like": "", "file": "", "kind": "", "folder": "", "year": ""}
+    front.send("search", **wanted, order="", names=False, adapters=[None], strength=1.0)
     until = time.monotonic() + PATIENCE
     while not list((tmp_path / "kept").rglob("segment-*")) and time.monotonic() < until:
         time.sleep(0.01)
@@ -516,22 +467,6 @@ def test_without_a_query_the_newest_are_listed_with_the_number_of_all(
     assert sorted(by_likeness) == sorted(when) + ["taken.jpg"]
 
 
-def test_dates_that_are_read_late_are_announced(front, galleries, monkeypatch):
-    """On a file system that answers late nobody waits for them."""
-    late, taken = threading.Event(), session.facts.taken
-    monkeypatch.setattr(session.facts, "taken", lambda path: late.wait(PATIENCE) and taken(path))
-    monkeypatch.setattr(session, "DATED", 0.01)
-    monkeypatch.setattr(galleries["pictures"], "_dates", None)
-    front.ask("media")
-    assert len(front.search()["columns"][0]["hits"]) == 3
-    assert not [content for content, _ in front.sent if content["is"] == "dates"]
-    late.set()
-    until = time.monotonic() + PATIENCE
-    while not [one for one, _ in front.sent if one["is"] == "dates"]:
-        assert time.monotonic() < until
-        time.sleep(0.01)
-
-
 @pytest.fixture
 def film(toy_clip, toy_processor, tmp_path):
     """A front end that has asked a film and its copy."""
@@ -579,25 +514,48 @@ def test_a_clip_that_nobody_watches_any_more_is_not_made(film, monkeypatch):
     assert len(made) == 1 and not film.sent
 
 
-def test_files_are_copied_into_a_folder_and_never_over_another(front, galleries, tmp_path):
+def test_files_are_copied_each_once_and_shown_in_their_folder_by_the_page_alone(front, tmp_path):
     hits = front.search("a red cat")["columns"][0]["hits"]
     items = [["zero-shot", hit["item"]] for hit in hits]
-    folder = tmp_path / "new" / "chosen"
-    first = Path(hits[0]["path"])
-    for _ in range(2):
-        copied, _ = front.ask("copy", items=items * 2, folder=str(folder))
-        assert (copied["count"], copied["into"]) == (3, str(folder))
-    names = sorted(path.name for path in folder.iterdir())
-    assert len(names) == 6 and f"{first.stem} (2){first.suffix}" in names
-    assert all((folder / Path(hit["path"]).name).read_bytes() for hit in hits)
-    assert (folder / first.name).read_bytes() == first.read_bytes()
-    for wrong in ("", "not/whole"):
-        error, _ = front.ask("copy", items=items, folder=wrong)
-        assert "expected the whole path of a folder" in error["text"]
-    (tmp_path / "file").touch()
-    assert front.ask("copy", items=items, folder=str(tmp_path / "file"))[0]["is"] == "error"
+    folder = tmp_path / "chosen"
+    copied, _ = front.ask("copy", items=items * 2, folder=str(folder))
+    assert (copied["count"], copied["into"]) == (3, str(folder))
+    assert {path.name for path in folder.iterdir()} == {Path(hit["path"]).name for hit in hits}
+    assert "expected the whole path" in front.ask("copy", items=items, folder="here")[0]["text"]
     refused, _ = front.ask("reveal", column="zero-shot", item=0)
     assert refused["text"] == "only the page of this computer shows files in their folders"
+
+
+def test_what_lies_in_a_shard_is_shown_copied_and_found_as_a_file_is(
+    toy_clip, toy_processor, tmp_path, monkeypatch
+):
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[36867] = "2014:07:01 12:30:00"
+    halves(9, (60, 30)).save(content := io.BytesIO(), "JPEG", exif=exif)
+    clip = write_clip(tmp_path / "clip.mp4", 1).read_bytes()
+    contents = {"a.jpg": content.getvalue(), "b.mp4": clip}
+    (tmp_path / "media").mkdir()
+    shard = write_shard(tmp_path / "media" / "s.tar", contents)
+    os.utime(shard, (1_600_000_000, 1_600_000_000))
+    gallery = Gallery(RetrievalModel(toy_clip, toy_processor), tmp_path / "media")
+    front = FrontEnd(Session({"mine": gallery}, on_page=True), "mine")
+    assert front.ask("media")[0]["years"] == [2020, 2014]
+    hits = {
+        hit["file"]: hit for hit in front.search("a cat", adapters=[None])["columns"][0]["hits"]
+    }
+    assert hits["s.tar/a.jpg"]["ratio"] == 2
+    shown, _ = front.ask("open", column="zero-shot", item=hits["s.tar/a.jpg"]["item"])
+    assert shown["facts"]["taken"] == "2014-07-01 12:30" and shown["file"] is None
+    assert shown["facts"]["changed"] == "2020-09-13 12:26"
+    items = [["zero-shot", hit["item"]] for hit in hits.values()]
+    front.ask("copy", items=items, folder=str(tmp_path / "chosen"))
+    copied = {path.name: path.read_bytes() for path in (tmp_path / "chosen").iterdir()}
+    assert copied == contents
+    opened = []
+    monkeypatch.setattr(session.webbrowser, "open", opened.append)
+    front.send("reveal", column="zero-shot", item=0)
+    front.ask("thumbs", items=items)
+    assert opened == [shard.parent.as_uri()]
 
 
 def test_what_is_yet_to_be_embedded_is_told_with_the_time_it_takes(front, galleries):
@@ -614,20 +572,19 @@ def test_a_closed_session_forgets_all_and_sends_nothing(front):
     front.session.close()
     front.sent.clear()
     front.send("ping")
-    assert not front.sent and not front.session._found and not front.session._files
+    assert not front.sent and not front.session._found and not front.session._arrivals.kept
 
 
 def test_a_sentence_asks_with_a_picture_and_without_some_words(front, monkeypatch):
     """What the index does with them is its own; here it is what it is given."""
     given, ask = [], answers.ask
 
-    def asked(index, query, *chosen, **more):
-        given.append((query, more))
-        return ask(index, query, *chosen)
+    def asked(index, query, k, like, without, *chosen, **more):
+        given.append((query, like and like.media, without))
+        return ask(index, query, k, like, without, *chosen, **more)
 
     monkeypatch.setattr(answers, "ask", asked)
     name = front.search("a red cat", adapters=[None])["columns"][0]["hits"][0]["file"]
     front.search("a red -cat well-known -dog", adapters=[None], like=name)
-    (_, nothing), (query, more) = given
-    assert nothing == {} and query == "a red well-known"
-    assert more["without"] == ["cat", "dog"] and more["like"].media == name
+    wanted = [("a red cat", None, []), ("a red well-known", name, ["cat", "dog"])]
+    assert given == wanted

@@ -147,10 +147,12 @@ class ExplorerPage:
         """Wait until every result in sight has its picture; how many have one in all."""
         self.until(
             """() => { const edge = document.querySelector(".cma-results").getBoundingClientRect();
-              return [...document.querySelectorAll(".cma-tile")].filter((one) => {
-                const { top, bottom } = one.getBoundingClientRect();
+              const near = [...document.querySelectorAll(".cma-line")].filter((line) => {
+                const { top, bottom } = line.getBoundingClientRect();
                 return bottom > edge.top && top < edge.bottom;
-              }).every((one) => one.image.naturalWidth > 0); }"""
+              });
+              const tiles = near.flatMap((line) => [...line.children]);
+              return tiles.every((one) => one.image.naturalWidth > 0); }"""
         )
         return self.root.locator(".cma-tile img[src]").count()
 

@@ -150,12 +150,6 @@ def test_more_like_this_the_lists_and_the_address(shown, model, media):
     assert shown.results() == best(model, media, text) and suggestions.first.is_visible()
     shown.button("what CLIP misses").click()
     shown.root.get_by_text("whose picture or clip ranks better").wait_for()
-    shown.button("history").click()
-    assert suggestions.all_inner_texts()[:3] == [
-        f"“{text}”",
-        f"more like {name}",
-        "“a clip of number 4”",
-    ]
     with shown.searching():
         shown.page.go_back()
     assert shown.results() == best(model, media, media / name)

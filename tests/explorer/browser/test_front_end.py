@@ -2,6 +2,7 @@
 likes.
 """
 
+import json
 import time
 
 import pytest
@@ -17,8 +18,14 @@ PHOTO = (  # of one pixel
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5Erk"
     "Jggg=="
 )
+ANSWER = """([message, photo, count]) => {
+  window.photo = Uint8Array.from(atob(photo), (c) => c.charCodeAt(0));
+  const view = () => new DataView(window.photo.buffer.slice(0));
+  window.answer(message, Array.from({ length: count }, view));
+}"""
 ADDRESS = "http://127.0.0.1:9/"  # nothing is there: the pages are given below
-PAGE = """<!doctype html><link rel="stylesheet" href="explorer.css"><body>
+PAGE = """<!doctype html><meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="stylesheet" href="explorer.css"><body>
 <script type="module">
   import explorer from "./explorer.js";
   const limits = { suffixes: [".png"], megabytes: 1, strengths: [0, 0.5, 1] };
@@ -46,10 +53,15 @@ class FrontEnd(ExplorerPage):
         message = "([name, id]) => sent.some((one) => one.do === name && one.id > id)"
         self.page.wait_for_function(message, arg=[do, after])
 
-    def answer(self, to: str | dict, kind: str = "error", **content) -> None:
+    def answer(self, to: str | dict, kind: str = "error", photos: int = 0, **content) -> None:
         """Answer a message, or the last one of a kind, as `widget.Explorer` does."""
         to = self.last(to) if isinstance(to, str) else to
-        self.page.evaluate("(message) => window.answer(message)", to | {"is": kind} | content)
+        self.page.evaluate(ANSWER, [to | {"is": kind} | content, PHOTO, photos])
+
+    def answer_open(self, **known) -> None:
+        """Say what is known about the result that was opened."""
+        about = {"captions": [], "path": "", "facts": {}, "at": None, "times": None, "file": None}
+        self.answer("open", "open", photos=2, **about | known)
 
     def offer(self, newest: bool = True, **changes) -> None:
         """Open the media; with `newest`, they are listed, and there are none."""
@@ -59,7 +71,7 @@ class FrontEnd(ExplorerPage):
         if newest:
             self.find([], newest=True)
 
-    def find(self, *columns: list[dict], newest: bool = False) -> None:
+    def find(self, *columns: list[dict], newest: bool = False, photos: int = 0) -> None:
         """Answer the last search by columns of hits, of which the keys are given."""
         about = {"items": 9, "zero": False, "seconds": 0.1, "cut": False, "right": None}
         about["newest"] = newest
@@ -71,12 +83,18 @@ class FrontEnd(ExplorerPage):
                 shown | {"rank": item + 1, "item": item} | hit for item, hit in enumerate(column)
             ]
             answered.append(about | {"label": f"model {number}", "hits": hits, "ranked": len(hits)})
-        self.answer("search", "hits", start=0, columns=answered)
+        self.answer("search", "hits", photos, start=0, columns=answered)
 
     def type(self, text: str) -> None:
         """Type a query and press Enter."""
         self.box.fill(text)
         self.box.press("Enter")
+
+    def begin(self, *columns: list[dict]) -> None:
+        """Open the media, and find these for a first query."""
+        self.offer()
+        self.type("a cat")
+        self.find(*columns)
 
     def heading(self, text: str) -> None:
         """Wait for what is said above the results."""
@@ -84,9 +102,10 @@ class FrontEnd(ExplorerPage):
 
 
 @pytest.fixture
-def front(browser):
-    """The page while the first media are being opened."""
-    page = browser.new_page(viewport={"width": 1000, "height": 800})
+def front(browser, request):
+    """The page while the first media are being opened; its options can be given."""
+    size = {"width": 1000, "height": 800}
+    page = browser.new_page(**{"viewport": size} | getattr(request, "param", {}))
 
     def serve(route):
         name = route.request.url.removeprefix(ADDRESS).partition("?")[0]
@@ -119,9 +138,7 @@ def test_a_query_is_asked_of_the_media_that_are_chosen_before_its_answer_comes(f
 
 
 def test_back_to_no_query_forgets_it_and_what_is_being_typed_stays(front):
-    front.offer()
-    front.type("a cat")
-    front.find([{"key": "cat"}])
+    front.begin([{"key": "cat"}])
     opened = front.last("media")["id"]
     front.page.go_back()
     front.wait_for("media", opened)
@@ -169,9 +186,7 @@ def test_a_folder_that_is_dropped_is_refused(front, tmp_path):
 
 
 def test_a_result_is_found_under_its_copy_in_another_column(front):
-    front.offer()
-    front.type("a cat")
-    front.find(
+    front.begin(
         [{"key": "a", "alike": ["b"]}, {"key": "c"}],
         [{"key": "c"}, {"key": "b", "alike": ["a"]}],
         [{"key": "c"}],
@@ -187,9 +202,7 @@ def test_a_result_is_found_under_its_copy_in_another_column(front):
 
 
 def test_what_goes_wrong_with_one_result_is_said_beside_it(front):
-    front.offer()
-    front.type("a cat")
-    front.find([{"key": "a"}, {"key": "b"}])
+    front.begin([{"key": "a"}, {"key": "b"}])
     front.tiles.first.click()
     front.answer("open", text="a.png: no such file")
     front.answer("why", text="a.png: changed")
@@ -203,9 +216,7 @@ def test_what_goes_wrong_with_one_result_is_said_beside_it(front):
 
 
 def test_one_result_is_closed_when_other_results_or_media_come(front):
-    front.offer()
-    front.type("a cat")
-    front.find([{"key": "cat"}])
+    front.begin([{"key": "cat"}])
     front.type("a dog")
     front.tiles.first.click()
     expect(front.viewer).to_be_visible()
@@ -223,9 +234,7 @@ def test_one_result_is_closed_when_other_results_or_media_come(front):
 
 
 def test_previews_go_on_after_an_error(front):
-    front.offer()
-    front.type("a cat")
-    front.find([{"key": str(number)} for number in range(60)])
+    front.begin([{"key": str(number)} for number in range(60)])
     front.page.wait_for_function("sent.filter((one) => one.do === 'thumbs').length === 3")
     front.answer("thumbs", text="no memory")
     front.page.wait_for_function("sent.filter((one) => one.do === 'thumbs').length === 4")
@@ -258,20 +267,10 @@ def test_what_is_being_typed_or_composed_is_left_alone(front):
 
 
 def test_an_answer_that_comes_twice_is_shown_once(front):
-    front.offer()
-    front.type("a cat")
-    front.find([{"key": "a"}])
+    front.begin([{"key": "a"}])
     front.tiles.first.click()
-    known = {"is": "open", "captions": ["a cat"], "path": "/a.png", "facts": {"bytes": 999}}
-    known |= {"at": None, "times": None, "file": None}
     for _ in range(2):
-        front.page.evaluate(
-            """([message, photo]) => {
-              const bytes = Uint8Array.from(atob(photo), (c) => c.charCodeAt(0));
-              const buffer = () => new DataView(bytes.buffer.slice(0));
-              window.answer(message, [buffer(), buffer()]); }""",
-            [front.last("open") | known, PHOTO],
-        )
+        front.answer_open(captions=["a cat"])
     expect(front.viewer.get_by_role("heading", name="What the model saw")).to_have_count(1)
 
 
@@ -300,9 +299,7 @@ def test_letters_that_are_typed_anywhere_reach_the_query(front):
 
 
 def test_it_asks_before_much_is_embedded_and_cancel_puts_the_choice_back(front):
-    front.offer()
-    front.type("a cat")
-    front.find([{"key": "cat"}])
+    front.begin([{"key": "cat"}])
     asked = front.last("search")["id"]
     question = front.root.locator("[data-part=question]")
     front.set_strength(1)
@@ -368,14 +365,12 @@ def test_history_and_saved_searches_outlive_the_page_until_they_are_cleared(fron
 
 
 def test_results_are_chosen_by_click_and_key_and_copied(front):
-    front.offer()
-    front.type("a cat")
-    front.find([{"key": str(item), "path": f"/{item}.png"} for item in range(8)])
+    front.begin([{"key": str(item), "path": f"/{item}.png"} for item in range(8)])
     tiles, picked = front.tiles, front.control("picked")
     tiles.nth(1).click(modifiers=["Control"])
     tiles.nth(4).click(modifiers=["Shift"])
     tiles.nth(2).click(modifiers=["Control"])
-    expect(picked.get_by_role("status")).to_have_text("3 results chosen")
+    expect(front.control("said")).to_have_text("3 results chosen")
     tiles.nth(6).focus()
     front.page.keyboard.press("x")
     chosen = front.root.locator(".cma-tile[aria-pressed=true]")
@@ -392,21 +387,13 @@ def test_results_are_chosen_by_click_and_key_and_copied(front):
     assert wanted["folder"] == "~/chosen"
     assert wanted["items"] == [["model 0", item] for item in (1, 3, 4, 6)]
     front.answer("copy", "copy", count=4, into="/home/me/chosen")
-    expect(picked.get_by_role("status")).to_have_text("4 files copied into /home/me/chosen")
+    expect(front.control("said")).to_have_text("4 files copied into /home/me/chosen")
     tiles.first.focus()
     front.page.keyboard.press("End")
     front.page.keyboard.press("Home")
     expect(tiles.first).to_be_focused()
     front.page.keyboard.press("Escape")
     expect(chosen).to_have_count(0)
-
-
-def test_dates_that_become_known_order_the_newest_again(front):
-    front.offer()
-    before = front.last("search")["id"]
-    front.answer("media", "dates", years=[2024, 2020])
-    front.wait_for("search", before)
-    expect(front.control("year").locator("option")).to_have_text(["all years", "2024", "2020"])
 
 
 def test_the_keys_are_listed(front):
@@ -438,22 +425,31 @@ def test_a_kernel_that_does_not_answer_is_said_within_five_seconds(front):
     expect(gone).to_have_text("")
 
 
-def test_a_sentence_and_a_picture_ask_together_until_the_picture_is_taken_away(front):
-    front.offer()
-    front.type("a cat")
-    front.find([{"key": "cat", "file": "in/cat.png"}])
+def test_a_sentence_and_a_picture_ask_together_until_the_picture_is_taken_away(front, kept):
+    front.begin([{"key": "cat", "file": "in/cat.png"}])
     front.tiles.first.click()
     front.button("more like this").click()
     assert (front.last("search")["like"], front.last("search")["text"]) == ("in/cat.png", "")
-    front.find([{"key": "cat", "file": "in/cat.png"}])
+    front.find([{"key": "cat", "file": "in/cat.png"}], photos=1)
+    asks = front.root.get_by_role("img", name="what asks: in/cat.png")
+    expect(asks).to_have_js_property("naturalWidth", 1)
     front.type("at night -snow")
     wanted = front.last("search")
     assert (wanted["like"], wanted["text"]) == ("in/cat.png", "at night -snow")
-    front.find([{"key": "cat"}])
+    front.find([{"key": "cat"}], photos=1)
     front.heading("Results for “at night -snow” and more like in/cat.png")
     assert "like=in%2Fcat.png" in front.page.url and "q=at+night+-snow" in front.page.url
+    for scheme in ("light", "dark"):
+        for width in (1300, 390):
+            front.page.emulate_media(color_scheme=scheme)
+            front.page.set_viewport_size({"width": width, "height": 800})
+            expect(asks).to_be_visible()
+            assert not front.too_wide() and not front.axe(".cma-explorer")
+            front.page.screenshot(path=kept / f"asks-{scheme}-{width}.png")
     front.control("chips").get_by_role("button").click()
     assert (front.last("search")["like"], front.last("search")["text"]) == ("", "at night -snow")
+    front.find([{"key": "cat"}])
+    expect(asks).to_have_count(0)
 
 
 def test_a_picture_that_is_pasted_asks(front):
@@ -466,14 +462,150 @@ def test_a_picture_that_is_pasted_asks(front):
 
 
 def test_the_other_moments_of_a_clip_are_folded(front):
-    front.offer()
-    front.type("a cat")
-    front.find([{"key": "cat", "kind": "video", "moments": [12.0, 3700.5]}])
+    front.begin([{"key": "cat", "kind": "video", "moments": [12.0, 3700.5]}])
     front.tiles.first.click()
-    known = {"captions": [], "path": "", "facts": {}, "at": 1.0, "times": [1.0], "file": None}
-    message = front.last("open") | {"is": "open"} | known
-    empty = "(message) => window.answer(message, [new Uint8Array(), new Uint8Array()])"
-    front.page.evaluate(empty, message)
+    front.answer_open(at=1.0, times=[1.0])
     front.viewer.get_by_text("2 other moments").click()
     front.viewer.get_by_role("button", name="1:01:40.5", exact=True).click()
     assert front.last("clip")["at"] == 3700.5
+
+
+PHONE = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True}
+
+
+@pytest.mark.parametrize("front", [PHONE], indirect=True)
+def test_a_finger_goes_to_the_next_result_but_not_in_one_that_is_enlarged(front):
+    front.begin([{"key": str(item)} for item in range(3)])
+    front.tiles.nth(1).tap()
+    front.answer_open()
+    stage = front.viewer.locator(".cma-stage").bounding_box()
+    middle = stage["y"] + stage["height"] / 3
+    touch = front.page.context.new_cdp_session(front.page)
+
+    def swipe(way):
+        for kind, x in (("Start", 195), ("Move", 195 + way / 2), ("Move", 195 + way)):
+            points = [{"x": x, "y": middle}]
+            touch.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": points})
+        touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        return front.last("open")["item"]
+
+    assert [swipe(way) for way in (-20, -120, 120, 120)] == [1, 2, 1, 0]
+    front.answer_open()
+    front.viewer.locator(".cma-stage img").tap()
+    assert front.viewer.locator(".cma-zoomed").count() == 1
+    assert swipe(-120) == 0, "one looks around in it"
+
+
+def test_a_result_is_enlarged_and_fills_the_screen(front):
+    front.begin([{"key": "0"}, {"key": "1"}])
+    front.tiles.first.click()
+    front.answer_open()
+    large = front.viewer.locator(".cma-stage img")
+    before = large.bounding_box()["width"]
+    large.click()
+    assert large.bounding_box()["width"] >= 2 * before
+    large.click()
+    assert large.bounding_box()["width"] == before
+    large.click()
+    full = front.viewer.get_by_role("button", name="full screen")
+    for filled in (True, False):
+        full.click()
+        front.until("(filled) => Boolean(document.fullscreenElement) === filled", filled)
+    front.page.keyboard.press("ArrowRight")
+    expect(front.viewer.locator(".cma-zoomed")).to_have_count(0)
+
+
+HEAR = """() => {  // a status has to be there before it speaks, an alert has not
+  window.heard = [];
+  new MutationObserver((changes) => changes.forEach(({ target, addedNodes }) => {
+    const alerts = [...addedNodes].filter((one) => one.matches?.("[role=alert]"));
+    for (const one of [target.closest("[role=status], [role=alert]"), ...alerts]) {
+      const text = one?.innerText.trim();
+      if (text && text !== window.heard.at(-1)) window.heard.push(text);
+    }
+  })).observe(document.body, { subtree: true, childList: true });
+}"""
+
+
+def test_changes_of_the_view_are_said_aloud_and_what_is_large_is_a_dialog(front):
+    front.page.evaluate(HEAR)
+    front.offer(items=9)
+    front.type("a cat")
+    front.find([{"key": "0", "title": "one cat"}, {"key": "1", "title": "two cats"}])
+    front.tiles.first.click(modifiers=["Control"])
+    front.type("a dog")
+    front.answer("search", text="the storage does not answer")
+    front.tiles.nth(1).click()
+    front.answer("open", text="the file is gone")
+    heard = front.page.evaluate("heard")
+    expected = ["9 items", "0 items, newest first", "Results for “a cat”", "1 result chosen"]
+    expected += ["the storage does not answer", "the file is gone"]
+    assert [text for text in heard if text in expected] == expected
+    shown = front.viewer.aria_snapshot()
+    assert shown.startswith('- dialog "one result"')
+    for name in ("previous result", "next result", "close", "full screen", "more like this"):
+        assert f'- button "{name}"' in shown
+    assert '- heading "two cats" [level=2]' in shown and "- alert: the file is gone" in shown
+    front.page.keyboard.press("Escape")
+    expect(front.tiles.nth(1)).to_be_focused()
+    columns = front.root.aria_snapshot()
+    assert '- region "model 0"' in columns and 'button "2. two cats, how alike: 0.500"' in columns
+
+
+PARTNER = """([shown, total]) => {
+  const hits = (start, count) => Array.from({ length: count }, (_, at) => ({ ...shown,
+    rank: start + at + 1, item: start + at, key: String(start + at), file: `${start + at}.png` }));
+  const columns = (start) => [{ label: "model 0", items: total, ranked: total, zero: true,
+    newest: false, right: null, seconds: 0.1, cut: false, hits: hits(start, 1000) }];
+  const answers = {
+    more: ({ id, start }) => [{ is: "hits", id, start, columns: columns(start) }],
+    search: ({ id }) => [{ is: "hits", id, start: 0, columns: columns(0) }],
+    thumbs: (asked) => [{ ...asked, is: "thumbs", problems: asked.items.map(() => "") },
+      asked.items.map(() => new Uint8Array(window.photo))],
+  };
+  sent.push = (message) => {
+    sent[sent.length] = message;
+    const answer = answers[message.do];
+    if (answer) setTimeout(() => window.answer(...answer(message)));
+    return sent.length;
+  };
+}"""
+SCROLL = """async (total) => {
+  const results = document.querySelector(".cma-results"), times = [];
+  const count = () => document.querySelectorAll(".cma-tile").length;
+  let last = performance.now();
+  for (let step = 1; step <= 4; step++) {
+    while (count() < step * total / 4) {
+      results.scrollTop = results.scrollHeight;
+      await new Promise(requestAnimationFrame);
+    }
+    times.push(performance.now() - last);
+    last = performance.now();
+  }
+  return times;
+}"""
+
+
+def test_fifty_thousand_tiles_are_scrolled_in_little_memory(front, kept):
+    total = 50_000
+    front.offer()
+    shown = {"title": "a cat", "path": "", "kind": "image", "ratio": 1.3, "copies": [], "alike": []}
+    shown |= {"score": 0.5, "right": False, "named": False}
+    front.page.evaluate(PARTNER, [shown, total])
+    front.type("a cat")
+    front.tiles.first.wait_for()
+    front.previews()
+    times = front.page.evaluate(SCROLL, total)
+    assert front.tiles.count() == total
+    front.previews()
+    held = front.page.context.new_cdp_session(front.page)
+    held.send("HeapProfiler.collectGarbage")
+    heap = held.send("Runtime.getHeapUsage")["usedSize"] / 1e6
+    with_picture = front.root.locator(".cma-tile img[src]").count()
+    figures = {"heap (MB)": heap, "pictures": with_picture, "quarters (ms)": times}
+    (kept / "tiles.json").write_text(json.dumps(figures))
+    assert with_picture < 400 and heap < 200, figures
+    assert times[-1] < 3 * times[1] + 1000, figures
+    front.tiles.last.focus()
+    front.page.keyboard.press("Home")
+    expect(front.tiles.first).to_be_focused()

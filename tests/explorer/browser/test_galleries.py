@@ -1,0 +1,154 @@
+"""Galleries of every kind on the page, which a thread of this process serves."""
+
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from cma import MediaIndex, RetrievalModel
+from cma.search import Where
+from explorer import session
+from explorer.gallery import Gallery
+from tests.explorer.browser.explorer_page import ExplorerPage
+from tests.explorer.serving import PATIENCE, TOKEN, serving
+from tests.search import test_lance
+from tests.toy_media import COLOURS, encode, write_clip, write_picture
+
+pytestmark = [pytest.mark.browser, pytest.mark.minis]  # it runs with the other tests in a browser
+s3 = test_lance.s3
+MINUTES = 60
+CLIP = "() => { const { currentTime, duration } = document.querySelector('video'); "
+CLIP += "return [currentTime, duration]; }"
+
+
+@pytest.fixture
+def toy_model(toy_clip, toy_processor):
+    return RetrievalModel(toy_clip, toy_processor)
+
+
+@pytest.fixture
+def shown(open_page):
+    """Open a page over one gallery until the end of the block."""
+
+    @contextmanager
+    def shown(name: str, gallery: Gallery):
+        with serving({"mine": gallery}) as (port, _), open_page(name) as page:
+            page.emulate_media(reduced_motion="reduce")
+            one = ExplorerPage(page)
+            one.open(f"http://127.0.0.1:{port}/?token={TOKEN}")
+            yield one
+            assert not one.errors and not one.outside
+
+    return shown
+
+
+@pytest.mark.parametrize("at", ["folder", "table", "s3"])
+def test_each_kind_of_index_is_shown_filtered_and_asked_by_a_picture_of_its_own(
+    at, toy_model, shown, tmp_path, monkeypatch, request, kept
+):
+    media = tmp_path / "my media"
+    for number, name in enumerate(("a/x.png", "a/b/y.png", "ab/z.png", "v.png")):
+        write_picture(media / name, 9 * number)
+    write_clip(media / "a" / "clip.mp4", 1)
+    index = MediaIndex.build(toy_model, media)
+    if at == "folder":
+        place = tmp_path / "index"
+        index.save(place)
+    else:
+        place = request.getfixturevalue("s3") if at == "s3" else tmp_path / "table"
+        index.to_lance(place)
+    opened = []
+    monkeypatch.setattr(session.webbrowser, "open", opened.append)
+    with shown(f"index-{at}", Gallery(toy_model, MediaIndex.load(place, toy_model))) as page:
+        assert page.tiles.count() == 5, "the newest"
+        assert page.ask("a red cat") == {"zero-shot": names(index.query("a red cat", 9))}
+        with page.searching():
+            page.control("folder").select_option("a")
+        of_folder = index.query("a red cat", 9, where=Where(folder="a"))
+        assert page.results() == {"zero-shot": names(of_folder)} and len(of_folder) == 3
+        with page.searching():
+            page.control("kind").select_option("image")
+        assert set(page.results()["zero-shot"]) == {"a/x.png", "a/b/y.png"}
+        page.previews()
+        page.root.locator("[data-file='a/b/y.png']").click()
+        page.button("show in its folder").click()
+        page.viewer.get_by_text("What the model saw").wait_for()
+        assert opened == [(media / "a" / "b").as_uri()]
+        with page.searching():
+            page.button("more like this").click()
+        asks = page.control("chips").get_by_role("img", name="what asks: a/b/y.png")
+        page.until("document.querySelector('[data-part=chips] img').naturalWidth > 0")
+        with page.searching():
+            page.box.fill("a red cat")
+            page.box.press("Enter")
+        both = index.query("a red cat", 9, index.files[0], where=Where("image", "a"))
+        assert page.results() == {"zero-shot": names(both)} and asks.is_visible()
+        page.page.screenshot(path=kept / f"asked-{at}.png")
+        with page.searching():
+            page.control("chips").get_by_role("button").click()
+        assert not asks.is_visible() and page.box.input_value() == "a red cat"
+
+
+def names(found: list[tuple[str, float]]) -> list[str]:
+    return [name for name, _ in found]
+
+
+def test_a_clip_of_an_hour_is_one_result_that_begins_at_its_best_moment(
+    toy_model, shown, tmp_path, kept
+):
+    colours = [Image.new("RGB", (64, 48), COLOURS[minute % 8]) for minute in range(MINUTES)]
+    frames = [colour for colour in colours for _ in range(60)]
+    path = tmp_path / "hour.mp4"
+    encode(path, frames, 1, preset="ultrafast", g="10")
+    index = MediaIndex.build(toy_model, tmp_path)
+    assert len(index) == 299
+    best = int(index.ranking("a red cat")[0][0])
+    frame = int(index.frame_weights("a red cat", best).argmax())
+    moment = index.files[best].start + frame / index.config.rate
+    with shown("hour", Gallery(toy_model, index)) as page:
+        (name,) = page.ask("a red cat")["zero-shot"]
+        assert name == f"hour.mp4#t={index.files[best].start:g}"
+        page.previews()
+        page.tiles.first.click()
+        page.until("document.querySelector('video').videoWidth > 0")
+        page.until("(at) => document.querySelector('video').currentTime === at", moment)
+        assert page.page.evaluate(CLIP)[1] == pytest.approx(3600, abs=2)
+        page.viewer.get_by_text("other moments").click()
+        page.viewer.get_by_text("Why it matches").wait_for()
+        other = page.viewer.locator("details").get_by_role("button").last
+        minutes, seconds = other.inner_text().split(":")
+        other.click()
+        there = 60 * int(minutes) + float(seconds)
+        page.until("(at) => document.querySelector('video').currentTime === at", there)
+        page.page.screenshot(path=kept / "hour.png")
+
+
+def test_a_gallery_whose_files_come_late_is_searched_meanwhile(
+    toy_model, shown, tmp_path, monkeypatch
+):
+    """On a slow network nothing but previews and what is shown large waits for the files."""
+    for number in range(6):
+        write_picture(tmp_path / f"{number}.png", number)
+    index = MediaIndex.build(toy_model, tmp_path)
+    here, opened = threading.Event(), Path.open
+
+    def late(path, *given, **more):
+        assert not path.is_relative_to(tmp_path) or here.wait(PATIENCE)
+        return opened(path, *given, **more)
+
+    monkeypatch.setattr(Path, "open", late)
+    try:
+        with shown("late", Gallery(toy_model, index)) as page:
+            assert page.tiles.count() == 6
+            assert page.ask("a red cat") == {"zero-shot": names(index.query("a red cat", 9))}
+            assert page.root.locator(".cma-tile img[src]").count() == 0
+            page.tiles.first.click()
+            page.viewer.get_by_text("without adapter: rank 1").wait_for()
+            here.set()
+            page.viewer.get_by_text("What the model saw").wait_for()
+            page.page.keyboard.press("Escape")
+            assert page.previews() == 6
+    finally:
+        here.set()

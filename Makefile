@@ -16,15 +16,15 @@ run: minis ## environment, offline benchmarks, every notebook by papermill into 
 	$(PYTHON) notebooks/run.py --replace --jobs 2
 	$(PYTHON) -m experiments report
 
-test: $(TESTED) ## lint, fast suite, wheel, the book, offline benchmarks, notebooks at tiny size, a browser, papermill reruns
+test: $(TESTED) ## lint, fast suite, wheel, offline benchmarks, the book, notebooks at tiny size, a browser, papermill reruns
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/test.yml .github/workflows/book.yml
 	$(PYTHON) -m pytest -q -m "not minis and not wheel and not processes and not slow and not book" -n auto
 	$(PYTHON) -m pytest -q -m "processes or slow" -n 2
 	$(PYTHON) -m pytest -q -m wheel
-	$(PYTHON) -m pytest -q -m book
 	$(PYTHON) -m data_prep mini
+	$(PYTHON) -m pytest -q -m book
 	$(PYTHON) -m pytest -q -m "minis and not browser"
 	$(PYTHON) notebooks/run.py --tiny --replace --prepare-only --out runs/ci
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n 2 --dist loadfile --nbval-lax --nbval-cell-timeout 600 -p no:cacheprovider runs/ci notebooks/02_adapter_anatomy.ipynb
@@ -45,7 +45,7 @@ notebooks: minis ## run every notebook; executed copies into notebooks/, records
 explore: $(if $(MEDIA),$(READY),minis) ## the explorer as a page of its own; MEDIA=~/pictures searches your own
 	$(PYTHON) -m explorer $(if $(MEDIA),--media "$(MEDIA)")
 
-book: $(TESTED) ## the website, into book/_build/html: half a minute, no network
+book: $(TESTED) ## the website, into book/_build/html; with the page "Try it" where `make minis` was run
 	$(PYTHON) book/build.py
 
 browser: $(TESTED) ## a Chromium for the browser tests, if there is none

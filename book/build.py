@@ -1,10 +1,12 @@
 """Build the book, a static website, into book/_build/html; `make book` calls it.
 
-    python book/build.py                   # needs the extra `book`, and no network
+    python book/build.py                   # needs the extra `book`
     python book/build.py --setup-cells     # give each notebook its first cell, for Colab
 
-Any warning is an error. The first cell needs the repository's address, which is set in
-pyproject.toml; without an address the cell is removed.
+Its page "Try it" leads to the explorer without a server, which is made of the offline benchmarks if
+they are there; then a network is needed once, for two packages of npm. Any warning is an error. The
+first cell needs the repository's address, which is set in pyproject.toml; without an address the
+cell is removed.
 """
 
 import shutil
@@ -24,6 +26,7 @@ except ImportError as error:
 import nbformat
 from pages import ROOT, lay_out, repository, with_setup
 from sphinx.cmd.build import build_main
+from try_it import write_page
 
 HERE = Path(__file__).resolve().parent
 BUILT = HERE / "_build"
@@ -47,7 +50,7 @@ def main() -> int:
         lay_out(BUILT / "pages", address)
     except ValueError as error:
         sys.exit(f"error: {error}")
-    return build_main(
+    status = build_main(
         [
             "-W",
             "--keep-going",
@@ -60,6 +63,9 @@ def main() -> int:
             str(BUILT / "html"),
         ]
     )
+    if status == 0:
+        write_page(BUILT / "html")
+    return status
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ TEXTS = (
     "data_prep/README.md",
 )
 TEXTS += ("results/README.md", "notebooks/README.md", "cma/mini_clip/README.md")
+TRY_IT = "try"  # the folder of the page without a server, in the built book
 ONE_FILE = "examples/cross_modal_adapter"  # a page that shows this file
 PACKAGES = ("cma", "explorer", "data_prep", "experiments")
 SETUP = "setup"  # the tag of the first cell, see `with_setup`
@@ -136,6 +137,21 @@ def one_file() -> str:
     return f"# The paper in one file\n\n`{ONE_FILE}.py`. {said}\n\n```python\n{code}```\n"
 
 
+def has_benchmarks() -> bool:
+    """Whether the offline benchmarks are built, of which the page without a server is made."""
+    return all((ROOT / "data" / name).is_dir() for name in ("mini-flickr30k", "mini-msrvtt"))
+
+
+def try_it() -> str:
+    """Return the page that leads to the explorer without a server, or says why it is not there."""
+    text = (ROOT / "book" / "try_it.md").read_text("utf-8")
+    if has_benchmarks():
+        return f'{text}<p><a href="../{TRY_IT}/index.html"><b>Open the explorer</b></a></p>\n'
+    why = "the offline benchmarks were not there when it was built"
+    how = "`python -m data_prep mini` builds them, and then `make book` makes the page"
+    return f"{text}**It is not in this copy of the book**: {why}. {how}.\n"
+
+
 def lay_out(target: Path, address: str) -> None:
     """Write all pages into the folder `target`, which must not be there yet.
 
@@ -156,6 +172,8 @@ def lay_out(target: Path, address: str) -> None:
         nbformat.write(for_the_book(notebook), target / "notebooks" / path.name)
     (target / ONE_FILE).parent.mkdir()
     (target / f"{ONE_FILE}.md").write_text(one_file(), "utf-8")
+    (target / "book").mkdir()
+    (target / "book" / "try_it.md").write_text(try_it(), "utf-8")
     (target / "api").mkdir()
     every = {package: list(doors(package)) for package in PACKAGES}
     shown = set(sum(every.values(), []))

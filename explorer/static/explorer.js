@@ -20,8 +20,8 @@ const KEYS = [["/", "go to the query"], ["?", "this list"], ["arrows, Home, End"
   ["Enter", "show the result large"], ["x", "choose the result"], ["Ctrl or Shift and click", "choose one, or all between"],
   ["Escape", "close what is large, or choose nothing"], ["← and →", "the result before and after, when large"],
   ["Space", "play or pause a clip"]];
-const HINT = "Type what you look for (-word: without it), or drop a picture or clip here to find others like it. "
-  + "A dropped file is kept only until this page is closed, or the notebook's kernel stops.";
+const HINT = "Type what you look for (-word: without it)", FILE_HINT = ", or drop a picture or clip here to find others like it. "
+  + "A dropped file is kept only until this page is closed, or the notebook's kernel stops";
 const HOW_TO_READ = "The thicker the line below a word and the brighter a patch, the more it weighs. "
   + "What was not seen is dimmed.";
 const PAGE = `
@@ -617,6 +617,8 @@ class Explorer {
     this.title.hidden = !page;
     this.node.querySelectorAll("*").forEach((one) => one.setAttribute(OWN_KEYS, ""));
     this.chosen.accept = setup.suffixes.join();
+    this.hint = `${HINT}${setup.suffixes.length ? FILE_HINT : ""}.`;
+    this.chosen.parentElement.hidden = !setup.suffixes.length;
     this.media.append(...setup.media.map((name) => new Option(name)));
     this.strength.max = this.strength.value = setup.strengths.length - 1;
     for (const part of [this.models, this.strength, this.kind, this.folder, this.year, this.order, this.names]) on(part, "change", () => this.again());
@@ -698,7 +700,7 @@ class Explorer {
     this.unread.hidden = !unread;
     this.unread.replaceChildren(summary, list([...skipped, ...more]));
     this.about = `Model ${model}.`;
-    this.note.textContent = `${this.about} ${HINT}`;
+    this.note.textContent = `${this.about} ${this.hint}`;
     this.agreed.add(this.wantedModels());
     if (this.view) this.restore(this.view);
     this.view = null;
@@ -878,8 +880,8 @@ class Explorer {
     else if (is === "error" && id === this.id) this.fail(answer.text, of === "file");
   }
 
-  progress({ do: what, done, total, waits }) {
-    const unit = what === "missed" ? "captions" : "frames", some = count(Math.min(done, total || done));
+  progress({ do: what, done, total, waits, unit = what === "missed" ? "captions" : "frames" }) {
+    const some = count(Math.min(done, total || done));
     if (waits) this.doing.textContent = "waiting for the cell that runs …";
     else if (done) this.doing.textContent = `${some} ${total ? `of about ${count(total)} ` : ""}${unit} …`;
     if (total) Object.assign(this.bar, { max: total, value: Math.min(done, total) });
@@ -908,7 +910,7 @@ class Explorer {
     const words = asked(query), { ranked } = columns[0] ?? {};
     this.heading.textContent = words ? `Results for ${words}` : `${plural(ranked ?? 0, "item")}, newest first`;
     this.chip(query, picture);
-    this.note.textContent = words ? this.about : `${this.about} ${HINT}`;
+    this.note.textContent = words ? this.about : `${this.about} ${this.hint}`;
     if (words) this.store.add(this.plain(query));
     this.page?.remember({ ...this.plain(query), ...query.view, media: this.media.value }, remember);
   }

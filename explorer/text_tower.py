@@ -1,0 +1,104 @@
+"""The text tower of a CLIP as an ONNX graph, whose inputs are a sentence and an adapter.
+
+One graph serves CLIP and all cross-modal adapters of one activation, at any strength. Letters in
+shapes: L tokens, S sites (two a layer), r the adapter's bottleneck, W width of the text tower, D
+width of the joint space.
+"""
+
+from functools import partial
+
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cma.adapter import ACTIVATIONS, CrossModalAdapters
+from cma.model import RetrievalModel
+from cma.patching import parts
+
+
+class TextTower(nn.Module):
+    """Embeds token ids as `model` does while an adapter acts whose tensors are given."""
+
+    def __init__(self, model: RetrievalModel, activation: str) -> None:
+        super().__init__()
+        self.clip = model.clip
+        self.family = model.family
+        self.activation = ACTIVATIONS[activation]
+        self.handles = []
+        for place, name in enumerate(("after_attention", "after_mlp")):
+            for tower, depth, sublayer in parts(model.clip, name):
+                if tower == "text":
+                    hook = partial(self.add, 2 * depth + place)
+                    self.handles.append(sublayer.register_forward_hook(hook))
+        self.eval()
+
+    def add(self, site: int, sublayer: nn.Module, inputs: tuple, z: Tensor) -> Tensor:
+        """Return z + strength · up(act(down(z))) of one site (the paper's Fig. 2)."""
+        strength, down_weight, down_bias, up_weight, up_bias = self.given
+        h = self.activation(F.linear(z, down_weight[site], down_bias[site]))
+        return z + strength * F.linear(h, up_weight[site], up_bias[site])
+
+    def forward(self, ids: Tensor, *given: Tensor) -> Tensor:
+        """Return the embedding [1, D] of ids [1, L], as an index compares it.
+
+        `given`: the strength [], and the tensors of `adapter_tensors`, in their order.
+        """
+        self.given = given
+        return self.family.comparable(self.family.encode_text(self.clip, ids))
+
+
+def adapter_tensors(adapter: CrossModalAdapters) -> dict[str, Tensor]:
+    """Return what acts in the text tower: down_weight [S, r, W], down_bias [S, r], up_weight
+    [S, W, r] and up_bias [S, W], where the up-projection has its own and the shared rows.
+    """
+    own = adapter.text
+    sites = [2 * place + part for place in adapter.slices["text"] for part in (0, 1)]
+    return {
+        "down_weight": own.down_weight.data,
+        "down_bias": own.down_bias.data,
+        "up_weight": torch.cat([own.up_weight, adapter.shared_weight[sites]], 1).data,
+        "up_bias": torch.cat([own.up_bias, adapter.shared_bias[sites]], 1).data,
+    }
+
+
+def export(model: RetrievalModel, adapter: CrossModalAdapters) -> bytes:
+    """Return the graph as the bytes of an ONNX file; it serves all adapters with the activation of
+    `adapter`. Its weights are in half precision, and are cast before anything is computed.
+
+    Raises ValueError for a family whose texts are padded: a page gives one sentence, unpadded.
+    """
+    if model.family.full:
+        said = "its text tower reads padding; a page without a server takes CLIP's"
+        raise ValueError(f"{model.family.name}: {said}")
+    tensors = adapter_tensors(adapter)
+    tokens = torch.export.Dim("tokens", max=model.clip.config.text_config.max_position_embeddings)
+    middle = torch.export.Dim("bottleneck")
+    free = {1: tokens}, (None, {1: middle}, {1: middle}, {2: middle}, None)
+    with model.acting(None):
+        tower = TextTower(model, adapter.config.activation)
+        given = model.tokenize(["some words"])[0], torch.tensor(1.0), *tensors.values()
+        names = ["ids", "strength", *tensors]
+        try:
+            program = torch.onnx.export(
+                tower, given, dynamo=True, verbose=False, input_names=names, dynamic_shapes=free
+            )
+        finally:
+            for handle in tower.handles:
+                handle.remove()
+    return halved(program.model_proto).SerializeToString()
+
+
+def halved(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Keep the matrices of a graph in half precision, each with a cast to single precision."""
+    graph = model.graph
+    for one in [*graph.initializer]:
+        if one.data_type == TensorProto.FLOAT and len(one.dims) > 1:
+            values = numpy_helper.to_array(one).astype("float16")
+            half = numpy_helper.from_array(values, f"{one.name}.half")
+            cast = helper.make_node("Cast", [half.name], [one.name], to=TensorProto.FLOAT)
+            graph.initializer.remove(one)
+            graph.initializer.append(half)
+            graph.node.insert(0, cast)
+    return model

@@ -1,0 +1,154 @@
+"""The command that writes a page without a server: what it writes, asks and refuses."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from cma import AdapterConfig, MediaIndex
+from explorer import Gallery, site, site_files
+from tests.conftest import build_clip, with_adapters
+from tests.toy_media import write_picture
+
+
+@pytest.fixture
+def quick(monkeypatch, tmp_path):
+    """Neither the packages of npm nor the text tower are written: this takes a network, or long."""
+    package = tmp_path / "package"
+    (package / "dist").mkdir(parents=True)
+    for name in sum(site_files.PACKAGES.values(), ()):
+        (package / name).write_text("")
+    monkeypatch.setattr(site_files, "fetch", lambda _: package)
+    monkeypatch.setattr(site_files, "write_model", lambda *_: {"adapters": ["a", "b"]})
+
+
+def test_it_holds_all_media_and_embeddings_and_replaces_an_older_page(quick, galleries, tmp_path):
+    out = tmp_path / "sites" / "page"
+    assert site.publish(galleries, out, preview=24)
+    (out / "old").write_text("")
+    assert site.publish(galleries, out, most=4, preview=24) and not (out / "old").exists()
+    assert [path.name for path in out.parent.iterdir()] == ["page"]
+    found = json.loads((out / "site.json").read_text("utf-8"))
+    assert found["setup"]["media"] == ["pictures", "clips"] and not found["setup"]["suffixes"]
+    labels = ["zero-shot", "a × 0.25", "b × 0.25", "a × 0.5", "b × 0.5", "a × 0.75", "b × 0.75"]
+    for number, (name, gallery) in enumerate(galleries.items()):
+        folder = out / f"media{number}"
+        assert found["media"][name]["labels"] == [*labels, "a", "b"]
+        items = json.loads((folder / "items.json").read_text("utf-8"))
+        whole = gallery.index("b", 0.5)
+        chosen = [i * len(whole) // 4 for i in range(4)]
+        assert [one["path"] for one in items] == [whole.files[i].file_name for i in chosen]
+        kept = load_file(folder / "4.safetensors")
+        frames = torch.cat([whole.frames(i) for i in chosen])
+        torch.testing.assert_close(kept["vectors"].float(), frames, atol=2e-3, rtol=2e-3)
+        assert kept["lengths"].tolist() == [len(whole.frames(i)) for i in chosen]
+        assert Image.open(folder / "3-small.jpg").width <= 24
+        assert (folder / "3.webm").is_file() == (name == "clips")
+        missed = found["media"][name]["missed"]
+        assert missed["zero-shot"]["count"] == 0 and missed["a"]["count"] > 0
+        caption, before, after = missed["a"]["changes"][0]
+        assert caption in sum((one["captions"] for one in items), []) and after < before
+
+
+def test_neither_whole_paths_nor_places_are_written(quick, tmp_path, model):
+    taken = Image.Exif()
+    taken.get_ifd(0x8825).update({1: "N", 2: (52.0, 31.0, 12.0), 3: "E", 4: (13.0, 24.0, 0.0)})
+    path = write_picture(tmp_path / "secret folder" / "one.jpg", 1)
+    Image.open(path).save(path, exif=taken)
+    gallery = Gallery(model, path.parent)
+    gallery.model.set_adapter(None)
+    assert site.publish({"mine": gallery}, tmp_path / "page")
+    for file in (tmp_path / "page").rglob("*.json"):
+        text = file.read_text("utf-8")
+        assert "secret folder" not in text and "52.5" not in text
+    for file in (tmp_path / "page").rglob("*.jpg"):
+        assert not Image.open(file).getexif()
+
+
+def test_a_large_page_is_kept_only_if_that_is_agreed(
+    quick, galleries, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(site, "ASKED", 1000)
+    one = {"pictures": galleries["pictures"]}
+    for answer, kept in (("n", False), ("y", True)):
+        monkeypatch.setattr("builtins.input", lambda _, answer=answer: answer)
+        assert site.publish(one, tmp_path / "page", most=2) == kept == (tmp_path / "page").exists()
+        said = capsys.readouterr().out
+        assert all(f" MB  {part}\n" in said for part in (".jpg", ".safetensors", "in all"))
+    monkeypatch.setattr("builtins.input", lambda _: pytest.fail("not asked"))
+    assert site.publish(one, tmp_path / "page", most=2, yes=True)
+
+
+def test_what_is_there_already_stays(quick, galleries, tmp_path, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(ValueError, match="photos: is there, and no page of this kind"):
+        site.publish(galleries, tmp_path / "photos")
+    assert site.publish({"pictures": galleries["pictures"]}, tmp_path / "page", most=2)
+    before = (tmp_path / "page" / "site.json").read_bytes()
+    monkeypatch.setattr(site_files, "write_media", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        site.publish(galleries, tmp_path / "page")
+    assert (tmp_path / "page" / "site.json").read_bytes() == before
+    assert not list(tmp_path.glob(".site-*"))
+
+
+def test_an_open_index_and_other_adapters_are_refused(quick, model, tmp_path, toy_processor):
+    write_picture(tmp_path / "media" / "1.png", 1)
+    index = MediaIndex.build(model, tmp_path / "media")
+    with pytest.raises(ValueError, match="an index is of one model alone; give the folder"):
+        site.publish({"mine": Gallery(model, index)}, tmp_path / "page")
+
+
+@pytest.mark.parametrize(
+    ("added", "options", "said"),
+    [
+        (AdapterConfig(activation="gelu"), {}, "adapters of gelu, quick_gelu; expected"),
+        ("LoRA", {}, "adapters of LoRA, quick_gelu; expected cross-modal ones"),
+    ],
+)
+def test_adapters_that_one_graph_cannot_serve_are_refused(
+    added, options, said, toy_processor, tmp_path
+):
+    model = with_adapters(build_clip(), toy_processor)
+    model.add_adapter("other", added, **options)
+    with pytest.raises(ValueError, match=said):
+        site_files.write_model(model, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--media", "nowhere"], "nowhere: no such folder"),
+        (["--media", "pictures", "--adapter", "pictures"], "adapter_config.json: no such file"),
+        (["--media", "pictures", "--out", "pictures"], "pictures: is there, and no page of this"),
+    ],
+)
+def test_what_is_wrong_is_one_line(arguments, said, quick, media, backbone, capsys):
+    assert site.main(["--backbone", backbone, *arguments]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and said in error and error.count("\n") == 1
+
+
+def test_the_command_writes_the_page(quick, media, backbone, capsys):
+    arguments = ["--media", "pictures", "--backbone", backbone, "--most", "2", "--preview", "20"]
+    assert site.main([*arguments, "--yes"]) == 0
+    assert capsys.readouterr().out.endswith("the page is in site; any web host serves it\n")
+    assert len(json.loads((media.parent / "site/media0/items.json").read_text("utf-8"))) == 2
+    with pytest.raises(SystemExit):
+        site.main([*arguments, "--most", "0"])
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch, galleries, tmp_path):
+    found = site.cma.importlib.util.find_spec
+    absent = SimpleNamespace(
+        util=SimpleNamespace(find_spec=lambda name: None if name == "onnx" else found(name))
+    )
+    monkeypatch.setattr(site.cma, "importlib", absent)
+    with pytest.raises(
+        ImportError, match=r"onnx: not installed; run .*cross-modal-adapter\[site\]"
+    ):
+        site.publish(galleries, tmp_path / "page")

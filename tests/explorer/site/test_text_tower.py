@@ -1,0 +1,66 @@
+"""The text tower as ONNX, run by onnxruntime: it embeds as the model does, with any adapter."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from cma import AdapterConfig
+from cma.families import FAMILIES
+from explorer.text_tower import adapter_tensors, export
+from tests.conftest import build_clip, with_adapters
+
+TEXTS = ["a cat", "two red birds on the boat", "the white dog in the green water"]
+
+
+@pytest.fixture(scope="module")
+def model(toy_processor):
+    """A model with adapters of two sizes; its weights are exact in half precision."""
+    clip = build_clip(text_layers=2)
+    for weight in clip.parameters():
+        weight.data = weight.half().float()
+    model = with_adapters(clip, toy_processor)
+    model.add_adapter("c", AdapterConfig(bottleneck_dim=3, shared_dim=0, init_std=0.3))
+    model.set_adapter(None)
+    return model
+
+
+@pytest.fixture(scope="module")
+def graph(model):
+    return export(model, model.adapters["a"])
+
+
+def embed(session, model, text, name, strength):
+    tensors = {key: one.numpy() for key, one in adapter_tensors(model.adapters[name]).items()}
+    given = {"ids": model.tokenize([text])[0].numpy(), "strength": np.array(strength, np.float32)}
+    return torch.from_numpy(session.run(None, given | tensors)[0])
+
+
+@pytest.mark.slow
+def test_one_graph_embeds_as_the_model_with_every_adapter_at_every_strength(model, graph):
+    session = onnxruntime.InferenceSession(graph)
+    plain = model.encode_text(TEXTS)
+    for name in ("a", "b", "c"):
+        for strength in (0.0, 0.25, 1.0):
+            with model.acting(name, strength):
+                expected = model.encode_text(TEXTS)
+            assert strength == 0 or not torch.allclose(expected, plain, atol=1e-2)
+            for text, one in zip(TEXTS, expected, strict=True):
+                found = embed(session, model, text, name, strength)[0]
+                assert torch.cosine_similarity(found, one, dim=0) > 1 - 1e-6
+                torch.testing.assert_close(found, one, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_matrices_are_in_half_precision_and_nothing_stays_on_the_clip(model, graph):
+    kept = onnx.load_from_string(graph).graph.initializer
+    large = {one.data_type for one in kept if len(one.dims) > 1}
+    assert onnx.TensorProto.FLOAT16 in large and onnx.TensorProto.FLOAT not in large
+    assert not any(module._forward_hooks for module in model.clip.modules())
+
+
+def test_a_family_that_reads_padding_is_refused(model, monkeypatch):
+    monkeypatch.setattr(model, "family", FAMILIES["siglip"])
+    with pytest.raises(ValueError, match="SigLIP: its text tower reads padding"):
+        export(model, model.adapters["a"])

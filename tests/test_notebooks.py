@@ -659,7 +659,7 @@ def test_01_looks_at_benchmarks_of_which_nobody_recorded_what_they_show(tmp_path
     assert defined["describers"] == ["caption 1", "caption 2"]
     printed = capsys.readouterr().out
     assert "nobody has recorded" in printed and "no further test sets" in printed
-    assert "of the test stand in training" in printed
+    assert "of the test are in training" in printed
 
 
 def test_07_makes_its_example_anew_with_a_dataset_in_it_but_replaces_no_folder_of_others(tmp_path):

@@ -23,6 +23,7 @@ import nbformat
 import papermill
 import papermill.cli
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -180,11 +181,12 @@ EXERCISES = {  # by notebook: cma's own function, and what a wrong answer puts f
     },
     "05_retrieval_explorer": {
         "nearest": ("library_nearest", (" / (vectors.norm(dim=1) * text.norm())", "")),
-        "by_change": ("library_by_change", ("after / before", "after - before")),
+        "share_worse": ("library_share_worse", ("after > before", "after >= before")),
     },
     "06_compare_methods": {
         "paired": ("library_paired", ("other <= k", "other < k")),
         "holm": ("holm", ("max(highest, ", "max(0.0, ")),
+        "own_method": ("library_own_method", ("z + scale * shift", "z + shift")),
     },
     "07_your_own_media": {
         "nearest_files": ("library_nearest_files", (".mean(dim=0)", "[0]")),
@@ -566,23 +568,14 @@ def test_06_answers_in_five_computed_sentences_or_says_that_there_is_no_record(
 ):
     for row in recorded:
         row.save(tmp_path / "methods")
-    said, of = [], SimpleNamespace(name="mini-flickr30k", recipe="mini-flickr30k")
+    said, of = [], SimpleNamespace(name="mini-flickr30k")
     own = {
-        "results": str(tmp_path / "methods"),
+        "results": str(tmp_path),
         "train_set": of,
         "kind": "image",
         "display": said.append,
     }
-    own |= {"there": "text-to-image", "back": "image-to-text"}
-    cells = (
-        "OURS, FULL, ZERO, TWIN",
-        "def mark(",
-        "millions = {",
-        "def paper_shares(",
-        "def part(",
-        "word = (",
-    )
-    execute("06_compare_methods", *cells, **own)
+    execute("06_compare_methods", "OURS, FULL, ZERO, TWIN", "def verdict(", "word = (", **own)
     if recorded != ROWS:
         command = "`python -m experiments study data/mini-flickr30k`"
         assert not said and capsys.readouterr().out.endswith(
@@ -590,10 +583,12 @@ def test_06_answers_in_five_computed_sentences_or_says_that_there_is_no_record(
         )
         return
     lines = said[0].data.splitlines()
-    assert len(lines) == 5 and " % [" in lines[1]
-    assert "flickr30k 96 % and 114 %; coco 91 % and 89 %" in lines[1]
-    assert "**does not hold here**" in lines[2] and "**above** CoOp (both ways), and" in lines[3]
-    assert "clearly **below** none" in lines[3] and "trains 100 numbers, **2.0 %**" in lines[4]
+    assert (
+        len(lines) == 5 and "flickr30k 96 %; coco 91 %" in lines[1] and " of the gain, " in lines[1]
+    )
+    assert "flickr30k 114 %; coco 89 %" in lines[1] and "**does not hold here**" in lines[2]
+    assert "**above** CoOp (both ways), and clearly **below** none" in lines[3]
+    assert "trains 100 parameters, **2.0 %**" in lines[4]
 
 
 def test_another_pre_training_has_a_folder_of_its_own():
@@ -664,7 +659,7 @@ def test_01_looks_at_benchmarks_of_which_nobody_recorded_what_they_show(tmp_path
     assert defined["describers"] == ["caption 1", "caption 2"]
     printed = capsys.readouterr().out
     assert "nobody has recorded" in printed and "no further test sets" in printed
-    assert "of the test stand in training" in printed
+    assert "of the test are in training" in printed
 
 
 def test_07_makes_its_example_anew_with_a_dataset_in_it_but_replaces_no_folder_of_others(tmp_path):
@@ -762,12 +757,17 @@ def test_05_asks_by_its_rule_and_names_what_records_say(tmp_path, monkeypatch):
     write_images(tmp_path / "data" / "mini-msrvtt", {"test": 1}, captions=1)
     shown, names = [], {"ROOT": tmp_path, "indexes": {"mini-flickr30k": {"a": None}}}
     figures = SimpleNamespace(why=lambda _, *asked: shown.append(asked), why_figure=lambda _: None)
-    names |= {"labels": {"mini-flickr30k": "a"}, "explorer": figures}
-    defined = execute("05_retrieval_explorer", "queries = {", "def named_things(", **names)
-    assert defined["queries"] == {
-        "mini-flickr30k": "cat in the red water",
-        "mini-msrvtt": "a red cat",
-    }
+    ranks = {"mini-flickr30k": torch.tensor([8, 1, 2, 4, 16, 3]), "mini-msrvtt": torch.tensor([4])}
+    rank_of = lambda name, adapter: ranks[name] if adapter else torch.full_like(ranks[name], 4)  # noqa: E731
+    names |= {"labels": {"mini-flickr30k": "a", "mini-msrvtt": "b"}, "ranks_of": rank_of}
+    names |= {"explorer": figures}
+    cells = ("tests = {", "queries = {", "def named_things(")
+    defined = execute("05_retrieval_explorer", *cells, **names)
+    captions = defined["tests"]["mini-flickr30k"].captions
+    assert defined["three"]["mini-flickr30k"] == [
+        (captions[at], 4, ranks["mini-flickr30k"][at]) for at in (2, 5, 0)
+    ]
+    assert defined["queries"] == {"mini-flickr30k": captions[5], "mini-msrvtt": "a red cat"}
     assert defined["named"] == shown == []
     groups = [{"code": code} for code in ("f", "b", "c")]
     listed = [{"text": "bikes, fox, grass", "things": [["b", None], ["f", None]]}]
@@ -780,7 +780,7 @@ def test_05_asks_by_its_rule_and_names_what_records_say(tmp_path, monkeypatch):
         for n in (0, 1)
     ]
     (folder / "media" / "records.jsonl").write_text("\n".join(map(json.dumps, records)), "utf-8")
-    defined = execute("05_retrieval_explorer", "queries = {", "def named_things(", **names)
+    defined = execute("05_retrieval_explorer", *cells, **names)
     assert defined["named"] == [(0, "fox", "down", 0), (0, "bikes", "down", 1)]
     assert shown == [("fox", 0), ("bikes", 0)]
 

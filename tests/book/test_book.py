@@ -147,7 +147,7 @@ def test_tables_that_code_prints_are_tables(pages):
     for path in NOTEBOOKS:
         html = pages[f"notebooks/{path.stem}.html"].path.read_text("utf-8")
         assert not re.search(r"<p>\|", html) and "\x1b[" not in html, path
-    assert pages["notebooks/06_compare_methods.html"].every("table", "class")
+    assert pages["notebooks/08_quirks.html"].every("table", "class")
 
 
 @pytest.mark.parametrize("address", ["", ADDRESS])

@@ -185,6 +185,7 @@ EXERCISES = {  # by notebook: cma's own function, and what a wrong answer puts f
     "03_train_flickr30k": {
         "text_ranks": ("ranks", (">=", ">")),
         "masked_loss": ("symmetric_cross_entropy", (".fill_diagonal_(False)", "")),
+        "find_rate": ("library_find_rate", ("[-5:]", "[:5]")),
     },
     "04_train_msrvtt": {
         "mean_of_frames": ("mean_pooled", ("frames * mask[..., None]", "frames")),

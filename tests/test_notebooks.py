@@ -173,7 +173,12 @@ EXERCISES = {  # by notebook: cma's own function, and what a wrong answer puts f
             "CrossModalAdapters.forward",
             ("[own_part, shared_part]", "[shared_part, own_part]"),
         ),
-        "trained_numbers": ("counted", ("- 2 * d_s", "- d_s")),
+        "shared_gradient": (
+            "library_shared_gradient",
+            ("    text.shared = vision.shared\n", ""),
+        ),
+        "with_added": ("library_with_added", ("handle.remove()", "pass")),
+        "trained_parameters": ("counted", ("- 2 * d_s", "- d_s")),
         "contrastive_loss": (
             "symmetric_cross_entropy",
             (".log_softmax(dim=1)", ".softmax(dim=1).log()"),
@@ -211,6 +216,8 @@ EXERCISES = {  # by notebook: cma's own function, and what a wrong answer puts f
         ),
     },
 }
+# what an exercise needs of an earlier cell
+NEEDED = {"02_adapter_anatomy": ("class Bottleneck",), "04_train_msrvtt": ("clips_of = ",)}
 WORDS_A_MINUTE, EXERCISE_MINUTES, LONGEST = 200, 5, 240
 
 
@@ -248,7 +255,7 @@ def exercise(stem: str, name: str, *change: str) -> tuple[dict, str]:
         assert stub.endswith("\n    return None") and change[0] in solution
         stub = stub.removesuffix("    return None") + solution.replace(*change)
     with redirect_stdout(io.StringIO()) as printed:
-        defined = execute(stem, *(("clips_of = ",) if stem.startswith("04") else ()))
+        defined = execute(stem, *NEEDED.get(stem, ()))
         exec(stub, defined)
         exec(cells[check].source, defined)
     return defined, printed.getvalue().splitlines()[0]

@@ -26,6 +26,7 @@ TRY_IT = "try"  # the folder of the page without a server, in the built book
 ONE_FILE = "examples/cross_modal_adapter"  # a page that shows this file
 PACKAGES = ("cma", "explorer", "data_prep", "experiments")
 SETUP = "setup"  # the tag of the first cell, see `with_setup`
+HIDE = "hide-input"  # the tag of a cell whose code the book folds
 ANSWER = "<details><summary>Answer</summary>"  # how an output of `cma.plots.folded` starts
 
 
@@ -86,11 +87,14 @@ def with_setup(notebook: nbformat.NotebookNode, address: str) -> nbformat.Notebo
 
 
 def for_the_book(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Tag cells so that the book hides the code that holds a folded answer, and the setup cell."""
+    """Tag cells so that the book folds the code that holds an answer, as it folds that of cells
+    that are tagged already, and leaves out the setup cell.
+    """
     for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
         tags = cell.metadata.setdefault("tags", [])
-        if any(o.get("data", {}).get("text/markdown", "").startswith(ANSWER) for o in cell.outputs):
-            tags.append("hide-input")
+        texts = [output.get("data", {}).get("text/markdown", "") for output in cell.outputs]
+        if any(text.startswith(ANSWER) for text in texts) and HIDE not in tags:
+            tags.append(HIDE)
         if SETUP in tags:
             tags.append("remove-cell")
     return notebook

@@ -31,7 +31,7 @@ def image_grid(
     """Draw pictures with captions, `marked` ones framed; size: of one, in inches."""
     rows = -(-len(images) // columns)
     figure, axes = plt.subplots(
-        rows, columns, figsize=(columns * size, rows * size * 1.3), squeeze=False
+        rows, columns, figsize=(columns * size, rows * size * 1.45), squeeze=False
     )
     for axis in axes.flat[len(images) :]:
         axis.axis("off")
@@ -40,7 +40,7 @@ def image_grid(
         axis.imshow(image)
         axis.set(xticks=[], yticks=[])
         axis.set_xlabel(
-            textwrap.fill(text, 22, max_lines=3, placeholder=" …"), fontsize=7, parse_math=False
+            textwrap.fill(text, 20, max_lines=4, placeholder=" …"), fontsize=9, parse_math=False
         )
         for spine in axis.spines.values():
             spine.set(visible=bool(marked and marked[i]), color=ORANGE, linewidth=3)
@@ -66,12 +66,12 @@ def training_curve(record: object) -> Figure:
             recalls = [result[direction]["R@1"] for result in watched.values()]
             label = direction.replace("visual", record.kind).replace("_", "-")
             right.plot(list(watched), recalls, "o-", color=colour, label=label)
-        right.legend(fontsize=8)
+        right.legend(fontsize=9)
         if record.selected_epoch:
             right.axvline(record.selected_epoch, color=GREY, linewidth=1)
     split = next((result["split"] for result in watched.values()), "no epoch was validated")
     right.set(xlabel="epoch (line: kept)", ylabel="R@1 in %")
-    right.set_title(f"{split} {record.label}" if record.select_on == "test" else split, fontsize=8)
+    right.set_title(f"{split} {record.label}" if record.select_on == "test" else split, fontsize=9)
     right.xaxis.get_major_locator().set_params(integer=True)
     figure.subplots_adjust(left=0.08, right=0.98, bottom=0.18, top=0.9, wspace=0.55)
     return figure

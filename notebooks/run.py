@@ -8,7 +8,7 @@
     to notebooks/
 
 `-p`, `-r` and `-y` are papermill's options; a parameter that the notebook does not have is an error
-here. A cell may take half an hour. There is no limit in 03, 04, 06 and a1, or if you give a
+here. A cell may take half an hour. There is no limit in 02b, 03, 04 and 06, or if you give a
 parameter, because your data may be large. Training continues where an earlier run with the same
 settings stopped; `--replace` starts it again.
 """
@@ -46,16 +46,16 @@ from traitlets.config import Config
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 LIMIT = 1800  # seconds that a cell may take, except in these notebooks:
-TRAINING = ("03_train_flickr30k", "04_train_msrvtt", "06_compare_methods", "a1_pretrain_mini_clip")
+TRAINING = ("02b_pretrain_mini_clip", "03_train_flickr30k", "04_train_msrvtt", "06_compare_methods")
 AFTER = {  # these load the adapters that others have trained
     "05_retrieval_explorer": ("03_train_flickr30k", "04_train_msrvtt"),
     "07_your_own_media": ("03_train_flickr30k",),
 }
 CI = {"runs_dir": "runs/ci"}  # tiny adapters and records, apart from real ones
 TINY = {
-    "a1_pretrain_mini_clip": {},
     "01_data_prep": {**CI, "items": 24},
     "02_adapter_anatomy": {},
+    "02b_pretrain_mini_clip": {},
     "03_train_flickr30k": {**CI, "items": 24, "overrides": {"epochs": 2, "batch_size": 8}},
     "04_train_msrvtt": {
         **CI,
@@ -71,14 +71,18 @@ TINY = {
 
 def chosen(names: list[str]) -> list[Path]:
     """Return the notebooks whose names begin with one of `names`, in order; all of them without
-    names.
+    names. The words between two `_` count whole: `02` is not `02b`.
 
     Raises ValueError for a name that no notebook begins with.
     """
     every = sorted(HERE.glob("*.ipynb"))
-    if missing := [name for name in names if not any(path.stem.startswith(name) for path in every)]:
+
+    def begins(path: Path, name: str) -> bool:
+        return f"{path.stem}_".startswith(f"{name}_")
+
+    if missing := [name for name in names if not any(begins(path, name) for path in every)]:
         raise ValueError(f"no notebook {missing[0]!r}; there are: {', '.join(path.stem for path in every)}")
-    return [path for path in every if not names or path.stem.startswith(tuple(names))]
+    return [path for path in every if not names or any(begins(path, name) for name in names)]
 
 
 def given_parameters(typed: tuple, raw: tuple, yamls: tuple) -> dict:

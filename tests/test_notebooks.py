@@ -96,6 +96,15 @@ def test_committed_as_it_ran_from_a_fresh_kernel_and_small_enough_to_review(stem
 
 
 @pytest.mark.parametrize("stem", NOTEBOOKS)
+def test_there_are_at_most_250_lines_of_code_to_read(stem):
+    """The code of a cell tagged `hide-input` does not count: the book folds it."""
+    shown = [cell for cell in code_of(stem) if "hide-input" not in cell.metadata.get("tags", [])]
+    read = [cell.source for cell in shown]
+    lines = [line for source in read for line in source.splitlines() if line.strip()]
+    assert len(lines) <= 250, f"{len(lines)} lines: tag what only formats `hide-input`"
+
+
+@pytest.mark.parametrize("stem", NOTEBOOKS)
 def test_prose_states_no_number_that_no_cell_prints(stem):
     """A share or a decimal in a sentence stands in the code or an output above it."""
     above = "95 % 100 %"  # every interval's level, and all of them
@@ -139,7 +148,7 @@ def test_the_map_of_the_notebooks_has_each_with_the_times_of_readme():
 
 @pytest.mark.parametrize("stem", NOTEBOOKS)
 def test_every_name_that_the_code_takes_from_a_module_is_there(stem):
-    """Also where a default run does not come by, such as the training of a1."""
+    """Also where a default run does not come by, such as the training of 02b."""
     nodes = list(ast.walk(ast.parse("\n".join(cell.source for cell in code_of(stem)))))
     imported = {}
     for node in nodes:
@@ -165,15 +174,24 @@ EXERCISES = {  # by notebook: cma's own function, and what a wrong answer puts f
             "CrossModalAdapters.forward",
             ("[own_part, shared_part]", "[shared_part, own_part]"),
         ),
-        "trained_numbers": ("counted", ("- 2 * d_s", "- d_s")),
+        "shared_gradient": (
+            "library_shared_gradient",
+            ("    text.shared = vision.shared\n", ""),
+        ),
+        "with_added": ("library_with_added", ("handle.remove()", "pass")),
+        "trained_parameters": ("counted", ("- 2 * d_s", "- d_s")),
         "contrastive_loss": (
             "symmetric_cross_entropy",
             (".log_softmax(dim=1)", ".softmax(dim=1).log()"),
         ),
     },
+    "02b_pretrain_mini_clip": {
+        "many_right": ("library_loss", (" | (texts[:, None] == texts)", "")),
+    },
     "03_train_flickr30k": {
         "text_ranks": ("ranks", (">=", ">")),
         "masked_loss": ("symmetric_cross_entropy", (".fill_diagonal_(False)", "")),
+        "find_rate": ("library_find_rate", ("[-5:]", "[:5]")),
     },
     "04_train_msrvtt": {
         "mean_of_frames": ("mean_pooled", ("frames * mask[..., None]", "frames")),
@@ -199,11 +217,9 @@ EXERCISES = {  # by notebook: cma's own function, and what a wrong answer puts f
             ("np.pi * x", "np.pi * (x - warmup) / (1 - warmup)"),
         ),
     },
-    "a1_pretrain_mini_clip": {
-        "many_right": ("library_loss", (" | (texts[:, None] == texts)", "")),
-        "ceiling_of": ("library_ceiling", ("1 / true.sum(dim=1)", "true.float().mean(dim=1)")),
-    },
 }
+# what an exercise needs of an earlier cell
+NEEDED = {"02_adapter_anatomy": ("class Bottleneck",), "04_train_msrvtt": ("clips_of = ",)}
 WORDS_A_MINUTE, EXERCISE_MINUTES, LONGEST = 200, 5, 240
 
 
@@ -241,7 +257,7 @@ def exercise(stem: str, name: str, *change: str) -> tuple[dict, str]:
         assert stub.endswith("\n    return None") and change[0] in solution
         stub = stub.removesuffix("    return None") + solution.replace(*change)
     with redirect_stdout(io.StringIO()) as printed:
-        defined = execute(stem, *(("clips_of = ",) if stem.startswith("04") else ()))
+        defined = execute(stem, *NEEDED.get(stem, ()))
         exec(stub, defined)
         exec(cells[check].source, defined)
     return defined, printed.getvalue().splitlines()[0]
@@ -318,15 +334,16 @@ def test_make_run_trains_anew_and_limits_what_does_not_train(tmp_path):
         ended, asked = command(*words.replace("--commit", "").split())
         assert ended.exit_code == 0 and set(asked) == set(run.TINY)
         for name, how in asked.items():
-            trains = name.startswith(("03", "04", "06", "a1"))
+            trains = name.startswith(("02b", "03", "04", "06"))
             assert how["execution_timeout"] == (None if trains else 1800), name
             if name[:2] in ("03", "04", "07"):
                 assert how["parameters"] == {"overrides": {"if_exists": "replace"}}, name
     (how,) = command("07", "-y", "overrides: {lr: 0.002}", "-r", "query", "42")[1].values()
     assert how["parameters"] == {"overrides": {"lr": 0.002}, "query": "42"}
     assert command("04", "--limit", "60")[1]["04_train_msrvtt"]["execution_timeout"] == 60
-    # by their beginnings
+    # by their beginnings, in whole words
     assert list(command("03", "01")[1]) == ["01_data_prep", "03_train_flickr30k"]
+    assert list(command("02")[1]) == ["02_adapter_anatomy"]
     assert list(command()[1]) == list(NOTEBOOKS)
     with pytest.MonkeyPatch.context() as patch:  # a copy beside the notebooks is none of them
         patch.setattr(run, "HERE", tmp_path)
@@ -367,15 +384,19 @@ def test_two_notebooks_run_at_a_time_and_those_that_load_adapters_wait(tmp_path)
 
 
 def test_the_longest_notebook_that_can_start_starts(tmp_path, monkeypatch):
-    times = {"01": "", "03": "6 min", "05": "8 min", "08": "10 min", "a1": "2 min"}
-    names = {name[:2]: name for name in NOTEBOOKS}
+    times = {"01": "", "03": "6 min", "05": "8 min", "08": "10 min", "02b": "2 min"}
+    names = {name.partition("_")[0]: name for name in NOTEBOOKS}
     for name, time in times.items():
         (tmp_path / f"{names[name]}.ipynb").write_text(f"**Time:** {time} on one CPU core")
     started = []
-    one = lambda command, **_: started.append(command[-1][:2]) or SimpleNamespace(returncode=0)  # noqa: E731
-    monkeypatch.setattr(run.subprocess, "run", one)
+
+    def start(command, **_):
+        started.append(command[-1].partition("_")[0])
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(run.subprocess, "run", start)
     assert run.run_several(sorted(tmp_path.iterdir()), jobs=1) == []
-    assert started == ["08", "03", "05", "a1", "01"]
+    assert started == ["08", "03", "05", "02b", "01"]
 
 
 def test_kernels_that_start_together_cannot_take_each_others_ports(tmp_path):
@@ -447,7 +468,7 @@ def test_without_the_packages_of_notebooks_one_line_says_what_to_install(monkeyp
 
 
 @pytest.mark.parametrize(
-    "stem", [stem for stem in NOTEBOOKS if stem[:2] in ("03", "04", "06", "a1")]
+    "stem", [stem for stem in NOTEBOOKS if stem.startswith(("02b", "03", "04", "06"))]
 )
 def test_a_notebook_says_what_to_do_where_experiments_is_absent(stem, monkeypatch):
     imports = code_of(stem)[0].source
@@ -468,7 +489,7 @@ def test_a_notebook_says_what_to_do_where_experiments_is_absent(stem, monkeypatc
         ("03 -y 5", "-y '5': expected names and values"),
         ("03 -y 'overrides: 5'", "overrides=5: expected dict.*-y"),
         ("""03 -p overrides '{"epochs": 1}'""", "overrides=.*expected dict.*-y"),
-        ("a1 -p train maybe", "train='maybe': expected bool"),
+        ("02b -p train maybe", "train='maybe': expected bool"),
         ("03 -p seed 4x", "seed='4x': expected int, such as 42"),
         ("07 -p query 42", "query=42: expected str.*-r"),
     ],
@@ -594,9 +615,9 @@ def test_06_answers_in_five_computed_sentences_or_says_that_there_is_no_record(
 def test_another_pre_training_has_a_folder_of_its_own():
     def folder(**parameters) -> Path:
         validation = SimpleNamespace(recipe="mini-flickr30k")
-        return execute("a1_pretrain_mini_clip", "\nfolder = ", validation=validation, **parameters)[
-            "folder"
-        ]
+        return execute(
+            "02b_pretrain_mini_clip", "\nfolder = ", validation=validation, **parameters
+        )["folder"]
 
     assert folder() == ROOT / "runs" / "mini_clip"
     assert len({folder(), folder(steps=50), folder(seed=7), folder(drawings=64)}) == 4
@@ -629,7 +650,7 @@ def test_cleaning_drops_what_a_reader_does_not_need():
 
 
 @pytest.mark.parametrize("seed", [0, 199, 2**31])
-def test_a1_takes_any_seed(seed):
+def test_02b_takes_any_seed(seed):
     pixels, drawings = corpus()
     things = {
         one.concept: Thing(one.concept, (Name("a", one.concept, "many"),), "object")
@@ -637,7 +658,8 @@ def test_a1_takes_any_seed(seed):
     }
     shown = {"pixels": pixels, "rows": drawings, "crowds": Crowds(pixels, drawings, things)}
     config = PretrainConfig(mix=(("emoji", 0.5), ("mono", 0.5)))
-    defined = execute("a1_pretrain_mini_clip", "augment(", seed=seed, config=config, **shown)
+    cells = "augment(", "image_grid("
+    defined = execute("02b_pretrain_mini_clip", *cells, seed=seed, config=config, **shown)
     assert len(defined["pictures"]) == len(defined["captions"]) == 20
 
 
@@ -743,7 +765,12 @@ def test_07_replaces_no_trained_adapter_unasked(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "stem, after",
-    [("05_retrieval", "06_compare"), ("07_your_own", "08_quirks"), ("08_quirks", "a1_pretrain")],
+    [
+        ("02_adapter", "02b_pretrain"),
+        ("02b_pretrain", "03_train"),
+        ("05_retrieval", "06_compare"),
+        ("07_your_own", "08_quirks"),
+    ],
 )
 def test_next_is_the_notebook_that_follows(stem, after):
     (cells,) = (notebook.cells for name, notebook in NOTEBOOKS.items() if name.startswith(stem))

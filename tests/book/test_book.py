@@ -127,20 +127,23 @@ def test_every_figure_has_a_text(pages):
         assert len(texts) == len(set(texts)), path
 
 
-def test_an_answer_is_folded_and_so_is_the_code_that_holds_it(pages):
-    folded = 0
+def test_an_answer_is_folded_and_so_is_the_code_that_holds_it_or_is_tagged(pages):
+    folded, hidden, wanted = 0, 0, 0
     for path in NOTEBOOKS:
         html = pages[f"notebooks/{path.stem}.html"].path.read_text("utf-8")
         for cell in html.split('<div class="cell ')[1:]:
             code, _, output = cell.partition("cell_output")
-            hidden = re.search('<details class="[^"]*hide above-input', code)
-            folded += bool(hidden and "<details><summary>Answer</summary>" in output)
+            hides = bool(re.search('<details class="[^"]*hide above-input', code))
+            hidden += hides
+            folded += hides and "<details><summary>Answer</summary>" in output
+        cells = nbformat.read(path, as_version=4).cells
+        answers = [bool(re.search(r"(^|\()folded\(", cell.source, re.MULTILINE)) for cell in cells]
+        tags = ["hide-input" in cell.metadata.get("tags", []) for cell in cells]
+        wanted += sum(answer or tag for answer, tag in zip(answers, tags, strict=True))
     said = [cell.source for path in NOTEBOOKS for cell in nbformat.read(path, as_version=4).cells]
-    assert (
-        folded
-        == sum(bool(re.search(r"(^|\()folded\(", source, re.MULTILINE)) for source in said)
-        > 10
-    )
+    count = sum(bool(re.search(r"(^|\()folded\(", source, re.MULTILINE)) for source in said)
+    assert folded == count > 10
+    assert hidden == wanted > count
 
 
 def test_tables_that_code_prints_are_tables(pages):
@@ -209,19 +212,21 @@ def test_with_an_address_files_are_linked_and_colab_opens_the_notebook(made, tmp
     monkeypatch.setattr(module, "repository", lambda: ADDRESS)
     monkeypatch.syspath_prepend(book)
     (source / "notebooks").mkdir(parents=True)
-    table = "```{toctree}\nnotebooks/a1_pretrain_mini_clip\n```"
+    table = "```{toctree}\nnotebooks/02b_pretrain_mini_clip\n```"
     (source / "index.md").write_text(
         f"# A start\n\n[file](cma/adapter.py) [folder](tests/media)\n\n{table}"
     )
-    a1 = module.with_setup(nbformat.read(NOTEBOOKS[-1], as_version=4), ADDRESS)
-    nbformat.write(module.for_the_book(a1), source / "notebooks" / NOTEBOOKS[-1].name)
+    (path,) = (path for path in NOTEBOOKS if path.stem == "02b_pretrain_mini_clip")
+    notebook = module.with_setup(nbformat.read(path, as_version=4), ADDRESS)
+    nbformat.write(module.for_the_book(notebook), source / "notebooks" / path.name)
     assert build_main(["-W", "-q", "-c", str(book), str(source), str(tmp_path / "html")]) == 0
     start = (tmp_path / "html" / "index.html").read_text("utf-8")
     assert f'href="{ADDRESS}/blob/main/cma/adapter.py"' in start
     assert f'href="{ADDRESS}/tree/main/tests/media"' in start
-    page = (tmp_path / "html" / "notebooks" / "a1_pretrain_mini_clip.html").read_text("utf-8")
-    path = f"{ADDRESS.removeprefix('https://github.com/')}/blob/main/notebooks/{NOTEBOOKS[-1].name}"
-    assert f"https://colab.research.google.com/github/{path}" in page and "mybinder" not in page
+    page = (tmp_path / "html" / "notebooks" / "02b_pretrain_mini_clip.html").read_text("utf-8")
+    owner = ADDRESS.removeprefix("https://github.com/")
+    opened = f"https://colab.research.google.com/github/{owner}/blob/main/notebooks/{path.name}"
+    assert opened in page and "mybinder" not in page
     assert f'href="{ADDRESS}/blob/main/notebooks/03_train_flickr30k.ipynb"' in page
     assert "--depth" not in page  # the first cell is for Colab, not for readers
 

@@ -45,7 +45,7 @@ def check(out: Path) -> None:
     """
     cma.require("site", *NEEDED)
     if out.exists() and not (out / "site.json").is_file():
-        raise ValueError(f"{out}: is there, and no page of this kind; name another folder by --out")
+        raise ValueError(f"{out}: it exists and is no such page; name another folder by --out")
 
 
 def publish(

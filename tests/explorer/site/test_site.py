@@ -84,7 +84,7 @@ def test_a_large_page_is_kept_only_if_that_is_agreed(
 
 def test_what_is_there_already_stays(quick, galleries, tmp_path, monkeypatch):
     (tmp_path / "photos").mkdir()
-    with pytest.raises(ValueError, match="photos: is there, and no page of this kind"):
+    with pytest.raises(ValueError, match="photos: it exists and is no such page"):
         site.publish(galleries, tmp_path / "photos")
     assert site.publish({"pictures": galleries["pictures"]}, tmp_path / "page", most=2)
     before = (tmp_path / "page" / "site.json").read_bytes()

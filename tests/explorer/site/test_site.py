@@ -124,7 +124,7 @@ def test_adapters_that_one_graph_cannot_serve_are_refused(
     [
         (["--media", "nowhere"], "nowhere: no such folder"),
         (["--media", "pictures", "--adapter", "pictures"], "adapter_config.json: no such file"),
-        (["--media", "pictures", "--out", "pictures"], "pictures: is there, and no page of this"),
+        (["--media", "pictures", "--out", "pictures"], "pictures: it exists and is no such page"),
     ],
 )
 def test_what_is_wrong_is_one_line(arguments, said, quick, media, backbone, capsys):

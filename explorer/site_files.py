@@ -45,7 +45,7 @@ def chosen(index: MediaIndex, most: int) -> MediaIndex:
     return replace(index, store=replace(index.store, order=index.store.order[places]))
 
 
-def record(index: MediaIndex, item: int, date: int) -> dict:
+def record(index: MediaIndex, item: int) -> dict:
     """Return what the page knows about an item; neither whole paths nor places are in it."""
     file = index.files[item]
     path = index.path(file)
@@ -59,8 +59,8 @@ def record(index: MediaIndex, item: int, date: int) -> dict:
         "start": file.start,
         "end": file.end,
         "moment": file.is_moment,
-        "ratio": pictures.shape(path, file),
-        "date": date,
+        "ratio": pictures.ratio(path, file),
+        "date": file.date,
         "facts": about,
         "times": clip and playing.times(path, file, int(index.lengths[item]), index.config),
     }
@@ -104,10 +104,7 @@ def write_gallery(gallery: Gallery, folder: Path, most: int, preview: int) -> di
         better = [one for one in answers.rank_changes(first, index) if one.after < one.before]
         listed = [[one.caption[:MOST_TEXT], one.before, one.after] for one in better]
         missed[label] = {"count": len(better), "changes": listed[:MOST_LISTED]}
-    dates = facts.Dates(first)
-    dates.known.wait()
-    times = dates.times.astype("datetime64[ms]").astype(int).tolist()
-    records = [record(first, item, times[item]) for item in range(len(first))]
+    records = [record(first, item) for item in range(len(first))]
     write_whole(folder / "items.json", json.dumps(records))
     for item in tqdm(range(len(first)), f"copies of {folder.name}", unit="file", leave=False):
         write_media(first, item, folder, preview)

@@ -209,14 +209,14 @@ class Media {
       const { path, start, end, moment, captions, date } = item, part = start || end ? `#t=${start ?? 0}` : "";
       if (moment && !clips.has(path)) clips.set(path, number);
       Object.assign(item, { file: path + part, title: (captions[0] ?? path).slice(0, LONG), clip: moment ? clips.get(path) : number,
-        year: new Date(date).getUTCFullYear(), asked: new Set(captions.map(folded)) });
+        year: Number(date.slice(0, 4)), asked: new Set(captions.map(folded)) });
     }
   }
 
   /** What there is to choose from. */
   offer() {
     const { items, about: { about, adapter, folders, examples }, adapters } = this;
-    const years = [...new Set(items.map(({ year }) => year))].sort((one, other) => other - one);
+    const years = [...new Set(items.map(({ year }) => year))].filter(Boolean).sort((one, other) => other - one);
     const kinds = [...new Set(items.map(({ kind }) => kind))].sort();
     return { items: items.length, about, adapter, adapters, folders, examples, kinds, years, unread: 0, skipped: [] };
   }
@@ -237,7 +237,10 @@ class Media {
       (!kind || item.kind === kind) && (!folder || item.path.startsWith(`${folder}/`)) ? [number] : []);
   }
 
-  newestFirst(items) { return [...items].sort((one, other) => this.items[other].date - this.items[one].date); }
+  newestFirst(items) {
+    const date = (item) => this.items[item].date;
+    return [...items].sort((one, other) => (date(other) > date(one)) - (date(other) < date(one)));
+  }
 }
 
 /** Answers the front end, as a `Session` of Python does. */

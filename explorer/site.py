@@ -4,9 +4,10 @@
     python -m http.server --directory site --bind 127.0.0.1
 
 In the folder are the front end of the notebooks, the text tower as ONNX, the adapters, the
-embeddings of all items at five strengths, and small and middle-sized copies of the media. Whoever
-opens the page can get all of that, and captions, file names and dates; where pictures were taken is
-left out. To ask by a file, and to see why a result matches, use `python -m explorer`.
+embeddings of all items at five strengths, and small and middle-sized copies of the media; with
+`--with-vision` the vision tower too, to ask by a picture. Whoever opens the page can get all of
+that, and captions, file names and dates; where pictures were taken is left out. To ask by a clip,
+and to see why a result matches, use `python -m explorer`.
 """
 
 import argparse
@@ -54,9 +55,11 @@ def publish(
     most: int = MOST,
     preview: int = PREVIEW,
     yes: bool = False,
+    with_vision: bool = False,
 ) -> bool:
     """Write the page to `out`, whole or not at all, in place of an older page; False if its size
-    was not agreed to. Raises as `check` and `write_site`.
+    was not agreed to. `with_vision`: it can be asked by a picture. Raises as `check` and
+    `write_site`.
     """
     check(out)
     from .site_files import write_site
@@ -65,7 +68,7 @@ def publish(
     with TemporaryDirectory(prefix=".site-", dir=out.parent) as kept:
         folder = Path(kept) / "site"
         folder.mkdir()
-        write_site(galleries, folder, most, preview)
+        write_site(galleries, folder, most, preview, with_vision)
         if not agreed(folder, yes):
             return False
         if out.exists():
@@ -87,8 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--most", default=MOST, type=int, help="items of each folder (default: %(default)s)")
     add("--preview", default=PREVIEW, type=int, help="pixels of a preview (default: %(default)s)")
     add("--yes", action="store_true", help="do not ask whether to keep a large page")
+    add("--with-vision", action="store_true", help="take pictures as queries: a larger page")
     given = vars(parser.parse_args(arguments))
-    wanted = {name: given.pop(name) for name in ("out", "most", "preview", "yes")}
+    wanted = {name: given.pop(name) for name in ("out", "most", "preview", "yes", "with_vision")}
     if min(wanted["most"], wanted["preview"]) < 1:
         parser.error("--most and --preview: expected at least 1")
     try:

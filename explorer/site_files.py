@@ -4,7 +4,7 @@ answers the front end.
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -23,11 +23,13 @@ from . import answers, facts, pictures, playing
 from .attention import crop_box
 from .gallery import ZERO_SHOT, Gallery, backbone_text
 from .session import MOST_LISTED, MOST_TEXT, STRENGTHS, Session
-from .text_tower import adapter_tensors, export
+from .tower import adapter_tensors, black_and_white, export
 from .widget import STATIC
 
 LARGER = 3  # how many times as long the sides of a picture are that is shown large
 FRONT = ("index.html", "explorer.js", "explorer.css", "partner.js")
+# pictures that a browser reads; a page with the vision tower is asked by them
+ASKING = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif")
 PACKAGES = {  # what the page runs, from npm: MIT and Apache 2.0
     "onnxruntime-web": (
         "dist/ort.wasm.min.mjs",
@@ -120,8 +122,26 @@ def write_gallery(gallery: Gallery, folder: Path, most: int, preview: int) -> di
     }
 
 
-def write_model(model: RetrievalModel, folder: Path) -> dict:
-    """Write the text tower, its tokenizer and the adapters; return what the page knows about them.
+def write_vision(
+    model: RetrievalModel, adapters: Sequence[CrossModalAdapter], folder: Path
+) -> dict:
+    """Write the vision tower and what of the adapters acts in it; return how the page prepares a
+    picture: the size to which it is resized, the sides of its middle that is taken, [H, W], and
+    what black and white are in each channel.
+    """
+    for number, adapter in enumerate(adapters):
+        tensors = adapter_tensors(adapter, "vision")
+        write_whole(folder / f"{number}-vision.safetensors", save(tensors))
+    write_whole(folder / "vision.onnx", export(model, adapters[0], "vision"))
+    pixels = black_and_white(model)
+    black, white = pixels[:, :, 0, 0].tolist()
+    size = dict(model.processor.image_processor.size)
+    return {"size": size, "sides": [*pixels.shape[2:]], "black": black, "white": white}
+
+
+def write_model(model: RetrievalModel, folder: Path, with_vision: bool = False) -> dict:
+    """Write the text tower, its tokenizer and the adapters, and what `write_vision` writes if that
+    is wanted; return what the page knows about them.
 
     Raises ValueError for adapters that are no cross-modal ones, or have different activations.
     """
@@ -132,14 +152,17 @@ def write_model(model: RetrievalModel, folder: Path) -> dict:
     # CLIP alone is any adapter at strength 0
     adapters = [*model.adapters.values()] or [CrossModalAdapter(model, AdapterConfig(shared_dim=0))]
     for number, adapter in enumerate(adapters):
-        write_whole(folder / f"{number}.safetensors", save(adapter_tensors(adapter)))
-    write_whole(folder / "tower.onnx", export(model, adapters[0]))
+        write_whole(folder / f"{number}.safetensors", save(adapter_tensors(adapter, "text")))
+    write_whole(folder / "tower.onnx", export(model, adapters[0], "text"))
     write_whole(folder / "tokenizer.json", model.processor.tokenizer.backend_tokenizer.to_str())
     places = model.clip.config.text_config.max_position_embeddings
-    return {"adapters": list(model.adapters), "places": places}
+    picture = write_vision(model, adapters, folder) if with_vision else None
+    return {"adapters": list(model.adapters), "places": places, "picture": picture}
 
 
-def write_site(galleries: Mapping[str, Gallery], folder: Path, most: int, preview: int) -> None:
+def write_site(
+    galleries: Mapping[str, Gallery], folder: Path, most: int, preview: int, with_vision: bool
+) -> None:
     """Write the whole page into an empty folder. Raises as `MediaIndex.build`, `write_media` and
     `write_model`, and ValueError if an npm package cannot be fetched.
     """
@@ -148,10 +171,11 @@ def write_site(galleries: Mapping[str, Gallery], folder: Path, most: int, previe
             shutil.copy(fetch(package) / name, folder)
     for name in FRONT:
         shutil.copy(STATIC / name, folder)
-    site = write_model(next(iter(galleries.values())).model, folder) | {"media": {}}
+    model = next(iter(galleries.values())).model
+    site = write_model(model, folder, with_vision) | {"media": {}}
     for number, (name, gallery) in enumerate(galleries.items()):
         site["media"][name] = write_gallery(gallery, folder / f"media{number}", most, preview)
-    site["setup"] = Session(galleries).setup | {"suffixes": []}
+    site["setup"] = Session(galleries).setup | {"suffixes": ASKING if with_vision else []}
     files = [path for path in folder.rglob("*") if path.is_file()]
     site["bytes"] = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
     write_whole(folder / "site.json", json.dumps(site))

@@ -37,10 +37,10 @@ LIMITS = {
     "media": 4640,
     "methods": 4400,
     "cma": 16320 + 12520 + 15270 + 4640 + 4400,
-    "explorer": 16080,
+    "explorer": 16420,
     "data_prep": 43930,
     "experiments": 22070,
-    "tests": 221400,
+    "tests": 222260,
 }
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 UNCOUNTED = {

@@ -20,8 +20,8 @@ const KEYS = [["/", "go to the query"], ["?", "this list"], ["arrows, Home, End"
   ["Enter", "show the result large"], ["x", "choose the result"], ["Ctrl or Shift and click", "choose one, or all between"],
   ["Escape", "close what is large, or choose nothing"], ["← and →", "the result before and after, when large"],
   ["Space", "play or pause a clip"]];
-const HINT = "Type what you look for (-word: without it)", FILE_HINT = ", or drop a picture or clip here to find others like it. "
-  + "A dropped file is kept only until this page is closed, or the notebook's kernel stops";
+const HINT = "Type what you look for (-word: without it)", FILE_HINT = " here to find others like it. A dropped file is kept only "
+  + "until this page is closed, or the notebook's kernel stops";
 const HOW_TO_READ = "The thicker the line below a word and the brighter a patch, the more it weighs. "
   + "What was not seen is dimmed.";
 const PAGE = `
@@ -30,7 +30,7 @@ const PAGE = `
   <form class="cma-ask" role="search" data-part="form">
     <input type="search" data-part="box" aria-label="query" placeholder="type a few words">
     <button class="cma-main">search</button>
-    <label class="cma-file">picture or clip … <input type="file" data-part="chosen"></label>
+    <label class="cma-file"><span data-part="taken"></span> … <input type="file" data-part="chosen"></label>
   </form>
   <p class="cma-row" data-part="chips" hidden></p>
   <p class="cma-note" data-part="note"></p>
@@ -617,7 +617,8 @@ class Explorer {
     this.title.hidden = !page;
     this.node.querySelectorAll("*").forEach((one) => one.setAttribute(OWN_KEYS, ""));
     this.chosen.accept = setup.suffixes.join();
-    this.hint = `${HINT}${setup.suffixes.length ? FILE_HINT : ""}.`;
+    this.taken.textContent = setup.suffixes.includes(".mp4") ? "picture or clip" : "picture";
+    this.hint = `${HINT}${setup.suffixes.length ? `, or drop a ${this.taken.textContent}${FILE_HINT}` : ""}.`;
     this.chosen.parentElement.hidden = !setup.suffixes.length;
     this.media.append(...setup.media.map((name) => new Option(name)));
     this.strength.max = this.strength.value = setup.strengths.length - 1;

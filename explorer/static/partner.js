@@ -10,8 +10,8 @@ const ABSENT = {
   why: `This page does not compute why a result matches: ${ELSEWHERE}.`,
   copy: `This page copies no files: ${ELSEWHERE}. The list and the CSV can be taken from here.`,
   reveal: `This page shows no folders: ${ELSEWHERE}.`,
-  file: `This page is not asked by files: ${ELSEWHERE}.`,
 };
+const NO_FILES = `This page is not asked by files: ${ELSEWHERE}.`;
 const sum = (row, other, from = 0, start = 0, width = other.length) => {
   let total = 0;
   for (let i = 0; i < width; i++) total += row[from + i] * other[start + i];
@@ -90,11 +90,32 @@ class Files {
   tensors(name) { return this.once(name, async () => tensorsOf(await this.bytes(name))); }
 }
 
-/** The text tower of the model, with any adapter at any strength. */
-class Tower {
+/** Return a picture as the model takes it, [3, H, W], and a small JPEG of the part that the model sees. */
+async function prepared(name, blob, { size, sides: [high, wide], black, white }) {
+  const picture = await createImageBitmap(blob, { colorSpaceConversion: "none" }).catch(() => {
+    throw new Error(`${name}: no picture that this browser reads (a clip is not taken here); choose a .jpg or .png`);
+  });
+  const { shortest_edge: shortest } = size, shorter = Math.min(picture.width, picture.height);
+  const resized = (name) => (shortest ? Math.trunc(shortest * picture[name] / shorter) : size[name]);
+  const canvas = new OffscreenCanvas(wide, high), context = canvas.getContext("2d");
+  Object.assign(context, { imageSmoothingQuality: "high", fillStyle: "white" });
+  context.fillRect(0, 0, wide, high);  // seen through what is transparent
+  const [width, height] = [resized("width"), resized("height")];
+  context.drawImage(picture, -Math.floor((width - wide) / 2), -Math.floor((height - high) / 2), width, height);
+  const { data } = context.getImageData(0, 0, wide, high), pixels = new Float32Array(3 * high * wide);
+  for (const [at] of pixels.entries()) {
+    const channel = Math.floor(at / (high * wide)), value = data[4 * (at % (high * wide)) + channel] / 255;
+    pixels[at] = black[channel] + value * (white[channel] - black[channel]);
+  }
+  const jpeg = await canvas.convertToBlob({ type: "image/jpeg", quality: 0.9 });
+  return { pixels, shape: [1, 3, high, wide], jpeg: new Uint8Array(await jpeg.arrayBuffer()) };
+}
+
+/** The towers of the model, with any adapter at any strength. */
+class Towers {
   constructor(files, site) { Object.assign(this, { files, site }); }
 
-  /** Load what runs it, which takes long the first time; the last `report` hears of it. */
+  /** Load the text tower and what runs it, which takes long the first time; the last `report` hears of it. */
   open(report) {
     this.report = report;
     return this.files.once("the text tower", async () => {
@@ -108,28 +129,54 @@ class Tower {
       const [ort, { Tokenizer }, binary, graph, vocabulary] = await Promise.all([load("ort.wasm.min.mjs"),
         load("tokenizers.min.mjs"), get(engine), get(name), files.json("tokenizer.json")]);
       Object.assign(ort.env.wasm, { numThreads: 1, wasmBinary: binary, wasmPaths: new URL("./", import.meta.url).href });
-      const session = await ort.InferenceSession.create(graph).catch((error) => {
-        throw new Error(`${name}: cannot be run by this browser (${error.message})`);
-      });
-      Object.assign(this, { ort, session, tokenizer: new Tokenizer(vocabulary, {}) });
+      Object.assign(this, { ort, tokenizer: new Tokenizer(vocabulary, {}) });
+      this.text = await this.session(name, graph);
+    });
+  }
+
+  /** Load the vision tower too. */
+  async openVision(report) {
+    await this.open(report);
+    this.report = report;
+    await this.files.once("the vision tower", async () => {
+      const name = "vision.onnx", graph = await this.files.bytes(name, (done, total) => this.report(done, total));
+      this.vision = await this.session(name, graph);
+    });
+  }
+
+  session(name, graph) {
+    return this.ort.InferenceSession.create(graph).catch((error) => {
+      throw new Error(`${name}: cannot be run by this browser (${error.message})`);
     });
   }
 
   /** Return the embedding of a sentence, and whether its end was cut. */
   async embed(text, adapter, strength, most, report) {
     await this.open(report);
-    const { ort: { Tensor }, site } = this, number = Math.max(0, site.adapters.indexOf(adapter));
-    const given = await this.files.tensors(`${number}.safetensors`);
     let { ids } = this.tokenizer.encode(text);
-    const longest = Math.min(site.places, most ?? Infinity), cut = ids.length > longest;
+    const longest = Math.min(this.site.places, most ?? Infinity), cut = ids.length > longest;
     if (cut) ids = [...ids.slice(0, longest - 1), ids.at(-1)];
-    const feeds = { ids: new Tensor("int64", BigInt64Array.from(ids, BigInt), [1, ids.length]),
-      strength: new Tensor("float32", [adapter ? strength : 0], []) };
+    const asked = new this.ort.Tensor("int64", BigInt64Array.from(ids, BigInt), [1, ids.length]);
+    return { vector: await this.run(this.text, { ids: asked }, adapter, strength, ""), cut };
+  }
+
+  /** Return the embedding of a picture that is `prepared`. */
+  async embedPicture({ pixels, shape }, adapter, strength, report) {
+    await this.openVision(report);
+    const asked = new this.ort.Tensor("float32", pixels, shape);
+    return this.run(this.vision, { pixels: asked }, adapter, strength, "-vision");
+  }
+
+  /** Return what a tower makes of what is asked, under an adapter whose file has this ending. */
+  async run(session, feeds, adapter, strength, ending) {
+    const { ort: { Tensor }, site } = this, number = Math.max(0, site.adapters.indexOf(adapter));
+    feeds.strength = new Tensor("float32", [adapter ? strength : 0], []);
+    const given = await this.files.tensors(`${number}${ending}.safetensors`);
     for (const [name, { data, shape }] of Object.entries(given)) feeds[name] = new Tensor("float32", data, shape);
-    const run = () => this.session.run(feeds);
+    const run = () => session.run(feeds);
     this.last = (this.last ?? Promise.resolve()).then(run, run);  // one at a time
     const [{ data }] = Object.values(await this.last);
-    return { vector: data, cut };
+    return data;
   }
 }
 
@@ -246,7 +293,9 @@ class Media {
 /** Answers the front end, as a `Session` of Python does. */
 export class Partner {
   constructor(files, site) {
-    Object.assign(this, { files, site, tower: new Tower(files, site), found: new Map(), listeners: new Set() });
+    Object.assign(this, { files, site, towers: new Towers(files, site), found: new Map(), listeners: new Set() });
+    this.parts = [];  // of the file that is arriving
+    this.pictures = new Map();  // those that ask, by the names of their files
   }
 
   get() { return this.site.setup; }
@@ -255,11 +304,11 @@ export class Partner {
   tell(content, buffers = []) { this.listeners.forEach((listener) => listener(content, buffers)); }
 
   /** Answer a question, or say in one line why not. */
-  async send(wanted) {
+  async send(wanted, _, buffers) {
     await null;  // whoever asks has first noted that it does
     try {
       if (wanted.do in ABSENT) throw new Error(ABSENT[wanted.do]);
-      await this[wanted.do](wanted);
+      await this[wanted.do](wanted, buffers);
     } catch (error) {
       this.tell({ ...wanted, is: "error", text: error.message.replace(/\s+/g, " ").slice(0, LONG) });
     }
@@ -279,32 +328,43 @@ export class Partner {
   async media(wanted) {
     const media = await this.gallery(wanted.media);
     this.tell({ ...wanted, is: "media", ...media.offer() });
-    this.tower.open(() => {}).catch(() => {});  // an error is said where it is asked
+    this.towers.open(() => {}).catch(() => {});  // an error is said where it is asked
+  }
+
+  /** Take a part of a file; once it is whole, it can be a query. */
+  async file({ id, name, part, parts }, [bytes]) {
+    const { setup: { suffixes }, picture } = this.site;
+    if (!suffixes.length) throw new Error(NO_FILES);
+    const arrived = [...this.parts.slice(0, part), bytes], whole = part + 1 === parts;
+    this.parts = whole ? [] : arrived;
+    if (!whole) return;
+    this.pictures = new Map([...this.pictures, [name, await prepared(name, new Blob(arrived), picture)]].slice(-FOUND));
+    this.tell({ is: "file", id, name });
   }
 
   async search(wanted) {
-    const media = await this.gallery(wanted.media), { text, like, adapters, strength, id } = wanted;
+    const media = await this.gallery(wanted.media), { text, like, file, adapters, strength, id } = wanted;
     const query = words(text), columns = new Map();
     const parts = { words: query.filter((word) => word[0] !== "-").join(" "),
       without: query.filter((word) => word[0] === "-" && word !== "-").map((word) => word.slice(1)),
-      like: like ? media.items.findIndex(({ file }) => file === like) : null };
-    if (parts.like === -1) throw new Error(`${like}: no such file is here any more; choose another, or search by words`);
-    for (const adapter of query.length || like ? adapters : [null]) {
+      like: like ? media.items.findIndex((item) => item.file === like) : null, picture: file ? this.pictures.get(file) : null };
+    if (parts.like === -1 || parts.picture === undefined) throw new Error(`${like || file}: no such file is here any more; choose another, or search by words`);
+    for (const adapter of query.length || like || file ? adapters : [null]) {
       const label = media.label(adapter, strength);
       if (!columns.has(label)) columns.set(label, await this.ask(wanted, media, label, adapter, parts));
     }
-    this.found = new Map([...this.found, [id, { media, columns }]].slice(-FOUND));
+    this.found = new Map([...this.found, [id, { media, columns, picture: parts.picture }]].slice(-FOUND));
     this.more({ ...wanted, start: 0 });
   }
 
   /** Return the answer of one model. */
-  async ask(wanted, media, label, adapter, { words: asked, without, like }) {
+  async ask(wanted, media, label, adapter, { words: asked, without, like, picture }) {
     const begin = performance.now(), index = await media.index(label), { kind, folder, year, order, names, strength } = wanted;
-    const inside = media.inside({ kind, folder }), isNewest = !asked && !without.length && like === null;
+    const inside = media.inside({ kind, folder }), isNewest = !asked && !without.length && like === null && !picture;
     const answer = { label, index, cut: false, vector: null, named: new Set(), moments: new Map(), right: new Set(), newest: isNewest };
+    const report = (done, total) => this.tell({ ...wanted, is: "progress", done: Math.ceil(done / 1e6), total: Math.ceil(total / 1e6), waits: false, unit: "MB" });
     const embed = async (text) => {
-      const report = (done, total) => this.tell({ ...wanted, is: "progress", done: Math.ceil(done / 1e6), total: Math.ceil(total / 1e6), waits: false, unit: "MB" });
-      const { vector, cut } = await this.tower.embed(text, adapter, strength, index.config.max_words, report);
+      const { vector, cut } = await this.towers.embed(text, adapter, strength, index.config.max_words, report);
       answer.cut ||= cut;
       return vector;
     };
@@ -313,13 +373,14 @@ export class Partner {
       answer.ranked = media.newestFirst(ones).map((item) => [item, 0]);
     } else {
       const text = asked ? await embed(asked) : null;
-      let vector = text ?? index.mean(like);
-      if (without.length || (text && like !== null)) {
+      const shown = picture ? await this.towers.embedPicture(picture, adapter, strength, report) : like === null ? null : index.mean(like);
+      let vector = text ?? shown;
+      if (without.length || (text && shown)) {
         const total = new Float32Array(index.width), add = (one, weight) => unit(one).forEach((value, at) => { total[at] += weight * value; });
         if (text) add(text, 1);
-        if (like !== null) add(index.mean(like), 1);
+        if (shown) add(shown, 1);
         for (const word of without) add(await embed(word), -AWAY);
-        if (!(text || like !== null) || norm(total) < 1e-4) throw new Error("nothing is left of the query; type a few words of what it shows");
+        if (!(text || shown) || norm(total) < 1e-4) throw new Error("nothing is left of the query; type a few words of what it shows");
         vector = unit(total).map((value) => value * (text ? norm(text) : 1));
       }
       answer.vector = text;
@@ -359,7 +420,7 @@ export class Partner {
     const search = this.found.get(id);
     if (!search) return;
     const columns = [...search.columns.values()].map((answer) => this.column(answer, search.media, start));
-    this.tell({ is: "hits", id, start, columns });
+    this.tell({ is: "hits", id, start, columns }, search.picture && !start ? [search.picture.jpeg] : []);
   }
 
   column({ label, ranked, right, seconds, cut, newest, named, moments }, { items }, start) {

@@ -60,9 +60,9 @@ def media_galleries(tmp_path_factory) -> dict[str, Gallery]:
 
 @pytest.fixture(scope="session")
 def site(media_galleries, tmp_path_factory) -> Path:
-    """The folder of the page."""
+    """The folder of the page, which can be asked by a picture."""
     folder = tmp_path_factory.mktemp("site") / "page"
-    assert publish(media_galleries, folder, yes=True)
+    assert publish(media_galleries, folder, yes=True, with_vision=True)
     return folder
 
 

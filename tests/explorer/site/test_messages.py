@@ -1,5 +1,6 @@
 """The messages of MESSAGES.md: both partners answer all of them, and in the same form."""
 
+import io
 import re
 import time
 
@@ -7,6 +8,7 @@ import pytest
 
 from explorer.session import Session
 from tests import ROOT
+from tests.toy_media import halves
 
 pytestmark = [pytest.mark.browser, pytest.mark.minis]
 
@@ -28,19 +30,19 @@ QUESTIONS = {
     "stop": {},
     "copy": {"items": [[NAME, 1]], "folder": ""},
     "reveal": ONE,
-    "file": {"name": "a.txt", "part": 0, "parts": 1},
+    "file": {"name": "a.png", "part": 0, "parts": 1},
     "cancel": {},
     "ping": {},
 }
 SILENT = {"stop", "cancel"}  # nothing is answered
-REFUSED = {"why", "copy", "reveal", "file"}  # by a page without a server, in one line
-ASK = """async (questions) => {
+REFUSED = {"why", "copy", "reveal"}  # by a page without a server, in one line
+ASK = """async ([questions, png]) => {
   const { begin } = await import("./partner.js"), partner = await begin(), answers = {};
   for (const [name, question] of questions) {
     const heard = [], sizes = (buffers) => buffers.map((one) => one.length);
     const hear = (one, buffers) => heard.push([one, sizes(buffers)]);
     partner.on("msg:custom", hear);
-    await partner.send(question);
+    await partner.send(question, undefined, [Uint8Array.from(png)]);
     partner.off("msg:custom", hear);
     answers[name] = heard.filter(([one]) => one.is !== "progress");
   }
@@ -52,7 +54,7 @@ def question(do: str) -> dict:
     return {"do": do, "id": 1, "media": NAME} | QUESTIONS[do]
 
 
-def asked_of_python(galleries) -> dict[str, list]:
+def asked_of_python(galleries, png: bytes) -> dict[str, list]:
     """What a session answers to each question: (content, bytes of each buffer)."""
     heard = []
     session = Session(
@@ -61,7 +63,7 @@ def asked_of_python(galleries) -> dict[str, list]:
     answers = {}
     for do in QUESTIONS:
         heard.clear()
-        session.receive(question(do), [memoryview(b"1")])
+        session.receive(question(do), [memoryview(png)])
         deadline = time.monotonic() + (0.1 if do in SILENT else 120)
         while time.monotonic() < deadline and not (answers.get(do)):
             answers[do] = [one for one in heard if one[0]["is"] not in ("progress", "dates")]
@@ -85,10 +87,12 @@ def test_the_list_has_every_message_of_the_page_about_them():
 
 
 def test_both_partners_answer_every_message_in_one_form(browser, address, media_galleries):
-    python = asked_of_python(media_galleries)
+    halves(1).save(written := io.BytesIO(), "PNG")
+    png = written.getvalue()
+    python = asked_of_python(media_galleries, png)
     page = browser.new_page()
     page.goto(address)
-    script = page.evaluate(ASK, [[do, question(do)] for do in QUESTIONS])
+    script = page.evaluate(ASK, [[[do, question(do)] for do in QUESTIONS], [*png]])
     page.close()
     for do in QUESTIONS:
         assert len(script[do]) == len(python[do]) == (do not in SILENT), do

@@ -79,11 +79,11 @@ def test_a_query_can_be_linked_to_and_asked_on(opened, browser):
     again.page.close()
 
 
-def test_a_clip_plays_from_its_best_moment_and_files_are_not_offered(opened):
+def test_a_clip_plays_from_its_best_moment(opened):
     with opened.searching():
         opened.control("media").select_option("mini-msrvtt")
     opened.ask("a star comes from the right")
-    assert opened.previews() >= 10 and not opened.control("chosen").is_visible()
+    assert opened.previews() >= 10
     opened.tiles.first.click()
     opened.viewer.get_by_role("button", name="best moment").wait_for()
     opened.until("document.querySelector('video').videoWidth > 0")

@@ -135,9 +135,11 @@ def test_what_is_wrong_is_one_line(arguments, said, quick, media, backbone, caps
 
 def test_the_command_writes_the_page(quick, media, backbone, capsys):
     arguments = ["--media", "pictures", "--backbone", backbone, "--most", "2", "--preview", "20"]
-    assert site.main([*arguments, "--yes"]) == 0
+    assert site.main([*arguments, "--yes", "--with-vision"]) == 0
     assert capsys.readouterr().out.endswith("the page is in site; any web host serves it\n")
     assert len(json.loads((media.parent / "site/media0/items.json").read_text("utf-8"))) == 2
+    found = json.loads((media.parent / "site/site.json").read_text("utf-8"))
+    assert found["setup"]["suffixes"][0] == ".jpg"
     with pytest.raises(SystemExit):
         site.main([*arguments, "--most", "0"])
 

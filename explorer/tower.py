@@ -1,8 +1,8 @@
-"""The text tower of a CLIP as an ONNX graph, whose inputs are a sentence and an adapter.
+"""A tower of a CLIP as an ONNX graph, whose inputs are a sentence or a picture, and an adapter.
 
 One graph serves CLIP and all cross-modal adapters of one activation, at any strength. Letters in
-shapes: L tokens, S sites (two a layer), r the adapter's bottleneck, W width of the text tower, D
-width of the joint space.
+shapes: L tokens, S sites (two a layer), r the adapter's bottleneck, W width of the tower, D width
+of the joint space.
 """
 
 from functools import partial
@@ -10,26 +10,32 @@ from functools import partial
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cma.adapter import ACTIVATIONS, CrossModalAdapters
+from cma.media import to_pixels
 from cma.model import RetrievalModel
 from cma.patching import parts
 
 
-class TextTower(nn.Module):
-    """Embeds token ids as `model` does while an adapter acts whose tensors are given."""
+class AdaptedTower(nn.Module):
+    """Embeds token ids or pixels as `model` does while an adapter acts whose tensors are given.
 
-    def __init__(self, model: RetrievalModel, activation: str) -> None:
+    `tower` is "vision" or "text".
+    """
+
+    def __init__(self, model: RetrievalModel, tower: str, activation: str) -> None:
         super().__init__()
         self.clip = model.clip
         self.family = model.family
+        self.encode = self.family.encode_text if tower == "text" else self.family.encode_pixels
         self.activation = ACTIVATIONS[activation]
         self.handles = []
         for place, name in enumerate(("after_attention", "after_mlp")):
-            for tower, depth, sublayer in parts(model.clip, name):
-                if tower == "text":
+            for found, depth, sublayer in parts(model.clip, name):
+                if found == tower:
                     hook = partial(self.add, 2 * depth + place)
                     self.handles.append(sublayer.register_forward_hook(hook))
         self.eval()
@@ -40,21 +46,22 @@ class TextTower(nn.Module):
         h = self.activation(F.linear(z, down_weight[site], down_bias[site]))
         return z + strength * F.linear(h, up_weight[site], up_bias[site])
 
-    def forward(self, ids: Tensor, *given: Tensor) -> Tensor:
-        """Return the embedding [1, D] of ids [1, L], as an index compares it.
+    def forward(self, asked: Tensor, *given: Tensor) -> Tensor:
+        """Return the embedding [1, D] of ids [1, L] or pixels [1, 3, H, W], as an index compares
+        it.
 
         `given`: the strength [], and the tensors of `adapter_tensors`, in their order.
         """
         self.given = given
-        return self.family.comparable(self.family.encode_text(self.clip, ids))
+        return self.family.comparable(self.encode(self.clip, asked))
 
 
-def adapter_tensors(adapter: CrossModalAdapters) -> dict[str, Tensor]:
-    """Return what acts in the text tower: down_weight [S, r, W], down_bias [S, r], up_weight
-    [S, W, r] and up_bias [S, W], where the up-projection has its own and the shared rows.
+def adapter_tensors(adapter: CrossModalAdapters, tower: str) -> dict[str, Tensor]:
+    """Return what acts in a tower: down_weight [S, r, W], down_bias [S, r], up_weight [S, W, r] and
+    up_bias [S, W], where the up-projection has its own and the shared rows.
     """
-    own = adapter.text
-    sites = [2 * place + part for place in adapter.slices["text"] for part in (0, 1)]
+    own = getattr(adapter, tower)
+    sites = [2 * place + part for place in adapter.slices[tower] for part in (0, 1)]
     return {
         "down_weight": own.down_weight.data,
         "down_bias": own.down_bias.data,
@@ -63,29 +70,43 @@ def adapter_tensors(adapter: CrossModalAdapters) -> dict[str, Tensor]:
     }
 
 
-def export(model: RetrievalModel, adapter: CrossModalAdapters) -> bytes:
-    """Return the graph as the bytes of an ONNX file; it serves all adapters with the activation of
-    `adapter`. Its weights are in half precision, and are cast before anything is computed.
+def black_and_white(model: RetrievalModel) -> Tensor:
+    """Return a black and a white picture as the model takes them, [2, 3, H, W]."""
+    pictures = [Image.new("RGB", (64, 64), colour) for colour in ("black", "white")]
+    return to_pixels(pictures, model.of_processor("image_processor"))
+
+
+def export(model: RetrievalModel, adapter: CrossModalAdapters, tower: str) -> bytes:
+    """Return the graph of a tower as the bytes of an ONNX file; it serves all adapters with the
+    activation of `adapter`. Its weights are in half precision, and are cast before anything is
+    computed. Its inputs are "ids" or "pixels", "strength" and the tensors of `adapter_tensors`.
 
     Raises ValueError for a family whose texts are padded: a page gives one sentence, unpadded.
     """
     if model.family.full:
         said = "its text tower reads padding; a page without a server takes CLIP's"
         raise ValueError(f"{model.family.name}: {said}")
-    tensors = adapter_tensors(adapter)
-    tokens = torch.export.Dim("tokens", max=model.clip.config.text_config.max_position_embeddings)
+    tensors = adapter_tensors(adapter, tower)
     middle = torch.export.Dim("bottleneck")
-    free = {1: tokens}, (None, {1: middle}, {1: middle}, {2: middle}, None)
-    with model.acting(None):
-        tower = TextTower(model, adapter.config.activation)
-        given = model.tokenize(["some words"])[0], torch.tensor(1.0), *tensors.values()
+    if tower == "text":
         names = ["ids", "strength", *tensors]
+        asked = model.tokenize(["some words"])[0]
+        places = model.clip.config.text_config.max_position_embeddings
+        lengths = {1: torch.export.Dim("tokens", max=places)}
+    else:
+        names = ["pixels", "strength", *tensors]
+        asked = black_and_white(model)[:1]
+        lengths = None
+    free = lengths, (None, {1: middle}, {1: middle}, {2: middle}, None)
+    with model.acting(None):
+        adapted = AdaptedTower(model, tower, adapter.config.activation)
+        given = asked, torch.tensor(1.0), *tensors.values()
         try:
             program = torch.onnx.export(
-                tower, given, dynamo=True, verbose=False, input_names=names, dynamic_shapes=free
+                adapted, given, dynamo=True, verbose=False, input_names=names, dynamic_shapes=free
             )
         finally:
-            for handle in tower.handles:
+            for handle in adapted.handles:
                 handle.remove()
     return halved(program.model_proto).SerializeToString()
 

@@ -1,6 +1,7 @@
-"""The text tower as ONNX, run by onnxruntime: it embeds as the model does, with any adapter."""
+"""The towers as ONNX, run by onnxruntime: they embed as the model does, with any adapter."""
 
-import numpy as np
+from functools import partial
+
 import onnx
 import onnxruntime
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from cma import AdapterConfig
 from cma.families import FAMILIES
-from explorer.text_tower import adapter_tensors, export
+from explorer.tower import adapter_tensors, black_and_white, export
 from tests.conftest import build_clip, with_adapters
 
 TEXTS = ["a cat", "two red birds on the boat", "the white dog in the green water"]
@@ -26,28 +27,42 @@ def model(toy_processor):
     return model
 
 
+@pytest.fixture(scope="module", params=["text", "vision"])
+def tower(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def graph(model):
-    return export(model, model.adapters["a"])
+def graph(model, tower):
+    return export(model, model.adapters["a"], tower)
 
 
-def embed(session, model, text, name, strength):
-    tensors = {key: one.numpy() for key, one in adapter_tensors(model.adapters[name]).items()}
-    given = {"ids": model.tokenize([text])[0].numpy(), "strength": np.array(strength, np.float32)}
-    return torch.from_numpy(session.run(None, given | tensors)[0])
+def embed(session, tensors, asked, strength):
+    given = {"strength": torch.tensor(strength)} | tensors | asked
+    return torch.from_numpy(
+        session.run(None, {name: one.numpy() for name, one in given.items()})[0]
+    )
 
 
 @pytest.mark.slow
-def test_one_graph_embeds_as_the_model_with_every_adapter_at_every_strength(model, graph):
+def test_one_graph_embeds_as_the_model_with_every_adapter_at_every_strength(model, graph, tower):
     session = onnxruntime.InferenceSession(graph)
-    plain = model.encode_text(TEXTS)
+    if tower == "text":
+        asked = [{"ids": model.tokenize([text])[0]} for text in TEXTS]
+        encode = partial(model.encode_text, TEXTS)
+    else:
+        pixels = black_and_white(model)
+        asked = [{"pixels": one[None]} for one in pixels]
+        encode = partial(model.encode_images, pixels)
+    plain = encode()
     for name in ("a", "b", "c"):
+        tensors = adapter_tensors(model.adapters[name], tower)
         for strength in (0.0, 0.25, 1.0):
             with model.acting(name, strength):
-                expected = model.encode_text(TEXTS)
+                expected = encode()
             assert strength == 0 or not torch.allclose(expected, plain, atol=1e-2)
-            for text, one in zip(TEXTS, expected, strict=True):
-                found = embed(session, model, text, name, strength)[0]
+            for question, one in zip(asked, expected, strict=True):
+                found = embed(session, tensors, question, strength)[0]
                 assert torch.cosine_similarity(found, one, dim=0) > 1 - 1e-6
                 torch.testing.assert_close(found, one, rtol=1e-4, atol=1e-4)
 
@@ -63,4 +78,4 @@ def test_the_matrices_are_in_half_precision_and_nothing_stays_on_the_clip(model,
 def test_a_family_that_reads_padding_is_refused(model, monkeypatch):
     monkeypatch.setattr(model, "family", FAMILIES["siglip"])
     with pytest.raises(ValueError, match="SigLIP: its text tower reads padding"):
-        export(model, model.adapters["a"])
+        export(model, model.adapters["a"], "text")

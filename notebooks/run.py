@@ -1,11 +1,10 @@
 """Run notebooks by papermill; `make run`, `make test` and CI use this command.
 
-    python notebooks/run.py                        # all, in order, into runs/notebooks python
-    notebooks/run.py 03 -p dataset flickr30k -p data_root DIR -p backbone
-    openai/clip-vit-base-patch32 python notebooks/run.py --jobs 2               # two at a time,
-    each on half of the cores python notebooks/run.py --tiny                 # a few items and steps
-    each python notebooks/run.py --commit               # then copy the executed notebooks, cleaned,
-    to notebooks/
+    python notebooks/run.py                # all, in order, into runs/notebooks
+    python notebooks/run.py 03 -p dataset flickr30k -p data_root DIR
+    python notebooks/run.py --jobs 2       # two at a time, each on half of the cores
+    python notebooks/run.py --tiny         # a few items and steps each
+    python notebooks/run.py --commit       # then copy the executed notebooks, cleaned, to notebooks/
 
 `-p`, `-r` and `-y` are papermill's options; a parameter that the notebook does not have is an error
 here. A cell may take half an hour. There is no limit in 02b, 03, 04 and 06, or if you give a
@@ -240,6 +239,12 @@ def run_several(notebooks: Iterable[Path], jobs: int) -> list[str]:
     return sorted(failed)
 
 
+def copy_pictures(out: Path) -> None:
+    """Copy the pictures that the notebooks' texts show, so that the copies in `out` show them."""
+    for picture in (HERE / "figures").glob("*.jpg"):
+        write_whole(out / "figures" / picture.name, picture.read_bytes())
+
+
 @click.command(help="\b\n" + __doc__.replace("\n\n", "\n\n\b\n"))
 @click.argument("names", nargs=-1)
 @click.option("-p", "typed", nargs=2, multiple=True, metavar="NAME VALUE", help="number, True, None or text")
@@ -270,6 +275,7 @@ def main(names, typed, raw, yamls, out, tiny, replace, prepare_only, commit, lim
     for notebook, parameters in plan.items():
         usual = None if given or notebook.stem in TRAINING else LIMIT
         try:
+            copy_pictures(out)
             run(notebook, out / notebook.name, parameters, limit or usual, prepare_only)
             if commit:
                 cleaned = clean(nbformat.read(out / notebook.name, as_version=4))

@@ -80,7 +80,8 @@ def publish(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the page; return 0, or after a message 1 if that fails or is not wanted."""
     parser = argparse.ArgumentParser("python -m explorer.site", description=__doc__)
-    parser.formatter_class, add = argparse.RawDescriptionHelpFormatter, parser.add_argument
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add = parser.add_argument
     several = {"nargs": "+", "default": [], "metavar": "FOLDER"}
     add("--media", help="of pictures and clips", **several)
     add("--adapter", dest="adapters", help="of cross-modal adapters, side by side", **several)

@@ -54,6 +54,9 @@ def record(index: MediaIndex, item: int) -> dict:
     clip = file.kind == "video"
     about = facts.about(path, file)
     about.pop("place", None)
+    times = None
+    if clip:
+        times = playing.times(path, file, int(index.lengths[item]), index.config)
     return {
         "path": file.file_name,
         "kind": file.kind,
@@ -64,7 +67,7 @@ def record(index: MediaIndex, item: int) -> dict:
         "ratio": pictures.ratio(path, file),
         "date": file.date,
         "facts": about,
-        "times": clip and playing.times(path, file, int(index.lengths[item]), index.config),
+        "times": times,
     }
 
 

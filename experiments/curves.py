@@ -95,7 +95,7 @@ def points(usual: Study, states: list[Path], rates: dict[str, float]) -> Iterato
 
 
 def sizes(usual: Study, r: int) -> dict[str, dict]:
-    """Return the options of ours with a bottleneck of r, and of LoRA with as many numbers."""
+    """Return the options of ours with a bottleneck of r, and of LoRA with as many parameters."""
     model = RetrievalModel(usual.clip, usual.processor)
 
     def numbers(method: str, **options: object) -> int:

@@ -32,7 +32,7 @@ UNCHANGED = {
 PICTURE = (
     "![R@1 minus that of zero-shot CLIP, by method, with intervals](notebooks/figures/gains.png)"
 )
-AGAINST_LORA = "Ours against LoRA, which trains about as many numbers, in points of R@1"
+AGAINST_LORA = "Ours against LoRA, which trains about as many parameters, in points of R@1"
 CANNOT_SAY = (
     "What this cannot say: the scenes are composed, the backbone is small and ours, and so is the "
     "gap between what it knows and what the captions say. How large a gain is on photographs, with "
@@ -268,7 +268,7 @@ def _others(found: Findings) -> list[str]:
 def _costs(found: Findings) -> str:
     of = next(filter(has_share, found.tested.values()))
     ours, full = (next(iter(of[m].records.values()))["trained_parameters"] for m in (OURS, FULL))
-    said = f"It trains {ours:,} numbers, {100 * ours / full:.1f} % of those of full fine-tuning"
+    said = f"It trains {ours:,} parameters, {100 * ours / full:.1f} % of those of full fine-tuning"
     for kind, costs in found.costs.items():
         if OURS in costs:
             time = f"{100 * costs[OURS]['time']:.0f} % of the time of a step"

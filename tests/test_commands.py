@@ -7,13 +7,13 @@ import sys
 import pytest
 
 from cma import plots
+from experiments.__main__ import COMMANDS
 from tests import ROOT
 
-PAGES = ("README.md", "LIBRARY.md", "REPRODUCE.md", "CONTRIBUTING.md", "SEVERAL_GPUS.md")
-TEXT = "\n".join((ROOT / page).read_text("utf-8") for page in PAGES)
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("notebooks/*.ipynb")]
+TEXT = "\n".join(page.read_text("utf-8") for page in PAGES)
 OURS = "cma|data_prep|experiments|explorer|tests"
-MODULES = set(re.findall(rf"(?:python|launch) -m ((?:{OURS})\b[\w.]*\w)", TEXT))
-MODULES |= set(re.findall(rf"(?:python|launch) -m ({OURS})\b(?!\.)", TEXT))
+MODULES = set(re.findall(rf"(?:python|launch) -m ((?:{OURS})\b(?:\.\w+)*)", TEXT))
 SCRIPTS = set(re.findall(r"python ((?:\w+/)+\w+\.py)", TEXT))
 # these take no words; the tests of the book and of the browser run the first and the last of them
 WITHOUT_WORDS = {
@@ -38,12 +38,17 @@ def test_the_pages_name_programs_and_targets_that_are_there():
     assert len(MODULES) >= 8 and WITHOUT_WORDS <= SCRIPTS
     assert all((ROOT / script).is_file() for script in SCRIPTS)
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
-    assert set(re.findall(r"(?:^|`)make ([a-z]+)", TEXT, re.MULTILINE)) <= set(targets)
+    named = set(re.findall(r"(?:^|`)make ([a-z]+)", TEXT, re.MULTILINE))
+    assert {"run", "test", "explore", "book", "browser", "pictures"} <= named <= set(targets)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_options_that_a_page_names_are_those_of_the_command(name):
+    for words in re.findall(rf"-m experiments {name}\b([^`\n]*)", TEXT):
+        assert set(re.findall(r"--\w[\w-]*", words)) <= set(COMMANDS[name].OPTIONS)
 
 
 def test_readmes_figure_is_drawn_from_the_results(monkeypatch):
-    if not list(ROOT.glob("results/methods/*.json")):
-        pytest.skip("nothing is measured on this backbone yet")
     drawn = []
     monkeypatch.setattr(plots, "save", lambda figure, path: drawn.append((figure, path)))
     runpy.run_path(str(ROOT / "notebooks" / "figures" / "gains.py"), run_name="__main__")

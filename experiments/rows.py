@@ -117,8 +117,9 @@ class MethodRow:
         if there.budget != self.budget:
             said.append(f"its budget is {there.budget}, not {self.budget}")
         if any(said):
-            hint = "use other folders (--results, --runs), or delete the file"
-            raise ValueError(f"{path}: {'; '.join(filter(None, said))}; {hint}")
+            raise ValueError(
+                f"{path}: {'; '.join(filter(None, said))}; use other --results, --runs or delete it"
+            )
         return replace(there, backbone=known_by(identity(clip)), world=self.world or there.world)
 
     def other_backbone(self, clip: PreTrainedModel) -> str:

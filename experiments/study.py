@@ -156,8 +156,9 @@ class Study:
         reasons = {name: methods.why_not(name, items, precision) for name in names}
         for name, reason in reasons.items():
             if reason:
-                cannot = f"it cannot do {items.name} in {precision}: {reason}"
-                print(f"{name}: left out, because {cannot}")
+                print(
+                    f"{name}: left out, because it cannot do {items.name} in {precision}: {reason}"
+                )
                 continue
             self.report(self.run(name))
 
@@ -231,12 +232,20 @@ class Study:
         model = RetrievalModel(self.clip, self.processor)
         self.attach(model, method, seed)
         short = "" if epochs == self.budget.epochs else f"-epochs{epochs}"
-        own = {"name": f"{row.name}-lr{rate:g}-seed{seed}{short}", "lr": rate, "seed": seed}
-        own |= {"epochs": epochs, "report_on": split}
+        own = {
+            "name": f"{row.name}-lr{rate:g}-seed{seed}{short}",
+            "lr": rate,
+            "seed": seed,
+            "epochs": epochs,
+            "report_on": split,
+        }
         config = self.config.merge(self.choice | own)
+        # a training that collapses meets denormal numbers, with which a CPU is six times as slow
+        torch.set_flush_denormal(True)
         try:
             yield model, train(model, self.items(seed), config)
         finally:
+            torch.set_flush_denormal(False)
             model.set_adapter(None)
 
     def attach(self, model: RetrievalModel, method: AnyMethod, seed: int) -> methods.Method:
@@ -277,8 +286,7 @@ class Study:
         row.text_to_item = encoded.text_to_item.tolist()
         row.ranks[seed] = query_ranks(encoded, test, config)
         row.further[seed] = {}
-        further = FURTHER if self.split == "test" else ()
-        for kind in further:
+        for kind in FURTHER if self.split == "test" else ():
             place = self.folder.with_name(f"{self.folder.name}-{kind}")
             if (place / "dataset.json").exists():
                 told = twin_hits if kind == "twins" else query_ranks

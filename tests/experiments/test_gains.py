@@ -70,7 +70,7 @@ def test_each_claim_is_answered_from_the_rows():
     others = said["better than other adapters"].split("<br>")
     assert others[0] == f"{here}, ours is not clearly different: LoRA"
     assert others[2] == f"{here}, ours is clearly better: CoOp" and len(others) == 4
-    cost = "It trains 100 numbers, 2.0 % of those of full fine-tuning; image: 73 % of the time"
+    cost = "It trains 100 parameters, 2.0 % of those of full fine-tuning; image: 73 % of the time"
     assert said["fewer parameters, less time, one backbone"].startswith(cost)
     assert said["less overfitting with little data"] == published.NOT_MEASURED
     assert f"points of R@1: {here}: +0.0 [" in text

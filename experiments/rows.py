@@ -118,7 +118,8 @@ class MethodRow:
             said.append(f"its budget is {there.budget}, not {self.budget}")
         if any(said):
             raise ValueError(
-                f"{path}: {'; '.join(filter(None, said))}; use other --results, --runs or delete it"
+                f"{path}: {'; '.join(filter(None, said))}; use other folders (--results, --runs), "
+                "or delete the file"
             )
         return replace(there, backbone=known_by(identity(clip)), world=self.world or there.world)
 

@@ -151,7 +151,8 @@ class Study:
         """Continue each method and print a line about it, also if it cannot be used on such a
         dataset.
         """
-        items, precision = self.training, self.config.precision
+        items = self.training
+        precision = self.config.precision
         # before the first run
         reasons = {name: methods.why_not(name, items, precision) for name in names}
         for name, reason in reasons.items():

@@ -129,7 +129,8 @@ class Segments:
 
     def column(self, name: str, items: Tensor | None = None) -> Tensor:
         if name not in self._columns:
-            self._columns[name] = torch.cat([part[name] for part in self.segments])[self.order]
+            whole = torch.cat([segment[name] for segment in self.segments])
+            self._columns[name] = whole[self.order]
         found = self._columns[name]
         return found if items is None else found[items]
 
@@ -144,18 +145,19 @@ class Segments:
         return gathered
 
     def nearest(self, vector: Tensor, count: int, where: Where) -> tuple[Tensor, Tensor]:
+        everywhere = where == EVERYWHERE
         rows = sum(map(len, self.segments))
         # rows of deleted items may be among the nearest, and so may all that are elsewhere
-        most = count + rows - len(self) if where == EVERYWHERE else rows
+        most = count + rows - len(self) if everywhere else rows
         found = THREADS.map(lambda part: part.cosines(vector, most), self.segments)
         # a slice copies nothing; with a million items, numbers would take a tenth of the time
-        items = slice(None) if where == EVERYWHERE else self.inside(where)
+        items = slice(None) if everywhere else self.inside(where)
         cosines = torch.cat(list(found))[self.order][items]
         best = cosines.topk(min(count, len(cosines))).indices.sort().values
-        return best if where == EVERYWHERE else items[best], cosines[best]
+        return best if everywhere else items[best], cosines[best]
 
     def inside(self, where: Where) -> Tensor:
-        """The items that are `where`, ascending."""
+        """The numbers of the items that are `where`, ascending."""
         found = self._inside.get(where)
         if found is None:
             inside = torch.cat([part.inside(where) for part in self.segments])
@@ -278,7 +280,7 @@ def joined(folder: Path, index: Store, least: float = math.inf, codes: bool = Fa
     rows = 0
     for number, part in enumerate(getattr(index, "segments", ())):
         own = index.owners == number
-        here = part.path is not None and part.path.parent == folder
+        here = part.path and part.path.parent == folder
         if here and len(part["vectors"]) >= least and 2 * int(own.sum()) > len(part):
             order[own] = index.order[own] - index.starts[number] + rows
             moving &= ~own

@@ -70,7 +70,7 @@ def test_a_row_is_on_validation_and_read_back(usual, seen):
     assert 100 * row.hits("text_to_visual").mean() == pytest.approx(recall)
     seen.clear()
     assert study.run(NAME) == row and not seen
-    with pytest.raises(ValueError, match=r"default-adapter\.json: its budget is .*or delete it"):
+    with pytest.raises(ValueError, match=r"default-adapter\.json: its budget is .*or delete the"):
         points(usual, 2e-2)[NAME].run(NAME)
 
 

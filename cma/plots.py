@@ -31,7 +31,7 @@ def image_grid(
     """Draw pictures with captions, `marked` ones framed; size: of one, in inches."""
     rows = -(-len(images) // columns)
     figure, axes = plt.subplots(
-        rows, columns, figsize=(columns * size, rows * size * 1.45), squeeze=False
+        rows, columns, figsize=(columns * size, rows * size * 1.6), squeeze=False
     )
     for axis in axes.flat[len(images) :]:
         axis.axis("off")

@@ -27,12 +27,7 @@ def title_of(file: MediaFile) -> str:
     return file.captions[0] if file.captions else shown_name(file.file_name)
 
 
-def copy_of(
-    path: Path,
-    file: MediaFile,
-    side: int = SIDE,
-    at: float | None = None,
-) -> Image.Image:
+def copy_of(path: Path, file: MediaFile, side: int = SIDE, at: float | None = None) -> Image.Image:
     """Return the picture, or a frame of a clip, of at most `side` pixels. Raises MediaError.
 
     It is the frame at the time `at` (seconds), or the middle one.
@@ -103,25 +98,25 @@ def why_figure(reasons: Mapping[str, Why]) -> plt.Figure:
     picture.
     """
     columns = max(len(one.frames) for one in reasons.values())
-    rows, across = (len(reasons), columns) if columns > 1 else (1, len(reasons))
+    rows, across = len(reasons), columns
+    if columns == 1:
+        rows, across = across, rows
     side = min(3.4, 13 / across)  # inches of a frame; the words need 0.9
-    figure, axes = plt.subplots(
-        rows,
-        across,
-        figsize=(side * across, (side + 0.9) * rows),
-        squeeze=False,
-        subplot_kw={"xticks": [], "yticks": [], "frame_on": False},
-        layout="constrained",
-    )
-    for row, (label, one) in zip(axes.reshape(len(reasons), columns), reasons.items(), strict=True):
-        for axis, frame, weight in zip(row, one.frames, one.weights, strict=False):
+    figure = plt.figure(figsize=(side * across, (side + 0.9) * rows), layout="constrained")
+    parts = figure.subfigures(rows, across // columns, squeeze=False).flat
+    for part, (label, one) in zip(parts, reasons.items(), strict=True):
+        axes = part.subplots(
+            1,
+            columns,
+            squeeze=False,
+            subplot_kw={"xticks": [], "yticks": [], "frame_on": False},
+        ).flat
+        for axis, frame, weight in zip(axes, one.frames, one.weights, strict=False):
             axis.imshow(frame)
-            axis.set_xlabel(f"{weight:.0%}" if len(one.frames) > 1 else "", fontsize=8)
-        words = "  ".join(f"{word}\u00a0{weight:.2f}" for word, weight in one.words).replace(
-            "$", r"\$"
-        )
+            axis.set_xlabel(f"{weight:.0%}" if columns > 1 else "", fontsize=9)
+        words = "  ".join(f"{word}\u00a0{weight:.2f}" for word, weight in one.words)
         title = textwrap.fill(
             f"{label}, cosine {one.score:.3f}: {words}", round(13 * side * columns)
         )
-        row[0].set_title(title, fontsize=9, loc="left")
+        part.suptitle(title, x=0, fontsize=9, ha="left", parse_math=False)
     return figure

@@ -52,7 +52,7 @@ def test_explanations_as_a_figure(indexes):
     assert len(shown) == 8
     weights = [weight for one in found.values() for weight in one.weights]
     assert [axis.get_xlabel() for axis in shown] == [f"{weight:.0%}" for weight in weights]
-    assert figure.axes[0].get_title(loc="left").startswith("zero-shot, cosine")
+    assert figure.subfigs[0].get_suptitle().startswith("zero-shot, cosine")
     plots.plt.close("all")
 
 

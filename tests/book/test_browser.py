@@ -1,27 +1,17 @@
 """The book in a real browser, as wide as a phone and as a desk."""
 
-import functools
-import http.server
-import threading
-
 import pytest
 
+from tests.explorer.site.conftest import served
+
 pytestmark = [pytest.mark.book, pytest.mark.browser]
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *words) -> None:
-        pass
 
 
 @pytest.fixture(scope="module")
 def address(site):
     """Where the book is served, on this computer alone."""
-    handler = functools.partial(Quiet, directory=site)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
+    with served(site) as address:
+        yield address
 
 
 @pytest.mark.parametrize("width, scheme", [(390, "light"), (1300, "dark")])

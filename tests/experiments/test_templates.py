@@ -2,6 +2,7 @@
 
 import random
 import re
+from collections.abc import Callable
 from itertools import chain
 from types import SimpleNamespace
 
@@ -55,20 +56,22 @@ def masked(caption: str) -> str:
     return " ".join(kept)
 
 
+def forms(seed: str, draw: Callable, describe: Callable) -> set[str]:
+    """The masked captions that describers say about scenes."""
+    chance, found = random.Random(seed), []
+    while len(found) < CAPTIONS:
+        found += describe(draw(chance, KNOWN, "test"), LEXICON, chance)
+    return {masked(caption.text) for caption in found}
+
+
 @pytest.fixture(scope="module")
 def first() -> set[str]:
-    chance, found = random.Random("first"), []
-    while len(found) < CAPTIONS:
-        found += describe(draw_scene(chance, KNOWN, "test"), LEXICON, chance)
-    return {masked(caption.text) for caption in found}
+    return forms("first", draw_scene, describe)
 
 
 @pytest.fixture(scope="module")
 def other() -> set[str]:
-    chance, found = random.Random("other"), []
-    while len(found) < CAPTIONS:
-        found += describe_freely(draw_free_scene(chance, KNOWN, "test"), LEXICON, chance)
-    return {masked(caption.text) for caption in found}
+    return forms("other", draw_free_scene, describe_freely)
 
 
 def test_masking_leaves_the_form_of_a_sentence():

@@ -56,6 +56,14 @@ def kept() -> Path:
     return KEPT
 
 
+def add_random(model: RetrievalModel, benchmark: str) -> None:
+    """Add an adapter of random weights, by the name of a benchmark, with its settings."""
+    adapter = model.add_adapter(benchmark, recipes.recipe(benchmark).adapter_config())
+    with torch.no_grad():
+        for weight in adapter.parameters():
+            weight.add_(torch.randn_like(weight) * 0.1)
+
+
 @pytest.fixture(scope="package")
 def model(kept: Path) -> RetrievalModel:
     """The bundled CLIP with an adapter a benchmark, of random weights, saved where notebook 05
@@ -64,10 +72,7 @@ def model(kept: Path) -> RetrievalModel:
     model = RetrievalModel(*load_backbone("mini"))
     torch.manual_seed(0)
     for name in ("mini-flickr30k", "mini-msrvtt"):
-        adapter = model.add_adapter(name, recipes.recipe(name).adapter_config())
-        with torch.no_grad():
-            for weight in adapter.parameters():
-                weight.add_(torch.randn_like(weight) * 0.1)
+        add_random(model, name)
         model.save_adapter(kept / f"{name}-cross-modal", name)
     return model
 

@@ -81,6 +81,18 @@ class ExplorerPage:
         """The one result that is shown large."""
         return self.root.locator("dialog.cma-viewer")
 
+    def press(self, key: str) -> None:
+        """Press a key where the focus is."""
+        self.page.keyboard.press(key)
+
+    def wait_for_text(self, text: str) -> None:
+        """Wait until a text is anywhere in the widget."""
+        self.root.get_by_text(text).wait_for()
+
+    def wait_in_viewer(self, text: str) -> None:
+        """Wait until a text is beside the result that is shown large."""
+        self.viewer.get_by_text(text).wait_for()
+
     @property
     def tiles(self) -> Locator:
         """All results."""

@@ -11,6 +11,7 @@ minutes.
 
 import io
 import json
+from contextlib import contextmanager
 
 import pytest
 from PIL import Image
@@ -58,18 +59,25 @@ def answered(folder) -> str:
     )
 
 
+@contextmanager
+def answer_to(query, open_page, tmp_path, *command):
+    """The explorer after a query, in a window of `SIZE`."""
+    with servers.app(command, tmp_path, tmp_path / "state") as address, open_page("readme") as page:
+        page.set_viewport_size(SIZE)
+        shown = ExplorerPage(page)
+        shown.open(address)
+        shown.ask(query)
+        shown.previews()
+        yield shown
+
+
 @pytest.fixture
 def shown(first_items, open_page, tmp_path):
     if not ADAPTER.is_dir():
         pytest.fail(f"no adapter in {ADAPTER}; notebook 03 leaves one (`make run`)")
     command = ["--media", str(first_items), "--adapter", str(ADAPTER)]
-    with servers.app(command, tmp_path, tmp_path / "state") as address, open_page("readme") as page:
-        shown = ExplorerPage(page)
-        page.set_viewport_size(SIZE)
-        shown.open(address)
-        shown.ask(answered(first_items))
-        shown.previews()
-        page.mouse.move(0, 0)
+    with answer_to(answered(first_items), open_page, tmp_path, *command) as shown:
+        shown.page.mouse.move(0, 0)
         yield shown
 
 
@@ -88,8 +96,8 @@ def test_side_by_side_and_why(shown):
     write(shown.page.screenshot(), "explorer.jpg")
     adapted = shown.root.locator(".cma-column").nth(1)
     adapted.locator(".cma-tile").first.click()
-    shown.viewer.get_by_text("Why it matches").wait_for()
-    shown.viewer.get_by_text("What the model saw").wait_for()
+    shown.wait_in_viewer("Why it matches")
+    shown.wait_in_viewer("What the model saw")
     write(shown.page.screenshot(), "explorer_why.jpg")
 
 
@@ -100,13 +108,8 @@ def test_a_clip_at_its_moment(open_page, tmp_path):
     index = MediaIndex.build(RetrievalModel.from_pretrained("mini"), films, IndexConfig())
     caption = next(one.caption for one in asked if is_right(index, one))
     command = ["--media", str(films), "--backbone", "mini"]
-    with servers.app(command, tmp_path, tmp_path / "state") as address, open_page("readme") as page:
-        shown = ExplorerPage(page)
-        page.set_viewport_size(SIZE)
-        shown.open(address)
-        shown.ask(caption)
-        shown.previews()
+    with answer_to(caption, open_page, tmp_path, *command) as shown:
         shown.tiles.first.click()
-        shown.viewer.get_by_text("Why it matches").wait_for()
+        shown.wait_in_viewer("Why it matches")
         shown.until("() => document.querySelector('dialog video').readyState >= 2")
-        write(page.screenshot(), "explorer_moment.jpg")
+        write(shown.page.screenshot(), "explorer_moment.jpg")

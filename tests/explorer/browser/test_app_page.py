@@ -101,7 +101,7 @@ def test_words_and_dropped_clips_search(shown, model, media):
     assert shown.previews() > 10
     before = shown.results()
     shown.drop(media / "metadata.jsonl")
-    shown.root.get_by_text("metadata.jsonl: neither picture nor clip; choose one of").wait_for()
+    shown.wait_for_text("metadata.jsonl: neither picture nor clip; choose one of")
     assert shown.results() == before and "the file clip3.mp4" in shown.root.inner_text()
 
 
@@ -116,20 +116,20 @@ def test_the_keyboard_is_enough(shown):
         ("ArrowLeft", 2),
         ("ArrowDown", None),
     ):
-        shown.page.keyboard.press(key)
+        shown.press(key)
         assert number is None or shown.focused().startswith(f"{number}. ")
     row = int(shown.focused().partition(".")[0])
     assert row > 3, "below"
-    shown.page.keyboard.press("ArrowUp")
-    shown.page.keyboard.press("Enter")
-    shown.viewer.get_by_text("Why it matches").wait_for()
-    shown.viewer.get_by_text("What the model saw").wait_for()
+    shown.press("ArrowUp")
+    shown.press("Enter")
+    shown.wait_in_viewer("Why it matches")
+    shown.wait_in_viewer("What the model saw")
     assert shown.viewer.locator("mark").all_inner_texts() == ["a", "clip", "of", "number", "2"]
     assert shown.viewer.locator("figure").count() == 6, "its frames"
     assert "without adapter: rank 2, how alike: " in shown.viewer.inner_text()
-    shown.page.keyboard.press("ArrowRight")
-    shown.viewer.get_by_text("without adapter: rank 3, how alike: ").wait_for()
-    shown.page.keyboard.press("Escape")
+    shown.press("ArrowRight")
+    shown.wait_in_viewer("without adapter: rank 3, how alike: ")
+    shown.press("Escape")
     shown.wait_for_focus("3. ")
     assert not shown.viewer.is_visible()
 
@@ -149,7 +149,7 @@ def test_more_like_this_the_lists_and_the_address(shown, model, media):
         suggestions.first.click()
     assert shown.results() == best(model, media, text) and suggestions.first.is_visible()
     shown.button("what CLIP misses").click()
-    shown.root.get_by_text("whose picture or clip ranks better").wait_for()
+    shown.wait_for_text("whose picture or clip ranks better")
     with shown.searching():
         shown.page.go_back()
     assert shown.results() == best(model, media, media / name)
@@ -173,11 +173,11 @@ def test_it_fits_both_widths_and_themes_runs_no_caption_and_loads_nothing_from_e
             assert not shown.too_wide() and not shown.axe()
             shown.page.screenshot(path=kept / f"page-{scheme}-{width}.png")
             right.click()
-            shown.viewer.get_by_text("What the model saw").wait_for()
-            shown.viewer.get_by_text("Why it matches").wait_for()
+            shown.wait_in_viewer("What the model saw")
+            shown.wait_in_viewer("Why it matches")
             assert HOSTILE in shown.viewer.inner_text() and not shown.axe()
             shown.page.screenshot(path=kept / f"viewer-{scheme}-{width}.png")
-            shown.page.keyboard.press("Escape")
+            shown.press("Escape")
     assert shown.root.locator("img[src=x]").count() == 0
     assert shown.page.evaluate("window.harmed") is None
     assert not shown.outside and not shown.errors
@@ -191,7 +191,7 @@ def test_it_begins_with_something_to_do_and_a_telephone_shows_pictures(address, 
     shown.open(address)
     suggestions = shown.root.get_by_label("suggestions").get_by_role("button")
     suggestions.first.wait_for()
-    shown.root.get_by_text("or drop a picture or clip here").wait_for()
+    shown.wait_for_text("or drop a picture or clip here")
     box = shown.box.evaluate("(box) => getComputedStyle(box, '::placeholder').color")
     assert box.startswith("color(srgb 0.7") and not shown.axe(), "light on dark"
     page.screenshot(path=kept / "telephone-start.png")
@@ -207,7 +207,7 @@ def test_it_begins_with_something_to_do_and_a_telephone_shows_pictures(address, 
     shown.button("history").tap()
     assert not shown.too_wide()
     shown.tiles.nth(1).tap()
-    shown.viewer.get_by_text("What the model saw").wait_for()
+    shown.wait_in_viewer("What the model saw")
     page.close()
 
 
@@ -219,7 +219,7 @@ def test_what_takes_long_is_said_dims_the_old_results_and_can_be_cancelled(shown
         assert shown.root.locator(".cma-results[aria-busy]").count() == 1
         shown.page.screenshot(path=kept / "busy.png")
         shown.button("cancel").click()
-        shown.root.get_by_text("Cancelled.").wait_for()
+        shown.wait_for_text("Cancelled.")
         assert (
             shown.root.locator(".cma-results[aria-busy]").count() == 0 and shown.results() == before
         )
@@ -311,7 +311,7 @@ def test_the_page_comes_back_after_a_restart(toy_backbone, tmp_path, open_page, 
             before = shown.ask("a red boat")
         start = time.monotonic()
         said = "The server does not answer. Start it again by the same command"
-        shown.root.get_by_text(said).wait_for()
+        shown.wait_for_text(said)
         assert time.monotonic() - start < 5
         page.screenshot(path=kept / "gone.png")
         port = address.rpartition(":")[2].partition("/")[0]
@@ -391,7 +391,7 @@ def test_a_clip_plays_from_its_best_moment_with_sound_and_goes_to_its_frames(
             moment = int(weights.argmax()) * 8 / len(weights)  # within a frame that is compared
             page.locator(f"[data-file='{path.name}']").click()
             shown.until("document.querySelector('video').videoWidth > 0")
-            shown.viewer.get_by_text("Why it matches").wait_for()
+            shown.wait_in_viewer("Why it matches")
             shown.until("(reduced) => document.querySelector('video').paused === reduced", reduced)
             clip = page.evaluate(CLIP)
             served_whole = path == film
@@ -418,13 +418,13 @@ def test_back_closes_what_is_large_first_and_the_address_opens_the_same_results(
     before = shown.ask("a clip of number 7")
     address = shown.page.url
     shown.tiles.nth(2).click()
-    shown.viewer.get_by_text("Why it matches").wait_for()
+    shown.wait_in_viewer("Why it matches")
     shown.page.go_back()
     shown.viewer.wait_for(state="hidden")
     assert shown.results() == before and shown.page.url == address
     page = browser.new_page()
     other = ExplorerPage(page)
     other.open(address)
-    other.root.get_by_text("Results for “a clip of number 7”").wait_for()
+    other.wait_for_text("Results for “a clip of number 7”")
     assert other.results() == before and other.box.input_value() == "a clip of number 7"
     page.close()

@@ -124,16 +124,13 @@ def front(browser, request):
 
 
 def test_a_query_is_asked_of_the_media_that_are_chosen_before_its_answer_comes(front):
-    front.type("a cat")
-    front.control("media").select_option("B")
-    front.offer(newest=False)
-    assert front.last("search")["text"] == "a cat" and front.last("search")["media"] == "B"
-    front.find([{"key": "a cat of B"}])
-    front.type("a dog")
-    front.control("media").select_option("A")
-    front.offer(newest=False)
-    assert front.last("search")["text"] == "a dog" and front.last("search")["media"] == "A"
-    front.find([{"key": "a dog of A"}])
+    for query, media in (("a cat", "B"), ("a dog", "A")):
+        front.type(query)
+        front.control("media").select_option(media)
+        front.offer(newest=False)
+        asked = front.last("search")
+        assert (asked["text"], asked["media"]) == (query, media)
+        front.find([{"key": f"{query} of {media}"}])
     front.heading("Results for “a dog”")
 
 
@@ -209,7 +206,7 @@ def test_what_goes_wrong_with_one_result_is_said_beside_it(front):
     expect(front.viewer.get_by_role("alert")).to_have_text("a.png: no such file")
     expect(front.viewer.get_by_text("a.png: changed")).to_be_visible()
     late = front.last("open")
-    front.page.keyboard.press("ArrowRight")
+    front.press("ArrowRight")
     front.answer(late, text="of the one before")
     assert front.viewer.get_by_text("of the one before").count() == 0
     assert front.root.locator("[data-part=alert]").inner_text() == ""
@@ -372,7 +369,7 @@ def test_results_are_chosen_by_click_and_key_and_copied(front):
     tiles.nth(2).click(modifiers=["Control"])
     expect(front.control("said")).to_have_text("3 results chosen")
     tiles.nth(6).focus()
-    front.page.keyboard.press("x")
+    front.press("x")
     chosen = front.root.locator(".cma-tile[aria-pressed=true]")
     expect(chosen).to_have_count(4)
     assert not front.viewer.is_visible() and not front.axe(".cma-explorer")
@@ -389,10 +386,10 @@ def test_results_are_chosen_by_click_and_key_and_copied(front):
     front.answer("copy", "copy", count=4, into="/home/me/chosen")
     expect(front.control("said")).to_have_text("4 files copied into /home/me/chosen")
     tiles.first.focus()
-    front.page.keyboard.press("End")
-    front.page.keyboard.press("Home")
+    front.press("End")
+    front.press("Home")
     expect(tiles.first).to_be_focused()
-    front.page.keyboard.press("Escape")
+    front.press("Escape")
     expect(chosen).to_have_count(0)
 
 
@@ -401,10 +398,10 @@ def test_the_keys_are_listed(front):
     front.button("keys").click()
     expect(front.root.get_by_role("dialog", name="keys")).to_contain_text("Space: play or pause")
     assert not front.axe(".cma-keys")
-    front.page.keyboard.press("Escape")
+    front.press("Escape")
     front.tiles.first.wait_for(state="detached")
     front.control("results").focus()
-    front.page.keyboard.press("?")
+    front.press("?")
     expect(front.root.get_by_role("dialog", name="keys")).to_be_visible()
 
 
@@ -511,7 +508,7 @@ def test_a_result_is_enlarged_and_fills_the_screen(front):
     for filled in (True, False):
         full.click()
         front.until("(filled) => Boolean(document.fullscreenElement) === filled", filled)
-    front.page.keyboard.press("ArrowRight")
+    front.press("ArrowRight")
     expect(front.viewer.locator(".cma-zoomed")).to_have_count(0)
 
 
@@ -546,7 +543,7 @@ def test_changes_of_the_view_are_said_aloud_and_what_is_large_is_a_dialog(front)
     for name in ("previous result", "next result", "close", "full screen", "more like this"):
         assert f'- button "{name}"' in shown
     assert '- heading "two cats" [level=2]' in shown and "- alert: the file is gone" in shown
-    front.page.keyboard.press("Escape")
+    front.press("Escape")
     expect(front.tiles.nth(1)).to_be_focused()
     columns = front.root.aria_snapshot()
     assert '- region "model 0"' in columns and 'button "2. two cats, how alike: 0.500"' in columns
@@ -607,5 +604,5 @@ def test_fifty_thousand_tiles_are_scrolled_in_little_memory(front, kept):
     assert with_picture < 400 and heap < 200, figures
     assert times[-1] < 3 * times[1] + 1000, figures
     front.tiles.last.focus()
-    front.page.keyboard.press("Home")
+    front.press("Home")
     expect(front.tiles.first).to_be_focused()

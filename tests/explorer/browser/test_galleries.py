@@ -74,7 +74,7 @@ def test_each_kind_of_index_is_shown_filtered_and_asked_by_a_picture_of_its_own(
         page.previews()
         page.root.locator("[data-file='a/b/y.png']").click()
         page.button("show in its folder").click()
-        page.viewer.get_by_text("What the model saw").wait_for()
+        page.wait_in_viewer("What the model saw")
         assert opened == [(media / "a" / "b").as_uri()]
         with page.searching():
             page.button("more like this").click()
@@ -116,7 +116,7 @@ def test_a_clip_of_an_hour_is_one_result_that_begins_at_its_best_moment(
         page.until("(at) => document.querySelector('video').currentTime === at", moment)
         assert page.page.evaluate(CLIP)[1] == pytest.approx(3600, abs=2)
         page.viewer.get_by_text("other moments").click()
-        page.viewer.get_by_text("Why it matches").wait_for()
+        page.wait_in_viewer("Why it matches")
         other = page.viewer.locator("details").get_by_role("button").last
         minutes, seconds = other.inner_text().split(":")
         other.click()
@@ -145,10 +145,10 @@ def test_a_gallery_whose_files_come_late_is_searched_meanwhile(
             assert page.ask("a red cat") == {"zero-shot": names(index.query("a red cat", 9))}
             assert page.root.locator(".cma-tile img[src]").count() == 0
             page.tiles.first.click()
-            page.viewer.get_by_text("without adapter: rank 1").wait_for()
+            page.wait_in_viewer("without adapter: rank 1")
             here.set()
-            page.viewer.get_by_text("What the model saw").wait_for()
-            page.page.keyboard.press("Escape")
+            page.wait_in_viewer("What the model saw")
+            page.press("Escape")
             assert page.previews() == 6
     finally:
         here.set()

@@ -107,21 +107,21 @@ def test_keys_are_the_widgets_own_and_cells_go_on(lab, kept):
     lab.ask("a smiling cat")
     lab.tiles.first.focus()
     for key in ("ArrowRight", "a", "b", "x", "/"):  # of which JupyterLab would add and cut cells
-        lab.page.keyboard.press(key)
+        lab.press(key)
     assert lab.focused() == "query" and lab.page.locator(".jp-Cell").count() == cells
     lab.tiles.nth(1).focus()
-    lab.page.keyboard.press("Enter")
-    lab.viewer.get_by_text("Why it matches").wait_for()
+    lab.press("Enter")
+    lab.wait_in_viewer("Why it matches")
     lab.page.screenshot(path=kept / "lab-viewer.png")
-    lab.page.keyboard.press("Escape")
+    lab.press("Escape")
     lab.wait_for_focus("2. ")
     assert not lab.viewer.is_visible()
     lab.page.evaluate(LISTEN)
-    lab.page.keyboard.press("Control+s")
+    lab.press("Control+s")
     lab.page.wait_for_function("window.ran.includes('docmanager:save')")
     lab.box.focus()
-    lab.page.keyboard.press("Control+a")
-    lab.page.keyboard.press("Control+s")
+    lab.press("Control+a")
+    lab.press("Control+s")
     lab.page.wait_for_function("window.ran.filter((id) => id === 'docmanager:save').length === 2")
     assert lab.page.evaluate("window.ran").count("notebook:select-all") == 0
 

@@ -14,7 +14,7 @@ from cma import RetrievalModel, data, load_backbone, recipes
 from explorer.gallery import Gallery
 from explorer.site import publish
 from tests import ROOT
-from tests.explorer.browser.conftest import browser, executable  # noqa: F401 (a Chromium)
+from tests.explorer.browser.conftest import add_random, browser, executable  # noqa: F401
 from tests.toy_galleries import write_hostile
 
 COUNTS = {"mini-flickr30k": 60, "mini-msrvtt": 12}
@@ -46,10 +46,7 @@ def media_galleries(tmp_path_factory) -> dict[str, Gallery]:
     torch.manual_seed(0)
     galleries = {}
     for name, count in COUNTS.items():
-        adapter = model.add_adapter(name, recipes.recipe(name).adapter_config())
-        with torch.no_grad():
-            for weight in adapter.parameters():
-                weight.add_(torch.randn_like(weight) * 0.1)
+        add_random(model, name)
         test = data.load(ROOT / "data" / name, "test").subset(count)
         galleries[name] = Gallery(model, test, recipes.recipe(name).config, None, name)
     hostile = write_hostile(tmp_path_factory.mktemp("hostile"))

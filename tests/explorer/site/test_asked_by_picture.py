@@ -95,7 +95,7 @@ def test_a_picture_is_dropped_and_asks_with_a_sentence_and_clips_are_refused(
     (tmp_path / "film.mp4").write_bytes(b"....ftypisom")
     opened.drop(tmp_path / "film.mp4")
     said = "film.mp4: no picture that this browser reads (a clip is not taken here)"
-    opened.root.get_by_text(said).wait_for()
+    opened.wait_for_text(said)
 
 
 def test_without_the_vision_tower_no_file_is_asked_for(opened, site, address, pictures):
@@ -107,4 +107,4 @@ def test_without_the_vision_tower_no_file_is_asked_for(opened, site, address, pi
     opened.ready()
     assert not opened.control("chosen").is_visible()
     opened.drop(pictures[0])
-    opened.root.get_by_text("This page is not asked by files: `python -m explorer`").wait_for()
+    opened.wait_for_text("This page is not asked by files: `python -m explorer`")

@@ -64,17 +64,17 @@ def test_a_query_can_be_linked_to_and_asked_on(opened, browser):
     linked = page.url
     assert "q=a+red+bird" in linked and "strength=0.5" in linked
     opened.tiles.first.click()
-    opened.viewer.get_by_text("This page does not compute why a result matches").wait_for()
+    opened.wait_in_viewer("This page does not compute why a result matches")
     opened.viewer.get_by_role("img", name="the part that the model saw").wait_for()
     with opened.searching():
         opened.viewer.get_by_role("button", name="more like this").click()
     like = opened.results()["zero-shot"]
     assert "like=" in page.url and like[0] == results["zero-shot"][0]
     opened.button("what CLIP misses").click()
-    opened.root.get_by_text("ranks better with mini-flickr30k:").wait_for()
+    opened.wait_for_text("ranks better with mini-flickr30k:")
     again = ExplorerPage(browser.new_page())
     again.open(linked)
-    again.root.get_by_text("Results for “a red bird”").wait_for()
+    again.wait_for_text("Results for “a red bird”")
     assert list(again.results()) == ["zero-shot", "mini-flickr30k × 0.5"]
     again.page.close()
 
@@ -100,7 +100,7 @@ def test_narrow_and_wide_light_and_dark_and_names_are_text(browser, address, wid
     with shown.searching():
         shown.control("media").select_option("<i>hostile</i>")
     shown.tiles.first.click()
-    shown.viewer.get_by_text("a'b\"c<i>&d.png").wait_for()
+    shown.wait_in_viewer("a'b\"c<i>&d.png")
     assert not shown.axe() and not shown.too_wide()
     assert shown.root.locator("i").count() == 1, "the one of the slider"
     assert not shown.errors and not shown.outside

@@ -13,9 +13,7 @@ from .published import PAPER as OURS
 from .rows import DIRECTIONS, NEAR, MethodRow, difference, holm, near_full, read_rows, share_of_gain
 from .world import kept_in, protocol_of
 
-BREAK = "<br>"  # a new line in a cell
 CLEAR = 0.05  # a difference is clear if its corrected p is below this
-NO_SHARE = "no share (full fine-tuning gains too little)"
 WITHOUT, LORA = "adapter without sharing", "LoRA"
 FIRST = (FULL, WITHOUT, LORA)  # the first family
 FORWARD = DIRECTIONS[0]
@@ -32,7 +30,13 @@ UNCHANGED = {
 PICTURE = (
     "![R@1 minus that of zero-shot CLIP, by method, with intervals](notebooks/figures/gains.png)"
 )
-AGAINST_LORA = "Ours against LoRA, which trains about as many parameters, in points of R@1"
+SAID_ONCE = (
+    "Each number is a mean over seeds, and its 95 % interval is over test items and seeds, not "
+    "corrected. *Clearly* means that p is below 0.05 after Holm's correction for all comparisons "
+    "that were planned. So an interval may leave out 0, and the difference is still not clear. N "
+    "and the seeds of each row are in [results/README.md](results/README.md)."
+)
+LITTLE = "less overfitting with little data (here: the gain with few items)"
 CANNOT_SAY = (
     "What this cannot say: the scenes are composed, the backbone is small and ours, and so is the "
     "gap between what it knows and what the captions say. How large a gain is on photographs, with "
@@ -132,17 +136,6 @@ def corrected(told: dict[tuple, tuple], planned: int = 0) -> dict[tuple, tuple]:
     return {key: (*values[:3], p) for (key, values), p in zip(told.items(), adjusted, strict=True)}
 
 
-def compared(tested: Rows, k: int = 1) -> dict[tuple[str, str], tuple[float, ...]]:
-    """Return {(direction, method): (ours − that method, low, high, p)} of one dataset, with p
-    corrected for all of these.
-
-    This is no verdict: those are of the families that were planned, see `Findings.verdicts`.
-    """
-    others = [method for method in tested if method != OURS and OURS in tested]
-    pairs = [(way, method) for way in DIRECTIONS for method in others]
-    return corrected({(way, m): difference(tested[OURS], tested[m], way, k) for way, m in pairs})
-
-
 def by_dataset(rows: Sequence[MethodRow]) -> Tested:
     """Return the tested rows, {dataset: {method: row}}."""
     made: Tested = {}
@@ -183,14 +176,15 @@ def summary(found: Findings) -> str:
         "sharing weights between the towers helps": _against(found, WITHOUT),
         "better than other adapters": _others(found),
         "fewer parameters, less time, one backbone": [_costs(found)],
-        "less overfitting with little data": _little(found),
+        LITTLE: _little(found),
     }
     lines = [
-        {"the paper claims": claim, "we find here": BREAK.join(said)}
+        {"the paper claims": claim, "we find here": "<br>".join(said)}
         for claim, said in claims.items()
     ]
-    lora = f"{AGAINST_LORA}: {'; '.join(_against(found, LORA))}."
-    return "\n\n".join([PICTURE, markdown(lines), lora, CANNOT_SAY])
+    lora = "; ".join(_against(found, LORA))
+    lora = f"Ours against LoRA, which trains about as many parameters, in points of R@1: {lora}."
+    return "\n\n".join([PICTURE, markdown(lines), f"{lora} {SAID_ONCE}", CANNOT_SAY])
 
 
 def points_of(gain: Sequence[float]) -> str:
@@ -200,7 +194,9 @@ def points_of(gain: Sequence[float]) -> str:
 
 def share_of(share: Sequence[float] | None) -> str:
     """Return `68 % [64, 72] of the gain`, or that there is none."""
-    return "{:.0f} % [{:.0f}, {:.0f}] of the gain".format(*share) if share else NO_SHARE
+    if not share:
+        return "no share (full fine-tuning gains too little)"
+    return "{:.0f} % [{:.0f}, {:.0f}] of the gain".format(*share)
 
 
 def reached(of: Rows, way: str = FORWARD, method: str = OURS) -> str:
@@ -229,7 +225,8 @@ def ways_of(of: Rows) -> dict[str, str]:
 def _near(found: Findings) -> list[str]:
     said = []
     for name, of in found.tested.items():
-        for way, words in ways_of(of).items():
+        ways = ways_of(of).items()
+        for way, words in ways:
             told = f"{words} on {name}: {reached(of, way)}"
             if has_share(of):
                 near = "near" if near_full(of[OURS], of[FULL], way) else "not near"
@@ -238,7 +235,9 @@ def _near(found: Findings) -> list[str]:
         for further in ("new", "other"):
             there = on_further(of, further)
             if has_share(there):
-                said.append(f"on {name}-{further}: {reached(there)}")
+                said += [
+                    f"{words} on {name}-{further}: {reached(there, way)}" for way, words in ways
+                ]
     points = found.points.items()
     near = [point for point, of in points if near_full(of[OURS], of[FULL], FORWARD)]
     if points:
@@ -268,11 +267,13 @@ def _others(found: Findings) -> list[str]:
 def _costs(found: Findings) -> str:
     of = next(filter(has_share, found.tested.values()))
     ours, full = (next(iter(of[m].records.values()))["trained_parameters"] for m in (OURS, FULL))
-    said = f"It trains {ours:,} parameters, {100 * ours / full:.1f} % of those of full fine-tuning"
+    percent = f"{100 * ours / full:.1f} % of those of full fine-tuning"
+    said = f"It trains {ours:,} parameters of `mini`, {percent}"
     for kind, costs in found.costs.items():
         if OURS in costs:
             time = f"{100 * costs[OURS]['time']:.0f} % of the time of a step"
-            said += f"; {kind}: {time}, {100 * costs[OURS]['memory']:.0f} % of the memory"
+            said += f"; {kind}: {time}, {100 * costs[OURS]['memory']:.0f} % of its memory"
+    said += " (with `mini` on a CPU; memory beyond the loaded model)"
     return f"{said}. One frozen backbone serves any number of adapters."
 
 
@@ -280,7 +281,7 @@ def _little(found: Findings) -> list[str]:
     """Ours and LoRA on a part of the training items, and on all of them."""
     few = {point: of for point, of in found.points.items() if ", data " in point}
     return [
-        f"{name}, {method}: {reached(of, method=method)}"
+        f"{ways_of(of)[FORWARD]}, {name}, {method}: {reached(of, method=method)}"
         for name, of in (found.tested | few if few else {}).items()
         for method in (OURS, LORA)
     ] or [NOT_MEASURED]

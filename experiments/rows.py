@@ -133,10 +133,14 @@ class MethodRow:
     def marks(self) -> list[str]:
         """Why the row gets no verdict, in words; empty if it gets one.
 
-        Its rate is the lowest or the highest of those that were trained at full length, or a seed
-        is lost: it could not be trained, or its mR on validation is below `KEPT` of the best.
+        Its rate is the lowest or the highest of those that were trained at full length, a seed is
+        not trained yet, or a seed is lost: it could not be trained, or its mR on validation is
+        below `KEPT` of the best.
         """
         said = [f"seed {seed} could not be trained" for seed in self.lost]
+        missing = {*map(str, self.budget.get("seeds", []))} - {*self.records, *self.lost}
+        if self.lr and missing:
+            said.append(f"seeds not trained yet: {', '.join(sorted(missing))}")
         full = [one for one in self.rates if one.get("epochs", 0) == self.budget.get("epochs")]
         tried = sorted({one["lr"] for one in full})
         if self.budget.get("scan") and tried and self.lr in (tried[0], tried[-1]):

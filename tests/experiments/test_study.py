@@ -108,8 +108,8 @@ def test_a_scan_finds_the_rate_that_is_tried_with_its_neighbours(study, peak, as
     assert tried[1] == [(rate, 1) for rate in study.budget.rates]
     assert tried[3] == [(rate, seed) for rate in asked for seed in (1, 2)]
     assert row.lr == min(asked, key=lambda rate: abs(rate - peak))
-    edge = [f"its best rate, {row.lr:g}, is at the edge of those that were tried"]
-    assert row.marks() == (edge if marked else [])
+    edge = f"its best rate, {row.lr:g}, is at the edge of those that were tried"
+    assert (edge in row.marks()) == marked
 
 
 @pytest.mark.parametrize("rate, near", [(1e-5, [3e-6, 1e-5, 3e-5]), (5e-3, [3e-3, 5e-3, 1e-2])])
@@ -178,6 +178,8 @@ def test_a_seed_that_fails_or_falls_is_lost_and_the_row_gets_no_verdict(study):
     assert row.marks() == ["seed 1 fell below 70% of its best"]
     row.records["1"] = {"history": [{"validation": {"mR": 7.1}}]}
     assert row.marks() == []
+    unfinished = replace(row, lr=0.1, budget={"seeds": [1, 3]})
+    assert unfinished.marks() == ["seeds not trained yet: 3"]
     assert replace(row, budget={}, records={"1": low, "2": high}).marks() == []  # an older rule
 
 

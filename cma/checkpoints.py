@@ -79,7 +79,7 @@ def write_adapter(method: Method, folder: Path, backbone: dict[str, str | None])
 def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str | None]]:
     """Return the method in `folder`, built for a model, and the backbone it was trained on.
 
-    Nothing in the files is executed. Names, shapes and sizes are checked before memory is
+    Nothing in the files is executed. Weights of another precision become float32. Names, shapes and sizes are checked before memory is
     allocated. Raises FileNotFoundError, or ValueError in one line that names the file, the key,
     what was expected and what to do. Weights that were not saved together with this config, or are
     not finite, are refused.
@@ -117,10 +117,9 @@ def _read_weights(file: Path, shapes: dict[str, Tensor], about: AdapterFile) -> 
             raise ValueError(f"{size:,} bytes for {numbers:,} numbers")
         with safe_open(file, "pt") as content:
             digest = (content.metadata() or {}).get("digest")
-        state = load(file.read_bytes())  # `load_file` would keep the tensors mapped to the file
-        # the digest is of bytes, which another type would read differently
-        other = any(value.dtype != torch.float32 for value in state.values())
-        if other or digest != _digest(state, about):
+        # `load_file` would keep the tensors mapped to the file; the digest is of float32 numbers
+        state = {key: value.float() for key, value in load(file.read_bytes()).items()}
+        if digest != _digest(state, about):
             raise ValueError("its digest is another one")
     except (SafetensorError, ValueError) as error:
         said = f"{file}: damaged, or does not fit {CONFIG}; save the adapter again. {error}"

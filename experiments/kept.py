@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 
 from cma import RetrievalModel
 from cma.backbone import identity, known_by
-from cma.checkpoints import CONFIG, WEIGHTS, read_config, write_adapter
+from cma.checkpoints import WEIGHTS, read_config, write_adapter
 from cma.files import write_whole
 
 
 def save_half(model: RetrievalModel, name: str, folder: Path) -> None:
-    """Write an adapter of a model to `folder`, which `load_half` reads, with half the bytes.
+    """Write an adapter of a model to `folder` with half the bytes; `load_adapter` reads it.
 
-    The numbers of the model's adapter are rounded, too.
+    The numbers of the model's adapter are rounded, too. The digest is of them in float32.
     """
     adapter = model.get_adapter(name)
     for tensor in adapter.state_dict().values():
         tensor.copy_(tensor.half())
     write_adapter(adapter, folder, identity(model.clip))
-    _write_as(torch.float16, folder / WEIGHTS, folder / WEIGHTS)
+    weights = folder / WEIGHTS
+    with safe_open(weights, "pt") as content:
+        about = content.metadata()
+    tensors = {key: value.half() for key, value in load_file(weights).items()}
+    write_whole(weights, save(tensors, about))
 
 
 def load_half(model: RetrievalModel, folder: Path, name: str) -> None:
@@ -38,15 +39,4 @@ def load_half(model: RetrievalModel, folder: Path, name: str) -> None:
     here = known_by(identity(model.clip))
     if there != here:
         raise ValueError(f"{folder}: this adapter was trained on the backbone {there}, not {here}")
-    with TemporaryDirectory() as whole:
-        shutil.copy(folder / CONFIG, whole)
-        _write_as(torch.float32, folder / WEIGHTS, Path(whole, WEIGHTS))
-        model.load_adapter(whole, name)
-
-
-def _write_as(kind: torch.dtype, source: Path, target: Path) -> None:
-    """Write the tensors of a file with numbers of this kind; its digest is of float32 numbers."""
-    with safe_open(source, "pt") as content:
-        about = content.metadata()
-    tensors = {key: value.to(kind) for key, value in load_file(source).items()}
-    write_whole(target, save(tensors, about))
+    model.load_adapter(folder, name)

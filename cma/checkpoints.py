@@ -79,10 +79,10 @@ def write_adapter(method: Method, folder: Path, backbone: dict[str, str | None])
 def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str | None]]:
     """Return the method in `folder`, built for a model, and the backbone it was trained on.
 
-    Nothing in the files is executed. Weights of another precision become float32. Names, shapes and sizes are checked before memory is
-    allocated. Raises FileNotFoundError, or ValueError in one line that names the file, the key,
-    what was expected and what to do. Weights that were not saved together with this config, or are
-    not finite, are refused.
+    Nothing in the files is executed. Weights of another precision become float32. Names, shapes and
+    sizes are checked before memory is allocated. Raises FileNotFoundError, or ValueError in one
+    line that names the file, the key, what was expected and what to do. Weights that were not saved
+    together with this config, or are not finite, are refused.
     """
     saved = read_config(folder)
     try:

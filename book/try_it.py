@@ -22,7 +22,8 @@ def trained(name: str, model: RetrievalModel) -> Path | None:
     last run; None if there is none for this backbone.
     """
     known = known_by(identity(model.clip))
-    for folder in (ROOT / "results" / "adapters" / name, ROOT / "runs" / f"{name}-cross-modal"):
+    recorded = ROOT / "results" / "methods" / f"{name}-cross-modal-adapter"
+    for folder in (recorded, ROOT / "runs" / f"{name}-cross-modal"):
         there = (folder / "adapter_config.json").is_file()
         if there and known_by(read_config(folder).backbone) == known:
             return folder

@@ -99,9 +99,10 @@ def test_a_shard_that_is_cut_short_or_hostile(shard, tmp_path):
     assert problems == {"a.jpg": "", "/etc/b.jpg": led, "c.jpg": said}
     with pytest.raises(MediaError, match=r"cut\.tar/c\.jpg: cut short"):
         open_media(path / "c.jpg")
-    header.size = -1024  # tarfile would read this header again and again
+    # tarfile would read this header again and again; from Python 3.13 on it stops before it
+    header.size = -1024
     path.write_bytes(header.tobuf() + bytes(1024))
     for content in (path.read_bytes(), b"no tar file" * 100, b""):
         path.write_bytes(content)
-        with pytest.raises(MediaError, match=r"cut\.tar: cannot be read as a tar file"):
+        with pytest.raises(MediaError, match=r"cut\.tar(: cannot be read as a tar|.*: no such)"):
             open_media(path / "a.jpg")

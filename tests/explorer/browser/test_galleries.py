@@ -75,9 +75,9 @@ def test_each_kind_of_index_is_shown_filtered_and_asked_by_a_picture_of_its_own(
         page.root.locator("[data-file='a/b/y.png']").click()
         page.button("show in its folder").click()
         page.wait_in_viewer("What the model saw")
-        assert opened == [(media / "a" / "b").as_uri()]
         with page.searching():
             page.button("more like this").click()
+        assert opened == [(media / "a" / "b").as_uri()]  # messages are answered in their order
         asks = page.control("chips").get_by_role("img", name="what asks: a/b/y.png")
         page.until("document.querySelector('[data-part=chips] img').naturalWidth > 0")
         with page.searching():

@@ -137,7 +137,9 @@ def test_an_answer_is_folded_and_so_is_the_code_that_holds_it_or_is_tagged(pages
             hidden += hides
             folded += hides and "<details><summary>Answer</summary>" in output
         cells = nbformat.read(path, as_version=4).cells
-        answers = [bool(re.search(r"(^|\()\s*folded\(", cell.source, re.MULTILINE)) for cell in cells]
+        answers = [
+            bool(re.search(r"(^|\()\s*folded\(", cell.source, re.MULTILINE)) for cell in cells
+        ]
         tags = ["hide-input" in cell.metadata.get("tags", []) for cell in cells]
         wanted += sum(answer or tag for answer, tag in zip(answers, tags, strict=True))
     said = [cell.source for path in NOTEBOOKS for cell in nbformat.read(path, as_version=4).cells]

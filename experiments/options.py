@@ -10,14 +10,10 @@ ABOUT = {
     "records": {"type": Path, "nargs": "?", "help": f"folder of records; {SHOWN}"},
     "--backbone": {"help": SHOWN},
     "--commit": {"action": "store_true", "help": "let git commit each record"},
-    "--config": {"help": "JSON of PretrainConfig, such as '{\"steps\": 50}'"},
+    "--config": {"help": "JSON of PretrainConfig, such as '{\"steps\": 50}'; default: all stages"},
     "--data": {"type": Path, "help": f"folder of prepared datasets; {SHOWN}"},
     "--every": {"type": int, "help": f"steps between two lines of the log; {SHOWN}"},
     "--keep": {"type": Path, "help": "folder that gets each record as NAME.json"},
-    "--mean": {
-        "action": "store_true",
-        "help": "save the mean of the weights of --start and the end",
-    },
     "--methods": {"nargs": "+", "metavar": "NAME", "help": "default: all"},
     "--out": {"type": Path, "required": True, "help": "folder that gets the CLIP"},
     "--points": {"nargs": "+", "metavar": "NAME", "help": "such as steps-2; default: all"},
@@ -31,7 +27,7 @@ ABOUT = {
     "--results": {"type": Path, "help": f"folder of results; {SHOWN}"},
     "--runs": {"type": Path, "help": f"checkpoints and adapters; {SHOWN}"},
     "--start": {"help": "a CLIP whose training goes on, such as mini; default: random weights"},
-    "--states": {"nargs": "*", "type": Path, "help": "folders such as OUT-700 of pretrain"},
+    "--states": {"nargs": "*", "type": Path, "help": "folders of states, each named NAME-STATE"},
     "--workers": {"type": int, "help": f"processes that draw; {SHOWN}"},
 }
 # of a command that trains for hours and continues after a stop

@@ -20,6 +20,8 @@ from .browse import Dates
 
 ZERO_SHOT = "zero-shot"  # the name of CLIP without an adapter
 ADAPTER = "adapter for {}s"  # the name of a benchmark's adapter, by the kind of its media
+# where the adapter of a benchmark is looked for: the recorded one, then that of its notebook
+TRAINED = ("results/methods/{}-cross-modal-adapter", "runs/{}-cross-modal")
 # name → notebook that trains its adapter
 BENCHMARKS = {"mini-flickr30k": "03", "mini-msrvtt": "04"}
 
@@ -164,7 +166,7 @@ def open_galleries(
         folder = kept / folder_name(Path(place).name, str(place))
         galleries[name] = Gallery(model, source, None, folder, first)
     for gallery in galleries.values():
-        gallery.indexes([None, *filter(None, [gallery.adapter])])
+        gallery.indexes([None, gallery.adapter])
     return galleries
 
 
@@ -220,9 +222,9 @@ def _key(adapter: str | None, scale: float) -> tuple[str | None, float]:
     return (adapter, float(scale)) if adapter is not None and scale else (None, 1.0)
 
 
-def _add_adapter(model: RetrievalModel, folder: Path, name: str) -> None:
-    """Load an adapter. Raises FileNotFoundError, or ValueError if it was trained on another
-    backbone.
+def _add_adapter(model: RetrievalModel, folder: Path, name: str) -> str:
+    """Load an adapter; return its name. Raises FileNotFoundError, or ValueError if it was trained
+    on another backbone.
     """
     trained, given = read_config(folder).backbone, identity(model.clip)
     if known_by(trained) != known_by(given):
@@ -231,6 +233,7 @@ def _add_adapter(model: RetrievalModel, folder: Path, name: str) -> None:
             "name the backbone it was trained on by --backbone"
         )
     model.load_adapter(folder, name)
+    return name
 
 
 def _whole(place: str | Path) -> Path | str:
@@ -259,19 +262,17 @@ def _benchmark(model: RetrievalModel, name: str, kept: Path, adapter: str | None
     """Open the test split of an offline benchmark with `adapter`, or else with that of its
     notebook.
     """
-    if not (folder := Path("data") / name).is_dir():
-        builds = "`python -m data_prep mini` builds it, or give --media"
-        raise FileNotFoundError(f"{folder}: no such folder here; {builds}")
+    folder = Path("data", name)
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{folder}: no such folder here; `python -m data_prep mini` builds it, or give --media"
+        )
     test = data.load(folder, "test")
+    for place in TRAINED:
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            if adapter is None:
+                folder = Path(place.format(name))
+                adapter = _add_adapter(model, folder, ADAPTER.format(test.kind))
     if adapter is None:
-        try:
-            _add_adapter(
-                model, Path("runs") / f"{name}-cross-modal", own := ADAPTER.format(test.kind)
-            )
-            adapter = own
-        except (FileNotFoundError, ValueError) as error:
-            print(
-                f"{name}: CLIP alone; "
-                f"`python notebooks/run.py {BENCHMARKS[name]}` trains one ({error})"
-            )
+        print(f"{name}: CLIP alone; `python notebooks/run.py {BENCHMARKS[name]}` trains one")
     return Gallery(model, test, recipes.recipe(test.recipe).config, kept, adapter)

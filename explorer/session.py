@@ -274,10 +274,14 @@ class Session:
 
     def _why(self, wanted: Wanted, found: Columns) -> None:
         """Send what weighs most in the match of one result with a sentence."""
-        answer = found[wanted["column"]].answer
-        why = answers.why(answer.index, answer.query, wanted["item"])
-        weights = {"words": why.words, "weights": why.weights, "cosines": why.cosines}
-        weights["times"] = found[wanted["column"]].times(wanted["item"])
+        one = found[wanted["column"]]
+        why = answers.why(one.answer.index, one.answer.query, wanted["item"])
+        weights = {
+            "words": why.words,
+            "weights": why.weights,
+            "cosines": why.cosines,
+            "times": one.times(wanted["item"]),
+        }
         self.send(
             {"is": "why", **wanted, **weights}, list(map(pictures.jpeg, why.frames[:MOST_LISTED]))
         )

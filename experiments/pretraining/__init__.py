@@ -8,7 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "augmentation": ["augment", "recolour"],
         "command": ["recall_on"],
-        "contrastive": ["PretrainConfig", "learning_rate", "pretrain"],
+        "contrastive": ["PretrainConfig", "STAGES", "learning_rate", "pretrain"],
         "small_clip": ["ClipShape", "export", "processor_for"],
     },
 )

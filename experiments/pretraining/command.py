@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,7 +12,7 @@ from transformers import CLIPModel, CLIPTokenizer
 
 from cma import RetrievalModel, data, load_backbone, training
 from cma.data import RetrievalDataset
-from cma.files import parse_json, write_whole
+from cma.files import parse_json
 from cma.recipes import recipe
 from cma.training import evaluate
 from data_prep.mini.things import read_things
@@ -21,12 +20,11 @@ from data_prep.mini.things import read_things
 from ..options import DATA
 from ..world import digest_of
 from . import icons
-from .contrastive import PretrainConfig, branches, pretrain
+from .contrastive import STAGES, PretrainConfig, pretrain
 from .crowds import Crowds
 from .small_clip import export, processor_for
 
 VALIDATION = "mini-flickr30k"
-NORM = 10.0  # mean norm of the embeddings, about that of OpenAI's CLIP ViT-B/32
 
 
 def recall_on(validation: RetrievalDataset) -> Callable[[CLIPModel, CLIPTokenizer], dict]:
@@ -45,12 +43,13 @@ def recall_on(validation: RetrievalDataset) -> Callable[[CLIPModel, CLIPTokenize
 
 
 def set_mean_norm(
-    clip: CLIPModel, tokenizer: CLIPTokenizer, validation: RetrievalDataset, norm: float = NORM
+    clip: CLIPModel, tokenizer: CLIPTokenizer, validation: RetrievalDataset, norm: float
 ) -> dict[str, float]:
     """Scale both projections so that texts and frames have this mean norm; cosines stay equal.
 
     Returns the mean norms before. The temperature of text-conditioned pooling (5) is made for
-    embeddings of CLIP's own norm: longer ones turn its softmax into a maximum.
+    embeddings about as long as those of OpenAI's CLIP ViT-B/32, whose mean norm is near 10: longer
+    ones turn its softmax into a maximum.
     """
     model = RetrievalModel(clip, processor_for(clip, tokenizer))
     encoded = training.encode(model, validation, recipe(validation.recipe).train_config())
@@ -80,8 +79,7 @@ def average_with(clip: CLIPModel, start: str | Path) -> None:
 OPTIONS = {
     "--out": None,
     "--start": None,
-    "--mean": False,
-    "--config": "{}",
+    "--config": None,
     "--runs": "runs/mini_clip",
     "--data": DATA,
     "--every": 500,
@@ -90,19 +88,20 @@ OPTIONS = {
 
 
 def run(options: argparse.Namespace) -> None:
-    """Make the bundled CLIP again: draw its corpus, train for two hours on two cores, and save it.
+    """Make the bundled CLIP again: draw its corpus, train for hours on two cores, and save it.
 
-    104 MB are fetched the first time. Every three minutes a checkpoint is saved in the folder of
-    runs; after a stop, the same command continues from it. If mini-flickr30k has been built, recall
-    on its val split is logged. `cma.load_backbone(OUT)` loads the result. Those of `states` are
-    beside it, for example OUT-700, trained for 700 steps. With --mean, the mean of the weights at
-    the start and at the end is saved.
+    104 MB are fetched the first time. The trainings of `STAGES` follow each other, the last one
+    into OUT, those before beside it, such as OUT-1. With --config, there is one training, with
+    these settings. Every three minutes a checkpoint is saved in the folder of runs; after a stop,
+    the same command continues from it. If mini-flickr30k has been built, recall on its val split
+    is logged. `cma.load_backbone(OUT)` loads the result.
     """
-    config = parse_json(options.config, PretrainConfig, "--config")
+    stages = STAGES
+    if options.config is not None:
+        stages = (parse_json(options.config, PretrainConfig, "--config"),)
+    if stages[0].mean and options.start is None:
+        raise ValueError("--config: there is no --start to take the mean with")
     pixels, drawings = icons.build(options.workers)
-    crowds = None
-    if config.scenes:
-        crowds = Crowds(pixels, drawings, read_things(), config.grounds, config.things)
     folder = options.data / VALIDATION
     validation = data.load(folder, "val") if folder.exists() else None
     measure = None if validation is None else recall_on(validation)
@@ -110,32 +109,29 @@ def run(options: argparse.Namespace) -> None:
         missing = f"{folder}: no such folder, so no recall is logged and no norm is set"
         print(f"{missing}; `python -m data_prep mini` builds it")
 
-    def set_norm(clip: CLIPModel, tokenizer: CLIPTokenizer) -> None:
-        if validation is not None:
-            before = set_mean_norm(clip, tokenizer, validation)
-            norms = ", ".join(f"{kind} {norm:.2f}" for kind, norm in before.items())
-            print(f"mean norms of the embeddings: {norms}; scaled to {NORM:g}")
+    def set_norm(clip: CLIPModel, tokenizer: CLIPTokenizer, norm: float | None) -> None:
+        if validation is not None and norm is not None:
+            before = set_mean_norm(clip, tokenizer, validation, norm)
+            norms = ", ".join(f"{kind} {found:.2f}" for kind, found in before.items())
+            print(f"mean norms of the embeddings: {norms}; scaled to {norm:g}")
 
-    def train_and_save(config: PretrainConfig, folder: Path, out: Path) -> None:
+    start = options.start
+    for number, config in enumerate(stages, start=1):
+        crowds = None
+        if config.scenes:
+            crowds = Crowds(pixels, drawings, read_things(), config.grounds, config.things)
+        place, out = options.runs / "training", options.out
+        if number < len(stages):
+            place, out = (path.with_name(f"{path.name}-{number}") for path in (place, out))
         clip, tokenizer, _ = pretrain(
-            pixels, drawings, config, folder, measure, options.every, crowds, options.start
+            pixels, drawings, config, place, measure, options.every, crowds, start
         )
-        set_norm(clip, tokenizer)
-        if options.mean:
-            average_with(clip, options.start)
-            set_norm(clip, tokenizer)
+        set_norm(clip, tokenizer, config.norm)
+        if config.mean:
+            average_with(clip, start)
+            set_norm(clip, tokenizer, config.norm)
             recalls = measure(clip, tokenizer) if measure else {}
-            print(f"mean with {options.start}: {json.dumps(recalls)}")
+            print(f"mean with {start}: {json.dumps(recalls)}")
         export(clip, tokenizer, out)
         print(f"written to {out}, sha256 {digest_of(out / 'model.safetensors')}")
-
-    if options.mean and options.start is None:
-        raise ValueError("--mean: there is no --start to take the mean with")
-    whole = options.runs / "training"
-    train_and_save(config, whole, options.out)
-    for step, state in branches(config).items():
-        branch = whole / f"state-{state}"
-        if not (branch / "checkpoint.pt").exists():
-            write_whole(branch / "checkpoint.pt", (whole / f"step-{step}.pt").read_bytes())
-        shorter = replace(config, steps=state, decay=0.1, states=())
-        train_and_save(shorter, branch, options.out.with_name(f"{options.out.name}-{state}"))
+        start = out

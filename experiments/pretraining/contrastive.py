@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from .augmentation import augment, recolour
 from .crowds import Crowds
 from .small_clip import ClipShape, build_model, build_tokenizer
 
-SCHEDULE = ("steps", "decay", "states")  # fields that may change when a run is continued
+SCHEDULE = ("steps", "decay", "norm", "mean")  # fields that may change when a run is continued
 
 
 @checked_dataclass
@@ -52,9 +52,21 @@ class PretrainConfig:
     things: int | None = None  # that the scenes of one batch share; None: all
     # of the drawings
     mix: tuple[tuple[str, float], ...] = (("emoji", 0.7), ("colour", 0.2), ("mono", 0.1))
-    states: tuple[int, ...] = (700, 2000)  # steps after which a shorter run would have ended
+    norm: float | None = 10.0  # mean norm of texts and of pictures at the end; None: as trained
+    mean: bool = False  # keep the mean of the weights at the start and at the end
     shape: ClipShape = ClipShape()
     seed: int = 42
+
+
+NAMED = PretrainConfig(
+    scenes=0.75, grounds=0.5, things=150, warmup=40, average=0.99, drop=0.35, full_view=0.15
+)
+# the trainings of the bundled weights; each goes on from the end of the one before
+STAGES = (
+    PretrainConfig(norm=None),  # no caption names a ground
+    replace(NAMED, steps=560, decay=0.26),
+    replace(NAMED, steps=500, decay=0.36, mean=True),
+)
 
 
 def caption_of(drawing, random: np.random.Generator) -> str:
@@ -158,11 +170,6 @@ def learning_rate(step: int, config: PretrainConfig) -> float:
     return config.learning_rate * min(1.0, (step + 1) / config.warmup, max(left, 0.02))
 
 
-def branches(config: PretrainConfig) -> dict[int, int]:
-    """Return {step: state}: the steps at which the run of a state branches off, to decay."""
-    return {step: state for state in config.states if (step := round(0.9 * state)) <= config.steps}
-
-
 def pretrain(
     pixels: np.ndarray,
     drawings: Sequence,
@@ -178,9 +185,8 @@ def pretrain(
     pixels [N, H, W, 4] uint8 RGBA. Each of the N drawings has `concept`, `captions`, `tags` and
     `group` (a name in `config.mix`). `crowds` draws the scenes, if `config.scenes` asks for some.
     Every three minutes, `folder/checkpoint.pt` is written, from which a run with the same settings
-    continues; at the steps of `branches` it is also saved as `folder/step-<n>.pt`. Every
-    `evaluate_every` steps, what `evaluate` returns is added to the log. Raises ValueError if
-    settings outside `SCHEDULE` have changed.
+    continues. Every `evaluate_every` steps, what `evaluate` returns is added to the log. Raises
+    ValueError if settings outside `SCHEDULE` have changed.
     """
     torch.manual_seed(config.seed)
     if start_from is None:
@@ -267,13 +273,13 @@ def pretrain(
         model.logit_scale.data.clamp_(max=math.log(100))
         averaged.update_parameters(model)
         bar.set_postfix(loss=f"{loss.item():.3f}", rate=f"{rate:.1e}", refresh=False)
-        last, branch = step + 1 == config.steps, step + 1 in branches(config)
+        last = step + 1 == config.steps
         if last or (step + 1) % evaluate_every == 0:
             now = seconds + time.monotonic() - clock
             entry = {"step": step + 1, "seconds": now, "loss": loss.item()}
             log.append(entry | (evaluate(averaged.module, tokenizer) if evaluate else {}))
             tqdm.write(json.dumps(log[-1]))
-        if last or branch or time.monotonic() - saved > 180:
+        if last or time.monotonic() - saved > 180:
             saved = time.monotonic()
             state = {
                 "model": model.state_dict(),
@@ -284,8 +290,7 @@ def pretrain(
                 "seconds": seconds + saved - clock,
                 "config": json.dumps(asdict(config)),
             }
-            for file in [folder / f"step-{step + 1}.pt", checkpoint] if branch else [checkpoint]:
-                with replacing(file) as temporary:
-                    torch.save(state, temporary)
+            with replacing(checkpoint) as temporary:
+                torch.save(state, temporary)
     hook.remove()
     return averaged.module.eval(), tokenizer, log

@@ -3,7 +3,6 @@ budgets.
 """
 
 import json
-import re
 from dataclasses import asdict
 
 import pytest
@@ -15,7 +14,7 @@ from data_prep.mini.things import LEXICON
 from experiments import gains
 from experiments.rows import KEPT, NEAR, SCANNED, MethodRow, read_rows
 from experiments.study import EXTENSIONS, budget_of
-from experiments.world import FIRST, PROTOCOL, digest_of, kept_in
+from experiments.world import FIRST, PROTOCOL, WEIGHTS, digest_of, kept_in
 from tests import ROOT
 from tests.bench.headroom import GAIN, MOST
 from tests.experiments.conftest import revision
@@ -25,6 +24,7 @@ CONTENT = json.loads(PROTOCOL_FILE.read_text("utf-8"))
 RETIRED = ROOT / "results" / FIRST
 BEFORE = json.loads((RETIRED / PROTOCOL).read_text("utf-8"))
 BENCHMARKS = ("mini-flickr30k", "mini-msrvtt")
+STATES = ROOT / "experiments" / "pretraining" / "states"
 
 
 def rows_here() -> list[MethodRow]:
@@ -37,7 +37,7 @@ def test_world_and_backbone_are_those_that_were_frozen():
     frozen = CONTENT["frozen"]
     assert frozen["build"] == BUILD
     assert frozen["lexicon"] == digest_of(LEXICON)
-    weights = MINI / "model.safetensors"
+    weights = MINI / WEIGHTS
     assert frozen["backbone"] == digest_of(weights) and weights.stat().st_size <= 20e6
     assert len({frozen["backbone"], *frozen["states"].values()}) == 1 + len(frozen["states"])
     worlds = {name for name in READERS if name not in TESTS}
@@ -53,19 +53,13 @@ def test_the_pixels_of_the_built_world_are_those_that_were_frozen():
         assert built["pixels"] == digest, name
 
 
-def test_the_card_names_the_states_that_the_curves_were_trained_on():
-    card = (MINI / "README.md").read_text("utf-8")
-    files = re.search(
-        r"of 700 steps has the SHA-256 `(\w{64})`, that of 2,000 steps `(\w{64})`", card
-    )
-    for state, digest in zip(("state-700", "state-2000"), files.groups(), strict=True):
-        runs = [
-            run
-            for place in (ROOT / "results", RETIRED)
-            for row in read_rows(place / "curves" / state)
-            for run in row.records.values()
-        ]
-        assert {run["backbone"]["revision"] for run in runs} == {revision(digest)}
+def test_the_states_are_those_that_the_curves_use_and_their_page_names():
+    page = (STATES / "README.md").read_text("utf-8")
+    for state, digest in CONTENT["frozen"]["states"].items():
+        assert digest in page and digest == digest_of(STATES / f"mini-{state}" / WEIGHTS)
+        for row in read_rows(ROOT / "results" / "curves" / f"state-{state}"):
+            runs = row.records.values()
+            assert {run["backbone"]["revision"] for run in runs} == {revision(digest)}
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
@@ -86,12 +80,12 @@ def test_every_row_has_the_budget_of_its_protocol_and_its_backbone(name):
     assert asdict(budget) == CONTENT["budgets"][name]
     for row in rows_here():
         if row.dataset == name:
+            scanned = "scan" in row.budget
+            weights = (CONTENT if scanned else BEFORE)["frozen"]["backbone"]
             revisions = {run["backbone"]["revision"] for run in row.records.values()}
-            if revisions == {revision(CONTENT["frozen"]["backbone"])} and "scan" in row.budget:
-                assert asdict(budget.of(row.method)).items() <= row.budget.items()
-            else:
-                assert revisions <= {revision(BEFORE["frozen"]["backbone"])}
-                assert BEFORE["budgets"][name].items() <= row.budget.items()
+            assert revisions <= {revision(weights)}
+            planned = asdict(budget.of(row.method)) if scanned else BEFORE["budgets"][name]
+            assert planned.items() <= row.budget.items()
             reported = {*row.records, *row.ranks}
             assert not reported & {str(entry["seed"]) for entry in row.rates}
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cma import AdapterConfig, RetrievalModel, load_backbone
 from cma.search import MediaIndex
 from explorer import Gallery, open_galleries
-from explorer.gallery import BENCHMARKS, PHOTOGRAPHS, named
+from explorer.gallery import BENCHMARKS, PHOTOGRAPHS, TRAINED, named
 from tests.toy_data import write_images
 from tests.toy_galleries import build_galleries
 from tests.toy_media import write_picture
@@ -172,7 +172,8 @@ def test_names_are_short_and_each_folder_has_its_own(paths):
     assert (set(found) == short) == (len(short) == len(set(paths)))
 
 
-def test_the_offline_benchmarks_are_the_default(backbone, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("place", TRAINED)
+def test_the_offline_benchmarks_are_the_default(place, backbone, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
         FileNotFoundError, match=r"mini-flickr30k: no such folder.*data_prep mini.*--media"
@@ -180,7 +181,7 @@ def test_the_offline_benchmarks_are_the_default(backbone, tmp_path, monkeypatch,
         open_galleries(backbone=backbone)
     for name in BENCHMARKS:
         write_images(tmp_path / "data" / name, {"train": 1, "test": 5})
-    save_adapter(tmp_path / "runs" / "mini-msrvtt-cross-modal", backbone)
+    save_adapter(tmp_path / place.format("mini-msrvtt"), backbone)
     galleries = open_galleries(backbone=backbone)
     adapters = {name: gallery.adapter for name, gallery in galleries.items()}
     assert adapters == {"mini-flickr30k": None, "mini-msrvtt": "adapter for images"}

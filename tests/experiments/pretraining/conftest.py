@@ -13,7 +13,6 @@ CONFIG = PretrainConfig(
     warmup=1,
     scenes=0.0,
     mix=(("emoji", 0.5), ("mono", 0.5)),
-    states=(),
     shape=ClipShape(
         image_size=24,
         patch_size=8,

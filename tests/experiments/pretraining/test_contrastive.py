@@ -85,9 +85,3 @@ def test_other_settings_do_not_resume_a_checkpoint(tmp_path):
         ValueError, match=r"checkpoint\.pt: of 5 steps, more than 4; use another --runs"
     ):
         contrastive.pretrain(pixels, rows, replace(CONFIG, steps=4), tmp_path)
-
-
-def test_states_branch_off_before_the_step_at_which_they_end():
-    config = replace(CONFIG, steps=20, states=(2, 10))
-    assert contrastive.branches(config) == {2: 2, 9: 10}
-    assert contrastive.branches(replace(config, steps=8)) == {2: 2}

@@ -1,5 +1,4 @@
-"""The pictures of the explorer in README.md and LIBRARY.md, with the adapters that `make run` has
-left.
+"""The pictures of the explorer in README.md and LIBRARY.md, with the recorded adapter.
 
 pytest tests/explorer/browser/readme_pictures.py    # not part of the tests, for it writes
 notebooks/figures
@@ -28,7 +27,7 @@ from tests.toy_data import write_dataset
 
 FIGURES, MOST = ROOT / "notebooks" / "figures", 150_000  # bytes of a picture
 DATASET, ITEMS = "mini-flickr30k", 500  # the first test items
-ADAPTER = ROOT / "runs" / f"{DATASET}-cross-modal"
+ADAPTER = ROOT / "results" / "methods" / f"{DATASET}-cross-modal-adapter"
 SIZE = {"width": 1000, "height": 640}
 
 

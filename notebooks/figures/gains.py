@@ -11,13 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from cma.plots import BLUE, save
+from cma.plots import BLUE, COLOURS, ORANGE, save
 from cma.training import RunRecord
 from experiments import report, rows
-from experiments.gains import OURS, ZERO_SHOT, by_dataset
+from experiments.gains import FIRST, OURS, ZERO_SHOT, by_dataset
 from matplotlib.figure import Figure
 
-DARK = "#5f6368"
+# colours and marks are those of notebook 06
+LOOKS = dict(
+    zip((OURS, *FIRST), [(BLUE, "o"), ("black", "s"), (COLOURS[3], "^"), (ORANGE, "P")], strict=True)
+)
+OTHERS = "#70757a", "o"
 ROOT = Path(__file__).parents[2]
 # points, low and high, for a text and for a picture or clip as the query
 Gains = list[tuple[float, ...]]
@@ -54,26 +58,24 @@ def above(metrics: dict, base: dict, way: str) -> tuple[float, ...]:
 
 
 def gains(shown: dict[str, dict[str, Gains]]) -> Figure:
-    """Draw a panel for each dataset, a row for each method; the paper's is blue, zero-shot the line
-    at 0.
+    """Draw a panel for each dataset, a row for each method that was trained; zero-shot is the line at
+    0.
     """
-    size = 4.4 * len(shown), 1.2 + 0.28 * max(map(len, shown.values()))
+    shown = {title: {m: of[m] for m in of if m != ZERO_SHOT} for title, of in shown.items()}
+    size = max(6, 4.4 * len(shown)), 1.2 + 0.28 * max(map(len, shown.values()))
     figure, axes = plt.subplots(1, len(shown), squeeze=False, figsize=size, layout="constrained")
     for axis, (title, of) in zip(axes[0], shown.items(), strict=True):
         order = sorted(of, key=lambda method: of[method][0][0])
         for place, method in enumerate(order):
+            colour, mark = LOOKS.get(method, OTHERS)
             for (gain, low, high), shift, face in zip(
                 of[method], (0.12, -0.12), (None, "white"), strict=True
             ):
-                style = {
-                    "color": BLUE if method == OURS else DARK,
-                    "markerfacecolor": face,
-                    "fmt": "o",
-                }
+                style = {"color": colour, "markerfacecolor": face, "fmt": mark}
                 ends = [[gain - low], [high - gain]]
-                axis.errorbar(gain, place + shift, xerr=ends, markersize=4, capsize=2, **style)
+                axis.errorbar(gain, place + shift, xerr=ends, markersize=5, capsize=2, **style)
         axis.axvline(0, color="black", linewidth=1, linestyle=":")
-        axis.set_yticks(range(len(order)), labels=order, fontsize=8)
+        axis.set_yticks(range(len(order)), labels=order, fontsize=9)
         axis.set_ylim(-0.6, len(order) - 0.4)
         axis.set_title(title, fontsize=9)
         for tick, method in zip(axis.get_yticklabels(), order, strict=True):
@@ -81,8 +83,8 @@ def gains(shown: dict[str, dict[str, Gains]]) -> Figure:
                 color=BLUE if method == OURS else "black",
                 weight="bold" if method == OURS else "normal",
             )
-    note = "points of R@1 minus zero-shot CLIP; filled: a text is the query, hollow: a picture or clip"
-    figure.supxlabel(note, fontsize=8)
+    note = "points of R@1 minus zero-shot CLIP\nfilled: a text is the query, hollow: a picture or clip"
+    figure.supxlabel(note, fontsize=9)
     return figure
 
 
@@ -90,6 +92,7 @@ if __name__ == "__main__":
     results = ROOT / "results"
     picture = Path(__file__).with_suffix(".png")
     found = panels(rows.read_rows(results / "methods"), report.read_records(results))
+    found = {title: of for title, of in found.items() if len(of) > 1}  # trained ones are there, too
     if found:
         save(gains(found), picture)
     else:

@@ -4,9 +4,9 @@ resolves.
 python -m tests.bench.headroom mini-flickr30k      # 10 minutes; writes results/headroom.json
 
 The benchmarks were fixed by this, with their first backbone, on the validation split alone and
-before any other method was run; it is measured again for each backbone since. Full fine-tuning gains at least GAIN points of R@1 over zero-shot, and half of
-the paired 95 % interval of the gain, scaled to the size of the test split, is at most MOST. Of test
-only the number of items is read.
+before any other method was run; it is measured again for each backbone since. Full fine-tuning
+gains at least GAIN points of R@1 over zero-shot, and half of the paired 95 % interval of the gain,
+scaled to the size of the test split, is at most MOST. Of test only the number of items is read.
 """
 
 import argparse

@@ -66,9 +66,7 @@ def add_random(model: RetrievalModel, benchmark: str) -> None:
 
 @pytest.fixture(scope="package")
 def model(kept: Path) -> RetrievalModel:
-    """The bundled CLIP with an adapter a benchmark, of random weights, saved where notebook 05
-    looks.
-    """
+    """The bundled CLIP with an adapter a benchmark, of random weights, saved for notebook 05."""
     model = RetrievalModel(*load_backbone("mini"))
     torch.manual_seed(0)
     for name in ("mini-flickr30k", "mini-msrvtt"):

@@ -62,9 +62,8 @@ def expected(model):
 
     def ask(dataset, query):
         indexes = galleries[dataset].indexes([None, dataset])
-        indexes = {LABELS.get(label, label): index for label, index in indexes.items()}
         return {
-            label: [name for name, _ in index.query(query, ITEMS)]
+            LABELS.get(label, label): [name for name, _ in index.query(query, ITEMS)]
             for label, index in indexes.items()
         }
 
@@ -76,7 +75,9 @@ def lab(model, kept, open_page, tmp_path_factory):
     """The page with the notebook, after all of its cells have run."""
     folder = kept / "notebooks"
     command = ["notebooks/run.py", "--tiny", "--prepare-only", "--out", folder, "05"]
-    subprocess.run([sys.executable, *command, "-p", "runs_dir", str(kept)], cwd=ROOT, check=True)
+    given = {name: str(kept / f"{name}-cross-modal") for name in LABELS}
+    command += ["-y", f"adapters: {given}"]  # else the recorded ones come first
+    subprocess.run([sys.executable, *command], cwd=ROOT, check=True)
     state = tmp_path_factory.mktemp("lab") / "state"
     with servers.lab(folder, state) as address, open_page("lab") as page:
         shown = ExplorerPage(page)

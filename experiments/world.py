@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> None:
 
     Pixels and weights are those of the files that the rows and the curves use. Run it once, before
     the first row: afterwards the tests compare what is there with what was written. What was
-    measured on a backbone before moves to first-world/ first, see results/README.md.
+    measured on a backbone before, rows, curves and single records, moves to first-world/ first.
     """
     file = options.results / PROTOCOL
     protocol = read_json(file, dict)

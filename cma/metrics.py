@@ -52,7 +52,7 @@ def both_ways(ranks: dict[str, Array]) -> dict:
 
 def summary(ranks: Array) -> dict[str, float]:
     """R@1, R@5 and R@10 in %, MdR and MnR of a set of ranks."""
-    return {name: _metric(np.asarray(ranks), name) for name in (*RECALLS, "MdR", "MnR")}
+    return {name: _metric(ranks, name) for name in (*RECALLS, "MdR", "MnR")}
 
 
 def ranks(similarity: Tensor, text_to_item: Tensor) -> Tensor:
@@ -157,7 +157,7 @@ def bootstrap_difference(
     of different length.
     """
     drawn = [_drawn(ranks, query_to_item, [metric], samples, seed)[0] for ranks in (one, other)]
-    gain = _metric(np.asarray(one), metric) - _metric(np.asarray(other), metric)
+    gain = _metric(one, metric) - _metric(other, metric)
     return gain, *interval(drawn[0] - drawn[1])
 
 
@@ -187,7 +187,8 @@ def interval(drawn: np.ndarray) -> tuple[float, float]:
     return tuple(np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist())
 
 
-def _metric(ranks: np.ndarray, name: str) -> float:
+def _metric(ranks: Array, name: str) -> float:
+    ranks = np.asarray(ranks)
     if name == "MdR":
         return float(np.median(ranks))
     factor, values = _as_mean(ranks, name)

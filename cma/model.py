@@ -183,8 +183,10 @@ class RetrievalModel(nn.Module):
         if not math.isfinite(scale):
             raise ValueError(f"scale must be a number, not {scale!r}")
         with self.turn():
-            activate(self.clip, None if name is None else self.get_adapter(name), scale)
+            if name is not None:
+                self.get_adapter(name)
             self._states[-1] = (name, float(scale))
+            self._act()
 
     def _act(self) -> None:
         """Let on CLIP act what this model has chosen."""
@@ -296,14 +298,16 @@ class RetrievalModel(nn.Module):
             self.save_adapter(folder, name, record, license, repo_id)
             return hub.push(Path(folder), repo_id, private, revision, commit_message)
 
-    def load_adapter(self, source: str | Path, name: str, revision: str | None = None) -> Method:
+    def load_adapter(
+        self, source: str | Path, name: str, revision: str | None = None, strict: bool = False
+    ) -> Method:
         """Read an adapter, of any method, and add it as `name`. It acts from now on.
 
         `source` is a folder, or "user/name" on the hub, at a branch, tag or commit `revision`.
         Files in the cache need no request; `hf download user/name` puts the newest there. Nothing
-        in them is executed. Warns if it was trained on another backbone. Raises FileNotFoundError,
-        OSError in one line if the hub does not give it, ValueError with the file and the key that
-        does not fit, and for a name as `add_adapter`.
+        in them is executed. Warns if it was trained on another backbone; with `strict` this is a
+        ValueError. Raises FileNotFoundError, OSError in one line if the hub does not give it,
+        ValueError with the file and the key that does not fit, and for a name as `add_adapter`.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> saved = model.add_adapter("ours", cma.AdapterConfig())
@@ -316,10 +320,13 @@ class RetrievalModel(nn.Module):
             with self.acting(None):
                 method, backbone = read_adapter(folder, self)
             if known_by(backbone) != known_by(identity(self.clip)):
-                loaded = f"trained on {backbone}, loaded on {identity(self.clip)}"
-                warnings.warn(
-                    f"{source}: {loaded}; with other weights it will retrieve badly", stacklevel=2
+                said = (
+                    f"{source}: trained on {backbone}, loaded on {identity(self.clip)}; "
+                    "with other weights it will retrieve badly: load the backbone it was trained on"
                 )
+                if strict:
+                    raise ValueError(said)
+                warnings.warn(said, stacklevel=2)
             return self._add(name, method)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
@@ -396,9 +403,10 @@ class RetrievalModel(nn.Module):
         torch.Size([1, 3, 256])
         """
         shape = pixels.shape[:2]
-        if mask is not None and mask.shape != shape:
+        if mask is None:
+            mask = torch.ones(shape)
+        elif mask.shape != shape:
             raise ValueError(f"mask must be {list(shape)} like the frames, not {list(mask.shape)}")
-        mask = torch.ones(shape) if mask is None else mask
         embeddings = self._encode_pixels(pixels.flatten(0, 1), mask.to(self.device))
         return embeddings.unflatten(0, shape)
 

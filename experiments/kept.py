@@ -8,8 +8,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save
 
 from cma import RetrievalModel
-from cma.backbone import identity, known_by
-from cma.checkpoints import WEIGHTS, read_config, write_adapter
+from cma.backbone import identity
+from cma.checkpoints import WEIGHTS, write_adapter
 from cma.files import write_whole
 
 
@@ -27,16 +27,3 @@ def save_half(model: RetrievalModel, name: str, folder: Path) -> None:
         about = content.metadata()
     tensors = {key: value.half() for key, value in load_file(weights).items()}
     write_whole(weights, save(tensors, about))
-
-
-def load_half(model: RetrievalModel, folder: Path, name: str) -> None:
-    """Add the adapter that `save_half` wrote to a model, under a name; it acts from now on.
-
-    Raises FileNotFoundError if there is none, ValueError in one line if it was trained on another
-    backbone, and as `RetrievalModel.load_adapter`.
-    """
-    there = known_by(read_config(folder).backbone)
-    here = known_by(identity(model.clip))
-    if there != here:
-        raise ValueError(f"{folder}: this adapter was trained on the backbone {there}, not {here}")
-    model.load_adapter(folder, name)

@@ -16,13 +16,12 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor
 
-from cma import RetrievalModel
 from cma.config import ReadConfig
 from cma.data import RetrievalDataset
 from cma.files import read_jsonl
 from cma.metrics import Array, bootstrap_means, interval
 from cma.similarity import compare
-from cma.training import Embeddings, encode
+from cma.training import Embeddings
 from data_prep.mini.world import RECORDS
 
 CHANCE = {"text": 25.0, "image": 25.0, "group": 100 / 6}  # in %, of `twin_scores`
@@ -70,16 +69,16 @@ def twin_hits(
     }
 
 
-def twin_scores(
-    model: RetrievalModel, twins: RetrievalDataset, config: ReadConfig
-) -> dict[str, dict[str, Measured]]:
-    """Return {kind: {"text" | "image" | "group": (%, low, high)}}; the interval comes from drawing
-    pairs.
+def share_of_pairs(hits: Sequence[bool]) -> Measured:
+    """Return the share of hits [P] in % and its interval by Wilson's formula.
+
+    Unlike an interval from draws, it has a width even if no pair is right, or all are.
     """
-    return {
-        kind: {name: _share(np.array(hit), np.arange(len(hit))) for name, hit in of_kind.items()}
-        for kind, of_kind in twin_hits(encode(model, twins, config), twins, config).items()
-    }
+    count, share, z = len(hits), np.mean(hits), 1.96
+    middle = share + z**2 / (2 * count)
+    half = z * ((share * (1 - share) + z**2 / (4 * count)) / count) ** 0.5
+    low, high = (end / (1 + z**2 / count) for end in (middle - half, middle + half))
+    return 100 * share, 100 * max(0.0, min(share, low)), 100 * max(share, high)
 
 
 def recall_by_describer(
@@ -96,7 +95,7 @@ def recall_by_describer(
     if not np.array_equal(np.repeat(first, count), owner):
         said = f"expected {count} of each item, one after the other"
         raise ValueError(f"{len(ranks)} captions: {said}")
-    return {habit: _share(hits[at::count], first) for at, habit in enumerate(habits)}
+    return {habit: share(hits[at::count], first) for at, habit in enumerate(habits)}
 
 
 def shuffled(dataset: RetrievalDataset, seed: int = 0) -> RetrievalDataset:
@@ -108,5 +107,9 @@ def shuffled(dataset: RetrievalDataset, seed: int = 0) -> RetrievalDataset:
     return replace(dataset, items=items)
 
 
-def _share(hits: np.ndarray, owner: np.ndarray) -> Measured:
+def share(hits: Array, owner: Array) -> Measured:
+    """Return the share of hits [T] in %, and its interval over draws of items with all their
+    queries; owner [T]: the item of each query.
+    """
+    hits = np.asarray(hits)
     return (float(100 * hits.mean()), *interval(100 * bootstrap_means(hits, owner)))

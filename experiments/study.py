@@ -39,7 +39,7 @@ from cma.training import (
 )
 from data_prep.mini.build import ORIGIN
 
-from .kept import load_half, save_half
+from .kept import save_half
 from .options import LONG
 from .probes import twin_hits
 from .published import PAPER
@@ -258,7 +258,7 @@ class Study:
         """Save the adapter beside its row; the record's numbers become those of the saved file."""
         place = self.results / row.name
         save_half(model, "method", place)
-        load_half(model, place, "kept")  # it acts
+        model.load_adapter(place, "kept")  # it acts
         test = data.load(self.folder, self.split)
         record.encoded = encode(model, test, self.config)
         record.metrics = evaluate(model, test, self.config, encoded=record.encoded)

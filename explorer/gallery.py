@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cma import data, recipes, training
-from cma.backbone import PHOTOGRAPHS, Device, identity, known_by
+from cma.backbone import PHOTOGRAPHS, Device
 from cma.checkpoints import CONFIG, read_config
 from cma.config import ReadConfig
 from cma.model import RetrievalModel
@@ -156,7 +156,7 @@ def open_galleries(
     model = load_first(names, training.choose_device())
     print("backbone", backbone_text(model.clip.config.name_or_path))
     for name, folder in named(adapters, "-cross-modal").items():
-        _add_adapter(model, folder, name.replace(".", "·"))  # torch takes no dots
+        model.load_adapter(folder, name.replace(".", "·"), strict=True)  # torch takes no dots
     first, kept = next(iter(model.adapters), None), Path(index).expanduser()
     galleries = {
         name: _benchmark(model, name, kept / name, first) for name in ([] if media else BENCHMARKS)
@@ -222,20 +222,6 @@ def _key(adapter: str | None, scale: float) -> tuple[str | None, float]:
     return (adapter, float(scale)) if adapter is not None and scale else (None, 1.0)
 
 
-def _add_adapter(model: RetrievalModel, folder: Path, name: str) -> str:
-    """Load an adapter; return its name. Raises FileNotFoundError, or ValueError if it was trained
-    on another backbone.
-    """
-    trained, given = read_config(folder).backbone, identity(model.clip)
-    if known_by(trained) != known_by(given):
-        raise ValueError(
-            f"{folder}: trained on {str(trained)[:200]}, not on {str(given)[:200]}; "
-            "name the backbone it was trained on by --backbone"
-        )
-    model.load_adapter(folder, name)
-    return name
-
-
 def _whole(place: str | Path) -> Path | str:
     """Return a path from the root on; an address such as s3://… stays as it is."""
     return place if "://" in str(place) else Path(place).expanduser().absolute()
@@ -271,8 +257,9 @@ def _benchmark(model: RetrievalModel, name: str, kept: Path, adapter: str | None
     for place in TRAINED:
         with contextlib.suppress(FileNotFoundError, ValueError):
             if adapter is None:
-                folder = Path(place.format(name))
-                adapter = _add_adapter(model, folder, ADAPTER.format(test.kind))
+                label = ADAPTER.format(test.kind)
+                model.load_adapter(place.format(name), label, strict=True)
+                adapter = label
     if adapter is None:
         print(f"{name}: CLIP alone; `python notebooks/run.py {BENCHMARKS[name]}` trains one")
     return Gallery(model, test, recipes.recipe(test.recipe).config, kept, adapter)

@@ -9,7 +9,14 @@ import torch
 from cma import RetrievalModel, TrainConfig, data
 from cma.training import encode, query_ranks
 from data_prep.mini.world import RECORDS
-from experiments.probes import CHANCE, pair_hits, recall_by_describer, shuffled, twin_scores
+from experiments.probes import (
+    CHANCE,
+    pair_hits,
+    recall_by_describer,
+    share_of_pairs,
+    shuffled,
+    twin_hits,
+)
 from tests.conftest import build_clip
 from tests.toy_data import write_images
 
@@ -45,14 +52,14 @@ def test_twins_are_scored_by_kind(tmp_path, toy_processor):
     records = tmp_path / "twins" / "media" / RECORDS
     lines = [json.dumps({"id": f"{kind}-0-a"}) for kind in ("order", "count") for _ in range(4)]
     records.write_text("\n".join(lines) + "\n")
-    scores = twin_scores(model, twins, config)
-    assert list(scores) == ["order", "count"]
-    for of in scores.values():
-        assert set(of) == set(CHANCE)
-        assert all(low <= value <= high for value, low, high in of.values())
+    encoded = encode(model, twins, config)
+    found = twin_hits(encoded, twins, config)
+    assert list(found) == ["order", "count"]
+    assert all(set(of) == set(CHANCE) for of in found.values())
+    assert share_of_pairs([0] * 20) == pytest.approx((0, 0, 16.1), abs=0.1)
     records.write_text(lines[0] + "\n")
     with pytest.raises(ValueError, match="1 records / 8 items"):
-        twin_scores(model, twins, config)
+        twin_hits(encoded, twins, config)
 
 
 def test_recall_is_told_by_describer():

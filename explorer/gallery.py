@@ -258,7 +258,8 @@ def _benchmark(model: RetrievalModel, name: str, kept: Path, adapter: str | None
         with contextlib.suppress(FileNotFoundError, ValueError):
             if adapter is None:
                 label = ADAPTER.format(test.kind)
-                model.load_adapter(place.format(name), label, strict=True)
+                # a path: text might mean an adapter on the hub
+                model.load_adapter(Path(place.format(name)), label, strict=True)
                 adapter = label
     if adapter is None:
         print(f"{name}: CLIP alone; `python notebooks/run.py {BENCHMARKS[name]}` trains one")

@@ -259,8 +259,11 @@ def _others(found: Findings) -> list[str]:
     groups = {}
     for (name, method, way), verdict in found.verdicts.items():
         if name in found.tested and method not in (ZERO_SHOT, FULL, WITHOUT):
-            group = f"{ways_of(found.tested[name])[way]} on {name}, ours is {verdict.word}"
-            groups.setdefault(group, []).append(method)
+            words = ways_of(found.tested[name])[way]
+            group = f"{words} on {name}, ours is {verdict.word}"
+            if verdict.word == NOT_MEASURED:
+                group = f"{NOT_MEASURED} on {name}"
+            groups.setdefault(group, {})[method] = None  # each method once, not for each direction
     return [f"{group}: {', '.join(methods)}" for group, methods in groups.items()]
 
 

@@ -69,10 +69,11 @@ def twin_hits(
     }
 
 
-def share_of_pairs(hits: Sequence[bool]) -> Measured:
+def share_of_pairs(hits: Array) -> Measured:
     """Return the share of hits [P] in % and its interval by Wilson's formula.
 
-    Unlike an interval from draws, it has a width even if no pair is right, or all are.
+    A hit is 0 or 1, or with several seeds the mean over them. Unlike an interval from draws, this
+    one has a width even if no pair is right, or all are.
     """
     count, share, z = len(hits), np.mean(hits), 1.96
     middle = share + z**2 / (2 * count)

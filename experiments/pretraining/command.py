@@ -92,9 +92,10 @@ def run(options: argparse.Namespace) -> None:
 
     104 MB are fetched the first time. The trainings of `STAGES` follow each other, the last one
     into OUT, those before beside it, such as OUT-1. With --config, there is one training, with
-    these settings. Every three minutes a checkpoint is saved in the folder of runs; after a stop,
-    the same command continues from it. If mini-flickr30k has been built, recall on its val split
-    is logged. `cma.load_backbone(OUT)` loads the result.
+    these settings, which goes on from the model --start if there is one. Every three minutes a
+    checkpoint is saved in the folder of runs; after a stop, the same command continues from it. If
+    mini-flickr30k has been built, recall on its val split is logged. `cma.load_backbone(OUT)` loads
+    the result.
     """
     stages = STAGES
     if options.config is not None:

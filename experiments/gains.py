@@ -242,7 +242,8 @@ def _near(found: Findings) -> list[str]:
     near = [point for point, of in points if near_full(of[OURS], of[FULL], FORWARD)]
     if points:
         said.append(f"of {len(points)} other trainings near: {', '.join(near) or 'none'}")
-    return [*said, f"(*near*, said only of test: the interval of ours − full lies above −{NEAR:g} points)"]
+    near = f"the interval of ours − full lies above −{NEAR:g} points"
+    return [*said, f"(*near*, said only of test: {near})"]
 
 
 def _against(found: Findings, method: str) -> list[str]:

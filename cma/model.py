@@ -183,10 +183,8 @@ class RetrievalModel(nn.Module):
         if not math.isfinite(scale):
             raise ValueError(f"scale must be a number, not {scale!r}")
         with self.turn():
-            if name is not None:
-                self.get_adapter(name)
+            activate(self.clip, None if name is None else self.get_adapter(name), scale)
             self._states[-1] = (name, float(scale))
-            self._act()
 
     def _act(self) -> None:
         """Let on CLIP act what this model has chosen."""

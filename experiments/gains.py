@@ -241,7 +241,8 @@ def _near(found: Findings) -> list[str]:
     points = found.points.items()
     near = [point for point, of in points if near_full(of[OURS], of[FULL], FORWARD)]
     if points:
-        said.append(f"of {len(points)} other trainings near: {', '.join(near) or 'none'}")
+        names = ", ".join(near) or "none"
+        said.append(f"other trainings where it is near: {names} ({len(near)} of {len(points)})")
     near = f"the interval of ours − full lies above −{NEAR:g} points"
     return [*said, f"(*near*, said only of test: {near})"]
 

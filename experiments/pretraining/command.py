@@ -80,7 +80,7 @@ OPTIONS = {
     "--out": None,
     "--start": None,
     "--config": None,
-    "--runs": "runs/mini_clip",
+    "--runs": "runs/pretraining",
     "--data": DATA,
     "--every": 500,
     "--workers": 2,

@@ -57,7 +57,7 @@ def test_twins_are_scored_by_kind(tmp_path, toy_processor):
     assert list(found) == ["order", "count"]
     assert all(set(of) == set(CHANCE) for of in found.values())
     assert share_of_pairs([0] * 20) == pytest.approx((0, 0, 16.1), abs=0.1)
-    records.write_text(lines[0] + "\n")
+    records.write_text(lines[0])
     with pytest.raises(ValueError, match="1 records / 8 items"):
         twin_hits(encoded, twins, config)
 

@@ -73,7 +73,12 @@ def toy_backbone(tmp_path_factory):
 def stopped_server():
     """The server that this process started computes nothing in the block; what it is sent waits."""
     ours = psutil.Process().children(recursive=True)
-    servers = [one for one in ours if "explorer" in one.cmdline() and "--media" in one.cmdline()]
+    # a process that has ended, but is still listed, has no command
+    servers = [
+        one
+        for one in ours
+        if {"explorer", "--media"} <= set(one.as_dict(["cmdline"], [])["cmdline"])
+    ]
     assert servers
     for one in servers:
         one.suspend()

@@ -243,8 +243,8 @@ def _near(found: Findings) -> list[str]:
     if points:
         names = ", ".join(near) or "none"
         said.append(f"other trainings where it is near: {names} ({len(near)} of {len(points)})")
-    near = f"the interval of ours − full lies above −{NEAR:g} points"
-    return [*said, f"(*near*, said only of test: {near})"]
+    rule = f"the interval of ours − full lies above −{NEAR:g} points"
+    return [*said, f"(*near*, said only of test: {rule})"]
 
 
 def _against(found: Findings, method: str) -> list[str]:

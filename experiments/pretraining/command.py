@@ -100,6 +100,8 @@ def run(options: argparse.Namespace) -> None:
     stages = STAGES
     if options.config is not None:
         stages = (parse_json(options.config, PretrainConfig, "--config"),)
+    elif options.start is not None:
+        raise ValueError("--start: one training goes on from it; --config gives its settings")
     if stages[0].mean and options.start is None:
         raise ValueError("--config: there is no --start to take the mean with")
     pixels, drawings = icons.build(options.workers)

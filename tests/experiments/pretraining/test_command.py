@@ -5,6 +5,7 @@ checkpoint.
 import json
 from dataclasses import asdict, replace
 
+import pytest
 import torch
 
 import cma
@@ -14,8 +15,12 @@ from tests.experiments.pretraining.conftest import CONFIG, corpus
 from tests.toy_data import write_images
 
 
-def test_a_clip_is_made_and_loads_and_a_longer_run_goes_on(tmp_path, monkeypatch, capsys):
+@pytest.fixture(autouse=True)
+def drawn(monkeypatch):
     monkeypatch.setattr(icons, "build", lambda workers: corpus())
+
+
+def test_a_clip_is_made_and_loads_and_a_longer_run_goes_on(tmp_path, capsys):
 
     def run(steps: int, **changes: object) -> list[str]:
         config = json.dumps(asdict(CONFIG) | {"steps": steps} | changes)
@@ -36,8 +41,7 @@ def test_a_clip_is_made_and_loads_and_a_longer_run_goes_on(tmp_path, monkeypatch
     assert any(not torch.equal(weight, first[name]) for name, weight in second.state_dict().items())
 
 
-def test_the_mean_of_start_and_end_has_the_norm_and_is_measured(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(icons, "build", lambda workers: corpus())
+def test_the_mean_of_start_and_end_has_the_norm_and_is_measured(tmp_path, capsys):
     write_images(tmp_path / "data" / "mini-flickr30k", {"val": 4})
     start_from = ("--start", str(tmp_path / "start"))
 
@@ -58,14 +62,11 @@ def test_the_mean_of_start_and_end_has_the_norm_and_is_measured(tmp_path, monkey
     for name in mean.keys() - set(scaled):
         middle = (start[name] + end[name]) / 2  # all three are saved in half precision
         torch.testing.assert_close(mean[name], middle, rtol=1e-3, atol=1e-4)
-    assert main(["pretrain", "--out", str(tmp_path), "--config", '{"mean": true}']) == 1
-    assert "--config: there is no --start" in capsys.readouterr().err
 
 
 def test_the_stages_follow_each_other_and_each_starts_from_the_one_before(
     tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(icons, "build", lambda workers: corpus())
     monkeypatch.setattr(command, "STAGES", (CONFIG, replace(CONFIG, mean=True)))
     places = [f"--{name}={tmp_path / name / 'clip'}" for name in ("out", "runs", "data")]
     assert main(["pretrain", *places]) == 0
@@ -76,7 +77,15 @@ def test_the_stages_follow_each_other_and_each_starts_from_the_one_before(
     assert not torch.equal(first, last)
 
 
-def test_an_unknown_setting_is_one_line(tmp_path, capsys):
-    assert main(["pretrain", "--out", str(tmp_path), "--config", '{"step": 5}']) == 1
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--config", '{"step": 5}', "step"),
+        ("--config", '{"mean": true}', "there is no --start"),
+        ("--start", "mini", "--config gives its settings"),
+    ],
+)
+def test_a_setting_that_does_not_fit_is_one_line(option, value, said, tmp_path, capsys):
+    assert main(["pretrain", "--out", str(tmp_path), option, value]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("error: --config: ") and "step" in error and error.count("\n") == 1
+    assert error.startswith(f"error: {option}: ") and said in error and error.count("\n") == 1

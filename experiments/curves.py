@@ -135,9 +135,10 @@ def run(options: argparse.Namespace) -> None:
     Each point has its own folder of results. What is done is not done again: start it again after a
     stop. The usual rows, in methods/ beside the folder of results, must have their rates.
     """
+    names = chosen(dict.fromkeys(METHODS), options.methods)
     usual = study_of(options)
     rates = rates_of(options.results.parent / "methods", usual.training.name)
     studies = {study.results.name: study for study in points(usual, options.states, rates)}
     for study in chosen(studies, options.points).values():
         print(f"{study.results}:", flush=True)
-        study.run_all([m for m in options.methods or METHODS if m in study.able])
+        study.run_all([m for m in names if m in study.able])

@@ -89,13 +89,14 @@ def choose(rows: Sequence[icons.Drawing], concepts: int) -> list[int]:
 def gentlest(row: MethodRow) -> float:
     """Return the smallest rate whose mean mR on validation is at most one point below the best.
 
-    Only runs of full length count; older rows have none shorter.
+    Only runs of full length count; older rows have none shorter. A rate that was given is the one.
     """
     means = defaultdict(float)
     for entry in row.rates:
         if entry.get("epochs") in (None, row.budget.get("epochs")):
             means[entry["lr"]] += (entry["mR"] or 0.0) / len(row.budget["rate_seeds"])
-    return min(rate for rate, mean in means.items() if mean >= max(means.values()) - 1)
+    good = (rate for rate, mean in means.items() if mean >= max(means.values()) - 1)
+    return min(good, default=row.lr)
 
 
 def tested(study: Study, row: MethodRow, runs: dict[str, str]) -> MethodRow:
@@ -165,7 +166,8 @@ def run(options: argparse.Namespace) -> None:
             continue
         reported = {seed: record["name"] for seed, record in row.records.items()}
         rate = gentlest(row)
-        half = {str(seed): f"{row.name}-lr{rate:g}-seed{seed}" for seed in row.budget["rate_seeds"]}
+        seeds = row.budget["rate_seeds"] if row.rates else row.records
+        half = {str(seed): f"{row.name}-lr{rate:g}-seed{seed}" for seed in seeds}
         try:
             found, again = (compared(tested(study, row, runs), before) for runs in (reported, half))
         except (FileNotFoundError, ValueError) as error:  # made elsewhere, or on another backbone

@@ -147,7 +147,7 @@ def by_dataset(rows: Sequence[MethodRow]) -> Tested:
 
 def read_points(results: Path, usual: Tested) -> Tested:
     """Read the tested rows of the curves, {dataset and what is changed: {method: row}}, of points
-    whose share of the gain can be told.
+    whose share of the gain can be told and whose rows are not marked.
     """
     points = {}
     for place in sorted(results.glob("curves/*-*")):
@@ -157,7 +157,7 @@ def read_points(results: Path, usual: Tested) -> Tested:
         for dataset, own in by_dataset(read_rows(place)).items():
             rows = usual.get(dataset, {})
             of = {method: rows[method] for method in UNCHANGED[changed] if method in rows} | own
-            if has_share(of):
+            if has_share(of) and not any(row.marks() for row in of.values()):
                 points[f"{dataset}, {changed} {value.replace('-', '/')}"] = of
     return points
 
@@ -230,7 +230,8 @@ def _near(found: Findings) -> list[str]:
             told = f"{words} on {name}: {reached(of, way)}"
             if has_share(of):
                 near = "near" if near_full(of[OURS], of[FULL], way) else "not near"
-                told += f": {found.verdict(name, FULL, way).word}; {near}"
+                verdict = found.verdict(name, FULL, way)
+                told += f": {verdict.blank or f'{verdict.word}; {near}'}"
             said.append(told)
         for further in ("new", "other"):
             there = on_further(of, further)
@@ -263,8 +264,8 @@ def _others(found: Findings) -> list[str]:
         if name in found.tested and method not in (ZERO_SHOT, FULL, WITHOUT):
             words = ways_of(found.tested[name])[way]
             group = f"{words} on {name}, ours is {verdict.word}"
-            if verdict.word == NOT_MEASURED:
-                group = f"{NOT_MEASURED} on {name}"
+            if verdict.blank:
+                group = f"{verdict.blank} on {name}"
             groups.setdefault(group, {})[method] = None  # each method once, not for each direction
     return [f"{group}: {', '.join(methods)}" for group, methods in groups.items()]
 

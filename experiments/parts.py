@@ -89,12 +89,15 @@ def run(options: argparse.Namespace) -> None:
     The rows of ours, full fine-tuning and zero-shot must be complete. Writes parts.json in the
     folder of results.
     """
-    name = data.load(options.folder, "test").name
-    rows = rows_of(options.results / "methods", name)
+    test = data.load(options.folder, "test")
+    if test.kind != "image":
+        raise ValueError(f"{test.name}: expected pictures, such as mini-flickr30k")
+    rows = rows_of(options.results / "methods", test.name)
     needed = (OURS, FULL, ZERO_SHOT)
-    missing = [method for method in needed if method not in rows or not rows[method].ranks]
+    whole = {method for method, row in rows.items() if row.ranks and not row.marks()}
+    missing = sorted({*needed} - whole)
     if missing:
-        raise ValueError(f"{options.results}: no finished row of {', '.join(missing)} on {name}")
+        raise ValueError(f"{test.name}: no finished row of {', '.join(missing)}")
     content = {"rows": {rows[m].name: rows[m].finished for m in needed}, "parts": {}}
     for further, habits in SAYERS.items():
         of = {method: rows[method].on(further) if further else rows[method] for method in needed}

@@ -145,7 +145,8 @@ class Study:
         row.save(self.results)
         if self.commits:
             for words in (["add"], ["commit", "-qm", f"results: {row.name}"]):
-                subprocess.run(["git", *words, "."], check=True, cwd=self.results)
+                # git may be busy for another study; the next save commits this one, too
+                subprocess.run(["git", *words, "."], check=False, cwd=self.results)
 
     def run_all(self, names: Sequence[str]) -> None:
         """Continue each method and print a line about it, also if it cannot be used on such a
@@ -312,12 +313,12 @@ def no_rate(study: Study, method: str) -> ValueError:
     return ValueError(f"{study.training.name}, {method}: its row has no rate yet; {hint}")
 
 
-def chosen(studies: dict[str, Study], names: Sequence[str] | None) -> dict[str, Study]:
-    """Return the studies of some points, by name; None: of all. Raises ValueError for no point."""
-    unknown = {*(names or ())} - studies.keys()
+def chosen(there: dict, names: Sequence[str] | None) -> dict:
+    """Return what has one of the names; None: all. Raises ValueError for an unknown name."""
+    unknown = {*(names or ())} - there.keys()
     if unknown:
-        raise ValueError(f"no point {min(unknown)!r}: expected some of {', '.join(studies)}")
-    return {name: studies[name] for name in names or studies}
+        raise ValueError(f"no {min(unknown)!r} here: expected some of {', '.join(there)}")
+    return {name: there[name] for name in names or there}
 
 
 def backbone_of(name: str | Path) -> tuple[CLIPModel, CLIPProcessor]:

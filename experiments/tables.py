@@ -65,7 +65,7 @@ def curves(found: Findings) -> str:
         for method in (OURS, LORA):
             line = {"training": point, "method": method}
             for name, there in sets.items():
-                line[f"{name}, text as the query"] = reached(there, method=method)
+                line[f"{name}, text as the query"] = reached(there, method=method) if there else "–"
             lines.append(line)
     return markdown(lines)
 
@@ -98,11 +98,12 @@ def repeated(found: Findings) -> str:
     again = Findings(found.results, tested, planned={"first": found.planned.get("first", {})})
     lines = []
     for (name, method, way), second in again.verdicts.items():
-        if name in tested and method != ZERO_SHOT:
+        if name in tested:
             first = found.verdict(name, method, way)
             line = {"ours minus": method, "way": ways_of(tested[name])[way]}
             line |= {"first world": first.said, "second world": second.said}
-            lines.append(line | {"repeats": "yes" if first.word == second.word else "no"})
+            same = "yes" if first.word == second.word else "no"
+            lines.append(line | {"repeats": "–" if first.blank or second.blank else same})
     return markdown(lines)
 
 

@@ -571,14 +571,22 @@ def test_the_twin_is_trained_where_no_row_of_it_is_recorded(
         row = rows.MethodRow(name, method, {"epochs": 8}, ranks=ranks, text_to_item=[0, 1])
         row.save(tmp_path / "results" / "methods")
     monkeypatch.setattr(cma, "train", lambda *_: SimpleNamespace(metrics={}))
-    own = {"ROOT": tmp_path, "OURS": OURS, "TWIN": TWIN, "records": {}, "runs": {}, "results": {}}
-    own["model"] = None
-    own |= {
+    nothing = lambda *_, **__: None  # noqa: E731
+    own = {
+        "ROOT": tmp_path,
+        "records": {},
+        "runs": {},
+        "results": {},
+        "OURS": OURS,
+        "TWIN": TWIN,
+        "model": None,
         "train_set": SimpleNamespace(name="mini-flickr30k"),
         "settings": SimpleNamespace(backbone="mini"),
+        "config": TrainConfig(),
+        "named": str,
+        "fresh": nothing,
+        "say": nothing,
     }
-    nothing = lambda *_, **__: None  # noqa: E731
-    own |= {"config": TrainConfig(), "named": str, "fresh": nothing, "say": nothing}
     defined = execute(stem, "kept = {", "-no-sharing", **own)
     assert list(defined["results"]) == trained
     assert set(defined["kept"]) == (set(recorded) if dataset == "mini-flickr30k" else set())

@@ -54,16 +54,15 @@ def test_a_point_changes_one_thing(usual, monkeypatch, tmp_path):
             budget = study.budget_of(method)
             assert (budget.rates, budget.rate_seeds, budget.seeds) == (tried, [1], [42, 43, 44])
             assert not budget.scan
+        assert study.results == usual.results / name
+        assert study.config.runs_dir == usual.config.runs_dir / name
+        assert study.choice == {"select_on": "last"}
     quarter = found["data-1-4"]
     draws = [{item.id for item in quarter.items(seed).items} for seed in (42, 43, 44)]
     assert {len(draw) for draw in draws} == {round(len(usual.training) / 4)}
     assert draws[0] != draws[1] != draws[2] != draws[0]
     assert quarter.items(42) == quarter.items(42)
     assert found["state-10"].clip is other and found["steps-2"].clip is usual.clip
-    for name, study in found.items():
-        assert study.results == usual.results / name
-        assert study.config.runs_dir == usual.config.runs_dir / name
-        assert study.choice == {"select_on": "last"}
     assert found["size-r2"].able == (curves.OURS, curves.LORA)
     with pytest.raises(ValueError, match="toy, LoRA: its row has no rate yet; run `python -m"):
         replace(quarter, given={}).row(curves.LORA)
@@ -119,5 +118,7 @@ def test_the_command_runs_all_or_what_is_named(usual, monkeypatch, capsys, tmp_p
     ran.clear()
     assert main([*words, "--points", "steps-2", "data-1-4", "--methods", "LoRA"]) == 0
     assert ran == [("steps-2", "LoRA"), ("data-1-4", "LoRA")]
-    assert main([*words, "--points", "half"]) == 1
-    assert capsys.readouterr().err.startswith("error: no point 'half': expected some of data-1-16,")
+    for option, name, first in (("points", "half", "data-1-16"), ("methods", "VPT", "zero-shot")):
+        assert main([*words, f"--{option}", name]) == 1
+        said = f"error: no {name!r} here: expected some of {first},"
+        assert capsys.readouterr().err.startswith(said)

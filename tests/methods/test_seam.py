@@ -203,32 +203,8 @@ def test_a_backbone_in_half_precision_cannot_be_tuned():
         assert {p.dtype for p in model.trainable_parameters()} == {torch.float32}
 
 
-def test_a_method_of_your_own(tmp_path):
-    class Shift(Method):
-        """A vector added to the pictures' embedding."""
-
-        NAME = "shift"
-
-        def __init__(self, model, options):
-            super().__init__(model, options)
-            self.vector = torch.nn.Parameter(torch.zeros(32))
-
-        def hang(self, clip, scale):
-            yield clip.visual_projection.register_forward_hook(
-                lambda *call: call[-1] + scale * self.vector
-            )
-
-    model = RetrievalModel(build_clip())
-    plain = embed(model)[1]
-    move(attach(model, Shift, "mine"))
-    model.set_adapter("mine", 2.0)
-    torch.testing.assert_close(embed(model)[1], plain + 2 * model.adapters["mine"].vector.detach())
-    model.save_adapter(tmp_path, "mine")
-    assert torch.equal(model.load_adapter(tmp_path, "again").vector, model.adapters["mine"].vector)
-
-
 class Own(Method):
-    """A method of one's own: it scales the pictures' embedding by a mask and a parameter."""
+    """A method of one's own: it adds a parameter, times constants, to the pictures' embedding."""
 
     NAME = "own"
 
@@ -239,15 +215,20 @@ class Own(Method):
         self.register_buffer("halved", torch.full((32,), 0.5), persistent=False)
 
     def hang(self, clip, scale):
-        change = lambda *call: call[-1] + self.halved * self.mask * self.vector  # noqa: E731
-        yield clip.visual_projection.register_forward_hook(change)
+        change = scale * self.halved * self.mask * self.vector
+        yield clip.visual_projection.register_forward_hook(lambda *call: call[-1] + change)
 
 
-def test_a_method_with_constants_is_loaded_as_it_was_trained(tmp_path):
-    model = build(Own, moved=True)
+def test_a_method_of_your_own_acts_and_is_loaded_as_it_was_trained(tmp_path):
+    model = build(Own)
+    plain = embed(model)[1]
+    move(model.adapters["m"])
+    model.set_adapter("m", 2.0)
     before = embed(model)
+    torch.testing.assert_close(before[1], plain + model.adapters["m"].vector.detach())  # 2 · 0.5
     model.save_adapter(tmp_path, "m")
     model.load_adapter(tmp_path, "again")
+    model.set_adapter("again", 2.0)
     assert all(map(torch.equal, embed(model), before))
 
 

@@ -4,6 +4,8 @@ files.
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # a process for each core, so one thread each
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -116,6 +118,14 @@ def with_adapters(clip: CLIPModel, processor: CLIPProcessor) -> RetrievalModel:
         model.add_adapter(name, AdapterConfig(bottleneck_dim=4, shared_dim=8, init_std=0.3))
     model.set_adapter(None)
     return model
+
+
+@contextmanager
+def one_line(kind, match: str) -> Iterator[pytest.ExceptionInfo]:
+    """As `pytest.raises`; the error is one line."""
+    with pytest.raises(kind, match=match) as error:
+        yield error
+    assert "\n" not in str(error.value)
 
 
 @pytest.fixture

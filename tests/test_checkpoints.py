@@ -20,7 +20,7 @@ from cma.checkpoints import OFFICIAL, _digest, from_official, read_adapter, read
 from cma.methods import attach
 from cma.model import RetrievalModel
 from tests.any_json import any_json
-from tests.conftest import build_clip
+from tests.conftest import build_clip, one_line
 from tests.parity_model import numbers, parity_model
 
 CONFIG = AdapterConfig(4, 8, init_std=0.3)  # of the adapters a and b of `model`
@@ -84,10 +84,10 @@ def test_a_saved_adapter_loads_as_it_was_and_acts(model, tmp_path, shared_dim):
 def test_config_that_does_not_fit_names_file_and_key(model, tmp_path, changes, message):
     model.save_adapter(tmp_path, "a")
     change(tmp_path, **changes)
-    with pytest.raises(ValueError, match=message) as error:
+    with one_line(ValueError, message) as error:
         model.load_adapter(tmp_path, "c")
     assert str(tmp_path / "adapter_config.json") in str(error.value)
-    assert "\n" not in str(error.value) and len(str(error.value)) <= 1000
+    assert len(str(error.value)) <= 1000
 
 
 def test_weights_that_do_not_fit_name_file_and_key(model, tmp_path):
@@ -103,9 +103,9 @@ def test_weights_that_do_not_fit_name_file_and_key(model, tmp_path):
         (state | {"text.down_bias": spoilt}, "text.down_bias holds numbers that are not finite"),
     ):
         save_file(wrong, file, {"digest": _digest(wrong, read_config(tmp_path))})
-        with pytest.raises(ValueError, match=message) as error:
+        with one_line(ValueError, message) as error:
             model.load_adapter(tmp_path, "c")
-        assert str(file) in str(error.value) and "\n" not in str(error.value)
+        assert str(file) in str(error.value)
     assert "c" not in model.adapters
 
 

@@ -22,6 +22,7 @@ from cma.training import Batch, prepare, restore, train_step
 from cma.training.step import batch_gradient, batch_loss, recomputed
 from explorer.attention import explain, overlay
 from tests import ROOT
+from tests.conftest import one_line
 from tests.methods.conftest import FRAMES, MASK, hooks, move
 from tests.toy_data import write_images
 from tests.toy_families import KINDS, OTHERS, PREFIX, build_backbone, build_family_processor
@@ -391,9 +392,8 @@ def test_a_backbone_that_does_not_fit_says_why(tmp_path):
         (small("CLIPSeg"), "'clipseg'; expected .*: how another reads is not in cma/families"),
         ("openai/clip", "a str: a model of type None; expected a CLIP"),
     ):
-        with pytest.raises((TypeError, ValueError), match=said) as error:
+        with one_line((TypeError, ValueError), said):
             RetrievalModel(clip)
-        assert "\n" not in str(error.value)
     for config, said in (
         (
             transformers.BertConfig(),
@@ -406,9 +406,9 @@ def test_a_backbone_that_does_not_fit_says_why(tmp_path):
         ),
     ):
         config.save_pretrained(tmp_path)
-        with pytest.raises(ValueError, match=said) as error:
+        with one_line(ValueError, said) as error:
             load_backbone(tmp_path)
-        assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
+        assert str(tmp_path) in str(error.value)
     with pytest.raises(ValueError, match="NaFlex takes three tensors"):
         RetrievalModel(small("Siglip2"))
 

@@ -15,7 +15,7 @@ from cma.adapter import AdapterConfig
 from cma.model import RetrievalModel
 from cma.patching import on_clip
 from cma.similarity import mean_pooled, text_conditioned
-from tests.conftest import EOS, SOS, build_clip
+from tests.conftest import EOS, SOS, build_clip, one_line
 from tests.methods.conftest import hooks, move
 
 CONFIG = AdapterConfig(4, 8, init_std=0.3)  # of the adapters a and b of `model`
@@ -263,9 +263,9 @@ def test_numbers_that_cannot_be_are_refused_in_one_line(model, tmp_path, ids):
         (lambda: model.save_adapter("", "a"), "the folder's name is empty"),
         (lambda: model.encode_text(open_ended), r"input_ids\[1\]: no end token"),
     ):
-        with pytest.raises(ValueError, match=said) as error:
+        with one_line(ValueError, said) as error:
             call()
-        assert "\n" not in str(error.value) and len(str(error.value)) < 400
+        assert len(str(error.value)) < 400
     assert list(model.adapters) == ["a", "b"]
 
 

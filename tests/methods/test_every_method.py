@@ -12,7 +12,7 @@ from cma.checkpoints import CONFIG
 from cma.methods import NAMES, attach
 from cma.training import prepare, restore, train_step
 from cma.training.step import batch_gradient, recomputed
-from tests.conftest import build_clip
+from tests.conftest import build_clip, one_line
 from tests.methods.conftest import FRAMES, MASK, a_batch, build, embed, hooks, token_ids
 
 EXACT = {
@@ -166,9 +166,8 @@ def test_what_cannot_be_says_so_in_one_line(tmp_path):
             r"layers .* do not fit",
         ),
     ):
-        with pytest.raises(ValueError, match=said) as error:
+        with one_line(ValueError, said):
             call()
-        assert "\n" not in str(error.value)
     about = json.loads((tmp_path / CONFIG).read_text())
     for change, said in (
         ({"method": "BitFit"}, "unknown method 'BitFit'"),
@@ -176,6 +175,6 @@ def test_what_cannot_be_says_so_in_one_line(tmp_path):
         ({"options": {"depth": 1}}, "options are none, not depth"),
     ):
         (tmp_path / CONFIG).write_text(json.dumps(about | change))
-        with pytest.raises(ValueError, match=said) as error:
+        with one_line(ValueError, said) as error:
             model.load_adapter(tmp_path, "x")
-        assert "\n" not in str(error.value) and str(tmp_path) in str(error.value)
+        assert str(tmp_path) in str(error.value)

@@ -19,7 +19,7 @@ from cma.search.compact import compact
 from cma.search.index import MediaIndex
 from cma.search.lance import Table
 from tests import ROOT
-from tests.conftest import build_clip
+from tests.conftest import build_clip, one_line
 from tests.search.test_index import holding
 from tests.search.test_segment import drawn
 from tests.toy_data import write_dataset
@@ -62,11 +62,8 @@ def test_an_adapter_goes_with_its_table_and_replaces_what_another_made(model, me
         lambda: MediaIndex.load(tmp_path / "table", model),
         lambda: build_into(model, media, tmp_path),
     ):
-        with pytest.raises(
-            ValueError, match="built with adapter 'a', but now no adapter is active"
-        ) as raised:
+        with one_line(ValueError, "built with adapter 'a', but now no adapter is active"):
             act()
-        assert "\n" not in str(raised.value)
 
 
 def build_into(model, media, tmp_path, **more):
@@ -137,10 +134,9 @@ def test_a_table_is_replaced_whole_or_not_at_all(model, media, tmp_path, monkeyp
     other = holding(index, list(index.files)[:8], torch.ones(8, 32))
     with (
         mock.patch.object(Table, "_as_rows", failing),
-        pytest.raises(OSError, match="No space left") as raised,
+        one_line(OSError, "No space left"),
     ):
         other.to_lance(tmp_path / "table")
-    assert "\n" not in str(raised.value)
     assert table.query("a dog", 20) == answer
     assert len(other.to_lance(tmp_path / "table")) == 8 == len(table.now())
 
@@ -165,9 +161,9 @@ def test_refusals_are_one_line_that_says_where(model, media, tmp_path, monkeypat
         lambda: table.query("a dog"),
         lambda: MediaIndex.load(tmp_path / "table", model).query("a dog"),
     ):
-        with pytest.raises(OSError, match="table: .*") as raised:
+        with one_line(OSError, "table: .*") as raised:
             act()
-        assert "\n" not in str(raised.value) and len(str(raised.value)) < 400
+        assert len(str(raised.value)) < 400
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(
         ImportError, match=r"lancedb: not installed; run `pip install 'cross-modal-adapter\[lance"

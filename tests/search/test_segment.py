@@ -21,7 +21,7 @@ from cma.search.index import MediaIndex
 from cma.search.listing import MediaFile
 from cma.search.segment import Segment
 from tests import ROOT
-from tests.conftest import build_clip
+from tests.conftest import build_clip, one_line
 from tests.search.test_index import holding, ordered, same, vectors
 from tests.toy_media import write_clip, write_picture
 
@@ -323,12 +323,12 @@ def test_a_full_disk_keeps_what_was_embedded_and_says_one_line(
 
     with (
         monkeypatch.context() as patch,
-        pytest.raises(OSError, match="No space left on device") as raised,
+        one_line(OSError, "No space left on device") as raised,
     ):
         for module in (segment, store):
             patch.setattr(module, "write_whole", write_whole)
         MediaIndex.build(model, pictures, folder=tmp_path / "index")
-    assert "\n" not in str(raised.value) and str(tmp_path / "index") in str(raised.value)
+    assert str(tmp_path / "index") in str(raised.value)
     read.clear()
     index = MediaIndex.build(model, pictures, folder=tmp_path / "index")
     assert len(read) == 6 - min(6, 2 * full_after)

@@ -17,20 +17,9 @@ from cma.checkpoints import CONFIG, WEIGHTS
 from cma.methods import attach
 from cma.training import RunRecord
 from tests import ROOT
-from tests.conftest import build_clip, one_line, with_adapters
+from tests.conftest import ADAPTER, build_clip, change_json, one_line, same, with_adapters
 from tests.hub_server import Repository, serving
-
-IDS = torch.tensor([[498, 5, 6, 499]])
-PIXELS = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-
-
-def embed(model):
-    with torch.no_grad():
-        return model.encode_text(IDS), model.encode_images(PIXELS)
-
-
-def same(ours, theirs):
-    return all(map(torch.equal, ours, theirs))
+from tests.methods.conftest import embed
 
 
 @pytest.fixture
@@ -48,10 +37,6 @@ def hub(tmp_path, monkeypatch):
             monkeypatch.setattr(huggingface_hub.constants, name, value)
         monkeypatch.setenv("HF_TOKEN", server.token)
         yield server
-
-
-def files_of(folder):
-    return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
 def test_what_was_pushed_is_loaded_by_name_and_the_second_time_without_a_request(
@@ -231,7 +216,7 @@ def test_from_adapter_loads_the_backbone_at_the_revision_that_the_adapter_names(
     for number, commit in enumerate(backbones):
         model = RetrievalModel(*load_backbone("some/clip", revision=commit))
         assert identity(model.clip) == {"name": "some/clip", "revision": commit}
-        model.add_adapter("a", AdapterConfig(4, 8, init_std=0.3))
+        model.add_adapter("a", ADAPTER)
         model.save_adapter(tmp_path / "scenes.v2", "a")
         again = RetrievalModel.from_adapter(
             tmp_path / "scenes.v2", dtype=torch.float32, device="cpu"
@@ -241,7 +226,9 @@ def test_from_adapter_loads_the_backbone_at_the_revision_that_the_adapter_names(
         data = ModelCard.load(tmp_path / "scenes.v2" / "README.md").data
         assert (data.base_model, data.base_model_revision) == ("some/clip", commit)
     model.load_adapter(tmp_path / "scenes.v2", "b")
-    change(tmp_path / "scenes.v2", backbone={"name": "some/clip", "revision": "2" * 40})
+    change_json(
+        tmp_path / "scenes.v2" / CONFIG, backbone={"name": "some/clip", "revision": "2" * 40}
+    )
     with one_line(OSError, "'some/clip' is neither 'mini', nor a folder here"):
         RetrievalModel.from_adapter(tmp_path / "scenes.v2")
 
@@ -263,7 +250,7 @@ def test_adapter_and_backbone_are_fetched_by_name_and_the_second_time_without_a_
     older, newest = repository.commits
     model = RetrievalModel(*load_backbone("some/clip", revision=older))
     assert identity(model.clip) == {"name": "some/clip", "revision": older}
-    model.add_adapter("a", AdapterConfig(4, 8, init_std=0.3))
+    model.add_adapter("a", ADAPTER)
     model.push_adapter("a", "user/scenes")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "fresh"))
     for asks in (True, False):
@@ -287,17 +274,15 @@ def test_adapter_and_backbone_are_fetched_by_name_and_the_second_time_without_a_
 )
 def test_from_adapter_refuses_a_backbone_that_it_cannot_find(backbones, model, tmp_path, backbone):
     model.save_adapter(tmp_path / "a", "a")
-    change(tmp_path / "a", backbone=backbone)
+    change_json(tmp_path / "a" / CONFIG, backbone=backbone)
     with pytest.raises(
         ValueError, match="its backbone is .*; load that yourself, then use load_adapter"
     ):
         RetrievalModel.from_adapter(tmp_path / "a")
 
 
-def test_a_folder_that_a_strangers_adapter_names_is_not_looked_up(hub, toy_processor, tmp_path):
-    build_clip().save_pretrained(tmp_path / "clip")
-    toy_processor.save_pretrained(tmp_path / "clip")
-    model = RetrievalModel(*load_backbone(tmp_path / "clip"))
+def test_a_folder_that_a_strangers_adapter_names_is_not_looked_up(hub, clip_folder, tmp_path):
+    model = RetrievalModel(*load_backbone(clip_folder))
     model.add_adapter("a", AdapterConfig(4, 8))
     model.save_adapter(tmp_path / "own", "a")
     assert same(embed(RetrievalModel.from_adapter(tmp_path / "own")), embed(model))
@@ -423,11 +408,6 @@ def test_a_readme_of_another_text_is_kept(model, tmp_path):
 # ---- a stranger's files
 
 
-def change(folder, **changes):
-    file = folder / CONFIG
-    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
-
-
 def packed(header, numbers):
     """A safetensors file of a header and numbers."""
     text = json.dumps(header).encode()
@@ -510,7 +490,7 @@ def test_a_config_that_means_terabytes_is_refused_before_memory_is_taken(
     attach(model, method, "m")
     model.save_adapter(tmp_path, "m")
     options = json.loads((tmp_path / CONFIG).read_text())["options"] | {option: value}
-    change(tmp_path, options=options)
+    change_json(tmp_path / CONFIG, options=options)
     monkeypatch.setattr(checkpoints, "load", no_memory)
     monkeypatch.setattr(checkpoints, "safe_open", no_memory)
     said = {
@@ -557,7 +537,7 @@ def test_weights_that_claim_terabytes_other_names_or_another_type_are_refused(
 
 def test_weights_beside_a_config_that_was_changed_are_refused(model, tmp_path):
     model.save_adapter(tmp_path, "a")
-    change(tmp_path, options=vars(AdapterConfig(4, 8, "gelu")))
+    change_json(tmp_path / CONFIG, options=vars(AdapterConfig(4, 8, "gelu")))
     with pytest.raises(ValueError, match="damaged, .*its digest is another one"):
         model.load_adapter(tmp_path, "c")
 
@@ -569,7 +549,7 @@ def test_a_refused_lora_leaves_the_backbone_as_it_was(model, tmp_path):
     before, modules = embed(model), [type(module) for module in model.clip.modules()]
     options = json.loads((tmp_path / CONFIG).read_text())["options"]
     # peft refuses the second
-    change(tmp_path, options=options | {"targets": ["q_proj", "layer_norm1"]})
+    change_json(tmp_path / CONFIG, options=options | {"targets": ["q_proj", "layer_norm1"]})
     with pytest.raises(ValueError, match=CONFIG):
         model.load_adapter(tmp_path, "c")
     assert (

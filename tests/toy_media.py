@@ -21,6 +21,12 @@ def halves(number: int, size: tuple[int, int] = (40, 32)) -> Image.Image:
     return picture
 
 
+def scene(number: int, size: tuple[int, int] = (400, 300), mode: str = "RGB") -> Image.Image:
+    """A smooth picture with structure of every colour, as photographs have; one a number."""
+    levels = np.random.default_rng(number).integers(0, 255, (9, 12, 3), np.uint8)
+    return Image.fromarray(levels).convert(mode).resize(size, Image.Resampling.BICUBIC)
+
+
 def write_picture(path: Path, number: int, size: tuple[int, int] = (40, 32)) -> Path:
     """The picture `halves`."""
     path.parent.mkdir(parents=True, exist_ok=True)

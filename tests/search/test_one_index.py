@@ -17,8 +17,8 @@ from cma.config import ReadConfig
 from cma.search import MediaIndex, Where, segment, store
 from cma.search.segment import Segment
 from tests.conftest import one_line
+from tests.search.conftest import drawn
 from tests.search.test_index import holding, vectors
-from tests.search.test_segment import drawn
 from tests.toy_media import dated, halves, write_clip, write_picture
 
 

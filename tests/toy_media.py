@@ -27,6 +27,12 @@ def scene(number: int, size: tuple[int, int] = (400, 300), mode: str = "RGB") ->
     return Image.fromarray(levels).convert(mode).resize(size, Image.Resampling.BICUBIC)
 
 
+def grainy(picture: Image.Image, grain: np.ndarray) -> Image.Image:
+    """A picture scaled up to the size of `grain` [H, W, 1], whole numbers that are added to it."""
+    smooth = np.asarray(picture.resize(grain.shape[1::-1], Image.Resampling.BICUBIC), np.int16)
+    return Image.fromarray((smooth + grain).clip(0, 255).astype(np.uint8))
+
+
 def write_picture(path: Path, number: int, size: tuple[int, int] = (40, 32)) -> Path:
     """The picture `halves`."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,9 @@ files.
 
 import json
 import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # a process for each core, so one thread each
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -20,12 +23,19 @@ from tokenizers import (
     processors,
     trainers,
 )
-from transformers import CLIPConfig, CLIPModel, CLIPProcessor, PreTrainedTokenizerFast
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPProcessor,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 import data_prep  # noqa: F401 (first: it says so if another package called `cma` is found)
 from cma import AdapterConfig, RetrievalModel
 
 VOCABULARY, CONTEXT, PAD, SOS, EOS = 500, 16, 0, 498, 499
+ADAPTER = AdapterConfig(bottleneck_dim=4, shared_dim=8, init_std=0.3)  # large enough to see
 # the learnt tokens depend on its line breaks
 WORDS = (
     "a an the and of on in at with two "
@@ -62,13 +72,18 @@ def build_clip(vision_layers: int = 3, text_layers: int = 3, eos_token_id: int =
     }
     config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=32)
     clip = CLIPModel(config).eval()
+    randomise(clip)
+    return clip
+
+
+def randomise(clip: PreTrainedModel) -> None:
+    """Draw every weight but those of the logits; no bias is 0, no norm is 1."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in clip.named_parameters():
-            if parameter.ndim:
-                centre = 1.0 if "norm" in name and name.endswith("weight") else 0.0
+            if not name.startswith("logit_"):
+                centre = 1.0 if "norm" in name.lower() and name.endswith("weight") else 0.0
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.15 + centre)
-    return clip
 
 
 def build_processor() -> CLIPProcessor:
@@ -109,13 +124,36 @@ def build_processor() -> CLIPProcessor:
 
 
 def with_adapters(clip: CLIPModel, processor: CLIPProcessor) -> RetrievalModel:
-    """A model with the adapters a and b, neither active; their weights are large enough to see."""
+    """A model with the adapters a and b, of `ADAPTER`; neither is active."""
     model = RetrievalModel(clip, processor)
     torch.manual_seed(0)
     for name in ("a", "b"):
-        model.add_adapter(name, AdapterConfig(bottleneck_dim=4, shared_dim=8, init_std=0.3))
+        model.add_adapter(name, ADAPTER)
     model.set_adapter(None)
     return model
+
+
+def same(ours: Iterable[torch.Tensor], theirs: Iterable[torch.Tensor]) -> bool:
+    """Whether these are the same tensors, bit for bit."""
+    return all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def same_state(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> bool:
+    """Whether these are the same tensors by the same names."""
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def change_json(file: Path, **changes: object) -> None:
+    """Give the object in a JSON file other values."""
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+@contextmanager
+def one_line(kind, match: str) -> Iterator[pytest.ExceptionInfo]:
+    """As `pytest.raises`; the error is one line."""
+    with pytest.raises(kind, match=match) as error:
+        yield error
+    assert "\n" not in str(error.value)
 
 
 @pytest.fixture
@@ -128,6 +166,14 @@ def toy_clip() -> CLIPModel:
 def toy_processor() -> CLIPProcessor:
     """The processor of `toy_clip`."""
     return build_processor()
+
+
+@pytest.fixture
+def clip_folder(toy_clip: CLIPModel, toy_processor: CLIPProcessor, tmp_path: Path) -> Path:
+    """The folder of `toy_clip` and its processor."""
+    for part in (toy_clip, toy_processor):
+        part.save_pretrained(tmp_path / "clip")
+    return tmp_path / "clip"
 
 
 @pytest.fixture

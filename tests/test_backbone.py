@@ -10,14 +10,7 @@ from transformers import CLIPModel
 from cma import backbone
 from cma.backbone import check_tokenizer, identity, load_backbone
 from cma.model import RetrievalModel
-from tests.conftest import EOS, build_clip
-
-
-@pytest.fixture
-def folder(toy_clip, toy_processor, tmp_path):
-    toy_clip.save_pretrained(tmp_path / "clip")
-    toy_processor.save_pretrained(tmp_path / "clip")
-    return tmp_path / "clip"
+from tests.conftest import EOS, build_clip, change_json, one_line, same_state
 
 
 def edit(file, change):
@@ -26,14 +19,15 @@ def edit(file, change):
     file.write_text(json.dumps(content))
 
 
-def test_a_folder_loads_whole_and_quietly(folder, toy_clip, toy_processor, capfd, recwarn, caplog):
+def test_a_folder_loads_whole_and_quietly(
+    clip_folder, toy_clip, toy_processor, capfd, recwarn, caplog
+):
     with caplog.at_level(logging.WARNING):
-        clip, processor = load_backbone(folder)
+        clip, processor = load_backbone(clip_folder)
     assert capfd.readouterr() == ("", "")
     assert not recwarn.list and not caplog.records
     assert not clip.training and {p.dtype for p in clip.parameters()} == {torch.float32}
-    state = toy_clip.state_dict()
-    assert all(torch.equal(value, state[key]) for key, value in clip.state_dict().items())
+    assert same_state(clip.state_dict(), toy_clip.state_dict())
     texts = ["a red cat", "Zebra!"]
     assert processor.tokenizer(texts)["input_ids"] == toy_processor.tokenizer(texts)["input_ids"]
     picture = Image.linear_gradient("L").convert("RGB").resize((80, 50))
@@ -47,27 +41,26 @@ def test_a_folder_loads_whole_and_quietly(folder, toy_clip, toy_processor, capfd
 
 @pytest.mark.parametrize("device", ["cuda:99", "gpu", "meta:x"])
 def test_a_device_that_is_not_there_is_named_before_anything_is_loaded(device):
-    with pytest.raises(
-        ValueError, match=f"device '{device}' cannot be used here .*; try 'cpu'"
-    ) as error:
+    with one_line(ValueError, f"device '{device}' cannot be used here .*; try 'cpu'"):
         load_backbone("nobody/no-clip", device=device)
-    assert "\n" not in str(error.value)
 
 
-def test_precision_is_chosen_at_loading_and_identity_tells_other_weights_apart(folder, toy_clip):
-    first = identity(load_backbone(folder)[0])
-    assert first["name"] == str(folder) and len(first["revision"]) == 12
-    assert identity(load_backbone(folder)[0]) == first
-    toy_clip.half().save_pretrained(folder)
-    clip, _ = load_backbone(folder)
+def test_precision_is_chosen_at_loading_and_identity_tells_other_weights_apart(
+    clip_folder, toy_clip
+):
+    first = identity(load_backbone(clip_folder)[0])
+    assert first["name"] == str(clip_folder) and len(first["revision"]) == 12
+    assert identity(load_backbone(clip_folder)[0]) == first
+    toy_clip.half().save_pretrained(clip_folder)
+    clip, _ = load_backbone(clip_folder)
     assert {p.dtype for p in clip.parameters()} == {torch.float32}
     assert identity(clip)["revision"] != first["revision"]
-    model = RetrievalModel.from_pretrained(str(folder), dtype=torch.bfloat16, device="cpu")
+    model = RetrievalModel.from_pretrained(str(clip_folder), dtype=torch.bfloat16, device="cpu")
     assert model.dtype == model.encode_text(["a cat"]).dtype == torch.bfloat16
 
 
-def test_mini_is_the_bundled_folder(folder, monkeypatch):
-    monkeypatch.setattr(backbone, "MINI", folder)
+def test_mini_is_the_bundled_folder(clip_folder, monkeypatch):
+    monkeypatch.setattr(backbone, "MINI", clip_folder)
     assert identity(load_backbone("mini")[0])["name"] == "mini"
 
 
@@ -75,25 +68,27 @@ def unreachable(*_, **__):
     raise ConnectionError("no route")
 
 
-def test_folders_without_a_whole_clip(folder, tmp_path):
+def test_folders_without_a_whole_clip(clip_folder, tmp_path):
     (tmp_path / "empty").mkdir()
     for name in ("./nowhere", "/no/such/folder", "a/b/c", tmp_path / "empty"):  # no hub ids
         with pytest.raises(FileNotFoundError, match="no model there; expected 'mini', "):
             load_backbone(name)
     state = build_clip().state_dict()
     del state["visual_projection.weight"]
-    build_clip().save_pretrained(folder, state_dict=state)
+    build_clip().save_pretrained(clip_folder, state_dict=state)
     with pytest.raises(ValueError, match=r"1 weights.*visual_projection\.weight"):
-        load_backbone(folder)
-    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:1000])
+        load_backbone(clip_folder)
+    (clip_folder / "model.safetensors").write_bytes(
+        (clip_folder / "model.safetensors").read_bytes()[:1000]
+    )
     with pytest.raises(ValueError, match="its weights are damaged"):
-        load_backbone(folder)
-    edit(folder / "config.json", lambda content: content.update(model_type="clip_text_model"))
+        load_backbone(clip_folder)
+    change_json(clip_folder / "config.json", model_type="clip_text_model")
     with pytest.raises(ValueError, match="'clip_text_model'; expected a CLIP"):
-        load_backbone(folder)
+        load_backbone(clip_folder)
 
 
-def test_a_hub_model_in_the_cache_needs_no_hub(folder, tmp_path, monkeypatch):
+def test_a_hub_model_in_the_cache_needs_no_hub(clip_folder, tmp_path, monkeypatch):
     """The hub's own cache: a commit's folder, and a reference to it. Half a model in it is not
     taken.
     """
@@ -105,7 +100,7 @@ def test_a_hub_model_in_the_cache_needs_no_hub(folder, tmp_path, monkeypatch):
     commit = "0123456789abcdef0123456789abcdef01234567"
     (cached / "refs").mkdir(parents=True)
     (cached / "refs" / "main").write_text(commit)
-    shutil.copytree(folder, cached / "snapshots" / commit)
+    shutil.copytree(clip_folder, cached / "snapshots" / commit)
     clip, _ = load_backbone("some/clip")
     assert identity(clip) == {"name": "some/clip", "revision": commit}
     (cached / "snapshots" / commit / "model.safetensors").unlink()
@@ -120,7 +115,7 @@ def pooled_position(clip: CLIPModel, ids: torch.Tensor) -> int:
     return int((out.last_hidden_state[0] - out.pooler_output[0]).abs().sum(-1).argmin())
 
 
-def test_a_tokenizer_of_ours_with_eos_2_is_refused(toy_processor, folder):
+def test_a_tokenizer_of_ours_with_eos_2_is_refused(toy_processor, clip_folder):
     """The words after the one of highest id would never be seen: shown, then refused."""
     tokenizer = toy_processor.tokenizer
     clip = build_clip(eos_token_id=2)  # the legacy value means the highest id
@@ -139,26 +134,26 @@ def test_a_tokenizer_of_ours_with_eos_2_is_refused(toy_processor, folder):
             token["id"] = vocabulary[token["content"]]
         content["post_processor"]["special_tokens"]["<eos>"]["ids"] = [2]
 
-    edit(folder / "tokenizer.json", swap)
+    edit(clip_folder / "tokenizer.json", swap)
     for eos, said in (
         (2, "never be seen. Give EOS another id than 2"),
         (77, "eos_token_id is 77, .* id 2"),
     ):
         edit(
-            folder / "config.json",
+            clip_folder / "config.json",
             lambda content, eos=eos: content["text_config"].update(eos_token_id=eos),
         )
         with pytest.raises(ValueError, match=said):
-            load_backbone(folder)
+            load_backbone(clip_folder)
 
 
-def test_tokenizers_of_another_model_are_refused(toy_clip, toy_processor, folder):
+def test_tokenizers_of_another_model_are_refused(toy_clip, toy_processor, clip_folder):
     toy_clip.config.text_config.vocab_size = 300
     with pytest.raises(ValueError, match="only 300 ids"):
         RetrievalModel(toy_clip, toy_processor)
-    edit(folder / "tokenizer.json", lambda content: content.update(post_processor=None))
+    change_json(clip_folder / "tokenizer.json", post_processor=None)
     with pytest.raises(ValueError, match="does not end a caption"):
-        load_backbone(folder)
+        load_backbone(clip_folder)
 
 
 def test_the_layout_of_openais_repositories(tmp_path):

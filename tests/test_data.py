@@ -12,7 +12,7 @@ import cma
 from cma import data, files
 from cma.media import MediaError, read_media
 from tests.any_json import any_json
-from tests.toy_data import write_dataset
+from tests.toy_data import write_dataset, write_named
 from tests.toy_media import halves, write_shard
 
 ITEM = {"file_name": "media/a.jpg", "id": "a", "captions": ["a cat"], "split": "train"}
@@ -257,12 +257,8 @@ def test_what_is_no_dataset_in_memory_says_why(given, named, message):
 
 
 def test_the_media_of_a_dataset_may_be_in_shards(tmp_path):
-    names = ["s.tar/0.png", "s.tar/1.png", "s.tar/gone.png"]
-    lines = [
-        {"id": name, "file_name": f"media/{name}", "captions": ["x"], "split": "test"}
-        for name in names
-    ]
-    folder = write_folder(tmp_path, lines)
+    names = [f"media/s.tar/{name}.png" for name in ("0", "1", "gone")]
+    folder = write_named(tmp_path, names)
     contents = {}
     for number in range(2):
         halves(number).save(tmp_path / "p.png")

@@ -15,10 +15,9 @@ from cma.adapter import AdapterConfig
 from cma.model import RetrievalModel
 from cma.patching import on_clip
 from cma.similarity import mean_pooled, text_conditioned
-from tests.conftest import EOS, SOS, build_clip
-from tests.methods.conftest import hooks, move
+from tests.conftest import ADAPTER, EOS, SOS, build_clip, one_line, same, same_state
+from tests.methods.conftest import FRAMES, embed, hooks, move, token_ids
 
-CONFIG = AdapterConfig(4, 8, init_std=0.3)  # of the adapters a and b of `model`
 DEVICES = [
     "cpu",
     pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")),
@@ -27,14 +26,12 @@ DEVICES = [
 
 @pytest.fixture
 def ids():
-    ids = torch.randint(1, SOS, (3, 9), generator=torch.Generator().manual_seed(1))
-    ids[:, 0], ids[:, -1] = SOS, EOS
-    return ids
+    return token_ids()[:3]
 
 
 @pytest.fixture
 def pixels():
-    return torch.randn(2, 3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    return FRAMES[:2]
 
 
 # ---- embeddings
@@ -209,12 +206,12 @@ def test_train_switches_adapter_dropout_but_never_clip(model, ids):
 
 def test_names_in_use_unknown_or_unusable(model):
     with pytest.raises(ValueError, match="'a' cannot be used: .* in use"):
-        model.add_adapter("a", CONFIG)
+        model.add_adapter("a", ADAPTER)
     with pytest.raises(ValueError, match="no adapter 'c'; there are: a, b"):
         model.set_adapter("c")
     for name in ("a.b", "", "train"):
         with pytest.raises(ValueError, match="cannot be used"):
-            model.add_adapter(name, CONFIG)
+            model.add_adapter(name, ADAPTER)
     with pytest.raises(TypeError, match="such as cma.AdapterConfig; found dict {'shared_dim': 8}"):
         model.add_adapter("c", {"shared_dim": 8})
     assert list(model.adapters) == ["a", "b"] and model.active is None
@@ -222,7 +219,7 @@ def test_names_in_use_unknown_or_unusable(model):
 
 def test_what_is_added_acts_and_what_is_removed_does_not(model, ids):
     plain = model.encode_text(ids)
-    model.add_adapter("c", CONFIG)
+    model.add_adapter("c", ADAPTER)
     assert model.active == "c" and not torch.equal(model.encode_text(ids), plain)
     model.remove_adapter("a")  # another one
     assert model.active == "c" and list(model.adapters) == ["b", "c"]
@@ -235,17 +232,15 @@ def test_what_is_added_acts_and_what_is_removed_does_not(model, ids):
     assert torch.equal(model.encode_text(ids), plain)
     with pytest.raises(ValueError, match="no adapter 'c'; there are: b"):
         model.remove_adapter("c")
-    model.add_adapter("c", CONFIG)
+    model.add_adapter("c", ADAPTER)
 
 
 def test_given_weights_are_checked_by_name(model):
     state = model.adapters["a"].state_dict()
     with pytest.raises(ValueError, match="adapter 'c': shared_bias is "):
-        model.add_adapter("c", CONFIG, state | {"shared_bias": torch.zeros(6, 7)})
-    model.add_adapter("c", CONFIG, state)
-    assert all(
-        torch.equal(value, state[key]) for key, value in model.adapters["c"].state_dict().items()
-    )
+        model.add_adapter("c", ADAPTER, state | {"shared_bias": torch.zeros(6, 7)})
+    model.add_adapter("c", ADAPTER, state)
+    assert same_state(model.adapters["c"].state_dict(), state)
     assert model.adapters["c"].shared_bias.data_ptr() != state["shared_bias"].data_ptr()
 
 
@@ -259,13 +254,13 @@ def test_numbers_that_cannot_be_are_refused_in_one_line(model, tmp_path, ids):
         (lambda: model.add_adapter("c", AdapterConfig(10**9)), r"bottleneck_dim=1000000000.* mean"),
         (lambda: model.add_adapter("c", "LoRA", rank=10**9), "LoRA: .*rank=1000000000.* at most"),
         (lambda: model.add_adapter("c", AdapterConfig(2**62)), "cannot be built from shapes"),
-        (lambda: model.add_adapter("c", CONFIG, state | {"shared_bias": spoilt}), "not finite"),
+        (lambda: model.add_adapter("c", ADAPTER, state | {"shared_bias": spoilt}), "not finite"),
         (lambda: model.save_adapter("", "a"), "the folder's name is empty"),
         (lambda: model.encode_text(open_ended), r"input_ids\[1\]: no end token"),
     ):
-        with pytest.raises(ValueError, match=said) as error:
+        with one_line(ValueError, said) as error:
             call()
-        assert "\n" not in str(error.value) and len(str(error.value)) < 400
+        assert len(str(error.value)) < 400
     assert list(model.adapters) == ["a", "b"]
 
 
@@ -274,7 +269,7 @@ def test_a_method_is_added_by_its_name_or_its_options(model):
     assert type(model.add_adapter("by options", lora.options)) is type(lora)
     again = model.add_adapter("again", lora.options, seed=3, alpha=4.0)
     assert (again.options.rank, again.options.alpha) == (2, 4.0)
-    assert all(map(torch.equal, again.parameters(), lora.parameters()))
+    assert same(again.parameters(), lora.parameters())
     with pytest.raises(TypeError, match="options of one alone.*; found BottleneckOptions"):
         model.add_adapter("c", model.add_adapter("n", "AdaptFormer").options)
 
@@ -284,18 +279,14 @@ def test_a_method_is_added_by_its_name_or_its_options(model):
 NAMES = ("cross-modal adapter", "LoRA", "full fine-tuning")
 
 
-def test_threads_that_switch_ask_add_and_remove_get_what_one_thread_gets(model, ids, pixels):
+def test_threads_that_switch_ask_add_and_remove_get_what_one_thread_gets(model):
     for name in NAMES:
         move(model.add_adapter(name, name, seed=1))
-
-    def embed():
-        with torch.no_grad():
-            return model.encode_text(ids), model.encode_images(pixels[0])
 
     wanted, names = {}, (None, "a", *NAMES)
     for name in names:
         model.set_adapter(name)
-        wanted[name] = embed()
+        wanted[name] = embed(model)
     model.set_adapter(None)
     before = dict(model.clip.named_parameters())
     values = {name: value.clone() for name, value in before.items()}
@@ -308,18 +299,18 @@ def test_threads_that_switch_ask_add_and_remove_get_what_one_thread_gets(model, 
             action = random.randrange(5)
             if action == 0:
                 model.set_adapter(name)
-                text = embed()[0]
+                text = embed(model)[0]
                 assert any(torch.equal(text, each) for each, _ in wanted.values())
             elif action == 1:
-                model.add_adapter(own, CONFIG, state)
+                model.add_adapter(own, ADAPTER, state)
                 model.remove_adapter(own)
             elif action == 2:
                 with model.turn():
                     model.set_adapter(name)
-                    assert model.active == name and all(map(torch.equal, embed(), wanted[name]))
+                    assert model.active == name and same(embed(model), wanted[name])
             else:
                 with model.acting(name):
-                    assert model.active == name and all(map(torch.equal, embed(), wanted[name]))
+                    assert model.active == name and same(embed(model), wanted[name])
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
@@ -330,7 +321,7 @@ def test_threads_that_switch_ask_add_and_remove_get_what_one_thread_gets(model, 
         sys.setswitchinterval(interval)
     assert list(model.adapters) == ["a", "b", *NAMES] and not model.training
     model.set_adapter(None)
-    assert hooks(model) == 0 and all(map(torch.equal, embed(), wanted[None]))
+    assert hooks(model) == 0 and same(embed(model), wanted[None])
     after = dict(model.clip.named_parameters())
     assert list(after) == list(before)
     assert all(after[key] is before[key] and torch.equal(after[key], values[key]) for key in before)

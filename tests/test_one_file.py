@@ -21,14 +21,6 @@ from tests.toy_media import write_picture
 FILE = ROOT / "examples" / "cross_modal_adapter.py"
 
 
-@pytest.fixture
-def backbone(toy_clip, toy_processor, tmp_path) -> Path:
-    """The folder of a toy CLIP and its processor."""
-    for part in (toy_clip, toy_processor):
-        part.save_pretrained(tmp_path / "clip")
-    return tmp_path / "clip"
-
-
 def write_frames(folder: Path) -> Path:
     """A dataset of clips, each a folder of 1 to 20 frames."""
     lines = []
@@ -81,7 +73,7 @@ def agree(said: str, found: list[dict]) -> bool:
 
 
 @pytest.mark.parametrize("kind", ["pictures", "frames"])
-def test_losses_and_recalls_are_the_librarys(kind, backbone, tmp_path, monkeypatch, capsys):
+def test_losses_and_recalls_are_the_librarys(kind, clip_folder, tmp_path, monkeypatch, capsys):
     data = tmp_path / "data"
     if kind == "frames":
         write_frames(data)
@@ -89,12 +81,12 @@ def test_losses_and_recalls_are_the_librarys(kind, backbone, tmp_path, monkeypat
         write_images(data, {"train": 42, "val": 6, "test": 20}, captions=3)
     settings = {"epochs": 4 if kind == "pictures" else 10, "batch_size": 8}
     words = ["--epochs", str(settings["epochs"]), "--batch-size", "8"]
-    defined = run(monkeypatch, data, backbone, *words)
+    defined = run(monkeypatch, data, clip_folder, *words)
     said = capsys.readouterr().out
-    losses = library(data, backbone, tmp_path, **settings)
+    losses = library(data, clip_folder, tmp_path, **settings)
     assert len(losses) >= 20 and losses[0] - losses[-1] > 0.01
     torch.testing.assert_close(defined["losses"], losses, atol=1e-5, rtol=0)
-    found = recalls(data, backbone)
+    found = recalls(data, clip_folder)
     assert agree(said, found) and found[0] != found[1]
     assert f"step 20 of {len(losses)}: loss {losses[19]:.3f}" in said
 

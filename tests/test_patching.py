@@ -6,14 +6,12 @@ import torch
 from cma.adapter import AdapterConfig
 from cma.method import CrossModalAdapter
 from cma.patching import activate, deactivate, encoder_layers, on_clip
+from tests.methods.conftest import FRAMES, token_ids
 
 
 @pytest.fixture
 def inputs():
-    generator = torch.Generator().manual_seed(1)
-    ids = torch.randint(1, 498, (3, 9), generator=generator)
-    ids[:, 0], ids[:, -1] = 498, 499
-    return {"input_ids": ids, "pixel_values": torch.randn(2, 3, 32, 32, generator=generator)}
+    return {"input_ids": token_ids()[:3], "pixel_values": FRAMES[:2, 0]}
 
 
 def adapters_of(clip) -> CrossModalAdapter:

@@ -1,11 +1,10 @@
 """A small random backbone of each family, and a processor for it that is built in code."""
 
-import torch
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, ProcessorMixin
 
-from tests.conftest import WORDS
+from tests.conftest import WORDS, randomise
 
 SPECIAL = {  # by family, in the order of their ids: the roles of the first tokens
     "clip": {"<pad>": "pad", "<unk>": "unk"},  # its start and end come last
@@ -58,14 +57,10 @@ def build_backbone(kind: str, layers: tuple[int, int] = (3, 3)) -> PreTrainedMod
         text_config=text, vision_config=vision, **joint
     )
     clip = getattr(transformers, f"{PREFIX[kind]}Model")(config).eval()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in clip.named_parameters():
-            if name.startswith("logit_"):
-                parameter.fill_(2.0 if name == "logit_scale" else -3.0)
-            else:
-                centre = 1.0 if "norm" in name.lower() and name.endswith("weight") else 0.0
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.15 + centre)
+    randomise(clip)
+    clip.logit_scale.data.fill_(2.0)
+    if kind == "siglip":
+        clip.logit_bias.data.fill_(-3.0)
     return clip
 
 

@@ -21,6 +21,18 @@ def halves(number: int, size: tuple[int, int] = (40, 32)) -> Image.Image:
     return picture
 
 
+def scene(number: int, size: tuple[int, int] = (400, 300), mode: str = "RGB") -> Image.Image:
+    """A smooth picture with structure of every colour, as photographs have; one a number."""
+    levels = np.random.default_rng(number).integers(0, 255, (9, 12, 3), np.uint8)
+    return Image.fromarray(levels).convert(mode).resize(size, Image.Resampling.BICUBIC)
+
+
+def grainy(picture: Image.Image, grain: np.ndarray) -> Image.Image:
+    """A picture scaled up to the size of `grain` [H, W, 1], whole numbers that are added to it."""
+    smooth = np.asarray(picture.resize(grain.shape[1::-1], Image.Resampling.BICUBIC), np.int16)
+    return Image.fromarray((smooth + grain).clip(0, 255).astype(np.uint8))
+
+
 def write_picture(path: Path, number: int, size: tuple[int, int] = (40, 32)) -> Path:
     """The picture `halves`."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -91,7 +91,6 @@ def build(layers: int = LAYERS) -> RetrievalModel:
     config.vision_config.num_hidden_layers = config.text_config.num_hidden_layers = layers
     model = RetrievalModel(CLIPModel(config))
     model.add_adapter("a", AdapterConfig())
-    model.set_adapter("a")
     model.train()
     return model
 

@@ -47,7 +47,6 @@ def measure(name: str) -> dict:
 
     before, owner = ranks()
     cma.methods.attach(model, "full fine-tuning", "full", seed=config.seed)
-    model.set_adapter("full")
     record = cma.train(model, train, config)  # one that was stopped goes on after its last epoch
     after, _ = ranks()
     gain, low, high = metrics.bootstrap_difference(after, before, owner)

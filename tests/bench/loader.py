@@ -24,7 +24,7 @@ from tests.bench.measure import ratio
 from tests.bench.step import build
 from tests.conftest import build_processor
 from tests.toy_data import write_dataset
-from tests.toy_media import encode
+from tests.toy_media import encode, grainy
 
 BATCH, FRAMES = 4, 12  # clips of a batch, frames of a clip
 
@@ -85,9 +85,7 @@ def write_pictures(folder: Path, count: int) -> Path:
     grain = chance.normal(0, 6, (3000, 4000, 1)).astype(np.int16)
     for i in range(count):
         colours = Image.fromarray(chance.integers(0, 255, (30, 40, 3), np.uint8))
-        smooth = np.asarray(colours.resize((4000, 3000), Image.Resampling.BICUBIC)).astype(np.int16)
-        noisy = (smooth + grain).clip(0, 255).astype(np.uint8)
-        Image.fromarray(noisy).save(folder / f"{i}.jpg", quality=85)
+        grainy(colours, grain).save(folder / f"{i}.jpg", quality=85)
     return folder
 
 

@@ -58,7 +58,6 @@ def step(kind: str, name: str):
         "method",
         **(METHODS[name].pictures if kind == "image" and name in METHODS else {}),
     )
-    model.set_adapter("method")
     model.train()
     groups = parameter_groups(model, model.trainable_parameters(), 0.2)
     optimizer = torch.optim.AdamW(groups, lr=1e-5, fused=True)

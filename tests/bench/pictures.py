@@ -28,6 +28,7 @@ from tests.bench.loader import embed
 from tests.bench.measure import peak_gib, ratio, told
 from tests.bench.step import build
 from tests.conftest import build_clip, build_processor
+from tests.toy_media import grainy
 
 COUNT, TIMED = 2000, 200  # pictures that are made, and those of them that the model embeds
 QUICK = 160, 32  # the same with --quick
@@ -111,10 +112,8 @@ def write_collection(folder: Path, count: int) -> None:
     for number, item in enumerate(dataset.items[: min(DISTINCT, count)]):
         width, height = (4000, 3000) if number % LARGE == 0 else (1024, 768)
         drawing = Image.open(dataset.path(item)).convert("RGB").crop((0, 24, 192, 168))
-        smooth = np.asarray(drawing.resize((width, height), Image.Resampling.BICUBIC), np.int16)
-        noisy = (smooth + grain[:height, :width]).clip(0, 255).astype(np.uint8)
         content = io.BytesIO()
-        Image.fromarray(noisy).save(content, "jpeg", quality=85)
+        grainy(drawing, grain[:height, :width]).save(content, "jpeg", quality=85)
         contents.append(content.getvalue())
     for number in range(count):
         exif = Image.Exif()

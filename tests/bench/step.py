@@ -61,7 +61,6 @@ def build(kind: str) -> tuple[RetrievalModel, torch.optim.Optimizer]:
         model.trainable_parameters = lambda: [p for p in model.clip.parameters() if p.requires_grad]
     else:
         model.add_adapter("a", AdapterConfig())
-        model.set_adapter("a")
     model.train()
     return model, torch.optim.AdamW(model.trainable_parameters(), lr=1e-5, fused=True)
 

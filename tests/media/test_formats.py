@@ -45,6 +45,11 @@ def rawpy():
     return pytest.importorskip("rawpy")
 
 
+def is_known(path: Path) -> bool:
+    """Whether search and `data_prep` both take a file for a picture."""
+    return listing.kind_of(path) == "image" and problem((path, None), "image") is None
+
+
 def shown(path: Path, **options) -> tuple[tuple[int, int], list[str]]:
     """The size of a picture, and the colours of its left, right and lower edge: the strongest
     channel.
@@ -61,10 +66,7 @@ def shown(path: Path, **options) -> tuple[tuple[int, int], list[str]]:
 )
 def test_pillow_reads_these_by_itself(tmp_path, name, written_as):
     halves(16, (80, 40)).save(tmp_path / name, written_as)
-    assert (
-        listing.kind_of(tmp_path / name) == "image"
-        and problem((tmp_path / name, None), "image") is None
-    )
+    assert is_known(tmp_path / name)
     assert shown(tmp_path / name) == ((80, 40), ["red", "blue", "red"])
 
 
@@ -74,10 +76,7 @@ def test_heic_is_upright_and_known_by_its_content(tmp_path, heif):
     for name in ("a.heic", "b.HEIF", "c.hif"):
         # which the library writes as a rotation
         picture.save(tmp_path / name, "HEIF", exif=exif.tobytes())
-        assert (
-            listing.kind_of(tmp_path / name) == "image"
-            and problem((tmp_path / name, None), "image") is None
-        )
+        assert is_known(tmp_path / name)
     assert shown(tmp_path / "a.heic") == ((40, 80), ["red", "red", "blue"])
     (tmp_path / "a.heic").rename(tmp_path / "a.jpg")  # as some programs export them
     assert read_image(tmp_path / "a.jpg").size == (40, 80)
@@ -100,7 +99,7 @@ def bayer():
 )
 def test_camera_raw_is_developed_upright(tmp_path, rawpy, bayer, orientation, size, colours):
     path = write_raw(tmp_path / "p.dng", bayer, orientation)
-    assert listing.kind_of(path) == "image" and problem((path, None), "image") is None
+    assert is_known(path)
     assert shown(path) == (size, colours)
     assert shown(path, enough=40) == ((size[0] // 2, size[1] // 2), colours)
     assert shown(path, enough=41) == shown(path, enough=None) == (size, colours)
@@ -141,10 +140,9 @@ def test_without_the_extra_its_kinds_are_counted_and_named_and_reading_one_says_
     for name in ("a.heic", "b.HEIC", "c.nef", "d.svg", "p.png", "notes.txt"):
         halves(16).save(tmp_path / name, "png")
     (tmp_path / "heic.jpg").write_bytes(b"\0\0\0\x1cftypheic" + bytes(40))
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-c", BARE, str(tmp_path)],
-        env=env,
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,

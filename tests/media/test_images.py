@@ -32,7 +32,7 @@ from cma.media import (
 from cma.media.animation import Animation
 from cma.media.images import ENOUGH, LONGEST
 from tests import ROOT
-from tests.toy_media import write_animation, write_clip, write_picture, write_raw
+from tests.toy_media import scene, write_animation, write_clip, write_picture, write_raw
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
@@ -203,12 +203,6 @@ def test_a_picture_has_the_same_pixels_read_or_opened(tmp_path, toy_processor, m
 # ---- sizes
 
 
-def scene(size: tuple[int, int], mode: str = "RGB") -> Image.Image:
-    """A smooth picture with structure of every colour, as photographs have."""
-    levels = np.random.default_rng(0).integers(0, 255, (9, 12, 3), np.uint8)
-    return Image.fromarray(levels).convert(mode).resize(size, Image.Resampling.BICUBIC)
-
-
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_a_large_jpeg_is_decoded_small_and_clip_sees_almost_the_same(
@@ -217,7 +211,7 @@ def test_a_large_jpeg_is_decoded_small_and_clip_sees_almost_the_same(
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = tmp_path / "p.jpg"
-    scene((4 * ENOUGH + 500, 4 * ENOUGH), mode).save(path, exif=exif, quality=90)
+    scene(0, (4 * ENOUGH + 500, 4 * ENOUGH), mode).save(path, exif=exif, quality=90)
     full, small = read_image(path, enough=None), read_image(path)
     upright = (4 * ENOUGH + 500, 4 * ENOUGH) if orientation == 1 else (4 * ENOUGH, 4 * ENOUGH + 500)
     assert full.size == upright and small.size == tuple(side // 4 for side in upright)
@@ -230,7 +224,7 @@ def test_a_large_jpeg_is_decoded_small_and_clip_sees_almost_the_same(
 
 @pytest.mark.parametrize("short, scale", [(500, 1), (2 * ENOUGH - 1, 1), (2 * ENOUGH, 2)])
 def test_a_jpeg_that_is_not_large_keeps_its_pixels(tmp_path, short, scale):
-    scene((short + 100, short)).save(tmp_path / "p.jpg")
+    scene(0, (short + 100, short)).save(tmp_path / "p.jpg")
     read = read_image(tmp_path / "p.jpg")
     assert read.size == ((short + 100) // scale, short // scale)
     if scale == 1:
@@ -239,7 +233,7 @@ def test_a_jpeg_that_is_not_large_keeps_its_pixels(tmp_path, short, scale):
 
 def test_frames_to_be_kept_are_read_in_full(tmp_path):
     (tmp_path / "clip").mkdir()
-    scene((2 * ENOUGH, 2 * ENOUGH)).save(tmp_path / "clip" / "1.jpg")
+    scene(0, (2 * ENOUGH, 2 * ENOUGH)).save(tmp_path / "clip" / "1.jpg")
     assert read_frames(tmp_path / "clip", 1)[0].size == (ENOUGH, ENOUGH)
     (frame,) = stream_frames(tmp_path / "clip", 1)
     assert frame.size == (2 * ENOUGH, 2 * ENOUGH)
@@ -390,15 +384,14 @@ def test_an_animation_is_a_clip_by_its_content(tmp_path, suffix):
     still = write_picture(tmp_path / f"p{suffix}", 9)
     assert is_animation(moving) and not is_animation(still)
     np.testing.assert_allclose(Animation(moving).starts, np.arange(6) / 10)
-    assert len(read_frames(moving, 12, None)) == 5 and len(read_frames(still, 12)) == 1
+    frames = read_frames(moving, 12, None)
+    assert len(frames) == 5 and len(read_frames(still, 12)) == 1
     colours = [frame.getpixel((0, 0)) for frame in read_frames(moving, 3, None)]
-    assert colours == [read_frames(moving, 12, None)[i].getpixel((0, 0)) for i in (0, 2, 4)]
+    assert colours == [frames[i].getpixel((0, 0)) for i in (0, 2, 4)]
     assert colours[0] == read_image(moving).getpixel((0, 0)) == RED
     assert len(set(colours)) == 3
-    assert read_frames(moving, 12, None, start=0.2, end=0.4) == read_frames(moving, 12, None)[2:4]
-    assert (
-        read_frames(moving, 12, None, start=0.3) == read_frames(moving, 12, None)[3:]
-    )  # 0.1 + 0.1 + 0.1 > 0.3
+    assert read_frames(moving, 12, None, start=0.2, end=0.4) == frames[2:4]
+    assert read_frames(moving, 12, None, start=0.3) == frames[3:]  # 0.1 + 0.1 + 0.1 > 0.3
     with pytest.raises(
         MediaError, match=rf"a\{suffix}: expected a part from 0.5 s on, found 0.50 s of 5"
     ):

@@ -7,7 +7,7 @@ import torch
 from cma import RetrievalModel
 from cma.methods import attach
 from cma.training import Batch
-from tests.conftest import EOS, SOS, build_clip
+from tests.conftest import EOS, SOS, build_clip, same
 
 FRAMES = torch.randn(4, 3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 MASK = torch.tensor([[1, 1, 1], [1, 1, 1], [1, 1, 0], [1, 0, 0]])
@@ -56,3 +56,17 @@ def hooks(model: RetrievalModel) -> int:
     """How many hooks stand on CLIP."""
     modules = model.clip.modules()
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in modules)
+
+
+def assert_bare(model: RetrievalModel, before: dict[str, torch.Tensor]) -> None:
+    """No hook stands on CLIP, and its tensors are `before`, bit for bit and in their order."""
+    after = model.clip.state_dict()
+    assert hooks(model) == 0
+    assert list(after) == list(before)
+    assert same(after.values(), before.values())
+
+
+def largest(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> float:
+    """The largest absolute difference."""
+    pairs = zip(ours, theirs, strict=True)
+    return max((a.double() - b.double()).abs().max().item() for a, b in pairs if a.numel())

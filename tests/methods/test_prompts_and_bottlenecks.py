@@ -6,7 +6,7 @@ import torch
 from cma import RetrievalModel
 from cma.methods import attach
 from cma.patching import encoder_layers
-from tests.conftest import CONTEXT, EOS, build_clip
+from tests.conftest import CONTEXT, EOS, build_clip, one_line
 from tests.methods.conftest import FRAMES, MASK, build, embed, token_ids
 
 
@@ -109,9 +109,8 @@ def test_st_adapter_looks_at_neighbouring_frames_and_never_at_padding():
     ],
 )
 def test_options_that_cannot_be_are_named(method, options, said):
-    with pytest.raises(ValueError, match=said) as error:
+    with one_line(ValueError, said):
         attach(RetrievalModel(build_clip()), method, "m", **options)
-    assert "\n" not in str(error.value)
 
 
 def test_lora_is_a_low_rank_product_and_says_what_to_install(monkeypatch):

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from cma.files import replacing
+from tests.toy_media import grainy
 
 GRAIN = 9  # of 255; without it a picture takes a tenth of the bytes of a photograph
 RATE, SECONDS = 25, 2  # frames a second, and seconds of a shot
@@ -22,9 +23,8 @@ def background(seed: int, size: tuple[int, int]) -> Image.Image:
     """A blurred, grainy ground of many colours, `size` (width, height) pixels."""
     generator = np.random.default_rng(seed)
     coarse = Image.fromarray(generator.integers(0, 256, (5, 7, 3), dtype=np.uint8))
-    smooth = np.asarray(coarse.resize(size, Image.Resampling.BICUBIC), dtype=np.int16)
     grain = generator.integers(-GRAIN, GRAIN + 1, (size[1], size[0], 1), dtype=np.int16)
-    return Image.fromarray((smooth + grain).clip(0, 255).astype(np.uint8))
+    return grainy(coarse, grain)
 
 
 def save_picture(job: tuple[Path, tuple[int, int], int]) -> None:

@@ -1,8 +1,11 @@
+from functools import partial
+
 import pytest
 import torch
 
 from cma import RetrievalModel, methods
-from cma.search import build
+from cma.search import MediaIndex, build
+from cma.search.listing import MediaFile
 from tests.conftest import build_clip
 from tests.toy_media import write_picture
 
@@ -23,6 +26,29 @@ def pictures(tmp_path):
     for i in range(6):
         write_picture(tmp_path / "media" / f"p{i}.png", i * 7 + 1)
     return tmp_path / "media"
+
+
+@pytest.fixture
+def rebuild(model, pictures, tmp_path):
+    """Builds the index of `pictures` in a folder, or brings it up to date."""
+    return partial(MediaIndex.build, model, pictures, folder=tmp_path / "index")
+
+
+def drawn(n, seed=0, width=32):
+    """Random files, and embeddings [n, D] that differ on a few axes more than on others."""
+    generator = torch.Generator().manual_seed(seed)
+    spectrum = torch.arange(1, width + 1) ** -0.5
+    return [
+        MediaFile(f"{i}.png", f"{i}.png", "image") for i in range(n)
+    ], 3 + 10 * spectrum * torch.randn(n, width, generator=generator)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What the queries "0" to "39" are embedded as [40, D]."""
+    texts = drawn(40, 1)[1]
+    monkeypatch.setattr(MediaIndex, "_encode", lambda _, numbers: texts[list(map(int, numbers))])
+    return texts
 
 
 @pytest.fixture

@@ -21,21 +21,21 @@ from cma.search.index import MediaIndex
 from cma.search.segment import Segment
 from tests.conftest import build_clip
 from tests.search.test_index import same, vectors
-from tests.toy_data import write_dataset, write_images
+from tests.toy_data import write_images, write_named
 from tests.toy_media import halves, write_animation, write_clip, write_picture, write_shard
 
 # ---- a build that is stopped
 
 
 def test_parts_of_several_builds_are_taken_over_and_a_damaged_one_is_read_again(
-    model, pictures, tmp_path, read, capsys
+    model, pictures, rebuild, tmp_path, read, capsys
 ):
     for error in [KeyboardInterrupt, ImportError] * 2:
         reading = mock.patch.object(
             build, "read_pixels", wraps=build.read_pixels, side_effect=[DEFAULT, error]
         )
         with reading, mock.patch.object(build, "FILES", 1), pytest.raises(error):
-            MediaIndex.build(model, pictures, folder=tmp_path / "index")
+            rebuild()
     parts = {}
     for path in (tmp_path / "index").glob("segment-*"):
         parts[Segment.open(path).file(0).media] = path
@@ -44,7 +44,7 @@ def test_parts_of_several_builds_are_taken_over_and_a_damaged_one_is_read_again(
     parts["p1.png"].write_bytes(damaged[:-1] + bytes([damaged[-1] ^ 1]))
     parts["p3.png"].unlink()
     read.clear()
-    index = MediaIndex.build(model, pictures, folder=tmp_path / "index")
+    index = rebuild()
     assert sorted(read) == ["p1.png", "p3.png", "p4.png", "p5.png"]
     assert "not taken over: " in capsys.readouterr().out
     same(index, MediaIndex.build(model, pictures))
@@ -56,8 +56,7 @@ def test_a_disk_that_vanishes_costs_no_embeddings(model, pictures, tmp_path, mon
     if of != "folder":
         pictures.rename(disk := tmp_path / "disk")
         names = [f"media/p{i}.png" for i in range(6)]
-        lines = [{"file_name": one, "id": one, "captions": ["a"], "split": "test"} for one in names]
-        source = write_dataset(tmp_path / "data", lines, {"name": "toy", "kind": "image"})
+        source = write_named(tmp_path / "data", names)
         pictures = disk
         (source / "media").symlink_to(disk)
     before = MediaIndex.build(model, source, folder=tmp_path / "index")
@@ -81,8 +80,7 @@ def test_a_dataset_whose_first_folder_was_never_there_is_indexed_without_it(
     model, pictures, tmp_path
 ):
     names = ["media/train/a.png", *(f"media/val/p{i}.png" for i in range(6))]
-    lines = [{"file_name": name, "id": name, "captions": ["a"], "split": "test"} for name in names]
-    dataset = write_dataset(tmp_path / "data", lines, {"name": "toy", "kind": "image"})
+    dataset = write_named(tmp_path / "data", names)
     (dataset / "media").mkdir()
     pictures.rename(dataset / "media" / "val")
     index = MediaIndex.build(model, dataset)
@@ -107,19 +105,19 @@ def test_copies_of_a_picture_are_known_and_stay_known(model, tmp_path, read):
     assert again.column("copy_hash").equal(index.column("copy_hash")) and read == []
 
 
-def test_without_the_extra_video_a_clip_stops_the_build(model, pictures, tmp_path, monkeypatch):
+def test_without_the_extra_video_a_clip_stops_the_build(pictures, rebuild, monkeypatch):
     for name in ("av", "decord"):
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "cma.media.video_file", raising=False)
     write_animation(pictures / "moving.gif", [1, 10])
-    index = MediaIndex.build(model, pictures, folder=tmp_path / "index")
+    index = rebuild()
     assert len(index) == 7 and index.query_media(pictures / "p1.png", 1)[0][0] == "p1.png"
     (pictures / "z.mp4").write_bytes(b"a clip")
     with pytest.raises(ImportError, match=r"^av, decord: not installed; run `pip .*\[video\]'`$"):
-        MediaIndex.build(model, pictures, folder=tmp_path / "index")
+        rebuild()
 
 
-def test_a_folder_holds_the_index_of_one_adapter(model, pictures, tmp_path, read, capsys):
+def test_a_folder_holds_the_index_of_one_adapter(model, rebuild, tmp_path, read, capsys):
     builds = [
         (None, 1.0, ReadConfig(), ""),
         ("a", 1.0, ReadConfig(), "built with no adapter, but now adapter 'a' is active"),
@@ -131,11 +129,11 @@ def test_a_folder_holds_the_index_of_one_adapter(model, pictures, tmp_path, read
     for adapter, scale, config, why in builds:
         model.set_adapter(adapter, scale)
         read.clear()
-        index = MediaIndex.build(model, pictures, config, folder=tmp_path / "index")
+        index = rebuild(config)
         printed = capsys.readouterr().out
         assert len(read) == 6 and ("not taken over" in printed) == bool(why) and why in printed
         assert "indexed 6 / 6 files, 6 of them embedded now" in printed
-        MediaIndex.build(model, pictures, config, folder=tmp_path / "index")
+        rebuild(config)
         assert "indexed 6 / 6 files, 0 of them embedded now" in capsys.readouterr().out
         assert (index.header.adapter, index.header.built_with.scale) == (adapter, scale)
         same(MediaIndex.load(tmp_path / "index", model), index)
@@ -195,19 +193,17 @@ def test_the_next_files_are_read_while_the_model_embeds_and_no_more(
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
-def test_a_model_that_stops_leaves_nothing_to_be_read(
-    model, pictures, tmp_path, read, ahead, error
-):
+def test_a_model_that_stops_leaves_nothing_to_be_read(rebuild, read, ahead, error):
     """Two files are embedded, at most two more are being read; then no thread goes on."""
     embedding = mock.patch.object(build, "embed", wraps=build.embed, side_effect=[DEFAULT, error])
     with embedding, pytest.raises(error):
-        MediaIndex.build(model, pictures, folder=tmp_path / "index")
+        rebuild()
     before = list(read)
     assert {"p0.png", "p1.png"} <= set(before) and not [
         t for t in threading.enumerate() if "Pool" in t.name
     ]
     read.clear()
-    MediaIndex.build(model, pictures, folder=tmp_path / "index")
+    rebuild()
     assert sorted(read) == [f"p{i}.png" for i in range(2, 6)]
 
 
@@ -249,11 +245,11 @@ def test_on_a_cpu_each_core_embeds_a_share_and_torch_keeps_its_threads(model, mo
 # ---- the folder of the index
 
 
-def test_files_beside_an_index_are_kept(model, pictures, tmp_path, monkeypatch):
+def test_files_beside_an_index_are_kept(model, rebuild, tmp_path, monkeypatch):
     """Also while a build is stopped, goes on, and replaces an index of another config."""
     monkeypatch.setattr(build, "PART_SECONDS", 0)
     folder = tmp_path / "index"
-    MediaIndex.build(model, pictures, folder=folder)
+    rebuild()
     files = [
         folder / name
         for name in ("parts/1/index.json", "thesis.docx", "segment-000001.safetensors")
@@ -261,7 +257,7 @@ def test_files_beside_an_index_are_kept(model, pictures, tmp_path, monkeypatch):
     files[0].parent.mkdir(parents=True)
     for file in files:
         file.write_text("years of work")
-    index = MediaIndex.build(model, pictures, ReadConfig(max_frames=3), folder=folder)
+    index = rebuild(ReadConfig(max_frames=3))
     index.save(folder)
     assert {file.read_text() for file in files} == {"years of work"}
     same(MediaIndex.load(folder, model), index)
@@ -286,18 +282,18 @@ def test_a_folder_of_other_things_is_refused_untouched(model, pictures, tmp_path
     assert (folder / name).read_text() == "years of work"
 
 
-def test_a_file_is_no_folder_and_hidden_files_do_not_count(model, pictures, tmp_path):
+def test_a_file_is_no_folder_and_hidden_files_do_not_count(pictures, rebuild, tmp_path):
     with pytest.raises(
         ValueError, match="p0.png: a file, expected a folder; give the index a folder of its"
     ):
-        MediaIndex.build(model, pictures, folder=pictures / "p0.png")
+        rebuild(folder=pictures / "p0.png")
     (tmp_path / "index").mkdir()
     (tmp_path / "index" / ".DS_Store").touch()
-    assert len(MediaIndex.build(model, pictures, folder=tmp_path / "index")) == 6
+    assert len(rebuild()) == 6
 
 
 def test_two_writers_take_turns(
-    model, toy_processor, pictures, tmp_path, read, monkeypatch, capsys
+    toy_processor, pictures, rebuild, tmp_path, read, monkeypatch, capsys
 ):
     """The second build waits for the first, then finds every file embedded."""
     really, started, released = build.read_pixels, threading.Event(), threading.Event()
@@ -310,7 +306,7 @@ def test_two_writers_take_turns(
     monkeypatch.setattr(build, "read_pixels", slow)
     twin = RetrievalModel(build_clip(), toy_processor)
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(MediaIndex.build, model, pictures, folder=tmp_path / "index")
+        first = pool.submit(rebuild)
         assert started.wait(20)
         second = pool.submit(MediaIndex.build, twin, pictures, folder=tmp_path / "index")
         time.sleep(0.3)
@@ -379,11 +375,13 @@ def test_pictures_that_exchange_names_exchange_embeddings(model, tmp_path):
     same(MediaIndex.build(model, tmp_path, previous=before), MediaIndex.build(model, tmp_path))
 
 
-def test_an_index_in_memory_is_the_start_of_one_in_a_folder(model, pictures, tmp_path, monkeypatch):
+def test_an_index_in_memory_is_the_start_of_one_in_a_folder(
+    model, pictures, rebuild, tmp_path, monkeypatch
+):
     # of so many frames a segment is not written again, if it is there
     monkeypatch.setattr(build, "SMALL", 2)
     index = MediaIndex.build(model, pictures)
-    kept = MediaIndex.build(model, pictures, previous=index, folder=tmp_path / "index")
+    kept = rebuild(previous=index)
     same(kept, index)
     same(MediaIndex.load(tmp_path / "index", model), index)
 
@@ -496,9 +494,7 @@ def test_the_members_of_shards_are_indexed_where_they_are(model, tmp_path, read,
     skipped = {"media/0.tar/../out.jpg": "leads out of", "media/1.tar": "cannot be read as a tar"}
     if of == "dataset":
         skipped = {"media/0.tar/gone.jpg": "no such member", "media/1.tar/a.jpg": "as a tar file"}
-        lines = [{"file_name": one, "id": one, "captions": ["a"]} for one in (*names, *skipped)]
-        lines = [line | {"split": "test"} for line in lines]
-        write_dataset(source, lines, {"name": "toy", "kind": "image"})
+        write_named(source, [*names, *skipped])
     index = MediaIndex.build(model, source, folder=tmp_path / "index")
     assert sorted(file.media for file in index.files) == sorted(names)
     assert dict(index.skipped).keys() == skipped.keys()

@@ -13,12 +13,7 @@ from PIL import Image
 from cma.search import fold, picture_hash
 from cma.search.copies import CLOSE
 from tests import ROOT
-
-
-def scene(number: int, size: tuple[int, int] = (400, 300)) -> Image.Image:
-    """A smooth picture with structure, another one for each number."""
-    levels = np.random.default_rng(number).integers(0, 255, (9, 12, 3), np.uint8)
-    return Image.fromarray(levels).resize(size, Image.Resampling.BICUBIC)
+from tests.toy_media import scene
 
 
 def resized(picture: Image.Image, factor: float) -> Image.Image:

@@ -88,7 +88,8 @@ def test_threads_that_ask_side_by_side_get_the_answers_of_one(model, media):
 
 
 def test_files_are_a_sequence_and_what_a_build_cannot_use_is_refused(model, media, tmp_path):
-    files = MediaIndex.build(model, media).files
+    index = MediaIndex.build(model, media)
+    files = index.files
     assert files[1:3] == [files[1], files[2]] and files[::-1][0] == files[len(files) - 1]
     for both in ({"shard": (0, 2)}, {"store": tmp_path / "a", "folder": tmp_path / "b"}):
         with pytest.raises(
@@ -96,7 +97,6 @@ def test_files_are_a_sequence_and_what_a_build_cannot_use_is_refused(model, medi
         ):
             MediaIndex.build(model, media, **both)
     assert not list(tmp_path.iterdir())
-    index = MediaIndex.build(model, media)
     model.set_adapter("a")
     with pytest.raises(
         ValueError, match="`previous`: built with no adapter, but now adapter 'a' is active"

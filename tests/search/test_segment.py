@@ -13,38 +13,28 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from cma import RetrievalModel
 from cma.config import ReadConfig
 from cma.search import build, segment, store
 from cma.search.compact import compact
 from cma.search.index import MediaIndex
-from cma.search.listing import MediaFile
 from cma.search.segment import Segment
 from tests import ROOT
-from tests.conftest import build_clip
+from tests.conftest import one_line
+from tests.search.conftest import drawn
 from tests.search.test_index import holding, ordered, same, vectors
 from tests.toy_media import write_clip, write_picture
 
 
 @pytest.fixture
-def index(model, pictures, tmp_path):
-    return MediaIndex.build(model, pictures, folder=tmp_path / "index")
-
-
-def drawn(n, seed=0, width=32):
-    """Random files, and embeddings [n, D] that differ on a few axes more than on others."""
-    generator = torch.Generator().manual_seed(seed)
-    spectrum = torch.arange(1, width + 1) ** -0.5
-    return [
-        MediaFile(f"{i}.png", f"{i}.png", "image") for i in range(n)
-    ], 3 + 10 * spectrum * torch.randn(n, width, generator=generator)
+def index(rebuild):
+    return rebuild()
 
 
 # ---- what is written
 
 
 def test_adding_writes_what_is_new_and_deleting_writes_no_embedding(
-    index, model, pictures, tmp_path, monkeypatch
+    index, model, pictures, rebuild, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(build, "SMALL", 0)
     folder = tmp_path / "index"
@@ -52,7 +42,7 @@ def test_adding_writes_what_is_new_and_deleting_writes_no_embedding(
     def written(change):
         before = {path: path.stat().st_mtime_ns for path in folder.glob("segment-*")}
         change()
-        updated = MediaIndex.build(model, pictures, folder=folder)
+        updated = rebuild()
         same(updated, MediaIndex.build(model, pictures))
         same(updated, MediaIndex.load(folder, model))
         new = [
@@ -74,12 +64,14 @@ def test_adding_writes_what_is_new_and_deleting_writes_no_embedding(
     assert written(lambda: None) == ([2], 1)  # more than half of the first segment was not in use
 
 
-def test_compact_joins_and_answers_as_before(index, model, pictures, tmp_path, monkeypatch):
+def test_compact_joins_and_answers_as_before(
+    index, model, pictures, rebuild, tmp_path, monkeypatch
+):
     monkeypatch.setattr(build, "SMALL", 0)
     for i in range(5):
         write_clip(pictures / f"c{i}.mp4", i)
         (pictures / f"p{i}.png").unlink()
-        index = MediaIndex.build(model, pictures, folder=tmp_path / "index")
+        index = rebuild()
     answers, parts = index.query("a red cat", 10), len(index.store.segments)
     size = sum(path.stat().st_size for path in (tmp_path / "index").iterdir())
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -127,7 +119,7 @@ def test_a_reader_that_opens_while_another_process_joins_finds_the_new_index(
         MediaIndex.load(folder, model)
 
 
-def test_damage_is_found_when_it_is_used_and_mended_by_a_build(index, model, pictures, tmp_path):
+def test_damage_is_found_when_it_is_used_and_mended_by_a_build(index, model, rebuild, tmp_path):
     path = next((tmp_path / "index").glob("segment-*"))
     content = bytearray(path.read_bytes())
     place = content.index(index.store.frames(torch.tensor([2])).numpy().tobytes())
@@ -147,7 +139,7 @@ def test_damage_is_found_when_it_is_used_and_mended_by_a_build(index, model, pic
             ask()
     with pytest.raises(ValueError, match="its vectors do not have their digest"):
         compact(tmp_path / "index")
-    same(MediaIndex.build(model, pictures, folder=tmp_path / "index"), index)
+    same(rebuild(), index)
     same(MediaIndex.load(tmp_path / "index", model), index)
 
 
@@ -164,16 +156,12 @@ def test_columns_are_read_without_parsing_the_files(index, monkeypatch):
 
 
 @pytest.fixture
-def large(index, monkeypatch, tmp_path):
+def large(index, asked, monkeypatch, tmp_path):
     """An index in a folder of 1,500 items, which is large, and 40 queries "0", "1", …"""
     for module in ("segment", "store", "build", "index"):
         monkeypatch.setattr(f"cma.search.{module}.LARGE", 900, raising=False)
     monkeypatch.setattr("cma.search.index.DEPTH", 100)
     monkeypatch.setattr(store, "FULL", 600)
-    asked = drawn(40, 1)[1]
-    monkeypatch.setattr(
-        MediaIndex, "_encode", lambda self, texts: asked[[int(text) for text in texts]]
-    )
     holding(index, *drawn(1500)).save(tmp_path / "large")
     return MediaIndex.load(tmp_path / "large", index.model)
 
@@ -272,16 +260,13 @@ for i in itertools.count():
 
 @pytest.mark.processes
 def test_ten_kills_at_random_moments_lose_nothing_and_give_no_wrong_answer(
-    toy_processor, pictures, tmp_path, read, capsys
+    model, pictures, rebuild, tmp_path, read, capsys
 ):
     """Of a process that builds, adds and compacts without pause."""
-    model, folder, listed = RetrievalModel(build_clip(), toy_processor), tmp_path / "index", 0
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    folder, listed = tmp_path / "index", 0
     for seed in range(10):
         command = [sys.executable, "-c", KILLED, str(pictures), str(folder)]
-        with subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, text=True
-        ) as process:
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout.readline() == "ready\n"
             time.sleep(random.Random(seed).uniform(0.02, 0.6))
             process.kill()
@@ -299,7 +284,7 @@ def test_ten_kills_at_random_moments_lose_nothing_and_give_no_wrong_answer(
     parts = map(Segment.open, store.written(folder))
     kept = {file.media for part in parts for file in store.Files(part)}
     read.clear()
-    built = MediaIndex.build(model, pictures, folder=folder)
+    built = rebuild()
     assert kept.isdisjoint(read)
     same(built, MediaIndex.build(model, pictures))
     assert len(list(folder.glob("[!.]*"))) < 5 and not list(folder.glob(".*.tmp"))
@@ -308,7 +293,7 @@ def test_ten_kills_at_random_moments_lose_nothing_and_give_no_wrong_answer(
 
 @pytest.mark.parametrize("full_after", range(4))
 def test_a_full_disk_keeps_what_was_embedded_and_says_one_line(
-    model, pictures, tmp_path, read, monkeypatch, full_after
+    model, pictures, rebuild, tmp_path, read, monkeypatch, full_after
 ):
     """Each of three parts fails to be written, or the list of them."""
     monkeypatch.setattr(build, "PART_SECONDS", 0)
@@ -323,13 +308,13 @@ def test_a_full_disk_keeps_what_was_embedded_and_says_one_line(
 
     with (
         monkeypatch.context() as patch,
-        pytest.raises(OSError, match="No space left on device") as raised,
+        one_line(OSError, "No space left on device") as raised,
     ):
         for module in (segment, store):
             patch.setattr(module, "write_whole", write_whole)
-        MediaIndex.build(model, pictures, folder=tmp_path / "index")
-    assert "\n" not in str(raised.value) and str(tmp_path / "index") in str(raised.value)
+        rebuild()
+    assert str(tmp_path / "index") in str(raised.value)
     read.clear()
-    index = MediaIndex.build(model, pictures, folder=tmp_path / "index")
+    index = rebuild()
     assert len(read) == 6 - min(6, 2 * full_after)
     same(index, MediaIndex.build(model, pictures))

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -47,7 +48,6 @@ def make_model(toy_processor):
         torch.manual_seed(seed)
         model = RetrievalModel(build_clip(), toy_processor)
         model.add_adapter("a", AdapterConfig(bottleneck_dim=4, shared_dim=8, dropout=dropout))
-        model.set_adapter("a")
         return model
 
     return make
@@ -59,6 +59,11 @@ def weights(model: RetrievalModel) -> list[torch.Tensor]:
 
 def equal(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    """Every file below a folder."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def stop_after(epoch: int):

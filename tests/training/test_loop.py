@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import threading
+from copy import deepcopy
 
 import pytest
 import torch
@@ -24,17 +25,18 @@ from cma.training import (
     prepare,
     train_step,
 )
+from tests.conftest import same_state
 from tests.parity_model import largest_difference, numbers, parity_model
 from tests.toy_data import write_images
-from tests.training.conftest import at_step, equal, same_run, weights
+from tests.training.conftest import at_step, contents, equal, same_run, weights
 
 
 def test_a_run_learns_and_leaves_its_record(train_set, whole_config, make_model, capsys):
     config, model = whole_config, make_model()
-    frozen = {key: value.clone() for key, value in model.clip.state_dict().items()}
+    frozen = deepcopy(model.clip.state_dict())
     record = cma.train(model, train_set, config)
     assert record.history[-1]["loss"] < record.history[0]["loss"]
-    assert all(torch.equal(value, frozen[key]) for key, value in model.clip.state_dict().items())
+    assert same_state(model.clip.state_dict(), frozen)
     assert record.folder == config.runs_dir / "r"
     adapter = {"adapter_config.json", "adapter_model.safetensors"}
     names = adapter | {f"{place}/{name}" for place in ("best", "last") for name in adapter}
@@ -64,7 +66,6 @@ def test_a_run_learns_and_leaves_its_record(train_set, whole_config, make_model,
 
     fresh = make_model(seed=5)
     fresh.load_adapter(record.folder, "kept")
-    fresh.set_adapter("kept")
     assert equal(weights(fresh), weights(model))
 
 
@@ -190,13 +191,13 @@ def test_a_run_that_cannot_start_replaces_nothing(
     attach(model, method, "m")
     first = config.merge({"epochs": 1, "select_on": "last", "eval_items": 2})
     kept = cma.train(model, train_set.subset(8), first).folder
-    there = {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()}
+    there = contents(kept)
     if changes is None:
         model.processor = None
     config = first.merge({"if_exists": "replace"} | (changes or {}))
     with pytest.raises(ValueError, match=said):
         cma.train(model, train_set.subset(8), config)
-    assert there == {path: path.read_bytes() for path in kept.rglob("*") if path.is_file()}
+    assert there == contents(kept)
 
 
 @pytest.mark.parametrize("captions, items", [(("A cat", "a  cat"), 24), (None, 1)])

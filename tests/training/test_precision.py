@@ -17,6 +17,7 @@ from cma.training import prepare, restore
 from cma.training.optim import BertAdam, set_rate
 from tests.parity_model import numbers, parity_model
 from tests.toy_data import write_images
+from tests.training.conftest import stop_after
 from tests.training.thirty_steps import SETTINGS, STEPS, follow, is_close, length
 
 
@@ -139,11 +140,8 @@ def test_a_run_of_the_papers_recipe_gives_the_backbone_back_and_goes_on_after_it
     own = {name: p.detach().clone() for name, p in model.clip.named_parameters()}
     start = copy.deepcopy(model.adapters["a"].state_dict())
 
-    def stop(record):
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        cma.train(model, dataset, config, on_epoch=stop)
+        cma.train(model, dataset, config, on_epoch=stop_after(1))
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     resumed = cma.train(model, dataset, config)
     trained = copy.deepcopy(model.adapters["a"].state_dict())

@@ -13,7 +13,15 @@ from cma import AdapterConfig
 from cma.data import load
 from cma.training import loop, resume, step
 from tests.toy_data import write_images
-from tests.training.conftest import at_step, equal, interrupt, same_run, stop_after, weights
+from tests.training.conftest import (
+    at_step,
+    contents,
+    equal,
+    interrupt,
+    same_run,
+    stop_after,
+    weights,
+)
 
 
 def test_the_best_epoch_survives_a_break(train_set, config, make_model, monkeypatch):
@@ -39,7 +47,6 @@ def test_the_best_epoch_survives_a_break(train_set, config, make_model, monkeypa
     assert not equal(weights(model), seen[2])
     for place, expected in (("best", seen[0]), ("last", seen[2])):
         model.load_adapter(record.folder / place, place)
-        model.set_adapter(place)
         assert equal(weights(model), expected)
 
 
@@ -94,13 +101,11 @@ def test_replacing_deletes_nothing_of_anothers_and_nothing_before_all_is_found(
     record = cma.train(make_model(), load(folder, "train"), config)
     for mine in (record.folder / "mine.txt", record.folder / "best" / "mine.txt"):
         mine.write_text("kept")
-    before = {path: path.read_bytes() for path in record.folder.rglob("*") if path.is_file()}
+    before = contents(record.folder)
     (folder / "media" / "test003.png").rename(tmp_path / "test003.png")
     with pytest.raises(ValueError, match=r"test003\.png"):
         cma.train(make_model(), load(folder, "train"), config)
-    assert {
-        path: path.read_bytes() for path in record.folder.rglob("*") if path.is_file()
-    } == before
+    assert contents(record.folder) == before
     (tmp_path / "test003.png").rename(folder / "media" / "test003.png")
     other = cma.train(make_model(), load(folder, "train"), config.merge({"lr": 0.5}))
     assert other.config["lr"] == 0.5

@@ -12,6 +12,7 @@ from cma import AdapterConfig, RetrievalModel, TrainConfig
 from cma.training import Batch, prepare, step, train_step
 from cma.training.step import batch_gradient, batch_loss, recomputed
 from tests.conftest import EOS, SOS, build_clip
+from tests.methods.conftest import largest
 
 PAIRS = 7
 WITH_CHECKPOINTS = TrainConfig(checkpoint_activations=True)
@@ -40,10 +41,6 @@ def gradients(model, batch, config) -> tuple[float, list[torch.Tensor]]:
     torch.manual_seed(5)
     loss = batch_gradient(model, batch, config)
     return loss.item(), [parameter.grad for parameter in model.trainable_parameters()]
-
-
-def largest(ours: list, theirs: list) -> float:
-    return max((a - b).abs().max().item() for a, b in zip(ours, theirs, strict=True))
 
 
 @pytest.mark.parametrize("similarity", ["mean_pooled", "text_conditioned"])

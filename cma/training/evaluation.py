@@ -135,10 +135,10 @@ def evaluate(
 
     def result() -> dict:
         ranks = query_ranks(encoded, dataset, config, model.device)
-        owners = (encoded.text_to_item, range(len(dataset)))
+        owners = {"text_to_visual": encoded.text_to_item, "visual_to_text": range(len(dataset))}
         drawn = {
-            way: metrics.intervals(found, owner, samples=samples)
-            for (way, found), owner in zip(ranks.items(), owners, strict=True)
+            way: metrics.intervals(ranks[way], owner, samples=samples)
+            for way, owner in owners.items()
             if samples
         }
         return metrics.both_ways(ranks) | {"intervals": drawn}
@@ -184,7 +184,8 @@ def recall_ceiling(dataset: RetrievalDataset) -> float:
     Of the items that have the same caption, word for word, only one can come first.
     """
     dataset.require_captions()
-    owners: dict[str, Counter] = defaultdict(Counter)
-    for caption, item in zip(dataset.captions, dataset.text_to_item.tolist(), strict=True):
-        owners[tuple(caption.lower().split())][item] += 1  # as the tokenizer reads it
+    owners = defaultdict(Counter)  # by caption: how often each item has it
+    for item in dataset.items:
+        for caption in item.captions:
+            owners[tuple(caption.lower().split())][item.id] += 1  # as the tokenizer reads it
     return 100 * sum(max(counts.values()) for counts in owners.values()) / len(dataset.captions)

@@ -89,8 +89,10 @@ def train(
     state = team.by_first(lambda: resume.find(record, method, team.say) if resuming else None)
     team.say(words.found(record, dataset.expected))
     if state and state.record.finished:
-        finished = state.record.finished
-        team.say(f"{record.folder}: this run was finished on {finished}; its adapter is loaded")
+        team.say(
+            f"{record.folder}: this run was finished on {state.record.finished}; its adapter is "
+            "loaded"
+        )
         with model.turn():
             resume.set_parameters(method, state.best)
         return state.record
@@ -108,8 +110,7 @@ def train(
             with model.turn():
                 model.eval()
                 precision.restore(model)
-            left = weights_digest(method.parameters())
-            resume.LEFT[method] = (record.folder.absolute(), left)
+            resume.LEFT[method] = (record.folder.absolute(), weights_digest(method.parameters()))
         return run.finish()
 
 

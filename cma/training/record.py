@@ -106,7 +106,7 @@ class RunRecord:
         trained = model.trainable_parameters()
         # its tensors may replace the backbone's: count these
         model.set_adapter(model.active, model.scale)
-        every = {id(p): p.numel() for p in [*model.clip.parameters(), *trained]}
+        every = {*model.clip.parameters(), *trained}
         record = cls(
             name=config.name,
             dataset=dataset.name,
@@ -118,7 +118,7 @@ class RunRecord:
             seed=config.seed,
             select_on="none",
             trained_parameters=sum(p.numel() for p in trained),
-            total_parameters=sum(every.values()),
+            total_parameters=sum(p.numel() for p in every),
         )
         record.folder = Path(config.runs_dir).expanduser() / config.name
         if training is not None:

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from ..backbone import known_by
-from ..checkpoints import CONFIG, WEIGHTS
+from ..checkpoints import FILES
 from ..config import NO_EFFECT
 from ..files import parse_json, write_whole
 from ..media import MediaError
@@ -48,8 +48,13 @@ class EpochState:
     def entry(self, epoch: int) -> dict:
         """Return what the record keeps of the epoch (from 1)."""
         steps = len(self.losses)
-        entry = {"epoch": epoch, "steps": steps, "loss": sum(self.losses) / steps}
-        return entry | {"seconds": self.seconds, "curve": self.curve}
+        return {
+            "epoch": epoch,
+            "steps": steps,
+            "loss": sum(self.losses) / steps,
+            "seconds": self.seconds,
+            "curve": self.curve,
+        }
 
 
 @dataclass
@@ -68,8 +73,13 @@ class RunState:
     def save(self, last: list[Tensor], optimizer: dict) -> None:
         """Write the checkpoint into the record's folder, whole or not at all."""
         content = io.BytesIO()  # if torch wrote the file, a full disk would be no OSError
-        now = {"record": self.record.to_json(), "epoch": asdict(self.epoch)}
-        torch.save(vars(self) | now | {"last": last, "optimizer": optimizer}, content)
+        now = {
+            "record": self.record.to_json(),
+            "epoch": asdict(self.epoch),
+            "last": last,
+            "optimizer": optimizer,
+        }
+        torch.save(vars(self) | now, content)
         write_whole(self.record.folder / CHECKPOINT, content.getvalue())
 
 
@@ -136,9 +146,7 @@ def differences(there: RunRecord, here: RunRecord) -> str:
 
 def own_files(folder: Path) -> list[Path]:
     """Return the files that a run writes into its folder, except its card (README.md) and lock."""
-    adapters = [
-        folder / part / name for part in (".", "best", "last") for name in (CONFIG, WEIGHTS)
-    ]
+    adapters = [folder / part / name for part in (".", "best", "last") for name in FILES]
     return [folder / CHECKPOINT, folder / "run.json", folder / "curve.png", *adapters]
 
 

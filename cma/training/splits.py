@@ -102,9 +102,9 @@ def describe_epoch(dataset: RetrievalDataset, config: TrainConfig) -> str:
             f"{dataset.name}: {count:,} {config.epoch_unit} in batches of {config.batch_size}; "
             "one pair has no negatives: expected at least 2"
         )
-    texts = (caption.lower().split() for caption in dataset.captions)  # as the tokenizer reads them
-    first = next(texts)
-    if config.mask_same_item and (len(dataset) == 1 or all(text == first for text in texts)):
+    # as the tokenizer reads them
+    texts = {tuple(caption.lower().split()) for caption in dataset.captions}
+    if config.mask_same_item and (len(dataset) == 1 or len(texts) == 1):
         raise ValueError(
             f"{dataset.name}: {len(dataset):,} items, all with one caption or all one: no pair has "
             "negatives; add items with other captions"
@@ -125,7 +125,7 @@ def epoch_batches(dataset: RetrievalDataset, config: TrainConfig, epoch: int) ->
     if config.epoch_unit == "captions":
         texts = torch.randperm(len(dataset.captions), generator=generator)
     else:  # one caption of each item, drawn anew in each epoch
-        counts = torch.tensor([len(item.captions) for item in dataset.items])
+        counts = dataset.text_to_item.bincount()  # the captions of each item
         first = counts.cumsum(0) - counts
         pick = (torch.rand(len(counts), generator=generator, dtype=torch.float64) * counts).long()
         texts = (first + pick)[torch.randperm(len(counts), generator=generator)]

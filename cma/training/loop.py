@@ -82,7 +82,7 @@ def train(
     method = model.get_adapter(name)
     splits = choose_splits(dataset, config)
     with model.acting(name):
-        record = RunRecord.describe(model, dataset, config, splits.training)
+        record = RunRecord.describe(model, dataset, config, splits)
     examples, _ = epoch_size(splits.training, config)
     share = share_of_a_batch(record, min(config.batch_size, examples), team)
     resuming = config.if_exists == "resume"

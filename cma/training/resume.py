@@ -132,7 +132,15 @@ def find(record: RunRecord, method: nn.Module, say: Callable[[str], None]) -> Ru
 
 def differences(there: RunRecord, here: RunRecord) -> str:
     """Return how two runs differ, as in "lr 0.01 there, 0.5 here"; empty if they are the same."""
-    names = ("dataset", "train_items", "held_out_items", "data_digest", "method", "adapter")
+    names = (
+        "dataset",
+        "train_items",
+        "held_out_items",
+        "data_digest",
+        "evaluated_digest",
+        "method",
+        "adapter",
+    )
     runs = []
     for record in (there, here):
         config = {key: value for key, value in record.config.items() if key not in NO_EFFECT}
@@ -140,7 +148,9 @@ def differences(there: RunRecord, here: RunRecord) -> str:
         runs.append(config | about | {"backbone": known_by(record.backbone)})
     one, other = runs
     return "; ".join(
-        f"{k} {one.get(k)!r} there, {other[k]!r} here" for k in other if one.get(k) != other[k]
+        f"{k} {one.get(k)!r} there, {other[k]!r} here"
+        for k in other
+        if one.get(k) not in (other[k], "")  # an older record does not have every digest
     )
 
 

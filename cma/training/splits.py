@@ -134,6 +134,6 @@ def epoch_batches(dataset: RetrievalDataset, config: TrainConfig, epoch: int) ->
 
 
 def digest(dataset: RetrievalDataset) -> str:
-    """Return a short hash of ids and captions, in order: equal for equal training data."""
+    """Return a short hash of ids and captions, in order: equal for equal data."""
     text = "".join(repr((item.id, item.captions)) for item in dataset.items)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -159,15 +159,23 @@ def evaluate_and_record(
 ) -> RunRecord:
     """Evaluate `model` with its active adapter, or zero-shot, and write `runs_dir/name/run.json`.
 
-    Raises ValueError if the folder holds a training run, OSError if it cannot be written to.
+    Other threads that use the model wait until it is encoded. Raises ValueError if the folder holds
+    a training run, and for an adapter at another scale than 1, which a record cannot tell; OSError
+    if the folder cannot be written to.
     """
-    # see `encode`
-    config = config.merge({"precision": "float32"} if config.precision == "fp16" else {})
-    record = RunRecord.describe(model, dataset, config)
-    if (record.folder / resume.CHECKPOINT).exists():
-        raise ValueError(f"{record.folder} holds a training run; choose another name")
-    resume.require_writable(record.folder)
-    record.encoded = encode(model, dataset, config)
+    if config.precision == "fp16":  # see `encode`
+        config = config.merge({"precision": "float32"})
+    with model.turn(), model.acting(model.active, model.scale):
+        if model.scale != 1:
+            raise ValueError(
+                f"a record is of an adapter at scale 1, not {model.scale}; use cma.evaluate, or "
+                "model.set_adapter(name)"
+            )
+        record = RunRecord.describe(model, dataset, config)
+        if (record.folder / resume.CHECKPOINT).exists():
+            raise ValueError(f"{record.folder} holds a training run; choose another name")
+        resume.require_writable(record.folder)
+        record.encoded = encode(model, dataset, config)
     record.metrics = evaluate(model, dataset, config, encoded=record.encoded)
     record.stamp(model.device).save(record.folder)
     return record

@@ -96,6 +96,7 @@ class RunRecord:
     ) -> RunRecord:
         """Make the record of a run before it begins; `splits`: its items, if it trains.
 
+        What the model has chosen must act already, as in `model.acting`.
         Raises ValueError if the active method cannot do this kind of data.
         """
         if model.device.type == "cuda":  # the peak is that of this run
@@ -105,9 +106,7 @@ class RunRecord:
             adapter.check_data(dataset.kind)
         method, options = describe(adapter)
         trained = model.trainable_parameters()
-        # its tensors may replace the backbone's: count these
-        model.set_adapter(model.active, model.scale)
-        every = {*model.clip.parameters(), *trained}
+        every = {*model.clip.parameters(), *trained}  # its tensors may be in the backbone's place
         record = cls(
             name=config.name,
             dataset=dataset.name,

@@ -76,7 +76,8 @@ def hold_out(
     chosen = {ids[i] for i in order[:n]}
     held_out = tuple(item for item in dataset.items if item.id in chosen)
     rest = tuple(item for item in dataset.items if item.id not in chosen)
-    return replace(dataset, items=held_out, split="train (held out)"), replace(dataset, items=rest)
+    validation = replace(dataset, items=held_out, split="train (held out)", expected=None)
+    return validation, replace(dataset, items=rest)
 
 
 def epoch_size(dataset: RetrievalDataset, config: TrainConfig) -> tuple[int, int]:

@@ -48,15 +48,18 @@ def encode(
     Other threads that use the model wait. Workers and "bf16" are those of a `TrainConfig`; only
     `cma.train` evaluates in "fp16", until it ends. The processes of a `team` share the batches, and
     each returns all embeddings, the same as one process alone. `tokens` is what `model.tokenize`
-    returns for the captions. Raises ValueError naming an item without captions, NotFinite for
-    embeddings that are infinite or NaN.
+    returns for the captions. Raises TypeError for what is no split or no config, ValueError naming
+    an item without captions, NotFinite for embeddings that are infinite or NaN.
     """
     if not isinstance(dataset, RetrievalDataset):
         raise TypeError(
             f"expected a split, `cma.load_dataset(folder, split)`, not {reprlib.repr(dataset)}"
         )
     dataset.require_captions()
-    config = config if isinstance(config, TrainConfig) else TrainConfig(**vars(config))
+    if not isinstance(config, ReadConfig):
+        raise TypeError(f"expected a cma.ReadConfig or TrainConfig, not {reprlib.repr(config)}")
+    if not isinstance(config, TrainConfig):
+        config = TrainConfig(**{name: getattr(config, name) for name in vars(ReadConfig())})
     ids, cut = tokens or model.tokenize(dataset.captions, config.max_words)
     pixels = pixels or Pixels(model.processor, config)
     clips = FRAMES if dataset.kind == "image" else max(1, FRAMES // config.max_frames)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from cma import ReadConfig, TrainConfig
 from cma.data import load
+from cma.search import IndexConfig
 from cma.training import (
     chance_recall,
     encode,
@@ -167,5 +168,8 @@ def test_the_ceiling_is_what_the_best_answer_to_every_sentence_reaches(dataset, 
 
 
 def test_what_is_read_and_compared_is_all_that_an_evaluation_needs(model, dataset):
-    read = ReadConfig(max_frames=1)
-    assert evaluate(model, dataset, read, samples=0) == evaluate(model, dataset, CONFIG, samples=0)
+    expected = evaluate(model, dataset, CONFIG, samples=0)
+    for kind in (ReadConfig, IndexConfig):
+        assert evaluate(model, dataset, kind(max_frames=1), samples=0) == expected
+    with pytest.raises(TypeError, match="expected a cma.ReadConfig or TrainConfig, not {'max_fr"):
+        evaluate(model, dataset, {"max_frames": 1})

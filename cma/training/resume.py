@@ -18,6 +18,7 @@ from ..backbone import known_by
 from ..checkpoints import FILES
 from ..config import NO_EFFECT
 from ..files import parse_json, write_whole
+from ..hub import CARD
 from ..media import MediaError
 from .record import RunRecord, weights_digest
 
@@ -170,7 +171,7 @@ def writing(folder: Path) -> Iterator[None]:
     require_writable(folder)
     try:
         with FileLock(folder / LOCK, timeout=0):
-            for path in own_files(folder):
+            for path in [*own_files(folder), folder / CARD]:
                 for unfinished in path.parent.glob(f".{path.name}.*.tmp"):
                     unfinished.unlink()
             yield

@@ -277,10 +277,12 @@ def test_an_update_that_was_broken_off_is_not_tried_again(
     same_run(cma.train(model, train_set, dropping), model, unbroken)
 
 
-def test_a_second_run_in_one_folder_is_refused(train_set, config, make_model):
-    with (
-        resume.writing(config.runs_dir / "r"),
-        pytest.raises(ValueError, match="another run is being"),
-    ):
+def test_a_second_run_in_one_folder_is_refused_and_half_a_card_of_a_killed_one_removed(
+    train_set, config, make_model
+):
+    folder = config.runs_dir / "r"
+    with resume.writing(folder), pytest.raises(ValueError, match="another run is being"):
         cma.train(make_model(), train_set, config)
+    (folder / ".README.md.123.tmp").touch()
     assert cma.train(make_model(), train_set, config.merge({"epochs": 1})).finished
+    assert not list(folder.glob("*.tmp"))

@@ -87,9 +87,11 @@ def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str 
     saved = read_config(folder)
     try:
         if (saved.widths, saved.layers) != (model.widths, model.layers):
-            there = f"widths {saved.widths} and layers {saved.layers} do not fit this backbone's"
-            wanted = f"load the backbone it was trained on, {saved.backbone}"
-            raise ValueError(f"{there} {model.widths} and {model.layers}; {wanted}")
+            raise ValueError(
+                f"widths {saved.widths} and layers {saved.layers} do not fit this backbone's "
+                f"{model.widths} and {model.layers}; load the backbone it was trained on, "
+                f"{saved.backbone}"
+            )
         # the package knows its rooms: asked for this one, it defines the methods of the tables
         kind = cma.methods.class_of(saved.method)
         options = kind.options_from(saved.options)
@@ -109,7 +111,14 @@ def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str 
 
 
 def _read_weights(file: Path, shapes: dict[str, Tensor], about: AdapterFile) -> dict[str, Tensor]:
-    """Return the tensors of a file. Raises ValueError unless they are what the config means."""
+    """Return the tensors of a file.
+
+    Raises FileNotFoundError, or ValueError unless they are what the config means.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{file}: no such file; expected a file of `save_adapter`: save it again"
+        )
     numbers = sum(value.numel() for value in shapes.values())
     try:
         size = file.stat().st_size
@@ -154,8 +163,8 @@ def _digest(tensors: dict[str, Tensor], about: AdapterFile) -> str:
 def read_config(folder: Path) -> AdapterFile:
     """Read `adapter_config.json`. Raises FileNotFoundError, or ValueError that names the key."""
     file = folder / CONFIG
-    if file.is_file() and file.stat().st_size > HEADER:
-        size = file.stat().st_size
+    size = file.stat().st_size if file.is_file() else 0
+    if size > HEADER:
         raise ValueError(f"{file}: {size:,} bytes; expected a file of `save_adapter`, far smaller")
     return read_json(file, AdapterFile, "; expected a file of `save_adapter`: save it again")
 
@@ -182,10 +191,10 @@ def from_official(
     sizes = [f"{PARTS[part]}_weight" for part in ("vision.down", "vision.up", "text.down")]
     for key in sizes:
         if key not in tensors or tensors[key].ndim != 3:
-            wanted = (
-                "expected an adapter of the authors' code, with one matrix for each of 2L sites"
+            raise ValueError(
+                f"{where}: {key} is missing or misshaped; expected an adapter of the authors' "
+                "code, with one matrix for each of 2L sites"
             )
-            raise ValueError(f"{where}: {key} is missing or misshaped; {wanted}")
     down, up, text = (tensors[key].shape for key in sizes)
     sites, bottleneck_dim, vision = down
     config = AdapterConfig(bottleneck_dim, max(0, vision - up[1]))  # too many rows do not fit below
@@ -209,9 +218,9 @@ def to_official(model: nn.Module, name: str) -> dict[str, Tensor]:
     adapters = model.get_adapter(name)
     theirs = isinstance(adapters, CrossModalAdapters) and adapters.config.activation == "quick_gelu"
     if not theirs or len(set(adapters.layers.values())) > 1:
-        what = f"{adapters.NAME} with {adapters.options} for towers of depth {adapters.layers}"
         raise ValueError(
-            f"adapter {name!r}: the authors' format has no {what}; keep it with save_adapter"
+            f"adapter {name!r}: the authors' format has no {adapters.NAME} with {adapters.options} "
+            f"for towers of depth {adapters.layers}; keep it with save_adapter"
         )
     state = adapters.state_dict().items()
     return {
@@ -228,5 +237,7 @@ def _read_official(file: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise
     except Exception as error:  # which one depends on the bytes
-        said = "holds more than tensors and plain data (nothing in it was run), or no checkpoint"
-        raise ValueError(f"{file} cannot be read: {said}") from error
+        raise ValueError(
+            f"{file} cannot be read: holds more than tensors and plain data (nothing in it was "
+            "run), or no checkpoint"
+        ) from error

@@ -55,9 +55,10 @@ class TrainConfig(ReadConfig):
     Media are read as `ReadConfig` says, so that an index searches as a run was trained.
 
     `if_exists` is for a run that is in `runs_dir/name` already. "resume" continues it, or returns
-    it if it is finished; other settings or data are an error. "replace" deletes its files and
-    starts again, but only once all inputs are found. Raises ValueError that names the field, its
-    value and what is allowed.
+    it if it is finished; other settings or data are an error. "replace" deletes its files, once
+    all inputs are found, and trains again, from the weights that the adapter has then: after a run
+    those are the trained ones. Raises ValueError that names the field, its value and what is
+    allowed.
     """
 
     # the run is written to runs_dir/name

@@ -54,12 +54,20 @@ def card_of(method: Method, backbone: dict, record: object, license: str, source
         about = record if isinstance(record, dict | None) else json.loads(record.to_json())
         if about:
             trained = (about["method"], about["adapter"], known_by(about["backbone"]))
-            if trained != own:
-                raise ValueError(f"of {str(trained)[:300]}, but the adapter is {own}")
+            if trained != own or not about["selected_epoch"]:  # without an epoch: of no training
+                raise ValueError(
+                    f"of {str(trained)[:300]} after epoch {about['selected_epoch']}, but the "
+                    f"adapter is {own}"
+                )
         template = jinja2.Template(TEMPLATE.read_text("utf-8"), undefined=jinja2.StrictUndefined)
-        given = {"own": own, "backbone": backbone, "record": about, "license": license or "unknown"}
-        # checks the metadata before the text
-        return str(ModelCard(template.render(given, source=source)))
+        card = template.render(
+            own=own,
+            backbone=backbone,
+            record=about,
+            license=license or "unknown",
+            source=source,
+        )
+        return str(ModelCard(card))  # checks the metadata before the text
     except (AttributeError, LookupError, TypeError, ValueError, jinja2.UndefinedError) as error:
         said = printable(f"record: {error}; expected that of the run which trained the adapter")
         raise ValueError(said) from error

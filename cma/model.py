@@ -259,7 +259,9 @@ class RetrievalModel(nn.Module):
         `results/forgetting.json`}. The `license` ("mit", as the hub names it) is your choice;
         without one the card says unknown. `source` is what the card tells others to load: a hub id,
         or else the folder's name. A README.md with other text is kept, with a warning.
-        Raises ValueError for an unknown name, an empty folder name or a record of another adapter.
+        Raises ValueError for an unknown name, an empty folder name, and a record of no training or
+        of another method, other options or another backbone. Whether it is of this adapter or of
+        one that differs only in its weights is not checked.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> adapter = model.add_adapter("ours", cma.AdapterConfig())

@@ -372,6 +372,7 @@ def test_what_is_no_record_of_the_adapter_is_refused_before_anything_is_written(
         (record | {"backbone": {"name": "mini", "revision": "0"}}, "of .*, but the adapter is "),
         (record | {"adapter": record["adapter"] | {"shared_dim": 0}}, "of .*, but the adapter is "),
         ({key: value for key, value in record.items() if key != "config"}, "'config'"),
+        (record | {"selected_epoch": None}, "after epoch None, but the adapter is"),
         (record | {"metrics": {"split": "test"}}, "text_to_visual"),
         (record | {"forgetting": 3}, "dataset"),
         ({"some": 1}, "'method'"),

@@ -53,9 +53,9 @@ class Team:
             with tqdm.external_write_mode():
                 logger.info(text)
 
-    def bar(self, steps: Iterable[T], *values: object, **options: object) -> tqdm:
+    def bar(self, steps: Iterable[T], title: str, **options: object) -> tqdm:
         """Return a progress bar over `steps` that is shown in the first process only."""
-        return tqdm(steps, *values, **options, mininterval=1, disable=not self.first)
+        return tqdm(steps, title, **options, mininterval=1, disable=not self.first)
 
     def own(self, parts: Sequence[T]) -> Sequence[T]:
         """Return this process's share of `parts`; the sizes of the shares differ by one at most."""

@@ -48,15 +48,18 @@ def encode(
     Other threads that use the model wait. Workers and "bf16" are those of a `TrainConfig`; only
     `cma.train` evaluates in "fp16", until it ends. The processes of a `team` share the batches, and
     each returns all embeddings, the same as one process alone. `tokens` is what `model.tokenize`
-    returns for the captions. Raises ValueError naming an item without captions, NotFinite for
-    embeddings that are infinite or NaN.
+    returns for the captions. Raises TypeError for what is no split or no config, ValueError naming
+    an item without captions, NotFinite for embeddings that are infinite or NaN.
     """
     if not isinstance(dataset, RetrievalDataset):
         raise TypeError(
             f"expected a split, `cma.load_dataset(folder, split)`, not {reprlib.repr(dataset)}"
         )
     dataset.require_captions()
-    config = config if isinstance(config, TrainConfig) else TrainConfig(**vars(config))
+    if not isinstance(config, ReadConfig):
+        raise TypeError(f"expected a cma.ReadConfig or TrainConfig, not {reprlib.repr(config)}")
+    if not isinstance(config, TrainConfig):
+        config = TrainConfig(**{name: getattr(config, name) for name in vars(ReadConfig())})
     ids, cut = tokens or model.tokenize(dataset.captions, config.max_words)
     pixels = pixels or Pixels(model.processor, config)
     clips = FRAMES if dataset.kind == "image" else max(1, FRAMES // config.max_frames)
@@ -135,10 +138,10 @@ def evaluate(
 
     def result() -> dict:
         ranks = query_ranks(encoded, dataset, config, model.device)
-        owners = (encoded.text_to_item, range(len(dataset)))
+        owners = {"text_to_visual": encoded.text_to_item, "visual_to_text": range(len(dataset))}
         drawn = {
-            way: metrics.intervals(found, owner, samples=samples)
-            for (way, found), owner in zip(ranks.items(), owners, strict=True)
+            way: metrics.intervals(ranks[way], owner, samples=samples)
+            for way, owner in owners.items()
             if samples
         }
         return metrics.both_ways(ranks) | {"intervals": drawn}
@@ -159,15 +162,23 @@ def evaluate_and_record(
 ) -> RunRecord:
     """Evaluate `model` with its active adapter, or zero-shot, and write `runs_dir/name/run.json`.
 
-    Raises ValueError if the folder holds a training run, OSError if it cannot be written to.
+    Other threads that use the model wait until it is encoded. Raises ValueError if the folder holds
+    a training run, and for an adapter at another scale than 1, which a record cannot tell; OSError
+    if the folder cannot be written to.
     """
-    # see `encode`
-    config = config.merge({"precision": "float32"} if config.precision == "fp16" else {})
-    record = RunRecord.describe(model, dataset, config)
-    if (record.folder / resume.CHECKPOINT).exists():
-        raise ValueError(f"{record.folder} holds a training run; choose another name")
-    resume.require_writable(record.folder)
-    record.encoded = encode(model, dataset, config)
+    if config.precision == "fp16":  # see `encode`
+        config = config.merge({"precision": "float32"})
+    with model.turn(), model.acting(model.active, model.scale):
+        if model.scale != 1:
+            raise ValueError(
+                f"a record is of an adapter at scale 1, not {model.scale}; use cma.evaluate, or "
+                "model.set_adapter(name)"
+            )
+        record = RunRecord.describe(model, dataset, config)
+        if (record.folder / resume.CHECKPOINT).exists():
+            raise ValueError(f"{record.folder} holds a training run; choose another name")
+        resume.require_writable(record.folder)
+        record.encoded = encode(model, dataset, config)
     record.metrics = evaluate(model, dataset, config, encoded=record.encoded)
     record.stamp(model.device).save(record.folder)
     return record
@@ -184,7 +195,8 @@ def recall_ceiling(dataset: RetrievalDataset) -> float:
     Of the items that have the same caption, word for word, only one can come first.
     """
     dataset.require_captions()
-    owners: dict[str, Counter] = defaultdict(Counter)
-    for caption, item in zip(dataset.captions, dataset.text_to_item.tolist(), strict=True):
-        owners[tuple(caption.lower().split())][item] += 1  # as the tokenizer reads it
+    owners = defaultdict(Counter)  # by caption: how often each item has it
+    for item in dataset.items:
+        for caption in item.captions:
+            owners[tuple(caption.lower().split())][item.id] += 1  # as the tokenizer reads it
     return 100 * sum(max(counts.values()) for counts in owners.values()) / len(dataset.captions)

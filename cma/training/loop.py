@@ -13,6 +13,7 @@ from ..checkpoints import write_adapter
 from ..config import TrainConfig
 from ..data import RetrievalDataset
 from ..media import MediaError
+from ..method import Method
 from ..model import RetrievalModel
 from . import devices, optim, precision, resume, words
 from .devices import Stopped, Team
@@ -40,17 +41,18 @@ def train(
 
     `on_epoch` is called with the record after every epoch. Returns the record and writes into
     `runs_dir/name`: the kept adapter and its card, `best/` and `last/`, `run.json`, `curve.png`,
-    and `checkpoint.pt`, which is also written every five minutes. A run of the same settings and
-    initial weights is resumed from it, or returned if it is finished. If memory runs out, the
+    and `checkpoint.pt`, which is also written every five minutes. A run of the same settings, items
+    and initial weights is resumed from it, or returned if it is finished. If memory runs out, the
     micro-batch is halved and the run continues with the same step. Ctrl-C and SIGTERM end it after
     the current step, with a checkpoint. The same seed, initial adapter and number of threads give
     the same result, bitwise on a CPU in float32. The seed decides held-out items, batches and
     dropout, not the adapter's initial weights; the global random state is not changed. Other
     threads may use the model meanwhile: they wait for a step or an evaluation, and with "fp16" find
-    CLIP in half precision until the run ends. All processes of a launch train as one; `team` is
-    theirs, if it is joined already. Raises TypeError or ValueError for wrong types, no active
-    adapter, missing data, another run in the folder, or a loss that is not finite; OSError if the
-    folder cannot be written to. All but the loss is checked before the first step.
+    CLIP in half precision until the run ends; another run or plan on this CLIP would end that, so
+    begin none meanwhile. All processes of a launch train as one; `team` is theirs, if it is joined
+    already. Raises TypeError or ValueError for wrong types, no active adapter, missing data,
+    another run in the folder, or a loss that is not finite; OSError if the folder cannot be written
+    to. All but the loss is checked before the first step.
 
     >>> import json, pathlib, tempfile, cma, PIL.Image
     >>> folder = pathlib.Path(tempfile.mkdtemp())
@@ -82,21 +84,23 @@ def train(
     method = model.get_adapter(name)
     splits = choose_splits(dataset, config)
     with model.acting(name):
-        record = RunRecord.describe(model, dataset, config, splits.training)
+        record = RunRecord.describe(model, dataset, config, splits)
     examples, _ = epoch_size(splits.training, config)
     share = share_of_a_batch(record, min(config.batch_size, examples), team)
     resuming = config.if_exists == "resume"
     state = team.by_first(lambda: resume.find(record, method, team.say) if resuming else None)
     team.say(words.found(record, dataset.expected))
     if state and state.record.finished:
-        finished = state.record.finished
-        team.say(f"{record.folder}: this run was finished on {finished}; its adapter is loaded")
+        team.say(
+            f"{record.folder}: this run was finished on {state.record.finished}; its adapter is "
+            "loaded"
+        )
         with model.turn():
             resume.set_parameters(method, state.best)
         return state.record
     for split in filter(None, splits):
         split.require_media()
-    run = Run(model, name, splits, config, state or RunState(record), team, share)
+    run = Run(model, name, method, splits, config, state or RunState(record), team, share)
 
     # only the first process writes, and no other run may write into this folder
     with resume.writing(record.folder) if team.first else nullcontext():
@@ -108,8 +112,7 @@ def train(
             with model.turn():
                 model.eval()
                 precision.restore(model)
-            left = weights_digest(method.parameters())
-            resume.LEFT[method] = (record.folder.absolute(), left)
+            resume.LEFT[method] = (record.folder.absolute(), weights_digest(method.parameters()))
         return run.finish()
 
 
@@ -137,6 +140,7 @@ class Run:
 
     model: RetrievalModel
     name: str  # of the adapter that is trained
+    method: Method  # this adapter
     splits: Splits
     config: TrainConfig
     state: RunState
@@ -144,7 +148,6 @@ class Run:
     pairs: int  # of a step in this process that are in memory at once; fewer once memory runs out
 
     def __post_init__(self) -> None:
-        self.method = self.model.get_adapter(self.name)
         self.record = self.state.record
         # (token ids, how many captions were cut) of each split, by its name
         self.tokens = {
@@ -266,7 +269,7 @@ class Run:
         """
         # dropout depends only on seed, step and process, so a resumed run draws the same numbers
         numbers = np.random.SeedSequence([self.config.seed, step, self.team.number])
-        seed = int(numbers.generate_state(1, np.uint64)[0]) >> 1
+        seed = numbers.generate_state(1, np.uint64).item() >> 1
         if step == 0 and self.model.family.norm:
             with self.model.acting(self.name):
                 self.team.say(norms(self.model, batch, self.config))
@@ -292,8 +295,7 @@ class Run:
         if self.team.first:
             for place in places:
                 write_adapter(self.method, self.record.folder / place, self.record.backbone)
-            last = resume.copy_parameters(self.method)
-            self.state.save(last, self.optimizer.state_dict())
+            self.state.save(resume.copy_parameters(self.method), self.optimizer.state_dict())
 
     def evaluate(self, split: RetrievalDataset, samples: int = 10_000) -> dict:
         """Return the metrics of the run's adapter on a split; the record has its embeddings."""

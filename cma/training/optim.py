@@ -58,9 +58,9 @@ def parameter_groups(
 
     An empty group is left out.
     """
-    biases = {id(p) for name, p in model.named_parameters() if "bias" in name.rsplit(".", 1)[-1]}
-    weights = [p for p in parameters if id(p) not in biases]
-    parts = (weights, weight_decay), ([p for p in parameters if id(p) in biases], 0.0)
+    biases = {p for name, p in model.named_parameters() if "bias" in name.rpartition(".")[2]}
+    weights = [p for p in parameters if p not in biases]
+    parts = (weights, weight_decay), ([p for p in parameters if p in biases], 0.0)
     return [{"params": part, "weight_decay": decay} for part, decay in parts if part]
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -18,13 +17,12 @@ from ..config import TrainConfig
 from ..data import RetrievalDataset
 from ..model import RetrievalModel
 from . import precision
-from .devices import ALONE, Team
+from .devices import ALONE, T, Team
 from .reading import Batch, Pixels, read_batches
 from .resume import copy_parameters, set_parameters
 from .splits import choose_splits, describe_epoch, epoch_batches
 from .step import batch_gradient, recomputed, seeded
 
-T = TypeVar("T")
 GIB = 2**30
 EVEN = ("cpu",)  # devices that take the same time for each pair
 SPARE = 0.9  # share of the free memory that a run may take
@@ -70,7 +68,8 @@ def plan(
 ) -> Plan:
     """Measure small steps of a run on a train split, and return what the whole run needs.
 
-    The model and the random state are restored at the end. In a `team` memory and time are for the
+    The model and the random state are restored at the end. Make no plan while a run trains on the
+    same CLIP: it would end the run's half precision. In a `team` memory and time are for the
     share of one process. Raises ValueError as `cma.train`.
     """
     precision.check_training(model, config)

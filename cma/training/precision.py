@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..config import TrainConfig
@@ -103,17 +103,17 @@ def halve(model: RetrievalModel) -> Callable[[], None]:
     adapter = model.get_adapter(model.active).half()
     kept, hooks = [], []  # (backbone's parameter, its own tensor); hook handles
 
-    def replace(parameter: nn.Parameter, value: Tensor) -> None:
+    def to_half(parameter: nn.Parameter, dtype: torch.dtype = torch.float16) -> None:
         # else it is a trained one in CLIP's place: not put back
         if parameter.dtype != torch.float16:
             kept.append((parameter, parameter.data.cpu()))  # a GPU has no room for both
-        parameter.data = value
+        parameter.data = parameter.data.half().to(dtype)
 
     embeddings = [tower_of(model.clip, tower).embeddings for tower in TOWERS]
     for module in model.clip.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.MultiheadAttention):
             for parameter in module.parameters(recurse=False):
-                replace(parameter, parameter.data.half())
+                to_half(parameter)
         if isinstance(module, nn.LayerNorm):
             hooks.append(module.register_forward_pre_hook(lambda _, inputs: inputs[0].float()))
         if isinstance(module, nn.LayerNorm | nn.Embedding) or module in embeddings:
@@ -121,9 +121,9 @@ def halve(model: RetrievalModel) -> Callable[[], None]:
     # no module of their own, so no hook rounds them
     for name, token in model.clip.named_parameters():
         if name.endswith("class_embedding"):
-            replace(token, token.data.half().to(token.dtype))
+            to_half(token, token.dtype)
         if name.endswith("head.probe"):  # the query of SigLIP's pooling attention
-            replace(token, token.data.half())
+            to_half(token)
 
     def undo() -> None:
         for parameter, own in kept:

@@ -28,7 +28,7 @@ from ..data import RetrievalDataset
 from ..files import read_json, write_whole
 from ..method import describe
 from ..model import RetrievalModel
-from .splits import describe_epoch, digest, epoch_size
+from .splits import Splits, describe_epoch, digest, epoch_size
 
 LABELS = {  # by `select_on`: how the epoch was chosen, in words
     "val": "chosen on validation",
@@ -56,6 +56,7 @@ class RunRecord:
     train_items: int = 0
     held_out_items: int = 0  # training items kept back for validation
     data_digest: str = ""  # of the training items' ids and captions
+    evaluated_digest: str = ""  # of the watched and the final items'; empty in older records
     initial_digest: str = ""  # of the weights before the first step; empty in older records
     epoch_counts: str = ""  # what an epoch counts, in words
     steps_per_epoch: int = 0
@@ -91,10 +92,11 @@ class RunRecord:
         model: RetrievalModel,
         dataset: RetrievalDataset,
         config: TrainConfig,
-        training: RetrievalDataset | None = None,
+        splits: Splits | None = None,
     ) -> RunRecord:
-        """Make the record of a run before it begins; `training`: the items trained on.
+        """Make the record of a run before it begins; `splits`: its items, if it trains.
 
+        What the model has chosen must act already, as in `model.acting`.
         Raises ValueError if the active method cannot do this kind of data.
         """
         if model.device.type == "cuda":  # the peak is that of this run
@@ -104,9 +106,7 @@ class RunRecord:
             adapter.check_data(dataset.kind)
         method, options = describe(adapter)
         trained = model.trainable_parameters()
-        # its tensors may replace the backbone's: count these
-        model.set_adapter(model.active, model.scale)
-        every = {id(p): p.numel() for p in [*model.clip.parameters(), *trained]}
+        every = {*model.clip.parameters(), *trained}  # its tensors may be in the backbone's place
         record = cls(
             name=config.name,
             dataset=dataset.name,
@@ -118,12 +118,14 @@ class RunRecord:
             seed=config.seed,
             select_on="none",
             trained_parameters=sum(p.numel() for p in trained),
-            total_parameters=sum(every.values()),
+            total_parameters=sum(p.numel() for p in every),
         )
         record.folder = Path(config.runs_dir).expanduser() / config.name
-        if training is not None:
+        if splits is not None:
+            training = splits.training
             record.select_on = config.select_on
             record.data_digest = digest(training)
+            record.evaluated_digest = " ".join(map(digest, filter(None, splits[1:])))
             record.initial_digest = weights_digest(trained)
             record.train_items = len(training)
             record.held_out_items = len(dataset) - len(training)
@@ -144,8 +146,9 @@ class RunRecord:
     def to_json(self) -> str:
         """Return the text of `run.json`."""
         content = dataclasses.asdict(self)
-        if not self.initial_digest:
-            del content["initial_digest"]
+        for name in ("evaluated_digest", "initial_digest"):
+            if not content[name]:
+                del content[name]
         content |= {"trained_percent": round(self.trained_percent, 4), "label": self.label}
         return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 

@@ -15,9 +15,10 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from ..backbone import known_by
-from ..checkpoints import CONFIG, WEIGHTS
+from ..checkpoints import FILES
 from ..config import NO_EFFECT
 from ..files import parse_json, write_whole
+from ..hub import CARD
 from ..media import MediaError
 from .record import RunRecord, weights_digest
 
@@ -48,8 +49,13 @@ class EpochState:
     def entry(self, epoch: int) -> dict:
         """Return what the record keeps of the epoch (from 1)."""
         steps = len(self.losses)
-        entry = {"epoch": epoch, "steps": steps, "loss": sum(self.losses) / steps}
-        return entry | {"seconds": self.seconds, "curve": self.curve}
+        return {
+            "epoch": epoch,
+            "steps": steps,
+            "loss": sum(self.losses) / steps,
+            "seconds": self.seconds,
+            "curve": self.curve,
+        }
 
 
 @dataclass
@@ -68,8 +74,13 @@ class RunState:
     def save(self, last: list[Tensor], optimizer: dict) -> None:
         """Write the checkpoint into the record's folder, whole or not at all."""
         content = io.BytesIO()  # if torch wrote the file, a full disk would be no OSError
-        now = {"record": self.record.to_json(), "epoch": asdict(self.epoch)}
-        torch.save(vars(self) | now | {"last": last, "optimizer": optimizer}, content)
+        now = {
+            "record": self.record.to_json(),
+            "epoch": asdict(self.epoch),
+            "last": last,
+            "optimizer": optimizer,
+        }
+        torch.save(vars(self) | now, content)
         write_whole(self.record.folder / CHECKPOINT, content.getvalue())
 
 
@@ -122,7 +133,15 @@ def find(record: RunRecord, method: nn.Module, say: Callable[[str], None]) -> Ru
 
 def differences(there: RunRecord, here: RunRecord) -> str:
     """Return how two runs differ, as in "lr 0.01 there, 0.5 here"; empty if they are the same."""
-    names = ("dataset", "train_items", "held_out_items", "data_digest", "method", "adapter")
+    names = (
+        "dataset",
+        "train_items",
+        "held_out_items",
+        "data_digest",
+        "evaluated_digest",
+        "method",
+        "adapter",
+    )
     runs = []
     for record in (there, here):
         config = {key: value for key, value in record.config.items() if key not in NO_EFFECT}
@@ -130,15 +149,15 @@ def differences(there: RunRecord, here: RunRecord) -> str:
         runs.append(config | about | {"backbone": known_by(record.backbone)})
     one, other = runs
     return "; ".join(
-        f"{k} {one.get(k)!r} there, {other[k]!r} here" for k in other if one.get(k) != other[k]
+        f"{k} {one.get(k)!r} there, {other[k]!r} here"
+        for k in other
+        if one.get(k) not in (other[k], "")  # an older record does not have every digest
     )
 
 
 def own_files(folder: Path) -> list[Path]:
     """Return the files that a run writes into its folder, except its card (README.md) and lock."""
-    adapters = [
-        folder / part / name for part in (".", "best", "last") for name in (CONFIG, WEIGHTS)
-    ]
+    adapters = [folder / part / name for part in (".", "best", "last") for name in FILES]
     return [folder / CHECKPOINT, folder / "run.json", folder / "curve.png", *adapters]
 
 
@@ -152,7 +171,7 @@ def writing(folder: Path) -> Iterator[None]:
     require_writable(folder)
     try:
         with FileLock(folder / LOCK, timeout=0):
-            for path in own_files(folder):
+            for path in [*own_files(folder), folder / CARD]:
                 for unfinished in path.parent.glob(f".{path.name}.*.tmp"):
                     unfinished.unlink()
             yield

@@ -76,7 +76,8 @@ def hold_out(
     chosen = {ids[i] for i in order[:n]}
     held_out = tuple(item for item in dataset.items if item.id in chosen)
     rest = tuple(item for item in dataset.items if item.id not in chosen)
-    return replace(dataset, items=held_out, split="train (held out)"), replace(dataset, items=rest)
+    validation = replace(dataset, items=held_out, split="train (held out)", expected=None)
+    return validation, replace(dataset, items=rest)
 
 
 def epoch_size(dataset: RetrievalDataset, config: TrainConfig) -> tuple[int, int]:
@@ -102,9 +103,9 @@ def describe_epoch(dataset: RetrievalDataset, config: TrainConfig) -> str:
             f"{dataset.name}: {count:,} {config.epoch_unit} in batches of {config.batch_size}; "
             "one pair has no negatives: expected at least 2"
         )
-    texts = (caption.lower().split() for caption in dataset.captions)  # as the tokenizer reads them
-    first = next(texts)
-    if config.mask_same_item and (len(dataset) == 1 or all(text == first for text in texts)):
+    # as the tokenizer reads them
+    texts = {tuple(caption.lower().split()) for caption in dataset.captions}
+    if config.mask_same_item and (len(dataset) == 1 or len(texts) == 1):
         raise ValueError(
             f"{dataset.name}: {len(dataset):,} items, all with one caption or all one: no pair has "
             "negatives; add items with other captions"
@@ -125,7 +126,7 @@ def epoch_batches(dataset: RetrievalDataset, config: TrainConfig, epoch: int) ->
     if config.epoch_unit == "captions":
         texts = torch.randperm(len(dataset.captions), generator=generator)
     else:  # one caption of each item, drawn anew in each epoch
-        counts = torch.tensor([len(item.captions) for item in dataset.items])
+        counts = dataset.text_to_item.bincount()  # the captions of each item
         first = counts.cumsum(0) - counts
         pick = (torch.rand(len(counts), generator=generator, dtype=torch.float64) * counts).long()
         texts = (first + pick)[torch.randperm(len(counts), generator=generator)]
@@ -134,6 +135,6 @@ def epoch_batches(dataset: RetrievalDataset, config: TrainConfig, epoch: int) ->
 
 
 def digest(dataset: RetrievalDataset) -> str:
-    """Return a short hash of ids and captions, in order: equal for equal training data."""
+    """Return a short hash of ids and captions, in order: equal for equal data."""
     text = "".join(repr((item.id, item.captions)) for item in dataset.items)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

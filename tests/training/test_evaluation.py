@@ -1,6 +1,7 @@
 """Evaluation is embedding, comparing and ranking, nothing more."""
 
 import dataclasses
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 
 from cma import ReadConfig, TrainConfig
 from cma.data import load
+from cma.search import IndexConfig
 from cma.training import (
     chance_recall,
     encode,
@@ -93,6 +95,25 @@ def test_a_zero_shot_record_has_no_trained_parameters(model, dataset, tmp_path):
     (tmp_path / "zero-shot" / "checkpoint.pt").touch()
     with pytest.raises(ValueError, match="holds a training run"):
         evaluate_and_record(model, dataset, config)
+    model.set_adapter("a", 0.5)
+    with pytest.raises(ValueError, match="at scale 1, not 0.5; use cma.evaluate"):
+        evaluate_and_record(model, dataset, config)
+
+
+def test_a_record_is_of_one_adapter_while_another_thread_chooses(
+    model, dataset, tmp_path, monkeypatch
+):
+    expected = encode(model, dataset, CONFIG)
+    other = threading.Thread(target=model.set_adapter, args=[None])
+
+    def choose(*_) -> None:
+        other.start()
+        other.join(0.1)  # it waits for its turn
+
+    monkeypatch.setattr(evaluation.resume, "require_writable", choose)
+    record = evaluate_and_record(model, dataset, CONFIG.merge({"runs_dir": tmp_path}))
+    other.join()
+    assert torch.equal(record.encoded.text, expected.text) and model.active is None
 
 
 def test_a_record_that_cannot_be_written_is_not_computed(model, dataset, tmp_path, monkeypatch):
@@ -147,5 +168,8 @@ def test_the_ceiling_is_what_the_best_answer_to_every_sentence_reaches(dataset, 
 
 
 def test_what_is_read_and_compared_is_all_that_an_evaluation_needs(model, dataset):
-    read = ReadConfig(max_frames=1)
-    assert evaluate(model, dataset, read, samples=0) == evaluate(model, dataset, CONFIG, samples=0)
+    expected = evaluate(model, dataset, CONFIG, samples=0)
+    for kind in (ReadConfig, IndexConfig):
+        assert evaluate(model, dataset, kind(max_frames=1), samples=0) == expected
+    with pytest.raises(TypeError, match="expected a cma.ReadConfig or TrainConfig, not {'max_fr"):
+        evaluate(model, dataset, {"max_frames": 1})

@@ -51,6 +51,7 @@ def test_a_run_learns_and_leaves_its_record(train_set, whole_config, make_model,
     assert [written["metrics"][key] for key in ("split", "texts", "items")] == ["test", 20, 10]
     assert all(written[field] for field in ("hardware", "versions", "finished", "seconds", "label"))
     said = capsys.readouterr().out
+    assert "toy train: 24 items found / 24 expected, 0 held out\n" in said
     assert "an epoch counts 48 (item, caption) pairs, each once: 6 steps of 8 (0 left over)" in said
     assert "val R@1 in %: text-to-image" in said and "image-to-text" in said
 

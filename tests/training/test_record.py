@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from cma import TrainConfig
 from cma.training import RunRecord
 from cma.training.record import commit
+from cma.training.splits import Splits
 from tests import ROOT
 from tests.any_json import any_json
 
@@ -31,7 +32,8 @@ def test_a_record_is_the_same_text_after_reading(path, tmp_path):
 
 def test_a_record_says_what_was_trained(make_model, train_set):
     model = make_model()
-    found = RunRecord.describe(model, train_set, TrainConfig(name="x"), train_set.subset(20))
+    splits = Splits(train_set.subset(20), None, train_set)
+    found = RunRecord.describe(model, train_set, TrainConfig(name="x"), splits)
     assert (found.method, found.train_items, found.held_out_items) == ("cross-modal adapter", 20, 4)
     assert (found.select_on, found.label) == ("val", "chosen on validation")
     assert found.trained_percent == pytest.approx(

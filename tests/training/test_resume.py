@@ -3,6 +3,7 @@ are.
 """
 
 from contextlib import suppress
+from dataclasses import replace
 from unittest.mock import Mock
 
 import pytest
@@ -65,6 +66,9 @@ def test_a_finished_run_is_returned_and_another_is_refused(train_set, config, ma
         cma.train(make_model(), train_set, config.merge({"lr": 0.5}))
     with pytest.raises(ValueError, match="train_items 24 there, 12 here"):
         cma.train(make_model(), train_set.subset(12), config)
+    corrected = train_set.splits | {"test": train_set.splits["test"].subset(5)}
+    with pytest.raises(ValueError, match="another run .evaluated_digest '.{33}' there"):
+        cma.train(make_model(), replace(train_set, splits=corrected), config)
     model.add_adapter("b", AdapterConfig(bottleneck_dim=2, shared_dim=8))
     with pytest.raises(ValueError, match="another run .adapter {'bottleneck_dim': 4"):
         cma.train(model, train_set, config)
@@ -86,7 +90,8 @@ def test_other_initial_weights_are_another_run(train_set, config, make_model, ca
     # written by a version that did not say
     checkpoint = record.folder / "checkpoint.pt"
     saved = torch.load(checkpoint)
-    saved["record"] = saved["record"].replace(f'"{record.initial_digest}"', '""')
+    for digest in (record.evaluated_digest, record.initial_digest):
+        saved["record"] = saved["record"].replace(digest, "")
     torch.save(saved, checkpoint)
     capsys.readouterr()
     assert cma.train(make_model(seed=4), train_set, config).finished
@@ -277,10 +282,12 @@ def test_an_update_that_was_broken_off_is_not_tried_again(
     same_run(cma.train(model, train_set, dropping), model, unbroken)
 
 
-def test_a_second_run_in_one_folder_is_refused(train_set, config, make_model):
-    with (
-        resume.writing(config.runs_dir / "r"),
-        pytest.raises(ValueError, match="another run is being"),
-    ):
+def test_a_second_run_in_one_folder_is_refused_and_half_a_card_of_a_killed_one_removed(
+    train_set, config, make_model
+):
+    folder = config.runs_dir / "r"
+    with resume.writing(folder), pytest.raises(ValueError, match="another run is being"):
         cma.train(make_model(), train_set, config)
+    (folder / ".README.md.123.tmp").touch()
     assert cma.train(make_model(), train_set, config.merge({"epochs": 1})).finished
+    assert not list(folder.glob("*.tmp"))

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from cma import require
 from cma.files import short, write_whole
-from cma.media import CLIPS, PICTURES, MediaError, members, open_media
+from cma.media import CLIPS, PICTURES, MediaError, members, open_media, stamp
 from data_prep.readers import BadInput, refuse_stand_in
 
 if TYPE_CHECKING:
@@ -257,12 +257,19 @@ class Pictures:
     wanted: Collection[str]
 
     def write(self, folder: Path) -> None:
-        """Write each wanted picture below `folder` once, bytes unchanged; those there are kept.
+        """Write each wanted picture below `folder`, bytes unchanged; those are kept that were
+        written after the parquet files.
 
         Prints found / expected. A row without a picture is left out, so that it is reported as not
         found.
         """
-        left = {name for name in self.wanted if not (folder / name).is_file()}
+        newest = max(max(stamp(path)[1:]) for path in self.paths)  # `cp -p` keeps an old time
+        left = set()
+        for name in self.wanted:
+            file = folder / name
+            if not file.is_file() or file.stat().st_mtime_ns < newest:
+                file.unlink(missing_ok=True)
+                left.add(name)
         kept = len(self.wanted) - len(left)
         layout = self.layout
         image = self.layout.image

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 
 import pytest
@@ -120,7 +121,8 @@ def test_pictures_of_parquet_files_are_written_once_with_unchanged_bytes(folder)
     assert {id: row["split"] for id, row in found.items()} == {"a": "train", "c": "val"}
     picture = cma.data.load(out, "val").path(cma.data.load(out, "val").items[0])
     assert picture.read_bytes() == JPEG and picture.is_relative_to(out)
-    (out / "pictures/rsicd_images/a.jpg").unlink()  # as if it had been stopped
+    written = out / "pictures/rsicd_images/a.jpg"
+    written.unlink()  # as if it had been stopped
     before = picture.stat().st_mtime_ns
     again = containers.Pictures(
         tuple((folder / "source/data").iterdir()),
@@ -128,8 +130,13 @@ def test_pictures_of_parquet_files_are_written_once_with_unchanged_bytes(folder)
         {"rsicd_images/a.jpg", "rsicd_images/c.jpg"},
     )
     again.write(out / "pictures")
-    assert (out / "pictures/rsicd_images/a.jpg").read_bytes() == JPEG
+    assert written.read_bytes() == JPEG
     assert picture.stat().st_mtime_ns == before
+    for path in again.paths:
+        path.write_bytes(parquet(rows("a", image=inside(content=CUT))))
+        os.utime(path, (1, 1))  # as `cp -p` leaves it
+    again.write(out / "pictures")
+    assert written.read_bytes() == CUT and not picture.exists()
 
 
 @pytest.mark.parametrize(

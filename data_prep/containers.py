@@ -238,14 +238,20 @@ class Layout:
             yield row, self.name_of(path, number, row)
 
     def name_of(self, path: Path, number: int, row: dict) -> str:
-        """Return the file name of the picture in a row, of which `row` has at least the names."""
+        """Return the file name of the picture in a row, of which `row` has at least the names.
+
+        A name without the extension of a picture gets one, so that it is found as one.
+        """
         name = row[self.file] if self.file else None
         if self.image and not self.file:
             name = (row[self.image] or {}).get("path")
         if not isinstance(name, str) or not name.strip():
-            name = f"{path.parent.name}-{path.stem}-{number:06}.jpg"
+            name = f"{path.parent.name}-{path.stem}-{number:06}"
+        name = name.strip()
+        if not name.lower().endswith(PICTURES):
+            name += ".jpg"
         folder = row[self.folder] if self.folder else None
-        return PurePosixPath(str(folder or ""), name.strip()).as_posix()
+        return PurePosixPath(str(folder or ""), name).as_posix()
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,10 @@ def read(
         path_of = _path_finder(names)
         for row in rows:
             file = path_of(row)
+            if row.split not in (None, *SPLITS):
+                raise BadInput(
+                    f"{row.where}: expected split {', '.join(SPLITS)}, found {short(row.split)}"
+                )
             texts[file] = texts.get(file, ()) + cleaner(row.captions, row.where)
             if splits.setdefault(file, row.split) != row.split:
                 raise BadInput(
@@ -160,7 +164,7 @@ def _read_tables(
                 raise BadInput(f"{where}: the picture {name} has a row already; keep one of them")
             owners[name] = path
             split = row[layout.split] if layout.split else _split_of(place)
-            split = SPLIT_WORDS.get(split, split)
+            split = SPLIT_WORDS.get(str(split), split)
             values = values if isinstance(values, list) else [values]
             captions.append(CaptionRow(where, name, values, split))
     return Pictures(tuple(paths), layout, frozenset(owners)), captions
@@ -310,10 +314,6 @@ def read_rows(
         if not isinstance(row.file_name, str) or not row.file_name.strip():
             raise BadInput(
                 f"{row.where}: expected file_name to be text, found {short(row.file_name)}"
-            )
-        if row.split not in (None, *SPLITS):
-            raise BadInput(
-                f"{row.where}: expected split {', '.join(SPLITS)}, found {short(row.split)}"
             )
         yield row
     if empty:

@@ -82,7 +82,7 @@ class Tables:
         split = None if layout.split or not layout.divided else split_of(Path(label), path)
         for number, (row, file) in enumerate(layout.names(path)):
             said = row[layout.split] if layout.split else split
-            said = SPLIT_WORDS.get(said, said) if isinstance(said, str) else said
+            said = SPLIT_WORDS.get(str(said), said)
             yield Row(f"{path}: row {number}", said or label, file, row[layout.captions])
 
     def _read(self, read: Callable[[dict[str, Path]], Reading], paths: dict[str, Path]) -> Reading:

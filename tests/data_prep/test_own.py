@@ -319,7 +319,7 @@ def test_captions_inside_containers_and_an_imagefolder_are_read(tmp_path, capsys
 
 
 def test_a_parquet_file_with_columns_of_any_name_is_read(tmp_path, capsys):
-    rows = [{"photo": inside(f"{n}.jpg"), "said": f"cat {n}", "n": n} for n in range(10)]
+    rows = [{"photo": inside(f"{n}"), "said": f"cat {n}", "n": n} for n in range(10)]
     (tmp_path / "cats.parquet").write_bytes(parquet(rows))
     words = ("--source", tmp_path / "cats.parquet", "--out", tmp_path / "out")
     for columns, message in (
@@ -333,6 +333,11 @@ def test_a_parquet_file_with_columns_of_any_name_is_read(tmp_path, capsys):
     assert Counter(split for split, _ in found.values()) == {"train": 8, "val": 1, "test": 1}
     assert found["3.jpg"][1] == ("cat 3",)
     assert cma.data.load(tmp_path / "out", "val").name == "cats"
+    for split in ("holdout", ["test"]):
+        (tmp_path / "cats.parquet").write_bytes(parquet([rows[0] | {"split": split}]))
+        assert run(*words, "--caption-column", "said") == 1
+        message = f"cats.parquet: row 0: expected split train, val, test, found {split!r}"
+        assert message in capsys.readouterr().err
     for name in ("train", "test"):  # one name in two files is two pictures
         (tmp_path / "two" / name).mkdir(parents=True)
         (tmp_path / "two" / name / "0.parquet").write_bytes(parquet(rows[:1]))

@@ -4,6 +4,7 @@ counted.
 
 import json
 import os
+import pickle
 import re
 from collections import Counter
 from pathlib import Path
@@ -182,7 +183,7 @@ def test_every_form_becomes_a_dataset_folder_with_its_media(folder, monkeypatch,
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_files_of_every_other_benchmark_beside_are_passed_over(folder, name):
-    files = {}
+    files = {"others/raw-captions.pkl": pickle.dumps({"video0": ["a cat"], "1@N02_3": ["a dog"]})}
     for source in SOURCES.values():
         # so that they look like ids of VATEX's alone
         ending = "" if source.benchmark == "vatex" else "x"

@@ -94,7 +94,7 @@ ALONE = {  # by benchmark: a file that lies there alone, what is in it, and what
                 (Harmful(), "pkl: holds builtins.exec; expected only lists, dicts, strings and"),
                 ({A: [("a", "cat")]}, "holds a value of type tuple"),
                 (["a cat"], "expected captions by id, found a value of type list"),
-                ({A: "a cat"}, f"{A}: expected a list of captions, found 'a cat'"),
+                ({7: "a cat"}, "7: expected a list of captions, found 'a cat'"),
                 ({A: [{"a": "cat"}]}, f"{A}: expected a caption (text or a list of words)"),
             )
         ),

@@ -109,11 +109,11 @@ def bare(id: str) -> str:
 
 
 def _is_media(name: str, suffixes: set[str]) -> bool:
-    """Whether a name has one of the extensions `suffixes`; a clip's name may also end in a dot
-    alone.
+    """Whether a name has one of the extensions `suffixes`; names of DiDeMo's clips also end in a
+    dot alone, or in `.null`.
     """
     end = name[len(stem(name)) :].lower()
-    return end in suffixes or (end == "." and suffixes is VIDEO_SUFFIXES)
+    return end in suffixes or (end in (".", ".null") and suffixes is VIDEO_SUFFIXES)
 
 
 def check(parts: Mapping[str, Part], kind: str, workers: int, kept: Path) -> dict[str, str]:

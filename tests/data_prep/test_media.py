@@ -35,7 +35,7 @@ from tests.grey_media import write_clip, write_picture
         ("video", ["thumbs/a/1.jpg", "b/c/a.mp4"], {"a": "b/c/a.mp4"}),  # a file before a folder
         *(
             ("video", [f"deep/a{end.upper()}"], {"a": f"deep/a{end.upper()}"})
-            for end in VIDEO_SUFFIXES
+            for end in (*VIDEO_SUFFIXES, ".null", ".qt", ".3gpp", ".divx")  # those of DiDeMo
         ),
     ],
 )

@@ -47,13 +47,14 @@ class Sample(NamedTuple):
 def member_paths(folder: Path, names: Iterable[str]) -> list[Path]:
     """Return the paths of all members of the shards among the files `names` of a folder.
 
-    A file that is no shard has none.
+    A file that is no shard has none, and a Mac's `._NAME` is none.
     """
     paths = []
     for name in names:
         if name.lower().endswith(SHARD):
             try:
-                paths += [folder / name / member for member in members(folder / name)]
+                inside = (folder / name / member for member in members(folder / name))
+                paths += [path for path in inside if not path.name.startswith(".")]
             except MediaError:  # whoever reads captions from it says so
                 continue
     return paths

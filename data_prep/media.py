@@ -168,14 +168,14 @@ def problem(part: Part, kind: str) -> str | None:
     """Read a picture, or a clip at both ends and its start time; return why it cannot be used, or
     None.
     """
-    from cma.media import read_frames, read_image  # here, because it loads numpy
+    from cma.media import FrameFolder, read_frames, read_image  # here, because it loads numpy
 
     path, start = part
     try:
         if path.is_file() and path.stat().st_size == 0:
             return "empty file"
         if path.is_dir() and kind == "video":
-            frames = sorted(frame for frame in path.iterdir() if not frame.name.startswith("."))
+            frames = FrameFolder(path).files
             problems = ((frame.name, problem((frame, None), "image")) for frame in frames)
             return next((f"{name}: {why}" for name, why in problems if why), None)
         read_image(path) if kind == "image" else _read_ends(path)

@@ -27,7 +27,7 @@ from data_prep.containers import (
     member_paths,
     samples,
 )
-from data_prep.dataset import SPLITS, Annotations, CaptionCleaner, Entry, count_of
+from data_prep.dataset import SEAL, SPLITS, Annotations, CaptionCleaner, Entry, count_of
 from data_prep.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from data_prep.readers import BadInput, read_csv, read_json_lines
 
@@ -180,7 +180,7 @@ def _rows_inside(source: Path, named: tuple[str | None, str | None]) -> Iterator
             for where, file, captions in samples(path, named[1]):
                 yield CaptionRow(where, f"{place.as_posix()}/{file}", captions, _split_of(place))
     for path in (*_inner(source, "metadata.csv"), *_inner(source, "metadata.jsonl")):
-        if path.stem == "metadata":
+        if path.stem == "metadata" and not (path.parent / SEAL).is_file():  # none that we wrote
             place = path.relative_to(source).parent
             for row in read_rows(path, named):
                 file = (place / row.file_name).as_posix()

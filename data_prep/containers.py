@@ -279,10 +279,9 @@ class Pictures:
                 left.add(name)
         kept = len(self.wanted) - len(left)
         layout = self.layout
-        image = self.layout.image
+        image = layout.image
         progress = tqdm(total=len(left), desc="write pictures", disable=not left)
-        paths = self.paths if left else ()
-        for path in paths:
+        for path in self.paths if left else ():
             wanted = [name for name in (image, layout.file, layout.folder) if name]
             for number, row in enumerate(rows(path, wanted)):
                 name = layout.name_of(path, number, row)

@@ -46,9 +46,7 @@ class MediaFiles:
             inside = member_paths(parent, names)
             found += [parent / name for name in names if _is_media(name, suffixes)]
             found += [path for path in inside if _is_media(path.name, suffixes)]
-            if kind == "video" and any(
-                Path(name).suffix.lower() in IMAGE_SUFFIXES for name in names
-            ):
+            if kind == "video" and any(_is_media(name, IMAGE_SUFFIXES) for name in names):
                 framed.append(parent)
         self._found = {*found, *framed}
         self._by_name: dict[str, Path] = {}

@@ -18,9 +18,10 @@ SPLIT_WORDS = {
     "val": "val",
     "valid": "val",
     "validation": "val",
+    "dev": "val",
+    "test": "test",
 }
-SPLIT_WORDS |= {"dev": "val", "test": "test"}
-PLAIN_WORDS = {
+PLAIN_WORDS = {  # a name of these words alone fits any benchmark; k: 1k, 5k
     "karpathy",
     "captions",
     "caption",
@@ -29,8 +30,6 @@ PLAIN_WORDS = {
     "verify",
     "annotations",
     "annotation",
-}
-PLAIN_WORDS |= {
     "data",
     "dataset",
     "list",
@@ -41,8 +40,10 @@ PLAIN_WORDS |= {
     "image",
     "split",
     "splits",
+    "retrieval",
+    "k",
+    "",
 }
-PLAIN_WORDS |= {"retrieval", "k", ""}  # a name of these words alone fits any benchmark; k: 1k, 5k
 SETS = {  # how paths name the datasets; files of Sydney and UCM lie beside the lists of RSICD
     "flickr30k": r"flickr(?![_ -]?8k)([_ -]?30k)?|f30k",
     "coco": r"(ms[_ -]?)?coco",
@@ -215,18 +216,13 @@ def split_word(stem: str) -> str | None:
     return splits.pop() if len(splits) == 1 else None
 
 
-def split_of(place: Path, path: Path) -> str:
+def split_of(place: Path) -> str | None:
     """Return the split that a container's name says, or else the nearest folder that says one.
 
-    `place` is its path below the source. Raises `BadInput` with `path` if none does.
+    `place` is its path below the source. None if none does.
     """
-    for name in (place.stem, *(parent.name for parent in place.parents)):
-        if split := split_word(name):
-            return split
-    raise BadInput(
-        f"{path}: neither its name nor its folders say train, val or test; put it into a folder "
-        "of that name"
-    )
+    said = (split_word(name) for name in (place.stem, *(it.name for it in place.parents)))
+    return next(filter(None, said), None)
 
 
 def of_set(path: Path, name: str) -> bool:

@@ -165,9 +165,14 @@ def _read_mapping(path: Path) -> dict[str, str]:
     return ids
 
 
-HUB = Repository(
-    "friedrichor/MSVD",
-    ("msvd_*.json",),
-    "the clips: unpack the archive of its page, and name the folder by --source",
+BENCHMARK = Benchmark(
+    __doc__,
+    read,
+    hub=(
+        Repository(
+            "friedrichor/MSVD",
+            ("msvd_*.json",),
+            "the clips: unpack the archive of its page, and name the folder by --source",
+        ),
+    ),
 )
-BENCHMARK = Benchmark(__doc__, read, hub=(HUB,))

@@ -58,11 +58,6 @@ def test_members_of_shards_stay_where_they_are_and_a_cut_picture_is_named(folder
             tar({"a.jpg": b""}, kind=tarfile.SYMTYPE, target="/etc/passwd"),
             "a.jpg: a link",
         ),
-        (
-            tar({"a.jpg": b""}, kind=tarfile.LNKTYPE, target="b.jpg"),
-            "a.jpg: a link",
-        ),
-        (tar({"/a.jpg": JPEG}), "a name that leads out of its shard; download the shard again"),
         (tar({"../a.jpg": JPEG}), "a name that leads out of its shard; download the shard again"),
         (tar({"a.jpg": JPEG * 9})[:2000], "test.tar/a.jpg: cut short: the shard ends within"),
         (
@@ -163,13 +158,16 @@ def test_a_parquet_file_that_is_not_as_expected_is_refused_in_one_line(
 
 
 @pytest.mark.parametrize(
-    ("limit", "message"),
-    [("MOST_BYTES", "row group 0, column image.bytes: declares"), ("MOST_ROWS", "declares 2 rows")],
+    ("limit", "most", "message"),
+    [
+        ("MOST_BYTES", 500, "row group 0, column image.bytes: declares"),
+        ("MOST_ROWS", 1, "declares 2 rows"),
+    ],
 )
 def test_what_a_parquet_file_declares_is_checked_before_it_is_read(
-    folder, monkeypatch, limit, message
+    folder, monkeypatch, limit, most, message
 ):
-    monkeypatch.setattr(containers, limit, {"MOST_BYTES": 500, "MOST_ROWS": 1}[limit])
+    monkeypatch.setattr(containers, limit, most)
     monkeypatch.setattr("pyarrow.parquet.ParquetFile.iter_batches", None)  # it is not reached
     same = [row | {"captions": ["a"]} for row in rows("a", "b")]
     files = {"test.parquet": parquet(same), "a.txt": as_lines("a")}

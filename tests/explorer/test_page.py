@@ -46,21 +46,20 @@ def test_missing_packages_are_one_line(code):
 
 def test_a_port_in_use_is_an_error_before_anything_is_embedded(media, monkeypatch, capsys):
     monkeypatch.setattr("explorer.open_galleries", lambda **_: pytest.fail("the port comes first"))
+    for port in ("99999", "-1"):
+        assert command.main(["--media", "pictures", "--port", port]) == 1
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: port {port}: ") and said.count("\n") == 1
     with socket.socket() as taken:
         taken.bind((command.HOST, 0))
         taken.listen()
         port = taken.getsockname()[1]
         assert command.main(["--media", "pictures", "--port", str(port)]) == 1
         assert f"error: port {port}: " in capsys.readouterr().err
-        with monkeypatch.context() as patch:
-            patch.setattr("explorer.open_galleries", dict)
-            patch.setattr(command, "serve", lambda *_: taken.bind((command.HOST, port)))
-            assert command.main(["--port", "0"]) == 1  # another program took it meanwhile
+        monkeypatch.setattr("explorer.open_galleries", dict)
+        monkeypatch.setattr(command, "serve", lambda *_: taken.bind((command.HOST, port)))
+        assert command.main(["--port", "0"]) == 1  # another program took it meanwhile
         assert capsys.readouterr().err.startswith("error: ")
-    for port in ("99999", "-1"):
-        assert command.main(["--media", "pictures", "--port", port]) == 1
-        said = capsys.readouterr().err
-        assert said.startswith(f"error: port {port}: ") and said.count("\n") == 1
 
 
 @pytest.mark.parametrize(("main", "more"), [(command.main, ["--port", "0"]), (site.main, [])])

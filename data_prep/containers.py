@@ -47,7 +47,7 @@ class Sample(NamedTuple):
 def member_paths(folder: Path, names: Iterable[str]) -> list[Path]:
     """Return the paths of all members of the shards among the files `names` of a folder.
 
-    A file that is no shard has none, and a Mac's `._NAME` is none.
+    A file that is no shard has none. Hidden ones, such as a Mac's `._NAME`, are left out.
     """
     paths = []
     for name in names:

@@ -177,7 +177,8 @@ def _rows_inside(source: Path, named: tuple[str | None, str | None]) -> Iterator
             place = path.relative_to(source).parent
             for row in read_rows(path, named):
                 file = (place / row.file_name).as_posix()
-                yield row._replace(file_name=file, split=row.split or split_of(place))
+                split = split_of(place) if row.split is None else row.split
+                yield row._replace(file_name=file, split=split)
 
 
 def add_options(parser: ArgumentParser) -> None:

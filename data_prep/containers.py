@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from cma import require
 from cma.files import short, write_whole
-from cma.media import CLIPS, PICTURES, MediaError, members, open_media
+from cma.media import CLIPS, PICTURES, MediaError, members, open_media, stamp
 from data_prep.readers import BadInput, refuse_stand_in
 
 if TYPE_CHECKING:
@@ -47,13 +47,14 @@ class Sample(NamedTuple):
 def member_paths(folder: Path, names: Iterable[str]) -> list[Path]:
     """Return the paths of all members of the shards among the files `names` of a folder.
 
-    A file that is no shard has none.
+    A file that is no shard has none. Hidden ones, such as a Mac's `._NAME`, are left out.
     """
     paths = []
     for name in names:
         if name.lower().endswith(SHARD):
             try:
-                paths += [folder / name / member for member in members(folder / name)]
+                inside = (folder / name / member for member in members(folder / name))
+                paths += [path for path in inside if not path.name.startswith(".")]
             except MediaError:  # whoever reads captions from it says so
                 continue
     return paths
@@ -238,14 +239,20 @@ class Layout:
             yield row, self.name_of(path, number, row)
 
     def name_of(self, path: Path, number: int, row: dict) -> str:
-        """Return the file name of the picture in a row, of which `row` has at least the names."""
+        """Return the file name of the picture in a row, of which `row` has at least the names.
+
+        A name without the extension of a picture gets one, so that it is found as one.
+        """
         name = row[self.file] if self.file else None
         if self.image and not self.file:
             name = (row[self.image] or {}).get("path")
         if not isinstance(name, str) or not name.strip():
-            name = f"{path.parent.name}-{path.stem}-{number:06}.jpg"
+            name = f"{path.parent.name}-{path.stem}-{number:06}"
+        name = name.strip()
+        if not name.lower().endswith(PICTURES):
+            name += ".jpg"
         folder = row[self.folder] if self.folder else None
-        return PurePosixPath(str(folder or ""), name.strip()).as_posix()
+        return PurePosixPath(str(folder or ""), name).as_posix()
 
 
 @dataclass(frozen=True)
@@ -257,18 +264,24 @@ class Pictures:
     wanted: Collection[str]
 
     def write(self, folder: Path) -> None:
-        """Write each wanted picture below `folder` once, bytes unchanged; those there are kept.
+        """Write each wanted picture below `folder`, bytes unchanged; those are kept that were
+        written after the parquet files.
 
         Prints found / expected. A row without a picture is left out, so that it is reported as not
         found.
         """
-        left = {name for name in self.wanted if not (folder / name).is_file()}
+        newest = max(max(stamp(path)[1:]) for path in self.paths)  # `cp -p` keeps an old time
+        left = set()
+        for name in self.wanted:
+            file = folder / name
+            if not file.is_file() or file.stat().st_mtime_ns < newest:
+                file.unlink(missing_ok=True)
+                left.add(name)
         kept = len(self.wanted) - len(left)
         layout = self.layout
-        image = self.layout.image
+        image = layout.image
         progress = tqdm(total=len(left), desc="write pictures", disable=not left)
-        paths = self.paths if left else ()
-        for path in paths:
+        for path in self.paths if left else ():
             wanted = [name for name in (image, layout.file, layout.folder) if name]
             for number, row in enumerate(rows(path, wanted)):
                 name = layout.name_of(path, number, row)

@@ -131,8 +131,7 @@ def extract(
     if missing and not (allow_missing and used):
         raise BadInput(
             f"{len(missing):,} of {len(items):,} clips cannot be decoded, the first is "
-            f"{missing[0][0]} "
-            f"({missing[0][2]}); all are listed in {out / MISSING}. Replace them"
+            f"{missing[0][0]} ({missing[0][2]}); all are listed in {out / MISSING}. Replace them"
             + ("" if allow_missing else ", or add --allow-missing")
         )
     before = about.get("counts", {})

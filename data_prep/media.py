@@ -46,9 +46,7 @@ class MediaFiles:
             inside = member_paths(parent, names)
             found += [parent / name for name in names if _is_media(name, suffixes)]
             found += [path for path in inside if _is_media(path.name, suffixes)]
-            if kind == "video" and any(
-                Path(name).suffix.lower() in IMAGE_SUFFIXES for name in names
-            ):
+            if kind == "video" and any(_is_media(name, IMAGE_SUFFIXES) for name in names):
                 framed.append(parent)
         self._found = {*found, *framed}
         self._by_name: dict[str, Path] = {}
@@ -109,11 +107,11 @@ def bare(id: str) -> str:
 
 
 def _is_media(name: str, suffixes: set[str]) -> bool:
-    """Whether a name has one of the extensions `suffixes`; a clip's name may also end in a dot
-    alone.
+    """Whether a name has one of the extensions `suffixes`; names of DiDeMo's clips also end in a
+    dot alone, or in `.null`.
     """
     end = name[len(stem(name)) :].lower()
-    return end in suffixes or (end == "." and suffixes is VIDEO_SUFFIXES)
+    return end in suffixes or (end in (".", ".null") and suffixes is VIDEO_SUFFIXES)
 
 
 def check(parts: Mapping[str, Part], kind: str, workers: int, kept: Path) -> dict[str, str]:
@@ -168,14 +166,14 @@ def problem(part: Part, kind: str) -> str | None:
     """Read a picture, or a clip at both ends and its start time; return why it cannot be used, or
     None.
     """
-    from cma.media import read_frames, read_image  # here, because it loads numpy
+    from cma.media import FrameFolder, read_frames, read_image  # here, because it loads numpy
 
     path, start = part
     try:
         if path.is_file() and path.stat().st_size == 0:
             return "empty file"
         if path.is_dir() and kind == "video":
-            frames = sorted(frame for frame in path.iterdir() if not frame.name.startswith("."))
+            frames = FrameFolder(path).files
             problems = ((frame.name, problem((frame, None), "image")) for frame in frames)
             return next((f"{name}: {why}" for name, why in problems if why), None)
         read_image(path) if kind == "image" else _read_ends(path)

@@ -17,7 +17,7 @@ from unicodedata import normalize
 
 from cma.files import printable, short, walk
 from cma.media import not_read
-from data_prep.benchmarks.downloads import SPLIT_WORDS, split_word
+from data_prep.benchmarks.downloads import SPLIT_WORDS, split_of
 from data_prep.containers import (
     PARQUET,
     SHARD,
@@ -27,7 +27,7 @@ from data_prep.containers import (
     member_paths,
     samples,
 )
-from data_prep.dataset import SPLITS, Annotations, CaptionCleaner, Entry, count_of
+from data_prep.dataset import SEAL, SPLITS, Annotations, CaptionCleaner, Entry, count_of
 from data_prep.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from data_prep.readers import BadInput, read_csv, read_json_lines
 
@@ -67,7 +67,6 @@ def read(
     named = (image_column, caption_column)
     tables = [] if captions else list(_inner(source, PARQUET))
     packed = None
-    names = []
     notes = []
     faults = []
     if tables:
@@ -86,6 +85,10 @@ def read(
         path_of = _path_finder(names)
         for row in rows:
             file = path_of(row)
+            if row.split not in (None, *SPLITS):
+                raise BadInput(
+                    f"{row.where}: expected split {', '.join(SPLITS)}, found {short(row.split)}"
+                )
             texts[file] = texts.get(file, ()) + cleaner(row.captions, row.where)
             if splits.setdefault(file, row.split) != row.split:
                 raise BadInput(
@@ -136,12 +139,6 @@ def _inner(source: Path, ending: str) -> Iterator[Path]:
         yield from (parent / name for name in names if name.lower().endswith(ending))
 
 
-def _split_of(place: Path) -> str | None:
-    """Return the split that a path says: by its name, or by the nearest folder."""
-    said = (split_word(name) for name in (place.stem, *(it.name for it in place.parents)))
-    return next(filter(None, said), None)
-
-
 def _read_tables(
     source: Path, paths: list[Path], named: tuple[str | None, str | None]
 ) -> tuple[Pictures, list[CaptionRow]]:
@@ -159,8 +156,8 @@ def _read_tables(
             if isinstance(values, list) and name in owners or owners.get(name, path) != path:
                 raise BadInput(f"{where}: the picture {name} has a row already; keep one of them")
             owners[name] = path
-            split = row[layout.split] if layout.split else _split_of(place)
-            split = SPLIT_WORDS.get(split, split)
+            split = row[layout.split] if layout.split else split_of(place)
+            split = SPLIT_WORDS.get(str(split), split)
             values = values if isinstance(values, list) else [values]
             captions.append(CaptionRow(where, name, values, split))
     return Pictures(tuple(paths), layout, frozenset(owners)), captions
@@ -174,13 +171,14 @@ def _rows_inside(source: Path, named: tuple[str | None, str | None]) -> Iterator
         place = path.relative_to(source) if source.is_dir() else Path(path.name)
         if has_texts(path):
             for where, file, captions in samples(path, named[1]):
-                yield CaptionRow(where, f"{place.as_posix()}/{file}", captions, _split_of(place))
+                yield CaptionRow(where, f"{place.as_posix()}/{file}", captions, split_of(place))
     for path in (*_inner(source, "metadata.csv"), *_inner(source, "metadata.jsonl")):
-        if path.stem == "metadata":
+        if path.stem == "metadata" and not (path.parent / SEAL).is_file():  # none that we wrote
             place = path.relative_to(source).parent
             for row in read_rows(path, named):
                 file = (place / row.file_name).as_posix()
-                yield row._replace(file_name=file, split=row.split or _split_of(place))
+                split = split_of(place) if row.split is None else row.split
+                yield row._replace(file_name=file, split=split)
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -218,19 +216,19 @@ def find_media(
     get a note. If `kind` is "video" and there are no clips, each folder of pictures is one clip.
     Raises as `read`.
     """
-    paths = []
+    found = []
     closed = []
+    top = source
     if source.is_file():
-        inside = member_paths(source.parent, [source.name])
-        paths = [path.relative_to(source.parent).as_posix() for path in inside]
+        top = source.parent
+        found = member_paths(top, [source.name])
     elif not source.is_dir():
         raise BadInput(f"{source}: no such folder; expected the folder with your pictures or clips")
     for parent, folders, here in walk(source, closed.append) if source.is_dir() else ():
         folders[:] = [name for name in folders if not name.startswith(".")]
-        inside = parent.relative_to(source)
         here = [name for name in here if not name.startswith(".")]
-        paths += [(inside / name).as_posix() for name in here]
-        paths += [path.relative_to(source).as_posix() for path in member_paths(parent, here)]
+        found += [parent / name for name in here] + member_paths(parent, here)
+    paths = [path.relative_to(top).as_posix() for path in found]
     media = [path for path in paths if Path(path).suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES]
     unread = [f"{counts}: {why}" for counts, why in not_read(paths, len(media))]
     shut = [f"{os.path.relpath(error.filename, source)}: {error.strerror}" for error in closed]
@@ -310,10 +308,6 @@ def read_rows(
         if not isinstance(row.file_name, str) or not row.file_name.strip():
             raise BadInput(
                 f"{row.where}: expected file_name to be text, found {short(row.file_name)}"
-            )
-        if row.split not in (None, *SPLITS):
-            raise BadInput(
-                f"{row.where}: expected split {', '.join(SPLITS)}, found {short(row.split)}"
             )
         yield row
     if empty:

@@ -85,8 +85,7 @@ def prepare(
         id, file, why = missing[0]
         faults.append(
             f"{len(missing):,} of {len(annotations.entries):,} items cannot be used, the first is "
-            f"{id} "
-            f"({file}: {why}); all are listed in {out / MISSING}"
+            f"{id} ({file}: {why}); all are listed in {out / MISSING}"
         )
     if faults and not (allow_missing and used):
         way_out = "" if allow_missing else ", or add --allow-missing"
@@ -176,6 +175,5 @@ def _refuse_bad_entries(annotations: Annotations, source: Path) -> None:
             if leads_out(place.file):
                 raise BadInput(
                     f"{where}: the file name {short(place.file)} of {entry.id} leads out of the "
-                    "media "
-                    "folder"
+                    "media folder"
                 )

@@ -16,8 +16,7 @@ from cma.files import short
 
 STAND_INS = {  # how files begin that stand in for the real one, and what they are
     r"version https://(git-lfs|hawser)\.github\.com/spec": "a Git LFS pointer; get the file "
-    "itself by "
-    "`git lfs pull` in its repository, or by the download button of its page",
+    "itself by `git lfs pull` in its repository, or by the download button of its page",
     r"/annex/objects/": "a git-annex pointer; get the file itself by `git annex get` in its "
     "repository",
     r"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<(!doctype\s+html|html|head|body)\b": "a web page (HTML); "

@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 1
     try:
-        galleries = explorer.open_galleries(**settings)
+        serve(explorer.open_galleries(**settings), port, browser)
     except (ImportError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -118,7 +118,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 130
-    serve(galleries, port, browser)
     return 0
 
 

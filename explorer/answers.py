@@ -124,7 +124,7 @@ def ask(
         items, scores = index.ranking_media(like, where)  # as `query_media`, to the last bit
     else:
         items, scores = index.ranking(query, where, like, without)
-    cut = bool(query and index.model.cut)
+    cut = bool(query and index.model.tokenize([query], index.config.max_words)[1])
     ranking = items.tolist()
     right = frozenset(index.right(query, None if index.store.whole else ranking))
     score_of = dict(zip(ranking, scores.tolist(), strict=True))

@@ -78,7 +78,9 @@ def publish(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the page; return 0, or after a message 1 if that fails or is not wanted."""
+    """Write the page; return 0, or after a message 1 if that fails or is not wanted and 130 if
+    stopped.
+    """
     parser = argparse.ArgumentParser("python -m explorer.site", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
@@ -103,6 +105,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (EOFError, ImportError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(
+            f"\nstopped; the same command goes on from what {given['index']} holds",
+            file=sys.stderr,
+        )
+        return 130
     print(f"the page is in {wanted['out']}; any web host serves it")
     return 0
 

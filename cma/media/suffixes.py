@@ -1,6 +1,6 @@
 """The suffixes of pictures and clips, and of the kinds of them that are not read."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import PurePath
@@ -42,6 +42,9 @@ CLIPS = (
     ".m2ts",
     ".mts",
     ".ogv",
+    ".qt",
+    ".3gpp",
+    ".divx",
 )
 NEVER = (".svg", ".svgz", ".jxl", ".psd", ".rmvb", ".vob", ".mxf", ".f4v")
 # what to do
@@ -58,7 +61,7 @@ def not_read(names: Iterable[str], read: int) -> list[tuple[str, str]]:
     """
     kinds = Counter(kind for name in names if (kind := PurePath(name).suffix.lower()) in UNREAD)
     of_all = f"pictures and clips of a kind that is read: {read:,} / {read + kinds.total():,}"
-    counts = {advice: [] for advice in UNREAD.values()}
+    counts = defaultdict(list)
     for kind, count in kinds.most_common():
         counts[UNREAD[kind]].append(f"{count:,} {kind}")
-    return [(", ".join(said), f"{advice} ({of_all})") for advice, said in counts.items() if said]
+    return [(", ".join(said), f"{advice} ({of_all})") for advice, said in counts.items()]

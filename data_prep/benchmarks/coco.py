@@ -117,8 +117,7 @@ SPLIT = {
     "choices": TRAIN,
     "default": DEFAULT_SPLIT,
     "help": "training images: with those of val2014 that are in neither val nor test, or without "
-    "them "
-    "(default: %(default)s)",
+    "them (default: %(default)s)",
 }
 BENCHMARK = Benchmark(
     __doc__,

@@ -48,8 +48,7 @@ def read(downloads: Downloads) -> Annotations:
     for split in SPLITS:
         found = _pair(downloads, split)
         if found is None:
-            names = [name.format(split) for name in JOINED]
-            found = find_clips(downloads, names, ID)
+            found = find_clips(downloads, [name.format(split) for name in JOINED], ID)
             joined += [path.name for path in found.files] if found else []
         found = found or _labels(downloads, split)
         if found is None:
@@ -152,9 +151,15 @@ def _read_descriptions(path: Path) -> dict[str, list[str]]:
     return descriptions
 
 
-HUB = Repository(
-    "friedrichor/DiDeMo",
-    ("didemo_*.json",),
-    "the val split, and the clips: unpack the archive of its page, and name the folder by --source",
+BENCHMARK = Benchmark(
+    __doc__,
+    read,
+    hub=(
+        Repository(
+            "friedrichor/DiDeMo",
+            ("didemo_*.json",),
+            "the val split, and the clips: unpack the archive of its page, and name the folder by "
+            "--source",
+        ),
+    ),
 )
-BENCHMARK = Benchmark(__doc__, read, hub=(HUB,))

@@ -18,9 +18,10 @@ SPLIT_WORDS = {
     "val": "val",
     "valid": "val",
     "validation": "val",
+    "dev": "val",
+    "test": "test",
 }
-SPLIT_WORDS |= {"dev": "val", "test": "test"}
-PLAIN_WORDS = {
+PLAIN_WORDS = {  # a name of these words alone fits any benchmark; k: 1k, 5k
     "karpathy",
     "captions",
     "caption",
@@ -29,8 +30,6 @@ PLAIN_WORDS = {
     "verify",
     "annotations",
     "annotation",
-}
-PLAIN_WORDS |= {
     "data",
     "dataset",
     "list",
@@ -41,8 +40,10 @@ PLAIN_WORDS |= {
     "image",
     "split",
     "splits",
+    "retrieval",
+    "k",
+    "",
 }
-PLAIN_WORDS |= {"retrieval", "k", ""}  # a name of these words alone fits any benchmark; k: 1k, 5k
 SETS = {  # how paths name the datasets; files of Sydney and UCM lie beside the lists of RSICD
     "flickr30k": r"flickr(?![_ -]?8k)([_ -]?30k)?|f30k",
     "coco": r"(ms[_ -]?)?coco",
@@ -90,12 +91,13 @@ class Downloads:
             if name.lower().endswith(endings)
         ]
 
+    def place(self, path: Path) -> Path:
+        """Return a path relative to the folder; that of a file elsewhere, as it is."""
+        return path.relative_to(self.folder) if path.is_relative_to(self.folder) else path
+
     def names_of(self, paths: Iterable[Path]) -> list[str]:
-        """Return paths relative to the folder, for `Annotations.files`; others as they are."""
-        return [
-            (path.relative_to(self.folder) if path.is_relative_to(self.folder) else path).as_posix()
-            for path in paths
-        ]
+        """Return the places of paths, for `Annotations.files`."""
+        return [self.place(path).as_posix() for path in paths]
 
     def named(self, *names: str) -> list[Path]:
         """Return the files called one of `names`, in the order of `names`, then nearest to the top
@@ -154,16 +156,22 @@ class Downloads:
         found: dict[str, list[Path]] = {}
         for path in self.ending(*endings):
             split = split_word(path.stem)
-            if (
-                split
-                and of_set(path.relative_to(self.folder), name)
-                and (fits(path) or stand_in(path))
-            ):
+            if split and of_set(self.place(path), name) and (fits(path) or stand_in(path)):
                 found.setdefault(split, []).append(path)
-        chosen = {
-            split: _nearest(self.folder, paths, name, parts) for split, paths in found.items()
-        }
+        chosen = {split: self._nearest(paths, name, parts) for split, paths in found.items()}
         return {split: chosen[split] for split in SPLITS if split in chosen}
+
+    def _nearest(
+        self, paths: list[Path], name: str, parts: Callable[[Path], tuple[Path, ...]]
+    ) -> Path:
+        paths = [path for path in paths if not stand_in(path)] or paths
+        own = [path for path in paths if _names(self.place(path).as_posix(), name)] or paths
+        top = min(len(path.parts) for path in own)
+        left = [path for path in own if len(path.parts) == top]
+        if len(left) > 1:
+            for copies in zip(*map(parts, left), strict=True):
+                first_copy(copies)
+        return left[0]
 
     def containers(self, name: str, ending: str) -> dict[str, Path]:
         """Return the files of an ending that no name of a folder gives to another dataset than
@@ -175,14 +183,14 @@ class Downloads:
         paths = self.ending(ending)
         whole = {path.name for path in paths if not stand_in(path)}
         for path in paths:
-            of_name = of_set(path.relative_to(self.folder).with_name("captions"), name)
+            of_name = of_set(self.place(path).with_name("captions"), name)
             replaced = stand_in(path) and path.name in whole
             copy = any(
                 one.name == path.name and filecmp.cmp(one, path, shallow=False) for one in found
             )
             if of_name and not replaced and not copy:
                 found.append(path)
-        return {path.relative_to(self.folder).as_posix(): path for path in found}
+        return {self.place(path).as_posix(): path for path in found}
 
     def id_list(self, names: Collection[str], known: Collection[str]) -> IdList | None:
         """Read the first list of ids called one of `names` that shares an id with `known`, or
@@ -208,18 +216,13 @@ def split_word(stem: str) -> str | None:
     return splits.pop() if len(splits) == 1 else None
 
 
-def split_of(place: Path, path: Path) -> str:
+def split_of(place: Path) -> str | None:
     """Return the split that a container's name says, or else the nearest folder that says one.
 
-    `place` is its path below the source. Raises `BadInput` with `path` if none does.
+    `place` is its path below the source. None if none does.
     """
-    for name in (place.stem, *(parent.name for parent in place.parents)):
-        if split := split_word(name):
-            return split
-    raise BadInput(
-        f"{path}: neither its name nor its folders say train, val or test; put it into a folder "
-        "of that name"
-    )
+    said = (split_word(name) for name in (place.stem, *(it.name for it in place.parents)))
+    return next(filter(None, said), None)
 
 
 def of_set(path: Path, name: str) -> bool:
@@ -260,16 +263,3 @@ def _names(text: str, *names: str) -> bool:
     """Whether a text has the name of one of these datasets as a word (`refcoco` is not coco)."""
     words = "|".join(SETS[name] for name in names)
     return re.search(rf"(?<![A-Za-z])(?i:{words})(?![a-z])", text) is not None
-
-
-def _nearest(
-    source: Path, paths: list[Path], name: str, parts: Callable[[Path], tuple[Path, ...]]
-) -> Path:
-    paths = [path for path in paths if not stand_in(path)] or paths
-    own = [path for path in paths if _names(path.relative_to(source).as_posix(), name)] or paths
-    top = min(len(path.parts) for path in own)
-    left = [path for path in own if len(path.parts) == top]
-    if len(left) > 1:
-        for copies in zip(*map(parts, left), strict=True):
-            first_copy(copies)
-    return left[0]

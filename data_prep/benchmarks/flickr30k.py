@@ -48,10 +48,15 @@ def find_csvs(downloads: Downloads) -> dict[str, Path]:
     """Find the CSV of each split by the split in its name and by its columns."""
 
     def fits(path: Path) -> bool:
-        header = read_start(path).partition("\n")[0].replace(";", ",")
-        return set(COLUMNS) <= {name.strip(' "\r') for name in header.split(",")}
+        return set(COLUMNS) <= _columns(read_start(path))
 
     return downloads.splits("flickr30k", (".txt", ".csv"), fits)
+
+
+def _columns(text: str) -> set[str]:
+    """Return the names in the first line of a CSV."""
+    header = text.partition("\n")[0].replace(";", ",")
+    return {name.strip(' "\r') for name in header.split(",")}
 
 
 def token_rows(path: Path, split: str) -> Iterator[Row]:
@@ -70,8 +75,7 @@ def kaggle_rows(path: Path, split: str) -> Iterator[Row]:
     """
     lines = read_text(path).split("\n")
     if "|" not in lines[0]:
-        names = {name.strip(' "\r') for name in lines[0].replace(";", ",").split(",")}
-        columns = ("image_name", "comment") if "comment" in names else COLUMNS
+        columns = ("image_name", "comment") if "comment" in _columns(lines[0]) else COLUMNS
         yield from csv_rows(path, split, columns)
         return
     for number, line in enumerate(lines[1:], start=2):

@@ -323,7 +323,6 @@ def _annotations(
         notes.append("no val split in these files: its images are in train")
         absent.pop("val")
     notes += left_out(absent, " in these files") + reading.notes
-    files = downloads.names_of(reading.files)
     return Annotations(
         name,
         "image",
@@ -331,7 +330,7 @@ def _annotations(
         division,
         reading.entries,
         name,
-        files,
+        downloads.names_of(reading.files),
         notes,
         packed=reading.packed,
     )

@@ -18,8 +18,16 @@ T = TypeVar("T")
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+", re.ASCII)
 SHOWN = 10  # the most files that are listed
 # what `data_prep folder` fetches
-KINDS = ("*.parquet", "*.tar", "*.jpg", "*.jpeg", "*.png", "*.webp", "*metadata.csv")
-KINDS += ("*metadata.jsonl",)
+KINDS = (
+    "*.parquet",
+    "*.tar",
+    "*.jpg",
+    "*.jpeg",
+    "*.png",
+    "*.webp",
+    "*metadata.csv",
+    "*metadata.jsonl",
+)
 
 
 class Repository(NamedTuple):

@@ -99,19 +99,14 @@ def coco_style_rows(path: Path, split: str) -> Iterator[Row]:
     except (KeyError, TypeError, AttributeError) as error:
         raise BadInput(
             f"{where}: expected images (id, file_name) and annotations (image_id, caption) of "
-            "these "
-            f"images; {short(error)}"
+            f"these images; {short(error)}"
         ) from error
 
 
 def find_pairs_csv(downloads: Downloads, name: str) -> dict[str, Path]:
     """Find SkyScript's CSV of each split, such as `RSICD_img_txt_pairs_test.csv`."""
-    found = {}
-    for split in SPLITS:
-        path = downloads.find(f"{name.upper()}_img_txt_pairs_{split}.csv")
-        if path:
-            found[split] = path
-    return found
+    file = f"{name.upper()}_img_txt_pairs_{{}}.csv"
+    return {split: path for split in SPLITS if (path := downloads.find(file.format(split)))}
 
 
 def find_json_lines(downloads: Downloads, name: str) -> dict[str, Path]:

@@ -146,16 +146,14 @@ def _read_official(downloads: Downloads) -> Annotations:
     if data is None:
         raise NotThere(f"{downloads.folder}: found no {DATA} in this folder or below it")
     path = data.files[0]
-    sentences = data.sentences
-    divisions = data.divisions
     clean = CaptionCleaner()
     entries = []
     others = []
-    for id, division in some(divisions, path).items():
+    for id, division in some(data.divisions, path).items():
         if not isinstance(id, str):
             raise BadInput(f"{path}: expected text as video_id, found {short(id)}")
         if isinstance(division, str) and division in DIVISIONS:
-            captions = clean(sentences.get(id, ()), f"{path}: {id}")
+            captions = clean(data.sentences.get(id, ()), f"{path}: {id}")
             entries.append(Entry(bare(id), bare(id), captions, DIVISIONS[division]))
         else:
             others.append(str(id))
@@ -275,11 +273,6 @@ def _read_data(path: Path, sentences: dict[str, list[str]], divisions: dict[str,
         ) from error
 
 
-HUB = Repository(
-    "friedrichor/MSR-VTT",
-    ("msrvtt_*.json",),
-    "the clips: unpack MSRVTT_Videos.zip of its page, and name the folder by --source",
-)
 BENCHMARK = Benchmark(
     __doc__,
     read,
@@ -296,5 +289,11 @@ BENCHMARK = Benchmark(
             "none)",
         },
     },
-    (HUB,),
+    (
+        Repository(
+            "friedrichor/MSR-VTT",
+            ("msrvtt_*.json",),
+            "the clips: unpack MSRVTT_Videos.zip of its page, and name the folder by --source",
+        ),
+    ),
 )

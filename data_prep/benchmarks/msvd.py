@@ -24,6 +24,7 @@ from data_prep.readers import BadInput, IdList, NotThere, read_json, read_pickle
 
 PUBLISHED = {"train": Counts(1_200, 48_774), "val": Counts(100, 4_290), "test": Counts(670, 27_763)}
 CAPTIONS = ("captions_msvd.json", "raw-captions.pkl", "AllVideoDescriptions.txt")
+OTHERS = re.compile(r"video\d|\d+@N")  # ids in the raw-captions.pkl of MSR-VTT and of DiDeMo
 LIST = "{}_list.txt"
 # captions of a split with its ids: on the hub, by UMT, by LAVIS
 JOINED = ("msvd_{}.json", "msvd_ret_{}.json", "retrieval_{}.json")
@@ -38,11 +39,10 @@ def read(downloads: Downloads) -> Annotations:
     If `youtube_mapping.txt` is there, media, captions and lists may also call the clips `vid1`, ….
     A split without a list and without a JSON is left out.
     """
-    path = downloads.find(*CAPTIONS)
     mapping = downloads.find(MAPPING)
     ids = _read_mapping(mapping) if mapping else {}
     names = {id: name for name, id in ids.items()}
-    captions = _read_captions(path, ids) if path else {}
+    path, captions = downloads.known(CAPTIONS, partial(_read_captions, ids=ids)) or (None, {})
     files = [file for file in (path, mapping) if file]
     clean = CaptionCleaner()
     entries = []
@@ -99,9 +99,9 @@ def _listed(
     return SplitRows([listed.path], rows, listed.notes())
 
 
-def _read_captions(path: Path, ids: dict[str, str]) -> dict[str, list[str]]:
-    """Read captions by id; each is a sentence or a list of words. `ids` maps `vid1`, … to the
-    clips' ids.
+def _read_captions(path: Path, ids: dict[str, str]) -> dict[str, list[str]] | None:
+    """Read captions by id; each is a sentence or a list of words. None if they are of another
+    benchmark. `ids` maps `vid1`, … to the clips' ids.
     """
     readers = {".pkl": read_pickle, ".txt": _read_lines}
     content = readers.get(path.suffix, partial(read_json, unique_keys=True))(path)
@@ -109,9 +109,12 @@ def _read_captions(path: Path, ids: dict[str, str]) -> dict[str, list[str]]:
         raise BadInput(
             f"{path}: expected captions by id, found a value of type {type(content).__name__}"
         )
+    if all(OTHERS.match(str(key)) for key in content):
+        return None
     captions = {}
     for key, values in content.items():
-        id = ids.get(bare(key), bare(key))
+        name = bare(str(key))
+        id = ids.get(name, name)
         if id in captions:
             raise BadInput(
                 f"{path}: the clip {id} is there more than once, the second time as {short(key)}"
@@ -162,9 +165,14 @@ def _read_mapping(path: Path) -> dict[str, str]:
     return ids
 
 
-HUB = Repository(
-    "friedrichor/MSVD",
-    ("msvd_*.json",),
-    "the clips: unpack the archive of its page, and name the folder by --source",
+BENCHMARK = Benchmark(
+    __doc__,
+    read,
+    hub=(
+        Repository(
+            "friedrichor/MSVD",
+            ("msvd_*.json",),
+            "the clips: unpack the archive of its page, and name the folder by --source",
+        ),
+    ),
 )
-BENCHMARK = Benchmark(__doc__, read, hub=(HUB,))

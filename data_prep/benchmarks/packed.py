@@ -79,10 +79,10 @@ class Tables:
     def rows(self, path: Path, label: str) -> Iterator[Row]:
         """Yield the rows of a file; its split is that of a column, or of the path `label`."""
         layout = self.layout(path)
-        split = None if layout.split or not layout.divided else split_of(Path(label), path)
+        split = None if layout.split or not layout.divided else _split_of(label, path)
         for number, (row, file) in enumerate(layout.names(path)):
             said = row[layout.split] if layout.split else split
-            said = SPLIT_WORDS.get(said, said) if isinstance(said, str) else said
+            said = SPLIT_WORDS.get(str(said), said)
             yield Row(f"{path}: row {number}", said or label, file, row[layout.captions])
 
     def _read(self, read: Callable[[dict[str, Path]], Reading], paths: dict[str, Path]) -> Reading:
@@ -112,8 +112,18 @@ def read_shards(paths: dict[str, Path]) -> Reading:
     clean = CaptionCleaner()
     entries = []
     for label, path in paths.items():
-        split = split_of(Path(label), path)
+        split = _split_of(label, path)
         for where, file, captions in samples(path):
             name = f"{label}/{file}"
             entries.append(Entry(stem(name), name, clean(captions, where), split))
     return Reading(entries, list(paths.values()), clean.notes())
+
+
+def _split_of(label: str, path: Path) -> str:
+    split = split_of(Path(label))
+    if split is None:
+        raise BadInput(
+            f"{path}: neither its name nor its folders say train, val or test; put it into a "
+            "folder of that name"
+        )
+    return split

@@ -53,7 +53,7 @@ class Undivided:
         found: dict[str, Path] = {}
         for path in downloads.named(*self.names):
             # the name alone says nothing, so that of the folder does
-            place = path.relative_to(downloads.folder).with_name("captions")
+            place = downloads.place(path).with_name("captions")
             if of_set(place, self.name):
                 found.setdefault(path.name, path)
         return list(found.values())

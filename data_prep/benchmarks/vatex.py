@@ -163,9 +163,14 @@ def _entry(id: str, split: str, clip: CaptionedClip | None, clean: CaptionCleane
     return Entry(id, id, clean(clip.captions if clip else (), id), split, instead=instead)
 
 
-HUB = Repository(
-    "lmms-lab/VATEX",
-    ("*.parquet",),
-    "the clips and the lists of the paper's splits: name a folder with both by --source",
+BENCHMARK = Benchmark(
+    __doc__,
+    read,
+    hub=(
+        Repository(
+            "lmms-lab/VATEX",
+            ("*.parquet",),
+            "the clips and the lists of the paper's splits: name a folder with both by --source",
+        ),
+    ),
 )
-BENCHMARK = Benchmark(__doc__, read, hub=(HUB,))

@@ -95,8 +95,7 @@ def _next_to(spots: Sequence[Spot], one: str, other: str) -> bool:
         level = abs(right.y - left.y) <= 0.3 * max(left.side, right.side)
         if not (level and -0.06 <= gap <= 0.1):
             return False
-    changes = sum(a.code != b.code for a, b in zip(row, row[1:], strict=False))
-    return changes == 1
+    return sum(a.code != b.code for a, b in zip(row, row[1:], strict=False)) == 1
 
 
 def _behind(spots: Sequence[Spot], one: str, other: str) -> bool:
@@ -247,8 +246,7 @@ def _place(layout: str, counts: Sequence[int], chance: random.Random) -> Placed:
         placed = _row(counts[0], chance)
     else:
         placed = _cover(counts[1], chance)
-    rest = list(range(2, len(counts)))
-    return _scatter(placed, rest, (0.16, 0.3), chance)
+    return _scatter(placed, range(2, len(counts)), (0.16, 0.3), chance)
 
 
 def _scatter(

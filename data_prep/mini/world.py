@@ -156,15 +156,12 @@ def pose_strip(code: str) -> str:
     """Save seven frames of an animation, side by side, in the cache; returns their digest."""
     path = _strip_file(code)
     if not path.exists():
+        strip = Image.new("RGBA", (POSES * CLIP_SIZE, CLIP_SIZE))
         with Image.open(animations()[code]) as image:
-            count, poses = image.n_frames, []
             for pose in range(POSES):
-                image.seek(pose * count // POSES)
-                poses.append(image.convert("RGBA"))
-        side = CLIP_SIZE
-        strip = Image.new("RGBA", (POSES * side, side))
-        for pose, picture in enumerate(poses):
-            strip.paste(picture.resize((side, side), Image.Resampling.BOX), (pose * side, 0))
+                image.seek(pose * image.n_frames // POSES)
+                picture = image.convert("RGBA").resize((CLIP_SIZE, CLIP_SIZE), Image.Resampling.BOX)
+                strip.paste(picture, (pose * CLIP_SIZE, 0))
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             strip.save(temporary, "png")

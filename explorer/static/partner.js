@@ -278,10 +278,10 @@ class Media {
     return files.once(`index ${name}`, async () => new Index(await files.tensors(name), config));
   }
 
-  /** The numbers of the items that are of a kind and in a folder. */
-  inside({ kind, folder }) {
-    return this.items.flatMap((item, number) =>
-      (!kind || item.kind === kind) && (!folder || item.path.startsWith(`${folder}/`)) ? [number] : []);
+  /** The numbers of the items that are of a kind, in a folder and of a year. */
+  inside({ kind, folder, year }) {
+    return this.items.flatMap((item, number) => (!kind || item.kind === kind)
+      && (!folder || item.path.startsWith(`${folder}/`)) && (!year || item.year === Number(year)) ? [number] : []);
   }
 
   newestFirst(items) {
@@ -359,8 +359,8 @@ export class Partner {
 
   /** Return the answer of one model. */
   async ask(wanted, media, label, adapter, { words: asked, without, like, picture }) {
-    const begin = performance.now(), index = await media.index(label), { kind, folder, year, order, names, strength } = wanted;
-    const inside = media.inside({ kind, folder }), isNewest = !asked && !without.length && like === null && !picture;
+    const begin = performance.now(), index = await media.index(label), { order, names, strength } = wanted;
+    const inside = media.inside(wanted), isNewest = !asked && !without.length && like === null && !picture;
     const answer = { label, index, cut: false, vector: null, named: new Set(), moments: new Map(), right: new Set(), newest: isNewest };
     const report = (done, total) => this.tell({ ...wanted, is: "progress", done: Math.ceil(done / 1e6), total: Math.ceil(total / 1e6), waits: false, unit: "MB" });
     const embed = async (text) => {
@@ -386,34 +386,32 @@ export class Partner {
       answer.vector = text;
       answer.ranked = index.rank(vector, inside, text !== null);
       if (text) answer.right = new Set(answer.ranked.flatMap(([item]) => media.items[item].asked.has(folded(asked)) ? [item] : []));
-      this.fold(answer, media);
+      this.arrange(answer, media, { order, asked: names ? asked : "" });
     }
-    this.narrow(answer, media, { year: Number(year), order, asked: names ? asked : "" });
     return Object.assign(answer, { seconds: (performance.now() - begin) / 1000 });
   }
 
-  /** Show one result for all moments of a clip, and for all copies of a picture. */
-  fold(answer, media) {
-    const { index, ranked, moments, right } = answer, score = new Map(ranked), leaders = new Map();
+  /** Return one result for all moments of a clip, and for all copies of a picture. */
+  fold(answer, media, ranked) {
+    const { index, right } = answer, score = new Map(ranked), leaders = new Map(), moments = new Map();
     for (const [item] of ranked) {
       const leader = leaders.get(media.items[item].clip);
       if (leader === undefined) leaders.set(media.items[item].clip, item);
       else moments.set(leader, [...moments.get(leader) ?? [], item]);
     }
-    const copies = index.copies([...leaders.values()], right);
-    answer.ranked = [...copies].map(([item, others]) => [item, score.get(item), others]);
+    answer.moments = new Map([...answer.moments, ...moments]);
+    return [...index.copies([...leaders.values()], right)].map(([item, others]) => [item, score.get(item), others]);
   }
 
-  /** Keep the results of a year, order them by date, and put those first whose name has every word. */
-  narrow(answer, media, { year, order, asked }) {
-    const { items } = media, held = new Map(answer.ranked.map((one) => [one[0], one])), every = words(asked.toLowerCase());
-    if (year) answer.ranked = answer.ranked.filter(([item]) => items[item].year === year);
-    if (order === "date") answer.ranked = media.newestFirst(answer.ranked.map(([item]) => item)).map((item) => held.get(item));
-    if (!every.length) return;
-    const named = ([item]) => every.every((word) => items[item].path.toLowerCase().includes(word));
-    const first = answer.ranked.filter(named);
-    answer.named = new Set(first.map(([item]) => item));
-    answer.ranked = [...first, ...answer.ranked.filter((one) => !named(one))];
+  /** Fold the results, order them by date, and put those first whose name has every word. */
+  arrange(answer, media, { order, asked }) {
+    const { ranked } = answer, every = words(asked.toLowerCase());
+    const fits = ([item]) => every.every((word) => media.items[item].path.toLowerCase().includes(word));
+    const all = new Map(this.fold(answer, media, ranked).map((one) => [one[0], one]));
+    const named = every.length ? this.fold(answer, media, ranked.filter(fits)) : [];
+    answer.named = new Set(named.map(([item]) => item));
+    const sorted = order === "date" ? media.newestFirst(all.keys()) : [...all.keys()];
+    answer.ranked = [...named, ...sorted.filter((item) => !answer.named.has(item)).map((item) => all.get(item))];
   }
 
   more({ id, start }) {

@@ -35,7 +35,7 @@ from tests.grey_media import write_clip, write_picture
         ("video", ["thumbs/a/1.jpg", "b/c/a.mp4"], {"a": "b/c/a.mp4"}),  # a file before a folder
         *(
             ("video", [f"deep/a{end.upper()}"], {"a": f"deep/a{end.upper()}"})
-            for end in VIDEO_SUFFIXES
+            for end in (*VIDEO_SUFFIXES, ".null", ".qt", ".3gpp", ".divx")  # those of DiDeMo
         ),
     ],
 )
@@ -220,21 +220,14 @@ def test_ctrl_c_while_processes_work_is_one_line(tmp_path):
 def test_clips_without_the_packages_for_them_are_one_line(tmp_path, monkeypatch, capsys):
     write_clip(tmp_path / "source" / "a.mp4", [40, 90])
     monkeypatch.setitem(sys.modules, "av", None)  # not installed
-    assert (
-        main(["folder", "--source", str(tmp_path / "source"), "--out", str(tmp_path / "out")]) == 1
-    )
+    words = ["folder", "--source", str(tmp_path / "source"), "--out", str(tmp_path / "out")]
+    assert main(words) == 1
     error = capsys.readouterr().err
     assert error == "error: av: not installed; run `pip install 'cross-modal-adapter[video]'`\n"
     captions = tmp_path / "c.csv"
     captions.write_text("file_name,caption\na.mp4,a cat\n")
-    words = [
-        "--source",
-        str(tmp_path / "source"),
-        "--captions",
-        str(captions),
-        "--annotations-only",
-    ]
-    assert main(["folder", *words, "--out", str(tmp_path / "out")]) == 0  # nothing is decoded
+    # nothing is decoded
+    assert main([*words, "--captions", str(captions), "--annotations-only"]) == 0
 
 
 def test_a_process_that_dies_is_one_line():

@@ -58,6 +58,7 @@ def test_what_is_asked_besides_goes_to_the_index_and_folders_are_listed(gallerie
     assert answers.folders(index, most=1) == ["a"]
     asked = {"like": index.files[0], "without": ["a dog"], "where": Where(folder="a")}
     both = answers.ask(index, "a red cat", 9, **asked)
+    assert answers.ask(index, "a red cat " * 99, **asked).cut and not both.cut
     assert [hit.rank for hit in both.hits] == [1, 2]
     wanted = index.query("a red cat", 9, **asked)
     assert [(hit.file.file_name, hit.score) for hit in both.hits] == wanted

@@ -143,20 +143,16 @@ def test_folders_of_one_name_are_told_apart(media, backbone, tmp_path):
     for number, run in enumerate(("one", "two")):
         save_adapter(tmp_path / run / "mine-cross-modal", backbone, number)
     adapters = [tmp_path / run / "mine-cross-modal" for run in ("one", "two")]
-    galleries = open_galleries([media, other], adapters, backbone, tmp_path / "kept")
+    kept = tmp_path / "kept"
+    galleries = open_galleries([media, other], adapters, backbone, kept)
     assert list(galleries) == [f"{tmp_path.name}/pictures", "other/pictures"]
     first = next(iter(galleries.values()))
     assert list(first.model.adapters) == ["one/mine-cross-modal", "two/mine-cross-modal"]
-    before = {path for path in tmp_path.rglob("*") if tmp_path / "kept" not in path.parents}
+    before = {path for path in tmp_path.rglob("*") if kept not in path.parents}
     first.index("two/mine-cross-modal").query("a cat")
-    assert {path for path in tmp_path.rglob("*") if tmp_path / "kept" not in path.parents} == before
-    kept = [
-        path.relative_to(tmp_path / "kept").parts
-        for path in (tmp_path / "kept").rglob("*.safetensors")
-    ]
-    assert len(kept) == 5 and all(len(parts) == 3 for parts in kept), (
-        "three models, two folders, one asked"
-    )
+    assert {path for path in tmp_path.rglob("*") if kept not in path.parents} == before
+    parts = [path.relative_to(kept).parts for path in kept.rglob("*.safetensors")]
+    assert list(map(len, parts)) == [3] * 5, "three models, two folders, one asked"
 
 
 PATHS = st.lists(st.sampled_from(["a", "b", "a-run", ".."]), min_size=1).map(

@@ -11,6 +11,7 @@ import sys
 import pytest
 
 import explorer.__main__ as command
+from explorer import site
 from tests import ROOT
 
 
@@ -45,36 +46,34 @@ def test_missing_packages_are_one_line(code):
 
 def test_a_port_in_use_is_an_error_before_anything_is_embedded(media, monkeypatch, capsys):
     monkeypatch.setattr("explorer.open_galleries", lambda **_: pytest.fail("the port comes first"))
+    for port in ("99999", "-1"):
+        assert command.main(["--media", "pictures", "--port", port]) == 1
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: port {port}: ") and said.count("\n") == 1
     with socket.socket() as taken:
         taken.bind((command.HOST, 0))
         taken.listen()
         port = taken.getsockname()[1]
         assert command.main(["--media", "pictures", "--port", str(port)]) == 1
         assert f"error: port {port}: " in capsys.readouterr().err
-    for port in ("99999", "-1"):
-        assert command.main(["--media", "pictures", "--port", port]) == 1
-        said = capsys.readouterr().err
-        assert said.startswith(f"error: port {port}: ") and said.count("\n") == 1
+        monkeypatch.setattr("explorer.open_galleries", dict)
+        monkeypatch.setattr(command, "serve", lambda *_: taken.bind((command.HOST, port)))
+        assert command.main(["--port", "0"]) == 1  # another program took it meanwhile
+        assert capsys.readouterr().err.startswith("error: ")
 
 
+@pytest.mark.parametrize(("main", "more"), [(command.main, ["--port", "0"]), (site.main, [])])
 def test_ctrl_c_while_embedding_is_one_line_that_says_where_the_work_is(
-    media, backbone, monkeypatch, capsys
+    main, more, media, backbone, monkeypatch, capsys
 ):
     def stop(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("cma.search.build.embed", stop)
-    assert (
-        command.main(
-            ["--media", "pictures", "--backbone", backbone, "--port", "0", "--index", "kept"]
-        )
-        == 130
-    )
-    assert (
-        capsys.readouterr()
-        .err.splitlines()[-1]
-        .startswith("stopped; the same command goes on from what kept")
-    )
+    given = ["--media", "pictures", "--backbone", backbone, "--index", "kept"]
+    assert main([*given, *more]) == 130
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("stopped; the same command goes on from what kept")
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

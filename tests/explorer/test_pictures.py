@@ -89,16 +89,15 @@ def test_sizes_at_the_edge(tmp_path, size):
     path = write_picture(tmp_path / "p.png", 1, size)
     assert max(thumbnail_of(path).size) <= pictures.SIDE
     assert pictures.ratio(path, image(path)) == pytest.approx(size[0] / size[1])
-    write_picture(tmp_path / "frames" / "0.png", 1, size)
 
 
 def test_the_shape_is_known_from_the_header_and_is_that_of_the_upright_picture(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.new("RGB", (300, 200)).save(tmp_path / "turned.jpg", exif=exif)
     turned = tmp_path / "turned.jpg"
+    Image.new("RGB", (300, 200)).save(turned, exif=exif)
     assert pictures.ratio(turned, image(turned)) == pytest.approx(2 / 3)
-    assert thumbnail_of(tmp_path / "turned.jpg").size == (171, 256)
+    assert thumbnail_of(turned).size == (171, 256)
     (tmp_path / "none.png").write_bytes(b"no picture")
     for path in (tmp_path / "none.png", tmp_path / "gone", write_clip(tmp_path / "c.mp4", 1)):
         assert pictures.ratio(path, image(path)) == 4 / 3

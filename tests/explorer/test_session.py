@@ -26,13 +26,20 @@ from tests.toy_galleries import HOSTILE, write_hostile
 from tests.toy_media import halves, write_clip, write_film, write_picture, write_shard
 
 PATIENCE = 60  # seconds
+FIRST = {"column": "zero-shot", "item": 0}
 
 
 class FrontEnd:
     """Stands in for the browser: it asks, waits for the answers, and keeps all that was sent."""
 
-    def __init__(self, session: Session, media: str) -> None:
-        self.session, self.media, self.id, self.sent = session, media, 0, []
+    def __init__(self, session: Session, media: str, adapters=(None, "a")) -> None:
+        self.session, self.media, self.adapters, self.id, self.sent = (
+            session,
+            media,
+            adapters,
+            0,
+            [],
+        )
         session.send = lambda content, buffers=None: self.sent.append(
             (json.loads(json.dumps(content)), buffers)
         )
@@ -56,7 +63,7 @@ class FrontEnd:
     def search(
         self,
         text="",
-        adapters=(None, "a"),
+        adapters=None,
         strength=1.0,
         kind="",
         folder="",
@@ -66,7 +73,8 @@ class FrontEnd:
     ) -> dict:
         wanted = {"text": text, "like": like, "file": file, "kind": kind, "folder": folder}
         wanted |= {"year": "", "order": "", "names": False} | view
-        number = self.send("search", **wanted, adapters=list(adapters), strength=strength)
+        wanted |= {"adapters": list(adapters or self.adapters), "strength": strength}
+        number = self.send("search", **wanted)
         return self.wait("hits", "error", number=number)[0]
 
     def ask(self, do: str, **wanted) -> tuple[dict, list[bytes]]:
@@ -77,6 +85,22 @@ class FrontEnd:
 @pytest.fixture
 def front(galleries):
     return FrontEnd(Session(galleries, k=3), "pictures")
+
+
+@pytest.fixture
+def of_folder(toy_clip, toy_processor):
+    """Makes the front end of one's own media, under CLIP alone."""
+
+    def make(folder, name="mine", **options):
+        gallery = Gallery(RetrievalModel(toy_clip, toy_processor), folder)
+        return FrontEnd(Session({name: gallery}, **options), name, [None])
+
+    return make
+
+
+def hits_of(answer) -> list[dict]:
+    """The results of the first model."""
+    return answer["columns"][0]["hits"]
 
 
 def files(answer) -> dict[str, list[str]]:
@@ -115,12 +139,8 @@ def test_each_model_answers_at_any_strength_piece_by_piece(front, galleries):
     assert files(found) == expected(gallery, "a red cat")
     right = answers.ask(gallery.index(), "a red cat").right_rank
     column = found["columns"][0]
-    assert (column["items"], column["ranked"], column["right"], column["zero"]) == (
-        14,
-        14,
-        right,
-        True,
-    )
+    told = [column[name] for name in ("items", "ranked", "right", "zero")]
+    assert told == [14, 14, right, True]
     front.sent.clear()
     front.send("more", start=3)
     more, _ = front.wait("hits", number=front.id)
@@ -144,15 +164,13 @@ def test_what_there_is_to_choose_from(front, galleries, tmp_path):
     write_clip(tmp_path / "b.mp4", 1)
     for number in range(MOST_LISTED + 5):
         (tmp_path / f"{number}.png").touch()
-    front.session.galleries["mine"] = Gallery(
-        RetrievalModel(build_clip(), build_processor()), tmp_path
-    )
+    model = RetrievalModel(build_clip(), build_processor())
+    front.session.galleries["mine"] = Gallery(model, tmp_path)
     mine, _ = front.ask("media", media="mine")
     assert (mine["kinds"], mine["folders"], mine["adapters"]) == (["image", "video"], ["in"], [])
     assert mine["unread"] == MOST_LISTED + 5 and len(mine["skipped"]) == MOST_LISTED
     assert mine["skipped"][0] == "0.png: empty file; cannot be read as a picture"
-    gone = Gallery(RetrievalModel(build_clip(), build_processor()), tmp_path / "gone")
-    front.session.galleries["gone"] = gone
+    front.session.galleries["gone"] = Gallery(model, tmp_path / "gone")
     error, _ = front.ask("media", media="gone")
     assert error["is"] == "error" and "no such folder" in error["text"]
 
@@ -188,16 +206,14 @@ def test_previews_are_small_pictures_and_at_most_so_many(front, galleries):
     assert [content["id"] for content, _ in front.sent] == [front.id]
 
 
-def test_a_file_that_changed_leaves_a_message_in_its_place(toy_clip, toy_processor, tmp_path):
+def test_a_file_that_changed_leaves_a_message_in_its_place(of_folder, tmp_path):
     path = write_picture(tmp_path / "media" / "a.png", 1)
-    front = FrontEnd(
-        Session({"mine": Gallery(RetrievalModel(toy_clip, toy_processor), path.parent)}), "mine"
-    )
-    front.search("a cat", adapters=[None])
+    front = of_folder(path.parent)
+    front.search("a cat")
     path.write_bytes(b"no picture")
     thumbs, contents = front.ask("thumbs", items=[["zero-shot", 0]])
     assert contents == [b""] and "a.png: cannot be read as a picture" in thumbs["problems"][0]
-    error, _ = front.ask("open", column="zero-shot", item=0)
+    error, _ = front.ask("open", **FIRST)
     assert error["is"] == "error" and "a.png: cannot be read" in error["text"]
     assert (error["do"], error["column"], error["item"]) == ("open", "zero-shot", 0), (
         "what it belongs to"
@@ -218,18 +234,17 @@ def test_the_last_few_searches_go_on_for_views_that_show_them(front):
     assert {content["id"] for content, _ in front.sent if content["is"] == "hits"} == {2}
 
 
-def test_a_result_names_the_copies_that_it_stands_for(toy_clip, toy_processor, tmp_path):
+def test_a_result_names_the_copies_that_it_stands_for(of_folder, tmp_path):
     original = halves(12, (400, 300))
     for number in (1, 2):
         original.resize((400 // number, 300 // number)).save(tmp_path / f"{number}.png")
     halves(33, (300, 220)).rotate(90).save(tmp_path / "other.png")
-    gallery = Gallery(RetrievalModel(toy_clip, toy_processor), tmp_path)
-    front = FrontEnd(Session({"mine": gallery}), "mine")
-    (column,) = front.search("a cat", adapters=[None])["columns"]
-    alike = {hit["file"]: hit["alike"] for hit in column["hits"]}
+    front = of_folder(tmp_path)
+    alike = {hit["file"]: hit["alike"] for hit in hits_of(front.search("a cat"))}
     best = min(alike.keys() - {"other.png"})
     assert len(alike) == 2 and alike["other.png"] == []
-    (copy,) = (file for file in gallery.index().files if file.file_name not in alike)
+    every = front.session.galleries["mine"].index().files
+    (copy,) = (file for file in every if file.file_name not in alike)
     assert alike[best] == [str(hash((copy.digest, copy.key)))]
 
 
@@ -254,7 +269,7 @@ def test_one_opens_large_with_its_reason(front, galleries, media):
 
 def test_more_like_one_of_the_results(front, galleries):
     index = galleries["pictures"].index()
-    name = front.search("a red cat")["columns"][0]["hits"][2]["file"]
+    name = hits_of(front.search("a red cat"))[2]["file"]
     path = next(index.path(file) for file in index.files if file.file_name == name)
     found = front.search(like=name)
     assert (
@@ -267,7 +282,7 @@ def test_more_like_one_of_the_results(front, galleries):
         )
 
 
-def test_more_like_a_part_of_a_clip_is_like_that_part_alone(toy_clip, toy_processor, tmp_path):
+def test_more_like_a_part_of_a_clip_is_like_that_part_alone(of_folder, tmp_path):
     write_clip(tmp_path / "media" / "long.mp4", 1, frames=24)
     parts = [(0.0, 0.5), (1.5, 2.0)]
     lines = [
@@ -275,13 +290,10 @@ def test_more_like_a_part_of_a_clip_is_like_that_part_alone(toy_clip, toy_proces
         for number, (start, end) in enumerate(parts)
     ]
     lines = [line | {"captions": ["a clip"], "split": "test"} for line in lines]
-    gallery = Gallery(
-        RetrievalModel(toy_clip, toy_processor), write_dataset(tmp_path, lines, {"kind": "video"})
-    )
-    front = FrontEnd(Session({"parts": gallery}), "parts")
-    assert sorted(files(front.search("a clip", adapters=[None]))["zero-shot"]) == ["part0", "part1"]
+    front = of_folder(write_dataset(tmp_path, lines, {"kind": "video"}))
+    assert sorted(files(front.search("a clip"))["zero-shot"]) == ["part0", "part1"]
     for name in ("part0", "part1"):
-        best, other = front.search(like=name, adapters=[None])["columns"][0]["hits"]
+        best, other = hits_of(front.search(like=name))
         assert best["file"] == name and best["score"] > max(0.999, other["score"] + 0.001)
 
 
@@ -290,20 +302,18 @@ def send_file(front, name, parts, numbers=None):
         front.send("file", [parts[part]], name=name, part=part, parts=len(parts))
 
 
-def test_more_like_one_of_two_whose_names_look_alike(toy_clip, toy_processor, tmp_path):
+def test_more_like_one_of_two_whose_names_look_alike(of_folder, tmp_path):
     names = [os.fsdecode(name) for name in (b"B\xe4r.png", b"B\xf6r.png", b"bear.png")]
     try:
         for number, name in enumerate(names):
             write_picture(tmp_path / name, 9 * number)
     except OSError:
         pytest.skip("this file system takes names of UTF-8 alone")
-    front = FrontEnd(
-        Session({"mine": Gallery(RetrievalModel(toy_clip, toy_processor), tmp_path)}), "mine"
-    )
-    hits = front.search("a cat", adapters=[None])["columns"][0]["hits"]
+    front = of_folder(tmp_path)
+    hits = hits_of(front.search("a cat"))
     assert sorted(hit["title"] for hit in hits) == ["B\ufffdr.png", "B\ufffdr.png", "bear.png"]
     for hit in hits:
-        best = front.search(like=hit["file"], adapters=[None])["columns"][0]["hits"][0]
+        best = hits_of(front.search(like=hit["file"]))[0]
         assert best["item"] == hit["item"] and best["score"] > 0.999
 
 
@@ -375,10 +385,8 @@ def test_every_refusal_is_one_line(front, monkeypatch):
     assert front.ask("media")[0]["text"] == "division by zero"
 
 
-def test_hostile_captions_and_names_are_sent_as_they_are(toy_clip, toy_processor, tmp_path):
-    gallery = Gallery(RetrievalModel(toy_clip, toy_processor), write_hostile(tmp_path))
-    front = FrontEnd(Session({"<b>": gallery}), "<b>")
-    hit = front.search(HOSTILE, adapters=[None])["columns"][0]["hits"][0]
+def test_hostile_captions_and_names_are_sent_as_they_are(of_folder, tmp_path):
+    hit = hits_of(of_folder(write_hostile(tmp_path), "<b>").search(HOSTILE))[0]
     assert hit["title"] == HOSTILE and hit["file"].endswith("a'b\"c<i>&d.png") and hit["right"]
 
 
@@ -431,9 +439,7 @@ def test_the_front_end_sets_texts_as_text_and_names_no_host():
     )
 
 
-def test_without_a_query_the_newest_are_listed_with_the_number_of_all(
-    toy_clip, toy_processor, tmp_path
-):
+def test_without_a_query_the_newest_are_listed_with_the_number_of_all(of_folder, tmp_path):
     """By what the camera wrote, or when a file was last changed; of a year, a kind, a folder."""
     when = {"old.png": 1_000_000_000, "in/new.png": 1_700_000_000, "clip.mp4": 1_600_000_000}
     for number, (name, seconds) in enumerate(when.items()):
@@ -442,8 +448,7 @@ def test_without_a_query_the_newest_are_listed_with_the_number_of_all(
     exif = Image.Exif()
     exif.get_ifd(0x8769)[36867] = "2014:07:01 12:30:00"
     Image.new("RGB", (40, 30), "red").save(tmp_path / "taken.jpg", exif=exif)
-    gallery = Gallery(RetrievalModel(toy_clip, toy_processor), tmp_path)
-    front = FrontEnd(Session({"mine": gallery}), "mine")
+    front = of_folder(tmp_path)
     media, _ = front.ask("media")
     assert media["years"] == [2023, 2020, 2014, 2001]
 
@@ -456,46 +461,45 @@ def test_without_a_query_the_newest_are_listed_with_the_number_of_all(
     assert listed() == ["in/new.png", "clip.mp4", "taken.jpg", "old.png"]
     assert listed(year="2014") == ["taken.jpg"] and listed(kind="video") == ["clip.mp4"]
     assert listed(kind="image", folder="in") == ["in/new.png"]
-    by_likeness = files(front.search("a cat", adapters=[None]))["zero-shot"]
-    assert files(front.search("a cat", adapters=[None], order="date")) == {"zero-shot": listed()}
-    of_year = files(front.search("a cat", adapters=[None], year="2023"))
+    by_likeness = files(front.search("a cat"))["zero-shot"]
+    assert files(front.search("a cat", order="date")) == {"zero-shot": listed()}
+    of_year = files(front.search("a cat", year="2023"))
     assert of_year == {"zero-shot": ["in/new.png"]}
-    named = front.search("old PNG", adapters=[None], names=True)["columns"][0]["hits"]
+    named = hits_of(front.search("old PNG", names=True))
     assert named[0]["file"] == "old.png" and [one["named"] for one in named] == [True, *[False] * 3]
-    likeness = files(front.search("old PNG", adapters=[None]))["zero-shot"]
+    likeness = files(front.search("old PNG"))["zero-shot"]
     assert [one["file"] for one in named[1:]] == [one for one in likeness if one != "old.png"]
     assert sorted(by_likeness) == sorted(when) + ["taken.jpg"]
 
 
 @pytest.fixture
-def film(toy_clip, toy_processor, tmp_path):
+def film(of_folder, tmp_path):
     """A front end that has asked a film and its copy."""
     write_film(tmp_path / "media" / "film.mp4", ["aac"])
-    gallery = Gallery(RetrievalModel(toy_clip, toy_processor), tmp_path / "media")
-    front = FrontEnd(Session({"mine": gallery}), "mine")
-    front.search("a red cat", adapters=[None])
+    front = of_folder(tmp_path / "media")
+    front.search("a red cat")
     return front
 
 
 def test_a_clip_is_shown_at_its_best_moment_and_that_part_plays(film, tmp_path):
     index = film.session.galleries["mine"].index()
     weights = index.frame_weights("a red cat", 0)
-    opened, _ = film.ask("open", column="zero-shot", item=0)
+    opened, _ = film.ask("open", **FIRST)
     expected = video.frame_indices(80, len(weights))
     assert opened["times"] == pytest.approx([one / 10 for one in expected], abs=0.2)
     assert opened["at"] == opened["times"][int(weights.argmax())]
     assert opened["facts"]["seconds"] == pytest.approx(8)
-    why, frames = film.ask("why", column="zero-shot", item=0)
+    why, frames = film.ask("why", **FIRST)
     assert why["times"] == opened["times"] and len(frames) == len(why["times"])
     for form in ("mp4", "webm"):
-        clip, (content,) = film.ask("clip", column="zero-shot", item=0, at=7.0, form=form)
+        clip, (content,) = film.ask("clip", **FIRST, at=7.0, form=form)
         with av.open(io.BytesIO(content)) as part:
             assert {stream.type for stream in part.streams} == {"video", "audio"}
             assert part.duration / 1e6 == pytest.approx(6, abs=0.3)
         assert clip["start"] == 2.0
     film.sent.clear()
     (tmp_path / "media" / "film.mp4").write_bytes(b"no clip")
-    error, _ = film.ask("clip", column="zero-shot", item=0, at=0.0, form="mp4")
+    error, _ = film.ask("clip", **FIRST, at=0.0, form="mp4")
     assert error["is"] == "error" and "film.mp4: cannot be " in error["text"]
 
 
@@ -509,25 +513,25 @@ def test_a_clip_that_nobody_watches_any_more_is_not_made(film, monkeypatch):
 
     monkeypatch.setattr(session.playing, "part", slow)
     film.sent.clear()
-    film.send("clip", column="zero-shot", item=0, at=0.0, form="mp4")
+    film.send("clip", **FIRST, at=0.0, form="mp4")
     session.PLAYERS.submit(int).result(PATIENCE)
     assert len(made) == 1 and not film.sent
 
 
 def test_files_are_copied_each_once_and_shown_in_their_folder_by_the_page_alone(front, tmp_path):
-    hits = front.search("a red cat")["columns"][0]["hits"]
+    hits = hits_of(front.search("a red cat"))
     items = [["zero-shot", hit["item"]] for hit in hits]
     folder = tmp_path / "chosen"
     copied, _ = front.ask("copy", items=items * 2, folder=str(folder))
     assert (copied["count"], copied["into"]) == (3, str(folder))
     assert {path.name for path in folder.iterdir()} == {Path(hit["path"]).name for hit in hits}
     assert "expected the whole path" in front.ask("copy", items=items, folder="here")[0]["text"]
-    refused, _ = front.ask("reveal", column="zero-shot", item=0)
+    refused, _ = front.ask("reveal", **FIRST)
     assert refused["text"] == "only the page of this computer shows files in their folders"
 
 
 def test_what_lies_in_a_shard_is_shown_copied_and_found_as_a_file_is(
-    toy_clip, toy_processor, tmp_path, monkeypatch
+    of_folder, tmp_path, monkeypatch
 ):
     exif = Image.Exif()
     exif.get_ifd(0x8769)[36867] = "2014:07:01 12:30:00"
@@ -537,12 +541,9 @@ def test_what_lies_in_a_shard_is_shown_copied_and_found_as_a_file_is(
     (tmp_path / "media").mkdir()
     shard = write_shard(tmp_path / "media" / "s.tar", contents)
     os.utime(shard, (1_600_000_000, 1_600_000_000))
-    gallery = Gallery(RetrievalModel(toy_clip, toy_processor), tmp_path / "media")
-    front = FrontEnd(Session({"mine": gallery}, on_page=True), "mine")
+    front = of_folder(tmp_path / "media", on_page=True)
     assert front.ask("media")[0]["years"] == [2020, 2014]
-    hits = {
-        hit["file"]: hit for hit in front.search("a cat", adapters=[None])["columns"][0]["hits"]
-    }
+    hits = {hit["file"]: hit for hit in hits_of(front.search("a cat"))}
     assert hits["s.tar/a.jpg"]["ratio"] == 2
     shown, _ = front.ask("open", column="zero-shot", item=hits["s.tar/a.jpg"]["item"])
     assert shown["facts"]["taken"] == "2014-07-01 12:30" and shown["file"] is None
@@ -553,7 +554,7 @@ def test_what_lies_in_a_shard_is_shown_copied_and_found_as_a_file_is(
     assert copied == contents
     opened = []
     monkeypatch.setattr(session.webbrowser, "open", opened.append)
-    front.send("reveal", column="zero-shot", item=0)
+    front.send("reveal", **FIRST)
     front.ask("thumbs", items=items)
     assert opened == [shard.parent.as_uri()]
 
@@ -584,7 +585,7 @@ def test_a_sentence_asks_with_a_picture_and_without_some_words(front, monkeypatc
         return ask(index, query, k, like, without, *chosen, **more)
 
     monkeypatch.setattr(answers, "ask", asked)
-    name = front.search("a red cat", adapters=[None])["columns"][0]["hits"][0]["file"]
+    name = hits_of(front.search("a red cat", adapters=[None]))[0]["file"]
     front.search("a red -cat well-known -dog", adapters=[None], like=name)
     wanted = [("a red cat", None, []), ("a red well-known", name, ["cat", "dog"])]
     assert given == wanted

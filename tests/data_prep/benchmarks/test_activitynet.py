@@ -37,7 +37,7 @@ def test_videos_are_found_with_and_without_v(folder, prefix, captions_with):
     test = TEST if captions_with else {id.removeprefix("v_"): one for id, one in TEST.items()}
     names = [f"{prefix}c-.mkv", f"{prefix}v_d.mp4"]
     files = dict.fromkeys(names, write_clip(folder / "clip.mp4", [40, 90]).read_bytes())
-    files["val_1.json"] = as_json(test)
+    files |= {"val_1.json": as_json(test), "flickr30k/train.json": b"[]"}
     assert run("activitynet", files, folder, "--allow-missing", media=True)[0] == 0
     items = cma.data.load(folder / "out", "test").items
     assert [item.id for item in items] == list(test)

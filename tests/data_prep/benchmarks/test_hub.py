@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 import cma.data
+from cma.files import write_whole
 from data_prep.benchmarks import BENCHMARKS
 from tests.data_prep.fuzz_sources import (
     FIXED,
@@ -103,7 +104,9 @@ def test_annotations_alone_are_fetched_for_pictures_that_are_here(
     server.repositories[hub_id] = Repository()
     server.repositories[hub_id].commit({placed: content, "pictures.zip": b"zip"})
     here = tmp_path / "here"
-    here.mkdir()
+    for other in ("flickr30k token", "coco official", "coco parquet"):
+        for file, content in SOURCES[other].files.items():
+            write_whole(here / other / file, content)
     for id in items:
         Image.new("RGB", (8, 8)).save(here / f"{id}.jpg")
     words = (name, "--hub", hub_id, "--yes", "--source", str(here))

@@ -24,6 +24,28 @@ RANKED = """async ([name, captions, adapter, strength]) => {
     hits.slice(0, 10).map(({ item, score }) => [item, score]));
 }"""
 
+# of two copies, the better one is of another year and name
+NARROWED = """async (changes) => {
+  const { Partner } = await import("./partner.js"), answers = [];
+  const all = { kind: "image", captions: [], start: null, end: null, moment: false };
+  const items = ["2014 a.jpg", "2020 holiday.jpg", "2014 c.jpg"].map((one) => one.split(" "));
+  const vectors = { data: Float32Array.of(1, 0, 0.999, 0.01, 0, 1), shape: [3, 2] };
+  const lengths = { data: Int32Array.of(1, 1, 1) };
+  const hashes = { data: Uint32Array.of(7, 7, 7, 7, -1, 9) };
+  const files = { once: (name, make) => make(), tensors: async () => ({ vectors, lengths, hashes }),
+    json: async () => items.map(([date, path]) => ({ ...all, date, path })) };
+  const config = { similarity: "mean_pooled" }, m = { folder: "m", labels: ["zero-shot"], config };
+  const partner = new Partner(files, { setup: {}, media: { m }, adapters: [] });
+  partner.towers.embed = async () => ({ vector: Float32Array.of(1, 0), cut: false });
+  partner.on("msg:custom", (one) => answers.push(one));
+  const models = { adapters: [null], strength: 1 };
+  const whole = { like: "", file: "", kind: "", folder: "", year: "", order: "", names: false };
+  const search = { do: "search", id: 1, media: "m", text: "holiday", ...models, ...whole };
+  await partner.send({ ...search, ...changes });
+  const [{ columns: [{ hits }] }] = answers;
+  return hits.map(({ path, copies, named }) => [path, ...copies, named].join(" "));
+}"""
+
 
 @pytest.fixture
 def opened(browser, address):
@@ -52,6 +74,12 @@ def test_the_top_ten_are_those_of_the_index(opened, media_galleries, name):
             for (item, score), other in zip(hits, best, strict=True):
                 assert abs(scores[item] - scores[other]) < NEAR, "another item has this place"
                 assert abs(scores[item] - score) < NEAR
+
+
+def test_a_copy_of_another_year_or_name_hides_nothing(opened):
+    assert opened.page.evaluate(NARROWED, {"year": "2020"}) == ["holiday.jpg false"]
+    joined = ["a.jpg holiday.jpg false", "c.jpg false"]
+    assert opened.page.evaluate(NARROWED, {"names": True}) == ["holiday.jpg true", *joined]
 
 
 def test_a_query_can_be_linked_to_and_asked_on(opened, browser):

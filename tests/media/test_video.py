@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import av
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -58,6 +58,7 @@ def test_frame_indices_are_the_floored_linspace_of_the_paper(n, max_frames):
     start=st.floats(0, 5),
     length=st.floats(0, 20),
 )
+@example(n=150, native=30.0, fps=11.0, start=0.0, length=20.0)  # `np.arange` would end at 150
 def test_sampled_keeps_to_the_part_and_to_the_rate(n, native, fps, start, length):
     clip, part = SimpleNamespace(count=n, fps=native), (fps, start, start + length)
     if start * native >= n:
@@ -146,6 +147,20 @@ def test_a_recording_that_does_not_say_how_long_it_is(tmp_path):
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(MediaError, match=r"live\.mkv: cannot be decoded"):
         read_frames(path, 12)
+
+
+@pytest.mark.parametrize("suffix", ["avi", "mpg", "mts", "wmv"])
+def test_containers_in_which_decord_finds_other_frames(tmp_path, suffix):
+    pictures = [Image.new("RGB", (64, 64), (level,) * 3) for level in LEVELS]
+    path = encode(tmp_path / f"c.{suffix}", pictures, FPS, crf="1", g="5")
+    levels_near(read_frames(path, 99, 5.0, start=1.0, end=2.0), LEVELS[10:20:2])
+    levels_near(read_frames(path, 4, None), LEVELS[::9])
+    if suffix == "mts":  # recorded from the middle of a broadcast: some packets give no frame
+        content = path.read_bytes()
+        path.write_bytes(content[len(content) // 3 :])
+        rest = read_frames(path, 99, None)
+        levels_near(rest, LEVELS[-len(rest) :])
+        assert 10 < len(rest) < 20
 
 
 def test_a_name_with_a_colon_is_no_protocol(tmp_path, monkeypatch):

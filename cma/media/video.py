@@ -43,9 +43,11 @@ def read_frames(
 
     `path` is a video file, an animated gif, webp or png (whatever its name), or a folder of frames,
     which are taken in the order of their names, whatever `fps` is. With `fps` None every frame is
-    considered. `start` and `end` (seconds) cut a part out of a file. `take(frame)` is kept of each
-    frame as it comes: itself, unless you give another function. Raises MediaError that names the
-    path if the frames cannot be decoded, ImportError for a video file without the extra `video`.
+    considered. `start` and `end` (seconds) cut a part out of a file; in a video file, seconds are
+    exact if its frame rate is constant, and otherwise counted in frames at its mean rate.
+    `take(frame)` is kept of each frame as it comes: itself, unless you give another function.
+    Raises MediaError that names the path if the frames cannot be decoded, ImportError for a video
+    file without the extra `video`.
     """
     clip, chosen = _chosen(Path(path), max_frames, fps, start, end)
     return list(map(take, clip.read(chosen)))

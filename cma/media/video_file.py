@@ -85,7 +85,7 @@ class VideoFile:
 
     def sampled(self, fps: float | None, start: float | None, end: float | None) -> list[int]:
         """Return indices of the frames from `start` to `end` (seconds), one every 1 / `fps` s, at
-        least one.
+        least one. They are right if the frame rate of the video is constant.
 
         Raises ValueError if the clip ends before `start`.
         """

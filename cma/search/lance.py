@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from unicodedata import normalize
 
 import lazy_loader
 import torch
@@ -299,7 +300,10 @@ def condition(where: Where) -> str:
     wanted = [f"starts_with(file, {sql(where.start)})"]
     wanted += [f"contains(file, {sql(part)})" for part in where.parts]
     name = f"lower(split_part(substr(file, {NAME + 1}), {sql(AFTER)}, 1))"
-    wanted += [f"contains({name}, {sql(word)})" for word in where.words]
+    wanted += [
+        f"(contains({name}, {sql(word)}) OR contains({name}, {sql(normalize('NFD', word))}))"
+        for word in where.words
+    ]
     return " AND ".join(wanted)
 
 

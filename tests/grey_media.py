@@ -23,12 +23,19 @@ def write_picture(path: Path, level: int = 128, size: tuple[int, int] = (48, 40)
 
 
 def write_clip(
-    path: Path, levels: list[int], faststart: bool = False, size: tuple[int, int] = (64, 64)
+    path: Path,
+    levels: list[int],
+    faststart: bool = False,
+    size: tuple[int, int] = (64, 64),
+    file_format: str | None = "mp4",
+    **options: str,
 ) -> Path:
-    """An mp4 clip at 10 fps, each frame of one grey level; `size` is (width, height)."""
+    """A clip at 10 fps, each frame of one grey level; `size` is (width, height), `options` are the
+    encoder's.
+    """
     pictures = [Image.new("RGB", size, (level,) * 3) for level in levels]
     file_options = {"movflags": "faststart"} if faststart else {}
-    return encode(path, pictures, FPS, file_format="mp4", file_options=file_options, crf="1")
+    return encode(path, pictures, FPS, "yuv420p", file_format, file_options, crf="1", **options)
 
 
 @contextmanager

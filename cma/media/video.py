@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partialmethod
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
 
 from .animation import Animation, may_be_animation
-from .images import Held, read_image
+from .images import ENOUGH, Held, as_shown, read_image
 from .opening import MediaError, with_content
 
 Seconds = float | None
+T = TypeVar("T")
 Clip = "FrameFolder | Animation | VideoFile"  # a path is opened as one of them
 
 
-def read_media(
-    path: Path | Held,
-    kind: str,
-    max_frames: int,
-    fps: float | None,
-    start: Seconds = None,
-    end: Seconds = None,
-) -> list[Image.Image]:
+def read_media(path: Path | Held, kind: str, max_frames: int, *part: Seconds) -> list[Image.Image]:
     """Read a picture (`kind` "image") or frames of a clip ("video"), as `read_image` and
-    `read_frames` do, or a picture that a dataset in memory holds.
+    `read_frames` do, or a picture that a dataset in memory holds; `part` is fps, start and end.
     """
     if isinstance(path, Held):
         return [path.picture()]
     if kind == "image":
         return [read_image(path)]
-    return read_frames(path, max_frames, fps, start, end)
+    return read_frames(path, max_frames, *part)
 
 
 def read_frames(
@@ -40,18 +36,21 @@ def read_frames(
     fps: float | None = 1.0,
     start: Seconds = None,
     end: Seconds = None,
-) -> list[Image.Image]:
+    take: Callable[[Image.Image], T] = as_shown,
+) -> list[T]:
     """Read RGB frames of a clip: of one frame every 1 / `fps` seconds, at most `max_frames`, evenly
     spread.
 
     `path` is a video file, an animated gif, webp or png (whatever its name), or a folder of frames,
     which are taken in the order of their names, whatever `fps` is. With `fps` None every frame is
-    considered. `start` and `end` (seconds) cut a part out of a file. Raises MediaError that names
-    the path if the frames cannot be decoded, ImportError for a video file without the extra
-    `video`.
+    considered. `start` and `end` (seconds) cut a part out of a file; in a video file, seconds are
+    exact if its frame rate is constant, and otherwise counted in frames at its mean rate.
+    `take(frame)` is kept of each frame as it comes: itself, unless you give another function.
+    Raises MediaError that names the path if the frames cannot be decoded, ImportError for a video
+    file without the extra `video`.
     """
     clip, chosen = _chosen(Path(path), max_frames, fps, start, end)
-    return list(clip.read(chosen))
+    return list(map(take, clip.read(chosen)))
 
 
 def stream_frames(
@@ -108,17 +107,15 @@ class FrameFolder:
         if not self.files:
             raise MediaError(f"{path}: empty folder; expected the frames of a clip")
 
-    def sampled(self, fps: float | None, start: Seconds, end: Seconds) -> list[int]:
+    def sampled(self, *part: Seconds) -> list[int]:
         """Return the indices of all frames, because a folder does not say when they are shown."""
         return list(range(len(self.files)))
 
-    def read(self, chosen: Sequence[int]) -> Iterator[Image.Image]:
+    def read(self, chosen: Sequence[int], enough: int | None = ENOUGH) -> Iterator[Image.Image]:
         """The frames at the indices `chosen`, one at a time. Raises MediaError."""
-        return (read_image(self.files[i]) for i in chosen)
+        return (read_image(self.files[i], enough) for i in chosen)
 
-    def stream(self, chosen: Sequence[int]) -> Iterator[Image.Image]:
-        """The same frames at full size, however large."""
-        return (read_image(self.files[i], enough=None) for i in chosen)
+    stream = partialmethod(read, enough=None)  # the same frames at full size, however large
 
 
 def _opened(path: Path) -> Clip:

@@ -1,10 +1,13 @@
-"""One video file, decoded by decord, or by PyAV if decord cannot. Both give the same pixels."""
+"""One video file, decoded by decord, or by PyAV if decord cannot. Both give the same pixels of a
+frame.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +30,8 @@ else:
     del sys.modules["nvidia"]
 decord.logging.set_level(decord.logging.QUIET)
 AT_ONCE = 2**26  # bytes of frames that `stream` lets decord decode at once
+# containers in which decord finds the frames that are asked for; in others it may give any others
+SURE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv")
 
 
 class VideoFile:
@@ -42,19 +47,22 @@ class VideoFile:
         try:
             with open_media(path) as stream, av.open(stream) as container:
                 kinds = [one.type for one in container.streams]
-                videos = [(one.width, one.height, one.frames) for one in container.streams.video]
+                videos = [
+                    (3 * one.width * one.height, one.frames) for one in container.streams.video
+                ]
+                name = container.format.name
         except Exception as error:  # a damaged file can make a decoder raise anything
-            raise self._error(getattr(error, "strerror", None) or str(error)) from error
+            raise self._error(getattr(error, "strerror", None) or error) from error
         if not kinds:
             raise self._error("nothing in it")
         if not videos:
             raise MediaError(f"{path}: no video in it, only {', '.join(kinds)}; expected a clip")
-        width, height, _ = videos[0]
-        told = max(frames for *_, frames in videos)
-        self._bytes = 3 * width * height  # size of a frame
+        self._bytes, told = map(max, zip(*videos, strict=True))  # size of a frame, their number
         self._reader = None  # decord's reader
         self._refused = None  # or the error instead of it
         try:
+            if name not in SURE:
+                raise ValueError(f"only PyAV reads {name}")
             if told > stamp(path).size:  # decord would list all of them and crash the process
                 raise ValueError(f"it claims to have {told:,} frames")
             with open_media(path) as stream:  # decord takes only UTF-8 names of files
@@ -69,16 +77,15 @@ class VideoFile:
             self.fps = 0.0
             with suppress(Exception), open_media(path) as stream, av.open(stream) as container:
                 self.fps = float(container.streams.video[0].guessed_rate)
-                self.count = sum(packet.size > 0 for packet in container.demux(video=0))
+                # packets may be halves of frames, or need others that were cut off
+                self.count = sum(1 for _ in container.decode(video=0))
         if self.count < 1 or not 0 < self.fps < float("inf"):
-            raise self._error(
-                str(self._refused or f"{self.count} frames at {self.fps} frames a second")
-            )
+            raise self._error(self._refused or f"{self.count} frames at {self.fps} frames a second")
         self.seconds = self.count / self.fps
 
     def sampled(self, fps: float | None, start: float | None, end: float | None) -> list[int]:
         """Return indices of the frames from `start` to `end` (seconds), one every 1 / `fps` s, at
-        least one.
+        least one. They are right if the frame rate of the video is constant.
 
         Raises ValueError if the clip ends before `start`.
         """
@@ -89,44 +96,46 @@ class VideoFile:
         first = min(round(begins), self.count - 1)
         last = self.count if end is None else min(self.count, max(first + 1, round(end * self.fps)))
         step = 1.0 if fps is None else max(1.0, self.fps / fps)
-        return np.arange(first, last, step).astype(int).tolist()
+        # less a little, because with a fractional step `arange` may give `last` too
+        return np.arange(first, last - 1e-6, step).astype(int).tolist()
 
-    def read(self, chosen: list[int]) -> list[Image.Image]:
-        """The frames at the ascending indices `chosen`, in RGB and upright. Raises MediaError."""
+    def read(self, chosen: list[int]) -> Iterator[Image.Image]:
+        """Yield the frames at the ascending indices `chosen`, in RGB and upright. Raises
+        MediaError.
+        """
+        done = 0
         try:
-            # [F, H, W, 3], uint8
-            return list(map(Image.fromarray, self._reader.get_batch(chosen).asnumpy()))
+            for number in chosen:  # one at a time: a batch would be in memory twice
+                (frame,) = self._reader.get_batch([number]).asnumpy()  # [H, W, 3], uint8
+                yield Image.fromarray(frame)
+                done += 1
         except Exception as error:  # no reader, or frames in some widths below 50 pixels
-            frames = list(self._by_pyav(chosen))
-            if len(frames) < len(chosen):
-                raise self._error(str(self._refused or error)) from error
-            return frames
+            for frame in self._by_pyav(chosen[done:]):
+                yield frame
+                done += 1
+            if done < len(chosen):
+                raise self._error(self._refused or error) from error
 
     def stream(self, chosen: list[int]) -> Iterator[Image.Image]:
-        """Yield the same frames one at a time; many are read by PyAV, because decord decodes far
-        ahead.
-        """
+        """Yield the same frames; many are read by PyAV, because decord decodes far ahead."""
         done = 0
         if len(chosen) * self._bytes > AT_ONCE:
             for frame in self._by_pyav(chosen):
                 yield frame
                 done += 1
-        if done < len(chosen):
-            yield from self.read(chosen[done:])
+        yield from self.read(chosen[done:])
 
     def _by_pyav(self, chosen: list[int]) -> Iterator[Image.Image]:
         """Yield the same frames, but fewer if the file ends early or is damaged."""
         wanted = set(chosen)
         with suppress(Exception), open_media(self.path) as stream, av.open(stream) as container:
-            for number, frame in zip(
-                range(chosen[-1] + 1), container.decode(video=0), strict=False
-            ):
+            for number, frame in enumerate(islice(container.decode(video=0), chosen[-1] + 1)):
                 if number in wanted:
                     yield Image.fromarray(np.rot90(_rgb(frame), frame.rotation // 90))
 
-    def _error(self, reason: str) -> MediaError:
+    def _error(self, reason: Exception | str) -> MediaError:
         # decord's messages start with its own source lines
-        short = reason.strip().rpartition(": ")[2]
+        short = str(reason).strip().rpartition(": ")[2]
         return MediaError(f"{self.path}: cannot be decoded, corrupt or cut short ({short})")
 
 

@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
@@ -87,8 +88,8 @@ class Building:
         self.root = store.media_root
         self.parts: list[Segment | Store] = []
         # key → file, number of its part, its row
-        self.known: dict[str, tuple[MediaFile, int, int]] = {}
-        self.places: list[tuple[int, int]] = []
+        self.known = {}
+        self.places = []
         self.kept: set[str] = set()
         # items in no part yet; time of the last write
         self._new = []
@@ -120,12 +121,8 @@ class Building:
         self.parts.append(part)
 
     def index(self, files: Sequence[MediaFile], problems: Sequence[Problem]) -> Segments:
-        """Return the index of all files that can be read. Raises ValueError if none can."""
+        """Return the index of all files that can be read; raises as `run`."""
         skipped = self.run(files, problems)
-        if not self.places:
-            raise ValueError(
-                f"{self.root}: none of its {len(files)} files can be read ({skipped[0][1]}, …)"
-            )
         starts = torch.tensor([0, *map(len, self.parts)]).cumsum(0)
         numbers, rows = torch.tensor(self.places).T
         order = starts[numbers] + rows
@@ -134,7 +131,8 @@ class Building:
     def run(self, files: Sequence[MediaFile], problems: Sequence[Problem]) -> tuple[Problem, ...]:
         """Embed the files that are not `known`; skip, count and log those that cannot be read.
 
-        Returns what was skipped, after the `problems` of listing.
+        Returns what was skipped, after the `problems` of listing. Raises ValueError if no file can
+        be read.
         """
         skipped = dict(problems)
         embedded, unread = set(), set()
@@ -164,11 +162,16 @@ class Building:
         parts = f", {len(self.places):,} items with moments" if len(self.places) > there else ""
         counts = f"{there:,} / {len(files):,} files, {len(embedded):,} of them embedded now"
         logger.info(f"indexed {counts}{parts}")
-        for name, reason in [*skipped.items()][:5]:
+        listed = tuple(skipped.items())
+        for name, reason in listed[:5]:
             logger.info(f"  skipped {printable(name)}: {reason}")
-        if len(skipped) > 5:
-            logger.info(f"  … and {len(skipped) - 5:,} more, listed in `skipped`")
-        return tuple(skipped.items())
+        if len(listed) > 5:
+            logger.info(f"  … and {len(listed) - 5:,} more, listed in `skipped`")
+        if not self.places:
+            raise ValueError(
+                f"{self.root}: none of its {len(files)} files can be read ({listed[0][1]}, …)"
+            )
+        return listed
 
     def _keep(self, file: MediaFile, vectors: Tensor | None) -> None:
         """Give an item its place; write what is new, or has another time or captions."""
@@ -223,12 +226,10 @@ class Building:
     def _embed_moments(
         self, parts: Sequence[MediaFile], pool: ThreadPoolExecutor
     ) -> Iterator[tuple[MediaFile, Read]]:
-        """Yield the moments of a clip with their embeddings; a few minutes of it are in memory."""
+        """Yield the moments of a clip with their embeddings; two groups of them are in memory."""
         groups = iter(moments.groups(parts))
-        while some := list(islice(groups, os.cpu_count())):
-            reading = [
-                pool.submit(self._tried, self._read_group, group[0], group) for group in some
-            ]
+        while some := list(islice(groups, 2)):  # decoders of large films take much memory
+            reading = [pool.submit(self._tried, self._read_group, *group) for group in some]
             for group, future in zip(some, reading, strict=True):
                 _, read = future.result()
                 if isinstance(read, tuple):
@@ -265,17 +266,22 @@ class Building:
             return replace(now, copy_hash=old.copy_hash), None
         return read_pixels(now, path, self.model, self.config)
 
-    def _read_group(
-        self, first: MediaFile, group: Sequence[MediaFile]
-    ) -> tuple[MediaFile, tuple[Tensor, list[list[int]]] | None]:
-        """Return the pixels of some moments and the places of each in them, or None if all are
-        known.
+    def _read_group(self, *group: MediaFile) -> tuple[MediaFile, tuple | None]:
+        """Return the first of some moments, and the pixels of all and the places of each in them,
+        or None if all are known.
         """
+        first = group[0]
         known = [self.known.get(moment.key, (None,))[0] for moment in group]
         if all(old and old.digest == first.digest for old in known):
             return first, None
-        frames, places = moments.read(group, self.root / first.media, self.config)
-        return first, (to_pixels(frames, self.model.of_processor("image_processor")), places)
+        path = self.root / first.media
+        processor = self.model.of_processor("image_processor")
+
+        def pixels_of(frame: Image.Image) -> Tensor:
+            return to_pixels([frame], processor)
+
+        pixels, places = moments.read(group, path, self.config, pixels_of)
+        return first, (torch.cat(pixels), places)
 
 
 def reads_ahead(device: torch.device) -> bool:

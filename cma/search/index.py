@@ -29,7 +29,7 @@ from . import build, lance, listing
 from .copies import fold
 from .listing import EVERYWHERE, MediaFile, Where
 from .moments import IndexConfig
-from .store import Files, Segments, Store, joined, publish, read, writing
+from .store import Files, Segments, Store, integers, joined, publish, read, writing
 from .weights import ActingWeights, Header
 
 # best items: all their frames are compared with the text, and copies are searched among them
@@ -86,10 +86,10 @@ class MediaIndex:
         table: give each one its `shard` (number, how many) of the same files. If one is killed,
         start it again.
 
-        Raises FileNotFoundError if the source does not exist; ValueError if nothing in it can be
-        read, if embeddings are not finite, or, before anything is embedded, if `folder` holds other
-        things; TypeError for a config of another kind; ImportError for a video file without the
-        extra `video`.
+        Raises FileNotFoundError if the source does not exist; ValueError if nothing in it (or in
+        the shard) can be read, if embeddings are not finite, or, before anything is embedded, if
+        `folder` holds other things or `store` was built from another folder; TypeError for a config
+        of another kind; ImportError for a video file without the extra `video`.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> folder.mkdir()  # a new one
@@ -115,8 +115,7 @@ class MediaIndex:
             built = lance.build(model, source, header, store, shard)
         else:
             folder = None if folder is None else Path(folder).expanduser()
-            known = None if previous is None else previous.store
-            built = build.build(model, source, header, known, folder)
+            built = build.build(model, source, header, previous and previous.store, folder)
         return cls(model=model, weights=weights, store=built)
 
     def save(self, folder: str | Path) -> None:
@@ -135,8 +134,10 @@ class MediaIndex:
 
     def to_lance(self, uri: str | Path) -> MediaIndex:
         """Write the index to `uri` as a LanceDB table, replacing what is there; see `store` of
-        `build`.
+        `build`. Raises ValueError if it is itself a table.
         """
+        if not isinstance(self.store, Segments):
+            raise ValueError(f"{self.store.uri}: a table; `save` it to a folder, `load` that first")
         with self.acting():
             table = lance.Table(uri, self.header, self.media_root)
             table.write(self.store)
@@ -333,7 +334,7 @@ class MediaIndex:
         frames.
         """
         chosen = range(len(self)) if items is None else items
-        return self._compare(self._encode(texts), torch.tensor(chosen, dtype=torch.long))
+        return self._compare(self._encode(texts), integers(chosen))
 
     def right(self, text: str, items: Sequence[int] | None = None) -> list[int]:
         """The items, or those of `items`, that have `text` as a caption, ignoring case and extra
@@ -343,7 +344,7 @@ class MediaIndex:
         if items is None:
             same = torch.tensor([caption == wanted for caption in self._captions], dtype=torch.bool)
             return self.text_to_item[same].unique().tolist()
-        files = self.store.files(torch.tensor(items, dtype=torch.long))
+        files = self.store.files(integers(items))
         pairs = zip(items, files, strict=True)
         return sorted(item for item, file in pairs if wanted in map(_folded, file.captions))
 
@@ -360,7 +361,7 @@ class MediaIndex:
         pictures that differ in colour have less. Items in `apart` and items after the first `DEPTH`
         stay alone.
         """
-        first = torch.tensor(items[:DEPTH], dtype=torch.long)
+        first = integers(items[:DEPTH])
         copies = {item: [item] for item in items}
         hashes = self.store.column("copy_hash", first).numpy().view(np.uint64)
         means = self._pooled(first)
@@ -375,10 +376,10 @@ class MediaIndex:
         """Return {item: [item and the other moments of its clip]} for ranked items, without those
         whose clip has a better moment.
         """
-        numbers = torch.tensor(items, dtype=torch.long)
+        numbers = integers(items)
         clips = self.store.column("is_clip", numbers).bool()
         new = [item for item in numbers[clips].tolist() if item not in self._clips]
-        files = self.store.files(torch.tensor(new, dtype=torch.long))
+        files = self.store.files(integers(new))
         for item, file in zip(new, files, strict=True):
             self._clips[item] = file.media if file.is_moment else item
         found = defaultdict(list)

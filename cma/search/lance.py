@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from unicodedata import normalize
 
 import lazy_loader
 import torch
@@ -26,7 +27,7 @@ from . import listing
 from .build import Building, Source
 from .listing import AFTER, EVERYWHERE, NAME, MediaFile, Problem, Where
 from .segment import COLUMNS, LARGE, as_row
-from .store import FORMAT_VERSION, Item, Manifest, Store, as_json
+from .store import FORMAT_VERSION, Item, Manifest, Store, as_json, integers
 from .weights import Header
 
 lancedb, pa = lazy_loader.load("lancedb"), lazy_loader.load("pyarrow")  # the extra `lance`
@@ -66,7 +67,7 @@ class Table:
         self.header = header
         self.media_root = media_root
         self._rows = None  # stays at the version that was opened
-        self._near: tuple[Tensor, pa.Table] | None = None  # what was found last, by item
+        self._near = None  # (items, their rows) of what was found last
         with told(self.uri):
             self._database = lancedb.connect(self.uri)
             if TABLE in self._tables():
@@ -124,32 +125,27 @@ class Table:
             return
         for part in items.split(ROWS):
             numbers = self._numbers[part]
-            taking = self._rows.take_row_ids(numbers.tolist()).select(list(columns))
-            rows = taking.with_row_id().to_arrow().sort_by("_rowid")  # they come in any order
+            with told(self.uri):
+                taking = self._rows.take_row_ids(numbers.tolist()).select(list(columns))
+                rows = taking.with_row_id().to_arrow().sort_by("_rowid")  # they come in any order
             found = whole_numbers(rows["_rowid"])
             yield rows.take(torch.searchsorted(found, numbers).numpy())
 
     def files(self, items: Tensor) -> list[MediaFile]:
-        found = []
-        with told(self.uri):
-            for rows in self._taken(items, ["file"]):
-                texts = rows["file"].to_pylist()
-                found += [parse_json(text, MediaFile, self.uri) for text in texts]
-        return found
+        parts = self._taken(items, ["file"])
+        texts = [text for rows in parts for text in rows["file"].to_pylist()]
+        return [parse_json(text, MediaFile, self.uri) for text in texts]
 
     def _frames(self, items: Tensor) -> list[Tensor]:
         """The embeddings [F, D] of each item's frames."""
-        found = []
-        with told(self.uri):
-            for rows in self._taken(items, ["vector", "frames"]):
-                found += frames_of(rows)
-        return found
+        parts = self._taken(items, ["vector", "frames"])
+        return [frames for rows in parts for frames in frames_of(rows)]
 
     def frames(self, items: Tensor) -> Tensor:
         return torch.cat(self._frames(items)) if len(items) else torch.empty(0, 0)
 
     def lengths(self, items: Tensor) -> Tensor:
-        return torch.tensor([len(frames) for frames in self._frames(items)], dtype=torch.long)
+        return integers([len(frames) for frames in self._frames(items)])
 
     def column(self, name: str, items: Tensor | None = None) -> Tensor:
         dtype, value = COLUMNS[name]
@@ -169,7 +165,7 @@ class Table:
                 search = search.where(condition(where)).maximum_nprobes(0)
             rows = search.limit(count).with_row_id(True).to_arrow().sort_by("_rowid")
         once = {key: place for place, key in enumerate(rows["key"].to_pylist())}
-        rows = rows.take(torch.tensor(sorted(once.values()), dtype=torch.long).numpy())
+        rows = rows.take(integers(sorted(once.values())).numpy())
         items = torch.searchsorted(self._numbers, whole_numbers(rows["_rowid"]))
         self._near = (items, rows)
         return items, 1 - torch.tensor(rows["_distance"].to_pylist(), dtype=torch.float32)
@@ -271,7 +267,9 @@ def build(
     files = list({file.key: file for file in files}.values())  # a table has each file once
     table = Table(uri, header, root)
     table.header.check(table.uri, header)
-    table.media_root = root
+    if count == 1 and table.media_root != root:  # on several machines it may differ
+        advice = "`save` it to a folder, build the index in that, then write it with `to_lance`"
+        raise ValueError(f"{table.uri}: built from {table.media_root}, not {root}; {advice}")
     building = Building(model, table)
     if table:
         building.know(table)
@@ -283,16 +281,16 @@ def build(
     gone = [
         key
         for key, (file, *_) in building.known.items()
-        if key not in building.kept and whole(file) not in elsewhere
+        if key not in building.kept and of_clip(file) not in elsewhere
     ]
     table.delete(gone)
     table.skip(skipped, shard)
-    if count == 1 and building.kept:
+    if count == 1:
         table.compact(anew=False)
     return table.now()
 
 
-def whole(file: MediaFile) -> str:
+def of_clip(file: MediaFile) -> str:
     """The key of what was listed: of the clip, for a moment."""
     return replace(file, start=None, end=None).key if file.is_moment else file.key
 
@@ -302,7 +300,10 @@ def condition(where: Where) -> str:
     wanted = [f"starts_with(file, {sql(where.start)})"]
     wanted += [f"contains(file, {sql(part)})" for part in where.parts]
     name = f"lower(split_part(substr(file, {NAME + 1}), {sql(AFTER)}, 1))"
-    wanted += [f"contains({name}, {sql(word)})" for word in where.words]
+    wanted += [
+        f"(contains({name}, {sql(word)}) OR contains({name}, {sql(normalize('NFD', word))}))"
+        for word in where.words
+    ]
     return " AND ".join(wanted)
 
 

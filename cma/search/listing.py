@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
+from unicodedata import normalize
 from urllib.parse import quote, unquote
 
 import numpy as np
@@ -102,8 +103,10 @@ class Where:
 
     @property
     def words(self) -> list[str]:
-        """What the name in the JSON of a file holds, in lower case."""
-        return [in_json(word) for word in self.name.lower().split()]
+        """What the name in the JSON of a file holds, in lower case; a Mac's may have accents as
+        characters of their own (NFD).
+        """
+        return [in_json(word) for word in normalize("NFC", self.name.lower()).split()]
 
 
 EVERYWHERE = Where()

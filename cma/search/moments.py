@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated
@@ -83,19 +83,23 @@ def groups(moments: Sequence[MediaFile]) -> list[Sequence[MediaFile]]:
 
 
 def read(
-    group: Sequence[MediaFile], path: Path, config: IndexConfig
-) -> tuple[list[Image.Image], list[list[int]]]:
-    """Return the frames of some moments, each once, and for each moment the numbers of its own.
+    group: Sequence[MediaFile], path: Path, config: IndexConfig, *take: Callable
+) -> tuple[list, list[list[int]]]:
+    """Return the frames of some moments, each once, or what `take` makes of each, and for each
+    moment the numbers of its own.
 
     Raises MediaError as `media.read_frames`.
     """
     most = config.frames + len(group) * config.step
-    frames = media.read_frames(path, most, config.rate, group[0].start, group[-1].end)
+    start, end = group[0].start, group[-1].end
+    frames = media.read_frames(path, most, config.rate, start, end, *take)
+    # of the frames at `rate`; less than 1 if the clip has fewer frames a second
+    share = min(1.0, len(frames) / max(1, int((end - start) * config.rate)))
     numbers = []
     for place in range(len(group)):
         # at least one, if the file ends before it says so
-        first = min(place * config.step, len(frames) - 1)
-        own = range(first, min(first + config.frames, len(frames)))
+        first = min(int(place * config.step * share), len(frames) - 1)
+        own = range(first, min(first + math.ceil(config.frames * share), len(frames)))
         numbers.append([own[i] for i in media.frame_indices(len(own), config.max_frames)])
     return frames, numbers
 

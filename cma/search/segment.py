@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
+from unicodedata import normalize
 
 import lazy_loader
 import torch
@@ -197,7 +198,7 @@ class Segment:
             text = texts[begin:end].decode()
             fits = text.startswith(start) and all(part in text for part in parts)
             if fits and words:
-                name = text[NAME : text.index(AFTER)].lower()
+                name = normalize("NFC", text[NAME : text.index(AFTER)].lower())
                 fits = all(word in name for word in words)
             found.append(fits)
         return torch.tensor(found)

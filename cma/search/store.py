@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 Item = tuple[MediaFile, Tensor]  # a file and the embeddings [F, D] of its frames
 
 
-class Store(Protocol):
+class Store(Sized, Protocol):
     """The V items of an index, by their numbers from 0: `Segments`, or `lance.Table`.
 
     It stays as it is; `now` gives the newest. `whole`: whether all items are ranked, not only the
@@ -52,8 +52,6 @@ class Store(Protocol):
     media_root: Path
     skipped: tuple[Problem, ...]  # (name, reason) of what could not be read
     whole: bool
-
-    def __len__(self) -> int: ...
 
     def now(self) -> Store:
         """What other processes have made of it meanwhile; itself if nothing."""
@@ -178,6 +176,11 @@ class Segments:
         return torch.bucketize(self.order, self.starts, right=True) - 1
 
 
+def integers(numbers: Sequence[int]) -> Tensor:
+    """Whole numbers as a tensor, also if there are none."""
+    return torch.tensor(numbers, dtype=torch.long)
+
+
 class Files(Sequence):
     """The files of an index, item by item; each is parsed when it is accessed."""
 
@@ -190,7 +193,7 @@ class Files(Sequence):
     def __getitem__(self, item: int | slice) -> MediaFile | list[MediaFile]:
         chosen = range(len(self))[item]
         if isinstance(item, slice):
-            return self._store.files(torch.tensor(chosen, dtype=torch.long))
+            return self._store.files(integers(chosen))
         return self._store.files(torch.tensor([chosen]))[0]
 
     def __iter__(self) -> Iterator[MediaFile]:

@@ -39,7 +39,7 @@ def test_a_member_is_the_file_that_it_was(shard, name):
     assert is_animation(path) == is_animation(file) == (name == "a.gif")
     for kind in ("video",) if name == "c.mp4" else ("image", "video"):
         found, expected = (read_media(one, kind, 4, None) for one in (path, file))
-        assert [one.tobytes() for one in found] == [one.tobytes() for one in expected]
+        assert found == expected
     assert seconds(path) == seconds(file) or name not in ("a.gif", "c.mp4")
 
 

@@ -99,9 +99,7 @@ def test_a_large_table_is_searched_by_lists_and_so_is_what_was_added_since(
     index = holding(MediaIndex.build(model, media), files[:2000], embeddings[:2000])
     table = index.to_lance(tmp_path / "table")
     assert table.store._newest().index_stats("vector_idx").num_indexed_rows == 2000
-    table.store.add(
-        [(file, vector[None]) for file, vector in zip(files[2000:], embeddings[2000:], strict=True)]
-    )
+    table.store.add(list(zip(files[2000:], embeddings[2000:, None], strict=True)))
     expected = (normalize(asked, dim=1) @ normalize(embeddings, dim=1).T).topk(10).indices.tolist()
 
     def found():
@@ -156,6 +154,8 @@ def test_refusals_are_one_line_that_says_where(model, fill, tmp_path, monkeypatc
             fill(shard=shard)
     with pytest.raises(FileNotFoundError, match="elsewhere: no index there"):
         Table(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="table: a table; `save` it to a folder"):
+        table.to_lance(tmp_path / "copy")
     for path in (tmp_path / "table" / "media.lance" / "data").iterdir():
         path.write_bytes(b"damaged")
     for act in (
@@ -172,8 +172,25 @@ def test_refusals_are_one_line_that_says_where(model, fill, tmp_path, monkeypatc
         fill()
 
 
-def test_a_table_without_items_says_so(fill):
+def test_a_folder_that_was_moved_needs_no_new_embeddings(model, media, fill, tmp_path, read):
     table = fill()
+    moved = media.rename(tmp_path / "moved")
+    build_moved = partial(MediaIndex.build, model, moved)
+    with pytest.raises(ValueError, match=r"table: built from .*media, not .*moved; `save` it"):
+        build_moved(store=tmp_path / "table")
+    read.clear()
+    table.save(tmp_path / "index")
+    build_moved(folder=tmp_path / "index").to_lance(tmp_path / "table")
+    assert read == [] and build_moved(store=tmp_path / "table").media_root == moved
+
+
+def test_a_table_without_items_says_so_and_one_that_no_file_could_replace_is_kept(media, fill):
+    table = fill()
+    for path in media.iterdir():
+        path.write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="media: none of its 10 files can be read"):
+        fill()
+    assert table.now() is table
     table.store.delete([file.key for file in table.files])
     with pytest.raises(ValueError, match="table: no items in it yet"):
         table.query("a dog")

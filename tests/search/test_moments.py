@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from cma import media
 from cma.config import TrainConfig
 from cma.search import IndexConfig, MediaFile, MediaIndex, build, frames_of, moments, segment
+from tests.grey_media import full_size_frames
 from tests.search.test_index import same, vectors
 from tests.toy_media import write_clip, write_picture, write_videos
 
@@ -51,11 +52,8 @@ def test_moments_are_items_with_the_frames_of_their_time(model, folder, tmp_path
     assert set(index.lengths[: len(film) - 1].tolist()) == {4}
     everything = media.read_frames(folder / "film.mp4", 999, 1.0)
     for file in film:
-        frames = frames_of(file, folder / "film.mp4", CONFIG)
         first = int(file.start)
-        assert [one.tobytes() for one in frames] == [
-            one.tobytes() for one in everything[first : first + 4]
-        ]
+        assert frames_of(file, folder / "film.mp4", CONFIG) == everything[first : first + 4]
         pixels = build.read_pixels(file, folder / "film.mp4", model, CONFIG)[1]
         expected = model.encode_images(pixels)
         torch.testing.assert_close(index.frames(index.files.index(file)), expected)
@@ -76,6 +74,16 @@ def test_moments_are_items_with_the_frames_of_their_time(model, folder, tmp_path
     assert set(few.lengths[:19].tolist()) == {2}
 
 
+def test_a_clip_of_fewer_frames_than_the_rate_has_moments_of_the_right_time(folder):
+    path, config = folder / "film.mp4", replace(CONFIG, rate=4.0)  # it has 2 frames a second
+    every = media.read_frames(path, 99, None)
+    found = moments.cut(MediaFile("", "", "video", seconds=media.seconds(path)), config)
+    assert len(found) == 20
+    for one in found:
+        expected = every[int(2 * one.start) : int(2 * one.end)]
+        assert frames_of(one, path, config) == expected
+
+
 @pytest.mark.parametrize("where", ["folder", "store"])
 def test_a_film_is_decoded_once_and_not_again_if_unchanged(
     model, folder, tmp_path, monkeypatch, where
@@ -85,7 +93,9 @@ def test_a_film_is_decoded_once_and_not_again_if_unchanged(
         moments.media, "read_frames", lambda path, *rest: read.append(rest) or really(path, *rest)
     )
     kept = {where: tmp_path / "index"}
-    index = MediaIndex.build(model, folder, CONFIG, **kept)
+    with full_size_frames(48) as most:
+        index = MediaIndex.build(model, folder, CONFIG, **kept)
+    assert most[0] < 10  # a group has 18, and two groups are read at once
     assert len(read) == 3  # of 7, 7 and 6 moments
     again = MediaIndex.build(model, folder, CONFIG, **kept)
     assert len(read) == 3

@@ -53,12 +53,11 @@ def members(shard: Path) -> dict[str, Member]:
     devices, names that lead out or are there twice, a member that is cut short). MediaError if it
     is no tar file.
     """
-    about = shard.stat()
-    return _table(shard, about.st_mtime_ns, about.st_size)
+    return _table(shard, stamp(shard))
 
 
 @lru_cache(SHARDS)
-def _table(shard: Path, modified: int, size: int) -> dict[str, Member]:
+def _table(shard: Path, about: Stamp) -> dict[str, Member]:
     table = {}
     try:
         with tarfile.open(shard, "r:") as archive:
@@ -73,7 +72,7 @@ def _table(shard: Path, modified: int, size: int) -> dict[str, Member]:
                     problem = "a link or no regular file"
                 elif leads_out(one.name):
                     problem = "a name that leads out of its shard"
-                elif one.offset_data + one.size > size:
+                elif one.offset_data + one.size > about.size:
                     problem = f"cut short: the shard ends within its {one.size:,} bytes"
                 if not one.isdir():
                     table[name] = Member(one.offset_data, one.size, problem)

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partialmethod
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from PIL import Image
 
-from .animation import Animation, may_be_animation
+from .animation import Animation, T, may_be_animation
 from .images import ENOUGH, Held, as_shown, read_image
 from .opening import MediaError, with_content
 
 Seconds = float | None
-T = TypeVar("T")
 Clip = "FrameFolder | Animation | VideoFile"  # a path is opened as one of them
 
 

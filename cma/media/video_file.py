@@ -7,6 +7,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
@@ -73,12 +74,7 @@ class VideoFile:
             self.fps = self._reader.get_avg_fps()
         except Exception as error:  # e.g. a piped recording that does not give its length
             self._refused = error
-            self.count = 0
-            self.fps = 0.0
-            with suppress(Exception), open_media(path) as stream, av.open(stream) as container:
-                self.fps = float(container.streams.video[0].guessed_rate)
-                # packets may be halves of frames, or need others that were cut off
-                self.count = sum(1 for _ in container.decode(video=0))
+            self.count, self.fps = _counted(path, stamp(path))
         if self.count < 1 or not 0 < self.fps < float("inf"):
             raise self._error(self._refused or f"{self.count} frames at {self.fps} frames a second")
         self.seconds = self.count / self.fps
@@ -137,6 +133,18 @@ class VideoFile:
         # decord's messages start with its own source lines
         short = str(reason).strip().rpartition(": ")[2]
         return MediaError(f"{self.path}: cannot be decoded, corrupt or cut short ({short})")
+
+
+@lru_cache  # each group of moments opens a long clip anew
+def _counted(path: Path, _: object) -> tuple[int, float]:
+    """Return how many frames PyAV decodes, and their rate, of a file with this stamp; 0 if it
+    cannot.
+    """
+    with suppress(Exception), open_media(path) as stream, av.open(stream) as container:
+        rate = float(container.streams.video[0].guessed_rate)
+        # packets may be halves of frames, or need others that were cut off
+        return sum(1 for _ in container.decode(video=0)), rate
+    return 0, 0.0
 
 
 def _rgb(frame: av.VideoFrame) -> np.ndarray:

@@ -144,7 +144,9 @@ def test_a_recording_that_does_not_say_how_long_it_is(tmp_path):
 def test_containers_in_which_decord_finds_other_frames(tmp_path, suffix):
     path = write_clip(tmp_path / f"c.{suffix}", LEVELS, file_format=None, g="5")
     levels_near(read_frames(path, 99, 5.0, start=1.0, end=2.0), LEVELS[10:20:2])
+    counted = video_file._counted.cache_info().misses
     levels_near(read_frames(path, 4, None), LEVELS[::9])
+    assert video_file._counted.cache_info().misses == counted  # its frames are counted once
     if suffix == "mts":  # recorded from the middle of a broadcast: some packets give no frame
         content = path.read_bytes()
         path.write_bytes(content[len(content) // 3 :])

@@ -66,7 +66,7 @@ _IMAGES = (
     "paper section 4.1; r and d_s of the image rows inferred from their 0.5 M trained parameters"
 )
 _NONE = "the paper gives none for remote sensing; these are Flickr30K's"
-_MINI = "ours; the rate is from a trial of another small world; on pictures the study chose it"
+_MINI = "ours; the rate is from a trial of another small world, and the study chose it, too"
 
 _COMMON = TrainConfig(max_words=32, fps=1.0, lr=5e-4, workers=4)
 _IMAGE = replace(_COMMON, similarity="mean_pooled", max_frames=1)

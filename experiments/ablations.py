@@ -2,7 +2,8 @@
 --help`.
 
 All points use one seed and the learning rate that the study chose for the adapter on the same
-split. They are evaluated after their last epoch: no epoch is chosen, and test is never read.
+split. They are evaluated after their last epoch: no epoch is chosen, and test is never read. Other
+bottlenecks and pooling by the mean are points of the curves.
 """
 
 from __future__ import annotations
@@ -73,14 +74,8 @@ def points(usual: Study, rate: float) -> dict[str, Ablation]:
         changes["where-attention"] = {"sites": [*range(0, end, 2)]}
         changes["where-mlp"] = {"sites": [*range(1, end, 2)]}
         changes["where-last-2"] = {"sites": [*range(end - 4, end)]}
-    for r in (2, 32):
-        changes[f"bottleneck-r{r}"] = {"options": {OURS: {"bottleneck_dim": r}}}
     for scale in (0.0, 10.0):
         changes[f"init-up-{scale:g}"] = {"up_scale": scale}
-    if usual.training.kind == "video":
-        (name,) = {"mean_pooled", "text_conditioned"} - {usual.config.similarity}
-        config = usual.config.merge({"similarity": name})
-        changes[f"pooling-{name.replace('_', '-')}"] = {"config": config}
     return {name: usual.changed(Ablation, **own | change) for name, change in changes.items()}
 
 
@@ -98,8 +93,8 @@ def run(options: argparse.Namespace) -> None:
     What is already done is not done again: start the command again after a stop.
     """
     usual = study_of(options)
-    rate = rates_of(options.results.parent / "methods", usual.training.name).get(OURS)
-    if rate is None:
+    rates = rates_of(options.results.parent / "methods", usual.training.name, usual.clip)
+    if OURS not in rates:
         raise no_rate(usual, OURS)
-    for name, study in chosen(points(usual, rate), options.points).items():
+    for name, study in chosen(points(usual, rates[OURS]), options.points).items():
         study.report(study.run(name))

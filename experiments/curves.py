@@ -13,13 +13,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from torch import Tensor
+
 from cma import RetrievalModel, data, methods
-from cma.training import epoch_size
+from cma.training import RunRecord, epoch_size, evaluate
 
 from .options import LONG
 from .published import FULL
 from .published import PAPER as OURS
-from .rows import Budget, neighbours, rates_of
+from .rows import Budget, MethodRow, neighbours, rates_of
 from .study import ZERO_SHOT, Study, backbone_of, chosen, no_rate, study_of
 from .world import WEIGHTS, digest_of, kept_in, protocol_of, state_of
 
@@ -57,6 +59,13 @@ class PointStudy(Study):
             raise no_rate(self, method)
         rate = self.given[method]
         return replace(budget, rates=neighbours(rate) if self.tries else [rate])
+
+    def enter(self, row: MethodRow, model: RetrievalModel, seed: int, record: RunRecord) -> None:
+        """Enter the record of a run, evaluated on validation too: it tells a seed that is lost."""
+        if record.history:
+            val = data.load(self.folder, "val")
+            record.history[-1]["validation"] = evaluate(model, val, self.config, samples=0)
+        super().enter(row, model, seed, record)
 
 
 def points(usual: Study, states: list[Path], rates: dict[str, float]) -> Iterator[PointStudy]:
@@ -99,10 +108,9 @@ def sizes(usual: Study, r: int) -> dict[str, dict]:
     model = RetrievalModel(usual.clip, usual.processor)
 
     def numbers(method: str, **options: object) -> int:
-        methods.attach(model, method, "counted", **options)
-        count = sum(part.numel() for part in model.trainable_parameters())
-        model.remove_adapter("counted")
-        return count
+        kind = methods.class_of(method)
+        shapes = kind.shapes(model, kind.options_from(options))
+        return sum(map(Tensor.numel, shapes.values()))
 
     ours = methods.options_of(OURS, usual.training) | {"bottleneck_dim": r}
     rank = max(1, round(numbers(OURS, **ours) / numbers(LORA, rank=1)))
@@ -137,7 +145,7 @@ def run(options: argparse.Namespace) -> None:
     """
     names = chosen(dict.fromkeys(METHODS), options.methods)
     usual = study_of(options)
-    rates = rates_of(options.results.parent / "methods", usual.training.name)
+    rates = rates_of(options.results.parent / "methods", usual.training.name, usual.clip)
     studies = {study.results.name: study for study in points(usual, options.states, rates)}
     for study in chosen(studies, options.points).values():
         print(f"{study.results}:", flush=True)

@@ -22,7 +22,6 @@ from PIL import Image
 from cma import RetrievalModel, data, methods
 from cma.files import write_whole
 from cma.recipes import recipe
-from cma.training import hardware
 from data_prep.dataset import Annotations, Counts, Entry, is_whole
 from data_prep.mini.drawings import on_white
 from data_prep.mini.packages import PINS
@@ -52,7 +51,6 @@ def build_drawings(out: Path, workers: int = 2) -> None:
     """
     source, dataset = out / "sources" / NAME, out / NAME
     if is_whole(dataset, NAME):
-        print(f"{NAME}: already in {dataset}")
         return
     pixels, drawings = icons.build(workers)
     shutil.rmtree(source, ignore_errors=True)
@@ -89,11 +87,11 @@ def choose(rows: Sequence[icons.Drawing], concepts: int) -> list[int]:
 def gentlest(row: MethodRow) -> float:
     """Return the smallest rate whose mean mR on validation is at most one point below the best.
 
-    Only runs of full length count; older rows have none shorter. A rate that was given is the one.
+    Only runs of full length count. A rate that was given is the one.
     """
     means = defaultdict(float)
     for entry in row.rates:
-        if entry.get("epochs") in (None, row.budget.get("epochs")):
+        if entry["epochs"] == row.budget["epochs"]:
             means[entry["lr"]] += (entry["mR"] or 0.0) / len(row.budget["rate_seeds"])
     good = (rate for rate, mean in means.items() if mean >= max(means.values()) - 1)
     return min(good, default=row.lr)
@@ -104,9 +102,7 @@ def tested(study: Study, row: MethodRow, runs: dict[str, str]) -> MethodRow:
 
     Raises ValueError for a row of another backbone.
     """
-    other = row.other_backbone(study.clip)
-    if other:
-        raise ValueError(f"{row.name}: {other}")
+    row.check_backbone(study.clip)
     result = MethodRow(study.folder.name, row.method, {})
     for seed, name in runs.items():
         model = RetrievalModel(study.clip, study.processor)
@@ -121,11 +117,14 @@ def compared(after: MethodRow, before: MethodRow) -> dict:
     """Return {"R@1": {direction: [%, low, high]}, "difference": {direction: [points, low, high,
     p]}}.
     """
-    found = {"R@1": {}, "difference": {}}
-    for way in rows.DIRECTIONS:
-        found["R@1"][way] = np.round(rows.recall(after, way), 4).tolist()
-        found["difference"][way] = np.round(rows.difference(after, before, way), 4).tolist()
-    return found
+    values = {
+        "R@1": lambda way: rows.recall(after, way),
+        "difference": lambda way: rows.difference(after, before, way),
+    }
+    return {
+        name: {way: np.round(value(way), 4).tolist() for way in rows.DIRECTIONS}
+        for name, value in values.items()
+    }
 
 
 OPTIONS = {
@@ -157,7 +156,6 @@ def run(options: argparse.Namespace) -> None:
     before = tested(study, MethodRow(drawings.name, ZERO_SHOT, {}), {"0": ""})
     content = {"rows": {}} | kept_in(options.results, FILE)
     content |= {"dataset": drawings.name, "items": len(drawings), "texts": len(drawings.captions)}
-    content["hardware"] = hardware(study.clip.device)
     content["R@1 of zero-shot"] = compared(before, before)["R@1"]
     able = [name for name in methods.NAMES[1:] if not methods.why_not(name, drawings)]
     for row in studied:

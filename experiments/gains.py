@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from .published import FULL, NOT_MEASURED, ZERO_SHOT, markdown
 from .published import PAPER as OURS
-from .rows import DIRECTIONS, NEAR, MethodRow, difference, holm, near_full, read_rows, share_of_gain
+from .rows import DIRECTIONS, NEAR, MethodRow, difference, holm, read_rows, recall, share_of_gain
 from .world import kept_in, protocol_of
 
 CLEAR = 0.05  # a difference is clear if its corrected p is below this
@@ -103,7 +103,7 @@ class Findings:
             measured = {}
             for name, method in pairs:
                 of = self.tested.get(name, {})
-                why = blank(of, method)
+                why = blank(of, OURS, method)
                 for way in DIRECTIONS:
                     told[name, method, way] = Verdict(blank=why)
                     if not why:
@@ -117,9 +117,9 @@ class Findings:
         return self.verdicts.get((dataset, method, way), Verdict())
 
 
-def blank(of: Rows, method: str) -> str:
-    """Return why ours cannot be compared with a method; empty if it can."""
-    for name in (OURS, method):
+def blank(of: Rows, *names: str) -> str:
+    """Return why methods cannot be compared; empty if they can."""
+    for name in names:
         if name not in of:
             return NOT_MEASURED
         marks = of[name].marks()
@@ -147,7 +147,7 @@ def by_dataset(rows: Sequence[MethodRow]) -> Tested:
 
 def read_points(results: Path, usual: Tested) -> Tested:
     """Read the tested rows of the curves, {dataset and what is changed: {method: row}}, of points
-    whose share of the gain can be told and whose rows are not marked.
+    whose share of the gain can be told.
     """
     points = {}
     for place in sorted(results.glob("curves/*-*")):
@@ -157,7 +157,7 @@ def read_points(results: Path, usual: Tested) -> Tested:
         for dataset, own in by_dataset(read_rows(place)).items():
             rows = usual.get(dataset, {})
             of = {method: rows[method] for method in UNCHANGED[changed] if method in rows} | own
-            if has_share(of) and not any(row.marks() for row in of.values()):
+            if has_share(of):
                 points[f"{dataset}, {changed} {value.replace('-', '/')}"] = of
     return points
 
@@ -201,12 +201,24 @@ def share_of(share: Sequence[float] | None) -> str:
 
 def reached(of: Rows, way: str = FORWARD, method: str = OURS) -> str:
     """Return `68 % [64, 72] of the gain, -11.3 [-12.9, -9.6] points`: a share may rise while the
-    gap grows. Without the rows it needs, it is not measured yet.
+    gap grows. Where a row is missing or marked, return that.
     """
-    if not has_share(of, method):
-        return NOT_MEASURED
-    share = share_of_gain(of[method], of[FULL], of[ZERO_SHOT], way)
-    return f"{share_of(share)}, {points_of(difference(of[method], of[FULL], way))} points"
+    why = blank(of, method, FULL, ZERO_SHOT)
+    if why:
+        return why
+    full, start = of[FULL], of[ZERO_SHOT]
+    share = share_of_gain(of[method], full, start, way)
+    said = share_of(share)
+    if not share:
+        said += f": R@1 {recall(full, way)[0]:.1f} after {recall(start, way)[0]:.1f}"
+    return f"{said}, {points_of(difference(of[method], full, way))} points"
+
+
+def near_full(of: Rows, way: str = FORWARD) -> bool:
+    """Whether ours is near full fine-tuning: no mark, and the interval of ours − full is above
+    −`NEAR`.
+    """
+    return not blank(of, OURS, FULL) and difference(of[OURS], of[FULL], way)[1] > -NEAR
 
 
 def on_further(of: Rows, further: str) -> Rows:
@@ -229,7 +241,7 @@ def _near(found: Findings) -> list[str]:
         for way, words in ways:
             told = f"{words} on {name}: {reached(of, way)}"
             if has_share(of):
-                near = "near" if near_full(of[OURS], of[FULL], way) else "not near"
+                near = "near" if near_full(of, way) else "not near"
                 verdict = found.verdict(name, FULL, way)
                 told += f": {verdict.blank or f'{verdict.word}; {near}'}"
             said.append(told)
@@ -240,7 +252,7 @@ def _near(found: Findings) -> list[str]:
                     f"{words} on {name}-{further}: {reached(there, way)}" for way, words in ways
                 ]
     points = found.points.items()
-    near = [point for point, of in points if near_full(of[OURS], of[FULL], FORWARD)]
+    near = [point for point, of in points if near_full(of)]
     if points:
         names = ", ".join(near) or "none"
         said.append(f"other trainings where it is near: {names} ({len(near)} of {len(points)})")

@@ -12,7 +12,6 @@ ABOUT = {
     "--commit": {"action": "store_true", "help": "let git commit each record"},
     "--config": {"help": "JSON of PretrainConfig, such as '{\"steps\": 50}'; default: all stages"},
     "--data": {"type": Path, "help": f"folder of prepared datasets; {SHOWN}"},
-    "--every": {"type": int, "help": f"steps between two lines of the log; {SHOWN}"},
     "--keep": {"type": Path, "help": "folder that gets each record as NAME.json"},
     "--methods": {"nargs": "+", "metavar": "NAME", "help": "default: all"},
     "--out": {"type": Path, "required": True, "help": "folder that gets the CLIP"},
@@ -20,7 +19,6 @@ ABOUT = {
     "--precision": {"help": f"of training; {SHOWN}"},
     "--rates-of": {
         "type": Path,
-        "metavar": "ROWS",
         "help": "take the rates of another world's rows",
     },
     "--readme": {"nargs": "+", "help": "files whose tables and summary are replaced"},

@@ -20,14 +20,15 @@ from data_prep.mini.describers import HABITS
 from data_prep.mini.other_describers import FREE_HABITS
 from data_prep.mini.world import RECORDS
 
+from .gains import FULL, LORA, OURS, ZERO_SHOT, has_share, on_further
 from .options import RESULTS
-from .published import FULL, ZERO_SHOT
-from .published import PAPER as OURS
 from .rows import MethodRow, difference, rows_of, share_of_gain
+from .study import world_of
 
 FILE = "parts.json"  # in the folder of results
 WAY = "text_to_visual"
-SAYERS = {"": tuple(HABITS), "other": tuple(FREE_HABITS)}  # by test set: "" is test itself
+# by test set: "" is test itself
+SAYERS = {"": tuple(HABITS), "new": tuple(HABITS), "other": tuple(FREE_HABITS)}
 LARGEST = 4  # pictures of so many things or more are one part
 
 
@@ -53,18 +54,18 @@ def limited(row: MethodRow, kept: np.ndarray) -> MethodRow:
 
 
 def measured(
-    of: Mapping[str, MethodRow], numbers: Sequence[int], habits: Sequence[str]
+    of: Mapping[str, MethodRow], method: str, numbers: Sequence[int], habits: Sequence[str]
 ) -> dict[str, dict]:
     """Return {part: {"texts", "share", "points"}}: the share of full fine-tuning's gain in R@1 that
-    ours has, or None, and ours − full in points, each with its interval.
+    a method has, or None, and the method − full in points, each with its interval.
     """
     found = {}
-    for name, kept in parts_of(numbers, habits).items():
-        ours, full, start = (limited(of[method], kept) for method in (OURS, FULL, ZERO_SHOT))
-        found[name] = {
+    for part, kept in parts_of(numbers, habits).items():
+        one, full, start = (limited(of[name], kept) for name in (method, FULL, ZERO_SHOT))
+        found[part] = {
             "texts": int(kept.sum()),
-            "share": share_of_gain(ours, full, start, WAY),
-            "points": difference(ours, full, WAY)[:3],
+            "share": share_of_gain(one, full, start, WAY),
+            "points": difference(one, full, WAY)[:3],
         }
     return found
 
@@ -86,25 +87,28 @@ OPTIONS = {"folder": None, "--results": RESULTS}
 def run(options: argparse.Namespace) -> None:
     """Share out the gain of a study's rows by describer and by number of things, without training.
 
-    The rows of ours, full fine-tuning and zero-shot must be complete. Writes parts.json in the
-    folder of results.
+    The rows of ours, full fine-tuning and zero-shot must be complete; LoRA is added if its row is.
+    Writes parts.json in the folder of results. Raises ValueError for rows of another world.
     """
     test = data.load(options.folder, "test")
     if test.kind != "image":
         raise ValueError(f"{test.name}: expected pictures, such as mini-flickr30k")
     rows = rows_of(options.results / "methods", test.name)
-    needed = (OURS, FULL, ZERO_SHOT)
-    whole = {method for method, row in rows.items() if row.ranks and not row.marks()}
-    missing = sorted({*needed} - whole)
+    whole = {m: row for m, row in rows.items() if row.ranks and not row.marks()}
+    missing = sorted({OURS, FULL, ZERO_SHOT} - whole.keys())
     if missing:
         raise ValueError(f"{test.name}: no finished row of {', '.join(missing)}")
-    content = {"rows": {rows[m].name: rows[m].finished for m in needed}, "parts": {}}
+    if whole[OURS].world != world_of(options.folder):
+        raise ValueError(f"{options.folder}: its pictures are not those of {options.results}")
+    content = {"rows": {row.name: row.finished for row in whole.values()}, "parts": {}}
     for further, habits in SAYERS.items():
-        of = {method: rows[method].on(further) if further else rows[method] for method in needed}
-        if None not in of.values():
-            dataset = of[OURS].dataset
-            shown = things_in(options.folder.with_name(dataset))
-            content["parts"][dataset] = measured(of, shown, habits)
+        of = on_further(whole, further) if further else whole
+        for method in (OURS, LORA):
+            if has_share(of, method):
+                dataset = of[method].dataset
+                shown = things_in(options.folder.with_name(dataset))
+                made = content["parts"].setdefault(dataset, {})
+                made[method] = measured(of, method, shown, habits)
     file = options.results / FILE
     write_whole(file, json.dumps(content, indent=1) + "\n")
     print(f"{file}: {', '.join(content['parts'])}")

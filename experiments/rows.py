@@ -22,7 +22,7 @@ from cma.metrics import bootstrap_means, interval
 
 # …, 1e-3, 3e-3, 1e-2, …
 GRID = [float(f"{digit}e{power}") for power in range(-12, 6) for digit in (1, 3)]
-SCANNED = tuple(rate for rate in GRID if 3e-5 <= rate <= 1)
+SCANNED = [rate for rate in GRID if 3e-5 <= rate <= 1]
 LEAST_GAIN = 5.0  # points of recall
 KEPT = 0.7  # a seed is lost if its mR on validation is below this share of the method's best
 NEAR = 2.0  # points of R@1: nearer than this is near full fine-tuning
@@ -42,7 +42,7 @@ class Budget:
     """
 
     epochs: Annotated[int, Field(ge=1)] = 4
-    rates: list[float] = field(default_factory=lambda: list(SCANNED))
+    rates: list[float] = field(default_factory=SCANNED.copy)
     rate_seeds: list[int] = field(default_factory=lambda: [1, 2])
     seeds: list[int] = field(default_factory=lambda: [42, 43, 44])
     seeds_of: dict[str, list[int]] = field(default_factory=dict)
@@ -110,7 +110,7 @@ class MethodRow:
         runs = [run for run in there.records.values() if not run.get("held_out_items")]
         seen = {run.get("data_digest", "") for run in runs} - {"", *data}
         said = [there.other_backbone(clip)]
-        if there.world and self.world and there.world != self.world:
+        if there.world not in ("", self.world):
             said.append(f"its world has the pixels {there.world[:12]}, not {self.world[:12]}")
         if data and seen:
             said.append("it was trained on other data")
@@ -121,7 +121,7 @@ class MethodRow:
                 f"{path}: {'; '.join(filter(None, said))}; use other folders (--results, --runs), "
                 "or delete the file"
             )
-        return replace(there, backbone=known_by(identity(clip)), world=self.world or there.world)
+        return replace(there, backbone=known_by(identity(clip)), world=self.world)
 
     def other_backbone(self, clip: PreTrainedModel) -> str:
         """Why the row is not of this backbone, in words; empty if it is."""
@@ -129,6 +129,12 @@ class MethodRow:
         there = {known_by(run["backbone"]) for run in self.records.values()} | {self.backbone}
         others = there - {None, here}
         return f"its backbone is {min(others)}, not {here}" if others else ""
+
+    def check_backbone(self, clip: PreTrainedModel) -> None:
+        """Raise ValueError if the row is of another backbone."""
+        other = self.other_backbone(clip)
+        if other:
+            raise ValueError(f"{self.name}: {other}")
 
     def marks(self) -> list[str]:
         """Why the row gets no verdict, in words; empty if it gets one.
@@ -152,9 +158,7 @@ class MethodRow:
                 reached[seed] = max(watched)
         best = max([*reached.values(), *(one["mR"] or 0 for one in full)], default=0)
         fell = [seed for seed, value in reached.items() if value < KEPT * best]
-        if self.budget.get("scan") is not None:
-            said += [f"seed {seed} fell below {KEPT:.0%} of its best" for seed in fell]
-        return said
+        return said + [f"seed {seed} fell below {KEPT:.0%} of its best" for seed in fell]
 
     def on(self, further: str) -> Self | None:
         """Return the row on a further test set, such as "new"; None if it was not tested there.
@@ -196,21 +200,26 @@ def neighbours(rate: float) -> list[float]:
     return [max(one for one in GRID if one < rate), rate, min(one for one in GRID if one > rate)]
 
 
-def read_rows(folder: Path | str) -> list[MethodRow]:
+def read_rows(folder: Path) -> list[MethodRow]:
     """Read every row in a folder, in order of file names. Raises ValueError for a file that is not
     a row.
     """
     return [read_json(path, MethodRow) for path in sorted(Path(folder).glob("*.json"))]
 
 
-def rows_of(folder: Path | str, dataset: str) -> dict[str, MethodRow]:
+def rows_of(folder: Path, dataset: str) -> dict[str, MethodRow]:
     """Read the rows of one dataset in a folder, by method. Raises as `read_rows`."""
     return {row.method: row for row in read_rows(folder) if row.dataset == dataset}
 
 
-def rates_of(folder: Path | str, dataset: str) -> dict[str, float]:
-    """Read the rates that the rows of a dataset have chosen, by method. Raises as `read_rows`."""
+def rates_of(folder: Path, dataset: str, clip: PreTrainedModel) -> dict[str, float]:
+    """Read the rates that the rows of a dataset have chosen, by method.
+
+    Raises ValueError as `read_rows`, and for a row of another backbone.
+    """
     rows = rows_of(folder, dataset)
+    for row in rows.values():
+        row.check_backbone(clip)
     return {method: row.lr for method, row in rows.items() if row.lr is not None}
 
 
@@ -250,11 +259,13 @@ def difference(one: MethodRow, other: MethodRow, direction: str, k: int = 1) -> 
     `drawn`.
 
     p is two-sided: twice the share of draws on the rarer side of 0, where the observed one counts
-    as a draw. Raises ValueError for rows of different test items.
+    as a draw. Raises ValueError for rows of different test items, worlds or backbones.
     """
-    if one.text_to_item != other.text_to_item:
+    these, those = ((row.text_to_item, row.world, row.backbone) for row in (one, other))
+    if these != those:
         raise ValueError(
-            f"{one.name} and {other.name} were tested on different items; test one again"
+            f"{one.name} and {other.name} were tested on different items or worlds, or have "
+            "different backbones; test one again"
         )
     gain = 100 * float(one.hits(direction, k).mean() - other.hits(direction, k).mean())
     draws = drawn(one, direction, k) - drawn(other, direction, k)
@@ -278,11 +289,6 @@ def share_of_gain(
     part = difference(ours, start, direction, k)[0]
     of_ours, of_full, of_start = (drawn(row, direction, k) for row in (ours, full, start))
     return (100 * part / whole[0], *interval(100 * (of_ours - of_start) / (of_full - of_start)))
-
-
-def near_full(ours: MethodRow, full: MethodRow, direction: str) -> bool:
-    """Whether ours is near full fine-tuning: the interval of ours − full is above −`NEAR`."""
-    return difference(ours, full, direction)[1] > -NEAR
 
 
 def holm(p_values: Sequence[float], planned: int = 0) -> list[float]:

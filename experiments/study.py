@@ -74,7 +74,7 @@ class Study:
     config: TrainConfig
     budget: Budget
     results: Path
-    choice: dict = field(default_factory=lambda: dict(CHOICE))
+    choice: dict = field(default_factory=CHOICE.copy)
     options: dict[str, dict] = field(default_factory=dict)
     given: dict[str, float] = field(default_factory=dict)
     keep: str = ""
@@ -358,9 +358,11 @@ def run(options: argparse.Namespace) -> None:
 
     What is already done is not done again: start the command again after a stop.
     """
-    study = study_of(options)
+    study, names = study_of(options), options.methods or methods.NAMES
     study.keep = PAPER
     if options.rates_of:
-        study.given = rates_of(options.rates_of, study.training.name)
+        study.keep = ""
+        study.given = rates_of(options.rates_of, study.training.name, study.clip)
         study.budget = replace(study.budget, seeds_of={})  # another world has three seeds for all
-    study.run_all(options.methods or methods.NAMES)
+        names = [name for name in names if name in (ZERO_SHOT, *study.given)]
+    study.run_all(names)

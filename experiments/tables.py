@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from . import forgetting, parts
 from .gains import (
-    FIRST,
     LORA,
     OURS,
     Findings,
@@ -19,7 +18,7 @@ from .gains import (
     summary,
     ways_of,
 )
-from .published import ZERO_SHOT, markdown
+from .published import markdown
 from .rows import DIRECTIONS, read_rows, recall
 from .study import ALONE
 from .world import kept_in
@@ -42,12 +41,11 @@ def differences(found: Findings) -> str:
 
 
 def further(found: Findings) -> str:
-    """R@1 of the methods of the first family on each further test set but the twins."""
+    """R@1 of all methods on each further test set but the twins."""
     lines = []
     for of in found.tested.values():
-        chief = {method: of[method] for method in (OURS, ZERO_SHOT, *FIRST) if method in of}
         for name in ALONE:
-            for method, row in on_further(chief, name).items():
+            for method, row in on_further(of, name).items():
                 line = {"test set": row.dataset, "method": method}
                 for way, words in WAYS.items():
                     line[f"{words} R@1"] = "{:.1f} [{:.1f}, {:.1f}]".format(*recall(row, way))
@@ -73,10 +71,13 @@ def curves(found: Findings) -> str:
 def shared_out(found: Findings) -> str:
     """The parts of the gain by describer and by number of things, from parts.json."""
     lines = []
-    for dataset, of in kept_in(found.results, parts.FILE).get("parts", {}).items():
-        for part, values in of.items():
-            line = {"test set": dataset, "part": part, "share": share_of(values["share"])}
-            lines.append(line | {"ours − full fine-tuning": points_of(values["points"])})
+    for dataset, methods in kept_in(found.results, parts.FILE).get("parts", {}).items():
+        for part in methods[OURS]:
+            line = {"test set": dataset, "part": part}
+            for method, of in methods.items():
+                values = of[part]
+                line[method] = f"{share_of(values['share'])}, {points_of(values['points'])} points"
+            lines.append(line)
     return markdown(lines)
 
 
@@ -95,15 +96,17 @@ def forgotten(found: Findings) -> str:
 def repeated(found: Findings) -> str:
     """Which verdicts of the first family repeat in the second world."""
     tested = by_dataset(read_rows(found.results / SECOND / "methods"))
-    again = Findings(found.results, tested, planned={"first": found.planned.get("first", {})})
+    first = found.planned.get("first", {})
+    planned = {name: first[name] for name in tested if name in first}
+    again = Findings(found.results, tested, planned={"first": planned})
     lines = []
     for (name, method, way), second in again.verdicts.items():
         if name in tested:
-            first = found.verdict(name, method, way)
+            before = found.verdict(name, method, way)
             line = {"ours minus": method, "way": ways_of(tested[name])[way]}
-            line |= {"first world": first.said, "second world": second.said}
-            same = "yes" if first.word == second.word else "no"
-            lines.append(line | {"repeats": "–" if first.blank or second.blank else same})
+            line |= {"first world": before.said, "second world": second.said}
+            same = "yes" if before.word == second.word else "no"
+            lines.append(line | {"repeats": "–" if before.blank or second.blank else same})
     return markdown(lines)
 
 

@@ -53,14 +53,11 @@ def set_mean_norm(
     """
     model = RetrievalModel(clip, processor_for(clip, tokenizer))
     encoded = training.encode(model, validation, recipe(validation.recipe).train_config())
-    frames = encoded.frames[encoded.mask.bool()]
-    before = {
-        "text": encoded.text.float().norm(dim=-1).mean().item(),
-        "visual": frames.float().norm(dim=-1).mean().item(),
-    }
+    vectors = {"text": encoded.text, "visual": encoded.frames[encoded.mask.bool()]}
+    before = {kind: of.float().norm(dim=-1).mean().item() for kind, of in vectors.items()}
     with torch.no_grad():
-        clip.text_projection.weight.mul_(norm / before["text"])
-        clip.visual_projection.weight.mul_(norm / before["visual"])
+        for kind, found in before.items():
+            getattr(clip, f"{kind}_projection").weight.mul_(norm / found)
     return before
 
 
@@ -82,7 +79,6 @@ OPTIONS = {
     "--config": None,
     "--runs": "runs/pretraining",
     "--data": DATA,
-    "--every": 500,
     "--workers": 2,
 }
 
@@ -94,8 +90,8 @@ def run(options: argparse.Namespace) -> None:
     into OUT, those before beside it, such as OUT-1. With --config, there is one training, with
     these settings, which goes on from the model --start if there is one. Every three minutes a
     checkpoint is saved in the folder of runs; after a stop, the same command continues from it. If
-    mini-flickr30k has been built, recall on its val split is logged. `cma.load_backbone(OUT)` loads
-    the result.
+    mini-flickr30k has been built, recall on its val split is logged every 500 steps.
+    `cma.load_backbone(OUT)` loads the result.
     """
     stages = STAGES
     if options.config is not None:
@@ -106,9 +102,11 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError("--config: there is no --start to take the mean with")
     pixels, drawings = icons.build(options.workers)
     folder = options.data / VALIDATION
-    validation = data.load(folder, "val") if folder.exists() else None
-    measure = None if validation is None else recall_on(validation)
-    if validation is None:
+    validation = measure = None
+    if folder.exists():
+        validation = data.load(folder, "val")
+        measure = recall_on(validation)
+    else:
         missing = f"{folder}: no such folder, so no recall is logged and no norm is set"
         print(f"{missing}; `python -m data_prep mini` builds it")
 
@@ -127,7 +125,7 @@ def run(options: argparse.Namespace) -> None:
         if number < len(stages):
             place, out = (path.with_name(f"{path.name}-{number}") for path in (place, out))
         clip, tokenizer, _ = pretrain(
-            pixels, drawings, config, place, measure, options.every, crowds, start
+            pixels, drawings, config, place, measure, crowds=crowds, start_from=start
         )
         set_norm(clip, tokenizer, config.norm)
         if config.mean:

@@ -37,6 +37,7 @@ def panels(studied: Sequence[rows.MethodRow], records: Sequence[RunRecord]) -> d
             made[name] = {
                 m: [rows.difference(row, tested[ZERO_SHOT], way)[:3] for way in rows.DIRECTIONS]
                 for m, row in tested.items()
+                if not row.marks()  # results/README.md says which, and why
             }
     runs = {}
     for run in records:

@@ -26,14 +26,10 @@ def usual(folder, config, toy_processor, tmp_path) -> Study:
 def test_no_point_stands_twice_and_the_default_is_the_first(usual):
     found = points(usual, 1e-2)
     groups = [name.split("-")[0] for name in found]
-    assert list(dict.fromkeys(groups)) == ["default", "sharing", "where", "bottleneck", "init"]
+    assert list(dict.fromkeys(groups)) == ["default", "sharing", "where", "init"]
     assert next(iter(found)) == NAME and {"sharing-d0", "sharing-d32"} <= set(found)
     assert found["sharing-d0"].options == {OURS: {"shared_dim": 0}}
     assert found["where-last-2"].sites == [2, 3, 4, 5] and found["where-mlp"].sites == [1, 3, 5]
-    usual.training = replace(usual.training, kind="video")
-    (pooling,) = points(usual, 1e-2).keys() - found.keys()
-    pooled = points(usual, 1e-2)[pooling].config.similarity
-    assert pooling == f"pooling-{pooled.replace('_', '-')}" and pooled != usual.config.similarity
     usual.clip.vision_model.encoder.layers.append(usual.clip.vision_model.encoder.layers[0])
     assert not any(name.startswith("where") for name in points(usual, 1e-2))
 

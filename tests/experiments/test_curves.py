@@ -103,14 +103,22 @@ def test_each_seed_trains_on_its_own_draw_and_its_row_is_read_again(usual):
     digests = {run["data_digest"] for run in row.records.values()}
     assert len(digests) == 2 and study.row("projection") == row
     assert row.world == world_of(study.folder) == ""
+    ends = [run["history"][-1]["validation"]["mR"] for run in row.records.values()]
+    low, high = sorted(ends)
+    row.rates = [{"lr": 1e-2, "seed": 1, "epochs": row.budget["epochs"], "mR": high / 0.69}]
+    assert "seed" in row.marks()[0] and row.marks()[0].endswith("fell below 70% of its best")
 
 
 def test_the_command_runs_all_or_what_is_named(usual, monkeypatch, capsys, tmp_path):
     ran, results = [], tmp_path / "curves"
     note = lambda study, names: ran.append((study.results.name, *names))  # noqa: E731
     monkeypatch.setattr(Study, "run_all", note)
-    MethodRow("toy", curves.LORA, {}, lr=1e-2).save(tmp_path / "methods")
+    studied = MethodRow("toy", curves.LORA, {}, lr=1e-2)
     words = ["curves", str(usual.folder), "--results", str(results)]
+    replace(studied, backbone="ab").save(tmp_path / "methods")
+    assert main(words) == 1
+    assert "error: toy-lora: its backbone is ab, not " in capsys.readouterr().err
+    studied.save(tmp_path / "methods")
     assert main(words) == 0
     assert ran[0] == ("data-1-16", *curves.METHODS[1:])
     assert ran[-1] == ("size-r32", curves.OURS, curves.LORA) and len(ran) == 6

@@ -78,8 +78,8 @@ def test_each_claim_is_answered_from_the_rows():
 
 def test_near_full_fine_tuning_is_an_interval_above_minus_two_points():
     full = row(FULL, 0.4)
-    assert gains.near_full(full, full, DIRECTIONS[0])
-    assert not gains.near_full(row(OURS, 0.3), full, DIRECTIONS[0])
+    assert gains.near_full({OURS: full, FULL: full})
+    assert not gains.near_full({OURS: row(OURS, 0.3), FULL: full})
     nearly = cells(findings([ROWS[0], row(OURS, 0.5), full]))
     assert "clearly better; near<br>" in nearly["near full fine-tuning, or above it"]
     lost = findings([ROWS[0], row(OURS, 0.5), replace(full, lost={"3": "loss NaN"})])
@@ -89,8 +89,27 @@ def test_near_full_fine_tuning_is_an_interval_above_minus_two_points():
 def test_share_and_points_are_always_both_told():
     of = {one.method: one for one in ROWS}
     assert re.fullmatch(r"\d+ % \[\d+, \d+\] of the gain, -\S+ \[.*\] points", gains.reached(of))
-    little = gains.reached(of | {FULL: row(FULL, 0.12)})
-    assert little.startswith("no share (full fine-tuning gains too little), +")
+    small = row(FULL, 0.12)
+    recalls = [gains.recall(one, DIRECTIONS[0])[0] for one in (small, of[ZERO])]
+    little = "no share (full fine-tuning gains too little): R@1 {:.1f} after {:.1f}, +"
+    assert gains.reached(of | {FULL: small}).startswith(little.format(*recalls))
+
+
+def test_a_row_without_verdict_has_no_number_beside_others():
+    of = {one.method: one for one in ROWS}
+    one_seed = replace(of["LoRA"], lr=1e-2, budget={"seeds": [0, 1, 2, 3]})
+    said = "no verdict (LoRA: seeds not trained yet: 3)"
+    assert gains.reached(of | {"LoRA": one_seed}, method="LoRA") == said
+    assert gains.reached(of | {"LoRA": one_seed}).endswith(" points")
+    points = {"mini-flickr30k, data 1/4": of}
+    assert said in tables.curves(findings([*ROWS[:4], one_seed], points=points))
+
+
+@pytest.mark.parametrize("changes", [{"world": "ab"}, {"backbone": "mini-700"}])
+def test_rows_of_another_world_or_backbone_are_never_compared(changes):
+    other = replace(ROWS[3], **changes)
+    with pytest.raises(ValueError, match=r"r and mini-flickr30k-coop were tested on different it"):
+        gains.summary(findings([*ROWS[:3], other]))
 
 
 def test_the_points_of_the_curves_are_read_with_the_rows_that_they_leave_as_they_are(tmp_path):
@@ -107,15 +126,17 @@ def test_the_points_of_the_curves_are_read_with_the_rows_that_they_leave_as_they
         for one in rows:
             one.save(tmp_path / "curves" / part)
     found = gains.Findings.read(tmp_path)
-    names = ["data 1/16", "pooling mean", "size r2"]
+    names = ["data 1/16", "pooling mean", "size r2", "size r32"]
     assert list(found.points) == [f"mini-flickr30k, {name}" for name in names]
     assert found.points["mini-flickr30k, size r2"][FULL] == ROWS[2]
     little = cells(found)[gains.LITTLE].split("<br>")
     assert little[0].startswith(f"text-to-image, mini-flickr30k, {OURS}: ") and len(little) == 4
     assert little[3].startswith("text-to-image, mini-flickr30k, data 1/16, LoRA: ")
     table = tables.curves(found).splitlines()
-    assert len(table) == 2 + 2 * 4 and "| mini-flickr30k, size r2 | LoRA | " in table[9]
+    assert len(table) == 2 + 2 * 5 and "| mini-flickr30k, size r2 | LoRA | " in table[9]
     assert table[2].endswith(" | – | – |")  # not tested on new things and other
+    assert f"size r32 | {OURS} | no verdict ({OURS}: seed 3 could not be trained)" in table[10]
+    assert "LoRA | not measured yet" in table[11]
     assert gains.Findings.read(tmp_path / "curves").points == {}
 
 

@@ -46,13 +46,13 @@ def test_each_text_is_in_one_part_by_describer_and_one_by_number():
 
 
 def test_the_share_is_that_of_the_part():
-    found = parts.measured(three(), NUMBERS, list(HABITS))
+    found = parts.measured(three(), PAPER, NUMBERS, list(HABITS))
     assert found["describer list"] == {"texts": ITEMS, "share": (100,) * 3, "points": (0, 0, 0)}
     assert found["describer part"]["share"][0] == pytest.approx(20)
     assert found["describer part"]["points"][0] == pytest.approx(-80)
     assert found["1 thing"]["share"][0] == 100 and found["2 things"]["share"][0] == 20
     assert found["4 things or more"]["texts"] == 2 * ITEMS
-    flat = parts.measured(three() | {FULL: row(FULL, False)}, NUMBERS, list(HABITS))
+    flat = parts.measured(three() | {FULL: row(FULL, False)}, PAPER, NUMBERS, list(HABITS))
     assert flat["2 things"]["share"] is None
 
 
@@ -71,10 +71,19 @@ def test_the_command_reads_what_the_pictures_show(tmp_path, capsys):
         replace(one, lost={"2": "loss NaN"}).save(tmp_path / "methods")
         assert main(words) == 1
         one.save(tmp_path / "methods")
+    replace(row("LoRA", True), world="ab").save(tmp_path / "methods")
+    assert main(words) == 1  # LoRA saw other pictures
+    row("LoRA", True).save(tmp_path / "methods")
     assert main(words) == 0
     content = json.loads((tmp_path / parts.FILE).read_text())
     assert content["rows"]["toy-zero-shot"] == {"1": "now"}
-    found = parts.measured(three(), NUMBERS, list(HABITS))
-    assert content["parts"]["toy"] == json.loads(json.dumps(found))
+    found = parts.measured(three(), PAPER, NUMBERS, list(HABITS))
+    assert content["parts"]["toy"][PAPER] == json.loads(json.dumps(found))
+    assert content["parts"]["toy"]["LoRA"]["2 things"]["points"] == [0, 0, 0]
     table = tables.shared_out(gains.Findings(tmp_path, {})).splitlines()
-    assert table[2] == "| toy | describer list | 100 % [100, 100] of the gain | +0.0 [+0.0, +0.0] |"
+    share = "100 % [100, 100] of the gain, +0.0 [+0.0, +0.0] points"
+    assert table[2] == f"| toy | describer list | {share} | {share} |"
+    (folder / "media" / "origin.json").write_text('{"pixels": "ab"}')
+    capsys.readouterr()
+    assert main(words) == 1
+    assert f"{folder}: its pictures are not those of {tmp_path}" in capsys.readouterr().err

@@ -2,6 +2,8 @@
 differ.
 """
 
+import re
+
 import pytest
 
 from cma import recipes
@@ -17,6 +19,13 @@ ROWS = published.read_published(FILE)
 
 def rows_of(dataset, method=published.PAPER):
     return [row for row in ROWS if (row.dataset, row.method) == (dataset, method)]
+
+
+def test_each_row_has_a_source_and_in_each_cell_a_number_or_a_range_if_sources_differ():
+    number = re.compile(r"(\d+(\.\d+)?(–\d+(\.\d+)?)?)?")
+    for row in ROWS:
+        assert row.dataset and row.method and row.source
+        assert all(map(number.fullmatch, row.numbers.values())), row
 
 
 def test_each_benchmark_has_the_papers_row_and_recalls_grow_with_k():
@@ -66,9 +75,7 @@ def test_our_cells_are_blank_where_nobody_ran_it_and_beside_the_last_source_else
 @pytest.mark.parametrize(
     "before, after, said",
     [
-        ("43.1,70.4", "43.1%,70.4", ":2: t2v_r1: expected a number or nothing, not '43.1%'"),
         ("dataset,method", "dataset,mothed", ":2: expected a cell for each of the columns dataset"),
-        ("msrvtt,full", ",full", ":2: expected a dataset, a method and a source"),
         ("43.1,70.4", "43.1,70.4,1", ":2: expected a cell for each of the columns"),
     ],
 )

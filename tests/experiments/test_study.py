@@ -179,7 +179,6 @@ def test_a_seed_that_fails_or_falls_is_lost_and_the_row_gets_no_verdict(study):
     assert row.marks() == []
     unfinished = replace(row, lr=0.1, budget={"seeds": [1, 3]})
     assert unfinished.marks() == ["seeds not trained yet: 3"]
-    assert replace(row, budget={}, records={"1": low, "2": high}).marks() == []  # an older rule
 
 
 def test_the_first_seed_of_ours_is_kept_in_half_precision_and_tested_from_there(study):
@@ -243,9 +242,9 @@ def test_another_world_takes_the_rates_of_the_first(folder, tmp_path, monkeypatc
     ran = []
     monkeypatch.setattr(Study, "run_all", lambda study, names: ran.append((study, names)))
     words = ["study", str(folder), "--results", str(tmp_path / "again" / "methods")]
-    assert main([*words, "--rates-of", str(tmp_path / "rows"), "--methods", METHOD]) == 0
+    assert main([*words, "--rates-of", str(tmp_path / "rows")]) == 0
     ((study, names),) = ran
-    assert names == [METHOD] and study.given == {METHOD: 3e-2} and study.keep == OURS
+    assert names == ["zero-shot", METHOD] and study.given == {METHOD: 3e-2} and not study.keep
     budget = study.budget_of(METHOD)
     assert (budget.rates, budget.scan, budget.seeds) == ([3e-2], False, [42, 43, 44])
     assert study.budget_of(OURS).scan

@@ -30,6 +30,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import cma
+from cma.files import write_whole
 from cma.training import TrainConfig
 from data_prep.__main__ import main as data_prep
 from data_prep.mini.things import Name, Thing
@@ -574,6 +575,7 @@ def test_the_twin_is_trained_where_no_row_of_it_is_recorded(
     nothing = lambda *_, **__: None  # noqa: E731
     own = {
         "ROOT": tmp_path,
+        "folder": tmp_path,
         "records": {},
         "runs": {},
         "results": {},
@@ -590,6 +592,8 @@ def test_the_twin_is_trained_where_no_row_of_it_is_recorded(
     defined = execute(stem, "kept = {", "-no-sharing", **own)
     assert list(defined["results"]) == trained
     assert set(defined["kept"]) == (set(recorded) if dataset == "mini-flickr30k" else set())
+    write_whole(tmp_path / "media" / "origin.json", '{"pixels": "ab"}')
+    assert execute(stem, "kept = {", **own)["kept"] == {}  # rows of another world
 
 
 @pytest.mark.parametrize("recorded", [ROWS, ROWS[:2], []], ids=["whole", "in part", "none"])

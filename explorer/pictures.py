@@ -74,8 +74,8 @@ def ratio(path: Path, file: MediaFile) -> float:
 
 
 def jpeg(picture: Image.Image) -> bytes:
-    """Return a picture as the bytes of a JPEG."""
-    picture.save(buffer := io.BytesIO(), "JPEG", quality=85)
+    """Return a picture as the bytes of a JPEG, without a comment that its file may have."""
+    picture.save(buffer := io.BytesIO(), "JPEG", quality=85, comment=b"")
     return buffer.getvalue()
 
 

@@ -114,6 +114,8 @@ def export(model: RetrievalModel, adapter: CrossModalAdapters, tower: str) -> by
 def halved(model: onnx.ModelProto) -> onnx.ModelProto:
     """Keep the matrices of a graph in half precision, each with a cast to single precision."""
     graph = model.graph
+    for node in graph.node:
+        node.ClearField("metadata_props")
     for one in [*graph.initializer]:
         if one.data_type == TensorProto.FLOAT and len(one.dims) > 1:
             values = numpy_helper.to_array(one).astype("float16")

@@ -228,10 +228,11 @@ def writing(folder: Path) -> Iterator[None]:
     count.
     """
     advice = "give the index a folder of its own"
-    if folder.exists() and not folder.is_dir():
+    if folder.is_file():
         raise ValueError(f"{folder}: a file, expected a folder; {advice}")
     folder.mkdir(parents=True, exist_ok=True)
-    if (others := sorted(folder.glob("[!.]*"))) and not any(folder.glob(SEGMENTS)):
+    others = sorted({*folder.glob("[!.]*")} - {folder / INDEX})
+    if others and not any(folder.glob(SEGMENTS)):
         found = f"holds no index of this version but other things ({others[0].name!r}, …)"
         raise ValueError(f"{folder}: {found}; delete them if they are an older index, or {advice}")
     lock = FileLock(folder / LOCK)

@@ -84,6 +84,15 @@ def test_a_picture_becomes_a_small_jpeg(tmp_path, name, mode):
     assert large.size == (400, 200)
 
 
+@pytest.mark.parametrize("length", [6, 70_000])
+def test_a_preview_has_no_comment(tmp_path, length):
+    picture = Image.new("RGB", (9, 9))
+    picture.info["comment"] = b"secret" * (length // 6)
+    picture.save(tmp_path / "p.gif", comment=picture.info["comment"])
+    assert b"secret" in (tmp_path / "p.gif").read_bytes()
+    assert b"secret" not in pictures.thumbnail(tmp_path / "p.gif", image(tmp_path / "p.gif"))
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 2000), (2000, 1), (257, 7)])
 def test_sizes_at_the_edge(tmp_path, size):
     path = write_picture(tmp_path / "p.png", 1, size)

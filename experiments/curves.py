@@ -16,7 +16,7 @@ from pathlib import Path
 from torch import Tensor
 
 from cma import RetrievalModel, data, methods
-from cma.training import RunRecord, epoch_size, evaluate
+from cma.training import RunRecord, choose_splits, epoch_size, evaluate
 
 from .options import LONG
 from .published import FULL
@@ -63,8 +63,8 @@ class PointStudy(Study):
     def enter(self, row: MethodRow, model: RetrievalModel, seed: int, record: RunRecord) -> None:
         """Enter the record of a run, evaluated on validation too: it tells a seed that is lost."""
         if record.history:
-            val = data.load(self.folder, "val")
-            record.history[-1]["validation"] = evaluate(model, val, self.config, samples=0)
+            watched = choose_splits(self.training, self.config).watched
+            record.history[-1]["validation"] = evaluate(model, watched, self.config, samples=0)
         super().enter(row, model, seed, record)
 
 

@@ -364,5 +364,5 @@ def run(options: argparse.Namespace) -> None:
         study.keep = ""
         study.given = rates_of(options.rates_of, study.training.name, study.clip)
         study.budget = replace(study.budget, seeds_of={})  # another world has three seeds for all
-        names = [name for name in names if name in (ZERO_SHOT, *study.given)]
+        names = [*chosen(dict.fromkeys((ZERO_SHOT, *study.given)), options.methods)]
     study.run_all(names)

@@ -233,7 +233,7 @@ def test_rows_of_a_state_have_the_committed_protocol_and_stay_once_the_state_is_
     assert read_rows(tmp_path / "methods") == [row] and not seen
 
 
-def test_another_world_takes_the_rates_of_the_first(folder, tmp_path, monkeypatch):
+def test_another_world_takes_the_rates_of_the_first(folder, tmp_path, monkeypatch, capsys):
     protocol = {"budgets": {"toy": {"seeds_of": {METHOD: [42, 43, 44, 45]}}}}
     (tmp_path / PROTOCOL).write_text(json.dumps(protocol))
     MethodRow("toy", METHOD, {}, lr=3e-2).save(tmp_path / "rows")
@@ -245,6 +245,8 @@ def test_another_world_takes_the_rates_of_the_first(folder, tmp_path, monkeypatc
     assert main([*words, "--rates-of", str(tmp_path / "rows")]) == 0
     ((study, names),) = ran
     assert names == ["zero-shot", METHOD] and study.given == {METHOD: 3e-2} and not study.keep
+    assert main([*words, "--rates-of", str(tmp_path / "rows"), "--methods", "VPT"]) == 1
+    assert "error: no 'VPT' here: expected some of zero-shot, proj" in capsys.readouterr().err
     budget = study.budget_of(METHOD)
     assert (budget.rates, budget.scan, budget.seeds) == ([3e-2], False, [42, 43, 44])
     assert study.budget_of(OURS).scan

@@ -231,8 +231,7 @@ def writing(folder: Path) -> Iterator[None]:
     if folder.is_file():
         raise ValueError(f"{folder}: a file, expected a folder; {advice}")
     folder.mkdir(parents=True, exist_ok=True)
-    others = sorted({*folder.glob("[!.]*")} - {folder / INDEX})
-    if others and not any(folder.glob(SEGMENTS)):
+    if (others := sorted(folder.glob("[!.]*"))) and not any(folder.glob(SEGMENTS)):
         found = f"holds no index of this version but other things ({others[0].name!r}, …)"
         raise ValueError(f"{folder}: {found}; delete them if they are an older index, or {advice}")
     lock = FileLock(folder / LOCK)

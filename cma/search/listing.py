@@ -90,8 +90,7 @@ class Where:
     @property
     def start(self) -> str:
         """How the JSON of a file that is below `folder` starts."""
-        below = f"{self.folder.rstrip('/')}/" if self.folder else ""
-        return '{"file_name":"' + in_json(below)
+        return '{"file_name":"' + in_json("".join(f"{part}/" for part in Path(self.folder).parts))
 
     @property
     def parts(self) -> list[str]:

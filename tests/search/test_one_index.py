@@ -93,7 +93,7 @@ def test_other_kinds_folders_years_and_names_are_left_out_before_the_cut(
     chosen = {
         Where(year=2014): {"ne\u0301.png"},
         Where(name="N\u00c9"): {"ne\u0301.png"},  # as it is typed, not as a Mac writes it
-        Where(year=1999, folder="a", name="PNG"): {"a/x.png", "a/b/y.png"},
+        Where(year=1999, folder="./a//", name="PNG"): {"a/x.png", "a/b/y.png"},
         Where(name="A mp4 1"): {"a/clip 1.mp4"},
         Where("video", name="png"): set(),
         Where(name='Q"UOTE png'): {'q"uote/v.png'},

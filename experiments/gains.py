@@ -223,8 +223,7 @@ def near_full(of: Rows, way: str = FORWARD) -> bool:
 
 def on_further(of: Rows, further: str) -> Rows:
     """Return the rows of a dataset on one of its further test sets, of those tested there."""
-    made = {method: row.on(further) for method, row in of.items()}
-    return {method: row for method, row in made.items() if row}
+    return {method: made for method, row in of.items() if (made := row.on(further))}
 
 
 def ways_of(of: Rows) -> dict[str, str]:
@@ -298,8 +297,10 @@ def _costs(found: Findings) -> str:
 def _little(found: Findings) -> list[str]:
     """Ours and LoRA on a part of the training items, and on all of them."""
     few = {point: of for point, of in found.points.items() if ", data " in point}
+    tested = found.tested.items()
+    whole = {f"{name}, all items": of for name, of in tested if f"{name}, data 1/4" in few}
     return [
         f"{ways_of(of)[FORWARD]}, {name}, {method}: {reached(of, method=method)}"
-        for name, of in (found.tested | few if few else {}).items()
+        for name, of in (few | whole).items()
         for method in (OURS, LORA)
     ] or [NOT_MEASURED]

@@ -116,7 +116,7 @@ def test_the_points_of_the_curves_are_read_with_the_rows_that_they_leave_as_they
     better = row(OURS, 0.37)
     for one in ROWS:
         one.save(tmp_path / "methods")
-    parts = {"data-1-16": [*ROWS[1:3], ROWS[4]], "size-r2": [better, ROWS[4]]}
+    parts = {"data-1-4": [*ROWS[1:3], ROWS[4]], "size-r2": [better, ROWS[4]]}
     parts |= {"pooling-mean": ROWS[:3], "my-notes": ROWS}
     parts |= {
         "size-r32": [replace(better, lost={"3": "loss NaN"})],
@@ -126,12 +126,12 @@ def test_the_points_of_the_curves_are_read_with_the_rows_that_they_leave_as_they
         for one in rows:
             one.save(tmp_path / "curves" / part)
     found = gains.Findings.read(tmp_path)
-    names = ["data 1/16", "pooling mean", "size r2", "size r32"]
+    names = ["data 1/4", "pooling mean", "size r2", "size r32"]
     assert list(found.points) == [f"mini-flickr30k, {name}" for name in names]
     assert found.points["mini-flickr30k, size r2"][FULL] == ROWS[2]
     little = cells(found)[gains.LITTLE].split("<br>")
-    assert little[0].startswith(f"text-to-image, mini-flickr30k, {OURS}: ") and len(little) == 4
-    assert little[3].startswith("text-to-image, mini-flickr30k, data 1/16, LoRA: ")
+    assert little[0].startswith(f"text-to-image, mini-flickr30k, data 1/4, {OURS}: ")
+    assert little[3].startswith("text-to-image, mini-flickr30k, all items, LoRA: ")
     table = tables.curves(found).splitlines()
     assert len(table) == 2 + 2 * 5 and "| mini-flickr30k, size r2 | LoRA | " in table[9]
     assert table[2].endswith(" | – | – |")  # not tested on new things and other

@@ -265,9 +265,11 @@ def test_several_processes_fill_one_table_as_one_does(model, many, tmp_path, s3,
     processes = [start(many, place, number, count) for number in range(count)]
     alone = MediaIndex.build(model, many)
     for number, process in enumerate(processes):
-        # two that make the table at the same moment may meet; one then says "start again"
-        if process.wait(timeout=300):
-            assert start(many, place, number, count).wait(timeout=300) == 0
+        ended = process.wait(timeout=300)
+        # on S3, two that make the table at the same moment may meet; one then says "start again"
+        if ended and at == "s3":
+            ended = start(many, place, number, count).wait(timeout=300)
+        assert ended == 0
     table = MediaIndex.load(place, model)
     assert len(table) == len(alone) == 40
     alike(table, alone, k=40)

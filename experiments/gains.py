@@ -298,6 +298,7 @@ def _little(found: Findings) -> list[str]:
     """Ours and LoRA on a part of the training items, and on all of them."""
     few = {point: of for point, of in found.points.items() if ", data " in point}
     tested = found.tested.items()
+    # of pictures and of clips, a quarter is one of the points
     whole = {f"{name}, all items": of for name, of in tested if f"{name}, data 1/4" in few}
     return [
         f"{ways_of(of)[FORWARD]}, {name}, {method}: {reached(of, method=method)}"

@@ -90,7 +90,8 @@ class Where:
     @property
     def start(self) -> str:
         """How the JSON of a file that is below `folder` starts."""
-        return '{"file_name":"' + in_json("".join(f"{part}/" for part in Path(self.folder).parts))
+        below = "".join(f"{part}/" for part in Path(self.folder).parts)
+        return f'{{"file_name":"{in_json(below)}'
 
     @property
     def parts(self) -> list[str]:

@@ -21,7 +21,7 @@ test: $(TESTED) ## lint, fast suite, wheel, offline benchmarks, the book, notebo
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/test.yml .github/workflows/book.yml
 	$(PYTHON) -m pytest -q -m "not minis and not wheel and not processes and not slow and not book" -n auto
-	$(PYTHON) -m pytest -q -m "processes or slow" -n 2
+	$(PYTHON) -m pytest -q -m "processes or slow" -n 2 --dist loadfile
 	$(PYTHON) -m pytest -q -m wheel
 	$(PYTHON) -m data_prep mini
 	$(PYTHON) -m pytest -q -m book

@@ -21,6 +21,7 @@ from cma import AdapterConfig, RetrievalModel, TrainConfig
 from cma.data import load
 from cma.media import MediaError
 from cma.training import devices, evaluate, loop, plan, prepare, step
+from cma.training.resume import CHECKPOINT
 from tests.conftest import build_clip, build_processor
 from tests.toy_data import write_images
 from tests.training.conftest import equal, weights
@@ -257,19 +258,17 @@ def one(folder):
     with pytest.MonkeyPatch.context() as patched:
         patched.setitem(sys.modules, "matplotlib", None)  # no curves: they take most of the time
         patched.delitem(sys.modules, "cma.plots", raising=False)
-        stopped(part, after=5, name="by_one")
         return {name: JOBS[name](part) for name in jobs}
 
 
 @pytest.fixture(scope="module", params=SIZES)
 def many(request, folder, one):
-    """What 2 and 3 processes do; other processes have begun the run `resumed`, or hold the run
-    `held`.
+    """What 2 and 3 processes do; one process fewer has begun the run `resumed`, another one holds
+    the run `held`.
     """
     part = folder / str(request.param)
-    part.mkdir()
-    (folder / "one" / "by_one").rename(part / "resumed") if request.param == 2 else None
-    (folder / "2" / "by_many").rename(part / "resumed") if request.param == 3 else None
+    world(request.param - 1, {"begun": partial(stopped, after=5, name="resumed")}, part)
+    assert (part / "resumed" / CHECKPOINT).is_file()
     (part / "held").mkdir()
     with FileLock(part / "held" / ".run.lock"):
         return world(request.param, JOBS, part)

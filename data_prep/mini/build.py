@@ -55,16 +55,20 @@ TESTS = {"mini-msrvtt-whole": "whole", "mini-msrvtt-moments": "moments"}
 def add_command(commands: argparse._SubParsersAction) -> None:
     """Add `python -m data_prep mini`."""
     command = commands.add_parser("mini", help="build the offline benchmarks", description=__doc__)
-    command.add_argument("--out", type=Path, default=Path("data"), help="folder (default: data)")
+    command.add_argument("--out", help="folder (default: data, or data/seed-SEED)")
     command.add_argument(
         "--workers", type=int, default=2, metavar="N", help="processes (default: 2)"
     )
     command.add_argument(
-        "--seed", type=int, default=SEED, help="another world of pictures; give it its own --out"
+        "--seed", type=int, default=SEED, help="another world of pictures (default: %(default)s)"
     )
-    command.set_defaults(
-        run=lambda options: build_minis(options.out, options.workers, options.seed)
-    )
+    command.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> None:
+    """Without `--out`, another world gets a folder of its own, so that it replaces nothing."""
+    usual = "data" if options.seed == SEED else f"data/seed-{options.seed}"
+    build_minis(Path(options.out or usual), options.workers, options.seed)
 
 
 def build_minis(out: Path, workers: int = 2, seed: int = SEED) -> None:
@@ -81,7 +85,7 @@ def build_minis(out: Path, workers: int = 2, seed: int = SEED) -> None:
     for name in readers:
         there[name] = read_object(sources / name / ORIGIN)
         expected = origin(name, seed)
-        if {key: there[name].get(key) for key in ("seed", *expected)} != {"seed": None} | expected:
+        if {key: there[name].get(key) for key in expected} != expected:
             unseal(out / name)
             there[name] = {}
     if not all(there.values()):
@@ -103,10 +107,11 @@ def build_minis(out: Path, workers: int = 2, seed: int = SEED) -> None:
 
 
 def origin(name: str, seed: int = SEED) -> dict:
-    """Return what the content of a source folder depends on; the usual seed is not named."""
+    """Return what the content of a source folder depends on; the usual seed is None."""
     packages = (*PACKAGES.values(), *(ANIMATIONS if name.startswith("mini-msrvtt") else ()))
     lexicon = hashlib.sha256(LEXICON.read_bytes()).hexdigest()
-    return ({} if seed == SEED else {"seed": seed}) | {
+    return {
+        "seed": None if seed == SEED else seed,
         "build": BUILD,
         "lexicon": lexicon,
         "packages": {one: PINS[one].version for one in packages},

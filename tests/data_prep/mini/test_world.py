@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -238,11 +239,22 @@ def test_another_seed_is_another_world_of_pictures_with_the_same_rules(lexicon, 
     assert pairs[0].isdisjoint(pairs[1]) and spoken(train).isdisjoint(spoken(rest))
 
 
+@pytest.mark.parametrize(
+    ("line", "folder"),
+    [("", "data"), ("--seed 7", "data/seed-7"), ("--seed 7 --out here", "here")],
+)
+def test_another_world_does_not_replace_the_usual_one(line, folder, monkeypatch):
+    asked = []
+    monkeypatch.setattr(build, "build_minis", lambda out, *_: asked.append(out))
+    assert main(["mini", *line.split()]) == 0
+    assert asked == [Path(folder)]
+
+
 def test_the_seed_of_a_world_is_named_unless_it_is_the_usual_one(built, tmp_path, monkeypatch):
-    assert "seed" not in build.origin("mini-flickr30k")
+    assert build.origin("mini-flickr30k")["seed"] is None
     assert build.origin("mini-flickr30k", 7)["seed"] == 7
     built_at = json.loads((built / "sources" / "mini-flickr30k-new" / build.ORIGIN).read_text())
-    assert "seed" not in built_at
+    assert built_at.pop("seed") is None  # as in worlds that were built before seeds were named
     other = tmp_path / "sources" / "mini-flickr30k-new"
     other.mkdir(parents=True)
     (other / build.ORIGIN).write_text(json.dumps(built_at | {"seed": 7}))

@@ -232,7 +232,7 @@ class MediaIndex:
 
     def frames(self, item: int) -> Tensor:
         """The embeddings [F, D] of one item's frames, un-normalised."""
-        return self.store.frames(torch.tensor([item]))
+        return self.store.frames(integers([item]))
 
     # ---- asking
 
@@ -249,9 +249,9 @@ class MediaIndex:
 
         A clip that was cut stands there once, with its best moment. `like` and `without` as in
         `ranking`; `where` leaves out what is of another kind, folder, year or name. Raises
-        TypeError for anything but a string, ValueError for a blank sentence, k below 1, embeddings
-        that are not finite, or a backbone or adapter that has changed since `build`; OSError if the
-        storage of a table does not answer.
+        TypeError for anything but a string and a `Where`, ValueError for a blank sentence, k below
+        1, embeddings that are not finite, or a backbone or adapter that has changed since `build`;
+        OSError if the storage of a table does not answer.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> folder.mkdir()  # a new one
@@ -305,7 +305,7 @@ class MediaIndex:
         if like is not None:
             parts.append(self._media(like))
         total = sum(F.normalize(one, dim=1) for one in parts)
-        total = total - AWAY * sum(F.normalize(self._text(one), dim=1) for one in more)
+        total -= AWAY * sum(F.normalize(self._text(one), dim=1) for one in more)
         if not parts or total.norm() < 1e-4:
             raise ValueError("nothing is left of the query; type a few words of what it shows")
         return self._ranked(length * F.normalize(total, dim=1), compare, where)
@@ -402,7 +402,7 @@ class MediaIndex:
             raise ValueError("the query is blank; type a few words")
         return self._encode([text])
 
-    def _media(self, path: str | Path | MediaFile) -> Tensor:
+    def _media(self, path: Like) -> Tensor:
         """The mean embedding [1, D] of the frames of a picture, a clip or an item."""
         if isinstance(path, MediaFile):  # one of `files`, which may be a part of a clip
             wanted = path
@@ -426,6 +426,8 @@ class MediaIndex:
 
         The `DEPTH` items whose means are nearest to a vector [1, D] are ranked again by `compare`.
         """
+        if not isinstance(where, Where):
+            raise TypeError(f'where={where!r:.100}: expected a Where, as in Where(kind="image")')
         most = len(self) if self.store.whole else DEPTH
         items, cosines = self.store.nearest(F.normalize(vector[0], dim=0), most, where)
         first, order = cosines.sort(descending=True, stable=True)

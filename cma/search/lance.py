@@ -206,7 +206,7 @@ class Table:
                 yield from rows(items).to_batches()
 
         with told(self.uri):
-            schema = rows(torch.tensor([0])).schema
+            schema = rows(integers([0])).schema
             self._database.create_table(TABLE, batches(), schema=schema, mode="overwrite")
         self.skip(index.skipped, (0, 1))
 

@@ -194,7 +194,7 @@ class Files(Sequence):
         chosen = range(len(self))[item]
         if isinstance(item, slice):
             return self._store.files(integers(chosen))
-        return self._store.files(torch.tensor([chosen]))[0]
+        return self._store.files(integers([chosen]))[0]
 
     def __iter__(self) -> Iterator[MediaFile]:
         for items in torch.arange(len(self)).split(FULL):

@@ -490,6 +490,14 @@ def test_as_many_answers_as_a_number_says(toy_index, k):
             ask(query, k)
 
 
+@pytest.mark.parametrize("where", ["image", {"kind": "image"}, None])
+def test_a_filter_is_a_where(toy_index, where):
+    path = toy_index.path(toy_index.files[0])
+    for ask, query in ((toy_index.query, "a dog"), (toy_index.query_media, path)):
+        with pytest.raises(TypeError, match=r"^where=.*: expected a Where, as in Where\(kind="):
+            ask(query, where=where)
+
+
 def test_copies_agree_in_their_hash_and_in_their_embedding(model, tmp_path):
     files = [
         MediaFile(f"{i}.png", f"{i}.png", "image", copy_hash=7 if i != 3 else 2**64 - 1)

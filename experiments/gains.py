@@ -174,7 +174,7 @@ def summary(found: Findings) -> str:
     claims = {
         "near full fine-tuning, or above it": _near(found),
         "sharing weights between the towers helps": _against(found, WITHOUT),
-        "better than other adapters": _others(found),
+        "better than other adapters, prompts and partial tuning": _others(found),
         "fewer parameters, less time, one backbone": [_costs(found)],
         LITTLE: _little(found),
     }
@@ -269,7 +269,7 @@ def _against(found: Findings, method: str) -> list[str]:
 
 
 def _others(found: Findings) -> list[str]:
-    """All other methods by verdict, for each dataset and direction."""
+    """All other methods by verdict, for each dataset and direction; last those without a row."""
     groups = {}
     for (name, method, way), verdict in found.verdicts.items():
         if name in found.tested and method not in (ZERO_SHOT, FULL, WITHOUT):
@@ -278,7 +278,10 @@ def _others(found: Findings) -> list[str]:
             if verdict.blank:
                 group = f"{verdict.blank} on {name}"
             groups.setdefault(group, {})[method] = None  # each method once, not for each direction
-    return [f"{group}: {', '.join(methods)}" for group, methods in groups.items()]
+    return [
+        f"{group}: {', '.join(groups[group])}"
+        for group in sorted(groups, key=lambda group: NOT_MEASURED in group)
+    ]
 
 
 def _costs(found: Findings) -> str:

@@ -427,7 +427,7 @@ class MediaIndex:
         The `DEPTH` items whose means are nearest to a vector [1, D] are ranked again by `compare`.
         """
         if not isinstance(where, Where):
-            raise TypeError(f'where={where!r:.100}: expected a Where, as in Where(kind="image")')
+            raise TypeError(f'where={where!r:.100}: expected, say, cma.search.Where(kind="image")')
         most = len(self) if self.store.whole else DEPTH
         items, cosines = self.store.nearest(F.normalize(vector[0], dim=0), most, where)
         first, order = cosines.sort(descending=True, stable=True)

@@ -494,7 +494,7 @@ def test_as_many_answers_as_a_number_says(toy_index, k):
 def test_a_filter_is_a_where(toy_index, where):
     path = toy_index.path(toy_index.files[0])
     for ask, query in ((toy_index.query, "a dog"), (toy_index.query_media, path)):
-        with pytest.raises(TypeError, match=r"^where=.*: expected a Where, as in Where\(kind="):
+        with pytest.raises(TypeError, match=r"^where=.*: expected, say, cma.search.Where\(kind="):
             ask(query, where=where)
 
 

@@ -280,7 +280,7 @@ def _others(found: Findings) -> list[str]:
             groups.setdefault(group, {})[method] = None  # each method once, not for each direction
     return [
         f"{group}: {', '.join(groups[group])}"
-        for group in sorted(groups, key=lambda group: NOT_MEASURED in group)
+        for group in sorted(groups, key=lambda group: (NOT_MEASURED in group, group))
     ]
 
 
@@ -300,9 +300,10 @@ def _costs(found: Findings) -> str:
 def _little(found: Findings) -> list[str]:
     """Ours and LoRA on a part of the training items, and on all of them."""
     few = {point: of for point, of in found.points.items() if ", data " in point}
-    tested = found.tested.items()
     # of pictures and of clips, a quarter is one of the points
-    whole = {f"{name}, all items": of for name, of in tested if f"{name}, data 1/4" in few}
+    whole = {
+        f"{name}, all items": of for name, of in found.tested.items() if f"{name}, data 1/4" in few
+    }
     return [
         f"{ways_of(of)[FORWARD]}, {name}, {method}: {reached(of, method=method)}"
         for name, of in (few | whole).items()

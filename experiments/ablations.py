@@ -79,11 +79,7 @@ def points(usual: Study, rate: float) -> dict[str, Ablation]:
     return {name: usual.changed(Ablation, **own | change) for name, change in changes.items()}
 
 
-OPTIONS = LONG | {
-    "--results": "results/ablations",
-    "--runs": "runs/ablations",
-    "--points": None,
-}
+OPTIONS = LONG | {"--results": "results/ablations", "--runs": "runs/ablations", "--points": None}
 
 
 def run(options: argparse.Namespace) -> None:

@@ -18,14 +18,12 @@ from torch import Tensor
 from cma import RetrievalModel, data, methods
 from cma.training import RunRecord, choose_splits, epoch_size, evaluate
 
+from .gains import FULL, LORA, OURS, ZERO_SHOT
 from .options import LONG
-from .published import FULL
-from .published import PAPER as OURS
 from .rows import Budget, MethodRow, neighbours, rates_of
-from .study import ZERO_SHOT, Study, backbone_of, chosen, no_rate, study_of
+from .study import Study, backbone_of, chosen, no_rate, study_of
 from .world import WEIGHTS, digest_of, kept_in, protocol_of, state_of
 
-LORA = "LoRA"
 METHODS = (ZERO_SHOT, OURS, LORA, FULL)
 SIZES = (2, 32)  # r of the points of size; 8 is the usual one
 

@@ -253,8 +253,10 @@ def _near(found: Findings) -> list[str]:
     points = found.points.items()
     near = [point for point, of in points if near_full(of)]
     if points:
-        names = ", ".join(near) or "none"
-        said.append(f"other trainings where it is near: {names} ({len(near)} of {len(points)})")
+        said.append(
+            f"other trainings where it is near: {', '.join(near) or 'none'} "
+            f"({len(near)} of {len(points)})"
+        )
     rule = f"the interval of ours − full lies above −{NEAR:g} points"
     return [*said, f"(*near*, said only of test: {rule})"]
 

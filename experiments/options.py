@@ -17,10 +17,7 @@ ABOUT = {
     "--out": {"type": Path, "required": True, "help": "folder that gets the CLIP"},
     "--points": {"nargs": "+", "metavar": "NAME", "help": "such as steps-2; default: all"},
     "--precision": {"help": f"of training; {SHOWN}"},
-    "--rates-of": {
-        "type": Path,
-        "help": "take the rates of another world's rows",
-    },
+    "--rates-of": {"type": Path, "help": "take the rates of another world's rows"},
     "--readme": {"nargs": "+", "help": "files whose tables and summary are replaced"},
     "--results": {"type": Path, "help": f"folder of results; {SHOWN}"},
     "--runs": {"type": Path, "help": f"checkpoints and adapters; {SHOWN}"},
@@ -29,9 +26,4 @@ ABOUT = {
     "--workers": {"type": int, "help": f"processes that draw; {SHOWN}"},
 }
 # of a command that trains for hours and continues after a stop
-LONG = {
-    "folder": None,
-    "--backbone": "mini",
-    "--precision": "float32",
-    "--commit": False,
-}
+LONG = {"folder": None, "--backbone": "mini", "--precision": "float32", "--commit": False}

@@ -161,9 +161,7 @@ def _recalls(group: Group, way: str) -> str:
     for key in RECALLS:
         # None: no interval
         ends = [run.metrics.get("intervals", {}).get(way, {}).get(key) for run in group]
-        span = ""
-        if all(ends):
-            span = " [{:.1f}, {:.1f}]".format(*np.mean(ends, axis=0))
+        span = " [{:.1f}, {:.1f}]".format(*np.mean(ends, axis=0)) if all(ends) else ""
         parts.append(f"{mean[key]:.1f}{span}")
     return f"{' · '.join(parts)} (MdR {round(mean['MdR'], 2):g}, MnR {mean['MnR']:.1f})"
 

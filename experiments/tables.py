@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from . import forgetting, parts
 from .gains import (
+    FORWARD,
     LORA,
     OURS,
     Findings,
@@ -18,13 +19,14 @@ from .gains import (
     summary,
     ways_of,
 )
-from .published import markdown
+from .published import NOT_MEASURED, markdown
 from .rows import DIRECTIONS, read_rows, recall
 from .study import ALONE
 from .world import kept_in
 
 SECOND = "second-world"  # in the folder of results
 WAYS = dict(zip(DIRECTIONS, ("T2I / T2V", "I2T / V2T"), strict=True))  # names of columns
+WITH_INTERVAL = "{:.1f} [{:.1f}, {:.1f}]"  # in %
 
 
 def differences(found: Findings) -> str:
@@ -48,22 +50,27 @@ def further(found: Findings) -> str:
             for method, row in on_further(of, name).items():
                 line = {"test set": row.dataset, "method": method}
                 for way, words in WAYS.items():
-                    line[f"{words} R@1"] = "{:.1f} [{:.1f}, {:.1f}]".format(*recall(row, way))
+                    line[f"{words} R@1"] = WITH_INTERVAL.format(*recall(row, way))
                 lines.append(line)
     return markdown(lines)
 
 
 def curves(found: Findings) -> str:
-    """Share of full fine-tuning's gain and points to it, of ours and LoRA, on three test sets."""
+    """R@1 of ours and LoRA on test; share of full fine-tuning's gain and points to it, on three
+    test sets.
+    """
     usual = {f"{name}, as usual": of for name, of in found.tested.items() if has_share(of)}
     lines = []
-    trained = usual | found.points if found.points else {}
+    trained = found.points and usual | found.points
     for point, of in trained.items():
         sets = {"test": of} | {name: on_further(of, name) for name in ("new", "other")}
         for method in (OURS, LORA):
-            line = {"training": point, "method": method}
+            r1 = NOT_MEASURED
+            if method in of:
+                r1 = WITH_INTERVAL.format(*recall(of[method], FORWARD))
+            line = {"training": point, "method": method, "R@1 on test": r1}
             for name, there in sets.items():
-                line[f"{name}, text as the query"] = reached(there, method=method) if there else "–"
+                line[f"gain on {name}"] = reached(there, method=method) if there else "–"
             lines.append(line)
     return markdown(lines)
 
@@ -101,12 +108,17 @@ def repeated(found: Findings) -> str:
     again = Findings(found.results, tested, planned={"first": planned})
     lines = []
     for (name, method, way), second in again.verdicts.items():
-        if name in tested:
-            before = found.verdict(name, method, way)
-            line = {"ours minus": method, "way": ways_of(tested[name])[way]}
-            line |= {"first world": before.said, "second world": second.said}
-            same = "yes" if before.word == second.word else "no"
-            lines.append(line | {"repeats": "–" if before.blank or second.blank else same})
+        before = found.verdict(name, method, way)
+        same = "yes" if before.word == second.word else "no"
+        lines.append(
+            {
+                "ours minus": method,
+                "way": ways_of(tested[name])[way],
+                "first world": before.said,
+                "second world": second.said,
+                "repeats": "–" if before.blank or second.blank else same,
+            }
+        )
     return markdown(lines)
 
 

@@ -59,7 +59,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "config": ["ReadConfig", "TrainConfig"],
         "data": ["load_dataset"],
         "model": ["RetrievalModel"],
-        "search": ["MediaIndex"],
         "training": ["evaluate", "train"],
     },
 )

@@ -1,5 +1,5 @@
-"""Search pictures and clips by sentence, picture or clip: answers, explanations, the widget, its
-page.
+"""Search pictures and clips by sentence, picture or clip: the index, answers, explanations, the
+widget, its page.
 """
 
 import lazy_loader
@@ -11,6 +11,7 @@ _load, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "answers": ["ask", "examples", "rank_changes", "search_both", "why"],
         "attention": ["explain"],
+        "index": ["IndexConfig", "MediaIndex"],
         "gallery": ["Gallery", "load_first", "open_galleries"],
         "pictures": ["results_grid", "still", "title_of", "why_figure"],
         "session": ["STRENGTHS", "Session"],
@@ -20,7 +21,10 @@ _load, __dir__, __all__ = lazy_loader.attach(
 
 
 def __getattr__(name: str) -> object:
-    """Load one of the names above at its first use. Raises ImportError if a package is missing."""
-    if name in __all__:
+    """Load one of the names above at its first use. Raises ImportError if a package is missing.
+
+    The index needs none of these packages.
+    """
+    if name in __all__ and name not in ("IndexConfig", "MediaIndex"):
         require("explorer", "ipywidgets", "anywidget", "matplotlib", "tornado", "av", "decord")
     return _load(name)

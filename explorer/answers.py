@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from cma import metrics
-from cma.search import MediaFile, MediaIndex, Where, frames_of
+from explorer.index import MediaFile, MediaIndex, Where, frames_of
 
 from . import attention
 

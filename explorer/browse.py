@@ -3,7 +3,7 @@
 import time
 from dataclasses import replace
 
-from cma.search import MediaIndex, Where
+from explorer.index import MediaIndex, Where
 
 from .answers import Answer
 

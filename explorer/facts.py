@@ -8,7 +8,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from cma import media
-from cma.search import MediaFile
+from explorer.index import MediaFile
 
 MOST = 100  # characters of a text that a camera wrote
 GPS = ExifTags.GPS

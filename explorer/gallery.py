@@ -14,7 +14,7 @@ from cma.backbone import PHOTOGRAPHS, Device
 from cma.checkpoints import CONFIG, read_config
 from cma.config import ReadConfig
 from cma.model import RetrievalModel
-from cma.search import MediaIndex
+from explorer.index import MediaIndex
 
 from .browse import Dates
 

@@ -15,7 +15,7 @@ from PIL import ExifTags, Image
 
 from cma import plots
 from cma.media import MediaError, open_media, read_image, shown_name, stream_frames
-from cma.search import MediaFile
+from explorer.index import MediaFile
 
 from .answers import Answer, Indexes, Why
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from cma import media
 from cma.config import ReadConfig
-from cma.search import MediaFile
+from explorer.index import MediaFile
 
 Sound = av.AudioFrame
 

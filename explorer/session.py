@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cma.files import printable
 from cma.media import shown_name
-from cma.search import SUFFIXES, MediaFile, MediaIndex, Where
+from explorer.index import SUFFIXES, MediaFile, MediaIndex, Where
 
 from . import answers, browse, facts, pictures, playing
 from .attention import crop_box

@@ -16,8 +16,8 @@ from cma.adapter import ACTIVATIONS, AdapterConfig
 from cma.files import write_whole
 from cma.method import CrossModalAdapter
 from cma.model import RetrievalModel
-from cma.search import MediaIndex
 from data_prep.mini.packages import fetch
+from explorer.index import MediaIndex
 
 from . import answers, facts, pictures, playing
 from .attention import crop_box

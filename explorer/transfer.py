@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from cma.media import open_media
-from cma.search import SUFFIXES, MediaFile, kind_of
+from explorer.index import SUFFIXES, MediaFile, kind_of
 
 MOST_MEGABYTES, MOST_FILES = 200, 8  # size of a file used as a query; how many are kept
 

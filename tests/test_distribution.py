@@ -30,7 +30,7 @@ assert model.encode_images([Image.new("RGB", (72, 72), "red")]).shape == (1, 256
 config = cma.TrainConfig(epochs=1, batch_size=3, max_frames=1, select_on="last")
 record = cma.train(model, cma.data.load("toy", "train"), config)
 assert record.metrics["items"] == 3 and not pathlib.Path("runs/run/curve.png").exists()
-assert len(cma.search.MediaIndex.build(model, "toy", folder="index").query("red paper")) == 5
+assert len(explorer.index.MediaIndex.build(model, "toy", folder="index").query("red paper")) == 5
 
 open("clip.mp4", "wb").write(bytes(64))
 open("photo.heic", "wb").write(bytes(64))
@@ -40,9 +40,9 @@ lacking = {
     "formats": lambda: cma.media.read_image("photo.heic"),
     "video": lambda: cma.media.read_frames("clip.mp4", 4),
     "faiss": lambda: (
-        importlib.import_module("cma.search.compact").compact("index", approximate=True)
+        importlib.import_module("explorer.index.compact").compact("index", approximate=True)
     ),
-    "lance": lambda: cma.search.MediaIndex.build(model, "toy", store="table"),
+    "lance": lambda: explorer.index.MediaIndex.build(model, "toy", store="table"),
 }
 for extra, use in lacking.items():
     try:

@@ -1,4 +1,4 @@
-"""The examples in the docstrings of `cma` run, on the backbone that the package brings."""
+"""The examples in the docstrings run, on the backbone that the package brings."""
 
 import doctest
 from importlib import import_module
@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 import cma
+import explorer
 from tests import ROOT
 
 WITH_EXAMPLES = [
@@ -26,9 +27,11 @@ WITH_EXAMPLES = [
 
 
 def examples() -> dict[str, doctest.DocTest]:
-    """The docstrings below `cma` that have an example, by their full names."""
+    """The docstrings that have an example, by their full names."""
     found = {}
-    for path in sorted((ROOT / "cma").rglob("*.py")):
+    for path in sorted(
+        path for package in ("cma", "explorer") for path in (ROOT / package).rglob("*.py")
+    ):
         if ">>> " in path.read_text("utf-8"):
             name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
             tests = doctest.DocTestFinder().find(import_module(name.removesuffix(".__init__")))
@@ -41,7 +44,13 @@ EXAMPLES = examples()
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_gives_what_it_shows(name, tmp_path):
-    known = {"cma": cma, "torch": torch, "Image": Image, "folder": tmp_path / "new"}
+    known = {
+        "cma": cma,
+        "explorer": explorer,
+        "torch": torch,
+        "Image": Image,
+        "folder": tmp_path / "new",
+    }
     EXAMPLES[name].globs = known
     said: list[str] = []
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE

@@ -13,7 +13,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 import cma
-from cma import AdapterConfig, MediaIndex, RetrievalModel, TrainConfig
+from cma import AdapterConfig, RetrievalModel, TrainConfig
 from cma.backbone import check_tokenizer, identity, load_backbone
 from cma.families import FAMILIES, family_of
 from cma.methods import NAMES, attach
@@ -21,6 +21,7 @@ from cma.patching import TOWERS, encoder_layers, parts
 from cma.similarity import text_conditioned
 from cma.training import Batch, prepare, restore, train_step
 from cma.training.step import batch_gradient, batch_loss, recomputed
+from explorer import MediaIndex
 from explorer.attention import explain, overlay
 from tests import ROOT
 from tests.conftest import ADAPTER, one_line, same

@@ -30,6 +30,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import cma
+import explorer.index
 from cma.files import write_whole
 from cma.training import TrainConfig
 from data_prep.__main__ import main as data_prep
@@ -726,7 +727,7 @@ def test_07_makes_its_example_anew_with_a_dataset_in_it_but_replaces_no_folder_o
 
     make(tmp_path / "mine", 5)
     folder, table = make(tmp_path / "mine", None)
-    kinds = {file.file_name: file.kind for file in cma.search.find(folder)[1]}
+    kinds = {file.file_name: file.kind for file in explorer.index.find(folder)[1]}
     assert {"pictures/a red cat.png", "clips/moving.gif", "empty.jpg", "not a picture.png"} < set(
         kinds
     )

@@ -25,6 +25,7 @@ from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPProcessor
 
 import cma
+import explorer
 from cma import RetrievalModel, TrainConfig
 from cma.checkpoints import OFFICIAL
 from cma.training import Batch, encode, loop, plan, prepare, restore, step, train_step
@@ -215,7 +216,7 @@ def indexed(device: torch.device, size: Size) -> dict:
                 folder / f"{i:04}.jpg", quality=85
             )
         start = time.perf_counter()
-        index = cma.MediaIndex.build(model, folder)
+        index = explorer.MediaIndex.build(model, folder)
         seconds = time.perf_counter() - start
         first, _ = index.query_media(folder / "0003.jpg", 1)[0]
     assert first == "0003.jpg", f"the nearest to 0003.jpg is {first}"

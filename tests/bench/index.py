@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cma import RetrievalModel
-from cma.search import IndexConfig, Where, build, index, listing, segment, store, weights
-from cma.search.compact import compact
+from explorer.index import IndexConfig, Where, build, index, listing, segment, store, weights
+from explorer.index.compact import compact
 from tests import ROOT
 from tests.bench.measure import told
 from tests.conftest import build_clip, build_processor

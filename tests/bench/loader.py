@@ -15,11 +15,11 @@ from PIL import Image
 from transformers import CLIPImageProcessorPil, CLIPProcessor
 
 from cma import RetrievalModel, TrainConfig, data
-from cma.search import MediaIndex
-from cma.search.weights import identify
 from cma.training import Pixels, model_frames
 from cma.training.reading import load_media
 from data_prep.frames import Extraction, extract
+from explorer.index import MediaIndex
+from explorer.index.weights import identify
 from tests.bench.measure import ratio
 from tests.bench.step import build
 from tests.conftest import build_processor

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cma import RetrievalModel, data, media
-from cma.search import IndexConfig, MediaIndex
+from explorer.index import IndexConfig, MediaIndex
 from tests import ROOT
 from tests.bench.measure import told
 from tests.toy_media import encode

@@ -22,7 +22,7 @@ from transformers import CLIPImageProcessorPil, CLIPProcessor
 
 from cma import RetrievalModel, data
 from cma.media import read_image
-from cma.search import MediaIndex, find, picture_hash
+from explorer.index import MediaIndex, find, picture_hash
 from tests import ROOT
 from tests.bench.loader import embed
 from tests.bench.measure import peak_gib, ratio, told

@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cma
+import explorer.index
 from cma import RetrievalModel, TrainConfig
-from cma.search import MediaIndex
 from data_prep import own
 from data_prep.__main__ import main
 from data_prep.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from data_prep.readers import BadInput
+from explorer.index import MediaIndex
 from tests.data_prep.fuzz_sources import inside, parquet
 from tests.data_prep.test_containers import SHARD, tar
 from tests.grey_media import write_clip, write_picture
@@ -294,7 +295,7 @@ def test_any_file_of_captions_is_read_or_refused_in_one_line(
 
 
 def test_what_can_be_prepared_can_be_searched():
-    assert set(cma.search.SUFFIXES) >= IMAGE_SUFFIXES | VIDEO_SUFFIXES
+    assert set(explorer.index.SUFFIXES) >= IMAGE_SUFFIXES | VIDEO_SUFFIXES
 
 
 def test_captions_inside_containers_and_an_imagefolder_are_read(tmp_path, capsys):

@@ -6,9 +6,9 @@ import pytest
 
 from cma import metrics
 from cma.media import video
-from cma.search import MediaIndex, Where
 from explorer import answers, attention
-from tests.search.test_index import holding, vectors
+from explorer.index import MediaIndex, Where
+from tests.explorer.index.test_index import holding, vectors
 from tests.toy_media import halves, write_clip, write_picture
 
 

@@ -3,8 +3,8 @@
 import pytest
 from PIL import ExifTags, Image
 
-from cma.search import MediaFile
 from explorer import facts, playing
+from explorer.index import MediaFile
 from tests.toy_media import write_animation, write_film, write_picture
 
 GPS = {1: "N", 2: (48.0, 51.0, 30.0), 3: "W", 4: (2.0, 17.0, 42.0)}

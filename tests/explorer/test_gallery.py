@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cma import AdapterConfig, RetrievalModel, load_backbone
-from cma.search import MediaIndex
 from explorer import Gallery, open_galleries
 from explorer.gallery import BENCHMARKS, PHOTOGRAPHS, TRAINED, named
+from explorer.index import MediaIndex
 from tests.toy_data import write_images
 from tests.toy_galleries import build_galleries
 from tests.toy_media import write_picture
@@ -42,7 +42,7 @@ def test_each_index_is_built_once(gallery, built, monkeypatch):
     assert [one.header.built_with.scale for one in (adapted, half)] == [1.0, 0.5]
     assert list(gallery.indexes([None, "b", "a"], 0.5)) == ["zero-shot", "b × 0.5", "a × 0.5"]
     assert gallery.model.active is None and gallery.model.scale == 1.0
-    monkeypatch.setattr("cma.search.weights.identify", None)  # nor are weights read again
+    monkeypatch.setattr("explorer.index.weights.identify", None)  # nor are weights read again
     assert gallery.index("a").query("a cat") and gallery.index() is zero_shot
 
 

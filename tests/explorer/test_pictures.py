@@ -8,8 +8,8 @@ from PIL import Image, ImageColor
 
 from cma import RetrievalModel, plots
 from cma.media import MediaError
-from cma.search import MediaFile, MediaIndex
 from explorer import answers, pictures
+from explorer.index import MediaFile, MediaIndex
 from tests.toy_galleries import HOSTILE, write_hostile
 from tests.toy_media import write_clip, write_film, write_picture
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cma import search
 from cma.media import LACKING, PICTURES, MediaError, images, read_image, suffixes
-from cma.search import listing
 from data_prep import own
 from data_prep.media import problem
+from explorer import index as search
+from explorer.index import listing
 from tests import ROOT
 from tests.toy_media import halves, write_raw
 
@@ -21,7 +21,7 @@ BARE = """
 import sys
 sys.modules |= {"pillow_heif": None, "rawpy": None}
 from cma.media import MediaError, read_image
-from cma.search import listing
+from explorer.index import listing
 from data_prep import own
 
 root, files, problems = listing.find(sys.argv[1])

@@ -15,9 +15,9 @@ from PIL import Image
 
 from cma.media import MediaError, frame_indices, read_frames, seconds, stream_frames, video_file
 from cma.media.video_file import VideoFile
-from cma.search.listing import MediaFile
 from data_prep.frames import ClipPart, Extraction, decode
 from explorer import playing
+from explorer.index.listing import MediaFile
 from tests.grey_media import FPS, full_size_frames, level_of, write_clip, write_picture
 from tests.toy_media import encode, write_animation
 from tests.toy_media import write_clip as write_coloured

@@ -15,8 +15,8 @@ from cma.data import load as load_data
 from cma.method import CrossModalAdapter
 from cma.methods import NAMES, Method, attach
 from cma.patching import on_clip
-from cma.search.weights import identify
 from cma.training import RunRecord, prepare
+from explorer.index.weights import identify
 from tests.conftest import build_clip
 from tests.methods.conftest import FRAMES, build, embed, hooks, move
 from tests.toy_data import write_images

@@ -13,6 +13,7 @@ from pathlib import Path
 
 # its parts are loaded when they are used, and torch with them: `prepare` is measured without
 import cma
+import explorer
 from data_prep.dataset import SEAL, read_object
 from data_prep.prepare import prepare
 from tests.rehearsal.source import make_source, read_source
@@ -168,9 +169,9 @@ def explore(it: Rehearsal) -> dict:
     """An index of test items, built, loaded again and asked with a caption."""
     test, model = it.split("test", it.gallery), it.model(trained=True)
     start = time.perf_counter()
-    cma.MediaIndex.build(model, test, it.few_steps(), folder=it.out / "index")
+    explorer.MediaIndex.build(model, test, it.few_steps(), folder=it.out / "index")
     built = time.perf_counter() - start
-    index = cma.MediaIndex.load(it.out / "index", model)
+    index = explorer.MediaIndex.load(it.out / "index", model)
     if len(index) != len(test):
         raise ValueError(
             f"{it.out / 'index'}: {len(index):,} / {len(test):,} items found / expected"

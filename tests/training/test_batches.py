@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import cma
+import explorer
 from cma import RetrievalModel, TrainConfig
 from cma.data import load
 from cma.media import MediaError, read_frames
@@ -178,7 +179,7 @@ def test_what_reads_media_needs_a_processor(model, dataset, tmp_path):
         lambda: model_frames(bare, frames, mask),
         lambda: cma.evaluate(bare, dataset, TrainConfig()),
         lambda: cma.train(bare, dataset, TrainConfig(runs_dir=tmp_path)),
-        lambda: cma.MediaIndex.build(bare, dataset),
+        lambda: explorer.MediaIndex.build(bare, dataset),
     ):
         with pytest.raises(ValueError, match=r"no processor.* RetrievalModel\(clip, processor\)"):
             reads()

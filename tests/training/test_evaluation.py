@@ -12,7 +12,6 @@ from PIL import Image
 
 from cma import ReadConfig, TrainConfig
 from cma.data import load
-from cma.search import IndexConfig
 from cma.training import (
     chance_recall,
     encode,
@@ -22,6 +21,7 @@ from cma.training import (
     recall_ceiling,
 )
 from experiments.report import read_records
+from explorer.index import IndexConfig
 from tests.toy_data import write_images
 
 CONFIG = TrainConfig(max_frames=1)

@@ -17,8 +17,8 @@ from PIL import Image
 
 from cma import RetrievalModel, data
 from cma.recipes import recipe
-from cma.search import IndexConfig, MediaIndex
 from cma.training import encode, query_ranks
+from explorer.index import IndexConfig, MediaIndex
 from tests.bench.moments import is_right, write_films
 from tests.explorer.browser import servers
 from tests.explorer.browser.explorer_page import ExplorerPage

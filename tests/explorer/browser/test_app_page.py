@@ -8,7 +8,8 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from cma import MediaIndex, RetrievalModel, load_backbone
+from cma import RetrievalModel, load_backbone
+from explorer import MediaIndex
 from explorer.gallery import Gallery
 from tests.conftest import build_clip, build_processor
 from tests.explorer.browser import servers

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cma import MediaIndex, RetrievalModel
-from cma.search import Where
-from explorer import session
+from cma import RetrievalModel
+from explorer import MediaIndex, session
 from explorer.gallery import Gallery
+from explorer.index import Where
 from tests.explorer.browser.explorer_page import ExplorerPage
+from tests.explorer.index import test_lance
 from tests.explorer.serving import PATIENCE, TOKEN, serving
-from tests.search import test_lance
 from tests.toy_media import COLOURS, encode, write_clip, write_picture
 
 pytestmark = [pytest.mark.browser, pytest.mark.minis]  # it runs with the other tests in a browser

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from cma import AdapterConfig, MediaIndex
-from explorer import Gallery, site, site_files
+from cma import AdapterConfig
+from explorer import Gallery, MediaIndex, site, site_files
 from tests.conftest import build_clip, with_adapters
 from tests.toy_media import write_picture
 

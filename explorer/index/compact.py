@@ -31,7 +31,7 @@ def compact(folder: str | Path, approximate: bool = False) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser("python -m cma.search.compact", description=__doc__)
+    parser = argparse.ArgumentParser("python -m explorer.index.compact", description=__doc__)
     parser.add_argument("folder", help="what `MediaIndex.build` was given as `folder` or `store`")
     said = "nearly the same answers in a third of the time, from 100,000 items on (extra faiss)"
     parser.add_argument("--approximate", action="store_true", help=said)

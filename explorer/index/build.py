@@ -20,12 +20,13 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from .. import media
-from ..data import RetrievalDataset
-from ..files import parse_json, printable
-from ..media import MediaError, to_pixels
-from ..model import RetrievalModel
-from ..patching import on_clip
+from cma import media
+from cma.data import RetrievalDataset
+from cma.files import parse_json, printable
+from cma.media import MediaError, to_pixels
+from cma.model import RetrievalModel
+from cma.patching import on_clip
+
 from . import listing, moments, store
 from .copies import picture_hash
 from .listing import MediaFile, Problem
@@ -39,7 +40,7 @@ PART_SECONDS = 30  # a build that is killed loses at most the work of this many 
 SMALL = 2**13
 # files read at once; most and fewest frames that a core embeds at once
 FILES, FRAMES, FEW = 32, 128, 4
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("cma.index")
 
 Source = RetrievalDataset | str | Path
 # what is read of a file: its pixels [F, 3, H, W], an error, or None if its embeddings are known

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from cma import RetrievalModel, data
 from cma.config import ReadConfig, TrainConfig
 from cma.media import MediaError
-from cma.search import IndexConfig, MediaFile, build, segment, store
-from cma.search import weights as model_weights
-from cma.search.index import MediaIndex
-from cma.search.segment import Segment
 from cma.similarity import compare, mean_pooled
 from cma.training import evaluation
+from explorer.index import IndexConfig, MediaFile, build, segment, store
+from explorer.index import weights as model_weights
+from explorer.index.index import MediaIndex
+from explorer.index.segment import Segment
 from tests.conftest import build_clip
 from tests.toy_media import write_clip, write_picture, write_videos
 
@@ -138,7 +138,7 @@ def test_the_second_search_reorders_the_best_of_the_first(toy_index, depth, seed
     first, exact = mean_pooled(text, frames, mask)[0], index.scores(["a dog"])[0]
     near = first.argsort(descending=True)[: depth if depth < 12 else None].tolist()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cma.search.index.DEPTH", depth)
+        patch.setattr("explorer.index.index.DEPTH", depth)
         items, scores = index.ranking("a dog")
     top = len(near)
     assert items[:top].tolist() == sorted(near, key=lambda i: -exact[i])
@@ -494,7 +494,8 @@ def test_as_many_answers_as_a_number_says(toy_index, k):
 def test_a_filter_is_a_where(toy_index, where):
     path = toy_index.path(toy_index.files[0])
     for ask, query in ((toy_index.query, "a dog"), (toy_index.query_media, path)):
-        with pytest.raises(TypeError, match=r"^where=.*: expected, say, cma.search.Where\(kind="):
+        wanted = r"^where=.*: expected, say, explorer.index.Where\(kind="
+        with pytest.raises(TypeError, match=wanted):
             ask(query, where=where)
 
 

@@ -16,11 +16,11 @@ import torch
 
 from cma import RetrievalModel
 from cma.config import ReadConfig
-from cma.search import build, fold
-from cma.search.index import MediaIndex
-from cma.search.segment import Segment
+from explorer.index import build, fold
+from explorer.index.index import MediaIndex
+from explorer.index.segment import Segment
 from tests.conftest import build_clip
-from tests.search.test_index import same, vectors
+from tests.explorer.index.test_index import same, vectors
 from tests.toy_data import write_images, write_named
 from tests.toy_media import halves, write_animation, write_clip, write_picture, write_shard
 

@@ -14,14 +14,14 @@ import torch
 from torch.nn.functional import normalize
 
 from cma.config import ReadConfig
-from cma.search import lance
-from cma.search.compact import compact
-from cma.search.index import MediaIndex
-from cma.search.lance import Table
+from explorer.index import lance
+from explorer.index.compact import compact
+from explorer.index.index import MediaIndex
+from explorer.index.lance import Table
 from tests import ROOT
 from tests.conftest import one_line
-from tests.search.conftest import drawn
-from tests.search.test_index import holding
+from tests.explorer.index.conftest import drawn
+from tests.explorer.index.test_index import holding
 from tests.toy_data import write_dataset
 from tests.toy_media import write_clip, write_picture
 
@@ -94,7 +94,7 @@ def test_a_large_table_is_searched_by_lists_and_so_is_what_was_added_since(
     monkeypatch.setattr(lance, "LARGE", 2000)
     monkeypatch.setattr(lance, "LIST", 100)
     monkeypatch.setattr(lance, "LISTS", 9)  # of 20, which LanceDB draws anew each time
-    monkeypatch.setattr("cma.search.index.DEPTH", 100)
+    monkeypatch.setattr("explorer.index.index.DEPTH", 100)
     files, embeddings = drawn(2100)
     index = holding(MediaIndex.build(model, media), files[:2000], embeddings[:2000])
     table = index.to_lance(tmp_path / "table")
@@ -214,8 +214,8 @@ SHARD = """
 import sys, time
 from tests import conftest
 from cma import RetrievalModel
-from cma.search import build
-from cma.search.index import MediaIndex
+from explorer.index import build
+from explorer.index.index import MediaIndex
 
 build.PART_SECONDS, build.FILES = 0, 2
 media, store, number, count, pause = sys.argv[1:]

@@ -14,14 +14,14 @@ import torch
 from torch.nn.functional import normalize
 
 from cma.config import ReadConfig
-from cma.search import build, segment, store
-from cma.search.compact import compact
-from cma.search.index import MediaIndex
-from cma.search.segment import Segment
+from explorer.index import build, segment, store
+from explorer.index.compact import compact
+from explorer.index.index import MediaIndex
+from explorer.index.segment import Segment
 from tests import ROOT
 from tests.conftest import one_line
-from tests.search.conftest import drawn
-from tests.search.test_index import holding, ordered, same, vectors
+from tests.explorer.index.conftest import drawn
+from tests.explorer.index.test_index import holding, ordered, same, vectors
 from tests.toy_media import write_clip, write_picture
 
 
@@ -93,7 +93,8 @@ def test_the_command_that_compacts_says_how_many_or_one_line(index, tmp_path):
         (["index", "--approximate"], 0, "index: 6 files: too few, so answers stay exact"),
         (["nowhere"], 1, "nowhere/index.json: no such f"),
     ):
-        command = [sys.executable, "-m", "cma.search.compact", str(tmp_path / words[0]), *words[1:]]
+        command = [sys.executable, "-m", "explorer.index.compact"]
+        command += [str(tmp_path / words[0]), *words[1:]]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         told = (done.stdout + done.stderr).splitlines()
         assert done.returncode == code and len(told) == 1 and said in told[0]
@@ -159,8 +160,8 @@ def test_columns_are_read_without_parsing_the_files(index, monkeypatch):
 def large(index, asked, monkeypatch, tmp_path):
     """An index in a folder of 1,500 items, which is large, and 40 queries "0", "1", …"""
     for module in ("segment", "store", "build", "index"):
-        monkeypatch.setattr(f"cma.search.{module}.LARGE", 900, raising=False)
-    monkeypatch.setattr("cma.search.index.DEPTH", 100)
+        monkeypatch.setattr(f"explorer.index.{module}.LARGE", 900, raising=False)
+    monkeypatch.setattr("explorer.index.index.DEPTH", 100)
     monkeypatch.setattr(store, "FULL", 600)
     holding(index, *drawn(1500)).save(tmp_path / "large")
     return MediaIndex.load(tmp_path / "large", index.model)
@@ -239,9 +240,9 @@ KILLED = """
 import itertools, os, pathlib, sys
 from tests import conftest
 from cma import RetrievalModel
-from cma.search import build
-from cma.search.compact import compact
-from cma.search.index import MediaIndex
+from explorer.index import build
+from explorer.index.compact import compact
+from explorer.index.index import MediaIndex
 from tests.toy_media import write_picture
 
 build.PART_SECONDS, build.FILES, build.SMALL = 0, 2, 3

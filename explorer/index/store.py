@@ -26,7 +26,8 @@ from filelock import FileLock, Timeout
 from pydantic import Field, TypeAdapter
 from torch import Tensor
 
-from ..files import parse_json, read_json, write_whole
+from cma.files import parse_json, read_json, write_whole
+
 from .listing import EVERYWHERE, MediaFile, Name, Problem, Where
 from .segment import LARGE, SEGMENT, Segment, digest_of, spread
 from .weights import Header
@@ -36,7 +37,7 @@ FORMAT_VERSION = 6  # 5 was one file, `index.safetensors`
 FULL = 2**17  # frames of a joined segment; joining needs twice the memory that they take
 # kept, since torch starts threads for each new one
 THREADS = ThreadPoolExecutor(os.cpu_count(), "search")
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("cma.index")
 
 Item = tuple[MediaFile, Tensor]  # a file and the embeddings [F, D] of its frames
 

@@ -20,9 +20,10 @@ import lazy_loader
 import torch
 from torch import Tensor
 
-from .. import require
-from ..files import parse_json
-from ..model import RetrievalModel
+from cma import require
+from cma.files import parse_json
+from cma.model import RetrievalModel
+
 from . import listing
 from .build import Building, Source
 from .listing import AFTER, EVERYWHERE, NAME, MediaFile, Problem, Where

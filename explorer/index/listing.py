@@ -16,10 +16,10 @@ from urllib.parse import quote, unquote
 import numpy as np
 from pydantic import AfterValidator, PlainSerializer
 
-from .. import data, media
-from ..data import RetrievalDataset
-from ..files import checked_dataclass, walk
-from ..media import MediaError, shown_name
+from cma import data, media
+from cma.data import RetrievalDataset
+from cma.files import checked_dataclass, walk
+from cma.media import MediaError, shown_name
 
 SUFFIXES = media.PICTURES + media.CLIPS
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from torch.nn import Parameter
 
-from ..backbone import identity
-from ..method import describe
-from ..model import RetrievalModel
+from cma.backbone import identity
+from cma.method import describe
+from cma.model import RetrievalModel
+
 from .moments import IndexConfig
 from .segment import digest_of
 

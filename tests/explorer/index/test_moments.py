@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from cma import media
 from cma.config import TrainConfig
-from cma.search import IndexConfig, MediaFile, MediaIndex, build, frames_of, moments, segment
+from explorer.index import IndexConfig, MediaFile, MediaIndex, build, frames_of, moments, segment
+from tests.explorer.index.test_index import same, vectors
 from tests.grey_media import full_size_frames
-from tests.search.test_index import same, vectors
 from tests.toy_media import write_clip, write_picture, write_videos
 
 CONFIG = IndexConfig(rate=1.0, window=4.0)

@@ -14,11 +14,11 @@ from torch.nn.functional import normalize
 import cma
 from cma import methods
 from cma.config import ReadConfig
-from cma.search import MediaIndex, Where, segment, store
-from cma.search.segment import Segment
+from explorer.index import MediaIndex, Where, segment, store
+from explorer.index.segment import Segment
 from tests.conftest import one_line
-from tests.search.conftest import drawn
-from tests.search.test_index import holding, vectors
+from tests.explorer.index.conftest import drawn
+from tests.explorer.index.test_index import holding, vectors
 from tests.toy_media import dated, halves, write_clip, write_picture
 
 
@@ -113,7 +113,7 @@ def test_other_kinds_folders_years_and_names_are_left_out_before_the_cut(
     for number in far:
         files[number] = replace(files[number], file_name=f"far/{number}.png", date="2001-02-03")
     monkeypatch.setattr(store, "LARGE", 500)
-    monkeypatch.setattr("cma.search.index.DEPTH", 10)
+    monkeypatch.setattr("explorer.index.index.DEPTH", 10)
     large = holding(index, files, embeddings)
     for one in (large, large.to_lance(tmp_path / "large")):
         assert len(one.ranking("a dog")[0]) == 10
@@ -187,7 +187,7 @@ def test_an_adapter_without_a_config_is_said_and_a_wrong_config_is_one_line(mode
     model.set_adapter("a")
     MediaIndex.build(model, media)
     assert "adapter 'a': give the `config` that it was trained with" in capsys.readouterr().out
-    with pytest.raises(TypeError, match=r"^config: expected a cma.search.IndexConfig, not 5$"):
+    with pytest.raises(TypeError, match=r"^config: expected a explorer.index.IndexConfig, not 5$"):
         MediaIndex.build(model, media, config=5)
 
 

@@ -11,9 +11,10 @@ from typing import Annotated
 from PIL import Image
 from pydantic import Field
 
-from .. import media
-from ..config import ReadConfig
-from ..files import checked_dataclass
+from cma import media
+from cma.config import ReadConfig
+from cma.files import checked_dataclass
+
 from .listing import MediaFile
 
 # moments that are read together: a clip is then decoded 8 / 7 times, not twice, and 48 frames take
@@ -44,7 +45,7 @@ class IndexConfig(ReadConfig):
         if given is None:
             return cls()
         if not isinstance(given, ReadConfig):
-            raise TypeError(f"config: expected a cma.search.IndexConfig, not {given!r:.100}")
+            raise TypeError(f"config: expected a explorer.index.IndexConfig, not {given!r:.100}")
         names = [field.name for field in fields(cls) if hasattr(given, field.name)]
         return cls(**{name: getattr(given, name) for name in names})
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from cma.media import MediaError, read_media, taken
-from cma.search import listing
+from explorer.index import listing
 from tests.toy_data import write_images
 from tests.toy_media import dated, write_picture
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from cma import RetrievalModel, methods
-from cma.search import MediaIndex, build
-from cma.search.listing import MediaFile
+from explorer.index import MediaIndex, build
+from explorer.index.listing import MediaFile
 from tests.conftest import build_clip
 from tests.toy_media import write_picture
 

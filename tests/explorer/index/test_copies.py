@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from cma.search import fold, picture_hash
-from cma.search.copies import CLOSE
+from explorer.index import fold, picture_hash
+from explorer.index.copies import CLOSE
 from tests import ROOT
 from tests.toy_media import scene
 

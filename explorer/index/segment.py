@@ -19,8 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from .. import require
-from ..files import parse_json, write_whole
+from cma import require
+from cma.files import parse_json, write_whole
+
 from .listing import AFTER, NAME, MediaFile, Where
 
 faiss = lazy_loader.load("faiss")  # the extra `faiss`

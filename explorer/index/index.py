@@ -21,10 +21,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .. import similarity
-from ..config import ReadConfig
-from ..media import MediaError
-from ..model import RetrievalModel
+from cma import similarity
+from cma.config import ReadConfig
+from cma.media import MediaError
+from cma.model import RetrievalModel
+
 from . import build, lance, listing
 from .copies import fold
 from .listing import EVERYWHERE, MediaFile, Where
@@ -37,7 +38,7 @@ DEPTH = 1000
 ALIKE = 0.95  # a picture and its copy have at least this cosine
 BLOCK = 4096  # items whose frames are gathered at once
 AWAY = 0.5  # weight of what is wanted `without`: all sentences have much in common, which stays
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("cma.index")
 
 Like = str | Path | MediaFile  # the path of a picture, a clip or a folder of frames, or an item
 
@@ -94,7 +95,7 @@ class MediaIndex:
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> folder.mkdir()  # a new one
         >>> Image.new("RGB", (64, 64), "red").save(folder / "red.png")
-        >>> index = cma.MediaIndex.build(model, folder)
+        >>> index = explorer.MediaIndex.build(model, folder)
         indexed 1 / 1 files, 1 of them embedded now
         >>> len(index), index.files[0].file_name
         (1, 'red.png')
@@ -124,7 +125,7 @@ class MediaIndex:
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> folder.mkdir()  # a new one
         >>> Image.new("RGB", (64, 64), "red").save(folder / "red.png")
-        >>> index = cma.MediaIndex.build(model, folder)
+        >>> index = explorer.MediaIndex.build(model, folder)
         indexed 1 / 1 files, 1 of them embedded now
         >>> index.save(folder / "index")
         """
@@ -156,9 +157,9 @@ class MediaIndex:
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> folder.mkdir()  # a new one
         >>> Image.new("RGB", (64, 64), "red").save(folder / "red.png")
-        >>> index = cma.MediaIndex.build(model, folder, folder=folder / "index")
+        >>> index = explorer.MediaIndex.build(model, folder, folder=folder / "index")
         indexed 1 / 1 files, 1 of them embedded now
-        >>> cma.MediaIndex.load(folder / "index", model).query("red") == index.query("red")
+        >>> explorer.MediaIndex.load(folder / "index", model).query("red") == index.query("red")
         True
         """
         table = lance.is_table(folder)
@@ -256,7 +257,7 @@ class MediaIndex:
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> folder.mkdir()  # a new one
         >>> Image.new("RGB", (64, 64), "red").save(folder / "red.png")
-        >>> index = cma.MediaIndex.build(model, folder)
+        >>> index = explorer.MediaIndex.build(model, folder)
         indexed 1 / 1 files, 1 of them embedded now
         >>> [name for name, cosine in index.query("a red square", k=3)]
         ['red.png']
@@ -273,7 +274,7 @@ class MediaIndex:
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> folder.mkdir()  # a new one
         >>> Image.new("RGB", (64, 64), "red").save(folder / "red.png")
-        >>> index = cma.MediaIndex.build(model, folder)
+        >>> index = explorer.MediaIndex.build(model, folder)
         indexed 1 / 1 files, 1 of them embedded now
         >>> [(name, round(cosine, 4)) for name, cosine in index.query_media(folder / "red.png")]
         [('red.png', 1.0)]
@@ -427,7 +428,8 @@ class MediaIndex:
         The `DEPTH` items whose means are nearest to a vector [1, D] are ranked again by `compare`.
         """
         if not isinstance(where, Where):
-            raise TypeError(f'where={where!r:.100}: expected, say, cma.search.Where(kind="image")')
+            wanted = 'explorer.index.Where(kind="image")'
+            raise TypeError(f"where={where!r:.100}: expected, say, {wanted}")
         most = len(self) if self.store.whole else DEPTH
         items, cosines = self.store.nearest(F.normalize(vector[0], dim=0), most, where)
         first, order = cosines.sort(descending=True, stable=True)

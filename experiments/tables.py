@@ -5,6 +5,7 @@ parts, what is forgotten, and the second world. Each is made from the `Findings`
 from __future__ import annotations
 
 from . import forgetting, parts
+from .claims import summary
 from .gains import (
     FORWARD,
     LORA,
@@ -16,7 +17,6 @@ from .gains import (
     points_of,
     reached,
     share_of,
-    summary,
     ways_of,
 )
 from .published import NOT_MEASURED, markdown

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from cma.files import printable
 from data_prep.readers import expand_home
 
-from . import ablations, curves, forgetting, parts, pretraining, report, study, world
+from . import ablations, curves, forgetting, inflation, parts, pretraining, report, study, world
 from .options import ABOUT
 
 COMMANDS = {
@@ -18,6 +18,7 @@ COMMANDS = {
     "ablations": ablations,
     "parts": parts,
     "forgetting": forgetting,
+    "inflation": inflation,
     "report": report,
     "freeze": world,
     "pretrain": pretraining.command,

@@ -104,7 +104,7 @@ def forgotten(found: Findings) -> str:
 def inflated(found: Findings) -> str:
     """R@1 by each practice that raises it, and what it adds, from inflation.json."""
     lines = []
-    for dataset, of in kept_in(found.results, inflation.FILE).items():
+    for dataset, of in sorted(kept_in(found.results, inflation.FILE).items()):
         there = f"{dataset}: {of['texts']:,} texts, {of['items']:,} items"
         for row in of["rows"]:
             line = {"test set": there, "model": row["model"], "practice": row["practice"]}
@@ -113,8 +113,8 @@ def inflated(found: Findings) -> str:
                 line[f"{words} R@1"] = WITH_INTERVAL.format(*row["R@1"][way])
                 line[f"{words}: adds"] = "–" if usual else points_of(row["difference"][way])
             lines.append(line)
-        for epochs in of["epochs"]:
-            if of["epochs"][epochs] is None:
+        for epochs in inflation.EPOCHS if of["epochs"] else ():
+            if not of["epochs"].get(str(epochs)):
                 said = (f"the epoch out of {epochs} chosen on test", *[NOT_MEASURED] * 4)
                 keys = [*lines[-1]][2:]
                 lines.append(lines[-1] | {"model": OURS} | dict(zip(keys, said, strict=True)))

@@ -9,12 +9,24 @@ from collections.abc import Sequence
 from cma.files import printable
 from data_prep.readers import expand_home
 
-from . import ablations, curves, forgetting, inflation, parts, pretraining, report, study, world
+from . import (
+    ablations,
+    curves,
+    forgetting,
+    fronts,
+    inflation,
+    parts,
+    pretraining,
+    report,
+    study,
+    world,
+)
 from .options import ABOUT
 
 COMMANDS = {
     "study": study,
     "curves": curves,
+    "fronts": fronts,
     "ablations": ablations,
     "parts": parts,
     "forgetting": forgetting,

@@ -1,15 +1,17 @@
 """When a small adapter comes near full fine-tuning: `python -m experiments curves --help`.
 
-One thing is changed at a time: what the backbone knows, how many items are trained on, the size of
-what is trained, for how many steps, or how frames are pooled. A point tries the rate of the
-method's usual row and both neighbours, with one seed; other numbers of steps keep the row's rate.
-Its runs are evaluated after their last epoch. The unchanged point is the row of the usual study.
+One thing is changed at a time: how many items are trained on, the size of what is trained, for how
+many steps, where LoRA acts, or how frames are pooled. A point tries the rate of the method's usual
+row and both neighbours, with one seed; other numbers of steps keep the row's rate, and LoRA at the
+adapter's places searches its rate by the rule of the rows. Its runs are evaluated after their last
+epoch. The unchanged point is the row of the usual study. The points `state-…`, on earlier states of
+the backbone, are records: the states are not kept (see pretraining/README.md).
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,11 +23,11 @@ from cma.training import RunRecord, choose_splits, epoch_size, evaluate
 from .gains import FULL, LORA, OURS, ZERO_SHOT
 from .options import LONG
 from .rows import Budget, MethodRow, neighbours, rates_of
-from .study import Study, backbone_of, chosen, no_rate, study_of
-from .world import WEIGHTS, digest_of, kept_in, protocol_of, state_of
+from .study import Study, chosen, no_rate, study_of
 
 METHODS = (ZERO_SHOT, OURS, LORA, FULL)
 SIZES = (2, 32)  # r of the points of size; 8 is the usual one
+PLACES = ("out_proj", "fc2")  # the linear layers after which our adapter acts
 
 
 @dataclass
@@ -33,12 +35,14 @@ class PointStudy(Study):
     """A study of one point of a curve.
 
     given: the rates of the usual rows, by method. tries: whether both neighbours of these are
-    tried. share: of the training items; each seed draws its own. able: the methods that the point
-    changes; the others have their usual row.
+    tried. searches: whether the rate is searched as that of a row is. share: of the training items;
+    each seed draws its own. able: the methods that the point changes; the others have their usual
+    row.
     """
 
     share: float = 1.0
     tries: bool = True
+    searches: bool = False
     able: tuple[str, ...] = METHODS
 
     def items(self, seed: int) -> data.RetrievalDataset:
@@ -49,6 +53,8 @@ class PointStudy(Study):
 
     def budget_of(self, method: str) -> Budget:
         """The budget of one method at this point. Raises ValueError if its row has no rate yet."""
+        if self.searches:
+            return self.budget.of(method)
         seeds = self.budget.rate_seeds[:1]
         budget = replace(self.budget, rate_seeds=seeds, seeds_of={}, scan=False)
         if method == ZERO_SHOT:
@@ -66,11 +72,10 @@ class PointStudy(Study):
         super().enter(row, model, seed, record)
 
 
-def points(usual: Study, states: list[Path], rates: dict[str, float]) -> Iterator[PointStudy]:
+def points(usual: Study, rates: dict[str, float]) -> Iterator[PointStudy]:
     """Yield the study of each point. A share of the items has as many steps as all, so more epochs.
 
-    rates: those of the usual rows, by method. Raises ValueError for a state whose weights are not
-    those that protocol.json names.
+    rates: those of the usual rows, by method.
     """
     training = usual.training
     whole = epoch_size(training, usual.config)[1]  # steps per epoch
@@ -83,10 +88,6 @@ def points(usual: Study, states: list[Path], rates: dict[str, float]) -> Iterato
         own |= {"budget": replace(usual.budget, epochs=epochs), "choice": {"select_on": "last"}}
         return usual.changed(PointStudy, **own | changes)
 
-    for folder in states:
-        check_state(folder, protocol_of(usual.results))
-        clip, processor = backbone_of(folder)
-        yield point(f"state-{state_of(folder)}", clip=clip, processor=processor)
     trained = METHODS[1:]
     shares = (16, 4) if training.kind == "image" else (4,)
     for parts in shares:
@@ -99,10 +100,19 @@ def points(usual: Study, states: list[Path], rates: dict[str, float]) -> Iterato
         yield point(f"steps-{factor:g}", factor, tries=False, able=trained)
     for r in SIZES:
         yield point(f"size-r{r}", options=sizes(usual, r), able=(OURS, LORA))
+    for r in (2, 8, 32):
+        at_places = {"options": sizes(usual, r, PLACES), "able": (LORA,), "searches": True}
+        if r != 8:  # which alone has as many seeds as the row of LoRA
+            at_places["budget"] = replace(usual.budget, seeds_of={})
+        yield point(f"places-r{r}", choice=usual.choice, **at_places)
 
 
-def sizes(usual: Study, r: int) -> dict[str, dict]:
-    """Return the options of ours with a bottleneck of r, and of LoRA with as many parameters."""
+def sizes(usual: Study, r: int, targets: Sequence[str] = ()) -> dict[str, dict]:
+    """Return the options of ours with a bottleneck of r, and of LoRA with as many parameters.
+
+    targets: the linear layers of LoRA; without any, its usual ones.
+    """
+    lora = {"targets": list(targets)} if targets else {}
     model = RetrievalModel(usual.clip, usual.processor)
 
     def numbers(method: str, **options: object) -> int:
@@ -111,32 +121,21 @@ def sizes(usual: Study, r: int) -> dict[str, dict]:
         return sum(map(Tensor.numel, shapes.values()))
 
     ours = methods.options_of(OURS, usual.training) | {"bottleneck_dim": r}
-    rank = max(1, round(numbers(OURS, **ours) / numbers(LORA, rank=1)))
+    rank = max(1, round(numbers(OURS, **ours) / numbers(LORA, rank=1, **lora)))
     # alpha / rank is how much is added; it stays as it is
-    return {OURS: {"bottleneck_dim": r}, LORA: {"rank": rank, "alpha": 2.0 * rank}}
-
-
-def check_state(folder: Path, protocol: Path) -> None:
-    """Raise ValueError unless a state's weights are those that protocol.json names."""
-    name, weights = state_of(folder), folder / WEIGHTS
-    found = digest_of(weights)
-    expected = kept_in(protocol.parent).get("frozen", {}).get("states", {}).get(name, "none")
-    if found != expected:
-        there = f"its digest is {found[:12]}, {protocol} has {expected[:12]}"
-        raise ValueError(f"{weights}: not the state {name!r} that was frozen: {there}")
+    return {OURS: {"bottleneck_dim": r}, LORA: {"rank": rank, "alpha": 2.0 * rank} | lora}
 
 
 OPTIONS = LONG | {
     "--methods": None,
     "--results": "results/curves",
     "--runs": "runs/curves",
-    "--states": [],
     "--points": None,
 }
 
 
 def run(options: argparse.Namespace) -> None:
-    """Compare ours, LoRA and full fine-tuning on other backbones, items, sizes, steps and poolings.
+    """Compare ours, LoRA and full fine-tuning on other items, sizes, steps, places and poolings.
 
     Each point has its own folder of results. What is done is not done again: start it again after a
     stop. The usual rows, in methods/ beside the folder of results, must have their rates.
@@ -144,7 +143,7 @@ def run(options: argparse.Namespace) -> None:
     names = chosen(dict.fromkeys(METHODS), options.methods)
     usual = study_of(options)
     rates = rates_of(options.results.parent / "methods", usual.training.name, usual.clip)
-    studies = {study.results.name: study for study in points(usual, options.states, rates)}
+    studies = {study.results.name: study for study in points(usual, rates)}
     for study in chosen(studies, options.points).values():
         print(f"{study.results}:", flush=True)
         study.run_all([m for m in names if m in study.able])

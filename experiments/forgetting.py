@@ -11,77 +11,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from cma import RetrievalModel, data, methods
 from cma.files import write_whole
 from cma.recipes import recipe
-from data_prep.dataset import Annotations, Counts, Entry, is_whole
-from data_prep.mini.drawings import on_white
-from data_prep.mini.packages import PINS
-from data_prep.prepare import prepare
 
 from . import rows
+from .drawings import NAME, build_drawings
 from .options import DATA, RESULTS
-from .pretraining import PretrainConfig, icons
 from .rows import MethodRow
 from .study import ZERO_SHOT, Study, backbone_of
 from .world import kept_in
 
 FILE = "forgetting.json"  # in the folder of results
-NAME = "pretraining-drawings"
-EXPECTED = Counts(1000, 1596)
-SEED = 42
-
-
-def build_drawings(out: Path, workers: int = 2) -> None:
-    """Build the dataset `out`/pretraining-drawings, unless it is there; its pictures are in
-    `out`/sources.
-
-    It has only a test split: one random drawing of each of 1,000 concepts with all its captions,
-    1,596 in all. 700 are emoji by six artists, 200 icons in colour and 100 of one colour, as among
-    the single drawings of pre-training. The artist of the offline benchmarks is not among them.
-    Raises as `icons.build`.
-    """
-    source, dataset = out / "sources" / NAME, out / NAME
-    if is_whole(dataset, NAME):
-        return
-    pixels, drawings = icons.build(workers)
-    shutil.rmtree(source, ignore_errors=True)
-    source.mkdir(parents=True)
-    entries = []
-    for index in choose(drawings, EXPECTED.items):
-        drawing = drawings[index]
-        name = f"{drawing.source}-{drawing.name}"
-        on_white(Image.fromarray(pixels[index]), icons.SIZE).save(source / f"{name}.png")
-        entries.append(Entry(name, f"{name}.png", drawing.captions, "test"))
-    protocol = {"query": "caption", "visual_to_text": "captions"}
-    files = [f"@iconify/json@{PINS['@iconify/json'].version}"]
-    annotations = Annotations(
-        NAME, "image", protocol, {"test": EXPECTED}, entries, "mini-flickr30k", files
-    )
-    prepare(annotations, source, dataset, workers=workers)
-
-
-def choose(rows: Sequence[icons.Drawing], concepts: int) -> list[int]:
-    """Return the indices of one drawing for each of so many concepts, in pre-training's shares of
-    groups.
-    """
-    random, chosen = np.random.default_rng(SEED), {}
-    for group, share in PretrainConfig().mix:
-        indices = defaultdict(list)  # by concept
-        for index, drawing in enumerate(rows):
-            if drawing.group == group and drawing.concept not in chosen:
-                indices[drawing.concept].append(index)
-        for name in random.permutation(sorted(indices))[: round(share * concepts)].tolist():
-            chosen[name] = int(random.choice(indices[name]))
-    return sorted(chosen.values())
 
 
 def gentlest(row: MethodRow) -> float:

@@ -244,7 +244,7 @@ def _near(found: Findings) -> list[str]:
                 verdict = found.verdict(name, FULL, way)
                 told += f": {verdict.blank or f'{verdict.word}; {near}'}"
             said.append(told)
-        for further in ("new", "other"):
+        for further in ("new", "words", "scenes"):
             there = on_further(of, further)
             if has_share(there):
                 said += [

@@ -22,7 +22,6 @@ ABOUT = {
     "--results": {"type": Path, "help": f"folder of results; {SHOWN}"},
     "--runs": {"type": Path, "help": f"checkpoints and adapters; {SHOWN}"},
     "--start": {"help": "a CLIP whose training goes on, such as mini; default: random weights"},
-    "--states": {"nargs": "*", "type": Path, "help": "folders of states, each named NAME-STATE"},
     "--workers": {"type": int, "help": f"processes that draw; {SHOWN}"},
 }
 # of a command that trains for hours and continues after a stop

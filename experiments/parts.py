@@ -17,7 +17,7 @@ import numpy as np
 from cma import data
 from cma.files import read_jsonl, write_whole
 from data_prep.mini.describers import HABITS
-from data_prep.mini.other_describers import FREE_HABITS
+from data_prep.mini.other_hand import OTHER_HABITS
 from data_prep.mini.world import RECORDS
 
 from .gains import FULL, LORA, OURS, ZERO_SHOT, has_share, on_further
@@ -28,7 +28,8 @@ from .study import world_of
 FILE = "parts.json"  # in the folder of results
 WAY = "text_to_visual"
 # by test set: "" is test itself
-SAYERS = {"": tuple(HABITS), "new": tuple(HABITS), "other": tuple(FREE_HABITS)}
+SAYERS = {"": tuple(HABITS), "new": tuple(HABITS)}
+SAYERS |= {"words": tuple(OTHER_HABITS), "scenes": tuple(HABITS)}
 LARGEST = 4  # pictures of so many things or more are one part
 
 
@@ -76,8 +77,7 @@ def things_in(folder: Path) -> list[int]:
     for _, record in read_jsonl(folder / "media" / RECORDS, dict):
         scene = record["scene"]
         if record["split"] == "test":
-            groups = [group["count"] for group in scene.get("groups", ())]
-            shown.append(sum(groups) or len(scene["spots"]))
+            shown.append(sum(group["count"] for group in scene["groups"]))
     return shown
 
 

@@ -50,7 +50,7 @@ ZERO_SHOT = methods.NAMES[0]
 EXTENSIONS = 2  # the most rates that are added beside the best one and its neighbours
 CHOICE = {"select_on": "val", "select_by": "mR"}
 # test sets that may be beside a dataset, as NAME-new: of single items, and of pairs
-ALONE = ("new", "other", "whole", "moments")
+ALONE = ("new", "words", "scenes", "whole", "moments")
 FURTHER = (*ALONE, "twins")
 FAILED = -math.inf  # the score of a rate at which training failed: below any recall
 

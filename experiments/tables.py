@@ -64,7 +64,7 @@ def curves(found: Findings) -> str:
     lines = []
     trained = found.points and usual | found.points
     for point, of in trained.items():
-        sets = {"test": of} | {name: on_further(of, name) for name in ("new", "other")}
+        sets = {"test": of} | {name: on_further(of, name) for name in ("new", "words", "scenes")}
         for method in (OURS, LORA):
             r1 = NOT_MEASURED
             if method in of:

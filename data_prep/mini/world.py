@@ -23,8 +23,7 @@ from data_prep.mini import events
 from data_prep.mini.drawings import is_animated
 from data_prep.mini.emoji import emoji_code
 from data_prep.mini.events import FPS, POSES, Clip, Event, frames_of
-from data_prep.mini.other_describers import FreePicture
-from data_prep.mini.other_scenes import free_picture
+from data_prep.mini.other_hand import LooseScene, loose_picture
 from data_prep.mini.packages import PINS, cache_folder, fetch
 from data_prep.mini.pictures import SEED, Picture
 from data_prep.mini.scenes import picture_of
@@ -37,7 +36,7 @@ VTT_SPLITS = {"train": "train", "val": "validate", "test": "test"}  # MSR-VTT's 
 CATEGORY = 0  # MSR-VTT has twenty numbered topics; here there is one
 
 
-def write_flickr30k(folder: Path, pictures: Sequence[Picture | FreePicture], workers: int) -> str:
+def write_flickr30k(folder: Path, pictures: Sequence[Picture], workers: int) -> str:
     """Write `dataset_flickr30k.json` (Karpathy's format), `flickr30k-images/<id>.jpg` and the
     records.
 
@@ -168,10 +167,10 @@ def pose_strip(code: str) -> str:
     return hashlib.sha256(_strip(code).tobytes()).hexdigest()
 
 
-def save_picture(job: tuple[Picture | FreePicture, Path]) -> str:
+def save_picture(job: tuple[Picture, Path]) -> str:
     """Compose a picture and save it as JPEG; returns the digest of its pixels."""
     record, target = job
-    compose = free_picture if isinstance(record, FreePicture) else picture_of
+    compose = loose_picture if isinstance(record.scene, LooseScene) else picture_of
     picture = compose(record.scene, PICTURE_SIZE, still)
     picture.save(target, quality=90)
     return hashlib.sha256(picture.tobytes()).hexdigest()
@@ -201,9 +200,7 @@ def save_clip(job: tuple[Clip, Path]) -> str:
     return digest.hexdigest()
 
 
-def _write_records(
-    folder: Path, records: Iterable[Picture | FreePicture | Clip], digests: Iterable[str]
-) -> str:
+def _write_records(folder: Path, records: Iterable[Picture | Clip], digests: Iterable[str]) -> str:
     lines = (
         json.dumps(asdict(record), ensure_ascii=False, default=sorted) + "\n" for record in records
     )

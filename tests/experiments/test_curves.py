@@ -1,6 +1,5 @@
 """The curves: what each point changes, and that the command goes through all of them."""
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -11,7 +10,6 @@ from experiments import curves
 from experiments.__main__ import main
 from experiments.rows import DIRECTIONS, Budget, MethodRow, difference, rows_of
 from experiments.study import Study, world_of
-from experiments.world import PROTOCOL, digest_of
 from tests import ROOT
 from tests.conftest import build_clip
 
@@ -25,26 +23,17 @@ def usual(folder, config, toy_processor, tmp_path) -> Study:
     return Study(build_clip(), toy_processor, folder, config, budget, tmp_path / "curves")
 
 
-def freeze(results, digest: str) -> None:
-    """Name the digest of the state of 10 steps in the protocol."""
-    (results / PROTOCOL).write_text(json.dumps({"frozen": {"states": {"10": digest}}}))
-
-
-def state(place, weights: bytes):
-    """A folder with the weights of a state of the backbone."""
-    place.mkdir()
-    (place / "model.safetensors").write_bytes(weights)
-    return place
-
-
-def test_a_point_changes_one_thing(usual, monkeypatch, tmp_path):
-    other = build_clip()
-    early = state(tmp_path / "model-10", b"weights")
-    freeze(tmp_path, digest_of(early / "model.safetensors"))
-    monkeypatch.setattr(curves, "backbone_of", lambda folder: (other, folder))
-    found = {study.results.name: study for study in curves.points(usual, [early], RATES)}
-    names = ["state-10", "data-1-16", "data-1-4", "steps-0.5", "steps-2", "size-r2", "size-r32"]
-    assert list(found) == names
+def test_a_point_changes_one_thing(usual):
+    found = {study.results.name: study for study in curves.points(usual, RATES)}
+    names = ["data-1-16", "data-1-4", "steps-0.5", "steps-2", "size-r2", "size-r32"]
+    places = ["places-r2", "places-r8", "places-r32"]
+    assert list(found) == [*names, *places]
+    for name in places:
+        budget = found[name].budget_of(curves.LORA)
+        assert budget.scan and budget.rate_seeds == [1, 2] and found[name].able == (curves.LORA,)
+        assert found[name].choice == usual.choice
+        assert found[name].options[curves.LORA]["targets"] == ["out_proj", "fc2"]
+        del found[name]
     whole = epoch_size(usual.training, usual.config)[1]
     for name, study in found.items():
         steps = study.budget.epochs * epoch_size(study.items(1), study.config)[1] / whole
@@ -63,7 +52,6 @@ def test_a_point_changes_one_thing(usual, monkeypatch, tmp_path):
     assert {len(draw) for draw in draws} == {round(len(usual.training) / 4)}
     assert draws[0] != draws[1] != draws[2] != draws[0]
     assert quarter.items(42) == quarter.items(42)
-    assert found["state-10"].clip is other and found["steps-2"].clip is usual.clip
     assert found["size-r2"].able == (curves.OURS, curves.LORA)
     with pytest.raises(ValueError, match="toy, LoRA: its row has no rate yet; run `python -m"):
         replace(quarter, given={}).row(curves.LORA)
@@ -71,16 +59,18 @@ def test_a_point_changes_one_thing(usual, monkeypatch, tmp_path):
 
 def test_clips_are_pooled_by_their_mean_too(usual):
     usual.training = replace(usual.training, kind="video")
-    found = {study.results.name: study for study in curves.points(usual, [], RATES)}
+    found = {study.results.name: study for study in curves.points(usual, RATES)}
     assert list(found) == ["data-1-4", "pooling-mean"]
     assert found["pooling-mean"].config.similarity == "mean_pooled"
     assert curves.ZERO_SHOT in found["pooling-mean"].able
 
 
+@pytest.mark.parametrize("targets", [(), curves.PLACES])
 @pytest.mark.parametrize("r", curves.SIZES)
-def test_lora_has_as_many_numbers_as_ours(usual, r):
+def test_lora_has_as_many_numbers_as_ours(usual, r, targets):
     model, counts = RetrievalModel(usual.clip, usual.processor), []
-    for method, options in [*curves.sizes(usual, r).items(), (curves.LORA, {"rank": 1})]:
+    one = {"rank": 1} | ({"targets": list(targets)} if targets else {})
+    for method, options in [*curves.sizes(usual, r, targets).items(), (curves.LORA, one)]:
         methods.attach(model, method, str(len(counts)), **options)
         counts.append(sum(part.numel() for part in model.trainable_parameters()))
     model.set_adapter(None)
@@ -88,15 +78,8 @@ def test_lora_has_as_many_numbers_as_ours(usual, r):
     assert abs(ours - lora) <= step
 
 
-def test_a_state_that_was_not_frozen_is_refused(tmp_path):
-    freeze(tmp_path, "ab" * 32)
-    for name in ("model-10", "model-20"):
-        with pytest.raises(ValueError, match=f"{name}.*: not the state '{name[-2:]}' that was"):
-            curves.check_state(state(tmp_path / name, b"weights"), tmp_path / PROTOCOL)
-
-
 def test_each_seed_trains_on_its_own_draw_and_its_row_is_read_again(usual):
-    study = next(one for one in curves.points(usual, [], RATES) if one.share == 1 / 4)
+    study = next(one for one in curves.points(usual, RATES) if one.share == 1 / 4)
     study.budget = replace(study.budget, epochs=1, seeds=[42, 43], seeds_of={})
     study.given = {"projection": 1e-2}
     study.tries = False
@@ -122,7 +105,8 @@ def test_the_command_runs_all_or_what_is_named(usual, monkeypatch, capsys, tmp_p
     studied.save(tmp_path / "methods")
     assert main(words) == 0
     assert ran[0] == ("data-1-16", *curves.METHODS[1:])
-    assert ran[-1] == ("size-r32", curves.OURS, curves.LORA) and len(ran) == 6
+    assert ran[5] == ("size-r32", curves.OURS, curves.LORA)
+    assert ran[-1] == ("places-r32", curves.LORA) and len(ran) == 9
     assert capsys.readouterr().out.splitlines()[0] == f"{results / 'data-1-16'}:"
     ran.clear()
     assert main([*words, "--points", "steps-2", "data-1-4", "--methods", "LoRA"]) == 0

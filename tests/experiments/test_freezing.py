@@ -8,17 +8,18 @@ from cma.backbone import identity, known_by, load_backbone
 from data_prep.mini.build import READERS
 from experiments import world
 from experiments.__main__ import main
+from experiments.drawings import NAME
 from experiments.world import PROTOCOL
 from tests.experiments.conftest import revision
-from tests.experiments.test_curves import state
 
 
 @pytest.fixture
-def results(tmp_path):
+def results(tmp_path, monkeypatch):
+    monkeypatch.setattr(world, "build_drawings", lambda out: None)
     folder = tmp_path / "results"
     folder.mkdir()
-    (folder / PROTOCOL).write_text('{"about": "kept", "frozen": {"states": {"old": "ab"}}}')
-    for name in READERS:
+    (folder / PROTOCOL).write_text('{"about": "kept", "frozen": {"states": {"10": "ab"}}}')
+    for name in (*READERS, NAME):
         source = tmp_path / "data" / "sources" / name
         source.mkdir(parents=True)
         own = {} if name == "mini-msrvtt-whole" else {"pixels": name}  # it has the clips of another
@@ -35,12 +36,19 @@ def test_digests_are_those_of_the_files(results, tmp_path, capsys):
     assert freeze(results) == 0
     content = world.kept_in(results)
     frozen = content["frozen"]
-    assert content["about"] == "kept" and frozen["states"] == {}
-    assert frozen["pixels"] == {name: name for name in READERS if name != "mini-msrvtt-whole"}
+    assert content["about"] == "kept" and frozen["states"] == {"10": "ab"}
+    names = (*READERS, NAME)
+    assert frozen["pixels"] == {name: name for name in names if name != "mini-msrvtt-whole"}
     assert revision(frozen["backbone"]) == known_by(identity(load_backbone("mini")[0]))
-    made = state(tmp_path / "mini-700", b"weights")
-    assert freeze(results, "--states", made) == 0
-    states = world.kept_in(results)["frozen"]["states"]
-    assert states == {"700": world.digest_of(made / "model.safetensors")}
     (tmp_path / "data" / "sources" / "mini-msrvtt" / "origin.json").unlink()
     assert freeze(results) == 1 and "mini-msrvtt/origin.json" in capsys.readouterr().err
+
+
+def test_other_pixels_than_those_that_were_frozen_are_said(results):
+    assert freeze(results) == 0
+    data = results.parent / "data"
+    world.check_pixels(data, results)
+    world.check_pixels(data / "nothing built yet", results)
+    (data / "sources" / "mini-msrvtt" / "origin.json").write_text('{"pixels": "ab"}')
+    with pytest.raises(ValueError, match=r"mini-msrvtt: its pixels are ab, expected mini-msrv"):
+        world.check_pixels(data, results)

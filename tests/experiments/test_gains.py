@@ -183,16 +183,16 @@ def test_the_table_of_differences_has_each_planned_method_or_says_why_it_has_no_
 def test_rows_are_read_on_further_test_sets():
     one = copy.deepcopy(ROWS[1])
     way, back = DIRECTIONS
-    one.further = {"0": {"mini-flickr30k-other": {way: [1, 2, 1, 1], back: [1, 3]}}}
-    there = one.on("other")
-    assert (there.dataset, there.text_to_item) == ("mini-flickr30k-other", [0, 0, 1, 1])
+    one.further = {"0": {"mini-flickr30k-words": {way: [1, 2, 1, 1], back: [1, 3]}}}
+    there = one.on("words")
+    assert (there.dataset, there.text_to_item) == ("mini-flickr30k-words", [0, 0, 1, 1])
     assert there.hits(way).tolist() == [[True, False, True, True]] and one.on("new") is None
-    one.further["0"]["mini-flickr30k-other"][way].append(1)
-    with pytest.raises(ValueError, match="mini-flickr30k-other has 5 texts of 2 items"):
-        one.on("other")
-    one.further["0"]["mini-flickr30k-other"][way].pop()
+    one.further["0"]["mini-flickr30k-words"][way].append(1)
+    with pytest.raises(ValueError, match="mini-flickr30k-words has 5 texts of 2 items"):
+        one.on("words")
+    one.further["0"]["mini-flickr30k-words"][way].pop()
     table = tables.further(findings([one])).splitlines()
-    assert table[2].startswith(f"| mini-flickr30k-other | {OURS} | 75.0 [")
+    assert table[2].startswith(f"| mini-flickr30k-words | {OURS} | 75.0 [")
 
 
 def test_a_second_world_says_which_verdicts_repeat(tmp_path):

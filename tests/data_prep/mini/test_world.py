@@ -16,7 +16,7 @@ from cma.media import read_frames
 from cma.media.video import frame_indices
 from cma.recipes import recipe
 from data_prep.__main__ import main
-from data_prep.mini import build, events, other_describers, pictures, world
+from data_prep.mini import build, events, other_hand, pictures, world
 from data_prep.mini.describers import HABITS, ceiling
 from data_prep.mini.events import frames_of
 from data_prep.mini.things import STYLES, read_things
@@ -173,7 +173,7 @@ def built(tmp_path_factory):
             for number, name in enumerate(sizes.split(), start=2):
                 patch.setattr(module, name, number)
             patch.setattr(module, "PAIRS", 1)
-        patch.setattr(other_describers, "OTHER", 7)
+        patch.setattr(other_hand, "OTHER", 7)
         square = Image.new("RGBA", (128, 128), (200, 30, 30, 255))
         patch.setattr(world, "drawing", lambda *_: square)
         patch.setattr(world, "animations", dict)
@@ -193,8 +193,8 @@ def test_the_readers_of_the_real_formats_prepare_it(built, capsys):
     assert sizes["mini-flickr30k"] == {"train": 2, "val": 3, "test": 4}
     assert sizes["mini-msrvtt"] == {"train": 2, "val": 3, "test": 4}
     assert sizes["mini-msrvtt-whole"] == sizes["mini-msrvtt-moments"] == {"test": 4}
-    further = [sizes[f"mini-flickr30k-{kind}"] for kind in ("new", "other", "twins")]
-    assert further == [{"test": 5}, {"test": 7}, {"test": 6}]
+    further = [sizes[f"mini-flickr30k-{kind}"] for kind in ("new", "words", "scenes", "twins")]
+    assert further == [{"test": 5}, {"test": 7}, {"test": 7}, {"test": 6}]
     assert all(
         count["found"] == count["expected"]
         and count["captions"]["found"] == count["captions"]["expected"]
@@ -224,14 +224,15 @@ def test_another_seed_is_another_world_of_pictures_with_the_same_rules(lexicon, 
     for name in ("TRAIN", "VAL", "TEST", "NEW"):
         monkeypatch.setattr(pictures, name, 100)
     monkeypatch.setattr(pictures, "PAIRS", 10)
-    monkeypatch.setattr(other_describers, "OTHER", 100)
-    again = pictures.draw_pictures(lexicon, seed=7) | other_describers.draw_others(lexicon, seed=7)
-    for name, records in (drawn | other_describers.draw_others(lexicon)).items():
+    monkeypatch.setattr(other_hand, "OTHER", 100)
+    again = pictures.draw_pictures(lexicon, seed=7)
+    again |= other_hand.draw_other_hand(lexicon, of_split(again["mini-flickr30k"], "train"), seed=7)
+    for name, records in (drawn | other_hand.draw_other_hand(lexicon, [])).items():
         scenes = {one.scene for one in again.get(name, [])}
         assert scenes.isdisjoint(getattr(one, "scene", None) for one in records)
     train = of_split(again["mini-flickr30k"], "train")
     rest = [one for records in again.values() for one in records if one.split != "train"]
-    assert len(train) == 100 and len(rest) == 100 + 100 + 100 + 100 + 60
+    assert len(train) == 100 and len(rest) == 5 * 100 + 60
     pairs = [
         {frozenset((a, b)) for one in part for a in codes_of(one) for b in codes_of(one) if a < b}
         for part in (train, of_split(drawn["mini-flickr30k"], "test"))
@@ -259,8 +260,8 @@ def test_the_seed_of_a_world_is_named_unless_it_is_the_usual_one(built, tmp_path
     other.mkdir(parents=True)
     (other / build.ORIGIN).write_text(json.dumps(built_at | {"seed": 7}))
     wanted = []
-    monkeypatch.setattr(build, "draw_pictures", lambda lexicon, seed: {})
-    monkeypatch.setattr(build, "draw_others", lambda lexicon, seed: {})
+    monkeypatch.setattr(build, "draw_pictures", lambda lexicon, seed: {"mini-flickr30k": []})
+    monkeypatch.setattr(build, "draw_other_hand", lambda lexicon, train, seed: {})
     monkeypatch.setattr(build, "draw_clips", lambda lexicon: {})
     monkeypatch.setattr(build, "prepare", lambda *_, **__: None)
 

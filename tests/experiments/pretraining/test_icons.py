@@ -10,7 +10,7 @@ from PIL import Image
 from cma import data
 from data_prep.dataset import Counts
 from data_prep.mini.emoji import Words
-from experiments import forgetting
+from experiments.drawings import NAME, build_drawings
 from experiments.pretraining import icons
 from experiments.pretraining.icons import drawings, icon_phrase
 
@@ -95,16 +95,17 @@ def test_one_drawing_of_a_concept_becomes_a_dataset(package, tmp_path, monkeypat
     licence = {"license": {"spdx": "MIT"}}
     (package / "collections.json").write_text(json.dumps({"some": licence, "other": licence}))
     monkeypatch.setattr(icons, "SETS", {"emoji": ["some"], "colour": ["other"], "mono": []})
-    monkeypatch.setattr(forgetting, "EXPECTED", Counts(2, 3))
+    monkeypatch.setattr("experiments.drawings.EXPECTED", {"test": Counts(2, 3)})
+    monkeypatch.setattr("experiments.drawings.SEEDS", {"test": 42})
     halves = SimpleNamespace(mix=(("emoji", 0.5), ("colour", 0.5)))
-    monkeypatch.setattr(forgetting, "PretrainConfig", lambda: halves)
-    forgetting.build_drawings(tmp_path / "data", workers=1)
-    drawings = data.load(tmp_path / "data" / forgetting.NAME, "test")
+    monkeypatch.setattr("experiments.drawings.PretrainConfig", lambda: halves)
+    build_drawings(tmp_path / "data", workers=1)
+    drawings = data.load(tmp_path / "data" / NAME, "test")
     items = {item.captions: item for item in drawings.items}
     assert set(items) == {("fox", "fox face"), ("plug",)}
     assert {item.id.partition("-")[0] for item in drawings.items} == {"some", "other"}
     with Image.open(drawings.path(items["fox", "fox face"])) as picture:
         assert picture.size == (80, 80) and picture.getpixel((70, 5)) == (255, 0, 0)
         assert picture.getpixel((5, 70)) == (255, 255, 255)
-    monkeypatch.setattr(forgetting.icons, "build", None)  # it is there: nothing is drawn
-    forgetting.build_drawings(tmp_path / "data")
+    monkeypatch.setattr(icons, "build", None)  # it is there: nothing is drawn
+    build_drawings(tmp_path / "data")

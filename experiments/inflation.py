@@ -94,7 +94,7 @@ def practices(
 
 def looked_at(
     model: RetrievalModel, training: RetrievalDataset, test: RetrievalDataset, config: TrainConfig
-) -> tuple[list[float], list[Ranks], Embeddings]:
+) -> tuple[list[float], list[Ranks]]:
     """Train ours, or continue; return after each epoch R@1 on validation and the ranks on test.
 
     Each epoch's adapter is kept in the run's folder, from where it is tested. Raises as `cma.train`
@@ -111,19 +111,17 @@ def looked_at(
     for entry in record.history:
         epoch = f"epoch-{entry['epoch']}"
         model.load_adapter(record.folder / epoch, epoch)
-        encoded = encode(model, test, config)
-        tested.append(query_ranks(encoded, test, config))
+        tested.append(query_ranks(encode(model, test, config), test, config))
         model.remove_adapter(epoch)
     model.remove_adapter(config.name)
     watched = [entry["validation"][DIRECTIONS[0]]["R@1"] for entry in record.history]
-    return watched, tested, encoded
+    return watched, tested
 
 
-def row_of(model: str, practice: str, ranks: Ranks, usual: Ranks, encoded: Embeddings) -> dict:
+def row_of(model: str, practice: str, ranks: Ranks, usual: Ranks, test: RetrievalDataset) -> dict:
     """Return a row of the record: R@1 of a practice and its paired difference from as usual."""
-    owners = zip(DIRECTIONS, (encoded.text_to_item, range(len(encoded.frames))), strict=True)
     row = {"model": model, "practice": practice, "R@1": {}, "difference": {}}
-    for way, owner in owners:
+    for way, owner in zip(DIRECTIONS, (test.text_to_item, range(len(test))), strict=True):
         found = metrics.summary(ranks[way])["R@1"], *metrics.bootstrap_interval(ranks[way], owner)
         row["R@1"][way] = found
         row["difference"][way] = metrics.bootstrap_difference(ranks[way], usual[way], owner)
@@ -168,8 +166,8 @@ def run(options: argparse.Namespace) -> None:
         content = kept_in(options.results, FILE) | {test.name: found}
         write_whole(options.results / FILE, json.dumps(content, indent=1) + "\n")
 
-    def enter(name: str, practice: str, ranks: Ranks, usual: Ranks, encoded: Embeddings) -> None:
-        found["rows"].append(row_of(name, practice, ranks, usual, encoded))
+    def enter(name: str, practice: str, ranks: Ranks, usual: Ranks) -> None:
+        found["rows"].append(row_of(name, practice, ranks, usual, test))
         print(test.name, json.dumps(found["rows"][-1]), flush=True)
 
     model.load_adapter(options.results / "methods" / row.name, OURS, strict=True)
@@ -179,16 +177,16 @@ def run(options: argparse.Namespace) -> None:
         encoded, bank = (encode(model, split, config) for split in (test, training))
         made = dict(practices(encoded, bank, test, config, scale))
         for practice, ranks in made.items():
-            enter(name, practice, ranks, made[USUAL], encoded)
+            enter(name, practice, ranks, made[USUAL])
     save()
     for epochs in found["epochs"]:
         own = {"name": f"{row.name}-epochs{epochs}", "epochs": int(epochs), "seed": int(seed)}
-        watched, tested, encoded = looked_at(model, training, test, config.merge(own))
+        watched, tested = looked_at(model, training, test, config.merge(own))
         reached = [metrics.summary(ranks[DIRECTIONS[0]])["R@1"] for ranks in tested]
         found["epochs"][epochs] = {"validation": watched, "test": reached}
         usual = tested[watched.index(max(watched))]
         for split, scores in found["epochs"][epochs].items():
             best = scores.index(max(scores))
             words = f"epoch {best + 1} of {epochs}, chosen on {split}"
-            enter(OURS, words, tested[best], usual, encoded)
+            enter(OURS, words, tested[best], usual)
         save()

@@ -1,11 +1,14 @@
 """How well the right items rank: recall at k, median and mean rank, and their bootstrap intervals.
 
+`audit` tells a score that sees more than its own text and item.
+
 Letters in shapes: T texts, V items. Ties count against the model: rank = 1 + wrong candidates that
 score better + wrong candidates that score the same, so a constant score finds nothing. Recall is in
 %; MdR is the median rank, the mean of the middle two for an even number; MnR is the mean.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -15,6 +18,12 @@ DRAWN = 2**21  # queries, over all draws, that are counted at once
 RECALLS = ("R@1", "R@5", "R@10")
 Array = Tensor | np.ndarray | Sequence
 LEVEL = 0.95  # of the bootstrap intervals
+ROUNDING = 1e-3  # so small a change, as a share of the range of all scores, may be rounding
+QUESTIONS = {  # of `audit`
+    "batch": "Does the score of a pair change with what else is in the batch?",
+    "order": "Does it change with the order of texts or items?",
+    "unequal": "Does it change when there are not as many texts as items?",
+}
 
 
 def retrieval_metrics(
@@ -173,6 +182,101 @@ def verdict(difference: tuple[float, float, float], metric: str = "R@1") -> str:
     return f"{gain:+.1f} points of {metric} [{low:+.1f}, {high:+.1f}]: {word}"
 
 
+@dataclass(frozen=True, repr=False)
+class Audit:
+    """What `audit` found; printed, it answers each of its three questions in a line.
+
+    batch, order, unequal: the largest change of a pair's score, as a share of the range of all
+    scores. 0 if it is no more than rounding; infinite if `score` failed, and `failures` says how.
+    """
+
+    batch: float
+    order: float
+    unequal: float
+    failures: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def honest(self) -> bool:
+        """Whether the score of a pair depended on this pair alone."""
+        return not any((self.batch, self.order, self.unequal))
+
+    def __repr__(self) -> str:
+        lines = []
+        for name, question in QUESTIONS.items():
+            change = getattr(self, name)
+            said = f"yes, by up to {change:.2g} of the range of scores" if change else "no"
+            lines.append(f"{question} {self.failures.get(name, said)}")
+        return "\n".join(lines)
+
+
+def audit(score: Callable[..., Array], texts: Array, items: Array) -> Audit:
+    """Find out whether a score depends on more than its own text and item.
+
+    Such a score may raise a recall by what no user's query comes with: the other test queries, or
+    the very caption that an item is asked for. So parts of the texts and items are scored again,
+    and compared with the scores of the same pairs among all.
+
+    Args:
+        score: `score(texts, items)` gives [T, V] for any of the texts and any of the items.
+        texts: at least 4: a tensor, an array or a list of what `score` takes.
+        items: at least 4, the own item of each text at the same place if there are as many.
+
+    Returns:
+        The `Audit`, to be printed, or asked for `honest`.
+
+    Raises:
+        ValueError: all pairs cannot be scored, or not as finite [T, V], or not twice the same.
+
+    >>> import torch
+    >>> from cma.metrics import audit
+    >>> from cma.similarity import mean_pooled
+    >>> texts, frames = torch.randn(20, 8), torch.randn(20, 3, 8)
+    >>> audit(mean_pooled, texts, frames)
+    Does the score of a pair change with what else is in the batch? no
+    Does it change with the order of texts or items? no
+    Does it change when there are not as many texts as items? no
+    >>> def dual_softmax(texts, frames):  # over all queries
+    ...     cosine = mean_pooled(texts, frames)
+    ...     return cosine * (20 * cosine).softmax(0)
+    >>> audit(dual_softmax, texts, frames).honest
+    False
+    """
+    count = len(texts), len(items)
+    if min(count) < 4:
+        raise ValueError(f"expected at least 4 texts and 4 items, not {count[0]} and {count[1]}")
+    every = [range(number) for number in count]
+    scores = _scored(score, texts, items, *every)
+    span = float(scores.max() - scores.min())
+    rounded = max(ROUNDING * span, 8 * torch.finfo(scores.dtype).eps * float(scores.abs().max()))
+
+    def change(rows: Sequence[int], columns: Sequence[int]) -> float:
+        """The largest one when these texts and items are scored alone, in this order."""
+        part = _scored(score, texts, items, rows, columns)
+        most = float((part - scores[list(rows)][:, list(columns)]).abs().max())
+        return 0.0 if most <= rounded else most / span if span else float("inf")
+
+    if change(*every):
+        hint = "call eval(), or fix the seed in it"
+        raise ValueError(f"score gives other values for the same texts and items; {hint}")
+    # a part of as many texts as items keeps each text at the place of its own item
+    halves = [[range(at, number, 2) for number in count] for at in (0, 1)]
+    moved = [[*range(1, number, 2), *range(0, number, 2)] for number in count]
+    last = [range(number // 2, number) for number in count]
+    as_many = [range(min(count))] * 2  # if all are not
+    parts = {
+        "batch": halves,
+        "order": [(moved[0], every[1]), (every[0], moved[1])],
+        "unequal": [(last[0], every[1]), (every[0], last[1]), as_many],
+    }
+    found, failures = {}, {}
+    for name, pairs in parts.items():
+        try:
+            found[name] = max(change(*part) for part in pairs)
+        except ValueError as error:
+            found[name], failures[name] = float("inf"), str(error)
+    return Audit(**found, failures=failures)
+
+
 def _drawn(
     ranks: Array, owner: Array, metrics: Sequence[str], samples: int, seed: int
 ) -> list[np.ndarray]:
@@ -217,3 +321,32 @@ def _checked(similarity: Tensor, text_to_item: Tensor) -> tuple[Tensor, Tensor]:
         row, column = bad.nonzero()[0].tolist()
         raise ValueError(f"similarity[{row}, {column}] is NaN; no rank is defined")
     return similarity, owner.long()
+
+
+def _scored(
+    score: Callable[..., Array],
+    texts: Array,
+    items: Array,
+    rows: Sequence[int],
+    columns: Sequence[int],
+) -> Tensor:
+    """Return the scores of some texts and items. Raises ValueError, in one line, if it has none."""
+
+    def picked(values: Array, at: Sequence[int]) -> Array:
+        whole = isinstance(values, (Tensor, np.ndarray))
+        return values[list(at)] if whole else [values[index] for index in at]
+
+    what = f"score of {len(rows)} texts and {len(columns)} items"
+    try:
+        with torch.no_grad():
+            found = torch.as_tensor(score(picked(texts, rows), picked(items, columns)))
+    except Exception as error:  # whatever it is, `score` is the user's
+        said = " ".join(str(error).split())
+        raise ValueError(f"{what} fails: {type(error).__name__}: {said}") from error
+    if found.shape != (len(rows), len(columns)):
+        expected = [len(rows), len(columns)]
+        raise ValueError(f"{what}: expected the shape {expected}, not {list(found.shape)}")
+    if not found.isfinite().all():
+        row, column = (~found.isfinite()).nonzero()[0].tolist()
+        raise ValueError(f"{what}: [{row}, {column}] is {found[row, column]}, which is no score")
+    return found.cpu() if found.is_floating_point() else found.cpu().double()

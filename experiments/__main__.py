@@ -9,7 +9,18 @@ from collections.abc import Sequence
 from cma.files import printable
 from data_prep.readers import expand_home
 
-from . import ablations, curves, forgetting, fronts, parts, pretraining, report, study, world
+from . import (
+    ablations,
+    curves,
+    forgetting,
+    fronts,
+    inflation,
+    parts,
+    pretraining,
+    report,
+    study,
+    world,
+)
 from .options import ABOUT
 
 COMMANDS = {
@@ -19,6 +30,7 @@ COMMANDS = {
     "ablations": ablations,
     "parts": parts,
     "forgetting": forgetting,
+    "inflation": inflation,
     "report": report,
     "freeze": world,
     "pretrain": pretraining.command,

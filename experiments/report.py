@@ -24,17 +24,7 @@ from .rows import MethodRow
 from .tables import MADE, WAYS
 from .world import single_records
 
-HOW = (
-    "method",
-    "trained",
-    "N",
-    "epoch kept",
-    "recipe",
-    "seed",
-    "seconds",
-    "hardware",
-    "commit",
-)  # columns
+HOW = ("method", "trained", "N", "epoch kept", "recipe", "seed", "hardware", "commit")  # columns
 Group = list[RunRecord]  # runs that differ in their seed alone
 
 
@@ -133,7 +123,6 @@ def _line(group: Group) -> dict[str, str]:
         run.hardware.get("gpu") or f"{run.hardware.get('threads', '?')} CPU threads"
         for run in group
     ]
-    seconds = statistics.mean(run.seconds for run in group)
     return {
         "dataset": record.dataset,
         "method": f"{record.method}{split}{how}",
@@ -143,7 +132,6 @@ def _line(group: Group) -> dict[str, str]:
         "epoch kept": f"{epochs}, {record.label}" if record.selected_epoch else "–",
         "recipe": recipe_of(record),
         "seed": ", ".join(str(run.seed) for run in group),
-        "seconds": f"{seconds:,.0f}" if seconds else "–",
         "hardware": ", ".join(dict.fromkeys(hardware)),
         "commit": ", ".join(dict.fromkeys(run.commit or "–" for run in group)),
     }

@@ -1,10 +1,11 @@
 """Tables of `results/README.md` besides those of runs: differences, further test sets, curves,
-parts, what is forgotten, and the second world. Each is made from the `Findings` of a folder.
+parts, what is forgotten, what inflates a recall, and the second world. Each is made from the
+`Findings` of a folder.
 """
 
 from __future__ import annotations
 
-from . import forgetting, parts
+from . import forgetting, inflation, parts
 from .claims import summary
 from .gains import (
     FORWARD,
@@ -100,6 +101,26 @@ def forgotten(found: Findings) -> str:
     return markdown(lines)
 
 
+def inflated(found: Findings) -> str:
+    """R@1 by each practice that raises it, and what it adds, from inflation.json."""
+    lines = []
+    for dataset, of in sorted(kept_in(found.results, inflation.FILE).items()):
+        there = f"{dataset}: {of['texts']:,} texts, {of['items']:,} items"
+        for row in of["rows"]:
+            line = {"test set": there, "model": row["model"], "practice": row["practice"]}
+            usual = row["practice"].endswith(inflation.HONEST)
+            for way, words in WAYS.items():
+                line[f"{words} R@1"] = WITH_INTERVAL.format(*row["R@1"][way])
+                line[f"{words}: adds"] = "–" if usual else points_of(row["difference"][way])
+            lines.append(line)
+        for epochs in inflation.EPOCHS if of["epochs"] else ():
+            if not of["epochs"].get(str(epochs)):
+                said = (f"the epoch out of {epochs} chosen on test", *[NOT_MEASURED] * 4)
+                keys = [*lines[-1]][2:]
+                lines.append(lines[-1] | {"model": OURS} | dict(zip(keys, said, strict=True)))
+    return markdown(lines)
+
+
 def repeated(found: Findings) -> str:
     """Which verdicts of the first family repeat in the second world."""
     tested = by_dataset(read_rows(found.results / SECOND / "methods"))
@@ -129,5 +150,6 @@ MADE = {
     "curves": curves,
     "parts": shared_out,
     "forgotten": forgotten,
+    "inflated": inflated,
     "repeated": repeated,
 }

@@ -1,4 +1,4 @@
-"""What was frozen before the first row: `python -m experiments freeze --help`."""
+"""What was frozen before a method was trained: `python -m experiments freeze --help`."""
 
 from __future__ import annotations
 

@@ -1,0 +1,218 @@
+"""What raises a recall without a better model: each practice by its definition, and the command."""
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from cma import data
+from cma.metrics import audit
+from cma.similarity import text_conditioned
+from cma.training import Embeddings
+from experiments import gains, inflation, published, rows, tables
+from experiments.__main__ import main
+from experiments.inflation import USUAL
+from experiments.published import PAPER as OURS
+from experiments.study import Study
+from tests import ROOT
+from tests.conftest import build_clip, change_json
+from tests.experiments.conftest import stopped_after
+from tests.toy_media import write_videos
+
+WAY, BACK = rows.DIRECTIONS
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_dual_softmax_weighs_a_score_by_its_share_among_the_queries():
+    similarity = random(6, 4)
+    found = inflation.dual_softmax(similarity, 3.0).numpy()
+    for candidate in range(4):
+        column = similarity[:, candidate].double().numpy()
+        shares = np.exp(3 * column) / np.exp(3 * column).sum()
+        assert found[:, candidate] == pytest.approx(column * shares)
+
+
+def test_only_a_query_whose_first_candidate_others_find_too_is_normalised():
+    similarity, bank = random(40, 9), random(12, 9, seed=1)
+    found = inflation.normalised_by(bank, similarity)
+    hubs = {int(one.argmax()) for one in bank}
+    assert len({int(one.argmax()) for one in similarity} - hubs) > 0
+    for query, scores in zip(similarity, found, strict=True):
+        expected = query.double()
+        if int(query.argmax()) in hubs:
+            expected = (20 * expected).exp() / (20 * bank.double()).exp().sum(0)
+        assert torch.allclose(scores, expected)
+
+
+def clips() -> Embeddings:
+    """Seven captions of five clips of three frames, of which some are padding."""
+    mask = torch.ones(5, 3)
+    mask[1, 2] = mask[3, 1:] = 0
+    owner = torch.tensor([0, 0, 1, 2, 3, 3, 4])
+    return Embeddings(random(7, 8), 3 * random(5, 3, 8, seed=1), mask, owner, 0)
+
+
+def test_a_clip_pooled_by_its_own_caption_is_one_vector_for_all_captions():
+    text, frames, mask, owner, _ = encoded = clips()
+    found = inflation.by_own_caption(encoded, temperature=2.0)
+    for clip, caption in enumerate((0, 2, 3, 4, 6)):
+        shown = frames[clip][mask[clip].bool()]
+        pooled = (text[caption] @ shown.T / 2).softmax(0) @ shown
+        assert torch.allclose(found[:, clip], F.cosine_similarity(text, pooled[None]), atol=1e-6)
+    own = text_conditioned(text, frames, mask, 2.0)[[0, 2, 3, 4, 6], range(5)]
+    assert torch.allclose(found[[0, 2, 3, 4, 6], range(5)], own, atol=1e-6)
+
+
+def test_the_audit_finds_what_raises_the_recall_here():
+    def by_own(texts, frames):
+        mask, owner = torch.ones(frames.shape[:2]), torch.arange(len(frames))
+        return inflation.by_own_caption(Embeddings(texts, frames, mask, owner, 0), 5.0)
+
+    def dual(texts, frames):
+        return inflation.dual_softmax(text_conditioned(texts, frames), 10.0)
+
+    pairs = random(12, 8), 3 * random(12, 3, 8, seed=1)
+    assert audit(text_conditioned, *pairs).honest
+    assert audit(dual, *pairs).batch and audit(by_own, *pairs).order
+
+
+@pytest.fixture
+def studied(folder, config, toy_processor, tmp_path, monkeypatch):
+    """Makes the row and the adapter of ours on a folder; returns the command for it."""
+
+    def made(folder=folder, **changes) -> list[str]:
+        settings = replace(config, **changes)
+        budget = rows.Budget(epochs=1, rates=[1e-2], rate_seeds=[9], seeds=[7, 8], scan=False)
+        study = Study(build_clip(), toy_processor, folder, settings, budget, tmp_path / "methods")
+        study.keep = OURS
+        study.run(OURS)
+        monkeypatch.setattr(inflation, "EPOCHS", (2, 3))
+        monkeypatch.setattr(inflation, "backbone_of", lambda name: (study.clip, study.processor))
+        how = SimpleNamespace(train_config=lambda: settings)
+        monkeypatch.setattr(inflation, "recipe", lambda name: how)
+        places = ["--results", tmp_path, "--runs", tmp_path / "runs/inflation"]
+        return ["inflation", str(folder), *map(str, places)]
+
+    return made
+
+
+def test_pictures_are_scored_and_two_trainings_choose_on_test(studied, tmp_path, capsys):
+    words = studied()
+    assert main(words) == 0
+    found = json.loads((tmp_path / inflation.FILE).read_text())["toy"]
+    assert (found["texts"], found["items"], found["seed"], found["lr"]) == (20, 10, 7, 1e-2)
+    shown = [(row["model"], row["practice"].partition(" of ")[0]) for row in found["rows"]]
+    scored = [USUAL, "dual softmax over the test queries", "QB-Norm, a bank"]
+    assert [practice for model, practice in shown if model == "zero-shot"] == scored
+    assert shown[:3] == [(OURS, practice) for practice in scored]
+
+    row = rows.rows_of(tmp_path / "methods", "toy")[OURS]
+    for way in rows.DIRECTIONS:  # the kept adapter is that of the first seed
+        usual, *others = found["rows"][:3]
+        assert usual["R@1"][way][0] == pytest.approx(100 * row.hits(way)[0].mean())
+        assert usual["difference"][way] == [0, 0, 0]
+        for other in others:
+            gain = other["R@1"][way][0] - usual["R@1"][way][0]
+            assert other["difference"][way][0] == pytest.approx(gain)
+    check_epochs(found)
+
+    runs = tmp_path / "runs/inflation"
+    assert {path.name for path in runs.glob("*/epoch-*")} == {"epoch-1", "epoch-2", "epoch-3"}
+    before = {path: path.read_bytes() for path in runs.rglob("run.json")}
+    capsys.readouterr()
+    assert main(words) == 0  # nothing is trained again
+    assert before == {path: path.read_bytes() for path in runs.rglob("run.json")}
+    again = json.loads((tmp_path / inflation.FILE).read_text())["toy"]
+    assert again | {"finished": found["finished"]} == found
+
+
+def check_epochs(found: dict) -> None:
+    """The chosen epochs are the first best ones, and what choosing on test adds is their gap."""
+    chosen = iter(found["rows"][-2 * len(found["epochs"]) :])
+    for epochs, scores in found["epochs"].items():
+        best = {split: of.index(max(of)) for split, of in scores.items()}
+        assert list(best) == ["validation", "test"]
+        assert {len(of) for of in scores.values()} == {int(epochs)}
+        for split, epoch in best.items():
+            row = next(chosen)
+            assert row["practice"] == f"epoch {epoch + 1} of {epochs}, chosen on {split}"
+            assert row["R@1"][WAY][0] == pytest.approx(scores["test"][epoch])
+            gap = scores["test"][epoch] - scores["test"][best["validation"]]
+            assert row["difference"][WAY][0] == pytest.approx(gap)
+
+
+def test_a_stopped_command_says_what_is_not_measured_and_goes_on(studied, tmp_path):
+    words = studied()
+    with stopped_after(3, inflation, "query_ranks"):
+        assert main(words) == 130  # in the test of the second training
+    made = json.loads((tmp_path / inflation.FILE).read_text())["toy"]
+    assert made["epochs"]["3"] is None and len(made["epochs"]["2"]["test"]) == 2
+    lines = tables.inflated(gains.Findings(tmp_path, {})).splitlines()
+    assert lines[-1].endswith(
+        f"| {OURS} | the epoch out of 3 chosen on test {f'| {published.NOT_MEASURED} ' * 4}|"
+    )
+    assert main(words) == 0
+    check_epochs(json.loads((tmp_path / inflation.FILE).read_text())["toy"])
+
+
+def test_clips_are_pooled_by_their_own_captions_too(studied, tmp_path):
+    folder = write_videos(tmp_path / "clips", {"train": 8, "val": 4, "test": 6})
+    change_json(folder / "dataset.json", recipe="msrvtt")
+    assert main(studied(folder, max_frames=3, batch_size=4)) == 0
+    (name,) = content = json.loads((tmp_path / inflation.FILE).read_text())
+    assert content[name]["epochs"] == {}
+    assert content[name]["rows"][3]["practice"] == "each clip pooled by its own caption"
+    header, _, *lines = tables.inflated(gains.Findings(tmp_path, {})).splitlines()
+    assert header == (
+        "| test set | model | practice | T2I / T2V R@1 | T2I / T2V: adds | I2T / V2T R@1 "
+        "| I2T / V2T: adds |"
+    )
+    texts = len(data.load(folder, "test").captions)
+    assert len(lines) == 8 and lines[0].startswith(f"| {name}: {texts} texts, 6 items | {OURS} |")
+    assert lines[0].count(" – ") == 2 and " – " not in lines[1]
+
+
+def test_what_cannot_be_measured_is_said_in_one_line(studied, folder, tmp_path, capsys):
+    words = ["inflation", str(folder), "--results", str(tmp_path)]
+    assert main(words) == 1
+    assert f"toy: no row of {OURS} in {tmp_path / 'methods'}; `python -m exp" in (
+        capsys.readouterr().err
+    )
+    words = studied()
+    row = rows.rows_of(tmp_path / "methods", "toy")[OURS]
+    replace(row, world="ab").save(tmp_path / "methods")
+    assert main(words) == 1
+    assert f"{folder}: its items are not those of {row.name}" in capsys.readouterr().err
+    replace(row, backbone="1234").save(tmp_path / "methods")
+    assert main(words) == 1
+    assert f"{row.name}: its backbone is 1234, not " in capsys.readouterr().err
+    assert not (tmp_path / inflation.FILE).exists()
+
+
+def recorded() -> dict:
+    file = ROOT / "results" / inflation.FILE
+    return json.loads(file.read_text("utf-8")) if file.exists() else {}
+
+
+@pytest.mark.parametrize("dataset", recorded())
+def test_what_is_recorded_is_of_the_recorded_adapter(dataset):
+    found = recorded()[dataset]
+    assert found["commit"] and not found["commit"].endswith("+") and found["finished"]
+    of = rows.rows_of(ROOT / "results/methods", dataset)
+    assert (str(found["seed"]), found["lr"]) == (min(of[OURS].ranks), of[OURS].lr)
+    usual = {row["model"]: row for row in found["rows"] if row["practice"] == USUAL}
+    for way in rows.DIRECTIONS:
+        for model, row in usual.items():
+            assert row["R@1"][way][0] == pytest.approx(100 * of[model].hits(way)[0].mean(), abs=0.2)
+    for row in found["rows"]:
+        for value, low, high in (*row["R@1"].values(), *row["difference"].values()):
+            assert low - 1e-9 <= value <= high + 1e-9
+    if None not in found["epochs"].values() and found["epochs"]:
+        check_epochs(found)

@@ -27,7 +27,7 @@ ONE_FILE = "examples/cross_modal_adapter"  # a page that shows this file
 PACKAGES = ("cma", "explorer", "data_prep", "experiments")
 SETUP = "setup"  # the tag of the first cell, see `with_setup`
 HIDE = "hide-input"  # the tag of a cell whose code the book folds
-ANSWER = "<details><summary>Answer</summary>"  # how an output of `cma.plots.folded` starts
+ANSWER = "<details><summary>Answer</summary>"  # how an output of `folded` starts
 
 
 def repository() -> str:
@@ -63,7 +63,7 @@ if not any((folder / "notebooks" / "run.py").exists() for folder in (here, *here
     if not clone.exists():
         subprocess.run(["git", "clone", "--depth", "1", "{address}", clone], check=True)
     os.chdir(clone)
-    sys.path.insert(0, str(clone))
+    sys.path[:0] = [str(clone), str(clone / "notebooks")]
     for words in ("pip install -q -e .[explorer,prep,methods]", "data_prep mini"):
         subprocess.run([sys.executable, "-m", *words.split()], check=True)'''
 

@@ -13,7 +13,7 @@ _load, __dir__, __all__ = lazy_loader.attach(
         "attention": ["explain"],
         "index": ["IndexConfig", "MediaIndex"],
         "gallery": ["Gallery", "load_first", "open_galleries"],
-        "pictures": ["results_grid", "still", "title_of", "why_figure"],
+        "pictures": ["image_grid", "results_grid", "still", "title_of", "why_figure"],
         "session": ["STRENGTHS", "Session"],
         "widget": ["Explorer"],
     },

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import explorer
+from cma import log_to_stdout
 
 HOST, PORT = "127.0.0.1", 8866
 
@@ -96,6 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--port", type=int, default=PORT, help="0 for any (default: %(default)s)")
     add("--no-browser", action="store_true", help="print the address, open nothing")
     settings = vars(parser.parse_args(arguments))
+    log_to_stdout()
     port, browser = settings.pop("port"), not settings.pop("no_browser")
     try:
         with socket.create_server((HOST, port)) as probe:

@@ -95,6 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--yes", action="store_true", help="do not ask whether to keep a large page")
     add("--with-vision", action="store_true", help="take pictures as queries: a larger page")
     given = vars(parser.parse_args(arguments))
+    cma.log_to_stdout()
     wanted = {name: given.pop(name) for name in ("out", "most", "preview", "yes", "with_vision")}
     if min(wanted["most"], wanted["preview"]) < 1:
         parser.error("--most and --preview: expected at least 1")

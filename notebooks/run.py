@@ -239,10 +239,10 @@ def run_several(notebooks: Iterable[Path], jobs: int) -> list[str]:
     return sorted(failed)
 
 
-def copy_pictures(out: Path) -> None:
-    """Copy the pictures that the notebooks' texts show, so that the copies in `out` show them."""
-    for picture in (HERE / "figures").glob("*.jpg"):
-        write_whole(out / "figures" / picture.name, picture.read_bytes())
+def copy_companions(out: Path) -> None:
+    """Copy what notebooks need beside them into `out`: their helper, and pictures of their texts."""
+    for path in (HERE / "helpers.py", *(HERE / "figures").glob("*.jpg")):
+        write_whole(out / path.relative_to(HERE), path.read_bytes())
 
 
 @click.command(help="\b\n" + __doc__.replace("\n\n", "\n\n\b\n"))
@@ -272,10 +272,12 @@ def main(names, typed, raw, yamls, out, tiny, replace, prepare_only, commit, lim
         if failed := run_several(plan, jobs):
             sys.exit(f"error: {', '.join(failed)} failed, see above")
         return
+    usual_path = filter(None, [os.environ.get("PYTHONPATH")])
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), *usual_path])  # kernels find helpers.py
     for notebook, parameters in plan.items():
         usual = None if given or notebook.stem in TRAINING else LIMIT
         try:
-            copy_pictures(out)
+            copy_companions(out)
             run(notebook, out / notebook.name, parameters, limit or usual, prepare_only)
             if commit:
                 cleaned = clean(nbformat.read(out / notebook.name, as_version=4))

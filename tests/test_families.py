@@ -306,7 +306,6 @@ def test_half_precision_follows_float32_and_is_given_back_bitwise(kind):
 def test_an_epoch_of_training_and_its_adapter(kind, tmp_path, capsys, monkeypatch):
     # a curve takes most of the time of a toy run
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "cma.plots", raising=False)
     folder = write_images(tmp_path / "data", {"train": 12, "val": 4, "test": 4})
     model, dataset = build(kind), cma.load_dataset(folder, "train")
     model.add_adapter("a", AdapterConfig(4, 8))

@@ -43,6 +43,27 @@ def test_a_method_of_the_tables_is_found_by_its_name_alone():
     assert run.stdout.strip() == "CoOp", run.stderr
 
 
+def test_only_a_run_that_asks_for_it_meets_the_authors_arithmetic():
+    said = "import cma, sys; m = cma.RetrievalModel.from_pretrained('mini'); m.add_adapter('a', cma.AdapterConfig())"
+    said += "; cma.training.prepare(m, cma.TrainConfig({})); cma.training.train_step"
+    said += "; print('cma.training.authors' in sys.modules)"
+    for asked in ("", "optimizer='bert_adam'", "precision='fp16'"):
+        run = python(said.format(asked), ROOT)
+        assert run.stdout.split() == [str(bool(asked))], run.stderr
+
+
+def test_import_leaves_logging_alone_and_one_call_prints_messages():
+    said = "import cma, explorer, logging; log = logging.getLogger('cma.training.loop')"
+    asked = "[(one.handlers, one.level, one.propagate) for one in map(logging.getLogger, NAMES)]"
+    asked = asked.replace("NAMES", "('cma', 'explorer')")
+    run = python(f"{said}; print({asked}); log.info('unseen')", ROOT)
+    assert run.stdout == f"{[([], 0, True)] * 2}\n" and not run.stderr
+    twice = "cma.log_to_stdout(); cma.log_to_stdout(); log.info('seen')"
+    also = "logging.getLogger('explorer.index').info('too')"
+    run = python(f"{said}; logging.basicConfig(level=20); {twice}; {also}", ROOT)
+    assert run.stdout == "seen\ntoo\n" and not run.stderr
+
+
 def test_the_methods_know_nothing_of_what_asks_the_package_for_them():
     """So even if the core imported them, nothing would be imported in a circle."""
     seen, waiting = set(), [name for name in FILES if name.startswith("cma.methods")]

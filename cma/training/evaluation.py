@@ -17,7 +17,7 @@ from ..model import RetrievalModel
 from ..similarity import compare
 from . import resume
 from .devices import ALONE, Team
-from .precision import attention, autocast
+from .optim import attention, autocast
 from .reading import Pixels, load_media, model_frames
 from .record import RunRecord
 from .step import NotFinite

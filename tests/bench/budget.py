@@ -22,7 +22,7 @@ from transformers import CLIPConfig, CLIPModel
 from cma import AdapterConfig, RetrievalModel, TrainConfig, recipes
 from cma.data import Item, RetrievalDataset
 from cma.files import write_whole
-from cma.training import Batch, epoch_size, precision
+from cma.training import Batch, epoch_size, prepare, restore
 from cma.training.planning import measure as measure_step
 from cma.training.splits import hold_out
 from cma.training.step import batch_gradient
@@ -137,11 +137,11 @@ def measure(layers: int = LAYERS) -> dict:
     found = {"backbone": "ViT-B/32, random weights", "precision": "fp16", "adapter": "r 8, d_s 16"}
     for name, backward in {"forward": False, "forward and backward": True}.items():
         found[f"operations, {name}"] = per_unit(partial(flops, model, backward))
-    precision.prepare(model, CONFIG)
+    prepare(model, CONFIG)
     for name, checkpoint in {"kept": False, "kept with checkpointing": True}.items():
         found[f"bytes {name}"] = per_unit(partial(bytes_kept, model, checkpoint))
     found["bytes of weights"] = sum(p.numel() * p.element_size() for p in model.parameters())
-    precision.restore(model)
+    restore(model)
     return found | {"torch": torch.__version__}
 
 

@@ -12,13 +12,13 @@ from cma import files
 from experiments.__main__ import COMMANDS
 from tests import ROOT
 
-PAGES = [*ROOT.glob("*.md"), *ROOT.glob("notebooks/*.ipynb")]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("notebooks/*.ipynb")]
 TEXT = "\n".join(page.read_text("utf-8") for page in PAGES)
 MODULES = set(re.findall(r"(?:python|launch) -m (\w+(?:\.\w+)*)", TEXT)) - {"http.server"}
 SCRIPTS = set(re.findall(r"python ((?:\w+/)+\w+\.py)", TEXT))
 # these take no words; the tests of the book and of the browser run the first and the last of them
 WITHOUT_WORDS = {
-    "book/build.py",
+    "docs/build.py",
     "notebooks/figures/gains.py",
     "tests/explorer/browser/chromium.py",
 }

@@ -44,7 +44,8 @@ def test_a_method_of_the_tables_is_found_by_its_name_alone():
 
 
 def test_only_a_run_that_asks_for_it_meets_the_authors_arithmetic():
-    said = "import cma, sys; m = cma.RetrievalModel.from_pretrained('mini'); m.add_adapter('a', cma.AdapterConfig())"
+    said = "import cma, sys; m = cma.RetrievalModel.from_pretrained('mini')"
+    said += "; m.add_adapter('a', cma.AdapterConfig())"
     said += "; cma.training.prepare(m, cma.TrainConfig({})); cma.training.train_step"
     said += "; print('cma.training.authors' in sys.modules)"
     for asked in ("", "optimizer='bert_adam'", "precision='fp16'"):

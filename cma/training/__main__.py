@@ -1,6 +1,6 @@
 """Train what a JSON file describes: `python -m cma.training run.json`.
 
-On several GPUs it is `accelerate launch -m cma.training run.json`; SEVERAL_GPUS.md says more.
+On several GPUs it is `accelerate launch -m cma.training run.json`; docs/several-gpus.md says more.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Memory and hours of the training of `REPRODUCE.md` on cards that we do not have: its table.
+"""Memory and hours of the training of `docs/reproduce.md` on cards that we do not have: its table.
 
     python -m tests.bench.budget          # measure (minutes), write the file and the table
     python -m tests.bench.budget --table  # the table alone, from results/budget.json
@@ -30,7 +30,7 @@ from data_prep.dataset import Counts
 from tests import ROOT
 from tests.rehearsal.likeness import LIKENESSES
 
-FILE, PAGE = ROOT / "results" / "budget.json", ROOT / "REPRODUCE.md"
+FILE, PAGE = ROOT / "results" / "budget.json", ROOT / "docs" / "reproduce.md"
 START, END = "<!-- budget: python -m tests.bench.budget -->", "<!-- end of budget -->"
 LAYERS = 12  # of each encoder of ViT-B/32
 GIB = 2**30
@@ -222,7 +222,7 @@ def table(measured: dict) -> str:
 
 
 def main() -> None:
-    """Measure, unless --table is given, and put the table between its markers in REPRODUCE.md."""
+    """Measure, unless --table is given, and put the table between the markers of its page."""
     parser = argparse.ArgumentParser("python -m tests.bench.budget", description=main.__doc__)
     parser.add_argument(
         "--table", action="store_true", help="from results/budget.json, without measuring"

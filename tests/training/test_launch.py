@@ -230,7 +230,7 @@ def test_several_processes_from_a_notebook_as_several_gpus_says(tmp_path):
 
 
 def test_the_description_in_the_guide_is_one():
-    guide = (ROOT / "SEVERAL_GPUS.md").read_text("utf-8")
+    guide = (ROOT / "docs" / "several-gpus.md").read_text("utf-8")
     (text,) = re.findall(r"```json\n(.+?)```", guide, re.DOTALL)
-    described = parse_json(text, RunDescription, "SEVERAL_GPUS.md")
+    described = parse_json(text, RunDescription, "docs/several-gpus.md")
     assert recipe("msrvtt").train_config(described.recipe).merge(described.config).epochs == 5

@@ -7,6 +7,7 @@ torch.
 import importlib.util
 import logging
 import pkgutil
+import warnings
 from importlib import metadata
 
 import lazy_loader
@@ -35,9 +36,11 @@ class _Printing(logging.Handler):
 def log_to_stdout() -> None:
     """Print what `cma` and `explorer` log, from INFO on, to standard output, a line each.
 
-    Programs and notebooks call this once. Without it, messages go where your own `logging` sends
-    them. `logging.getLogger("cma").setLevel("WARNING")` makes `cma` quiet again.
+    Programs and notebooks call this once; it also hides Pillow's warnings about damaged or very
+    large pictures. Without it, your own `logging` and `warnings` decide. `logging.getLogger("cma")
+    .setLevel("WARNING")` makes `cma` quiet again.
     """
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     for name in (__name__, "explorer"):
         logger = logging.getLogger(name)
         if not any(isinstance(handler, _Printing) for handler in logger.handlers):

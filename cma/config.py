@@ -50,8 +50,10 @@ class ReadConfig:
 
 @checked_dataclass
 class TrainConfig(ReadConfig):
-    """Settings of one run of `cma.train`; the defaults are the paper's (section 4.1).
+    """Settings of one run of `cma.train`.
 
+    The defaults are the paper's (section 4.1), except `max_words`, `fps`, `optimizer`, `select_on`,
+    `precision`, `gradient_divisor` and `mask_same_item`, which a benchmark's recipe `paper` sets.
     Media are read as `ReadConfig` says, so that an index searches as a run was trained.
 
     `if_exists` is for a run that is in `runs_dir/name` already. "resume" continues it, or returns

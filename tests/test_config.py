@@ -1,13 +1,16 @@
 """A run's settings are checked when they are made."""
 
 import pickle
+import re
+from dataclasses import asdict
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cma.config import MOST_SEED, TrainConfig, run_name
+from cma.config import MOST_SEED, NO_EFFECT, WHERE, TrainConfig, run_name
+from cma.recipes import recipe
 
 
 @pytest.mark.parametrize(
@@ -30,6 +33,13 @@ def test_merge_changes_what_it_is_told_and_nothing_else():
     assert merged == TrainConfig(name="a", lr=1, epochs=3, fps=None)
     assert config == TrainConfig(name="a", lr=0.5)
     assert pickle.loads(pickle.dumps(config)) == config.merge({}) == config
+
+
+def test_the_defaults_are_the_papers_but_for_the_fields_that_are_named():
+    ours, theirs = asdict(TrainConfig()), asdict(recipe("msrvtt").train_config("paper"))
+    differ = {name for name in ours if ours[name] != theirs[name]} - {*WHERE, *NO_EFFECT}
+    said = re.search(r"the paper's.*?, except (.*?), which", TrainConfig.__doc__, re.DOTALL)[1]
+    assert differ == set(re.findall(r"`(\w+)`", said))
 
 
 WRONG = {

@@ -37,6 +37,11 @@ def test_import_leaves_heavy_things_alone(module, heavy):
     assert run.stdout.strip() == "[]", run.stderr
 
 
+def test_the_explorer_hands_out_its_index_without_the_extra():
+    run = python("import explorer; print(explorer.index.find, explorer.MediaIndex)", ROOT)
+    assert run.stdout.startswith("<function find at ") and "MediaIndex" in run.stdout, run.stderr
+
+
 def test_a_method_of_the_tables_is_found_by_its_name_alone():
     said = "from cma.model import RetrievalModel as M; m = M.from_pretrained('mini')"
     run = python(f"{said}; print(m.add_adapter('a', 'CoOp').NAME)", ROOT)

@@ -1,10 +1,8 @@
-"""The settings of a training run, checked when they are built, and its name by them."""
+"""The settings of a training run, checked when they are built."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -119,19 +117,3 @@ class TrainConfig(ReadConfig):
                 f"overrides must be a dictionary, not {short(overrides)}; papermill: {{epochs: 2}}"
             )
         return dataclasses.replace(self, **{str(key): value for key, value in overrides.items()})
-
-
-def run_name(base: str, given: dict, usual: dict) -> str:
-    """Return a folder name: `base`, then what is not as usual, as in `base,epochs=20,seed=7`.
-
-    Equal settings give equal names, in any order of `given`, and other settings other names.
-    Characters that do not belong in a folder name become "-", and long settings are cut; then a
-    digest of all is added.
-    """
-    differing = [(key, str(given[key])) for key in sorted(given) if given[key] != usual.get(key)]
-    exact = ",".join([base, *(f"{key}={value}" for key, value in differing)])
-    words = [f"{key}={re.sub(r'[^A-Za-z0-9_.+-]', '-', value)}" for key, value in differing]
-    name = ",".join([base, ",".join(words)[:120].rstrip(".")]) if words else base
-    if name == exact:
-        return name
-    return f"{name},{hashlib.sha256(repr(differing).encode()).hexdigest()[:8]}"

@@ -20,12 +20,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "step": ["NotFinite", "batch_loss", "train_step"],
         "evaluation": [
             "Embeddings",
-            "chance_recall",
             "encode",
             "evaluate",
             "evaluate_and_record",
             "query_ranks",
-            "recall_ceiling",
         ],
         "planning": ["plan"],
         "record": ["RunRecord", "hardware", "versions"],

@@ -12,7 +12,6 @@ from .record import RunRecord
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BLUE, GREY, ORANGE = "#3b6ea5", "#9aa0a6", "#d9822b"
 logger = logging.getLogger(__name__)
 
 
@@ -50,23 +49,21 @@ def training_curve(record: RunRecord) -> Figure:
     points = [point for entry in record.history for point in entry["curve"]]
     steps, losses, rates = zip(*points, strict=True) if points else ((), (), ())
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8))
-    left.plot(steps, losses, color=BLUE)
+    left.plot(steps, losses)
     left.set(xlabel="step", ylabel="loss")
     second = left.twinx()
-    second.plot(steps, rates, color=GREY, linewidth=1, linestyle=":")
-    second.set_ylabel("rate (dotted)", color=GREY)
-    watched = {
-        entry["epoch"]: entry["validation"] for entry in record.history if "validation" in entry
-    }
+    second.plot(steps, rates, color="grey", linestyle=":")
+    second.set_ylabel("rate (dotted)")
+    watched = [entry for entry in record.history if "validation" in entry]
+    epochs = [entry["epoch"] for entry in watched]
+    for direction in ("text_to_visual", "visual_to_text") if watched else ():
+        recalls = [entry["validation"][direction]["R@1"] for entry in watched]
+        label = direction.replace("visual", record.kind).replace("_", "-")
+        right.plot(epochs, recalls, "o-", label=label)
     if watched:
-        for direction, colour in (("text_to_visual", BLUE), ("visual_to_text", ORANGE)):
-            recalls = [result[direction]["R@1"] for result in watched.values()]
-            label = direction.replace("visual", record.kind).replace("_", "-")
-            right.plot(list(watched), recalls, "o-", color=colour, label=label)
-        right.legend(fontsize=9)
-        if record.selected_epoch:
-            right.axvline(record.selected_epoch, color=GREY, linewidth=1)
-    split = next((result["split"] for result in watched.values()), "no epoch was validated")
+        right.legend()
+        right.axvline(record.selected_epoch, color="grey")
+    split = watched[0]["validation"]["split"] if watched else "no epoch was validated"
     right.set(xlabel="epoch (line: kept)", ylabel="R@1 in %")
     right.set_title(f"{split} {record.label}" if record.select_on == "test" else split, fontsize=9)
     right.xaxis.get_major_locator().set_params(integer=True)

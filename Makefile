@@ -45,8 +45,8 @@ notebooks: minis ## run every notebook; executed copies into notebooks/, records
 explore: $(if $(MEDIA),$(READY),minis) ## the explorer as a page of its own; MEDIA=~/pictures searches your own
 	$(PYTHON) -m explorer $(if $(MEDIA),--media "$(MEDIA)")
 
-book: $(TESTED) ## the website, into book/_build/html; with the page "Try it" where `make minis` was run
-	$(PYTHON) book/build.py
+book: $(TESTED) ## the website, into docs/_build/html; with the page "Try it" where `make minis` was run
+	$(PYTHON) docs/build.py
 
 browser: $(TESTED) ## a Chromium for the browser tests, if there is none
 	$(PYTHON) tests/explorer/browser/chromium.py
@@ -74,4 +74,4 @@ $(PLACE)/.cma-%: pyproject.toml # what `make run` needs is the extra `all`, what
 	touch $@
 
 clean: ## what can be built again
-	rm -rf .venv data runs book/_build
+	rm -rf .venv data runs docs/_build

@@ -7,6 +7,7 @@ torch.
 import importlib.util
 import logging
 import pkgutil
+import warnings
 from importlib import metadata
 
 import lazy_loader
@@ -25,18 +26,27 @@ def require(extra: str, *modules: str) -> None:
         )
 
 
-class _Talk(logging.Handler):
-    """Writes what the library says to standard output, as it is at that moment, a line each."""
+class _Printing(logging.Handler):
+    """Prints each record to the current `sys.stdout`."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(self.format(record))  # nothing if there is no standard output
 
 
-_talk = logging.getLogger(__name__)  # `logging.getLogger("cma").setLevel("WARNING")` makes it quiet
-if not _talk.handlers:
-    _talk.addHandler(_Talk())
-    _talk.setLevel(logging.INFO)
-    _talk.propagate = False
+def log_to_stdout() -> None:
+    """Print what `cma` and `explorer` log, from INFO on, to standard output, a line each.
+
+    Programs and notebooks call this once; it also hides Pillow's warnings about damaged or very
+    large pictures. Without it, your own `logging` and `warnings` decide. `logging.getLogger("cma")
+    .setLevel("WARNING")` makes `cma` quiet again.
+    """
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    for name in (__name__, "explorer"):
+        logger = logging.getLogger(name)
+        if not any(isinstance(handler, _Printing) for handler in logger.handlers):
+            logger.addHandler(_Printing())
+        logger.setLevel(logging.INFO)
+        logger.propagate = False  # else a handler of the root prints it again
 
 
 if other := _installed("cma"):

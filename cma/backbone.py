@@ -1,6 +1,7 @@
 """Load the backbone that will be frozen: the bundled `mini`, a model of the hub, or a folder."""
 
 import hashlib
+import json
 import re
 from pathlib import Path
 
@@ -175,11 +176,20 @@ def _cached(name: str, revision: str | None) -> Path | None:
         )
     except (OSError, ValueError):
         return None
-    return (
-        folder
-        if all(any((folder / file).is_file() for file in files) for files in NEEDED)
-        else None
-    )
+    there = all(any((folder / file).is_file() for file in files) for files in NEEDED)
+    return folder if there and not _missing_shards(folder) else None
+
+
+def _missing_shards(folder: Path) -> bool:
+    """Whether files are missing that the index of a model in several files lists."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file() or (folder / "model.safetensors").is_file():
+        return False
+    try:
+        shards = json.loads(index.read_text("utf-8"))["weight_map"].values()
+        return not all((folder / shard).is_file() for shard in shards)
+    except (AttributeError, KeyError, TypeError, ValueError):  # a damaged index
+        return True
 
 
 def _digest(folder: Path) -> str:

@@ -18,11 +18,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, load_file, save
 from torch import Tensor, nn
 
-import cma
-
 from .adapter import AdapterConfig, CrossModalAdapters
 from .files import printable, read_json, replacing, short
-from .method import Method, describe
+from .method import Method, class_of, describe
 
 FILES = CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 HEADER = 2**20  # the most bytes of a config, and of a file of weights before its numbers
@@ -92,8 +90,7 @@ def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str 
                 f"{model.widths} and {model.layers}; load the backbone it was trained on, "
                 f"{saved.backbone}"
             )
-        # the package knows its rooms: asked for this one, it defines the methods of the tables
-        kind = cma.methods.class_of(saved.method)
+        kind = class_of(saved.method)
         options = kind.options_from(saved.options)
         missing = vars(options).keys() - saved.options.keys()
         if missing:  # it would silently get its default

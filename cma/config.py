@@ -1,10 +1,8 @@
-"""The settings of a training run, checked when they are built, and its name by them."""
+"""The settings of a training run, checked when they are built."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -50,8 +48,10 @@ class ReadConfig:
 
 @checked_dataclass
 class TrainConfig(ReadConfig):
-    """Settings of one run of `cma.train`; the defaults are the paper's (section 4.1).
+    """Settings of one run of `cma.train`.
 
+    The defaults are the paper's (section 4.1), except `max_words`, `fps`, `optimizer`, `select_on`,
+    `precision`, `gradient_divisor` and `mask_same_item`, which a benchmark's recipe `paper` sets.
     Media are read as `ReadConfig` says, so that an index searches as a run was trained.
 
     `if_exists` is for a run that is in `runs_dir/name` already. "resume" continues it, or returns
@@ -117,19 +117,3 @@ class TrainConfig(ReadConfig):
                 f"overrides must be a dictionary, not {short(overrides)}; papermill: {{epochs: 2}}"
             )
         return dataclasses.replace(self, **{str(key): value for key, value in overrides.items()})
-
-
-def run_name(base: str, given: dict, usual: dict) -> str:
-    """Return a folder name: `base`, then what is not as usual, as in `base,epochs=20,seed=7`.
-
-    Equal settings give equal names, in any order of `given`, and other settings other names.
-    Characters that do not belong in a folder name become "-", and long settings are cut; then a
-    digest of all is added.
-    """
-    differing = [(key, str(given[key])) for key in sorted(given) if given[key] != usual.get(key)]
-    exact = ",".join([base, *(f"{key}={value}" for key, value in differing)])
-    words = [f"{key}={re.sub(r'[^A-Za-z0-9_.+-]', '-', value)}" for key, value in differing]
-    name = ",".join([base, ",".join(words)[:120].rstrip(".")]) if words else base
-    if name == exact:
-        return name
-    return f"{name},{hashlib.sha256(repr(differing).encode()).hexdigest()[:8]}"

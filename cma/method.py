@@ -1,6 +1,8 @@
 """The base class of all that adapts a frozen CLIP, the cross-modal adapter among them."""
 
+import importlib
 import json
+import reprlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields
 from functools import partial
@@ -17,6 +19,7 @@ from .patching import parts
 # the tables' name for a cross-modal adapter of `shared_dim` 0
 WITHOUT_SHARING = "adapter without sharing"
 METHODS: dict[str, type["Method"]] = {}  # every class that has a NAME, by it: the newest of a name
+MODULES = ["cma.methods"]  # they define further classes, and are imported when one is asked for
 
 
 @checked_dataclass
@@ -150,6 +153,35 @@ def describe(method: Method | None) -> tuple[str, dict | None]:
         return "zero-shot", None
     options = json.loads(json.dumps(asdict(method.options)))
     return method.NAME, options or None
+
+
+def class_of(method: object) -> type[Method]:
+    """Return the class with this `NAME`, or the one whose options these are; a class as it is.
+
+    The class is one of ours or your own. Raises ValueError that lists the names, TypeError for
+    anything else.
+    """
+    if isinstance(method, type) and issubclass(method, Method) and hasattr(method, "NAME"):
+        METHODS.setdefault(method.NAME, method)  # it may have got its name after it was made
+        return method
+    if isinstance(method, str):
+        for module in MODULES if method not in METHODS else ():
+            importlib.import_module(module)
+        if method in METHODS:
+            return METHODS[method]
+    if isinstance(method, str | type):
+        there = f"there are: {', '.join(METHODS)}; or yours, by its NAME"
+        raise ValueError(f"unknown method {reprlib.repr(method)}; {there}")
+    # options that a method has from its base class are those of several
+    kinds = [
+        kind
+        for kind in METHODS.values()
+        if kind.Options is type(method) is not kind.__base__.Options
+    ]
+    if len(kinds) == 1:
+        return kinds[0]
+    wanted = "expected the name of a method, or options of one alone, such as cma.AdapterConfig"
+    raise TypeError(f"{wanted}; found {type(method).__name__} {reprlib.repr(method)}")
 
 
 def _add(method: CrossModalAdapter, scale: float, tower: str, site: int, *call: object) -> Tensor:

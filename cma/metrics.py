@@ -81,11 +81,11 @@ def visual_ranks(similarity: Tensor, text_to_item: Tensor, mode: str = "captions
         raise ValueError(
             f"items {bare[:5]} ({len(bare)} of {len(count)}) have no captions to be found by"
         )
-    # [V, V]: the best caption of each item, for each item
-    best = similarity.new_full((len(count), len(count)), -torch.inf)
-    best.scatter_reduce_(0, owner[:, None].expand_as(similarity), similarity, "amax")
-    right = best.diagonal()
-    if mode == "items":
+    own = similarity.gather(1, owner[:, None]).squeeze(1)  # [T]: of each caption with its item
+    right = similarity.new_full((len(count),), -torch.inf).scatter_reduce_(0, owner, own, "amax")
+    if mode == "items":  # [V, V]: the best caption of each item, for each item
+        best = similarity.new_full((len(count), len(count)), -torch.inf)
+        best.scatter_reduce_(0, owner[:, None].expand_as(similarity), similarity, "amax")
         return (best >= right).sum(0).cpu()
     wrong = owner[:, None] != torch.arange(len(count), device=owner.device)
     return (1 + (wrong & (similarity >= right)).sum(0)).cpu()

@@ -19,15 +19,13 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import PreTrainedModel, ProcessorMixin
 
-import cma
-
 from . import hub
 from .backbone import Device, check_tokenizer, identity, known_by, load_backbone
 from .checkpoints import FILES, check_tensors, read_adapter, read_config, write_adapter
 from .families import check_model
 from .files import short
 from .media import to_pixels
-from .method import Method
+from .method import Method, class_of
 from .patching import TOWERS, activate, deactivate, encoder_layers, on_clip, parts
 
 CACHE = 8 * 2**20  # bytes of a layer's largest activations; so many stay in a CPU's cache
@@ -129,7 +127,7 @@ class RetrievalModel(nn.Module):
         >>> model.active, lora.NAME, adapter.options.shared_dim
         ('lora', 'LoRA', 16)
         """
-        kind = cma.methods.class_of(config)
+        kind = class_of(config)
         given = vars(config) if isinstance(config, kind.Options) else {}
         chosen = kind.options_from(given | options)
         with self.turn():

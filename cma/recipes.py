@@ -7,10 +7,10 @@ AdamW, a rate of our own, validation; `bf16` is ours with bfloat16 activations, 
 **untried on real data**.
 """
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from .adapter import AdapterConfig
-from .config import NO_EFFECT, WHERE, TrainConfig, run_name
+from .config import TrainConfig
 from .files import checked_dataclass
 
 PAPER = {"lr": 1e-5, "optimizer": "bert_adam", "select_on": "test"}
@@ -51,14 +51,6 @@ class Recipe:
             wanted = f"expected one of {', '.join(known)} ({self.source})"
             raise ValueError(f"the recipe of {self.dataset} has no variant {variant!r}: {wanted}")
         return replace(self.config, name=f"{self.dataset}-{variant}", **VARIANTS[variant])
-
-    def run_name(self, base: str, config: TrainConfig, backbone: str) -> str:
-        """Return `cma.config.run_name`; `base` alone for this recipe's settings and backbone."""
-        given = {
-            key: value for key, value in asdict(config).items() if key not in (*NO_EFFECT, *WHERE)
-        }
-        usual = asdict(self.config) | {"backbone": self.backbone}
-        return run_name(base, given | {"backbone": backbone}, usual)
 
 
 _PAPER = "paper section 4.1 and its table of trained parameters"

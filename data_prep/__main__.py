@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cma import log_to_stdout
 from cma.files import printable
 from data_prep import frames, mini, own
 from data_prep.benchmarks import BENCHMARKS
@@ -70,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return 0, 1 for an error the user can correct (one line on stderr), 130 for
     Ctrl-C.
     """
+    log_to_stdout()
     try:
         run(arguments)
     except (BadInput, ImportError, OSError) as error:

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from cma import log_to_stdout
 from cma.files import printable
 from data_prep.readers import expand_home
 
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command.add_argument(option, default=default, **ABOUT[option])
         command.set_defaults(run=module.run)
     options = expand_home(parser.parse_args(arguments))
+    log_to_stdout()
     try:
         options.run(options)
     except KeyboardInterrupt:  # a run that had started has said how to continue it

@@ -35,7 +35,7 @@ KEEPS = 5.0  # the most points of R@1 that the chosen strength may lose on the d
 AT_PLACES = "LoRA at the adapter's places"
 NAMES = (ZERO_SHOT, OURS, LORA, FULL, AT_PLACES, "AdaptFormer", "MV-Adapter tying")  # in this order
 ON_CLIPS = NAMES[:3]
-HIGHEST = 255  # higher ranks are kept as this one, so that a rank is one byte
+HIGHEST = 25  # higher ranks are kept as this one, so that all fronts fit into 4 MB
 
 
 @dataclass
@@ -147,7 +147,9 @@ class Front:
 
 
 def read_fronts(results: Path, dataset: str) -> dict[str, Front]:
-    """Read the fronts of a dataset, {name: front}, zero-shot first; empty if there is none yet."""
+    """Read the fronts of a dataset that have all their seeds, {name: front}, zero-shot first; empty
+    if there is none yet.
+    """
     folder = results / "fronts"
     file = folder / f"{dataset}-{ZERO_SHOT}.json"
     if not file.exists():
@@ -158,7 +160,9 @@ def read_fronts(results: Path, dataset: str) -> dict[str, Front]:
         method = LORA if name == AT_PLACES else name
         file = MethodRow(dataset, method, {}).path(place)
         if file.exists():
-            fronts[name] = Front.read(file, fronts[ZERO_SHOT])
+            front = Front.read(file, fronts[ZERO_SHOT])
+            if not front.row.marks():
+                fronts[name] = front
     return fronts
 
 

@@ -1,4 +1,4 @@
-"""README's table of what the paper claims and what we find here, from the rows of a study."""
+"""What a folder of results says: verdicts of planned comparisons, and shares of a gain."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from .published import FULL, NOT_MEASURED, ZERO_SHOT, markdown
+from .published import FULL, NOT_MEASURED, ZERO_SHOT
 from .published import PAPER as OURS
-from .rows import DIRECTIONS, NEAR, MethodRow, difference, holm, read_rows, recall, share_of_gain
+from .rows import DIRECTIONS, MethodRow, difference, holm, read_rows, recall, share_of_gain
 from .world import kept_in, protocol_of
 
 CLEAR = 0.05  # a difference is clear if its corrected p is below this
@@ -27,21 +27,6 @@ UNCHANGED = {
     "state": (),
     "steps": (ZERO_SHOT,),
 }
-PICTURE = (
-    "![R@1 minus that of zero-shot CLIP, by method, with intervals](notebooks/figures/gains.png)"
-)
-SAID_ONCE = (
-    "Each number is a mean over seeds, and its 95 % interval is over test items and seeds, not "
-    "corrected. *Clearly* means that p is below 0.05 after Holm's correction for all comparisons "
-    "that were planned. So an interval may leave out 0, and the difference is still not clear. N "
-    "and the seeds of each row are in [results/README.md](results/README.md)."
-)
-LITTLE = "less overfitting with little data (here: the gain with few items)"
-CANNOT_SAY = (
-    "What this cannot say: the scenes are composed, the backbone is small and ours, and so is the "
-    "gap between what it knows and what the captions say. How large a gain is on photographs, with "
-    "a real CLIP, or for a sentence that a person wrote, is not measured here."
-)
 
 
 class Verdict(NamedTuple):
@@ -167,26 +152,6 @@ def has_share(of: Rows, method: str = OURS) -> bool:
     return of.keys() >= {method, OURS, FULL, ZERO_SHOT}
 
 
-def summary(found: Findings) -> str:
-    """Return README's figure, its table of claims, and sentences, in Markdown."""
-    if not any(map(has_share, found.tested.values())):
-        return markdown([])
-    claims = {
-        "near full fine-tuning, or above it": _near(found),
-        "sharing weights between the towers helps": _against(found, WITHOUT),
-        "better than other adapters, prompts and partial tuning": _others(found),
-        "fewer parameters, less time, one backbone": [_costs(found)],
-        LITTLE: _little(found),
-    }
-    lines = [
-        {"the paper claims": claim, "we find here": "<br>".join(said)}
-        for claim, said in claims.items()
-    ]
-    lora = "; ".join(_against(found, LORA))
-    lora = f"Ours against LoRA, which trains about as many parameters, in points of R@1: {lora}."
-    return "\n\n".join([PICTURE, markdown(lines), f"{lora} {SAID_ONCE}", CANNOT_SAY])
-
-
 def points_of(gain: Sequence[float]) -> str:
     """Return `+1.5 [+0.2, +2.9]`; a value that rounds to 0 has a plus."""
     return "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(round(value, 1) + 0.0 for value in gain[:3]))
@@ -214,13 +179,6 @@ def reached(of: Rows, way: str = FORWARD, method: str = OURS) -> str:
     return f"{said}, {points_of(difference(of[method], full, way))} points"
 
 
-def near_full(of: Rows, way: str = FORWARD) -> bool:
-    """Whether ours is near full fine-tuning: no mark, and the interval of ours − full is above
-    −`NEAR`.
-    """
-    return not blank(of, OURS, FULL) and difference(of[OURS], of[FULL], way)[1] > -NEAR
-
-
 def on_further(of: Rows, further: str) -> Rows:
     """Return the rows of a dataset on one of its further test sets, of those tested there."""
     return {method: made for method, row in of.items() if (made := row.on(further))}
@@ -231,83 +189,3 @@ def ways_of(of: Rows) -> dict[str, str]:
     row = next(iter(of.values()))
     kind = next(iter(row.records.values()))["kind"]
     return dict(zip(DIRECTIONS, (f"text-to-{kind}", f"{kind}-to-text"), strict=True))
-
-
-def _near(found: Findings) -> list[str]:
-    said = []
-    for name, of in found.tested.items():
-        ways = ways_of(of).items()
-        for way, words in ways:
-            told = f"{words} on {name}: {reached(of, way)}"
-            if has_share(of):
-                near = "near" if near_full(of, way) else "not near"
-                verdict = found.verdict(name, FULL, way)
-                told += f": {verdict.blank or f'{verdict.word}; {near}'}"
-            said.append(told)
-        for further in ("new", "words", "scenes"):
-            there = on_further(of, further)
-            if has_share(there):
-                said += [
-                    f"{words} on {name}-{further}: {reached(there, way)}" for way, words in ways
-                ]
-    points = found.points.items()
-    near = [point for point, of in points if near_full(of)]
-    if points:
-        said.append(
-            f"other trainings where it is near: {', '.join(near) or 'none'} "
-            f"({len(near)} of {len(points)})"
-        )
-    rule = f"the interval of ours − full lies above −{NEAR:g} points"
-    return [*said, f"(*near*, said only of test: {rule})"]
-
-
-def _against(found: Findings, method: str) -> list[str]:
-    """Ours against one method, in plain words, for each dataset and direction."""
-    return [
-        f"{words} on {name}: {found.verdict(name, method, way).said}"
-        for name, of in found.tested.items()
-        for way, words in ways_of(of).items()
-    ]
-
-
-def _others(found: Findings) -> list[str]:
-    """All other methods by verdict, for each dataset and direction; last those without a row."""
-    groups = {}
-    for (name, method, way), verdict in found.verdicts.items():
-        if name in found.tested and method not in (ZERO_SHOT, FULL, WITHOUT):
-            words = ways_of(found.tested[name])[way]
-            group = f"{words} on {name}, ours is {verdict.word}"
-            if verdict.blank:
-                group = f"{verdict.blank} on {name}"
-            groups.setdefault(group, {})[method] = None  # each method once, not for each direction
-    return [
-        f"{group}: {', '.join(groups[group])}"
-        for group in sorted(groups, key=lambda group: (NOT_MEASURED in group, group))
-    ]
-
-
-def _costs(found: Findings) -> str:
-    of = next(filter(has_share, found.tested.values()))
-    ours, full = (next(iter(of[m].records.values()))["trained_parameters"] for m in (OURS, FULL))
-    percent = f"{100 * ours / full:.1f} % of those of full fine-tuning"
-    said = f"It trains {ours:,} parameters of `mini`, {percent}"
-    for kind, costs in found.costs.items():
-        if OURS in costs:
-            time = f"{100 * costs[OURS]['time']:.0f} % of the time of a step"
-            said += f"; {kind}: {time}, {100 * costs[OURS]['memory']:.0f} % of its memory"
-    said += " (with `mini` on a CPU; memory beyond the loaded model)"
-    return f"{said}. One frozen backbone serves any number of adapters."
-
-
-def _little(found: Findings) -> list[str]:
-    """Ours and LoRA on a part of the training items, and on all of them."""
-    few = {point: of for point, of in found.points.items() if ", data " in point}
-    # of pictures and of clips, a quarter is one of the points
-    whole = {
-        f"{name}, all items": of for name, of in found.tested.items() if f"{name}, data 1/4" in few
-    }
-    return [
-        f"{ways_of(of)[FORWARD]}, {name}, {method}: {reached(of, method=method)}"
-        for name, of in (few | whole).items()
-        for method in (OURS, LORA)
-    ] or [NOT_MEASURED]

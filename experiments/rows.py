@@ -25,7 +25,6 @@ GRID = [float(f"{digit}e{power}") for power in range(-12, 6) for digit in (1, 3)
 SCANNED = [rate for rate in GRID if 3e-5 <= rate <= 1]
 LEAST_GAIN = 5.0  # points of recall
 KEPT = 0.7  # a seed is lost if its mR on validation is below this share of the method's best
-NEAR = 2.0  # points of R@1: nearer than this is near full fine-tuning
 DIRECTIONS = ("text_to_visual", "visual_to_text")
 
 
@@ -148,8 +147,7 @@ class MethodRow:
         if self.lr and missing:
             said.append(f"seeds not trained yet: {', '.join(sorted(missing))}")
         full = [one for one in self.rates if one.get("epochs", 0) == self.budget.get("epochs")]
-        tried = sorted({one["lr"] for one in full})
-        if self.budget.get("scan") and tried and self.lr in (tried[0], tried[-1]):
+        if self.budget.get("scan") and self.at_edge:
             said.append(f"its best rate, {self.lr:g}, is at the edge of those that were tried")
         reached = {}
         for seed, run in self.records.items():
@@ -159,6 +157,13 @@ class MethodRow:
         best = max([*reached.values(), *(one["mR"] or 0 for one in full)], default=0)
         fell = [seed for seed, value in reached.items() if value < KEPT * best]
         return said + [f"seed {seed} fell below {KEPT:.0%} of its best" for seed in fell]
+
+    @property
+    def at_edge(self) -> bool:
+        """Whether its rate is the lowest or the highest of those that were tried at full length."""
+        full = [one for one in self.rates if one.get("epochs", 0) == self.budget.get("epochs")]
+        tried = sorted({one["lr"] for one in full})
+        return bool(tried) and self.lr in (tried[0], tried[-1])
 
     def on(self, further: str) -> Self | None:
         """Return the row on a further test set, such as "new"; None if it was not tested there.

@@ -6,6 +6,7 @@ parts, what is forgotten, what inflates a recall, and the second world. Each is 
 from __future__ import annotations
 
 from . import forgetting, inflation, parts
+from .claims import summary
 from .gains import (
     FORWARD,
     LORA,
@@ -17,7 +18,6 @@ from .gains import (
     points_of,
     reached,
     share_of,
-    summary,
     ways_of,
 )
 from .published import NOT_MEASURED, markdown

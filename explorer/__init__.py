@@ -8,12 +8,13 @@ from cma import require
 
 _load, __dir__, __all__ = lazy_loader.attach(
     __name__,
+    submodules=["index"],
     submod_attrs={
         "answers": ["ask", "examples", "rank_changes", "search_both", "why"],
         "attention": ["explain"],
         "index": ["IndexConfig", "MediaIndex"],
         "gallery": ["Gallery", "load_first", "open_galleries"],
-        "pictures": ["results_grid", "still", "title_of", "why_figure"],
+        "pictures": ["image_grid", "results_grid", "still", "title_of", "why_figure"],
         "session": ["STRENGTHS", "Session"],
         "widget": ["Explorer"],
     },
@@ -25,6 +26,6 @@ def __getattr__(name: str) -> object:
 
     The index needs none of these packages.
     """
-    if name in __all__ and name not in ("IndexConfig", "MediaIndex"):
+    if name in __all__ and name not in ("IndexConfig", "MediaIndex", "index"):
         require("explorer", "ipywidgets", "anywidget", "matplotlib", "tornado", "av", "decord")
     return _load(name)

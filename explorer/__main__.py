@@ -10,28 +10,34 @@ an open page works again once its server is restarted.
 """
 
 import argparse
-import contextlib
 import os
 import secrets
 import socket
 import sys
-import tempfile
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
 import explorer
+from cma import log_to_stdout
 
 HOST, PORT = "127.0.0.1", 8866
+
+
+def private(name: str) -> Path:
+    """Return the path of a file in the folder where Jupyter keeps what only this user may read."""
+    from jupyter_core.paths import jupyter_runtime_dir
+
+    return Path(jupyter_runtime_dir()) / name
 
 
 def kept_token() -> str:
     """Return the token of this user's pages, from a file that only this user can read; make it if
     needed.
     """
-    from jupyter_core.paths import jupyter_runtime_dir, secure_write
+    from jupyter_core.paths import secure_write
 
-    path = Path(jupyter_runtime_dir()) / "cma-explorer-token"
+    path = private("cma-explorer-token")
     if (
         not path.is_file()
         or not path.stat().st_size
@@ -53,19 +59,26 @@ def serve(galleries: dict, port: int, browser: bool) -> None:
     def ready() -> None:
         print(f"the explorer is at {address}\nCtrl-C ends it", flush=True)
         if browser:
-            show(address)
+            show(address, port)
 
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         server.run(galleries, port, token, ready)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        private(f"cma-explorer-{port}.html").unlink(missing_ok=True)
 
 
-def show(address: str) -> None:
+def show(address: str, port: int) -> None:
     """Open a browser by a file that only this user reads: others can see addresses in command
-    lines.
+    lines. `serve` removes it.
     """
-    with tempfile.NamedTemporaryFile("w", suffix=".html", delete=False) as file:
+    from jupyter_core.paths import secure_write
+
+    path = private(f"cma-explorer-{port}.html")
+    with secure_write(str(path)) as file:
         file.write(f'<meta http-equiv="refresh" content="0; url={address}">')
-    webbrowser.open(Path(file.name).as_uri())
+    webbrowser.open(path.as_uri())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -96,6 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--port", type=int, default=PORT, help="0 for any (default: %(default)s)")
     add("--no-browser", action="store_true", help="print the address, open nothing")
     settings = vars(parser.parse_args(arguments))
+    log_to_stdout()
     port, browser = settings.pop("port"), not settings.pop("no_browser")
     try:
         with socket.create_server((HOST, port)) as probe:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cma import data, recipes, training
-from cma.backbone import PHOTOGRAPHS, Device
+from cma.backbone import PHOTOGRAPHS, Device, load_backbone
 from cma.checkpoints import CONFIG, read_config
 from cma.config import ReadConfig
 from cma.model import RetrievalModel
@@ -146,14 +146,18 @@ def open_galleries(
     """
     given = [[one] if isinstance(one, str | Path) else one for one in (media, adapters)]
     media, adapters = ([_whole(one) for one in several] for several in given)
+    device = training.choose_device()
     if backbone is None and adapters:
-        backbone = read_config(adapters[0]).backbone["name"]
-        if backbone is None:
+        trained_on = read_config(adapters[0]).backbone
+        if trained_on["name"] is None:
             raise ValueError(
                 f"{adapters[0] / CONFIG}: its backbone has no name; name the one it was trained on"
             )
-    names = [backbone] if backbone else [PHOTOGRAPHS, "mini"] if media else ["mini"]
-    model = load_first(names, training.choose_device())
+        pinned = {"device": device, "revision": trained_on["revision"]}
+        model = RetrievalModel(*load_backbone(trained_on["name"], **pinned))
+    else:
+        names = [backbone] if backbone else [PHOTOGRAPHS, "mini"] if media else ["mini"]
+        model = load_first(names, device)
     print("backbone", backbone_text(model.clip.config.name_or_path))
     for name, folder in named(adapters, "-cross-modal").items():
         model.load_adapter(folder, name.replace(".", "·"), strict=True)  # torch takes no dots

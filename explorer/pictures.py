@@ -5,21 +5,22 @@ notebooks.
 import contextlib
 import io
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 from PIL import ExifTags, Image
 
-from cma import plots
 from cma.media import MediaError, open_media, read_image, shown_name, stream_frames
 from explorer.index import MediaFile
 
 from .answers import Answer, Indexes, Why
 
 SIDE, LARGE = 256, 1024  # longer side in pixels of a preview, and of a picture that is shown large
+GREY, ORANGE = "#9aa0a6", "#d9822b"
 
 
 def title_of(file: MediaFile) -> str:
@@ -47,7 +48,7 @@ def still(path: Path, file: MediaFile) -> Image.Image:
     """Return a small copy of a picture or clip, or a grey picture if the file cannot be read."""
     with contextlib.suppress(MediaError, OSError):
         return copy_of(path, file)
-    return Image.new("RGB", (SIDE, SIDE), plots.GREY)
+    return Image.new("RGB", (SIDE, SIDE), GREY)
 
 
 # `file` holds the digest of the content, so changed content has another preview
@@ -79,7 +80,34 @@ def jpeg(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def results_grid(indexes: Indexes, answers: Mapping[str, Answer]) -> plt.Figure:
+def image_grid(
+    images: Sequence[Image.Image],
+    captions: Sequence[str],
+    columns: int = 5,
+    size: float = 1.6,
+    marked: Sequence[bool] | None = None,
+) -> Figure:
+    """Draw pictures with captions, `marked` ones framed; size: of one, in inches."""
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(columns * size, rows * size * 1.6), squeeze=False
+    )
+    for axis in axes.flat[len(images) :]:
+        axis.axis("off")
+    pairs = zip(images, captions, strict=True)
+    for i, (axis, (image, text)) in enumerate(zip(axes.flat, pairs, strict=False)):
+        axis.imshow(image)
+        axis.set(xticks=[], yticks=[])
+        axis.set_xlabel(
+            textwrap.fill(text, 20, max_lines=4, placeholder=" …"), fontsize=9, parse_math=False
+        )
+        for spine in axis.spines.values():
+            spine.set(visible=bool(marked and marked[i]), color=ORANGE, linewidth=3)
+    figure.tight_layout()
+    return figure
+
+
+def results_grid(indexes: Indexes, answers: Mapping[str, Answer]) -> Figure:
     """Draw the answers as a figure, one row for each model; right answers have a frame."""
     hits = [(indexes[label], hit) for label, answer in answers.items() for hit in answer.hits]
     pictures = [still(index.path(hit.file), hit.file) for index, hit in hits]
@@ -87,13 +115,13 @@ def results_grid(indexes: Indexes, answers: Mapping[str, Answer]) -> plt.Figure:
         f"{hit.rank}. {hit.score:.3f}{' ✓' * hit.right} {title_of(hit.file)}" for _, hit in hits
     ]
     columns = max(len(answer.hits) for answer in answers.values())
-    figure = plots.image_grid(pictures, captions, columns, marked=[hit.right for _, hit in hits])
+    figure = image_grid(pictures, captions, columns, marked=[hit.right for _, hit in hits])
     for row, label in enumerate(answers):
         figure.axes[row * columns].set_ylabel(label, fontsize=8)
     return figure
 
 
-def why_figure(reasons: Mapping[str, Why]) -> plt.Figure:
+def why_figure(reasons: Mapping[str, Why]) -> Figure:
     """Draw explanations with all weights: a row for each model, or a column for each for a single
     picture.
     """

@@ -11,6 +11,7 @@ and to see why a result matches, use `python -m explorer`.
 """
 
 import argparse
+import json
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -41,12 +42,24 @@ def agreed(folder: Path, yes: bool) -> bool:
 
 
 def check(out: Path) -> None:
-    """Raise ImportError if a package is missing, and ValueError if `out` holds no older page but
-    other things.
+    """Raise ImportError if a package is missing, ValueError if `out` holds more than an older page.
+
+    An older page is what its `site.json` lists, and will be replaced.
     """
     cma.require("site", *NEEDED)
-    if out.exists() and not (out / "site.json").is_file():
-        raise ValueError(f"{out}: it exists and is no such page; name another folder by --out")
+    if not out.exists():
+        return
+    try:
+        files = json.loads((out / "site.json").read_text("utf-8"))["bytes"]
+        known = {out / "site.json"} | {out / name for name in files}
+    except (OSError, ValueError, LookupError, TypeError):
+        raise ValueError(
+            f"{out}: it exists and is no such page; name another folder by --out"
+        ) from None
+    known |= {folder for file in known for folder in file.parents}
+    if other := next((path for path in sorted(out.rglob("*")) if path not in known), None):
+        said = "which is no part of the page that would be replaced"
+        raise ValueError(f"{out}: holds {other.name}, {said}; name another folder by --out")
 
 
 def publish(
@@ -57,9 +70,10 @@ def publish(
     yes: bool = False,
     with_vision: bool = False,
 ) -> bool:
-    """Write the page to `out`, whole or not at all, in place of an older page; False if its size
-    was not agreed to. `with_vision`: it can be asked by a picture. Raises as `check` and
-    `write_site`.
+    """Write the page to `out`, whole or not at all, in place of an older page.
+
+    Returns False if its size was not agreed to. `with_vision`: it can be asked by a picture. Raises
+    as `check` and `write_site`.
     """
     check(out)
     from .site_files import write_site
@@ -71,6 +85,7 @@ def publish(
         write_site(galleries, folder, most, preview, with_vision)
         if not agreed(folder, yes):
             return False
+        check(out)  # again: it took long
         if out.exists():
             out.rename(Path(kept) / "older")
         folder.rename(out)
@@ -95,6 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--yes", action="store_true", help="do not ask whether to keep a large page")
     add("--with-vision", action="store_true", help="take pictures as queries: a larger page")
     given = vars(parser.parse_args(arguments))
+    cma.log_to_stdout()
     wanted = {name: given.pop(name) for name in ("out", "most", "preview", "yes", "with_vision")}
     if min(wanted["most"], wanted["preview"]) < 1:
         parser.error("--most and --preview: expected at least 1")

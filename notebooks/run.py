@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import suppress
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -37,7 +38,6 @@ import nbformat
 import papermill
 import yaml
 import zmq
-from papermill.cli import _resolve_type
 from papermill.iorw import NoDatesSafeLoader
 from pydantic import TypeAdapter, ValidationError
 from traitlets.config import Config
@@ -84,6 +84,16 @@ def chosen(names: list[str]) -> list[Path]:
     return [path for path in every if not names or any(begins(path, name) for name in names)]
 
 
+def typed_value(text: str) -> object:
+    """Return the value of -p: True, False, None, a number, or else the text itself."""
+    if text in ("True", "False", "None"):
+        return ast.literal_eval(text)
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
+
+
 def given_parameters(typed: tuple, raw: tuple, yamls: tuple) -> dict:
     """Return the parameters of -p, -r and -y, read as papermill reads them: -r wins over -p, and -p
     over -y.
@@ -99,7 +109,7 @@ def given_parameters(typed: tuple, raw: tuple, yamls: tuple) -> dict:
         if not isinstance(content, dict):
             raise ValueError(f"-y {text!r}: expected names and values, such as 'overrides: {{epochs: 1}}'")
         of_yaml |= content
-    return of_yaml | {name: _resolve_type(value) for name, value in typed} | dict(raw)
+    return of_yaml | {name: typed_value(text) for name, text in typed} | dict(raw)
 
 
 def parameters_of(notebook: Path, given: dict, tiny: bool = False, replace: bool = False) -> dict:
@@ -239,10 +249,10 @@ def run_several(notebooks: Iterable[Path], jobs: int) -> list[str]:
     return sorted(failed)
 
 
-def copy_pictures(out: Path) -> None:
-    """Copy the pictures that the notebooks' texts show, so that the copies in `out` show them."""
-    for picture in (HERE / "figures").glob("*.jpg"):
-        write_whole(out / "figures" / picture.name, picture.read_bytes())
+def copy_companions(out: Path) -> None:
+    """Copy what notebooks need beside them into `out`: their helper, and pictures of their texts."""
+    for path in (*HERE.glob("helpers.py"), *HERE.glob("figures/*.jpg")):
+        write_whole(out / path.relative_to(HERE), path.read_bytes())
 
 
 @click.command(help="\b\n" + __doc__.replace("\n\n", "\n\n\b\n"))
@@ -272,10 +282,12 @@ def main(names, typed, raw, yamls, out, tiny, replace, prepare_only, commit, lim
         if failed := run_several(plan, jobs):
             sys.exit(f"error: {', '.join(failed)} failed, see above")
         return
+    usual_path = filter(None, [os.environ.get("PYTHONPATH")])
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), *usual_path])  # kernels find helpers.py
     for notebook, parameters in plan.items():
         usual = None if given or notebook.stem in TRAINING else LIMIT
         try:
-            copy_pictures(out)
+            copy_companions(out)
             run(notebook, out / notebook.name, parameters, limit or usual, prepare_only)
             if commit:
                 cleaned = clean(nbformat.read(out / notebook.name, as_version=4))

@@ -32,7 +32,9 @@ from transformers import (
 )
 
 import data_prep  # noqa: F401 (first: it says so if another package called `cma` is found)
-from cma import AdapterConfig, RetrievalModel
+from cma import AdapterConfig, RetrievalModel, log_to_stdout
+
+log_to_stdout()  # as the programs and notebooks do
 
 VOCABULARY, CONTEXT, PAD, SOS, EOS = 500, 16, 0, 498, 499
 ADAPTER = AdapterConfig(bottleneck_dim=4, shared_dim=8, init_std=0.3)  # large enough to see

@@ -109,6 +109,30 @@ def test_a_hub_model_in_the_cache_needs_no_hub(clip_folder, tmp_path, monkeypatc
         load_backbone("some/clip")
 
 
+def test_a_backbone_of_which_a_part_was_not_downloaded_is_fetched_again(
+    toy_clip, toy_processor, tmp_path, monkeypatch
+):
+    """`hf download` was interrupted: the index of the shards is there, and a shard is not."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    cached, commit = tmp_path / "hub" / "models--some--clip", "0" * 40
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text(commit)
+    folder = cached / "snapshots" / commit
+    toy_clip.save_pretrained(folder, max_shard_size="50KB")
+    toy_processor.save_pretrained(folder)
+    first, *others = sorted(folder.glob("model-*.safetensors"))
+    monkeypatch.setattr(
+        "huggingface_hub.model_info", lambda *a, **k: pytest.fail("the hub was asked")
+    )
+    assert others and identity(load_backbone("some/clip")[0])["revision"] == commit
+    monkeypatch.setattr("huggingface_hub.model_info", unreachable)
+    index = folder / "model.safetensors.index.json"
+    for damage in (first.unlink, lambda: index.write_text("{")):
+        damage()
+        with pytest.raises(OSError, match="nor a hub model that can be loaded: no route"):
+            load_backbone("some/clip")
+
+
 def pooled_position(clip: CLIPModel, ids: torch.Tensor) -> int:
     """Where the text tower takes its embedding, seen from outside."""
     out = clip.text_model(input_ids=ids)

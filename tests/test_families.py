@@ -306,7 +306,6 @@ def test_half_precision_follows_float32_and_is_given_back_bitwise(kind):
 def test_an_epoch_of_training_and_its_adapter(kind, tmp_path, capsys, monkeypatch):
     # a curve takes most of the time of a toy run
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "cma.plots", raising=False)
     folder = write_images(tmp_path / "data", {"train": 12, "val": 4, "test": 4})
     model, dataset = build(kind), cma.load_dataset(folder, "train")
     model.add_adapter("a", AdapterConfig(4, 8))
@@ -458,7 +457,7 @@ def test_the_extra_of_siglips_tokenizer_is_named(tmp_path, monkeypatch):
         load_backbone(tmp_path)
 
 
-# ---- the table of LIBRARY.md
+# ---- the table of docs/library.md
 
 SHAPES = {  # of the configs on the hub: what is not transformers' default
     "openai/clip-vit-base-patch32": ("clip", {}, {}),
@@ -511,6 +510,6 @@ def test_the_table_of_readme_is_what_real_shapes_give():
                 assert model.encode_text(ids).shape == joint
         rows.append(f"| `{hub}` | {widths} | {layers} | {trained:,} |")
         assert family_of(config).name == FAMILIES[kind].name
-    page = (ROOT / "LIBRARY.md").read_text("utf-8")
+    page = (ROOT / "docs" / "library.md").read_text("utf-8")
     assert [row for row in rows if row not in page] == []
     assert "| 623,616 |" in rows[1]

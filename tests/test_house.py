@@ -75,6 +75,17 @@ def test_nothing_is_imported_in_a_circle():
     assert not any(target.startswith("cma") for target in imports("cma.adapter"))
 
 
+def test_no_private_name_of_another_project_is_imported():
+    for path in [*PATHS, ROOT / "notebooks" / "run.py"]:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                theirs = (node.module or "").partition(".")[0] not in PACKAGES
+                private = [alias.name for alias in node.names if alias.name.startswith("_")]
+                assert not (theirs and private), f"{path}: {node.module}: {private}"
+            if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
+                assert not ast.unparse(node).startswith("torch.cpu."), path
+
+
 def test_the_packages_import_downwards():
     """A wheel holds `cma`, `explorer` and `data_prep`; `cma` needs neither of the others.
 

@@ -16,10 +16,12 @@ from cma.backbone import identity, load_backbone
 from cma.checkpoints import CONFIG, WEIGHTS
 from cma.methods import attach
 from cma.training import RunRecord
+from explorer import open_galleries
 from tests import ROOT
 from tests.conftest import ADAPTER, build_clip, change_json, one_line, same, with_adapters
 from tests.hub_server import Repository, serving
 from tests.methods.conftest import embed
+from tests.toy_media import write_picture
 
 
 @pytest.fixture
@@ -231,6 +233,18 @@ def test_from_adapter_loads_the_backbone_at_the_revision_that_the_adapter_names(
     )
     with one_line(OSError, "'some/clip' is neither 'mini', nor a folder here"):
         RetrievalModel.from_adapter(tmp_path / "scenes.v2")
+
+
+def test_the_explorer_loads_the_backbone_at_the_revision_that_the_adapter_names(
+    backbones, tmp_path
+):
+    write_picture(tmp_path / "media" / "1.png", 1)
+    model = RetrievalModel(*load_backbone("some/clip", revision=backbones[0]))
+    model.add_adapter("a", ADAPTER)
+    model.save_adapter(tmp_path / "scenes", "a")
+    given = {"media": [tmp_path / "media"], "adapters": [tmp_path / "scenes"]}
+    gallery = open_galleries(**given, index=tmp_path / "index")["media"]
+    assert identity(gallery.model.clip)["revision"] == backbones[0]
 
 
 def test_adapter_and_backbone_are_fetched_by_name_and_the_second_time_without_a_request(

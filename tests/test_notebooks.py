@@ -5,7 +5,6 @@ import copy
 import importlib.util
 import io
 import json
-import math
 import re
 import shlex
 import shutil
@@ -25,6 +24,7 @@ import papermill.cli
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from helpers import checked
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -87,24 +87,14 @@ def test_each_has_a_tiny_size_of_parameters_that_it_has():
 
 
 @pytest.mark.parametrize("stem", NOTEBOOKS)
-def test_committed_as_it_ran_from_a_fresh_kernel_and_small_enough_to_review(stem):
+def test_committed_as_it_ran_from_a_fresh_kernel_and_small_enough_to_be_shown_by_github(stem):
     notebook, code = NOTEBOOKS[stem], code_of(stem)
     assert run.clean(copy.deepcopy(notebook)) == notebook  # its cells are counted from 1
     kinds = [output.output_type for cell in code for output in cell.outputs]
     assert kinds and "error" not in kinds
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
     assert (HERE / f"{stem}.ipynb").stat().st_size < 1_000_000
-    assert max(sum(bool(line.strip()) for line in cell.source.splitlines()) for cell in code) <= 25
     assert not re.search(r"[\s\"'(=:](/home|/root|/Users|/tmp|/work)/", nbformat.writes(notebook))
-
-
-@pytest.mark.parametrize("stem", NOTEBOOKS)
-def test_there_are_at_most_250_lines_of_code_to_read(stem):
-    """The code of a cell tagged `hide-input` does not count: the book folds it."""
-    shown = [cell for cell in code_of(stem) if "hide-input" not in cell.metadata.get("tags", [])]
-    read = [cell.source for cell in shown]
-    lines = [line for source in read for line in source.splitlines() if line.strip()]
-    assert len(lines) <= 250, f"{len(lines)} lines: tag what only formats `hide-input`"
 
 
 @pytest.mark.parametrize("stem", NOTEBOOKS)
@@ -223,24 +213,6 @@ EXERCISES = {  # by notebook: cma's own function, and what a wrong answer puts f
 }
 # what an exercise needs of an earlier cell
 NEEDED = {"02_adapter_anatomy": ("class Bottleneck",), "04_train_msrvtt": ("clips_of = ",)}
-WORDS_A_MINUTE, EXERCISE_MINUTES, LONGEST = 200, 5, 240
-
-
-def reading_minutes(stem: str) -> int:
-    """The minutes that a notebook's text and exercises take; folded solutions do not count."""
-    texts = [cell.source for cell in NOTEBOOKS[stem].cells if cell.cell_type == "markdown"]
-    words = sum(len(re.sub(r"```.*?```", "", text, flags=re.DOTALL).split()) for text in texts)
-    return math.ceil(words / WORDS_A_MINUTE) + EXERCISE_MINUTES * len(EXERCISES[stem])
-
-
-def test_readme_says_how_long_reading_takes_and_it_takes_at_most_four_hours():
-    said = re.findall(r"notebooks/(\w+)\.ipynb\).* \| (\d+) min \| [^|]+ \|$", README, re.MULTILINE)
-    minutes = {stem: int(number) for stem, number in said}
-    assert minutes == {stem: reading_minutes(stem) for stem in NOTEBOOKS}
-    total = sum(minutes.values())
-    assert f"Reading takes {total} minutes in all" in README and total <= LONGEST
-
-
 EACH_EXERCISE = [(stem, name) for stem, names in EXERCISES.items() for name in names]
 
 
@@ -264,6 +236,20 @@ def exercise(stem: str, name: str, *change: str) -> tuple[dict, str]:
         exec(stub, defined)
         exec(cells[check].source, defined)
     return defined, printed.getvalue().splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    "yours, taken, said",
+    [
+        (lambda x: None, False, "not filled in yet: going on with cma's own function"),
+        (lambda x: x + 1, True, "right, in all 2 cases"),
+        (lambda x: x * 2, False, "case 2 of 2 differs, so we go on with cma's own function"),
+    ],
+)
+def test_an_exercise_goes_on_with_what_is_right(yours, taken, said, capsys):
+    ours = lambda x: x + 1  # noqa: E731
+    assert checked(yours, ours, (1,), (2,)) is (yours if taken else ours)
+    assert capsys.readouterr().out.startswith(said)
 
 
 @pytest.mark.parametrize("stem, name", EACH_EXERCISE)
@@ -298,10 +284,10 @@ def command(*words: str) -> tuple[Result, dict[str, dict]]:
 
 LINES = (
     "README.md",
-    "LIBRARY.md",
+    "docs/library.md",
     "notebooks/README.md",
     "results/README.md",
-    "REPRODUCE.md",
+    "docs/reproduce.md",
     "CONTRIBUTING.md",
     "data_prep/README.md",
     "cma/mini_clip/README.md",
@@ -400,6 +386,18 @@ def test_the_longest_notebook_that_can_start_starts(tmp_path, monkeypatch):
     monkeypatch.setattr(run.subprocess, "run", start)
     assert run.run_several(sorted(tmp_path.iterdir()), jobs=1) == []
     assert started == ["08", "03", "05", "02b", "01"]
+
+
+def test_the_helper_of_the_notebooks_is_found_and_lies_beside_the_executed_ones(tmp_path):
+    folder, out = tmp_path / "notebooks", tmp_path / "elsewhere" / "executed"
+    folder.mkdir()
+    shutil.copyfile(HERE / "run.py", folder / "run.py")
+    (folder / "helpers.py").write_text("VALUE = 7")
+    small_notebook(folder / "01_data_prep.ipynb", "import helpers; assert helpers.VALUE == 7")
+    command = [sys.executable, folder / "run.py", "--out", out]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert (out / "helpers.py").read_text() == "VALUE = 7"
 
 
 def test_kernels_that_start_together_cannot_take_each_others_ports(tmp_path):
@@ -523,7 +521,7 @@ def test_the_example_of_the_library_runs(data_root, tmp_path, monkeypatch):
     monkeypatch.setattr(cma, "train", short)
     monkeypatch.chdir(tmp_path)
     defined = {}
-    page = (ROOT / "LIBRARY.md").read_text("utf-8")
+    page = (ROOT / "docs" / "library.md").read_text("utf-8")
     exec(re.search(r"```python\n(.*?)```", page, flags=re.DOTALL)[1], defined)
     assert defined["record"].metrics["items"] == 4
     assert len(defined["index"].query_media("fox.jpg", k=5)) == 5
@@ -759,11 +757,12 @@ def test_07_makes_its_example_anew_with_a_dataset_in_it_but_replaces_no_folder_o
 def run_of_07(folder: Path, dataset, tmp_path: Path, **parameters) -> TrainConfig:
     """The settings with which 07 trains on the captions of `folder`; nothing is trained."""
     trained, nothing = [], lambda *_: None
-    stand_ins = {"plots": SimpleNamespace(training_curve=nothing), "splits": {"train": dataset}}
+    stand_ins = {"splits": {"train": dataset}}
     stand_ins["model"] = SimpleNamespace(add_adapter=nothing, set_adapter=nothing, adapters={})
     record = SimpleNamespace(seconds=0, trained_percent=0, folder="")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cma, "train", lambda _, __, config: trained.append(config) or record)
+        patch.setattr(cma.training, "training_curve", nothing)
         own = {
             "media": str(folder),
             "table": "captions",

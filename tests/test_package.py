@@ -37,21 +37,52 @@ def test_import_leaves_heavy_things_alone(module, heavy):
     assert run.stdout.strip() == "[]", run.stderr
 
 
+def test_the_explorer_hands_out_its_index_without_the_extra():
+    run = python("import explorer; print(explorer.index.find, explorer.MediaIndex)", ROOT)
+    assert run.stdout.startswith("<function find at ") and "MediaIndex" in run.stdout, run.stderr
+
+
 def test_a_method_of_the_tables_is_found_by_its_name_alone():
     said = "from cma.model import RetrievalModel as M; m = M.from_pretrained('mini')"
     run = python(f"{said}; print(m.add_adapter('a', 'CoOp').NAME)", ROOT)
     assert run.stdout.strip() == "CoOp", run.stderr
 
 
-def test_the_methods_know_nothing_of_what_asks_the_package_for_them():
-    """So even if the core imported them, nothing would be imported in a circle."""
+def test_only_a_run_that_asks_for_it_meets_the_authors_arithmetic():
+    said = "import cma, sys; m = cma.RetrievalModel.from_pretrained('mini')"
+    said += "; m.add_adapter('a', cma.AdapterConfig())"
+    said += "; cma.training.prepare(m, cma.TrainConfig({})); cma.training.train_step"
+    said += "; print('cma.training.authors' in sys.modules)"
+    for asked in ("", "optimizer='bert_adam'", "precision='fp16'"):
+        run = python(said.format(asked), ROOT)
+        assert run.stdout.split() == [str(bool(asked))], run.stderr
+
+
+def test_import_leaves_logging_alone_and_one_call_prints_messages():
+    said = "import cma, explorer, logging; log = logging.getLogger('cma.training.loop')"
+    asked = "[(one.handlers, one.level, one.propagate) for one in map(logging.getLogger, NAMES)]"
+    asked = asked.replace("NAMES", "('cma', 'explorer')")
+    run = python(f"{said}; print({asked}); log.info('unseen')", ROOT)
+    assert run.stdout == f"{[([], 0, True)] * 2}\n" and not run.stderr
+    twice = "cma.log_to_stdout(); cma.log_to_stdout(); log.info('seen')"
+    also = "logging.getLogger('explorer.index').info('too')"
+    run = python(f"{said}; logging.basicConfig(level=20); {twice}; {also}", ROOT)
+    assert run.stdout == "seen\ntoo\n" and not run.stderr
+
+
+def test_no_module_reaches_others_through_the_package():
+    """Else a lower layer could use a higher one, which the tests of imports would not see."""
+    for name, path in FILES.items():
+        if name.startswith("cma."):
+            assert not re.search(r"^ *import cma\b", path.read_text("utf-8"), re.MULTILINE), name
+
+
+def test_the_methods_know_nothing_of_the_model_that_holds_them():
     seen, waiting = set(), [name for name in FILES if name.startswith("cma.methods")]
     while waiting:
         module = waiting.pop()
         seen.add(module)
         waiting += (imports(module) & FILES.keys()) - seen - {"cma"}
-    asking = {name for name in FILES if "cma.methods." in FILES[name].read_text("utf-8")}
-    assert {"cma.model", "cma.checkpoints"} <= asking - seen
     assert not seen & {"cma.model", "cma.checkpoints", "cma.hub"}
 
 

@@ -65,25 +65,3 @@ def test_unknown_names_are_errors_and_no_recipe_of_the_paper_is_invented():
             ValueError, match=f"{name} has no variant 'paper': expected one of float32, bf16"
         ):
             recipe(name).train_config("paper")
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_only_a_run_of_the_recipes_own_settings_has_the_plain_name(name):
-    settings = recipe(name)
-    config = settings.train_config().merge(
-        {"name": "x", "workers": 0, "cache": False, "runs_dir": "y"}
-    )
-    assert (
-        settings.run_name("base", config.merge({"if_exists": "replace"}), settings.backbone)
-        == "base"
-    )
-    others = [
-        ({"seed": 7}, None),
-        ({"epochs": 7}, None),
-        ({"eval_items": 24}, None),
-        ({}, "some/clip"),
-    ]
-    names = {
-        settings.run_name("base", config.merge(o), clip or settings.backbone) for o, clip in others
-    }
-    assert len(names) == 4 and "base" not in names

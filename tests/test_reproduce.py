@@ -1,5 +1,5 @@
-"""REPRODUCE.md says what the code does: its commands parse, its counts and settings are those of
-the code.
+"""The page on reproducing says what the code does: its commands parse, its counts and
+settings are those of the code.
 """
 
 import json
@@ -17,7 +17,7 @@ from data_prep.dataset import count_table
 from tests import ROOT
 from tests.bench import budget
 
-PAGE = (ROOT / "REPRODUCE.md").read_text("utf-8")
+PAGE = (ROOT / "docs" / "reproduce.md").read_text("utf-8")
 SECTIONS = {}
 for section in re.split(r"^##+ ", PAGE, flags=re.MULTILINE):
     if named := re.search(r"data_prep/README\.md#([a-z0-9]+)\)\.$", section, re.MULTILINE):
@@ -89,7 +89,7 @@ def test_links_lead_to_files_and_headings_that_are_there():
         if target.startswith("#"):
             assert target[1:] in anchors, target
         elif not target.startswith("https://github.com/"):
-            assert (ROOT / target.partition("#")[0]).exists(), target
+            assert (ROOT / "docs" / target.partition("#")[0]).exists(), target
 
 
 MEASURED = json.loads(budget.FILE.read_text("utf-8"))

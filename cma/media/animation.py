@@ -9,14 +9,13 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from .images import as_shown, quiet, reason_of
+from .images import as_shown, reason_of
 from .opening import MediaError, head_of, open_media, with_content
 
 T = TypeVar("T")
 SLOWED = 100.0  # milliseconds for which browsers show a frame that asks for 10 or less
 
 
-@quiet()
 def is_animation(path: Path) -> bool:
     """Whether a gif, webp or png has several frames, by its header; False if the header cannot be
     read.
@@ -87,20 +86,15 @@ class Animation:
     def _each_frame(
         self, take: Callable[[Image.Image], T], chosen: Sequence[int] | None = None
     ) -> Iterator[T]:
-        """Yield `take(frame)` for the indices `chosen`, or for all frames; hide warnings while
-        reading.
-        """
+        """Yield `take(frame)` for the indices `chosen`, or for all frames."""
         try:
             with open_media(self.path) as stream:
-                with quiet():
-                    image = Image.open(stream)
-                    hidden = getattr(image, "default_image", False)  # an APNG's, for old viewers
-                    count = getattr(image, "n_frames", 1) - hidden
+                image = Image.open(stream)
+                hidden = getattr(image, "default_image", False)  # an APNG's, for old viewers
+                count = getattr(image, "n_frames", 1) - hidden
                 for number in range(count) if chosen is None else chosen:
-                    with quiet():
-                        image.seek(number + hidden)
-                        taken = take(image)
-                    yield taken
+                    image.seek(number + hidden)
+                    yield take(image)
         except Exception as error:  # a damaged file can make a decoder raise anything
             reason = reason_of(self.path, error)
             raise MediaError(

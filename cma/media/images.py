@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -43,38 +39,6 @@ def shown_name(name: str) -> str:
     return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
-_reading = ContextVar("_reading", default=False)  # whether this thread is inside `quiet`
-
-
-def _warn(message: str, category: type = UserWarning, stacklevel: int = 1) -> None:
-    """Stands for `warnings.warn` in Pillow's modules: drops what Pillow says inside `quiet`, in
-    that thread alone, and passes on everything else.
-
-    `warnings.catch_warnings` would change the filters of all threads, and lose those they set.
-    """
-    if not _reading.get() or issubclass(category, DeprecationWarning):
-        warnings.warn(message, category, stacklevel + 1)
-
-
-Image.init()  # loads the modules of all formats
-for _name, _module in list(sys.modules.items()):
-    if _name.startswith("PIL.") and vars(_module).get("warnings") is warnings:
-        _module.warnings = SimpleNamespace(**vars(warnings) | {"warn": _warn})
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Hide Pillow's warnings about small damage, and about large pictures (read up to twice its
-    limit), in this thread.
-    """
-    before = _reading.set(True)
-    try:
-        yield
-    finally:
-        _reading.reset(before)
-
-
-@quiet()
 def read_image(path: str | Path, enough: int | None = ENOUGH) -> Image.Image:
     """Read a picture, or the first frame of an animation: upright, opaque, in RGB of 8 bits
     (`as_shown`).
@@ -82,9 +46,9 @@ def read_image(path: str | Path, enough: int | None = ENOUGH) -> Image.Image:
     A large JPEG is decoded at a half, a quarter or an eighth of its size, as long as its shorter
     side keeps at least `enough` pixels; this is several times faster. With None it is decoded at
     full size. Camera raw is developed with the camera's white balance, at half its size under the
-    same condition. Raises MediaError for a file that is missing, empty, damaged, not a picture, or
-    has more than twice `PIL.Image.MAX_IMAGE_PIXELS`; ImportError for HEIC and camera raw without
-    the extra `formats`.
+    same condition. Pillow's warnings, about small damage or many pixels, reach the caller. Raises
+    MediaError for a file that is missing, empty, damaged, not a picture, or has more than twice
+    `PIL.Image.MAX_IMAGE_PIXELS`; ImportError for HEIC and camera raw without the extra `formats`.
     """
     path = Path(path)
     with_content(path, "a picture")
@@ -105,7 +69,6 @@ def read_image(path: str | Path, enough: int | None = ENOUGH) -> Image.Image:
         ) from error
 
 
-@quiet()
 def taken(path: Path) -> str | None:
     """Return when a picture was taken, as its camera wrote it, such as 2014-07-01T12:30:00; None if
     it did not, or if the picture cannot be read.

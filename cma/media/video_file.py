@@ -4,7 +4,6 @@ frame.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
@@ -20,15 +19,8 @@ from .opening import MediaError, open_media, stamp
 
 require("video", "av", "decord")
 import av  # noqa: E402 (after the check)
-
-nvidia = sys.modules.get("nvidia")
-sys.modules["nvidia"] = None  # else decord loads libnvblas, which breaks faiss
 import decord  # noqa: E402
 
-if nvidia:
-    sys.modules["nvidia"] = nvidia
-else:
-    del sys.modules["nvidia"]
 decord.logging.set_level(decord.logging.QUIET)
 AT_ONCE = 2**26  # bytes of frames that `stream` lets decord decode at once
 # containers in which decord finds the frames that are asked for; in others it may give any others

@@ -8,12 +8,10 @@ is its short form with a seed), `model.set_adapter(name)` makes one act, `cma.tr
 
 from __future__ import annotations
 
-import reprlib
-
 from torch import nn
 
 from ..data import RetrievalDataset
-from ..method import METHODS, WITHOUT_SHARING, CrossModalAdapter, Method, describe
+from ..method import METHODS, WITHOUT_SHARING, CrossModalAdapter, Method, class_of, describe
 from ..patching import towers_and_layers
 from ..recipes import recipe
 from .bottlenecks import AdapterATTN, AdaptFormer, TiedBottlenecks
@@ -100,29 +98,3 @@ def why_not(
     return (
         "" if dataset.kind in kind.kinds and (kind.halves or precision != "fp16") else kind.why_not
     )
-
-
-def class_of(method: object) -> type[Method]:
-    """Return the class with this `NAME`, of ours or of your own, or the one whose options these
-    are. A class is returned as it is.
-
-    Raises ValueError that lists the names, TypeError for anything else.
-    """
-    if isinstance(method, type) and issubclass(method, Method) and hasattr(method, "NAME"):
-        METHODS.setdefault(method.NAME, method)  # it may have got its name after it was made
-        return method
-    if isinstance(method, str) and method in METHODS:
-        return METHODS[method]
-    if isinstance(method, str | type):
-        there = f"there are: {', '.join(NAMES)}; or yours, by its NAME"
-        raise ValueError(f"unknown method {reprlib.repr(method)}; {there}")
-    # options that a method has from its base class are those of several
-    kinds = [
-        kind
-        for kind in METHODS.values()
-        if kind.Options is type(method) is not kind.__base__.Options
-    ]
-    if len(kinds) == 1:
-        return kinds[0]
-    wanted = "expected the name of a method, or options of one alone, such as cma.AdapterConfig"
-    raise TypeError(f"{wanted}; found {type(method).__name__} {reprlib.repr(method)}")

@@ -1,6 +1,6 @@
 """Train what a JSON file describes: `python -m cma.training run.json`.
 
-On several GPUs it is `accelerate launch -m cma.training run.json`; SEVERAL_GPUS.md says more.
+On several GPUs it is `accelerate launch -m cma.training run.json`; docs/several-gpus.md says more.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import field
 
 import torch
 
-from .. import data, methods, recipes
+from .. import data, log_to_stdout, methods, recipes
 from ..config import TrainConfig
 from ..data import RetrievalDataset
 from ..files import checked_dataclass, printable, read_json
@@ -71,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("description", metavar="run.json", help="what to train, as JSON")
     parser.add_argument("--plan", action="store_true", help="say memory, time and hours, and stop")
     options = parser.parse_args(arguments)
+    log_to_stdout()
     number = os.environ.get("RANK", "0")
     if number != "0":
         warnings.simplefilter("ignore")  # only the first process warns

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections import Counter, defaultdict
 from typing import NamedTuple
 
 import torch
@@ -17,7 +16,7 @@ from ..model import RetrievalModel
 from ..similarity import compare
 from . import resume
 from .devices import ALONE, Team
-from .precision import attention, autocast
+from .optim import attention, autocast
 from .reading import Pixels, load_media, model_frames
 from .record import RunRecord
 from .step import NotFinite
@@ -182,21 +181,3 @@ def evaluate_and_record(
     record.metrics = evaluate(model, dataset, config, encoded=record.encoded)
     record.stamp(model.device).save(record.folder)
     return record
-
-
-def chance_recall(dataset: RetrievalDataset, k: int = 1) -> float:
-    """R@k in % of a model that guesses, text-to-image or text-to-video."""
-    return 100 * min(k, len(dataset)) / len(dataset)
-
-
-def recall_ceiling(dataset: RetrievalDataset) -> float:
-    """The highest R@1 in % that text-to-image or text-to-video retrieval can reach.
-
-    Of the items that have the same caption, word for word, only one can come first.
-    """
-    dataset.require_captions()
-    owners = defaultdict(Counter)  # by caption: how often each item has it
-    for item in dataset.items:
-        for caption in item.captions:
-            owners[tuple(caption.lower().split())][item.id] += 1  # as the tokenizer reads it
-    return 100 * sum(max(counts.values()) for counts in owners.values()) / len(dataset.captions)

@@ -15,7 +15,7 @@ from ..data import RetrievalDataset
 from ..media import MediaError
 from ..method import Method
 from ..model import RetrievalModel
-from . import devices, optim, precision, resume, words
+from . import devices, optim, resume, words
 from .devices import Stopped, Team
 from .evaluation import encode, evaluate
 from .planning import plan_of, until_it_fits
@@ -74,7 +74,7 @@ def train(
     >>> record.total_steps, record.metrics["texts"]
     (2, 2)
     """
-    precision.check_training(model, config)
+    optim.check_training(model, config)
     if team is None:
         with devices.joined(model.device) as team:
             return train(model, dataset, config, on_epoch, team)
@@ -111,7 +111,7 @@ def train(
         finally:
             with model.turn():
                 model.eval()
-                precision.restore(model)
+                optim.restore(model)
             resume.LEFT[method] = (record.folder.absolute(), weights_digest(method.parameters()))
         return run.finish()
 
@@ -172,7 +172,7 @@ class Run:
                 planned = plan_of(self.model, self.splits.training, self.ids, self.pixels, team)
                 team.say(str(planned))
                 self.pairs = min(team.everyones(planned.pairs))
-            self.optimizer = precision.prepare(self.model, config)
+            self.optimizer = optim.prepare(self.model, config)
             # all processes start from the same adapter: the saved one, or the first process's
             start = state.last or team.by_first(lambda: resume.copy_parameters(self.method))
             resume.set_parameters(self.method, start)

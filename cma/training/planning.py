@@ -16,7 +16,7 @@ from torch import Tensor
 from ..config import TrainConfig
 from ..data import RetrievalDataset
 from ..model import RetrievalModel
-from . import precision
+from . import optim
 from .devices import ALONE, T, Team
 from .reading import Batch, Pixels, read_batches
 from .resume import copy_parameters, set_parameters
@@ -72,7 +72,7 @@ def plan(
     same CLIP: it would end the run's half precision. In a `team` memory and time are for the
     share of one process. Raises ValueError as `cma.train`.
     """
-    precision.check_training(model, config)
+    optim.check_training(model, config)
     training = choose_splits(dataset, config).training
     describe_epoch(training, config)  # raises the errors of a run
     ids, _ = model.tokenize(training.captions, config.max_words)
@@ -97,7 +97,7 @@ def plan_of(
     with model.acting(model.active, training=True), seeded(model.device, config.seed):
         method = model.get_adapter(model.active)
         before = copy_parameters(method)
-        precision.prepare(model, whole)
+        optim.prepare(model, whole)
         try:
             # memory: the pairs with their activations, normalised, and the whole share as it is
             # read; the trained parameters with their gradient and both means
@@ -121,7 +121,7 @@ def plan_of(
             with suppress(MemoryError):  # not even one pair fits
                 fitting, seconds_each = until_it_fits(wanted, seconds_of_each)
         finally:
-            precision.restore(model)
+            optim.restore(model)
             model.zero_grad(set_to_none=True)
             set_parameters(method, before)  # half precision has rounded them
     pairs = max(1, fitting) if config.micro_batch == "auto" else wanted

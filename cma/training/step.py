@@ -16,9 +16,8 @@ from ..losses import sigmoid, symmetric_cross_entropy
 from ..model import RetrievalModel
 from ..patching import TOWERS, encoder_layers, parts
 from ..similarity import compare
-from . import optim
 from .devices import ALONE, Team, is_out_of_memory
-from .precision import attention, autocast
+from .optim import attention, autocast, set_rate
 from .reading import Batch, model_frames
 
 
@@ -58,7 +57,7 @@ def train_step(
             raise ValueError(
                 "the active adapter is not the optimiser's: call set_adapter, or `prepare` again"
             )
-        optim.set_rate(optimizer, rate)
+        set_rate(optimizer, rate)
 
         # forward and backward pass: every pair of the batch is a negative of all others
         with recomputed(model, config), attention(model, config.precision):

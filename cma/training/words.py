@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
+from .. import require
+from ..files import replacing
 from .record import RunRecord
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 logger = logging.getLogger(__name__)
 
@@ -32,11 +38,48 @@ def sentence(metrics: dict, record: RunRecord) -> str:
     return f"{split} R@1 in %: {', '.join(recalls)} {counts}"
 
 
+def training_curve(record: RunRecord) -> Figure:
+    """Plot loss and rate by step, and R@1 (%) by epoch, of a run.
+
+    Raises ImportError without matplotlib.
+    """
+    require("notebooks", "matplotlib")
+    import matplotlib.pyplot as plt
+
+    points = [point for entry in record.history for point in entry["curve"]]
+    steps, losses, rates = zip(*points, strict=True) if points else ((), (), ())
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8))
+    left.plot(steps, losses)
+    left.set(xlabel="step", ylabel="loss")
+    second = left.twinx()
+    second.plot(steps, rates, color="grey", linestyle=":")
+    second.set_ylabel("rate (dotted)")
+    watched = [entry for entry in record.history if "validation" in entry]
+    epochs = [entry["epoch"] for entry in watched]
+    for direction in ("text_to_visual", "visual_to_text") if watched else ():
+        recalls = [entry["validation"][direction]["R@1"] for entry in watched]
+        label = direction.replace("visual", record.kind).replace("_", "-")
+        right.plot(epochs, recalls, "o-", label=label)
+    if watched:
+        right.legend()
+        right.axvline(record.selected_epoch, color="grey")
+    split = watched[0]["validation"]["split"] if watched else "no epoch was validated"
+    right.set(xlabel="epoch (line: kept)", ylabel="R@1 in %")
+    right.set_title(f"{split} {record.label}" if record.select_on == "test" else split, fontsize=9)
+    right.xaxis.get_major_locator().set_params(integer=True)
+    figure.subplots_adjust(left=0.08, right=0.98, bottom=0.18, top=0.9, wspace=0.55)
+    return figure
+
+
 def draw_curve(record: RunRecord) -> None:
     """Write `curve.png` into the record's folder; without matplotlib log one line instead."""
     try:
-        from ..plots import save, training_curve
+        figure = training_curve(record)
     except ImportError as error:
         logger.info(f"{record.folder}: no curve.png is drawn ({error})")
-    else:
-        save(training_curve(record), record.folder / "curve.png")
+        return
+    from matplotlib.pyplot import close
+
+    with replacing(record.folder / "curve.png") as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
+    close(figure)

@@ -170,6 +170,12 @@ def learning_rate(step: int, config: PretrainConfig) -> float:
     return config.learning_rate * min(1.0, (step + 1) / config.warmup, max(left, 0.02))
 
 
+def has_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 fast, as far as Linux says so."""
+    about = Path("/proc/cpuinfo")
+    return about.is_file() and "avx512_bf16" in about.read_text("utf-8")
+
+
 def pretrain(
     pixels: np.ndarray,
     drawings: Sequence,
@@ -260,7 +266,7 @@ def pretrain(
         for optimizer, factor in zip(optimizers, (1.0, config.muon_factor), strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = rate * factor
-        with torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported()):
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
             image = model.visual_projection(model.vision_model(pixel_values=views).pooler_output)
             text = model.text_projection(model.text_model(input_ids=ids).pooler_output)
         image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)

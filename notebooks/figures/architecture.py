@@ -7,15 +7,18 @@ way.
 """
 
 import io
+import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 from cma import files
-from cma.plots import BLUE
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, Polygon, Rectangle
 from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from helpers import BLUE
 
 WIDTH, HEIGHT = 800, 528
 INCH = 50  # pixels

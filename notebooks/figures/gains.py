@@ -1,101 +1,139 @@
-"""README's figure: what each method gains over zero-shot CLIP, from the rows and records in
-`results/`.
+"""README's figure: recall against trained parameters, and gain against what is kept.
 
-    python notebooks/figures/gains.py    # writes gains.png beside this file; without a record, removes it
+    python notebooks/figures/gains.py    # writes gains.png beside this file; without rows, removes it
 
-A dataset without rows of the study shows one run of each method, with the interval of its own
-recall.
+Pictures, a sentence as the query. Left: our adapter and LoRA at three sizes, with bands for
+zero-shot and full fine-tuning. Right: every method as a point, and the fronts, which are one method
+at several strengths, as lines; a ring marks the strength that the rule of the protocol chooses.
 """
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from cma.plots import BLUE, COLOURS, ORANGE, save
-from cma.training import RunRecord
-from experiments import report, rows
-from experiments.gains import FIRST, OURS, ZERO_SHOT, by_dataset
+from cma.files import replacing
+from experiments import rows
+from experiments.claims import PICTURES
+from experiments.forgetting import FILE as FORGETTING
+from experiments.fronts import AT_PLACES, STRENGTHS, Front, read_fronts
+from experiments.gains import FORWARD, FULL, LORA, OURS, ZERO_SHOT
+from experiments.rows import MethodRow, difference, recall
+from experiments.world import kept_in
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# colours and marks are those of notebook 06
-LOOKS = dict(
-    zip((OURS, *FIRST), [(BLUE, "o"), ("black", "s"), (COLOURS[3], "^"), (ORANGE, "P")], strict=True)
-)
-OTHERS = "#70757a", "o"
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from helpers import BLUE, COLOURS, GREY, ORANGE
+
 ROOT = Path(__file__).parents[2]
-# points, low and high, for a text and for a picture or clip as the query
-Gains = list[tuple[float, ...]]
+LOOKS = {OURS: (BLUE, "o"), LORA: (ORANGE, "P"), AT_PLACES: (COLOURS[3], "^"), FULL: ("black", "s")}
+POINTS = ("curves/size-r2", "methods", "curves/size-r32")  # where a method has another size
+# where a name stands, in points beside its mark, if not to its right
+NAMES = {OURS: (5, -5), "adapter without sharing": (-4, 6), "Adapter-ATTN": (-6, -3)}
+NAMES |= {"MaPLe": (6, 3), "VL-Prompt": (6, -8), "MV-Adapter tying": (3, 5)}
+NAMES |= {"AdaptFormer": (-2, -11), "partial": (2, -10)}
+LEFT = ("adapter without sharing", "Adapter-ATTN")  # whose names stand to the left
+Rows = Mapping[str, MethodRow]
 
 
-def panels(studied: Sequence[rows.MethodRow], records: Sequence[RunRecord]) -> dict[str, dict[str, Gains]]:
-    """Return {title: {method: gains}}, a panel for each dataset with zero-shot among its rows or
-    records.
-    """
-    made = {}
-    for name, tested in by_dataset(studied).items():
-        if ZERO_SHOT in tested:
-            made[name] = {
-                m: [rows.difference(row, tested[ZERO_SHOT], way)[:3] for way in rows.DIRECTIONS]
-                for m, row in tested.items()
-                if not row.marks()  # results/README.md says which, and why
-            }
-    runs = {}
-    for run in records:
-        if run.dataset not in made and run.metrics.get("intervals"):
-            runs.setdefault(run.dataset, {}).setdefault(run.method, run)
-    for name, of in runs.items():
-        if ZERO_SHOT in of:
-            base = of[ZERO_SHOT].metrics
-            made[f"{name}: one run each,\nwith the interval of its own recall"] = {
-                m: [above(run.metrics, base, way) for way in rows.DIRECTIONS] for m, run in of.items()
-            }
-    return made
+def sizes(results: Path) -> dict[str, list[MethodRow]]:
+    """Return the rows of our adapter and of LoRA at each size that is recorded."""
+    found: dict[str, list[MethodRow]] = {OURS: [], LORA: [], AT_PLACES: []}
+    for place in POINTS:
+        of = rows.rows_of(results / place, PICTURES)
+        for method in (OURS, LORA):
+            found[method] += [of[method]] if method in of else []
+    for place in results.glob("curves/places-r*"):
+        found[AT_PLACES] += list(rows.rows_of(place, PICTURES).values())
+    return {method: of for method, of in found.items() if any(row.ranks for row in of)}
 
 
-def above(metrics: dict, base: dict, way: str) -> tuple[float, ...]:
-    """Return R@1 of a run and the ends of its interval, minus R@1 of zero-shot."""
-    values = metrics[way]["R@1"], *metrics["intervals"][way]["R@1"]
-    return tuple(value - base[way]["R@1"] for value in values)
+def trained(row: MethodRow) -> int:
+    """Return how many parameters the runs of a row train."""
+    return next(iter(row.records.values()))["trained_parameters"]
 
 
-def gains(shown: dict[str, dict[str, Gains]]) -> Figure:
-    """Draw a panel for each dataset, a row for each method that was trained; zero-shot is the line at
-    0.
-    """
-    shown = {title: {m: of[m] for m in of if m != ZERO_SHOT} for title, of in shown.items()}
-    size = max(6, 4.4 * len(shown)), 1.2 + 0.28 * max(map(len, shown.values()))
-    figure, axes = plt.subplots(1, len(shown), squeeze=False, figsize=size, layout="constrained")
-    for axis, (title, of) in zip(axes[0], shown.items(), strict=True):
-        order = sorted(of, key=lambda method: of[method][0][0])
-        for place, method in enumerate(order):
-            colour, mark = LOOKS.get(method, OTHERS)
-            for (gain, low, high), shift, face in zip(
-                of[method], (0.12, -0.12), (None, "white"), strict=True
-            ):
-                style = {"color": colour, "markerfacecolor": face, "fmt": mark}
-                ends = [[gain - low], [high - gain]]
-                axis.errorbar(gain, place + shift, xerr=ends, markersize=5, capsize=2, **style)
-        axis.axvline(0, color="black", linewidth=1, linestyle=":")
-        axis.set_yticks(range(len(order)), labels=order, fontsize=9)
-        axis.set_ylim(-0.6, len(order) - 0.4)
-        axis.set_title(title, fontsize=9)
-        for tick, method in zip(axis.get_yticklabels(), order, strict=True):
-            tick.set(
-                color=BLUE if method == OURS else "black",
-                weight="bold" if method == OURS else "normal",
-            )
-    note = "points of R@1 minus zero-shot CLIP\nfilled: a text is the query, hollow: a picture or clip"
-    figure.supxlabel(note, fontsize=9)
+def draw_sizes(axis: Axes, found: Mapping[str, list[MethodRow]], tested: Rows) -> None:
+    """Draw R@1 against trained parameters."""
+    for method, of in found.items():
+        colour, mark = LOOKS[method]
+        points = sorted((trained(row), *recall(row, FORWARD)) for row in of if row.ranks)
+        numbers, values, low, high = map(list, zip(*points, strict=True))
+        ends = [[v - one for v, one in zip(values, low, strict=True)]]
+        ends += [[one - v for v, one in zip(values, high, strict=True)]]
+        style = {"color": colour, "fmt": mark, "markersize": 5, "capsize": 2}
+        axis.errorbar(numbers, values, yerr=ends, label=method, **style)
+    for method, colour in ((ZERO_SHOT, GREY), (FULL, "black")):
+        value, low, high = recall(tested[method], FORWARD)
+        axis.axhspan(low, high, color=colour, alpha=0.15, linewidth=0)
+        axis.axhline(value, color=colour, linewidth=1)
+        axis.text(0.02, high + 0.4, method, fontsize=8, transform=axis.get_yaxis_transform())
+    axis.set_xscale("log")
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g} k")
+    axis.xaxis.set_minor_formatter(lambda value, _: "")
+    axis.set_xticks([20_000, 50_000, 100_000, 200_000, 400_000])
+    axis.set_ylim(0, 56)
+    axis.set_xlabel("trained parameters", fontsize=9)
+    axis.set_ylabel("R@1 on test, %", fontsize=9)
+    axis.legend(fontsize=8, loc="center right")
+
+
+def draw_kept(axis: Axes, tested: Rows, forgotten: Mapping, fronts: Mapping[str, Front]) -> None:
+    """Draw the gain in R@1 on test against the change of R@1 on the drawings of pre-training."""
+    for method, row in tested.items():
+        entry = forgotten.get(row.name)
+        if entry and not row.marks():
+            kept = entry["difference"][FORWARD][0]
+            gain = difference(row, tested[ZERO_SHOT], FORWARD)[0]
+            colour, mark = LOOKS.get(method, (GREY, "o"))
+            axis.plot(kept, gain, mark, color=colour, markersize=5)
+            beside = {"xytext": NAMES.get(method, (6, -3)), "textcoords": "offset points"}
+            side = "right" if method in LEFT else "left"
+            axis.annotate(method, (kept, gain), fontsize=7, ha=side, **beside)
+    for method, front in fronts.items():
+        if method != ZERO_SHOT:
+            draw_front(axis, method, front)
+    axis.plot(0, 0, "x", color="black")
+    axis.annotate(ZERO_SHOT, (0, 0), (-6, 6), textcoords="offset points", fontsize=7, ha="right")
+    axis.set_xlabel("R@1 on drawings of pre-training, minus zero-shot", fontsize=9)
+    axis.set_ylabel("R@1 on test, minus zero-shot", fontsize=9)
+    if len(fronts) < 2:
+        axis.set_title("strengths: not measured yet", fontsize=8)
+
+
+def draw_front(axis: Axes, method: str, front: Front) -> None:
+    """Draw one method at every strength, with a ring at the chosen one."""
+    places = {}
+    for strength in (0.0, *STRENGTHS):
+        places[strength] = [
+            difference(front.at(short, strength), front.at(short, 0.0), FORWARD)[0]
+            for short in ("drawings", "test")
+        ]
+    colour = LOOKS.get(method, (GREY, "o"))[0]
+    axis.plot(*zip(*places.values(), strict=True), ".-", color=colour, linewidth=1, markersize=3)
+    ring = {"markersize": 10, "markerfacecolor": "none", "color": colour}
+    axis.plot(*places[front.strength], "o", **ring)
+
+
+def gains(results: Path) -> Figure | None:
+    """Return the figure of a folder of results; None if full fine-tuning has no row there."""
+    tested = {m: row for m, row in rows.rows_of(results / "methods", PICTURES).items() if row.ranks}
+    if not {ZERO_SHOT, OURS, FULL} <= tested.keys():
+        return None
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 4), layout="constrained")
+    draw_sizes(left, sizes(results), tested)
+    forgotten = kept_in(results, FORGETTING).get("rows", {})
+    draw_kept(right, tested, forgotten, read_fronts(results, PICTURES))
     return figure
 
 
 if __name__ == "__main__":
-    results = ROOT / "results"
     picture = Path(__file__).with_suffix(".png")
-    found = panels(rows.read_rows(results / "methods"), report.read_records(results))
-    found = {title: of for title, of in found.items() if len(of) > 1}  # trained ones are there, too
-    if found:
-        save(gains(found), picture)
+    figure = gains(ROOT / "results")
+    if figure:
+        with replacing(picture) as temporary:
+            figure.savefig(temporary, format="png", dpi=110)
     else:
         picture.unlink(missing_ok=True)
         print("nothing is measured yet: no figure")

@@ -1,4 +1,4 @@
-"""Memory and hours of the training of `REPRODUCE.md` on cards that we do not have: its table.
+"""Memory and hours of the training of `docs/reproduce.md` on cards that we do not have: its table.
 
     python -m tests.bench.budget          # measure (minutes), write the file and the table
     python -m tests.bench.budget --table  # the table alone, from results/budget.json
@@ -22,7 +22,7 @@ from transformers import CLIPConfig, CLIPModel
 from cma import AdapterConfig, RetrievalModel, TrainConfig, recipes
 from cma.data import Item, RetrievalDataset
 from cma.files import write_whole
-from cma.training import Batch, epoch_size, precision
+from cma.training import Batch, epoch_size, prepare, restore
 from cma.training.planning import measure as measure_step
 from cma.training.splits import hold_out
 from cma.training.step import batch_gradient
@@ -30,7 +30,7 @@ from data_prep.dataset import Counts
 from tests import ROOT
 from tests.rehearsal.likeness import LIKENESSES
 
-FILE, PAGE = ROOT / "results" / "budget.json", ROOT / "REPRODUCE.md"
+FILE, PAGE = ROOT / "results" / "budget.json", ROOT / "docs" / "reproduce.md"
 START, END = "<!-- budget: python -m tests.bench.budget -->", "<!-- end of budget -->"
 LAYERS = 12  # of each encoder of ViT-B/32
 GIB = 2**30
@@ -137,11 +137,11 @@ def measure(layers: int = LAYERS) -> dict:
     found = {"backbone": "ViT-B/32, random weights", "precision": "fp16", "adapter": "r 8, d_s 16"}
     for name, backward in {"forward": False, "forward and backward": True}.items():
         found[f"operations, {name}"] = per_unit(partial(flops, model, backward))
-    precision.prepare(model, CONFIG)
+    prepare(model, CONFIG)
     for name, checkpoint in {"kept": False, "kept with checkpointing": True}.items():
         found[f"bytes {name}"] = per_unit(partial(bytes_kept, model, checkpoint))
     found["bytes of weights"] = sum(p.numel() * p.element_size() for p in model.parameters())
-    precision.restore(model)
+    restore(model)
     return found | {"torch": torch.__version__}
 
 
@@ -222,7 +222,7 @@ def table(measured: dict) -> str:
 
 
 def main() -> None:
-    """Measure, unless --table is given, and put the table between its markers in REPRODUCE.md."""
+    """Measure, unless --table is given, and put the table between the markers of its page."""
     parser = argparse.ArgumentParser("python -m tests.bench.budget", description=main.__doc__)
     parser.add_argument(
         "--table", action="store_true", help="from results/budget.json, without measuring"

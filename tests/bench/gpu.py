@@ -2,7 +2,7 @@
 
 The weights are random, of ViT-B/32's shape, and the numbers to compare with are those of the
 authors' code under tests/parity. Only the check of norms takes OpenAI's ViT-B/32, which is
-downloaded if it is not in the cache. It prints JSON and, for REPRODUCE.md, a table. A check that
+downloaded if it is not in the cache. It prints JSON and a table for docs/reproduce.md. A check that
 fails says so in one line, and the others go on. Without a GPU one line says so.
 """
 

@@ -35,9 +35,7 @@ def measure(name: str) -> dict:
     config = recipes.recipe(name).train_config()
     config = config.merge(TUNED | {"report_on": "val", "select_on": "last"})
     config = config.merge({"runs_dir": str(ROOT / "runs")})
-    config = config.merge(
-        {"name": recipes.recipe(name).run_name(f"{name}-headroom", config, "mini")}
-    )
+    config = config.merge({"name": f"{name}-headroom"})
     model = cma.RetrievalModel(*cma.load_backbone("mini"))
 
     def ranks() -> tuple[torch.Tensor, torch.Tensor]:

@@ -5,9 +5,10 @@ import json
 from dataclasses import asdict
 
 import pytest
+from helpers import name_by_recipe, run_name
 
 from cma import recipes
-from cma.config import run_name
+from cma.backbone import PHOTOGRAPHS
 from cma.training import RunRecord
 from experiments import report
 from experiments.__main__ import main
@@ -169,7 +170,7 @@ def test_runs_that_differ_in_their_seed_alone_are_one_line_with_their_mean():
 )
 def test_the_recipe_of_a_run_is_recognised_and_is_no_other_setting(variant, select_on):
     config = recipes.recipe("msrvtt").train_config(variant)
-    name = recipes.recipe("msrvtt").run_name("msrvtt-x", config, "openai/clip-vit-base-patch32")
+    name = name_by_recipe(recipes.recipe("msrvtt"), "msrvtt-x", config, PHOTOGRAPHS)
     run = record(name, dataset="msrvtt", kind="video", config=asdict(config), select_on=select_on)
     assert report.recipe_of(run) == variant
     cells = table([run]).splitlines()[2].split(" | ")

@@ -7,6 +7,10 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import pytest
 
@@ -92,6 +96,29 @@ def test_what_was_embedded_is_served(media, backbone, monkeypatch):
     ((galleries, port, browser),) = served
     assert list(galleries) == ["pictures"] and len(galleries["pictures"].index()) == 4
     assert port > 0 and browser is False
+
+
+def test_a_browser_opens_a_private_file_that_goes_with_the_server(tmp_path, monkeypatch):
+    opened = []
+
+    def run(galleries, port, token, ready):
+        ready()
+        raise KeyboardInterrupt
+
+    def open_file(address):
+        opened.append(url2pathname(urlsplit(address).path))
+        assert command.kept_token() in Path(opened[0]).read_text()
+
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "private"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr("explorer.server.run", run)
+    monkeypatch.setattr("webbrowser.open", open_file)
+    command.serve({}, 1, browser=True)
+    assert Path(opened[0]).parent == tmp_path / "private"
+    assert [path.name for path in (tmp_path / "private").iterdir()] == ["cma-explorer-token"]
+    assert not list((tmp_path / "temporary").iterdir())
 
 
 @pytest.mark.skipif(os.name != "posix", reason="files have no such modes here")

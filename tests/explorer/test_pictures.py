@@ -3,10 +3,11 @@
 import io
 
 import matplotlib
+import matplotlib.pyplot as plt
 import pytest
 from PIL import Image, ImageColor
 
-from cma import RetrievalModel, plots
+from cma import RetrievalModel
 from cma.media import MediaError
 from explorer import answers, pictures
 from explorer.index import MediaFile, MediaIndex
@@ -15,6 +16,23 @@ from tests.toy_media import write_clip, write_film, write_picture
 
 matplotlib.use("Agg")
 pytestmark = pytest.mark.filterwarnings("ignore:1 of 1 captions exceed")
+
+
+def test_grid_shows_every_picture_once_and_marks_the_right_one():
+    drawn = [Image.new("RGB", (4, 4), (i, 0, 0)) for i in range(7)]
+    names, marked = [f"number {i}" for i in range(7)], [i == 3 for i in range(7)]
+    figure = pictures.image_grid(drawn, names, columns=5, marked=marked)
+    shown = [axis for axis in figure.axes if axis.images]
+    assert [axis.images[0].get_array()[0, 0, 0] for axis in shown] == list(range(7))
+    assert [axis.get_xlabel() for axis in shown] == names
+    assert [axis.spines["left"].get_visible() for axis in shown] == marked
+    priced = pictures.image_grid(drawn[:2], ["$1_of_$2.jpg", "$$.jpg"])
+    priced.canvas.draw()
+    texts = [text.get_text() for text in priced.findobj(matplotlib.text.Text)]
+    assert {*texts} >= {"$1_of_$2.jpg", "$$.jpg"}  # not read as mathematics
+    with pytest.raises(ValueError, match="shorter"):
+        pictures.image_grid(drawn, ["one"])
+    plt.close("all")
 
 
 def test_grid_has_a_row_a_model_and_marks_the_right_ones(indexes):
@@ -28,7 +46,7 @@ def test_grid_has_a_row_a_model_and_marks_the_right_ones(indexes):
     for axis, hit in zip(shown, hits, strict=True):
         assert axis.get_xlabel().startswith(f"{hit.rank}. {hit.score:.3f}")
         assert axis.spines["left"].get_visible() == hit.right
-    plots.plt.close("all")
+    plt.close("all")
 
 
 @pytest.fixture
@@ -41,7 +59,7 @@ def test_a_file_that_is_gone_is_grey_and_a_lone_dollar_is_text(hostile):
     gone = {"gone": hostile}
     figure = pictures.results_grid(gone, answers.search_both(gone, HOSTILE))
     figure.canvas.draw()  # a lone $ would be read as mathematics
-    plots.plt.close("all")
+    plt.close("all")
 
 
 def test_explanations_as_a_figure(indexes):
@@ -53,7 +71,7 @@ def test_explanations_as_a_figure(indexes):
     weights = [weight for one in found.values() for weight in one.weights]
     assert [axis.get_xlabel() for axis in shown] == [f"{weight:.0%}" for weight in weights]
     assert figure.subfigs[0].get_suptitle().startswith("zero-shot, cosine")
-    plots.plt.close("all")
+    plt.close("all")
 
 
 # ---- previews

@@ -1,9 +1,6 @@
-import shutil
 import subprocess
 import sys
-from importlib.util import find_spec
 from itertools import count
-from pathlib import Path
 from types import SimpleNamespace
 
 import av
@@ -274,7 +271,9 @@ def test_bad_files_are_messages_and_nothing_else_is_printed(clip, tmp_path):
     Image.new("1", (10_000, 10_000)).save(tmp_path / "large.png")
     script = f"""
 from pathlib import Path
+from cma import log_to_stdout
 from cma.media import MediaError, read_frames, read_image
+log_to_stdout()
 print(read_image({str(tmp_path / "large.png")!r}).size)
 for path in sorted(Path({str(tmp_path)!r}).glob("*.mp4")):
     try:
@@ -293,30 +292,21 @@ for path in sorted(Path({str(tmp_path)!r}).glob("*.mp4")):
     ]
 
 
-LOADED = """
+WATCHED = """
 import sys
-sys.path.insert(0, sys.argv[1])
-{first}
-before = sys.modules.get("nvidia")
-import {imported}
-import importlib.util
-print("trap" in open("/proc/self/maps").read(), importlib.util.find_spec("nvidia") is not None)
-print(sys.modules.get("nvidia") is before)
+
+class Watch:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == "decord":
+            print("nvidia" in sys.modules)
+
+sys.meta_path.insert(0, Watch)
+import cma.media.video_file
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="decord loads libraries of CUDA on Linux alone")
-@pytest.mark.parametrize("first", ["", "import nvidia"])
-@pytest.mark.parametrize(
-    ("imported", "loaded"), [("decord", True), ("cma.media.video_file", False)]
-)
-def test_decord_loads_no_libraries_that_take_the_place_of_others(tmp_path, imported, loaded, first):
-    # as libnvblas.so: faiss would use its sgemm
-    trap = tmp_path / "nvidia" / "cu0" / "lib" / "libtrap.so"
-    trap.parent.mkdir(parents=True)
-    libraries = Path(find_spec("decord").origin).parents[1] / "decord2.libs"
-    shutil.copy(next(libraries.glob("libXau*.so*")), trap)
-    script = LOADED.format(imported=imported, first=first)
-    run = [sys.executable, "-c", script, str(tmp_path)]
+def test_other_modules_can_be_imported_meanwhile():
+    run = [sys.executable, "-c", WATCHED]
     said = subprocess.run(run, capture_output=True, text=True, check=True).stdout
-    assert said.split() == [str(loaded), "True", "True"]
+    assert {*said.split()} == {"False"}

@@ -156,7 +156,6 @@ def test_a_run_is_trained_known_again_and_kept(
 ):
     # a curve takes most of the time of a toy run
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "cma.plots", raising=False)
     source, frames = (clips, 3) if method == "ST-Adapter" else (folder, 1)
     config = TrainConfig(
         epochs=2, batch_size=4, epoch_unit="items", lr=1e-2, max_frames=frames, cache=True

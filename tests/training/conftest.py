@@ -38,7 +38,6 @@ def whole_config(tmp_path) -> TrainConfig:
 def config(whole_config, monkeypatch) -> TrainConfig:
     """As `whole_config`, without the curve, which takes most of the time of a toy run."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "cma.plots", raising=False)
     return whole_config
 
 

@@ -257,7 +257,6 @@ def one(folder):
     jobs = ("gradients", "evaluated", "trained")
     with pytest.MonkeyPatch.context() as patched:
         patched.setitem(sys.modules, "matplotlib", None)  # no curves: they take most of the time
-        patched.delitem(sys.modules, "cma.plots", raising=False)
         return {name: JOBS[name](part) for name in jobs}
 
 

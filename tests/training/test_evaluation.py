@@ -1,24 +1,19 @@
 """Evaluation is embedding, comparing and ranking, nothing more."""
 
-import dataclasses
 import threading
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from cma import ReadConfig, TrainConfig
 from cma.data import load
 from cma.training import (
-    chance_recall,
     encode,
     evaluate,
     evaluate_and_record,
     evaluation,
-    recall_ceiling,
 )
 from experiments.report import read_records
 from explorer.index import IndexConfig
@@ -142,29 +137,6 @@ def test_bf16_is_near_float32_and_returns_float32(model, dataset):
     )
     assert rough.text.dtype == torch.float32
     assert 0 < (exact.text - rough.text).abs().max() < 0.1 * exact.text.abs().max()
-
-
-def test_chance_and_a_ceiling_that_reads_case_and_blanks_as_the_tokenizer_does(dataset):
-    assert chance_recall(dataset) == pytest.approx(10)
-    assert chance_recall(dataset, 20) == 100
-    pair = zip(dataset.items, ["A cat", "a  cat "], strict=False)
-    items = tuple(dataclasses.replace(item, captions=(caption,)) for item, caption in pair)
-    assert recall_ceiling(dataclasses.replace(dataset, items=items)) == 50
-
-
-@given(st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=3), min_size=1, max_size=4))
-@settings(max_examples=40, deadline=None)
-def test_the_ceiling_is_what_the_best_answer_to_every_sentence_reaches(dataset, captions):
-    items = tuple(
-        dataclasses.replace(dataset.items[i], captions=tuple(words))
-        for i, words in enumerate(captions)
-    )
-    small = dataclasses.replace(dataset, items=items)
-    hits = sum(
-        max(words.count(sentence) for words in captions)
-        for sentence in {w for ws in captions for w in ws}
-    )
-    assert recall_ceiling(small) == pytest.approx(100 * hits / sum(map(len, captions)))
 
 
 def test_what_is_read_and_compared_is_all_that_an_evaluation_needs(model, dataset):

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from cma import TrainConfig
-from cma.training import optim, prepare
-from cma.training.optim import BertAdam, rate_factor
+from cma.training import BertAdam, optim, prepare, rate_factor
 
 
 @given(st.lists(st.floats(-3, 3), min_size=1, max_size=6), st.floats(0, 0.5), st.floats(1e-4, 0.1))

@@ -13,8 +13,7 @@ import cma
 from cma import TrainConfig, methods
 from cma.checkpoints import OFFICIAL
 from cma.recipes import recipe
-from cma.training import prepare, restore
-from cma.training.optim import BertAdam, set_rate
+from cma.training import BertAdam, prepare, restore, set_rate
 from tests.parity_model import numbers, parity_model
 from tests.toy_data import write_images
 from tests.training.conftest import stop_after

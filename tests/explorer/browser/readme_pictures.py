@@ -1,4 +1,4 @@
-"""The pictures of the explorer in README.md and LIBRARY.md, with the recorded adapter.
+"""The pictures of the explorer in README.md and docs/library.md, with the recorded adapter.
 
 pytest tests/explorer/browser/readme_pictures.py    # not part of the tests, for it writes
 notebooks/figures

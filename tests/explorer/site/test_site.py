@@ -1,6 +1,7 @@
 """The command that writes a page without a server: what it writes, asks and refuses."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,7 @@ from safetensors.torch import load_file
 
 from cma import AdapterConfig
 from explorer import Gallery, MediaIndex, site, site_files
-from tests.conftest import build_clip, with_adapters
+from tests.conftest import build_clip, one_line, with_adapters
 from tests.toy_media import write_picture
 
 
@@ -28,8 +29,9 @@ def quick(monkeypatch, tmp_path):
 def test_it_holds_all_media_and_embeddings_and_replaces_an_older_page(quick, galleries, tmp_path):
     out = tmp_path / "sites" / "page"
     assert site.publish(galleries, out, preview=24)
-    (out / "old").write_text("")
-    assert site.publish(galleries, out, most=4, preview=24) and not (out / "old").exists()
+    assert len(list(out.glob("media0/*-small.jpg"))) > 4
+    assert site.publish(galleries, out, most=4, preview=24)
+    assert len(list(out.glob("media0/*-small.jpg"))) == 4
     assert [path.name for path in out.parent.iterdir()] == ["page"]
     found = json.loads((out / "site.json").read_text("utf-8"))
     assert found["setup"]["media"] == ["pictures", "clips"] and not found["setup"]["suffixes"]
@@ -93,6 +95,30 @@ def test_what_is_there_already_stays(quick, galleries, tmp_path, monkeypatch):
         site.publish(galleries, tmp_path / "page")
     assert (tmp_path / "page" / "site.json").read_bytes() == before
     assert not list(tmp_path.glob(".site-*"))
+
+
+@pytest.mark.parametrize("other", [".git/HEAD", "CNAME", "media0/mine.jpg", "empty/"])
+def test_a_folder_that_holds_anything_else_is_left_alone(quick, galleries, tmp_path, other):
+    one, out = {"pictures": galleries["pictures"]}, tmp_path / "page"
+    assert site.publish(one, out, most=2)
+    path = out / other
+    (path if other.endswith("/") else path.parent).mkdir(exist_ok=True)
+    if not other.endswith("/"):
+        path.write_text("mine")
+    before = {path: path.is_file() and path.read_bytes() for path in out.rglob("*")}
+    first = "mine.jpg" if "mine" in other else Path(other).parts[0]
+    with one_line(ValueError, f"page: holds {first}, which is no part of the page"):
+        site.publish(one, out)
+    assert {path: path.is_file() and path.read_bytes() for path in out.rglob("*")} == before
+
+
+def test_what_came_into_the_folder_meanwhile_stays(quick, galleries, tmp_path, monkeypatch):
+    one, out = {"pictures": galleries["pictures"]}, tmp_path / "page"
+    assert site.publish(one, out, most=2)
+    monkeypatch.setattr(site, "agreed", lambda *_: (out / "CNAME").write_text("example.org"))
+    with one_line(ValueError, "page: holds CNAME, which is no part of the page"):
+        site.publish(one, out)
+    assert (out / "CNAME").read_text() == "example.org" and not list(tmp_path.glob(".site-*"))
 
 
 def test_an_open_index_and_other_adapters_are_refused(quick, model, tmp_path, toy_processor):

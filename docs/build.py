@@ -1,7 +1,7 @@
-"""Build the book, a static website, into book/_build/html; `make book` calls it.
+"""Build the book, a static website, into docs/_build/html; `make book` calls it.
 
-    python book/build.py                   # needs the extra `book`
-    python book/build.py --setup-cells     # give each notebook its first cell, for Colab
+    python docs/build.py                   # needs the extra `book`
+    python docs/build.py --setup-cells     # give each notebook its first cell, for Colab
 
 Its page "Try it" leads to the explorer without a server, which is made of the offline benchmarks if
 they are there; then a network is needed once, for two packages of npm. Any warning is an error. The
@@ -50,6 +50,7 @@ def main() -> int:
         lay_out(BUILT / "pages", address)
     except ValueError as error:
         sys.exit(f"error: {error}")
+    cma.log_to_stdout()
     status = build_main(
         [
             "-W",

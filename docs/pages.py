@@ -15,9 +15,9 @@ import nbformat
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = (
     "README.md",
-    "LIBRARY.md",
-    "REPRODUCE.md",
-    "SEVERAL_GPUS.md",
+    "docs/library.md",
+    "docs/reproduce.md",
+    "docs/several-gpus.md",
     "CONTRIBUTING.md",
     "data_prep/README.md",
 )
@@ -27,7 +27,7 @@ ONE_FILE = "examples/cross_modal_adapter"  # a page that shows this file
 PACKAGES = ("cma", "explorer", "data_prep", "experiments")
 SETUP = "setup"  # the tag of the first cell, see `with_setup`
 HIDE = "hide-input"  # the tag of a cell whose code the book folds
-ANSWER = "<details><summary>Answer</summary>"  # how an output of `cma.plots.folded` starts
+ANSWER = "<details><summary>Answer</summary>"  # how an output of `folded` starts
 
 
 def repository() -> str:
@@ -63,7 +63,7 @@ if not any((folder / "notebooks" / "run.py").exists() for folder in (here, *here
     if not clone.exists():
         subprocess.run(["git", "clone", "--depth", "1", "{address}", clone], check=True)
     os.chdir(clone)
-    sys.path.insert(0, str(clone))
+    sys.path[:0] = [str(clone), str(clone / "notebooks")]
     for words in ("pip install -q -e .[explorer,prep,methods]", "data_prep mini"):
         subprocess.run([sys.executable, "-m", *words.split()], check=True)'''
 
@@ -100,17 +100,14 @@ def for_the_book(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
-def doors(package: str) -> Iterator[str]:
-    """Yield the public modules of a package: itself, then those of its `__all__`, or all if it has
-    none.
-    """
+def public_modules(package: str) -> Iterator[str]:
+    """Yield a package, its folders, and the modules of its `__all__`, or all if it has none."""
     module = importlib.import_module(package)
     yield package
-    below = sorted(
-        found.name for found in pkgutil.iter_modules(module.__path__) if found.name[0] != "_"
-    )
-    public = getattr(module, "__all__", below)
-    yield from (f"{package}.{name}" for name in sorted(public) if name in below)
+    for found in sorted(pkgutil.iter_modules(module.__path__), key=lambda found: found.name):
+        public = getattr(module, "__all__", [found.name])
+        if found.name[0] != "_" and (found.ispkg or found.name in public):
+            yield f"{package}.{found.name}"
 
 
 def reference(module: str, shown: Collection[str]) -> str:
@@ -148,7 +145,7 @@ def has_benchmarks() -> bool:
 
 def try_it() -> str:
     """Return the page that leads to the explorer without a server, or says why it is not there."""
-    text = (ROOT / "book" / "try_it.md").read_text("utf-8")
+    text = (ROOT / "docs" / "try_it.md").read_text("utf-8")
     if has_benchmarks():
         return f'{text}<p><a href="../{TRY_IT}/index.html"><b>Open the explorer</b></a></p>\n'
     why = "the offline benchmarks were not there when it was built"
@@ -171,19 +168,20 @@ def lay_out(target: Path, address: str) -> None:
         if nbformat.writes(with_setup(notebook, address)).strip() != text.strip():
             raise ValueError(
                 f"{path.name}: its first cell is not that of the address in pyproject.toml; "
-                "run `python book/build.py --setup-cells`"
+                "run `python docs/build.py --setup-cells`"
             )
         nbformat.write(for_the_book(notebook), target / "notebooks" / path.name)
     (target / ONE_FILE).parent.mkdir()
     (target / f"{ONE_FILE}.md").write_text(one_file(), "utf-8")
-    (target / "book").mkdir()
-    (target / "book" / "try_it.md").write_text(try_it(), "utf-8")
+    (target / "docs" / "try_it.md").write_text(try_it(), "utf-8")
     (target / "api").mkdir()
-    every = {package: list(doors(package)) for package in PACKAGES}
+    every = {package: list(public_modules(package)) for package in PACKAGES}
     shown = set(sum(every.values(), []))
     for module in shown:
         (target / "api" / f"{module}.rst").write_text(reference(module, shown), "utf-8")
-    index = (ROOT / "book" / "index.md").read_text("utf-8")
+    index = (ROOT / "docs" / "index.md").read_text("utf-8")
+    # the start page leaves docs/, so its links do
+    index = re.sub(r"\]\((\.\./)?", lambda found: "](" if found[1] else "](docs/", index)
     for package, modules in every.items():
         index = index.replace(
             f"{{{{{package}}}}}", "\n".join(f"api/{module}" for module in modules)

@@ -26,31 +26,32 @@ ADDRESS = "https://github.com/owner/cross-modal-adapter"
 @pytest.fixture(scope="module")
 def made():
     """The modules `pages` and `hook` of the book, by name."""
-    sys.path.insert(0, str(ROOT / "book"))
+    sys.path.insert(0, str(ROOT / "docs"))
     try:
         return {name: importlib.import_module(name) for name in ("pages", "hook")}
     finally:
-        sys.path.remove(str(ROOT / "book"))
+        sys.path.remove(str(ROOT / "docs"))
 
 
-def test_it_has_every_notebook_every_page_and_every_door(pages):
+def test_it_has_every_notebook_every_page_and_every_public_module(pages):
     texts = {
         "README",
-        "LIBRARY",
-        "REPRODUCE",
-        "SEVERAL_GPUS",
+        "docs/library",
+        "docs/reproduce",
+        "docs/several-gpus",
         "data_prep/README",
         "results/README",
         "notebooks/README",
     }
     texts |= {f"notebooks/{path.stem}" for path in NOTEBOOKS}
-    doors = {f"cma.{name}" for name in cma.__all__ if (ROOT / "cma" / name).is_dir()}
-    doors |= {f"cma.{path.stem}" for path in (ROOT / "cma").glob("[a-z]*.py")}
-    doors |= {f"experiments.{name}" for name in experiments.__all__ if name.islower()}
+    modules = {f"cma.{name}" for name in cma.__all__ if (ROOT / "cma" / name).is_dir()}
+    modules |= {f"cma.{path.stem}" for path in (ROOT / "cma").glob("[a-z]*.py")}
+    modules |= {f"experiments.{name}" for name in experiments.__all__ if name.islower()}
     wanted = texts | {
-        f"api/{door}" for door in doors | {"cma", "explorer", "data_prep", "experiments"}
+        f"api/{name}"
+        for name in modules | {"cma", "explorer", "explorer.index", "data_prep", "experiments"}
     }
-    assert {f"{name}.html" for name in wanted} <= pages.keys() and len(doors) > 20
+    assert {f"{name}.html" for name in wanted} <= pages.keys() and len(modules) > 20
 
 
 def test_the_paper_in_one_file_is_a_page_that_shows_all_of_it(pages):
@@ -59,17 +60,17 @@ def test_the_paper_in_one_file_is_a_page_that_shows_all_of_it(pages):
     assert file.strip() in html.unescape(re.sub(r"<[^>]+>", "", page))
 
 
-def test_the_reference_has_every_name_of_every_door(pages):
-    rooms = ("adapter", "media", "methods", "model", "search", "training")
-    for door in ("explorer", *(f"cma.{room}" for room in rooms)):
-        module = importlib.import_module(door)
+def test_the_reference_has_every_name_of_every_public_api(pages):
+    modules = ("adapter", "media", "methods", "model", "training")
+    for package in ("explorer", "explorer.index", *(f"cma.{name}" for name in modules)):
+        module = importlib.import_module(package)
         names = getattr(
-            module, "__all__", ["RetrievalModel"] if door == "cma.model" else ["AdapterConfig"]
+            module, "__all__", ["RetrievalModel"] if package == "cma.model" else ["AdapterConfig"]
         )
         documented = [name for name in names if getattr(getattr(module, name), "__doc__", None)]
         callables = [name for name in documented if callable(getattr(module, name))]
-        page = pages[f"api/{door}.html"]
-        missing = {f"{door}.{name}" for name in callables} - page.anchors
+        page = pages[f"api/{package}.html"]
+        missing = {f"{package}.{name}" for name in callables} - page.anchors
         text = page.path.read_text("utf-8")
         assert callables and not {name for name in missing if name not in text}
     assert "api/cma.training.html#cma.training.train" in " ".join(
@@ -209,7 +210,7 @@ def test_with_an_address_a_notebook_gets_one_first_cell_and_loses_it_again(made)
 
 
 def test_with_an_address_files_are_linked_and_colab_opens_the_notebook(made, tmp_path, monkeypatch):
-    module, book, source = made["pages"], ROOT / "book", tmp_path / "pages"
+    module, book, source = made["pages"], ROOT / "docs", tmp_path / "pages"
     monkeypatch.setattr(module, "repository", lambda: ADDRESS)
     monkeypatch.syspath_prepend(book)
     (source / "notebooks").mkdir(parents=True)
@@ -280,7 +281,7 @@ def test_the_first_cell_clones_installs_and_builds_in_an_empty_folder_and_does_n
 
 
 def test_the_page_without_a_server_is_there_and_small_or_the_book_says_why_not(made, site):
-    said = (site / "book" / "try_it.html").read_text("utf-8")
+    said = (site / "docs" / "try_it.html").read_text("utf-8")
     page = site / made["pages"].TRY_IT
     if not made["pages"].has_benchmarks():
         assert not page.exists() and "It is not in this copy of the book" in said

@@ -41,10 +41,10 @@ class Page(HTMLParser):
 def site() -> Path:
     """The folder of the built book. Any warning of Sphinx is a failure."""
     built = subprocess.run(
-        [sys.executable, "book/build.py"], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "docs/build.py"], cwd=ROOT, capture_output=True, text=True
     )
     assert built.returncode == 0, built.stderr
-    return ROOT / "book" / "_build" / "html"
+    return ROOT / "docs" / "_build" / "html"
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,269 @@
+"""README's table of what the paper says and what we find here, and the findings below it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from .forgetting import FILE as FORGETTING
+from .fronts import KEEPS, Front, read_fronts
+from .gains import (
+    FORWARD,
+    FULL,
+    LORA,
+    NOT_MEASURED,
+    OURS,
+    WITHOUT,
+    ZERO_SHOT,
+    Findings,
+    Rows,
+    Verdict,
+    corrected,
+    has_share,
+    points_of,
+)
+from .published import markdown
+from .rows import MethodRow, difference, share_of_gain
+from .world import kept_in
+
+PICTURES, CLIPS = "mini-flickr30k", "mini-msrvtt"
+PROMPTS = ("CoOp", "VPT", "VL-Prompt", "MaPLe")
+ADAPTERS = ("Adapter-ATTN", "AdaptFormer", "ST-Adapter", "MV-Adapter tying")
+CLEAR_MARK = " ●"
+SAME_TIME = 0.02  # of the time of full fine-tuning's step: what is nearer costs the same
+PICTURE = (
+    "![Left: R@1 against trained parameters. Right: gain against what is kept of the drawings of "
+    "pre-training](notebooks/figures/gains.png)"
+)
+NOTE = (
+    "Numbers are our adapter minus the other method, in points of R@1 with a sentence as the "
+    "query: means over seeds, with 95 % intervals over test items and seeds. ● is clear: p < 0.05 "
+    "after Holm's correction over all planned comparisons. N, seeds and the other direction are in "
+    "[results/README.md](results/README.md)."
+)
+CANNOT_SAY = (
+    "What this cannot say: the scenes are composed, and the backbone is small and ours. How large "
+    "a gain is on photographs, with a real CLIP, or for a sentence that a person wrote, is not "
+    "measured here."
+)
+
+
+def summary(found: Findings) -> str:
+    """Return README's figure, table and findings, in Markdown."""
+    if not any(map(has_share, found.tested.values())):
+        return markdown([])
+    lines = [_full(found), _sharing(found), _others(found, "better than prompts", PROMPTS)]
+    lines += [_others(found, "better than other adapters", ADAPTERS), _lora(found)]
+    lines += [_costs(found), _little(found)]
+    names = ("the paper says", "pictures", "clips", "here")
+    table = markdown([dict(zip(names, line, strict=True)) for line in lines])
+    said = "\n".join(f"- {one}" for one in findings(found))
+    return "\n\n".join([PICTURE, table, NOTE, said, CANNOT_SAY])
+
+
+def cell(verdict: Verdict) -> str:
+    """Return the points of one comparison, marked if they are clear; or why there are none."""
+    if verdict.blank:
+        return "no verdict" if verdict.blank != NOT_MEASURED else NOT_MEASURED
+    return points_of(verdict) + (CLEAR_MARK if verdict.word.startswith("clearly") else "")
+
+
+def both(found: Findings, method: str) -> list[Verdict]:
+    """Ours minus one method, on pictures and on clips."""
+    return [found.verdict(name, method, FORWARD) for name in (PICTURES, CLIPS)]
+
+
+def where(verdicts: Sequence[Verdict], word: str) -> str:
+    """Return on which data the verdicts are `word`, such as `pictures and clips`."""
+    pairs = zip(("pictures", "clips"), verdicts, strict=True)
+    return " and ".join(name for name, verdict in pairs if verdict.word == word)
+
+
+def _full(found: Findings) -> list[str]:
+    verdicts = both(found, FULL)
+    shares = []
+    for name in (PICTURES, CLIPS):
+        of = found.tested.get(name, {})
+        share = has_share(of) and share_of_gain(of[OURS], of[FULL], of[ZERO_SHOT], FORWARD)
+        shares += [f"{share[0]:.0f} %"] if share else []
+    behind = where(verdicts, "clearly worse")
+    here = f"**no**: {' and '.join(shares)} of its gain" if behind else "**no clear difference**"
+    return ["near full fine-tuning, or above it", *map(cell, verdicts), here]
+
+
+def _sharing(found: Findings) -> list[str]:
+    verdicts = both(found, WITHOUT)
+    seen = where(verdicts, "clearly better")
+    return [
+        "sharing helps",
+        *map(cell, verdicts),
+        f"**yes**, on {seen}" if seen else "**not seen**",
+    ]
+
+
+def _lora(found: Findings) -> list[str]:
+    verdicts = both(found, LORA)
+    behind, ahead = (where(verdicts, f"clearly {word}") for word in ("worse", "better"))
+    said = [f"behind on {behind}"] * bool(behind) + [f"ahead on {ahead}"] * bool(ahead)
+    here = ", ".join(said) or "no clear difference"
+    return ["(LoRA, which it does not have)", *map(cell, verdicts), f"**{here}**"]
+
+
+def _others(found: Findings, claim: str, methods: Sequence[str]) -> list[str]:
+    """A group of methods: the range of the gains, and which are clear."""
+    cells, better, blank, unclear = [], set(), [], False
+    for name, words in ((PICTURES, "pictures"), (CLIPS, "clips")):
+        planned = [m for m in methods if (name, m, FORWARD) in found.verdicts]
+        verdicts = {m: found.verdict(name, m, FORWARD) for m in planned}
+        told = {m: verdict for m, verdict in verdicts.items() if not verdict.blank}
+        clear = {m for m, verdict in told.items() if verdict.word == "clearly better"}
+        cells.append(_range(told, clear) if told else NOT_MEASURED)
+        blank += [f"{m} on {words}: no verdict" for m in planned if m not in told]
+        better |= clear
+        unclear |= told.keys() != clear
+    here = f"only than {', '.join(sorted(better))}" if unclear else "yes"
+    here = f"**{here}**" if better else "**not seen**"
+    return [claim, *cells, here + (f" ({'; '.join(blank)})" if blank else "")]
+
+
+def _range(told: dict[str, Verdict], clear: set[str]) -> str:
+    """The range of the gains; if only some of them are clear, these are named one by one."""
+    whole = not clear or clear == told.keys()
+    gains = [verdict.gain for m, verdict in told.items() if whole or m not in clear]
+    said = [f"{min(gains):+.1f} to {max(gains):+.1f}" + CLEAR_MARK * (clear == told.keys())]
+    if not whole:
+        said += [f"{m} {told[m].gain:+.1f}{CLEAR_MARK}" for m in sorted(clear)]
+    return "; ".join(said)
+
+
+def _costs(found: Findings) -> list[str]:
+    of = next(filter(has_share, found.tested.values()))
+    ours, full = (next(iter(of[m].records.values()))["trained_parameters"] for m in (OURS, FULL))
+    times = {
+        kind: {m: cost["time"] for m, cost in costs.items()} for kind, costs in found.costs.items()
+    }
+    told = [f"{100 * times[k][OURS]:.0f} % of the time" for k in ("image", "video") if k in times]
+    told = told + [NOT_MEASURED] * (2 - len(told))
+    here = ""
+    if LORA in times.get("image", {}):
+        gap = times["image"][LORA] - times["image"][OURS]
+        here = "costs the same" if abs(gap) <= SAME_TIME else "costs less" if gap < 0 else ""
+        here = f"; LoRA {here or 'costs more'}"
+    cells = [f"{100 * ours / full:.1f} % of the parameters, {told[0]}", told[1]]
+    return ["cheaper than full fine-tuning", *cells, f"**yes**{here}"]
+
+
+def _little(found: Findings) -> list[str]:
+    """Ours minus full fine-tuning on a quarter of the training items."""
+    cells, behind, edges = [], [], False
+    for name in (PICTURES, CLIPS):
+        of = found.points.get(f"{name}, data 1/4")
+        cells.append(NOT_MEASURED)
+        if of:
+            gap = difference(of[OURS], of[FULL], FORWARD)
+            cells[-1] = points_of(gap)
+            behind.append(gap[2] < 0)
+            edges |= any(of[method].at_edge for method in (OURS, FULL))
+    here = "**still behind**" if behind and all(behind) else "**no clear difference**"
+    edge = "; a rate is at an edge" if edges else ""
+    claim = "better with little data (a quarter, minus full fine-tuning)"
+    return [claim, *cells, (here if behind else NOT_MEASURED) + edge]
+
+
+def findings(found: Findings) -> list[str]:
+    """Return at most five findings, each in one sentence with its numbers, whatever they are."""
+    fronts = read_fronts(found.results, PICTURES)
+    of_fronts = [_at_kept_knowledge(fronts), _other_hand(fronts), _forgotten(found, fronts)]
+    return [*of_fronts, _fit(found), _pooling(found)]
+
+
+def planned(fronts: dict[str, Front]) -> dict[tuple[str, str], Verdict]:
+    """The four planned comparisons of the fronts, by (method, "gain" | "kept"): the method minus
+    full fine-tuning, R@1 on test at the chosen strength of each, and on the drawings at strength 1.
+    p is corrected for all four (Holm); a comparison that is not measured yet is blank.
+    """
+    keys = [(method, what) for method in (OURS, LORA) for what in ("gain", "kept")]
+    measured = {}
+    for method, what in keys:
+        if {method, FULL} <= fronts.keys():
+            sides = (fronts[method], fronts[FULL])
+            short = "test" if what == "gain" else "drawings"
+            at = [one.at(short, one.strength if what == "gain" else 1.0) for one in sides]
+            measured[method, what] = difference(*at, FORWARD)
+    adjusted = corrected(measured, len(keys))
+    told = {key: Verdict(*values, blank="") for key, values in adjusted.items()}
+    return {key: Verdict() for key in keys} | told
+
+
+def _at_kept_knowledge(fronts: dict[str, Front]) -> str:
+    rule = f"At the largest strength that loses at most {KEEPS:g} points on the drawings"
+    verdict = planned(fronts)[OURS, "gain"]
+    if verdict.blank:
+        return f"{rule}, our adapter against LoRA and full fine-tuning: {NOT_MEASURED}."
+    said = []
+    for name in (OURS, LORA, FULL):
+        if name in fronts:
+            front = fronts[name]
+            start, end = (front.at("test", s) for s in (0.0, front.strength))
+            gain = difference(end, start, FORWARD)[0] if front.strength else 0.0
+            said.append(f"{name} {gain:+.1f} (strength {front.strength:g})")
+    return f"{rule}, R@1 on test gains: {', '.join(said)}; ours − full {cell(verdict)}."
+
+
+def _forgotten(found: Findings, fronts: dict[str, Front]) -> str:
+    rows = kept_in(found.results, FORGETTING).get("rows", {})
+    losses = []
+    for method in (FULL, OURS, LORA, "AdaptFormer"):
+        name = MethodRow(PICTURES, method, {}).name
+        if name in rows:
+            losses.append(f"{method} {rows[name]['difference'][FORWARD][0]:+.1f}")
+    said = "While an adapter acts, CLIP does not keep its knowledge: R@1 on the drawings of "
+    verdict = planned(fronts)[OURS, "kept"]
+    ends = f"; ours − full {cell(verdict)}" if not verdict.blank else ""
+    return f"{said}pre-training changes by {', '.join(losses) or NOT_MEASURED}{ends}."
+
+
+def _other_hand(fronts: dict[str, Front]) -> str:
+    said = "How much of the gain is the habit of our own scenes and captions"
+    if OURS not in fronts:
+        return f"{said} (other words, other scenes): {NOT_MEASURED}."
+    ours = fronts[OURS]
+    names = {"test": "at home", "words": "other words", "scenes": "other scenes"}
+    gains = [
+        f"{name} {points_of(difference(ours.at(short, 1.0), ours.at(short, 0.0), FORWARD))}"
+        for short, name in names.items()
+    ]
+    return f"{said}: our adapter gains {', '.join(gains)} points of R@1."
+
+
+def fit(of: Sequence[Rows]) -> tuple[float, int]:
+    """Return (correlation of the last training loss with R@1 on test, number of configurations)."""
+    losses, recalls = [], []
+    for row in (row for rows in of for row in rows.values() if row.lr is not None and row.ranks):
+        losses.append(np.mean([run["history"][-1]["loss"] for run in row.records.values()]))
+        recalls.append(row.hits(FORWARD).mean())
+    return float(np.corrcoef(losses, recalls)[0, 1]), len(losses)
+
+
+def _fit(found: Findings) -> str:
+    of = [found.tested.get(PICTURES, {})]
+    # another backbone or fewer items change the loss itself
+    for point, rows in found.points.items():
+        if point.startswith(f"{PICTURES}, s") and "state" not in point:
+            known = {id(row) for rows in of for row in rows.values()}
+            of.append({m: row for m, row in rows.items() if id(row) not in known})
+    correlation, count = fit(of)
+    said = "The gap to full fine-tuning is one of fitting: the training loss predicts R@1 on test"
+    return f"{said} (correlation {correlation:.2f} over {count} configurations; not planned)."
+
+
+def _pooling(found: Findings) -> str:
+    usual, mean = found.tested.get(CLIPS, {}), found.points.get(f"{CLIPS}, pooling mean", {})
+    said = "On clips, our adapter with the mean over frames minus the paper's pooling by the text"
+    if OURS not in usual or OURS not in mean:
+        return f"{said}: {NOT_MEASURED}."
+    # its own name, because its seeds are drawn apart from those of the usual row
+    gap = difference(replace(mean[OURS], method="mean"), usual[OURS], FORWARD)
+    return f"{said}: {points_of(gap)} points of R@1 (not planned)."

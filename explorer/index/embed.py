@@ -30,7 +30,7 @@ from . import listing, moments
 from .copies import picture_hash
 from .listing import MediaFile, Problem
 from .moments import IndexConfig
-from .table import MEMORY, Table, place, writing
+from .table import MEMORY, StorageError, Table, place, writing
 from .weights import Header
 
 BATCH_SECONDS = 30  # a build that is killed loses at most the work of this many seconds
@@ -149,7 +149,12 @@ class Building:
         ]
         self.table.delete(gone)
         self.table.skip(tuple(skipped.items()), shard)
-        self.table.tidy()
+        try:
+            self.table.tidy()
+        except StorageError:
+            if shard == (0, 1):
+                raise
+            logger.info(f"{self.table.uri}: others write there; a later build tidies it")
 
     def _embed_all(self, files: Sequence[MediaFile], skipped: dict[str, str]) -> None:
         embedded, unread = set(), set()
